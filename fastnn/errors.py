@@ -1,5 +1,7 @@
 """The errors fastnn raises on purpose. Each message is one line: the place, what was found, what was expected."""
 
+from typing import Any
+
 
 class FastnnError(Exception):
     """Base of every error that fastnn raises on purpose."""
@@ -30,4 +32,4 @@ class DivergenceError(FastnnError, ArithmeticError):
         The network as it was after the last good epoch, and the history up to it.
     """
 
-    result = None
+    result: Any = None

@@ -1,0 +1,195 @@
+"""The contract of a backend: every operation with its shapes. Both backends are modules of these functions.
+
+Dimensions: B samples in a batch, D inputs, H units, C classes. Inputs may be uint8, float32 or float64; weights are
+float32 or float64, and results have the weights' dtype. Shapes are checked by `check_*` below, in both backends alike.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from fastnn.checks import check_number
+from fastnn.errors import DataError
+from fastnn.network import Network
+from fastnn.optimizers import Optimizer
+
+
+class LossAndGradients(NamedTuple):
+    """What `loss_and_gradients` returns."""
+
+    loss: float
+    dweights: list[np.ndarray]
+    dbiases: list[np.ndarray]
+    n_correct: int
+
+
+class EpochResult(NamedTuple):
+    """What `run_epoch` returns.
+
+    `loss` is the mean over the epoch's samples of the loss of their batch, at the weights before that batch's step;
+    `accuracy` the share of samples classified rightly, at the same weights. `failed_batch` is the first batch whose
+    loss was not finite, where the epoch ended; None if there was none.
+    """
+
+    loss: float
+    accuracy: float
+    failed_batch: int | None = None
+
+
+class Trainer(Protocol):
+    """A network laid out for training, with its data and the optimizer's state."""
+
+    def run_epoch(self, order: np.ndarray, batch_size: int, learning_rate: float) -> EpochResult:
+        """Train on the rows `order` (int64, shape (n,)), `batch_size` at a time; the last batch may be shorter."""
+        ...
+
+    def network(self) -> Network:
+        """The network as it is now: plain arrays, copied."""
+        ...
+
+
+class Backend(Protocol):
+    """The functions a backend module has."""
+
+    @property
+    def __name__(self) -> str: ...
+
+    def matmul(self, inp: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """``inp @ weight``: (B, D), (D, H) -> (B, H)."""
+        ...
+
+    def relu(self, inp: np.ndarray) -> np.ndarray:
+        """``max(inp, 0)``, NaN kept: (B, H) -> (B, H)."""
+        ...
+
+    def relu_backward(self, dout: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """`dout` where `out` is above 0, else 0: (B, H), (B, H) -> (B, H)."""
+        ...
+
+    def softmax(self, logits: np.ndarray) -> np.ndarray:
+        """Probabilities, each row's sum 1: (B, C) -> (B, C)."""
+        ...
+
+    def softmax_cross_entropy(
+        self, logits: np.ndarray, labels: np.ndarray, sample_weight: np.ndarray | None = None
+    ) -> tuple[float, np.ndarray]:
+        """Mean cross-entropy and its gradient: (B, C), (B,) -> loss, dlogits (B, C); the mean is weighted if asked."""
+        ...
+
+    def dense_forward(
+        self, inp: np.ndarray, weight: np.ndarray, bias: np.ndarray, activation: str = "identity"
+    ) -> np.ndarray:
+        """``activation(inp @ weight + bias)``: (B, D), (D, H), (H,) -> (B, H)."""
+        ...
+
+    def dense_backward(
+        self, dout: np.ndarray, inp: np.ndarray, weight: np.ndarray, out: np.ndarray, activation: str = "identity"
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The layer's gradients: (B, H), (B, D), (D, H), (B, H) -> dinp (B, D), dweight (D, H), dbias (H,)."""
+        ...
+
+    def predict_logits(self, network: Network, inp: np.ndarray) -> np.ndarray:
+        """What softmax is given: (B, D) -> (B, C)."""
+        ...
+
+    def predict_proba(self, network: Network, inp: np.ndarray) -> np.ndarray:
+        """Class probabilities: (B, D) -> (B, C)."""
+        ...
+
+    def loss_and_gradients(
+        self,
+        network: Network,
+        inp: np.ndarray,
+        labels: np.ndarray,
+        *,
+        l2: float = 0.0,
+        sample_weight: np.ndarray | None = None,
+        dropout: float = 0.0,
+        seed: int = 0,
+        epoch: int = 0,
+    ) -> LossAndGradients:
+        """Loss of a batch and its gradients: mean cross-entropy + l2 / 2 * (sum of squared weights, not biases).
+
+        With `dropout`, the masks are those of the samples 0 to B - 1 in that epoch of a run with that seed.
+        """
+        ...
+
+    def trainer(
+        self,
+        network: Network,
+        images: np.ndarray,
+        labels: np.ndarray,
+        optimizer: Optimizer,
+        *,
+        l2: float = 0.0,
+        dropout: float = 0.0,
+        sample_weight: np.ndarray | None = None,
+        seed: int = 0,
+        threads: int | None = None,
+    ) -> Trainer:
+        """Lay `network` (copied) and the data (not copied) out for training."""
+        ...
+
+
+def check_inputs(network: Network, inp: np.ndarray) -> np.ndarray:
+    """`inp` as an array the backends take; DataError unless it is (B, D) of real numbers with the network's D."""
+    inp = np.asarray(inp)
+    if inp.dtype.kind not in "buif":
+        raise DataError(f"inputs have dtype {inp.dtype}, expected numbers")
+    if inp.ndim != 2 or inp.shape[1] != network.n_inputs:
+        raise DataError(f"inputs have shape {inp.shape}, expected (samples, {network.n_inputs}) for {network}")
+    return working_inputs(inp)
+
+
+def working_inputs(inp: np.ndarray) -> np.ndarray:
+    """`inp` itself if it is C-contiguous uint8, float32 or float64 in native byte order, else a copy that is.
+
+    bool becomes uint8, float16 float32; any other dtype float64, which holds it best.
+    """
+    kind = {"bool": np.uint8, "float16": np.float32, "uint8": np.uint8, "float32": np.float32}
+    return np.ascontiguousarray(inp, kind.get(inp.dtype.newbyteorder("=").name, np.float64))
+
+
+def check_labels(labels: np.ndarray, n_samples: int, n_classes: int) -> np.ndarray:
+    """`labels` as int64, shape (n_samples,); DataError unless they are whole numbers from 0 to n_classes - 1."""
+    labels = np.asarray(labels)
+    if labels.shape != (n_samples,) or labels.dtype.kind not in "iu":
+        raise DataError(
+            f"labels have shape {labels.shape}, dtype {labels.dtype}, expected ({n_samples},) whole numbers"
+        )
+    if len(labels) and not (labels.min() >= 0 and labels.max() < n_classes):
+        raise DataError(
+            f"labels run from {labels.min()} to {labels.max()}, expected 0 to {n_classes - 1} for {n_classes} classes"
+        )
+    return np.ascontiguousarray(labels, np.int64)
+
+
+def check_sample_weight(sample_weight: Any, n_samples: int, dtype: np.dtype) -> np.ndarray | None:
+    """`sample_weight` in the working dtype, or None; DataError unless finite, 0 or more, not all 0, one a sample."""
+    if sample_weight is None:
+        return None
+    weight = np.ascontiguousarray(sample_weight, dtype)
+    if weight.shape != (n_samples,):
+        raise DataError(f"sample_weight has shape {weight.shape}, expected ({n_samples},)")
+    if not (np.isfinite(weight).all() and (weight >= 0).all()):
+        raise DataError("sample_weight has an entry that is negative or not finite, expected 0 or more")
+    if not weight.any():
+        raise DataError("sample_weight is 0 for every sample, expected at least one above 0")
+    return weight
+
+
+def check_regularization(l2: float, dropout: float) -> None:
+    """SettingsError unless `l2` is 0 or more and `dropout` in [0, 1)."""
+    check_number("l2", l2, 0)
+    check_number("dropout", dropout, 0, 1)
+
+
+def check_shapes(**arrays: tuple[np.ndarray, Sequence[int | None]]) -> None:
+    """DataError unless each array has its shape; None stands for any size."""
+    for name, (array, shape) in arrays.items():
+        if array.ndim != len(shape) or any(
+            want is not None and have != want for have, want in zip(array.shape, shape, strict=True)
+        ):
+            wanted = ", ".join("any" if size is None else str(size) for size in shape)
+            raise DataError(f"{name} has shape {array.shape}, expected ({wanted})")

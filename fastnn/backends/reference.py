@@ -1,0 +1,264 @@
+"""The reference backend: a multilayer perceptron in NumPy, each formula once, as the textbook writes it.
+
+Read from top to bottom it is the chapter on how a network learns: activations, softmax and its loss, one layer forward
+and backward, the whole network forward and backward, and the loop over mini-batches that updates the weights.
+Notation: `inp` (B, D), `weight` (D, H), `bias` (H,), `out` (B, H); a gradient has the same name with `d` in front.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fastnn.backends.base import (
+    EpochResult,
+    LossAndGradients,
+    check_inputs,
+    check_labels,
+    check_regularization,
+    check_sample_weight,
+    check_shapes,
+)
+from fastnn.network import Network
+from fastnn.optimizers import Optimizer
+from fastnn.randomness import dropout_keep, dropout_keys
+
+
+# --- Activations -----------------------------------------------------------------------------------------------------
+def relu(inp: np.ndarray) -> np.ndarray:
+    """``max(inp, 0)``."""
+    return np.maximum(inp, 0)
+
+
+def relu_backward(dout: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """The slope of ReLU is 1 where it let its input through, else 0."""
+    return dout * (out > 0)
+
+
+def activate(inp: np.ndarray, activation: str) -> np.ndarray:
+    """The activation of that name, element by element."""
+    if activation == "relu":
+        return relu(inp)
+    if activation == "tanh":
+        return np.tanh(inp)
+    if activation == "logistic":  # 1 / (1 + exp(-inp)), written so that no exp can overflow
+        return 0.5 * (1 + np.tanh(0.5 * inp))
+    return inp
+
+
+def activate_backward(dout: np.ndarray, out: np.ndarray, activation: str) -> np.ndarray:
+    """Chain rule through the activation; each slope is written in terms of the output."""
+    if activation == "relu":
+        return relu_backward(dout, out)
+    if activation == "tanh":
+        return dout * (1 - out**2)
+    if activation == "logistic":
+        return dout * out * (1 - out)
+    return dout
+
+
+# --- Softmax and cross-entropy ---------------------------------------------------------------------------------------
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """``exp(logits) / sum(exp(logits))`` in each row; subtracting the row's maximum only avoids overflow."""
+    check_shapes(logits=(logits, (None, None)))
+    exp = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exp / exp.sum(axis=1, keepdims=True)
+
+
+def softmax_cross_entropy(
+    logits: np.ndarray, labels: np.ndarray, sample_weight: np.ndarray | None = None
+) -> tuple[float, np.ndarray]:
+    """Mean of ``-log(probability of the label)``; its gradient is ``(probability - one_hot(label)) / B``."""
+    check_shapes(logits=(logits, (None, None)))
+    labels = check_labels(labels, *logits.shape)
+    sample_weight = check_sample_weight(sample_weight, len(logits), logits.dtype)
+    share = _share_of_mean(sample_weight, len(logits), logits.dtype)
+    row = np.arange(len(logits))
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[row, labels]
+    dlogits = softmax(logits)
+    dlogits[row, labels] -= 1
+    return float(np.sum(share * losses, dtype=np.float64)), dlogits * share[:, None]
+
+
+def _share_of_mean(sample_weight: np.ndarray | None, n: int, dtype: np.dtype) -> np.ndarray:
+    """What each sample counts in the mean over its batch: 1 / n, or its weight over the sum of weights."""
+    if sample_weight is None:
+        return np.full(n, 1 / n, dtype)
+    total = sample_weight.sum(dtype=np.float64)
+    return (sample_weight / total).astype(dtype) if total > 0 else np.zeros(n, dtype)
+
+
+# --- One layer -------------------------------------------------------------------------------------------------------
+def matmul(inp: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """``inp @ weight``."""
+    check_shapes(inp=(inp, (None, None)), weight=(weight, (inp.shape[-1], None)))
+    return inp.astype(weight.dtype, copy=False) @ weight
+
+
+def dense_forward(inp: np.ndarray, weight: np.ndarray, bias: np.ndarray, activation: str = "identity") -> np.ndarray:
+    """``activation(inp @ weight + bias)``."""
+    check_shapes(bias=(bias, weight.shape[1:]))
+    return activate(matmul(inp, weight) + bias, activation)
+
+
+def dense_backward(
+    dout: np.ndarray, inp: np.ndarray, weight: np.ndarray, out: np.ndarray, activation: str = "identity"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """From the gradient of a layer's output to those of its input, weight and bias."""
+    check_shapes(dout=(dout, out.shape), inp=(inp, (len(out), len(weight))), weight=(weight, (None, out.shape[1])))
+    dsum = activate_backward(dout, out, activation)
+    return dsum @ weight.T, inp.astype(weight.dtype, copy=False).T @ dsum, dsum.sum(axis=0)
+
+
+# --- The network -----------------------------------------------------------------------------------------------------
+def forward(
+    network: Network, inp: np.ndarray, masks: Sequence[np.ndarray] = ()
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The input and the output of each layer, first to last; the last output is the logits.
+
+    A hidden layer's output is multiplied by its mask, if there are masks, before it is the next layer's input.
+    """
+    inps, outs = [inp.astype(network.dtype) * network.dtype.type(network.input_scale)], []
+    last = len(network.weights) - 1
+    for layer, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
+        outs.append(dense_forward(inps[layer], weight, bias, network.activation if layer < last else "identity"))
+        if layer < last:
+            inps.append(outs[layer] * masks[layer] if masks else outs[layer])
+    return inps, outs
+
+
+def predict_logits(network: Network, inp: np.ndarray) -> np.ndarray:
+    """The last layer's weighted sums."""
+    return forward(network, check_inputs(network, inp))[1][-1]
+
+
+def predict_proba(network: Network, inp: np.ndarray) -> np.ndarray:
+    """``softmax(logits)``."""
+    return softmax(predict_logits(network, inp))
+
+
+def loss_and_gradients(
+    network: Network,
+    inp: np.ndarray,
+    labels: np.ndarray,
+    *,
+    l2: float = 0.0,
+    sample_weight: np.ndarray | None = None,
+    dropout: float = 0.0,
+    seed: int = 0,
+    epoch: int = 0,
+) -> LossAndGradients:
+    """Mean cross-entropy + l2 / 2 * (sum of squared weights), and its gradients by backpropagation."""
+    check_regularization(l2, dropout)
+    inp = check_inputs(network, inp)
+    labels = check_labels(labels, len(inp), network.n_classes)
+    sample_weight = check_sample_weight(sample_weight, len(inp), network.dtype)
+    keys = dropout_keys(seed, epoch, len(network.weights) - 1)
+    return _backpropagate(network, inp, labels, l2, sample_weight, dropout, keys, np.arange(len(inp)))
+
+
+def _backpropagate(
+    network: Network,
+    inp: np.ndarray,
+    labels: np.ndarray,
+    l2: float,
+    sample_weight: np.ndarray | None,
+    dropout: float,
+    keys: np.ndarray,
+    rows: np.ndarray,
+) -> LossAndGradients:
+    # Inverted dropout (Srivastava et al. 2014, section 10): what stays is scaled up, so prediction needs no change.
+    masks = [
+        dropout_keep(key, rows, size, dropout) / network.dtype.type(1 - dropout)
+        for key, size in zip(keys, network.sizes[1:-1], strict=True)
+        if dropout
+    ]
+    inps, outs = forward(network, inp, masks)
+    logits, last = outs[-1], len(outs) - 1
+
+    if sample_weight is not None and not sample_weight.any():  # a batch of samples that do not count
+        loss, dout = 0.0, np.zeros_like(logits)
+    else:
+        loss, dout = softmax_cross_entropy(logits, labels, sample_weight)
+    loss += 0.5 * l2 * sum(float(np.sum(weight**2, dtype=np.float64)) for weight in network.weights)
+
+    # Backward, from the last layer to the first: the gradient of a layer's input is that of the output before it.
+    dweights, dbiases = list(network.weights), list(network.biases)
+    for layer in range(last, -1, -1):
+        weight, activation = network.weights[layer], network.activation if layer < last else "identity"
+        dinp, dweight, dbiases[layer] = dense_backward(dout, inps[layer], weight, outs[layer], activation)
+        dweights[layer] = dweight + network.dtype.type(l2) * weight
+        if layer:
+            dout = dinp * masks[layer - 1] if masks else dinp
+    return LossAndGradients(loss, dweights, dbiases, int(np.sum(logits.argmax(axis=1) == labels)))
+
+
+# --- Training --------------------------------------------------------------------------------------------------------
+class Trainer:
+    """Mini-batch gradient descent: for each batch forward, loss, backward, update."""
+
+    def __init__(
+        self,
+        network: Network,
+        images: np.ndarray,
+        labels: np.ndarray,
+        optimizer: Optimizer,
+        l2: float,
+        dropout: float,
+        sample_weight: np.ndarray | None,
+        seed: int,
+    ) -> None:
+        self._network = Network(network.weights, network.biases, network.activation, network.input_scale)
+        self._parameters = [*self._network.weights, *self._network.biases]
+        self._slots = [[np.zeros_like(array) for _ in range(optimizer.n_slots)] for array in self._parameters]
+        self._images, self._labels, self._sample_weight = images, labels, sample_weight
+        self._optimizer, self._l2, self._dropout, self._seed = optimizer, l2, dropout, seed
+        self._epoch = self._step = 0
+
+    def run_epoch(self, order: np.ndarray, batch_size: int, learning_rate: float) -> EpochResult:
+        """Train on the rows `order`, `batch_size` at a time."""
+        keys = dropout_keys(self._seed, self._epoch, len(self._network.weights) - 1)
+        self._epoch += 1
+        total_loss, n_seen, n_correct = 0.0, 0.0, 0
+        for first in range(0, len(order), batch_size):
+            rows = order[first : first + batch_size]
+            sample_weight = None if self._sample_weight is None else self._sample_weight[rows]
+            with np.errstate(over="ignore", invalid="ignore"):  # a run that diverges is seen by its loss
+                loss, dweights, dbiases, correct = _backpropagate(
+                    self._network, self._images[rows], self._labels[rows], self._l2, sample_weight,
+                    self._dropout, keys, rows,
+                )  # fmt: skip
+                if not np.isfinite(loss):
+                    return EpochResult(loss, n_correct / max(1, first), failed_batch=first // batch_size)
+                self._step += 1
+                for parameter, gradient, slots in zip(self._parameters, dweights + dbiases, self._slots, strict=True):
+                    self._optimizer.update(parameter, gradient, slots, learning_rate, self._step)
+            weight_of_batch = len(rows) if sample_weight is None else float(sample_weight.sum(dtype=np.float64))
+            total_loss += loss * weight_of_batch
+            n_seen += weight_of_batch
+            n_correct += correct
+        return EpochResult(total_loss / n_seen if n_seen else 0.0, n_correct / len(order))
+
+    def network(self) -> Network:
+        """The network as it is now, copied."""
+        return Network(self._network.weights, self._network.biases, self._network.activation, self._network.input_scale)
+
+
+def trainer(
+    network: Network,
+    images: np.ndarray,
+    labels: np.ndarray,
+    optimizer: Optimizer,
+    *,
+    l2: float = 0.0,
+    dropout: float = 0.0,
+    sample_weight: np.ndarray | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+) -> Trainer:
+    """A Trainer. `threads` is the business of NumPy's BLAS: `fastnn.train` sets it for the whole run."""
+    check_regularization(l2, dropout)
+    images = check_inputs(network, images)
+    labels = check_labels(labels, len(images), network.n_classes)
+    sample_weight = check_sample_weight(sample_weight, len(images), network.dtype)
+    return Trainer(network, images, labels, optimizer, l2, dropout, sample_weight, seed)

@@ -1,0 +1,51 @@
+"""Checks of single settings: each names the setting, what was found and what was expected."""
+
+import math
+from collections.abc import Sequence
+from numbers import Real
+
+import numpy as np
+
+from fastnn.errors import SettingsError
+
+
+def is_integer(value: object) -> bool:
+    """Whether `value` is a whole number of Python's or NumPy's, booleans excluded."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
+
+
+def check_integer(name: str, value: object, low: int, high: int | None = None) -> int:
+    """`value` as an int; SettingsError unless it is a whole number from `low` to `high`."""
+    if not is_integer(value) or value < low or (high is not None and value > high):  # type: ignore[operator]
+        expected = f"{low} or more" if high is None else f"from {low} to {high}"
+        raise SettingsError(f"{name} is {value!r}, expected a whole number, {expected}")
+    return int(value)  # type: ignore[call-overload]
+
+
+def check_number(
+    name: str, value: object, low: float = -math.inf, high: float = math.inf, *, above: float = -math.inf
+) -> float:
+    """`value` as a float; SettingsError unless it is finite, in [`low`, `high`) and greater than `above`."""
+    if (
+        not isinstance(value, (Real, np.number))
+        or isinstance(value, (bool, np.bool_))
+        or not (math.isfinite(value) and value >= low and value > above and value < high)  # type: ignore[arg-type]
+    ):
+        expected = " and ".join(
+            text
+            for text, given in (
+                (f"greater than {above:g}", above > -math.inf),
+                (f"at least {low:g}", low > -math.inf),
+                (f"less than {high:g}", high < math.inf),
+            )
+            if given
+        )
+        raise SettingsError(f"{name} is {value!r}, expected a finite number{expected and ' ' + expected}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> str:
+    """`value`; SettingsError unless it is one of `choices`."""
+    if not isinstance(value, str) or value not in choices:
+        raise SettingsError(f"{name} is {value!r}, expected one of {', '.join(choices)}")
+    return value

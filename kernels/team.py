@@ -1,0 +1,133 @@
+"""The threads of one epoch: their barrier, and how Python starts them and stays interruptible.
+
+Threads are Python threads inside nogil kernels. They live for one call, so there is nothing to shut down, nothing that
+a fork could leave behind, and any number of teams may run at once.
+"""
+
+import platform
+import sys
+import threading
+from collections.abc import Callable
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from fastnn.kernels.jit import inlined
+
+# The gate of a team: an int64 array of two entries, a cache line apart.
+ARRIVALS, STOP, GATE_SIZE = 0, 8, 16
+# A step is a few dozen microseconds: waits are mostly shorter than a trip to the operating system, so a thread spins at
+# first; then it yields, since the thread it waits for may have lost its core.
+SPINS = 2000
+
+
+def new_gate() -> np.ndarray:
+    """A gate for `barrier`: nobody has arrived, nobody wants to stop."""
+    return np.zeros(GATE_SIZE, np.int64)
+
+
+def _pointer(context, builder, array_type, array, index):
+    return builder.gep(context.make_array(array_type)(context, builder, value=array).data, [index])
+
+
+@intrinsic
+def atomic_add(_, array, index, value):
+    """``array[index] += value`` at once for all threads; returns what stood there before."""
+
+    def codegen(context, builder, signature, args):
+        pointer = _pointer(context, builder, array, args[0], args[1])
+        return builder.atomic_rmw("add", pointer, args[2], "seq_cst")
+
+    return types.int64(array, types.int64, types.int64), codegen
+
+
+@intrinsic
+def atomic_load(_, array, index):
+    """``array[index]``, read anew at every call."""
+
+    def codegen(context, builder, signature, args):
+        return builder.load_atomic(_pointer(context, builder, array, *args), "seq_cst", 8)
+
+    return types.int64(array, types.int64), codegen
+
+
+def _call_without_arguments(name: str, returns):
+    @intrinsic
+    def call(_):
+        def codegen(context, builder, signature, args):
+            function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(returns, []), name)
+            builder.call(function, [])
+            return context.get_dummy_value()
+
+        return types.void(), codegen
+
+    return call
+
+
+@intrinsic
+def _nothing(_):
+    return types.void(), lambda context, builder, signature, args: context.get_dummy_value()
+
+
+# Declared by name, so that compiled kernels can be kept on disk (a function pointer of ctypes could not).
+_yield_core = _call_without_arguments("SwitchToThread" if sys.platform == "win32" else "sched_yield", ir.IntType(32))
+_on_x86 = platform.machine().lower() in ("x86_64", "amd64")
+_pause = _call_without_arguments("llvm.x86.sse2.pause", ir.VoidType()) if _on_x86 else _nothing
+
+
+@inlined
+def barrier(gate, goal):
+    """Wait until `goal` arrivals have been counted in all; False if the team is to stop instead.
+
+    The caller counts `goal` up by the number of threads at every barrier.
+    """
+    atomic_add(gate, ARRIVALS, 1)
+    spins = 0
+    while atomic_load(gate, ARRIVALS) < goal:
+        if atomic_load(gate, STOP):
+            return False
+        spins += 1
+        if spins < SPINS:
+            _pause()
+        else:
+            _yield_core()
+    return atomic_load(gate, STOP) == 0
+
+
+def run_team(work: Callable[[int], None], threads: int, gate: np.ndarray) -> None:
+    """Call ``work(t)`` for t = 0 ... threads - 1, each in a thread of its own, and wait.
+
+    The caller's thread only waits, so that Ctrl-C reaches it; then, or if one call raises, the others are told to stop
+    through the gate, and the exception is raised here.
+    """
+    errors: list[BaseException] = []
+    finished = threading.Semaphore(0)
+
+    def member(t: int) -> None:
+        try:
+            work(t)
+        except BaseException as error:
+            errors.append(error)
+            gate[STOP] = 1
+        finally:
+            finished.release()
+
+    members = [threading.Thread(target=member, args=(t,), daemon=True) for t in range(threads)]
+    started = 0
+    try:
+        for thread in members:
+            thread.start()
+            started += 1
+        for _ in members:
+            while not finished.acquire(timeout=0.05):  # on Windows only a wait with a limit can be interrupted
+                pass
+    except BaseException:
+        gate[STOP] = 1
+        for thread in members[:started]:
+            thread.join()
+        raise
+    if errors:
+        raise errors[0]
