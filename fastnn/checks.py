@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from numbers import Real
+from typing import Any
 
 import numpy as np
 
@@ -14,23 +15,24 @@ def is_integer(value: object) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
 
 
-def check_integer(name: str, value: object, low: int, high: int | None = None) -> int:
+def is_number(value: object) -> bool:
+    """Whether `value` is a real number of Python's or NumPy's, booleans excluded."""
+    return isinstance(value, (Real, np.integer, np.floating)) and not isinstance(value, (bool, np.bool_))
+
+
+def check_integer(name: str, value: Any, low: int, high: int | None = None) -> int:
     """`value` as an int; SettingsError unless it is a whole number from `low` to `high`."""
-    if not is_integer(value) or value < low or (high is not None and value > high):  # type: ignore[operator]
+    if not is_integer(value) or value < low or (high is not None and value > high):
         expected = f"{low} or more" if high is None else f"from {low} to {high}"
         raise SettingsError(f"{name} is {value!r}, expected a whole number, {expected}")
-    return int(value)  # type: ignore[call-overload]
+    return int(value)
 
 
 def check_number(
-    name: str, value: object, low: float = -math.inf, high: float = math.inf, *, above: float = -math.inf
+    name: str, value: Any, low: float = -math.inf, high: float = math.inf, *, above: float = -math.inf
 ) -> float:
     """`value` as a float; SettingsError unless it is finite, in [`low`, `high`) and greater than `above`."""
-    if (
-        not isinstance(value, (Real, np.number))
-        or isinstance(value, (bool, np.bool_))
-        or not (math.isfinite(value) and value >= low and value > above and value < high)  # type: ignore[arg-type]
-    ):
+    if not is_number(value) or not (math.isfinite(value) and value >= low and value > above and value < high):
         expected = " and ".join(
             text
             for text, given in (
@@ -41,7 +43,7 @@ def check_number(
             if given
         )
         raise SettingsError(f"{name} is {value!r}, expected a finite number{expected and ' ' + expected}")
-    return float(value)  # type: ignore[arg-type]
+    return float(value)
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> str:

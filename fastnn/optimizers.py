@@ -102,7 +102,12 @@ def get_optimizer(optimizer: "str | Optimizer") -> Optimizer:
     """The optimizer of that name, with the field's usual settings (momentum 0.9); an Optimizer comes back as it is."""
     if isinstance(optimizer, (SGD, Adam)):
         return optimizer
-    named = {"sgd": SGD(), "momentum": SGD(0.9), "nesterov": SGD(0.9, nesterov=True), "adam": Adam()}
+    named: dict[str, Optimizer] = {
+        "sgd": SGD(),
+        "momentum": SGD(0.9),
+        "nesterov": SGD(0.9, nesterov=True),
+        "adam": Adam(),
+    }
     if optimizer not in named:
         raise SettingsError(
             f"optimizer is {optimizer!r}, expected SGD(...), Adam(...) or one of {', '.join(OPTIMIZERS)}"

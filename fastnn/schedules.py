@@ -120,7 +120,7 @@ def get_schedule(schedule: "str | Schedule") -> Schedule:
         names = ", ".join(field.name for field in wanted) or "none"
         raise SettingsError(f"schedule {schedule!r} has {len(given)} values, expected at most {len(wanted)}: {names}")
     try:
-        numbers = [field.type(text) for field, text in zip(wanted, given, strict=False)]  # type: ignore[operator, misc]
+        numbers = [field.type(text) for field, text in zip(wanted, given, strict=False)]  # type: ignore[operator]
     except ValueError:
         raise SettingsError(f"schedule {schedule!r}: {values!r} is not a list of numbers") from None
     built: Schedule = SCHEDULES[name](*numbers)

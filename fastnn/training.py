@@ -206,7 +206,7 @@ def train(
     schedule, optimizer, threads = get_schedule(schedule), get_optimizer(optimizer), resolve_threads(threads)
     if isinstance(early_stopping, (int, np.integer)):
         early_stopping = EarlyStopping(int(early_stopping))
-    images, labels = _checked(network, data)
+    images, labels = check_fit(network, data)
     sample_weight = check_sample_weight(sample_weight, len(labels), network.dtype)
     rows, held_out = _split(network, data, validation, seed)
     if early_stopping is not None and held_out is None:
@@ -262,7 +262,7 @@ def evaluate(
     DataError
         If the data have no labels or do not fit the network.
     """
-    images, labels = _checked(network, data)
+    images, labels = check_fit(network, data)
     engine = get_backend(backend) if isinstance(backend, str) else backend
     logits = engine.predict_logits(network, images)
     loss, _ = engine.softmax_cross_entropy(logits, labels)
@@ -285,7 +285,7 @@ def _draw(n: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(order[count:]), np.sort(order[:count])
 
 
-def _checked(network: Network, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+def check_fit(network: Network, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """The data's inputs and labels as the backends take them; DataError, naming the data, if they do not fit."""
     if data.labels is None:
         raise DataError(f"{data.name} has no labels")
@@ -307,7 +307,7 @@ def _split(
     if validation is None:
         return np.arange(len(data)), None
     if isinstance(validation, Dataset):
-        _checked(network, validation)
+        check_fit(network, validation)
         return np.arange(len(data)), validation
     rows, held = _draw(len(data), validation, seed)
     return rows, data.take(held, f"{data.name} (held out)")

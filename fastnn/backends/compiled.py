@@ -174,15 +174,31 @@ class Trainer:
             penalty=np.zeros(sum(-(-width // products.PANEL) for width in network.sizes[1:])),
             results=np.zeros(epoch.N_RESULTS),
         )
+        # An epoch of no rows: the kernel is compiled, or loaded, here, and the time of the first epoch is its own.
+        self._run_kernel(np.empty(0, np.int64), 1, 0.0)
 
     def run_epoch(self, order: np.ndarray, batch_size: int, learning_rate: float) -> EpochResult:
         """Train on the rows `order`, `batch_size` at a time, on this trainer's threads."""
         order = np.ascontiguousarray(order, np.int64)
-        if len(order) and not (order.min() >= 0 and order.max() < len(self._data.labels)):
+        if not len(order) or batch_size < 1:
+            raise ValueError(f"order of {len(order)} rows, batch_size {batch_size}: expected 1 or more of each")
+        if not (order.min() >= 0 and order.max() < len(self._data.labels)):
             raise IndexError(f"order has rows outside 0 to {len(self._data.labels) - 1}")
         if min(batch_size, len(order)) > epoch.BLOCK and not self.work.gradient.size:
             self.work = self.work._replace(gradient=np.empty_like(self._layers.parameters))
-        real, results, gate = self._network.dtype.type, self.work.results, team.new_gate()
+        results = self.work.results
+        results[:] = 0
+        results[epoch.FAILED] = -1
+        self._run_kernel(order, batch_size, learning_rate)
+        self.epoch += 1
+        self.step += -(-len(order) // batch_size)
+        if results[epoch.FAILED] >= 0:
+            return EpochResult(float("nan"), 0.0, int(results[epoch.FAILED]))
+        loss = results[epoch.LOSS] / results[epoch.WEIGHT] if results[epoch.WEIGHT] else 0.0
+        return EpochResult(float(loss), float(results[epoch.CORRECT] / len(order)))
+
+    def _run_kernel(self, order: np.ndarray, batch_size: int, learning_rate: float) -> None:
+        real, gate = self._network.dtype.type, team.new_gate()
         dropout = epoch.Dropout(
             keys=dropout_keys(self._seed, self.epoch, len(self._network.weights) - 1),
             threshold=dropout_threshold(self._dropout),
@@ -190,8 +206,6 @@ class Trainer:
             scale=real(1 / (1 - self._dropout)),
         )
         rule = _rule(self._optimizer, learning_rate, self._l2, real)
-        results[:] = 0
-        results[epoch.FAILED] = -1
 
         def work(t: int) -> None:
             epoch.run_epoch(
@@ -199,12 +213,6 @@ class Trainer:
             )
 
         team.run_team(work, self._threads, gate)
-        self.epoch += 1
-        self.step += -(-len(order) // batch_size)
-        if results[epoch.FAILED] >= 0:
-            return EpochResult(float("nan"), 0.0, int(results[epoch.FAILED]))
-        loss = results[epoch.LOSS] / results[epoch.WEIGHT] if results[epoch.WEIGHT] else 0.0
-        return EpochResult(float(loss), float(results[epoch.CORRECT] / max(1, len(order))))
 
     def network(self) -> Network:
         """The network as it is now, copied."""

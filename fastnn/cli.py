@@ -1,0 +1,283 @@
+"""The command `fastnn`: train, evaluate, predict, recipes. Results go to stdout, progress to stderr."""
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, NoReturn
+
+from fastnn.errors import FastnnError, MissingDependencyError, SettingsError
+
+FAILED, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: the run ends as after Ctrl-C."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code: 0, 1 (the run failed), 2 (usage), 130 (Ctrl-C), 143 (SIGTERM)."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    warnings.showwarning = _show_warning
+    _on_sigterm(_raise_terminated)
+    try:
+        options.command(options)
+        sys.stdout.flush()
+    except (SettingsError, MissingDependencyError) as error:
+        return _fail(error, USAGE)
+    except FastnnError as error:
+        return _fail(error, FAILED)
+    except BrokenPipeError:  # whoever read our output has seen enough; what is still buffered must not raise at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except KeyboardInterrupt as interrupt:
+        terminated = isinstance(interrupt, _Terminated) or isinstance(interrupt.__cause__, _Terminated)
+        _say(f"fastnn: {'terminated' if terminated else 'interrupted'}")
+        return TERMINATED if terminated else INTERRUPTED
+    except MemoryError as error:
+        return _fail(error, FAILED, "out of memory: ")
+    finally:
+        _on_sigterm(signal.SIG_DFL)
+    return 0
+
+
+# --- The commands ----------------------------------------------------------------------------------------------------
+def _train(options: argparse.Namespace) -> None:
+    from fastnn.datasets import read_files
+    from fastnn.errors import DivergenceError
+    from fastnn.progress import show_progress
+    from fastnn.recipes import get_recipe, network_for, split
+    from fastnn.runs import RunFolder
+    from fastnn.schedules import WarmUp, get_schedule
+    from fastnn.training import EarlyStopping, TrainingInterrupted, hold_out, train
+
+    recipe = get_recipe(options.recipe or "mnist")
+    settings = {**recipe.settings, "seed": options.seed, "backend": options.backend, "threads": options.threads}
+    for name in ("epochs", "batch_size", "learning_rate", "schedule", "optimizer", "l2", "dropout"):
+        if getattr(options, name) is not None:
+            settings[name] = None if getattr(options, name) == "full" else getattr(options, name)
+    hidden = recipe.hidden if options.hidden is None else tuple(options.hidden)
+    if options.data:
+        pool, test = read_files(options.data)
+        pool, test = (pool, test) if test is not None else hold_out(pool, 1 / 5, options.seed)
+        splits, name = split(pool, test, 1 / 10, options.seed), "data"
+    else:
+        splits, name = recipe.load(options.seed), recipe.name
+    network = network_for(splits.train, hidden, activation=options.activation, dtype=options.dtype, seed=options.seed)
+    described = {
+        "recipe": None if options.data else recipe.name,
+        "files": options.data,
+        "hidden": list(hidden),
+        "activation": options.activation,
+        "dtype": options.dtype,
+        **settings,
+        "warm_up": options.warm_up,
+        "patience": options.patience,
+    }
+    settings["schedule"] = WarmUp(options.warm_up, get_schedule(settings.get("schedule", "constant")))
+    settings["early_stopping"] = None if options.patience is None else EarlyStopping(options.patience)
+
+    folder = RunFolder(options.out, name)
+    try:
+        with show_progress(len(splits.train)) as progress:
+            callbacks = [progress, folder.checkpoint(splits.train)]
+            result = train(network, splits.train, validation=splits.watched, callbacks=callbacks, **settings)
+        report = folder.save_finished(result, splits, described)
+    except (DivergenceError, TrainingInterrupted) as stop:
+        folder.save_unfinished(stop.result, splits.train)
+        if len(stop.result.history):
+            _say(f"fastnn: the network after epoch {stop.result.best_epoch} is in {folder.path}")
+        raise
+    finally:
+        folder.remove_if_empty()
+    if options.json:
+        keys = ("test_accuracy", "test_loss", "epochs", "seconds", "stopped", "backend")
+        print(
+            json.dumps({**{key: report[key] for key in keys}, "recipe": described["recipe"], "run": str(folder.path)})
+        )
+        return
+    print(f"{result.network}")
+    print(f"{len(result.history)} epochs in {report['seconds']:.2f} s of training, backend {result.backend}")
+    print(f"accuracy {report['test_accuracy']:.2%}, loss {report['test_loss']:.4f} on {splits.test.name}")
+    print(f"run {folder.path}")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from fastnn import evaluation
+    from fastnn.backends import get_backend
+    from fastnn.datasets import load_mnist, read_files
+    from fastnn.model_file import load
+    from fastnn.training import check_fit
+
+    model = load(options.model)
+    first, second = read_files(options.data) if options.data else load_mnist()
+    data = first if second is None else second
+    images, labels = check_fit(model.network, data)
+    engine = get_backend(options.backend)
+    logits = engine.predict_logits(model.network, images)
+    loss, _ = engine.softmax_cross_entropy(logits, labels)
+    counts = evaluation.confusion(labels, logits.argmax(axis=1), model.network.n_classes)
+    scores = evaluation.per_class(counts)
+    accuracy = float(counts.trace() / counts.sum())
+    if options.json:
+        print(
+            json.dumps(
+                {
+                    "accuracy": accuracy,
+                    "loss": loss,
+                    "samples": len(labels),
+                    "per_class": [asdict(score) for score in scores],
+                    "confusion": counts.tolist(),
+                }
+            )
+        )
+        return
+    print(f"{model.network}")
+    print(f"accuracy {accuracy:.2%}, loss {loss:.4f} on {len(labels):,} samples of {data.name}")
+    print("class  precision  recall      f1  samples")
+    for name, score in zip(model.classes, scores, strict=True):
+        print(f"{name!s:>5}  {score.precision:9.2%}  {score.recall:6.2%}  {score.f1:6.2%}  {score.support:7,}")
+
+
+def _predict(options: argparse.Namespace) -> None:
+    import numpy as np
+
+    from fastnn.backends import get_backend
+    from fastnn.datasets import prepare_image
+    from fastnn.errors import DataError
+    from fastnn.model_file import load
+
+    model = load(options.model)
+    if model.image_shape != (28, 28):
+        shape = "no images" if model.image_shape is None else f"{model.image_shape[0]} x {model.image_shape[1]} images"
+        raise DataError(f"{options.model} takes {shape}; predict prepares images of 28 x 28")
+    rows = np.stack([prepare_image(image) for image in options.image])
+    # Networks from data scaled to 0 ... 1 take prepared pixels scaled likewise.
+    if model.network.input_scale == 1:
+        rows = rows / np.float32(255)
+    proba = get_backend(options.backend).predict_proba(model.network, rows)
+    answers = [
+        {"image": str(image), "prediction": model.classes[int(row.argmax())], "probability": float(row.max())}
+        for image, row in zip(options.image, proba, strict=True)
+    ]
+    if options.json:
+        print(json.dumps(answers))
+        return
+    for answer in answers:
+        print(f"{answer['image']}: {answer['prediction']} ({answer['probability']:.1%})")
+
+
+def _recipes(options: argparse.Namespace) -> None:
+    from fastnn.recipes import RECIPES
+
+    if options.json:
+        print(json.dumps([asdict(recipe) for recipe in RECIPES.values()]))
+        return
+    width = max(map(len, RECIPES))
+    for recipe in RECIPES.values():
+        print(f"{recipe.letter or ' '}  {recipe.name:<{width}}  {recipe.title}")
+
+
+# --- The command line ------------------------------------------------------------------------------------------------
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        import fastnn
+
+        print(f"fastnn {fastnn.__version__}")
+        parser.exit()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="fastnn", description="Neural networks for handwritten digits, from scratch, on a CPU.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def add(name: str, command: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        added.set_defaults(command=command)
+        added.add_argument("--json", action="store_true", help="print one JSON value on stdout instead of text")
+        return added
+
+    train = add("train", _train, "train a network, on MNIST unless told otherwise, and write the folder of the run")
+    source = train.add_mutually_exclusive_group()
+    source.add_argument("--recipe", metavar="NAME", help="a run with all its settings: see fastnn recipes")
+    source.add_argument("--data", metavar="FILE", nargs="+", help="train on CSV, NPZ or IDX files of your own")
+    _add_backend(train)
+    train.add_argument("--hidden", metavar="UNITS", nargs="*", type=int, help="units of each hidden layer")
+    train.add_argument("--activation", choices=("relu", "tanh", "logistic", "identity"), default="relu")
+    train.add_argument("--epochs", metavar="N", type=int)
+    train.add_argument("--batch-size", metavar="N", type=_batch_size, help="samples a step, or 'full' for all")
+    train.add_argument("--learning-rate", metavar="RATE", type=float)
+    train.add_argument(
+        "--schedule", metavar="NAME[:VALUE,...]", help="constant, step, inverse-time, exponential, cosine"
+    )
+    train.add_argument("--warm-up", metavar="N", type=int, default=0, help="epochs in which the rate rises at first")
+    train.add_argument("--optimizer", choices=("sgd", "momentum", "nesterov", "adam"))
+    train.add_argument("--l2", metavar="L2", type=float, help="loss: cross-entropy + L2 / 2 * sum of squared weights")
+    train.add_argument("--dropout", metavar="RATE", type=float, help="share of hidden units dropped")
+    train.add_argument("--patience", metavar="N", type=int, help="stop after N epochs without a better validation loss")
+    train.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    train.add_argument("--seed", metavar="SEED", type=int, default=0)
+    train.add_argument("--threads", metavar="N", type=int, help="default: the cores this process may use")
+    train.add_argument("--out", metavar="FOLDER", help="the folder of the run; default: runs/DATE-NAME")
+
+    evaluate = add("evaluate", _evaluate, "measure a saved model on labelled data")
+    evaluate.add_argument("model", metavar="MODEL", help="a model.safetensors")
+    evaluate.add_argument(
+        "--data", metavar="FILE", nargs="+", help="CSV, NPZ or IDX files; default: MNIST's test images"
+    )
+    _add_backend(evaluate)
+
+    predict = add("predict", _predict, "say which digits photos or drawings show")
+    predict.add_argument("model", metavar="MODEL", help="a model.safetensors")
+    predict.add_argument("image", metavar="IMAGE", nargs="+", help="a PNG, JPEG or other picture of one digit")
+    _add_backend(predict)
+
+    add("recipes", _recipes, "list the recipes")
+    return parser
+
+
+def _add_backend(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--backend", choices=("auto", "numba", "numpy"), default="auto")
+
+
+def _batch_size(text: str) -> int | str:
+    try:
+        return text if text == "full" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number nor 'full'") from None
+
+
+# --- Ways out --------------------------------------------------------------------------------------------------------
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _fail(error: BaseException, code: int, prefix: str = "") -> int:
+    _say(f"fastnn: {prefix}{error}")
+    return code
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    text = str(message)
+    _say(text if text.startswith("fastnn: ") else f"fastnn: {category.__name__}: {text}")
+
+
+def _on_sigterm(handler: Any) -> None:
+    with contextlib.suppress(ValueError):  # only the main thread may; elsewhere the caller's own handling stands
+        signal.signal(signal.SIGTERM, handler)
+
+
+def _raise_terminated(*_: Any) -> NoReturn:
+    raise _Terminated

@@ -1,0 +1,85 @@
+"""The data sets that need no file from the user: MNIST inside the package, and scikit-learn's 8x8 digits."""
+
+from hashlib import md5
+from importlib.resources import files
+from io import BytesIO
+
+import numpy as np
+
+from fastnn.datasets.dataset import Dataset
+from fastnn.datasets.file_bytes import Content
+from fastnn.errors import DataError, FileError
+
+# MD5 of the uncompressed files, as published with the data set.
+_DIGESTS = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+_LARGEST_FILE = 16 + 60_000 * 784
+
+
+def load_mnist() -> tuple[Dataset, Dataset]:
+    """MNIST from the files inside the package: handwritten digits of 28 x 28 pixels, light on black.
+
+    Returns
+    -------
+    train, test : Dataset
+        60,000 and 10,000 samples: images uint8 of shape (N, 784) and read-only, labels int64 of shape (N,) from 0 to 9,
+        pixel_max 255, image_shape (28, 28).
+
+    Raises
+    ------
+    DataError
+        If a file is damaged; the message gives its MD5 digest and the one expected.
+    FileError
+        If a file is missing from the installation.
+    """
+    return _mnist_part("train", 60_000, "MNIST train"), _mnist_part("t10k", 10_000, "MNIST test")
+
+
+def load_digits() -> Dataset:
+    """scikit-learn's copy of the 8x8 digits of the UCI repository: 1,797 samples, light on black.
+
+    Returns
+    -------
+    Dataset
+        images uint8 of shape (1797, 64) with values from 0 to 16, labels int64 of shape (1797,) from 0 to 9,
+        pixel_max 16, image_shape (8, 8).
+    """
+    from sklearn import datasets as sklearn_datasets
+
+    pixels, labels = sklearn_datasets.load_digits(return_X_y=True)
+    return Dataset(pixels.astype(np.uint8), labels.astype(np.int64), 16.0, (8, 8), "8x8 digits")
+
+
+def _mnist_part(prefix: str, n_samples: int, name: str) -> Dataset:
+    pixels = _verified(f"{prefix}-images-idx3-ubyte")
+    labels = _verified(f"{prefix}-labels-idx1-ubyte")
+    # The digests vouch for every byte, so the headers (16 and 8 bytes) need no second look.
+    return Dataset(
+        np.frombuffer(pixels, np.uint8, offset=16).reshape(n_samples, 784),
+        np.frombuffer(labels, np.uint8, offset=8).astype(np.int64),
+        255.0,
+        (28, 28),
+        name,
+    )
+
+
+def _verified(stem: str) -> bytes:
+    name = f"{stem}.gz in fastnn.datasets.mnist"
+    try:
+        packed = _packed(stem)
+    except OSError:
+        raise FileError(f"{name}: missing from the installation, expected the file; install fastnn again") from None
+    with Content(BytesIO(packed), name) as content:
+        data = content.read(_LARGEST_FILE + 1)
+    digest = md5(data, usedforsecurity=False).hexdigest()
+    if digest != _DIGESTS[stem]:
+        raise DataError(f"{name}: found MD5 {digest}, expected {_DIGESTS[stem]}; install fastnn again")
+    return data
+
+
+def _packed(stem: str) -> bytes:
+    return files("fastnn.datasets").joinpath("mnist", f"{stem}.gz").read_bytes()

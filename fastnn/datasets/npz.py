@@ -1,0 +1,229 @@
+"""NPZ, NumPy's archive of arrays, read without NumPy's loader: nothing is unpickled, and sizes are checked first."""
+
+import re
+import struct
+import zlib
+from collections.abc import Sequence
+from math import prod
+from typing import IO, BinaryIO, NamedTuple
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
+
+import numpy as np
+
+from fastnn.datasets.dataset import Dataset
+from fastnn.datasets.file_bytes import MAX_BYTES, FilePath, checked_max_bytes, open_binary, shown
+from fastnn.datasets.pixels import as_labels, as_pixels, check_not_empty, matched, pixel_scale, square
+from fastnn.errors import DataError
+
+_KEY_SETS = (("x_train", "y_train", "x_test", "y_test"), ("X", "y"))
+_EXPECTED_KEYS = "x_train, y_train, x_test and y_test, or X and y"
+_MAGIC = b"\x93NUMPY"
+# NumPy writes headers of about 100 bytes; its own reader stops at 10,000 too.
+_LONGEST_HEADER = 10_000
+# Real images pack 10 to 100 times; only large members can harm.
+_BOMB_RATIO = 1000
+_BOMB_SIZE = 64 * 2**20
+_LOCAL_HEADER_SIZE = 30
+_ENCRYPTED = 0x1
+# All that ZipFile is known to raise on a damaged archive, often only when a member is read.
+_DAMAGE = (
+    BadZipFile,
+    EOFError,
+    IndexError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+
+
+class _Header(NamedTuple):
+    """What an NPY member declares."""
+
+    dtype: np.dtype
+    fortran_order: bool
+    shape: tuple[int, ...]
+
+
+def read_npz(path: FilePath, *, max_bytes: int = MAX_BYTES) -> tuple[Dataset, Dataset | None]:
+    """Read a training set, and a test set if there is one, from an NPZ file.
+
+    Parameters
+    ----------
+    path : path
+        An archive with the arrays x_train, y_train, x_test and y_test (as in Keras's mnist.npz), or X and y; no others.
+    max_bytes : int
+        An archive whose arrays take more bytes than this, unpacked, is refused.
+
+    Returns
+    -------
+    train : Dataset
+    test : Dataset or None
+        None where the archive holds X and y. Images, of shape (N, h, w), (N, h, w, 1) or (N, D) in the archive, have
+        shape (N, D) and C order: integers, which must lie from 0 to 255, as uint8, floats as float32 or float64.
+        Labels, whole and of shape (N,) or (N, 1), are int64 of shape (N,). Both sets share type, width and pixel_max.
+
+    Raises
+    ------
+    DataError
+        If the archive is damaged, or holds arrays other than these or values that cannot be used.
+    FileError
+        If the file cannot be opened.
+    SettingsError
+        If `max_bytes` is no positive whole number.
+    """
+    checked_max_bytes(max_bytes)
+    with open_binary(path) as file:
+        name = shown(path)
+        _check_start(file, name)
+        try:
+            arrays = _read_arrays(file, name, max_bytes)
+        except DataError:
+            raise
+        except _DAMAGE as error:
+            reason = ascii(str(error))[1:-1] or type(error).__name__
+            raise DataError(f"{name}: the archive is damaged ({reason}), expected a whole NPZ file") from None
+    if "X" in arrays:
+        return _dataset(arrays, "X", "y", name), None
+    return matched(_dataset(arrays, "x_train", "y_train", name), _dataset(arrays, "x_test", "y_test", name))
+
+
+def _check_start(file: BinaryIO, name: str) -> None:
+    start = file.read(6)
+    if not start:
+        raise DataError(f"{name}: found an empty file (0 bytes), expected an NPZ file")
+    if start == _MAGIC:
+        raise DataError(f"{name}: found a single NPY array, expected an NPZ file with {_EXPECTED_KEYS}")
+    if start[:2] != b"PK":
+        raise DataError(f"{name}: found bytes {start.hex(' ')} at the start, expected an NPZ (zip) file")
+
+
+def _read_arrays(file: BinaryIO, name: str, max_bytes: int) -> dict[str, np.ndarray]:
+    with ZipFile(file) as archive:
+        members = archive.infolist()
+        _check_keys(members, name)
+        _check_entries(members, file, archive.start_dir, name)
+        unpacked = sum(member.file_size for member in members)
+        if unpacked > max_bytes:
+            raise DataError(f"{name}: declares {unpacked} bytes unpacked, expected at most max_bytes = {max_bytes}")
+        return {member.filename.removesuffix(".npy"): _read_member(archive, member, name) for member in members}
+
+
+def _check_keys(members: Sequence[ZipInfo], name: str) -> None:
+    # The original name: ZipInfo.filename ends at the first NUL, which could hide what follows.
+    names = [member.orig_filename for member in members]
+    for member_name in names:
+        if names.count(member_name) > 1:
+            raise DataError(f"{name}: found {member_name!a} {names.count(member_name)} times, expected it once")
+    wanted = [sorted(f"{key}.npy" for key in keys) for keys in _KEY_SETS]
+    if sorted(names) not in wanted:
+        found = ", ".join(ascii(member_name[:60].removesuffix(".npy")) for member_name in names[:8]) or "no arrays"
+        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+        raise DataError(f"{name}: found {found}{more}, expected {_EXPECTED_KEYS}")
+
+
+def _check_entries(members: Sequence[ZipInfo], file: BinaryIO, directory_start: int, name: str) -> None:
+    """Refuse entries that share bytes: some Python versions unpack such archives, to any size."""
+    ordered = sorted(members, key=lambda member: member.header_offset)
+    limits = [member.header_offset for member in ordered[1:]] + [directory_start]
+    for member, limit in zip(ordered, limits, strict=True):
+        file.seek(member.header_offset)
+        local = file.read(_LOCAL_HEADER_SIZE)
+        if len(local) < _LOCAL_HEADER_SIZE or local[:4] != b"PK\3\4":
+            raise DataError(f"{name}: {member.filename}: found no entry at offset {member.header_offset}, expected one")
+        name_size, extra_size = struct.unpack_from("<HH", local, 26)
+        end = member.header_offset + _LOCAL_HEADER_SIZE + name_size + extra_size + member.compress_size
+        if end > limit:
+            raise DataError(
+                f"{name}: {member.filename}: ends at offset {end} and overlaps what follows, expected {limit} at most"
+            )
+
+
+def _read_member(archive: ZipFile, member: ZipInfo, name: str) -> np.ndarray:
+    place = f"{name}: {member.filename}"
+    if member.flag_bits & _ENCRYPTED:
+        raise DataError(f"{place}: found an encrypted entry, expected a plain one")
+    if member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+        raise DataError(f"{place}: found compression method {member.compress_type}, expected 0 (none) or 8 (deflate)")
+    if member.file_size > max(_BOMB_SIZE, _BOMB_RATIO * member.compress_size):
+        raise DataError(
+            f"{place}: {member.compress_size} bytes declare {member.file_size} unpacked, "
+            f"expected at most {_BOMB_RATIO} times as many"
+        )
+    with archive.open(member) as file:
+        header, header_size = _read_header(file, place)
+        # Python integers: the product of the sizes can exceed 64 bits.
+        declared = prod(header.shape) * header.dtype.itemsize
+        found = member.file_size - header_size
+        # One byte more than there should be, so that the end is reached and the CRC checked.
+        body = file.read(declared + 1) if declared == found else b""
+    if declared != found or len(body) != declared:
+        found = len(body) if declared == found else found
+        raise DataError(
+            f"{place}: declares shape {header.shape} of {header.dtype.name}, expected {declared} bytes of numbers, "
+            f"found {found}"
+        )
+    values = np.frombuffer(body, header.dtype)
+    return values.reshape(header.shape[::-1]).T if header.fortran_order else values.reshape(header.shape)
+
+
+def _read_header(file: IO[bytes], place: str) -> tuple[_Header, int]:
+    """The header of an NPY member and its size; read with patterns, as nothing of a file is to be evaluated."""
+    start = file.read(8)
+    if start[:6] != _MAGIC or start[6:] not in (b"\1\0", b"\2\0"):
+        raise DataError(f"{place}: found bytes {start.hex(' ')}, expected the start of an NPY array of version 1 or 2")
+    width = 2 if start[6] == 1 else 4
+    length = int.from_bytes(file.read(width), "little")
+    if length > _LONGEST_HEADER:
+        raise DataError(f"{place}: found an NPY header of {length} bytes, expected at most {_LONGEST_HEADER}")
+    header = file.read(length)
+    if len(header) < length:
+        raise DataError(f"{place}: expected an NPY header of {length} bytes, found {len(header)}")
+    text = header.decode("latin-1")
+    descr = re.search(r"""['"]descr['"] *: *(?:'([^']*)'|"([^"]*)")""", text)
+    order = re.search(r"""['"]fortran_order['"] *: *(True|False)""", text)
+    shape = re.search(r"""['"]shape['"] *: *\(([0-9, ]*)\)""", text)
+    if not (descr and order and shape):
+        raise DataError(
+            f"{place}: found the NPY header {text.strip()[:80]!a}, expected descr (one number type), "
+            "fortran_order and shape"
+        )
+    number_type = descr[1] or descr[2] or ""
+    if "O" in number_type:
+        raise DataError(f"{place}: found an array of Python objects, expected numbers; objects are never loaded")
+    if not re.fullmatch("[<>=|]?(?:[iu][1248]|f[248])", number_type):
+        raise DataError(f"{place}: found numbers of type {number_type[:40]!a}, expected integers or floats")
+    sizes = [size.strip() for size in shape[1].split(",") if size.strip()]
+    if len(sizes) > 8 or not all(re.fullmatch("[0-9]{1,19}", size) for size in sizes):
+        raise DataError(f"{place}: found the shape ({ascii(shape[1][:80])[1:-1]}), expected whole numbers")
+    return _Header(np.dtype(number_type), order[1] == "True", tuple(map(int, sizes))), 8 + width + length
+
+
+def _dataset(arrays: dict[str, np.ndarray], pixels_key: str, labels_key: str, name: str) -> Dataset:
+    pixels, labels = arrays[pixels_key], arrays[labels_key]
+    place = f"{name}: {pixels_key}"
+    shape = pixels.shape
+    if not (pixels.ndim in (2, 3) or (pixels.ndim == 4 and shape[3] == 1)):
+        raise DataError(f"{place}: found shape {shape}, expected (N, D), (N, height, width) or (N, height, width, 1)")
+    check_not_empty(shape, place)
+    rows = as_pixels(pixels.reshape(len(pixels), prod(shape[1:])), place)
+    image_shape = square(rows.shape[1]) if pixels.ndim == 2 else (shape[1], shape[2])
+    classes = _labels(labels, len(rows), f"{name}: {labels_key}", pixels_key)
+    return Dataset(rows, classes, pixel_scale(rows), image_shape, place)
+
+
+def _labels(labels: np.ndarray, n_samples: int, place: str, pixels_key: str) -> np.ndarray:
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        raise DataError(
+            f"{place}: found shape {labels.shape}, perhaps one-hot, expected (N,); save y.argmax(axis=1) instead"
+        )
+    if labels.ndim not in (1, 2):
+        raise DataError(f"{place}: found shape {labels.shape}, expected (N,) or (N, 1)")
+    if len(labels) != n_samples or labels.size != n_samples:
+        raise DataError(
+            f"{place}: found {labels.size} labels, expected {n_samples}, as many as samples in {pixels_key}"
+        )
+    return as_labels(labels.reshape(-1), place)

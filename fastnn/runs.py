@@ -1,0 +1,165 @@
+"""The folder of a run: the model, its history, a report of how it came about, and three figures."""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastnn import evaluation
+from fastnn.atomic import write_atomically
+from fastnn.backends import get_backend
+from fastnn.datasets import Dataset
+from fastnn.errors import FileError
+from fastnn.model_file import save
+from fastnn.network import Network
+from fastnn.recipes import Splits
+from fastnn.training import EpochEnd, History, TrainingResult
+
+MODEL, HISTORY, REPORT = "model.safetensors", "history.csv", "report.json"
+CURVES, CONFUSION, MISTAKES = "curves.png", "confusion.png", "mistakes.png"
+# A run that is killed leaves the model of its last checkpoint; one takes a few milliseconds.
+SECONDS_BETWEEN_CHECKPOINTS = 5.0
+
+
+class RunFolder:
+    """The folder of one run. It is made, and tried, before training, and removed if nothing came of the run.
+
+    Raises
+    ------
+    FileError
+        If the folder cannot be made or written to, or holds a run already.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None, name: str = "run") -> None:
+        self.path = _unused("runs", name) if path is None else Path(path)
+        if (self.path / MODEL).exists() or (self.path / REPORT).exists():
+            raise FileError(f"{self.path} holds a run already; expected a new or empty folder")
+        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.path, os.W_OK | os.X_OK):
+                raise PermissionError(13, "it cannot be written to")
+        except OSError as error:
+            raise FileError(f"{self.path} cannot be used as the folder of a run: {error.strerror or error}") from None
+        self._made, self._saved_at = made, time.monotonic()
+
+    def checkpoint(self, data: Dataset) -> Any:
+        """A callback of `fastnn.train` that saves the network every few seconds."""
+
+        def callback(end: EpochEnd) -> None:
+            if time.monotonic() - self._saved_at >= SECONDS_BETWEEN_CHECKPOINTS:
+                self.save_network(end.network, data)
+                self._saved_at = time.monotonic()
+
+        return callback
+
+    def save_network(self, network: Network, data: Dataset) -> None:
+        """Write model.safetensors."""
+        save(self.path / MODEL, network, image_shape=data.image_shape)
+
+    def save_unfinished(self, result: TrainingResult, data: Dataset) -> None:
+        """What there is of a run that ended early: the network after its last good epoch and the history."""
+        if len(result.history):
+            self.save_network(result.network, data)
+            self.save_history(result.history)
+        self.remove_if_empty()
+
+    def save_history(self, history: History) -> None:
+        """Write history.csv, a line an epoch."""
+        write_atomically(self.path / HISTORY, history.to_frame().to_csv(index=False).encode())
+
+    def save_finished(self, result: TrainingResult, splits: Splits, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Judge the network by the test data and write all files of the run; returns what report.json holds."""
+        report, proba = judge(result, splits, settings)
+        self.save_network(result.network, splits.train)
+        self.save_history(result.history)
+        write_atomically(self.path / REPORT, (json.dumps(report, indent=2) + "\n").encode())
+        self._save_figures(result, splits.test, proba)
+        return report
+
+    def _save_figures(self, result: TrainingResult, test: Dataset, proba: np.ndarray) -> None:
+        from fastnn import plots
+
+        assert test.labels is not None
+        plots.LearningCurveDisplay.from_history(result.history).save(self.path / CURVES)
+        plots.ConfusionDisplay.from_predictions(test.labels, proba.argmax(axis=1)).save(self.path / CONFUSION)
+        shape = test.image_shape or (1, test.images.shape[1])  # a table's row is drawn as a strip
+        plots.MistakesDisplay.from_predictions(test.images, shape, test.labels, proba).save(self.path / MISTAKES)
+
+    def remove_if_empty(self) -> None:
+        """Remove the folders that were made for the run, as far as they are empty."""
+        for folder in self._made:
+            try:
+                folder.rmdir()
+            except OSError:
+                return
+
+
+def judge(result: TrainingResult, splits: Splits, settings: Mapping[str, Any]) -> tuple[dict[str, Any], np.ndarray]:
+    """What report.json holds, and the probabilities of the test data, which are read here only."""
+    test, history = splits.test, result.history
+    assert test.labels is not None
+    engine = get_backend(result.backend)
+    logits = engine.predict_logits(result.network, test.images)
+    loss, _ = engine.softmax_cross_entropy(logits, test.labels)
+    proba = engine.softmax(logits)
+    counts = evaluation.confusion(test.labels, proba.argmax(axis=1), result.network.n_classes)
+    report = {
+        "test_accuracy": float(np.trace(counts) / counts.sum()),
+        "test_loss": loss,
+        "epochs": len(history),
+        "best_epoch": result.best_epoch,
+        "stopped": result.stopped,
+        "seconds": float(history.column("seconds").sum()),
+        "backend": result.backend,
+        "network": repr(result.network),
+        "settings": dict(settings),
+        "data": {
+            "train": _describe(splits.train),
+            "watched": _describe(splits.watched),
+            "test": _describe(splits.test),
+        },
+        "last_epoch": {name: _number(value) for name, value in asdict(history[-1]).items()},
+        "per_class": [asdict(scores) for scores in evaluation.per_class(counts)],
+        "confusion": counts.tolist(),
+        "versions": versions(),
+        "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
+    }
+    return report, proba
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python, fastnn and the packages that its figures depend on; "none" where one is missing."""
+    found = {"python": platform.python_version()}
+    for package in ("fastnn-digits", "numpy", "numba", "scikit-learn"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "none"
+    return found
+
+
+def _describe(data: Dataset) -> dict[str, Any]:
+    return {"name": data.name, "samples": len(data), "inputs": data.images.shape[1], "sha256": data.digest()}
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if value != value else value
+
+
+def _unused(folder: str, name: str) -> Path:
+    """A folder of today's that does not exist yet."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    path, count = Path(folder) / f"{stamp}-{name}", 1
+    while path.exists():
+        count += 1
+        path = Path(folder) / f"{stamp}-{name}-{count}"
+    return path

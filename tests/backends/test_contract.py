@@ -1,0 +1,105 @@
+"""Both backends have the same functions with the same signatures, and give the same errors."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+from fastnn.backends import compiled, get_backend, reference
+from fastnn.backends.base import Backend, Trainer
+from fastnn.errors import DataError, MissingDependencyError, SettingsError
+from fastnn.network import Network
+from fastnn.optimizers import SGD
+
+OPERATIONS = [name for name, value in vars(Backend).items() if inspect.isfunction(value) and not name.startswith("_")]
+METHODS = [name for name, value in vars(Trainer).items() if inspect.isfunction(value) and not name.startswith("_")]
+
+
+def _parameters(function):
+    return [
+        (parameter.name, parameter.kind, parameter.default)
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.name != "self"
+    ]
+
+
+def test_the_contract_names_what_the_design_asks_for():
+    assert {"matmul", "relu", "relu_backward", "softmax", "dense_forward", "dense_backward"} < set(OPERATIONS)
+    assert {"softmax_cross_entropy", "predict_proba", "loss_and_gradients", "trainer"} < set(OPERATIONS)
+    assert set(METHODS) == {"run_epoch", "network"}
+
+
+@pytest.mark.parametrize("backend", [reference, compiled], ids=["numpy", "numba"])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_same_functions_same_signatures(backend, name):
+    assert _parameters(getattr(backend, name)) == _parameters(getattr(Backend, name))
+
+
+@pytest.mark.parametrize("backend", [reference, compiled], ids=["numpy", "numba"])
+@pytest.mark.parametrize("name", METHODS)
+def test_same_trainer_methods(backend, name):
+    assert _parameters(getattr(backend.Trainer, name)) == _parameters(getattr(Trainer, name))
+
+
+NETWORK = Network.initialize((4, 3, 2))
+INPUTS = np.ones((5, 4), np.float32)
+LABELS = np.array([0, 1, 0, 1, 0])
+
+BAD_CALLS = {
+    "width": (lambda b: b.predict_proba(NETWORK, np.ones((5, 3))), DataError, r"shape \(5, 3\), expected \(samples, 4\)"),
+    "text": (lambda b: b.predict_proba(NETWORK, np.array([["a"] * 4])), DataError, "expected numbers"),
+    "complex": (lambda b: b.predict_logits(NETWORK, np.ones((1, 4), complex)), DataError, "expected numbers"),
+    "label": (lambda b: b.loss_and_gradients(NETWORK, INPUTS, LABELS + 1), DataError, "from 1 to 2, expected 0 to 1"),
+    "labels": (lambda b: b.loss_and_gradients(NETWORK, INPUTS, LABELS[:3]), DataError, r"shape \(3,\)"),
+    "float labels": (lambda b: b.softmax_cross_entropy(INPUTS, LABELS * 0.5), DataError, "whole numbers"),
+    "weights": (
+        lambda b: b.loss_and_gradients(NETWORK, INPUTS, LABELS, sample_weight=-np.ones(5)),
+        DataError,
+        "negative or not finite",
+    ),
+    "no weights": (
+        lambda b: b.loss_and_gradients(NETWORK, INPUTS, LABELS, sample_weight=np.zeros(5)),
+        DataError,
+        "0 for every sample",
+    ),
+    "dropout": (lambda b: b.loss_and_gradients(NETWORK, INPUTS, LABELS, dropout=1.0), SettingsError, "dropout is 1.0"),
+    "l2": (lambda b: b.trainer(NETWORK, INPUTS, LABELS, SGD(), l2=-1.0), SettingsError, "l2 is -1.0"),
+    "matmul": (lambda b: b.matmul(np.ones((2, 3)), np.ones((4, 5))), DataError, r"weight has shape \(4, 5\)"),
+    "bias": (lambda b: b.dense_forward(np.ones((2, 3)), np.ones((3, 5)), np.ones(4)), DataError, "bias has shape"),
+    "dout": (
+        lambda b: b.dense_backward(np.ones((2, 4)), np.ones((2, 3)), np.ones((3, 5)), np.ones((2, 5))),
+        DataError,
+        "dout has shape",
+    ),
+    "softmax": (lambda b: b.softmax(np.ones(3)), DataError, r"shape \(3,\)"),
+}
+
+
+@pytest.mark.parametrize("backend", [reference, compiled], ids=["numpy", "numba"])
+@pytest.mark.parametrize("case", BAD_CALLS)
+def test_bad_input_is_one_clear_line(backend, case):
+    call, error, words = BAD_CALLS[case]
+    with pytest.raises(error, match=words) as caught:
+        call(backend)
+    assert "\n" not in str(caught.value)
+
+
+def test_get_backend():
+    assert get_backend("numpy") is reference
+    assert get_backend("numba") is compiled
+    assert get_backend("auto") is compiled
+    with pytest.raises(SettingsError, match="backend is 'cuda', expected one of auto, numba, numpy"):
+        get_backend("cuda")
+
+
+def test_without_numba_auto_says_so_and_numba_says_what_to_install(monkeypatch):
+    import sys
+
+    for name in [name for name in sys.modules if name.startswith("fastnn.kernels") or name.endswith(".compiled")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr("fastnn.backends.compiled")
+    monkeypatch.setitem(sys.modules, "numba", None)
+    with pytest.warns(RuntimeWarning, match="Numba cannot be imported"):
+        assert get_backend("auto") is reference
+    with pytest.raises(MissingDependencyError, match="pip install numba"):
+        get_backend("numba")

@@ -1,0 +1,253 @@
+"""Parity: every operation and whole training steps of both backends against the reference in float64."""
+
+import numpy as np
+import pytest
+
+from fastnn.backends import compiled, reference
+from fastnn.optimizers import SGD, Adam
+from tests.parity import assert_all_parity, assert_parity, astype, make_inputs, make_network
+
+BACKENDS = pytest.mark.parametrize("backend", [reference, compiled], ids=["numpy", "numba"])
+DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
+KINDS = pytest.mark.parametrize("kind", ["uint8", "float32", "float64"])
+ACTIVATIONS = pytest.mark.parametrize("activation", ["relu", "tanh", "logistic", "identity"])
+# Off every block size: 1 row, 1 input, 1 unit, 17 units, 2 and 100 classes, more than one panel of 64.
+SHAPES = [(1, 1, 1), (1, 784, 17), (3, 5, 1), (65, 17, 2), (64, 64, 64), (33, 100, 130), (257, 63, 100)]
+SHAPE_IDS = ["x".join(map(str, shape)) for shape in SHAPES]
+
+
+def _rounded(dtype, *arrays):
+    return [array.astype(dtype) for array in arrays]
+
+
+@BACKENDS
+@DTYPES
+@KINDS
+@pytest.mark.parametrize("shape", SHAPES, ids=SHAPE_IDS)
+def test_matmul(backend, dtype, kind, shape):
+    rng, (B, D, H) = np.random.default_rng(1), shape
+    inp, (weight,) = make_inputs(rng, (B, D), kind), _rounded(dtype, rng.standard_normal((D, H)))
+    out = backend.matmul(inp, weight)
+    assert out.dtype == dtype
+    assert_parity(out, inp.astype(dtype).astype(np.float64) @ weight.astype(np.float64))
+
+
+@BACKENDS
+@DTYPES
+def test_relu_keeps_nan(backend, dtype):
+    inp = np.array([[-1.0, 0.0, 2.0, np.nan, np.inf, -np.inf]], dtype)
+    np.testing.assert_array_equal(backend.relu(inp), np.array([[0.0, 0.0, 2.0, np.nan, np.inf, 0.0]], dtype))
+    dout = np.array([[3.0, 3.0, 3.0, 3.0, 3.0, 3.0]], dtype)
+    out = np.array([[0.0, 0.0, 2.0, 1.0, np.inf, 0.0]], dtype)
+    np.testing.assert_array_equal(backend.relu_backward(dout, out), np.array([[0, 0, 3, 3, 3, 0]], dtype))
+
+
+@BACKENDS
+@DTYPES
+@pytest.mark.parametrize("classes", [1, 2, 10, 17, 100])
+def test_softmax_and_cross_entropy(backend, dtype, classes):
+    rng = np.random.default_rng(2)
+    (logits,), labels = _rounded(dtype, rng.standard_normal((65, classes)) * 10), rng.integers(classes, size=65)
+    weight = rng.random(65).astype(dtype)
+    exact = logits.astype(np.float64)
+    assert_parity(backend.softmax(logits), reference.softmax(exact))
+    for sample_weight in (None, weight):
+        loss, dlogits = backend.softmax_cross_entropy(logits, labels, sample_weight)
+        exact_weight = None if sample_weight is None else sample_weight.astype(np.float64)
+        exact_loss, exact_dlogits = reference.softmax_cross_entropy(exact, labels, exact_weight)
+        assert_parity(np.array(loss, dtype), np.array(exact_loss))
+        assert_parity(dlogits, exact_dlogits)
+
+
+@BACKENDS
+@DTYPES
+def test_huge_logits_do_not_overflow(backend, dtype):
+    proba = backend.softmax(np.array([[1e30, 0.0, -1e30], [1000.0, 1000.0, 999.0]], dtype))
+    np.testing.assert_array_equal(proba[0], [1, 0, 0])
+    e = np.exp(-1.0)
+    np.testing.assert_allclose(proba[1], [1 / (2 + e), 1 / (2 + e), e / (2 + e)], rtol=1e-6)
+    loss, _ = backend.softmax_cross_entropy(np.array([[1000.0, 0.0]], dtype), np.array([1]))
+    assert loss == 1000
+
+
+@BACKENDS
+def test_softmax_by_hand(backend):
+    """Logits ln 1, ln 2, ln 5 have probabilities 1/8, 2/8, 5/8."""
+    logits = np.log([[1.0, 2.0, 5.0]])
+    np.testing.assert_allclose(backend.softmax(logits), [[0.125, 0.25, 0.625]], rtol=1e-15)
+    loss, dlogits = backend.softmax_cross_entropy(logits, np.array([1]))
+    assert loss == pytest.approx(np.log(4), rel=1e-15)
+    np.testing.assert_allclose(dlogits, [[0.125, -0.75, 0.625]], rtol=1e-14)
+
+
+@BACKENDS
+@DTYPES
+@KINDS
+@ACTIVATIONS
+def test_dense_forward_and_backward(backend, dtype, kind, activation):
+    rng = np.random.default_rng(3)
+    for B, D, H in SHAPES:
+        inp = make_inputs(rng, (B, D), kind)
+        weight, bias, dout = _rounded(
+            dtype, rng.standard_normal((D, H)) / (255 * D), rng.standard_normal(H), rng.standard_normal((B, H))
+        )
+        exact = [array.astype(np.float64) for array in (inp.astype(dtype), weight, bias, dout)]
+        out = backend.dense_forward(inp, weight, bias, activation)
+        exact_out = reference.dense_forward(*exact[:3], activation)
+        assert_parity(out, exact_out, f"forward {B}x{D}x{H}")
+        # The slope of ReLU is taken at the rounded output, so that both see the same side of 0.
+        found = backend.dense_backward(dout, inp, weight, out, activation)
+        expected = reference.dense_backward(exact[3], exact[0], exact[1], out.astype(np.float64), activation)
+        assert_all_parity(found, expected, f"backward {B}x{D}x{H}")
+
+
+NETWORKS = {
+    "1 unit": (5, 1, 2),
+    "17 units": (100, 17, 10),
+    "2 classes": (64, 65, 2),
+    "100 classes": (30, 40, 100),
+    "no hidden layer": (50, 10),
+    "3 hidden layers": (65, 130, 33, 7, 10),
+    "panels": (100, 192, 128, 70),
+}
+
+
+@BACKENDS
+@DTYPES
+@KINDS
+@pytest.mark.parametrize("sizes", NETWORKS.values(), ids=NETWORKS)
+def test_loss_and_gradients(backend, dtype, kind, sizes):
+    rng = np.random.default_rng(4)
+    for n, activation, options in (
+        (1, "relu", {}),
+        (64, "tanh", {"l2": 0.01}),
+        (33, "relu", {"dropout": 0.3, "seed": 5, "epoch": 2}),
+        (300, "logistic", {"dropout": 0.5, "l2": 0.1, "sample_weight": rng.random(300)}),
+    ):
+        network = make_network(rng, sizes, kind, dtype, activation)
+        inp, labels = make_inputs(rng, (n, sizes[0]), kind), rng.integers(sizes[-1], size=n)
+        found = backend.loss_and_gradients(network, inp, labels, **options)
+        expected = reference.loss_and_gradients(astype(network, "float64"), inp, labels, **options)
+        assert_parity(np.array(found.loss, dtype), np.array(expected.loss), f"loss {n} {activation}")
+        assert_all_parity(found.dweights, expected.dweights, f"dweight {n} {activation}")
+        assert_all_parity(found.dbiases, expected.dbiases, f"dbias {n} {activation}")
+        assert found.n_correct == expected.n_correct
+        assert_parity(
+            backend.predict_logits(network, inp), reference.predict_logits(astype(network, "float64"), inp), "logits"
+        )
+
+
+OPTIMIZERS = {
+    "sgd": SGD(),
+    "momentum": SGD(0.9),
+    "nesterov": SGD(0.8, nesterov=True),
+    "adam": Adam(),
+    "adam, other betas": Adam(0.8, 0.99, 1e-3),
+}
+
+
+@BACKENDS
+@DTYPES
+@KINDS
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_one_step_and_ten_steps(backend, dtype, kind, optimizer):
+    """Weights after one step, the losses of ten steps and the weights after them; the last batch is short."""
+    rng = np.random.default_rng(6)
+    sizes, n, batch = (65, 70, 17, 10), 131, 64
+    network = make_network(rng, sizes, kind, dtype, "tanh")
+    inp, labels = make_inputs(rng, (n, sizes[0]), kind), rng.integers(10, size=n)
+    options = {"l2": 0.01, "dropout": 0.2, "sample_weight": rng.random(n), "seed": 3}
+
+    def trainers():
+        exact = reference.trainer(astype(network, "float64"), inp, labels, optimizer, **options)
+        return backend.trainer(network, inp, labels, optimizer, **options), exact
+
+    def assert_networks(found, exact, factor):
+        """The weights moved as they should: the moves agree, not merely the weights, which hardly change."""
+        for kind_of in ("weights", "biases"):
+            pairs = zip(*(getattr(trainer.network(), kind_of) for trainer in (found, exact)), strict=True)
+            for place, (one, other) in enumerate(pairs):
+                rtol, atol = (factor * tolerance for tolerance in ((1e-10, 1e-11) if dtype == "float64" else (1e-4, 2e-6)))
+                largest = np.abs(other).max()
+                np.testing.assert_allclose(one, other, rtol=rtol, atol=atol * largest, err_msg=f"{kind_of} {place}")
+
+    found, exact = trainers()
+    order = rng.permutation(n)
+    for trainer in (found, exact):
+        trainer.run_epoch(order[:batch], batch, 0.02)
+    # Adam divides by the root of a gradient squared: where that is nearly 0, its rounding decides the move.
+    assert_networks(found, exact, 1 if not isinstance(optimizer, Adam) else 50)
+
+    found, exact = trainers()
+    losses = [[trainer.run_epoch(order, batch, 0.02).loss for _ in range(4)] for trainer in (found, exact)]
+    np.testing.assert_allclose(*losses, rtol=1e-9 if dtype == "float64" else 2e-4)
+    assert_networks(found, exact, 10 if not isinstance(optimizer, Adam) else 500)
+
+
+@DTYPES
+def test_a_whole_epoch(dtype, mnist_small):
+    """The loss of an epoch over 2,000 real images agrees within 1e-3, and the accuracy within one image in 200."""
+    images, labels = mnist_small
+    network = make_network(np.random.default_rng(7), (784, 128, 10), "uint8", dtype, "relu")
+    order = np.random.default_rng(8).permutation(len(images))
+    results = [
+        backend.trainer(network, images, labels, SGD(), threads=2).run_epoch(order, 64, 0.1)
+        for backend in (reference, compiled)
+    ]
+    assert results[0].loss == pytest.approx(results[1].loss, rel=1e-3)
+    assert results[0].accuracy == pytest.approx(results[1].accuracy, abs=0.005)
+    assert results[0].accuracy > 0.6
+
+
+@BACKENDS
+@pytest.mark.parametrize("rows", [300, 513])
+def test_a_batch_larger_than_a_block_is_one_batch(backend, rows):
+    """One step over all rows equals the step from the mean gradient, computed apart."""
+    rng = np.random.default_rng(9)
+    network = make_network(rng, (40, 70, 10), "uint8", "float64", "tanh")
+    inp, labels = make_inputs(rng, (rows, 40), "uint8"), rng.integers(10, size=rows)
+    gradients = reference.loss_and_gradients(network, inp, labels, l2=0.1)
+    trainer = backend.trainer(network, inp, labels, SGD(), l2=0.1)
+    result = trainer.run_epoch(np.arange(rows), rows, 0.5)
+    assert result.loss == pytest.approx(gradients.loss, rel=1e-12)
+    expected = [weight - 0.5 * dweight for weight, dweight in zip(network.weights, gradients.dweights, strict=True)]
+    assert_all_parity(trainer.network().weights, expected)
+
+
+@BACKENDS
+def test_batches_of_samples_that_do_not_count(backend):
+    """A batch whose weights are all 0 moves nothing, and the epoch's loss is that of the others."""
+    rng = np.random.default_rng(10)
+    network = make_network(rng, (6, 5, 3), "float64", "float64", "tanh")
+    inp, labels = make_inputs(rng, (8, 6), "float64"), rng.integers(3, size=8)
+    weight = np.array([0.0, 0, 0, 0, 1, 2, 3, 4])
+    trainer = backend.trainer(network, inp, labels, SGD(), sample_weight=weight)
+    result = trainer.run_epoch(np.arange(8), 4, 0.1)
+    alone = backend.trainer(network, inp[4:], labels[4:], SGD(), sample_weight=weight[4:])
+    assert result.loss == pytest.approx(alone.run_epoch(np.arange(4), 4, 0.1).loss, rel=1e-12)
+    assert_all_parity(trainer.network().weights, alone.network().weights)
+
+
+@BACKENDS
+def test_divergence_is_seen_and_named(backend):
+    rng = np.random.default_rng(11)
+    network = make_network(rng, (20, 30, 5), "float64", "float32", "relu")
+    inp, labels = make_inputs(rng, (96, 20), "float64") * 1e6, rng.integers(5, size=96)
+    trainer = backend.trainer(network, inp, labels, SGD())
+    failed = [trainer.run_epoch(np.arange(96), 32, 1e30).failed_batch for _ in range(2)]
+    assert failed[0] in (1, 2)
+
+
+@pytest.mark.parametrize("cause", ["weight", "input"])
+@BACKENDS
+def test_nan_is_never_lost(backend, cause):
+    network = make_network(np.random.default_rng(12), (4, 6, 3), "float64", "float32", "relu")
+    inp = np.ones((2, 4), np.float32)
+    if cause == "input":
+        inp[0, 0] = np.nan
+    else:
+        network.weights[0][0, 0] = np.nan
+    assert np.isnan(backend.predict_proba(network, inp)[0]).all()
+    if cause == "input":  # a Network with such a weight is refused when it is made
+        trainer = backend.trainer(network, inp, np.array([0, 1]), SGD())
+        assert trainer.run_epoch(np.arange(2), 2, 0.1).failed_batch == 0

@@ -1,0 +1,67 @@
+"""The data sets inside the package, and row 16 of the list of faults."""
+
+import gzip
+import subprocess
+import sys
+from hashlib import md5
+
+import numpy as np
+import pytest
+
+from fastnn.datasets import bundled, load_digits, load_mnist
+from fastnn.errors import FileError
+
+
+def test_mnist():
+    train, test = load_mnist()
+    assert (train.images.shape, test.images.shape) == ((60_000, 784), (10_000, 784))
+    assert train.images.dtype == test.images.dtype == np.uint8
+    assert train.labels.dtype == test.labels.dtype == np.int64
+    assert (train.pixel_max, train.image_shape, train.name) == (255, (28, 28), "MNIST train")
+    assert (test.pixel_max, test.image_shape, test.name) == (255, (28, 28), "MNIST test")
+    assert train.labels[:5].tolist() == [5, 0, 4, 1, 9]
+    assert np.bincount(test.labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    # The first image is a 5 whose ink fills rows 5 to 24, as in the file published.
+    assert np.flatnonzero(train.images[0].reshape(28, 28).any(axis=1))[[0, -1]].tolist() == [5, 24]
+
+
+def test_digits():
+    data = load_digits()
+    assert (data.images.shape, data.images.dtype, data.images.max()) == ((1797, 64), np.uint8, 16)
+    assert (data.pixel_max, data.image_shape, data.n_classes) == (16, (8, 8), 10)
+    assert data.labels.dtype == np.int64
+
+
+@pytest.mark.parametrize("part", ["train-images", "train-labels", "t10k-images", "t10k-labels"])
+def test_row_16_damaged_data_set(monkeypatch, refused, part):
+    packed = bundled._packed
+
+    def one_byte_changed(stem: str) -> bytes:
+        if not stem.startswith(part):
+            return packed(stem)
+        data = bytearray(gzip.decompress(packed(stem)))
+        data[-1] ^= 1
+        changed.append(md5(data, usedforsecurity=False).hexdigest())
+        return gzip.compress(data, 0)
+
+    changed: list[str] = []
+    monkeypatch.setattr(bundled, "_packed", one_byte_changed)
+    message = refused(load_mnist, part, "found MD5", "expected")
+    assert changed[0] in message
+
+
+def test_missing_part_of_the_installation(monkeypatch, refused):
+    def missing(stem: str) -> bytes:
+        raise FileNotFoundError(stem)
+
+    monkeypatch.setattr(bundled, "_packed", missing)
+    refused(load_mnist, "train-images-idx3-ubyte.gz", "missing", kind=FileError)
+
+
+def test_import_is_light():
+    heavy = "{'pandas', 'sklearn', 'PIL', 'matplotlib', 'numba', 'scipy'}"
+    code = (
+        f"import sys, fastnn.datasets; sys.exit(repr({heavy} & set(sys.modules)) if {heavy} & set(sys.modules) else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,409 @@
+"""CSV tables: what is read, and rows 17 to 28 of the list of faults."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from fastnn.datasets import csv_values, read_csv
+from fastnn.datasets.csv_values import Body, parse_carefully, parse_fast
+from fastnn.errors import FileError, SettingsError
+
+in_one_folder = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture
+def table(tmp_path: Path):
+    """A function that writes a file and gives its path."""
+
+    def write(text: str | bytes) -> Path:
+        path = tmp_path / "table.csv"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
+
+
+def lines(*rows: object) -> str:
+    return "".join(",".join(map(str, row)) + "\n" for row in rows)
+
+
+def mnist_row(label: int = 7, **pixels: object) -> list[object]:
+    """A label and 784 pixels; `c5=1` puts 1 in column 5, counted from 1."""
+    row: list[object] = [label, *[0] * 400, *range(100, 200), *[0] * 284]
+    for column, value in pixels.items():
+        row[int(column[1:]) - 1] = value
+    return row
+
+
+MNIST_HEADER = ["label", *[f"{row}x{column}" for row in range(1, 29) for column in range(1, 29)]]
+
+
+@pytest.mark.parametrize("header", [True, False])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_mnist_in_csv(table, header, pack):
+    rows = [mnist_row(3), mnist_row(9, c2=255)]
+    path = table(pack(lines(*([MNIST_HEADER] if header else []), *rows).encode()))
+    data = read_csv(path)
+    assert data.images.dtype == np.uint8
+    assert data.images.shape == (2, 784)
+    np.testing.assert_array_equal(data.images, [row[1:] for row in rows])
+    assert data.labels.tolist() == [3, 9]
+    assert data.labels.dtype == np.int64
+    assert (data.pixel_max, data.image_shape, data.name) == (255, (28, 28), str(path))
+
+
+@pytest.mark.parametrize("name", ["label", "Class", "TARGET", "y", '"label"'])
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_label_column_by_name(table, name, place):
+    names, row = ["a", "b", "c", "d"], [10, 20, 30, 40]
+    names.insert(place, name)
+    row.insert(place, 5)
+    data = read_csv(table(lines(names, row)))
+    assert data.labels.tolist() == [5]
+    assert data.images.tolist() == [[10, 20, 30, 40]]
+    assert data.image_shape == (2, 2)
+
+
+def test_labels_by_number_of_columns(table):
+    assert read_csv(table(lines([0] * 784))).labels is None
+    assert read_csv(table(lines([0] * 64))).labels is None
+    assert read_csv(table(lines([5] + [0] * 64))).labels.tolist() == [5]
+    assert read_csv(table(lines([5] + [0] * 9))).labels.tolist() == [5]
+    assert read_csv(table(lines(["p"] * 64, [0] * 64))).labels is None
+
+
+def test_labels_as_told(table):
+    path = table(lines([1, 20, 3]))
+    assert read_csv(path, labels="first").labels.tolist() == [1]
+    assert read_csv(path, labels="last").labels.tolist() == [3]
+    assert read_csv(path, labels="last").images.tolist() == [[1, 20]]
+    assert read_csv(path, labels="none").labels is None
+    assert read_csv(path, n_pixels=2).labels.tolist() == [1]
+    assert read_csv(path, n_pixels=3).labels is None
+    assert read_csv(path, image_shape=(1, 2)).image_shape == (1, 2)
+
+
+def test_scale(table):
+    assert read_csv(table(lines([16] * 64))).pixel_max == 16
+    assert read_csv(table(lines([17] * 64))).pixel_max == 255
+    assert read_csv(table(lines([16] * 64)), pixel_max=20).pixel_max == 20
+    fractions = read_csv(table(lines([3, 0.5, 0.25, 0, 1])))
+    assert (fractions.images.dtype, fractions.pixel_max) == (np.float32, 1)
+    assert fractions.images.tolist() == [[0.5, 0.25, 0, 1]]
+    features = read_csv(table(lines([0, 5.1, -3.5, 1.4, 300])))
+    assert (features.images.dtype, features.pixel_max) == (np.float32, 1)
+    written_as_floats = read_csv(table(lines([3.0, 255.0, "1e2", ".0", "+7."])))
+    assert written_as_floats.images.tolist() == [[255, 100, 0, 7]]
+    assert written_as_floats.images.dtype == np.uint8
+
+
+def test_a_type_decided_over_many_chunks(table, monkeypatch):
+    monkeypatch.setattr(csv_values, "_CHUNK", 20)
+    rows = [[n % 10, n, 255 - n, 1, 0] for n in range(100)]
+    data = read_csv(table(lines(*rows)))
+    np.testing.assert_array_equal(data.images, [row[1:] for row in rows])
+    np.testing.assert_array_equal(data.labels, [row[0] for row in rows])
+    scaled = [[row[0], *(value / 255 for value in row[1:])] for row in rows]
+    data = read_csv(table(lines(*rows[:1], *scaled[1:])))
+    assert data.images.dtype == np.float32
+    np.testing.assert_allclose(data.images[1:], [row[1:] for row in scaled[1:]], rtol=1e-6)
+    assert data.images[0].tolist() == [0, 255, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"header": "maybe"}, {"labels": "middle"}, {"pixel_max": 0}, {"pixel_max": float("nan")}, {"pixel_max": "255"},
+        {"image_shape": (28,)}, {"image_shape": (2, 0)}, {"n_pixels": 0}, {"n_pixels": 5, "image_shape": (2, 2)},
+        {"max_bytes": 0},
+    ],
+)  # fmt: skip
+def test_settings_outside_their_range(table, refused, arguments):
+    path = table(lines([1] * 5))
+    refused(lambda: read_csv(path, **arguments), next(iter(arguments)), "expected", kind=SettingsError)
+
+
+def test_missing_file_and_size_limit(tmp_path, table, refused):
+    refused(lambda: read_csv(tmp_path / "no.csv"), tmp_path / "no.csv", "no such file", kind=FileError)
+    path = table(lines([1] * 5))
+    refused(lambda: read_csv(path, max_bytes=9), path, "10 bytes", "max_bytes = 9")
+    path = table(gzip.compress(lines([1] * 5).encode()))
+    refused(lambda: read_csv(path, max_bytes=9), path, "more than max_bytes = 9")
+    assert len(read_csv(path, max_bytes=10)) == 1
+
+
+def test_three_columns_are_named(table, refused):
+    path = table(lines([1, 2, 3]))
+    refused(lambda: read_csv(path), path, "line 1", "found 3 columns", "785", "784", 'labels="first"')
+    path = table(lines(["a", "b", "c"], [1, 2, 3]))
+    refused(lambda: read_csv(path), path, "found 3 columns", "label, class, target, y", 'labels="first"')
+
+
+def test_row_17_header_is_found_or_told(table, refused):
+    row = mnist_row()
+    assert len(read_csv(table(lines(MNIST_HEADER, row)), header="yes")) == 1
+    assert len(read_csv(table(lines(row, row)), header="no")) == 2
+    assert len(read_csv(table(lines(row, row)))) == 2
+    path = table(lines(MNIST_HEADER, row))
+    refused(lambda: read_csv(path, header="no"), path, "line 1, column 1", "'label'", "a number")
+
+
+@pytest.mark.parametrize("field", ["nan", "inf", "1_000", "١٢", '"5"', "' 5 '", "5"])
+def test_row_17_a_line_with_a_number_of_any_kind_is_no_header(table, refused, field):
+    path = table(lines([field] + ["name"] * 4, [0] * 5))
+    refused(lambda: read_csv(path), path, "line 1", "expected")
+    path = table(lines([field] * 5, [0] * 5))
+    if field != "5":
+        refused(lambda: read_csv(path), path, "line 1, column 1", "expected a number")
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_row_17_numbers_in_order_may_be_a_header(table, refused, first):
+    path = table(lines(range(first, first + 64), [5] * 64))
+    refused(lambda: read_csv(path), path, "line 1", f"{first} to {first + 63}", 'header="yes"')
+    assert len(read_csv(path, header="yes")) == 1
+    assert len(read_csv(path, header="no")) == 2
+
+
+def test_row_17_header_with_faults(table, refused):
+    path = table(lines(["", "label", "a"], [0, 1, 2]))
+    refused(lambda: read_csv(path), path, "line 1, column 1", "column name", "row index")
+    path = table(lines(["label", "y", "a"], [0, 1, 2]))
+    refused(lambda: read_csv(path), path, "1 ('label') and 2 ('y')", "expected one")
+    path = table('label,"a,b",c\n1,2,3\n')
+    refused(lambda: read_csv(path), path, "line 1, column 2", "quotation mark")
+
+
+def test_row_17_labels_that_stand_last_are_not_taken_for_pixels(table, refused):
+    path = table(lines([0, 9, 9, 9, 3], [0, 8, 8, 8, 4]))
+    refused(lambda: read_csv(path), path, "column 1", 'labels="first"')
+    assert read_csv(path, labels="last").labels.tolist() == [3, 4]
+    assert read_csv(path, labels="first").labels.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("text", [b"", gzip.compress(b"")])
+def test_row_18_empty(table, refused, text):
+    path = table(text)
+    refused(lambda: read_csv(path), path, "empty file")
+
+
+@pytest.mark.parametrize("text", ["\n", "\r\n\r\n", "\ufeff"])
+def test_row_18_blank(table, refused, text):
+    path = table(text)
+    refused(lambda: read_csv(path), path, "no text")
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n\n\n"])
+def test_row_18_header_only(table, refused, end):
+    path = table("label,a,b,c,d" + end)
+    refused(lambda: read_csv(path), path, "header of 5 columns and no data")
+
+
+@pytest.mark.parametrize("place", [1, 400, 785])
+def test_row_19_missing_value(table, refused, place):
+    path = table(lines(MNIST_HEADER, mnist_row(), mnist_row(**{f"c{place}": ""}), mnist_row()))
+    refused(lambda: read_csv(path), path, f"line 3, column {place}", "missing value", "expected a number")
+
+
+@pytest.mark.parametrize("cut", [784, 786, 1])
+def test_row_20_ragged(table, refused, cut):
+    path = table(lines(mnist_row(), mnist_row(), [*mnist_row(), 0][:cut], mnist_row()))
+    found = f"found {cut} column{'s' * (cut > 1)}"
+    refused(lambda: read_csv(path), path, "line 3", found, "expected 785", "as in line 1")
+
+
+def test_row_20_blank_line_and_other_width_than_told(table, refused):
+    path = table(lines(mnist_row()) + "\n" + lines(mnist_row()))
+    refused(lambda: read_csv(path), path, "line 2", "blank line", "785 columns")
+    path = table(lines([1] * 65))
+    refused(lambda: read_csv(path, n_pixels=784), path, "found 65 columns", "784", "785")
+    refused(lambda: read_csv(path, labels="first", n_pixels=784), path, "64 of them pixels", "784 pixels")
+    assert len(read_csv(table(lines(mnist_row()) + "\n\n"))) == 1
+
+
+@pytest.mark.parametrize(("label", "shown"), [(-1, "-1"), (3.5, "3.5"), (10_000, "10000"), (1e300, "1e+300")])
+def test_row_21_label_out_of_range(table, refused, label, shown):
+    path = table(lines(MNIST_HEADER, mnist_row(), mnist_row(label)))
+    refused(lambda: read_csv(path), path, "line 3, column 1", f"found {shown}", "a label", "0 to 9999")
+
+
+def test_row_21_labels_above_a_byte_are_kept(table):
+    assert read_csv(table(lines(mnist_row(256), mnist_row(9999)))).labels.tolist() == [256, 9999]
+
+
+@pytest.mark.parametrize("pixel", [-1, 256, 65536, "99999999999999999999", "-0.5"])
+@pytest.mark.parametrize("place", [2, 785])
+def test_row_22_pixel_out_of_range(table, refused, pixel, place):
+    path = table(lines(mnist_row(), mnist_row(), mnist_row(), mnist_row(**{f"c{place}": pixel})))
+    refused(lambda: read_csv(path), path, f"line 4, column {place}", f"found {float(pixel):.15g}", "from 0 to 255")
+
+
+def test_row_22_place_with_the_label_elsewhere_and_many_chunks(table, refused, monkeypatch):
+    monkeypatch.setattr(csv_values, "_CHUNK", 30)
+    rows = [[1, 2, n, 3, 4] for n in range(90)]
+    rows[70][4] = 300
+    path = table(lines(["a", "b", "label", "c", "d"], *rows))
+    refused(lambda: read_csv(path), path, "line 72, column 5", "found 300")
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "inf", "-inf", "Infinity", "1e999", "-1e999", "NA", "0x1F"])
+def test_row_23_not_finite(table, refused, word):
+    path = table(lines(mnist_row(), mnist_row(c300=word)))
+    refused(lambda: read_csv(path), path, "line 2, column 300", repr(word), "expected a")
+
+
+def test_row_23_beyond_float32(table, refused):
+    path = table(lines([0, 0.5, 0.5, 0.5, 0.5], [0, 0.5, "1e39", 0.5, 0.5]))
+    refused(lambda: read_csv(path), path, "line 2, column 3", "1e+39", "float32")
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_row_24_byte_order_mark(table, header):
+    data = read_csv(table(b"\xef\xbb\xbf" + lines(*[MNIST_HEADER] * header, mnist_row(4)).encode()))
+    assert data.labels.tolist() == [4]
+
+
+def test_row_24_utf_16(table, refused):
+    path = table(lines(mnist_row()).encode("utf-16"))
+    refused(lambda: read_csv(path), path, "UTF-16", "expected UTF-8")
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("final", [True, False])
+def test_row_25_ends_of_lines(table, refused, newline, final):
+    text = lines(MNIST_HEADER, mnist_row(1), mnist_row(2)).replace("\n", newline)
+    data = read_csv(table(text if final else text.removesuffix(newline)))
+    assert data.labels.tolist() == [1, 2]
+    path = table(text + lines(mnist_row(c9=256)).replace("\n", newline))
+    refused(lambda: read_csv(path), path, "line 4, column 9")
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_row_26_other_delimiters(table, refused, mark):
+    path = table(lines(MNIST_HEADER, mnist_row()).replace(",", mark))
+    refused(lambda: read_csv(path), path, "line 1", f"delimiter {mark!r}", "expected ','")
+
+
+@pytest.mark.parametrize(
+    ("field", "found"),
+    [
+        (b"5;6", "semicolon"),
+        (b"5\t", "tab"),
+        (b'"5"', "quotation mark"),
+        (b"'5'", "quotation mark"),
+        (b"\x00", "NUL byte (0x00)"),
+        (b"5\x00", "NUL byte (0x00)"),
+        (b"\xe95", "byte 0xe9"),
+        (b" 5", "white space"),
+        (b"5 ", "white space"),
+        ("\u00a05".encode(), "white space"),
+        (b"#5", "'#5'"),
+        ("\u2028".encode(), "white space"),
+    ],
+)
+def test_row_26_marks_that_are_no_numbers(table, refused, field, found):
+    text = lines(mnist_row(), mnist_row(c50="@"), mnist_row()).encode().replace(b"@", field)
+    path = table(text)
+    refused(lambda: read_csv(path), path, "line 2, column 50", found, "expected a number")
+
+
+def test_row_27_giant_field(table, refused):
+    for giant in ("x" * 200_000, "9" * 200_000):
+        path = table(lines(mnist_row(), mnist_row(c8=giant)))
+        message = refused(lambda path=path: read_csv(path), path, "line 2, column 8", "200000 bytes")
+        assert len(message) < 400
+
+
+@pytest.mark.parametrize("numeral", ["1_000", "1_0", "١٢", "\uff15", "1,0"])
+def test_row_28_only_ascii_numerals(table, refused, numeral):
+    path = table(lines(mnist_row(), mnist_row(c3=numeral)))
+    refused(lambda: read_csv(path), path, "line 2", "expected")
+
+
+@given(
+    pixels=st.lists(st.lists(st.integers(0, 255), min_size=9, max_size=9), min_size=1, max_size=6),
+    newline=st.sampled_from(["\n", "\r\n", "\r"]),
+    header=st.booleans(),
+    final=st.booleans(),
+    mark=st.booleans(),
+    packed=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+@in_one_folder
+def test_round_trip(tmp_path, pixels, newline, header, final, mark, packed, seed):
+    labels = np.random.default_rng(seed).integers(0, 1000, len(pixels)).tolist()
+    rows = [[label, *row] for label, row in zip(labels, pixels, strict=True)]
+    text = lines(*[["y", *"abcdefghi"]] * header, *rows).replace("\n", newline)
+    data = ("\ufeff" * mark + (text if final else text.removesuffix(newline))).encode()
+    path = tmp_path / "t.csv"
+    path.write_bytes(gzip.compress(data) if packed else data)
+    read = read_csv(path, header="yes" if header else "no", labels="first")
+    assert read.images.dtype == np.uint8
+    assert read.images.tolist() == pixels
+    assert read.labels.tolist() == labels
+
+
+NUMBER_LIKE = st.text("0123456789.eE+-", max_size=6)
+FIELD = st.one_of(
+    st.integers(-2, 300).map(str),
+    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    NUMBER_LIKE,
+    st.sampled_from(
+        ["nan", "inf", "1e999", "1_0", " 5", "5 ", '"5"', "", "٣", "x", "1e-999", "-0", "007", "#", "\x0b"]
+    ),
+)
+
+
+@given(rows=st.lists(st.lists(FIELD, min_size=1, max_size=3), min_size=1, max_size=4))
+@example(rows=[["1", "2"], [""]])
+@example(rows=[["1"], [""], ["2"]])
+@example(rows=[["1.", ".5"], ["+1e5", "-.5E-1"]])
+@settings(in_one_folder, max_examples=600)
+def test_fast_and_careful_parser_agree(outcome, rows):
+    """The fast one gives up, or gives what the careful one gives, bit for bit."""
+    text = "\n".join(",".join(row) for row in rows).encode()
+    fast = parse_fast(text, len(rows[0]))
+    body = Body(text, 0, len(text), 1, len(rows[0]), "as in line 1", "t.csv")
+    careful = outcome(lambda: parse_carefully(text, 1, body))
+    if isinstance(careful, str):
+        assert fast is None, careful
+    else:
+        if fast is not None:
+            np.testing.assert_array_equal(fast.astype(float), careful, strict=True)
+        if all(field.isdigit() and int(field) <= 255 for row in rows for field in row):
+            assert fast is not None
+            assert fast.dtype == np.uint8
+
+
+@given(numbers=st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=20))
+@settings(max_examples=200, deadline=None)
+def test_the_fast_parser_reads_all_floats_that_python_writes(numbers):
+    text = ",".join(map(repr, numbers)).encode()
+    fast = parse_fast(text, len(numbers))
+    assert fast is not None
+    assert fast[0].tolist() == numbers
+
+
+@given(
+    text=st.one_of(
+        st.binary(max_size=80),
+        st.text(max_size=60).map(str.encode),
+        st.text("0123456789,.\n\r-eE;\"' nan\ufeff", max_size=80).map(str.encode),
+    ),
+    labels=st.sampled_from(["auto", "first", "last", "none"]),
+    header=st.sampled_from(["auto", "yes", "no"]),
+)
+@in_one_folder
+def test_any_text_gives_data_or_one_clear_error(tmp_path, outcome, text, labels, header):
+    path = tmp_path / "any.csv"
+    path.write_bytes(text)
+    data = outcome(lambda: read_csv(path, labels=labels, header=header))
+    if isinstance(data, str):
+        assert "any.csv" in data
+    else:
+        assert len(data) >= 1
+        assert np.isfinite(data.images).all()

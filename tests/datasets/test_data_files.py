@@ -1,0 +1,126 @@
+"""Files of unknown formats: told apart by content, paired by rank and name."""
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastnn.datasets import read_files
+from fastnn.errors import FileError, SettingsError
+
+TRAIN = np.arange(5 * 9, dtype=np.uint8).reshape(5, 3, 3)
+TEST = TRAIN[:2] + 100
+
+
+@pytest.fixture
+def made(tmp_path: Path):
+    """A function that writes a data set of five samples (train) or two (test) and gives the paths."""
+
+    def write(kind: str, *names: str) -> list[Path]:
+        paths = [tmp_path / name for name in names]
+        for path in paths:
+            pixels = TEST if "test" in path.name or "t10k" in path.name or "b-" in path.name else TRAIN
+            labels = np.arange(len(pixels), dtype=np.uint8)
+            if kind == "csv":
+                rows = np.column_stack([labels, pixels.reshape(len(pixels), -1)])
+                path.write_text("".join(",".join(map(str, row)) + "\n" for row in rows))
+            elif "labels" in path.name:
+                path.write_bytes(gzip.compress(struct.pack(">2x2BI", 8, 1, len(labels)) + labels.tobytes()))
+            else:
+                path.write_bytes(struct.pack(">2x2B3I", 8, 3, *pixels.shape) + pixels.tobytes())
+        return paths
+
+    return write
+
+
+def check(train, test) -> None:
+    np.testing.assert_array_equal(train.images, TRAIN.reshape(5, 9))
+    assert train.labels.tolist() == [0, 1, 2, 3, 4]
+    if test is not None:
+        np.testing.assert_array_equal(test.images, TEST.reshape(2, 9))
+        assert test.labels.tolist() == [0, 1]
+
+
+def test_npz(tmp_path):
+    np.savez(tmp_path / "data.npz", x_train=TRAIN, y_train=range(5), x_test=TEST, y_test=range(2))
+    check(*read_files([(tmp_path / "data.npz").rename(tmp_path / "data.csv")]))
+
+
+def test_csv(made):
+    (path,) = made("csv", "a.npz")
+    train, test = read_files([path])
+    check(train, test)
+    assert test is None
+    check(*read_files(str(path)))
+
+
+@pytest.mark.parametrize("names", [("a.csv", "b-.csv"), ("my_test.csv", "my_train.csv"), ("train", "t10k")])
+def test_two_csv(made, names):
+    train, test = read_files(made("csv", *names))
+    check(train, test)
+    assert len(test) == 2
+
+
+@pytest.mark.parametrize("names", [("images", "labels"), ("labels", "images")])
+def test_two_idx(made, names):
+    train, test = read_files(made("idx", *names))
+    check(train, test)
+    assert test is None
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train-images", "train-labels", "t10k-images", "t10k-labels"),
+        ("t10k-images", "t10k-labels", "train-images", "train-labels"),
+        ("train-images", "test-images", "train-labels", "test-labels"),
+        ("a-images", "a-labels", "b-images", "b-labels"),
+        ("a-labels", "a-images", "b-labels", "b-images"),
+    ],
+)
+def test_four_idx(made, names):
+    train, test = read_files(made("idx", *names))
+    check(train, test)
+    assert len(test) == 2
+
+
+def test_other_spelling(made, tmp_path):
+    made("idx", "train-images-idx3-ubyte", "train-labels-idx1-ubyte.gz")
+    check(*read_files([tmp_path / "train-images.idx3-ubyte", tmp_path / "train-labels.idx1-ubyte"]))
+
+
+def test_other_numbers_and_kinds_of_files(made, refused):
+    csv = made("csv", "one.csv", "two.csv", "three.csv")
+    idx = made("idx", "images", "labels", "b-images")
+    for paths, parts in (
+        ([], ["found no files"]),
+        (csv, ["one.csv (CSV)", "three.csv (CSV)"]),
+        (idx[:1], ["images (IDX)"]),
+        (idx, ["images (IDX)"]),
+        ([csv[0], idx[0]], ["one.csv (CSV)", "images (IDX)"]),
+    ):
+        refused(lambda paths=paths: read_files(paths), *parts, "expected one NPZ file, one or two CSV files")
+
+
+def test_files_that_do_not_fit(made, refused, tmp_path):
+    images, labels, other, others = made("idx", "a-images", "a-labels", "b-images", "b-labels")
+    refused(lambda: read_files([images, other]), images, other, "rank 3", "as a pair")
+    refused(lambda: read_files([images, other, labels, others]), images, other, "as a pair")
+    refused(lambda: read_files([images, others]), images, others, "found 2 labels, expected 5")
+    (narrow,) = made("csv", "narrow")
+    wide = tmp_path / "wide"
+    wide.write_text(",".join(["1"] * 17))
+    refused(lambda: read_files([narrow, wide]), narrow, wide, "found 16 pixels", "expected 9")
+
+
+def test_files_of_no_known_format(tmp_path, refused):
+    path = tmp_path / "x"
+    path.write_bytes(b"\x89\0\1\2")
+    refused(lambda: read_files([path]), path, "89 00 01 02", "IDX, NPZ or CSV")
+    path.write_bytes(b"")
+    refused(lambda: read_files([path]), path, "empty file")
+    refused(lambda: read_files([tmp_path / "no"]), "no such file", kind=FileError)
+    refused(lambda: read_files([tmp_path]), "found a folder", kind=FileError)
+    refused(lambda: read_files([3]), "expected a path", kind=SettingsError)

@@ -1,0 +1,304 @@
+"""NPZ archives: what is read, and rows 29 to 36 of the list of faults."""
+
+import io
+import pickle
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fastnn.datasets import read_npz
+from fastnn.errors import FileError, SettingsError
+
+in_one_folder = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+RNG = np.random.default_rng(4)
+X = RNG.integers(0, 256, (6, 4, 4), dtype=np.uint8)
+Y = np.array([0, 1, 2, 3, 4, 5])
+FOUR = {"x_train": X, "y_train": Y, "x_test": X[:2], "y_test": Y[:2]}
+
+
+@pytest.fixture
+def archive(tmp_path: Path):
+    """A function that saves arrays and gives the path."""
+
+    def write(packed: bool = False, **arrays: np.ndarray) -> Path:
+        path = tmp_path / "data.npz"
+        (np.savez_compressed if packed else np.savez)(path, **arrays)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def members(tmp_path: Path):
+    """A function that writes members of a zip archive as they are given and gives the path."""
+
+    def write(*named: tuple[str, bytes], method: int = zipfile.ZIP_STORED) -> Path:
+        path = tmp_path / "made.npz"
+        with zipfile.ZipFile(path, "w", method) as made:
+            for name, data in named:
+                made.writestr(name, data)
+        return path
+
+    return write
+
+
+def npy(array: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    np.save(out, array)
+    return out.getvalue()
+
+
+def npy_declaring(shape: str, descr: str = "'|u1'", body: bytes = b"", version: bytes = b"\1\0") -> bytes:
+    header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY" + version + struct.pack("<H", len(header)) + header + body
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_training_and_test_set(archive, packed):
+    path = archive(packed, **FOUR)
+    train, test = read_npz(path)
+    np.testing.assert_array_equal(train.images, X.reshape(6, 16))
+    np.testing.assert_array_equal(test.images, X[:2].reshape(2, 16))
+    assert train.images.dtype == np.uint8
+    assert train.labels.dtype == np.int64
+    assert train.labels.tolist() == Y.tolist()
+    assert (train.image_shape, train.pixel_max) == ((4, 4), 255)
+    assert (train.name, test.name) == (f"{path}: x_train", f"{path}: x_test")
+
+
+@pytest.mark.parametrize(
+    ("pixels", "labels", "image_shape"),
+    [
+        (X.reshape(6, 16), Y, (4, 4)),
+        (X.reshape(6, 4, 4, 1), Y.reshape(6, 1), (4, 4)),
+        (X.reshape(6, 2, 8), Y.astype(float), (2, 8)),
+        (X[:, 0, :3], Y.astype(np.uint8), None),
+        (X.astype(">i8"), Y.astype(">i2"), (4, 4)),
+        (np.asfortranarray(X), Y, (4, 4)),
+        (X.transpose(0, 2, 1), Y, (4, 4)),
+    ],
+)
+def test_shapes_types_and_orders(archive, pixels, labels, image_shape):
+    data, nothing = read_npz(archive(X=pixels, y=labels))
+    assert nothing is None
+    np.testing.assert_array_equal(data.images, np.ascontiguousarray(pixels).reshape(6, -1))
+    assert (data.images.dtype, data.labels.dtype) == (np.uint8, np.int64)
+    assert data.images.flags.c_contiguous
+    assert data.labels.tolist() == Y.tolist()
+    assert data.image_shape == image_shape
+
+
+@pytest.mark.parametrize(("stored", "read"), [("f2", "f4"), ("f4", "f4"), ("f8", "f8"), (">f8", "f8")])
+def test_floats_stay_floats(archive, stored, read):
+    pixels = (X / 255).astype(stored)
+    data, _ = read_npz(archive(X=pixels, y=Y))
+    assert data.images.dtype == np.dtype(read)
+    np.testing.assert_array_equal(data.images, pixels.reshape(6, 16).astype(read))
+    assert data.pixel_max == 1
+
+
+def test_training_and_test_set_share_type_and_scale(archive, refused):
+    eight = np.full((3, 64), 16, np.uint8)
+    labels = np.arange(3)
+    train, test = read_npz(archive(x_train=eight, y_train=labels, x_test=eight + 1, y_test=labels))
+    assert train.pixel_max == test.pixel_max == 255
+    fractions = np.full((3, 64), 0.5)
+    train, test = read_npz(archive(x_train=fractions, y_train=labels, x_test=eight // 16, y_test=labels))
+    assert train.images.dtype == test.images.dtype == np.float64
+    assert train.pixel_max == test.pixel_max == 1
+    path = archive(x_train=eight, y_train=labels, x_test=fractions, y_test=labels)
+    refused(lambda: read_npz(path), path, "x_test", "one scale")
+    path = archive(x_train=eight, y_train=labels, x_test=eight[:, :63], y_test=labels)
+    refused(lambda: read_npz(path), path, "found 63 pixels", "expected 64")
+
+
+def test_values_that_cannot_be_used(archive, refused):
+    for pixels, labels, parts in (
+        (np.where(X == X[3, 0, 2], -1, X.astype(int)), Y, ("X: sample", "found -1", "from 0 to 255")),
+        (X + 0.5 + np.array([np.nan, 0, 0, 0]), Y, ("X: sample 0, pixel 0", "nan", "finite")),
+        (X, Y - 1, ("y: label 0", "found -1", "0 to 9999")),
+        (X, Y + 0.5, ("y: label 0", "found 0.5", "whole")),
+        (X, Y * np.nan, ("y: label 0", "found nan", "whole")),
+        (X, np.eye(6), ("y", "(6, 6)", "one-hot", "argmax")),
+        (X, Y[:5], ("y", "found 5 labels", "expected 6")),
+        (X, Y.reshape(6, 1, 1), ("y", "(6, 1, 1)", "(N,)")),
+        (X[0, 0], Y, ("X", "(4,)", "(N, D)")),
+        (X.reshape(6, 4, 2, 2), Y, ("X", "(6, 4, 2, 2)", "(N, height, width, 1)")),
+        (X[:0], Y[:0], ("X", "0 sample(s)")),
+        (X[:, :0], Y, ("X", "0 feature(s)")),
+        (X > 3, Y, ("X.npy", "'|b1'", "integers or floats")),
+        (X + 1j, Y, ("X.npy", "'<c16'")),
+        (X, np.array(list("abcdef")), ("y.npy", "'<U1'")),
+    ):
+        path = archive(X=pixels, y=labels)
+        refused(lambda path=path: read_npz(path), path, *parts)
+
+
+def test_file_and_settings(tmp_path, archive, refused):
+    refused(lambda: read_npz(tmp_path / "no.npz"), tmp_path / "no.npz", "no such file", kind=FileError)
+    path = archive(**FOUR)
+    refused(lambda: read_npz(path, max_bytes=-1), "max_bytes", kind=SettingsError)
+    refused(lambda: read_npz(path, max_bytes=100), path, "max_bytes = 100")
+    path.write_bytes(b"")
+    refused(lambda: read_npz(path), path, "empty file")
+    path.write_bytes(npy(X))
+    refused(lambda: read_npz(path), path, "a single NPY array", "x_train")
+
+
+def test_row_29_object_array_is_never_loaded(archive, refused, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "sprung",)
+
+    path = archive(X=np.array([[Trap()]], object), y=np.array([0]))
+    message = refused(lambda: read_npz(path), path, "X.npy", "Python objects", "numbers")
+    assert "allow_pickle" not in message
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_row_30_truncated_archive(archive, refused):
+    path = archive(**FOUR)
+    whole = path.read_bytes()
+    for size in (3, 10, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        refused(lambda: read_npz(path), path, "damaged", "whole NPZ file")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_row_30_wrong_crc(archive, refused, packed):
+    path = archive(packed, **FOUR)
+    data = bytearray(path.read_bytes())
+    place = data.index(b"y_train.npy") - 40  # among the pixels of x_train, which is stored before
+    data[place] ^= 0x55
+    path.write_bytes(data)
+    refused(lambda: read_npz(path), path, "damaged", "whole NPZ file")
+
+
+def test_row_31_declared_terabytes(members, refused):
+    for shape in ("(1000000, 1000, 1000)", "(4294967296, 4294967296, 4)", "(9999999999999999999, 9999999999999999999)"):
+        path = members(("X.npy", npy_declaring(shape, body=bytes(100))), ("y.npy", npy(Y)))
+        refused(lambda path=path: read_npz(path), path, "X.npy", shape, "found 100")
+    path = members(("X.npy", npy_declaring("(2, 3)", body=bytes(7))), ("y.npy", npy(Y)))
+    refused(lambda: read_npz(path), path, "expected 6 bytes", "found 7")
+
+
+def test_row_31_member_that_lies_about_its_size(archive, refused, monkeypatch):
+    path = archive(**FOUR)
+    data = bytearray(path.read_bytes())
+    for place in (i for i in range(len(data)) if data[i : i + 4] == b"PK\1\2"):
+        struct.pack_into("<I", data, place + 24, 2**31)
+    path.write_bytes(data)
+    refused(lambda: read_npz(path, max_bytes=2**40), path, "declare 2147483648 unpacked", "1000 times")
+
+
+def test_row_31_bomb(members, refused):
+    zeros = npy(np.zeros((70, 2**20), np.uint8))
+    path = members(("X.npy", zeros), ("y.npy", npy(np.zeros(70, int))), method=zipfile.ZIP_DEFLATED)
+    refused(lambda: read_npz(path), path, "X.npy", f"declare {len(zeros)} unpacked", "1000 times")
+
+
+def test_row_32_duplicate_names(members, refused):
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        path = members(("X.npy", npy(X)), ("y.npy", npy(Y)), ("X.npy", npy(X)))
+    refused(lambda: read_npz(path), path, "'X.npy' 2 times", "once")
+
+
+@pytest.mark.parametrize("odd", ["../../x.npy", "/X.npy", "X", "X.npy\0.exe", "readme.txt", "X.npy\n", "ü.npy"])
+def test_row_33_odd_names(members, refused, odd, tmp_path):
+    path = members(("A.npy", npy(X)), ("y.npy", npy(Y)))
+    data = path.read_bytes()
+    name = odd.encode()
+    if "\0" in odd:
+        path = members((odd.replace("\0", "?"), npy(X)), ("y.npy", npy(Y)))
+        path.write_bytes(path.read_bytes().replace(name.replace(b"\0", b"?"), name))
+    else:
+        path = members((odd, npy(X)), ("y.npy", npy(Y)))
+    assert data != path.read_bytes()
+    refused(lambda: read_npz(path), path, "found", "expected x_train, y_train, x_test and y_test, or X and y")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["made.npz"]
+
+
+def test_row_33_member_that_is_no_array(members, refused):
+    path = members(("X.npy", b"plain text"), ("y.npy", npy(Y)))
+    refused(lambda: read_npz(path), path, "X.npy", b"plain te".hex(" "), "NPY array")
+
+
+@pytest.mark.parametrize("keys", [("x_train", "y_train"), ("X", "y", "z"), ("X", "Y"), ("a",), ()])
+def test_row_34_missing_and_extra_keys(archive, refused, keys):
+    path = archive(**dict.fromkeys(keys, X))
+    found = ", ".join(map(repr, keys)) or "no arrays"
+    refused(lambda: read_npz(path), path, f"found {found}", "expected x_train, y_train, x_test and y_test, or X and y")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        bytes(range(100)),
+        b"",
+        b"\x93NUMPY",
+        b"\x93NUMPY\x01\x00\xff\xff{}",
+        b"\x93NUMPY\x03\x00\x02\x00\x00\x00{}",
+        b"\x93NUMPY\x01\x00\x40\x00{}",
+        npy_declaring("(1, 1)", descr="[('a', '<i4')]"),
+        npy_declaring("(-1, 1)"),
+        npy_declaring("()"),
+        npy_declaring("(1,,)"),
+        npy_declaring("(1 1)"),
+        npy_declaring("(" + "1," * 40 + ")"),
+        npy_declaring("(" + "9" * 5000 + ",)"),
+        npy_declaring("(1, 1)", descr="__import__('os')"),
+        npy_declaring("(1, 1)", descr="'|S1'", body=b"1"),
+        npy_declaring("(1, 1)", descr="'<M8[s]'", body=bytes(8)),
+        npy_declaring("(1, 1)", descr="'<f16'", body=bytes(16)),
+        pickle.dumps([1]),
+    ],
+)
+def test_row_35_random_bytes(members, refused, data):
+    path = members(("X.npy", data), ("y.npy", npy(Y)))
+    message = refused(lambda: read_npz(path), path, "X", "found", "expected")
+    assert "pickle" not in message
+
+
+def test_row_36_overlapping_entries(members, refused):
+    path = members(("X.npy", npy(X)), ("y.npy", npy(Y)))
+    data = bytearray(path.read_bytes())
+    second = data.rindex(b"PK\1\2")
+    assert struct.unpack_from("<I", data, second + 42)[0] > 0
+    struct.pack_into("<I", data, second + 42, 0)
+    path.write_bytes(data)
+    refused(lambda: read_npz(path), path, "overlaps", "expected 0 at most")
+
+
+def test_encrypted_and_rare_compression(members, refused):
+    path = members(("X.npy", npy(X)), ("y.npy", npy(Y)), method=zipfile.ZIP_LZMA)
+    refused(lambda: read_npz(path), path, "X.npy", "compression method 14", "0 (none) or 8 (deflate)")
+    path = members(("X.npy", npy(X)), ("y.npy", npy(Y)))
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\1\2") + 8] |= 1
+    path.write_bytes(data)
+    refused(lambda: read_npz(path), path, "X.npy", "encrypted")
+
+
+@given(data=st.data())
+@in_one_folder
+def test_any_change_of_bytes_gives_data_or_one_clear_error(tmp_path, outcome, data):
+    out = io.BytesIO()
+    (np.savez_compressed if data.draw(st.booleans(), "packed") else np.savez)(out, **FOUR)
+    good = bytearray(out.getvalue())
+    # The structure of the archive is where changes matter most.
+    marks = [i for i in range(len(good)) if good[i : i + 2] in (b"PK", b"\x93N")]
+    for _ in range(data.draw(st.integers(1, 3), "changes")):
+        place = data.draw(st.sampled_from(marks), "mark") + data.draw(st.integers(0, 90), "offset")
+        good[min(place, len(good) - 1)] = data.draw(st.integers(0, 255), "byte")
+    path = tmp_path / "changed.npz"
+    path.write_bytes(good[: data.draw(st.integers(len(good) // 2, 2 * len(good)), "length")])
+    result = outcome(lambda: read_npz(path))
+    if isinstance(result, str):
+        assert "changed.npz" in result
+    else:
+        assert result[0].images.shape[0] == len(result[0].labels)

@@ -1,0 +1,48 @@
+"""The one helper that compares results of two backends, and the networks and data the comparisons use."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fastnn.network import Network
+
+# One step of either backend against the float64 reference, by the dtype that computed it: rtol, and atol as a share of
+# the largest entry, since an entry near 0 is the sum of entries that are not.
+TOLERANCES = {np.dtype(np.float64): (1e-10, 1e-12), np.dtype(np.float32): (1e-4, 2e-6)}
+
+
+def assert_parity(found: np.ndarray, expected: np.ndarray, what: str = "") -> None:
+    """`found` has the shape and values of the float64 array `expected`, within the rounding of its own dtype."""
+    found = np.asarray(found)
+    assert found.shape == expected.shape, f"{what}: shape {found.shape}, expected {expected.shape}"
+    assert found.dtype in TOLERANCES, f"{what}: dtype {found.dtype}"
+    rtol, atol = TOLERANCES[found.dtype]
+    largest = np.abs(expected).max() if expected.size else 0.0
+    np.testing.assert_allclose(found, expected, rtol=rtol, atol=atol * largest, err_msg=what)
+
+
+def assert_all_parity(found: Sequence[np.ndarray], expected: Sequence[np.ndarray], what: str = "") -> None:
+    """`assert_parity` for each pair."""
+    for place, (one, other) in enumerate(zip(found, expected, strict=True)):
+        assert_parity(one, other, f"{what} {place}")
+
+
+def make_inputs(rng: np.random.Generator, shape: tuple[int, int], kind: str) -> np.ndarray:
+    """Inputs of a kind: "uint8" (four of five pixels 0), "float32" or "float64" (all other than 0)."""
+    if kind == "uint8":
+        return (rng.integers(1, 256, shape) * (rng.random(shape) < 0.2)).astype(np.uint8)
+    return rng.standard_normal(shape).astype(kind)
+
+
+def make_network(rng: np.random.Generator, sizes: Sequence[int], kind: str, dtype: str, activation: str) -> Network:
+    """A network for inputs of that kind, with biases other than 0."""
+    scale = 1 / 255 if kind == "uint8" else 1.0
+    network = Network.initialize(sizes, activation=activation, dtype=np.float64, seed=int(rng.integers(1000)))
+    biases = [rng.standard_normal(bias.shape) * 0.1 for bias in network.biases]
+    return astype(Network(network.weights, biases, activation, scale), dtype)
+
+
+def astype(network: Network, dtype: str) -> Network:
+    """The network in another dtype."""
+    weights, biases = ([array.astype(dtype) for array in arrays] for arrays in (network.weights, network.biases))
+    return Network(weights, biases, network.activation, network.input_scale)
