@@ -5,6 +5,7 @@ import subprocess
 import sys
 from hashlib import sha256
 from importlib.metadata import version
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -226,13 +227,11 @@ def test_what_is_no_file_or_cannot_be_read_is_a_file_error(tmp_path, path, data,
         with pytest.raises(FileError) as caught:
             load(tmp_path / name)
         assert_message(caught, "cannot read", part)
-
-    def refuse(*arguments, **keywords):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("builtins.open", refuse)
-    with pytest.raises(FileError, match="cannot read: Permission denied"):
-        load(path)
+    for error, kind in ((PermissionError(13, "Permission denied"), FileError), (MemoryError(), DataError)):
+        monkeypatch.setattr("builtins.open", Mock(side_effect=error))
+        with pytest.raises(kind) as caught:
+            load(path)
+        assert_message(caught, path, "Permission denied" if kind is FileError else "does not fit into memory")
 
 
 # The file, or its header as a string, and what the message must say.
@@ -352,8 +351,7 @@ def test_a_file_cut_at_any_byte_is_refused(path, data):
 
 
 def test_a_flipped_bit_is_refused_or_of_no_importance(path, data):
-    original = load(path)
-    accepted = 0
+    original, accepted = load(path), 0
     for position in range(len(data)):
         for bit in range(8):
             changed = bytearray(data)

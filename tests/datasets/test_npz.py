@@ -119,7 +119,7 @@ def test_training_and_test_set_share_type_and_scale(archive, refused):
 
 def test_values_that_cannot_be_used(archive, refused):
     for pixels, labels, parts in (
-        (np.where(X == X[3, 0, 2], -1, X.astype(int)), Y, ("X: sample", "found -1", "from 0 to 255")),
+        (np.where(X[3, 0, 2] == X, -1, X.astype(int)), Y, ("X: sample", "found -1", "from 0 to 255")),
         (X + 0.5 + np.array([np.nan, 0, 0, 0]), Y, ("X: sample 0, pixel 0", "nan", "finite")),
         (X, Y - 1, ("y: label 0", "found -1", "0 to 9999")),
         (X, Y + 0.5, ("y: label 0", "found 0.5", "whole")),

@@ -1,0 +1,80 @@
+"""The team: it waits, it stops, it stays interruptible."""
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from fastnn.kernels import team
+from fastnn.kernels.jit import kernel
+
+
+@kernel
+def _count_up(t, threads, steps, gate, marks):
+    """At each step every thread writes its mark, and after the barrier sees everybody's: returns the faults seen."""
+    goal, faults = 0, 0
+    for step in range(1, steps + 1):
+        marks[t * 8] = step
+        goal += threads
+        if not team.barrier(gate, goal):
+            return -1
+        for other in range(threads):
+            faults += marks[other * 8] < step
+        goal += threads
+        if not team.barrier(gate, goal):
+            return -1
+    return faults
+
+
+@kernel
+def _forever(t, threads, gate):
+    goal = 0
+    while True:
+        goal += threads
+        if not team.barrier(gate, goal):
+            return
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_nobody_passes_a_barrier_alone(threads):
+    gate, marks = team.new_gate(), np.zeros(8 * threads, np.int64)
+    faults = [None] * threads
+
+    def work(t):
+        faults[t] = _count_up(t, threads, 500, gate, marks)
+
+    team.run_team(work, threads, gate)
+    assert faults == [0] * threads
+
+
+def test_an_exception_in_one_thread_ends_the_others():
+    gate = team.new_gate()
+
+    def work(t):
+        if t == 1:
+            raise ZeroDivisionError("as told")
+        _forever(t, 2, gate)
+
+    with pytest.raises(ZeroDivisionError, match="as told"):
+        team.run_team(work, 2, gate)
+
+
+def test_ctrl_c_is_answered_within_a_tenth_of_a_second():
+    gate = team.new_gate()
+    _forever(0, 1, np.array([0, *[1] * 15]))  # compiled before the clock runs
+    asked = []
+
+    def interrupt():
+        time.sleep(0.3)
+        asked.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        team.run_team(lambda t: _forever(t, 2, gate), 2, gate)
+    # The rule is 0.1 s; the test allows for a machine that does something else meanwhile.
+    assert time.monotonic() - asked[0] < 1.0
+    assert gate[team.STOP] == 1
