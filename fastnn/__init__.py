@@ -1,5 +1,6 @@
 """Neural networks for handwritten digits, from scratch, on a CPU."""
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,13 @@ if TYPE_CHECKING:
     from fastnn.training import evaluate as evaluate
     from fastnn.training import hold_out as hold_out
     from fastnn.training import train as train
+
+# `kernels/` stands beside this folder in a checkout and inside it once installed. Python started in a checkout imports
+# this folder, whatever is installed, and is told here where the kernels are.
+if not os.path.isdir(os.path.join(__path__[0], "kernels")) and os.path.isfile(
+    os.path.join(os.path.dirname(__path__[0]), "kernels", "jit.py")
+):
+    __path__.append(os.path.dirname(__path__[0]))
 
 # Each public name, and the module it comes from when it is first used: `import fastnn` loads nothing else.
 _HOMES = {

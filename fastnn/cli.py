@@ -60,7 +60,7 @@ def _train(options: argparse.Namespace) -> None:
     from fastnn.recipes import get_recipe, network_for, split
     from fastnn.runs import RunFolder
     from fastnn.schedules import WarmUp, get_schedule
-    from fastnn.training import EarlyStopping, TrainingInterrupted, hold_out, train
+    from fastnn.training import EarlyStopping, TrainingInterrupted, check_fit, hold_out, train
 
     recipe = get_recipe(options.recipe or "mnist")
     settings = {**recipe.settings, "seed": options.seed, "backend": options.backend, "threads": options.threads}
@@ -75,6 +75,7 @@ def _train(options: argparse.Namespace) -> None:
     else:
         splits, name = recipe.load(options.seed), recipe.name
     network = network_for(splits.train, hidden, activation=options.activation, dtype=options.dtype, seed=options.seed)
+    check_fit(network, splits.test)  # now, not after an hour of training
     described = {
         "recipe": None if options.data else recipe.name,
         "files": options.data,

@@ -23,16 +23,19 @@ def _write_csv(path, data, rows):
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["label", *(f"pixel{i}" for i in range(data.images.shape[1]))])
-        writer.writerows([int(label), *map(int, row)] for label, row in zip(data.labels[:rows], data.images[:rows]))
+        writer.writerows(
+            [int(label), *map(int, row)] for label, row in zip(data.labels[:rows], data.images[:rows], strict=True)
+        )
     return str(path)
 
 
 def _fails(arguments, code, capsys, words):
     """The command ends with that code and one line on stderr that has these words, and prints nothing else."""
     try:
-        assert main(arguments) == code
+        found = main(arguments)
     except SystemExit as stop:  # argparse's own way out
-        assert stop.code == code
+        found = stop.code
+    assert found == code
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("\n") == 1, err
@@ -52,7 +55,7 @@ def run(tmp_path_factory):
 
 
 def test_train_writes_the_files_of_a_run(run):
-    folder, result = run
+    folder, _ = run
     assert {path.name for path in folder.iterdir()} == RUN_FILES
     for name in RUN_FILES:
         if name.endswith(".png"):
@@ -78,7 +81,7 @@ def test_the_report_agrees_with_the_model_it_describes(run):
     """Accuracy, confusion and per-class figures, computed again from the saved model on the recipe's data."""
     from sklearn.metrics import confusion_matrix, recall_score
 
-    folder, result = run
+    folder, _ = run
     report = json.loads((folder / "report.json").read_text())
     model = fastnn.load(folder / "model.safetensors")
     test = fastnn.get_recipe("E").load(seed=0).test
@@ -218,8 +221,18 @@ def test_bad_files_are_one_line_and_leave_nothing(run, tmp_path, monkeypatch, ca
     model = str(run[0] / "model.safetensors")
     _fails(["evaluate", model, "--data", "twelve.csv"], 1, capsys, ["labels run from 0 to 11, expected 0 to 9"])
     _write_csv(tmp_path / "wide.csv", mnist[0], 3)
+    _write_csv(tmp_path / "digits.csv", Dataset(np.ones((24, 64), np.uint8), np.arange(24) % 10), 24)
+    _fails(["train", "--data", "digits.csv", "twelve.csv"], 1, capsys, ["twelve.csv: labels run from 0 to 11"])
+    np.savetxt("bare.csv", np.ones((5, 64)), fmt="%d", delimiter=",")
+    _fails(["train", "--data", "digits.csv", "bare.csv"], 1, capsys, ["bare.csv has no labels"])
     _fails(["evaluate", model, "--data", "wide.csv"], 1, capsys, ["(3, 784)", "(samples, 64)"])
-    assert {path.name for path in tmp_path.iterdir()} == {"three.csv", "twelve.csv", "wide.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "three.csv",
+        "twelve.csv",
+        "wide.csv",
+        "digits.csv",
+        "bare.csv",
+    }
 
 
 def test_a_run_is_never_overwritten(run, capsys):
@@ -337,6 +350,17 @@ def test_import_is_light():
     code = "import fastnn, fastnn.cli, sys; fastnn.cli._parser(); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"numpy", "numba", "pandas", "matplotlib", "sklearn", "rich", "PIL"} & set(loaded)
+
+
+def test_python_started_in_a_checkout_finds_the_kernels():
+    """After a plain install, the checkout's folder comes first on the path and has no kernels inside."""
+    root = os.path.dirname(os.path.dirname(fastnn.__file__))
+    code = (
+        "import sys; sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]\n"
+        "import fastnn; print(fastnn.get_backend('numba').__name__)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert (result.stdout, result.stderr) == ("fastnn.backends.compiled\n", "")
 
 
 def test_the_command_is_installed():

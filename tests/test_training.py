@@ -63,7 +63,8 @@ import hashlib, sys
 from fastnn import load_digits, train
 from fastnn.recipes import network_for
 data = load_digits()
-result = train(network_for(data, (40,)), data, epochs=3, dropout=0.2, validation=0.2, backend=sys.argv[1], seed=7, threads=1)
+settings = {"dropout": 0.2, "validation": 0.2, "seed": 7, "threads": 1}
+result = train(network_for(data, (40,)), data, epochs=3, backend=sys.argv[1], **settings)
 arrays = [*result.network.weights, *result.network.biases, result.history.column("loss")]
 print(hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest())
 """
@@ -108,8 +109,8 @@ def test_sklearn_agrees_on_the_loss_curve(digits, optimizer, rate):
     l2 = 0.001
     peer = MLPClassifier(
         (20,), solver="adam" if optimizer == "adam" else "sgd", alpha=l2 * 200, batch_size=200, learning_rate_init=rate,
-        momentum=0 if optimizer == "sgd" else 0.9, nesterovs_momentum=optimizer == "nesterov", max_iter=10, shuffle=False,
-        tol=0, n_iter_no_change=100,
+        momentum=0 if optimizer == "sgd" else 0.9, nesterovs_momentum=optimizer == "nesterov", max_iter=10,
+        shuffle=False, tol=0, n_iter_no_change=100,
     )  # fmt: skip
     initialise = peer._initialize
 
@@ -143,7 +144,9 @@ def test_full_batch_gradient_descent_by_hand():
 
 
 def test_history(digits):
-    result = train(network_for(digits, (8,)), digits, epochs=3, schedule="exponential:0.5", learning_rate=0.2, validation=0.1)
+    result = train(
+        network_for(digits, (8,)), digits, epochs=3, schedule="exponential:0.5", learning_rate=0.2, validation=0.1
+    )
     frame = result.history.to_frame()
     assert list(frame.columns) == [
         "epoch", "learning_rate", "loss", "accuracy", "validation_loss", "validation_accuracy", "seconds",
@@ -263,7 +266,11 @@ BAD = {
     "validation": ({"validation": 1.0}, SettingsError, "held-out share is 1.0"),
     "stopping": ({"early_stopping": 3}, SettingsError, "early_stopping needs validation data"),
     "weights": ({"sample_weight": np.ones(3)}, DataError, r"sample_weight has shape \(3,\)"),
-    "schedule's factor": ({"schedule": lambda epoch, epochs: float("nan")}, SettingsError, "the schedule's factor is nan"),
+    "schedule's factor": (
+        {"schedule": lambda epoch, epochs: float("nan")},
+        SettingsError,
+        "the schedule's factor is nan",
+    ),
 }
 
 

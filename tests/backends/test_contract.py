@@ -46,7 +46,11 @@ INPUTS = np.ones((5, 4), np.float32)
 LABELS = np.array([0, 1, 0, 1, 0])
 
 BAD_CALLS = {
-    "width": (lambda b: b.predict_proba(NETWORK, np.ones((5, 3))), DataError, r"shape \(5, 3\), expected \(samples, 4\)"),
+    "width": (
+        lambda b: b.predict_proba(NETWORK, np.ones((5, 3))),
+        DataError,
+        r"shape \(5, 3\), expected \(samples, 4\)",
+    ),
     "text": (lambda b: b.predict_proba(NETWORK, np.array([["a"] * 4])), DataError, "expected numbers"),
     "complex": (lambda b: b.predict_logits(NETWORK, np.ones((1, 4), complex)), DataError, "expected numbers"),
     "label": (lambda b: b.loss_and_gradients(NETWORK, INPUTS, LABELS + 1), DataError, "from 1 to 2, expected 0 to 1"),

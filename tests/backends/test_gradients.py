@@ -25,7 +25,9 @@ def _batch(kind, activation, seed=0):
         rng = np.random.default_rng(attempt)
         network = make_network(rng, (6, 5, 4, 3), kind, "float64", activation)
         inp = make_inputs(rng, (5, 6), kind)
-        _, outs = reference.forward(make_network(np.random.default_rng(attempt), (6, 5, 4, 3), kind, "float64", "identity"), inp)
+        _, outs = reference.forward(
+            make_network(np.random.default_rng(attempt), (6, 5, 4, 3), kind, "float64", "identity"), inp
+        )
         if min(np.abs(out).min() for out in outs) > 1e-3:
             return network, inp, rng.integers(3, size=5)
 

@@ -167,7 +167,9 @@ def test_one_step_and_ten_steps(backend, dtype, kind, optimizer):
         for kind_of in ("weights", "biases"):
             pairs = zip(*(getattr(trainer.network(), kind_of) for trainer in (found, exact)), strict=True)
             for place, (one, other) in enumerate(pairs):
-                rtol, atol = (factor * tolerance for tolerance in ((1e-10, 1e-11) if dtype == "float64" else (1e-4, 2e-6)))
+                rtol, atol = (
+                    factor * tolerance for tolerance in ((1e-10, 1e-11) if dtype == "float64" else (1e-4, 2e-6))
+                )
                 largest = np.abs(other).max()
                 np.testing.assert_allclose(one, other, rtol=rtol, atol=atol * largest, err_msg=f"{kind_of} {place}")
 

@@ -281,7 +281,7 @@ def test_encrypted_and_rare_compression(members, refused):
     data = bytearray(path.read_bytes())
     data[data.index(b"PK\1\2") + 8] |= 1
     path.write_bytes(data)
-    refused(lambda: read_npz(path), path, "X.npy", "encrypted")
+    refused(lambda: read_npz(path), path, "X.npy", "encrypted", "expected a plain one")
 
 
 @given(data=st.data())

@@ -94,6 +94,12 @@ def test_the_ground_is_black_and_the_size_is_20(digits):
     np.testing.assert_allclose(centre, 14, atol=0.51)
 
 
+def test_noise_of_the_paper_is_black(digits):
+    assert digits[0].reshape(28, 28)[13:15, 13:15].max() == 0, "expected a 0 with a wide hole"
+    out = prepare_image(on_paper(digits[0])).reshape(28, 28)
+    assert out[13:15, 13:15].max() == 0
+
+
 def test_a_thin_line_reaches_full_ink_and_keeps_its_shape():
     paper = np.full((600, 400), 255, np.uint8)
     paper[50:550, 200:203] = 90
