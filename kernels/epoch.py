@@ -44,7 +44,7 @@ class Layers(NamedTuple):
     bias_at: np.ndarray
     unit_at: np.ndarray
     panel_at: np.ndarray
-    activation: np.int64
+    activation: int
     scale: np.floating
 
 

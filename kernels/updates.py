@@ -22,10 +22,10 @@ class Rule(NamedTuple):
     l2: what the squared weights count.
     """
 
-    kind: np.int64
-    rate: np.float64
-    beta_1: np.float64
-    beta_2: np.float64
+    kind: int
+    rate: float
+    beta_1: float
+    beta_2: float
     first: np.floating
     rest_1: np.floating
     second: np.floating
