@@ -1,85 +1,108 @@
-"""A dense layer, forward and backward: linear map, bias and activation in one pass.
+"""A dense layer, forward and backward, by register tiles; and the same for arrays as NumPy has them.
 
-Dimensions: B rows, D inputs, H units. Work is done a panel of columns at a time (`matmul.PANEL`), and each function
-here does one panel, columns lo to hi: a thread that owns panels calls it for its own.
+Dimensions: B rows, D inputs, H units, C classes.
 """
+
+import numpy as np
 
 from fastnn.kernels.activations import activate, activate_backward
 from fastnn.kernels.jit import inlined, kernel
-from fastnn.kernels.matmul import PANEL, add_scaled_rows, dot
+from fastnn.kernels.layers import lanes
+from fastnn.kernels.simd import FOUR, ONE, TWO, never_inline, tile
+
+# Rows of a tile: four rows of four vectors are sixteen sums, which with four vectors of the right-hand side and one
+# number fill most of 32 registers, and leave the processor enough sums to add to while it waits for one.
+ROWS = FOUR
 
 
 @inlined
-def forward_row(inp, which, count, scale, weight, bias, activation, out, lo, hi):
-    """``out = activation(scale * (inp @ weight) + bias)`` for one row, columns lo to hi.
+def multiply(out, out_at, out_row, left, left_at, left_row, left_k, right, right_at, right_row, depth, rows, n, add):
+    """``out (+)= left @ right`` for `rows` rows and `n` vectors of columns: `simd.tile`, tile after tile."""
+    never_inline()
+    r = 0
+    while r + len(ROWS) <= rows:
+        o, a = out_at + r * out_row, left_at + r * left_row
+        tile(out, o, out_row, left, a, left_row, left_k, right, right_at, right_row, depth, ROWS, n, add)
+        r += len(ROWS)
+    while r < rows:
+        o, a = out_at + r * out_row, left_at + r * left_row
+        tile(out, o, out_row, left, a, left_row, left_k, right, right_at, right_row, depth, ONE, n, add)
+        r += 1
 
-    inp (D,), any dtype, of which the first `count` entries of `which` are visited; weight (D, H), bias (H,); out (hi -
-    lo,) is overwritten. The sum, the bias and the activation are done while the panel is in the first-level cache.
+
+@inlined
+def multiply_panel(
+    out, out_at, out_row, left, left_at, left_row, left_k, right, right_at, right_row, depth, rows, n, add
+):
+    """`multiply` for a number of vectors that is known only now: 1, 2 or 4."""
+    a, b = (left, left_at, left_row, left_k), (right, right_at, right_row)
+    if n == 4:
+        multiply(out, out_at, out_row, *a, *b, depth, rows, FOUR, add)
+    elif n == 2:
+        multiply(out, out_at, out_row, *a, *b, depth, rows, TWO, add)
+    else:
+        multiply(out, out_at, out_row, *a, *b, depth, rows, ONE, add)
+
+
+@inlined
+def multiply_plain(out, left, left_row, left_k, right, depth):
+    """``out = left @ right`` for arrays in NumPy's order: out (M, N), right (depth, N), left flat with its own strides.
+
+    Columns that fill no vector are copied aside, so that all work is done by tiles.
     """
-    out[:] = 0
-    add_scaled_rows(out, inp, which, count, weight, lo, hi)
-    part = bias[lo:hi]
-    for h in range(hi - lo):
-        out[h] = scale * out[h] + part[h]
-    activate(activation, out)
-
-
-@inlined
-def input_gradient_row(dout, weight, dinp, lo, hi):
-    """``dinp[lo:hi] = dout @ weight[lo:hi].T`` for one row: dout (H,), weight (D, H), dinp (D,)."""
-    for i in range(lo, hi):
-        dinp[i] = dot(dout, weight[i])
-
-
-@inlined
-def add_weight_gradient(inp, rows, i, which, count, dout, lo, hi, dweight_row):
-    """Add column i's part of the weight gradient over the samples `which`: ``dweight_row += inp[:, i] @ dout[:,
-    lo:hi]``.
-
-    inp (N, D), whose row for sample s is rows[s]; dout (B, H); the first `count` entries of `which` are visited;
-    dweight_row (hi - lo,). Four samples at a time, as in `add_scaled_rows`.
-    """
-    real, width = dout.dtype.type, hi - lo
-    k = 0
-    while k + 4 <= count:
-        s0, s1, s2, s3 = which[k], which[k + 1], which[k + 2], which[k + 3]
-        x0, x1 = real(inp[rows[s0], i]), real(inp[rows[s1], i])
-        x2, x3 = real(inp[rows[s2], i]), real(inp[rows[s3], i])
-        row0, row1, row2, row3 = dout[s0, lo:hi], dout[s1, lo:hi], dout[s2, lo:hi], dout[s3, lo:hi]
-        for h in range(width):
-            dweight_row[h] += (x0 * row0[h] + x1 * row1[h]) + (x2 * row2[h] + x3 * row3[h])
-        k += 4
-    while k < count:
-        s = which[k]
-        x, row = real(inp[rows[s], i]), dout[s, lo:hi]
-        for h in range(width):
-            dweight_row[h] += x * row[h]
-        k += 1
+    rows, columns = out.shape
+    flat_out, flat_right, n = out.reshape(-1), right.reshape(-1), lanes(out)
+    h = 0
+    while h + 4 * n <= columns:
+        multiply(flat_out, h, columns, left, 0, left_row, left_k, flat_right, h, columns, depth, rows, FOUR, False)
+        h += 4 * n
+    while h + n <= columns:
+        multiply(flat_out, h, columns, left, 0, left_row, left_k, flat_right, h, columns, depth, rows, ONE, False)
+        h += n
+    if h < columns:
+        rest, sums = np.zeros(depth * n, out.dtype), np.empty(rows * n, out.dtype)
+        for k in range(depth):
+            for c in range(columns - h):
+                rest[k * n + c] = right[k, h + c]
+        multiply(sums, 0, n, left, 0, left_row, left_k, rest, 0, n, depth, rows, ONE, False)
+        for r in range(rows):
+            for c in range(columns - h):
+                out[r, h + c] = sums[r * n + c]
 
 
 @kernel
-def dense_forward(inp, weight, bias, activation, which, out):
-    """``out = activation(inp @ weight + bias)``: (B, D), (D, H), (H,) -> (B, H), overwritten; `which`: 0 ... D - 1."""
-    for lo in range(0, out.shape[1], PANEL):
-        hi = min(lo + PANEL, out.shape[1])
-        for s in range(out.shape[0]):
-            forward_row(inp[s], which, len(which), out.dtype.type(1), weight, bias, activation, out[s, lo:hi], lo, hi)
+def matmul(inp, weight, out):
+    """``out = inp @ weight``: (B, D), (D, H) -> (B, H), overwritten; `inp` of any dtype.
+
+    Faster than the triple loop by keeping a tile of the result in registers while a column of `inp` and rows of
+    `weight` stream past: each number loaded takes part in many multiplications.
+    """
+    multiply_plain(out, inp.reshape(-1), inp.shape[1], 1, weight, inp.shape[1])
 
 
 @kernel
-def dense_backward(dout, inp, weight, out, activation, rows, dsum, dinp, dweight, dbias):
-    """Gradients of a dense layer: dout (B, H), inp (B, D), weight (D, H), out (B, H); `rows` is 0 ... B - 1.
+def dense_forward(inp, weight, bias, activation, out):
+    """``out = activation(inp @ weight + bias)``: (B, D), (D, H), (H,) -> (B, H), overwritten."""
+    multiply_plain(out, inp.reshape(-1), inp.shape[1], 1, weight, inp.shape[1])
+    for s in range(len(out)):
+        row = out[s]
+        for h in range(len(row)):
+            row[h] += bias[h]
+        activate(activation, row)
 
-    Overwrites dinp (B, D), dweight (D, H), dbias (H,) and dsum (B, H), the gradient before the activation. All of a
-    panel's outputs are computed while its columns of dsum are at hand.
+
+@kernel
+def dense_backward(dout, inp, weight, out, activation, dsum, dinp, dweight, dbias):
+    """Gradients of a dense layer: dout (B, H), inp (B, D), weight (D, H), out (B, H).
+
+    Overwrites dinp (B, D), dweight (D, H), dbias (H,) and dsum (B, H), the gradient before the activation. Both
+    products are done by tiles; the transposed left-hand side of the second is a matter of strides.
     """
-    dsum[:], dbias[:], dweight[:] = dout, 0, 0
-    for s in range(dsum.shape[0]):
-        activate_backward(activation, dsum[s], out[s], out.dtype.type(1))
-        input_gradient_row(dsum[s], weight, dinp[s], 0, dinp.shape[1])
-        for h in range(dsum.shape[1]):
-            dbias[h] += dsum[s, h]
-    for lo in range(0, dsum.shape[1], PANEL):
-        hi = min(lo + PANEL, dsum.shape[1])
-        for i in range(inp.shape[1]):
-            add_weight_gradient(inp, rows, i, rows, len(rows), dsum, lo, hi, dweight[i, lo:hi])
+    dsum[:], dbias[:] = dout, 0
+    for s in range(len(dsum)):
+        row = dsum[s]
+        activate_backward(activation, row, out[s])
+        for h in range(len(row)):
+            dbias[h] += row[h]
+    multiply_plain(dinp, dsum.reshape(-1), dsum.shape[1], 1, weight.T.copy(), dsum.shape[1])
+    multiply_plain(dweight, inp.reshape(-1), 1, inp.shape[1], dsum, len(inp))

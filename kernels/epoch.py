@@ -1,64 +1,54 @@
 """A whole epoch of training in one nogil call a thread, for any depth; and the forward pass of many rows.
 
-Dimensions: N samples in the data set, B in a batch, D inputs, L layers of weights, C classes. Parameters, their state
-and their gradients are flat arrays of one layout (`Layers`), so one compiled kernel serves every depth and width.
-
-How threads share a step: each owns panels of columns of every layer, and alone computes and updates them; between
-phases stands a barrier. Every number is computed by one thread, in an order that does not depend on how many there
-are, so the bits of the result do not either.
+Dimensions: N samples in the data set, B in a batch, D inputs, L layers of weights, C classes; `layers.py` says how
+arrays lie. How threads share a step of one hidden layer: each owns panels of it, and alone reads and writes their
+weights, those that lead in and those that lead out; a panel's part of the logits is all that others need. Every number
+is computed by one thread, in an order that does not depend on how many there are, so the bits of the result do not
+either.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.kernels.activations import IDENTITY, activate_backward
-from fastnn.kernels.dense import add_weight_gradient, forward_row, input_gradient_row
+from fastnn.kernels.activations import vactivate, vslope
+from fastnn.kernels.dense import multiply_panel
 from fastnn.kernels.dropout import drop
 from fastnn.kernels.jit import inlined, kernel
-from fastnn.kernels.matmul import PANEL, dot, n_panels
-from fastnn.kernels.softmax import cross_entropy_row
-from fastnn.kernels.sparse_input import nonzero_positions, set_positions, users_of_inputs
+from fastnn.kernels.layers import BLOCK, GROUP, first_panel, lanes, n_panels, n_vectors, panel_start
+from fastnn.kernels.simd import (
+    FOUR,
+    ONE,
+    TWO,
+    vadd,
+    vexp,
+    vload,
+    vmul,
+    vscale_add,
+    vsplat,
+    vstore,
+    vsub,
+    vsum,
+    vzero,
+)  # fmt: skip
+from fastnn.kernels.sparse_input import Packed, collect, pack_group, spread
 from fastnn.kernels.team import barrier
-from fastnn.kernels.updates import SGD, rate_of_step, update
-
-# A batch is worked through in blocks of at most this many rows: their activations stay in the second-level cache, and a
-# full batch needs no more memory than a small one.
-BLOCK = 256
+from fastnn.kernels.updates import SGD, rate_of_step, settle
 
 LOSS, WEIGHT, CORRECT, FAILED, N_RESULTS = range(5)
 
 
-class Layers(NamedTuple):
-    """A network's shape, and where its arrays lie.
-
-    parameters: all weights and biases, flat. sizes (L + 1,): units of each layer, inputs first. weight_at, bias_at
-    (L,): where weight (sizes[l], sizes[l + 1]) and bias (sizes[l + 1],) start. unit_at (L + 1,): where a layer's units
-    start among those of all layers but the inputs. panel_at (L,): likewise its panels. activation: the code of the
-    hidden layers'. scale: of the inputs, in the working dtype.
-    """
-
-    parameters: np.ndarray
-    sizes: np.ndarray
-    weight_at: np.ndarray
-    bias_at: np.ndarray
-    unit_at: np.ndarray
-    panel_at: np.ndarray
-    activation: int
-    scale: np.floating
-
-
 class Data(NamedTuple):
-    """The data set: images (N, D), bits (N, W), or (0, 0) if dense, labels (N,), weights (N,), or (0,) if none."""
+    """The data set: images (N, D), labels (N,), weights (N,), or (0,) if none, whether to skip inputs that are 0."""
 
     images: np.ndarray
-    bits: np.ndarray
     labels: np.ndarray
     weights: np.ndarray
+    sparse: bool
 
 
 class Dropout(NamedTuple):
-    """Masks of an epoch: keys (L - 1,); the hash below which a unit drops; the share that stays, and 1 / share."""
+    """Masks of an epoch: keys (L - 1,); the hash below which a unit drops; the share that stays; 1 / share."""
 
     keys: np.ndarray
     threshold: np.uint32
@@ -67,11 +57,11 @@ class Dropout(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What the threads of an epoch share.
-
-    out, dout (BLOCK * units of all layers but the inputs,): each layer's outputs and their gradients. slot_1, slot_2:
-    the optimizer's state, laid out like the parameters, or empty. gradient: likewise, for batches of several blocks.
-    row_loss, row_right (BLOCK,), penalty (all panels,): parts of sums. results (N_RESULTS,): what the epoch reports.
+    """Scratch. Of all threads: out, dout (BLOCK * padded units,), each layer's outputs and their gradients; slot_1,
+    slot_2, the optimizer's state, laid out like the parameters, or empty; gradient, likewise, for batches of several
+    blocks; parts, what each panel of the last hidden layer adds to the logits; row_loss, row_right (BLOCK,); penalty;
+    results (N_RESULTS,), what the epoch reports. Of one thread each, a row: values and users, see `Packed`; dense, the
+    inputs of a block where they are not skipped; piece and turned, a few rows and a square of a panel.
     """
 
     out: np.ndarray
@@ -79,132 +69,311 @@ class Work(NamedTuple):
     slot_1: np.ndarray
     slot_2: np.ndarray
     gradient: np.ndarray
+    parts: np.ndarray
     row_loss: np.ndarray
     row_right: np.ndarray
     penalty: np.ndarray
     results: np.ndarray
+    values: np.ndarray
+    users: np.ndarray
+    dense: np.ndarray
+    piece: np.ndarray
+    turned: np.ndarray
+
+
+class Panel(NamedTuple):
+    """A panel of a layer's units: its first column, its vectors and columns, and where its rows in `out` start."""
+
+    first: int
+    vectors: int
+    width: int
+    at: int
 
 
 @inlined
-def layer_weight(layers, layer):
-    """The weight of a layer: (sizes[layer], sizes[layer + 1])."""
-    start, height, width = layers.weight_at[layer], layers.sizes[layer], layers.sizes[layer + 1]
-    return layers.parameters[start : start + height * width].reshape((height, width))
+def unit_panel(layers, layer, p, lanes):
+    """Panel p of the units of a layer other than the inputs."""
+    vectors = n_vectors(layers.sizes[layer], lanes)
+    start, end = panel_start(vectors, p), panel_start(vectors, p + 1)
+    first, width = start * lanes, (end - start) * lanes
+    return Panel(first, end - start, width, (layers.unit_at[layer] + first) * BLOCK)
 
 
 @inlined
-def layer_units(layers, flat, layer):
-    """The units of a layer other than the inputs, in `out` or `dout`: (BLOCK, sizes[layer])."""
-    start, width = layers.unit_at[layer] * BLOCK, layers.sizes[layer]
-    return flat[start : start + BLOCK * width].reshape((BLOCK, width))
+def weight_panel(layers, layer, panel):
+    """Where the panel of a layer's weight that leads into the units of `panel` starts."""
+    return layers.weight_at[layer] + panel.first * layers.sizes[layer]
 
 
 @inlined
-def first_panel(t, threads, width):
-    """Where the panels of thread t start; they end where those of thread t + 1 do."""
-    return n_panels(width) * t // threads
+def own_panels(layers, layer, t, threads, lanes):
+    """The panels of a layer's units that thread t owns, as a range."""
+    vectors = n_vectors(layers.sizes[layer], lanes)
+    return range(first_panel(t, threads, vectors), first_panel(t + 1, threads, vectors))
 
 
 @inlined
-def hidden_forward(layers, layer, inp, n_rows, every, out, p):
-    """Panel p of a layer after the first, for the first `n_rows` rows of a block: inp -> out, both (BLOCK, units)."""
-    lo, width = p * PANEL, out.shape[1]
-    hi = min(lo + PANEL, width)
-    weight, bias_at = layer_weight(layers, layer), layers.bias_at[layer]
-    bias = layers.parameters[bias_at : bias_at + width]
-    activation = layers.activation if layer < len(layers.weight_at) - 1 else IDENTITY
-    scale = out.dtype.type(1)
-    for s in range(n_rows):
-        forward_row(inp[s], every, inp.shape[1], scale, weight, bias, activation, out[s, lo:hi], lo, hi)
+def all_panels(layers, layer, lanes):
+    """The panels of a layer's units, as a range."""
+    return range(n_panels(n_vectors(layers.sizes[layer], lanes)))
 
 
+# --- Forward ---------------------------------------------------------------------------------------------------------
 @inlined
-def input_forward(layers, data, rows, every, which, out, p):
-    """Panel p of the first layer for the samples `rows`: images -> out (BLOCK, units)."""
-    lo, width = p * PANEL, out.shape[1]
-    hi = min(lo + PANEL, width)
-    weight, bias_at = layer_weight(layers, 0), layers.bias_at[0]
-    bias = layers.parameters[bias_at : bias_at + width]
-    activation = layers.activation if len(layers.weight_at) > 1 else IDENTITY
-    for s in range(len(rows)):
-        image, row = data.images[rows[s]], out[s, lo:hi]
-        if len(data.bits):
-            count = set_positions(data.bits[rows[s]], which)
-            forward_row(image, which, count, layers.scale, weight, bias, activation, row, lo, hi)
-        else:
-            forward_row(image, every, len(image), layers.scale, weight, bias, activation, row, lo, hi)
-
-
-@inlined
-def backward_panel(layers, layer, n_rows, rows, dropout, work, p):
-    """Gradient of the layer's inputs, panel p, before the activation and the mask of the layer that made them."""
-    lo, width = p * PANEL, layers.sizes[layer]
-    hi = min(lo + PANEL, width)
-    weight = layer_weight(layers, layer)
-    dout, dinp = layer_units(layers, work.dout, layer + 1), layer_units(layers, work.dout, layer)
-    inp = layer_units(layers, work.out, layer)
-    for s in range(n_rows):
-        input_gradient_row(dout[s], weight, dinp[s], lo, hi)
-        if dropout.threshold:
-            drop(dinp[s, lo:hi], dropout.keys[layer - 1], rows[s], lo, dropout.threshold, dropout.scale)
-        activate_backward(layers.activation, dinp[s, lo:hi], inp[s, lo:hi], dropout.share)
-
-
-@inlined
-def settle(rule, rate, decay, at, n, is_first, is_last, piece, layers, work):
-    """The sum `piece` (n,), over one more block, of the gradient of parameters `at` to at + n: keep it, or apply it."""
-    if not is_first:
-        for h in range(n):
-            piece[h] += work.gradient[at + h]
-    if is_last:
-        update(
-            rule, rate, decay, layers.parameters[at : at + n], piece, work.slot_1[at : at + n], work.slot_2[at : at + n]
-        )
+def pack_rows(data_images, sparse, rows, packed, dense):
+    """Take a thread's copy of the inputs of the samples `rows` of a block."""
+    n_inputs = data_images.shape[1]
+    if sparse:
+        for group in range((len(rows) + GROUP - 1) // GROUP):
+            pack_group(data_images, rows[group * GROUP : group * GROUP + GROUP], packed, group)
     else:
-        for h in range(n):
-            work.gradient[at + h] = piece[h]
+        real = dense.dtype.type
+        for s in range(len(rows)):
+            image, row = data_images[rows[s]], dense[s * n_inputs : (s + 1) * n_inputs]
+            for i in range(n_inputs):
+                row[i] = real(image[i])
 
 
 @inlined
-def update_panel(layers, layer, data, rows, every, which, users, rule, rate, is_first, is_last, work, piece, p):
-    """Weight and bias gradient of one panel of a layer from this block, applied with the batch's last block.
-
-    A row of the gradient lives in `piece` only, and moves its weights at once: the gradient is never stored, unless the
-    batch has several blocks.
-    """
-    real = work.out.dtype.type
-    lo, width, height = p * PANEL, layers.sizes[layer + 1], layers.sizes[layer]
-    hi = min(lo + PANEL, width)
-    n = hi - lo
-    dout, penalty = layer_units(layers, work.dout, layer + 1), 0.0
-    sum_of_row = piece[:n]
-    for i in range(height):
-        at = layers.weight_at[layer] + i * width + lo
-        if is_last and rule.l2 != real(0):
-            row = layers.parameters[at : at + n]
-            penalty += np.float64(dot(row, row))
-        sum_of_row[:] = 0
-        if layer > 0:
-            inp = layer_units(layers, work.out, layer)
-            add_weight_gradient(inp, every, i, every, len(rows), dout, lo, hi, sum_of_row)
-        else:
-            if len(data.bits):
-                count = set_positions(users[i, : (len(rows) + 63) // 64], which)
-                if count == 0 and is_first and is_last and rule.kind == SGD and rule.l2 == real(0):
-                    continue  # nothing moves
-                add_weight_gradient(data.images, rows, i, which, count, dout, lo, hi, sum_of_row)
+def input_sums(layers, sparse, n_rows, packed, dense, out, panel):
+    """Weighted sums of the first layer, before scale and bias, for a panel's units."""
+    n_inputs, width = layers.sizes[0], panel.width
+    weight_at = weight_panel(layers, 0, panel)
+    if sparse:
+        out[panel.at : panel.at + n_rows * width] = 0
+        for group in range((n_rows + GROUP - 1) // GROUP):
+            at = panel.at + group * GROUP * width
+            if panel.vectors == 4:
+                spread(out, at, packed, group, n_inputs, layers.parameters, weight_at, FOUR)
+            elif panel.vectors == 2:
+                spread(out, at, packed, group, n_inputs, layers.parameters, weight_at, TWO)
             else:
-                add_weight_gradient(data.images, rows, i, every, len(rows), dout, lo, hi, sum_of_row)
-            for h in range(n):
-                sum_of_row[h] *= layers.scale
-        settle(rule, rate, rule.l2, at, n, is_first, is_last, sum_of_row, layers, work)
-    sum_of_row[:] = 0
-    for s in range(len(rows)):
-        for h in range(n):
-            sum_of_row[h] += dout[s, lo + h]
-    settle(rule, rate, real(0), layers.bias_at[layer] + lo, n, is_first, is_last, sum_of_row, layers, work)
-    if is_last:
-        work.penalty[layers.panel_at[layer] + p] = penalty
+                spread(out, at, packed, group, n_inputs, layers.parameters, weight_at, ONE)
+    else:
+        multiply_panel(
+            out, panel.at, width, dense, 0, n_inputs, 1, layers.parameters, weight_at, width, n_inputs, n_rows,
+            panel.vectors, False,
+        )  # fmt: skip
+
+
+@inlined
+def hidden_sums(layers, layer, n_rows, out, panel):
+    """Weighted sums of a layer after the first for a panel of its units."""
+    n = lanes(out)
+    for q in all_panels(layers, layer, n):
+        inp = unit_panel(layers, layer, q, n)
+        depth = min(inp.width, layers.sizes[layer] - inp.first)
+        right_at = weight_panel(layers, layer, panel) + inp.first * panel.width
+        multiply_panel(
+            out, panel.at, panel.width, out, inp.at, inp.width, 1, layers.parameters, right_at, panel.width, depth,
+            n_rows, panel.vectors, q > 0,
+        )  # fmt: skip
+
+
+@inlined
+def finish_units(layers, layer, n_rows, scale, out, panel):
+    """``out = activation(scale * out + bias)`` for a panel of the units that a layer's weights lead to."""
+    n, one = lanes(out), out.dtype.type(1)
+    code = layers.activation if layer < len(layers.weight_at) - 1 else 0
+    for h in range(0, panel.width, n):
+        bias = vload(layers.parameters, layers.bias_at[layer] + panel.first + h, ONE)
+        for s in range(n_rows):
+            at = panel.at + s * panel.width + h
+            vstore(out, at, vactivate(code, vscale_add(scale, vload(out, at, ONE), bias), one))
+
+
+@inlined
+def drop_units(n_rows, rows, dropout, layer, values, panel):
+    """Apply the mask of the units that a layer's weights lead to."""
+    for s in range(n_rows):
+        at = panel.at + s * panel.width
+        units = values[at : at + panel.width]
+        drop(units, dropout.keys[layer], rows[s], panel.first, dropout.threshold, dropout.scale)
+
+
+@inlined
+def logit_parts(layers, n_rows, out, parts, p, panel):
+    """What the units of panel p of the last hidden layer add to the logits."""
+    n, layer = lanes(out), len(layers.weight_at) - 1
+    depth = min(panel.width, layers.sizes[layer] - panel.first)
+    first = unit_panel(layers, layer + 1, 0, n).at
+    padded = n_vectors(layers.sizes[layer + 1], n) * n
+    for q in all_panels(layers, layer + 1, n):
+        classes = unit_panel(layers, layer + 1, q, n)
+        right_at = weight_panel(layers, layer, classes) + panel.first * classes.width
+        multiply_panel(
+            parts, p * BLOCK * padded + classes.at - first, classes.width, out, panel.at, panel.width, 1,
+            layers.parameters, right_at, classes.width, depth, n_rows, classes.vectors, False,
+        )  # fmt: skip
+
+
+# --- Loss ------------------------------------------------------------------------------------------------------------
+@inlined
+def sum_logits(layers, s, out, parts):
+    """The logits of row s of a block: bias and all panels' parts, in the order of the panels."""
+    n, last = lanes(out), len(layers.weight_at)
+    first, padded = unit_panel(layers, last, 0, n).at, n_vectors(layers.sizes[last], n) * n
+    count = n_panels(n_vectors(layers.sizes[last - 1], n))
+    for q in all_panels(layers, last, n):
+        classes = unit_panel(layers, last, q, n)
+        for h in range(0, classes.width, n):
+            at = classes.at + s * classes.width + h
+            total = vload(layers.parameters, layers.bias_at[last - 1] + classes.first + h, ONE)
+            for p in range(count):
+                total = vadd(total, vload(parts, p * BLOCK * padded + at - first, ONE))
+            vstore(out, at, total)
+
+
+@inlined
+def cross_entropy(layers, s, label, share, out, dout):
+    """Loss of row s of a block, and ``dout = share * (softmax(out) - one_hot(label))``; returns loss, whether right."""
+    n, last, real = lanes(out), len(layers.weight_at), out.dtype.type
+    n_classes = layers.sizes[last]
+    top, best, at_label = real(-np.inf), 0, 0
+    for q in all_panels(layers, last, n):
+        classes = unit_panel(layers, last, q, n)
+        at = classes.at + s * classes.width
+        for c in range(classes.width):
+            if classes.first + c >= n_classes:
+                out[at + c] = real(-np.inf)  # padding: its exponential is 0
+            elif out[at + c] > top:
+                top, best = out[at + c], classes.first + c
+            if classes.first + c == label:
+                at_label = at + c
+    sums = vzero(out, ONE)
+    for q in all_panels(layers, last, n):
+        classes = unit_panel(layers, last, q, n)
+        for h in range(0, classes.width, n):
+            at = classes.at + s * classes.width + h
+            exp = vexp(vsub(vload(out, at, ONE), vsplat(top, ONE)))
+            vstore(dout, at, exp)
+            sums = vadd(sums, exp)
+    total = vsum(sums)
+    factor = vsplat(share / total, ONE)
+    for q in all_panels(layers, last, n):
+        classes = unit_panel(layers, last, q, n)
+        for h in range(0, classes.width, n):
+            at = classes.at + s * classes.width + h
+            vstore(dout, at, vmul(vload(dout, at, ONE), factor))
+    dout[at_label] -= share
+    return np.float64(np.log(total)) - np.float64(out[at_label] - top), best == label
+
+
+# --- Backward --------------------------------------------------------------------------------------------------------
+@inlined
+def input_gradient(layers, layer, n_rows, dout, turned, panel):
+    """Gradient of a layer's inputs, the units of `panel`, before the activation that made them; no mask applied yet."""
+    n = lanes(dout)
+    depth = min(panel.width, layers.sizes[layer] - panel.first)
+    for q in all_panels(layers, layer + 1, n):
+        outputs = unit_panel(layers, layer + 1, q, n)
+        weight_at = weight_panel(layers, layer, outputs) + panel.first * outputs.width
+        columns = min(outputs.width, layers.sizes[layer + 1] - outputs.first)
+        for k in range(columns):
+            for r in range(depth):
+                turned[k * panel.width + r] = layers.parameters[weight_at + r * outputs.width + k]
+            for r in range(depth, panel.width):
+                turned[k * panel.width + r] = 0
+        multiply_panel(
+            dout, panel.at, panel.width, dout, outputs.at, outputs.width, 1, turned, 0, panel.width, columns,
+            n_rows, panel.vectors, q > 0,
+        )  # fmt: skip
+
+
+@inlined
+def slope_units(layers, n_rows, out, dout, panel, share):
+    """`dout` times the slope of the activation of a panel's hidden units, whose outputs are `share` times `out`."""
+    one = out.dtype.type(1)
+    for at in range(panel.at, panel.at + n_rows * panel.width, lanes(out)):
+        vstore(dout, at, vslope(layers.activation, vload(dout, at, ONE), vload(out, at, ONE), one, share))
+
+
+@inlined
+def update_inputs(layers, sparse, n_rows, rule, rate, is_first, is_last, packed, work, dense, piece, panel):
+    """Gradient and step of the first layer's weights that lead to a panel's units; returns the sum of their squares."""
+    n_inputs, width, real = layers.sizes[0], panel.width, piece.dtype.type
+    at, penalty = weight_panel(layers, 0, panel), 0.0
+    n_groups = (n_rows + GROUP - 1) // GROUP
+    height = 2 if sparse else 4
+    for i in range(0, n_inputs, height):
+        count = min(height, n_inputs - i)
+        if sparse:
+            if panel.vectors == 4:
+                moves = collect(piece, work.dout, panel.at, packed, n_groups, n_inputs, i, FOUR)
+            elif panel.vectors == 2:
+                moves = collect(piece, work.dout, panel.at, packed, n_groups, n_inputs, i, TWO)
+            else:
+                moves = collect(piece, work.dout, panel.at, packed, n_groups, n_inputs, i, ONE)
+            if not moves and is_first and is_last and rule.kind == SGD and rule.l2 == real(0):
+                continue
+        else:
+            multiply_panel(
+                piece, 0, width, dense, i, 1, n_inputs, work.dout, panel.at, width, n_rows, count, panel.vectors, False
+            )
+        penalty += settle(
+            rule, rate, rule.l2, layers.scale, is_first, is_last, layers.parameters, work.slot_1, work.slot_2,
+            work.gradient, at + i * width, piece, 0, count * width,
+        )  # fmt: skip
+    return penalty
+
+
+@inlined
+def update_block(layers, layer, n_rows, rule, rate, is_first, is_last, work, piece, inputs, outputs):
+    """Gradient and step of the weights between two panels of units; returns the sum of their squares."""
+    penalty, one = 0.0, piece.dtype.type(1)
+    at = weight_panel(layers, layer, outputs) + inputs.first * outputs.width
+    height = min(inputs.width, layers.sizes[layer] - inputs.first)
+    for i in range(0, height, 4):
+        count = min(4, height - i)
+        multiply_panel(
+            piece, 0, outputs.width, work.out, inputs.at + i, 1, inputs.width, work.dout, outputs.at, outputs.width,
+            n_rows, count, outputs.vectors, False,
+        )  # fmt: skip
+        penalty += settle(
+            rule, rate, rule.l2, one, is_first, is_last, layers.parameters, work.slot_1, work.slot_2, work.gradient,
+            at + i * outputs.width, piece, 0, count * outputs.width,
+        )  # fmt: skip
+    return penalty
+
+
+@inlined
+def update_bias(layers, layer, n_rows, rule, rate, is_first, is_last, work, piece, panel):
+    """Gradient and step of the biases of a panel's units."""
+    n, real = lanes(piece), piece.dtype.type
+    for h in range(0, panel.width, n):
+        total = vzero(piece, ONE)
+        for s in range(n_rows):
+            total = vadd(total, vload(work.dout, panel.at + s * panel.width + h, ONE))
+        vstore(piece, h, total)
+    settle(
+        rule, rate, real(0), real(1), is_first, is_last, layers.parameters, work.slot_1, work.slot_2, work.gradient,
+        layers.bias_at[layer] + panel.first, piece, 0, panel.width,
+    )  # fmt: skip
+
+
+@inlined
+def update_between(layers, layer, t, threads, n_rows, rule, rate, is_first, is_last, work, piece):
+    """Gradient and step of the weights between two hidden layers, by the owners of the panels they lead to."""
+    n = lanes(work.out)
+    for q in own_panels(layers, layer + 1, t, threads, n):
+        outputs, penalty = unit_panel(layers, layer + 1, q, n), 0.0
+        for p in all_panels(layers, layer, n):
+            inputs = unit_panel(layers, layer, p, n)
+            penalty += update_block(layers, layer, n_rows, rule, rate, is_first, is_last, work, piece, inputs, outputs)
+        work.penalty[layer * (len(work.penalty) // len(layers.weight_at)) + q] = penalty
+        update_bias(layers, layer, n_rows, rule, rate, is_first, is_last, work, piece, outputs)
+
+
+# --- The epoch -------------------------------------------------------------------------------------------------------
+@inlined
+def batch_weight(data, batch):
+    """What the samples of a batch count in all."""
+    if not len(data.weights):
+        return np.float64(len(batch))
+    total = 0.0
+    for s in range(len(batch)):
+        total += np.float64(data.weights[batch[s]])
+    return total
 
 
 @kernel
@@ -215,53 +384,56 @@ def run_epoch(t, threads, layers, data, order, batch_size, rule, step, dropout, 
     each times the weight of its batch, that weight's sum, how many samples were right, and the first batch whose loss
     was not finite (-1: none), which ends the epoch. If the gate's stop flag is set, the epoch ends where it is.
     """
-    n_layers, real = len(layers.weight_at), work.out.dtype.type
-    every = np.arange(max(BLOCK, layers.sizes.max()))
-    which = np.empty(max(BLOCK, data.bits.shape[1] * 64), np.int64)
-    users = np.empty((data.bits.shape[1] * 64, BLOCK // 64), np.uint64)
-    bit_block, piece = np.empty(64, np.uint64), np.empty(PANEL, work.out.dtype)
+    n, n_layers, real = lanes(work.out), len(layers.weight_at), work.out.dtype.type
+    hidden, out, dout = n_layers - 1, work.out, work.dout  # `hidden` is the last hidden layer, 0 if there is none
+    packed = Packed(work.values[t], work.users[t], np.empty(GROUP, np.int64))
+    dense, piece, turned = work.dense[t], work.piece[t], work.turned[t]
+    n_penalties = len(work.penalty) // n_layers
     goal, total_loss, total_weight, n_right = 0, 0.0, 0.0, 0
     for first in range(0, len(order), batch_size):
         batch = order[first : first + batch_size]
         step += 1
-        rate = real(rate_of_step(rule, step))
-        weight = np.float64(len(batch))
-        if len(data.weights):
-            weight = 0.0
-            for s in range(len(batch)):
-                weight += np.float64(data.weights[batch[s]])
-        loss = 0.0
+        rate, weight, loss = real(rate_of_step(rule, step)), batch_weight(data, batch), 0.0
         for start in range(0, len(batch), BLOCK):
             rows = batch[start : start + BLOCK]
-            is_first, is_last = start == 0, start + BLOCK >= len(batch)
+            is_first, is_last, n_rows = start == 0, start + BLOCK >= len(batch), len(rows)
 
-            for layer in range(n_layers):
-                out = layer_units(layers, work.out, layer + 1)
-                for p in range(first_panel(t, threads, out.shape[1]), first_panel(t + 1, threads, out.shape[1])):
+            if len(own_panels(layers, 1, t, threads, n)):
+                pack_rows(data.images, data.sparse, rows, packed, dense)
+            for layer in range(n_layers if hidden == 0 else hidden):
+                if layer > 0:
+                    goal += threads
+                    if not barrier(gate, goal):
+                        return
+                for p in own_panels(layers, layer + 1, t, threads, n):
+                    panel = unit_panel(layers, layer + 1, p, n)
                     if layer == 0:
-                        input_forward(layers, data, rows, every, which, out, p)
+                        input_sums(layers, data.sparse, n_rows, packed, dense, out, panel)
+                        finish_units(layers, layer, n_rows, layers.scale, out, panel)
                     else:
-                        hidden_forward(layers, layer, layer_units(layers, work.out, layer), len(rows), every, out, p)
-                    if dropout.threshold and layer < n_layers - 1:
-                        lo, hi = p * PANEL, min(p * PANEL + PANEL, out.shape[1])
-                        for s in range(len(rows)):
-                            drop(out[s, lo:hi], dropout.keys[layer], rows[s], lo, dropout.threshold, dropout.scale)
-                goal += threads
-                if not barrier(gate, goal):
-                    return
+                        hidden_sums(layers, layer, n_rows, out, panel)
+                        finish_units(layers, layer, n_rows, real(1), out, panel)
+                    if dropout.threshold and hidden > 0:
+                        drop_units(n_rows, rows, dropout, layer, out, panel)
+            for p in own_panels(layers, hidden, t, threads, n) if hidden > 0 else range(0):
+                logit_parts(layers, n_rows, out, work.parts, p, unit_panel(layers, hidden, p, n))
+            goal += threads
+            if not barrier(gate, goal):
+                return
 
-            logits, dlogits = layer_units(layers, work.out, n_layers), layer_units(layers, work.dout, n_layers)
-            for s in range(len(rows) * t // threads, len(rows) * (t + 1) // threads):
+            for s in range(n_rows * t // threads, n_rows * (t + 1) // threads):
+                if hidden > 0:
+                    sum_logits(layers, s, out, work.parts)
                 share = 0.0
                 if weight > 0:
                     share = (np.float64(data.weights[rows[s]]) if len(data.weights) else 1.0) / weight
-                row_loss, right = cross_entropy_row(logits[s], data.labels[rows[s]], real(share), dlogits[s])
-                work.row_loss[s] = share * np.float64(row_loss) if share > 0 else 0.0
+                row_loss, right = cross_entropy(layers, s, data.labels[rows[s]], real(share), out, dout)
+                work.row_loss[s] = share * row_loss if share > 0 else 0.0
                 work.row_right[s] = right
             goal += threads
             if not barrier(gate, goal):
                 return
-            for s in range(len(rows)):
+            for s in range(n_rows):
                 loss += work.row_loss[s]
                 n_right += work.row_right[s]
             if not np.isfinite(loss):
@@ -269,29 +441,54 @@ def run_epoch(t, threads, layers, data, order, batch_size, rule, step, dropout, 
                     work.results[FAILED] = first // batch_size
                 return
 
-            # Each layer's inputs get their gradient in one phase and its weights move in the next, when nobody reads
-            # them any more; the phases of neighbouring layers fall together.
-            if len(data.bits):
-                users_of_inputs(data.bits, rows, users, bit_block)
-            for layer in range(n_layers - 1, -1, -1):
-                if layer > 0:
-                    width = layers.sizes[layer]
-                    for p in range(first_panel(t, threads, width), first_panel(t + 1, threads, width)):
-                        backward_panel(layers, layer, len(rows), rows, dropout, work, p)
+            # Back through the layers. The weights out of the last hidden layer are moved by the owners of the panels
+            # they lead out of, who alone read them; those between hidden layers by the owners of those they lead to,
+            # once everybody has read them, which is after the next barrier.
+            for p in own_panels(layers, hidden, t, threads, n) if hidden > 0 else range(0):
+                panel, penalty = unit_panel(layers, hidden, p, n), 0.0
+                input_gradient(layers, hidden, n_rows, dout, turned, panel)
+                for q in all_panels(layers, n_layers, n):
+                    penalty += update_block(
+                        layers, hidden, n_rows, rule, rate, is_first, is_last, work, piece, panel,
+                        unit_panel(layers, n_layers, q, n),
+                    )  # fmt: skip
+                work.penalty[hidden * n_penalties + p] = penalty
+            if t == 0 and hidden > 0:
+                for q in all_panels(layers, n_layers, n):
+                    panel = unit_panel(layers, n_layers, q, n)
+                    update_bias(layers, hidden, n_rows, rule, rate, is_first, is_last, work, piece, panel)
+            for layer in range(hidden, 0, -1):
+                if layer < hidden:
                     goal += threads
                     if not barrier(gate, goal):
                         return
-                width = layers.sizes[layer + 1]
-                for p in range(first_panel(t, threads, width), first_panel(t + 1, threads, width)):
-                    update_panel(
-                        layers, layer, data, rows, every, which, users, rule, rate, is_first, is_last, work, piece, p
-                    )
-            goal += threads
-            if not barrier(gate, goal):
-                return
+                for p in own_panels(layers, layer, t, threads, n):
+                    panel = unit_panel(layers, layer, p, n)
+                    if layer < hidden:
+                        input_gradient(layers, layer, n_rows, dout, turned, panel)
+                    if dropout.threshold:
+                        drop_units(n_rows, rows, dropout, layer - 1, dout, panel)
+                    slope_units(layers, n_rows, out, dout, panel, dropout.share)
+                if layer + 1 < hidden:
+                    update_between(layers, layer + 1, t, threads, n_rows, rule, rate, is_first, is_last, work, piece)
+            if hidden > 1:
+                goal += threads
+                if not barrier(gate, goal):
+                    return
+                update_between(layers, 1, t, threads, n_rows, rule, rate, is_first, is_last, work, piece)
+            for p in own_panels(layers, 1, t, threads, n):
+                panel = unit_panel(layers, 1, p, n)
+                work.penalty[p] = update_inputs(
+                    layers, data.sparse, n_rows, rule, rate, is_first, is_last, packed, work, dense, piece, panel
+                )
+                update_bias(layers, 0, n_rows, rule, rate, is_first, is_last, work, piece, panel)
+            if hidden > 1 or rule.l2 != real(0):
+                goal += threads
+                if not barrier(gate, goal):
+                    return
         if rule.l2 != real(0):
-            for p in range(len(work.penalty)):
-                loss += 0.5 * np.float64(rule.l2) * work.penalty[p]
+            for k in range(len(work.penalty)):
+                loss += 0.5 * np.float64(rule.l2) * work.penalty[k]
         total_loss += loss * weight
         total_weight += weight
     if t == 0:
@@ -301,29 +498,34 @@ def run_epoch(t, threads, layers, data, order, batch_size, rule, step, dropout, 
 
 
 @kernel
-def predict_logits(layers, images, work_out, logits):
-    """Forward pass of many rows on one thread: images (N, D) -> logits (N, C), overwritten; work_out like `Work.out`.
+def predict_logits(layers, images, out, parts, packed, logits):
+    """Forward pass of many rows on one thread: images (N, D) -> logits (N, C), overwritten; the others are scratch.
 
     Each row goes through the same sums in the same order whatever stands beside it, so a row alone and a row among
     others get the same bits.
     """
-    n_layers = len(layers.weight_at)
-    every, which = np.arange(layers.sizes.max()), np.empty(layers.sizes[0] + 1, np.int64)
-    weight, first_bias = layer_weight(layers, 0), layers.parameters[layers.bias_at[0] :]
-    activation = layers.activation if n_layers > 1 else IDENTITY
-    for start in range(0, len(images), BLOCK):
-        n_rows = min(BLOCK, len(images) - start)
-        out = layer_units(layers, work_out, 1)
+    n, n_layers, real = lanes(out), len(layers.weight_at), out.dtype.type
+    last = n_layers - 1
+    for start in range(0, len(images), GROUP):
+        rows = np.arange(start, min(start + GROUP, len(images)))
+        n_rows = len(rows)
+        pack_rows(images, True, rows, packed, out)
+        for layer in range(n_layers if last == 0 else last):
+            for p in all_panels(layers, layer + 1, n):
+                panel = unit_panel(layers, layer + 1, p, n)
+                if layer == 0:
+                    input_sums(layers, True, n_rows, packed, out, out, panel)
+                    finish_units(layers, layer, n_rows, layers.scale, out, panel)
+                else:
+                    hidden_sums(layers, layer, n_rows, out, panel)
+                    finish_units(layers, layer, n_rows, real(1), out, panel)
+        if last > 0:
+            for p in all_panels(layers, last, n):
+                logit_parts(layers, n_rows, out, parts, p, unit_panel(layers, last, p, n))
         for s in range(n_rows):
-            image = images[start + s]
-            count = nonzero_positions(image, which)
-            for lo in range(0, out.shape[1], PANEL):
-                hi = min(lo + PANEL, out.shape[1])
-                forward_row(
-                    image, which, count, layers.scale, weight, first_bias, activation, out[s, lo:hi], lo, hi
-                )  # fmt: skip
-        for layer in range(1, n_layers):
-            inp, out = out, layer_units(layers, work_out, layer + 1)
-            for p in range(n_panels(out.shape[1])):
-                hidden_forward(layers, layer, inp, n_rows, every, out, p)
-        logits[start : start + n_rows] = out[:n_rows]
+            if last > 0:
+                sum_logits(layers, s, out, parts)
+            for q in all_panels(layers, n_layers, n):
+                panel = unit_panel(layers, n_layers, q, n)
+                for c in range(min(panel.width, layers.sizes[n_layers] - panel.first)):
+                    logits[start + s, panel.first + c] = out[panel.at + s * panel.width + c]

@@ -26,7 +26,7 @@ def kernel(function):
 
 def inlined(function):
     """Compile `function` into the kernels that call it; it has no place on disk of its own."""
-    return numba.njit(**_FLAGS)(function)
+    return numba.njit(**_FLAGS, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
 @functools.cache

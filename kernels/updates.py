@@ -1,6 +1,6 @@
-"""Optimizer steps on a piece of a parameter, done while its gradient is still at hand.
+"""Optimizer steps on rows of a parameter, done while their gradient is still in the first-level cache.
 
-`fastnn.optimizers` states the rules; here they are fused behind the gradient, so that it is never stored.
+`fastnn.optimizers` states the rules; here they run behind the gradient, so that it is never stored as a whole.
 """
 
 from typing import NamedTuple
@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fastnn.kernels.jit import inlined
+from fastnn.kernels.layers import lanes
+from fastnn.kernels.simd import ONE, vadd, vdiv, vfma, vload, vmul, vscale_add, vsplat, vsqrt, vstore, vsum, vzero
 
 # KEEP_GRADIENT leaves the parameter alone and writes the gradient to `slot_1`: gradients that are checked are those
 # that train.
@@ -43,33 +45,45 @@ def rate_of_step(rule, step):
 
 
 @inlined
-def update(rule, rate, decay, parameter, gradient, slot_1, slot_2):
-    """Move `parameter` one step against ``gradient + decay * parameter``, in place; all vectors of one length.
+def settle(rule, rate, decay, scale, is_first, is_last, parameters, slot_1, slot_2, gradient, at, piece, piece_at, n):
+    """Take in `n` numbers' gradient (whole vectors) from one block: ``scale * piece[piece_at:]`` for parameters from
+    `at`.
 
-    rate: the step's learning rate (Adam's with both biases taken out); slot_1, slot_2: the optimizer's state, of
-    length 0 where the rule has none; `gradient` is overwritten.
+    After the batch's last block the parameters move against ``gradient + decay * parameter`` by the step's `rate`;
+    until then the sum is kept in `gradient`. Returns the sum of the parameters' squares before the step if `decay` is
+    not 0.
     """
-    n = len(parameter)
-    real = parameter.dtype.type
-    if decay != real(0):
-        for h in range(n):
-            gradient[h] += decay * parameter[h]
-    if rule.kind == SGD:
-        for h in range(n):
-            parameter[h] -= rate * gradient[h]
-    elif rule.kind == MOMENTUM:
-        for h in range(n):
-            slot_1[h] = rule.first * slot_1[h] - rate * gradient[h]
-            parameter[h] += slot_1[h]
-    elif rule.kind == NESTEROV:
-        for h in range(n):
-            slot_1[h] = rule.first * slot_1[h] - rate * gradient[h]
-            parameter[h] += rule.first * slot_1[h] - rate * gradient[h]
-    elif rule.kind == ADAM:
-        for h in range(n):
-            slot_1[h] = rule.first * slot_1[h] + rule.rest_1 * gradient[h]
-            slot_2[h] = rule.second * slot_2[h] + rule.rest_2 * gradient[h] * gradient[h]
-            parameter[h] -= rate * slot_1[h] / (np.sqrt(slot_2[h]) + rule.epsilon)
-    else:
-        for h in range(n):
-            slot_1[h] = gradient[h]
+    real = piece.dtype.type
+    squares = vzero(piece, ONE)
+    for h in range(0, n, lanes(piece)):
+        w_at = at + h
+        g = vmul(vload(piece, piece_at + h, ONE), vsplat(scale, ONE))
+        if not is_first:
+            g = vadd(g, vload(gradient, w_at, ONE))
+        if not is_last:
+            vstore(gradient, w_at, g)
+            continue
+        w = vload(parameters, w_at, ONE)
+        if decay != real(0):
+            squares = vfma(w, w, squares)
+            g = vscale_add(decay, w, g)
+        if rule.kind == SGD:
+            vstore(parameters, w_at, vscale_add(-rate, g, w))
+        elif rule.kind == MOMENTUM or rule.kind == NESTEROV:
+            step = vmul(vsplat(-rate, ONE), g)
+            velocity = vscale_add(rule.first, vload(slot_1, w_at, ONE), step)
+            vstore(slot_1, w_at, velocity)
+            if rule.kind == NESTEROV:
+                velocity = vscale_add(rule.first, velocity, step)
+            vstore(parameters, w_at, vadd(w, velocity))
+        elif rule.kind == ADAM:
+            mean = vscale_add(rule.first, vload(slot_1, w_at, ONE), vmul(vsplat(rule.rest_1, ONE), g))
+            square = vmul(vsplat(rule.rest_2, ONE), vmul(g, g))
+            square = vscale_add(rule.second, vload(slot_2, w_at, ONE), square)
+            vstore(slot_1, w_at, mean)
+            vstore(slot_2, w_at, square)
+            root = vadd(vsqrt(square), vsplat(rule.epsilon, ONE))
+            vstore(parameters, w_at, vscale_add(-rate, vdiv(mean, root), w))
+        else:
+            vstore(slot_1, w_at, g)
+    return np.float64(vsum(squares)) if decay != real(0) else 0.0

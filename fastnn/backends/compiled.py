@@ -1,6 +1,8 @@
 """The Numba backend: lays arrays out for the kernels and calls them."""
 
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,8 +16,7 @@ from fastnn.backends.base import (
     check_shapes,
     working_inputs,
 )
-from fastnn.kernels import activations, dense, epoch, sparse_input, team
-from fastnn.kernels import matmul as products
+from fastnn.kernels import activations, dense, epoch, layers, sparse_input, team
 from fastnn.kernels import softmax as softmaxes
 from fastnn.kernels.updates import ADAM, KEEP_GRADIENT, MOMENTUM, NESTEROV, SGD, Rule
 from fastnn.network import Network
@@ -32,7 +33,7 @@ def matmul(inp: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """``inp @ weight``: (B, D), (D, H) -> (B, H), in the weight's dtype."""
     check_shapes(inp=(inp, (None, None)), weight=(weight, (inp.shape[-1], None)))
     out = np.empty((len(inp), weight.shape[1]), weight.dtype)
-    products.matmul(_constant(working_inputs(inp)), _constant(weight), np.arange(len(weight)), out)
+    dense.matmul(_constant(working_inputs(inp)), _constant(weight), out)
     return out
 
 
@@ -76,8 +77,8 @@ def dense_forward(inp: np.ndarray, weight: np.ndarray, bias: np.ndarray, activat
     """``activation(inp @ weight + bias)``: (B, D), (D, H), (H,) -> (B, H), in the weight's dtype."""
     check_shapes(inp=(inp, (None, len(weight))), weight=(weight, (None, None)), bias=(bias, weight.shape[1:]))
     out = np.empty((len(inp), weight.shape[1]), weight.dtype)
-    which, code = np.arange(len(weight)), activations.CODES[activation]
-    dense.dense_forward(_constant(working_inputs(inp)), _constant(weight), _constant(bias), code, which, out)
+    code = activations.CODES[activation]
+    dense.dense_forward(_constant(working_inputs(inp)), _constant(weight), _constant(bias), code, out)
     return out
 
 
@@ -90,7 +91,7 @@ def dense_backward(
     dweight, dbias = np.empty(weight.shape, weight.dtype), np.empty(weight.shape[1], weight.dtype)
     dense.dense_backward(
         _constant(dout), _constant(working_inputs(inp)), _constant(weight), _constant(out),
-        activations.CODES[activation], np.arange(len(out)), dsum, dinp, dweight, dbias,
+        activations.CODES[activation], dsum, dinp, dweight, dbias,
     )  # fmt: skip
     return dinp, dweight, dbias
 
@@ -99,9 +100,15 @@ def dense_backward(
 def predict_logits(network: Network, inp: np.ndarray) -> np.ndarray:
     """What softmax is given: (B, D) -> (B, C). A row's bits do not depend on the rows beside it."""
     inp = check_inputs(network, inp)
+    laid_out, n_inputs = _lay_out(network), network.n_inputs
     logits = np.empty((len(inp), network.n_classes), network.dtype)
-    work_out = np.empty(epoch.BLOCK * sum(network.sizes[1:]), network.dtype)
-    epoch.predict_logits(_lay_out(network), _constant(inp), work_out, logits)
+    packed = sparse_input.Packed(
+        np.empty(layers.GROUP * n_inputs, inp.dtype), np.empty(n_inputs, np.uint64), np.empty(layers.GROUP, np.int64)
+    )
+    out = _aligned(layers.BLOCK * laid_out.n_units, network.dtype)
+    epoch.predict_logits(
+        laid_out.layers, _constant(inp), out, _aligned(laid_out.n_parts, network.dtype), packed, logits
+    )
     return logits
 
 
@@ -125,7 +132,7 @@ def loss_and_gradients(
     single = Trainer(network, inp, labels, None, l2, dropout, sample_weight, seed, threads=1)
     single.epoch = epoch
     result = single.run_epoch(np.arange(len(inp)), len(inp), 0.0)
-    gradients = _arrays(network.sizes, single.work.slot_1)
+    gradients = single.arrays(single.work.slot_1)
     return LossAndGradients(result.loss, *gradients, round(result.accuracy * len(inp)))
 
 
@@ -151,28 +158,35 @@ class Trainer:
         sample_weight = check_sample_weight(sample_weight, len(images), network.dtype)
         self.epoch = self.step = 0
         self._optimizer, self._l2, self._dropout, self._seed = optimizer, l2, dropout, seed
-        self._network, self._layers = network, _lay_out(network)
-        # More threads than the widest layer has panels would only wait.
-        widest = max(-(-width // products.PANEL) for width in network.sizes[1:])
-        self._threads = min(resolve_threads(threads), widest)
+        self._network, self._layout = network, _lay_out(network)
+        # More threads than a layer has panels would only wait.
+        self._threads = min(resolve_threads(threads), self._layout.most_panels)
+        sparse = bool(sparse_input.count_nonzero(images) <= SPARSE_BELOW * images.size)
         self._data = epoch.Data(
             images=images,
-            bits=_nonzero_bits(images),
             labels=labels,
             weights=np.empty(0, network.dtype) if sample_weight is None else sample_weight,
+            sparse=sparse,
         )
-        n_slots, size = (1 if optimizer is None else optimizer.n_slots), self._layers.parameters.size
-        n_units, real = epoch.BLOCK * sum(network.sizes[1:]), network.dtype
+        n_slots, size = (1 if optimizer is None else optimizer.n_slots), self._layout.layers.parameters.size
+        real, members, n_inputs = network.dtype, self._threads, layers.BLOCK * network.n_inputs
+        panel = layers.WIDE * layers.VECTOR // real.itemsize
         self.work = epoch.Work(
-            out=np.zeros(n_units, real),
-            dout=np.zeros(n_units, real),
-            slot_1=np.zeros(size if n_slots > 0 else 0, real),
-            slot_2=np.zeros(size if n_slots > 1 else 0, real),
-            gradient=np.empty(0, real),
-            row_loss=np.zeros(epoch.BLOCK),
-            row_right=np.zeros(epoch.BLOCK, np.int64),
-            penalty=np.zeros(sum(-(-width // products.PANEL) for width in network.sizes[1:])),
+            out=_aligned(layers.BLOCK * self._layout.n_units, real),
+            dout=_aligned(layers.BLOCK * self._layout.n_units, real),
+            slot_1=_aligned(size if n_slots > 0 else 0, real),
+            slot_2=_aligned(size if n_slots > 1 else 0, real),
+            gradient=_aligned(0, real),
+            parts=_aligned(self._layout.n_parts, real),
+            row_loss=np.zeros(layers.BLOCK),
+            row_right=np.zeros(layers.BLOCK, np.int64),
+            penalty=np.zeros(len(network.weights) * self._layout.most_panels),
             results=np.zeros(epoch.N_RESULTS),
+            values=np.zeros((members, n_inputs if sparse else 0), images.dtype),
+            users=np.zeros((members, 4 * network.n_inputs if sparse else 0), np.uint64),
+            dense=np.zeros((members, 0 if sparse else n_inputs), real),
+            piece=_aligned(members * 4 * panel, real).reshape(members, -1),
+            turned=_aligned(members * panel**2, real).reshape(members, -1),
         )
         # An epoch of no rows: the kernel is compiled, or loaded, here, and the time of the first epoch is its own.
         self._run_kernel(np.empty(0, np.int64), 1, 0.0)
@@ -184,8 +198,8 @@ class Trainer:
             raise ValueError(f"order of {len(order)} rows, batch_size {batch_size}: expected 1 or more of each")
         if not (order.min() >= 0 and order.max() < len(self._data.labels)):
             raise IndexError(f"order has rows outside 0 to {len(self._data.labels) - 1}")
-        if min(batch_size, len(order)) > epoch.BLOCK and not self.work.gradient.size:
-            self.work = self.work._replace(gradient=np.empty_like(self._layers.parameters))
+        if min(batch_size, len(order)) > layers.BLOCK and not self.work.gradient.size:
+            self.work = self.work._replace(gradient=_aligned(self._layout.layers.parameters.size, self._network.dtype))
         results = self.work.results
         results[:] = 0
         results[epoch.FAILED] = -1
@@ -209,14 +223,28 @@ class Trainer:
 
         def work(t: int) -> None:
             epoch.run_epoch(
-                t, self._threads, self._layers, self._data, order, batch_size, rule, self.step, dropout, self.work, gate
+                t,
+                self._threads,
+                self._layout.layers,
+                self._data,
+                order,
+                batch_size,
+                rule,
+                self.step,
+                dropout,
+                self.work,
+                gate,
             )
 
         team.run_team(work, self._threads, gate)
 
+    def arrays(self, flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Weights and biases as NumPy has them, out of an array laid out like the parameters."""
+        return _unpack(self._network.sizes, flat)
+
     def network(self) -> Network:
         """The network as it is now, copied."""
-        weights, biases = _arrays(self._network.sizes, self._layers.parameters)
+        weights, biases = self.arrays(self._layout.layers.parameters)
         return Network(weights, biases, self._network.activation, self._network.input_scale)
 
 
@@ -237,6 +265,15 @@ def trainer(
 
 
 # --- Layout ----------------------------------------------------------------------------------------------------------
+class _Layout(NamedTuple):
+    """A network as the kernels want it, and the sizes of the scratch it needs."""
+
+    layers: layers.Layers
+    n_units: int
+    n_parts: int
+    most_panels: int
+
+
 def _constant(array: np.ndarray) -> np.ndarray:
     """A contiguous view that cannot be written: Numba compiles such arrays apart, so all inputs are made such."""
     view = np.ascontiguousarray(array).view()
@@ -244,52 +281,67 @@ def _constant(array: np.ndarray) -> np.ndarray:
     return view
 
 
-def _places(sizes: tuple[int, ...]) -> tuple[list[int], list[int], int]:
-    """Where each weight and each bias starts in a flat array of parameters, and how long that is."""
+def _aligned(size: int, dtype: np.dtype) -> np.ndarray:
+    """Zeros whose first byte is on a cache line: NumPy's start on 16 bytes, and loads across lines cost double."""
+    raw = np.zeros(size * dtype.itemsize + layers.VECTOR, np.uint8)
+    start = -raw.ctypes.data % layers.VECTOR
+    return raw[start : start + size * dtype.itemsize].view(dtype)
+
+
+def _panels(size: int, lanes: int) -> list[tuple[int, int]]:
+    """First column and width, padding counted, of each panel of a layer of `size` units."""
+    vectors = layers.n_vectors(size, lanes)
+    starts = [layers.panel_start(vectors, p) * lanes for p in range(layers.n_panels(vectors) + 1)]
+    return [(start, end - start) for start, end in pairwise(starts)]
+
+
+def _lay_out(network: Network) -> _Layout:
+    """A copy of the network in panels."""
+    lanes, sizes = layers.VECTOR // network.dtype.itemsize, network.sizes
+    padded = [-(-size // lanes) * lanes for size in sizes]
     weight_at, bias_at, end = [], [], 0
-    for fan_in, fan_out in pairwise(sizes):
+    for fan_in, width in zip(sizes, padded[1:], strict=False):
         weight_at.append(end)
-        bias_at.append(end + fan_in * fan_out)
-        end += fan_in * fan_out + fan_out
-    return weight_at, bias_at, end
-
-
-def _lay_out(network: Network) -> epoch.Layers:
-    """A copy of the network as the kernels want it."""
-    weight_at, bias_at, size = _places(network.sizes)
-    parameters = np.empty(size, network.dtype)
-    for arrays, copies in zip(
-        (network.weights, network.biases), _arrays(network.sizes, parameters, copy=False), strict=True
-    ):
-        for array, copy in zip(arrays, copies, strict=True):
-            copy[:] = array
-    panels = [-(-width // products.PANEL) for width in network.sizes[1:]]
-    return epoch.Layers(
+        bias_at.append(end + fan_in * width)
+        end += (fan_in + 1) * width
+    parameters = _aligned(end, network.dtype)
+    for view, array in _views(sizes, parameters, (network.weights, network.biases)):
+        view[...] = array
+    panels = [len(_panels(size, lanes)) for size in sizes[1:]]
+    laid_out = layers.Layers(
         parameters=parameters,
-        sizes=np.array(network.sizes, np.int64),
+        sizes=np.array(sizes, np.int64),
         weight_at=np.array(weight_at, np.int64),
         bias_at=np.array(bias_at, np.int64),
-        unit_at=np.cumsum([0, 0, *network.sizes[1:-1]]),
-        panel_at=np.cumsum([0, *panels[:-1]]),
+        unit_at=np.cumsum([0, 0, *padded[1:-1]]),
         activation=activations.CODES[network.activation],
         scale=network.dtype.type(network.input_scale),
     )
+    n_parts = layers.BLOCK * padded[-1] * panels[-2] if len(panels) > 1 else 0
+    return _Layout(laid_out, sum(padded[1:]), n_parts, max(panels))
 
 
-def _arrays(sizes: tuple[int, ...], flat: np.ndarray, copy: bool = True) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Weights and biases out of a flat array of parameters or of gradients."""
-    weight_at, bias_at, _ = _places(sizes)
-    shapes = list(pairwise(sizes))
-    weights = [flat[at : at + a * b].reshape(a, b) for at, (a, b) in zip(weight_at, shapes, strict=True)]
-    biases = [flat[at : at + b] for at, (_, b) in zip(bias_at, shapes, strict=True)]
-    return ([array.copy() for array in weights], [array.copy() for array in biases]) if copy else (weights, biases)
+def _views(
+    sizes: tuple[int, ...], flat: np.ndarray, arrays: tuple[Sequence[np.ndarray], Sequence[np.ndarray]]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of a piece of the flat array, as a view, and the piece of a weight or bias that belongs there."""
+    lanes, end = layers.VECTOR // flat.dtype.itemsize, 0
+    for layer, (fan_in, size) in enumerate(pairwise(sizes)):
+        for first, width in _panels(size, lanes):
+            used, rows = min(width, size - first), flat[end : end + fan_in * width].reshape(fan_in, width)
+            yield rows[:, :used], arrays[0][layer][:, first : first + used]
+            end += fan_in * width
+        yield flat[end : end + size], arrays[1][layer]
+        end += -(-size // lanes) * lanes
 
 
-def _nonzero_bits(images: np.ndarray) -> np.ndarray:
-    """One bit for each input that is not 0, or an array of length 0 where the inputs are dense."""
-    bits = np.empty((len(images), -(-images.shape[1] // 64)), np.uint64)
-    n_nonzero = sparse_input.nonzero_bits(images, bits)
-    return bits if n_nonzero <= SPARSE_BELOW * images.size else np.empty((0, 0), np.uint64)
+def _unpack(sizes: tuple[int, ...], flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Weights and biases as NumPy has them, out of an array laid out like the parameters."""
+    weights = [np.empty(shape, flat.dtype) for shape in pairwise(sizes)]
+    biases = [np.empty(size, flat.dtype) for size in sizes[1:]]
+    for view, array in _views(sizes, flat, (weights, biases)):
+        array[...] = view
+    return weights, biases
 
 
 def _rule(optimizer: Optimizer | None, learning_rate: float, l2: float, real: type[np.floating]) -> Rule:

@@ -3,29 +3,41 @@
 import numpy as np
 import pytest
 
-from fastnn.kernels import dropout, matmul, sparse_input
+from fastnn.kernels import dense, dropout, layers, simd, sparse_input
 from fastnn.kernels.jit import FASTMATH, kernel
+from fastnn.kernels.simd import FOUR, ONE, TWO
 from fastnn.randomness import dropout_keep, dropout_keys
 
 
 @kernel
-def _positions(words, which):
-    return sparse_input.set_positions(words, which)
+def _pack(images, rows, packed, group):
+    sparse_input.pack_group(images, rows, packed, group)
 
 
 @kernel
-def _positions_of_row(row, which):
-    return sparse_input.nonzero_positions(row, which)
+def _exp(inp, out):
+    for h in range(0, len(inp), layers.lanes(inp)):
+        simd.vstore(out, h, simd.vexp(simd.vload(inp, h, ONE)))
 
 
 @kernel
-def _transpose(words):
-    sparse_input.transpose_64x64(words)
+def _sum(inp):
+    return simd.vsum(simd.vload(inp, 0, TWO))
 
 
 @kernel
-def _users(bits, rows, users, block):
-    sparse_input.users_of_inputs(bits, rows, users, block)
+def _multiply(out, out_row, left, left_row, left_k, right, right_row, depth, rows, n, add):
+    dense.multiply_panel(out, 0, out_row, left, 0, left_row, left_k, right, 0, right_row, depth, rows, n, add)
+
+
+@kernel
+def _spread(out, packed, n_inputs, weight, n):
+    sparse_input.spread(out, 0, packed, 0, n_inputs, weight, 0, n)
+
+
+@kernel
+def _collect(piece, dout, packed, n_groups, n_inputs, i, n):
+    return sparse_input.collect(piece, dout, 0, packed, n_groups, n_inputs, i, n)
 
 
 @kernel
@@ -48,50 +60,116 @@ def test_fast_math_still_sees_nan():
         assert _counts(np.array([1, np.nan, np.inf, -np.inf], dtype)) == (1, 3)
 
 
-@pytest.mark.parametrize("width", [1, 63, 64, 65, 784])
+def _packed(images, rows, n_groups=4):
+    n_inputs = images.shape[1]
+    packed = sparse_input.Packed(
+        np.full(n_groups * 64 * n_inputs, 99, images.dtype),
+        np.full(n_groups * n_inputs, 2**64 - 1, np.uint64),
+        np.empty(64, np.int64),
+    )
+    for group in range(-(-len(rows) // 64)):
+        _pack(images, rows[group * 64 : group * 64 + 64], packed, group)
+    return packed
+
+
+@pytest.mark.parametrize("n_inputs", [1, 7, 8, 17, 63, 64, 65, 200])
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
-def test_nonzero_bits_and_their_positions(width, dtype):
-    rng = np.random.default_rng(width)
-    images = (rng.integers(0, 5, (7, width)) - (dtype != "uint8")).astype(dtype)
-    bits = np.empty((7, -(-width // 64)), np.uint64)
-    count = sparse_input.nonzero_bits(images, bits)
-    assert count == np.count_nonzero(images)
-    which = np.empty(bits.shape[1] * 64 + 1, np.int64)
-    for row, words in zip(images, bits, strict=True):
-        expected = np.flatnonzero(row)
-        np.testing.assert_array_equal(which[: _positions(words, which)], expected)
-        np.testing.assert_array_equal(which[: _positions_of_row(row, which)], expected)
+def test_packing_gathers_transposes_and_names_the_users(n_inputs, dtype):
+    rng = np.random.default_rng(n_inputs)
+    images = (rng.integers(0, 4, (300, n_inputs)) - (dtype != "uint8")).astype(dtype)
+    for n_rows in (1, 63, 64, 130):
+        rows = rng.integers(300, size=n_rows)
+        packed = _packed(images, rows)
+        for group in range(-(-n_rows // 64)):
+            part = images[rows[group * 64 : group * 64 + 64]]
+            values = packed.values.reshape(-1, n_inputs, 64)[group]
+            np.testing.assert_array_equal(values[:, : len(part)], part.T)
+            users = packed.users.reshape(-1, n_inputs)[group]
+            bits = (users[:, None] >> np.arange(64, dtype=np.uint64)) & np.uint64(1)
+            np.testing.assert_array_equal(bits[:, : len(part)], part.T != 0)
+            assert not bits[:, len(part) :].any()
+        assert sparse_input.count_nonzero(images) == np.count_nonzero(images)
 
 
-def test_transposing_bits():
-    rng = np.random.default_rng(0)
-    words = rng.integers(2**64, size=64, dtype=np.uint64)
-
-    def as_matrix(words):
-        return (words[:, None] >> np.arange(64, dtype=np.uint64)) & np.uint64(1)
-
-    expected = as_matrix(words).T
-    _transpose(words)
-    np.testing.assert_array_equal(as_matrix(words), expected)
-
-
-@pytest.mark.parametrize("n_rows", [1, 63, 64, 65, 256])
-def test_users_of_inputs(n_rows):
-    rng = np.random.default_rng(n_rows)
-    images = (rng.random((300, 100)) < 0.2).astype(np.uint8)
-    bits = np.empty((300, 2), np.uint64)
-    sparse_input.nonzero_bits(images, bits)
-    rows = rng.integers(300, size=n_rows)
-    groups = -(-n_rows // 64)
-    users, which = np.empty((128, 4), np.uint64), np.empty(256, np.int64)
-    _users(bits, rows, users, np.empty(64, np.uint64))
-    for i in range(100):
-        count = _positions(users[i, :groups].copy(), which)
-        np.testing.assert_array_equal(which[:count], np.flatnonzero(images[rows, i]))
+@pytest.mark.parametrize("n", [ONE, TWO, FOUR], ids=["one", "two", "four"])
+@pytest.mark.parametrize("n_inputs", [1, 6, 65])
+@pytest.mark.parametrize("real", ["float32", "float64"])
+def test_spread_and_collect_are_the_products(n, n_inputs, real):
+    rng = np.random.default_rng(n_inputs)
+    images = (rng.integers(1, 9, (100, n_inputs)) * (rng.random((100, n_inputs)) < 0.3)).astype(np.uint8)
+    rows, width = rng.permutation(100)[:70], len(n) * 64 // np.dtype(real).itemsize
+    packed = _packed(images, rows)
+    weight, dout = rng.standard_normal((n_inputs, width)).astype(real), rng.standard_normal((70, width)).astype(real)
+    out = np.ones((64, width), real)
+    _spread(out.reshape(-1), packed, n_inputs, weight.reshape(-1), n)
+    tolerance = 1e-5 if real == "float32" else 1e-13
+    expected = 1 + images[rows[:64]].astype(float) @ weight
+    np.testing.assert_allclose(out, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
+    gradient, piece = images[rows].astype(float).T @ dout, np.empty((2, width), real)
+    for i in range(0, n_inputs, 2):
+        used = _collect(piece.reshape(-1), dout.reshape(-1), packed, 2, n_inputs, i, n)
+        assert used == images[rows][:, i : i + 2].any()
+        count = min(2, n_inputs - i)
+        np.testing.assert_allclose(
+            piece[:count], gradient[i : i + count], rtol=tolerance, atol=tolerance * np.abs(gradient).max()
+        )
+        assert not piece[count:].any()
 
 
-def test_panels():
-    assert [matmul.n_panels(width) for width in (1, 64, 65, 128, 129)] == [1, 1, 2, 2, 3]
+@pytest.mark.parametrize("n", [1, 2, 4])
+@pytest.mark.parametrize("rows", [1, 3, 4, 9])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_tiles_multiply_any_strides(n, rows, dtype):
+    rng = np.random.default_rng(rows)
+    depth, width = 5, n * 64 // np.dtype(dtype).itemsize
+    left, right = rng.standard_normal((rows, depth)).astype(dtype), rng.standard_normal((depth, width)).astype(dtype)
+    before = rng.standard_normal((rows, width)).astype(dtype)
+    rtol = 1e-5 if dtype == "float32" else 1e-13
+    for flat, strides in ((left.ravel(), (depth, 1)), (left.T.ravel(), (1, rows))):
+        for add in (False, True):
+            out = before.copy()
+            _multiply(out.reshape(-1), width, flat, *strides, right.reshape(-1), width, depth, rows, n, add)
+            expected = left.astype(float) @ right.astype(float) + add * before
+            np.testing.assert_allclose(out, expected, rtol=rtol, atol=rtol)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_exp_is_within_two_units_in_the_last_place(dtype):
+    """Against long double, over all results that are normal numbers; 0 and infinity beyond; NaN stays NaN."""
+    info = np.finfo(dtype)
+    low, high = np.log(float(info.tiny)), np.log(float(info.max) / 2)
+    inp = np.concatenate([np.linspace(low, high, 100_000), np.linspace(-1, 1, 100_000), [0.0, -0.0]]).astype(dtype)
+    inp = np.pad(inp, (0, -len(inp) % 16))
+    out = np.empty_like(inp)
+    _exp(inp, out)
+    exact = np.exp(inp.astype(np.longdouble))
+    normal = (exact >= info.tiny) & (exact < info.max / 2)
+    assert normal.sum() > 199_990
+    assert (np.abs(out[normal] - exact[normal]) / np.spacing(exact[normal].astype(dtype))).max() < 2
+    edge = np.array([np.nan, np.inf, -np.inf, 2 * high, 2 * low, 0, 1e30, -1e30] * 2, dtype)
+    out = np.empty_like(edge)
+    _exp(edge, out)
+    np.testing.assert_array_equal(out, np.array([np.nan, np.inf, 0, np.inf, 0, 1, np.inf, 0] * 2, dtype))
+
+
+def test_sums_over_lanes():
+    inp = np.arange(32, dtype=np.float32)
+    inp[7] = 1000
+    assert _sum(inp) == inp.sum()
+
+
+def test_panels_cover_all_columns_once():
+    for vectors in range(1, 40):
+        ends = [layers.panel_start(vectors, p) for p in range(layers.n_panels(vectors) + 1)]
+        widths = np.diff(ends)
+        assert ends[0] == 0
+        assert ends[-1] == vectors
+        assert set(widths) <= {1, 2, 4}
+        assert list(widths) == sorted(widths, reverse=True)
+        for threads in (1, 2, 3, 5):
+            owned = [layers.first_panel(t, threads, vectors) for t in range(threads + 1)]
+            assert owned == sorted(owned)
+            assert (owned[0], owned[-1]) == (0, len(widths))
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])

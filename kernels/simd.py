@@ -1,0 +1,398 @@
+"""Explicit vectors for Numba: values of one or several machine vectors, and what the kernels do with them.
+
+Driven from plain Numba loops, LLVM's auto-vectoriser finds only part of what these kernels need: it checks at run time
+whether arrays overlap, keeps sums in memory instead of registers, and prefers half the width on AVX-512. The values
+here are LLVM's own vectors. A vector of 64 bytes becomes one, two or four registers, as the CPU has them, so the same
+source runs everywhere. All is generic in the element: an array's dtype decides between 16 lanes of float32 and 8 of
+float64.
+
+How many vectors a value has is known when a kernel is compiled: it is the length of a tuple, one of ONE to FOUR, that
+is passed for nothing but its type.
+"""
+
+import math
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+# Bytes of a vector: one register of AVX-512, two of AVX2, four of NEON.
+VECTOR = 64
+ONE, TWO, THREE, FOUR = (0,), (0, 0), (0, 0, 0), (0, 0, 0, 0)
+
+_I1, _I32, _I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
+
+
+class Vector(types.Type):
+    """`n` vectors' worth of lanes of a float type."""
+
+    def __init__(self, element, n):
+        self.element, self.n, self.lanes = element, n, n * VECTOR * 8 // element.bitwidth
+        super().__init__(name=f"Vector({element}, {n})")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type):
+        super().__init__(dmm, fe_type, _llvm(fe_type))
+
+
+def _real(element):
+    return ir.DoubleType() if element.bitwidth == 64 else ir.FloatType()
+
+
+def _llvm(vector):
+    return ir.VectorType(_real(vector.element), vector.lanes)
+
+
+def _constant(vector, value):
+    return ir.Constant(_llvm(vector), [value] * vector.lanes)
+
+
+def _call(builder, name, vector, *args):
+    """LLVM's intrinsic function `name` on vectors of one type."""
+    suffix = f"v{vector.lanes}f{vector.element.bitwidth}"
+    kind = ir.FunctionType(_llvm(vector), [_llvm(vector)] * len(args))
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.{suffix}"), args)
+
+
+def element_pointer(context, builder, array_type, array, offset):
+    """The address of a flat array's element."""
+    return builder.gep(context.make_array(array_type)(context, builder, value=array).data, [offset])
+
+
+def _vector_pointer(context, builder, array_type, array, offset, vector):
+    return builder.bitcast(element_pointer(context, builder, array_type, array, offset), _llvm(vector).as_pointer())
+
+
+def _splat(builder, vector, value):
+    undefined = ir.Constant(_llvm(vector), ir.Undefined)
+    first = builder.insert_element(undefined, value, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_I32, vector.lanes), [0] * vector.lanes))
+
+
+@intrinsic
+def never_inline(_):
+    """Keep the function that calls this a function: one that many call would be compiled anew in each of them."""
+
+    def codegen(context, builder, signature, args):
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+# --- Memory ----------------------------------------------------------------------------------------------------------
+@intrinsic
+def vload(_, array, offset, n):
+    """The vector that starts at element `offset` of a flat array."""
+    vector = Vector(array.dtype, n.count)
+
+    def codegen(context, builder, signature, args):
+        load = builder.load(_vector_pointer(context, builder, array, args[0], args[1], vector))
+        load.align = array.dtype.bitwidth // 8
+        return load
+
+    return vector(array, types.int64, n), codegen
+
+
+@intrinsic
+def vstore(_, array, offset, value):
+    """Write a vector to a flat array from element `offset` on."""
+
+    def codegen(context, builder, signature, args):
+        store = builder.store(args[2], _vector_pointer(context, builder, array, args[0], args[1], value))
+        store.align = array.dtype.bitwidth // 8
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, value), codegen
+
+
+@intrinsic
+def load_as(_, array, offset, like):
+    """Element `offset` of a flat array of numbers, converted to the dtype of the array `like`."""
+    target = like.dtype
+
+    def codegen(context, builder, signature, args):
+        value = builder.load(element_pointer(context, builder, array, args[0], args[1]))
+        return context.cast(builder, value, array.dtype, target)
+
+    return target(array, types.int64, like), codegen
+
+
+# --- Arithmetic ------------------------------------------------------------------------------------------------------
+@intrinsic
+def vsplat(_, value, n):
+    """A vector whose lanes are all `value`."""
+    vector = Vector(value, n.count)
+    return vector(value, n), lambda context, builder, signature, args: _splat(builder, vector, args[0])
+
+
+@intrinsic
+def vzero(_, array, n):
+    """Zeros of the array's dtype."""
+    vector = Vector(array.dtype, n.count)
+    return vector(array, n), lambda context, builder, signature, args: _constant(vector, 0.0)
+
+
+@intrinsic
+def vfma(_, x, y, z):
+    """``x * y + z``, rounded once."""
+    return x(x, x, x), lambda context, builder, signature, args: _call(builder, "fma", x, *args)
+
+
+@intrinsic
+def vscale_add(_, factor, x, z):
+    """``factor * x + z`` with a number and two vectors, rounded once."""
+
+    def codegen(context, builder, signature, args):
+        return _call(builder, "fma", x, _splat(builder, x, args[0]), args[1], args[2])
+
+    return x(x.element, x, x), codegen
+
+
+def _binary(name):
+    @intrinsic
+    def operation(_, x, y):
+        return x(x, x), lambda context, builder, signature, args: getattr(builder, name)(*args)
+
+    return operation
+
+
+vadd, vsub, vmul, vdiv = _binary("fadd"), _binary("fsub"), _binary("fmul"), _binary("fdiv")
+
+
+@intrinsic
+def vrelu(_, x):
+    """``max(x, 0)``; NaN stays NaN."""
+
+    def codegen(context, builder, signature, args):
+        zero = _constant(x, 0.0)
+        return builder.select(builder.fcmp_ordered("<", args[0], zero), zero, args[0])
+
+    return x(x), codegen
+
+
+@intrinsic
+def vwhere_positive(_, test, value):
+    """`value` in the lanes where `test` is above 0, else 0."""
+
+    def codegen(context, builder, signature, args):
+        zero = _constant(test, 0.0)
+        return builder.select(builder.fcmp_ordered(">", args[0], zero), args[1], zero)
+
+    return test(test, test), codegen
+
+
+@intrinsic
+def vsqrt(_, x):
+    """The square root of each lane."""
+    return x(x), lambda context, builder, signature, args: _call(builder, "sqrt", x, *args)
+
+
+@intrinsic
+def vsum(_, x):
+    """The sum of all lanes, a power of 2 of them, added in a tree of a fixed shape: the same bits on every CPU."""
+
+    def codegen(context, builder, signature, args):
+        value, lanes = args[0], x.lanes
+        while lanes > 1:
+            lanes //= 2
+            mask = [*range(lanes, 2 * lanes), *[0] * (x.lanes - lanes)]  # what the other lanes hold does not count
+            other = builder.shuffle_vector(value, value, ir.Constant(ir.VectorType(_I32, x.lanes), mask))
+            value = builder.fadd(value, other)
+        return builder.extract_element(value, ir.Constant(_I32, 0))
+
+    return x.element(x), codegen
+
+
+# exp(x) = 2**n * exp(r), n = round(x / ln 2), |r| <= ln 2 / 2, exp(r) by its Taylor polynomial; the first term left out
+# is below half a unit in the last place: r**8 / 8! and r**14 / 14!.
+_DEGREE = {32: 7, 64: 13}
+# 2**n is a normal number from the first to the second; beyond, exp becomes 0 or infinite.
+_EXP_RANGE = {bits: (math.log(2) * low, math.log(2) * high) for bits, low, high in ((32, -126, 127), (64, -1022, 1023))}
+
+
+@intrinsic
+def vexp(_, x):
+    """Exp of each lane, within 2 units in the last place; NaN stays NaN.
+
+    Results below the smallest normal number are 0, and above 2**127 (float64: 2**1023) infinite.
+
+    Numba has no vectorised exp any more (it came with Intel's SVML), and its scalar one would cost more than the rest
+    of softmax.
+    """
+    bits = x.element.bitwidth
+    low, high = _EXP_RANGE[bits]
+    mantissa, bias = (23, 127) if bits == 32 else (52, 1023)
+    integers = ir.VectorType(ir.IntType(bits), x.lanes)
+    # ln 2 in two parts: n times the first, of few bits, is exact.
+    ln2_high = 0.693359375 if bits == 32 else 0.6931471803691238
+    ln2_low = -2.121944400546905827679e-4 if bits == 32 else 1.9082149292705877e-10
+
+    def codegen(context, builder, signature, args):
+        (value,) = args
+        limited = builder.select(builder.fcmp_ordered(">", value, _constant(x, high)), _constant(x, high), value)
+        small = builder.fcmp_unordered("<", limited, _constant(x, low))  # NaN too: what follows must be defined
+        limited = builder.select(small, _constant(x, low), limited)
+        n = _call(builder, "rint", x, builder.fmul(limited, _constant(x, 1 / math.log(2))))
+        r = _call(builder, "fma", x, n, _constant(x, -ln2_high), limited)
+        r = _call(builder, "fma", x, n, _constant(x, -ln2_low), r)
+        result = _constant(x, 1 / math.factorial(_DEGREE[bits]))
+        for k in range(_DEGREE[bits] - 1, -1, -1):
+            result = _call(builder, "fma", x, result, r, _constant(x, 1 / math.factorial(k)))
+        exponent = builder.add(builder.fptosi(n, integers), ir.Constant(integers, [bias] * x.lanes))
+        power = builder.bitcast(builder.shl(exponent, ir.Constant(integers, [mantissa] * x.lanes)), _llvm(x))
+        result = builder.fmul(result, power)
+        infinite = builder.fcmp_ordered(">", value, _constant(x, high))
+        result = builder.select(infinite, _constant(x, math.inf), result)
+        result = builder.select(builder.fcmp_ordered("<", value, _constant(x, low)), _constant(x, 0.0), result)
+        return builder.select(builder.fcmp_unordered("uno", value, value), value, result)
+
+    return x(x), codegen
+
+
+# --- Bits and bytes --------------------------------------------------------------------------------------------------
+@intrinsic
+def trailing_zeros(_, word):
+    """The position of the lowest set bit of a uint64 that is not 0."""
+
+    def codegen(context, builder, signature, args):
+        zero_is_undefined = ir.Constant(_I1, 1)
+        return builder.cttz(args[0], zero_is_undefined)
+
+    return types.int64(types.uint64), codegen
+
+
+@intrinsic
+def nonzero_mask(_, array, offset):
+    """Bit k of the result says whether element ``offset + k`` of a flat array is other than 0, k from 0 to 63."""
+
+    def codegen(context, builder, signature, args):
+        whole = isinstance(array.dtype, types.Integer)
+        element = ir.IntType(array.dtype.bitwidth) if whole else _real(array.dtype)
+        vector = ir.VectorType(element, 64)
+        pointer = element_pointer(context, builder, array, *args)
+        load = builder.load(builder.bitcast(pointer, vector.as_pointer()))
+        load.align = array.dtype.bitwidth // 8
+        zero = ir.Constant(vector, None if whole else [0.0] * 64)
+        test = builder.icmp_signed("!=", load, zero) if whole else builder.fcmp_unordered("!=", load, zero)
+        return builder.bitcast(test, _I64)
+
+    return types.uint64(array, types.int64), codegen
+
+
+@intrinsic
+def transpose_tile(_, out, out_at, out_row, inp, places, first, column):
+    """``out[out_at + c * out_row + r] = inp[places[first + r] + column + c]``, r and c from 0 to n - 1.
+
+    n is how many elements of `inp` a vector holds: 64 bytes, 16 float32 or 8 float64. Rows are read where `places` says
+    they start, so gathering and transposing are one pass. Each stage exchanges blocks of half the size between rows
+    (Eklundh 1972); stages are done eight rows at a time, which fit in registers.
+    """
+    n = VECTOR * 8 // inp.dtype.bitwidth
+
+    def codegen(context, builder, signature, args):
+        out_, out_at_, out_row_, inp_, places_, first_, column_ = args
+        whole = isinstance(inp.dtype, types.Integer)
+        element = ir.IntType(inp.dtype.bitwidth) if whole else _real(inp.dtype)
+        vector = ir.VectorType(element, n)
+        align = inp.dtype.bitwidth // 8
+        rows = []
+        for r in range(n):
+            at = builder.load(element_pointer(context, builder, places, places_, builder.add(first_, _I64(r))))
+            pointer = element_pointer(context, builder, inp, inp_, builder.add(at, column_))
+            rows.append(builder.bitcast(pointer, vector.as_pointer()))
+        middle = cgutils.alloca_once(builder, ir.ArrayType(vector, n))
+        passes = (
+            [(8, [32, 16, 8]), (1, [4, 2, 1])] if n == 64 else [(1, [2**k for k in range(n.bit_length() - 2, -1, -1)])]
+        )
+        for number, (stride, distances) in enumerate(passes):
+            height = 8 if n == 64 else n
+            for base in range(8 if n == 64 else 1):
+                places_of = [base + stride * t if stride > 1 else base * height + t for t in range(height)]
+                values = []
+                for r in places_of:
+                    source = rows[r] if number == 0 else builder.gep(middle, [_I32(0), _I32(r)])
+                    load = builder.load(source)
+                    load.align = align if number == 0 else VECTOR
+                    values.append(load)
+                for distance in distances:
+                    step = distance // stride
+                    low = [k if not k & distance else n + k - distance for k in range(n)]
+                    high = [k + distance if not k & distance else n + k for k in range(n)]
+                    masks = [ir.Constant(ir.VectorType(_I32, n), mask) for mask in (low, high)]
+                    for t in range(height):
+                        if not t & step:
+                            pair = values[t], values[t + step]
+                            values[t], values[t + step] = (builder.shuffle_vector(*pair, mask) for mask in masks)
+                for r, value in zip(places_of, values, strict=True):
+                    if number == len(passes) - 1:
+                        at = builder.add(out_at_, builder.mul(out_row_, _I64(r)))
+                        pointer = element_pointer(context, builder, out, out_, at)
+                        builder.store(value, builder.bitcast(pointer, vector.as_pointer())).align = align
+                    else:
+                        builder.store(value, builder.gep(middle, [_I32(0), _I32(r)])).align = VECTOR
+        return context.get_dummy_value()
+
+    return types.void(out, types.int64, types.int64, inp, places, types.int64, types.int64), codegen
+
+
+# --- A tile of a matrix product --------------------------------------------------------------------------------------
+@intrinsic
+def tile(_, out, out_at, out_row, left, left_at, left_row, left_k, right, right_at, right_row, depth, rows, n, add):
+    """``out[r] (+)= sum over k < depth of left[r, k] * right[k]`` for as many r as the tuple `rows` is long.
+
+    All arrays are flat. out[r] and right[k] are vectors of `n`, at ``out_at + r * out_row`` and
+    ``right_at + k * right_row``; left[r, k] is the number at ``left_at + r * left_row + k * left_k``. `add`: whether
+    to add to `out` or to overwrite it. `depth` is 1 or more. The sums stay in registers throughout; the tile's
+    height and width are parameters of the code that is generated, so no loop is unrolled by hand.
+    """
+    vector, height = Vector(out.dtype, n.count), rows.count
+    numbers = [types.int64] * 3
+
+    def codegen(context, builder, signature, args):
+        out_, out_at_, out_row_, left_, left_at_, left_row_, left_k_, right_, right_at_, right_row_, depth_ = args[:11]
+        add_ = args[13]
+        c = [
+            builder.bitcast(
+                element_pointer(context, builder, out, out_, builder.add(out_at_, builder.mul(out_row_, _I64(r)))),
+                _llvm(vector).as_pointer(),
+            )
+            for r in range(height)
+        ]
+        align = out.dtype.bitwidth // 8
+        start = []
+        for r in range(height):
+            load = builder.load(c[r])
+            load.align = align
+            start.append(builder.select(add_, load, _constant(vector, 0.0)))
+        entry, loop, done = builder.block, builder.append_basic_block("k"), builder.append_basic_block("done")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        k = builder.phi(_I64)
+        k.add_incoming(_I64(0), entry)
+        sums = [builder.phi(_llvm(vector)) for _ in range(height)]
+        at = builder.add(right_at_, builder.mul(k, right_row_))
+        row = builder.load(_vector_pointer(context, builder, right, right_, at, vector))
+        row.align = align
+        new = []
+        for r in range(height):
+            at = builder.add(left_at_, builder.add(builder.mul(left_row_, _I64(r)), builder.mul(k, left_k_)))
+            value = builder.load(element_pointer(context, builder, left, left_, at))
+            value = context.cast(builder, value, left.dtype, out.dtype)
+            new.append(_call(builder, "fma", vector, _splat(builder, vector, value), row, sums[r]))
+        following = builder.add(k, _I64(1))
+        k.add_incoming(following, loop)
+        for r in range(height):
+            sums[r].add_incoming(start[r], entry)
+            sums[r].add_incoming(new[r], loop)
+        builder.cbranch(builder.icmp_signed("<", following, depth_), loop, done)
+        builder.position_at_end(done)
+        for r in range(height):
+            builder.store(new[r], c[r]).align = align
+        return context.get_dummy_value()
+
+    places = (out, types.int64, types.int64, left, *numbers, right, types.int64, types.int64, types.int64)
+    return types.void(*places, rows, n, types.boolean), codegen
