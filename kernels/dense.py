@@ -13,6 +13,8 @@ from fastnn.kernels.simd import FOUR, ONE, TWO, never_inline, tile
 # Rows of a tile: four rows of four vectors are sixteen sums, which with four vectors of the right-hand side and one
 # number fill most of 32 registers, and leave the processor enough sums to add to while it waits for one.
 ROWS = FOUR
+# Constants that Numba must not take for literals: it would compile a function once for each.
+START, STRIDE_1, OVERWRITE = np.int64(0), np.int64(1), np.bool_(False)
 
 
 @inlined
@@ -54,17 +56,21 @@ def multiply_plain(out, left, left_row, left_k, right, depth):
     flat_out, flat_right, n = out.reshape(-1), right.reshape(-1), lanes(out)
     h = 0
     while h + 4 * n <= columns:
-        multiply(flat_out, h, columns, left, 0, left_row, left_k, flat_right, h, columns, depth, rows, FOUR, False)
+        multiply(
+            flat_out, h, columns, left, START, left_row, left_k, flat_right, h, columns, depth, rows, FOUR, OVERWRITE
+        )
         h += 4 * n
     while h + n <= columns:
-        multiply(flat_out, h, columns, left, 0, left_row, left_k, flat_right, h, columns, depth, rows, ONE, False)
+        multiply(
+            flat_out, h, columns, left, START, left_row, left_k, flat_right, h, columns, depth, rows, ONE, OVERWRITE
+        )
         h += n
     if h < columns:
         rest, sums = np.zeros(depth * n, out.dtype), np.empty(rows * n, out.dtype)
         for k in range(depth):
             for c in range(columns - h):
                 rest[k * n + c] = right[k, h + c]
-        multiply(sums, 0, n, left, 0, left_row, left_k, rest, 0, n, depth, rows, ONE, False)
+        multiply(sums, START, n, left, START, left_row, left_k, rest, START, n, depth, rows, ONE, OVERWRITE)
         for r in range(rows):
             for c in range(columns - h):
                 out[r, h + c] = sums[r * n + c]
@@ -77,13 +83,13 @@ def matmul(inp, weight, out):
     Faster than the triple loop by keeping a tile of the result in registers while a column of `inp` and rows of
     `weight` stream past: each number loaded takes part in many multiplications.
     """
-    multiply_plain(out, inp.reshape(-1), inp.shape[1], 1, weight, inp.shape[1])
+    multiply_plain(out, inp.reshape(-1), inp.shape[1], STRIDE_1, weight, inp.shape[1])
 
 
 @kernel
 def dense_forward(inp, weight, bias, activation, out):
     """``out = activation(inp @ weight + bias)``: (B, D), (D, H), (H,) -> (B, H), overwritten."""
-    multiply_plain(out, inp.reshape(-1), inp.shape[1], 1, weight, inp.shape[1])
+    multiply_plain(out, inp.reshape(-1), inp.shape[1], STRIDE_1, weight, inp.shape[1])
     for s in range(len(out)):
         row = out[s]
         for h in range(len(row)):
@@ -104,5 +110,5 @@ def dense_backward(dout, inp, weight, out, activation, dsum, dinp, dweight, dbia
         activate_backward(activation, row, out[s])
         for h in range(len(row)):
             dbias[h] += row[h]
-    multiply_plain(dinp, dsum.reshape(-1), dsum.shape[1], 1, weight.T.copy(), dsum.shape[1])
-    multiply_plain(dweight, inp.reshape(-1), 1, inp.shape[1], dsum, len(inp))
+    multiply_plain(dinp, dsum.reshape(-1), dsum.shape[1], STRIDE_1, weight.T.copy(), dsum.shape[1])
+    multiply_plain(dweight, inp.reshape(-1), STRIDE_1, inp.shape[1], dsum, len(inp))

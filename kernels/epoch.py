@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from fastnn.kernels.activations import vactivate, vslope
-from fastnn.kernels.dense import multiply_panel
+from fastnn.kernels.dense import OVERWRITE, START, STRIDE_1, multiply_panel
 from fastnn.kernels.dropout import drop
 from fastnn.kernels.jit import inlined, kernel
-from fastnn.kernels.layers import BLOCK, GROUP, first_panel, lanes, n_panels, n_vectors, panel_start
+from fastnn.kernels.layers import BLOCK, GROUP, PIECE, all_panels, lanes, n_panels, own_panels, unit_panel, weight_panel
 from fastnn.kernels.simd import (
     FOUR,
     ONE,
@@ -36,6 +36,8 @@ from fastnn.kernels.team import barrier
 from fastnn.kernels.updates import SGD, rate_of_step, settle
 
 LOSS, WEIGHT, CORRECT, FAILED, N_RESULTS = range(5)
+# The first hidden layer's units, or the classes where there is none; no literal, for the reason in `dense.py`.
+FIRST_HIDDEN = np.int64(1)
 
 
 class Data(NamedTuple):
@@ -81,41 +83,11 @@ class Work(NamedTuple):
     turned: np.ndarray
 
 
-class Panel(NamedTuple):
-    """A panel of a layer's units: its first column, its vectors and columns, and where its rows in `out` start."""
-
-    first: int
-    vectors: int
-    width: int
-    at: int
-
-
 @inlined
-def unit_panel(layers, layer, p, lanes):
-    """Panel p of the units of a layer other than the inputs."""
-    vectors = n_vectors(layers.sizes[layer], lanes)
-    start, end = panel_start(vectors, p), panel_start(vectors, p + 1)
-    first, width = start * lanes, (end - start) * lanes
-    return Panel(first, end - start, width, (layers.unit_at[layer] + first) * BLOCK)
-
-
-@inlined
-def weight_panel(layers, layer, panel):
-    """Where the panel of a layer's weight that leads into the units of `panel` starts."""
-    return layers.weight_at[layer] + panel.first * layers.sizes[layer]
-
-
-@inlined
-def own_panels(layers, layer, t, threads, lanes):
-    """The panels of a layer's units that thread t owns, as a range."""
-    vectors = n_vectors(layers.sizes[layer], lanes)
-    return range(first_panel(t, threads, vectors), first_panel(t + 1, threads, vectors))
-
-
-@inlined
-def all_panels(layers, layer, lanes):
-    """The panels of a layer's units, as a range."""
-    return range(n_panels(n_vectors(layers.sizes[layer], lanes)))
+def padded_width(layers, layer):
+    """The columns of a layer's units, padding counted."""
+    panel = unit_panel(layers, layer, n_panels(layers, layer) - 1)
+    return panel.first + panel.width
 
 
 # --- Forward ---------------------------------------------------------------------------------------------------------
@@ -138,7 +110,7 @@ def pack_rows(data_images, sparse, rows, packed, dense):
 def input_sums(layers, sparse, n_rows, packed, dense, out, panel):
     """Weighted sums of the first layer, before scale and bias, for a panel's units."""
     n_inputs, width = layers.sizes[0], panel.width
-    weight_at = weight_panel(layers, 0, panel)
+    weight_at = weight_panel(layers, START, panel)
     if sparse:
         out[panel.at : panel.at + n_rows * width] = 0
         for group in range((n_rows + GROUP - 1) // GROUP):
@@ -151,22 +123,21 @@ def input_sums(layers, sparse, n_rows, packed, dense, out, panel):
                 spread(out, at, packed, group, n_inputs, layers.parameters, weight_at, ONE)
     else:
         multiply_panel(
-            out, panel.at, width, dense, 0, n_inputs, 1, layers.parameters, weight_at, width, n_inputs, n_rows,
-            panel.vectors, False,
+            out, panel.at, width, dense, START, n_inputs, STRIDE_1, layers.parameters, weight_at, width, n_inputs,
+            n_rows, panel.vectors, OVERWRITE,
         )  # fmt: skip
 
 
 @inlined
 def hidden_sums(layers, layer, n_rows, out, panel):
     """Weighted sums of a layer after the first for a panel of its units."""
-    n = lanes(out)
-    for q in all_panels(layers, layer, n):
-        inp = unit_panel(layers, layer, q, n)
+    for q in all_panels(layers, layer):
+        inp = unit_panel(layers, layer, q)
         depth = min(inp.width, layers.sizes[layer] - inp.first)
         right_at = weight_panel(layers, layer, panel) + inp.first * panel.width
         multiply_panel(
-            out, panel.at, panel.width, out, inp.at, inp.width, 1, layers.parameters, right_at, panel.width, depth,
-            n_rows, panel.vectors, q > 0,
+            out, panel.at, panel.width, out, inp.at, inp.width, STRIDE_1, layers.parameters, right_at, panel.width,
+            depth, n_rows, panel.vectors, q > 0,
         )  # fmt: skip
 
 
@@ -194,16 +165,16 @@ def drop_units(n_rows, rows, dropout, layer, values, panel):
 @inlined
 def logit_parts(layers, n_rows, out, parts, p, panel):
     """What the units of panel p of the last hidden layer add to the logits."""
-    n, layer = lanes(out), len(layers.weight_at) - 1
+    layer = len(layers.weight_at) - 1
     depth = min(panel.width, layers.sizes[layer] - panel.first)
-    first = unit_panel(layers, layer + 1, 0, n).at
-    padded = n_vectors(layers.sizes[layer + 1], n) * n
-    for q in all_panels(layers, layer + 1, n):
-        classes = unit_panel(layers, layer + 1, q, n)
+    first = unit_panel(layers, layer + 1, START).at
+    padded = padded_width(layers, layer + 1)
+    for q in all_panels(layers, layer + 1):
+        classes = unit_panel(layers, layer + 1, q)
         right_at = weight_panel(layers, layer, classes) + panel.first * classes.width
         multiply_panel(
-            parts, p * BLOCK * padded + classes.at - first, classes.width, out, panel.at, panel.width, 1,
-            layers.parameters, right_at, classes.width, depth, n_rows, classes.vectors, False,
+            parts, p * BLOCK * padded + classes.at - first, classes.width, out, panel.at, panel.width, STRIDE_1,
+            layers.parameters, right_at, classes.width, depth, n_rows, classes.vectors, OVERWRITE,
         )  # fmt: skip
 
 
@@ -212,10 +183,10 @@ def logit_parts(layers, n_rows, out, parts, p, panel):
 def sum_logits(layers, s, out, parts):
     """The logits of row s of a block: bias and all panels' parts, in the order of the panels."""
     n, last = lanes(out), len(layers.weight_at)
-    first, padded = unit_panel(layers, last, 0, n).at, n_vectors(layers.sizes[last], n) * n
-    count = n_panels(n_vectors(layers.sizes[last - 1], n))
-    for q in all_panels(layers, last, n):
-        classes = unit_panel(layers, last, q, n)
+    first, padded = unit_panel(layers, last, START).at, padded_width(layers, last)
+    count = n_panels(layers, last - 1)
+    for q in all_panels(layers, last):
+        classes = unit_panel(layers, last, q)
         for h in range(0, classes.width, n):
             at = classes.at + s * classes.width + h
             total = vload(layers.parameters, layers.bias_at[last - 1] + classes.first + h, ONE)
@@ -230,8 +201,8 @@ def cross_entropy(layers, s, label, share, out, dout):
     n, last, real = lanes(out), len(layers.weight_at), out.dtype.type
     n_classes = layers.sizes[last]
     top, best, at_label = real(-np.inf), 0, 0
-    for q in all_panels(layers, last, n):
-        classes = unit_panel(layers, last, q, n)
+    for q in all_panels(layers, last):
+        classes = unit_panel(layers, last, q)
         at = classes.at + s * classes.width
         for c in range(classes.width):
             if classes.first + c >= n_classes:
@@ -241,8 +212,8 @@ def cross_entropy(layers, s, label, share, out, dout):
             if classes.first + c == label:
                 at_label = at + c
     sums = vzero(out, ONE)
-    for q in all_panels(layers, last, n):
-        classes = unit_panel(layers, last, q, n)
+    for q in all_panels(layers, last):
+        classes = unit_panel(layers, last, q)
         for h in range(0, classes.width, n):
             at = classes.at + s * classes.width + h
             exp = vexp(vsub(vload(out, at, ONE), vsplat(top, ONE)))
@@ -250,8 +221,8 @@ def cross_entropy(layers, s, label, share, out, dout):
             sums = vadd(sums, exp)
     total = vsum(sums)
     factor = vsplat(share / total, ONE)
-    for q in all_panels(layers, last, n):
-        classes = unit_panel(layers, last, q, n)
+    for q in all_panels(layers, last):
+        classes = unit_panel(layers, last, q)
         for h in range(0, classes.width, n):
             at = classes.at + s * classes.width + h
             vstore(dout, at, vmul(vload(dout, at, ONE), factor))
@@ -263,10 +234,9 @@ def cross_entropy(layers, s, label, share, out, dout):
 @inlined
 def input_gradient(layers, layer, n_rows, dout, turned, panel):
     """Gradient of a layer's inputs, the units of `panel`, before the activation that made them; no mask applied yet."""
-    n = lanes(dout)
     depth = min(panel.width, layers.sizes[layer] - panel.first)
-    for q in all_panels(layers, layer + 1, n):
-        outputs = unit_panel(layers, layer + 1, q, n)
+    for q in all_panels(layers, layer + 1):
+        outputs = unit_panel(layers, layer + 1, q)
         weight_at = weight_panel(layers, layer, outputs) + panel.first * outputs.width
         columns = min(outputs.width, layers.sizes[layer + 1] - outputs.first)
         for k in range(columns):
@@ -275,7 +245,7 @@ def input_gradient(layers, layer, n_rows, dout, turned, panel):
             for r in range(depth, panel.width):
                 turned[k * panel.width + r] = 0
         multiply_panel(
-            dout, panel.at, panel.width, dout, outputs.at, outputs.width, 1, turned, 0, panel.width, columns,
+            dout, panel.at, panel.width, dout, outputs.at, outputs.width, STRIDE_1, turned, START, panel.width, columns,
             n_rows, panel.vectors, q > 0,
         )  # fmt: skip
 
@@ -289,30 +259,38 @@ def slope_units(layers, n_rows, out, dout, panel, share):
 
 
 @inlined
+def state(work):
+    """The optimizer's slots and the kept gradient, as `settle` takes them."""
+    return work.slot_1, work.slot_2, work.gradient
+
+
+@inlined
 def update_inputs(layers, sparse, n_rows, rule, rate, is_first, is_last, packed, work, dense, piece, panel):
     """Gradient and step of the first layer's weights that lead to a panel's units; returns the sum of their squares."""
     n_inputs, width, real = layers.sizes[0], panel.width, piece.dtype.type
-    at, penalty = weight_panel(layers, 0, panel), 0.0
+    at, penalty = weight_panel(layers, START, panel), 0.0
     n_groups = (n_rows + GROUP - 1) // GROUP
-    height = 2 if sparse else 4
-    for i in range(0, n_inputs, height):
-        count = min(height, n_inputs - i)
+    for i in range(0, n_inputs, PIECE):
+        count = min(PIECE, n_inputs - i)
         if sparse:
-            if panel.vectors == 4:
-                moves = collect(piece, work.dout, panel.at, packed, n_groups, n_inputs, i, FOUR)
-            elif panel.vectors == 2:
-                moves = collect(piece, work.dout, panel.at, packed, n_groups, n_inputs, i, TWO)
-            else:
-                moves = collect(piece, work.dout, panel.at, packed, n_groups, n_inputs, i, ONE)
+            moves = False
+            for k in range(0, count, 2):
+                if panel.vectors == 4:
+                    moves |= collect(piece, k * width, work.dout, panel.at, packed, n_groups, n_inputs, i + k, FOUR)
+                elif panel.vectors == 2:
+                    moves |= collect(piece, k * width, work.dout, panel.at, packed, n_groups, n_inputs, i + k, TWO)
+                else:
+                    moves |= collect(piece, k * width, work.dout, panel.at, packed, n_groups, n_inputs, i + k, ONE)
             if not moves and is_first and is_last and rule.kind == SGD and rule.l2 == real(0):
                 continue
         else:
             multiply_panel(
-                piece, 0, width, dense, i, 1, n_inputs, work.dout, panel.at, width, n_rows, count, panel.vectors, False
-            )
+                piece, START, width, dense, i, STRIDE_1, n_inputs, work.dout, panel.at, width, n_rows, count,
+                panel.vectors, OVERWRITE,
+            )  # fmt: skip
         penalty += settle(
-            rule, rate, rule.l2, layers.scale, is_first, is_last, layers.parameters, work.slot_1, work.slot_2,
-            work.gradient, at + i * width, piece, 0, count * width,
+            rule, rate, rule.l2, layers.scale, is_first, is_last, layers.parameters, state(work), at + i * width, piece,
+            count, panel.vectors,
         )  # fmt: skip
     return penalty
 
@@ -323,15 +301,15 @@ def update_block(layers, layer, n_rows, rule, rate, is_first, is_last, work, pie
     penalty, one = 0.0, piece.dtype.type(1)
     at = weight_panel(layers, layer, outputs) + inputs.first * outputs.width
     height = min(inputs.width, layers.sizes[layer] - inputs.first)
-    for i in range(0, height, 4):
-        count = min(4, height - i)
+    for i in range(0, height, PIECE):
+        count = min(PIECE, height - i)
         multiply_panel(
-            piece, 0, outputs.width, work.out, inputs.at + i, 1, inputs.width, work.dout, outputs.at, outputs.width,
-            n_rows, count, outputs.vectors, False,
+            piece, START, outputs.width, work.out, inputs.at + i, STRIDE_1, inputs.width, work.dout, outputs.at,
+            outputs.width, n_rows, count, outputs.vectors, OVERWRITE,
         )  # fmt: skip
         penalty += settle(
-            rule, rate, rule.l2, one, is_first, is_last, layers.parameters, work.slot_1, work.slot_2, work.gradient,
-            at + i * outputs.width, piece, 0, count * outputs.width,
+            rule, rate, rule.l2, one, is_first, is_last, layers.parameters, state(work), at + i * outputs.width, piece,
+            count, outputs.vectors,
         )  # fmt: skip
     return penalty
 
@@ -346,19 +324,18 @@ def update_bias(layers, layer, n_rows, rule, rate, is_first, is_last, work, piec
             total = vadd(total, vload(work.dout, panel.at + s * panel.width + h, ONE))
         vstore(piece, h, total)
     settle(
-        rule, rate, real(0), real(1), is_first, is_last, layers.parameters, work.slot_1, work.slot_2, work.gradient,
-        layers.bias_at[layer] + panel.first, piece, 0, panel.width,
+        rule, rate, real(0), real(1), is_first, is_last, layers.parameters, state(work),
+        layers.bias_at[layer] + panel.first, piece, FIRST_HIDDEN, panel.vectors,
     )  # fmt: skip
 
 
 @inlined
 def update_between(layers, layer, t, threads, n_rows, rule, rate, is_first, is_last, work, piece):
     """Gradient and step of the weights between two hidden layers, by the owners of the panels they lead to."""
-    n = lanes(work.out)
-    for q in own_panels(layers, layer + 1, t, threads, n):
-        outputs, penalty = unit_panel(layers, layer + 1, q, n), 0.0
-        for p in all_panels(layers, layer, n):
-            inputs = unit_panel(layers, layer, p, n)
+    for q in own_panels(layers, layer + 1, t, threads):
+        outputs, penalty = unit_panel(layers, layer + 1, q), 0.0
+        for p in all_panels(layers, layer):
+            inputs = unit_panel(layers, layer, p)
             penalty += update_block(layers, layer, n_rows, rule, rate, is_first, is_last, work, piece, inputs, outputs)
         work.penalty[layer * (len(work.penalty) // len(layers.weight_at)) + q] = penalty
         update_bias(layers, layer, n_rows, rule, rate, is_first, is_last, work, piece, outputs)
@@ -384,7 +361,7 @@ def run_epoch(t, threads, layers, data, order, batch_size, rule, step, dropout, 
     each times the weight of its batch, that weight's sum, how many samples were right, and the first batch whose loss
     was not finite (-1: none), which ends the epoch. If the gate's stop flag is set, the epoch ends where it is.
     """
-    n, n_layers, real = lanes(work.out), len(layers.weight_at), work.out.dtype.type
+    n_layers, real = len(layers.weight_at), work.out.dtype.type
     hidden, out, dout = n_layers - 1, work.out, work.dout  # `hidden` is the last hidden layer, 0 if there is none
     packed = Packed(work.values[t], work.users[t], np.empty(GROUP, np.int64))
     dense, piece, turned = work.dense[t], work.piece[t], work.turned[t]
@@ -398,15 +375,15 @@ def run_epoch(t, threads, layers, data, order, batch_size, rule, step, dropout, 
             rows = batch[start : start + BLOCK]
             is_first, is_last, n_rows = start == 0, start + BLOCK >= len(batch), len(rows)
 
-            if len(own_panels(layers, 1, t, threads, n)):
+            if len(own_panels(layers, FIRST_HIDDEN, t, threads)):
                 pack_rows(data.images, data.sparse, rows, packed, dense)
             for layer in range(n_layers if hidden == 0 else hidden):
                 if layer > 0:
                     goal += threads
                     if not barrier(gate, goal):
                         return
-                for p in own_panels(layers, layer + 1, t, threads, n):
-                    panel = unit_panel(layers, layer + 1, p, n)
+                for p in own_panels(layers, layer + 1, t, threads):
+                    panel = unit_panel(layers, layer + 1, p)
                     if layer == 0:
                         input_sums(layers, data.sparse, n_rows, packed, dense, out, panel)
                         finish_units(layers, layer, n_rows, layers.scale, out, panel)
@@ -415,8 +392,8 @@ def run_epoch(t, threads, layers, data, order, batch_size, rule, step, dropout, 
                         finish_units(layers, layer, n_rows, real(1), out, panel)
                     if dropout.threshold and hidden > 0:
                         drop_units(n_rows, rows, dropout, layer, out, panel)
-            for p in own_panels(layers, hidden, t, threads, n) if hidden > 0 else range(0):
-                logit_parts(layers, n_rows, out, work.parts, p, unit_panel(layers, hidden, p, n))
+            for p in own_panels(layers, hidden, t, threads) if hidden > 0 else range(0):
+                logit_parts(layers, n_rows, out, work.parts, p, unit_panel(layers, hidden, p))
             goal += threads
             if not barrier(gate, goal):
                 return
@@ -444,26 +421,26 @@ def run_epoch(t, threads, layers, data, order, batch_size, rule, step, dropout, 
             # Back through the layers. The weights out of the last hidden layer are moved by the owners of the panels
             # they lead out of, who alone read them; those between hidden layers by the owners of those they lead to,
             # once everybody has read them, which is after the next barrier.
-            for p in own_panels(layers, hidden, t, threads, n) if hidden > 0 else range(0):
-                panel, penalty = unit_panel(layers, hidden, p, n), 0.0
+            for p in own_panels(layers, hidden, t, threads) if hidden > 0 else range(0):
+                panel, penalty = unit_panel(layers, hidden, p), 0.0
                 input_gradient(layers, hidden, n_rows, dout, turned, panel)
-                for q in all_panels(layers, n_layers, n):
+                for q in all_panels(layers, n_layers):
                     penalty += update_block(
                         layers, hidden, n_rows, rule, rate, is_first, is_last, work, piece, panel,
-                        unit_panel(layers, n_layers, q, n),
+                        unit_panel(layers, n_layers, q),
                     )  # fmt: skip
                 work.penalty[hidden * n_penalties + p] = penalty
             if t == 0 and hidden > 0:
-                for q in all_panels(layers, n_layers, n):
-                    panel = unit_panel(layers, n_layers, q, n)
+                for q in all_panels(layers, n_layers):
+                    panel = unit_panel(layers, n_layers, q)
                     update_bias(layers, hidden, n_rows, rule, rate, is_first, is_last, work, piece, panel)
             for layer in range(hidden, 0, -1):
                 if layer < hidden:
                     goal += threads
                     if not barrier(gate, goal):
                         return
-                for p in own_panels(layers, layer, t, threads, n):
-                    panel = unit_panel(layers, layer, p, n)
+                for p in own_panels(layers, layer, t, threads):
+                    panel = unit_panel(layers, layer, p)
                     if layer < hidden:
                         input_gradient(layers, layer, n_rows, dout, turned, panel)
                     if dropout.threshold:
@@ -475,13 +452,13 @@ def run_epoch(t, threads, layers, data, order, batch_size, rule, step, dropout, 
                 goal += threads
                 if not barrier(gate, goal):
                     return
-                update_between(layers, 1, t, threads, n_rows, rule, rate, is_first, is_last, work, piece)
-            for p in own_panels(layers, 1, t, threads, n):
-                panel = unit_panel(layers, 1, p, n)
+                update_between(layers, FIRST_HIDDEN, t, threads, n_rows, rule, rate, is_first, is_last, work, piece)
+            for p in own_panels(layers, FIRST_HIDDEN, t, threads):
+                panel = unit_panel(layers, FIRST_HIDDEN, p)
                 work.penalty[p] = update_inputs(
                     layers, data.sparse, n_rows, rule, rate, is_first, is_last, packed, work, dense, piece, panel
                 )
-                update_bias(layers, 0, n_rows, rule, rate, is_first, is_last, work, piece, panel)
+                update_bias(layers, FIRST_HIDDEN - 1, n_rows, rule, rate, is_first, is_last, work, piece, panel)
             if hidden > 1 or rule.l2 != real(0):
                 goal += threads
                 if not barrier(gate, goal):
@@ -504,15 +481,15 @@ def predict_logits(layers, images, out, parts, packed, logits):
     Each row goes through the same sums in the same order whatever stands beside it, so a row alone and a row among
     others get the same bits.
     """
-    n, n_layers, real = lanes(out), len(layers.weight_at), out.dtype.type
+    n_layers, real = len(layers.weight_at), out.dtype.type
     last = n_layers - 1
     for start in range(0, len(images), GROUP):
         rows = np.arange(start, min(start + GROUP, len(images)))
         n_rows = len(rows)
         pack_rows(images, True, rows, packed, out)
         for layer in range(n_layers if last == 0 else last):
-            for p in all_panels(layers, layer + 1, n):
-                panel = unit_panel(layers, layer + 1, p, n)
+            for p in all_panels(layers, layer + 1):
+                panel = unit_panel(layers, layer + 1, p)
                 if layer == 0:
                     input_sums(layers, True, n_rows, packed, out, out, panel)
                     finish_units(layers, layer, n_rows, layers.scale, out, panel)
@@ -520,12 +497,12 @@ def predict_logits(layers, images, out, parts, packed, logits):
                     hidden_sums(layers, layer, n_rows, out, panel)
                     finish_units(layers, layer, n_rows, real(1), out, panel)
         if last > 0:
-            for p in all_panels(layers, last, n):
-                logit_parts(layers, n_rows, out, parts, p, unit_panel(layers, last, p, n))
+            for p in all_panels(layers, last):
+                logit_parts(layers, n_rows, out, parts, p, unit_panel(layers, last, p))
         for s in range(n_rows):
             if last > 0:
                 sum_logits(layers, s, out, parts)
-            for q in all_panels(layers, n_layers, n):
-                panel = unit_panel(layers, n_layers, q, n)
+            for q in all_panels(layers, n_layers):
+                panel = unit_panel(layers, n_layers, q)
                 for c in range(min(panel.width, layers.sizes[n_layers] - panel.first)):
                     logits[start + s, panel.first + c] = out[panel.at + s * panel.width + c]

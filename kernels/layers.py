@@ -8,8 +8,8 @@ the same places of the cache. A panel is also what a thread owns. Padding is 0 a
 from typing import NamedTuple
 
 import numpy as np
-from numba.extending import register_jitable
 
+from fastnn.kernels.jit import inlined
 from fastnn.kernels.simd import VECTOR
 
 # Samples are packed and visited in groups of this many: one word has a bit for each.
@@ -17,6 +17,8 @@ GROUP = 64
 # A batch is worked through in blocks of at most this many rows: their activations stay in the second-level cache, and a
 # full batch needs no more memory than a small one.
 BLOCK = 4 * GROUP
+# Rows of a weight's gradient that are summed before they move their weights: 4 KB, in the first-level cache.
+PIECE = 16
 # Vectors of the widest panel, and of those in layers of at most NARROW vectors, where several threads want some.
 WIDE, NARROW = 4, 4
 
@@ -25,57 +27,71 @@ class Layers(NamedTuple):
     """A network's shape, and where its arrays lie.
 
     parameters: all weights and biases, flat, padded, on a 64-byte boundary. sizes (L + 1,): units of each layer, inputs
-    first. weight_at, bias_at (L,): where the weight and bias of each start. unit_at (L + 1,): where a layer's units
-    start among those of all layers but the inputs, padding counted. activation: code of the hidden layers'. scale: of
-    the inputs, in the working dtype.
+    first. weight_at, bias_at (L,): where the weight and bias of each start. panels (all panels, 4): the numbers of a
+    `Panel`, layer after layer, the inputs' left out. panel_at (L + 2,): where a layer's panels start among them, by the
+    number of the layer, the inputs being layer 0 without panels. activation: code of the hidden layers'. scale: of the
+    inputs, in the working dtype.
     """
 
     parameters: np.ndarray
     sizes: np.ndarray
     weight_at: np.ndarray
     bias_at: np.ndarray
-    unit_at: np.ndarray
+    panels: np.ndarray
+    panel_at: np.ndarray
     activation: int
     scale: np.floating
 
 
-@register_jitable
+class Panel(NamedTuple):
+    """A panel of a layer's units: its first column, its vectors and columns, and where its rows in `out` start."""
+
+    first: int
+    vectors: int
+    width: int
+    at: int
+
+
+def panel_widths(vectors: int) -> list[int]:
+    """How many vectors each panel of a layer of so many vectors has."""
+    wide = WIDE if vectors > NARROW else WIDE // 2
+    rest = vectors % wide
+    return [wide] * (vectors // wide) + [2] * (rest // 2) + [1] * (rest % 2)
+
+
+@inlined
 def lanes(array):
     """How many elements of the array's dtype a vector holds."""
     return VECTOR // array.itemsize
 
 
-@register_jitable
-def n_vectors(size, lanes):
-    """How many vectors `size` columns take."""
-    return (size + lanes - 1) // lanes
+@inlined
+def n_panels(layers, layer):
+    """How many panels the units of a layer have."""
+    return layers.panel_at[layer + 1] - layers.panel_at[layer]
 
 
-@register_jitable
-def widest(vectors):
-    """Vectors of the widest panels of a layer."""
-    return WIDE if vectors > NARROW else WIDE // 2
+@inlined
+def unit_panel(layers, layer, p):
+    """Panel p of the units of a layer other than the inputs."""
+    row = layers.panels[layers.panel_at[layer] + p]
+    return Panel(row[0], row[1], row[2], row[3])
 
 
-@register_jitable
-def n_panels(vectors):
-    """How many panels so many vectors make."""
-    wide = widest(vectors)
-    rest = vectors % wide
-    return vectors // wide + rest // 2 + rest % 2
+@inlined
+def weight_panel(layers, layer, panel):
+    """Where the panel of a layer's weight that leads into the units of `panel` starts."""
+    return layers.weight_at[layer] + panel.first * layers.sizes[layer]
 
 
-@register_jitable
-def panel_start(vectors, p):
-    """The first vector of panel p; for p = n_panels, the end."""
-    wide = widest(vectors)
-    full, rest = vectors // wide, vectors % wide
-    if p <= full:
-        return wide * p
-    return min(wide * full + (2 if rest >= 2 else 1) * (p - full), vectors) if p == full + 1 else vectors
+@inlined
+def all_panels(layers, layer):
+    """The panels of a layer's units, as a range."""
+    return range(n_panels(layers, layer))
 
 
-@register_jitable
-def first_panel(t, threads, vectors):
-    """Where the panels of thread t start; they end where those of thread t + 1 do."""
-    return n_panels(vectors) * t // threads
+@inlined
+def own_panels(layers, layer, t, threads):
+    """The panels of a layer's units that thread t owns, as a range."""
+    count = n_panels(layers, layer)
+    return range(count * t // threads, count * (t + 1) // threads)

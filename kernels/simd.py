@@ -299,25 +299,34 @@ def transpose_tile(_, out, out_at, out_row, inp, places, first, column):
         element = ir.IntType(inp.dtype.bitwidth) if whole else _real(inp.dtype)
         vector = ir.VectorType(element, n)
         align = inp.dtype.bitwidth // 8
-        rows = []
-        for r in range(n):
-            at = builder.load(element_pointer(context, builder, places, places_, builder.add(first_, _I64(r))))
-            pointer = element_pointer(context, builder, inp, inp_, builder.add(at, column_))
-            rows.append(builder.bitcast(pointer, vector.as_pointer()))
         middle = cgutils.alloca_once(builder, ir.ArrayType(vector, n))
+
+        def source(number, r):
+            if number:
+                return builder.gep(middle, [_I64(0), r])
+            at = builder.load(element_pointer(context, builder, places, places_, builder.add(first_, r)))
+            pointer = element_pointer(context, builder, inp, inp_, builder.add(at, column_))
+            return builder.bitcast(pointer, vector.as_pointer())
+
+        def target(number, r):
+            if number < len(passes) - 1:
+                return builder.gep(middle, [_I64(0), r])
+            pointer = element_pointer(context, builder, out, out_, builder.add(out_at_, builder.mul(out_row_, r)))
+            return builder.bitcast(pointer, vector.as_pointer())
+
+        # A pass takes `height` rows at a time: every `stride`-th from some base on.
+        height = min(n, 16) if n < 64 else 8
         passes = (
             [(8, [32, 16, 8]), (1, [4, 2, 1])] if n == 64 else [(1, [2**k for k in range(n.bit_length() - 2, -1, -1)])]
         )
         for number, (stride, distances) in enumerate(passes):
-            height = 8 if n == 64 else n
-            for base in range(8 if n == 64 else 1):
-                places_of = [base + stride * t if stride > 1 else base * height + t for t in range(height)]
+            with cgutils.for_range(builder, _I64(n // height)) as loop:
+                base = loop.index if stride > 1 else builder.mul(loop.index, _I64(height))
+                rows = [builder.add(base, _I64(stride * t)) for t in range(height)]
                 values = []
-                for r in places_of:
-                    source = rows[r] if number == 0 else builder.gep(middle, [_I32(0), _I32(r)])
-                    load = builder.load(source)
-                    load.align = align if number == 0 else VECTOR
-                    values.append(load)
+                for r in rows:
+                    values.append(builder.load(source(number, r)))
+                    values[-1].align = align
                 for distance in distances:
                     step = distance // stride
                     low = [k if not k & distance else n + k - distance for k in range(n)]
@@ -327,13 +336,8 @@ def transpose_tile(_, out, out_at, out_row, inp, places, first, column):
                         if not t & step:
                             pair = values[t], values[t + step]
                             values[t], values[t + step] = (builder.shuffle_vector(*pair, mask) for mask in masks)
-                for r, value in zip(places_of, values, strict=True):
-                    if number == len(passes) - 1:
-                        at = builder.add(out_at_, builder.mul(out_row_, _I64(r)))
-                        pointer = element_pointer(context, builder, out, out_, at)
-                        builder.store(value, builder.bitcast(pointer, vector.as_pointer())).align = align
-                    else:
-                        builder.store(value, builder.gep(middle, [_I32(0), _I32(r)])).align = VECTOR
+                for r, value in zip(rows, values, strict=True):
+                    builder.store(value, target(number, r)).align = align
         return context.get_dummy_value()
 
     return types.void(out, types.int64, types.int64, inp, places, types.int64, types.int64), codegen

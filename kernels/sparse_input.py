@@ -106,8 +106,8 @@ def spread(out, out_at, packed, group, n_inputs, weight, weight_at, n):
 
 
 @inlined
-def collect(piece, dout, dout_at, packed, n_groups, n_inputs, i, n):
-    """Gradient of the weights of inputs i and i + 1, one panel of `n` vectors: two rows, written to `piece`.
+def collect(piece, piece_at, dout, dout_at, packed, n_groups, n_inputs, i, n):
+    """Gradient of the weights of inputs i and i + 1, one panel of `n` vectors: two rows of `piece`.
 
     dout: rows of the panel's width from `dout_at` on, for all samples of the block. The sums stay in registers; two
     inputs go together, since they mostly have the same users. Returns whether any sample uses either. Where i + 1 is no
@@ -133,6 +133,6 @@ def collect(piece, dout, dout_at, packed, n_groups, n_inputs, i, n):
             s = trailing_zeros(todo)
             todo &= todo - _ONE_BIT
             sum0 = vscale_add(load_as(values, x + s, dout), vload(dout, first + s * width, n), sum0)
-    vstore(piece, 0, sum0)
-    vstore(piece, width, sum1)
+    vstore(piece, piece_at, sum0)
+    vstore(piece, piece_at + width, sum1)
     return any_user

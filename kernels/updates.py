@@ -9,7 +9,23 @@ import numpy as np
 
 from fastnn.kernels.jit import inlined
 from fastnn.kernels.layers import lanes
-from fastnn.kernels.simd import ONE, vadd, vdiv, vfma, vload, vmul, vscale_add, vsplat, vsqrt, vstore, vsum, vzero
+from fastnn.kernels.simd import (
+    FOUR,
+    ONE,
+    TWO,
+    never_inline,
+    vadd,
+    vdiv,
+    vfma,
+    vload,
+    vmul,
+    vscale_add,
+    vsplat,
+    vsqrt,
+    vstore,
+    vsum,
+    vzero,
+)  # fmt: skip
 
 # KEEP_GRADIENT leaves the parameter alone and writes the gradient to `slot_1`: gradients that are checked are those
 # that train.
@@ -45,45 +61,56 @@ def rate_of_step(rule, step):
 
 
 @inlined
-def settle(rule, rate, decay, scale, is_first, is_last, parameters, slot_1, slot_2, gradient, at, piece, piece_at, n):
-    """Take in `n` numbers' gradient (whole vectors) from one block: ``scale * piece[piece_at:]`` for parameters from
-    `at`.
-
-    After the batch's last block the parameters move against ``gradient + decay * parameter`` by the step's `rate`;
-    until then the sum is kept in `gradient`. Returns the sum of the parameters' squares before the step if `decay` is
-    not 0.
-    """
-    real = piece.dtype.type
-    squares = vzero(piece, ONE)
-    for h in range(0, n, lanes(piece)):
-        w_at = at + h
-        g = vmul(vload(piece, piece_at + h, ONE), vsplat(scale, ONE))
+def settle_rows(rule, rate, decay, scale, is_first, is_last, parameters, state, at, piece, rows, n):
+    """`settle` for rows of `n` vectors: few wide ones, so that the choice of a rule costs little beside its work."""
+    never_inline()
+    real, width = piece.dtype.type, len(n) * lanes(piece)
+    slot_1, slot_2, gradient = state
+    squares, factor, back = vzero(piece, n), vsplat(scale, n), vsplat(-rate, n)
+    for w_at in range(at, at + rows * width, width):
+        g = vmul(vload(piece, w_at - at, n), factor)
         if not is_first:
-            g = vadd(g, vload(gradient, w_at, ONE))
+            g = vadd(g, vload(gradient, w_at, n))
         if not is_last:
             vstore(gradient, w_at, g)
             continue
-        w = vload(parameters, w_at, ONE)
+        w = vload(parameters, w_at, n)
         if decay != real(0):
             squares = vfma(w, w, squares)
             g = vscale_add(decay, w, g)
         if rule.kind == SGD:
-            vstore(parameters, w_at, vscale_add(-rate, g, w))
+            vstore(parameters, w_at, vfma(back, g, w))
         elif rule.kind == MOMENTUM or rule.kind == NESTEROV:
-            step = vmul(vsplat(-rate, ONE), g)
-            velocity = vscale_add(rule.first, vload(slot_1, w_at, ONE), step)
+            step = vmul(back, g)
+            velocity = vscale_add(rule.first, vload(slot_1, w_at, n), step)
             vstore(slot_1, w_at, velocity)
             if rule.kind == NESTEROV:
                 velocity = vscale_add(rule.first, velocity, step)
             vstore(parameters, w_at, vadd(w, velocity))
         elif rule.kind == ADAM:
-            mean = vscale_add(rule.first, vload(slot_1, w_at, ONE), vmul(vsplat(rule.rest_1, ONE), g))
-            square = vmul(vsplat(rule.rest_2, ONE), vmul(g, g))
-            square = vscale_add(rule.second, vload(slot_2, w_at, ONE), square)
+            mean = vscale_add(rule.first, vload(slot_1, w_at, n), vmul(vsplat(rule.rest_1, n), g))
+            square = vmul(vsplat(rule.rest_2, n), vmul(g, g))
+            square = vscale_add(rule.second, vload(slot_2, w_at, n), square)
             vstore(slot_1, w_at, mean)
             vstore(slot_2, w_at, square)
-            root = vadd(vsqrt(square), vsplat(rule.epsilon, ONE))
-            vstore(parameters, w_at, vscale_add(-rate, vdiv(mean, root), w))
+            root = vadd(vsqrt(square), vsplat(rule.epsilon, n))
+            vstore(parameters, w_at, vfma(back, vdiv(mean, root), w))
         else:
             vstore(slot_1, w_at, g)
     return np.float64(vsum(squares)) if decay != real(0) else 0.0
+
+
+@inlined
+def settle(rule, rate, decay, scale, is_first, is_last, parameters, state, at, piece, rows, vectors):
+    """Take in the gradient, from one block of a batch, of `rows` rows of a panel of `vectors` vectors.
+
+    It is ``scale * piece``, of the parameters from `at` on. After the batch's last block these move against
+    ``gradient + decay * parameter`` by the step's `rate`; until then the sum is kept. state: the optimizer's two slots,
+    of length 0 where the rule has none, and the kept gradient. Returns the sum of the parameters' squares before the
+    step if `decay` is not 0.
+    """
+    if vectors == 4:
+        return settle_rows(rule, rate, decay, scale, is_first, is_last, parameters, state, at, piece, rows, FOUR)
+    if vectors == 2:
+        return settle_rows(rule, rate, decay, scale, is_first, is_last, parameters, state, at, piece, rows, TWO)
+    return settle_rows(rule, rate, decay, scale, is_first, is_last, parameters, state, at, piece, rows, ONE)

@@ -1,7 +1,7 @@
 """The Numba backend: lays arrays out for the kernels and calls them."""
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -99,7 +99,7 @@ def dense_backward(
 # --- A whole network -------------------------------------------------------------------------------------------------
 def predict_logits(network: Network, inp: np.ndarray) -> np.ndarray:
     """What softmax is given: (B, D) -> (B, C). A row's bits do not depend on the rows beside it."""
-    inp = check_inputs(network, inp)
+    inp = _in_kernel_dtype(check_inputs(network, inp), network.dtype)
     laid_out, n_inputs = _lay_out(network), network.n_inputs
     logits = np.empty((len(inp), network.n_classes), network.dtype)
     packed = sparse_input.Packed(
@@ -153,7 +153,7 @@ class Trainer:
         threads: int | None,
     ) -> None:
         check_regularization(l2, dropout)
-        images = _constant(check_inputs(network, images))
+        images = _constant(_in_kernel_dtype(check_inputs(network, images), network.dtype))
         labels = check_labels(labels, len(images), network.n_classes)
         sample_weight = check_sample_weight(sample_weight, len(images), network.dtype)
         self.epoch = self.step = 0
@@ -185,7 +185,7 @@ class Trainer:
             values=np.zeros((members, n_inputs if sparse else 0), images.dtype),
             users=np.zeros((members, 4 * network.n_inputs if sparse else 0), np.uint64),
             dense=np.zeros((members, 0 if sparse else n_inputs), real),
-            piece=_aligned(members * 4 * panel, real).reshape(members, -1),
+            piece=_aligned(members * layers.PIECE * panel, real).reshape(members, -1),
             turned=_aligned(members * panel**2, real).reshape(members, -1),
         )
         # An epoch of no rows: the kernel is compiled, or loaded, here, and the time of the first epoch is its own.
@@ -281,6 +281,11 @@ def _constant(array: np.ndarray) -> np.ndarray:
     return view
 
 
+def _in_kernel_dtype(inp: np.ndarray, real: np.dtype) -> np.ndarray:
+    """Bytes as they are, numbers in the working dtype: kernels are compiled for these two kinds of input only."""
+    return inp if inp.dtype == np.uint8 else inp.astype(real, copy=False)
+
+
 def _aligned(size: int, dtype: np.dtype) -> np.ndarray:
     """Zeros whose first byte is on a cache line: NumPy's start on 16 bytes, and loads across lines cost double."""
     raw = np.zeros(size * dtype.itemsize + layers.VECTOR, np.uint8)
@@ -290,9 +295,8 @@ def _aligned(size: int, dtype: np.dtype) -> np.ndarray:
 
 def _panels(size: int, lanes: int) -> list[tuple[int, int]]:
     """First column and width, padding counted, of each panel of a layer of `size` units."""
-    vectors = layers.n_vectors(size, lanes)
-    starts = [layers.panel_start(vectors, p) * lanes for p in range(layers.n_panels(vectors) + 1)]
-    return [(start, end - start) for start, end in pairwise(starts)]
+    widths = [vectors * lanes for vectors in layers.panel_widths(-(-size // lanes))]
+    return list(zip(accumulate(widths, initial=0), widths, strict=False))
 
 
 def _lay_out(network: Network) -> _Layout:
@@ -307,18 +311,25 @@ def _lay_out(network: Network) -> _Layout:
     parameters = _aligned(end, network.dtype)
     for view, array in _views(sizes, parameters, (network.weights, network.biases)):
         view[...] = array
-    panels = [len(_panels(size, lanes)) for size in sizes[1:]]
+    panels = [_panels(size, lanes) for size in sizes[1:]]
+    unit_at = list(accumulate(padded[1:], initial=0))
+    rows = [
+        (first, width // lanes, width, (start + first) * layers.BLOCK)
+        for start, panels_of_layer in zip(unit_at, panels, strict=False)
+        for first, width in panels_of_layer
+    ]
     laid_out = layers.Layers(
         parameters=parameters,
         sizes=np.array(sizes, np.int64),
         weight_at=np.array(weight_at, np.int64),
         bias_at=np.array(bias_at, np.int64),
-        unit_at=np.cumsum([0, 0, *padded[1:-1]]),
+        panels=np.array(rows, np.int64),
+        panel_at=np.cumsum([0, 0, *map(len, panels)]),
         activation=activations.CODES[network.activation],
         scale=network.dtype.type(network.input_scale),
     )
-    n_parts = layers.BLOCK * padded[-1] * panels[-2] if len(panels) > 1 else 0
-    return _Layout(laid_out, sum(padded[1:]), n_parts, max(panels))
+    n_parts = layers.BLOCK * padded[-1] * len(panels[-2]) if len(panels) > 1 else 0
+    return _Layout(laid_out, unit_at[-1], n_parts, max(map(len, panels)))
 
 
 def _views(

@@ -37,7 +37,7 @@ def _spread(out, packed, n_inputs, weight, n):
 
 @kernel
 def _collect(piece, dout, packed, n_groups, n_inputs, i, n):
-    return sparse_input.collect(piece, dout, 0, packed, n_groups, n_inputs, i, n)
+    return sparse_input.collect(piece, 0, dout, 0, packed, n_groups, n_inputs, i, n)
 
 
 @kernel
@@ -159,17 +159,13 @@ def test_sums_over_lanes():
 
 
 def test_panels_cover_all_columns_once():
+    assert layers.panel_widths(3) == [2, 1]
+    assert layers.panel_widths(15) == [4, 4, 4, 2, 1]
     for vectors in range(1, 40):
-        ends = [layers.panel_start(vectors, p) for p in range(layers.n_panels(vectors) + 1)]
-        widths = np.diff(ends)
-        assert ends[0] == 0
-        assert ends[-1] == vectors
+        widths = layers.panel_widths(vectors)
+        assert sum(widths) == vectors
         assert set(widths) <= {1, 2, 4}
-        assert list(widths) == sorted(widths, reverse=True)
-        for threads in (1, 2, 3, 5):
-            owned = [layers.first_panel(t, threads, vectors) for t in range(threads + 1)]
-            assert owned == sorted(owned)
-            assert (owned[0], owned[-1]) == (0, len(widths))
+        assert widths == sorted(widths, reverse=True)
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
