@@ -6,26 +6,28 @@ Dimensions: B rows, D inputs, H units, C classes.
 import numpy as np
 
 from fastnn.kernels.activations import activate, activate_backward
-from fastnn.kernels.jit import inlined, kernel
+from fastnn.kernels.jit import inlined, kernel, never_inline
 from fastnn.kernels.layers import lanes
-from fastnn.kernels.simd import FOUR, ONE, TWO, never_inline, tile
+from fastnn.kernels.simd import EIGHT, FOUR, ONE, TWO, tile
 
-# Rows of a tile: four rows of four vectors are sixteen sums, which with four vectors of the right-hand side and one
-# number fill most of 32 registers, and leave the processor enough sums to add to while it waits for one.
-ROWS = FOUR
+# Rows of a tile by its width: four rows of four vectors are sixteen sums, which with four vectors of the right-hand
+# side and one number fill most of 32 registers; narrow tiles are higher, so that the processor always has eight sums
+# to add to while it waits for one.
 # Constants that Numba must not take for literals: it would compile a function once for each.
 START, STRIDE_1, OVERWRITE = np.int64(0), np.int64(1), np.bool_(False)
 
 
 @inlined
-def multiply(out, out_at, out_row, left, left_at, left_row, left_k, right, right_at, right_row, depth, rows, n, add):
-    """``out (+)= left @ right`` for `rows` rows and `n` vectors of columns: `simd.tile`, tile after tile."""
+def multiply(
+    out, out_at, out_row, left, left_at, left_row, left_k, right, right_at, right_row, depth, rows, n, add, high
+):
+    """``out (+)= left @ right`` for `rows` rows and `n` vectors of columns, by tiles of `high` rows."""
     never_inline()
     r = 0
-    while r + len(ROWS) <= rows:
+    while r + len(high) <= rows:
         o, a = out_at + r * out_row, left_at + r * left_row
-        tile(out, o, out_row, left, a, left_row, left_k, right, right_at, right_row, depth, ROWS, n, add)
-        r += len(ROWS)
+        tile(out, o, out_row, left, a, left_row, left_k, right, right_at, right_row, depth, high, n, add)
+        r += len(high)
     while r < rows:
         o, a = out_at + r * out_row, left_at + r * left_row
         tile(out, o, out_row, left, a, left_row, left_k, right, right_at, right_row, depth, ONE, n, add)
@@ -39,11 +41,11 @@ def multiply_panel(
     """`multiply` for a number of vectors that is known only now: 1, 2 or 4."""
     a, b = (left, left_at, left_row, left_k), (right, right_at, right_row)
     if n == 4:
-        multiply(out, out_at, out_row, *a, *b, depth, rows, FOUR, add)
+        multiply(out, out_at, out_row, *a, *b, depth, rows, FOUR, add, FOUR)
     elif n == 2:
-        multiply(out, out_at, out_row, *a, *b, depth, rows, TWO, add)
+        multiply(out, out_at, out_row, *a, *b, depth, rows, TWO, add, FOUR)
     else:
-        multiply(out, out_at, out_row, *a, *b, depth, rows, ONE, add)
+        multiply(out, out_at, out_row, *a, *b, depth, rows, ONE, add, EIGHT)
 
 
 @inlined
@@ -55,22 +57,18 @@ def multiply_plain(out, left, left_row, left_k, right, depth):
     rows, columns = out.shape
     flat_out, flat_right, n = out.reshape(-1), right.reshape(-1), lanes(out)
     h = 0
-    while h + 4 * n <= columns:
-        multiply(
-            flat_out, h, columns, left, START, left_row, left_k, flat_right, h, columns, depth, rows, FOUR, OVERWRITE
-        )
-        h += 4 * n
     while h + n <= columns:
-        multiply(
-            flat_out, h, columns, left, START, left_row, left_k, flat_right, h, columns, depth, rows, ONE, OVERWRITE
+        vectors = 4 if h + 4 * n <= columns else 1
+        multiply_panel(
+            flat_out, h, columns, left, START, left_row, left_k, flat_right, h, columns, depth, rows, vectors, OVERWRITE
         )
-        h += n
+        h += vectors * n
     if h < columns:
         rest, sums = np.zeros(depth * n, out.dtype), np.empty(rows * n, out.dtype)
         for k in range(depth):
             for c in range(columns - h):
                 rest[k * n + c] = right[k, h + c]
-        multiply(sums, START, n, left, START, left_row, left_k, rest, START, n, depth, rows, ONE, OVERWRITE)
+        multiply(sums, START, n, left, START, left_row, left_k, rest, START, n, depth, rows, ONE, OVERWRITE, EIGHT)
         for r in range(rows):
             for c in range(columns - h):
                 out[r, h + c] = sums[r * n + c]

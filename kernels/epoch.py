@@ -1,4 +1,4 @@
-"""A whole epoch of training in one nogil call a thread, for any depth; and the forward pass of many rows.
+"""A whole epoch of training in one nogil call a thread, for any depth.
 
 Dimensions: N samples in the data set, B in a batch, D inputs, L layers of weights, C classes; `layers.py` says how
 arrays lie. How threads share a step of one hidden layer: each owns panels of it, and alone reads and writes their
@@ -11,33 +11,31 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.kernels.activations import vactivate, vslope
-from fastnn.kernels.dense import OVERWRITE, START, STRIDE_1, multiply_panel
-from fastnn.kernels.dropout import drop
-from fastnn.kernels.jit import inlined, kernel
-from fastnn.kernels.layers import BLOCK, GROUP, PIECE, all_panels, lanes, n_panels, own_panels, unit_panel, weight_panel
-from fastnn.kernels.simd import (
-    FOUR,
-    ONE,
-    TWO,
-    vadd,
-    vexp,
-    vload,
-    vmul,
-    vscale_add,
-    vsplat,
-    vstore,
-    vsub,
-    vsum,
-    vzero,
+from fastnn.kernels.backward import (
+    cross_entropy,
+    input_gradient,
+    slope_units,
+    update_between,
+    update_bias,
+    update_block,
+    update_inputs,
 )  # fmt: skip
-from fastnn.kernels.sparse_input import Packed, collect, pack_group, spread
+from fastnn.kernels.forward import (
+    drop_units,
+    finish_units,
+    hidden_sums,
+    input_sums,
+    logit_parts,
+    pack_rows,
+    sum_logits,
+)  # fmt: skip
+from fastnn.kernels.jit import inlined, kernel
+from fastnn.kernels.layers import BLOCK, FIRST_HIDDEN, GROUP, all_panels, own_panels, unit_panel
+from fastnn.kernels.sparse_input import Packed
 from fastnn.kernels.team import barrier
-from fastnn.kernels.updates import SGD, rate_of_step, settle
+from fastnn.kernels.updates import rate_of_step
 
 LOSS, WEIGHT, CORRECT, FAILED, N_RESULTS = range(5)
-# The first hidden layer's units, or the classes where there is none; no literal, for the reason in `dense.py`.
-FIRST_HIDDEN = np.int64(1)
 
 
 class Data(NamedTuple):
@@ -83,265 +81,6 @@ class Work(NamedTuple):
     turned: np.ndarray
 
 
-@inlined
-def padded_width(layers, layer):
-    """The columns of a layer's units, padding counted."""
-    panel = unit_panel(layers, layer, n_panels(layers, layer) - 1)
-    return panel.first + panel.width
-
-
-# --- Forward ---------------------------------------------------------------------------------------------------------
-@inlined
-def pack_rows(data_images, sparse, rows, packed, dense):
-    """Take a thread's copy of the inputs of the samples `rows` of a block."""
-    n_inputs = data_images.shape[1]
-    if sparse:
-        for group in range((len(rows) + GROUP - 1) // GROUP):
-            pack_group(data_images, rows[group * GROUP : group * GROUP + GROUP], packed, group)
-    else:
-        real = dense.dtype.type
-        for s in range(len(rows)):
-            image, row = data_images[rows[s]], dense[s * n_inputs : (s + 1) * n_inputs]
-            for i in range(n_inputs):
-                row[i] = real(image[i])
-
-
-@inlined
-def input_sums(layers, sparse, n_rows, packed, dense, out, panel):
-    """Weighted sums of the first layer, before scale and bias, for a panel's units."""
-    n_inputs, width = layers.sizes[0], panel.width
-    weight_at = weight_panel(layers, START, panel)
-    if sparse:
-        out[panel.at : panel.at + n_rows * width] = 0
-        for group in range((n_rows + GROUP - 1) // GROUP):
-            at = panel.at + group * GROUP * width
-            if panel.vectors == 4:
-                spread(out, at, packed, group, n_inputs, layers.parameters, weight_at, FOUR)
-            elif panel.vectors == 2:
-                spread(out, at, packed, group, n_inputs, layers.parameters, weight_at, TWO)
-            else:
-                spread(out, at, packed, group, n_inputs, layers.parameters, weight_at, ONE)
-    else:
-        multiply_panel(
-            out, panel.at, width, dense, START, n_inputs, STRIDE_1, layers.parameters, weight_at, width, n_inputs,
-            n_rows, panel.vectors, OVERWRITE,
-        )  # fmt: skip
-
-
-@inlined
-def hidden_sums(layers, layer, n_rows, out, panel):
-    """Weighted sums of a layer after the first for a panel of its units."""
-    for q in all_panels(layers, layer):
-        inp = unit_panel(layers, layer, q)
-        depth = min(inp.width, layers.sizes[layer] - inp.first)
-        right_at = weight_panel(layers, layer, panel) + inp.first * panel.width
-        multiply_panel(
-            out, panel.at, panel.width, out, inp.at, inp.width, STRIDE_1, layers.parameters, right_at, panel.width,
-            depth, n_rows, panel.vectors, q > 0,
-        )  # fmt: skip
-
-
-@inlined
-def finish_units(layers, layer, n_rows, scale, out, panel):
-    """``out = activation(scale * out + bias)`` for a panel of the units that a layer's weights lead to."""
-    n, one = lanes(out), out.dtype.type(1)
-    code = layers.activation if layer < len(layers.weight_at) - 1 else 0
-    for h in range(0, panel.width, n):
-        bias = vload(layers.parameters, layers.bias_at[layer] + panel.first + h, ONE)
-        for s in range(n_rows):
-            at = panel.at + s * panel.width + h
-            vstore(out, at, vactivate(code, vscale_add(scale, vload(out, at, ONE), bias), one))
-
-
-@inlined
-def drop_units(n_rows, rows, dropout, layer, values, panel):
-    """Apply the mask of the units that a layer's weights lead to."""
-    for s in range(n_rows):
-        at = panel.at + s * panel.width
-        units = values[at : at + panel.width]
-        drop(units, dropout.keys[layer], rows[s], panel.first, dropout.threshold, dropout.scale)
-
-
-@inlined
-def logit_parts(layers, n_rows, out, parts, p, panel):
-    """What the units of panel p of the last hidden layer add to the logits."""
-    layer = len(layers.weight_at) - 1
-    depth = min(panel.width, layers.sizes[layer] - panel.first)
-    first = unit_panel(layers, layer + 1, START).at
-    padded = padded_width(layers, layer + 1)
-    for q in all_panels(layers, layer + 1):
-        classes = unit_panel(layers, layer + 1, q)
-        right_at = weight_panel(layers, layer, classes) + panel.first * classes.width
-        multiply_panel(
-            parts, p * BLOCK * padded + classes.at - first, classes.width, out, panel.at, panel.width, STRIDE_1,
-            layers.parameters, right_at, classes.width, depth, n_rows, classes.vectors, OVERWRITE,
-        )  # fmt: skip
-
-
-# --- Loss ------------------------------------------------------------------------------------------------------------
-@inlined
-def sum_logits(layers, s, out, parts):
-    """The logits of row s of a block: bias and all panels' parts, in the order of the panels."""
-    n, last = lanes(out), len(layers.weight_at)
-    first, padded = unit_panel(layers, last, START).at, padded_width(layers, last)
-    count = n_panels(layers, last - 1)
-    for q in all_panels(layers, last):
-        classes = unit_panel(layers, last, q)
-        for h in range(0, classes.width, n):
-            at = classes.at + s * classes.width + h
-            total = vload(layers.parameters, layers.bias_at[last - 1] + classes.first + h, ONE)
-            for p in range(count):
-                total = vadd(total, vload(parts, p * BLOCK * padded + at - first, ONE))
-            vstore(out, at, total)
-
-
-@inlined
-def cross_entropy(layers, s, label, share, out, dout):
-    """Loss of row s of a block, and ``dout = share * (softmax(out) - one_hot(label))``; returns loss, whether right."""
-    n, last, real = lanes(out), len(layers.weight_at), out.dtype.type
-    n_classes = layers.sizes[last]
-    top, best, at_label = real(-np.inf), 0, 0
-    for q in all_panels(layers, last):
-        classes = unit_panel(layers, last, q)
-        at = classes.at + s * classes.width
-        for c in range(classes.width):
-            if classes.first + c >= n_classes:
-                out[at + c] = real(-np.inf)  # padding: its exponential is 0
-            elif out[at + c] > top:
-                top, best = out[at + c], classes.first + c
-            if classes.first + c == label:
-                at_label = at + c
-    sums = vzero(out, ONE)
-    for q in all_panels(layers, last):
-        classes = unit_panel(layers, last, q)
-        for h in range(0, classes.width, n):
-            at = classes.at + s * classes.width + h
-            exp = vexp(vsub(vload(out, at, ONE), vsplat(top, ONE)))
-            vstore(dout, at, exp)
-            sums = vadd(sums, exp)
-    total = vsum(sums)
-    factor = vsplat(share / total, ONE)
-    for q in all_panels(layers, last):
-        classes = unit_panel(layers, last, q)
-        for h in range(0, classes.width, n):
-            at = classes.at + s * classes.width + h
-            vstore(dout, at, vmul(vload(dout, at, ONE), factor))
-    dout[at_label] -= share
-    return np.float64(np.log(total)) - np.float64(out[at_label] - top), best == label
-
-
-# --- Backward --------------------------------------------------------------------------------------------------------
-@inlined
-def input_gradient(layers, layer, n_rows, dout, turned, panel):
-    """Gradient of a layer's inputs, the units of `panel`, before the activation that made them; no mask applied yet."""
-    depth = min(panel.width, layers.sizes[layer] - panel.first)
-    for q in all_panels(layers, layer + 1):
-        outputs = unit_panel(layers, layer + 1, q)
-        weight_at = weight_panel(layers, layer, outputs) + panel.first * outputs.width
-        columns = min(outputs.width, layers.sizes[layer + 1] - outputs.first)
-        for k in range(columns):
-            for r in range(depth):
-                turned[k * panel.width + r] = layers.parameters[weight_at + r * outputs.width + k]
-            for r in range(depth, panel.width):
-                turned[k * panel.width + r] = 0
-        multiply_panel(
-            dout, panel.at, panel.width, dout, outputs.at, outputs.width, STRIDE_1, turned, START, panel.width, columns,
-            n_rows, panel.vectors, q > 0,
-        )  # fmt: skip
-
-
-@inlined
-def slope_units(layers, n_rows, out, dout, panel, share):
-    """`dout` times the slope of the activation of a panel's hidden units, whose outputs are `share` times `out`."""
-    one = out.dtype.type(1)
-    for at in range(panel.at, panel.at + n_rows * panel.width, lanes(out)):
-        vstore(dout, at, vslope(layers.activation, vload(dout, at, ONE), vload(out, at, ONE), one, share))
-
-
-@inlined
-def state(work):
-    """The optimizer's slots and the kept gradient, as `settle` takes them."""
-    return work.slot_1, work.slot_2, work.gradient
-
-
-@inlined
-def update_inputs(layers, sparse, n_rows, rule, rate, is_first, is_last, packed, work, dense, piece, panel):
-    """Gradient and step of the first layer's weights that lead to a panel's units; returns the sum of their squares."""
-    n_inputs, width, real = layers.sizes[0], panel.width, piece.dtype.type
-    at, penalty = weight_panel(layers, START, panel), 0.0
-    n_groups = (n_rows + GROUP - 1) // GROUP
-    for i in range(0, n_inputs, PIECE):
-        count = min(PIECE, n_inputs - i)
-        if sparse:
-            moves = False
-            for k in range(0, count, 2):
-                if panel.vectors == 4:
-                    moves |= collect(piece, k * width, work.dout, panel.at, packed, n_groups, n_inputs, i + k, FOUR)
-                elif panel.vectors == 2:
-                    moves |= collect(piece, k * width, work.dout, panel.at, packed, n_groups, n_inputs, i + k, TWO)
-                else:
-                    moves |= collect(piece, k * width, work.dout, panel.at, packed, n_groups, n_inputs, i + k, ONE)
-            if not moves and is_first and is_last and rule.kind == SGD and rule.l2 == real(0):
-                continue
-        else:
-            multiply_panel(
-                piece, START, width, dense, i, STRIDE_1, n_inputs, work.dout, panel.at, width, n_rows, count,
-                panel.vectors, OVERWRITE,
-            )  # fmt: skip
-        penalty += settle(
-            rule, rate, rule.l2, layers.scale, is_first, is_last, layers.parameters, state(work), at + i * width, piece,
-            count, panel.vectors,
-        )  # fmt: skip
-    return penalty
-
-
-@inlined
-def update_block(layers, layer, n_rows, rule, rate, is_first, is_last, work, piece, inputs, outputs):
-    """Gradient and step of the weights between two panels of units; returns the sum of their squares."""
-    penalty, one = 0.0, piece.dtype.type(1)
-    at = weight_panel(layers, layer, outputs) + inputs.first * outputs.width
-    height = min(inputs.width, layers.sizes[layer] - inputs.first)
-    for i in range(0, height, PIECE):
-        count = min(PIECE, height - i)
-        multiply_panel(
-            piece, START, outputs.width, work.out, inputs.at + i, STRIDE_1, inputs.width, work.dout, outputs.at,
-            outputs.width, n_rows, count, outputs.vectors, OVERWRITE,
-        )  # fmt: skip
-        penalty += settle(
-            rule, rate, rule.l2, one, is_first, is_last, layers.parameters, state(work), at + i * outputs.width, piece,
-            count, outputs.vectors,
-        )  # fmt: skip
-    return penalty
-
-
-@inlined
-def update_bias(layers, layer, n_rows, rule, rate, is_first, is_last, work, piece, panel):
-    """Gradient and step of the biases of a panel's units."""
-    n, real = lanes(piece), piece.dtype.type
-    for h in range(0, panel.width, n):
-        total = vzero(piece, ONE)
-        for s in range(n_rows):
-            total = vadd(total, vload(work.dout, panel.at + s * panel.width + h, ONE))
-        vstore(piece, h, total)
-    settle(
-        rule, rate, real(0), real(1), is_first, is_last, layers.parameters, state(work),
-        layers.bias_at[layer] + panel.first, piece, FIRST_HIDDEN, panel.vectors,
-    )  # fmt: skip
-
-
-@inlined
-def update_between(layers, layer, t, threads, n_rows, rule, rate, is_first, is_last, work, piece):
-    """Gradient and step of the weights between two hidden layers, by the owners of the panels they lead to."""
-    for q in own_panels(layers, layer + 1, t, threads):
-        outputs, penalty = unit_panel(layers, layer + 1, q), 0.0
-        for p in all_panels(layers, layer):
-            inputs = unit_panel(layers, layer, p)
-            penalty += update_block(layers, layer, n_rows, rule, rate, is_first, is_last, work, piece, inputs, outputs)
-        work.penalty[layer * (len(work.penalty) // len(layers.weight_at)) + q] = penalty
-        update_bias(layers, layer, n_rows, rule, rate, is_first, is_last, work, piece, outputs)
-
-
-# --- The epoch -------------------------------------------------------------------------------------------------------
 @inlined
 def batch_weight(data, batch):
     """What the samples of a batch count in all."""
@@ -472,37 +211,3 @@ def run_epoch(t, threads, layers, data, order, batch_size, rule, step, dropout, 
         work.results[LOSS] = total_loss
         work.results[WEIGHT] = total_weight
         work.results[CORRECT] = n_right
-
-
-@kernel
-def predict_logits(layers, images, out, parts, packed, logits):
-    """Forward pass of many rows on one thread: images (N, D) -> logits (N, C), overwritten; the others are scratch.
-
-    Each row goes through the same sums in the same order whatever stands beside it, so a row alone and a row among
-    others get the same bits.
-    """
-    n_layers, real = len(layers.weight_at), out.dtype.type
-    last = n_layers - 1
-    for start in range(0, len(images), GROUP):
-        rows = np.arange(start, min(start + GROUP, len(images)))
-        n_rows = len(rows)
-        pack_rows(images, True, rows, packed, out)
-        for layer in range(n_layers if last == 0 else last):
-            for p in all_panels(layers, layer + 1):
-                panel = unit_panel(layers, layer + 1, p)
-                if layer == 0:
-                    input_sums(layers, True, n_rows, packed, out, out, panel)
-                    finish_units(layers, layer, n_rows, layers.scale, out, panel)
-                else:
-                    hidden_sums(layers, layer, n_rows, out, panel)
-                    finish_units(layers, layer, n_rows, real(1), out, panel)
-        if last > 0:
-            for p in all_panels(layers, last):
-                logit_parts(layers, n_rows, out, parts, p, unit_panel(layers, last, p))
-        for s in range(n_rows):
-            if last > 0:
-                sum_logits(layers, s, out, parts)
-            for q in all_panels(layers, n_layers):
-                panel = unit_panel(layers, n_layers, q)
-                for c in range(min(panel.width, layers.sizes[n_layers] - panel.first)):
-                    logits[start + s, panel.first + c] = out[panel.at + s * panel.width + c]

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numba
 import platformdirs
+from numba import types
 from numba.core import caching
+from numba.extending import intrinsic
 
 # All of fast-math except `nnan` and `ninf`: with those LLVM deletes checks for NaN, and divergence goes unseen.
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
@@ -27,6 +29,17 @@ def kernel(function):
 def inlined(function):
     """Compile `function` into the kernels that call it; it has no place on disk of its own."""
     return numba.njit(**_FLAGS, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+
+
+@intrinsic
+def never_inline(_):
+    """Keep the function that calls this a function: one that many call would be compiled anew in each of them."""
+
+    def codegen(context, builder, signature, args):
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
 
 
 @functools.cache

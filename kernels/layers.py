@@ -19,6 +19,8 @@ GROUP = 64
 BLOCK = 4 * GROUP
 # Rows of a weight's gradient that are summed before they move their weights: 4 KB, in the first-level cache.
 PIECE = 16
+# The first hidden layer's units, or the classes where there is none; no literal, for the reason in `dense.py`.
+FIRST_HIDDEN = np.int64(1)
 # Vectors of the widest panel, and of those in layers of at most NARROW vectors, where several threads want some.
 WIDE, NARROW = 4, 4
 
@@ -95,3 +97,10 @@ def own_panels(layers, layer, t, threads):
     """The panels of a layer's units that thread t owns, as a range."""
     count = n_panels(layers, layer)
     return range(count * t // threads, count * (t + 1) // threads)
+
+
+@inlined
+def padded_width(layers, layer):
+    """The columns of a layer's units, padding counted."""
+    panel = unit_panel(layers, layer, n_panels(layers, layer) - 1)
+    return panel.first + panel.width

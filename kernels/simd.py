@@ -19,7 +19,7 @@ from numba.extending import intrinsic, models, register_model
 
 # Bytes of a vector: one register of AVX-512, two of AVX2, four of NEON.
 VECTOR = 64
-ONE, TWO, THREE, FOUR = (0,), (0, 0), (0, 0, 0), (0, 0, 0, 0)
+ONE, TWO, FOUR, EIGHT = (0,), (0,) * 2, (0,) * 4, (0,) * 8
 
 _I1, _I32, _I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 
@@ -70,17 +70,6 @@ def _splat(builder, vector, value):
     undefined = ir.Constant(_llvm(vector), ir.Undefined)
     first = builder.insert_element(undefined, value, ir.Constant(_I32, 0))
     return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_I32, vector.lanes), [0] * vector.lanes))
-
-
-@intrinsic
-def never_inline(_):
-    """Keep the function that calls this a function: one that many call would be compiled anew in each of them."""
-
-    def codegen(context, builder, signature, args):
-        builder.function.attributes.add("noinline")
-        return context.get_dummy_value()
-
-    return types.void(), codegen
 
 
 # --- Memory ----------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastnn.kernels.jit import inlined
+from fastnn.kernels.simd import element_pointer
 
 # The gate of a team: an int64 array of two entries, a cache line apart.
 ARRIVALS, STOP, GATE_SIZE = 0, 8, 16
@@ -29,16 +30,12 @@ def new_gate() -> np.ndarray:
     return np.zeros(GATE_SIZE, np.int64)
 
 
-def _pointer(context, builder, array_type, array, index):
-    return builder.gep(context.make_array(array_type)(context, builder, value=array).data, [index])
-
-
 @intrinsic
 def atomic_add(_, array, index, value):
     """``array[index] += value`` at once for all threads; returns what stood there before."""
 
     def codegen(context, builder, signature, args):
-        pointer = _pointer(context, builder, array, args[0], args[1])
+        pointer = element_pointer(context, builder, array, args[0], args[1])
         return builder.atomic_rmw("add", pointer, args[2], "seq_cst")
 
     return types.int64(array, types.int64, types.int64), codegen
@@ -49,7 +46,7 @@ def atomic_load(_, array, index):
     """``array[index]``, read anew at every call."""
 
     def codegen(context, builder, signature, args):
-        return builder.load_atomic(_pointer(context, builder, array, *args), "seq_cst", 8)
+        return builder.load_atomic(element_pointer(context, builder, array, *args), "seq_cst", 8)
 
     return types.int64(array, types.int64), codegen
 

@@ -7,13 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.kernels.jit import inlined
+from fastnn.kernels.jit import inlined, never_inline
 from fastnn.kernels.layers import lanes
 from fastnn.kernels.simd import (
     FOUR,
     ONE,
     TWO,
-    never_inline,
     vadd,
     vdiv,
     vfma,

@@ -16,7 +16,7 @@ from fastnn.backends.base import (
     check_shapes,
     working_inputs,
 )
-from fastnn.kernels import activations, dense, epoch, layers, sparse_input, team
+from fastnn.kernels import activations, dense, epoch, forward, layers, sparse_input, team
 from fastnn.kernels import softmax as softmaxes
 from fastnn.kernels.updates import ADAM, KEEP_GRADIENT, MOMENTUM, NESTEROV, SGD, Rule
 from fastnn.network import Network
@@ -106,7 +106,7 @@ def predict_logits(network: Network, inp: np.ndarray) -> np.ndarray:
         np.empty(layers.GROUP * n_inputs, inp.dtype), np.empty(n_inputs, np.uint64), np.empty(layers.GROUP, np.int64)
     )
     out = _aligned(layers.BLOCK * laid_out.n_units, network.dtype)
-    epoch.predict_logits(
+    forward.predict_logits(
         laid_out.layers, _constant(inp), out, _aligned(laid_out.n_parts, network.dtype), packed, logits
     )
     return logits

@@ -1,0 +1,151 @@
+"""The forward pass of a block of rows, a panel of units at a time; and of many rows, for prediction.
+
+`layers.py` says how arrays lie.
+"""
+
+import numpy as np
+
+from fastnn.kernels.activations import IDENTITY, vactivate
+from fastnn.kernels.dense import OVERWRITE, START, STRIDE_1, multiply_panel
+from fastnn.kernels.dropout import drop
+from fastnn.kernels.jit import inlined, kernel
+from fastnn.kernels.layers import BLOCK, GROUP, all_panels, lanes, n_panels, padded_width, unit_panel, weight_panel
+from fastnn.kernels.simd import FOUR, ONE, TWO, vadd, vload, vscale_add, vstore
+from fastnn.kernels.sparse_input import pack_group, spread
+
+
+@inlined
+def pack_rows(data_images, sparse, rows, packed, dense):
+    """Take a thread's copy of the inputs of the samples `rows` of a block."""
+    n_inputs = data_images.shape[1]
+    if sparse:
+        for group in range((len(rows) + GROUP - 1) // GROUP):
+            pack_group(data_images, rows[group * GROUP : group * GROUP + GROUP], packed, group)
+    else:
+        real = dense.dtype.type
+        for s in range(len(rows)):
+            image, row = data_images[rows[s]], dense[s * n_inputs : (s + 1) * n_inputs]
+            for i in range(n_inputs):
+                row[i] = real(image[i])
+
+
+@inlined
+def input_sums(layers, sparse, n_rows, packed, dense, out, panel):
+    """Weighted sums of the first layer, before scale and bias, for a panel's units."""
+    n_inputs, width = layers.sizes[0], panel.width
+    weight_at = weight_panel(layers, START, panel)
+    if sparse:
+        out[panel.at : panel.at + n_rows * width] = 0
+        for group in range((n_rows + GROUP - 1) // GROUP):
+            at = panel.at + group * GROUP * width
+            if panel.vectors == 4:
+                spread(out, at, packed, group, n_inputs, layers.parameters, weight_at, FOUR)
+            elif panel.vectors == 2:
+                spread(out, at, packed, group, n_inputs, layers.parameters, weight_at, TWO)
+            else:
+                spread(out, at, packed, group, n_inputs, layers.parameters, weight_at, ONE)
+    else:
+        multiply_panel(
+            out, panel.at, width, dense, START, n_inputs, STRIDE_1, layers.parameters, weight_at, width, n_inputs,
+            n_rows, panel.vectors, OVERWRITE,
+        )  # fmt: skip
+
+
+@inlined
+def hidden_sums(layers, layer, n_rows, out, panel):
+    """Weighted sums of a layer after the first for a panel of its units."""
+    for q in all_panels(layers, layer):
+        inp = unit_panel(layers, layer, q)
+        depth = min(inp.width, layers.sizes[layer] - inp.first)
+        right_at = weight_panel(layers, layer, panel) + inp.first * panel.width
+        multiply_panel(
+            out, panel.at, panel.width, out, inp.at, inp.width, STRIDE_1, layers.parameters, right_at, panel.width,
+            depth, n_rows, panel.vectors, q > 0,
+        )  # fmt: skip
+
+
+@inlined
+def finish_units(layers, layer, n_rows, scale, out, panel):
+    """``out = activation(scale * out + bias)`` for a panel of the units that a layer's weights lead to."""
+    n, one = lanes(out), out.dtype.type(1)
+    code = layers.activation if layer < len(layers.weight_at) - 1 else IDENTITY
+    for h in range(0, panel.width, n):
+        bias = vload(layers.parameters, layers.bias_at[layer] + panel.first + h, ONE)
+        for s in range(n_rows):
+            at = panel.at + s * panel.width + h
+            vstore(out, at, vactivate(code, vscale_add(scale, vload(out, at, ONE), bias), one))
+
+
+@inlined
+def drop_units(n_rows, rows, dropout, layer, values, panel):
+    """Apply the mask of the units that a layer's weights lead to."""
+    for s in range(n_rows):
+        at = panel.at + s * panel.width
+        units = values[at : at + panel.width]
+        drop(units, dropout.keys[layer], rows[s], panel.first, dropout.threshold, dropout.scale)
+
+
+@inlined
+def logit_parts(layers, n_rows, out, parts, p, panel):
+    """What the units of panel p of the last hidden layer add to the logits."""
+    layer = len(layers.weight_at) - 1
+    depth = min(panel.width, layers.sizes[layer] - panel.first)
+    first = unit_panel(layers, layer + 1, START).at
+    padded = padded_width(layers, layer + 1)
+    for q in all_panels(layers, layer + 1):
+        classes = unit_panel(layers, layer + 1, q)
+        right_at = weight_panel(layers, layer, classes) + panel.first * classes.width
+        multiply_panel(
+            parts, p * BLOCK * padded + classes.at - first, classes.width, out, panel.at, panel.width, STRIDE_1,
+            layers.parameters, right_at, classes.width, depth, n_rows, classes.vectors, OVERWRITE,
+        )  # fmt: skip
+
+
+@inlined
+def sum_logits(layers, s, out, parts):
+    """The logits of row s of a block: bias and all panels' parts, in the order of the panels."""
+    n, last = lanes(out), len(layers.weight_at)
+    first, padded = unit_panel(layers, last, START).at, padded_width(layers, last)
+    count = n_panels(layers, last - 1)
+    for q in all_panels(layers, last):
+        classes = unit_panel(layers, last, q)
+        for h in range(0, classes.width, n):
+            at = classes.at + s * classes.width + h
+            total = vload(layers.parameters, layers.bias_at[last - 1] + classes.first + h, ONE)
+            for p in range(count):
+                total = vadd(total, vload(parts, p * BLOCK * padded + at - first, ONE))
+            vstore(out, at, total)
+
+
+@kernel
+def predict_logits(layers, images, out, parts, packed, logits):
+    """Forward pass of many rows on one thread: images (N, D) -> logits (N, C), overwritten; the others are scratch.
+
+    Each row goes through the same sums in the same order whatever stands beside it, so a row alone and a row among
+    others get the same bits.
+    """
+    n_layers, real = len(layers.weight_at), out.dtype.type
+    last = n_layers - 1
+    for start in range(0, len(images), GROUP):
+        rows = np.arange(start, min(start + GROUP, len(images)))
+        n_rows = len(rows)
+        pack_rows(images, True, rows, packed, out)
+        for layer in range(n_layers if last == 0 else last):
+            for p in all_panels(layers, layer + 1):
+                panel = unit_panel(layers, layer + 1, p)
+                if layer == 0:
+                    input_sums(layers, True, n_rows, packed, out, out, panel)
+                    finish_units(layers, layer, n_rows, layers.scale, out, panel)
+                else:
+                    hidden_sums(layers, layer, n_rows, out, panel)
+                    finish_units(layers, layer, n_rows, real(1), out, panel)
+        if last > 0:
+            for p in all_panels(layers, last):
+                logit_parts(layers, n_rows, out, parts, p, unit_panel(layers, last, p))
+        for s in range(n_rows):
+            if last > 0:
+                sum_logits(layers, s, out, parts)
+            for q in all_panels(layers, n_layers):
+                panel = unit_panel(layers, n_layers, q)
+                for c in range(min(panel.width, layers.sizes[n_layers] - panel.first)):
+                    logits[start + s, panel.first + c] = out[panel.at + s * panel.width + c]
