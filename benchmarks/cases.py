@@ -1,0 +1,245 @@
+"""The cases: what is measured, who takes part, and how much faster fastnn has to be.
+
+A goal's `must` and `aim` are ratios, other / fastnn, that fastnn has to reach; with `at_most` they are the largest
+figure allowed instead.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+
+FASTEST = "the fastest peer"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What fastnn has to reach in a case, against a seat of `benchmarks.contenders`, FASTEST, or a limit in `unit`."""
+
+    against: str
+    must: float
+    aim: float | None = None
+    at_most: bool = False
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the report.
+
+    Attributes
+    ----------
+    name : str
+        What the command line calls it.
+    title : str
+        What the report calls it.
+    work : {"epoch", "predict", "product", "start", "first-train", "memory"}
+        What a seat does each round. The first three are done by workers that live as long as the run, the others are
+        whole processes.
+    sizes : tuple of int
+        Inputs, hidden units, classes; for a product (rows, inputs, columns).
+    seats : tuple of str
+        Who takes part, by the names in `benchmarks.contenders.SEATS`; "fastnn" is the first.
+    goals : tuple of Goal
+    data : {"mnist", "dense", "digits"}
+        "mnist" is uint8 for fastnn and float32 from 0 to 1 for the others, "digits" likewise; "dense" is standardised
+        float32 for everyone, no entry 0.
+    rows : int or None
+        Samples of an epoch or of one prediction; None: all there are.
+    batch_size : int or None
+        None: full batch, in the order of the data.
+    optimizer : {"sgd", "momentum", "adam"}
+    learning_rate : float
+    inner : int
+        How many times a round does the work, where once is too short to be timed.
+    check_epochs : int
+        Epochs before the losses are compared; more than one where an epoch is a single step.
+    band : float
+        How far a result may be from fastnn's, as a share of its largest entry.
+    unit : str
+        Of what is measured: "s", "x" (a ratio to something measured in the same process).
+    """
+
+    name: str
+    title: str
+    work: str
+    seats: tuple[str, ...]
+    goals: tuple[Goal, ...]
+    sizes: tuple[int, ...] = (784, 128, 10)
+    data: str = "mnist"
+    rows: int | None = None
+    batch_size: int | None = 64
+    optimizer: str = "sgd"
+    learning_rate: float = 0.1
+    inner: int = 1
+    check_epochs: int = 1
+    band: float = 0.02
+    unit: str = "s"
+
+    def quick(self) -> "Case":
+        """The same with a few hundred rows: it tries the machinery, and says nothing of the goals."""
+        return replace(self, rows=min(self.rows or QUICK_ROWS, QUICK_ROWS), inner=min(self.inner, 5), band=0.1)
+
+
+QUICK_ROWS = 320
+
+PEERS = ("numpy", "scikit-learn", "torch", "torch-compiled", "jax")
+_CONTROL = ("fastnn", "fastnn-again")
+_EXACT = 1e-4
+
+
+def _four(jax: Sequence[float], numpy: Sequence[float], torch: Sequence[float], sklearn: Sequence[float]) -> tuple:
+    pairs = {"jax": jax, "numpy": numpy, "torch": torch, "scikit-learn": sklearn}
+    return tuple(Goal(name, must, aim) for name, (must, aim) in pairs.items())
+
+
+def _epoch(name: str, title: str, goals: tuple[Goal, ...], *, more: tuple[str, ...] = (), **settings: object) -> Case:
+    return Case(name, title, "epoch", (*_CONTROL, *PEERS, *more), goals, **settings)  # type: ignore[arg-type]
+
+
+def _fastest(must: float, aim: float) -> tuple[Goal, ...]:
+    return (Goal(FASTEST, must, aim),)
+
+
+_LIMITS = ("openblas-products", "mkl-products")
+_SLOTS = _four((3, 5), (4, 7), (7, 12), (10, 16))
+
+CASES = {
+    case.name: case
+    for case in (
+        _epoch(
+            "epoch-sgd",
+            "epoch 784-128-10, batch 64, SGD",
+            (*_four((4, 6), (5, 8), (8, 14), (12, 20)), *(Goal(seat, 1) for seat in _LIMITS)),
+            more=_LIMITS,
+        ),
+        _epoch(
+            "epoch-momentum",
+            "epoch 784-128-10, batch 64, momentum",
+            _SLOTS,
+            optimizer="momentum",
+            learning_rate=0.02,
+        ),
+        _epoch("epoch-adam", "epoch 784-128-10, batch 64, Adam", _SLOTS, optimizer="adam", learning_rate=1e-3),
+        _epoch("epoch-batch-32", "epoch 784-128-10, batch 32, SGD", (Goal("jax", 4, 6),), batch_size=32),
+        _epoch(
+            "epoch-batch-256",
+            "epoch 784-128-10, batch 256, SGD",
+            (Goal("jax", 3, 5),),
+            batch_size=256,
+            learning_rate=0.2,
+        ),
+        _epoch(
+            "epoch-full-batch",
+            "epoch 784-10-10, full batch",
+            _fastest(6, 10),
+            sizes=(784, 10, 10),
+            batch_size=None,
+            learning_rate=0.3,
+            check_epochs=10,
+        ),
+        _epoch("epoch-wide", "epoch 784-800-10, batch 64, SGD", _fastest(2.5, 4), sizes=(784, 800, 10)),
+        _epoch("epoch-deep", "epoch 784-256-128-10, batch 64, SGD", _fastest(3, 5), sizes=(784, 256, 128, 10)),
+        _epoch(
+            "epoch-dense-input",
+            "epoch 784-128-10, batch 64, SGD, every pixel nonzero",
+            _fastest(1.5, 2.5),
+            data="dense",
+            learning_rate=0.03,
+        ),
+        _epoch(
+            "epoch-digits",
+            "epoch 64-32-32-10, batch 32, 8x8 digits",
+            _fastest(5, 10),
+            data="digits",
+            sizes=(64, 32, 32, 10),
+            batch_size=32,
+            inner=5,
+            check_epochs=2,
+        ),
+        Case(
+            "product",
+            "matrix product 64x784x128, one thread",
+            "product",
+            ("fastnn-one-thread", "numpy-one-thread", "torch-one-thread"),
+            (Goal("torch-one-thread", 1.0, 1.1), Goal("numpy-one-thread", 1.0, 1.1)),
+            sizes=(64, 784, 128),
+            inner=2000,
+            band=_EXACT,
+        ),
+        Case(
+            "predict-10000",
+            "predict 10,000 rows, 784-128-10",
+            "predict",
+            (*_CONTROL, "onnxruntime", *PEERS),
+            (Goal("onnxruntime", 2, 3),),
+            rows=10_000,
+            inner=10,
+            band=_EXACT,
+        ),
+        Case(
+            "predict-one",
+            "predict one row, 784-128-10, from Python",
+            "predict",
+            (*_CONTROL, "onnxruntime", *PEERS),
+            (Goal("onnxruntime", 1.0, 1.5),),
+            rows=1,
+            inner=2000,
+            band=_EXACT,
+        ),
+        *(
+            Case(
+                f"threads-{units}",
+                f"epoch 784-{units}-10, batch 64: two threads over one",
+                "epoch",
+                ("fastnn", "fastnn-one-thread"),
+                (Goal("fastnn-one-thread", 1.7, 1.9),),
+                sizes=(784, units, 10),
+            )
+            for units in (256, 1024)
+        ),
+        Case(
+            "one-core-busy",
+            "epoch 784-128-10, batch 64, while another process keeps one core busy",
+            "epoch",
+            ("fastnn", "fastnn-one-core-busy"),
+            (Goal("fastnn-one-core-busy", 2.5, at_most=True),),
+        ),
+        Case(
+            "start",
+            "process start to 98 % test accuracy, 784-256-10, warm cache",
+            "start",
+            ("fastnn", "fastnn-bundled", "numpy", "scikit-learn", "torch", "jax"),
+            _fastest(3, 6),
+            sizes=(784, 256, 10),
+            learning_rate=0.5,
+        ),
+        Case(
+            "first-train",
+            "first-ever `fastnn train`, beyond a warm one",
+            "first-train",
+            ("fastnn",),
+            (Goal("seconds", 15, 6, at_most=True),),
+        ),
+        Case(
+            "memory",
+            "peak memory of the default run, over the bytes of the uint8 data set",
+            "memory",
+            ("fastnn",),
+            (Goal("times the data set", 2, 1.3, at_most=True),),
+            unit="x",
+        ),
+    )
+}
+
+
+def select(patterns: Sequence[str]) -> list[Case]:
+    """The cases whose name matches a pattern ("epoch-*"), in the order of the table.
+
+    Raises
+    ------
+    ValueError
+        If a pattern matches none.
+    """
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in CASES):
+            raise ValueError(f"no case is called {pattern!r}; there are {', '.join(CASES)}")
+    return [case for name, case in CASES.items() if any(fnmatchcase(name, pattern) for pattern in patterns)]

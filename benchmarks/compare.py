@@ -1,0 +1,108 @@
+"""fastnn beside NumPy, scikit-learn, PyTorch, JAX and onnxruntime, in one run, interleaved.
+
+    python -m benchmarks.compare [--cases NAME ...] [--contenders NAME ...] [--threads 2] [--repeats N] [--quick]
+        [--out FOLDER]
+
+Every contender gets the same data, order, initial weights, batch size, steps and threads, and float32 arithmetic.
+Each lives in a process of its own. First all do the same work from the same weights and what comes out is compared: a
+case in which they differ is not comparable, and the exit code is 1. Then rounds are timed: in each, every contender is
+asked once, in an order drawn anew, while all others are blocked. A library that is not installed is skipped and named.
+Names of cases may be patterns: "epoch-*".
+"""
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import programs, rounds
+from benchmarks.cases import CASES, select
+from benchmarks.contenders import LIBRARIES
+from benchmarks.report import Report, write
+from benchmarks.worker import environment
+
+REPEATS, QUICK_REPEATS = 11, 3
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; its exit code: 0, or 1 where contenders did not compute the same thing."""
+    options = _options(arguments)
+    repeats = options.repeats or (QUICK_REPEATS if options.quick else REPEATS)
+    shown = sys.argv[1:] if arguments is None else list(arguments)
+    report = Report(
+        command=f"python -m benchmarks.compare {shlex.join(shown)}".strip(),
+        threads=options.threads,
+        repeats=repeats,
+        quick=options.quick,
+        environment={
+            name: value
+            for name, value in environment(options.threads).items()
+            if name.endswith("_NUM_THREADS") or name in ("XLA_FLAGS", "JAX_PLATFORMS")
+        },
+    )
+    with tempfile.TemporaryDirectory(prefix="fastnn-compare-") as folder:
+        run = rounds.Run(
+            threads=options.threads,
+            repeats=repeats,
+            libraries={"fastnn", *options.contenders},
+            folder=Path(folder),
+            quick=options.quick,
+            pause=0.02 if options.quick else options.pause,
+            say=_say,
+        )
+        report.machine = _machine(options.threads, run.say, options.quick)
+        try:
+            for case in select(options.cases):
+                measured = case.quick() if options.quick else case
+                by_workers = case.work in ("epoch", "predict", "product")
+                report.cases.append((rounds if by_workers else programs).measure(run, measured))
+        finally:
+            run.close()
+        report.versions, report.missing = {"python": sys.version.split()[0], **run.versions}, run.missing
+        report.busy = run.busy
+    print(report.as_text())
+    if options.out is not None:
+        write(report, options.out)
+        print(f"written to {options.out}: report.json, report.md, ratios.png")
+    return 0 if report.comparable else 1
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__.splitlines()[0])
+    parser.add_argument("--cases", nargs="+", default=["*"], metavar="NAME", help=", ".join(CASES))
+    parser.add_argument("--contenders", nargs="+", default=LIBRARIES, choices=LIBRARIES, metavar="NAME",
+                        help=", ".join(LIBRARIES))  # fmt: skip
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, help=f"rounds (default {REPEATS})")
+    parser.add_argument("--pause", type=float, default=0.3, help="seconds before each turn")
+    parser.add_argument("--quick", action="store_true", help="a few hundred rows, to try the machinery")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write report.json, report.md and ratios.png there")
+    options = parser.parse_args(arguments)
+    try:
+        select(options.cases)
+    except ValueError as error:
+        parser.error(str(error))
+    return options
+
+
+def _machine(threads: int, say: rounds.Callable[[str], None], quick: bool) -> dict:
+    from benchmarks import limits
+
+    if quick:
+        return {"cpu": limits.cpu_model(), "cores": os.cpu_count() or 1}
+    say("the machine's limits")
+    _, said = programs.timed_process(["-m", "benchmarks.limits", str(threads)], environment(threads))
+    return {"cores": os.cpu_count() or 1, **json.loads(said)}
+
+
+def _say(text: str) -> None:
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""PyTorch, eager: no DataLoader, batches taken by index_select, gradients by autograd, updates over all parameters at
+once. float32 products stay float32 (matmul precision "highest", the default).
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from benchmarks.problems import Problem
+
+
+def versions() -> dict[str, str]:
+    """Versions and settings that the report names."""
+    return {
+        "torch": torch.__version__,
+        "torch matmul precision": torch.get_float32_matmul_precision(),
+        "BLAS of torch": "MKL" if torch.backends.mkl.is_available() else "not MKL",
+    }
+
+
+def _model(problem: Problem) -> torch.nn.Sequential:
+    layers: list[torch.nn.Module] = []
+    for weight, bias in zip(problem.weights, problem.biases, strict=True):
+        layer = torch.nn.Linear(*weight.shape)
+        with torch.no_grad():
+            layer.weight.copy_(torch.from_numpy(weight.T))
+            layer.bias.copy_(torch.from_numpy(bias))
+        layers += [layer, torch.nn.ReLU()]
+    return torch.nn.Sequential(*layers[:-1])
+
+
+class epoch:
+    """`run(order, rate)` trains for one epoch."""
+
+    def __init__(self, problem: Problem, threads: int, compiled: bool = False) -> None:
+        torch.set_num_threads(threads)
+        self._images, self._labels = torch.from_numpy(problem.scaled), torch.from_numpy(problem.labels)
+        self._batch_size = problem.batch_size
+        self._model = _model(problem)
+        self._parameters = list(self._model.parameters())
+        self._velocities = [torch.zeros_like(parameter) for parameter in self._parameters]
+        self._update = getattr(self, f"_{problem.case.optimizer}")
+        self._optimizer = torch.optim.Adam(self._parameters, lr=problem.case.learning_rate, fused=True)
+        self._loss = torch.compile(self._loss_of, dynamic=False) if compiled else self._loss_of
+
+    def _loss_of(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(self._model(images), labels)
+
+    def __call__(self, order: np.ndarray | None, rate: float) -> float:
+        """Mean loss over the epoch."""
+        batches = [None] if order is None else torch.from_numpy(order).split(self._batch_size)
+        losses = []
+        for rows in batches:
+            images = self._images if rows is None else self._images.index_select(0, rows)
+            labels = self._labels if rows is None else self._labels.index_select(0, rows)
+            loss = self._loss(images, labels)
+            gradients = torch.autograd.grad(loss, self._parameters)
+            with torch.no_grad():
+                self._update(gradients, rate)
+            losses.append(loss.detach())
+        lengths = [len(self._labels) if rows is None else len(rows) for rows in batches]
+        return float(np.average(torch.stack(losses).numpy(), weights=lengths))
+
+    def weights(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """The trained arrays."""
+        arrays = [parameter.detach().numpy() for parameter in self._parameters]
+        return [array.T.copy() for array in arrays[::2]], arrays[1::2]
+
+    # The list operations that torch.optim's `foreach` makes use of; called directly they cost less than SGD.step.
+    def _sgd(self, gradients: tuple[torch.Tensor, ...], rate: float) -> None:
+        torch._foreach_add_(self._parameters, gradients, alpha=-rate)
+
+    def _momentum(self, gradients: tuple[torch.Tensor, ...], rate: float) -> None:
+        torch._foreach_mul_(self._velocities, 0.9)
+        torch._foreach_add_(self._velocities, gradients, alpha=-rate)
+        torch._foreach_add_(self._parameters, self._velocities)
+
+    def _adam(self, gradients: tuple[torch.Tensor, ...], rate: float) -> None:
+        self._optimizer.param_groups[0]["lr"] = rate
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self._optimizer.step()
+
+
+def predict(problem: Problem, threads: int, compiled: bool = False) -> Callable[[], np.ndarray]:
+    """Softmax of the model's output, in inference mode."""
+    torch.set_num_threads(threads)
+    model, images = _model(problem), torch.from_numpy(problem.scaled)
+
+    def forward(images: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(model(images), 1)
+
+    function = torch.compile(forward, dynamic=False) if compiled else forward
+
+    @torch.inference_mode()
+    def run() -> np.ndarray:
+        return function(images).numpy()
+
+    return run
+
+
+def product(problem: Problem, threads: int) -> Callable[[], np.ndarray]:
+    """One matrix product, into a tensor made once."""
+    torch.set_num_threads(threads)
+    left, right = (torch.from_numpy(factor) for factor in problem.factors)
+    out = torch.empty(len(left), right.shape[1])
+    array = out.numpy()
+
+    def run() -> np.ndarray:
+        torch.mm(left, right, out=out)
+        return array
+
+    return run
+
+
+def products(problem: Problem, threads: int) -> Callable[[np.ndarray | None, float], float]:
+    """The first layer's two products of each step of an epoch, forward and weight gradient, on data that stay put."""
+    torch.set_num_threads(threads)
+    batch, weight = torch.from_numpy(problem.scaled[: problem.batch_size].copy()), torch.from_numpy(problem.weights[0])
+    out, dweight = torch.empty(len(batch), weight.shape[1]), torch.empty_like(weight)
+    steps = -(-len(problem.scaled) // problem.batch_size)
+
+    @torch.inference_mode()
+    def run(order: np.ndarray | None, rate: float) -> float:
+        for _ in range(steps):
+            torch.mm(batch, weight, out=out)
+            torch.mm(batch.T, out, out=dweight)
+        return float("nan")
+
+    return run

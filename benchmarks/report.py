@@ -1,0 +1,197 @@
+"""The report: a table for the terminal, Markdown, and JSON with every raw time."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.ratios import Ratio
+from benchmarks.results import CaseResult, GoalResult
+
+# The share of the cores' time that others may take before the report says so.
+QUIET = 0.05
+
+
+@dataclass
+class Report:
+    """A run: its circumstances and its cases."""
+
+    command: str
+    threads: int
+    repeats: int
+    quick: bool
+    machine: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    busy: list[float] = field(default_factory=list)
+    cases: list[CaseResult] = field(default_factory=list)
+
+    @property
+    def comparable(self) -> bool:
+        """Whether all contenders computed the same thing in all cases."""
+        return not any(result.faults for result in self.cases)
+
+    def as_json(self) -> str:
+        """Everything, raw times included; a figure that is not finite is null."""
+        value = {**vars(self), "comparable": self.comparable, "cases": [result.as_json() for result in self.cases]}
+        return json.dumps(_finite(value), indent=1, allow_nan=False)
+
+    def as_text(self) -> str:
+        """For a terminal."""
+        parts = [self._head()]
+        for result in self.cases:
+            parts.append(result.case.title)
+            parts.append(_aligned([_HEADS, *_seat_rows(result)]))
+            parts += [f"  {_goal_line(found, self.quick)}" for found in result.goals()]
+            parts += [f"  NOT COMPARABLE: {fault}" for fault in result.faults]
+            parts.append("")
+        parts += [f"skipped: {library} ({why})" for library, why in self.missing.items()]
+        return "\n".join(parts)
+
+    def as_markdown(self) -> str:
+        """For the documentation: the goals in one table, then each case."""
+        parts = ["# Benchmarks", "", *self._circumstances(), ""]
+        parts += ["## Goals", ""]
+        parts.append(
+            _markdown(["work", "against", "measured", "95 % interval", "at least", "aim", "met"], self._goals())
+        )
+        for result in self.cases:
+            parts += ["", f"## {result.case.title}", "", _markdown(_HEADS, _seat_rows(result))]
+            parts += ["", *(f"**Not comparable:** {fault}" for fault in result.faults)] if result.faults else []
+        return "\n".join(parts) + "\n"
+
+    def _goals(self) -> list[list[str]]:
+        rows = []
+        for result in self.cases:
+            for found in result.goals():
+                sign = "at most " if found.goal.at_most else ""
+                rows.append(
+                    [
+                        result.case.title,
+                        found.against,
+                        "not measured" if found.measured is None else f"{found.measured.median:.2f}",
+                        "" if found.measured is None else f"{found.measured.low:.2f} to {found.measured.high:.2f}",
+                        f"{sign}{found.goal.must:g}",
+                        "" if found.goal.aim is None else f"{sign}{found.goal.aim:g}",
+                        "not judged" if self.quick else _verdict(found),
+                    ]
+                )
+        return rows
+
+    def _circumstances(self) -> list[str]:
+        lines = [
+            f"Ratios are medians over {self.repeats} interleaved rounds of other / fastnn in the same round, with a "
+            f"bootstrap 95 % interval; {self.threads} threads unless said otherwise; float32 arithmetic.",
+            "",
+            f"- command: `{self.command}`",
+            *(f"- {name}: {_figure(value)}" for name, value in self.machine.items()),
+            f"- versions: {', '.join(f'{name} {version}' for name, version in self.versions.items())}",
+        ]
+        lines += [f"- skipped: {library} ({why})" for library, why in self.missing.items()]
+        if self.busy and (share := float(np.median(self.busy))) > QUIET:
+            lines.append(
+                f"- **disturbed**: in the pauses, when no contender works, {share:.0%} of the cores' time was taken by "
+                "something else; contenders whose threads wait for each other suffer most from that"
+            )
+        if self.quick:
+            lines.append("- a quick run on a few hundred rows: its figures say nothing of the goals")
+        return lines
+
+    def _head(self) -> str:
+        return "\n".join([*self._circumstances(), ""])
+
+
+_HEADS = ["contender", "median", "min", "max", "ratio", "95 % interval", "set-up and first call", "result", "note"]
+
+
+def write(report: Report, folder: Path) -> None:
+    """Write report.json, report.md and ratios.png."""
+    from benchmarks.chart import draw
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.json").write_text(report.as_json())
+    (folder / "report.md").write_text(report.as_markdown())
+    draw(report, folder / "ratios.png")
+
+
+def _seat_rows(result: CaseResult) -> list[list[str]]:
+    rows, unit = [], result.case.unit
+    for name, seat in result.seats.items():
+        ratio: Ratio | None = result.ratio(name)
+        control = name == "fastnn-again" and ratio is not None
+        verdict = ("1 within the interval" if ratio.contains_one else "1 NOT within the interval") if control else ""
+        rows.append(
+            [
+                name,
+                *(quantity(value, unit) for value in (seat.median, *_ends(seat.rounds))),
+                "" if ratio is None else f"{ratio.median:.2f}",
+                "" if ratio is None else f"{ratio.low:.2f} to {ratio.high:.2f}",
+                "" if seat.first_call is None else quantity(seat.first_call, "s"),
+                "" if seat.result is None else f"{seat.result:.5g}",
+                "; ".join(filter(None, [seat.note, verdict])),
+            ]
+        )
+    return rows
+
+
+def _ends(rounds: Sequence[float]) -> tuple[float, float]:
+    return (min(rounds), max(rounds)) if rounds else (math.nan, math.nan)
+
+
+def quantity(value: float, unit: str) -> str:
+    """A figure with three digits and a unit of fitting size."""
+    if not math.isfinite(value):
+        return ""
+    if unit != "s":
+        return f"{value:.2f}"
+    for scale, name in ((1, "s"), (1e-3, "ms")):
+        if abs(value) >= scale:
+            return f"{value / scale:.3g} {name}" if value / scale < 1000 else f"{value / scale:.0f} {name}"
+    return f"{value / 1e-6:.3g} µs"
+
+
+def _goal_line(found: GoalResult, quick: bool) -> str:
+    goal = found.goal
+    wanted = f"at {'most' if goal.at_most else 'least'} {goal.must:g}" + (f", aim {goal.aim:g}" if goal.aim else "")
+    if found.measured is None:
+        return f"against {found.against}: not measured ({wanted})"
+    interval = f"{found.measured.low:.2f} to {found.measured.high:.2f}"
+    verdict = "not judged in a quick run" if quick else _verdict(found)
+    return f"against {found.against}: {found.measured.median:.2f} ({interval}); {wanted}: {verdict}"
+
+
+def _verdict(found: GoalResult) -> str:
+    if found.met is None:
+        return "not measured"
+    if not found.met:
+        return "not met"
+    return "aim met" if found.aim_met else "met"
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
+
+
+def _aligned(rows: list[list[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [heads, ["---"] * len(heads), *escaped])
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,194 @@
+"""The runner: asks one worker after the other, in an order shuffled anew each round, while all others sleep."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import problems
+from benchmarks.cases import Case
+from benchmarks.contenders import LIMIT, SEATS
+from benchmarks.ratios import disagreement
+from benchmarks.results import CaseResult, SeatResult
+from benchmarks.worker import Broken, Missing, Worker
+
+
+@dataclass
+class Run:
+    """The settings of a run, and its workers, each started when first needed.
+
+    Attributes
+    ----------
+    threads, repeats : int
+    libraries : set of str
+        Who takes part; "fastnn" always does.
+    quick : bool
+    folder : Path
+        For the data the workers share.
+    pause : float
+        Seconds before each turn, in which the thread pool of the one before stops spinning.
+    say : function of str
+        Told what is being done.
+    """
+
+    threads: int
+    repeats: int
+    libraries: set[str]
+    folder: Path
+    quick: bool = False
+    pause: float = 0.3
+    say: Callable[[str], None] = lambda text: None
+    missing: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    busy: list[float] = field(default_factory=list)
+    _workers: dict[str, Worker] = field(default_factory=dict)
+
+    def takes_part(self, seat: str) -> bool:
+        """Whether its library was asked for and is there."""
+        library = SEATS[seat].library
+        return library in self.libraries and library not in self.missing
+
+    def rest(self) -> None:
+        """Pause, and note the share of the cores that was busy meanwhile, though none of the run's processes was."""
+        before = _core_seconds()
+        time.sleep(self.pause)
+        after = _core_seconds()
+        if before and after and after[1] > before[1]:
+            self.busy.append(1 - (after[0] - before[0]) / (after[1] - before[1]))
+
+    def worker(self, seat: str) -> Worker:
+        """The seat's worker.
+
+        Raises
+        ------
+        Missing, Broken
+        """
+        if seat not in self._workers:
+            worker = Worker(seat, self.threads)
+            self.versions.update(worker.versions)
+            self._workers[seat] = worker
+        return self._workers[seat]
+
+    def forget(self, seat: str) -> None:
+        """End a worker that failed; the next case starts another."""
+        if seat in self._workers:
+            self._workers.pop(seat).close()
+
+    def close(self) -> None:
+        """End all workers."""
+        for seat in list(self._workers):
+            self.forget(seat)
+
+
+def measure(run: Run, case: Case) -> CaseResult:
+    """Prepare every seat, compare what came out, then time the rounds."""
+    problems.write(case, run.folder)
+    result, checks = CaseResult(case), {}
+    for seat in filter(run.takes_part, case.seats):
+        run.say(f"{case.name}: {seat} prepares")
+        result.seats[seat] = SeatResult(seat)
+        try:
+            answer = run.worker(seat).ask(
+                "prepare",
+                case=case.name,
+                quick=run.quick,
+                folder=str(run.folder),
+                check=str(run.folder / f"check-{seat}.npy"),
+            )
+        except Missing as error:
+            run.missing[SEATS[seat].library] = str(error)
+            del result.seats[seat]
+            continue
+        except Broken as error:
+            _fail(run, result, seat, error)
+            continue
+        if "cannot" in answer:
+            result.seats[seat].note = answer["cannot"]
+            continue
+        result.seats[seat].first_call = answer["first_call"]
+        if SEATS[seat].role != LIMIT:
+            checks[seat] = np.load(run.folder / f"check-{seat}.npy")
+    compare_results(result, checks)
+    _time_rounds(run, case, result)
+    for seat, found in result.seats.items():
+        if found.first_call is not None:
+            with contextlib.suppress(Broken):
+                run.worker(seat).ask("drop")
+    return result
+
+
+def compare_results(result: CaseResult, checks: dict[str, np.ndarray]) -> None:
+    """Hold every seat's result against fastnn's; one that differs is a fault of the case."""
+    base = checks.get(result.case.seats[0])
+    if base is None:
+        result.faults.append("fastnn gave no result to compare with")
+        return
+    for seat, found in checks.items():
+        result.seats[seat].result = float(np.mean(found))
+        reason = disagreement(found, base, result.case.band)
+        if reason is not None:
+            result.seats[seat].note = reason
+            result.faults.append(f"{seat}: {reason}")
+
+
+def _time_rounds(run: Run, case: Case, result: CaseResult) -> None:
+    turns = [seat for seat, found in result.seats.items() if found.first_call is not None]
+    shuffle = np.random.default_rng([problems.SEED, len(turns)])
+    with busy_core(any(SEATS[seat].disturbed for seat in turns)) as disturb:
+        for round_number in range(run.repeats):
+            run.say(f"{case.name}: round {round_number + 1} of {run.repeats}")
+            for seat in shuffle.permutation(turns):
+                run.rest()
+                disturb(SEATS[seat].disturbed)
+                try:
+                    # Rounds go on where the checked epochs ended, and no epoch repeats an order.
+                    epoch = case.check_epochs + round_number * case.inner
+                    seconds = run.worker(seat).ask("time", round_number=epoch)["seconds"]
+                except Broken as error:
+                    _fail(run, result, seat, error)
+                    turns.remove(seat)
+                else:
+                    result.seats[seat].rounds.append(seconds)
+                finally:
+                    disturb(False)
+
+
+def _fail(run: Run, result: CaseResult, seat: str, error: Broken) -> None:
+    result.seats[seat] = SeatResult(seat, note=f"failed: {error}")
+    result.faults.append(f"{seat} failed: {error}")
+    run.forget(seat)
+
+
+def _core_seconds() -> tuple[int, int] | None:
+    """Ticks that the cores were idle, and all ticks, since the machine started; None without Linux's /proc."""
+    try:
+        ticks = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    except (OSError, ValueError):
+        return None
+    return ticks[3] + ticks[4], sum(ticks)
+
+
+@contextlib.contextmanager
+def busy_core(wanted: bool) -> Iterator[Callable[[bool], None]]:
+    """A process that keeps one core busy, asleep until the function given is called with True."""
+    if not wanted:
+        yield lambda on: None
+        return
+    program = "import os\nif hasattr(os, 'sched_setaffinity'): os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])"
+    with subprocess.Popen([sys.executable, "-c", f"{program}\nwhile True: pass"]) as process:
+
+        def disturb(on: bool) -> None:
+            os.kill(process.pid, signal.SIGCONT if on else signal.SIGSTOP)
+
+        try:
+            disturb(False)
+            yield disturb
+        finally:
+            process.kill()

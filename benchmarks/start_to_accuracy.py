@@ -1,0 +1,71 @@
+"""One whole program: load MNIST, train, print the accuracy on the test images.
+
+    python -m benchmarks.start_to_accuracy SEAT FILE.npz EPOCHS THREADS
+
+Peers train and predict by the same code as in the epoch cases. fastnn goes by its public functions: the seat "fastnn"
+reads the same file as the others, "fastnn-bundled" the compressed files that come with it.
+"""
+
+import sys
+from dataclasses import replace
+
+from benchmarks.cases import CASES
+
+CASE = CASES["start"]
+
+
+def falling(epoch: int, epochs: int) -> float:
+    """The share of the learning rate in an epoch: from 1 in a straight line towards 0."""
+    return 1 - epoch / epochs
+
+
+def _fastnn(seat: str, path: str, epochs: int, threads: int) -> float:
+    import fastnn
+    from fastnn.recipes import network_for
+
+    train, test = fastnn.load_mnist() if seat == "fastnn-bundled" else fastnn.read_npz(path)
+    assert test is not None
+    result = fastnn.train(
+        network_for(train, CASE.sizes[1:-1]),
+        train,
+        epochs=epochs,
+        batch_size=CASE.batch_size,
+        learning_rate=CASE.learning_rate,
+        schedule=falling,
+        optimizer=CASE.optimizer,
+        threads=threads,
+    )
+    return fastnn.evaluate(result.network, test)[1]
+
+
+def _peer(seat: str, path: str, epochs: int, threads: int) -> float:
+    from pathlib import Path
+
+    import numpy as np
+
+    from benchmarks.problems import Problem
+    from benchmarks.worker import load
+
+    module = load(seat)
+    with np.load(path) as file:
+        train, test = (file[f"x_{part}"].reshape(-1, 784) / np.float32(255) for part in ("train", "test"))
+        labels, test_labels = file["y_train"].astype(np.int64), file["y_test"]
+    problem = Problem(CASE, Path())
+    # A cached property is a plain entry in the object's dict: these stand for the files of the epoch cases.
+    problem.__dict__.update(scaled=train, labels=labels)
+    run = module.epoch(problem, threads)
+    for epoch in range(epochs):
+        run(problem.order(epoch), CASE.learning_rate * falling(epoch, epochs))
+    weights, biases = run.weights()
+    trained = replace(problem)
+    trained.__dict__.update(scaled=test, labels=test_labels, weights=weights, biases=biases)
+    return float(np.mean(module.predict(trained, threads)().argmax(axis=1) == test_labels))
+
+
+def main(seat: str, path: str, epochs: int, threads: int) -> None:
+    """Train and print the accuracy."""
+    print((_fastnn if seat.startswith("fastnn") else _peer)(seat, path, epochs, threads), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
