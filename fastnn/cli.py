@@ -115,39 +115,28 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from fastnn import evaluation
-    from fastnn.backends import get_backend
     from fastnn.datasets import load_mnist, read_files
     from fastnn.model_file import load
-    from fastnn.training import check_fit
+    from fastnn.runs import judge
 
     model = load(options.model)
     first, second = read_files(options.data) if options.data else load_mnist()
     data = first if second is None else second
-    images, labels = check_fit(model.network, data)
-    engine = get_backend(options.backend)
-    logits = engine.predict_logits(model.network, images)
-    loss, _ = engine.softmax_cross_entropy(logits, labels)
-    counts = evaluation.confusion(labels, logits.argmax(axis=1), model.network.n_classes)
-    scores = evaluation.per_class(counts)
-    accuracy = float(counts.trace() / counts.sum())
+    judgement = judge(model.network, data, options.backend)
     if options.json:
-        print(
-            json.dumps(
-                {
-                    "accuracy": accuracy,
-                    "loss": loss,
-                    "samples": len(labels),
-                    "per_class": [asdict(score) for score in scores],
-                    "confusion": counts.tolist(),
-                }
-            )
-        )
+        answer = {
+            "accuracy": judgement.accuracy,
+            "loss": judgement.loss,
+            "samples": len(data),
+            "per_class": [asdict(score) for score in judgement.per_class],
+            "confusion": judgement.confusion.tolist(),
+        }
+        print(json.dumps(answer))
         return
     print(f"{model.network}")
-    print(f"accuracy {accuracy:.2%}, loss {loss:.4f} on {len(labels):,} samples of {data.name}")
+    print(f"accuracy {judgement.accuracy:.2%}, loss {judgement.loss:.4f} on {len(data):,} samples of {data.name}")
     print("class  precision  recall      f1  samples")
-    for name, score in zip(model.classes, scores, strict=True):
+    for name, score in zip(model.classes, judgement.per_class, strict=True):
         print(f"{name!s:>5}  {score.precision:9.2%}  {score.recall:6.2%}  {score.f1:6.2%}  {score.support:7,}")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from fastnn.errors import FileError
 from fastnn.model_file import save
 from fastnn.network import Network
 from fastnn.recipes import Splits
-from fastnn.training import EpochEnd, History, TrainingResult
+from fastnn.training import EpochEnd, History, TrainingResult, check_fit
 
 MODEL, HISTORY, REPORT = "model.safetensors", "history.csv", "report.json"
 CURVES, CONFUSION, MISTAKES = "curves.png", "confusion.png", "mistakes.png"
@@ -77,11 +77,12 @@ class RunFolder:
 
     def save_finished(self, result: TrainingResult, splits: Splits, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Judge the network by the test data and write all files of the run; returns what report.json holds."""
-        report, proba = judge(result, splits, settings)
+        judgement = judge(result.network, splits.test, result.backend)
+        report = _report(result, splits, settings, judgement)
         self.save_network(result.network, splits.train)
         self.save_history(result.history)
         write_atomically(self.path / REPORT, (json.dumps(report, indent=2) + "\n").encode())
-        self._save_figures(result, splits.test, proba)
+        self._save_figures(result, splits.test, judgement.proba)
         return report
 
     def _save_figures(self, result: TrainingResult, test: Dataset, proba: np.ndarray) -> None:
@@ -102,18 +103,41 @@ class RunFolder:
                 return
 
 
-def judge(result: TrainingResult, splits: Splits, settings: Mapping[str, Any]) -> tuple[dict[str, Any], np.ndarray]:
-    """What report.json holds, and the probabilities of the test data, which are read here only."""
-    test, history = splits.test, result.history
-    assert test.labels is not None
-    engine = get_backend(result.backend)
-    logits = engine.predict_logits(result.network, test.images)
-    loss, _ = engine.softmax_cross_entropy(logits, test.labels)
-    proba = engine.softmax(logits)
-    counts = evaluation.confusion(test.labels, proba.argmax(axis=1), result.network.n_classes)
-    report = {
-        "test_accuracy": float(np.trace(counts) / counts.sum()),
-        "test_loss": loss,
+class Judgement(NamedTuple):
+    """How a network does on labelled data: confusion (C, C), a score a class, and the probabilities (N, C)."""
+
+    accuracy: float
+    loss: float
+    confusion: np.ndarray
+    per_class: list[evaluation.ClassScores]
+    proba: np.ndarray
+
+
+def judge(network: Network, data: Dataset, backend: str) -> Judgement:
+    """Run a network over labelled data once.
+
+    Raises
+    ------
+    DataError
+        If the data have no labels or do not fit the network.
+    """
+    images, labels = check_fit(network, data)
+    engine = get_backend(backend)
+    logits = engine.predict_logits(network, images)
+    loss, _ = engine.softmax_cross_entropy(logits, labels)
+    counts = evaluation.confusion(labels, logits.argmax(axis=1), network.n_classes)
+    accuracy = float(np.trace(counts) / counts.sum())
+    return Judgement(accuracy, loss, counts, evaluation.per_class(counts), engine.softmax(logits))
+
+
+def _report(
+    result: TrainingResult, splits: Splits, settings: Mapping[str, Any], judgement: Judgement
+) -> dict[str, Any]:
+    """What report.json holds."""
+    history = result.history
+    return {
+        "test_accuracy": judgement.accuracy,
+        "test_loss": judgement.loss,
         "epochs": len(history),
         "best_epoch": result.best_epoch,
         "stopped": result.stopped,
@@ -127,12 +151,11 @@ def judge(result: TrainingResult, splits: Splits, settings: Mapping[str, Any]) -
             "test": _describe(splits.test),
         },
         "last_epoch": {name: _number(value) for name, value in asdict(history[-1]).items()},
-        "per_class": [asdict(scores) for scores in evaluation.per_class(counts)],
-        "confusion": counts.tolist(),
+        "per_class": [asdict(scores) for scores in judgement.per_class],
+        "confusion": judgement.confusion.tolist(),
         "versions": versions(),
         "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
     }
-    return report, proba
 
 
 def versions() -> dict[str, str]:

@@ -228,7 +228,8 @@ def train(
                 start = time.perf_counter()
                 result = trainer.run_epoch(order, batch_size or len(rows), rate)
                 seconds = time.perf_counter() - start
-                current = None if result.failed_batch is not None else _finite_network(trainer.network)
+                failed = result.failed_batch is not None or not np.isfinite(result.loss)
+                current = None if failed else _finite_network(trainer.network)
                 if current is None:
                     raise _divergence(epoch, result.failed_batch, rate, good)
                 validation_loss, validation_accuracy = (

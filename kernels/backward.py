@@ -6,11 +6,11 @@
 import numpy as np
 
 from fastnn.kernels.activations import vslope
-from fastnn.kernels.dense import OVERWRITE, START, STRIDE_1, multiply_panel
+from fastnn.kernels.dense import ONE_ROW, OVERWRITE, START, STRIDE_1, multiply_panel
 from fastnn.kernels.jit import inlined
 from fastnn.kernels.layers import (
-    FIRST_HIDDEN,
     GROUP,
+    INPUTS,
     PIECE,
     all_panels,
     lanes,
@@ -95,7 +95,7 @@ def state(work):
 def update_inputs(layers, sparse, n_rows, rule, rate, is_first, is_last, packed, work, dense, piece, panel):
     """Gradient and step of the first layer's weights that lead to a panel's units; returns the sum of their squares."""
     n_inputs, width, real = layers.sizes[0], panel.width, piece.dtype.type
-    at, penalty = weight_panel(layers, START, panel), 0.0
+    at, penalty = weight_panel(layers, INPUTS, panel), 0.0
     n_groups = (n_rows + GROUP - 1) // GROUP
     for i in range(0, n_inputs, PIECE):
         count = min(PIECE, n_inputs - i)
@@ -152,7 +152,7 @@ def update_bias(layers, layer, n_rows, rule, rate, is_first, is_last, work, piec
         vstore(piece, h, total)
     settle(
         rule, rate, real(0), real(1), is_first, is_last, layers.parameters, state(work),
-        layers.bias_at[layer] + panel.first, piece, FIRST_HIDDEN, panel.vectors,
+        layers.bias_at[layer] + panel.first, piece, ONE_ROW, panel.vectors,
     )  # fmt: skip
 
 

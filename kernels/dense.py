@@ -14,7 +14,7 @@ from fastnn.kernels.simd import EIGHT, FOUR, ONE, TWO, tile
 # side and one number fill most of 32 registers; narrow tiles are higher, so that the processor always has eight sums
 # to add to while it waits for one.
 # Constants that Numba must not take for literals: it would compile a function once for each.
-START, STRIDE_1, OVERWRITE = np.int64(0), np.int64(1), np.bool_(False)
+START, STRIDE_1, ONE_ROW, OVERWRITE = np.int64(0), np.int64(1), np.int64(1), np.bool_(False)
 
 
 @inlined

@@ -22,15 +22,13 @@ from fastnn.kernels.backward import (
 )  # fmt: skip
 from fastnn.kernels.forward import (
     drop_units,
-    finish_units,
-    hidden_sums,
-    input_sums,
     logit_parts,
+    own_units,
     pack_rows,
     sum_logits,
 )  # fmt: skip
 from fastnn.kernels.jit import inlined, kernel
-from fastnn.kernels.layers import BLOCK, FIRST_HIDDEN, GROUP, all_panels, own_panels, unit_panel
+from fastnn.kernels.layers import BLOCK, FIRST_HIDDEN, GROUP, INPUTS, all_panels, own_panels, unit_panel
 from fastnn.kernels.sparse_input import Packed
 from fastnn.kernels.team import barrier
 from fastnn.kernels.updates import rate_of_step
@@ -121,16 +119,10 @@ def run_epoch(t, threads, layers, data, order, batch_size, rule, step, dropout, 
                     goal += threads
                     if not barrier(gate, goal):
                         return
-                for p in own_panels(layers, layer + 1, t, threads):
-                    panel = unit_panel(layers, layer + 1, p)
-                    if layer == 0:
-                        input_sums(layers, data.sparse, n_rows, packed, dense, out, panel)
-                        finish_units(layers, layer, n_rows, layers.scale, out, panel)
-                    else:
-                        hidden_sums(layers, layer, n_rows, out, panel)
-                        finish_units(layers, layer, n_rows, real(1), out, panel)
-                    if dropout.threshold and hidden > 0:
-                        drop_units(n_rows, rows, dropout, layer, out, panel)
+                own_units(layers, layer, t, threads, data.sparse, n_rows, packed, dense, out)
+                if dropout.threshold and hidden > 0:
+                    for p in own_panels(layers, layer + 1, t, threads):
+                        drop_units(n_rows, rows, dropout, layer, out, unit_panel(layers, layer + 1, p))
             for p in own_panels(layers, hidden, t, threads) if hidden > 0 else range(0):
                 logit_parts(layers, n_rows, out, work.parts, p, unit_panel(layers, hidden, p))
             goal += threads
@@ -197,7 +189,7 @@ def run_epoch(t, threads, layers, data, order, batch_size, rule, step, dropout, 
                 work.penalty[p] = update_inputs(
                     layers, data.sparse, n_rows, rule, rate, is_first, is_last, packed, work, dense, piece, panel
                 )
-                update_bias(layers, FIRST_HIDDEN - 1, n_rows, rule, rate, is_first, is_last, work, piece, panel)
+                update_bias(layers, INPUTS, n_rows, rule, rate, is_first, is_last, work, piece, panel)
             if hidden > 1 or rule.l2 != real(0):
                 goal += threads
                 if not barrier(gate, goal):

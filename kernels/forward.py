@@ -9,9 +9,23 @@ from fastnn.kernels.activations import IDENTITY, vactivate
 from fastnn.kernels.dense import OVERWRITE, START, STRIDE_1, multiply_panel
 from fastnn.kernels.dropout import drop
 from fastnn.kernels.jit import inlined, kernel
-from fastnn.kernels.layers import BLOCK, GROUP, all_panels, lanes, n_panels, padded_width, unit_panel, weight_panel
+from fastnn.kernels.layers import (
+    BLOCK,
+    GROUP,
+    INPUTS,
+    all_panels,
+    lanes,
+    n_panels,
+    own_panels,
+    padded_width,
+    unit_panel,
+    weight_panel,
+)  # fmt: skip
 from fastnn.kernels.simd import FOUR, ONE, TWO, vadd, vload, vscale_add, vstore
 from fastnn.kernels.sparse_input import pack_group, spread
+
+# The first and only thread, where no team is at work; no literals, for the reason in `dense.py`.
+FIRST, ONLY = np.int64(0), np.int64(1)
 
 
 @inlined
@@ -33,7 +47,7 @@ def pack_rows(data_images, sparse, rows, packed, dense):
 def input_sums(layers, sparse, n_rows, packed, dense, out, panel):
     """Weighted sums of the first layer, before scale and bias, for a panel's units."""
     n_inputs, width = layers.sizes[0], panel.width
-    weight_at = weight_panel(layers, START, panel)
+    weight_at = weight_panel(layers, INPUTS, panel)
     if sparse:
         out[panel.at : panel.at + n_rows * width] = 0
         for group in range((n_rows + GROUP - 1) // GROUP):
@@ -74,6 +88,19 @@ def finish_units(layers, layer, n_rows, scale, out, panel):
         for s in range(n_rows):
             at = panel.at + s * panel.width + h
             vstore(out, at, vactivate(code, vscale_add(scale, vload(out, at, ONE), bias), one))
+
+
+@inlined
+def own_units(layers, layer, t, threads, sparse, n_rows, packed, dense, out):
+    """Outputs of the units that a layer's weights lead to, thread t's panels of them; no mask applied yet."""
+    for p in own_panels(layers, layer + 1, t, threads):
+        panel = unit_panel(layers, layer + 1, p)
+        if layer == 0:
+            input_sums(layers, sparse, n_rows, packed, dense, out, panel)
+            finish_units(layers, layer, n_rows, layers.scale, out, panel)
+        else:
+            hidden_sums(layers, layer, n_rows, out, panel)
+            finish_units(layers, layer, n_rows, out.dtype.type(1), out, panel)
 
 
 @inlined
@@ -124,21 +151,14 @@ def predict_logits(layers, images, out, parts, packed, logits):
     Each row goes through the same sums in the same order whatever stands beside it, so a row alone and a row among
     others get the same bits.
     """
-    n_layers, real = len(layers.weight_at), out.dtype.type
+    n_layers = len(layers.weight_at)
     last = n_layers - 1
     for start in range(0, len(images), GROUP):
         rows = np.arange(start, min(start + GROUP, len(images)))
         n_rows = len(rows)
         pack_rows(images, True, rows, packed, out)
         for layer in range(n_layers if last == 0 else last):
-            for p in all_panels(layers, layer + 1):
-                panel = unit_panel(layers, layer + 1, p)
-                if layer == 0:
-                    input_sums(layers, True, n_rows, packed, out, out, panel)
-                    finish_units(layers, layer, n_rows, layers.scale, out, panel)
-                else:
-                    hidden_sums(layers, layer, n_rows, out, panel)
-                    finish_units(layers, layer, n_rows, real(1), out, panel)
+            own_units(layers, layer, FIRST, ONLY, True, n_rows, packed, out, out)
         if last > 0:
             for p in all_panels(layers, last):
                 logit_parts(layers, n_rows, out, parts, p, unit_panel(layers, last, p))

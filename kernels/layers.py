@@ -19,8 +19,9 @@ GROUP = 64
 BLOCK = 4 * GROUP
 # Rows of a weight's gradient that are summed before they move their weights: 4 KB, in the first-level cache.
 PIECE = 16
-# The first hidden layer's units, or the classes where there is none; no literal, for the reason in `dense.py`.
-FIRST_HIDDEN = np.int64(1)
+# Layers by number: the inputs, and the first hidden layer, or the classes where there is none. No literals, for the
+# reason in `dense.py`.
+INPUTS, FIRST_HIDDEN = np.int64(0), np.int64(1)
 # Vectors of the widest panel, and of those in layers of at most NARROW vectors, where several threads want some.
 WIDE, NARROW = 4, 4
 

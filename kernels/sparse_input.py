@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.kernels.jit import inlined, kernel
+from fastnn.kernels.jit import inlined
 from fastnn.kernels.layers import GROUP, lanes
 from fastnn.kernels.simd import (
     load_as,
@@ -36,16 +36,6 @@ class Packed(NamedTuple):
     values: np.ndarray
     users: np.ndarray
     places: np.ndarray
-
-
-@kernel
-def count_nonzero(images):
-    """How many entries of `images` (N, D) are other than 0."""
-    count = 0
-    for s in range(len(images)):
-        for i in range(images.shape[1]):
-            count += images[s, i] != 0
-    return count
 
 
 @inlined

@@ -161,7 +161,7 @@ class Trainer:
         self._network, self._layout = network, _lay_out(network)
         # More threads than a layer has panels would only wait.
         self._threads = min(resolve_threads(threads), self._layout.most_panels)
-        sparse = bool(sparse_input.count_nonzero(images) <= SPARSE_BELOW * images.size)
+        sparse = bool(np.count_nonzero(images) <= SPARSE_BELOW * images.size)
         self._data = epoch.Data(
             images=images,
             labels=labels,
@@ -183,7 +183,7 @@ class Trainer:
             penalty=np.zeros(len(network.weights) * self._layout.most_panels),
             results=np.zeros(epoch.N_RESULTS),
             values=np.zeros((members, n_inputs if sparse else 0), images.dtype),
-            users=np.zeros((members, 4 * network.n_inputs if sparse else 0), np.uint64),
+            users=np.zeros((members, n_inputs // layers.GROUP if sparse else 0), np.uint64),
             dense=np.zeros((members, 0 if sparse else n_inputs), real),
             piece=_aligned(members * layers.PIECE * panel, real).reshape(members, -1),
             turned=_aligned(members * panel**2, real).reshape(members, -1),
