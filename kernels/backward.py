@@ -1,9 +1,7 @@
-"""The loss of a block of rows and the way back through the layers, a panel of units at a time.
+"""The way back through the layers for a block of rows, a panel of units at a time.
 
 `layers.py` says how arrays lie. A weight's gradient exists a few rows at a time, which move their weights at once.
 """
-
-import numpy as np
 
 from fastnn.kernels.activations import vslope
 from fastnn.kernels.dense import ONE_ROW, OVERWRITE, START, STRIDE_1, multiply_panel
@@ -18,61 +16,50 @@ from fastnn.kernels.layers import (
     unit_panel,
     weight_panel,
 )  # fmt: skip
-from fastnn.kernels.simd import FOUR, ONE, TWO, vadd, vexp, vload, vmul, vsplat, vstore, vsub, vsum, vzero
-from fastnn.kernels.sparse_input import collect
+from fastnn.kernels.simd import (
+    FOUR,
+    ONE,
+    TWO,
+    transpose_tile,
+    vadd,
+    vfma,
+    vload,
+    vsplat,
+    vstore,
+    vzero,
+)  # fmt: skip
+from fastnn.kernels.sparse_input import collect, is_used
 from fastnn.kernels.updates import SGD, settle
 
 
 @inlined
-def cross_entropy(layers, s, label, share, out, dout):
-    """Loss of row s of a block, and ``dout = share * (softmax(out) - one_hot(label))``; returns loss, whether right."""
-    n, last, real = lanes(out), len(layers.weight_at), out.dtype.type
-    n_classes = layers.sizes[last]
-    top, best, at_label = real(-np.inf), 0, 0
-    for q in all_panels(layers, last):
-        classes = unit_panel(layers, last, q)
-        at = classes.at + s * classes.width
-        for c in range(classes.width):
-            if classes.first + c >= n_classes:
-                out[at + c] = real(-np.inf)  # padding: its exponential is 0
-            elif out[at + c] > top:
-                top, best = out[at + c], classes.first + c
-            if classes.first + c == label:
-                at_label = at + c
-    sums = vzero(out, ONE)
-    for q in all_panels(layers, last):
-        classes = unit_panel(layers, last, q)
-        for h in range(0, classes.width, n):
-            at = classes.at + s * classes.width + h
-            exp = vexp(vsub(vload(out, at, ONE), vsplat(top, ONE)))
-            vstore(dout, at, exp)
-            sums = vadd(sums, exp)
-    total = vsum(sums)
-    factor = vsplat(share / total, ONE)
-    for q in all_panels(layers, last):
-        classes = unit_panel(layers, last, q)
-        for h in range(0, classes.width, n):
-            at = classes.at + s * classes.width + h
-            vstore(dout, at, vmul(vload(dout, at, ONE), factor))
-    dout[at_label] -= share
-    return np.float64(np.log(total)) - np.float64(out[at_label] - top), best == label
+def turn(layers, weight_at, width, depth, columns, turned, places):
+    """The transpose of a panel's weights: ``turned[k, r] = weight[r, k]``, k < columns, r < depth, else 0.
+
+    weight: rows of `width` from `weight_at` on. turned: rows as long as `depth` rounded up to whole vectors.
+    """
+    n = lanes(turned)
+    padded = (depth + n - 1) // n * n
+    for r in range(0, padded, n):
+        for j in range(n):
+            places[j] = weight_at + min(r + j, depth - 1) * width
+        for k in range(0, columns, n):
+            transpose_tile(turned, k * padded + r, padded, layers.parameters, places, START, k)
+    for k in range(columns):
+        turned[k * padded + depth : (k + 1) * padded] = 0
 
 
 @inlined
-def input_gradient(layers, layer, n_rows, dout, turned, panel):
+def input_gradient(layers, layer, n_rows, dout, turned, places, panel):
     """Gradient of a layer's inputs, the units of `panel`, before the activation that made them; no mask applied yet."""
     depth = min(panel.width, layers.sizes[layer] - panel.first)
     for q in all_panels(layers, layer + 1):
         outputs = unit_panel(layers, layer + 1, q)
         weight_at = weight_panel(layers, layer, outputs) + panel.first * outputs.width
         columns = min(outputs.width, layers.sizes[layer + 1] - outputs.first)
-        for k in range(columns):
-            for r in range(depth):
-                turned[k * panel.width + r] = layers.parameters[weight_at + r * outputs.width + k]
-            for r in range(depth, panel.width):
-                turned[k * panel.width + r] = 0
+        turn(layers, weight_at, outputs.width, depth, columns, turned, places)
         multiply_panel(
-            dout, panel.at, panel.width, dout, outputs.at, outputs.width, STRIDE_1, turned, START, panel.width, columns,
+            dout, panel.at, panel.row, dout, outputs.at, outputs.row, STRIDE_1, turned, START, panel.width, columns,
             n_rows, panel.vectors, q > 0,
         )  # fmt: skip
 
@@ -92,29 +79,50 @@ def state(work):
 
 
 @inlined
-def update_inputs(layers, sparse, n_rows, rule, rate, is_first, is_last, packed, work, dense, piece, panel):
-    """Gradient and step of the first layer's weights that lead to a panel's units; returns the sum of their squares."""
+def update_used(layers, n_rows, rule, rate, is_first, is_last, packed, work, piece, panel, n):
+    """`update_inputs` where inputs that are zero are skipped, for a panel of `n` vectors."""
     n_inputs, width, real = layers.sizes[0], panel.width, piece.dtype.type
     at, penalty = weight_panel(layers, INPUTS, panel), 0.0
     n_groups = (n_rows + GROUP - 1) // GROUP
+    if is_first and is_last and rule.kind == SGD and rule.l2 == real(0):
+        # The plainest rule moves weights straight from the registers, and leaves alone those of inputs nobody uses.
+        back = vsplat(-rate * layers.scale, n)
+        for i in range(n_inputs):
+            if is_used(packed, n_groups, n_inputs, i):
+                total = collect(work.dout, panel.at, panel.row, packed, n_groups, n_inputs, i, n)
+                w = at + i * width
+                vstore(layers.parameters, w, vfma(back, total, vload(layers.parameters, w, n)))
+        return penalty
     for i in range(0, n_inputs, PIECE):
         count = min(PIECE, n_inputs - i)
-        if sparse:
-            moves = False
-            for k in range(0, count, 2):
-                if panel.vectors == 4:
-                    moves |= collect(piece, k * width, work.dout, panel.at, packed, n_groups, n_inputs, i + k, FOUR)
-                elif panel.vectors == 2:
-                    moves |= collect(piece, k * width, work.dout, panel.at, packed, n_groups, n_inputs, i + k, TWO)
-                else:
-                    moves |= collect(piece, k * width, work.dout, panel.at, packed, n_groups, n_inputs, i + k, ONE)
-            if not moves and is_first and is_last and rule.kind == SGD and rule.l2 == real(0):
-                continue
-        else:
-            multiply_panel(
-                piece, START, width, dense, i, STRIDE_1, n_inputs, work.dout, panel.at, width, n_rows, count,
-                panel.vectors, OVERWRITE,
-            )  # fmt: skip
+        for k in range(count):
+            total = collect(work.dout, panel.at, panel.row, packed, n_groups, n_inputs, i + k, n)
+            vstore(piece, k * width, total)
+        penalty += settle(
+            rule, rate, rule.l2, layers.scale, is_first, is_last, layers.parameters, state(work), at + i * width, piece,
+            count, panel.vectors,
+        )  # fmt: skip
+    return penalty
+
+
+@inlined
+def update_inputs(layers, sparse, n_rows, rule, rate, is_first, is_last, packed, work, dense, piece, panel):
+    """Gradient and step of the first layer's weights that lead to a panel's units; returns the sum of their squares."""
+    if sparse:
+        block = (layers, n_rows, rule, rate, is_first, is_last, packed, work, piece, panel)
+        if panel.vectors == 4:
+            return update_used(*block, FOUR)
+        if panel.vectors == 2:
+            return update_used(*block, TWO)
+        return update_used(*block, ONE)
+    n_inputs, width = layers.sizes[0], panel.width
+    at, penalty = weight_panel(layers, INPUTS, panel), 0.0
+    for i in range(0, n_inputs, PIECE):
+        count = min(PIECE, n_inputs - i)
+        multiply_panel(
+            piece, START, width, dense, i, STRIDE_1, n_inputs, work.dout, panel.at, panel.row, n_rows, count,
+            panel.vectors, OVERWRITE,
+        )  # fmt: skip
         penalty += settle(
             rule, rate, rule.l2, layers.scale, is_first, is_last, layers.parameters, state(work), at + i * width, piece,
             count, panel.vectors,
@@ -131,8 +139,8 @@ def update_block(layers, layer, n_rows, rule, rate, is_first, is_last, work, pie
     for i in range(0, height, PIECE):
         count = min(PIECE, height - i)
         multiply_panel(
-            piece, START, outputs.width, work.out, inputs.at + i, STRIDE_1, inputs.width, work.dout, outputs.at,
-            outputs.width, n_rows, count, outputs.vectors, OVERWRITE,
+            piece, START, outputs.width, work.out, inputs.at + i, STRIDE_1, inputs.row, work.dout, outputs.at,
+            outputs.row, n_rows, count, outputs.vectors, OVERWRITE,
         )  # fmt: skip
         penalty += settle(
             rule, rate, rule.l2, one, is_first, is_last, layers.parameters, state(work), at + i * outputs.width, piece,
@@ -142,14 +150,24 @@ def update_block(layers, layer, n_rows, rule, rate, is_first, is_last, work, pie
 
 
 @inlined
+def sum_rows(dout, n_rows, piece, panel, n):
+    """``piece = dout.sum(axis=0)`` for a panel of `n` vectors."""
+    total = vzero(piece, n)
+    for s in range(n_rows):
+        total = vadd(total, vload(dout, panel.at + s * panel.row, n))
+    vstore(piece, START, total)
+
+
+@inlined
 def update_bias(layers, layer, n_rows, rule, rate, is_first, is_last, work, piece, panel):
     """Gradient and step of the biases of a panel's units."""
-    n, real = lanes(piece), piece.dtype.type
-    for h in range(0, panel.width, n):
-        total = vzero(piece, ONE)
-        for s in range(n_rows):
-            total = vadd(total, vload(work.dout, panel.at + s * panel.width + h, ONE))
-        vstore(piece, h, total)
+    real = piece.dtype.type
+    if panel.vectors == 4:
+        sum_rows(work.dout, n_rows, piece, panel, FOUR)
+    elif panel.vectors == 2:
+        sum_rows(work.dout, n_rows, piece, panel, TWO)
+    else:
+        sum_rows(work.dout, n_rows, piece, panel, ONE)
     settle(
         rule, rate, real(0), real(1), is_first, is_last, layers.parameters, state(work),
         layers.bias_at[layer] + panel.first, piece, ONE_ROW, panel.vectors,

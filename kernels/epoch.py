@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 
 from fastnn.kernels.backward import (
-    cross_entropy,
     input_gradient,
     slope_units,
     update_between,
@@ -20,16 +19,22 @@ from fastnn.kernels.backward import (
     update_block,
     update_inputs,
 )  # fmt: skip
-from fastnn.kernels.forward import (
-    drop_units,
-    logit_parts,
-    own_units,
-    pack_rows,
-    sum_logits,
-)  # fmt: skip
-from fastnn.kernels.jit import inlined, kernel
-from fastnn.kernels.layers import BLOCK, FIRST_HIDDEN, GROUP, INPUTS, all_panels, own_panels, unit_panel
-from fastnn.kernels.sparse_input import Packed
+from fastnn.kernels.dense import START
+from fastnn.kernels.forward import copy_rows, drop_units, logit_parts, own_units, sum_logits
+from fastnn.kernels.jit import inlined, kernel, never_inline
+from fastnn.kernels.layers import (
+    BLOCK,
+    FIRST_HIDDEN,
+    GROUP,
+    INPUTS,
+    all_panels,
+    lanes,
+    own_panels,
+    padded_width,
+    unit_panel,
+)
+from fastnn.kernels.softmax import cross_entropy_rows
+from fastnn.kernels.sparse_input import Packed, pack
 from fastnn.kernels.team import barrier
 from fastnn.kernels.updates import rate_of_step
 
@@ -55,11 +60,14 @@ class Dropout(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Scratch. Of all threads: out, dout (BLOCK * padded units,), each layer's outputs and their gradients; slot_1,
-    slot_2, the optimizer's state, laid out like the parameters, or empty; gradient, likewise, for batches of several
-    blocks; parts, what each panel of the last hidden layer adds to the logits; row_loss, row_right (BLOCK,); penalty;
-    results (N_RESULTS,), what the epoch reports. Of one thread each, a row: values and users, see `Packed`; dense, the
-    inputs of a block where they are not skipped; piece and turned, a few rows and a square of a panel.
+    """Scratch.
+
+    Of all threads: out, dout (BLOCK * padded units,), each layer's outputs and their gradients; slot_1, slot_2, the
+    optimizer's state, laid out like the parameters, or empty; gradient, likewise, for batches of several blocks; parts,
+    what each panel of the last hidden layer adds to the logits; row_loss, row_right (BLOCK,); penalty; results
+    (N_RESULTS,), what the epoch reports. Of two blocks, a row each: row_label, row_weight (2, BLOCK); values and users,
+    see `Packed`, or dense, where zeros are not skipped. Of one thread each, a row: piece and turned, a few rows and a
+    square of a panel; columns, the logits of as many rows as a vector has lanes.
     """
 
     out: np.ndarray
@@ -68,6 +76,8 @@ class Work(NamedTuple):
     slot_2: np.ndarray
     gradient: np.ndarray
     parts: np.ndarray
+    row_label: np.ndarray
+    row_weight: np.ndarray
     row_loss: np.ndarray
     row_right: np.ndarray
     penalty: np.ndarray
@@ -77,6 +87,7 @@ class Work(NamedTuple):
     dense: np.ndarray
     piece: np.ndarray
     turned: np.ndarray
+    columns: np.ndarray
 
 
 @inlined
@@ -90,6 +101,23 @@ def batch_weight(data, batch):
     return total
 
 
+@inlined
+def gather(data, order, batch_size, first, start, work, buffer, t, threads):
+    """Thread t's share of taking a copy of a block's data: `start` rows into the batch that begins at `first`.
+
+    Samples are drawn from anywhere in memory. Together their misses of the cache overlap; one by one they would not.
+    """
+    never_inline()
+    rows = order[first : first + batch_size][start : start + BLOCK]
+    for s in range(len(rows) * t // threads, len(rows) * (t + 1) // threads):
+        work.row_label[buffer, s] = data.labels[rows[s]]
+        work.row_weight[buffer, s] = data.weights[rows[s]] if len(data.weights) else 1
+    if data.sparse:
+        pack(data.images, rows, Packed(work.values[buffer], work.users[buffer]), t, threads)
+    else:
+        copy_rows(data.images, rows, work.dense[buffer], t, threads)
+
+
 @kernel
 def run_epoch(t, threads, layers, data, order, batch_size, rule, step, dropout, work, gate):
     """Thread t of `threads`: train on the rows `order`, `batch_size` at a time; `step` counts the steps made before.
@@ -100,105 +128,128 @@ def run_epoch(t, threads, layers, data, order, batch_size, rule, step, dropout, 
     """
     n_layers, real = len(layers.weight_at), work.out.dtype.type
     hidden, out, dout = n_layers - 1, work.out, work.dout  # `hidden` is the last hidden layer, 0 if there is none
-    packed = Packed(work.values[t], work.users[t], np.empty(GROUP, np.int64))
-    dense, piece, turned = work.dense[t], work.piece[t], work.turned[t]
+    piece, turned, places = work.piece[t], work.turned[t], np.empty(GROUP, np.int64)
+    n = lanes(out)
+    columns, figures, shares = work.columns[t], np.empty(3 * n, out.dtype), np.zeros(n, out.dtype)
     n_penalties = len(work.penalty) // n_layers
+    logits_at, padded = unit_panel(layers, n_layers, START).at, padded_width(layers, n_layers)
     goal, total_loss, total_weight, n_right = 0, 0.0, 0.0, 0
-    for first in range(0, len(order), batch_size):
+    rate, weight, loss = real(0), 0.0, 0.0
+    first, start, buffer = 0, 0, 0  # the batch, the block in it, and which of two copies of inputs it has
+    if len(order):
+        gather(data, order, batch_size, first, start, work, buffer, t, threads)
+    goal += threads
+    if not barrier(gate, goal):
+        return
+    while first < len(order):
         batch = order[first : first + batch_size]
-        step += 1
-        rate, weight, loss = real(rate_of_step(rule, step)), batch_weight(data, batch), 0.0
-        for start in range(0, len(batch), BLOCK):
-            rows = batch[start : start + BLOCK]
-            is_first, is_last, n_rows = start == 0, start + BLOCK >= len(batch), len(rows)
+        if start == 0:
+            step += 1
+            rate, weight, loss = real(rate_of_step(rule, step)), batch_weight(data, batch), 0.0
+        rows = batch[start : start + BLOCK]
+        is_first, is_last, n_rows = start == 0, start + BLOCK >= len(batch), len(rows)
+        row_label, row_weight = work.row_label[buffer], work.row_weight[buffer]
+        packed, dense = Packed(work.values[buffer], work.users[buffer]), work.dense[buffer]
 
-            if len(own_panels(layers, FIRST_HIDDEN, t, threads)):
-                pack_rows(data.images, data.sparse, rows, packed, dense)
-            for layer in range(n_layers if hidden == 0 else hidden):
-                if layer > 0:
-                    goal += threads
-                    if not barrier(gate, goal):
-                        return
-                own_units(layers, layer, t, threads, data.sparse, n_rows, packed, dense, out)
-                if dropout.threshold and hidden > 0:
-                    for p in own_panels(layers, layer + 1, t, threads):
-                        drop_units(n_rows, rows, dropout, layer, out, unit_panel(layers, layer + 1, p))
-            for p in own_panels(layers, hidden, t, threads) if hidden > 0 else range(0):
-                logit_parts(layers, n_rows, out, work.parts, p, unit_panel(layers, hidden, p))
-            goal += threads
-            if not barrier(gate, goal):
-                return
+        for layer in range(n_layers if hidden == 0 else hidden):
+            if layer > 0:
+                goal += threads
+                if not barrier(gate, goal):
+                    return
+            own_units(layers, layer, t, threads, data.sparse, n_rows, packed, dense, out)
+            if dropout.threshold and hidden > 0:
+                for p in own_panels(layers, layer + 1, t, threads):
+                    drop_units(n_rows, rows, dropout, layer, out, unit_panel(layers, layer + 1, p))
+        for p in own_panels(layers, hidden, t, threads) if hidden > 0 else range(0):
+            logit_parts(layers, n_rows, out, work.parts, p, unit_panel(layers, hidden, p))
+        goal += threads
+        if not barrier(gate, goal):
+            return
 
-            for s in range(n_rows * t // threads, n_rows * (t + 1) // threads):
+        # Nobody reads the other copy of inputs any more, so the next block's go there, in the shade of this barrier.
+        this_batch, next_start = first, start + BLOCK
+        if is_last:
+            first, next_start = first + batch_size, 0
+        start, buffer = next_start, 1 - buffer
+        if first < len(order):
+            gather(data, order, batch_size, first, start, work, buffer, t, threads)
+        # Rows go in as many at once as a vector has lanes, so threads share them by such groups.
+        n_groups = (n_rows + n - 1) // n
+        for s in range(n_groups * t // threads * n, n_groups * (t + 1) // threads * n, n):
+            end = min(s + n, n_rows)
+            for r in range(s, end):
                 if hidden > 0:
-                    sum_logits(layers, s, out, work.parts)
-                share = 0.0
-                if weight > 0:
-                    share = (np.float64(data.weights[rows[s]]) if len(data.weights) else 1.0) / weight
-                row_loss, right = cross_entropy(layers, s, data.labels[rows[s]], real(share), out, dout)
-                work.row_loss[s] = share * row_loss if share > 0 else 0.0
-                work.row_right[s] = right
+                    sum_logits(layers, r, out, work.parts)
+                shares[r - s] = real(np.float64(row_weight[r]) / weight) if weight > 0 else real(0)
+            at, row_loss = logits_at + s * padded, work.row_loss[s:end]
+            cross_entropy_rows(
+                out, at, padded, layers.sizes[n_layers], row_label[s:end], shares, dout, row_loss,
+                work.row_right[s:end], columns, figures, places,
+            )  # fmt: skip
+            for r in range(end - s):
+                row_loss[r] = np.float64(shares[r]) * row_loss[r] if shares[r] > 0 else 0.0
+        goal += threads
+        if not barrier(gate, goal):
+            return
+        for s in range(n_rows):
+            loss += work.row_loss[s]
+            n_right += work.row_right[s]
+        if not np.isfinite(loss):
+            if t == 0:
+                work.results[FAILED] = this_batch // batch_size
+            return
+
+        # Back through the layers. The weights out of the last hidden layer are moved by the owners of the panels they
+        # lead out of, who alone read them; those between hidden layers by the owners of those they lead to, once
+        # everybody has read them, which is after the next barrier.
+        for p in own_panels(layers, hidden, t, threads) if hidden > 0 else range(0):
+            panel, penalty = unit_panel(layers, hidden, p), 0.0
+            input_gradient(layers, hidden, n_rows, dout, turned, places, panel)
+            for q in all_panels(layers, n_layers):
+                penalty += update_block(
+                    layers, hidden, n_rows, rule, rate, is_first, is_last, work, piece, panel,
+                    unit_panel(layers, n_layers, q),
+                )  # fmt: skip
+            work.penalty[hidden * n_penalties + p] = penalty
+        if t == 0 and hidden > 0:
+            for q in all_panels(layers, n_layers):
+                panel = unit_panel(layers, n_layers, q)
+                update_bias(layers, hidden, n_rows, rule, rate, is_first, is_last, work, piece, panel)
+        for layer in range(hidden, 0, -1):
+            if layer < hidden:
+                goal += threads
+                if not barrier(gate, goal):
+                    return
+            for p in own_panels(layers, layer, t, threads):
+                panel = unit_panel(layers, layer, p)
+                if layer < hidden:
+                    input_gradient(layers, layer, n_rows, dout, turned, places, panel)
+                if dropout.threshold:
+                    drop_units(n_rows, rows, dropout, layer - 1, dout, panel)
+                slope_units(layers, n_rows, out, dout, panel, dropout.share)
+            if layer + 1 < hidden:
+                update_between(layers, layer + 1, t, threads, n_rows, rule, rate, is_first, is_last, work, piece)
+        if hidden > 1:
             goal += threads
             if not barrier(gate, goal):
                 return
-            for s in range(n_rows):
-                loss += work.row_loss[s]
-                n_right += work.row_right[s]
-            if not np.isfinite(loss):
-                if t == 0:
-                    work.results[FAILED] = first // batch_size
+            update_between(layers, FIRST_HIDDEN, t, threads, n_rows, rule, rate, is_first, is_last, work, piece)
+        for p in own_panels(layers, FIRST_HIDDEN, t, threads):
+            panel = unit_panel(layers, FIRST_HIDDEN, p)
+            work.penalty[p] = update_inputs(
+                layers, data.sparse, n_rows, rule, rate, is_first, is_last, packed, work, dense, piece, panel
+            )
+            update_bias(layers, INPUTS, n_rows, rule, rate, is_first, is_last, work, piece, panel)
+        if hidden > 1 or rule.l2 != real(0):
+            goal += threads
+            if not barrier(gate, goal):
                 return
-
-            # Back through the layers. The weights out of the last hidden layer are moved by the owners of the panels
-            # they lead out of, who alone read them; those between hidden layers by the owners of those they lead to,
-            # once everybody has read them, which is after the next barrier.
-            for p in own_panels(layers, hidden, t, threads) if hidden > 0 else range(0):
-                panel, penalty = unit_panel(layers, hidden, p), 0.0
-                input_gradient(layers, hidden, n_rows, dout, turned, panel)
-                for q in all_panels(layers, n_layers):
-                    penalty += update_block(
-                        layers, hidden, n_rows, rule, rate, is_first, is_last, work, piece, panel,
-                        unit_panel(layers, n_layers, q),
-                    )  # fmt: skip
-                work.penalty[hidden * n_penalties + p] = penalty
-            if t == 0 and hidden > 0:
-                for q in all_panels(layers, n_layers):
-                    panel = unit_panel(layers, n_layers, q)
-                    update_bias(layers, hidden, n_rows, rule, rate, is_first, is_last, work, piece, panel)
-            for layer in range(hidden, 0, -1):
-                if layer < hidden:
-                    goal += threads
-                    if not barrier(gate, goal):
-                        return
-                for p in own_panels(layers, layer, t, threads):
-                    panel = unit_panel(layers, layer, p)
-                    if layer < hidden:
-                        input_gradient(layers, layer, n_rows, dout, turned, panel)
-                    if dropout.threshold:
-                        drop_units(n_rows, rows, dropout, layer - 1, dout, panel)
-                    slope_units(layers, n_rows, out, dout, panel, dropout.share)
-                if layer + 1 < hidden:
-                    update_between(layers, layer + 1, t, threads, n_rows, rule, rate, is_first, is_last, work, piece)
-            if hidden > 1:
-                goal += threads
-                if not barrier(gate, goal):
-                    return
-                update_between(layers, FIRST_HIDDEN, t, threads, n_rows, rule, rate, is_first, is_last, work, piece)
-            for p in own_panels(layers, FIRST_HIDDEN, t, threads):
-                panel = unit_panel(layers, FIRST_HIDDEN, p)
-                work.penalty[p] = update_inputs(
-                    layers, data.sparse, n_rows, rule, rate, is_first, is_last, packed, work, dense, piece, panel
-                )
-                update_bias(layers, INPUTS, n_rows, rule, rate, is_first, is_last, work, piece, panel)
-            if hidden > 1 or rule.l2 != real(0):
-                goal += threads
-                if not barrier(gate, goal):
-                    return
-        if rule.l2 != real(0):
-            for k in range(len(work.penalty)):
-                loss += 0.5 * np.float64(rule.l2) * work.penalty[k]
-        total_loss += loss * weight
-        total_weight += weight
+        if is_last:
+            if rule.l2 != real(0):
+                for k in range(len(work.penalty)):
+                    loss += 0.5 * np.float64(rule.l2) * work.penalty[k]
+            total_loss += loss * weight
+            total_weight += weight
     if t == 0:
         work.results[LOSS] = total_loss
         work.results[WEIGHT] = total_weight

@@ -10,7 +10,6 @@ from fastnn.kernels.dense import OVERWRITE, START, STRIDE_1, multiply_panel
 from fastnn.kernels.dropout import drop
 from fastnn.kernels.jit import inlined, kernel
 from fastnn.kernels.layers import (
-    BLOCK,
     GROUP,
     INPUTS,
     all_panels,
@@ -22,46 +21,42 @@ from fastnn.kernels.layers import (
     weight_panel,
 )  # fmt: skip
 from fastnn.kernels.simd import FOUR, ONE, TWO, vadd, vload, vscale_add, vstore
-from fastnn.kernels.sparse_input import pack_group, spread
+from fastnn.kernels.sparse_input import pack, spread
 
 # The first and only thread, where no team is at work; no literals, for the reason in `dense.py`.
 FIRST, ONLY = np.int64(0), np.int64(1)
 
 
 @inlined
-def pack_rows(data_images, sparse, rows, packed, dense):
-    """Take a thread's copy of the inputs of the samples `rows` of a block."""
-    n_inputs = data_images.shape[1]
-    if sparse:
-        for group in range((len(rows) + GROUP - 1) // GROUP):
-            pack_group(data_images, rows[group * GROUP : group * GROUP + GROUP], packed, group)
-    else:
-        real = dense.dtype.type
-        for s in range(len(rows)):
-            image, row = data_images[rows[s]], dense[s * n_inputs : (s + 1) * n_inputs]
-            for i in range(n_inputs):
-                row[i] = real(image[i])
+def copy_rows(images, rows, dense, t, threads):
+    """Thread t's share of copying the samples `rows` of `images` (N, D), in the working dtype."""
+    n_inputs, real = images.shape[1], dense.dtype.type
+    for s in range(len(rows) * t // threads, len(rows) * (t + 1) // threads):
+        image, row = images[rows[s]], dense[s * n_inputs : (s + 1) * n_inputs]
+        for i in range(n_inputs):
+            row[i] = real(image[i])
 
 
 @inlined
 def input_sums(layers, sparse, n_rows, packed, dense, out, panel):
     """Weighted sums of the first layer, before scale and bias, for a panel's units."""
-    n_inputs, width = layers.sizes[0], panel.width
+    n_inputs = layers.sizes[0]
     weight_at = weight_panel(layers, INPUTS, panel)
     if sparse:
-        out[panel.at : panel.at + n_rows * width] = 0
+        for s in range(n_rows):
+            out[panel.at + s * panel.row : panel.at + s * panel.row + panel.width] = 0
         for group in range((n_rows + GROUP - 1) // GROUP):
-            at = panel.at + group * GROUP * width
+            at = panel.at + group * GROUP * panel.row
             if panel.vectors == 4:
-                spread(out, at, packed, group, n_inputs, layers.parameters, weight_at, FOUR)
+                spread(out, at, panel.row, packed, group, n_inputs, layers.parameters, weight_at, FOUR)
             elif panel.vectors == 2:
-                spread(out, at, packed, group, n_inputs, layers.parameters, weight_at, TWO)
+                spread(out, at, panel.row, packed, group, n_inputs, layers.parameters, weight_at, TWO)
             else:
-                spread(out, at, packed, group, n_inputs, layers.parameters, weight_at, ONE)
+                spread(out, at, panel.row, packed, group, n_inputs, layers.parameters, weight_at, ONE)
     else:
         multiply_panel(
-            out, panel.at, width, dense, START, n_inputs, STRIDE_1, layers.parameters, weight_at, width, n_inputs,
-            n_rows, panel.vectors, OVERWRITE,
+            out, panel.at, panel.row, dense, START, n_inputs, STRIDE_1, layers.parameters, weight_at, panel.width,
+            n_inputs, n_rows, panel.vectors, OVERWRITE,
         )  # fmt: skip
 
 
@@ -73,7 +68,7 @@ def hidden_sums(layers, layer, n_rows, out, panel):
         depth = min(inp.width, layers.sizes[layer] - inp.first)
         right_at = weight_panel(layers, layer, panel) + inp.first * panel.width
         multiply_panel(
-            out, panel.at, panel.width, out, inp.at, inp.width, STRIDE_1, layers.parameters, right_at, panel.width,
+            out, panel.at, panel.row, out, inp.at, inp.row, STRIDE_1, layers.parameters, right_at, panel.width,
             depth, n_rows, panel.vectors, q > 0,
         )  # fmt: skip
 
@@ -86,7 +81,7 @@ def finish_units(layers, layer, n_rows, scale, out, panel):
     for h in range(0, panel.width, n):
         bias = vload(layers.parameters, layers.bias_at[layer] + panel.first + h, ONE)
         for s in range(n_rows):
-            at = panel.at + s * panel.width + h
+            at = panel.at + s * panel.row + h
             vstore(out, at, vactivate(code, vscale_add(scale, vload(out, at, ONE), bias), one))
 
 
@@ -107,7 +102,7 @@ def own_units(layers, layer, t, threads, sparse, n_rows, packed, dense, out):
 def drop_units(n_rows, rows, dropout, layer, values, panel):
     """Apply the mask of the units that a layer's weights lead to."""
     for s in range(n_rows):
-        at = panel.at + s * panel.width
+        at = panel.at + s * panel.row
         units = values[at : at + panel.width]
         drop(units, dropout.keys[layer], rows[s], panel.first, dropout.threshold, dropout.scale)
 
@@ -123,8 +118,8 @@ def logit_parts(layers, n_rows, out, parts, p, panel):
         classes = unit_panel(layers, layer + 1, q)
         right_at = weight_panel(layers, layer, classes) + panel.first * classes.width
         multiply_panel(
-            parts, p * BLOCK * padded + classes.at - first, classes.width, out, panel.at, panel.width, STRIDE_1,
-            layers.parameters, right_at, classes.width, depth, n_rows, classes.vectors, OVERWRITE,
+            parts, p * (len(parts) // n_panels(layers, layer)) + classes.at - first, padded, out, panel.at, panel.row,
+            STRIDE_1, layers.parameters, right_at, classes.width, depth, n_rows, classes.vectors, OVERWRITE,
         )  # fmt: skip
 
 
@@ -132,16 +127,13 @@ def logit_parts(layers, n_rows, out, parts, p, panel):
 def sum_logits(layers, s, out, parts):
     """The logits of row s of a block: bias and all panels' parts, in the order of the panels."""
     n, last = lanes(out), len(layers.weight_at)
-    first, padded = unit_panel(layers, last, START).at, padded_width(layers, last)
-    count = n_panels(layers, last - 1)
-    for q in all_panels(layers, last):
-        classes = unit_panel(layers, last, q)
-        for h in range(0, classes.width, n):
-            at = classes.at + s * classes.width + h
-            total = vload(layers.parameters, layers.bias_at[last - 1] + classes.first + h, ONE)
-            for p in range(count):
-                total = vadd(total, vload(parts, p * BLOCK * padded + at - first, ONE))
-            vstore(out, at, total)
+    padded, count = padded_width(layers, last), n_panels(layers, last - 1)
+    row_at = unit_panel(layers, last, START).at + s * padded
+    for h in range(0, padded, n):
+        total = vload(layers.parameters, layers.bias_at[last - 1] + h, ONE)
+        for p in range(count):
+            total = vadd(total, vload(parts, p * (len(parts) // count) + s * padded + h, ONE))
+        vstore(out, row_at + h, total)
 
 
 @kernel
@@ -153,10 +145,11 @@ def predict_logits(layers, images, out, parts, packed, logits):
     """
     n_layers = len(layers.weight_at)
     last = n_layers - 1
+    first_at, padded = unit_panel(layers, n_layers, START).at, padded_width(layers, n_layers)
     for start in range(0, len(images), GROUP):
         rows = np.arange(start, min(start + GROUP, len(images)))
         n_rows = len(rows)
-        pack_rows(images, True, rows, packed, out)
+        pack(images, rows, packed, FIRST, ONLY)
         for layer in range(n_layers if last == 0 else last):
             own_units(layers, layer, FIRST, ONLY, True, n_rows, packed, out, out)
         if last > 0:
@@ -165,7 +158,5 @@ def predict_logits(layers, images, out, parts, packed, logits):
         for s in range(n_rows):
             if last > 0:
                 sum_logits(layers, s, out, parts)
-            for q in all_panels(layers, n_layers):
-                panel = unit_panel(layers, n_layers, q)
-                for c in range(min(panel.width, layers.sizes[n_layers] - panel.first)):
-                    logits[start + s, panel.first + c] = out[panel.at + s * panel.width + c]
+            for c in range(layers.sizes[n_layers]):
+                logits[start + s, c] = out[first_at + s * padded + c]

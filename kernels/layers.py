@@ -2,7 +2,8 @@
 
 Columns of a layer are padded to whole vectors and cut into panels of four vectors, then two, then one. A panel's rows
 stand one after the other, so its loads run through memory in order and no power of 2 between rows makes them fall on
-the same places of the cache. A panel is also what a thread owns. Padding is 0 and stays 0: its gradients are.
+the same places of the cache. A panel is also what a thread owns. Padding is 0, but for the biases of classes that are
+none, which are -inf: softmax gives them no share. It stays so: its gradients are 0.
 """
 
 from typing import NamedTuple
@@ -30,7 +31,7 @@ class Layers(NamedTuple):
     """A network's shape, and where its arrays lie.
 
     parameters: all weights and biases, flat, padded, on a 64-byte boundary. sizes (L + 1,): units of each layer, inputs
-    first. weight_at, bias_at (L,): where the weight and bias of each start. panels (all panels, 4): the numbers of a
+    first. weight_at, bias_at (L,): where the weight and bias of each start. panels (all panels, 5): the numbers of a
     `Panel`, layer after layer, the inputs' left out. panel_at (L + 2,): where a layer's panels start among them, by the
     number of the layer, the inputs being layer 0 without panels. activation: code of the hidden layers'. scale: of the
     inputs, in the working dtype.
@@ -47,12 +48,15 @@ class Layers(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """A panel of a layer's units: its first column, its vectors and columns, and where its rows in `out` start."""
+    """A panel of a layer's units: its first column, its vectors and columns; in `out`, where its rows start, and how
+    far they are from each other: `width`, but for the classes, whose panels share rows, since softmax takes them whole.
+    """
 
     first: int
     vectors: int
     width: int
     at: int
+    row: int
 
 
 def panel_widths(vectors: int) -> list[int]:
@@ -78,7 +82,7 @@ def n_panels(layers, layer):
 def unit_panel(layers, layer, p):
     """Panel p of the units of a layer other than the inputs."""
     row = layers.panels[layers.panel_at[layer] + p]
-    return Panel(row[0], row[1], row[2], row[3])
+    return Panel(row[0], row[1], row[2], row[3], row[4])
 
 
 @inlined

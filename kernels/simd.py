@@ -110,6 +110,21 @@ def load_as(_, array, offset, like):
     return target(array, types.int64, like), codegen
 
 
+@intrinsic
+def prefetch(_, array, offset):
+    """Ask for the cache line of element `offset` of a flat array, to be read soon."""
+
+    def codegen(context, builder, signature, args):
+        pointer = builder.bitcast(element_pointer(context, builder, array, *args), ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, _I32, _I32, _I32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        reading, kept_close, data = (ir.Constant(_I32, number) for number in (0, 3, 1))
+        builder.call(function, [pointer, reading, kept_close, data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), codegen
+
+
 # --- Arithmetic ------------------------------------------------------------------------------------------------------
 @intrinsic
 def vsplat(_, value, n):
@@ -194,6 +209,22 @@ def vsum(_, x):
         return builder.extract_element(value, ir.Constant(_I32, 0))
 
     return x.element(x), codegen
+
+
+@intrinsic
+def vlarger(_, x, y):
+    """Lane by lane the larger of two; of a number and NaN the number."""
+    return x(x, x), lambda context, builder, signature, args: _call(builder, "maxnum", x, *args)
+
+
+@intrinsic
+def vwhere_equal(_, x, y, value, other):
+    """`value` in the lanes where x and y are equal, else `other`."""
+
+    def codegen(context, builder, signature, args):
+        return builder.select(builder.fcmp_ordered("==", args[0], args[1]), args[2], args[3])
+
+    return x(x, x, x, x), codegen
 
 
 # exp(x) = 2**n * exp(r), n = round(x / ln 2), |r| <= ln 2 / 2, exp(r) by its Taylor polynomial; the first term left out

@@ -17,6 +17,7 @@ from fastnn.kernels.simd import (
     nonzero_mask,
     trailing_zeros,
     transpose_tile,
+    vadd,
     vload,
     vscale_add,
     vstore,
@@ -27,102 +28,139 @@ _ONE_BIT = np.uint64(1)
 
 
 class Packed(NamedTuple):
-    """A thread's copy of the inputs of a block: for each group of 64 samples,
+    """The inputs of a block: for each group of 64 samples,
 
     values (D * 64,): input by input, sample beside sample, in the data's dtype; users (D,): bit s says whether sample s
-    has the input other than 0. places (64,) is scratch: where the group's rows start.
+    has the input other than 0.
     """
 
     values: np.ndarray
     users: np.ndarray
-    places: np.ndarray
 
 
 @inlined
-def pack_group(images, rows, packed, group):
-    """Gather the samples `rows` (at most 64) of `images` (N, D) as group `group` of a block."""
+def pack(images, rows, packed, t, threads):
+    """Thread t's share of gathering the samples `rows` (at most a block) of `images` (N, D), tile of columns by tile.
+
+    The missing samples of the last group repeat its first, and no input has them as users.
+    """
     n_inputs, flat, n = images.shape[1], images.reshape(-1), lanes(images)
-    for s in range(GROUP):  # missing samples repeat the first, and no input has them as users
-        packed.places[s] = rows[s if s < len(rows) else 0] * n_inputs
-    at = group * n_inputs
-    column = 0
-    while column + n <= n_inputs:
-        for s in range(0, GROUP, n):
-            transpose_tile(packed.values, (at + column) * GROUP + s, GROUP, flat, packed.places, s, column)
-        column += n
-    for i in range(column, n_inputs):
-        for s in range(GROUP):
-            packed.values[(at + i) * GROUP + s] = flat[packed.places[s] + i]
-    present = ~np.uint64(0) >> np.uint64(GROUP - len(rows))
-    for i in range(n_inputs):
-        packed.users[at + i] = nonzero_mask(packed.values, (at + i) * GROUP) & present
+    places, corner = np.empty(GROUP, np.int64), np.empty(GROUP * n, images.dtype)
+    tiles = (n_inputs + n - 1) // n
+    count = (len(rows) + GROUP - 1) // GROUP * tiles
+    known = -1
+    for u in range(count * t // threads, count * (t + 1) // threads):
+        group, column = u // tiles, u % tiles * n
+        first, at = group * GROUP, group * n_inputs
+        n_rows = min(GROUP, len(rows) - first)
+        if group != known:
+            known = group
+            for s in range(GROUP):
+                places[s] = rows[first + (s if s < n_rows else 0)] * n_inputs
+        end = min(column + n, n_inputs)
+        if column + n <= n_inputs:
+            for s in range(0, GROUP, n):
+                transpose_tile(packed.values, (at + column) * GROUP + s, GROUP, flat, places, s, column)
+        elif n_inputs >= n:  # the last columns, as the end of a whole tile that begins before them
+            for s in range(0, GROUP, n):
+                transpose_tile(corner, s, GROUP, flat, places, s, n_inputs - n)
+            skipped = (n - (n_inputs - column)) * GROUP
+            for k in range((n_inputs - column) * GROUP):
+                packed.values[(at + column) * GROUP + k] = corner[skipped + k]
+        else:
+            for i in range(n_inputs):
+                for s in range(GROUP):
+                    packed.values[(at + i) * GROUP + s] = flat[places[s] + i]
+        present = ~np.uint64(0) >> np.uint64(GROUP - n_rows)
+        for i in range(at + column, at + end):
+            packed.users[i] = nonzero_mask(packed.values, i * GROUP) & present
 
 
 @inlined
-def spread(out, out_at, packed, group, n_inputs, weight, weight_at, n):
+def _add_one(out, out_at, out_row, todo, values, x, w0, n):
+    """For the samples whose bits are set in `todo`: ``out[s] += values[x + s] * w0``."""
+    while todo:
+        s = trailing_zeros(todo)
+        todo &= todo - _ONE_BIT
+        o = out_at + s * out_row
+        vstore(out, o, vscale_add(load_as(values, x + s, out), w0, vload(out, o, n)))
+
+
+@inlined
+def _add_two(out, out_at, out_row, todo, values, x, w0, w1, n):
+    """The same for an input and its neighbour, whose values stand GROUP further."""
+    while todo:
+        s = trailing_zeros(todo)
+        todo &= todo - _ONE_BIT
+        o = out_at + s * out_row
+        total = vscale_add(load_as(values, x + s, out), w0, vload(out, o, n))
+        vstore(out, o, vscale_add(load_as(values, x + GROUP + s, out), w1, total))
+
+
+@inlined
+def spread(out, out_at, out_row, packed, group, n_inputs, weight, weight_at, n):
     """Add the group's weighted sums: ``out[s] += inputs[s] @ weight`` for a panel of `n` vectors.
 
-    out: rows of the panel's width from `out_at` on, for the group's 64 samples; weight: rows of that width. Four inputs
-    go together, since neighbouring pixels mostly have the same users: a sample's sums are loaded and stored once for
-    them.
+    out: rows of that width from `out_at` on, `out_row` apart, for the group's 64 samples; weight: rows one after the
+    other. Four inputs go together, since neighbouring pixels mostly have the same users: a sample's sums are loaded and
+    stored once for them. Samples that use only one half of the four, as at the edge of a stroke, are visited for that
+    half alone.
     """
     width, users, values = len(n) * lanes(out), packed.users, packed.values
     at = group * n_inputs
     i = 0
     while i + 4 <= n_inputs:
-        todo = users[at + i] | users[at + i + 1] | users[at + i + 2] | users[at + i + 3]
-        if todo:
-            w = weight_at + i * width
+        low, high = users[at + i] | users[at + i + 1], users[at + i + 2] | users[at + i + 3]
+        if low | high:
+            w, x = weight_at + i * width, (at + i) * GROUP
             w0, w1 = vload(weight, w, n), vload(weight, w + width, n)
             w2, w3 = vload(weight, w + 2 * width, n), vload(weight, w + 3 * width, n)
+            todo = low & high
             while todo:
                 s = trailing_zeros(todo)
                 todo &= todo - _ONE_BIT
-                x, o = (at + i) * GROUP + s, out_at + s * width
-                total = vscale_add(load_as(values, x, out), w0, vload(out, o, n))
-                total = vscale_add(load_as(values, x + GROUP, out), w1, total)
-                total = vscale_add(load_as(values, x + 2 * GROUP, out), w2, total)
-                vstore(out, o, vscale_add(load_as(values, x + 3 * GROUP, out), w3, total))
+                o = out_at + s * out_row
+                total = vscale_add(load_as(values, x + s, out), w0, vload(out, o, n))
+                total = vscale_add(load_as(values, x + GROUP + s, out), w1, total)
+                total = vscale_add(load_as(values, x + 2 * GROUP + s, out), w2, total)
+                vstore(out, o, vscale_add(load_as(values, x + 3 * GROUP + s, out), w3, total))
+            _add_two(out, out_at, out_row, low & ~high, values, x, w0, w1, n)
+            _add_two(out, out_at, out_row, high & ~low, values, x + 2 * GROUP, w2, w3, n)
         i += 4
     while i < n_inputs:
-        todo = users[at + i]
         w0 = vload(weight, weight_at + i * width, n)
-        while todo:
-            s = trailing_zeros(todo)
-            todo &= todo - _ONE_BIT
-            o = out_at + s * width
-            vstore(out, o, vscale_add(load_as(values, (at + i) * GROUP + s, out), w0, vload(out, o, n)))
+        _add_one(out, out_at, out_row, users[at + i], values, (at + i) * GROUP, w0, n)
         i += 1
 
 
 @inlined
-def collect(piece, piece_at, dout, dout_at, packed, n_groups, n_inputs, i, n):
-    """Gradient of the weights of inputs i and i + 1, one panel of `n` vectors: two rows of `piece`.
-
-    dout: rows of the panel's width from `dout_at` on, for all samples of the block. The sums stay in registers; two
-    inputs go together, since they mostly have the same users. Returns whether any sample uses either. Where i + 1 is no
-    input any more, the second row is 0.
-    """
-    width, users, values = len(n) * lanes(dout), packed.users, packed.values
-    sum0, sum1 = vzero(dout, n), vzero(dout, n)
-    any_user = False
+def is_used(packed, n_groups, n_inputs, i):
+    """Whether any sample of a block uses input i."""
+    used = np.uint64(0)
     for group in range(n_groups):
-        at, first = group * n_inputs + i, dout_at + group * GROUP * width
-        paired = i + 1 < n_inputs
-        todo = users[at] | users[at + 1] if paired else users[at]
-        any_user |= todo != 0
-        x = at * GROUP
-        if paired:
-            while todo:
-                s = trailing_zeros(todo)
-                todo &= todo - _ONE_BIT
-                d = vload(dout, first + s * width, n)
-                sum0 = vscale_add(load_as(values, x + s, dout), d, sum0)
-                sum1 = vscale_add(load_as(values, x + GROUP + s, dout), d, sum1)
+        used |= packed.users[group * n_inputs + i]
+    return used != 0
+
+
+@inlined
+def collect(dout, dout_at, dout_row, packed, n_groups, n_inputs, i, n):
+    """Gradient of the weights of input i that lead to a panel of `n` vectors: ``inputs[:, i] @ dout``, before scaling.
+
+    dout: rows of that width from `dout_at` on, `dout_row` apart, for all samples of the block. The sums stay in
+    registers. Where they are few, two take turns, so that the processor need not wait for the last addition before the
+    next.
+    """
+    users, values = packed.users, packed.values
+    total, other = vzero(dout, n), vzero(dout, n)
+    for group in range(n_groups):
+        at, first = group * n_inputs + i, dout_at + group * GROUP * dout_row
+        todo, x = users[at], at * GROUP
         while todo:
             s = trailing_zeros(todo)
             todo &= todo - _ONE_BIT
-            sum0 = vscale_add(load_as(values, x + s, dout), vload(dout, first + s * width, n), sum0)
-    vstore(piece, piece_at, sum0)
-    vstore(piece, piece_at + width, sum1)
-    return any_user
+            total = vscale_add(load_as(values, x + s, dout), vload(dout, first + s * dout_row, n), total)
+            if len(n) < 4 and todo:
+                s = trailing_zeros(todo)
+                todo &= todo - _ONE_BIT
+                other = vscale_add(load_as(values, x + s, dout), vload(dout, first + s * dout_row, n), other)
+    return vadd(total, other) if len(n) < 4 else total

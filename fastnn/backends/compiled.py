@@ -102,9 +102,7 @@ def predict_logits(network: Network, inp: np.ndarray) -> np.ndarray:
     inp = _in_kernel_dtype(check_inputs(network, inp), network.dtype)
     laid_out, n_inputs = _lay_out(network), network.n_inputs
     logits = np.empty((len(inp), network.n_classes), network.dtype)
-    packed = sparse_input.Packed(
-        np.empty(layers.GROUP * n_inputs, inp.dtype), np.empty(n_inputs, np.uint64), np.empty(layers.GROUP, np.int64)
-    )
+    packed = sparse_input.Packed(np.empty(layers.GROUP * n_inputs, inp.dtype), np.empty(n_inputs, np.uint64))
     out = _aligned(layers.BLOCK * laid_out.n_units, network.dtype)
     forward.predict_logits(
         laid_out.layers, _constant(inp), out, _aligned(laid_out.n_parts, network.dtype), packed, logits
@@ -170,7 +168,8 @@ class Trainer:
         )
         n_slots, size = (1 if optimizer is None else optimizer.n_slots), self._layout.layers.parameters.size
         real, members, n_inputs = network.dtype, self._threads, layers.BLOCK * network.n_inputs
-        panel = layers.WIDE * layers.VECTOR // real.itemsize
+        lanes = layers.VECTOR // real.itemsize
+        panel = layers.WIDE * lanes
         self.work = epoch.Work(
             out=_aligned(layers.BLOCK * self._layout.n_units, real),
             dout=_aligned(layers.BLOCK * self._layout.n_units, real),
@@ -178,15 +177,18 @@ class Trainer:
             slot_2=_aligned(size if n_slots > 1 else 0, real),
             gradient=_aligned(0, real),
             parts=_aligned(self._layout.n_parts, real),
+            row_label=np.zeros((2, layers.BLOCK), np.int64),
+            row_weight=np.zeros((2, layers.BLOCK), real),
             row_loss=np.zeros(layers.BLOCK),
             row_right=np.zeros(layers.BLOCK, np.int64),
             penalty=np.zeros(len(network.weights) * self._layout.most_panels),
             results=np.zeros(epoch.N_RESULTS),
-            values=np.zeros((members, n_inputs if sparse else 0), images.dtype),
-            users=np.zeros((members, n_inputs // layers.GROUP if sparse else 0), np.uint64),
-            dense=np.zeros((members, 0 if sparse else n_inputs), real),
+            values=_aligned(2 * n_inputs if sparse else 0, images.dtype).reshape(2, -1),
+            users=np.zeros((2, n_inputs // layers.GROUP if sparse else 0), np.uint64),
+            dense=_aligned(0 if sparse else 2 * n_inputs, real).reshape(2, -1),
             piece=_aligned(members * layers.PIECE * panel, real).reshape(members, -1),
             turned=_aligned(members * panel**2, real).reshape(members, -1),
+            columns=_aligned(members * self._layout.padded_classes * lanes, real).reshape(members, -1),
         )
         # An epoch of no rows: the kernel is compiled, or loaded, here, and the time of the first epoch is its own.
         self._run_kernel(np.empty(0, np.int64), 1, 0.0)
@@ -271,6 +273,7 @@ class _Layout(NamedTuple):
     layers: layers.Layers
     n_units: int
     n_parts: int
+    padded_classes: int
     most_panels: int
 
 
@@ -314,10 +317,14 @@ def _lay_out(network: Network) -> _Layout:
     panels = [_panels(size, lanes) for size in sizes[1:]]
     unit_at = list(accumulate(padded[1:], initial=0))
     rows = [
-        (first, width // lanes, width, (start + first) * layers.BLOCK)
-        for start, panels_of_layer in zip(unit_at, panels, strict=False)
+        (first, width // lanes, width, (start + first) * layers.BLOCK, width)
+        for start, panels_of_layer in zip(unit_at, panels[:-1], strict=False)
         for first, width in panels_of_layer
     ]
+    rows += [
+        (first, width // lanes, width, unit_at[-2] * layers.BLOCK + first, padded[-1]) for first, width in panels[-1]
+    ]
+    parameters[end - padded[-1] + sizes[-1] :] = -np.inf
     laid_out = layers.Layers(
         parameters=parameters,
         sizes=np.array(sizes, np.int64),
@@ -329,7 +336,7 @@ def _lay_out(network: Network) -> _Layout:
         scale=network.dtype.type(network.input_scale),
     )
     n_parts = layers.BLOCK * padded[-1] * len(panels[-2]) if len(panels) > 1 else 0
-    return _Layout(laid_out, unit_at[-1], n_parts, max(map(len, panels)))
+    return _Layout(laid_out, unit_at[-1], n_parts, padded[-1], max(map(len, panels)))
 
 
 def _views(

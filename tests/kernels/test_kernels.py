@@ -10,8 +10,8 @@ from fastnn.randomness import dropout_keep, dropout_keys
 
 
 @kernel
-def _pack(images, rows, packed, group):
-    sparse_input.pack_group(images, rows, packed, group)
+def _pack(images, rows, packed, t, threads):
+    sparse_input.pack(images, rows, packed, t, threads)
 
 
 @kernel
@@ -31,13 +31,14 @@ def _multiply(out, out_row, left, left_row, left_k, right, right_row, depth, row
 
 
 @kernel
-def _spread(out, packed, n_inputs, weight, n):
-    sparse_input.spread(out, 0, packed, 0, n_inputs, weight, 0, n)
+def _spread(out, out_row, packed, n_inputs, weight, n):
+    sparse_input.spread(out, 0, out_row, packed, 0, n_inputs, weight, 0, n)
 
 
 @kernel
-def _collect(piece, dout, packed, n_groups, n_inputs, i, n):
-    return sparse_input.collect(piece, 0, dout, 0, packed, n_groups, n_inputs, i, n)
+def _collect(piece, dout, dout_row, packed, n_groups, n_inputs, i, n):
+    simd.vstore(piece, 0, sparse_input.collect(dout, 0, dout_row, packed, n_groups, n_inputs, i, n))
+    return sparse_input.is_used(packed, n_groups, n_inputs, i)
 
 
 @kernel
@@ -60,15 +61,13 @@ def test_fast_math_still_sees_nan():
         assert _counts(np.array([1, np.nan, np.inf, -np.inf], dtype)) == (1, 3)
 
 
-def _packed(images, rows, n_groups=4):
+def _packed(images, rows, n_groups=4, threads=1):
     n_inputs = images.shape[1]
     packed = sparse_input.Packed(
-        np.full(n_groups * 64 * n_inputs, 99, images.dtype),
-        np.full(n_groups * n_inputs, 2**64 - 1, np.uint64),
-        np.empty(64, np.int64),
+        np.full(n_groups * 64 * n_inputs, 99, images.dtype), np.full(n_groups * n_inputs, 2**64 - 1, np.uint64)
     )
-    for group in range(-(-len(rows) // 64)):
-        _pack(images, rows[group * 64 : group * 64 + 64], packed, group)
+    for t in range(threads):
+        _pack(images, rows, packed, t, threads)
     return packed
 
 
@@ -79,7 +78,7 @@ def test_packing_gathers_transposes_and_names_the_users(n_inputs, dtype):
     images = (rng.integers(0, 4, (300, n_inputs)) - (dtype != "uint8")).astype(dtype)
     for n_rows in (1, 63, 64, 130):
         rows = rng.integers(300, size=n_rows)
-        packed = _packed(images, rows)
+        packed = _packed(images, rows, threads=1 + n_rows % 4)
         for group in range(-(-n_rows // 64)):
             part = images[rows[group * 64 : group * 64 + 64]]
             values = packed.values.reshape(-1, n_inputs, 64)[group]
@@ -97,22 +96,19 @@ def test_spread_and_collect_are_the_products(n, n_inputs, real):
     rng = np.random.default_rng(n_inputs)
     images = (rng.integers(1, 9, (100, n_inputs)) * (rng.random((100, n_inputs)) < 0.3)).astype(np.uint8)
     rows, width = rng.permutation(100)[:70], len(n) * 64 // np.dtype(real).itemsize
-    packed = _packed(images, rows)
-    weight, dout = rng.standard_normal((n_inputs, width)).astype(real), rng.standard_normal((70, width)).astype(real)
-    out = np.ones((64, width), real)
-    _spread(out.reshape(-1), packed, n_inputs, weight.reshape(-1), n)
+    packed, apart = _packed(images, rows), width + 16  # rows of the sums stand further apart than they are long
+    weight, dout = rng.standard_normal((n_inputs, width)).astype(real), rng.standard_normal((70, apart)).astype(real)
+    out = np.ones((64, apart), real)
+    _spread(out.reshape(-1), apart, packed, n_inputs, weight.reshape(-1), n)
     tolerance = 1e-5 if real == "float32" else 1e-13
     expected = 1 + images[rows[:64]].astype(float) @ weight
-    np.testing.assert_allclose(out, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
-    gradient, piece = images[rows].astype(float).T @ dout, np.empty((2, width), real)
-    for i in range(0, n_inputs, 2):
-        used = _collect(piece.reshape(-1), dout.reshape(-1), packed, 2, n_inputs, i, n)
-        assert used == images[rows][:, i : i + 2].any()
-        count = min(2, n_inputs - i)
-        np.testing.assert_allclose(
-            piece[:count], gradient[i : i + count], rtol=tolerance, atol=tolerance * np.abs(gradient).max()
-        )
-        assert not piece[count:].any()
+    np.testing.assert_allclose(out[:, :width], expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
+    assert (out[:, width:] == 1).all()
+    gradient, piece = images[rows].astype(float).T @ dout[:, :width], np.empty(width, real)
+    for i in range(n_inputs):
+        used = _collect(piece, dout.reshape(-1), apart, packed, 2, n_inputs, i, n)
+        assert used == images[rows][:, i].any()
+        np.testing.assert_allclose(piece, gradient[i], rtol=tolerance, atol=tolerance * np.abs(gradient).max())
 
 
 @pytest.mark.parametrize("n", [1, 2, 4])
