@@ -28,7 +28,7 @@ from fastnn.kernels.simd import (
     vstore,
     vzero,
 )  # fmt: skip
-from fastnn.kernels.sparse_input import collect, is_used
+from fastnn.kernels.sparse_input import collect, collect_listed, is_used
 from fastnn.kernels.updates import SGD, settle
 
 
@@ -79,8 +79,8 @@ def state(work):
 
 
 @inlined
-def update_used(layers, n_rows, rule, rate, is_first, is_last, packed, work, piece, panel, n):
-    """`update_inputs` where inputs that are zero are skipped, for a panel of `n` vectors."""
+def update_packed(layers, n_rows, rule, rate, is_first, is_last, packed, work, piece, panel, n):
+    """`update_inputs` for packed inputs, for a panel of `n` vectors."""
     n_inputs, width, real = layers.sizes[0], panel.width, piece.dtype.type
     at, penalty = weight_panel(layers, INPUTS, panel), 0.0
     n_groups = (n_rows + GROUP - 1) // GROUP
@@ -106,21 +106,32 @@ def update_used(layers, n_rows, rule, rate, is_first, is_last, packed, work, pie
 
 
 @inlined
-def update_inputs(layers, sparse, n_rows, rule, rate, is_first, is_last, packed, work, dense, piece, panel):
+def update_inputs(layers, n_rows, rule, rate, is_first, is_last, inputs, work, piece, panel):
     """Gradient and step of the first layer's weights that lead to a panel's units; returns the sum of their squares."""
-    if sparse:
-        block = (layers, n_rows, rule, rate, is_first, is_last, packed, work, piece, panel)
+    if len(inputs.packed.users):
+        block = (layers, n_rows, rule, rate, is_first, is_last, inputs.packed, work, piece, panel)
         if panel.vectors == 4:
-            return update_used(*block, FOUR)
+            return update_packed(*block, FOUR)
         if panel.vectors == 2:
-            return update_used(*block, TWO)
-        return update_used(*block, ONE)
+            return update_packed(*block, TWO)
+        return update_packed(*block, ONE)
+    if len(inputs.ends):  # threads share rows, so the gradient is kept as a whole in any case
+        gradient, gradient_at, scale = work.gradient, weight_panel(layers, INPUTS, panel), layers.scale
+        if is_first:
+            gradient[gradient_at : gradient_at + layers.sizes[0] * panel.width] = 0
+        for s in range(n_rows):
+            at, nonzero = panel.at + s * panel.row, (inputs.index, inputs.value, inputs.ends[s], inputs.ends[s + 1])
+            if panel.vectors == 2:
+                collect_listed(gradient, gradient_at, work.dout, at, scale, *nonzero, TWO)
+            else:
+                collect_listed(gradient, gradient_at, work.dout, at, scale, *nonzero, ONE)
+        return 0.0
     n_inputs, width = layers.sizes[0], panel.width
     at, penalty = weight_panel(layers, INPUTS, panel), 0.0
     for i in range(0, n_inputs, PIECE):
         count = min(PIECE, n_inputs - i)
         multiply_panel(
-            piece, START, width, dense, i, STRIDE_1, n_inputs, work.dout, panel.at, panel.row, n_rows, count,
+            piece, START, width, inputs.dense, i, STRIDE_1, n_inputs, work.dout, panel.at, panel.row, n_rows, count,
             panel.vectors, OVERWRITE,
         )  # fmt: skip
         penalty += settle(

@@ -8,6 +8,7 @@ import numpy as np
 from fastnn.kernels.activations import IDENTITY, vactivate
 from fastnn.kernels.dense import OVERWRITE, START, STRIDE_1, multiply_panel
 from fastnn.kernels.dropout import drop
+from fastnn.kernels.inputs import gather
 from fastnn.kernels.jit import inlined, kernel
 from fastnn.kernels.layers import (
     GROUP,
@@ -21,42 +22,40 @@ from fastnn.kernels.layers import (
     weight_panel,
 )  # fmt: skip
 from fastnn.kernels.simd import FOUR, ONE, TWO, vadd, vload, vscale_add, vstore
-from fastnn.kernels.sparse_input import pack, spread
+from fastnn.kernels.sparse_input import spread, spread_listed
 
 # The first and only thread, where no team is at work; no literals, for the reason in `dense.py`.
 FIRST, ONLY = np.int64(0), np.int64(1)
 
 
 @inlined
-def copy_rows(images, rows, dense, t, threads):
-    """Thread t's share of copying the samples `rows` of `images` (N, D), in the working dtype."""
-    n_inputs, real = images.shape[1], dense.dtype.type
-    for s in range(len(rows) * t // threads, len(rows) * (t + 1) // threads):
-        image, row = images[rows[s]], dense[s * n_inputs : (s + 1) * n_inputs]
-        for i in range(n_inputs):
-            row[i] = real(image[i])
-
-
-@inlined
-def input_sums(layers, sparse, n_rows, packed, dense, out, panel):
+def input_sums(layers, n_rows, inputs, out, panel):
     """Weighted sums of the first layer, before scale and bias, for a panel's units."""
     n_inputs = layers.sizes[0]
     weight_at = weight_panel(layers, INPUTS, panel)
-    if sparse:
+    if len(inputs.packed.users):
         for s in range(n_rows):
             out[panel.at + s * panel.row : panel.at + s * panel.row + panel.width] = 0
         for group in range((n_rows + GROUP - 1) // GROUP):
             at = panel.at + group * GROUP * panel.row
             if panel.vectors == 4:
-                spread(out, at, panel.row, packed, group, n_inputs, layers.parameters, weight_at, FOUR)
+                spread(out, at, panel.row, inputs.packed, group, n_inputs, layers.parameters, weight_at, FOUR)
             elif panel.vectors == 2:
-                spread(out, at, panel.row, packed, group, n_inputs, layers.parameters, weight_at, TWO)
+                spread(out, at, panel.row, inputs.packed, group, n_inputs, layers.parameters, weight_at, TWO)
             else:
-                spread(out, at, panel.row, packed, group, n_inputs, layers.parameters, weight_at, ONE)
+                spread(out, at, panel.row, inputs.packed, group, n_inputs, layers.parameters, weight_at, ONE)
+    elif len(inputs.ends):
+        index, value = inputs.index, inputs.value
+        for s in range(n_rows):
+            at, begin, end = panel.at + s * panel.row, inputs.ends[s], inputs.ends[s + 1]
+            if panel.vectors == 2:
+                spread_listed(out, at, index, value, begin, end, layers.parameters, weight_at, TWO)
+            else:
+                spread_listed(out, at, index, value, begin, end, layers.parameters, weight_at, ONE)
     else:
         multiply_panel(
-            out, panel.at, panel.row, dense, START, n_inputs, STRIDE_1, layers.parameters, weight_at, panel.width,
-            n_inputs, n_rows, panel.vectors, OVERWRITE,
+            out, panel.at, panel.row, inputs.dense, START, n_inputs, STRIDE_1, layers.parameters, weight_at,
+            panel.width, n_inputs, n_rows, panel.vectors, OVERWRITE,
         )  # fmt: skip
 
 
@@ -86,12 +85,12 @@ def finish_units(layers, layer, n_rows, scale, out, panel):
 
 
 @inlined
-def own_units(layers, layer, t, threads, sparse, n_rows, packed, dense, out):
+def own_units(layers, layer, t, threads, n_rows, inputs, out):
     """Outputs of the units that a layer's weights lead to, thread t's panels of them; no mask applied yet."""
     for p in own_panels(layers, layer + 1, t, threads):
         panel = unit_panel(layers, layer + 1, p)
         if layer == 0:
-            input_sums(layers, sparse, n_rows, packed, dense, out, panel)
+            input_sums(layers, n_rows, inputs, out, panel)
             finish_units(layers, layer, n_rows, layers.scale, out, panel)
         else:
             hidden_sums(layers, layer, n_rows, out, panel)
@@ -124,20 +123,22 @@ def logit_parts(layers, n_rows, out, parts, p, panel):
 
 
 @inlined
-def sum_logits(layers, s, out, parts):
-    """The logits of row s of a block: bias and all panels' parts, in the order of the panels."""
+def sum_logits(layers, begin, end, out, parts):
+    """The logits of rows `begin` to `end` of a block: bias and all panels' parts, in the order of the panels."""
     n, last = lanes(out), len(layers.weight_at)
     padded, count = padded_width(layers, last), n_panels(layers, last - 1)
-    row_at = unit_panel(layers, last, START).at + s * padded
+    apart, at = len(parts) // count, unit_panel(layers, last, START).at
     for h in range(0, padded, n):
-        total = vload(layers.parameters, layers.bias_at[last - 1] + h, ONE)
-        for p in range(count):
-            total = vadd(total, vload(parts, p * (len(parts) // count) + s * padded + h, ONE))
-        vstore(out, row_at + h, total)
+        bias = vload(layers.parameters, layers.bias_at[last - 1] + h, ONE)
+        for s in range(begin, end):
+            total = bias
+            for p in range(count):
+                total = vadd(total, vload(parts, p * apart + s * padded + h, ONE))
+            vstore(out, at + s * padded + h, total)
 
 
 @kernel
-def predict_logits(layers, images, out, parts, packed, logits):
+def predict_logits(layers, images, out, parts, inputs, logits):
     """Forward pass of many rows on one thread: images (N, D) -> logits (N, C), overwritten; the others are scratch.
 
     Each row goes through the same sums in the same order whatever stands beside it, so a row alone and a row among
@@ -149,14 +150,13 @@ def predict_logits(layers, images, out, parts, packed, logits):
     for start in range(0, len(images), GROUP):
         rows = np.arange(start, min(start + GROUP, len(images)))
         n_rows = len(rows)
-        pack(images, rows, packed, FIRST, ONLY)
+        gather(images, rows, inputs, FIRST, ONLY)
         for layer in range(n_layers if last == 0 else last):
-            own_units(layers, layer, FIRST, ONLY, True, n_rows, packed, out, out)
+            own_units(layers, layer, FIRST, ONLY, n_rows, inputs, out)
         if last > 0:
             for p in all_panels(layers, last):
                 logit_parts(layers, n_rows, out, parts, p, unit_panel(layers, last, p))
+            sum_logits(layers, 0, n_rows, out, parts)
         for s in range(n_rows):
-            if last > 0:
-                sum_logits(layers, s, out, parts)
             for c in range(layers.sizes[n_layers]):
                 logits[start + s, c] = out[first_at + s * padded + c]

@@ -304,6 +304,51 @@ def nonzero_mask(_, array, offset):
 
 
 @intrinsic
+def list_nonzero(_, index, value, at, array, offset, first):
+    """Append those of one vector's worth of a flat array, from element `offset` on, that are other than 0.
+
+    Their values, in the dtype of `value`, and their numbers, counted from `first`, go to ``value[at:]`` and
+    ``index[at:]``, both flat and as long as a whole vector from there. Returns how many they are. No branch depends on
+    the data, so there is nothing to predict.
+    """
+    vector = Vector(value.dtype, 1)
+    n, bits = vector.lanes, ir.IntType(32)
+
+    def codegen(context, builder, signature, args):
+        index_, value_, at_, array_, offset_, first_ = args
+        whole = isinstance(array.dtype, types.Integer)
+        element = ir.IntType(array.dtype.bitwidth) if whole else _real(array.dtype)
+        kind = ir.VectorType(element, n)
+        pointer = element_pointer(context, builder, array, array_, offset_)
+        load = builder.load(builder.bitcast(pointer, kind.as_pointer()))
+        load.align = array.dtype.bitwidth // 8
+        if whole:
+            mask = builder.icmp_signed("!=", load, ir.Constant(kind, None))
+            values = builder.uitofp(load, _llvm(vector))
+        else:
+            mask = builder.fcmp_unordered("!=", load, ir.Constant(kind, [0.0] * n))
+            values = load
+        numbers = ir.VectorType(bits, n)
+        undefined = ir.Constant(numbers, ir.Undefined)
+        start = builder.insert_element(undefined, builder.trunc(first_, bits), ir.Constant(_I32, 0))
+        start = builder.shuffle_vector(start, undefined, ir.Constant(numbers, [0] * n))
+        places = builder.add(start, ir.Constant(numbers, list(range(n))))
+        for array_type, target, content in ((value, value_, values), (index, index_, places)):
+            suffix = f"v{n}{'f' if array_type is value else 'i'}{array_type.dtype.bitwidth}"
+            signature_ = ir.FunctionType(content.type, [content.type, mask.type, content.type])
+            name = f"llvm.experimental.vector.compress.{suffix}"
+            compress = cgutils.get_or_insert_function(builder.module, signature_, name)
+            packed = builder.call(compress, [content, mask, ir.Constant(content.type, ir.Undefined)])
+            pointer = element_pointer(context, builder, array_type, target, at_)
+            store = builder.store(packed, builder.bitcast(pointer, content.type.as_pointer()))
+            store.align = array_type.dtype.bitwidth // 8
+        word = builder.zext(builder.bitcast(mask, ir.IntType(n)), _I64)
+        return builder.ctpop(word)
+
+    return types.int64(index, value, types.int64, array, types.int64, types.int64), codegen
+
+
+@intrinsic
 def transpose_tile(_, out, out_at, out_row, inp, places, first, column):
     """``out[out_at + c * out_row + r] = inp[places[first + r] + column + c]``, r and c from 0 to n - 1.
 

@@ -13,13 +13,16 @@ import numpy as np
 from fastnn.kernels.jit import inlined
 from fastnn.kernels.layers import GROUP, lanes
 from fastnn.kernels.simd import (
+    list_nonzero,
     load_as,
     nonzero_mask,
     trailing_zeros,
     transpose_tile,
     vadd,
     vload,
+    vmul,
     vscale_add,
+    vsplat,
     vstore,
     vzero,
 )
@@ -164,3 +167,59 @@ def collect(dout, dout_at, dout_row, packed, n_groups, n_inputs, i, n):
                 todo &= todo - _ONE_BIT
                 other = vscale_add(load_as(values, x + s, dout), vload(dout, first + s * dout_row, n), other)
     return vadd(total, other) if len(n) < 4 else total
+
+
+@inlined
+def list_row(index, value, at, images, row_at, n_inputs):
+    """Append the inputs of a sample that are other than 0 to a list: ``index[at:]``, ``value[at:]``; returns its end.
+
+    The list has room for all inputs and one vector more.
+    """
+    n = lanes(value)
+    i = 0
+    while i + n <= n_inputs:
+        at += list_nonzero(index, value, at, images, row_at + i, i)
+        i += n
+    while i < n_inputs:
+        x = load_as(images, row_at + i, value)
+        index[at], value[at] = i, x
+        at += x != 0
+        i += 1
+    return at
+
+
+@inlined
+def spread_listed(out, out_at, index, value, begin, end, weight, weight_at, n):
+    """``out = inputs @ weight`` for one sample, of which the inputs other than 0 are listed, and `n` vectors of units.
+
+    For narrow layers: a sample's sums stay in registers, in four parts that take turns, and all weights close by, so
+    that nothing would be gained by gathering samples first.
+    """
+    width = len(n) * lanes(out)
+    sum0, sum1, sum2, sum3 = vzero(out, n), vzero(out, n), vzero(out, n), vzero(out, n)
+    k = begin
+    while k + 4 <= end:
+        w = weight_at + width * np.int64(index[k])
+        sum0 = vscale_add(value[k], vload(weight, w, n), sum0)
+        w = weight_at + width * np.int64(index[k + 1])
+        sum1 = vscale_add(value[k + 1], vload(weight, w, n), sum1)
+        w = weight_at + width * np.int64(index[k + 2])
+        sum2 = vscale_add(value[k + 2], vload(weight, w, n), sum2)
+        w = weight_at + width * np.int64(index[k + 3])
+        sum3 = vscale_add(value[k + 3], vload(weight, w, n), sum3)
+        k += 4
+    while k < end:
+        w = weight_at + width * np.int64(index[k])
+        sum0 = vscale_add(value[k], vload(weight, w, n), sum0)
+        k += 1
+    vstore(out, out_at, vadd(vadd(sum0, sum1), vadd(sum2, sum3)))
+
+
+@inlined
+def collect_listed(gradient, gradient_at, dout, dout_at, scale, index, value, begin, end, n):
+    """``gradient += scale * outer(inputs, dout)`` for one sample, likewise; gradient: rows of `n` vectors, close by."""
+    width = len(n) * lanes(dout)
+    d = vmul(vsplat(scale, n), vload(dout, dout_at, n))
+    for k in range(begin, end):
+        w = gradient_at + width * np.int64(index[k])
+        vstore(gradient, w, vscale_add(value[k], d, vload(gradient, w, n)))

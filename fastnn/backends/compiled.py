@@ -16,7 +16,7 @@ from fastnn.backends.base import (
     check_shapes,
     working_inputs,
 )
-from fastnn.kernels import activations, dense, epoch, forward, layers, sparse_input, team
+from fastnn.kernels import activations, dense, epoch, forward, inputs, layers, sparse_input, team
 from fastnn.kernels import softmax as softmaxes
 from fastnn.kernels.updates import ADAM, KEEP_GRADIENT, MOMENTUM, NESTEROV, SGD, Rule
 from fastnn.network import Network
@@ -26,6 +26,8 @@ from fastnn.threads import resolve_threads
 
 # Where at most this share of the inputs is other than 0, the first layer visits only those.
 SPARSE_BELOW = 0.5
+# Threads share the rows of a batch where a row has at most this many vectors of parameters to itself.
+VECTORS_A_ROW = 8
 
 
 # --- One operation ---------------------------------------------------------------------------------------------------
@@ -102,10 +104,12 @@ def predict_logits(network: Network, inp: np.ndarray) -> np.ndarray:
     inp = _in_kernel_dtype(check_inputs(network, inp), network.dtype)
     laid_out, n_inputs = _lay_out(network), network.n_inputs
     logits = np.empty((len(inp), network.n_classes), network.dtype)
+    none, real = np.empty(0, np.int64), network.dtype
     packed = sparse_input.Packed(np.empty(layers.GROUP * n_inputs, inp.dtype), np.empty(n_inputs, np.uint64))
+    taken = inputs.Inputs(packed, none.astype(np.int32), none.astype(real), none, none.astype(real))
     out = _aligned(layers.BLOCK * laid_out.n_units, network.dtype)
     forward.predict_logits(
-        laid_out.layers, _constant(inp), out, _aligned(laid_out.n_parts, network.dtype), packed, logits
+        laid_out.layers, _constant(inp), out, _aligned(laid_out.n_parts, network.dtype), taken, logits
     )
     return logits
 
@@ -157,39 +161,17 @@ class Trainer:
         self.epoch = self.step = 0
         self._optimizer, self._l2, self._dropout, self._seed = optimizer, l2, dropout, seed
         self._network, self._layout = network, _lay_out(network)
-        # More threads than a layer has panels would only wait.
-        self._threads = min(resolve_threads(threads), self._layout.most_panels)
-        sparse = bool(np.count_nonzero(images) <= SPARSE_BELOW * images.size)
         self._data = epoch.Data(
             images=images,
             labels=labels,
             weights=np.empty(0, network.dtype) if sample_weight is None else sample_weight,
-            sparse=sparse,
         )
+        self._sparse = bool(np.count_nonzero(images) <= SPARSE_BELOW * images.size)
+        self._most_threads = resolve_threads(threads)
         n_slots, size = (1 if optimizer is None else optimizer.n_slots), self._layout.layers.parameters.size
-        real, members, n_inputs = network.dtype, self._threads, layers.BLOCK * network.n_inputs
-        lanes = layers.VECTOR // real.itemsize
-        panel = layers.WIDE * lanes
-        self.work = epoch.Work(
-            out=_aligned(layers.BLOCK * self._layout.n_units, real),
-            dout=_aligned(layers.BLOCK * self._layout.n_units, real),
-            slot_1=_aligned(size if n_slots > 0 else 0, real),
-            slot_2=_aligned(size if n_slots > 1 else 0, real),
-            gradient=_aligned(0, real),
-            parts=_aligned(self._layout.n_parts, real),
-            row_label=np.zeros((2, layers.BLOCK), np.int64),
-            row_weight=np.zeros((2, layers.BLOCK), real),
-            row_loss=np.zeros(layers.BLOCK),
-            row_right=np.zeros(layers.BLOCK, np.int64),
-            penalty=np.zeros(len(network.weights) * self._layout.most_panels),
-            results=np.zeros(epoch.N_RESULTS),
-            values=_aligned(2 * n_inputs if sparse else 0, images.dtype).reshape(2, -1),
-            users=np.zeros((2, n_inputs // layers.GROUP if sparse else 0), np.uint64),
-            dense=_aligned(0 if sparse else 2 * n_inputs, real).reshape(2, -1),
-            piece=_aligned(members * layers.PIECE * panel, real).reshape(members, -1),
-            turned=_aligned(members * panel**2, real).reshape(members, -1),
-            columns=_aligned(members * self._layout.padded_classes * lanes, real).reshape(members, -1),
-        )
+        self._slots = [_aligned(size if n_slots > k else 0, network.dtype) for k in range(2)]
+        self._by_rows = False
+        self.work = self._make_work()
         # An epoch of no rows: the kernel is compiled, or loaded, here, and the time of the first epoch is its own.
         self._run_kernel(np.empty(0, np.int64), 1, 0.0)
 
@@ -200,8 +182,7 @@ class Trainer:
             raise ValueError(f"order of {len(order)} rows, batch_size {batch_size}: expected 1 or more of each")
         if not (order.min() >= 0 and order.max() < len(self._data.labels)):
             raise IndexError(f"order has rows outside 0 to {len(self._data.labels) - 1}")
-        if min(batch_size, len(order)) > layers.BLOCK and not self.work.gradient.size:
-            self.work = self.work._replace(gradient=_aligned(self._layout.layers.parameters.size, self._network.dtype))
+        self._prepare(min(batch_size, len(order)))
         results = self.work.results
         results[:] = 0
         results[epoch.FAILED] = -1
@@ -213,6 +194,60 @@ class Trainer:
         loss = results[epoch.LOSS] / results[epoch.WEIGHT] if results[epoch.WEIGHT] else 0.0
         return EpochResult(float(loss), float(results[epoch.CORRECT] / len(order)))
 
+    def _prepare(self, batch_size: int) -> None:
+        """Choose how threads share batches of that size, by what is to be computed alone, and make room for it."""
+        parameters, real = self._layout.layers.parameters.size, self._network.dtype
+        # By rows, each part of a batch has a gradient of its own: that pays where it is small beside the part's work.
+        vectors = parameters * real.itemsize // layers.VECTOR
+        by_rows = self._layout.most_panels == 1 and vectors <= VECTORS_A_ROW * batch_size
+        if by_rows != self._by_rows:
+            self._by_rows = by_rows
+            self.work = self._make_work()
+        kept = epoch.n_parts(batch_size) if by_rows else int(batch_size > layers.BLOCK)
+        if self.work.gradient.size < kept * parameters:
+            self.work = self.work._replace(gradient=_aligned(kept * parameters, real))
+
+    def _threads(self, batch_size: int) -> int:
+        """How many threads to start: more than a layer has panels, or a batch parts, would only wait."""
+        return min(self._most_threads, epoch.n_parts(batch_size) if self._by_rows else self._layout.most_panels)
+
+    def _make_work(self) -> epoch.Work:
+        """Scratch for either way of sharing a batch."""
+        images, layout, by_rows = self._data.images, self._layout, self._by_rows
+        real, n_inputs = self._network.dtype, layers.BLOCK * self._network.n_inputs
+        lanes = layers.VECTOR // real.itemsize
+        members = self._threads(layers.BLOCK * epoch.PARTS)
+        panel, n_parts = layers.WIDE * lanes, epoch.PARTS if by_rows else 0
+        copies, buffers = (members, members) if by_rows else (1, 2)
+        packs, lists = self._sparse and not by_rows, self._sparse and by_rows
+        n_penalties = len(self._network.weights) * (epoch.PARTS if by_rows else layout.most_panels)
+        return epoch.Work(
+            out=_aligned(copies * layers.BLOCK * layout.n_units, real),
+            dout=_aligned(copies * layers.BLOCK * layout.n_units, real),
+            slot_1=self._slots[0],
+            slot_2=self._slots[1],
+            gradient=_aligned(0, real),
+            parts=_aligned(copies * layout.n_parts, real),
+            row_label=np.zeros((buffers, layers.BLOCK), np.int64),
+            row_weight=np.zeros((buffers, layers.BLOCK), real),
+            row_loss=np.zeros(copies * layers.BLOCK),
+            row_right=np.zeros(copies * layers.BLOCK, np.int64),
+            part_loss=np.zeros(n_parts),
+            part_right=np.zeros(n_parts, np.int64),
+            penalty=np.zeros(n_penalties),
+            results=np.zeros(epoch.N_RESULTS),
+            values=_aligned(buffers * n_inputs if packs else 0, images.dtype).reshape(buffers, -1),
+            users=np.zeros((buffers, n_inputs // layers.GROUP if packs else 0), np.uint64),
+            index=np.zeros((buffers, n_inputs + lanes if lists else 0), np.int32),
+            value=np.zeros((buffers, n_inputs + lanes if lists else 0), real),
+            ends=np.zeros((buffers, layers.BLOCK + 1 if lists else 0), np.int64),
+            dense=_aligned(0 if self._sparse else buffers * n_inputs, real).reshape(buffers, -1),
+            piece=_aligned(members * layers.PIECE * panel, real).reshape(members, -1),
+            turned=_aligned(members * panel**2, real).reshape(members, -1),
+            columns=_aligned(members * layout.padded_classes * lanes, real).reshape(members, -1),
+            squares=np.zeros((members, n_penalties)),
+        )
+
     def _run_kernel(self, order: np.ndarray, batch_size: int, learning_rate: float) -> None:
         real, gate = self._network.dtype.type, team.new_gate()
         dropout = epoch.Dropout(
@@ -222,11 +257,12 @@ class Trainer:
             scale=real(1 / (1 - self._dropout)),
         )
         rule = _rule(self._optimizer, learning_rate, self._l2, real)
+        threads = self._threads(min(batch_size, max(1, len(order))))
 
         def work(t: int) -> None:
             epoch.run_epoch(
                 t,
-                self._threads,
+                threads,
                 self._layout.layers,
                 self._data,
                 order,
@@ -238,7 +274,7 @@ class Trainer:
                 gate,
             )
 
-        team.run_team(work, self._threads, gate)
+        team.run_team(work, threads, gate)
 
     def arrays(self, flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Weights and biases as NumPy has them, out of an array laid out like the parameters."""
