@@ -34,7 +34,6 @@ from fastnn.kernels.layers import (
     FIRST_HIDDEN,
     GROUP,
     INPUTS,
-    PIECE,
     all_panels,
     lanes,
     own_panels,
@@ -51,6 +50,8 @@ LOSS, WEIGHT, CORRECT, FAILED, N_RESULTS = range(5)
 STOPPED = -1
 # Where threads share rows, a batch is cut into at most PARTS parts of PART_ROWS rows or more.
 PARTS, PART_ROWS = 16, 16
+# Then they share the parameters of a layer in at most PARTS slices of so many vectors or more.
+SLICE_VECTORS = 16
 
 
 class Data(NamedTuple):
@@ -369,11 +370,12 @@ def settle_slices(t, threads, layers, n_parts, rule, rate, work, piece):
         end = begin + padded_width(layers, layer + 1) if is_bias else layers.bias_at[layer]
         decay = real(0) if is_bias else rule.l2
         n_vectors = (end - begin) // n
-        for part in range(PARTS * t // threads, PARTS * (t + 1) // threads):
-            low, high = begin + n_vectors * part // PARTS * n, begin + n_vectors * (part + 1) // PARTS * n
+        n_slices = min(PARTS, max(1, n_vectors // SLICE_VECTORS))
+        for part in range(n_slices * t // threads, n_slices * (t + 1) // threads):
+            low, high = begin + n_vectors * part // n_slices * n, begin + n_vectors * (part + 1) // n_slices * n
             squares = 0.0
-            for at in range(low, high, PIECE * n):
-                count = min(PIECE * n, high - at)
+            for at in range(low, high, len(piece)):
+                count = min(len(piece), high - at)
                 for h in range(0, count, n):
                     total = vload(work.gradient, at + h, ONE)
                     for other in range(1, n_parts):

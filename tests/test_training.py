@@ -42,7 +42,7 @@ def test_it_learns_and_leaves_the_given_network_alone(digits, backend):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam"])
 @pytest.mark.parametrize("batch_size", [32, None])
-@pytest.mark.parametrize("hidden", [(), (150,), (130, 70, 20)])
+@pytest.mark.parametrize("hidden", [(), (20,), (150,), (130, 70, 20)])
 @pytest.mark.parametrize("kind", ["uint8", "float32"])
 def test_same_bits_for_any_number_of_threads(digits, optimizer, batch_size, hidden, kind):
     """Promise 3, over every optimizer, depth and kind of input."""

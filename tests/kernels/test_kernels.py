@@ -42,6 +42,22 @@ def _collect(piece, dout, dout_row, packed, n_groups, n_inputs, i, n):
 
 
 @kernel
+def _list(index, value, images, rows, ends):
+    for s in range(len(rows)):
+        n_inputs = images.shape[1]
+        ends[s + 1] = sparse_input.list_row(index, value, ends[s], images.reshape(-1), rows[s] * n_inputs, n_inputs)
+
+
+@kernel
+def _listed(out, gradient, index, value, ends, weight, dout, scale, n):
+    width = len(n) * layers.lanes(out)
+    for s in range(len(ends) - 1):
+        nonzero = (index, value, ends[s], ends[s + 1])
+        sparse_input.spread_listed(out, s * width, *nonzero, weight, 0, n)
+        sparse_input.collect_listed(gradient, 0, dout, s * width, scale, *nonzero, n)
+
+
+@kernel
 def _drop(values, key, row, lo, threshold, scale):
     dropout.drop(values, key, row, lo, threshold, scale)
 
@@ -109,6 +125,32 @@ def test_spread_and_collect_are_the_products(n, n_inputs, real):
         used = _collect(piece, dout.reshape(-1), apart, packed, 2, n_inputs, i, n)
         assert used == images[rows][:, i].any()
         np.testing.assert_allclose(piece, gradient[i], rtol=tolerance, atol=tolerance * np.abs(gradient).max())
+
+
+@pytest.mark.parametrize("n", [ONE, TWO], ids=["one", "two"])
+@pytest.mark.parametrize("n_inputs", [1, 7, 16, 65])
+@pytest.mark.parametrize("dtype", ["uint8", "real"])
+@pytest.mark.parametrize("real", ["float32", "float64"])
+def test_inputs_that_are_listed_give_the_same_products(n, n_inputs, dtype, real):
+    rng, width = np.random.default_rng(n_inputs), len(n) * 64 // np.dtype(real).itemsize
+    images = rng.integers(1, 9, (50, n_inputs)) * (rng.random((50, n_inputs)) < 0.4) - (dtype == "real") * 2
+    images, rows = images.astype(np.uint8 if dtype == "uint8" else real), rng.permutation(50)[:30]
+    index, value = np.zeros(30 * n_inputs + 16, np.int32), np.zeros(30 * n_inputs + 16, real)
+    ends = np.zeros(31, np.int64)
+    _list(index, value, images, rows, ends)
+    chosen = images[rows]
+    np.testing.assert_array_equal(index[: ends[-1]], np.nonzero(chosen)[1])
+    np.testing.assert_array_equal(value[: ends[-1]], chosen[chosen != 0])
+    weight, dout = rng.standard_normal((n_inputs, width)).astype(real), rng.standard_normal((30, width)).astype(real)
+    out, gradient = np.zeros((30, width), real), np.ones((n_inputs, width), real)
+    flat = [array.reshape(-1) for array in (out, gradient)]
+    _listed(*flat, index, value, ends, weight.reshape(-1), dout.reshape(-1), np.dtype(real).type(0.5), n)
+    tolerance = 1e-5 if real == "float32" else 1e-13
+    for found, expected in (
+        (out, chosen.astype(float) @ weight),
+        (gradient, 1 + 0.5 * chosen.astype(float).T @ dout),
+    ):
+        np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("n", [1, 2, 4])
