@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastnn.backends import get_backend as get_backend
+    from fastnn.compilation import warmup as warmup
     from fastnn.datasets import Dataset as Dataset
     from fastnn.datasets import load_digits as load_digits
     from fastnn.datasets import load_mnist as load_mnist
@@ -46,6 +47,7 @@ if not os.path.isdir(os.path.join(__path__[0], "kernels")) and os.path.isfile(
 # Each public name, and the module it comes from when it is first used: `import fastnn` loads nothing else.
 _HOMES = {
     "backends": ["get_backend"],
+    "compilation": ["warmup"],
     "datasets": [
         "Dataset", "load_digits", "load_mnist", "prepare_image", "read_csv", "read_files", "read_idx", "read_npz",
     ],

@@ -1,4 +1,4 @@
-"""The command `fastnn`: train, evaluate, predict, recipes. Results go to stdout, progress to stderr."""
+"""The command `fastnn`: train, evaluate, predict, recipes, warmup. Results go to stdout, progress to stderr."""
 
 import argparse
 import contextlib
@@ -7,11 +7,14 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fastnn.errors import FastnnError, MissingDependencyError, SettingsError
+
+if TYPE_CHECKING:
+    from fastnn.runs import FinishedRun, RunFolder
 
 FAILED, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
@@ -32,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.showwarning = _show_warning
     _on_sigterm(_raise_terminated)
     try:
-        options.command(options)
+        with _notices():
+            options.command(options)
         sys.stdout.flush()
     except (SettingsError, MissingDependencyError) as error:
         return _fail(error, USAGE)
@@ -54,6 +58,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 # --- The commands ----------------------------------------------------------------------------------------------------
 def _train(options: argparse.Namespace) -> None:
+    folder, run = _trained(options)
+    folder.save_figures(run)  # only now, when the training images are gone from memory
+    result, report = run.result, run.report
+    if options.json:
+        keys = ("test_accuracy", "test_loss", "epochs", "seconds", "compile_seconds", "stopped", "backend")
+        answer = {**{key: report[key] for key in keys}, "recipe": report["settings"]["recipe"], "run": str(folder.path)}
+        print(json.dumps(answer))
+        return
+    print(f"{result.network}")
+    seconds, compiling = f"{report['seconds']:.2f} s of training", f"{report['compile_seconds']:.2f} s of compiling"
+    print(f"{len(result.history)} epochs in {seconds}, {compiling}, backend {result.backend}")
+    print(f"accuracy {report['test_accuracy']:.2%}, loss {report['test_loss']:.4f} on {run.test.name}")
+    print(f"run {folder.path}")
+
+
+def _trained(options: argparse.Namespace) -> "tuple[RunFolder, FinishedRun]":
+    """The run, trained and judged, and its folder, with all files but the figures."""
     from fastnn.datasets import read_files
     from fastnn.errors import DivergenceError
     from fastnn.progress import show_progress
@@ -70,7 +91,7 @@ def _train(options: argparse.Namespace) -> None:
     hidden = recipe.hidden if options.hidden is None else tuple(options.hidden)
     if options.data:
         pool, test = read_files(options.data)
-        pool, test = (pool, test) if test is not None else hold_out(pool, 1 / 5, options.seed)
+        pool, test = (pool, test) if test is not None else hold_out(pool, 1 / 5, options.seed, in_place=True)
         splits, name = split(pool, test, 1 / 10, options.seed), "data"
     else:
         splits, name = recipe.load(options.seed), recipe.name
@@ -94,7 +115,7 @@ def _train(options: argparse.Namespace) -> None:
         with show_progress(len(splits.train)) as progress:
             callbacks = [progress, folder.checkpoint(splits.train)]
             result = train(network, splits.train, validation=splits.watched, callbacks=callbacks, **settings)
-        report = folder.save_finished(result, splits, described)
+        return folder, folder.save_finished(result, splits, described)
     except (DivergenceError, TrainingInterrupted) as stop:
         folder.save_unfinished(stop.result, splits.train)
         if len(stop.result.history):
@@ -102,16 +123,6 @@ def _train(options: argparse.Namespace) -> None:
         raise
     finally:
         folder.remove_if_empty()
-    if options.json:
-        keys = ("test_accuracy", "test_loss", "epochs", "seconds", "stopped", "backend")
-        print(
-            json.dumps({**{key: report[key] for key in keys}, "recipe": described["recipe"], "run": str(folder.path)})
-        )
-        return
-    print(f"{result.network}")
-    print(f"{len(result.history)} epochs in {report['seconds']:.2f} s of training, backend {result.backend}")
-    print(f"accuracy {report['test_accuracy']:.2%}, loss {report['test_loss']:.4f} on {splits.test.name}")
-    print(f"run {folder.path}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -166,6 +177,19 @@ def _predict(options: argparse.Namespace) -> None:
         return
     for answer in answers:
         print(f"{answer['image']}: {answer['prediction']} ({answer['probability']:.1%})")
+
+
+def _warmup(options: argparse.Namespace) -> None:
+    from fastnn.compilation import warmup
+
+    result = warmup()
+    if options.json:
+        print(json.dumps({**result._asdict(), "compiled": list(result.compiled)}))
+        return
+    names = f"compiled {', '.join(result.compiled)}" if result.compiled else "nothing to compile"
+    print(
+        f"{names}; {result.loaded} kernels loaded; {result.seconds:.2f} s, {result.compile_seconds:.2f} s of compiling"
+    )
 
 
 def _recipes(options: argparse.Namespace) -> None:
@@ -235,6 +259,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_backend(predict)
 
     add("recipes", _recipes, "list the recipes")
+    add("warmup", _warmup, "compile all kernels for this CPU now, or load them, so that no later run has to wait")
     return parser
 
 
@@ -262,6 +287,26 @@ def _fail(error: BaseException, code: int, prefix: str = "") -> int:
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     text = str(message)
     _say(text if text.startswith("fastnn: ") else f"fastnn: {category.__name__}: {text}")
+
+
+@contextlib.contextmanager
+def _notices() -> Iterator[None]:
+    """What the library logs, such as that it compiles kernels now, goes to stderr as lines of the command's own."""
+    import logging
+
+    class ToStderr(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            _say(f"fastnn: {record.getMessage()}")
+
+    logger, handler = logging.getLogger("fastnn"), ToStderr()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def _on_sigterm(handler: Any) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from fastnn import evaluation
 from fastnn.atomic import write_atomically
 from fastnn.errors import DataError, SettingsError
+from fastnn.training import History
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,7 +75,7 @@ class LearningCurveDisplay(_Display):
 
     Parameters
     ----------
-    history : object with a method ``to_frame()``, or DataFrame
+    history : History, object with a method ``to_frame()``, or DataFrame
         Columns epoch (1, 2, ...), loss and accuracy (0 to 1); validation_loss and validation_accuracy if there are any,
         NaN in epochs that were not validated. DataError if it is no history, or one without epochs.
 
@@ -88,8 +89,11 @@ class LearningCurveDisplay(_Display):
     """
 
     def __init__(self, history: Any) -> None:
-        frame = history.to_frame() if hasattr(history, "to_frame") else history
-        if not hasattr(frame, "columns"):
+        if isinstance(history, History):  # without pandas, whose import takes longer than the figure
+            frame: Any = history.arrays()
+        else:
+            frame = history.to_frame() if hasattr(history, "to_frame") else history
+        if not isinstance(frame, dict) and not hasattr(frame, "columns"):
             raise DataError(f"history is {type(history).__name__}, expected a training history or its DataFrame")
         epochs = _column(frame, "epoch")
         if not len(epochs) or not np.isfinite(epochs).all():
@@ -379,8 +383,10 @@ class MistakesDisplay(SamplesDisplay):
 
 
 def _column(frame: Any, name: str) -> np.ndarray:
-    if name not in frame.columns:
-        raise DataError(f"the history has no column {name}, found {', '.join(map(str, frame.columns)) or 'none'}")
+    if name not in frame:
+        raise DataError(f"the history has no column {name}, found {', '.join(map(str, frame)) or 'none'}")
+    if isinstance(frame[name], np.ndarray):
+        return np.asarray(frame[name], np.float64)
     try:
         return np.asarray(frame[name].to_numpy(dtype=np.float64, na_value=np.nan))
     except (TypeError, ValueError):
@@ -388,7 +394,7 @@ def _column(frame: Any, name: str) -> np.ndarray:
 
 
 def _column_or_none(frame: Any, name: str) -> np.ndarray | None:
-    values = _column(frame, name) if name in frame.columns else np.empty(0)
+    values = _column(frame, name) if name in frame else np.empty(0)
     return values if np.isfinite(values).any() else None
 
 

@@ -56,8 +56,11 @@ class Recipe:
 
 
 def split(pool: Dataset, test: Dataset | None, held_out: float, seed: int) -> Splits:
-    """Hold a share of `pool` out to watch the run; without a test set of its own, the run is judged by it too."""
-    train, watched = hold_out(pool, held_out, seed)
+    """Hold a share of `pool` out to watch the run; without a test set of its own, the run is judged by it too.
+
+    The rows of `pool` are moved, not copied: the parts are views of its arrays.
+    """
+    train, watched = hold_out(pool, held_out, seed, in_place=True)
     return Splits(train, watched, watched if test is None else test)
 
 

@@ -1,5 +1,7 @@
 """The folder of a run: the model, its history, a report of how it came about, and three figures."""
 
+import csv
+import io
 import json
 import os
 import platform
@@ -15,12 +17,13 @@ import numpy as np
 from fastnn import evaluation
 from fastnn.atomic import write_atomically
 from fastnn.backends import get_backend
+from fastnn.compilation import compile_seconds
 from fastnn.datasets import Dataset
 from fastnn.errors import FileError
 from fastnn.model_file import save
 from fastnn.network import Network
 from fastnn.recipes import Splits
-from fastnn.training import EpochEnd, History, TrainingResult, check_fit
+from fastnn.training import EpochEnd, EpochRecord, History, TrainingResult, check_fit
 
 MODEL, HISTORY, REPORT = "model.safetensors", "history.csv", "report.json"
 CURVES, CONFUSION, MISTAKES = "curves.png", "confusion.png", "mistakes.png"
@@ -73,23 +76,28 @@ class RunFolder:
 
     def save_history(self, history: History) -> None:
         """Write history.csv, a line an epoch."""
-        write_atomically(self.path / HISTORY, history.to_frame().to_csv(index=False).encode())
+        table = io.StringIO()
+        rows = csv.DictWriter(table, list(EpochRecord.__annotations__), lineterminator="\n")
+        rows.writeheader()
+        rows.writerows({name: _number(value) for name, value in asdict(record).items()} for record in history)
+        write_atomically(self.path / HISTORY, table.getvalue().encode())
 
-    def save_finished(self, result: TrainingResult, splits: Splits, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Judge the network by the test data and write all files of the run; returns what report.json holds."""
+    def save_finished(self, result: TrainingResult, splits: Splits, settings: Mapping[str, Any]) -> "FinishedRun":
+        """Judge the network by the test data and write all files of the run but its figures."""
         judgement = judge(result.network, splits.test, result.backend)
         report = _report(result, splits, settings, judgement)
         self.save_network(result.network, splits.train)
         self.save_history(result.history)
         write_atomically(self.path / REPORT, (json.dumps(report, indent=2) + "\n").encode())
-        self._save_figures(result, splits.test, judgement.proba)
-        return report
+        return FinishedRun(result, splits.test, judgement.proba, report)
 
-    def _save_figures(self, result: TrainingResult, test: Dataset, proba: np.ndarray) -> None:
+    def save_figures(self, run: "FinishedRun") -> None:
+        """Write curves.png, confusion.png and mistakes.png."""
         from fastnn import plots
 
+        test, proba = run.test, run.proba
         assert test.labels is not None
-        plots.LearningCurveDisplay.from_history(result.history).save(self.path / CURVES)
+        plots.LearningCurveDisplay.from_history(run.result.history).save(self.path / CURVES)
         plots.ConfusionDisplay.from_predictions(test.labels, proba.argmax(axis=1)).save(self.path / CONFUSION)
         shape = test.image_shape or (1, test.images.shape[1])  # a table's row is drawn as a strip
         plots.MistakesDisplay.from_predictions(test.images, shape, test.labels, proba).save(self.path / MISTAKES)
@@ -101,6 +109,15 @@ class RunFolder:
                 folder.rmdir()
             except OSError:
                 return
+
+
+class FinishedRun(NamedTuple):
+    """What is left of a run once its training data are let go: `report` is what report.json holds."""
+
+    result: TrainingResult
+    test: Dataset
+    proba: np.ndarray
+    report: dict[str, Any]
 
 
 class Judgement(NamedTuple):
@@ -142,6 +159,7 @@ def _report(
         "best_epoch": result.best_epoch,
         "stopped": result.stopped,
         "seconds": float(history.column("seconds").sum()),
+        "compile_seconds": compile_seconds(result.backend),
         "backend": result.backend,
         "network": repr(result.network),
         "settings": dict(settings),
@@ -174,7 +192,7 @@ def _describe(data: Dataset) -> dict[str, Any]:
 
 
 def _number(value: float) -> float | None:
-    """JSON has no NaN."""
+    """None for NaN: JSON has none, and in CSV it is an empty field."""
     return None if value != value else value
 
 

@@ -62,6 +62,10 @@ class History(Sequence[EpochRecord]):
         """One figure of all epochs: float64 (int64 for `epoch`), shape (epochs,)."""
         return np.array([getattr(record, name) for record in self._records])
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Every figure by name, in the order of `EpochRecord`, each as `column` gives it."""
+        return {name: self.column(name) for name in EpochRecord.__annotations__}
+
     def to_frame(self) -> "pandas.DataFrame":
         """A data frame with a row an epoch."""
         import pandas
@@ -271,10 +275,28 @@ def evaluate(
     return loss + penalty, float(np.mean(logits.argmax(axis=1) == labels))
 
 
-def hold_out(data: Dataset, share: float, seed: int = 0) -> tuple[Dataset, Dataset]:
-    """Split `data` in two: what stays, and a `share` (above 0, below 1) drawn by the seed, at least one sample."""
+def hold_out(data: Dataset, share: float, seed: int = 0, *, in_place: bool = False) -> tuple[Dataset, Dataset]:
+    """Split `data` in two: what stays, and a `share` (above 0, below 1) drawn by the seed, at least one sample.
+
+    Each part keeps the order of its samples. With `in_place` nothing is copied but the samples held out: the arrays of
+    `data` are reordered, and the parts are views of them.
+    """
     rows, held = _draw(len(data), share, seed)
-    return data.take(rows), data.take(held)
+    if not in_place:
+        return data.take(rows), data.take(held)
+    for array in (data.images, data.labels):
+        if array is not None:
+            _move_to_end(array, rows, held)
+    return data.take(slice(len(rows))), data.take(slice(len(rows), None))
+
+
+def _move_to_end(array: np.ndarray, rows: np.ndarray, held: np.ndarray) -> None:
+    """Put the rows `rows` of an array first and `held` last, both ascending: so no row moves over one still to move."""
+    last = array[held]
+    for start in range(0, len(rows), 1024):
+        piece = rows[start : start + 1024]
+        array[start : start + len(piece)] = array[piece]
+    array[len(rows) :] = last
 
 
 def _draw(n: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,22 +1,55 @@
-"""How kernels are compiled: their flags, and the folder on disk that keeps what was compiled."""
+"""How kernels are compiled: their flags, the folder on disk that keeps what was compiled, and what compiling cost."""
 
 import functools
 import hashlib
+import logging
 import os
+import re
+import shutil
+import stat
 import sys
 import tempfile
+import time
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
+import llvmlite.binding
 import numba
-import platformdirs
 from numba import types
 from numba.core import caching
+from numba.core.runtime import _nrt_python
 from numba.extending import intrinsic
 
 # All of fast-math except `nnan` and `ninf`: with those LLVM deletes checks for NaN, and divergence goes unseen.
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 _FLAGS = {"nogil": True, "error_model": "numpy", "fastmath": FASTMATH}
+# What all kernels of a training run take to compile, on a core of 2024; half of it is Numba's typing, half LLVM's.
+COLD_SECONDS = 15
+DAYS_KEPT = 30
+
+_logger = logging.getLogger("fastnn")
+
+
+class Compilation(NamedTuple):
+    """A kernel that this process compiled, as it was not on disk, and what that took."""
+
+    kernel: str
+    seconds: float
+
+
+compilations: list[Compilation] = []
+_loaded: list[str] = []
+
+
+def compile_seconds() -> float:
+    """Seconds that this process has spent compiling kernels; loading them from disk does not count."""
+    return sum((compilation.seconds for compilation in compilations), 0.0)
+
+
+def loads() -> int:
+    """How many kernels this process has loaded from disk."""
+    return len(_loaded)
 
 
 def kernel(function):
@@ -62,19 +95,46 @@ def cache_folder() -> Path | None:
     It is in NUMBA_CACHE_DIR if that is set, else in the user's cache folder. The files are pickles: a folder that
     another user owns or may write to is not used.
     """
-    base = numba.config.CACHE_DIR or platformdirs.user_cache_dir("fastnn", appauthor=False)
-    folder = Path(base) / f"fastnn-kernels-{sources_digest()[:16]}"
+    folder = _cache_base() / f"fastnn-kernels-{sources_digest()[:16]}"
     try:
+        if not folder.exists():
+            _prune(folder.parent)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if hasattr(os, "getuid"):
             status = folder.stat()
             if status.st_uid != os.getuid() or status.st_mode & 0o022:
                 raise PermissionError(f"{folder} can be written by another user")
         tempfile.TemporaryFile(dir=folder).close()
+        os.utime(folder)  # `_prune` goes by the time of the last use
     except OSError as error:
         _warn(f"there is no place to keep compiled kernels ({error}); they will be compiled in every process")
         return None
     return folder
+
+
+def _cache_base() -> Path:
+    if numba.config.CACHE_DIR:
+        return Path(numba.config.CACHE_DIR)
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("fastnn", appauthor=False))
+
+
+def _prune(base: Path) -> None:
+    """Remove folders of kernels that nobody has used for DAYS_KEPT days; what cannot be removed stays."""
+    oldest = time.time() - DAYS_KEPT * 24 * 3600
+    try:
+        folders = [folder for folder in base.iterdir() if re.fullmatch("fastnn-kernels-[0-9a-f]{16}", folder.name)]
+    except OSError:
+        return
+    for folder in folders:
+        try:
+            status = folder.lstat()
+        except OSError:
+            continue
+        own = not hasattr(os, "getuid") or status.st_uid == os.getuid()
+        if own and stat.S_ISDIR(status.st_mode) and status.st_mtime < oldest:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _warn(text: str) -> None:
@@ -104,14 +164,35 @@ class _Implementation(caching.CompileResultCacheImpl):
 
 
 class _FolderCache(caching.FunctionCache):
+    """Numba's cache, which loads a kernel in a fifth of the time.
+
+    Before it loads, Numba fills the tables by which it types and translates Python: it imports half of itself and all
+    of SciPy's linear algebra for that, and compiles its reference counting. Kernels on disk are machine code, with the
+    counting in it; they need only the addresses of what they call. A kernel that must be compiled has the tables filled
+    by the compiler.
+    """
+
     _impl_class = _Implementation
+
+    def load_overload(self, sig, target_context):
+        try:
+            for name, address in _nrt_python.c_helpers.items():
+                llvmlite.binding.add_symbol(name if name.startswith("_") else f"NRT_{name}", address)
+            with self._guard_against_spurious_io_errors():
+                return self._load_overload(sig, target_context)
+        except AttributeError:  # a Numba that is built otherwise
+            return super().load_overload(sig, target_context)
 
 
 class _Cache(caching.NullCache):
-    """Numba's cache in our folder, made on first use; never a reason to fail: at worst a kernel is compiled anew."""
+    """Numba's cache in our folder, made on first use; never a reason to fail: at worst a kernel is compiled anew.
+
+    Between a `load_overload` that finds nothing and `save_overload` Numba compiles. No kernel calls another, so these
+    times do not overlap.
+    """
 
     def __init__(self, function) -> None:
-        self._function = function
+        self._function, self._started = function, 0.0
 
     @functools.cached_property
     def _folder_cache(self):
@@ -122,6 +203,15 @@ class _Cache(caching.NullCache):
         return self._folder_cache and self._folder_cache.cache_path
 
     def load_overload(self, sig, target_context):
+        loaded = self._from_disk(sig, target_context)
+        if loaded is not None:
+            _loaded.append(self._function.__name__)
+        else:
+            _say_once_that_it_takes_time()
+            self._started = time.perf_counter()
+        return loaded
+
+    def _from_disk(self, sig, target_context):
         if not self._folder_cache:
             return None
         try:
@@ -131,6 +221,7 @@ class _Cache(caching.NullCache):
             return None
 
     def save_overload(self, sig, data):
+        compilations.append(Compilation(self._function.__name__, time.perf_counter() - self._started))
         if not self._folder_cache:
             return
         try:
@@ -146,3 +237,8 @@ class _Cache(caching.NullCache):
             except OSError as error:
                 _warn(f"a damaged file of compiled kernels could not be replaced ({error})")
                 self.__dict__["_folder_cache"] = None
+
+
+@functools.cache
+def _say_once_that_it_takes_time() -> None:
+    _logger.info("compiling kernels for this CPU, once; up to about %d s", COLD_SECONDS)

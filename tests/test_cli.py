@@ -9,12 +9,14 @@ import sys
 import time
 
 import numpy as np
+import pandas
 import pytest
 from PIL import Image
 
 import fastnn
 from fastnn.cli import main
 from fastnn.datasets import Dataset
+from fastnn.training import EpochRecord
 
 RUN_FILES = {"model.safetensors", "history.csv", "report.json", "curves.png", "confusion.png", "mistakes.png"}
 
@@ -44,6 +46,11 @@ def _fails(arguments, code, capsys, words):
         assert word in err
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_notices_of_compiling():
+    fastnn.warmup()
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A finished run of recipe E with few epochs: its folder and what the command printed as JSON."""
@@ -61,7 +68,11 @@ def test_train_writes_the_files_of_a_run(run):
         if name.endswith(".png"):
             with Image.open(folder / name) as picture:
                 assert min(picture.size) > 300
-    assert len((folder / "history.csv").read_text().splitlines()) == 21
+    history = pandas.read_csv(folder / "history.csv")
+    assert history.columns.tolist() == list(EpochRecord.__annotations__)
+    assert history.epoch.tolist() == list(range(1, 21))
+    last = json.loads((folder / "report.json").read_text())["last_epoch"]
+    assert history.iloc[-1].to_dict() == last
 
 
 def test_train_prints_one_json_object_and_a_line_an_epoch(run):
@@ -70,6 +81,7 @@ def test_train_prints_one_json_object_and_a_line_an_epoch(run):
     assert answer["run"] == str(folder)
     assert answer["epochs"] == 20
     assert answer["seconds"] > 0
+    assert answer["compile_seconds"] == 0
     assert answer["test_accuracy"] > 0.9
     lines = result.stderr.splitlines()
     assert len(lines) == 20

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from fastnn import evaluation
 from fastnn.errors import DataError, FileError, SettingsError
 from fastnn.plots import ConfusionDisplay, LearningCurveDisplay, MistakesDisplay, SamplesDisplay
+from fastnn.training import EpochRecord, History
 
 PNG = b"\x89PNG"
 LABELS = np.array([0, 1, 2, 1, 0, 2])
@@ -136,6 +137,15 @@ def test_a_history_object_is_asked_for_its_frame() -> None:
             return history(None)
 
     np.testing.assert_array_equal(LearningCurveDisplay.from_history(History()).loss, [2.0, 1.0, 0.5, 0.25])
+
+
+def test_fastnns_own_history_is_drawn_like_its_frame() -> None:
+    records = [EpochRecord(epoch, 0.1, 2 / epoch, 0.5, np.nan, np.nan, 1.0) for epoch in (1, 2, 3)]
+    direct, framed = (LearningCurveDisplay(each) for each in (History(records), History(records).to_frame()))
+    for name in ("epochs", "loss", "accuracy"):
+        np.testing.assert_array_equal(getattr(direct, name), getattr(framed, name))
+    assert direct.validation_loss is framed.validation_loss is None
+    assert direct.loss.tolist() == [2.0, 1.0, 2 / 3]
 
 
 def test_curves_go_where_the_caller_says() -> None:

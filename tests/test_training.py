@@ -182,6 +182,18 @@ def test_hold_out_parts_are_disjoint_and_complete(digits):
         hold_out(marked.take(slice(0, 1)), 0.5)
 
 
+@pytest.mark.parametrize(("share", "n"), [(0.3, 100), (0.001, 5000), (0.6, 3001)])
+def test_hold_out_in_place_gives_the_same_parts_as_views(share, n):
+    images = np.arange(2.0 * n).reshape(n, 2)
+    copied = hold_out(Dataset(images.copy(), np.arange(n)), share, seed=4)
+    data = Dataset(images, np.arange(n))
+    for part, expected in zip(hold_out(data, share, seed=4, in_place=True), copied, strict=True):
+        np.testing.assert_array_equal(part.images, expected.images)
+        np.testing.assert_array_equal(part.labels, expected.labels)
+        assert np.shares_memory(part.images, data.images)
+        assert np.shares_memory(part.labels, data.labels)
+
+
 def test_early_stopping_restores_the_best_weights(digits):
     """A rate that grows until the run worsens: the result is the network of the best epoch, by its own figures."""
     training, held = hold_out(digits, 0.3)

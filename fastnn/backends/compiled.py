@@ -72,7 +72,7 @@ def softmax_cross_entropy(
     weight = np.ones(len(logits)) if sample_weight is None else sample_weight.astype(np.float64)
     dlogits = np.empty(logits.shape, logits.dtype)
     shares = (weight / weight.sum()).astype(logits.dtype)
-    return softmaxes.softmax_cross_entropy(_constant(logits), labels, shares, dlogits), dlogits
+    return softmaxes.softmax_cross_entropy(_constant(logits), _constant(labels), shares, dlogits), dlogits
 
 
 def dense_forward(inp: np.ndarray, weight: np.ndarray, bias: np.ndarray, activation: str = "identity") -> np.ndarray:
@@ -163,8 +163,8 @@ class Trainer:
         self._network, self._layout = network, _lay_out(network)
         self._data = epoch.Data(
             images=images,
-            labels=labels,
-            weights=np.empty(0, network.dtype) if sample_weight is None else sample_weight,
+            labels=_constant(labels),
+            weights=_constant(np.empty(0, network.dtype) if sample_weight is None else sample_weight),
         )
         self._sparse = bool(np.count_nonzero(images) <= SPARSE_BELOW * images.size)
         self._most_threads = resolve_threads(threads)
@@ -256,6 +256,7 @@ class Trainer:
             share=real(1 - self._dropout),
             scale=real(1 / (1 - self._dropout)),
         )
+        order = _constant(order)
         rule = _rule(self._optimizer, learning_rate, self._l2, real)
         threads = self._threads(min(batch_size, max(1, len(order))))
 
@@ -314,8 +315,8 @@ class _Layout(NamedTuple):
 
 
 def _constant(array: np.ndarray) -> np.ndarray:
-    """A contiguous view that cannot be written: Numba compiles such arrays apart, so all inputs are made such."""
-    view = np.ascontiguousarray(array).view()
+    """A contiguous, aligned view that cannot be written: Numba compiles other arrays apart, so all inputs are such."""
+    view = np.require(array, requirements="CA").view()
     view.flags.writeable = False
     return view
 

@@ -7,6 +7,8 @@ from stat import S_ISDIR, S_ISREG
 from types import TracebackType
 from typing import BinaryIO
 
+import numpy as np
+
 from fastnn.errors import DataError, FileError, SettingsError
 
 FilePath = str | os.PathLike[str]
@@ -115,6 +117,17 @@ class Content:
             size -= len(piece)
             pieces.append(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def read_into(self, values: np.ndarray) -> int:
+        """Fill `values`, of one dimension, with what comes next; returns the bytes read, fewer where the content ends.
+
+        The content is never in memory twice. Its end is checked (CRC, what follows) when a further read finds it.
+        """
+        target, at = values.view(np.uint8), 0
+        while at < len(target) and (piece := self.read(min(_CHUNK, len(target) - at))):
+            target[at : at + len(piece)] = np.frombuffer(piece, np.uint8)
+            at += len(piece)
+        return at
 
     def _inflate(self, size: int) -> bytes:
         assert self._inflater is not None

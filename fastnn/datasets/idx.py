@@ -161,8 +161,9 @@ def _read_values(content: Content, header: IdxHeader, max_bytes: int) -> np.ndar
         raise DataError(f"{name}: {wanted} after the header, found {content.size - header_size}")
     if declared > content.most:
         raise DataError(f"{name}: {wanted}, found a gzip file of {content.stored} bytes, which cannot hold that many")
-    body = content.read(declared + 1)
-    if len(body) != declared:
-        found = f"{len(body)}" if len(body) < declared else "more"
-        raise DataError(f"{name}: {wanted} after the header, found {found}")
-    return np.frombuffer(body, header.dtype)
+    values = np.empty(prod(header.shape), header.dtype)
+    found = content.read_into(values)
+    more = content.read(1)  # the last byte has been read already; this reaches the end of a gzip file, and its CRC
+    if found != declared or more:
+        raise DataError(f"{name}: {wanted} after the header, found {'more' if more else found}")
+    return values

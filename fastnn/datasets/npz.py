@@ -24,6 +24,7 @@ _LONGEST_HEADER = 10_000
 _BOMB_RATIO = 1000
 _BOMB_SIZE = 64 * 2**20
 _LOCAL_HEADER_SIZE = 30
+_PIECE = 2**18
 _ENCRYPTED = 0x1
 # All that ZipFile is known to raise on a damaged archive, often only when a member is read.
 _DAMAGE = (
@@ -158,16 +159,25 @@ def _read_member(archive: ZipFile, member: ZipInfo, name: str) -> np.ndarray:
         # Python integers: the product of the sizes can exceed 64 bits.
         declared = prod(header.shape) * header.dtype.itemsize
         found = member.file_size - header_size
-        # One byte more than there should be, so that the end is reached and the CRC checked.
-        body = file.read(declared + 1) if declared == found else b""
-    if declared != found or len(body) != declared:
-        found = len(body) if declared == found else found
+        if declared == found:
+            values = np.empty(prod(header.shape), header.dtype)
+            found = _read_into(values, file)
+            found += len(file.read(1))  # reaches the end of the member, and so its CRC
+    if declared != found:
         raise DataError(
             f"{place}: declares shape {header.shape} of {header.dtype.name}, expected {declared} bytes of numbers, "
             f"found {found}"
         )
-    values = np.frombuffer(body, header.dtype)
     return values.reshape(header.shape[::-1]).T if header.fortran_order else values.reshape(header.shape)
+
+
+def _read_into(values: np.ndarray, file: IO[bytes]) -> int:
+    """Fill `values`, of one dimension; returns the bytes read. A piece at a time: nothing is in memory twice."""
+    target, at = values.view(np.uint8), 0
+    while at < len(target) and (piece := file.read(min(_PIECE, len(target) - at))):
+        target[at : at + len(piece)] = np.frombuffer(piece, np.uint8)
+        at += len(piece)
+    return at
 
 
 def _read_header(file: IO[bytes], place: str) -> tuple[_Header, int]:

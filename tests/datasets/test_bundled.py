@@ -4,6 +4,8 @@ import gzip
 import subprocess
 import sys
 from hashlib import md5
+from io import BytesIO
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -33,28 +35,33 @@ def test_digits():
 
 
 @pytest.mark.parametrize("part", ["train-images", "train-labels", "t10k-images", "t10k-labels"])
-def test_row_16_damaged_data_set(monkeypatch, refused, part):
-    packed = bundled._packed
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data: data[:-1] + bytes([data[-1] ^ 1]), lambda data: data[:-1], lambda data: data + b"0"],
+    ids=["changed", "shorter", "longer"],
+)
+def test_row_16_damaged_data_set(monkeypatch, refused, part, damage):
+    opened = bundled._opened
 
-    def one_byte_changed(stem: str) -> bytes:
+    def damaged(stem: str) -> BinaryIO:
         if not stem.startswith(part):
-            return packed(stem)
-        data = bytearray(gzip.decompress(packed(stem)))
-        data[-1] ^= 1
+            return opened(stem)
+        with opened(stem) as file:
+            data = damage(gzip.decompress(file.read()))
         changed.append(md5(data, usedforsecurity=False).hexdigest())
-        return gzip.compress(data, 0)
+        return BytesIO(gzip.compress(data, 0))
 
     changed: list[str] = []
-    monkeypatch.setattr(bundled, "_packed", one_byte_changed)
+    monkeypatch.setattr(bundled, "_opened", damaged)
     message = refused(load_mnist, part, "found MD5", "expected")
     assert changed[0] in message
 
 
 def test_missing_part_of_the_installation(monkeypatch, refused):
-    def missing(stem: str) -> bytes:
+    def missing(stem: str) -> BinaryIO:
         raise FileNotFoundError(stem)
 
-    monkeypatch.setattr(bundled, "_packed", missing)
+    monkeypatch.setattr(bundled, "_opened", missing)
     refused(load_mnist, "train-images-idx3-ubyte.gz", "missing", kind=FileError)
 
 

@@ -1,8 +1,10 @@
 """Compiled kernels on disk: found again, rebuilt when damaged, and never a reason to fail."""
 
+import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -94,3 +96,78 @@ def test_every_kernel_source_counts_for_the_folder(tmp_path, monkeypatch):
     before = jit.sources_digest.__wrapped__()
     (tmp_path / "dropout.py").write_text("# changed")
     assert jit.sources_digest.__wrapped__() != before
+
+
+WARMUP = [sys.executable, "-m", "fastnn", "warmup", "--json"]
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory):
+    """A folder in which `fastnn warmup` has run once, and what it said."""
+    folder = tmp_path_factory.mktemp("warm")
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder)}
+    return environment, subprocess.run(WARMUP, env=environment, capture_output=True, text=True, check=True)
+
+
+def test_warmup_says_what_it_compiled_and_that_it_takes_time(warm):
+    answer, notices = json.loads(warm[1].stdout), warm[1].stderr.splitlines()
+    assert {"run_epoch", "predict_logits", "matmul", "relu", "softmax_cross_entropy"} <= set(answer["compiled"])
+    assert answer["loaded"] == 0
+    assert 0 < answer["compile_seconds"] <= answer["seconds"]
+    assert len(notices) == 1
+    assert notices[0].startswith("fastnn: compiling kernels for this CPU, once; ")
+
+
+def test_after_warmup_nothing_is_compiled(warm, tmp_path):
+    """By a second warmup, by a run of the command, and by data that cannot be written or start on odd addresses."""
+    environment, first = warm
+    again = subprocess.run(WARMUP, env=environment, capture_output=True, text=True, check=True)
+    answer = json.loads(again.stdout)
+    assert (answer["compiled"], answer["loaded"], again.stderr) == ([], len(json.loads(first.stdout)["compiled"]), "")
+    train = [sys.executable, "-m", "fastnn", "train", "--recipe", "digits", "--epochs", "1", "--json"]
+    run = subprocess.run([*train, "--out", str(tmp_path / "run")], env=environment, capture_output=True, text=True)
+    assert run.stderr.startswith("epoch 1/1")
+    assert json.loads(run.stdout)["compile_seconds"] == 0
+    program = """
+import sys
+import numpy as np, fastnn
+from fastnn.kernels import jit
+assert "numba.np.linalg" not in sys.modules  # what Numba imports in order to compile, not to load
+def odd(array):
+    moved = np.zeros(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(array.shape)
+    moved[...] = array
+    moved.flags.writeable = False
+    return moved
+data = fastnn.Dataset(odd(np.eye(32, 64, dtype=np.uint8)), odd(np.arange(32) % 3))
+network = fastnn.Network.initialize((64, 20, 3))
+result = fastnn.train(network, data, epochs=1, sample_weight=odd(np.ones(32, np.float32)), validation=0.1)
+engine = fastnn.get_backend("numba")
+engine.softmax_cross_entropy(odd(np.ones((32, 3), np.float32)), data.labels)
+engine.matmul(odd(np.ones((5, 64), np.float32)), odd(network.weights[0]))
+assert "numba.np.linalg" not in sys.modules
+print(jit.compilations, jit.compile_seconds(), jit.loads())
+"""
+    odd = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert odd.stdout == "[] 0.0 4\n"
+
+
+def test_folders_of_kernels_that_nobody_uses_are_removed(tmp_path):
+    """Only such folders, only after 30 days, and not the one that a link of that name leads to."""
+    base, elsewhere = tmp_path / "cache", tmp_path / "elsewhere"
+    names = ["fastnn-kernels-" + digit * 16 for digit in "0123"]
+    for folder in [elsewhere, *(base / name for name in [*names[:2], "fastnn-kernels-mine", "other"])]:
+        folder.mkdir(parents=True)
+        (folder / "file").write_text("kept?")
+    (base / names[2]).symlink_to(elsewhere)
+    (base / names[3]).write_text("no folder")
+    for path in (*base.iterdir(), elsewhere):
+        age = 29 if path.name == names[1] else 31
+        os.utime(path, (time.time() - age * 86400,) * 2, **({} if os.name == "nt" else {"follow_symlinks": False}))
+    assert _run(base).stderr == ""
+    (new,) = {path.name for path in base.iterdir()} - {*names, "fastnn-kernels-mine", "other"}
+    assert {path.name for path in base.iterdir()} == {new, *names[1:], "fastnn-kernels-mine", "other"}
+    assert (elsewhere / "file").exists()
+    # A folder in use is young, however old its kernels are.
+    os.utime(base / new, (0, 0))
+    assert _run(base).stdout == "0.5 1\n"
+    assert time.time() - (base / new).stat().st_mtime < 86400
