@@ -11,7 +11,7 @@ from fastnn.network import Network
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_arrays_start_on_a_cache_line(shape, dtype):
     zeros = aligned_zeros(shape, dtype)
-    copy = aligned_copy(np.asfortranarray(np.ones(shape)), dtype)
+    copy = aligned_copy(np.ones(shape, order="F"), dtype)
     for array, value in ((zeros, 0), (copy, 1)):
         assert array.ctypes.data % CACHE_LINE == 0 or not array.size
         assert array.flags.c_contiguous
