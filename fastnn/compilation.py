@@ -47,7 +47,7 @@ def warmup() -> Warmup:
     inp, weight, bias = np.ones((1, 4), np.float32), network.weights[0], network.biases[0]
     engine.matmul(inp, weight)
     engine.relu_backward(inp, engine.relu(inp))
-    engine.softmax_cross_entropy(inp, labels)
+    engine.softmax_cross_entropy(engine.softmax(inp), labels)
     engine.dense_backward(inp, inp, weight, engine.dense_forward(inp, weight, bias))
     compiled = jit.compilations[n_compiled:]
     return Warmup(

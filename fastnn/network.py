@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from fastnn.aligned import aligned_copy
 from fastnn.checks import check_choice, check_number, is_integer
 from fastnn.errors import SettingsError
 from fastnn.randomness import generator
@@ -47,8 +48,8 @@ class Network:
             raise SettingsError(f"{len(weights)} weights and {len(biases)} biases, expected one array of each a layer")
         dtypes = {np.asarray(array).dtype for array in (*weights, *biases)}
         dtype = np.dtype(np.float64 if dtypes == {np.dtype(np.float64)} else np.float32)
-        self.weights = tuple(np.array(weight, dtype, order="C") for weight in weights)
-        self.biases = tuple(np.array(bias, dtype, order="C") for bias in biases)
+        self.weights = tuple(aligned_copy(weight, dtype) for weight in weights)
+        self.biases = tuple(aligned_copy(bias, dtype) for bias in biases)
         self.activation = activation
         self.input_scale = float(input_scale)
         fan_in = self.weights[0].shape[0] if self.weights[0].ndim == 2 else 0
@@ -121,12 +122,12 @@ class Network:
     @property
     def n_inputs(self) -> int:
         """D, the length of a row."""
-        return self.sizes[0]
+        return self.weights[0].shape[0]
 
     @property
     def n_classes(self) -> int:
         """C, the number of outputs."""
-        return self.sizes[-1]
+        return self.weights[-1].shape[1]
 
     @property
     def dtype(self) -> np.dtype:

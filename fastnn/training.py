@@ -237,7 +237,9 @@ def train(
                 if current is None:
                     raise _divergence(epoch, result.failed_batch, rate, good)
                 validation_loss, validation_accuracy = (
-                    (NAN, NAN) if held_out is None else evaluate(current, held_out, backend=engine, l2=l2)
+                    (NAN, NAN)
+                    if held_out is None
+                    else evaluate(current, held_out, backend=engine, l2=l2, threads=threads)
                 )
                 record = EpochRecord(
                     epoch + 1, rate, result.loss, result.accuracy, validation_loss, validation_accuracy, seconds
@@ -258,9 +260,16 @@ def train(
 
 
 def evaluate(
-    network: Network, data: Dataset, *, backend: str | Backend = "auto", l2: float = 0.0
+    network: Network,
+    data: Dataset,
+    *,
+    backend: str | Backend = "auto",
+    l2: float = 0.0,
+    threads: int | None = None,
 ) -> tuple[float, float]:
     """Loss (with the L2 term, if any) and accuracy of a network on labelled data.
+
+    `threads` is as in `train`, for the Numba backend.
 
     Raises
     ------
@@ -269,7 +278,7 @@ def evaluate(
     """
     images, labels = check_fit(network, data)
     engine = get_backend(backend) if isinstance(backend, str) else backend
-    logits = engine.predict_logits(network, images)
+    logits = engine.predict_logits(network, images, threads)
     loss, _ = engine.softmax_cross_entropy(logits, labels)
     penalty = 0.5 * l2 * sum(float(np.sum(weight**2, dtype=np.float64)) for weight in network.weights)
     return loss + penalty, float(np.mean(logits.argmax(axis=1) == labels))

@@ -26,7 +26,7 @@ from fastnn.kernels.backward import (
     update_inputs,
 )  # fmt: skip
 from fastnn.kernels.dense import ONE_ROW, START
-from fastnn.kernels.forward import FIRST, ONLY, drop_units, logit_parts, own_units, sum_logits
+from fastnn.kernels.forward import drop_units, logit_parts, own_units, sum_logits
 from fastnn.kernels.inputs import Inputs, gather
 from fastnn.kernels.jit import inlined, kernel, never_inline
 from fastnn.kernels.layers import (
@@ -46,6 +46,8 @@ from fastnn.kernels.sparse_input import Packed
 from fastnn.kernels.team import ARRIVALS, STOP, atomic_load, barrier
 from fastnn.kernels.updates import rate_of_step, settle
 
+# The first and only thread, where a part of a batch is worked through; no literals, for the reason in `dense.py`.
+FIRST, ONLY = np.int64(0), np.int64(1)
 LOSS, WEIGHT, CORRECT, FAILED, N_RESULTS = range(5)
 STOPPED = -1
 # Where threads share rows, a batch is cut into at most PARTS parts of PART_ROWS rows or more.

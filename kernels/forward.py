@@ -1,15 +1,12 @@
-"""The forward pass of a block of rows, a panel of units at a time; and of many rows, for prediction.
+"""The forward pass of a block of rows, a panel of units at a time.
 
 `layers.py` says how arrays lie.
 """
 
-import numpy as np
-
 from fastnn.kernels.activations import IDENTITY, vactivate
 from fastnn.kernels.dense import OVERWRITE, START, STRIDE_1, multiply_panel
 from fastnn.kernels.dropout import drop
-from fastnn.kernels.inputs import gather
-from fastnn.kernels.jit import inlined, kernel
+from fastnn.kernels.jit import inlined
 from fastnn.kernels.layers import (
     GROUP,
     INPUTS,
@@ -23,9 +20,6 @@ from fastnn.kernels.layers import (
 )  # fmt: skip
 from fastnn.kernels.simd import FOUR, ONE, TWO, vadd, vload, vscale_add, vstore
 from fastnn.kernels.sparse_input import spread, spread_listed
-
-# The first and only thread, where no team is at work; no literals, for the reason in `dense.py`.
-FIRST, ONLY = np.int64(0), np.int64(1)
 
 
 @inlined
@@ -135,28 +129,3 @@ def sum_logits(layers, begin, end, out, parts):
             for p in range(count):
                 total = vadd(total, vload(parts, p * apart + s * padded + h, ONE))
             vstore(out, at + s * padded + h, total)
-
-
-@kernel
-def predict_logits(layers, images, out, parts, inputs, logits):
-    """Forward pass of many rows on one thread: images (N, D) -> logits (N, C), overwritten; the others are scratch.
-
-    Each row goes through the same sums in the same order whatever stands beside it, so a row alone and a row among
-    others get the same bits.
-    """
-    n_layers = len(layers.weight_at)
-    last = n_layers - 1
-    first_at, padded = unit_panel(layers, n_layers, START).at, padded_width(layers, n_layers)
-    for start in range(0, len(images), GROUP):
-        rows = np.arange(start, min(start + GROUP, len(images)))
-        n_rows = len(rows)
-        gather(images, rows, inputs, FIRST, ONLY)
-        for layer in range(n_layers if last == 0 else last):
-            own_units(layers, layer, FIRST, ONLY, n_rows, inputs, out)
-        if last > 0:
-            for p in all_panels(layers, last):
-                logit_parts(layers, n_rows, out, parts, p, unit_panel(layers, last, p))
-            sum_logits(layers, 0, n_rows, out, parts)
-        for s in range(n_rows):
-            for c in range(layers.sizes[n_layers]):
-                logits[start + s, c] = out[first_at + s * padded + c]

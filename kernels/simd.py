@@ -87,6 +87,28 @@ def vload(_, array, offset, n):
 
 
 @intrinsic
+def vload_part(_, array, offset, count, n):
+    """The first `count` lanes of `vload`, 0 in the others, whose memory is not touched."""
+    vector = Vector(array.dtype, n.count)
+
+    def codegen(context, builder, signature, args):
+        kind, lanes = _llvm(vector), ir.VectorType(_I64, vector.lanes)
+        mask_kind = ir.VectorType(_I1, vector.lanes)
+        undefined = ir.Constant(lanes, ir.Undefined)
+        count = builder.insert_element(undefined, args[2], ir.Constant(_I32, 0))
+        count = builder.shuffle_vector(count, undefined, ir.Constant(ir.VectorType(_I32, vector.lanes), None))
+        mask = builder.icmp_signed("<", ir.Constant(lanes, list(range(vector.lanes))), count)
+        pointer = _vector_pointer(context, builder, array, args[0], args[1], vector)
+        name = f"llvm.masked.load.v{vector.lanes}f{array.dtype.bitwidth}.p0"
+        function = ir.FunctionType(kind, [pointer.type, _I32, mask_kind, kind])
+        align = ir.Constant(_I32, array.dtype.bitwidth // 8)
+        load = cgutils.get_or_insert_function(builder.module, function, name)
+        return builder.call(load, [pointer, align, mask, _constant(vector, 0.0)])
+
+    return vector(array, types.int64, types.int64, n), codegen
+
+
+@intrinsic
 def vstore(_, array, offset, value):
     """Write a vector to a flat array from element `offset` on."""
 

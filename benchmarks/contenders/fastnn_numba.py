@@ -46,9 +46,9 @@ class epoch:
 
 
 def predict(problem: Problem, threads: int) -> Callable[[], np.ndarray]:
-    """`predict_proba` on the uint8 rows; it takes the cores that the process may use."""
+    """`predict_proba` on the uint8 rows."""
     network, images, backend = _network(problem), problem.images, get_backend("numba")
-    return lambda: backend.predict_proba(network, images)
+    return lambda: backend.predict_proba(network, images, threads)
 
 
 def product(problem: Problem, threads: int) -> Callable[[], np.ndarray]:

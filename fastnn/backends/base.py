@@ -89,12 +89,12 @@ class Backend(Protocol):
         """The layer's gradients: (B, H), (B, D), (D, H), (B, H) -> dinp (B, D), dweight (D, H), dbias (H,)."""
         ...
 
-    def predict_logits(self, network: Network, inp: np.ndarray) -> np.ndarray:
-        """What softmax is given: (B, D) -> (B, C)."""
+    def predict_logits(self, network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
+        """What softmax is given: (B, D) -> (B, C), on so many threads; None: the cores this process may use."""
         ...
 
-    def predict_proba(self, network: Network, inp: np.ndarray) -> np.ndarray:
-        """Class probabilities: (B, D) -> (B, C)."""
+    def predict_proba(self, network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
+        """Class probabilities: (B, D) -> (B, C), on so many threads; None: the cores this process may use."""
         ...
 
     def loss_and_gradients(
@@ -132,6 +132,10 @@ class Backend(Protocol):
         ...
 
 
+# What the backends take as it is, in native byte order.
+_WORKING_DTYPES = frozenset(map(np.dtype, (np.uint8, np.float32, np.float64)))
+
+
 def check_inputs(network: Network, inp: np.ndarray) -> np.ndarray:
     """`inp` as an array the backends take; DataError unless it is (B, D) of real numbers with the network's D."""
     inp = np.asarray(inp)
@@ -147,6 +151,8 @@ def working_inputs(inp: np.ndarray) -> np.ndarray:
 
     bool becomes uint8, float16 float32; any other dtype float64, which holds it best.
     """
+    if inp.dtype in _WORKING_DTYPES and inp.flags.c_contiguous:
+        return inp
     kind = {"bool": np.uint8, "float16": np.float32, "uint8": np.uint8, "float32": np.float32}
     return np.ascontiguousarray(inp, kind.get(inp.dtype.newbyteorder("=").name, np.float64))
 

@@ -127,13 +127,13 @@ def forward(
     return inps, outs
 
 
-def predict_logits(network: Network, inp: np.ndarray) -> np.ndarray:
-    """The last layer's weighted sums."""
+def predict_logits(network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
+    """The last layer's weighted sums. `threads` is the business of NumPy's BLAS, which is left as it is."""
     return forward(network, check_inputs(network, inp))[1][-1]
 
 
-def predict_proba(network: Network, inp: np.ndarray) -> np.ndarray:
-    """``softmax(logits)``."""
+def predict_proba(network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
+    """``softmax(logits)``; `threads` as above."""
     return softmax(predict_logits(network, inp))
 
 

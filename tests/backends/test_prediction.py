@@ -1,0 +1,232 @@
+"""Predictions: parity with the reference in float64, and bits that depend on the row and on nothing else."""
+
+import gc
+import os
+import signal
+import threading
+import time
+import weakref
+
+import numpy as np
+import pytest
+
+from fastnn.backends import compiled, reference
+from fastnn.errors import SettingsError
+from fastnn.kernels import inference
+from fastnn.network import Network
+from tests.parity import assert_parity, astype, make_inputs, make_network
+
+BACKENDS = pytest.mark.parametrize("backend", [reference, compiled], ids=["numpy", "numba"])
+DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
+KINDS = pytest.mark.parametrize("kind", ["uint8", "float32", "float64"])
+
+# Pieces of eight, four, two vectors, of one and of a part; fewer and more inputs than bits in a word.
+NETWORKS = {
+    "1 of everything": (1, 1, 1),
+    "1 class": (70, 33, 1),
+    "off the vector size": (100, 130, 17),
+    "all pieces": (64, 255, 200),
+    "hundreds of classes": (63, 300),
+    "no hidden layer": (784, 10),
+    "narrow inside": (65, 64, 3, 128, 10),
+}
+
+
+@pytest.fixture
+def always_threads(monkeypatch):
+    """Even one row is given to a team."""
+    monkeypatch.setattr(compiled, "FEW_MULTIPLICATIONS", 0)
+
+
+@BACKENDS
+@DTYPES
+@KINDS
+@pytest.mark.parametrize("sizes", NETWORKS.values(), ids=NETWORKS)
+def test_predictions(backend, dtype, kind, sizes):
+    rng = np.random.default_rng(1)
+    for activation, n_rows in (("relu", 70), ("tanh", 1), ("logistic", 5), ("identity", 2), ("relu", 0)):
+        network = make_network(rng, sizes, kind, dtype, activation)
+        inp, exact = make_inputs(rng, (n_rows, sizes[0]), kind), astype(network, "float64")
+        logits, proba = backend.predict_logits(network, inp), backend.predict_proba(network, inp)
+        assert logits.dtype == proba.dtype == dtype
+        assert_parity(logits, reference.predict_logits(exact, inp), f"logits {activation}")
+        assert_parity(proba, reference.predict_proba(exact, inp), f"probabilities {activation}")
+        np.testing.assert_allclose(proba.sum(axis=1), 1, rtol=1e-6 if dtype == "float32" else 1e-14)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int64", "float16", ">f4", ">f8"])
+def test_other_dtypes_are_converted(dtype):
+    rng = np.random.default_rng(2)
+    network = make_network(rng, (70, 33, 10), "uint8", "float32", "relu")
+    inp = (rng.random((5, 70)) < 0.5).astype(dtype)
+    expected = compiled.predict_proba(network, inp.astype(np.float32))
+    np.testing.assert_array_equal(compiled.predict_proba(network, inp), expected)
+    np.testing.assert_array_equal(compiled.predict_proba(network, np.repeat(inp, 2, axis=0)[::2]), expected)
+
+
+@DTYPES
+@KINDS
+@pytest.mark.parametrize("sizes", [NETWORKS["off the vector size"], NETWORKS["narrow inside"]])
+def test_a_row_has_its_bits_whatever_stands_beside_it(dtype, kind, sizes, always_threads):
+    """Alone, among few, among all, on one to four threads; beside rows that use every input, or none."""
+    rng = np.random.default_rng(3)
+    network = make_network(rng, sizes, kind, dtype, "tanh")
+    inp = make_inputs(rng, (10 * inference.ROWS + 7, sizes[0]), kind)
+    inp[20:25], inp[100:105] = 1, 0
+    for predict in (compiled.predict_logits, compiled.predict_proba):
+        expected = predict(network, inp, 1)
+        for threads in (2, 3, 4, None):
+            np.testing.assert_array_equal(predict(network, inp, threads), expected)
+        for row in range(0, len(inp), 3):
+            np.testing.assert_array_equal(predict(network, inp[row : row + 1])[0], expected[row])
+        for first, last in ((1, 3), (18, 26), (97, 200)):
+            np.testing.assert_array_equal(predict(network, inp[first:last], 2), expected[first:last])
+
+
+def test_few_rows_and_many_have_the_same_bits(monkeypatch):
+    rng = np.random.default_rng(4)
+    network = make_network(rng, (784, 128, 10), "uint8", "float32", "relu")
+    inp = make_inputs(rng, (300, 784), "uint8")
+    asked = []
+    run_team = compiled.team.run_team
+    monkeypatch.setattr(compiled.team, "run_team", lambda *a: (asked.append(a[1]), run_team(*a)))
+    many = compiled.predict_proba(network, inp, 2)
+    assert asked == [2]
+    few = np.concatenate([compiled.predict_proba(network, inp[first : first + 7]) for first in range(0, 300, 7)])
+    assert asked == [2]
+    np.testing.assert_array_equal(few, many)
+
+
+def test_eight_threads_predict_at_once_with_one_network(always_threads):
+    rng = np.random.default_rng(5)
+    network = make_network(rng, (100, 130, 10), "uint8", "float32", "relu")
+    inp = make_inputs(rng, (1000, 100), "uint8")
+    expected = compiled.predict_proba(network, inp, 1).tobytes()
+    found = []
+
+    def work():
+        found.extend(compiled.predict_proba(network, inp, 1 + k % 3).tobytes() for k in range(20))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [expected] * 160
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_predictions_in_a_forked_child(always_threads):
+    rng = np.random.default_rng(6)
+    network = make_network(rng, (100, 130, 10), "uint8", "float32", "relu")
+    inp = make_inputs(rng, (100, 100), "uint8")
+    expected = compiled.predict_proba(network, inp, 2)
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(0 if compiled.predict_proba(network, inp, 2).tobytes() == expected.tobytes() else 2)
+        except BaseException:
+            os._exit(1)
+    deadline = time.monotonic() + 30
+    while (done := os.waitpid(child, os.WNOHANG))[0] == 0:
+        assert time.monotonic() < deadline, "the child hangs"
+        time.sleep(0.01)
+    assert os.waitstatus_to_exitcode(done[1]) == 0
+
+
+@BACKENDS
+@pytest.mark.parametrize("layer", [0, 1, 2])
+@pytest.mark.parametrize("arrays", ["weights", "biases"])
+def test_a_network_that_is_changed_in_place_predicts_otherwise(backend, layer, arrays):
+    """After a first prediction; the unit a NaN leads out of may be 0, the classes must see it nevertheless."""
+    network = make_network(np.random.default_rng(7), (70, 33, 20, 4), "float32", "float32", "relu")
+    inp = np.ones((3, 70), np.float32)
+    before = backend.predict_proba(network, inp)
+    array = getattr(network, arrays)[layer]
+    array *= 2
+    after = backend.predict_proba(network, inp)
+    assert not np.array_equal(before, after)
+    for place in range(len(array)):
+        kept = array[place].copy()
+        array[place] = np.nan
+        assert np.isnan(backend.predict_proba(network, inp)).all()
+        array[place] = kept
+    np.testing.assert_array_equal(backend.predict_proba(network, inp), after)
+
+
+def test_a_network_that_is_given_other_arrays_predicts_by_them():
+    network = make_network(np.random.default_rng(8), (70, 33, 10), "uint8", "float32", "relu")
+    inp = make_inputs(np.random.default_rng(9), (3, 70), "uint8")
+    expected = compiled.predict_proba(network, inp)
+    doubled = [2 * weight for weight in network.weights]
+    kept = network.weights
+    network.weights = tuple(doubled)
+    found = compiled.predict_proba(network, inp)
+    assert not np.array_equal(found, expected)
+    network.weights = tuple(np.asfortranarray(weight) for weight in doubled)  # no kernel reads these where they lie
+    for factor in (1, 0.5):
+        network.weights[0][:] *= factor
+        network.weights[1][:] *= factor
+        np.testing.assert_array_equal(compiled.predict_proba(network, inp), found if factor == 1 else expected)
+    network.weights = kept
+    np.testing.assert_array_equal(compiled.predict_proba(network, inp), expected)
+    network.biases = tuple(bias + 1 for bias in network.biases)
+    assert not np.array_equal(compiled.predict_proba(network, inp), expected)
+
+
+@BACKENDS
+@DTYPES
+def test_a_row_with_nan_is_nan_and_no_other(backend, dtype):
+    network = make_network(np.random.default_rng(10), (70, 33, 10), "float32", dtype, "relu")
+    inp = np.random.default_rng(11).standard_normal((9, 70)).astype(dtype)
+    expected = backend.predict_proba(network, inp)
+    inp[4, 69] = np.nan
+    found = backend.predict_proba(network, inp)
+    assert np.isnan(found[4]).all()
+    others = np.arange(9) != 4
+    assert_parity(found[others], expected[others].astype(np.float64))
+    if backend is compiled:
+        np.testing.assert_array_equal(found[others], expected[others])
+
+
+@BACKENDS
+def test_huge_logits_give_certain_classes(backend):
+    network = Network([np.eye(3, dtype=np.float32)], [np.zeros(3, np.float32)])
+    inp = np.array([[1e30, 0, -1e30], [-1e30, -2e30, -1e30], [0, 0, 0]], np.float32)
+    expected = np.array([[1, 0, 0], [0.5, 0, 0.5], [1 / 3] * 3])
+    np.testing.assert_allclose(backend.predict_proba(network, inp), expected, rtol=1e-7)
+
+
+def test_a_network_is_not_kept_alive():
+    network = Network.initialize((5, 3, 2))
+    compiled.predict_proba(network, np.ones((1, 5)))
+    gone = weakref.ref(network)
+    del network
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.parametrize("n_rows", [1, 5000])
+def test_the_number_of_threads_is_checked(n_rows):
+    network = Network.initialize((784, 10))
+    with pytest.raises(SettingsError, match="threads is 0"):
+        compiled.predict_proba(network, np.ones((n_rows, 784)), 0)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_ctrl_c_is_answered_during_a_long_prediction(threads):
+    network, inp = Network.initialize((64, 2048, 2048, 10)), np.ones((50_000, 64), np.float32)
+    compiled.predict_proba(network, inp[:1])  # compiled before the clock runs
+    asked = []
+
+    def interrupt():
+        time.sleep(0.2)
+        asked.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        compiled.predict_proba(network, inp, threads)
+    # The rule is 0.1 s; the test allows for a machine that does something else meanwhile.
+    assert time.monotonic() - asked[0] < 1.0
