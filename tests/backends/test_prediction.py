@@ -130,7 +130,8 @@ def test_predictions_in_a_forked_child(always_threads):
             os._exit(1)
     deadline = time.monotonic() + 30
     while (done := os.waitpid(child, os.WNOHANG))[0] == 0:
-        assert time.monotonic() < deadline, "the child hangs"
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
         time.sleep(0.01)
     assert os.waitstatus_to_exitcode(done[1]) == 0
 
@@ -178,13 +179,14 @@ def test_a_network_that_is_given_other_arrays_predicts_by_them():
 @BACKENDS
 @DTYPES
 def test_a_row_with_nan_is_nan_and_no_other(backend, dtype):
+    """Where no other row uses the input; at places that are searched as a whole word, and one by one."""
     network = make_network(np.random.default_rng(10), (70, 33, 10), "float32", dtype, "relu")
     inp = np.random.default_rng(11).standard_normal((9, 70)).astype(dtype)
+    inp[:, [3, 69]] = 0
     expected = backend.predict_proba(network, inp)
-    inp[4, 69] = np.nan
-    found = backend.predict_proba(network, inp)
-    assert np.isnan(found[4]).all()
-    others = np.arange(9) != 4
+    inp[4, 69] = inp[7, 3] = np.nan
+    found, others = backend.predict_proba(network, inp), ~np.isnan(inp).any(axis=1)
+    assert np.isnan(found[~others]).all()
     assert_parity(found[others], expected[others].astype(np.float64))
     if backend is compiled:
         np.testing.assert_array_equal(found[others], expected[others])
