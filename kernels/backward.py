@@ -120,7 +120,7 @@ def update_inputs(layers, n_rows, rule, rate, is_first, is_last, inputs, work, p
         if is_first:
             gradient[gradient_at : gradient_at + layers.sizes[0] * panel.width] = 0
         for s in range(n_rows):
-            at, nonzero = panel.at + s * panel.row, (inputs.index, inputs.value, inputs.ends[s], inputs.ends[s + 1])
+            at, nonzero = panel.at + s * panel.row, (inputs.numbers, inputs.value, inputs.ends[s], inputs.ends[s + 1])
             if panel.vectors == 2:
                 collect_listed(gradient, gradient_at, work.dout, at, scale, *nonzero, TWO)
             else:

@@ -79,7 +79,7 @@ class Work(NamedTuple):
     By panels, of all threads, by rows, of each one after the other: out, dout (BLOCK * padded units,), each layer's
     outputs and their gradients; parts, what each panel of the last hidden layer adds to the logits; row_loss, row_right
     (BLOCK,). By panels, of two blocks, by rows, of each thread, a row: row_label, row_weight (BLOCK,); values and
-    users, or index, value and ends, or dense, see `Inputs`.
+    users, or numbers, value and ends, or dense, see `Inputs`.
 
     Of all threads: slot_1, slot_2, the optimizer's state, laid out like the parameters, or empty; gradient, likewise:
     by panels, one, for batches of several blocks, by rows, one a part after the other; part_loss, part_right (PARTS,),
@@ -105,7 +105,7 @@ class Work(NamedTuple):
     results: np.ndarray
     values: np.ndarray
     users: np.ndarray
-    index: np.ndarray
+    numbers: np.ndarray
     value: np.ndarray
     ends: np.ndarray
     dense: np.ndarray
@@ -157,7 +157,7 @@ def take_rows(data, rows, work, buffer, inputs, t, threads):
 def inputs_of(work, buffer):
     """The place for the inputs of a block."""
     packed = Packed(work.values[buffer], work.users[buffer])
-    return Inputs(packed, work.index[buffer], work.value[buffer], work.ends[buffer], work.dense[buffer])
+    return Inputs(packed, work.numbers[buffer], work.value[buffer], work.ends[buffer], work.dense[buffer])
 
 
 @inlined
@@ -410,7 +410,7 @@ def epoch_by_rows(t, threads, layers, data, order, batch_size, rule, step, dropo
                 work.slot_2, work.gradient[part * size : (part + 1) * size], work.parts[t * parts : (t + 1) * parts],
                 work.row_label, work.row_weight, work.row_loss[t * BLOCK : (t + 1) * BLOCK],
                 work.row_right[t * BLOCK : (t + 1) * BLOCK], work.part_loss, work.part_right, work.squares[t],
-                work.results, work.values, work.users, work.index, work.value, work.ends, work.dense, work.piece,
+                work.results, work.values, work.users, work.numbers, work.value, work.ends, work.dense, work.piece,
                 work.turned, work.columns, work.squares,
             )  # fmt: skip
             own_part(t, threads, layers, data, batch, weight, part, n_parts, rule, dropout, work, own, alone)

@@ -39,7 +39,7 @@ def input_sums(layers, n_rows, inputs, out, panel):
             else:
                 spread(out, at, panel.row, inputs.packed, group, n_inputs, layers.parameters, weight_at, ONE)
     elif len(inputs.ends):
-        index, value = inputs.index, inputs.value
+        index, value = inputs.numbers, inputs.value
         for s in range(n_rows):
             at, begin, end = panel.at + s * panel.row, inputs.ends[s], inputs.ends[s + 1]
             if panel.vectors == 2:

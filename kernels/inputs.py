@@ -17,13 +17,13 @@ class Inputs(NamedTuple):
     """A block's inputs. The arrays of the other two forms have length 0.
 
     Packed, for wide layers, where most inputs are 0: packed, see `Packed`. Listed, where threads share the rows of a
-    narrow network: index and value (BLOCK * D + a vector,), those other than 0 sample after sample; ends (BLOCK + 1,),
+    narrow network: numbers and value (BLOCK * D + a vector,), those other than 0 sample after sample; ends (BLOCK + 1,),
     where each sample's begin, and the last's end. Dense, where few are 0: dense (BLOCK * D,), sample by sample in the
     working dtype.
     """
 
     packed: Packed
-    index: np.ndarray
+    numbers: np.ndarray
     value: np.ndarray
     ends: np.ndarray
     dense: np.ndarray
@@ -46,7 +46,7 @@ def gather(images, rows, inputs, t, threads):
                 for i in range(0, n_inputs, lanes(images)):
                     prefetch(flat, rows[s + AHEAD] * n_inputs + i)
             inputs.ends[s] = end
-            end = list_row(inputs.index, inputs.value, end, flat, rows[s] * n_inputs, n_inputs)
+            end = list_row(inputs.numbers, inputs.value, end, flat, rows[s] * n_inputs, n_inputs)
         inputs.ends[len(rows)] = end
     else:
         real = inputs.dense.dtype.type

@@ -285,7 +285,7 @@ class Trainer:
             results=np.zeros(epoch.N_RESULTS),
             values=_aligned(buffers * n_inputs if packs else 0, images.dtype).reshape(buffers, -1),
             users=np.zeros((buffers, n_inputs // layers.GROUP if packs else 0), np.uint64),
-            index=np.zeros((buffers, n_inputs + lanes if lists else 0), np.int32),
+            numbers=np.zeros((buffers, n_inputs + lanes if lists else 0), np.int32),
             value=np.zeros((buffers, n_inputs + lanes if lists else 0), real),
             ends=np.zeros((buffers, layers.BLOCK + 1 if lists else 0), np.int64),
             dense=_aligned(0 if self._sparse else buffers * n_inputs, real).reshape(buffers, -1),
@@ -363,7 +363,7 @@ class _Layout(NamedTuple):
 
 def _constant(array: np.ndarray) -> np.ndarray:
     """A contiguous, aligned view that cannot be written: Numba compiles other arrays apart, so all inputs are such."""
-    return _read_only(np.require(array, requirements="CA"))
+    return _read_only(np.require(array, requirements=["C", "A"]))
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
