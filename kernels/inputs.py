@@ -17,9 +17,9 @@ class Inputs(NamedTuple):
     """A block's inputs. The arrays of the other two forms have length 0.
 
     Packed, for wide layers, where most inputs are 0: packed, see `Packed`. Listed, where threads share the rows of a
-    narrow network: numbers and value (BLOCK * D + a vector,), those other than 0 sample after sample; ends (BLOCK + 1,),
-    where each sample's begin, and the last's end. Dense, where few are 0: dense (BLOCK * D,), sample by sample in the
-    working dtype.
+    narrow network: numbers and value (BLOCK * D + a vector,), those other than 0 sample after sample; ends
+    (BLOCK + 1,), where each sample's begin, and the last's end. Dense, where few are 0: dense (BLOCK * D,), sample by
+    sample in the working dtype.
     """
 
     packed: Packed
