@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import shutil
-import stat
 import sys
 import tempfile
 import time
@@ -181,8 +180,8 @@ def _prune(base: Path) -> None:
         except OSError:
             continue
         own = not hasattr(os, "getuid") or status.st_uid == os.getuid()
-        if own and stat.S_ISDIR(status.st_mode) and status.st_mtime < oldest:
-            shutil.rmtree(folder, ignore_errors=True)
+        if own and status.st_mtime < oldest:
+            shutil.rmtree(folder, ignore_errors=True)  # which follows no link, and removes nothing but a folder
 
 
 def _warn(text: str) -> None:

@@ -276,8 +276,8 @@ class _Layout(NamedTuple):
 
 
 def _constant(array: np.ndarray) -> np.ndarray:
-    """A contiguous, aligned view that cannot be written: Numba compiles other arrays apart, so all inputs are such."""
-    view = np.require(array, requirements="CA").view()
+    """A contiguous view that cannot be written: Numba compiles such arrays apart, so all inputs are made such."""
+    view = np.ascontiguousarray(array).view()
     view.flags.writeable = False
     return view
 

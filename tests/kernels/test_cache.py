@@ -119,7 +119,7 @@ def test_warmup_says_what_it_compiled_and_that_it_takes_time(warm):
 
 
 def test_after_warmup_nothing_is_compiled(warm, tmp_path):
-    """By a second warmup, by a run of the command, and by data that cannot be written or start on odd addresses."""
+    """By a second warmup, by a run of the command, and by data that cannot be written and start on odd addresses."""
     environment, first = warm
     again = subprocess.run(WARMUP, env=environment, capture_output=True, text=True, check=True)
     answer = json.loads(again.stdout)
