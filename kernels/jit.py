@@ -79,8 +79,8 @@ class _HelperLibrary(JITCodeLibrary):
     """The code of a helper, as LLVM's language only: it is linked into kernels, and never called from elsewhere.
 
     Numba optimises every function by itself, with all that it calls, and translates it to machine code, and then does
-    the same again for each of its callers. Only what becomes of it inside a kernel ever runs, and that is the same
-    without: so helpers are left as they are, and compiling takes a third less.
+    the same again for each of its callers. Only what becomes of it inside a kernel ever runs, and that is optimised
+    with the kernel: so helpers are left as they are, and compiling takes a third less.
     """
 
     def _optimize_final_module(self):
