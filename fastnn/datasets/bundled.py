@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import md5
 from importlib.resources import files
-from typing import BinaryIO, cast
+from typing import IO
 
 import numpy as np
 
@@ -83,5 +83,5 @@ def _verified(stem: str, size: int) -> np.ndarray:
     return data
 
 
-def _opened(stem: str) -> BinaryIO:
-    return cast(BinaryIO, files("fastnn.datasets").joinpath("mnist", f"{stem}.gz").open("rb"))
+def _opened(stem: str) -> IO[bytes]:
+    return files("fastnn.datasets").joinpath("mnist", f"{stem}.gz").open("rb")

@@ -5,7 +5,7 @@ import zlib
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from types import TracebackType
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import numpy as np
 
@@ -80,7 +80,7 @@ class Content:
         The bytes of the content; None where the file is gzipped, for then only reading tells.
     """
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
+    def __init__(self, file: IO[bytes], name: str) -> None:
         self.name = name
         self._file = file
         self.stored = file.seek(0, os.SEEK_END)

@@ -119,7 +119,7 @@ def test_warmup_says_what_it_compiled_and_that_it_takes_time(warm):
 
 
 def test_after_warmup_nothing_is_compiled(warm, tmp_path):
-    """By a second warmup, by a run of the command, and by data that cannot be written or start on odd addresses."""
+    """By a second warmup, by a run of the command, and by data that cannot be written and start on odd addresses."""
     environment, first = warm
     again = subprocess.run(WARMUP, env=environment, capture_output=True, text=True, check=True)
     answer = json.loads(again.stdout)
@@ -149,6 +149,27 @@ print(jit.compilations, jit.compile_seconds(), jit.loads())
 """
     odd = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert odd.stdout == "[] 0.0 4\n"
+
+
+def test_a_helper_can_print(tmp_path):
+    """As one does to debug it: a helper has no machine code of its own, so its constants are found in the kernel's."""
+    module = tmp_path / "noisy.py"
+    module.write_text(
+        "from fastnn.kernels.jit import inlined, kernel\n"
+        "@inlined\n"
+        "def helper(x):\n"
+        "    print('x is', x)\n"
+        "    return x + 1\n"
+        "@kernel\n"
+        "def outer(x):\n"
+        "    return helper(x)\n"
+        "print(outer(1), sum(outer.stats.cache_hits.values()))\n"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    for hits in (0, 1):
+        command = [sys.executable, "-c", "import noisy"]
+        result = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert result.stdout == f"x is 1\n2 {hits}\n", result.stderr
 
 
 def test_folders_of_kernels_that_nobody_uses_are_removed(tmp_path):
