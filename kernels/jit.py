@@ -22,6 +22,9 @@ from numba.core.compiler import Compiler
 from numba.core.runtime import _nrt_python
 from numba.extending import intrinsic
 
+if llvmlite.binding.llvm_version_info < (19,):  # it knows nothing of `simd.list_nonzero`, and would crash on it
+    raise ImportError(f"Numba {numba.__version__} is too old, expected 0.62 or newer")
+
 # All of fast-math except `nnan` and `ninf`: with those LLVM deletes checks for NaN, and divergence goes unseen.
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 _FLAGS = {"nogil": True, "error_model": "numpy", "fastmath": FASTMATH}

@@ -1,6 +1,7 @@
 """Both backends have the same functions with the same signatures, and give the same errors."""
 
 import inspect
+import sys
 
 import numpy as np
 import pytest
@@ -96,12 +97,24 @@ def test_get_backend():
         get_backend("cuda")
 
 
-def test_without_numba_auto_says_so_and_numba_says_what_to_install(monkeypatch):
-    import sys
-
+def _forget_kernels(monkeypatch):
+    """Have the next import of the Numba backend start anew."""
     for name in [name for name in sys.modules if name.startswith("fastnn.kernels") or name.endswith(".compiled")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr("fastnn.backends.compiled")
+
+
+def test_a_numba_that_would_crash_on_the_kernels_is_refused(monkeypatch):
+    _forget_kernels(monkeypatch)
+    monkeypatch.setattr("llvmlite.binding.llvm_version_info", (15, 0, 7))
+    with pytest.warns(RuntimeWarning, match=r"Numba .* is too old, expected 0\.62 or newer"):
+        assert get_backend("auto") is reference
+    with pytest.raises(MissingDependencyError, match=r"is too old, expected 0\.62 or newer"):
+        get_backend("numba")
+
+
+def test_without_numba_auto_says_so_and_numba_says_what_to_install(monkeypatch):
+    _forget_kernels(monkeypatch)
     monkeypatch.setitem(sys.modules, "numba", None)
     with pytest.warns(RuntimeWarning, match="Numba cannot be imported"):
         assert get_backend("auto") is reference
