@@ -106,6 +106,30 @@ def update_packed(layers, n_rows, rule, rate, is_first, is_last, packed, work, p
 
 
 @inlined
+def update_rows(
+    layers, at, left, left_at, left_row, height, n_rows, rule, rate, scale, is_first, is_last, work, piece, outputs
+):
+    """Gradient and step of `height` rows of weights, from `at` on, that lead to the panel `outputs`; returns the sum of
+    their squares.
+
+    The gradient is ``scale * left.T @ dout``, a few rows at a time. left: flat, (n_rows, height) from `left_at` on, its
+    rows `left_row` apart.
+    """
+    penalty = 0.0
+    for i in range(0, height, PIECE):
+        count = min(PIECE, height - i)
+        multiply_panel(
+            piece, START, outputs.width, left, left_at + i, STRIDE_1, left_row, work.dout, outputs.at, outputs.row,
+            n_rows, count, outputs.vectors, OVERWRITE,
+        )  # fmt: skip
+        penalty += settle(
+            rule, rate, rule.l2, scale, is_first, is_last, layers.parameters, state(work), at + i * outputs.width,
+            piece, count, outputs.vectors,
+        )  # fmt: skip
+    return penalty
+
+
+@inlined
 def update_inputs(layers, n_rows, rule, rate, is_first, is_last, inputs, work, piece, panel):
     """Gradient and step of the first layer's weights that lead to a panel's units; returns the sum of their squares."""
     if len(inputs.packed.users):
@@ -126,38 +150,22 @@ def update_inputs(layers, n_rows, rule, rate, is_first, is_last, inputs, work, p
             else:
                 collect_listed(gradient, gradient_at, work.dout, at, scale, *nonzero, ONE)
         return 0.0
-    n_inputs, width = layers.sizes[0], panel.width
-    at, penalty = weight_panel(layers, INPUTS, panel), 0.0
-    for i in range(0, n_inputs, PIECE):
-        count = min(PIECE, n_inputs - i)
-        multiply_panel(
-            piece, START, width, inputs.dense, i, STRIDE_1, n_inputs, work.dout, panel.at, panel.row, n_rows, count,
-            panel.vectors, OVERWRITE,
-        )  # fmt: skip
-        penalty += settle(
-            rule, rate, rule.l2, layers.scale, is_first, is_last, layers.parameters, state(work), at + i * width, piece,
-            count, panel.vectors,
-        )  # fmt: skip
-    return penalty
+    n_inputs = layers.sizes[0]
+    return update_rows(
+        layers, weight_panel(layers, INPUTS, panel), inputs.dense, START, n_inputs, n_inputs, n_rows, rule, rate,
+        layers.scale, is_first, is_last, work, piece, panel,
+    )  # fmt: skip
 
 
 @inlined
 def update_block(layers, layer, n_rows, rule, rate, is_first, is_last, work, piece, inputs, outputs):
     """Gradient and step of the weights between two panels of units; returns the sum of their squares."""
-    penalty, one = 0.0, piece.dtype.type(1)
     at = weight_panel(layers, layer, outputs) + inputs.first * outputs.width
     height = min(inputs.width, layers.sizes[layer] - inputs.first)
-    for i in range(0, height, PIECE):
-        count = min(PIECE, height - i)
-        multiply_panel(
-            piece, START, outputs.width, work.out, inputs.at + i, STRIDE_1, inputs.row, work.dout, outputs.at,
-            outputs.row, n_rows, count, outputs.vectors, OVERWRITE,
-        )  # fmt: skip
-        penalty += settle(
-            rule, rate, rule.l2, one, is_first, is_last, layers.parameters, state(work), at + i * outputs.width, piece,
-            count, outputs.vectors,
-        )  # fmt: skip
-    return penalty
+    return update_rows(
+        layers, at, work.out, inputs.at, inputs.row, height, n_rows, rule, rate, piece.dtype.type(1), is_first, is_last,
+        work, piece, outputs,
+    )  # fmt: skip
 
 
 @inlined

@@ -20,6 +20,7 @@ import numpy as np
 from fastnn.kernels.backward import (
     input_gradient,
     slope_units,
+    state,
     update_between,
     update_bias,
     update_block,
@@ -288,8 +289,10 @@ def epoch_by_panels(t, threads, layers, data, order, batch_size, rule, step, dro
         is_first, is_last = start == 0, start + BLOCK >= len(batch)
         inputs = inputs_of(work, buffer)
         goal = forward_block(t, threads, layers, rows, inputs, dropout, work, gate, goal)
-        goal = goal + threads if goal != STOPPED else STOPPED
-        if goal == STOPPED or not barrier(gate, goal):
+        if goal == STOPPED:
+            return
+        goal += threads
+        if not barrier(gate, goal):
             return
 
         # Nobody reads the other copy of inputs any more, so the next block's go there, in the shade of this barrier.
@@ -384,8 +387,8 @@ def settle_slices(t, threads, layers, n_parts, rule, rate, work, piece):
                         total = vadd(total, vload(work.gradient, other * size + at + h, ONE))
                     vstore(piece, h, total)
                 squares += settle(
-                    rule, rate, decay, real(1), True, True, layers.parameters,
-                    (work.slot_1, work.slot_2, work.gradient), at, piece, count // n, ONE_ROW,
+                    rule, rate, decay, real(1), True, True, layers.parameters, state(work), at, piece, count // n,
+                    ONE_ROW,
                 )  # fmt: skip
             if not is_bias:
                 work.penalty[layer * PARTS + part] = squares

@@ -2,8 +2,7 @@
 
 Columns of a layer are padded to whole vectors and cut into panels of four vectors, then two, then one. A panel's rows
 stand one after the other, so its loads run through memory in order and no power of 2 between rows makes them fall on
-the same places of the cache. A panel is also what a thread owns. Padding is 0, but for the biases of classes that are
-none, which are -inf: softmax gives them no share. It stays so: its gradients are 0.
+the same places of the cache. A panel is also what a thread owns. Padding is 0 and stays 0: its gradients are.
 """
 
 from typing import NamedTuple

@@ -307,19 +307,24 @@ def trailing_zeros(_, word):
     return types.int64(types.uint64), codegen
 
 
+def _load_nonzero(context, builder, array_type, array, offset, n):
+    """`n` elements of a flat array, and which of them are other than 0; NaN is."""
+    dtype = array_type.dtype
+    whole = isinstance(dtype, types.Integer)
+    kind = ir.VectorType(ir.IntType(dtype.bitwidth) if whole else _real(dtype), n)
+    pointer = element_pointer(context, builder, array_type, array, offset)
+    load = builder.load(builder.bitcast(pointer, kind.as_pointer()))
+    load.align = dtype.bitwidth // 8
+    zero = ir.Constant(kind, None if whole else [0.0] * n)
+    return load, builder.icmp_signed("!=", load, zero) if whole else builder.fcmp_unordered("!=", load, zero)
+
+
 @intrinsic
 def nonzero_mask(_, array, offset):
     """Bit k of the result says whether element ``offset + k`` of a flat array is other than 0, k from 0 to 63."""
 
     def codegen(context, builder, signature, args):
-        whole = isinstance(array.dtype, types.Integer)
-        element = ir.IntType(array.dtype.bitwidth) if whole else _real(array.dtype)
-        vector = ir.VectorType(element, 64)
-        pointer = element_pointer(context, builder, array, *args)
-        load = builder.load(builder.bitcast(pointer, vector.as_pointer()))
-        load.align = array.dtype.bitwidth // 8
-        zero = ir.Constant(vector, None if whole else [0.0] * 64)
-        test = builder.icmp_signed("!=", load, zero) if whole else builder.fcmp_unordered("!=", load, zero)
+        _, test = _load_nonzero(context, builder, array, args[0], args[1], 64)
         return builder.bitcast(test, _I64)
 
     return types.uint64(array, types.int64), codegen
@@ -338,18 +343,9 @@ def list_nonzero(_, index, value, at, array, offset, first):
 
     def codegen(context, builder, signature, args):
         index_, value_, at_, array_, offset_, first_ = args
-        whole = isinstance(array.dtype, types.Integer)
-        element = ir.IntType(array.dtype.bitwidth) if whole else _real(array.dtype)
-        kind = ir.VectorType(element, n)
-        pointer = element_pointer(context, builder, array, array_, offset_)
-        load = builder.load(builder.bitcast(pointer, kind.as_pointer()))
-        load.align = array.dtype.bitwidth // 8
-        if whole:
-            mask = builder.icmp_signed("!=", load, ir.Constant(kind, None))
-            values = builder.uitofp(load, _llvm(vector))
-        else:
-            mask = builder.fcmp_unordered("!=", load, ir.Constant(kind, [0.0] * n))
-            values = load
+        values, mask = _load_nonzero(context, builder, array, array_, offset_, n)
+        if isinstance(array.dtype, types.Integer):
+            values = builder.uitofp(values, _llvm(vector))
         numbers = ir.VectorType(bits, n)
         undefined = ir.Constant(numbers, ir.Undefined)
         start = builder.insert_element(undefined, builder.trunc(first_, bits), ir.Constant(_I32, 0))

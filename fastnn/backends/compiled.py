@@ -406,7 +406,6 @@ def _lay_out(network: Network) -> _Layout:
     rows += [
         (first, width // lanes, width, unit_at[-2] * layers.BLOCK + first, padded[-1]) for first, width in panels[-1]
     ]
-    parameters[end - padded[-1] + sizes[-1] :] = -np.inf
     laid_out = layers.Layers(
         parameters=parameters,
         sizes=np.array(sizes, np.int64),
