@@ -40,9 +40,11 @@ def warmup() -> Warmup:
     from fastnn.kernels import jit
 
     n_compiled, n_loaded = len(jit.compilations), jit.loads()
-    inputs = np.ones((1, 4), np.uint8)
+    inputs = np.zeros((1, 4), np.uint8)
     labels, network = np.zeros(1, np.int64), Network.initialize((4, 4, 2))
-    engine.trainer(network, inputs, labels, SGD(), threads=1)
+    trainer = engine.trainer(network, inputs, labels, SGD(), threads=1)
+    for batch_size in (1, 1000):  # small and large beside the network: threads share panels, or rows
+        trainer.prepare(1000, batch_size)
     engine.predict_proba(network, inputs)
     inp, weight, bias = np.ones((1, 4), np.float32), network.weights[0], network.biases[0]
     engine.matmul(inp, weight)

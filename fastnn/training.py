@@ -226,6 +226,7 @@ def train(
                 network, images, labels, optimizer,
                 l2=l2, dropout=dropout, sample_weight=sample_weight, seed=seed, threads=threads,
             )  # fmt: skip
+            trainer.prepare(len(rows), batch_size or len(rows))
             for epoch in range(epochs):
                 order = rows if batch_size is None else generator(seed, "shuffle", epoch).permutation(rows)
                 rate = learning_rate * check_number("the schedule's factor", schedule(epoch, epochs), 0)

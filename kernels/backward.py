@@ -5,9 +5,10 @@
 
 from fastnn.kernels.activations import vslope
 from fastnn.kernels.dense import ONE_ROW, OVERWRITE, START, STRIDE_1, multiply_panel
-from fastnn.kernels.jit import inlined
+from fastnn.kernels.forward import drop_units
+from fastnn.kernels.jit import inlined, never_inline
 from fastnn.kernels.layers import (
-    GROUP,
+    FIRST_HIDDEN,
     INPUTS,
     PIECE,
     all_panels,
@@ -16,20 +17,9 @@ from fastnn.kernels.layers import (
     unit_panel,
     weight_panel,
 )  # fmt: skip
-from fastnn.kernels.simd import (
-    FOUR,
-    ONE,
-    TWO,
-    transpose_tile,
-    vadd,
-    vfma,
-    vload,
-    vsplat,
-    vstore,
-    vzero,
-)  # fmt: skip
-from fastnn.kernels.sparse_input import collect, collect_listed, is_used
-from fastnn.kernels.updates import SGD, settle
+from fastnn.kernels.simd import FOUR, ONE, TWO, transpose_tile, vadd, vload, vstore, vzero
+from fastnn.kernels.team import STOPPED, barrier
+from fastnn.kernels.updates import settle
 
 
 @inlined
@@ -50,8 +40,9 @@ def turn(layers, weight_at, width, depth, columns, turned, places):
 
 
 @inlined
-def input_gradient(layers, layer, n_rows, dout, turned, places, panel):
+def input_gradient(layers, layer, n_rows, dout, scratch, panel):
     """Gradient of a layer's inputs, the units of `panel`, before the activation that made them; no mask applied yet."""
+    turned, places = scratch.turned, scratch.places
     depth = min(panel.width, layers.sizes[layer] - panel.first)
     for q in all_panels(layers, layer + 1):
         outputs = unit_panel(layers, layer + 1, q)
@@ -73,133 +64,130 @@ def slope_units(layers, n_rows, out, dout, panel, share):
 
 
 @inlined
-def state(work):
-    """The optimizer's slots and the kept gradient, as `settle` takes them."""
-    return work.slot_1, work.slot_2, work.gradient
-
-
-@inlined
-def update_packed(layers, n_rows, rule, rate, is_first, is_last, packed, work, piece, panel, n):
-    """`update_inputs` for packed inputs, for a panel of `n` vectors."""
-    n_inputs, width, real = layers.sizes[0], panel.width, piece.dtype.type
-    at, penalty = weight_panel(layers, INPUTS, panel), 0.0
-    n_groups = (n_rows + GROUP - 1) // GROUP
-    if is_first and is_last and rule.kind == SGD and rule.l2 == real(0):
-        # The plainest rule moves weights straight from the registers, and leaves alone those of inputs nobody uses.
-        back = vsplat(-rate * layers.scale, n)
-        for i in range(n_inputs):
-            if is_used(packed, n_groups, n_inputs, i):
-                total = collect(work.dout, panel.at, panel.row, packed, n_groups, n_inputs, i, n)
-                w = at + i * width
-                vstore(layers.parameters, w, vfma(back, total, vload(layers.parameters, w, n)))
-        return penalty
-    for i in range(0, n_inputs, PIECE):
-        count = min(PIECE, n_inputs - i)
-        for k in range(count):
-            total = collect(work.dout, panel.at, panel.row, packed, n_groups, n_inputs, i + k, n)
-            vstore(piece, k * width, total)
-        penalty += settle(
-            rule, rate, rule.l2, layers.scale, is_first, is_last, layers.parameters, state(work), at + i * width, piece,
-            count, panel.vectors,
-        )  # fmt: skip
-    return penalty
-
-
-@inlined
-def update_rows(
-    layers, at, left, left_at, left_row, height, n_rows, rule, rate, scale, is_first, is_last, work, piece, outputs
-):
+def update_rows(layers, at, left, left_at, left_row, height, n_rows, step, scale, dout, state, piece, outputs):
     """Gradient and step of `height` rows of weights, from `at` on, that lead to the panel `outputs`; returns the sum of
     their squares.
 
     The gradient is ``scale * left.T @ dout``, a few rows at a time. left: flat, (n_rows, height) from `left_at` on, its
     rows `left_row` apart.
     """
-    penalty = 0.0
+    never_inline()
+    width, penalty = outputs.width, 0.0
+    if not step.is_last:
+        multiply_panel(
+            state.gradient, at, width, left, left_at, STRIDE_1, left_row, dout, outputs.at, outputs.row, n_rows, height,
+            outputs.vectors, not step.is_first,
+        )  # fmt: skip
+        return penalty
     for i in range(0, height, PIECE):
         count = min(PIECE, height - i)
         multiply_panel(
-            piece, START, outputs.width, left, left_at + i, STRIDE_1, left_row, work.dout, outputs.at, outputs.row,
-            n_rows, count, outputs.vectors, OVERWRITE,
+            piece, START, width, left, left_at + i, STRIDE_1, left_row, dout, outputs.at, outputs.row, n_rows, count,
+            outputs.vectors, OVERWRITE,
         )  # fmt: skip
         penalty += settle(
-            rule, rate, rule.l2, scale, is_first, is_last, layers.parameters, state(work), at + i * outputs.width,
-            piece, count, outputs.vectors,
-        )  # fmt: skip
+            step, step.rule.l2, scale, layers.parameters, state, at + i * width, piece, count, outputs.vectors
+        )
     return penalty
 
 
 @inlined
-def update_inputs(layers, n_rows, rule, rate, is_first, is_last, inputs, work, piece, panel):
-    """Gradient and step of the first layer's weights that lead to a panel's units; returns the sum of their squares."""
-    if len(inputs.packed.users):
-        block = (layers, n_rows, rule, rate, is_first, is_last, inputs.packed, work, piece, panel)
-        if panel.vectors == 4:
-            return update_packed(*block, FOUR)
-        if panel.vectors == 2:
-            return update_packed(*block, TWO)
-        return update_packed(*block, ONE)
-    if len(inputs.ends):  # threads share rows, so the gradient is kept as a whole in any case
-        gradient, gradient_at, scale = work.gradient, weight_panel(layers, INPUTS, panel), layers.scale
-        if is_first:
-            gradient[gradient_at : gradient_at + layers.sizes[0] * panel.width] = 0
-        for s in range(n_rows):
-            at, nonzero = panel.at + s * panel.row, (inputs.numbers, inputs.value, inputs.ends[s], inputs.ends[s + 1])
-            if panel.vectors == 2:
-                collect_listed(gradient, gradient_at, work.dout, at, scale, *nonzero, TWO)
-            else:
-                collect_listed(gradient, gradient_at, work.dout, at, scale, *nonzero, ONE)
-        return 0.0
-    n_inputs = layers.sizes[0]
-    return update_rows(
-        layers, weight_panel(layers, INPUTS, panel), inputs.dense, START, n_inputs, n_inputs, n_rows, rule, rate,
-        layers.scale, is_first, is_last, work, piece, panel,
-    )  # fmt: skip
-
-
-@inlined
-def update_block(layers, layer, n_rows, rule, rate, is_first, is_last, work, piece, inputs, outputs):
+def update_block(layers, layer, n_rows, step, units, state, piece, inputs, outputs):
     """Gradient and step of the weights between two panels of units; returns the sum of their squares."""
     at = weight_panel(layers, layer, outputs) + inputs.first * outputs.width
     height = min(inputs.width, layers.sizes[layer] - inputs.first)
     return update_rows(
-        layers, at, work.out, inputs.at, inputs.row, height, n_rows, rule, rate, piece.dtype.type(1), is_first, is_last,
-        work, piece, outputs,
+        layers, at, units.out, inputs.at, inputs.row, height, n_rows, step, piece.dtype.type(1), units.dout, state,
+        piece, outputs,
     )  # fmt: skip
 
 
 @inlined
-def sum_rows(dout, n_rows, piece, panel, n):
-    """``piece = dout.sum(axis=0)`` for a panel of `n` vectors."""
-    total = vzero(piece, n)
+def sum_rows(dout, n_rows, out, out_at, add, panel, n):
+    """``out = dout.sum(axis=0)`` for a panel of `n` vectors, or that added to `out`."""
+    total = vload(out, out_at, n) if add else vzero(out, n)
     for s in range(n_rows):
         total = vadd(total, vload(dout, panel.at + s * panel.row, n))
-    vstore(piece, START, total)
+    vstore(out, out_at, total)
 
 
 @inlined
-def update_bias(layers, layer, n_rows, rule, rate, is_first, is_last, work, piece, panel):
-    """Gradient and step of the biases of a panel's units."""
-    real = piece.dtype.type
+def sum_panel(dout, n_rows, out, out_at, add, panel):
+    """`sum_rows` for a number of vectors that is known only now."""
     if panel.vectors == 4:
-        sum_rows(work.dout, n_rows, piece, panel, FOUR)
+        sum_rows(dout, n_rows, out, out_at, add, panel, FOUR)
     elif panel.vectors == 2:
-        sum_rows(work.dout, n_rows, piece, panel, TWO)
+        sum_rows(dout, n_rows, out, out_at, add, panel, TWO)
     else:
-        sum_rows(work.dout, n_rows, piece, panel, ONE)
-    settle(
-        rule, rate, real(0), real(1), is_first, is_last, layers.parameters, state(work),
-        layers.bias_at[layer] + panel.first, piece, ONE_ROW, panel.vectors,
-    )  # fmt: skip
+        sum_rows(dout, n_rows, out, out_at, add, panel, ONE)
 
 
 @inlined
-def update_between(layers, layer, t, threads, n_rows, rule, rate, is_first, is_last, work, piece):
+def update_bias(layers, layer, n_rows, step, dout, state, piece, panel):
+    """Gradient and step of the biases of a panel's units."""
+    never_inline()
+    real, at = piece.dtype.type, layers.bias_at[layer] + panel.first
+    if step.is_last:
+        sum_panel(dout, n_rows, piece, START, OVERWRITE, panel)
+        settle(step, real(0), real(1), layers.parameters, state, at, piece, ONE_ROW, panel.vectors)
+    else:
+        sum_panel(dout, n_rows, state.gradient, at, not step.is_first, panel)
+
+
+@inlined
+def update_between(layers, layer, t, threads, n_rows, step, units, state, penalty, piece):
     """Gradient and step of the weights between two hidden layers, by the owners of the panels they lead to."""
     for q in own_panels(layers, layer + 1, t, threads):
-        outputs, penalty = unit_panel(layers, layer + 1, q), 0.0
+        outputs, squares = unit_panel(layers, layer + 1, q), 0.0
         for p in all_panels(layers, layer):
-            inputs = unit_panel(layers, layer, p)
-            penalty += update_block(layers, layer, n_rows, rule, rate, is_first, is_last, work, piece, inputs, outputs)
-        work.penalty[layer * (len(work.penalty) // len(layers.weight_at)) + q] = penalty
-        update_bias(layers, layer, n_rows, rule, rate, is_first, is_last, work, piece, outputs)
+            squares += update_block(
+                layers, layer, n_rows, step, units, state, piece, unit_panel(layers, layer, p), outputs
+            )
+        penalty[layer * (len(penalty) // len(layers.weight_at)) + q] = squares
+        update_bias(layers, layer, n_rows, step, units.dout, state, piece, outputs)
+
+
+@inlined
+def backward_block(t, threads, layers, rows, step, dropout, units, state, penalty, scratch, gate, goal):
+    """Back through all layers but the first, whose biases it moves; every weight's gradient moves it or is kept.
+
+    The weights out of the last hidden layer are moved by the owners of the panels they lead out of, who alone read
+    them; those between hidden layers by the owners of those they lead to, once everybody has read them, which is after
+    the next barrier. Returns the barriers' goal, or STOPPED.
+    """
+    never_inline()
+    n_layers, n_rows, dout, piece = len(layers.weight_at), len(rows), units.dout, scratch.piece
+    hidden, n_penalties = n_layers - 1, len(penalty) // n_layers
+    for p in own_panels(layers, hidden, t, threads) if hidden > 0 else range(0):
+        panel, squares = unit_panel(layers, hidden, p), 0.0
+        input_gradient(layers, hidden, n_rows, dout, scratch, panel)
+        for q in all_panels(layers, n_layers):
+            squares += update_block(
+                layers, hidden, n_rows, step, units, state, piece, panel, unit_panel(layers, n_layers, q)
+            )
+        penalty[hidden * n_penalties + p] = squares
+    if t == 0 and hidden > 0:
+        for q in all_panels(layers, n_layers):
+            update_bias(layers, hidden, n_rows, step, dout, state, piece, unit_panel(layers, n_layers, q))
+    for layer in range(hidden, 0, -1):
+        if layer < hidden:
+            goal += threads
+            if not barrier(gate, goal):
+                return STOPPED
+        for p in own_panels(layers, layer, t, threads):
+            panel = unit_panel(layers, layer, p)
+            if layer < hidden:
+                input_gradient(layers, layer, n_rows, dout, scratch, panel)
+            if dropout.threshold:
+                drop_units(rows, dropout, layer - 1, dout, panel)
+            slope_units(layers, n_rows, units.out, dout, panel, dropout.share)
+        if layer + 1 < hidden:
+            update_between(layers, layer + 1, t, threads, n_rows, step, units, state, penalty, piece)
+    if hidden > 1:
+        goal += threads
+        if not barrier(gate, goal):
+            return STOPPED
+        update_between(layers, FIRST_HIDDEN, t, threads, n_rows, step, units, state, penalty, piece)
+    for p in own_panels(layers, FIRST_HIDDEN, t, threads):
+        update_bias(layers, INPUTS, n_rows, step, dout, state, piece, unit_panel(layers, FIRST_HIDDEN, p))
+    return goal

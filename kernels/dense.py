@@ -49,10 +49,11 @@ def multiply_panel(
 
 
 @inlined
-def multiply_plain(out, left, left_row, left_k, right, depth):
+def multiply_plain(out, left, left_row, left_k, right, depth, rest, sums):
     """``out = left @ right`` for arrays in NumPy's order: out (M, N), right (depth, N), left flat with its own strides.
 
-    Columns that fill no vector are copied aside, so that all work is done by tiles.
+    Columns that fill no vector are copied aside, so that all work is done by tiles: to rest (depth * n,) and sums
+    (M * n,), for vectors of n lanes.
     """
     rows, columns = out.shape
     flat_out, flat_right, n = out.reshape(-1), right.reshape(-1), lanes(out)
@@ -64,8 +65,8 @@ def multiply_plain(out, left, left_row, left_k, right, depth):
         )
         h += vectors * n
     if h < columns:
-        rest, sums = np.zeros(depth * n, out.dtype), np.empty(rows * n, out.dtype)
         for k in range(depth):
+            rest[k * n + columns - h : (k + 1) * n] = 0
             for c in range(columns - h):
                 rest[k * n + c] = right[k, h + c]
         multiply(sums, START, n, left, START, left_row, left_k, rest, START, n, depth, rows, ONE, OVERWRITE, EIGHT)
@@ -81,13 +82,17 @@ def matmul(inp, weight, out):
     Faster than the triple loop by keeping a tile of the result in registers while a column of `inp` and rows of
     `weight` stream past: each number loaded takes part in many multiplications.
     """
-    multiply_plain(out, inp.reshape(-1), inp.shape[1], STRIDE_1, weight, inp.shape[1])
+    n, (rows, depth) = lanes(out), inp.shape
+    rest, sums = np.empty(depth * n, out.dtype), np.empty(rows * n, out.dtype)
+    multiply_plain(out, inp.reshape(-1), depth, STRIDE_1, weight, depth, rest, sums)
 
 
 @kernel
 def dense_forward(inp, weight, bias, activation, out):
     """``out = activation(inp @ weight + bias)``: (B, D), (D, H), (H,) -> (B, H), overwritten."""
-    multiply_plain(out, inp.reshape(-1), inp.shape[1], STRIDE_1, weight, inp.shape[1])
+    n, (rows, depth) = lanes(out), inp.shape
+    rest, sums = np.empty(depth * n, out.dtype), np.empty(rows * n, out.dtype)
+    multiply_plain(out, inp.reshape(-1), depth, STRIDE_1, weight, depth, rest, sums)
     for s in range(len(out)):
         row = out[s]
         for h in range(len(row)):
@@ -108,5 +113,8 @@ def dense_backward(dout, inp, weight, out, activation, dsum, dinp, dweight, dbia
         activate_backward(activation, row, out[s])
         for h in range(len(row)):
             dbias[h] += row[h]
-    multiply_plain(dinp, dsum.reshape(-1), dsum.shape[1], STRIDE_1, weight.T.copy(), dsum.shape[1])
-    multiply_plain(dweight, inp.reshape(-1), STRIDE_1, inp.shape[1], dsum, len(inp))
+    n, (rows, n_inputs), n_units = lanes(dsum), inp.shape, dsum.shape[1]
+    rest = np.empty(max(rows, n_units) * n, dsum.dtype)
+    sums = np.empty(max(rows, n_inputs) * n, dsum.dtype)
+    multiply_plain(dinp, dsum.reshape(-1), n_units, STRIDE_1, weight.T.copy(), n_units, rest, sums)
+    multiply_plain(dweight, inp.reshape(-1), STRIDE_1, n_inputs, dsum, rows, rest, sums)

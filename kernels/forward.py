@@ -6,51 +6,10 @@
 from fastnn.kernels.activations import IDENTITY, vactivate
 from fastnn.kernels.dense import OVERWRITE, START, STRIDE_1, multiply_panel
 from fastnn.kernels.dropout import drop
-from fastnn.kernels.jit import inlined
-from fastnn.kernels.layers import (
-    GROUP,
-    INPUTS,
-    all_panels,
-    lanes,
-    n_panels,
-    own_panels,
-    padded_width,
-    unit_panel,
-    weight_panel,
-)  # fmt: skip
-from fastnn.kernels.simd import FOUR, ONE, TWO, vadd, vload, vscale_add, vstore
-from fastnn.kernels.sparse_input import spread, spread_listed
-
-
-@inlined
-def input_sums(layers, n_rows, inputs, out, panel):
-    """Weighted sums of the first layer, before scale and bias, for a panel's units."""
-    n_inputs = layers.sizes[0]
-    weight_at = weight_panel(layers, INPUTS, panel)
-    if len(inputs.packed.users):
-        for s in range(n_rows):
-            out[panel.at + s * panel.row : panel.at + s * panel.row + panel.width] = 0
-        for group in range((n_rows + GROUP - 1) // GROUP):
-            at = panel.at + group * GROUP * panel.row
-            if panel.vectors == 4:
-                spread(out, at, panel.row, inputs.packed, group, n_inputs, layers.parameters, weight_at, FOUR)
-            elif panel.vectors == 2:
-                spread(out, at, panel.row, inputs.packed, group, n_inputs, layers.parameters, weight_at, TWO)
-            else:
-                spread(out, at, panel.row, inputs.packed, group, n_inputs, layers.parameters, weight_at, ONE)
-    elif len(inputs.ends):
-        index, value = inputs.numbers, inputs.value
-        for s in range(n_rows):
-            at, begin, end = panel.at + s * panel.row, inputs.ends[s], inputs.ends[s + 1]
-            if panel.vectors == 2:
-                spread_listed(out, at, index, value, begin, end, layers.parameters, weight_at, TWO)
-            else:
-                spread_listed(out, at, index, value, begin, end, layers.parameters, weight_at, ONE)
-    else:
-        multiply_panel(
-            out, panel.at, panel.row, inputs.dense, START, n_inputs, STRIDE_1, layers.parameters, weight_at,
-            panel.width, n_inputs, n_rows, panel.vectors, OVERWRITE,
-        )  # fmt: skip
+from fastnn.kernels.jit import inlined, never_inline
+from fastnn.kernels.layers import all_panels, lanes, n_panels, own_panels, padded_width, unit_panel, weight_panel
+from fastnn.kernels.simd import ONE, vadd, vload, vscale_add, vstore
+from fastnn.kernels.team import STOPPED, barrier
 
 
 @inlined
@@ -79,25 +38,24 @@ def finish_units(layers, layer, n_rows, scale, out, panel):
 
 
 @inlined
-def own_units(layers, layer, t, threads, n_rows, inputs, out):
-    """Outputs of the units that a layer's weights lead to, thread t's panels of them; no mask applied yet."""
-    for p in own_panels(layers, layer + 1, t, threads):
-        panel = unit_panel(layers, layer + 1, p)
-        if layer == 0:
-            input_sums(layers, n_rows, inputs, out, panel)
-            finish_units(layers, layer, n_rows, layers.scale, out, panel)
-        else:
-            hidden_sums(layers, layer, n_rows, out, panel)
-            finish_units(layers, layer, n_rows, out.dtype.type(1), out, panel)
-
-
-@inlined
-def drop_units(n_rows, rows, dropout, layer, values, panel):
-    """Apply the mask of the units that a layer's weights lead to."""
-    for s in range(n_rows):
+def drop_units(rows, dropout, layer, values, panel):
+    """Apply the mask of the units that a layer's weights lead to, for the samples `rows`."""
+    never_inline()
+    for s in range(len(rows)):
         at = panel.at + s * panel.row
         units = values[at : at + panel.width]
         drop(units, dropout.keys[layer], rows[s], panel.first, dropout.threshold, dropout.scale)
+
+
+@inlined
+def finish_layer(layers, layer, t, threads, rows, scale, dropout, out):
+    """Thread t's share of what follows a layer's weighted sums: scale, bias, activation and mask."""
+    never_inline()
+    for p in own_panels(layers, layer + 1, t, threads):
+        panel = unit_panel(layers, layer + 1, p)
+        finish_units(layers, layer, len(rows), scale, out, panel)
+        if dropout.threshold and layer + 1 < len(layers.weight_at):
+            drop_units(rows, dropout, layer, out, panel)
 
 
 @inlined
@@ -129,3 +87,20 @@ def sum_logits(layers, begin, end, out, parts):
             for p in range(count):
                 total = vadd(total, vload(parts, p * apart + s * padded + h, ONE))
             vstore(out, at + s * padded + h, total)
+
+
+@inlined
+def forward_block(t, threads, layers, rows, dropout, units, gate, goal):
+    """From the first layer's outputs to each panel's part of the logits; returns the barriers' goal, or STOPPED."""
+    never_inline()
+    hidden, n_rows, out = len(layers.weight_at) - 1, len(rows), units.out
+    for layer in range(1, hidden):
+        goal += threads
+        if not barrier(gate, goal):
+            return STOPPED
+        for p in own_panels(layers, layer + 1, t, threads):
+            hidden_sums(layers, layer, n_rows, out, unit_panel(layers, layer + 1, p))
+        finish_layer(layers, layer, t, threads, rows, out.dtype.type(1), dropout, out)
+    for p in own_panels(layers, hidden, t, threads) if hidden > 0 else range(0):
+        logit_parts(layers, n_rows, out, units.parts, p, unit_panel(layers, hidden, p))
+    return goal

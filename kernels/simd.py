@@ -332,27 +332,24 @@ def nonzero_mask(_, array, offset):
 
 @intrinsic
 def list_nonzero(_, index, value, at, array, offset, first):
-    """Append those of one vector's worth of a flat array, from element `offset` on, that are other than 0.
+    """Append those of 16 elements of a flat array, or of 8 of 8 bytes, from `offset` on, that are other than 0.
 
-    Their values, in the dtype of `value`, and their numbers, counted from `first`, go to ``value[at:]`` and
-    ``index[at:]``, both flat and as long as a whole vector from there. Returns how many they are. No branch depends on
-    the data, so there is nothing to predict.
+    They, and their numbers, counted from `first`, go to ``value[at:]``, of the array's dtype, and ``index[at:]``, of an
+    integer dtype, both flat and with room for all of them. Returns how many they are. No branch depends on the data, so
+    there is nothing to predict. (More than one register's worth crashes LLVM.)
     """
-    vector = Vector(value.dtype, 1)
-    n, bits = vector.lanes, ir.IntType(32)
+    n, bits = VECTOR * 8 // max(32, array.dtype.bitwidth), ir.IntType(index.dtype.bitwidth)
 
     def codegen(context, builder, signature, args):
         index_, value_, at_, array_, offset_, first_ = args
         values, mask = _load_nonzero(context, builder, array, array_, offset_, n)
-        if isinstance(array.dtype, types.Integer):
-            values = builder.uitofp(values, _llvm(vector))
         numbers = ir.VectorType(bits, n)
         undefined = ir.Constant(numbers, ir.Undefined)
         start = builder.insert_element(undefined, builder.trunc(first_, bits), ir.Constant(_I32, 0))
-        start = builder.shuffle_vector(start, undefined, ir.Constant(numbers, [0] * n))
+        start = builder.shuffle_vector(start, undefined, ir.Constant(ir.VectorType(_I32, n), [0] * n))
         places = builder.add(start, ir.Constant(numbers, list(range(n))))
         for array_type, target, content in ((value, value_, values), (index, index_, places)):
-            suffix = f"v{n}{'f' if array_type is value else 'i'}{array_type.dtype.bitwidth}"
+            suffix = f"v{n}{'i' if isinstance(array_type.dtype, types.Integer) else 'f'}{array_type.dtype.bitwidth}"
             signature_ = ir.FunctionType(content.type, [content.type, mask.type, content.type])
             name = f"llvm.experimental.vector.compress.{suffix}"
             compress = cgutils.get_or_insert_function(builder.module, signature_, name)

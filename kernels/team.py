@@ -20,6 +20,8 @@ from fastnn.kernels.simd import element_pointer
 
 # The gate of a team: an int64 array of two entries, a cache line apart.
 ARRIVALS, STOP, GATE_SIZE = 0, 8, 16
+# What a kernel that counts arrivals gives back instead of their number if it was told to stop.
+STOPPED = -1
 # A step is a few dozen microseconds: waits are mostly shorter than a trip to the operating system, so a thread spins at
 # first; then it yields, since the thread it waits for may have lost its core.
 SPINS = 2000
@@ -94,11 +96,12 @@ def barrier(gate, goal):
     return atomic_load(gate, STOP) == 0
 
 
-def run_team(work: Callable[[int], None], threads: int, gate: np.ndarray) -> None:
+def run_team(work: Callable[[int], None], threads: int, gate: np.ndarray, caller_works: bool = False) -> None:
     """Call ``work(t)`` for t = 0 ... threads - 1, each in a thread of its own, and wait.
 
     The caller's thread only waits, so that Ctrl-C reaches it; then, or if one call raises, the others are told to stop
-    through the gate, and the exception is raised here.
+    through the gate, and the exception is raised here. If `caller_works`, it does the work of t = 0 itself, which saves
+    starting a thread, and Ctrl-C waits for the end of that.
     """
     errors: list[BaseException] = []
     finished = threading.Semaphore(0)
@@ -112,12 +115,14 @@ def run_team(work: Callable[[int], None], threads: int, gate: np.ndarray) -> Non
         finally:
             finished.release()
 
-    members = [threading.Thread(target=member, args=(t,), daemon=True) for t in range(threads)]
+    members = [threading.Thread(target=member, args=(t,), daemon=True) for t in range(int(caller_works), threads)]
     started = 0
     try:
         for thread in members:
             thread.start()
             started += 1
+        if caller_works:
+            work(0)
         for _ in members:
             while not finished.acquire(timeout=0.05):  # on Windows only a wait with a limit can be interrupted
                 pass

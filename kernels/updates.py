@@ -51,6 +51,29 @@ class Rule(NamedTuple):
     l2: np.floating
 
 
+class Step(NamedTuple):
+    """One step of the optimizer, as far as a block of its batch goes.
+
+    rate: the learning rate of this step, in the working dtype; is_first, is_last: whether the block is the first and
+    last of the batch. Until the last the gradient is kept, after it the parameters move.
+    """
+
+    rule: Rule
+    rate: np.floating
+    is_first: bool
+    is_last: bool
+
+
+class State(NamedTuple):
+    """Arrays laid out like the parameters, or empty: the optimizer's two slots, and the gradient as far as it is kept,
+    before the scale of the inputs.
+    """
+
+    slot_1: np.ndarray
+    slot_2: np.ndarray
+    gradient: np.ndarray
+
+
 @inlined
 def rate_of_step(rule, step):
     """The learning rate of step 1, 2, ...: Adam's has the bias of both moments taken out."""
@@ -60,19 +83,17 @@ def rate_of_step(rule, step):
 
 
 @inlined
-def settle_rows(rule, rate, decay, scale, is_first, is_last, parameters, state, at, piece, rows, n):
+def settle_rows(step, decay, scale, parameters, state, at, piece, rows, n):
     """`settle` for rows of `n` vectors: few wide ones, so that the choice of a rule costs little beside its work."""
     never_inline()
-    real, width = piece.dtype.type, len(n) * lanes(piece)
-    slot_1, slot_2, gradient = state
-    squares, factor, back = vzero(piece, n), vsplat(scale, n), vsplat(-rate, n)
+    rule, real, width = step.rule, piece.dtype.type, len(n) * lanes(piece)
+    slot_1, slot_2 = state.slot_1, state.slot_2
+    squares, factor, back = vzero(piece, n), vsplat(scale, n), vsplat(-step.rate, n)
     for w_at in range(at, at + rows * width, width):
-        g = vmul(vload(piece, w_at - at, n), factor)
-        if not is_first:
-            g = vadd(g, vload(gradient, w_at, n))
-        if not is_last:
-            vstore(gradient, w_at, g)
-            continue
+        g = vload(piece, w_at - at, n)
+        if not step.is_first:
+            g = vadd(vload(state.gradient, w_at, n), g)
+        g = vmul(g, factor)
         w = vload(parameters, w_at, n)
         if decay != real(0):
             squares = vfma(w, w, squares)
@@ -80,11 +101,11 @@ def settle_rows(rule, rate, decay, scale, is_first, is_last, parameters, state, 
         if rule.kind == SGD:
             vstore(parameters, w_at, vfma(back, g, w))
         elif rule.kind == MOMENTUM or rule.kind == NESTEROV:
-            step = vmul(back, g)
-            velocity = vscale_add(rule.first, vload(slot_1, w_at, n), step)
+            move = vmul(back, g)
+            velocity = vscale_add(rule.first, vload(slot_1, w_at, n), move)
             vstore(slot_1, w_at, velocity)
             if rule.kind == NESTEROV:
-                velocity = vscale_add(rule.first, velocity, step)
+                velocity = vscale_add(rule.first, velocity, move)
             vstore(parameters, w_at, vadd(w, velocity))
         elif rule.kind == ADAM:
             mean = vscale_add(rule.first, vload(slot_1, w_at, n), vmul(vsplat(rule.rest_1, n), g))
@@ -100,16 +121,15 @@ def settle_rows(rule, rate, decay, scale, is_first, is_last, parameters, state, 
 
 
 @inlined
-def settle(rule, rate, decay, scale, is_first, is_last, parameters, state, at, piece, rows, vectors):
-    """Take in the gradient, from one block of a batch, of `rows` rows of a panel of `vectors` vectors.
+def settle(step, decay, scale, parameters, state, at, piece, rows, vectors):
+    """Move `rows` rows of a panel of `vectors` vectors, the parameters from `at` on.
 
-    It is ``scale * piece``, of the parameters from `at` on. After the batch's last block these move against
-    ``gradient + decay * parameter`` by the step's `rate`; until then the sum is kept. state: the optimizer's two slots,
-    of length 0 where the rule has none, and the kept gradient. Returns the sum of the parameters' squares before the
-    step if `decay` is not 0.
+    Their gradient is `scale` times the sum of `piece` and, unless the step's block is the first, of what was kept; they
+    move against ``gradient + decay * parameter``. Returns the sum of the parameters' squares before that if `decay` is
+    not 0.
     """
     if vectors == 4:
-        return settle_rows(rule, rate, decay, scale, is_first, is_last, parameters, state, at, piece, rows, FOUR)
+        return settle_rows(step, decay, scale, parameters, state, at, piece, rows, FOUR)
     if vectors == 2:
-        return settle_rows(rule, rate, decay, scale, is_first, is_last, parameters, state, at, piece, rows, TWO)
-    return settle_rows(rule, rate, decay, scale, is_first, is_last, parameters, state, at, piece, rows, ONE)
+        return settle_rows(step, decay, scale, parameters, state, at, piece, rows, TWO)
+    return settle_rows(step, decay, scale, parameters, state, at, piece, rows, ONE)

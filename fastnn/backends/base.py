@@ -40,6 +40,10 @@ class EpochResult(NamedTuple):
 class Trainer(Protocol):
     """A network laid out for training, with its data and the optimizer's state."""
 
+    def prepare(self, n_rows: int, batch_size: int) -> None:
+        """Do what epochs of `n_rows` rows in batches of `batch_size` need done once; `run_epoch` does it otherwise."""
+        ...
+
     def run_epoch(self, order: np.ndarray, batch_size: int, learning_rate: float) -> EpochResult:
         """Train on the rows `order` (int64, shape (n,)), `batch_size` at a time; the last batch may be shorter."""
         ...

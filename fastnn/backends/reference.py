@@ -215,6 +215,9 @@ class Trainer:
         self._optimizer, self._l2, self._dropout, self._seed = optimizer, l2, dropout, seed
         self._epoch = self._step = 0
 
+    def prepare(self, n_rows: int, batch_size: int) -> None:
+        """Nothing: NumPy needs no preparation."""
+
     def run_epoch(self, order: np.ndarray, batch_size: int, learning_rate: float) -> EpochResult:
         """Train on the rows `order`, `batch_size` at a time."""
         keys = dropout_keys(self._seed, self._epoch, len(self._network.weights) - 1)

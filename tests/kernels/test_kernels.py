@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import scipy.sparse
 
-from fastnn.kernels import dense, dropout, layers, simd, sparse_input
+from fastnn.kernels import csr_input, dense, dropout, layers, packed_input, simd
 from fastnn.kernels.jit import FASTMATH, kernel
 from fastnn.kernels.simd import FOUR, ONE, TWO
 from fastnn.randomness import dropout_keep, dropout_keys
@@ -11,7 +12,8 @@ from fastnn.randomness import dropout_keep, dropout_keys
 
 @kernel
 def _pack(images, rows, packed, t, threads):
-    sparse_input.pack(images, rows, packed, t, threads)
+    places, corner = np.empty(layers.GROUP, np.int64), np.empty(64 * layers.lanes(images), images.dtype)
+    packed_input.pack(images, rows, packed, places, corner, t, threads)
 
 
 @kernel
@@ -32,29 +34,19 @@ def _multiply(out, out_row, left, left_row, left_k, right, right_row, depth, row
 
 @kernel
 def _spread(out, out_row, packed, n_inputs, weight, n):
-    sparse_input.spread(out, 0, out_row, packed, 0, n_inputs, weight, 0, n)
+    packed_input.spread(out, 0, out_row, packed, 0, n_inputs, weight, 0, n)
 
 
 @kernel
 def _collect(piece, dout, dout_row, packed, n_groups, n_inputs, i, n):
-    simd.vstore(piece, 0, sparse_input.collect(dout, 0, dout_row, packed, n_groups, n_inputs, i, n))
-    return sparse_input.is_used(packed, n_groups, n_inputs, i)
+    simd.vstore(piece, 0, packed_input.collect(dout, 0, dout_row, packed, n_groups, n_inputs, i, n))
+    return packed_input.is_used(packed, n_groups, n_inputs, i)
 
 
 @kernel
-def _list(index, value, images, rows, ends):
-    for s in range(len(rows)):
-        n_inputs = images.shape[1]
-        ends[s + 1] = sparse_input.list_row(index, value, ends[s], images.reshape(-1), rows[s] * n_inputs, n_inputs)
-
-
-@kernel
-def _listed(out, gradient, index, value, ends, weight, dout, scale, n):
-    width = len(n) * layers.lanes(out)
-    for s in range(len(ends) - 1):
-        nonzero = (index, value, ends[s], ends[s + 1])
-        sparse_input.spread_listed(out, s * width, *nonzero, weight, 0, n)
-        sparse_input.collect_listed(gradient, 0, dout, s * width, scale, *nonzero, n)
+def _by_lists(layout, rows, csr, panel, out, dout, gradient, is_first):
+    csr_input.csr_sums(layout, rows, csr, out, panel)
+    csr_input.collect_csr(layout, rows, csr, dout, gradient, is_first, panel)
 
 
 @kernel
@@ -79,7 +71,7 @@ def test_fast_math_still_sees_nan():
 
 def _packed(images, rows, n_groups=4, threads=1):
     n_inputs = images.shape[1]
-    packed = sparse_input.Packed(
+    packed = packed_input.Packed(
         np.full(n_groups * 64 * n_inputs, 99, images.dtype), np.full(n_groups * n_inputs, 2**64 - 1, np.uint64)
     )
     for t in range(threads):
@@ -127,30 +119,43 @@ def test_spread_and_collect_are_the_products(n, n_inputs, real):
         np.testing.assert_allclose(piece, gradient[i], rtol=tolerance, atol=tolerance * np.abs(gradient).max())
 
 
-@pytest.mark.parametrize("n", [ONE, TWO], ids=["one", "two"])
+@pytest.mark.parametrize("vectors", [1, 2])
 @pytest.mark.parametrize("n_inputs", [1, 7, 16, 65])
 @pytest.mark.parametrize("dtype", ["uint8", "real"])
 @pytest.mark.parametrize("real", ["float32", "float64"])
-def test_inputs_that_are_listed_give_the_same_products(n, n_inputs, dtype, real):
-    rng, width = np.random.default_rng(n_inputs), len(n) * 64 // np.dtype(real).itemsize
+def test_inputs_that_are_listed_give_the_same_products(vectors, n_inputs, dtype, real):
+    rng, width = np.random.default_rng(n_inputs), vectors * 64 // np.dtype(real).itemsize
     images = rng.integers(1, 9, (50, n_inputs)) * (rng.random((50, n_inputs)) < 0.4) - (dtype == "real") * 2
     images, rows = images.astype(np.uint8 if dtype == "uint8" else real), rng.permutation(50)[:30]
-    index, value = np.zeros(30 * n_inputs + 16, np.int32), np.zeros(30 * n_inputs + 16, real)
-    ends = np.zeros(31, np.int64)
-    _list(index, value, images, rows, ends)
-    chosen = images[rows]
-    np.testing.assert_array_equal(index[: ends[-1]], np.nonzero(chosen)[1])
-    np.testing.assert_array_equal(value[: ends[-1]], chosen[chosen != 0])
+    kind = [np.uint16, np.uint32][n_inputs % 2]
+    csr = csr_input.Csr(
+        np.zeros(51, np.int64), np.zeros(images.size + 64, kind), np.zeros(images.size + 64, images.dtype)
+    )
+    csr_input.list_inputs(images, csr)
+    expected = scipy.sparse.csr_matrix(images)
+    np.testing.assert_array_equal(csr.indptr, expected.indptr)
+    np.testing.assert_array_equal(csr.indices[: expected.nnz], expected.indices)
+    np.testing.assert_array_equal(csr.data[: expected.nnz], expected.data)
+
     weight, dout = rng.standard_normal((n_inputs, width)).astype(real), rng.standard_normal((30, width)).astype(real)
-    out, gradient = np.zeros((30, width), real), np.ones((n_inputs, width), real)
-    flat = [array.reshape(-1) for array in (out, gradient)]
-    _listed(*flat, index, value, ends, weight.reshape(-1), dout.reshape(-1), np.dtype(real).type(0.5), n)
+    out, gradient, chosen = np.zeros((30, width), real), np.ones((n_inputs, width), real), images[rows].astype(float)
+    zeros = np.zeros(1, np.int64)
+    layout = layers.Layers(
+        weight.reshape(-1),
+        np.array([n_inputs, width]),
+        zeros,
+        zeros,
+        zeros.reshape(1, 1),
+        zeros,
+        0,
+        weight.dtype.type(1),
+    )
+    panel = layers.Panel(0, vectors, width, 0, width)
     tolerance = 1e-5 if real == "float32" else 1e-13
-    for found, expected in (
-        (out, chosen.astype(float) @ weight),
-        (gradient, 1 + 0.5 * chosen.astype(float).T @ dout),
-    ):
-        np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
+    for is_first, kept in ((False, 1), (True, 0)):
+        _by_lists(layout, rows, csr, panel, out.reshape(-1), dout.reshape(-1), gradient.reshape(-1), is_first)
+        for found, product in ((out, chosen @ weight), (gradient, kept + chosen.T @ dout)):
+            np.testing.assert_allclose(found, product, rtol=tolerance, atol=tolerance * np.abs(product).max())
 
 
 @pytest.mark.parametrize("n", [1, 2, 4])

@@ -38,19 +38,21 @@ def _forever(t, threads, gate):
             return
 
 
+@pytest.mark.parametrize("caller_works", [False, True])
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
-def test_nobody_passes_a_barrier_alone(threads):
+def test_nobody_passes_a_barrier_alone(threads, caller_works):
     gate, marks = team.new_gate(), np.zeros(8 * threads, np.int64)
     faults = [None] * threads
 
     def work(t):
         faults[t] = _count_up(t, threads, 500, gate, marks)
 
-    team.run_team(work, threads, gate)
+    team.run_team(work, threads, gate, caller_works)
     assert faults == [0] * threads
 
 
-def test_an_exception_in_one_thread_ends_the_others():
+@pytest.mark.parametrize("caller_works", [False, True])
+def test_an_exception_in_one_thread_ends_the_others(caller_works):
     gate = team.new_gate()
 
     def work(t):
@@ -59,7 +61,7 @@ def test_an_exception_in_one_thread_ends_the_others():
         _forever(t, 2, gate)
 
     with pytest.raises(ZeroDivisionError, match="as told"):
-        team.run_team(work, 2, gate)
+        team.run_team(work, 2, gate, caller_works)
 
 
 def test_ctrl_c_is_answered_within_a_tenth_of_a_second():

@@ -1,4 +1,4 @@
-"""The first layer when most inputs are zero: only the others are visited, forward and backward.
+"""The first layer when most inputs are zero and threads share panels: only the others are visited.
 
 Four of five pixels of a handwritten digit are zero, so the first layer, nearly all the work of a digit network, becomes
 several times smaller. What decides the speed then is memory: samples lie scattered over the data set, so a group of 64
@@ -10,22 +10,25 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.kernels.jit import inlined
-from fastnn.kernels.layers import GROUP, lanes
+from fastnn.kernels.jit import inlined, never_inline
+from fastnn.kernels.layers import GROUP, INPUTS, PIECE, lanes, weight_panel
 from fastnn.kernels.simd import (
-    list_nonzero,
+    FOUR,
+    ONE,
+    TWO,
     load_as,
     nonzero_mask,
     trailing_zeros,
     transpose_tile,
     vadd,
+    vfma,
     vload,
-    vmul,
     vscale_add,
     vsplat,
     vstore,
     vzero,
 )
+from fastnn.kernels.updates import SGD, settle
 
 _ONE_BIT = np.uint64(1)
 
@@ -42,13 +45,14 @@ class Packed(NamedTuple):
 
 
 @inlined
-def pack(images, rows, packed, t, threads):
+def pack(images, rows, packed, places, corner, t, threads):
     """Thread t's share of gathering the samples `rows` (at most a block) of `images` (N, D), tile of columns by tile.
 
-    The missing samples of the last group repeat its first, and no input has them as users.
+    The missing samples of the last group repeat its first, and no input has them as users. places (GROUP,) and corner,
+    a tile in the data's dtype, are scratch.
     """
+    never_inline()
     n_inputs, flat, n = images.shape[1], images.reshape(-1), lanes(images)
-    places, corner = np.empty(GROUP, np.int64), np.empty(GROUP * n, images.dtype)
     tiles = (n_inputs + n - 1) // n
     count = (len(rows) + GROUP - 1) // GROUP * tiles
     known = -1
@@ -170,56 +174,59 @@ def collect(dout, dout_at, dout_row, packed, n_groups, n_inputs, i, n):
 
 
 @inlined
-def list_row(index, value, at, images, row_at, n_inputs):
-    """Append the inputs of a sample that are other than 0 to a list: ``index[at:]``, ``value[at:]``; returns its end.
-
-    The list has room for all inputs and one vector more.
-    """
-    n = lanes(value)
-    i = 0
-    while i + n <= n_inputs:
-        at += list_nonzero(index, value, at, images, row_at + i, i)
-        i += n
-    while i < n_inputs:
-        x = load_as(images, row_at + i, value)
-        index[at], value[at] = i, x
-        at += x != 0
-        i += 1
-    return at
+def packed_sums(layers, n_rows, packed, out, panel):
+    """Weighted sums of the first layer, before scale and bias, for a panel's units."""
+    never_inline()
+    n_inputs, weight, weight_at = layers.sizes[0], layers.parameters, weight_panel(layers, INPUTS, panel)
+    for s in range(n_rows):
+        out[panel.at + s * panel.row : panel.at + s * panel.row + panel.width] = 0
+    for group in range((n_rows + GROUP - 1) // GROUP):
+        at = panel.at + group * GROUP * panel.row
+        if panel.vectors == 4:
+            spread(out, at, panel.row, packed, group, n_inputs, weight, weight_at, FOUR)
+        elif panel.vectors == 2:
+            spread(out, at, panel.row, packed, group, n_inputs, weight, weight_at, TWO)
+        else:
+            spread(out, at, panel.row, packed, group, n_inputs, weight, weight_at, ONE)
 
 
 @inlined
-def spread_listed(out, out_at, index, value, begin, end, weight, weight_at, n):
-    """``out = inputs @ weight`` for one sample, of which the inputs other than 0 are listed, and `n` vectors of units.
-
-    For narrow layers: a sample's sums stay in registers, in four parts that take turns, and all weights close by, so
-    that nothing would be gained by gathering samples first.
-    """
-    width = len(n) * lanes(out)
-    sum0, sum1, sum2, sum3 = vzero(out, n), vzero(out, n), vzero(out, n), vzero(out, n)
-    k = begin
-    while k + 4 <= end:
-        w = weight_at + width * np.int64(index[k])
-        sum0 = vscale_add(value[k], vload(weight, w, n), sum0)
-        w = weight_at + width * np.int64(index[k + 1])
-        sum1 = vscale_add(value[k + 1], vload(weight, w, n), sum1)
-        w = weight_at + width * np.int64(index[k + 2])
-        sum2 = vscale_add(value[k + 2], vload(weight, w, n), sum2)
-        w = weight_at + width * np.int64(index[k + 3])
-        sum3 = vscale_add(value[k + 3], vload(weight, w, n), sum3)
-        k += 4
-    while k < end:
-        w = weight_at + width * np.int64(index[k])
-        sum0 = vscale_add(value[k], vload(weight, w, n), sum0)
-        k += 1
-    vstore(out, out_at, vadd(vadd(sum0, sum1), vadd(sum2, sum3)))
+def _update_vectors(layers, n_rows, step, packed, dout, state, piece, panel, n):
+    """`update_packed` for a panel of `n` vectors."""
+    n_inputs, width, real, parameters = layers.sizes[0], panel.width, piece.dtype.type, layers.parameters
+    at, penalty = weight_panel(layers, INPUTS, panel), 0.0
+    n_groups = (n_rows + GROUP - 1) // GROUP
+    if not step.is_last:
+        for i in range(n_inputs):
+            total, kept = collect(dout, panel.at, panel.row, packed, n_groups, n_inputs, i, n), at + i * width
+            vstore(state.gradient, kept, total if step.is_first else vadd(vload(state.gradient, kept, n), total))
+        return penalty
+    if step.is_first and step.rule.kind == SGD and step.rule.l2 == real(0):
+        # The plainest rule moves weights straight from the registers, and leaves alone those of inputs nobody uses.
+        back = vsplat(-step.rate * layers.scale, n)
+        for i in range(n_inputs):
+            if is_used(packed, n_groups, n_inputs, i):
+                total = collect(dout, panel.at, panel.row, packed, n_groups, n_inputs, i, n)
+                w = at + i * width
+                vstore(parameters, w, vfma(back, total, vload(parameters, w, n)))
+        return penalty
+    for i in range(0, n_inputs, PIECE):
+        count = min(PIECE, n_inputs - i)
+        for k in range(count):
+            total = collect(dout, panel.at, panel.row, packed, n_groups, n_inputs, i + k, n)
+            vstore(piece, k * width, total)
+        penalty += settle(
+            step, step.rule.l2, layers.scale, parameters, state, at + i * width, piece, count, panel.vectors
+        )
+    return penalty
 
 
 @inlined
-def collect_listed(gradient, gradient_at, dout, dout_at, scale, index, value, begin, end, n):
-    """``gradient += scale * outer(inputs, dout)`` for one sample, likewise; gradient: rows of `n` vectors, close by."""
-    width = len(n) * lanes(dout)
-    d = vmul(vsplat(scale, n), vload(dout, dout_at, n))
-    for k in range(begin, end):
-        w = gradient_at + width * np.int64(index[k])
-        vstore(gradient, w, vscale_add(value[k], d, vload(gradient, w, n)))
+def update_packed(layers, n_rows, step, packed, dout, state, piece, panel):
+    """Gradient and step of the first layer's weights that lead to a panel's units; returns the sum of their squares."""
+    never_inline()
+    if panel.vectors == 4:
+        return _update_vectors(layers, n_rows, step, packed, dout, state, piece, panel, FOUR)
+    if panel.vectors == 2:
+        return _update_vectors(layers, n_rows, step, packed, dout, state, piece, panel, TWO)
+    return _update_vectors(layers, n_rows, step, packed, dout, state, piece, panel, ONE)

@@ -1,0 +1,247 @@
+"""The trainer of the Numba backend: lays the data and the optimizer's state out, and runs epochs on a team."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastnn.aligned import aligned_zeros
+from fastnn.backends.base import (
+    EpochResult,
+    check_inputs,
+    check_labels,
+    check_regularization,
+    check_sample_weight,
+)
+from fastnn.backends.layout import constant, lay_out, unpack
+from fastnn.kernels import block, csr_input, layers, packed_input, panel_epoch, row_epoch, team
+from fastnn.kernels.updates import ADAM, KEEP_GRADIENT, MOMENTUM, NESTEROV, SGD, Rule, State
+from fastnn.network import Network
+from fastnn.optimizers import Adam, Optimizer
+from fastnn.randomness import dropout_keys, dropout_threshold
+from fastnn.threads import resolve_threads
+
+# Where at most this share of the inputs is other than 0, the first layer visits only those.
+SPARSE_BELOW = 0.5
+# Threads share the rows of a batch where a row has at most this many vectors of parameters to itself.
+VECTORS_A_ROW = 8
+# An epoch of at most so many multiplications takes less time than another thread takes to start.
+FEW_MULTIPLICATIONS = 2**22
+# In an epoch of at most so many, some 20 ms of work, the caller's thread works too instead of waiting for Ctrl-C.
+SHORT_MULTIPLICATIONS = 2**30
+
+
+class Trainer:
+    """A network, its data and the optimizer's state laid out for the kernels. `optimizer` None keeps the gradients."""
+
+    def __init__(
+        self,
+        network: Network,
+        images: np.ndarray,
+        labels: np.ndarray,
+        optimizer: Optimizer | None,
+        l2: float,
+        dropout: float,
+        sample_weight: np.ndarray | None,
+        seed: int,
+        threads: int | None,
+    ) -> None:
+        check_regularization(l2, dropout)
+        images = constant(_in_kernel_dtype(check_inputs(network, images), network.dtype))
+        labels = check_labels(labels, len(images), network.n_classes)
+        sample_weight = check_sample_weight(sample_weight, len(images), network.dtype)
+        self._optimizer, self._l2, self._dropout, self._seed = optimizer, l2, dropout, seed
+        self._network, self._layout = network, lay_out(network)
+        self._data = block.Data(
+            images=images,
+            labels=constant(labels),
+            weights=constant(np.empty(0, network.dtype) if sample_weight is None else sample_weight),
+        )
+        self._n_nonzero = int(np.count_nonzero(images))
+        self._sparse = self._n_nonzero <= SPARSE_BELOW * images.size
+        self._most_threads = resolve_threads(threads)
+        n_slots, size = (1 if optimizer is None else optimizer.n_slots), self._layout.layers.parameters.size
+        slots = [aligned_zeros(size if n_slots > k else 0, network.dtype) for k in range(2)]
+        self._state = State(*slots, gradient=aligned_zeros(0, network.dtype))
+        self._step, self.epoch = 0, 0
+        self._ready: set[type] = set()
+        self._work: panel_epoch.PanelWork | row_epoch.RowWork | None = None
+
+    def prepare(self, n_rows: int, batch_size: int) -> None:
+        """Make room for epochs of `n_rows` rows in batches of `batch_size`, and have their kernel ready to run."""
+        batch_size = min(batch_size, n_rows)
+        parameters, real = self._layout.layers.parameters.size, self._network.dtype
+        # By rows, each part of a batch has a gradient of its own: that pays where it is small beside the part's work.
+        vectors = parameters * real.itemsize // layers.VECTOR
+        by_rows = self._layout.most_panels == 1 and vectors <= VECTORS_A_ROW * batch_size
+        kept = row_epoch.n_parts(batch_size) if by_rows else int(batch_size > layers.BLOCK)
+        if self._state.gradient.size < kept * parameters:
+            self._state = self._state._replace(gradient=aligned_zeros(kept * parameters, real))
+        kind = row_epoch.RowWork if by_rows else panel_epoch.PanelWork
+        if type(self._work) is not kind:
+            self._work = self._row_work() if by_rows else self._panel_work()
+        self._work = self._work._replace(state=self._state)
+        if kind not in self._ready:
+            self._run_kernel(np.empty(0, np.int64), batch_size, 0.0)
+            self._ready.add(kind)
+
+    def run_epoch(self, order: np.ndarray, batch_size: int, learning_rate: float) -> EpochResult:
+        """Train on the rows `order`, `batch_size` at a time, on this trainer's threads."""
+        order = np.ascontiguousarray(order, np.int64)
+        if not len(order) or batch_size < 1:
+            raise ValueError(f"order of {len(order)} rows, batch_size {batch_size}: expected 1 or more of each")
+        if not (order.min() >= 0 and order.max() < len(self._data.labels)):
+            raise IndexError(f"order has rows outside 0 to {len(self._data.labels) - 1}")
+        self.prepare(len(order), batch_size)
+        results = self._run_kernel(order, batch_size, learning_rate)
+        self.epoch += 1
+        self._step += -(-len(order) // batch_size)
+        if results[block.FAILED] >= 0:
+            return EpochResult(float("nan"), 0.0, int(results[block.FAILED]))
+        loss = results[block.LOSS] / results[block.WEIGHT] if results[block.WEIGHT] else 0.0
+        return EpochResult(float(loss), float(results[block.CORRECT] / len(order)))
+
+    def network(self) -> Network:
+        """The network as it is now, copied."""
+        weights, biases = unpack(self._network.sizes, self._layout.layers.parameters)
+        return Network(weights, biases, self._network.activation, self._network.input_scale)
+
+    def gradients(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Gradients of weights and biases of the last step of a trainer without an optimizer."""
+        return unpack(self._network.sizes, self._state.slot_1)
+
+    def _run_kernel(self, order: np.ndarray, batch_size: int, learning_rate: float) -> np.ndarray:
+        real, gate, work = self._network.dtype.type, team.new_gate(), self._work
+        assert work is not None
+        dropout = block.Dropout(
+            keys=dropout_keys(self._seed, self.epoch, len(self._network.weights) - 1),
+            threshold=dropout_threshold(self._dropout),
+            share=real(1 - self._dropout),
+            scale=real(1 / (1 - self._dropout)),
+        )
+        work.results[:] = 0
+        work.results[block.FAILED] = -1
+        by_rows = isinstance(work, row_epoch.RowWork)
+        kernel = row_epoch.run_row_epoch if by_rows else panel_epoch.run_panel_epoch
+        # More threads than a layer has panels, or a batch parts, would only wait.
+        shares = row_epoch.n_parts(min(batch_size, max(1, len(order)))) if by_rows else self._layout.most_panels
+        multiplications = 3 * self._layout.layers.parameters.size * len(order)
+        threads = 1 if multiplications <= FEW_MULTIPLICATIONS else min(self._most_threads, shares)
+        settings = (constant(order), batch_size, _rule(self._optimizer, learning_rate, self._l2, real), self._step)
+
+        def member(t: int) -> None:
+            kernel(t, threads, self._layout.layers, self._data, *settings, dropout, work, gate)
+
+        team.run_team(member, threads, gate, caller_works=multiplications <= SHORT_MULTIPLICATIONS)
+        return work.results
+
+    def _panel_work(self) -> panel_epoch.PanelWork:
+        members = min(self._most_threads, self._layout.most_panels)
+        n_inputs = layers.BLOCK * self._network.n_inputs
+        packed, dense = (n_inputs, 0) if self._sparse else (0, n_inputs)
+        common = self._common_work(copies=1, blocks=2, members=members)
+        return panel_epoch.PanelWork(
+            inputs=panel_epoch.Inputs(
+                packed_input.Packed(
+                    values=_rows(2, packed, self._data.images.dtype),
+                    users=_rows(2, packed // layers.GROUP, np.uint64),
+                ),
+                dense=_rows(2, dense, self._network.dtype),
+            ),
+            penalty=np.zeros(len(self._network.weights) * self._layout.most_panels),
+            **common._asdict(),
+        )
+
+    def _row_work(self) -> row_epoch.RowWork:
+        members = min(self._most_threads, row_epoch.PARTS)
+        dense = 0 if self._sparse else layers.BLOCK * self._network.n_inputs
+        common = self._common_work(copies=members, blocks=members, members=members)
+        return row_epoch.RowWork(
+            csr=self._listed(),
+            dense=_rows(members, dense, self._network.dtype),
+            part_loss=np.zeros(row_epoch.PARTS),
+            part_right=np.zeros(row_epoch.PARTS, np.int64),
+            penalty=np.zeros(len(self._network.weights) * row_epoch.PARTS),
+            alone=_rows(members, team.GATE_SIZE, np.int64),
+            **common._asdict(),
+        )
+
+    def _common_work(self, copies: int, blocks: int, members: int) -> "_CommonWork":
+        """What either way of sharing needs: values of `copies` blocks, samples of `blocks`, scratch of `members`."""
+        layout, real, images = self._layout, self._network.dtype, self._data.images
+        lanes = layers.VECTOR // real.itemsize
+        panel = layers.WIDE * lanes
+        return _CommonWork(
+            units=block.Units(
+                out=aligned_zeros(copies * layers.BLOCK * layout.n_units, real),
+                dout=aligned_zeros(copies * layers.BLOCK * layout.n_units, real),
+                parts=aligned_zeros(copies * layout.n_parts, real),
+            ),
+            state=self._state,
+            samples=block.Samples(
+                label=_rows(blocks, layers.BLOCK, np.int64),
+                weight=_rows(blocks, layers.BLOCK, real),
+                loss=_rows(copies, layers.BLOCK, np.float64),
+                right=_rows(copies, layers.BLOCK, np.int64),
+            ),
+            results=np.zeros(block.N_RESULTS),
+            scratch=block.Scratch(
+                piece=_rows(members, layers.PIECE * panel, real),
+                turned=_rows(members, panel**2, real),
+                columns=_rows(members, layout.padded_classes * lanes, real),
+                figures=_rows(members, 4 * lanes, real),
+                places=_rows(members, layers.GROUP, np.int64),
+                corner=_rows(members, layers.GROUP * layers.VECTOR // images.itemsize, images.dtype),
+            ),
+        )
+
+    def _listed(self) -> csr_input.Csr:
+        """The data set in compressed sparse rows if most inputs are 0, else empty arrays."""
+        images, room = self._data.images, layers.VECTOR  # of a vector, in which the kernel writes at once
+        n_rows, n_entries = (len(images) + 1, self._n_nonzero + room) if self._sparse else (0, 0)
+        kind = np.uint16 if images.shape[1] <= 2**16 else np.uint32
+        csr = csr_input.Csr(np.zeros(n_rows, np.int64), np.empty(n_entries, kind), np.empty(n_entries, images.dtype))
+        if self._sparse:
+            csr_input.list_inputs(images, csr)
+        return csr
+
+
+class _CommonWork(NamedTuple):
+    """The fields that both kernels' scratch has."""
+
+    units: block.Units
+    state: State
+    samples: block.Samples
+    results: np.ndarray
+    scratch: block.Scratch
+
+
+def _rows(n_rows: int, length: int, dtype: Any) -> np.ndarray:
+    """Zeros (n_rows, length), aligned."""
+    return aligned_zeros(n_rows * length, np.dtype(dtype)).reshape(n_rows, length)
+
+
+def _in_kernel_dtype(inp: np.ndarray, real: np.dtype) -> np.ndarray:
+    """Bytes as they are, numbers in the working dtype: kernels are compiled for these two kinds of input only."""
+    return inp if inp.dtype == np.uint8 else inp.astype(real, copy=False)
+
+
+def _rule(optimizer: Optimizer | None, learning_rate: float, l2: float, real: type[np.floating]) -> Rule:
+    """The optimizer's numbers in the working dtype."""
+    kind, first, second, epsilon = KEEP_GRADIENT, 0.0, 0.0, 0.0
+    if isinstance(optimizer, Adam):
+        kind, first, second, epsilon = ADAM, optimizer.beta_1, optimizer.beta_2, optimizer.epsilon
+    elif optimizer is not None:
+        kind = SGD if not optimizer.momentum else NESTEROV if optimizer.nesterov else MOMENTUM
+        first = optimizer.momentum
+    return Rule(
+        kind=kind,
+        rate=float(learning_rate),
+        beta_1=first,
+        beta_2=second,
+        first=real(first),
+        rest_1=real(1 - first),
+        second=real(second),
+        rest_2=real(1 - second),
+        epsilon=real(epsilon),
+        l2=real(l2),
+    )

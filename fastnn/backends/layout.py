@@ -1,0 +1,98 @@
+"""A network as the kernels want it, and back: flat arrays, columns in panels (`kernels/layers.py` says how)."""
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from fastnn.aligned import aligned_zeros
+from fastnn.kernels import activations, layers
+from fastnn.network import Network
+
+
+class Layout(NamedTuple):
+    """A network as the kernels want it, and the sizes of the scratch it needs."""
+
+    layers: layers.Layers
+    n_units: int
+    n_parts: int
+    padded_classes: int
+    most_panels: int
+
+
+def constant(array: np.ndarray) -> np.ndarray:
+    """A contiguous, aligned view that cannot be written: Numba compiles other arrays apart, so all inputs are such."""
+    return read_only(np.require(array, requirements=["C", "A"]))
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """A view of a contiguous array that cannot be written."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _panels(size: int, lanes: int) -> list[tuple[int, int]]:
+    """First column and width, padding counted, of each panel of a layer of `size` units."""
+    widths = [vectors * lanes for vectors in layers.panel_widths(-(-size // lanes))]
+    return list(zip(accumulate(widths, initial=0), widths, strict=False))
+
+
+def lay_out(network: Network) -> Layout:
+    """A copy of the network in panels."""
+    lanes, sizes = layers.VECTOR // network.dtype.itemsize, network.sizes
+    padded = [-(-size // lanes) * lanes for size in sizes]
+    weight_at, bias_at, end = [], [], 0
+    for fan_in, width in zip(sizes, padded[1:], strict=False):
+        weight_at.append(end)
+        bias_at.append(end + fan_in * width)
+        end += (fan_in + 1) * width
+    parameters = aligned_zeros(end, network.dtype)
+    for view, array in _views(sizes, parameters, (network.weights, network.biases)):
+        view[...] = array
+    panels = [_panels(size, lanes) for size in sizes[1:]]
+    unit_at = list(accumulate(padded[1:], initial=0))
+    rows = [
+        (first, width // lanes, width, (start + first) * layers.BLOCK, width)
+        for start, panels_of_layer in zip(unit_at, panels[:-1], strict=False)
+        for first, width in panels_of_layer
+    ]
+    rows += [
+        (first, width // lanes, width, unit_at[-2] * layers.BLOCK + first, padded[-1]) for first, width in panels[-1]
+    ]
+    laid_out = layers.Layers(
+        parameters=parameters,
+        sizes=np.array(sizes, np.int64),
+        weight_at=np.array(weight_at, np.int64),
+        bias_at=np.array(bias_at, np.int64),
+        panels=np.array(rows, np.int64),
+        panel_at=np.cumsum([0, 0, *map(len, panels)]),
+        activation=activations.CODES[network.activation],
+        scale=network.dtype.type(network.input_scale),
+    )
+    n_parts = layers.BLOCK * padded[-1] * len(panels[-2]) if len(panels) > 1 else 0
+    return Layout(laid_out, unit_at[-1], n_parts, padded[-1], max(map(len, panels)))
+
+
+def _views(
+    sizes: tuple[int, ...], flat: np.ndarray, arrays: tuple[Sequence[np.ndarray], Sequence[np.ndarray]]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of a piece of the flat array, as a view, and the piece of a weight or bias that belongs there."""
+    lanes, end = layers.VECTOR // flat.dtype.itemsize, 0
+    for layer, (fan_in, size) in enumerate(pairwise(sizes)):
+        for first, width in _panels(size, lanes):
+            used, rows = min(width, size - first), flat[end : end + fan_in * width].reshape(fan_in, width)
+            yield rows[:, :used], arrays[0][layer][:, first : first + used]
+            end += fan_in * width
+        yield flat[end : end + size], arrays[1][layer]
+        end += -(-size // lanes) * lanes
+
+
+def unpack(sizes: tuple[int, ...], flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Weights and biases as NumPy has them, out of an array laid out like the parameters."""
+    weights = [np.empty(shape, flat.dtype) for shape in pairwise(sizes)]
+    biases = [np.empty(size, flat.dtype) for size in sizes[1:]]
+    for view, array in _views(sizes, flat, (weights, biases)):
+        array[...] = view
+    return weights, biases

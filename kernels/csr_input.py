@@ -1,0 +1,127 @@
+"""The first layer when most inputs are zero and threads share rows: samples as lists of their inputs other than 0.
+
+For narrow layers: a sample's sums stay in registers, and all weights lie close by, so nothing would be gained by
+gathering samples first. The whole data set is listed once, since listing takes as long as a pass through the layer.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastnn.kernels.jit import inlined, kernel, never_inline
+from fastnn.kernels.layers import INPUTS, weight_panel
+from fastnn.kernels.simd import (
+    ONE,
+    TWO,
+    VECTOR,
+    list_nonzero,
+    prefetch,
+    vadd,
+    vload,
+    vscale_add,
+    vstore,
+    vzero,
+)  # fmt: skip
+
+# Samples ahead of the one being visited that are asked for, so that they are there in time.
+AHEAD = 3
+
+
+class Csr(NamedTuple):
+    """A data set in compressed sparse rows.
+
+    indptr (N + 1,): where each sample's list begins, and the last's end; indices, data: of each entry, sample after
+    sample, the number of the input, from 0 to D - 1 and rising, and its value.
+    """
+
+    indptr: np.ndarray
+    indices: np.ndarray
+    data: np.ndarray
+
+
+@kernel
+def list_inputs(images, csr):
+    """Fill `csr` with the inputs of `images` (N, D) that are other than 0; its lists end a vector's room early.
+
+    Faster than one input at a time: those of a whole vector are appended without a branch that depends on the data.
+    """
+    flat, n_inputs, n, at = images.reshape(-1), images.shape[1], VECTOR // max(4, images.itemsize), 0
+    for s in range(len(images)):
+        csr.indptr[s] = at
+        row, i = s * n_inputs, 0
+        while i + n <= n_inputs:
+            at += list_nonzero(csr.indices, csr.data, at, flat, row + i, i)
+            i += n
+        while i < n_inputs:
+            value = flat[row + i]
+            csr.indices[at], csr.data[at] = i, value
+            at += value != 0
+            i += 1
+    csr.indptr[len(images)] = at
+
+
+@inlined
+def ask_for(csr, row):
+    """Have a sample's list brought into the cache."""
+    begin, end = csr.indptr[row], csr.indptr[row + 1]
+    for k in range(begin, end, VECTOR // csr.indices.itemsize):
+        prefetch(csr.indices, k)
+    for k in range(begin, end, VECTOR // csr.data.itemsize):
+        prefetch(csr.data, k)
+
+
+@inlined
+def _sum(out, out_at, csr, row, weight, weight_at, width, n):
+    """``out = inputs @ weight`` for one sample and `n` vectors of units, in four parts that take turns."""
+    indices, data, k, end = csr.indices, csr.data, csr.indptr[row], csr.indptr[row + 1]
+    sum0, sum1, sum2, sum3 = vzero(out, n), vzero(out, n), vzero(out, n), vzero(out, n)
+    while k + 4 <= end:
+        sum0 = vscale_add(out.dtype.type(data[k]), vload(weight, weight_at + width * np.int64(indices[k]), n), sum0)
+        w = weight_at + width * np.int64(indices[k + 1])
+        sum1 = vscale_add(out.dtype.type(data[k + 1]), vload(weight, w, n), sum1)
+        w = weight_at + width * np.int64(indices[k + 2])
+        sum2 = vscale_add(out.dtype.type(data[k + 2]), vload(weight, w, n), sum2)
+        w = weight_at + width * np.int64(indices[k + 3])
+        sum3 = vscale_add(out.dtype.type(data[k + 3]), vload(weight, w, n), sum3)
+        k += 4
+    while k < end:
+        sum0 = vscale_add(out.dtype.type(data[k]), vload(weight, weight_at + width * np.int64(indices[k]), n), sum0)
+        k += 1
+    vstore(out, out_at, vadd(vadd(sum0, sum1), vadd(sum2, sum3)))
+
+
+@inlined
+def csr_sums(layers, rows, csr, out, panel):
+    """Weighted sums of the first layer, before scale and bias, of the samples `rows`, for the only panel of units."""
+    never_inline()
+    weight, weight_at, width = layers.parameters, weight_panel(layers, INPUTS, panel), panel.width
+    for s in range(len(rows)):
+        if s + AHEAD < len(rows):
+            ask_for(csr, rows[s + AHEAD])
+        if panel.vectors == 2:
+            _sum(out, panel.at + s * panel.row, csr, rows[s], weight, weight_at, width, TWO)
+        else:
+            _sum(out, panel.at + s * panel.row, csr, rows[s], weight, weight_at, width, ONE)
+
+
+@inlined
+def _add_outer(gradient, gradient_at, width, dout, dout_at, csr, row, n):
+    """``gradient += outer(inputs, dout)`` for one sample and `n` vectors of units."""
+    d = vload(dout, dout_at, n)
+    for k in range(csr.indptr[row], csr.indptr[row + 1]):
+        w = gradient_at + width * np.int64(csr.indices[k])
+        vstore(gradient, w, vscale_add(dout.dtype.type(csr.data[k]), d, vload(gradient, w, n)))
+
+
+@inlined
+def collect_csr(layers, rows, csr, dout, gradient, is_first, panel):
+    """Gradient, before scaling, of the first layer's weights, which is kept: added to unless `is_first`."""
+    never_inline()
+    at, width = weight_panel(layers, INPUTS, panel), panel.width
+    if is_first:
+        gradient[at : at + layers.sizes[0] * width] = 0
+    for s in range(len(rows)):
+        if panel.vectors == 2:
+            _add_outer(gradient, at, width, dout, panel.at + s * panel.row, csr, rows[s], TWO)
+        else:
+            _add_outer(gradient, at, width, dout, panel.at + s * panel.row, csr, rows[s], ONE)
