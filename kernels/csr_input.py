@@ -15,6 +15,7 @@ from fastnn.kernels.simd import (
     TWO,
     VECTOR,
     list_nonzero,
+    load_as,
     prefetch,
     vadd,
     vload,
@@ -76,16 +77,16 @@ def _sum(out, out_at, csr, row, weight, weight_at, width, n):
     indices, data, k, end = csr.indices, csr.data, csr.indptr[row], csr.indptr[row + 1]
     sum0, sum1, sum2, sum3 = vzero(out, n), vzero(out, n), vzero(out, n), vzero(out, n)
     while k + 4 <= end:
-        sum0 = vscale_add(out.dtype.type(data[k]), vload(weight, weight_at + width * np.int64(indices[k]), n), sum0)
+        sum0 = vscale_add(load_as(data, k, out), vload(weight, weight_at + width * np.int64(indices[k]), n), sum0)
         w = weight_at + width * np.int64(indices[k + 1])
-        sum1 = vscale_add(out.dtype.type(data[k + 1]), vload(weight, w, n), sum1)
+        sum1 = vscale_add(load_as(data, k + 1, out), vload(weight, w, n), sum1)
         w = weight_at + width * np.int64(indices[k + 2])
-        sum2 = vscale_add(out.dtype.type(data[k + 2]), vload(weight, w, n), sum2)
+        sum2 = vscale_add(load_as(data, k + 2, out), vload(weight, w, n), sum2)
         w = weight_at + width * np.int64(indices[k + 3])
-        sum3 = vscale_add(out.dtype.type(data[k + 3]), vload(weight, w, n), sum3)
+        sum3 = vscale_add(load_as(data, k + 3, out), vload(weight, w, n), sum3)
         k += 4
     while k < end:
-        sum0 = vscale_add(out.dtype.type(data[k]), vload(weight, weight_at + width * np.int64(indices[k]), n), sum0)
+        sum0 = vscale_add(load_as(data, k, out), vload(weight, weight_at + width * np.int64(indices[k]), n), sum0)
         k += 1
     vstore(out, out_at, vadd(vadd(sum0, sum1), vadd(sum2, sum3)))
 
@@ -96,7 +97,7 @@ def csr_sums(layers, rows, csr, out, panel):
     never_inline()
     weight, weight_at, width = layers.parameters, weight_panel(layers, INPUTS, panel), panel.width
     for s in range(len(rows)):
-        if s + AHEAD < len(rows):
+        if s + AHEAD < len(rows) and rows[s + AHEAD] != rows[s] + AHEAD:  # else the processor asks by itself
             ask_for(csr, rows[s + AHEAD])
         if panel.vectors == 2:
             _sum(out, panel.at + s * panel.row, csr, rows[s], weight, weight_at, width, TWO)
@@ -110,7 +111,7 @@ def _add_outer(gradient, gradient_at, width, dout, dout_at, csr, row, n):
     d = vload(dout, dout_at, n)
     for k in range(csr.indptr[row], csr.indptr[row + 1]):
         w = gradient_at + width * np.int64(csr.indices[k])
-        vstore(gradient, w, vscale_add(dout.dtype.type(csr.data[k]), d, vload(gradient, w, n)))
+        vstore(gradient, w, vscale_add(load_as(csr.data, k, dout), d, vload(gradient, w, n)))
 
 
 @inlined

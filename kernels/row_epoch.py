@@ -24,19 +24,17 @@ from fastnn.kernels.block import (
     take_samples,
 )  # fmt: skip
 from fastnn.kernels.csr_input import Csr, collect_csr, csr_sums
-from fastnn.kernels.dense import ONE_ROW, START
+from fastnn.kernels.dense import START
 from fastnn.kernels.dense_input import copy_inputs, dense_sums, update_dense
 from fastnn.kernels.forward import finish_layer, forward_block
 from fastnn.kernels.jit import inlined, kernel, never_inline
-from fastnn.kernels.layers import BLOCK, FIRST_HIDDEN, INPUTS, lanes, padded_width, unit_panel
-from fastnn.kernels.simd import ONE, vadd, vload, vstore
+from fastnn.kernels.layers import BLOCK, FIRST_HIDDEN, INPUTS, lanes, unit_panel
+from fastnn.kernels.simd import FOUR, ONE, vadd, vload, vstore
 from fastnn.kernels.team import ARRIVALS, STOP, atomic_load, barrier
 from fastnn.kernels.updates import State, Step, rate_of_step, settle
 
 # A batch is cut into at most PARTS parts of PART_ROWS rows or more.
-PARTS, PART_ROWS = 16, 16
-# Then threads share the parameters of a layer in at most PARTS slices of so many vectors or more.
-SLICE_VECTORS = 16
+PARTS, PART_ROWS = 16, 32
 # A part is worked through by one thread, which is the first and only one. No literals, for the reason in `dense.py`.
 FIRST, ONLY, MORE_FOLLOW, NOTHING_KEPT = np.int64(0), np.int64(1), np.bool_(False), np.bool_(True)
 
@@ -46,8 +44,10 @@ class RowWork(NamedTuple):
     working dtype, whose arrays have a row for each; alone, a gate.
 
     Of all threads: csr, where most inputs are 0, the whole data set, else of length 0; state, of which gradient has
-    one for each part, one after the other; part_loss, part_right (PARTS,); penalty (L * PARTS,), sums of squared
-    weights; results (N_RESULTS,), what the epoch reports.
+    one for each part, one after the other; part_loss, part_right (PARTS,); slices (S, 5) of the parameters, which
+    threads share once the parts are done: where one begins, its rows, at most a piece, and vectors a row (4 or 1),
+    whether they are weights, and whether those of the inputs; penalty (S,), sums of squared weights; results
+    (N_RESULTS,), what the epoch reports.
     """
 
     units: Units
@@ -57,6 +57,7 @@ class RowWork(NamedTuple):
     dense: np.ndarray
     part_loss: np.ndarray
     part_right: np.ndarray
+    slices: np.ndarray
     penalty: np.ndarray
     results: np.ndarray
     scratch: Scratch
@@ -93,31 +94,29 @@ def do_block(layers, data, rows, weight, step, dropout, csr, dense, units, state
 
 
 @inlined
-def settle_slices(t, threads, layers, parts, step, state, penalty, piece):
+def _sum_parts(gradient, size, parts, at, piece, rows, n):
+    """The sum of the parts' gradients, in their order, of `rows` rows of `n` vectors of parameters from `at` on."""
+    width = len(n) * lanes(piece)
+    for h in range(0, rows * width, width):
+        total = vload(gradient, at + h, n)
+        for part in range(1, parts):
+            total = vadd(total, vload(gradient, part * size + at + h, n))
+        vstore(piece, h, total)
+
+
+@inlined
+def settle_slices(t, threads, layers, parts, step, work, piece):
     """Add the parts' gradients, in their order, and move the parameters: a thread's slices of them."""
     never_inline()
-    n, size, real = lanes(piece), len(layers.parameters), piece.dtype.type
-    for k in range(2 * len(layers.weight_at)):
-        layer, is_bias = k // 2, k % 2
-        begin = layers.bias_at[layer] if is_bias else layers.weight_at[layer]
-        end = begin + padded_width(layers, layer + 1) if is_bias else layers.bias_at[layer]
-        decay = real(0) if is_bias else step.rule.l2
-        scale = real(1) if is_bias or layer > 0 else layers.scale
-        n_vectors = (end - begin) // n
-        n_slices = min(PARTS, max(1, n_vectors // SLICE_VECTORS))
-        for part in range(n_slices * t // threads, n_slices * (t + 1) // threads):
-            low, high = begin + n_vectors * part // n_slices * n, begin + n_vectors * (part + 1) // n_slices * n
-            squares = 0.0
-            for at in range(low, high, len(piece)):
-                count = min(len(piece), high - at)
-                for h in range(0, count, n):
-                    total = vload(state.gradient, at + h, ONE)
-                    for other in range(1, parts):
-                        total = vadd(total, vload(state.gradient, other * size + at + h, ONE))
-                    vstore(piece, h, total)
-                squares += settle(step, decay, scale, layers.parameters, state, at, piece, count // n, ONE_ROW)
-            if not is_bias:
-                penalty[layer * PARTS + part] = squares
+    real, state, size, slices = piece.dtype.type, work.state, len(layers.parameters), work.slices
+    for k in range(len(slices) * t // threads, len(slices) * (t + 1) // threads):
+        at, rows, vectors, is_weight, is_scaled = slices[k]
+        if vectors == 4:
+            _sum_parts(state.gradient, size, parts, at, piece, rows, FOUR)
+        else:
+            _sum_parts(state.gradient, size, parts, at, piece, rows, ONE)
+        decay, scale = step.rule.l2 if is_weight else real(0), layers.scale if is_scaled else real(1)
+        work.penalty[k] = settle(step, decay, scale, layers.parameters, state, at, piece, rows, vectors)
 
 
 @kernel
@@ -132,7 +131,7 @@ def run_row_epoch(t, threads, layers, data, order, batch_size, rule, n_steps, dr
     samples = Samples(work.samples.label[t], work.samples.weight[t], work.samples.loss[t], work.samples.right[t])
     scratch = Scratch(own.piece[t], own.turned[t], own.columns[t], own.figures[t], own.places[t], own.corner[t])
     slot_1, slot_2, gradient = work.state
-    penalty, unasked = work.penalty, np.empty(len(work.penalty))
+    unasked = np.empty(len(layers.weight_at))
     goal, total_loss, total_weight, n_right = 0, 0.0, 0.0, 0
     for first in range(0, len(order), batch_size):
         batch = order[first : first + batch_size]
@@ -166,10 +165,10 @@ def run_row_epoch(t, threads, layers, data, order, batch_size, rule, n_steps, dr
                 work.results[FAILED] = first // batch_size
             return
         whole = Step(rule, rate, NOTHING_KEPT, NOTHING_KEPT)
-        settle_slices(t, threads, layers, parts, whole, work.state, penalty, scratch.piece)
+        settle_slices(t, threads, layers, parts, whole, work, scratch.piece)
         goal += threads
         if not barrier(gate, goal):
             return
-        total_loss += (loss + half_squares(rule, penalty)) * weight
+        total_loss += (loss + half_squares(rule, work.penalty)) * weight
         total_weight += weight
     report(t, work.results, total_loss, total_weight, n_right)

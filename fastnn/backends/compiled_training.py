@@ -1,5 +1,6 @@
 """The trainer of the Numba backend: lays the data and the optimizer's state out, and runs epochs on a team."""
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from fastnn.backends.base import (
     check_regularization,
     check_sample_weight,
 )
-from fastnn.backends.layout import constant, lay_out, unpack
+from fastnn.backends.layout import Layout, constant, lay_out, read_only, unpack
 from fastnn.kernels import block, csr_input, layers, packed_input, panel_epoch, row_epoch, team
 from fastnn.kernels.updates import ADAM, KEEP_GRADIENT, MOMENTUM, NESTEROV, SGD, Rule, State
 from fastnn.network import Network
@@ -24,8 +25,9 @@ from fastnn.threads import resolve_threads
 SPARSE_BELOW = 0.5
 # Threads share the rows of a batch where a row has at most this many vectors of parameters to itself.
 VECTORS_A_ROW = 8
-# An epoch of at most so many multiplications takes less time than another thread takes to start.
-FEW_MULTIPLICATIONS = 2**22
+# An epoch of at most so many multiplications, about a millisecond, gains nothing by a second thread: starting it, and
+# waiting for each other twice a step, take as long as it saves.
+FEW_MULTIPLICATIONS = 2**25
 # In an epoch of at most so many, some 20 ms of work, the caller's thread works too instead of waiting for Ctrl-C.
 SHORT_MULTIPLICATIONS = 2**30
 
@@ -112,8 +114,9 @@ class Trainer:
     def _run_kernel(self, order: np.ndarray, batch_size: int, learning_rate: float) -> np.ndarray:
         real, gate, work = self._network.dtype.type, team.new_gate(), self._work
         assert work is not None
+        n_hidden = len(self._network.weights) - 1
         dropout = block.Dropout(
-            keys=dropout_keys(self._seed, self.epoch, len(self._network.weights) - 1),
+            keys=dropout_keys(self._seed, self.epoch, n_hidden) if self._dropout else np.zeros(n_hidden, np.uint64),
             threshold=dropout_threshold(self._dropout),
             share=real(1 - self._dropout),
             scale=real(1 / (1 - self._dropout)),
@@ -154,13 +157,14 @@ class Trainer:
     def _row_work(self) -> row_epoch.RowWork:
         members = min(self._most_threads, row_epoch.PARTS)
         dense = 0 if self._sparse else layers.BLOCK * self._network.n_inputs
-        common = self._common_work(copies=members, blocks=members, members=members)
+        common, slices = self._common_work(copies=members, blocks=members, members=members), _slices(self._layout)
         return row_epoch.RowWork(
             csr=self._listed(),
             dense=_rows(members, dense, self._network.dtype),
             part_loss=np.zeros(row_epoch.PARTS),
             part_right=np.zeros(row_epoch.PARTS, np.int64),
-            penalty=np.zeros(len(self._network.weights) * row_epoch.PARTS),
+            slices=slices,
+            penalty=np.zeros(len(slices)),
             alone=_rows(members, team.GATE_SIZE, np.int64),
             **common._asdict(),
         )
@@ -218,6 +222,29 @@ class _CommonWork(NamedTuple):
 def _rows(n_rows: int, length: int, dtype: Any) -> np.ndarray:
     """Zeros (n_rows, length), aligned."""
     return aligned_zeros(n_rows * length, np.dtype(dtype)).reshape(n_rows, length)
+
+
+def _slices(layout: Layout) -> np.ndarray:
+    """The parameters in slices of at most a piece, as `row_epoch.RowWork` has them."""
+    network, lanes = layout.layers, layers.VECTOR // layout.layers.parameters.itemsize
+    bounds = [*(zip(network.weight_at, network.bias_at, strict=True)), (network.parameters.size, None)]
+    slices = []
+    for layer, ((weight_at, bias_at), (end, _)) in enumerate(pairwise(bounds)):
+        for at, stop, is_weight in ((weight_at, bias_at, True), (bias_at, end, False)):
+            # Whatever the layer's width, four vectors are settled together where that comes out even.
+            vectors = 4 if (stop - at) % (4 * lanes) == 0 else 1
+            step = layers.PIECE * layers.WIDE * lanes
+            slices += [
+                (
+                    start,
+                    (min(start + step, stop) - start) // (vectors * lanes),
+                    vectors,
+                    is_weight,
+                    is_weight and layer == 0,
+                )
+                for start in range(at, stop, step)
+            ]
+    return read_only(np.array(slices, np.int64))
 
 
 def _in_kernel_dtype(inp: np.ndarray, real: np.dtype) -> np.ndarray:
