@@ -1,9 +1,16 @@
 """How many threads a run takes: what the user says, or the cores this process may use."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from fastnn.checks import check_integer
+
+# A thread had its core for at least so much of the time, unless another process wanted it too.
+CROWDED_BELOW = 0.75
+# Seconds of an epoch below which the clock of a thread says too little.
+SHORTEST_NOTED = 0.02
+EPOCHS_TO_RETRY = 8
 
 
 def resolve_threads(threads: int | None) -> int:
@@ -31,3 +38,28 @@ def _cgroup_quota() -> float | None:
         return int(limit) / int(period) if int(limit) > 0 else None
     except (OSError, ValueError):
         return None
+
+
+class Crew:
+    """How many threads an epoch should have: the most it may, but fewer while another process keeps cores busy.
+
+    Threads that meet at barriers are as slow as the slowest, and one that shares its core with another process runs in
+    turns of milliseconds, which is many steps: one thread fewer is faster then. An epoch tells by the time that its
+    threads had a core.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most, self._left_out, self._epochs_to_retry = most, 0, 0
+
+    def size(self) -> int:
+        """The number of threads for the next epoch."""
+        return max(1, self.most - self._left_out)
+
+    def note(self, seconds: float, on_core: Sequence[float]) -> None:
+        """What an epoch took, and how long each of its threads had a core meanwhile."""
+        if self._left_out:
+            self._epochs_to_retry -= 1
+            if self._epochs_to_retry == 0:
+                self._left_out = 0
+        if len(on_core) > 1 and seconds >= SHORTEST_NOTED and min(on_core) < CROWDED_BELOW * seconds:
+            self._left_out, self._epochs_to_retry = self.most - len(on_core) + 1, EPOCHS_TO_RETRY

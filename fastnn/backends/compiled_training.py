@@ -1,5 +1,6 @@
 """The trainer of the Numba backend: lays the data and the optimizer's state out, and runs epochs on a team."""
 
+import time
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from fastnn.kernels.updates import ADAM, KEEP_GRADIENT, MOMENTUM, NESTEROV, SGD,
 from fastnn.network import Network
 from fastnn.optimizers import Adam, Optimizer
 from fastnn.randomness import dropout_keys, dropout_threshold
-from fastnn.threads import resolve_threads
+from fastnn.threads import Crew, resolve_threads
 
 # Where at most this share of the inputs is other than 0, the first layer visits only those.
 SPARSE_BELOW = 0.5
@@ -60,7 +61,7 @@ class Trainer:
         )
         self._n_nonzero = int(np.count_nonzero(images))
         self._sparse = self._n_nonzero <= SPARSE_BELOW * images.size
-        self._most_threads = resolve_threads(threads)
+        self._crew = Crew(resolve_threads(threads))
         n_slots, size = (1 if optimizer is None else optimizer.n_slots), self._layout.layers.parameters.size
         slots = [aligned_zeros(size if n_slots > k else 0, network.dtype) for k in range(2)]
         self._state = State(*slots, gradient=aligned_zeros(0, network.dtype))
@@ -128,17 +129,23 @@ class Trainer:
         # More threads than a layer has panels, or a batch parts, would only wait.
         shares = row_epoch.n_parts(min(batch_size, max(1, len(order)))) if by_rows else self._layout.most_panels
         multiplications = 3 * self._layout.layers.parameters.size * len(order)
-        threads = 1 if multiplications <= FEW_MULTIPLICATIONS else min(self._most_threads, shares)
+        threads = 1 if multiplications <= FEW_MULTIPLICATIONS else min(self._crew.size(), shares)
         settings = (constant(order), batch_size, _rule(self._optimizer, learning_rate, self._l2, real), self._step)
 
-        def member(t: int) -> None:
-            kernel(t, threads, self._layout.layers, self._data, *settings, dropout, work, gate)
+        on_core = [0.0] * threads
 
+        def member(t: int) -> None:
+            start = time.thread_time()
+            kernel(t, threads, self._layout.layers, self._data, *settings, dropout, work, gate)
+            on_core[t] = time.thread_time() - start
+
+        start = time.perf_counter()
         team.run_team(member, threads, gate, caller_works=multiplications <= SHORT_MULTIPLICATIONS)
+        self._crew.note(time.perf_counter() - start, on_core)
         return work.results
 
     def _panel_work(self) -> panel_epoch.PanelWork:
-        members = min(self._most_threads, self._layout.most_panels)
+        members = min(self._crew.most, self._layout.most_panels)
         n_inputs = layers.BLOCK * self._network.n_inputs
         packed, dense = (n_inputs, 0) if self._sparse else (0, n_inputs)
         common = self._common_work(copies=1, blocks=2, members=members)
@@ -155,7 +162,7 @@ class Trainer:
         )
 
     def _row_work(self) -> row_epoch.RowWork:
-        members = min(self._most_threads, row_epoch.PARTS)
+        members = min(self._crew.most, row_epoch.PARTS)
         dense = 0 if self._sparse else layers.BLOCK * self._network.n_inputs
         common, slices = self._common_work(copies=members, blocks=members, members=members), _slices(self._layout)
         return row_epoch.RowWork(
