@@ -249,6 +249,18 @@ def vwhere_equal(_, x, y, value, other):
     return x(x, x, x, x), codegen
 
 
+@intrinsic
+def vflush(_, x):
+    """`x`, but 0 in the lanes whose numbers are below the smallest normal one; NaN stays NaN."""
+    smallest = 2.0**-126 if x.element.bitwidth == 32 else 2.0**-1022
+
+    def codegen(context, builder, signature, args):
+        tiny = builder.fcmp_ordered("<", _call(builder, "fabs", x, args[0]), _constant(x, smallest))
+        return builder.select(tiny, _constant(x, 0.0), args[0])
+
+    return x(x), codegen
+
+
 # exp(x) = 2**n * exp(r), n = round(x / ln 2), |r| <= ln 2 / 2, exp(r) by its Taylor polynomial; the first term left out
 # is below half a unit in the last place: r**8 / 8! and r**14 / 14!.
 _DEGREE = {32: 7, 64: 13}

@@ -1,6 +1,11 @@
 """Optimizer steps on rows of a parameter, done while their gradient is still in the first-level cache.
 
 `fastnn.optimizers` states the rules; here they run behind the gradient, so that it is never stored as a whole.
+
+The state of a weight whose input is rarely used decays from step to step, and would stay below the smallest normal
+number for good, since 0.9 times the very smallest is rounded back to it. Many processors take dozens of times as long
+for such numbers, so they are made 0. A control register would do that as well, but each CPU has another, and every
+thread its own.
 """
 
 from typing import NamedTuple
@@ -15,6 +20,7 @@ from fastnn.kernels.simd import (
     TWO,
     vadd,
     vdiv,
+    vflush,
     vfma,
     vload,
     vmul,
@@ -102,7 +108,7 @@ def settle_rows(step, decay, scale, parameters, state, at, piece, rows, n):
             vstore(parameters, w_at, vfma(back, g, w))
         elif rule.kind == MOMENTUM or rule.kind == NESTEROV:
             move = vmul(back, g)
-            velocity = vscale_add(rule.first, vload(slot_1, w_at, n), move)
+            velocity = vflush(vscale_add(rule.first, vload(slot_1, w_at, n), move))
             vstore(slot_1, w_at, velocity)
             if rule.kind == NESTEROV:
                 velocity = vscale_add(rule.first, velocity, move)
@@ -111,6 +117,7 @@ def settle_rows(step, decay, scale, parameters, state, at, piece, rows, n):
             mean = vscale_add(rule.first, vload(slot_1, w_at, n), vmul(vsplat(rule.rest_1, n), g))
             square = vmul(vsplat(rule.rest_2, n), vmul(g, g))
             square = vscale_add(rule.second, vload(slot_2, w_at, n), square)
+            mean, square = vflush(mean), vflush(square)
             vstore(slot_1, w_at, mean)
             vstore(slot_2, w_at, square)
             root = vadd(vsqrt(square), vsplat(rule.epsilon, n))

@@ -172,7 +172,7 @@ def loss_and_gradients(
     single = Trainer(network, inp, labels, None, l2, dropout, sample_weight, seed, threads=1)
     single.epoch = epoch
     result = single.run_epoch(np.arange(len(inp)), len(inp), 0.0)
-    return LossAndGradients(result.loss, *single.gradients(), round(result.accuracy * len(inp)))
+    return LossAndGradients(result.loss, *single.slots()[0], round(result.accuracy * len(inp)))
 
 
 # --- Training --------------------------------------------------------------------------------------------------------

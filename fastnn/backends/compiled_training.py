@@ -108,9 +108,9 @@ class Trainer:
         weights, biases = unpack(self._network.sizes, self._layout.layers.parameters)
         return Network(weights, biases, self._network.activation, self._network.input_scale)
 
-    def gradients(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Gradients of weights and biases of the last step of a trainer without an optimizer."""
-        return unpack(self._network.sizes, self._state.slot_1)
+    def slots(self) -> list[tuple[list[np.ndarray], list[np.ndarray]]]:
+        """The optimizer's state, for weights and biases, copied; without an optimizer, the last step's gradients."""
+        return [unpack(self._network.sizes, slot) for slot in self._state[:2] if slot.size]
 
     def _run_kernel(self, order: np.ndarray, batch_size: int, learning_rate: float) -> np.ndarray:
         real, gate, work = self._network.dtype.type, team.new_gate(), self._work

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fastnn.backends import compiled, reference
-from fastnn.optimizers import SGD, Adam
+from fastnn.network import Network
+from fastnn.optimizers import SGD, Adam, get_optimizer
 from tests.parity import assert_all_parity, assert_parity, astype, make_inputs, make_network
 
 BACKENDS = pytest.mark.parametrize("backend", [reference, compiled], ids=["numpy", "numba"])
@@ -253,3 +254,18 @@ def test_nan_is_never_lost(backend, cause):
     if cause == "input":  # a Network with such a weight is refused when it is made
         trainer = backend.trainer(network, inp, np.array([0, 1]), SGD())
         assert trainer.run_epoch(np.arange(2), 2, 0.1).failed_batch == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("optimizer", ["momentum", "nesterov", "adam"])
+def test_state_that_decays_becomes_zero_and_not_subnormal(optimizer, dtype):
+    """An input that one sample uses, once: the state of its weights is 0.9 times as large each step from then on."""
+    images = np.array([[1, 255], [1, 0]], np.uint8)
+    network = Network.initialize((2, 3, 2), seed=1, dtype=dtype, input_scale=1 / 255)
+    trainer = compiled.trainer(network, images, np.array([0, 1]), get_optimizer(optimizer))
+    trainer.run_epoch(np.array([0]), 1, 1e-3)
+    assert trainer.slots()[0][0][0][1].any()  # the first slot's weights of the first layer, from the second input on
+    trainer.run_epoch(np.ones(10_000, np.int64), 1, 1e-3)
+    for (first_layer, _), _ in trainer.slots():
+        assert (abs(first_layer[first_layer != 0]) >= np.finfo(dtype).tiny).all()
+    assert not trainer.slots()[0][0][0][1].any()
