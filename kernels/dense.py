@@ -8,11 +8,8 @@ import numpy as np
 from fastnn.kernels.activations import activate, activate_backward
 from fastnn.kernels.jit import inlined, kernel, never_inline
 from fastnn.kernels.layers import lanes
-from fastnn.kernels.simd import EIGHT, FOUR, ONE, TWO, tile
+from fastnn.kernels.simd import EIGHT, FOUR, ONE, SIX, TWO, WHOLE_REGISTERS, tile
 
-# Rows of a tile by its width: four rows of four vectors are sixteen sums, which with four vectors of the right-hand
-# side and one number fill most of 32 registers; narrow tiles are higher, so that the processor always has eight sums
-# to add to while it waits for one.
 # Constants that Numba must not take for literals: it would compile a function once for each.
 START, STRIDE_1, ONE_ROW, OVERWRITE = np.int64(0), np.int64(1), np.int64(1), np.bool_(False)
 
@@ -35,10 +32,14 @@ def multiply(
 
 
 @inlined
-def multiply_panel(
+def _multiply_wide(
     out, out_at, out_row, left, left_at, left_row, left_k, right, right_at, right_row, depth, rows, n, add
 ):
-    """`multiply` for a number of vectors that is known only now: 1, 2 or 4."""
+    """`multiply_panel` for 32 registers of a whole vector each.
+
+    Four rows of four vectors are sixteen sums, which with four vectors of the right-hand side and one number fill most
+    of them; narrow tiles are higher, so that the processor always has eight sums to add to while it waits for one.
+    """
     a, b = (left, left_at, left_row, left_k), (right, right_at, right_row)
     if n == 4:
         multiply(out, out_at, out_row, *a, *b, depth, rows, FOUR, add, FOUR)
@@ -46,6 +47,22 @@ def multiply_panel(
         multiply(out, out_at, out_row, *a, *b, depth, rows, TWO, add, FOUR)
     else:
         multiply(out, out_at, out_row, *a, *b, depth, rows, ONE, add, EIGHT)
+
+
+@inlined
+def _multiply_narrow(
+    out, out_at, out_row, left, left_at, left_row, left_k, right, right_at, right_row, depth, rows, n, add
+):
+    """`multiply_panel` for registers of half a vector (16 of AVX2) or a quarter (32 of NEON): 12 or 24 are six sums."""
+    for h in range(0, n * lanes(out), lanes(out)):
+        multiply(
+            out, out_at + h, out_row, left, left_at, left_row, left_k, right, right_at + h, right_row, depth, rows, ONE,
+            add, SIX,
+        )  # fmt: skip
+
+
+# ``out (+)= left @ right`` for a number of vectors that is known only when it is called: 1, 2 or 4.
+multiply_panel = _multiply_wide if WHOLE_REGISTERS else _multiply_narrow
 
 
 @inlined
@@ -69,7 +86,8 @@ def multiply_plain(out, left, left_row, left_k, right, depth, rest, sums):
             rest[k * n + columns - h : (k + 1) * n] = 0
             for c in range(columns - h):
                 rest[k * n + c] = right[k, h + c]
-        multiply(sums, START, n, left, START, left_row, left_k, rest, START, n, depth, rows, ONE, OVERWRITE, EIGHT)
+        one = np.int64(1)
+        multiply_panel(sums, START, n, left, START, left_row, left_k, rest, START, n, depth, rows, one, OVERWRITE)
         for r in range(rows):
             for c in range(columns - h):
                 out[r, h + c] = sums[r * n + c]

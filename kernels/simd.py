@@ -12,6 +12,8 @@ is passed for nothing but its type.
 
 import math
 
+import llvmlite.binding
+import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -19,7 +21,10 @@ from numba.extending import intrinsic, models, register_model
 
 # Bytes of a vector: one register of AVX-512, two of AVX2, four of NEON.
 VECTOR = 64
-ONE, TWO, FOUR, EIGHT = (0,), (0,) * 2, (0,) * 4, (0,) * 8
+ONE, TWO, FOUR, SIX, EIGHT = (0,), (0,) * 2, (0,) * 4, (0,) * 6, (0,) * 8
+# Whether a vector is one register of the CPU that code is compiled for: this one, or that of NUMBA_CPU_FEATURES.
+_features = numba.config.CPU_FEATURES
+WHOLE_REGISTERS = "+avx512f" in (llvmlite.binding.get_host_cpu_features().flatten() if _features is None else _features)
 
 _I1, _I32, _I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 

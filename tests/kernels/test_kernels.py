@@ -1,5 +1,10 @@
 """The kernels' own pieces, each against an independent way of computing the same."""
 
+import os
+import platform
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -232,3 +237,32 @@ def test_dropout_is_random_enough():
     np.testing.assert_allclose(neighbours, 0.49, atol=5 * np.sqrt(0.25 / (n_rows * n_units)))
     other = dropout_keep(dropout_keys(0, 1, 1)[0], np.arange(n_rows), n_units, rate)
     assert (keep & other).mean() == pytest.approx(0.49, abs=0.005)
+
+
+TRAIN = """
+import hashlib
+import numpy as np
+import fastnn
+train_set, _ = fastnn.load_mnist()
+some = fastnn.Dataset(train_set.images[:300], train_set.labels[:300])
+digest = hashlib.sha256()
+for sizes, batch_size in (((784, 150, 70, 10), 70), ((784, 10), 300)):
+    network = fastnn.Network.initialize(sizes, seed=1, input_scale=1 / 255)
+    result = fastnn.train(network, some, epochs=2, batch_size=batch_size, optimizer="adam", learning_rate=0.001)
+    for array in (*result.network.weights, *result.network.biases):
+        digest.update(array.tobytes())
+print(digest.hexdigest())
+"""
+
+
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="names features of x86")
+def test_the_bits_are_those_of_a_cpu_with_narrower_registers(tmp_path):
+    """Sums are made in the same order, by tiles of another shape."""
+    avx2 = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma,+bmi,+bmi2,+lzcnt,+popcnt,+sse4.2"}
+    own, narrow = (
+        subprocess.run(
+            [sys.executable, "-c", TRAIN], env={**os.environ, **more}, capture_output=True, text=True, check=True
+        )
+        for more in ({}, {**avx2, "NUMBA_CACHE_DIR": str(tmp_path)})
+    )
+    assert own.stdout == narrow.stdout
