@@ -95,9 +95,3 @@ def draw(report: "Report", path: Path) -> None:
     axes.set_xlabel("time of the others / time of fastnn (thin line: 95 % interval; thick mark: the goal)")
     figure.legend(loc="outside upper center", ncols=6, frameon=False, fontsize=9)
     figure.savefig(path, dpi=130, metadata={"Software": None})
-
-
-def _ticks():
-    from matplotlib.ticker import LogLocator
-
-    return LogLocator(subs=(1, 2, 5))

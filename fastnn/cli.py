@@ -182,7 +182,7 @@ def _predict(options: argparse.Namespace) -> None:
 def _warmup(options: argparse.Namespace) -> None:
     from fastnn.compilation import warmup
 
-    result = warmup()
+    result = warmup(options.dtype)
     if options.json:
         print(json.dumps({**result._asdict(), "compiled": list(result.compiled)}))
         return
@@ -259,7 +259,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_backend(predict)
 
     add("recipes", _recipes, "list the recipes")
-    add("warmup", _warmup, "compile all kernels for this CPU now, or load them, so that no later run has to wait")
+    warmup = add(
+        "warmup", _warmup, "compile all kernels for this CPU now, or load them, so that no later run has to wait"
+    )
+    warmup.add_argument(
+        "--dtype",
+        nargs="+",
+        choices=["float32", "float64"],
+        default=["float32"],
+        help="of the networks (default: float32)",
+    )
     return parser
 
 

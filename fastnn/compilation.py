@@ -1,6 +1,7 @@
 """When kernels are compiled: before the first run, by `warmup`, or in it; and the seconds that took."""
 
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,11 +20,14 @@ class Warmup(NamedTuple):
     compile_seconds: float
 
 
-def warmup() -> Warmup:
+def warmup(dtypes: Sequence[str] = ("float32",)) -> Warmup:
     """Compile the kernels of the Numba backend, or load them where they are on disk already.
 
-    They serve networks of any shape in float32: training and prediction on uint8 pixels, and each single operation on
-    float32. Others (float32 inputs, float64 networks) are compiled when they are first met.
+    Parameters
+    ----------
+    dtypes
+        Of the networks that they are to serve, "float32" or "float64" or both: networks of any shape, trained on and
+        predicting from uint8 pixels and numbers of the same dtype, and each single operation.
 
     Returns
     -------
@@ -32,25 +36,29 @@ def warmup() -> Warmup:
 
     Raises
     ------
+    SettingsError
+        If one of `dtypes` is another.
     MissingDependencyError
         If Numba cannot be imported.
     """
     start = time.perf_counter()
+    networks = [Network.initialize((4, 4, 2), dtype=dtype) for dtype in dtypes]
     engine = get_backend("numba")
     from fastnn.kernels import jit
 
     n_compiled, n_loaded = len(jit.compilations), jit.loads()
-    inputs = np.zeros((1, 4), np.uint8)
-    labels, network = np.zeros(1, np.int64), Network.initialize((4, 4, 2))
-    trainer = engine.trainer(network, inputs, labels, SGD(), threads=1)
-    for batch_size in (1, 1000):  # small and large beside the network: threads share panels, or rows
-        trainer.prepare(1000, batch_size)
-    engine.predict_proba(network, inputs)
-    inp, weight, bias = np.ones((1, 4), np.float32), network.weights[0], network.biases[0]
-    engine.matmul(inp, weight)
-    engine.relu_backward(inp, engine.relu(inp))
-    engine.softmax_cross_entropy(engine.softmax(inp), labels)
-    engine.dense_backward(inp, inp, weight, engine.dense_forward(inp, weight, bias))
+    labels = np.zeros(1, np.int64)
+    for network in networks:
+        for inputs in (np.zeros((1, 4), np.uint8), np.zeros((1, 4), network.dtype)):
+            trainer = engine.trainer(network, inputs, labels, SGD(), threads=1)
+            for batch_size in (1, 1000):  # small and large beside the network: threads share panels, or rows
+                trainer.prepare(1000, batch_size)
+            engine.predict_proba(network, inputs)
+        inp, weight, bias = np.ones((1, 4), network.dtype), network.weights[0], network.biases[0]
+        engine.matmul(inp, weight)
+        engine.relu_backward(inp, engine.relu(inp))
+        engine.softmax_cross_entropy(engine.softmax(inp), labels)
+        engine.dense_backward(inp, inp, weight, engine.dense_forward(inp, weight, bias))
     compiled = jit.compilations[n_compiled:]
     return Warmup(
         tuple(compilation.kernel for compilation in compiled),

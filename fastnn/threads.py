@@ -7,10 +7,10 @@ from pathlib import Path
 from fastnn.checks import check_integer
 
 # A thread had its core for at least so much of the time, unless another process wanted it too.
-CROWDED_BELOW = 0.75
+CROWDED_BELOW = 0.7
 # Seconds of an epoch below which the clock of a thread says too little.
 SHORTEST_NOTED = 0.02
-EPOCHS_TO_RETRY = 8
+EPOCHS_TO_RETRY = 4
 
 
 def resolve_threads(threads: int | None) -> int:
