@@ -186,7 +186,7 @@ def _warmup(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps({**result._asdict(), "compiled": list(result.compiled)}))
         return
-    names = f"compiled {', '.join(result.compiled)}" if result.compiled else "nothing to compile"
+    names = f"compiled {', '.join(dict.fromkeys(result.compiled))}" if result.compiled else "nothing to compile"
     print(
         f"{names}; {result.loaded} kernels loaded; {result.seconds:.2f} s, {result.compile_seconds:.2f} s of compiling"
     )

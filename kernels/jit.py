@@ -298,4 +298,4 @@ class _Cache(caching.NullCache):
 
 @functools.cache
 def _say_once_that_it_takes_time() -> None:
-    _logger.info("compiling kernels for this CPU, once; up to about %d s", COLD_SECONDS)
+    _logger.info("compiling kernels for this CPU, once; those of a run take about %d s", COLD_SECONDS)

@@ -113,6 +113,7 @@ def test_warmup_says_what_it_compiled_and_that_it_takes_time(warm):
     answer, notices = json.loads(warm[1].stdout), warm[1].stderr.splitlines()
     epochs = {"run_panel_epoch", "run_row_epoch", "list_inputs"}
     assert epochs | {"predict", "matmul", "softmax", "relu", "softmax_cross_entropy"} <= set(answer["compiled"])
+    assert answer["compiled"].count("run_panel_epoch") == 2  # for uint8 pixels, and for numbers of the network's dtype
     assert answer["loaded"] == 0
     assert 0 < answer["compile_seconds"] <= answer["seconds"]
     assert len(notices) == 1
@@ -145,11 +146,13 @@ result = fastnn.train(network, data, epochs=1, sample_weight=odd(np.ones(32, np.
 engine = fastnn.get_backend("numba")
 engine.softmax_cross_entropy(odd(np.ones((32, 3), np.float32)), data.labels)
 engine.matmul(odd(np.ones((5, 64), np.float32)), odd(network.weights[0]))
+numbers = fastnn.Dataset(data.images.astype(np.float32), data.labels)
+fastnn.train(network, numbers, epochs=1)
 assert "numba.np.linalg" not in sys.modules
 print(jit.compilations, jit.compile_seconds(), jit.loads())
 """
     odd = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
-    assert odd.stdout == "[] 0.0 5\n"
+    assert odd.stdout == "[] 0.0 6\n"
 
 
 def test_a_helper_can_print(tmp_path):
