@@ -9,6 +9,7 @@ from fastnn.plots.classes import ClassAveragesDisplay, ClassScoresDisplay
 from fastnn.plots.confidence import CoverageDisplay, ReliabilityDisplay
 from fastnn.plots.confusion import ConfusionDisplay
 from fastnn.plots.curves import LearningCurveDisplay, RunsDisplay
+from fastnn.plots.display import Display
 from fastnn.plots.distributions import DistributionsDisplay
 from fastnn.plots.samples import MistakesDisplay, SamplesDisplay
 from fastnn.plots.weights import ActivationsDisplay, WeightsDisplay
@@ -19,6 +20,7 @@ __all__ = [
     "ClassScoresDisplay",
     "ConfusionDisplay",
     "CoverageDisplay",
+    "Display",
     "DistributionsDisplay",
     "LearningCurveDisplay",
     "MistakesDisplay",

@@ -132,7 +132,7 @@ class ClassScoresDisplay(Display):
         names = [f"{name} ({each.support:,})" for name, each in zip(self.class_names, self.scores, strict=True)]
         ax.set_yticks(places, names, parse_math=False)
         lowest = float(min(precision.min(), recall.min()))
-        ax.set(xlim=(max(lowest - 0.08 * (1.02 - lowest), 0.0), 1.0), ylim=(len(places) - 0.4, -0.6))
+        ax.set(xlim=(max(lowest - 0.08 * (1.02 - lowest), -0.03), 1.0), ylim=(len(places) - 0.4, -0.6))
         ax.set(xlabel="share", ylabel="class (samples)")
         ax.xaxis.set_major_formatter(percent)
         tidy(ax)
