@@ -135,12 +135,14 @@ def _figures(run: SavedRun, model: Model, test: Dataset, judgement: Judgement) -
         f"Confusion matrix of {len(names)} classes, as counts; {often}.",
         "A row is a true class, a column what it was taken for. Blue is right, orange mistaken, each on its own scale.",
     )
-    yield _figure(
-        "confusion",
-        plots.ConfusionDisplay(confusion, names, normalize=True),
-        f"The same confusion matrix in percent of the true class; {often}.",
-        "The same in percent of each true class.",
-    )
+    rates = plots.ConfusionDisplay(confusion, names, normalize=True).plot()
+    if rates.texts_ is not None:  # without numbers in the cells, it is the same picture
+        yield _figure(
+            "confusion",
+            rates,
+            f"The same confusion matrix in percent of the true class; {often}.",
+            "The same in percent of each true class.",
+        )
     scores = judgement.per_class
     least = min(scores, key=lambda score: score.recall)
     yield _figure(
@@ -220,7 +222,7 @@ def _figures(run: SavedRun, model: Model, test: Dataset, judgement: Judgement) -
 
 
 def _figure(section: str, display: plots.Display, alt: str, caption: str) -> Figure:
-    png = display.plot().png(_DPI)
+    png = display.png(_DPI)
     width = int.from_bytes(png[16:20], "big")  # where a PNG file has it
     source = "data:image/png;base64," + b64encode(png).decode()
     return Figure(section, alt, caption, source, round(width * _SHOWN_DPI / _DPI))

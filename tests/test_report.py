@@ -202,6 +202,12 @@ def test_files_of_ones_own_are_found_again_where_they_went(tmp_path: Path, capsy
     assert not (tmp_path / "b.html").exists()
 
 
+def test_the_same_picture_is_not_there_twice(run: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """Of many classes the cells have no numbers, so that counts and percentages would look alike."""
+    monkeypatch.setattr("fastnn.plots.confusion._MOST_CLASSES_WITH_TEXT", 5)
+    assert len(Page(write_report(run, tmp_path / "page.html")).named("img")) == 11
+
+
 def test_a_run_that_diverged_has_a_report(tmp_path: Path) -> None:
     settings = ["--learning-rate", "1e-3", "--schedule", "exponential:1e20", "--epochs", "5"]
     assert main(["train", "--recipe", "digits", *settings, "--out", str(tmp_path / "run")]) == 1

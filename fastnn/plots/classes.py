@@ -127,8 +127,8 @@ class ClassScoresDisplay(Display):
         ax.hlines(
             places, np.minimum(precision, recall), np.maximum(precision, recall), color="#999999", lw=1.2, zorder=1
         )
-        ax.plot(precision, places, "D", color=VERMILION, ms=6, mec="white", mew=0.6, label="precision", clip_on=False)
-        ax.plot(recall, places, "o", color=BLUE, ms=6.5, mec="white", mew=0.6, label="recall", clip_on=False)
+        ax.plot(precision, places, "D", color=VERMILION, ms=7.5, mec="white", mew=0.6, label="precision", clip_on=False)
+        ax.plot(recall, places, "o", color=BLUE, ms=5.5, mec="white", mew=0.6, label="recall", clip_on=False)
         names = [f"{name} ({each.support:,})" for name, each in zip(self.class_names, self.scores, strict=True)]
         ax.set_yticks(places, names, parse_math=False)
         lowest = float(min(precision.min(), recall.min()))

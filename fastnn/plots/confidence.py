@@ -61,8 +61,9 @@ class ReliabilityDisplay(Display):
             label="this network",
         )
         share_ax.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel="share that is right")
-        share_ax.set_title(f"expected calibration error {percent(round(bins.error, 5))}", fontsize=11)
-        share_ax.legend(loc="upper left", frameon=False)
+        share_ax.set_title(f"expected calibration error {percent(round(bins.error, 5))}", fontsize=11, pad=28)
+        # Above the panel: inside it, the curve may be anywhere.
+        share_ax.legend(loc="lower left", bbox_to_anchor=(-0.04, 0.99), ncols=2, frameon=False, columnspacing=1.2)
         width = bins.edges[1]
         count_ax.bar(bins.edges[:-1], bins.counts, width=width, align="edge", color=BLUE, ec="white", lw=0.6, log=True)
         count_ax.set(xlabel="confidence: the probability of the class said", ylabel="samples")

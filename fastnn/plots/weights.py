@@ -130,6 +130,8 @@ class ActivationsDisplay(Display):
 
     def plot(self, ax: "Sequence[Axes] | None" = None) -> Self:
         """Draw the image and the bars, into `ax` (two Axes, else SettingsError) or a new figure."""
+        from matplotlib.ticker import MaxNLocator
+
         image_ax, units_ax = self._panels(
             ax, 2, "two: for the image and for the units", (9.0, 2.8), nrows=1, ncols=2, width_ratios=(1, 3.2)
         )
@@ -143,6 +145,7 @@ class ActivationsDisplay(Display):
         units_ax.axhline(0, color=GREY, lw=0.8)
         units_ax.set(xlabel=f"unit of hidden layer {self.layer}", ylabel=f"output ({self.activation})")
         units_ax.set_xlim(-0.8, len(units) - 0.2)
+        units_ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         units_ax.set_title(f"{np.sum(~silent):,} of {len(units):,} units answer", fontsize=11)
         image_ax.title.set_fontsize(11)
         tidy(units_ax)
