@@ -87,13 +87,8 @@ def _trained(options: argparse.Namespace) -> "tuple[RunFolder, FinishedRun]":
     recipe = get_recipe(options.recipe or "mnist")
     names = ("epochs", "batch_size", "learning_rate", "schedule", "optimizer", "l2", "dropout")
     defaults = {name: signature(train).parameters[name].default for name in names}
-    settings = {
-        **defaults,
-        **recipe.settings,
-        "seed": options.seed,
-        "backend": options.backend,
-        "threads": options.threads,
-    }
+    given = {"seed": options.seed, "backend": options.backend, "threads": options.threads}
+    settings = {**defaults, **recipe.settings, **given}
     for name in names:
         if getattr(options, name) is not None:
             settings[name] = None if getattr(options, name) == "full" else getattr(options, name)
@@ -199,13 +194,14 @@ def _compare(options: argparse.Namespace) -> None:
     compared = compare(options.run)
     figure = None if options.out is None else str(compared.save_figure(options.out))
     if options.json:
-        columns = {"run": [str(run.path) for run in compared.runs.values()], **compared.figures}
-        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        differing = [
-            dict(zip(compared.settings, row, strict=True)) for row in zip(*compared.settings.values(), strict=True)
+        runs = [
+            {
+                "run": str(run.path),
+                **{name: values[place] for name, values in compared.figures.items()},
+                "settings": {name: values[place] for name, values in compared.settings.items()},
+            }
+            for place, run in enumerate(compared.runs.values())
         ]
-        settings = differing or [{} for _ in rows]
-        runs = [{**row, "settings": own} for row, own in zip(rows, settings, strict=True)]
         print(json.dumps({"runs": runs, "figure": figure}))
         return
     print(compared.table())
