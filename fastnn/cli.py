@@ -1,4 +1,4 @@
-"""The command `fastnn`: train, evaluate, predict, recipes, warmup. Results go to stdout, progress to stderr."""
+"""The command `fastnn` and its parts: `fastnn --help` lists them. Results go to stdout, progress to stderr."""
 
 import argparse
 import contextlib
@@ -75,31 +75,33 @@ def _train(options: argparse.Namespace) -> None:
 
 def _trained(options: argparse.Namespace) -> "tuple[RunFolder, FinishedRun]":
     """The run, trained and judged, and its folder, with all files but the figures."""
-    from fastnn.datasets import read_files
+    from inspect import signature
+
     from fastnn.errors import DivergenceError
     from fastnn.progress import show_progress
-    from fastnn.recipes import get_recipe, network_for, split
+    from fastnn.recipes import get_recipe, network_for, split_files
     from fastnn.runs import RunFolder
     from fastnn.schedules import WarmUp, get_schedule
-    from fastnn.training import EarlyStopping, TrainingInterrupted, check_fit, hold_out, train
+    from fastnn.training import EarlyStopping, TrainingInterrupted, check_fit, train
 
     recipe = get_recipe(options.recipe or "mnist")
-    settings = {**recipe.settings, "seed": options.seed, "backend": options.backend, "threads": options.threads}
-    for name in ("epochs", "batch_size", "learning_rate", "schedule", "optimizer", "l2", "dropout"):
+    names = ("epochs", "batch_size", "learning_rate", "schedule", "optimizer", "l2", "dropout")
+    defaults = {name: signature(train).parameters[name].default for name in names}
+    given = {"seed": options.seed, "backend": options.backend, "threads": options.threads}
+    settings = {**defaults, **recipe.settings, **given}
+    for name in names:
         if getattr(options, name) is not None:
             settings[name] = None if getattr(options, name) == "full" else getattr(options, name)
     hidden = recipe.hidden if options.hidden is None else tuple(options.hidden)
     if options.data:
-        pool, test = read_files(options.data)
-        pool, test = (pool, test) if test is not None else hold_out(pool, 1 / 5, options.seed, in_place=True)
-        splits, name = split(pool, test, 1 / 10, options.seed), "data"
+        splits, name = split_files(options.data, options.seed), "data"
     else:
         splits, name = recipe.load(options.seed), recipe.name
     network = network_for(splits.train, hidden, activation=options.activation, dtype=options.dtype, seed=options.seed)
     check_fit(network, splits.test)  # now, not after an hour of training
     described = {
         "recipe": None if options.data else recipe.name,
-        "files": options.data,
+        "files": options.data and [os.path.abspath(path) for path in options.data],
         "hidden": list(hidden),
         "activation": options.activation,
         "dtype": options.dtype,
@@ -107,7 +109,7 @@ def _trained(options: argparse.Namespace) -> "tuple[RunFolder, FinishedRun]":
         "warm_up": options.warm_up,
         "patience": options.patience,
     }
-    settings["schedule"] = WarmUp(options.warm_up, get_schedule(settings.get("schedule", "constant")))
+    settings["schedule"] = WarmUp(options.warm_up, get_schedule(settings["schedule"]))
     settings["early_stopping"] = None if options.patience is None else EarlyStopping(options.patience)
 
     folder = RunFolder(options.out, name)
@@ -117,7 +119,7 @@ def _trained(options: argparse.Namespace) -> "tuple[RunFolder, FinishedRun]":
             result = train(network, splits.train, validation=splits.watched, callbacks=callbacks, **settings)
         return folder, folder.save_finished(result, splits, described)
     except (DivergenceError, TrainingInterrupted) as stop:
-        folder.save_unfinished(stop.result, splits.train)
+        folder.save_unfinished(stop.result, splits, described)
         if len(stop.result.history):
             _say(f"fastnn: the network after epoch {stop.result.best_epoch} is in {folder.path}")
         raise
@@ -177,6 +179,34 @@ def _predict(options: argparse.Namespace) -> None:
         return
     for answer in answers:
         print(f"{answer['image']}: {answer['prediction']} ({answer['probability']:.1%})")
+
+
+def _report(options: argparse.Namespace) -> None:
+    from fastnn.report import write_report
+
+    path = write_report(options.run, options.out, data=options.data, backend=options.backend)
+    print(json.dumps({"report": str(path)}) if options.json else f"report {path}")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from fastnn.compare import compare
+
+    compared = compare(options.run)
+    figure = None if options.out is None else str(compared.save_figure(options.out))
+    if options.json:
+        runs = [
+            {
+                "run": str(run.path),
+                **{name: values[place] for name, values in compared.figures.items()},
+                "settings": {name: values[place] for name, values in compared.settings.items()},
+            }
+            for place, run in enumerate(compared.runs.values())
+        ]
+        print(json.dumps({"runs": runs, "figure": figure}))
+        return
+    print(compared.table())
+    if figure is not None:
+        print(f"figure {figure}")
 
 
 def _warmup(options: argparse.Namespace) -> None:
@@ -257,6 +287,21 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("model", metavar="MODEL", help="a model.safetensors")
     predict.add_argument("image", metavar="IMAGE", nargs="+", help="a PNG, JPEG or other picture of one digit")
     _add_backend(predict)
+
+    report = add("report", _report, "write the report of a run: one HTML file, pictures inside, that opens offline")
+    report.add_argument("run", metavar="RUN", help="the folder of a run")
+    report.add_argument("--out", metavar="FILE", help="the file to write; default: report.html in the folder")
+    report.add_argument(
+        "--data",
+        metavar="FILE",
+        nargs="+",
+        help="where the run's own --data files are now; default: where they were",
+    )
+    _add_backend(report)
+
+    compare = add("compare", _compare, "lay runs side by side: the settings that differ, the results, the curves")
+    compare.add_argument("run", metavar="RUN", nargs="+", help="the folders of two or more runs")
+    compare.add_argument("--out", metavar="FILE", help="draw the curves into FILE: .png, .svg, .pdf, ...")
 
     add("recipes", _recipes, "list the recipes")
     warmup = add(

@@ -1,10 +1,11 @@
 """Recipes: complete runs as named settings; the default one, and the five programs that fastnn replaces."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from fastnn.datasets import Dataset, load_digits, load_mnist
+from fastnn.datasets import Dataset, load_digits, load_mnist, read_files
 from fastnn.errors import SettingsError
 from fastnn.network import Network
 from fastnn.training import hold_out
@@ -62,6 +63,19 @@ def split(pool: Dataset, test: Dataset | None, held_out: float, seed: int) -> Sp
     """
     train, watched = hold_out(pool, held_out, seed, in_place=True)
     return Splits(train, watched, watched if test is None else test)
+
+
+def split_files(paths: Sequence[str | os.PathLike[str]], seed: int) -> Splits:
+    """The data of a run on files: a tenth is held out to watch it; without test files, a fifth before to judge it by.
+
+    Raises
+    ------
+    DataError, FileError
+        As `fastnn.read_files` does.
+    """
+    pool, test = read_files(paths)
+    pool, test = (pool, test) if test is not None else hold_out(pool, 1 / 5, seed, in_place=True)
+    return split(pool, test, 1 / 10, seed)
 
 
 def network_for(data: Dataset, hidden: tuple[int, ...], **settings: Any) -> Network:

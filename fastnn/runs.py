@@ -67,11 +67,10 @@ class RunFolder:
         """Write model.safetensors."""
         save(self.path / MODEL, network, image_shape=data.image_shape)
 
-    def save_unfinished(self, result: TrainingResult, data: Dataset) -> None:
-        """What there is of a run that ended early: the network after its last good epoch and the history."""
+    def save_unfinished(self, result: TrainingResult, splits: Splits, settings: Mapping[str, Any]) -> None:
+        """What there is of a run that broke off: the network after its last good epoch, history, and report."""
         if len(result.history):
-            self.save_network(result.network, data)
-            self.save_history(result.history)
+            self._save(result, splits.train, _report(result, splits, settings))
         self.remove_if_empty()
 
     def save_history(self, history: History) -> None:
@@ -86,10 +85,13 @@ class RunFolder:
         """Judge the network by the test data and write all files of the run but its figures."""
         judgement = judge(result.network, splits.test, result.backend)
         report = _report(result, splits, settings, judgement)
-        self.save_network(result.network, splits.train)
+        self._save(result, splits.train, report)
+        return FinishedRun(result, splits.test, judgement.proba, report)
+
+    def _save(self, result: TrainingResult, data: Dataset, report: Mapping[str, Any]) -> None:
+        self.save_network(result.network, data)
         self.save_history(result.history)
         write_atomically(self.path / REPORT, (json.dumps(report, indent=2) + "\n").encode())
-        return FinishedRun(result, splits.test, judgement.proba, report)
 
     def save_figures(self, run: "FinishedRun") -> None:
         """Write curves.png, confusion.png and mistakes.png."""
@@ -148,13 +150,19 @@ def judge(network: Network, data: Dataset, backend: str) -> Judgement:
 
 
 def _report(
-    result: TrainingResult, splits: Splits, settings: Mapping[str, Any], judgement: Judgement
+    result: TrainingResult, splits: Splits, settings: Mapping[str, Any], judgement: Judgement | None = None
 ) -> dict[str, Any]:
-    """What report.json holds."""
+    """What report.json holds; a run that broke off was not judged by the test data."""
     history = result.history
+    figures: dict[str, Any] = {}
+    if judgement is not None:
+        figures = {
+            "test_accuracy": judgement.accuracy,
+            "test_loss": judgement.loss,
+            "per_class": [asdict(scores) for scores in judgement.per_class],
+            "confusion": judgement.confusion.tolist(),
+        }
     return {
-        "test_accuracy": judgement.accuracy,
-        "test_loss": judgement.loss,
         "epochs": len(history),
         "best_epoch": result.best_epoch,
         "stopped": result.stopped,
@@ -169,10 +177,9 @@ def _report(
             "test": _describe(splits.test),
         },
         "last_epoch": {name: _number(value) for name, value in asdict(history[-1]).items()},
-        "per_class": [asdict(scores) for scores in judgement.per_class],
-        "confusion": judgement.confusion.tolist(),
         "versions": versions(),
         "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
+        **figures,
     }
 
 

@@ -109,6 +109,8 @@ def test_the_report_agrees_with_the_model_it_describes(run):
     assert report["data"]["test"]["sha256"] == test.digest()
     assert report["settings"]["hidden"] == [32, 32]
     assert report["settings"]["seed"] == 0
+    assert report["settings"]["optimizer"] == "sgd"  # what train takes where nobody says otherwise
+    assert report["settings"]["l2"] == 0
     assert {"python", "numpy", "numba", "fastnn-digits"} <= set(report["versions"])
 
 
@@ -184,6 +186,7 @@ def test_train_on_files_of_ones_own(mnist, tmp_path, capsys):
     report = json.loads((out / "report.json").read_text())
     assert report["data"]["test"]["samples"] == 100
     assert report["data"]["train"]["samples"] == 540
+    assert report["settings"]["files"] == files
     assert report["settings"] | {"files": None} == {
         "recipe": None, "files": None, "hidden": [16, 8], "activation": "tanh", "dtype": "float64", "epochs": 2,
         "batch_size": None, "learning_rate": 0.01, "schedule": "step:0.5,1", "optimizer": "adam", "l2": 0.001,
@@ -267,7 +270,10 @@ def test_divergence_is_one_line_and_keeps_the_last_good_network(tmp_path, capsys
     err = capsys.readouterr().err
     assert "fastnn: training diverged in epoch 2" in err
     assert "the network after epoch 1 is in" in err
-    assert {path.name for path in out.iterdir()} == {"model.safetensors", "history.csv"}
+    assert {path.name for path in out.iterdir()} == {"model.safetensors", "history.csv", "report.json"}
+    report = json.loads((out / "report.json").read_text())
+    assert (report["stopped"], report["epochs"]) == ("diverged", 1)
+    assert report.keys() & {"test_accuracy", "test_loss", "per_class", "confusion"} == set()
     assert fastnn.load(out / "model.safetensors").network.sizes == (64, 32, 32, 10)
     # In the first epoch there is nothing to keep, and nothing is left.
     lost = tmp_path / "lost"
@@ -289,7 +295,8 @@ def test_a_signal_ends_the_run_with_its_last_whole_epoch(sent, code, word, tmp_p
     assert out_text == ""
     assert "Traceback" not in err
     assert err.splitlines()[-1] == f"fastnn: {word}"
-    assert {path.name for path in out.iterdir()} == {"model.safetensors", "history.csv"}
+    assert {path.name for path in out.iterdir()} == {"model.safetensors", "history.csv", "report.json"}
+    assert json.loads((out / "report.json").read_text())["stopped"] == "interrupted"
     epochs = len((out / "history.csv").read_text().splitlines()) - 1
     assert f"after epoch {epochs} is in" in err
     fastnn.load(out / "model.safetensors")

@@ -1,0 +1,45 @@
+"""How good the predictions are: counts, the figures of each class, the worst mistakes, calibration, thresholds.
+
+N samples, C classes numbered from 0.
+"""
+
+from fastnn.evaluation.checks import (
+    check_confusion,
+    check_count,
+    check_images,
+    check_labels,
+    check_names,
+    check_proba,
+)
+from fastnn.evaluation.confidence import (
+    Coverage,
+    Reliability,
+    Threshold,
+    calibration_error,
+    coverage_curve,
+    mistakes,
+    reliability,
+    threshold_for,
+)
+from fastnn.evaluation.counts import ClassScores, accuracy, confusion, per_class
+
+__all__ = [
+    "ClassScores",
+    "Coverage",
+    "Reliability",
+    "Threshold",
+    "accuracy",
+    "calibration_error",
+    "check_confusion",
+    "check_count",
+    "check_images",
+    "check_labels",
+    "check_names",
+    "check_proba",
+    "confusion",
+    "coverage_curve",
+    "mistakes",
+    "per_class",
+    "reliability",
+    "threshold_for",
+]

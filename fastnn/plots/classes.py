@@ -1,0 +1,142 @@
+"""The classes one by one: the average image of each, its precision and its recall."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastnn import evaluation
+from fastnn.errors import DataError
+from fastnn.plots.display import BLUE, VERMILION, Display, percent, tidy
+from fastnn.plots.montage import draw_montage, montage_size
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class ClassAveragesDisplay(Display):
+    """The mean image of each of C classes.
+
+    Parameters
+    ----------
+    images : array-like of shape (N, D)
+        One image a row, of whole numbers or floats; the larger a pixel, the darker it is drawn.
+    image_shape : tuple of int
+        (height, width) of an image, D pixels together.
+    labels : integer array-like of shape (N,)
+        The true classes, from 0 to C - 1.
+    class_names : sequence of C names, optional
+        By default 0 to C - 1, C being one more than the largest label.
+
+    Attributes
+    ----------
+    means : ndarray of float64 and shape (C, height, width)
+        0 for a class without samples.
+    counts : ndarray of int64 and shape (C,)
+        The samples of each class, N together.
+
+    Raises
+    ------
+    DataError
+        If there are no samples, shapes or types do not fit, or a label is out of range.
+    """
+
+    def __init__(
+        self,
+        images: ArrayLike,
+        image_shape: tuple[int, int] | None,
+        labels: ArrayLike,
+        class_names: Sequence[object] | None = None,
+    ) -> None:
+        pixels = np.asarray(images)
+        true = evaluation.check_labels("labels", labels, None, None if class_names is None else len(class_names))
+        if not len(true):
+            raise DataError("labels are empty, expected at least one sample to average")
+        shape = evaluation.check_images(pixels, image_shape, len(true))
+        self.counts = np.bincount(true, minlength=0 if class_names is None else len(class_names)).astype(np.int64)
+        self.class_names = evaluation.check_names(class_names, len(self.counts))
+        self.means = np.zeros((len(self.counts), *shape))
+        for label in np.flatnonzero(self.counts):
+            self.means[label] = pixels[true == label].mean(axis=0, dtype=np.float64).reshape(shape)
+
+    @classmethod
+    def from_samples(
+        cls,
+        images: ArrayLike,
+        image_shape: tuple[int, int] | None,
+        labels: ArrayLike,
+        class_names: Sequence[object] | None = None,
+        ax: "Axes | None" = None,
+    ) -> Self:
+        """Average the images (see the class for the parameters) and plot, into `ax` or a new figure."""
+        return cls(images, image_shape, labels, class_names).plot(ax)
+
+    def plot(self, ax: "Axes | None" = None) -> Self:
+        """Draw the images, into `ax` or a new figure."""
+        columns = 5 if len(self.means) <= 15 else 10
+        width, height = montage_size(len(self.means), self.means.shape[1:], columns, 9.0)
+        (ax,) = self._panels(ax, 1, "one", (max(width, 3.2), height + 0.4))
+        names = [f"{name} ({count:,})" for name, count in zip(self.class_names, self.counts, strict=True)]
+        low, high = min(float(self.means.min()), 0.0), max(float(self.means.max()), 1e-9)
+        draw_montage(ax, self.means, names, columns, "gray_r", low, high)
+        ax.set_title("average of each class (samples)", fontsize=11)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+
+class ClassScoresDisplay(Display):
+    """Precision and recall of each of C classes: two marks on a line a class.
+
+    Parameters
+    ----------
+    confusion : integer array-like of shape (C, C)
+        Rows are true classes, columns predicted ones; else DataError.
+    class_names : sequence of C names, optional
+        By default 0 to C - 1.
+
+    Attributes
+    ----------
+    scores : list of C ClassScores
+    """
+
+    def __init__(self, confusion: ArrayLike, class_names: Sequence[object] | None = None) -> None:
+        self.scores = evaluation.per_class(confusion)
+        self.class_names = evaluation.check_names(class_names, len(self.scores))
+
+    @classmethod
+    def from_predictions(
+        cls,
+        labels: ArrayLike,
+        predictions: ArrayLike,
+        class_names: Sequence[object] | None = None,
+        ax: "Axes | None" = None,
+    ) -> Self:
+        """Count `labels` against `predictions` (integers of shape (N,)) and plot, into `ax` or a new figure."""
+        n_classes = None if class_names is None else len(class_names)
+        return cls(evaluation.confusion(labels, predictions, n_classes), class_names).plot(ax)
+
+    def plot(self, ax: "Axes | None" = None) -> Self:
+        """Draw the marks, into `ax` or a new figure."""
+        longest = max(map(len, self.class_names)) + len(f"{max(score.support for score in self.scores):,}")
+        (ax,) = self._panels(ax, 1, "one", (5.2 + 0.07 * longest, 1.5 + 0.27 * len(self.scores)))
+        places = np.arange(len(self.scores))
+        precision, recall = (
+            np.array([getattr(each, name) for each in self.scores]) for name in ("precision", "recall")
+        )
+        ax.hlines(
+            places, np.minimum(precision, recall), np.maximum(precision, recall), color="#999999", lw=1.2, zorder=1
+        )
+        ax.plot(precision, places, "D", color=VERMILION, ms=7.5, mec="white", mew=0.6, label="precision", clip_on=False)
+        ax.plot(recall, places, "o", color=BLUE, ms=5.5, mec="white", mew=0.6, label="recall", clip_on=False)
+        names = [f"{name} ({each.support:,})" for name, each in zip(self.class_names, self.scores, strict=True)]
+        ax.set_yticks(places, names, parse_math=False)
+        lowest = float(min(precision.min(), recall.min()))
+        ax.set(xlim=(max(lowest - 0.08 * (1.02 - lowest), -0.03), 1.0), ylim=(len(places) - 0.4, -0.6))
+        ax.set(xlabel="share", ylabel="class (samples)")
+        ax.xaxis.set_major_formatter(percent)
+        tidy(ax)
+        ax.tick_params(axis="y", length=0)
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, borderaxespad=0.2)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self

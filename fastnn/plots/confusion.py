@@ -1,0 +1,110 @@
+"""Which classes are taken for which."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastnn import evaluation
+from fastnn.plots.display import VERMILION, Display, percent
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_MOST_CLASSES_WITH_TEXT = 20
+
+
+class ConfusionDisplay(Display):
+    """The confusion matrix of C classes as a heat map.
+
+    The diagonal (what was right) is blue, the rest (what was taken for something else) orange, each with a scale of
+    its own and both by the share of the true class: on one scale a good classifier's mistakes would all look like zero.
+    Up to 20 classes the cells carry their numbers.
+
+    Parameters
+    ----------
+    confusion : integer array-like of shape (C, C)
+        Rows are true classes, columns predicted ones; else DataError.
+    class_names : sequence of C names, optional
+        By default 0 to C - 1.
+    normalize : bool
+        Write percentages of the true class into the cells instead of counts.
+
+    Attributes
+    ----------
+    confusion, rates : ndarray of int64, and of float64, and shape (C, C)
+        Counts, and shares of the true class, from 0 to 1; 0 for a class without samples.
+    class_names : list of C str
+    texts_ : ndarray of Text and shape (C, C), or None
+        The numbers in the cells; None above 20 classes.
+    """
+
+    texts_: np.ndarray | None = None
+
+    def __init__(self, confusion: ArrayLike, class_names: Sequence[object] | None = None, normalize: bool = False):
+        self.confusion = evaluation.check_confusion(confusion)
+        self.class_names = evaluation.check_names(class_names, len(self.confusion))
+        self.normalize = normalize
+        self.rates = self.confusion / np.maximum(self.confusion.sum(axis=1, keepdims=True), 1)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        labels: ArrayLike,
+        predictions: ArrayLike,
+        class_names: Sequence[object] | None = None,
+        normalize: bool = False,
+        ax: "Axes | None" = None,
+    ) -> Self:
+        """Count `labels` against `predictions` (integers of shape (N,)) and plot, into `ax` or a new figure."""
+        n_classes = None if class_names is None else len(class_names)
+        return cls(evaluation.confusion(labels, predictions, n_classes), class_names, normalize).plot(ax)
+
+    def plot(self, ax: "Axes | None" = None) -> Self:
+        """Draw the heat map, into `ax` or a new figure."""
+        from matplotlib.colors import LinearSegmentedColormap
+
+        n_classes = len(self.confusion)
+        self._owns_figure = ax is None
+        if ax is None:
+            side = min(n_classes * (0.5 if n_classes <= 12 else 0.38), 8.0) + 0.09 * max(map(len, self.class_names))
+            ax = self._new_figure(max(side, 3.0) + 2.0, max(side, 3.0) + 0.4).subplots()
+        diagonal = np.eye(n_classes, dtype=bool)
+        worst = float(self.rates[~diagonal].max(initial=0.0))
+        colours = np.zeros((n_classes, n_classes, 4))
+        for name, shown, ends, top in (
+            ("mistaken", ~diagonal, ["#FFFFFF", "#F7BE94", VERMILION], worst or 0.01),
+            ("right", diagonal, ["#E3F0F8", "#00588A"], 1.0),
+        ):
+            rates = np.ma.masked_array(self.rates, ~shown)
+            image = ax.imshow(rates, cmap=LinearSegmentedColormap.from_list(name, ends), vmin=0, vmax=top)
+            colours[shown] = image.to_rgba(self.rates)[shown]
+            bar = ax.figure.colorbar(image, ax=ax, shrink=0.8, aspect=28, pad=0.03, format=percent)
+            bar.ax.set_title(name, fontsize=9, pad=8, loc="left")
+            bar.set_label("share of the true class" if name == "mistaken" else "")
+        self._label(ax)
+        self.texts_ = self._write(ax, colours) if n_classes <= _MOST_CLASSES_WITH_TEXT else None
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    def _label(self, ax: "Axes") -> None:
+        ticks = np.arange(0, len(self.class_names), -(-len(self.class_names) // 30))
+        names = [self.class_names[tick] for tick in ticks]
+        turned = max(map(len, names)) > 3
+        ax.set_xticks(ticks, names, parse_math=False, rotation=45 if turned else 0, ha="right" if turned else "center")
+        ax.set_yticks(ticks, names, parse_math=False)
+        ax.tick_params(length=0)
+        ax.set(
+            xlabel=f"predicted class{' (cells: % of the true class)' if self.normalize else ''}", ylabel="true class"
+        )
+
+    def _write(self, ax: "Axes", colours: np.ndarray) -> np.ndarray:
+        texts = np.empty(self.confusion.shape, dtype=object)
+        style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9 if len(self.confusion) <= 12 else 7}
+        for (row, column), count in np.ndenumerate(self.confusion):
+            text = f"{100 * self.rates[row, column]:.1f}" if self.normalize else str(count)
+            luminance = colours[row, column, :3] ** 2.2 @ (0.2126, 0.7152, 0.0722)
+            colour = ("black" if luminance > 0.2 else "white") if count else "#767676"
+            texts[row, column] = ax.text(column, row, text, color=colour, **style)
+        return texts

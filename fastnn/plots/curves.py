@@ -1,0 +1,206 @@
+"""How training went: the curves of one run, and those of several, one over the other."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from fastnn.errors import DataError, SettingsError
+from fastnn.plots.display import BLUE, COLOURS, GREY, VERMILION, Display, percent, tidy
+from fastnn.training import History
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_TWO_PANELS = "two: for the loss and for the accuracy"
+_MARKERS = "osD^vP*"  # of the best epoch; with the colours they tell apart 49 runs
+
+
+class LearningCurveDisplay(Display):
+    """Loss and accuracy over E epochs, of training and (where there was one) validation, with the best epoch marked.
+
+    Parameters
+    ----------
+    history : History, object with a method ``to_frame()``, or DataFrame
+        Columns epoch (1, 2, ...), loss and accuracy (0 to 1); validation_loss and validation_accuracy if there are any,
+        NaN in epochs that were not validated. DataError if it is no history, or one without epochs.
+
+    Attributes
+    ----------
+    epochs : ndarray of int64 and shape (E,)
+    loss, accuracy, validation_loss, validation_accuracy : ndarray of float64 and shape (E,)
+        A validation column is None where no epoch was validated.
+    best_epoch : int or None
+        The first epoch with the lowest validation loss (without validation: training loss); None if no loss is finite.
+    """
+
+    def __init__(self, history: Any) -> None:
+        if isinstance(history, History):  # without pandas, whose import takes longer than the figure
+            frame: Any = history.arrays()
+        else:
+            frame = history.to_frame() if hasattr(history, "to_frame") else history
+        if not isinstance(frame, dict) and not hasattr(frame, "columns"):
+            raise DataError(f"history is {type(history).__name__}, expected a training history or its DataFrame")
+        epochs = _column(frame, "epoch")
+        if not len(epochs) or not np.isfinite(epochs).all():
+            raise DataError(f"the history has {len(epochs)} epochs, expected at least one, numbered 1, 2, 3, ...")
+        self.epochs = epochs.astype(np.int64)
+        self.loss, self.accuracy = _column(frame, "loss"), _column(frame, "accuracy")
+        self.validation_loss = _column_or_none(frame, "validation_loss")
+        self.validation_accuracy = _column_or_none(frame, "validation_accuracy")
+        judge = self.loss if self.validation_loss is None else self.validation_loss
+        finite = np.where(np.isfinite(judge), judge, np.inf)
+        self.best_epoch = int(self.epochs[finite.argmin()]) if np.isfinite(finite).any() else None
+
+    @classmethod
+    def from_history(cls, history: Any, ax: "Sequence[Axes] | None" = None) -> Self:
+        """Plot `history` (see the class), into `ax` (two Axes) or a new figure."""
+        return cls(history).plot(ax)
+
+    def plot(self, ax: "Sequence[Axes] | None" = None) -> Self:
+        """Draw the two panels, into `ax` (two Axes, else SettingsError) or a new figure."""
+        loss_ax, accuracy_ax = self._panels(ax, 2, _TWO_PANELS, (9.0, 3.6), nrows=1, ncols=2)
+        self._draw_panel(loss_ax, self.loss, self.validation_loss, falling=True)
+        self._draw_panel(accuracy_ax, self.accuracy, self.validation_accuracy, falling=False)
+        self.axes_, self.figure_ = (loss_ax, accuracy_ax), loss_ax.figure
+        return self
+
+    def _draw_panel(self, ax: "Axes", train: np.ndarray, validation: np.ndarray | None, falling: bool) -> None:
+        curves: list[tuple[str, np.ndarray, str, Any]] = [("training", train, BLUE, "-")]
+        if validation is not None:
+            curves.append(("validation", validation, VERMILION, (0, (4, 1.5))))
+        for name, values, colour, line in curves:
+            drawn = np.isfinite(values)
+            marker = "o" if drawn.sum() <= 15 else ""
+            ax.plot(self.epochs[drawn], values[drawn], color=colour, ls=line, lw=1.8, marker=marker, ms=3.5, label=name)
+        values = np.concatenate([values for _, values, _, _ in curves])
+        values = values[np.isfinite(values)]
+        if len(values):
+            low, high = float(values.min()), float(values.max())
+            span = max(high - low, 0.02 * abs(high), 1e-6)
+            # The label of the best epoch gets a strip of its own, so that no curve runs through it.
+            below, above, most = (0.06, 0.17, np.inf) if falling else (0.17, 0.06, 1.002)
+            ax.set_ylim(max(low - below * span, 0.0), min(high + above * span, most))
+        _show_epochs(ax, self.epochs)
+        if self.best_epoch is not None:
+            self._mark_best(ax, self.best_epoch, curves[-1], falling)
+        _label_panel(ax, "loss" if falling else "accuracy")
+        ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(curves), frameon=False, handlelength=2.8)
+
+    def _mark_best(self, ax: "Axes", best: int, curve: tuple[str, np.ndarray, str, Any], falling: bool) -> None:
+        _, values, colour, _ = curve
+        ax.axvline(best, color=GREY, lw=0.9, zorder=1)
+        ax.plot(best, values[self.epochs == best][0], "o", color=colour, mec="black", mew=1.4, ms=7, label="_best")
+        edge, va = (1, "top") if falling else (0, "bottom")
+        ha = "right" if best > sum(ax.get_xlim()) / 2 else "left"
+        ax.text(best, edge, f"  best epoch {best}  ", transform=ax.get_xaxis_transform(), ha=ha, va=va, color=GREY)
+
+
+class RunsDisplay(Display):
+    """The curves of R runs, one over the other: a colour a run, its best epoch marked.
+
+    A run with validation shows that as its line, and its training as dots; one without shows its training as its line.
+    The losses are drawn on a logarithmic scale where the largest is more than 50 times the smallest.
+
+    Parameters
+    ----------
+    histories : mapping of str to history
+        The name of each run and what `LearningCurveDisplay` takes. DataError if a history is none, SettingsError if
+        there are no runs.
+
+    Attributes
+    ----------
+    runs : dict of str to LearningCurveDisplay
+        The curves of each run, as arrays.
+    """
+
+    def __init__(self, histories: Mapping[str, Any]) -> None:
+        if not histories:
+            raise SettingsError("histories hold no run, expected at least one")
+        self.runs: dict[str, LearningCurveDisplay] = {}
+        for name, history in histories.items():
+            try:
+                self.runs[name] = LearningCurveDisplay(history)
+            except DataError as error:
+                raise DataError(f"{name}: {error}") from None
+
+    @classmethod
+    def from_histories(cls, histories: Mapping[str, Any], ax: "Sequence[Axes] | None" = None) -> Self:
+        """Plot `histories` (see the class), into `ax` (two Axes) or a new figure."""
+        return cls(histories).plot(ax)
+
+    def plot(self, ax: "Sequence[Axes] | None" = None) -> Self:
+        """Draw the two panels, into `ax` (two Axes, else SettingsError) or a new figure."""
+        size = (9.0, 3.7 + 0.2 * len(self.runs))
+        loss_ax, accuracy_ax = self._panels(ax, 2, _TWO_PANELS, size, nrows=1, ncols=2)
+        for panel, name in ((loss_ax, "loss"), (accuracy_ax, "accuracy")):
+            lines = [_draw_run(panel, curves, name, place) for place, curves in enumerate(self.runs.values())]
+            _show_epochs(panel, np.concatenate([curves.epochs for curves in self.runs.values()]))
+            _label_panel(panel, name)
+        losses = np.concatenate([np.asarray(line.get_ydata()) for line in loss_ax.lines])
+        if len(losses) and losses.min() > 0 and losses.max() > 50 * losses.min():
+            loss_ax.set_yscale("log")
+        self._explain(accuracy_ax, lines)
+        self.axes_, self.figure_ = (loss_ax, accuracy_ax), loss_ax.figure
+        return self
+
+    def _explain(self, ax: "Axes", lines: list[Any]) -> None:
+        validated = [curves.validation_loss is not None for curves in self.runs.values()]
+        names = [run if known else f"{run} (training)" for run, known in zip(self.runs, validated, strict=True)]
+        title = "lines: validation, dots: training" if any(validated) else None
+        style: dict[str, Any] = {"title": title, "frameon": False, "alignment": "left"}
+        places = [str(place) for place in range(len(names))]
+        if self._owns_figure:  # below the panels, where long names have room
+            legend = ax.figure.legend(lines, places, loc="outside lower left", **style)
+        else:
+            legend = ax.legend(lines, places, **style)
+        for text, name in zip(legend.get_texts(), names, strict=True):  # a name may hold $ or begin with _
+            text.set(text=name, parse_math=False)
+
+
+def _draw_run(ax: "Axes", curves: LearningCurveDisplay, name: str, place: int) -> Any:
+    """Draw one run in its colour, the mark of its best epoch in its shape; return the line for the legend."""
+    colour, marker = COLOURS[place % len(COLOURS)], _MARKERS[(place + place // len(COLOURS)) % len(_MARKERS)]
+    train, validation = getattr(curves, name), getattr(curves, f"validation_{name}")
+    if validation is not None:
+        drawn = np.isfinite(train)
+        ax.plot(curves.epochs[drawn], train[drawn], color=colour, ls=(0, (1, 1.6)), lw=1.2)
+    shown = train if validation is None else validation
+    drawn = np.isfinite(shown)
+    best = np.flatnonzero(curves.epochs[drawn] == curves.best_epoch).tolist()
+    (line,) = ax.plot(
+        curves.epochs[drawn], shown[drawn], color=colour, lw=1.8,
+        marker=marker, markevery=best, ms=7, mec="black", mew=1.2,
+    )  # fmt: skip
+    return line
+
+
+def _show_epochs(ax: "Axes", epochs: np.ndarray) -> None:
+    margin = max(0.03 * float(np.ptp(epochs)), 0.5)
+    ax.set_xlim(epochs.min() - margin, epochs.max() + margin)
+
+
+def _label_panel(ax: "Axes", name: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
+    ax.set(xlabel="epoch", ylabel=name)
+    if name == "accuracy":
+        ax.yaxis.set_major_formatter(percent)
+    tidy(ax)
+
+
+def _column(frame: Any, name: str) -> np.ndarray:
+    if name not in frame:
+        raise DataError(f"the history has no column {name}, found {', '.join(map(str, frame)) or 'none'}")
+    if isinstance(frame[name], np.ndarray):
+        return np.asarray(frame[name], np.float64)
+    try:
+        return np.asarray(frame[name].to_numpy(dtype=np.float64, na_value=np.nan))
+    except (TypeError, ValueError):
+        raise DataError(f"the history's column {name} is {frame[name].dtype}, expected numbers") from None
+
+
+def _column_or_none(frame: Any, name: str) -> np.ndarray | None:
+    values = _column(frame, name) if name in frame else np.empty(0)
+    return values if np.isfinite(values).any() else None

@@ -1,0 +1,118 @@
+"""How weights and gradients are spread in each layer, and which units are dead."""
+
+from typing import TYPE_CHECKING, Any, Self, SupportsIndex
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastnn import evaluation
+from fastnn.backends import reference
+from fastnn.backends.base import check_inputs
+from fastnn.errors import DataError
+from fastnn.network import Network
+from fastnn.plots.display import BLUE, VERMILION, Display, percent, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class DistributionsDisplay(Display):
+    """Histograms of each layer's weights and, given labelled samples, of their gradients, with dead units counted.
+
+    A hidden unit is dead if it gives 0 for every sample given: with ReLU its gradient is 0 then, and it learns no more
+    from these samples.
+
+    Parameters
+    ----------
+    network : Network
+        Of L layers.
+    images : array-like of shape (N, D), optional
+        Samples, scaled as the network expects them.
+    labels : integer array-like of shape (N,), optional
+        Their classes. The gradients are those of the mean loss over these samples, without L2 and dropout.
+    n_bins : int
+        Bins of a histogram, 1 or more; else SettingsError.
+
+    Attributes
+    ----------
+    weights : list of L ndarray
+        The weights of each layer, biases not.
+    gradients : list of L ndarray, or None
+        Their gradients, of the same shapes; None without labels.
+    dead : list of L - 1 ndarray of bool and shape (H,), or None
+        Which units of each hidden layer are dead; None without images.
+
+    Raises
+    ------
+    DataError
+        If the samples do not fit the network, or there are labels but no images.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        images: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        n_bins: SupportsIndex = 60,
+    ) -> None:
+        self.network, self.n_bins = network, evaluation.check_count("n_bins", n_bins)
+        self.weights = list(network.weights)
+        self.gradients: list[np.ndarray] | None = None
+        self.dead: list[np.ndarray] | None = None
+        self.n_samples = 0
+        if images is None:
+            if labels is not None:
+                raise DataError("labels are given without images, expected both or none")
+            return
+        inp = check_inputs(network, np.asarray(images))
+        if not len(inp):
+            raise DataError("images are empty, expected at least one sample")
+        self.n_samples = len(inp)
+        _, outs = reference.forward(network, inp)
+        self.dead = [np.logical_not(np.any(out, axis=0)) for out in outs[:-1]]
+        if labels is not None:
+            self.gradients = reference.loss_and_gradients(network, inp, np.asarray(labels)).dweights
+
+    @classmethod
+    def from_network(
+        cls,
+        network: Network,
+        images: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        n_bins: SupportsIndex = 60,
+        ax: Any = None,
+    ) -> Self:
+        """Compute and plot (see the class for the parameters), into `ax` (as in `plot`) or a new figure."""
+        return cls(network, images, labels, n_bins).plot(ax)
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw a row a layer, into `ax` or a new figure: L Axes, or 2 L (weights and gradients of each) with labels."""
+        layers, columns = len(self.weights), 1 if self.gradients is None else 2
+        expected = f"{layers * columns}: {columns} for each of {layers} layers"
+        size = (4.6 * columns, 2.4 * layers + 0.2)
+        panels = self._panels(ax, layers * columns, expected, size, nrows=layers, ncols=columns)
+        for layer, weight in enumerate(self.weights):
+            row = panels[layer * columns : (layer + 1) * columns]
+            self._draw(row[0], weight, BLUE, f"weight of layer {layer + 1}")
+            row[0].set_title(self._title(layer), fontsize=10)
+            if self.gradients is not None:
+                gradient = self.gradients[layer]
+                self._draw(row[1], gradient, VERMILION, f"gradient in layer {layer + 1}")
+                zeros = percent(round(float(np.mean(gradient == 0)), 3))
+                row[1].set_title(f"its gradients: {zeros} are exactly 0", fontsize=10)
+        self.axes_ = np.array(panels, dtype=object).reshape(layers, columns)
+        self.figure_ = panels[0].figure
+        return self
+
+    def _draw(self, ax: "Axes", values: np.ndarray, colour: str, label: str) -> None:
+        ax.hist(values.ravel().astype(np.float64), self.n_bins, color=colour, log=True)
+        ax.set(xlabel=label, ylabel="number")
+        ax.locator_params(axis="x", nbins=6)
+        tidy(ax)
+
+    def _title(self, layer: int) -> str:
+        fan_in, fan_out = self.network.sizes[layer : layer + 2]
+        title = f"layer {layer + 1}: {fan_in:,} x {fan_out:,} weights"
+        if self.dead is None or layer == len(self.dead):
+            return title
+        return f"{title}, {self.dead[layer].sum():,} of {fan_out:,} units dead"
