@@ -31,7 +31,7 @@ html_show_sphinx = False
 html_show_copyright = False
 html_theme_options = {
     "show_prev_next": True,
-    "secondary_sidebar_items": ["page-toc"],
+    "secondary_sidebar_items": [],  # the room is for code of 120 columns
     "footer_start": [],
     "footer_end": [],
 }

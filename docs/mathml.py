@@ -23,7 +23,8 @@ def _formula(writer: Any, node: nodes.Element, as_block: bool) -> None:
     except MathError as error:
         _log.warning("the formula %r is no MathML: %s", tex, error, location=node)
         mathml = f"<code>{writer.encode(tex)}</code>"
-    writer.body.append(f'<div class="math">{mathml}</div>\n' if as_block else mathml)
+    # After a formula in a line, no line may begin with the full stop or comma that follows: hence the word joiner.
+    writer.body.append(f'<div class="formula">{mathml}</div>\n' if as_block else f"{mathml}&#8288;")
     raise nodes.SkipNode
 
 
