@@ -7,7 +7,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 project = "fastnn"
 author = "The fastnn developers"
-extensions = ["mathml", "myst_parser", "matplotlib.sphinxext.plot_directive"]
+extensions = ["mathml", "source_lines", "myst_parser", "matplotlib.sphinxext.plot_directive"]
 exclude_patterns = ["notebooks/*.ipynb"]
 nitpicky = True
 
@@ -35,4 +35,4 @@ html_theme_options = {
     "footer_start": [],
     "footer_end": [],
 }
-html_sidebars = {"design": [], "performance": [], "index": []}
+html_sidebars = {"design": [], "performance": [], "index": [], "notebooks/index": []}

@@ -16,7 +16,7 @@ FUNCTIONS = {"exp": exp, "log": log, "sqrt": sqrt, "__builtins__": {}}
 
 def value_of(tex: str) -> float | None:
     """The value of an expression in TeX that holds nothing but numbers, else None."""
-    code = re.sub(r"e\^\{([^{}]*)\}", r"exp(\1)", tex.replace(r"\cdot", "*"))
+    code = re.sub(r"e\^\{([^{}]*)\}", r"exp(\1)", tex.replace(r"\cdot", "*").replace(r"\,", ""))
     for _ in range(3):  # from the innermost braces outwards
         code = re.sub(r"\\frac\{([^{}]*)\}\{([^{}]*)\}", r"((\1)/(\2))", code)
         code = re.sub(r"\\sqrt\{([^{}]*)\}", r"sqrt(\1)", code)
