@@ -1,0 +1,21 @@
+"""The learning curves of a network with more parameters than it has samples for."""
+
+import matplotlib.pyplot as plt
+
+import fastnn
+from fastnn.plots import LearningCurveDisplay
+from fastnn.recipes import network_for
+
+train_set = fastnn.load_mnist()[0]
+few, others = train_set.take(slice(1000)), train_set.take(slice(50_000, 52_000))
+run = fastnn.train(
+    network_for(few, hidden=(128,)),
+    few,
+    epochs=60,
+    batch_size=50,
+    learning_rate=0.2,
+    validation=others,
+    backend="numpy",
+)
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+LearningCurveDisplay.from_history(run.history, axes)
