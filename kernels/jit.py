@@ -58,7 +58,7 @@ def loads() -> int:
 
 def kernel(function):
     """Compile `function` on first use: nogil, kept on disk. For functions that are called from Python."""
-    dispatcher = numba.njit(**_FLAGS, no_cfunc_wrapper=True)(function)
+    dispatcher = numba.njit(**_FLAGS, no_cfunc_wrapper=True, pipeline_class=_KernelCompiler)(function)
     dispatcher._cache = _Cache(function)
     return dispatcher
 
@@ -77,9 +77,30 @@ class _HelperCompiler(Compiler):
     """Numba's compiler, into a `_HelperLibrary`."""
 
     def compile_extra(self, func):
-        self.state.library = _HelperLibrary(self.state.targetctx.codegen(), func.__qualname__)
-        self.state.library.enable_object_caching()
-        return super().compile_extra(func)
+        return _compile_into(_HelperLibrary, self, func)
+
+
+class _KernelCompiler(Compiler):
+    """Numba's compiler, into a `_KernelLibrary`."""
+
+    def compile_extra(self, func):
+        return _compile_into(_KernelLibrary, self, func)
+
+
+def _compile_into(kind, compiler, function):
+    compiler.state.library = kind(compiler.state.targetctx.codegen(), function.__qualname__)
+    compiler.state.library.enable_object_caching()
+    return Compiler.compile_extra(compiler, function)
+
+
+class _KernelLibrary(JITCodeLibrary):
+    """The code of a kernel: it is linked with all that its helpers call, which they themselves are not."""
+
+    def finalize(self):
+        libraries = self._linking_libraries
+        for library in libraries:  # which grows meanwhile
+            libraries += [callee for callee in library._linking_libraries if callee not in libraries]
+        super().finalize()
 
 
 class _HelperLibrary(JITCodeLibrary):
@@ -87,13 +108,14 @@ class _HelperLibrary(JITCodeLibrary):
 
     Numba optimises every function by itself, with all that it calls, and translates it to machine code, and then does
     the same again for each of its callers. Only what becomes of it inside a kernel ever runs, and that is optimised
-    with the kernel: so helpers are left as they are, and compiling takes a third less.
+    with the kernel: so helpers are left as they are, without what they call.
     """
 
-    def _optimize_final_module(self):
-        pass
+    def _optimize_functions(self, ll_module):
+        ll_module.data_layout = self._codegen._data_layout
 
-    def _finalize_final_module(self):
+    def finalize(self):
+        self._raise_if_finalized()
         self._finalize_dynamic_globals()
         self._finalized = True
 
