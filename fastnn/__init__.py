@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from fastnn.datasets import read_files as read_files
     from fastnn.datasets import read_idx as read_idx
     from fastnn.datasets import read_npz as read_npz
+    from fastnn.diagnosis import Finding as Finding
+    from fastnn.diagnosis import diagnose as diagnose
     from fastnn.errors import DataError as DataError
     from fastnn.errors import DivergenceError as DivergenceError
     from fastnn.errors import FastnnError as FastnnError
@@ -51,6 +53,7 @@ _HOMES = {
     "datasets": [
         "Dataset", "load_digits", "load_mnist", "prepare_image", "read_csv", "read_files", "read_idx", "read_npz",
     ],
+    "diagnosis": ["Finding", "diagnose"],
     "errors": ["DataError", "DivergenceError", "FastnnError", "FileError", "SettingsError"],
     "gradient_check": ["check_gradients"],
     "model_file": ["Model", "load", "save"],

@@ -58,11 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 # --- The commands ----------------------------------------------------------------------------------------------------
 def _train(options: argparse.Namespace) -> None:
+    from fastnn.diagnosis import Finding
+
     folder, run = _trained(options)
     folder.save_figures(run)  # only now, when the training images are gone from memory
     result, report = run.result, run.report
     if options.json:
-        keys = ("test_accuracy", "test_loss", "epochs", "seconds", "compile_seconds", "stopped", "backend")
+        keys = ("test_accuracy", "test_loss", "epochs", "seconds", "compile_seconds", "stopped", "backend", "diagnosis")
         answer = {**{key: report[key] for key in keys}, "recipe": report["settings"]["recipe"], "run": str(folder.path)}
         print(json.dumps(answer))
         return
@@ -70,6 +72,8 @@ def _train(options: argparse.Namespace) -> None:
     seconds, compiling = f"{report['seconds']:.2f} s of training", f"{report['compile_seconds']:.2f} s of compiling"
     print(f"{len(result.history)} epochs in {seconds}, {compiling}, backend {result.backend}")
     print(f"accuracy {report['test_accuracy']:.2%}, loss {report['test_loss']:.4f} on {run.test.name}")
+    for finding in report["diagnosis"]:
+        print(Finding(**finding))
     print(f"run {folder.path}")
 
 

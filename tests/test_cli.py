@@ -83,10 +83,26 @@ def test_train_prints_one_json_object_and_a_line_an_epoch(run):
     assert answer["seconds"] > 0
     assert answer["compile_seconds"] == 0
     assert answer["test_accuracy"] > 0.9
+    assert answer["diagnosis"] == []
     lines = result.stderr.splitlines()
     assert len(lines) == 20
     assert lines[-1].startswith("epoch 20/20  loss 0.")
     assert "images/s" in lines[-1]
+
+
+def test_train_says_what_is_wrong_with_a_run(tmp_path, capsys):
+    """Recipe E at fifteen times its rate: the findings are printed, kept in the report, and given as JSON."""
+    arguments = ["train", "--recipe", "digits", "--learning-rate", "1.5", "--epochs", "10", "--out"]
+    assert main([*arguments, str(tmp_path / "text")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines[3:6]] == [
+        "learning rate too high", "dead units", "class never predicted",
+    ]  # fmt: skip
+    assert "Try a learning rate of 0.5" in lines[3]
+    report = json.loads((tmp_path / "text" / "report.json").read_text())
+    assert [f"{found['name']}: {found['evidence']}. {found['advice']}." for found in report["diagnosis"]] == lines[3:6]
+    assert main([*arguments, str(tmp_path / "json"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["diagnosis"] == report["diagnosis"]
 
 
 def test_the_report_agrees_with_the_model_it_describes(run):
