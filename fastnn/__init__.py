@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from fastnn.errors import FastnnError as FastnnError
     from fastnn.errors import FileError as FileError
     from fastnn.errors import SettingsError as SettingsError
+    from fastnn.explanation import Explanation as Explanation
+    from fastnn.explanation import explain as explain
     from fastnn.gradient_check import check_gradients as check_gradients
     from fastnn.model_file import Model as Model
     from fastnn.model_file import load as load
@@ -55,6 +57,7 @@ _HOMES = {
     ],
     "diagnosis": ["Finding", "diagnose"],
     "errors": ["DataError", "DivergenceError", "FastnnError", "FileError", "SettingsError"],
+    "explanation": ["Explanation", "explain"],
     "gradient_check": ["check_gradients"],
     "model_file": ["Model", "load", "save"],
     "network": ["Network"],
