@@ -15,11 +15,15 @@ if TYPE_CHECKING:
     from fastnn.datasets import read_files as read_files
     from fastnn.datasets import read_idx as read_idx
     from fastnn.datasets import read_npz as read_npz
+    from fastnn.diagnosis import Finding as Finding
+    from fastnn.diagnosis import diagnose as diagnose
     from fastnn.errors import DataError as DataError
     from fastnn.errors import DivergenceError as DivergenceError
     from fastnn.errors import FastnnError as FastnnError
     from fastnn.errors import FileError as FileError
     from fastnn.errors import SettingsError as SettingsError
+    from fastnn.explanation import Explanation as Explanation
+    from fastnn.explanation import explain as explain
     from fastnn.gradient_check import check_gradients as check_gradients
     from fastnn.model_file import Model as Model
     from fastnn.model_file import load as load
@@ -51,7 +55,9 @@ _HOMES = {
     "datasets": [
         "Dataset", "load_digits", "load_mnist", "prepare_image", "read_csv", "read_files", "read_idx", "read_npz",
     ],
+    "diagnosis": ["Finding", "diagnose"],
     "errors": ["DataError", "DivergenceError", "FastnnError", "FileError", "SettingsError"],
+    "explanation": ["Explanation", "explain"],
     "gradient_check": ["check_gradients"],
     "model_file": ["Model", "load", "save"],
     "network": ["Network"],

@@ -14,6 +14,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from fastnn.errors import FastnnError, MissingDependencyError, SettingsError
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from fastnn.datasets import Dataset
+    from fastnn.model_file import Model
     from fastnn.runs import FinishedRun, RunFolder
 
 FAILED, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
@@ -58,11 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 # --- The commands ----------------------------------------------------------------------------------------------------
 def _train(options: argparse.Namespace) -> None:
+    from fastnn.diagnosis import Finding
+
     folder, run = _trained(options)
     folder.save_figures(run)  # only now, when the training images are gone from memory
     result, report = run.result, run.report
     if options.json:
-        keys = ("test_accuracy", "test_loss", "epochs", "seconds", "compile_seconds", "stopped", "backend")
+        keys = ("test_accuracy", "test_loss", "epochs", "seconds", "compile_seconds", "stopped", "backend", "diagnosis")
         answer = {**{key: report[key] for key in keys}, "recipe": report["settings"]["recipe"], "run": str(folder.path)}
         print(json.dumps(answer))
         return
@@ -70,6 +76,8 @@ def _train(options: argparse.Namespace) -> None:
     seconds, compiling = f"{report['seconds']:.2f} s of training", f"{report['compile_seconds']:.2f} s of compiling"
     print(f"{len(result.history)} epochs in {seconds}, {compiling}, backend {result.backend}")
     print(f"accuracy {report['test_accuracy']:.2%}, loss {report['test_loss']:.4f} on {run.test.name}")
+    for finding in report["diagnosis"]:
+        print(Finding(**finding))
     print(f"run {folder.path}")
 
 
@@ -128,13 +136,10 @@ def _trained(options: argparse.Namespace) -> "tuple[RunFolder, FinishedRun]":
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from fastnn.datasets import load_mnist, read_files
     from fastnn.model_file import load
     from fastnn.runs import judge
 
-    model = load(options.model)
-    first, second = read_files(options.data) if options.data else load_mnist()
-    data = first if second is None else second
+    model, data = load(options.model), _test_data(options)
     judgement = judge(model.network, data, options.backend)
     if options.json:
         answer = {
@@ -153,22 +158,19 @@ def _evaluate(options: argparse.Namespace) -> None:
         print(f"{name!s:>5}  {score.precision:9.2%}  {score.recall:6.2%}  {score.f1:6.2%}  {score.support:7,}")
 
 
-def _predict(options: argparse.Namespace) -> None:
-    import numpy as np
+def _test_data(options: argparse.Namespace) -> "Dataset":
+    from fastnn.datasets import load_mnist, read_files
 
+    first, second = read_files(options.data) if options.data else load_mnist()
+    return first if second is None else second
+
+
+def _predict(options: argparse.Namespace) -> None:
     from fastnn.backends import get_backend
-    from fastnn.datasets import prepare_image
-    from fastnn.errors import DataError
     from fastnn.model_file import load
 
     model = load(options.model)
-    if model.image_shape != (28, 28):
-        shape = "no images" if model.image_shape is None else f"{model.image_shape[0]} x {model.image_shape[1]} images"
-        raise DataError(f"{options.model} takes {shape}; predict prepares images of 28 x 28")
-    rows = np.stack([prepare_image(image) for image in options.image])
-    # Networks from data scaled to 0 ... 1 take prepared pixels scaled likewise.
-    if model.network.input_scale == 1:
-        rows = rows / np.float32(255)
+    rows = _rows_of_pictures(options.image, options.model, model)
     proba = get_backend(options.backend).predict_proba(model.network, rows)
     answers = [
         {"image": str(image), "prediction": model.classes[int(row.argmax())], "probability": float(row.max())}
@@ -207,6 +209,48 @@ def _compare(options: argparse.Namespace) -> None:
     print(compared.table())
     if figure is not None:
         print(f"figure {figure}")
+
+
+def _rows_of_pictures(images: Sequence[str], path: str, model: "Model") -> "np.ndarray":
+    """The pictures as rows for the model, shape (images, 784)."""
+    import numpy as np
+
+    from fastnn.datasets import prepare_image
+    from fastnn.errors import DataError
+
+    if model.image_shape != (28, 28):
+        shape = "no images" if model.image_shape is None else f"{model.image_shape[0]} x {model.image_shape[1]} images"
+        raise DataError(f"{path} takes {shape}; pictures are prepared as images of 28 x 28")
+    rows = np.stack([prepare_image(image) for image in images])
+    # Networks from data scaled to 0 ... 1 take prepared pixels scaled likewise.
+    return rows / np.float32(255) if model.network.input_scale == 1 else rows
+
+
+def _explain(options: argparse.Namespace) -> None:
+    from fastnn.checks import check_choice, check_integer
+    from fastnn.explanation import ExplainDisplay, explain
+    from fastnn.model_file import load
+
+    model = load(options.model)
+    names, label = list(map(str, model.classes)), None
+    if options.image is not None:
+        if options.data:
+            raise SettingsError("--data goes with --row, which says the sample of it, not with an IMAGE")
+        row = _rows_of_pictures([options.image], options.model, model)[0]
+    else:
+        data = _test_data(options)
+        place = check_integer("--row", options.row, 0, len(data) - 1)
+        row, label = data.images[place], None if data.labels is None else int(data.labels[place])
+    if options.label is not None:
+        label = names.index(check_choice("--label", options.label, names))
+    explanation = explain(model.network, row, label, class_names=names, image_shape=model.image_shape)
+    figure = None if options.out is None else str(ExplainDisplay(explanation).save(options.out))
+    if options.json:
+        print(json.dumps({**explanation.to_dict(), "figure": figure}))
+        return
+    print(explanation)
+    if figure is not None:
+        print(f"\nfigure {figure}")
 
 
 def _warmup(options: argparse.Namespace) -> None:
@@ -302,6 +346,20 @@ def _parser() -> argparse.ArgumentParser:
     compare = add("compare", _compare, "lay runs side by side: the settings that differ, the results, the curves")
     compare.add_argument("run", metavar="RUN", nargs="+", help="the folders of two or more runs")
     compare.add_argument("--out", metavar="FILE", help="draw the curves into FILE: .png, .svg, .pdf, ...")
+    explain = add("explain", _explain, "show how a saved model comes to its answer for one sample, number by number")
+    explain.add_argument("model", metavar="MODEL", help="a model.safetensors")
+    sample = explain.add_mutually_exclusive_group(required=True)
+    sample.add_argument("image", metavar="IMAGE", nargs="?", help="a PNG, JPEG or other picture of one digit")
+    sample.add_argument("--row", metavar="N", type=int, help="or sample N of the data, from 0, with its label")
+    explain.add_argument(
+        "--data", metavar="FILE", nargs="+", help="for --row: CSV, NPZ or IDX files; default: MNIST's test images"
+    )
+    explain.add_argument(
+        "--label", metavar="CLASS", help="the true class: adds the loss and the gradients of each layer"
+    )
+    explain.add_argument(
+        "--out", metavar="FIGURE", help="write a figure too; its ending says the format: .png, .svg, ..."
+    )
 
     add("recipes", _recipes, "list the recipes")
     warmup = add(

@@ -19,6 +19,7 @@ from fastnn.atomic import write_atomically
 from fastnn.backends import get_backend
 from fastnn.compilation import compile_seconds
 from fastnn.datasets import Dataset
+from fastnn.diagnosis import diagnose
 from fastnn.errors import FileError
 from fastnn.model_file import save
 from fastnn.network import Network
@@ -177,6 +178,10 @@ def _report(
             "test": _describe(splits.test),
         },
         "last_epoch": {name: _number(value) for name, value in asdict(history[-1]).items()},
+        "diagnosis": [
+            asdict(finding)
+            for finding in diagnose(result, None, splits.train, None if judgement is None else judgement.confusion)
+        ],
         "versions": versions(),
         "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
         **figures,

@@ -83,10 +83,26 @@ def test_train_prints_one_json_object_and_a_line_an_epoch(run):
     assert answer["seconds"] > 0
     assert answer["compile_seconds"] == 0
     assert answer["test_accuracy"] > 0.9
+    assert answer["diagnosis"] == []
     lines = result.stderr.splitlines()
     assert len(lines) == 20
     assert lines[-1].startswith("epoch 20/20  loss 0.")
     assert "images/s" in lines[-1]
+
+
+def test_train_says_what_is_wrong_with_a_run(tmp_path, capsys):
+    """Recipe E at fifteen times its rate: the findings are printed, kept in the report, and given as JSON."""
+    arguments = ["train", "--recipe", "digits", "--learning-rate", "1.5", "--epochs", "10", "--out"]
+    assert main([*arguments, str(tmp_path / "text")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines[3:6]] == [
+        "learning rate too high", "dead units", "class never predicted",
+    ]  # fmt: skip
+    assert "Try a learning rate of 0.5" in lines[3]
+    report = json.loads((tmp_path / "text" / "report.json").read_text())
+    assert [f"{found['name']}: {found['evidence']}. {found['advice']}." for found in report["diagnosis"]] == lines[3:6]
+    assert main([*arguments, str(tmp_path / "json"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["diagnosis"] == report["diagnosis"]
 
 
 def test_the_report_agrees_with_the_model_it_describes(run):
@@ -165,6 +181,60 @@ def test_predict_refuses(run, mnist_model, tmp_path, capsys):
     _fails(["predict", str(mnist_model), str(text)], 1, capsys, ["text.png"])
     _fails(["predict", str(mnist_model), str(tmp_path / "none.png")], 1, capsys, ["none.png"])
     _fails(["predict", str(text), str(text)], 1, capsys, ["text.png"])
+
+
+def test_explain_a_picture(mnist_model, mnist, tmp_path, capsys):
+    """The numbers are those of `fastnn.explain` for the row that `predict` makes of the picture."""
+    picture, figure = str(tmp_path / "digit.png"), str(tmp_path / "figure.svg")
+    Image.fromarray(255 - mnist[1].images[0].reshape(28, 28)).resize((200, 200)).save(picture)
+    assert main(["explain", str(mnist_model), picture, "--label", "7", "--out", figure, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    model = fastnn.load(mnist_model)
+    expected = fastnn.explain(model.network, fastnn.prepare_image(picture), 7)
+    assert answer == {**expected.to_dict(), "figure": figure}
+    assert main(["explain", str(mnist_model), picture, "--out", figure]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(repr(model.network))
+    assert "pixel (" in out
+    assert "Loss" not in out
+    assert out.endswith(f"\n\nfigure {figure}\n")
+
+
+def test_explain_a_row_of_data(mnist_model, mnist, run, tmp_path, capsys):
+    """A row brings its label along; another label may be asked about."""
+    model, test = fastnn.load(mnist_model), mnist[1]
+    explained = fastnn.explain(model.network, test.images[17], int(test.labels[17]), image_shape=(28, 28))
+    assert main(["explain", str(mnist_model), "--row", "17"]) == 0
+    assert capsys.readouterr().out == f"{explained}\n"
+    folder, _ = run
+    digits = fastnn.get_recipe("E").load(seed=0).test
+    data = _write_csv(tmp_path / "digits.csv", digits, 5)
+    arguments = ["explain", str(folder / "model.safetensors"), "--data", data, "--row", "4", "--json"]
+    assert main([*arguments, "--label", "2"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["row"], answer["label"]) == (digits.images[4].tolist(), 2)
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["label"] == digits.labels[4]
+
+
+def test_explain_refuses(run, mnist_model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.png").write_text("no picture")
+    Image.fromarray(np.eye(50, dtype=bool)).save("line.png")
+    model, digits = str(mnist_model), str(run[0] / "model.safetensors")
+    _fails(["explain", model, "text.png"], 1, capsys, ["text.png", "found no picture"])
+    _fails(["explain", model, "none.png"], 1, capsys, ["none.png"])
+    _fails(["explain", "text.png", "line.png"], 1, capsys, ["text.png"])
+    _fails(["explain", model, "line.png", "--label", "10"], 2, capsys, ["--label is '10'", "0, 1, 2"])
+    _fails(["explain", model, "--row", "10000"], 2, capsys, ["--row is 10000", "from 0 to 9999"])
+    _fails(["explain", model, "line.png", "--row", "1"], 2, capsys, ["not allowed with"])
+    _fails(["explain", model, "line.png", "--data", "x.csv"], 2, capsys, ["--data goes with --row"])
+    _fails(["explain", model], 2, capsys, ["IMAGE --row", "required"])
+    _fails(["explain", digits, "line.png"], 1, capsys, ["8 x 8 images", "28 x 28"])
+    _fails(["explain", digits, "--row", "0"], 1, capsys, ["row has shape (784,), expected (64,)"])
+    _fails(["explain", model, "line.png", "--out", "figure.doc"], 2, capsys, ["figure.doc", "'.doc'", ".png"])
+    _fails(["explain", model, "line.png", "--out", "no/figure.png"], 1, capsys, ["figure.png", "does not exist"])
+    assert {path.name for path in tmp_path.iterdir()} == {"text.png", "line.png"}
 
 
 def test_recipes(capsys):

@@ -57,11 +57,21 @@ def activate_backward(dout: np.ndarray, out: np.ndarray, activation: str) -> np.
 
 
 # --- Softmax and cross-entropy ---------------------------------------------------------------------------------------
+def softmax_terms(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """In each row ``shifted = logits - max(logits)``, ``exp(shifted)`` and the sum of these, of shape (B, 1).
+
+    A shift of all logits changes no probability; after this one no exp can overflow.
+    """
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    exp = np.exp(shifted)
+    return shifted, exp, exp.sum(axis=1, keepdims=True)
+
+
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """``exp(logits) / sum(exp(logits))`` in each row; subtracting the row's maximum only avoids overflow."""
+    """``exp(logits) / sum(exp(logits))`` in each row."""
     check_shapes(logits=(logits, (None, None)))
-    exp = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return exp / exp.sum(axis=1, keepdims=True)
+    _, exp, total = softmax_terms(logits)
+    return exp / total
 
 
 def softmax_cross_entropy(
@@ -73,9 +83,9 @@ def softmax_cross_entropy(
     sample_weight = check_sample_weight(sample_weight, len(logits), logits.dtype)
     share = _share_of_mean(sample_weight, len(logits), logits.dtype)
     row = np.arange(len(logits))
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[row, labels]
-    dlogits = softmax(logits)
+    shifted, exp, total = softmax_terms(logits)
+    losses = np.log(total[:, 0]) - shifted[row, labels]
+    dlogits = exp / total
     dlogits[row, labels] -= 1
     return float(np.sum(share * losses, dtype=np.float64)), dlogits * share[:, None]
 
