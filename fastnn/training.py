@@ -191,7 +191,8 @@ def train(
         From 0 to 2**63 - 1: shuffling, the held-out share and dropout follow from it.
     backend : {"auto", "numba", "numpy"}
     threads : int or None
-        None: the cores this process may use.
+        At most so many; None: the cores this process may use. The Numba backend leaves one out for a few epochs when
+        another process kept a core busy; that changes no bit of the result.
 
     Raises
     ------

@@ -100,8 +100,8 @@ def run_panel_epoch(t, threads, layers, data, order, batch_size, rule, n_steps, 
     each times the weight of its batch, that weight's sum, how many samples were right, and the first batch whose loss
     was not finite (-1: none), which ends the epoch. If the gate's stop flag is set, the epoch ends where it is.
     """
-    n_layers, real, units, state, penalty = len(layers.weight_at), work.units.out.dtype.type, *work[:2], work.penalty
-    own = work.scratch
+    n_layers, real = len(layers.weight_at), work.units.out.dtype.type
+    units, state, penalty, own = work.units, work.state, work.penalty, work.scratch
     scratch = Scratch(own.piece[t], own.turned[t], own.columns[t], own.figures[t], own.places[t], own.corner[t])
     both, packed, dense = work.samples, work.inputs.packed, work.inputs.dense
     samples = Samples(both.label[0], both.weight[0], both.loss[0], both.right[0])

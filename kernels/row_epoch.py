@@ -122,16 +122,16 @@ def settle_slices(t, threads, layers, parts, step, work, piece):
 @kernel
 def run_row_epoch(t, threads, layers, data, order, batch_size, rule, n_steps, dropout, work, gate):
     """Thread t of `threads`: train on the rows `order`; all is as `run_panel_epoch` says."""
-    real, size, one = work.units.out.dtype.type, len(layers.parameters), work.units
-    n_units, n_logits, own = len(one.out) // len(work.alone), len(one.parts) // len(work.alone), work.scratch
+    real, size, all_units, own = work.units.out.dtype.type, len(layers.parameters), work.units, work.scratch
+    n_units, n_logits = len(all_units.out) // len(work.alone), len(all_units.parts) // len(work.alone)
     units = Units(
-        one.out[t * n_units : (t + 1) * n_units], one.dout[t * n_units : (t + 1) * n_units],
-        one.parts[t * n_logits : (t + 1) * n_logits],
+        all_units.out[t * n_units : (t + 1) * n_units], all_units.dout[t * n_units : (t + 1) * n_units],
+        all_units.parts[t * n_logits : (t + 1) * n_logits],
     )  # fmt: skip
     samples = Samples(work.samples.label[t], work.samples.weight[t], work.samples.loss[t], work.samples.right[t])
     scratch = Scratch(own.piece[t], own.turned[t], own.columns[t], own.figures[t], own.places[t], own.corner[t])
     slot_1, slot_2, gradient = work.state
-    unasked = np.empty(len(layers.weight_at))
+    unasked = np.empty(len(layers.weight_at))  # sums of squares, which the slices make instead
     goal, total_loss, total_weight, n_right = 0, 0.0, 0.0, 0
     for first in range(0, len(order), batch_size):
         batch = order[first : first + batch_size]
