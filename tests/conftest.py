@@ -7,8 +7,8 @@ import pytest
 
 from fastnn.datasets import load_mnist
 
-# A process that a script starts in its background ignores Ctrl-C, and so would what the tests start: some would wait for
-# an answer for ever.
+# A process that a script starts in its background ignores Ctrl-C, and so would what the tests start: some would wait
+# for an answer for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
