@@ -63,8 +63,8 @@ class Trainer:
         self._sparse = self._n_nonzero <= SPARSE_BELOW * images.size
         self._crew = Crew(resolve_threads(threads))
         n_slots, size = (1 if optimizer is None else optimizer.n_slots), self._layout.layers.parameters.size
-        slots = [aligned_zeros(size if n_slots > k else 0, network.dtype) for k in range(2)]
-        self._state = State(*slots, gradient=aligned_zeros(0, network.dtype))
+        slot_1, slot_2 = (aligned_zeros(size if n_slots > k else 0, network.dtype) for k in range(2))
+        self._state = State(slot_1, slot_2, gradient=aligned_zeros(0, network.dtype))
         self._step, self.epoch = 0, 0
         self._ready: set[type] = set()
         self._work: panel_epoch.PanelWork | row_epoch.RowWork | None = None
