@@ -16,7 +16,7 @@ import numpy as np
 
 from fastnn import evaluation
 from fastnn.atomic import write_atomically
-from fastnn.backends import get_backend, reference
+from fastnn.backends import reference
 from fastnn.compilation import compile_seconds
 from fastnn.datasets import Dataset
 from fastnn.diagnosis import diagnose
@@ -24,7 +24,7 @@ from fastnn.errors import FileError
 from fastnn.model_file import save
 from fastnn.network import Network
 from fastnn.recipes import Splits
-from fastnn.training import EpochEnd, EpochRecord, History, TrainingResult, check_fit
+from fastnn.training import EpochEnd, EpochRecord, History, TrainingResult, predict_and_lose
 
 MODEL, HISTORY, REPORT = "model.safetensors", "history.csv", "report.json"
 CURVES, CONFUSION, MISTAKES = "curves.png", "confusion.png", "mistakes.png"
@@ -141,11 +141,7 @@ def judge(network: Network, data: Dataset, backend: str) -> Judgement:
     DataError
         If the data have no labels or do not fit the network.
     """
-    images, labels = check_fit(network, data)
-    engine = get_backend(backend)
-    logits = engine.predict_logits(network, images)
-    # By the reference whichever backend has the logits: it takes less time than kernels for it would take to compile.
-    loss, _ = reference.softmax_cross_entropy(logits, labels)
+    logits, labels, loss = predict_and_lose(network, data, backend)
     counts = evaluation.confusion(labels, logits.argmax(axis=1), network.n_classes)
     accuracy = float(np.trace(counts) / counts.sum())
     return Judgement(accuracy, loss, counts, evaluation.per_class(counts), reference.softmax(logits))

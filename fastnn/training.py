@@ -278,14 +278,25 @@ def evaluate(
     DataError
         If the data have no labels or do not fit the network.
     """
+    logits, labels, loss = predict_and_lose(network, data, backend, threads)
+    penalty = 0.5 * l2 * sum(float(np.sum(weight**2, dtype=np.float64)) for weight in network.weights)
+    return loss + penalty, float(np.mean(logits.argmax(axis=1) == labels))
+
+
+def predict_and_lose(
+    network: Network, data: Dataset, backend: str | Backend, threads: int | None = None
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Logits (N, C), labels (N,), and the mean cross-entropy, of labelled data.
+
+    The loss is the reference's whichever backend has the logits: it takes less time than a kernel for it would take to
+    compile. Raises DataError if the data have no labels or do not fit the network.
+    """
     images, labels = check_fit(network, data)
     engine = get_backend(backend) if isinstance(backend, str) else backend
     logits = engine.predict_logits(network, images, threads)
-    # By the reference whichever backend has the logits: it takes less time than a kernel for it would take to compile.
     with np.errstate(over="ignore", invalid="ignore"):  # a network that went astray is seen by its loss
         loss, _ = reference.softmax_cross_entropy(logits, labels)
-    penalty = 0.5 * l2 * sum(float(np.sum(weight**2, dtype=np.float64)) for weight in network.weights)
-    return loss + penalty, float(np.mean(logits.argmax(axis=1) == labels))
+    return logits, labels, loss
 
 
 def hold_out(data: Dataset, share: float, seed: int = 0, *, in_place: bool = False) -> tuple[Dataset, Dataset]:

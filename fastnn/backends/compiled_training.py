@@ -2,7 +2,7 @@
 
 import time
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +66,6 @@ class Trainer:
         slot_1, slot_2 = (aligned_zeros(size if n_slots > k else 0, network.dtype) for k in range(2))
         self._state = State(slot_1, slot_2, gradient=aligned_zeros(0, network.dtype))
         self._step, self.epoch = 0, 0
-        self._ready: set[type] = set()
         self._work: panel_epoch.PanelWork | row_epoch.RowWork | None = None
 
     def prepare(self, n_rows: int, batch_size: int) -> None:
@@ -80,12 +79,12 @@ class Trainer:
         if self._state.gradient.size < kept * parameters:
             self._state = self._state._replace(gradient=aligned_zeros(kept * parameters, real))
         kind = row_epoch.RowWork if by_rows else panel_epoch.PanelWork
-        if type(self._work) is not kind:
-            self._work = self._row_work() if by_rows else self._panel_work()
-        self._work = self._work._replace(state=self._state)
-        if kind not in self._ready:
-            self._run_kernel(np.empty(0, np.int64), batch_size, 0.0)
-            self._ready.add(kind)
+        if type(self._work) is kind:
+            self._work = self._work._replace(state=self._state)
+            return
+        self._work = self._row_work() if by_rows else self._panel_work()
+        # An epoch of no rows: the kernel is compiled, or loaded, here, and the time of the first epoch is its own.
+        self._run_kernel(np.empty(0, np.int64), batch_size, 0.0)
 
     def run_epoch(self, order: np.ndarray, batch_size: int, learning_rate: float) -> EpochResult:
         """Train on the rows `order`, `batch_size` at a time, on this trainer's threads."""
@@ -158,7 +157,7 @@ class Trainer:
                 dense=_rows(2, dense, self._network.dtype),
             ),
             penalty=np.zeros(len(self._network.weights) * self._layout.most_panels),
-            **common._asdict(),
+            **common,
         )
 
     def _row_work(self) -> row_epoch.RowWork:
@@ -173,29 +172,29 @@ class Trainer:
             slices=slices,
             penalty=np.zeros(len(slices)),
             alone=_rows(members, team.GATE_SIZE, np.int64),
-            **common._asdict(),
+            **common,
         )
 
-    def _common_work(self, copies: int, blocks: int, members: int) -> "_CommonWork":
-        """What either way of sharing needs: values of `copies` blocks, samples of `blocks`, scratch of `members`."""
+    def _common_work(self, copies: int, blocks: int, members: int) -> dict[str, Any]:
+        """What either way needs: values of `copies` blocks, samples of `blocks`, scratch of `members`."""
         layout, real, images = self._layout, self._network.dtype, self._data.images
         lanes = layers.VECTOR // real.itemsize
         panel = layers.WIDE * lanes
-        return _CommonWork(
-            units=block.Units(
+        return {
+            "units": block.Units(
                 out=aligned_zeros(copies * layers.BLOCK * layout.n_units, real),
                 dout=aligned_zeros(copies * layers.BLOCK * layout.n_units, real),
                 parts=aligned_zeros(copies * layout.n_parts, real),
             ),
-            state=self._state,
-            samples=block.Samples(
+            "state": self._state,
+            "samples": block.Samples(
                 label=_rows(blocks, layers.BLOCK, np.int64),
                 weight=_rows(blocks, layers.BLOCK, real),
                 loss=_rows(copies, layers.BLOCK, np.float64),
                 right=_rows(copies, layers.BLOCK, np.int64),
             ),
-            results=np.zeros(block.N_RESULTS),
-            scratch=block.Scratch(
+            "results": np.zeros(block.N_RESULTS),
+            "scratch": block.Scratch(
                 piece=_rows(members, layers.PIECE * panel, real),
                 turned=_rows(members, panel**2, real),
                 columns=_rows(members, layout.padded_classes * lanes, real),
@@ -203,7 +202,7 @@ class Trainer:
                 places=_rows(members, layers.GROUP, np.int64),
                 corner=_rows(members, layers.GROUP * layers.VECTOR // images.itemsize, images.dtype),
             ),
-        )
+        }
 
     def _listed(self) -> csr_input.Csr:
         """The data set in compressed sparse rows if most inputs are 0, else empty arrays."""
@@ -214,16 +213,6 @@ class Trainer:
         if self._sparse:
             csr_input.list_inputs(images, csr)
         return csr
-
-
-class _CommonWork(NamedTuple):
-    """The fields that both kernels' scratch has."""
-
-    units: block.Units
-    state: State
-    samples: block.Samples
-    results: np.ndarray
-    scratch: block.Scratch
 
 
 def _rows(n_rows: int, length: int, dtype: Any) -> np.ndarray:
