@@ -40,7 +40,7 @@ def check_gradients(
     biases = [bias.astype(np.float64) for bias in network.biases]
 
     def exact() -> Network:
-        return Network(weights, biases, network.activation, network.input_scale)
+        return network.like(weights, biases)
 
     gradients = engine.loss_and_gradients(exact(), inp, labels, **options)
     errors: list[tuple[float, str]] = []

@@ -45,4 +45,4 @@ def make_network(rng: np.random.Generator, sizes: Sequence[int], kind: str, dtyp
 def astype(network: Network, dtype: str) -> Network:
     """The network in another dtype."""
     weights, biases = ([array.astype(dtype) for array in arrays] for arrays in (network.weights, network.biases))
-    return Network(weights, biases, network.activation, network.input_scale)
+    return network.like(weights, biases)

@@ -104,8 +104,7 @@ class Trainer:
 
     def network(self) -> Network:
         """The network as it is now, copied."""
-        weights, biases = unpack(self._network.sizes, self._layout.layers.parameters)
-        return Network(weights, biases, self._network.activation, self._network.input_scale)
+        return self._network.like(*unpack(self._network.sizes, self._layout.layers.parameters))
 
     def slots(self) -> list[tuple[list[np.ndarray], list[np.ndarray]]]:
         """The optimizer's state, for weights and biases, copied; without an optimizer, the last step's gradients."""

@@ -218,7 +218,7 @@ class Trainer:
         sample_weight: np.ndarray | None,
         seed: int,
     ) -> None:
-        self._network = Network(network.weights, network.biases, network.activation, network.input_scale)
+        self._network = network.like(network.weights, network.biases)
         self._parameters = [*self._network.weights, *self._network.biases]
         self._slots = [[np.zeros_like(array) for _ in range(optimizer.n_slots)] for array in self._parameters]
         self._images, self._labels, self._sample_weight = images, labels, sample_weight
@@ -254,7 +254,7 @@ class Trainer:
 
     def network(self) -> Network:
         """The network as it is now, copied."""
-        return Network(self._network.weights, self._network.biases, self._network.activation, self._network.input_scale)
+        return self._network.like(self._network.weights, self._network.biases)
 
 
 def trainer(
