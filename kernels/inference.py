@@ -9,7 +9,9 @@ import numpy as np
 from numba import carray, types
 from numba.extending import intrinsic
 
+from fastnn.kernels.activations import LOGISTIC as LOGISTIC_UNIT
 from fastnn.kernels.activations import vactivate
+from fastnn.kernels.element_loss import LOGISTIC, SOFTMAX
 from fastnn.kernels.jit import inlined, kernel, never_inline
 from fastnn.kernels.layers import lanes
 from fastnn.kernels.simd import (
@@ -137,12 +139,12 @@ def softmax_in_place(values, at, n_classes):
 
 
 @kernel
-def predict(table, activation, scale, images, to_softmax, gate, out):
+def predict(table, activation, scale, images, output, gate, out):
     """Forward pass of the rows that no other thread has taken: images (N, D) -> out (N, C), overwritten.
 
     table (L, N_COLUMNS): where a network's arrays lie, C-contiguous, in the dtype of `out`. activation: the code of the
-    hidden layers'; scale: of the inputs; to_softmax: whether `out` is probabilities or logits. gate: a new one for each
-    call, of any number of threads; if its stop flag is set, what is left is left.
+    hidden layers'; scale: of the inputs; output: SOFTMAX or LOGISTIC for probabilities, IDENTITY for logits. gate: a
+    new one for each call, of any number of threads; if its stop flag is set, what is left is left.
 
     A row's sums are made in one order, whatever rows and threads there are, so its bits are the same; a weight that is
     not finite may be seen in the row beside. Nothing between the inputs and the result leaves the caches.
@@ -175,7 +177,10 @@ def predict(table, activation, scale, images, to_softmax, gate, out):
                     for at in range(s * width, s * width + n_units, lanes(out)):
                         vstore(values, at, vactivate(activation, vload(values, at, ONE), real(1)))
         for s in range(n_rows):
-            if to_softmax:
+            if output == SOFTMAX:
                 softmax_in_place(values, s * width, n_classes)
+            elif output == LOGISTIC:
+                for at in range(s * width, s * width + n_classes, lanes(out)):
+                    vstore(values, at, vactivate(LOGISTIC_UNIT, vload(values, at, ONE), real(1)))
             for c in range(n_classes):
                 out[start + s, c] = values[s * width + c]

@@ -201,7 +201,7 @@ def _update_vectors(layers, n_rows, step, packed, dout, state, piece, panel, n):
             total, kept = collect(dout, panel.at, panel.row, packed, n_groups, n_inputs, i, n), at + i * width
             vstore(state.gradient, kept, total if step.is_first else vadd(vload(state.gradient, kept, n), total))
         return penalty
-    if step.is_first and step.rule.kind == SGD and step.rule.l2 == real(0):
+    if step.is_first and step.rule.kind == SGD and step.l2 == real(0):
         # The plainest rule moves weights straight from the registers, and leaves alone those of inputs nobody uses.
         back = vsplat(-step.rate * layers.scale, n)
         for i in range(n_inputs):
@@ -215,9 +215,7 @@ def _update_vectors(layers, n_rows, step, packed, dout, state, piece, panel, n):
         for k in range(count):
             total = collect(dout, panel.at, panel.row, packed, n_groups, n_inputs, i + k, n)
             vstore(piece, k * width, total)
-        penalty += settle(
-            step, step.rule.l2, layers.scale, parameters, state, at + i * width, piece, count, panel.vectors
-        )
+        penalty += settle(step, step.l2, layers.scale, parameters, state, at + i * width, piece, count, panel.vectors)
     return penalty
 
 

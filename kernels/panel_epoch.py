@@ -29,7 +29,7 @@ from fastnn.kernels.jit import inlined, kernel, never_inline
 from fastnn.kernels.layers import BLOCK, FIRST_HIDDEN, INPUTS, own_panels, unit_panel
 from fastnn.kernels.packed_input import Packed, pack, packed_sums, update_packed
 from fastnn.kernels.team import STOPPED, barrier
-from fastnn.kernels.updates import State, Step, rate_of_step
+from fastnn.kernels.updates import State, Step, l2_of_step, rate_of_step
 
 
 class Inputs(NamedTuple):
@@ -42,7 +42,7 @@ class Inputs(NamedTuple):
 
 
 class PanelWork(NamedTuple):
-    """Scratch: units and state, of all threads; samples, whose label and weight are (2, BLOCK), and inputs, whose
+    """Scratch: units and state, of all threads; samples, whose label, target and weight are (2, ...), and inputs, whose
     arrays have a row for each of two blocks, one worked on, one taken meanwhile; penalty (L * most panels,), sums of
     squared weights; results (N_RESULTS,), what the epoch reports; scratch, whose arrays have a row for each thread.
     """
@@ -104,12 +104,12 @@ def run_panel_epoch(t, threads, layers, data, order, batch_size, rule, n_steps, 
     units, state, penalty, own = work.units, work.state, work.penalty, work.scratch
     scratch = Scratch(own.piece[t], own.turned[t], own.columns[t], own.figures[t], own.places[t], own.corner[t])
     both, packed, dense = work.samples, work.inputs.packed, work.inputs.dense
-    samples = Samples(both.label[0], both.weight[0], both.loss[0], both.right[0])
-    next_samples = Samples(both.label[1], both.weight[1], both.loss[0], both.right[0])
+    samples = Samples(both.label[0], both.target[0], both.weight[0], both.loss[0], both.right[0])
+    next_samples = Samples(both.label[1], both.target[1], both.weight[1], both.loss[0], both.right[0])
     inputs = Inputs(Packed(packed.values[0], packed.users[0]), dense[0])
     next_inputs = Inputs(Packed(packed.values[1], packed.users[1]), dense[1])
     goal, total_loss, total_weight, n_right = 0, 0.0, 0.0, 0
-    rate, weight, loss = real(0), 0.0, 0.0
+    rate, l2, weight, loss = real(0), real(0), 0.0, 0.0
     first, start = 0, 0  # the batch, and the block in it
     if len(order):
         take_block(data, order[:batch_size][:BLOCK], samples, inputs, scratch, t, threads)
@@ -121,8 +121,9 @@ def run_panel_epoch(t, threads, layers, data, order, batch_size, rule, n_steps, 
         if start == 0:
             n_steps += 1
             rate, weight, loss = real(rate_of_step(rule, n_steps)), batch_weight(data, batch), 0.0
+            l2 = real(l2_of_step(rule, weight))
         rows = batch[start : start + BLOCK]
-        n_rows, step = len(rows), Step(rule, rate, start == 0, start + BLOCK >= len(batch))
+        n_rows, step = len(rows), Step(rule, rate, l2, start == 0, start + BLOCK >= len(batch))
         input_sums(layers, t, threads, n_rows, inputs, units.out)
         finish_layer(layers, INPUTS, t, threads, rows, layers.scale, dropout, units.out)
         goal = forward_block(t, threads, layers, rows, dropout, units, gate, goal)
@@ -153,12 +154,12 @@ def run_panel_epoch(t, threads, layers, data, order, batch_size, rule, n_steps, 
         if goal == STOPPED:
             return
         update_inputs(layers, t, threads, n_rows, step, inputs, units.dout, state, penalty, scratch.piece)
-        if n_layers > 2 or rule.l2 != real(0):
+        if n_layers > 2 or rule.l2 != 0.0:
             goal += threads
             if not barrier(gate, goal):
                 return
         if step.is_last:
-            total_loss += (loss + half_squares(rule, penalty)) * weight
+            total_loss += (loss + half_squares(l2, penalty)) * weight
             total_weight += weight
         first, start = next_first, next_start
         samples, next_samples, inputs, next_inputs = next_samples, samples, next_inputs, inputs

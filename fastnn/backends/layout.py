@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastnn.aligned import aligned_zeros
-from fastnn.kernels import activations, layers
+from fastnn.kernels import activations, element_loss, layers
 from fastnn.network import Network
 
 
@@ -49,8 +49,7 @@ def lay_out(network: Network) -> Layout:
         bias_at.append(end + fan_in * width)
         end += (fan_in + 1) * width
     parameters = aligned_zeros(end, network.dtype)
-    for view, array in _views(sizes, parameters, (network.weights, network.biases)):
-        view[...] = array
+    pack(sizes, parameters, (network.weights, network.biases))
     panels = [_panels(size, lanes) for size in sizes[1:]]
     unit_at = list(accumulate(padded[1:], initial=0))
     rows = [
@@ -69,6 +68,7 @@ def lay_out(network: Network) -> Layout:
         panels=np.array(rows, np.int64),
         panel_at=np.cumsum([0, 0, *map(len, panels)]),
         activation=activations.CODES[network.activation],
+        output=element_loss.OUTPUTS[network.output],
         scale=network.dtype.type(network.input_scale),
     )
     n_parts = layers.BLOCK * padded[-1] * len(panels[-2]) if len(panels) > 1 else 0
@@ -87,6 +87,12 @@ def _views(
             end += fan_in * width
         yield flat[end : end + size], arrays[1][layer]
         end += -(-size // lanes) * lanes
+
+
+def pack(sizes: tuple[int, ...], flat: np.ndarray, arrays: tuple[Sequence[np.ndarray], Sequence[np.ndarray]]) -> None:
+    """Write weights and biases into an array laid out like the parameters; padding is left as it is."""
+    for view, array in _views(sizes, flat, arrays):
+        view[...] = array
 
 
 def unpack(sizes: tuple[int, ...], flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
