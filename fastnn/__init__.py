@@ -25,19 +25,20 @@ if TYPE_CHECKING:
     from fastnn.explanation import Explanation as Explanation
     from fastnn.explanation import explain as explain
     from fastnn.gradient_check import check_gradients as check_gradients
+    from fastnn.history import History as History
+    from fastnn.judging import evaluate as evaluate
     from fastnn.model_file import Model as Model
     from fastnn.model_file import load as load
     from fastnn.model_file import save as save
     from fastnn.network import Network as Network
+    from fastnn.optimizers import LBFGS as LBFGS
     from fastnn.optimizers import SGD as SGD
     from fastnn.optimizers import Adam as Adam
     from fastnn.recipes import RECIPES as RECIPES
     from fastnn.recipes import get_recipe as get_recipe
     from fastnn.training import EarlyStopping as EarlyStopping
-    from fastnn.training import History as History
     from fastnn.training import TrainingInterrupted as TrainingInterrupted
     from fastnn.training import TrainingResult as TrainingResult
-    from fastnn.training import evaluate as evaluate
     from fastnn.training import hold_out as hold_out
     from fastnn.training import train as train
 
@@ -59,12 +60,14 @@ _HOMES = {
     "errors": ["DataError", "DivergenceError", "FastnnError", "FileError", "SettingsError"],
     "explanation": ["Explanation", "explain"],
     "gradient_check": ["check_gradients"],
+    "history": ["History"],
+    "judging": ["evaluate"],
     "model_file": ["Model", "load", "save"],
     "network": ["Network"],
-    "optimizers": ["SGD", "Adam"],
+    "optimizers": ["LBFGS", "SGD", "Adam"],
     "recipes": ["RECIPES", "get_recipe"],
     "training": [
-        "EarlyStopping", "History", "TrainingInterrupted", "TrainingResult", "evaluate", "hold_out", "train",
+        "EarlyStopping", "TrainingInterrupted", "TrainingResult", "hold_out", "train",
     ],
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

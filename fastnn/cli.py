@@ -86,11 +86,12 @@ def _trained(options: argparse.Namespace) -> "tuple[RunFolder, FinishedRun]":
     from inspect import signature
 
     from fastnn.errors import DivergenceError
+    from fastnn.judging import check_fit
     from fastnn.progress import show_progress
     from fastnn.recipes import get_recipe, network_for, split_files
     from fastnn.runs import RunFolder
     from fastnn.schedules import WarmUp, get_schedule
-    from fastnn.training import EarlyStopping, TrainingInterrupted, check_fit, train
+    from fastnn.training import EarlyStopping, TrainingInterrupted, train
 
     recipe = get_recipe(options.recipe or "mnist")
     names = ("epochs", "batch_size", "learning_rate", "schedule", "optimizer", "l2", "dropout")

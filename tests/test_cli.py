@@ -16,7 +16,7 @@ from PIL import Image
 import fastnn
 from fastnn.cli import main
 from fastnn.datasets import Dataset
-from fastnn.training import EpochRecord
+from fastnn.history import EpochRecord
 
 RUN_FILES = {"model.safetensors", "history.csv", "report.json", "curves.png", "confusion.png", "mistakes.png"}
 

@@ -18,7 +18,8 @@ class Dataset:
     images : ndarray of shape (N, D)
         One sample a row, C-contiguous; uint8 where the file holds whole numbers from 0 to 255, else float32 or float64.
     labels : ndarray of int64 and shape (N,), or None
-        The class of each sample, 0 or more; None where the file has no labels.
+        The class of each sample, 0 or more; None where the file has no labels. For networks that answer C questions or
+        with C numbers, floats of shape (N, C).
     pixel_max : float
         The value of a full pixel (255 for MNIST, 16 for the 8x8 digits, 1 for data that is scaled already): networks
         multiply their inputs by ``1 / pixel_max``.
@@ -37,10 +38,9 @@ class Dataset:
     def __post_init__(self) -> None:
         if self.images.ndim != 2:
             raise DataError(f"{self.name}: images have shape {self.images.shape}, expected (samples, inputs)")
-        if self.labels is not None and self.labels.shape != (len(self.images),):
+        if self.labels is not None and (self.labels.shape[:1] != (len(self),) or self.labels.ndim > 2):
             raise DataError(
-                f"{self.name}: {len(self.images)} images but labels of shape {self.labels.shape}, "
-                f"expected ({len(self.images)},)"
+                f"{self.name}: {len(self)} images but labels of shape {self.labels.shape}, expected ({len(self)},)"
             )
         if self.image_shape is not None and self.image_shape[0] * self.image_shape[1] != self.images.shape[1]:
             raise DataError(
@@ -63,8 +63,10 @@ class Dataset:
 
     @property
     def n_classes(self) -> int:
-        """One more than the largest label; 0 without labels."""
-        return 0 if self.labels is None or not len(self.labels) else int(self.labels.max()) + 1
+        """One more than the largest label, or the C of labels of shape (N, C); 0 without labels."""
+        if self.labels is None or not len(self.labels):
+            return 0
+        return int(self.labels.max()) + 1 if self.labels.ndim == 1 else self.labels.shape[1]
 
     def take(self, rows: Any, name: str | None = None) -> "Dataset":
         """The samples at `rows` (a slice or an index array), as a data set of their own."""
@@ -80,5 +82,5 @@ class Dataset:
         digest = sha256(f"{self.images.shape} {self.images.dtype.newbyteorder('<').str} {self.pixel_max}".encode())
         digest.update(np.ascontiguousarray(self.images, self.images.dtype.newbyteorder("<")).data)
         if self.labels is not None:
-            digest.update(np.ascontiguousarray(self.labels, "<i8").data)
+            digest.update(np.ascontiguousarray(self.labels, "<f8" if self.labels.dtype.kind == "f" else "<i8").data)
         return digest.hexdigest()
