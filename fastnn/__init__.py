@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from fastnn.errors import DivergenceError as DivergenceError
     from fastnn.errors import FastnnError as FastnnError
     from fastnn.errors import FileError as FileError
+    from fastnn.errors import InconsistentVersionWarning as InconsistentVersionWarning
     from fastnn.errors import SettingsError as SettingsError
+    from fastnn.estimators import MLPClassifier as MLPClassifier
+    from fastnn.estimators import MLPRegressor as MLPRegressor
     from fastnn.explanation import Explanation as Explanation
     from fastnn.explanation import explain as explain
     from fastnn.gradient_check import check_gradients as check_gradients
@@ -57,7 +60,10 @@ _HOMES = {
         "Dataset", "load_digits", "load_mnist", "prepare_image", "read_csv", "read_files", "read_idx", "read_npz",
     ],
     "diagnosis": ["Finding", "diagnose"],
-    "errors": ["DataError", "DivergenceError", "FastnnError", "FileError", "SettingsError"],
+    "errors": [
+        "DataError", "DivergenceError", "FastnnError", "FileError", "InconsistentVersionWarning", "SettingsError",
+    ],
+    "estimators": ["MLPClassifier", "MLPRegressor"],
     "explanation": ["Explanation", "explain"],
     "gradient_check": ["check_gradients"],
     "history": ["History"],

@@ -111,9 +111,8 @@ class Trainer:
         self._step += -(-len(order) // batch_size)
         if results[block.FAILED] >= 0:
             return EpochResult(float("nan"), 0.0, int(results[block.FAILED]))
-        loss = results[block.LOSS] / results[block.WEIGHT] if results[block.WEIGHT] else 0.0
-        numbers = self._network.output == "identity"
-        return EpochResult(float(loss), float("nan") if numbers else float(results[block.CORRECT] / len(order)))
+        loss, accuracy = results[block.LOSS] / len(order), results[block.CORRECT] / len(order)
+        return EpochResult(float(loss), float("nan") if self._network.output == "identity" else float(accuracy))
 
     def network(self) -> Network:
         """The network as it is now, copied."""

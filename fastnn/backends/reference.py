@@ -300,12 +300,13 @@ class Trainer:
         """Train on the rows `order`, `batch_size` at a time."""
         keys = dropout_keys(self._seed, self._epoch, len(self._network.weights) - 1)
         self._epoch += 1
-        total_loss, n_seen, n_correct = 0.0, 0.0, 0
+        total_loss, n_correct = 0.0, 0
         for first in range(0, len(order), batch_size):
             rows = order[first : first + batch_size]
             sample_weight = None if self._sample_weight is None else self._sample_weight[rows]
-            weight_of_batch = len(rows) if sample_weight is None else float(sample_weight.sum(dtype=np.float64))
-            l2 = self._l2 / (weight_of_batch or np.inf) if self._divide_l2 else self._l2
+            l2 = self._l2
+            if self._divide_l2:
+                l2 /= len(rows) if sample_weight is None else sample_weight.sum(dtype=np.float64) or np.inf
             with np.errstate(over="ignore", invalid="ignore"):  # a run that diverges is seen by its loss
                 loss, dweights, dbiases, correct = _backpropagate(
                     self._network, self._images[rows], self._targets[rows], l2, sample_weight,
@@ -316,11 +317,10 @@ class Trainer:
                 self._step += 1
                 for parameter, gradient, *slots in zip(self._parameters, dweights + dbiases, *self._slots, strict=True):
                     self._optimizer.update(parameter, gradient, slots, learning_rate, self._step)
-            total_loss += loss * weight_of_batch
-            n_seen += weight_of_batch
+            total_loss += loss * len(rows)
             n_correct += correct
         accuracy = n_correct / len(order) if self._network.output != "identity" else np.nan
-        return EpochResult(total_loss / n_seen if n_seen else 0.0, accuracy)
+        return EpochResult(total_loss / len(order), accuracy)
 
     def network(self) -> Network:
         """The network as it is now, copied."""
