@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state, shuffle
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -113,7 +113,9 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
         def next_order(_: np.ndarray) -> np.ndarray:
             nonlocal rows
-            rows = shuffle(rows, random_state=random_state)
+            places = np.arange(len(rows))
+            random_state.shuffle(places)  # as sklearn.utils.shuffle draws, which takes ten times as long to check this
+            rows = rows[places]
             return rows
 
         epochs = 1 if incremental else self.max_iter

@@ -117,8 +117,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         return self._fit(X, y, sample_weight, None, incremental=True)
 
     def predict(self, X: Any) -> np.ndarray:
-        """The numbers: (N,) for one target, else (N, C), in the estimator's dtype."""
-        answers = self._answers(X)
+        """The numbers, float64: (N,) for one target, else (N, C)."""
+        answers = self._answers(X).astype(np.float64)
         return answers[:, 0] if answers.shape[1] == 1 else answers
 
     # --- What the base asks for ------------------------------------------------------------------------------------
