@@ -91,7 +91,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             raise ValueError("partial_fit does not support early_stopping=True: it runs one epoch")
         X, y = self._check_data(X, y, reset=not keep)
         targets = self._encode(y, keep=keep, incremental=incremental)
-        weight = self._combine_weights(sample_weight, X, y, incremental)
+        weight = self._check_weights(sample_weight, X, self._class_weight(y))
         random_state = check_random_state(self.random_state)
         if not keep:
             network = self._initialize(X.shape[1], targets, random_state)
@@ -324,14 +324,16 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         data = Dataset(X, self._encode(y, keep=True, incremental=True), name="validation_data")
         return data, self._check_weights(weight[0] if weight else None, X)
 
-    def _check_weights(self, sample_weight: Any, X: Any) -> np.ndarray | None:
-        if sample_weight is None:
-            return None
-        return check_sample_weight(_check_sample_weight(sample_weight, X, dtype=self._dtype), X.shape[0], self._dtype)
+    def _check_weights(self, sample_weight: Any, X: Any, by_class: np.ndarray | None = None) -> np.ndarray | None:
+        """What each sample counts, times what its class does, in the working dtype; None if all count 1."""
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+            by_class = sample_weight if by_class is None else sample_weight * by_class
+        return check_sample_weight(by_class, X.shape[0], self._dtype)
 
-    def _combine_weights(self, sample_weight: Any, X: Any, y: np.ndarray, incremental: bool) -> np.ndarray | None:
-        """What each sample counts."""
-        return self._check_weights(sample_weight, X)
+    def _class_weight(self, y: np.ndarray) -> np.ndarray | None:
+        """What each sample's class counts; None for numbers."""
+        return None
 
     # --- Using -----------------------------------------------------------------------------------------------------
     def _logits(self, X: Any) -> np.ndarray:

@@ -9,7 +9,6 @@ from sklearn.utils import column_or_1d, compute_sample_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets, type_of_target
 
-from fastnn.backends.base import check_sample_weight
 from fastnn.errors import DataError
 from fastnn.estimators.base import BaseMLP, if_epochs
 from fastnn.estimators.callbacks import with_callbacks
@@ -311,12 +310,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         """What keeps its shares in a split: for one output as scikit-learn has it, none."""
         return targets if targets.ndim == 2 and targets.shape[1] == 1 else None
 
-    def _combine_weights(self, sample_weight: Any, X: Any, y: Any, incremental: bool) -> np.ndarray | None:
-        weight = self._check_weights(sample_weight, X)
-        if self.class_weight is None:
-            return weight
-        by_class = compute_sample_weight(self.class_weight, y)
-        return check_sample_weight(by_class if weight is None else by_class * weight, X.shape[0], self._dtype)
+    def _class_weight(self, y: np.ndarray) -> np.ndarray | None:
+        return None if self.class_weight is None else compute_sample_weight(self.class_weight, y)
 
     def _score_logits(self, logits: np.ndarray, targets: np.ndarray, weight: np.ndarray | None) -> float:
         right = logits.argmax(axis=1) == targets if targets.ndim == 1 else ((logits > 0) == (targets > 0.5)).all(axis=1)
