@@ -19,8 +19,8 @@ LOSS, CORRECT, FAILED, N_RESULTS = range(4)
 
 
 class Data(NamedTuple):
-    """The data set: images (N, D); labels (N,), of a softmax, or targets (N, C), of other outputs, the ones not used of
-    length 0 in every direction; weights (N,), or (0,) if none.
+    """The data set: images (N, D), or (0, D) where it was given as lists of what is not 0; labels (N,), of a softmax,
+    or targets (N, C), of other outputs, those not used of length 0 in every direction; weights (N,), or (0,) if none.
     """
 
     images: np.ndarray

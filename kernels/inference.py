@@ -138,32 +138,56 @@ def softmax_in_place(values, at, n_classes):
         values[at + c] /= total
 
 
+@inlined
+def take_lists(csr, start, n_rows, scale, values, width, users, n_words):
+    """`take_inputs` for samples that are lists already. Of `values`, only what one of a pair of rows uses is written,
+    since only that is read: the work is that of the entries, however many inputs there are.
+    """
+    real = values.dtype.type
+    users[: n_rows * n_words] = 0
+    for s in range(n_rows):
+        other = min(s ^ 1, n_rows - 1)
+        for k in range(csr.indptr[start + other], csr.indptr[start + other + 1]):
+            values[s * width + np.int64(csr.indices[k])] = 0
+    for s in range(n_rows):
+        for k in range(csr.indptr[start + s], csr.indptr[start + s + 1]):
+            i = np.int64(csr.indices[k])
+            values[s * width + i] = real(csr.data[k]) * scale
+            if csr.data[k] != 0:
+                users[s * n_words + i // _WORD] |= _ONE_BIT << np.uint64(i % _WORD)
+
+
 @kernel
-def predict(table, activation, scale, images, output, gate, out):
+def predict(table, activation, scale, images, csr, output, gate, out):
     """Forward pass of the rows that no other thread has taken: images (N, D) -> out (N, C), overwritten.
 
     table (L, N_COLUMNS): where a network's arrays lie, C-contiguous, in the dtype of `out`. activation: the code of the
-    hidden layers'; scale: of the inputs; output: SOFTMAX or LOGISTIC for probabilities, IDENTITY for logits. gate: a
-    new one for each call, of any number of threads; if its stop flag is set, what is left is left.
+    hidden layers'; scale: of the inputs; csr: what stands for the images if it is not of length 0, and is not made
+    dense; output: SOFTMAX or LOGISTIC for probabilities, IDENTITY for logits. gate: a new one for each call, of any
+    number of threads; if its stop flag is set, what is left is left.
 
-    A row's sums are made in one order, whatever rows and threads there are, so its bits are the same; a weight that is
-    not finite may be seen in the row beside. Nothing between the inputs and the result leaves the caches.
+    A row's sums are made in one order, whatever rows and threads there are, and however the inputs are given, so its
+    bits are the same; a weight that is not finite may be seen in the row beside. Nothing between the inputs and the
+    result leaves the caches.
     """
-    n_layers, real = len(table), out.dtype.type
+    n_layers, real, n_all = len(table), out.dtype.type, len(out)
     n_classes, most = table[n_layers - 1, FAN_OUT], table[0, FAN_IN]
     for layer in range(n_layers):
         most = max(most, table[layer, FAN_OUT])
     n_words = (most + _WORD - 1) // _WORD
     width = n_words * _WORD
-    rows = min(ROWS, len(images))
+    rows = min(ROWS, n_all)
     users = np.empty(rows * n_words, np.uint64)
     values, sums = np.empty(rows * width, out.dtype), np.empty(rows * width, out.dtype)
     while not atomic_load(gate, STOP):
         start = atomic_add(gate, ARRIVALS, 1) * ROWS
-        n_rows = min(ROWS, len(images) - start)
+        n_rows = min(ROWS, n_all - start)
         if n_rows <= 0:
             return
-        take_inputs(images, start, n_rows, real(scale), values, width, users, n_words)
+        if len(csr.indptr):
+            take_lists(csr, start, n_rows, real(scale), values, width, users, n_words)
+        else:
+            take_inputs(images, start, n_rows, real(scale), values, width, users, n_words)
         for layer in range(n_layers):
             n_inputs, n_units = table[layer, FAN_IN], table[layer, FAN_OUT]
             weight = carray(_pointer(table[layer, WEIGHT], out), n_inputs * n_units)

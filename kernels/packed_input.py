@@ -84,6 +84,41 @@ def pack(images, rows, packed, places, corner, t, threads):
 
 
 @inlined
+def pack_csr(csr, rows, n_inputs, packed, t, threads):
+    """`pack` for samples that are lists already: thread t's share of the inputs, in every group.
+
+    `packed` holds another block, or zeros: only what that block used is cleared, so the work is that of the entries,
+    however many inputs there are.
+    """
+    never_inline()
+    begin, end = n_inputs * t // threads, n_inputs * (t + 1) // threads
+    for group in range((len(rows) + GROUP - 1) // GROUP):
+        at = group * n_inputs
+        for i in range(at + begin, at + end):
+            todo = packed.users[i]
+            packed.users[i] = np.uint64(0)
+            while todo:
+                packed.values[i * GROUP + trailing_zeros(todo)] = 0
+                todo &= todo - _ONE_BIT
+        for s in range(min(GROUP, len(rows) - group * GROUP)):
+            row = rows[group * GROUP + s]
+            k, after = csr.indptr[row], csr.indptr[row + 1]
+            high = after
+            while k < high:  # the first entry of the share
+                middle = (k + high) // 2
+                if csr.indices[middle] < begin:
+                    k = middle + 1
+                else:
+                    high = middle
+            while k < after and csr.indices[k] < end:
+                i = at + np.int64(csr.indices[k])
+                packed.values[i * GROUP + s] = csr.data[k]
+                if csr.data[k] != 0:
+                    packed.users[i] |= _ONE_BIT << np.uint64(s)
+                k += 1
+
+
+@inlined
 def _add_one(out, out_at, out_row, todo, values, x, w0, n):
     """For the samples whose bits are set in `todo`: ``out[s] += values[x + s] * w0``."""
     while todo:

@@ -43,11 +43,11 @@ class RowWork(NamedTuple):
     """Scratch. Of each thread, one after the other: units; samples; scratch and dense (BLOCK * D,), samples in the
     working dtype, whose arrays have a row for each; alone, a gate.
 
-    Of all threads: csr, where most inputs are 0, the whole data set, else of length 0; state, of which gradient has
-    one for each part, one after the other; part_loss, part_right (PARTS,); slices (S, 5) of the parameters, which
-    threads share once the parts are done: where one begins, its rows, at most a piece, and vectors a row (4 or 1),
-    whether they are weights, and whether those of the inputs; penalty (S,), sums of squared weights; results
-    (N_RESULTS,), what the epoch reports.
+    Of all threads: csr, the whole data set where most inputs are 0 or it was given so, else of length 0; state, of
+    which gradient has one for each part, one after the other; part_loss, part_right (PARTS,); slices (S, 5) of the
+    parameters, which threads share once the parts are done: where one begins, its rows, at most a piece, and vectors a
+    row (4 or 1), whether they are weights, and whether those of the inputs; penalty (S,), sums of squared weights;
+    results (N_RESULTS,), what the epoch reports.
     """
 
     units: Units

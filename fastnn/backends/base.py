@@ -190,14 +190,40 @@ class Backend(Protocol):
 _WORKING_DTYPES = frozenset(map(np.dtype, (np.uint8, np.float32, np.float64)))
 
 
-def check_inputs(network: Network, inp: np.ndarray) -> np.ndarray:
-    """`inp` as an array the backends take; DataError unless it is (B, D) of real numbers with the network's D."""
-    inp = np.asarray(inp)
+def check_inputs(network: Network, inp: Any) -> Any:
+    """`inp` as the backends take it; DataError unless it is (B, D) of real numbers with the network's D.
+
+    That is an array, or a SciPy sparse matrix in compressed sparse rows, which is not made dense.
+    """
+    if not is_sparse(inp):
+        inp = np.asarray(inp)
+    elif inp.format != "csr":
+        raise DataError(f"inputs are a sparse matrix in the format {inp.format!r}, expected 'csr': give .tocsr()")
     if inp.dtype.kind not in "buif":
         raise DataError(f"inputs have dtype {inp.dtype}, expected numbers")
     if inp.ndim != 2 or inp.shape[1] != network.n_inputs:
         raise DataError(f"inputs have shape {inp.shape}, expected (samples, {network.n_inputs}) for {network}")
-    return working_inputs(inp)
+    return _working_csr(inp) if is_sparse(inp) else working_inputs(inp)
+
+
+def is_sparse(inp: Any) -> bool:
+    """Whether `inp` is a SciPy sparse matrix or array; SciPy is not imported for the question."""
+    return hasattr(inp, "format") and hasattr(inp, "tocsr")
+
+
+def entries(inp: Any) -> np.ndarray:
+    """All inputs, or those that a sparse matrix stores."""
+    return inp.data if is_sparse(inp) else inp
+
+
+def _working_csr(inp: Any) -> Any:
+    """`inp` itself if `working_inputs` leaves its entries alone and each stands once, in order; else such a copy."""
+    data = working_inputs(inp.data)
+    if data is inp.data and inp.has_canonical_format:
+        return inp
+    inp = type(inp)((data, inp.indices, inp.indptr), shape=inp.shape, copy=True)
+    inp.sum_duplicates()
+    return inp
 
 
 def working_inputs(inp: np.ndarray) -> np.ndarray:

@@ -15,10 +15,11 @@ from fastnn.backends.base import (
     check_labels,
     check_sample_weight,
     check_shapes,
+    is_sparse,
     working_inputs,
 )
 from fastnn.backends.compiled_training import Trainer
-from fastnn.backends.layout import constant, read_only
+from fastnn.backends.layout import constant, no_csr, read_only, to_csr
 from fastnn.kernels import activations, dense, element_loss, inference, team
 from fastnn.kernels import softmax as softmaxes
 from fastnn.network import Network
@@ -140,13 +141,18 @@ def predict_proba(network: Network, inp: np.ndarray, threads: int | None = None)
 
 
 def _predict(network: Network, inp: np.ndarray, threads: int | None, output: int) -> np.ndarray:
-    images, table = read_only(check_inputs(network, inp)), _table(network)
-    n_rows, gate = len(images), team.new_gate()
+    inp, table = check_inputs(network, inp), _table(network)
+    n_rows, gate = inp.shape[0], team.new_gate()
     out = np.empty((n_rows, network.n_outputs), network.dtype)
     code, scale = activations.CODES[network.activation], network.input_scale
+    if is_sparse(inp):
+        csr = to_csr(inp, network.dtype)
+        images = read_only(np.empty((0, network.n_inputs), csr.data.dtype))
+    else:
+        images, csr = read_only(inp), no_csr(network.n_inputs, inp.dtype)
 
     def work(t: int) -> None:
-        inference.predict(table.layers, code, scale, images, output, gate, out)
+        inference.predict(table.layers, code, scale, images, csr, output, gate, out)
 
     few = n_rows <= table.few_rows  # counting the cores would take longer than these
     members = 1 if few and threads is None else resolve_threads(threads)

@@ -16,8 +16,20 @@ from fastnn.backends.base import (
     check_regularization,
     check_sample_weight,
     check_targets,
+    is_sparse,
 )
-from fastnn.backends.layout import Layout, constant, lay_out, pack, read_only, unpack
+from fastnn.backends.layout import (
+    Layout,
+    constant,
+    in_kernel_dtype,
+    index_dtype,
+    lay_out,
+    no_csr,
+    pack,
+    read_only,
+    to_csr,
+    unpack,
+)
 from fastnn.kernels import block, csr_input, layers, packed_input, panel_epoch, row_epoch, team
 from fastnn.kernels.updates import ADAM, KEEP_GRADIENT, MOMENTUM, NESTEROV, SGD, Rule, State
 from fastnn.network import Network
@@ -54,20 +66,28 @@ class Trainer:
         state: TrainerState | None,
     ) -> None:
         check_regularization(l2, dropout)
-        images = constant(_in_kernel_dtype(check_inputs(network, images), network.dtype))
-        targets = check_targets(network, targets, len(images))
-        sample_weight = check_sample_weight(sample_weight, len(images), network.dtype)
+        images = check_inputs(network, images)
+        self._n_samples = images.shape[0]
+        targets = check_targets(network, targets, self._n_samples)
+        sample_weight = check_sample_weight(sample_weight, self._n_samples, network.dtype)
         self._optimizer, self._l2, self._divide_l2 = optimizer, l2, divide_l2
         self._dropout, self._seed = dropout, seed
         self._network, self._layout = network, lay_out(network)
+        self._given_csr: csr_input.Csr | None = None
+        if is_sparse(images):
+            self._given_csr = to_csr(images, network.dtype)
+            self._n_nonzero, self._sparse = images.nnz, True
+            images = np.empty((0, network.n_inputs), self._given_csr.data.dtype)
+        else:
+            images = in_kernel_dtype(images, network.dtype)
+            self._n_nonzero = int(np.count_nonzero(images))
+            self._sparse = self._n_nonzero <= SPARSE_BELOW * images.size
         self._data = block.Data(
-            images=images,
+            images=constant(images),
             labels=constant(targets if network.output == "softmax" else np.empty(0, np.int64)),
             targets=constant(np.empty((0, 0), network.dtype) if network.output == "softmax" else targets),
             weights=constant(np.empty(0, network.dtype) if sample_weight is None else sample_weight),
         )
-        self._n_nonzero = int(np.count_nonzero(images))
-        self._sparse = self._n_nonzero <= SPARSE_BELOW * images.size
         self._crew = Crew(resolve_threads(threads))
         n_slots, size = (1 if optimizer is None else optimizer.n_slots), self._layout.layers.parameters.size
         slot_1, slot_2 = (aligned_zeros(size if n_slots > k else 0, network.dtype) for k in range(2))
@@ -102,9 +122,8 @@ class Trainer:
         order = np.ascontiguousarray(order, np.int64)
         if not len(order) or batch_size < 1:
             raise ValueError(f"order of {len(order)} rows, batch_size {batch_size}: expected 1 or more of each")
-        n_samples = self._data.images.shape[0]
-        if not (order.min() >= 0 and order.max() < n_samples):
-            raise IndexError(f"order has rows outside 0 to {n_samples - 1}")
+        if not (order.min() >= 0 and order.max() < self._n_samples):
+            raise IndexError(f"order has rows outside 0 to {self._n_samples - 1}")
         self.prepare(len(order), batch_size)
         results = self._run_kernel(order, batch_size, learning_rate)
         self.epoch += 1
@@ -131,9 +150,8 @@ class Trainer:
 
     def loss_and_gradients(self) -> LossAndGradients:
         """Loss and gradients of all the data as one batch, of a trainer without an optimizer, which moves nothing."""
-        n_samples = self._data.images.shape[0]
-        loss, accuracy, _ = self.run_epoch(np.arange(n_samples), n_samples, 0.0)
-        n_right = 0 if np.isnan(accuracy) else round(accuracy * n_samples)
+        loss, accuracy, _ = self.run_epoch(np.arange(self._n_samples), self._n_samples, 0.0)
+        n_right = 0 if np.isnan(accuracy) else round(accuracy * self._n_samples)
         return LossAndGradients(loss, *unpack(self._network.sizes, self._state.slot_1), n_right)
 
     def _run_kernel(self, order: np.ndarray, batch_size: int, learning_rate: float) -> np.ndarray:
@@ -186,6 +204,7 @@ class Trainer:
                 ),
                 dense=_rows(2, dense, self._network.dtype),
             ),
+            csr=self._given_csr or no_csr(self._network.n_inputs, self._data.images.dtype),
             penalty=np.zeros(len(self._network.weights) * self._layout.most_panels),
             **common,
         )
@@ -236,13 +255,18 @@ class Trainer:
         }
 
     def _listed(self) -> csr_input.Csr:
-        """The data set in compressed sparse rows if most inputs are 0, else empty arrays."""
-        images, room = self._data.images, layers.VECTOR  # of a vector, in which the kernel writes at once
-        n_rows, n_entries = (len(images) + 1, self._n_nonzero + room) if self._sparse else (0, 0)
-        kind = np.uint16 if images.shape[1] <= 2**16 else np.uint32
-        csr = csr_input.Csr(np.zeros(n_rows, np.int64), np.empty(n_entries, kind), np.empty(n_entries, images.dtype))
-        if self._sparse:
-            csr_input.list_inputs(images, csr)
+        """The data set in compressed sparse rows if it was given so or most inputs are 0, else empty arrays."""
+        if self._given_csr is not None:
+            return self._given_csr
+        if not self._sparse:
+            return no_csr(self._network.n_inputs, self._data.images.dtype)
+        images, n_entries = self._data.images, self._n_nonzero + layers.VECTOR  # the kernel writes vectors at once
+        csr = csr_input.Csr(
+            np.zeros(len(images) + 1, np.int64),
+            np.empty(n_entries, index_dtype(images.shape[1])),
+            np.empty(n_entries, images.dtype),
+        )
+        csr_input.list_inputs(images, csr)
         return csr
 
 
@@ -272,11 +296,6 @@ def _slices(layout: Layout) -> np.ndarray:
                 for start in range(at, stop, step)
             ]
     return read_only(np.array(slices, np.int64))
-
-
-def _in_kernel_dtype(inp: np.ndarray, real: np.dtype) -> np.ndarray:
-    """Bytes as they are, numbers in the working dtype: kernels are compiled for these two kinds of input only."""
-    return inp if inp.dtype == np.uint8 else inp.astype(real, copy=False)
 
 
 def _rule(

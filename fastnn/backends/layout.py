@@ -1,13 +1,15 @@
 """A network as the kernels want it, and back: flat arrays, columns in panels (`kernels/layers.py` says how)."""
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import accumulate, pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastnn.aligned import aligned_zeros
 from fastnn.kernels import activations, element_loss, layers
+from fastnn.kernels.csr_input import Csr
 from fastnn.network import Network
 
 
@@ -31,6 +33,28 @@ def read_only(array: np.ndarray) -> np.ndarray:
     view = array.view()
     view.flags.writeable = False
     return view
+
+
+def in_kernel_dtype(inp: np.ndarray, real: np.dtype) -> np.ndarray:
+    """Bytes as they are, numbers in the working dtype: kernels are compiled for these two kinds of input only."""
+    return inp if inp.dtype == np.uint8 else inp.astype(real, copy=False)
+
+
+def index_dtype(n_inputs: int) -> type[np.unsignedinteger]:
+    """The dtype in which the kernels number so many inputs."""
+    return np.uint16 if n_inputs <= 2**16 else np.uint32
+
+
+def to_csr(matrix: Any, real: np.dtype) -> Csr:
+    """A SciPy matrix, one that `check_inputs` gave, as the kernels take it: copied."""
+    data = in_kernel_dtype(matrix.data, real)
+    return Csr(matrix.indptr.astype(np.int64), matrix.indices.astype(index_dtype(matrix.shape[1])), data.copy())
+
+
+@cache
+def no_csr(n_inputs: int, dtype: np.dtype) -> Csr:
+    """What says that inputs are given as an array."""
+    return Csr(np.empty(0, np.int64), np.empty(0, index_dtype(n_inputs)), np.empty(0, dtype))
 
 
 def _panels(size: int, lanes: int) -> list[tuple[int, int]]:

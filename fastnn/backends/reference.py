@@ -204,10 +204,10 @@ def loss_and_gradients(
     """The output's mean loss + l2 / 2 * (sum of squared weights), and its gradients by backpropagation."""
     check_regularization(l2, dropout)
     inp = check_inputs(network, inp)
-    targets = check_targets(network, targets, len(inp))
-    sample_weight = check_sample_weight(sample_weight, len(inp), network.dtype)
+    targets = check_targets(network, targets, inp.shape[0])
+    sample_weight = check_sample_weight(sample_weight, inp.shape[0], network.dtype)
     keys = dropout_keys(seed, epoch, len(network.weights) - 1)
-    return _backpropagate(network, inp, targets, l2, sample_weight, dropout, keys, np.arange(len(inp)))
+    return _backpropagate(network, inp, targets, l2, sample_weight, dropout, keys, np.arange(inp.shape[0]))
 
 
 def objective(
@@ -349,6 +349,6 @@ def trainer(
     """A Trainer. `threads` is the business of NumPy's BLAS: `fastnn.train` sets it for the whole run."""
     check_regularization(l2, dropout)
     images = check_inputs(network, images)
-    targets = check_targets(network, targets, len(images))
-    sample_weight = check_sample_weight(sample_weight, len(images), network.dtype)
+    targets = check_targets(network, targets, images.shape[0])
+    sample_weight = check_sample_weight(sample_weight, images.shape[0], network.dtype)
     return Trainer(network, images, targets, optimizer, l2, divide_l2, dropout, sample_weight, seed, state)

@@ -17,6 +17,7 @@ class Dataset:
     ----------
     images : ndarray of shape (N, D)
         One sample a row, C-contiguous; uint8 where the file holds whole numbers from 0 to 255, else float32 or float64.
+        Or a SciPy matrix in compressed sparse rows (CSR), for networks alone: what draws images needs an array.
     labels : ndarray of int64 and shape (N,), or None
         The class of each sample, 0 or more; None where the file has no labels. For networks that answer C questions or
         with C numbers, floats of shape (N, C).
@@ -51,7 +52,7 @@ class Dataset:
             raise DataError(f"{self.name}: pixel_max is {self.pixel_max}, expected a positive number")
 
     def __len__(self) -> int:
-        return len(self.images)
+        return int(self.images.shape[0])
 
     def __repr__(self) -> str:
         shape = "" if self.image_shape is None else f", images {self.image_shape[0]} x {self.image_shape[1]}"
@@ -80,7 +81,11 @@ class Dataset:
     def digest(self) -> str:
         """SHA-256, in hex, of shape, dtype, pixels and labels: the same data give the same digest on any machine."""
         digest = sha256(f"{self.images.shape} {self.images.dtype.newbyteorder('<').str} {self.pixel_max}".encode())
-        digest.update(np.ascontiguousarray(self.images, self.images.dtype.newbyteorder("<")).data)
+        parts = (self.images,)
+        if hasattr(self.images, "indptr"):
+            parts = (self.images.indptr.astype("<i8"), self.images.indices.astype("<i8"), self.images.data)
+        for part in parts:
+            digest.update(np.ascontiguousarray(part, part.dtype.newbyteorder("<")).data)
         if self.labels is not None:
             digest.update(np.ascontiguousarray(self.labels, "<f8" if self.labels.dtype.kind == "f" else "<i8").data)
         return digest.hexdigest()
