@@ -12,12 +12,13 @@ BEYOND_FLOAT32 = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # the checks' fits are short
 @parametrize_with_checks([MLPClassifier(dtype="float64"), MLPRegressor(dtype="float64")])
 def test_in_float64_every_check_passes(estimator, check):
     check(estimator)
 
 
-@pytest.mark.filterwarnings("ignore")  # the checks fit for too few epochs, and say so
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("estimator", [MLPClassifier(), MLPRegressor()], ids=["classifier", "regressor"])
 def test_as_they_come_every_check_passes_that_float32_can(estimator):
     names = set()
