@@ -15,7 +15,7 @@ from fastnn.kernels.jit import inlined, never_inline
 from fastnn.kernels.layers import lanes, padded_width, unit_panel
 from fastnn.kernels.softmax import cross_entropy_rows
 
-LOSS, CORRECT, FAILED, N_RESULTS = range(4)
+LOSS, COUNTED, CORRECT, FAILED, N_RESULTS = range(5)
 
 
 class Data(NamedTuple):
@@ -153,8 +153,9 @@ def half_squares(l2, penalty):
 
 
 @inlined
-def report(t, results, total_loss, n_right):
+def report(t, results, total_loss, n_counted, n_right):
     """Thread 0 writes what the epoch reports."""
     if t == 0:
         results[LOSS] = total_loss
+        results[COUNTED] = n_counted
         results[CORRECT] = n_right

@@ -102,8 +102,9 @@ def run_panel_epoch(t, threads, layers, data, order, batch_size, rule, n_steps, 
     """Thread t of `threads`: train on the rows `order`, `batch_size` at a time; `n_steps` steps were made before.
 
     Overwrites the parameters and the optimizer's state; thread 0 writes `work.results`: the sum of the batches' losses,
-    each times the samples of its batch, how many samples were right, and the first batch whose loss was not finite (-1:
-    none), which ends the epoch. If the gate's stop flag is set, the epoch ends where it is.
+    each times the samples of its batch, and their number, without batches that do not count; how many samples were
+    right; and the first batch whose loss was not finite (-1: none), which ends the epoch. If the gate's stop flag is
+    set, the epoch ends where it is.
     """
     n_layers, real = len(layers.weight_at), work.units.out.dtype.type
     units, state, penalty, own = work.units, work.state, work.penalty, work.scratch
@@ -113,7 +114,7 @@ def run_panel_epoch(t, threads, layers, data, order, batch_size, rule, n_steps, 
     next_samples = Samples(both.label[1], both.target[1], both.weight[1], both.loss[0], both.right[0])
     inputs = Inputs(Packed(packed.values[0], packed.users[0]), dense[0])
     next_inputs = Inputs(Packed(packed.values[1], packed.users[1]), dense[1])
-    goal, total_loss, n_right = 0, 0.0, 0
+    goal, total_loss, n_counted, n_right = 0, 0.0, 0, 0
     rate, l2, weight, loss = real(0), real(0), 0.0, 0.0
     first, start = 0, 0  # the batch, and the block in it
     if len(order):
@@ -163,8 +164,9 @@ def run_panel_epoch(t, threads, layers, data, order, batch_size, rule, n_steps, 
             goal += threads
             if not barrier(gate, goal):
                 return
-        if step.is_last:
+        if step.is_last and weight > 0:
             total_loss += (loss + half_squares(l2, penalty)) * len(batch)
+            n_counted += len(batch)
         first, start = next_first, next_start
         samples, next_samples, inputs, next_inputs = next_samples, samples, next_inputs, inputs
-    report(t, work.results, total_loss, n_right)
+    report(t, work.results, total_loss, n_counted, n_right)

@@ -133,7 +133,7 @@ def run_row_epoch(t, threads, layers, data, order, batch_size, rule, n_steps, dr
     scratch = Scratch(own.piece[t], own.turned[t], own.columns[t], own.figures[t], own.places[t], own.corner[t])
     slot_1, slot_2, gradient = work.state
     unasked = np.empty(len(layers.weight_at))  # sums of squares, which the slices make instead
-    goal, total_loss, n_right = 0, 0.0, 0
+    goal, total_loss, n_counted, n_right = 0, 0.0, 0, 0
     for first in range(0, len(order), batch_size):
         batch = order[first : first + batch_size]
         n_steps += 1
@@ -171,5 +171,7 @@ def run_row_epoch(t, threads, layers, data, order, batch_size, rule, n_steps, dr
         goal += threads
         if not barrier(gate, goal):
             return
-        total_loss += (loss + half_squares(l2, work.penalty)) * len(batch)
-    report(t, work.results, total_loss, n_right)
+        if weight > 0:
+            total_loss += (loss + half_squares(l2, work.penalty)) * len(batch)
+            n_counted += len(batch)
+    report(t, work.results, total_loss, n_counted, n_right)

@@ -130,7 +130,7 @@ class Trainer:
         self._step += -(-len(order) // batch_size)
         if results[block.FAILED] >= 0:
             return EpochResult(float("nan"), 0.0, int(results[block.FAILED]))
-        loss, accuracy = results[block.LOSS] / len(order), results[block.CORRECT] / len(order)
+        loss, accuracy = results[block.LOSS] / max(1, results[block.COUNTED]), results[block.CORRECT] / len(order)
         return EpochResult(float(loss), float("nan") if self._network.output == "identity" else float(accuracy))
 
     def network(self) -> Network:

@@ -300,13 +300,12 @@ class Trainer:
         """Train on the rows `order`, `batch_size` at a time."""
         keys = dropout_keys(self._seed, self._epoch, len(self._network.weights) - 1)
         self._epoch += 1
-        total_loss, n_correct = 0.0, 0
+        total_loss, n_counted, n_correct = 0.0, 0, 0
         for first in range(0, len(order), batch_size):
             rows = order[first : first + batch_size]
             sample_weight = None if self._sample_weight is None else self._sample_weight[rows]
-            l2 = self._l2
-            if self._divide_l2:
-                l2 /= len(rows) if sample_weight is None else sample_weight.sum(dtype=np.float64) or np.inf
+            weight = len(rows) if sample_weight is None else float(sample_weight.sum(dtype=np.float64))
+            l2 = self._l2 / (weight or np.inf) if self._divide_l2 else self._l2
             with np.errstate(over="ignore", invalid="ignore"):  # a run that diverges is seen by its loss
                 loss, dweights, dbiases, correct = _backpropagate(
                     self._network, self._images[rows], self._targets[rows], l2, sample_weight,
@@ -317,10 +316,12 @@ class Trainer:
                 self._step += 1
                 for parameter, gradient, *slots in zip(self._parameters, dweights + dbiases, *self._slots, strict=True):
                     self._optimizer.update(parameter, gradient, slots, learning_rate, self._step)
-            total_loss += loss * len(rows)
+            if weight > 0:
+                total_loss += loss * len(rows)
+                n_counted += len(rows)
             n_correct += correct
         accuracy = n_correct / len(order) if self._network.output != "identity" else np.nan
-        return EpochResult(total_loss / len(order), accuracy)
+        return EpochResult(total_loss / max(1, n_counted), accuracy)
 
     def network(self) -> Network:
         """The network as it is now, copied."""
