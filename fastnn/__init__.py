@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fastnn.gradient_check import check_gradients as check_gradients
     from fastnn.history import History as History
     from fastnn.judging import evaluate as evaluate
-    from fastnn.model_file import Model as Model
+    from fastnn.model import Model as Model
     from fastnn.model_file import load as load
     from fastnn.model_file import save as save
     from fastnn.network import Network as Network
@@ -68,7 +68,8 @@ _HOMES = {
     "gradient_check": ["check_gradients"],
     "history": ["History"],
     "judging": ["evaluate"],
-    "model_file": ["Model", "load", "save"],
+    "model": ["Model"],
+    "model_file": ["load", "save"],
     "network": ["Network"],
     "optimizers": ["LBFGS", "SGD", "Adam"],
     "recipes": ["RECIPES", "get_recipe"],
