@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from fastnn.model_file import load as load
     from fastnn.model_file import save as save
     from fastnn.network import Network as Network
+    from fastnn.onnx_export import export_onnx as export_onnx
     from fastnn.optimizers import LBFGS as LBFGS
     from fastnn.optimizers import SGD as SGD
     from fastnn.optimizers import Adam as Adam
@@ -71,6 +72,7 @@ _HOMES = {
     "model": ["Model"],
     "model_file": ["load", "save"],
     "network": ["Network"],
+    "onnx_export": ["export_onnx"],
     "optimizers": ["LBFGS", "SGD", "Adam"],
     "recipes": ["RECIPES", "get_recipe"],
     "training": [

@@ -182,7 +182,7 @@ def _serialized(model: Model) -> bytes:
         "output": network.output,
         "input_scale": repr(float(network.input_scale)),
         **{name: json.dumps(value) for name, value in checked(model).items()},
-        **_versions(),
+        **versions(),
     }
     header["__metadata__"] = metadata
     metadata["sha256"] = _digest(header, payload)
@@ -198,7 +198,7 @@ def _plain(values: Any) -> Any:
     return [value.item() if isinstance(value, np.generic) else value for value in values]
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
     try:

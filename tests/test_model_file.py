@@ -171,8 +171,10 @@ def test_a_model_decides():
     labels, probabilities = Model(network, ("a", "b", "c"), unknown=(0.5, "longer")).decide(proba)
     assert labels.tolist() == ["a", "longer", "longer"]
     assert probabilities is proba
-    # 0.4 is no float32: a probability that is the nearest of them is not below the threshold.
-    assert Model(network, (7, 8, 9), unknown=(0.4, -1)).decide(proba)[0].tolist() == [7, 7, 9]
+    # 0.7 lies above the float32 next to it, which is a probability as high as the threshold all the same.
+    likely = np.array([[0.1, 0.7, 0.2]], np.float32)
+    assert likely[0, 1] < np.float64(0.7)
+    assert Model(network, (7, 8, 9), unknown=(0.7, -1)).decide(likely)[0].tolist() == [8]
 
     one = Network.initialize((2, 1), output="logistic")
     labels, probabilities = Model(one, ("no", "yes")).decide(np.array([[0.5], [0.75]]))
@@ -245,7 +247,7 @@ def test_the_format_stays_as_it_is(path, monkeypatch):
     assert_same(model.network, small_network())
     assert names_of(model) == (("no", "yes"), (1, 2), ("left", "right"), (0.75, "?"))
     assert model.metadata == {"format_version": "2", **VERSIONS}
-    monkeypatch.setattr(model_file, "_versions", lambda: VERSIONS)
+    monkeypatch.setattr(model_file, "versions", lambda: VERSIONS)
     save(path, model.network, **NAMES)
     assert path.read_bytes() == GOLDEN
     again = joined(*split(GOLDEN))  # with other spaces in the header, and the digest computed by this file
