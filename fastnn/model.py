@@ -51,6 +51,12 @@ class Model:
         """The classes as text."""
         return tuple(map(str, self.classes or ()))
 
+    @property
+    def labels(self) -> np.ndarray:
+        """The classes as an array of shape (C,), int64 or object (str)."""
+        classes = self.classes or ()
+        return np.array(classes, object if isinstance(classes[0], str) else np.int64)
+
     def decide(self, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Labels and probabilities from what a backend's `predict_proba` gives, for a model that has classes.
 
@@ -67,14 +73,12 @@ class Model:
         """
         if self.is_multilabel:
             return (outputs > 0.5).astype(np.int64), outputs
-        assert self.classes is not None
-        probabilities = outputs
-        if len(self.classes) != self.network.n_outputs:
+        probabilities, classes = outputs, self.labels
+        if len(classes) != self.network.n_outputs:
             probabilities = np.hstack([1 - outputs, outputs])
         elif self.network.output == "logistic":  # there was but one class
             probabilities = np.ones_like(outputs)
-        dtype = np.int64 if isinstance(self.classes[0], int) else object
-        labels = np.array(self.classes, dtype)[probabilities.argmax(axis=1)]
+        labels = classes[probabilities.argmax(axis=1)]
         if self.unknown is not None:
             threshold, label = self.unknown
             labels[probabilities.max(axis=1) < probabilities.dtype.type(threshold)] = label

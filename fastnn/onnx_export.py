@@ -6,6 +6,7 @@ layer, then Softmax, or Sigmoid, or nothing. Labels come from ArgMax and Gather,
 
 import json
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from fastnn.checks import check_choice, short
 from fastnn.errors import DataError, MissingDependencyError
 from fastnn.model import Model
 from fastnn.model_file import checked, versions
+from fastnn.network import Network
 
 if TYPE_CHECKING:
     import onnx
@@ -77,6 +79,7 @@ def export_onnx(
     name = model.network.dtype.name if input_dtype is None else _dtype_name(input_dtype)
     dtype = np.dtype(check_choice("input_dtype", name, INPUT_DTYPES))
     try:
+        model = replace(model, **checked(model))
         data = _serialized(model, dtype)
         _check(model, data, _rows(model, dtype) if rows is None else rows, dtype)
     except DataError as error:
@@ -129,7 +132,7 @@ def _serialized(model: Model, dtype: np.dtype) -> bytes:
     import onnx
     from onnx import helper
 
-    network, names = model.network, checked(model)
+    network = model.network
     n_bytes = network.n_parameters * network.dtype.itemsize
     if n_bytes > _MOST_BYTES:
         raise DataError(f"the parameters take {n_bytes} bytes, expected at most {_MOST_BYTES}, which one file can hold")
@@ -148,11 +151,10 @@ def _serialized(model: Model, dtype: np.dtype) -> bytes:
     else:
         _add_probabilities(graph, model, answers)
         _add_label(graph, model)
-        kind = integer if isinstance(model.classes[0], int) else onnx.TensorProto.STRING
+        kind = integer if model.labels.dtype == np.int64 else onnx.TensorProto.STRING
         outputs.append(helper.make_tensor_value_info("label", kind, ["batch"]))
     if model.classes is not None:
-        n_classes = len(model.classes)
-        outputs.append(helper.make_tensor_value_info("probabilities", real, ["batch", n_classes]))
+        outputs.append(helper.make_tensor_value_info("probabilities", real, ["batch", len(model.classes)]))
     taken = helper.make_tensor_value_info("X", helper.np_dtype_to_tensor_dtype(dtype), ["batch", network.n_inputs])
     proto = helper.make_model(
         helper.make_graph(graph.nodes, "fastnn", [taken], outputs, graph.constants),
@@ -161,12 +163,12 @@ def _serialized(model: Model, dtype: np.dtype) -> bytes:
         producer_name="fastnn",
         producer_version=versions()["fastnn"],
     )
-    texts = {name: json.dumps(value) for name, value in names.items()}
+    texts = {name: json.dumps(value) for name, value in checked(model).items()}
     helper.set_model_props(proto, {"output": network.output, **texts, **versions(), "onnx": onnx.__version__})
     return proto.SerializeToString(deterministic=True)
 
 
-def _add_network(graph: _Graph, network: Any, dtype: np.dtype, real: int) -> str:
+def _add_network(graph: _Graph, network: Network, dtype: np.dtype, real: int) -> str:
     """From X to the logits."""
     name = "X"
     if dtype != network.dtype:
@@ -185,8 +187,8 @@ def _add_network(graph: _Graph, network: Any, dtype: np.dtype, real: int) -> str
 
 def _add_probabilities(graph: _Graph, model: Model, logits: str) -> None:
     """Of classes of which there is one for each row."""
-    classes, network = model.classes or (), model.network
-    if len(classes) == network.n_outputs:  # with one class only, its softmax is the 1 that is wanted
+    network = model.network
+    if len(model.labels) == network.n_outputs:  # with one class only, its softmax is the 1 that is wanted
         graph.add("Softmax", [logits], "probabilities", axis=1)
         return
     second = graph.add("Sigmoid", [logits], "second")
@@ -195,8 +197,7 @@ def _add_probabilities(graph: _Graph, model: Model, logits: str) -> None:
 
 
 def _add_label(graph: _Graph, model: Model) -> None:
-    classes = np.array(model.classes, np.int64 if isinstance((model.classes or (0,))[0], int) else object)
-    table = graph.constant("classes", classes)
+    table = graph.constant("classes", model.labels)
     place = graph.add("ArgMax", ["probabilities"], "place", axis=1, keepdims=0)
     if model.unknown is None:
         graph.add("Gather", [table, place], "label")
@@ -206,7 +207,7 @@ def _add_label(graph: _Graph, model: Model) -> None:
     largest = graph.add("ReduceMax", ["probabilities"], "largest", axes=[1], keepdims=0)
     least = graph.constant("threshold", np.array(threshold, model.network.dtype))
     doubtful = graph.add("Less", [largest, least], "is_unknown")
-    graph.add("Where", [doubtful, graph.constant("unknown", np.array(label, classes.dtype)), likely], "label")
+    graph.add("Where", [doubtful, graph.constant("unknown", np.array(label, model.labels.dtype)), likely], "label")
 
 
 # --- The check -------------------------------------------------------------------------------------------------------

@@ -138,6 +138,12 @@ def test_the_graph_may_not_know(path, kind, dtype):
     np.testing.assert_array_equal(found["probabilities"], known["probabilities"])
 
 
+def test_a_model_made_of_arrays(path):
+    arrays = {"feature_names": np.array(list("vwxyz"), object), "unknown": (np.float32(0.5), np.int64(-1))}
+    export_onnx(path, Model(made("numbered").network, np.array([7, 8, 9]), **arrays))
+    assert run(path, np.zeros((2, 5), np.float32))["label"].dtype == np.int64
+
+
 def test_estimators_export_what_they_predict(path, mnist):
     images, labels = mnist[0].images[:500], mnist[0].labels[:500]
     names = np.array(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
@@ -308,6 +314,27 @@ def test_near_ties_are_no_reason_to_refuse(path):
     weights[:, 1] *= 1 + 1e-7
     export_onnx(path, Model(Network([weights], [np.zeros(2)]), (0, 1), unknown=(0.5, -1)))
     assert path.exists()
+
+
+def test_a_half_is_no_yes(path):
+    layer = [np.ones((2, 1))], [np.zeros(1)]
+    export_onnx(path, Model(Network(*layer, output="logistic"), ("no", "yes")))
+    assert run(path, np.zeros((1, 2), np.float32))["label"].tolist() == ["no"]
+    layer = [np.ones((2, 2))], [np.zeros(2)]
+    export_onnx(path, Model(Network(*layer, output="logistic"), (0, 1)), rows=[[0, 0]])
+    assert run(path, np.zeros((1, 2), np.float32))["label"].tolist() == [[0, 0]]
+
+
+def test_what_onnx_refuses_is_never_written(path, monkeypatch):
+    def refuse(data, full_check):
+        assert full_check
+        assert onnx.load_from_string(data).graph.input[0].name == "X"
+        raise onnx.checker.ValidationError("in two\nlines")
+
+    monkeypatch.setattr(onnx.checker, "check_model", refuse)
+    with pytest.raises(DataError, match=r"the graph is refused: 'in two lines'$"):
+        export_onnx(path, made())
+    assert not path.exists()
 
 
 @pytest.mark.parametrize(
