@@ -319,10 +319,10 @@ def test_near_ties_are_no_reason_to_refuse(path):
 def test_a_half_is_no_yes(path):
     layer = [np.ones((2, 1))], [np.zeros(1)]
     export_onnx(path, Model(Network(*layer, output="logistic"), ("no", "yes")))
-    assert run(path, np.zeros((1, 2), np.float32))["label"].tolist() == ["no"]
+    assert run(path, np.zeros((1, 2)))["label"].tolist() == ["no"]
     layer = [np.ones((2, 2))], [np.zeros(2)]
     export_onnx(path, Model(Network(*layer, output="logistic"), (0, 1)), rows=[[0, 0]])
-    assert run(path, np.zeros((1, 2), np.float32))["label"].tolist() == [[0, 0]]
+    assert run(path, np.zeros((1, 2)))["label"].tolist() == [[0, 0]]
 
 
 def test_what_onnx_refuses_is_never_written(path, monkeypatch):
@@ -343,6 +343,9 @@ def test_what_onnx_refuses_is_never_written(path, monkeypatch):
         (Model(made().network, None), {}, DataError, "classes are None, expected a list"),
         (Model(made().network, ("a",)), {}, DataError, "1 classes for 4 outputs"),
         (Model(made().network, (0.5, 1.5, 2.5, 3.5)), {}, DataError, "int64 integers or of strings"),
+        (Model(made().network, ("a", "b", "c", "\ud800")), {}, DataError, "classes has half of a surrogate pair"),
+        (made(feature_names=("\ud800", *"abcd")), {}, DataError, "feature_names has half of a surrogate pair"),
+        (made(unknown=(0.5, "\ud800")), {}, DataError, "unknown has half of a surrogate pair"),
         (made(unknown=(2, "?")), {}, DataError, "the threshold of unknown is 2"),
         (made(), {"rows": np.ones((3, 4))}, DataError, "(3, 4), expected (samples, 5)"),
         (made(), {"rows": scipy.sparse.eye_array(4).tocsr()}, DataError, "(4, 4), expected (samples, 5)"),
