@@ -30,10 +30,11 @@ if TYPE_CHECKING:
     from fastnn.gradient_check import check_gradients as check_gradients
     from fastnn.history import History as History
     from fastnn.judging import evaluate as evaluate
-    from fastnn.model_file import Model as Model
+    from fastnn.model import Model as Model
     from fastnn.model_file import load as load
     from fastnn.model_file import save as save
     from fastnn.network import Network as Network
+    from fastnn.onnx_export import export_onnx as export_onnx
     from fastnn.optimizers import LBFGS as LBFGS
     from fastnn.optimizers import SGD as SGD
     from fastnn.optimizers import Adam as Adam
@@ -68,8 +69,10 @@ _HOMES = {
     "gradient_check": ["check_gradients"],
     "history": ["History"],
     "judging": ["evaluate"],
-    "model_file": ["Model", "load", "save"],
+    "model": ["Model"],
+    "model_file": ["load", "save"],
     "network": ["Network"],
+    "onnx_export": ["export_onnx"],
     "optimizers": ["LBFGS", "SGD", "Adam"],
     "recipes": ["RECIPES", "get_recipe"],
     "training": [
