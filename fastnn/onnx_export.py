@@ -241,7 +241,7 @@ def _check(model: Model, data: bytes, rows: Any, dtype: np.dtype) -> None:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         for first, last in _batches(rows.shape[0]):
             batch = rows[first:last]
-            batch = _as_input(model, batch.toarray() if hasattr(batch, "toarray") else batch, dtype, first)
+            batch = _as_input(model, batch.toarray() if hasattr(batch, "toarray") else batch, dtype)
             _compare(model, batch, session.run(None, {"X": batch}), first)
     except DataError:
         raise
@@ -255,7 +255,7 @@ def _batches(n_rows: int) -> list[tuple[int, int]]:
     return many + [(row, row + 1) for row in range(min(n_rows, _ROWS_ALONE))]
 
 
-def _as_input(model: Model, rows: np.ndarray, dtype: np.dtype, first: int) -> np.ndarray:
+def _as_input(model: Model, rows: np.ndarray, dtype: np.dtype) -> np.ndarray:
     rows = check_inputs(model.network, rows)
     if rows.dtype.kind == "f" and not np.isfinite(rows).all():
         raise DataError("rows contain NaN or infinity, expected finite numbers")
