@@ -71,18 +71,29 @@ class Model:
             and 1: 1 where the probability is above a half.
         probabilities : ndarray of shape (N, C)
         """
-        if self.is_multilabel:
-            return (outputs > 0.5).astype(np.int64), outputs
-        probabilities, classes = outputs, self.labels
-        if len(classes) != self.network.n_outputs:
-            probabilities = np.hstack([1 - outputs, outputs])
-        elif self.network.output == "logistic":  # there was but one class
-            probabilities = np.ones_like(outputs)
-        labels = classes[probabilities.argmax(axis=1)]
-        if self.unknown is not None:
-            threshold, label = self.unknown
-            labels[probabilities.max(axis=1) < probabilities.dtype.type(threshold)] = label
-        return labels, probabilities
+        probabilities = class_probabilities(outputs, len(self.labels), self.is_multilabel)
+        return decide(probabilities, self.labels, self.unknown, self.is_multilabel), probabilities
+
+
+def class_probabilities(outputs: np.ndarray, n_classes: int, is_multilabel: bool) -> np.ndarray:
+    """The probability of each class, (N, C), from what a backend's `predict_proba` gives: of one output both."""
+    if is_multilabel or outputs.shape[1] > 1:
+        return outputs
+    return np.ones_like(outputs) if n_classes == 1 else np.hstack([1 - outputs, outputs])
+
+
+def decide(
+    probabilities: np.ndarray, classes: np.ndarray, unknown: tuple[float, Any] | None, is_multilabel: bool
+) -> np.ndarray:
+    """What `Model.decide` answers: a class a row, (N,), of the dtype of `classes`, or (N, C) of 0 and 1."""
+    if is_multilabel:
+        return (probabilities > 0.5).astype(np.int64)
+    labels = classes[probabilities.argmax(axis=1)]
+    if unknown is None:
+        return labels
+    threshold, label = unknown
+    doubtful = probabilities.max(axis=1) < probabilities.dtype.type(threshold)
+    return np.where(doubtful, np.array(label, object if labels.dtype == object else None), labels)
 
 
 def default_classes(output: str, n_outputs: int) -> list[int] | None:

@@ -66,20 +66,20 @@ class Trainer:
         state: TrainerState | None,
     ) -> None:
         check_regularization(l2, dropout)
-        images = check_inputs(network, images)
-        self._n_samples = images.shape[0]
+        inputs: Any = check_inputs(network, images)
+        self._n_samples = inputs.shape[0]
         targets = check_targets(network, targets, self._n_samples)
         sample_weight = check_sample_weight(sample_weight, self._n_samples, network.dtype)
         self._optimizer, self._l2, self._divide_l2 = optimizer, l2, divide_l2
         self._dropout, self._seed = dropout, seed
         self._network, self._layout = network, lay_out(network)
         self._given_csr: csr_input.Csr | None = None
-        if is_sparse(images):
-            self._given_csr = to_csr(images, network.dtype)
-            self._n_nonzero, self._sparse = images.nnz, True
+        if is_sparse(inputs):
+            self._given_csr = to_csr(inputs, network.dtype)
+            self._n_nonzero, self._sparse = inputs.nnz, True
             images = np.empty((0, network.n_inputs), self._given_csr.data.dtype)
         else:
-            images = in_kernel_dtype(images, network.dtype)
+            images = in_kernel_dtype(inputs, network.dtype)
             self._n_nonzero = int(np.count_nonzero(images))
             self._sparse = self._n_nonzero <= SPARSE_BELOW * images.size
         self._data = block.Data(

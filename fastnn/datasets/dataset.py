@@ -81,10 +81,9 @@ class Dataset:
     def digest(self) -> str:
         """SHA-256, in hex, of shape, dtype, pixels and labels: the same data give the same digest on any machine."""
         digest = sha256(f"{self.images.shape} {self.images.dtype.newbyteorder('<').str} {self.pixel_max}".encode())
-        parts = (self.images,)
-        if hasattr(self.images, "indptr"):
-            parts = (self.images.indptr.astype("<i8"), self.images.indices.astype("<i8"), self.images.data)
-        for part in parts:
+        images: Any = self.images
+        csr = hasattr(images, "indptr")
+        for part in (images.indptr.astype("<i8"), images.indices.astype("<i8"), images.data) if csr else (images,):
             digest.update(np.ascontiguousarray(part, part.dtype.newbyteorder("<")).data)
         if self.labels is not None:
             digest.update(np.ascontiguousarray(self.labels, "<f8" if self.labels.dtype.kind == "f" else "<i8").data)

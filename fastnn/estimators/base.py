@@ -21,14 +21,15 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from fastnn.backends import BACKENDS, get_backend
-from fastnn.backends.base import check_sample_weight
+from fastnn.backends.base import TrainerState, check_sample_weight
 from fastnn.backends.reference import activate
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import InconsistentVersionWarning, SettingsError
 from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks
 from fastnn.estimators.fit_watch import LEARNING_RATES, FitWatch, WatchState
 from fastnn.history import History
-from fastnn.model_file import Model, save
+from fastnn.model import Model
+from fastnn.model_file import save
 from fastnn.network import ACTIVATIONS, Network
 from fastnn.onnx_export import export_onnx
 from fastnn.optimizers import LBFGS, SGD, Adam, Optimizer
@@ -95,7 +96,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         random_state = check_random_state(self.random_state)
         if not keep:
             network = self._initialize(X.shape[1], targets, random_state)
-            self._watched, self._history, self._state = WatchState(), History(), None
+            self._start_anew()
         else:
             network = self._like_before(targets)
 
@@ -156,6 +157,11 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         for task in told:
             task.end()
         return self
+
+    def _start_anew(self) -> None:
+        """Forget what earlier fits left to go on from."""
+        self._watched, self._history = WatchState(), History()
+        self._state: TrainerState | None = None
 
     def _keep(self, result: TrainingResult, watch: FitWatch) -> None:
         """The fitted attributes."""
@@ -428,7 +434,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             estimator.feature_names_in_ = np.array(model.feature_names, dtype=object)
         estimator.n_outputs_, estimator.n_layers_ = network.n_outputs, len(network.sizes)
         estimator.out_activation_ = network.output
-        estimator._watched, estimator._history, estimator._state = WatchState(), History(), None
+        estimator._start_anew()
         return estimator
 
     def __getstate__(self) -> dict[str, Any]:

@@ -33,7 +33,8 @@ class FitTasks:
         self, estimator: Any, X: Any, y: Any, metadata: dict[str, Any], attributes: Callable[[EpochEnd], dict[str, Any]]
     ) -> None:
         self._estimator, self._data, self._attributes = estimator, {"X": X, "y": y, "metadata": metadata}, attributes
-        self._fit = self._epoch = None
+        self._fit: Any = None
+        self._epoch: Any = None
         if hasattr(estimator, "_init_callback_context"):
             self._fit = estimator._init_callback_context(max_subtasks=estimator.max_iter)
             self._fit.call_on_fit_task_begin(estimator=estimator, **self._data)

@@ -12,7 +12,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classi
 from fastnn.errors import DataError
 from fastnn.estimators.base import BaseMLP, if_epochs
 from fastnn.estimators.callbacks import with_callbacks
-from fastnn.model_file import Model
+from fastnn.model import Model, class_probabilities, decide
 
 
 class MLPClassifier(ClassifierMixin, BaseMLP):
@@ -224,13 +224,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable label of each row (N,), or indicators (N, C); `unknown_label` below the `threshold`."""
-        proba = self.predict_proba(X)
-        if self._multilabel:
-            return (proba > 0.5).astype(np.int64)
-        answers = self.classes_[proba.argmax(axis=1)]
-        if self.threshold is None:
-            return answers
-        return np.where(proba.max(axis=1) < self.threshold, np.array(self._unknown()), answers)
+        return decide(self.predict_proba(X), self.classes_, self._unknown(), self._multilabel)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """The probability of each class, in the order of `classes_`: (N, C), in the estimator's dtype.
@@ -238,11 +232,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Rows sum to 1, but of multilabel targets, where each column is the probability of its own label.
         """
         answers = self._answers(X)
-        if self._multilabel or answers.shape[1] > 1:
-            return answers
-        if len(self.classes_) == 1:
-            return np.ones_like(answers)
-        return np.hstack([1 - answers, answers])
+        return class_probabilities(answers, len(self.classes_), self._multilabel)
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """The logarithm of `predict_proba`; minus infinity where that is 0."""
@@ -253,8 +243,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     def _multilabel(self) -> bool:
         return self.out_activation_ == "logistic" and self.n_outputs_ > 1
 
-    def _unknown(self) -> Any:
-        """The label for 'I do not know', of the type of the classes and none of them."""
+    def _unknown(self) -> tuple[float, Any] | None:
+        """The threshold and the label for 'I do not know', of the type of the classes and none of them."""
+        if self.threshold is None:
+            return None
         text = self.classes_.dtype.kind in "OUS"
         label = self.unknown_label
         if label is None:
@@ -262,7 +254,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if isinstance(label, str) != text or label in self.classes_.tolist():
             kind = "a string" if text else "a number"
             raise ValueError(f"unknown_label is {label!r}, expected {kind} that is none of the classes")
-        return label
+        return float(self.threshold), label
 
     # --- What the base asks for ------------------------------------------------------------------------------------
     def _encode(self, y: Any, *, keep: bool, incremental: bool) -> np.ndarray:
@@ -299,8 +291,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                 f"warm_start needs the classes of the previous fit: expected {known.tolist()}, y has {labels.tolist()}"
             )
         self.classes_ = known
-        if self.threshold is not None:
-            self._unknown()
+        self._unknown()
         return place.astype(self._dtype)[:, None] if len(known) <= 2 else place
 
     def _output(self, targets: np.ndarray) -> tuple[str, int]:
@@ -318,8 +309,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return float(np.average(right, weights=weight))
 
     def _model_fields(self) -> dict[str, Any]:
-        unknown = None if self.threshold is None else (float(self.threshold), self._unknown())
-        return {"classes": tuple(self.classes_.tolist()), "unknown": unknown}
+        return {"classes": tuple(self.classes_.tolist()), "unknown": self._unknown()}
 
     def _take_model_fields(self, model: Model) -> None:
         if model.classes is None:
