@@ -1,12 +1,9 @@
 """Exported graphs, run in onnxruntime, beside our own predictions and a calculation in float64."""
 
-import doctest
 import itertools
 import json
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -154,18 +151,6 @@ def test_estimators_export_what_they_predict(path, mnist):
     found = run(path, mnist[1].images[:200].astype(np.float32))
     assert found["label"].tolist() == estimator.predict(mnist[1].images[:200]).tolist()
     assert "unknown" in found["label"]
-
-
-def test_the_examples_give_what_the_page_shows(tmp_path, monkeypatch):
-    page = Path(__file__).parents[1] / "docs" / "onnx.md"
-    monkeypatch.chdir(tmp_path)
-    text = page.read_text(encoding="utf-8")
-    fences = re.findall(r"^```pycon\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    example = doctest.DocTestParser().get_doctest("\n".join(fences), {}, page.name, str(page), 0)
-    failed = []
-    doctest.DocTestRunner(verbose=False).run(example, out=failed.append)
-    assert len(example.examples) == text.count(">>> ") > 10
-    assert not failed, "".join(failed)
 
 
 def test_the_file_is_what_old_runtimes_read_and_says_what_it_is(path):
