@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fastnn.backends import Backend, get_backend, reference
-from fastnn.backends.base import check_inputs, check_targets, entries
+from fastnn.backends.base import check_inputs, check_targets
+from fastnn.csr import is_sparse
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError
 from fastnn.network import Network
@@ -70,7 +71,7 @@ def check_fit(network: Network, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(f"{data.name} has no samples")
     try:
         images = check_inputs(network, data.images)
-        if images.dtype.kind == "f" and not np.isfinite(entries(images)).all():
+        if images.dtype.kind == "f" and not np.isfinite(images.data if is_sparse(images) else images).all():
             raise DataError("inputs contain NaN or infinity, expected finite numbers")
         return images, check_targets(network, data.labels, len(data))
     except DataError as error:

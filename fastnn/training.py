@@ -11,6 +11,7 @@ from fastnn import lbfgs
 from fastnn.backends import Backend, backend_name, get_backend
 from fastnn.backends.base import EpochResult, TrainerState, check_regularization, check_sample_weight
 from fastnn.checks import check_choice, check_integer, check_number
+from fastnn.csr import is_sparse
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError, DivergenceError, SettingsError
 from fastnn.history import EpochRecord, History
@@ -305,7 +306,7 @@ def hold_out(data: Dataset, share: float, seed: int = 0, *, in_place: bool = Fal
     `data` are reordered, and the parts are views of them.
     """
     rows, held = _draw(len(data), share, seed)
-    if in_place and hasattr(data.images, "indptr"):
+    if in_place and is_sparse(data.images):
         raise DataError(f"{data.name}: the rows of a sparse matrix cannot be moved in place")
     if not in_place:
         return data.take(rows), data.take(held)

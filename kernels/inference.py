@@ -31,8 +31,10 @@ from fastnn.kernels.simd import (
 )
 from fastnn.kernels.team import ARRIVALS, STOP, atomic_add, atomic_load
 
-# Columns of a table of layers, one row a layer: its inputs, its units, the addresses of its weight and of its bias.
-FAN_IN, FAN_OUT, WEIGHT, BIAS, N_COLUMNS = range(5)
+# Columns of a table of layers, one row a layer: its inputs, its units, the addresses of its weight and of its bias; in
+# the first row also, where the inputs are lists, those of a `csr_input.Csr`'s indptr, int64, and indices, uint32, else
+# 0. As arguments, these arrays would cost every call more than a microsecond.
+FAN_IN, FAN_OUT, WEIGHT, BIAS, INDPTR, INDICES, N_COLUMNS = range(7)
 # Rows a thread takes at a time: a piece of a weight that the second-level cache cannot keep is fetched once for them.
 ROWS = 32
 _WORD, _ONE_BIT, _ALL = 64, np.uint64(1), ~np.uint64(0)
@@ -40,7 +42,7 @@ _WORD, _ONE_BIT, _ALL = 64, np.uint64(1), ~np.uint64(0)
 
 @intrinsic
 def _pointer(_, address, like):
-    """The address as a pointer to elements of the dtype of the array `like`."""
+    """The address as a pointer to elements of `like`, a dtype, or of that of the array `like`."""
 
     def codegen(context, builder, signature, args):
         return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
@@ -139,32 +141,30 @@ def softmax_in_place(values, at, n_classes):
 
 
 @inlined
-def take_lists(csr, start, n_rows, scale, values, width, users, n_words):
+def take_lists(indptr, indices, data, start, n_rows, scale, values, width, users, n_words):
     """`take_inputs` for samples that are lists already. Of `values`, only what one of a pair of rows uses is written,
     since only that is read: the work is that of the entries, however many inputs there are.
     """
     real = values.dtype.type
     users[: n_rows * n_words] = 0
     for s in range(n_rows):
-        other = min(s ^ 1, n_rows - 1)
-        for k in range(csr.indptr[start + other], csr.indptr[start + other + 1]):
-            values[s * width + np.int64(csr.indices[k])] = 0
-    for s in range(n_rows):
-        for k in range(csr.indptr[start + s], csr.indptr[start + s + 1]):
-            i = np.int64(csr.indices[k])
-            values[s * width + i] = real(csr.data[k]) * scale
-            if csr.data[k] != 0:
-                users[s * n_words + i // _WORD] |= _ONE_BIT << np.uint64(i % _WORD)
+        neighbour, at = start + min(s ^ 1, n_rows - 1), s * width
+        for k in range(indptr[neighbour], indptr[neighbour + 1]):
+            values[at + np.int64(indices[k])] = 0
+        for k in range(indptr[start + s], indptr[start + s + 1]):
+            i = np.int64(indices[k])
+            values[at + i] = real(data[k]) * scale
+            users[s * n_words + i // _WORD] |= _ONE_BIT << np.uint64(i % _WORD)
 
 
 @kernel
-def predict(table, activation, scale, images, csr, output, gate, out):
+def predict(table, activation, scale, images, output, gate, out):
     """Forward pass of the rows that no other thread has taken: images (N, D) -> out (N, C), overwritten.
 
     table (L, N_COLUMNS): where a network's arrays lie, C-contiguous, in the dtype of `out`. activation: the code of the
-    hidden layers'; scale: of the inputs; csr: what stands for the images if it is not of length 0, and is not made
-    dense; output: SOFTMAX or LOGISTIC for probabilities, IDENTITY for logits. gate: a new one for each call, of any
-    number of threads; if its stop flag is set, what is left is left.
+    hidden layers'; scale: of the inputs; images: if the table has lists, their data (1, entries); output: SOFTMAX or
+    LOGISTIC for probabilities, IDENTITY for logits. gate: a new one for each call, of any number of threads; if its
+    stop flag is set, what is left is left.
 
     A row's sums are made in one order, whatever rows and threads there are, and however the inputs are given, so its
     bits are the same; a weight that is not finite may be seen in the row beside. Nothing between the inputs and the
@@ -184,8 +184,10 @@ def predict(table, activation, scale, images, csr, output, gate, out):
         n_rows = min(ROWS, n_all - start)
         if n_rows <= 0:
             return
-        if len(csr.indptr):
-            take_lists(csr, start, n_rows, real(scale), values, width, users, n_words)
+        if table[0, INDPTR]:
+            indptr = carray(_pointer(table[0, INDPTR], table), n_all + 1)
+            indices, data = carray(_pointer(table[0, INDICES], np.uint32), images.size), images.reshape(-1)
+            take_lists(indptr, indices, data, start, n_rows, real(scale), values, width, users, n_words)
         else:
             take_inputs(images, start, n_rows, real(scale), values, width, users, n_words)
         for layer in range(n_layers):

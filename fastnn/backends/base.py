@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from fastnn.checks import check_number
+from fastnn.csr import canonical, is_sparse
 from fastnn.errors import DataError
 from fastnn.network import Network
 from fastnn.optimizers import Optimizer
@@ -196,35 +197,18 @@ def check_inputs(network: Network, inp: Any) -> Any:
 
     That is an array, or a SciPy sparse matrix in compressed sparse rows, which is not made dense.
     """
-    if not is_sparse(inp):
+    sparse = is_sparse(inp)
+    if not sparse:
         inp = np.asarray(inp)
-    elif inp.format != "csr":
-        raise DataError(f"inputs are a sparse matrix in the format {inp.format!r}, expected 'csr': give .tocsr()")
     if inp.dtype.kind not in "buif":
         raise DataError(f"inputs have dtype {inp.dtype}, expected numbers")
     if inp.ndim != 2 or inp.shape[1] != network.n_inputs:
         raise DataError(f"inputs have shape {inp.shape}, expected (samples, {network.n_inputs}) for {network}")
-    return _working_csr(inp) if is_sparse(inp) else working_inputs(inp)
-
-
-def is_sparse(inp: Any) -> bool:
-    """Whether `inp` is a SciPy sparse matrix or array; SciPy is not imported for the question."""
-    return hasattr(inp, "format") and hasattr(inp, "tocsr")
-
-
-def entries(inp: Any) -> np.ndarray:
-    """All inputs, or those that a sparse matrix stores."""
-    return inp.data if is_sparse(inp) else inp
-
-
-def _working_csr(inp: Any) -> Any:
-    """`inp` itself if `working_inputs` leaves its entries alone and each stands once, in order; else such a copy."""
+    if not sparse:
+        return working_inputs(inp)
+    inp = canonical(inp)
     data = working_inputs(inp.data)
-    if data is inp.data and inp.has_canonical_format:
-        return inp
-    inp = type(inp)((data, inp.indices, inp.indptr), shape=inp.shape, copy=True)
-    inp.sum_duplicates()
-    return inp
+    return inp if data is inp.data else type(inp)((data, inp.indices, inp.indptr), shape=inp.shape)
 
 
 def working_inputs(inp: np.ndarray) -> np.ndarray:

@@ -15,11 +15,12 @@ from fastnn.backends.base import (
     check_labels,
     check_sample_weight,
     check_shapes,
-    is_sparse,
     working_inputs,
 )
 from fastnn.backends.compiled_training import Trainer
-from fastnn.backends.layout import constant, no_csr, read_only, to_csr
+from fastnn.backends.layout import constant, read_only, to_csr
+from fastnn.csr import is_sparse
+from fastnn.errors import DataError
 from fastnn.kernels import activations, dense, element_loss, inference, team
 from fastnn.kernels import softmax as softmaxes
 from fastnn.network import Network
@@ -34,8 +35,8 @@ FEW_MULTIPLICATIONS = 2**24
 def matmul(inp: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """``inp @ weight``: (B, D), (D, H) -> (B, H), in the weight's dtype."""
     check_shapes(inp=(inp, (None, None)), weight=(weight, (inp.shape[-1], None)))
-    out = np.empty((len(inp), weight.shape[1]), weight.dtype)
-    dense.matmul(constant(working_inputs(inp)), constant(weight), out)
+    out = np.empty((inp.shape[0], weight.shape[1]), weight.dtype)
+    dense.matmul(_array(inp), constant(weight), out)
     return out
 
 
@@ -106,9 +107,9 @@ def _shares(sample_weight: np.ndarray | None, n: int, dtype: np.dtype) -> np.nda
 def dense_forward(inp: np.ndarray, weight: np.ndarray, bias: np.ndarray, activation: str = "identity") -> np.ndarray:
     """``activation(inp @ weight + bias)``: (B, D), (D, H), (H,) -> (B, H), in the weight's dtype."""
     check_shapes(inp=(inp, (None, len(weight))), weight=(weight, (None, None)), bias=(bias, weight.shape[1:]))
-    out = np.empty((len(inp), weight.shape[1]), weight.dtype)
+    out = np.empty((inp.shape[0], weight.shape[1]), weight.dtype)
     code = activations.CODES[activation]
-    dense.dense_forward(constant(working_inputs(inp)), constant(weight), constant(bias), code, out)
+    dense.dense_forward(_array(inp), constant(weight), constant(bias), code, out)
     return out
 
 
@@ -120,10 +121,17 @@ def dense_backward(
     dsum, dinp = np.empty(out.shape, weight.dtype), np.empty(inp.shape, weight.dtype)
     dweight, dbias = np.empty(weight.shape, weight.dtype), np.empty(weight.shape[1], weight.dtype)
     dense.dense_backward(
-        constant(dout), constant(working_inputs(inp)), constant(weight), constant(out),
+        constant(dout), _array(inp), constant(weight), constant(out),
         activations.CODES[activation], dsum, dinp, dweight, dbias,
     )  # fmt: skip
     return dinp, dweight, dbias
+
+
+def _array(inp: np.ndarray) -> np.ndarray:
+    """`inp` as a single operation's kernel takes it."""
+    if is_sparse(inp):
+        raise DataError("inp is a sparse matrix, expected an array: only whole networks take sparse inputs")
+    return constant(working_inputs(inp))
 
 
 # --- A whole network -------------------------------------------------------------------------------------------------
@@ -141,18 +149,19 @@ def predict_proba(network: Network, inp: np.ndarray, threads: int | None = None)
 
 
 def _predict(network: Network, inp: np.ndarray, threads: int | None, output: int) -> np.ndarray:
-    inp, table = check_inputs(network, inp), _table(network)
-    n_rows, gate = inp.shape[0], team.new_gate()
+    inp, table, gate = check_inputs(network, inp), _table(network), team.new_gate()
+    n_rows, layers = inp.shape[0], table.layers
+    if is_sparse(inp):
+        csr, layers = to_csr(inp, network.dtype, np.uint32), layers.copy()  # `csr` must live as long as the addresses
+        layers[0, inference.INDPTR :] = csr.indptr.ctypes.data, csr.indices.ctypes.data
+        images, layers = read_only(csr.data.reshape(1, -1)), read_only(layers)
+    else:
+        images = read_only(inp)
     out = np.empty((n_rows, network.n_outputs), network.dtype)
     code, scale = activations.CODES[network.activation], network.input_scale
-    if is_sparse(inp):
-        csr = to_csr(inp, network.dtype)
-        images = read_only(np.empty((0, network.n_inputs), csr.data.dtype))
-    else:
-        images, csr = read_only(inp), no_csr(network.n_inputs, inp.dtype)
 
     def work(t: int) -> None:
-        inference.predict(table.layers, code, scale, images, csr, output, gate, out)
+        inference.predict(layers, code, scale, images, output, gate, out)
 
     few = n_rows <= table.few_rows  # counting the cores would take longer than these
     members = 1 if few and threads is None else resolve_threads(threads)
@@ -185,7 +194,10 @@ def _table(network: Network) -> _Table:
         tuple(np.ascontiguousarray(array, network.dtype) for array in arrays)
         for arrays in (network.weights, network.biases)
     )
-    rows = [(*weight.shape, weight.ctypes.data, bias.ctypes.data) for weight, bias in zip(weights, biases, strict=True)]
+    rows = [
+        (*weight.shape, weight.ctypes.data, bias.ctypes.data, 0, 0)
+        for weight, bias in zip(weights, biases, strict=True)
+    ]
     layers_table = read_only(np.array(rows, np.int64))
     few_rows = FEW_MULTIPLICATIONS // sum(weight.size for weight in weights)
     if all(map(is_, (*weights, *biases), (*network.weights, *network.biases))):

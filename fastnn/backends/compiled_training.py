@@ -16,7 +16,6 @@ from fastnn.backends.base import (
     check_regularization,
     check_sample_weight,
     check_targets,
-    is_sparse,
 )
 from fastnn.backends.layout import (
     Layout,
@@ -30,6 +29,7 @@ from fastnn.backends.layout import (
     to_csr,
     unpack,
 )
+from fastnn.csr import is_sparse
 from fastnn.kernels import block, csr_input, layers, packed_input, panel_epoch, row_epoch, team
 from fastnn.kernels.updates import ADAM, KEEP_GRADIENT, MOMENTUM, NESTEROV, SGD, Rule, State
 from fastnn.network import Network
@@ -75,7 +75,7 @@ class Trainer:
         self._network, self._layout = network, lay_out(network)
         self._given_csr: csr_input.Csr | None = None
         if is_sparse(inputs):
-            self._given_csr = to_csr(inputs, network.dtype)
+            self._given_csr = to_csr(inputs, network.dtype, index_dtype(network.n_inputs))
             self._n_nonzero, self._sparse = inputs.nnz, True
             images = np.empty((0, network.n_inputs), self._given_csr.data.dtype)
         else:

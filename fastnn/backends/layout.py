@@ -45,10 +45,10 @@ def index_dtype(n_inputs: int) -> type[np.unsignedinteger]:
     return np.uint16 if n_inputs <= 2**16 else np.uint32
 
 
-def to_csr(matrix: Any, real: np.dtype) -> Csr:
-    """A SciPy matrix, one that `check_inputs` gave, as the kernels take it: copied."""
-    data = in_kernel_dtype(matrix.data, real)
-    return Csr(matrix.indptr.astype(np.int64), matrix.indices.astype(index_dtype(matrix.shape[1])), data.copy())
+def to_csr(matrix: Any, real: np.dtype, indices: type[np.unsignedinteger]) -> Csr:
+    """A SciPy matrix, one that `check_inputs` gave, as the kernels take it: its arrays in their dtypes."""
+    data = np.ascontiguousarray(in_kernel_dtype(matrix.data, real))
+    return Csr(matrix.indptr.astype(np.int64), matrix.indices.astype(indices), data)
 
 
 @cache

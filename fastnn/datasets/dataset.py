@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.csr import is_sparse
 from fastnn.errors import DataError
 
 
@@ -82,8 +83,8 @@ class Dataset:
         """SHA-256, in hex, of shape, dtype, pixels and labels: the same data give the same digest on any machine."""
         digest = sha256(f"{self.images.shape} {self.images.dtype.newbyteorder('<').str} {self.pixel_max}".encode())
         images: Any = self.images
-        csr = hasattr(images, "indptr")
-        for part in (images.indptr.astype("<i8"), images.indices.astype("<i8"), images.data) if csr else (images,):
+        lists = (images.indptr.astype("<i8"), images.indices.astype("<i8"), images.data) if is_sparse(images) else ()
+        for part in lists or (images,):
             digest.update(np.ascontiguousarray(part, part.dtype.newbyteorder("<")).data)
         if self.labels is not None:
             digest.update(np.ascontiguousarray(self.labels, "<f8" if self.labels.dtype.kind == "f" else "<i8").data)

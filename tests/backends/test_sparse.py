@@ -114,10 +114,18 @@ def test_what_cannot_be_used_is_named():
     network = Network.initialize((103, 4, 5))
     matrix = sparse.csr_matrix(_inputs(np.random.default_rng(6), 10, "float32"))
     for backend in (reference, compiled):
-        with pytest.raises(DataError, match=r"format 'csc', expected 'csr': give \.tocsr\(\)"):
+        with pytest.raises(DataError, match=r"format 'csc', expected 'csr': try \.tocsr\(\)"):
             backend.predict_logits(network, matrix.tocsc())
         with pytest.raises(DataError, match=r"shape \(10, 102\)"):
             backend.predict_logits(network, matrix[:, :102])
+    for name, value in (("indices", 103), ("indices", -1), ("indptr", 2**30)):  # the kernels go where these say
+        bad = matrix.copy()
+        getattr(bad, name)[2] = value
+        for backend in (reference, compiled):
+            with pytest.raises(DataError, match="indptr or indices lead outside it"):
+                backend.predict_logits(network, bad)
+    with pytest.raises(DataError, match="inp is a sparse matrix"):
+        compiled.matmul(matrix, network.weights[0])
     bad = matrix.copy()
     bad.data[3] = np.inf
     with pytest.raises(DataError, match="NaN or infinity"):
