@@ -7,12 +7,13 @@ drawn as scikit-learn draws them, so equal `random_state` gives equal runs, and 
 import os
 import warnings
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
@@ -24,14 +25,12 @@ from fastnn.backends import BACKENDS, get_backend
 from fastnn.backends.base import TrainerState, check_sample_weight
 from fastnn.backends.reference import activate
 from fastnn.datasets.dataset import Dataset
-from fastnn.errors import InconsistentVersionWarning, SettingsError
+from fastnn.errors import SettingsError
 from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks
 from fastnn.estimators.fit_watch import LEARNING_RATES, FitWatch, WatchState
+from fastnn.estimators.model_mixin import NOTHING_BEFORE, ModelFileMixin
 from fastnn.history import History
-from fastnn.model import Model
-from fastnn.model_file import save
 from fastnn.network import ACTIVATIONS, Network
-from fastnn.onnx_export import export_onnx
 from fastnn.optimizers import LBFGS, SGD, Adam, Optimizer
 from fastnn.schedules import get_schedule
 from fastnn.training import EpochEnd, TrainingInterrupted, TrainingResult, train
@@ -44,7 +43,7 @@ SOLVERS = ("lbfgs", "sgd", "adam")
 MOST_OF_MEMORY = 0.9
 
 
-class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelFileMixin):
     """The estimators' common part; use MLPClassifier or MLPRegressor."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -81,24 +80,26 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
     network_: Network
     n_features_in_: int
+    _watched: WatchState
+    _history: History
+    _state: TrainerState | None
 
     # --- Fitting ---------------------------------------------------------------------------------------------------
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, validation_data: Any, *, incremental: bool, tasks: bool = False
     ) -> Self:
         """`fit` and `partial_fit`; the parameters are checked, and the classes of a first `partial_fit` are known."""
-        keep = hasattr(self, "network_") and (self.warm_start or incremental)
+        keep, given = hasattr(self, "network_") and (self.warm_start or incremental), (X, y)
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True: it runs one epoch")
         X, y = self._check_data(X, y, reset=not keep)
         targets = self._encode(y, keep=keep, incremental=incremental)
         weight = self._check_weights(sample_weight, X, self._class_weight(y))
         random_state = check_random_state(self.random_state)
-        if not keep:
-            network = self._initialize(X.shape[1], targets, random_state)
-            self._start_anew()
+        if keep:
+            network, watched, history, state = self._like_before(targets), self._watched, self._history, self._state
         else:
-            network = self._like_before(targets)
+            network, watched, history, state = self._initialize(X.shape[1], targets, random_state), *NOTHING_BEFORE
 
         data = Dataset(X, targets, name="the training data")
         held_out, held_weight = self._check_validation(validation_data)
@@ -108,8 +109,10 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         seed = int(random_state.randint(2**31 - 1)) if self.dropout else 0
         stochastic = not isinstance(optimizer, LBFGS)
         by_score = self.early_stopping and stochastic
-        resume = self._state if incremental and stochastic and self._fits(optimizer, self._state) else None
-        watch = self._watch(by_score, len(data), held_out, held_weight, go_on=resume is not None)
+        resume = state if incremental and self._fits(optimizer, state) else None
+        if resume is None:
+            watched = replace(watched, rate=self.learning_rate_init)
+        watch = self._watch(watched, by_score, len(data), held_out, held_weight)
         rows = np.arange(len(data))
 
         def next_order(_: np.ndarray) -> np.ndarray:
@@ -125,8 +128,8 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             raise ValueError(f"schedule is given and learning_rate is {self.learning_rate!r}, expected one of the two")
         self.n_outputs_, self.n_layers_ = network.n_outputs, len(network.sizes)
         self.out_activation_ = network.output
-        metadata = {} if weight is None else {"sample_weight": sample_weight}
-        told = [FitTasks(self, X, y, metadata, lambda end: self._fitted_by(end.network))] if tasks else []
+        metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
+        told = [FitTasks(self, *given, metadata, lambda end: self._fitted_by(end.network))] if tasks else []
         try:
             result = train(
                 network,
@@ -149,28 +152,24 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                 resume=resume,
             )
         except TrainingInterrupted as interrupt:
-            self._keep(interrupt.result, watch)
+            self._keep(interrupt.result, watch, history)
             raise
-        self._keep(result, watch)
+        self._keep(result, watch, history)
         if result.stopped in ("epochs", "stalled") and not incremental:
             self._warn_of_convergence(result)
         for task in told:
             task.end()
         return self
 
-    def _start_anew(self) -> None:
-        """Forget what earlier fits left to go on from."""
-        self._watched, self._history = WatchState(), History()
-        self._state: TrainerState | None = None
-
-    def _keep(self, result: TrainingResult, watch: FitWatch) -> None:
-        """The fitted attributes."""
-        network = result.network if watch.best is None else watch.best
+    def _keep(self, result: TrainingResult, watch: FitWatch, history: History) -> None:
+        """The fitted attributes, and what later fits go on from; `history` is that of the fits before."""
+        network, self._state = result.network, result.state
+        if watch.best is not None:
+            network, self._state = watch.best, None  # the state is that of the last epoch
         state, curve = watch.state, watch.state.loss_curve
         for name, value in self._fitted_by(network).items():
             setattr(self, name, value)
-        self._watched, self._state = state, result.state
-        self._history = History([*self._history, *result.history])
+        self._watched, self._history = state, History([*history, *result.history])
         self.n_iter_, self.t_ = len(result.history), state.seen
         self.loss_curve_ = curve
         self.loss_ = curve[-1] if curve else np.nan
@@ -233,15 +232,8 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         return state is not None and not isinstance(optimizer, LBFGS) and len(state.slots) == optimizer.n_slots
 
     def _watch(
-        self, by_score: bool, n_samples: int, held_out: Dataset | None, held_weight: np.ndarray | None, go_on: bool
+        self, state: WatchState, by_score: bool, n_samples: int, held_out: Dataset | None, held_weight: Any
     ) -> FitWatch:
-        state = self._watched
-        if not go_on:
-            state = WatchState(
-                state.loss_curve, state.scores, state.best_loss, state.best_score, state.seen,
-                self.learning_rate_init, state.idle,
-            )  # fmt: skip
-
         def score(end: EpochEnd) -> float:
             assert held_out is not None
             assert end.validation_logits is not None
@@ -383,86 +375,11 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         check_is_fitted(self)
         return self._history.to_frame()
 
-    # --- Keeping ---------------------------------------------------------------------------------------------------
-    def to_model(self) -> Model:
-        """The fitted network with its classes, features and settings of prediction, as a model file holds them."""
-        check_is_fitted(self)
-        names = getattr(self, "feature_names_in_", None)
-        return Model(self.network_, feature_names=None if names is None else tuple(names), **self._model_fields())
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a model file, which `fastnn.load` and `from_model` read: safetensors, no pickle, in one step.
-
-        Raises
-        ------
-        DataError
-            If the labels are neither whole numbers nor strings.
-        FileError
-            If the file cannot be written; an old file is then as it was.
-        """
-        model = self.to_model()
-        save(
-            path, model.network, classes=model.classes, feature_names=model.feature_names, unknown=model.unknown
-        )  # fmt: skip
-
-    def export_onnx(self, path: str | os.PathLike[str], X: Any = None) -> None:
-        """Write an ONNX file that has been loaded in onnxruntime and compared with `predict`, on the rows X if given.
-
-        Raises
-        ------
-        DataError
-            If it does not agree; no file is written.
-        MissingDependencyError
-            Without the packages of the extra "onnx".
-        """
-        rows = None if X is None else self._check_data(X, reset=False)
-        export_onnx(path, self.to_model(), rows=rows)
-
-    @classmethod
-    def from_model(cls, model: Model) -> Self:
-        """The fitted estimator that a model file holds; of its parameters, those that prediction needs are set."""
-        network = model.network
-        estimator = cls(
-            hidden_layer_sizes=network.sizes[1:-1], activation=network.activation, input_scale=network.input_scale,
-            dtype=network.dtype.name,
-        )  # fmt: skip
-        estimator._take_model_fields(model)
-        for name, value in estimator._fitted_by(network).items():
-            setattr(estimator, name, value)
-        estimator.n_features_in_ = network.n_inputs
-        if model.feature_names is not None:
-            estimator.feature_names_in_ = np.array(model.feature_names, dtype=object)
-        estimator.n_outputs_, estimator.n_layers_ = network.n_outputs, len(network.sizes)
-        estimator.out_activation_ = network.output
-        estimator._start_anew()
-        return estimator
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_fastnn_version": _version()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        state = dict(state)
-        pickled, current = state.pop("_fastnn_version", "unknown"), _version()
-        if pickled != current:
-            warnings.warn(
-                f"{type(self).__name__} was pickled by fastnn {pickled} and is read by {current}, which may fail or "
-                "give other results; model files (save) are read by every later version",
-                InconsistentVersionWarning,
-                stacklevel=2,
-            )
-        super().__setstate__(state)
-
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = []  # the dtype is a parameter
         return tags
-
-
-def _version() -> str:
-    from fastnn import __version__
-
-    return __version__
 
 
 def has_epochs(estimator: BaseMLP) -> bool:
