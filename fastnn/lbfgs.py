@@ -20,12 +20,12 @@ def minimize(
     n_samples: int,
     optimizer: LBFGS,
     max_iterations: int,
-    end_iteration: Callable[[Network, EpochResult, float], str | None],
+    end_iteration: Callable[[Callable[[], Network], EpochResult, float], str | None],
 ) -> str:
     """Search from the weights of `network` on; returns why it ended, as `TrainingResult.stopped` says it.
 
-    `end_iteration` is given the network after each iteration, its loss and accuracy, and the seconds; it may return a
-    reason to stop.
+    `end_iteration` is given what makes the network after each iteration, its loss and accuracy, and the seconds; it may
+    return a reason to stop.
     """
     from scipy.optimize import minimize as scipy_minimize
 
@@ -46,7 +46,7 @@ def minimize(
             weights, biases = split(flat)
         if all(np.isfinite(array).all() for array in (*weights, *biases)):
             last = objective(weights, biases)
-            if np.isfinite(last.loss):
+            if is_finite(last):
                 return last.loss, _join([*last.dweights, *last.dbiases])
         return np.inf, np.zeros(flat.shape)
 
@@ -55,7 +55,7 @@ def minimize(
         assert last is not None  # that of the point taken, which is the last one tried
         accuracy = np.nan if network.output == "identity" else last.n_correct / n_samples
         seconds = time.perf_counter() - began
-        reason = end_iteration(network.like(*split(flat)), EpochResult(last.loss, accuracy), seconds)
+        reason = end_iteration(lambda: network.like(*split(flat)), EpochResult(last.loss, accuracy), seconds)
         if reason is not None:
             raise StopIteration
         began = time.perf_counter()
@@ -67,6 +67,13 @@ def minimize(
     if reason is not None:
         return reason
     return {0: "converged", 1: "epochs"}.get(found.status, "stalled")
+
+
+def is_finite(found: LossAndGradients) -> bool:
+    """Whether a search can go on from there."""
+    return bool(np.isfinite(found.loss)) and all(
+        np.isfinite(array).all() for array in (*found.dweights, *found.dbiases)
+    )
 
 
 def _join(arrays: "list[np.ndarray] | tuple[np.ndarray, ...]") -> np.ndarray:

@@ -54,7 +54,9 @@ class Model:
     @property
     def labels(self) -> np.ndarray:
         """The classes as an array of shape (C,), int64 or object (str)."""
-        classes = self.classes or ()
+        if self.classes is None:
+            raise DataError("the model answers with numbers, expected one with classes")
+        classes = self.classes
         return np.array(classes, object if isinstance(classes[0], str) else np.int64)
 
     def decide(self, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,9 +1,11 @@
 """Training: `train` shuffles, runs epochs, validates, stops early, calls back and keeps the history."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +21,7 @@ from fastnn.judging import check_fit, l2_penalty, predict_and_lose
 from fastnn.network import Network
 from fastnn.optimizers import LBFGS, Optimizer, get_optimizer
 from fastnn.randomness import generator
-from fastnn.schedules import Schedule, get_schedule
+from fastnn.schedules import Constant, Schedule, get_schedule
 from fastnn.threads import resolve_threads
 
 MONITORS = ("validation_loss", "validation_accuracy")
@@ -70,7 +72,8 @@ class TrainingResult:
 
     `stopped` is "epochs" (all were run), "early" (early stopping), "callback", "interrupted" or "diverged"; by L-BFGS
     also "converged", and "stalled" where it found no lower loss on its way. `state` is the optimizer's, to resume from;
-    None where the network is not that of the last epoch, and by L-BFGS.
+    None where the network is not that of the last epoch, and by L-BFGS. `loss` is that of the last epoch, or at the
+    start, where L-BFGS had converged before its first.
     """
 
     network: Network
@@ -79,6 +82,7 @@ class TrainingResult:
     stopped: str
     backend: str
     state: TrainerState | None = field(default=None, repr=False)
+    loss: float = NAN
 
     def __repr__(self) -> str:
         return f"TrainingResult({self.network}, {len(self.history)} epochs, stopped: {self.stopped})"
@@ -184,7 +188,7 @@ def train(
     if early_stopping is not None and held_out is None:
         raise SettingsError("early_stopping needs validation data: give validation=")
     if isinstance(optimizer, LBFGS):
-        _check_searchable(batch_size, dropout, resume)
+        _check_searchable(batch_size, dropout, resume, schedule)
     else:
         _check_state(network, optimizer, resume)
     engine = get_backend(backend)
@@ -192,7 +196,7 @@ def train(
     first = 0 if resume is None else resume.epochs
     watched_l2 = l2 / len(held_out) if divide_l2 and held_out is not None else l2
     run = _Run(network, engine, first, epochs, held_out, watched_l2, early_stopping, callbacks, threads)
-    with _blas_threads(threads, engine):
+    with _BLAS.hold(threads, engine):
         try:
             if isinstance(optimizer, LBFGS):
                 if len(rows) < len(data):
@@ -203,9 +207,13 @@ def train(
                     network, images, targets, l2=l2 / total if divide_l2 else l2, sample_weight=sample_weight,
                     threads=threads,
                 )  # fmt: skip
+                at_start = objective(network.weights, network.biases)
+                if not lbfgs.is_finite(at_start):
+                    raise _divergence(1, None, NAN, run.good)
+                run.good = replace(run.good, loss=at_start.loss)
                 stopped = lbfgs.minimize(
                     objective, network, len(rows), optimizer, epochs,
-                    lambda current, result, seconds: run.end_epoch(result, NAN, seconds, lambda: current),
+                    lambda make_network, result, seconds: run.end_epoch(result, NAN, seconds, make_network),
                 )  # fmt: skip
                 return replace(run.good, stopped=stopped)
             trainer = engine.trainer(
@@ -265,6 +273,7 @@ class _Run:
         record = EpochRecord(epoch, rate, result.loss, result.accuracy, loss, accuracy, seconds)
         history._records.append(record)
         stopping = self._early_stopping
+        self.good = replace(self.good, loss=result.loss)
         if stopping is None or stopping.improves(record, self._best):
             self._best = record
             self.good = replace(self.good, network=current, best_epoch=epoch)
@@ -280,12 +289,19 @@ class _Run:
 def _order(rows: np.ndarray, shuffle: "bool | Shuffle", batch_size: int | None, seed: int, epoch: int) -> np.ndarray:
     """The rows in the order of an epoch."""
     if callable(shuffle):
-        return shuffle(rows)
+        order = np.asarray(shuffle(rows))
+        if order.ndim != 1 or order.dtype.kind not in "iu" or not len(order) or not np.isin(order, rows).all():
+            raise SettingsError(
+                f"shuffle gave {order.dtype} of shape {order.shape}, expected the numbers of rows to train on"
+            )
+        return order
     return generator(seed, "shuffle", epoch).permutation(rows) if shuffle and batch_size is not None else rows
 
 
-def _check_searchable(batch_size: int | None, dropout: float, resume: TrainerState | None) -> None:
+def _check_searchable(batch_size: int | None, dropout: float, resume: TrainerState | None, schedule: Schedule) -> None:
     """SettingsError unless L-BFGS sees one fixed loss, that of all the data."""
+    if not isinstance(schedule, Constant):
+        raise SettingsError(f"schedule is {schedule!r} with L-BFGS, which has no learning rate")
     for name, value, wanted in (("batch_size", batch_size, None), ("dropout", dropout, 0), ("resume", resume, None)):
         if value != wanted:
             raise SettingsError(f"{name} is {value!r} with L-BFGS, which needs one loss of all the data; give {wanted}")
@@ -363,13 +379,35 @@ def _divergence(epoch: int, batch: int | None, rate: float, good: TrainingResult
     return error
 
 
-@contextmanager
-def _blas_threads(threads: int, engine: Backend) -> Iterator[None]:
-    """Hold NumPy's BLAS to `threads` while the reference backend runs; the compiled one does not use it."""
-    if backend_name(engine) != "numpy":
-        yield
-        return
-    import threadpoolctl
+class _BlasLimit:
+    """NumPy's BLAS held to so many threads while runs of the reference backend last, of however many at once.
 
-    with threadpoolctl.threadpool_limits(threads, user_api="blas"):
-        yield
+    The limit is the process's: the first run sets it, and the last one lifts it, in whatever order they end.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._runs = threading.Lock(), 0
+        self._limit: Any = None
+
+    @contextmanager
+    def hold(self, threads: int, engine: Backend) -> Iterator[None]:
+        """Nothing, for the compiled backend: it does not use BLAS."""
+        if backend_name(engine) != "numpy":
+            yield
+            return
+        import threadpoolctl
+
+        with self._lock:
+            self._runs += 1
+            if self._runs == 1:
+                self._limit = threadpoolctl.threadpool_limits(threads, user_api="blas")
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._runs -= 1
+                if self._runs == 0:
+                    self._limit.restore_original_limits()
+
+
+_BLAS = _BlasLimit()

@@ -31,7 +31,7 @@ def lose_row(output, outs, targets, share, dout):
             right &= (x > 0.0) == (y > 0.5)
         else:
             loss += 0.5 * error * error
-        dout[c] = share * real(error)
+        dout[c] = share * real(error) if share > 0 else real(0)  # even where the error is infinite
     return loss, right
 
 

@@ -262,11 +262,12 @@ def check_sample_weight(sample_weight: Any, n_samples: int, dtype: np.dtype) -> 
     """`sample_weight` in the working dtype, or None; DataError unless finite, 0 or more, not all 0, one a sample."""
     if sample_weight is None:
         return None
-    weight = np.ascontiguousarray(sample_weight, dtype)
+    with np.errstate(over="ignore"):  # seen below
+        weight = np.ascontiguousarray(sample_weight, dtype)
     if weight.shape != (n_samples,):
         raise DataError(f"sample_weight has shape {weight.shape}, expected ({n_samples},)")
     if not (np.isfinite(weight).all() and (weight >= 0).all()):
-        raise DataError("sample_weight has an entry that is negative or not finite, expected 0 or more")
+        raise DataError(f"sample_weight has an entry that is negative or not finite as {dtype}, expected 0 or more")
     if not weight.any():
         raise DataError("sample_weight is 0 for every sample, expected at least one above 0")
     return weight

@@ -46,8 +46,11 @@ def index_dtype(n_inputs: int) -> type[np.unsignedinteger]:
 
 
 def to_csr(matrix: Any, real: np.dtype, indices: type[np.unsignedinteger]) -> Csr:
-    """A SciPy matrix, one that `check_inputs` gave, as the kernels take it: its arrays in their dtypes."""
-    data = np.ascontiguousarray(in_kernel_dtype(matrix.data, real))
+    """A SciPy matrix, one that `check_inputs` gave, as the kernels take it.
+
+    Copied into their dtypes, since they would be compiled again for an array that cannot be written.
+    """
+    data = np.array(in_kernel_dtype(matrix.data, real))
     return Csr(matrix.indptr.astype(np.int64), matrix.indices.astype(indices), data)
 
 

@@ -90,7 +90,7 @@ def softmax_cross_entropy(
     losses = np.log(total[:, 0]) - shifted[row, labels]
     dlogits = exp / total
     dlogits[row, labels] -= 1
-    return float(np.sum(share * losses, dtype=np.float64)), dlogits * share[:, None]
+    return _weighted_sum(share, losses), dlogits * share[:, None]
 
 
 def logistic_cross_entropy(
@@ -105,8 +105,7 @@ def logistic_cross_entropy(
     sample_weight = check_sample_weight(sample_weight, len(logits), logits.dtype)
     share = _share_of_mean(sample_weight, len(logits), logits.dtype)
     losses = np.maximum(logits, 0) - logits * targets + np.log1p(np.exp(-np.abs(logits)))
-    loss = np.sum(share * losses.sum(axis=1), dtype=np.float64)
-    return float(loss), (activate(logits, "logistic") - targets) * share[:, None]
+    return _weighted_sum(share, losses.sum(axis=1)), (activate(logits, "logistic") - targets) * share[:, None]
 
 
 def squared_error(
@@ -117,7 +116,7 @@ def squared_error(
     sample_weight = check_sample_weight(sample_weight, len(outs), outs.dtype)
     share = _share_of_mean(sample_weight, len(outs), outs.dtype)
     errors = outs - targets
-    return float(np.sum(share * 0.5 * (errors**2).sum(axis=1), dtype=np.float64)), errors * share[:, None]
+    return _weighted_sum(share, 0.5 * (errors**2).sum(axis=1)), errors * share[:, None]
 
 
 LOSSES = {"softmax": softmax_cross_entropy, "logistic": logistic_cross_entropy, "identity": squared_error}
@@ -138,6 +137,11 @@ def _share_of_mean(sample_weight: np.ndarray | None, n: int, dtype: np.dtype) ->
         return np.full(n, 1 / n, dtype)
     total = sample_weight.sum(dtype=np.float64)
     return (sample_weight / total).astype(dtype) if total > 0 else np.zeros(n, dtype)
+
+
+def _weighted_sum(share: np.ndarray, losses: np.ndarray) -> float:
+    """What the rows lose, of those that count: 0 times infinity would be NaN."""
+    return float(np.sum(share * np.where(share > 0, losses, 0), dtype=np.float64))
 
 
 # --- One layer -------------------------------------------------------------------------------------------------------

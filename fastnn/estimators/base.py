@@ -6,7 +6,8 @@ drawn as scikit-learn draws them, so equal `random_state` gives equal runs, and 
 
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from numbers import Integral, Real
@@ -32,7 +33,7 @@ from fastnn.estimators.model_mixin import NOTHING_BEFORE, ModelFileMixin
 from fastnn.history import History
 from fastnn.network import ACTIVATIONS, Network
 from fastnn.optimizers import LBFGS, SGD, Adam, Optimizer
-from fastnn.schedules import get_schedule
+from fastnn.schedules import Schedule, get_schedule
 from fastnn.training import EpochEnd, TrainingInterrupted, TrainingResult, train
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         "momentum": [Interval(Real, 0, 1, closed="left")],
         "nesterovs_momentum": ["boolean"],
         "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
         "beta_1": [Interval(Real, 0, 1, closed="left")],
         "beta_2": [Interval(Real, 0, 1, closed="left")],
         "epsilon": [Interval(Real, 0, None, closed="neither")],
@@ -74,7 +75,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         "n_threads": [Interval(Integral, 1, None, closed="left"), None],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "input_scale": [Interval(Real, 0, None, closed="neither")],
-        "dtype": [StrOptions({"float32", "float64"}), type],
+        "dtype": [StrOptions({"float32", "float64"}), type, np.dtype],
         "schedule": [str, callable, None],
     }
 
@@ -90,11 +91,13 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
     ) -> Self:
         """`fit` and `partial_fit`; the parameters are checked, and the classes of a first `partial_fit` are known."""
         keep, given = hasattr(self, "network_") and (self.warm_start or incremental), (X, y)
+        if isinstance(y, str):
+            raise ValueError(f"y is the string {y!r}, expected one target for each row of X")
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True: it runs one epoch")
         X, y = self._check_data(X, y, reset=not keep)
         targets = self._encode(y, keep=keep, incremental=incremental)
-        weight = self._check_weights(sample_weight, X, self._class_weight(y))
+        weight, by_class = self._check_weights(sample_weight, X), self._class_weight(targets)
         random_state = check_random_state(self.random_state)
         if keep:
             network, watched, history, state = self._like_before(targets), self._watched, self._history, self._state
@@ -104,7 +107,12 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         data = Dataset(X, targets, name="the training data")
         held_out, held_weight = self._check_validation(validation_data)
         if self.early_stopping and held_out is None and self.solver != "lbfgs":
-            data, weight, held_out, held_weight = self._hold_out(data, weight, random_state)
+            rows, held = self._split(targets, random_state)
+            held_out, held_weight = data.take(held), None if weight is None else weight[held]
+            data, weight = data.take(rows), None if weight is None else weight[rows]
+            by_class = None if by_class is None else by_class[rows]
+        if by_class is not None:
+            weight = by_class if weight is None else weight * by_class
         optimizer = self._optimizer()
         seed = int(random_state.randint(2**31 - 1)) if self.dropout else 0
         stochastic = not isinstance(optimizer, LBFGS)
@@ -122,28 +130,29 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             rows = rows[places]
             return rows
 
-        epochs = 1 if incremental else self.max_iter
-        schedule = get_schedule("constant" if self.schedule is None else self.schedule)
-        if self.schedule is not None and self.learning_rate != "constant":
-            raise ValueError(f"schedule is given and learning_rate is {self.learning_rate!r}, expected one of the two")
+        schedule = self._schedule()
+
+        def paced(epoch: int, epochs: int) -> float:
+            return watch.factor() * schedule(epoch, max(epochs, self.max_iter))
+
         self.n_outputs_, self.n_layers_ = network.n_outputs, len(network.sizes)
         self.out_activation_ = network.output
         metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
-        told = [FitTasks(self, *given, metadata, lambda end: self._fitted_by(end.network))] if tasks else []
+        told = [FitTasks(self, *given, metadata, lambda end: {"network_": end.network})] if tasks else []
         try:
             result = train(
                 network,
                 data,
-                epochs=epochs,
+                epochs=1 if incremental else self.max_iter,
                 batch_size=self._batch_size(len(data)) if stochastic else None,
                 learning_rate=self.learning_rate_init,
-                schedule=lambda epoch, total: watch.factor(epoch, total) * schedule(epoch, total),
+                schedule=paced if stochastic else "constant",
                 optimizer=optimizer,
                 l2=self.alpha,
                 divide_l2=True,
                 dropout=self.dropout,
                 validation=held_out,
-                sample_weight=weight,
+                sample_weight=check_sample_weight(weight, len(data), network.dtype),
                 shuffle=next_order if self.shuffle else False,
                 callbacks=[watch, *told],
                 seed=seed,
@@ -166,21 +175,47 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         network, self._state = result.network, result.state
         if watch.best is not None:
             network, self._state = watch.best, None  # the state is that of the last epoch
-        state, curve = watch.state, watch.state.loss_curve
-        for name, value in self._fitted_by(network).items():
-            setattr(self, name, value)
-        self._watched, self._history = state, History([*history, *result.history])
+        self.network_, self._watched, state = network, watch.state, watch.state
+        records = [*history, *result.history]
+        self._history = History([replace(record, epoch=epoch) for epoch, record in enumerate(records, start=1)])
         self.n_iter_, self.t_ = len(result.history), state.seen
-        self.loss_curve_ = curve
-        self.loss_ = curve[-1] if curve else np.nan
+        self.loss_curve_, self.loss_ = self._history.column("loss").tolist(), result.loss
         watched = bool(state.scores)
-        self.validation_scores_ = state.scores if watched else None
+        self.validation_scores_ = [*state.scores] if watched else None
         self.best_validation_score_ = state.best_score if watched else None
         self.best_loss_ = None if self.early_stopping and watched else state.best_loss
 
-    def _fitted_by(self, network: Network) -> dict[str, Any]:
-        """The attributes that prediction needs, with that network."""
-        return {"network_": network, "coefs_": list(network.weights), "intercepts_": list(network.biases)}
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Leave the fitted attributes as they were where a fit fails; an interrupted one has its last whole epoch."""
+        before = {name: value for name, value in vars(self).items() if name.endswith("_")}
+        try:
+            yield
+        except TrainingInterrupted:
+            raise
+        except BaseException:
+            for name in [name for name in vars(self) if name.endswith("_")]:
+                delattr(self, name)
+            self.__dict__.update(before)
+            raise
+
+    @property
+    def coefs_(self) -> list[np.ndarray]:
+        """The weights of each layer, (fan_in, fan_out); other ones can be assigned."""
+        return list(self.network_.weights)
+
+    @coefs_.setter
+    def coefs_(self, coefs: Any) -> None:
+        self.network_ = self.network_.like(coefs, self.network_.biases)
+
+    @property
+    def intercepts_(self) -> list[np.ndarray]:
+        """The biases of each layer, (fan_out,); other ones can be assigned."""
+        return list(self.network_.biases)
+
+    @intercepts_.setter
+    def intercepts_(self, intercepts: Any) -> None:
+        self.network_ = self.network_.like(self.network_.weights, intercepts)
 
     def _initialize(self, n_inputs: int, targets: np.ndarray, random_state: np.random.RandomState) -> Network:
         """Initial weights and biases, drawn in scikit-learn's order: uniform (Glorot and Bengio 2010, equation 16)."""
@@ -218,7 +253,10 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         expected = self._output(targets)
         if (self.network_.output, self.network_.n_outputs) != expected:
             raise ValueError(f"y has {expected[1]} outputs, but {type(self).__name__} was fitted to {self.n_outputs_}")
-        return self.network_
+        weights, biases = (
+            [array.astype(self._dtype) for array in arrays] for arrays in (self.network_.weights, self.network_.biases)
+        )
+        return Network(weights, biases, self.activation, self.input_scale, self.network_.output)
 
     def _optimizer(self) -> Optimizer | LBFGS:
         if self.solver == "adam":
@@ -229,7 +267,19 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
     def _fits(self, optimizer: Optimizer | LBFGS, state: Any) -> bool:
         """Whether an optimizer can go on from a state that an earlier fit left."""
-        return state is not None and not isinstance(optimizer, LBFGS) and len(state.slots) == optimizer.n_slots
+        if state is None or isinstance(optimizer, LBFGS) or len(state.slots) != optimizer.n_slots:
+            return False
+        return all(weights[0].dtype == self._dtype for weights, _ in state.slots)
+
+    def _schedule(self) -> Schedule:
+        """The user's schedule; ValueError if something else sets the rate, or nothing does."""
+        if self.schedule is None:
+            return get_schedule("constant")
+        if self.solver == "lbfgs":
+            raise ValueError("schedule is given with solver 'lbfgs', which has no learning rate")
+        if self.learning_rate != "constant":
+            raise ValueError(f"schedule is given and learning_rate is {self.learning_rate!r}, expected one of the two")
+        return get_schedule(self.schedule)
 
     def _watch(
         self, state: WatchState, by_score: bool, n_samples: int, held_out: Dataset | None, held_weight: Any
@@ -247,7 +297,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             tol=self.tol if self.solver != "lbfgs" else 0.0,
             patience=self.n_iter_no_change if self.solver != "lbfgs" else np.inf,
             by_score=by_score,
-            n_samples=n_samples,
+            n_samples=n_samples if self.solver != "lbfgs" else 0,
             score=None if held_out is None else score,
             verbose=bool(self.verbose),
         )
@@ -259,18 +309,17 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             warnings.warn(f"batch_size={self.batch_size} is more than the {n_samples} samples: clipped", stacklevel=4)
         return min(int(self.batch_size), n_samples)
 
-    def _hold_out(
-        self, data: Dataset, weight: np.ndarray | None, random_state: np.random.RandomState
-    ) -> tuple[Dataset, np.ndarray | None, Dataset, np.ndarray | None]:
-        """Data and weights to train on, and those for early stopping, split as scikit-learn splits them."""
+    def _split(self, targets: np.ndarray, random_state: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
+        """The rows to train on and those held out for early stopping, as scikit-learn draws them."""
+        if self.validation_fraction == 0:
+            raise ValueError("validation_fraction is 0 with early_stopping, expected above 0, or validation_data")
         rows, held = train_test_split(
-            np.arange(len(data)), random_state=random_state, test_size=self.validation_fraction,
-            stratify=self._stratify(data.labels),
+            np.arange(len(targets)), random_state=random_state, test_size=self.validation_fraction,
+            stratify=self._stratify(targets),
         )  # fmt: skip
         if len(held) < 2:
             raise ValueError("The validation set is too small. Increase validation_fraction or give more samples.")
-        weights = (None, None) if weight is None else (weight[rows], weight[held])
-        return data.take(rows), weights[0], data.take(held), weights[1]
+        return rows, held
 
     def _warn_of_convergence(self, result: TrainingResult) -> None:
         if result.stopped == "stalled":
@@ -302,14 +351,15 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                 f"Found array with dim 3, shape {tuple(shape)}, while dim <= 2 is required by "
                 f"{type(self).__name__}: give images as rows, X.reshape(len(X), -1)"
             )
+        dtype = self.network_.dtype if isinstance(y, str) else self._dtype
         options: dict[str, Any] = {} if isinstance(y, str) else {"multi_output": True, **self._target_options}
         try:
             with np.errstate(over="ignore"):
                 return validate_data(
-                    self, X, y, accept_sparse="csr", dtype=[self._dtype, np.dtype(np.uint8)], reset=reset, **options
+                    self, X, y, accept_sparse="csr", dtype=[dtype, np.dtype(np.uint8)], reset=reset, **options
                 )
         except OverflowError as error:  # a Python integer beyond every float
-            raise ValueError(f"Input X contains a value too large for {self._dtype}") from error
+            raise ValueError(f"Input X contains a value too large for {dtype}") from error
 
     def _check_validation(self, validation_data: Any) -> tuple[Dataset | None, np.ndarray | None]:
         """The user's validation data, checked like the training data, and their weights."""
@@ -320,27 +370,27 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         X, y, *weight = validation_data
         X, y = self._check_data(X, y, reset=False)
         data = Dataset(X, self._encode(y, keep=True, incremental=True), name="validation_data")
-        return data, self._check_weights(weight[0] if weight else None, X)
+        held_weight = self._check_weights(weight[0] if weight else None, X)
+        return data, check_sample_weight(held_weight, len(data), self._dtype)
 
-    def _check_weights(self, sample_weight: Any, X: Any, by_class: np.ndarray | None = None) -> np.ndarray | None:
-        """What each sample counts, times what its class does, in the working dtype; None if all count 1."""
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
-            by_class = sample_weight if by_class is None else sample_weight * by_class
-        return check_sample_weight(by_class, X.shape[0], self._dtype)
+    def _check_weights(self, sample_weight: Any, X: Any) -> np.ndarray | None:
+        """What each sample counts, float64; None if all count 1."""
+        if sample_weight is None:
+            return None
+        return check_sample_weight(_check_sample_weight(sample_weight, X), X.shape[0], np.dtype(np.float64))
 
-    def _class_weight(self, y: np.ndarray) -> np.ndarray | None:
+    def _class_weight(self, targets: np.ndarray) -> np.ndarray | None:
         """What each sample's class counts; None for numbers."""
         return None
 
     # --- Using -----------------------------------------------------------------------------------------------------
     def _logits(self, X: Any) -> np.ndarray:
-        check_is_fitted(self)
+        check_is_fitted(self, "network_")
         return get_backend(self.backend).predict_logits(self.network_, self._check_data(X, reset=False), self.n_threads)
 
     def _answers(self, X: Any) -> np.ndarray:
         """Probabilities or numbers (N, C)."""
-        check_is_fitted(self)
+        check_is_fitted(self, "network_")
         return get_backend(self.backend).predict_proba(self.network_, self._check_data(X, reset=False), self.n_threads)
 
     def transform(self, X: Any) -> np.ndarray:
@@ -355,7 +405,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         ndarray of shape (N, H), in the estimator's dtype
             H is the last of `hidden_layer_sizes`; without hidden layers, the scaled inputs.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "network_")
         X, network = self._check_data(X, reset=False), self.network_
         if len(network.weights) == 1:
             X = X.toarray() if hasattr(X, "toarray") else X
@@ -372,7 +422,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
     @property
     def history_(self) -> "pandas.DataFrame":
         """A row an epoch, of all fits since the weights were drawn: see `fastnn.history.EpochRecord`."""
-        check_is_fitted(self)
+        check_is_fitted(self, "network_")
         return self._history.to_frame()
 
     def __sklearn_tags__(self) -> Any:

@@ -5,14 +5,17 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin
-from sklearn.utils import column_or_1d, compute_sample_weight
+from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets, type_of_target
 
+from fastnn.backends.base import check_sample_weight
 from fastnn.errors import DataError
 from fastnn.estimators.base import BaseMLP, if_epochs
 from fastnn.estimators.callbacks import with_callbacks
 from fastnn.model import Model, class_probabilities, decide
+
+NO_THRESHOLD = "threshold is given, but y is multilabel: each label has a probability of its own"
 
 
 class MLPClassifier(ClassifierMixin, BaseMLP):
@@ -56,7 +59,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     nesterovs_momentum : bool
     early_stopping : bool
         Hold out `validation_fraction`, unless `fit` is given validation data; stop when the accuracy on it does not
-        improve, and keep the best weights.
+        improve, and keep the best weights. For "sgd" and "adam".
     validation_fraction : float
     beta_1, beta_2, epsilon : float
         Adam's.
@@ -70,13 +73,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     dropout : float, in [0, 1)
         The share of hidden units dropped in each training step (Srivastava et al. 2014). Not for "lbfgs".
     class_weight : dict of label to float, "balanced" or None
-        What the samples of a class count, times their `sample_weight`. "balanced": ``N / (C * samples of the class)``.
+        What the samples of a class count in training, times their `sample_weight`; 1 for classes not in the dict.
+        "balanced": ``N / (C * samples of the class)``. Not for multilabel targets.
     input_scale : float
         Inputs are multiplied by it inside the network: ``1 / 255`` lets pixels stay uint8.
     dtype : {"float32", "float64"}
         The arithmetic of the network; scikit-learn's is float64 for most inputs.
     schedule : str, function of (epoch, epochs), or None
-        The learning rate's factor in each epoch: see `fastnn.schedules`. Not beside "invscaling" or "adaptive".
+        The learning rate's factor in each epoch, of `max_iter`: see `fastnn.schedules`. For "sgd" and "adam", and not
+        beside "invscaling" or "adaptive".
     threshold : float or None
         `predict` answers `unknown_label` where the largest probability is lower. Not for multilabel targets.
     unknown_label : int, str or None
@@ -94,7 +99,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     validation_scores_, best_validation_score_ : list of float and float, or None without validation data
         Accuracies.
     history_ : DataFrame
-        A row an epoch: losses and accuracies of training and validation data, learning rate, seconds.
+        A row an epoch, of all fits since the weights were drawn: losses and accuracies of training and validation data
+        (these without weights), learning rate, seconds.
     n_iter_, t_ : int
         Epochs of the last fit; samples trained on.
     n_layers_, n_outputs_, out_activation_ : int, int, {"softmax", "logistic"}
@@ -206,7 +212,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             On Ctrl-C (it is a KeyboardInterrupt); the estimator is fitted to the last whole epoch then.
         """
         self._validate_params()
-        return self._fit(X, y, sample_weight, validation_data, incremental=False, tasks=True)
+        with self._all_or_nothing():
+            return self._fit(X, y, sample_weight, validation_data, incremental=False, tasks=True)
 
     @if_epochs
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
@@ -219,12 +226,16 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             raise ValueError("class_weight 'balanced' needs all data at once: give partial_fit a dict of weights")
         if not hasattr(self, "classes_") and classes is None and type_of_target(y) == "multilabel-indicator":
             classes = np.arange(np.shape(y)[1])
-        _check_partial_fit_first_call(self, classes)
-        return self._fit(X, y, sample_weight, None, incremental=True)
+        with self._all_or_nothing():
+            _check_partial_fit_first_call(self, classes)
+            return self._fit(X, y, sample_weight, None, incremental=True)
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable label of each row (N,), or indicators (N, C); `unknown_label` below the `threshold`."""
-        return decide(self.predict_proba(X), self.classes_, self._unknown(), self._multilabel)
+        proba = self.predict_proba(X)
+        if self._multilabel and self.threshold is not None:
+            raise ValueError(NO_THRESHOLD)
+        return decide(proba, self.classes_, self._unknown(), self._multilabel)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """The probability of each class, in the order of `classes_`: (N, C), in the estimator's dtype.
@@ -267,7 +278,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             if not keep and not (incremental and hasattr(self, "classes_")):
                 self.classes_ = np.arange(indicators.shape[1])
             if self.threshold is not None:
-                raise ValueError("threshold is given, but y is multilabel: each label has a probability of its own")
+                raise ValueError(NO_THRESHOLD)
             if indicators.shape[1] != len(self.classes_):
                 raise ValueError(f"y has {indicators.shape[1]} labels, expected {len(self.classes_)}")
             return indicators.astype(self._dtype)
@@ -301,8 +312,22 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         """What keeps its shares in a split: for one output as scikit-learn has it, none."""
         return targets if targets.ndim == 2 and targets.shape[1] == 1 else None
 
-    def _class_weight(self, y: np.ndarray) -> np.ndarray | None:
-        return None if self.class_weight is None else compute_sample_weight(self.class_weight, y)
+    def _class_weight(self, targets: np.ndarray) -> np.ndarray | None:
+        if self.class_weight is None:
+            return None
+        if targets.ndim == 2 and targets.shape[1] > 1:
+            raise ValueError("class_weight is given, but y is multilabel: weigh its samples by sample_weight")
+        numbers, classes = targets.reshape(-1).astype(np.int64), self.classes_.tolist()
+        if self.class_weight == "balanced":
+            counts = np.bincount(numbers, minlength=len(classes))
+            by_class = len(numbers) / (len(classes) * np.maximum(1, counts))
+        else:
+            strange = [label for label in self.class_weight if label not in classes]
+            if strange:
+                raise ValueError(f"class_weight has {strange}, which are no classes, expected some of {classes}")
+            by_class = np.array([float(self.class_weight.get(label, 1)) for label in classes])
+        weight: np.ndarray = by_class[numbers]
+        return check_sample_weight(weight, len(numbers), np.dtype(np.float64))
 
     def _score_logits(self, logits: np.ndarray, targets: np.ndarray, weight: np.ndarray | None) -> float:
         right = logits.argmax(axis=1) == targets if targets.ndim == 1 else ((logits > 0) == (targets > 0.5)).all(axis=1)

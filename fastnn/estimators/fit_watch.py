@@ -17,11 +17,10 @@ DIVISOR, LOWEST_RATE = 5.0, 1e-6
 class WatchState:
     """What is carried on from one fit to the next by `warm_start` and `partial_fit`.
 
-    loss_curve: the loss of each epoch; scores: of the validation data; best_loss, best_score: so far; seen: samples
-    trained on; rate: the learning rate, for SGD; idle: epochs without improvement.
+    scores: of the validation data, epoch by epoch; best_loss, best_score: so far; seen: samples trained on; rate: the
+    learning rate, for SGD; idle: epochs without improvement.
     """
 
-    loss_curve: list[float] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     best_loss: float = np.inf
     best_score: float = -np.inf
@@ -52,25 +51,24 @@ class FitWatch:
         score: Callable[[EpochEnd], float] | None,
         verbose: bool,
     ) -> None:
-        self.state = replace(state, loss_curve=[*state.loss_curve], scores=[*state.scores])
+        self.state = replace(state, scores=[*state.scores])
         self.best: Network | None = None
         self._learning_rate, self._first_rate, self._power = learning_rate, rate, power
         self._tol, self._patience, self._by_score = tol, patience, by_score
         self._n_samples, self._score, self._verbose = n_samples, score, verbose
 
-    def factor(self, epoch: int, epochs: int) -> float:
-        """The schedule: the learning rate of the next epoch over that of the first."""
+    def factor(self) -> float:
+        """The schedule's part: the learning rate of the next epoch over that of the first."""
         return self.state.rate / self._first_rate
 
     def __call__(self, end: EpochEnd) -> bool:
         """Take note of an epoch; whether to stop after it."""
         state, loss = self.state, end.record.loss
         score = np.nan if self._score is None else self._score(end)
-        state.loss_curve.append(loss)
         if self._score is not None:
             state.scores.append(score)
         if self._verbose:
-            print(f"Iteration {len(state.loss_curve)}, loss = {loss:.8f}")
+            print(f"Iteration {end.record.epoch}, loss = {loss:.8f}")
             if self._score is not None:
                 print(f"Validation score: {score:f}")
         if self._by_score:

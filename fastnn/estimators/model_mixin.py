@@ -13,7 +13,7 @@ from fastnn.errors import InconsistentVersionWarning
 from fastnn.estimators.fit_watch import WatchState
 from fastnn.history import History
 from fastnn.model import Model
-from fastnn.model_file import save
+from fastnn.model_file import save, versions
 from fastnn.onnx_export import export_onnx
 
 # What a first fit goes on from.
@@ -21,11 +21,11 @@ NOTHING_BEFORE: tuple[WatchState, History, TrainerState | None] = (WatchState(),
 
 
 class ModelFileMixin(BaseEstimator):
-    """Saving, loading and pickling; the estimator has `_fitted_by`, `_model_fields` and `_take_model_fields`."""
+    """Saving, loading and pickling; the estimator has `_model_fields` and `_take_model_fields`."""
 
     def to_model(self) -> Model:
         """The fitted network with its classes, features and settings of prediction, as a model file holds them."""
-        check_is_fitted(self)
+        check_is_fitted(self, "network_")
         names = getattr(self, "feature_names_in_", None)
         return Model(self.network_, feature_names=None if names is None else tuple(names), **self._model_fields())
 
@@ -66,8 +66,7 @@ class ModelFileMixin(BaseEstimator):
             dtype=network.dtype.name,
         )  # fmt: skip
         estimator._take_model_fields(model)
-        for name, value in estimator._fitted_by(network).items():
-            setattr(estimator, name, value)
+        estimator.network_ = network
         estimator.n_features_in_ = network.n_inputs
         if model.feature_names is not None:
             estimator.feature_names_in_ = np.array(model.feature_names, dtype=object)
@@ -77,11 +76,11 @@ class ModelFileMixin(BaseEstimator):
         return estimator
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_fastnn_version": _version()}
+        return {**super().__getstate__(), "_fastnn_version": versions()["fastnn"]}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
-        pickled, current = state.pop("_fastnn_version", "unknown"), _version()
+        pickled, current = state.pop("_fastnn_version", "unknown"), versions()["fastnn"]
         if pickled != current:
             warnings.warn(
                 f"{type(self).__name__} was pickled by fastnn {pickled} and is read by {current}, which may fail or "
@@ -90,9 +89,3 @@ class ModelFileMixin(BaseEstimator):
                 stacklevel=2,
             )
         super().__setstate__(state)
-
-
-def _version() -> str:
-    from fastnn import __version__
-
-    return __version__

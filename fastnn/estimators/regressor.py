@@ -108,13 +108,15 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Self:
         """Train on X and y: y of shape (N,) or (N, C), numbers; all else as in MLPClassifier."""
         self._validate_params()
-        return self._fit(X, y, sample_weight, validation_data, incremental=False, tasks=True)
+        with self._all_or_nothing():
+            return self._fit(X, y, sample_weight, validation_data, incremental=False, tasks=True)
 
     @if_epochs
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """One epoch on X and y, from where the last fit stopped, the optimizer's state included."""
         self._validate_params()
-        return self._fit(X, y, sample_weight, None, incremental=True)
+        with self._all_or_nothing():
+            return self._fit(X, y, sample_weight, None, incremental=True)
 
     def predict(self, X: Any) -> np.ndarray:
         """The numbers, float64: (N,) for one target, else (N, C)."""

@@ -1,5 +1,6 @@
 """What the estimators add to scikit-learn's, and how they behave with weights, labels, arrays and threads."""
 
+import io
 import multiprocessing
 import pickle
 import threading
@@ -67,6 +68,23 @@ def test_class_weights_are_the_sample_weights_they_stand_for(digits):
             one = MLPClassifier(**SMALL, class_weight=class_weight).fit(images, labels, sample_weight=sample_weight)
             assert _equal(one, MLPClassifier(**SMALL).fit(images, labels, sample_weight=expected))
     assert not _equal(one, MLPClassifier(**SMALL).fit(images, labels))
+
+
+def test_a_dict_of_class_weights_need_not_name_each_class_nor_see_it(digits):
+    images, labels = digits
+    model = MLPClassifier(**SMALL, class_weight={0: 2.0})
+    some = labels > 4
+    model.partial_fit(images[some], labels[some], classes=np.arange(10)).partial_fit(images, labels)
+    with pytest.raises(ValueError, match=r"class_weight has \[11\], which are no classes"):
+        MLPClassifier(**SMALL, class_weight={11: 2.0}).fit(images, labels)
+    with pytest.raises(ValueError, match="multilabel"):
+        MLPClassifier(**SMALL, class_weight="balanced").fit(images, np.eye(10, dtype=int)[labels])
+
+
+def test_class_weights_leave_the_validation_score_alone(digits):
+    images, labels = digits
+    model = MLPClassifier(**SMALL, class_weight={0: 100.0}, early_stopping=True).fit(images, labels)
+    np.testing.assert_array_equal(model.validation_scores_, model.history_["validation_accuracy"])
 
 
 # --- Labels and arrays -----------------------------------------------------------------------------------------------
@@ -265,6 +283,46 @@ def test_warm_start_goes_on_from_the_weights(digits):
     assert model.loss_curve_[-1] < first[-1]
     with pytest.raises(ValueError, match="warm_start"):
         model.fit(images, labels % 5)
+
+
+def test_what_is_set_between_fits_counts(digits):
+    images, labels = digits
+    model = MLPClassifier(**SMALL, warm_start=True, input_scale=1 / 16).fit(images, labels)
+    model.set_params(activation="tanh", dtype="float64", input_scale=1 / 8).fit(images, labels)
+    assert (model.network_.activation, model.network_.dtype, model.network_.input_scale) == ("tanh", np.float64, 1 / 8)
+    assert list(model.history_["epoch"]) == list(range(1, 11))
+    model.set_params(dtype="float32").partial_fit(images, labels)
+    assert model.coefs_[0].dtype == np.float32
+    with pytest.raises(ValueError, match="too large for dtype"):
+        model.set_params(dtype="float64").predict(images * 1e300)
+
+
+def test_a_schedule_spans_max_iter_in_partial_fit_too(digits):
+    images, labels = digits
+    whole = MLPClassifier(**SMALL, schedule="cosine").fit(images, labels)
+    steps = MLPClassifier(**SMALL, schedule="cosine")
+    for _ in range(5):
+        steps.partial_fit(images, labels, classes=np.arange(10))
+    np.testing.assert_array_equal(steps.history_["learning_rate"], whole.history_["learning_rate"])
+
+
+def test_weights_can_be_assigned(digits):
+    images, labels = digits
+    model, other = (MLPClassifier(**SMALL | {"random_state": seed}).fit(images, labels) for seed in (0, 1))
+    model.coefs_, model.intercepts_ = other.coefs_, other.intercepts_
+    np.testing.assert_array_equal(model.predict_proba(images), other.predict_proba(images))
+    again = joblib.load(_dumped(model))
+    again.coefs_[0][:] = 0
+    assert not np.array_equal(again.predict_proba(images), model.predict_proba(images))
+    model.loss_curve_.clear()
+    assert len(model.partial_fit(images, labels).loss_curve_) == 6
+
+
+def _dumped(model):
+    file = io.BytesIO()
+    joblib.dump(model, file)
+    file.seek(0)
+    return file
 
 
 # --- scikit-learn's tools --------------------------------------------------------------------------------------------
