@@ -23,12 +23,14 @@ from fastnn.kernels.simd import (
     vadd,
     vfma,
     vload,
+    vmul,
     vscale_add,
     vsplat,
     vstore,
+    vsum,
     vzero,
 )
-from fastnn.kernels.updates import SGD, settle
+from fastnn.kernels.updates import SGD, move_row
 
 _ONE_BIT = np.uint64(1)
 
@@ -226,40 +228,51 @@ def packed_sums(layers, n_rows, packed, out, panel):
 
 
 @inlined
-def _update_vectors(layers, n_rows, step, packed, dout, state, piece, panel, n):
+def _update_vectors(layers, n_rows, step, packed, dout, state, panel, n):
     """`update_packed` for a panel of `n` vectors."""
-    n_inputs, width, real, parameters = layers.sizes[0], panel.width, piece.dtype.type, layers.parameters
-    at, penalty = weight_panel(layers, INPUTS, panel), 0.0
+    n_inputs, width, parameters, l2 = layers.sizes[0], panel.width, layers.parameters, step.l2
+    at, none = weight_panel(layers, INPUTS, panel), parameters.dtype.type(0)
     n_groups = (n_rows + GROUP - 1) // GROUP
     if not step.is_last:
         for i in range(n_inputs):
             total, kept = collect(dout, panel.at, panel.row, packed, n_groups, n_inputs, i, n), at + i * width
             vstore(state.gradient, kept, total if step.is_first else vadd(vload(state.gradient, kept, n), total))
-        return penalty
-    if step.is_first and step.rule.kind == SGD and step.l2 == real(0):
-        # The plainest rule moves weights straight from the registers, and leaves alone those of inputs nobody uses.
+        return 0.0
+    if step.is_first and step.rule.kind == SGD and l2 == none:
+        # The plainest rule leaves alone the weights of inputs nobody uses.
         back = vsplat(-step.rate * layers.scale, n)
         for i in range(n_inputs):
             if is_used(packed, n_groups, n_inputs, i):
                 total = collect(dout, panel.at, panel.row, packed, n_groups, n_inputs, i, n)
                 w = at + i * width
                 vstore(parameters, w, vfma(back, total, vload(parameters, w, n)))
-        return penalty
-    for i in range(0, n_inputs, PIECE):
-        count = min(PIECE, n_inputs - i)
-        for k in range(count):
-            total = collect(dout, panel.at, panel.row, packed, n_groups, n_inputs, i + k, n)
-            vstore(piece, k * width, total)
-        penalty += settle(step, step.l2, layers.scale, parameters, state, at + i * width, piece, count, panel.vectors)
+        return 0.0
+    penalty, factor, back = 0.0, vsplat(layers.scale, n), vsplat(-step.rate, n)
+    for first in range(0, n_inputs, PIECE):
+        squares = vzero(parameters, n)  # a few rows' in the working dtype, all in float64
+        for i in range(first, min(first + PIECE, n_inputs)):
+            total, w = collect(dout, panel.at, panel.row, packed, n_groups, n_inputs, i, n), at + i * width
+            if not step.is_first:
+                total = vadd(vload(state.gradient, w, n), total)
+            before = move_row(step, l2, parameters, state, w, vmul(total, factor), back, n)
+            if l2 != none:
+                squares = vfma(before, before, squares)
+        if l2 != none:
+            penalty += np.float64(vsum(squares))
     return penalty
 
 
 @inlined
-def update_packed(layers, n_rows, step, packed, dout, state, piece, panel):
-    """Gradient and step of the first layer's weights that lead to a panel's units; returns the sum of their squares."""
+def update_packed(layers, n_rows, step, packed, dout, state, panel):
+    """Gradient and step of the first layer's weights that lead to a panel's units; returns the sum of their squares
+    if the step counts them.
+
+    An input's gradient moves its weights straight from the registers, so that these and the optimizer's state are
+    fetched from the second-level cache while the next input's products are added.
+    """
     never_inline()
     if panel.vectors == 4:
-        return _update_vectors(layers, n_rows, step, packed, dout, state, piece, panel, FOUR)
+        return _update_vectors(layers, n_rows, step, packed, dout, state, panel, FOUR)
     if panel.vectors == 2:
-        return _update_vectors(layers, n_rows, step, packed, dout, state, piece, panel, TWO)
-    return _update_vectors(layers, n_rows, step, packed, dout, state, piece, panel, ONE)
+        return _update_vectors(layers, n_rows, step, packed, dout, state, panel, TWO)
+    return _update_vectors(layers, n_rows, step, packed, dout, state, panel, ONE)

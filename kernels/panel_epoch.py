@@ -92,7 +92,7 @@ def update_inputs(layers, t, threads, n_rows, step, inputs, dout, state, penalty
     for p in own_panels(layers, FIRST_HIDDEN, t, threads):
         panel = unit_panel(layers, FIRST_HIDDEN, p)
         if len(inputs.packed.users):
-            penalty[p] = update_packed(layers, n_rows, step, inputs.packed, dout, state, piece, panel)
+            penalty[p] = update_packed(layers, n_rows, step, inputs.packed, dout, state, panel)
         else:
             penalty[p] = update_dense(layers, n_rows, step, inputs.dense, dout, state, piece, panel)
 

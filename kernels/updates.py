@@ -100,41 +100,51 @@ def l2_of_step(rule, weight):
 
 
 @inlined
+def move_row(step, decay, parameters, state, at, g, back, n):
+    """Move the `n` vectors of parameters from `at` on against ``g + decay * parameter``; returns what they were.
+
+    g: their gradient. back: minus the learning rate, in every lane.
+    """
+    rule, slot_1, slot_2 = step.rule, state.slot_1, state.slot_2
+    w = vload(parameters, at, n)
+    if decay != parameters.dtype.type(0):
+        g = vscale_add(decay, w, g)
+    if rule.kind == SGD:
+        vstore(parameters, at, vfma(back, g, w))
+    elif rule.kind == MOMENTUM or rule.kind == NESTEROV:
+        move = vmul(back, g)
+        velocity = vflush(vscale_add(rule.first, vload(slot_1, at, n), move))
+        vstore(slot_1, at, velocity)
+        if rule.kind == NESTEROV:
+            velocity = vscale_add(rule.first, velocity, move)
+        vstore(parameters, at, vadd(w, velocity))
+    elif rule.kind == ADAM:
+        mean = vscale_add(rule.first, vload(slot_1, at, n), vmul(vsplat(rule.rest_1, n), g))
+        square = vmul(vsplat(rule.rest_2, n), vmul(g, g))
+        square = vscale_add(rule.second, vload(slot_2, at, n), square)
+        mean, square = vflush(mean), vflush(square)
+        vstore(slot_1, at, mean)
+        vstore(slot_2, at, square)
+        root = vadd(vsqrt(square), vsplat(rule.epsilon, n))
+        vstore(parameters, at, vfma(back, vdiv(mean, root), w))
+    else:
+        vstore(slot_1, at, g)
+    return w
+
+
+@inlined
 def settle_rows(step, decay, scale, parameters, state, at, piece, rows, n):
     """`settle` for rows of `n` vectors: few wide ones, so that the choice of a rule costs little beside its work."""
     never_inline()
-    rule, real, width = step.rule, piece.dtype.type, len(n) * lanes(piece)
-    slot_1, slot_2 = state.slot_1, state.slot_2
+    real, width = piece.dtype.type, len(n) * lanes(piece)
     squares, factor, back = vzero(piece, n), vsplat(scale, n), vsplat(-step.rate, n)
     for w_at in range(at, at + rows * width, width):
         g = vload(piece, w_at - at, n)
         if not step.is_first:
             g = vadd(vload(state.gradient, w_at, n), g)
-        g = vmul(g, factor)
-        w = vload(parameters, w_at, n)
+        w = move_row(step, decay, parameters, state, w_at, vmul(g, factor), back, n)
         if decay != real(0):
             squares = vfma(w, w, squares)
-            g = vscale_add(decay, w, g)
-        if rule.kind == SGD:
-            vstore(parameters, w_at, vfma(back, g, w))
-        elif rule.kind == MOMENTUM or rule.kind == NESTEROV:
-            move = vmul(back, g)
-            velocity = vflush(vscale_add(rule.first, vload(slot_1, w_at, n), move))
-            vstore(slot_1, w_at, velocity)
-            if rule.kind == NESTEROV:
-                velocity = vscale_add(rule.first, velocity, move)
-            vstore(parameters, w_at, vadd(w, velocity))
-        elif rule.kind == ADAM:
-            mean = vscale_add(rule.first, vload(slot_1, w_at, n), vmul(vsplat(rule.rest_1, n), g))
-            square = vmul(vsplat(rule.rest_2, n), vmul(g, g))
-            square = vscale_add(rule.second, vload(slot_2, w_at, n), square)
-            mean, square = vflush(mean), vflush(square)
-            vstore(slot_1, w_at, mean)
-            vstore(slot_2, w_at, square)
-            root = vadd(vsqrt(square), vsplat(rule.epsilon, n))
-            vstore(parameters, w_at, vfma(back, vdiv(mean, root), w))
-        else:
-            vstore(slot_1, w_at, g)
     return np.float64(vsum(squares)) if decay != real(0) else 0.0
 
 
