@@ -11,6 +11,7 @@ import numpy as np
 from fastnn.backends import Backend, backend_name, get_backend, reference
 from fastnn.backends.base import check_inputs, check_labels, check_regularization, check_sample_weight
 from fastnn.checks import check_choice, check_integer, check_number
+from fastnn.csr import is_sparse
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError, DivergenceError, SettingsError
 from fastnn.network import Network
@@ -303,9 +304,11 @@ def hold_out(data: Dataset, share: float, seed: int = 0, *, in_place: bool = Fal
     """Split `data` in two: what stays, and a `share` (above 0, below 1) drawn by the seed, at least one sample.
 
     Each part keeps the order of its samples. With `in_place` nothing is copied but the samples held out: the arrays of
-    `data` are reordered, and the parts are views of them.
+    `data` are reordered, and the parts are views of them. Sparse images cannot be reordered in place.
     """
     rows, held = _draw(len(data), share, seed)
+    if in_place and is_sparse(data.images):
+        raise SettingsError("in_place is True, expected False for sparse images, whose rows cannot change places")
     if not in_place:
         return data.take(rows), data.take(held)
     for array in (data.images, data.labels):
@@ -340,9 +343,9 @@ def check_fit(network: Network, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(f"{data.name} has no samples")
     try:
         images = check_inputs(network, data.images)
-        if images.dtype.kind == "f" and not np.isfinite(images).all():
+        if images.dtype.kind == "f" and not np.isfinite(images.data if is_sparse(images) else images).all():
             raise DataError("inputs contain NaN or infinity, expected finite numbers")
-        return images, check_labels(data.labels, len(images), network.n_classes)
+        return images, check_labels(data.labels, len(data), network.n_classes)
     except DataError as error:
         raise DataError(f"{data.name}: {error}") from None
 

@@ -68,6 +68,25 @@ def take_inputs(images, start, n_rows, scale, values, width, users, n_words):
 
 
 @inlined
+def take_lists(indptr, indices, data, start, n_rows, scale, values, width, users, n_words):
+    """`take_inputs` for rows as lists: what `csr_input.Csr` has.
+
+    Only the places are written that are read: those of a row's own inputs, and those of its neighbour's, which are used
+    with it. The others, of which there may be tens of thousands, stay as they are.
+    """
+    real = values.dtype.type
+    users[: n_rows * n_words] = 0
+    for s in range(n_rows):
+        neighbour, at = start + min(s ^ 1, n_rows - 1), s * width
+        for k in range(indptr[neighbour], indptr[neighbour + 1]):
+            values[at + np.int64(indices[k])] = 0
+        for k in range(indptr[start + s], indptr[start + s + 1]):
+            i = np.int64(indices[k])
+            values[at + i] = real(data[k]) * scale
+            users[s * n_words + i // _WORD] |= _ONE_BIT << np.uint64(i % _WORD)
+
+
+@inlined
 def use_all(n_inputs, n_rows, users, n_words):
     """Have every input of a layer used: one of 0 must not hide a weight that is NaN."""
     for s in range(n_rows):
@@ -137,8 +156,11 @@ def softmax_in_place(values, at, n_classes):
 
 
 @kernel
-def predict(table, activation, scale, images, to_softmax, gate, out):
+def predict(table, activation, scale, images, indptr, indices, to_softmax, gate, out):
     """Forward pass of the rows that no other thread has taken: images (N, D) -> out (N, C), overwritten.
+
+    Where indptr (N + 1,) and indices (E,) are not of length 0, they are those of a `csr_input.Csr`, and images (1, E)
+    is its data.
 
     table (L, N_COLUMNS): where a network's arrays lie, C-contiguous, in the dtype of `out`. activation: the code of the
     hidden layers'; scale: of the inputs; to_softmax: whether `out` is probabilities or logits. gate: a new one for each
@@ -153,15 +175,19 @@ def predict(table, activation, scale, images, to_softmax, gate, out):
         most = max(most, table[layer, FAN_OUT])
     n_words = (most + _WORD - 1) // _WORD
     width = n_words * _WORD
-    rows = min(ROWS, len(images))
+    rows = min(ROWS, len(out))
     users = np.empty(rows * n_words, np.uint64)
     values, sums = np.empty(rows * width, out.dtype), np.empty(rows * width, out.dtype)
     while not atomic_load(gate, STOP):
         start = atomic_add(gate, ARRIVALS, 1) * ROWS
-        n_rows = min(ROWS, len(images) - start)
+        n_rows = min(ROWS, len(out) - start)
         if n_rows <= 0:
             return
-        take_inputs(images, start, n_rows, real(scale), values, width, users, n_words)
+        if len(indptr):
+            data = images.reshape(-1)
+            take_lists(indptr, indices, data, start, n_rows, real(scale), values, width, users, n_words)
+        else:
+            take_inputs(images, start, n_rows, real(scale), values, width, users, n_words)
         for layer in range(n_layers):
             n_inputs, n_units = table[layer, FAN_IN], table[layer, FAN_OUT]
             weight = carray(_pointer(table[layer, WEIGHT], out), n_inputs * n_units)

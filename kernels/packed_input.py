@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastnn.kernels.csr_input import AHEAD, ask_for
 from fastnn.kernels.jit import inlined, never_inline
-from fastnn.kernels.layers import GROUP, INPUTS, PIECE, lanes, weight_panel
+from fastnn.kernels.layers import BLOCK, GROUP, INPUTS, PIECE, lanes, weight_panel
 from fastnn.kernels.simd import (
     FOUR,
     ONE,
@@ -31,6 +32,8 @@ from fastnn.kernels.simd import (
 from fastnn.kernels.updates import SGD, settle
 
 _ONE_BIT = np.uint64(1)
+# Groups of a block.
+_GROUPS = BLOCK // GROUP
 
 
 class Packed(NamedTuple):
@@ -81,6 +84,47 @@ def pack(images, rows, packed, places, corner, t, threads):
         present = ~np.uint64(0) >> np.uint64(GROUP - n_rows)
         for i in range(at + column, at + end):
             packed.users[i] = nonzero_mask(packed.values, i * GROUP) & present
+
+
+@inlined
+def _first_from(csr, row, i):
+    """Where the entries of a sample's list begin whose input is i or a later one."""
+    low, high = csr.indptr[row], csr.indptr[row + 1]
+    while low < high:
+        middle = (low + high) // 2
+        if csr.indices[middle] < i:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@inlined
+def pack_lists(csr, rows, packed, t, threads):
+    """`pack` out of lists: thread t's share of the inputs of all the samples.
+
+    `packed` begins as zeros, and values of inputs without users stay 0. So of a former block only what it used is
+    cleared: of tens of thousands of inputs, most of which no sample has, all would take longer than the layer does.
+    """
+    never_inline()
+    n_inputs = len(packed.users) // _GROUPS
+    begin, end = n_inputs * t // threads, n_inputs * (t + 1) // threads
+    for group in range((len(rows) + GROUP - 1) // GROUP):
+        at, first = group * n_inputs, group * GROUP
+        for i in range(at + begin, at + end):
+            if packed.users[i]:
+                packed.users[i] = 0
+                packed.values[i * GROUP : (i + 1) * GROUP] = 0
+        for s in range(min(GROUP, len(rows) - first)):
+            row = rows[first + s]
+            if first + s + AHEAD < len(rows):
+                ask_for(csr, rows[first + s + AHEAD])
+            k, stop, bit = _first_from(csr, row, begin), _first_from(csr, row, end), _ONE_BIT << np.uint64(s)
+            while k < stop:
+                i = at + np.int64(csr.indices[k])
+                packed.values[i * GROUP + s] = csr.data[k]
+                packed.users[i] |= bit
+                k += 1
 
 
 @inlined

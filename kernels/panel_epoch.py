@@ -23,11 +23,12 @@ from fastnn.kernels.block import (
     report,
     take_samples,
 )  # fmt: skip
+from fastnn.kernels.csr_input import Csr
 from fastnn.kernels.dense_input import copy_inputs, dense_sums, update_dense
 from fastnn.kernels.forward import finish_layer, forward_block
 from fastnn.kernels.jit import inlined, kernel, never_inline
 from fastnn.kernels.layers import BLOCK, FIRST_HIDDEN, INPUTS, own_panels, unit_panel
-from fastnn.kernels.packed_input import Packed, pack, packed_sums, update_packed
+from fastnn.kernels.packed_input import Packed, pack, pack_lists, packed_sums, update_packed
 from fastnn.kernels.team import STOPPED, barrier
 from fastnn.kernels.updates import State, Step, rate_of_step
 
@@ -43,28 +44,32 @@ class Inputs(NamedTuple):
 
 class PanelWork(NamedTuple):
     """Scratch: units and state, of all threads; samples, whose label and weight are (2, BLOCK), and inputs, whose
-    arrays have a row for each of two blocks, one worked on, one taken meanwhile; penalty (L * most panels,), sums of
-    squared weights; results (N_RESULTS,), what the epoch reports; scratch, whose arrays have a row for each thread.
+    arrays have a row for each of two blocks, one worked on, one taken meanwhile; csr, the whole data set if it was
+    given as lists, else of length 0; penalty (L * most panels,), sums of squared weights; results (N_RESULTS,), what
+    the epoch reports; scratch, whose arrays have a row for each thread.
     """
 
     units: Units
     state: State
     samples: Samples
     inputs: Inputs
+    csr: Csr
     penalty: np.ndarray
     results: np.ndarray
     scratch: Scratch
 
 
 @inlined
-def take_block(data, rows, samples, inputs, scratch, t, threads):
+def take_block(data, csr, rows, samples, inputs, scratch, t, threads):
     """Thread t's share of taking a copy of the data of a block, the samples `rows`.
 
     Samples are drawn from anywhere in memory. Together their misses of the cache overlap; one by one they would not.
     """
     never_inline()
     take_samples(data, rows, samples, t, threads)
-    if len(inputs.packed.users):
+    if len(csr.indptr):
+        pack_lists(csr, rows, inputs.packed, t, threads)
+    elif len(inputs.packed.users):
         pack(data.images, rows, inputs.packed, scratch.places, scratch.corner, t, threads)
     else:
         copy_inputs(data.images, rows, inputs.dense, t, threads)
@@ -112,7 +117,7 @@ def run_panel_epoch(t, threads, layers, data, order, batch_size, rule, n_steps, 
     rate, weight, loss = real(0), 0.0, 0.0
     first, start = 0, 0  # the batch, and the block in it
     if len(order):
-        take_block(data, order[:batch_size][:BLOCK], samples, inputs, scratch, t, threads)
+        take_block(data, work.csr, order[:batch_size][:BLOCK], samples, inputs, scratch, t, threads)
     goal += threads
     if not barrier(gate, goal):
         return
@@ -136,7 +141,7 @@ def run_panel_epoch(t, threads, layers, data, order, batch_size, rule, n_steps, 
         next_first, next_start = (first + batch_size, 0) if step.is_last else (first, start + BLOCK)
         if next_first < len(order):
             following = order[next_first : next_first + batch_size][next_start : next_start + BLOCK]
-            take_block(data, following, next_samples, next_inputs, scratch, t, threads)
+            take_block(data, work.csr, following, next_samples, next_inputs, scratch, t, threads)
         lose_rows(t, threads, layers, n_rows, weight, units, samples, scratch)
         goal += threads
         if not barrier(gate, goal):

@@ -2,6 +2,7 @@
 
 Dimensions: B samples in a batch, D inputs, H units, C classes. Inputs may be uint8, float32 or float64; weights are
 float32 or float64, and results have the weights' dtype. Shapes are checked by `check_*` below, in both backends alike.
+The inputs of a whole network may also be a SciPy CSR matrix or array, which is never made dense.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from fastnn.checks import check_number
+from fastnn.csr import canonical, is_sparse
 from fastnn.errors import DataError
 from fastnn.network import Network
 from fastnn.optimizers import Optimizer
@@ -140,14 +142,19 @@ class Backend(Protocol):
 _WORKING_DTYPES = frozenset(map(np.dtype, (np.uint8, np.float32, np.float64)))
 
 
-def check_inputs(network: Network, inp: np.ndarray) -> np.ndarray:
-    """`inp` as an array the backends take; DataError unless it is (B, D) of real numbers with the network's D."""
-    inp = np.asarray(inp)
+def check_inputs(network: Network, inp: Any) -> Any:
+    """`inp` as an array the backends take; DataError unless it is (B, D) of real numbers with the network's D.
+
+    A CSR matrix stays one, in the form of `fastnn.csr.canonical`; another sparse format is a DataError.
+    """
+    sparse = is_sparse(inp)
+    if not sparse:
+        inp = np.asarray(inp)
     if inp.dtype.kind not in "buif":
         raise DataError(f"inputs have dtype {inp.dtype}, expected numbers")
     if inp.ndim != 2 or inp.shape[1] != network.n_inputs:
         raise DataError(f"inputs have shape {inp.shape}, expected (samples, {network.n_inputs}) for {network}")
-    return working_inputs(inp)
+    return canonical(inp).astype(_working_dtype(inp.dtype), copy=False) if sparse else working_inputs(inp)
 
 
 def working_inputs(inp: np.ndarray) -> np.ndarray:
@@ -155,10 +162,16 @@ def working_inputs(inp: np.ndarray) -> np.ndarray:
 
     bool becomes uint8, float16 float32; any other dtype float64, which holds it best.
     """
+    if is_sparse(inp):
+        raise DataError("inp is a sparse matrix, expected an array: only whole networks take sparse inputs")
     if inp.dtype in _WORKING_DTYPES and inp.flags.c_contiguous:
         return inp
+    return np.ascontiguousarray(inp, _working_dtype(inp.dtype))
+
+
+def _working_dtype(dtype: np.dtype) -> Any:
     kind = {"bool": np.uint8, "float16": np.float32, "uint8": np.uint8, "float32": np.float32}
-    return np.ascontiguousarray(inp, kind.get(inp.dtype.newbyteorder("=").name, np.float64))
+    return kind.get(dtype.newbyteorder("=").name, np.float64)
 
 
 def check_labels(labels: np.ndarray, n_samples: int, n_classes: int) -> np.ndarray:

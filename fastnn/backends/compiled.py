@@ -15,7 +15,7 @@ from fastnn.backends.base import (
     working_inputs,
 )
 from fastnn.backends.compiled_training import Trainer
-from fastnn.backends.layout import constant, read_only
+from fastnn.backends.layout import constant, lists, read_only
 from fastnn.kernels import activations, dense, inference, team
 from fastnn.kernels import softmax as softmaxes
 from fastnn.network import Network
@@ -30,8 +30,8 @@ FEW_MULTIPLICATIONS = 2**24
 def matmul(inp: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """``inp @ weight``: (B, D), (D, H) -> (B, H), in the weight's dtype."""
     check_shapes(inp=(inp, (None, None)), weight=(weight, (inp.shape[-1], None)))
-    out = np.empty((len(inp), weight.shape[1]), weight.dtype)
-    dense.matmul(constant(working_inputs(inp)), constant(weight), out)
+    inp, out = working_inputs(inp), np.empty((inp.shape[0], weight.shape[1]), weight.dtype)
+    dense.matmul(constant(inp), constant(weight), out)
     return out
 
 
@@ -74,9 +74,9 @@ def softmax_cross_entropy(
 def dense_forward(inp: np.ndarray, weight: np.ndarray, bias: np.ndarray, activation: str = "identity") -> np.ndarray:
     """``activation(inp @ weight + bias)``: (B, D), (D, H), (H,) -> (B, H), in the weight's dtype."""
     check_shapes(inp=(inp, (None, len(weight))), weight=(weight, (None, None)), bias=(bias, weight.shape[1:]))
-    out = np.empty((len(inp), weight.shape[1]), weight.dtype)
+    inp, out = working_inputs(inp), np.empty((inp.shape[0], weight.shape[1]), weight.dtype)
     code = activations.CODES[activation]
-    dense.dense_forward(constant(working_inputs(inp)), constant(weight), constant(bias), code, out)
+    dense.dense_forward(constant(inp), constant(weight), constant(bias), code, out)
     return out
 
 
@@ -109,13 +109,18 @@ def predict_proba(network: Network, inp: np.ndarray, threads: int | None = None)
 
 
 def _predict(network: Network, inp: np.ndarray, threads: int | None, to_softmax: bool) -> np.ndarray:
-    images, table = read_only(check_inputs(network, inp)), _table(network)
-    n_rows, gate = len(images), team.new_gate()
+    images, table = check_inputs(network, inp), _table(network)
+    n_rows, gate = images.shape[0], team.new_gate()
+    if isinstance(images, np.ndarray):
+        indptr, indices, values = *_NO_LISTS, read_only(images)
+    else:
+        indptr, indices, values = lists(images, np.uint32)
+        values = values.reshape(1, -1)
     out = np.empty((n_rows, network.n_classes), network.dtype)
     code, scale = activations.CODES[network.activation], network.input_scale
 
     def work(t: int) -> None:
-        inference.predict(table.layers, code, scale, images, to_softmax, gate, out)
+        inference.predict(table.layers, code, scale, values, indptr, indices, to_softmax, gate, out)
 
     few = n_rows <= table.few_rows  # counting the cores would take longer than these
     members = 1 if few and threads is None else resolve_threads(threads)
@@ -124,6 +129,10 @@ def _predict(network: Network, inp: np.ndarray, threads: int | None, to_softmax:
     else:
         team.run_team(work, min(members, -(-n_rows // inference.ROWS)), gate)
     return out
+
+
+# What a dense prediction has for lists.
+_NO_LISTS = read_only(np.empty(0, np.int64)), read_only(np.empty(0, np.uint32))
 
 
 class _Table(NamedTuple):
@@ -171,8 +180,8 @@ def loss_and_gradients(
     """Loss of a batch and its gradients: one step of training whose update keeps the gradient instead."""
     single = Trainer(network, inp, labels, None, l2, dropout, sample_weight, seed, threads=1)
     single.epoch = epoch
-    result = single.run_epoch(np.arange(len(inp)), len(inp), 0.0)
-    return LossAndGradients(result.loss, *single.slots()[0], round(result.accuracy * len(inp)))
+    result = single.run_epoch(np.arange(len(labels)), len(labels), 0.0)
+    return LossAndGradients(result.loss, *single.slots()[0], round(result.accuracy * len(labels)))
 
 
 # --- Training --------------------------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ from fastnn.backends.base import (
     check_regularization,
     check_sample_weight,
 )
-from fastnn.backends.layout import Layout, constant, lay_out, read_only, unpack
+from fastnn.backends.layout import Layout, constant, lay_out, lists, read_only, unpack
+from fastnn.csr import canonical, is_sparse
 from fastnn.kernels import block, csr_input, layers, packed_input, panel_epoch, row_epoch, team
 from fastnn.kernels.updates import ADAM, KEEP_GRADIENT, MOMENTUM, NESTEROV, SGD, Rule, State
 from fastnn.network import Network
@@ -49,18 +50,22 @@ class Trainer:
         threads: int | None,
     ) -> None:
         check_regularization(l2, dropout)
-        images = constant(_in_kernel_dtype(check_inputs(network, images), network.dtype))
-        labels = check_labels(labels, len(images), network.n_classes)
-        sample_weight = check_sample_weight(sample_weight, len(images), network.dtype)
+        images = _in_kernel_dtype(check_inputs(network, images), network.dtype)
+        labels = check_labels(labels, images.shape[0], network.n_classes)
+        sample_weight = check_sample_weight(sample_weight, images.shape[0], network.dtype)
+        self._lists = None
+        if is_sparse(images):
+            # Anew: numbers too small for the working dtype have become 0.
+            self._lists, images = canonical(images), np.empty((0, network.n_inputs), images.dtype)
         self._optimizer, self._l2, self._dropout, self._seed = optimizer, l2, dropout, seed
         self._network, self._layout = network, lay_out(network)
         self._data = block.Data(
-            images=images,
+            images=constant(images),
             labels=constant(labels),
             weights=constant(np.empty(0, network.dtype) if sample_weight is None else sample_weight),
         )
         self._n_nonzero = int(np.count_nonzero(images))
-        self._sparse = self._n_nonzero <= SPARSE_BELOW * images.size
+        self._sparse = self._lists is not None or self._n_nonzero <= SPARSE_BELOW * images.size
         self._crew = Crew(resolve_threads(threads))
         n_slots, size = (1 if optimizer is None else optimizer.n_slots), self._layout.layers.parameters.size
         slot_1, slot_2 = (aligned_zeros(size if n_slots > k else 0, network.dtype) for k in range(2))
@@ -155,6 +160,7 @@ class Trainer:
                 ),
                 dense=_rows(2, dense, self._network.dtype),
             ),
+            csr=self._given(np.uint32),
             penalty=np.zeros(len(self._network.weights) * self._layout.most_panels),
             **common,
         )
@@ -206,12 +212,22 @@ class Trainer:
     def _listed(self) -> csr_input.Csr:
         """The data set in compressed sparse rows if most inputs are 0, else empty arrays."""
         images, room = self._data.images, layers.VECTOR  # of a vector, in which the kernel writes at once
-        n_rows, n_entries = (len(images) + 1, self._n_nonzero + room) if self._sparse else (0, 0)
         kind = np.uint16 if images.shape[1] <= 2**16 else np.uint32
-        csr = csr_input.Csr(np.zeros(n_rows, np.int64), np.empty(n_entries, kind), np.empty(n_entries, images.dtype))
-        if self._sparse:
-            csr_input.list_inputs(images, csr)
-        return csr
+        if self._lists is not None or not self._sparse:
+            return self._given(kind)
+        n_entries = self._n_nonzero + room
+        csr = csr_input.Csr(
+            np.empty(len(images) + 1, np.int64), np.empty(n_entries, kind), np.empty(n_entries, images.dtype)
+        )
+        csr_input.list_inputs(images, csr)
+        return csr_input.Csr(*map(read_only, csr))
+
+    def _given(self, kind: Any) -> csr_input.Csr:
+        """The data set as lists whose indices are of that dtype if it was given as such, else empty arrays."""
+        if self._lists is None:
+            dtypes = np.int64, kind, self._data.images.dtype
+            return csr_input.Csr(*(read_only(np.empty(0, dtype)) for dtype in dtypes))
+        return lists(self._lists, kind)
 
 
 def _rows(n_rows: int, length: int, dtype: Any) -> np.ndarray:

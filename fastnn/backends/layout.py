@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastnn.aligned import aligned_zeros
 from fastnn.kernels import activations, layers
+from fastnn.kernels.csr_input import Csr
 from fastnn.network import Network
 
 
@@ -31,6 +32,13 @@ def read_only(array: np.ndarray) -> np.ndarray:
     view = array.view()
     view.flags.writeable = False
     return view
+
+
+def lists(matrix: Any, kind: Any) -> Csr:
+    """A SciPy CSR matrix as kernels take it, its indices of the unsigned dtype `kind`; arrays that fit are shared."""
+    indices = matrix.indices
+    indices = indices.view(kind) if indices.itemsize == np.dtype(kind).itemsize else indices.astype(kind)
+    return Csr(*map(constant, (matrix.indptr.astype(np.int64, copy=False), indices, matrix.data)))
 
 
 def _panels(size: int, lanes: int) -> list[tuple[int, int]]:

@@ -117,7 +117,12 @@ def dense_backward(
     """From the gradient of a layer's output to those of its input, weight and bias."""
     check_shapes(dout=(dout, out.shape), inp=(inp, (len(out), len(weight))), weight=(weight, (None, out.shape[1])))
     dsum = activate_backward(dout, out, activation)
-    return dsum @ weight.T, inp.astype(weight.dtype, copy=False).T @ dsum, dsum.sum(axis=0)
+    return dsum @ weight.T, *parameter_gradients(dsum, inp)
+
+
+def parameter_gradients(dsum: np.ndarray, inp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """From the gradient of a layer's weighted sums to those of its weight and bias."""
+    return inp.astype(dsum.dtype, copy=False).T @ dsum, dsum.sum(axis=0)
 
 
 # --- The network -----------------------------------------------------------------------------------------------------
@@ -161,10 +166,10 @@ def loss_and_gradients(
     """Mean cross-entropy + l2 / 2 * (sum of squared weights), and its gradients by backpropagation."""
     check_regularization(l2, dropout)
     inp = check_inputs(network, inp)
-    labels = check_labels(labels, len(inp), network.n_classes)
-    sample_weight = check_sample_weight(sample_weight, len(inp), network.dtype)
+    labels = check_labels(labels, inp.shape[0], network.n_classes)
+    sample_weight = check_sample_weight(sample_weight, inp.shape[0], network.dtype)
     keys = dropout_keys(seed, epoch, len(network.weights) - 1)
-    return _backpropagate(network, inp, labels, l2, sample_weight, dropout, keys, np.arange(len(inp)))
+    return _backpropagate(network, inp, labels, l2, sample_weight, dropout, keys, np.arange(inp.shape[0]))
 
 
 def _backpropagate(
@@ -196,10 +201,12 @@ def _backpropagate(
     dweights, dbiases = list(network.weights), list(network.biases)
     for layer in range(last, -1, -1):
         weight, activation = network.weights[layer], network.activation if layer < last else "identity"
-        dinp, dweight, dbiases[layer] = dense_backward(dout, inps[layer], weight, outs[layer], activation)
-        dweights[layer] = dweight + network.dtype.type(l2) * weight
         if layer:
+            dinp, dweight, dbiases[layer] = dense_backward(dout, inps[layer], weight, outs[layer], activation)
             dout = dinp * masks[layer - 1] if masks else dinp
+        else:  # the gradient of the inputs leads nowhere, and is dense where they are sparse
+            dweight, dbiases[0] = parameter_gradients(activate_backward(dout, outs[0], activation), inps[0])
+        dweights[layer] = dweight + network.dtype.type(l2) * weight
     return LossAndGradients(loss, dweights, dbiases, int(np.sum(logits.argmax(axis=1) == labels)))
 
 
@@ -272,6 +279,6 @@ def trainer(
     """A Trainer. `threads` is the business of NumPy's BLAS: `fastnn.train` sets it for the whole run."""
     check_regularization(l2, dropout)
     images = check_inputs(network, images)
-    labels = check_labels(labels, len(images), network.n_classes)
-    sample_weight = check_sample_weight(sample_weight, len(images), network.dtype)
+    labels = check_labels(labels, images.shape[0], network.n_classes)
+    sample_weight = check_sample_weight(sample_weight, images.shape[0], network.dtype)
     return Trainer(network, images, labels, optimizer, l2, dropout, sample_weight, seed)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.csr import canonical, is_sparse
 from fastnn.errors import DataError
 
 
@@ -15,7 +16,7 @@ class Dataset:
 
     Attributes
     ----------
-    images : ndarray of shape (N, D)
+    images : ndarray or SciPy CSR matrix or array, of shape (N, D)
         One sample a row, C-contiguous; uint8 where the file holds whole numbers from 0 to 255, else float32 or float64.
     labels : ndarray of int64 and shape (N,), or None
         The class of each sample, 0 or more; None where the file has no labels.
@@ -37,10 +38,9 @@ class Dataset:
     def __post_init__(self) -> None:
         if self.images.ndim != 2:
             raise DataError(f"{self.name}: images have shape {self.images.shape}, expected (samples, inputs)")
-        if self.labels is not None and self.labels.shape != (len(self.images),):
+        if self.labels is not None and self.labels.shape != (len(self),):
             raise DataError(
-                f"{self.name}: {len(self.images)} images but labels of shape {self.labels.shape}, "
-                f"expected ({len(self.images)},)"
+                f"{self.name}: {len(self)} images but labels of shape {self.labels.shape}, expected ({len(self)},)"
             )
         if self.image_shape is not None and self.image_shape[0] * self.image_shape[1] != self.images.shape[1]:
             raise DataError(
@@ -51,13 +51,14 @@ class Dataset:
             raise DataError(f"{self.name}: pixel_max is {self.pixel_max}, expected a positive number")
 
     def __len__(self) -> int:
-        return len(self.images)
+        return int(self.images.shape[0])
 
     def __repr__(self) -> str:
+        lists = " as sparse rows" if is_sparse(self.images) else ""
         shape = "" if self.image_shape is None else f", images {self.image_shape[0]} x {self.image_shape[1]}"
         labels = "no labels" if self.labels is None else f"{self.n_classes} classes"
         return (
-            f"Dataset({self.name}: {len(self)} samples of {self.images.shape[1]} {self.images.dtype} inputs, "
+            f"Dataset({self.name}: {len(self)} samples of {self.images.shape[1]} {self.images.dtype} inputs{lists}, "
             f"{labels}, pixel_max {self.pixel_max:g}{shape})"
         )
 
@@ -76,9 +77,19 @@ class Dataset:
         )
 
     def digest(self) -> str:
-        """SHA-256, in hex, of shape, dtype, pixels and labels: the same data give the same digest on any machine."""
-        digest = sha256(f"{self.images.shape} {self.images.dtype.newbyteorder('<').str} {self.pixel_max}".encode())
-        digest.update(np.ascontiguousarray(self.images, self.images.dtype.newbyteorder("<")).data)
+        """SHA-256, in hex, of shape, dtype, pixels and labels: the same data give the same digest on any machine.
+
+        Of sparse images it is their lists' digest, another than that of the equal dense images.
+        """
+        images, dtype = self.images, self.images.dtype.newbyteorder("<")
+        digest = sha256(f"{images.shape} {dtype.str} {self.pixel_max}".encode())
+        if is_sparse(images):
+            lists = canonical(images)
+            pieces = [(lists.indptr, "<i8"), (lists.indices, "<i8"), (lists.data, dtype)]
+        else:
+            pieces = [(images, dtype)]
+        for array, kind in pieces:
+            digest.update(np.ascontiguousarray(array, kind).data)
         if self.labels is not None:
             digest.update(np.ascontiguousarray(self.labels, "<i8").data)
         return digest.hexdigest()
