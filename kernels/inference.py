@@ -29,8 +29,9 @@ from fastnn.kernels.simd import (
 )
 from fastnn.kernels.team import ARRIVALS, STOP, atomic_add, atomic_load
 
-# Columns of a table of layers, one row a layer: its inputs, its units, the addresses of its weight and of its bias.
-FAN_IN, FAN_OUT, WEIGHT, BIAS, N_COLUMNS = range(5)
+# Columns of a table of layers, one row a layer: its inputs, its units, the addresses of its weight and of its bias; and
+# in the first row, if the inputs are lists, those of a `csr_input.Csr`'s indptr, int64, and indices, uint32, else 0.
+FAN_IN, FAN_OUT, WEIGHT, BIAS, INDPTR, INDICES, N_COLUMNS = range(7)
 # Rows a thread takes at a time: a piece of a weight that the second-level cache cannot keep is fetched once for them.
 ROWS = 32
 _WORD, _ONE_BIT, _ALL = 64, np.uint64(1), ~np.uint64(0)
@@ -38,7 +39,7 @@ _WORD, _ONE_BIT, _ALL = 64, np.uint64(1), ~np.uint64(0)
 
 @intrinsic
 def _pointer(_, address, like):
-    """The address as a pointer to elements of the dtype of the array `like`."""
+    """The address as a pointer to elements of `like`, a dtype, or of that of the array `like`."""
 
     def codegen(context, builder, signature, args):
         return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
@@ -74,6 +75,7 @@ def take_lists(indptr, indices, data, start, n_rows, scale, values, width, users
     Only the places are written that are read: those of a row's own inputs, and those of its neighbour's, which are used
     with it. The others, of which there may be tens of thousands, stay as they are.
     """
+    never_inline()
     real = values.dtype.type
     users[: n_rows * n_words] = 0
     for s in range(n_rows):
@@ -156,15 +158,13 @@ def softmax_in_place(values, at, n_classes):
 
 
 @kernel
-def predict(table, activation, scale, images, indptr, indices, to_softmax, gate, out):
+def predict(table, activation, scale, images, to_softmax, gate, out):
     """Forward pass of the rows that no other thread has taken: images (N, D) -> out (N, C), overwritten.
 
-    Where indptr (N + 1,) and indices (E,) are not of length 0, they are those of a `csr_input.Csr`, and images (1, E)
-    is its data.
-
-    table (L, N_COLUMNS): where a network's arrays lie, C-contiguous, in the dtype of `out`. activation: the code of the
-    hidden layers'; scale: of the inputs; to_softmax: whether `out` is probabilities or logits. gate: a new one for each
-    call, of any number of threads; if its stop flag is set, what is left is left.
+    table (L, N_COLUMNS): where a network's arrays lie, C-contiguous, in the dtype of `out`; if it has lists, images
+    (1, entries) is their data. activation: the code of the hidden layers'; scale: of the inputs; to_softmax: whether
+    `out` is probabilities or logits. gate: a new one for each call, of any number of threads; if its stop flag is set,
+    what is left is left.
 
     A row's sums are made in one order, whatever rows and threads there are, so its bits are the same; a weight that is
     not finite may be seen in the row beside. Nothing between the inputs and the result leaves the caches.
@@ -183,7 +183,9 @@ def predict(table, activation, scale, images, indptr, indices, to_softmax, gate,
         n_rows = min(ROWS, len(out) - start)
         if n_rows <= 0:
             return
-        if len(indptr):
+        if table[0, INDPTR]:
+            indptr = carray(_pointer(table[0, INDPTR], table), len(out) + 1)
+            indices = carray(_pointer(table[0, INDICES], np.uint32), images.size)
             data = images.reshape(-1)
             take_lists(indptr, indices, data, start, n_rows, real(scale), values, width, users, n_words)
         else:

@@ -147,9 +147,10 @@ def check_inputs(network: Network, inp: Any) -> Any:
 
     A CSR matrix stays one, in the form of `fastnn.csr.canonical`; another sparse format is a DataError.
     """
-    sparse = is_sparse(inp)
-    if not sparse:
-        inp = np.asarray(inp)
+    sparse = False
+    if type(inp) is not np.ndarray:
+        sparse = is_sparse(inp)
+        inp = inp if sparse else np.asarray(inp)
     if inp.dtype.kind not in "buif":
         raise DataError(f"inputs have dtype {inp.dtype}, expected numbers")
     if inp.ndim != 2 or inp.shape[1] != network.n_inputs:
@@ -162,8 +163,6 @@ def working_inputs(inp: np.ndarray) -> np.ndarray:
 
     bool becomes uint8, float16 float32; any other dtype float64, which holds it best.
     """
-    if is_sparse(inp):
-        raise DataError("inp is a sparse matrix, expected an array: only whole networks take sparse inputs")
     if inp.dtype in _WORKING_DTYPES and inp.flags.c_contiguous:
         return inp
     return np.ascontiguousarray(inp, _working_dtype(inp.dtype))

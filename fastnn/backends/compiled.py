@@ -16,6 +16,8 @@ from fastnn.backends.base import (
 )
 from fastnn.backends.compiled_training import Trainer
 from fastnn.backends.layout import constant, lists, read_only
+from fastnn.csr import is_sparse
+from fastnn.errors import DataError
 from fastnn.kernels import activations, dense, inference, team
 from fastnn.kernels import softmax as softmaxes
 from fastnn.network import Network
@@ -30,8 +32,8 @@ FEW_MULTIPLICATIONS = 2**24
 def matmul(inp: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """``inp @ weight``: (B, D), (D, H) -> (B, H), in the weight's dtype."""
     check_shapes(inp=(inp, (None, None)), weight=(weight, (inp.shape[-1], None)))
-    inp, out = working_inputs(inp), np.empty((inp.shape[0], weight.shape[1]), weight.dtype)
-    dense.matmul(constant(inp), constant(weight), out)
+    out = np.empty((inp.shape[0], weight.shape[1]), weight.dtype)
+    dense.matmul(_array(inp), constant(weight), out)
     return out
 
 
@@ -74,9 +76,9 @@ def softmax_cross_entropy(
 def dense_forward(inp: np.ndarray, weight: np.ndarray, bias: np.ndarray, activation: str = "identity") -> np.ndarray:
     """``activation(inp @ weight + bias)``: (B, D), (D, H), (H,) -> (B, H), in the weight's dtype."""
     check_shapes(inp=(inp, (None, len(weight))), weight=(weight, (None, None)), bias=(bias, weight.shape[1:]))
-    inp, out = working_inputs(inp), np.empty((inp.shape[0], weight.shape[1]), weight.dtype)
+    out = np.empty((inp.shape[0], weight.shape[1]), weight.dtype)
     code = activations.CODES[activation]
-    dense.dense_forward(constant(inp), constant(weight), constant(bias), code, out)
+    dense.dense_forward(_array(inp), constant(weight), constant(bias), code, out)
     return out
 
 
@@ -88,10 +90,17 @@ def dense_backward(
     dsum, dinp = np.empty(out.shape, weight.dtype), np.empty(inp.shape, weight.dtype)
     dweight, dbias = np.empty(weight.shape, weight.dtype), np.empty(weight.shape[1], weight.dtype)
     dense.dense_backward(
-        constant(dout), constant(working_inputs(inp)), constant(weight), constant(out),
+        constant(dout), _array(inp), constant(weight), constant(out),
         activations.CODES[activation], dsum, dinp, dweight, dbias,
     )  # fmt: skip
     return dinp, dweight, dbias
+
+
+def _array(inp: np.ndarray) -> np.ndarray:
+    """`inp` as a single operation's kernel takes it."""
+    if is_sparse(inp):
+        raise DataError("inp is a sparse matrix, expected an array: only whole networks take sparse inputs")
+    return constant(working_inputs(inp))
 
 
 # --- A whole network -------------------------------------------------------------------------------------------------
@@ -109,18 +118,19 @@ def predict_proba(network: Network, inp: np.ndarray, threads: int | None = None)
 
 
 def _predict(network: Network, inp: np.ndarray, threads: int | None, to_softmax: bool) -> np.ndarray:
-    images, table = check_inputs(network, inp), _table(network)
-    n_rows, gate = images.shape[0], team.new_gate()
+    images, table, gate = check_inputs(network, inp), _table(network), team.new_gate()
+    n_rows, layers = images.shape[0], table.layers
     if isinstance(images, np.ndarray):
-        indptr, indices, values = *_NO_LISTS, read_only(images)
+        images = read_only(images)
     else:
-        indptr, indices, values = lists(images, np.uint32)
-        values = values.reshape(1, -1)
+        csr, layers = lists(images, np.uint32), layers.copy()  # the table has addresses: `csr` must outlive the work
+        layers[0, inference.INDPTR :] = csr.indptr.ctypes.data, csr.indices.ctypes.data
+        images, layers = csr.data.reshape(1, -1), read_only(layers)
     out = np.empty((n_rows, network.n_classes), network.dtype)
     code, scale = activations.CODES[network.activation], network.input_scale
 
     def work(t: int) -> None:
-        inference.predict(table.layers, code, scale, values, indptr, indices, to_softmax, gate, out)
+        inference.predict(layers, code, scale, images, to_softmax, gate, out)
 
     few = n_rows <= table.few_rows  # counting the cores would take longer than these
     members = 1 if few and threads is None else resolve_threads(threads)
@@ -129,10 +139,6 @@ def _predict(network: Network, inp: np.ndarray, threads: int | None, to_softmax:
     else:
         team.run_team(work, min(members, -(-n_rows // inference.ROWS)), gate)
     return out
-
-
-# What a dense prediction has for lists.
-_NO_LISTS = read_only(np.empty(0, np.int64)), read_only(np.empty(0, np.uint32))
 
 
 class _Table(NamedTuple):
@@ -157,7 +163,10 @@ def _table(network: Network) -> _Table:
         tuple(np.ascontiguousarray(array, network.dtype) for array in arrays)
         for arrays in (network.weights, network.biases)
     )
-    rows = [(*weight.shape, weight.ctypes.data, bias.ctypes.data) for weight, bias in zip(weights, biases, strict=True)]
+    rows = [
+        (*weight.shape, weight.ctypes.data, bias.ctypes.data, 0, 0)
+        for weight, bias in zip(weights, biases, strict=True)
+    ]
     layers_table = read_only(np.array(rows, np.int64))
     few_rows = FEW_MULTIPLICATIONS // sum(weight.size for weight in weights)
     if all(map(is_, (*weights, *biases), (*network.weights, *network.biases))):

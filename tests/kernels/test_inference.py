@@ -25,17 +25,14 @@ def test_a_part_of_a_vector_is_followed_by_zeros(dtype):
 
 def test_what_is_left_when_the_gate_says_stop_is_left():
     weight, bias = np.ones((3, 2), np.float32), np.zeros(2, np.float32)
-    table = np.array([[3, 2, weight.ctypes.data, bias.ctypes.data]])
+    table = np.array([[3, 2, weight.ctypes.data, bias.ctypes.data, 0, 0]])
     images, out = np.ones((100, 3), np.float32), np.zeros((100, 2), np.float32)
-    no_lists = np.empty(0, np.int64), np.empty(0, np.uint32)
-    for array in no_lists:
-        array.flags.writeable = False
     table.flags.writeable = images.flags.writeable = False  # as the backend has them: no kernel is compiled for this
     gate = team.new_gate()
     gate[team.ARRIVALS] = 1  # somebody else has taken the first rows
-    inference.predict(table, 0, 1.0, images, *no_lists, False, gate, out)
+    inference.predict(table, 0, 1.0, images, False, gate, out)
     np.testing.assert_array_equal(out, np.repeat([[0, 0], [3, 3]], [inference.ROWS, 100 - inference.ROWS], axis=0))
     out[:], gate = 0, team.new_gate()
     gate[team.STOP] = 1
-    inference.predict(table, 0, 1.0, images, *no_lists, False, gate, out)
+    inference.predict(table, 0, 1.0, images, False, gate, out)
     assert not out.any()
