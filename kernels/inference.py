@@ -35,6 +35,7 @@ FAN_IN, FAN_OUT, WEIGHT, BIAS, INDPTR, INDICES, N_COLUMNS = range(7)
 # Rows a thread takes at a time: a piece of a weight that the second-level cache cannot keep is fetched once for them.
 ROWS = 32
 _WORD, _ONE_BIT, _ALL = 64, np.uint64(1), ~np.uint64(0)
+_BITS = np.uint32(_WORD)  # unsigned as indices are: an index that could be negative would be tested for that
 
 
 @intrinsic
@@ -77,15 +78,16 @@ def take_lists(indptr, indices, data, start, n_rows, scale, values, width, users
     """
     never_inline()
     real = values.dtype.type
-    users[: n_rows * n_words] = 0
     for s in range(n_rows):
-        neighbour, at = start + min(s ^ 1, n_rows - 1), s * width
+        row, used = values[s * width : (s + 1) * width], users[s * n_words : (s + 1) * n_words]
+        neighbour = start + min(s ^ 1, n_rows - 1)
         for k in range(indptr[neighbour], indptr[neighbour + 1]):
-            values[at + np.int64(indices[k])] = 0
+            row[indices[k]] = 0
+        used[:] = 0
         for k in range(indptr[start + s], indptr[start + s + 1]):
-            i = np.int64(indices[k])
-            values[at + i] = real(data[k]) * scale
-            users[s * n_words + i // _WORD] |= _ONE_BIT << np.uint64(i % _WORD)
+            i = indices[k]
+            row[i] = real(data[k]) * scale
+            used[i // _BITS] |= _ONE_BIT << np.uint64(i % _BITS)
 
 
 @inlined
