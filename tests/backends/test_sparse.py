@@ -213,14 +213,14 @@ def test_lists_in_order_are_shared():
         assert np.shares_memory(shared.indices, matrix.indices)
 
 
-def test_numbers_too_small_for_the_working_dtype_are_zeros(dense_is_sparse):
+@pytest.mark.parametrize("small", [0.0, 1e-60])
+def test_zeros_that_are_stored_and_numbers_that_become_zero_do_not_count(small, dense_is_sparse):
+    """Sums of a sample take turns in four parts: one entry more, and others are added together."""
     rng = np.random.default_rng(11)
-    inp, labels = _inputs(rng, (300, 40), "float64", 0.5), rng.integers(3, size=300)
-    inp[rng.random(inp.shape) < 0.2] = 1e-60
+    matrix, labels = scipy.sparse.csr_matrix(_inputs(rng, (300, 40), "float64", 0.5)), rng.integers(3, size=300)
+    matrix.data[rng.random(matrix.nnz) < 0.3] = small
     network = make_network(rng, (40, 8, 3), "float32", "float32", "relu")
-    found, expected = (
-        _trained(compiled, network, x, labels, Adam(), 300, 1) for x in (scipy.sparse.csr_matrix(inp), inp)
-    )
+    found, expected = (_trained(compiled, network, inp, labels, Adam(), 300, 1) for inp in (matrix, matrix.toarray()))
     _same(found, expected)
 
 
