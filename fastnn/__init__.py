@@ -21,23 +21,28 @@ if TYPE_CHECKING:
     from fastnn.errors import DivergenceError as DivergenceError
     from fastnn.errors import FastnnError as FastnnError
     from fastnn.errors import FileError as FileError
+    from fastnn.errors import InconsistentVersionWarning as InconsistentVersionWarning
     from fastnn.errors import SettingsError as SettingsError
+    from fastnn.estimators import MLPClassifier as MLPClassifier
+    from fastnn.estimators import MLPRegressor as MLPRegressor
     from fastnn.explanation import Explanation as Explanation
     from fastnn.explanation import explain as explain
     from fastnn.gradient_check import check_gradients as check_gradients
-    from fastnn.model_file import Model as Model
+    from fastnn.history import History as History
+    from fastnn.judging import evaluate as evaluate
+    from fastnn.model import Model as Model
     from fastnn.model_file import load as load
     from fastnn.model_file import save as save
     from fastnn.network import Network as Network
+    from fastnn.onnx_export import export_onnx as export_onnx
+    from fastnn.optimizers import LBFGS as LBFGS
     from fastnn.optimizers import SGD as SGD
     from fastnn.optimizers import Adam as Adam
     from fastnn.recipes import RECIPES as RECIPES
     from fastnn.recipes import get_recipe as get_recipe
     from fastnn.training import EarlyStopping as EarlyStopping
-    from fastnn.training import History as History
     from fastnn.training import TrainingInterrupted as TrainingInterrupted
     from fastnn.training import TrainingResult as TrainingResult
-    from fastnn.training import evaluate as evaluate
     from fastnn.training import hold_out as hold_out
     from fastnn.training import train as train
 
@@ -56,15 +61,22 @@ _HOMES = {
         "Dataset", "load_digits", "load_mnist", "prepare_image", "read_csv", "read_files", "read_idx", "read_npz",
     ],
     "diagnosis": ["Finding", "diagnose"],
-    "errors": ["DataError", "DivergenceError", "FastnnError", "FileError", "SettingsError"],
+    "errors": [
+        "DataError", "DivergenceError", "FastnnError", "FileError", "InconsistentVersionWarning", "SettingsError",
+    ],
+    "estimators": ["MLPClassifier", "MLPRegressor"],
     "explanation": ["Explanation", "explain"],
     "gradient_check": ["check_gradients"],
-    "model_file": ["Model", "load", "save"],
+    "history": ["History"],
+    "judging": ["evaluate"],
+    "model": ["Model"],
+    "model_file": ["load", "save"],
     "network": ["Network"],
-    "optimizers": ["SGD", "Adam"],
+    "onnx_export": ["export_onnx"],
+    "optimizers": ["LBFGS", "SGD", "Adam"],
     "recipes": ["RECIPES", "get_recipe"],
     "training": [
-        "EarlyStopping", "History", "TrainingInterrupted", "TrainingResult", "evaluate", "hold_out", "train",
+        "EarlyStopping", "TrainingInterrupted", "TrainingResult", "hold_out", "train",
     ],
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

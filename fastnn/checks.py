@@ -1,6 +1,7 @@
 """Checks of single settings: each names the setting, what was found and what was expected."""
 
 import math
+import reprlib
 from collections.abc import Sequence
 from numbers import Real
 from typing import Any
@@ -51,3 +52,8 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in choices:
         raise SettingsError(f"{name} is {value!r}, expected one of {', '.join(choices)}")
     return value
+
+
+def short(value: Any) -> str:
+    """`value` for a message: one line, however long and deep it is."""
+    return " ".join(reprlib.repr(value).split())

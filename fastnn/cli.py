@@ -86,11 +86,12 @@ def _trained(options: argparse.Namespace) -> "tuple[RunFolder, FinishedRun]":
     from inspect import signature
 
     from fastnn.errors import DivergenceError
+    from fastnn.judging import check_fit
     from fastnn.progress import show_progress
     from fastnn.recipes import get_recipe, network_for, split_files
     from fastnn.runs import RunFolder
     from fastnn.schedules import WarmUp, get_schedule
-    from fastnn.training import EarlyStopping, TrainingInterrupted, check_fit, train
+    from fastnn.training import EarlyStopping, TrainingInterrupted, train
 
     recipe = get_recipe(options.recipe or "mnist")
     names = ("epochs", "batch_size", "learning_rate", "schedule", "optimizer", "l2", "dropout")
@@ -136,10 +137,10 @@ def _trained(options: argparse.Namespace) -> "tuple[RunFolder, FinishedRun]":
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from fastnn.model_file import load
+    from fastnn.model_file import load_classifier
     from fastnn.runs import judge
 
-    model, data = load(options.model), _test_data(options)
+    model, data = load_classifier(options.model), _test_data(options)
     judgement = judge(model.network, data, options.backend)
     if options.json:
         answer = {
@@ -154,7 +155,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     print(f"{model.network}")
     print(f"accuracy {judgement.accuracy:.2%}, loss {judgement.loss:.4f} on {len(data):,} samples of {data.name}")
     print("class  precision  recall      f1  samples")
-    for name, score in zip(model.classes, judgement.per_class, strict=True):
+    for name, score in zip(model.class_names, judgement.per_class, strict=True):
         print(f"{name!s:>5}  {score.precision:9.2%}  {score.recall:6.2%}  {score.f1:6.2%}  {score.support:7,}")
 
 
@@ -167,14 +168,14 @@ def _test_data(options: argparse.Namespace) -> "Dataset":
 
 def _predict(options: argparse.Namespace) -> None:
     from fastnn.backends import get_backend
-    from fastnn.model_file import load
+    from fastnn.model_file import load_classifier
 
-    model = load(options.model)
+    model = load_classifier(options.model)
     rows = _rows_of_pictures(options.image, options.model, model)
-    proba = get_backend(options.backend).predict_proba(model.network, rows)
+    labels, proba = model.decide(get_backend(options.backend).predict_proba(model.network, rows))
     answers = [
-        {"image": str(image), "prediction": model.classes[int(row.argmax())], "probability": float(row.max())}
-        for image, row in zip(options.image, proba, strict=True)
+        {"image": str(image), "prediction": label, "probability": float(row.max())}
+        for image, label, row in zip(options.image, labels.tolist(), proba, strict=True)
     ]
     if options.json:
         print(json.dumps(answers))
@@ -229,10 +230,10 @@ def _rows_of_pictures(images: Sequence[str], path: str, model: "Model") -> "np.n
 def _explain(options: argparse.Namespace) -> None:
     from fastnn.checks import check_choice, check_integer
     from fastnn.explanation import ExplainDisplay, explain
-    from fastnn.model_file import load
+    from fastnn.model_file import load_classifier
 
-    model = load(options.model)
-    names, label = list(map(str, model.classes)), None
+    model = load_classifier(options.model)
+    names, label = list(model.class_names), None
     if options.image is not None:
         if options.data:
             raise SettingsError("--data goes with --row, which says the sample of it, not with an IMAGE")

@@ -13,8 +13,9 @@ from fastnn import evaluation
 from fastnn.backends import reference
 from fastnn.backends.base import check_inputs
 from fastnn.datasets.dataset import Dataset
+from fastnn.history import History
 from fastnn.network import Network
-from fastnn.training import History, TrainingResult
+from fastnn.training import TrainingResult
 
 # How far the loss jumps up, as a share of what it was after the first epoch.
 JUMP = 0.5

@@ -23,6 +23,10 @@ class MissingDependencyError(FastnnError, ImportError):
     """Something was asked for that needs a package which cannot be imported."""
 
 
+class InconsistentVersionWarning(UserWarning):
+    """A pickled estimator is read by another version of fastnn than the one that wrote it."""
+
+
 class DivergenceError(FastnnError, ArithmeticError):
     """Training met a loss that is not finite.
 

@@ -7,12 +7,17 @@ A model file is a safetensors file, so any safetensors reader opens it:
 - the payload: for each layer l from 0, tensor ``weight.l`` of shape (fan_in, fan_out), then ``bias.l`` of shape
   (fan_out,), row by row, little-endian, one after the other without gaps; all F32 or all F64.
 
-The header's ``__metadata__`` holds exactly these strings: ``format`` ("fastnn-model"), ``format_version`` ("1"),
-``activation``, ``input_scale`` (as Python's repr writes a float), ``classes`` (a JSON array of integers or of strings),
-``image_shape`` (JSON, [height, width] or null), ``fastnn`` and ``numpy`` (the versions that wrote the file) and
-``sha256``. The last is the SHA-256, in lower-case hex, of the header without ``sha256``, written as JSON with sorted
-keys, no spaces and ASCII only, followed by the payload. It tells damage, not forgery: whoever changes a file on
-purpose can compute it anew.
+The header's ``__metadata__`` holds exactly these strings:
+
+- ``format`` ("fastnn-model"), ``format_version`` ("2"), ``fastnn`` and ``numpy`` (the versions that wrote the file);
+- ``activation``, ``output``, and ``input_scale`` (as Python's repr writes a float);
+- in JSON ``classes`` (an array of integers or of strings, or null), ``image_shape`` ([height, width] or null),
+  ``feature_names`` (an array of strings, or null) and ``unknown`` ([threshold, label] or null): see `Model`;
+- ``sha256``, in lower-case hex, that of the header without ``sha256``, written as JSON with sorted keys, no spaces and
+  ASCII only, followed by the payload. It tells damage, not forgery: whoever changes a file on purpose can compute it
+  anew.
+
+A file of format version "1" is read, too. It has no ``output``, which is "softmax", ``feature_names`` and ``unknown``.
 
 The same network gives the same bytes: there is no time stamp, and the header is written here because safetensors'
 own writer puts the metadata in another order in each process.
@@ -23,49 +28,26 @@ import json
 import math
 import os
 import re
-import reprlib
 import stat
 from collections.abc import Iterable, Sequence, Set
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from fastnn.atomic import shown, write_atomically
+from fastnn.checks import short
 from fastnn.errors import DataError, FileError, SettingsError
-from fastnn.network import ACTIVATIONS, Network
+from fastnn.model import Model, are_sizes, checked_names, default_classes
+from fastnn.network import ACTIVATIONS, OUTPUTS, Network
 
 _FORMAT = "fastnn-model"
-_VERSION = 1
-_METADATA = frozenset(
-    {"format", "format_version", "activation", "input_scale", "classes", "image_shape", "fastnn", "numpy", "sha256"}
-)
+_NAMES = {1: ("classes", "image_shape"), 2: ("classes", "image_shape", "feature_names", "unknown")}
+_COMMON = {"format", "format_version", "activation", "input_scale", "fastnn", "numpy", "sha256"}
+_METADATA = {1: _COMMON.union(_NAMES[1]), 2: _COMMON.union(_NAMES[2], ["output"])}  # of each format version
+_VERSION = max(_METADATA)
 _DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
 _MAX_HEADER = 1_000_000
-_INT64 = range(-(2**63), 2**63)
-
-
-@dataclass(frozen=True, eq=False)
-class Model:
-    """What a model file holds.
-
-    Attributes
-    ----------
-    network : Network
-        Its arrays belong to nobody else and may be written to.
-    classes : tuple of int or tuple of str
-        The name of each of the network's outputs.
-    image_shape : tuple of int, or None
-        (height, width) of the image an input row holds, row by row; None where a row is no image.
-    metadata : dict of str to str
-        The versions that wrote the file: "format_version", "fastnn" and "numpy".
-    """
-
-    network: Network
-    classes: tuple[int, ...] | tuple[str, ...]
-    image_shape: tuple[int, int] | None
-    metadata: dict[str, str]
 
 
 def save(
@@ -74,6 +56,8 @@ def save(
     *,
     classes: Sequence[int] | Sequence[str] | np.ndarray | None = None,
     image_shape: Sequence[int] | None = None,
+    feature_names: Sequence[str] | np.ndarray | None = None,
+    unknown: tuple[float, int | str] | None = None,
 ) -> None:
     """Write `network` to `path` in one step: the file is the old one or the new one, never half of it.
 
@@ -86,19 +70,26 @@ def save(
     network : Network
         Arrays of shape (fan_in, fan_out) and (fan_out,), float32 or float64, in any memory order.
     classes : sequence of C int or C str, or None
-        The name of each output, all different; None for 0 to C - 1.
+        The name of each output, all different; None for 0 to C - 1. For one logistic output two names, of which it
+        gives the probability of the second (None: 0 and 1), or one. Must be None for "identity" outputs.
     image_shape : (height, width), or None
         The image an input row holds: height * width must be D.
+    feature_names : sequence of D str, or None
+        The name of each column of the inputs, all different.
+    unknown : (threshold, label), or None
+        The label to answer with where the largest probability is below the threshold, which is in (0, 1]: of the type
+        of the classes and none of them. Not for numbers and not for several logistic outputs.
 
     Raises
     ------
     DataError
-        If classes or image_shape do not fit the network, or a weight is not finite.
+        If a name or the threshold does not fit the network, or a weight is not finite.
     FileError
         If the file cannot be written; an old file is then as it was.
     """
     try:
-        data = _serialized(network, classes, image_shape)
+        classes = default_classes(network.output, network.n_outputs) if classes is None else classes
+        data = _serialized(Model(network, classes, image_shape, {}, feature_names, unknown))  # type: ignore[arg-type]
         _read(io.BytesIO(data), len(data))  # what load would refuse shall not replace a good file
     except (DataError, SettingsError) as error:
         raise DataError(f"{shown(path)}: cannot save: {error}") from None
@@ -140,6 +131,16 @@ def load(path: str | os.PathLike[str]) -> Model:
         raise FileError(f"{name}: cannot read: {error.strerror or error}") from error
 
 
+def load_classifier(path: str | os.PathLike[str]) -> Model:
+    """`load`, and DataError for a model that does not answer with one of C classes, by a softmax."""
+    model = load(path)
+    if model.network.output != "softmax":
+        raise DataError(
+            f"{shown(path)}: the output of its network is {model.network.output}, expected softmax: one of C classes"
+        )
+    return model
+
+
 def _opened(path: str | os.PathLike[str]) -> BinaryIO:
     try:
         mode = os.stat(path).st_mode
@@ -150,7 +151,15 @@ def _opened(path: str | os.PathLike[str]) -> BinaryIO:
     return open(path, "rb")
 
 
-def _serialized(network: Network, classes: Iterable[Any] | None, image_shape: Sequence[Any] | None) -> bytes:
+def checked(model: Model) -> dict[str, Any]:
+    """The names and the threshold of a model that anyone may have made, as a file has them; DataError if not fit."""
+    names = {name: _plain(getattr(model, name)) for name in _NAMES[_VERSION]}
+    network = model.network
+    return checked_names(network.output, network.n_inputs, network.n_outputs, **names)
+
+
+def _serialized(model: Model) -> bytes:
+    network = model.network
     code = "F64" if network.dtype == np.float64 else "F32"
     header: dict[str, Any] = {}
     payload = []
@@ -170,10 +179,10 @@ def _serialized(network: Network, classes: Iterable[Any] | None, image_shape: Se
         "format": _FORMAT,
         "format_version": str(_VERSION),
         "activation": network.activation,
+        "output": network.output,
         "input_scale": repr(float(network.input_scale)),
-        "classes": json.dumps(_checked_classes(_plain(classes, network.n_classes), network.n_classes)),
-        "image_shape": json.dumps(_checked_image_shape(_plain(image_shape), network.n_inputs)),
-        **_versions(),
+        **{name: json.dumps(value) for name, value in checked(model).items()},
+        **versions(),
     }
     header["__metadata__"] = metadata
     metadata["sha256"] = _digest(header, payload)
@@ -182,16 +191,14 @@ def _serialized(network: Network, classes: Iterable[Any] | None, image_shape: Se
     return b"".join([len(text).to_bytes(8, "little"), text, *payload])
 
 
-def _plain(values: Iterable[Any] | None, n: int | None = None) -> Any:
+def _plain(values: Any) -> Any:
     """`values` as the JSON types a file would hold: NumPy's integers and strings become Python's."""
-    if values is None:
-        return None if n is None else list(range(n))
     if isinstance(values, (str, Set)) or not isinstance(values, Iterable):
         return values  # refused later: a set, because it has no order
     return [value.item() if isinstance(value, np.generic) else value for value in values]
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -215,12 +222,15 @@ def _read(file: BinaryIO, size: int) -> Model:
     header = _read_header(file, size)
     metadata = _checked_metadata(header.get("__metadata__"))
     shapes, dtype = _checked_tensors({name: tensor for name, tensor in header.items() if name != "__metadata__"})
-    n_inputs, n_classes = shapes[0][0], shapes[-1][0]
-    classes = _checked_classes(_parsed(metadata["classes"], "classes"), n_classes)
-    image_shape = _checked_image_shape(_parsed(metadata["image_shape"], "image_shape"), n_inputs)
-    activation = metadata["activation"]
-    if activation not in ACTIVATIONS:
-        raise DataError(f"activation is {_short(activation)}, expected one of {', '.join(ACTIVATIONS)}")
+    activation, output = metadata["activation"], metadata.get("output", "softmax")
+    for name, value, choices in (("activation", activation, ACTIVATIONS), ("output", output, OUTPUTS)):
+        if value not in choices:
+            raise DataError(f"{name} is {short(value)}, expected one of {', '.join(choices)}")
+    names = {
+        name: _parsed(metadata[name], name, fractions=name == "unknown")
+        for name in _NAMES[int(metadata["format_version"])]
+    }
+    names = checked_names(output, shapes[0][0], shapes[-1][0], **names)
     input_scale = _checked_scale(metadata["input_scale"])
     lengths = [math.prod(shape) * dtype.itemsize for shape in shapes]
     if size - file.tell() != sum(lengths):
@@ -233,10 +243,9 @@ def _read(file: BinaryIO, size: int) -> Model:
         for data, shape in zip(payload, shapes, strict=True)
     ]
     return Model(
-        Network(arrays[::2], arrays[1::2], activation, input_scale),  # refuses what is not finite, and copies
-        tuple(classes),
-        None if image_shape is None else (image_shape[0], image_shape[1]),
-        {key: metadata[key] for key in ("format_version", "fastnn", "numpy")},
+        Network(arrays[::2], arrays[1::2], activation, input_scale, output),  # refuses what is not finite, and copies
+        metadata={key: metadata[key] for key in ("format_version", "fastnn", "numpy")},
+        **names,
     )
 
 
@@ -255,23 +264,23 @@ def _read_header(file: BinaryIO, size: int) -> dict[str, Any]:
         raise DataError(f"its header is no UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}") from None
     header = _parsed(text, "header")
     if not isinstance(header, dict):
-        raise DataError(f"its header is {_short(header)}, expected a JSON object")
+        raise DataError(f"its header is {short(header)}, expected a JSON object")
     return header
 
 
-def _parsed(text: str, what: str) -> Any:
-    """Parse JSON more strictly than Python does: no key twice, no NaN, no fractions, no huge integer."""
+def _parsed(text: str, what: str, *, fractions: bool = False) -> Any:
+    """Parse JSON more strictly than Python does: no key twice, no NaN, no fractions unless told, no huge integer."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key, value in pairs:
             if key in found:
-                raise DataError(f"its {what} has the key {_short(key)} twice")
+                raise DataError(f"its {what} has the key {short(key)} twice")
             found[key] = value
         return found
 
     def refuse(number: str) -> Any:
-        raise DataError(f"its {what} has the number {_short(number)}, expected integers only")
+        raise DataError(f"its {what} has the number {short(number)}, expected integers only")
 
     def integer(number: str) -> int:
         # int64 has 19 digits and a sign; Python's int() of thousands of digits is an error of its own.
@@ -280,7 +289,13 @@ def _parsed(text: str, what: str) -> Any:
         return int(number)
 
     try:
-        value = json.loads(text, object_pairs_hook=unique, parse_constant=refuse, parse_float=refuse, parse_int=integer)
+        value = json.loads(
+            text,
+            object_pairs_hook=unique,
+            parse_constant=refuse,
+            parse_float=float if fractions else refuse,
+            parse_int=integer,
+        )
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except json.JSONDecodeError as error:
         raise DataError(f"its {what} is no JSON: {error.msg} at character {error.pos}") from None
@@ -294,19 +309,20 @@ def _parsed(text: str, what: str) -> Any:
 def _checked_metadata(metadata: Any) -> dict[str, str]:
     if not isinstance(metadata, dict) or metadata.get("format") != _FORMAT:
         found = metadata.get("format") if isinstance(metadata, dict) else metadata
-        raise DataError(f"is no fastnn model: its format is {_short(found)}, expected {_FORMAT!r}")
+        raise DataError(f"is no fastnn model: its format is {short(found)}, expected {_FORMAT!r}")
     version = metadata.get("format_version")
     # Before anything else: a newer format may have other keys and tensors, and the advice is to update.
     if isinstance(version, str) and re.fullmatch("[1-9][0-9]{0,8}", version) and int(version) > _VERSION:
-        raise DataError(f"written by a newer fastnn (format {version}, this one reads {_VERSION}): update fastnn")
-    if version != str(_VERSION):
-        raise DataError(f"its format_version is {_short(version)}, expected '{_VERSION}'")
-    if metadata.keys() != _METADATA:
-        odd = sorted(metadata.keys() ^ _METADATA)[0]
-        raise DataError(f"its metadata {'lacks' if odd in _METADATA else 'has the unknown key'} {_short(odd)}")
+        raise DataError(f"written by a newer fastnn (format {version}, this one reads up to {_VERSION}): update fastnn")
+    expected = next((keys for known, keys in _METADATA.items() if version == str(known)), None)
+    if expected is None:
+        raise DataError(f"its format_version is {short(version)}, expected '1' or '{_VERSION}'")
+    if metadata.keys() != expected:
+        odd = sorted(metadata.keys() ^ expected)[0]
+        raise DataError(f"its metadata {'lacks' if odd in expected else 'has the unknown key'} {short(odd)}")
     for key, value in metadata.items():
         if not isinstance(value, str):
-            raise DataError(f"its {key} is {_short(value)}, expected a string")
+            raise DataError(f"its {key} is {short(value)}, expected a string")
     return metadata
 
 
@@ -320,7 +336,7 @@ def _checked_tensors(tensors: dict[str, Any]) -> tuple[list[tuple[int, ...]], np
     if tensors.keys() != set(names):
         unknown = sorted(tensors.keys() - set(names))
         if unknown:
-            raise DataError(f"has the tensor {_short(unknown[0])}, expected weight.0, bias.0, weight.1 and so on")
+            raise DataError(f"has the tensor {short(unknown[0])}, expected weight.0, bias.0, weight.1 and so on")
         raise DataError(f"lacks the tensor {next(name for name in names if name not in tensors)}")
     code = ""
     fan: Any = None
@@ -329,49 +345,21 @@ def _checked_tensors(tensors: dict[str, Any]) -> tuple[list[tuple[int, ...]], np
     for name in names:
         tensor = tensors[name]
         if not isinstance(tensor, dict) or tensor.keys() != {"dtype", "shape", "data_offsets"}:
-            raise DataError(f"{name} is {_short(tensor)}, expected dtype, shape and data_offsets")
+            raise DataError(f"{name} is {short(tensor)}, expected dtype, shape and data_offsets")
         found = tensor["dtype"]
         if not isinstance(found, str) or found not in _DTYPES or code not in ("", found):
-            raise DataError(f"{name} has dtype {_short(found)}, expected {code or 'F32 or F64'}")
+            raise DataError(f"{name} has dtype {short(found)}, expected {code or 'F32 or F64'}")
         code = found
         shape = tensor["shape"]
         wanted = f"[{fan}]" if name.startswith("bias") else f"[{fan or 'inputs'}, units]"
-        if not _are_sizes(shape, 1 if name.startswith("bias") else 2) or (fan is not None and shape[0] != fan):
-            raise DataError(f"{name} has shape {_short(shape)}, expected {wanted}")
+        if not are_sizes(shape, 1 if name.startswith("bias") else 2) or (fan is not None and shape[0] != fan):
+            raise DataError(f"{name} has shape {short(shape)}, expected {wanted}")
         fan = shape[-1]
         shapes.append(tuple(shape))
         begin, end = end, end + math.prod(shape) * _DTYPES[code].itemsize
         if tensor["data_offsets"] != [begin, end]:
-            raise DataError(
-                f"{name} lies at {_short(tensor['data_offsets'])} of the payload, expected [{begin}, {end}]"
-            )
+            raise DataError(f"{name} lies at {short(tensor['data_offsets'])} of the payload, expected [{begin}, {end}]")
     return shapes, _DTYPES[code]
-
-
-def _are_sizes(values: Any, n: int) -> bool:
-    return isinstance(values, list) and len(values) == n and all(type(size) is int and size > 0 for size in values)
-
-
-def _checked_classes(classes: Any, n_classes: int) -> list[Any]:
-    if (
-        not isinstance(classes, list)
-        or {type(label) for label in classes} not in ({int}, {str})
-        or any(isinstance(label, int) and label not in _INT64 for label in classes)
-    ):
-        raise DataError(f"classes are {_short(classes)}, expected a list of int64 integers or of strings")
-    if len(classes) != n_classes:
-        raise DataError(f"{len(classes)} classes for {n_classes} outputs of the network, expected one each")
-    if len(set(classes)) != n_classes:
-        raise DataError(f"classes are {_short(classes)}, expected all of them different")
-    return classes
-
-
-def _checked_image_shape(image_shape: Any, n_inputs: int) -> list[int] | None:
-    if image_shape is None:
-        return None
-    if not _are_sizes(image_shape, 2) or image_shape[0] * image_shape[1] != n_inputs:
-        raise DataError(f"image_shape is {_short(image_shape)}, expected a height and a width with product {n_inputs}")
-    return list(image_shape)
 
 
 def _checked_scale(text: str) -> float:
@@ -381,10 +369,5 @@ def _checked_scale(text: str) -> float:
     except ValueError:
         scale = np.nan
     if not (0 < scale < np.inf and repr(scale) == text):
-        raise DataError(f"input_scale is {_short(text)}, expected a positive number")
+        raise DataError(f"input_scale is {short(text)}, expected a positive number")
     return scale
-
-
-def _short(value: Any) -> str:
-    """`value` for a message: one line, however long and deep it is."""
-    return " ".join(reprlib.repr(value).split())

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastnn.checks import check_number
+from fastnn.checks import check_integer, check_number
 from fastnn.errors import SettingsError
 
 
@@ -94,22 +94,43 @@ class Adam:
         parameter -= self.bias_corrected(learning_rate, step) * mean / (np.sqrt(square) + self.epsilon)
 
 
+@dataclass(frozen=True)
+class LBFGS:
+    """L-BFGS (Liu and Nocedal 1989): each step follows a line search with the gradients of the whole data set.
+
+    Parameters
+    ----------
+    tolerance : float
+        The search has converged when no entry of the gradient is larger.
+    max_evaluations : int
+        The most times that loss and gradients are computed.
+    """
+
+    tolerance: float = 1e-4
+    max_evaluations: int = 15000
+
+    def __post_init__(self) -> None:
+        check_number("tolerance", self.tolerance, 0)
+        check_integer("max_evaluations", self.max_evaluations, 1)
+
+
 Optimizer = SGD | Adam
-OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam")
+OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "lbfgs")
 
 
-def get_optimizer(optimizer: "str | Optimizer") -> Optimizer:
-    """The optimizer of that name, with the field's usual settings (momentum 0.9); an Optimizer comes back as it is."""
-    if isinstance(optimizer, (SGD, Adam)):
+def get_optimizer(optimizer: "str | Optimizer | LBFGS") -> Optimizer | LBFGS:
+    """The optimizer of that name, with the field's usual settings (momentum 0.9); an optimizer comes back as it is."""
+    if isinstance(optimizer, (SGD, Adam, LBFGS)):
         return optimizer
-    named: dict[str, Optimizer] = {
+    named: dict[str, Optimizer | LBFGS] = {
         "sgd": SGD(),
         "momentum": SGD(0.9),
         "nesterov": SGD(0.9, nesterov=True),
         "adam": Adam(),
+        "lbfgs": LBFGS(),
     }
     if optimizer not in named:
         raise SettingsError(
-            f"optimizer is {optimizer!r}, expected SGD(...), Adam(...) or one of {', '.join(OPTIMIZERS)}"
+            f"optimizer is {optimizer!r}, expected SGD(...), Adam(...), LBFGS(...) or one of {', '.join(OPTIMIZERS)}"
         )
     return named[optimizer]

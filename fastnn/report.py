@@ -12,7 +12,7 @@ import numpy as np
 from fastnn import evaluation, plots
 from fastnn.atomic import shown, write_atomically
 from fastnn.datasets import Dataset
-from fastnn.model_file import Model, load
+from fastnn.model_file import Model, load_classifier
 from fastnn.runs import MODEL, Judgement, judge
 from fastnn.saved_run import SavedRun, load_test_data, read_run
 
@@ -70,7 +70,7 @@ def write_report(
         If a file is damaged, the model does not fit the data, or these are not those of the run.
     """
     saved = read_run(run)
-    model, test = load(saved.path / MODEL), load_test_data(saved, data)
+    model, test = load_classifier(saved.path / MODEL), load_test_data(saved, data)
     target = saved.path / PAGE if out is None else Path(out)
     write_atomically(target, render(saved, model, test, judge(model.network, test, backend)).encode())
     return target
@@ -96,7 +96,7 @@ def render(run: SavedRun, model: Model, test: Dataset, judgement: Judgement) -> 
         n_mistakes=len(test) - int(np.trace(judgement.confusion)),
         calibration_error=evaluation.calibration_error(test.labels, judgement.proba),
         thresholds=wanted,
-        classes=list(zip(model.classes, judgement.per_class, strict=True)),
+        classes=list(zip(model.class_names, judgement.per_class, strict=True)),
         figures=list(_figures(run, model, test, judgement)),
         findings=_findings(run.report),
     )
@@ -108,7 +108,7 @@ def _findings(report: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def _figures(run: SavedRun, model: Model, test: Dataset, judgement: Judgement) -> Iterator[Figure]:
-    network, names, labels, proba = model.network, model.classes, test.labels, judgement.proba
+    network, names, labels, proba = model.network, model.class_names, test.labels, judgement.proba
     assert labels is not None
     shape = test.image_shape or (1, network.n_inputs)  # a table's row is drawn as a strip
 

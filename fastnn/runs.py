@@ -21,10 +21,12 @@ from fastnn.compilation import compile_seconds
 from fastnn.datasets import Dataset
 from fastnn.diagnosis import diagnose
 from fastnn.errors import FileError
+from fastnn.history import EpochRecord, History
+from fastnn.judging import predict_and_lose
 from fastnn.model_file import save
 from fastnn.network import Network
 from fastnn.recipes import Splits
-from fastnn.training import EpochEnd, EpochRecord, History, TrainingResult, predict_and_lose
+from fastnn.training import EpochEnd, TrainingResult
 
 MODEL, HISTORY, REPORT = "model.safetensors", "history.csv", "report.json"
 CURVES, CONFUSION, MISTAKES = "curves.png", "confusion.png", "mistakes.png"
@@ -141,7 +143,7 @@ def judge(network: Network, data: Dataset, backend: str) -> Judgement:
     DataError
         If the data have no labels or do not fit the network.
     """
-    logits, labels, loss = predict_and_lose(network, data, backend)
+    logits, labels, loss, _ = predict_and_lose(network, data, backend)
     counts = evaluation.confusion(labels, logits.argmax(axis=1), network.n_classes)
     accuracy = float(np.trace(counts) / counts.sum())
     return Judgement(accuracy, loss, counts, evaluation.per_class(counts), reference.softmax(logits))

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from fastnn.atomic import shown
 from fastnn.datasets import Dataset
 from fastnn.errors import DataError, FileError
+from fastnn.history import EpochRecord, History
 from fastnn.recipes import get_recipe, split_files
 from fastnn.runs import HISTORY, REPORT
-from fastnn.training import EpochRecord, History
 
 _NUMBER = (float, int)
 _DATA = {"name": str, "samples": int, "inputs": int, "sha256": str}

@@ -3,93 +3,44 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from fastnn.backends import Backend, backend_name, get_backend, reference
-from fastnn.backends.base import check_inputs, check_labels, check_regularization, check_sample_weight
+from fastnn import lbfgs
+from fastnn.backends import Backend, backend_name, get_backend
+from fastnn.backends.base import EpochResult, TrainerState, check_regularization, check_sample_weight
 from fastnn.checks import check_choice, check_integer, check_number
 from fastnn.csr import is_sparse
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError, DivergenceError, SettingsError
+from fastnn.history import EpochRecord, History
+from fastnn.judging import check_fit, l2_penalty, predict_and_lose
 from fastnn.network import Network
-from fastnn.optimizers import Optimizer, get_optimizer
+from fastnn.optimizers import LBFGS, Optimizer, get_optimizer
 from fastnn.randomness import generator
 from fastnn.schedules import Schedule, get_schedule
 from fastnn.threads import resolve_threads
-
-if TYPE_CHECKING:
-    import pandas
 
 MONITORS = ("validation_loss", "validation_accuracy")
 NAN = float("nan")
 
 
 @dataclass(frozen=True)
-class EpochRecord:
-    """One row of a history. `loss` and `accuracy` are means over the epoch, each batch at the weights before its step;
-    the validation's are at the weights after the epoch, NaN without validation data. `loss` and `validation_loss`
-    include the L2 term. `seconds` is the training alone.
-    """
-
-    epoch: int
-    learning_rate: float
-    loss: float
-    accuracy: float
-    validation_loss: float
-    validation_accuracy: float
-    seconds: float
-
-
-class History(Sequence[EpochRecord]):
-    """The records of a run, one an epoch, epochs counted from 1."""
-
-    def __init__(self, records: Sequence[EpochRecord] = ()) -> None:
-        self._records = list(records)
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def __getitem__(self, index: Any) -> Any:
-        return History(self._records[index]) if isinstance(index, slice) else self._records[index]
-
-    def __repr__(self) -> str:
-        last = f", last {self._records[-1]}" if self._records else ""
-        return f"History({len(self)} epochs{last})"
-
-    def column(self, name: str) -> np.ndarray:
-        """One figure of all epochs: float64 (int64 for `epoch`), shape (epochs,)."""
-        return np.array([getattr(record, name) for record in self._records])
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Every figure by name, in the order of `EpochRecord`, each as `column` gives it."""
-        return {name: self.column(name) for name in EpochRecord.__annotations__}
-
-    def to_frame(self) -> "pandas.DataFrame":
-        """A data frame with a row an epoch."""
-        import pandas
-
-        return pandas.DataFrame([asdict(record) for record in self._records], columns=list(EpochRecord.__annotations__))
-
-
-@dataclass(frozen=True)
 class EpochEnd:
-    """What a callback is given after an epoch. `network` is a copy, made when it is asked for."""
+    """What a callback is given after an epoch: its record, those so far, the last epoch there can be, the network as it
+    is now, and the logits (N, C) that it has for the validation data, None without any.
+    """
 
     record: EpochRecord
     history: History
     epochs: int
-    _make_network: Callable[[], Network] = field(repr=False)
-
-    @property
-    def network(self) -> Network:
-        """The network as it is after this epoch."""
-        return self._make_network()
+    validation_logits: np.ndarray | None = field(repr=False)
+    network: Network
 
 
 Callback = Callable[[EpochEnd], object]
+Shuffle = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -117,7 +68,9 @@ class EarlyStopping:
 class TrainingResult:
     """What `train` returns: the trained network, the history, the epoch whose weights these are, why it ended.
 
-    `stopped` is "epochs" (all were run), "early" (early stopping), "callback", "interrupted" or "diverged".
+    `stopped` is "epochs" (all were run), "early" (early stopping), "callback", "interrupted" or "diverged"; by L-BFGS
+    also "converged", and "stalled" where it found no lower loss on its way. `state` is the optimizer's, to resume from;
+    None where the network is not that of the last epoch, and by L-BFGS.
     """
 
     network: Network
@@ -125,6 +78,7 @@ class TrainingResult:
     best_epoch: int
     stopped: str
     backend: str
+    state: TrainerState | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         return f"TrainingResult({self.network}, {len(self.history)} epochs, stopped: {self.stopped})"
@@ -146,16 +100,19 @@ def train(
     batch_size: int | None = 64,
     learning_rate: float = 0.1,
     schedule: str | Schedule = "constant",
-    optimizer: str | Optimizer = "sgd",
+    optimizer: str | Optimizer | LBFGS = "sgd",
     l2: float = 0.0,
+    divide_l2: bool = False,
     dropout: float = 0.0,
     validation: Dataset | float | None = None,
     early_stopping: EarlyStopping | int | None = None,
     sample_weight: np.ndarray | None = None,
+    shuffle: bool | Shuffle = True,
     callbacks: Sequence[Callback] = (),
     seed: int = 0,
     backend: str = "auto",
     threads: int | None = None,
+    resume: TrainerState | None = None,
 ) -> TrainingResult:
     """Train a network. `network` itself is left as it is: the result has the trained one.
 
@@ -165,27 +122,33 @@ def train(
     Parameters
     ----------
     data : Dataset
-        With labels from 0 to the network's classes - 1.
+        With labels from 0 to the network's classes - 1; for logistic outputs and numbers, of shape (N, C).
     epochs : int
-        1 or more.
+        1 or more. For L-BFGS the most iterations.
     batch_size : int or None
         Samples a step, 1 or more; the last batch of an epoch is as short as it comes. None: all (full batch), which are
-        not shuffled then.
+        not shuffled then, and which L-BFGS needs.
     learning_rate : float
-        Above 0; `schedule` multiplies it.
+        Above 0; `schedule` multiplies it. L-BFGS has none: it searches for the length of each step.
     schedule : str or function of (epoch, epochs)
         See `fastnn.schedules`.
-    optimizer : {"sgd", "momentum", "nesterov", "adam"}, SGD or Adam
+    optimizer : {"sgd", "momentum", "nesterov", "adam", "lbfgs"}, SGD, Adam or LBFGS
     l2 : float
-        The loss is mean cross-entropy + l2 / 2 * (sum of squared weights, biases not).
+        The loss is the mean loss of the network's output + l2 / 2 * (sum of squared weights, biases not).
+    divide_l2 : bool
+        Whether `l2` is divided by what the samples of each batch count in all, their number if no weights are given. So
+        scikit-learn's `alpha` is defined. For validation data, by their number.
     dropout : float
-        The share of each hidden layer's units that is dropped, in [0, 1).
+        The share of each hidden layer's units that is dropped, in [0, 1); 0 for L-BFGS.
     validation : Dataset, float or None
         Data to watch the run with, or the share of `data` to hold out for it, drawn by the seed.
     early_stopping : EarlyStopping, int or None
         An int is the patience. Needs validation data.
     sample_weight : ndarray of shape (N,), or None
         What each sample counts in the mean over its batch: finite, 0 or more.
+    shuffle : bool, or function of the rows
+        Whether each epoch has an order of its own, drawn by the seed. A function is called before each epoch with the
+        numbers of the rows to train on, int64, and returns them in the order to take.
     callbacks : functions of EpochEnd
         Called after every epoch; the run ends after an epoch where one returns True.
     seed : int
@@ -194,6 +157,9 @@ def train(
     threads : int or None
         At most so many; None: the cores this process may use. The Numba backend leaves one out for a few epochs when
         another process kept a core busy; that changes no bit of the result.
+    resume : TrainerState or None
+        The `state` of an earlier result, whose network is given: the optimizer goes on where it stopped, and epochs are
+        counted on. Two runs of 5 epochs give the bits of one of 10, if the schedule gives the same rates.
 
     Raises
     ------
@@ -212,103 +178,136 @@ def train(
     schedule, optimizer, threads = get_schedule(schedule), get_optimizer(optimizer), resolve_threads(threads)
     if isinstance(early_stopping, (int, np.integer)):
         early_stopping = EarlyStopping(int(early_stopping))
-    images, labels = check_fit(network, data)
-    sample_weight = check_sample_weight(sample_weight, len(labels), network.dtype)
+    images, targets = check_fit(network, data)
+    sample_weight = check_sample_weight(sample_weight, len(data), network.dtype)
     rows, held_out = _split(network, data, validation, seed)
     if early_stopping is not None and held_out is None:
         raise SettingsError("early_stopping needs validation data: give validation=")
+    if isinstance(optimizer, LBFGS):
+        _check_searchable(batch_size, dropout, resume)
+    else:
+        _check_state(network, optimizer, resume)
     engine = get_backend(backend)
 
-    history = History()
-    good = TrainingResult(network, history, 0, "epochs", backend_name(engine))
-    best: EpochRecord | None = None
+    first = 0 if resume is None else resume.epochs
+    watched_l2 = l2 / len(held_out) if divide_l2 and held_out is not None else l2
+    run = _Run(network, engine, first, epochs, held_out, watched_l2, early_stopping, callbacks, threads)
     with _blas_threads(threads, engine):
         try:
+            if isinstance(optimizer, LBFGS):
+                if len(rows) < len(data):
+                    images, targets = images[rows], targets[rows]
+                    sample_weight = None if sample_weight is None else sample_weight[rows]
+                total = len(rows) if sample_weight is None else float(sample_weight.sum(dtype=np.float64))
+                objective = engine.objective(
+                    network, images, targets, l2=l2 / total if divide_l2 else l2, sample_weight=sample_weight,
+                    threads=threads,
+                )  # fmt: skip
+                stopped = lbfgs.minimize(
+                    objective, network, len(rows), optimizer, epochs,
+                    lambda current, result, seconds: run.end_epoch(result, NAN, seconds, lambda: current),
+                )  # fmt: skip
+                return replace(run.good, stopped=stopped)
             trainer = engine.trainer(
-                network, images, labels, optimizer,
-                l2=l2, dropout=dropout, sample_weight=sample_weight, seed=seed, threads=threads,
+                network, images, targets, optimizer,
+                l2=l2, divide_l2=divide_l2, dropout=dropout, sample_weight=sample_weight, seed=seed, threads=threads,
+                state=resume,
             )  # fmt: skip
             trainer.prepare(len(rows), batch_size or len(rows))
-            for epoch in range(epochs):
-                order = rows if batch_size is None else generator(seed, "shuffle", epoch).permutation(rows)
-                rate = learning_rate * check_number("the schedule's factor", schedule(epoch, epochs), 0)
+            for epoch in range(first, first + epochs):
+                order = _order(rows, shuffle, batch_size, seed, epoch)
+                rate = learning_rate * check_number("the schedule's factor", schedule(epoch, first + epochs), 0)
                 start = time.perf_counter()
                 result = trainer.run_epoch(order, batch_size or len(rows), rate)
-                seconds = time.perf_counter() - start
-                failed = result.failed_batch is not None or not np.isfinite(result.loss)
-                current = None if failed else _finite_network(trainer.network)
-                if current is None:
-                    raise _divergence(epoch, result.failed_batch, rate, good)
-                validation_loss, validation_accuracy = (
-                    (NAN, NAN)
-                    if held_out is None
-                    else evaluate(current, held_out, backend=engine, l2=l2, threads=threads)
-                )
-                record = EpochRecord(
-                    epoch + 1, rate, result.loss, result.accuracy, validation_loss, validation_accuracy, seconds
-                )
-                history._records.append(record)
-                if early_stopping is None or early_stopping.improves(record, best):
-                    best = record
-                    good = replace(good, network=current, best_epoch=record.epoch)
-                end = EpochEnd(record, history, epochs, lambda network=current: network)  # type: ignore[misc]
-                answers = [callback(end) for callback in callbacks]
-                if any(answer is True for answer in answers):
-                    return replace(good, stopped="callback")
-                if early_stopping is not None and record.epoch - good.best_epoch >= early_stopping.patience:
-                    return replace(good, stopped="early")
+                stopped_by = run.end_epoch(result, rate, time.perf_counter() - start, trainer.network)
+                if stopped_by is not None:
+                    break
+            at_end = run.good.best_epoch == run.good.history[-1].epoch
+            return replace(run.good, stopped=stopped_by or "epochs", state=trainer.state() if at_end else None)
         except KeyboardInterrupt as interrupt:
-            raise TrainingInterrupted(replace(good, stopped="interrupted")) from interrupt
-    return good
+            raise TrainingInterrupted(replace(run.good, stopped="interrupted")) from interrupt
 
 
-def evaluate(
-    network: Network,
-    data: Dataset,
-    *,
-    backend: str | Backend = "auto",
-    l2: float = 0.0,
-    threads: int | None = None,
-) -> tuple[float, float]:
-    """Loss (with the L2 term, if any) and accuracy of a network on labelled data.
+class _Run:
+    """What happens at the end of an epoch, whichever optimizer made it; `good` is the result so far."""
 
-    `threads` is as in `train`, for the Numba backend.
+    def __init__(
+        self,
+        network: Network,
+        engine: Backend,
+        first: int,
+        epochs: int,
+        held_out: Dataset | None,
+        l2: float,
+        early_stopping: EarlyStopping | None,
+        callbacks: Sequence[Callback],
+        threads: int,
+    ) -> None:
+        self.good = TrainingResult(network, History(), first, "epochs", backend_name(engine))
+        self._engine, self._first, self._epochs = engine, first, first + epochs
+        self._held_out, self._l2, self._threads = held_out, l2, threads
+        self._early_stopping, self._callbacks = early_stopping, callbacks
+        self._best: EpochRecord | None = None
 
-    Raises
-    ------
-    DataError
-        If the data have no labels or do not fit the network.
-    """
-    logits, labels, loss = predict_and_lose(network, data, backend, threads)
-    penalty = 0.5 * l2 * sum(float(np.sum(weight**2, dtype=np.float64)) for weight in network.weights)
-    return loss + penalty, float(np.mean(logits.argmax(axis=1) == labels))
+    def end_epoch(
+        self, result: EpochResult, rate: float, seconds: float, make_network: Callable[[], Network]
+    ) -> str | None:
+        """Judge the network, keep the record, and call back; returns why to stop, or None."""
+        history, epoch = self.good.history, self._first + len(self.good.history) + 1
+        failed = result.failed_batch is not None or not np.isfinite(result.loss)
+        current = None if failed else _finite_network(make_network)
+        if current is None:
+            raise _divergence(epoch, result.failed_batch, rate, self.good)
+        judged, loss, accuracy = None, NAN, NAN
+        if self._held_out is not None:
+            judged = predict_and_lose(current, self._held_out, self._engine, self._threads)
+            loss, accuracy = judged.loss + l2_penalty(current, self._l2), judged.accuracy
+        record = EpochRecord(epoch, rate, result.loss, result.accuracy, loss, accuracy, seconds)
+        history._records.append(record)
+        stopping = self._early_stopping
+        if stopping is None or stopping.improves(record, self._best):
+            self._best = record
+            self.good = replace(self.good, network=current, best_epoch=epoch)
+        end = EpochEnd(record, history, self._epochs, None if judged is None else judged.logits, current)
+        answers = [callback(end) for callback in self._callbacks]
+        if any(answer is True for answer in answers):
+            return "callback"
+        if stopping is not None and epoch - self.good.best_epoch >= stopping.patience:
+            return "early"
+        return None
 
 
-def predict_and_lose(
-    network: Network, data: Dataset, backend: str | Backend, threads: int | None = None
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Logits (N, C), labels (N,), and the mean cross-entropy, of labelled data.
+def _order(rows: np.ndarray, shuffle: "bool | Shuffle", batch_size: int | None, seed: int, epoch: int) -> np.ndarray:
+    """The rows in the order of an epoch."""
+    if callable(shuffle):
+        return shuffle(rows)
+    return generator(seed, "shuffle", epoch).permutation(rows) if shuffle and batch_size is not None else rows
 
-    The loss is the reference's whichever backend has the logits: it takes less time than a kernel for it would take to
-    compile. Raises DataError if the data have no labels or do not fit the network.
-    """
-    images, labels = check_fit(network, data)
-    engine = get_backend(backend) if isinstance(backend, str) else backend
-    logits = engine.predict_logits(network, images, threads)
-    with np.errstate(over="ignore", invalid="ignore"):  # a network that went astray is seen by its loss
-        loss, _ = reference.softmax_cross_entropy(logits, labels)
-    return logits, labels, loss
+
+def _check_searchable(batch_size: int | None, dropout: float, resume: TrainerState | None) -> None:
+    """SettingsError unless L-BFGS sees one fixed loss, that of all the data."""
+    for name, value, wanted in (("batch_size", batch_size, None), ("dropout", dropout, 0), ("resume", resume, None)):
+        if value != wanted:
+            raise SettingsError(f"{name} is {value!r} with L-BFGS, which needs one loss of all the data; give {wanted}")
+
+
+def _check_state(network: Network, optimizer: Optimizer, state: TrainerState | None) -> None:
+    """SettingsError unless the state is one of this optimizer on a network of this shape."""
+    shapes = [array.shape for array in (*network.weights, *network.biases)]
+    slots = [] if state is None else [[array.shape for array in (*slot[0], *slot[1])] for slot in state.slots]
+    if state is not None and slots != [shapes] * optimizer.n_slots:
+        raise SettingsError(f"resume has {len(slots)} slots, expected {optimizer.n_slots} of the shapes of {network}")
 
 
 def hold_out(data: Dataset, share: float, seed: int = 0, *, in_place: bool = False) -> tuple[Dataset, Dataset]:
     """Split `data` in two: what stays, and a `share` (above 0, below 1) drawn by the seed, at least one sample.
 
     Each part keeps the order of its samples. With `in_place` nothing is copied but the samples held out: the arrays of
-    `data` are reordered, and the parts are views of them. Sparse images cannot be reordered in place.
+    `data` are reordered, and the parts are views of them.
     """
     rows, held = _draw(len(data), share, seed)
     if in_place and is_sparse(data.images):
-        raise SettingsError("in_place is True, expected False for sparse images, whose rows cannot change places")
+        raise DataError(f"{data.name}: the rows of a sparse matrix cannot be moved in place")
     if not in_place:
         return data.take(rows), data.take(held)
     for array in (data.images, data.labels):
@@ -335,21 +334,6 @@ def _draw(n: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(order[count:]), np.sort(order[:count])
 
 
-def check_fit(network: Network, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """The data's inputs and labels as the backends take them; DataError, naming the data, if they do not fit."""
-    if data.labels is None:
-        raise DataError(f"{data.name} has no labels")
-    if not len(data):
-        raise DataError(f"{data.name} has no samples")
-    try:
-        images = check_inputs(network, data.images)
-        if images.dtype.kind == "f" and not np.isfinite(images.data if is_sparse(images) else images).all():
-            raise DataError("inputs contain NaN or infinity, expected finite numbers")
-        return images, check_labels(data.labels, len(data), network.n_classes)
-    except DataError as error:
-        raise DataError(f"{data.name}: {error}") from None
-
-
 def _split(
     network: Network, data: Dataset, validation: Dataset | float | None, seed: int
 ) -> tuple[np.ndarray, Dataset | None]:
@@ -373,10 +357,8 @@ def _finite_network(make: Callable[[], Network]) -> Network | None:
 
 def _divergence(epoch: int, batch: int | None, rate: float, good: TrainingResult) -> DivergenceError:
     place = "at its end" if batch is None else f"in batch {batch + 1}"
-    error = DivergenceError(
-        f"training diverged in epoch {epoch + 1}, {place}: the loss is not finite at learning rate {rate:g}; "
-        f"try a lower one"
-    )
+    advice = "; scale the inputs" if np.isnan(rate) else f" at learning rate {rate:g}; try a lower one"
+    error = DivergenceError(f"training diverged in epoch {epoch}, {place}: the loss is not finite{advice}")
     error.result = replace(good, stopped="diverged")
     return error
 

@@ -85,9 +85,7 @@ def update_rows(layers, at, left, left_at, left_row, height, n_rows, step, scale
             piece, START, width, left, left_at + i, STRIDE_1, left_row, dout, outputs.at, outputs.row, n_rows, count,
             outputs.vectors, OVERWRITE,
         )  # fmt: skip
-        penalty += settle(
-            step, step.rule.l2, scale, layers.parameters, state, at + i * width, piece, count, outputs.vectors
-        )
+        penalty += settle(step, step.l2, scale, layers.parameters, state, at + i * width, piece, count, outputs.vectors)
     return penalty
 
 

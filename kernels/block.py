@@ -9,19 +9,23 @@ from typing import NamedTuple
 import numpy as np
 
 from fastnn.kernels.dense import START
+from fastnn.kernels.element_loss import SOFTMAX, lose_row
 from fastnn.kernels.forward import sum_logits
 from fastnn.kernels.jit import inlined, never_inline
 from fastnn.kernels.layers import lanes, padded_width, unit_panel
 from fastnn.kernels.softmax import cross_entropy_rows
 
-LOSS, WEIGHT, CORRECT, FAILED, N_RESULTS = range(5)
+LOSS, COUNTED, CORRECT, FAILED, N_RESULTS = range(5)
 
 
 class Data(NamedTuple):
-    """The data set: images (N, D), labels (N,), weights (N,), or (0,) if none."""
+    """The data set: images (N, D), or (0, D) where it was given as lists of what is not 0; labels (N,), of a softmax,
+    or targets (N, C), of other outputs, those not used of length 0 in every direction; weights (N,), or (0,) if none.
+    """
 
     images: np.ndarray
     labels: np.ndarray
+    targets: np.ndarray
     weights: np.ndarray
 
 
@@ -45,9 +49,12 @@ class Units(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """A block's samples, each (BLOCK,): label and weight, which are taken; loss and right, which come out."""
+    """A block's samples, each (BLOCK,): label, target (BLOCK * C,) and weight, which are taken; loss and right, which
+    come out.
+    """
 
     label: np.ndarray
+    target: np.ndarray
     weight: np.ndarray
     loss: np.ndarray
     right: np.ndarray
@@ -90,9 +97,14 @@ def batch_weight(data, batch):
 
 @inlined
 def take_samples(data, rows, samples, t, threads):
-    """Thread t's share of copying labels and weights of the samples `rows`."""
+    """Thread t's share of copying labels or targets, and weights, of the samples `rows`."""
+    n_targets = data.targets.shape[1]
     for s in range(len(rows) * t // threads, len(rows) * (t + 1) // threads):
-        samples.label[s] = data.labels[rows[s]]
+        if n_targets:
+            for c in range(n_targets):
+                samples.target[s * n_targets + c] = data.targets[rows[s], c]
+        else:
+            samples.label[s] = data.labels[rows[s]]
         samples.weight[s] = data.weights[rows[s]] if len(data.weights) else 1
 
 
@@ -102,6 +114,7 @@ def lose_rows(t, threads, layers, n_rows, weight, units, samples, scratch):
     never_inline()
     out, n_layers, n, real = units.out, len(layers.weight_at), lanes(units.out), units.out.dtype.type
     logits_at, padded = unit_panel(layers, n_layers, START).at, padded_width(layers, n_layers)
+    n_outputs = layers.sizes[n_layers]
     figures, shares = scratch.figures[: 3 * n], scratch.figures[3 * n :]
     # Rows go in as many at once as a vector has lanes, so threads share them by such groups.
     n_groups = (n_rows + n - 1) // n
@@ -114,27 +127,35 @@ def lose_rows(t, threads, layers, n_rows, weight, units, samples, scratch):
             counts = s + r < end and weight > 0
             shares[r] = real(np.float64(samples.weight[s + r]) / weight) if counts else real(0)
         row_loss = samples.loss[s:end]
-        cross_entropy_rows(
-            out, logits_at + s * padded, padded, layers.sizes[n_layers], samples.label[s:end], shares, units.dout,
-            row_loss, samples.right[s:end], scratch.columns, figures, scratch.places,
-        )  # fmt: skip
+        if layers.output == SOFTMAX:
+            cross_entropy_rows(
+                out, logits_at + s * padded, padded, n_outputs, samples.label[s:end], shares, units.dout, row_loss,
+                samples.right[s:end], scratch.columns, figures, scratch.places,
+            )  # fmt: skip
+        else:
+            for r in range(end - s):
+                at = logits_at + (s + r) * padded
+                row_loss[r], samples.right[s + r] = lose_row(
+                    layers.output, out[at : at + n_outputs], samples.target[(s + r) * n_outputs :], shares[r],
+                    units.dout[at : at + n_outputs],
+                )  # fmt: skip
         for r in range(end - s):
             row_loss[r] = np.float64(shares[r]) * row_loss[r] if shares[r] > 0 else 0.0
 
 
 @inlined
-def half_squares(rule, penalty):
+def half_squares(l2, penalty):
     """The L2 term of the loss, from the sums of squares that the owners of weights left."""
     total = 0.0
     for k in range(len(penalty)):
-        total += 0.5 * np.float64(rule.l2) * penalty[k]
+        total += 0.5 * np.float64(l2) * penalty[k]
     return total
 
 
 @inlined
-def report(t, results, total_loss, total_weight, n_right):
+def report(t, results, total_loss, n_counted, n_right):
     """Thread 0 writes what the epoch reports."""
     if t == 0:
         results[LOSS] = total_loss
-        results[WEIGHT] = total_weight
+        results[COUNTED] = n_counted
         results[CORRECT] = n_right

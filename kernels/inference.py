@@ -9,7 +9,9 @@ import numpy as np
 from numba import carray, types
 from numba.extending import intrinsic
 
+from fastnn.kernels.activations import LOGISTIC as LOGISTIC_UNIT
 from fastnn.kernels.activations import vactivate
+from fastnn.kernels.element_loss import LOGISTIC, SOFTMAX
 from fastnn.kernels.jit import inlined, kernel, never_inline
 from fastnn.kernels.layers import lanes
 from fastnn.kernels.simd import (
@@ -29,13 +31,13 @@ from fastnn.kernels.simd import (
 )
 from fastnn.kernels.team import ARRIVALS, STOP, atomic_add, atomic_load
 
-# Columns of a table of layers, one row a layer: its inputs, its units, the addresses of its weight and of its bias; and
-# in the first row, if the inputs are lists, those of a `csr_input.Csr`'s indptr, int64, and indices, uint32, else 0.
+# Columns of a table of layers, one row a layer: its inputs, its units, the addresses of its weight and of its bias; in
+# the first row also, where the inputs are lists, those of a `csr_input.Csr`'s indptr, int64, and indices, uint32, else
+# 0. As arguments, these arrays would cost every call more than a microsecond.
 FAN_IN, FAN_OUT, WEIGHT, BIAS, INDPTR, INDICES, N_COLUMNS = range(7)
 # Rows a thread takes at a time: a piece of a weight that the second-level cache cannot keep is fetched once for them.
 ROWS = 32
 _WORD, _ONE_BIT, _ALL = 64, np.uint64(1), ~np.uint64(0)
-_BITS = np.uint32(_WORD)  # unsigned as indices are: an index that could be negative would be tested for that
 
 
 @intrinsic
@@ -67,27 +69,6 @@ def take_inputs(images, start, n_rows, scale, values, width, users, n_words):
                 bits |= _ONE_BIT << np.uint64(i % _WORD)
         if n_inputs % _WORD:
             users[s * n_words + whole] = bits
-
-
-@inlined
-def take_lists(indptr, indices, data, start, n_rows, scale, values, width, users, n_words):
-    """`take_inputs` for rows as lists: what `csr_input.Csr` has.
-
-    Only the places are written that are read: those of a row's own inputs, and those of its neighbour's, which are used
-    with it. The others, of which there may be tens of thousands, stay as they are.
-    """
-    never_inline()
-    real = values.dtype.type
-    for s in range(n_rows):
-        row, used = values[s * width : (s + 1) * width], users[s * n_words : (s + 1) * n_words]
-        neighbour = start + min(s ^ 1, n_rows - 1)
-        for k in range(indptr[neighbour], indptr[neighbour + 1]):
-            row[indices[k]] = 0
-        used[:] = 0
-        for k in range(indptr[start + s], indptr[start + s + 1]):
-            i = indices[k]
-            row[i] = real(data[k]) * scale
-            used[i // _BITS] |= _ONE_BIT << np.uint64(i % _BITS)
 
 
 @inlined
@@ -159,36 +140,53 @@ def softmax_in_place(values, at, n_classes):
         values[at + c] /= total
 
 
+@inlined
+def take_lists(indptr, indices, data, start, n_rows, scale, values, width, users, n_words):
+    """`take_inputs` for samples that are lists already. Of `values`, only what one of a pair of rows uses is written,
+    since only that is read: the work is that of the entries, however many inputs there are.
+    """
+    real = values.dtype.type
+    users[: n_rows * n_words] = 0
+    for s in range(n_rows):
+        neighbour, at = start + min(s ^ 1, n_rows - 1), s * width
+        for k in range(indptr[neighbour], indptr[neighbour + 1]):
+            values[at + np.int64(indices[k])] = 0
+        for k in range(indptr[start + s], indptr[start + s + 1]):
+            i = np.int64(indices[k])
+            values[at + i] = real(data[k]) * scale
+            users[s * n_words + i // _WORD] |= _ONE_BIT << np.uint64(i % _WORD)
+
+
 @kernel
-def predict(table, activation, scale, images, to_softmax, gate, out):
+def predict(table, activation, scale, images, output, gate, out):
     """Forward pass of the rows that no other thread has taken: images (N, D) -> out (N, C), overwritten.
 
-    table (L, N_COLUMNS): where a network's arrays lie, C-contiguous, in the dtype of `out`; if it has lists, images
-    (1, entries) is their data. activation: the code of the hidden layers'; scale: of the inputs; to_softmax: whether
-    `out` is probabilities or logits. gate: a new one for each call, of any number of threads; if its stop flag is set,
-    what is left is left.
+    table (L, N_COLUMNS): where a network's arrays lie, C-contiguous, in the dtype of `out`. activation: the code of the
+    hidden layers'; scale: of the inputs; images: if the table has lists, their data (1, entries); output: SOFTMAX or
+    LOGISTIC for probabilities, IDENTITY for logits. gate: a new one for each call, of any number of threads; if its
+    stop flag is set, what is left is left.
 
-    A row's sums are made in one order, whatever rows and threads there are, so its bits are the same; a weight that is
-    not finite may be seen in the row beside. Nothing between the inputs and the result leaves the caches.
+    A row's sums are made in one order, whatever rows and threads there are, and however the inputs are given, so its
+    bits are the same; a weight that is not finite may be seen in the row beside. Nothing between the inputs and the
+    result leaves the caches.
     """
-    n_layers, real = len(table), out.dtype.type
+    n_layers, real, n_all = len(table), out.dtype.type, len(out)
     n_classes, most = table[n_layers - 1, FAN_OUT], table[0, FAN_IN]
     for layer in range(n_layers):
         most = max(most, table[layer, FAN_OUT])
     n_words = (most + _WORD - 1) // _WORD
     width = n_words * _WORD
-    rows = min(ROWS, len(out))
+    rows = min(ROWS, n_all)
     users = np.empty(rows * n_words, np.uint64)
     values, sums = np.empty(rows * width, out.dtype), np.empty(rows * width, out.dtype)
     while not atomic_load(gate, STOP):
         start = atomic_add(gate, ARRIVALS, 1) * ROWS
-        n_rows = min(ROWS, len(out) - start)
+        n_rows = min(ROWS, n_all - start)
         if n_rows <= 0:
             return
         if table[0, INDPTR]:
-            indptr = carray(_pointer(table[0, INDPTR], table), len(out) + 1)
-            indices = carray(_pointer(table[0, INDICES], np.uint32), images.size)
-            data = images.reshape(-1)
+            indptr = carray(_pointer(table[0, INDPTR], table), n_all + 1)
+            indices, data = carray(_pointer(table[0, INDICES], np.uint32), images.size), images.reshape(-1)
             take_lists(indptr, indices, data, start, n_rows, real(scale), values, width, users, n_words)
         else:
             take_inputs(images, start, n_rows, real(scale), values, width, users, n_words)
@@ -205,7 +203,10 @@ def predict(table, activation, scale, images, to_softmax, gate, out):
                     for at in range(s * width, s * width + n_units, lanes(out)):
                         vstore(values, at, vactivate(activation, vload(values, at, ONE), real(1)))
         for s in range(n_rows):
-            if to_softmax:
+            if output == SOFTMAX:
                 softmax_in_place(values, s * width, n_classes)
+            elif output == LOGISTIC:
+                for at in range(s * width, s * width + n_classes, lanes(out)):
+                    vstore(values, at, vactivate(LOGISTIC_UNIT, vload(values, at, ONE), real(1)))
             for c in range(n_classes):
                 out[start + s, c] = values[s * width + c]

@@ -32,8 +32,8 @@ class Layers(NamedTuple):
     parameters: all weights and biases, flat, padded, on a 64-byte boundary. sizes (L + 1,): units of each layer, inputs
     first. weight_at, bias_at (L,): where the weight and bias of each start. panels (all panels, 5): the numbers of a
     `Panel`, layer after layer, the inputs' left out. panel_at (L + 2,): where a layer's panels start among them, by the
-    number of the layer, the inputs being layer 0 without panels. activation: code of the hidden layers'. scale: of the
-    inputs, in the working dtype.
+    number of the layer, the inputs being layer 0 without panels. activation: code of the hidden layers'; output: of
+    what follows the last. scale: of the inputs, in the working dtype.
     """
 
     parameters: np.ndarray
@@ -43,6 +43,7 @@ class Layers(NamedTuple):
     panels: np.ndarray
     panel_at: np.ndarray
     activation: int
+    output: int
     scale: np.floating
 
 

@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.kernels.csr_input import AHEAD, ask_for
 from fastnn.kernels.jit import inlined, never_inline
-from fastnn.kernels.layers import BLOCK, GROUP, INPUTS, PIECE, lanes, weight_panel
+from fastnn.kernels.layers import GROUP, INPUTS, PIECE, lanes, weight_panel
 from fastnn.kernels.simd import (
     FOUR,
     ONE,
@@ -32,8 +31,6 @@ from fastnn.kernels.simd import (
 from fastnn.kernels.updates import SGD, settle
 
 _ONE_BIT = np.uint64(1)
-# Groups of a block.
-_GROUPS = BLOCK // GROUP
 
 
 class Packed(NamedTuple):
@@ -87,43 +84,37 @@ def pack(images, rows, packed, places, corner, t, threads):
 
 
 @inlined
-def _first_from(csr, row, i):
-    """Where the entries of a sample's list begin whose input is i or a later one."""
-    low, high = csr.indptr[row], csr.indptr[row + 1]
-    while low < high:
-        middle = (low + high) // 2
-        if csr.indices[middle] < i:
-            low = middle + 1
-        else:
-            high = middle
-    return low
+def pack_csr(csr, rows, n_inputs, packed, t, threads):
+    """`pack` for samples that are lists already: thread t's share of the inputs, in every group.
 
-
-@inlined
-def pack_lists(csr, rows, packed, t, threads):
-    """`pack` out of lists: thread t's share of the inputs of all the samples.
-
-    `packed` begins as zeros, and values of inputs without users stay 0. So of a former block only what it used is
-    cleared: of tens of thousands of inputs, most of which no sample has, all would take longer than the layer does.
+    `packed` holds another block, or zeros: only what that block used is cleared, so the work is that of the entries,
+    however many inputs there are.
     """
     never_inline()
-    n_inputs = len(packed.users) // _GROUPS
     begin, end = n_inputs * t // threads, n_inputs * (t + 1) // threads
     for group in range((len(rows) + GROUP - 1) // GROUP):
-        at, first = group * n_inputs, group * GROUP
+        at = group * n_inputs
         for i in range(at + begin, at + end):
-            if packed.users[i]:
-                packed.users[i] = 0
-                packed.values[i * GROUP : (i + 1) * GROUP] = 0
-        for s in range(min(GROUP, len(rows) - first)):
-            row = rows[first + s]
-            if first + s + AHEAD < len(rows):
-                ask_for(csr, rows[first + s + AHEAD])
-            k, stop, bit = _first_from(csr, row, begin), _first_from(csr, row, end), _ONE_BIT << np.uint64(s)
-            while k < stop:
+            todo = packed.users[i]
+            packed.users[i] = np.uint64(0)
+            while todo:
+                packed.values[i * GROUP + trailing_zeros(todo)] = 0
+                todo &= todo - _ONE_BIT
+        for s in range(min(GROUP, len(rows) - group * GROUP)):
+            row = rows[group * GROUP + s]
+            k, after = csr.indptr[row], csr.indptr[row + 1]
+            high = after
+            while k < high:  # the first entry of the share
+                middle = (k + high) // 2
+                if csr.indices[middle] < begin:
+                    k = middle + 1
+                else:
+                    high = middle
+            while k < after and csr.indices[k] < end:
                 i = at + np.int64(csr.indices[k])
                 packed.values[i * GROUP + s] = csr.data[k]
-                packed.users[i] |= bit
+                if csr.data[k] != 0:
+                    packed.users[i] |= _ONE_BIT << np.uint64(s)
                 k += 1
 
 
@@ -245,7 +236,7 @@ def _update_vectors(layers, n_rows, step, packed, dout, state, piece, panel, n):
             total, kept = collect(dout, panel.at, panel.row, packed, n_groups, n_inputs, i, n), at + i * width
             vstore(state.gradient, kept, total if step.is_first else vadd(vload(state.gradient, kept, n), total))
         return penalty
-    if step.is_first and step.rule.kind == SGD and step.rule.l2 == real(0):
+    if step.is_first and step.rule.kind == SGD and step.l2 == real(0):
         # The plainest rule moves weights straight from the registers, and leaves alone those of inputs nobody uses.
         back = vsplat(-step.rate * layers.scale, n)
         for i in range(n_inputs):
@@ -259,9 +250,7 @@ def _update_vectors(layers, n_rows, step, packed, dout, state, piece, panel, n):
         for k in range(count):
             total = collect(dout, panel.at, panel.row, packed, n_groups, n_inputs, i + k, n)
             vstore(piece, k * width, total)
-        penalty += settle(
-            step, step.rule.l2, layers.scale, parameters, state, at + i * width, piece, count, panel.vectors
-        )
+        penalty += settle(step, step.l2, layers.scale, parameters, state, at + i * width, piece, count, panel.vectors)
     return penalty
 
 

@@ -28,9 +28,9 @@ from fastnn.kernels.dense_input import copy_inputs, dense_sums, update_dense
 from fastnn.kernels.forward import finish_layer, forward_block
 from fastnn.kernels.jit import inlined, kernel, never_inline
 from fastnn.kernels.layers import BLOCK, FIRST_HIDDEN, INPUTS, own_panels, unit_panel
-from fastnn.kernels.packed_input import Packed, pack, pack_lists, packed_sums, update_packed
+from fastnn.kernels.packed_input import Packed, pack, pack_csr, packed_sums, update_packed
 from fastnn.kernels.team import STOPPED, barrier
-from fastnn.kernels.updates import State, Step, rate_of_step
+from fastnn.kernels.updates import State, Step, l2_of_step, rate_of_step
 
 
 class Inputs(NamedTuple):
@@ -43,10 +43,10 @@ class Inputs(NamedTuple):
 
 
 class PanelWork(NamedTuple):
-    """Scratch: units and state, of all threads; samples, whose label and weight are (2, BLOCK), and inputs, whose
-    arrays have a row for each of two blocks, one worked on, one taken meanwhile; csr, the whole data set if it was
-    given as lists, else of length 0; penalty (L * most panels,), sums of squared weights; results (N_RESULTS,), what
-    the epoch reports; scratch, whose arrays have a row for each thread.
+    """Scratch: units and state, of all threads; samples, whose label, target and weight are (2, ...), and inputs, whose
+    arrays have a row for each of two blocks, one worked on, one taken meanwhile; csr, the data set, if it was given as
+    lists, else of length 0; penalty (L * most panels,), sums of
+    squared weights; results (N_RESULTS,), what the epoch reports; scratch, whose arrays have a row for each thread.
     """
 
     units: Units
@@ -68,7 +68,7 @@ def take_block(data, csr, rows, samples, inputs, scratch, t, threads):
     never_inline()
     take_samples(data, rows, samples, t, threads)
     if len(csr.indptr):
-        pack_lists(csr, rows, inputs.packed, t, threads)
+        pack_csr(csr, rows, data.images.shape[1], inputs.packed, t, threads)
     elif len(inputs.packed.users):
         pack(data.images, rows, inputs.packed, scratch.places, scratch.corner, t, threads)
     else:
@@ -102,19 +102,20 @@ def run_panel_epoch(t, threads, layers, data, order, batch_size, rule, n_steps, 
     """Thread t of `threads`: train on the rows `order`, `batch_size` at a time; `n_steps` steps were made before.
 
     Overwrites the parameters and the optimizer's state; thread 0 writes `work.results`: the sum of the batches' losses,
-    each times the weight of its batch, that weight's sum, how many samples were right, and the first batch whose loss
-    was not finite (-1: none), which ends the epoch. If the gate's stop flag is set, the epoch ends where it is.
+    each times the samples of its batch, and their number, without batches that do not count; how many samples were
+    right; and the first batch whose loss was not finite (-1: none), which ends the epoch. If the gate's stop flag is
+    set, the epoch ends where it is.
     """
     n_layers, real = len(layers.weight_at), work.units.out.dtype.type
     units, state, penalty, own = work.units, work.state, work.penalty, work.scratch
     scratch = Scratch(own.piece[t], own.turned[t], own.columns[t], own.figures[t], own.places[t], own.corner[t])
     both, packed, dense = work.samples, work.inputs.packed, work.inputs.dense
-    samples = Samples(both.label[0], both.weight[0], both.loss[0], both.right[0])
-    next_samples = Samples(both.label[1], both.weight[1], both.loss[0], both.right[0])
+    samples = Samples(both.label[0], both.target[0], both.weight[0], both.loss[0], both.right[0])
+    next_samples = Samples(both.label[1], both.target[1], both.weight[1], both.loss[0], both.right[0])
     inputs = Inputs(Packed(packed.values[0], packed.users[0]), dense[0])
     next_inputs = Inputs(Packed(packed.values[1], packed.users[1]), dense[1])
-    goal, total_loss, total_weight, n_right = 0, 0.0, 0.0, 0
-    rate, weight, loss = real(0), 0.0, 0.0
+    goal, total_loss, n_counted, n_right = 0, 0.0, 0, 0
+    rate, l2, weight, loss = real(0), real(0), 0.0, 0.0
     first, start = 0, 0  # the batch, and the block in it
     if len(order):
         take_block(data, work.csr, order[:batch_size][:BLOCK], samples, inputs, scratch, t, threads)
@@ -126,8 +127,9 @@ def run_panel_epoch(t, threads, layers, data, order, batch_size, rule, n_steps, 
         if start == 0:
             n_steps += 1
             rate, weight, loss = real(rate_of_step(rule, n_steps)), batch_weight(data, batch), 0.0
+            l2 = real(l2_of_step(rule, weight))
         rows = batch[start : start + BLOCK]
-        n_rows, step = len(rows), Step(rule, rate, start == 0, start + BLOCK >= len(batch))
+        n_rows, step = len(rows), Step(rule, rate, l2, start == 0, start + BLOCK >= len(batch))
         input_sums(layers, t, threads, n_rows, inputs, units.out)
         finish_layer(layers, INPUTS, t, threads, rows, layers.scale, dropout, units.out)
         goal = forward_block(t, threads, layers, rows, dropout, units, gate, goal)
@@ -158,13 +160,13 @@ def run_panel_epoch(t, threads, layers, data, order, batch_size, rule, n_steps, 
         if goal == STOPPED:
             return
         update_inputs(layers, t, threads, n_rows, step, inputs, units.dout, state, penalty, scratch.piece)
-        if n_layers > 2 or rule.l2 != real(0):
+        if n_layers > 2 or rule.l2 != 0.0:
             goal += threads
             if not barrier(gate, goal):
                 return
-        if step.is_last:
-            total_loss += (loss + half_squares(rule, penalty)) * weight
-            total_weight += weight
+        if step.is_last and weight > 0:
+            total_loss += (loss + half_squares(l2, penalty)) * len(batch)
+            n_counted += len(batch)
         first, start = next_first, next_start
         samples, next_samples, inputs, next_inputs = next_samples, samples, next_inputs, inputs
-    report(t, work.results, total_loss, total_weight, n_right)
+    report(t, work.results, total_loss, n_counted, n_right)

@@ -31,7 +31,7 @@ from fastnn.kernels.jit import inlined, kernel, never_inline
 from fastnn.kernels.layers import BLOCK, FIRST_HIDDEN, INPUTS, lanes, unit_panel
 from fastnn.kernels.simd import FOUR, ONE, vadd, vload, vstore
 from fastnn.kernels.team import ARRIVALS, STOP, atomic_load, barrier
-from fastnn.kernels.updates import State, Step, rate_of_step, settle
+from fastnn.kernels.updates import State, Step, l2_of_step, rate_of_step, settle
 
 # A batch is cut into at most PARTS parts of PART_ROWS rows or more.
 PARTS, PART_ROWS = 16, 32
@@ -43,11 +43,11 @@ class RowWork(NamedTuple):
     """Scratch. Of each thread, one after the other: units; samples; scratch and dense (BLOCK * D,), samples in the
     working dtype, whose arrays have a row for each; alone, a gate.
 
-    Of all threads: csr, where most inputs are 0, the whole data set, else of length 0; state, of which gradient has
-    one for each part, one after the other; part_loss, part_right (PARTS,); slices (S, 5) of the parameters, which
-    threads share once the parts are done: where one begins, its rows, at most a piece, and vectors a row (4 or 1),
-    whether they are weights, and whether those of the inputs; penalty (S,), sums of squared weights; results
-    (N_RESULTS,), what the epoch reports.
+    Of all threads: csr, the whole data set where most inputs are 0 or it was given so, else of length 0; state, of
+    which gradient has one for each part, one after the other; part_loss, part_right (PARTS,); slices (S, 5) of the
+    parameters, which threads share once the parts are done: where one begins, its rows, at most a piece, and vectors a
+    row (4 or 1), whether they are weights, and whether those of the inputs; penalty (S,), sums of squared weights;
+    results (N_RESULTS,), what the epoch reports.
     """
 
     units: Units
@@ -115,7 +115,7 @@ def settle_slices(t, threads, layers, parts, step, work, piece):
             _sum_parts(state.gradient, size, parts, at, piece, rows, FOUR)
         else:
             _sum_parts(state.gradient, size, parts, at, piece, rows, ONE)
-        decay, scale = step.rule.l2 if is_weight else real(0), layers.scale if is_scaled else real(1)
+        decay, scale = step.l2 if is_weight else real(0), layers.scale if is_scaled else real(1)
         work.penalty[k] = settle(step, decay, scale, layers.parameters, state, at, piece, rows, vectors)
 
 
@@ -128,15 +128,17 @@ def run_row_epoch(t, threads, layers, data, order, batch_size, rule, n_steps, dr
         all_units.out[t * n_units : (t + 1) * n_units], all_units.dout[t * n_units : (t + 1) * n_units],
         all_units.parts[t * n_logits : (t + 1) * n_logits],
     )  # fmt: skip
-    samples = Samples(work.samples.label[t], work.samples.weight[t], work.samples.loss[t], work.samples.right[t])
+    label, target, sample_weight, sample_loss, right = work.samples
+    samples = Samples(label[t], target[t], sample_weight[t], sample_loss[t], right[t])
     scratch = Scratch(own.piece[t], own.turned[t], own.columns[t], own.figures[t], own.places[t], own.corner[t])
     slot_1, slot_2, gradient = work.state
     unasked = np.empty(len(layers.weight_at))  # sums of squares, which the slices make instead
-    goal, total_loss, total_weight, n_right = 0, 0.0, 0.0, 0
+    goal, total_loss, n_counted, n_right = 0, 0.0, 0, 0
     for first in range(0, len(order), batch_size):
         batch = order[first : first + batch_size]
         n_steps += 1
         rate, weight, loss = real(rate_of_step(rule, n_steps)), batch_weight(data, batch), 0.0
+        l2 = real(l2_of_step(rule, weight))
         parts = _n_parts(len(batch))
         for part in range(parts * t // threads, parts * (t + 1) // threads):
             begin, end = len(batch) * part // parts, len(batch) * (part + 1) // parts
@@ -145,7 +147,7 @@ def run_row_epoch(t, threads, layers, data, order, batch_size, rule, n_steps, dr
             for start in range(begin, end, BLOCK):
                 if atomic_load(gate, STOP):
                     return
-                rows, step = batch[start : min(start + BLOCK, end)], Step(rule, rate, start == begin, MORE_FOLLOW)
+                rows, step = batch[start : min(start + BLOCK, end)], Step(rule, rate, l2, start == begin, MORE_FOLLOW)
                 do_block(
                     layers, data, rows, weight, step, dropout, work.csr, work.dense[t], units, state, samples, unasked,
                     scratch, work.alone[t],
@@ -164,11 +166,12 @@ def run_row_epoch(t, threads, layers, data, order, batch_size, rule, n_steps, dr
             if t == 0:
                 work.results[FAILED] = first // batch_size
             return
-        whole = Step(rule, rate, NOTHING_KEPT, NOTHING_KEPT)
+        whole = Step(rule, rate, l2, NOTHING_KEPT, NOTHING_KEPT)
         settle_slices(t, threads, layers, parts, whole, work, scratch.piece)
         goal += threads
         if not barrier(gate, goal):
             return
-        total_loss += (loss + half_squares(rule, work.penalty)) * weight
-        total_weight += weight
-    report(t, work.results, total_loss, total_weight, n_right)
+        if weight > 0:
+            total_loss += (loss + half_squares(l2, work.penalty)) * len(batch)
+            n_counted += len(batch)
+    report(t, work.results, total_loss, n_counted, n_right)

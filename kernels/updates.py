@@ -41,8 +41,8 @@ class Rule(NamedTuple):
     """An optimizer's numbers.
 
     rate: the epoch's learning rate, beta_1, beta_2: Adam's, all float64, for the bias corrections of each step. The
-    others are of the working dtype: first, second: the momentum, or both betas; rest_1, rest_2: 1 - beta, rounded once;
-    l2: what the squared weights count.
+    others are of the working dtype: first, second: the momentum, or both betas; rest_1, rest_2: 1 - beta, rounded once.
+    l2, float64: what the squared weights count; divide_l2: whether that is divided by what a batch's samples count.
     """
 
     kind: int
@@ -54,18 +54,21 @@ class Rule(NamedTuple):
     second: np.floating
     rest_2: np.floating
     epsilon: np.floating
-    l2: np.floating
+    l2: float
+    divide_l2: bool
 
 
 class Step(NamedTuple):
     """One step of the optimizer, as far as a block of its batch goes.
 
-    rate: the learning rate of this step, in the working dtype; is_first, is_last: whether the block is the first and
-    last of the batch. Until the last the gradient is kept, after it the parameters move.
+    rate, l2: the learning rate of this step and what its squared weights count, in the working dtype; is_first,
+    is_last: whether the block is the first and last of the batch. Until the last the gradient is kept, after it the
+    parameters move.
     """
 
     rule: Rule
     rate: np.floating
+    l2: np.floating
     is_first: bool
     is_last: bool
 
@@ -86,6 +89,14 @@ def rate_of_step(rule, step):
     if rule.kind == ADAM:
         return rule.rate * np.sqrt(1 - rule.beta_2**step) / (1 - rule.beta_1**step)
     return rule.rate
+
+
+@inlined
+def l2_of_step(rule, weight):
+    """What the squared weights count in the loss of a batch whose samples count `weight` in all."""
+    if rule.divide_l2:
+        return rule.l2 / weight if weight > 0 else 0.0
+    return rule.l2
 
 
 @inlined

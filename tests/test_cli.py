@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from PIL import Image
 import fastnn
 from fastnn.cli import main
 from fastnn.datasets import Dataset
-from fastnn.training import EpochRecord
+from fastnn.history import EpochRecord
 
 RUN_FILES = {"model.safetensors", "history.csv", "report.json", "curves.png", "confusion.png", "mistakes.png"}
 
@@ -181,6 +182,31 @@ def test_predict_refuses(run, mnist_model, tmp_path, capsys):
     _fails(["predict", str(mnist_model), str(text)], 1, capsys, ["text.png"])
     _fails(["predict", str(mnist_model), str(tmp_path / "none.png")], 1, capsys, ["none.png"])
     _fails(["predict", str(text), str(text)], 1, capsys, ["text.png"])
+
+
+def test_predict_may_not_know(mnist_model, mnist, tmp_path, capsys):
+    picture = str(tmp_path / "digit.png")
+    Image.fromarray(255 - mnist[1].images[0].reshape(28, 28)).resize((200, 200)).save(picture)
+    fastnn.save(tmp_path / "sure", fastnn.load(mnist_model).network, image_shape=(28, 28), unknown=(1.0, -1))
+    assert main(["predict", str(mnist_model), picture, "--json"]) == 0
+    known = json.loads(capsys.readouterr().out)[0]
+    assert main(["predict", str(tmp_path / "sure"), picture, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0] == {**known, "prediction": -1}
+    assert known["prediction"] == 7
+
+
+@pytest.mark.parametrize("output", ["logistic", "identity"])
+def test_models_without_a_softmax_are_refused(run, output, tmp_path, capsys):
+    folder, words = tmp_path / "run", [f"is {output}, expected softmax: one of C classes"]
+    shutil.copytree(run[0], folder)
+    model = str(folder / "model.safetensors")
+    fastnn.save(model, fastnn.Network.initialize((784, 10), output=output), image_shape=(28, 28))
+    _fails(["evaluate", model], 1, capsys, [model, *words])
+    _fails(["predict", model, "picture.png"], 1, capsys, [model, *words])
+    _fails(["explain", model, "--row", "0"], 1, capsys, [model, *words])
+    _fails(["report", str(folder)], 1, capsys, [model, *words])
+    with pytest.raises(fastnn.DataError, match="expected softmax"):
+        fastnn.explain(fastnn.load(model).network, np.zeros(784))
 
 
 def test_explain_a_picture(mnist_model, mnist, tmp_path, capsys):

@@ -1,13 +1,14 @@
 """The course keeps its word: its examples give the outputs shown, its equations with numbers add up."""
 
-import doctest
 import re
 from math import exp, log, sqrt
 from pathlib import Path
 
 import pytest
 
-COURSE = Path(__file__).parent.parent / "docs" / "course"
+from tests.doc_examples import DOCS, run_examples
+
+COURSE = DOCS / "course"
 # In the order of the table of contents: the examples are one session.
 TOC = re.search(r"```\{toctree\}\n:hidden:\n\n(.*?)```", (COURSE / "index.md").read_text(encoding="utf-8"), re.DOTALL)
 PAGES = [COURSE / f"{name}.md" for name in TOC[1].split()] if TOC else []
@@ -43,20 +44,8 @@ def equations(page: Path) -> list[tuple[str, float, str, float]]:
 
 def test_the_examples_give_what_the_pages_show():
     assert len(PAGES) == 10
-    session: dict = {}
-    failed = []
-    for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        fences = re.findall(r"^```pycon\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-        assert text.count(">>> ") == sum(fence.count(">>> ") for fence in fences), (
-            f"{page.name}: examples not in a fence"
-        )
-        if fences:
-            test = doctest.DocTestParser().get_doctest("\n".join(fences), session, page.name, str(page), 0)
-            runner = doctest.DocTestRunner(verbose=False)
-            runner.run(test, out=failed.append, clear_globs=False)
-            session = test.globs
-    assert not failed, "".join(failed)
+    _, failed = run_examples(PAGES)
+    assert not failed, failed
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -7,9 +7,9 @@ import fastnn
 from fastnn.datasets import Dataset
 from fastnn.diagnosis import Finding, diagnose
 from fastnn.evaluation import confusion
+from fastnn.history import EpochRecord, History
 from fastnn.network import Network
 from fastnn.recipes import network_for, split
-from fastnn.training import EpochRecord, History
 
 
 @pytest.fixture(scope="module")

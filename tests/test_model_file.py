@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 
 from fastnn import model_file
 from fastnn.errors import DataError, FastnnError, FileError
-from fastnn.model_file import load, save
+from fastnn.model import Model
+from fastnn.model_file import load, load_classifier, save
 from fastnn.network import Network
 
-# What fastnn 0.1.0 wrote for small_network(): format version 1 must stay readable, and stay as it is.
+# Format versions 1 and 2 of small_network(), as they were first written: both must stay readable, 2 as it is.
 VERSIONS = {"fastnn": "0.1.0", "numpy": "2.4.6"}
-GOLDEN = base64.b64decode(
+GOLDEN_1 = base64.b64decode(
     "CAIAAAAAAAB7IndlaWdodC4wIjp7ImR0eXBlIjoiRjMyIiwic2hhcGUiOlsyLDNdLCJkYXRhX29mZnNldHMiOlswLDI0XX0sImJpYXMuMCI6ey"
     "JkdHlwZSI6IkYzMiIsInNoYXBlIjpbM10sImRhdGFfb2Zmc2V0cyI6WzI0LDM2XX0sIndlaWdodC4xIjp7ImR0eXBlIjoiRjMyIiwic2hhcGUi"
     "OlszLDJdLCJkYXRhX29mZnNldHMiOlszNiw2MF19LCJiaWFzLjEiOnsiZHR5cGUiOiJGMzIiLCJzaGFwZSI6WzJdLCJkYXRhX29mZnNldHMiOl"
@@ -31,7 +32,22 @@ GOLDEN = base64.b64decode(
     "MDgwYmY2NTJlZDMwNDI5OGMzMzYxODdlZCJ9fSAgICAgAAAAAAAAgD4AAAA/AABAPwAAgD8AAKA/AAAAAAAAgD8AAABAAAAAgAAAAL4AAIC+AA"
     "DAvgAAAL8AACC/AAAAPwAAgL8="
 )
-NAMES = {"classes": ["no", "yes"], "image_shape": (1, 2)}
+GOLDEN = base64.b64decode(
+    "WAIAAAAAAAB7IndlaWdodC4wIjp7ImR0eXBlIjoiRjMyIiwic2hhcGUiOlsyLDNdLCJkYXRhX29mZnNldHMiOlswLDI0XX0sImJpYXMuMCI6eyJkdH"
+    "lwZSI6IkYzMiIsInNoYXBlIjpbM10sImRhdGFfb2Zmc2V0cyI6WzI0LDM2XX0sIndlaWdodC4xIjp7ImR0eXBlIjoiRjMyIiwic2hhcGUiOlszLDJd"
+    "LCJkYXRhX29mZnNldHMiOlszNiw2MF19LCJiaWFzLjEiOnsiZHR5cGUiOiJGMzIiLCJzaGFwZSI6WzJdLCJkYXRhX29mZnNldHMiOls2MCw2OF19LC"
+    "JfX21ldGFkYXRhX18iOnsiZm9ybWF0IjoiZmFzdG5uLW1vZGVsIiwiZm9ybWF0X3ZlcnNpb24iOiIyIiwiYWN0aXZhdGlvbiI6InRhbmgiLCJvdXRw"
+    "dXQiOiJzb2Z0bWF4IiwiaW5wdXRfc2NhbGUiOiIwLjA2MjUiLCJjbGFzc2VzIjoiW1wibm9cIiwgXCJ5ZXNcIl0iLCJpbWFnZV9zaGFwZSI6IlsxLC"
+    "AyXSIsImZlYXR1cmVfbmFtZXMiOiJbXCJsZWZ0XCIsIFwicmlnaHRcIl0iLCJ1bmtub3duIjoiWzAuNzUsIFwiP1wiXSIsImZhc3RubiI6IjAuMS4w"
+    "IiwibnVtcHkiOiIyLjQuNiIsInNoYTI1NiI6ImViMjJjMDgwN2EyNWNkYmNlNzY3ZjlkMWIyNzU0YzVhMjIxNDcxNzU4MDliMDY0MzE2ZTU2NzgwOW"
+    "JmNmI2OTIifX0AAAAAAACAPgAAAD8AAEA/AACAPwAAoD8AAAAAAACAPwAAAEAAAACAAAAAvgAAgL4AAMC+AAAAvwAAIL8AAAA/AACAvw=="
+)
+NAMES = {
+    "classes": ["no", "yes"],
+    "image_shape": (1, 2),
+    "feature_names": ["left", "right"],
+    "unknown": (0.75, "?"),
+}
 
 
 def small_network(dtype=np.float32):
@@ -91,7 +107,12 @@ def assert_same(network, other):
         assert array.dtype == other_array.dtype
         assert array.shape == other_array.shape
         assert array.tobytes() == other_array.tobytes()
-    assert (network.activation, network.input_scale) == (other.activation, other.input_scale)
+    for name in ("activation", "input_scale", "output"):
+        assert getattr(network, name) == getattr(other, name)
+
+
+def names_of(model):
+    return model.classes, model.image_shape, model.feature_names, model.unknown
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -104,7 +125,75 @@ def test_what_was_saved_is_loaded_to_the_last_bit(path, sizes, dtype):
     assert_same(model.network, network)
     assert all(array.flags.carray for array in (*model.network.weights, *model.network.biases))
     assert (model.classes, model.image_shape) == (tuple(range(sizes[-1])), image_shape)
-    assert model.metadata == {"format_version": "1", "fastnn": version("fastnn-digits"), "numpy": np.__version__}
+    assert (model.feature_names, model.unknown) == (None, None)
+    assert model.metadata == {"format_version": "2", "fastnn": version("fastnn-digits"), "numpy": np.__version__}
+
+
+@pytest.mark.parametrize(
+    ("output", "n_outputs", "classes", "expected"),
+    [
+        ("softmax", 1, None, (0,)),
+        ("logistic", 3, None, (0, 1, 2)),
+        ("logistic", 3, ["a", "b", "c"], ("a", "b", "c")),
+        ("logistic", 1, None, (0, 1)),
+        ("logistic", 1, ["ham", "spam"], ("ham", "spam")),
+        ("logistic", 1, [7], (7,)),
+        ("identity", 1, None, None),
+        ("identity", 3, None, None),
+    ],
+)
+def test_each_output_has_its_classes(path, output, n_outputs, classes, expected):
+    network = Network.initialize((4, 3, n_outputs), output=output, seed=1)
+    save(path, network, classes=classes, feature_names=np.array(["a", "b", "", "d 🙂"], object))
+    model = load(path)
+    assert_same(model.network, network)
+    assert names_of(model) == (expected, None, ("a", "b", "", "d 🙂"), None)
+
+
+@pytest.mark.parametrize(
+    ("output", "n_outputs", "classes", "unknown", "expected"),
+    [
+        ("softmax", 3, None, (0.1, -1), (0.1, -1)),
+        ("softmax", 2, ["a", "b"], [np.float32(0.25), np.str_("?")], (0.25, "?")),
+        ("logistic", 1, None, (1, np.int64(2**63 - 1)), (1.0, 2**63 - 1)),
+        ("logistic", 1, ["a"], (5e-324, ""), (5e-324, "")),
+    ],
+)
+def test_the_threshold_comes_back_to_the_last_bit(path, output, n_outputs, classes, unknown, expected):
+    save(path, Network.initialize((2, n_outputs), output=output), classes=classes, unknown=unknown)
+    assert repr(load(path).unknown) == repr(expected)
+
+
+def test_a_model_decides():
+    network = Network.initialize((2, 3))
+    proba = np.array([[0.5, 0.2, 0.3], [0.4, 0.4, 0.2], [0.3, 0.3, 0.4]], np.float32)
+    assert Model(network, (7, 8, 9)).decide(proba)[0].tolist() == [7, 7, 9]
+    labels, probabilities = Model(network, ("a", "b", "c"), unknown=(0.5, "longer")).decide(proba)
+    assert labels.tolist() == ["a", "longer", "longer"]
+    assert probabilities is proba
+    # 0.7 lies above the float32 next to it, which is a probability as high as the threshold all the same.
+    likely = np.array([[0.1, 0.7, 0.2]], np.float32)
+    assert likely[0, 1] < np.float64(0.7)
+    assert Model(network, (7, 8, 9), unknown=(0.7, -1)).decide(likely)[0].tolist() == [8]
+
+    one = Network.initialize((2, 1), output="logistic")
+    labels, probabilities = Model(one, ("no", "yes")).decide(np.array([[0.5], [0.75]]))
+    assert (labels.tolist(), probabilities.tolist()) == (["no", "yes"], [[0.5, 0.5], [0.25, 0.75]])
+    labels, probabilities = Model(one, (4,), unknown=(1.0, -1)).decide(np.array([[0.25], [0.75]]))
+    assert (labels.tolist(), probabilities.tolist()) == ([4, 4], [[1.0], [1.0]])
+
+    several = Model(Network.initialize((2, 2), output="logistic"), (0, 1))
+    labels, probabilities = several.decide(np.array([[0.5, 0.75]]))
+    assert (labels.tolist(), probabilities.tolist()) == ([[0, 1]], [[0.5, 0.75]])
+
+
+@pytest.mark.parametrize("output", ["logistic", "identity"])
+def test_where_classes_are_needed_other_models_are_refused(path, data, output):
+    assert names_of(load_classifier(path)) == names_of(load(path))
+    save(path, Network.initialize((2, 2), output=output))
+    with pytest.raises(DataError) as caught:
+        load_classifier(path)
+    assert_message(caught, path, f"is {output}, expected softmax")
 
 
 @pytest.mark.parametrize("lay_out", [np.asfortranarray, lambda weight: np.repeat(weight, 2, axis=1)[:, ::2]])
@@ -139,11 +228,13 @@ def test_classes_come_back_as_plain_integers_or_strings(path, classes, expected)
 
 
 def test_equal_networks_give_equal_bytes_also_in_another_process(path, data):
-    save(path, small_network(), classes=np.array(["no", "yes"]), image_shape=np.array([1, 2]))
+    arrays = {"classes": np.array(["no", "yes"]), "image_shape": np.array([1, 2])}
+    save(path, small_network(), feature_names=np.array(["left", "right"]), unknown=(np.float64(0.75), "?"), **arrays)
     assert path.read_bytes() == data
     program = (
         "import sys; from fastnn.model_file import load, save; model = load(sys.argv[1]);"
-        "save(sys.argv[1], model.network, classes=model.classes, image_shape=model.image_shape);"
+        "names = {name: getattr(model, name) for name in ('classes', 'image_shape', 'feature_names', 'unknown')};"
+        "save(sys.argv[1], model.network, **names);"
         "sys.exit(bool({'safetensors', 'numba'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", program, str(path)], check=True)
@@ -154,15 +245,26 @@ def test_the_format_stays_as_it_is(path, monkeypatch):
     path.write_bytes(GOLDEN)
     model = load(path)
     assert_same(model.network, small_network())
-    assert (model.classes, model.image_shape) == (("no", "yes"), (1, 2))
-    assert model.metadata == {"format_version": "1", **VERSIONS}
-    monkeypatch.setattr(model_file, "_versions", lambda: VERSIONS)
+    assert names_of(model) == (("no", "yes"), (1, 2), ("left", "right"), (0.75, "?"))
+    assert model.metadata == {"format_version": "2", **VERSIONS}
+    monkeypatch.setattr(model_file, "versions", lambda: VERSIONS)
     save(path, model.network, **NAMES)
     assert path.read_bytes() == GOLDEN
     again = joined(*split(GOLDEN))  # with other spaces in the header, and the digest computed by this file
     assert split(again) == split(GOLDEN)
     path.write_bytes(again)
     assert_same(load(path).network, small_network())
+
+
+def test_files_of_version_1_are_read(path):
+    path.write_bytes(GOLDEN_1)
+    model = load(path)
+    assert_same(model.network, small_network())
+    assert names_of(model) == (("no", "yes"), (1, 2), None, None)
+    assert model.metadata == {"format_version": "1", **VERSIONS}
+    header, payload = split(GOLDEN_1)
+    header["__metadata__"]["output"] = "softmax"
+    assert_refused(path, joined(header, payload), "has the unknown key 'output'")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -195,6 +297,25 @@ def test_safetensors_reads_the_file(path, dtype):
         ({"image_shape": (2, 2)}, "image_shape is [2, 2], expected a height and a width with product 2"),
         ({"image_shape": (2.0, 1.0)}, "image_shape is [2.0, 1.0]"),
         ({"image_shape": 2}, "image_shape is 2"),
+        ({"feature_names": ["a"]}, "feature_names are ['a'], expected a list of 2 strings"),
+        ({"feature_names": ["a", "a"]}, "feature_names are ['a', 'a'], expected all of them different"),
+        ({"feature_names": ["a", 1]}, "expected a list of 2 strings"),
+        ({"feature_names": "ab"}, "feature_names are 'ab'"),
+        ({"feature_names": ["a", "\ud800"]}, "surrogate"),
+        ({"unknown": 0.5}, "unknown is 0.5, expected a threshold and a label"),
+        ({"unknown": (0.5,)}, "unknown is [0.5], expected a threshold and a label"),
+        ({"unknown": (0.0, -1)}, "the threshold of unknown is 0.0, expected a number above 0, at most 1"),
+        ({"unknown": (1.5, -1)}, "the threshold of unknown is 1.5"),
+        ({"unknown": (np.nan, -1)}, "the threshold of unknown is nan"),
+        ({"unknown": (True, -1)}, "the threshold of unknown is True"),
+        ({"unknown": ("1", -1)}, "the threshold of unknown is '1'"),
+        ({"unknown": (0.5, 1)}, "the label of unknown is 1, expected an int64 integer that is none of the classes"),
+        ({"unknown": (0.5, "?")}, "the label of unknown is '?', expected an int64 integer"),
+        ({"unknown": (0.5, True)}, "the label of unknown is True"),
+        ({"unknown": (0.5, 2**63)}, "the label of unknown is 9223372036854775808"),
+        ({"unknown": (0.5, 3), "classes": ["a", "b"]}, "the label of unknown is 3, expected a string"),
+        ({"unknown": (0.5, "a"), "classes": ["a", "b"]}, "the label of unknown is 'a'"),
+        ({"unknown": (0.5, "\ud800"), "classes": ["a", "b"]}, "surrogate"),
     ],
 )
 def test_names_that_do_not_fit_are_refused_and_the_old_file_stays(path, data, options, part):
@@ -205,11 +326,30 @@ def test_names_that_do_not_fit_are_refused_and_the_old_file_stays(path, data, op
 
 
 @pytest.mark.parametrize(
+    ("output", "n_outputs", "options", "part"),
+    [
+        ("identity", 2, {"classes": [0, 1]}, "classes are [0, 1], expected none: the outputs of the network are numb"),
+        ("identity", 1, {"unknown": (0.5, -1)}, "unknown is [0.5, -1], expected none: the outputs are numbers"),
+        ("logistic", 2, {"unknown": (0.5, -1)}, "expected none: each output has a probability of its own"),
+        ("logistic", 2, {"classes": [0]}, "1 classes for 2 outputs of the network, expected one each"),
+        ("logistic", 1, {"classes": [0, 1, 2]}, "3 classes for 1 outputs of the network, expected one or two"),
+        ("softmax", 1, {"classes": [0, 1]}, "2 classes for 1 outputs of the network, expected one each"),
+    ],
+)
+def test_names_that_do_not_fit_the_output_are_refused(path, output, n_outputs, options, part):
+    with pytest.raises(DataError) as caught:
+        save(path, Network.initialize((2, n_outputs), output=output), **options)
+    assert_message(caught, path, part)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
     "spoil",
     [
         lambda network: network.weights[1].__setitem__((0, 0), np.nan),
         lambda network: network.biases[0].__setitem__(0, np.inf),
         lambda network: setattr(network, "activation", "softplus"),
+        lambda network: setattr(network, "output", "sparsemax"),
     ],
 )
 def test_a_network_that_was_spoilt_is_refused_and_the_old_file_stays(path, data, spoil):
@@ -262,11 +402,16 @@ def test_a_header_that_is_none_is_refused_by_name(path, content, part):
 REMOVED = object()
 # Place in the header, what is put there, what the message must say. A list of several values: each of them.
 LIES = [
-    ("metadata format_version", ["2", "12"], "this one reads 1): update fastnn"),
-    ("metadata format_version", ["0", "one", "\u0662", 1, REMOVED], "expected '1'"),
+    ("metadata format_version", ["3", "12"], "this one reads up to 2): update fastnn"),
+    ("metadata format_version", ["1"], "has the unknown key 'feature_names'"),
+    ("metadata format_version", ["0", "one", "\u0662", 1, REMOVED], "expected '1' or '2'"),
     ("metadata pickle", ["x"], "has the unknown key 'pickle'"),
     ("metadata classes", [REMOVED], "lacks 'classes'"),
     ("metadata sha256", [REMOVED], "lacks 'sha256'"),
+    ("metadata output", [REMOVED], "lacks 'output'"),
+    ("metadata output", ["sigmoid", "", "null"], "expected one of softmax, logistic, identity"),
+    ("metadata output", ["identity"], "classes are ['no', 'yes'], expected none"),
+    ("metadata output", ["logistic"], "unknown is [0.75, '?'], expected none"),
     ("metadata numpy", [[1, 2]], "its numpy is [1, 2], expected a string"),
     ("metadata activation", ["os.system", "", "Relu"], "expected one of relu, tanh, logistic, identity"),
     ("metadata input_scale", ["0.0", "-1.0", "nan", "inf", "1" * 5000, "1"], "expected a positive number"),
@@ -281,6 +426,17 @@ LIES = [
     ("metadata classes", ['["a", "\\ud800"]'], "its classes has half of a surrogate pair"),
     ("metadata classes", ["a, b"], "its classes is no JSON"),
     ("metadata image_shape", ["[2, 2]", "[-1, -2]", "[1, 2, 1]", "[true, 2]", '"ab"'], "a height and a width"),
+    ("metadata feature_names", ['["a"]', "[1, 2]", '"ab"', '{"a": 1, "b": 2}', "[]"], "a list of 2 strings"),
+    ("metadata feature_names", ['["a", "a"]'], "expected all of them different"),
+    ("metadata feature_names", ["[0.5, 1]"], "its feature_names has the number '0.5'"),
+    ("metadata unknown", ["0.5", '"ab"', "[0.5]", "[]", '[0.5, "?", "?"]', '{"0.5": "?"}'], "a threshold and a label"),
+    (
+        "metadata unknown",
+        ['[0, "?"]', '[-0.5, "?"]', '[1e999, "?"]', '["0.5", "?"]', '[true, "?"]'],
+        "above 0, at most",
+    ),
+    ("metadata unknown", ['[NaN, "?"]', '[Infinity, "?"]'], "its unknown has the number"),
+    ("metadata unknown", ['[0.5, "no"]', "[0.5, 1]", "[0.5, 1.5]", "[0.5, null]"], "a string that is none of the"),
     ("bias.1", [REMOVED], "lacks the tensor bias.1"),
     ("weight.0", [REMOVED], "lacks the tensor weight.0"),
     ("momentum.0", [{}], "has the tensor 'momentum.0'"),
@@ -324,7 +480,15 @@ def test_a_payload_that_cannot_be_is_refused(path, data, change, part):
     assert_refused(path, joined(header, change(payload)), part)
 
 
-CHANGES = [(b"no", b"on"), (b"tanh", b"relu"), (b"0.0625", b"0.0626"), (b"[1, 2]", b"[2, 1]"), (b"2.4.6", b"2.4.5")]
+CHANGES = [
+    (b"0.75", b"0.25"),
+    (b"left", b"lift"),
+    (b"yes", b"yet"),
+    (b"tanh", b"relu"),
+    (b"0.0625", b"0.0626"),
+    (b"[1, 2]", b"[2, 1]"),
+    (b"2.4.6", b"2.4.5"),
+]
 
 
 @pytest.mark.parametrize(("old", "new"), [*CHANGES, (np.float32(-1).tobytes(), np.float32(1).tobytes())])
@@ -360,7 +524,7 @@ def test_a_flipped_bit_is_refused_or_of_no_importance(path, data):
                 assert len(str(error).splitlines()) == 1  # noqa: PT017
             else:
                 assert_same(model.network, original.network)
-                assert (model.classes, model.image_shape) == (original.classes, original.image_shape)
+                assert names_of(model) == names_of(original)
                 assert model.metadata == original.metadata
                 accepted += 1
     assert accepted <= 8 * 8, "only the spaces that fill up the header may change unnoticed"

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from fastnn import evaluation
 from fastnn.errors import DataError, FileError, SettingsError
+from fastnn.history import EpochRecord, History
 from fastnn.plots import ConfusionDisplay, LearningCurveDisplay, MistakesDisplay, SamplesDisplay
-from fastnn.training import EpochRecord, History
 
 PNG = b"\x89PNG"
 LABELS = np.array([0, 1, 2, 1, 0, 2])

@@ -7,6 +7,7 @@ from sklearn import metrics
 
 from fastnn import evaluation
 from fastnn.errors import DataError, SettingsError
+from fastnn.history import EpochRecord, History
 from fastnn.plots import (
     ClassAveragesDisplay,
     ClassScoresDisplay,
@@ -14,7 +15,6 @@ from fastnn.plots import (
     ReliabilityDisplay,
     RunsDisplay,
 )
-from fastnn.training import EpochRecord, History
 
 NAN = float("nan")
 PNG = b"\x89PNG"

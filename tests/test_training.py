@@ -10,12 +10,14 @@ import time
 import numpy as np
 import pytest
 
+from fastnn.backends.base import TrainerState
 from fastnn.datasets import Dataset, load_digits
 from fastnn.errors import DataError, DivergenceError, SettingsError
+from fastnn.judging import evaluate
 from fastnn.network import Network
 from fastnn.optimizers import SGD, Adam
 from fastnn.recipes import network_for
-from fastnn.training import EarlyStopping, TrainingInterrupted, evaluate, hold_out, train
+from fastnn.training import EarlyStopping, TrainingInterrupted, hold_out, train
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +212,7 @@ def test_early_stopping_restores_the_best_weights(digits):
 
 
 def test_early_stopping_can_watch_accuracy_and_ignores_small_gains():
-    from fastnn.training import EpochRecord
+    from fastnn.history import EpochRecord
 
     def record(loss, accuracy):
         return EpochRecord(1, 0.1, 0.0, 0.0, loss, accuracy, 0.0)
@@ -271,7 +273,14 @@ BAD = {
     "schedule": ({"schedule": "linear"}, SettingsError, "schedule is 'linear', expected one of constant, step"),
     "schedule values": ({"schedule": "step:0.5,2,3"}, SettingsError, "at most 2: factor, every"),
     "schedule text": ({"schedule": "step:a"}, SettingsError, "'a' is not a list of numbers"),
-    "optimizer": ({"optimizer": "lbfgs"}, SettingsError, "optimizer is 'lbfgs'"),
+    "optimizer": ({"optimizer": "rprop"}, SettingsError, "optimizer is 'rprop'"),
+    "lbfgs": ({"optimizer": "lbfgs"}, SettingsError, "batch_size is 64 with L-BFGS"),
+    "lbfgs dropout": ({"optimizer": "lbfgs", "batch_size": None, "dropout": 0.5}, SettingsError, "dropout is 0.5 with"),
+    "resume": (
+        {"optimizer": "adam", "resume": TrainerState((), 0, 0)},
+        SettingsError,
+        "resume has 0 slots, expected 2",
+    ),
     "seed": ({"seed": -1}, SettingsError, "seed is -1"),
     "threads": ({"threads": 0}, SettingsError, "threads is 0"),
     "backend": ({"backend": "gpu"}, SettingsError, "backend is 'gpu'"),

@@ -2,10 +2,9 @@
 
 Dimensions: B samples in a batch, D inputs, H units, C classes. Inputs may be uint8, float32 or float64; weights are
 float32 or float64, and results have the weights' dtype. Shapes are checked by `check_*` below, in both backends alike.
-The inputs of a whole network may also be a SciPy CSR matrix or array, which is never made dense.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -29,14 +28,29 @@ class LossAndGradients(NamedTuple):
 class EpochResult(NamedTuple):
     """What `run_epoch` returns.
 
-    `loss` is the mean over the epoch's samples of the loss of their batch, at the weights before that batch's step;
-    `accuracy` the share of samples classified rightly, at the same weights. `failed_batch` is the first batch whose
-    loss was not finite, where the epoch ended; None if there was none.
+    `loss` is the mean over the epoch's samples of the loss of their batch, at the weights before that batch's step,
+    batches left out whose samples all have weight 0;
+    `accuracy` the share of samples of which every answer was right, at the same weights, NaN for numbers.
+    `failed_batch` is the first batch whose loss was not finite, where the epoch ended; None if there was none.
     """
 
     loss: float
     accuracy: float
     failed_batch: int | None = None
+
+
+class TrainerState(NamedTuple):
+    """What a trainer needs to go on where another stopped, besides the network: the optimizer's arrays, each a list
+    for the weights and one for the biases, the steps made, and the epochs.
+    """
+
+    slots: tuple[tuple[list[np.ndarray], list[np.ndarray]], ...]
+    steps: int
+    epochs: int
+
+
+# Loss and gradients at other weights and biases than those of the network.
+Objective = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], LossAndGradients]
 
 
 class Trainer(Protocol):
@@ -52,6 +66,10 @@ class Trainer(Protocol):
 
     def network(self) -> Network:
         """The network as it is now: plain arrays, copied."""
+        ...
+
+    def state(self) -> TrainerState:
+        """The optimizer's state as it is now, copied."""
         ...
 
 
@@ -83,6 +101,18 @@ class Backend(Protocol):
         """Mean cross-entropy and its gradient: (B, C), (B,) -> loss, dlogits (B, C); the mean is weighted if asked."""
         ...
 
+    def logistic_cross_entropy(
+        self, logits: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
+    ) -> tuple[float, np.ndarray]:
+        """Mean of each row's binary cross-entropies, and its gradient: (B, C), (B, C) in [0, 1] -> loss, (B, C)."""
+        ...
+
+    def squared_error(
+        self, outs: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
+    ) -> tuple[float, np.ndarray]:
+        """Mean of half of each row's squared errors, and its gradient: (B, C), (B, C) -> loss, (B, C)."""
+        ...
+
     def dense_forward(
         self, inp: np.ndarray, weight: np.ndarray, bias: np.ndarray, activation: str = "identity"
     ) -> np.ndarray:
@@ -96,18 +126,18 @@ class Backend(Protocol):
         ...
 
     def predict_logits(self, network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
-        """What softmax is given: (B, D) -> (B, C), on so many threads; None: the cores this process may use."""
+        """What the output is given: (B, D) -> (B, C), on so many threads; None: the cores this process may use."""
         ...
 
     def predict_proba(self, network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
-        """Class probabilities: (B, D) -> (B, C), on so many threads; None: the cores this process may use."""
+        """What the network answers: (B, D) -> (B, C), probabilities, or the numbers of an identity output."""
         ...
 
     def loss_and_gradients(
         self,
         network: Network,
         inp: np.ndarray,
-        labels: np.ndarray,
+        targets: np.ndarray,
         *,
         l2: float = 0.0,
         sample_weight: np.ndarray | None = None,
@@ -115,26 +145,46 @@ class Backend(Protocol):
         seed: int = 0,
         epoch: int = 0,
     ) -> LossAndGradients:
-        """Loss of a batch and its gradients: mean cross-entropy + l2 / 2 * (sum of squared weights, not biases).
+        """Loss of a batch and its gradients: the output's mean loss + l2 / 2 * (sum of squared weights, not biases).
 
-        With `dropout`, the masks are those of the samples 0 to B - 1 in that epoch of a run with that seed.
+        Targets are labels (B,) for a softmax, else (B, C). With `dropout`, the masks are those of the samples 0 to
+        B - 1 in that epoch of a run with that seed.
         """
+        ...
+
+    def objective(
+        self,
+        network: Network,
+        images: np.ndarray,
+        targets: np.ndarray,
+        *,
+        l2: float = 0.0,
+        sample_weight: np.ndarray | None = None,
+        threads: int | None = None,
+    ) -> Objective:
+        """`loss_and_gradients` of all the data as a function of weights and biases, for optimizers that search."""
         ...
 
     def trainer(
         self,
         network: Network,
         images: np.ndarray,
-        labels: np.ndarray,
+        targets: np.ndarray,
         optimizer: Optimizer,
         *,
         l2: float = 0.0,
+        divide_l2: bool = False,
         dropout: float = 0.0,
         sample_weight: np.ndarray | None = None,
         seed: int = 0,
         threads: int | None = None,
+        state: TrainerState | None = None,
     ) -> Trainer:
-        """Lay `network` (copied) and the data (not copied) out for training."""
+        """Lay `network` (copied) and the data (not copied) out for training.
+
+        With `divide_l2`, l2 is divided by what the samples of each batch count in all. With `state`, the optimizer goes
+        on from there.
+        """
         ...
 
 
@@ -143,19 +193,22 @@ _WORKING_DTYPES = frozenset(map(np.dtype, (np.uint8, np.float32, np.float64)))
 
 
 def check_inputs(network: Network, inp: Any) -> Any:
-    """`inp` as an array the backends take; DataError unless it is (B, D) of real numbers with the network's D.
+    """`inp` as the backends take it; DataError unless it is (B, D) of real numbers with the network's D.
 
-    A CSR matrix stays one, in the form of `fastnn.csr.canonical`; another sparse format is a DataError.
+    That is an array, or a SciPy sparse matrix in compressed sparse rows, which is not made dense.
     """
-    sparse = False
-    if type(inp) is not np.ndarray:
-        sparse = is_sparse(inp)
-        inp = inp if sparse else np.asarray(inp)
+    sparse = is_sparse(inp)
+    if not sparse:
+        inp = np.asarray(inp)
     if inp.dtype.kind not in "buif":
         raise DataError(f"inputs have dtype {inp.dtype}, expected numbers")
     if inp.ndim != 2 or inp.shape[1] != network.n_inputs:
         raise DataError(f"inputs have shape {inp.shape}, expected (samples, {network.n_inputs}) for {network}")
-    return canonical(inp).astype(_working_dtype(inp.dtype), copy=False) if sparse else working_inputs(inp)
+    if not sparse:
+        return working_inputs(inp)
+    inp = canonical(inp)
+    data = working_inputs(inp.data)
+    return inp if data is inp.data else type(inp)((data, inp.indices, inp.indptr), shape=inp.shape)
 
 
 def working_inputs(inp: np.ndarray) -> np.ndarray:
@@ -165,12 +218,30 @@ def working_inputs(inp: np.ndarray) -> np.ndarray:
     """
     if inp.dtype in _WORKING_DTYPES and inp.flags.c_contiguous:
         return inp
-    return np.ascontiguousarray(inp, _working_dtype(inp.dtype))
-
-
-def _working_dtype(dtype: np.dtype) -> Any:
     kind = {"bool": np.uint8, "float16": np.float32, "uint8": np.uint8, "float32": np.float32}
-    return kind.get(dtype.newbyteorder("=").name, np.float64)
+    return np.ascontiguousarray(inp, kind.get(inp.dtype.newbyteorder("=").name, np.float64))
+
+
+def check_targets(network: Network, targets: np.ndarray, n_samples: int) -> np.ndarray:
+    """What the network's loss is given: for a softmax labels as `check_labels` has them, else (n_samples, C) numbers.
+
+    They have the network's dtype then; DataError unless they are finite, and for logistic outputs in [0, 1].
+    """
+    if network.output == "softmax":
+        return check_labels(targets, n_samples, network.n_classes)
+    targets = np.asarray(targets)
+    if targets.shape != (n_samples, network.n_outputs) or targets.dtype.kind not in "buif":
+        raise DataError(
+            f"targets have shape {targets.shape}, dtype {targets.dtype}, expected numbers ({n_samples}, "
+            f"{network.n_outputs}) for {network}"
+        )
+    with np.errstate(over="ignore"):  # seen below
+        targets = np.ascontiguousarray(targets, network.dtype)
+    if not np.isfinite(targets).all():
+        raise DataError(f"targets contain NaN, infinity or a value too large for {network.dtype}")
+    if network.output == "logistic" and not ((targets >= 0) & (targets <= 1)).all():
+        raise DataError(f"targets run from {targets.min():g} to {targets.max():g}, expected 0 to 1 for {network}")
+    return targets
 
 
 def check_labels(labels: np.ndarray, n_samples: int, n_classes: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The Numba backend: lays arrays out for the kernels and calls them."""
 
+from collections.abc import Sequence
 from operator import is_
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -8,6 +9,8 @@ import numpy as np
 
 from fastnn.backends.base import (
     LossAndGradients,
+    Objective,
+    TrainerState,
     check_inputs,
     check_labels,
     check_sample_weight,
@@ -15,10 +18,10 @@ from fastnn.backends.base import (
     working_inputs,
 )
 from fastnn.backends.compiled_training import Trainer
-from fastnn.backends.layout import constant, lists, read_only
+from fastnn.backends.layout import constant, read_only, to_csr
 from fastnn.csr import is_sparse
 from fastnn.errors import DataError
-from fastnn.kernels import activations, dense, inference, team
+from fastnn.kernels import activations, dense, element_loss, inference, team
 from fastnn.kernels import softmax as softmaxes
 from fastnn.network import Network
 from fastnn.optimizers import Optimizer
@@ -66,11 +69,39 @@ def softmax_cross_entropy(
     """Mean cross-entropy, weighted if asked, and its gradient: (B, C), (B,) -> loss, dlogits (B, C)."""
     check_shapes(logits=(logits, (None, None)))
     labels = check_labels(labels, *logits.shape)
-    sample_weight = check_sample_weight(sample_weight, len(logits), logits.dtype)
-    weight = np.ones(len(logits)) if sample_weight is None else sample_weight.astype(np.float64)
-    dlogits = np.empty(logits.shape, logits.dtype)
-    shares = (weight / weight.sum()).astype(logits.dtype)
+    dlogits, shares = np.empty(logits.shape, logits.dtype), _shares(sample_weight, len(logits), logits.dtype)
     return softmaxes.softmax_cross_entropy(constant(logits), constant(labels), shares, dlogits), dlogits
+
+
+def logistic_cross_entropy(
+    logits: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
+) -> tuple[float, np.ndarray]:
+    """Mean of each row's binary cross-entropies, and its gradient: (B, C), (B, C) in [0, 1] -> loss, (B, C)."""
+    check_shapes(logits=(logits, (None, None)), targets=(targets, logits.shape))
+    return _element_loss(element_loss.LOGISTIC, logits, targets, sample_weight)
+
+
+def squared_error(
+    outs: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
+) -> tuple[float, np.ndarray]:
+    """Mean of half of each row's squared errors, and its gradient: (B, C), (B, C) -> loss, (B, C)."""
+    check_shapes(outs=(outs, (None, None)), targets=(targets, outs.shape))
+    return _element_loss(element_loss.IDENTITY, outs, targets, sample_weight)
+
+
+def _element_loss(
+    output: int, outs: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None
+) -> tuple[float, np.ndarray]:
+    dout, shares = np.empty(outs.shape, outs.dtype), _shares(sample_weight, len(outs), outs.dtype)
+    targets = constant(targets.astype(outs.dtype, copy=False))
+    return element_loss.element_loss(output, constant(outs), targets, shares, dout), dout
+
+
+def _shares(sample_weight: np.ndarray | None, n: int, dtype: np.dtype) -> np.ndarray:
+    """What each sample counts in the mean over its batch."""
+    sample_weight = check_sample_weight(sample_weight, n, dtype)
+    weight = np.ones(n) if sample_weight is None else sample_weight.astype(np.float64)
+    return (weight / weight.sum()).astype(dtype)
 
 
 def dense_forward(inp: np.ndarray, weight: np.ndarray, bias: np.ndarray, activation: str = "identity") -> np.ndarray:
@@ -105,32 +136,32 @@ def _array(inp: np.ndarray) -> np.ndarray:
 
 # --- A whole network -------------------------------------------------------------------------------------------------
 def predict_logits(network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
-    """What softmax is given: (B, D) -> (B, C).
+    """What the output is given: (B, D) -> (B, C).
 
     A row's bits do not depend on the rows beside it, nor on the number of threads, as long as the weights are finite.
     """
-    return _predict(network, inp, threads, to_softmax=False)
+    return _predict(network, inp, threads, element_loss.IDENTITY)
 
 
 def predict_proba(network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
-    """Class probabilities: (B, D) -> (B, C); bits as above."""
-    return _predict(network, inp, threads, to_softmax=True)
+    """What the network answers: (B, D) -> (B, C), probabilities or numbers; bits as above."""
+    return _predict(network, inp, threads, element_loss.OUTPUTS[network.output])
 
 
-def _predict(network: Network, inp: np.ndarray, threads: int | None, to_softmax: bool) -> np.ndarray:
-    images, table, gate = check_inputs(network, inp), _table(network), team.new_gate()
-    n_rows, layers = images.shape[0], table.layers
-    if isinstance(images, np.ndarray):
-        images = read_only(images)
-    else:
-        csr, layers = lists(images, np.uint32), layers.copy()  # the table has addresses: `csr` must outlive the work
+def _predict(network: Network, inp: np.ndarray, threads: int | None, output: int) -> np.ndarray:
+    inp, table, gate = check_inputs(network, inp), _table(network), team.new_gate()
+    n_rows, layers = inp.shape[0], table.layers
+    if is_sparse(inp):
+        csr, layers = to_csr(inp, network.dtype, np.uint32), layers.copy()  # `csr` must live as long as the addresses
         layers[0, inference.INDPTR :] = csr.indptr.ctypes.data, csr.indices.ctypes.data
-        images, layers = csr.data.reshape(1, -1), read_only(layers)
-    out = np.empty((n_rows, network.n_classes), network.dtype)
+        images, layers = read_only(csr.data.reshape(1, -1)), read_only(layers)
+    else:
+        images = read_only(inp)
+    out = np.empty((n_rows, network.n_outputs), network.dtype)
     code, scale = activations.CODES[network.activation], network.input_scale
 
     def work(t: int) -> None:
-        inference.predict(layers, code, scale, images, to_softmax, gate, out)
+        inference.predict(layers, code, scale, images, output, gate, out)
 
     few = n_rows <= table.few_rows  # counting the cores would take longer than these
     members = 1 if few and threads is None else resolve_threads(threads)
@@ -178,7 +209,7 @@ def _table(network: Network) -> _Table:
 def loss_and_gradients(
     network: Network,
     inp: np.ndarray,
-    labels: np.ndarray,
+    targets: np.ndarray,
     *,
     l2: float = 0.0,
     sample_weight: np.ndarray | None = None,
@@ -187,24 +218,44 @@ def loss_and_gradients(
     epoch: int = 0,
 ) -> LossAndGradients:
     """Loss of a batch and its gradients: one step of training whose update keeps the gradient instead."""
-    single = Trainer(network, inp, labels, None, l2, dropout, sample_weight, seed, threads=1)
+    single = Trainer(network, inp, targets, None, l2, False, dropout, sample_weight, seed, 1, None)
     single.epoch = epoch
-    result = single.run_epoch(np.arange(len(labels)), len(labels), 0.0)
-    return LossAndGradients(result.loss, *single.slots()[0], round(result.accuracy * len(labels)))
+    return single.loss_and_gradients()
+
+
+def objective(
+    network: Network,
+    images: np.ndarray,
+    targets: np.ndarray,
+    *,
+    l2: float = 0.0,
+    sample_weight: np.ndarray | None = None,
+    threads: int | None = None,
+) -> Objective:
+    """`loss_and_gradients` of all the data as a function of weights and biases; the data are laid out once."""
+    whole = Trainer(network, images, targets, None, l2, False, 0.0, sample_weight, 0, threads, None)
+
+    def evaluate(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> LossAndGradients:
+        whole.move_to(weights, biases)
+        return whole.loss_and_gradients()
+
+    return evaluate
 
 
 # --- Training --------------------------------------------------------------------------------------------------------
 def trainer(
     network: Network,
     images: np.ndarray,
-    labels: np.ndarray,
+    targets: np.ndarray,
     optimizer: Optimizer,
     *,
     l2: float = 0.0,
+    divide_l2: bool = False,
     dropout: float = 0.0,
     sample_weight: np.ndarray | None = None,
     seed: int = 0,
     threads: int | None = None,
+    state: TrainerState | None = None,
 ) -> Trainer:
     """A Trainer; equal arguments give equal bits whatever `threads` is."""
-    return Trainer(network, images, labels, optimizer, l2, dropout, sample_weight, seed, threads)
+    return Trainer(network, images, targets, optimizer, l2, divide_l2, dropout, sample_weight, seed, threads, state)

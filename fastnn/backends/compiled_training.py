@@ -1,6 +1,7 @@
 """The trainer of the Numba backend: lays the data and the optimizer's state out, and runs epochs on a team."""
 
 import time
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -9,13 +10,26 @@ import numpy as np
 from fastnn.aligned import aligned_zeros
 from fastnn.backends.base import (
     EpochResult,
+    LossAndGradients,
+    TrainerState,
     check_inputs,
-    check_labels,
     check_regularization,
     check_sample_weight,
+    check_targets,
 )
-from fastnn.backends.layout import Layout, constant, lay_out, lists, read_only, unpack
-from fastnn.csr import canonical, is_sparse
+from fastnn.backends.layout import (
+    Layout,
+    constant,
+    in_kernel_dtype,
+    index_dtype,
+    lay_out,
+    no_csr,
+    pack,
+    read_only,
+    to_csr,
+    unpack,
+)
+from fastnn.csr import is_sparse
 from fastnn.kernels import block, csr_input, layers, packed_input, panel_epoch, row_epoch, team
 from fastnn.kernels.updates import ADAM, KEEP_GRADIENT, MOMENTUM, NESTEROV, SGD, Rule, State
 from fastnn.network import Network
@@ -41,36 +55,48 @@ class Trainer:
         self,
         network: Network,
         images: np.ndarray,
-        labels: np.ndarray,
+        targets: np.ndarray,
         optimizer: Optimizer | None,
         l2: float,
+        divide_l2: bool,
         dropout: float,
         sample_weight: np.ndarray | None,
         seed: int,
         threads: int | None,
+        state: TrainerState | None,
     ) -> None:
         check_regularization(l2, dropout)
-        images = _in_kernel_dtype(check_inputs(network, images), network.dtype)
-        labels = check_labels(labels, images.shape[0], network.n_classes)
-        sample_weight = check_sample_weight(sample_weight, images.shape[0], network.dtype)
-        self._lists = None
-        if is_sparse(images):
-            # Anew: numbers too small for the working dtype have become 0.
-            self._lists, images = canonical(images), np.empty((0, network.n_inputs), images.dtype)
-        self._optimizer, self._l2, self._dropout, self._seed = optimizer, l2, dropout, seed
+        inputs: Any = check_inputs(network, images)
+        self._n_samples = inputs.shape[0]
+        targets = check_targets(network, targets, self._n_samples)
+        sample_weight = check_sample_weight(sample_weight, self._n_samples, network.dtype)
+        self._optimizer, self._l2, self._divide_l2 = optimizer, l2, divide_l2
+        self._dropout, self._seed = dropout, seed
         self._network, self._layout = network, lay_out(network)
+        self._given_csr: csr_input.Csr | None = None
+        if is_sparse(inputs):
+            self._given_csr = to_csr(inputs, network.dtype, index_dtype(network.n_inputs))
+            self._n_nonzero, self._sparse = inputs.nnz, True
+            images = np.empty((0, network.n_inputs), self._given_csr.data.dtype)
+        else:
+            images = in_kernel_dtype(inputs, network.dtype)
+            self._n_nonzero = int(np.count_nonzero(images))
+            self._sparse = self._n_nonzero <= SPARSE_BELOW * images.size
         self._data = block.Data(
             images=constant(images),
-            labels=constant(labels),
+            labels=constant(targets if network.output == "softmax" else np.empty(0, np.int64)),
+            targets=constant(np.empty((0, 0), network.dtype) if network.output == "softmax" else targets),
             weights=constant(np.empty(0, network.dtype) if sample_weight is None else sample_weight),
         )
-        self._n_nonzero = int(np.count_nonzero(images))
-        self._sparse = self._lists is not None or self._n_nonzero <= SPARSE_BELOW * images.size
         self._crew = Crew(resolve_threads(threads))
         n_slots, size = (1 if optimizer is None else optimizer.n_slots), self._layout.layers.parameters.size
         slot_1, slot_2 = (aligned_zeros(size if n_slots > k else 0, network.dtype) for k in range(2))
         self._state = State(slot_1, slot_2, gradient=aligned_zeros(0, network.dtype))
         self._step, self.epoch = 0, 0
+        if state is not None:
+            self._step, self.epoch = state.steps, state.epochs
+            for slot, arrays in zip((slot_1, slot_2), state.slots, strict=False):
+                pack(network.sizes, slot, arrays)
         self._work: panel_epoch.PanelWork | row_epoch.RowWork | None = None
 
     def prepare(self, n_rows: int, batch_size: int) -> None:
@@ -96,24 +122,37 @@ class Trainer:
         order = np.ascontiguousarray(order, np.int64)
         if not len(order) or batch_size < 1:
             raise ValueError(f"order of {len(order)} rows, batch_size {batch_size}: expected 1 or more of each")
-        if not (order.min() >= 0 and order.max() < len(self._data.labels)):
-            raise IndexError(f"order has rows outside 0 to {len(self._data.labels) - 1}")
+        if not (order.min() >= 0 and order.max() < self._n_samples):
+            raise IndexError(f"order has rows outside 0 to {self._n_samples - 1}")
         self.prepare(len(order), batch_size)
         results = self._run_kernel(order, batch_size, learning_rate)
         self.epoch += 1
         self._step += -(-len(order) // batch_size)
         if results[block.FAILED] >= 0:
             return EpochResult(float("nan"), 0.0, int(results[block.FAILED]))
-        loss = results[block.LOSS] / results[block.WEIGHT] if results[block.WEIGHT] else 0.0
-        return EpochResult(float(loss), float(results[block.CORRECT] / len(order)))
+        loss, accuracy = results[block.LOSS] / max(1, results[block.COUNTED]), results[block.CORRECT] / len(order)
+        return EpochResult(float(loss), float("nan") if self._network.output == "identity" else float(accuracy))
 
     def network(self) -> Network:
         """The network as it is now, copied."""
         return self._network.like(*unpack(self._network.sizes, self._layout.layers.parameters))
 
-    def slots(self) -> list[tuple[list[np.ndarray], list[np.ndarray]]]:
-        """The optimizer's state, for weights and biases, copied; without an optimizer, the last step's gradients."""
-        return [unpack(self._network.sizes, slot) for slot in self._state[:2] if slot.size]
+    def state(self) -> TrainerState:
+        """The optimizer's state as it is now, copied."""
+        slots = (self._state.slot_1, self._state.slot_2)
+        return TrainerState(
+            tuple(unpack(self._network.sizes, slot) for slot in slots if slot.size), self._step, self.epoch
+        )
+
+    def move_to(self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> None:
+        """Put other weights and biases in the place of the network's."""
+        pack(self._network.sizes, self._layout.layers.parameters, (weights, biases))
+
+    def loss_and_gradients(self) -> LossAndGradients:
+        """Loss and gradients of all the data as one batch, of a trainer without an optimizer, which moves nothing."""
+        loss, accuracy, _ = self.run_epoch(np.arange(self._n_samples), self._n_samples, 0.0)
+        n_right = 0 if np.isnan(accuracy) else round(accuracy * self._n_samples)
+        return LossAndGradients(loss, *unpack(self._network.sizes, self._state.slot_1), n_right)
 
     def _run_kernel(self, order: np.ndarray, batch_size: int, learning_rate: float) -> np.ndarray:
         real, gate, work = self._network.dtype.type, team.new_gate(), self._work
@@ -133,7 +172,12 @@ class Trainer:
         shares = row_epoch.n_parts(min(batch_size, max(1, len(order)))) if by_rows else self._layout.most_panels
         multiplications = 3 * self._layout.layers.parameters.size * len(order)
         threads = 1 if multiplications <= FEW_MULTIPLICATIONS else min(self._crew.size(), shares)
-        settings = (constant(order), batch_size, _rule(self._optimizer, learning_rate, self._l2, real), self._step)
+        settings = (
+            constant(order),
+            batch_size,
+            _rule(self._optimizer, learning_rate, self._l2, self._divide_l2, real),
+            self._step,
+        )
 
         on_core = [0.0] * threads
 
@@ -160,7 +204,7 @@ class Trainer:
                 ),
                 dense=_rows(2, dense, self._network.dtype),
             ),
-            csr=self._given(np.uint32),
+            csr=self._given_csr or no_csr(self._network.n_inputs, self._data.images.dtype),
             penalty=np.zeros(len(self._network.weights) * self._layout.most_panels),
             **common,
         )
@@ -194,6 +238,7 @@ class Trainer:
             "state": self._state,
             "samples": block.Samples(
                 label=_rows(blocks, layers.BLOCK, np.int64),
+                target=_rows(blocks, layers.BLOCK * self._data.targets.shape[1], real),
                 weight=_rows(blocks, layers.BLOCK, real),
                 loss=_rows(copies, layers.BLOCK, np.float64),
                 right=_rows(copies, layers.BLOCK, np.int64),
@@ -210,24 +255,19 @@ class Trainer:
         }
 
     def _listed(self) -> csr_input.Csr:
-        """The data set in compressed sparse rows if most inputs are 0, else empty arrays."""
-        images, room = self._data.images, layers.VECTOR  # of a vector, in which the kernel writes at once
-        kind = np.uint16 if images.shape[1] <= 2**16 else np.uint32
-        if self._lists is not None or not self._sparse:
-            return self._given(kind)
-        n_entries = self._n_nonzero + room
+        """The data set in compressed sparse rows if it was given so or most inputs are 0, else empty arrays."""
+        if self._given_csr is not None:
+            return self._given_csr
+        if not self._sparse:
+            return no_csr(self._network.n_inputs, self._data.images.dtype)
+        images, n_entries = self._data.images, self._n_nonzero + layers.VECTOR  # the kernel writes vectors at once
         csr = csr_input.Csr(
-            np.empty(len(images) + 1, np.int64), np.empty(n_entries, kind), np.empty(n_entries, images.dtype)
+            np.zeros(len(images) + 1, np.int64),
+            np.empty(n_entries, index_dtype(images.shape[1])),
+            np.empty(n_entries, images.dtype),
         )
         csr_input.list_inputs(images, csr)
-        return csr_input.Csr(*map(read_only, csr))
-
-    def _given(self, kind: Any) -> csr_input.Csr:
-        """The data set as lists whose indices are of that dtype if it was given as such, else empty arrays."""
-        if self._lists is None:
-            dtypes = np.int64, kind, self._data.images.dtype
-            return csr_input.Csr(*(read_only(np.empty(0, dtype)) for dtype in dtypes))
-        return lists(self._lists, kind)
+        return csr
 
 
 def _rows(n_rows: int, length: int, dtype: Any) -> np.ndarray:
@@ -258,12 +298,9 @@ def _slices(layout: Layout) -> np.ndarray:
     return read_only(np.array(slices, np.int64))
 
 
-def _in_kernel_dtype(inp: np.ndarray, real: np.dtype) -> np.ndarray:
-    """Bytes as they are, numbers in the working dtype: kernels are compiled for these two kinds of input only."""
-    return inp if inp.dtype == np.uint8 else inp.astype(real, copy=False)
-
-
-def _rule(optimizer: Optimizer | None, learning_rate: float, l2: float, real: type[np.floating]) -> Rule:
+def _rule(
+    optimizer: Optimizer | None, learning_rate: float, l2: float, divide_l2: bool, real: type[np.floating]
+) -> Rule:
     """The optimizer's numbers in the working dtype."""
     kind, first, second, epsilon = KEEP_GRADIENT, 0.0, 0.0, 0.0
     if isinstance(optimizer, Adam):
@@ -281,5 +318,6 @@ def _rule(optimizer: Optimizer | None, learning_rate: float, l2: float, real: ty
         second=real(second),
         rest_2=real(1 - second),
         epsilon=real(epsilon),
-        l2=real(l2),
+        l2=float(l2),
+        divide_l2=divide_l2,
     )

@@ -1,13 +1,14 @@
 """A network as the kernels want it, and back: flat arrays, columns in panels (`kernels/layers.py` says how)."""
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastnn.aligned import aligned_zeros
-from fastnn.kernels import activations, layers
+from fastnn.kernels import activations, element_loss, layers
 from fastnn.kernels.csr_input import Csr
 from fastnn.network import Network
 
@@ -34,11 +35,26 @@ def read_only(array: np.ndarray) -> np.ndarray:
     return view
 
 
-def lists(matrix: Any, kind: Any) -> Csr:
-    """A SciPy CSR matrix as kernels take it, its indices of the unsigned dtype `kind`; arrays that fit are shared."""
-    indices = matrix.indices
-    indices = indices.view(kind) if indices.itemsize == np.dtype(kind).itemsize else indices.astype(kind)
-    return Csr(*map(constant, (matrix.indptr.astype(np.int64, copy=False), indices, matrix.data)))
+def in_kernel_dtype(inp: np.ndarray, real: np.dtype) -> np.ndarray:
+    """Bytes as they are, numbers in the working dtype: kernels are compiled for these two kinds of input only."""
+    return inp if inp.dtype == np.uint8 else inp.astype(real, copy=False)
+
+
+def index_dtype(n_inputs: int) -> type[np.unsignedinteger]:
+    """The dtype in which the kernels number so many inputs."""
+    return np.uint16 if n_inputs <= 2**16 else np.uint32
+
+
+def to_csr(matrix: Any, real: np.dtype, indices: type[np.unsignedinteger]) -> Csr:
+    """A SciPy matrix, one that `check_inputs` gave, as the kernels take it: its arrays in their dtypes."""
+    data = np.ascontiguousarray(in_kernel_dtype(matrix.data, real))
+    return Csr(matrix.indptr.astype(np.int64), matrix.indices.astype(indices), data)
+
+
+@cache
+def no_csr(n_inputs: int, dtype: np.dtype) -> Csr:
+    """What says that inputs are given as an array."""
+    return Csr(np.empty(0, np.int64), np.empty(0, index_dtype(n_inputs)), np.empty(0, dtype))
 
 
 def _panels(size: int, lanes: int) -> list[tuple[int, int]]:
@@ -57,8 +73,7 @@ def lay_out(network: Network) -> Layout:
         bias_at.append(end + fan_in * width)
         end += (fan_in + 1) * width
     parameters = aligned_zeros(end, network.dtype)
-    for view, array in _views(sizes, parameters, (network.weights, network.biases)):
-        view[...] = array
+    pack(sizes, parameters, (network.weights, network.biases))
     panels = [_panels(size, lanes) for size in sizes[1:]]
     unit_at = list(accumulate(padded[1:], initial=0))
     rows = [
@@ -77,6 +92,7 @@ def lay_out(network: Network) -> Layout:
         panels=np.array(rows, np.int64),
         panel_at=np.cumsum([0, 0, *map(len, panels)]),
         activation=activations.CODES[network.activation],
+        output=element_loss.OUTPUTS[network.output],
         scale=network.dtype.type(network.input_scale),
     )
     n_parts = layers.BLOCK * padded[-1] * len(panels[-2]) if len(panels) > 1 else 0
@@ -95,6 +111,12 @@ def _views(
             end += fan_in * width
         yield flat[end : end + size], arrays[1][layer]
         end += -(-size // lanes) * lanes
+
+
+def pack(sizes: tuple[int, ...], flat: np.ndarray, arrays: tuple[Sequence[np.ndarray], Sequence[np.ndarray]]) -> None:
+    """Write weights and biases into an array laid out like the parameters; padding is left as it is."""
+    for view, array in _views(sizes, flat, arrays):
+        view[...] = array
 
 
 def unpack(sizes: tuple[int, ...], flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -12,11 +12,14 @@ import numpy as np
 from fastnn.backends.base import (
     EpochResult,
     LossAndGradients,
+    Objective,
+    TrainerState,
     check_inputs,
     check_labels,
     check_regularization,
     check_sample_weight,
     check_shapes,
+    check_targets,
 )
 from fastnn.network import Network
 from fastnn.optimizers import Optimizer
@@ -56,7 +59,7 @@ def activate_backward(dout: np.ndarray, out: np.ndarray, activation: str) -> np.
     return dout
 
 
-# --- Softmax and cross-entropy ---------------------------------------------------------------------------------------
+# --- Softmax and the losses ------------------------------------------------------------------------------------------
 def softmax_terms(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """In each row ``shifted = logits - max(logits)``, ``exp(shifted)`` and the sum of these, of shape (B, 1).
 
@@ -90,6 +93,45 @@ def softmax_cross_entropy(
     return float(np.sum(share * losses, dtype=np.float64)), dlogits * share[:, None]
 
 
+def logistic_cross_entropy(
+    logits: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
+) -> tuple[float, np.ndarray]:
+    """Mean of ``-y log p - (1 - y) log(1 - p)``, summed over a row's outputs; its gradient is ``(p - y) / B``.
+
+    With ``p = logistic(logits)`` this is ``max(logit, 0) - logit * y + log(1 + exp(-abs(logit)))``, which cannot
+    overflow.
+    """
+    check_shapes(logits=(logits, (None, None)), targets=(targets, logits.shape))
+    sample_weight = check_sample_weight(sample_weight, len(logits), logits.dtype)
+    share = _share_of_mean(sample_weight, len(logits), logits.dtype)
+    losses = np.maximum(logits, 0) - logits * targets + np.log1p(np.exp(-np.abs(logits)))
+    loss = np.sum(share * losses.sum(axis=1), dtype=np.float64)
+    return float(loss), (activate(logits, "logistic") - targets) * share[:, None]
+
+
+def squared_error(
+    outs: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
+) -> tuple[float, np.ndarray]:
+    """Mean of ``(out - target)**2 / 2``, summed over a row's outputs; its gradient is ``(out - target) / B``."""
+    check_shapes(outs=(outs, (None, None)), targets=(targets, outs.shape))
+    sample_weight = check_sample_weight(sample_weight, len(outs), outs.dtype)
+    share = _share_of_mean(sample_weight, len(outs), outs.dtype)
+    errors = outs - targets
+    return float(np.sum(share * 0.5 * (errors**2).sum(axis=1), dtype=np.float64)), errors * share[:, None]
+
+
+LOSSES = {"softmax": softmax_cross_entropy, "logistic": logistic_cross_entropy, "identity": squared_error}
+
+
+def count_right(network: Network, logits: np.ndarray, targets: np.ndarray) -> int:
+    """How many rows are classified rightly: the largest logit is the label's, or each logit says what is true."""
+    if network.output == "softmax":
+        return int(np.sum(logits.argmax(axis=1) == targets))
+    if network.output == "logistic":
+        return int(np.sum(((logits > 0) == (targets > 0.5)).all(axis=1)))
+    return 0  # numbers are neither right nor wrong
+
+
 def _share_of_mean(sample_weight: np.ndarray | None, n: int, dtype: np.dtype) -> np.ndarray:
     """What each sample counts in the mean over its batch: 1 / n, or its weight over the sum of weights."""
     if sample_weight is None:
@@ -117,12 +159,7 @@ def dense_backward(
     """From the gradient of a layer's output to those of its input, weight and bias."""
     check_shapes(dout=(dout, out.shape), inp=(inp, (len(out), len(weight))), weight=(weight, (None, out.shape[1])))
     dsum = activate_backward(dout, out, activation)
-    return dsum @ weight.T, *parameter_gradients(dsum, inp)
-
-
-def parameter_gradients(dsum: np.ndarray, inp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """From the gradient of a layer's weighted sums to those of its weight and bias."""
-    return inp.astype(dsum.dtype, copy=False).T @ dsum, dsum.sum(axis=0)
+    return dsum @ weight.T, inp.astype(weight.dtype, copy=False).T @ dsum, dsum.sum(axis=0)
 
 
 # --- The network -----------------------------------------------------------------------------------------------------
@@ -148,14 +185,15 @@ def predict_logits(network: Network, inp: np.ndarray, threads: int | None = None
 
 
 def predict_proba(network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
-    """``softmax(logits)``; `threads` as above."""
-    return softmax(predict_logits(network, inp))
+    """``softmax(logits)``, or what else the network's output makes of them; `threads` as above."""
+    logits = predict_logits(network, inp)
+    return softmax(logits) if network.output == "softmax" else activate(logits, network.output)
 
 
 def loss_and_gradients(
     network: Network,
     inp: np.ndarray,
-    labels: np.ndarray,
+    targets: np.ndarray,
     *,
     l2: float = 0.0,
     sample_weight: np.ndarray | None = None,
@@ -163,19 +201,38 @@ def loss_and_gradients(
     seed: int = 0,
     epoch: int = 0,
 ) -> LossAndGradients:
-    """Mean cross-entropy + l2 / 2 * (sum of squared weights), and its gradients by backpropagation."""
+    """The output's mean loss + l2 / 2 * (sum of squared weights), and its gradients by backpropagation."""
     check_regularization(l2, dropout)
     inp = check_inputs(network, inp)
-    labels = check_labels(labels, inp.shape[0], network.n_classes)
+    targets = check_targets(network, targets, inp.shape[0])
     sample_weight = check_sample_weight(sample_weight, inp.shape[0], network.dtype)
     keys = dropout_keys(seed, epoch, len(network.weights) - 1)
-    return _backpropagate(network, inp, labels, l2, sample_weight, dropout, keys, np.arange(inp.shape[0]))
+    return _backpropagate(network, inp, targets, l2, sample_weight, dropout, keys, np.arange(inp.shape[0]))
+
+
+def objective(
+    network: Network,
+    images: np.ndarray,
+    targets: np.ndarray,
+    *,
+    l2: float = 0.0,
+    sample_weight: np.ndarray | None = None,
+    threads: int | None = None,
+) -> Objective:
+    """`loss_and_gradients` of all the data as a function of weights and biases."""
+
+    def evaluate(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> LossAndGradients:
+        moved = network.like(weights, biases)
+        with np.errstate(over="ignore", invalid="ignore"):  # a step too long is seen by its loss
+            return loss_and_gradients(moved, images, targets, l2=l2, sample_weight=sample_weight)
+
+    return evaluate
 
 
 def _backpropagate(
     network: Network,
     inp: np.ndarray,
-    labels: np.ndarray,
+    targets: np.ndarray,
     l2: float,
     sample_weight: np.ndarray | None,
     dropout: float,
@@ -194,20 +251,18 @@ def _backpropagate(
     if sample_weight is not None and not sample_weight.any():  # a batch of samples that do not count
         loss, dout = 0.0, np.zeros_like(logits)
     else:
-        loss, dout = softmax_cross_entropy(logits, labels, sample_weight)
+        loss, dout = LOSSES[network.output](logits, targets, sample_weight)
     loss += 0.5 * l2 * sum(float(np.sum(weight**2, dtype=np.float64)) for weight in network.weights)
 
     # Backward, from the last layer to the first: the gradient of a layer's input is that of the output before it.
     dweights, dbiases = list(network.weights), list(network.biases)
     for layer in range(last, -1, -1):
         weight, activation = network.weights[layer], network.activation if layer < last else "identity"
-        if layer:
-            dinp, dweight, dbiases[layer] = dense_backward(dout, inps[layer], weight, outs[layer], activation)
-            dout = dinp * masks[layer - 1] if masks else dinp
-        else:  # the gradient of the inputs leads nowhere, and is dense where they are sparse
-            dweight, dbiases[0] = parameter_gradients(activate_backward(dout, outs[0], activation), inps[0])
+        dinp, dweight, dbiases[layer] = dense_backward(dout, inps[layer], weight, outs[layer], activation)
         dweights[layer] = dweight + network.dtype.type(l2) * weight
-    return LossAndGradients(loss, dweights, dbiases, int(np.sum(logits.argmax(axis=1) == labels)))
+        if layer:
+            dout = dinp * masks[layer - 1] if masks else dinp
+    return LossAndGradients(loss, dweights, dbiases, count_right(network, logits, targets))
 
 
 # --- Training --------------------------------------------------------------------------------------------------------
@@ -218,19 +273,25 @@ class Trainer:
         self,
         network: Network,
         images: np.ndarray,
-        labels: np.ndarray,
+        targets: np.ndarray,
         optimizer: Optimizer,
         l2: float,
+        divide_l2: bool,
         dropout: float,
         sample_weight: np.ndarray | None,
         seed: int,
+        state: TrainerState | None,
     ) -> None:
         self._network = network.like(network.weights, network.biases)
         self._parameters = [*self._network.weights, *self._network.biases]
-        self._slots = [[np.zeros_like(array) for _ in range(optimizer.n_slots)] for array in self._parameters]
-        self._images, self._labels, self._sample_weight = images, labels, sample_weight
-        self._optimizer, self._l2, self._dropout, self._seed = optimizer, l2, dropout, seed
+        self._slots = [[np.zeros_like(array) for array in self._parameters] for _ in range(optimizer.n_slots)]
+        self._images, self._targets, self._sample_weight = images, targets, sample_weight
+        self._optimizer, self._l2, self._divide_l2 = optimizer, l2, divide_l2
+        self._dropout, self._seed = dropout, seed
         self._epoch = self._step = 0
+        if state is not None:
+            self._slots = [[array.copy() for array in (*weights, *biases)] for weights, biases in state.slots]
+            self._epoch, self._step = state.epochs, state.steps
 
     def prepare(self, n_rows: int, batch_size: int) -> None:
         """Nothing: NumPy needs no preparation."""
@@ -239,46 +300,56 @@ class Trainer:
         """Train on the rows `order`, `batch_size` at a time."""
         keys = dropout_keys(self._seed, self._epoch, len(self._network.weights) - 1)
         self._epoch += 1
-        total_loss, n_seen, n_correct = 0.0, 0.0, 0
+        total_loss, n_counted, n_correct = 0.0, 0, 0
         for first in range(0, len(order), batch_size):
             rows = order[first : first + batch_size]
             sample_weight = None if self._sample_weight is None else self._sample_weight[rows]
+            weight = len(rows) if sample_weight is None else float(sample_weight.sum(dtype=np.float64))
+            l2 = self._l2 / (weight or np.inf) if self._divide_l2 else self._l2
             with np.errstate(over="ignore", invalid="ignore"):  # a run that diverges is seen by its loss
                 loss, dweights, dbiases, correct = _backpropagate(
-                    self._network, self._images[rows], self._labels[rows], self._l2, sample_weight,
+                    self._network, self._images[rows], self._targets[rows], l2, sample_weight,
                     self._dropout, keys, rows,
                 )  # fmt: skip
                 if not np.isfinite(loss):
                     return EpochResult(loss, n_correct / max(1, first), failed_batch=first // batch_size)
                 self._step += 1
-                for parameter, gradient, slots in zip(self._parameters, dweights + dbiases, self._slots, strict=True):
+                for parameter, gradient, *slots in zip(self._parameters, dweights + dbiases, *self._slots, strict=True):
                     self._optimizer.update(parameter, gradient, slots, learning_rate, self._step)
-            weight_of_batch = len(rows) if sample_weight is None else float(sample_weight.sum(dtype=np.float64))
-            total_loss += loss * weight_of_batch
-            n_seen += weight_of_batch
+            if weight > 0:
+                total_loss += loss * len(rows)
+                n_counted += len(rows)
             n_correct += correct
-        return EpochResult(total_loss / n_seen if n_seen else 0.0, n_correct / len(order))
+        accuracy = n_correct / len(order) if self._network.output != "identity" else np.nan
+        return EpochResult(total_loss / max(1, n_counted), accuracy)
 
     def network(self) -> Network:
         """The network as it is now, copied."""
         return self._network.like(self._network.weights, self._network.biases)
 
+    def state(self) -> TrainerState:
+        """The optimizer's state as it is now, copied."""
+        n, copies = len(self._network.weights), [[array.copy() for array in slot] for slot in self._slots]
+        return TrainerState(tuple((slot[:n], slot[n:]) for slot in copies), self._step, self._epoch)
+
 
 def trainer(
     network: Network,
     images: np.ndarray,
-    labels: np.ndarray,
+    targets: np.ndarray,
     optimizer: Optimizer,
     *,
     l2: float = 0.0,
+    divide_l2: bool = False,
     dropout: float = 0.0,
     sample_weight: np.ndarray | None = None,
     seed: int = 0,
     threads: int | None = None,
+    state: TrainerState | None = None,
 ) -> Trainer:
     """A Trainer. `threads` is the business of NumPy's BLAS: `fastnn.train` sets it for the whole run."""
     check_regularization(l2, dropout)
     images = check_inputs(network, images)
-    labels = check_labels(labels, images.shape[0], network.n_classes)
+    targets = check_targets(network, targets, images.shape[0])
     sample_weight = check_sample_weight(sample_weight, images.shape[0], network.dtype)
-    return Trainer(network, images, labels, optimizer, l2, dropout, sample_weight, seed)
+    return Trainer(network, images, targets, optimizer, l2, divide_l2, dropout, sample_weight, seed, state)

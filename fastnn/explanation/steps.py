@@ -176,8 +176,11 @@ def explain(
     Raises
     ------
     DataError
-        If the row does not fit the network or the shape, the label is none of its classes, or names are missing.
+        If the output is no softmax, the row does not fit the network or the shape, the label is none of its classes, or
+        names are missing.
     """
+    if network.output != "softmax":
+        raise DataError(f"the output of {network} is {network.output}, expected softmax: one of C classes")
     values = np.asarray(row)
     if values.shape != (network.n_inputs,):
         raise DataError(f"row has shape {values.shape}, expected ({network.n_inputs},), one sample for {network}")

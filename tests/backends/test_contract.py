@@ -27,7 +27,7 @@ def _parameters(function):
 def test_the_contract_names_what_the_design_asks_for():
     assert {"matmul", "relu", "relu_backward", "softmax", "dense_forward", "dense_backward"} < set(OPERATIONS)
     assert {"softmax_cross_entropy", "predict_proba", "loss_and_gradients", "trainer"} < set(OPERATIONS)
-    assert set(METHODS) == {"prepare", "run_epoch", "network"}
+    assert set(METHODS) == {"prepare", "run_epoch", "network", "state"}
 
 
 @pytest.mark.parametrize("backend", [reference, compiled], ids=["numpy", "numba"])

@@ -264,8 +264,9 @@ def test_state_that_decays_becomes_zero_and_not_subnormal(optimizer, dtype):
     network = Network.initialize((2, 3, 2), seed=1, dtype=dtype, input_scale=1 / 255)
     trainer = compiled.trainer(network, images, np.array([0, 1]), get_optimizer(optimizer))
     trainer.run_epoch(np.array([0]), 1, 1e-3)
-    assert trainer.slots()[0][0][0][1].any()  # the first slot's weights of the first layer, from the second input on
+    # The first slot's weights of the first layer, from the second input on.
+    assert trainer.state().slots[0][0][0][1].any()
     trainer.run_epoch(np.ones(10_000, np.int64), 1, 1e-3)
-    for (first_layer, _), _ in trainer.slots():
+    for (first_layer, _), _ in trainer.state().slots:
         assert (abs(first_layer[first_layer != 0]) >= np.finfo(dtype).tiny).all()
-    assert not trainer.slots()[0][0][0][1].any()
+    assert not trainer.state().slots[0][0][0][1].any()

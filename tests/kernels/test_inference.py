@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastnn.kernels import inference, simd, team
+from fastnn.kernels import element_loss, inference, simd, team
 from fastnn.kernels.jit import kernel
 from fastnn.kernels.simd import ONE
 
@@ -30,9 +30,9 @@ def test_what_is_left_when_the_gate_says_stop_is_left():
     table.flags.writeable = images.flags.writeable = False  # as the backend has them: no kernel is compiled for this
     gate = team.new_gate()
     gate[team.ARRIVALS] = 1  # somebody else has taken the first rows
-    inference.predict(table, 0, 1.0, images, False, gate, out)
+    inference.predict(table, 0, 1.0, images, element_loss.IDENTITY, gate, out)
     np.testing.assert_array_equal(out, np.repeat([[0, 0], [3, 3]], [inference.ROWS, 100 - inference.ROWS], axis=0))
     out[:], gate = 0, team.new_gate()
     gate[team.STOP] = 1
-    inference.predict(table, 0, 1.0, images, False, gate, out)
+    inference.predict(table, 0, 1.0, images, element_loss.IDENTITY, gate, out)
     assert not out.any()

@@ -179,8 +179,9 @@ def test_inputs_that_are_listed_give_the_same_products(vectors, n_inputs, dtype,
         zeros,
         zeros.reshape(1, 1),
         zeros,
-        0,
-        weight.dtype.type(1),
+        activation=0,
+        output=0,
+        scale=weight.dtype.type(1),
     )
     panel = layers.Panel(0, vectors, width, 0, width)
     tolerance = 1e-5 if real == "float32" else 1e-13

@@ -1,0 +1,392 @@
+"""What the two estimators share: scikit-learn's parameters, checks and attributes around `fastnn.train`.
+
+Nothing is trained here. A fit turns its arguments into those of `train`: initial weights and the order of the rows are
+drawn as scikit-learn draws them, so equal `random_state` gives equal runs, and `FitWatch` decides by its rules.
+"""
+
+import os
+import warnings
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import pairwise
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from fastnn.backends import BACKENDS, get_backend
+from fastnn.backends.base import TrainerState, check_sample_weight
+from fastnn.backends.reference import activate
+from fastnn.datasets.dataset import Dataset
+from fastnn.errors import SettingsError
+from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks
+from fastnn.estimators.fit_watch import LEARNING_RATES, FitWatch, WatchState
+from fastnn.estimators.model_mixin import NOTHING_BEFORE, ModelFileMixin
+from fastnn.history import History
+from fastnn.network import ACTIVATIONS, Network
+from fastnn.optimizers import LBFGS, SGD, Adam, Optimizer
+from fastnn.schedules import get_schedule
+from fastnn.training import EpochEnd, TrainingInterrupted, TrainingResult, train
+
+if TYPE_CHECKING:
+    import pandas
+
+SOLVERS = ("lbfgs", "sgd", "adam")
+# The least share of the machine's memory that a network's parameters may not exceed, with what a solver keeps of them.
+MOST_OF_MEMORY = 0.9
+
+
+class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelFileMixin):
+    """The estimators' common part; use MLPClassifier or MLPRegressor."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "solver": [StrOptions(set(SOLVERS))],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [StrOptions(set(LEARNING_RATES))],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "power_t": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose"],
+        "warm_start": ["boolean"],
+        "momentum": [Interval(Real, 0, 1, closed="left")],
+        "nesterovs_momentum": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "beta_1": [Interval(Real, 0, 1, closed="left")],
+        "beta_2": [Interval(Real, 0, 1, closed="left")],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+        "max_fun": [Interval(Integral, 1, None, closed="left")],
+        "backend": [StrOptions(set(BACKENDS))],
+        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "input_scale": [Interval(Real, 0, None, closed="neither")],
+        "dtype": [StrOptions({"float32", "float64"}), type],
+        "schedule": [str, callable, None],
+    }
+
+    network_: Network
+    n_features_in_: int
+    _watched: WatchState
+    _history: History
+    _state: TrainerState | None
+
+    # --- Fitting ---------------------------------------------------------------------------------------------------
+    def _fit(
+        self, X: Any, y: Any, sample_weight: Any, validation_data: Any, *, incremental: bool, tasks: bool = False
+    ) -> Self:
+        """`fit` and `partial_fit`; the parameters are checked, and the classes of a first `partial_fit` are known."""
+        keep, given = hasattr(self, "network_") and (self.warm_start or incremental), (X, y)
+        if self.early_stopping and incremental:
+            raise ValueError("partial_fit does not support early_stopping=True: it runs one epoch")
+        X, y = self._check_data(X, y, reset=not keep)
+        targets = self._encode(y, keep=keep, incremental=incremental)
+        weight = self._check_weights(sample_weight, X, self._class_weight(y))
+        random_state = check_random_state(self.random_state)
+        if keep:
+            network, watched, history, state = self._like_before(targets), self._watched, self._history, self._state
+        else:
+            network, watched, history, state = self._initialize(X.shape[1], targets, random_state), *NOTHING_BEFORE
+
+        data = Dataset(X, targets, name="the training data")
+        held_out, held_weight = self._check_validation(validation_data)
+        if self.early_stopping and held_out is None and self.solver != "lbfgs":
+            data, weight, held_out, held_weight = self._hold_out(data, weight, random_state)
+        optimizer = self._optimizer()
+        seed = int(random_state.randint(2**31 - 1)) if self.dropout else 0
+        stochastic = not isinstance(optimizer, LBFGS)
+        by_score = self.early_stopping and stochastic
+        resume = state if incremental and self._fits(optimizer, state) else None
+        if resume is None:
+            watched = replace(watched, rate=self.learning_rate_init)
+        watch = self._watch(watched, by_score, len(data), held_out, held_weight)
+        rows = np.arange(len(data))
+
+        def next_order(_: np.ndarray) -> np.ndarray:
+            nonlocal rows
+            places = np.arange(len(rows))
+            random_state.shuffle(places)  # as sklearn.utils.shuffle draws, which takes ten times as long to check this
+            rows = rows[places]
+            return rows
+
+        epochs = 1 if incremental else self.max_iter
+        schedule = get_schedule("constant" if self.schedule is None else self.schedule)
+        if self.schedule is not None and self.learning_rate != "constant":
+            raise ValueError(f"schedule is given and learning_rate is {self.learning_rate!r}, expected one of the two")
+        self.n_outputs_, self.n_layers_ = network.n_outputs, len(network.sizes)
+        self.out_activation_ = network.output
+        metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
+        told = [FitTasks(self, *given, metadata, lambda end: self._fitted_by(end.network))] if tasks else []
+        try:
+            result = train(
+                network,
+                data,
+                epochs=epochs,
+                batch_size=self._batch_size(len(data)) if stochastic else None,
+                learning_rate=self.learning_rate_init,
+                schedule=lambda epoch, total: watch.factor(epoch, total) * schedule(epoch, total),
+                optimizer=optimizer,
+                l2=self.alpha,
+                divide_l2=True,
+                dropout=self.dropout,
+                validation=held_out,
+                sample_weight=weight,
+                shuffle=next_order if self.shuffle else False,
+                callbacks=[watch, *told],
+                seed=seed,
+                backend=self.backend,
+                threads=self.n_threads,
+                resume=resume,
+            )
+        except TrainingInterrupted as interrupt:
+            self._keep(interrupt.result, watch, history)
+            raise
+        self._keep(result, watch, history)
+        if result.stopped in ("epochs", "stalled") and not incremental:
+            self._warn_of_convergence(result)
+        for task in told:
+            task.end()
+        return self
+
+    def _keep(self, result: TrainingResult, watch: FitWatch, history: History) -> None:
+        """The fitted attributes, and what later fits go on from; `history` is that of the fits before."""
+        network, self._state = result.network, result.state
+        if watch.best is not None:
+            network, self._state = watch.best, None  # the state is that of the last epoch
+        state, curve = watch.state, watch.state.loss_curve
+        for name, value in self._fitted_by(network).items():
+            setattr(self, name, value)
+        self._watched, self._history = state, History([*history, *result.history])
+        self.n_iter_, self.t_ = len(result.history), state.seen
+        self.loss_curve_ = curve
+        self.loss_ = curve[-1] if curve else np.nan
+        watched = bool(state.scores)
+        self.validation_scores_ = state.scores if watched else None
+        self.best_validation_score_ = state.best_score if watched else None
+        self.best_loss_ = None if self.early_stopping and watched else state.best_loss
+
+    def _fitted_by(self, network: Network) -> dict[str, Any]:
+        """The attributes that prediction needs, with that network."""
+        return {"network_": network, "coefs_": list(network.weights), "intercepts_": list(network.biases)}
+
+    def _initialize(self, n_inputs: int, targets: np.ndarray, random_state: np.random.RandomState) -> Network:
+        """Initial weights and biases, drawn in scikit-learn's order: uniform (Glorot and Bengio 2010, equation 16)."""
+        hidden = self.hidden_layer_sizes
+        hidden = list(hidden) if isinstance(hidden, Iterable) else [hidden]
+        if any(not isinstance(size, Integral) or size < 1 for size in hidden):
+            raise ValueError(f"hidden_layer_sizes must be > 0, whole numbers, got {hidden}")
+        output, n_outputs = self._output(targets)
+        sizes = (n_inputs, *map(int, hidden), n_outputs)
+        self._check_memory(sizes)
+        factor = 2.0 if self.activation == "logistic" else 6.0
+        weights, biases = [], []
+        for fan_in, fan_out in pairwise(sizes):
+            bound = np.sqrt(factor / (fan_in + fan_out))
+            weights.append(random_state.uniform(-bound, bound, (fan_in, fan_out)).astype(self._dtype))
+            biases.append(random_state.uniform(-bound, bound, fan_out).astype(self._dtype))
+        return Network(weights, biases, self.activation, self.input_scale, output)
+
+    def _check_memory(self, sizes: tuple[int, ...]) -> None:
+        """MemoryError, before memory is asked for, if the network with its gradient and state cannot fit."""
+        n_parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
+        n_bytes = n_parameters * (8 + 4 * self._dtype.itemsize)
+        try:
+            memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        except (AttributeError, ValueError, OSError):  # not on every system
+            return
+        if n_bytes > MOST_OF_MEMORY * memory:
+            raise MemoryError(
+                f"hidden_layer_sizes={self.hidden_layer_sizes} makes {n_parameters:,} parameters, which take about "
+                f"{n_bytes / 2**30:,.0f} GiB to train, expected at most {memory / 2**30:.0f} GiB"
+            )
+
+    def _like_before(self, targets: np.ndarray) -> Network:
+        """The network so far, to train on; ValueError if it does not fit the targets."""
+        expected = self._output(targets)
+        if (self.network_.output, self.network_.n_outputs) != expected:
+            raise ValueError(f"y has {expected[1]} outputs, but {type(self).__name__} was fitted to {self.n_outputs_}")
+        return self.network_
+
+    def _optimizer(self) -> Optimizer | LBFGS:
+        if self.solver == "adam":
+            return Adam(self.beta_1, self.beta_2, self.epsilon)
+        if self.solver == "sgd":
+            return SGD(self.momentum, nesterov=bool(self.nesterovs_momentum and self.momentum > 0))
+        return LBFGS(self.tol, self.max_fun)
+
+    def _fits(self, optimizer: Optimizer | LBFGS, state: Any) -> bool:
+        """Whether an optimizer can go on from a state that an earlier fit left."""
+        return state is not None and not isinstance(optimizer, LBFGS) and len(state.slots) == optimizer.n_slots
+
+    def _watch(
+        self, state: WatchState, by_score: bool, n_samples: int, held_out: Dataset | None, held_weight: Any
+    ) -> FitWatch:
+        def score(end: EpochEnd) -> float:
+            assert held_out is not None
+            assert end.validation_logits is not None
+            return self._score_logits(end.validation_logits, held_out.labels, held_weight)
+
+        return FitWatch(
+            state,
+            learning_rate=self.learning_rate if self.solver == "sgd" else "constant",
+            rate=self.learning_rate_init,
+            power=self.power_t,
+            tol=self.tol if self.solver != "lbfgs" else 0.0,
+            patience=self.n_iter_no_change if self.solver != "lbfgs" else np.inf,
+            by_score=by_score,
+            n_samples=n_samples,
+            score=None if held_out is None else score,
+            verbose=bool(self.verbose),
+        )
+
+    def _batch_size(self, n_samples: int) -> int:
+        if self.batch_size == "auto":
+            return min(200, n_samples)
+        if self.batch_size > n_samples:
+            warnings.warn(f"batch_size={self.batch_size} is more than the {n_samples} samples: clipped", stacklevel=4)
+        return min(int(self.batch_size), n_samples)
+
+    def _hold_out(
+        self, data: Dataset, weight: np.ndarray | None, random_state: np.random.RandomState
+    ) -> tuple[Dataset, np.ndarray | None, Dataset, np.ndarray | None]:
+        """Data and weights to train on, and those for early stopping, split as scikit-learn splits them."""
+        rows, held = train_test_split(
+            np.arange(len(data)), random_state=random_state, test_size=self.validation_fraction,
+            stratify=self._stratify(data.labels),
+        )  # fmt: skip
+        if len(held) < 2:
+            raise ValueError("The validation set is too small. Increase validation_fraction or give more samples.")
+        weights = (None, None) if weight is None else (weight[rows], weight[held])
+        return data.take(rows), weights[0], data.take(held), weights[1]
+
+    def _warn_of_convergence(self, result: TrainingResult) -> None:
+        if result.stopped == "stalled":
+            found = "found no lower loss on its way before the gradient was small: scale the data"
+        elif self.solver == "lbfgs" and self.n_iter_ < self.max_iter:
+            found = f"reached max_fun={self.max_fun} evaluations before it converged: raise it"
+        else:
+            found = f"reached max_iter={self.max_iter} before it converged: raise it"
+        warnings.warn(f"{type(self).__name__}, solver {self.solver!r}, {found}", ConvergenceWarning, stacklevel=4)
+
+    # --- Data ------------------------------------------------------------------------------------------------------
+    @property
+    def _dtype(self) -> np.dtype:
+        dtype = np.dtype(self.dtype)
+        if dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+            raise SettingsError(f"dtype is {dtype}, expected float32 or float64")
+        return dtype
+
+    def _check_data(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
+        """X, and y if given, as scikit-learn checks them: uint8 as it is, all else in the working dtype, CSR if sparse.
+
+        What is finite in its own dtype may not be in float32: it is looked at after the cast.
+        """
+        if isinstance(X, np.ma.MaskedArray):
+            raise TypeError("X is a masked array, whose mask would be lost: fill it, or leave the rows out")
+        shape = getattr(X, "shape", ())
+        if len(shape) == 3:
+            raise ValueError(
+                f"Found array with dim 3, shape {tuple(shape)}, while dim <= 2 is required by "
+                f"{type(self).__name__}: give images as rows, X.reshape(len(X), -1)"
+            )
+        options: dict[str, Any] = {} if isinstance(y, str) else {"multi_output": True, **self._target_options}
+        try:
+            with np.errstate(over="ignore"):
+                return validate_data(
+                    self, X, y, accept_sparse="csr", dtype=[self._dtype, np.dtype(np.uint8)], reset=reset, **options
+                )
+        except OverflowError as error:  # a Python integer beyond every float
+            raise ValueError(f"Input X contains a value too large for {self._dtype}") from error
+
+    def _check_validation(self, validation_data: Any) -> tuple[Dataset | None, np.ndarray | None]:
+        """The user's validation data, checked like the training data, and their weights."""
+        if validation_data is None:
+            return None, None
+        if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
+            raise ValueError("validation_data must be (X, y) or (X, y, sample_weight)")
+        X, y, *weight = validation_data
+        X, y = self._check_data(X, y, reset=False)
+        data = Dataset(X, self._encode(y, keep=True, incremental=True), name="validation_data")
+        return data, self._check_weights(weight[0] if weight else None, X)
+
+    def _check_weights(self, sample_weight: Any, X: Any, by_class: np.ndarray | None = None) -> np.ndarray | None:
+        """What each sample counts, times what its class does, in the working dtype; None if all count 1."""
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+            by_class = sample_weight if by_class is None else sample_weight * by_class
+        return check_sample_weight(by_class, X.shape[0], self._dtype)
+
+    def _class_weight(self, y: np.ndarray) -> np.ndarray | None:
+        """What each sample's class counts; None for numbers."""
+        return None
+
+    # --- Using -----------------------------------------------------------------------------------------------------
+    def _logits(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        return get_backend(self.backend).predict_logits(self.network_, self._check_data(X, reset=False), self.n_threads)
+
+    def _answers(self, X: Any) -> np.ndarray:
+        """Probabilities or numbers (N, C)."""
+        check_is_fitted(self)
+        return get_backend(self.backend).predict_proba(self.network_, self._check_data(X, reset=False), self.n_threads)
+
+    def transform(self, X: Any) -> np.ndarray:
+        """The outputs of the last hidden layer, which are what the last layer sees instead of the inputs.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (N, D)
+
+        Returns
+        -------
+        ndarray of shape (N, H), in the estimator's dtype
+            H is the last of `hidden_layer_sizes`; without hidden layers, the scaled inputs.
+        """
+        check_is_fitted(self)
+        X, network = self._check_data(X, reset=False), self.network_
+        if len(network.weights) == 1:
+            X = X.toarray() if hasattr(X, "toarray") else X
+            return X.astype(network.dtype) * network.dtype.type(network.input_scale)
+        hidden = Network(network.weights[:-1], network.biases[:-1], network.activation, network.input_scale, "identity")
+        sums = get_backend(self.backend).predict_logits(hidden, X, self.n_threads)
+        return activate(sums, network.activation)
+
+    @property
+    def _n_features_out(self) -> int:
+        """The width of what `transform` returns."""
+        return self.network_.sizes[-2]
+
+    @property
+    def history_(self) -> "pandas.DataFrame":
+        """A row an epoch, of all fits since the weights were drawn: see `fastnn.history.EpochRecord`."""
+        check_is_fitted(self)
+        return self._history.to_frame()
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = []  # the dtype is a parameter
+        return tags
+
+
+def has_epochs(estimator: BaseMLP) -> bool:
+    """Whether the solver goes epoch by epoch; L-BFGS searches, so nothing can be added to what it did."""
+    if estimator.solver == "lbfgs":
+        raise AttributeError("partial_fit is only available for the solvers 'sgd' and 'adam'")
+    return True
+
+
+if_epochs = available_if(has_epochs)

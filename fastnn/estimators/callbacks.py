@@ -1,0 +1,65 @@
+"""scikit-learn's callbacks on our estimators, where scikit-learn has them: from 1.9 on, and marked experimental there.
+
+Each epoch is a task of the fit. An epoch's task begins when the one before has ended, since only its end is told.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastnn.training import EpochEnd
+
+try:
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Nothing: this scikit-learn has no callbacks."""
+
+    def with_callbacks(method: Any) -> Any:
+        """The method itself."""
+        return method
+
+
+__all__ = ["CallbackSupportMixin", "FitTasks", "with_callbacks"]
+
+
+class FitTasks:
+    """Tells an estimator's callbacks when a fit and its epochs begin and end; does nothing where there are none.
+
+    `attributes` makes the fitted attributes that an estimator needs to predict as after the epoch.
+    """
+
+    def __init__(
+        self, estimator: Any, X: Any, y: Any, metadata: dict[str, Any], attributes: Callable[[EpochEnd], dict[str, Any]]
+    ) -> None:
+        self._estimator, self._data, self._attributes = estimator, {"X": X, "y": y, "metadata": metadata}, attributes
+        self._fit: Any = None
+        self._epoch: Any = None
+        if hasattr(estimator, "_init_callback_context"):
+            self._fit = estimator._init_callback_context(max_subtasks=estimator.max_iter)
+            self._fit.call_on_fit_task_begin(estimator=estimator, **self._data)
+            self._begin_epoch()
+
+    def __call__(self, end: EpochEnd) -> bool:
+        """End an epoch and begin the next; whether a callback asks to stop."""
+        if self._epoch is None:
+            return False
+        stop = self._epoch.call_on_fit_task_end(
+            estimator=self._estimator, **self._data, reconstruction_attributes=lambda: self._attributes(end)
+        )
+        self._epoch = None
+        if not stop and end.record.epoch < end.epochs:
+            self._begin_epoch()
+        return bool(stop)
+
+    def end(self) -> None:
+        """End the fit, and an epoch that began but was not run, as an empty one."""
+        if self._epoch is not None:
+            self._epoch.call_on_fit_task_end(estimator=self._estimator)
+        if self._fit is not None:
+            self._fit.call_on_fit_task_end(estimator=self._estimator, **self._data, reconstruction_attributes={})
+
+    def _begin_epoch(self) -> None:
+        if self._fit is not None and getattr(self._estimator, "_skl_callbacks", None):
+            self._epoch = self._fit.subcontext(task_name="epoch")
+            self._epoch.call_on_fit_task_begin(estimator=self._estimator, **self._data)

@@ -1,0 +1,201 @@
+"""A model: a network, the names of what goes in and comes out, and when it answers 'I do not know'."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fastnn.checks import is_number, short
+from fastnn.errors import DataError
+from fastnn.network import Network
+
+_INT64 = range(-(2**63), 2**63)
+_LABELS = "int64 integers or of strings"
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """What a model file holds.
+
+    Attributes
+    ----------
+    network : Network
+        Its arrays belong to nobody else and may be written to.
+    classes : tuple of int or tuple of str, or None
+        The name of each of the network's outputs. For one logistic output two, of which it gives the probability of
+        the second, or one, where there was but one class. None for "identity": the outputs are numbers.
+    image_shape : tuple of int, or None
+        (height, width) of the image an input row holds, row by row; None where a row is no image.
+    metadata : dict of str to str
+        The versions that wrote the file: "format_version", "fastnn" and "numpy".
+    feature_names : tuple of D str, or None
+        The name of each column of the inputs.
+    unknown : (float, int or str), or None
+        A threshold and a label: the answer is that label where the largest probability is below the threshold.
+    """
+
+    network: Network
+    classes: tuple[int, ...] | tuple[str, ...] | None
+    image_shape: tuple[int, int] | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    feature_names: tuple[str, ...] | None = None
+    unknown: tuple[float, int | str] | None = None
+
+    @property
+    def is_multilabel(self) -> bool:
+        """Whether each output is a yes or no of its own."""
+        return self.network.output == "logistic" and self.network.n_outputs > 1
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes as text."""
+        return tuple(map(str, self.classes or ()))
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The classes as an array of shape (C,), int64 or object (str)."""
+        classes = self.classes or ()
+        return np.array(classes, object if isinstance(classes[0], str) else np.int64)
+
+    def decide(self, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Labels and probabilities from what a backend's `predict_proba` gives, for a model that has classes.
+
+        Parameters
+        ----------
+        outputs : ndarray of shape (N, outputs of the network)
+
+        Returns
+        -------
+        labels : ndarray of shape (N,), int64 or object (str)
+            The most probable class, the first of equals, or the label of `unknown`. For multilabel models (N, C) of 0
+            and 1: 1 where the probability is above a half.
+        probabilities : ndarray of shape (N, C)
+        """
+        probabilities = class_probabilities(outputs, len(self.labels), self.is_multilabel)
+        return decide(probabilities, self.labels, self.unknown, self.is_multilabel), probabilities
+
+
+def class_probabilities(outputs: np.ndarray, n_classes: int, is_multilabel: bool) -> np.ndarray:
+    """The probability of each class, (N, C), from what a backend's `predict_proba` gives: of one output both."""
+    if is_multilabel or outputs.shape[1] > 1:
+        return outputs
+    return np.ones_like(outputs) if n_classes == 1 else np.hstack([1 - outputs, outputs])
+
+
+def decide(
+    probabilities: np.ndarray, classes: np.ndarray, unknown: tuple[float, Any] | None, is_multilabel: bool
+) -> np.ndarray:
+    """What `Model.decide` answers: a class a row, (N,), of the dtype of `classes`, or (N, C) of 0 and 1."""
+    if is_multilabel:
+        return (probabilities > 0.5).astype(np.int64)
+    labels = classes[probabilities.argmax(axis=1)]
+    if unknown is None:
+        return labels
+    threshold, label = unknown
+    doubtful = probabilities.max(axis=1) < probabilities.dtype.type(threshold)
+    return np.where(doubtful, np.array(label, object if labels.dtype == object else None), labels)
+
+
+def default_classes(output: str, n_outputs: int) -> list[int] | None:
+    """0 to C - 1, and of one logistic output 0 and 1; None for numbers."""
+    if output == "identity":
+        return None
+    return list(range(2 if output == "logistic" and n_outputs == 1 else n_outputs))
+
+
+def checked_names(
+    output: str,
+    n_inputs: int,
+    n_outputs: int,
+    *,
+    classes: Any,
+    image_shape: Any = None,
+    feature_names: Any = None,
+    unknown: Any = None,
+) -> dict[str, Any]:
+    """What a model has besides its network, as `Model` has it: tuples instead of lists.
+
+    Raises
+    ------
+    DataError
+        If one is not what `Model` describes: a list, its parts int, str or float and nothing else, that fits a network
+        of that output and size.
+    """
+    classes = _checked_classes(classes, output, n_outputs)
+    return {
+        "classes": classes,
+        "image_shape": _checked_image_shape(image_shape, n_inputs),
+        "feature_names": _checked_feature_names(feature_names, n_inputs),
+        "unknown": _checked_unknown(unknown, classes, n_outputs if output == "logistic" else 1),
+    }
+
+
+def _checked_classes(classes: Any, output: str, n_outputs: int) -> tuple[Any, ...] | None:
+    if output == "identity":
+        if classes is not None:
+            raise DataError(f"classes are {short(classes)}, expected none: the outputs of the network are numbers")
+        return None
+    if (
+        not isinstance(classes, list)
+        or {type(label) for label in classes} not in ({int}, {str})
+        or any(isinstance(label, int) and label not in _INT64 for label in classes)
+    ):
+        raise DataError(f"classes are {short(classes)}, expected a list of {_LABELS}")
+    if len(classes) != n_outputs and not (output == "logistic" and n_outputs == 1 and len(classes) == 2):
+        expected = "one or two" if output == "logistic" and n_outputs == 1 else "one each"
+        raise DataError(f"{len(classes)} classes for {n_outputs} outputs of the network, expected {expected}")
+    if len(set(classes)) != len(classes):
+        raise DataError(f"classes are {short(classes)}, expected all of them different")
+    _check_text("classes", classes)
+    return tuple(classes)
+
+
+def _checked_image_shape(image_shape: Any, n_inputs: int) -> tuple[int, int] | None:
+    if image_shape is None:
+        return None
+    if not are_sizes(image_shape, 2) or image_shape[0] * image_shape[1] != n_inputs:
+        raise DataError(f"image_shape is {short(image_shape)}, expected a height and a width with product {n_inputs}")
+    return image_shape[0], image_shape[1]
+
+
+def _checked_feature_names(names: Any, n_inputs: int) -> tuple[str, ...] | None:
+    if names is None:
+        return None
+    if not isinstance(names, list) or len(names) != n_inputs or {type(name) for name in names} != {str}:
+        raise DataError(f"feature_names are {short(names)}, expected a list of {n_inputs} strings")
+    if len(set(names)) != n_inputs:
+        raise DataError(f"feature_names are {short(names)}, expected all of them different")
+    _check_text("feature_names", names)
+    return tuple(names)
+
+
+def _checked_unknown(unknown: Any, classes: Any, n_independent: int) -> tuple[float, Any] | None:
+    if unknown is None:
+        return None
+    if classes is None or n_independent > 1:
+        reason = "the outputs are numbers" if classes is None else "each output has a probability of its own"
+        raise DataError(f"unknown is {short(unknown)}, expected none: {reason}")
+    if not isinstance(unknown, list) or len(unknown) != 2:
+        raise DataError(f"unknown is {short(unknown)}, expected a threshold and a label")
+    threshold, label = unknown
+    if not is_number(threshold) or not 0 < threshold <= 1:
+        raise DataError(f"the threshold of unknown is {short(threshold)}, expected a number above 0, at most 1")
+    kind = type(classes[0])
+    if type(label) is not kind or label in classes or (kind is int and label not in _INT64):
+        expected = "an int64 integer" if kind is int else "a string"
+        raise DataError(f"the label of unknown is {short(label)}, expected {expected} that is none of the classes")
+    _check_text("unknown", [label])
+    return float(threshold), label
+
+
+def _check_text(name: str, labels: list[Any]) -> None:
+    """DataError for a string that no file can hold."""
+    try:
+        "".join(label for label in labels if isinstance(label, str)).encode("utf-8")
+    except UnicodeEncodeError:
+        raise DataError(f"its {name} has half of a surrogate pair, expected whole characters") from None
+
+
+def are_sizes(values: Any, n: int) -> bool:
+    """Whether `values` is a list of `n` whole numbers, none below 1."""
+    return isinstance(values, list) and len(values) == n and all(type(size) is int and size > 0 for size in values)

@@ -1,0 +1,221 @@
+"""Logistic outputs and numbers: losses, gradients and whole steps of both backends, and what goes with them."""
+
+import numpy as np
+import pytest
+from scipy.special import expit
+from sklearn.metrics import log_loss, mean_squared_error
+
+from fastnn.backends import compiled, reference
+from fastnn.backends.base import TrainerState
+from fastnn.errors import DataError
+from fastnn.gradient_check import check_gradients
+from fastnn.network import Network
+from fastnn.optimizers import SGD, Adam, get_optimizer
+from tests.parity import assert_all_parity, assert_parity, astype, make_inputs
+
+BACKENDS = pytest.mark.parametrize("backend", [reference, compiled], ids=["numpy", "numba"])
+DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
+OUTPUTS = pytest.mark.parametrize("output", ["logistic", "identity"])
+# Threads share rows, or panels of units.
+SIZES = {"rows": (23, 17, 5), "panels": (65, 200, 70, 19), "no hidden layer": (30, 3), "one output": (12, 90, 1)}
+SHAPES = pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+
+
+def _problem(rng, sizes, output, dtype, n=131, kind="uint8"):
+    scale = 1 / 255 if kind == "uint8" else 1.0
+    network = Network.initialize(sizes, activation="tanh", dtype=np.float64, input_scale=scale, output=output, seed=4)
+    network = network.like(network.weights, [rng.standard_normal(bias.shape) * 0.1 for bias in network.biases])
+    targets = rng.random((n, sizes[-1]))
+    targets = (targets > 0.6).astype(float) if output == "logistic" else targets * 3 - 1
+    return astype(network, dtype), make_inputs(rng, (n, sizes[0]), kind), targets
+
+
+@BACKENDS
+@DTYPES
+@pytest.mark.parametrize("outputs", [1, 3, 17, 100])
+def test_losses_are_those_of_scikit_learn(backend, dtype, outputs):
+    rng = np.random.default_rng(1)
+    outs, targets, weight = rng.standard_normal((65, outputs)) * 4, rng.random((65, outputs)) > 0.5, rng.random(65)
+    rounded, targets = outs.astype(dtype), targets.astype(dtype)
+    for sample_weight in (None, weight):
+        share = np.full(65, 1 / 65) if sample_weight is None else weight / weight.sum()
+        found, dlogits = backend.logistic_cross_entropy(rounded, targets, sample_weight)
+        proba = expit(rounded.astype(np.float64))
+        expected = sum(
+            log_loss(column, p, sample_weight=sample_weight, labels=[0, 1])
+            for column, p in zip(targets.T, proba.T, strict=True)
+        )
+        assert_parity(np.array(found, dtype), np.array(expected))
+        assert_parity(dlogits, (proba - targets) * share[:, None])
+        found, douts = backend.squared_error(rounded, targets, sample_weight)
+        errors = rounded.astype(np.float64) - targets
+        expected = 0.5 * outputs * mean_squared_error(targets, rounded.astype(np.float64), sample_weight=sample_weight)
+        assert_parity(np.array(found, dtype), np.array(expected))
+        assert_parity(douts, errors * share[:, None])
+
+
+@BACKENDS
+@DTYPES
+def test_a_sure_answer_costs_what_it_should(backend, dtype):
+    """By hand: a logit of 1000 for a yes costs nothing, for a no 1000; no exp overflows."""
+    logits, targets = np.array([[1000.0, 1000.0], [-1000.0, 0.0]], dtype), np.array([[1, 0], [1, 0]], dtype)
+    loss, dlogits = backend.logistic_cross_entropy(logits, targets)
+    assert loss == pytest.approx((0 + 1000 + 1000 + np.log(2)) / 2, rel=1e-6)
+    np.testing.assert_allclose(dlogits, [[0, 0.5], [-0.5, 0.25]], atol=1e-7)
+
+
+@BACKENDS
+@OUTPUTS
+@pytest.mark.parametrize("activation", ["tanh", "logistic"])
+@pytest.mark.parametrize("options", [{}, {"l2": 0.1, "dropout": 0.3, "sample_weight": np.array([0, 1, 2.5, 0.5, 1])}])
+def test_gradients_are_right(backend, output, activation, options):
+    rng = np.random.default_rng(2)
+    network, inp, targets = _problem(rng, (6, 5, 4, 3), output, "float64", n=5, kind="float64")
+    network = Network(network.weights, network.biases, activation, output=output)
+    check = check_gradients(network, inp, targets, backend=backend, **options)
+    assert check.passed, check
+    assert check.largest_error > 0
+
+
+@BACKENDS
+@DTYPES
+@OUTPUTS
+@SHAPES
+def test_loss_and_gradients(backend, dtype, output, sizes):
+    rng = np.random.default_rng(3)
+    network, inp, targets = _problem(rng, sizes, output, dtype)
+    found = backend.loss_and_gradients(network, inp, targets, l2=0.01, sample_weight=rng.random(131))
+    rng = np.random.default_rng(3)
+    _problem(rng, sizes, output, dtype)
+    exact = astype(network, "float64")
+    targets = targets.astype(dtype).astype(np.float64)
+    expected = reference.loss_and_gradients(
+        exact, inp, targets, l2=0.01, sample_weight=rng.random(131).astype(dtype).astype(np.float64)
+    )
+    assert_parity(np.array(found.loss, dtype), np.array(expected.loss))
+    assert_all_parity(found.dweights, expected.dweights, "weight")
+    assert_all_parity(found.dbiases, expected.dbiases, "bias")
+    assert found.n_correct == expected.n_correct
+    if output == "logistic" and sizes[-1] < 6:
+        logits = reference.predict_logits(exact, inp)
+        assert found.n_correct == np.sum(((logits > 0) == (targets > 0.5)).all(axis=1)) > 0
+
+
+@BACKENDS
+@DTYPES
+@OUTPUTS
+@SHAPES
+@pytest.mark.parametrize("optimizer", [SGD(), SGD(0.9), Adam()], ids=["sgd", "momentum", "adam"])
+def test_epochs_with_divided_l2(backend, dtype, output, sizes, optimizer):
+    """Weights and losses after three epochs, dropout, sample weights and a short last batch included."""
+    rng = np.random.default_rng(5)
+    network, inp, targets = _problem(rng, sizes, output, dtype)
+    options = {"l2": 0.5, "divide_l2": True, "dropout": 0.2, "sample_weight": rng.random(131), "seed": 3}
+    order = rng.permutation(131)
+    found = backend.trainer(network, inp, targets, optimizer, **options)
+    exact = reference.trainer(astype(network, "float64"), inp, targets, optimizer, **options)
+    losses = [[trainer.run_epoch(order, 64, 0.01).loss for _ in range(3)] for trainer in (found, exact)]
+    np.testing.assert_allclose(*losses, rtol=1e-9 if dtype == "float64" else 2e-4)
+    for one, other in zip(found.network().weights, exact.network().weights, strict=True):
+        tolerance = 1e-8 if dtype == "float64" else 2e-3
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance * np.abs(other).max())
+
+
+@BACKENDS
+def test_divided_l2_is_that_of_each_batch(backend):
+    """By hand, with a rate of 1 and no slope but that of the L2 term: each step takes ``l2 / batch`` of the weights."""
+    network = Network([np.full((2, 1), 2.0)], [np.zeros(1)], output="identity")
+    inp, targets = np.zeros((5, 2)), np.zeros((5, 1))
+    trainer = backend.trainer(network, inp, targets, SGD(), l2=0.3, divide_l2=True)
+    trainer.run_epoch(np.arange(5), 3, 1.0)
+    np.testing.assert_allclose(trainer.network().weights[0], 2.0 * (1 - 0.3 / 3) * (1 - 0.3 / 2), rtol=1e-12)
+    weighted = backend.trainer(network, inp, targets, SGD(), l2=0.3, divide_l2=True, sample_weight=np.full(5, 4.0))
+    weighted.run_epoch(np.arange(5), 5, 1.0)
+    np.testing.assert_allclose(weighted.network().weights[0], 2.0 * (1 - 0.3 / 20), rtol=1e-12)
+
+
+@OUTPUTS
+@SHAPES
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_same_bits_with_any_number_of_threads(output, sizes, dtype):
+    network, inp, targets = _problem(np.random.default_rng(6), sizes, output, dtype, n=700)
+    runs = []
+    for threads in (1, 2, 3, 4):
+        trainer = compiled.trainer(
+            network, inp, targets, Adam(), l2=0.1, divide_l2=True, dropout=0.2, threads=threads, seed=1
+        )
+        results = [trainer.run_epoch(np.arange(700), size, 0.01) for size in (64, 700)]
+        runs.append((results, trainer.network().weights))
+    for results, weights in runs[1:]:
+        np.testing.assert_equal(results, runs[0][0])
+        assert all(np.array_equal(one, other) for one, other in zip(weights, runs[0][1], strict=True))
+
+
+@BACKENDS
+@DTYPES
+@OUTPUTS
+def test_predictions(backend, dtype, output):
+    network, inp, _ = _problem(np.random.default_rng(7), (30, 70, 5), output, dtype)
+    logits = reference.predict_logits(astype(network, "float64"), inp)
+    assert_parity(backend.predict_logits(network, inp), logits)
+    assert_parity(backend.predict_proba(network, inp), expit(logits) if output == "logistic" else logits)
+
+
+@BACKENDS
+def test_wrong_targets_are_one_clear_line(backend):
+    inp = np.zeros((4, 2), np.float32)
+    for output, targets, words in (
+        ("logistic", np.zeros(4), r"shape \(4,\), dtype float64, expected numbers \(4, 3\)"),
+        ("logistic", np.full((4, 3), 2.0), "from 2 to 2, expected 0 to 1"),
+        ("identity", np.full((4, 3), np.nan), "NaN, infinity or a value too large for float32"),
+        ("identity", np.full((4, 3), 1e300), "too large for float32"),
+        ("identity", np.array([["a"] * 3] * 4), "expected numbers"),
+    ):
+        network = Network.initialize((2, 3), output=output)
+        with pytest.raises(DataError, match=words) as caught:
+            backend.trainer(network, inp, targets, SGD())
+        assert "\n" not in str(caught.value)
+
+
+# --- Going on, and searching -----------------------------------------------------------------------------------------
+@BACKENDS
+@SHAPES
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam"])
+def test_a_trainer_goes_on_from_a_state(backend, sizes, optimizer):
+    network, inp, targets = _problem(np.random.default_rng(8), sizes, "identity", "float32")
+    options = {"dropout": 0.2, "seed": 5}
+    whole = backend.trainer(network, inp, targets, get_optimizer(optimizer), **options)
+    order = np.arange(131)
+    for _ in range(2):
+        whole.run_epoch(order, 50, 0.01)
+    middle, state = whole.network(), whole.state()
+    assert isinstance(state, TrainerState)
+    assert (state.epochs, state.steps) == (2, 6)
+    later = backend.trainer(middle, inp, targets, get_optimizer(optimizer), state=state, **options)
+    assert whole.run_epoch(order, 50, 0.01).loss == later.run_epoch(order, 50, 0.01).loss
+    for one, other in zip(whole.network().weights, later.network().weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    for one, other in zip(whole.state().slots, later.state().slots, strict=True):
+        for a, b in zip((*one[0], *one[1]), (*other[0], *other[1]), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@BACKENDS
+@SHAPES
+@pytest.mark.parametrize("output", ["softmax", "logistic", "identity"])
+def test_the_objective_is_loss_and_gradients_elsewhere(backend, sizes, output):
+    rng = np.random.default_rng(9)
+    network, inp, targets = _problem(rng, sizes, output, "float64", n=300)
+    if output == "softmax":
+        targets = rng.integers(sizes[-1], size=300)
+    weight = rng.random(300)
+    objective = backend.objective(network, inp, targets, l2=0.2, sample_weight=weight, threads=2)
+    for _ in range(2):
+        moved = network.like(*([array + rng.random(array.shape) for array in arrays] for arrays in
+                               (network.weights, network.biases)))  # fmt: skip
+        found = objective(moved.weights, moved.biases)
+        expected = reference.loss_and_gradients(moved, inp, targets, l2=0.2, sample_weight=weight)
+        assert found.loss == pytest.approx(expected.loss, rel=1e-10)
+        assert_all_parity(found.dweights, expected.dweights)
+        assert_all_parity(found.dbiases, expected.dbiases)
+        assert found.n_correct == expected.n_correct

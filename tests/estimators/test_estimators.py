@@ -1,0 +1,426 @@
+"""What the estimators add to scikit-learn's, and how they behave with weights, labels, arrays and threads."""
+
+import multiprocessing
+import pickle
+import threading
+import warnings
+from itertools import pairwise
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from fastnn import InconsistentVersionWarning, MLPClassifier, MLPRegressor, load, load_digits
+from fastnn.backends import reference
+
+SMALL = {"hidden_layer_sizes": (16,), "max_iter": 5, "random_state": 0}
+
+
+@pytest.fixture(autouse=True)
+def _short_fits():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
+
+
+@pytest.fixture(scope="module")
+def digits():
+    data = load_digits()
+    return data.images[:600], data.labels[:600]
+
+
+def _equal(one, other):
+    return all(np.array_equal(a, b) for a, b in zip(one.coefs_, other.coefs_, strict=True))
+
+
+# --- Weights ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+@pytest.mark.parametrize("estimator", [MLPClassifier, MLPRegressor])
+def test_a_weight_of_two_is_the_row_given_twice(digits, estimator, solver):
+    """In full batches, so that the same rows meet in a step."""
+    images, labels = digits
+    weight = 1.0 + (np.arange(100) % 3 == 0)
+    rows = np.repeat(np.arange(100), weight.astype(int))
+    model = estimator(**SMALL | {"solver": solver, "dtype": "float64", "batch_size": 100, "shuffle": False})
+    weighted = clone(model).fit(images[:100], labels[:100], sample_weight=weight)
+    repeated = clone(model).set_params(batch_size=len(rows)).fit(images[rows], labels[rows])
+    for one, other in zip(weighted.coefs_, repeated.coefs_, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-10)
+
+
+def test_class_weights_are_the_sample_weights_they_stand_for(digits):
+    images, labels = digits
+    images, labels = images[labels < 4], np.array(["zero", "one", "two", "three"])[labels[labels < 4]]
+    own = np.random.default_rng(0).random(len(labels))
+    counts = pd.Series(labels).value_counts()
+    asked = pd.Series({"zero": 3.0, "one": 0.5}).reindex(counts.index)
+    by_hand = {"balanced": len(labels) / (4 * counts), "dict": asked}
+    for name, class_weight in (("balanced", "balanced"), ("dict", {"zero": 3.0, "one": 0.5})):
+        weight = by_hand[name].fillna(1.0)[labels].to_numpy()
+        for sample_weight, expected in ((None, weight), (own, weight * own)):
+            one = MLPClassifier(**SMALL, class_weight=class_weight).fit(images, labels, sample_weight=sample_weight)
+            assert _equal(one, MLPClassifier(**SMALL).fit(images, labels, sample_weight=expected))
+    assert not _equal(one, MLPClassifier(**SMALL).fit(images, labels))
+
+
+# --- Labels and arrays -----------------------------------------------------------------------------------------------
+LABELS = {
+    "strings": np.array(["no", "yes", "maybe"]), "objects": np.array(["no", "yes", "maybe"], dtype=object),
+    "negative": np.array([-5, 0, 3]), "floats": np.array([0.0, 1.0, 2.0]), "two": np.array([7, 9]),
+    "booleans": np.array([False, True]), "one": np.array(["only"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_labels_of_every_kind(digits, kind):
+    names = LABELS[kind]
+    images, labels = digits[0], names[digits[1] % len(names)]
+    model = MLPClassifier(**SMALL | {"max_iter": 30}, input_scale=1 / 16).fit(images, labels)
+    np.testing.assert_array_equal(model.classes_, np.unique(labels))
+    predicted = model.predict(images)
+    assert predicted.dtype.kind == names.dtype.kind
+    assert np.mean(predicted == labels) > 0.8
+    proba = model.predict_proba(images)
+    assert proba.shape == (600, len(names))
+    np.testing.assert_allclose(proba.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(model.predict_log_proba(images), np.log(proba))
+
+
+def test_multilabel_columns_are_learned_each_for_itself(digits):
+    images, labels = digits
+    targets = np.stack([labels % 2, labels > 4, labels == 3], axis=1).astype(int)
+    model = MLPClassifier(**SMALL | {"max_iter": 60}, input_scale=1 / 16, learning_rate_init=0.01).fit(images, targets)
+    predicted = model.predict(images)
+    assert predicted.shape == targets.shape
+    assert (predicted == targets).mean(axis=0).min() > 0.9
+    assert model.out_activation_ == "logistic"
+    np.testing.assert_array_equal(model.classes_, [0, 1, 2])
+    with pytest.raises(ValueError, match="threshold"):
+        MLPClassifier(**SMALL, threshold=0.5).fit(images, targets)
+
+
+def test_arrays_of_every_layout_give_the_same_bits(digits, tmp_path):
+    images, labels = digits
+    values = images.astype(np.float32)
+    wide = np.repeat(values, 2, axis=1)
+    locked = values.copy()
+    locked.flags.writeable = False
+    np.save(tmp_path / "images.npy", values)
+    model = MLPClassifier(**SMALL).fit(values, labels)
+    for other in (
+        np.asfortranarray(values), wide[:, ::2], values[::-1][::-1], locked, np.load(tmp_path / "images.npy", "r"),
+        values.astype(np.float16), values.astype(np.float64), values.astype(">f4"), values.astype(np.int16),
+        values.astype(object), values.astype(str), values.tolist(), pd.DataFrame(values).to_numpy(),
+    ):  # fmt: skip
+        again = MLPClassifier(**SMALL).fit(other, labels)
+        assert _equal(model, again)
+        np.testing.assert_array_equal(model.predict_proba(values), model.predict_proba(other))
+    as_bytes = MLPClassifier(**SMALL).fit(images, labels)  # of bytes, no copy in another dtype is made
+    np.testing.assert_allclose(as_bytes.coefs_[0], model.coefs_[0], rtol=1e-4, atol=1e-5)
+
+
+def test_pixels_stay_bytes_and_are_scaled_inside(digits):
+    images, labels = digits
+    inside = MLPClassifier(**SMALL, dtype="float64", input_scale=1 / 16).fit(images, labels)
+    outside = MLPClassifier(**SMALL, dtype="float64").fit(images / 16, labels)
+    np.testing.assert_allclose(inside.coefs_[0], outside.coefs_[0], rtol=1e-9, atol=1e-12)
+    assert inside.coefs_[0].dtype == np.float64
+    assert MLPClassifier(**SMALL).fit(images, labels).coefs_[0].dtype == np.float32
+
+
+def test_fit_leaves_its_arguments_alone(digits):
+    images, labels = (array.copy() for array in digits)
+    weight = np.random.default_rng(0).random(600)
+    kept = weight.copy()
+    MLPClassifier(**SMALL, class_weight="balanced", early_stopping=True).fit(images, labels, sample_weight=weight)
+    np.testing.assert_array_equal(images, digits[0])
+    np.testing.assert_array_equal(labels, digits[1])
+    np.testing.assert_array_equal(weight, kept)
+
+
+# --- On top of scikit-learn's ----------------------------------------------------------------------------------------
+def test_the_users_own_validation_data(digits):
+    images, labels = digits
+    split = (images[:400], labels[:400]), (images[400:], labels[400:])
+    model = MLPClassifier(**SMALL | {"max_iter": 80}, input_scale=1 / 16, learning_rate_init=0.01)
+    watched = clone(model).fit(*split[0], validation_data=split[1])
+    history = watched.history_
+    assert len(history) == watched.n_iter_ == len(watched.validation_scores_)
+    np.testing.assert_array_equal(history["validation_accuracy"], watched.validation_scores_)
+    np.testing.assert_allclose(history["loss"], watched.loss_curve_)
+    assert watched.validation_scores_[-1] == watched.score(*split[1])
+    proba = watched.predict_proba(split[1][0]).astype(np.float64)
+    loss = -np.log(proba[np.arange(200), split[1][1]]).mean()
+    loss += 0.5 * 1e-4 * sum((w.astype(np.float64) ** 2).sum() for w in watched.coefs_) / 200
+    assert history["validation_loss"].iloc[-1] == pytest.approx(loss, rel=1e-4)
+    assert _equal(watched, clone(model).fit(*split[0]))  # watching changes nothing
+    stopped = clone(model).set_params(early_stopping=True, n_iter_no_change=3).fit(*split[0], validation_data=split[1])
+    assert stopped.n_iter_ < 80
+    assert stopped.score(*split[1]) == stopped.best_validation_score_ == max(stopped.validation_scores_)
+    weights = np.random.default_rng(0).random(200)
+    weighted = clone(model).fit(*split[0], validation_data=(*split[1], weights))
+    right = weighted.predict(split[1][0]) == split[1][1]
+    assert weighted.validation_scores_[-1] == pytest.approx(np.average(right, weights=weights))
+
+
+def test_validation_data_of_numbers_are_scored_by_r2(digits):
+    images, labels = digits
+    model = MLPRegressor(**SMALL | {"max_iter": 40}, input_scale=1 / 16, learning_rate_init=0.01)
+    model.fit(images[:400], labels[:400], validation_data=(images[400:], labels[400:]))
+    assert model.validation_scores_[-1] == pytest.approx(model.score(images[400:], labels[400:]), rel=1e-5)
+    assert model.history_["accuracy"].isna().all()
+
+
+def test_dropout_changes_training_and_not_prediction(digits):
+    images, labels = digits
+    plain, dropped, again = (
+        MLPClassifier(**SMALL, dropout=share, input_scale=1 / 16).fit(images, labels) for share in (0.0, 0.4, 0.4)
+    )
+    assert _equal(dropped, again)
+    assert not _equal(plain, dropped)
+    np.testing.assert_array_equal(dropped.predict_proba(images), dropped.predict_proba(images))
+    numpy = MLPClassifier(**SMALL, dropout=0.4, input_scale=1 / 16, backend="numpy").fit(images, labels)
+    np.testing.assert_allclose(numpy.coefs_[0], dropped.coefs_[0], rtol=1e-3, atol=1e-4)
+
+
+def test_a_schedule_sets_the_rate_of_each_epoch(digits):
+    images, labels = digits
+    model = MLPClassifier(**SMALL, schedule="step:0.5,2", learning_rate_init=0.01).fit(images, labels)
+    np.testing.assert_allclose(model.history_["learning_rate"], [0.01, 0.01, 0.005, 0.005, 0.0025])
+
+
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+@pytest.mark.parametrize("activation", ["relu", "tanh", "logistic", "identity"])
+def test_transform_gives_the_last_hidden_layer(digits, activation, backend):
+    images, labels = digits
+    model = MLPClassifier(
+        (12, 7), activation, max_iter=3, random_state=0, input_scale=1 / 16, dtype="float64", backend=backend
+    ).fit(images, labels)
+    hidden = images / 16.0
+    for weight, bias in zip(model.coefs_[:-1], model.intercepts_[:-1], strict=True):
+        hidden = reference.activate(hidden @ weight + bias, activation)
+    np.testing.assert_allclose(model.transform(images), hidden, rtol=1e-10, atol=1e-12)
+    names = model.get_feature_names_out()
+    np.testing.assert_array_equal(names, [f"mlpclassifier{k}" for k in range(7)])
+    frame = model.set_output(transform="pandas").transform(images)
+    np.testing.assert_array_equal(frame.columns, names)
+    none = MLPClassifier((), max_iter=2, input_scale=1 / 16, dtype="float64", backend=backend).fit(images, labels)
+    np.testing.assert_allclose(none.transform(images), images / 16)
+
+
+def test_below_the_threshold_it_does_not_know(digits):
+    images, labels = digits
+    model = MLPClassifier(**SMALL | {"max_iter": 20}, input_scale=1 / 16).fit(images, labels)
+    confidence, sure = model.predict_proba(images).max(axis=1), model.predict(images)
+    middle = float(np.median(confidence))
+    model.set_params(threshold=middle)
+    np.testing.assert_array_equal(model.predict(images), np.where(confidence < middle, -1, sure))
+    model.set_params(unknown_label=99)
+    np.testing.assert_array_equal(model.predict(images), np.where(confidence < middle, 99, sure))
+    names = np.array(list("abcdefghij"))[labels]
+    words = MLPClassifier(**SMALL, input_scale=1 / 16, threshold=0.99).fit(images, names)
+    assert "unknown" in set(words.predict(images)) <= {*"abcdefghij", "unknown"}
+
+
+# --- Going on --------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_partial_fit_goes_on_with_the_optimizers_state(digits, solver, backend):
+    images, labels = digits
+    settings = SMALL | {"solver": solver, "shuffle": False, "backend": backend, "tol": 0.0}
+    whole = MLPClassifier(**settings).fit(images, labels)
+    steps = MLPClassifier(**settings)
+    for _ in range(5):
+        steps.partial_fit(images, labels, classes=np.arange(10))
+    assert _equal(whole, steps)
+    assert steps.t_ == whole.t_ == 3000
+    np.testing.assert_array_equal(steps.loss_curve_, whole.loss_curve_)
+    assert len(steps.history_) == 5
+
+
+def test_partial_fit_takes_unseen_data_with_fewer_classes(digits):
+    images, labels = digits
+    model = MLPClassifier(**SMALL, input_scale=1 / 16)
+    for start in range(0, 600, 50):
+        rows = slice(start, start + 50)
+        keep = labels[rows] < 5 if start == 50 else slice(None)
+        model.partial_fit(images[rows][keep], labels[rows][keep], classes=np.arange(10))
+    assert model.predict_proba(images).shape == (600, 10)
+    assert MLPRegressor(**SMALL).partial_fit(images, labels).partial_fit(images, labels).t_ == 1200
+
+
+def test_warm_start_goes_on_from_the_weights(digits):
+    images, labels = digits
+    model = MLPClassifier(**SMALL, warm_start=True).fit(images, labels)
+    first = model.loss_curve_[:]
+    model.fit(images, labels)
+    assert model.loss_curve_[:5] == first
+    assert len(model.loss_curve_) == len(model.history_) == 10
+    assert model.loss_curve_[-1] < first[-1]
+    with pytest.raises(ValueError, match="warm_start"):
+        model.fit(images, labels % 5)
+
+
+# --- scikit-learn's tools --------------------------------------------------------------------------------------------
+def test_pipeline_and_grid_search(digits):
+    images, labels = digits
+    pipeline = make_pipeline(StandardScaler(), MLPClassifier(**SMALL | {"max_iter": 25}, learning_rate_init=0.01))
+    search = GridSearchCV(pipeline, {"mlpclassifier__alpha": [1e-4, 1.0], "mlpclassifier__dropout": [0.0, 0.2]}, cv=3)
+    search.fit(images, labels)
+    assert search.best_score_ > 0.8
+    assert search.predict(images).shape == (600,)
+    features = search.best_estimator_.transform(images)
+    assert features.shape == (600, 16)
+
+
+def test_callbacks_of_scikit_learn(digits):
+    callback = pytest.importorskip("sklearn.callback")
+    images, labels = digits
+    model = MLPClassifier(**SMALL, input_scale=1 / 16)
+    monitor = callback.ScoringMonitor(scoring=["accuracy", "neg_log_loss"])
+    model.set_callbacks(monitor).fit(images, labels)
+    log = monitor.get_logs().data_as_pandas
+    epochs = log[log["task_name"] == "epoch"]
+    assert len(epochs) == 5
+    assert epochs["accuracy"].iloc[-1] == model.score(images, labels)
+    assert epochs["accuracy"].nunique() > 2
+    assert _equal(model, MLPClassifier(**SMALL, input_scale=1 / 16).fit(images, labels))
+
+
+def test_a_callback_may_stop_a_fit_and_every_task_that_begins_ends(digits):
+    pytest.importorskip("sklearn.callback")
+    told = []
+
+    class Stopper:
+        def setup(self, estimator, context):
+            told.append("setup")
+
+        def teardown(self, estimator, context):
+            told.append("teardown")
+
+        def on_fit_task_begin(self, estimator, context, *, X=None):
+            told.append(("begin", context.task_name))
+
+        def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+            told.append(("end", context.task_name))
+            if context.task_name == "epoch":
+                assert fitted_estimator.predict(digits[0]).shape == (600,)
+                return sum(entry == ("end", "epoch") for entry in told) == 2
+            return False
+
+    for settings in ({}, {"solver": "lbfgs"}):
+        told.clear()
+        model = MLPClassifier(**SMALL | settings).set_callbacks(Stopper()).fit(*digits)
+        assert model.n_iter_ == 2
+        epoch = [("begin", "epoch"), ("end", "epoch")]
+        assert told == ["setup", ("begin", "fit"), *epoch, *epoch, ("end", "fit"), "teardown"]
+
+
+def test_the_progress_bar_of_scikit_learn(digits, capsys):
+    callback = pytest.importorskip("sklearn.callback")
+    MLPClassifier(**SMALL).set_callbacks(callback.ProgressBar()).fit(*digits)
+    assert "MLPClassifier" in capsys.readouterr().out
+
+
+# --- Keeping ---------------------------------------------------------------------------------------------------------
+def test_pickle_and_joblib_and_their_version(digits, tmp_path):
+    model = MLPClassifier(**SMALL).fit(*digits)
+    joblib.dump(model, tmp_path / "model.joblib")
+    for again in (pickle.loads(pickle.dumps(model)), joblib.load(tmp_path / "model.joblib")):
+        np.testing.assert_array_equal(again.predict_proba(digits[0]), model.predict_proba(digits[0]))
+        again.partial_fit(*digits)
+    state = model.__getstate__() | {"_fastnn_version": "0.0.1"}
+    with pytest.warns(InconsistentVersionWarning, match=r"pickled by fastnn 0\.0\.1"):
+        MLPClassifier().__setstate__(state)
+    assert not hasattr(clone(model), "coefs_")
+
+
+@pytest.mark.parametrize("names", [np.arange(10), np.array(list("abcdefghij")), np.array([3, 8])], ids=str)
+def test_a_saved_classifier_answers_as_before(digits, tmp_path, names):
+    images, labels = pd.DataFrame(digits[0], columns=[f"p{k}" for k in range(64)]), names[digits[1] % len(names)]
+    model = MLPClassifier(**SMALL, input_scale=1 / 16, threshold=0.4).fit(images, labels)
+    model.save(tmp_path / "model.safetensors")
+    again = MLPClassifier.from_model(load(tmp_path / "model.safetensors"))
+    np.testing.assert_array_equal(again.predict(images), model.predict(images))
+    np.testing.assert_array_equal(again.predict_proba(images), model.predict_proba(images))
+    with pytest.raises(ValueError, match="feature names"):
+        again.predict(images.rename(columns={"p0": "q0"}))
+    with pytest.raises(ValueError, match="expected one with numbers: see MLPClassifier"):
+        MLPRegressor.from_model(load(tmp_path / "model.safetensors"))
+
+
+def test_saved_multilabel_and_numbers_answer_as_before(digits, tmp_path):
+    images, labels = digits
+    targets = np.stack([labels % 2, labels > 4, labels == 3], axis=1).astype(int)
+    for estimator, y in ((MLPClassifier, targets), (MLPRegressor, labels), (MLPRegressor, targets * 1.5)):
+        model = estimator(**SMALL, dtype="float64").fit(images, y)
+        model.save(tmp_path / "model.safetensors")
+        again = estimator.from_model(load(tmp_path / "model.safetensors"))
+        np.testing.assert_array_equal(again.predict(images), model.predict(images))
+
+
+# --- Threads and processes -------------------------------------------------------------------------------------------
+def test_eight_threads_predict_with_one_model_as_one_does(digits):
+    images, labels = digits
+    model = MLPClassifier(**SMALL).fit(images, labels)
+    alone, answers = model.predict_proba(images), [[] for _ in range(8)]
+
+    def predict(t):
+        answers[t].extend(model.predict_proba(images[t::8] if k % 2 else images) for k in range(20))
+
+    team = [threading.Thread(target=predict, args=(t,)) for t in range(8)]
+    for member in team:
+        member.start()
+    for member in team:
+        member.join()
+    for t, found in enumerate(answers):
+        assert len(found) == 20
+        for k, proba in enumerate(found):
+            np.testing.assert_array_equal(proba, alone[t::8] if k % 2 else alone)
+
+
+def test_models_of_their_own_are_fitted_at_once(digits):
+    found = joblib.Parallel(4, prefer="threads")(
+        joblib.delayed(MLPClassifier(**SMALL | {"random_state": seed}).fit)(*digits) for seed in range(8)
+    )
+    for seed, model in enumerate(found):
+        assert _equal(model, MLPClassifier(**SMALL | {"random_state": seed}).fit(*digits))
+    assert not any(_equal(one, other) for one, other in pairwise(found))
+
+
+def test_fitting_in_a_pool_of_processes(digits):
+    here = MLPClassifier(**SMALL).fit(*digits)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = joblib.Parallel(2, backend="loky")(joblib.delayed(_fit_quietly)(*digits) for _ in range(2))
+    assert all(_equal(model, here) for model in found)
+
+
+def _fit_quietly(images, labels):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return MLPClassifier(**SMALL).fit(images, labels)
+
+
+def _fit_into(queue, images, labels):
+    queue.put(_fit_quietly(images, labels).coefs_[0])
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_fitting_in_a_forked_child(digits):
+    here = MLPClassifier(**SMALL).fit(*digits)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_fit_into, args=(queue, *digits))
+    child.start()
+    found = queue.get(timeout=120)
+    child.join(timeout=60)
+    assert child.exitcode == 0
+    np.testing.assert_array_equal(found, here.coefs_[0])

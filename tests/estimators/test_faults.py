@@ -1,0 +1,244 @@
+"""Bad data and settings, each answered before any work by one error that says what was found and what was expected."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, NotFittedError
+
+from fastnn import DivergenceError, MLPClassifier, MLPRegressor
+from fastnn.training import TrainingInterrupted
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((30, 4))
+Y = np.arange(30) % 3
+SMALL = {"hidden_layer_sizes": (5,), "max_iter": 2, "random_state": 0}
+
+
+@pytest.fixture(autouse=True)
+def _short_fits():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
+
+
+def _with(value, where=(0, 0), array=X):
+    changed = np.array(array, dtype=object if isinstance(value, (str, int)) else array.dtype)
+    changed[where] = value
+    return changed
+
+
+BAD_X = {
+    "NaN": (_with(np.nan), ValueError, "Input X contains NaN"),
+    "infinity": (_with(np.inf), ValueError, "Input X contains infinity"),
+    "too large for float32": (_with(1e300), ValueError, "too large for dtype\\('float32'\\)"),
+    "empty": (X[:0], ValueError, "0 sample"),
+    "no features": (X[:, :0], ValueError, "0 feature"),
+    "1-D": (X[0], ValueError, "Expected 2D array, got 1D array"),
+    "0-D": (1.0, ValueError, "Expected 2D array, got scalar array"),
+    "ragged": ([[1, 2], [3]], ValueError, "inhomogeneous|sequence"),
+    "images": (X.reshape(30, 2, 2), ValueError, r"dim 3, shape \(30, 2, 2\).*reshape"),
+    "complex": (X + 1j, ValueError, "Complex data not supported"),
+    "dicts": (np.array([[{}] * 4] * 30), TypeError, "must be a string or a real number"),
+    "words": (np.array([["abc"] * 4] * 30), ValueError, "convert"),
+    "beyond every float": (_with(10**400), ValueError, "too large"),
+    "matrix": (np.asmatrix(X) if hasattr(np, "asmatrix") else X, TypeError, "np.matrix is not supported"),
+    "masked": (np.ma.masked_invalid(_with(np.nan)), TypeError, "masked array"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
+@pytest.mark.parametrize("case", BAD_X)
+def test_bad_inputs(case):
+    bad, error, words = BAD_X[case]
+    for estimator in (MLPClassifier(**SMALL), MLPRegressor(**SMALL)):
+        y = Y[: len(bad)] if getattr(bad, "shape", (30,))[0] < 30 else Y
+        with pytest.raises(error, match=words):
+            estimator.fit(bad, y)
+        estimator.fit(X, Y)
+        with pytest.raises(error, match=words):
+            estimator.predict(bad)
+
+
+BAD_Y = {
+    "none": (None, "requires y"),
+    "continuous": (Y + 0.5, "Unknown label type"),
+    "NaN": (np.where(Y == 0, np.nan, Y), "Input y contains NaN|contains NaN"),
+    "None among strings": (np.array([None, "a", "b"] * 10, dtype=object), "y|label"),
+    "numbers among strings": (np.array([1, "a", "b"] * 10, dtype=object), "y|label"),
+    "too few": (Y[:7], r"inconsistent numbers of samples: \[30, 7\]"),
+    "several classes for several outputs": (np.stack([Y, Y], axis=1), "y"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_Y)
+def test_bad_labels(case):
+    bad, words = BAD_Y[case]
+    with pytest.raises(ValueError, match=words):
+        MLPClassifier(**SMALL).fit(X, bad)
+
+
+def test_a_column_of_labels_is_taken_with_a_warning():
+    with pytest.warns(DataConversionWarning):
+        column = MLPClassifier(**SMALL).fit(X, Y[:, None])
+    np.testing.assert_array_equal(column.predict(X), MLPClassifier(**SMALL).fit(X, Y).predict(X))
+
+
+BAD_WEIGHTS = {
+    "NaN": (np.where(Y == 0, np.nan, 1.0), "NaN"),
+    "negative": (np.where(Y == 0, -1.0, 1.0), "negative"),
+    "all zero": (np.zeros(30), "zero|0 for every sample"),
+    "too few": (np.ones(7), "shape"),
+    "2-D": (np.ones((30, 1)), "1D array|shape"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_WEIGHTS)
+def test_bad_weights(case):
+    bad, words = BAD_WEIGHTS[case]
+    for estimator in (MLPClassifier(**SMALL), MLPRegressor(**SMALL)):
+        with pytest.raises(ValueError, match=words):
+            estimator.fit(X, Y, sample_weight=bad)
+
+
+BAD_SETTINGS = [
+    *({"learning_rate_init": bad} for bad in (0, np.nan, np.inf, "0.1", -1)),
+    {"batch_size": 0}, {"batch_size": -1}, {"max_iter": 0}, {"max_iter": 1.5}, {"activation": "gelu"},
+    {"hidden_layer_sizes": (0,)}, {"hidden_layer_sizes": (5, -1)}, {"hidden_layer_sizes": (2.5,)},
+    {"hidden_layer_sizes": 0}, {"random_state": -1}, {"random_state": 2**32}, {"alpha": -1}, {"alpha": np.nan},
+    {"momentum": 1.0}, {"solver": "rprop"}, {"dropout": 1.0}, {"dropout": -0.1}, {"input_scale": 0}, {"n_threads": 0},
+    {"backend": "gpu"}, {"dtype": "float16"}, {"dtype": np.int64}, {"schedule": "linear"}, {"schedule": 3},
+    {"validation_fraction": 1.0, "early_stopping": True}, {"validation_fraction": 0.0, "early_stopping": True},
+    {"dropout": 0.5, "solver": "lbfgs"}, {"tol": -1}, {"n_iter_no_change": 0}, {"max_fun": 0}, {"beta_1": 1.0},
+    {"schedule": "cosine", "learning_rate": "adaptive", "solver": "sgd"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", BAD_SETTINGS, ids=str)
+def test_bad_settings_are_named_before_any_work(bad):
+    for estimator in (MLPClassifier, MLPRegressor):
+        model = estimator(**SMALL | bad)  # as scikit-learn has it, fit complains, not the constructor
+        with pytest.raises(ValueError, match=next(iter(bad)) + "|32-bit|2\\*\\*32|Seed"):
+            model.fit(X, Y)
+        assert not hasattr(model, "coefs_")
+
+
+def test_classifiers_own_settings_are_named():
+    for bad, words in (
+        ({"class_weight": "even"}, "class_weight"),
+        ({"class_weight": {0: -1.0}}, "negative"),
+        ({"threshold": 0.0}, "threshold"),
+        ({"threshold": 1.5}, "threshold"),
+        ({"threshold": 0.5, "unknown_label": "?"}, "unknown_label is '\\?', expected a number"),
+        ({"threshold": 0.5, "unknown_label": 2}, "none of the classes"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            MLPClassifier(**SMALL, **bad).fit(X, Y)
+    with pytest.raises(ValueError, match="poisson"):
+        MLPRegressor("poisson", **SMALL).fit(X, Y)
+
+
+def test_a_batch_larger_than_the_data_is_clipped_with_a_warning():
+    with pytest.warns(UserWarning, match="batch_size=100 is more than the 30 samples"):
+        MLPClassifier(**SMALL, batch_size=100).fit(X, Y)
+    one = MLPClassifier(**SMALL).fit(X[:1], Y[:1])
+    np.testing.assert_array_equal(one.predict(X), np.full(30, Y[0]))
+
+
+def test_prediction_before_a_fit_and_from_other_columns():
+    model = MLPClassifier(**SMALL)
+    for call in (model.predict, model.predict_proba, model.transform):
+        with pytest.raises(NotFittedError, match="MLPClassifier"):
+            call(X)
+    with pytest.raises(NotFittedError):
+        _ = model.history_
+    model.fit(X, Y)
+    with pytest.raises(ValueError, match="X has 3 features, but MLPClassifier is expecting 4"):
+        model.predict(X[:, :3])
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    model.fit(frame, Y)
+    np.testing.assert_array_equal(model.feature_names_in_, list("abcd"))
+    with pytest.raises(ValueError, match="feature names should match"):
+        model.predict(frame[list("abdc")])
+    with pytest.raises(ValueError, match="feature names should match"):
+        model.predict(frame.rename(columns={"a": "z"}))
+
+
+def test_partial_fit_names_what_is_wrong_with_classes():
+    model = MLPClassifier(**SMALL)
+    with pytest.raises(ValueError, match="classes must be passed on the first call"):
+        model.partial_fit(X, Y)
+    model.partial_fit(X, Y, classes=[0, 1, 2])
+    with pytest.raises(ValueError, match=r"\[7\]"):
+        model.partial_fit(X, np.where(Y == 0, 7, Y))
+    with pytest.raises(ValueError, match="classes"):
+        model.partial_fit(X, Y, classes=[0, 1])
+    with pytest.raises(ValueError, match="class_weight 'balanced'"):
+        MLPClassifier(**SMALL, class_weight="balanced").partial_fit(X, Y, classes=[0, 1, 2])
+    with pytest.raises(ValueError, match="early_stopping"):
+        MLPClassifier(**SMALL, early_stopping=True).partial_fit(X, Y, classes=[0, 1, 2])
+    for estimator in (MLPClassifier, MLPRegressor):
+        assert not hasattr(estimator(solver="lbfgs"), "partial_fit")
+
+
+def test_divergence_is_an_error_with_its_place_and_no_half_fitted_model():
+    for settings in ({"solver": "sgd", "learning_rate_init": 1e6}, {"solver": "adam", "learning_rate_init": 1e30}):
+        model = MLPRegressor(**SMALL | {"max_iter": 50}, **settings)
+        with pytest.raises(DivergenceError, match=r"diverged in epoch .* at learning rate 1e"):
+            model.fit(X * 1e3, Y * 1e3)
+        assert not hasattr(model, "coefs_")
+
+
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_huge_inputs_do_not_overflow_the_probabilities(backend):
+    model = MLPClassifier(**SMALL, backend=backend).fit(X, Y)
+    proba = model.predict_proba(X * 1e30)
+    assert np.isfinite(proba).all()
+    np.testing.assert_allclose(proba.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_a_network_that_cannot_fit_into_memory_is_refused_by_name():
+    for sizes in ((10**12,), (10**7, 10**7)):
+        with pytest.raises(MemoryError, match=r"hidden_layer_sizes=.* GiB"):
+            MLPClassifier(hidden_layer_sizes=sizes).fit(X, Y)
+
+
+def test_ctrl_c_leaves_the_last_whole_epoch_and_is_not_swallowed(monkeypatch):
+    from fastnn.estimators import fit_watch
+
+    def interrupt(self, end, kept=fit_watch.FitWatch.__call__):
+        if end.record.epoch == 3:
+            raise KeyboardInterrupt
+        return kept(self, end)
+
+    monkeypatch.setattr(fit_watch.FitWatch, "__call__", interrupt)
+    model = MLPClassifier(**SMALL | {"max_iter": 9})
+    with pytest.raises(TrainingInterrupted):
+        model.fit(X, Y)
+    assert len(model.loss_curve_) == 2
+    assert model.predict(X).shape == (30,)
+
+
+def test_validation_data_are_checked_too():
+    model = MLPClassifier(**SMALL)
+    for bad, words in (
+        (X, "must be \\(X, y\\)"),
+        ((X[:, :3], Y), "3 features"),
+        ((X, Y + 1), r"\[3\]"),
+        ((_with(np.nan), Y), "NaN"),
+        ((X, Y, -np.ones(30)), "negative"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            model.fit(X, Y, validation_data=bad)
+
+
+def test_other_sparse_formats_become_csr_and_bad_values_are_seen():
+    dense = X * (X > 0)
+    fits = [MLPClassifier(**SMALL).fit(kind(dense), Y) for kind in (sparse.csr_matrix, sparse.coo_array)]
+    np.testing.assert_array_equal(fits[0].coefs_[0], fits[1].coefs_[0])
+    bad = sparse.csr_matrix(dense)
+    bad.data[0] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        fits[0].predict(bad)

@@ -1,0 +1,150 @@
+"""Side by side with scikit-learn: the same weights, loss by loss, from the same `random_state`."""
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn import neural_network as peer
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+
+from fastnn import MLPClassifier, MLPRegressor, load_digits
+from fastnn.backends import compiled, reference
+
+BACKENDS = pytest.mark.parametrize("backend", ["numba", "numpy"])
+SETTINGS = {
+    "adam": {"max_iter": 12},
+    "adam, tanh": {"max_iter": 8, "activation": "tanh", "hidden_layer_sizes": (30, 20), "batch_size": 64},
+    "sgd": {"solver": "sgd", "max_iter": 8, "momentum": 0, "learning_rate_init": 0.1, "batch_size": 50},
+    "momentum": {"solver": "sgd", "max_iter": 8, "nesterovs_momentum": False, "learning_rate_init": 0.05, "alpha": 1.0},
+    "nesterov, in order": {"solver": "sgd", "max_iter": 8, "shuffle": False, "activation": "logistic"},
+    "adaptive": {
+        "solver": "sgd", "max_iter": 60, "learning_rate": "adaptive", "learning_rate_init": 0.3, "tol": 1e-3,
+        "n_iter_no_change": 2, "hidden_layer_sizes": (20,),
+    },
+    "invscaling": {"solver": "sgd", "max_iter": 8, "learning_rate": "invscaling", "learning_rate_init": 0.3},
+    "early stopping": {"early_stopping": True, "max_iter": 60, "n_iter_no_change": 3, "hidden_layer_sizes": (20,)},
+    "no hidden layer": {"hidden_layer_sizes": (), "max_iter": 8},
+    # No trial of a line search may saturate: scikit-learn's loss is cut off where a probability is rounded to 0 or 1.
+    "lbfgs": {"solver": "lbfgs", "max_iter": 15, "hidden_layer_sizes": (20,), "activation": "logistic"},
+}  # fmt: skip
+KINDS = ["classes", "yes or no", "multilabel", "numbers"]
+
+
+@pytest.fixture(scope="module")
+def digits():
+    data = load_digits()
+    return data.images / 16.0, data.labels
+
+
+def _targets(labels, kind):
+    if kind == "multilabel":
+        return np.stack([labels % 2, labels > 4, labels == 3], axis=1).astype(int)
+    return {"classes": labels, "yes or no": labels > 4, "numbers": labels / 3.0}[kind]
+
+
+def _fit(estimator, *arguments, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return estimator.fit(*arguments, **options)
+
+
+@BACKENDS
+@pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_every_loss_and_weight_is_the_same(digits, settings, kind, weighted, backend):
+    images, labels = digits
+    if backend == "numpy":
+        images, labels = images[:600], labels[:600]
+    targets = _targets(labels, kind)
+    weight = np.random.default_rng(1).random(len(labels)) if weighted else None
+    ours, theirs = (
+        (MLPRegressor, peer.MLPRegressor) if kind == "numbers" else (MLPClassifier, peer.MLPClassifier)
+    )  # fmt: skip
+    a = _fit(ours(random_state=3, dtype="float64", backend=backend, **settings), images, targets, weight)
+    b = _fit(theirs(random_state=3, **settings), images, targets, weight)
+    # L-BFGS multiplies rounding errors from step to step.
+    tolerance = 1e-7 if settings.get("solver") == "lbfgs" else 1e-10
+    for one, other in zip(a.coefs_ + a.intercepts_, b.coefs_ + b.intercepts_, strict=True):
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
+    assert a.loss_ == pytest.approx(b.loss_, rel=tolerance)
+    for name in ("n_iter_", "t_", "n_outputs_", "n_layers_", "out_activation_", "n_features_in_"):
+        assert getattr(a, name) == (getattr(b, name) if name != "t_" or hasattr(b, "loss_curve_") else a.t_), name
+    if hasattr(b, "loss_curve_"):
+        np.testing.assert_allclose(a.loss_curve_, b.loss_curve_, rtol=tolerance)
+        assert a.best_loss_ == (None if b.best_loss_ is None else pytest.approx(b.best_loss_, rel=tolerance))
+    if settings.get("early_stopping"):
+        np.testing.assert_allclose(a.validation_scores_, b.validation_scores_, rtol=tolerance)
+        assert a.best_validation_score_ == pytest.approx(b.best_validation_score_, rel=tolerance)
+    np.testing.assert_allclose(a.predict(images), b.predict(images), rtol=tolerance)
+    if kind != "numbers":
+        np.testing.assert_array_equal(a.classes_, b.classes_)
+        np.testing.assert_allclose(a.predict_proba(images), b.predict_proba(images), atol=tolerance)
+        assert a.score(images, targets) == b.score(images, targets)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("activation", ["relu", "tanh", "logistic", "identity"])
+def test_gradients_are_the_same(digits, activation, kind):
+    """scikit-learn's `_backprop` on one batch, from the same weights."""
+    images, labels = (array[:50] for array in digits)
+    targets, weight = _targets(labels, kind), np.random.default_rng(2).random(50)
+    theirs = (peer.MLPRegressor if kind == "numbers" else peer.MLPClassifier)(
+        hidden_layer_sizes=(9, 7), activation=activation, alpha=0.3, max_iter=1, random_state=5
+    )
+    _fit(theirs, images, targets)
+    estimator = MLPRegressor if kind == "numbers" else MLPClassifier
+    options = {"hidden_layer_sizes": (9, 7), "activation": activation, "dtype": "float64"}
+    ours = _fit(estimator(alpha=0.3, max_iter=1, random_state=5, **options), images, targets)
+    encoded = targets.reshape(50, -1).astype(float) if kind != "classes" else np.eye(10)[labels]
+    activations, deltas = [images, None, None, None], [None] * 3
+    loss, dcoefs, dintercepts = theirs._backprop(images, encoded, weight, activations, deltas, [None] * 3, [None] * 3)
+    network = ours.network_.like(theirs.coefs_, theirs.intercepts_)
+    for backend in (reference, compiled):
+        found = backend.loss_and_gradients(
+            network, images, labels if kind == "classes" else encoded, l2=0.3 / weight.sum(), sample_weight=weight
+        )
+        assert found.loss == pytest.approx(loss, rel=1e-10)
+        for one, other in zip(found.dweights + found.dbiases, dcoefs + dintercepts, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
+
+
+def test_several_numbers_follow_the_same_gradient(digits):
+    """scikit-learn divides the loss it reports by the number of targets, but not its gradient."""
+    images, labels = digits
+    targets = np.stack([labels / 3.0, labels**2 / 30.0], axis=1)
+    settings = {"max_iter": 5, "random_state": 0, "alpha": 0.0}
+    a = _fit(MLPRegressor(dtype="float64", **settings), images, targets)
+    b = _fit(peer.MLPRegressor(**settings), images, targets)
+    np.testing.assert_allclose(a.predict(images), b.predict(images), rtol=1e-10)
+    np.testing.assert_allclose(np.array(a.loss_curve_) / 2, b.loss_curve_, rtol=1e-10)
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+@pytest.mark.parametrize("name", ["digits", "mnist"])
+def test_accuracy_over_seeds(digits, mnist, name, solver):
+    """As it comes, in float32, the mean test accuracy of five seeds is that of scikit-learn, within their spread."""
+    if name == "digits":
+        parts = train_test_split(*digits, test_size=400, random_state=0)
+        options = {"hidden_layer_sizes": (30,), "max_iter": 40}
+    else:
+        train, test = mnist
+        parts = (
+            train.images[:10_000] / 255.0, test.images[:2000] / 255.0, train.labels[:10_000], test.labels[:2000]
+        )  # fmt: skip
+        options = {"hidden_layer_sizes": (20,), "max_iter": 30 if solver == "lbfgs" else 8}
+    options |= {"solver": solver, "learning_rate_init": 0.02 if solver == "sgd" else 0.002}
+    train_X, test_X, train_y, test_y = parts
+    scores = np.array(
+        [
+            [
+                _fit(estimator(random_state=seed, **options), train_X, train_y).score(test_X, test_y)
+                for estimator in (MLPClassifier, peer.MLPClassifier)
+            ]
+            for seed in range(5)
+        ]
+    )
+    difference, spread = abs(np.diff(scores.mean(axis=0))[0]), scores.std(axis=0, ddof=1).max()
+    assert difference < spread, f"means {scores.mean(axis=0)}, spread {spread}"
+    assert scores.min() > 0.85
