@@ -22,8 +22,8 @@ def _pack(images, rows, packed, t, threads):
 
 
 @kernel
-def _pack_lists(csr, rows, packed, t, threads):
-    packed_input.pack_lists(csr, rows, packed, t, threads)
+def _pack_csr(csr, rows, n_inputs, packed, t, threads):
+    packed_input.pack_csr(csr, rows, n_inputs, packed, t, threads)
 
 
 @kernel
@@ -119,7 +119,7 @@ def test_packing_out_of_lists_gives_the_same_block(n_inputs, dtype):
     for n_rows, threads in ((256, 1), (70, 2), (1, 3), (130, 4), (64, 300)):
         rows = rng.integers(300, size=n_rows)
         for t in range(threads):
-            _pack_lists(csr, rows, packed, t, threads)
+            _pack_csr(csr, rows, n_inputs, packed, t, threads)
         n_groups = -(-n_rows // 64)
         block = np.zeros((64 * n_groups, n_inputs), dtype)
         block[:n_rows] = images[rows]
