@@ -184,7 +184,7 @@ def _count_dead(network: Network, data: Dataset) -> _Dead:
     """Of each hidden layer, the units that give 0 for every sample, and all units."""
     images = check_inputs(network, data.images)
     silent = [np.ones(size, bool) for size in network.sizes[1:-1]]
-    for first in range(0, len(images), _ROWS_AT_ONCE):
+    for first in range(0, len(data), _ROWS_AT_ONCE):
         if not any(layer.any() for layer in silent):
             break
         with np.errstate(over="ignore", invalid="ignore"):  # weights of a run that went astray may be huge

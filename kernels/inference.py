@@ -38,6 +38,7 @@ FAN_IN, FAN_OUT, WEIGHT, BIAS, INDPTR, INDICES, N_COLUMNS = range(7)
 # Rows a thread takes at a time: a piece of a weight that the second-level cache cannot keep is fetched once for them.
 ROWS = 32
 _WORD, _ONE_BIT, _ALL = 64, np.uint64(1), ~np.uint64(0)
+_BITS = np.uint32(_WORD)  # unsigned as indices are: an index that could be negative would be tested for that
 
 
 @intrinsic
@@ -69,6 +70,25 @@ def take_inputs(images, start, n_rows, scale, values, width, users, n_words):
                 bits |= _ONE_BIT << np.uint64(i % _WORD)
         if n_inputs % _WORD:
             users[s * n_words + whole] = bits
+
+
+@inlined
+def take_lists(indptr, indices, data, start, n_rows, scale, values, width, users, n_words):
+    """`take_inputs` for samples that are lists already. Of `values`, only what one of a pair of rows uses is written,
+    since only that is read: the work is that of the entries, however many inputs there are.
+    """
+    never_inline()
+    real = values.dtype.type
+    for s in range(n_rows):
+        row, used = values[s * width : (s + 1) * width], users[s * n_words : (s + 1) * n_words]
+        neighbour = start + min(s ^ 1, n_rows - 1)
+        for k in range(indptr[neighbour], indptr[neighbour + 1]):
+            row[indices[k]] = 0
+        used[:] = 0
+        for k in range(indptr[start + s], indptr[start + s + 1]):
+            i = indices[k]
+            row[i] = real(data[k]) * scale
+            used[i // _BITS] |= _ONE_BIT << np.uint64(i % _BITS)
 
 
 @inlined
@@ -138,23 +158,6 @@ def softmax_in_place(values, at, n_classes):
         total += values[at + c]
     for c in range(n_classes):
         values[at + c] /= total
-
-
-@inlined
-def take_lists(indptr, indices, data, start, n_rows, scale, values, width, users, n_words):
-    """`take_inputs` for samples that are lists already. Of `values`, only what one of a pair of rows uses is written,
-    since only that is read: the work is that of the entries, however many inputs there are.
-    """
-    real = values.dtype.type
-    users[: n_rows * n_words] = 0
-    for s in range(n_rows):
-        neighbour, at = start + min(s ^ 1, n_rows - 1), s * width
-        for k in range(indptr[neighbour], indptr[neighbour + 1]):
-            values[at + np.int64(indices[k])] = 0
-        for k in range(indptr[start + s], indptr[start + s + 1]):
-            i = np.int64(indices[k])
-            values[at + i] = real(data[k]) * scale
-            users[s * n_words + i // _WORD] |= _ONE_BIT << np.uint64(i % _WORD)
 
 
 @kernel

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastnn.kernels.csr_input import AHEAD, ask_for
 from fastnn.kernels.jit import inlined, never_inline
 from fastnn.kernels.layers import GROUP, INPUTS, PIECE, lanes, weight_panel
 from fastnn.kernels.simd import (
@@ -86,38 +87,41 @@ def pack(images, rows, packed, places, corner, t, threads):
 
 
 @inlined
+def _first_from(csr, row, i):
+    """Where the entries of a sample's list begin that are of input i or a later one."""
+    low, high = csr.indptr[row], csr.indptr[row + 1]
+    while low < high:
+        middle = (low + high) // 2
+        if csr.indices[middle] < i:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@inlined
 def pack_csr(csr, rows, n_inputs, packed, t, threads):
     """`pack` for samples that are lists already: thread t's share of the inputs, in every group.
 
-    `packed` holds another block, or zeros: only what that block used is cleared, so the work is that of the entries,
-    however many inputs there are.
+    `packed` holds another block, or zeros: only inputs that that block used are cleared, so the work is that of the
+    entries, however many inputs there are.
     """
     never_inline()
     begin, end = n_inputs * t // threads, n_inputs * (t + 1) // threads
     for group in range((len(rows) + GROUP - 1) // GROUP):
-        at = group * n_inputs
+        at, first = group * n_inputs, group * GROUP
         for i in range(at + begin, at + end):
-            todo = packed.users[i]
-            packed.users[i] = np.uint64(0)
-            while todo:
-                packed.values[i * GROUP + trailing_zeros(todo)] = 0
-                todo &= todo - _ONE_BIT
-        for s in range(min(GROUP, len(rows) - group * GROUP)):
-            row = rows[group * GROUP + s]
-            k, after = csr.indptr[row], csr.indptr[row + 1]
-            high = after
-            while k < high:  # the first entry of the share
-                middle = (k + high) // 2
-                if csr.indices[middle] < begin:
-                    k = middle + 1
-                else:
-                    high = middle
-            while k < after and csr.indices[k] < end:
+            if packed.users[i]:
+                packed.users[i] = 0
+                packed.values[i * GROUP : (i + 1) * GROUP] = 0
+        for s in range(min(GROUP, len(rows) - first)):
+            if first + s + AHEAD < len(rows):
+                ask_for(csr, rows[first + s + AHEAD])
+            row, bit = rows[first + s], _ONE_BIT << np.uint64(s)
+            for k in range(_first_from(csr, row, begin), _first_from(csr, row, end)):
                 i = at + np.int64(csr.indices[k])
                 packed.values[i * GROUP + s] = csr.data[k]
-                if csr.data[k] != 0:
-                    packed.users[i] |= _ONE_BIT << np.uint64(s)
-                k += 1
+                packed.users[i] |= bit
 
 
 @inlined

@@ -197,9 +197,10 @@ def check_inputs(network: Network, inp: Any) -> Any:
 
     That is an array, or a SciPy sparse matrix in compressed sparse rows, which is not made dense.
     """
-    sparse = is_sparse(inp)
-    if not sparse:
-        inp = np.asarray(inp)
+    sparse = False
+    if type(inp) is not np.ndarray:  # the usual case takes no time: a prediction of one row is a matter of microseconds
+        sparse = is_sparse(inp)
+        inp = inp if sparse else np.asarray(inp)
     if inp.dtype.kind not in "buif":
         raise DataError(f"inputs have dtype {inp.dtype}, expected numbers")
     if inp.ndim != 2 or inp.shape[1] != network.n_inputs:

@@ -151,12 +151,12 @@ def predict_proba(network: Network, inp: np.ndarray, threads: int | None = None)
 def _predict(network: Network, inp: np.ndarray, threads: int | None, output: int) -> np.ndarray:
     inp, table, gate = check_inputs(network, inp), _table(network), team.new_gate()
     n_rows, layers = inp.shape[0], table.layers
-    if is_sparse(inp):
+    if isinstance(inp, np.ndarray):
+        images = read_only(inp)
+    else:
         csr, layers = to_csr(inp, network.dtype, np.uint32), layers.copy()  # `csr` must live as long as the addresses
         layers[0, inference.INDPTR :] = csr.indptr.ctypes.data, csr.indices.ctypes.data
-        images, layers = read_only(csr.data.reshape(1, -1)), read_only(layers)
-    else:
-        images = read_only(inp)
+        images, layers = csr.data.reshape(1, -1), read_only(layers)
     out = np.empty((n_rows, network.n_outputs), network.dtype)
     code, scale = activations.CODES[network.activation], network.input_scale
 

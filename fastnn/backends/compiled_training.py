@@ -21,7 +21,6 @@ from fastnn.backends.layout import (
     Layout,
     constant,
     in_kernel_dtype,
-    index_dtype,
     lay_out,
     no_csr,
     pack,
@@ -73,15 +72,12 @@ class Trainer:
         self._optimizer, self._l2, self._divide_l2 = optimizer, l2, divide_l2
         self._dropout, self._seed = dropout, seed
         self._network, self._layout = network, lay_out(network)
-        self._given_csr: csr_input.Csr | None = None
-        if is_sparse(inputs):
-            self._given_csr = to_csr(inputs, network.dtype, index_dtype(network.n_inputs))
-            self._n_nonzero, self._sparse = inputs.nnz, True
-            images = np.empty((0, network.n_inputs), self._given_csr.data.dtype)
-        else:
-            images = in_kernel_dtype(inputs, network.dtype)
-            self._n_nonzero = int(np.count_nonzero(images))
-            self._sparse = self._n_nonzero <= SPARSE_BELOW * images.size
+        self._given = inputs if is_sparse(inputs) else None
+        images = in_kernel_dtype(
+            inputs if self._given is None else np.empty((0, network.n_inputs), inputs.dtype), network.dtype
+        )
+        self._n_nonzero = int(np.count_nonzero(images))
+        self._sparse = self._given is not None or self._n_nonzero <= SPARSE_BELOW * images.size
         self._data = block.Data(
             images=constant(images),
             labels=constant(targets if network.output == "softmax" else np.empty(0, np.int64)),
@@ -204,7 +200,7 @@ class Trainer:
                 ),
                 dense=_rows(2, dense, self._network.dtype),
             ),
-            csr=self._given_csr or no_csr(self._network.n_inputs, self._data.images.dtype),
+            csr=self._lists(np.uint32),  # whatever the number of inputs: another dtype would be another kernel
             penalty=np.zeros(len(self._network.weights) * self._layout.most_panels),
             **common,
         )
@@ -256,18 +252,21 @@ class Trainer:
 
     def _listed(self) -> csr_input.Csr:
         """The data set in compressed sparse rows if it was given so or most inputs are 0, else empty arrays."""
-        if self._given_csr is not None:
-            return self._given_csr
-        if not self._sparse:
-            return no_csr(self._network.n_inputs, self._data.images.dtype)
+        kind: type[np.unsignedinteger] = np.uint16 if self._network.n_inputs <= 2**16 else np.uint32
+        if self._given is not None or not self._sparse:
+            return self._lists(kind)
         images, n_entries = self._data.images, self._n_nonzero + layers.VECTOR  # the kernel writes vectors at once
         csr = csr_input.Csr(
-            np.zeros(len(images) + 1, np.int64),
-            np.empty(n_entries, index_dtype(images.shape[1])),
-            np.empty(n_entries, images.dtype),
+            np.zeros(len(images) + 1, np.int64), np.empty(n_entries, kind), np.empty(n_entries, images.dtype)
         )
         csr_input.list_inputs(images, csr)
-        return csr
+        return csr_input.Csr(*map(read_only, csr))
+
+    def _lists(self, kind: type[np.unsignedinteger]) -> csr_input.Csr:
+        """The data set, if it was given in compressed sparse rows, with indices of that dtype, else empty arrays."""
+        if self._given is None:
+            return no_csr(kind, self._data.images.dtype)
+        return to_csr(self._given, self._network.dtype, kind)
 
 
 def _rows(n_rows: int, length: int, dtype: Any) -> np.ndarray:

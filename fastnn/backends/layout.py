@@ -1,13 +1,13 @@
 """A network as the kernels want it, and back: flat arrays, columns in panels (`kernels/layers.py` says how)."""
 
 from collections.abc import Iterator, Sequence
-from functools import cache
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastnn.aligned import aligned_zeros
+from fastnn.csr import canonical
 from fastnn.kernels import activations, element_loss, layers
 from fastnn.kernels.csr_input import Csr
 from fastnn.network import Network
@@ -40,24 +40,21 @@ def in_kernel_dtype(inp: np.ndarray, real: np.dtype) -> np.ndarray:
     return inp if inp.dtype == np.uint8 else inp.astype(real, copy=False)
 
 
-def index_dtype(n_inputs: int) -> type[np.unsignedinteger]:
-    """The dtype in which the kernels number so many inputs."""
-    return np.uint16 if n_inputs <= 2**16 else np.uint32
-
-
-def to_csr(matrix: Any, real: np.dtype, indices: type[np.unsignedinteger]) -> Csr:
-    """A SciPy matrix, one that `check_inputs` gave, as the kernels take it.
-
-    Copied into their dtypes, since they would be compiled again for an array that cannot be written.
+def to_csr(matrix: Any, real: np.dtype, kind: type[np.unsignedinteger]) -> Csr:
+    """A SciPy matrix, one that `check_inputs` gave, as the kernels take it: its arrays, shared where they have the
+    dtypes already, which are `kind` for the indices.
     """
-    data = np.array(in_kernel_dtype(matrix.data, real))
-    return Csr(matrix.indptr.astype(np.int64), matrix.indices.astype(indices), data)
+    data = in_kernel_dtype(matrix.data, real)
+    if data is not matrix.data:  # numbers too small for the dtype have become 0
+        matrix = canonical(type(matrix)((data, matrix.indices, matrix.indptr), shape=matrix.shape))
+    indices = matrix.indices  # none is negative
+    indices = indices.view(kind) if indices.itemsize == np.dtype(kind).itemsize else indices.astype(kind)
+    return Csr(*map(constant, (matrix.indptr.astype(np.int64, copy=False), indices, matrix.data)))
 
 
-@cache
-def no_csr(n_inputs: int, dtype: np.dtype) -> Csr:
-    """What says that inputs are given as an array."""
-    return Csr(np.empty(0, np.int64), np.empty(0, index_dtype(n_inputs)), np.empty(0, dtype))
+def no_csr(kind: type[np.unsignedinteger], dtype: np.dtype) -> Csr:
+    """What says that inputs are given as an array; `kind` as above, and the dtype of the inputs."""
+    return Csr(*(read_only(np.empty(0, each)) for each in (np.int64, kind, dtype)))
 
 
 def _panels(size: int, lanes: int) -> list[tuple[int, int]]:

@@ -163,7 +163,12 @@ def dense_backward(
     """From the gradient of a layer's output to those of its input, weight and bias."""
     check_shapes(dout=(dout, out.shape), inp=(inp, (len(out), len(weight))), weight=(weight, (None, out.shape[1])))
     dsum = activate_backward(dout, out, activation)
-    return dsum @ weight.T, inp.astype(weight.dtype, copy=False).T @ dsum, dsum.sum(axis=0)
+    return dsum @ weight.T, *parameter_gradients(dsum, inp)
+
+
+def parameter_gradients(dsum: np.ndarray, inp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """From the gradient of a layer's weighted sums to those of its weight and bias."""
+    return inp.astype(dsum.dtype, copy=False).T @ dsum, dsum.sum(axis=0)
 
 
 # --- The network -----------------------------------------------------------------------------------------------------
@@ -262,10 +267,12 @@ def _backpropagate(
     dweights, dbiases = list(network.weights), list(network.biases)
     for layer in range(last, -1, -1):
         weight, activation = network.weights[layer], network.activation if layer < last else "identity"
-        dinp, dweight, dbiases[layer] = dense_backward(dout, inps[layer], weight, outs[layer], activation)
-        dweights[layer] = dweight + network.dtype.type(l2) * weight
         if layer:
+            dinp, dweight, dbiases[layer] = dense_backward(dout, inps[layer], weight, outs[layer], activation)
             dout = dinp * masks[layer - 1] if masks else dinp
+        else:  # the gradient of the inputs leads nowhere, and is dense where they are sparse
+            dweight, dbiases[0] = parameter_gradients(activate_backward(dout, outs[0], activation), inps[0])
+        dweights[layer] = dweight + network.dtype.type(l2) * weight
     return LossAndGradients(loss, dweights, dbiases, count_right(network, logits, targets))
 
 

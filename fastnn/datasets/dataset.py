@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.csr import is_sparse
+from fastnn.csr import canonical, is_sparse
 from fastnn.errors import DataError
 
 
@@ -56,10 +56,11 @@ class Dataset:
         return int(self.images.shape[0])
 
     def __repr__(self) -> str:
+        lists = " as sparse rows" if is_sparse(self.images) else ""
         shape = "" if self.image_shape is None else f", images {self.image_shape[0]} x {self.image_shape[1]}"
         labels = "no labels" if self.labels is None else f"{self.n_classes} classes"
         return (
-            f"Dataset({self.name}: {len(self)} samples of {self.images.shape[1]} {self.images.dtype} inputs, "
+            f"Dataset({self.name}: {len(self)} samples of {self.images.shape[1]} {self.images.dtype} inputs{lists}, "
             f"{labels}, pixel_max {self.pixel_max:g}{shape})"
         )
 
@@ -80,9 +81,12 @@ class Dataset:
         )
 
     def digest(self) -> str:
-        """SHA-256, in hex, of shape, dtype, pixels and labels: the same data give the same digest on any machine."""
+        """SHA-256, in hex, of shape, dtype, pixels and labels: the same data give the same digest on any machine.
+
+        Of sparse images it is their lists' digest, another than that of the equal dense images.
+        """
         digest = sha256(f"{self.images.shape} {self.images.dtype.newbyteorder('<').str} {self.pixel_max}".encode())
-        images: Any = self.images
+        images: Any = canonical(self.images) if is_sparse(self.images) else self.images
         lists = (images.indptr.astype("<i8"), images.indices.astype("<i8"), images.data) if is_sparse(images) else ()
         for part in lists or (images,):
             digest.update(np.ascontiguousarray(part, part.dtype.newbyteorder("<")).data)

@@ -1,132 +1,368 @@
-"""SciPy's sparse matrices: the bits of the equal dense data, in both backends, and no dense copy."""
+"""Inputs as SciPy CSR matrices: the results of the equal dense array, and no dense array."""
+
+import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
-from scipy import sparse
+import scipy.sparse
 
-from fastnn.backends import compiled, reference
+from fastnn.backends import compiled, compiled_training, reference
+from fastnn.backends.base import check_inputs
+from fastnn.backends.layout import to_csr
 from fastnn.datasets import Dataset
+from fastnn.diagnosis import diagnose
 from fastnn.errors import DataError
 from fastnn.gradient_check import check_gradients
 from fastnn.judging import evaluate
 from fastnn.network import Network
-from fastnn.optimizers import get_optimizer
+from fastnn.optimizers import SGD, Adam
 from fastnn.training import hold_out, train
-from tests.parity import make_network
+from tests.parity import assert_all_parity, assert_parity, astype, make_network
 
-SIZES = {"rows": (103, 9, 5), "panels": (103, 200, 70, 5), "no hidden layer": (103, 5)}
-
-
-def _inputs(rng, n, kind, share=0.15):
-    return (rng.integers(1, 255, (n, 103)) * (rng.random((n, 103)) < share)).astype(kind)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("kind", ["uint8", "float32", "float64"])
-@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
-@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
-def test_training_has_the_bits_of_the_dense_data(optimizer, sizes, kind, dtype):
-    rng = np.random.default_rng(1)
-    inp, labels, weight = _inputs(rng, 300, kind), rng.integers(5, size=300), rng.random(300)
-    network = make_network(rng, sizes, "uint8", dtype, "relu")
-    order = rng.permutation(300)
-    for batch_size in (1, 70, 300):
-        runs = []
-        for data, threads in ((inp, 1), *((sparse.csr_matrix(inp), threads) for threads in (1, 2, 3))):
-            trainer = compiled.trainer(
-                network, data, labels, get_optimizer(optimizer), l2=0.01, dropout=0.2, sample_weight=weight,
-                threads=threads,
-            )  # fmt: skip
-            runs.append(([trainer.run_epoch(order, batch_size, 0.01) for _ in range(2)], trainer.network().weights))
-        for results, weights in runs[1:]:
-            assert results == runs[0][0]
-            assert all(np.array_equal(one, other) for one, other in zip(weights, runs[0][1], strict=True))
-        exact = reference.trainer(
-            network, sparse.csr_array(inp), labels, get_optimizer(optimizer), l2=0.01, dropout=0.2, sample_weight=weight
-        )
-        assert exact.run_epoch(order, batch_size, 0.01).loss == pytest.approx(runs[0][0][0].loss, rel=1e-3)
+BACKENDS = pytest.mark.parametrize("backend", [reference, compiled], ids=["numpy", "numba"])
+DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
+KINDS = pytest.mark.parametrize("kind", ["uint8", "float32", "float64"])
+FORMS = (scipy.sparse.csr_matrix, scipy.sparse.csr_array)
 
 
-@pytest.mark.parametrize("kind", ["uint8", "float32", "float64"])
-@pytest.mark.parametrize("rows", [1, 2, 33, 300])
-def test_predictions_have_the_bits_of_the_dense_rows(rows, kind):
-    rng = np.random.default_rng(2)
-    inp = _inputs(rng, rows, kind)
-    for sizes in SIZES.values():
-        network = make_network(rng, sizes, "uint8", "float32", "tanh")
-        expected = compiled.predict_proba(network, inp)
-        for threads in (1, 2, None):
-            np.testing.assert_array_equal(compiled.predict_proba(network, sparse.csr_array(inp), threads), expected)
-        np.testing.assert_allclose(reference.predict_proba(network, sparse.csr_matrix(inp)), expected, rtol=1e-4)
+def _inputs(rng, shape, kind, density=0.2):
+    """Mostly zeros, whatever the kind; `kind` uint8 is pixels."""
+    inp = rng.integers(1, 256, shape) if kind == "uint8" else rng.standard_normal(shape)
+    return (inp * (rng.random(shape) < density)).astype(kind)
 
 
-@pytest.mark.parametrize("backend", [reference, compiled], ids=["numpy", "numba"])
-def test_gradients_are_right(backend):
+def _same(one, other):
+    """Not one bit differs."""
+    assert all(x.tobytes() == y.tobytes() for x, y in zip(one, other, strict=True))
+
+
+def _trained(backend, network, inp, labels, optimizer, batch_size, threads, **options):
+    """Losses of three epochs, weights and biases."""
+    trainer = backend.trainer(network, inp, labels, optimizer, threads=threads, **options)
+    orders = np.random.default_rng(1)
+    rate = 0.02 if batch_size > 1 else 0.001
+    losses = [trainer.run_epoch(orders.permutation(len(labels)), batch_size, rate).loss for _ in range(3)]
+    return [np.array(losses), *trainer.network().weights, *trainer.network().biases]
+
+
+@pytest.fixture
+def dense_is_sparse(monkeypatch):
+    """Any dense array goes to the kernels that skip zeros, and several threads to any epoch."""
+    monkeypatch.setattr(compiled_training, "SPARSE_BELOW", 1.0)
+    monkeypatch.setattr(compiled_training, "FEW_MULTIPLICATIONS", 0)
+
+
+OPTIMIZERS = {"sgd": SGD(), "momentum": SGD(0.9), "nesterov": SGD(0.8, nesterov=True), "adam": Adam()}
+# Hidden layers and batch: threads share panels, with batches of one block and of several; and rows.
+MODES = {
+    "one by one": ((150,), 1),
+    "panels": ((150, 70), 64),
+    "blocks": ((150,), 300),
+    "rows": ((20,), 400),
+    "no hidden layer": ((), 700),
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+@KINDS
+def test_training_has_the_bits_of_the_dense_array(dense_is_sparse, kind, mode, optimizer):
+    """For any number of threads, with and without dropout, sample weights and L2; at a high density too."""
+    rng, (hidden, batch_size) = np.random.default_rng(2), mode
+    dtype = "float64" if kind == "float64" else "float32"
+    network = make_network(rng, (103, *hidden, 10), kind, dtype, "relu")
+    options = ({}, {"l2": 0.01, "dropout": 0.2, "sample_weight": rng.random(700), "seed": 5})
+    for density, some, form in ((0.2, options[0], FORMS[0]), (0.9, options[1], FORMS[1])):
+        inp, labels = _inputs(rng, (700, 103), kind, density), rng.integers(10, size=700)
+        expected = _trained(compiled, network, inp, labels, optimizer, batch_size, 1, **some)
+        assert expected[0][-1] < expected[0][0]
+        for threads in (1, 2, 3):
+            _same(_trained(compiled, network, form(inp), labels, optimizer, batch_size, threads, **some), expected)
+
+
+@BACKENDS
+def test_training_agrees_with_the_dense_array_in_float64(backend):
     rng = np.random.default_rng(3)
-    inp = sparse.csr_matrix(rng.standard_normal((5, 6)) * (rng.random((5, 6)) < 0.5))
-    network = make_network(rng, (6, 5, 3), "float64", "float64", "tanh")
-    assert check_gradients(network, inp, rng.integers(3, size=5), backend=backend, l2=0.1).passed
+    for hidden, batch_size in MODES.values():
+        network = make_network(rng, (65, *hidden, 10), "float64", "float64", "tanh")
+        inp, labels = _inputs(rng, (700, 65), "float64"), rng.integers(10, size=700)
+        found = _trained(backend, network, scipy.sparse.csr_array(inp), labels, SGD(), batch_size, 2)
+        assert_all_parity(found, _trained(reference, network, inp, labels, SGD(), batch_size, 1))
+
+
+@pytest.mark.parametrize("hidden", [(130,), (4,)], ids=["panels", "rows"])
+def test_more_inputs_than_16_bits_can_number(hidden):
+    rng, D = np.random.default_rng(4), 2**16 + 5
+    inp = scipy.sparse.random_array((300, D), density=1e-3, format="csr", dtype=np.float32, rng=rng)
+    assert inp.indices.max() >= 2**16
+    network, labels = Network.initialize((D, *hidden, 3), seed=1), rng.integers(3, size=300)
+    found = _trained(compiled, network, inp, labels, SGD(), 300 if hidden == (4,) else 64, 2)
+    expected = _trained(reference, astype(network, "float64"), inp, labels, SGD(), 300 if hidden == (4,) else 64, 1)
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-4)
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-3, atol=1e-6)
+    assert_parity(compiled.predict_logits(network, inp), reference.predict_logits(astype(network, "float64"), inp))
+
+
+@BACKENDS
+@DTYPES
+@KINDS
+def test_loss_and_gradients(backend, dtype, kind):
+    rng = np.random.default_rng(5)
+    for sizes, n, options in (
+        ((100, 17, 10), 1, {}),
+        ((65, 130, 33, 10), 70, {"dropout": 0.3, "seed": 5, "epoch": 2}),
+        ((50, 10), 300, {"l2": 0.1, "sample_weight": rng.random(300)}),
+    ):
+        network = make_network(rng, sizes, kind, dtype, "relu")
+        inp, labels = _inputs(rng, (n, sizes[0]), kind), rng.integers(10, size=n)
+        found = backend.loss_and_gradients(network, scipy.sparse.csr_matrix(inp), labels, **options)
+        expected = reference.loss_and_gradients(astype(network, "float64"), inp, labels, **options)
+        assert_parity(np.array(found.loss, dtype), np.array(expected.loss), f"loss {n}")
+        assert_all_parity(found.dweights, expected.dweights, f"dweight {n}")
+        assert_all_parity(found.dbiases, expected.dbiases, f"dbias {n}")
+        assert found.n_correct == expected.n_correct
+
+
+@BACKENDS
+@pytest.mark.parametrize("kind", ["uint8", "float64"])
+def test_gradients_are_right(backend, kind):
+    rng = np.random.default_rng(6)
+    network = make_network(rng, (6, 5, 4, 3), kind, "float64", "tanh")
+    inp, labels = scipy.sparse.csr_array(_inputs(rng, (5, 6), kind, 0.5)), rng.integers(3, size=5)
+    assert 0 < inp.nnz < 30
+    check = check_gradients(network, inp, labels, backend=backend, l2=0.1, dropout=0.2, sample_weight=rng.random(5))
+    assert check.passed, check
+    assert check.largest_error > 0
+
+
+@BACKENDS
+@DTYPES
+@KINDS
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (100, 130, 17), (63, 300), (129, 64, 3, 128, 10)])
+def test_predictions(backend, dtype, kind, sizes, monkeypatch):
+    """Those of the dense array; from the kernel with its bits, for any number of threads, together and alone."""
+    monkeypatch.setattr(compiled, "FEW_MULTIPLICATIONS", 0)
+    rng = np.random.default_rng(7)
+    network = make_network(rng, sizes, kind, dtype, "relu")
+    for n_rows, form in itertools.product((0, 1, 2, 97), FORMS):
+        inp = _inputs(rng, (n_rows, sizes[0]), kind)
+        if n_rows > 1:
+            inp[0] = 0  # a row without inputs beside one that has some
+        for predict in ("predict_logits", "predict_proba"):
+            found = [getattr(backend, predict)(network, form(inp), threads) for threads in (1, 2, 3)]
+            assert_parity(found[0], getattr(reference, predict)(astype(network, "float64"), inp))
+            if backend is compiled:
+                _same(
+                    found,
+                    [
+                        compiled.predict_logits(network, inp)
+                        if "logits" in predict
+                        else compiled.predict_proba(network, inp)
+                    ]
+                    * 3,
+                )
+                for row in range(0, n_rows, 16):
+                    alone = getattr(compiled, predict)(network, form(inp)[row : row + 1])
+                    np.testing.assert_array_equal(alone[0], found[0][row])
+
+
+@BACKENDS
+def test_a_row_with_nan_is_nan_and_no_other(backend):
+    network = make_network(np.random.default_rng(8), (70, 33, 10), "float32", "float32", "relu")
+    inp = _inputs(np.random.default_rng(9), (9, 70), "float32")
+    inp[4, 69] = inp[7, 3] = np.nan
+    found = backend.predict_proba(network, scipy.sparse.csr_matrix(inp))
+    np.testing.assert_array_equal(np.isnan(found).all(axis=1), np.isnan(inp).any(axis=1))
+    np.testing.assert_array_equal(np.isnan(found).any(axis=1), np.isnan(inp).any(axis=1))
+    result = backend.trainer(network, scipy.sparse.csr_matrix(inp), np.arange(9), SGD()).run_epoch(np.arange(9), 3, 0.1)
+    assert result.failed_batch == 1
+
+
+# --- Forms of a matrix -----------------------------------------------------------------------------------------------
+def _untidy(dtype, index_dtype, form):
+    """Columns out of order, one twice, some zeros that are stored, room at the end."""
+    data = np.array([3, 0, 1, 2, 5, 0, 1, 4, 9, 9], dtype)
+    indices = np.array([4, 1, 0, 4, 2, 3, 0, 1, 0, 0], index_dtype)
+    matrix = form((data, indices, np.array([0, 4, 4, 8], index_dtype)), shape=(3, 5))
+    matrix.indices = matrix.indices.astype(index_dtype)
+    matrix.indptr = matrix.indptr.astype(index_dtype)
+    return matrix
+
+
+@BACKENDS
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("index_dtype", ["int32", "int64"])
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int8", "int64", "float32", "float64", "longdouble"])
+def test_any_form_of_rows_is_taken_and_left_as_it_is(backend, dtype, index_dtype, form, dense_is_sparse):
+    network = make_network(np.random.default_rng(10), (5, 4, 3), "float32", "float32", "tanh")
+    matrix, labels = _untidy(dtype, index_dtype, form), np.array([0, 2, 1])
+    dense = matrix.toarray()
+    for array in (matrix.data, matrix.indices, matrix.indptr):
+        array.flags.writeable = False
+    notes = dict(vars(matrix))
+    for call in (
+        lambda inp: [backend.predict_logits(network, inp)],
+        lambda inp: backend.loss_and_gradients(network, inp, labels).dweights,
+        lambda inp: _trained(backend, network, inp, labels, SGD(), 1000, 1),
+    ):
+        found, expected = call(matrix), call(dense)
+        if backend is compiled:
+            _same(found, expected)
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
+    assert vars(matrix) == notes
+
+
+def test_lists_in_order_are_shared():
+    matrix = scipy.sparse.csr_matrix(np.eye(4, dtype=np.float32))
+    inp = check_inputs(Network.initialize((4, 2)), matrix)
+    for shared in (inp, to_csr(inp, np.dtype(np.float32), np.uint32)):
+        assert np.shares_memory(shared.data, matrix.data)
+        assert np.shares_memory(shared.indices, matrix.indices)
+
+
+@pytest.mark.parametrize("small", [0.0, 1e-60])
+def test_zeros_that_are_stored_and_numbers_that_become_zero_do_not_count(small, dense_is_sparse):
+    """Sums of a sample take turns in four parts: one entry more, and others are added together."""
+    rng = np.random.default_rng(11)
+    matrix, labels = scipy.sparse.csr_matrix(_inputs(rng, (300, 40), "float64", 0.5)), rng.integers(3, size=300)
+    matrix.data[rng.random(matrix.nnz) < 0.3] = small
+    network = make_network(rng, (40, 8, 3), "float32", "float32", "relu")
+    found, expected = (_trained(compiled, network, inp, labels, Adam(), 300, 1) for inp in (matrix, matrix.toarray()))
+    _same(found, expected)
+
+
+NETWORK = Network.initialize((5, 4, 3))
+GOOD = scipy.sparse.csr_matrix(np.eye(5))
+
+
+def _broken(**arrays):
+    matrix = GOOD.copy()
+    for name, array in arrays.items():
+        setattr(matrix, name, np.array(array, np.int32))
+    return matrix
+
+
+BAD = {
+    "COO": (GOOD.tocoo(), r"format 'coo', expected 'csr': try \.tocsr\(\)"),
+    "CSC": (scipy.sparse.csc_array(GOOD), r"format 'csc', expected 'csr'"),
+    "width": (GOOD[:, :3], r"shape \(5, 3\), expected \(samples, 5\)"),
+    "one row": (scipy.sparse.csr_array(np.ones(5)), r"shape \(5,\), expected \(samples, 5\)"),
+    "complex": (GOOD.astype(complex), "dtype complex128, expected numbers"),
+    "column": (_broken(indices=[0, 1, 5, 3, 4]), "lead outside"),
+    "negative column": (_broken(indices=[0, 1, -1, 3, 4]), "lead outside"),
+    "backwards": (_broken(indptr=[0, 1, 3, 2, 4, 5]), "lead outside"),
+    "start": (_broken(indptr=[1, 1, 2, 3, 4, 5]), "lead outside"),
+    "end": (_broken(indptr=[0, 1, 2, 3, 4, 6]), "lead outside"),
+    "rows": (_broken(indptr=[0, 1, 2, 3, 5]), "lead outside"),
+    "lengths": (_broken(indices=[0, 1, 2]), "lead outside"),
+}
+
+
+@BACKENDS
+@pytest.mark.parametrize("case", BAD)
+def test_bad_matrices_are_one_clear_line(backend, case):
+    matrix, words = BAD[case]
+    for call in (
+        lambda: backend.predict_proba(NETWORK, matrix),
+        lambda: backend.loss_and_gradients(NETWORK, matrix, np.zeros(5, np.int64)),
+        lambda: backend.trainer(NETWORK, matrix, np.zeros(5, np.int64), SGD()),
+    ):
+        with pytest.raises(DataError, match=words) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+
+
+def test_single_operations_say_that_they_take_arrays():
+    weight, bias = np.ones((5, 3)), np.ones(3)
+    for call in (
+        lambda: compiled.matmul(GOOD, weight),
+        lambda: compiled.dense_forward(GOOD, weight, bias),
+        lambda: compiled.dense_backward(np.ones((5, 3)), GOOD, weight, np.ones((5, 3))),
+    ):
+        with pytest.raises(DataError, match="sparse matrix, expected an array"):
+            call()
+
+
+# --- Data sets -------------------------------------------------------------------------------------------------------
+def _pair(n=600, kind="float32"):
+    rng = np.random.default_rng(12)
+    inp = _inputs(rng, (n, 60), kind)
+    labels = (inp[:, :30].sum(axis=1) > inp[:, 30:].sum(axis=1)).astype(np.int64)
+    return Dataset(inp, labels), Dataset(scipy.sparse.csr_matrix(inp), labels)
 
 
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
-def test_odd_matrices_mean_what_they_say(backend):
-    """Entries out of order, given in parts, or stored though they are 0; the matrix is left as it is."""
-    odd = sparse.csr_matrix(
-        (np.array([3.0, 1.0, 1.0, 0.0, 5.0]), np.array([2, 0, 2, 1, 1]), np.array([0, 4, 4, 5])), shape=(3, 3)
+def test_a_run_with_a_held_out_share(backend, dense_is_sparse):
+    (dense, sparse), network = _pair(), Network.initialize((60, 16, 2), seed=2)
+    settings = {"epochs": 20, "batch_size": 32, "validation": 0.2, "optimizer": "adam", "learning_rate": 0.01}
+    expected, found = (train(network, data, backend=backend, **settings) for data in (dense, sparse))
+    assert found.history[-1].validation_accuracy > 0.9
+    for name in ("loss", "accuracy", "validation_loss", "validation_accuracy"):
+        one, other = found.history.column(name), expected.history.column(name)
+        np.testing.assert_allclose(one, other, rtol=0 if backend == "numba" else 1e-3)
+    assert evaluate(found.network, sparse, backend=backend) == pytest.approx(
+        evaluate(found.network, dense, backend=backend), rel=1e-5
     )
-    kept = odd.copy()
-    network = Network.initialize((3, 4, 2), dtype=np.float64)
-    engine = {"numba": compiled, "numpy": reference}[backend]
-    np.testing.assert_allclose(
-        engine.predict_logits(network, odd), reference.predict_logits(network, odd.toarray()), rtol=1e-12
+    assert diagnose(found.history, network=found.network, data=sparse) == diagnose(
+        found.history, network=found.network, data=dense
     )
-    for name in ("data", "indices", "indptr"):
-        np.testing.assert_array_equal(getattr(odd, name), getattr(kept, name))
 
 
-def test_a_wide_matrix_is_never_made_dense():
-    """4,000 rows of 50,000 inputs would take 800 MB in float32; eight entries a row are kept as they are."""
-    rng = np.random.default_rng(4)
-    n, width, labels = 4000, 50_000, np.arange(4000) % 2
-    columns = rng.integers(0, width // 2, (n, 8)) * 2 + labels[:, None]
-    matrix = sparse.csr_matrix((np.ones(8 * n, np.float32), columns.ravel(), np.arange(0, 8 * n + 1, 8)), (n, width))
-    network = Network.initialize((width, 4, 2))
-    data = Dataset(matrix, labels)
-    result = train(network, data, epochs=3, optimizer="adam", learning_rate=0.05, batch_size=500, backend="numba")
-    assert evaluate(result.network, data)[1] > 0.95
+def test_a_dataset_of_sparse_rows():
+    dense, sparse = _pair()
+    assert len(sparse) == 600
+    assert "600 samples of 60 float32 inputs as sparse rows, 2 classes" in repr(sparse)
+    for rows in (slice(3, 90), np.array([5, 2, 2]), dense.labels == 1):
+        part, expected = sparse.take(rows, "part"), dense.take(rows)
+        np.testing.assert_array_equal(part.images.toarray(), expected.images)
+        np.testing.assert_array_equal(part.labels, expected.labels)
+    for one, other in zip(hold_out(sparse, 0.3, seed=4), hold_out(dense, 0.3, seed=4), strict=True):
+        np.testing.assert_array_equal(one.images.toarray(), other.images)
+    before = sparse.images.copy()
+    with pytest.raises(DataError, match="rows of a sparse matrix cannot be moved in place"):
+        hold_out(sparse, 0.3, in_place=True)
+    assert (sparse.images != before).nnz == 0
+    with pytest.raises(DataError, match=r"600 images but labels of shape \(3,\)"):
+        Dataset(sparse.images, sparse.labels[:3])
 
 
-def test_data_sets_of_sparse_rows():
-    rng = np.random.default_rng(5)
-    dense, labels = _inputs(rng, 60, "float32"), rng.integers(5, size=60)
-    data = Dataset(sparse.csr_matrix(dense), labels)
-    assert len(data) == 60
-    assert "60 samples of 103 float32 inputs" in repr(data)
-    rows, held = hold_out(data, 0.2, seed=1)
-    expected = hold_out(Dataset(dense, labels), 0.2, seed=1)[1]
-    np.testing.assert_array_equal(held.images.toarray(), expected.images)
-    assert data.digest() == Dataset(sparse.csr_matrix(dense), labels).digest() != rows.digest()
-    with pytest.raises(DataError, match="in place"):
-        hold_out(data, 0.2, in_place=True)
+def test_equal_sparse_data_have_equal_digests():
+    _, sparse = _pair(50)
+    images = sparse.images
+    loose = scipy.sparse.csr_array(images.toarray()[:, ::-1])[:, ::-1]  # out of order, with indices of 64 bits
+    loose.indices, loose.indptr = loose.indices.astype(np.int64), loose.indptr.astype(np.int64)
+    assert not loose.has_sorted_indices
+    assert Dataset(loose, sparse.labels).digest() == sparse.digest()
+    moved, other = images.copy(), images.copy()
+    moved.indices[0] += 1
+    other.data[0] += 1
+    digests = {Dataset(some, sparse.labels).digest() for some in (images, moved, other, images[:, :59], -images)}
+    assert len(digests) == 5
 
 
-def test_what_cannot_be_used_is_named():
-    network = Network.initialize((103, 4, 5))
-    matrix = sparse.csr_matrix(_inputs(np.random.default_rng(6), 10, "float32"))
-    for backend in (reference, compiled):
-        with pytest.raises(DataError, match=r"format 'csc', expected 'csr': try \.tocsr\(\)"):
-            backend.predict_logits(network, matrix.tocsc())
-        with pytest.raises(DataError, match=r"shape \(10, 102\)"):
-            backend.predict_logits(network, matrix[:, :102])
-    for name, value in (("indices", 103), ("indices", -1), ("indptr", 2**30)):  # the kernels go where these say
-        bad = matrix.copy()
-        getattr(bad, name)[2] = value
-        for backend in (reference, compiled):
-            with pytest.raises(DataError, match="indptr or indices lead outside it"):
-                backend.predict_logits(network, bad)
-    with pytest.raises(DataError, match="inp is a sparse matrix"):
-        compiled.matmul(matrix, network.weights[0])
-    bad = matrix.copy()
-    bad.data[3] = np.inf
-    with pytest.raises(DataError, match="NaN or infinity"):
-        train(network, Dataset(bad, np.zeros(10, np.int64)))
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_refused(bad):
+    _, sparse = _pair(50)
+    sparse.images.data[7] = bad
+    with pytest.raises(DataError, match="contain NaN or infinity"):
+        train(Network.initialize((60, 2)), sparse, epochs=1)
+
+
+@pytest.mark.parametrize("hidden", [(8,), (70,)], ids=["rows", "panels"])
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_no_dense_array_of_the_data_is_made(backend, hidden):
+    """Of 400 MB that it would take, a fifth is never reached; with all samples in one batch, too."""
+    rng, N, D = np.random.default_rng(13), 10_000, 10_000
+    images = scipy.sparse.random_array((N, D), density=1e-3, format="csr", dtype=np.float32, rng=rng)
+    data, network = Dataset(images, rng.integers(3, size=N)), Network.initialize((D, *hidden, 3))
+    train(network, data.take(slice(300)), epochs=1, batch_size=None, backend=backend)  # compiled before it counts
+    tracemalloc.start()
+    try:
+        result = train(network, data, epochs=1, batch_size=None, validation=0.5, backend=backend)
+        evaluate(result.network, data, backend=backend)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 80e6, f"{peak / 1e6:.0f} MB"

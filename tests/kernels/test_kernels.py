@@ -22,6 +22,11 @@ def _pack(images, rows, packed, t, threads):
 
 
 @kernel
+def _pack_csr(csr, rows, n_inputs, packed, t, threads):
+    packed_input.pack_csr(csr, rows, n_inputs, packed, t, threads)
+
+
+@kernel
 def _exp(inp, out):
     for h in range(0, len(inp), layers.lanes(inp)):
         simd.vstore(out, h, simd.vexp(simd.vload(inp, h, ONE)))
@@ -100,6 +105,28 @@ def test_packing_gathers_transposes_and_names_the_users(n_inputs, dtype):
             bits = (users[:, None] >> np.arange(64, dtype=np.uint64)) & np.uint64(1)
             np.testing.assert_array_equal(bits[:, : len(part)], part.T != 0)
             assert not bits[:, len(part) :].any()
+
+
+@pytest.mark.parametrize("n_inputs", [1, 7, 65, 200])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_packing_out_of_lists_gives_the_same_block(n_inputs, dtype):
+    """In buffers that still hold another block, by any number of threads."""
+    rng = np.random.default_rng(n_inputs)
+    images = (rng.integers(1, 9, (300, n_inputs)) * (rng.random((300, n_inputs)) < 0.3)).astype(dtype)
+    lists = scipy.sparse.csr_matrix(images)
+    csr = csr_input.Csr(lists.indptr.astype(np.int64), lists.indices.view(np.uint32), lists.data)
+    packed = packed_input.Packed(np.zeros(256 * n_inputs, dtype), np.zeros(4 * n_inputs, np.uint64))
+    for n_rows, threads in ((256, 1), (70, 2), (1, 3), (130, 4), (64, 300)):
+        rows = rng.integers(300, size=n_rows)
+        for t in range(threads):
+            _pack_csr(csr, rows, n_inputs, packed, t, threads)
+        n_groups = -(-n_rows // 64)
+        block = np.zeros((64 * n_groups, n_inputs), dtype)
+        block[:n_rows] = images[rows]
+        values = packed.values.reshape(4, n_inputs, 64)[:n_groups]
+        np.testing.assert_array_equal(values, block.reshape(n_groups, 64, n_inputs).transpose(0, 2, 1))
+        expected = _packed(images, rows).users[: n_groups * n_inputs]
+        np.testing.assert_array_equal(packed.users[: n_groups * n_inputs], expected)
 
 
 @pytest.mark.parametrize("n", [ONE, TWO, FOUR], ids=["one", "two", "four"])
