@@ -229,6 +229,10 @@ def broken_weight(array, name):
     return tensor if name != "weight.1" else numpy_helper_from_array(array + array.dtype.type(0.01), name)
 
 
+def broken_sign(array, name):
+    return numpy_helper_from_array(-array if name == "weight.1" else array, name)
+
+
 def broken_classes(array, name):
     return numpy_helper_from_array(array[::-1].copy() if name == "classes" else array, name)
 
@@ -276,6 +280,25 @@ def test_a_graph_that_is_wrong_is_never_written(path, monkeypatch, broken, kind,
         assert part in message
         assert len(message.splitlines()) == 1
         assert [each.read_bytes() for each in path.parent.iterdir()] == ([old] if old else [])
+
+
+@pytest.mark.parametrize("kind", ["softmax", "binary", "multilabel", "identity"])
+def test_large_inputs_that_are_not_scaled(path, monkeypatch, kind):
+    """Sums of terms far larger than the sum: exported though float32 is less exact, and yet a wrong weight is found."""
+    output, n_outputs, classes = ANSWERS[kind]
+    network = Network.initialize((200, 6, n_outputs), activation="tanh", output=output, seed=4)
+    first, second = network.weights
+    model = Model(network.like([first - first.mean(axis=0), second], network.biases), classes)
+    rows = np.random.default_rng(8).normal(3000, 1, (400, 200)).astype(np.float32)
+    expected = fastnn.backends.reference.predict_proba(model.network, rows)
+    export_onnx(path, model, rows=rows)
+    found = list(run(path, rows).values())[-1]
+    assert 1e-5 < np.abs(found[:, -n_outputs:] - expected).max() < 0.01
+    for row in rows[:20]:
+        export_onnx(path, model, rows=row[None])
+    monkeypatch.setattr(numpy_helper, "from_array", broken_sign)
+    with pytest.raises(DataError, match="differ from the reference's"):
+        export_onnx(path, model, rows=rows)
 
 
 @pytest.mark.parametrize("kind", ["softmax", "multilabel"])
@@ -336,6 +359,7 @@ def test_what_onnx_refuses_is_never_written(path, monkeypatch):
         (made(), {"rows": scipy.sparse.eye_array(4).tocsr()}, DataError, "(4, 4), expected (samples, 5)"),
         (made(), {"rows": np.ones((0, 5))}, DataError, "no samples"),
         (made(), {"rows": np.full((3, 5), np.nan)}, DataError, "NaN or infinity"),
+        (made("identity", "identity"), {"rows": np.full((3, 5), 3e38)}, DataError, "too large for float32"),
         (made(), {"rows": np.full((3, 5), 0.5), "input_dtype": "uint8"}, DataError, "whole numbers from 0 to 255"),
         (made(), {"rows": np.full((3, 5), 256), "input_dtype": "uint8"}, DataError, "whole numbers from 0 to 255"),
         (made(), {"input_dtype": "int8"}, SettingsError, "input_dtype is 'int8', expected one of uint8, float32"),
