@@ -98,11 +98,11 @@ def decide(
     return np.where(doubtful, np.array(label, object if labels.dtype == object else None), labels)
 
 
-def default_classes(output: str, n_outputs: int) -> list[int] | None:
+def default_classes(output: str, n_outputs: int) -> tuple[int, ...] | None:
     """0 to C - 1, and of one logistic output 0 and 1; None for numbers."""
     if output == "identity":
         return None
-    return list(range(2 if output == "logistic" and n_outputs == 1 else n_outputs))
+    return tuple(range(2 if output == "logistic" and n_outputs == 1 else n_outputs))
 
 
 def checked_names(

@@ -16,7 +16,7 @@ from fastnn.backends import reference
 from fastnn.backends.base import check_inputs
 from fastnn.checks import check_choice, short
 from fastnn.errors import DataError, MissingDependencyError
-from fastnn.model import Model
+from fastnn.model import Model, default_classes
 from fastnn.model_file import checked, versions
 from fastnn.network import Network
 
@@ -33,7 +33,11 @@ _SEEDED_ROWS, _ROWS_ALONE, _ROWS_AT_ONCE = 256, 16, 8192
 
 
 def export_onnx(
-    path: str | os.PathLike[str], model: Model, *, rows: Any = None, input_dtype: str | np.dtype | type | None = None
+    path: str | os.PathLike[str],
+    model: Model | Network,
+    *,
+    rows: Any = None,
+    input_dtype: str | np.dtype | type | None = None,
 ) -> None:
     """Write `model` as an ONNX file, after it has been loaded in onnxruntime and compared with the reference.
 
@@ -51,8 +55,8 @@ def export_onnx(
     ----------
     path : str or path
         The file to write; the usual suffix is ``.onnx``.
-    model : Model
-        What `fastnn.load` returns.
+    model : Model, or Network
+        What `fastnn.load` returns; a network alone is exported as `fastnn.save` would save it.
     rows : array-like or SciPy sparse matrix of shape (N, D), or None
         What to compare on; None for 256 seeded rows: pixels for uint8, else numbers that the input scale maps to
         [0, 1), or, where it is 1, standard normal ones.
@@ -77,6 +81,8 @@ def export_onnx(
     """
     _require("onnx")
     _require("onnxruntime")
+    if isinstance(model, Network):
+        model = Model(model, default_classes(model.output, model.n_outputs))
     name = model.network.dtype.name if input_dtype is None else _dtype_name(input_dtype)
     dtype = np.dtype(check_choice("input_dtype", name, INPUT_DTYPES))
     try:

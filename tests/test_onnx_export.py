@@ -141,6 +141,16 @@ def test_a_model_made_of_arrays(path):
     assert run(path, np.zeros((2, 5), np.float32))["label"].dtype == np.int64
 
 
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_a_network_alone_is_exported_as_it_is_saved(path, kind):
+    network = made(kind).network
+    fastnn.save(path.with_name("saved"), network)
+    export_onnx(path, fastnn.load(path.with_name("saved")))
+    expected = path.read_bytes()
+    export_onnx(path, network)
+    assert path.read_bytes() == expected
+
+
 def test_estimators_export_what_they_predict(path, mnist):
     images, labels = mnist[0].images[:500], mnist[0].labels[:500]
     names = np.array(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
