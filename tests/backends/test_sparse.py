@@ -15,6 +15,9 @@ from fastnn.diagnosis import diagnose
 from fastnn.errors import DataError
 from fastnn.gradient_check import check_gradients
 from fastnn.judging import evaluate
+from fastnn.kernels.inference import predict
+from fastnn.kernels.panel_epoch import run_panel_epoch
+from fastnn.kernels.row_epoch import run_row_epoch
 from fastnn.network import Network
 from fastnn.optimizers import SGD, Adam
 from fastnn.training import hold_out, train
@@ -104,6 +107,26 @@ def test_more_inputs_than_16_bits_can_number(hidden):
     assert_parity(compiled.predict_logits(network, inp), reference.predict_logits(astype(network, "float64"), inp))
 
 
+def test_no_kernel_is_compiled_for_sparse_inputs_alone():
+    """Those of the dense array serve, whatever the lists' dtypes, and if their arrays cannot be written."""
+    rng, kernels = np.random.default_rng(14), (run_panel_epoch, run_row_epoch, predict)
+    inp, labels = _inputs(rng, (300, 20), "float32"), rng.integers(3, size=300)
+
+    def used(inputs):
+        for hidden, batch_size in (((70,), 64), ((4,), 300)):
+            network = Network.initialize((20, *hidden, 3))
+            _trained(compiled, network, inputs, labels, SGD(), batch_size, 1)
+            compiled.predict_proba(network, inputs)
+        return [len(kernel.signatures) for kernel in kernels]
+
+    expected = used(inp)
+    for form, dtype in itertools.product(FORMS, (np.float32, np.float64)):
+        matrix = form(inp.astype(dtype))
+        for array in (matrix.data, matrix.indices, matrix.indptr):
+            array.flags.writeable = False
+        assert used(matrix) == expected
+
+
 @BACKENDS
 @DTYPES
 @KINDS
@@ -149,21 +172,13 @@ def test_predictions(backend, dtype, kind, sizes, monkeypatch):
         inp = _inputs(rng, (n_rows, sizes[0]), kind)
         if n_rows > 1:
             inp[0] = 0  # a row without inputs beside one that has some
-        for predict in ("predict_logits", "predict_proba"):
-            found = [getattr(backend, predict)(network, form(inp), threads) for threads in (1, 2, 3)]
-            assert_parity(found[0], getattr(reference, predict)(astype(network, "float64"), inp))
+        for name in ("predict_logits", "predict_proba"):
+            found = [getattr(backend, name)(network, form(inp), threads) for threads in (1, 2, 3)]
+            assert_parity(found[0], getattr(reference, name)(astype(network, "float64"), inp))
             if backend is compiled:
-                _same(
-                    found,
-                    [
-                        compiled.predict_logits(network, inp)
-                        if "logits" in predict
-                        else compiled.predict_proba(network, inp)
-                    ]
-                    * 3,
-                )
+                _same(found, [getattr(compiled, name)(network, inp)] * 3)
                 for row in range(0, n_rows, 16):
-                    alone = getattr(compiled, predict)(network, form(inp)[row : row + 1])
+                    alone = getattr(compiled, name)(network, form(inp)[row : row + 1])
                     np.testing.assert_array_equal(alone[0], found[0][row])
 
 
