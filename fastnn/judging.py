@@ -59,8 +59,8 @@ def predict_and_lose(network: Network, data: Dataset, backend: str | Backend, th
     logits = engine.predict_logits(network, images, threads)
     with np.errstate(over="ignore", invalid="ignore"):  # a network that went astray is seen by its loss
         loss, _ = reference.LOSSES[network.output](logits, labels)
-        right = reference.count_right(network, logits, labels)
-    return Judged(logits, labels, loss, np.nan if network.output == "identity" else right / len(labels))
+        right = reference.is_right(network.output, logits, labels)
+    return Judged(logits, labels, loss, np.nan if network.output == "identity" else float(right.mean()))
 
 
 def check_fit(network: Network, data: Dataset) -> tuple[np.ndarray, np.ndarray]:

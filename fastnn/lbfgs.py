@@ -4,7 +4,7 @@ The search itself is SciPy's L-BFGS-B (Byrd et al. 1995; Zhu et al. 1997), as in
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 import numpy as np
@@ -14,6 +14,10 @@ from fastnn.network import Network
 from fastnn.optimizers import LBFGS
 
 
+class NoStart(ArithmeticError):
+    """Loss or gradient at the start is not finite: there is nothing to go down from."""
+
+
 def minimize(
     objective: Objective,
     network: Network,
@@ -21,11 +25,11 @@ def minimize(
     optimizer: LBFGS,
     max_iterations: int,
     end_iteration: Callable[[Callable[[], Network], EpochResult, float], str | None],
-) -> str:
-    """Search from the weights of `network` on; returns why it ended, as `TrainingResult.stopped` says it.
+) -> tuple[str, float]:
+    """Search from the weights of `network` on; returns why it ended, as `TrainingResult.stopped` says it, and the loss.
 
     `end_iteration` is given what makes the network after each iteration, its loss and accuracy, and the seconds; it may
-    return a reason to stop.
+    return a reason to stop. Raises NoStart.
     """
     from scipy.optimize import minimize as scipy_minimize
 
@@ -45,9 +49,13 @@ def minimize(
         with np.errstate(over="ignore"):  # a step too long is answered by an infinite loss
             weights, biases = split(flat)
         if all(np.isfinite(array).all() for array in (*weights, *biases)):
-            last = objective(weights, biases)
-            if is_finite(last):
-                return last.loss, _join([*last.dweights, *last.dbiases])
+            tried = objective(weights, biases)
+            gradient = _join([*tried.dweights, *tried.dbiases])
+            if np.isfinite(tried.loss) and np.isfinite(gradient).all():
+                last = tried
+                return tried.loss, gradient
+        if last is None:
+            raise NoStart
         return np.inf, np.zeros(flat.shape)
 
     def callback(flat: np.ndarray) -> None:
@@ -64,17 +72,8 @@ def minimize(
         value_and_gradient, _join(arrays), jac=True, method="L-BFGS-B", callback=callback,
         options={"maxiter": max_iterations, "maxfun": optimizer.max_evaluations, "gtol": optimizer.tolerance},
     )  # fmt: skip
-    if reason is not None:
-        return reason
-    return {0: "converged", 1: "epochs"}.get(found.status, "stalled")
+    return reason or {0: "converged", 1: "epochs"}.get(found.status, "stalled"), float(found.fun)
 
 
-def is_finite(found: LossAndGradients) -> bool:
-    """Whether a search can go on from there."""
-    return bool(np.isfinite(found.loss)) and all(
-        np.isfinite(array).all() for array in (*found.dweights, *found.dbiases)
-    )
-
-
-def _join(arrays: "list[np.ndarray] | tuple[np.ndarray, ...]") -> np.ndarray:
+def _join(arrays: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([array.ravel() for array in arrays], dtype=np.float64)

@@ -15,6 +15,7 @@ from fastnn.atomic import shown, write_atomically
 from fastnn.backends import reference
 from fastnn.backends.base import check_inputs
 from fastnn.checks import check_choice, short
+from fastnn.csr import is_sparse
 from fastnn.errors import DataError, MissingDependencyError
 from fastnn.model import Model, default_classes
 from fastnn.model_file import checked, versions
@@ -232,7 +233,7 @@ def _check(model: Model, data: bytes, rows: Any, dtype: np.dtype) -> None:
     import onnx
     import onnxruntime
 
-    if not hasattr(rows, "tocsr"):
+    if not is_sparse(rows):
         rows = check_inputs(model.network, rows)
     elif rows.shape[1:] != (model.network.n_inputs,):
         raise DataError(f"rows have shape {rows.shape}, expected (samples, {model.network.n_inputs})")
@@ -248,7 +249,7 @@ def _check(model: Model, data: bytes, rows: Any, dtype: np.dtype) -> None:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         for first, last in _batches(rows.shape[0]):
             batch = rows[first:last]
-            batch = _as_input(model, batch.toarray() if hasattr(batch, "toarray") else batch, dtype)
+            batch = _as_input(model, batch.toarray() if is_sparse(batch) else batch, dtype)
             _compare(model, batch, session.run(None, {"X": batch}), first)
     except DataError:
         raise

@@ -1,8 +1,11 @@
 """How many threads a run takes: what the user says, or the cores this process may use."""
 
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from fastnn.checks import check_integer
 
@@ -63,3 +66,34 @@ class Crew:
                 self._left_out = 0
         if len(on_core) > 1 and seconds >= SHORTEST_NOTED and min(on_core) < CROWDED_BELOW * seconds:
             self._left_out, self._epochs_to_retry = self.most - len(on_core) + 1, EPOCHS_TO_RETRY
+
+
+class BlasLimit:
+    """NumPy's BLAS held to so many threads while runs of the reference backend last, of however many at once.
+
+    The limit is the process's: the first run sets it, and the last one lifts it, in whatever order they end.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._runs = threading.Lock(), 0
+        self._limit: Any = None
+
+    @contextmanager
+    def hold(self, threads: int) -> Iterator[None]:
+        """Hold the limit for one run."""
+        import threadpoolctl
+
+        with self._lock:
+            self._runs += 1
+            if self._runs == 1:
+                self._limit = threadpoolctl.threadpool_limits(threads, user_api="blas")
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._runs -= 1
+                if self._runs == 0:
+                    self._limit.restore_original_limits()
+
+
+BLAS_LIMIT = BlasLimit()

@@ -1,11 +1,9 @@
 """Training: `train` shuffles, runs epochs, validates, stops early, calls back and keeps the history."""
 
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -22,7 +20,7 @@ from fastnn.network import Network
 from fastnn.optimizers import LBFGS, Optimizer, get_optimizer
 from fastnn.randomness import generator
 from fastnn.schedules import Constant, Schedule, get_schedule
-from fastnn.threads import resolve_threads
+from fastnn.threads import BLAS_LIMIT, resolve_threads
 
 MONITORS = ("validation_loss", "validation_accuracy")
 NAN = float("nan")
@@ -196,7 +194,7 @@ def train(
     first = 0 if resume is None else resume.epochs
     watched_l2 = l2 / len(held_out) if divide_l2 and held_out is not None else l2
     run = _Run(network, engine, first, epochs, held_out, watched_l2, early_stopping, callbacks, threads)
-    with _BLAS.hold(threads, engine):
+    with BLAS_LIMIT.hold(threads) if run.good.backend == "numpy" else nullcontext():
         try:
             if isinstance(optimizer, LBFGS):
                 if len(rows) < len(data):
@@ -207,15 +205,11 @@ def train(
                     network, images, targets, l2=l2 / total if divide_l2 else l2, sample_weight=sample_weight,
                     threads=threads,
                 )  # fmt: skip
-                at_start = objective(network.weights, network.biases)
-                if not lbfgs.is_finite(at_start):
-                    raise _divergence(1, None, NAN, run.good)
-                run.good = replace(run.good, loss=at_start.loss)
-                stopped = lbfgs.minimize(
+                stopped, loss = lbfgs.minimize(
                     objective, network, len(rows), optimizer, epochs,
                     lambda make_network, result, seconds: run.end_epoch(result, NAN, seconds, make_network),
                 )  # fmt: skip
-                return replace(run.good, stopped=stopped)
+                return replace(run.good, stopped=stopped, loss=loss)
             trainer = engine.trainer(
                 network, images, targets, optimizer,
                 l2=l2, divide_l2=divide_l2, dropout=dropout, sample_weight=sample_weight, seed=seed, threads=threads,
@@ -232,6 +226,8 @@ def train(
                     break
             at_end = run.good.best_epoch == run.good.history[-1].epoch
             return replace(run.good, stopped=stopped_by or "epochs", state=trainer.state() if at_end else None)
+        except lbfgs.NoStart as error:
+            raise _divergence(1, None, NAN, run.good) from error
         except KeyboardInterrupt as interrupt:
             raise TrainingInterrupted(replace(run.good, stopped="interrupted")) from interrupt
 
@@ -377,37 +373,3 @@ def _divergence(epoch: int, batch: int | None, rate: float, good: TrainingResult
     error = DivergenceError(f"training diverged in epoch {epoch}, {place}: the loss is not finite{advice}")
     error.result = replace(good, stopped="diverged")
     return error
-
-
-class _BlasLimit:
-    """NumPy's BLAS held to so many threads while runs of the reference backend last, of however many at once.
-
-    The limit is the process's: the first run sets it, and the last one lifts it, in whatever order they end.
-    """
-
-    def __init__(self) -> None:
-        self._lock, self._runs = threading.Lock(), 0
-        self._limit: Any = None
-
-    @contextmanager
-    def hold(self, threads: int, engine: Backend) -> Iterator[None]:
-        """Nothing, for the compiled backend: it does not use BLAS."""
-        if backend_name(engine) != "numpy":
-            yield
-            return
-        import threadpoolctl
-
-        with self._lock:
-            self._runs += 1
-            if self._runs == 1:
-                self._limit = threadpoolctl.threadpool_limits(threads, user_api="blas")
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._runs -= 1
-                if self._runs == 0:
-                    self._limit.restore_original_limits()
-
-
-_BLAS = _BlasLimit()

@@ -29,9 +29,9 @@ class EpochResult(NamedTuple):
     """What `run_epoch` returns.
 
     `loss` is the mean over the epoch's samples of the loss of their batch, at the weights before that batch's step,
-    batches left out whose samples all have weight 0;
-    `accuracy` the share of samples of which every answer was right, at the same weights, NaN for numbers.
-    `failed_batch` is the first batch whose loss was not finite, where the epoch ended; None if there was none.
+    batches left out whose samples all have weight 0; `accuracy` the share of samples of which every answer was right,
+    at the same weights, NaN for numbers. `failed_batch` is the first batch whose loss was not finite, where the epoch
+    ended; None if there was none.
     """
 
     loss: float

@@ -122,13 +122,13 @@ def squared_error(
 LOSSES = {"softmax": softmax_cross_entropy, "logistic": logistic_cross_entropy, "identity": squared_error}
 
 
-def count_right(network: Network, logits: np.ndarray, targets: np.ndarray) -> int:
-    """How many rows are classified rightly: the largest logit is the label's, or each logit says what is true."""
-    if network.output == "softmax":
-        return int(np.sum(logits.argmax(axis=1) == targets))
-    if network.output == "logistic":
-        return int(np.sum(((logits > 0) == (targets > 0.5)).all(axis=1)))
-    return 0  # numbers are neither right nor wrong
+def is_right(output: str, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Which rows are classified rightly: the largest logit is the label's, or each logit says what is true."""
+    if output == "softmax":
+        return logits.argmax(axis=1) == targets
+    if output == "logistic":
+        return ((logits > 0) == (targets > 0.5)).all(axis=1)
+    return np.zeros(len(logits), bool)  # numbers are neither right nor wrong
 
 
 def _share_of_mean(sample_weight: np.ndarray | None, n: int, dtype: np.dtype) -> np.ndarray:
@@ -229,11 +229,16 @@ def objective(
     threads: int | None = None,
 ) -> Objective:
     """`loss_and_gradients` of all the data as a function of weights and biases."""
+    check_regularization(l2, 0)
+    images = check_inputs(network, images)
+    targets = check_targets(network, targets, images.shape[0])
+    sample_weight = check_sample_weight(sample_weight, images.shape[0], network.dtype)
+    keys, rows = dropout_keys(0, 0, len(network.weights) - 1), np.arange(images.shape[0])
 
     def evaluate(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> LossAndGradients:
         moved = network.like(weights, biases)
         with np.errstate(over="ignore", invalid="ignore"):  # a step too long is seen by its loss
-            return loss_and_gradients(moved, images, targets, l2=l2, sample_weight=sample_weight)
+            return _backpropagate(moved, images, targets, l2, sample_weight, 0.0, keys, rows)
 
     return evaluate
 
@@ -273,7 +278,7 @@ def _backpropagate(
         else:  # the gradient of the inputs leads nowhere, and is dense where they are sparse
             dweight, dbiases[0] = parameter_gradients(activate_backward(dout, outs[0], activation), inps[0])
         dweights[layer] = dweight + network.dtype.type(l2) * weight
-    return LossAndGradients(loss, dweights, dbiases, count_right(network, logits, targets))
+    return LossAndGradients(loss, dweights, dbiases, int(is_right(network.output, logits, targets).sum()))
 
 
 # --- Training --------------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from fastnn.backends import BACKENDS, get_backend
 from fastnn.backends.base import TrainerState, check_sample_weight
 from fastnn.backends.reference import activate
+from fastnn.csr import is_sparse
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import SettingsError
 from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     import pandas
 
 SOLVERS = ("lbfgs", "sgd", "adam")
-# The least share of the machine's memory that a network's parameters may not exceed, with what a solver keeps of them.
+# The largest share of the machine's memory that a network's parameters may take, with what a solver keeps of them.
 MOST_OF_MEMORY = 0.9
 
 
@@ -408,7 +409,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         check_is_fitted(self, "network_")
         X, network = self._check_data(X, reset=False), self.network_
         if len(network.weights) == 1:
-            X = X.toarray() if hasattr(X, "toarray") else X
+            X = X.toarray() if is_sparse(X) else X
             return X.astype(network.dtype) * network.dtype.type(network.input_scale)
         hidden = Network(network.weights[:-1], network.biases[:-1], network.activation, network.input_scale, "identity")
         sums = get_backend(self.backend).predict_logits(hidden, X, self.n_threads)

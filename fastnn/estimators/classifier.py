@@ -10,6 +10,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets, type_of_target
 
 from fastnn.backends.base import check_sample_weight
+from fastnn.backends.reference import is_right
+from fastnn.csr import is_sparse
 from fastnn.errors import DataError
 from fastnn.estimators.base import BaseMLP, if_epochs
 from fastnn.estimators.callbacks import with_callbacks
@@ -274,7 +276,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         kind = type_of_target(y, input_name="y", raise_unknown=True)
         if kind == "multilabel-indicator":
-            indicators = y.toarray() if hasattr(y, "toarray") else np.asarray(y)
+            indicators = y.toarray() if is_sparse(y) else np.asarray(y)
             if not keep and not (incremental and hasattr(self, "classes_")):
                 self.classes_ = np.arange(indicators.shape[1])
             if self.threshold is not None:
@@ -330,8 +332,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return check_sample_weight(weight, len(numbers), np.dtype(np.float64))
 
     def _score_logits(self, logits: np.ndarray, targets: np.ndarray, weight: np.ndarray | None) -> float:
-        right = logits.argmax(axis=1) == targets if targets.ndim == 1 else ((logits > 0) == (targets > 0.5)).all(axis=1)
-        return float(np.average(right, weights=weight))
+        return float(np.average(is_right(self.out_activation_, logits, targets), weights=weight))
 
     def _model_fields(self) -> dict[str, Any]:
         return {"classes": tuple(self.classes_.tolist()), "unknown": self._unknown()}
