@@ -62,8 +62,7 @@ class Samples(NamedTuple):
 
 class Scratch(NamedTuple):
     """A thread's own, each a row: piece and turned, a few rows and a square of a panel; columns, the logits of as many
-    rows as a vector has lanes; figures, four numbers for each of these; places, a number for each sample of a group;
-    corner, by panels, a tile of inputs.
+    rows as a vector has lanes; figures, four numbers for each of these; places, a number for each sample of a group.
     """
 
     piece: np.ndarray
@@ -71,7 +70,6 @@ class Scratch(NamedTuple):
     columns: np.ndarray
     figures: np.ndarray
     places: np.ndarray
-    corner: np.ndarray
 
 
 @inlined

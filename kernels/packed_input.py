@@ -19,6 +19,7 @@ from fastnn.kernels.simd import (
     TWO,
     load_as,
     nonzero_mask,
+    prefetch,
     trailing_zeros,
     transpose_tile,
     vadd,
@@ -34,6 +35,9 @@ from fastnn.kernels.simd import (
 from fastnn.kernels.updates import SGD, move_row
 
 _ONE_BIT = np.uint64(1)
+# Inputs ahead of those being visited whose values are asked for: another thread packed half of them, and they are still
+# in its cache.
+VALUES_AHEAD = 24
 
 
 class Packed(NamedTuple):
@@ -48,40 +52,47 @@ class Packed(NamedTuple):
 
 
 @inlined
-def pack(images, rows, packed, places, corner, t, threads):
+def _locate(flat, rows, n_inputs, places, first, end):
+    """Where the samples of a group lie in `flat`; their inputs from `first` to `end` are asked for.
+
+    Sample after sample, so that the processor sees them coming, and several at once: the tiles read afterwards would
+    wait for each line of every sample. Beyond the last sample the first stands again.
+    """
+    n = lanes(flat)
+    for s in range(GROUP):
+        places[s] = rows[s if s < len(rows) else 0] * n_inputs
+        for column in range(first, end, n):
+            prefetch(flat, places[s] + column)
+        prefetch(flat, places[s] + end - 1)
+
+
+@inlined
+def pack(images, rows, packed, places, t, threads):
     """Thread t's share of gathering the samples `rows` (at most a block) of `images` (N, D), tile of columns by tile.
 
-    The missing samples of the last group repeat its first, and no input has them as users. places (GROUP,) and corner,
-    a tile in the data's dtype, are scratch.
+    The missing samples of the last group repeat its first, and no input has them as users. places (GROUP,) is scratch.
     """
     never_inline()
     n_inputs, flat, n = images.shape[1], images.reshape(-1), lanes(images)
     tiles = (n_inputs + n - 1) // n
     count = (len(rows) + GROUP - 1) // GROUP * tiles
-    known = -1
-    for u in range(count * t // threads, count * (t + 1) // threads):
+    known, stop = -1, count * (t + 1) // threads
+    for u in range(count * t // threads, stop):
         group, column = u // tiles, u % tiles * n
-        first, at = group * GROUP, group * n_inputs
-        n_rows = min(GROUP, len(rows) - first)
+        at, of_group = group * n_inputs, rows[group * GROUP : (group + 1) * GROUP]
+        end = min(column + n, n_inputs)
         if group != known:
             known = group
-            for s in range(GROUP):
-                places[s] = rows[first + (s if s < n_rows else 0)] * n_inputs
-        end = min(column + n, n_inputs)
-        if column + n <= n_inputs:
+            _locate(flat, of_group, n_inputs, places, column, min(column + (stop - u) * n, n_inputs))
+        if n_inputs >= n:  # the last columns are the end of a whole tile, whose others are written twice
+            start = end - n
             for s in range(0, GROUP, n):
-                transpose_tile(packed.values, (at + column) * GROUP + s, GROUP, flat, places, s, column)
-        elif n_inputs >= n:  # the last columns, as the end of a whole tile that begins before them
-            for s in range(0, GROUP, n):
-                transpose_tile(corner, s, GROUP, flat, places, s, n_inputs - n)
-            skipped = (n - (n_inputs - column)) * GROUP
-            for k in range((n_inputs - column) * GROUP):
-                packed.values[(at + column) * GROUP + k] = corner[skipped + k]
+                transpose_tile(packed.values, (at + start) * GROUP + s, GROUP, flat, places, s, start)
         else:
             for i in range(n_inputs):
                 for s in range(GROUP):
                     packed.values[(at + i) * GROUP + s] = flat[places[s] + i]
-        present = ~np.uint64(0) >> np.uint64(GROUP - n_rows)
+        present = ~np.uint64(0) >> np.uint64(GROUP - len(of_group))
         for i in range(at + column, at + end):
             packed.users[i] = nonzero_mask(packed.values, i * GROUP) & present
 
@@ -158,6 +169,8 @@ def spread(out, out_at, out_row, packed, group, n_inputs, weight, weight_at, n):
     at = group * n_inputs
     i = 0
     while i + 4 <= n_inputs:
+        for k in range(VALUES_AHEAD, VALUES_AHEAD + 4):
+            prefetch(values, (at + i + k) * GROUP)
         low, high = users[at + i] | users[at + i + 1], users[at + i + 2] | users[at + i + 3]
         if low | high:
             w, x = weight_at + i * width, (at + i) * GROUP
@@ -182,36 +195,37 @@ def spread(out, out_at, out_row, packed, group, n_inputs, weight, weight_at, n):
 
 
 @inlined
-def is_used(packed, n_groups, n_inputs, i):
-    """Whether any sample of a block uses input i."""
-    used = np.uint64(0)
-    for group in range(n_groups):
-        used |= packed.users[group * n_inputs + i]
-    return used != 0
-
-
-@inlined
-def collect(dout, dout_at, dout_row, packed, n_groups, n_inputs, i, n):
-    """Gradient of the weights of input i that lead to a panel of `n` vectors: ``inputs[:, i] @ dout``, before scaling.
+def collect(dout, dout_at, dout_row, packed, n_groups, n_inputs, i, j, n):
+    """Gradients of the weights of inputs i and j that lead to a panel of `n` vectors, ``inputs[:, i] @ dout`` before
+    scaling, and whether any sample uses one of the two.
 
     dout: rows of that width from `dout_at` on, `dout_row` apart, for all samples of the block. The sums stay in
-    registers. Where they are few, two take turns, so that the processor need not wait for the last addition before the
-    next.
+    registers. Two inputs go together, since neighbouring pixels mostly have the same users: a row of `dout` is loaded
+    once for both, and their sums are enough for the processor not to wait for the last addition before the next. Where
+    they are few, there are two of each, which take turns.
     """
     users, values = packed.users, packed.values
-    total, other = vzero(dout, n), vzero(dout, n)
+    total_i, total_j, other_i, other_j = vzero(dout, n), vzero(dout, n), vzero(dout, n), vzero(dout, n)
+    used = np.uint64(0)
     for group in range(n_groups):
-        at, first = group * n_inputs + i, dout_at + group * GROUP * dout_row
-        todo, x = users[at], at * GROUP
+        at, first = group * n_inputs, dout_at + group * GROUP * dout_row
+        todo, x, y = users[at + i] | users[at + j], (at + i) * GROUP, (at + j) * GROUP
+        used |= todo
         while todo:
             s = trailing_zeros(todo)
             todo &= todo - _ONE_BIT
-            total = vscale_add(load_as(values, x + s, dout), vload(dout, first + s * dout_row, n), total)
+            d = vload(dout, first + s * dout_row, n)
+            total_i = vscale_add(load_as(values, x + s, dout), d, total_i)
+            total_j = vscale_add(load_as(values, y + s, dout), d, total_j)
             if len(n) < 4 and todo:
                 s = trailing_zeros(todo)
                 todo &= todo - _ONE_BIT
-                other = vscale_add(load_as(values, x + s, dout), vload(dout, first + s * dout_row, n), other)
-    return vadd(total, other) if len(n) < 4 else total
+                d = vload(dout, first + s * dout_row, n)
+                other_i = vscale_add(load_as(values, x + s, dout), d, other_i)
+                other_j = vscale_add(load_as(values, y + s, dout), d, other_j)
+    if len(n) < 4:
+        return vadd(total_i, other_i), vadd(total_j, other_j), used != 0
+    return total_i, total_j, used != 0
 
 
 @inlined
@@ -232,36 +246,41 @@ def packed_sums(layers, n_rows, packed, out, panel):
 
 
 @inlined
+def _move_input(step, parameters, state, at, total, factor, back, squares, n):
+    """Keep the gradient of an input's weights, or move them by it; returns `squares`, with theirs if they count."""
+    if not step.is_first:
+        total = vadd(vload(state.gradient, at, n), total)
+    if not step.is_last:
+        vstore(state.gradient, at, total)
+        return squares
+    before = move_row(step, step.l2, parameters, state, at, vmul(total, factor), back, n)
+    return squares if step.l2 == parameters.dtype.type(0) else vfma(before, before, squares)
+
+
+@inlined
 def _update_vectors(layers, n_rows, step, packed, dout, state, panel, n):
     """`update_packed` for a panel of `n` vectors."""
-    n_inputs, width, parameters, l2 = layers.sizes[0], panel.width, layers.parameters, step.l2
-    at, none = weight_panel(layers, INPUTS, panel), parameters.dtype.type(0)
-    n_groups = (n_rows + GROUP - 1) // GROUP
-    if not step.is_last:
-        for i in range(n_inputs):
-            total, kept = collect(dout, panel.at, panel.row, packed, n_groups, n_inputs, i, n), at + i * width
-            vstore(state.gradient, kept, total if step.is_first else vadd(vload(state.gradient, kept, n), total))
-        return 0.0
-    if step.is_first and step.rule.kind == SGD and l2 == none:
-        # The plainest rule leaves alone the weights of inputs nobody uses.
-        back = vsplat(-step.rate * layers.scale, n)
-        for i in range(n_inputs):
-            if is_used(packed, n_groups, n_inputs, i):
-                total = collect(dout, panel.at, panel.row, packed, n_groups, n_inputs, i, n)
-                w = at + i * width
-                vstore(parameters, w, vfma(back, total, vload(parameters, w, n)))
-        return 0.0
-    penalty, factor, back = 0.0, vsplat(layers.scale, n), vsplat(-step.rate, n)
+    n_inputs, width, parameters = layers.sizes[0], panel.width, layers.parameters
+    at, counts, penalty = weight_panel(layers, INPUTS, panel), step.l2 != parameters.dtype.type(0), 0.0
+    n_groups, factor, back = (n_rows + GROUP - 1) // GROUP, vsplat(layers.scale, n), vsplat(-step.rate, n)
+    # The plainest rule leaves alone the weights of inputs nobody uses, and takes one multiplication.
+    is_plain, back_scaled = step.rule.kind == SGD and not counts, vsplat(-step.rate * layers.scale, n)
+    is_plain = is_plain and step.is_first and step.is_last
     for first in range(0, n_inputs, PIECE):
         squares = vzero(parameters, n)  # a few rows' in the working dtype, all in float64
-        for i in range(first, min(first + PIECE, n_inputs)):
-            total, w = collect(dout, panel.at, panel.row, packed, n_groups, n_inputs, i, n), at + i * width
-            if not step.is_first:
-                total = vadd(vload(state.gradient, w, n), total)
-            before = move_row(step, l2, parameters, state, w, vmul(total, factor), back, n)
-            if l2 != none:
-                squares = vfma(before, before, squares)
-        if l2 != none:
+        for i in range(first, min(first + PIECE, n_inputs), 2):
+            j = min(i + 1, n_inputs - 1)
+            total_i, total_j, used = collect(dout, panel.at, panel.row, packed, n_groups, n_inputs, i, j, n)
+            w_i, w_j = at + i * width, at + j * width
+            if not is_plain:
+                squares = _move_input(step, parameters, state, w_i, total_i, factor, back, squares, n)
+                if j > i:
+                    squares = _move_input(step, parameters, state, w_j, total_j, factor, back, squares, n)
+            elif used:
+                before_i, before_j = vload(parameters, w_i, n), vload(parameters, w_j, n)
+                vstore(parameters, w_i, vfma(back_scaled, total_i, before_i))
+                vstore(parameters, w_j, vfma(back_scaled, total_j, before_j))
+        if counts:
             penalty += np.float64(vsum(squares))
     return penalty
 

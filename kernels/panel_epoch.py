@@ -70,7 +70,7 @@ def take_block(data, csr, rows, samples, inputs, scratch, t, threads):
     if len(csr.indptr):
         pack_csr(csr, rows, data.images.shape[1], inputs.packed, t, threads)
     elif len(inputs.packed.users):
-        pack(data.images, rows, inputs.packed, scratch.places, scratch.corner, t, threads)
+        pack(data.images, rows, inputs.packed, scratch.places, t, threads)
     else:
         copy_inputs(data.images, rows, inputs.dense, t, threads)
 
@@ -108,7 +108,7 @@ def run_panel_epoch(t, threads, layers, data, order, batch_size, rule, n_steps, 
     """
     n_layers, real = len(layers.weight_at), work.units.out.dtype.type
     units, state, penalty, own = work.units, work.state, work.penalty, work.scratch
-    scratch = Scratch(own.piece[t], own.turned[t], own.columns[t], own.figures[t], own.places[t], own.corner[t])
+    scratch = Scratch(own.piece[t], own.turned[t], own.columns[t], own.figures[t], own.places[t])
     both, packed, dense = work.samples, work.inputs.packed, work.inputs.dense
     samples = Samples(both.label[0], both.target[0], both.weight[0], both.loss[0], both.right[0])
     next_samples = Samples(both.label[1], both.target[1], both.weight[1], both.loss[0], both.right[0])

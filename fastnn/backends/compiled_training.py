@@ -222,7 +222,7 @@ class Trainer:
 
     def _common_work(self, copies: int, blocks: int, members: int) -> dict[str, Any]:
         """What either way needs: values of `copies` blocks, samples of `blocks`, scratch of `members`."""
-        layout, real, images = self._layout, self._network.dtype, self._data.images
+        layout, real = self._layout, self._network.dtype
         lanes = layers.VECTOR // real.itemsize
         panel = layers.WIDE * lanes
         return {
@@ -246,7 +246,6 @@ class Trainer:
                 columns=_rows(members, layout.padded_classes * lanes, real),
                 figures=_rows(members, 4 * lanes, real),
                 places=_rows(members, layers.GROUP, np.int64),
-                corner=_rows(members, layers.GROUP * layers.VECTOR // images.itemsize, images.dtype),
             ),
         }
 
