@@ -15,6 +15,7 @@ from fastnn.kernels.simd import (
     TWO,
     VECTOR,
     list_nonzero,
+    load,
     load_as,
     prefetch,
     vadd,
@@ -72,21 +73,24 @@ def ask_for(csr, row):
 
 
 @inlined
+def _at(csr, k, at, width):
+    """Where the weights of entry k's input start, those of input 0 at `at`."""
+    return at + width * np.int64(load(csr.indices, k))
+
+
+@inlined
 def _sum(out, out_at, csr, row, weight, weight_at, width, n):
     """``out = inputs @ weight`` for one sample and `n` vectors of units, in four parts that take turns."""
-    indices, data, k, end = csr.indices, csr.data, csr.indptr[row], csr.indptr[row + 1]
+    data, k, end = csr.data, csr.indptr[row], csr.indptr[row + 1]
     sum0, sum1, sum2, sum3 = vzero(out, n), vzero(out, n), vzero(out, n), vzero(out, n)
     while k + 4 <= end:
-        sum0 = vscale_add(load_as(data, k, out), vload(weight, weight_at + width * np.int64(indices[k]), n), sum0)
-        w = weight_at + width * np.int64(indices[k + 1])
-        sum1 = vscale_add(load_as(data, k + 1, out), vload(weight, w, n), sum1)
-        w = weight_at + width * np.int64(indices[k + 2])
-        sum2 = vscale_add(load_as(data, k + 2, out), vload(weight, w, n), sum2)
-        w = weight_at + width * np.int64(indices[k + 3])
-        sum3 = vscale_add(load_as(data, k + 3, out), vload(weight, w, n), sum3)
+        sum0 = vscale_add(load_as(data, k, out), vload(weight, _at(csr, k, weight_at, width), n), sum0)
+        sum1 = vscale_add(load_as(data, k + 1, out), vload(weight, _at(csr, k + 1, weight_at, width), n), sum1)
+        sum2 = vscale_add(load_as(data, k + 2, out), vload(weight, _at(csr, k + 2, weight_at, width), n), sum2)
+        sum3 = vscale_add(load_as(data, k + 3, out), vload(weight, _at(csr, k + 3, weight_at, width), n), sum3)
         k += 4
     while k < end:
-        sum0 = vscale_add(load_as(data, k, out), vload(weight, weight_at + width * np.int64(indices[k]), n), sum0)
+        sum0 = vscale_add(load_as(data, k, out), vload(weight, _at(csr, k, weight_at, width), n), sum0)
         k += 1
     vstore(out, out_at, vadd(vadd(sum0, sum1), vadd(sum2, sum3)))
 
@@ -107,11 +111,27 @@ def csr_sums(layers, rows, csr, out, panel):
 
 @inlined
 def _add_outer(gradient, gradient_at, width, dout, dout_at, csr, row, n):
-    """``gradient += outer(inputs, dout)`` for one sample and `n` vectors of units."""
-    d = vload(dout, dout_at, n)
-    for k in range(csr.indptr[row], csr.indptr[row + 1]):
-        w = gradient_at + width * np.int64(csr.indices[k])
-        vstore(gradient, w, vscale_add(load_as(csr.data, k, dout), d, vload(gradient, w, n)))
+    """``gradient += outer(inputs, dout)`` for one sample and `n` vectors of units.
+
+    Four entries are read before the first is written: LLVM cannot know that they are different inputs.
+    """
+    data, k, end, d = csr.data, csr.indptr[row], csr.indptr[row + 1], vload(dout, dout_at, n)
+    while k + 4 <= end:
+        w0, w1 = _at(csr, k, gradient_at, width), _at(csr, k + 1, gradient_at, width)
+        w2, w3 = _at(csr, k + 2, gradient_at, width), _at(csr, k + 3, gradient_at, width)
+        sum0 = vscale_add(load_as(data, k, dout), d, vload(gradient, w0, n))
+        sum1 = vscale_add(load_as(data, k + 1, dout), d, vload(gradient, w1, n))
+        sum2 = vscale_add(load_as(data, k + 2, dout), d, vload(gradient, w2, n))
+        sum3 = vscale_add(load_as(data, k + 3, dout), d, vload(gradient, w3, n))
+        vstore(gradient, w0, sum0)
+        vstore(gradient, w1, sum1)
+        vstore(gradient, w2, sum2)
+        vstore(gradient, w3, sum3)
+        k += 4
+    while k < end:
+        w = _at(csr, k, gradient_at, width)
+        vstore(gradient, w, vscale_add(load_as(data, k, dout), d, vload(gradient, w, n)))
+        k += 1
 
 
 @inlined

@@ -37,14 +37,15 @@ def _multiply_wide(
 ):
     """`multiply_panel` for 32 registers of a whole vector each.
 
-    Four rows of four vectors are sixteen sums, which with four vectors of the right-hand side and one number fill most
-    of them; narrow tiles are higher, so that the processor always has eight sums to add to while it waits for one.
+    Four rows of four vectors, or eight of two, are sixteen sums, which with the vectors of the right-hand side and one
+    number fill most of them; the narrowest tiles have eight, the least with which a processor of two multipliers need
+    not wait for a sum before it adds to it again.
     """
     a, b = (left, left_at, left_row, left_k), (right, right_at, right_row)
     if n == 4:
         multiply(out, out_at, out_row, *a, *b, depth, rows, FOUR, add, FOUR)
     elif n == 2:
-        multiply(out, out_at, out_row, *a, *b, depth, rows, TWO, add, FOUR)
+        multiply(out, out_at, out_row, *a, *b, depth, rows, TWO, add, EIGHT)
     else:
         multiply(out, out_at, out_row, *a, *b, depth, rows, ONE, add, EIGHT)
 

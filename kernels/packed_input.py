@@ -17,6 +17,7 @@ from fastnn.kernels.simd import (
     FOUR,
     ONE,
     TWO,
+    load,
     load_as,
     nonzero_mask,
     prefetch,
@@ -171,7 +172,8 @@ def spread(out, out_at, out_row, packed, group, n_inputs, weight, weight_at, n):
     while i + 4 <= n_inputs:
         for k in range(VALUES_AHEAD, VALUES_AHEAD + 4):
             prefetch(values, (at + i + k) * GROUP)
-        low, high = users[at + i] | users[at + i + 1], users[at + i + 2] | users[at + i + 3]
+        low = load(users, at + i) | load(users, at + i + 1)
+        high = load(users, at + i + 2) | load(users, at + i + 3)
         if low | high:
             w, x = weight_at + i * width, (at + i) * GROUP
             w0, w1 = vload(weight, w, n), vload(weight, w + width, n)
@@ -209,7 +211,7 @@ def collect(dout, dout_at, dout_row, packed, n_groups, n_inputs, i, j, n):
     used = np.uint64(0)
     for group in range(n_groups):
         at, first = group * n_inputs, dout_at + group * GROUP * dout_row
-        todo, x, y = users[at + i] | users[at + j], (at + i) * GROUP, (at + j) * GROUP
+        todo, x, y = load(users, at + i) | load(users, at + j), (at + i) * GROUP, (at + j) * GROUP
         used |= todo
         while todo:
             s = trailing_zeros(todo)

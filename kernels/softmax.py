@@ -16,6 +16,7 @@ from fastnn.kernels.simd import (
     vexp,
     vlarger,
     vload,
+    vlog,
     vmul,
     vsplat,
     vstore,
@@ -67,6 +68,7 @@ def cross_entropy_rows(logits, at, row, n_classes, labels, share, dlogits, losse
         transpose_tile(columns, c * n, n, logits, places, 0, c)
     top, total, best = figures[:n], figures[n : 2 * n], figures[2 * n : 3 * n]
     softmax_columns(columns, n_classes, share, top, total, best)
+    vstore(total, 0, vlog(vload(total, 0, ONE)))
     for k in range(n):
         places[k] = k * n
     for c in range(0, n_classes, n):
@@ -76,7 +78,7 @@ def cross_entropy_rows(logits, at, row, n_classes, labels, share, dlogits, losse
         chosen = at + r * row + labels[r]
         dlogits[chosen] -= share[r]
         # Two parts, since the logarithm would be lost beside a large logit.
-        losses[r] = np.float64(np.log(total[r])) - np.float64(logits[chosen] - top[r])
+        losses[r] = np.float64(total[r]) - np.float64(logits[chosen] - top[r])
         right[r] = best[r] == labels[r]
 
 
@@ -121,11 +123,12 @@ def softmax_cross_entropy(logits, labels, shares, dlogits):
         n_rows = fill_columns(logits, start, columns)
         share[:n_rows] = shares[start : start + n_rows]
         softmax_columns(columns, n_classes, share, top, total, figures[2 * n :])
+        vstore(total, 0, vlog(vload(total, 0, ONE)))
         for r in range(n_rows):
             s, label = start + r, labels[start + r]
             for c in range(n_classes):
                 dlogits[s, c] = columns[c * n + r]
             dlogits[s, label] -= shares[s]
-            row_loss = np.float64(np.log(total[r])) - np.float64(logits[s, label] - top[r])
+            row_loss = np.float64(total[r]) - np.float64(logits[s, label] - top[r])
             loss += np.float64(shares[s]) * row_loss
     return loss

@@ -32,6 +32,12 @@ def _exp(inp, out):
 
 
 @kernel
+def _log(inp, out):
+    for h in range(0, len(inp), layers.lanes(inp)):
+        simd.vstore(out, h, simd.vlog(simd.vload(inp, h, ONE)))
+
+
+@kernel
 def _sum(inp):
     return simd.vsum(simd.vload(inp, 0, TWO))
 
@@ -226,6 +232,26 @@ def test_exp_is_within_two_units_in_the_last_place(dtype):
     out = np.empty_like(edge)
     _exp(edge, out)
     np.testing.assert_array_equal(out, np.array([np.nan, np.inf, 0, np.inf, 0, 1, np.inf, 0] * 2, dtype))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_log_is_within_two_units_in_the_last_place(dtype):
+    """Against long double, over all normal numbers and close to 1, where it is small; NaN and infinity stay."""
+    info = np.finfo(dtype)
+    low, high = np.log(float(info.tiny)) + 1e-3, np.log(float(info.max)) - 1e-3
+    inp = np.exp(np.linspace(low, high, 100_000)).astype(dtype)
+    inp = np.concatenate(
+        [inp, np.linspace(0.5, 10, 100_000).astype(dtype), [1, 1 + info.eps, 1 - info.eps]], dtype=dtype
+    )
+    inp = np.pad(inp, (0, -len(inp) % 16), constant_values=2)
+    out = np.empty_like(inp)
+    _log(inp, out)
+    exact = np.log(inp.astype(np.longdouble))
+    assert (np.abs(out - exact) / np.spacing(np.abs(exact).astype(dtype))).max() < 2
+    edge = np.array([np.nan, np.inf, 1, info.max] * 4, dtype)
+    out = np.empty_like(edge)
+    _log(edge, out)
+    np.testing.assert_array_equal(out, np.array([np.nan, np.inf, 0, np.log(info.max)] * 4, dtype))
 
 
 def test_sums_over_lanes():
