@@ -19,6 +19,7 @@ from fastnn.kernels.simd import (
     FOUR,
     ONE,
     TWO,
+    load,
     nonzero_mask,
     trailing_zeros,
     vexp,
@@ -114,13 +115,13 @@ def pair_sums(out, inp, s, other, width, users, n_words, weight, bias, row, h, n
     sum_a = vload(bias, h, n) if whole else vload_part(bias, h, row - h, n)
     sum_b = sum_a
     for word in range((n_inputs + _WORD - 1) // _WORD):
-        todo = users[s * n_words + word] | users[other * n_words + word]
+        todo = load(users, s * n_words + word) | load(users, other * n_words + word)
         while todo:
             i = word * _WORD + trailing_zeros(todo)
             todo &= todo - _ONE_BIT
             w = vload(weight, i * row + h, n) if whole else vload_part(weight, i * row + h, row - h, n)
-            sum_a = vscale_add(inp[a + i], w, sum_a)
-            sum_b = vscale_add(inp[b + i], w, sum_b)
+            sum_a = vscale_add(load(inp, a + i), w, sum_a)
+            sum_b = vscale_add(load(inp, b + i), w, sum_b)
     vstore(out, a + h, sum_a)
     vstore(out, b + h, sum_b)
 
