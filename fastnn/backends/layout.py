@@ -25,7 +25,10 @@ class Layout(NamedTuple):
 
 def constant(array: np.ndarray) -> np.ndarray:
     """A contiguous, aligned view that cannot be written: Numba compiles other arrays apart, so all inputs are such."""
-    return read_only(np.require(array, requirements=["C", "A"]))
+    flags = array.flags
+    if type(array) is not np.ndarray or not (flags.c_contiguous and flags.aligned):  # `require` takes its time
+        array = np.require(array, requirements=["C", "A"])
+    return read_only(array)
 
 
 def read_only(array: np.ndarray) -> np.ndarray:
