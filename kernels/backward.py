@@ -12,11 +12,13 @@ from fastnn.kernels.layers import (
     INPUTS,
     PIECE,
     all_panels,
+    bias_panel,
     lanes,
     own_panels,
+    size_of,
     unit_panel,
     weight_panel,
-)  # fmt: skip
+)
 from fastnn.kernels.simd import FOUR, ONE, TWO, transpose_tile, vadd, vload, vstore, vzero
 from fastnn.kernels.team import STOPPED, barrier
 from fastnn.kernels.updates import settle
@@ -43,11 +45,11 @@ def turn(layers, weight_at, width, depth, columns, turned, places):
 def input_gradient(layers, layer, n_rows, dout, scratch, panel):
     """Gradient of a layer's inputs, the units of `panel`, before the activation that made them; no mask applied yet."""
     turned, places = scratch.turned, scratch.places
-    depth = min(panel.width, layers.sizes[layer] - panel.first)
+    depth = min(panel.width, size_of(layers, layer) - panel.first)
     for q in all_panels(layers, layer + 1):
         outputs = unit_panel(layers, layer + 1, q)
         weight_at = weight_panel(layers, layer, outputs) + panel.first * outputs.width
-        columns = min(outputs.width, layers.sizes[layer + 1] - outputs.first)
+        columns = min(outputs.width, size_of(layers, layer + 1) - outputs.first)
         turn(layers, weight_at, outputs.width, depth, columns, turned, places)
         multiply_panel(
             dout, panel.at, panel.row, dout, outputs.at, outputs.row, STRIDE_1, turned, START, panel.width, columns,
@@ -93,7 +95,7 @@ def update_rows(layers, at, left, left_at, left_row, height, n_rows, step, scale
 def update_block(layers, layer, n_rows, step, units, state, piece, inputs, outputs):
     """Gradient and step of the weights between two panels of units; returns the sum of their squares."""
     at = weight_panel(layers, layer, outputs) + inputs.first * outputs.width
-    height = min(inputs.width, layers.sizes[layer] - inputs.first)
+    height = min(inputs.width, size_of(layers, layer) - inputs.first)
     return update_rows(
         layers, at, units.out, inputs.at, inputs.row, height, n_rows, step, piece.dtype.type(1), units.dout, state,
         piece, outputs,
@@ -124,7 +126,7 @@ def sum_panel(dout, n_rows, out, out_at, add, panel):
 def update_bias(layers, layer, n_rows, step, dout, state, piece, panel):
     """Gradient and step of the biases of a panel's units."""
     never_inline()
-    real, at = piece.dtype.type, layers.bias_at[layer] + panel.first
+    real, at = piece.dtype.type, bias_panel(layers, layer, panel)
     if step.is_last:
         sum_panel(dout, n_rows, piece, START, OVERWRITE, panel)
         settle(step, real(0), real(1), layers.parameters, state, at, piece, ONE_ROW, panel.vectors)
@@ -141,7 +143,7 @@ def update_between(layers, layer, t, threads, n_rows, step, units, state, penalt
             squares += update_block(
                 layers, layer, n_rows, step, units, state, piece, unit_panel(layers, layer, p), outputs
             )
-        penalty[layer * (len(penalty) // len(layers.weight_at)) + q] = squares
+        penalty[layer * (len(penalty) // layers.n_weights) + q] = squares
         update_bias(layers, layer, n_rows, step, units.dout, state, piece, outputs)
 
 
@@ -154,7 +156,7 @@ def backward_block(t, threads, layers, rows, step, dropout, units, state, penalt
     the next barrier. Returns the barriers' goal, or STOPPED.
     """
     never_inline()
-    n_layers, n_rows, dout, piece = len(layers.weight_at), len(rows), units.dout, scratch.piece
+    n_layers, n_rows, dout, piece = layers.n_weights, len(rows), units.dout, scratch.piece
     hidden, n_penalties = n_layers - 1, len(penalty) // n_layers
     for p in own_panels(layers, hidden, t, threads) if hidden > 0 else range(0):
         panel, squares = unit_panel(layers, hidden, p), 0.0

@@ -12,7 +12,7 @@ from fastnn.kernels.dense import START
 from fastnn.kernels.element_loss import SOFTMAX, lose_row
 from fastnn.kernels.forward import sum_logits
 from fastnn.kernels.jit import inlined, never_inline
-from fastnn.kernels.layers import lanes, padded_width, unit_panel
+from fastnn.kernels.layers import lanes, padded_width, size_of, unit_panel
 from fastnn.kernels.softmax import cross_entropy_rows
 
 LOSS, COUNTED, CORRECT, FAILED, N_RESULTS = range(5)
@@ -110,9 +110,9 @@ def take_samples(data, rows, samples, t, threads):
 def lose_rows(t, threads, layers, n_rows, weight, units, samples, scratch):
     """Losses of a thread's rows of a block, their share of the batch counted, and the gradients of their logits."""
     never_inline()
-    out, n_layers, n, real = units.out, len(layers.weight_at), lanes(units.out), units.out.dtype.type
+    out, n_layers, n, real = units.out, layers.n_weights, lanes(units.out), units.out.dtype.type
     logits_at, padded = unit_panel(layers, n_layers, START).at, padded_width(layers, n_layers)
-    n_outputs = layers.sizes[n_layers]
+    n_outputs = size_of(layers, n_layers)
     figures, shares = scratch.figures[: 3 * n], scratch.figures[3 * n :]
     # Rows go in as many at once as a vector has lanes, so threads share them by such groups.
     n_groups = (n_rows + n - 1) // n

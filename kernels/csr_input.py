@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastnn.kernels.jit import inlined, kernel, never_inline
-from fastnn.kernels.layers import INPUTS, weight_panel
+from fastnn.kernels.layers import INPUTS, size_of, weight_panel
 from fastnn.kernels.simd import (
     ONE,
     TWO,
@@ -140,7 +140,7 @@ def collect_csr(layers, rows, csr, dout, gradient, is_first, panel):
     never_inline()
     at, width = weight_panel(layers, INPUTS, panel), panel.width
     if is_first:
-        gradient[at : at + layers.sizes[0] * width] = 0
+        gradient[at : at + size_of(layers, INPUTS) * width] = 0
     for s in range(len(rows)):
         if panel.vectors == 2:
             _add_outer(gradient, at, width, dout, panel.at + s * panel.row, csr, rows[s], TWO)

@@ -3,7 +3,7 @@
 from fastnn.kernels.backward import update_rows
 from fastnn.kernels.dense import OVERWRITE, START, STRIDE_1, multiply_panel
 from fastnn.kernels.jit import inlined, never_inline
-from fastnn.kernels.layers import INPUTS, weight_panel
+from fastnn.kernels.layers import INPUTS, size_of, weight_panel
 
 
 @inlined
@@ -20,7 +20,7 @@ def copy_inputs(images, rows, dense, t, threads):
 @inlined
 def dense_sums(layers, n_rows, dense, out, panel):
     """Weighted sums of the first layer, before scale and bias, for a panel's units."""
-    n_inputs = layers.sizes[0]
+    n_inputs = size_of(layers, INPUTS)
     multiply_panel(
         out, panel.at, panel.row, dense, START, n_inputs, STRIDE_1, layers.parameters,
         weight_panel(layers, INPUTS, panel), panel.width, n_inputs, n_rows, panel.vectors, OVERWRITE,
@@ -30,7 +30,7 @@ def dense_sums(layers, n_rows, dense, out, panel):
 @inlined
 def update_dense(layers, n_rows, step, dense, dout, state, piece, panel):
     """Gradient and step of the first layer's weights that lead to a panel's units; returns the sum of their squares."""
-    n_inputs = layers.sizes[0]
+    n_inputs = size_of(layers, INPUTS)
     return update_rows(
         layers, weight_panel(layers, INPUTS, panel), dense, START, n_inputs, n_inputs, n_rows, step, layers.scale, dout,
         state, piece, panel,

@@ -7,7 +7,17 @@ from fastnn.kernels.activations import IDENTITY, vactivate
 from fastnn.kernels.dense import OVERWRITE, START, STRIDE_1, multiply_panel
 from fastnn.kernels.dropout import drop
 from fastnn.kernels.jit import inlined, never_inline
-from fastnn.kernels.layers import all_panels, lanes, n_panels, own_panels, padded_width, unit_panel, weight_panel
+from fastnn.kernels.layers import (
+    all_panels,
+    bias_panel,
+    lanes,
+    n_panels,
+    own_panels,
+    padded_width,
+    size_of,
+    unit_panel,
+    weight_panel,
+)
 from fastnn.kernels.simd import ONE, vadd, vload, vscale_add, vstore
 from fastnn.kernels.team import STOPPED, barrier
 
@@ -17,7 +27,7 @@ def hidden_sums(layers, layer, n_rows, out, panel):
     """Weighted sums of a layer after the first for a panel of its units."""
     for q in all_panels(layers, layer):
         inp = unit_panel(layers, layer, q)
-        depth = min(inp.width, layers.sizes[layer] - inp.first)
+        depth = min(inp.width, size_of(layers, layer) - inp.first)
         right_at = weight_panel(layers, layer, panel) + inp.first * panel.width
         multiply_panel(
             out, panel.at, panel.row, out, inp.at, inp.row, STRIDE_1, layers.parameters, right_at, panel.width,
@@ -28,10 +38,10 @@ def hidden_sums(layers, layer, n_rows, out, panel):
 @inlined
 def finish_units(layers, layer, n_rows, scale, out, panel):
     """``out = activation(scale * out + bias)`` for a panel of the units that a layer's weights lead to."""
-    n, one = lanes(out), out.dtype.type(1)
-    code = layers.activation if layer < len(layers.weight_at) - 1 else IDENTITY
+    n, one, bias_at = lanes(out), out.dtype.type(1), bias_panel(layers, layer, panel)
+    code = layers.activation if layer < layers.n_weights - 1 else IDENTITY
     for h in range(0, panel.width, n):
-        bias = vload(layers.parameters, layers.bias_at[layer] + panel.first + h, ONE)
+        bias = vload(layers.parameters, bias_at + h, ONE)
         for s in range(n_rows):
             at = panel.at + s * panel.row + h
             vstore(out, at, vactivate(code, vscale_add(scale, vload(out, at, ONE), bias), one))
@@ -54,15 +64,15 @@ def finish_layer(layers, layer, t, threads, rows, scale, dropout, out):
     for p in own_panels(layers, layer + 1, t, threads):
         panel = unit_panel(layers, layer + 1, p)
         finish_units(layers, layer, len(rows), scale, out, panel)
-        if dropout.threshold and layer + 1 < len(layers.weight_at):
+        if dropout.threshold and layer + 1 < layers.n_weights:
             drop_units(rows, dropout, layer, out, panel)
 
 
 @inlined
 def logit_parts(layers, n_rows, out, parts, p, panel):
     """What the units of panel p of the last hidden layer add to the logits."""
-    layer = len(layers.weight_at) - 1
-    depth = min(panel.width, layers.sizes[layer] - panel.first)
+    layer = layers.n_weights - 1
+    depth = min(panel.width, size_of(layers, layer) - panel.first)
     first = unit_panel(layers, layer + 1, START).at
     padded = padded_width(layers, layer + 1)
     for q in all_panels(layers, layer + 1):
@@ -77,11 +87,12 @@ def logit_parts(layers, n_rows, out, parts, p, panel):
 @inlined
 def sum_logits(layers, begin, end, out, parts):
     """The logits of rows `begin` to `end` of a block: bias and all panels' parts, in the order of the panels."""
-    n, last = lanes(out), len(layers.weight_at)
+    n, last = lanes(out), layers.n_weights
     padded, count = padded_width(layers, last), n_panels(layers, last - 1)
-    apart, at = len(parts) // count, unit_panel(layers, last, START).at
+    classes, apart = unit_panel(layers, last, START), len(parts) // count
+    at, bias_at = classes.at, bias_panel(layers, last - 1, classes)
     for h in range(0, padded, n):
-        bias = vload(layers.parameters, layers.bias_at[last - 1] + h, ONE)
+        bias = vload(layers.parameters, bias_at + h, ONE)
         for s in range(begin, end):
             total = bias
             for p in range(count):
@@ -93,7 +104,7 @@ def sum_logits(layers, begin, end, out, parts):
 def forward_block(t, threads, layers, rows, dropout, units, gate, goal):
     """From the first layer's outputs to each panel's part of the logits; returns the barriers' goal, or STOPPED."""
     never_inline()
-    hidden, n_rows, out = len(layers.weight_at) - 1, len(rows), units.out
+    hidden, n_rows, out = layers.n_weights - 1, len(rows), units.out
     for layer in range(1, hidden):
         goal += threads
         if not barrier(gate, goal):

@@ -26,22 +26,26 @@ INPUTS, FIRST_HIDDEN = np.int64(0), np.int64(1)
 WIDE, NARROW = 4, 4
 
 
+# Columns of a layer's row in the table of `Layers`.
+SIZE, PANEL_AT, N_PANELS, WEIGHT_AT, BIAS_AT, N_COLUMNS = range(6)
+
+
 class Layers(NamedTuple):
     """A network's shape, and where its arrays lie.
 
-    parameters: all weights and biases, flat, padded, on a 64-byte boundary. sizes (L + 1,): units of each layer, inputs
-    first. weight_at, bias_at (L,): where the weight and bias of each start. panels (all panels, 5): the numbers of a
-    `Panel`, layer after layer, the inputs' left out. panel_at (L + 2,): where a layer's panels start among them, by the
-    number of the layer, the inputs being layer 0 without panels. activation: code of the hidden layers'; output: of
-    what follows the last. scale: of the inputs, in the working dtype.
+    parameters: all weights and biases, flat, padded, on a 64-byte boundary. n_weights: how many layers of weights there
+    are, L. table (L + 1 + all panels, 5): for each layer of units, the inputs' being layer 0, its SIZE; the PANEL_AT,
+    the row of the table where its panels begin, and their number N_PANELS; where the WEIGHT_AT and the BIAS_AT that
+    lead out of it begin among the parameters. Then, layer after layer, the numbers of each `Panel`; the inputs have
+    none. activation: code of the hidden layers'; output: of what follows the last. scale: of the inputs, in the working
+    dtype.
+
+    One table, since every array that functions hand on is seven arguments to each of them.
     """
 
     parameters: np.ndarray
-    sizes: np.ndarray
-    weight_at: np.ndarray
-    bias_at: np.ndarray
-    panels: np.ndarray
-    panel_at: np.ndarray
+    n_weights: int
+    table: np.ndarray
     activation: int
     output: int
     scale: np.floating
@@ -73,22 +77,34 @@ def lanes(array):
 
 
 @inlined
+def size_of(layers, layer):
+    """How many units a layer has, the inputs being layer 0."""
+    return layers.table[layer, SIZE]
+
+
+@inlined
 def n_panels(layers, layer):
     """How many panels the units of a layer have."""
-    return layers.panel_at[layer + 1] - layers.panel_at[layer]
+    return layers.table[layer, N_PANELS]
 
 
 @inlined
 def unit_panel(layers, layer, p):
     """Panel p of the units of a layer other than the inputs."""
-    row = layers.panels[layers.panel_at[layer] + p]
+    row = layers.table[layers.table[layer, PANEL_AT] + p]
     return Panel(row[0], row[1], row[2], row[3], row[4])
 
 
 @inlined
 def weight_panel(layers, layer, panel):
     """Where the panel of a layer's weight that leads into the units of `panel` starts."""
-    return layers.weight_at[layer] + panel.first * layers.sizes[layer]
+    return layers.table[layer, WEIGHT_AT] + panel.first * layers.table[layer, SIZE]
+
+
+@inlined
+def bias_panel(layers, layer, panel):
+    """Where the biases of the units of `panel`, to which a layer's weights lead, start."""
+    return layers.table[layer, BIAS_AT] + panel.first
 
 
 @inlined

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastnn.kernels.csr_input import AHEAD, ask_for
 from fastnn.kernels.jit import inlined, never_inline
-from fastnn.kernels.layers import GROUP, INPUTS, PIECE, lanes, weight_panel
+from fastnn.kernels.layers import GROUP, INPUTS, PIECE, lanes, size_of, weight_panel
 from fastnn.kernels.simd import (
     FOUR,
     ONE,
@@ -234,7 +234,7 @@ def collect(dout, dout_at, dout_row, packed, n_groups, n_inputs, i, j, n):
 def packed_sums(layers, n_rows, packed, out, panel):
     """Weighted sums of the first layer, before scale and bias, for a panel's units."""
     never_inline()
-    n_inputs, weight, weight_at = layers.sizes[0], layers.parameters, weight_panel(layers, INPUTS, panel)
+    n_inputs, weight, weight_at = size_of(layers, INPUTS), layers.parameters, weight_panel(layers, INPUTS, panel)
     for s in range(n_rows):
         out[panel.at + s * panel.row : panel.at + s * panel.row + panel.width] = 0
     for group in range((n_rows + GROUP - 1) // GROUP):
@@ -262,7 +262,7 @@ def _move_input(step, parameters, state, at, total, factor, back, squares, n):
 @inlined
 def _update_vectors(layers, n_rows, step, packed, dout, state, panel, n):
     """`update_packed` for a panel of `n` vectors."""
-    n_inputs, width, parameters = layers.sizes[0], panel.width, layers.parameters
+    n_inputs, width, parameters = size_of(layers, INPUTS), panel.width, layers.parameters
     at, counts, penalty = weight_panel(layers, INPUTS, panel), step.l2 != parameters.dtype.type(0), 0.0
     n_groups, factor, back = (n_rows + GROUP - 1) // GROUP, vsplat(layers.scale, n), vsplat(-step.rate, n)
     # The plainest rule leaves alone the weights of inputs nobody uses, and takes one multiplication.

@@ -106,7 +106,7 @@ def run_panel_epoch(t, threads, layers, data, order, batch_size, rule, n_steps, 
     right; and the first batch whose loss was not finite (-1: none), which ends the epoch. If the gate's stop flag is
     set, the epoch ends where it is.
     """
-    n_layers, real = len(layers.weight_at), work.units.out.dtype.type
+    n_layers, real = layers.n_weights, work.units.out.dtype.type
     units, state, penalty, own = work.units, work.state, work.penalty, work.scratch
     scratch = Scratch(own.piece[t], own.turned[t], own.columns[t], own.figures[t], own.places[t])
     both, packed, dense = work.samples, work.inputs.packed, work.inputs.dense

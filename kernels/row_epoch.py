@@ -132,7 +132,7 @@ def run_row_epoch(t, threads, layers, data, order, batch_size, rule, n_steps, dr
     samples = Samples(label[t], target[t], sample_weight[t], sample_loss[t], right[t])
     scratch = Scratch(own.piece[t], own.turned[t], own.columns[t], own.figures[t], own.places[t])
     slot_1, slot_2, gradient = work.state
-    unasked = np.empty(len(layers.weight_at))  # sums of squares, which the slices make instead
+    unasked = np.empty(layers.n_weights)  # sums of squares, which the slices make instead
     goal, total_loss, n_counted, n_right = 0, 0.0, 0, 0
     for first in range(0, len(order), batch_size):
         batch = order[first : first + batch_size]

@@ -276,7 +276,8 @@ def _rows(n_rows: int, length: int, dtype: Any) -> np.ndarray:
 def _slices(layout: Layout) -> np.ndarray:
     """The parameters in slices of at most a piece, as `row_epoch.RowWork` has them."""
     network, lanes = layout.layers, layers.VECTOR // layout.layers.parameters.itemsize
-    bounds = [*(zip(network.weight_at, network.bias_at, strict=True)), (network.parameters.size, None)]
+    starts = network.table[: network.n_weights, [layers.WEIGHT_AT, layers.BIAS_AT]].tolist()
+    bounds = [*starts, (network.parameters.size, None)]
     slices = []
     for layer, ((weight_at, bias_at), (end, _)) in enumerate(pairwise(bounds)):
         for at, stop, is_weight in ((weight_at, bias_at, True), (bias_at, end, False)):

@@ -70,30 +70,30 @@ def lay_out(network: Network) -> Layout:
     """A copy of the network in panels."""
     lanes, sizes = layers.VECTOR // network.dtype.itemsize, network.sizes
     padded = [-(-size // lanes) * lanes for size in sizes]
-    weight_at, bias_at, end = [], [], 0
-    for fan_in, width in zip(sizes, padded[1:], strict=False):
-        weight_at.append(end)
-        bias_at.append(end + fan_in * width)
-        end += (fan_in + 1) * width
-    parameters = aligned_zeros(end, network.dtype)
-    pack(sizes, parameters, (network.weights, network.biases))
     panels = [_panels(size, lanes) for size in sizes[1:]]
     unit_at = list(accumulate(padded[1:], initial=0))
-    rows = [
+    panel_rows = [
         (first, width // lanes, width, (start + first) * layers.BLOCK, width)
         for start, panels_of_layer in zip(unit_at, panels[:-1], strict=False)
         for first, width in panels_of_layer
     ]
-    rows += [
+    panel_rows += [
         (first, width // lanes, width, unit_at[-2] * layers.BLOCK + first, padded[-1]) for first, width in panels[-1]
     ]
+    table = np.zeros((len(sizes) + len(panel_rows), layers.N_COLUMNS), np.int64)
+    table[: len(sizes), layers.SIZE], table[len(sizes) :] = sizes, panel_rows
+    table[1 : len(sizes), layers.N_PANELS] = list(map(len, panels))
+    table[: len(sizes), layers.PANEL_AT] = len(sizes) + np.cumsum([0, 0, *map(len, panels)])[: len(sizes)]
+    end = 0
+    for layer, (fan_in, width) in enumerate(zip(sizes, padded[1:], strict=False)):
+        table[layer, [layers.WEIGHT_AT, layers.BIAS_AT]] = end, end + fan_in * width
+        end += (fan_in + 1) * width
+    parameters = aligned_zeros(end, network.dtype)
+    pack(sizes, parameters, (network.weights, network.biases))
     laid_out = layers.Layers(
         parameters=parameters,
-        sizes=np.array(sizes, np.int64),
-        weight_at=np.array(weight_at, np.int64),
-        bias_at=np.array(bias_at, np.int64),
-        panels=np.array(rows, np.int64),
-        panel_at=np.cumsum([0, 0, *map(len, panels)]),
+        n_weights=len(panels),
+        table=table,
         activation=activations.CODES[network.activation],
         output=element_loss.OUTPUTS[network.output],
         scale=network.dtype.type(network.input_scale),

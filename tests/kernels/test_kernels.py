@@ -178,18 +178,9 @@ def test_inputs_that_are_listed_give_the_same_products(vectors, n_inputs, dtype,
 
     weight, dout = rng.standard_normal((n_inputs, width)).astype(real), rng.standard_normal((30, width)).astype(real)
     out, gradient, chosen = np.zeros((30, width), real), np.ones((n_inputs, width), real), images[rows].astype(float)
-    zeros = np.zeros(1, np.int64)
-    layout = layers.Layers(
-        weight.reshape(-1),
-        np.array([n_inputs, width]),
-        zeros,
-        zeros,
-        zeros.reshape(1, 1),
-        zeros,
-        activation=0,
-        output=0,
-        scale=weight.dtype.type(1),
-    )
+    table = np.zeros((2, layers.N_COLUMNS), np.int64)
+    table[:, layers.SIZE] = n_inputs, width
+    layout = layers.Layers(weight.reshape(-1), 1, table, activation=0, output=0, scale=weight.dtype.type(1))
     panel = layers.Panel(0, vectors, width, 0, width)
     tolerance = 1e-5 if real == "float32" else 1e-13
     for is_first, kept in ((False, 1), (True, 0)):
