@@ -141,7 +141,8 @@ def test_packing_out_of_lists_gives_the_same_block(n_inputs, dtype):
 @pytest.mark.parametrize("real", ["float32", "float64"])
 def test_spread_and_collect_are_the_products(n, n_inputs, real):
     rng = np.random.default_rng(n_inputs)
-    images = (rng.integers(1, 9, (100, n_inputs)) * (rng.random((100, n_inputs)) < 0.3)).astype(np.uint8)
+    images = (rng.integers(1, 256, (100, n_inputs)) * (rng.random((100, n_inputs)) < 0.3)).astype(np.uint8)
+    images[0, 0] = images[1, 0] = 255
     rows, width = rng.permutation(100)[:70], len(n) * 64 // np.dtype(real).itemsize
     packed, apart = _packed(images, rows), width + 16  # rows of the sums stand further apart than they are long
     weight, dout = rng.standard_normal((n_inputs, width)).astype(real), rng.standard_normal((70, apart)).astype(real)
@@ -191,13 +192,14 @@ def test_inputs_that_are_listed_give_the_same_products(vectors, n_inputs, dtype,
 
 @pytest.mark.parametrize("n", [1, 2, 4])
 @pytest.mark.parametrize("rows", [1, 3, 4, 9])
+@pytest.mark.parametrize("depth", [1, 5, 2 * dense.DEPTH, 2 * dense.DEPTH + 3])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_tiles_multiply_any_strides(n, rows, dtype):
+def test_tiles_multiply_any_strides(n, rows, depth, dtype):
     rng = np.random.default_rng(rows)
-    depth, width = 5, n * 64 // np.dtype(dtype).itemsize
+    width = n * 64 // np.dtype(dtype).itemsize
     left, right = rng.standard_normal((rows, depth)).astype(dtype), rng.standard_normal((depth, width)).astype(dtype)
     before = rng.standard_normal((rows, width)).astype(dtype)
-    rtol = 1e-5 if dtype == "float32" else 1e-13
+    rtol = depth * np.finfo(dtype).eps
     for flat, strides in ((left.ravel(), (depth, 1)), (left.T.ravel(), (1, rows))):
         for add in (False, True):
             out = before.copy()
