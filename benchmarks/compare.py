@@ -6,8 +6,8 @@
 Every contender gets the same data, order, initial weights, batch size, steps and threads, and float32 arithmetic.
 Each lives in a process of its own. First all do the same work from the same weights and what comes out is compared: a
 case in which they differ is not comparable, and the exit code is 1. Then rounds are timed: in each, every contender is
-asked once, in an order drawn anew, while all others are blocked. A library that is not installed is skipped and named.
-Names of cases may be patterns: "epoch-*".
+asked once, in an order drawn anew, while all others are blocked; an epoch is timed right after one that is not. A
+library that is not installed is skipped and named. Names of cases may be patterns: "epoch-*".
 """
 
 import argparse

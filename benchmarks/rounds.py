@@ -149,7 +149,7 @@ def _time_rounds(run: Run, case: Case, result: CaseResult) -> None:
                 disturb(SEATS[seat].disturbed)
                 try:
                     # Rounds go on where the checked epochs ended, and no epoch repeats an order.
-                    epoch = case.check_epochs + round_number * case.inner
+                    epoch = case.check_epochs + round_number * 2 * case.inner
                     seconds = run.worker(seat).ask("time", round_number=epoch)["seconds"]
                 except Broken as error:
                     _fail(run, result, seat, error)
