@@ -84,7 +84,7 @@ class _HelperCompiler(Compiler):
 class _KernelCompiler(Compiler):
     """Numba's compiler, into a `_KernelLibrary`.
 
-    Python's collector of cycles rests meanwhile: it would look through what Numba builds up again and again, a tenth of
+    Python's collector of cycles rests meanwhile: it would look through what Numba builds up again and again, a sixth of
     the time, and find little. Numba's lock lets one thread compile at a time, so nobody else's pause is ended here.
     """
 

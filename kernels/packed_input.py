@@ -266,8 +266,8 @@ def _update_vectors(layers, n_rows, step, packed, dout, state, panel, n):
     at, counts, penalty = weight_panel(layers, INPUTS, panel), step.l2 != parameters.dtype.type(0), 0.0
     n_groups, factor, back = (n_rows + GROUP - 1) // GROUP, vsplat(layers.scale, n), vsplat(-step.rate, n)
     # The plainest rule leaves alone the weights of inputs nobody uses, and takes one multiplication.
-    is_plain, back_scaled = step.rule.kind == SGD and not counts, vsplat(-step.rate * layers.scale, n)
-    is_plain = is_plain and step.is_first and step.is_last
+    is_plain = step.rule.kind == SGD and not counts and step.is_first and step.is_last
+    back_scaled = vsplat(-step.rate * layers.scale, n)
     for first in range(0, n_inputs, PIECE):
         squares = vzero(parameters, n)  # a few rows' in the working dtype, all in float64
         for i in range(first, min(first + PIECE, n_inputs), 2):

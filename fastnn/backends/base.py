@@ -284,6 +284,6 @@ def check_shapes(**arrays: tuple[np.ndarray, Sequence[int | None]]) -> None:
     """DataError unless each array has its shape; None stands for any size."""
     for name, (array, shape) in arrays.items():
         fitting = tuple(have if want is None else want for have, want in zip(array.shape, shape, strict=False))
-        if array.shape != fitting or len(shape) != len(fitting):
+        if array.ndim != len(shape) or array.shape != fitting:
             wanted = ", ".join("any" if size is None else str(size) for size in shape)
             raise DataError(f"{name} has shape {array.shape}, expected ({wanted})")

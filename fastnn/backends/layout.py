@@ -82,8 +82,9 @@ def lay_out(network: Network) -> Layout:
     ]
     table = np.zeros((len(sizes) + len(panel_rows), layers.N_COLUMNS), np.int64)
     table[: len(sizes), layers.SIZE], table[len(sizes) :] = sizes, panel_rows
-    table[1 : len(sizes), layers.N_PANELS] = list(map(len, panels))
-    table[: len(sizes), layers.PANEL_AT] = len(sizes) + np.cumsum([0, 0, *map(len, panels)])[: len(sizes)]
+    counts = np.array([0, *map(len, panels)])
+    table[: len(sizes), layers.N_PANELS] = counts
+    table[: len(sizes), layers.PANEL_AT] = len(sizes) + np.cumsum(counts) - counts
     end = 0
     for layer, (fan_in, width) in enumerate(zip(sizes, padded[1:], strict=False)):
         table[layer, [layers.WEIGHT_AT, layers.BIAS_AT]] = end, end + fan_in * width
