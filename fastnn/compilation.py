@@ -47,17 +47,19 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> Warmup:
     from fastnn.kernels import jit
 
     n_compiled, n_loaded = len(jit.compilations), jit.loads()
-    labels = np.zeros(1, np.int64)
+    n_samples = 4096
+    labels = np.zeros(n_samples, np.int64)
     for network in networks:
-        for inputs in (np.zeros((1, 4), np.uint8), np.zeros((1, 4), network.dtype)):
+        for inputs in (np.zeros((n_samples, 4), np.uint8), np.zeros((n_samples, 4), network.dtype)):
             trainer = engine.trainer(network, inputs, labels, SGD(), threads=1)
-            for batch_size in (1, 1000):  # small and large beside the network: threads share panels, or rows
-                trainer.prepare(1000, batch_size)
-            engine.predict_proba(network, inputs)
+            # Small and large beside the network: threads share panels, or rows. The latter is a full batch, of strips.
+            for batch_size in (1, n_samples):
+                trainer.prepare(n_samples, batch_size)
+            engine.predict_proba(network, inputs[:1])
         inp, weight, bias = np.ones((1, 4), network.dtype), network.weights[0], network.biases[0]
         engine.matmul(inp, weight)
         engine.relu_backward(inp, engine.relu(inp))
-        engine.softmax_cross_entropy(engine.softmax(inp), labels)
+        engine.softmax_cross_entropy(engine.softmax(inp), labels[:1])
         engine.dense_backward(inp, inp, weight, engine.dense_forward(inp, weight, bias))
     compiled = jit.compilations[n_compiled:]
     return Warmup(

@@ -23,6 +23,7 @@ from fastnn.kernels.block import (
     report,
     take_samples,
 )  # fmt: skip
+from fastnn.kernels.bsr_input import Bsr, bsr_sums, collect_bsr
 from fastnn.kernels.csr_input import Csr, collect_csr, csr_sums
 from fastnn.kernels.dense import START
 from fastnn.kernels.dense_input import copy_inputs, dense_sums, update_dense
@@ -39,21 +40,34 @@ PARTS, PART_ROWS = 16, 32
 FIRST, ONLY, MORE_FOLLOW, NOTHING_KEPT = np.int64(0), np.int64(1), np.bool_(False), np.bool_(True)
 
 
-class RowWork(NamedTuple):
-    """Scratch. Of each thread, one after the other: units; samples; scratch and dense (BLOCK * D,), samples in the
-    working dtype, whose arrays have a row for each; alone, a gate.
+class Inputs(NamedTuple):
+    """Inputs in whichever form: csr or bsr, the data set, or dense (BLOCK * D,), a block's samples; those
+    not used have length 0. turned is scratch of the second.
+    """
 
-    Of all threads: csr, the whole data set where most inputs are 0 or it was given so, else of length 0; state, of
-    which gradient has one for each part, one after the other; part_loss, part_right (PARTS,); slices (S, 5) of the
-    parameters, which threads share once the parts are done: where one begins, its rows, at most a piece, and vectors a
-    row (4 or 1), whether they are weights, and whether those of the inputs; penalty (S,), sums of squared weights;
-    results (N_RESULTS,), what the epoch reports.
+    csr: Csr
+    bsr: Bsr
+    dense: np.ndarray
+    turned: np.ndarray
+
+
+class RowWork(NamedTuple):
+    """Scratch. Of each thread, one after the other: units; samples; scratch, dense (BLOCK * D,), samples in the working
+    dtype, and turned (`bsr_input.TURNED`,), whose arrays have a row for each; alone, a gate.
+
+    Of all threads: csr or bsr, the whole data set where most inputs are 0 or it was given as lists, the latter in the
+    order of the epoch's only batch, those not used of length 0; state, of which gradient has one for each part, one
+    after the other; part_loss, part_right (PARTS,); slices (S, 5) of the parameters, which threads share once the parts
+    are done: where one begins, its rows, at most a piece, and vectors a row (4 or 1), whether they are weights, and
+    whether those of the inputs; penalty (S,), sums of squared weights; results (N_RESULTS,), what the epoch reports.
     """
 
     units: Units
     state: State
     samples: Samples
     csr: Csr
+    bsr: Bsr
+    turned: np.ndarray
     dense: np.ndarray
     part_loss: np.ndarray
     part_right: np.ndarray
@@ -73,24 +87,37 @@ _n_parts = inlined(n_parts)
 
 
 @inlined
-def do_block(layers, data, rows, weight, step, dropout, csr, dense, units, state, samples, penalty, scratch, gate):
-    """Losses of a block, and its gradient, added to what is kept."""
+def part_start(n_rows, parts, part):
+    """The row of a batch of `n_rows` where a part begins: that of a block, if there is one for every part."""
+    unit = BLOCK if n_rows >= PARTS * BLOCK else 1
+    return min(n_rows, (n_rows + unit - 1) // unit * part // parts * unit)
+
+
+@inlined
+def do_block(layers, data, start, rows, weight, step, dropout, inputs, units, state, samples, penalty, scratch, gate):
+    """Losses of a block, and its gradient, added to what is kept; `start` is where strips have its samples `rows`."""
     never_inline()
     n_rows, panel, dout = len(rows), unit_panel(layers, FIRST_HIDDEN, START), units.dout
     take_samples(data, rows, samples, FIRST, ONLY)
-    if len(csr.indptr):
-        csr_sums(layers, rows, csr, units.out, panel)
+    if len(inputs.bsr.indptr):
+        bsr_sums(layers, start, n_rows, inputs.bsr, units.out, panel, inputs.turned, scratch.places)
+    elif len(inputs.csr.indptr):
+        csr_sums(layers, rows, inputs.csr, units.out, panel)
     else:
-        copy_inputs(data.images, rows, dense, FIRST, ONLY)
-        dense_sums(layers, n_rows, dense, units.out, panel)
+        copy_inputs(data.images, rows, inputs.dense, FIRST, ONLY)
+        dense_sums(layers, n_rows, inputs.dense, units.out, panel)
     finish_layer(layers, INPUTS, FIRST, ONLY, rows, layers.scale, dropout, units.out)
     goal = forward_block(FIRST, ONLY, layers, rows, dropout, units, gate, gate[ARRIVALS])
     lose_rows(FIRST, ONLY, layers, n_rows, weight, units, samples, scratch)
     backward_block(FIRST, ONLY, layers, rows, step, dropout, units, state, penalty, scratch, gate, goal)
-    if len(csr.indptr):
-        collect_csr(layers, rows, csr, dout, state.gradient, step.is_first, panel)
+    if len(inputs.bsr.indptr):
+        collect_bsr(
+            layers, start, n_rows, inputs.bsr, dout, state.gradient, step.is_first, panel, inputs.turned, scratch.places
+        )
+    elif len(inputs.csr.indptr):
+        collect_csr(layers, rows, inputs.csr, dout, state.gradient, step.is_first, panel)
     else:
-        update_dense(layers, n_rows, step, dense, dout, state, scratch.piece, panel)
+        update_dense(layers, n_rows, step, inputs.dense, dout, state, scratch.piece, panel)
 
 
 @inlined
@@ -131,6 +158,7 @@ def run_row_epoch(t, threads, layers, data, order, batch_size, rule, n_steps, dr
     label, target, sample_weight, sample_loss, right = work.samples
     samples = Samples(label[t], target[t], sample_weight[t], sample_loss[t], right[t])
     scratch = Scratch(own.piece[t], own.turned[t], own.columns[t], own.figures[t], own.places[t])
+    inputs = Inputs(work.csr, work.bsr, work.dense[t], work.turned[t])
     slot_1, slot_2, gradient = work.state
     unasked = np.empty(layers.n_weights)  # sums of squares, which the slices make instead
     goal, total_loss, n_counted, n_right = 0, 0.0, 0, 0
@@ -141,7 +169,7 @@ def run_row_epoch(t, threads, layers, data, order, batch_size, rule, n_steps, dr
         l2 = real(l2_of_step(rule, weight))
         parts = _n_parts(len(batch))
         for part in range(parts * t // threads, parts * (t + 1) // threads):
-            begin, end = len(batch) * part // parts, len(batch) * (part + 1) // parts
+            begin, end = part_start(len(batch), parts, part), part_start(len(batch), parts, part + 1)
             state = State(slot_1, slot_2, gradient[part * size : (part + 1) * size])
             part_loss, part_right = 0.0, 0
             for start in range(begin, end, BLOCK):
@@ -149,8 +177,8 @@ def run_row_epoch(t, threads, layers, data, order, batch_size, rule, n_steps, dr
                     return
                 rows, step = batch[start : min(start + BLOCK, end)], Step(rule, rate, l2, start == begin, MORE_FOLLOW)
                 do_block(
-                    layers, data, rows, weight, step, dropout, work.csr, work.dense[t], units, state, samples, unasked,
-                    scratch, work.alone[t],
+                    layers, data, start, rows, weight, step, dropout, inputs, units, state, samples, unasked, scratch,
+                    work.alone[t],
                 )  # fmt: skip
                 for s in range(len(rows)):
                     part_loss += samples.loss[s]

@@ -22,14 +22,13 @@ from fastnn.backends.layout import (
     constant,
     in_kernel_dtype,
     lay_out,
-    no_csr,
     pack,
     read_only,
-    to_csr,
     unpack,
 )
+from fastnn.backends.nonzero import Nonzero
 from fastnn.csr import is_sparse
-from fastnn.kernels import block, csr_input, layers, packed_input, panel_epoch, row_epoch, team
+from fastnn.kernels import block, bsr_input, layers, packed_input, panel_epoch, row_epoch, team
 from fastnn.kernels.updates import ADAM, KEEP_GRADIENT, MOMENTUM, NESTEROV, SGD, Rule, State
 from fastnn.network import Network
 from fastnn.optimizers import Adam, Optimizer
@@ -72,14 +71,14 @@ class Trainer:
         self._optimizer, self._l2, self._divide_l2 = optimizer, l2, divide_l2
         self._dropout, self._seed = dropout, seed
         self._network, self._layout = network, lay_out(network)
-        self._given = inputs if is_sparse(inputs) else None
-        images = in_kernel_dtype(
-            inputs if self._given is None else np.empty((0, network.n_inputs), inputs.dtype), network.dtype
+        given = inputs if is_sparse(inputs) else None
+        images = constant(
+            in_kernel_dtype(inputs if given is None else np.empty((0, network.n_inputs), inputs.dtype), network.dtype)
         )
-        self._n_nonzero = int(np.count_nonzero(images))
-        self._sparse = self._given is not None or self._n_nonzero <= SPARSE_BELOW * images.size
+        self._nonzero = Nonzero(images, given, network.dtype)
+        self._sparse = given is not None or self._nonzero.count <= SPARSE_BELOW * images.size
         self._data = block.Data(
-            images=constant(images),
+            images=images,
             labels=constant(targets if network.output == "softmax" else np.empty(0, np.int64)),
             targets=constant(np.empty((0, 0), network.dtype) if network.output == "softmax" else targets),
             weights=constant(np.empty(0, network.dtype) if sample_weight is None else sample_weight),
@@ -106,10 +105,12 @@ class Trainer:
         if self._state.gradient.size < kept * parameters:
             self._state = self._state._replace(gradient=aligned_zeros(kept * parameters, real))
         kind = row_epoch.RowWork if by_rows else panel_epoch.PanelWork
-        if type(self._work) is kind:
-            self._work = self._work._replace(state=self._state)
+        work = self._work if type(self._work) is kind else None
+        self._work = (work or (self._row_work() if by_rows else self._panel_work()))._replace(state=self._state)
+        if by_rows and self._sparse:
+            self._take_nonzero(is_whole=n_rows == batch_size == self._n_samples)
+        if work is not None:
             return
-        self._work = self._row_work() if by_rows else self._panel_work()
         # An epoch of no rows: the kernel is compiled, or loaded, here, and the time of the first epoch is its own.
         self._run_kernel(np.empty(0, np.int64), batch_size, 0.0)
 
@@ -121,7 +122,7 @@ class Trainer:
         if not (order.min() >= 0 and order.max() < self._n_samples):
             raise IndexError(f"order has rows outside 0 to {self._n_samples - 1}")
         self.prepare(len(order), batch_size)
-        results = self._run_kernel(order, batch_size, learning_rate)
+        results = self._run_kernel(self._in_strips(order), batch_size, learning_rate)
         self.epoch += 1
         self._step += -(-len(order) // batch_size)
         if results[block.FAILED] >= 0:
@@ -200,7 +201,8 @@ class Trainer:
                 ),
                 dense=_rows(2, dense, self._network.dtype),
             ),
-            csr=self._lists(np.uint32),  # whatever the number of inputs: another dtype would be another kernel
+            # Whatever the number of inputs: lists of another dtype would be another kernel.
+            csr=self._nonzero.given_lists(np.uint32),
             penalty=np.zeros(len(self._network.weights) * self._layout.most_panels),
             **common,
         )
@@ -210,7 +212,9 @@ class Trainer:
         dense = 0 if self._sparse else layers.BLOCK * self._network.n_inputs
         common, slices = self._common_work(copies=members, blocks=members, members=members), _slices(self._layout)
         return row_epoch.RowWork(
-            csr=self._listed(),
+            csr=self._nonzero.no_lists(),
+            bsr=self._nonzero.no_strips(),
+            turned=_rows(members, bsr_input.TURNED, self._network.dtype),
             dense=_rows(members, dense, self._network.dtype),
             part_loss=np.zeros(row_epoch.PARTS),
             part_right=np.zeros(row_epoch.PARTS, np.int64),
@@ -219,6 +223,30 @@ class Trainer:
             alone=_rows(members, team.GATE_SIZE, np.int64),
             **common,
         )
+
+    def _take_nonzero(self, is_whole: bool) -> None:
+        """Have what is not 0 at hand for threads that share rows: in strips, where these serve, else as lists.
+
+        Strips serve a narrow network and a batch that takes each sample once, so that their order does not matter, and
+        has enough of them for every part to be made of whole blocks.
+        """
+        work, nonzero = self._work, self._nonzero
+        assert isinstance(work, row_epoch.RowWork)
+        is_narrow = self._network.sizes[1] <= bsr_input.MOST_UNITS
+        if is_whole and is_narrow and self._n_samples >= row_epoch.PARTS * layers.BLOCK and nonzero.strips().serve:
+            if not len(work.bsr.indptr):
+                self._work = work._replace(csr=nonzero.no_lists(), bsr=nonzero.strips().bsr)
+        elif not len(work.csr.indptr):
+            self._work = work._replace(csr=nonzero.lists(), bsr=nonzero.no_strips())
+
+    def _in_strips(self, order: np.ndarray) -> np.ndarray:
+        """The order of the samples in the strips, where an epoch goes through these, else `order`."""
+        if not isinstance(self._work, row_epoch.RowWork) or not len(self._work.bsr.indptr):
+            return order
+        if np.bincount(order).max() == 1:
+            return self._nonzero.strips().order
+        self._take_nonzero(is_whole=False)  # a sample is taken twice, and another not at all
+        return order
 
     def _common_work(self, copies: int, blocks: int, members: int) -> dict[str, Any]:
         """What either way needs: values of `copies` blocks, samples of `blocks`, scratch of `members`."""
@@ -248,24 +276,6 @@ class Trainer:
                 places=_rows(members, layers.GROUP, np.int64),
             ),
         }
-
-    def _listed(self) -> csr_input.Csr:
-        """The data set in compressed sparse rows if it was given so or most inputs are 0, else empty arrays."""
-        kind: type[np.unsignedinteger] = np.uint16 if self._network.n_inputs <= 2**16 else np.uint32
-        if self._given is not None or not self._sparse:
-            return self._lists(kind)
-        images, n_entries = self._data.images, self._n_nonzero + layers.VECTOR  # the kernel writes vectors at once
-        csr = csr_input.Csr(
-            np.zeros(len(images) + 1, np.int64), np.empty(n_entries, kind), np.empty(n_entries, images.dtype)
-        )
-        csr_input.list_inputs(images, csr)
-        return csr_input.Csr(*map(read_only, csr))
-
-    def _lists(self, kind: type[np.unsignedinteger]) -> csr_input.Csr:
-        """The data set, if it was given in compressed sparse rows, with indices of that dtype, else empty arrays."""
-        if self._given is None:
-            return no_csr(kind, self._data.images.dtype)
-        return to_csr(self._given, self._network.dtype, kind)
 
 
 def _rows(n_rows: int, length: int, dtype: Any) -> np.ndarray:

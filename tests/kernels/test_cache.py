@@ -111,7 +111,7 @@ def warm(tmp_path_factory):
 
 def test_warmup_says_what_it_compiled_and_that_it_takes_time(warm):
     answer, notices = json.loads(warm[1].stdout), warm[1].stderr.splitlines()
-    epochs = {"run_panel_epoch", "run_row_epoch", "list_inputs"}
+    epochs = {"run_panel_epoch", "run_row_epoch", "list_inputs", "mark_inputs", "count_strips", "fill_strips"}
     assert epochs | {"predict", "matmul", "softmax", "relu", "softmax_cross_entropy"} <= set(answer["compiled"])
     assert answer["compiled"].count("run_panel_epoch") == 2  # for uint8 pixels, and for numbers of the network's dtype
     assert answer["loaded"] == 0
@@ -148,11 +148,14 @@ engine.softmax_cross_entropy(odd(np.ones((32, 3), np.float32)), data.labels)
 engine.matmul(odd(np.ones((5, 64), np.float32)), odd(network.weights[0]))
 numbers = fastnn.Dataset(data.images.astype(np.float32), data.labels)
 fastnn.train(network, numbers, epochs=1)
+alike = np.tile(np.arange(64) < 20, (4800, 1)).astype(np.uint8)
+many = fastnn.Dataset(odd(alike), odd(np.arange(4800) % 3))
+fastnn.train(fastnn.Network.initialize((64, 7, 3)), many, epochs=2, batch_size=None)
 assert "numba.np.linalg" not in sys.modules
 print(jit.compilations, jit.compile_seconds(), jit.loads())
 """
     odd = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
-    assert odd.stdout == "[] 0.0 7\n"
+    assert odd.stdout == "[] 0.0 10\n"
 
 
 def test_a_helper_can_print(tmp_path):

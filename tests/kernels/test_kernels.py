@@ -292,9 +292,9 @@ import hashlib
 import numpy as np
 import fastnn
 train_set, _ = fastnn.load_mnist()
-some = fastnn.Dataset(train_set.images[:300], train_set.labels[:300])
 digest = hashlib.sha256()
-for sizes, batch_size in (((784, 150, 70, 10), 70), ((784, 10), 300)):
+for sizes, n, batch_size in (((784, 150, 70, 10), 300, 70), ((784, 10), 300, 300), ((784, 10, 10), 5000, None)):
+    some = fastnn.Dataset(train_set.images[:n], train_set.labels[:n])
     network = fastnn.Network.initialize(sizes, seed=1, input_scale=1 / 255)
     result = fastnn.train(network, some, epochs=2, batch_size=batch_size, optimizer="adam", learning_rate=0.001)
     for array in (*result.network.weights, *result.network.biases):
