@@ -1,8 +1,9 @@
-"""Prediction: rows go through the whole network in one call, two at a time, past the weights as NumPy has them.
+"""Prediction: rows go through the whole network in one call, past the weights as NumPy has them.
 
 Training lays weights out in panels; a prediction of one row would take longer to do that than to predict. So nothing is
 laid out here: a row of a weight is read in pieces of up to eight vectors, and of its last piece, where it fills no
-vector, only what there is. Dimensions: N rows, D inputs, H units, C classes.
+vector, only what there is. A few rows go two at a time; of many, the first layer takes 64, packed as in training, so
+that the processor fetches a weight once for all. Dimensions: N rows, D inputs, H units, C classes.
 """
 
 import numpy as np
@@ -13,22 +14,26 @@ from fastnn.kernels.activations import LOGISTIC as LOGISTIC_UNIT
 from fastnn.kernels.activations import vactivate
 from fastnn.kernels.element_loss import LOGISTIC, SOFTMAX
 from fastnn.kernels.jit import inlined, kernel, never_inline
-from fastnn.kernels.layers import lanes
+from fastnn.kernels.layers import GROUP, lanes
+from fastnn.kernels.packed_input import Packed, load_weights, pack, spread
 from fastnn.kernels.simd import (
     EIGHT,
     FOUR,
     ONE,
+    SIXTEEN,
     TWO,
+    VECTOR,
     load,
     nonzero_mask,
     trailing_zeros,
     vexp,
     vload,
-    vload_part,
+    vload_as,
     vscale_add,
     vsplat,
     vstore,
     vsub,
+    vzero,
 )
 from fastnn.kernels.team import ARRIVALS, STOP, atomic_add, atomic_load
 
@@ -37,7 +42,8 @@ from fastnn.kernels.team import ARRIVALS, STOP, atomic_add, atomic_load
 # 0. As arguments, these arrays would cost every call more than a microsecond.
 FAN_IN, FAN_OUT, WEIGHT, BIAS, INDPTR, INDICES, N_COLUMNS = range(7)
 # Rows a thread takes at a time: a piece of a weight that the second-level cache cannot keep is fetched once for them.
-ROWS = 32
+# From MANY rows on bytes are packed; of numbers, what is packed would come from the second-level cache as well.
+ROWS, MANY = GROUP, 256
 _WORD, _ONE_BIT, _ALL = 64, np.uint64(1), ~np.uint64(0)
 _BITS = np.uint32(_WORD)  # unsigned as indices are: an index that could be negative would be tested for that
 
@@ -53,20 +59,19 @@ def _pointer(_, address, like):
 
 
 @inlined
-def take_inputs(images, start, n_rows, scale, values, width, users, n_words):
-    """Rows of `images` (N, D) times `scale`, each in `width` places of `values`; their bits in `users` say which are
-    other than 0, before scaling.
-    """
+def take_inputs(images, start, n_rows, values, width, users, n_words):
+    """Rows of `images` (N, D), each in `width` places of `values`; their bits in `users` say which are other than 0."""
     n_inputs, flat, real = images.shape[1], images.reshape(-1), values.dtype.type
     for s in range(n_rows):
-        image, row = images[start + s], values[s * width : s * width + n_inputs]
-        for i in range(n_inputs):
-            row[i] = real(image[i]) * scale
-        whole = n_inputs // _WORD
+        image, row, whole = images[start + s], s * width, n_inputs // _WORD
         for word in range(whole):
-            users[s * n_words + word] = nonzero_mask(flat, (start + s) * n_inputs + word * _WORD)
+            at = (start + s) * n_inputs + word * _WORD
+            users[s * n_words + word] = nonzero_mask(flat, at)
+            for i in range(0, _WORD, len(SIXTEEN)):
+                vstore(values, row + word * _WORD + i, vload_as(flat, at + i, values, SIXTEEN))
         bits = np.uint64(0)
         for i in range(whole * _WORD, n_inputs):
+            values[row + i] = real(image[i])
             if image[i] != 0:
                 bits |= _ONE_BIT << np.uint64(i % _WORD)
         if n_inputs % _WORD:
@@ -74,7 +79,7 @@ def take_inputs(images, start, n_rows, scale, values, width, users, n_words):
 
 
 @inlined
-def take_lists(indptr, indices, data, start, n_rows, scale, values, width, users, n_words):
+def take_lists(indptr, indices, data, start, n_rows, values, width, users, n_words):
     """`take_inputs` for samples that are lists already. Of `values`, only what one of a pair of rows uses is written,
     since only that is read: the work is that of the entries, however many inputs there are.
     """
@@ -88,7 +93,7 @@ def take_lists(indptr, indices, data, start, n_rows, scale, values, width, users
         used[:] = 0
         for k in range(indptr[start + s], indptr[start + s + 1]):
             i = indices[k]
-            row[i] = real(data[k]) * scale
+            row[i] = real(data[k])
             used[i // _BITS] |= _ONE_BIT << np.uint64(i % _BITS)
 
 
@@ -102,8 +107,8 @@ def use_all(n_inputs, n_rows, users, n_words):
 
 
 @inlined
-def pair_sums(out, inp, s, other, width, users, n_words, weight, bias, row, h, n_inputs, n):
-    """``out[s] = inp[s] @ weight + bias`` for the rows `s` and `other`, for `n` vectors of units from h on.
+def pair_sums(out, inp, s, other, width, users, n_words, weight, bias, scale, row, h, n_inputs, n):
+    """``out[s] = scale * (inp[s] @ weight) + bias`` for the rows `s` and `other`, for `n` vectors of units from h on.
 
     All flat, rows of `width` places; weight (D, H) with H = `row`, bias (H,). The last vector of a row may have fewer
     units than lanes. Inputs are visited in order, those that either row uses; a factor of 0 leaves a sum as it is, so a
@@ -111,30 +116,56 @@ def pair_sums(out, inp, s, other, width, users, n_words, weight, bias, row, h, n
     the second-level cache, which is half as fast as the multiplications are. All sums stay in registers.
     """
     never_inline()
-    a, b, whole = s * width, other * width, len(n) > 1
-    sum_a = vload(bias, h, n) if whole else vload_part(bias, h, row - h, n)
-    sum_b = sum_a
+    a, b, sum_a, sum_b = s * width, other * width, vzero(out, n), vzero(out, n)
     for word in range((n_inputs + _WORD - 1) // _WORD):
         todo = load(users, s * n_words + word) | load(users, other * n_words + word)
         while todo:
             i = word * _WORD + trailing_zeros(todo)
             todo &= todo - _ONE_BIT
-            w = vload(weight, i * row + h, n) if whole else vload_part(weight, i * row + h, row - h, n)
+            w = load_weights(weight, i * row + h, row - h, n)
             sum_a = vscale_add(load(inp, a + i), w, sum_a)
             sum_b = vscale_add(load(inp, b + i), w, sum_b)
-    vstore(out, a + h, sum_a)
-    vstore(out, b + h, sum_b)
+    added = load_weights(bias, h, row - h, n)
+    vstore(out, a + h, vscale_add(scale, sum_a, added))
+    vstore(out, b + h, vscale_add(scale, sum_b, added))
 
 
 @inlined
-def layer_sums(out, inp, n_rows, width, users, n_words, weight, bias, n_inputs, n_units):
-    """``out = inp @ weight + bias`` for some rows: (D, H) and (H,) flat; rows of `width` places."""
+def group_sums(out, width, n_rows, packed, n_inputs, weight, bias, scale, row, h, n):
+    """`pair_sums` for a packed group of rows, with the same bits."""
+    never_inline()
+    for at in range(h, h + n_rows * width, width):
+        vstore(out, at, vzero(out, n))
+    spread(out, h, width, packed, np.int64(0), n_inputs, weight, h, row, row - h, n)
+    added = load_weights(bias, h, row - h, n)
+    for at in range(h, h + n_rows * width, width):
+        vstore(out, at, vscale_add(scale, vload(out, at, n), added))
+
+
+@inlined
+def packed_layer(out, width, n_rows, packed, n_inputs, weight, bias, scale, n_units):
+    """`layer_sums` for a packed group of rows."""
+    h, n = 0, lanes(out)
+    while h < n_units:
+        vectors, a = (n_units - h) // n, (out, width, n_rows, packed, n_inputs, weight, bias, scale, n_units, h)
+        if vectors >= 4:
+            group_sums(*a, FOUR)
+        elif vectors >= 2:
+            group_sums(*a, TWO)
+        else:
+            group_sums(*a, ONE)
+        h += n * (4 if vectors >= 4 else 2 if vectors >= 2 else 1)
+
+
+@inlined
+def layer_sums(out, inp, n_rows, width, users, n_words, weight, bias, scale, n_inputs, n_units):
+    """``out = scale * (inp @ weight) + bias`` for some rows: (D, H) and (H,) flat; rows of `width` places."""
     h, n = 0, lanes(out)
     while h < n_units:
         vectors = (n_units - h) // n
         for s in range(0, n_rows, 2):
             other = min(s + 1, n_rows - 1)  # a last row without a neighbour is its own
-            a, b = (out, inp, s, other, width, users, n_words), (weight, bias, n_units, h, n_inputs)
+            a, b = (out, inp, s, other, width, users, n_words), (weight, bias, scale, n_units, h, n_inputs)
             if vectors >= 8:
                 pair_sums(*a, *b, EIGHT)
             elif vectors >= 4:
@@ -175,32 +206,49 @@ def predict(table, activation, scale, images, output, gate, out):
     result leaves the caches.
     """
     n_layers, real, n_all = len(table), out.dtype.type, len(out)
-    n_classes, most = table[n_layers - 1, FAN_OUT], table[0, FAN_IN]
-    for layer in range(n_layers):
+    n_inputs, n_classes, most = table[0, FAN_IN], table[n_layers - 1, FAN_OUT], table[0, FAN_OUT]
+    lists = table[0, INDPTR] != 0
+    packs = images.itemsize == 1 and not lists and n_all >= MANY
+    for layer in range(1, n_layers):
         most = max(most, table[layer, FAN_OUT])
+    if not packs:
+        most = max(most, n_inputs)
     n_words = (most + _WORD - 1) // _WORD
-    width = n_words * _WORD
-    rows = min(ROWS, n_all)
-    users = np.empty(rows * n_words, np.uint64)
-    values, sums = np.empty(rows * width, out.dtype), np.empty(rows * width, out.dtype)
+    # Rows a power of 2 apart would fall on the same places of the cache.
+    width, rows = n_words * _WORD + lanes(out), min(ROWS, n_all)
+    users = np.empty(max(rows * n_words, n_inputs if packs else 0), np.uint64)  # of packed rows, then of each layer's
+    both = np.empty(2 * rows * width + lanes(out), out.dtype)
+    first = -both.ctypes.data % VECTOR // both.itemsize  # a vector that lies across cache lines takes twice as long
+    values, sums = both[first : first + rows * width], both[first + rows * width : first + 2 * rows * width]
+    packed = Packed(np.empty(n_inputs * GROUP if packs else 0, images.dtype), users)
+    places = np.empty(2 * GROUP, np.int64)
+    numbers = places[GROUP:]
     while not atomic_load(gate, STOP):
         start = atomic_add(gate, ARRIVALS, 1) * ROWS
         n_rows = min(ROWS, n_all - start)
         if n_rows <= 0:
             return
-        if table[0, INDPTR]:
+        if packs:
+            for s in range(n_rows):
+                numbers[s] = start + s
+            pack(images, numbers[:n_rows], packed, places, np.int64(0), np.int64(1))
+        elif lists:
             indptr = carray(_pointer(table[0, INDPTR], table), n_all + 1)
             indices, data = carray(_pointer(table[0, INDICES], np.uint32), images.size), images.reshape(-1)
-            take_lists(indptr, indices, data, start, n_rows, real(scale), values, width, users, n_words)
+            take_lists(indptr, indices, data, start, n_rows, values, width, users, n_words)
         else:
-            take_inputs(images, start, n_rows, real(scale), values, width, users, n_words)
+            take_inputs(images, start, n_rows, values, width, users, n_words)
         for layer in range(n_layers):
-            n_inputs, n_units = table[layer, FAN_IN], table[layer, FAN_OUT]
-            weight = carray(_pointer(table[layer, WEIGHT], out), n_inputs * n_units)
+            fan_in, n_units = table[layer, FAN_IN], table[layer, FAN_OUT]
+            weight = carray(_pointer(table[layer, WEIGHT], out), fan_in * n_units)
             bias = carray(_pointer(table[layer, BIAS], out), n_units)
             if layer > 0:
-                use_all(n_inputs, n_rows, users, n_words)
-            layer_sums(sums, values, n_rows, width, users, n_words, weight, bias, n_inputs, n_units)
+                use_all(fan_in, n_rows, users, n_words)
+            if layer == 0 and packs:
+                packed_layer(sums, width, n_rows, packed, fan_in, weight, bias, real(scale), n_units)
+            else:
+                factor = real(scale) if layer == 0 else real(1)
+                layer_sums(sums, values, n_rows, width, users, n_words, weight, bias, factor, fan_in, n_units)
             values, sums = sums, values
             if layer < n_layers - 1:
                 for s in range(n_rows):

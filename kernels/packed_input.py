@@ -26,6 +26,7 @@ from fastnn.kernels.simd import (
     vadd,
     vfma,
     vload,
+    vload_part,
     vmul,
     vscale_add,
     vsplat,
@@ -158,15 +159,21 @@ def _add_two(out, out_at, out_row, todo, values, x, w0, w1, n):
 
 
 @inlined
-def spread(out, out_at, out_row, packed, group, n_inputs, weight, weight_at, n):
-    """Add the group's weighted sums: ``out[s] += inputs[s] @ weight`` for a panel of `n` vectors.
+def load_weights(weight, at, n_units, n):
+    """`n` vectors of a row of weights; of a single one only its first `n_units` numbers, and 0 in the other lanes."""
+    return vload(weight, at, n) if len(n) > 1 else vload_part(weight, at, n_units, n)
 
-    out: rows of that width from `out_at` on, `out_row` apart, for the group's 64 samples; weight: rows one after the
-    other. Four inputs go together, since neighbouring pixels mostly have the same users: a sample's sums are loaded and
-    stored once for them. Samples that use only one half of the four, as at the edge of a stroke, are visited for that
-    half alone.
+
+@inlined
+def spread(out, out_at, out_row, packed, group, n_inputs, weight, weight_at, weight_row, n_units, n):
+    """Add the group's weighted sums: ``out[s] += inputs[s] @ weight`` for `n` vectors of units.
+
+    out: rows of that width from `out_at` on, `out_row` apart, for the group's 64 samples; weight: rows from `weight_at`
+    on, `weight_row` apart, of `n_units` units if there is but one vector. Four inputs go together, since neighbouring
+    pixels mostly have the same users: a sample's sums are loaded and stored once for them. Samples that use only one
+    half of the four, as at the edge of a stroke, are visited for that half alone.
     """
-    width, users, values = len(n) * lanes(out), packed.users, packed.values
+    users, values = packed.users, packed.values
     at = group * n_inputs
     i = 0
     while i + 4 <= n_inputs:
@@ -175,9 +182,10 @@ def spread(out, out_at, out_row, packed, group, n_inputs, weight, weight_at, n):
         low = load(users, at + i) | load(users, at + i + 1)
         high = load(users, at + i + 2) | load(users, at + i + 3)
         if low | high:
-            w, x = weight_at + i * width, (at + i) * GROUP
-            w0, w1 = vload(weight, w, n), vload(weight, w + width, n)
-            w2, w3 = vload(weight, w + 2 * width, n), vload(weight, w + 3 * width, n)
+            w, x = weight_at + i * weight_row, (at + i) * GROUP
+            w0, w1 = load_weights(weight, w, n_units, n), load_weights(weight, w + weight_row, n_units, n)
+            w += 2 * weight_row
+            w2, w3 = load_weights(weight, w, n_units, n), load_weights(weight, w + weight_row, n_units, n)
             todo = low & high
             while todo:
                 s = trailing_zeros(todo)
@@ -191,7 +199,7 @@ def spread(out, out_at, out_row, packed, group, n_inputs, weight, weight_at, n):
             _add_two(out, out_at, out_row, high & ~low, values, x + 2 * GROUP, w2, w3, n)
         i += 4
     while i < n_inputs:
-        w0 = vload(weight, weight_at + i * width, n)
+        w0 = load_weights(weight, weight_at + i * weight_row, n_units, n)
         _add_one(out, out_at, out_row, users[at + i], values, (at + i) * GROUP, w0, n)
         i += 1
 
@@ -238,13 +246,13 @@ def packed_sums(layers, n_rows, packed, out, panel):
     for s in range(n_rows):
         out[panel.at + s * panel.row : panel.at + s * panel.row + panel.width] = 0
     for group in range((n_rows + GROUP - 1) // GROUP):
-        at = panel.at + group * GROUP * panel.row
+        a, b = (out, panel.at + group * GROUP * panel.row, panel.row), (packed, group, n_inputs)
         if panel.vectors == 4:
-            spread(out, at, panel.row, packed, group, n_inputs, weight, weight_at, FOUR)
+            spread(*a, *b, weight, weight_at, panel.width, panel.width, FOUR)
         elif panel.vectors == 2:
-            spread(out, at, panel.row, packed, group, n_inputs, weight, weight_at, TWO)
+            spread(*a, *b, weight, weight_at, panel.width, panel.width, TWO)
         else:
-            spread(out, at, panel.row, packed, group, n_inputs, weight, weight_at, ONE)
+            spread(*a, *b, weight, weight_at, panel.width, lanes(out), ONE)
 
 
 @inlined

@@ -138,12 +138,15 @@ def settle_slices(t, threads, layers, parts, step, work, piece):
     real, state, size, slices = piece.dtype.type, work.state, len(layers.parameters), work.slices
     for k in range(len(slices) * t // threads, len(slices) * (t + 1) // threads):
         at, rows, vectors, is_weight, is_scaled = slices[k]
-        if vectors == 4:
+        total = piece
+        if parts == 1:
+            total = state.gradient[at : at + len(piece)]
+        elif vectors == 4:
             _sum_parts(state.gradient, size, parts, at, piece, rows, FOUR)
         else:
             _sum_parts(state.gradient, size, parts, at, piece, rows, ONE)
         decay, scale = step.l2 if is_weight else real(0), layers.scale if is_scaled else real(1)
-        work.penalty[k] = settle(step, decay, scale, layers.parameters, state, at, piece, rows, vectors)
+        work.penalty[k] = settle(step, decay, scale, layers.parameters, state, at, total, rows, vectors)
 
 
 @kernel

@@ -175,7 +175,11 @@ def vload_as(_, array, offset, like, lanes):
         pointer = element_pointer(context, builder, array, args[0], args[1])
         value = builder.load(builder.bitcast(pointer, kind.as_pointer()))
         value.align = array.dtype.bitwidth // 8
-        return builder.uitofp(value, _llvm(vector)) if whole else value
+        if whole:
+            return builder.uitofp(value, _llvm(vector))
+        if array.dtype == like.dtype:
+            return value
+        return (builder.fptrunc if array.dtype.bitwidth == 64 else builder.fpext)(value, _llvm(vector))
 
     return vector(array, types.int64, like, lanes), codegen
 

@@ -48,8 +48,8 @@ def _multiply(out, out_row, left, left_row, left_k, right, right_row, depth, row
 
 
 @kernel
-def _spread(out, out_row, packed, n_inputs, weight, n):
-    packed_input.spread(out, 0, out_row, packed, 0, n_inputs, weight, 0, n)
+def _spread(out, out_row, packed, n_inputs, weight, weight_row, n_units, n):
+    packed_input.spread(out, 0, out_row, packed, 0, n_inputs, weight, 0, weight_row, n_units, n)
 
 
 @kernel
@@ -145,13 +145,15 @@ def test_spread_and_collect_are_the_products(n, n_inputs, real):
     images[0, 0] = images[1, 0] = 255
     rows, width = rng.permutation(100)[:70], len(n) * 64 // np.dtype(real).itemsize
     packed, apart = _packed(images, rows), width + 16  # rows of the sums stand further apart than they are long
-    weight, dout = rng.standard_normal((n_inputs, width)).astype(real), rng.standard_normal((70, apart)).astype(real)
-    out = np.ones((64, apart), real)
-    _spread(out.reshape(-1), apart, packed, n_inputs, weight.reshape(-1), n)
-    tolerance = 1e-5 if real == "float32" else 1e-13
-    expected = 1 + images[rows[:64]].astype(float) @ weight
-    np.testing.assert_allclose(out[:, :width], expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
-    assert (out[:, width:] == 1).all()
+    dout, tolerance = rng.standard_normal((70, apart)).astype(real), 1e-5 if real == "float32" else 1e-13
+    # Of a single vector perhaps a part; otherwise rows perhaps further apart than they are long.
+    for n_units, row in ((width, width), (width - 3, width - 3) if n == ONE else (width, width + 5)):
+        weight = rng.standard_normal((n_inputs, row)).astype(real)
+        out = np.ones((64, apart), real)
+        _spread(out.reshape(-1), apart, packed, n_inputs, weight.reshape(-1), row, n_units, n)
+        expected = 1 + images[rows[:64]].astype(float) @ weight[:, :n_units]
+        np.testing.assert_allclose(out[:, :n_units], expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
+        assert (out[:, n_units:] == 1).all()
     gradient, pieces = images[rows].astype(float).T @ dout[:, :width], np.empty((2, width), real)
     for pair in ([k, min(k + 1, n_inputs - 1)] for k in range(n_inputs)):
         used = _collect(pieces.reshape(-1), dout.reshape(-1), apart, packed, 2, n_inputs, *pair, n)
