@@ -73,12 +73,14 @@ def activate_backward(code, dout, out):
 @kernel
 def relu(inp, out):
     """``out = max(inp, 0)``: both flat, one length. NaN stays NaN; `out` is overwritten."""
-    out[:] = inp
+    for h in range(len(out)):
+        out[h] = inp[h]
     activate(RELU, out)
 
 
 @kernel
 def relu_backward(dout, out, dinp):
     """``dinp = dout`` where `out` is above 0, else 0: all flat, one length; `dinp` is overwritten."""
-    dinp[:] = dout
+    for h in range(len(dinp)):
+        dinp[h] = dout[h]
     activate_backward(RELU, dinp, out)

@@ -134,9 +134,11 @@ def dense_backward(dout, inp, weight, out, activation, dsum, dinp, dweight, dbia
     Overwrites dinp (B, D), dweight (D, H), dbias (H,) and dsum (B, H), the gradient before the activation. Both
     products are done by tiles; the transposed left-hand side of the second is a matter of strides.
     """
-    dsum[:], dbias[:] = dout, 0
+    dbias[:] = 0
     for s in range(len(dsum)):
         row = dsum[s]
+        for h in range(len(row)):
+            row[h] = dout[s, h]
         activate_backward(activation, row, out[s])
         for h in range(len(row)):
             dbias[h] += row[h]

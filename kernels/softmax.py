@@ -121,7 +121,8 @@ def softmax_cross_entropy(logits, labels, shares, dlogits):
     top, total = figures[:n], figures[n : 2 * n]
     for start in range(0, len(logits), n):
         n_rows = fill_columns(logits, start, columns)
-        share[:n_rows] = shares[start : start + n_rows]
+        for r in range(n_rows):
+            share[r] = shares[start + r]
         softmax_columns(columns, n_classes, share, top, total, figures[2 * n :])
         vstore(total, 0, vlog(vload(total, 0, ONE)))
         for r in range(n_rows):

@@ -87,7 +87,8 @@ class State(NamedTuple):
 def rate_of_step(rule, step):
     """The learning rate of step 1, 2, ...: Adam's has the bias of both moments taken out."""
     if rule.kind == ADAM:
-        return rule.rate * np.sqrt(1 - rule.beta_2**step) / (1 - rule.beta_1**step)
+        count = np.float64(step)
+        return rule.rate * np.sqrt(1 - rule.beta_2**count) / (1 - rule.beta_1**count)
     return rule.rate
 
 
