@@ -85,6 +85,7 @@ def _trained(options: argparse.Namespace) -> "tuple[RunFolder, FinishedRun]":
     """The run, trained and judged, and its folder, with all files but the figures."""
     from inspect import signature
 
+    from fastnn.compilation import prediction_compiled_aside
     from fastnn.errors import DivergenceError
     from fastnn.judging import check_fit
     from fastnn.progress import show_progress
@@ -123,7 +124,10 @@ def _trained(options: argparse.Namespace) -> "tuple[RunFolder, FinishedRun]":
 
     folder = RunFolder(options.out, name)
     try:
-        with show_progress(len(splits.train)) as progress:
+        with (
+            prediction_compiled_aside(options.backend, options.dtype, splits.train.images.dtype),
+            show_progress(len(splits.train)) as progress,
+        ):
             callbacks = [progress, folder.checkpoint(splits.train)]
             result = train(network, splits.train, validation=splits.watched, callbacks=callbacks, **settings)
         return folder, folder.save_finished(result, splits, described)

@@ -1,7 +1,10 @@
 """When kernels are compiled: before the first run, by `warmup`, or in it; and the seconds that took."""
 
+import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +12,7 @@ import numpy as np
 from fastnn.backends import get_backend
 from fastnn.network import Network
 from fastnn.optimizers import SGD
+from fastnn.threads import usable_cores
 
 
 class Warmup(NamedTuple):
@@ -77,3 +81,53 @@ def compile_seconds(backend: str) -> float:
     from fastnn.kernels import jit
 
     return jit.compile_seconds()
+
+
+@contextmanager
+def prediction_compiled_aside(backend: str, dtype: str, inputs: np.dtype) -> "Iterator[subprocess.Popen[bytes] | None]":
+    """Where a run has to compile its kernels, have a process of its own compile the one that predicts meanwhile.
+
+    A run needs that after its first epoch, when the other process has long been done: Numba compiles one kernel at a
+    time in a process, and the one for training takes three times as long. Nothing is started where the kernel is on
+    disk, could not be kept there, or would be compiled on the same core; whatever fails is left to the run itself.
+
+    Parameters
+    ----------
+    backend, dtype
+        The run's: as `get_backend` takes it, and "float32" or "float64".
+    inputs
+        The dtype of what will be predicted.
+
+    Yields
+    ------
+    subprocess.Popen or None
+        The process, which is ended with the block if it is still there.
+    """
+    process = None
+    if _has_to_compile_prediction(backend):
+        program = "import sys, fastnn.compilation; fastnn.compilation._compile_prediction(*sys.argv[1:])"
+        nowhere = subprocess.DEVNULL
+        with suppress(OSError):
+            process = subprocess.Popen(
+                [sys.executable, "-c", program, dtype, str(inputs)], stdin=nowhere, stdout=nowhere, stderr=nowhere
+            )
+    try:
+        yield process
+    finally:
+        if process is not None:
+            process.terminate()
+            process.wait()
+
+
+def _has_to_compile_prediction(backend: str) -> bool:
+    if backend == "numpy" or usable_cores() < 2:
+        return False
+    try:
+        from fastnn.kernels import inference, jit
+    except ImportError:  # of Numba: whoever asks for the backend will say so
+        return False
+    return jit.cache_folder() is not None and not jit.is_on_disk(inference.predict)
+
+
+def _compile_prediction(dtype: str, inputs: str) -> None:
+    get_backend("numba").predict_proba(Network.initialize((4, 4, 2), dtype=dtype), np.zeros((1, 4), inputs))

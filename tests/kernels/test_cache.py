@@ -7,9 +7,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fastnn.kernels
+from fastnn import compilation
 
 PROGRAM = """
 import numpy as np
@@ -156,6 +158,55 @@ print(jit.compilations, jit.compile_seconds(), jit.loads())
 """
     odd = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert odd.stdout == "[] 0.0 10\n"
+
+
+ASIDE = """
+import sys
+import numpy as np
+from fastnn import compilation
+from fastnn.kernels import inference, jit
+def aside(backend="numba"):
+    return compilation.prediction_compiled_aside(backend, "float32", np.dtype(np.uint8))
+compilation.usable_cores = lambda: 1
+with aside() as process:
+    assert process is None
+compilation.usable_cores = lambda: 2
+with aside("numpy") as process:
+    assert process is None
+with aside() as process:
+    assert process.poll() is None
+assert process.poll() is not None  # it does not outlive the block
+assert not jit.is_on_disk(inference.predict)
+with aside() as process:
+    assert process.wait() == 0
+assert jit.is_on_disk(inference.predict)
+with aside() as process:
+    assert process is None
+compilation._compile_prediction("float32", "uint8")
+print(jit.compilations, jit.loads())
+"""
+
+
+def test_the_kernel_for_predictions_is_compiled_in_another_process(tmp_path):
+    """Where there is a second core, and the kernel is not on disk; a run then finds it there."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    run = subprocess.run([sys.executable, "-c", ASIDE], env=environment, capture_output=True, text=True)
+    assert (run.stdout, run.stderr) == ("[] 1\n", "")
+
+
+def test_no_process_is_started_where_kernels_cannot_be_kept_or_imported(monkeypatch):
+    monkeypatch.setattr(compilation, "usable_cores", lambda: 2)
+    monkeypatch.setattr(compilation.subprocess, "Popen", lambda *_, **__: pytest.fail("a process was started"))
+    for broken in ({"cache_folder": lambda: None}, {"is_on_disk": lambda _: True}):
+        with monkeypatch.context() as patch:
+            for name, value in broken.items():
+                patch.setattr(fastnn.kernels.jit, name, value)
+            with compilation.prediction_compiled_aside("auto", "float32", np.dtype(np.uint8)) as process:
+                assert process is None
+    monkeypatch.setitem(sys.modules, "fastnn.kernels.inference", None)
+    monkeypatch.delattr(fastnn.kernels, "inference")
+    with compilation.prediction_compiled_aside("auto", "float32", np.dtype(np.uint8)) as process:
+        assert process is None
 
 
 def test_a_helper_can_print(tmp_path):
