@@ -5,8 +5,9 @@ Each stands twice: for vectors, inside the epoch, and for rows of plain arrays.
 
 import numpy as np
 
+from fastnn.kernels.elementary import vexp
 from fastnn.kernels.jit import inlined, kernel
-from fastnn.kernels.simd import ONE, vadd, vdiv, vexp, vmul, vrelu, vscale_add, vsplat, vsub, vwhere_positive
+from fastnn.kernels.simd import ONE, vadd, vdiv, vmul, vrelu, vscale_add, vsplat, vsub, vwhere_positive
 
 IDENTITY, RELU, TANH, LOGISTIC = range(4)
 CODES = {"identity": IDENTITY, "relu": RELU, "tanh": TANH, "logistic": LOGISTIC}

@@ -19,8 +19,9 @@ from fastnn.kernels.layers import (
     unit_panel,
     weight_panel,
 )
-from fastnn.kernels.simd import FOUR, ONE, TWO, transpose_tile, vadd, vload, vstore, vzero
+from fastnn.kernels.simd import FOUR, ONE, TWO, vadd, vload, vstore, vzero
 from fastnn.kernels.team import STOPPED, barrier
+from fastnn.kernels.tiles import transpose_tile
 from fastnn.kernels.updates import settle
 
 

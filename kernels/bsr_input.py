@@ -10,28 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastnn.kernels.bits import trailing_zeros
 from fastnn.kernels.csr_input import AHEAD, ask_for
 from fastnn.kernels.jit import inlined, kernel, never_inline
 from fastnn.kernels.layers import BLOCK, INPUTS, lanes, size_of, weight_panel
-from fastnn.kernels.simd import (
-    FIVE,
-    ONE,
-    SIXTEEN,
-    TEN,
-    WHOLE_REGISTERS,
-    load,
-    trailing_zeros,
-    transpose_tile,
-    vadd,
-    vadd_products,
-    vadd_scaled,
-    vload,
-    vload_as,
-    vstore,
-    vstore_all,
-    vsum_each,
-    vzeros,
-)
+from fastnn.kernels.simd import FIVE, ONE, SIXTEEN, TEN, WHOLE_REGISTERS, load, vadd, vload, vload_as, vstore
+from fastnn.kernels.sums import vadd_products, vadd_scaled, vstore_all, vsum_each, vzeros
+from fastnn.kernels.tiles import transpose_tile
 
 # Samples of a strip, and strips of a block of rows: as many as `Bsr.users` has bits.
 STRIP = 16

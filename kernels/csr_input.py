@@ -8,22 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastnn.kernels.bits import list_nonzero
 from fastnn.kernels.jit import inlined, kernel, never_inline
 from fastnn.kernels.layers import INPUTS, size_of, weight_panel
-from fastnn.kernels.simd import (
-    ONE,
-    TWO,
-    VECTOR,
-    list_nonzero,
-    load,
-    load_as,
-    prefetch,
-    vadd,
-    vload,
-    vscale_add,
-    vstore,
-    vzero,
-)  # fmt: skip
+from fastnn.kernels.simd import ONE, TWO, VECTOR, load, load_as, prefetch, vadd, vload, vscale_add, vstore, vzero
 
 # Samples ahead of the one being visited that are asked for, so that they are there in time.
 AHEAD = 3

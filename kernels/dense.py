@@ -8,7 +8,8 @@ import numpy as np
 from fastnn.kernels.activations import activate, activate_backward
 from fastnn.kernels.jit import inlined, kernel, never_inline
 from fastnn.kernels.layers import lanes
-from fastnn.kernels.simd import EIGHT, FOUR, ONE, SIX, TWO, WHOLE_REGISTERS, tile
+from fastnn.kernels.simd import EIGHT, FOUR, ONE, SIX, TWO, WHOLE_REGISTERS
+from fastnn.kernels.tiles import tile
 
 # Rows of a right-hand side that a product goes through at a time: as wide as a panel, they are 16 KB.
 DEPTH = 64

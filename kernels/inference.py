@@ -12,7 +12,9 @@ from numba.extending import intrinsic
 
 from fastnn.kernels.activations import LOGISTIC as LOGISTIC_UNIT
 from fastnn.kernels.activations import vactivate
+from fastnn.kernels.bits import nonzero_mask, trailing_zeros
 from fastnn.kernels.element_loss import LOGISTIC, SOFTMAX
+from fastnn.kernels.elementary import vexp
 from fastnn.kernels.jit import inlined, kernel, never_inline
 from fastnn.kernels.layers import GROUP, lanes
 from fastnn.kernels.packed_input import Packed, load_weights, pack, spread
@@ -24,9 +26,6 @@ from fastnn.kernels.simd import (
     TWO,
     VECTOR,
     load,
-    nonzero_mask,
-    trailing_zeros,
-    vexp,
     vload,
     vload_as,
     vscale_add,

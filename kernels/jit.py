@@ -25,7 +25,7 @@ from numba.core.typed_passes import NopythonRewrites
 from numba.core.untyped_passes import InlineClosureLikes
 from numba.extending import intrinsic
 
-if llvmlite.binding.llvm_version_info < (19,):  # it knows nothing of `simd.list_nonzero`, and would crash on it
+if llvmlite.binding.llvm_version_info < (19,):  # it knows nothing of `bits.list_nonzero`, and would crash on it
     raise ImportError(f"Numba {numba.__version__} is too old, expected 0.62 or newer")
 
 # All of fast-math except `nnan` and `ninf`: with those LLVM deletes checks for NaN, and divergence goes unseen.

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastnn.kernels.bits import nonzero_mask, trailing_zeros
 from fastnn.kernels.csr_input import AHEAD, ask_for
 from fastnn.kernels.jit import inlined, never_inline
 from fastnn.kernels.layers import GROUP, INPUTS, PIECE, lanes, size_of, weight_panel
@@ -19,10 +20,7 @@ from fastnn.kernels.simd import (
     TWO,
     load,
     load_as,
-    nonzero_mask,
     prefetch,
-    trailing_zeros,
-    transpose_tile,
     vadd,
     vfma,
     vload,
@@ -34,6 +32,7 @@ from fastnn.kernels.simd import (
     vsum,
     vzero,
 )
+from fastnn.kernels.tiles import transpose_tile
 from fastnn.kernels.updates import SGD, move_row
 
 _ONE_BIT = np.uint64(1)

@@ -6,24 +6,11 @@ logarithm, one after the other. With a row in each lane, and class after class, 
 
 import numpy as np
 
+from fastnn.kernels.elementary import vexp, vlog
 from fastnn.kernels.jit import inlined, kernel
 from fastnn.kernels.layers import lanes
-from fastnn.kernels.simd import (
-    ONE,
-    transpose_tile,
-    vadd,
-    vdiv,
-    vexp,
-    vlarger,
-    vload,
-    vlog,
-    vmul,
-    vsplat,
-    vstore,
-    vsub,
-    vwhere_equal,
-    vzero,
-)  # fmt: skip
+from fastnn.kernels.simd import ONE, vadd, vdiv, vlarger, vload, vmul, vsplat, vstore, vsub, vwhere_equal, vzero
+from fastnn.kernels.tiles import transpose_tile
 
 
 @inlined

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from fastnn.kernels import csr_input, dense, dropout, layers, packed_input, simd
+from fastnn.kernels import csr_input, dense, dropout, elementary, layers, packed_input, simd
 from fastnn.kernels.jit import FASTMATH, kernel
 from fastnn.kernels.simd import FOUR, ONE, TWO
 from fastnn.randomness import dropout_keep, dropout_keys
@@ -28,13 +28,13 @@ def _pack_csr(csr, rows, n_inputs, packed, t, threads):
 @kernel
 def _exp(inp, out):
     for h in range(0, len(inp), layers.lanes(inp)):
-        simd.vstore(out, h, simd.vexp(simd.vload(inp, h, ONE)))
+        simd.vstore(out, h, elementary.vexp(simd.vload(inp, h, ONE)))
 
 
 @kernel
 def _log(inp, out):
     for h in range(0, len(inp), layers.lanes(inp)):
-        simd.vstore(out, h, simd.vlog(simd.vload(inp, h, ONE)))
+        simd.vstore(out, h, elementary.vlog(simd.vload(inp, h, ONE)))
 
 
 @kernel
