@@ -64,9 +64,12 @@ def draw(report: "Report", path: Path) -> None:
                 label=None if library in seen else label,
             )
             axes.plot([ratio.low, ratio.high], [place, place], color="black", linewidth=1)
+            end = max(ratio.high, 1)
+            if end < must.get(library, 0) < 1.3 * end:  # where the goal's mark would lie on the figure
+                end = must[library]
             axes.annotate(
                 f"{ratio.median:.1f}",
-                (max(ratio.high, 1), place),
+                (end, place),
                 xytext=(4, 0),
                 textcoords="offset points",
                 va="center",

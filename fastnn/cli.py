@@ -125,7 +125,7 @@ def _trained(options: argparse.Namespace) -> "tuple[RunFolder, FinishedRun]":
     folder = RunFolder(options.out, name)
     try:
         with (
-            prediction_compiled_aside(options.backend, options.dtype, splits.train.images.dtype),
+            prediction_compiled_aside(options.backend, options.dtype, splits.train.images.dtype, options.threads),
             show_progress(len(splits.train)) as progress,
         ):
             callbacks = [progress, folder.checkpoint(splits.train)]

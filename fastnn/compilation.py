@@ -1,5 +1,6 @@
 """When kernels are compiled: before the first run, by `warmup`, or in it; and the seconds that took."""
 
+import json
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ import numpy as np
 from fastnn.backends import get_backend
 from fastnn.network import Network
 from fastnn.optimizers import SGD
-from fastnn.threads import usable_cores
+from fastnn.threads import resolve_threads, usable_cores
 
 
 class Warmup(NamedTuple):
@@ -46,15 +47,15 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> Warmup:
         If Numba cannot be imported.
     """
     start = time.perf_counter()
-    networks = [Network.initialize((4, 4, 2), dtype=dtype) for dtype in dtypes]
+    networks = [Network.initialize((4, 10, 2), dtype=dtype) for dtype in dtypes]
     engine = get_backend("numba")
     from fastnn.kernels import jit
 
     n_compiled, n_loaded = len(jit.compilations), jit.loads()
     n_samples = 4096
-    labels = np.zeros(n_samples, np.int64)
+    images, labels = np.tile(np.array([0, 0, 1, 1], np.uint8), (n_samples, 1)), np.zeros(n_samples, np.int64)
     for network in networks:
-        for inputs in (np.zeros((n_samples, 4), np.uint8), np.zeros((n_samples, 4), network.dtype)):
+        for inputs in (images, images.astype(network.dtype)):
             trainer = engine.trainer(network, inputs, labels, SGD(), threads=1)
             # Small and large beside the network: threads share panels, or rows. The latter is a full batch, of strips.
             for batch_size in (1, n_samples):
@@ -64,7 +65,8 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> Warmup:
         engine.matmul(inp, weight)
         engine.relu_backward(inp, engine.relu(inp))
         engine.softmax_cross_entropy(engine.softmax(inp), labels[:1])
-        engine.dense_backward(inp, inp, weight, engine.dense_forward(inp, weight, bias))
+        out = engine.dense_forward(inp, weight, bias)
+        engine.dense_backward(out, inp, weight, out)
     compiled = jit.compilations[n_compiled:]
     return Warmup(
         tuple(compilation.kernel for compilation in compiled),
@@ -84,7 +86,9 @@ def compile_seconds(backend: str) -> float:
 
 
 @contextmanager
-def prediction_compiled_aside(backend: str, dtype: str, inputs: np.dtype) -> "Iterator[subprocess.Popen[bytes] | None]":
+def prediction_compiled_aside(
+    backend: str, dtype: str, inputs: np.dtype, threads: int | None
+) -> "Iterator[subprocess.Popen[bytes] | None]":
     """Where a run has to compile its kernels, have a process of its own compile the one that predicts meanwhile.
 
     A run needs that after its first epoch, when the other process has long been done: Numba compiles one kernel at a
@@ -93,8 +97,8 @@ def prediction_compiled_aside(backend: str, dtype: str, inputs: np.dtype) -> "It
 
     Parameters
     ----------
-    backend, dtype
-        The run's: as `get_backend` takes it, and "float32" or "float64".
+    backend, dtype, threads
+        The run's: as `get_backend` takes it, "float32" or "float64", and as `fastnn.train` takes it.
     inputs
         The dtype of what will be predicted.
 
@@ -104,13 +108,16 @@ def prediction_compiled_aside(backend: str, dtype: str, inputs: np.dtype) -> "It
         The process, which is ended with the block if it is still there.
     """
     process = None
-    if _has_to_compile_prediction(backend):
-        program = "import sys, fastnn.compilation; fastnn.compilation._compile_prediction(*sys.argv[1:])"
+    if _has_to_compile_prediction(backend, threads):
+        # With the modules of this process, and none that happen to lie in the current folder.
+        program = (
+            "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+            "from fastnn.compilation import _compile_prediction; _compile_prediction(*sys.argv[2:])"
+        )
+        command = [sys.executable, "-P", "-c", program, json.dumps(sys.path), dtype, str(inputs)]
         nowhere = subprocess.DEVNULL
         with suppress(OSError):
-            process = subprocess.Popen(
-                [sys.executable, "-c", program, dtype, str(inputs)], stdin=nowhere, stdout=nowhere, stderr=nowhere
-            )
+            process = subprocess.Popen(command, stdin=nowhere, stdout=nowhere, stderr=nowhere)
     try:
         yield process
     finally:
@@ -119,8 +126,9 @@ def prediction_compiled_aside(backend: str, dtype: str, inputs: np.dtype) -> "It
             process.wait()
 
 
-def _has_to_compile_prediction(backend: str) -> bool:
-    if backend == "numpy" or usable_cores() < 2:
+def _has_to_compile_prediction(backend: str, threads: int | None) -> bool:
+    is_python = bool(sys.executable) and not getattr(sys, "frozen", False)
+    if backend == "numpy" or not is_python or min(usable_cores(), resolve_threads(threads)) < 2:
         return False
     try:
         from fastnn.kernels import inference, jit

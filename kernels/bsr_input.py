@@ -21,11 +21,12 @@ from fastnn.kernels.tiles import transpose_tile
 # Samples of a strip, and strips of a block of rows: as many as `Bsr.users` has bits.
 STRIP = 16
 STRIPS = BLOCK // STRIP
-# The most units a layer may have, and how many are summed at a time: ten sums of a strip are ten registers of AVX-512.
+# The most units a layer may have, and how many are summed at a time: of a strip in float32, ten sums are ten registers
+# of AVX-512.
 MOST_UNITS = 10
 AT_ONCE = TEN if WHOLE_REGISTERS else FIVE
 # Numbers of scratch for what is transposed: the sums of a strip, and the gradients of a block's.
-TURNED = (1 + STRIPS) * STRIP * STRIP
+SCRATCH = (1 + STRIPS) * STRIP * STRIP
 _ONE_BIT = np.uint64(1)
 
 
@@ -104,8 +105,8 @@ def _sum(turned, bsr, strip, weight, weight_at, width):
 def bsr_sums(layers, start, n_rows, bsr, out, panel, turned, places):
     """Weighted sums of the first layer, before scale and bias, for rows from `start` on and its only panel of units.
 
-    Sums stay in registers for all inputs of a strip. turned (TURNED,), 0 where nothing here has written, and places are
-    scratch.
+    Sums stay in registers for all inputs of a strip. turned (SCRATCH,), 0 where nothing here has written it, and places
+    are scratch.
     """
     never_inline()
     weight, weight_at, n = layers.parameters, weight_panel(layers, INPUTS, panel), lanes(out)
@@ -156,7 +157,8 @@ def _collect(bsr, todo, cursor, turned):
 def collect_bsr(layers, start, n_rows, bsr, dout, gradient, is_first, panel, turned, places):
     """Gradient, before scaling, of the first layer's weights, which is kept: added to unless `is_first`.
 
-    An input's gradient stays in registers for all samples of a block, with a sample in each lane until the end.
+    An input's gradient stays in registers for all samples of a block, with a sample in each lane until the end. places
+    is scratch: where samples stand, then each strip's next entry.
     """
     never_inline()
     n_inputs, at, width, n = size_of(layers, INPUTS), weight_panel(layers, INPUTS, panel), panel.width, lanes(dout)

@@ -70,8 +70,8 @@ def inlined(function):
     """Compile `function` into the kernels that call it; it has no place on disk of its own.
 
     It makes no array and returns none, so that no references need be counted: that would be a quarter of the time that
-    compiling takes. Like a kernel, it copies arrays number by number. For ``a[:] = b`` Numba would compile, in 1.5 s,
-    what to say of shapes that differ.
+    compiling takes. Like a kernel, it never says ``a[:] = b`` of two arrays: Numba would compile, in 1.5 s, what to say
+    of shapes that differ.
     """
     options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": _HelperCompiler, "_nrt": False}
     return numba.njit(**_FLAGS, **options)(function)
@@ -233,7 +233,7 @@ def cache_folder() -> Path | None:
 
 
 def is_on_disk(kernel) -> bool:
-    """Whether the folder for compiled kernels has this one, for whatever dtypes."""
+    """Whether the folder for compiled kernels has this one, for whatever dtypes and CPU."""
     folder = cache_folder()
     return folder is not None and any(folder.glob(f"*.{kernel.py_func.__name__}-*.nbi"))
 

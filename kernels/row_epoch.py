@@ -42,18 +42,18 @@ FIRST, ONLY, MORE_FOLLOW, NOTHING_KEPT = np.int64(0), np.int64(1), np.bool_(Fals
 
 class Inputs(NamedTuple):
     """Inputs in whichever form: csr or bsr, the data set, or dense (BLOCK * D,), a block's samples; those
-    not used have length 0. turned is scratch of the second.
+    not used have length 0. strip_scratch is of the second.
     """
 
     csr: Csr
     bsr: Bsr
     dense: np.ndarray
-    turned: np.ndarray
+    strip_scratch: np.ndarray
 
 
 class RowWork(NamedTuple):
     """Scratch. Of each thread, one after the other: units; samples; scratch, dense (BLOCK * D,), samples in the working
-    dtype, and turned (`bsr_input.TURNED`,), whose arrays have a row for each; alone, a gate.
+    dtype, and strip_scratch (`bsr_input.SCRATCH`,), whose arrays have a row for each; alone, a gate.
 
     Of all threads: csr or bsr, the whole data set where most inputs are 0 or it was given as lists, the latter in the
     order of the epoch's only batch, those not used of length 0; state, of which gradient has one for each part, one
@@ -67,7 +67,7 @@ class RowWork(NamedTuple):
     samples: Samples
     csr: Csr
     bsr: Bsr
-    turned: np.ndarray
+    strip_scratch: np.ndarray
     dense: np.ndarray
     part_loss: np.ndarray
     part_right: np.ndarray
@@ -87,9 +87,8 @@ _n_parts = inlined(n_parts)
 
 
 @inlined
-def part_start(n_rows, parts, part):
-    """The row of a batch of `n_rows` where a part begins: that of a block, if there is one for every part."""
-    unit = BLOCK if n_rows >= PARTS * BLOCK else 1
+def part_start(n_rows, parts, part, unit):
+    """The row of a batch of `n_rows` where a part begins, a multiple of `unit`."""
     return min(n_rows, (n_rows + unit - 1) // unit * part // parts * unit)
 
 
@@ -100,7 +99,7 @@ def do_block(layers, data, start, rows, weight, step, dropout, inputs, units, st
     n_rows, panel, dout = len(rows), unit_panel(layers, FIRST_HIDDEN, START), units.dout
     take_samples(data, rows, samples, FIRST, ONLY)
     if len(inputs.bsr.indptr):
-        bsr_sums(layers, start, n_rows, inputs.bsr, units.out, panel, inputs.turned, scratch.places)
+        bsr_sums(layers, start, n_rows, inputs.bsr, units.out, panel, inputs.strip_scratch, scratch.places)
     elif len(inputs.csr.indptr):
         csr_sums(layers, rows, inputs.csr, units.out, panel)
     else:
@@ -112,7 +111,16 @@ def do_block(layers, data, start, rows, weight, step, dropout, inputs, units, st
     backward_block(FIRST, ONLY, layers, rows, step, dropout, units, state, penalty, scratch, gate, goal)
     if len(inputs.bsr.indptr):
         collect_bsr(
-            layers, start, n_rows, inputs.bsr, dout, state.gradient, step.is_first, panel, inputs.turned, scratch.places
+            layers,
+            start,
+            n_rows,
+            inputs.bsr,
+            dout,
+            state.gradient,
+            step.is_first,
+            panel,
+            inputs.strip_scratch,
+            scratch.places,
         )
     elif len(inputs.csr.indptr):
         collect_csr(layers, rows, inputs.csr, dout, state.gradient, step.is_first, panel)
@@ -161,8 +169,9 @@ def run_row_epoch(t, threads, layers, data, order, batch_size, rule, n_steps, dr
     label, target, sample_weight, sample_loss, right = work.samples
     samples = Samples(label[t], target[t], sample_weight[t], sample_loss[t], right[t])
     scratch = Scratch(own.piece[t], own.turned[t], own.columns[t], own.figures[t], own.places[t])
-    inputs = Inputs(work.csr, work.bsr, work.dense[t], work.turned[t])
+    inputs = Inputs(work.csr, work.bsr, work.dense[t], work.strip_scratch[t])
     slot_1, slot_2, gradient = work.state
+    unit = BLOCK if len(work.bsr.indptr) else 1  # strips are in blocks
     unasked = np.empty(layers.n_weights)  # sums of squares, which the slices make instead
     goal, total_loss, n_counted, n_right = 0, 0.0, 0, 0
     for first in range(0, len(order), batch_size):
@@ -172,7 +181,7 @@ def run_row_epoch(t, threads, layers, data, order, batch_size, rule, n_steps, dr
         l2 = real(l2_of_step(rule, weight))
         parts = _n_parts(len(batch))
         for part in range(parts * t // threads, parts * (t + 1) // threads):
-            begin, end = part_start(len(batch), parts, part), part_start(len(batch), parts, part + 1)
+            begin, end = part_start(len(batch), parts, part, unit), part_start(len(batch), parts, part + 1, unit)
             state = State(slot_1, slot_2, gradient[part * size : (part + 1) * size])
             part_loss, part_right = 0.0, 0
             for start in range(begin, end, BLOCK):

@@ -218,7 +218,7 @@ def loss_and_gradients(
     epoch: int = 0,
 ) -> LossAndGradients:
     """Loss of a batch and its gradients: one step of training whose update keeps the gradient instead."""
-    single = Trainer(network, inp, targets, None, l2, False, dropout, sample_weight, seed, 1, None)
+    single = Trainer(network, inp, targets, None, l2, False, dropout, sample_weight, seed, 1, None, one_pass=True)
     single.epoch = epoch
     return single.loss_and_gradients()
 

@@ -47,7 +47,9 @@ SHORT_MULTIPLICATIONS = 2**30
 
 
 class Trainer:
-    """A network, its data and the optimizer's state laid out for the kernels. `optimizer` None keeps the gradients."""
+    """A network, its data and the optimizer's state laid out for the kernels. `optimizer` None keeps the gradients;
+    `one_pass`: nothing is prepared that pays only after several epochs.
+    """
 
     def __init__(
         self,
@@ -62,6 +64,7 @@ class Trainer:
         seed: int,
         threads: int | None,
         state: TrainerState | None,
+        one_pass: bool = False,
     ) -> None:
         check_regularization(l2, dropout)
         inputs: Any = check_inputs(network, images)
@@ -69,7 +72,7 @@ class Trainer:
         targets = check_targets(network, targets, self._n_samples)
         sample_weight = check_sample_weight(sample_weight, self._n_samples, network.dtype)
         self._optimizer, self._l2, self._divide_l2 = optimizer, l2, divide_l2
-        self._dropout, self._seed = dropout, seed
+        self._dropout, self._seed, self._one_pass = dropout, seed, one_pass
         self._network, self._layout = network, lay_out(network)
         given = inputs if is_sparse(inputs) else None
         images = constant(
@@ -96,6 +99,10 @@ class Trainer:
 
     def prepare(self, n_rows: int, batch_size: int) -> None:
         """Make room for epochs of `n_rows` rows in batches of `batch_size`, and have their kernel ready to run."""
+        self._prepare(n_rows, batch_size, is_whole=n_rows == self._n_samples <= batch_size)
+
+    def _prepare(self, n_rows: int, batch_size: int, is_whole: bool) -> None:
+        """`prepare`; `is_whole`: one batch takes each sample once."""
         batch_size = min(batch_size, n_rows)
         parameters, real = self._layout.layers.parameters.size, self._network.dtype
         # By rows, each part of a batch has a gradient of its own: that pays where it is small beside the part's work.
@@ -108,7 +115,7 @@ class Trainer:
         work = self._work if type(self._work) is kind else None
         self._work = (work or (self._row_work() if by_rows else self._panel_work()))._replace(state=self._state)
         if by_rows and self._sparse:
-            self._take_nonzero(is_whole=n_rows == batch_size == self._n_samples)
+            self._take_nonzero(is_whole)
         if work is not None:
             return
         # An epoch of no rows: the kernel is compiled, or loaded, here, and the time of the first epoch is its own.
@@ -121,8 +128,11 @@ class Trainer:
             raise ValueError(f"order of {len(order)} rows, batch_size {batch_size}: expected 1 or more of each")
         if not (order.min() >= 0 and order.max() < self._n_samples):
             raise IndexError(f"order has rows outside 0 to {self._n_samples - 1}")
-        self.prepare(len(order), batch_size)
-        results = self._run_kernel(self._in_strips(order), batch_size, learning_rate)
+        is_whole = len(order) == self._n_samples <= batch_size and np.bincount(order).max() == 1
+        self._prepare(len(order), batch_size, is_whole)
+        if isinstance(self._work, row_epoch.RowWork) and len(self._work.bsr.indptr):
+            order = self._nonzero.strips(self._network.sizes[1]).order
+        results = self._run_kernel(order, batch_size, learning_rate)
         self.epoch += 1
         self._step += -(-len(order) // batch_size)
         if results[block.FAILED] >= 0:
@@ -214,7 +224,7 @@ class Trainer:
         return row_epoch.RowWork(
             csr=self._nonzero.no_lists(),
             bsr=self._nonzero.no_strips(),
-            turned=_rows(members, bsr_input.TURNED, self._network.dtype),
+            strip_scratch=_rows(members, bsr_input.SCRATCH, self._network.dtype),
             dense=_rows(members, dense, self._network.dtype),
             part_loss=np.zeros(row_epoch.PARTS),
             part_right=np.zeros(row_epoch.PARTS, np.int64),
@@ -227,26 +237,17 @@ class Trainer:
     def _take_nonzero(self, is_whole: bool) -> None:
         """Have what is not 0 at hand for threads that share rows: in strips, where these serve, else as lists.
 
-        Strips serve a narrow network and a batch that takes each sample once, so that their order does not matter, and
-        has enough of them for every part to be made of whole blocks.
+        Strips serve a batch that takes each sample once, so that their order does not matter, and has enough of them
+        for every part to be made of whole blocks.
         """
-        work, nonzero = self._work, self._nonzero
+        work, nonzero, n_units = self._work, self._nonzero, self._network.sizes[1]
         assert isinstance(work, row_epoch.RowWork)
-        is_narrow = self._network.sizes[1] <= bsr_input.MOST_UNITS
-        if is_whole and is_narrow and self._n_samples >= row_epoch.PARTS * layers.BLOCK and nonzero.strips().serve:
+        may_serve = is_whole and not self._one_pass and self._n_samples >= row_epoch.PARTS * layers.BLOCK
+        if may_serve and nonzero.strips(n_units).serve:
             if not len(work.bsr.indptr):
-                self._work = work._replace(csr=nonzero.no_lists(), bsr=nonzero.strips().bsr)
+                self._work = work._replace(csr=nonzero.no_lists(), bsr=nonzero.strips(n_units).bsr)
         elif not len(work.csr.indptr):
             self._work = work._replace(csr=nonzero.lists(), bsr=nonzero.no_strips())
-
-    def _in_strips(self, order: np.ndarray) -> np.ndarray:
-        """The order of the samples in the strips, where an epoch goes through these, else `order`."""
-        if not isinstance(self._work, row_epoch.RowWork) or not len(self._work.bsr.indptr):
-            return order
-        if np.bincount(order).max() == 1:
-            return self._nonzero.strips().order
-        self._take_nonzero(is_whole=False)  # a sample is taken twice, and another not at all
-        return order
 
     def _common_work(self, copies: int, blocks: int, members: int) -> dict[str, Any]:
         """What either way needs: values of `copies` blocks, samples of `blocks`, scratch of `members`."""

@@ -9,12 +9,13 @@ from fastnn.backends.layout import no_csr, read_only, to_csr
 from fastnn.kernels import layers
 from fastnn.kernels.bsr_input import MOST_UNITS, STRIP, Bsr, count_strips, fill_strips, mark_inputs
 from fastnn.kernels.csr_input import Csr, list_inputs
+from fastnn.kernels.simd import WHOLE_REGISTERS
 
 # Samples that are looked at to find the inputs that tell most of them apart, how many inputs are compared for that, and
 # how many taken.
 _LOOKED_AT, _COMPARED, _TAKEN = 2048, 512, 20
-# An entry of a sample's own list takes as long as so many multiplications of a strip.
-_MULTIPLICATIONS_AN_ENTRY = 2
+# Where a sample has less than one input in so many, sixteen have little in common, and counting that would take long.
+_RAREST = 64
 
 
 class Strips(NamedTuple):
@@ -64,11 +65,13 @@ class Nonzero:
         dtypes = (np.int64, self._kind, self._images.dtype, np.uint16)
         return Bsr(*(read_only(np.empty(0, dtype)) for dtype in dtypes))
 
-    def strips(self) -> Strips:
-        """The data set in strips, or `no_strips` where samples have too little in common."""
+    def strips(self, n_units: int) -> Strips:
+        """The data set in strips, or none where lists are the faster way into a layer of `n_units`: always the same."""
         if self._strips is None:
-            # Whoever goes through strips needs no lists, which would take half as much memory again.
-            self._strips = self._cut(self._lists or self._list())
+            csr = self._lists or self._list()
+            self._strips = self._cut(csr, n_units)
+            if not self._strips.serve:  # else whoever goes through strips needs no lists, half as much memory again
+                self._lists = csr
         return self._strips
 
     def _list(self) -> Csr:
@@ -81,18 +84,29 @@ class Nonzero:
         list_inputs(self._images, csr)
         return Csr(*map(read_only, csr))
 
-    def _cut(self, csr: Csr) -> Strips:
+    def _cut(self, csr: Csr, n_units: int) -> Strips:
         n_inputs, n_strips = self._images.shape[1], -(-(len(csr.indptr) - 1) // STRIP)
+        none = Strips(np.empty(0, np.int64), self.no_strips())
+        if n_units > MOST_UNITS or n_strips * STRIP * n_inputs > _RAREST * self.count:
+            return none
         order = _alike(csr, n_inputs)
         users = np.zeros(-(-n_strips * STRIP // layers.BLOCK) * n_inputs, np.uint16)
         indptr = np.zeros(n_strips + 1, np.int64)
         count_strips(csr, order, n_inputs, indptr, users)
         n_entries = int(indptr[-1])
-        if n_entries * MOST_UNITS > _MULTIPLICATIONS_AN_ENTRY * self.count:
-            return Strips(order, self.no_strips())
+        if n_entries * MOST_UNITS > _multiplications_an_entry(self._real, n_units) * self.count:
+            return none
         bsr = Bsr(indptr, np.zeros(n_entries, self._kind), aligned_zeros(n_entries * STRIP, self._images.dtype), users)
         fill_strips(csr, order, bsr, np.zeros(n_inputs, np.int64))
         return Strips(order, Bsr(*map(read_only, bsr)))
+
+
+def _multiplications_an_entry(real: np.dtype, n_units: int) -> float:
+    """How many multiplications of a strip take as long as an entry of a sample's own list, or a little less."""
+    if real == np.float32:
+        return 2.0
+    # Sixteen float64 are two registers of AVX-512 and more than AVX2 has for the sums; lists take eight units at once.
+    return 1.4 if WHOLE_REGISTERS and n_units > layers.VECTOR // real.itemsize else 0.0
 
 
 def _alike(csr: Csr, n_inputs: int) -> np.ndarray:
@@ -126,8 +140,10 @@ def _telling_inputs(csr: Csr, n_inputs: int) -> list[int]:
     has = has[:, :-1] - has[:, :-1].mean(axis=0)
     covariance, telling = has.T @ has, []
     for _ in range(min(_TAKEN, len(compared))):
-        explained = (covariance**2).sum(axis=0) / np.maximum(covariance.diagonal(), 1e-3)
+        explained = (covariance**2).sum(axis=0) / np.maximum(covariance.diagonal(), 1)
         best = int(np.argmax(explained))
+        if covariance[best, best] < 1:  # of 2048 samples: the others say nothing that these do not
+            break
         telling.append(int(compared[best]))
-        covariance -= np.outer(covariance[best], covariance[best]) / max(covariance[best, best], 1e-3)
+        covariance -= np.outer(covariance[best], covariance[best]) / covariance[best, best]
     return telling

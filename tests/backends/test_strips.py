@@ -7,6 +7,7 @@ import scipy.sparse
 from fastnn.backends import compiled, nonzero, reference
 from fastnn.backends.nonzero import Nonzero
 from fastnn.kernels import bsr_input
+from fastnn.kernels.simd import WHOLE_REGISTERS
 from fastnn.network import Network
 from fastnn.optimizers import SGD, Adam
 from tests.parity import assert_all_parity, astype, make_network
@@ -34,6 +35,12 @@ def _state(trainer):
     return [*network.weights, *network.biases, *(array for slot in slots for arrays in slot for array in arrays)]
 
 
+@pytest.fixture
+def strips_if_alike(monkeypatch):
+    """Strips wherever samples have much in common, also of the dtypes and units for which lists are faster."""
+    monkeypatch.setattr(nonzero, "_multiplications_an_entry", lambda real, n_units: 2.0)
+
+
 def _goes_by_strips(trainer):
     return len(trainer._work.bsr.indptr) > 0 and not len(trainer._work.csr.indptr)
 
@@ -41,7 +48,7 @@ def _goes_by_strips(trainer):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 @pytest.mark.parametrize("hidden", HIDDEN.values(), ids=HIDDEN)
 @pytest.mark.parametrize(("kind", "dtype"), [("uint8", "float32"), ("float32", "float32"), ("float64", "float64")])
-def test_a_full_batch_agrees_with_the_reference(kind, dtype, hidden, optimizer):
+def test_a_full_batch_agrees_with_the_reference(strips_if_alike, kind, dtype, hidden, optimizer):
     """With and without dropout, sample weights and L2; rows that fill no strip, and no block, at the end."""
     rng = np.random.default_rng(1)
     inp, labels = _alike_inputs(rng, 4501, 37, kind), rng.integers(7, size=4501)
@@ -61,7 +68,7 @@ def test_a_full_batch_agrees_with_the_reference(kind, dtype, hidden, optimizer):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_bits_are_the_same_for_any_threads_and_form_and_order(dtype):
+def test_bits_are_the_same_for_any_threads_and_form_and_order(strips_if_alike, dtype):
     rng, kind = np.random.default_rng(2), "uint8" if dtype == "float32" else "float64"
     inp, labels = _alike_inputs(rng, 5000, 50, kind), rng.integers(10, size=5000)
     network = make_network(rng, (50, 10, 10), kind, dtype, "relu")
@@ -75,15 +82,18 @@ def test_bits_are_the_same_for_any_threads_and_form_and_order(dtype):
     assert all(state == states[0] for state in states)
 
 
-def test_gradients_of_all_the_data_go_by_strips():
+def test_gradients_of_all_the_data(strips_if_alike, monkeypatch):
+    """By strips if they are asked for again and again, and at once if only once."""
     rng = np.random.default_rng(3)
     inp, labels = _alike_inputs(rng, 4100, 30, "uint8"), rng.integers(3, size=4100)
     network = make_network(rng, (30, 5, 3), "uint8", "float64", "logistic")
-    found = compiled.loss_and_gradients(network, inp, labels, l2=0.1)
     expected = reference.loss_and_gradients(network, inp, labels, l2=0.1)
-    assert found.loss == pytest.approx(expected.loss, rel=1e-12)
-    assert_all_parity(found.dweights, expected.dweights)
-    assert_all_parity(found.dbiases, expected.dbiases)
+    many_times = compiled.objective(network, inp, labels, l2=0.1)(network.weights, network.biases)
+    monkeypatch.setattr(Nonzero, "strips", lambda *_: pytest.fail("samples were sorted for a single pass"))
+    for found in (many_times, compiled.loss_and_gradients(network, inp, labels, l2=0.1)):
+        assert found.loss == pytest.approx(expected.loss, rel=1e-12)
+        assert_all_parity(found.dweights, expected.dweights)
+        assert_all_parity(found.dbiases, expected.dbiases)
 
 
 def test_batches_and_orders_that_strips_do_not_serve():
@@ -118,6 +128,24 @@ def test_lists_where_strips_would_be_slower(n, hidden, density):
     assert len(trainer._work.csr.indptr)
 
 
+def test_float64_goes_by_strips_where_these_are_faster():
+    """Two registers of AVX-512 a sum; lists of up to eight units need one vector."""
+    inp = _alike_inputs(np.random.default_rng(9), 4200, 40, "float64")
+    for n_units in (8, 9, 10):
+        trainer = _trainer(Network.initialize((40, n_units, 3), dtype="float64"), inp, np.zeros(4200, int), SGD(), 1)
+        trainer.run_epoch(np.arange(4200), 4200, 0.1)
+        assert _goes_by_strips(trainer) == (n_units > 8 and WHOLE_REGISTERS)
+
+
+def test_rare_inputs_are_not_looked_at(monkeypatch):
+    """Words of texts, say: sixteen have little in common, and there may be a million of them."""
+    monkeypatch.setattr(nonzero, "_alike", lambda *_: pytest.fail("samples were sorted"))
+    inp = scipy.sparse.random_array((4200, 2000), density=0.01, format="csr", dtype=np.float32, rng=10)
+    trainer = _trainer(Network.initialize((2000, 3)), inp, np.zeros(4200, int), SGD(), 1)
+    trainer.run_epoch(np.arange(4200), 4200, 0.1)
+    assert len(trainer._work.csr.indptr)
+
+
 def test_a_nan_is_seen():
     rng = np.random.default_rng(6)
     inp, labels = _alike_inputs(rng, 4100, 20, "float32"), rng.integers(3, size=4100)
@@ -127,7 +155,7 @@ def test_a_nan_is_seen():
     assert _goes_by_strips(trainer)
 
 
-@pytest.mark.parametrize("kind", ["uint8", "float64"])
+@pytest.mark.parametrize("kind", ["uint8", "float32"])
 @pytest.mark.parametrize("n", [4096, 4097, 4400])
 def test_strips_hold_the_data(n, kind):
     rng, strip = np.random.default_rng(n), bsr_input.STRIP
@@ -135,7 +163,7 @@ def test_strips_hold_the_data(n, kind):
     for given in (None, scipy.sparse.csr_array(inp)):
         images = inp if given is None else np.empty((0, 33), kind)
         images.flags.writeable = False
-        order, bsr = Nonzero(images, given, np.dtype("float64")).strips()
+        order, bsr = Nonzero(images, given, np.dtype("float32")).strips(10)
         np.testing.assert_array_equal(np.sort(order), np.arange(n))
         assert len(bsr.indptr) == -(-n // strip) + 1
         for k in range(len(bsr.indptr) - 1):
@@ -154,7 +182,7 @@ def test_neighbours_are_alike():
     """Sorted, samples of five kinds share most inputs."""
     rng = np.random.default_rng(7)
     inp = _alike_inputs(rng, 4800, 60, "uint8")
-    strips = Nonzero(inp, None, np.dtype("float32")).strips()
+    strips = Nonzero(inp, None, np.dtype("float32")).strips(10)
     in_given_order = (inp.reshape(-1, 16, 60) != 0).any(axis=1).sum()
     assert len(strips.bsr.indices) < 0.6 * in_given_order
 
@@ -163,6 +191,19 @@ def test_more_inputs_than_are_compared(monkeypatch):
     rng = np.random.default_rng(8)
     inp = _alike_inputs(rng, 4200, 60, "uint8")
     monkeypatch.setattr(nonzero, "_COMPARED", 5)
-    strips = Nonzero(inp, None, np.dtype("float32")).strips()
+    strips = Nonzero(inp, None, np.dtype("float32")).strips(10)
     np.testing.assert_array_equal(np.sort(strips.order), np.arange(4200))
     assert strips.serve
+
+
+@pytest.mark.parametrize("n_inputs", [1, 3, 40])
+def test_samples_that_are_equal(n_inputs):
+    """Once a few inputs explain all others, nothing is divided by what rounding has left."""
+    rng = np.random.default_rng(n_inputs)
+    shapes = np.vstack([np.ones(n_inputs, bool), rng.random((2, n_inputs)) < 0.3])
+    inp = shapes[rng.integers(3, size=5000)].astype(np.uint8)
+    with np.errstate(all="raise"):
+        strips = Nonzero(inp, None, np.dtype("float32")).strips(10)
+    same = (inp[strips.order][1:] == inp[strips.order][:-1]).all(axis=1)
+    assert strips.serve
+    assert np.count_nonzero(~same) < 3

@@ -165,14 +165,15 @@ import sys
 import numpy as np
 from fastnn import compilation
 from fastnn.kernels import inference, jit
-def aside(backend="numba"):
-    return compilation.prediction_compiled_aside(backend, "float32", np.dtype(np.uint8))
+def aside(backend="numba", threads=None):
+    return compilation.prediction_compiled_aside(backend, "float32", np.dtype(np.uint8), threads)
 compilation.usable_cores = lambda: 1
 with aside() as process:
     assert process is None
 compilation.usable_cores = lambda: 2
-with aside("numpy") as process:
-    assert process is None
+for nowhere in (aside("numpy"), aside(threads=1)):
+    with nowhere as process:
+        assert process is None
 with aside() as process:
     assert process.poll() is None
 assert process.poll() is not None  # it does not outlive the block
@@ -188,9 +189,14 @@ print(jit.compilations, jit.loads())
 
 
 def test_the_kernel_for_predictions_is_compiled_in_another_process(tmp_path):
-    """Where there is a second core, and the kernel is not on disk; a run then finds it there."""
+    """Where there is a second core, and the kernel is not on disk; a run then finds it there. Modules in the current
+    folder, which the run does not see, the other process does not see either.
+    """
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
-    run = subprocess.run([sys.executable, "-c", ASIDE], env=environment, capture_output=True, text=True)
+    for module in ("json.py", "numpy.py"):
+        (tmp_path / module).write_text("raise SystemExit('not this one')")
+    command = [sys.executable, "-P", "-c", ASIDE]
+    run = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert (run.stdout, run.stderr) == ("[] 1\n", "")
 
 
@@ -201,11 +207,11 @@ def test_no_process_is_started_where_kernels_cannot_be_kept_or_imported(monkeypa
         with monkeypatch.context() as patch:
             for name, value in broken.items():
                 patch.setattr(fastnn.kernels.jit, name, value)
-            with compilation.prediction_compiled_aside("auto", "float32", np.dtype(np.uint8)) as process:
+            with compilation.prediction_compiled_aside("auto", "float32", np.dtype(np.uint8), 2) as process:
                 assert process is None
     monkeypatch.setitem(sys.modules, "fastnn.kernels.inference", None)
     monkeypatch.delattr(fastnn.kernels, "inference")
-    with compilation.prediction_compiled_aside("auto", "float32", np.dtype(np.uint8)) as process:
+    with compilation.prediction_compiled_aside("auto", "float32", np.dtype(np.uint8), 2) as process:
         assert process is None
 
 
