@@ -137,8 +137,9 @@ def _telling_inputs(csr: Csr, n_inputs: int) -> list[int]:
     has = np.zeros((len(lists), len(compared) + 1), np.float32)
     for row, indices in zip(has, lists, strict=True):
         row[place[indices]] = 1
-    has = has[:, :-1] - has[:, :-1].mean(axis=0)
-    covariance, telling = has.T @ has, []
+    # Whole numbers, so that the product is exact, whatever the order of its sums: the same inputs on every machine.
+    together, share = (has[:, :-1].T @ has[:, :-1]).astype(np.float64), counts[compared] / len(lists)
+    covariance, telling = together - np.outer(share, counts[compared]), []
     for _ in range(min(_TAKEN, len(compared))):
         explained = (covariance**2).sum(axis=0) / np.maximum(covariance.diagonal(), 1)
         best = int(np.argmax(explained))
