@@ -4,10 +4,12 @@ Threads are Python threads inside nogil kernels. They live for one call, so ther
 a fork could leave behind, and any number of teams may run at once.
 """
 
+import os
 import platform
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 from llvmlite import ir
@@ -96,6 +98,23 @@ def barrier(gate, goal):
     return atomic_load(gate, STOP) == 0
 
 
+def _start_apart(t: int, threads: int) -> None:
+    """Have this thread go on at the t-th core, if there are as many as threads; it may be moved later, as any other.
+
+    Linux tends to start a thread where the one that starts it runs, and may take milliseconds to see that another core
+    is idle: as long as a short epoch.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    if threads == len(cores) > 1:
+        with suppress(OSError):  # who may use which cores can have changed just now
+            try:
+                os.sched_setaffinity(0, cores[t : t + 1])
+            finally:
+                os.sched_setaffinity(0, cores)
+
+
 def run_team(work: Callable[[int], None], threads: int, gate: np.ndarray, caller_works: bool = False) -> None:
     """Call ``work(t)`` for t = 0 ... threads - 1, each in a thread of its own, and wait.
 
@@ -108,6 +127,7 @@ def run_team(work: Callable[[int], None], threads: int, gate: np.ndarray, caller
 
     def member(t: int) -> None:
         try:
+            _start_apart(t, threads)
             work(t)
         except BaseException as error:
             errors.append(error)

@@ -80,3 +80,27 @@ def test_ctrl_c_is_answered_within_a_tenth_of_a_second():
     # The rule is 0.1 s; the test allows for a machine that does something else meanwhile.
     assert time.monotonic() - asked[0] < 1.0
     assert gate[team.STOP] == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no core can be asked for here")
+@pytest.mark.parametrize("refused", [False, True])
+def test_as_many_threads_as_cores_start_apart_and_are_not_tied(monkeypatch, refused):
+    """Each is moved to a core of its own, may then use all, and works even if the system refuses."""
+    cores, asked, found = sorted(os.sched_getaffinity(0)), [], {}
+    move = os.sched_setaffinity
+
+    def set_affinity(who, chosen):
+        asked.append(sorted(chosen))
+        if refused:
+            raise OSError("not these")
+        move(who, chosen)
+
+    monkeypatch.setattr(os, "sched_setaffinity", set_affinity)
+    for threads in (len(cores), len(cores) + 1):
+        found.clear()
+        asked.clear()
+        team.run_team(lambda t: found.update({t: os.sched_getaffinity(0)}), threads, team.new_gate())
+        assert found == {t: set(cores) for t in range(threads)}
+        one_by_one = [[core] for core in cores] if threads == len(cores) > 1 else []
+        assert sorted(each for each in asked if len(each) == 1) == one_by_one
+        assert os.sched_getaffinity(0) == set(cores)
