@@ -41,8 +41,8 @@ FIRST, ONLY, MORE_FOLLOW, NOTHING_KEPT = np.int64(0), np.int64(1), np.bool_(Fals
 
 
 class Inputs(NamedTuple):
-    """Inputs in whichever form: csr or bsr, the data set, or dense (BLOCK * D,), a block's samples; those
-    not used have length 0. strip_scratch is of the second.
+    """Inputs in one form or another: csr or bsr, the data set, or dense (BLOCK * D,), a block's samples; those not used
+    have length 0. strip_scratch is of the second.
     """
 
     csr: Csr
@@ -55,8 +55,8 @@ class RowWork(NamedTuple):
     """Scratch. Of each thread, one after the other: units; samples; scratch, dense (BLOCK * D,), samples in the working
     dtype, and strip_scratch (`bsr_input.SCRATCH`,), whose arrays have a row for each; alone, a gate.
 
-    Of all threads: csr or bsr, the whole data set where most inputs are 0 or it was given as lists, the latter in the
-    order of the epoch's only batch, those not used of length 0; state, of which gradient has one for each part, one
+    Of all threads: csr or bsr, the whole data set where most inputs are 0 or it was given as lists, bsr in the order of
+    the epoch's only batch, those not used of length 0; state, of which gradient has one for each part, one
     after the other; part_loss, part_right (PARTS,); slices (S, 5) of the parameters, which threads share once the parts
     are done: where one begins, its rows, at most a piece, and vectors a row (4 or 1), whether they are weights, and
     whether those of the inputs; penalty (S,), sums of squared weights; results (N_RESULTS,), what the epoch reports.
@@ -111,17 +111,9 @@ def do_block(layers, data, start, rows, weight, step, dropout, inputs, units, st
     backward_block(FIRST, ONLY, layers, rows, step, dropout, units, state, penalty, scratch, gate, goal)
     if len(inputs.bsr.indptr):
         collect_bsr(
-            layers,
-            start,
-            n_rows,
-            inputs.bsr,
-            dout,
-            state.gradient,
-            step.is_first,
-            panel,
-            inputs.strip_scratch,
+            layers, start, n_rows, inputs.bsr, dout, state.gradient, step.is_first, panel, inputs.strip_scratch,
             scratch.places,
-        )
+        )  # fmt: skip
     elif len(inputs.csr.indptr):
         collect_csr(layers, rows, inputs.csr, dout, state.gradient, step.is_first, panel)
     else:
