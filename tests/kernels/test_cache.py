@@ -201,17 +201,21 @@ def test_the_kernel_for_predictions_is_compiled_in_another_process(tmp_path):
 
 
 def test_no_process_is_started_where_kernels_cannot_be_kept_or_imported(monkeypatch):
+    from fastnn.kernels import jit  # here: other tests import it anew
+
+    def aside():
+        return compilation.prediction_compiled_aside("auto", "float32", np.dtype(np.uint8), 2)
+
     monkeypatch.setattr(compilation, "usable_cores", lambda: 2)
     monkeypatch.setattr(compilation.subprocess, "Popen", lambda *_, **__: pytest.fail("a process was started"))
-    for broken in ({"cache_folder": lambda: None}, {"is_on_disk": lambda _: True}):
+    for name, value in (("cache_folder", lambda: None), ("is_on_disk", lambda _: True)):
         with monkeypatch.context() as patch:
-            for name, value in broken.items():
-                patch.setattr(fastnn.kernels.jit, name, value)
-            with compilation.prediction_compiled_aside("auto", "float32", np.dtype(np.uint8), 2) as process:
+            patch.setattr(jit, name, value)
+            with aside() as process:
                 assert process is None
     monkeypatch.setitem(sys.modules, "fastnn.kernels.inference", None)
-    monkeypatch.delattr(fastnn.kernels, "inference")
-    with compilation.prediction_compiled_aside("auto", "float32", np.dtype(np.uint8), 2) as process:
+    monkeypatch.delattr(sys.modules["fastnn.kernels"], "inference", raising=False)
+    with aside() as process:
         assert process is None
 
 
