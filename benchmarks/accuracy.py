@@ -10,9 +10,10 @@ import time
 
 import numpy as np
 
-from fastnn.judging import evaluate
-from fastnn.recipes import RECIPES, get_recipe, network_for
-from fastnn.training import train
+from fastnn.evaluation.evaluate import evaluate
+from fastnn.network import Network
+from fastnn.runs.recipes import RECIPES, get_recipe
+from fastnn.training.train import train
 
 REPORTED = {"A": '"high accuracy"', "B": '"reliable accuracy"', "C": "88.30 %", "D": "about 90 %", "E": "93.06 to 95 %"}
 
@@ -22,7 +23,7 @@ def measure(name: str, seeds: int, backend: str) -> tuple[np.ndarray, float]:
     recipe, accuracies, seconds = get_recipe(name), [], []
     for seed in range(seeds):
         splits = recipe.load(seed)
-        network = network_for(splits.train, recipe.hidden, seed=seed)
+        network = Network.for_data(splits.train, recipe.hidden, seed=seed)
         start = time.perf_counter()
         result = train(network, splits.train, seed=seed, backend=backend, **recipe.settings)
         seconds.append(time.perf_counter() - start)

@@ -106,8 +106,9 @@ def _first_train(run: Run, case: Case) -> CaseResult:
 _MEMORY_PROGRAM = """
 import json, sys
 from pathlib import Path
-import fastnn.cli, fastnn.progress, fastnn.runs, fastnn.recipes, fastnn.training, fastnn.evaluation, fastnn.plots
-import fastnn.backends.compiled, fastnn.model_file, fastnn.datasets
+import fastnn.cli.command, fastnn.training.progress, fastnn.runs.folder, fastnn.runs.recipes, fastnn.training.train
+import fastnn.evaluation, fastnn.plots
+import fastnn.backends.compiled, fastnn.files.model_file, fastnn.datasets
 import matplotlib.figure, matplotlib.backends.backend_agg
 
 def status(name):

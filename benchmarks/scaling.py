@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 import fastnn
 from fastnn.backends import get_backend
-from fastnn.threads import usable_cores
+from fastnn.backends.threads import usable_cores
 
 SAMPLES = (7_500, 15_000, 30_000, 45_000, 60_000)
 HIDDEN = (16, 32, 64, 128, 256, 384, 512, 768, 1024)

@@ -21,12 +21,11 @@ def falling(epoch: int, epochs: int) -> float:
 
 def _fastnn(seat: str, path: str, epochs: int, threads: int) -> float:
     import fastnn
-    from fastnn.recipes import network_for
 
     train, test = fastnn.load_mnist() if seat == "fastnn-bundled" else fastnn.read_npz(path)
     assert test is not None
     result = fastnn.train(
-        network_for(train, CASE.sizes[1:-1]),
+        fastnn.Network.for_data(train, CASE.sizes[1:-1]),
         train,
         epochs=epochs,
         batch_size=CASE.batch_size,

@@ -5,7 +5,7 @@ import pytest
 
 from fastnn import Network
 from fastnn.backends import get_backend
-from fastnn.optimizers import get_optimizer
+from fastnn.optim.optimizers import get_optimizer
 
 ROWS = 6_000
 RATES = {"sgd": 0.1, "momentum": 0.02, "nesterov": 0.02, "adam": 1e-3}

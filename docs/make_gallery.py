@@ -7,7 +7,7 @@ from PIL import Image
 
 import fastnn
 from fastnn import plots
-from fastnn.recipes import network_for, split
+from fastnn.datasets.splits import split
 
 FOLDER = Path(__file__).resolve().parent / "images" / "gallery"
 
@@ -19,7 +19,7 @@ def main() -> None:
     rates, results = (0.5, 0.1, 0.02), {}
     for rate in rates:
         settings = {**recipe.settings, "learning_rate": rate, "validation": watched}
-        results[f"learning rate {rate}"] = fastnn.train(network_for(train, (128,)), train, **settings)
+        results[f"learning rate {rate}"] = fastnn.train(fastnn.Network.for_data(train, (128,)), train, **settings)
     result = results["learning rate 0.5"]
     network, shape, labels = result.network, test.image_shape, test.labels
     proba = fastnn.get_backend("auto").predict_proba(network, test.images)

@@ -1,12 +1,14 @@
 """Neural networks for handwritten digits, from scratch, on a CPU."""
 
 import os
+import sys
 from importlib import import_module
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastnn.backends import get_backend as get_backend
-    from fastnn.compilation import warmup as warmup
+    from fastnn.backends.warmup import warmup as warmup
     from fastnn.datasets import Dataset as Dataset
     from fastnn.datasets import load_digits as load_digits
     from fastnn.datasets import load_mnist as load_mnist
@@ -15,8 +17,7 @@ if TYPE_CHECKING:
     from fastnn.datasets import read_files as read_files
     from fastnn.datasets import read_idx as read_idx
     from fastnn.datasets import read_npz as read_npz
-    from fastnn.diagnosis import Finding as Finding
-    from fastnn.diagnosis import diagnose as diagnose
+    from fastnn.datasets.splits import hold_out as hold_out
     from fastnn.errors import DataError as DataError
     from fastnn.errors import DivergenceError as DivergenceError
     from fastnn.errors import FastnnError as FastnnError
@@ -25,59 +26,53 @@ if TYPE_CHECKING:
     from fastnn.errors import SettingsError as SettingsError
     from fastnn.estimators import MLPClassifier as MLPClassifier
     from fastnn.estimators import MLPRegressor as MLPRegressor
+    from fastnn.evaluation.evaluate import evaluate as evaluate
     from fastnn.explanation import Explanation as Explanation
     from fastnn.explanation import explain as explain
-    from fastnn.gradient_check import check_gradients as check_gradients
-    from fastnn.history import History as History
-    from fastnn.judging import evaluate as evaluate
-    from fastnn.model import Model as Model
-    from fastnn.model_file import load as load
-    from fastnn.model_file import save as save
+    from fastnn.explanation.diagnosis import Finding as Finding
+    from fastnn.explanation.diagnosis import diagnose as diagnose
+    from fastnn.explanation.gradient_check import check_gradients as check_gradients
+    from fastnn.files.model_file import load as load
+    from fastnn.files.model_file import save as save
+    from fastnn.files.onnx import export_onnx as export_onnx
     from fastnn.network import Network as Network
-    from fastnn.onnx_export import export_onnx as export_onnx
-    from fastnn.optimizers import LBFGS as LBFGS
-    from fastnn.optimizers import SGD as SGD
-    from fastnn.optimizers import Adam as Adam
-    from fastnn.recipes import RECIPES as RECIPES
-    from fastnn.recipes import get_recipe as get_recipe
-    from fastnn.training import EarlyStopping as EarlyStopping
-    from fastnn.training import TrainingInterrupted as TrainingInterrupted
-    from fastnn.training import TrainingResult as TrainingResult
-    from fastnn.training import hold_out as hold_out
-    from fastnn.training import train as train
-
-# `kernels/` stands beside this folder in a checkout and inside it once installed. Python started in a checkout imports
-# this folder, whatever is installed, and is told here where the kernels are.
-if not os.path.isdir(os.path.join(__path__[0], "kernels")) and os.path.isfile(
-    os.path.join(os.path.dirname(__path__[0]), "kernels", "jit.py")
-):
-    __path__.append(os.path.dirname(__path__[0]))
+    from fastnn.network.model import Model as Model
+    from fastnn.optim.optimizers import LBFGS as LBFGS
+    from fastnn.optim.optimizers import SGD as SGD
+    from fastnn.optim.optimizers import Adam as Adam
+    from fastnn.runs.recipes import RECIPES as RECIPES
+    from fastnn.runs.recipes import get_recipe as get_recipe
+    from fastnn.training.history import History as History
+    from fastnn.training.stopping import EarlyStopping as EarlyStopping
+    from fastnn.training.train import TrainingInterrupted as TrainingInterrupted
+    from fastnn.training.train import TrainingResult as TrainingResult
+    from fastnn.training.train import train as train
 
 # Each public name, and the module it comes from when it is first used: `import fastnn` loads nothing else.
 _HOMES = {
     "backends": ["get_backend"],
-    "compilation": ["warmup"],
+    "backends.warmup": ["warmup"],
     "datasets": [
         "Dataset", "load_digits", "load_mnist", "prepare_image", "read_csv", "read_files", "read_idx", "read_npz",
     ],
-    "diagnosis": ["Finding", "diagnose"],
+    "datasets.splits": ["hold_out"],
     "errors": [
         "DataError", "DivergenceError", "FastnnError", "FileError", "InconsistentVersionWarning", "SettingsError",
     ],
     "estimators": ["MLPClassifier", "MLPRegressor"],
+    "evaluation.evaluate": ["evaluate"],
     "explanation": ["Explanation", "explain"],
-    "gradient_check": ["check_gradients"],
-    "history": ["History"],
-    "judging": ["evaluate"],
-    "model": ["Model"],
-    "model_file": ["load", "save"],
+    "explanation.diagnosis": ["Finding", "diagnose"],
+    "explanation.gradient_check": ["check_gradients"],
+    "files.model_file": ["load", "save"],
+    "files.onnx": ["export_onnx"],
     "network": ["Network"],
-    "onnx_export": ["export_onnx"],
-    "optimizers": ["LBFGS", "SGD", "Adam"],
-    "recipes": ["RECIPES", "get_recipe"],
-    "training": [
-        "EarlyStopping", "TrainingInterrupted", "TrainingResult", "hold_out", "train",
-    ],
+    "network.model": ["Model"],
+    "optim.optimizers": ["LBFGS", "SGD", "Adam"],
+    "runs.recipes": ["RECIPES", "get_recipe"],
+    "training.history": ["History"],
+    "training.stopping": ["EarlyStopping"],
+    "training.train": ["TrainingInterrupted", "TrainingResult", "train"],
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [*_HOME_OF, "__version__"]
@@ -97,3 +92,28 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+class _KernelsFinder:
+    """Finds `fastnn.kernels` in the folder `kernels/` of a checkout, and nothing else.
+
+    A wheel has the kernels inside this package. In a checkout they stand beside it, and Python started there imports
+    this folder, whatever is installed.
+    """
+
+    folder = os.path.join(os.path.dirname(__path__[0]), "kernels")
+
+    @classmethod
+    def find_spec(cls, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        if name != "fastnn.kernels":
+            return None
+        origin = os.path.join(cls.folder, "__init__.py")
+        spec = ModuleSpec(name, SourceFileLoader(name, origin), origin=origin, is_package=True)
+        spec.submodule_search_locations, spec.has_location = [cls.folder], True
+        return spec
+
+
+if not os.path.isdir(os.path.join(__path__[0], "kernels")) and os.path.isfile(
+    os.path.join(_KernelsFinder.folder, "jit.py")
+):
+    sys.meta_path.insert(0, _KernelsFinder)

@@ -1,6 +1,6 @@
 """``python -m fastnn``."""
 
-from fastnn.cli import main
+from fastnn.cli.command import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

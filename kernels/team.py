@@ -18,7 +18,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastnn.kernels.jit import inlined
-from fastnn.kernels.simd import element_pointer
+from fastnn.kernels.vector.simd import element_pointer
 
 # The gate of a team: an int64 array of two entries, a cache line apart.
 ARRIVALS, STOP, GATE_SIZE = 0, 8, 16

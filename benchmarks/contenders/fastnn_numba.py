@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks.problems import Problem
 from fastnn import Network, __version__
 from fastnn.backends import get_backend
-from fastnn.optimizers import get_optimizer
+from fastnn.optim.optimizers import get_optimizer
 
 
 def versions() -> dict[str, str]:

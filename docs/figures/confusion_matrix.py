@@ -4,11 +4,12 @@ import matplotlib.pyplot as plt
 
 import fastnn
 from fastnn.plots import ConfusionDisplay
-from fastnn.recipes import network_for
 
 recipe = fastnn.get_recipe("E")
 splits = recipe.load(seed=0)
-run = fastnn.train(network_for(splits.train, recipe.hidden), splits.train, backend="numpy", **recipe.settings)
+run = fastnn.train(
+    fastnn.Network.for_data(splits.train, recipe.hidden), splits.train, backend="numpy", **recipe.settings
+)
 proba = fastnn.get_backend("numpy").predict_proba(run.network, splits.test.images)
 figure, ax = plt.subplots(figsize=(6, 5.4), layout="constrained")
 ConfusionDisplay.from_predictions(splits.test.labels, proba.argmax(axis=1), ax=ax)

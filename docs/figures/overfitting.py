@@ -4,12 +4,11 @@ import matplotlib.pyplot as plt
 
 import fastnn
 from fastnn.plots import LearningCurveDisplay
-from fastnn.recipes import network_for
 
 train_set = fastnn.load_mnist()[0]
 few, others = train_set.take(slice(1000)), train_set.take(slice(50_000, 52_000))
 run = fastnn.train(
-    network_for(few, hidden=(128,)),
+    fastnn.Network.for_data(few, hidden=(128,)),
     few,
     epochs=60,
     batch_size=50,

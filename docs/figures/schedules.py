@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from fastnn.schedules import get_schedule
+from fastnn.optim.schedules import get_schedule
 
 lines = {
     "step:0.5,5": ("#5F5F5F", ":"),

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from fastnn.checks import check_number
-from fastnn.csr import canonical, is_sparse
+from fastnn.datasets.sparse import canonical, is_sparse
 from fastnn.errors import DataError
 from fastnn.network import Network
-from fastnn.optimizers import Optimizer
+from fastnn.optim.optimizers import Optimizer
 
 
 class LossAndGradients(NamedTuple):

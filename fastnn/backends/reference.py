@@ -22,7 +22,7 @@ from fastnn.backends.base import (
     check_targets,
 )
 from fastnn.network import Network
-from fastnn.optimizers import Optimizer
+from fastnn.optim.optimizers import Optimizer
 from fastnn.randomness import dropout_keep, dropout_keys
 
 

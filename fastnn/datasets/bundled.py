@@ -8,7 +8,7 @@ from typing import IO
 import numpy as np
 
 from fastnn.datasets.dataset import Dataset
-from fastnn.datasets.file_bytes import Content
+from fastnn.datasets.files import Content
 from fastnn.errors import DataError, FileError
 
 # MD5 of the uncompressed files, as published with the data set.

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.csr import canonical, is_sparse
+from fastnn.datasets.sparse import canonical, is_sparse
 from fastnn.errors import DataError
 
 

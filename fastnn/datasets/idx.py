@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastnn.datasets.dataset import Dataset
-from fastnn.datasets.file_bytes import MAX_BYTES, Content, FilePath, checked_max_bytes, open_content
+from fastnn.datasets.files import MAX_BYTES, Content, FilePath, checked_max_bytes, open_content
 from fastnn.datasets.pixels import as_labels, as_pixels, check_not_empty, pixel_scale, square
 from fastnn.errors import DataError
 

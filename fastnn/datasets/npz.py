@@ -11,7 +11,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 import numpy as np
 
 from fastnn.datasets.dataset import Dataset
-from fastnn.datasets.file_bytes import MAX_BYTES, FilePath, checked_max_bytes, open_binary, shown
+from fastnn.datasets.files import MAX_BYTES, FilePath, checked_max_bytes, open_binary, shown
 from fastnn.datasets.pixels import as_labels, as_pixels, check_not_empty, matched, pixel_scale, square
 from fastnn.errors import DataError
 

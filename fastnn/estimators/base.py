@@ -25,17 +25,17 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from fastnn.backends import BACKENDS, get_backend
 from fastnn.backends.base import TrainerState, check_sample_weight
 from fastnn.backends.reference import activate
-from fastnn.csr import is_sparse
 from fastnn.datasets.dataset import Dataset
+from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import SettingsError
 from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks
 from fastnn.estimators.fit_watch import LEARNING_RATES, FitWatch, WatchState
 from fastnn.estimators.model_mixin import NOTHING_BEFORE, ModelFileMixin
-from fastnn.history import History
 from fastnn.network import ACTIVATIONS, Network
-from fastnn.optimizers import LBFGS, SGD, Adam, Optimizer
-from fastnn.schedules import Schedule, get_schedule
-from fastnn.training import EpochEnd, TrainingInterrupted, TrainingResult, train
+from fastnn.optim.optimizers import LBFGS, SGD, Adam, Optimizer
+from fastnn.optim.schedules import Schedule, get_schedule
+from fastnn.training.history import History
+from fastnn.training.train import EpochEnd, TrainingInterrupted, TrainingResult, train
 
 if TYPE_CHECKING:
     import pandas
@@ -422,7 +422,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
     @property
     def history_(self) -> "pandas.DataFrame":
-        """A row an epoch, of all fits since the weights were drawn: see `fastnn.history.EpochRecord`."""
+        """A row an epoch, of all fits since the weights were drawn: see `fastnn.training.history.EpochRecord`."""
         check_is_fitted(self, "network_")
         return self._history.to_frame()
 

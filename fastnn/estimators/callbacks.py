@@ -6,7 +6,7 @@ Each epoch is a task of the fit. An epoch's task begins when the one before has 
 from collections.abc import Callable
 from typing import Any
 
-from fastnn.training import EpochEnd
+from fastnn.training.train import EpochEnd
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks

@@ -11,11 +11,11 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classi
 
 from fastnn.backends.base import check_sample_weight
 from fastnn.backends.reference import is_right
-from fastnn.csr import is_sparse
+from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
 from fastnn.estimators.base import BaseMLP, if_epochs
 from fastnn.estimators.callbacks import with_callbacks
-from fastnn.model import Model, class_probabilities, decide
+from fastnn.network.model import Model, class_probabilities, decide
 
 NO_THRESHOLD = "threshold is given, but y is multilabel: each label has a probability of its own"
 
@@ -82,8 +82,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     dtype : {"float32", "float64"}
         The arithmetic of the network; scikit-learn's is float64 for most inputs.
     schedule : str, function of (epoch, epochs), or None
-        The learning rate's factor in each epoch, of `max_iter`: see `fastnn.schedules`. For "sgd" and "adam", and not
-        beside "invscaling" or "adaptive".
+        The learning rate's factor in each epoch, of `max_iter`: see `fastnn.optim.schedules`. For "sgd" and "adam",
+        and not beside "invscaling" or "adaptive".
     threshold : float or None
         `predict` answers `unknown_label` where the largest probability is lower. Not for multilabel targets.
     unknown_label : int, str or None

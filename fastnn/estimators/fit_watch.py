@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from fastnn.network import Network
-from fastnn.training import EpochEnd
+from fastnn.training.train import EpochEnd
 
 LEARNING_RATES = ("constant", "invscaling", "adaptive")
 # 'adaptive' divides the rate by this, and gives up once it is not above LOWEST_RATE any more.

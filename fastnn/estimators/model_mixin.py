@@ -11,10 +11,10 @@ from sklearn.utils.validation import check_is_fitted
 from fastnn.backends.base import TrainerState
 from fastnn.errors import InconsistentVersionWarning
 from fastnn.estimators.fit_watch import WatchState
-from fastnn.history import History
-from fastnn.model import Model
-from fastnn.model_file import save, versions
-from fastnn.onnx_export import export_onnx
+from fastnn.files.model_file import save, versions
+from fastnn.files.onnx import export_onnx
+from fastnn.network.model import Model
+from fastnn.training.history import History
 
 # What a first fit goes on from.
 NOTHING_BEFORE: tuple[WatchState, History, TrainerState | None] = (WatchState(), History(), None)

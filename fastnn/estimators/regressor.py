@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import StrOptions
 from fastnn.errors import DataError
 from fastnn.estimators.base import BaseMLP, if_epochs
 from fastnn.estimators.callbacks import with_callbacks
-from fastnn.model import Model
+from fastnn.network.model import Model
 
 
 class MLPRegressor(RegressorMixin, BaseMLP):

@@ -21,7 +21,7 @@ from fastnn.evaluation.confidence import (
     reliability,
     threshold_for,
 )
-from fastnn.evaluation.counts import ClassScores, accuracy, confusion, per_class
+from fastnn.evaluation.metrics import ClassScores, accuracy, confusion, per_class
 
 __all__ = [
     "ClassScores",

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from fastnn.errors import DataError, SettingsError
-from fastnn.history import History
 from fastnn.plots.display import BLUE, COLOURS, GREY, VERMILION, Display, percent, tidy
+from fastnn.training.history import History
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

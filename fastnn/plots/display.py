@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from fastnn.atomic import write_atomically
 from fastnn.errors import SettingsError
+from fastnn.files.atomic import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

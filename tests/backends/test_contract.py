@@ -10,7 +10,7 @@ from fastnn.backends import compiled, get_backend, reference
 from fastnn.backends.base import Backend, Trainer
 from fastnn.errors import DataError, MissingDependencyError, SettingsError
 from fastnn.network import Network
-from fastnn.optimizers import SGD
+from fastnn.optim.optimizers import SGD
 
 OPERATIONS = [name for name, value in vars(Backend).items() if inspect.isfunction(value) and not name.startswith("_")]
 METHODS = [name for name, value in vars(Trainer).items() if inspect.isfunction(value) and not name.startswith("_")]

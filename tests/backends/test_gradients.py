@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastnn.backends import compiled, reference
-from fastnn.gradient_check import check_gradients
+from fastnn.explanation.gradient_check import check_gradients
 from tests.parity import make_inputs, make_network
 
 BACKENDS = pytest.mark.parametrize("backend", [reference, compiled], ids=["numpy", "numba"])

@@ -8,9 +8,9 @@ from sklearn.metrics import log_loss, mean_squared_error
 from fastnn.backends import compiled, reference
 from fastnn.backends.base import TrainerState
 from fastnn.errors import DataError
-from fastnn.gradient_check import check_gradients
+from fastnn.explanation.gradient_check import check_gradients
 from fastnn.network import Network
-from fastnn.optimizers import SGD, Adam, get_optimizer
+from fastnn.optim.optimizers import SGD, Adam, get_optimizer
 from tests.parity import assert_all_parity, assert_parity, astype, make_inputs
 
 BACKENDS = pytest.mark.parametrize("backend", [reference, compiled], ids=["numpy", "numba"])

@@ -5,7 +5,7 @@ import pytest
 
 from fastnn.backends import compiled, reference
 from fastnn.network import Network
-from fastnn.optimizers import SGD, Adam, get_optimizer
+from fastnn.optim.optimizers import SGD, Adam, get_optimizer
 from tests.parity import assert_all_parity, assert_parity, astype, make_inputs, make_network
 
 BACKENDS = pytest.mark.parametrize("backend", [reference, compiled], ids=["numpy", "numba"])

@@ -12,7 +12,7 @@ import pytest
 
 from fastnn.backends import compiled, reference
 from fastnn.errors import SettingsError
-from fastnn.kernels import inference
+from fastnn.kernels.epoch import predict as inference
 from fastnn.network import Network
 from tests.parity import assert_parity, astype, make_inputs, make_network
 

@@ -7,20 +7,22 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from fastnn.backends import compiled, compiled_training, reference
+from fastnn.backends import compiled, reference
 from fastnn.backends.base import check_inputs
-from fastnn.backends.layout import to_csr
+from fastnn.backends.compiled import fused
+from fastnn.backends.compiled.layout import to_csr
 from fastnn.datasets import Dataset
-from fastnn.diagnosis import diagnose
+from fastnn.datasets.splits import hold_out
 from fastnn.errors import DataError
-from fastnn.gradient_check import check_gradients
-from fastnn.judging import evaluate
-from fastnn.kernels.inference import predict
-from fastnn.kernels.panel_epoch import run_panel_epoch
-from fastnn.kernels.row_epoch import run_row_epoch
+from fastnn.evaluation.evaluate import evaluate
+from fastnn.explanation.diagnosis import diagnose
+from fastnn.explanation.gradient_check import check_gradients
+from fastnn.kernels.epoch.by_rows import run_row_epoch
+from fastnn.kernels.epoch.by_units import run_panel_epoch
+from fastnn.kernels.epoch.predict import predict
 from fastnn.network import Network
-from fastnn.optimizers import SGD, Adam
-from fastnn.training import hold_out, train
+from fastnn.optim.optimizers import SGD, Adam
+from fastnn.training.train import train
 from tests.parity import assert_all_parity, assert_parity, astype, make_network
 
 BACKENDS = pytest.mark.parametrize("backend", [reference, compiled], ids=["numpy", "numba"])
@@ -52,8 +54,8 @@ def _trained(backend, network, inp, labels, optimizer, batch_size, threads, **op
 @pytest.fixture
 def dense_is_sparse(monkeypatch):
     """Any dense array goes to the kernels that skip zeros, and several threads to any epoch."""
-    monkeypatch.setattr(compiled_training, "SPARSE_BELOW", 1.0)
-    monkeypatch.setattr(compiled_training, "FEW_MULTIPLICATIONS", 0)
+    monkeypatch.setattr(fused, "SPARSE_BELOW", 1.0)
+    monkeypatch.setattr(fused, "FEW_MULTIPLICATIONS", 0)
 
 
 OPTIMIZERS = {"sgd": SGD(), "momentum": SGD(0.9), "nesterov": SGD(0.8, nesterov=True), "adam": Adam()}

@@ -280,7 +280,7 @@ def test_row_12_junk_after_gzip_is_refused_and_zeros_and_members_are_not(tmp_pat
 def test_row_13_gzip_bomb_is_not_unpacked(tmp_path, refused, monkeypatch):
     path = tmp_path / "x"
     path.write_bytes(gzip.compress(declaring(1, 2, 2) + bytes(200 * 2**20), 1))
-    from fastnn.datasets import file_bytes
+    from fastnn.datasets import files as file_bytes
 
     unpacked = []
     inflate = file_bytes.Content._inflate

@@ -9,7 +9,7 @@ from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, NotFittedError
 
 from fastnn import DivergenceError, MLPClassifier, MLPRegressor
-from fastnn.training import TrainingInterrupted
+from fastnn.training.train import TrainingInterrupted
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((30, 4))

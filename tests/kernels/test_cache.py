@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -10,13 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import fastnn.kernels
-from fastnn import compilation
+from fastnn.backends import warmup as compilation
 
 PROGRAM = """
 import numpy as np
 from fastnn.backends import compiled
-from fastnn.kernels import softmax
+from fastnn.kernels.ops import softmax
 print(compiled.softmax(np.zeros((1, 2)))[0, 0], sum(softmax.softmax.stats.cache_hits.values()))
 """
 
@@ -81,7 +81,7 @@ def test_processes_compile_side_by_side(tmp_path):
 
 def test_importing_kernels_compiles_nothing_and_imports_nothing_of_fastnn():
     code = (
-        "import sys, fastnn.kernels.panel_epoch as epoch\n"
+        "import sys, fastnn.kernels.epoch.by_units as epoch\n"
         "assert not epoch.run_panel_epoch.overloads\n"
         "print(sorted(name for name in sys.modules if name.startswith('fastnn') and 'kernels' not in name))"
     )
@@ -90,14 +90,18 @@ def test_importing_kernels_compiles_nothing_and_imports_nothing_of_fastnn():
 
 
 def test_every_kernel_source_counts_for_the_folder(tmp_path, monkeypatch):
-    from fastnn.kernels import jit
+    from fastnn.kernels.compiler import cache
 
-    for source in Path(fastnn.kernels.__file__).parent.glob("*.py"):
-        (tmp_path / source.name).write_bytes(source.read_bytes())
-    monkeypatch.setattr(jit, "__file__", str(tmp_path / "jit.py"))
-    before = jit.sources_digest.__wrapped__()
-    (tmp_path / "dropout.py").write_text("# changed")
-    assert jit.sources_digest.__wrapped__() != before
+    copy = tmp_path / "kernels"
+    shutil.copytree(cache.SOURCES, copy)
+    monkeypatch.setattr(cache, "SOURCES", copy)
+    before = cache.sources_digest.__wrapped__()
+    for source in copy.rglob("*.py"):
+        text = source.read_bytes()
+        source.write_bytes(text + b"# changed")
+        assert cache.sources_digest.__wrapped__() != before, source
+        source.write_bytes(text)
+    assert cache.sources_digest.__wrapped__() == before
 
 
 WARMUP = [sys.executable, "-m", "fastnn", "warmup", "--json"]
@@ -135,7 +139,7 @@ def test_after_warmup_nothing_is_compiled(warm, tmp_path):
     program = """
 import sys
 import numpy as np, fastnn
-from fastnn.kernels import jit
+from fastnn.kernels.compiler import cache
 assert "numba.np.linalg" not in sys.modules  # what Numba imports in order to compile, not to load
 def odd(array):
     moved = np.zeros(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(array.shape)
@@ -154,7 +158,7 @@ alike = np.tile(np.arange(64) < 20, (4800, 1)).astype(np.uint8)
 many = fastnn.Dataset(odd(alike), odd(np.arange(4800) % 3))
 fastnn.train(fastnn.Network.initialize((64, 7, 3)), many, epochs=2, batch_size=None)
 assert "numba.np.linalg" not in sys.modules
-print(jit.compilations, jit.compile_seconds(), jit.loads())
+print(cache.compilations, cache.compile_seconds(), cache.loads())
 """
     odd = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert odd.stdout == "[] 0.0 10\n"
@@ -163,8 +167,9 @@ print(jit.compilations, jit.compile_seconds(), jit.loads())
 ASIDE = """
 import sys
 import numpy as np
-from fastnn import compilation
-from fastnn.kernels import inference, jit
+from fastnn.backends import warmup as compilation
+from fastnn.kernels.compiler import cache
+from fastnn.kernels.epoch.predict import predict
 def aside(backend="numba", threads=None):
     return compilation.prediction_compiled_aside(backend, "float32", np.dtype(np.uint8), threads)
 compilation.usable_cores = lambda: 1
@@ -177,14 +182,14 @@ for nowhere in (aside("numpy"), aside(threads=1)):
 with aside() as process:
     assert process.poll() is None
 assert process.poll() is not None  # it does not outlive the block
-assert not jit.is_on_disk(inference.predict)
+assert not cache.is_on_disk(predict)
 with aside() as process:
     assert process.wait() == 0
-assert jit.is_on_disk(inference.predict)
+assert cache.is_on_disk(predict)
 with aside() as process:
     assert process is None
 compilation._compile_prediction("float32", "uint8")
-print(jit.compilations, jit.loads())
+print(cache.compilations, cache.loads())
 """
 
 
@@ -201,7 +206,7 @@ def test_the_kernel_for_predictions_is_compiled_in_another_process(tmp_path):
 
 
 def test_no_process_is_started_where_kernels_cannot_be_kept_or_imported(monkeypatch):
-    from fastnn.kernels import jit  # here: other tests import it anew
+    from fastnn.kernels.compiler import cache  # here: other tests import it anew
 
     def aside():
         return compilation.prediction_compiled_aside("auto", "float32", np.dtype(np.uint8), 2)
@@ -210,11 +215,11 @@ def test_no_process_is_started_where_kernels_cannot_be_kept_or_imported(monkeypa
     monkeypatch.setattr(compilation.subprocess, "Popen", lambda *_, **__: pytest.fail("a process was started"))
     for name, value in (("cache_folder", lambda: None), ("is_on_disk", lambda _: True)):
         with monkeypatch.context() as patch:
-            patch.setattr(jit, name, value)
+            patch.setattr(cache, name, value)
             with aside() as process:
                 assert process is None
-    monkeypatch.setitem(sys.modules, "fastnn.kernels.inference", None)
-    monkeypatch.delattr(sys.modules["fastnn.kernels"], "inference", raising=False)
+    monkeypatch.setitem(sys.modules, "fastnn.kernels.epoch.predict", None)
+    monkeypatch.delattr(sys.modules["fastnn.kernels.epoch"], "predict", raising=False)
     with aside() as process:
         assert process is None
 

@@ -9,9 +9,15 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from fastnn.kernels import csr_input, dense, dropout, elementary, layers, packed_input, simd
+from fastnn.kernels import layout as layers
+from fastnn.kernels.inputs import csr as csr_input
+from fastnn.kernels.inputs import packed as packed_input
 from fastnn.kernels.jit import FASTMATH, kernel
-from fastnn.kernels.simd import FOUR, ONE, TWO
+from fastnn.kernels.ops import dropout
+from fastnn.kernels.ops import matmul as dense
+from fastnn.kernels.vector import exp_log as elementary
+from fastnn.kernels.vector import simd
+from fastnn.kernels.vector.simd import FOUR, ONE, TWO, lanes
 from fastnn.randomness import dropout_keep, dropout_keys
 
 
@@ -27,13 +33,13 @@ def _pack_csr(csr, rows, n_inputs, packed, t, threads):
 
 @kernel
 def _exp(inp, out):
-    for h in range(0, len(inp), layers.lanes(inp)):
+    for h in range(0, len(inp), lanes(inp)):
         simd.vstore(out, h, elementary.vexp(simd.vload(inp, h, ONE)))
 
 
 @kernel
 def _log(inp, out):
-    for h in range(0, len(inp), layers.lanes(inp)):
+    for h in range(0, len(inp), lanes(inp)):
         simd.vstore(out, h, elementary.vlog(simd.vload(inp, h, ONE)))
 
 

@@ -1,0 +1,21 @@
+"""The Numba backend: lays arrays out for the kernels and calls them."""
+
+from fastnn.backends.compiled.fused import Trainer, loss_and_gradients, objective, trainer
+from fastnn.backends.compiled.operations import (
+    dense_backward,
+    dense_forward,
+    logistic_cross_entropy,
+    matmul,
+    relu,
+    relu_backward,
+    softmax,
+    softmax_cross_entropy,
+    squared_error,
+)
+from fastnn.backends.compiled.predict import predict_logits, predict_proba
+
+__all__ = [
+    "Trainer", "dense_backward", "dense_forward", "logistic_cross_entropy", "loss_and_gradients", "matmul", "objective",
+    "predict_logits", "predict_proba", "relu", "relu_backward", "softmax", "softmax_cross_entropy", "squared_error",
+    "trainer",
+]  # fmt: skip

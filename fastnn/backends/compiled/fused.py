@@ -1,0 +1,395 @@
+"""The trainer of the Numba backend: lays the data and the optimizer's state out, and runs epochs on a team."""
+
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from fastnn.backends.base import (
+    EpochResult,
+    LossAndGradients,
+    Objective,
+    TrainerState,
+    check_inputs,
+    check_regularization,
+    check_sample_weight,
+    check_targets,
+)
+from fastnn.backends.compiled.inputs import Nonzero
+from fastnn.backends.compiled.layout import (
+    Layout,
+    constant,
+    in_kernel_dtype,
+    lay_out,
+    pack,
+    read_only,
+    unpack,
+)
+from fastnn.backends.threads import Crew, resolve_threads
+from fastnn.datasets.sparse import is_sparse
+from fastnn.kernels import layout as layers
+from fastnn.kernels import team
+from fastnn.kernels.epoch import block
+from fastnn.kernels.epoch import by_rows as row_epoch
+from fastnn.kernels.epoch import by_units as panel_epoch
+from fastnn.kernels.inputs import packed as packed_input
+from fastnn.kernels.inputs import row_blocks as bsr_input
+from fastnn.kernels.ops.optimizers import ADAM, KEEP_GRADIENT, MOMENTUM, NESTEROV, SGD, Rule, State
+from fastnn.kernels.vector.simd import VECTOR
+from fastnn.network import Network
+from fastnn.network.aligned import aligned_zeros
+from fastnn.optim.optimizers import Adam, Optimizer
+from fastnn.randomness import dropout_keys, dropout_threshold
+
+# Where at most this share of the inputs is other than 0, the first layer visits only those.
+SPARSE_BELOW = 0.5
+# Threads share the rows of a batch where a row has at most this many vectors of parameters to itself.
+VECTORS_A_ROW = 8
+# An epoch of at most so many multiplications, about a millisecond, gains nothing by a second thread: starting it, and
+# waiting for each other twice a step, take as long as it saves.
+FEW_MULTIPLICATIONS = 2**25
+# In an epoch of at most so many, some 20 ms of work, the caller's thread works too instead of waiting for Ctrl-C.
+SHORT_MULTIPLICATIONS = 2**30
+
+
+class Trainer:
+    """A network, its data and the optimizer's state laid out for the kernels. `optimizer` None keeps the gradients;
+    `one_pass`: nothing is prepared that pays only after several epochs.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        images: np.ndarray,
+        targets: np.ndarray,
+        optimizer: Optimizer | None,
+        l2: float,
+        divide_l2: bool,
+        dropout: float,
+        sample_weight: np.ndarray | None,
+        seed: int,
+        threads: int | None,
+        state: TrainerState | None,
+        one_pass: bool = False,
+    ) -> None:
+        check_regularization(l2, dropout)
+        inputs: Any = check_inputs(network, images)
+        self._n_samples = inputs.shape[0]
+        targets = check_targets(network, targets, self._n_samples)
+        sample_weight = check_sample_weight(sample_weight, self._n_samples, network.dtype)
+        self._optimizer, self._l2, self._divide_l2 = optimizer, l2, divide_l2
+        self._dropout, self._seed, self._one_pass = dropout, seed, one_pass
+        self._network, self._layout = network, lay_out(network)
+        given = inputs if is_sparse(inputs) else None
+        images = constant(
+            in_kernel_dtype(inputs if given is None else np.empty((0, network.n_inputs), inputs.dtype), network.dtype)
+        )
+        self._nonzero = Nonzero(images, given, network.dtype)
+        self._sparse = given is not None or self._nonzero.count <= SPARSE_BELOW * images.size
+        self._data = block.Data(
+            images=images,
+            labels=constant(targets if network.output == "softmax" else np.empty(0, np.int64)),
+            targets=constant(np.empty((0, 0), network.dtype) if network.output == "softmax" else targets),
+            weights=constant(np.empty(0, network.dtype) if sample_weight is None else sample_weight),
+        )
+        self._crew = Crew(resolve_threads(threads))
+        n_slots, size = (1 if optimizer is None else optimizer.n_slots), self._layout.layers.parameters.size
+        slot_1, slot_2 = (aligned_zeros(size if n_slots > k else 0, network.dtype) for k in range(2))
+        self._state = State(slot_1, slot_2, gradient=aligned_zeros(0, network.dtype))
+        self._step, self.epoch = 0, 0
+        if state is not None:
+            self._step, self.epoch = state.steps, state.epochs
+            for slot, arrays in zip((slot_1, slot_2), state.slots, strict=False):
+                pack(network.sizes, slot, arrays)
+        self._work: panel_epoch.PanelWork | row_epoch.RowWork | None = None
+
+    def prepare(self, n_rows: int, batch_size: int) -> None:
+        """Make room for epochs of `n_rows` rows in batches of `batch_size`, and have their kernel ready to run."""
+        self._prepare(n_rows, batch_size, is_whole=n_rows == self._n_samples <= batch_size)
+
+    def _prepare(self, n_rows: int, batch_size: int, is_whole: bool) -> None:
+        """`prepare`; `is_whole`: one batch takes each sample once."""
+        batch_size = min(batch_size, n_rows)
+        parameters, real = self._layout.layers.parameters.size, self._network.dtype
+        # By rows, each part of a batch has a gradient of its own: that pays where it is small beside the part's work.
+        vectors = parameters * real.itemsize // VECTOR
+        by_rows = self._layout.most_panels == 1 and vectors <= VECTORS_A_ROW * batch_size
+        kept = row_epoch.n_parts(batch_size) if by_rows else int(batch_size > layers.BLOCK)
+        if self._state.gradient.size < kept * parameters:
+            self._state = self._state._replace(gradient=aligned_zeros(kept * parameters, real))
+        kind = row_epoch.RowWork if by_rows else panel_epoch.PanelWork
+        work = self._work if type(self._work) is kind else None
+        self._work = (work or (self._row_work() if by_rows else self._panel_work()))._replace(state=self._state)
+        if by_rows and self._sparse:
+            self._take_nonzero(is_whole)
+        if work is not None:
+            return
+        # An epoch of no rows: the kernel is compiled, or loaded, here, and the time of the first epoch is its own.
+        self._run_kernel(np.empty(0, np.int64), batch_size, 0.0)
+
+    def run_epoch(self, order: np.ndarray, batch_size: int, learning_rate: float) -> EpochResult:
+        """Train on the rows `order`, `batch_size` at a time, on this trainer's threads."""
+        order = np.ascontiguousarray(order, np.int64)
+        if not len(order) or batch_size < 1:
+            raise ValueError(f"order of {len(order)} rows, batch_size {batch_size}: expected 1 or more of each")
+        if not (order.min() >= 0 and order.max() < self._n_samples):
+            raise IndexError(f"order has rows outside 0 to {self._n_samples - 1}")
+        is_whole = len(order) == self._n_samples <= batch_size and np.bincount(order).max() == 1
+        self._prepare(len(order), batch_size, is_whole)
+        if isinstance(self._work, row_epoch.RowWork) and len(self._work.bsr.indptr):
+            order = self._nonzero.strips(self._network.sizes[1]).order
+        results = self._run_kernel(order, batch_size, learning_rate)
+        self.epoch += 1
+        self._step += -(-len(order) // batch_size)
+        if results[block.FAILED] >= 0:
+            return EpochResult(float("nan"), 0.0, int(results[block.FAILED]))
+        loss, accuracy = results[block.LOSS] / max(1, results[block.COUNTED]), results[block.CORRECT] / len(order)
+        return EpochResult(float(loss), float("nan") if self._network.output == "identity" else float(accuracy))
+
+    def network(self) -> Network:
+        """The network as it is now, copied."""
+        return self._network.like(*unpack(self._network.sizes, self._layout.layers.parameters))
+
+    def state(self) -> TrainerState:
+        """The optimizer's state as it is now, copied."""
+        slots = (self._state.slot_1, self._state.slot_2)
+        return TrainerState(
+            tuple(unpack(self._network.sizes, slot) for slot in slots if slot.size), self._step, self.epoch
+        )
+
+    def move_to(self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> None:
+        """Put other weights and biases in the place of the network's."""
+        pack(self._network.sizes, self._layout.layers.parameters, (weights, biases))
+
+    def loss_and_gradients(self) -> LossAndGradients:
+        """Loss and gradients of all the data as one batch, of a trainer without an optimizer, which moves nothing."""
+        loss, accuracy, _ = self.run_epoch(np.arange(self._n_samples), self._n_samples, 0.0)
+        n_right = 0 if np.isnan(accuracy) else round(accuracy * self._n_samples)
+        return LossAndGradients(loss, *unpack(self._network.sizes, self._state.slot_1), n_right)
+
+    def _run_kernel(self, order: np.ndarray, batch_size: int, learning_rate: float) -> np.ndarray:
+        real, gate, work = self._network.dtype.type, team.new_gate(), self._work
+        assert work is not None
+        n_hidden = len(self._network.weights) - 1
+        dropout = block.Dropout(
+            keys=dropout_keys(self._seed, self.epoch, n_hidden) if self._dropout else np.zeros(n_hidden, np.uint64),
+            threshold=dropout_threshold(self._dropout),
+            share=real(1 - self._dropout),
+            scale=real(1 / (1 - self._dropout)),
+        )
+        work.results[:] = 0
+        work.results[block.FAILED] = -1
+        by_rows = isinstance(work, row_epoch.RowWork)
+        kernel = row_epoch.run_row_epoch if by_rows else panel_epoch.run_panel_epoch
+        # More threads than a layer has panels, or a batch parts, would only wait.
+        shares = row_epoch.n_parts(min(batch_size, max(1, len(order)))) if by_rows else self._layout.most_panels
+        multiplications = 3 * self._layout.layers.parameters.size * len(order)
+        threads = 1 if multiplications <= FEW_MULTIPLICATIONS else min(self._crew.size(), shares)
+        settings = (
+            constant(order),
+            batch_size,
+            _rule(self._optimizer, learning_rate, self._l2, self._divide_l2, real),
+            self._step,
+        )
+
+        on_core = [0.0] * threads
+
+        def member(t: int) -> None:
+            start = time.thread_time()
+            kernel(t, threads, self._layout.layers, self._data, *settings, dropout, work, gate)
+            on_core[t] = time.thread_time() - start
+
+        start = time.perf_counter()
+        team.run_team(member, threads, gate, caller_works=multiplications <= SHORT_MULTIPLICATIONS)
+        self._crew.note(time.perf_counter() - start, on_core)
+        return work.results
+
+    def _panel_work(self) -> panel_epoch.PanelWork:
+        members = min(self._crew.most, self._layout.most_panels)
+        n_inputs = layers.BLOCK * self._network.n_inputs
+        packed, dense = (n_inputs, 0) if self._sparse else (0, n_inputs)
+        common = self._common_work(copies=1, blocks=2, members=members)
+        return panel_epoch.PanelWork(
+            inputs=panel_epoch.Inputs(
+                packed_input.Packed(
+                    values=_rows(2, packed, self._data.images.dtype),
+                    users=_rows(2, packed // layers.GROUP, np.uint64),
+                ),
+                dense=_rows(2, dense, self._network.dtype),
+            ),
+            # Whatever the number of inputs: lists of another dtype would be another kernel.
+            csr=self._nonzero.given_lists(np.uint32),
+            penalty=np.zeros(len(self._network.weights) * self._layout.most_panels),
+            **common,
+        )
+
+    def _row_work(self) -> row_epoch.RowWork:
+        members = min(self._crew.most, row_epoch.PARTS)
+        dense = 0 if self._sparse else layers.BLOCK * self._network.n_inputs
+        common, slices = self._common_work(copies=members, blocks=members, members=members), _slices(self._layout)
+        return row_epoch.RowWork(
+            csr=self._nonzero.no_lists(),
+            bsr=self._nonzero.no_strips(),
+            strip_scratch=_rows(members, bsr_input.SCRATCH, self._network.dtype),
+            dense=_rows(members, dense, self._network.dtype),
+            part_loss=np.zeros(row_epoch.PARTS),
+            part_right=np.zeros(row_epoch.PARTS, np.int64),
+            slices=slices,
+            penalty=np.zeros(len(slices)),
+            alone=_rows(members, team.GATE_SIZE, np.int64),
+            **common,
+        )
+
+    def _take_nonzero(self, is_whole: bool) -> None:
+        """Have what is not 0 at hand for threads that share rows: in strips, where these serve, else as lists.
+
+        Strips serve a batch that takes each sample once, so that their order does not matter, and has enough of them
+        for every part to be made of whole blocks.
+        """
+        work, nonzero, n_units = self._work, self._nonzero, self._network.sizes[1]
+        assert isinstance(work, row_epoch.RowWork)
+        may_serve = is_whole and not self._one_pass and self._n_samples >= row_epoch.PARTS * layers.BLOCK
+        if may_serve and nonzero.strips(n_units).serve:
+            if not len(work.bsr.indptr):
+                self._work = work._replace(csr=nonzero.no_lists(), bsr=nonzero.strips(n_units).bsr)
+        elif not len(work.csr.indptr):
+            self._work = work._replace(csr=nonzero.lists(), bsr=nonzero.no_strips())
+
+    def _common_work(self, copies: int, blocks: int, members: int) -> dict[str, Any]:
+        """What either way needs: values of `copies` blocks, samples of `blocks`, scratch of `members`."""
+        layout, real = self._layout, self._network.dtype
+        lanes = VECTOR // real.itemsize
+        panel = layers.WIDE * lanes
+        return {
+            "units": block.Units(
+                out=aligned_zeros(copies * layers.BLOCK * layout.n_units, real),
+                dout=aligned_zeros(copies * layers.BLOCK * layout.n_units, real),
+                parts=aligned_zeros(copies * layout.n_parts, real),
+            ),
+            "state": self._state,
+            "samples": block.Samples(
+                label=_rows(blocks, layers.BLOCK, np.int64),
+                target=_rows(blocks, layers.BLOCK * self._data.targets.shape[1], real),
+                weight=_rows(blocks, layers.BLOCK, real),
+                loss=_rows(copies, layers.BLOCK, np.float64),
+                right=_rows(copies, layers.BLOCK, np.int64),
+            ),
+            "results": np.zeros(block.N_RESULTS),
+            "scratch": block.Scratch(
+                piece=_rows(members, layers.PIECE * panel, real),
+                turned=_rows(members, panel**2, real),
+                columns=_rows(members, layout.padded_classes * lanes, real),
+                figures=_rows(members, 4 * lanes, real),
+                places=_rows(members, layers.GROUP, np.int64),
+            ),
+        }
+
+
+def _rows(n_rows: int, length: int, dtype: Any) -> np.ndarray:
+    """Zeros (n_rows, length), aligned."""
+    return aligned_zeros(n_rows * length, np.dtype(dtype)).reshape(n_rows, length)
+
+
+def _slices(layout: Layout) -> np.ndarray:
+    """The parameters in slices of at most a piece, as `row_epoch.RowWork` has them."""
+    network, lanes = layout.layers, VECTOR // layout.layers.parameters.itemsize
+    starts = network.table[: network.n_weights, [layers.WEIGHT_AT, layers.BIAS_AT]].tolist()
+    bounds = [*starts, (network.parameters.size, None)]
+    slices = []
+    for layer, ((weight_at, bias_at), (end, _)) in enumerate(pairwise(bounds)):
+        for at, stop, is_weight in ((weight_at, bias_at, True), (bias_at, end, False)):
+            # Whatever the layer's width, four vectors are settled together where that comes out even.
+            vectors = 4 if (stop - at) % (4 * lanes) == 0 else 1
+            step = layers.PIECE * layers.WIDE * lanes
+            slices += [
+                (
+                    start,
+                    (min(start + step, stop) - start) // (vectors * lanes),
+                    vectors,
+                    is_weight,
+                    is_weight and layer == 0,
+                )
+                for start in range(at, stop, step)
+            ]
+    return read_only(np.array(slices, np.int64))
+
+
+def _rule(
+    optimizer: Optimizer | None, learning_rate: float, l2: float, divide_l2: bool, real: type[np.floating]
+) -> Rule:
+    """The optimizer's numbers in the working dtype."""
+    kind, first, second, epsilon = KEEP_GRADIENT, 0.0, 0.0, 0.0
+    if isinstance(optimizer, Adam):
+        kind, first, second, epsilon = ADAM, optimizer.beta_1, optimizer.beta_2, optimizer.epsilon
+    elif optimizer is not None:
+        kind = SGD if not optimizer.momentum else NESTEROV if optimizer.nesterov else MOMENTUM
+        first = optimizer.momentum
+    return Rule(
+        kind=kind,
+        rate=float(learning_rate),
+        beta_1=first,
+        beta_2=second,
+        first=real(first),
+        rest_1=real(1 - first),
+        second=real(second),
+        rest_2=real(1 - second),
+        epsilon=real(epsilon),
+        l2=float(l2),
+        divide_l2=divide_l2,
+    )
+
+
+def loss_and_gradients(
+    network: Network,
+    inp: np.ndarray,
+    targets: np.ndarray,
+    *,
+    l2: float = 0.0,
+    sample_weight: np.ndarray | None = None,
+    dropout: float = 0.0,
+    seed: int = 0,
+    epoch: int = 0,
+) -> LossAndGradients:
+    """Loss of a batch and its gradients: one step of training whose update keeps the gradient instead."""
+    single = Trainer(network, inp, targets, None, l2, False, dropout, sample_weight, seed, 1, None, one_pass=True)
+    single.epoch = epoch
+    return single.loss_and_gradients()
+
+
+def objective(
+    network: Network,
+    images: np.ndarray,
+    targets: np.ndarray,
+    *,
+    l2: float = 0.0,
+    sample_weight: np.ndarray | None = None,
+    threads: int | None = None,
+) -> Objective:
+    """`loss_and_gradients` of all the data as a function of weights and biases; the data are laid out once."""
+    whole = Trainer(network, images, targets, None, l2, False, 0.0, sample_weight, 0, threads, None)
+
+    def evaluate(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> LossAndGradients:
+        whole.move_to(weights, biases)
+        return whole.loss_and_gradients()
+
+    return evaluate
+
+
+def trainer(
+    network: Network,
+    images: np.ndarray,
+    targets: np.ndarray,
+    optimizer: Optimizer,
+    *,
+    l2: float = 0.0,
+    divide_l2: bool = False,
+    dropout: float = 0.0,
+    sample_weight: np.ndarray | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    state: TrainerState | None = None,
+) -> Trainer:
+    """A Trainer; equal arguments give equal bits whatever `threads` is."""
+    return Trainer(network, images, targets, optimizer, l2, divide_l2, dropout, sample_weight, seed, threads, state)

@@ -1,0 +1,135 @@
+"""A network as the kernels want it, and back: flat arrays, columns in panels (`kernels/layers.py` says how)."""
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastnn.datasets.sparse import canonical
+from fastnn.kernels import layout as layers
+from fastnn.kernels.inputs.csr import Csr
+from fastnn.kernels.ops import activations
+from fastnn.kernels.ops import losses as element_loss
+from fastnn.kernels.vector.simd import VECTOR
+from fastnn.network import Network
+from fastnn.network.aligned import aligned_zeros
+
+
+class Layout(NamedTuple):
+    """A network as the kernels want it, and the sizes of the scratch it needs."""
+
+    layers: layers.Layers
+    n_units: int
+    n_parts: int
+    padded_classes: int
+    most_panels: int
+
+
+def constant(array: np.ndarray) -> np.ndarray:
+    """A contiguous, aligned view that cannot be written: Numba compiles other arrays apart, so all inputs are such."""
+    flags = array.flags
+    if type(array) is not np.ndarray or not (flags.c_contiguous and flags.aligned):  # `require` takes its time
+        array = np.require(array, requirements=["C", "A"])
+    return read_only(array)
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """A view of a contiguous array that cannot be written."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def in_kernel_dtype(inp: np.ndarray, real: np.dtype) -> np.ndarray:
+    """Bytes as they are, numbers in the working dtype: kernels are compiled for these two kinds of input only."""
+    return inp if inp.dtype == np.uint8 else inp.astype(real, copy=False)
+
+
+def to_csr(matrix: Any, real: np.dtype, kind: type[np.unsignedinteger]) -> Csr:
+    """A SciPy matrix, one that `check_inputs` gave, as the kernels take it: its arrays, shared where they have the
+    dtypes already, which are `kind` for the indices.
+    """
+    data = in_kernel_dtype(matrix.data, real)
+    if data is not matrix.data:  # numbers too small for the dtype have become 0
+        matrix = canonical(type(matrix)((data, matrix.indices, matrix.indptr), shape=matrix.shape))
+    indices = matrix.indices  # none is negative
+    indices = indices.view(kind) if indices.itemsize == np.dtype(kind).itemsize else indices.astype(kind)
+    return Csr(*map(constant, (matrix.indptr.astype(np.int64, copy=False), indices, matrix.data)))
+
+
+def no_csr(kind: type[np.unsignedinteger], dtype: np.dtype) -> Csr:
+    """What says that inputs are given as an array; `kind` as above, and the dtype of the inputs."""
+    return Csr(*(read_only(np.empty(0, each)) for each in (np.int64, kind, dtype)))
+
+
+def _panels(size: int, lanes: int) -> list[tuple[int, int]]:
+    """First column and width, padding counted, of each panel of a layer of `size` units."""
+    widths = [vectors * lanes for vectors in layers.panel_widths(-(-size // lanes))]
+    return list(zip(accumulate(widths, initial=0), widths, strict=False))
+
+
+def lay_out(network: Network) -> Layout:
+    """A copy of the network in panels."""
+    lanes, sizes = VECTOR // network.dtype.itemsize, network.sizes
+    padded = [-(-size // lanes) * lanes for size in sizes]
+    panels = [_panels(size, lanes) for size in sizes[1:]]
+    unit_at = list(accumulate(padded[1:], initial=0))
+    panel_rows = [
+        (first, width // lanes, width, (start + first) * layers.BLOCK, width)
+        for start, panels_of_layer in zip(unit_at, panels[:-1], strict=False)
+        for first, width in panels_of_layer
+    ]
+    panel_rows += [
+        (first, width // lanes, width, unit_at[-2] * layers.BLOCK + first, padded[-1]) for first, width in panels[-1]
+    ]
+    table = np.zeros((len(sizes) + len(panel_rows), layers.N_COLUMNS), np.int64)
+    table[: len(sizes), layers.SIZE], table[len(sizes) :] = sizes, panel_rows
+    counts = np.array([0, *map(len, panels)])
+    table[: len(sizes), layers.N_PANELS] = counts
+    table[: len(sizes), layers.PANEL_AT] = len(sizes) + np.cumsum(counts) - counts
+    end = 0
+    for layer, (fan_in, width) in enumerate(zip(sizes, padded[1:], strict=False)):
+        table[layer, [layers.WEIGHT_AT, layers.BIAS_AT]] = end, end + fan_in * width
+        end += (fan_in + 1) * width
+    parameters = aligned_zeros(end, network.dtype)
+    pack(sizes, parameters, (network.weights, network.biases))
+    laid_out = layers.Layers(
+        parameters=parameters,
+        n_weights=len(panels),
+        table=table,
+        activation=activations.CODES[network.activation],
+        output=element_loss.OUTPUTS[network.output],
+        scale=network.dtype.type(network.input_scale),
+    )
+    n_parts = layers.BLOCK * padded[-1] * len(panels[-2]) if len(panels) > 1 else 0
+    return Layout(laid_out, unit_at[-1], n_parts, padded[-1], max(map(len, panels)))
+
+
+def _views(
+    sizes: tuple[int, ...], flat: np.ndarray, arrays: tuple[Sequence[np.ndarray], Sequence[np.ndarray]]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of a piece of the flat array, as a view, and the piece of a weight or bias that belongs there."""
+    lanes, end = VECTOR // flat.dtype.itemsize, 0
+    for layer, (fan_in, size) in enumerate(pairwise(sizes)):
+        for first, width in _panels(size, lanes):
+            used, rows = min(width, size - first), flat[end : end + fan_in * width].reshape(fan_in, width)
+            yield rows[:, :used], arrays[0][layer][:, first : first + used]
+            end += fan_in * width
+        yield flat[end : end + size], arrays[1][layer]
+        end += -(-size // lanes) * lanes
+
+
+def pack(sizes: tuple[int, ...], flat: np.ndarray, arrays: tuple[Sequence[np.ndarray], Sequence[np.ndarray]]) -> None:
+    """Write weights and biases into an array laid out like the parameters; padding is left as it is."""
+    for view, array in _views(sizes, flat, arrays):
+        view[...] = array
+
+
+def unpack(sizes: tuple[int, ...], flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Weights and biases as NumPy has them, out of an array laid out like the parameters."""
+    weights = [np.empty(shape, flat.dtype) for shape in pairwise(sizes)]
+    biases = [np.empty(size, flat.dtype) for size in sizes[1:]]
+    for view, array in _views(sizes, flat, (weights, biases)):
+        array[...] = view
+    return weights, biases

@@ -1,0 +1,33 @@
+"""`fastnn predict`: reads photos and drawings of digits."""
+
+import argparse
+import json
+
+from fastnn.cli.options import AddCommand, add_backend
+from fastnn.cli.samples import prepare_pictures
+
+
+def register(add: AddCommand) -> None:
+    """Add the command and its options."""
+    parser = add("predict", run, "say which digits photos or drawings show")
+    parser.add_argument("model", metavar="MODEL", help="a model.safetensors")
+    parser.add_argument("image", metavar="IMAGE", nargs="+", help="a PNG, JPEG or other picture of one digit")
+    add_backend(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    from fastnn.backends import get_backend
+    from fastnn.files.model_file import load_classifier
+
+    model = load_classifier(options.model)
+    rows = prepare_pictures(options.image, options.model, model)
+    labels, proba = model.decide(get_backend(options.backend).predict_proba(model.network, rows))
+    answers = [
+        {"image": str(image), "prediction": label, "probability": float(row.max())}
+        for image, label, row in zip(options.image, labels.tolist(), proba, strict=True)
+    ]
+    if options.json:
+        print(json.dumps(answers))
+        return
+    for answer in answers:
+        print(f"{answer['image']}: {answer['prediction']} ({answer['probability']:.1%})")

@@ -1,0 +1,23 @@
+"""`fastnn recipes`: lists the recipes."""
+
+import argparse
+import json
+from dataclasses import asdict
+
+from fastnn.cli.options import AddCommand
+
+
+def register(add: AddCommand) -> None:
+    """Add the command and its options."""
+    add("recipes", run, "list the recipes")
+
+
+def run(options: argparse.Namespace) -> None:
+    from fastnn.runs.recipes import RECIPES
+
+    if options.json:
+        print(json.dumps([asdict(recipe) for recipe in RECIPES.values()]))
+        return
+    width = max(map(len, RECIPES))
+    for recipe in RECIPES.values():
+        print(f"{recipe.letter or ' '}  {recipe.name:<{width}}  {recipe.title}")

@@ -1,0 +1,27 @@
+"""`fastnn report`: writes the report of a run as one HTML file."""
+
+import argparse
+import json
+
+from fastnn.cli.options import AddCommand, add_backend
+
+
+def register(add: AddCommand) -> None:
+    """Add the command and its options."""
+    parser = add("report", run, "write the report of a run: one HTML file, pictures inside, that opens offline")
+    parser.add_argument("run", metavar="RUN", help="the folder of a run")
+    parser.add_argument("--out", metavar="FILE", help="the file to write; default: parser.html in the folder")
+    parser.add_argument(
+        "--data",
+        metavar="FILE",
+        nargs="+",
+        help="where the run's own --data files are now; default: where they were",
+    )
+    add_backend(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    from fastnn.runs.report import write_report
+
+    path = write_report(options.run, options.out, data=options.data, backend=options.backend)
+    print(json.dumps({"report": str(path)}) if options.json else f"report {path}")

@@ -1,0 +1,31 @@
+"""`fastnn warmup`: compiles all kernels for this CPU."""
+
+import argparse
+import json
+
+from fastnn.cli.options import AddCommand
+
+
+def register(add: AddCommand) -> None:
+    """Add the command and its options."""
+    parser = add("warmup", run, "compile all kernels for this CPU now, or load them, so that no later run has to wait")
+    parser.add_argument(
+        "--dtype",
+        nargs="+",
+        choices=["float32", "float64"],
+        default=["float32"],
+        help="of the networks (default: float32)",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    from fastnn.backends.warmup import warmup
+
+    result = warmup(options.dtype)
+    if options.json:
+        print(json.dumps({**result._asdict(), "compiled": list(result.compiled)}))
+        return
+    names = f"compiled {', '.join(dict.fromkeys(result.compiled))}" if result.compiled else "nothing to compile"
+    print(
+        f"{names}; {result.loaded} kernels loaded; {result.seconds:.2f} s, {result.compile_seconds:.2f} s of compiling"
+    )

@@ -1,0 +1,101 @@
+"""The files of the command's `--data`: told apart by content and put together as training and test set."""
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+from fastnn.datasets.csv import read_csv
+from fastnn.datasets.dataset import Dataset
+from fastnn.datasets.files import FilePath, file_name, open_content, shown
+from fastnn.datasets.idx import existing_spelling, read_idx, read_rank
+from fastnn.datasets.npz import read_npz
+from fastnn.datasets.pixels import matched
+from fastnn.errors import DataError
+
+_Kind = Literal["IDX", "NPZ", "CSV"]
+_EXPECTED = (
+    "one NPZ file, one or two CSV files (training, test), or two or four IDX files "
+    "(images and labels for training, then for testing)"
+)
+
+
+def read_files(paths: Sequence[FilePath]) -> tuple[Dataset, Dataset | None]:
+    """Read a training set, and a test set if there is one, from files of any format that fastnn reads.
+
+    The format is told by the content of the files: IDX, NPZ, else CSV; IDX and CSV may be gzipped.
+
+    Parameters
+    ----------
+    paths : sequence of paths
+        One NPZ file; or one or two CSV files, training first; or two or four IDX files: images and labels in either
+        order, training first. Where the names of two CSV or four IDX files say which are for training (``train``) and
+        which for testing (``t10k`` or ``test``), the names count and the order does not.
+
+    Returns
+    -------
+    train : Dataset
+    test : Dataset or None
+        As `read_idx`, `read_csv` and `read_npz` return them, of one type, width, image shape and pixel_max.
+
+    Raises
+    ------
+    DataError
+        If the files are of other kinds or numbers, do not fit together, or cannot be used.
+    FileError
+        If a file cannot be opened.
+    """
+    files = [existing_spelling(path) for path in ([paths] if isinstance(paths, str) else paths)]
+    kinds = [_kind(path) for path in files]
+    if kinds == ["NPZ"]:
+        return read_npz(files[0])
+    if kinds == ["CSV"]:
+        return read_csv(files[0]), None
+    if kinds == ["CSV"] * 2:
+        train, test = _by_name(files, 1) or [[path] for path in files]
+        return matched(read_csv(train[0]), read_csv(test[0]))
+    if kinds in (["IDX"] * 2, ["IDX"] * 4):
+        return _read_idx_files(files)
+    found = ", ".join(f"{shown(path)} ({kind})" for path, kind in zip(files, kinds, strict=True)) or "no files"
+    raise DataError(f"found {found}, expected {_EXPECTED}")
+
+
+def _kind(path: FilePath) -> _Kind:
+    with open_content(path) as content:
+        start = content.read(4)
+    if start[:2] == b"PK" and not content.gzipped:
+        return "NPZ"
+    if start[:2] == b"\0\0":
+        return "IDX"
+    if b"\0" in start:
+        raise DataError(f"{content.name}: found bytes {start.hex(' ')} at the start, expected an IDX, NPZ or CSV file")
+    return "CSV"
+
+
+def _read_idx_files(files: list[FilePath]) -> tuple[Dataset, Dataset | None]:
+    if len(files) == 2:
+        return read_idx(*_images_and_labels(files)), None
+    ranks = {shown(path): read_rank(path) for path in files}
+    groups = _by_name(files, 2)
+    if groups is None or any((ranks[shown(first)] == 1) == (ranks[shown(second)] == 1) for first, second in groups):
+        groups = [files[:2], files[2:]]
+    train, test = (read_idx(*_images_and_labels(group)) for group in groups)
+    return matched(train, test)
+
+
+def _images_and_labels(pair: list[FilePath]) -> tuple[FilePath, FilePath]:
+    """The pair in that order, whichever was given."""
+    first, second = (read_rank(path) for path in pair)
+    if (first == 1) == (second == 1):
+        found = " and ".join(f"{shown(path)} (rank {rank})" for path, rank in zip(pair, (first, second), strict=True))
+        raise DataError(f"found {found} as a pair, expected images (rank 3 or 2) and their labels (rank 1)")
+    return (pair[1], pair[0]) if first == 1 else (pair[0], pair[1])
+
+
+def _by_name(files: list[FilePath], size: int) -> list[list[FilePath]] | None:
+    """The files for training and those for testing, `size` of each, as their names say; None where they do not say."""
+    groups: dict[str, list[FilePath]] = {"train": [], "test": []}
+    for path in files:
+        parts = {"train" if part == "train" else "test" for part in re.findall("train|t10k|test", file_name(path))}
+        if len(parts) == 1:
+            groups[parts.pop()].append(path)
+    return [groups["train"], groups["test"]] if all(len(group) == size for group in groups.values()) else None

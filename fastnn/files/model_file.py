@@ -1,0 +1,373 @@
+"""Saving a network to a file and loading it again: safetensors with a closed schema, checked before it is believed.
+
+A model file is a safetensors file, so any safetensors reader opens it:
+
+- 8 bytes, the length of the header, a little-endian integer;
+- the header, JSON in UTF-8, filled up with spaces to a multiple of 8 bytes;
+- the payload: for each layer l from 0, tensor ``weight.l`` of shape (fan_in, fan_out), then ``bias.l`` of shape
+  (fan_out,), row by row, little-endian, one after the other without gaps; all F32 or all F64.
+
+The header's ``__metadata__`` holds exactly these strings:
+
+- ``format`` ("fastnn-model"), ``format_version`` ("2"), ``fastnn`` and ``numpy`` (the versions that wrote the file);
+- ``activation``, ``output``, and ``input_scale`` (as Python's repr writes a float);
+- in JSON ``classes`` (an array of integers or of strings, or null), ``image_shape`` ([height, width] or null),
+  ``feature_names`` (an array of strings, or null) and ``unknown`` ([threshold, label] or null): see `Model`;
+- ``sha256``, in lower-case hex, that of the header without ``sha256``, written as JSON with sorted keys, no spaces and
+  ASCII only, followed by the payload. It tells damage, not forgery: whoever changes a file on purpose can compute it
+  anew.
+
+A file of format version "1" is read, too. It has no ``output``, which is "softmax", ``feature_names`` and ``unknown``.
+
+The same network gives the same bytes: there is no time stamp, and the header is written here because safetensors'
+own writer puts the metadata in another order in each process.
+"""
+
+import io
+import json
+import math
+import os
+import re
+import stat
+from collections.abc import Iterable, Sequence, Set
+from hashlib import sha256
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from fastnn.checks import short
+from fastnn.errors import DataError, FileError, SettingsError
+from fastnn.files.atomic import shown, write_atomically
+from fastnn.network import ACTIVATIONS, OUTPUTS, Network
+from fastnn.network.model import Model, are_sizes, checked_names, default_classes
+
+_FORMAT = "fastnn-model"
+_NAMES = {1: ("classes", "image_shape"), 2: ("classes", "image_shape", "feature_names", "unknown")}
+_COMMON = {"format", "format_version", "activation", "input_scale", "fastnn", "numpy", "sha256"}
+_METADATA = {1: _COMMON.union(_NAMES[1]), 2: _COMMON.union(_NAMES[2], ["output"])}  # of each format version
+_VERSION = max(_METADATA)
+_DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
+_MAX_HEADER = 1_000_000
+
+
+def save(
+    path: str | os.PathLike[str],
+    network: Network,
+    *,
+    classes: Sequence[int] | Sequence[str] | np.ndarray | None = None,
+    image_shape: Sequence[int] | None = None,
+    feature_names: Sequence[str] | np.ndarray | None = None,
+    unknown: tuple[float, int | str] | None = None,
+) -> None:
+    """Write `network` to `path` in one step: the file is the old one or the new one, never half of it.
+
+    Equal arguments and versions of fastnn and NumPy give equal bytes.
+
+    Parameters
+    ----------
+    path : str or path
+        The file to write; the usual suffix is ``.safetensors``.
+    network : Network
+        Arrays of shape (fan_in, fan_out) and (fan_out,), float32 or float64, in any memory order.
+    classes : sequence of C int or C str, or None
+        The name of each output, all different; None for 0 to C - 1. For one logistic output two names, of which it
+        gives the probability of the second (None: 0 and 1), or one. Must be None for "identity" outputs.
+    image_shape : (height, width), or None
+        The image an input row holds: height * width must be D.
+    feature_names : sequence of D str, or None
+        The name of each column of the inputs, all different.
+    unknown : (threshold, label), or None
+        The label to answer with where the largest probability is below the threshold, which is in (0, 1]: of the type
+        of the classes and none of them. Not for numbers and not for several logistic outputs.
+
+    Raises
+    ------
+    DataError
+        If a name or the threshold does not fit the network, or a weight is not finite.
+    FileError
+        If the file cannot be written; an old file is then as it was.
+    """
+    try:
+        classes = default_classes(network.output, network.n_outputs) if classes is None else classes
+        data = _serialized(Model(network, classes, image_shape, {}, feature_names, unknown))  # type: ignore[arg-type]
+        _read(io.BytesIO(data), len(data))  # what load would refuse shall not replace a good file
+    except (DataError, SettingsError) as error:
+        raise DataError(f"{shown(path)}: cannot save: {error}") from None
+    write_atomically(path, data)
+
+
+def load(path: str | os.PathLike[str]) -> Model:
+    """Read a file that `save` wrote, and trust nothing in it.
+
+    The header is checked in full before memory is taken for weights; no code is run or imported by what a file says.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    Model
+        weights of shape (fan_in, fan_out), biases of shape (fan_out,), in the dtype they were saved in (float32 or
+        float64), equal to the last bit.
+
+    Raises
+    ------
+    DataError
+        If the file is no model file, is damaged, cut, changed, or written by a newer fastnn: one line that names the
+        file, what was found and what was expected.
+    FileError
+        If there is no such file, or it cannot be read.
+    """
+    name = shown(path)
+    try:
+        with _opened(path) as file:
+            return _read(file, os.fstat(file.fileno()).st_size)
+    except (DataError, SettingsError) as error:
+        raise DataError(f"{name}: {error}") from None
+    except MemoryError:
+        raise DataError(f"{name}: the model does not fit into memory") from None
+    except OSError as error:
+        raise FileError(f"{name}: cannot read: {error.strerror or error}") from error
+
+
+def load_classifier(path: str | os.PathLike[str]) -> Model:
+    """`load`, and DataError for a model that does not answer with one of C classes, by a softmax."""
+    model = load(path)
+    if model.network.output != "softmax":
+        raise DataError(
+            f"{shown(path)}: the output of its network is {model.network.output}, expected softmax: one of C classes"
+        )
+    return model
+
+
+def _opened(path: str | os.PathLike[str]) -> BinaryIO:
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError as error:  # a NUL in the path, or characters that no file name can have
+        raise OSError(str(error)) from None
+    if not stat.S_ISREG(mode):  # asked before opening, since opening a pipe would wait for its writer
+        raise OSError(f"it is {'a folder' if stat.S_ISDIR(mode) else 'a device, a pipe or a socket'}, expected a file")
+    return open(path, "rb")
+
+
+def checked(model: Model) -> dict[str, Any]:
+    """The names and the threshold of a model that anyone may have made, as a file has them; DataError if not fit."""
+    names = {name: _plain(getattr(model, name)) for name in _NAMES[_VERSION]}
+    network = model.network
+    return checked_names(network.output, network.n_inputs, network.n_outputs, **names)
+
+
+def _serialized(model: Model) -> bytes:
+    network = model.network
+    code = "F64" if network.dtype == np.float64 else "F32"
+    header: dict[str, Any] = {}
+    payload = []
+    end = 0
+    for layer, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
+        for tensor, array in ((f"weight.{layer}", weight), (f"bias.{layer}", bias)):
+            # Row by row, whatever the array's own order: its memory as it lies would be another matrix.
+            data = np.ascontiguousarray(array, _DTYPES[code]).tobytes()
+            header[tensor] = {
+                "dtype": code,
+                "shape": list(array.shape),
+                "data_offsets": [end, end + len(data)],
+            }
+            payload.append(data)
+            end += len(data)
+    metadata = {
+        "format": _FORMAT,
+        "format_version": str(_VERSION),
+        "activation": network.activation,
+        "output": network.output,
+        "input_scale": repr(float(network.input_scale)),
+        **{name: json.dumps(value) for name, value in checked(model).items()},
+        **versions(),
+    }
+    header["__metadata__"] = metadata
+    metadata["sha256"] = _digest(header, payload)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # readers may map the file, and want the payload aligned
+    return b"".join([len(text).to_bytes(8, "little"), text, *payload])
+
+
+def _plain(values: Any) -> Any:
+    """`values` as the JSON types a file would hold: NumPy's integers and strings become Python's."""
+    if isinstance(values, (str, Set)) or not isinstance(values, Iterable):
+        return values  # refused later: a set, because it has no order
+    return [value.item() if isinstance(value, np.generic) else value for value in values]
+
+
+def versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        own = version("fastnn-digits")
+    except PackageNotFoundError:  # a checkout on the path, not installed
+        own = "unknown"
+    return {"fastnn": own, "numpy": np.__version__}
+
+
+def _digest(header: dict[str, Any], payload: Iterable[bytes]) -> str:
+    """The SHA-256 that the top of this file defines."""
+    metadata = {key: value for key, value in header["__metadata__"].items() if key != "sha256"}
+    text = json.dumps({**header, "__metadata__": metadata}, sort_keys=True, separators=(",", ":"))
+    digest = sha256(text.encode())
+    for data in payload:
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def _read(file: BinaryIO, size: int) -> Model:
+    header = _read_header(file, size)
+    metadata = _checked_metadata(header.get("__metadata__"))
+    shapes, dtype = _checked_tensors({name: tensor for name, tensor in header.items() if name != "__metadata__"})
+    activation, output = metadata["activation"], metadata.get("output", "softmax")
+    for name, value, choices in (("activation", activation, ACTIVATIONS), ("output", output, OUTPUTS)):
+        if value not in choices:
+            raise DataError(f"{name} is {short(value)}, expected one of {', '.join(choices)}")
+    names = {
+        name: _parsed(metadata[name], name, fractions=name == "unknown")
+        for name in _NAMES[int(metadata["format_version"])]
+    }
+    names = checked_names(output, shapes[0][0], shapes[-1][0], **names)
+    input_scale = _checked_scale(metadata["input_scale"])
+    lengths = [math.prod(shape) * dtype.itemsize for shape in shapes]
+    if size - file.tell() != sum(lengths):
+        raise DataError(f"holds {size - file.tell()} bytes of weights, expected {sum(lengths)}: it was cut or added to")
+    payload = [file.read(length) for length in lengths]
+    if _digest(header, payload) != metadata["sha256"]:
+        raise DataError("was changed or damaged after it was written: its SHA-256 is not the one it states")
+    arrays = [
+        np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+        for data, shape in zip(payload, shapes, strict=True)
+    ]
+    return Model(
+        Network(arrays[::2], arrays[1::2], activation, input_scale, output),  # refuses what is not finite, and copies
+        metadata={key: metadata[key] for key in ("format_version", "fastnn", "numpy")},
+        **names,
+    )
+
+
+def _read_header(file: BinaryIO, size: int) -> dict[str, Any]:
+    """Read the header, and leave `file` at the first byte of the payload."""
+    if size < 8:
+        raise DataError(f"is {size} bytes long, expected a model file: at least the 8 bytes of its header's length")
+    length = int.from_bytes(file.read(8), "little")
+    if length > _MAX_HEADER:
+        raise DataError(f"its header would have {length} bytes, expected a model file's, at most {_MAX_HEADER}")
+    if length > size - 8:
+        raise DataError(f"was cut: its header has {length} bytes, but only {size - 8} follow")
+    try:
+        text = file.read(length).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"its header is no UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}") from None
+    header = _parsed(text, "header")
+    if not isinstance(header, dict):
+        raise DataError(f"its header is {short(header)}, expected a JSON object")
+    return header
+
+
+def _parsed(text: str, what: str, *, fractions: bool = False) -> Any:
+    """Parse JSON more strictly than Python does: no key twice, no NaN, no fractions unless told, no huge integer."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                raise DataError(f"its {what} has the key {short(key)} twice")
+            found[key] = value
+        return found
+
+    def refuse(number: str) -> Any:
+        raise DataError(f"its {what} has the number {short(number)}, expected integers only")
+
+    def integer(number: str) -> int:
+        # int64 has 19 digits and a sign; Python's int() of thousands of digits is an error of its own.
+        if len(number) > 20:
+            raise DataError(f"its {what} has an integer of {len(number)} characters, expected at most 20")
+        return int(number)
+
+    try:
+        value = json.loads(
+            text,
+            object_pairs_hook=unique,
+            parse_constant=refuse,
+            parse_float=float if fractions else refuse,
+            parse_int=integer,
+        )
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except json.JSONDecodeError as error:
+        raise DataError(f"its {what} is no JSON: {error.msg} at character {error.pos}") from None
+    except RecursionError:
+        raise DataError(f"its {what} is nested too deeply") from None
+    except UnicodeEncodeError:
+        raise DataError(f"its {what} has half of a surrogate pair, expected whole characters") from None
+    return value
+
+
+def _checked_metadata(metadata: Any) -> dict[str, str]:
+    if not isinstance(metadata, dict) or metadata.get("format") != _FORMAT:
+        found = metadata.get("format") if isinstance(metadata, dict) else metadata
+        raise DataError(f"is no fastnn model: its format is {short(found)}, expected {_FORMAT!r}")
+    version = metadata.get("format_version")
+    # Before anything else: a newer format may have other keys and tensors, and the advice is to update.
+    if isinstance(version, str) and re.fullmatch("[1-9][0-9]{0,8}", version) and int(version) > _VERSION:
+        raise DataError(f"written by a newer fastnn (format {version}, this one reads up to {_VERSION}): update fastnn")
+    expected = next((keys for known, keys in _METADATA.items() if version == str(known)), None)
+    if expected is None:
+        raise DataError(f"its format_version is {short(version)}, expected '1' or '{_VERSION}'")
+    if metadata.keys() != expected:
+        odd = sorted(metadata.keys() ^ expected)[0]
+        raise DataError(f"its metadata {'lacks' if odd in expected else 'has the unknown key'} {short(odd)}")
+    for key, value in metadata.items():
+        if not isinstance(value, str):
+            raise DataError(f"its {key} is {short(value)}, expected a string")
+    return metadata
+
+
+def _tensor_name(index: int) -> str:
+    return f"{'bias' if index % 2 else 'weight'}.{index // 2}"
+
+
+def _checked_tensors(tensors: dict[str, Any]) -> tuple[list[tuple[int, ...]], np.dtype[Any]]:
+    """The shapes of weight.0, bias.0, weight.1, ... and the dtype of all, once they fit each other and the payload."""
+    names = [_tensor_name(index) for index in range(max(2, len(tensors) + len(tensors) % 2))]
+    if tensors.keys() != set(names):
+        unknown = sorted(tensors.keys() - set(names))
+        if unknown:
+            raise DataError(f"has the tensor {short(unknown[0])}, expected weight.0, bias.0, weight.1 and so on")
+        raise DataError(f"lacks the tensor {next(name for name in names if name not in tensors)}")
+    code = ""
+    fan: Any = None
+    end = 0
+    shapes = []
+    for name in names:
+        tensor = tensors[name]
+        if not isinstance(tensor, dict) or tensor.keys() != {"dtype", "shape", "data_offsets"}:
+            raise DataError(f"{name} is {short(tensor)}, expected dtype, shape and data_offsets")
+        found = tensor["dtype"]
+        if not isinstance(found, str) or found not in _DTYPES or code not in ("", found):
+            raise DataError(f"{name} has dtype {short(found)}, expected {code or 'F32 or F64'}")
+        code = found
+        shape = tensor["shape"]
+        wanted = f"[{fan}]" if name.startswith("bias") else f"[{fan or 'inputs'}, units]"
+        if not are_sizes(shape, 1 if name.startswith("bias") else 2) or (fan is not None and shape[0] != fan):
+            raise DataError(f"{name} has shape {short(shape)}, expected {wanted}")
+        fan = shape[-1]
+        shapes.append(tuple(shape))
+        begin, end = end, end + math.prod(shape) * _DTYPES[code].itemsize
+        if tensor["data_offsets"] != [begin, end]:
+            raise DataError(f"{name} lies at {short(tensor['data_offsets'])} of the payload, expected [{begin}, {end}]")
+    return shapes, _DTYPES[code]
+
+
+def _checked_scale(text: str) -> float:
+    # float() takes '1_0', ' 1' and the digits of any script; only what repr gives back is what save wrote.
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = np.nan
+    if not (0 < scale < np.inf and repr(scale) == text):
+        raise DataError(f"input_scale is {short(text)}, expected a positive number")
+    return scale

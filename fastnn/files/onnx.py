@@ -1,0 +1,329 @@
+"""Exporting a model to ONNX: one graph that takes raw rows and answers with labels and probabilities, checked first.
+
+The graph is the reference's forward pass: Cast (if asked for), Mul by the input scale, Gemm and activation layer by
+layer, then Softmax, or Sigmoid, or nothing. Labels come from ArgMax and Gather, so they need no table beside the file.
+"""
+
+import json
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn.backends import reference
+from fastnn.backends.base import check_inputs
+from fastnn.checks import check_choice, short
+from fastnn.datasets.sparse import is_sparse
+from fastnn.errors import DataError, MissingDependencyError
+from fastnn.files.atomic import shown, write_atomically
+from fastnn.files.model_file import checked, versions
+from fastnn.network import Network
+from fastnn.network.model import Model, default_classes
+
+if TYPE_CHECKING:
+    import onnx
+
+# onnx writes by default what no onnxruntime of its time reads; these are read by every onnxruntime since 1.12.
+OPSET, IR_VERSION = 17, 8
+INPUT_DTYPES = ("uint8", "float32", "float64")
+TOLERANCE, ROUNDINGS = 1e-5, 10
+_ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh", "logistic": "Sigmoid"}
+_MOST_BYTES = 2_000_000_000  # a protobuf message has at most 2 GiB
+_SEEDED_ROWS, _ROWS_ALONE, _ROWS_AT_ONCE = 256, 16, 8192
+
+
+def export_onnx(
+    path: str | os.PathLike[str],
+    model: Model | Network,
+    *,
+    rows: Any = None,
+    input_dtype: str | np.dtype | type | None = None,
+) -> None:
+    """Write `model` as an ONNX file, after it has been loaded in onnxruntime and compared with the reference.
+
+    The graph has the input "X", (batch, D), any number of rows a run; it takes what the network takes, before scaling.
+    Its outputs are "label" and "probabilities", or "values" for a network of numbers:
+
+    - label: (batch,) int64 or string, a class or the label of `Model.unknown`; multilabel (batch, C) int64 of 0 and 1;
+    - probabilities: (batch, C) in the network's dtype, of both classes where there are two;
+    - values: (batch, C) in the network's dtype.
+
+    The metadata are those of a model file, in JSON where they are no text: output, classes, image_shape, feature_names,
+    unknown, and the versions of fastnn, numpy and onnx.
+
+    Parameters
+    ----------
+    path : str or path
+        The file to write; the usual suffix is ``.onnx``.
+    model : Model, or Network
+        What `fastnn.load` returns; a network alone is exported as `fastnn.save` would save it.
+    rows : array-like or SciPy sparse matrix of shape (N, D), or None
+        What to compare on; None for 256 seeded rows: pixels for uint8, else numbers that the input scale maps to
+        [0, 1), or, where it is 1, standard normal ones.
+    input_dtype : {"uint8", "float32", "float64"}, or None
+        The type of X; None is the network's own. A Cast in the graph turns it into that.
+
+    Raises
+    ------
+    DataError
+        If the model or the rows do not fit, onnx or onnxruntime refuses the graph, or they do not agree: a probability
+        differs by more than 1e-5 (a value by more than that share of the largest, if above 1), or a label is not what
+        the graph's own probabilities say. Where float32 itself is less exact, because inputs are large, the limit is 10
+        times what the reference's own rounding is on such rows. So a label can only be another than the reference's
+        where the two largest probabilities are within twice the limit, or the largest is that near to the threshold
+        (multilabel: any to a half). Nothing is written then, and an old file stays.
+    SettingsError
+        If input_dtype is unknown.
+    FileError
+        If the file cannot be written.
+    MissingDependencyError
+        Without the packages of the extra "onnx".
+    """
+    _require("onnx")
+    _require("onnxruntime")
+    if isinstance(model, Network):
+        model = Model(model, default_classes(model.output, model.n_outputs))
+    name = model.network.dtype.name if input_dtype is None else _dtype_name(input_dtype)
+    dtype = np.dtype(check_choice("input_dtype", name, INPUT_DTYPES))
+    try:
+        model = replace(model, **checked(model))
+        data = _serialized(model, dtype)
+        _check(model, data, _rows(model, dtype) if rows is None else rows, dtype)
+    except DataError as error:
+        raise DataError(f"{shown(path)}: cannot export: {error}") from None
+    write_atomically(path, data)
+
+
+def _require(name: str) -> None:
+    from importlib import import_module
+
+    try:
+        import_module(name)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"ONNX export needs onnx and onnxruntime, and {name} cannot be imported ({error}); they are the extra "
+            "fastnn-digits[onnx]: in a checkout, try pip install '.[onnx]'"
+        ) from error
+
+
+def _dtype_name(dtype: Any) -> str:
+    try:
+        return np.dtype(dtype).name
+    except TypeError:
+        return short(dtype)
+
+
+# --- The graph -------------------------------------------------------------------------------------------------------
+class _Graph:
+    """Nodes and constants, added one after the other."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def constant(self, name: str, value: np.ndarray) -> str:
+        from onnx import numpy_helper
+
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def add(self, operation: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(operation, inputs, [output], name=f"{operation}.{output}", **attributes))
+        return output
+
+
+def _serialized(model: Model, dtype: np.dtype) -> bytes:
+    """The file, for an input of that dtype."""
+    import onnx
+    from onnx import helper
+
+    network = model.network
+    n_bytes = network.n_parameters * network.dtype.itemsize
+    if n_bytes > _MOST_BYTES:
+        raise DataError(f"the parameters take {n_bytes} bytes, expected at most {_MOST_BYTES}, which one file can hold")
+    graph = _Graph()
+    real, integer = helper.np_dtype_to_tensor_dtype(network.dtype), onnx.TensorProto.INT64
+    answers = _add_network(graph, network, dtype, real)
+    outputs = []
+    if model.classes is None:
+        graph.add("Identity", [answers], "values")
+        outputs.append(helper.make_tensor_value_info("values", real, ["batch", network.n_outputs]))
+    elif model.is_multilabel:
+        graph.add("Sigmoid", [answers], "probabilities")
+        half = graph.constant("half", np.array(0.5, network.dtype))
+        graph.add("Cast", [graph.add("Greater", ["probabilities", half], "is_likely")], "label", to=integer)
+        outputs.append(helper.make_tensor_value_info("label", integer, ["batch", network.n_outputs]))
+    else:
+        _add_probabilities(graph, model, answers)
+        _add_label(graph, model)
+        kind = integer if model.labels.dtype == np.int64 else onnx.TensorProto.STRING
+        outputs.append(helper.make_tensor_value_info("label", kind, ["batch"]))
+    if model.classes is not None:
+        outputs.append(helper.make_tensor_value_info("probabilities", real, ["batch", len(model.classes)]))
+    taken = helper.make_tensor_value_info("X", helper.np_dtype_to_tensor_dtype(dtype), ["batch", network.n_inputs])
+    proto = helper.make_model(
+        helper.make_graph(graph.nodes, "fastnn", [taken], outputs, graph.constants),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="fastnn",
+        producer_version=versions()["fastnn"],
+    )
+    texts = {name: json.dumps(value) for name, value in checked(model).items()}
+    helper.set_model_props(proto, {"output": network.output, **texts, **versions(), "onnx": onnx.__version__})
+    return proto.SerializeToString(deterministic=True)
+
+
+def _add_network(graph: _Graph, network: Network, dtype: np.dtype, real: int) -> str:
+    """From X to the logits."""
+    name = "X"
+    if dtype != network.dtype:
+        name = graph.add("Cast", [name], "numbers", to=real)
+    if network.input_scale != 1:
+        scale = graph.constant("input_scale", np.array(network.input_scale, network.dtype))
+        name = graph.add("Mul", [name, scale], "scaled")
+    last = len(network.weights) - 1
+    for layer, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
+        parameters = [graph.constant(f"weight.{layer}", weight), graph.constant(f"bias.{layer}", bias)]
+        name = graph.add("Gemm", [name, *parameters], f"sum.{layer}")
+        if layer < last and network.activation != "identity":
+            name = graph.add(_ACTIVATIONS[network.activation], [name], f"out.{layer}")
+    return name
+
+
+def _add_probabilities(graph: _Graph, model: Model, logits: str) -> None:
+    """Of classes of which there is one for each row."""
+    network = model.network
+    if len(model.labels) == network.n_outputs:  # with one class only, its softmax is the 1 that is wanted
+        graph.add("Softmax", [logits], "probabilities", axis=1)
+        return
+    second = graph.add("Sigmoid", [logits], "second")
+    first = graph.add("Sub", [graph.constant("one", np.array(1, network.dtype)), second], "first")
+    graph.add("Concat", [first, second], "probabilities", axis=1)
+
+
+def _add_label(graph: _Graph, model: Model) -> None:
+    table = graph.constant("classes", model.labels)
+    place = graph.add("ArgMax", ["probabilities"], "place", axis=1, keepdims=0)
+    if model.unknown is None:
+        graph.add("Gather", [table, place], "label")
+        return
+    threshold, label = model.unknown
+    likely = graph.add("Gather", [table, place], "likely")
+    largest = graph.add("ReduceMax", ["probabilities"], "largest", axes=[1], keepdims=0)
+    least = graph.constant("threshold", np.array(threshold, model.network.dtype))
+    doubtful = graph.add("Less", [largest, least], "is_unknown")
+    graph.add("Where", [doubtful, graph.constant("unknown", np.array(label, model.labels.dtype)), likely], "label")
+
+
+# --- The check -------------------------------------------------------------------------------------------------------
+def _rows(model: Model, dtype: np.dtype) -> np.ndarray:
+    rng, shape = np.random.default_rng(0), (_SEEDED_ROWS, model.network.n_inputs)
+    if dtype == np.uint8:
+        return rng.integers(0, 256, shape, np.uint8)
+    if model.network.input_scale == 1:
+        return rng.standard_normal(shape).astype(dtype)
+    return (rng.random(shape) / model.network.input_scale).astype(dtype)
+
+
+def _check(model: Model, data: bytes, rows: Any, dtype: np.dtype) -> None:
+    """DataError unless onnx and onnxruntime take `data` and it answers as the reference does."""
+    import onnx
+    import onnxruntime
+
+    if not is_sparse(rows):
+        rows = check_inputs(model.network, rows)
+    elif rows.shape[1:] != (model.network.n_inputs,):
+        raise DataError(f"rows have shape {rows.shape}, expected (samples, {model.network.n_inputs})")
+    else:
+        rows = rows.tocsr()
+    if not rows.shape[0]:
+        raise DataError("rows has no samples, expected at least one to compare on")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what matters is raised
+    try:
+        onnx.checker.check_model(data, full_check=True)
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        for first, last in _batches(rows.shape[0]):
+            batch = rows[first:last]
+            batch = _as_input(model, batch.toarray() if is_sparse(batch) else batch, dtype)
+            _compare(model, batch, session.run(None, {"X": batch}), first)
+    except DataError:
+        raise
+    except Exception as error:  # the two have errors of many classes, without a common base
+        raise DataError(f"the graph is refused: {short(' '.join(str(error).split()))}") from error
+
+
+def _batches(n_rows: int) -> list[tuple[int, int]]:
+    """Many rows at once, then single ones."""
+    many = [(first, min(first + _ROWS_AT_ONCE, n_rows)) for first in range(0, n_rows, _ROWS_AT_ONCE)]
+    return many + [(row, row + 1) for row in range(min(n_rows, _ROWS_ALONE))]
+
+
+def _as_input(model: Model, rows: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    rows = check_inputs(model.network, rows)
+    if rows.dtype.kind == "f" and not np.isfinite(rows).all():
+        raise DataError("rows contain NaN or infinity, expected finite numbers")
+    if dtype == np.uint8 and rows.dtype != np.uint8 and not (rows == np.clip(np.rint(rows), 0, 255)).all():
+        raise DataError("rows do not fit input_dtype uint8, expected whole numbers from 0 to 255")
+    return np.ascontiguousarray(rows, dtype)
+
+
+def _tolerance(network: Network, rows: np.ndarray) -> float:
+    """How far another's outputs for `rows` may be from the reference's.
+
+    Two sums of the same terms in another order differ by about what either differs from the exact one. The terms of
+    inputs that are not scaled are large, and 1e-5 is less than that. A few rows may be near the exact sums by luck, so
+    they are joined by others that are all but equal.
+    """
+    if len(rows) < _SEEDED_ROWS:
+        like = rows[np.arange(_SEEDED_ROWS) % len(rows)]
+        rows = np.concatenate([rows, like * np.random.default_rng(0).uniform(1 - 1e-5, 1 + 1e-5, like.shape)])
+    double = network.like(*([array.astype(np.float64) for array in kind] for kind in (network.weights, network.biases)))
+    with np.errstate(over="ignore", invalid="ignore"):
+        outputs = reference.predict_proba(network, rows)
+    if not np.isfinite(outputs).all():
+        raise DataError(f"predictions for such rows are too large for {network.dtype}, expected finite numbers")
+    size = np.abs(outputs).max() if network.output == "identity" else 1.0
+    rounding = np.abs(outputs - reference.predict_proba(double, rows)).max()
+    return float(max(TOLERANCE * max(1.0, size), ROUNDINGS * rounding))
+
+
+def _compare(model: Model, rows: np.ndarray, found: list[np.ndarray], first: int) -> None:
+    tolerance, expected = _tolerance(model.network, rows), reference.predict_proba(model.network, rows)
+    if model.classes is None:
+        _check_close("values", found[0], expected, tolerance, first)
+        return
+    label, probabilities = found
+    _check_close("probabilities", probabilities, model.decide(expected)[1], tolerance, first)
+    # By the graph's own probabilities the label is decided exactly, near ties included; that these are the reference's,
+    # within the tolerance, has just been seen.
+    own = probabilities
+    if model.network.output == "logistic" and not model.is_multilabel:
+        own = probabilities[:, -1:]
+    wanted = model.decide(own)[0]
+    wrong = (label != wanted).reshape(len(rows), -1).any(axis=1) if label.shape == wanted.shape else np.array([True])
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise DataError(
+            f"onnxruntime's label of row {first + row} is {short(label.tolist()[row])}, "
+            f"expected {short(wanted.tolist()[row])}"
+        )
+
+
+def _check_close(name: str, found: np.ndarray, expected: np.ndarray, tolerance: float, first: int) -> None:
+    if found.dtype != expected.dtype or found.shape != expected.shape:
+        raise DataError(
+            f"onnxruntime's {name} are {found.dtype} of shape {found.shape}, "
+            f"expected {expected.dtype} of shape {expected.shape}"
+        )
+    distance = np.abs(found - expected)
+    if not (distance <= tolerance).all():
+        row, column = np.unravel_index(np.argmax(np.nan_to_num(distance, nan=np.inf)), distance.shape)
+        raise DataError(
+            f"onnxruntime's {name} differ from the reference's, in row {first + row}, column {column}: "
+            f"{found[row, column]:.9g}, expected {expected[row, column]:.9g} within {tolerance:.1g}"
+        )

@@ -1,0 +1,1 @@
+"""A whole epoch of training, and a whole prediction, in one call a thread."""

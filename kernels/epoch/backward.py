@@ -1,0 +1,166 @@
+"""The way back through the layers for a block of rows, a panel of units at a time.
+
+`layers.py` says how arrays lie. A weight's gradient exists a few rows at a time, which move their weights at once.
+"""
+
+from fastnn.kernels.epoch.forward import drop_units
+from fastnn.kernels.jit import inlined, never_inline
+from fastnn.kernels.layout import (
+    FIRST_HIDDEN,
+    INPUTS,
+    all_panels,
+    bias_panel,
+    own_panels,
+    size_of,
+    unit_panel,
+    weight_panel,
+)
+from fastnn.kernels.ops.activations import vslope
+from fastnn.kernels.ops.matmul import ONE_ROW, OVERWRITE, START, STRIDE_1, multiply_panel
+from fastnn.kernels.ops.optimizers import settle, update_rows
+from fastnn.kernels.team import STOPPED, barrier
+from fastnn.kernels.vector.simd import FOUR, ONE, TWO, lanes, vadd, vload, vstore, vzero
+from fastnn.kernels.vector.tiles import transpose_tile
+
+
+@inlined
+def turn(layers, weight_at, width, depth, columns, turned, places):
+    """The transpose of a panel's weights: ``turned[k, r] = weight[r, k]``, k < columns, r < depth, else 0.
+
+    weight: rows of `width` from `weight_at` on. turned: rows as long as `depth` rounded up to whole vectors.
+    """
+    n = lanes(turned)
+    padded = (depth + n - 1) // n * n
+    for r in range(0, padded, n):
+        for j in range(n):
+            places[j] = weight_at + min(r + j, depth - 1) * width
+        for k in range(0, columns, n):
+            transpose_tile(turned, k * padded + r, padded, layers.parameters, places, START, k)
+    for k in range(columns):
+        turned[k * padded + depth : (k + 1) * padded] = 0
+
+
+@inlined
+def input_gradient(layers, layer, n_rows, dout, scratch, panel):
+    """Gradient of a layer's inputs, the units of `panel`, before the activation that made them; no mask applied yet."""
+    turned, places = scratch.turned, scratch.places
+    depth = min(panel.width, size_of(layers, layer) - panel.first)
+    for q in all_panels(layers, layer + 1):
+        outputs = unit_panel(layers, layer + 1, q)
+        weight_at = weight_panel(layers, layer, outputs) + panel.first * outputs.width
+        columns = min(outputs.width, size_of(layers, layer + 1) - outputs.first)
+        turn(layers, weight_at, outputs.width, depth, columns, turned, places)
+        multiply_panel(
+            dout, panel.at, panel.row, dout, outputs.at, outputs.row, STRIDE_1, turned, START, panel.width, columns,
+            n_rows, panel.vectors, q > 0,
+        )  # fmt: skip
+
+
+@inlined
+def slope_units(layers, n_rows, out, dout, panel, share):
+    """`dout` times the slope of the activation of a panel's hidden units, whose outputs are `share` times `out`."""
+    one = out.dtype.type(1)
+    for at in range(panel.at, panel.at + n_rows * panel.width, lanes(out)):
+        vstore(dout, at, vslope(layers.activation, vload(dout, at, ONE), vload(out, at, ONE), one, share))
+
+
+@inlined
+def update_block(layers, layer, n_rows, step, units, state, piece, inputs, outputs):
+    """Gradient and step of the weights between two panels of units; returns the sum of their squares."""
+    at = weight_panel(layers, layer, outputs) + inputs.first * outputs.width
+    height = min(inputs.width, size_of(layers, layer) - inputs.first)
+    return update_rows(
+        layers, at, units.out, inputs.at, inputs.row, height, n_rows, step, piece.dtype.type(1), units.dout, state,
+        piece, outputs,
+    )  # fmt: skip
+
+
+@inlined
+def sum_rows(dout, n_rows, out, out_at, add, panel, n):
+    """``out = dout.sum(axis=0)`` for a panel of `n` vectors, or that added to `out`."""
+    total = vload(out, out_at, n) if add else vzero(out, n)
+    for s in range(n_rows):
+        total = vadd(total, vload(dout, panel.at + s * panel.row, n))
+    vstore(out, out_at, total)
+
+
+@inlined
+def sum_panel(dout, n_rows, out, out_at, add, panel):
+    """`sum_rows` for a number of vectors that is known only now."""
+    if panel.vectors == 4:
+        sum_rows(dout, n_rows, out, out_at, add, panel, FOUR)
+    elif panel.vectors == 2:
+        sum_rows(dout, n_rows, out, out_at, add, panel, TWO)
+    else:
+        sum_rows(dout, n_rows, out, out_at, add, panel, ONE)
+
+
+@inlined
+def update_bias(layers, layer, n_rows, step, dout, state, piece, panel):
+    """Gradient and step of the biases of a panel's units."""
+    never_inline()
+    real, at = piece.dtype.type, bias_panel(layers, layer, panel)
+    if step.is_last:
+        sum_panel(dout, n_rows, piece, START, OVERWRITE, panel)
+        settle(step, real(0), real(1), layers.parameters, state, at, piece, ONE_ROW, panel.vectors)
+    else:
+        sum_panel(dout, n_rows, state.gradient, at, not step.is_first, panel)
+
+
+@inlined
+def update_between(layers, layer, t, threads, n_rows, step, units, state, penalty, piece):
+    """Gradient and step of the weights between two hidden layers, by the owners of the panels they lead to."""
+    for q in own_panels(layers, layer + 1, t, threads):
+        outputs, squares = unit_panel(layers, layer + 1, q), 0.0
+        for p in all_panels(layers, layer):
+            squares += update_block(
+                layers, layer, n_rows, step, units, state, piece, unit_panel(layers, layer, p), outputs
+            )
+        penalty[layer * (len(penalty) // layers.n_weights) + q] = squares
+        update_bias(layers, layer, n_rows, step, units.dout, state, piece, outputs)
+
+
+@inlined
+def backward_block(t, threads, layers, rows, step, dropout, units, state, penalty, scratch, gate, goal):
+    """Back through all layers but the first, whose biases it moves; every weight's gradient moves it or is kept.
+
+    The weights out of the last hidden layer are moved by the owners of the panels they lead out of, who alone read
+    them; those between hidden layers by the owners of those they lead to, once everybody has read them, which is after
+    the next barrier. Returns the barriers' goal, or STOPPED.
+    """
+    never_inline()
+    n_layers, n_rows, dout, piece = layers.n_weights, len(rows), units.dout, scratch.piece
+    hidden, n_penalties = n_layers - 1, len(penalty) // n_layers
+    for p in own_panels(layers, hidden, t, threads) if hidden > 0 else range(0):
+        panel, squares = unit_panel(layers, hidden, p), 0.0
+        input_gradient(layers, hidden, n_rows, dout, scratch, panel)
+        for q in all_panels(layers, n_layers):
+            squares += update_block(
+                layers, hidden, n_rows, step, units, state, piece, panel, unit_panel(layers, n_layers, q)
+            )
+        penalty[hidden * n_penalties + p] = squares
+    if t == 0 and hidden > 0:
+        for q in all_panels(layers, n_layers):
+            update_bias(layers, hidden, n_rows, step, dout, state, piece, unit_panel(layers, n_layers, q))
+    for layer in range(hidden, 0, -1):
+        if layer < hidden:
+            goal += threads
+            if not barrier(gate, goal):
+                return STOPPED
+        for p in own_panels(layers, layer, t, threads):
+            panel = unit_panel(layers, layer, p)
+            if layer < hidden:
+                input_gradient(layers, layer, n_rows, dout, scratch, panel)
+            if dropout.threshold:
+                drop_units(rows, dropout, layer - 1, dout, panel)
+            slope_units(layers, n_rows, units.out, dout, panel, dropout.share)
+        if layer + 1 < hidden:
+            update_between(layers, layer + 1, t, threads, n_rows, step, units, state, penalty, piece)
+    if hidden > 1:
+        goal += threads
+        if not barrier(gate, goal):
+            return STOPPED
+        update_between(layers, FIRST_HIDDEN, t, threads, n_rows, step, units, state, penalty, piece)
+    for p in own_panels(layers, FIRST_HIDDEN, t, threads):
+        update_bias(layers, INPUTS, n_rows, step, dout, state, piece, unit_panel(layers, FIRST_HIDDEN, p))
+    return goal

@@ -1,0 +1,264 @@
+"""Prediction: rows go through the whole network in one call, past the weights as NumPy has them.
+
+Training lays weights out in panels; a prediction of one row would take longer to do that than to predict. So nothing is
+laid out here: a row of a weight is read in pieces of up to eight vectors, and of its last piece, where it fills no
+vector, only what there is. A few rows go two at a time; of many, the first layer takes 64, packed as in training, so
+that the processor fetches a weight once for all. Dimensions: N rows, D inputs, H units, C classes.
+"""
+
+import numpy as np
+from numba import carray, types
+from numba.extending import intrinsic
+
+from fastnn.kernels.inputs.packed import Packed, load_weights, pack, spread
+from fastnn.kernels.jit import inlined, kernel, never_inline
+from fastnn.kernels.layout import GROUP
+from fastnn.kernels.ops.activations import LOGISTIC as LOGISTIC_UNIT
+from fastnn.kernels.ops.activations import vactivate
+from fastnn.kernels.ops.losses import LOGISTIC, SOFTMAX
+from fastnn.kernels.team import ARRIVALS, STOP, atomic_add, atomic_load
+from fastnn.kernels.vector.bits import nonzero_mask, trailing_zeros
+from fastnn.kernels.vector.exp_log import vexp
+from fastnn.kernels.vector.simd import (
+    EIGHT,
+    FOUR,
+    ONE,
+    SIXTEEN,
+    TWO,
+    VECTOR,
+    lanes,
+    load,
+    vload,
+    vload_as,
+    vscale_add,
+    vsplat,
+    vstore,
+    vsub,
+    vzero,
+)
+
+# Columns of a table of layers, one row a layer: its inputs, its units, the addresses of its weight and of its bias; in
+# the first row also, where the inputs are lists, those of a `csr_input.Csr`'s indptr, int64, and indices, uint32, else
+# 0. As arguments, these arrays would cost every call more than a microsecond.
+FAN_IN, FAN_OUT, WEIGHT, BIAS, INDPTR, INDICES, N_COLUMNS = range(7)
+# Rows a thread takes at a time: a piece of a weight that the second-level cache cannot keep is fetched once for them.
+# From MANY rows on bytes are packed; of numbers, what is packed would come from the second-level cache as well.
+ROWS, MANY = GROUP, 256
+_WORD, _ONE_BIT, _ALL = 64, np.uint64(1), ~np.uint64(0)
+_BITS = np.uint32(_WORD)  # unsigned as indices are: an index that could be negative would be tested for that
+
+
+@intrinsic
+def _pointer(_, address, like):
+    """The address as a pointer to elements of `like`, a dtype, or of that of the array `like`."""
+
+    def codegen(context, builder, signature, args):
+        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(like.dtype)(types.int64, like), codegen
+
+
+@inlined
+def take_inputs(images, start, n_rows, values, width, users, n_words):
+    """Rows of `images` (N, D), each in `width` places of `values`; their bits in `users` say which are other than 0."""
+    n_inputs, flat, real = images.shape[1], images.reshape(-1), values.dtype.type
+    for s in range(n_rows):
+        image, row, whole = images[start + s], s * width, n_inputs // _WORD
+        for word in range(whole):
+            at = (start + s) * n_inputs + word * _WORD
+            users[s * n_words + word] = nonzero_mask(flat, at)
+            for i in range(0, _WORD, len(SIXTEEN)):
+                vstore(values, row + word * _WORD + i, vload_as(flat, at + i, values, SIXTEEN))
+        bits = np.uint64(0)
+        for i in range(whole * _WORD, n_inputs):
+            values[row + i] = real(image[i])
+            if image[i] != 0:
+                bits |= _ONE_BIT << np.uint64(i % _WORD)
+        if n_inputs % _WORD:
+            users[s * n_words + whole] = bits
+
+
+@inlined
+def take_lists(indptr, indices, data, start, n_rows, values, width, users, n_words):
+    """`take_inputs` for samples that are lists already. Of `values`, only what one of a pair of rows uses is written,
+    since only that is read: the work is that of the entries, however many inputs there are.
+    """
+    never_inline()
+    real = values.dtype.type
+    for s in range(n_rows):
+        row, used = values[s * width : (s + 1) * width], users[s * n_words : (s + 1) * n_words]
+        neighbour = start + min(s ^ 1, n_rows - 1)
+        for k in range(indptr[neighbour], indptr[neighbour + 1]):
+            row[indices[k]] = 0
+        used[:] = 0
+        for k in range(indptr[start + s], indptr[start + s + 1]):
+            i = indices[k]
+            row[i] = real(data[k])
+            used[i // _BITS] |= _ONE_BIT << np.uint64(i % _BITS)
+
+
+@inlined
+def use_all(n_inputs, n_rows, users, n_words):
+    """Have every input of a layer used: one of 0 must not hide a weight that is NaN."""
+    for s in range(n_rows):
+        for word in range((n_inputs + _WORD - 1) // _WORD):
+            unused = max(0, (word + 1) * _WORD - n_inputs)
+            users[s * n_words + word] = _ALL >> np.uint64(unused)
+
+
+@inlined
+def pair_sums(out, inp, s, other, width, users, n_words, weight, bias, scale, row, h, n_inputs, n):
+    """``out[s] = scale * (inp[s] @ weight) + bias`` for the rows `s` and `other`, for `n` vectors of units from h on.
+
+    All flat, rows of `width` places; weight (D, H) with H = `row`, bias (H,). The last vector of a row may have fewer
+    units than lanes. Inputs are visited in order, those that either row uses; a factor of 0 leaves a sum as it is, so a
+    row's bits do not depend on the other. Faster than row by row, since a piece of the weight serves two: it comes from
+    the second-level cache, which is half as fast as the multiplications are. All sums stay in registers.
+    """
+    never_inline()
+    a, b, sum_a, sum_b = s * width, other * width, vzero(out, n), vzero(out, n)
+    for word in range((n_inputs + _WORD - 1) // _WORD):
+        todo = load(users, s * n_words + word) | load(users, other * n_words + word)
+        while todo:
+            i = word * _WORD + trailing_zeros(todo)
+            todo &= todo - _ONE_BIT
+            w = load_weights(weight, i * row + h, row - h, n)
+            sum_a = vscale_add(load(inp, a + i), w, sum_a)
+            sum_b = vscale_add(load(inp, b + i), w, sum_b)
+    added = load_weights(bias, h, row - h, n)
+    vstore(out, a + h, vscale_add(scale, sum_a, added))
+    vstore(out, b + h, vscale_add(scale, sum_b, added))
+
+
+@inlined
+def group_sums(out, width, n_rows, packed, n_inputs, weight, bias, scale, row, h, n):
+    """`pair_sums` for a packed group of rows, with the same bits."""
+    never_inline()
+    for at in range(h, h + n_rows * width, width):
+        vstore(out, at, vzero(out, n))
+    spread(out, h, width, packed, np.int64(0), n_inputs, weight, h, row, row - h, n)
+    added = load_weights(bias, h, row - h, n)
+    for at in range(h, h + n_rows * width, width):
+        vstore(out, at, vscale_add(scale, vload(out, at, n), added))
+
+
+@inlined
+def packed_layer(out, width, n_rows, packed, n_inputs, weight, bias, scale, n_units):
+    """`layer_sums` for a packed group of rows."""
+    h, n = 0, lanes(out)
+    while h < n_units:
+        vectors, a = (n_units - h) // n, (out, width, n_rows, packed, n_inputs, weight, bias, scale, n_units, h)
+        if vectors >= 4:
+            group_sums(*a, FOUR)
+        elif vectors >= 2:
+            group_sums(*a, TWO)
+        else:
+            group_sums(*a, ONE)
+        h += n * (4 if vectors >= 4 else 2 if vectors >= 2 else 1)
+
+
+@inlined
+def layer_sums(out, inp, n_rows, width, users, n_words, weight, bias, scale, n_inputs, n_units):
+    """``out = scale * (inp @ weight) + bias`` for some rows: (D, H) and (H,) flat; rows of `width` places."""
+    h, n = 0, lanes(out)
+    while h < n_units:
+        vectors = (n_units - h) // n
+        for s in range(0, n_rows, 2):
+            other = min(s + 1, n_rows - 1)  # a last row without a neighbour is its own
+            a, b = (out, inp, s, other, width, users, n_words), (weight, bias, scale, n_units, h, n_inputs)
+            if vectors >= 8:
+                pair_sums(*a, *b, EIGHT)
+            elif vectors >= 4:
+                pair_sums(*a, *b, FOUR)
+            elif vectors >= 2:
+                pair_sums(*a, *b, TWO)
+            else:
+                pair_sums(*a, *b, ONE)
+        h += n * (8 if vectors >= 8 else 4 if vectors >= 4 else 2 if vectors >= 2 else 1)
+
+
+@inlined
+def softmax_in_place(values, at, n_classes):
+    """Softmax of the `n_classes` numbers from `at` on; what follows up to a whole vector is scratch."""
+    top = values[at]
+    for c in range(1, n_classes):
+        top = max(top, values[at + c])
+    for c in range(0, n_classes, lanes(values)):
+        vstore(values, at + c, vexp(vsub(vload(values, at + c, ONE), vsplat(top, ONE))))
+    total = values.dtype.type(0)
+    for c in range(n_classes):
+        total += values[at + c]
+    for c in range(n_classes):
+        values[at + c] /= total
+
+
+@kernel
+def predict(table, activation, scale, images, output, gate, out):
+    """Forward pass of the rows that no other thread has taken: images (N, D) -> out (N, C), overwritten.
+
+    table (L, N_COLUMNS): where a network's arrays lie, C-contiguous, in the dtype of `out`. activation: the code of the
+    hidden layers'; scale: of the inputs; images: if the table has lists, their data (1, entries); output: SOFTMAX or
+    LOGISTIC for probabilities, IDENTITY for logits. gate: a new one for each call, of any number of threads; if its
+    stop flag is set, what is left is left.
+
+    A row's sums are made in one order, whatever rows and threads there are, and however the inputs are given, so its
+    bits are the same; a weight that is not finite may be seen in the row beside. Nothing between the inputs and the
+    result leaves the caches.
+    """
+    n_layers, real, n_all = len(table), out.dtype.type, len(out)
+    n_inputs, n_classes, most = table[0, FAN_IN], table[n_layers - 1, FAN_OUT], table[0, FAN_OUT]
+    lists = table[0, INDPTR] != 0
+    packs = images.itemsize == 1 and not lists and n_all >= MANY
+    for layer in range(1, n_layers):
+        most = max(most, table[layer, FAN_OUT])
+    if not packs:
+        most = max(most, n_inputs)
+    n_words = (most + _WORD - 1) // _WORD
+    # Rows a power of 2 apart would fall on the same places of the cache.
+    width, rows = n_words * _WORD + lanes(out), min(ROWS, n_all)
+    users = np.empty(max(rows * n_words, n_inputs if packs else 0), np.uint64)  # of packed rows, then of each layer's
+    both = np.empty(2 * rows * width + lanes(out), out.dtype)
+    first = -both.ctypes.data % VECTOR // both.itemsize  # a vector that lies across cache lines takes twice as long
+    values, sums = both[first : first + rows * width], both[first + rows * width : first + 2 * rows * width]
+    packed = Packed(np.empty(n_inputs * GROUP if packs else 0, images.dtype), users)
+    places = np.empty(2 * GROUP, np.int64)
+    numbers = places[GROUP:]
+    while not atomic_load(gate, STOP):
+        start = atomic_add(gate, ARRIVALS, 1) * ROWS
+        n_rows = min(ROWS, n_all - start)
+        if n_rows <= 0:
+            return
+        if packs:
+            for s in range(n_rows):
+                numbers[s] = start + s
+            pack(images, numbers[:n_rows], packed, places, np.int64(0), np.int64(1))
+        elif lists:
+            indptr = carray(_pointer(table[0, INDPTR], table), n_all + 1)
+            indices, data = carray(_pointer(table[0, INDICES], np.uint32), images.size), images.reshape(-1)
+            take_lists(indptr, indices, data, start, n_rows, values, width, users, n_words)
+        else:
+            take_inputs(images, start, n_rows, values, width, users, n_words)
+        for layer in range(n_layers):
+            fan_in, n_units = table[layer, FAN_IN], table[layer, FAN_OUT]
+            weight = carray(_pointer(table[layer, WEIGHT], out), fan_in * n_units)
+            bias = carray(_pointer(table[layer, BIAS], out), n_units)
+            if layer > 0:
+                use_all(fan_in, n_rows, users, n_words)
+            if layer == 0 and packs:
+                packed_layer(sums, width, n_rows, packed, fan_in, weight, bias, real(scale), n_units)
+            else:
+                factor = real(scale) if layer == 0 else real(1)
+                layer_sums(sums, values, n_rows, width, users, n_words, weight, bias, factor, fan_in, n_units)
+            values, sums = sums, values
+            if layer < n_layers - 1:
+                for s in range(n_rows):
+                    for at in range(s * width, s * width + n_units, lanes(out)):
+                        vstore(values, at, vactivate(activation, vload(values, at, ONE), real(1)))
+        for s in range(n_rows):
+            if output == SOFTMAX:
+                softmax_in_place(values, s * width, n_classes)
+            elif output == LOGISTIC:
+                for at in range(s * width, s * width + n_classes, lanes(out)):
+                    vstore(values, at, vactivate(LOGISTIC_UNIT, vload(values, at, ONE), real(1)))
+            for c in range(n_classes):
+                out[start + s, c] = values[s * width + c]

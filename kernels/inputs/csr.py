@@ -1,0 +1,136 @@
+"""The first layer when most inputs are zero and threads share rows: samples as lists of their inputs other than 0.
+
+For narrow layers: a sample's sums stay in registers, and all weights lie close by, so nothing would be gained by
+gathering samples first. The whole data set is listed once, since listing takes as long as a pass through the layer.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastnn.kernels.jit import inlined, kernel, never_inline
+from fastnn.kernels.layout import INPUTS, size_of, weight_panel
+from fastnn.kernels.vector.bits import list_nonzero
+from fastnn.kernels.vector.simd import ONE, TWO, VECTOR, load, load_as, prefetch, vadd, vload, vscale_add, vstore, vzero
+
+# Samples ahead of the one being visited that are asked for, so that they are there in time.
+AHEAD = 3
+
+
+class Csr(NamedTuple):
+    """A data set in compressed sparse rows.
+
+    indptr (N + 1,): where each sample's list begins, and the last's end; indices, data: of each entry, sample after
+    sample, the number of the input, from 0 to D - 1 and rising, and its value.
+    """
+
+    indptr: np.ndarray
+    indices: np.ndarray
+    data: np.ndarray
+
+
+@kernel
+def list_inputs(images, csr):
+    """Fill `csr` with the inputs of `images` (N, D) that are other than 0; its lists end a vector's room early.
+
+    Faster than one input at a time: those of a whole vector are appended without a branch that depends on the data.
+    """
+    flat, n_inputs, n, at = images.reshape(-1), images.shape[1], VECTOR // max(4, images.itemsize), 0
+    for s in range(len(images)):
+        csr.indptr[s] = at
+        row, i = s * n_inputs, 0
+        while i + n <= n_inputs:
+            at += list_nonzero(csr.indices, csr.data, at, flat, row + i, i)
+            i += n
+        while i < n_inputs:
+            value = flat[row + i]
+            csr.indices[at], csr.data[at] = i, value
+            at += value != 0
+            i += 1
+    csr.indptr[len(images)] = at
+
+
+@inlined
+def ask_for(csr, row):
+    """Have a sample's list brought into the cache."""
+    begin, end = csr.indptr[row], csr.indptr[row + 1]
+    for k in range(begin, end, VECTOR // csr.indices.itemsize):
+        prefetch(csr.indices, k)
+    for k in range(begin, end, VECTOR // csr.data.itemsize):
+        prefetch(csr.data, k)
+
+
+@inlined
+def _at(csr, k, at, width):
+    """Where the weights of entry k's input start, those of input 0 at `at`."""
+    return at + width * np.int64(load(csr.indices, k))
+
+
+@inlined
+def _sum(out, out_at, csr, row, weight, weight_at, width, n):
+    """``out = inputs @ weight`` for one sample and `n` vectors of units, in four parts that take turns."""
+    data, k, end = csr.data, csr.indptr[row], csr.indptr[row + 1]
+    sum0, sum1, sum2, sum3 = vzero(out, n), vzero(out, n), vzero(out, n), vzero(out, n)
+    while k + 4 <= end:
+        sum0 = vscale_add(load_as(data, k, out), vload(weight, _at(csr, k, weight_at, width), n), sum0)
+        sum1 = vscale_add(load_as(data, k + 1, out), vload(weight, _at(csr, k + 1, weight_at, width), n), sum1)
+        sum2 = vscale_add(load_as(data, k + 2, out), vload(weight, _at(csr, k + 2, weight_at, width), n), sum2)
+        sum3 = vscale_add(load_as(data, k + 3, out), vload(weight, _at(csr, k + 3, weight_at, width), n), sum3)
+        k += 4
+    while k < end:
+        sum0 = vscale_add(load_as(data, k, out), vload(weight, _at(csr, k, weight_at, width), n), sum0)
+        k += 1
+    vstore(out, out_at, vadd(vadd(sum0, sum1), vadd(sum2, sum3)))
+
+
+@inlined
+def csr_sums(layers, rows, csr, out, panel):
+    """Weighted sums of the first layer, before scale and bias, of the samples `rows`, for the only panel of units."""
+    never_inline()
+    weight, weight_at, width = layers.parameters, weight_panel(layers, INPUTS, panel), panel.width
+    for s in range(len(rows)):
+        if s + AHEAD < len(rows) and rows[s + AHEAD] != rows[s] + AHEAD:  # else the processor asks by itself
+            ask_for(csr, rows[s + AHEAD])
+        if panel.vectors == 2:
+            _sum(out, panel.at + s * panel.row, csr, rows[s], weight, weight_at, width, TWO)
+        else:
+            _sum(out, panel.at + s * panel.row, csr, rows[s], weight, weight_at, width, ONE)
+
+
+@inlined
+def _add_outer(gradient, gradient_at, width, dout, dout_at, csr, row, n):
+    """``gradient += outer(inputs, dout)`` for one sample and `n` vectors of units.
+
+    Four entries are read before the first is written: LLVM cannot know that they are different inputs.
+    """
+    data, k, end, d = csr.data, csr.indptr[row], csr.indptr[row + 1], vload(dout, dout_at, n)
+    while k + 4 <= end:
+        w0, w1 = _at(csr, k, gradient_at, width), _at(csr, k + 1, gradient_at, width)
+        w2, w3 = _at(csr, k + 2, gradient_at, width), _at(csr, k + 3, gradient_at, width)
+        sum0 = vscale_add(load_as(data, k, dout), d, vload(gradient, w0, n))
+        sum1 = vscale_add(load_as(data, k + 1, dout), d, vload(gradient, w1, n))
+        sum2 = vscale_add(load_as(data, k + 2, dout), d, vload(gradient, w2, n))
+        sum3 = vscale_add(load_as(data, k + 3, dout), d, vload(gradient, w3, n))
+        vstore(gradient, w0, sum0)
+        vstore(gradient, w1, sum1)
+        vstore(gradient, w2, sum2)
+        vstore(gradient, w3, sum3)
+        k += 4
+    while k < end:
+        w = _at(csr, k, gradient_at, width)
+        vstore(gradient, w, vscale_add(load_as(data, k, dout), d, vload(gradient, w, n)))
+        k += 1
+
+
+@inlined
+def collect_csr(layers, rows, csr, dout, gradient, is_first, panel):
+    """Gradient, before scaling, of the first layer's weights, which is kept: added to unless `is_first`."""
+    never_inline()
+    at, width = weight_panel(layers, INPUTS, panel), panel.width
+    if is_first:
+        gradient[at : at + size_of(layers, INPUTS) * width] = 0
+    for s in range(len(rows)):
+        if panel.vectors == 2:
+            _add_outer(gradient, at, width, dout, panel.at + s * panel.row, csr, rows[s], TWO)
+        else:
+            _add_outer(gradient, at, width, dout, panel.at + s * panel.row, csr, rows[s], ONE)

@@ -1,0 +1,311 @@
+"""The first layer when most inputs are zero and threads share panels: only the others are visited.
+
+Four of five pixels of a handwritten digit are zero, so the first layer, nearly all the work of a digit network, becomes
+several times smaller. What decides the speed then is memory: samples lie scattered over the data set, so a group of 64
+is gathered once a step and transposed on the way, input by input, sample beside sample. An input's 64 values are then
+one cache line (of bytes), and a comparison of that line with 0 says, bit by bit, which samples use the input.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastnn.kernels.inputs.csr import AHEAD, ask_for
+from fastnn.kernels.jit import inlined, never_inline
+from fastnn.kernels.layout import GROUP, INPUTS, PIECE, size_of, weight_panel
+from fastnn.kernels.ops.optimizers import SGD, move_row
+from fastnn.kernels.vector.bits import nonzero_mask, trailing_zeros
+from fastnn.kernels.vector.simd import (
+    FOUR,
+    ONE,
+    TWO,
+    lanes,
+    load,
+    load_as,
+    prefetch,
+    vadd,
+    vfma,
+    vload,
+    vload_part,
+    vmul,
+    vscale_add,
+    vsplat,
+    vstore,
+    vsum,
+    vzero,
+)
+from fastnn.kernels.vector.tiles import transpose_tile
+
+_ONE_BIT = np.uint64(1)
+# Inputs ahead of those being visited whose values are asked for: another thread packed half of them, and they are still
+# in its cache.
+VALUES_AHEAD = 24
+
+
+class Packed(NamedTuple):
+    """The inputs of a block: for each group of 64 samples,
+
+    values (D * 64,): input by input, sample beside sample, in the data's dtype; users (D,): bit s says whether sample s
+    has the input other than 0.
+    """
+
+    values: np.ndarray
+    users: np.ndarray
+
+
+@inlined
+def _locate(flat, rows, n_inputs, places, first, end):
+    """Where the samples of a group lie in `flat`; their inputs from `first` to `end` are asked for.
+
+    Sample after sample, so that the processor sees them coming, and several at once: the tiles read afterwards would
+    wait for each line of every sample. Beyond the last sample the first stands again.
+    """
+    n = lanes(flat)
+    for s in range(GROUP):
+        places[s] = rows[s if s < len(rows) else 0] * n_inputs
+        for column in range(first, end, n):
+            prefetch(flat, places[s] + column)
+        prefetch(flat, places[s] + end - 1)
+
+
+@inlined
+def pack(images, rows, packed, places, t, threads):
+    """Thread t's share of gathering the samples `rows` (at most a block) of `images` (N, D), tile of columns by tile.
+
+    The missing samples of the last group repeat its first, and no input has them as users. places (GROUP,) is scratch.
+    """
+    never_inline()
+    n_inputs, flat, n = images.shape[1], images.reshape(-1), lanes(images)
+    tiles = (n_inputs + n - 1) // n
+    count = (len(rows) + GROUP - 1) // GROUP * tiles
+    known, stop = -1, count * (t + 1) // threads
+    for u in range(count * t // threads, stop):
+        group, column = u // tiles, u % tiles * n
+        at, of_group = group * n_inputs, rows[group * GROUP : (group + 1) * GROUP]
+        end = min(column + n, n_inputs)
+        if group != known:
+            known = group
+            _locate(flat, of_group, n_inputs, places, column, min(column + (stop - u) * n, n_inputs))
+        if n_inputs >= n:  # the last columns are the end of a whole tile, whose others are written twice
+            start = end - n
+            for s in range(0, GROUP, n):
+                transpose_tile(packed.values, (at + start) * GROUP + s, GROUP, flat, places, s, start)
+        else:
+            for i in range(n_inputs):
+                for s in range(GROUP):
+                    packed.values[(at + i) * GROUP + s] = flat[places[s] + i]
+        present = ~np.uint64(0) >> np.uint64(GROUP - len(of_group))
+        for i in range(at + column, at + end):
+            packed.users[i] = nonzero_mask(packed.values, i * GROUP) & present
+
+
+@inlined
+def _first_from(csr, row, i):
+    """Where the entries of a sample's list begin that are of input i or a later one."""
+    low, high = csr.indptr[row], csr.indptr[row + 1]
+    while low < high:
+        middle = (low + high) // 2
+        if csr.indices[middle] < i:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@inlined
+def pack_csr(csr, rows, n_inputs, packed, t, threads):
+    """`pack` for samples that are lists already: thread t's share of the inputs, in every group.
+
+    `packed` holds another block, or zeros: only inputs that that block used are cleared, so the work is that of the
+    entries, however many inputs there are.
+    """
+    never_inline()
+    begin, end = n_inputs * t // threads, n_inputs * (t + 1) // threads
+    for group in range((len(rows) + GROUP - 1) // GROUP):
+        at, first = group * n_inputs, group * GROUP
+        for i in range(at + begin, at + end):
+            if packed.users[i]:
+                packed.users[i] = 0
+                packed.values[i * GROUP : (i + 1) * GROUP] = 0
+        for s in range(min(GROUP, len(rows) - first)):
+            if first + s + AHEAD < len(rows):
+                ask_for(csr, rows[first + s + AHEAD])
+            row, bit = rows[first + s], _ONE_BIT << np.uint64(s)
+            for k in range(_first_from(csr, row, begin), _first_from(csr, row, end)):
+                i = at + np.int64(csr.indices[k])
+                packed.values[i * GROUP + s] = csr.data[k]
+                packed.users[i] |= bit
+
+
+@inlined
+def _add_one(out, out_at, out_row, todo, values, x, w0, n):
+    """For the samples whose bits are set in `todo`: ``out[s] += values[x + s] * w0``."""
+    while todo:
+        s = trailing_zeros(todo)
+        todo &= todo - _ONE_BIT
+        o = out_at + s * out_row
+        vstore(out, o, vscale_add(load_as(values, x + s, out), w0, vload(out, o, n)))
+
+
+@inlined
+def _add_two(out, out_at, out_row, todo, values, x, w0, w1, n):
+    """The same for an input and its neighbour, whose values stand GROUP further."""
+    while todo:
+        s = trailing_zeros(todo)
+        todo &= todo - _ONE_BIT
+        o = out_at + s * out_row
+        total = vscale_add(load_as(values, x + s, out), w0, vload(out, o, n))
+        vstore(out, o, vscale_add(load_as(values, x + GROUP + s, out), w1, total))
+
+
+@inlined
+def load_weights(weight, at, n_units, n):
+    """`n` vectors of a row of weights; of a single one only its first `n_units` numbers, and 0 in the other lanes."""
+    return vload(weight, at, n) if len(n) > 1 else vload_part(weight, at, n_units, n)
+
+
+@inlined
+def spread(out, out_at, out_row, packed, group, n_inputs, weight, weight_at, weight_row, n_units, n):
+    """Add the group's weighted sums: ``out[s] += inputs[s] @ weight`` for `n` vectors of units.
+
+    out: rows of that width from `out_at` on, `out_row` apart, for the group's 64 samples; weight: rows from `weight_at`
+    on, `weight_row` apart, of `n_units` units if there is but one vector. Four inputs go together, since neighbouring
+    pixels mostly have the same users: a sample's sums are loaded and stored once for them. Samples that use only one
+    half of the four, as at the edge of a stroke, are visited for that half alone.
+    """
+    users, values = packed.users, packed.values
+    at = group * n_inputs
+    i = 0
+    while i + 4 <= n_inputs:
+        for k in range(VALUES_AHEAD, VALUES_AHEAD + 4):
+            prefetch(values, (at + i + k) * GROUP)
+        low = load(users, at + i) | load(users, at + i + 1)
+        high = load(users, at + i + 2) | load(users, at + i + 3)
+        if low | high:
+            w, x = weight_at + i * weight_row, (at + i) * GROUP
+            w0, w1 = load_weights(weight, w, n_units, n), load_weights(weight, w + weight_row, n_units, n)
+            w += 2 * weight_row
+            w2, w3 = load_weights(weight, w, n_units, n), load_weights(weight, w + weight_row, n_units, n)
+            todo = low & high
+            while todo:
+                s = trailing_zeros(todo)
+                todo &= todo - _ONE_BIT
+                o = out_at + s * out_row
+                total = vscale_add(load_as(values, x + s, out), w0, vload(out, o, n))
+                total = vscale_add(load_as(values, x + GROUP + s, out), w1, total)
+                total = vscale_add(load_as(values, x + 2 * GROUP + s, out), w2, total)
+                vstore(out, o, vscale_add(load_as(values, x + 3 * GROUP + s, out), w3, total))
+            _add_two(out, out_at, out_row, low & ~high, values, x, w0, w1, n)
+            _add_two(out, out_at, out_row, high & ~low, values, x + 2 * GROUP, w2, w3, n)
+        i += 4
+    while i < n_inputs:
+        w0 = load_weights(weight, weight_at + i * weight_row, n_units, n)
+        _add_one(out, out_at, out_row, users[at + i], values, (at + i) * GROUP, w0, n)
+        i += 1
+
+
+@inlined
+def collect(dout, dout_at, dout_row, packed, n_groups, n_inputs, i, j, n):
+    """Gradients of the weights of inputs i and j that lead to a panel of `n` vectors, ``inputs[:, i] @ dout`` before
+    scaling, and whether any sample uses one of the two.
+
+    dout: rows of that width from `dout_at` on, `dout_row` apart, for all samples of the block. The sums stay in
+    registers. Two inputs go together, since neighbouring pixels mostly have the same users: a row of `dout` is loaded
+    once for both, and their sums are enough for the processor not to wait for the last addition before the next. Where
+    they are few, there are two of each, which take turns.
+    """
+    users, values = packed.users, packed.values
+    total_i, total_j, other_i, other_j = vzero(dout, n), vzero(dout, n), vzero(dout, n), vzero(dout, n)
+    used = np.uint64(0)
+    for group in range(n_groups):
+        at, first = group * n_inputs, dout_at + group * GROUP * dout_row
+        todo, x, y = load(users, at + i) | load(users, at + j), (at + i) * GROUP, (at + j) * GROUP
+        used |= todo
+        while todo:
+            s = trailing_zeros(todo)
+            todo &= todo - _ONE_BIT
+            d = vload(dout, first + s * dout_row, n)
+            total_i = vscale_add(load_as(values, x + s, dout), d, total_i)
+            total_j = vscale_add(load_as(values, y + s, dout), d, total_j)
+            if len(n) < 4 and todo:
+                s = trailing_zeros(todo)
+                todo &= todo - _ONE_BIT
+                d = vload(dout, first + s * dout_row, n)
+                other_i = vscale_add(load_as(values, x + s, dout), d, other_i)
+                other_j = vscale_add(load_as(values, y + s, dout), d, other_j)
+    if len(n) < 4:
+        return vadd(total_i, other_i), vadd(total_j, other_j), used != 0
+    return total_i, total_j, used != 0
+
+
+@inlined
+def packed_sums(layers, n_rows, packed, out, panel):
+    """Weighted sums of the first layer, before scale and bias, for a panel's units."""
+    never_inline()
+    n_inputs, weight, weight_at = size_of(layers, INPUTS), layers.parameters, weight_panel(layers, INPUTS, panel)
+    for s in range(n_rows):
+        out[panel.at + s * panel.row : panel.at + s * panel.row + panel.width] = 0
+    for group in range((n_rows + GROUP - 1) // GROUP):
+        a, b = (out, panel.at + group * GROUP * panel.row, panel.row), (packed, group, n_inputs)
+        if panel.vectors == 4:
+            spread(*a, *b, weight, weight_at, panel.width, panel.width, FOUR)
+        elif panel.vectors == 2:
+            spread(*a, *b, weight, weight_at, panel.width, panel.width, TWO)
+        else:
+            spread(*a, *b, weight, weight_at, panel.width, lanes(out), ONE)
+
+
+@inlined
+def _move_input(step, parameters, state, at, total, factor, back, squares, n):
+    """Keep the gradient of an input's weights, or move them by it; returns `squares`, with theirs if they count."""
+    if not step.is_first:
+        total = vadd(vload(state.gradient, at, n), total)
+    if not step.is_last:
+        vstore(state.gradient, at, total)
+        return squares
+    before = move_row(step, step.l2, parameters, state, at, vmul(total, factor), back, n)
+    return squares if step.l2 == parameters.dtype.type(0) else vfma(before, before, squares)
+
+
+@inlined
+def _update_vectors(layers, n_rows, step, packed, dout, state, panel, n):
+    """`update_packed` for a panel of `n` vectors."""
+    n_inputs, width, parameters = size_of(layers, INPUTS), panel.width, layers.parameters
+    at, counts, penalty = weight_panel(layers, INPUTS, panel), step.l2 != parameters.dtype.type(0), 0.0
+    n_groups, factor, back = (n_rows + GROUP - 1) // GROUP, vsplat(layers.scale, n), vsplat(-step.rate, n)
+    # The plainest rule leaves alone the weights of inputs nobody uses, and takes one multiplication.
+    is_plain = step.rule.kind == SGD and not counts and step.is_first and step.is_last
+    back_scaled = vsplat(-step.rate * layers.scale, n)
+    for first in range(0, n_inputs, PIECE):
+        squares = vzero(parameters, n)  # a few rows' in the working dtype, all in float64
+        for i in range(first, min(first + PIECE, n_inputs), 2):
+            j = min(i + 1, n_inputs - 1)
+            total_i, total_j, used = collect(dout, panel.at, panel.row, packed, n_groups, n_inputs, i, j, n)
+            w_i, w_j = at + i * width, at + j * width
+            if not is_plain:
+                squares = _move_input(step, parameters, state, w_i, total_i, factor, back, squares, n)
+                if j > i:
+                    squares = _move_input(step, parameters, state, w_j, total_j, factor, back, squares, n)
+            elif used:
+                before_i, before_j = vload(parameters, w_i, n), vload(parameters, w_j, n)
+                vstore(parameters, w_i, vfma(back_scaled, total_i, before_i))
+                vstore(parameters, w_j, vfma(back_scaled, total_j, before_j))
+        if counts:
+            penalty += np.float64(vsum(squares))
+    return penalty
+
+
+@inlined
+def update_packed(layers, n_rows, step, packed, dout, state, panel):
+    """Gradient and step of the first layer's weights that lead to a panel's units; returns the sum of their squares
+    if the step counts them.
+
+    An input's gradient moves its weights straight from the registers, so that these and the optimizer's state are
+    fetched from the second-level cache while the next input's products are added.
+    """
+    never_inline()
+    if panel.vectors == 4:
+        return _update_vectors(layers, n_rows, step, packed, dout, state, panel, FOUR)
+    if panel.vectors == 2:
+        return _update_vectors(layers, n_rows, step, packed, dout, state, panel, TWO)
+    return _update_vectors(layers, n_rows, step, packed, dout, state, panel, ONE)

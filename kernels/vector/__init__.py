@@ -1,0 +1,1 @@
+"""Explicit vectors: what every kernel is made of."""

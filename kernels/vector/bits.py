@@ -1,0 +1,75 @@
+"""Which numbers of an array are other than 0: as bits of a word, and as a list."""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from fastnn.kernels.vector.simd import I1, I32, I64, VECTOR, element_pointer, llvm_number
+
+
+@intrinsic
+def trailing_zeros(_, word):
+    """The position of the lowest set bit of a uint64 that is not 0."""
+
+    def codegen(context, builder, signature, args):
+        zero_is_undefined = ir.Constant(I1, 1)
+        return builder.cttz(args[0], zero_is_undefined)
+
+    return types.int64(types.uint64), codegen
+
+
+def _load_nonzero(context, builder, array_type, array, offset, n):
+    """`n` elements of a flat array, and which of them are other than 0; NaN is."""
+    dtype = array_type.dtype
+    whole = isinstance(dtype, types.Integer)
+    kind = ir.VectorType(llvm_number(dtype), n)
+    pointer = element_pointer(context, builder, array_type, array, offset)
+    load = builder.load(builder.bitcast(pointer, kind.as_pointer()))
+    load.align = dtype.bitwidth // 8
+    zero = ir.Constant(kind, None if whole else [0.0] * n)
+    return load, builder.icmp_signed("!=", load, zero) if whole else builder.fcmp_unordered("!=", load, zero)
+
+
+@intrinsic
+def nonzero_mask(_, array, offset):
+    """Bit k of the result says whether element ``offset + k`` of a flat array is other than 0, k from 0 to 63."""
+
+    def codegen(context, builder, signature, args):
+        _, test = _load_nonzero(context, builder, array, args[0], args[1], 64)
+        return builder.bitcast(test, I64)
+
+    return types.uint64(array, types.int64), codegen
+
+
+@intrinsic
+def list_nonzero(_, index, value, at, array, offset, first):
+    """Append those of 16 elements of a flat array, or of 8 of 8 bytes, from `offset` on, that are other than 0.
+
+    They, and their numbers, counted from `first`, go to ``value[at:]``, of the array's dtype, and ``index[at:]``, of an
+    integer dtype, both flat and with room for all of them. Returns how many they are. No branch depends on the data, so
+    there is nothing to predict. (More than one register's worth crashes LLVM.)
+    """
+    n, bits = VECTOR * 8 // max(32, array.dtype.bitwidth), ir.IntType(index.dtype.bitwidth)
+
+    def codegen(context, builder, signature, args):
+        index_, value_, at_, array_, offset_, first_ = args
+        values, mask = _load_nonzero(context, builder, array, array_, offset_, n)
+        numbers = ir.VectorType(bits, n)
+        undefined = ir.Constant(numbers, ir.Undefined)
+        start = builder.insert_element(undefined, builder.trunc(first_, bits), ir.Constant(I32, 0))
+        start = builder.shuffle_vector(start, undefined, ir.Constant(ir.VectorType(I32, n), [0] * n))
+        places = builder.add(start, ir.Constant(numbers, list(range(n))))
+        for array_type, target, content in ((value, value_, values), (index, index_, places)):
+            suffix = f"v{n}{'i' if isinstance(array_type.dtype, types.Integer) else 'f'}{array_type.dtype.bitwidth}"
+            signature_ = ir.FunctionType(content.type, [content.type, mask.type, content.type])
+            name = f"llvm.experimental.vector.compress.{suffix}"
+            compress = cgutils.get_or_insert_function(builder.module, signature_, name)
+            packed = builder.call(compress, [content, mask, ir.Constant(content.type, ir.Undefined)])
+            pointer = element_pointer(context, builder, array_type, target, at_)
+            store = builder.store(packed, builder.bitcast(pointer, content.type.as_pointer()))
+            store.align = array_type.dtype.bitwidth // 8
+        word = builder.zext(builder.bitcast(mask, ir.IntType(n)), I64)
+        return builder.ctpop(word)
+
+    return types.int64(index, value, types.int64, array, types.int64, types.int64), codegen

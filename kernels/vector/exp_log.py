@@ -1,0 +1,92 @@
+"""Exponential and logarithm of vectors, by polynomials: Numba's own take one number at a time."""
+
+import math
+
+from llvmlite import ir
+from numba.extending import intrinsic
+
+from fastnn.kernels.vector.simd import call, constant, llvm_vector
+
+# exp(x) = 2**n * exp(r), n = round(x / ln 2), |r| <= ln 2 / 2, exp(r) by its Taylor polynomial; the first term left out
+# is below half a unit in the last place: r**8 / 8! and r**14 / 14!.
+_DEGREE = {32: 7, 64: 13}
+# ln 2 in two parts: n times the first, of few bits, is exact.
+_LN2 = {32: (0.693359375, -2.121944400546905827679e-4), 64: (0.6931471803691238, 1.9082149292705877e-10)}
+# 2**n is a normal number from the first to the second; beyond, exp becomes 0 or infinite.
+_EXP_RANGE = {bits: (math.log(2) * low, math.log(2) * high) for bits, low, high in ((32, -126, 127), (64, -1022, 1023))}
+
+
+@intrinsic
+def vexp(_, x):
+    """Exp of each lane, within 2 units in the last place; NaN stays NaN.
+
+    Results below the smallest normal number are 0, and above 2**127 (float64: 2**1023) infinite.
+
+    Numba has no vectorised exp any more (it came with Intel's SVML), and its scalar one would cost more than the rest
+    of softmax.
+    """
+    bits = x.element.bitwidth
+    low, high = _EXP_RANGE[bits]
+    mantissa, bias = (23, 127) if bits == 32 else (52, 1023)
+    integers = ir.VectorType(ir.IntType(bits), x.lanes)
+    ln2_high, ln2_low = _LN2[bits]
+
+    def codegen(context, builder, signature, args):
+        (value,) = args
+        limited = builder.select(builder.fcmp_ordered(">", value, constant(x, high)), constant(x, high), value)
+        small = builder.fcmp_unordered("<", limited, constant(x, low))  # NaN too: what follows must be defined
+        limited = builder.select(small, constant(x, low), limited)
+        n = call(builder, "rint", x, builder.fmul(limited, constant(x, 1 / math.log(2))))
+        r = call(builder, "fma", x, n, constant(x, -ln2_high), limited)
+        r = call(builder, "fma", x, n, constant(x, -ln2_low), r)
+        result = constant(x, 1 / math.factorial(_DEGREE[bits]))
+        for k in range(_DEGREE[bits] - 1, -1, -1):
+            result = call(builder, "fma", x, result, r, constant(x, 1 / math.factorial(k)))
+        exponent = builder.add(builder.fptosi(n, integers), ir.Constant(integers, [bias] * x.lanes))
+        power = builder.bitcast(builder.shl(exponent, ir.Constant(integers, [mantissa] * x.lanes)), llvm_vector(x))
+        result = builder.fmul(result, power)
+        infinite = builder.fcmp_ordered(">", value, constant(x, high))
+        result = builder.select(infinite, constant(x, math.inf), result)
+        result = builder.select(builder.fcmp_ordered("<", value, constant(x, low)), constant(x, 0.0), result)
+        return builder.select(builder.fcmp_unordered("uno", value, value), value, result)
+
+    return x(x), codegen
+
+
+# log(m) = 2 * atanh(f), f = (m - 1) / (m + 1), for m from sqrt(1/2) to sqrt(2), so |f| <= 0.172: the series of atanh,
+# as many terms of f**2 as the first left out needs to be below a quarter of a unit in the last place.
+_LOG_TERMS = {32: 5, 64: 11}
+
+
+@intrinsic
+def vlog(_, x):
+    """Natural logarithm of each lane, a normal number above 0, within 2 units in the last place; NaN stays NaN, and
+    infinity infinite.
+
+    x = 2**n * m; n and m are cut out of the number's bits. Numba's own takes one number at a time.
+    """
+    bits = x.element.bitwidth
+    mantissa = 23 if bits == 32 else 52
+    integers = ir.VectorType(ir.IntType(bits), x.lanes)
+    half_root = 0x3F3504F3 if bits == 32 else 0x3FE6A09E667F3BCD  # the bits of sqrt(1/2)
+    ln2_high, ln2_low = _LN2[bits]
+
+    def codegen(context, builder, signature, args):
+        (value,) = args
+        pattern, shift = builder.bitcast(value, integers), ir.Constant(integers, [mantissa] * x.lanes)
+        exponent = builder.ashr(builder.sub(pattern, ir.Constant(integers, [half_root] * x.lanes)), shift)
+        m = builder.bitcast(builder.sub(pattern, builder.shl(exponent, shift)), llvm_vector(x))
+        n, one = builder.sitofp(exponent, llvm_vector(x)), constant(x, 1.0)
+        f = builder.fdiv(builder.fsub(m, one), builder.fadd(m, one))
+        square, terms = builder.fmul(f, f), _LOG_TERMS[bits]
+        series = constant(x, 2 / (2 * terms - 1))
+        for k in range(terms - 2, 0, -1):
+            series = call(builder, "fma", x, series, square, constant(x, 2 / (2 * k + 1)))
+        # 2 f + f * (the rest): the large term is added last, so that its rounding is the only one.
+        result = call(builder, "fma", x, n, constant(x, ln2_low), builder.fmul(builder.fmul(f, square), series))
+        result = builder.fadd(result, builder.fadd(f, f))
+        result = call(builder, "fma", x, n, constant(x, ln2_high), result)
+        ordinary = builder.fcmp_ordered("<", value, constant(x, math.inf))
+        return builder.select(ordinary, result, value)
+
+    return x(x), codegen

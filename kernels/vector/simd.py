@@ -1,0 +1,337 @@
+"""Explicit vectors for Numba: values of one or several machine vectors, and what the kernels do with them.
+
+Driven from plain Numba loops, LLVM's auto-vectoriser finds only part of what these kernels need: it checks at run time
+whether arrays overlap, keeps sums in memory instead of registers, and prefers half the width on AVX-512. The values
+here are LLVM's own vectors. A vector of 64 bytes becomes one, two or four registers, as the CPU has them, so the same
+source runs everywhere. All is generic in the element: an array's dtype decides between 16 lanes of float32 and 8 of
+float64.
+
+How many vectors a value has is known when a kernel is compiled: it is the length of a tuple, one of ONE to FOUR, that
+is passed for nothing but its type.
+"""
+
+import llvmlite.binding
+import numba
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+from fastnn.kernels.jit import inlined
+
+# Bytes of a vector: one register of AVX-512, two of AVX2, four of NEON.
+VECTOR = 64
+ONE, TWO, FOUR, FIVE, SIX, EIGHT, TEN, SIXTEEN = ((0,) * count for count in (1, 2, 4, 5, 6, 8, 10, 16))
+# Whether a vector is one register of the CPU that code is compiled for: this one, or that of NUMBA_CPU_FEATURES.
+_features = numba.config.CPU_FEATURES
+WHOLE_REGISTERS = "+avx512f" in (llvmlite.binding.get_host_cpu_features().flatten() if _features is None else _features)
+
+I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
+
+
+class Vector(types.Type):
+    """`n` vectors' worth of lanes of a float type."""
+
+    def __init__(self, element, n):
+        self.element, self.n, self.lanes = element, n, n * VECTOR * 8 // element.bitwidth
+        super().__init__(name=f"Vector({element}, {n})")
+
+
+def of_lanes(element, lanes):
+    """The vector with as many lanes as a tuple is long, whatever room they take."""
+    return Vector(element, lanes.count * element.bitwidth // (VECTOR * 8))
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type):
+        super().__init__(dmm, fe_type, llvm_vector(fe_type))
+
+
+# --- What intrinsics are made of -------------------------------------------------------------------------------------
+def llvm_number(dtype):
+    """LLVM's type of a number: of an integer or float."""
+    if isinstance(dtype, types.Integer):
+        return ir.IntType(dtype.bitwidth)
+    return ir.DoubleType() if dtype.bitwidth == 64 else ir.FloatType()
+
+
+def llvm_vector(vector):
+    """LLVM's type of a `Vector`."""
+    return ir.VectorType(llvm_number(vector.element), vector.lanes)
+
+
+def constant(vector, value):
+    """A vector whose lanes are all the number `value`, known now."""
+    return ir.Constant(llvm_vector(vector), [value] * vector.lanes)
+
+
+def call(builder, name, vector, *args):
+    """LLVM's intrinsic function `name` on vectors of one type."""
+    suffix = f"v{vector.lanes}f{vector.element.bitwidth}"
+    kind = ir.FunctionType(llvm_vector(vector), [llvm_vector(vector)] * len(args))
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.{suffix}"), args)
+
+
+def element_pointer(context, builder, array_type, array, offset):
+    """The address of a flat array's element."""
+    return builder.gep(context.make_array(array_type)(context, builder, value=array).data, [offset])
+
+
+def vector_pointer(context, builder, array_type, array, offset, vector):
+    """The address of the vector that starts at a flat array's element."""
+    element = element_pointer(context, builder, array_type, array, offset)
+    return builder.bitcast(element, llvm_vector(vector).as_pointer())
+
+
+def splat(builder, vector, value):
+    """A vector whose lanes are all `value`."""
+    undefined = ir.Constant(llvm_vector(vector), ir.Undefined)
+    first = builder.insert_element(undefined, value, ir.Constant(I32, 0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(I32, vector.lanes), [0] * vector.lanes))
+
+
+@inlined
+def lanes(array):
+    """How many elements of the array's dtype a vector holds."""
+    return VECTOR // array.itemsize
+
+
+# --- Memory ----------------------------------------------------------------------------------------------------------
+@intrinsic
+def vload(_, array, offset, n):
+    """The vector that starts at element `offset` of a flat array."""
+    vector = Vector(array.dtype, n.count)
+
+    def codegen(context, builder, signature, args):
+        load = builder.load(vector_pointer(context, builder, array, args[0], args[1], vector))
+        load.align = array.dtype.bitwidth // 8
+        return load
+
+    return vector(array, types.int64, n), codegen
+
+
+@intrinsic
+def vload_part(_, array, offset, count, n):
+    """The first `count` lanes of `vload`, 0 in the others, whose memory is not touched."""
+    vector = Vector(array.dtype, n.count)
+
+    def codegen(context, builder, signature, args):
+        kind, lanes = llvm_vector(vector), ir.VectorType(I64, vector.lanes)
+        mask_kind = ir.VectorType(I1, vector.lanes)
+        undefined = ir.Constant(lanes, ir.Undefined)
+        count = builder.insert_element(undefined, args[2], ir.Constant(I32, 0))
+        count = builder.shuffle_vector(count, undefined, ir.Constant(ir.VectorType(I32, vector.lanes), None))
+        mask = builder.icmp_signed("<", ir.Constant(lanes, list(range(vector.lanes))), count)
+        pointer = vector_pointer(context, builder, array, args[0], args[1], vector)
+        name = f"llvm.masked.load.v{vector.lanes}f{array.dtype.bitwidth}.p0"
+        function = ir.FunctionType(kind, [pointer.type, I32, mask_kind, kind])
+        align = ir.Constant(I32, array.dtype.bitwidth // 8)
+        load = cgutils.get_or_insert_function(builder.module, function, name)
+        return builder.call(load, [pointer, align, mask, constant(vector, 0.0)])
+
+    return vector(array, types.int64, types.int64, n), codegen
+
+
+@intrinsic
+def vstore(_, array, offset, value):
+    """Write a vector to a flat array from element `offset` on."""
+
+    def codegen(context, builder, signature, args):
+        store = builder.store(args[2], vector_pointer(context, builder, array, args[0], args[1], value))
+        store.align = array.dtype.bitwidth // 8
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, value), codegen
+
+
+@intrinsic
+def load(_, array, offset):
+    """Element `offset`, 0 or more, of a flat array.
+
+    ``array[offset]`` would first ask whether the offset is negative, to count it from the end then: too much for a loop
+    of five instructions.
+    """
+
+    def codegen(context, builder, signature, args):
+        return builder.load(element_pointer(context, builder, array, *args))
+
+    return array.dtype(array, types.int64), codegen
+
+
+@intrinsic
+def load_as(_, array, offset, like):
+    """Element `offset` of a flat array of numbers, converted to the dtype of the array `like`.
+
+    A byte is looked up in a table of 1 or 2 KB, which stays in the first-level cache: a load of the number into every
+    lane, where converting it would take two instructions and spreading it a third, of those that multiply, too.
+    """
+    target = like.dtype
+
+    def codegen(context, builder, signature, args):
+        value = builder.load(element_pointer(context, builder, array, args[0], args[1]))
+        if array.dtype != types.uint8:
+            return context.cast(builder, value, array.dtype, target)
+        table = _numbers_of_bytes(builder.module, target)
+        return builder.load(builder.gep(table, [I64(0), builder.zext(value, I64)]))
+
+    return target(array, types.int64, like), codegen
+
+
+@intrinsic
+def vload_as(_, array, offset, like, lanes):
+    """As many elements of a flat array as the tuple `lanes` is long, converted to the dtype of the array `like`."""
+    vector = of_lanes(like.dtype, lanes)
+
+    def codegen(context, builder, signature, args):
+        kind = ir.VectorType(llvm_number(array.dtype), vector.lanes)
+        pointer = element_pointer(context, builder, array, args[0], args[1])
+        value = builder.load(builder.bitcast(pointer, kind.as_pointer()))
+        value.align = array.dtype.bitwidth // 8
+        if isinstance(array.dtype, types.Integer):
+            return builder.uitofp(value, llvm_vector(vector))
+        if array.dtype == like.dtype:
+            return value
+        return (builder.fptrunc if array.dtype.bitwidth == 64 else builder.fpext)(value, llvm_vector(vector))
+
+    return vector(array, types.int64, like, lanes), codegen
+
+
+def _numbers_of_bytes(module, element):
+    """A constant array of 0 to 255 in a float type, one a module."""
+    name, kind = f"fastnn.bytes.f{element.bitwidth}", ir.ArrayType(llvm_number(element), 256)
+    if name in module.globals:
+        return module.globals[name]
+    table = cgutils.add_global_variable(module, kind, name)
+    table.global_constant, table.linkage, table.align = True, "internal", VECTOR
+    table.initializer = ir.Constant(kind, [float(k) for k in range(256)])
+    return table
+
+
+@intrinsic
+def prefetch(_, array, offset):
+    """Ask for the cache line of element `offset` of a flat array, to be read soon."""
+
+    def codegen(context, builder, signature, args):
+        pointer = builder.bitcast(element_pointer(context, builder, array, *args), ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, I32, I32, I32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        reading, kept_close, data = (ir.Constant(I32, number) for number in (0, 3, 1))
+        builder.call(function, [pointer, reading, kept_close, data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), codegen
+
+
+# --- Arithmetic ------------------------------------------------------------------------------------------------------
+@intrinsic
+def vsplat(_, value, n):
+    """A vector whose lanes are all `value`."""
+    vector = Vector(value, n.count)
+    return vector(value, n), lambda context, builder, signature, args: splat(builder, vector, args[0])
+
+
+@intrinsic
+def vzero(_, array, n):
+    """Zeros of the array's dtype."""
+    vector = Vector(array.dtype, n.count)
+    return vector(array, n), lambda context, builder, signature, args: constant(vector, 0.0)
+
+
+@intrinsic
+def vfma(_, x, y, z):
+    """``x * y + z``, rounded once."""
+    return x(x, x, x), lambda context, builder, signature, args: call(builder, "fma", x, *args)
+
+
+@intrinsic
+def vscale_add(_, factor, x, z):
+    """``factor * x + z`` with a number and two vectors, rounded once."""
+
+    def codegen(context, builder, signature, args):
+        return call(builder, "fma", x, splat(builder, x, args[0]), args[1], args[2])
+
+    return x(x.element, x, x), codegen
+
+
+def _binary(name):
+    @intrinsic
+    def operation(_, x, y):
+        return x(x, x), lambda context, builder, signature, args: getattr(builder, name)(*args)
+
+    return operation
+
+
+vadd, vsub, vmul, vdiv = _binary("fadd"), _binary("fsub"), _binary("fmul"), _binary("fdiv")
+
+
+@intrinsic
+def vrelu(_, x):
+    """``max(x, 0)``; NaN stays NaN."""
+
+    def codegen(context, builder, signature, args):
+        zero = constant(x, 0.0)
+        return builder.select(builder.fcmp_ordered("<", args[0], zero), zero, args[0])
+
+    return x(x), codegen
+
+
+@intrinsic
+def vwhere_positive(_, test, value):
+    """`value` in the lanes where `test` is above 0, else 0."""
+
+    def codegen(context, builder, signature, args):
+        zero = constant(test, 0.0)
+        return builder.select(builder.fcmp_ordered(">", args[0], zero), args[1], zero)
+
+    return test(test, test), codegen
+
+
+@intrinsic
+def vsqrt(_, x):
+    """The square root of each lane."""
+    return x(x), lambda context, builder, signature, args: call(builder, "sqrt", x, *args)
+
+
+@intrinsic
+def vsum(_, x):
+    """The sum of all lanes, a power of 2 of them, added in a tree of a fixed shape: the same bits on every CPU."""
+
+    def codegen(context, builder, signature, args):
+        value, lanes = args[0], x.lanes
+        while lanes > 1:
+            lanes //= 2
+            mask = [*range(lanes, 2 * lanes), *[0] * (x.lanes - lanes)]  # what the other lanes hold does not count
+            other = builder.shuffle_vector(value, value, ir.Constant(ir.VectorType(I32, x.lanes), mask))
+            value = builder.fadd(value, other)
+        return builder.extract_element(value, ir.Constant(I32, 0))
+
+    return x.element(x), codegen
+
+
+@intrinsic
+def vlarger(_, x, y):
+    """Lane by lane the larger of two; of a number and NaN the number."""
+    return x(x, x), lambda context, builder, signature, args: call(builder, "maxnum", x, *args)
+
+
+@intrinsic
+def vwhere_equal(_, x, y, value, other):
+    """`value` in the lanes where x and y are equal, else `other`."""
+
+    def codegen(context, builder, signature, args):
+        return builder.select(builder.fcmp_ordered("==", args[0], args[1]), args[2], args[3])
+
+    return x(x, x, x, x), codegen
+
+
+@intrinsic
+def vflush(_, x):
+    """`x`, but 0 in the lanes whose numbers are below the smallest normal one; NaN stays NaN."""
+    smallest = 2.0**-126 if x.element.bitwidth == 32 else 2.0**-1022
+
+    def codegen(context, builder, signature, args):
+        tiny = builder.fcmp_ordered("<", call(builder, "fabs", x, args[0]), constant(x, smallest))
+        return builder.select(tiny, constant(x, 0.0), args[0])
+
+    return x(x), codegen

@@ -1,0 +1,136 @@
+"""Tiles that are turned, and tiles of a matrix product: code that is generated for the height and width asked for."""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from fastnn.kernels.vector.simd import (
+    I32,
+    I64,
+    VECTOR,
+    Vector,
+    call,
+    constant,
+    element_pointer,
+    llvm_number,
+    llvm_vector,
+    splat,
+    vector_pointer,
+)
+
+
+@intrinsic
+def transpose_tile(_, out, out_at, out_row, inp, places, first, column):
+    """``out[out_at + c * out_row + r] = inp[places[first + r] + column + c]``, r and c from 0 to n - 1.
+
+    n is how many elements of `inp` a vector holds: 64 bytes, 16 float32 or 8 float64. Rows are read where `places` says
+    they start, so gathering and transposing are one pass. Each stage exchanges blocks of half the size between rows
+    (Eklundh 1972); stages are done eight rows at a time, which fit in registers.
+    """
+    n = VECTOR * 8 // inp.dtype.bitwidth
+
+    def codegen(context, builder, signature, args):
+        out_, out_at_, out_row_, inp_, places_, first_, column_ = args
+        vector = ir.VectorType(llvm_number(inp.dtype), n)
+        align = inp.dtype.bitwidth // 8
+        middle = cgutils.alloca_once(builder, ir.ArrayType(vector, n))
+
+        def source(number, r):
+            if number:
+                return builder.gep(middle, [I64(0), r])
+            at = builder.load(element_pointer(context, builder, places, places_, builder.add(first_, r)))
+            pointer = element_pointer(context, builder, inp, inp_, builder.add(at, column_))
+            return builder.bitcast(pointer, vector.as_pointer())
+
+        def target(number, r):
+            if number < len(passes) - 1:
+                return builder.gep(middle, [I64(0), r])
+            pointer = element_pointer(context, builder, out, out_, builder.add(out_at_, builder.mul(out_row_, r)))
+            return builder.bitcast(pointer, vector.as_pointer())
+
+        # A pass takes `height` rows at a time: every `stride`-th from some base on.
+        height = min(n, 16) if n < 64 else 8
+        passes = (
+            [(8, [32, 16, 8]), (1, [4, 2, 1])] if n == 64 else [(1, [2**k for k in range(n.bit_length() - 2, -1, -1)])]
+        )
+        for number, (stride, distances) in enumerate(passes):
+            with cgutils.for_range(builder, I64(n // height)) as loop:
+                base = loop.index if stride > 1 else builder.mul(loop.index, I64(height))
+                rows = [builder.add(base, I64(stride * t)) for t in range(height)]
+                values = []
+                for r in rows:
+                    values.append(builder.load(source(number, r)))
+                    values[-1].align = align
+                for distance in distances:
+                    step = distance // stride
+                    low = [k if not k & distance else n + k - distance for k in range(n)]
+                    high = [k + distance if not k & distance else n + k for k in range(n)]
+                    masks = [ir.Constant(ir.VectorType(I32, n), mask) for mask in (low, high)]
+                    for t in range(height):
+                        if not t & step:
+                            pair = values[t], values[t + step]
+                            values[t], values[t + step] = (builder.shuffle_vector(*pair, mask) for mask in masks)
+                for r, value in zip(rows, values, strict=True):
+                    builder.store(value, target(number, r)).align = align
+        return context.get_dummy_value()
+
+    return types.void(out, types.int64, types.int64, inp, places, types.int64, types.int64), codegen
+
+
+@intrinsic
+def tile(_, out, out_at, out_row, left, left_at, left_row, left_k, right, right_at, right_row, depth, rows, n, add):
+    """``out[r] (+)= sum over k < depth of left[r, k] * right[k]`` for as many r as the tuple `rows` is long.
+
+    All arrays are flat. out[r] and right[k] are vectors of `n`, at ``out_at + r * out_row`` and
+    ``right_at + k * right_row``; left[r, k] is the number at ``left_at + r * left_row + k * left_k``. `add`: whether
+    to add to `out` or to overwrite it. `depth` is 1 or more. The sums stay in registers throughout; the tile's
+    height and width are parameters of the code that is generated, so no loop is unrolled by hand.
+    """
+    vector, height = Vector(out.dtype, n.count), rows.count
+    numbers = [types.int64] * 3
+
+    def codegen(context, builder, signature, args):
+        out_, out_at_, out_row_, left_, left_at_, left_row_, left_k_, right_, right_at_, right_row_, depth_ = args[:11]
+        add_ = args[13]
+        c = [
+            builder.bitcast(
+                element_pointer(context, builder, out, out_, builder.add(out_at_, builder.mul(out_row_, I64(r)))),
+                llvm_vector(vector).as_pointer(),
+            )
+            for r in range(height)
+        ]
+        align = out.dtype.bitwidth // 8
+        start = []
+        for r in range(height):
+            load = builder.load(c[r])
+            load.align = align
+            start.append(builder.select(add_, load, constant(vector, 0.0)))
+        entry, loop, done = builder.block, builder.append_basic_block("k"), builder.append_basic_block("done")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        k = builder.phi(I64)
+        k.add_incoming(I64(0), entry)
+        sums = [builder.phi(llvm_vector(vector)) for _ in range(height)]
+        at = builder.add(right_at_, builder.mul(k, right_row_))
+        row = builder.load(vector_pointer(context, builder, right, right_, at, vector))
+        row.align = align
+        new = []
+        for r in range(height):
+            at = builder.add(left_at_, builder.add(builder.mul(left_row_, I64(r)), builder.mul(k, left_k_)))
+            value = builder.load(element_pointer(context, builder, left, left_, at))
+            value = context.cast(builder, value, left.dtype, out.dtype)
+            new.append(call(builder, "fma", vector, splat(builder, vector, value), row, sums[r]))
+        following = builder.add(k, I64(1))
+        k.add_incoming(following, loop)
+        for r in range(height):
+            sums[r].add_incoming(start[r], entry)
+            sums[r].add_incoming(new[r], loop)
+        builder.cbranch(builder.icmp_signed("<", following, depth_), loop, done)
+        builder.position_at_end(done)
+        for r in range(height):
+            builder.store(new[r], c[r]).align = align
+        return context.get_dummy_value()
+
+    places = (out, types.int64, types.int64, left, *numbers, right, types.int64, types.int64, types.int64)
+    return types.void(*places, rows, n, types.boolean), codegen

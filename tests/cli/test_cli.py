@@ -1,0 +1,488 @@
+"""The command: what it writes, prints and answers, in a pipe, on a terminal and with wrong arguments."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas
+import pytest
+from PIL import Image
+
+import fastnn
+from fastnn.cli.command import main
+from fastnn.datasets import Dataset
+from fastnn.training.history import EpochRecord
+
+RUN_FILES = {"model.safetensors", "history.csv", "report.json", "curves.png", "confusion.png", "mistakes.png"}
+
+
+def _write_csv(path, data, rows):
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["label", *(f"pixel{i}" for i in range(data.images.shape[1]))])
+        writer.writerows(
+            [int(label), *map(int, row)] for label, row in zip(data.labels[:rows], data.images[:rows], strict=True)
+        )
+    return str(path)
+
+
+def _fails(arguments, code, capsys, words):
+    """The command ends with that code and one line on stderr that has these words, and prints nothing else."""
+    try:
+        found = main(arguments)
+    except SystemExit as stop:  # argparse's own way out
+        found = stop.code
+    assert found == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1, err
+    assert "Traceback" not in err
+    for word in words:
+        assert word in err
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_notices_of_compiling():
+    fastnn.warmup()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run of recipe E with few epochs: its folder and what the command printed as JSON."""
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    command = [sys.executable, "-m", "fastnn", "train", "--recipe", "digits", "--epochs", "20", "--json"]
+    result = subprocess.run([*command, "--out", str(folder)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return folder, result
+
+
+def test_train_writes_the_files_of_a_run(run):
+    folder, _ = run
+    assert {path.name for path in folder.iterdir()} == RUN_FILES
+    for name in RUN_FILES:
+        if name.endswith(".png"):
+            with Image.open(folder / name) as picture:
+                assert min(picture.size) > 300
+    history = pandas.read_csv(folder / "history.csv")
+    assert history.columns.tolist() == list(EpochRecord.__annotations__)
+    assert history.epoch.tolist() == list(range(1, 21))
+    last = json.loads((folder / "report.json").read_text())["last_epoch"]
+    assert history.iloc[-1].to_dict() == last
+
+
+def test_train_prints_one_json_object_and_a_line_an_epoch(run):
+    folder, result = run
+    answer = json.loads(result.stdout)
+    assert answer["run"] == str(folder)
+    assert answer["epochs"] == 20
+    assert answer["seconds"] > 0
+    assert answer["compile_seconds"] == 0
+    assert answer["test_accuracy"] > 0.9
+    assert answer["diagnosis"] == []
+    lines = result.stderr.splitlines()
+    assert len(lines) == 20
+    assert lines[-1].startswith("epoch 20/20  loss 0.")
+    assert "images/s" in lines[-1]
+
+
+def test_train_says_what_is_wrong_with_a_run(tmp_path, capsys):
+    """Recipe E at fifteen times its rate: the findings are printed, kept in the report, and given as JSON."""
+    arguments = ["train", "--recipe", "digits", "--learning-rate", "1.5", "--epochs", "10", "--out"]
+    assert main([*arguments, str(tmp_path / "text")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines[3:6]] == [
+        "learning rate too high", "dead units", "class never predicted",
+    ]  # fmt: skip
+    assert "Try a learning rate of 0.5" in lines[3]
+    report = json.loads((tmp_path / "text" / "report.json").read_text())
+    assert [f"{found['name']}: {found['evidence']}. {found['advice']}." for found in report["diagnosis"]] == lines[3:6]
+    assert main([*arguments, str(tmp_path / "json"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["diagnosis"] == report["diagnosis"]
+
+
+def test_the_report_agrees_with_the_model_it_describes(run):
+    """Accuracy, confusion and per-class figures, computed again from the saved model on the recipe's data."""
+    from sklearn.metrics import confusion_matrix, recall_score
+
+    folder, _ = run
+    report = json.loads((folder / "report.json").read_text())
+    model = fastnn.load(folder / "model.safetensors")
+    test = fastnn.get_recipe("E").load(seed=0).test
+    hidden = test.images / 16
+    for layer, (weight, bias) in enumerate(zip(model.network.weights, model.network.biases, strict=True)):
+        hidden = hidden @ weight + bias
+        hidden = np.maximum(hidden, 0) if layer < 2 else hidden
+    predictions = hidden.argmax(axis=1)
+    assert report["test_accuracy"] == np.mean(predictions == test.labels)
+    np.testing.assert_array_equal(report["confusion"], confusion_matrix(test.labels, predictions))
+    recalls = [scores["recall"] for scores in report["per_class"]]
+    np.testing.assert_allclose(recalls, recall_score(test.labels, predictions, average=None))
+    assert report["data"]["test"]["sha256"] == test.digest()
+    assert report["settings"]["hidden"] == [32, 32]
+    assert report["settings"]["seed"] == 0
+    assert report["settings"]["optimizer"] == "sgd"  # what train takes where nobody says otherwise
+    assert report["settings"]["l2"] == 0
+    assert {"python", "numpy", "numba", "fastnn-digits"} <= set(report["versions"])
+
+
+def test_evaluate(run, tmp_path, capsys):
+    folder, _ = run
+    test = fastnn.get_recipe("E").load(seed=0).test
+    data = _write_csv(tmp_path / "test.csv", test, len(test))
+    assert main(["evaluate", str(folder / "model.safetensors"), "--data", data, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    report = json.loads((folder / "report.json").read_text())
+    assert answer["accuracy"] == report["test_accuracy"]
+    assert answer["confusion"] == report["confusion"]
+    assert main(["evaluate", str(folder / "model.safetensors"), "--data", data, "--backend", "numpy"]) == 0
+    out = capsys.readouterr().out
+    assert f"accuracy {answer['accuracy']:.2%}" in out
+    assert len(out.splitlines()) == 13
+
+
+@pytest.fixture(scope="module")
+def mnist_model(mnist, tmp_path_factory):
+    """A small network trained on 10,000 MNIST images, saved."""
+    data = mnist[0].take(slice(0, 10_000))
+    network = fastnn.Network.initialize((784, 32, 10), input_scale=1 / 255)
+    result = fastnn.train(network, data, epochs=5, batch_size=32)
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    fastnn.save(path, result.network, image_shape=(28, 28))
+    return path
+
+
+def test_predict_reads_pictures(mnist_model, mnist, tmp_path, capsys):
+    """Test images enlarged, inverted to ink on paper and saved as PNG are read as the digits they are."""
+    test = mnist[1]
+    files = []
+    for i in range(20):
+        picture = Image.fromarray(255 - test.images[i].reshape(28, 28)).resize((200, 200))
+        files.append(str(tmp_path / f"{i}.png"))
+        picture.save(files[-1])
+    assert main(["predict", str(mnist_model), *files, "--json"]) == 0
+    answers = json.loads(capsys.readouterr().out)
+    assert [answer["image"] for answer in answers] == files
+    assert sum(answer["prediction"] == label for answer, label in zip(answers, test.labels[:20], strict=True)) >= 17
+    assert all(0.1 < answer["probability"] <= 1 for answer in answers)
+    assert main(["predict", str(mnist_model), files[0]]) == 0
+    assert capsys.readouterr().out.startswith(f"{files[0]}: 7 (")
+
+
+def test_predict_refuses(run, mnist_model, tmp_path, capsys):
+    folder, _ = run
+    text = tmp_path / "text.png"
+    text.write_text("no picture")
+    _fails(["predict", str(folder / "model.safetensors"), str(text)], 1, capsys, ["8 x 8 images", "28 x 28"])
+    _fails(["predict", str(mnist_model), str(text)], 1, capsys, ["text.png"])
+    _fails(["predict", str(mnist_model), str(tmp_path / "none.png")], 1, capsys, ["none.png"])
+    _fails(["predict", str(text), str(text)], 1, capsys, ["text.png"])
+
+
+def test_predict_may_not_know(mnist_model, mnist, tmp_path, capsys):
+    picture = str(tmp_path / "digit.png")
+    Image.fromarray(255 - mnist[1].images[0].reshape(28, 28)).resize((200, 200)).save(picture)
+    fastnn.save(tmp_path / "sure", fastnn.load(mnist_model).network, image_shape=(28, 28), unknown=(1.0, -1))
+    assert main(["predict", str(mnist_model), picture, "--json"]) == 0
+    known = json.loads(capsys.readouterr().out)[0]
+    assert main(["predict", str(tmp_path / "sure"), picture, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0] == {**known, "prediction": -1}
+    assert known["prediction"] == 7
+
+
+@pytest.mark.parametrize("output", ["logistic", "identity"])
+def test_models_without_a_softmax_are_refused(run, output, tmp_path, capsys):
+    folder, words = tmp_path / "run", [f"is {output}, expected softmax: one of C classes"]
+    shutil.copytree(run[0], folder)
+    model = str(folder / "model.safetensors")
+    fastnn.save(model, fastnn.Network.initialize((784, 10), output=output), image_shape=(28, 28))
+    _fails(["evaluate", model], 1, capsys, [model, *words])
+    _fails(["predict", model, "picture.png"], 1, capsys, [model, *words])
+    _fails(["explain", model, "--row", "0"], 1, capsys, [model, *words])
+    _fails(["report", str(folder)], 1, capsys, [model, *words])
+    with pytest.raises(fastnn.DataError, match="expected softmax"):
+        fastnn.explain(fastnn.load(model).network, np.zeros(784))
+
+
+def test_explain_a_picture(mnist_model, mnist, tmp_path, capsys):
+    """The numbers are those of `fastnn.explain` for the row that `predict` makes of the picture."""
+    picture, figure = str(tmp_path / "digit.png"), str(tmp_path / "figure.svg")
+    Image.fromarray(255 - mnist[1].images[0].reshape(28, 28)).resize((200, 200)).save(picture)
+    assert main(["explain", str(mnist_model), picture, "--label", "7", "--out", figure, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    model = fastnn.load(mnist_model)
+    expected = fastnn.explain(model.network, fastnn.prepare_image(picture), 7)
+    assert answer == {**expected.to_dict(), "figure": figure}
+    assert main(["explain", str(mnist_model), picture, "--out", figure]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(repr(model.network))
+    assert "pixel (" in out
+    assert "Loss" not in out
+    assert out.endswith(f"\n\nfigure {figure}\n")
+
+
+def test_explain_a_row_of_data(mnist_model, mnist, run, tmp_path, capsys):
+    """A row brings its label along; another label may be asked about."""
+    model, test = fastnn.load(mnist_model), mnist[1]
+    explained = fastnn.explain(model.network, test.images[17], int(test.labels[17]), image_shape=(28, 28))
+    assert main(["explain", str(mnist_model), "--row", "17"]) == 0
+    assert capsys.readouterr().out == f"{explained}\n"
+    folder, _ = run
+    digits = fastnn.get_recipe("E").load(seed=0).test
+    data = _write_csv(tmp_path / "digits.csv", digits, 5)
+    arguments = ["explain", str(folder / "model.safetensors"), "--data", data, "--row", "4", "--json"]
+    assert main([*arguments, "--label", "2"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["row"], answer["label"]) == (digits.images[4].tolist(), 2)
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["label"] == digits.labels[4]
+
+
+def test_explain_refuses(run, mnist_model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.png").write_text("no picture")
+    Image.fromarray(np.eye(50, dtype=bool)).save("line.png")
+    model, digits = str(mnist_model), str(run[0] / "model.safetensors")
+    _fails(["explain", model, "text.png"], 1, capsys, ["text.png", "found no picture"])
+    _fails(["explain", model, "none.png"], 1, capsys, ["none.png"])
+    _fails(["explain", "text.png", "line.png"], 1, capsys, ["text.png"])
+    _fails(["explain", model, "line.png", "--label", "10"], 2, capsys, ["--label is '10'", "0, 1, 2"])
+    _fails(["explain", model, "--row", "10000"], 2, capsys, ["--row is 10000", "from 0 to 9999"])
+    _fails(["explain", model, "line.png", "--row", "1"], 2, capsys, ["not allowed with"])
+    _fails(["explain", model, "line.png", "--data", "x.csv"], 2, capsys, ["--data goes with --row"])
+    _fails(["explain", model], 2, capsys, ["IMAGE --row", "required"])
+    _fails(["explain", digits, "line.png"], 1, capsys, ["8 x 8 images", "28 x 28"])
+    _fails(["explain", digits, "--row", "0"], 1, capsys, ["row has shape (784,), expected (64,)"])
+    _fails(["explain", model, "line.png", "--out", "figure.doc"], 2, capsys, ["figure.doc", "'.doc'", ".png"])
+    _fails(["explain", model, "line.png", "--out", "no/figure.png"], 1, capsys, ["figure.png", "does not exist"])
+    assert {path.name for path in tmp_path.iterdir()} == {"text.png", "line.png"}
+
+
+def test_recipes(capsys):
+    assert main(["recipes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[0] for line in lines] == [" ", "A", "B", "C", "D", "E"]
+    assert main(["recipes", "--json"]) == 0
+    assert [recipe["letter"] for recipe in json.loads(capsys.readouterr().out)] == ["", "A", "B", "C", "D", "E"]
+
+
+def test_train_on_files_of_ones_own(mnist, tmp_path, capsys):
+    train, test = mnist
+    files = [_write_csv(tmp_path / "a.csv", train, 600), _write_csv(tmp_path / "b.csv", test, 100)]
+    out = tmp_path / "run"
+    arguments = ["--hidden", "16", "8", "--epochs", "2", "--batch-size", "full", "--optimizer", "adam", "--l2", "0.001"]
+    more = ["--learning-rate", "0.01", "--schedule", "step:0.5,1", "--dropout", "0.1", "--seed", "3", "--threads", "1"]
+    last = ["--warm-up", "1", "--activation", "tanh", "--dtype", "float64", "--backend", "numpy", "--patience", "9"]
+    assert main(["train", "--data", *files, *arguments, *more, *last, "--out", str(out)]) == 0
+    report = json.loads((out / "report.json").read_text())
+    assert report["data"]["test"]["samples"] == 100
+    assert report["data"]["train"]["samples"] == 540
+    assert report["settings"]["files"] == files
+    assert report["settings"] | {"files": None} == {
+        "recipe": None, "files": None, "hidden": [16, 8], "activation": "tanh", "dtype": "float64", "epochs": 2,
+        "batch_size": None, "learning_rate": 0.01, "schedule": "step:0.5,1", "optimizer": "adam", "l2": 0.001,
+        "dropout": 0.1, "seed": 3, "threads": 1, "warm_up": 1, "patience": 9, "backend": "numpy",
+    }  # fmt: skip
+    assert report["network"].startswith("Network(784 -> 16 tanh -> 8 tanh -> 10 softmax, float64")
+    assert fastnn.load(out / "model.safetensors").network.sizes == (784, 16, 8, 10)
+    assert "accuracy" in capsys.readouterr().out
+    # One file: a fifth of it is held out to judge by, and a tenth of the rest to watch.
+    assert main(["train", "--data", files[0], "--epochs", "1", "--hidden", "--out", str(tmp_path / "alone")]) == 0
+    report = json.loads((tmp_path / "alone" / "report.json").read_text())
+    assert [report["data"][part]["samples"] for part in ("train", "watched", "test")] == [432, 48, 120]
+
+
+BAD_SETTINGS = {
+    "recipe": (["--recipe", "Z"], 2, ["recipe is 'Z'", "mnist", "full-batch"]),
+    "batch": (["--batch-size", "0"], 2, ["batch_size is 0", "1 or more"]),
+    "batch text": (["--batch-size", "all"], 2, ["'all'", "'full'"]),
+    "nan": (["--learning-rate", "nan"], 2, ["learning_rate is nan", "greater than 0"]),
+    "epochs": (["--epochs", "many"], 2, ["--epochs", "'many'"]),
+    "hidden": (["--hidden", "0"], 2, ["sizes are (784, 0, 10)"]),
+    "schedule": (["--schedule", "linear"], 2, ["schedule is 'linear'", "cosine"]),
+    "dropout": (["--dropout", "1"], 2, ["dropout is 1.0", "less than 1"]),
+    "seed": (["--seed", "-1"], 2, ["seed is -1"]),
+    "threads": (["--threads", "0"], 2, ["threads is 0"]),
+    "flag": (["--epoch-s", "3"], 2, ["unrecognized arguments"]),
+    "both": (["--recipe", "A", "--data", "x"], 2, ["not allowed with"]),
+    "missing": (["--data", "nowhere.csv"], 1, ["nowhere.csv"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD_SETTINGS)
+def test_bad_settings_are_one_line_and_leave_nothing(case, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments, code, words = BAD_SETTINGS[case]
+    _fails(["train", *arguments], code, capsys, words)
+    _fails(["train", *arguments, "--out", "deep/folder"], code, capsys, words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_files_are_one_line_and_leave_nothing(run, tmp_path, monkeypatch, capsys, mnist):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "three.csv").write_text("1,2,3\n4,5,6\n")
+    _fails(["train", "--data", "three.csv", "--out", "run"], 1, capsys, ["three.csv", "3 columns"])
+    twelve = Dataset(np.ones((24, 64), np.uint8), np.arange(24) % 12)
+    _write_csv(tmp_path / "twelve.csv", twelve, 24)
+    model = str(run[0] / "model.safetensors")
+    _fails(["evaluate", model, "--data", "twelve.csv"], 1, capsys, ["labels run from 0 to 11, expected 0 to 9"])
+    _write_csv(tmp_path / "wide.csv", mnist[0], 3)
+    _write_csv(tmp_path / "digits.csv", Dataset(np.ones((24, 64), np.uint8), np.arange(24) % 10), 24)
+    _fails(["train", "--data", "digits.csv", "twelve.csv"], 1, capsys, ["twelve.csv: labels run from 0 to 11"])
+    np.savetxt("bare.csv", np.ones((5, 64)), fmt="%d", delimiter=",")
+    _fails(["train", "--data", "digits.csv", "bare.csv"], 1, capsys, ["bare.csv has no labels"])
+    _fails(["evaluate", model, "--data", "wide.csv"], 1, capsys, ["(3, 784)", "(samples, 64)"])
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "three.csv",
+        "twelve.csv",
+        "wide.csv",
+        "digits.csv",
+        "bare.csv",
+    }
+
+
+def test_a_run_is_never_overwritten(run, capsys):
+    folder, _ = run
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    _fails(["train", "--recipe", "digits", "--out", str(folder)], 1, capsys, [str(folder), "holds a run already"])
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_an_output_folder_that_cannot_be(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    out = str(tmp_path / "file" / "run")
+    _fails(["train", "--recipe", "digits", "--out", out], 1, capsys, [out, "Not a directory"])
+
+
+def test_divergence_is_one_line_and_keeps_the_last_good_network(tmp_path, capsys):
+    out = tmp_path / "run"
+    settings = ["--learning-rate", "1e-3", "--schedule", "exponential:1e20", "--epochs", "5"]
+    assert main(["train", "--recipe", "digits", *settings, "--out", str(out)]) == 1
+    err = capsys.readouterr().err
+    assert "fastnn: training diverged in epoch 2" in err
+    assert "the network after epoch 1 is in" in err
+    assert {path.name for path in out.iterdir()} == {"model.safetensors", "history.csv", "report.json"}
+    report = json.loads((out / "report.json").read_text())
+    assert (report["stopped"], report["epochs"]) == ("diverged", 1)
+    assert report.keys() & {"test_accuracy", "test_loss", "per_class", "confusion"} == set()
+    assert fastnn.load(out / "model.safetensors").network.sizes == (64, 32, 32, 10)
+    # In the first epoch there is nothing to keep, and nothing is left.
+    lost = tmp_path / "lost"
+    assert main(["train", "--recipe", "digits", "--learning-rate", "1e38", "--out", str(lost)]) == 1
+    assert not lost.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize(("sent", "code", "word"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")])
+def test_a_signal_ends_the_run_with_its_last_whole_epoch(sent, code, word, tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "fastnn", "train", "--epochs", "100000", "--recipe", "digits", "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    for _ in range(5):
+        assert process.stderr.readline().startswith("epoch")
+    process.send_signal(getattr(signal, sent))
+    out_text, err = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert out_text == ""
+    assert "Traceback" not in err
+    assert err.splitlines()[-1] == f"fastnn: {word}"
+    assert {path.name for path in out.iterdir()} == {"model.safetensors", "history.csv", "report.json"}
+    assert json.loads((out / "report.json").read_text())["stopped"] == "interrupted"
+    epochs = len((out / "history.csv").read_text().splitlines()) - 1
+    assert f"after epoch {epochs} is in" in err
+    fastnn.load(out / "model.safetensors")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_a_killed_run_leaves_its_last_checkpoint(tmp_path):
+    out = tmp_path / "run"
+    program = (
+        "import fastnn.runs.folder, sys; fastnn.runs.folder.SECONDS_BETWEEN_CHECKPOINTS = 0.0\n"
+        "from fastnn.cli import main; main(sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", program, "train", "--epochs", "100000", "--recipe", "digits", "--out", str(out)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        for _ in range(5):
+            process.stderr.readline()
+        time.sleep(0.2)
+        process.kill()
+    assert fastnn.load(out / "model.safetensors").network.sizes == (64, 32, 32, 10)
+
+
+def test_a_closed_pipe_is_quiet():
+    command = [sys.executable, "-m", "fastnn", "recipes"]
+    read, write = os.pipe()
+    os.close(read)
+    result = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (result.returncode, result.stderr) == (1, "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pseudo-terminals")
+def test_a_terminal_gets_a_progress_bar(tmp_path):
+    import pty
+
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "fastnn", "train", "--recipe", "digits", "--epochs", "8"]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "150"}
+    process = subprocess.Popen(
+        [*command, "--out", str(tmp_path / "run")], stderr=follower, stdout=subprocess.PIPE, env=environment
+    )
+    os.close(follower)
+    seen = b""
+    try:
+        while chunk := os.read(leader, 4096):
+            seen += chunk
+    except OSError:  # how Linux says that the other end is closed
+        pass
+    os.close(leader)
+    out, _ = process.communicate()
+    assert process.returncode == 0
+    assert b"epoch 8/8" in seen
+    assert b"validation" in seen
+    assert b"images/s" in seen
+    assert b"\x1b[" in seen
+    assert b"\x1b[" not in out
+    assert b"accuracy" in out
+
+
+def test_version_and_help(capsys):
+    for arguments, word in ((["--version"], "fastnn 0."), (["train", "--help"], "--learning-rate")):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 0
+        assert word in capsys.readouterr().out
+    _fails([], 2, capsys, ["COMMAND"])
+
+
+def test_import_is_light():
+    """`import fastnn` and the parser load none of the heavy packages."""
+    code = "import fastnn, fastnn.cli, sys; fastnn.cli.command.parser(); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"numpy", "numba", "pandas", "matplotlib", "sklearn", "rich", "PIL"} & set(loaded)
+
+
+def test_python_started_in_a_checkout_finds_the_kernels():
+    """After a plain install, the checkout's folder comes first on the path and has no kernels inside."""
+    root = os.path.dirname(os.path.dirname(fastnn.__file__))
+    code = (
+        "import sys; sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]\n"
+        "import fastnn; print(fastnn.get_backend('numba').__name__)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert (result.stdout, result.stderr) == ("fastnn.backends.compiled\n", "")
+
+
+def test_the_command_is_installed():
+    import shutil
+
+    command = shutil.which("fastnn", path=os.path.dirname(sys.executable))
+    assert command, "no console script beside this Python"
+    result = subprocess.run([command, "recipes"], capture_output=True, text=True)
+    assert result.returncode == 0
+    assert result.stdout.startswith("   mnist")

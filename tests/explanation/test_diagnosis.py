@@ -1,0 +1,245 @@
+"""The diagnosis of runs: small networks trained until they really have the illness, and healthy runs that get none."""
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn.datasets import Dataset
+from fastnn.datasets.splits import split
+from fastnn.evaluation import confusion
+from fastnn.explanation.diagnosis import Finding, diagnose
+from fastnn.network import Network
+from fastnn.training.history import EpochRecord, History
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """The 8x8 digits, split as recipe E splits them."""
+    return fastnn.get_recipe("digits").load(0)
+
+
+def _train(splits, hidden=(32, 32), activation="relu", **settings):
+    """The result of a run on `splits`, or what is left of it."""
+    network = fastnn.Network.for_data(splits.train, hidden, activation=activation)
+    settings = {"epochs": 20, "batch_size": 32, "validation": splits.watched, **settings}
+    try:
+        return fastnn.train(network, splits.train, **settings)
+    except fastnn.DivergenceError as error:
+        return error.result
+
+
+def _predictions(network, data):
+    return fastnn.get_backend("numpy").predict_logits(network, data.images).argmax(axis=1)
+
+
+def _names(findings):
+    return [finding.name for finding in findings]
+
+
+def _history(loss, validation_loss=None, accuracy=0.5, rate=0.1, validation_accuracy=0.5):
+    validation = [np.nan] * len(loss) if validation_loss is None else validation_loss
+    pairs = enumerate(zip(loss, validation, strict=True), start=1)
+    return History([EpochRecord(i, rate, one, accuracy, other, validation_accuracy, 1.0) for i, (one, other) in pairs])
+
+
+# --- Healthy runs ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("seed", range(4))
+def test_recipe_e_is_healthy(seed):
+    recipe = fastnn.get_recipe("digits")
+    data = recipe.load(seed)
+    network = fastnn.Network.for_data(data.train, recipe.hidden, seed=seed)
+    result = fastnn.train(network, data.train, validation=data.watched, seed=seed, **recipe.settings)
+    counts = confusion(data.test.labels, _predictions(result.network, data.test))
+    assert diagnose(result, data=data.train, confusion=counts) == []
+    assert diagnose(result.history) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "settings"),
+    [
+        ("mnist", 60_000, {"epochs": 2}),
+        ("decay", 20_000, {"epochs": 15}),
+        ("fundamentals", 60_000, {}),
+        ("full-batch", 5_000, {}),
+        ("dev-set", 20_000, {}),
+    ],
+)
+def test_the_recipes_on_mnist_are_healthy(name, rows, settings, mnist):
+    recipe = fastnn.get_recipe(name)
+    data = split(mnist[0].take(np.arange(rows)), mnist[1], recipe.held_out, 0)
+    network = fastnn.Network.for_data(data.train, recipe.hidden)
+    result = fastnn.train(network, data.train, validation=data.watched, **recipe.settings | settings)
+    counts = confusion(data.test.labels, _predictions(result.network, data.test))
+    assert diagnose(result, data=data.train, confusion=counts) == []
+
+
+def test_a_good_network_that_is_trained_on_is_not_called_slow(digits):
+    good = _train(digits, epochs=60, learning_rate=0.1).network
+    result = fastnn.train(good, digits.train, epochs=10, learning_rate=1e-4)
+    assert result.history[0].loss / result.history[-1].loss < 1.02
+    assert diagnose(result, data=digits.train) == []
+
+
+def test_nothing_is_said_of_what_is_not_there():
+    assert diagnose(History()) == []
+    assert diagnose(_history([2.3])) == []
+    assert diagnose(_history([2.3, 2.2])) == []
+
+
+# --- The learning rate -----------------------------------------------------------------------------------------------
+def test_a_loss_that_jumps_has_too_high_a_rate(digits):
+    result = _train(digits, batch_size=None, learning_rate=1.0, epochs=40)
+    finding = diagnose(result.history)[0]
+    loss = result.history.column("loss")
+    rises = [(loss[b] - loss[a], a, b) for a in range(len(loss)) for b in range(a, len(loss))]
+    rise, before, after = max(rises)
+    assert rise > loss[0] / 2
+    assert finding == Finding(
+        "learning rate too high",
+        f"the training loss rose from {loss[before]:.4g} (epoch {before + 1}) to {loss[after]:.4g} (epoch {after + 1})",
+        "Try a learning rate of 0.3 (it was up to 1), and inputs scaled to about 0 to 1",
+    )
+
+
+def test_a_loss_that_is_not_finite_has_too_high_a_rate(digits):
+    result = _train(digits, learning_rate=1e38)
+    assert result.stopped == "diverged"
+    finding = diagnose(result)[0]
+    assert finding.name == "learning rate too high"
+    assert "not finite any more in epoch 1" in finding.evidence
+    later = _history([2.3, 1.0, float("nan"), 1.0])
+    assert "not finite any more in epoch 3" in diagnose(later)[0].evidence
+
+
+def test_a_network_that_was_thrown_away_is_found_by_its_dead_units(digits):
+    """At this rate all units die in the first epochs, and the biases alone give the classes' frequencies."""
+    result = _train(digits, learning_rate=1.5)
+    counts = confusion(digits.test.labels, _predictions(result.network, digits.test), 10)
+    findings = diagnose(result, data=digits.train, confusion=counts)
+    assert _names(findings) == ["learning rate too high", "dead units", "class never predicted"]
+    shares = np.bincount(digits.train.labels) / len(digits.train)
+    assert f"{-np.sum(shares * np.log(shares)):.4g}" in findings[0].evidence
+    hidden, found = digits.train.images / 16, []
+    for weight, bias in zip(result.network.weights[:-1], result.network.biases[:-1], strict=True):
+        hidden = np.maximum(hidden @ weight + bias, 0)
+        found.append(int(np.sum(hidden.max(axis=0) == 0)))
+    assert findings[1].evidence.startswith(
+        f"{found[0]} of 32 units of hidden layer 1 and {found[1]} of 32 units of hidden layer 2 give 0"
+    )
+    assert findings[2].advice == "Heal what is named above first"
+
+
+def test_saturated_tanh_units_have_too_high_a_rate(digits):
+    result = _train(digits, activation="tanh", learning_rate=3.0)
+    assert _names(diagnose(result, data=digits.train)) == ["learning rate too high"]
+
+
+@pytest.mark.parametrize("rate", [1e-6, 1e-4])
+def test_a_loss_that_hardly_moves_has_too_low_a_rate(rate, digits):
+    result = _train(digits, learning_rate=rate)
+    first, last = result.history[0].loss, result.history[-1].loss
+    assert last > 0.9 * first
+    for findings in (diagnose(result, data=digits.train), diagnose(result.history)):
+        assert _names(findings) == ["learning rate too low"]
+        assert f"from {first:.4g} to {last:.4g}" in findings[0].evidence
+        assert f"Try a learning rate of {10 * rate:g} (it was up to {rate:g})" in findings[0].advice
+
+
+def test_dropout_does_not_hide_that_nothing_moves(digits):
+    result = _train(digits, learning_rate=1e-6, dropout=0.2)
+    assert np.diff(result.history.column("loss")).max() > 0
+    assert _names(diagnose(result, data=digits.train)) == ["learning rate too low"]
+
+
+def test_five_epochs_that_get_on_are_not_slow():
+    assert diagnose(_history([2.3, 2.25, 2.2, 2.15, 2.09])) == []
+    assert _names(diagnose(_history([2.3, 2.28, 2.26, 2.24, 2.22]))) == ["learning rate too low"]
+
+
+# --- Overfitting -----------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def overfitted(digits):
+    """300 digits, a fifth of them with labels drawn at random, learnt by heart."""
+    rng = np.random.default_rng(0)
+    labels = digits.train.labels[:300].copy()
+    noisy = rng.random(300) < 0.2
+    labels[noisy] = rng.integers(0, 10, noisy.sum())
+    data = Dataset(digits.train.images[:300], labels, 16.0, (8, 8))
+    return digits._replace(train=data)
+
+
+def test_a_validation_loss_that_turns_is_overfitting(overfitted):
+    result = _train(overfitted, hidden=(64, 64), epochs=150, learning_rate=0.1)
+    findings = diagnose(result, data=overfitted.train)
+    assert _names(findings) == ["overfitting"]
+    history = result.history
+    best = min(history, key=lambda record: record.validation_loss)
+    assert history[-1].validation_loss > 1.5 * best.validation_loss
+    for text in (
+        f"epoch {best.epoch} ({best.validation_loss:.4g})",
+        f"{history[-1].validation_loss:.4g} in epoch 150",
+        f"from {best.loss:.4g} to {history[-1].loss:.4g}",
+    ):
+        assert text in findings[0].evidence
+
+
+def test_early_stopping_that_keeps_the_best_network_heals_it(overfitted):
+    result = _train(overfitted, hidden=(64, 64), epochs=150, learning_rate=0.1, early_stopping=90)
+    assert result.stopped == "early"
+    assert _names(diagnose(result.history)) == ["overfitting"]
+    assert diagnose(result, data=overfitted.train) == []
+
+
+def test_one_bad_epoch_or_a_rising_training_loss_is_not_overfitting():
+    falling = [1.0, 0.5, 0.4, 0.3, 0.2, 0.1]
+    turned = [1.0, 0.5, 0.5, 0.8, 0.9, 1.0]
+    assert _names(diagnose(_history(falling, turned))) == ["overfitting"]
+    assert diagnose(_history(falling, [1.0, 0.5, 0.5, 0.5, 0.5, 1.0])) == []
+    assert diagnose(_history([1.0, 0.5, 0.4, 0.6, 0.6, 0.6], turned)) == []
+    assert diagnose(_history(falling, turned, validation_accuracy=1.0)) == []
+
+
+# --- Units and classes -----------------------------------------------------------------------------------------------
+def test_half_a_layer_is_dead_and_less_is_not_named():
+    """Inputs are 0 or more, so a unit without a positive weight or bias is dead."""
+    data = Dataset(np.random.default_rng(0).random((2000, 3)))
+    alive, dead = np.ones((3, 4)), np.ones((3, 4))
+    alive[:, :1], dead[:, :2] = -1, -1
+    out = np.ones((4, 2)), np.zeros(2)
+    assert diagnose(History(), Network([alive, out[0]], [np.zeros(4), out[1]]), data) == []
+    network = Network([dead, out[0]], [np.zeros(4), out[1]])
+    findings = diagnose(History(), network, data)
+    assert _names(findings) == ["dead units"]
+    assert findings[0].evidence.startswith("2 of 4 units of hidden layer 1 give 0")
+    # One sample, the last one, is enough to wake one of them.
+    data.images[-1] = [-1, 0, 0]
+    assert diagnose(History(), Network([dead, out[0]], [np.array([-0.5, -2, 0, 0]), out[1]]), data) == []
+    assert diagnose(History(), Network([dead, out[0]], [np.zeros(4), out[1]], "tanh"), data) == []
+
+
+def test_a_class_that_training_never_saw_is_never_predicted(digits):
+    kept = digits.train.labels != 9
+    some = digits._replace(train=digits.train.take(kept))
+    network = Network.initialize((64, 32, 10), input_scale=1 / 16)
+    result = fastnn.train(network, some.train, epochs=20, batch_size=32)
+    counts = confusion(digits.test.labels, _predictions(result.network, digits.test))
+    findings = diagnose(result, data=some.train, confusion=counts)
+    nines = int(np.sum(digits.test.labels == 9))
+    assert [(finding.name, finding.evidence) for finding in findings] == [
+        ("class never predicted", f"no sample was taken for class 9, though {nines} of {len(digits.test)} show it")
+    ]
+    assert "training samples" in findings[0].advice
+
+
+def test_a_class_of_few_samples_may_be_missed():
+    counts = np.array([[90, 0, 0], [6, 0, 0], [7, 0, 0]])
+    assert "class 2, though 7 of 103" in diagnose(History(), confusion=counts)[0].evidence
+    assert diagnose(History(), confusion=counts[:2, :2]) == []
+
+
+def test_bad_arguments_are_one_line(digits):
+    network = Network.initialize((5, 3, 2))
+    with pytest.raises(fastnn.DataError, match=r"^inputs have shape \(1438, 64\), expected \(samples, 5\)"):
+        diagnose(History(), network, digits.train)
+    with pytest.raises(fastnn.DataError, match=r"^confusion has shape \(2, 3\)"):
+        diagnose(History(), confusion=np.ones((2, 3), int))

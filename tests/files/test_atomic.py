@@ -1,0 +1,314 @@
+import builtins
+import errno
+import os
+import stat
+import threading
+
+import pytest
+
+from fastnn.errors import FileError
+from fastnn.files.atomic import atomic_path, write_atomically
+
+OLD = b"the old content"
+NEW = b"the new content, which is longer"
+
+
+@pytest.fixture
+def old_file(tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(OLD)
+    path.chmod(0o640)
+    return path
+
+
+def assert_one_line(error, *parts):
+    message = str(error.value)
+    assert len(message.splitlines()) == 1
+    for part in parts:
+        assert str(part) in message
+
+
+def test_a_new_file_is_written_with_the_permissions_of_any_new_file(tmp_path):
+    path = tmp_path / "new.bin"
+    mask = os.umask(0o027)
+    try:
+        write_atomically(path, NEW)
+    finally:
+        os.umask(mask)
+    assert path.read_bytes() == NEW
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert os.listdir(tmp_path) == ["new.bin"]
+
+
+def test_an_old_file_is_replaced_and_keeps_its_permissions(old_file):
+    with open(old_file, "rb") as reader:
+        write_atomically(str(old_file), memoryview(NEW))
+        assert reader.read() == OLD, "who has the old file open goes on reading it"
+    assert old_file.read_bytes() == NEW
+    assert stat.S_IMODE(old_file.stat().st_mode) == 0o640
+
+
+def test_memoryviews_of_several_dimensions_are_counted_in_bytes(tmp_path):
+    view = memoryview(bytes(24)).cast("i", (2, 3))
+    write_atomically(tmp_path / "new.bin", view)
+    assert (tmp_path / "new.bin").read_bytes() == bytes(24)
+    with pytest.raises(FileError) as error:
+        write_atomically(tmp_path / "missing" / "new.bin", view)
+    assert_one_line(error, "cannot write 24 bytes")
+
+
+def test_the_temporary_file_is_private_empty_and_ends_like_the_file(old_file):
+    with atomic_path(old_file) as temporary:
+        assert os.path.dirname(temporary) == os.path.realpath(old_file.parent)
+        assert os.path.basename(temporary).startswith(".fastnn-")
+        assert temporary.endswith(".safetensors")
+        assert stat.S_IMODE(os.stat(temporary).st_mode) == 0o600
+        assert os.path.getsize(temporary) == 0
+        assert old_file.read_bytes() == OLD
+        with open(temporary, "wb") as file:
+            file.write(NEW)
+        assert old_file.read_bytes() == OLD
+    assert old_file.read_bytes() == NEW
+
+
+def test_a_writer_may_put_another_file_in_place_of_the_temporary_one(old_file):
+    with atomic_path(old_file) as temporary:
+        os.unlink(temporary)
+        with open(temporary, "wb") as file:
+            file.write(NEW)
+    assert old_file.read_bytes() == NEW
+
+
+def test_a_link_stays_and_the_file_it_points_to_is_replaced(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").mkdir()
+    target = tmp_path / "disk" / "model.bin"
+    link = tmp_path / "run" / "latest.bin"
+    link.symlink_to(os.path.join("..", "disk", "model.bin"))
+    for content in (OLD, NEW):  # dangling at first
+        write_atomically(link, content)
+        assert link.is_symlink()
+        assert target.read_bytes() == content
+        assert os.listdir(tmp_path / "run") == ["latest.bin"]
+        assert os.listdir(tmp_path / "disk") == ["model.bin"]
+
+
+def test_links_that_go_round_in_a_circle_are_refused(tmp_path):
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(FileError) as error:
+        write_atomically(tmp_path / "a", NEW)
+    assert_one_line(error, tmp_path / "a", os.strerror(errno.ELOOP))
+    assert (tmp_path / "a").is_symlink()
+
+
+def test_a_folder_or_a_pipe_is_refused(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(FileError) as error:
+        write_atomically(pipe, NEW)
+    assert_one_line(error, pipe, "a device, a pipe or a socket")
+    assert stat.S_ISFIFO(os.stat(pipe).st_mode)
+    with pytest.raises(FileError) as error:
+        write_atomically(tmp_path, NEW)
+    assert_one_line(error, tmp_path, "it is a folder")
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    path = tmp_path / "missing" / "model.bin"
+    with pytest.raises(FileError) as error:
+        write_atomically(path, NEW)
+    assert_one_line(error, path, f"cannot write {len(NEW)} bytes", f"the folder {path.parent} does not exist")
+
+
+def test_a_file_in_place_of_the_folder_is_an_error(old_file):
+    with pytest.raises(FileError) as error:
+        write_atomically(old_file / "model.bin", NEW)
+    assert_one_line(error, old_file / "model.bin", os.strerror(errno.ENOTDIR))
+
+
+def test_a_read_only_folder_is_an_error(old_file, monkeypatch):
+    def refuse(path, flags, *arguments):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(FileError) as error:
+        write_atomically(old_file, NEW)
+    assert_one_line(error, old_file, f"{len(NEW)} bytes", os.strerror(errno.EACCES))
+    assert old_file.read_bytes() == OLD
+
+
+@pytest.mark.parametrize("path", ["nul\0.bin", "half\ud800.bin", ""])
+def test_impossible_paths_are_errors_of_one_line(path):
+    with pytest.raises(FileError) as error:
+        write_atomically(path, NEW)
+    assert_one_line(error, repr(path), "cannot write")
+
+
+def test_a_path_with_a_line_break_is_named_on_one_line(tmp_path):
+    with pytest.raises(FileError) as error:
+        write_atomically(tmp_path / "missing" / "two\nlines", NEW)
+    assert_one_line(error, r"two\nlines")
+
+
+class FailingFile:
+    """A file whose write puts half of the data on disk and fails, as a disk that fills up does."""
+
+    def __init__(self, file, fail):
+        self.file, self.fail = file, fail
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.file.close()
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def write(self, data):
+        def half():
+            self.file.write(data[: len(data) // 2])
+            self.file.flush()
+
+        self.fail("write", half)
+        return self.file.write(data)
+
+
+class Injector:
+    """Lets the n-th system call of a write fail, and remembers which one it was."""
+
+    def __init__(self, monkeypatch, nth, make_error):
+        self.nth, self.make_error, self.count, self.failed = nth, make_error, 0, None
+        for name in ("open", "fstat", "close", "chmod", "fsync", "replace"):
+            self.wrap(monkeypatch, os, name)
+        builtin_open = builtins.open
+
+        def open_file(path, *arguments, **keywords):
+            self.fail("open")
+            return FailingFile(builtin_open(path, *arguments, **keywords), self.fail)
+
+        monkeypatch.setattr(builtins, "open", open_file)
+
+    def wrap(self, monkeypatch, module, name):
+        original = getattr(module, name)
+
+        def wrapped(*arguments, **keywords):
+            # A close that fails has closed the descriptor all the same.
+            self.fail(name, lambda: original(*arguments, **keywords) if name == "close" else None)
+            return original(*arguments, **keywords)
+
+        monkeypatch.setattr(module, name, wrapped)
+
+    def fail(self, name, first=lambda: None):
+        self.count += 1
+        if self.count == self.nth:
+            self.failed = name
+            first()
+            raise self.make_error()
+
+
+MAKERS = {
+    "ENOSPC": lambda: OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+    "EIO": lambda: OSError(errno.EIO, os.strerror(errno.EIO)),
+    "Ctrl-C": KeyboardInterrupt,
+}
+
+
+@pytest.mark.parametrize("existing", [True, False], ids=["old file", "no file"])
+@pytest.mark.parametrize("make_error", MAKERS.values(), ids=MAKERS)
+def test_whatever_call_fails_the_old_file_stays_and_no_other_is_left(tmp_path, make_error, existing):
+    path = tmp_path / "model.bin"
+    if existing:
+        path.write_bytes(OLD)
+    before = OLD if existing else None
+    failed = []
+    for nth in range(1, 100):
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            injector = Injector(monkeypatch, nth, make_error)
+            try:
+                write_atomically(path, NEW)
+                raised = None
+            except (FileError, KeyboardInterrupt) as error:
+                raised = error
+        names = os.listdir(tmp_path)
+        content = path.read_bytes() if names else None
+        assert names in (["model.bin"], []), f"left behind by a failing {injector.failed}"
+        if injector.failed is None:
+            break
+        assert raised is not None, f"a failing {injector.failed} went unnoticed"
+        if isinstance(raised, FileError):
+            assert len(str(raised).splitlines()) == 1
+            assert str(path) in str(raised)
+            assert raised.__cause__.strerror in str(raised)
+        if "replace" not in failed:
+            assert content == before, f"changed by a failing {injector.failed}"
+            assert isinstance(raised, KeyboardInterrupt) or f"{len(NEW)} bytes" in str(raised)
+        else:  # the rename has happened: the new file is there, whole
+            assert content == NEW
+            assert isinstance(raised, KeyboardInterrupt) or "is written, but its folder" in str(raised)
+            path.unlink()
+            if existing:
+                path.write_bytes(OLD)
+        failed.append(injector.failed)
+    assert raised is None
+    assert content == NEW
+    assert {"open", "write", "fsync", "replace"} <= set(failed)
+    assert failed.index("fsync") < failed.index("replace"), "the content must be on disk before it takes the name"
+    assert failed[failed.index("replace") + 1] == "fsync", "the folder is synced after the rename"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("a bug"), ValueError("another")])
+def test_an_exception_in_the_context_passes_through(old_file, error):
+    def write():
+        with atomic_path(old_file) as temporary:
+            with open(temporary, "wb") as file:
+                file.write(NEW)
+            raise error
+
+    with pytest.raises(type(error)) as caught:
+        write()
+    assert caught.value is error
+    assert old_file.read_bytes() == OLD
+    assert os.listdir(old_file.parent) == [old_file.name]
+
+
+def test_an_oserror_in_the_context_says_how_far_it_came(old_file):
+    def write():
+        with atomic_path(old_file) as temporary:
+            with open(temporary, "wb") as file:
+                file.write(NEW)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(FileError) as error:
+        write()
+    assert_one_line(error, old_file, f"after {len(NEW)} bytes", os.strerror(errno.ENOSPC))
+    assert old_file.read_bytes() == OLD
+
+
+@pytest.mark.parametrize("call", ["open", "fsync"])
+def test_a_folder_that_cannot_be_synced_by_its_kind_is_no_error(old_file, monkeypatch, call):
+    original = getattr(os, call)
+
+    def refuse(target, *arguments):
+        status = os.fstat(target) if call == "fsync" else os.stat(target) if os.path.exists(target) else None
+        if status is not None and stat.S_ISDIR(status.st_mode):
+            number = errno.EINVAL if call == "fsync" else errno.EACCES
+            raise OSError(number, os.strerror(number))
+        return original(target, *arguments)
+
+    monkeypatch.setattr(os, call, refuse)
+    write_atomically(old_file, NEW)
+    assert old_file.read_bytes() == NEW
+
+
+def test_writers_side_by_side_leave_one_whole_file(tmp_path):
+    path = tmp_path / "model.bin"
+    contents = [bytes([number]) * 50_000 for number in range(8)]
+    threads = [threading.Thread(target=write_atomically, args=(path, content)) for content in contents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert path.read_bytes() in contents
+    assert os.listdir(tmp_path) == ["model.bin"]

@@ -1,0 +1,418 @@
+"""Exported graphs, run in onnxruntime, beside our own predictions and a calculation in float64."""
+
+import itertools
+import json
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import scipy.sparse
+from onnx import numpy_helper
+
+import fastnn
+from fastnn import DataError, FileError, Model, Network, SettingsError, export_onnx
+from fastnn.errors import MissingDependencyError
+from fastnn.files import onnx as onnx_export
+from fastnn.network import ACTIVATIONS
+
+DTYPES = ("float32", "float64")
+# The output, how many there are, and the classes.
+ANSWERS = {
+    "softmax": ("softmax", 4, ("a", "b", "c", "ç 🙂")),
+    "numbered": ("softmax", 3, (7, -3, 2**62)),
+    "binary": ("logistic", 1, ("no", "yes")),
+    "one class": ("logistic", 1, (5,)),
+    "multilabel": ("logistic", 3, ("a", "b", "c")),
+    "identity": ("identity", 2, None),
+}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.onnx"
+
+
+@pytest.fixture(scope="module")
+def trained(mnist):
+    """A small network after one epoch on MNIST."""
+    network = Network.initialize((784, 32, 10), input_scale=1 / 255)
+    return fastnn.train(network, mnist[0], epochs=1, batch_size=64).network
+
+
+def made(kind="softmax", activation="tanh", dtype="float32", scale=0.25, **names):
+    output, n_outputs, classes = ANSWERS[kind]
+    network = Network.initialize(
+        (5, 6, 4, n_outputs), activation=activation, dtype=dtype, input_scale=scale, output=output, seed=4
+    )
+    rng = np.random.default_rng(5)
+    weights = [rng.normal(0, 2, weight.shape).astype(dtype) for weight in network.weights]
+    biases = [rng.normal(0, 0.3, bias.shape).astype(dtype) for bias in network.biases]
+    return Model(network.like(weights, biases), classes, **names)
+
+
+def run(path, rows):
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(None, {"X": rows}), strict=True))
+
+
+def in_float64(network, rows):
+    """What the network answers, written out anew."""
+    functions = {
+        "relu": lambda sums: sums * (sums > 0),
+        "tanh": np.tanh,
+        "logistic": lambda sums: 1 / (1 + np.exp(-sums)),
+        "identity": lambda sums: sums,
+        "softmax": lambda sums: np.exp(sums) / np.exp(sums).sum(axis=1)[:, None],
+    }
+    values = rows.astype(np.float64) * network.input_scale
+    last = len(network.weights) - 1
+    for layer, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
+        sums = values @ weight.astype(np.float64) + bias
+        values = functions[network.activation if layer < last else network.output](sums)
+    return values
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ANSWERS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_graph_answers_as_the_formulas_say(path, activation, kind, dtype):
+    model = made(kind, activation, dtype)
+    export_onnx(path, model)
+    rows = np.random.default_rng(1).normal(0, 4, (300, 5)).astype(dtype)
+    expected, found = in_float64(model.network, rows), run(path, rows)
+    if kind == "identity":
+        assert list(found) == ["values"]
+        assert found["values"].dtype == dtype
+        np.testing.assert_allclose(found["values"], expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+        return
+    assert list(found) == ["label", "probabilities"]
+    if kind == "binary":
+        expected = np.hstack([1 - expected, expected])
+    elif kind == "one class":
+        expected = np.ones((300, 1))
+    assert found["probabilities"].dtype == dtype
+    np.testing.assert_allclose(found["probabilities"], expected, rtol=0, atol=1e-5 if dtype == "float32" else 1e-13)
+    if kind == "multilabel":
+        assert found["label"].dtype == np.int64
+        np.testing.assert_array_equal(found["label"], expected > 0.5)
+        assert 0 < found["label"].mean() < 1
+    else:
+        assert found["label"].dtype == (np.int64 if isinstance(model.classes[0], int) else object)
+        assert found["label"].tolist() == [model.classes[place] for place in expected.argmax(axis=1)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("input_dtype", [None, "uint8", np.float32, np.dtype("float64")])
+def test_mnist_is_read_as_we_read_it(path, trained, mnist, dtype, input_dtype):
+    network, test = trained, mnist[1]
+    if dtype == "float64":
+        arrays = [[array.astype(dtype) for array in kind] for kind in (network.weights, network.biases)]
+        network = network.like(*arrays)
+    export_onnx(path, Model(network, tuple(range(10)), (28, 28)), rows=test.images[:100], input_dtype=input_dtype)
+    found = run(path, test.images.astype(dtype if input_dtype is None else input_dtype))
+    expected = fastnn.get_backend("numba").predict_proba(network, test.images)
+    np.testing.assert_array_equal(found["label"], expected.argmax(axis=1))
+    np.testing.assert_allclose(found["probabilities"], expected, rtol=0, atol=1e-5)
+    assert np.mean(found["label"] == test.labels) > 0.9
+
+
+@pytest.mark.parametrize("kind", ["softmax", "numbered", "binary"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_graph_may_not_know(path, kind, dtype):
+    label = -1 if kind == "numbered" else "?"
+    rows = np.random.default_rng(2).normal(0, 4, (300, 5)).astype(dtype)
+    export_onnx(path, made(kind, dtype=dtype))
+    known = run(path, rows)
+    threshold = float(np.median(known["probabilities"].max(axis=1)))
+    export_onnx(path, made(kind, dtype=dtype, unknown=(threshold, label)))
+    found = run(path, rows)
+    unsure = known["probabilities"].max(axis=1) < np.dtype(dtype).type(threshold)
+    assert 100 < unsure.sum() <= 150
+    np.testing.assert_array_equal(found["label"], np.where(unsure, np.array(label, object), known["label"]))
+    np.testing.assert_array_equal(found["probabilities"], known["probabilities"])
+
+
+def test_a_model_made_of_arrays(path):
+    arrays = {"feature_names": np.array(list("vwxyz"), object), "unknown": (np.float32(0.5), np.int64(-1))}
+    export_onnx(path, Model(made("numbered").network, np.array([7, 8, 9]), **arrays))
+    assert run(path, np.zeros((2, 5), np.float32))["label"].dtype == np.int64
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_a_network_alone_is_exported_as_it_is_saved(path, kind):
+    network = made(kind).network
+    fastnn.save(path.with_name("saved"), network)
+    export_onnx(path, fastnn.load(path.with_name("saved")))
+    expected = path.read_bytes()
+    export_onnx(path, network)
+    assert path.read_bytes() == expected
+
+
+def test_estimators_export_what_they_predict(path, mnist):
+    images, labels = mnist[0].images[:500], mnist[0].labels[:500]
+    names = np.array(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
+    estimator = fastnn.MLPClassifier((16,), input_scale=1 / 255, random_state=0, threshold=0.8)
+    for _ in range(30):
+        estimator.partial_fit(images, names[labels], classes=names)
+    estimator.export_onnx(path, mnist[1].images[:200])
+    found = run(path, mnist[1].images[:200].astype(np.float32))
+    assert found["label"].tolist() == estimator.predict(mnist[1].images[:200]).tolist()
+    assert "unknown" in found["label"]
+
+
+def test_the_file_is_what_old_runtimes_read_and_says_what_it_is(path):
+    model = made("softmax", image_shape=(1, 5), feature_names=tuple("vwxyz"), unknown=(0.25, "?"))
+    export_onnx(path, model)
+    proto = onnx.load(path)
+    assert proto.ir_version == 8
+    assert [(each.domain, each.version) for each in proto.opset_import] == [("", 17)]
+    assert [node.op_type for node in proto.graph.node[:7]] == ["Mul", "Gemm", "Tanh", "Gemm", "Tanh", "Gemm", "Softmax"]
+    assert not any(tensor.external_data for tensor in proto.graph.initializer)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    assert [(each.name, each.shape, each.type) for each in (*session.get_inputs(), *session.get_outputs())] == [
+        ("X", ["batch", 5], "tensor(float)"),
+        ("label", ["batch"], "tensor(string)"),
+        ("probabilities", ["batch", 4], "tensor(float)"),
+    ]
+    texts = session.get_modelmeta().custom_metadata_map
+    assert texts.pop("output") == "softmax"
+    assert texts.pop("fastnn") == proto.producer_version
+    assert (texts.pop("numpy"), texts.pop("onnx")) == (np.__version__, onnx.__version__)
+    assert {name: json.loads(text) for name, text in texts.items()} == {
+        "classes": ["a", "b", "c", "ç 🙂"],
+        "image_shape": [1, 5],
+        "feature_names": ["v", "w", "x", "y", "z"],
+        "unknown": [0.25, "?"],
+    }
+    export_onnx(other := path.with_name("other.onnx"), model)
+    assert other.read_bytes() == path.read_bytes()
+
+
+def test_any_number_of_rows(path):
+    export_onnx(path, made())
+    rows = np.random.default_rng(3).normal(0, 4, (1000, 5)).astype(np.float32)
+    many = run(path, rows)
+    for n in (0, 1, 7):
+        few = run(path, rows[:n])
+        assert few["label"].tolist() == many["label"][:n].tolist()
+        np.testing.assert_allclose(few["probabilities"], many["probabilities"][:n], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        np.arange(50).reshape(10, 5) / 7,
+        [[1, 2, 3, 4, 5]],
+        np.eye(5, dtype=bool),
+        scipy.sparse.eye_array(5).tocsr(),
+        scipy.sparse.eye_array(5).tocoo(),
+        np.ones((20_000, 5), np.float32),
+    ],
+)
+def test_rows_to_compare_on(path, rows, monkeypatch):
+    seen = []
+    compare = onnx_export._compare
+    monkeypatch.setattr(onnx_export, "_compare", lambda *given: (seen.append(given[1]), compare(*given)))
+    export_onnx(path, made(), rows=rows)
+    dense = rows.toarray() if hasattr(rows, "toarray") else np.asarray(rows)
+    singles = min(len(dense), 16)
+    assert [len(batch) for batch in seen[-singles:]] == [1] * singles
+    np.testing.assert_array_equal(np.concatenate(seen), np.concatenate([dense, dense[:singles]]).astype(np.float32))
+
+
+def test_seeded_rows_have_the_range_of_the_inputs(path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(onnx_export, "_compare", lambda *given: seen.append(given[1]))
+    for scale, input_dtype, low, high in ((1 / 255, None, 0, 255), (1.0, None, -5, 5), (1.0, "uint8", 0, 255)):
+        seen.clear()
+        export_onnx(path, made(scale=scale), input_dtype=input_dtype)
+        assert seen[0].shape == (256, 5)
+        assert low <= seen[0].min() < low + 0.3 * (high - low)
+        assert high >= seen[0].max() > high - 0.3 * (high - low)
+
+
+def broken_weight(array, name):
+    tensor = numpy_helper_from_array(array, name)
+    return tensor if name != "weight.1" else numpy_helper_from_array(array + array.dtype.type(0.01), name)
+
+
+def broken_sign(array, name):
+    return numpy_helper_from_array(-array if name == "weight.1" else array, name)
+
+
+def broken_classes(array, name):
+    return numpy_helper_from_array(array[::-1].copy() if name == "classes" else array, name)
+
+
+def broken_shape(array, name):
+    return numpy_helper_from_array(array[:-1] if name == "bias.0" else array, name)
+
+
+def broken_threshold(array, name):
+    return numpy_helper_from_array(array * array.dtype.type(2) if name == "threshold" else array, name)
+
+
+def broken_number(array, name):
+    return numpy_helper_from_array(array * array.dtype.type(np.nan) if name == "bias.2" else array, name)
+
+
+numpy_helper_from_array = numpy_helper.from_array
+
+
+@pytest.mark.parametrize(
+    ("broken", "kind", "part"),
+    [
+        (broken_weight, "softmax", "probabilities differ from the reference's, in row"),
+        (broken_weight, "binary", "probabilities differ"),
+        (broken_weight, "multilabel", "probabilities differ"),
+        (broken_weight, "identity", "values differ"),
+        (broken_number, "softmax", "nan, expected"),
+        (broken_classes, "softmax", "label of row 0 is"),
+        (broken_classes, "binary", "label of row 0 is"),
+        (broken_threshold, "softmax", "label of row"),
+        (broken_shape, "softmax", "the graph is refused: "),
+    ],
+)
+def test_a_graph_that_is_wrong_is_never_written(path, monkeypatch, broken, kind, part):
+    unknown = (0.4, "?") if kind == "softmax" else None
+    for old in (None, b"an old file"):
+        if old:
+            path.write_bytes(old)
+        with monkeypatch.context() as patch:
+            patch.setattr(numpy_helper, "from_array", broken)
+            with pytest.raises(DataError) as caught:
+                export_onnx(path, made(kind, unknown=unknown))
+        message = str(caught.value)
+        assert message.startswith(f"{path}: cannot export: ")
+        assert part in message
+        assert len(message.splitlines()) == 1
+        assert [each.read_bytes() for each in path.parent.iterdir()] == ([old] if old else [])
+
+
+@pytest.mark.parametrize("kind", ["softmax", "binary", "multilabel", "identity"])
+def test_large_inputs_that_are_not_scaled(path, monkeypatch, kind):
+    """Sums of terms far larger than the sum: exported though float32 is less exact, and yet a wrong weight is found."""
+    output, n_outputs, classes = ANSWERS[kind]
+    network = Network.initialize((200, 6, n_outputs), activation="tanh", output=output, seed=4)
+    first, second = network.weights
+    model = Model(network.like([first - first.mean(axis=0), second], network.biases), classes)
+    rows = np.random.default_rng(8).normal(3000, 1, (400, 200)).astype(np.float32)
+    expected = fastnn.backends.reference.predict_proba(model.network, rows)
+    export_onnx(path, model, rows=rows)
+    found = list(run(path, rows).values())[-1]
+    assert 1e-5 < np.abs(found[:, -n_outputs:] - expected).max() < 0.01
+    for row in rows[:20]:
+        export_onnx(path, model, rows=row[None])
+    monkeypatch.setattr(numpy_helper, "from_array", broken_sign)
+    with pytest.raises(DataError, match="differ from the reference's"):
+        export_onnx(path, model, rows=rows)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "multilabel"])
+def test_labels_are_compared_on_their_own(path, monkeypatch, kind):
+    """A graph whose probabilities are right and whose labels come from another rule."""
+    add = onnx_export._Graph.add
+
+    def other(graph, operation, *given, **attributes):
+        swapped = {"ArgMax": "ArgMin", "Greater": "LessOrEqual"}
+        return add(graph, swapped.get(operation, operation), *given, **attributes)
+
+    monkeypatch.setattr(onnx_export._Graph, "add", other)
+    with pytest.raises(DataError, match="label of row 0 is"):
+        export_onnx(path, made(kind))
+    assert not path.exists()
+
+
+def test_near_ties_are_no_reason_to_refuse(path):
+    """Two classes that differ by less than rounding, in every row."""
+    weights = np.random.default_rng(6).standard_normal((5, 1)) * np.ones(2)
+    weights[:, 1] *= 1 + 1e-7
+    export_onnx(path, Model(Network([weights], [np.zeros(2)]), (0, 1), unknown=(0.5, -1)))
+    assert path.exists()
+
+
+def test_a_half_is_no_yes(path):
+    layer = [np.ones((2, 1))], [np.zeros(1)]
+    export_onnx(path, Model(Network(*layer, output="logistic"), ("no", "yes")))
+    assert run(path, np.zeros((1, 2)))["label"].tolist() == ["no"]
+    layer = [np.ones((2, 2))], [np.zeros(2)]
+    export_onnx(path, Model(Network(*layer, output="logistic"), (0, 1)), rows=[[0, 0]])
+    assert run(path, np.zeros((1, 2)))["label"].tolist() == [[0, 0]]
+
+
+def test_what_onnx_refuses_is_never_written(path, monkeypatch):
+    def refuse(data, full_check):
+        assert full_check
+        assert onnx.load_from_string(data).graph.input[0].name == "X"
+        raise onnx.checker.ValidationError("in two\nlines")
+
+    monkeypatch.setattr(onnx.checker, "check_model", refuse)
+    with pytest.raises(DataError, match=r"the graph is refused: 'in two lines'$"):
+        export_onnx(path, made())
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "error", "part"),
+    [
+        (Model(made().network, None), {}, DataError, "classes are None, expected a list"),
+        (Model(made().network, ("a",)), {}, DataError, "1 classes for 4 outputs"),
+        (Model(made().network, (0.5, 1.5, 2.5, 3.5)), {}, DataError, "int64 integers or of strings"),
+        (Model(made().network, ("a", "b", "c", "\ud800")), {}, DataError, "classes has half of a surrogate pair"),
+        (made(feature_names=("\ud800", *"abcd")), {}, DataError, "feature_names has half of a surrogate pair"),
+        (made(unknown=(0.5, "\ud800")), {}, DataError, "unknown has half of a surrogate pair"),
+        (made(unknown=(2, "?")), {}, DataError, "the threshold of unknown is 2"),
+        (made(), {"rows": np.ones((3, 4))}, DataError, "(3, 4), expected (samples, 5)"),
+        (made(), {"rows": scipy.sparse.eye_array(4).tocsr()}, DataError, "(4, 4), expected (samples, 5)"),
+        (made(), {"rows": np.ones((0, 5))}, DataError, "no samples"),
+        (made(), {"rows": np.full((3, 5), np.nan)}, DataError, "NaN or infinity"),
+        (made("identity", "identity"), {"rows": np.full((3, 5), 3e38)}, DataError, "too large for float32"),
+        (made(), {"rows": np.full((3, 5), 0.5), "input_dtype": "uint8"}, DataError, "whole numbers from 0 to 255"),
+        (made(), {"rows": np.full((3, 5), 256), "input_dtype": "uint8"}, DataError, "whole numbers from 0 to 255"),
+        (made(), {"input_dtype": "int8"}, SettingsError, "input_dtype is 'int8', expected one of uint8, float32"),
+        (made(), {"input_dtype": "many"}, SettingsError, "input_dtype is"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused(path, model, options, error, part):
+    with pytest.raises(error) as caught:
+        export_onnx(path, model, **options)
+    assert part in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    assert not list(path.parent.iterdir())
+
+
+def test_files_that_cannot_be_written_or_hold_it(path, monkeypatch):
+    with pytest.raises(FileError, match="cannot write"):
+        export_onnx(path / "model.onnx", made())
+    monkeypatch.setattr(onnx_export, "_MOST_BYTES", 100)
+    with pytest.raises(DataError, match="bytes, expected at most 100"):
+        export_onnx(path, made())
+
+
+@pytest.mark.parametrize("missing", ["onnx", "onnxruntime"])
+def test_a_missing_package_is_named(path, monkeypatch, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(MissingDependencyError, match=rf"{missing} cannot be imported .*pip install '\.\[onnx\]'"):
+        export_onnx(path, made())
+
+
+def test_onnx_is_imported_for_an_export_only():
+    program = (
+        "import sys, fastnn, fastnn.estimators, fastnn.files.onnx; fastnn.export_onnx;"
+        "sys.exit(bool({'onnx', 'onnxruntime'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_every_combination_of_one_layer(path):
+    """Without a hidden layer nothing but the output's function follows the Gemm."""
+    for output, dtype in itertools.product(("softmax", "logistic", "identity"), DTYPES):
+        network = Network.initialize((3, 2), output=output, dtype=dtype)
+        export_onnx(path, Model(network, None if output == "identity" else (0, 1)))
+        rows = np.random.default_rng(7).standard_normal((20, 3)).astype(dtype)
+        found = list(run(path, rows).values())[-1]
+        np.testing.assert_allclose(found, in_float64(network, rows), rtol=0, atol=1e-6)

@@ -1,0 +1,330 @@
+"""Tests of fastnn.plots: what stands in the pictures, not their pixels."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from fastnn import evaluation
+from fastnn.errors import DataError, FileError, SettingsError
+from fastnn.plots import ConfusionDisplay, LearningCurveDisplay, MistakesDisplay, SamplesDisplay
+from fastnn.training.history import EpochRecord, History
+
+PNG = b"\x89PNG"
+LABELS = np.array([0, 1, 2, 1, 0, 2])
+PROBA = np.array(
+    [
+        [0.90, 0.10, 0.00],
+        [0.30, 0.60, 0.10],
+        [0.70, 0.10, 0.20],  # true 2, said 0, by 0.50
+        [0.01, 0.01, 0.98],  # true 1, said 2, by 0.97: the worst
+        [1.00, 0.00, 0.00],
+        [0.002, 0.001, 0.997],
+    ]
+)
+IMAGES = np.random.default_rng(2).integers(0, 256, (6, 12), dtype=np.uint8)
+
+
+def history(validation_loss: list[float] | None, loss: tuple[float, ...] = (2.0, 1.0, 0.5, 0.25)) -> pd.DataFrame:
+    frame = pd.DataFrame({"epoch": range(1, len(loss) + 1), "learning_rate": 0.1, "loss": loss})
+    frame["accuracy"] = 1 - frame["loss"] / 4
+    if validation_loss is not None:
+        frame["validation_loss"] = validation_loss
+        frame["validation_accuracy"] = 1 - frame["validation_loss"] / 3
+    frame["seconds"] = 1.0
+    return frame
+
+
+def curve(ax: Any, label: str) -> Any:
+    return next(line for line in ax.lines if line.get_label() == label)
+
+
+def labels_overlap(figure: Figure, texts: list) -> bool:
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in texts]
+    return any(box.overlaps(other) for place, box in enumerate(boxes) for other in boxes[:place])
+
+
+def test_neither_importing_nor_plotting_loads_what_it_need_not() -> None:
+    program = """if True:
+        import sys
+        import fastnn.plots
+        loaded = {"matplotlib", "pandas", "sklearn", "numba"} & set(sys.modules)
+        assert not loaded, loaded
+        figure = fastnn.plots.ConfusionDisplay.from_predictions([0, 1, 1], [0, 1, 0])
+        assert figure._repr_png_().startswith(b"\\x89PNG")
+        assert "matplotlib.pyplot" not in sys.modules
+    """
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=120)
+
+
+def test_curves_hold_the_history() -> None:
+    frame = history([2.1, 1.2, 1.1, 1.3])
+    display = LearningCurveDisplay.from_history(frame)
+    for ax, name in zip(display.axes_, ("loss", "accuracy"), strict=True):
+        train, validation = curve(ax, "training"), curve(ax, "validation")
+        np.testing.assert_array_equal(train.get_xydata(), frame[["epoch", name]])
+        np.testing.assert_array_equal(validation.get_xydata(), frame[["epoch", f"validation_{name}"]])
+        assert train.get_linestyle() != validation.get_linestyle()
+        assert train.get_color() != validation.get_color()
+        assert (ax.get_xlabel(), ax.get_ylabel()) == ("epoch", name)
+    display.figure_.draw_without_rendering()
+    assert all(label.get_text().endswith(" %") for label in display.axes_[1].get_yticklabels())
+
+
+@pytest.mark.parametrize(
+    ("validation_loss", "best"),
+    [
+        ([2.1, 1.2, 1.1, 1.3], 3),
+        ([2.1, 1.1, 1.1, 1.3], 2),
+        ([np.nan, 1.5, np.nan, 1.6], 2),
+        ([np.nan] * 4, 4),
+        (None, 4),
+    ],
+)
+def test_the_mark_stands_at_the_best_epoch(validation_loss: list[float] | None, best: int) -> None:
+    frame = history(validation_loss)
+    display = LearningCurveDisplay.from_history(frame)
+    assert display.best_epoch == best
+    validated = display.validation_loss is not None
+    assert validated == (validation_loss is not None and np.isfinite(validation_loss).any())
+    for ax, name in zip(display.axes_, ("loss", "accuracy"), strict=True):
+        value = frame.loc[best - 1, f"validation_{name}" if validated else name]
+        np.testing.assert_array_equal(curve(ax, "_best").get_xydata(), [[best, value]])
+        assert [text.get_text().strip() for text in ax.texts] == [f"best epoch {best}"]
+        assert ax.texts[0].get_position()[0] == best
+        assert len([line for line in ax.lines if list(line.get_xdata()) == [best, best]]) == 1
+        shown = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert shown == (["training", "validation"] if validated else ["training"])
+
+
+def test_epochs_without_validation_are_bridged() -> None:
+    display = LearningCurveDisplay.from_history(history([np.nan, 1.5, np.nan, 1.6]))
+    np.testing.assert_array_equal(curve(display.axes_[0], "validation").get_xydata(), [[2, 1.5], [4, 1.6]])
+
+
+def test_one_epoch_shows_as_a_marker() -> None:
+    display = LearningCurveDisplay.from_history(history([0.9], loss=(0.8,)))
+    for ax in display.axes_:
+        assert curve(ax, "training").get_marker() == "o"
+        assert ax.get_xlim() == (0.5, 1.5)
+    assert (display._repr_png_() or b"").startswith(PNG)
+
+
+def test_the_label_of_the_best_epoch_has_a_strip_of_its_own() -> None:
+    # The best epoch is an early one, where the curves run along the edges at which the label stands.
+    loss = tuple(1 + np.exp(-np.arange(200) / 80))
+    display = LearningCurveDisplay.from_history(history([0.9 + 0.001 * epoch for epoch in range(200)], loss))
+    assert display.best_epoch == 1
+    display.figure_.draw_without_rendering()
+    assert curve(display.axes_[0], "training").get_marker() in ("", "None")
+    for ax in display.axes_:
+        label = ax.texts[0].get_window_extent()
+        for name in ("training", "validation"):
+            points = ax.transData.transform(curve(ax, name).get_xydata())
+            assert not any(label.contains(*point) for point in points)
+        assert ax.bbox.x0 <= label.x0 < label.x1 <= ax.bbox.x1
+
+
+def test_a_history_object_is_asked_for_its_frame() -> None:
+    class History:
+        def to_frame(self) -> pd.DataFrame:
+            return history(None)
+
+    np.testing.assert_array_equal(LearningCurveDisplay.from_history(History()).loss, [2.0, 1.0, 0.5, 0.25])
+
+
+def test_fastnns_own_history_is_drawn_like_its_frame() -> None:
+    records = [EpochRecord(epoch, 0.1, 2 / epoch, 0.5, np.nan, np.nan, 1.0) for epoch in (1, 2, 3)]
+    direct, framed = (LearningCurveDisplay(each) for each in (History(records), History(records).to_frame()))
+    for name in ("epochs", "loss", "accuracy"):
+        np.testing.assert_array_equal(getattr(direct, name), getattr(framed, name))
+    assert direct.validation_loss is framed.validation_loss is None
+    assert direct.loss.tolist() == [2.0, 1.0, 2 / 3]
+
+
+def test_curves_go_where_the_caller_says() -> None:
+    figure = Figure()
+    axes = figure.subplots(2, 1)
+    display = LearningCurveDisplay.from_history(history(None), ax=axes)
+    assert display.axes_ == tuple(axes)
+    assert display.figure_ is figure
+    assert display._repr_png_() is None
+    with pytest.raises(SettingsError, match="ax holds 1 Axes, expected two"):
+        LearningCurveDisplay.from_history(history(None), ax=axes[0])
+
+
+@pytest.mark.parametrize(
+    ("bad", "found"),
+    [
+        ([1, 2], "history is list, expected"),
+        (pd.DataFrame({"epoch": [1], "loss": [1.0]}), "no column accuracy, found epoch, loss"),
+        (history(None).iloc[:0], "the history has 0 epochs"),
+        (history(None).assign(loss="low"), "column loss is .*, expected numbers"),
+    ],
+)
+def test_no_history_gets_one_line(bad: object, found: str) -> None:
+    with pytest.raises(DataError, match=found) as caught:
+        LearningCurveDisplay.from_history(bad)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_cells_hold_the_counts() -> None:
+    rng = np.random.default_rng(1)
+    labels, predictions = rng.integers(0, 10, (2, 800))
+    display = ConfusionDisplay.from_predictions(labels, predictions)
+    matrix = evaluation.confusion(labels, predictions)
+    np.testing.assert_array_equal(display.confusion, matrix)
+    assert display.texts_ is not None
+    np.testing.assert_array_equal([[int(text.get_text()) for text in row] for row in display.texts_], matrix)
+    assert all(text.get_position() == (place[1], place[0]) for place, text in np.ndenumerate(display.texts_))
+    assert (display.ax_.get_xlabel(), display.ax_.get_ylabel()) == ("predicted class", "true class")
+    assert not labels_overlap(display.figure_, list(display.texts_.ravel()))
+
+
+def test_the_colours_are_shares_of_the_true_class_with_the_diagonal_apart() -> None:
+    display = ConfusionDisplay([[8, 2], [0, 5]])
+    mistaken, right = display.plot().ax_.images
+    found: list[Any] = [right.get_array(), mistaken.get_array()]
+    np.testing.assert_allclose(found[0].filled(-1.0), [[0.8, -1.0], [-1.0, 1.0]])
+    np.testing.assert_allclose(found[1].filled(-1.0), [[-1.0, 0.2], [0.0, -1.0]])
+    assert mistaken.get_clim() == (0, 0.2)
+    assert right.get_clim() == (0, 1)
+
+
+def test_normalized_cells_hold_percentages_of_the_true_class() -> None:
+    display = ConfusionDisplay.from_predictions([0] * 8 + [1], [0] * 7 + [1, 1], ["no", "yes", "never"], normalize=True)
+    assert display.texts_ is not None
+    found = [[text.get_text() for text in row] for row in display.texts_]
+    assert found == [["87.5", "12.5", "0.0"], ["0.0", "100.0", "0.0"], ["0.0", "0.0", "0.0"]]
+    assert [label.get_text() for label in display.ax_.get_yticklabels()] == ["no", "yes", "never"]
+    assert "%" in display.ax_.get_xlabel()
+
+
+def test_numbers_can_be_read_on_every_colour() -> None:
+    display = ConfusionDisplay([[90, 10, 0], [4, 3, 3], [1, 0, 40]]).plot()
+    assert display.texts_ is not None
+    colours = {int(text.get_text()): text.get_color() for text in display.texts_.ravel()}
+    assert (colours[90], colours[3], colours[1]) == ("white", "black", "black")
+
+
+def test_many_classes_get_no_numbers_and_fewer_ticks() -> None:
+    assert ConfusionDisplay(np.eye(20, dtype=int)).plot().texts_ is not None
+    display = ConfusionDisplay(np.eye(62, dtype=int)).plot()
+    assert display.texts_ is None
+    assert not display.ax_.texts
+    assert not labels_overlap(display.figure_, display.ax_.get_xticklabels())
+
+
+def test_names_with_dollars_are_no_formulas() -> None:
+    display = ConfusionDisplay([[1, 0], [0, 1]], ["$", "$^$"]).plot()
+    assert (display._repr_png_() or b"").startswith(PNG)
+
+
+def test_the_first_mistake_is_the_worst() -> None:
+    display = MistakesDisplay.from_predictions(IMAGES, (3, 4), LABELS, PROBA)
+    np.testing.assert_array_equal(display.rows, evaluation.mistakes(LABELS, PROBA))
+    np.testing.assert_array_equal(display.axes_[0].images[0].get_array(), IMAGES[3].reshape(3, 4))
+    assert [ax.get_title() for ax in display.axes_] == ["true 1, said 2 (98 %)", "true 2, said 0 (70 %)"]
+    assert display.figure_.get_suptitle() == "2 of 2 mistakes among 6 images, worst first"
+    assert not any(len(ax.get_xticks()) or len(ax.get_yticks()) for ax in display.axes_)
+
+
+def test_only_n_mistakes_are_drawn() -> None:
+    display = MistakesDisplay.from_predictions(IMAGES, (3, 4), LABELS, PROBA, ["nil", "one", "two"], n=1)
+    assert [ax.get_title() for ax in display.axes_] == ["true one, said two (98 %)"]
+    assert display.figure_.get_suptitle() == "1 of 2 mistakes among 6 images, worst first"
+
+
+def test_no_mistakes_is_said() -> None:
+    display = MistakesDisplay.from_predictions(IMAGES, (3, 4), PROBA.argmax(axis=1), PROBA)
+    assert display.figure_.get_suptitle() == "no mistakes among 6 images"
+    assert len(display.axes_) == 0
+    assert (display._repr_png_() or b"").startswith(PNG)
+
+
+def test_samples_come_in_the_order_given_and_wrong_ones_stand_out() -> None:
+    display = SamplesDisplay.from_predictions(IMAGES, (3, 4), LABELS, PROBA)
+    for ax, image in zip(display.axes_, IMAGES, strict=True):
+        np.testing.assert_array_equal(ax.images[0].get_array(), image.reshape(3, 4))
+    titles = [ax.get_title() for ax in display.axes_]
+    assert titles[0] == "true 0, said 0 (90 %)"
+    assert titles[4:] == ["true 0, said 0 (100 %)", "true 2, said 2 (> 99 %)"]
+    framed = [ax.spines["left"].get_linewidth() > 1 for ax in display.axes_]
+    np.testing.assert_array_equal(framed, PROBA.argmax(axis=1) != LABELS)
+    assert display.figure_.get_suptitle() == "6 of 6 images, 4 of them right"
+
+
+def test_samples_without_labels_show_what_was_said() -> None:
+    display = SamplesDisplay.from_predictions(IMAGES / 255, (3, 4), None, PROBA, n=2)
+    assert [ax.get_title() for ax in display.axes_] == ["said 0 (90 %)", "said 1 (60 %)"]
+    assert display.figure_.get_suptitle() == "2 of 6 images"
+
+
+def test_long_names_do_not_overlap() -> None:
+    names = ["an ankle boot", "a pullover, or a shirt", "trousers"]
+    display = SamplesDisplay.from_predictions(IMAGES, (3, 4), LABELS, PROBA, names)
+    assert not labels_overlap(display.figure_, [ax.title for ax in display.axes_])
+
+
+def test_images_go_into_the_figure_given() -> None:
+    figure = Figure(layout="constrained")
+    part = figure.add_subfigure(figure.add_gridspec(1, 2)[1])
+    display = SamplesDisplay.from_predictions(IMAGES, (3, 4), LABELS, PROBA, figure=part)
+    assert display.figure_ is part
+    assert part.axes == list(display.axes_)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"image_shape": None}, r"image_shape is None, expected \(height, width\)"),
+        ({"image_shape": (4, 4)}, r"images have shape \(6, 12\), expected 6 rows of 4 x 4 pixels"),
+        ({"image_shape": (3, 4, 1)}, r"image_shape is \(3, 4, 1\)"),
+        ({"proba": PROBA[:5]}, "expected 5 rows"),
+        ({"labels": LABELS + 1}, "labels hold 3 at sample 2, expected 0 to 2"),
+        ({"labels": None}, "labels are None"),
+        ({"class_names": ["a", "b"]}, "class_names has 2 names, expected 3"),
+        ({"images": IMAGES.astype(str)}, "expected numbers"),
+    ],
+)
+def test_bad_images_get_one_line(change: dict, found: str) -> None:
+    arguments = {"images": IMAGES, "image_shape": (3, 4), "labels": LABELS, "proba": PROBA, **change}
+    with pytest.raises(DataError, match=found) as caught:
+        MistakesDisplay.from_predictions(**arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_at_least_one_image() -> None:
+    with pytest.raises(SettingsError, match="n is 0, expected a whole number of 1 or more"):
+        SamplesDisplay.from_predictions(IMAGES, (3, 4), LABELS, PROBA, n=0)
+
+
+def test_save_writes_a_whole_file_or_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    display = ConfusionDisplay([[1, 0], [0, 1]])
+    path = tmp_path / "a.png"
+    assert display.save(path) == path
+    before = path.read_bytes()
+    assert before.startswith(PNG)
+
+    def full_disk(*names: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full_disk)
+    with pytest.raises(FileError, match=r"a\.png: .*No space left on device"):
+        display.plot().save(path, dpi=30)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_save_says_what_is_wrong_with_the_path(tmp_path: Path) -> None:
+    display = ConfusionDisplay([[1]])
+    with pytest.raises(SettingsError, match=r"the ending is '\.xyz', expected one of .*\.png"):
+        display.save(tmp_path / "a.xyz")
+    with pytest.raises(FileError, match="missing"):
+        display.save(tmp_path / "missing" / "a.svg")

@@ -1,0 +1,181 @@
+"""Tests of the pictures of probabilities, of classes and of several runs: what stands in them, not their pixels."""
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from sklearn import metrics
+
+from fastnn import evaluation
+from fastnn.errors import DataError, SettingsError
+from fastnn.plots import (
+    ClassAveragesDisplay,
+    ClassScoresDisplay,
+    CoverageDisplay,
+    ReliabilityDisplay,
+    RunsDisplay,
+)
+from fastnn.training.history import EpochRecord, History
+
+NAN = float("nan")
+PNG = b"\x89PNG"
+
+
+@pytest.fixture
+def judged() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(11)
+    proba = rng.dirichlet(np.full(4, 0.3), 500)
+    return np.array([rng.choice(4, p=row) for row in proba]), proba
+
+
+def history(losses: list[float], validation: list[float] | None = None) -> History:
+    return History(
+        [
+            EpochRecord(epoch, 0.1, loss, 1 - loss / 4, watched, 1 - watched / 3, 1.0)
+            for epoch, (loss, watched) in enumerate(zip(losses, validation or [NAN] * len(losses), strict=True), 1)
+        ]
+    )
+
+
+def test_the_reliability_diagram_shows_the_bins(judged: tuple[np.ndarray, np.ndarray]) -> None:
+    display = ReliabilityDisplay.from_predictions(*judged, n_bins=12)
+    bins = evaluation.reliability(*judged, n_bins=12)
+    share_ax, count_ax = display.axes_
+    filled = bins.counts > 0
+    line = next(line for line in share_ax.lines if line.get_label() == "this network")
+    np.testing.assert_array_equal(line.get_xdata(), bins.confidence[filled])
+    np.testing.assert_array_equal(line.get_ydata(), bins.accuracy[filled])
+    np.testing.assert_array_equal(share_ax.lines[0].get_xydata(), [[0, 0], [1, 1]])
+    heights = np.array([bar.get_height() for bar in count_ax.patches])
+    np.testing.assert_array_equal(heights, bins.counts)
+    assert heights.sum() == 500
+    np.testing.assert_allclose([bar.get_x() for bar in count_ax.patches], np.arange(12) / 12)
+    assert share_ax.get_title() == f"expected calibration error {100 * bins.error:.3g} %"
+    assert share_ax.get_xlim() == count_ax.get_xlim() == (0, 1)
+
+
+def test_a_network_that_is_always_sure_can_be_drawn() -> None:
+    display = ReliabilityDisplay.from_predictions([0, 1, 1], [[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    assert display.bins.error == 0
+    assert display.png(30).startswith(PNG)
+
+
+def test_the_mark_stands_where_the_accuracy_is_reached(judged: tuple[np.ndarray, np.ndarray]) -> None:
+    display = CoverageDisplay.from_predictions(*judged, accuracy=0.9)
+    best = evaluation.threshold_for(*judged, 0.9)
+    assert best is not None
+    curve, wanted, mark = display.ax_.lines
+    np.testing.assert_array_equal(curve.get_xdata(), display.curve.coverage)
+    np.testing.assert_array_equal(curve.get_ydata(), display.curve.accuracy)
+    np.testing.assert_array_equal(wanted.get_ydata(), [0.9, 0.9])
+    np.testing.assert_array_equal(mark.get_xydata(), [[best.coverage, best.accuracy]])
+    (text,) = display.ax_.texts
+    assert text.get_text().startswith(f"90 % right where {100 * best.coverage:.4g} % are answered")
+    assert f"{best.threshold:.4f}" in text.get_text()
+
+
+def test_an_accuracy_out_of_reach_is_said() -> None:
+    display = CoverageDisplay.from_predictions([1, 1], [[0.9, 0.1], [0.2, 0.8]], accuracy=0.99)
+    assert display.best is None
+    assert [text.get_text() for text in display.ax_.texts] == ["no threshold reaches 99 %"]
+    assert len(display.ax_.lines) == 2
+
+
+def test_class_averages_are_means() -> None:
+    rng = np.random.default_rng(3)
+    images, labels = rng.integers(0, 256, (60, 12), dtype=np.uint8), rng.integers(0, 3, 60)
+    display = ClassAveragesDisplay.from_samples(images, (3, 4), labels, ["nil", "one", "two", "none"])
+    assert display.counts.sum() == 60
+    for label, image in enumerate(display.ax_.images[:3]):
+        rows = [images[place].astype(float) for place in range(60) if labels[place] == label]
+        np.testing.assert_allclose(image.get_array(), (sum(rows) / len(rows)).reshape(3, 4))
+    np.testing.assert_array_equal(display.ax_.images[3].get_array(), np.zeros((3, 4)))
+    names = [text.get_text() for text in display.ax_.texts]
+    assert names == [f"{name} ({n})" for name, n in zip(["nil", "one", "two"], np.bincount(labels), strict=True)] + [
+        "none (0)"
+    ]
+
+
+def test_averages_of_bad_samples() -> None:
+    images = np.zeros((2, 12))
+    for arguments, found in (
+        ((images, (4, 4), [0, 1]), "expected 2 rows of 4 x 4 pixels"),
+        ((images, (3, 4), [0]), r"images have shape \(2, 12\), expected 1 rows"),
+        ((images, (3, 4), [0, 5], ["a", "b"]), "labels hold 5 at sample 1, expected 0 to 1"),
+        ((images[:0], (3, 4), []), "labels are empty"),
+    ):
+        with pytest.raises(DataError, match=found):
+            ClassAveragesDisplay.from_samples(*arguments)
+
+
+def test_marks_stand_at_precision_and_recall(judged: tuple[np.ndarray, np.ndarray]) -> None:
+    labels, said = judged[0], judged[1].argmax(axis=1)
+    display = ClassScoresDisplay.from_predictions(labels, said, ["a", "b", "$c$", "d"])
+    precision, recall, _, support = metrics.precision_recall_fscore_support(labels, said)
+    for name, expected in (("precision", precision), ("recall", recall)):
+        line = next(line for line in display.ax_.lines if line.get_label() == name)
+        np.testing.assert_allclose(line.get_xdata(), expected)
+        np.testing.assert_array_equal(line.get_ydata(), range(4))
+        low, high = display.ax_.get_xlim()
+        assert all(low <= share <= high for share in expected)
+    names = [label.get_text() for label in display.ax_.get_yticklabels()]
+    assert names == [f"{name} ({count})" for name, count in zip(["a", "b", "$c$", "d"], support, strict=True)]
+    assert display.ax_.yaxis_inverted()
+    assert display.png(30).startswith(PNG)
+
+
+def test_runs_lie_one_over_the_other() -> None:
+    first, second = history([2.0, 1.0, 0.5], [2.1, 0.9, 1.2]), history([1.5, 1.25, 1.1, 1.0])
+    display = RunsDisplay.from_histories({"a": first, "b": second})
+    for ax, name in zip(display.axes_, ("loss", "accuracy"), strict=True):
+        dots, line, alone = ax.lines
+        np.testing.assert_array_equal(dots.get_xydata(), list(zip([1, 2, 3], first.column(name), strict=True)))
+        watched = first.column(f"validation_{name}")
+        np.testing.assert_array_equal(line.get_xydata(), list(zip([1, 2, 3], watched, strict=True)))
+        np.testing.assert_array_equal(alone.get_xydata(), list(zip([1, 2, 3, 4], second.column(name), strict=True)))
+        assert dots.get_color() == line.get_color() != alone.get_color()
+        assert dots.get_linestyle() != line.get_linestyle()
+        assert line.get_marker() != alone.get_marker()
+        assert line.get_markevery() == [1]  # the best epochs, 2 of the first and 4 of the second
+        assert alone.get_markevery() == [3]
+        assert ax.get_yscale() == "linear"
+    (legend,) = display.figure_.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a", "b (training)"]
+    assert legend.get_title().get_text() == "lines: validation, dots: training"
+
+
+def test_any_name_of_a_run_is_shown_as_it_is() -> None:
+    names = ["_hidden", "$x", "c" * 90]
+    display = RunsDisplay.from_histories({name: history([1.0, 0.5], [1.0, 0.6]) for name in names})
+    (legend,) = display.figure_.legends
+    assert [text.get_text() for text in legend.get_texts()] == names
+    assert display.png(30).startswith(PNG)
+    display.figure_.draw_without_rendering()
+    assert all(legend.get_window_extent().y1 <= ax.get_window_extent().y0 for ax in display.axes_)
+
+
+def test_losses_far_apart_get_a_logarithmic_scale() -> None:
+    display = RunsDisplay.from_histories({"good": history([2.0, 0.01]), "bad": history([900.0, 800.0])})
+    assert display.axes_[0].get_yscale() == "log"
+    assert display.axes_[1].get_yscale() == "linear"
+    assert RunsDisplay.from_histories({"a": history([0.0, 100.0])}).axes_[0].get_yscale() == "linear"
+
+
+def test_many_runs_can_be_told_apart() -> None:
+    display = RunsDisplay.from_histories({f"run {n}": history([1 / n, 0.5 / n]) for n in range(1, 21)})
+    looks = {(line.get_color(), line.get_marker()) for line in display.axes_[0].lines}
+    assert len(looks) == 20
+
+
+def test_runs_go_where_the_caller_says_and_bad_ones_are_named() -> None:
+    figure = Figure()
+    axes = figure.subplots(1, 2)
+    display = RunsDisplay.from_histories({"a": history([1.0])}, ax=axes)
+    assert display.axes_ == tuple(axes)
+    assert not figure.legends
+    assert axes[1].get_legend() is not None
+    with pytest.raises(SettingsError, match="histories hold no run"):
+        RunsDisplay.from_histories({})
+    with pytest.raises(DataError, match="b: the history has 0 epochs"):
+        RunsDisplay.from_histories({"a": history([1.0]), "b": History()})
+    with pytest.raises(SettingsError, match="ax holds 1 Axes, expected two"):
+        RunsDisplay.from_histories({"a": history([1.0])}, ax=axes[:1])

@@ -1,0 +1,308 @@
+"""The report of a run: what stands on the page, what it is made from, and what it says of folders that are none."""
+
+import base64
+import csv
+import json
+import shutil
+from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fastnn
+from fastnn import evaluation
+from fastnn.cli.command import main
+from fastnn.errors import DataError, FileError
+from fastnn.runs import report
+from fastnn.runs.folder import read_run
+from fastnn.runs.report import write_report
+
+VOID = {"meta", "img", "br", "link", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """A page as lists: tags with their attributes, and the text of cells and headings."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.texts: dict[str, list[str]] = {}
+        self.feed(path.read_text(encoding="utf-8"))
+        assert self.open == [], "a tag is not closed"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+            self.texts.setdefault(tag, []).append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        for tag in set(self.open):
+            self.texts[tag][-1] += data
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _coarse_pictures() -> Any:
+    """Pictures of few pixels, which take half the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "_DPI", 40)
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of recipe E with few epochs."""
+    folder = tmp_path_factory.mktemp("runs") / "a run & <i>more</i>"
+    assert main(["train", "--recipe", "digits", "--epochs", "8", "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(run: Path) -> Page:
+    return Page(write_report(run))
+
+
+def test_the_page_stands_alone(page: Page, run: Path) -> None:
+    assert (run / "report.html").exists()
+    assert {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "form", "a"} == set()
+    sources = [
+        value
+        for _, attributes in page.tags
+        for name, value in attributes.items()
+        if name in ("src", "href", "srcset", "data", "action", "background")
+    ]
+    assert len(sources) == 12
+    assert all(source and source.startswith("data:image/png;base64,") for source in sources)
+    assert "url(" not in page.texts["style"][0]
+    assert "@import" not in page.texts["style"][0]
+    policy = next(each for each in page.named("meta") if each.get("http-equiv") == "Content-Security-Policy")
+    assert policy["content"] == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def test_pictures_are_whole_and_described(page: Page) -> None:
+    for image in page.named("img"):
+        data = base64.b64decode((image["src"] or "").partition(",")[2], validate=True)
+        with Image.open(BytesIO(data)) as picture:
+            picture.load()
+            assert int(image["width"] or 0) == round(picture.width * 100 / 40)
+            assert len(np.unique(np.asarray(picture.convert("L")))) > 10
+        assert len(image["alt"] or "") > 30
+    assert len({image["src"] for image in page.named("img")}) == 12
+    assert len(page.named("figcaption")) == 12
+
+
+def test_the_page_can_be_found_ones_way_in(page: Page, run: Path) -> None:
+    assert page.named("html") == [{"lang": "en"}]
+    assert page.texts["h1"] == [f"Run {run.name}"]  # escaped, since the parser gives it back whole
+    assert page.named("i") == []
+    assert page.texts["h2"] == [
+        "How it learned", "What is mistaken for what", "Class by class", "Images", "What the probabilities are worth",
+        "Inside the network", "How it was made",
+    ]  # fmt: skip
+    assert all(header.get("scope") in ("row", "col") for header in page.named("th"))
+    assert len(page.named("caption")) == len(page.named("table"))
+    assert "prefers-color-scheme: dark" in page.texts["style"][0]
+    assert "@media print" in page.texts["style"][0]
+
+
+def test_the_numbers_are_those_of_the_run(page: Page, run: Path) -> None:
+    saved = json.loads((run / "report.json").read_text())
+    terms = dict(zip(page.texts["dt"], page.texts["dd"], strict=True))
+    assert terms["accuracy"] == f"{100 * saved['test_accuracy']:.2f} %"
+    assert terms["mistakes"] == f"{round(359 * (1 - saved['test_accuracy']))} of 359"
+    assert terms["loss"] == f"{saved['test_loss']:.4f}"
+    assert terms["parameters"] == "3,466"
+    model, test = fastnn.load(run / "model.safetensors"), fastnn.get_recipe("E").load(seed=0).test
+    proba = fastnn.get_backend("numpy").predict_proba(model.network, test.images)
+    assert test.labels is not None
+    assert terms["calibration error"] == f"{100 * evaluation.calibration_error(test.labels, proba):.2f} %"
+    cells = page.texts["td"]
+    for scores in saved["per_class"]:
+        place = cells.index(f"{100 * scores['precision']:.2f} %")
+        row = [f"{100 * scores[name]:.2f} %" for name in ("precision", "recall", "f1")] + [str(scores["support"])]
+        assert any(cells[start : start + 4] == row for start in range(place, len(cells)))
+    with open(run / "history.csv") as file:
+        losses = [f"{float(record['loss']):.4f}" for record in csv.DictReader(file)]
+    assert [cell for cell in cells if cell in losses] == losses
+    found = evaluation.threshold_for(test.labels, proba, 0.99)
+    assert found is not None
+    assert f"{100 * found.coverage:.2f} %" in cells
+    for name, value in (("learning rate", "0.1"), ("hidden", "32, 32"), ("optimizer", "sgd"), ("seed", "0")):
+        assert name in page.texts["th"]
+        assert value in cells
+
+
+def test_pictures_are_told_in_words(page: Page, run: Path) -> None:
+    words = [image["alt"] or "" for image in page.named("img")]
+    history = read_run(run).history
+    best = 1 + int(history.column("validation_loss").argmin())
+    assert words[0] == (
+        f"Loss and accuracy of training and validation over 8 epochs; the loss is lowest in epoch {best}."
+    )
+    counts = np.array(json.loads((run / "report.json").read_text())["confusion"])
+    np.fill_diagonal(counts, 0)
+    true, said = np.unravel_index(counts.argmax(), counts.shape)
+    assert f"most often {true} was taken for {said}, {counts.max()} times" in words[1]
+
+
+def test_the_same_run_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
+    again = write_report(run, tmp_path / "again.html")
+    assert again.read_bytes() == (run / "report.html").read_bytes()
+
+
+def test_what_train_found_wrong_is_on_the_page_and_escaped(run: Path, tmp_path: Path) -> None:
+    folder = _copy(run, tmp_path)
+    saved = json.loads((folder / "report.json").read_text())
+    advice = "<script>alert(1)</script> & 'more'"
+    saved["diagnosis"] = [{"name": "overfitting", "evidence": "1 < 2", "advice": advice}]
+    saved["settings"]["schedule"] = '"><img src=x onerror=alert(1)>'
+    (folder / "report.json").write_text(json.dumps(saved))
+    page = Page(write_report(folder))
+    assert page.texts["h2"][0] == "What looks wrong"
+    assert page.texts["li"] == [f"overfitting: 1 < 2. {advice}."]
+    assert '"><img src=x onerror=alert(1)>' in page.texts["td"]
+    assert page.named("script") == []
+    assert len(page.named("img")) == 12
+
+
+def test_files_of_ones_own_are_found_again_where_they_went(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    rng = np.random.default_rng(0)
+    monkeypatch.chdir(tmp_path)
+    rows = np.column_stack([np.arange(80) % 3, rng.integers(0, 2, (80, 5))])
+    np.savetxt("table.csv", rows, fmt="%d", delimiter=",", header="label,a,b,c,d,e", comments="")
+    assert main(["train", "--data", "table.csv", "--hidden", "--epochs", "2", "--out", "run"]) == 0
+    monkeypatch.chdir("/")
+    run = str(tmp_path / "run")
+    capsys.readouterr()
+    assert main(["report", run, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"report": str(tmp_path / "run" / "report.html")}
+    assert len(Page(tmp_path / "run" / "report.html").named("img")) == 11  # no hidden layer
+    (tmp_path / "table.csv").rename(tmp_path / "moved.csv")
+    _one_line(["report", run], 1, capsys, ["table.csv: no such file", "--data"])
+    assert main(["report", run, "--data", str(tmp_path / "moved.csv"), "--out", str(tmp_path / "b.html")]) == 0
+    assert capsys.readouterr().out == f"report {tmp_path / 'b.html'}\n"
+    assert (tmp_path / "b.html").read_bytes() == (tmp_path / "run" / "report.html").read_bytes()
+    rows[:, 1] = 1 - rows[:, 1]
+    np.savetxt(tmp_path / "moved.csv", rows, fmt="%d", delimiter=",", header="label,a,b,c,d,e", comments="")
+    (tmp_path / "b.html").unlink()
+    _one_line(
+        ["report", run, "--data", str(tmp_path / "moved.csv"), "--out", str(tmp_path / "b.html")], 1, capsys,
+        ["moved.csv", "unchanged"],
+    )  # fmt: skip
+    assert not (tmp_path / "b.html").exists()
+
+
+def test_the_same_picture_is_not_there_twice(run: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """Of many classes the cells have no numbers, so that counts and percentages would look alike."""
+    monkeypatch.setattr("fastnn.plots.confusion._MOST_CLASSES_WITH_TEXT", 5)
+    assert len(Page(write_report(run, tmp_path / "page.html")).named("img")) == 11
+
+
+def test_a_run_that_diverged_has_a_report(tmp_path: Path) -> None:
+    settings = ["--learning-rate", "1e-3", "--schedule", "exponential:1e20", "--epochs", "5"]
+    assert main(["train", "--recipe", "digits", *settings, "--out", str(tmp_path / "run")]) == 1
+    page = Page(write_report(tmp_path / "run"))
+    assert "it diverged: a loss was not finite any more" in page.texts["p"][0]
+    assert dict(zip(page.texts["dt"], page.texts["dd"], strict=True))["epochs"] == "1"
+
+
+def _copy(run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run, tmp_path / "copy", ignore=shutil.ignore_patterns("report.html")))
+
+
+def _one_line(arguments: list[str], code: int, capsys: Any, words: list[str]) -> None:
+    assert main(arguments) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1, err
+    for word in words:
+        assert word in err, err
+
+
+@pytest.mark.parametrize("name", ["history.csv", "report.json", "model.safetensors"])
+def test_a_folder_without_a_file_is_named(name: str, run: Path, tmp_path: Path, capsys: Any) -> None:
+    folder = _copy(run, tmp_path)
+    (folder / name).unlink()
+    _one_line(["report", str(folder)], 1, capsys, [str(folder), name])
+    assert not (folder / "report.html").exists()
+
+
+def test_no_folder_at_all(tmp_path: Path, capsys: Any) -> None:
+    _one_line(["report", str(tmp_path / "none")], 1, capsys, ["none is no folder", "fastnn train"])
+    (tmp_path / "file").write_text("")
+    _one_line(["report", str(tmp_path / "file")], 1, capsys, ["file is no folder"])
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", "line 1 is ''"),
+        ("epoch,loss\n1,2\n", "line 1 is 'epoch,loss', expected epoch,learning_rate"),
+        ("{header}\n", "holds no epoch"),
+        ("{header}\n1,0.1,2,0.5,,,1\n2,0.1,high,0.5,,,1\n", "line 3 is '2,0.1,high,0.5,,,1', expected 7 numbers"),
+        ("{header}\n1,0.1,2\n", "line 2 is '1,0.1,2', expected 7 numbers"),
+        ("{header}\n1,2,3,4,5,6,7,8\n", "line 2 is"),
+        ("{header}\n,2,3,4,5,6,7\n", "line 2 is"),
+        ("{header}\ninf,2,3,4,5,6,7\n", "line 2 is"),
+        ('{header}\n"' + "1" * 200_000 + '"\n', "is no CSV"),
+        ("\xff", "is no UTF-8"),
+    ],
+)
+def test_a_history_that_is_none(text: str, found: str, run: Path, tmp_path: Path) -> None:
+    folder = _copy(run, tmp_path)
+    header = "epoch,learning_rate,loss,accuracy,validation_loss,validation_accuracy,seconds"
+    (folder / "history.csv").write_bytes(text.replace("{header}", header).encode("latin-1"))
+    with pytest.raises(DataError, match=r"history\.csv") as caught:
+        read_run(folder)
+    assert found in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ("{", "is no JSON"),
+        ("[" * 100_000, "is no JSON"),
+        ("[]", "the report is list, expected dict"),
+        ({"settings": None}, "the report's settings is NoneType, expected dict"),
+        ({"stopped": 3}, "the report's stopped is int, expected str"),
+        ({"seconds": True}, "the report's seconds is bool, expected float or int"),
+        ({"data": {"train": {}}}, "the report's data's train has no name"),
+        ({"diagnosis": [{"name": "x"}]}, "the report's diagnosis has no evidence"),
+        ({"test_accuracy": "high"}, "test_accuracy is str"),
+        ({"settings": {"recipe": None, "files": None, "seed": 0}}, "both recipe and files or neither"),
+        ({"settings": {"recipe": None, "files": [1], "seed": 0}}, "files is int, expected str"),
+        ({"settings": {"recipe": "digits", "files": None}}, "settings has no seed"),
+    ],
+)
+def test_a_report_that_is_none(change: Any, found: str, run: Path, tmp_path: Path) -> None:
+    folder = _copy(run, tmp_path)
+    if not isinstance(change, str):
+        change = json.dumps({**json.loads((folder / "report.json").read_text()), **change})
+    (folder / "report.json").write_text(change)
+    with pytest.raises(DataError, match=r"report\.json") as caught:
+        write_report(folder)
+    assert found in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_seed_is_other_data(run: Path, tmp_path: Path) -> None:
+    folder = _copy(run, tmp_path)
+    saved = json.loads((folder / "report.json").read_text())
+    saved["settings"]["seed"] = 1
+    (folder / "report.json").write_text(json.dumps(saved))
+    with pytest.raises(DataError, match="8x8 digits: 359 samples to judge by, and not the 359 of"):
+        write_report(folder)
+    with pytest.raises(FileError, match=r"no/such/folder/x\.html"):
+        write_report(run, "no/such/folder/x.html")

@@ -1,0 +1,120 @@
+"""The report of the default run in headless Chromium, from a file: console, network, pictures, colours, print."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastnn.cli.command import main
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of `fastnn train`, as it is without any setting."""
+    folder = tmp_path_factory.mktemp("run") / "default"
+    assert main(["train", "--out", str(folder)]) == 0
+    assert main(["report", str(folder)]) == 0
+    return folder / "report.html"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A Chromium of the machine's own, driven by the chromedriver beside it; nothing is downloaded."""
+    pytest.importorskip("selenium", reason="selenium, of the extra 'test', is not installed")
+    binary = next(filter(None, map(shutil.which, BROWSERS)), None)
+    driver = shutil.which("chromedriver")
+    if binary is None or driver is None:
+        pytest.skip("no Chromium with its chromedriver on the PATH (Debian: apt-get install chromium chromium-driver)")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    options.add_argument("--headless=new")
+    options.add_argument("--window-size=1100,900")
+    if hasattr(os, "geteuid") and os.geteuid() == 0:  # Chromium's sandbox refuses to run as root, as in a container
+        options.add_argument("--no-sandbox")
+    chromium = webdriver.Chrome(options=options, service=Service(driver))
+    chromium.set_page_load_timeout(30)
+    yield chromium
+    chromium.quit()
+
+
+def _events(browser: Any) -> list[dict[str, Any]]:
+    return [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+
+
+def _requests(browser: Any) -> list[str]:
+    return [
+        event["params"]["request"]["url"]
+        for event in _events(browser)
+        if event["method"] == "Network.requestWillBeSent"
+    ]
+
+
+def test_it_opens_from_a_file_without_network_and_without_errors(page: Path, browser: Any) -> None:
+    browser.get(page.as_uri())
+    assert browser.get_log("browser") == []
+    outside = [url for url in _requests(browser) if url != page.as_uri() and not url.startswith("data:image/png;")]
+    assert outside == []
+    pictures = browser.execute_script(
+        "return [...document.images].map(image => [image.complete, image.naturalWidth, image.naturalHeight, image.alt])"
+    )
+    assert len(pictures) == 12
+    assert all(complete and width > 300 and height > 100 and alt for complete, width, height, alt in pictures)
+    accuracy = json.loads((page.parent / "report.json").read_text())["test_accuracy"]
+    assert accuracy > 0.97
+    text = browser.execute_script("return document.body.innerText")
+    assert f"{100 * accuracy:.2f} %" in text
+    assert browser.title == f"Run default: {100 * accuracy:.2f} %"
+
+
+def test_these_checks_see_a_page_that_is_broken(tmp_path: Path, browser: Any) -> None:
+    """The same questions, asked of a page with a lost picture and one from elsewhere, have other answers."""
+    broken = tmp_path / "broken.html"
+    broken.write_text("<img src='data:image/png;base64,AAAA'><img src='lost.png'><script>nothing()</script>")
+    browser.get(broken.as_uri())
+    messages = [entry["message"] for entry in browser.get_log("browser")]
+    assert any("nothing is not defined" in message for message in messages)
+    assert any(url.endswith("lost.png") for url in _requests(browser))
+    assert browser.execute_script("return [...document.images].map(image => image.naturalWidth)") == [0, 0]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1100])
+def test_it_fits_and_can_be_read(scheme: str, width: int, page: Path, browser: Any) -> None:
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    )
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    )
+    browser.get(page.as_uri())
+    root = "return document.documentElement"
+    assert browser.execute_script(f"{root}.scrollWidth") <= width
+    colours = browser.execute_script(
+        "const style = getComputedStyle(document.body); return [style.color, style.backgroundColor]"
+    )
+    ink, ground = ([int(part) for part in colour[4:-1].split(",")] for colour in colours)
+    assert (sum(ground) < sum(ink)) == (scheme == "dark")
+    assert abs(sum(ink) - sum(ground)) > 3 * 150
+    widths = browser.execute_script("return [...document.images].map(image => image.getBoundingClientRect().width)")
+    assert all(0 < each <= width for each in widths)
+
+
+def test_the_epochs_are_printed(page: Path, browser: Any) -> None:
+    """What is folded up on the screen is there on paper."""
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    browser.get(page.as_uri())
+    table = "document.querySelector('details table').getBoundingClientRect().height"
+    visible = "document.querySelector('details table').checkVisibility({contentVisibilityAuto: true})"
+    assert browser.execute_script(f"return [{table} > 300, {visible}]") == [True, True]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "screen"})
+    assert browser.execute_script(f"return {visible}") is False

@@ -1,0 +1,400 @@
+"""Training: determinism, schedules at work, validation, early stopping, callbacks, divergence, interrupts."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from fastnn.backends.base import TrainerState
+from fastnn.datasets import Dataset, load_digits
+from fastnn.datasets.splits import hold_out
+from fastnn.errors import DataError, DivergenceError, SettingsError
+from fastnn.evaluation.evaluate import evaluate
+from fastnn.network import Network
+from fastnn.optim.optimizers import SGD, Adam
+from fastnn.training.stopping import EarlyStopping
+from fastnn.training.train import TrainingInterrupted, train
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_digits()
+
+
+def _digest(result):
+    arrays = [array.tobytes() for array in (*result.network.weights, *result.network.biases)]
+    figures = [result.history.column(name).tobytes() for name in ("loss", "accuracy", "validation_loss")]
+    return b"".join(arrays + figures)
+
+
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_it_learns_and_leaves_the_given_network_alone(digits, backend):
+    network = Network.for_data(digits, (32,))
+    before = [array.copy() for array in (*network.weights, *network.biases)]
+    result = train(network, digits, epochs=20, batch_size=32, validation=0.2, backend=backend)
+    assert result.history[-1].validation_accuracy > 0.95
+    assert result.history[-1].loss < 0.2 * result.history[0].loss
+    for array, kept in zip((*network.weights, *network.biases), before, strict=True):
+        np.testing.assert_array_equal(array, kept)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam"])
+@pytest.mark.parametrize("batch_size", [32, None])
+@pytest.mark.parametrize("hidden", [(), (20,), (150,), (130, 70, 20)])
+@pytest.mark.parametrize("kind", ["uint8", "float32"])
+def test_same_bits_for_any_number_of_threads(digits, optimizer, batch_size, hidden, kind):
+    """Promise 3, over every optimizer, depth and kind of input."""
+    data = digits.take(slice(0, 700))
+    if kind == "float32":
+        data = Dataset((data.images / 16 - 0.3).astype(np.float32), data.labels)
+    network = Network.for_data(data, hidden)
+    settings = {"epochs": 2, "batch_size": batch_size, "learning_rate": 0.02, "l2": 0.001, "dropout": 0.1, "seed": 4}
+    digests = {
+        _digest(train(network, data, optimizer=optimizer, validation=0.1, backend="numba", threads=threads, **settings))
+        for threads in (1, 2, 3, 4)
+    }
+    assert len(digests) == 1
+
+
+_PROGRAM = """
+import hashlib, sys
+from fastnn import Network, load_digits, train
+data = load_digits()
+settings = {"dropout": 0.2, "validation": 0.2, "seed": 7, "threads": 1}
+result = train(Network.for_data(data, (40,)), data, epochs=3, backend=sys.argv[1], **settings)
+arrays = [*result.network.weights, *result.network.biases, result.history.column("loss")]
+print(hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest())
+"""
+
+
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_same_bits_in_a_fresh_process(backend):
+    outputs = {
+        subprocess.run([sys.executable, "-c", _PROGRAM, backend], capture_output=True, check=True, text=True).stdout
+        for _ in range(2)
+    }
+    assert len(outputs) == 1
+    assert len(outputs.pop()) == 65
+
+
+def test_another_seed_another_run(digits):
+    network = Network.for_data(digits, (16,))
+    one, other = (train(network, digits, epochs=1, seed=seed, backend="numba") for seed in (0, 1))
+    assert _digest(one) != _digest(other)
+
+
+@pytest.mark.parametrize("settings", [{}, {"dropout": 0.3}, {"optimizer": "adam", "learning_rate": 0.01, "l2": 0.001}])
+def test_both_backends_train_alike(digits, settings):
+    """Same shuffles, same masks: in float64 whole runs agree to many digits."""
+    network = Network.for_data(digits, (48, 24), dtype="float64")
+    runs = [
+        train(network, digits, epochs=3, validation=0.2, backend=backend, **settings) for backend in ("numba", "numpy")
+    ]
+    for name in ("loss", "accuracy", "validation_loss", "validation_accuracy"):
+        np.testing.assert_allclose(runs[0].history.column(name), runs[1].history.column(name), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("optimizer", "rate"), [("sgd", 0.1), ("momentum", 0.02), ("nesterov", 0.02), ("adam", 0.005)])
+def test_sklearn_agrees_on_the_loss_curve(digits, optimizer, rate):
+    """scikit-learn, from the same weights in full batches: same losses, each epoch (its alpha is our l2 * N)."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.neural_network import MLPClassifier
+
+    data = digits.take(slice(0, 200))
+    images = data.images / 16.0
+    network = Network.for_data(Dataset(images, data.labels), (20,), dtype="float64")
+    l2 = 0.001
+    peer = MLPClassifier(
+        (20,), solver="adam" if optimizer == "adam" else "sgd", alpha=l2 * 200, batch_size=200, learning_rate_init=rate,
+        momentum=0 if optimizer == "sgd" else 0.9, nesterovs_momentum=optimizer == "nesterov", max_iter=10,
+        shuffle=False, tol=0, n_iter_no_change=100,
+    )  # fmt: skip
+    initialise = peer._initialize
+
+    def from_our_weights(*arguments):
+        initialise(*arguments)
+        peer.coefs_ = [weight.copy() for weight in network.weights]
+        peer.intercepts_ = [bias.copy() for bias in network.biases]
+
+    peer._initialize = from_our_weights
+    with pytest.warns(ConvergenceWarning):
+        peer.fit(images, data.labels)
+    for backend in ("numba", "numpy"):
+        ours = train(
+            network, Dataset(images, data.labels), epochs=10, batch_size=None, learning_rate=rate, optimizer=optimizer,
+            l2=l2, backend=backend,
+        )  # fmt: skip
+        np.testing.assert_allclose(ours.history.column("loss"), peer.loss_curve_, rtol=1e-9)
+
+
+def test_full_batch_gradient_descent_by_hand():
+    """One input, no hidden layer, two samples: the step worked out with pencil and paper."""
+    network = Network([[[0.0, 0.0]]], [[0.0, 0.0]])
+    data = Dataset(np.array([[1.0], [3.0]]), np.array([0, 1]))
+    network = Network([np.zeros((1, 2))], [np.zeros(2)])
+    for backend in ("numba", "numpy"):
+        result = train(network, data, epochs=1, batch_size=None, learning_rate=0.5, backend=backend)
+        assert result.history[0].loss == pytest.approx(np.log(2))
+        # Probabilities are 1/2: dweight = mean of input * (1/2 - one_hot) = (-1/2 + 3/2) / 2 = 1/2 and -1/2; dbias = 0.
+        np.testing.assert_allclose(result.network.weights[0], [[-0.25, 0.25]])
+        np.testing.assert_allclose(result.network.biases[0], [0, 0], atol=1e-16)
+
+
+def test_history(digits):
+    result = train(
+        Network.for_data(digits, (8,)), digits, epochs=3, schedule="exponential:0.5", learning_rate=0.2, validation=0.1
+    )
+    frame = result.history.to_frame()
+    assert list(frame.columns) == [
+        "epoch", "learning_rate", "loss", "accuracy", "validation_loss", "validation_accuracy", "seconds",
+    ]  # fmt: skip
+    assert list(frame["epoch"]) == [1, 2, 3]
+    np.testing.assert_allclose(frame["learning_rate"], [0.2, 0.1, 0.05])
+    assert len(result.history[1:]) == 2
+    assert "3 epochs" in repr(result.history)
+
+
+def test_validation_figures_are_those_of_the_network(digits):
+    """On the held-out rows, with the L2 term, by the definition of the loss."""
+    training, held = hold_out(digits, 0.25, seed=3)
+    result = train(Network.for_data(digits, (16,)), training, epochs=2, validation=held, l2=0.01, backend="numpy")
+    logits = held.images / 16.0
+    for layer, (weight, bias) in enumerate(zip(result.network.weights, result.network.biases, strict=True)):
+        logits = logits @ weight.astype(float) + bias
+        logits = np.maximum(logits, 0) if layer == 0 else logits
+    proba = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    loss = -np.log(proba[np.arange(len(held)), held.labels]).mean()
+    loss += 0.005 * sum((weight.astype(float) ** 2).sum() for weight in result.network.weights)
+    assert result.history[-1].validation_loss == pytest.approx(loss, rel=1e-5)
+    assert result.history[-1].validation_accuracy == np.mean(proba.argmax(axis=1) == held.labels)
+    assert evaluate(result.network, held, l2=0.01)[0] == pytest.approx(loss, rel=1e-5)
+
+
+def test_hold_out_parts_are_disjoint_and_complete(digits):
+    marked = Dataset(np.arange(100.0).reshape(-1, 1), np.zeros(100, np.int64))
+    rest, held = hold_out(marked, 0.3, seed=1)
+    assert (len(rest), len(held)) == (70, 30)
+    assert sorted([*rest.images[:, 0], *held.images[:, 0]]) == list(range(100))
+    with pytest.raises(SettingsError, match="leaves none"):
+        hold_out(marked.take(slice(0, 1)), 0.5)
+
+
+@pytest.mark.parametrize(("share", "n"), [(0.3, 100), (0.001, 5000), (0.6, 3001)])
+def test_hold_out_in_place_gives_the_same_parts_as_views(share, n):
+    images = np.arange(2.0 * n).reshape(n, 2)
+    copied = hold_out(Dataset(images.copy(), np.arange(n)), share, seed=4)
+    data = Dataset(images, np.arange(n))
+    for part, expected in zip(hold_out(data, share, seed=4, in_place=True), copied, strict=True):
+        np.testing.assert_array_equal(part.images, expected.images)
+        np.testing.assert_array_equal(part.labels, expected.labels)
+        assert np.shares_memory(part.images, data.images)
+        assert np.shares_memory(part.labels, data.labels)
+
+
+def test_early_stopping_restores_the_best_weights(digits):
+    """A rate that grows until the run worsens: the result is the network of the best epoch, by its own figures."""
+    training, held = hold_out(digits, 0.3)
+    result = train(
+        Network.for_data(digits, (24,)), training, epochs=60, validation=held, early_stopping=3, learning_rate=0.05,
+        schedule=lambda epoch, epochs: 1.6**epoch,
+    )  # fmt: skip
+    losses = result.history.column("validation_loss")
+    assert result.stopped == "early"
+    assert len(losses) < 60
+    assert result.best_epoch == losses.argmin() + 1
+    assert result.best_epoch == len(losses) - 3
+    assert evaluate(result.network, held)[0] == pytest.approx(losses.min(), rel=1e-6)
+
+
+def test_early_stopping_can_watch_accuracy_and_ignores_small_gains():
+    from fastnn.training.history import EpochRecord
+
+    def record(loss, accuracy):
+        return EpochRecord(1, 0.1, 0.0, 0.0, loss, accuracy, 0.0)
+
+    assert EarlyStopping(monitor="validation_accuracy").improves(record(9, 0.9), record(1, 0.8))
+    assert not EarlyStopping(min_delta=0.1).improves(record(0.95, 0), record(1, 0))
+    assert EarlyStopping(min_delta=0.1).improves(record(0.85, 0), record(1, 0))
+    assert EarlyStopping().improves(record(1, 0), None)
+
+
+def test_callbacks_see_each_epoch_and_can_end_the_run(digits):
+    seen = []
+
+    def callback(end):
+        seen.append((end.record.epoch, end.epochs, len(end.history), end.network.sizes))
+        return end.record.epoch == 2
+
+    result = train(Network.for_data(digits, (8,)), digits, epochs=5, callbacks=[callback, lambda end: None])
+    assert seen == [(1, 5, 1, (64, 8, 10)), (2, 5, 2, (64, 8, 10))]
+    assert result.stopped == "callback"
+    assert result.best_epoch == 2
+
+
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_divergence_names_the_place_and_keeps_the_last_good_network(digits, backend):
+    network = Network.for_data(digits, (16,))
+    with pytest.raises(DivergenceError, match=r"diverged in epoch 2, .*learning rate 1e\+38") as caught:
+        train(network, digits, epochs=4, learning_rate=1e-3, schedule=lambda epoch, _: 1e41**epoch, backend=backend)
+    result = caught.value.result
+    assert result.stopped == "diverged"
+    assert len(result.history) == 1
+    alone = train(network, digits, epochs=1, learning_rate=1e-3, backend=backend)
+    np.testing.assert_array_equal(result.network.weights[0], alone.network.weights[0])
+
+
+def test_sample_weight_two_is_the_row_twice(digits):
+    few = digits.take(slice(0, 60))
+    weight = np.ones(60)
+    weight[:20] = 2
+    twice = digits.take([*range(20), *range(20), *range(20, 60)])
+    network = Network.for_data(digits, (12,), dtype="float64")
+    for backend in ("numba", "numpy"):
+        one = train(network, few, epochs=5, batch_size=None, sample_weight=weight, backend=backend)
+        other = train(network, twice, epochs=5, batch_size=None, backend=backend)
+        np.testing.assert_allclose(one.network.weights[0], other.network.weights[0], rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(one.history.column("loss"), other.history.column("loss"), rtol=1e-11)
+
+
+BAD = {
+    "epochs": ({"epochs": 0}, SettingsError, "epochs is 0, expected a whole number, 1 or more"),
+    "half an epoch": ({"epochs": 1.5}, SettingsError, "epochs is 1.5"),
+    "batch": ({"batch_size": 0}, SettingsError, "batch_size is 0"),
+    "rate": ({"learning_rate": float("nan")}, SettingsError, "learning_rate is nan, expected a finite number greater"),
+    "no rate": ({"learning_rate": 0}, SettingsError, "learning_rate is 0"),
+    "text": ({"learning_rate": "0.1"}, SettingsError, "learning_rate is '0.1'"),
+    "l2": ({"l2": -1}, SettingsError, "l2 is -1"),
+    "dropout": ({"dropout": 1}, SettingsError, "dropout is 1"),
+    "schedule": ({"schedule": "linear"}, SettingsError, "schedule is 'linear', expected one of constant, step"),
+    "schedule values": ({"schedule": "step:0.5,2,3"}, SettingsError, "at most 2: factor, every"),
+    "schedule text": ({"schedule": "step:a"}, SettingsError, "'a' is not a list of numbers"),
+    "optimizer": ({"optimizer": "rprop"}, SettingsError, "optimizer is 'rprop'"),
+    "lbfgs": ({"optimizer": "lbfgs"}, SettingsError, "batch_size is 64 with L-BFGS"),
+    "lbfgs dropout": ({"optimizer": "lbfgs", "batch_size": None, "dropout": 0.5}, SettingsError, "dropout is 0.5 with"),
+    "resume": (
+        {"optimizer": "adam", "resume": TrainerState((), 0, 0)},
+        SettingsError,
+        "resume has 0 slots, expected 2",
+    ),
+    "seed": ({"seed": -1}, SettingsError, "seed is -1"),
+    "threads": ({"threads": 0}, SettingsError, "threads is 0"),
+    "backend": ({"backend": "gpu"}, SettingsError, "backend is 'gpu'"),
+    "validation": ({"validation": 1.0}, SettingsError, "held-out share is 1.0"),
+    "stopping": ({"early_stopping": 3}, SettingsError, "early_stopping needs validation data"),
+    "weights": ({"sample_weight": np.ones(3)}, DataError, r"sample_weight has shape \(3,\)"),
+    "schedule's factor": (
+        {"schedule": lambda epoch, epochs: float("nan")},
+        SettingsError,
+        "the schedule's factor is nan",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_settings_are_one_clear_line(digits, case):
+    settings, error, words = BAD[case]
+    with pytest.raises(error, match=words) as caught:
+        train(Network.for_data(digits, (4,)), digits, **settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_data_are_named():
+    network = Network.initialize((4, 3, 2))
+    good = np.ones((3, 4), np.float32)
+    with pytest.raises(DataError, match=r"digits of mine: labels run from 0 to 2, expected 0 to 1"):
+        train(network, Dataset(good, np.array([0, 1, 2]), name="digits of mine"))
+    with pytest.raises(DataError, match="has no labels"):
+        train(network, Dataset(good))
+    with pytest.raises(DataError, match="inputs contain NaN or infinity"):
+        train(network, Dataset(good * np.float32(np.inf), np.array([0, 1, 0])))
+    with pytest.raises(DataError, match=r"shape \(3, 5\)"):
+        train(network, Dataset(np.ones((3, 5)), np.array([0, 1, 0])))
+    with pytest.raises(DataError, match="has no samples"):
+        train(network, Dataset(good[:0], np.zeros(0, np.int64)))
+
+
+def test_read_only_strided_and_other_dtypes_are_taken(digits):
+    images = digits.images[:200]
+    expected = train(Network.for_data(digits, (8,)), digits.take(slice(0, 200)), epochs=1).network
+    strided = np.repeat(images, 2, axis=1)[:, ::2]
+    frozen = images.copy()
+    frozen.flags.writeable = False
+    for variant in (strided, frozen, np.asfortranarray(images), images.astype(np.int16), images.astype(">f8")):
+        data = Dataset(variant, digits.labels[:200], 16.0)
+        found = train(Network.for_data(data, (8,)), data, epochs=1).network
+        np.testing.assert_allclose(found.weights[0], expected.weights[0], rtol=1e-4, atol=1e-6)
+
+
+def _interrupt_after(seconds):
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    return timer
+
+
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_ctrl_c_ends_the_run_with_its_last_whole_epoch(mnist, backend):
+    train_set = mnist[0]
+    network = Network.for_data(train_set, (256,))
+    train(network, train_set.take(slice(0, 64)), epochs=1, backend=backend)  # compiled before the clock runs
+    timer = _interrupt_after(1.0)
+    start = time.monotonic()
+    with pytest.raises(TrainingInterrupted) as caught:
+        train(network, train_set, epochs=1000, backend=backend)
+    assert time.monotonic() - start < 10
+    timer.join()
+    result = caught.value.result
+    assert result.stopped == "interrupted"
+    assert result.best_epoch == len(result.history)
+    assert all(np.isfinite(weight).all() for weight in result.network.weights)
+
+
+def test_eight_threads_train_and_predict_at_once(digits):
+    """Teams of kernels side by side, more threads than cores: the same bits as alone."""
+    network = Network.for_data(digits, (130,))
+    expected = _digest(train(network, digits, epochs=2, validation=0.2, backend="numba", threads=2))
+    found = []
+
+    def work():
+        found.append(_digest(train(network, digits, epochs=2, validation=0.2, backend="numba", threads=2)))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [expected] * 8
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_training_in_a_forked_child(digits):
+    network = Network.for_data(digits, (130,))
+    train(network, digits, epochs=1, backend="numba", threads=2)
+    child = os.fork()
+    if child == 0:
+        try:
+            train(network, digits, epochs=1, backend="numba", threads=2)
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    deadline = time.monotonic() + 30
+    while (done := os.waitpid(child, os.WNOHANG))[0] == 0:
+        assert time.monotonic() < deadline, "the child hangs"
+        time.sleep(0.01)
+    assert os.waitstatus_to_exitcode(done[1]) == 0
+
+
+def test_optimizers_check_their_settings():
+    with pytest.raises(SettingsError, match=r"momentum is 1\.0"):
+        SGD(1.0)
+    with pytest.raises(SettingsError, match="nesterov is True with momentum 0"):
+        SGD(0.0, nesterov=True)
+    with pytest.raises(SettingsError, match="beta_2 is 1"):
+        Adam(beta_2=1)
+    with pytest.raises(SettingsError, match="epsilon is 0"):
+        Adam(epsilon=0)
