@@ -1,15 +1,15 @@
 """One whole program: load MNIST, train, print the accuracy on the test images.
 
-    python -m benchmarks.start_to_accuracy SEAT FILE.npz EPOCHS THREADS
+    python -m benchmarks.start_to_accuracy CONTENDER FILE.npz EPOCHS THREADS
 
-Peers train and predict by the same code as in the epoch cases. fastnn goes by its public functions: the seat "fastnn"
+Peers train and predict by the same code as in the epoch cases. fastnn goes by its public functions: the contender "fastnn"
 reads the same file as the others, "fastnn-bundled" the compressed files that come with it.
 """
 
 import sys
 from dataclasses import replace
 
-from benchmarks.cases import CASES
+from benchmarks.compare.cases import CASES
 
 CASE = CASES["start"]
 
@@ -19,11 +19,11 @@ def falling(epoch: int, epochs: int) -> float:
     return 1 - epoch / epochs
 
 
-def _fastnn(seat: str, path: str, epochs: int, threads: int) -> float:
+def _fastnn(contender: str, path: str, epochs: int, threads: int) -> float:
     import fastnn
     from fastnn.recipes import network_for
 
-    train, test = fastnn.load_mnist() if seat == "fastnn-bundled" else fastnn.read_npz(path)
+    train, test = fastnn.load_mnist() if contender == "fastnn-bundled" else fastnn.read_npz(path)
     assert test is not None
     result = fastnn.train(
         network_for(train, CASE.sizes[1:-1]),
@@ -38,15 +38,15 @@ def _fastnn(seat: str, path: str, epochs: int, threads: int) -> float:
     return fastnn.evaluate(result.network, test)[1]
 
 
-def _peer(seat: str, path: str, epochs: int, threads: int) -> float:
+def _peer(contender: str, path: str, epochs: int, threads: int) -> float:
     from pathlib import Path
 
     import numpy as np
 
-    from benchmarks.problems import Problem
-    from benchmarks.worker import load
+    from benchmarks.compare.problems import Problem
+    from benchmarks.compare.worker import load
 
-    module = load(seat)
+    module = load(contender)
     with np.load(path) as file:
         train, test = (file[f"x_{part}"].reshape(-1, 784) / np.float32(255) for part in ("train", "test"))
         labels, test_labels = file["y_train"].astype(np.int64), file["y_test"]
@@ -62,9 +62,9 @@ def _peer(seat: str, path: str, epochs: int, threads: int) -> float:
     return float(np.mean(module.predict(trained, threads)().argmax(axis=1) == test_labels))
 
 
-def main(seat: str, path: str, epochs: int, threads: int) -> None:
+def main(contender: str, path: str, epochs: int, threads: int) -> None:
     """Train and print the accuracy."""
-    print((_fastnn if seat.startswith("fastnn") else _peer)(seat, path, epochs, threads), flush=True)
+    print((_fastnn if contender.startswith("fastnn") else _peer)(contender, path, epochs, threads), flush=True)
 
 
 if __name__ == "__main__":

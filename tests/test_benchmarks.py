@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import compare
-from benchmarks.cases import CASES, FASTEST, select
-from benchmarks.contenders import LIBRARIES, SEATS
-from benchmarks.ratios import disagreement, paired_ratio
-from benchmarks.report import Report, quantity, write
-from benchmarks.results import CaseResult, SeatResult
-from benchmarks.rounds import compare_results
+from benchmarks.compare import __main__ as compare
+from benchmarks.compare.cases import CASES, FASTEST, select
+from benchmarks.compare.contenders import CONTENDERS, LIBRARIES
+from benchmarks.compare.ratios import disagreement, paired_ratio
+from benchmarks.compare.report import Report, quantity, write
+from benchmarks.compare.results import CaseResult, ContenderResult
+from benchmarks.compare.rounds import compare_results
 
 ROOT = Path(__file__).parent.parent
 
@@ -82,18 +82,18 @@ def test_every_goal_has_its_case():
     assert upper == {"one-core-busy", "first-train", "memory"}
 
 
-def test_cases_name_seats_that_exist():
+def test_cases_name_contenders_that_exist():
     for case in CASES.values():
-        assert set(case.seats) <= set(SEATS)
-        assert SEATS[case.seats[0]].library == "fastnn"
-        assert {goal.against for goal in case.goals if goal.against in SEATS} <= set(case.seats)
-    for seat in SEATS.values():
-        assert (ROOT / "benchmarks" / "contenders" / f"{seat.module}.py").is_file()
+        assert set(case.contenders) <= set(CONTENDERS)
+        assert CONTENDERS[case.contenders[0]].library == "fastnn"
+        assert {goal.against for goal in case.goals if goal.against in CONTENDERS} <= set(case.contenders)
+    for contender in CONTENDERS.values():
+        assert (ROOT / "benchmarks" / "compare" / "contenders" / f"{contender.module}.py").is_file()
 
 
 def test_every_epoch_against_peers_has_a_control():
     for case in select(["epoch-*"]):
-        assert "fastnn-again" in case.seats
+        assert "fastnn-again" in case.contenders
 
 
 def test_select():
@@ -103,16 +103,18 @@ def test_select():
 
 
 # --- Equal results ---------------------------------------------------------------------------------------------------
-def _result(*seats):
-    return CaseResult(CASES["epoch-sgd"], {seat: SeatResult(seat, [1.0], 1.0) for seat in seats})
+def _result(*contenders):
+    return CaseResult(
+        CASES["epoch-sgd"], {contender: ContenderResult(contender, [1.0], 1.0) for contender in contenders}
+    )
 
 
 def test_a_wrong_loss_is_a_fault():
     result = _result("fastnn", "numpy", "jax")
     compare_results(result, {"fastnn": np.array(0.500), "numpy": np.array(0.505), "jax": np.array(0.52)})
     assert result.faults == ["jax: loss 0.52, fastnn 0.5: more than 2% off"]
-    assert result.seats["jax"].note
-    assert not result.seats["numpy"].note
+    assert result.contenders["jax"].note
+    assert not result.contenders["numpy"].note
     assert not Report("", 2, 1, False, cases=[result]).comparable
 
 
@@ -133,18 +135,18 @@ def test_arrays_are_compared_entry_by_entry():
 # --- The report ------------------------------------------------------------------------------------------------------
 def _report(quick=False):
     sgd = CaseResult(CASES["epoch-sgd"])
-    sgd.seats = {
-        "fastnn": SeatResult("fastnn", [1.0, 1.0, 2.0], 3.0, 0.25),
-        "fastnn-again": SeatResult("fastnn-again", [1.0, 1.0, 2.0], 3.0, 0.25),
-        "jax": SeatResult("jax", [5.0, 5.0, 10.0], 4.0, 0.25),
-        "numpy": SeatResult("numpy", [4.0, 4.0, 8.0], 0.1, 0.25),
-        "torch": SeatResult("torch", note="failed: a | b"),
+    sgd.contenders = {
+        "fastnn": ContenderResult("fastnn", [1.0, 1.0, 2.0], 3.0, 0.25),
+        "fastnn-again": ContenderResult("fastnn-again", [1.0, 1.0, 2.0], 3.0, 0.25),
+        "jax": ContenderResult("jax", [5.0, 5.0, 10.0], 4.0, 0.25),
+        "numpy": ContenderResult("numpy", [4.0, 4.0, 8.0], 0.1, 0.25),
+        "torch": ContenderResult("torch", note="failed: a | b"),
     }
     sgd.faults = ["torch failed: a | b"]
-    memory = CaseResult(CASES["memory"], {"fastnn": SeatResult("fastnn", [1.5, 1.2, 1.8])})
+    memory = CaseResult(CASES["memory"], {"fastnn": ContenderResult("fastnn", [1.5, 1.2, 1.8])})
     wide = CaseResult(CASES["epoch-wide"])
-    wide.seats = {
-        "fastnn": SeatResult("fastnn", [1.0]), "numpy": SeatResult("numpy", [3.0]), "jax": SeatResult("jax", [2.0]),
+    wide.contenders = {
+        "fastnn": ContenderResult("fastnn", [1.0]), "numpy": ContenderResult("numpy", [3.0]), "jax": ContenderResult("jax", [2.0]),
     }  # fmt: skip
     missing = {"onnxruntime": "No module named 'onnxruntime'"}
     return Report("python -m benchmarks.compare", 2, 3, quick, {"cpu": "some CPU"}, {"numpy": "2"}, {}, missing,
@@ -170,8 +172,8 @@ def test_the_files_of_a_report(tmp_path):
     write(report, tmp_path)
     value = json.loads((tmp_path / "report.json").read_text())
     assert value["comparable"] is False
-    assert value["cases"][0]["seats"]["jax"]["rounds"] == [5, 5, 10]
-    assert value["cases"][0]["seats"]["torch"]["ratio"] is None
+    assert value["cases"][0]["contenders"]["jax"]["rounds"] == [5, 5, 10]
+    assert value["cases"][0]["contenders"]["torch"]["ratio"] is None
     table = [line for line in (tmp_path / "report.md").read_text().splitlines() if line.startswith("|")]
     blocks = {"| work": 7, "| contender": 9}
     columns = 0
@@ -209,10 +211,13 @@ def test_a_quick_run_from_end_to_end(tmp_path):
     assert value["comparable"]
     assert [case["case"]["name"] for case in value["cases"]] == ["epoch-sgd", "product", "predict-one", "one-core-busy"]
     for case in value["cases"]:
-        for seat in case["seats"].values():
-            assert len(seat["rounds"]) == 2
-            assert min(seat["rounds"]) > 0
-    assert {seat["result"] is None for seat in value["cases"][0]["seats"].values()} == {True, False}  # limits have none
+        for contender in case["contenders"].values():
+            assert len(contender["rounds"]) == 2
+            assert min(contender["rounds"]) > 0
+    assert {contender["result"] is None for contender in value["cases"][0]["contenders"].values()} == {
+        True,
+        False,
+    }  # limits have none
 
 
 def test_a_case_that_does_not_exist_is_named(capsys):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.ratios import distance
+from benchmarks.compare.ratios import distance
 from fastnn import load_mnist
 from fastnn.datasets import Dataset
 

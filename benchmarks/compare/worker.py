@@ -1,6 +1,6 @@
 """One contender in a process of its own, and the runner's handle on it.
 
-    python -m benchmarks.worker SEAT THREADS
+    python -m benchmarks.compare.worker CONTENDER THREADS
 
 The two speak JSON, one line a message, over the worker's stdin and stdout; between messages the worker is blocked on
 its pipe. What libraries print goes to stderr.
@@ -20,11 +20,11 @@ from typing import IO, Any
 
 import numpy as np
 
-from benchmarks.cases import CASES, Case
-from benchmarks.contenders import LIMIT, SEATS
-from benchmarks.problems import Problem
+from benchmarks.compare.cases import CASES, Case
+from benchmarks.compare.contenders import CONTENDERS, LIMIT
+from benchmarks.compare.problems import Problem
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
     "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS",
@@ -54,8 +54,8 @@ def confine(threads: int) -> None:
         os.sched_setaffinity(0, cores[-threads:])
 
 
-def load(seat: str) -> Any:
-    """The module of a seat.
+def load(contender: str) -> Any:
+    """The module of a contender.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def load(seat: str) -> Any:
         If its library cannot be imported.
     """
     try:
-        return importlib.import_module(f"benchmarks.contenders.{SEATS[seat].module}")
+        return importlib.import_module(f"benchmarks.compare.contenders.{CONTENDERS[contender].module}")
     except ImportError as error:
         raise Missing(str(error)) from error
 
@@ -77,16 +77,22 @@ class Worker:
         When its library cannot be imported.
     """
 
-    def __init__(self, seat: str, threads: int) -> None:
-        self.seat = seat
+    def __init__(self, contender: str, threads: int) -> None:
+        self.contender = contender
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the worker)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", seat, str(SEATS[seat].threads or threads)],
+            [
+                sys.executable,
+                "-m",
+                "benchmarks.compare.worker",
+                contender,
+                str(CONTENDERS[contender].threads or threads),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             cwd=ROOT,
-            env=environment(SEATS[seat].threads or threads),
+            env=environment(CONTENDERS[contender].threads or threads),
             text=True,
         )
         try:
@@ -141,11 +147,11 @@ class Worker:
         return answer
 
 
-class _Desk:
+class WorkerServer:
     """What the worker's side has laid out."""
 
-    def __init__(self, seat: str, threads: int) -> None:
-        self._seat, self._threads, self._module = SEATS[seat], threads, load(seat)
+    def __init__(self, contender: str, threads: int) -> None:
+        self._contender, self._threads, self._module = CONTENDERS[contender], threads, load(contender)
         self._run: Any = None
         self._problem: Problem | None = None
 
@@ -156,7 +162,7 @@ class _Desk:
         """Lay the case out and do its work once (a few epochs); what came out goes to the file `check`."""
         chosen: Case = CASES[case].quick() if quick else CASES[case]
         self._problem = problem = Problem(chosen, Path(folder))
-        work = self._seat.work or chosen.work
+        work = self._contender.work or chosen.work
         if not hasattr(self._module, work):
             return {"cannot": f"no {work} here"}
         start = time.perf_counter()
@@ -165,7 +171,7 @@ class _Desk:
         first_call = time.perf_counter() - start
         for epoch in range(1, chosen.check_epochs if chosen.work == "epoch" else 1):
             found = self._call(epoch)
-        if self._seat.role != LIMIT:
+        if self._contender.role != LIMIT:
             np.save(check, np.asarray(found, np.float64))
         return {"first_call": first_call}
 
@@ -209,22 +215,22 @@ class _Desk:
         return self._run(*self._arguments(round_number))
 
 
-def main(seat: str, threads: int) -> None:
+def main(contender: str, threads: int) -> None:
     """Answer the runner until it closes the pipe."""
     # Messages have a stream of their own: whatever a library prints on stdout joins stderr.
     messages = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     confine(threads)
     try:
-        desk = _Desk(seat, threads)
+        server = WorkerServer(contender, threads)
     except Missing as error:
         print(json.dumps({"missing": str(error)}), file=messages)
         return
-    print(json.dumps(desk.versions()), file=messages)
+    print(json.dumps(server.versions()), file=messages)
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            answer = getattr(desk, request.pop("do"))(**request)
+            answer = getattr(server, request.pop("do"))(**request)
         except Exception as error:
             traceback.print_exc()
             first_line = (str(error).strip().splitlines() or [""])[0]

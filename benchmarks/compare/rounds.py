@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import problems
-from benchmarks.cases import Case
-from benchmarks.contenders import LIMIT, SEATS
-from benchmarks.ratios import disagreement
-from benchmarks.results import CaseResult, SeatResult
-from benchmarks.worker import Broken, Missing, Worker
+from benchmarks.compare import problems
+from benchmarks.compare.cases import Case
+from benchmarks.compare.contenders import CONTENDERS, LIMIT
+from benchmarks.compare.ratios import disagreement
+from benchmarks.compare.results import CaseResult, ContenderResult
+from benchmarks.compare.worker import Broken, Missing, Worker
 
 
 @dataclass
@@ -50,9 +50,9 @@ class Run:
     busy: list[float] = field(default_factory=list)
     _workers: dict[str, Worker] = field(default_factory=dict)
 
-    def takes_part(self, seat: str) -> bool:
+    def takes_part(self, contender: str) -> bool:
         """Whether its library was asked for and is there."""
-        library = SEATS[seat].library
+        library = CONTENDERS[contender].library
         return library in self.libraries and library not in self.missing
 
     def rest(self) -> None:
@@ -63,107 +63,107 @@ class Run:
         if before and after and after[1] > before[1]:
             self.busy.append(1 - (after[0] - before[0]) / (after[1] - before[1]))
 
-    def worker(self, seat: str) -> Worker:
-        """The seat's worker.
+    def worker(self, contender: str) -> Worker:
+        """The contender's worker.
 
         Raises
         ------
         Missing, Broken
         """
-        if seat not in self._workers:
-            worker = Worker(seat, self.threads)
+        if contender not in self._workers:
+            worker = Worker(contender, self.threads)
             self.versions.update(worker.versions)
-            self._workers[seat] = worker
-        return self._workers[seat]
+            self._workers[contender] = worker
+        return self._workers[contender]
 
-    def forget(self, seat: str) -> None:
+    def forget(self, contender: str) -> None:
         """End a worker that failed; the next case starts another."""
-        if seat in self._workers:
-            self._workers.pop(seat).close()
+        if contender in self._workers:
+            self._workers.pop(contender).close()
 
     def close(self) -> None:
         """End all workers."""
-        for seat in list(self._workers):
-            self.forget(seat)
+        for contender in list(self._workers):
+            self.forget(contender)
 
 
 def measure(run: Run, case: Case) -> CaseResult:
-    """Prepare every seat, compare what came out, then time the rounds."""
+    """Prepare every contender, compare what came out, then time the rounds."""
     problems.write(case, run.folder)
     result, checks = CaseResult(case), {}
-    for seat in filter(run.takes_part, case.seats):
-        run.say(f"{case.name}: {seat} prepares")
-        result.seats[seat] = SeatResult(seat)
+    for contender in filter(run.takes_part, case.contenders):
+        run.say(f"{case.name}: {contender} prepares")
+        result.contenders[contender] = ContenderResult(contender)
         try:
-            answer = run.worker(seat).ask(
+            answer = run.worker(contender).ask(
                 "prepare",
                 case=case.name,
                 quick=run.quick,
                 folder=str(run.folder),
-                check=str(run.folder / f"check-{seat}.npy"),
+                check=str(run.folder / f"check-{contender}.npy"),
             )
         except Missing as error:
-            run.missing[SEATS[seat].library] = str(error)
-            del result.seats[seat]
+            run.missing[CONTENDERS[contender].library] = str(error)
+            del result.contenders[contender]
             continue
         except Broken as error:
-            _fail(run, result, seat, error)
+            _fail(run, result, contender, error)
             continue
         if "cannot" in answer:
-            result.seats[seat].note = answer["cannot"]
+            result.contenders[contender].note = answer["cannot"]
             continue
-        result.seats[seat].first_call = answer["first_call"]
-        if SEATS[seat].role != LIMIT:
-            checks[seat] = np.load(run.folder / f"check-{seat}.npy")
+        result.contenders[contender].first_call = answer["first_call"]
+        if CONTENDERS[contender].role != LIMIT:
+            checks[contender] = np.load(run.folder / f"check-{contender}.npy")
     compare_results(result, checks)
     _time_rounds(run, case, result)
-    for seat, found in result.seats.items():
+    for contender, found in result.contenders.items():
         if found.first_call is not None:
             with contextlib.suppress(Broken):
-                run.worker(seat).ask("drop")
+                run.worker(contender).ask("drop")
     return result
 
 
 def compare_results(result: CaseResult, checks: dict[str, np.ndarray]) -> None:
-    """Hold every seat's result against fastnn's; one that differs is a fault of the case."""
-    base = checks.get(result.case.seats[0])
+    """Hold every contender's result against fastnn's; one that differs is a fault of the case."""
+    base = checks.get(result.case.contenders[0])
     if base is None:
         result.faults.append("fastnn gave no result to compare with")
         return
-    for seat, found in checks.items():
-        result.seats[seat].result = float(np.mean(found))
+    for contender, found in checks.items():
+        result.contenders[contender].result = float(np.mean(found))
         reason = disagreement(found, base, result.case.band)
         if reason is not None:
-            result.seats[seat].note = reason
-            result.faults.append(f"{seat}: {reason}")
+            result.contenders[contender].note = reason
+            result.faults.append(f"{contender}: {reason}")
 
 
 def _time_rounds(run: Run, case: Case, result: CaseResult) -> None:
-    turns = [seat for seat, found in result.seats.items() if found.first_call is not None]
+    turns = [contender for contender, found in result.contenders.items() if found.first_call is not None]
     shuffle = np.random.default_rng([problems.SEED, len(turns)])
-    with busy_core(any(SEATS[seat].disturbed for seat in turns)) as disturb:
+    with busy_core(any(CONTENDERS[contender].disturbed for contender in turns)) as disturb:
         for round_number in range(run.repeats):
             run.say(f"{case.name}: round {round_number + 1} of {run.repeats}")
-            for seat in shuffle.permutation(turns):
+            for contender in shuffle.permutation(turns):
                 run.rest()
-                disturb(SEATS[seat].disturbed)
+                disturb(CONTENDERS[contender].disturbed)
                 try:
                     # Rounds go on where the checked epochs ended, and no epoch repeats an order.
                     epoch = case.check_epochs + round_number * 2 * case.inner
-                    seconds = run.worker(seat).ask("time", round_number=epoch)["seconds"]
+                    seconds = run.worker(contender).ask("time", round_number=epoch)["seconds"]
                 except Broken as error:
-                    _fail(run, result, seat, error)
-                    turns.remove(seat)
+                    _fail(run, result, contender, error)
+                    turns.remove(contender)
                 else:
-                    result.seats[seat].rounds.append(seconds)
+                    result.contenders[contender].rounds.append(seconds)
                 finally:
                     disturb(False)
 
 
-def _fail(run: Run, result: CaseResult, seat: str, error: Broken) -> None:
-    result.seats[seat] = SeatResult(seat, note=f"failed: {error}")
-    result.faults.append(f"{seat} failed: {error}")
-    run.forget(seat)
+def _fail(run: Run, result: CaseResult, contender: str, error: Broken) -> None:
+    result.contenders[contender] = ContenderResult(contender, note=f"failed: {error}")
+    result.faults.append(f"{contender} failed: {error}")
+    run.forget(contender)
 
 
 def _core_seconds() -> tuple[int, int] | None:

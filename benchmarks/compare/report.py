@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ratios import Ratio
-from benchmarks.results import CaseResult, GoalResult
+from benchmarks.compare.ratios import Ratio
+from benchmarks.compare.results import CaseResult, GoalResult
 
 # The share of the cores' time that others may take before the report says so.
 QUIET = 0.05
@@ -46,7 +46,7 @@ class Report:
         parts = [self._head()]
         for result in self.cases:
             parts.append(result.case.title)
-            parts.append(_aligned([_HEADS, *_seat_rows(result)]))
+            parts.append(_aligned([_HEADS, *_contender_rows(result)]))
             parts += [f"  {_goal_line(found, self.quick)}" for found in result.goals()]
             parts += [f"  NOT COMPARABLE: {fault}" for fault in result.faults]
             parts.append("")
@@ -61,7 +61,7 @@ class Report:
             _markdown(["work", "against", "measured", "95 % interval", "at least", "aim", "met"], self._goals())
         )
         for result in self.cases:
-            parts += ["", f"## {result.case.title}", "", _markdown(_HEADS, _seat_rows(result))]
+            parts += ["", f"## {result.case.title}", "", _markdown(_HEADS, _contender_rows(result))]
             parts += ["", *(f"**Not comparable:** {fault}" for fault in result.faults)] if result.faults else []
         return "\n".join(parts) + "\n"
 
@@ -111,7 +111,7 @@ _HEADS = ["contender", "median", "min", "max", "ratio", "95 % interval", "set-up
 
 def write(report: Report, folder: Path) -> None:
     """Write report.json, report.md and ratios.png."""
-    from benchmarks.chart import draw
+    from benchmarks.compare.chart import draw
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").write_text(report.as_json())
@@ -119,21 +119,21 @@ def write(report: Report, folder: Path) -> None:
     draw(report, folder / "ratios.png")
 
 
-def _seat_rows(result: CaseResult) -> list[list[str]]:
+def _contender_rows(result: CaseResult) -> list[list[str]]:
     rows, unit = [], result.case.unit
-    for name, seat in result.seats.items():
+    for name, contender in result.contenders.items():
         ratio: Ratio | None = result.ratio(name)
         control = name == "fastnn-again" and ratio is not None
         verdict = ("1 within the interval" if ratio.contains_one else "1 NOT within the interval") if control else ""
         rows.append(
             [
                 name,
-                *(quantity(value, unit) for value in (seat.median, *_ends(seat.rounds))),
+                *(quantity(value, unit) for value in (contender.median, *_ends(contender.rounds))),
                 "" if ratio is None else f"{ratio.median:.2f}",
                 "" if ratio is None else f"{ratio.low:.2f} to {ratio.high:.2f}",
-                "" if seat.first_call is None else quantity(seat.first_call, "s"),
-                "" if seat.result is None else f"{seat.result:.5g}",
-                "; ".join(filter(None, [seat.note, verdict])),
+                "" if contender.first_call is None else quantity(contender.first_call, "s"),
+                "" if contender.result is None else f"{contender.result:.5g}",
+                "; ".join(filter(None, [contender.note, verdict])),
             ]
         )
     return rows

@@ -19,11 +19,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import programs, rounds
-from benchmarks.cases import CASES, select
-from benchmarks.contenders import LIBRARIES
-from benchmarks.report import Report, write
-from benchmarks.worker import environment
+from benchmarks.compare import programs, rounds
+from benchmarks.compare.cases import CASES, select
+from benchmarks.compare.contenders import LIBRARIES
+from benchmarks.compare.report import Report, write
+from benchmarks.compare.worker import environment
 
 REPEATS, QUICK_REPEATS = 11, 3
 
@@ -91,12 +91,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _machine(threads: int, say: rounds.Callable[[str], None], quick: bool) -> dict:
-    from benchmarks import limits
+    from benchmarks.compare import limits
 
     if quick:
         return {"cpu": limits.cpu_model(), "cores": os.cpu_count() or 1}
     say("the machine's limits")
-    _, said = programs.timed_process(["-m", "benchmarks.limits", str(threads)], environment(threads))
+    _, said = programs.timed_process(["-m", "benchmarks.compare.limits", str(threads)], environment(threads))
     return {"cores": os.cpu_count() or 1, **json.loads(said)}
 
 

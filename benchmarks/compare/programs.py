@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import problems
-from benchmarks.cases import Case
-from benchmarks.contenders import SEATS
-from benchmarks.results import CaseResult, SeatResult
-from benchmarks.rounds import Run
-from benchmarks.worker import ROOT, environment
+from benchmarks.compare import problems
+from benchmarks.compare.cases import Case
+from benchmarks.compare.contenders import CONTENDERS
+from benchmarks.compare.results import CaseResult, ContenderResult
+from benchmarks.compare.rounds import Run
+from benchmarks.compare.worker import ROOT, environment
 
 EPOCHS, QUICK_EPOCHS = 10, 1
 MOST_ROUNDS = 7
@@ -42,47 +42,47 @@ def _start(run: Run, case: Case) -> CaseResult:
     }
     epochs = QUICK_EPOCHS if run.quick else EPOCHS
 
-    def once(seat: str) -> tuple[float, float]:
-        command = ["-m", "benchmarks.start_to_accuracy", seat, str(path), str(epochs), str(run.threads)]
+    def once(contender: str) -> tuple[float, float]:
+        command = ["-m", "benchmarks.start_to_accuracy", contender, str(path), str(epochs), str(run.threads)]
         seconds, said = timed_process(command, {**environment(run.threads), **caches})
         return seconds, float(said)
 
-    for seat in filter(run.takes_part, case.seats):
-        run.say(f"{case.name}: {seat} runs for the first time")
-        found = result.seats[seat] = SeatResult(seat)
+    for contender in filter(run.takes_part, case.contenders):
+        run.say(f"{case.name}: {contender} runs for the first time")
+        found = result.contenders[contender] = ContenderResult(contender)
         try:
-            found.first_call, found.result = once(seat)
+            found.first_call, found.result = once(contender)
         except ProcessFailed as error:
             if error.missing:
-                run.missing[SEATS[seat].library] = str(error)
-                del result.seats[seat]
+                run.missing[CONTENDERS[contender].library] = str(error)
+                del result.contenders[contender]
                 continue
             found.note = f"failed: {error}"
-            result.faults.append(f"{seat} failed: {error}")
+            result.faults.append(f"{contender} failed: {error}")
             continue
         if found.result < WANTED_ACCURACY and not run.quick:
             found.note = f"reached {found.result:.2%} after {epochs} epochs, expected {WANTED_ACCURACY:.0%}"
-            result.faults.append(f"{seat}: {found.note}")
-    shuffle = np.random.default_rng([problems.SEED, len(result.seats)])
-    turns = [seat for seat, found in result.seats.items() if found.first_call is not None]
+            result.faults.append(f"{contender}: {found.note}")
+    shuffle = np.random.default_rng([problems.SEED, len(result.contenders)])
+    turns = [contender for contender, found in result.contenders.items() if found.first_call is not None]
     n_rounds = min(run.repeats, MOST_ROUNDS)
     for round_number in range(n_rounds):
         run.say(f"{case.name}: round {round_number + 1} of {n_rounds}")
-        for seat in shuffle.permutation(turns):
+        for contender in shuffle.permutation(turns):
             run.rest()
             try:
-                result.seats[seat].rounds.append(once(seat)[0])
+                result.contenders[contender].rounds.append(once(contender)[0])
             except ProcessFailed as error:
-                result.seats[seat] = SeatResult(seat, note=f"failed: {error}")
-                result.faults.append(f"{seat} failed: {error}")
-                turns.remove(seat)
+                result.contenders[contender] = ContenderResult(contender, note=f"failed: {error}")
+                result.faults.append(f"{contender} failed: {error}")
+                turns.remove(contender)
     return result
 
 
 # --- The first run ever ----------------------------------------------------------------------------------------------
 def _first_train(run: Run, case: Case) -> CaseResult:
     """Seconds of `fastnn train` with an empty folder for compiled kernels, less those of the same with that folder."""
-    result = CaseResult(case, {"fastnn": SeatResult("fastnn")})
+    result = CaseResult(case, {"fastnn": ContenderResult("fastnn")})
     size = SHORT_RUN if run.quick else []
     for round_number in range(1 if run.quick else min(run.repeats, 3)):
         run.say(f"{case.name}: round {round_number + 1}")
@@ -98,7 +98,7 @@ def _first_train(run: Run, case: Case) -> CaseResult:
             except ProcessFailed as error:
                 result.faults.append(f"fastnn failed: {error}")
                 break
-        result.seats["fastnn"].rounds.append(cold - warm)
+        result.contenders["fastnn"].rounds.append(cold - warm)
     return result
 
 
@@ -145,10 +145,10 @@ def can_measure_memory() -> bool:
 
 def _memory(run: Run, case: Case) -> CaseResult:
     """The rise of the high-water mark of resident memory, from after all imports to the end of the default run."""
-    seat = SeatResult("fastnn")
-    result = CaseResult(case, {"fastnn": seat})
+    contender = ContenderResult("fastnn")
+    result = CaseResult(case, {"fastnn": contender})
     if not can_measure_memory():
-        seat.note = "needs Linux's /proc"
+        contender.note = "needs Linux's /proc"
         return result
     for round_number in range(1 if run.quick else min(run.repeats, 3)):
         run.say(f"{case.name}: round {round_number + 1}")
@@ -157,8 +157,8 @@ def _memory(run: Run, case: Case) -> CaseResult:
         except ProcessFailed as error:
             result.faults.append(f"fastnn failed: {error}")
             break
-        seat.rounds.append((peak - before) / DATA_SET_BYTES)
-        seat.note = f"{before / 2**20:.0f} MiB after imports, {peak / 2**20:.0f} MiB at the highest"
+        contender.rounds.append((peak - before) / DATA_SET_BYTES)
+        contender.note = f"{before / 2**20:.0f} MiB after imports, {peak / 2**20:.0f} MiB at the highest"
     return result
 
 
@@ -168,7 +168,7 @@ class ProcessFailed(Exception):
 
     def __init__(self, said: Sequence[str], code: int) -> None:
         super().__init__(said[-1] if said else f"code {code}")
-        self.missing = any("benchmarks.worker.Missing" in line for line in said)
+        self.missing = any("benchmarks.compare.worker.Missing" in line for line in said)
 
 
 def timed_process(arguments: Sequence[str], variables: dict[str, str], last_line: bool = False) -> tuple[float, str]:

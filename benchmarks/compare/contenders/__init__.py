@@ -1,4 +1,4 @@
-"""Who takes part: each seat is one library in a process of its own, at a stated number of threads.
+"""Who takes part: each contender is one library in a process of its own, at a stated number of threads.
 
 A contender's module has `versions()` and a function for each kind of work it can do, which lays the data out and
 returns a callable that does the work once:
@@ -15,7 +15,7 @@ PEER, CONTROL, LIMIT = "peer", "control", "limit"
 
 
 @dataclass(frozen=True)
-class Seat:
+class Contender:
     """A process that takes part.
 
     Attributes
@@ -42,21 +42,21 @@ class Seat:
     disturbed: bool = False
 
 
-SEATS = {
-    "fastnn": Seat("fastnn", "fastnn_numba", CONTROL),
-    "fastnn-again": Seat("fastnn", "fastnn_numba", CONTROL),
-    "fastnn-one-thread": Seat("fastnn", "fastnn_numba", CONTROL, threads=1),
-    "fastnn-one-core-busy": Seat("fastnn", "fastnn_numba", CONTROL, disturbed=True),
-    "fastnn-bundled": Seat("fastnn", "fastnn_numba", CONTROL),
-    "numpy": Seat("numpy", "numpy_blas"),
-    "numpy-one-thread": Seat("numpy", "numpy_blas", threads=1),
-    "openblas-products": Seat("numpy", "numpy_blas", LIMIT, work="products"),
-    "scikit-learn": Seat("scikit-learn", "scikit_learn"),
-    "torch": Seat("torch", "pytorch"),
-    "torch-one-thread": Seat("torch", "pytorch", threads=1),
-    "torch-compiled": Seat("torch-compiled", "pytorch_compiled"),
-    "mkl-products": Seat("torch", "pytorch", LIMIT, work="products"),
-    "jax": Seat("jax", "jax_scan"),
-    "onnxruntime": Seat("onnxruntime", "onnx_runtime"),
+CONTENDERS = {
+    "fastnn": Contender("fastnn", "fastnn_numba", CONTROL),
+    "fastnn-again": Contender("fastnn", "fastnn_numba", CONTROL),
+    "fastnn-one-thread": Contender("fastnn", "fastnn_numba", CONTROL, threads=1),
+    "fastnn-one-core-busy": Contender("fastnn", "fastnn_numba", CONTROL, disturbed=True),
+    "fastnn-bundled": Contender("fastnn", "fastnn_numba", CONTROL),
+    "numpy": Contender("numpy", "numpy_blas"),
+    "numpy-one-thread": Contender("numpy", "numpy_blas", threads=1),
+    "openblas-products": Contender("numpy", "numpy_blas", LIMIT, work="products"),
+    "scikit-learn": Contender("scikit-learn", "scikit_learn"),
+    "torch": Contender("torch", "pytorch"),
+    "torch-one-thread": Contender("torch", "pytorch", threads=1),
+    "torch-compiled": Contender("torch-compiled", "pytorch_compiled"),
+    "mkl-products": Contender("torch", "pytorch", LIMIT, work="products"),
+    "jax": Contender("jax", "jax_scan"),
+    "onnxruntime": Contender("onnxruntime", "onnx_runtime"),
 }
-LIBRARIES = tuple(dict.fromkeys(seat.library for seat in SEATS.values()))
+LIBRARIES = tuple(dict.fromkeys(contender.library for contender in CONTENDERS.values()))

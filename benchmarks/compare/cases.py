@@ -13,7 +13,7 @@ FASTEST = "the fastest peer"
 
 @dataclass(frozen=True)
 class Goal:
-    """What fastnn has to reach in a case, against a seat of `benchmarks.contenders`, FASTEST, or a limit in `unit`."""
+    """What fastnn has to reach in a case: against a contender, against FASTEST, or against a limit in `unit`."""
 
     against: str
     must: float
@@ -32,12 +32,12 @@ class Case:
     title : str
         What the report calls it.
     work : {"epoch", "predict", "product", "start", "first-train", "memory"}
-        What a seat does each round. The first three are done by workers that live as long as the run, the others are
-        whole processes.
+        What a contender does each round. The first three are done by workers that live as long as the run, the
+        others are whole processes.
     sizes : tuple of int
         Inputs, hidden units, classes; for a product (rows, inputs, columns).
-    seats : tuple of str
-        Who takes part, by the names in `benchmarks.contenders.SEATS`; "fastnn" is the first.
+    contenders : tuple of str
+        Who takes part, by the names in `benchmarks.compare.contenders.CONTENDERS`; "fastnn" is the first.
     goals : tuple of Goal
     data : {"mnist", "dense", "digits"}
         "mnist" is uint8 for fastnn and float32 from 0 to 1 for the others, "digits" likewise; "dense" is standardised
@@ -61,7 +61,7 @@ class Case:
     name: str
     title: str
     work: str
-    seats: tuple[str, ...]
+    contenders: tuple[str, ...]
     goals: tuple[Goal, ...]
     sizes: tuple[int, ...] = (784, 128, 10)
     data: str = "mnist"
@@ -108,7 +108,7 @@ CASES = {
         _epoch(
             "epoch-sgd",
             "epoch 784-128-10, batch 64, SGD",
-            (*_four((4, 6), (5, 8), (8, 14), (12, 20)), *(Goal(seat, 1) for seat in _LIMITS)),
+            (*_four((4, 6), (5, 8), (8, 14), (12, 20)), *(Goal(contender, 1) for contender in _LIMITS)),
             more=_LIMITS,
         ),
         _epoch(

@@ -7,11 +7,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from benchmarks.cases import FASTEST
-from benchmarks.contenders import PEER, SEATS
+from benchmarks.compare.cases import FASTEST
+from benchmarks.compare.contenders import CONTENDERS, PEER
 
 if TYPE_CHECKING:
-    from benchmarks.report import Report
+    from benchmarks.compare.report import Report
 
 # Okabe and Ito's palette, which colour-blind readers tell apart; hatches tell the bars apart in grey too.
 LOOKS = {
@@ -29,9 +29,9 @@ def draw(report: "Report", path: Path) -> None:
     groups = []
     for result in report.cases:
         ratios = {
-            SEATS[seat].library: ratio
-            for seat in result.seats
-            if SEATS[seat].role == PEER and (ratio := result.ratio(seat)) is not None
+            CONTENDERS[contender].library: ratio
+            for contender in result.contenders
+            if CONTENDERS[contender].role == PEER and (ratio := result.ratio(contender)) is not None
         }
         if ratios and not result.faults:
             groups.append((result, ratios))
@@ -45,10 +45,11 @@ def draw(report: "Report", path: Path) -> None:
     for result, ratios in groups:
         first = place
         must = {
-            SEATS[seat].library: found.goal.must
+            CONTENDERS[contender].library: found.goal.must
             for found in result.goals()
-            if (seat := result.fastest_peer() if found.goal.against == FASTEST else found.goal.against) in SEATS
-            and SEATS[seat].role == PEER
+            if (contender := result.fastest_peer() if found.goal.against == FASTEST else found.goal.against)
+            in CONTENDERS
+            and CONTENDERS[contender].role == PEER
         }
         for library in (name for name in LOOKS if name in ratios):
             ratio, (label, colour, hatch) = ratios[library], LOOKS[library]

@@ -1,20 +1,20 @@
-"""What a case gives: raw seconds of each seat, ratios to fastnn, and which goals are met."""
+"""What a case gives: raw seconds of each contender, ratios to fastnn, and which goals are met."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from benchmarks.cases import FASTEST, Case, Goal
-from benchmarks.contenders import PEER, SEATS
-from benchmarks.ratios import Ratio, paired_ratio
+from benchmarks.compare.cases import FASTEST, Case, Goal
+from benchmarks.compare.contenders import CONTENDERS, PEER
+from benchmarks.compare.ratios import Ratio, paired_ratio
 
 
 @dataclass
-class SeatResult:
-    """One seat in one case. `note` says why there are no times, if there are none; `rounds` are the times."""
+class ContenderResult:
+    """One contender in one case. `note` says why there are no times, if there are none; `rounds` are the times."""
 
-    seat: str
+    contender: str
     rounds: list[float] = field(default_factory=list)
     first_call: float | None = None
     result: float | None = None
@@ -54,32 +54,36 @@ class CaseResult:
     """A case as it was measured; `faults` are the reasons why its figures cannot be compared."""
 
     case: Case
-    seats: dict[str, SeatResult] = field(default_factory=dict)
+    contenders: dict[str, ContenderResult] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
 
     @property
-    def base(self) -> SeatResult | None:
+    def base(self) -> ContenderResult | None:
         """fastnn, if it has times."""
-        first = self.seats.get(self.case.seats[0])
+        first = self.contenders.get(self.case.contenders[0])
         return first if first is not None and first.rounds else None
 
-    def ratio(self, seat: str) -> Ratio | None:
-        """Seat / fastnn, paired by rounds; None unless both have times."""
-        other = self.seats.get(seat)
+    def ratio(self, contender: str) -> Ratio | None:
+        """Contender / fastnn, paired by rounds; None unless both have times."""
+        other = self.contenders.get(contender)
         if self.base is None or other is None or not other.rounds:
             return None
         return paired_ratio(other.rounds, self.base.rounds)
 
     def fastest_peer(self) -> str | None:
         """The peer with the smallest median."""
-        peers = [result for seat, result in self.seats.items() if SEATS[seat].role == PEER and result.rounds]
-        return min(peers, key=lambda result: result.median).seat if peers else None
+        peers = [
+            result
+            for contender, result in self.contenders.items()
+            if CONTENDERS[contender].role == PEER and result.rounds
+        ]
+        return min(peers, key=lambda result: result.median).contender if peers else None
 
     def goals(self) -> list[GoalResult]:
         """Each goal with what was measured."""
         found = []
         for goal in self.case.goals:
-            if goal.against in SEATS:
+            if goal.against in CONTENDERS:
                 found.append(GoalResult(goal, goal.against, self.ratio(goal.against)))
             elif goal.against == FASTEST:
                 peer = self.fastest_peer()
@@ -92,10 +96,10 @@ class CaseResult:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
-        seats = {}
-        for name, seat in self.seats.items():
+        contenders = {}
+        for name, contender in self.contenders.items():
             ratio = self.ratio(name)
-            seats[name] = {**asdict(seat), "ratio": None if ratio is None else asdict(ratio)}
+            contenders[name] = {**asdict(contender), "ratio": None if ratio is None else asdict(ratio)}
         goals = [
             {
                 **asdict(found.goal),
@@ -106,4 +110,4 @@ class CaseResult:
             }
             for found in self.goals()
         ]
-        return {"case": asdict(self.case), "faults": self.faults, "seats": seats, "goals": goals}
+        return {"case": asdict(self.case), "faults": self.faults, "contenders": contenders, "goals": goals}

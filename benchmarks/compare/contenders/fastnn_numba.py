@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.problems import Problem
+from benchmarks.compare.problems import Problem
 from fastnn import Network, __version__
 from fastnn.backends import get_backend
 from fastnn.optimizers import get_optimizer

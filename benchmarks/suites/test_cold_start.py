@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from benchmarks.worker import ROOT
+from benchmarks.compare.worker import ROOT
 
 PROGRAMS = {
     "python": "pass",
