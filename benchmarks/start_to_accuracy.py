@@ -1,15 +1,23 @@
 """One whole program: load MNIST, train, print the accuracy on the test images.
 
-    python -m benchmarks.start_to_accuracy CONTENDER FILE.npz EPOCHS THREADS
+    python -m benchmarks.start_to_accuracy CONTENDER FILE.npz EPOCHS THREADS [CHECKOUT]
 
-Peers train and predict by the same code as in the epoch cases. fastnn goes by its public functions: the contender "fastnn"
-reads the same file as the others, "fastnn-bundled" the compressed files that come with it.
+A second line, printed after the time that counts, has the kernels that ran, as JSON.
+
+Peers train and predict by the same code as in the epoch cases. fastnn goes by its public functions: the contender
+"fastnn" reads the same file as the others, "fastnn-bundled" the compressed files that come with it.
 """
 
+import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 from benchmarks.compare.cases import CASES
+from benchmarks.compare.checkout import check_origin
+from benchmarks.compare.contenders import CONTENDERS
+from benchmarks.compare.environment import ROOT
+from benchmarks.compare.kernels import loaded_kernels
 
 CASE = CASES["start"]
 
@@ -21,12 +29,11 @@ def falling(epoch: int, epochs: int) -> float:
 
 def _fastnn(contender: str, path: str, epochs: int, threads: int) -> float:
     import fastnn
-    from fastnn.recipes import network_for
 
-    train, test = fastnn.load_mnist() if contender == "fastnn-bundled" else fastnn.read_npz(path)
+    train, test = fastnn.load_mnist() if contender.endswith("-bundled") else fastnn.read_npz(path)
     assert test is not None
     result = fastnn.train(
-        network_for(train, CASE.sizes[1:-1]),
+        fastnn.Network.initialize(CASE.sizes, input_scale=1 / train.pixel_max),
         train,
         epochs=epochs,
         batch_size=CASE.batch_size,
@@ -39,8 +46,6 @@ def _fastnn(contender: str, path: str, epochs: int, threads: int) -> float:
 
 
 def _peer(contender: str, path: str, epochs: int, threads: int) -> float:
-    from pathlib import Path
-
     import numpy as np
 
     from benchmarks.compare.problems import Problem
@@ -62,10 +67,14 @@ def _peer(contender: str, path: str, epochs: int, threads: int) -> float:
     return float(np.mean(module.predict(trained, threads)().argmax(axis=1) == test_labels))
 
 
-def main(contender: str, path: str, epochs: int, threads: int) -> None:
-    """Train and print the accuracy."""
-    print((_fastnn if contender.startswith("fastnn") else _peer)(contender, path, epochs, threads), flush=True)
+def main(contender: str, path: str, epochs: int, threads: int, checkout: Path = ROOT) -> None:
+    """Train and print the accuracy, then the kernels."""
+    is_fastnn = CONTENDERS[contender].library == "fastnn"
+    print((_fastnn if is_fastnn else _peer)(contender, path, epochs, threads), flush=True)
+    if is_fastnn:
+        check_origin(checkout)
+    print(json.dumps(loaded_kernels()))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), *map(Path, sys.argv[5:]))

@@ -146,8 +146,8 @@ def _report(quick=False):
     memory = CaseResult(CASES["memory"], {"fastnn": ContenderResult("fastnn", [1.5, 1.2, 1.8])})
     wide = CaseResult(CASES["epoch-wide"])
     wide.contenders = {
-        "fastnn": ContenderResult("fastnn", [1.0]), "numpy": ContenderResult("numpy", [3.0]), "jax": ContenderResult("jax", [2.0]),
-    }  # fmt: skip
+        name: ContenderResult(name, [seconds]) for name, seconds in (("fastnn", 1.0), ("numpy", 3.0), ("jax", 2.0))
+    }
     missing = {"onnxruntime": "No module named 'onnxruntime'"}
     return Report("python -m benchmarks.compare", 2, 3, quick, {"cpu": "some CPU"}, {"numpy": "2"}, {}, missing,
                   cases=[sgd, memory, wide])  # fmt: skip

@@ -4,9 +4,12 @@ A goal's `must` and `aim` are ratios, other / fastnn, that fastnn has to reach; 
 figure allowed instead.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+
+from benchmarks.compare.contenders import BUSY, CONTENDERS, other_name
 
 FASTEST = "the fastest peer"
 
@@ -56,6 +59,8 @@ class Case:
         How far a result may be from fastnn's, as a share of its largest entry.
     unit : str
         Of what is measured: "s", "x" (a ratio to something measured in the same process).
+    most_seconds : float
+        After so long no further round begins, once there are `FEWEST_ROUNDS`.
     """
 
     name: str
@@ -73,16 +78,25 @@ class Case:
     check_epochs: int = 1
     band: float = 0.02
     unit: str = "s"
+    most_seconds: float = math.inf
 
     def quick(self) -> "Case":
         """The same with a few hundred rows: it tries the machinery, and says nothing of the goals."""
         return replace(self, rows=min(self.rows or QUICK_ROWS, QUICK_ROWS), inner=min(self.inner, 5), band=0.1)
 
+    def with_other_checkout(self) -> "Case":
+        """The same with every fastnn contender once more, each run from the checkout that `--against` names."""
+        fastnn = [name for name in self.contenders if CONTENDERS[name].library == "fastnn"]
+        others = tuple(other_name(name) for name in fastnn if other_name(name) in CONTENDERS)
+        return self if self.work == "memory" else replace(self, contenders=(*self.contenders, *others))
+
 
 QUICK_ROWS = 320
+FEWEST_ROUNDS = 3
 
 PEERS = ("numpy", "scikit-learn", "torch", "torch-compiled", "jax")
 _CONTROL = ("fastnn", "fastnn-again")
+_BUSY_PEERS = ("fastnn", "numpy", "scikit-learn", "torch", "jax")
 _EXACT = 1e-4
 
 
@@ -200,8 +214,9 @@ CASES = {
             "one-core-busy",
             "epoch 784-128-10, batch 64, while another process keeps one core busy",
             "epoch",
-            ("fastnn", "fastnn-one-core-busy"),
+            tuple(f"{name}{condition}" for name in _BUSY_PEERS for condition in ("", BUSY)),
             (Goal("fastnn-one-core-busy", 2.5, at_most=True),),
+            most_seconds=600,
         ),
         Case(
             "start",

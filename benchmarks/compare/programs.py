@@ -14,12 +14,12 @@ import numpy as np
 from benchmarks.compare import problems
 from benchmarks.compare.cases import Case
 from benchmarks.compare.contenders import CONTENDERS
+from benchmarks.compare.environment import ROOT, environment, module_command
 from benchmarks.compare.results import CaseResult, ContenderResult
 from benchmarks.compare.rounds import Run
-from benchmarks.compare.worker import ROOT, environment
 
 EPOCHS, QUICK_EPOCHS = 10, 1
-MOST_ROUNDS = 7
+MOST_ROUNDS, MOST_COLD_ROUNDS = 7, 3
 DATA_SET_BYTES = 70_000 * 784
 SHORT_RUN = ["--recipe", "fundamentals", "--epochs", "1"]
 WANTED_ACCURACY = 0.98
@@ -43,12 +43,18 @@ def _start(run: Run, case: Case) -> CaseResult:
     epochs = QUICK_EPOCHS if run.quick else EPOCHS
 
     def once(contender: str) -> tuple[float, float]:
-        command = ["-m", "benchmarks.start_to_accuracy", contender, str(path), str(epochs), str(run.threads)]
-        seconds, said = timed_process(command, {**environment(run.threads), **caches})
-        return seconds, float(said)
+        checkout = run.checkout(contender)
+        arguments = (contender, str(path), str(epochs), str(run.threads), str(checkout))
+        seconds, lines = timed_process(
+            module_command("benchmarks.start_to_accuracy", *arguments),
+            {**environment(run.threads, checkout), **caches},
+            checkout,
+        )
+        run.kernels.setdefault(contender, json.loads(lines[1]))
+        return seconds, float(lines[0])
 
     for contender in filter(run.takes_part, case.contenders):
-        run.say(f"{case.name}: {contender} runs for the first time")
+        run.progress(f"{case.name}: {contender} runs for the first time")
         found = result.contenders[contender] = ContenderResult(contender)
         try:
             found.first_call, found.result = once(contender)
@@ -57,8 +63,7 @@ def _start(run: Run, case: Case) -> CaseResult:
                 run.missing[CONTENDERS[contender].library] = str(error)
                 del result.contenders[contender]
                 continue
-            found.note = f"failed: {error}"
-            result.faults.append(f"{contender} failed: {error}")
+            _fail(result, contender, error)
             continue
         if found.result < WANTED_ACCURACY and not run.quick:
             found.note = f"reached {found.result:.2%} after {epochs} epochs, expected {WANTED_ACCURACY:.0%}"
@@ -67,39 +72,55 @@ def _start(run: Run, case: Case) -> CaseResult:
     turns = [contender for contender, found in result.contenders.items() if found.first_call is not None]
     n_rounds = min(run.repeats, MOST_ROUNDS)
     for round_number in range(n_rounds):
-        run.say(f"{case.name}: round {round_number + 1} of {n_rounds}")
+        run.progress(f"{case.name}: round {round_number + 1} of {n_rounds}")
         for contender in shuffle.permutation(turns):
             run.rest()
             try:
                 result.contenders[contender].rounds.append(once(contender)[0])
             except ProcessFailed as error:
-                result.contenders[contender] = ContenderResult(contender, note=f"failed: {error}")
-                result.faults.append(f"{contender} failed: {error}")
+                _fail(result, contender, error)
                 turns.remove(contender)
     return result
+
+
+def _fail(result: CaseResult, contender: str, error: Exception) -> None:
+    result.contenders[contender] = ContenderResult(contender, note=f"failed: {error}")
+    result.faults.append(f"{contender} failed: {error}")
 
 
 # --- The first run ever ----------------------------------------------------------------------------------------------
 def _first_train(run: Run, case: Case) -> CaseResult:
     """Seconds of `fastnn train` with an empty folder for compiled kernels, less those of the same with that folder."""
-    result = CaseResult(case, {"fastnn": ContenderResult("fastnn")})
-    size = SHORT_RUN if run.quick else []
-    for round_number in range(1 if run.quick else min(run.repeats, 3)):
-        run.say(f"{case.name}: round {round_number + 1}")
-        with tempfile.TemporaryDirectory() as folder:
-            variables = {**environment(run.threads), "NUMBA_CACHE_DIR": os.path.join(folder, "cache")}
+    result = CaseResult(case, {name: ContenderResult(name) for name in case.contenders})
+    shuffle = np.random.default_rng([problems.SEED, len(case.contenders)])
+    turns, n_rounds = list(case.contenders), 1 if run.quick else min(run.repeats, MOST_COLD_ROUNDS)
+    for round_number in range(n_rounds):
+        run.progress(f"{case.name}: round {round_number + 1} of {n_rounds}")
+        for contender in shuffle.permutation(turns):
             try:
-                cold, warm = (
-                    timed_process(
-                        ["-m", "fastnn", "train", *size, "--json", "--out", os.path.join(folder, name)], variables
-                    )[0]
-                    for name in ("cold", "warm")
-                )
+                cold, warm = _cold_and_warm(run, run.checkout(contender))
             except ProcessFailed as error:
-                result.faults.append(f"fastnn failed: {error}")
-                break
-        result.contenders["fastnn"].rounds.append(cold - warm)
+                _fail(result, contender, error)
+                turns.remove(contender)
+            else:
+                result.contenders[contender].rounds.append(cold - warm)
+                result.contenders[contender].note = f"the last: {cold:.1f} s, then {warm:.1f} s"
     return result
+
+
+def _cold_and_warm(run: Run, checkout: Path) -> tuple[float, float]:
+    size = SHORT_RUN if run.quick else []
+    with tempfile.TemporaryDirectory() as folder:
+        variables = {**environment(run.threads, checkout), "NUMBA_CACHE_DIR": os.path.join(folder, "cache")}
+        cold, warm = (
+            timed_process(
+                [sys.executable, "-m", "fastnn", "train", *size, "--json", "--out", os.path.join(folder, name)],
+                variables,
+                checkout,
+            )[0]
+            for name in ("cold", "warm")
+        )
+    return cold, warm
 
 
 # --- Memory ----------------------------------------------------------------------------------------------------------
@@ -132,9 +153,9 @@ def peak_memory(arguments: Sequence[str], threads: int) -> tuple[int, int]:
         If the run fails.
     """
     with tempfile.TemporaryDirectory() as folder:
-        command = ["-c", _MEMORY_PROGRAM, os.path.join(folder, "run"), *arguments]
-        _, said = timed_process(command, environment(threads), last_line=True)
-    before, peak = json.loads(said)
+        command = [sys.executable, "-c", _MEMORY_PROGRAM, os.path.join(folder, "run"), *arguments]
+        _, lines = timed_process(command, environment(threads))
+    before, peak = json.loads(lines[-1])
     return before, peak
 
 
@@ -151,7 +172,7 @@ def _memory(run: Run, case: Case) -> CaseResult:
         contender.note = "needs Linux's /proc"
         return result
     for round_number in range(1 if run.quick else min(run.repeats, 3)):
-        run.say(f"{case.name}: round {round_number + 1}")
+        run.progress(f"{case.name}: round {round_number + 1}")
         try:
             before, peak = peak_memory(SHORT_RUN if run.quick else [], run.threads)
         except ProcessFailed as error:
@@ -166,13 +187,13 @@ def _memory(run: Run, case: Case) -> CaseResult:
 class ProcessFailed(Exception):
     """A program ended with an error; `missing` if a library could not be imported."""
 
-    def __init__(self, said: Sequence[str], code: int) -> None:
-        super().__init__(said[-1] if said else f"code {code}")
-        self.missing = any("benchmarks.compare.worker.Missing" in line for line in said)
+    def __init__(self, log: Sequence[str], code: int) -> None:
+        super().__init__(log[-1] if log else f"code {code}")
+        self.missing = any("benchmarks.compare.worker.Missing" in line for line in log)
 
 
-def timed_process(arguments: Sequence[str], variables: dict[str, str], last_line: bool = False) -> tuple[float, str]:
-    """Run Python with these arguments: seconds until its first line of output (or its last), and that line.
+def timed_process(command: Sequence[str], variables: dict[str, str], folder: Path = ROOT) -> tuple[float, list[str]]:
+    """Run a command in a folder: the seconds until its first line of output, and all its lines.
 
     Raises
     ------
@@ -181,17 +202,13 @@ def timed_process(arguments: Sequence[str], variables: dict[str, str], last_line
     """
     with tempfile.TemporaryFile() as log:
         start = time.perf_counter()
-        process = subprocess.Popen(
-            [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=log, cwd=ROOT, env=variables, text=True
-        )
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, cwd=folder, env=variables, text=True)
         assert process.stdout is not None
         with process.stdout as output:
-            line = output.readline()
+            lines = [output.readline()]
             seconds = time.perf_counter() - start
-            for later in output:
-                if last_line:
-                    line, seconds = later, time.perf_counter() - start
+            lines += output
         if process.wait():
             log.seek(0)
             raise ProcessFailed(log.read().decode(errors="replace").strip().splitlines(), process.returncode)
-    return seconds, line.strip()
+    return seconds, [line.strip() for line in lines]

@@ -13,11 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.compare import problems
-from benchmarks.compare.cases import Case
+from benchmarks.compare.cases import FEWEST_ROUNDS, Case
 from benchmarks.compare.contenders import CONTENDERS, LIMIT
+from benchmarks.compare.environment import ROOT
 from benchmarks.compare.ratios import disagreement
 from benchmarks.compare.results import CaseResult, ContenderResult
-from benchmarks.compare.worker import Broken, Missing, Worker
+from benchmarks.compare.worker import Broken, Missing, TooSlow, Worker, usable_cores
+
+# Threads that wait for each other can make one epoch take minutes where another process wants their core.
+MOST_SECONDS_A_TURN = 120.0
 
 
 @dataclass
@@ -34,8 +38,17 @@ class Run:
         For the data the workers share.
     pause : float
         Seconds before each turn, in which the thread pool of the one before stops spinning.
-    say : function of str
+    other_checkout : Path or None
+        Whose fastnn takes part too.
+    progress : function of str
         Told what is being done.
+    missing : dict of str
+        Libraries that cannot be imported, and why.
+    versions : dict of str
+    kernels : dict of dict of str
+        What each contender's libraries ran.
+    background_load : list of float
+        The share of the cores that was busy in each pause.
     """
 
     threads: int
@@ -44,10 +57,12 @@ class Run:
     folder: Path
     quick: bool = False
     pause: float = 0.3
-    say: Callable[[str], None] = lambda text: None
+    other_checkout: Path | None = None
+    progress: Callable[[str], None] = lambda text: None
     missing: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
-    busy: list[float] = field(default_factory=list)
+    kernels: dict[str, dict[str, str]] = field(default_factory=dict)
+    background_load: list[float] = field(default_factory=list)
     _workers: dict[str, Worker] = field(default_factory=dict)
 
     def takes_part(self, contender: str) -> bool:
@@ -61,7 +76,14 @@ class Run:
         time.sleep(self.pause)
         after = _core_seconds()
         if before and after and after[1] > before[1]:
-            self.busy.append(1 - (after[0] - before[0]) / (after[1] - before[1]))
+            self.background_load.append(1 - (after[0] - before[0]) / (after[1] - before[1]))
+
+    def checkout(self, contender: str) -> Path:
+        """Where the contender's fastnn comes from."""
+        if not CONTENDERS[contender].other_checkout:
+            return ROOT
+        assert self.other_checkout is not None
+        return self.other_checkout
 
     def worker(self, contender: str) -> Worker:
         """The contender's worker.
@@ -71,8 +93,9 @@ class Run:
         Missing, Broken
         """
         if contender not in self._workers:
-            worker = Worker(contender, self.threads)
-            self.versions.update(worker.versions)
+            worker = Worker(contender, self.threads, self.checkout(contender))
+            if not CONTENDERS[contender].other_checkout:
+                self.versions.update(worker.versions)
             self._workers[contender] = worker
         return self._workers[contender]
 
@@ -92,7 +115,7 @@ def measure(run: Run, case: Case) -> CaseResult:
     problems.write(case, run.folder)
     result, checks = CaseResult(case), {}
     for contender in filter(run.takes_part, case.contenders):
-        run.say(f"{case.name}: {contender} prepares")
+        run.progress(f"{case.name}: {contender} prepares")
         result.contenders[contender] = ContenderResult(contender)
         try:
             answer = run.worker(contender).ask(
@@ -113,6 +136,7 @@ def measure(run: Run, case: Case) -> CaseResult:
             result.contenders[contender].note = answer["cannot"]
             continue
         result.contenders[contender].first_call = answer["first_call"]
+        result.contenders[contender].digest = answer["digest"]
         if CONTENDERS[contender].role != LIMIT:
             checks[contender] = np.load(run.folder / f"check-{contender}.npy")
     compare_results(result, checks)
@@ -120,6 +144,7 @@ def measure(run: Run, case: Case) -> CaseResult:
     for contender, found in result.contenders.items():
         if found.first_call is not None:
             with contextlib.suppress(Broken):
+                run.kernels[contender] = run.worker(contender).ask("kernels")
                 run.worker(contender).ask("drop")
     return result
 
@@ -141,21 +166,29 @@ def compare_results(result: CaseResult, checks: dict[str, np.ndarray]) -> None:
 def _time_rounds(run: Run, case: Case, result: CaseResult) -> None:
     turns = [contender for contender, found in result.contenders.items() if found.first_call is not None]
     shuffle = np.random.default_rng([problems.SEED, len(turns)])
-    with busy_core(any(CONTENDERS[contender].disturbed for contender in turns)) as disturb:
+    start = time.monotonic()
+    with busy_core(any(CONTENDERS[contender].disturbed for contender in turns), run.threads) as disturb:
         for round_number in range(run.repeats):
-            run.say(f"{case.name}: round {round_number + 1} of {run.repeats}")
+            if round_number >= FEWEST_ROUNDS and time.monotonic() - start > case.most_seconds:
+                result.remarks.append(f"{round_number} of {run.repeats} rounds: {case.most_seconds:g} s had passed")
+                break
+            run.progress(f"{case.name}: round {round_number + 1} of {run.repeats}")
             for contender in shuffle.permutation(turns):
                 run.rest()
                 disturb(CONTENDERS[contender].disturbed)
                 try:
                     # Rounds go on where the checked epochs ended, and no epoch repeats an order.
                     epoch = case.check_epochs + round_number * 2 * case.inner
-                    seconds = run.worker(contender).ask("time", round_number=epoch)["seconds"]
+                    answer = run.worker(contender).ask("time", within=MOST_SECONDS_A_TURN, round_number=epoch)
+                except TooSlow as error:  # a finding, no fault
+                    result.contenders[contender] = ContenderResult(contender, note=f"too slow to time: {error}")
+                    run.forget(contender)
+                    turns.remove(contender)
                 except Broken as error:
                     _fail(run, result, contender, error)
                     turns.remove(contender)
                 else:
-                    result.contenders[contender].rounds.append(seconds)
+                    result.contenders[contender].rounds.append(answer["seconds"])
                 finally:
                     disturb(False)
 
@@ -176,13 +209,15 @@ def _core_seconds() -> tuple[int, int] | None:
 
 
 @contextlib.contextmanager
-def busy_core(wanted: bool) -> Iterator[Callable[[bool], None]]:
-    """A process that keeps one core busy, asleep until the function given is called with True."""
+def busy_core(wanted: bool, threads: int) -> Iterator[Callable[[bool], None]]:
+    """A process that keeps one of the contenders' cores busy, asleep until the function given is called with True."""
     if not wanted:
         yield lambda on: None
         return
-    program = "import os\nif hasattr(os, 'sched_setaffinity'): os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])"
-    with subprocess.Popen([sys.executable, "-c", f"{program}\nwhile True: pass"]) as process:
+    program = "while True: pass"
+    if hasattr(os, "sched_setaffinity"):
+        program = f"import os\nos.sched_setaffinity(0, [{usable_cores(threads)[0]}])\n{program}"
+    with subprocess.Popen([sys.executable, "-c", program]) as process:
 
         def disturb(on: bool) -> None:
             os.kill(process.pid, signal.SIGCONT if on else signal.SIGSTOP)

@@ -9,9 +9,11 @@ returns a callable that does the work once:
 - `products(problem, threads)` -> `run(order, rate)`: only the first layer's two matrix products of an epoch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 PEER, CONTROL, LIMIT = "peer", "control", "limit"
+BUSY = "-one-core-busy"
+OTHER = "fastnn-other"
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Contender:
         None: as many as the run has.
     disturbed : bool
         Another process keeps one core busy meanwhile.
+    other_checkout : bool
+        It runs fastnn from the folder that `--against` names.
     """
 
     library: str
@@ -40,13 +44,13 @@ class Contender:
     work: str | None = None
     threads: int | None = None
     disturbed: bool = False
+    other_checkout: bool = False
 
 
 CONTENDERS = {
     "fastnn": Contender("fastnn", "fastnn_numba", CONTROL),
     "fastnn-again": Contender("fastnn", "fastnn_numba", CONTROL),
     "fastnn-one-thread": Contender("fastnn", "fastnn_numba", CONTROL, threads=1),
-    "fastnn-one-core-busy": Contender("fastnn", "fastnn_numba", CONTROL, disturbed=True),
     "fastnn-bundled": Contender("fastnn", "fastnn_numba", CONTROL),
     "numpy": Contender("numpy", "numpy_blas"),
     "numpy-one-thread": Contender("numpy", "numpy_blas", threads=1),
@@ -58,5 +62,21 @@ CONTENDERS = {
     "mkl-products": Contender("torch", "pytorch", LIMIT, work="products"),
     "jax": Contender("jax", "jax_scan"),
     "onnxruntime": Contender("onnxruntime", "onnx_runtime"),
+}
+CONTENDERS |= {
+    f"{name}{BUSY}": replace(CONTENDERS[name], disturbed=True)
+    for name in ("fastnn", "numpy", "scikit-learn", "torch", "jax")
+}
+
+
+def other_name(name: str) -> str:
+    """What the contender `name` is called when it runs the other checkout."""
+    return name.replace("fastnn", OTHER, 1)
+
+
+CONTENDERS |= {
+    other_name(name): replace(contender, other_checkout=True)
+    for name, contender in CONTENDERS.items()
+    if contender.library == "fastnn" and name != "fastnn-again"
 }
 LIBRARIES = tuple(dict.fromkeys(contender.library for contender in CONTENDERS.values()))
