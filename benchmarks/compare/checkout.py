@@ -5,7 +5,7 @@
 The command imports fastnn as a worker does and fails with one line if any of it is not in FOLDER.
 """
 
-import importlib.util
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -27,10 +27,13 @@ def check_origin(folder: Path) -> None:
     """
     import fastnn
 
-    kernels = importlib.util.find_spec("fastnn.kernels.jit")
-    for name, file in (("fastnn", fastnn.__file__), ("fastnn.kernels", kernels and kernels.origin)):
-        if file is None or not Path(file).resolve().is_relative_to(folder.resolve()):
-            raise WrongCheckout(f"{name} was imported from {file}, expected it in {folder}")
+    folder = folder.resolve()
+    kernels = importlib.import_module("fastnn.kernels")
+    # `kernels/` stands beside `fastnn/` in a checkout and inside it once installed.
+    for module, homes in ((fastnn, ["fastnn"]), (kernels, ["kernels", "fastnn/kernels"])):
+        found = Path(module.__file__ or "").resolve().parent
+        if found not in [folder / home for home in homes]:
+            raise WrongCheckout(f"{module.__name__} is imported from {found}, expected {folder / homes[0]}")
 
 
 def probe(folder: Path, threads: int) -> None:
@@ -67,3 +70,5 @@ if __name__ == "__main__":
         check_origin(Path(sys.argv[1]))
     except WrongCheckout as error:
         sys.exit(str(error))
+    except ImportError as error:
+        sys.exit(f"fastnn of {sys.argv[1]} cannot be imported: {error}")

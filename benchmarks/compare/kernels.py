@@ -1,8 +1,10 @@
 """Which kernels this process really runs: asked of the libraries it has loaded, after the work."""
 
+import ctypes
 import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 
@@ -43,11 +45,34 @@ def _torch() -> dict[str, str]:
     config = torch.__config__.show()
     versions = [
         f"{name} {match[1]}"
-        for name, pattern in (("MKL", r"Math Kernel Library Version (\S+)"), ("oneDNN", r"MKL-DNN v(\S+)"))
+        for name, pattern in (("MKL", r"Math Kernel Library Version ([\d.]+)"), ("oneDNN", r"MKL-DNN v([\d.]+)"))
         if (match := re.search(pattern, config))
     ]
     parts = [torch.backends.cpu.get_cpu_capability(), *versions, _threads(torch.get_num_threads())]
-    return {"PyTorch": ", ".join(parts)}
+    found = {"PyTorch": ", ".join(parts)}
+    if torch.backends.mkl.is_available():
+        found["MKL in PyTorch"] = _mkl_instructions()
+    return found
+
+
+def _mkl_instructions() -> str:
+    """The instruction set of MKL's kernels, as MKL prints it with a product in verbose mode."""
+    import torch
+
+    stdout = os.dup(1)
+    with tempfile.TemporaryFile() as log:
+        os.dup2(log.fileno(), 1)
+        try:
+            with torch.backends.mkl.verbose(torch.backends.mkl.VERBOSE_ON):
+                torch.ones(2, 2) @ torch.ones(2, 2)
+            ctypes.CDLL(None).fflush(None)
+        finally:
+            os.dup2(stdout, 1)
+            os.close(stdout)
+        log.seek(0)
+        text = log.read().decode(errors="replace").replace("(R)", "")
+    found = re.search(r"architecture (.+?)(?: with support|, \w+ [\d.]+GHz|\n)", text)
+    return found[1] if found else "not told"
 
 
 def _numba() -> dict[str, str]:
