@@ -107,7 +107,7 @@ class CaseResult:
         return self._timed(self.case.contenders[0])
 
     def ratio(self, contender: str) -> Ratio | None:
-        """Contender / fastnn, paired by rounds; None unless both have times. A disturbed peer meets disturbed fastnn."""
+        """Contender / fastnn, paired by rounds; None unless both have times. Disturbed peers meet disturbed fastnn."""
         is_disturbed_peer = CONTENDERS[contender].disturbed and CONTENDERS[contender].role == PEER
         return self._paired(contender, f"fastnn{BUSY}" if is_disturbed_peer else self.case.contenders[0])
 
