@@ -10,9 +10,8 @@ import time
 
 import numpy as np
 
-from fastnn.judging import evaluate
+from fastnn import evaluate, train
 from fastnn.recipes import RECIPES, get_recipe, network_for
-from fastnn.training import train
 
 REPORTED = {"A": '"high accuracy"', "B": '"reliable accuracy"', "C": "88.30 %", "D": "about 90 %", "E": "93.06 to 95 %"}
 

@@ -129,7 +129,7 @@ def _estimator(*arguments: Any, **settings: Any) -> Callable[[], Parts]:
 
 
 _ADAM = {"optimizer": "adam", "learning_rate": 1e-3}
-_WATCHED = {"validation": 0.25, "early_stopping": 1, "epochs": 12, "learning_rate": 0.5}
+_VALIDATED = {"validation": 0.25, "early_stopping": 1, "epochs": 12, "learning_rate": 0.5}
 RUNS: dict[str, Callable[[], Parts]] = {
     "numba-sgd-bytes-1-thread": _network("numba", "bytes", (128,), threads=1),
     "numba-sgd-bytes-2-threads": _network("numba", "bytes", (128,)),
@@ -149,7 +149,7 @@ RUNS: dict[str, Callable[[], Parts]] = {
     "numba-yes-or-no": _network("numba", "bytes", (20,), activation="logistic", output="logistic", **_ADAM),
     "numba-digits-rows": _network("numba", "digits", (32, 32), batch_size=32, dropout=0.1),
     "numba-lbfgs": _network("numba", "bytes", (20,), optimizer="lbfgs", batch_size=None, l2=1e-4, epochs=6),
-    "numba-early-stopping-cosine": _network("numba", "bytes", (20,), schedule="cosine", **_WATCHED),
+    "numba-early-stopping-cosine": _network("numba", "bytes", (20,), schedule="cosine", **_VALIDATED),
     "numpy-sgd-bytes": _network("numpy", "bytes", (128,)),
     "numpy-adam-dropout-l2": _network("numpy", "floats", (20,), dropout=0.2, l2=1e-3, **_ADAM),
     "numpy-csr-momentum": _network("numpy", "csr", (128,), optimizer="momentum"),
@@ -163,7 +163,7 @@ RUNS: dict[str, Callable[[], Parts]] = {
         "numpy", "digits", (20,), dtype="float64", optimizer="lbfgs", batch_size=None, epochs=6
     ),
     "numpy-sample-weights-yes-or-no": _network("numpy", "digits", (), output="logistic", weighted=True),
-    "numpy-early-stopping": _network("numpy", "bytes", (20,), **_WATCHED),
+    "numpy-early-stopping": _network("numpy", "bytes", (20,), **_VALIDATED),
     "classifier-adam": _estimator("MLPClassifier", "digits", hidden_layer_sizes=(32,), batch_size=32),
     "classifier-csr-early-stopping": _estimator(
         "MLPClassifier", "csr", hidden_layer_sizes=(20,), solver="sgd", early_stopping=True, max_iter=8

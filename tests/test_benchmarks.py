@@ -22,7 +22,7 @@ from benchmarks.compare.environment import THREADS, environment, removed
 from benchmarks.compare.ratios import disagreement, paired_ratio
 from benchmarks.compare.report import Report, quantity, write
 from benchmarks.compare.results import CaseResult, ContenderResult
-from benchmarks.compare.rounds import Run, _time_rounds, compare_results
+from benchmarks.compare.rounds import Run, compare_results, time_rounds
 from benchmarks.compare.worker import TooSlow, Worker
 
 ROOT = Path(__file__).parent.parent
@@ -128,8 +128,8 @@ TUNED = {
     "OPENBLAS_CORETYPE": "Haswell", "OPENBLAS_L2_SIZE": "1024", "MKL_CBWR": "COMPATIBLE", "MKL_DYNAMIC": "TRUE",
     "MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "NVPL_BLAS_DEBUG_CPU_TYPE": "1", "BLIS_ARCH_TYPE": "generic",
     "ONEDNN_MAX_CPU_ISA": "SSE41", "DNNL_MAX_CPU_ISA": "SSE41", "KMP_BLOCKTIME": "infinite",
-    "OMP_WAIT_POLICY": "passive", "OMP_PROC_BIND": "true", "NPY_DISABLE_CPU_FEATURES": "AVX2", "NUMBA_CPU_NAME": "generic", "NUMBA_DISABLE_JIT": "1",
-    "NUMBA_OPT": "0", "TORCH_CPP_LOG_LEVEL": "INFO", "ATEN_CPU_CAPABILITY": "default", "JAX_DISABLE_JIT": "1",
+    "OMP_WAIT_POLICY": "passive", "OMP_PROC_BIND": "true", "NPY_DISABLE_CPU_FEATURES": "AVX2",
+    "NUMBA_CPU_NAME": "generic", "NUMBA_DISABLE_JIT": "1", "NUMBA_OPT": "0", "TORCH_CPP_LOG_LEVEL": "INFO", "ATEN_CPU_CAPABILITY": "default", "JAX_DISABLE_JIT": "1",
 }  # fmt: skip
 OVERWRITTEN = {"XLA_FLAGS": "--xla_backend_optimization_level=0", **dict.fromkeys(THREADS, "7")}
 KEPT = {"PATH": "/bin", "HOME": "/root", "NUMBA_CACHE_DIR": "/tmp/kernels", "PYTHONWARNINGS": "error", "OMPHALOS": "1"}
@@ -190,7 +190,7 @@ def _rounds(tmp_path, case, workers, repeats):
     run = Run(threads=2, repeats=repeats, libraries=set(LIBRARIES), folder=tmp_path, pause=0)
     run._workers.update(workers)
     result = CaseResult(case, {name: ContenderResult(name, first_call=1.0) for name in workers})
-    _time_rounds(run, case, result)
+    time_rounds(run, case, result)
     return result
 
 
@@ -352,7 +352,7 @@ KERNELS = {
 }
 
 
-def test_goals_are_judged():
+def test_goals_are_evaluated():
     sgd, memory, wide = _report().cases
     found = {goal.goal.against: (goal.met, goal.aim_met) for goal in sgd.goals()}
     assert found["jax"] == (True, False)
@@ -388,7 +388,7 @@ def test_the_text_of_a_report():
     assert "NOT COMPARABLE: torch failed" in text
     assert "1 within the interval" in text
     assert "skipped: onnxruntime (No module named 'onnxruntime')" in text
-    assert "not judged in a quick run" in _report(quick=True).as_text()
+    assert "not evaluated in a quick run" in _report(quick=True).as_text()
 
 
 def test_a_report_names_what_was_removed_and_what_ran():

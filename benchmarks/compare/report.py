@@ -126,7 +126,7 @@ class Report:
                 quantity(found.this, result.case.unit),
                 *_ratio_cells(found.ratio),
                 "" if found.same_bits is None else "equal" if found.same_bits else "differ",
-                "not judged" if self.quick else found.verdict,
+                "not evaluated" if self.quick else found.verdict,
             ]
             for result in self.cases
             for found in result.checkout_comparisons()
@@ -145,7 +145,7 @@ class Report:
                         "" if found.measured is None else f"{found.measured.low:.2f} to {found.measured.high:.2f}",
                         f"{sign}{found.goal.must:g}",
                         "" if found.goal.aim is None else f"{sign}{found.goal.aim:g}",
-                        "not judged" if self.quick else _verdict(found),
+                        "not evaluated" if self.quick else _verdict(found),
                     ]
                 )
         return rows
@@ -153,7 +153,7 @@ class Report:
     def _circumstances(self) -> list[str]:
         lines = [
             f"Ratios are medians over {self.repeats} interleaved rounds of other / fastnn in the same round, with a "
-            f"bootstrap 95 % interval; {self.threads} threads unless said otherwise; float32 arithmetic.",
+            f"bootstrap 95 % interval; {self.threads} threads unless stated otherwise; float32 arithmetic.",
             "",
             f"- command: `{self.command}`",
             *(f"- {name}: {_figure(value)}" for name, value in self.machine.items()),
@@ -273,7 +273,7 @@ def _goal_line(found: GoalResult, quick: bool) -> str:
     if found.measured is None:
         return f"against {found.against}: not measured ({wanted})"
     interval = f"{found.measured.low:.2f} to {found.measured.high:.2f}"
-    verdict = "not judged in a quick run" if quick else _verdict(found)
+    verdict = "not evaluated in a quick run" if quick else _verdict(found)
     return f"against {found.against}: {found.measured.median:.2f} ({interval}); {wanted}: {verdict}"
 
 

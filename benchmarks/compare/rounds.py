@@ -21,7 +21,7 @@ from benchmarks.compare.results import CaseResult, ContenderResult
 from benchmarks.compare.worker import Broken, Missing, TooSlow, Worker, usable_cores
 
 # Threads that wait for each other can make one epoch take minutes where another process wants their core.
-MOST_SECONDS_A_TURN = 120.0
+MOST_SECONDS_A_TURN, MOST_SECONDS_DISTURBED = 600.0, 60.0
 
 
 @dataclass
@@ -140,7 +140,7 @@ def measure(run: Run, case: Case) -> CaseResult:
         if CONTENDERS[contender].role != LIMIT:
             checks[contender] = np.load(run.folder / f"check-{contender}.npy")
     compare_results(result, checks)
-    _time_rounds(run, case, result)
+    time_rounds(run, case, result)
     for contender, found in result.contenders.items():
         if found.first_call is not None:
             with contextlib.suppress(Broken):
@@ -163,7 +163,8 @@ def compare_results(result: CaseResult, checks: dict[str, np.ndarray]) -> None:
             result.faults.append(f"{contender}: {reason}")
 
 
-def _time_rounds(run: Run, case: Case, result: CaseResult) -> None:
+def time_rounds(run: Run, case: Case, result: CaseResult) -> None:
+    """Time every prepared contender once a round, in an order drawn anew."""
     turns = [contender for contender, found in result.contenders.items() if found.first_call is not None]
     shuffle = np.random.default_rng([problems.SEED, len(turns)])
     start = time.monotonic()
@@ -175,11 +176,13 @@ def _time_rounds(run: Run, case: Case, result: CaseResult) -> None:
             run.progress(f"{case.name}: round {round_number + 1} of {run.repeats}")
             for contender in shuffle.permutation(turns):
                 run.rest()
-                disturb(CONTENDERS[contender].disturbed)
+                is_disturbed = CONTENDERS[contender].disturbed
+                limit = MOST_SECONDS_DISTURBED if is_disturbed else MOST_SECONDS_A_TURN
+                disturb(is_disturbed)
                 try:
                     # Rounds go on where the checked epochs ended, and no epoch repeats an order.
                     epoch = case.check_epochs + round_number * 2 * case.inner
-                    answer = run.worker(contender).ask("time", within=MOST_SECONDS_A_TURN, round_number=epoch)
+                    answer = run.worker(contender).ask("time", within=limit, round_number=epoch)
                 except TooSlow as error:  # a finding, no fault
                     result.contenders[contender] = ContenderResult(contender, note=f"too slow to time: {error}")
                     run.forget(contender)
@@ -214,7 +217,8 @@ def busy_core(wanted: bool, threads: int) -> Iterator[Callable[[bool], None]]:
     if not wanted:
         yield lambda on: None
         return
-    program = "while True: pass"
+    # It ends with its parent, however that ends.
+    program = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    for _ in range(10**6): pass"
     if hasattr(os, "sched_setaffinity"):
         program = f"import os\nos.sched_setaffinity(0, [{usable_cores(threads)[0]}])\n{program}"
     with subprocess.Popen([sys.executable, "-c", program]) as process:

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.compare.ratios import distance
-from fastnn import load_mnist
-from fastnn.datasets import Dataset
+from fastnn import Dataset, load_mnist
 
 ROUNDS = 9
 
