@@ -129,7 +129,8 @@ TUNED = {
     "MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "NVPL_BLAS_DEBUG_CPU_TYPE": "1", "BLIS_ARCH_TYPE": "generic",
     "ONEDNN_MAX_CPU_ISA": "SSE41", "DNNL_MAX_CPU_ISA": "SSE41", "KMP_BLOCKTIME": "infinite",
     "OMP_WAIT_POLICY": "passive", "OMP_PROC_BIND": "true", "NPY_DISABLE_CPU_FEATURES": "AVX2",
-    "NUMBA_CPU_NAME": "generic", "NUMBA_DISABLE_JIT": "1", "NUMBA_OPT": "0", "TORCH_CPP_LOG_LEVEL": "INFO", "ATEN_CPU_CAPABILITY": "default", "JAX_DISABLE_JIT": "1",
+    "NUMBA_CPU_NAME": "generic", "NUMBA_DISABLE_JIT": "1", "NUMBA_OPT": "0",
+    "TORCH_CPP_LOG_LEVEL": "INFO", "ATEN_CPU_CAPABILITY": "default", "JAX_DISABLE_JIT": "1",
 }  # fmt: skip
 OVERWRITTEN = {"XLA_FLAGS": "--xla_backend_optimization_level=0", **dict.fromkeys(THREADS, "7")}
 KEPT = {"PATH": "/bin", "HOME": "/root", "NUMBA_CACHE_DIR": "/tmp/kernels", "PYTHONWARNINGS": "error", "OMPHALOS": "1"}
