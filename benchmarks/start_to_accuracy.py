@@ -1,15 +1,23 @@
 """One whole program: load MNIST, train, print the accuracy on the test images.
 
-    python -m benchmarks.start_to_accuracy SEAT FILE.npz EPOCHS THREADS
+    python -m benchmarks.start_to_accuracy CONTENDER FILE.npz EPOCHS THREADS [CHECKOUT]
 
-Peers train and predict by the same code as in the epoch cases. fastnn goes by its public functions: the seat "fastnn"
-reads the same file as the others, "fastnn-bundled" the compressed files that come with it.
+A second line, printed after the time that counts, has the kernels that ran, as JSON.
+
+Peers train and predict by the same code as in the epoch cases. fastnn goes by its public functions: the contender
+"fastnn" reads the same file as the others, "fastnn-bundled" the compressed files that come with it.
 """
 
+import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 
-from benchmarks.cases import CASES
+from benchmarks.compare.cases import CASES
+from benchmarks.compare.checkout import check_origin
+from benchmarks.compare.contenders import CONTENDERS
+from benchmarks.compare.environment import ROOT
+from benchmarks.compare.kernels import loaded_kernels
 
 CASE = CASES["start"]
 
@@ -19,13 +27,13 @@ def falling(epoch: int, epochs: int) -> float:
     return 1 - epoch / epochs
 
 
-def _fastnn(seat: str, path: str, epochs: int, threads: int) -> float:
+def _fastnn(contender: str, path: str, epochs: int, threads: int) -> float:
     import fastnn
 
-    train, test = fastnn.load_mnist() if seat == "fastnn-bundled" else fastnn.read_npz(path)
+    train, test = fastnn.load_mnist() if contender.endswith("-bundled") else fastnn.read_npz(path)
     assert test is not None
     result = fastnn.train(
-        fastnn.Network.for_data(train, CASE.sizes[1:-1]),
+        fastnn.Network.initialize(CASE.sizes, input_scale=1 / train.pixel_max),
         train,
         epochs=epochs,
         batch_size=CASE.batch_size,
@@ -37,15 +45,13 @@ def _fastnn(seat: str, path: str, epochs: int, threads: int) -> float:
     return fastnn.evaluate(result.network, test)[1]
 
 
-def _peer(seat: str, path: str, epochs: int, threads: int) -> float:
-    from pathlib import Path
-
+def _peer(contender: str, path: str, epochs: int, threads: int) -> float:
     import numpy as np
 
-    from benchmarks.problems import Problem
-    from benchmarks.worker import load
+    from benchmarks.compare.problems import Problem
+    from benchmarks.compare.worker import load
 
-    module = load(seat)
+    module = load(contender)
     with np.load(path) as file:
         train, test = (file[f"x_{part}"].reshape(-1, 784) / np.float32(255) for part in ("train", "test"))
         labels, test_labels = file["y_train"].astype(np.int64), file["y_test"]
@@ -61,10 +67,14 @@ def _peer(seat: str, path: str, epochs: int, threads: int) -> float:
     return float(np.mean(module.predict(trained, threads)().argmax(axis=1) == test_labels))
 
 
-def main(seat: str, path: str, epochs: int, threads: int) -> None:
-    """Train and print the accuracy."""
-    print((_fastnn if seat.startswith("fastnn") else _peer)(seat, path, epochs, threads), flush=True)
+def main(contender: str, path: str, epochs: int, threads: int, checkout: Path = ROOT) -> None:
+    """Train and print the accuracy, then the kernels."""
+    is_fastnn = CONTENDERS[contender].library == "fastnn"
+    print((_fastnn if is_fastnn else _peer)(contender, path, epochs, threads), flush=True)
+    if is_fastnn:
+        check_origin(checkout)
+    print(json.dumps(loaded_kernels()))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), *map(Path, sys.argv[5:]))

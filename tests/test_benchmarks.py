@@ -2,20 +2,28 @@
 
 import json
 import os
+import platform
+import shutil
+import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import compare
-from benchmarks.cases import CASES, FASTEST, select
-from benchmarks.contenders import LIBRARIES, SEATS
-from benchmarks.ratios import disagreement, paired_ratio
-from benchmarks.report import Report, quantity, write
-from benchmarks.results import CaseResult, SeatResult
-from benchmarks.rounds import compare_results
+from benchmarks import digests
+from benchmarks.compare import __main__ as compare
+from benchmarks.compare.cases import CASES, FASTEST, select
+from benchmarks.compare.checkout import WrongCheckout, probe
+from benchmarks.compare.contenders import CONTENDERS, LIBRARIES
+from benchmarks.compare.environment import THREADS, environment, removed
+from benchmarks.compare.ratios import disagreement, paired_ratio
+from benchmarks.compare.report import Report, quantity, write
+from benchmarks.compare.results import CaseResult, ContenderResult
+from benchmarks.compare.rounds import Run, compare_results, time_rounds
+from benchmarks.compare.worker import TooSlow, Worker
 
 ROOT = Path(__file__).parent.parent
 
@@ -82,18 +90,31 @@ def test_every_goal_has_its_case():
     assert upper == {"one-core-busy", "first-train", "memory"}
 
 
-def test_cases_name_seats_that_exist():
+def test_cases_name_contenders_that_exist():
     for case in CASES.values():
-        assert set(case.seats) <= set(SEATS)
-        assert SEATS[case.seats[0]].library == "fastnn"
-        assert {goal.against for goal in case.goals if goal.against in SEATS} <= set(case.seats)
-    for seat in SEATS.values():
-        assert (ROOT / "benchmarks" / "contenders" / f"{seat.module}.py").is_file()
+        assert set(case.contenders) <= set(CONTENDERS)
+        assert CONTENDERS[case.contenders[0]].library == "fastnn"
+        assert {goal.against for goal in case.goals if goal.against in CONTENDERS} <= set(case.contenders)
+    for contender in CONTENDERS.values():
+        assert (ROOT / "benchmarks" / "compare" / "contenders" / f"{contender.module}.py").is_file()
 
 
 def test_every_epoch_against_peers_has_a_control():
     for case in select(["epoch-*"]):
-        assert "fastnn-again" in case.seats
+        assert "fastnn-again" in case.contenders
+
+
+def test_every_contender_of_the_busy_case_also_runs_undisturbed():
+    names = CASES["one-core-busy"].contenders
+    disturbed = {name for name in names if CONTENDERS[name].disturbed}
+    assert disturbed == {f"{name}-one-core-busy" for name in set(names) - disturbed}
+    assert {CONTENDERS[name].library for name in disturbed} == {"fastnn", "numpy", "scikit-learn", "torch", "jax"}
+
+
+def test_another_checkout_takes_part_wherever_fastnn_does():
+    case = CASES["threads-256"].with_other_checkout()
+    assert case.contenders == ("fastnn", "fastnn-one-thread", "fastnn-other", "fastnn-other-one-thread")
+    assert CONTENDERS["fastnn-other-one-thread"] == replace(CONTENDERS["fastnn-one-thread"], other_checkout=True)
 
 
 def test_select():
@@ -102,17 +123,192 @@ def test_select():
         select(["epochs"])
 
 
+# --- The environment -------------------------------------------------------------------------------------------------
+TUNED = {
+    "OPENBLAS_CORETYPE": "Haswell", "OPENBLAS_L2_SIZE": "1024", "MKL_CBWR": "COMPATIBLE", "MKL_DYNAMIC": "TRUE",
+    "MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "NVPL_BLAS_DEBUG_CPU_TYPE": "1", "BLIS_ARCH_TYPE": "generic",
+    "ONEDNN_MAX_CPU_ISA": "SSE41", "DNNL_MAX_CPU_ISA": "SSE41", "KMP_BLOCKTIME": "infinite",
+    "OMP_WAIT_POLICY": "passive", "OMP_PROC_BIND": "true", "NPY_DISABLE_CPU_FEATURES": "AVX2",
+    "NUMBA_CPU_NAME": "generic", "NUMBA_DISABLE_JIT": "1", "NUMBA_OPT": "0",
+    "TORCH_CPP_LOG_LEVEL": "INFO", "ATEN_CPU_CAPABILITY": "default", "JAX_DISABLE_JIT": "1",
+}  # fmt: skip
+OVERWRITTEN = {"XLA_FLAGS": "--xla_backend_optimization_level=0", **dict.fromkeys(THREADS, "7")}
+KEPT = {"PATH": "/bin", "HOME": "/root", "NUMBA_CACHE_DIR": "/tmp/kernels", "PYTHONWARNINGS": "error", "OMPHALOS": "1"}
+
+
+def test_processes_start_without_the_callers_tuning():
+    found = environment(2, caller={**TUNED, **OVERWRITTEN, **KEPT})
+    assert not set(found) & set(TUNED)
+    assert {name: found[name] for name in KEPT} == KEPT
+    assert {found[name] for name in THREADS} == {"2"}
+    assert found["XLA_FLAGS"] == ""
+    assert removed({**TUNED, **OVERWRITTEN, **KEPT}) == {**TUNED, **OVERWRITTEN}
+
+
+def _openblas_architecture(variables):
+    program = """
+import numpy, threadpoolctl
+print(*(pool["architecture"] for pool in threadpoolctl.threadpool_info() if pool["internal_api"] == "openblas"))
+"""
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names kernels of x86")
+def test_a_worker_runs_the_machines_own_kernel(monkeypatch):
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS")}
+    own = _openblas_architecture(clean)
+    slower = "Haswell" if own != "Haswell" else "Sandybridge"
+    if _openblas_architecture({**clean, "OPENBLAS_CORETYPE": slower}) == own:
+        pytest.skip(f"NumPy's BLAS, {own or 'not OpenBLAS'}, ignores OPENBLAS_CORETYPE")
+    monkeypatch.setenv("OPENBLAS_CORETYPE", slower)
+    worker = Worker("numpy", 1)
+    try:
+        (kernel,) = [text for name, text in worker.ask("kernels").items() if name.startswith("BLAS in numpy")]
+    finally:
+        worker.close()
+    assert f" {own}, 1 thread" in kernel
+
+
+# --- Rounds ----------------------------------------------------------------------------------------------------------
+class _Stub:
+    """Answers as a worker does; from the given round on it is too slow."""
+
+    def __init__(self, seconds, slow_from=99):
+        self._seconds, self._asked, self._slow_from = seconds, 0, slow_from
+
+    def ask(self, do, **arguments):
+        self._asked += 1
+        if self._asked >= self._slow_from:
+            raise TooSlow("no answer within 1 s")
+        return {"seconds": self._seconds}
+
+    def close(self):
+        pass
+
+
+def _rounds(tmp_path, case, workers, repeats):
+    run = Run(threads=2, repeats=repeats, libraries=set(LIBRARIES), folder=tmp_path, pause=0)
+    run._workers.update(workers)
+    result = CaseResult(case, {name: ContenderResult(name, first_call=1.0) for name in workers})
+    time_rounds(run, case, result)
+    return result
+
+
+def test_no_round_begins_once_the_time_is_over(tmp_path):
+    case = CASES["epoch-sgd"]
+    workers = {"fastnn": _Stub(1.0), "jax": _Stub(2.0)}
+    for most_seconds, expected in ((0, 3), (1e9, 5)):
+        result = _rounds(tmp_path, replace(case, most_seconds=most_seconds), workers, repeats=5)
+        assert [len(result.contenders[name].rounds) for name in workers] == [expected, expected]
+        assert len(result.remarks) == (expected == 3)
+
+
+def test_a_contender_that_takes_too_long_is_no_fault(tmp_path):
+    workers = {"fastnn": _Stub(1.0), "torch": _Stub(1.0, slow_from=2)}
+    result = _rounds(tmp_path, CASES["epoch-sgd"], workers, repeats=4)
+    assert len(result.contenders["fastnn"].rounds) == 4
+    assert not result.contenders["torch"].rounds
+    assert "too slow to time" in result.contenders["torch"].note
+    assert not result.faults
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX signals")
+def test_a_worker_that_does_not_answer_is_ended():
+    worker = Worker("numpy", 1)
+    try:
+        os.kill(worker._process.pid, signal.SIGSTOP)
+        with pytest.raises(TooSlow, match=r"within 0\.1 s"):
+            worker.ask("kernels", within=0.1)
+        assert worker._process.poll() is not None
+    finally:
+        worker.close()
+
+
+# --- Another checkout ------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def other_checkout(tmp_path_factory):
+    """A copy of this one."""
+    folder = tmp_path_factory.mktemp("other")
+    for package in ("fastnn", "kernels"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def test_code_from_elsewhere_is_not_taken_for_a_checkouts(other_checkout, tmp_path):
+    probe(other_checkout, threads=1)
+    with pytest.raises(WrongCheckout, match=tmp_path.name):
+        probe(tmp_path, threads=1)
+    shutil.copytree(other_checkout / "fastnn", tmp_path / "fastnn")
+    with pytest.raises(WrongCheckout, match=tmp_path.name):
+        probe(tmp_path, threads=1)  # has no kernels
+
+
+def test_another_checkout_is_timed_in_the_same_rounds(other_checkout, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.compare", "--quick", "--repeats", "2", "--contenders", "fastnn", "--cases",
+         "product", "--against", str(other_checkout), "--out", str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"other checkout, {other_checkout}" in done.stdout
+    assert "## Two checkouts" in (tmp_path / "report.md").read_text()
+    (case,) = json.loads((tmp_path / "report.json").read_text())["cases"]
+    (found,) = case["checkouts"]
+    assert (found["contender"], found["same_bits"]) == ("fastnn-one-thread", True)
+    assert len(case["contenders"]["fastnn-other-one-thread"]["rounds"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "verdict"),
+    [
+        ([1.0, 1.02, 1.03], "not slower"),
+        ([1.0, 1.05, 1.06], "slower, though not beyond the spread"),
+        ([1.05, 1.06, 1.07], "SLOWER"),
+    ],
+)
+def test_a_slower_checkout_is_named(seconds, verdict):
+    result = CaseResult(CASES["epoch-sgd"])
+    result.contenders = {
+        "fastnn": ContenderResult("fastnn", seconds, digest="a"),
+        "fastnn-other": ContenderResult("fastnn-other", [1.0, 1.0, 1.0], digest="b"),
+    }
+    (found,) = result.checkout_comparisons()
+    assert found.verdict == verdict
+    assert found.ratio.median == pytest.approx(1 / seconds[1])
+    assert found.same_bits is False
+
+
+# --- One core busy ---------------------------------------------------------------------------------------------------
+def test_disturbed_contenders_are_held_against_themselves_and_against_fastnn():
+    seconds = {"fastnn": [1, 1, 1], "fastnn-one-core-busy": [2, 2, 2], "numpy": [3, 3, 3],
+               "numpy-one-core-busy": [30, 60, 40], "jax": [5, 5, 5]}  # fmt: skip
+    result = CaseResult(CASES["one-core-busy"], {name: ContenderResult(name, each) for name, each in seconds.items()})
+    found = {each.contender: (each.slowdown.median, each.to_fastnn.median) for each in result.disturbances()}
+    assert found == {"fastnn": (2, 1), "numpy": (40 / 3, 20)}
+    (goal,) = result.goals()
+    assert goal.measured.median == 2
+    report = Report("", 2, 3, False, cases=[result])
+    assert "13.33" in report.as_text()
+    assert "| numpy | 3 s | 40 s | 13.33 | 10.00 to 20.00 | 20.00 | 15.00 to 30.00 |" in report.as_markdown()
+    ((group,), bars) = report.chart_groups(), report.chart_groups()[0].bars
+    assert group.title == result.case.title
+    assert [(bar.library, bar.median) for bar in bars] == [("numpy", 20)]
+
+
 # --- Equal results ---------------------------------------------------------------------------------------------------
-def _result(*seats):
-    return CaseResult(CASES["epoch-sgd"], {seat: SeatResult(seat, [1.0], 1.0) for seat in seats})
+def _result(*contenders):
+    return CaseResult(
+        CASES["epoch-sgd"], {contender: ContenderResult(contender, [1.0], 1.0) for contender in contenders}
+    )
 
 
 def test_a_wrong_loss_is_a_fault():
     result = _result("fastnn", "numpy", "jax")
     compare_results(result, {"fastnn": np.array(0.500), "numpy": np.array(0.505), "jax": np.array(0.52)})
     assert result.faults == ["jax: loss 0.52, fastnn 0.5: more than 2% off"]
-    assert result.seats["jax"].note
-    assert not result.seats["numpy"].note
+    assert result.contenders["jax"].note
+    assert not result.contenders["numpy"].note
     assert not Report("", 2, 1, False, cases=[result]).comparable
 
 
@@ -133,25 +329,31 @@ def test_arrays_are_compared_entry_by_entry():
 # --- The report ------------------------------------------------------------------------------------------------------
 def _report(quick=False):
     sgd = CaseResult(CASES["epoch-sgd"])
-    sgd.seats = {
-        "fastnn": SeatResult("fastnn", [1.0, 1.0, 2.0], 3.0, 0.25),
-        "fastnn-again": SeatResult("fastnn-again", [1.0, 1.0, 2.0], 3.0, 0.25),
-        "jax": SeatResult("jax", [5.0, 5.0, 10.0], 4.0, 0.25),
-        "numpy": SeatResult("numpy", [4.0, 4.0, 8.0], 0.1, 0.25),
-        "torch": SeatResult("torch", note="failed: a | b"),
+    sgd.contenders = {
+        "fastnn": ContenderResult("fastnn", [1.0, 1.0, 2.0], 3.0, 0.25),
+        "fastnn-again": ContenderResult("fastnn-again", [1.0, 1.0, 2.0], 3.0, 0.25),
+        "jax": ContenderResult("jax", [5.0, 5.0, 10.0], 4.0, 0.25),
+        "numpy": ContenderResult("numpy", [4.0, 4.0, 8.0], 0.1, 0.25),
+        "torch": ContenderResult("torch", note="failed: a | b"),
     }
     sgd.faults = ["torch failed: a | b"]
-    memory = CaseResult(CASES["memory"], {"fastnn": SeatResult("fastnn", [1.5, 1.2, 1.8])})
+    memory = CaseResult(CASES["memory"], {"fastnn": ContenderResult("fastnn", [1.5, 1.2, 1.8])})
     wide = CaseResult(CASES["epoch-wide"])
-    wide.seats = {
-        "fastnn": SeatResult("fastnn", [1.0]), "numpy": SeatResult("numpy", [3.0]), "jax": SeatResult("jax", [2.0]),
-    }  # fmt: skip
+    wide.contenders = {
+        name: ContenderResult(name, [seconds]) for name, seconds in (("fastnn", 1.0), ("numpy", 3.0), ("jax", 2.0))
+    }
     missing = {"onnxruntime": "No module named 'onnxruntime'"}
     return Report("python -m benchmarks.compare", 2, 3, quick, {"cpu": "some CPU"}, {"numpy": "2"}, {}, missing,
-                  cases=[sgd, memory, wide])  # fmt: skip
+                  removed={"OPENBLAS_CORETYPE": "Haswell"}, kernels=KERNELS, cases=[sgd, memory, wide])  # fmt: skip
 
 
-def test_goals_are_judged():
+KERNELS = {
+    "numpy": {"BLAS in numpy": "openblas 0.3 SkylakeX, 2 threads"},
+    "jax": {"BLAS in numpy": "openblas 0.3 SkylakeX, 2 threads", "XLA": "this CPU"},
+}
+
+
+def test_goals_are_evaluated():
     sgd, memory, wide = _report().cases
     found = {goal.goal.against: (goal.met, goal.aim_met) for goal in sgd.goals()}
     assert found["jax"] == (True, False)
@@ -170,10 +372,10 @@ def test_the_files_of_a_report(tmp_path):
     write(report, tmp_path)
     value = json.loads((tmp_path / "report.json").read_text())
     assert value["comparable"] is False
-    assert value["cases"][0]["seats"]["jax"]["rounds"] == [5, 5, 10]
-    assert value["cases"][0]["seats"]["torch"]["ratio"] is None
+    assert value["cases"][0]["contenders"]["jax"]["rounds"] == [5, 5, 10]
+    assert value["cases"][0]["contenders"]["torch"]["ratio"] is None
     table = [line for line in (tmp_path / "report.md").read_text().splitlines() if line.startswith("|")]
-    blocks = {"| work": 7, "| contender": 9}
+    blocks = {"| work": 7, "| contender": 9, "| library": 3}
     columns = 0
     for line in table:
         columns = next((number for start, number in blocks.items() if line.startswith(start)), columns)
@@ -187,7 +389,16 @@ def test_the_text_of_a_report():
     assert "NOT COMPARABLE: torch failed" in text
     assert "1 within the interval" in text
     assert "skipped: onnxruntime (No module named 'onnxruntime')" in text
-    assert "not judged in a quick run" in _report(quick=True).as_text()
+    assert "not evaluated in a quick run" in _report(quick=True).as_text()
+
+
+def test_a_report_names_what_was_removed_and_what_ran():
+    report = _report()
+    value = json.loads(report.as_json())
+    assert (value["removed"], value["kernels"]) == ({"OPENBLAS_CORETYPE": "Haswell"}, KERNELS)
+    for text in (report.as_text(), report.as_markdown()):
+        assert "removed from every contender's environment: `OPENBLAS_CORETYPE=Haswell`" in text
+    assert "| BLAS in numpy | openblas 0.3 SkylakeX, 2 threads | numpy, jax |" in report.as_markdown()
 
 
 @pytest.mark.parametrize(
@@ -199,20 +410,28 @@ def test_seconds_are_shown_in_a_fitting_unit(value, text):
 
 # --- The command -----------------------------------------------------------------------------------------------------
 def test_a_quick_run_from_end_to_end(tmp_path):
+    cases = ["epoch-sgd", "product", "predict-one", "one-core-busy", "start"]
+    variables = {**os.environ, "PYTHONWARNINGS": "error", "MKL_CBWR": "COMPATIBLE", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.compare", "--quick", "--repeats", "2", "--contenders", "fastnn", "numpy",
-         "--cases", "epoch-sgd", "product", "predict-one", "one-core-busy", "--out", str(tmp_path)],
-        cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "error"},
+         "--cases", *cases, "--out", str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, env=variables,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     value = json.loads((tmp_path / "report.json").read_text())
     assert value["comparable"]
-    assert [case["case"]["name"] for case in value["cases"]] == ["epoch-sgd", "product", "predict-one", "one-core-busy"]
+    assert [case["case"]["name"] for case in value["cases"]] == cases
     for case in value["cases"]:
-        for seat in case["seats"].values():
-            assert len(seat["rounds"]) == 2
-            assert min(seat["rounds"]) > 0
-    assert {seat["result"] is None for seat in value["cases"][0]["seats"].values()} == {True, False}  # limits have none
+        for contender in case["contenders"].values():
+            assert len(contender["rounds"]) == 2
+            assert min(contender["rounds"]) > 0
+    results = [contender["result"] for contender in value["cases"][0]["contenders"].values()]
+    assert {result is None for result in results} == {True, False}  # limits have none
+    assert [each["contender"] for each in value["cases"][3]["disturbances"]] == ["fastnn", "numpy"]
+    assert value["removed"].items() >= {"MKL_CBWR": "COMPATIBLE", "OMP_NUM_THREADS": "1"}.items()
+    assert value["kernels"].keys() == {name for case in value["cases"] for name in case["contenders"]}
+    assert "Numba" in value["kernels"]["fastnn-bundled"]  # a whole program
+    assert value["kernels"]["numpy"]["BLAS in numpy"].endswith("2 threads")
 
 
 def test_a_case_that_does_not_exist_is_named(capsys):
@@ -220,3 +439,42 @@ def test_a_case_that_does_not_exist_is_named(capsys):
         compare.main(["--cases", "epochs"])
     assert "no case is called 'epochs'" in capsys.readouterr().err
     assert set(LIBRARIES) >= {"fastnn", "numpy", "scikit-learn", "torch", "torch-compiled", "jax", "onnxruntime"}
+
+
+# --- Digests ---------------------------------------------------------------------------------------------------------
+def test_a_digest_sees_every_bit():
+    array = np.arange(6.0)
+    base = digests.digest([array])
+    changed = array.copy()
+    changed[3] = np.nextafter(3, 4)
+    for other in (array.astype(np.float32), array.reshape(2, 3), -array, changed, np.arange(5.0)):
+        assert digests.digest([other]) != base
+    assert digests.digest([np.arange(6.0)]) == base
+    assert digests.digest([array, 1]) != digests.digest([array, 2])
+
+
+def test_digests_follow_from_the_seed_alone():
+    settings = {"data": "digits", "hidden": (8,), "epochs": 2}
+    one, same, other = (digests.network_run("numpy", **settings, seed=seed) for seed in (1, 1, 2))
+    for part in ("weights", "history", "predictions"):
+        assert digests.digest(one[part]) == digests.digest(same[part]) != digests.digest(other[part])
+
+
+def test_digests_run_as_a_plain_file():
+    name, variables = "numpy-sample-weights-yes-or-no", {**os.environ, "PYTHONPATH": str(ROOT)}
+    as_module, as_file = (
+        subprocess.run(
+            [sys.executable, *command, "--runs", name], cwd=ROOT, env=variables, capture_output=True, text=True
+        )
+        for command in (["-m", "benchmarks.digests"], [str(ROOT / "benchmarks" / "digests.py")])
+    )
+    assert as_module.returncode == as_file.returncode == 0, as_module.stderr + as_file.stderr
+    assert as_module.stdout == as_file.stdout
+    found = digests.RUNS[name]()
+    assert as_file.stdout.split() == [name, digests.digest(value for part in found.values() for value in part)]
+
+
+def test_a_run_that_does_not_exist_is_named():
+    assert digests.select(["numba-csr*"]) == ["numba-csr", "numba-csr-numbers"]
+    with pytest.raises(ValueError, match="no run is called 'sgd'"):
+        digests.select(["sgd"])

@@ -1,13 +1,16 @@
 """fastnn beside NumPy, scikit-learn, PyTorch, JAX and onnxruntime, in one run, interleaved.
 
     python -m benchmarks.compare [--cases NAME ...] [--contenders NAME ...] [--threads 2] [--repeats N] [--quick]
-        [--out FOLDER]
+        [--against FOLDER] [--out FOLDER]
 
 Every contender gets the same data, order, initial weights, batch size, steps and threads, and float32 arithmetic.
 Each lives in a process of its own. First all do the same work from the same weights and what comes out is compared: a
 case in which they differ is not comparable, and the exit code is 1. Then rounds are timed: in each, every contender is
 asked once, in an order drawn anew, while all others are blocked; an epoch is timed right after one that is not. A
 library that is not installed is skipped and named. Names of cases may be patterns: "epoch-*".
+
+Variables that tune a library, such as OPENBLAS_CORETYPE, are kept from all contenders and named in the report, which
+also tells which kernels really ran. With `--against`, fastnn of another checkout takes part in the same rounds.
 """
 
 import argparse
@@ -16,14 +19,15 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import programs, rounds
-from benchmarks.cases import CASES, select
-from benchmarks.contenders import LIBRARIES
-from benchmarks.report import Report, write
-from benchmarks.worker import environment
+from benchmarks.compare import environment, programs, rounds
+from benchmarks.compare.cases import CASES, select
+from benchmarks.compare.checkout import WrongCheckout, commit, probe
+from benchmarks.compare.contenders import LIBRARIES
+from benchmarks.compare.environment import ROOT
+from benchmarks.compare.report import Report, write
 
 REPEATS, QUICK_REPEATS = 11, 3
 
@@ -32,18 +36,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit code: 0, or 1 where contenders did not compute the same thing."""
     options = _options(arguments)
     repeats = options.repeats or (QUICK_REPEATS if options.quick else REPEATS)
-    shown = sys.argv[1:] if arguments is None else list(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
     report = Report(
-        command=f"python -m benchmarks.compare {shlex.join(shown)}".strip(),
+        command=f"python -m benchmarks.compare {shlex.join(given)}".strip(),
         threads=options.threads,
         repeats=repeats,
         quick=options.quick,
-        environment={
-            name: value
-            for name, value in environment(options.threads).items()
-            if name.endswith("_NUM_THREADS") or name in ("XLA_FLAGS", "JAX_PLATFORMS")
-        },
+        environment=environment.settings(options.threads),
+        removed=environment.removed(),
+        checkouts={"this": f"{ROOT} ({commit(ROOT)})"},
     )
+    if options.against is not None:
+        report.checkouts["other"] = f"{options.against} ({commit(options.against)})"
     with tempfile.TemporaryDirectory(prefix="fastnn-compare-") as folder:
         run = rounds.Run(
             threads=options.threads,
@@ -52,18 +56,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder=Path(folder),
             quick=options.quick,
             pause=0.02 if options.quick else options.pause,
-            say=_say,
+            other_checkout=options.against,
+            progress=_print_progress,
         )
-        report.machine = _machine(options.threads, run.say, options.quick)
+        report.machine = _machine(options.threads, run.progress, options.quick)
         try:
             for case in select(options.cases):
                 measured = case.quick() if options.quick else case
+                if options.against is not None:
+                    measured = measured.with_other_checkout()
                 by_workers = case.work in ("epoch", "predict", "product")
                 report.cases.append((rounds if by_workers else programs).measure(run, measured))
         finally:
             run.close()
         report.versions, report.missing = {"python": sys.version.split()[0], **run.versions}, run.missing
-        report.busy = run.busy
+        report.background_load, report.kernels = run.background_load, run.kernels
     print(report.as_text())
     if options.out is not None:
         write(report, options.out)
@@ -81,26 +88,34 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, help=f"rounds (default {REPEATS})")
     parser.add_argument("--pause", type=float, default=0.3, help="seconds before each turn")
     parser.add_argument("--quick", action="store_true", help="a few hundred rows, to try the machinery")
+    parser.add_argument("--against", type=Path, metavar="FOLDER", help="another checkout of fastnn, to be timed too")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write report.json, report.md and ratios.png there")
     options = parser.parse_args(arguments)
     try:
         select(options.cases)
     except ValueError as error:
         parser.error(str(error))
+    if options.against is not None:
+        options.against = options.against.resolve()
+        try:
+            probe(options.against, options.threads)
+        except (OSError, WrongCheckout) as error:
+            parser.error(f"argument --against: {error}")
     return options
 
 
-def _machine(threads: int, say: rounds.Callable[[str], None], quick: bool) -> dict:
-    from benchmarks import limits
+def _machine(threads: int, progress: Callable[[str], None], quick: bool) -> dict:
+    from benchmarks.compare import limits
 
     if quick:
         return {"cpu": limits.cpu_model(), "cores": os.cpu_count() or 1}
-    say("the machine's limits")
-    _, said = programs.timed_process(["-m", "benchmarks.limits", str(threads)], environment(threads))
-    return {"cores": os.cpu_count() or 1, **json.loads(said)}
+    progress("the machine's limits")
+    command = environment.module_command("benchmarks.compare.limits", str(threads))
+    _, lines = programs.timed_process(command, environment.environment(threads))
+    return {"cores": os.cpu_count() or 1, **json.loads(lines[0])}
 
 
-def _say(text: str) -> None:
+def _print_progress(text: str) -> None:
     print(f"  {text}", file=sys.stderr, flush=True)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from benchmarks.problems import Problem
+from benchmarks.compare.problems import Problem
 
 
 def versions() -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from benchmarks.contenders import pytorch
+from benchmarks.compare.contenders import pytorch
 
 versions = pytorch.versions
 epoch = partial(pytorch.epoch, compiled=True)

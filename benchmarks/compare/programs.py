@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import problems
-from benchmarks.cases import Case
-from benchmarks.contenders import SEATS
-from benchmarks.results import CaseResult, SeatResult
-from benchmarks.rounds import Run
-from benchmarks.worker import ROOT, environment
+from benchmarks.compare import problems
+from benchmarks.compare.cases import Case
+from benchmarks.compare.contenders import CONTENDERS
+from benchmarks.compare.environment import ROOT, environment, module_command
+from benchmarks.compare.results import CaseResult, ContenderResult
+from benchmarks.compare.rounds import Run
 
 EPOCHS, QUICK_EPOCHS = 10, 1
-MOST_ROUNDS = 7
+MOST_ROUNDS, MOST_COLD_ROUNDS = 7, 3
 DATA_SET_BYTES = 70_000 * 784
 SHORT_RUN = ["--recipe", "fundamentals", "--epochs", "1"]
 WANTED_ACCURACY = 0.98
@@ -42,64 +42,85 @@ def _start(run: Run, case: Case) -> CaseResult:
     }
     epochs = QUICK_EPOCHS if run.quick else EPOCHS
 
-    def once(seat: str) -> tuple[float, float]:
-        command = ["-m", "benchmarks.start_to_accuracy", seat, str(path), str(epochs), str(run.threads)]
-        seconds, said = timed_process(command, {**environment(run.threads), **caches})
-        return seconds, float(said)
+    def once(contender: str) -> tuple[float, float]:
+        checkout = run.checkout(contender)
+        arguments = (contender, str(path), str(epochs), str(run.threads), str(checkout))
+        seconds, lines = timed_process(
+            module_command("benchmarks.start_to_accuracy", *arguments),
+            {**environment(run.threads, checkout), **caches},
+            checkout,
+        )
+        run.kernels.setdefault(contender, json.loads(lines[1]))
+        return seconds, float(lines[0])
 
-    for seat in filter(run.takes_part, case.seats):
-        run.say(f"{case.name}: {seat} runs for the first time")
-        found = result.seats[seat] = SeatResult(seat)
+    for contender in filter(run.takes_part, case.contenders):
+        run.progress(f"{case.name}: {contender} runs for the first time")
+        found = result.contenders[contender] = ContenderResult(contender)
         try:
-            found.first_call, found.result = once(seat)
+            found.first_call, found.result = once(contender)
         except ProcessFailed as error:
             if error.missing:
-                run.missing[SEATS[seat].library] = str(error)
-                del result.seats[seat]
+                run.missing[CONTENDERS[contender].library] = str(error)
+                del result.contenders[contender]
                 continue
-            found.note = f"failed: {error}"
-            result.faults.append(f"{seat} failed: {error}")
+            _fail(result, contender, error)
             continue
         if found.result < WANTED_ACCURACY and not run.quick:
             found.note = f"reached {found.result:.2%} after {epochs} epochs, expected {WANTED_ACCURACY:.0%}"
-            result.faults.append(f"{seat}: {found.note}")
-    shuffle = np.random.default_rng([problems.SEED, len(result.seats)])
-    turns = [seat for seat, found in result.seats.items() if found.first_call is not None]
+            result.faults.append(f"{contender}: {found.note}")
+    shuffle = np.random.default_rng([problems.SEED, len(result.contenders)])
+    turns = [contender for contender, found in result.contenders.items() if found.first_call is not None]
     n_rounds = min(run.repeats, MOST_ROUNDS)
     for round_number in range(n_rounds):
-        run.say(f"{case.name}: round {round_number + 1} of {n_rounds}")
-        for seat in shuffle.permutation(turns):
+        run.progress(f"{case.name}: round {round_number + 1} of {n_rounds}")
+        for contender in shuffle.permutation(turns):
             run.rest()
             try:
-                result.seats[seat].rounds.append(once(seat)[0])
+                result.contenders[contender].rounds.append(once(contender)[0])
             except ProcessFailed as error:
-                result.seats[seat] = SeatResult(seat, note=f"failed: {error}")
-                result.faults.append(f"{seat} failed: {error}")
-                turns.remove(seat)
+                _fail(result, contender, error)
+                turns.remove(contender)
     return result
+
+
+def _fail(result: CaseResult, contender: str, error: Exception) -> None:
+    result.contenders[contender] = ContenderResult(contender, note=f"failed: {error}")
+    result.faults.append(f"{contender} failed: {error}")
 
 
 # --- The first run ever ----------------------------------------------------------------------------------------------
 def _first_train(run: Run, case: Case) -> CaseResult:
     """Seconds of `fastnn train` with an empty folder for compiled kernels, less those of the same with that folder."""
-    result = CaseResult(case, {"fastnn": SeatResult("fastnn")})
-    size = SHORT_RUN if run.quick else []
-    for round_number in range(1 if run.quick else min(run.repeats, 3)):
-        run.say(f"{case.name}: round {round_number + 1}")
-        with tempfile.TemporaryDirectory() as folder:
-            variables = {**environment(run.threads), "NUMBA_CACHE_DIR": os.path.join(folder, "cache")}
+    result = CaseResult(case, {name: ContenderResult(name) for name in case.contenders})
+    shuffle = np.random.default_rng([problems.SEED, len(case.contenders)])
+    turns, n_rounds = list(case.contenders), 1 if run.quick else min(run.repeats, MOST_COLD_ROUNDS)
+    for round_number in range(n_rounds):
+        run.progress(f"{case.name}: round {round_number + 1} of {n_rounds}")
+        for contender in shuffle.permutation(turns):
             try:
-                cold, warm = (
-                    timed_process(
-                        ["-m", "fastnn", "train", *size, "--json", "--out", os.path.join(folder, name)], variables
-                    )[0]
-                    for name in ("cold", "warm")
-                )
+                cold, warm = _cold_and_warm(run, run.checkout(contender))
             except ProcessFailed as error:
-                result.faults.append(f"fastnn failed: {error}")
-                break
-        result.seats["fastnn"].rounds.append(cold - warm)
+                _fail(result, contender, error)
+                turns.remove(contender)
+            else:
+                result.contenders[contender].rounds.append(cold - warm)
+                result.contenders[contender].note = f"the last: {cold:.1f} s, then {warm:.1f} s"
     return result
+
+
+def _cold_and_warm(run: Run, checkout: Path) -> tuple[float, float]:
+    size = SHORT_RUN if run.quick else []
+    with tempfile.TemporaryDirectory() as folder:
+        variables = {**environment(run.threads, checkout), "NUMBA_CACHE_DIR": os.path.join(folder, "cache")}
+        cold, warm = (
+            timed_process(
+                [sys.executable, "-m", "fastnn", "train", *size, "--json", "--out", os.path.join(folder, name)],
+                variables,
+                checkout,
+            )[0]
+            for name in ("cold", "warm")
+        )
+    return cold, warm
 
 
 # --- Memory ----------------------------------------------------------------------------------------------------------
@@ -133,9 +154,9 @@ def peak_memory(arguments: Sequence[str], threads: int) -> tuple[int, int]:
         If the run fails.
     """
     with tempfile.TemporaryDirectory() as folder:
-        command = ["-c", _MEMORY_PROGRAM, os.path.join(folder, "run"), *arguments]
-        _, said = timed_process(command, environment(threads), last_line=True)
-    before, peak = json.loads(said)
+        command = [sys.executable, "-c", _MEMORY_PROGRAM, os.path.join(folder, "run"), *arguments]
+        _, lines = timed_process(command, environment(threads))
+    before, peak = json.loads(lines[-1])
     return before, peak
 
 
@@ -146,20 +167,20 @@ def can_measure_memory() -> bool:
 
 def _memory(run: Run, case: Case) -> CaseResult:
     """The rise of the high-water mark of resident memory, from after all imports to the end of the default run."""
-    seat = SeatResult("fastnn")
-    result = CaseResult(case, {"fastnn": seat})
+    contender = ContenderResult("fastnn")
+    result = CaseResult(case, {"fastnn": contender})
     if not can_measure_memory():
-        seat.note = "needs Linux's /proc"
+        contender.note = "needs Linux's /proc"
         return result
     for round_number in range(1 if run.quick else min(run.repeats, 3)):
-        run.say(f"{case.name}: round {round_number + 1}")
+        run.progress(f"{case.name}: round {round_number + 1}")
         try:
             before, peak = peak_memory(SHORT_RUN if run.quick else [], run.threads)
         except ProcessFailed as error:
             result.faults.append(f"fastnn failed: {error}")
             break
-        seat.rounds.append((peak - before) / DATA_SET_BYTES)
-        seat.note = f"{before / 2**20:.0f} MiB after imports, {peak / 2**20:.0f} MiB at the highest"
+        contender.rounds.append((peak - before) / DATA_SET_BYTES)
+        contender.note = f"{before / 2**20:.0f} MiB after imports, {peak / 2**20:.0f} MiB at the highest"
     return result
 
 
@@ -167,13 +188,13 @@ def _memory(run: Run, case: Case) -> CaseResult:
 class ProcessFailed(Exception):
     """A program ended with an error; `missing` if a library could not be imported."""
 
-    def __init__(self, said: Sequence[str], code: int) -> None:
-        super().__init__(said[-1] if said else f"code {code}")
-        self.missing = any("benchmarks.worker.Missing" in line for line in said)
+    def __init__(self, log: Sequence[str], code: int) -> None:
+        super().__init__(log[-1] if log else f"code {code}")
+        self.missing = any("benchmarks.compare.worker.Missing" in line for line in log)
 
 
-def timed_process(arguments: Sequence[str], variables: dict[str, str], last_line: bool = False) -> tuple[float, str]:
-    """Run Python with these arguments: seconds until its first line of output (or its last), and that line.
+def timed_process(command: Sequence[str], variables: dict[str, str], folder: Path = ROOT) -> tuple[float, list[str]]:
+    """Run a command in a folder: the seconds until its first line of output, and all its lines.
 
     Raises
     ------
@@ -182,17 +203,13 @@ def timed_process(arguments: Sequence[str], variables: dict[str, str], last_line
     """
     with tempfile.TemporaryFile() as log:
         start = time.perf_counter()
-        process = subprocess.Popen(
-            [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=log, cwd=ROOT, env=variables, text=True
-        )
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, cwd=folder, env=variables, text=True)
         assert process.stdout is not None
         with process.stdout as output:
-            line = output.readline()
+            lines = [output.readline()]
             seconds = time.perf_counter() - start
-            for later in output:
-                if last_line:
-                    line, seconds = later, time.perf_counter() - start
+            lines += output
         if process.wait():
             log.seek(0)
             raise ProcessFailed(log.read().decode(errors="replace").strip().splitlines(), process.returncode)
-    return seconds, line.strip()
+    return seconds, [line.strip() for line in lines]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.cases import Case
+from benchmarks.compare.cases import Case
 
 SEED = 20
 CLASSES = 10

@@ -4,16 +4,19 @@ A goal's `must` and `aim` are ratios, other / fastnn, that fastnn has to reach; 
 figure allowed instead.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+
+from benchmarks.compare.contenders import BUSY, CONTENDERS, other_name
 
 FASTEST = "the fastest peer"
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What fastnn has to reach in a case, against a seat of `benchmarks.contenders`, FASTEST, or a limit in `unit`."""
+    """What fastnn has to reach in a case: against a contender, against FASTEST, or against a limit in `unit`."""
 
     against: str
     must: float
@@ -32,12 +35,12 @@ class Case:
     title : str
         What the report calls it.
     work : {"epoch", "predict", "product", "start", "first-train", "memory"}
-        What a seat does each round. The first three are done by workers that live as long as the run, the others are
-        whole processes.
+        What a contender does each round. The first three are done by workers that live as long as the run, the
+        others are whole processes.
     sizes : tuple of int
         Inputs, hidden units, classes; for a product (rows, inputs, columns).
-    seats : tuple of str
-        Who takes part, by the names in `benchmarks.contenders.SEATS`; "fastnn" is the first.
+    contenders : tuple of str
+        Who takes part, by the names in `benchmarks.compare.contenders.CONTENDERS`; "fastnn" is the first.
     goals : tuple of Goal
     data : {"mnist", "dense", "digits"}
         "mnist" is uint8 for fastnn and float32 from 0 to 1 for the others, "digits" likewise; "dense" is standardised
@@ -56,12 +59,14 @@ class Case:
         How far a result may be from fastnn's, as a share of its largest entry.
     unit : str
         Of what is measured: "s", "x" (a ratio to something measured in the same process).
+    most_seconds : float
+        After so long no further round begins, once there are `FEWEST_ROUNDS`.
     """
 
     name: str
     title: str
     work: str
-    seats: tuple[str, ...]
+    contenders: tuple[str, ...]
     goals: tuple[Goal, ...]
     sizes: tuple[int, ...] = (784, 128, 10)
     data: str = "mnist"
@@ -73,16 +78,25 @@ class Case:
     check_epochs: int = 1
     band: float = 0.02
     unit: str = "s"
+    most_seconds: float = math.inf
 
     def quick(self) -> "Case":
         """The same with a few hundred rows: it tries the machinery, and says nothing of the goals."""
         return replace(self, rows=min(self.rows or QUICK_ROWS, QUICK_ROWS), inner=min(self.inner, 5), band=0.1)
 
+    def with_other_checkout(self) -> "Case":
+        """The same with every fastnn contender once more, each run from the checkout that `--against` names."""
+        fastnn = [name for name in self.contenders if CONTENDERS[name].library == "fastnn"]
+        others = tuple(other_name(name) for name in fastnn if other_name(name) in CONTENDERS)
+        return self if self.work == "memory" else replace(self, contenders=(*self.contenders, *others))
+
 
 QUICK_ROWS = 320
+FEWEST_ROUNDS = 3
 
 PEERS = ("numpy", "scikit-learn", "torch", "torch-compiled", "jax")
 _CONTROL = ("fastnn", "fastnn-again")
+_BUSY_PEERS = ("fastnn", "numpy", "scikit-learn", "torch", "jax")
 _EXACT = 1e-4
 
 
@@ -108,7 +122,7 @@ CASES = {
         _epoch(
             "epoch-sgd",
             "epoch 784-128-10, batch 64, SGD",
-            (*_four((4, 6), (5, 8), (8, 14), (12, 20)), *(Goal(seat, 1) for seat in _LIMITS)),
+            (*_four((4, 6), (5, 8), (8, 14), (12, 20)), *(Goal(contender, 1) for contender in _LIMITS)),
             more=_LIMITS,
         ),
         _epoch(
@@ -200,8 +214,9 @@ CASES = {
             "one-core-busy",
             "epoch 784-128-10, batch 64, while another process keeps one core busy",
             "epoch",
-            ("fastnn", "fastnn-one-core-busy"),
+            tuple(f"{name}{condition}" for name in _BUSY_PEERS for condition in ("", BUSY)),
             (Goal("fastnn-one-core-busy", 2.5, at_most=True),),
+            most_seconds=600,
         ),
         Case(
             "start",

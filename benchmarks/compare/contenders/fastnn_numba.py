@@ -1,24 +1,29 @@
-"""fastnn, by its Numba backend."""
+"""fastnn, by its Numba backend: only public names, so that an older or newer checkout runs by the same code."""
 
 from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.problems import Problem
-from fastnn import Network, __version__
-from fastnn.backends import get_backend
-from fastnn.optim.optimizers import get_optimizer
+import fastnn
+from benchmarks.compare.problems import Problem
+
+_OPTIMIZERS = {
+    "sgd": lambda: fastnn.SGD(),
+    "momentum": lambda: fastnn.SGD(momentum=0.9),
+    "adam": lambda: fastnn.Adam(),
+}
 
 
 def versions() -> dict[str, str]:
     """Versions and settings that the report names."""
     import numba
 
-    return {"fastnn": __version__, "numba": numba.__version__, "numpy": np.__version__}
+    return {"fastnn": fastnn.__version__, "numba": numba.__version__, "numpy": np.__version__}
 
 
-def _network(problem: Problem) -> Network:
-    return Network(problem.weights, problem.biases, "relu", problem.input_scale)
+def _network(problem: Problem) -> fastnn.Network:
+    initial = fastnn.Network.initialize(problem.case.sizes, input_scale=problem.input_scale)
+    return initial.like(problem.weights, problem.biases)
 
 
 class epoch:
@@ -26,11 +31,11 @@ class epoch:
 
     def __init__(self, problem: Problem, threads: int) -> None:
         self._problem, self._in_order = problem, np.arange(len(problem.labels))
-        self._trainer = get_backend("numba").trainer(
+        self._trainer = fastnn.get_backend("numba").trainer(
             _network(problem),
             problem.images,
             problem.labels,
-            get_optimizer(problem.case.optimizer),
+            _OPTIMIZERS[problem.case.optimizer](),
             threads=threads,
         )
 
@@ -47,11 +52,11 @@ class epoch:
 
 def predict(problem: Problem, threads: int) -> Callable[[], np.ndarray]:
     """`predict_proba` on the uint8 rows."""
-    network, images, backend = _network(problem), problem.images, get_backend("numba")
+    network, images, backend = _network(problem), problem.images, fastnn.get_backend("numba")
     return lambda: backend.predict_proba(network, images, threads)
 
 
 def product(problem: Problem, threads: int) -> Callable[[], np.ndarray]:
     """`matmul` as the backend has it: checks and a new array for the result included."""
-    (left, right), backend = problem.factors, get_backend("numba")
+    (left, right), backend = problem.factors, fastnn.get_backend("numba")
     return lambda: backend.matmul(left, right)

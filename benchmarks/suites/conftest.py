@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.ratios import distance
-from fastnn import load_mnist
-from fastnn.datasets import Dataset
+from benchmarks.compare.ratios import distance
+from fastnn import Dataset, load_mnist
 
 ROUNDS = 9
 

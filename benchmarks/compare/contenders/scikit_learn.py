@@ -6,7 +6,7 @@ import numpy as np
 import sklearn
 from sklearn.neural_network import MLPClassifier
 
-from benchmarks.problems import CLASSES, Problem
+from benchmarks.compare.problems import CLASSES, Problem
 
 
 def versions() -> dict[str, str]:

@@ -1,6 +1,6 @@
 """One contender in a process of its own, and the runner's handle on it.
 
-    python -m benchmarks.worker SEAT THREADS
+    python -m benchmarks.compare.worker CONTENDER THREADS CHECKOUT
 
 The two speak JSON, one line a message, over the worker's stdin and stdout; between messages the worker is blocked on
 its pipe. What libraries print goes to stderr.
@@ -13,22 +13,21 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
+from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from benchmarks.cases import CASES, Case
-from benchmarks.contenders import LIMIT, SEATS
-from benchmarks.problems import Problem
-
-ROOT = Path(__file__).resolve().parent.parent
-_THREAD_VARIABLES = (
-    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS",
-)  # fmt: skip
+from benchmarks.compare.cases import CASES, Case
+from benchmarks.compare.checkout import WrongCheckout, check_origin
+from benchmarks.compare.contenders import CONTENDERS, LIMIT
+from benchmarks.compare.environment import ROOT, environment, module_command
+from benchmarks.compare.kernels import loaded_kernels
+from benchmarks.compare.problems import Problem
 
 
 class Missing(Exception):
@@ -39,31 +38,35 @@ class Broken(Exception):
     """The contender failed."""
 
 
-def environment(threads: int) -> dict[str, str]:
-    """The environment of a process with that many threads; for libraries that read it when they are imported."""
-    limits = {name: str(threads) for name in _THREAD_VARIABLES}
-    # XLA has no count of threads of its own: it takes the cores of its affinity, see `confine`. One thread is a flag.
-    xla = "--xla_cpu_multi_thread_eigen=false" if threads == 1 else ""
-    return {**os.environ, **limits, "XLA_FLAGS": xla, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+class TooSlow(Broken):
+    """The contender gave no answer in time and was ended."""
 
 
 def confine(threads: int) -> None:
     """Keep this process to `threads` cores, for libraries that take all they see."""
     if hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, cores[-threads:])
+        os.sched_setaffinity(0, usable_cores(threads))
 
 
-def load(seat: str) -> Any:
-    """The module of a seat.
+def usable_cores(threads: int) -> list[int]:
+    """The cores of every contender with that many threads."""
+    return sorted(os.sched_getaffinity(0))[-threads:]
+
+
+def load(contender: str, checkout: Path = ROOT) -> Any:
+    """The module of a contender.
 
     Raises
     ------
     Missing
         If its library cannot be imported.
+    WrongCheckout
+        If it is fastnn and comes from elsewhere than `checkout`.
     """
     try:
-        return importlib.import_module(f"benchmarks.contenders.{SEATS[seat].module}")
+        if CONTENDERS[contender].library == "fastnn":
+            check_origin(checkout)
+        return importlib.import_module(f"benchmarks.compare.contenders.{CONTENDERS[contender].module}")
     except ImportError as error:
         raise Missing(str(error)) from error
 
@@ -77,16 +80,17 @@ class Worker:
         When its library cannot be imported.
     """
 
-    def __init__(self, seat: str, threads: int) -> None:
-        self.seat = seat
+    def __init__(self, contender: str, threads: int, checkout: Path = ROOT) -> None:
+        self.contender = contender
+        threads = CONTENDERS[contender].threads or threads
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the worker)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", seat, str(SEATS[seat].threads or threads)],
+            module_command("benchmarks.compare.worker", contender, str(threads), str(checkout)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            cwd=ROOT,
-            env=environment(SEATS[seat].threads or threads),
+            cwd=checkout,
+            env=environment(threads, checkout),
             text=True,
         )
         try:
@@ -95,21 +99,39 @@ class Worker:
             self.close()
             raise
 
-    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """Have it done; the answer.
+    def ask(self, do: str, *, within: float | None = None, **arguments: Any) -> dict[str, Any]:
+        """Send a request and return the answer.
 
         Raises
         ------
+        TooSlow
+            If no answer comes within so many seconds; the worker is ended.
         Broken
             If the worker fails or ends.
         """
         assert self._process.stdin is not None
+        expired = threading.Event()
+
+        def end() -> None:
+            expired.set()
+            self._process.kill()
+
+        timer = threading.Timer(within or 0, end)
         try:
             self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
             self._process.stdin.flush()
+            if within is not None:
+                timer.start()
         except BrokenPipeError:
             pass  # why it ended is in what it wrote last
-        return self._answer()
+        try:
+            return self._answer()
+        except Broken as error:
+            if expired.is_set():
+                raise TooSlow(f"no answer within {within:g} s") from error
+            raise
+        finally:
+            timer.cancel()
 
     def close(self) -> None:
         """End the process."""
@@ -131,8 +153,8 @@ class Worker:
         if not line:
             self._process.wait()
             self._log.seek(0)
-            said = self._log.read().decode(errors="replace").strip().splitlines()
-            raise Broken(f"ended with code {self._process.returncode}: {said[-1] if said else 'it said nothing'}")
+            log = self._log.read().decode(errors="replace").strip().splitlines()
+            raise Broken(f"ended with code {self._process.returncode}: {log[-1] if log else 'no output'}")
         answer = json.loads(line)
         if "missing" in answer:
             raise Missing(answer["missing"])
@@ -141,22 +163,27 @@ class Worker:
         return answer
 
 
-class _Desk:
-    """What the worker's side has laid out."""
+class WorkerServer:
+    """The worker's side: what it has laid out, and the requests it answers."""
 
-    def __init__(self, seat: str, threads: int) -> None:
-        self._seat, self._threads, self._module = SEATS[seat], threads, load(seat)
+    def __init__(self, contender: str, threads: int, checkout: Path) -> None:
+        self._contender, self._threads, self._module = CONTENDERS[contender], threads, load(contender, checkout)
         self._run: Any = None
         self._problem: Problem | None = None
 
     def versions(self) -> dict[str, str]:
+        """Versions and settings that the report names."""
         return self._module.versions()
+
+    def kernels(self) -> dict[str, str]:
+        """Which kernels the libraries run; to be asked after the work."""
+        return loaded_kernels()
 
     def prepare(self, case: str, quick: bool, folder: str, check: str) -> dict[str, Any]:
         """Lay the case out and do its work once (a few epochs); what came out goes to the file `check`."""
         chosen: Case = CASES[case].quick() if quick else CASES[case]
         self._problem = problem = Problem(chosen, Path(folder))
-        work = self._seat.work or chosen.work
+        work = self._contender.work or chosen.work
         if not hasattr(self._module, work):
             return {"cannot": f"no {work} here"}
         start = time.perf_counter()
@@ -165,9 +192,9 @@ class _Desk:
         first_call = time.perf_counter() - start
         for epoch in range(1, chosen.check_epochs if chosen.work == "epoch" else 1):
             found = self._call(epoch)
-        if self._seat.role != LIMIT:
+        if self._contender.role != LIMIT:
             np.save(check, np.asarray(found, np.float64))
-        return {"first_call": first_call}
+        return {"first_call": first_call, "digest": self._digest(found)}
 
     def time(self, round_number: int) -> dict[str, Any]:
         """Seconds of doing the work once, right after it was done: nobody trains for one epoch between rests, in which
@@ -208,23 +235,34 @@ class _Desk:
     def _call(self, round_number: int) -> Any:
         return self._run(*self._arguments(round_number))
 
+    def _digest(self, found: Any) -> str:
+        """Of what came out, and of the trained arrays: equal in two checkouts if every bit is."""
+        weights, biases = self._run.weights() if hasattr(self._run, "weights") else ([], [])
+        digest = sha256()
+        for array in (np.asarray(found), *weights, *biases):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
 
-def main(seat: str, threads: int) -> None:
+
+def main(contender: str, threads: int, checkout: Path) -> None:
     """Answer the runner until it closes the pipe."""
     # Messages have a stream of their own: whatever a library prints on stdout joins stderr.
     messages = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     confine(threads)
     try:
-        desk = _Desk(seat, threads)
+        server = WorkerServer(contender, threads, checkout)
     except Missing as error:
         print(json.dumps({"missing": str(error)}), file=messages)
         return
-    print(json.dumps(desk.versions()), file=messages)
+    except WrongCheckout as error:
+        print(json.dumps({"broken": str(error)}), file=messages)
+        return
+    print(json.dumps(server.versions()), file=messages)
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            answer = getattr(desk, request.pop("do"))(**request)
+            answer = getattr(server, request.pop("do"))(**request)
         except Exception as error:
             traceback.print_exc()
             first_line = (str(error).strip().splitlines() or [""])[0]
@@ -233,4 +271,4 @@ def main(seat: str, threads: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))

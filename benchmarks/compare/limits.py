@@ -1,8 +1,8 @@
 """What the machine can do at most: multiply-adds a second, and bytes of memory a second.
 
-    python -m benchmarks.limits THREADS
+    python -m benchmarks.compare.limits THREADS
 
-The products of BLAS at the shapes of an epoch are seats of the case "epoch-sgd" and timed among its rounds.
+The products of BLAS at the shapes of an epoch are contenders of the case "epoch-sgd" and timed among its rounds.
 """
 
 import json

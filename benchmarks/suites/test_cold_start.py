@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from benchmarks.worker import ROOT
+from benchmarks.compare.environment import environment
 
 PROGRAMS = {
     "python": "pass",
@@ -31,9 +31,9 @@ print(get_backend("numba").predict_proba(Network.initialize((784, 128, 10)), np.
 
 
 def _run(program, cache):
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": str(ROOT)}
+    variables = {**environment(os.cpu_count() or 1), "NUMBA_CACHE_DIR": str(cache)}
     result = subprocess.run(
-        [sys.executable, "-c", program], env=environment, check=True, capture_output=True, text=True
+        [sys.executable, "-P", "-c", program], env=variables, check=True, capture_output=True, text=True
     )
     return result.stdout
 

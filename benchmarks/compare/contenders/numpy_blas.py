@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.problems import Problem
+from benchmarks.compare.problems import Problem
 
 
 def versions() -> dict[str, str]:

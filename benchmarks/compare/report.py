@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ratios import Ratio
-from benchmarks.results import CaseResult, GoalResult
+from benchmarks.compare.cases import FASTEST
+from benchmarks.compare.chart import Bar, Group, draw
+from benchmarks.compare.contenders import CONTENDERS, PEER
+from benchmarks.compare.ratios import Ratio
+from benchmarks.compare.results import SLOWDOWN, CaseResult, GoalResult
 
 # The share of the cores' time that others may take before the report says so.
 QUIET = 0.05
@@ -18,7 +21,19 @@ QUIET = 0.05
 
 @dataclass
 class Report:
-    """A run: its circumstances and its cases."""
+    """A run: its circumstances and its cases.
+
+    Attributes
+    ----------
+    environment, removed : dict of str
+        Variables that the run set for its processes, and those of the caller that it kept from them.
+    kernels : dict of dict of str
+        What each contender's libraries reported after the work.
+    checkouts : dict of str
+        "this" and, with `--against`, "other": folder and commit.
+    background_load : list of float
+        The share of the cores that was busy in each pause.
+    """
 
     command: str
     threads: int
@@ -28,7 +43,10 @@ class Report:
     versions: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
-    busy: list[float] = field(default_factory=list)
+    background_load: list[float] = field(default_factory=list)
+    removed: dict[str, str] = field(default_factory=dict)
+    kernels: dict[str, dict[str, str]] = field(default_factory=dict)
+    checkouts: dict[str, str] = field(default_factory=dict)
     cases: list[CaseResult] = field(default_factory=list)
 
     @property
@@ -46,11 +64,16 @@ class Report:
         parts = [self._head()]
         for result in self.cases:
             parts.append(result.case.title)
-            parts.append(_aligned([_HEADS, *_seat_rows(result)]))
+            parts.append(_aligned([_HEADS, *_contender_rows(result)]))
+            if rows := _disturbance_rows(result):
+                parts += ["  while one core is kept busy:", _aligned([_DISTURBANCE_HEADS, *rows])]
             parts += [f"  {_goal_line(found, self.quick)}" for found in result.goals()]
+            parts += [f"  {remark}" for remark in result.remarks]
             parts += [f"  NOT COMPARABLE: {fault}" for fault in result.faults]
             parts.append("")
-        parts += [f"skipped: {library} ({why})" for library, why in self.missing.items()]
+        if rows := self._checkout_rows():
+            parts += [self._checkout_title(), _aligned([_CHECKOUT_HEADS, *rows]), ""]
+        parts += ["kernels that ran", _aligned([_KERNEL_HEADS, *self._kernel_rows()])] if self.kernels else []
         return "\n".join(parts)
 
     def as_markdown(self) -> str:
@@ -61,9 +84,53 @@ class Report:
             _markdown(["work", "against", "measured", "95 % interval", "at least", "aim", "met"], self._goals())
         )
         for result in self.cases:
-            parts += ["", f"## {result.case.title}", "", _markdown(_HEADS, _seat_rows(result))]
+            parts += ["", f"## {result.case.title}", "", _markdown(_HEADS, _contender_rows(result))]
+            if rows := _disturbance_rows(result):
+                parts += ["", "While one core is kept busy:", "", _markdown(_DISTURBANCE_HEADS, rows)]
+            parts += ["", *(f"- {remark}" for remark in result.remarks)] if result.remarks else []
             parts += ["", *(f"**Not comparable:** {fault}" for fault in result.faults)] if result.faults else []
+        if rows := self._checkout_rows():
+            parts += ["", "## Two checkouts", "", f"{self._checkout_title()}.", "", _markdown(_CHECKOUT_HEADS, rows)]
+        if self.kernels:
+            parts += ["", "## Kernels that ran", "", _markdown(_KERNEL_HEADS, self._kernel_rows())]
         return "\n".join(parts) + "\n"
+
+    def chart_groups(self) -> list[Group]:
+        """What the chart shows: the ratio to every peer, of each case whose contenders agree."""
+        groups = []
+        for result in self.cases:
+            bars = _bars(result)
+            if bars and not result.faults:
+                groups.append(Group(result.case.title, bars))
+        return groups
+
+    def _kernel_rows(self) -> list[list[str]]:
+        contenders: dict[tuple[str, str], list[str]] = {}
+        for name, found in self.kernels.items():
+            for entry in found.items():
+                contenders.setdefault(entry, []).append(name)
+        return [[*entry, ", ".join(names)] for entry, names in sorted(contenders.items())]
+
+    def _checkout_title(self) -> str:
+        return (
+            f"other checkout, {self.checkouts.get('other', '')}, over this one, {self.checkouts.get('this', '')}; "
+            f"this one may take {SLOWDOWN:.0%} longer"
+        )
+
+    def _checkout_rows(self) -> list[list[str]]:
+        return [
+            [
+                result.case.title,
+                found.contender,
+                quantity(found.other, result.case.unit),
+                quantity(found.this, result.case.unit),
+                *_ratio_cells(found.ratio),
+                "" if found.same_bits is None else "equal" if found.same_bits else "differ",
+                "not evaluated" if self.quick else found.verdict,
+            ]
+            for result in self.cases
+            for found in result.checkout_comparisons()
+        ]
 
     def _goals(self) -> list[list[str]]:
         rows = []
@@ -78,7 +145,7 @@ class Report:
                         "" if found.measured is None else f"{found.measured.low:.2f} to {found.measured.high:.2f}",
                         f"{sign}{found.goal.must:g}",
                         "" if found.goal.aim is None else f"{sign}{found.goal.aim:g}",
-                        "not judged" if self.quick else _verdict(found),
+                        "not evaluated" if self.quick else _verdict(found),
                     ]
                 )
         return rows
@@ -86,14 +153,17 @@ class Report:
     def _circumstances(self) -> list[str]:
         lines = [
             f"Ratios are medians over {self.repeats} interleaved rounds of other / fastnn in the same round, with a "
-            f"bootstrap 95 % interval; {self.threads} threads unless said otherwise; float32 arithmetic.",
+            f"bootstrap 95 % interval; {self.threads} threads unless stated otherwise; float32 arithmetic.",
             "",
             f"- command: `{self.command}`",
             *(f"- {name}: {_figure(value)}" for name, value in self.machine.items()),
             f"- versions: {', '.join(f'{name} {version}' for name, version in self.versions.items())}",
         ]
+        lines += [f"- {name} checkout: {text}" for name, text in self.checkouts.items()]
+        lines.append(f"- set for every contender: {_variables(self.environment)}")
+        lines.append(f"- removed from every contender's environment: {_variables(self.removed)}")
         lines += [f"- skipped: {library} ({why})" for library, why in self.missing.items()]
-        if self.busy and (share := float(np.median(self.busy))) > QUIET:
+        if self.background_load and (share := float(np.median(self.background_load))) > QUIET:
             lines.append(
                 f"- **disturbed**: in the pauses, when no contender works, {share:.0%} of the cores' time was taken by "
                 "something else; contenders whose threads wait for each other suffer most from that"
@@ -107,36 +177,78 @@ class Report:
 
 
 _HEADS = ["contender", "median", "min", "max", "ratio", "95 % interval", "set-up and first call", "result", "note"]
+_DISTURBANCE_HEADS = [
+    "contender", "undisturbed", "disturbed", "times as long", "95 % interval", "disturbed / fastnn disturbed",
+    "95 % interval",
+]  # fmt: skip
+_CHECKOUT_HEADS = ["work", "contender", "other", "this", "other / this", "95 % interval", "bits", "this checkout is"]
+_KERNEL_HEADS = ["library", "runs", "in"]
 
 
 def write(report: Report, folder: Path) -> None:
     """Write report.json, report.md and ratios.png."""
-    from benchmarks.chart import draw
-
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").write_text(report.as_json())
     (folder / "report.md").write_text(report.as_markdown())
-    draw(report, folder / "ratios.png")
+    draw(report.chart_groups(), folder / "ratios.png")
 
 
-def _seat_rows(result: CaseResult) -> list[list[str]]:
+def _contender_rows(result: CaseResult) -> list[list[str]]:
     rows, unit = [], result.case.unit
-    for name, seat in result.seats.items():
+    for name, contender in result.contenders.items():
         ratio: Ratio | None = result.ratio(name)
         control = name == "fastnn-again" and ratio is not None
         verdict = ("1 within the interval" if ratio.contains_one else "1 NOT within the interval") if control else ""
         rows.append(
             [
                 name,
-                *(quantity(value, unit) for value in (seat.median, *_ends(seat.rounds))),
-                "" if ratio is None else f"{ratio.median:.2f}",
-                "" if ratio is None else f"{ratio.low:.2f} to {ratio.high:.2f}",
-                "" if seat.first_call is None else quantity(seat.first_call, "s"),
-                "" if seat.result is None else f"{seat.result:.5g}",
-                "; ".join(filter(None, [seat.note, verdict])),
+                *(quantity(value, unit) for value in (contender.median, *_ends(contender.rounds))),
+                *_ratio_cells(ratio),
+                "" if contender.first_call is None else quantity(contender.first_call, "s"),
+                "" if contender.result is None else f"{contender.result:.5g}",
+                "; ".join(filter(None, [contender.note, verdict])),
             ]
         )
     return rows
+
+
+def _disturbance_rows(result: CaseResult) -> list[list[str]]:
+    return [
+        [
+            found.contender,
+            quantity(found.undisturbed, result.case.unit),
+            quantity(found.disturbed, result.case.unit),
+            *_ratio_cells(found.slowdown),
+            *_ratio_cells(found.to_fastnn),
+        ]
+        for found in result.disturbances()
+    ]
+
+
+def _bars(result: CaseResult) -> list[Bar]:
+    """The peers' ratios; of a case that disturbs its contenders, those of the disturbed."""
+    is_disturbed = any(CONTENDERS[name].disturbed for name in result.contenders if CONTENDERS[name].role == PEER)
+    goals = {}
+    for found in result.goals():
+        against = result.fastest_peer() if found.goal.against == FASTEST else found.goal.against
+        if against is not None:
+            goals[against] = found.goal.must
+    bars = []
+    for name in result.contenders:
+        contender = CONTENDERS[name]
+        if contender.role == PEER and contender.disturbed == is_disturbed:
+            ratio = result.ratio(name)
+            if ratio is not None:
+                bars.append(Bar(contender.library, ratio.median, ratio.low, ratio.high, goals.get(name)))
+    return bars
+
+
+def _ratio_cells(ratio: Ratio | None) -> tuple[str, str]:
+    return ("", "") if ratio is None else (f"{ratio.median:.2f}", f"{ratio.low:.2f} to {ratio.high:.2f}")
+
+
+def _variables(variables: dict[str, str]) -> str:
+    return ", ".join(f"`{name}={value}`" for name, value in variables.items()) or "nothing"
 
 
 def _ends(rounds: Sequence[float]) -> tuple[float, float]:
@@ -161,7 +273,7 @@ def _goal_line(found: GoalResult, quick: bool) -> str:
     if found.measured is None:
         return f"against {found.against}: not measured ({wanted})"
     interval = f"{found.measured.low:.2f} to {found.measured.high:.2f}"
-    verdict = "not judged in a quick run" if quick else _verdict(found)
+    verdict = "not evaluated in a quick run" if quick else _verdict(found)
     return f"against {found.against}: {found.measured.median:.2f} ({interval}); {wanted}: {verdict}"
 
 

@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.problems import Problem
+from benchmarks.compare.problems import Problem
 
 OPSET, IR = 17, 8
 

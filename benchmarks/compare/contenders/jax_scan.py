@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from benchmarks.problems import Problem
+from benchmarks.compare.problems import Problem
 
 State = dict[str, Any]
 

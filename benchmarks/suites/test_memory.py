@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.programs import DATA_SET_BYTES, SHORT_RUN, can_measure_memory, peak_memory
+from benchmarks.compare.programs import DATA_SET_BYTES, SHORT_RUN, can_measure_memory, peak_memory
 
 
 @pytest.mark.skipif(not can_measure_memory(), reason="needs Linux's /proc")
