@@ -17,7 +17,7 @@ GROUP = 64
 # full batch needs no more memory than a small one.
 BLOCK = 4 * GROUP
 # Rows of a weight's gradient that are summed before they move their weights: 4 KB, in the first-level cache.
-PIECE = 16
+GRADIENT_ROWS = 16
 # Layers by number: the inputs, and the first hidden layer, or the classes where there is none. No literals, for the
 # reason in `dense.py`.
 INPUTS, FIRST_HIDDEN = np.int64(0), np.int64(1)
@@ -29,7 +29,7 @@ WIDE, NARROW = 4, 4
 SIZE, PANEL_AT, N_PANELS, WEIGHT_AT, BIAS_AT, N_COLUMNS = range(6)
 
 
-class Layers(NamedTuple):
+class Layout(NamedTuple):
     """A network's shape, and where its arrays lie.
 
     parameters: all weights and biases, flat, padded, on a 64-byte boundary. n_weights: how many layers of weights there
@@ -70,51 +70,51 @@ def panel_widths(vectors: int) -> list[int]:
 
 
 @inlined
-def size_of(layers, layer):
+def size_of(layout, layer):
     """How many units a layer has, the inputs being layer 0."""
-    return layers.table[layer, SIZE]
+    return layout.table[layer, SIZE]
 
 
 @inlined
-def n_panels(layers, layer):
+def n_panels(layout, layer):
     """How many panels the units of a layer have."""
-    return layers.table[layer, N_PANELS]
+    return layout.table[layer, N_PANELS]
 
 
 @inlined
-def unit_panel(layers, layer, p):
+def unit_panel(layout, layer, p):
     """Panel p of the units of a layer other than the inputs."""
-    row = layers.table[layers.table[layer, PANEL_AT] + p]
+    row = layout.table[layout.table[layer, PANEL_AT] + p]
     return Panel(row[0], row[1], row[2], row[3], row[4])
 
 
 @inlined
-def weight_panel(layers, layer, panel):
+def weight_panel(layout, layer, panel):
     """Where the panel of a layer's weight that leads into the units of `panel` starts."""
-    return layers.table[layer, WEIGHT_AT] + panel.first * layers.table[layer, SIZE]
+    return layout.table[layer, WEIGHT_AT] + panel.first * layout.table[layer, SIZE]
 
 
 @inlined
-def bias_panel(layers, layer, panel):
+def bias_panel(layout, layer, panel):
     """Where the biases of the units of `panel`, to which a layer's weights lead, start."""
-    return layers.table[layer, BIAS_AT] + panel.first
+    return layout.table[layer, BIAS_AT] + panel.first
 
 
 @inlined
-def all_panels(layers, layer):
+def all_panels(layout, layer):
     """The panels of a layer's units, as a range."""
-    return range(n_panels(layers, layer))
+    return range(n_panels(layout, layer))
 
 
 @inlined
-def own_panels(layers, layer, t, threads):
+def own_panels(layout, layer, t, threads):
     """The panels of a layer's units that thread t owns, as a range."""
-    count = n_panels(layers, layer)
+    count = n_panels(layout, layer)
     return range(count * t // threads, count * (t + 1) // threads)
 
 
 @inlined
-def padded_width(layers, layer):
+def padded_width(layout, layer):
     """The columns of a layer's units, padding counted."""
-    panel = unit_panel(layers, layer, n_panels(layers, layer) - 1)
+    panel = unit_panel(layout, layer, n_panels(layout, layer) - 1)
     return panel.first + panel.width

@@ -20,18 +20,16 @@ from numba.extending import intrinsic
 from fastnn.kernels.jit import inlined
 from fastnn.kernels.vector.simd import element_pointer
 
-# The gate of a team: an int64 array of two entries, a cache line apart.
-ARRIVALS, STOP, GATE_SIZE = 0, 8, 16
-# What a kernel that counts arrivals gives back instead of their number if it was told to stop.
-STOPPED = -1
+# The barrier of a team: an int64 array of two entries, a cache line apart.
+COUNT, STOP, BARRIER_SIZE = 0, 8, 16
 # A step is a few dozen microseconds: waits are mostly shorter than a trip to the operating system, so a thread spins at
 # first; then it yields, since the thread it waits for may have lost its core.
 SPINS = 2000
 
 
-def new_gate() -> np.ndarray:
-    """A gate for `barrier`: nobody has arrived, nobody wants to stop."""
-    return np.zeros(GATE_SIZE, np.int64)
+def new_barrier() -> np.ndarray:
+    """A barrier at which nobody has arrived and nobody has asked to stop."""
+    return np.zeros(BARRIER_SIZE, np.int64)
 
 
 @intrinsic
@@ -80,22 +78,23 @@ _pause = _call_without_arguments("llvm.x86.sse2.pause", ir.VoidType()) if _on_x8
 
 
 @inlined
-def barrier(gate, goal):
-    """Wait until `goal` arrivals have been counted in all; False if the team is to stop instead.
+def wait(barrier, threads):
+    """Wait until all `threads` have arrived; False if the team is to stop instead.
 
-    The caller counts `goal` up by the number of threads at every barrier.
+    Arrivals are counted on and never reset: the thread's own number tells its generation, and the count at which that
+    generation is complete. So the barrier needs no second counter, and no thread can miss a reset.
     """
-    atomic_add(gate, ARRIVALS, 1)
+    complete = (atomic_add(barrier, COUNT, 1) // threads + 1) * threads
     spins = 0
-    while atomic_load(gate, ARRIVALS) < goal:
-        if atomic_load(gate, STOP):
+    while atomic_load(barrier, COUNT) < complete:
+        if atomic_load(barrier, STOP):
             return False
         spins += 1
         if spins < SPINS:
             _pause()
         else:
             _yield_core()
-    return atomic_load(gate, STOP) == 0
+    return atomic_load(barrier, STOP) == 0
 
 
 def _start_apart(t: int, threads: int) -> None:
@@ -115,12 +114,12 @@ def _start_apart(t: int, threads: int) -> None:
                 os.sched_setaffinity(0, cores)
 
 
-def run_team(work: Callable[[int], None], threads: int, gate: np.ndarray, caller_works: bool = False) -> None:
+def run_team(work: Callable[[int], None], threads: int, barrier: np.ndarray, caller_works: bool = False) -> None:
     """Call ``work(t)`` for t = 0 ... threads - 1, each in a thread of its own, and wait.
 
-    The caller's thread only waits, so that Ctrl-C reaches it; then, or if one call raises, the others are told to stop
-    through the gate, and the exception is raised here. If `caller_works`, it does the work of t = 0 itself, which saves
-    starting a thread, and Ctrl-C waits for the end of that.
+    The caller's thread only waits, so that Ctrl-C reaches it. After Ctrl-C, or if one call raises, the stop flag of the
+    barrier tells the other threads to stop, and the exception is raised here. If `caller_works`, the caller's thread
+    does the work of t = 0: that saves starting a thread, but Ctrl-C then waits for the end of that work.
     """
     errors: list[BaseException] = []
     finished = threading.Semaphore(0)
@@ -131,7 +130,7 @@ def run_team(work: Callable[[int], None], threads: int, gate: np.ndarray, caller
             work(t)
         except BaseException as error:
             errors.append(error)
-            gate[STOP] = 1
+            barrier[STOP] = 1
         finally:
             finished.release()
 
@@ -147,7 +146,7 @@ def run_team(work: Callable[[int], None], threads: int, gate: np.ndarray, caller
             while not finished.acquire(timeout=0.05):  # on Windows only a wait with a limit can be interrupted
                 pass
     except BaseException:
-        gate[STOP] = 1
+        barrier[STOP] = 1
         for thread in members[:started]:
             thread.join()
         raise

@@ -43,7 +43,7 @@ def _cgroup_quota() -> float | None:
         return None
 
 
-class Crew:
+class TeamSize:
     """How many threads an epoch should have: the most it may, but fewer while another process keeps cores busy.
 
     Threads that meet at barriers are as slow as the slowest, and one that shares its core with another process runs in
@@ -54,7 +54,7 @@ class Crew:
     def __init__(self, most: int) -> None:
         self.most, self._left_out, self._epochs_to_retry = most, 0, 0
 
-    def size(self) -> int:
+    def next(self) -> int:
         """The number of threads for the next epoch."""
         return max(1, self.most - self._left_out)
 

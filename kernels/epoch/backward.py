@@ -17,61 +17,61 @@ from fastnn.kernels.layout import (
 )
 from fastnn.kernels.ops.activations import vslope
 from fastnn.kernels.ops.matmul import ONE_ROW, OVERWRITE, START, STRIDE_1, multiply_panel
-from fastnn.kernels.ops.optimizers import settle, update_rows
-from fastnn.kernels.team import STOPPED, barrier
+from fastnn.kernels.ops.optimizers import apply_update, multiply_and_update
+from fastnn.kernels.team import wait
 from fastnn.kernels.vector.simd import FOUR, ONE, TWO, lanes, vadd, vload, vstore, vzero
 from fastnn.kernels.vector.tiles import transpose_tile
 
 
 @inlined
-def turn(layers, weight_at, width, depth, columns, turned, places):
+def transpose_weights(layout, weight_at, width, depth, columns, transposed, offsets):
     """The transpose of a panel's weights: ``turned[k, r] = weight[r, k]``, k < columns, r < depth, else 0.
 
     weight: rows of `width` from `weight_at` on. turned: rows as long as `depth` rounded up to whole vectors.
     """
-    n = lanes(turned)
+    n = lanes(transposed)
     padded = (depth + n - 1) // n * n
     for r in range(0, padded, n):
         for j in range(n):
-            places[j] = weight_at + min(r + j, depth - 1) * width
+            offsets[j] = weight_at + min(r + j, depth - 1) * width
         for k in range(0, columns, n):
-            transpose_tile(turned, k * padded + r, padded, layers.parameters, places, START, k)
+            transpose_tile(transposed, k * padded + r, padded, layout.parameters, offsets, START, k)
     for k in range(columns):
-        turned[k * padded + depth : (k + 1) * padded] = 0
+        transposed[k * padded + depth : (k + 1) * padded] = 0
 
 
 @inlined
-def input_gradient(layers, layer, n_rows, dout, scratch, panel):
+def input_gradient(layout, layer, n_rows, dout, scratch, panel):
     """Gradient of a layer's inputs, the units of `panel`, before the activation that made them; no mask applied yet."""
-    turned, places = scratch.turned, scratch.places
-    depth = min(panel.width, size_of(layers, layer) - panel.first)
-    for q in all_panels(layers, layer + 1):
-        outputs = unit_panel(layers, layer + 1, q)
-        weight_at = weight_panel(layers, layer, outputs) + panel.first * outputs.width
-        columns = min(outputs.width, size_of(layers, layer + 1) - outputs.first)
-        turn(layers, weight_at, outputs.width, depth, columns, turned, places)
+    transposed, offsets = scratch.transposed, scratch.offsets
+    depth = min(panel.width, size_of(layout, layer) - panel.first)
+    for q in all_panels(layout, layer + 1):
+        outputs = unit_panel(layout, layer + 1, q)
+        weight_at = weight_panel(layout, layer, outputs) + panel.first * outputs.width
+        columns = min(outputs.width, size_of(layout, layer + 1) - outputs.first)
+        transpose_weights(layout, weight_at, outputs.width, depth, columns, transposed, offsets)
         multiply_panel(
-            dout, panel.at, panel.row, dout, outputs.at, outputs.row, STRIDE_1, turned, START, panel.width, columns,
+            dout, panel.at, panel.row, dout, outputs.at, outputs.row, STRIDE_1, transposed, START, panel.width, columns,
             n_rows, panel.vectors, q > 0,
         )  # fmt: skip
 
 
 @inlined
-def slope_units(layers, n_rows, out, dout, panel, share):
+def slope_units(layout, n_rows, out, dout, panel, keep_prob):
     """`dout` times the slope of the activation of a panel's hidden units, whose outputs are `share` times `out`."""
     one = out.dtype.type(1)
     for at in range(panel.at, panel.at + n_rows * panel.width, lanes(out)):
-        vstore(dout, at, vslope(layers.activation, vload(dout, at, ONE), vload(out, at, ONE), one, share))
+        vstore(dout, at, vslope(layout.activation, vload(dout, at, ONE), vload(out, at, ONE), one, keep_prob))
 
 
 @inlined
-def update_block(layers, layer, n_rows, step, units, state, piece, inputs, outputs):
+def update_block(layout, layer, n_rows, step, units, state, gradient_tile, inputs, outputs):
     """Gradient and step of the weights between two panels of units; returns the sum of their squares."""
-    at = weight_panel(layers, layer, outputs) + inputs.first * outputs.width
-    height = min(inputs.width, size_of(layers, layer) - inputs.first)
-    return update_rows(
-        layers, at, units.out, inputs.at, inputs.row, height, n_rows, step, piece.dtype.type(1), units.dout, state,
-        piece, outputs,
+    at = weight_panel(layout, layer, outputs) + inputs.first * outputs.width
+    height = min(inputs.width, size_of(layout, layer) - inputs.first)
+    return multiply_and_update(
+        layout, at, units.out, inputs.at, inputs.row, height, n_rows, step, gradient_tile.dtype.type(1), units.dout,
+        state, gradient_tile, outputs,
     )  # fmt: skip
 
 
@@ -96,71 +96,68 @@ def sum_panel(dout, n_rows, out, out_at, add, panel):
 
 
 @inlined
-def update_bias(layers, layer, n_rows, step, dout, state, piece, panel):
+def update_bias(layout, layer, n_rows, step, dout, state, gradient_tile, panel):
     """Gradient and step of the biases of a panel's units."""
     never_inline()
-    real, at = piece.dtype.type, bias_panel(layers, layer, panel)
+    real, at = gradient_tile.dtype.type, bias_panel(layout, layer, panel)
     if step.is_last:
-        sum_panel(dout, n_rows, piece, START, OVERWRITE, panel)
-        settle(step, real(0), real(1), layers.parameters, state, at, piece, ONE_ROW, panel.vectors)
+        sum_panel(dout, n_rows, gradient_tile, START, OVERWRITE, panel)
+        apply_update(step, real(0), real(1), layout.parameters, state, at, gradient_tile, ONE_ROW, panel.vectors)
     else:
         sum_panel(dout, n_rows, state.gradient, at, not step.is_first, panel)
 
 
 @inlined
-def update_between(layers, layer, t, threads, n_rows, step, units, state, penalty, piece):
+def update_between(layout, layer, t, threads, n_rows, step, units, state, penalty, gradient_tile):
     """Gradient and step of the weights between two hidden layers, by the owners of the panels they lead to."""
-    for q in own_panels(layers, layer + 1, t, threads):
-        outputs, squares = unit_panel(layers, layer + 1, q), 0.0
-        for p in all_panels(layers, layer):
+    for q in own_panels(layout, layer + 1, t, threads):
+        outputs, squares = unit_panel(layout, layer + 1, q), 0.0
+        for p in all_panels(layout, layer):
             squares += update_block(
-                layers, layer, n_rows, step, units, state, piece, unit_panel(layers, layer, p), outputs
+                layout, layer, n_rows, step, units, state, gradient_tile, unit_panel(layout, layer, p), outputs
             )
-        penalty[layer * (len(penalty) // layers.n_weights) + q] = squares
-        update_bias(layers, layer, n_rows, step, units.dout, state, piece, outputs)
+        penalty[layer * (len(penalty) // layout.n_weights) + q] = squares
+        update_bias(layout, layer, n_rows, step, units.dout, state, gradient_tile, outputs)
 
 
 @inlined
-def backward_block(t, threads, layers, rows, step, dropout, units, state, penalty, scratch, gate, goal):
+def backward_block(t, threads, layout, rows, step, dropout, units, state, penalty, scratch, barrier):
     """Back through all layers but the first, whose biases it moves; every weight's gradient moves it or is kept.
 
     The weights out of the last hidden layer are moved by the owners of the panels they lead out of, who alone read
     them; those between hidden layers by the owners of those they lead to, once everybody has read them, which is after
-    the next barrier. Returns the barriers' goal, or STOPPED.
+    the next barrier. False if the team is to stop.
     """
     never_inline()
-    n_layers, n_rows, dout, piece = layers.n_weights, len(rows), units.dout, scratch.piece
+    n_layers, n_rows, dout, gradient_tile = layout.n_weights, len(rows), units.dout, scratch.gradient_tile
     hidden, n_penalties = n_layers - 1, len(penalty) // n_layers
-    for p in own_panels(layers, hidden, t, threads) if hidden > 0 else range(0):
-        panel, squares = unit_panel(layers, hidden, p), 0.0
-        input_gradient(layers, hidden, n_rows, dout, scratch, panel)
-        for q in all_panels(layers, n_layers):
+    for p in own_panels(layout, hidden, t, threads) if hidden > 0 else range(0):
+        panel, squares = unit_panel(layout, hidden, p), 0.0
+        input_gradient(layout, hidden, n_rows, dout, scratch, panel)
+        for q in all_panels(layout, n_layers):
             squares += update_block(
-                layers, hidden, n_rows, step, units, state, piece, panel, unit_panel(layers, n_layers, q)
+                layout, hidden, n_rows, step, units, state, gradient_tile, panel, unit_panel(layout, n_layers, q)
             )
         penalty[hidden * n_penalties + p] = squares
     if t == 0 and hidden > 0:
-        for q in all_panels(layers, n_layers):
-            update_bias(layers, hidden, n_rows, step, dout, state, piece, unit_panel(layers, n_layers, q))
+        for q in all_panels(layout, n_layers):
+            update_bias(layout, hidden, n_rows, step, dout, state, gradient_tile, unit_panel(layout, n_layers, q))
     for layer in range(hidden, 0, -1):
-        if layer < hidden:
-            goal += threads
-            if not barrier(gate, goal):
-                return STOPPED
-        for p in own_panels(layers, layer, t, threads):
-            panel = unit_panel(layers, layer, p)
+        if layer < hidden and not wait(barrier, threads):
+            return False
+        for p in own_panels(layout, layer, t, threads):
+            panel = unit_panel(layout, layer, p)
             if layer < hidden:
-                input_gradient(layers, layer, n_rows, dout, scratch, panel)
+                input_gradient(layout, layer, n_rows, dout, scratch, panel)
             if dropout.threshold:
                 drop_units(rows, dropout, layer - 1, dout, panel)
-            slope_units(layers, n_rows, units.out, dout, panel, dropout.share)
+            slope_units(layout, n_rows, units.out, dout, panel, dropout.keep_prob)
         if layer + 1 < hidden:
-            update_between(layers, layer + 1, t, threads, n_rows, step, units, state, penalty, piece)
+            update_between(layout, layer + 1, t, threads, n_rows, step, units, state, penalty, gradient_tile)
     if hidden > 1:
-        goal += threads
-        if not barrier(gate, goal):
-            return STOPPED
-        update_between(layers, FIRST_HIDDEN, t, threads, n_rows, step, units, state, penalty, piece)
-    for p in own_panels(layers, FIRST_HIDDEN, t, threads):
-        update_bias(layers, INPUTS, n_rows, step, dout, state, piece, unit_panel(layers, FIRST_HIDDEN, p))
-    return goal
+        if not wait(barrier, threads):
+            return False
+        update_between(layout, FIRST_HIDDEN, t, threads, n_rows, step, units, state, penalty, gradient_tile)
+    for p in own_panels(layout, FIRST_HIDDEN, t, threads):
+        update_bias(layout, INPUTS, n_rows, step, dout, state, gradient_tile, unit_panel(layout, FIRST_HIDDEN, p))
+    return True

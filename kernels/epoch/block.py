@@ -11,7 +11,7 @@ import numpy as np
 from fastnn.kernels.epoch.forward import sum_logits
 from fastnn.kernels.jit import inlined, never_inline
 from fastnn.kernels.layout import padded_width, size_of, unit_panel
-from fastnn.kernels.ops.losses import SOFTMAX, lose_row
+from fastnn.kernels.ops.losses import SOFTMAX_OUTPUT, row_loss
 from fastnn.kernels.ops.matmul import START
 from fastnn.kernels.ops.softmax import cross_entropy_rows
 from fastnn.kernels.vector.simd import lanes
@@ -35,7 +35,7 @@ class Dropout(NamedTuple):
 
     keys: np.ndarray
     threshold: np.uint32
-    share: np.floating
+    keep_prob: np.floating
     scale: np.floating
 
 
@@ -46,7 +46,7 @@ class Units(NamedTuple):
 
     out: np.ndarray
     dout: np.ndarray
-    parts: np.ndarray
+    partial_logits: np.ndarray
 
 
 class Samples(NamedTuple):
@@ -58,7 +58,7 @@ class Samples(NamedTuple):
     target: np.ndarray
     weight: np.ndarray
     loss: np.ndarray
-    right: np.ndarray
+    correct: np.ndarray
 
 
 class Scratch(NamedTuple):
@@ -66,11 +66,11 @@ class Scratch(NamedTuple):
     rows as a vector has lanes; figures, four numbers for each of these; places, a number for each sample of a group.
     """
 
-    piece: np.ndarray
-    turned: np.ndarray
+    gradient_tile: np.ndarray
+    transposed: np.ndarray
     columns: np.ndarray
-    figures: np.ndarray
-    places: np.ndarray
+    row_stats: np.ndarray
+    offsets: np.ndarray
 
 
 @inlined
@@ -95,7 +95,7 @@ def batch_weight(data, batch):
 
 
 @inlined
-def take_samples(data, rows, samples, t, threads):
+def gather_samples(data, rows, samples, t, threads):
     """Thread t's share of copying labels or targets, and weights, of the samples `rows`."""
     n_targets = data.targets.shape[1]
     for s in range(len(rows) * t // threads, len(rows) * (t + 1) // threads):
@@ -108,38 +108,38 @@ def take_samples(data, rows, samples, t, threads):
 
 
 @inlined
-def lose_rows(t, threads, layers, n_rows, weight, units, samples, scratch):
+def block_loss(t, threads, layout, n_rows, weight, units, samples, scratch):
     """Losses of a thread's rows of a block, their share of the batch counted, and the gradients of their logits."""
     never_inline()
-    out, n_layers, n, real = units.out, layers.n_weights, lanes(units.out), units.out.dtype.type
-    logits_at, padded = unit_panel(layers, n_layers, START).at, padded_width(layers, n_layers)
-    n_outputs = size_of(layers, n_layers)
-    figures, shares = scratch.figures[: 3 * n], scratch.figures[3 * n :]
+    out, n_layers, n, real = units.out, layout.n_weights, lanes(units.out), units.out.dtype.type
+    logits_at, padded = unit_panel(layout, n_layers, START).at, padded_width(layout, n_layers)
+    n_outputs = size_of(layout, n_layers)
+    row_stats, row_weights = scratch.row_stats[: 3 * n], scratch.row_stats[3 * n :]
     # Rows go in as many at once as a vector has lanes, so threads share them by such groups.
     n_groups = (n_rows + n - 1) // n
     begin, stop = n_groups * t // threads * n, min(n_rows, n_groups * (t + 1) // threads * n)
     if n_layers > 1:
-        sum_logits(layers, begin, stop, out, units.parts)
+        sum_logits(layout, begin, stop, out, units.partial_logits)
     for s in range(begin, stop, n):
         end = min(s + n, n_rows)
         for r in range(n):
             counts = s + r < end and weight > 0
-            shares[r] = real(np.float64(samples.weight[s + r]) / weight) if counts else real(0)
-        row_loss = samples.loss[s:end]
-        if layers.output == SOFTMAX:
+            row_weights[r] = real(np.float64(samples.weight[s + r]) / weight) if counts else real(0)
+        loss_of_row = samples.loss[s:end]
+        if layout.output == SOFTMAX_OUTPUT:
             cross_entropy_rows(
-                out, logits_at + s * padded, padded, n_outputs, samples.label[s:end], shares, units.dout, row_loss,
-                samples.right[s:end], scratch.columns, figures, scratch.places,
+                out, logits_at + s * padded, padded, n_outputs, samples.label[s:end], row_weights, units.dout,
+                loss_of_row, samples.correct[s:end], scratch.columns, row_stats, scratch.offsets,
             )  # fmt: skip
         else:
             for r in range(end - s):
                 at = logits_at + (s + r) * padded
-                row_loss[r], samples.right[s + r] = lose_row(
-                    layers.output, out[at : at + n_outputs], samples.target[(s + r) * n_outputs :], shares[r],
+                loss_of_row[r], samples.correct[s + r] = row_loss(
+                    layout.output, out[at : at + n_outputs], samples.target[(s + r) * n_outputs :], row_weights[r],
                     units.dout[at : at + n_outputs],
                 )  # fmt: skip
         for r in range(end - s):
-            row_loss[r] = np.float64(shares[r]) * row_loss[r] if shares[r] > 0 else 0.0
+            loss_of_row[r] = np.float64(row_weights[r]) * loss_of_row[r] if row_weights[r] > 0 else 0.0
 
 
 @inlined
@@ -152,9 +152,9 @@ def half_squares(l2, penalty):
 
 
 @inlined
-def report(t, results, total_loss, n_counted, n_right):
+def report(t, results, total_loss, n_counted, n_correct):
     """Thread 0 writes what the epoch reports."""
     if t == 0:
         results[LOSS] = total_loss
         results[COUNTED] = n_counted
-        results[CORRECT] = n_right
+        results[CORRECT] = n_correct

@@ -17,25 +17,25 @@ from fastnn.kernels.epoch.block import (
     Scratch,
     Units,
     batch_weight,
+    block_loss,
+    gather_samples,
     half_squares,
     is_finite,
-    lose_rows,
     report,
-    take_samples,
 )
 from fastnn.kernels.epoch.forward import finish_layer, forward_block
-from fastnn.kernels.inputs.csr import Csr, collect_csr, csr_sums
+from fastnn.kernels.inputs.csr import Csr, csr_sums, csr_weight_gradient
 from fastnn.kernels.inputs.dense import copy_inputs, dense_sums, update_dense
-from fastnn.kernels.inputs.row_blocks import Bsr, bsr_sums, collect_bsr
+from fastnn.kernels.inputs.row_blocks import Bsr, row_block_sums, row_block_weight_gradient
 from fastnn.kernels.jit import inlined, kernel, never_inline
 from fastnn.kernels.layout import BLOCK, FIRST_HIDDEN, INPUTS, unit_panel
 from fastnn.kernels.ops.matmul import START
-from fastnn.kernels.ops.optimizers import State, Step, l2_of_step, rate_of_step, settle
-from fastnn.kernels.team import ARRIVALS, STOP, atomic_load, barrier
+from fastnn.kernels.ops.optimizers import State, Step, apply_update, l2_of_step, rate_of_step
+from fastnn.kernels.team import STOP, atomic_load, wait
 from fastnn.kernels.vector.simd import FOUR, ONE, lanes, vadd, vload, vstore
 
 # A batch is cut into at most PARTS parts of PART_ROWS rows or more.
-PARTS, PART_ROWS = 16, 32
+CHUNKS, CHUNK_ROWS = 16, 32
 # A part is worked through by one thread, which is the first and only one. No literals, for the reason in `dense.py`.
 FIRST, ONLY, MORE_FOLLOW, NOTHING_KEPT = np.int64(0), np.int64(1), np.bool_(False), np.bool_(True)
 
@@ -48,10 +48,10 @@ class Inputs(NamedTuple):
     csr: Csr
     bsr: Bsr
     dense: np.ndarray
-    strip_scratch: np.ndarray
+    row_block_scratch: np.ndarray
 
 
-class RowWork(NamedTuple):
+class WorkByRows(NamedTuple):
     """Scratch. Of each thread, one after the other: units; samples; scratch, dense (BLOCK * D,), samples in the working
     dtype, and strip_scratch (`bsr_input.SCRATCH`,), whose arrays have a row for each; alone, a gate.
 
@@ -67,143 +67,146 @@ class RowWork(NamedTuple):
     samples: Samples
     csr: Csr
     bsr: Bsr
-    strip_scratch: np.ndarray
+    row_block_scratch: np.ndarray
     dense: np.ndarray
-    part_loss: np.ndarray
-    part_right: np.ndarray
+    chunk_loss: np.ndarray
+    chunk_correct: np.ndarray
     slices: np.ndarray
     penalty: np.ndarray
     results: np.ndarray
     scratch: Scratch
-    alone: np.ndarray
+    own_barrier: np.ndarray
 
 
-def n_parts(batch_size: int) -> int:
+def n_chunks(batch_size: int) -> int:
     """In how many parts a batch is cut: as many as have PART_ROWS rows, at most PARTS."""
-    return min(PARTS, max(1, batch_size // PART_ROWS))
+    return min(CHUNKS, max(1, batch_size // CHUNK_ROWS))
 
 
-_n_parts = inlined(n_parts)
+_n_chunks = inlined(n_chunks)
 
 
 @inlined
-def part_start(n_rows, parts, part, unit):
+def chunk_start(n_rows, chunks, chunk, unit):
     """The row of a batch of `n_rows` where a part begins, a multiple of `unit`."""
-    return min(n_rows, (n_rows + unit - 1) // unit * part // parts * unit)
+    return min(n_rows, (n_rows + unit - 1) // unit * chunk // chunks * unit)
 
 
 @inlined
-def do_block(layers, data, start, rows, weight, step, dropout, inputs, units, state, samples, penalty, scratch, gate):
+def train_block(
+    layout, data, start, rows, weight, step, dropout, inputs, units, state, samples, penalty, scratch, barrier
+):
     """Losses of a block, and its gradient, added to what is kept; `start` is where strips have its samples `rows`."""
     never_inline()
-    n_rows, panel, dout = len(rows), unit_panel(layers, FIRST_HIDDEN, START), units.dout
-    take_samples(data, rows, samples, FIRST, ONLY)
+    n_rows, panel, dout = len(rows), unit_panel(layout, FIRST_HIDDEN, START), units.dout
+    gather_samples(data, rows, samples, FIRST, ONLY)
     if len(inputs.bsr.indptr):
-        bsr_sums(layers, start, n_rows, inputs.bsr, units.out, panel, inputs.strip_scratch, scratch.places)
+        row_block_sums(layout, start, n_rows, inputs.bsr, units.out, panel, inputs.row_block_scratch, scratch.offsets)
     elif len(inputs.csr.indptr):
-        csr_sums(layers, rows, inputs.csr, units.out, panel)
+        csr_sums(layout, rows, inputs.csr, units.out, panel)
     else:
         copy_inputs(data.images, rows, inputs.dense, FIRST, ONLY)
-        dense_sums(layers, n_rows, inputs.dense, units.out, panel)
-    finish_layer(layers, INPUTS, FIRST, ONLY, rows, layers.scale, dropout, units.out)
-    goal = forward_block(FIRST, ONLY, layers, rows, dropout, units, gate, gate[ARRIVALS])
-    lose_rows(FIRST, ONLY, layers, n_rows, weight, units, samples, scratch)
-    backward_block(FIRST, ONLY, layers, rows, step, dropout, units, state, penalty, scratch, gate, goal)
+        dense_sums(layout, n_rows, inputs.dense, units.out, panel)
+    finish_layer(layout, INPUTS, FIRST, ONLY, rows, layout.scale, dropout, units.out)
+    forward_block(FIRST, ONLY, layout, rows, dropout, units, barrier)
+    block_loss(FIRST, ONLY, layout, n_rows, weight, units, samples, scratch)
+    backward_block(FIRST, ONLY, layout, rows, step, dropout, units, state, penalty, scratch, barrier)
     if len(inputs.bsr.indptr):
-        collect_bsr(
-            layers, start, n_rows, inputs.bsr, dout, state.gradient, step.is_first, panel, inputs.strip_scratch,
-            scratch.places,
+        row_block_weight_gradient(
+            layout, start, n_rows, inputs.bsr, dout, state.gradient, step.is_first, panel, inputs.row_block_scratch,
+            scratch.offsets,
         )  # fmt: skip
     elif len(inputs.csr.indptr):
-        collect_csr(layers, rows, inputs.csr, dout, state.gradient, step.is_first, panel)
+        csr_weight_gradient(layout, rows, inputs.csr, dout, state.gradient, step.is_first, panel)
     else:
-        update_dense(layers, n_rows, step, inputs.dense, dout, state, scratch.piece, panel)
+        update_dense(layout, n_rows, step, inputs.dense, dout, state, scratch.gradient_tile, panel)
 
 
 @inlined
-def _sum_parts(gradient, size, parts, at, piece, rows, n):
+def _sum_chunks(gradient, size, chunks, at, gradient_tile, rows, n):
     """The sum of the parts' gradients, in their order, of `rows` rows of `n` vectors of parameters from `at` on."""
-    width = len(n) * lanes(piece)
+    width = len(n) * lanes(gradient_tile)
     for h in range(0, rows * width, width):
         total = vload(gradient, at + h, n)
-        for part in range(1, parts):
-            total = vadd(total, vload(gradient, part * size + at + h, n))
-        vstore(piece, h, total)
+        for chunk in range(1, chunks):
+            total = vadd(total, vload(gradient, chunk * size + at + h, n))
+        vstore(gradient_tile, h, total)
 
 
 @inlined
-def settle_slices(t, threads, layers, parts, step, work, piece):
+def apply_update_slices(t, threads, layout, chunks, step, work, gradient_tile):
     """Add the parts' gradients, in their order, and move the parameters: a thread's slices of them."""
     never_inline()
-    real, state, size, slices = piece.dtype.type, work.state, len(layers.parameters), work.slices
+    real, state, size, slices = gradient_tile.dtype.type, work.state, len(layout.parameters), work.slices
     for k in range(len(slices) * t // threads, len(slices) * (t + 1) // threads):
         at, rows, vectors, is_weight, is_scaled = slices[k]
-        total = piece
-        if parts == 1:
-            total = state.gradient[at : at + len(piece)]
+        total = gradient_tile
+        if chunks == 1:
+            total = state.gradient[at : at + len(gradient_tile)]
         elif vectors == 4:
-            _sum_parts(state.gradient, size, parts, at, piece, rows, FOUR)
+            _sum_chunks(state.gradient, size, chunks, at, gradient_tile, rows, FOUR)
         else:
-            _sum_parts(state.gradient, size, parts, at, piece, rows, ONE)
-        decay, scale = step.l2 if is_weight else real(0), layers.scale if is_scaled else real(1)
-        work.penalty[k] = settle(step, decay, scale, layers.parameters, state, at, total, rows, vectors)
+            _sum_chunks(state.gradient, size, chunks, at, gradient_tile, rows, ONE)
+        decay, scale = step.l2 if is_weight else real(0), layout.scale if is_scaled else real(1)
+        work.penalty[k] = apply_update(step, decay, scale, layout.parameters, state, at, total, rows, vectors)
 
 
 @kernel
-def run_row_epoch(t, threads, layers, data, order, batch_size, rule, n_steps, dropout, work, gate):
+def run_epoch_by_rows(t, threads, layout, data, order, batch_size, rule, n_steps, dropout, work, barrier):
     """Thread t of `threads`: train on the rows `order`; all is as `run_panel_epoch` says."""
-    real, size, all_units, own = work.units.out.dtype.type, len(layers.parameters), work.units, work.scratch
-    n_units, n_logits = len(all_units.out) // len(work.alone), len(all_units.parts) // len(work.alone)
+    real, size, all_units, own = work.units.out.dtype.type, len(layout.parameters), work.units, work.scratch
+    n_units, n_logits = (
+        len(all_units.out) // len(work.own_barrier),
+        len(all_units.partial_logits) // len(work.own_barrier),
+    )
     units = Units(
         all_units.out[t * n_units : (t + 1) * n_units], all_units.dout[t * n_units : (t + 1) * n_units],
-        all_units.parts[t * n_logits : (t + 1) * n_logits],
+        all_units.partial_logits[t * n_logits : (t + 1) * n_logits],
     )  # fmt: skip
-    label, target, sample_weight, sample_loss, right = work.samples
-    samples = Samples(label[t], target[t], sample_weight[t], sample_loss[t], right[t])
-    scratch = Scratch(own.piece[t], own.turned[t], own.columns[t], own.figures[t], own.places[t])
-    inputs = Inputs(work.csr, work.bsr, work.dense[t], work.strip_scratch[t])
+    label, target, sample_weight, sample_loss, correct = work.samples
+    samples = Samples(label[t], target[t], sample_weight[t], sample_loss[t], correct[t])
+    scratch = Scratch(own.gradient_tile[t], own.transposed[t], own.columns[t], own.row_stats[t], own.offsets[t])
+    inputs = Inputs(work.csr, work.bsr, work.dense[t], work.row_block_scratch[t])
     slot_1, slot_2, gradient = work.state
     unit = BLOCK if len(work.bsr.indptr) else 1  # strips are in blocks
-    unasked = np.empty(layers.n_weights)  # sums of squares, which the slices make instead
-    goal, total_loss, n_counted, n_right = 0, 0.0, 0, 0
+    unasked = np.empty(layout.n_weights)  # sums of squares, which the slices make instead
+    total_loss, n_counted, n_correct = 0.0, 0, 0
     for first in range(0, len(order), batch_size):
         batch = order[first : first + batch_size]
         n_steps += 1
         rate, weight, loss = real(rate_of_step(rule, n_steps)), batch_weight(data, batch), 0.0
         l2 = real(l2_of_step(rule, weight))
-        parts = _n_parts(len(batch))
-        for part in range(parts * t // threads, parts * (t + 1) // threads):
-            begin, end = part_start(len(batch), parts, part, unit), part_start(len(batch), parts, part + 1, unit)
-            state = State(slot_1, slot_2, gradient[part * size : (part + 1) * size])
-            part_loss, part_right = 0.0, 0
+        chunks = _n_chunks(len(batch))
+        for chunk in range(chunks * t // threads, chunks * (t + 1) // threads):
+            begin, end = chunk_start(len(batch), chunks, chunk, unit), chunk_start(len(batch), chunks, chunk + 1, unit)
+            state = State(slot_1, slot_2, gradient[chunk * size : (chunk + 1) * size])
+            chunk_loss, chunk_correct = 0.0, 0
             for start in range(begin, end, BLOCK):
-                if atomic_load(gate, STOP):
+                if atomic_load(barrier, STOP):
                     return
                 rows, step = batch[start : min(start + BLOCK, end)], Step(rule, rate, l2, start == begin, MORE_FOLLOW)
-                do_block(
-                    layers, data, start, rows, weight, step, dropout, inputs, units, state, samples, unasked, scratch,
-                    work.alone[t],
+                train_block(
+                    layout, data, start, rows, weight, step, dropout, inputs, units, state, samples, unasked, scratch,
+                    work.own_barrier[t],
                 )  # fmt: skip
                 for s in range(len(rows)):
-                    part_loss += samples.loss[s]
-                    part_right += samples.right[s]
-            work.part_loss[part], work.part_right[part] = part_loss, part_right
-        goal += threads
-        if not barrier(gate, goal):
+                    chunk_loss += samples.loss[s]
+                    chunk_correct += samples.correct[s]
+            work.chunk_loss[chunk], work.chunk_correct[chunk] = chunk_loss, chunk_correct
+        if not wait(barrier, threads):
             return
-        for part in range(parts):
-            loss += work.part_loss[part]
-            n_right += work.part_right[part]
+        for chunk in range(chunks):
+            loss += work.chunk_loss[chunk]
+            n_correct += work.chunk_correct[chunk]
         if not is_finite(loss):
             if t == 0:
                 work.results[FAILED] = first // batch_size
             return
         whole = Step(rule, rate, l2, NOTHING_KEPT, NOTHING_KEPT)
-        settle_slices(t, threads, layers, parts, whole, work, scratch.piece)
-        goal += threads
-        if not barrier(gate, goal):
+        apply_update_slices(t, threads, layout, chunks, whole, work, scratch.gradient_tile)
+        if not wait(barrier, threads):
             return
         if weight > 0:
             total_loss += (loss + half_squares(l2, work.penalty)) * len(batch)
             n_counted += len(batch)
-    report(t, work.results, total_loss, n_counted, n_right)
+    report(t, work.results, total_loss, n_counted, n_correct)

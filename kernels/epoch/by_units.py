@@ -17,11 +17,11 @@ from fastnn.kernels.epoch.block import (
     Scratch,
     Units,
     batch_weight,
+    block_loss,
+    gather_samples,
     half_squares,
     is_finite,
-    lose_rows,
     report,
-    take_samples,
 )
 from fastnn.kernels.epoch.forward import finish_layer, forward_block
 from fastnn.kernels.inputs.csr import Csr
@@ -30,7 +30,7 @@ from fastnn.kernels.inputs.packed import Packed, pack, pack_csr, packed_sums, up
 from fastnn.kernels.jit import inlined, kernel, never_inline
 from fastnn.kernels.layout import BLOCK, FIRST_HIDDEN, INPUTS, own_panels, unit_panel
 from fastnn.kernels.ops.optimizers import State, Step, l2_of_step, rate_of_step
-from fastnn.kernels.team import STOPPED, barrier
+from fastnn.kernels.team import wait
 
 
 class Inputs(NamedTuple):
@@ -42,7 +42,7 @@ class Inputs(NamedTuple):
     dense: np.ndarray
 
 
-class PanelWork(NamedTuple):
+class WorkByUnits(NamedTuple):
     """Scratch: units and state, of all threads; samples, whose label, target and weight are (2, ...), and inputs, whose
     arrays have a row for each of two blocks, one worked on, one taken meanwhile; csr, the data set, if it was given as
     lists, else of length 0; penalty (L * most panels,), sums of
@@ -60,67 +60,66 @@ class PanelWork(NamedTuple):
 
 
 @inlined
-def take_block(data, csr, rows, samples, inputs, scratch, t, threads):
+def gather_block(data, csr, rows, samples, inputs, scratch, t, threads):
     """Thread t's share of taking a copy of the data of a block, the samples `rows`.
 
     Samples are drawn from anywhere in memory. Together their misses of the cache overlap; one by one they would not.
     """
     never_inline()
-    take_samples(data, rows, samples, t, threads)
+    gather_samples(data, rows, samples, t, threads)
     if len(csr.indptr):
         pack_csr(csr, rows, data.images.shape[1], inputs.packed, t, threads)
-    elif len(inputs.packed.users):
-        pack(data.images, rows, inputs.packed, scratch.places, t, threads)
+    elif len(inputs.packed.nonzero_masks):
+        pack(data.images, rows, inputs.packed, scratch.offsets, t, threads)
     else:
         copy_inputs(data.images, rows, inputs.dense, t, threads)
 
 
 @inlined
-def input_sums(layers, t, threads, n_rows, inputs, out):
+def input_sums(layout, t, threads, n_rows, inputs, out):
     """Weighted sums of the first layer, before scale and bias, of thread t's panels."""
-    for p in own_panels(layers, FIRST_HIDDEN, t, threads):
-        panel = unit_panel(layers, FIRST_HIDDEN, p)
-        if len(inputs.packed.users):
-            packed_sums(layers, n_rows, inputs.packed, out, panel)
+    for p in own_panels(layout, FIRST_HIDDEN, t, threads):
+        panel = unit_panel(layout, FIRST_HIDDEN, p)
+        if len(inputs.packed.nonzero_masks):
+            packed_sums(layout, n_rows, inputs.packed, out, panel)
         else:
-            dense_sums(layers, n_rows, inputs.dense, out, panel)
+            dense_sums(layout, n_rows, inputs.dense, out, panel)
 
 
 @inlined
-def update_inputs(layers, t, threads, n_rows, step, inputs, dout, state, penalty, piece):
+def update_inputs(layout, t, threads, n_rows, step, inputs, dout, state, penalty, gradient_tile):
     """Gradient and step of the first layer's weights that lead to thread t's panels."""
-    for p in own_panels(layers, FIRST_HIDDEN, t, threads):
-        panel = unit_panel(layers, FIRST_HIDDEN, p)
-        if len(inputs.packed.users):
-            penalty[p] = update_packed(layers, n_rows, step, inputs.packed, dout, state, panel)
+    for p in own_panels(layout, FIRST_HIDDEN, t, threads):
+        panel = unit_panel(layout, FIRST_HIDDEN, p)
+        if len(inputs.packed.nonzero_masks):
+            penalty[p] = update_packed(layout, n_rows, step, inputs.packed, dout, state, panel)
         else:
-            penalty[p] = update_dense(layers, n_rows, step, inputs.dense, dout, state, piece, panel)
+            penalty[p] = update_dense(layout, n_rows, step, inputs.dense, dout, state, gradient_tile, panel)
 
 
 @kernel
-def run_panel_epoch(t, threads, layers, data, order, batch_size, rule, n_steps, dropout, work, gate):
+def run_epoch_by_units(t, threads, layout, data, order, batch_size, rule, n_steps, dropout, work, barrier):
     """Thread t of `threads`: train on the rows `order`, `batch_size` at a time; `n_steps` steps were made before.
 
     Overwrites the parameters and the optimizer's state; thread 0 writes `work.results`: the sum of the batches' losses,
     each times the samples of its batch, and their number, without batches that do not count; how many samples were
-    right; and the first batch whose loss was not finite (-1: none), which ends the epoch. If the gate's stop flag is
+    right; and the first batch whose loss was not finite (-1: none), which ends the epoch. If the barrier's stop flag is
     set, the epoch ends where it is.
     """
-    n_layers, real = layers.n_weights, work.units.out.dtype.type
+    n_layers, real = layout.n_weights, work.units.out.dtype.type
     units, state, penalty, own = work.units, work.state, work.penalty, work.scratch
-    scratch = Scratch(own.piece[t], own.turned[t], own.columns[t], own.figures[t], own.places[t])
+    scratch = Scratch(own.gradient_tile[t], own.transposed[t], own.columns[t], own.row_stats[t], own.offsets[t])
     both, packed, dense = work.samples, work.inputs.packed, work.inputs.dense
-    samples = Samples(both.label[0], both.target[0], both.weight[0], both.loss[0], both.right[0])
-    next_samples = Samples(both.label[1], both.target[1], both.weight[1], both.loss[0], both.right[0])
-    inputs = Inputs(Packed(packed.values[0], packed.users[0]), dense[0])
-    next_inputs = Inputs(Packed(packed.values[1], packed.users[1]), dense[1])
-    goal, total_loss, n_counted, n_right = 0, 0.0, 0, 0
+    samples = Samples(both.label[0], both.target[0], both.weight[0], both.loss[0], both.correct[0])
+    next_samples = Samples(both.label[1], both.target[1], both.weight[1], both.loss[0], both.correct[0])
+    inputs = Inputs(Packed(packed.values[0], packed.nonzero_masks[0]), dense[0])
+    next_inputs = Inputs(Packed(packed.values[1], packed.nonzero_masks[1]), dense[1])
+    total_loss, n_counted, n_correct = 0.0, 0, 0
     rate, l2, weight, loss = real(0), real(0), 0.0, 0.0
     first, start = 0, 0  # the batch, and the block in it
     if len(order):
-        take_block(data, work.csr, order[:batch_size][:BLOCK], samples, inputs, scratch, t, threads)
-    goal += threads
-    if not barrier(gate, goal):
+        gather_block(data, work.csr, order[:batch_size][:BLOCK], samples, inputs, scratch, t, threads)
+    if not wait(barrier, threads):
         return
     while first < len(order):
         batch = order[first : first + batch_size]
@@ -130,43 +129,37 @@ def run_panel_epoch(t, threads, layers, data, order, batch_size, rule, n_steps, 
             l2 = real(l2_of_step(rule, weight))
         rows = batch[start : start + BLOCK]
         n_rows, step = len(rows), Step(rule, rate, l2, start == 0, start + BLOCK >= len(batch))
-        input_sums(layers, t, threads, n_rows, inputs, units.out)
-        finish_layer(layers, INPUTS, t, threads, rows, layers.scale, dropout, units.out)
-        goal = forward_block(t, threads, layers, rows, dropout, units, gate, goal)
-        if goal == STOPPED:
+        input_sums(layout, t, threads, n_rows, inputs, units.out)
+        finish_layer(layout, INPUTS, t, threads, rows, layout.scale, dropout, units.out)
+        if not forward_block(t, threads, layout, rows, dropout, units, barrier):
             return
-        goal += threads
-        if not barrier(gate, goal):
+        if not wait(barrier, threads):
             return
 
         # Nobody reads the other copy of inputs any more, so the next block's go there, in the shade of this barrier.
         next_first, next_start = (first + batch_size, 0) if step.is_last else (first, start + BLOCK)
         if next_first < len(order):
             following = order[next_first : next_first + batch_size][next_start : next_start + BLOCK]
-            take_block(data, work.csr, following, next_samples, next_inputs, scratch, t, threads)
-        lose_rows(t, threads, layers, n_rows, weight, units, samples, scratch)
-        goal += threads
-        if not barrier(gate, goal):
+            gather_block(data, work.csr, following, next_samples, next_inputs, scratch, t, threads)
+        block_loss(t, threads, layout, n_rows, weight, units, samples, scratch)
+        if not wait(barrier, threads):
             return
         for s in range(n_rows):
             loss += samples.loss[s]
-            n_right += samples.right[s]
+            n_correct += samples.correct[s]
         if not is_finite(loss):
             if t == 0:
                 work.results[FAILED] = first // batch_size
             return
 
-        goal = backward_block(t, threads, layers, rows, step, dropout, units, state, penalty, scratch, gate, goal)
-        if goal == STOPPED:
+        if not backward_block(t, threads, layout, rows, step, dropout, units, state, penalty, scratch, barrier):
             return
-        update_inputs(layers, t, threads, n_rows, step, inputs, units.dout, state, penalty, scratch.piece)
-        if n_layers > 2 or rule.l2 != 0.0:
-            goal += threads
-            if not barrier(gate, goal):
-                return
+        update_inputs(layout, t, threads, n_rows, step, inputs, units.dout, state, penalty, scratch.gradient_tile)
+        if (n_layers > 2 or rule.l2 != 0.0) and not wait(barrier, threads):
+            return
         if step.is_last and weight > 0:
             total_loss += (loss + half_squares(l2, penalty)) * len(batch)
             n_counted += len(batch)
         first, start = next_first, next_start
         samples, next_samples, inputs, next_inputs = next_samples, samples, next_inputs, inputs
-    report(t, work.results, total_loss, n_counted, n_right)
+    report(t, work.results, total_loss, n_counted, n_correct)

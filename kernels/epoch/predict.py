@@ -10,13 +10,12 @@ import numpy as np
 from numba import carray, types
 from numba.extending import intrinsic
 
-from fastnn.kernels.inputs.packed import Packed, load_weights, pack, spread
+from fastnn.kernels.inputs.packed import Packed, add_sparse_product, load_weights, pack
 from fastnn.kernels.jit import inlined, kernel, never_inline
 from fastnn.kernels.layout import GROUP
-from fastnn.kernels.ops.activations import LOGISTIC as LOGISTIC_UNIT
-from fastnn.kernels.ops.activations import vactivate
-from fastnn.kernels.ops.losses import LOGISTIC, SOFTMAX
-from fastnn.kernels.team import ARRIVALS, STOP, atomic_add, atomic_load
+from fastnn.kernels.ops.activations import LOGISTIC, vactivate
+from fastnn.kernels.ops.losses import LOGISTIC_OUTPUT, SOFTMAX_OUTPUT
+from fastnn.kernels.team import COUNT, STOP, atomic_add, atomic_load
 from fastnn.kernels.vector.bits import nonzero_mask, trailing_zeros
 from fastnn.kernels.vector.exp_log import vexp
 from fastnn.kernels.vector.simd import (
@@ -59,14 +58,14 @@ def _pointer(_, address, like):
 
 
 @inlined
-def take_inputs(images, start, n_rows, values, width, users, n_words):
+def gather_inputs(images, start, n_rows, values, width, nonzero_masks, n_words):
     """Rows of `images` (N, D), each in `width` places of `values`; their bits in `users` say which are other than 0."""
     n_inputs, flat, real = images.shape[1], images.reshape(-1), values.dtype.type
     for s in range(n_rows):
         image, row, whole = images[start + s], s * width, n_inputs // _WORD
         for word in range(whole):
             at = (start + s) * n_inputs + word * _WORD
-            users[s * n_words + word] = nonzero_mask(flat, at)
+            nonzero_masks[s * n_words + word] = nonzero_mask(flat, at)
             for i in range(0, _WORD, len(SIXTEEN)):
                 vstore(values, row + word * _WORD + i, vload_as(flat, at + i, values, SIXTEEN))
         bits = np.uint64(0)
@@ -75,18 +74,18 @@ def take_inputs(images, start, n_rows, values, width, users, n_words):
             if image[i] != 0:
                 bits |= _ONE_BIT << np.uint64(i % _WORD)
         if n_inputs % _WORD:
-            users[s * n_words + whole] = bits
+            nonzero_masks[s * n_words + whole] = bits
 
 
 @inlined
-def take_lists(indptr, indices, data, start, n_rows, values, width, users, n_words):
+def gather_lists(indptr, indices, data, start, n_rows, values, width, nonzero_masks, n_words):
     """`take_inputs` for samples that are lists already. Of `values`, only what one of a pair of rows uses is written,
     since only that is read: the work is that of the entries, however many inputs there are.
     """
     never_inline()
     real = values.dtype.type
     for s in range(n_rows):
-        row, used = values[s * width : (s + 1) * width], users[s * n_words : (s + 1) * n_words]
+        row, used = values[s * width : (s + 1) * width], nonzero_masks[s * n_words : (s + 1) * n_words]
         neighbour = start + min(s ^ 1, n_rows - 1)
         for k in range(indptr[neighbour], indptr[neighbour + 1]):
             row[indices[k]] = 0
@@ -98,16 +97,16 @@ def take_lists(indptr, indices, data, start, n_rows, values, width, users, n_wor
 
 
 @inlined
-def use_all(n_inputs, n_rows, users, n_words):
+def use_all(n_inputs, n_rows, nonzero_masks, n_words):
     """Have every input of a layer used: one of 0 must not hide a weight that is NaN."""
     for s in range(n_rows):
         for word in range((n_inputs + _WORD - 1) // _WORD):
             unused = max(0, (word + 1) * _WORD - n_inputs)
-            users[s * n_words + word] = _ALL >> np.uint64(unused)
+            nonzero_masks[s * n_words + word] = _ALL >> np.uint64(unused)
 
 
 @inlined
-def pair_sums(out, inp, s, other, width, users, n_words, weight, bias, scale, row, h, n_inputs, n):
+def pair_sums(out, inp, s, other, width, nonzero_masks, n_words, weight, bias, scale, row, h, n_inputs, n):
     """``out[s] = scale * (inp[s] @ weight) + bias`` for the rows `s` and `other`, for `n` vectors of units from h on.
 
     All flat, rows of `width` places; weight (D, H) with H = `row`, bias (H,). The last vector of a row may have fewer
@@ -118,7 +117,7 @@ def pair_sums(out, inp, s, other, width, users, n_words, weight, bias, scale, ro
     never_inline()
     a, b, sum_a, sum_b = s * width, other * width, vzero(out, n), vzero(out, n)
     for word in range((n_inputs + _WORD - 1) // _WORD):
-        todo = load(users, s * n_words + word) | load(users, other * n_words + word)
+        todo = load(nonzero_masks, s * n_words + word) | load(nonzero_masks, other * n_words + word)
         while todo:
             i = word * _WORD + trailing_zeros(todo)
             todo &= todo - _ONE_BIT
@@ -136,7 +135,7 @@ def group_sums(out, width, n_rows, packed, n_inputs, weight, bias, scale, row, h
     never_inline()
     for at in range(h, h + n_rows * width, width):
         vstore(out, at, vzero(out, n))
-    spread(out, h, width, packed, np.int64(0), n_inputs, weight, h, row, row - h, n)
+    add_sparse_product(out, h, width, packed, np.int64(0), n_inputs, weight, h, row, row - h, n)
     added = load_weights(bias, h, row - h, n)
     for at in range(h, h + n_rows * width, width):
         vstore(out, at, vscale_add(scale, vload(out, at, n), added))
@@ -158,14 +157,14 @@ def packed_layer(out, width, n_rows, packed, n_inputs, weight, bias, scale, n_un
 
 
 @inlined
-def layer_sums(out, inp, n_rows, width, users, n_words, weight, bias, scale, n_inputs, n_units):
+def layer_sums(out, inp, n_rows, width, nonzero_masks, n_words, weight, bias, scale, n_inputs, n_units):
     """``out = scale * (inp @ weight) + bias`` for some rows: (D, H) and (H,) flat; rows of `width` places."""
     h, n = 0, lanes(out)
     while h < n_units:
         vectors = (n_units - h) // n
         for s in range(0, n_rows, 2):
             other = min(s + 1, n_rows - 1)  # a last row without a neighbour is its own
-            a, b = (out, inp, s, other, width, users, n_words), (weight, bias, scale, n_units, h, n_inputs)
+            a, b = (out, inp, s, other, width, nonzero_masks, n_words), (weight, bias, scale, n_units, h, n_inputs)
             if vectors >= 8:
                 pair_sums(*a, *b, EIGHT)
             elif vectors >= 4:
@@ -193,13 +192,15 @@ def softmax_in_place(values, at, n_classes):
 
 
 @kernel
-def predict(table, activation, scale, images, output, gate, out):
+def predict(table, activation, scale, images, output, barrier, out):
     """Forward pass of the rows that no other thread has taken: images (N, D) -> out (N, C), overwritten.
 
-    table (L, N_COLUMNS): where a network's arrays lie, C-contiguous, in the dtype of `out`. activation: the code of the
-    hidden layers'; scale: of the inputs; images: if the table has lists, their data (1, entries); output: SOFTMAX or
-    LOGISTIC for probabilities, IDENTITY for logits. gate: a new one for each call, of any number of threads; if its
-    stop flag is set, what is left is left.
+    table: (L, N_COLUMNS), the addresses of a network's arrays, C-contiguous, in the dtype of `out`
+    activation: the code of the hidden layers' activation
+    scale: the scale of the inputs
+    images: (N, D), or (1, entries), the values of the lists if the table has the addresses of lists
+    output: SOFTMAX_OUTPUT or LOGISTIC_OUTPUT for probabilities, IDENTITY_OUTPUT for logits
+    barrier: a new one for each call; its count is the number of groups taken, and its stop flag ends the call early
 
     A row's sums are made in one order, whatever rows and threads there are, and however the inputs are given, so its
     bits are the same; a weight that is not finite may be seen in the row beside. Nothing between the inputs and the
@@ -216,49 +217,50 @@ def predict(table, activation, scale, images, output, gate, out):
     n_words = (most + _WORD - 1) // _WORD
     # Rows a power of 2 apart would fall on the same places of the cache.
     width, rows = n_words * _WORD + lanes(out), min(ROWS, n_all)
-    users = np.empty(max(rows * n_words, n_inputs if packs else 0), np.uint64)  # of packed rows, then of each layer's
+    # Of packed rows, then of each layer's.
+    nonzero_masks = np.empty(max(rows * n_words, n_inputs if packs else 0), np.uint64)
     both = np.empty(2 * rows * width + lanes(out), out.dtype)
     first = -both.ctypes.data % VECTOR // both.itemsize  # a vector that lies across cache lines takes twice as long
     values, sums = both[first : first + rows * width], both[first + rows * width : first + 2 * rows * width]
-    packed = Packed(np.empty(n_inputs * GROUP if packs else 0, images.dtype), users)
-    places = np.empty(2 * GROUP, np.int64)
-    numbers = places[GROUP:]
-    while not atomic_load(gate, STOP):
-        start = atomic_add(gate, ARRIVALS, 1) * ROWS
+    packed = Packed(np.empty(n_inputs * GROUP if packs else 0, images.dtype), nonzero_masks)
+    offsets = np.empty(2 * GROUP, np.int64)
+    numbers = offsets[GROUP:]
+    while not atomic_load(barrier, STOP):
+        start = atomic_add(barrier, COUNT, 1) * ROWS
         n_rows = min(ROWS, n_all - start)
         if n_rows <= 0:
             return
         if packs:
             for s in range(n_rows):
                 numbers[s] = start + s
-            pack(images, numbers[:n_rows], packed, places, np.int64(0), np.int64(1))
+            pack(images, numbers[:n_rows], packed, offsets, np.int64(0), np.int64(1))
         elif lists:
             indptr = carray(_pointer(table[0, INDPTR], table), n_all + 1)
             indices, data = carray(_pointer(table[0, INDICES], np.uint32), images.size), images.reshape(-1)
-            take_lists(indptr, indices, data, start, n_rows, values, width, users, n_words)
+            gather_lists(indptr, indices, data, start, n_rows, values, width, nonzero_masks, n_words)
         else:
-            take_inputs(images, start, n_rows, values, width, users, n_words)
+            gather_inputs(images, start, n_rows, values, width, nonzero_masks, n_words)
         for layer in range(n_layers):
             fan_in, n_units = table[layer, FAN_IN], table[layer, FAN_OUT]
             weight = carray(_pointer(table[layer, WEIGHT], out), fan_in * n_units)
             bias = carray(_pointer(table[layer, BIAS], out), n_units)
             if layer > 0:
-                use_all(fan_in, n_rows, users, n_words)
+                use_all(fan_in, n_rows, nonzero_masks, n_words)
             if layer == 0 and packs:
                 packed_layer(sums, width, n_rows, packed, fan_in, weight, bias, real(scale), n_units)
             else:
                 factor = real(scale) if layer == 0 else real(1)
-                layer_sums(sums, values, n_rows, width, users, n_words, weight, bias, factor, fan_in, n_units)
+                layer_sums(sums, values, n_rows, width, nonzero_masks, n_words, weight, bias, factor, fan_in, n_units)
             values, sums = sums, values
             if layer < n_layers - 1:
                 for s in range(n_rows):
                     for at in range(s * width, s * width + n_units, lanes(out)):
                         vstore(values, at, vactivate(activation, vload(values, at, ONE), real(1)))
         for s in range(n_rows):
-            if output == SOFTMAX:
+            if output == SOFTMAX_OUTPUT:
                 softmax_in_place(values, s * width, n_classes)
-            elif output == LOGISTIC:
+            elif output == LOGISTIC_OUTPUT:
                 for at in range(s * width, s * width + n_classes, lanes(out)):
-                    vstore(values, at, vactivate(LOGISTIC_UNIT, vload(values, at, ONE), real(1)))
+                    vstore(values, at, vactivate(LOGISTIC, vload(values, at, ONE), real(1)))
             for c in range(n_classes):
                 out[start + s, c] = values[s * width + c]

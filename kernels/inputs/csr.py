@@ -84,10 +84,10 @@ def _sum(out, out_at, csr, row, weight, weight_at, width, n):
 
 
 @inlined
-def csr_sums(layers, rows, csr, out, panel):
+def csr_sums(layout, rows, csr, out, panel):
     """Weighted sums of the first layer, before scale and bias, of the samples `rows`, for the only panel of units."""
     never_inline()
-    weight, weight_at, width = layers.parameters, weight_panel(layers, INPUTS, panel), panel.width
+    weight, weight_at, width = layout.parameters, weight_panel(layout, INPUTS, panel), panel.width
     for s in range(len(rows)):
         if s + AHEAD < len(rows) and rows[s + AHEAD] != rows[s] + AHEAD:  # else the processor asks by itself
             ask_for(csr, rows[s + AHEAD])
@@ -123,12 +123,12 @@ def _add_outer(gradient, gradient_at, width, dout, dout_at, csr, row, n):
 
 
 @inlined
-def collect_csr(layers, rows, csr, dout, gradient, is_first, panel):
+def csr_weight_gradient(layout, rows, csr, dout, gradient, is_first, panel):
     """Gradient, before scaling, of the first layer's weights, which is kept: added to unless `is_first`."""
     never_inline()
-    at, width = weight_panel(layers, INPUTS, panel), panel.width
+    at, width = weight_panel(layout, INPUTS, panel), panel.width
     if is_first:
-        gradient[at : at + size_of(layers, INPUTS) * width] = 0
+        gradient[at : at + size_of(layout, INPUTS) * width] = 0
     for s in range(len(rows)):
         if panel.vectors == 2:
             _add_outer(gradient, at, width, dout, panel.at + s * panel.row, csr, rows[s], TWO)

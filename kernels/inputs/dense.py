@@ -3,7 +3,7 @@
 from fastnn.kernels.jit import inlined, never_inline
 from fastnn.kernels.layout import INPUTS, size_of, weight_panel
 from fastnn.kernels.ops.matmul import OVERWRITE, START, STRIDE_1, multiply_panel
-from fastnn.kernels.ops.optimizers import update_rows
+from fastnn.kernels.ops.optimizers import multiply_and_update
 
 
 @inlined
@@ -18,20 +18,20 @@ def copy_inputs(images, rows, dense, t, threads):
 
 
 @inlined
-def dense_sums(layers, n_rows, dense, out, panel):
+def dense_sums(layout, n_rows, dense, out, panel):
     """Weighted sums of the first layer, before scale and bias, for a panel's units."""
-    n_inputs = size_of(layers, INPUTS)
+    n_inputs = size_of(layout, INPUTS)
     multiply_panel(
-        out, panel.at, panel.row, dense, START, n_inputs, STRIDE_1, layers.parameters,
-        weight_panel(layers, INPUTS, panel), panel.width, n_inputs, n_rows, panel.vectors, OVERWRITE,
+        out, panel.at, panel.row, dense, START, n_inputs, STRIDE_1, layout.parameters,
+        weight_panel(layout, INPUTS, panel), panel.width, n_inputs, n_rows, panel.vectors, OVERWRITE,
     )  # fmt: skip
 
 
 @inlined
-def update_dense(layers, n_rows, step, dense, dout, state, piece, panel):
+def update_dense(layout, n_rows, step, dense, dout, state, gradient_tile, panel):
     """Gradient and step of the first layer's weights that lead to a panel's units; returns the sum of their squares."""
-    n_inputs = size_of(layers, INPUTS)
-    return update_rows(
-        layers, weight_panel(layers, INPUTS, panel), dense, START, n_inputs, n_inputs, n_rows, step, layers.scale, dout,
-        state, piece, panel,
+    n_inputs = size_of(layout, INPUTS)
+    return multiply_and_update(
+        layout, weight_panel(layout, INPUTS, panel), dense, START, n_inputs, n_inputs, n_rows, step, layout.scale, dout,
+        state, gradient_tile, panel,
     )  # fmt: skip

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastnn.kernels.inputs.csr import AHEAD, ask_for
 from fastnn.kernels.jit import inlined, never_inline
-from fastnn.kernels.layout import GROUP, INPUTS, PIECE, size_of, weight_panel
+from fastnn.kernels.layout import GRADIENT_ROWS, GROUP, INPUTS, size_of, weight_panel
 from fastnn.kernels.ops.optimizers import SGD, move_row
 from fastnn.kernels.vector.bits import nonzero_mask, trailing_zeros
 from fastnn.kernels.vector.simd import (
@@ -50,11 +50,11 @@ class Packed(NamedTuple):
     """
 
     values: np.ndarray
-    users: np.ndarray
+    nonzero_masks: np.ndarray
 
 
 @inlined
-def _locate(flat, rows, n_inputs, places, first, end):
+def _locate(flat, rows, n_inputs, offsets, first, end):
     """Where the samples of a group lie in `flat`; their inputs from `first` to `end` are asked for.
 
     Sample after sample, so that the processor sees them coming, and several at once: the tiles read afterwards would
@@ -62,14 +62,14 @@ def _locate(flat, rows, n_inputs, places, first, end):
     """
     n = lanes(flat)
     for s in range(GROUP):
-        places[s] = rows[s if s < len(rows) else 0] * n_inputs
+        offsets[s] = rows[s if s < len(rows) else 0] * n_inputs
         for column in range(first, end, n):
-            prefetch(flat, places[s] + column)
-        prefetch(flat, places[s] + end - 1)
+            prefetch(flat, offsets[s] + column)
+        prefetch(flat, offsets[s] + end - 1)
 
 
 @inlined
-def pack(images, rows, packed, places, t, threads):
+def pack(images, rows, packed, offsets, t, threads):
     """Thread t's share of gathering the samples `rows` (at most a block) of `images` (N, D), tile of columns by tile.
 
     The missing samples of the last group repeat its first, and no input has them as users. places (GROUP,) is scratch.
@@ -85,18 +85,18 @@ def pack(images, rows, packed, places, t, threads):
         end = min(column + n, n_inputs)
         if group != known:
             known = group
-            _locate(flat, of_group, n_inputs, places, column, min(column + (stop - u) * n, n_inputs))
+            _locate(flat, of_group, n_inputs, offsets, column, min(column + (stop - u) * n, n_inputs))
         if n_inputs >= n:  # the last columns are the end of a whole tile, whose others are written twice
             start = end - n
             for s in range(0, GROUP, n):
-                transpose_tile(packed.values, (at + start) * GROUP + s, GROUP, flat, places, s, start)
+                transpose_tile(packed.values, (at + start) * GROUP + s, GROUP, flat, offsets, s, start)
         else:
             for i in range(n_inputs):
                 for s in range(GROUP):
-                    packed.values[(at + i) * GROUP + s] = flat[places[s] + i]
+                    packed.values[(at + i) * GROUP + s] = flat[offsets[s] + i]
         present = ~np.uint64(0) >> np.uint64(GROUP - len(of_group))
         for i in range(at + column, at + end):
-            packed.users[i] = nonzero_mask(packed.values, i * GROUP) & present
+            packed.nonzero_masks[i] = nonzero_mask(packed.values, i * GROUP) & present
 
 
 @inlined
@@ -124,8 +124,8 @@ def pack_csr(csr, rows, n_inputs, packed, t, threads):
     for group in range((len(rows) + GROUP - 1) // GROUP):
         at, first = group * n_inputs, group * GROUP
         for i in range(at + begin, at + end):
-            if packed.users[i]:
-                packed.users[i] = 0
+            if packed.nonzero_masks[i]:
+                packed.nonzero_masks[i] = 0
                 packed.values[i * GROUP : (i + 1) * GROUP] = 0
         for s in range(min(GROUP, len(rows) - first)):
             if first + s + AHEAD < len(rows):
@@ -134,7 +134,7 @@ def pack_csr(csr, rows, n_inputs, packed, t, threads):
             for k in range(_first_from(csr, row, begin), _first_from(csr, row, end)):
                 i = at + np.int64(csr.indices[k])
                 packed.values[i * GROUP + s] = csr.data[k]
-                packed.users[i] |= bit
+                packed.nonzero_masks[i] |= bit
 
 
 @inlined
@@ -165,7 +165,7 @@ def load_weights(weight, at, n_units, n):
 
 
 @inlined
-def spread(out, out_at, out_row, packed, group, n_inputs, weight, weight_at, weight_row, n_units, n):
+def add_sparse_product(out, out_at, out_row, packed, group, n_inputs, weight, weight_at, weight_row, n_units, n):
     """Add the group's weighted sums: ``out[s] += inputs[s] @ weight`` for `n` vectors of units.
 
     out: rows of that width from `out_at` on, `out_row` apart, for the group's 64 samples; weight: rows from `weight_at`
@@ -173,14 +173,14 @@ def spread(out, out_at, out_row, packed, group, n_inputs, weight, weight_at, wei
     pixels mostly have the same users: a sample's sums are loaded and stored once for them. Samples that use only one
     half of the four, as at the edge of a stroke, are visited for that half alone.
     """
-    users, values = packed.users, packed.values
+    nonzero_masks, values = packed.nonzero_masks, packed.values
     at = group * n_inputs
     i = 0
     while i + 4 <= n_inputs:
         for k in range(VALUES_AHEAD, VALUES_AHEAD + 4):
             prefetch(values, (at + i + k) * GROUP)
-        low = load(users, at + i) | load(users, at + i + 1)
-        high = load(users, at + i + 2) | load(users, at + i + 3)
+        low = load(nonzero_masks, at + i) | load(nonzero_masks, at + i + 1)
+        high = load(nonzero_masks, at + i + 2) | load(nonzero_masks, at + i + 3)
         if low | high:
             w, x = weight_at + i * weight_row, (at + i) * GROUP
             w0, w1 = load_weights(weight, w, n_units, n), load_weights(weight, w + weight_row, n_units, n)
@@ -200,12 +200,12 @@ def spread(out, out_at, out_row, packed, group, n_inputs, weight, weight_at, wei
         i += 4
     while i < n_inputs:
         w0 = load_weights(weight, weight_at + i * weight_row, n_units, n)
-        _add_one(out, out_at, out_row, users[at + i], values, (at + i) * GROUP, w0, n)
+        _add_one(out, out_at, out_row, nonzero_masks[at + i], values, (at + i) * GROUP, w0, n)
         i += 1
 
 
 @inlined
-def collect(dout, dout_at, dout_row, packed, n_groups, n_inputs, i, j, n):
+def sparse_weight_gradient(dout, dout_at, dout_row, packed, n_groups, n_inputs, i, j, n):
     """Gradients of the weights of inputs i and j that lead to a panel of `n` vectors, ``inputs[:, i] @ dout`` before
     scaling, and whether any sample uses one of the two.
 
@@ -214,12 +214,12 @@ def collect(dout, dout_at, dout_row, packed, n_groups, n_inputs, i, j, n):
     once for both, and their sums are enough for the processor not to wait for the last addition before the next. Where
     they are few, there are two of each, which take turns.
     """
-    users, values = packed.users, packed.values
+    nonzero_masks, values = packed.nonzero_masks, packed.values
     total_i, total_j, other_i, other_j = vzero(dout, n), vzero(dout, n), vzero(dout, n), vzero(dout, n)
     used = np.uint64(0)
     for group in range(n_groups):
         at, first = group * n_inputs, dout_at + group * GROUP * dout_row
-        todo, x, y = load(users, at + i) | load(users, at + j), (at + i) * GROUP, (at + j) * GROUP
+        todo, x, y = load(nonzero_masks, at + i) | load(nonzero_masks, at + j), (at + i) * GROUP, (at + j) * GROUP
         used |= todo
         while todo:
             s = trailing_zeros(todo)
@@ -239,20 +239,20 @@ def collect(dout, dout_at, dout_row, packed, n_groups, n_inputs, i, j, n):
 
 
 @inlined
-def packed_sums(layers, n_rows, packed, out, panel):
+def packed_sums(layout, n_rows, packed, out, panel):
     """Weighted sums of the first layer, before scale and bias, for a panel's units."""
     never_inline()
-    n_inputs, weight, weight_at = size_of(layers, INPUTS), layers.parameters, weight_panel(layers, INPUTS, panel)
+    n_inputs, weight, weight_at = size_of(layout, INPUTS), layout.parameters, weight_panel(layout, INPUTS, panel)
     for s in range(n_rows):
         out[panel.at + s * panel.row : panel.at + s * panel.row + panel.width] = 0
     for group in range((n_rows + GROUP - 1) // GROUP):
         a, b = (out, panel.at + group * GROUP * panel.row, panel.row), (packed, group, n_inputs)
         if panel.vectors == 4:
-            spread(*a, *b, weight, weight_at, panel.width, panel.width, FOUR)
+            add_sparse_product(*a, *b, weight, weight_at, panel.width, panel.width, FOUR)
         elif panel.vectors == 2:
-            spread(*a, *b, weight, weight_at, panel.width, panel.width, TWO)
+            add_sparse_product(*a, *b, weight, weight_at, panel.width, panel.width, TWO)
         else:
-            spread(*a, *b, weight, weight_at, panel.width, lanes(out), ONE)
+            add_sparse_product(*a, *b, weight, weight_at, panel.width, lanes(out), ONE)
 
 
 @inlined
@@ -268,19 +268,21 @@ def _move_input(step, parameters, state, at, total, factor, back, squares, n):
 
 
 @inlined
-def _update_vectors(layers, n_rows, step, packed, dout, state, panel, n):
+def _update_vectors(layout, n_rows, step, packed, dout, state, panel, n):
     """`update_packed` for a panel of `n` vectors."""
-    n_inputs, width, parameters = size_of(layers, INPUTS), panel.width, layers.parameters
-    at, counts, penalty = weight_panel(layers, INPUTS, panel), step.l2 != parameters.dtype.type(0), 0.0
-    n_groups, factor, back = (n_rows + GROUP - 1) // GROUP, vsplat(layers.scale, n), vsplat(-step.rate, n)
+    n_inputs, width, parameters = size_of(layout, INPUTS), panel.width, layout.parameters
+    at, counts, penalty = weight_panel(layout, INPUTS, panel), step.l2 != parameters.dtype.type(0), 0.0
+    n_groups, factor, back = (n_rows + GROUP - 1) // GROUP, vsplat(layout.scale, n), vsplat(-step.rate, n)
     # The plainest rule leaves alone the weights of inputs nobody uses, and takes one multiplication.
     is_plain = step.rule.kind == SGD and not counts and step.is_first and step.is_last
-    back_scaled = vsplat(-step.rate * layers.scale, n)
-    for first in range(0, n_inputs, PIECE):
+    back_scaled = vsplat(-step.rate * layout.scale, n)
+    for first in range(0, n_inputs, GRADIENT_ROWS):
         squares = vzero(parameters, n)  # a few rows' in the working dtype, all in float64
-        for i in range(first, min(first + PIECE, n_inputs), 2):
+        for i in range(first, min(first + GRADIENT_ROWS, n_inputs), 2):
             j = min(i + 1, n_inputs - 1)
-            total_i, total_j, used = collect(dout, panel.at, panel.row, packed, n_groups, n_inputs, i, j, n)
+            total_i, total_j, used = sparse_weight_gradient(
+                dout, panel.at, panel.row, packed, n_groups, n_inputs, i, j, n
+            )
             w_i, w_j = at + i * width, at + j * width
             if not is_plain:
                 squares = _move_input(step, parameters, state, w_i, total_i, factor, back, squares, n)
@@ -296,7 +298,7 @@ def _update_vectors(layers, n_rows, step, packed, dout, state, panel, n):
 
 
 @inlined
-def update_packed(layers, n_rows, step, packed, dout, state, panel):
+def update_packed(layout, n_rows, step, packed, dout, state, panel):
     """Gradient and step of the first layer's weights that lead to a panel's units; returns the sum of their squares
     if the step counts them.
 
@@ -305,7 +307,7 @@ def update_packed(layers, n_rows, step, packed, dout, state, panel):
     """
     never_inline()
     if panel.vectors == 4:
-        return _update_vectors(layers, n_rows, step, packed, dout, state, panel, FOUR)
+        return _update_vectors(layout, n_rows, step, packed, dout, state, panel, FOUR)
     if panel.vectors == 2:
-        return _update_vectors(layers, n_rows, step, packed, dout, state, panel, TWO)
-    return _update_vectors(layers, n_rows, step, packed, dout, state, panel, ONE)
+        return _update_vectors(layout, n_rows, step, packed, dout, state, panel, TWO)
+    return _update_vectors(layout, n_rows, step, packed, dout, state, panel, ONE)

@@ -31,14 +31,14 @@ from fastnn.kernels.vector.sums import vadd_products, vadd_scaled, vstore_all, v
 from fastnn.kernels.vector.tiles import transpose_tile
 
 # Samples of a strip, and strips of a block of rows: as many as `Bsr.users` has bits.
-STRIP = 16
-STRIPS = BLOCK // STRIP
+ROW_BLOCK = 16
+ROW_BLOCKS = BLOCK // ROW_BLOCK
 # The most units a layer may have, and how many are summed at a time: of a strip in float32, ten sums are ten registers
 # of AVX-512.
 MOST_UNITS = 10
 AT_ONCE = TEN if WHOLE_REGISTERS else FIVE
 # Numbers of scratch for what is transposed: the sums of a strip, and the gradients of a block's.
-SCRATCH = (1 + STRIPS) * STRIP * STRIP
+SCRATCH = (1 + ROW_BLOCKS) * ROW_BLOCK * ROW_BLOCK
 _ONE_BIT = np.uint64(1)
 
 
@@ -53,7 +53,7 @@ class Bsr(NamedTuple):
     indptr: np.ndarray
     indices: np.ndarray
     data: np.ndarray
-    users: np.ndarray
+    nonzero_masks: np.ndarray
 
 
 @kernel
@@ -67,123 +67,126 @@ def mark_inputs(csr, bits, marks):
 
 
 @kernel
-def count_strips(csr, order, n_inputs, indptr, users):
+def count_row_blocks(csr, order, n_inputs, indptr, nonzero_masks):
     """Fill `indptr` and `users`, zeros before, of a `Bsr` for the samples `order` of the lists `csr`."""
     n_entries = 0
-    for strip in range(len(indptr) - 1):
-        begin, bit, number = strip * STRIP, np.uint16(1 << strip % STRIPS), np.uint16(strip % STRIPS)
-        of_block = users[strip // STRIPS * n_inputs : (strip // STRIPS + 1) * n_inputs]
-        for s in range(begin, min(begin + STRIP, len(order))):
+    for row_block in range(len(indptr) - 1):
+        begin, number = row_block * ROW_BLOCK, np.uint16(row_block % ROW_BLOCKS)
+        bit = np.uint16(1 << row_block % ROW_BLOCKS)
+        of_block = nonzero_masks[row_block // ROW_BLOCKS * n_inputs : (row_block // ROW_BLOCKS + 1) * n_inputs]
+        for s in range(begin, min(begin + ROW_BLOCK, len(order))):
             if s + AHEAD < len(order):
                 ask_for(csr, order[s + AHEAD])
             for k in range(csr.indptr[order[s]], csr.indptr[order[s] + 1]):
                 of_block[np.uint64(load(csr.indices, k))] |= bit
         for i in range(n_inputs):
             n_entries += (of_block[i] >> number) & np.uint16(1)
-        indptr[strip + 1] = n_entries
+        indptr[row_block + 1] = n_entries
 
 
 @kernel
-def fill_strips(csr, order, bsr, places):
+def fill_row_blocks(csr, order, bsr, offsets):
     """Fill `indices` and `data`, zeros before, of a `Bsr` whose strips have been counted. places (D,) is scratch."""
-    n_inputs = len(places)
-    for strip in range(len(bsr.indptr) - 1):
-        begin, at, bit = strip * STRIP, strip // STRIPS * n_inputs, np.uint16(1 << strip % STRIPS)
-        entry = bsr.indptr[strip]
+    n_inputs = len(offsets)
+    for row_block in range(len(bsr.indptr) - 1):
+        begin, at = row_block * ROW_BLOCK, row_block // ROW_BLOCKS * n_inputs
+        bit = np.uint16(1 << row_block % ROW_BLOCKS)
+        entry = bsr.indptr[row_block]
         for i in range(n_inputs):
-            if bsr.users[at + i] & bit:
-                bsr.indices[entry], places[i] = i, entry * STRIP
+            if bsr.nonzero_masks[at + i] & bit:
+                bsr.indices[entry], offsets[i] = i, entry * ROW_BLOCK
                 entry += 1
-        for s in range(begin, min(begin + STRIP, len(order))):
+        for s in range(begin, min(begin + ROW_BLOCK, len(order))):
             if s + AHEAD < len(order):
                 ask_for(csr, order[s + AHEAD])
             for k in range(csr.indptr[order[s]], csr.indptr[order[s] + 1]):
-                place = load(places, np.int64(load(csr.indices, k))) + s - begin
+                place = load(offsets, np.int64(load(csr.indices, k))) + s - begin
                 bsr.data[np.uint64(place)] = load(csr.data, k)
 
 
 @inlined
-def _sum(turned, bsr, strip, weight, weight_at, width):
+def _sum(transposed, bsr, row_block, weight, weight_at, width):
     """``turned[u] = inputs @ weight[:, u]`` for the samples of a strip."""
     for u in range(0, MOST_UNITS, len(AT_ONCE)):
-        sums = vzeros(turned, SIXTEEN, AT_ONCE)
-        for k in range(bsr.indptr[strip], bsr.indptr[strip + 1]):
+        sums = vzeros(transposed, SIXTEEN, AT_ONCE)
+        for k in range(bsr.indptr[row_block], bsr.indptr[row_block + 1]):
             w = weight_at + np.int64(load(bsr.indices, k)) * width + u
-            sums = vadd_scaled(sums, weight, w, vload_as(bsr.data, k * STRIP, turned, SIXTEEN))
-        vstore_all(turned, u * STRIP, sums)
+            sums = vadd_scaled(sums, weight, w, vload_as(bsr.data, k * ROW_BLOCK, transposed, SIXTEEN))
+        vstore_all(transposed, u * ROW_BLOCK, sums)
 
 
 @inlined
-def bsr_sums(layers, start, n_rows, bsr, out, panel, turned, places):
+def row_block_sums(layout, start, n_rows, bsr, out, panel, transposed, offsets):
     """Weighted sums of the first layer, before scale and bias, for rows from `start` on and its only panel of units.
 
     Sums stay in registers for all inputs of a strip. turned (SCRATCH,), 0 where nothing here has written it, and places
     are scratch.
     """
     never_inline()
-    weight, weight_at, n = layers.parameters, weight_panel(layers, INPUTS, panel), lanes(out)
-    for u in range(STRIP):
-        places[u] = u * STRIP
-    for s in range(0, n_rows, STRIP):
-        _sum(turned, bsr, (start + s) // STRIP, weight, weight_at, panel.width)
+    weight, weight_at, n = layout.parameters, weight_panel(layout, INPUTS, panel), lanes(out)
+    for u in range(ROW_BLOCK):
+        offsets[u] = u * ROW_BLOCK
+    for s in range(0, n_rows, ROW_BLOCK):
+        _sum(transposed, bsr, (start + s) // ROW_BLOCK, weight, weight_at, panel.width)
         at = panel.at + s * panel.row
         for u in range(0, panel.width, n):
-            for r in range(0, STRIP, n):
-                transpose_tile(out, at + r * panel.row + u, panel.row, turned, places, u, r)
+            for r in range(0, ROW_BLOCK, n):
+                transpose_tile(out, at + r * panel.row + u, panel.row, transposed, offsets, u, r)
 
 
 @inlined
-def _turn(dout, n_rows, panel, turned, places):
+def _transpose_gradients(dout, n_rows, panel, transposed, offsets):
     """Transpose a block's gradients, strip after strip, behind room for one.
 
     A strip's first row stands for those it lacks: what is multiplied by their 0 is as finite as all others.
     """
     n = lanes(dout)
-    for s in range(0, n_rows, STRIP):
-        for r in range(STRIP):
-            places[r] = panel.at + (s + r if s + r < n_rows else s) * panel.row
+    for s in range(0, n_rows, ROW_BLOCK):
+        for r in range(ROW_BLOCK):
+            offsets[r] = panel.at + (s + r if s + r < n_rows else s) * panel.row
         for u in range(0, panel.width, n):
-            for r in range(0, STRIP, n):
-                transpose_tile(turned, (STRIP + s + u) * STRIP + r, STRIP, dout, places, r, u)
+            for r in range(0, ROW_BLOCK, n):
+                transpose_tile(transposed, (ROW_BLOCK + s + u) * ROW_BLOCK + r, ROW_BLOCK, dout, offsets, r, u)
 
 
 @inlined
-def _collect(bsr, todo, cursor, turned):
+def _weight_gradient(bsr, todo, cursor, transposed):
     """Sums of ``input * dout[u]`` for the units u, at ``turned[u]``, over the strips of a block whose bits are set in
     `todo`, each of which has its next entry for the input at `cursor`.
     """
     for u in range(0, MOST_UNITS, len(AT_ONCE)):
-        sums, left = vzeros(turned, SIXTEEN, AT_ONCE), todo
+        sums, left = vzeros(transposed, SIXTEEN, AT_ONCE), todo
         while left:
-            strip = trailing_zeros(left)
+            row_block = trailing_zeros(left)
             left &= left - _ONE_BIT
-            entry = load(cursor, strip)
+            entry = load(cursor, row_block)
             if u + len(AT_ONCE) == MOST_UNITS:
-                cursor[np.uint64(strip)] = entry + 1
-            at = ((1 + strip) * STRIP + u) * STRIP
-            sums = vadd_products(sums, turned, at, vload_as(bsr.data, entry * STRIP, turned, SIXTEEN))
-        vstore(turned, u, vsum_each(sums))
+                cursor[np.uint64(row_block)] = entry + 1
+            at = ((1 + row_block) * ROW_BLOCK + u) * ROW_BLOCK
+            sums = vadd_products(sums, transposed, at, vload_as(bsr.data, entry * ROW_BLOCK, transposed, SIXTEEN))
+        vstore(transposed, u, vsum_each(sums))
 
 
 @inlined
-def collect_bsr(layers, start, n_rows, bsr, dout, gradient, is_first, panel, turned, places):
+def row_block_weight_gradient(layout, start, n_rows, bsr, dout, gradient, is_first, panel, transposed, offsets):
     """Gradient, before scaling, of the first layer's weights, which is kept: added to unless `is_first`.
 
     An input's gradient stays in registers for all samples of a block, with a sample in each lane until the end. places
     is scratch: where samples stand, then each strip's next entry.
     """
     never_inline()
-    n_inputs, at, width, n = size_of(layers, INPUTS), weight_panel(layers, INPUTS, panel), panel.width, lanes(dout)
+    n_inputs, at, width, n = size_of(layout, INPUTS), weight_panel(layout, INPUTS, panel), panel.width, lanes(dout)
     if is_first:
         gradient[at : at + n_inputs * width] = 0
-    _turn(dout, n_rows, panel, turned, places)
-    cursor, first, users = places[STRIP : STRIP + STRIPS], start // STRIP, start // BLOCK * n_inputs
-    for strip in range((n_rows + STRIP - 1) // STRIP):
-        cursor[strip] = bsr.indptr[first + strip]
+    _transpose_gradients(dout, n_rows, panel, transposed, offsets)
+    cursor = offsets[ROW_BLOCK : ROW_BLOCK + ROW_BLOCKS]
+    first, nonzero_masks = start // ROW_BLOCK, start // BLOCK * n_inputs
+    for row_block in range((n_rows + ROW_BLOCK - 1) // ROW_BLOCK):
+        cursor[row_block] = bsr.indptr[first + row_block]
     for i in range(n_inputs):
-        todo = np.uint64(load(bsr.users, users + i))
+        todo = np.uint64(load(bsr.nonzero_masks, nonzero_masks + i))
         if todo:
-            _collect(bsr, todo, cursor, turned)
+            _weight_gradient(bsr, todo, cursor, transposed)
             for h in range(at + i * width, at + (i + 1) * width, n):
-                total = vload(turned, h - at - i * width, ONE)
+                total = vload(transposed, h - at - i * width, ONE)
                 vstore(gradient, h, vadd(vload(gradient, h, ONE), total))

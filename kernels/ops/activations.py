@@ -10,7 +10,7 @@ from fastnn.kernels.vector.exp_log import vexp
 from fastnn.kernels.vector.simd import ONE, vadd, vdiv, vmul, vrelu, vscale_add, vsplat, vsub, vwhere_positive
 
 IDENTITY, RELU, TANH, LOGISTIC = range(4)
-CODES = {"identity": IDENTITY, "relu": RELU, "tanh": TANH, "logistic": LOGISTIC}
+ACTIVATION_CODES = {"identity": IDENTITY, "relu": RELU, "tanh": TANH, "logistic": LOGISTIC}
 
 
 @inlined

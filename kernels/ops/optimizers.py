@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastnn.kernels.jit import inlined, never_inline
-from fastnn.kernels.layout import PIECE
+from fastnn.kernels.layout import GRADIENT_ROWS
 from fastnn.kernels.ops.matmul import OVERWRITE, START, STRIDE_1, multiply_panel
 from fastnn.kernels.vector.simd import (
     FOUR,
@@ -136,13 +136,13 @@ def move_row(step, decay, parameters, state, at, g, back, n):
 
 
 @inlined
-def settle_rows(step, decay, scale, parameters, state, at, piece, rows, n):
+def apply_update_rows(step, decay, scale, parameters, state, at, gradient_tile, rows, n):
     """`settle` for rows of `n` vectors: few wide ones, so that the choice of a rule costs little beside its work."""
     never_inline()
-    real, width = piece.dtype.type, len(n) * lanes(piece)
-    squares, factor, back = vzero(piece, n), vsplat(scale, n), vsplat(-step.rate, n)
+    real, width = gradient_tile.dtype.type, len(n) * lanes(gradient_tile)
+    squares, factor, back = vzero(gradient_tile, n), vsplat(scale, n), vsplat(-step.rate, n)
     for w_at in range(at, at + rows * width, width):
-        g = vload(piece, w_at - at, n)
+        g = vload(gradient_tile, w_at - at, n)
         if not step.is_first:
             g = vadd(vload(state.gradient, w_at, n), g)
         w = move_row(step, decay, parameters, state, w_at, vmul(g, factor), back, n)
@@ -152,7 +152,7 @@ def settle_rows(step, decay, scale, parameters, state, at, piece, rows, n):
 
 
 @inlined
-def settle(step, decay, scale, parameters, state, at, piece, rows, vectors):
+def apply_update(step, decay, scale, parameters, state, at, gradient_tile, rows, vectors):
     """Move `rows` rows of a panel of `vectors` vectors, the parameters from `at` on.
 
     Their gradient is `scale` times the sum of `piece` and, unless the step's block is the first, of what was kept; they
@@ -160,14 +160,16 @@ def settle(step, decay, scale, parameters, state, at, piece, rows, vectors):
     not 0.
     """
     if vectors == 4:
-        return settle_rows(step, decay, scale, parameters, state, at, piece, rows, FOUR)
+        return apply_update_rows(step, decay, scale, parameters, state, at, gradient_tile, rows, FOUR)
     if vectors == 2:
-        return settle_rows(step, decay, scale, parameters, state, at, piece, rows, TWO)
-    return settle_rows(step, decay, scale, parameters, state, at, piece, rows, ONE)
+        return apply_update_rows(step, decay, scale, parameters, state, at, gradient_tile, rows, TWO)
+    return apply_update_rows(step, decay, scale, parameters, state, at, gradient_tile, rows, ONE)
 
 
 @inlined
-def update_rows(layers, at, left, left_at, left_row, height, n_rows, step, scale, dout, state, piece, outputs):
+def multiply_and_update(
+    layout, at, left, left_at, left_row, height, n_rows, step, scale, dout, state, gradient_tile, outputs
+):
     """Gradient and step of `height` rows of weights, from `at` on, that lead to the panel `outputs`; returns the sum of
     their squares.
 
@@ -182,11 +184,13 @@ def update_rows(layers, at, left, left_at, left_row, height, n_rows, step, scale
             outputs.vectors, not step.is_first,
         )  # fmt: skip
         return penalty
-    for i in range(0, height, PIECE):
-        count = min(PIECE, height - i)
+    for i in range(0, height, GRADIENT_ROWS):
+        count = min(GRADIENT_ROWS, height - i)
         multiply_panel(
-            piece, START, width, left, left_at + i, STRIDE_1, left_row, dout, outputs.at, outputs.row, n_rows, count,
-            outputs.vectors, OVERWRITE,
+            gradient_tile, START, width, left, left_at + i, STRIDE_1, left_row, dout, outputs.at, outputs.row, n_rows,
+            count, outputs.vectors, OVERWRITE,
         )  # fmt: skip
-        penalty += settle(step, step.l2, scale, layers.parameters, state, at + i * width, piece, count, outputs.vectors)
+        penalty += apply_update(
+            step, step.l2, scale, layout.parameters, state, at + i * width, gradient_tile, count, outputs.vectors
+        )
     return penalty

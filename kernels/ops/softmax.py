@@ -26,7 +26,7 @@ from fastnn.kernels.vector.tiles import transpose_tile
 
 
 @inlined
-def softmax_columns(columns, n_classes, share, top, total, best):
+def softmax_columns(columns, n_classes, row_weight, top, total, best):
     """Logits of n rows, class by class, row beside row, become ``share * softmax``: columns (C * n,), overwritten.
 
     share (n,). top, total and best (n,) are overwritten by each row's largest logit, the sum of exp(logit - top) and
@@ -44,7 +44,7 @@ def softmax_columns(columns, n_classes, share, top, total, best):
         exp = vexp(vsub(logit, largest))
         sums = vadd(sums, exp)
         vstore(columns, c * n, exp)
-    factor = vdiv(vload(share, 0, ONE), sums)
+    factor = vdiv(vload(row_weight, 0, ONE), sums)
     for c in range(n_classes):
         vstore(columns, c * n, vmul(vload(columns, c * n, ONE), factor))
     vstore(top, 0, largest)
@@ -53,7 +53,9 @@ def softmax_columns(columns, n_classes, share, top, total, best):
 
 
 @inlined
-def cross_entropy_rows(logits, at, row, n_classes, labels, share, dlogits, losses, right, columns, figures, places):
+def cross_entropy_rows(
+    logits, at, row, n_classes, labels, row_weight, dlogits, losses, correct, columns, row_stats, offsets
+):
     """Losses of n rows, and ``dlogits = share * (softmax(logits) - one_hot(label))``.
 
     logits, dlogits: flat, rows from `at` on, `row` apart, padded to whole vectors; of all n rows, `dlogits` is
@@ -62,23 +64,23 @@ def cross_entropy_rows(logits, at, row, n_classes, labels, share, dlogits, losse
     """
     n = lanes(logits)
     for r in range(n):
-        places[r] = at + r * row
+        offsets[r] = at + r * row
     for c in range(0, n_classes, n):
-        transpose_tile(columns, c * n, n, logits, places, 0, c)
-    top, total, best = figures[:n], figures[n : 2 * n], figures[2 * n : 3 * n]
-    softmax_columns(columns, n_classes, share, top, total, best)
+        transpose_tile(columns, c * n, n, logits, offsets, 0, c)
+    top, total, best = row_stats[:n], row_stats[n : 2 * n], row_stats[2 * n : 3 * n]
+    softmax_columns(columns, n_classes, row_weight, top, total, best)
     vstore(total, 0, vlog(vload(total, 0, ONE)))
     for k in range(n):
-        places[k] = k * n
+        offsets[k] = k * n
     for c in range(0, n_classes, n):
         columns[min(n_classes, c + n) * n : (c + n) * n] = 0
-        transpose_tile(dlogits, at + c, row, columns[c * n : (c + n) * n], places, 0, 0)
+        transpose_tile(dlogits, at + c, row, columns[c * n : (c + n) * n], offsets, 0, 0)
     for r in range(len(labels)):
         chosen = at + r * row + labels[r]
-        dlogits[chosen] -= share[r]
+        dlogits[chosen] -= row_weight[r]
         # Two parts, since the logarithm would be lost beside a large logit.
         losses[r] = np.float64(total[r]) - np.float64(logits[chosen] - top[r])
-        right[r] = best[r] == labels[r]
+        correct[r] = best[r] == labels[r]
 
 
 @inlined
@@ -96,39 +98,40 @@ def fill_columns(logits, start, columns):
 def softmax(logits, out):
     """Each row of `out` is the softmax of that of `logits`: (B, C), (B, C); `out` is overwritten."""
     n, n_classes = lanes(out), logits.shape[1]
-    columns, figures, share = np.empty(n_classes * n, out.dtype), np.empty(3 * n, out.dtype), np.ones(n, out.dtype)
+    columns, row_stats = np.empty(n_classes * n, out.dtype), np.empty(3 * n, out.dtype)
+    row_weight = np.ones(n, out.dtype)
     for start in range(0, len(logits), n):
         n_rows = fill_columns(logits, start, columns)
-        softmax_columns(columns, n_classes, share, figures[:n], figures[n:], figures[2 * n :])
+        softmax_columns(columns, n_classes, row_weight, row_stats[:n], row_stats[n:], row_stats[2 * n :])
         for r in range(n_rows):
             for c in range(n_classes):
                 out[start + r, c] = columns[c * n + r]
 
 
 @kernel
-def softmax_cross_entropy(logits, labels, shares, dlogits):
+def softmax_cross_entropy(logits, labels, row_weights, dlogits):
     """Weighted sum of the rows' losses, and its gradient: (B, C), (B,), (B,) -> dlogits (B, C), overwritten.
 
     `shares` is what each row counts, 1 / B for a mean. Loss and gradient share the one pass of exponentials.
     """
     n, n_classes, loss = lanes(dlogits), logits.shape[1], 0.0
-    columns, figures, share = (
+    columns, row_stats, row_weight = (
         np.empty(n_classes * n, dlogits.dtype),
         np.empty(3 * n, dlogits.dtype),
         np.zeros(n, dlogits.dtype),
     )
-    top, total = figures[:n], figures[n : 2 * n]
+    top, total = row_stats[:n], row_stats[n : 2 * n]
     for start in range(0, len(logits), n):
         n_rows = fill_columns(logits, start, columns)
         for r in range(n_rows):
-            share[r] = shares[start + r]
-        softmax_columns(columns, n_classes, share, top, total, figures[2 * n :])
+            row_weight[r] = row_weights[start + r]
+        softmax_columns(columns, n_classes, row_weight, top, total, row_stats[2 * n :])
         vstore(total, 0, vlog(vload(total, 0, ONE)))
         for r in range(n_rows):
             s, label = start + r, labels[start + r]
             for c in range(n_classes):
                 dlogits[s, c] = columns[c * n + r]
-            dlogits[s, label] -= shares[s]
-            row_loss = np.float64(total[r]) - np.float64(logits[s, label] - top[r])
-            loss += np.float64(shares[s]) * row_loss
+            dlogits[s, label] -= row_weights[s]
+            loss_of_row = np.float64(total[r]) - np.float64(logits[s, label] - top[r])
+            loss += np.float64(row_weights[s]) * loss_of_row
     return loss

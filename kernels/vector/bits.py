@@ -59,8 +59,8 @@ def list_nonzero(_, index, value, at, array, offset, first):
         undefined = ir.Constant(numbers, ir.Undefined)
         start = builder.insert_element(undefined, builder.trunc(first_, bits), ir.Constant(I32, 0))
         start = builder.shuffle_vector(start, undefined, ir.Constant(ir.VectorType(I32, n), [0] * n))
-        places = builder.add(start, ir.Constant(numbers, list(range(n))))
-        for array_type, target, content in ((value, value_, values), (index, index_, places)):
+        offsets = builder.add(start, ir.Constant(numbers, list(range(n))))
+        for array_type, target, content in ((value, value_, values), (index, index_, offsets)):
             suffix = f"v{n}{'i' if isinstance(array_type.dtype, types.Integer) else 'f'}{array_type.dtype.bitwidth}"
             signature_ = ir.FunctionType(content.type, [content.type, mask.type, content.type])
             name = f"llvm.experimental.vector.compress.{suffix}"

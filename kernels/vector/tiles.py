@@ -21,7 +21,7 @@ from fastnn.kernels.vector.simd import (
 
 
 @intrinsic
-def transpose_tile(_, out, out_at, out_row, inp, places, first, column):
+def transpose_tile(_, out, out_at, out_row, inp, offsets, first, column):
     """``out[out_at + c * out_row + r] = inp[places[first + r] + column + c]``, r and c from 0 to n - 1.
 
     n is how many elements of `inp` a vector holds: 64 bytes, 16 float32 or 8 float64. Rows are read where `places` says
@@ -39,7 +39,7 @@ def transpose_tile(_, out, out_at, out_row, inp, places, first, column):
         def source(number, r):
             if number:
                 return builder.gep(middle, [I64(0), r])
-            at = builder.load(element_pointer(context, builder, places, places_, builder.add(first_, r)))
+            at = builder.load(element_pointer(context, builder, offsets, places_, builder.add(first_, r)))
             pointer = element_pointer(context, builder, inp, inp_, builder.add(at, column_))
             return builder.bitcast(pointer, vector.as_pointer())
 
@@ -75,7 +75,7 @@ def transpose_tile(_, out, out_at, out_row, inp, places, first, column):
                     builder.store(value, target(number, r)).align = align
         return context.get_dummy_value()
 
-    return types.void(out, types.int64, types.int64, inp, places, types.int64, types.int64), codegen
+    return types.void(out, types.int64, types.int64, inp, offsets, types.int64, types.int64), codegen
 
 
 @intrinsic
@@ -132,5 +132,5 @@ def tile(_, out, out_at, out_row, left, left_at, left_row, left_k, right, right_
             builder.store(new[r], c[r]).align = align
         return context.get_dummy_value()
 
-    places = (out, types.int64, types.int64, left, *numbers, right, types.int64, types.int64, types.int64)
-    return types.void(*places, rows, n, types.boolean), codegen
+    offsets = (out, types.int64, types.int64, left, *numbers, right, types.int64, types.int64, types.int64)
+    return types.void(*offsets, rows, n, types.boolean), codegen

@@ -226,9 +226,9 @@ def test_batches_of_samples_that_do_not_count(backend):
     weight = np.array([0.0, 0, 0, 0, 1, 2, 3, 4])
     trainer = backend.trainer(network, inp, labels, SGD(), sample_weight=weight)
     result = trainer.run_epoch(np.arange(8), 4, 0.1)
-    alone = backend.trainer(network, inp[4:], labels[4:], SGD(), sample_weight=weight[4:])
-    assert result.loss == pytest.approx(alone.run_epoch(np.arange(4), 4, 0.1).loss, rel=1e-12)
-    assert_all_parity(trainer.network().weights, alone.network().weights)
+    own_barrier = backend.trainer(network, inp[4:], labels[4:], SGD(), sample_weight=weight[4:])
+    assert result.loss == pytest.approx(own_barrier.run_epoch(np.arange(4), 4, 0.1).loss, rel=1e-12)
+    assert_all_parity(trainer.network().weights, own_barrier.network().weights)
 
 
 @BACKENDS

@@ -159,42 +159,42 @@ def test_a_nan_is_seen():
 @pytest.mark.parametrize("kind", ["uint8", "float32"])
 @pytest.mark.parametrize("n", [4096, 4097, 4400])
 def test_strips_hold_the_data(n, kind):
-    rng, strip = np.random.default_rng(n), bsr_input.STRIP
+    rng, row_block = np.random.default_rng(n), bsr_input.ROW_BLOCK
     inp = _alike_inputs(rng, n, 33, kind)
     for given in (None, scipy.sparse.csr_array(inp)):
         images = inp if given is None else np.empty((0, 33), kind)
         images.flags.writeable = False
-        order, bsr = Nonzero(images, given, np.dtype("float32")).strips(10)
+        order, bsr = Nonzero(images, given, np.dtype("float32")).row_blocks(10)
         np.testing.assert_array_equal(np.sort(order), np.arange(n))
-        assert len(bsr.indptr) == -(-n // strip) + 1
+        assert len(bsr.indptr) == -(-n // row_block) + 1
         for k in range(len(bsr.indptr) - 1):
-            rows, entries = order[k * strip : (k + 1) * strip], slice(bsr.indptr[k], bsr.indptr[k + 1])
-            held = np.zeros((33, strip))
-            held[bsr.indices[entries]] = bsr.data.reshape(-1, strip)[entries]
+            rows, entries = order[k * row_block : (k + 1) * row_block], slice(bsr.indptr[k], bsr.indptr[k + 1])
+            held = np.zeros((33, row_block))
+            held[bsr.indices[entries]] = bsr.data.reshape(-1, row_block)[entries]
             np.testing.assert_array_equal(held[:, : len(rows)].T, inp[rows])
             assert not held[:, len(rows) :].any()
             used = np.flatnonzero(inp[rows].any(axis=0))
             np.testing.assert_array_equal(bsr.indices[entries], used)
-            users = bsr.users[k // 16 * 33 : (k // 16 + 1) * 33]
-            np.testing.assert_array_equal(np.flatnonzero(users >> np.uint16(k % 16) & 1), used)
+            nonzero_masks = bsr.nonzero_masks[k // 16 * 33 : (k // 16 + 1) * 33]
+            np.testing.assert_array_equal(np.flatnonzero(nonzero_masks >> np.uint16(k % 16) & 1), used)
 
 
 def test_neighbours_are_alike():
     """Sorted, samples of five kinds share most inputs."""
     rng = np.random.default_rng(7)
     inp = _alike_inputs(rng, 4800, 60, "uint8")
-    strips = Nonzero(inp, None, np.dtype("float32")).strips(10)
+    row_blocks = Nonzero(inp, None, np.dtype("float32")).row_blocks(10)
     in_given_order = (inp.reshape(-1, 16, 60) != 0).any(axis=1).sum()
-    assert len(strips.bsr.indices) < 0.6 * in_given_order
+    assert len(row_blocks.bsr.indices) < 0.6 * in_given_order
 
 
 def test_more_inputs_than_are_compared(monkeypatch):
     rng = np.random.default_rng(8)
     inp = _alike_inputs(rng, 4200, 60, "uint8")
     monkeypatch.setattr(nonzero, "_COMPARED", 5)
-    strips = Nonzero(inp, None, np.dtype("float32")).strips(10)
-    np.testing.assert_array_equal(np.sort(strips.order), np.arange(4200))
-    assert strips.serve
+    row_blocks = Nonzero(inp, None, np.dtype("float32")).row_blocks(10)
+    np.testing.assert_array_equal(np.sort(row_blocks.order), np.arange(4200))
+    assert row_blocks.is_worthwhile
 
 
 @pytest.mark.parametrize("n_inputs", [1, 3, 40])
@@ -204,7 +204,7 @@ def test_samples_that_are_equal(n_inputs):
     shapes = np.vstack([np.ones(n_inputs, bool), rng.random((2, n_inputs)) < 0.3])
     inp = shapes[rng.integers(3, size=5000)].astype(np.uint8)
     with np.errstate(all="raise"):
-        strips = Nonzero(inp, None, np.dtype("float32")).strips(10)
-    same = (inp[strips.order][1:] == inp[strips.order][:-1]).all(axis=1)
-    assert strips.serve
+        row_blocks = Nonzero(inp, None, np.dtype("float32")).row_blocks(10)
+    same = (inp[row_blocks.order][1:] == inp[row_blocks.order][:-1]).all(axis=1)
+    assert row_blocks.is_worthwhile
     assert np.count_nonzero(~same) < 3

@@ -17,8 +17,8 @@ from fastnn.errors import DataError
 from fastnn.evaluation.evaluate import evaluate
 from fastnn.explanation.diagnosis import diagnose
 from fastnn.explanation.gradient_check import check_gradients
-from fastnn.kernels.epoch.by_rows import run_row_epoch
-from fastnn.kernels.epoch.by_units import run_panel_epoch
+from fastnn.kernels.epoch.by_rows import run_epoch_by_rows
+from fastnn.kernels.epoch.by_units import run_epoch_by_units
 from fastnn.kernels.epoch.predict import predict
 from fastnn.network import Network
 from fastnn.optim.optimizers import SGD, Adam
@@ -111,7 +111,7 @@ def test_more_inputs_than_16_bits_can_number(hidden):
 
 def test_no_kernel_is_compiled_for_sparse_inputs_alone():
     """Those of the dense array serve, whatever the lists' dtypes, and if their arrays cannot be written."""
-    rng, kernels = np.random.default_rng(14), (run_panel_epoch, run_row_epoch, predict)
+    rng, kernels = np.random.default_rng(14), (run_epoch_by_units, run_epoch_by_rows, predict)
     inp, labels = _inputs(rng, (300, 20), "float32"), rng.integers(3, size=300)
 
     def used(inputs):
@@ -180,8 +180,8 @@ def test_predictions(backend, dtype, kind, sizes, monkeypatch):
             if backend is compiled:
                 _same(found, [getattr(compiled, name)(network, inp)] * 3)
                 for row in range(0, n_rows, 16):
-                    alone = getattr(compiled, name)(network, form(inp)[row : row + 1])
-                    np.testing.assert_array_equal(alone[0], found[0][row])
+                    own_barrier = getattr(compiled, name)(network, form(inp)[row : row + 1])
+                    np.testing.assert_array_equal(own_barrier[0], found[0][row])
 
 
 @BACKENDS

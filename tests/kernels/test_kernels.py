@@ -55,12 +55,12 @@ def _multiply(out, out_row, left, left_row, left_k, right, right_row, depth, row
 
 @kernel
 def _spread(out, out_row, packed, n_inputs, weight, weight_row, n_units, n):
-    packed_input.spread(out, 0, out_row, packed, 0, n_inputs, weight, 0, weight_row, n_units, n)
+    packed_input.add_sparse_product(out, 0, out_row, packed, 0, n_inputs, weight, 0, weight_row, n_units, n)
 
 
 @kernel
 def _collect(pieces, dout, dout_row, packed, n_groups, n_inputs, i, j, n):
-    total_i, total_j, used = packed_input.collect(dout, 0, dout_row, packed, n_groups, n_inputs, i, j, n)
+    total_i, total_j, used = packed_input.sparse_weight_gradient(dout, 0, dout_row, packed, n_groups, n_inputs, i, j, n)
     simd.vstore(pieces, 0, total_i)
     simd.vstore(pieces, len(pieces) // 2, total_j)
     return used
@@ -69,7 +69,7 @@ def _collect(pieces, dout, dout_row, packed, n_groups, n_inputs, i, j, n):
 @kernel
 def _by_lists(layout, rows, csr, panel, out, dout, gradient, is_first):
     csr_input.csr_sums(layout, rows, csr, out, panel)
-    csr_input.collect_csr(layout, rows, csr, dout, gradient, is_first, panel)
+    csr_input.csr_weight_gradient(layout, rows, csr, dout, gradient, is_first, panel)
 
 
 @kernel
@@ -114,8 +114,8 @@ def test_packing_gathers_transposes_and_names_the_users(n_inputs, dtype):
             part = images[rows[group * 64 : group * 64 + 64]]
             values = packed.values.reshape(-1, n_inputs, 64)[group]
             np.testing.assert_array_equal(values[:, : len(part)], part.T)
-            users = packed.users.reshape(-1, n_inputs)[group]
-            bits = (users[:, None] >> np.arange(64, dtype=np.uint64)) & np.uint64(1)
+            nonzero_masks = packed.nonzero_masks.reshape(-1, n_inputs)[group]
+            bits = (nonzero_masks[:, None] >> np.arange(64, dtype=np.uint64)) & np.uint64(1)
             np.testing.assert_array_equal(bits[:, : len(part)], part.T != 0)
             assert not bits[:, len(part) :].any()
 
@@ -138,8 +138,8 @@ def test_packing_out_of_lists_gives_the_same_block(n_inputs, dtype):
         block[:n_rows] = images[rows]
         values = packed.values.reshape(4, n_inputs, 64)[:n_groups]
         np.testing.assert_array_equal(values, block.reshape(n_groups, 64, n_inputs).transpose(0, 2, 1))
-        expected = _packed(images, rows).users[: n_groups * n_inputs]
-        np.testing.assert_array_equal(packed.users[: n_groups * n_inputs], expected)
+        expected = _packed(images, rows).nonzero_masks[: n_groups * n_inputs]
+        np.testing.assert_array_equal(packed.nonzero_masks[: n_groups * n_inputs], expected)
 
 
 @pytest.mark.parametrize("n", [ONE, TWO, FOUR], ids=["one", "two", "four"])
@@ -189,7 +189,7 @@ def test_inputs_that_are_listed_give_the_same_products(vectors, n_inputs, dtype,
     out, gradient, chosen = np.zeros((30, width), real), np.ones((n_inputs, width), real), images[rows].astype(float)
     table = np.zeros((2, layers.N_COLUMNS), np.int64)
     table[:, layers.SIZE] = n_inputs, width
-    layout = layers.Layers(weight.reshape(-1), 1, table, activation=0, output=0, scale=weight.dtype.type(1))
+    layout = layers.Layout(weight.reshape(-1), 1, table, activation=0, output=0, scale=weight.dtype.type(1))
     panel = layers.Panel(0, vectors, width, 0, width)
     tolerance = 1e-5 if real == "float32" else 1e-13
     for is_first, kept in ((False, 1), (True, 0)):

@@ -31,11 +31,11 @@ def test_what_is_left_when_the_gate_says_stop_is_left():
     table = np.array([[3, 2, weight.ctypes.data, bias.ctypes.data, 0, 0]])
     images, out = np.ones((100, 3), np.float32), np.zeros((100, 2), np.float32)
     table.flags.writeable = images.flags.writeable = False  # as the backend has them: no kernel is compiled for this
-    gate = team.new_gate()
-    gate[team.ARRIVALS] = 1  # somebody else has taken the first rows
-    inference.predict(table, 0, 1.0, images, element_loss.IDENTITY, gate, out)
+    barrier = team.new_barrier()
+    barrier[team.COUNT] = 1  # somebody else has taken the first rows
+    inference.predict(table, 0, 1.0, images, element_loss.IDENTITY_OUTPUT, barrier, out)
     np.testing.assert_array_equal(out, np.repeat([[0, 0], [3, 3]], [inference.ROWS, 100 - inference.ROWS], axis=0))
-    out[:], gate = 0, team.new_gate()
-    gate[team.STOP] = 1
-    inference.predict(table, 0, 1.0, images, element_loss.IDENTITY, gate, out)
+    out[:], barrier = 0, team.new_barrier()
+    barrier[team.STOP] = 1
+    inference.predict(table, 0, 1.0, images, element_loss.IDENTITY_OUTPUT, barrier, out)
     assert not out.any()

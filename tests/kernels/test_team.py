@@ -13,59 +13,55 @@ from fastnn.kernels.jit import kernel
 
 
 @kernel
-def _count_up(t, threads, steps, gate, marks):
+def _count_up(t, threads, steps, barrier, marks):
     """At each step every thread writes its mark, and after the barrier sees everybody's: returns the faults seen."""
-    goal, faults = 0, 0
+    faults = 0
     for step in range(1, steps + 1):
         marks[t * 8] = step
-        goal += threads
-        if not team.barrier(gate, goal):
+        if not team.wait(barrier, threads):
             return -1
         for other in range(threads):
             faults += marks[other * 8] < step
-        goal += threads
-        if not team.barrier(gate, goal):
+        if not team.wait(barrier, threads):
             return -1
     return faults
 
 
 @kernel
-def _forever(t, threads, gate):
-    goal = 0
+def _forever(t, threads, barrier):
     while True:
-        goal += threads
-        if not team.barrier(gate, goal):
+        if not team.wait(barrier, threads):
             return
 
 
 @pytest.mark.parametrize("caller_works", [False, True])
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
 def test_nobody_passes_a_barrier_alone(threads, caller_works):
-    gate, marks = team.new_gate(), np.zeros(8 * threads, np.int64)
+    barrier, marks = team.new_barrier(), np.zeros(8 * threads, np.int64)
     faults = [None] * threads
 
     def work(t):
-        faults[t] = _count_up(t, threads, 500, gate, marks)
+        faults[t] = _count_up(t, threads, 500, barrier, marks)
 
-    team.run_team(work, threads, gate, caller_works)
+    team.run_team(work, threads, barrier, caller_works)
     assert faults == [0] * threads
 
 
 @pytest.mark.parametrize("caller_works", [False, True])
 def test_an_exception_in_one_thread_ends_the_others(caller_works):
-    gate = team.new_gate()
+    barrier = team.new_barrier()
 
     def work(t):
         if t == 1:
             raise ZeroDivisionError("as told")
-        _forever(t, 2, gate)
+        _forever(t, 2, barrier)
 
     with pytest.raises(ZeroDivisionError, match="as told"):
-        team.run_team(work, 2, gate, caller_works)
+        team.run_team(work, 2, barrier, caller_works)
 
 
 def test_ctrl_c_is_answered_within_a_tenth_of_a_second():
-    gate = team.new_gate()
+    barrier = team.new_barrier()
     _forever(0, 1, np.array([0, *[1] * 15]))  # compiled before the clock runs
     asked = []
 
@@ -76,10 +72,10 @@ def test_ctrl_c_is_answered_within_a_tenth_of_a_second():
 
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
-        team.run_team(lambda t: _forever(t, 2, gate), 2, gate)
+        team.run_team(lambda t: _forever(t, 2, barrier), 2, barrier)
     # The rule is 0.1 s; the test allows for a machine that does something else meanwhile.
     assert time.monotonic() - asked[0] < 1.0
-    assert gate[team.STOP] == 1
+    assert barrier[team.STOP] == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no core can be asked for here")
@@ -99,7 +95,7 @@ def test_as_many_threads_as_cores_start_apart_and_are_not_tied(monkeypatch, refu
     for threads in (len(cores), len(cores) + 1):
         found.clear()
         asked.clear()
-        team.run_team(lambda t: found.update({t: os.sched_getaffinity(0)}), threads, team.new_gate())
+        team.run_team(lambda t: found.update({t: os.sched_getaffinity(0)}), threads, team.new_barrier())
         assert found == {t: set(cores) for t in range(threads)}
         one_by_one = [[core] for core in cores] if threads == len(cores) > 1 else []
         assert sorted(each for each in asked if len(each) == 1) == one_by_one

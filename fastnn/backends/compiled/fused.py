@@ -19,23 +19,23 @@ from fastnn.backends.base import (
 )
 from fastnn.backends.compiled.inputs import Nonzero
 from fastnn.backends.compiled.layout import (
-    Layout,
-    constant,
+    as_readonly,
     in_kernel_dtype,
     lay_out,
     pack,
-    read_only,
+    readonly_view,
+    scratch_sizes,
     unpack,
 )
-from fastnn.backends.threads import Crew, resolve_threads
+from fastnn.backends.threads import TeamSize, resolve_threads
 from fastnn.datasets.sparse import is_sparse
-from fastnn.kernels import layout as layers
 from fastnn.kernels import team
 from fastnn.kernels.epoch import block
-from fastnn.kernels.epoch import by_rows as row_epoch
-from fastnn.kernels.epoch import by_units as panel_epoch
-from fastnn.kernels.inputs import packed as packed_input
-from fastnn.kernels.inputs import row_blocks as bsr_input
+from fastnn.kernels.epoch.by_rows import CHUNKS, WorkByRows, n_chunks, run_epoch_by_rows
+from fastnn.kernels.epoch.by_units import Inputs, WorkByUnits, run_epoch_by_units
+from fastnn.kernels.inputs import row_blocks
+from fastnn.kernels.inputs.packed import Packed
+from fastnn.kernels.layout import BIAS_AT, BLOCK, GRADIENT_ROWS, GROUP, WEIGHT_AT, WIDE, Layout
 from fastnn.kernels.ops.optimizers import ADAM, KEEP_GRADIENT, MOMENTUM, NESTEROV, SGD, Rule, State
 from fastnn.kernels.vector.simd import VECTOR
 from fastnn.network import Network
@@ -49,9 +49,9 @@ SPARSE_BELOW = 0.5
 VECTORS_A_ROW = 8
 # An epoch of at most so many multiplications, about a millisecond, gains nothing by a second thread: starting it, and
 # waiting for each other twice a step, take as long as it saves.
-FEW_MULTIPLICATIONS = 2**25
+ONE_THREAD_EPOCH = 2**25
 # In an epoch of at most so many, some 20 ms of work, the caller's thread works too instead of waiting for Ctrl-C.
-SHORT_MULTIPLICATIONS = 2**30
+SHORT_EPOCH = 2**30
 
 
 class Trainer:
@@ -82,20 +82,21 @@ class Trainer:
         self._optimizer, self._l2, self._divide_l2 = optimizer, l2, divide_l2
         self._dropout, self._seed, self._one_pass = dropout, seed, one_pass
         self._network, self._layout = network, lay_out(network)
+        self._sizes = scratch_sizes(self._layout)
         given = inputs if is_sparse(inputs) else None
-        images = constant(
+        images = as_readonly(
             in_kernel_dtype(inputs if given is None else np.empty((0, network.n_inputs), inputs.dtype), network.dtype)
         )
         self._nonzero = Nonzero(images, given, network.dtype)
         self._sparse = given is not None or self._nonzero.count <= SPARSE_BELOW * images.size
         self._data = block.Data(
             images=images,
-            labels=constant(targets if network.output == "softmax" else np.empty(0, np.int64)),
-            targets=constant(np.empty((0, 0), network.dtype) if network.output == "softmax" else targets),
-            weights=constant(np.empty(0, network.dtype) if sample_weight is None else sample_weight),
+            labels=as_readonly(targets if network.output == "softmax" else np.empty(0, np.int64)),
+            targets=as_readonly(np.empty((0, 0), network.dtype) if network.output == "softmax" else targets),
+            weights=as_readonly(np.empty(0, network.dtype) if sample_weight is None else sample_weight),
         )
-        self._crew = Crew(resolve_threads(threads))
-        n_slots, size = (1 if optimizer is None else optimizer.n_slots), self._layout.layers.parameters.size
+        self._team_size = TeamSize(resolve_threads(threads))
+        n_slots, size = (1 if optimizer is None else optimizer.n_slots), self._layout.parameters.size
         slot_1, slot_2 = (aligned_zeros(size if n_slots > k else 0, network.dtype) for k in range(2))
         self._state = State(slot_1, slot_2, gradient=aligned_zeros(0, network.dtype))
         self._step, self.epoch = 0, 0
@@ -103,7 +104,7 @@ class Trainer:
             self._step, self.epoch = state.steps, state.epochs
             for slot, arrays in zip((slot_1, slot_2), state.slots, strict=False):
                 pack(network.sizes, slot, arrays)
-        self._work: panel_epoch.PanelWork | row_epoch.RowWork | None = None
+        self._work: WorkByUnits | WorkByRows | None = None
 
     def prepare(self, n_rows: int, batch_size: int) -> None:
         """Make room for epochs of `n_rows` rows in batches of `batch_size`, and have their kernel ready to run."""
@@ -112,18 +113,18 @@ class Trainer:
     def _prepare(self, n_rows: int, batch_size: int, is_whole: bool) -> None:
         """`prepare`; `is_whole`: one batch takes each sample once."""
         batch_size = min(batch_size, n_rows)
-        parameters, real = self._layout.layers.parameters.size, self._network.dtype
+        parameters, real = self._layout.parameters.size, self._network.dtype
         # By rows, each part of a batch has a gradient of its own: that pays where it is small beside the part's work.
         vectors = parameters * real.itemsize // VECTOR
-        by_rows = self._layout.most_panels == 1 and vectors <= VECTORS_A_ROW * batch_size
-        kept = row_epoch.n_parts(batch_size) if by_rows else int(batch_size > layers.BLOCK)
+        by_rows = self._sizes.most_panels == 1 and vectors <= VECTORS_A_ROW * batch_size
+        kept = n_chunks(batch_size) if by_rows else int(batch_size > BLOCK)
         if self._state.gradient.size < kept * parameters:
             self._state = self._state._replace(gradient=aligned_zeros(kept * parameters, real))
-        kind = row_epoch.RowWork if by_rows else panel_epoch.PanelWork
+        kind = WorkByRows if by_rows else WorkByUnits
         work = self._work if type(self._work) is kind else None
-        self._work = (work or (self._row_work() if by_rows else self._panel_work()))._replace(state=self._state)
+        self._work = (work or (self._work_by_rows() if by_rows else self._work_by_units()))._replace(state=self._state)
         if by_rows and self._sparse:
-            self._take_nonzero(is_whole)
+            self._choose_nonzero_form(is_whole)
         if work is not None:
             return
         # An epoch of no rows: the kernel is compiled, or loaded, here, and the time of the first epoch is its own.
@@ -138,8 +139,8 @@ class Trainer:
             raise IndexError(f"order has rows outside 0 to {self._n_samples - 1}")
         is_whole = len(order) == self._n_samples <= batch_size and np.bincount(order).max() == 1
         self._prepare(len(order), batch_size, is_whole)
-        if isinstance(self._work, row_epoch.RowWork) and len(self._work.bsr.indptr):
-            order = self._nonzero.strips(self._network.sizes[1]).order
+        if isinstance(self._work, WorkByRows) and len(self._work.bsr.indptr):
+            order = self._nonzero.row_blocks(self._network.sizes[1]).order
         results = self._run_kernel(order, batch_size, learning_rate)
         self.epoch += 1
         self._step += -(-len(order) // batch_size)
@@ -150,7 +151,7 @@ class Trainer:
 
     def network(self) -> Network:
         """The network as it is now, copied."""
-        return self._network.like(*unpack(self._network.sizes, self._layout.layers.parameters))
+        return self._network.like(*unpack(self._network.sizes, self._layout.parameters))
 
     def state(self) -> TrainerState:
         """The optimizer's state as it is now, copied."""
@@ -161,34 +162,34 @@ class Trainer:
 
     def move_to(self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> None:
         """Put other weights and biases in the place of the network's."""
-        pack(self._network.sizes, self._layout.layers.parameters, (weights, biases))
+        pack(self._network.sizes, self._layout.parameters, (weights, biases))
 
     def loss_and_gradients(self) -> LossAndGradients:
         """Loss and gradients of all the data as one batch, of a trainer without an optimizer, which moves nothing."""
         loss, accuracy, _ = self.run_epoch(np.arange(self._n_samples), self._n_samples, 0.0)
-        n_right = 0 if np.isnan(accuracy) else round(accuracy * self._n_samples)
-        return LossAndGradients(loss, *unpack(self._network.sizes, self._state.slot_1), n_right)
+        n_correct = 0 if np.isnan(accuracy) else round(accuracy * self._n_samples)
+        return LossAndGradients(loss, *unpack(self._network.sizes, self._state.slot_1), n_correct)
 
     def _run_kernel(self, order: np.ndarray, batch_size: int, learning_rate: float) -> np.ndarray:
-        real, gate, work = self._network.dtype.type, team.new_gate(), self._work
+        real, barrier, work = self._network.dtype.type, team.new_barrier(), self._work
         assert work is not None
         n_hidden = len(self._network.weights) - 1
         dropout = block.Dropout(
             keys=dropout_keys(self._seed, self.epoch, n_hidden) if self._dropout else np.zeros(n_hidden, np.uint64),
             threshold=dropout_threshold(self._dropout),
-            share=real(1 - self._dropout),
+            keep_prob=real(1 - self._dropout),
             scale=real(1 / (1 - self._dropout)),
         )
         work.results[:] = 0
         work.results[block.FAILED] = -1
-        by_rows = isinstance(work, row_epoch.RowWork)
-        kernel = row_epoch.run_row_epoch if by_rows else panel_epoch.run_panel_epoch
+        by_rows = isinstance(work, WorkByRows)
+        kernel = run_epoch_by_rows if by_rows else run_epoch_by_units
         # More threads than a layer has panels, or a batch parts, would only wait.
-        shares = row_epoch.n_parts(min(batch_size, max(1, len(order)))) if by_rows else self._layout.most_panels
-        multiplications = 3 * self._layout.layers.parameters.size * len(order)
-        threads = 1 if multiplications <= FEW_MULTIPLICATIONS else min(self._crew.size(), shares)
+        most = n_chunks(min(batch_size, max(1, len(order)))) if by_rows else self._sizes.most_panels
+        multiplications = 3 * self._layout.parameters.size * len(order)
+        threads = 1 if multiplications <= ONE_THREAD_EPOCH else min(self._team_size.next(), most)
         settings = (
-            constant(order),
+            as_readonly(order),
             batch_size,
             _rule(self._optimizer, learning_rate, self._l2, self._divide_l2, real),
             self._step,
@@ -198,91 +199,91 @@ class Trainer:
 
         def member(t: int) -> None:
             start = time.thread_time()
-            kernel(t, threads, self._layout.layers, self._data, *settings, dropout, work, gate)
+            kernel(t, threads, self._layout, self._data, *settings, dropout, work, barrier)
             on_core[t] = time.thread_time() - start
 
         start = time.perf_counter()
-        team.run_team(member, threads, gate, caller_works=multiplications <= SHORT_MULTIPLICATIONS)
-        self._crew.note(time.perf_counter() - start, on_core)
+        team.run_team(member, threads, barrier, caller_works=multiplications <= SHORT_EPOCH)
+        self._team_size.note(time.perf_counter() - start, on_core)
         return work.results
 
-    def _panel_work(self) -> panel_epoch.PanelWork:
-        members = min(self._crew.most, self._layout.most_panels)
-        n_inputs = layers.BLOCK * self._network.n_inputs
+    def _work_by_units(self) -> WorkByUnits:
+        members = min(self._team_size.most, self._sizes.most_panels)
+        n_inputs = BLOCK * self._network.n_inputs
         packed, dense = (n_inputs, 0) if self._sparse else (0, n_inputs)
         common = self._common_work(copies=1, blocks=2, members=members)
-        return panel_epoch.PanelWork(
-            inputs=panel_epoch.Inputs(
-                packed_input.Packed(
+        return WorkByUnits(
+            inputs=Inputs(
+                Packed(
                     values=_rows(2, packed, self._data.images.dtype),
-                    users=_rows(2, packed // layers.GROUP, np.uint64),
+                    nonzero_masks=_rows(2, packed // GROUP, np.uint64),
                 ),
                 dense=_rows(2, dense, self._network.dtype),
             ),
             # Whatever the number of inputs: lists of another dtype would be another kernel.
             csr=self._nonzero.given_lists(np.uint32),
-            penalty=np.zeros(len(self._network.weights) * self._layout.most_panels),
+            penalty=np.zeros(len(self._network.weights) * self._sizes.most_panels),
             **common,
         )
 
-    def _row_work(self) -> row_epoch.RowWork:
-        members = min(self._crew.most, row_epoch.PARTS)
-        dense = 0 if self._sparse else layers.BLOCK * self._network.n_inputs
+    def _work_by_rows(self) -> WorkByRows:
+        members = min(self._team_size.most, CHUNKS)
+        dense = 0 if self._sparse else BLOCK * self._network.n_inputs
         common, slices = self._common_work(copies=members, blocks=members, members=members), _slices(self._layout)
-        return row_epoch.RowWork(
+        return WorkByRows(
             csr=self._nonzero.no_lists(),
-            bsr=self._nonzero.no_strips(),
-            strip_scratch=_rows(members, bsr_input.SCRATCH, self._network.dtype),
+            bsr=self._nonzero.no_row_blocks(),
+            row_block_scratch=_rows(members, row_blocks.SCRATCH, self._network.dtype),
             dense=_rows(members, dense, self._network.dtype),
-            part_loss=np.zeros(row_epoch.PARTS),
-            part_right=np.zeros(row_epoch.PARTS, np.int64),
+            chunk_loss=np.zeros(CHUNKS),
+            chunk_correct=np.zeros(CHUNKS, np.int64),
             slices=slices,
             penalty=np.zeros(len(slices)),
-            alone=_rows(members, team.GATE_SIZE, np.int64),
+            own_barrier=_rows(members, team.BARRIER_SIZE, np.int64),
             **common,
         )
 
-    def _take_nonzero(self, is_whole: bool) -> None:
+    def _choose_nonzero_form(self, is_whole: bool) -> None:
         """Have what is not 0 at hand for threads that share rows: in strips, where these serve, else as lists.
 
         Strips serve a batch that takes each sample once, so that their order does not matter, and has enough of them
         for every part to be made of whole blocks.
         """
         work, nonzero, n_units = self._work, self._nonzero, self._network.sizes[1]
-        assert isinstance(work, row_epoch.RowWork)
-        may_serve = is_whole and not self._one_pass and self._n_samples >= row_epoch.PARTS * layers.BLOCK
-        if may_serve and nonzero.strips(n_units).serve:
+        assert isinstance(work, WorkByRows)
+        may_serve = is_whole and not self._one_pass and self._n_samples >= CHUNKS * BLOCK
+        if may_serve and nonzero.row_blocks(n_units).is_worthwhile:
             if not len(work.bsr.indptr):
-                self._work = work._replace(csr=nonzero.no_lists(), bsr=nonzero.strips(n_units).bsr)
+                self._work = work._replace(csr=nonzero.no_lists(), bsr=nonzero.row_blocks(n_units).bsr)
         elif not len(work.csr.indptr):
-            self._work = work._replace(csr=nonzero.lists(), bsr=nonzero.no_strips())
+            self._work = work._replace(csr=nonzero.lists(), bsr=nonzero.no_row_blocks())
 
     def _common_work(self, copies: int, blocks: int, members: int) -> dict[str, Any]:
         """What either way needs: values of `copies` blocks, samples of `blocks`, scratch of `members`."""
-        layout, real = self._layout, self._network.dtype
+        sizes, real = self._sizes, self._network.dtype
         lanes = VECTOR // real.itemsize
-        panel = layers.WIDE * lanes
+        panel = WIDE * lanes
         return {
             "units": block.Units(
-                out=aligned_zeros(copies * layers.BLOCK * layout.n_units, real),
-                dout=aligned_zeros(copies * layers.BLOCK * layout.n_units, real),
-                parts=aligned_zeros(copies * layout.n_parts, real),
+                out=aligned_zeros(copies * BLOCK * sizes.n_units, real),
+                dout=aligned_zeros(copies * BLOCK * sizes.n_units, real),
+                partial_logits=aligned_zeros(copies * sizes.n_partial_logits, real),
             ),
             "state": self._state,
             "samples": block.Samples(
-                label=_rows(blocks, layers.BLOCK, np.int64),
-                target=_rows(blocks, layers.BLOCK * self._data.targets.shape[1], real),
-                weight=_rows(blocks, layers.BLOCK, real),
-                loss=_rows(copies, layers.BLOCK, np.float64),
-                right=_rows(copies, layers.BLOCK, np.int64),
+                label=_rows(blocks, BLOCK, np.int64),
+                target=_rows(blocks, BLOCK * self._data.targets.shape[1], real),
+                weight=_rows(blocks, BLOCK, real),
+                loss=_rows(copies, BLOCK, np.float64),
+                correct=_rows(copies, BLOCK, np.int64),
             ),
             "results": np.zeros(block.N_RESULTS),
             "scratch": block.Scratch(
-                piece=_rows(members, layers.PIECE * panel, real),
-                turned=_rows(members, panel**2, real),
-                columns=_rows(members, layout.padded_classes * lanes, real),
-                figures=_rows(members, 4 * lanes, real),
-                places=_rows(members, layers.GROUP, np.int64),
+                gradient_tile=_rows(members, GRADIENT_ROWS * panel, real),
+                transposed=_rows(members, panel**2, real),
+                columns=_rows(members, sizes.padded_classes * lanes, real),
+                row_stats=_rows(members, 4 * lanes, real),
+                offsets=_rows(members, GROUP, np.int64),
             ),
         }
 
@@ -293,16 +294,16 @@ def _rows(n_rows: int, length: int, dtype: Any) -> np.ndarray:
 
 
 def _slices(layout: Layout) -> np.ndarray:
-    """The parameters in slices of at most a piece, as `row_epoch.RowWork` has them."""
-    network, lanes = layout.layers, VECTOR // layout.layers.parameters.itemsize
-    starts = network.table[: network.n_weights, [layers.WEIGHT_AT, layers.BIAS_AT]].tolist()
-    bounds = [*starts, (network.parameters.size, None)]
+    """The parameters in slices of at most a piece, as `RowWork` has them."""
+    lanes = VECTOR // layout.parameters.itemsize
+    starts = layout.table[: layout.n_weights, [WEIGHT_AT, BIAS_AT]].tolist()
+    bounds = [*starts, (layout.parameters.size, None)]
     slices = []
     for layer, ((weight_at, bias_at), (end, _)) in enumerate(pairwise(bounds)):
         for at, stop, is_weight in ((weight_at, bias_at, True), (bias_at, end, False)):
             # Whatever the layer's width, four vectors are settled together where that comes out even.
             vectors = 4 if (stop - at) % (4 * lanes) == 0 else 1
-            step = layers.PIECE * layers.WIDE * lanes
+            step = GRADIENT_ROWS * WIDE * lanes
             slices += [
                 (
                     start,
@@ -313,7 +314,7 @@ def _slices(layout: Layout) -> np.ndarray:
                 )
                 for start in range(at, stop, step)
             ]
-    return read_only(np.array(slices, np.int64))
+    return readonly_view(np.array(slices, np.int64))
 
 
 def _rule(

@@ -1,4 +1,4 @@
-"""A network as the kernels want it, and back: flat arrays, columns in panels (`kernels/layers.py` says how)."""
+"""A network as the kernels want it, and back: flat arrays, columns in panels (`kernels/py` says how)."""
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
@@ -7,34 +7,49 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn.datasets.sparse import canonical
-from fastnn.kernels import layout as layers
 from fastnn.kernels.inputs.csr import Csr
-from fastnn.kernels.ops import activations
-from fastnn.kernels.ops import losses as element_loss
+from fastnn.kernels.layout import (
+    BIAS_AT,
+    BLOCK,
+    N_COLUMNS,
+    N_PANELS,
+    PANEL_AT,
+    SIZE,
+    WEIGHT_AT,
+    Layout,
+    panel_widths,
+)
+from fastnn.kernels.ops.activations import ACTIVATION_CODES
+from fastnn.kernels.ops.losses import OUTPUT_CODES
 from fastnn.kernels.vector.simd import VECTOR
 from fastnn.network import Network
 from fastnn.network.aligned import aligned_zeros
 
 
-class Layout(NamedTuple):
-    """A network as the kernels want it, and the sizes of the scratch it needs."""
+class ScratchSizes(NamedTuple):
+    """The sizes of the scratch that a `Layout` needs.
 
-    layers: layers.Layers
+    n_units: the padded units of all layers but the inputs
+    n_partial_logits: the partial logits of a block, of all panels of the last hidden layer
+    padded_classes: the outputs, padded to whole vectors
+    most_panels: the panels of the layer that has most
+    """
+
     n_units: int
-    n_parts: int
+    n_partial_logits: int
     padded_classes: int
     most_panels: int
 
 
-def constant(array: np.ndarray) -> np.ndarray:
+def as_readonly(array: np.ndarray) -> np.ndarray:
     """A contiguous, aligned view that cannot be written: Numba compiles other arrays apart, so all inputs are such."""
     flags = array.flags
     if type(array) is not np.ndarray or not (flags.c_contiguous and flags.aligned):  # `require` takes its time
         array = np.require(array, requirements=["C", "A"])
-    return read_only(array)
+    return readonly_view(array)
 
 
-def read_only(array: np.ndarray) -> np.ndarray:
+def readonly_view(array: np.ndarray) -> np.ndarray:
     """A view of a contiguous array that cannot be written."""
     view = array.view()
     view.flags.writeable = False
@@ -55,17 +70,17 @@ def to_csr(matrix: Any, real: np.dtype, kind: type[np.unsignedinteger]) -> Csr:
         matrix = canonical(type(matrix)((data, matrix.indices, matrix.indptr), shape=matrix.shape))
     indices = matrix.indices  # none is negative
     indices = indices.view(kind) if indices.itemsize == np.dtype(kind).itemsize else indices.astype(kind)
-    return Csr(*map(constant, (matrix.indptr.astype(np.int64, copy=False), indices, matrix.data)))
+    return Csr(*map(as_readonly, (matrix.indptr.astype(np.int64, copy=False), indices, matrix.data)))
 
 
 def no_csr(kind: type[np.unsignedinteger], dtype: np.dtype) -> Csr:
     """What says that inputs are given as an array; `kind` as above, and the dtype of the inputs."""
-    return Csr(*(read_only(np.empty(0, each)) for each in (np.int64, kind, dtype)))
+    return Csr(*(readonly_view(np.empty(0, each)) for each in (np.int64, kind, dtype)))
 
 
 def _panels(size: int, lanes: int) -> list[tuple[int, int]]:
     """First column and width, padding counted, of each panel of a layer of `size` units."""
-    widths = [vectors * lanes for vectors in layers.panel_widths(-(-size // lanes))]
+    widths = [vectors * lanes for vectors in panel_widths(-(-size // lanes))]
     return list(zip(accumulate(widths, initial=0), widths, strict=False))
 
 
@@ -76,34 +91,45 @@ def lay_out(network: Network) -> Layout:
     panels = [_panels(size, lanes) for size in sizes[1:]]
     unit_at = list(accumulate(padded[1:], initial=0))
     panel_rows = [
-        (first, width // lanes, width, (start + first) * layers.BLOCK, width)
+        (first, width // lanes, width, (start + first) * BLOCK, width)
         for start, panels_of_layer in zip(unit_at, panels[:-1], strict=False)
         for first, width in panels_of_layer
     ]
     panel_rows += [
-        (first, width // lanes, width, unit_at[-2] * layers.BLOCK + first, padded[-1]) for first, width in panels[-1]
+        (first, width // lanes, width, unit_at[-2] * BLOCK + first, padded[-1]) for first, width in panels[-1]
     ]
-    table = np.zeros((len(sizes) + len(panel_rows), layers.N_COLUMNS), np.int64)
-    table[: len(sizes), layers.SIZE], table[len(sizes) :] = sizes, panel_rows
+    table = np.zeros((len(sizes) + len(panel_rows), N_COLUMNS), np.int64)
+    table[: len(sizes), SIZE], table[len(sizes) :] = sizes, panel_rows
     counts = np.array([0, *map(len, panels)])
-    table[: len(sizes), layers.N_PANELS] = counts
-    table[: len(sizes), layers.PANEL_AT] = len(sizes) + np.cumsum(counts) - counts
+    table[: len(sizes), N_PANELS] = counts
+    table[: len(sizes), PANEL_AT] = len(sizes) + np.cumsum(counts) - counts
     end = 0
     for layer, (fan_in, width) in enumerate(zip(sizes, padded[1:], strict=False)):
-        table[layer, [layers.WEIGHT_AT, layers.BIAS_AT]] = end, end + fan_in * width
+        table[layer, [WEIGHT_AT, BIAS_AT]] = end, end + fan_in * width
         end += (fan_in + 1) * width
     parameters = aligned_zeros(end, network.dtype)
     pack(sizes, parameters, (network.weights, network.biases))
-    laid_out = layers.Layers(
+    return Layout(
         parameters=parameters,
         n_weights=len(panels),
         table=table,
-        activation=activations.CODES[network.activation],
-        output=element_loss.OUTPUTS[network.output],
+        activation=ACTIVATION_CODES[network.activation],
+        output=OUTPUT_CODES[network.output],
         scale=network.dtype.type(network.input_scale),
     )
-    n_parts = layers.BLOCK * padded[-1] * len(panels[-2]) if len(panels) > 1 else 0
-    return Layout(laid_out, unit_at[-1], n_parts, padded[-1], max(map(len, panels)))
+
+
+def scratch_sizes(layout: Layout) -> ScratchSizes:
+    """The sizes of the scratch for a network that is laid out so."""
+    lanes, table = VECTOR // layout.parameters.itemsize, layout.table[1 : layout.n_weights + 1]
+    padded = -(-table[:, SIZE] // lanes) * lanes
+    n_hidden_panels = int(table[-2, N_PANELS]) if layout.n_weights > 1 else 0
+    return ScratchSizes(
+        n_units=int(padded.sum()),
+        n_partial_logits=BLOCK * int(padded[-1]) * n_hidden_panels,
+        padded_classes=int(padded[-1]),
+        most_panels=int(table[:, N_PANELS].max()),
+    )
 
 
 def _views(

@@ -8,27 +8,26 @@ from fastnn.backends.base import (
     check_shapes,
     working_inputs,
 )
-from fastnn.backends.compiled.layout import constant
+from fastnn.backends.compiled.layout import as_readonly
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
-from fastnn.kernels.ops import activations
-from fastnn.kernels.ops import losses as element_loss
-from fastnn.kernels.ops import matmul as dense
-from fastnn.kernels.ops import softmax as softmaxes
+from fastnn.kernels.ops import activations, losses
+from fastnn.kernels.ops import matmul as dense_kernels
+from fastnn.kernels.ops import softmax as softmax_kernels
 
 
 def matmul(inp: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """``inp @ weight``: (B, D), (D, H) -> (B, H), in the weight's dtype."""
     check_shapes(inp=(inp, (None, None)), weight=(weight, (inp.shape[-1], None)))
     out = np.empty((inp.shape[0], weight.shape[1]), weight.dtype)
-    dense.matmul(_array(inp), constant(weight), out)
+    dense_kernels.matmul(_array(inp), as_readonly(weight), out)
     return out
 
 
 def relu(inp: np.ndarray) -> np.ndarray:
     """``max(inp, 0)``, NaN kept: any shape, float32 or float64."""
     out = np.empty(inp.shape, inp.dtype)
-    activations.relu(constant(inp).reshape(-1), out.reshape(-1))
+    activations.relu(as_readonly(inp).reshape(-1), out.reshape(-1))
     return out
 
 
@@ -36,7 +35,7 @@ def relu_backward(dout: np.ndarray, out: np.ndarray) -> np.ndarray:
     """`dout` where `out` is above 0, else 0: any shape, float32 or float64."""
     check_shapes(dout=(dout, out.shape))
     dinp = np.empty(out.shape, out.dtype)
-    activations.relu_backward(constant(dout).reshape(-1), constant(out).reshape(-1), dinp.reshape(-1))
+    activations.relu_backward(as_readonly(dout).reshape(-1), as_readonly(out).reshape(-1), dinp.reshape(-1))
     return dinp
 
 
@@ -44,7 +43,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities, each row's sum 1: (B, C) -> (B, C)."""
     check_shapes(logits=(logits, (None, None)))
     out = np.empty(logits.shape, logits.dtype)
-    softmaxes.softmax(constant(logits), out)
+    softmax_kernels.softmax(as_readonly(logits), out)
     return out
 
 
@@ -54,8 +53,9 @@ def softmax_cross_entropy(
     """Mean cross-entropy, weighted if asked, and its gradient: (B, C), (B,) -> loss, dlogits (B, C)."""
     check_shapes(logits=(logits, (None, None)))
     labels = check_labels(labels, *logits.shape)
-    dlogits, shares = np.empty(logits.shape, logits.dtype), _shares(sample_weight, len(logits), logits.dtype)
-    return softmaxes.softmax_cross_entropy(constant(logits), constant(labels), shares, dlogits), dlogits
+    dlogits, row_weights = np.empty(logits.shape, logits.dtype), _row_weights(sample_weight, len(logits), logits.dtype)
+    loss = softmax_kernels.softmax_cross_entropy(as_readonly(logits), as_readonly(labels), row_weights, dlogits)
+    return loss, dlogits
 
 
 def logistic_cross_entropy(
@@ -63,7 +63,7 @@ def logistic_cross_entropy(
 ) -> tuple[float, np.ndarray]:
     """Mean of each row's binary cross-entropies, and its gradient: (B, C), (B, C) in [0, 1] -> loss, (B, C)."""
     check_shapes(logits=(logits, (None, None)), targets=(targets, logits.shape))
-    return _element_loss(element_loss.LOGISTIC, logits, targets, sample_weight)
+    return _element_loss(losses.LOGISTIC_OUTPUT, logits, targets, sample_weight)
 
 
 def squared_error(
@@ -71,18 +71,18 @@ def squared_error(
 ) -> tuple[float, np.ndarray]:
     """Mean of half of each row's squared errors, and its gradient: (B, C), (B, C) -> loss, (B, C)."""
     check_shapes(outs=(outs, (None, None)), targets=(targets, outs.shape))
-    return _element_loss(element_loss.IDENTITY, outs, targets, sample_weight)
+    return _element_loss(losses.IDENTITY_OUTPUT, outs, targets, sample_weight)
 
 
 def _element_loss(
     output: int, outs: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None
 ) -> tuple[float, np.ndarray]:
-    dout, shares = np.empty(outs.shape, outs.dtype), _shares(sample_weight, len(outs), outs.dtype)
-    targets = constant(targets.astype(outs.dtype, copy=False))
-    return element_loss.element_loss(output, constant(outs), targets, shares, dout), dout
+    dout, row_weights = np.empty(outs.shape, outs.dtype), _row_weights(sample_weight, len(outs), outs.dtype)
+    targets = as_readonly(targets.astype(outs.dtype, copy=False))
+    return losses.element_loss(output, as_readonly(outs), targets, row_weights, dout), dout
 
 
-def _shares(sample_weight: np.ndarray | None, n: int, dtype: np.dtype) -> np.ndarray:
+def _row_weights(sample_weight: np.ndarray | None, n: int, dtype: np.dtype) -> np.ndarray:
     """What each sample counts in the mean over its batch."""
     sample_weight = check_sample_weight(sample_weight, n, dtype)
     weight = np.ones(n) if sample_weight is None else sample_weight.astype(np.float64)
@@ -93,8 +93,8 @@ def dense_forward(inp: np.ndarray, weight: np.ndarray, bias: np.ndarray, activat
     """``activation(inp @ weight + bias)``: (B, D), (D, H), (H,) -> (B, H), in the weight's dtype."""
     check_shapes(inp=(inp, (None, len(weight))), weight=(weight, (None, None)), bias=(bias, weight.shape[1:]))
     out = np.empty((inp.shape[0], weight.shape[1]), weight.dtype)
-    code = activations.CODES[activation]
-    dense.dense_forward(_array(inp), constant(weight), constant(bias), code, out)
+    code = activations.ACTIVATION_CODES[activation]
+    dense_kernels.dense_forward(_array(inp), as_readonly(weight), as_readonly(bias), code, out)
     return out
 
 
@@ -105,9 +105,9 @@ def dense_backward(
     check_shapes(dout=(dout, out.shape), inp=(inp, (len(out), len(weight))), weight=(weight, (None, out.shape[1])))
     dsum, dinp = np.empty(out.shape, weight.dtype), np.empty(inp.shape, weight.dtype)
     dweight, dbias = np.empty(weight.shape, weight.dtype), np.empty(weight.shape[1], weight.dtype)
-    dense.dense_backward(
-        constant(dout), _array(inp), constant(weight), constant(out),
-        activations.CODES[activation], dsum, dinp, dweight, dbias,
+    dense_kernels.dense_backward(
+        as_readonly(dout), _array(inp), as_readonly(weight), as_readonly(out),
+        activations.ACTIVATION_CODES[activation], dsum, dinp, dweight, dbias,
     )  # fmt: skip
     return dinp, dweight, dbias
 
@@ -116,4 +116,4 @@ def _array(inp: np.ndarray) -> np.ndarray:
     """`inp` as a single operation's kernel takes it."""
     if is_sparse(inp):
         raise DataError("inp is a sparse matrix, expected an array: only whole networks take sparse inputs")
-    return constant(working_inputs(inp))
+    return as_readonly(working_inputs(inp))

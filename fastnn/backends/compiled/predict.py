@@ -7,15 +7,16 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from fastnn.backends.base import check_inputs
-from fastnn.backends.compiled.layout import read_only, to_csr
+from fastnn.backends.compiled.layout import readonly_view, to_csr
 from fastnn.backends.threads import resolve_threads
 from fastnn.kernels import team
 from fastnn.kernels.epoch import predict as predict_kernels
-from fastnn.kernels.ops import activations, losses
+from fastnn.kernels.ops.activations import ACTIVATION_CODES
+from fastnn.kernels.ops.losses import IDENTITY_OUTPUT, OUTPUT_CODES
 from fastnn.network import Network
 
 # A prediction of at most this many multiplications takes 0.1 to 0.4 ms, by its zeros; starting threads takes 0.15 ms.
-FEW_MULTIPLICATIONS = 2**24
+ONE_THREAD_PREDICTION = 2**24
 
 
 def predict_logits(network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
@@ -23,35 +24,35 @@ def predict_logits(network: Network, inp: np.ndarray, threads: int | None = None
 
     A row's bits do not depend on the rows beside it, nor on the number of threads, as long as the weights are finite.
     """
-    return _predict(network, inp, threads, losses.IDENTITY)
+    return _predict(network, inp, threads, IDENTITY_OUTPUT)
 
 
 def predict_proba(network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
     """What the network answers: (B, D) -> (B, C), probabilities or numbers; bits as above."""
-    return _predict(network, inp, threads, losses.OUTPUTS[network.output])
+    return _predict(network, inp, threads, OUTPUT_CODES[network.output])
 
 
 def _predict(network: Network, inp: np.ndarray, threads: int | None, output: int) -> np.ndarray:
-    inp, table, gate = check_inputs(network, inp), _table(network), team.new_gate()
+    inp, table, barrier = check_inputs(network, inp), _table(network), team.new_barrier()
     n_rows, layers = inp.shape[0], table.layers
     if isinstance(inp, np.ndarray):
-        images = read_only(inp)
+        images = readonly_view(inp)
     else:
         csr, layers = to_csr(inp, network.dtype, np.uint32), layers.copy()  # `csr` must live as long as the addresses
         layers[0, predict_kernels.INDPTR :] = csr.indptr.ctypes.data, csr.indices.ctypes.data
-        images, layers = csr.data.reshape(1, -1), read_only(layers)
+        images, layers = csr.data.reshape(1, -1), readonly_view(layers)
     out = np.empty((n_rows, network.n_outputs), network.dtype)
-    code, scale = activations.CODES[network.activation], network.input_scale
+    code, scale = ACTIVATION_CODES[network.activation], network.input_scale
 
     def work(t: int) -> None:
-        predict_kernels.predict(layers, code, scale, images, output, gate, out)
+        predict_kernels.predict(layers, code, scale, images, output, barrier, out)
 
     few = n_rows <= table.few_rows  # counting the cores would take longer than these
     members = 1 if few and threads is None else resolve_threads(threads)
     if few:
         work(0)
     else:
-        team.run_team(work, min(members, -(-n_rows // predict_kernels.ROWS)), gate)
+        team.run_team(work, min(members, -(-n_rows // predict_kernels.ROWS)), barrier)
     return out
 
 
@@ -81,8 +82,8 @@ def _table(network: Network) -> _Table:
         (*weight.shape, weight.ctypes.data, bias.ctypes.data, 0, 0)
         for weight, bias in zip(weights, biases, strict=True)
     ]
-    layers_table = read_only(np.array(rows, np.int64))
-    few_rows = FEW_MULTIPLICATIONS // sum(weight.size for weight in weights)
+    layers_table = readonly_view(np.array(rows, np.int64))
+    few_rows = ONE_THREAD_PREDICTION // sum(weight.size for weight in weights)
     if all(map(is_, (*weights, *biases), (*network.weights, *network.biases))):
         _TABLES[network] = table = _Table(tuple(network.weights), tuple(network.biases), layers_table, few_rows)
         return table
