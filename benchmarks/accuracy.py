@@ -44,12 +44,12 @@ def main() -> None:
         label = f"{recipe.name} ({recipe.letter})" if recipe.letter else f"{recipe.name} (default)"
         inputs = 64 if recipe.data == "digits" else 784
         sizes = "-".join(map(str, (inputs, *recipe.hidden, 10)))
-        judged_by = "MNIST's 10,000 test images" if recipe.judged_by == "test" else "held-out samples"
+        tested_on = "MNIST's 10,000 test images" if recipe.tested_on == "test" else "held-out samples"
         for backend in ("numba", "numpy") if not recipe.letter else ("numba",):
             found, _ = measure(name, options.seeds, backend)
             figure = f"{found.mean():.2%} ± {found.std(ddof=1):.2%}".replace("%", " %")
             reported = REPORTED.get(recipe.letter, "")
-            print(f"| {label} | {sizes} | {judged_by} | {backend} | {figure} | {reported} |", flush=True)
+            print(f"| {label} | {sizes} | {tested_on} | {backend} | {figure} | {reported} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ FOLDER = Path(__file__).resolve().parent / "images" / "gallery"
 def main() -> None:
     """Train, plot, write one PNG a display."""
     recipe = fastnn.get_recipe("mnist")
-    train, watched, test = split(*fastnn.load_mnist(), recipe.held_out, seed=0)
+    train, validation, test = split(*fastnn.load_mnist(), recipe.held_out, seed=0)
     rates, results = (0.5, 0.1, 0.02), {}
     for rate in rates:
-        settings = {**recipe.settings, "learning_rate": rate, "validation": watched}
+        settings = {**recipe.settings, "learning_rate": rate, "validation": validation}
         results[f"learning rate {rate}"] = fastnn.train(fastnn.Network.for_data(train, (128,)), train, **settings)
     result = results["learning rate 0.5"]
     network, shape, labels = result.network, test.image_shape, test.labels

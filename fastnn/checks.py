@@ -1,6 +1,7 @@
 """Checks of single settings: each names the setting, what was found and what was expected."""
 
 import math
+import os
 import reprlib
 from collections.abc import Sequence
 from numbers import Real
@@ -57,3 +58,9 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> str:
 def short(value: Any) -> str:
     """`value` for a message: one line, however long and deep it is."""
     return " ".join(reprlib.repr(value).split())
+
+
+def display_path(path: str | os.PathLike[str]) -> str:
+    """`path` for a message: on one line, whatever characters it holds."""
+    name = os.fsdecode(path)
+    return name if name and name.isprintable() else repr(name)

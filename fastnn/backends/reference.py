@@ -84,7 +84,7 @@ def softmax_cross_entropy(
     check_shapes(logits=(logits, (None, None)))
     labels = check_labels(labels, *logits.shape)
     sample_weight = check_sample_weight(sample_weight, len(logits), logits.dtype)
-    share = _share_of_mean(sample_weight, len(logits), logits.dtype)
+    share = _mean_weights(sample_weight, len(logits), logits.dtype)
     row = np.arange(len(logits))
     shifted, exp, total = softmax_terms(logits)
     losses = np.log(total[:, 0]) - shifted[row, labels]
@@ -103,7 +103,7 @@ def logistic_cross_entropy(
     """
     check_shapes(logits=(logits, (None, None)), targets=(targets, logits.shape))
     sample_weight = check_sample_weight(sample_weight, len(logits), logits.dtype)
-    share = _share_of_mean(sample_weight, len(logits), logits.dtype)
+    share = _mean_weights(sample_weight, len(logits), logits.dtype)
     losses = np.maximum(logits, 0) - logits * targets + np.log1p(np.exp(-np.abs(logits)))
     return _weighted_sum(share, losses.sum(axis=1)), (activate(logits, "logistic") - targets) * share[:, None]
 
@@ -114,7 +114,7 @@ def squared_error(
     """Mean of ``(out - target)**2 / 2``, summed over a row's outputs; its gradient is ``(out - target) / B``."""
     check_shapes(outs=(outs, (None, None)), targets=(targets, outs.shape))
     sample_weight = check_sample_weight(sample_weight, len(outs), outs.dtype)
-    share = _share_of_mean(sample_weight, len(outs), outs.dtype)
+    share = _mean_weights(sample_weight, len(outs), outs.dtype)
     errors = outs - targets
     return _weighted_sum(share, 0.5 * (errors**2).sum(axis=1)), errors * share[:, None]
 
@@ -122,7 +122,7 @@ def squared_error(
 LOSSES = {"softmax": softmax_cross_entropy, "logistic": logistic_cross_entropy, "identity": squared_error}
 
 
-def is_right(output: str, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def is_correct(output: str, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Which rows are classified rightly: the largest logit is the label's, or each logit says what is true."""
     if output == "softmax":
         return logits.argmax(axis=1) == targets
@@ -131,7 +131,7 @@ def is_right(output: str, logits: np.ndarray, targets: np.ndarray) -> np.ndarray
     return np.zeros(len(logits), bool)  # numbers are neither right nor wrong
 
 
-def _share_of_mean(sample_weight: np.ndarray | None, n: int, dtype: np.dtype) -> np.ndarray:
+def _mean_weights(sample_weight: np.ndarray | None, n: int, dtype: np.dtype) -> np.ndarray:
     """What each sample counts in the mean over its batch: 1 / n, or its weight over the sum of weights."""
     if sample_weight is None:
         return np.full(n, 1 / n, dtype)
@@ -278,7 +278,7 @@ def _backpropagate(
         else:  # the gradient of the inputs leads nowhere, and is dense where they are sparse
             dweight, dbiases[0] = parameter_gradients(activate_backward(dout, outs[0], activation), inps[0])
         dweights[layer] = dweight + network.dtype.type(l2) * weight
-    return LossAndGradients(loss, dweights, dbiases, int(is_right(network.output, logits, targets).sum()))
+    return LossAndGradients(loss, dweights, dbiases, int(is_correct(network.output, logits, targets).sum()))
 
 
 # --- Training --------------------------------------------------------------------------------------------------------

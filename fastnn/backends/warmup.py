@@ -86,7 +86,7 @@ def compile_seconds(backend: str) -> float:
 
 
 @contextmanager
-def prediction_compiled_aside(
+def compile_prediction_in_background(
     backend: str, dtype: str, inputs: np.dtype, threads: int | None
 ) -> "Iterator[subprocess.Popen[bytes] | None]":
     """Where a run has to compile its kernels, have a process of its own compile the one that predicts meanwhile.

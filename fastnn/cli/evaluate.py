@@ -17,23 +17,23 @@ def register(add: AddCommand) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from fastnn.evaluation.evaluate import judge
+    from fastnn.evaluation.evaluate import evaluate_classes
     from fastnn.files.model_file import load_classifier
 
     model, data = load_classifier(options.model), read_test_data(options.data)
-    judgement = judge(model.network, data, options.backend)
+    scores = evaluate_classes(model.network, data, options.backend)
     if options.json:
         answer = {
-            "accuracy": judgement.accuracy,
-            "loss": judgement.loss,
+            "accuracy": scores.accuracy,
+            "loss": scores.loss,
             "samples": len(data),
-            "per_class": [asdict(score) for score in judgement.per_class],
-            "confusion": judgement.confusion.tolist(),
+            "per_class": [asdict(score) for score in scores.per_class],
+            "confusion": scores.confusion.tolist(),
         }
         print(json.dumps(answer))
         return
     print(f"{model.network}")
-    print(f"accuracy {judgement.accuracy:.2%}, loss {judgement.loss:.4f} on {len(data):,} samples of {data.name}")
+    print(f"accuracy {scores.accuracy:.2%}, loss {scores.loss:.4f} on {len(data):,} samples of {data.name}")
     print("class  precision  recall      f1  samples")
-    for name, score in zip(model.class_names, judgement.per_class, strict=True):
+    for name, score in zip(model.class_names, scores.per_class, strict=True):
         print(f"{name!s:>5}  {score.precision:9.2%}  {score.recall:6.2%}  {score.f1:6.2%}  {score.support:7,}")

@@ -64,7 +64,7 @@ def _trained(options: argparse.Namespace) -> "tuple[RunFolder, FinishedRun]":
     """The run, trained and judged, and its folder, with all files but the figures."""
     from inspect import signature
 
-    from fastnn.backends.warmup import prediction_compiled_aside
+    from fastnn.backends.warmup import compile_prediction_in_background
     from fastnn.datasets.splits import split_files
     from fastnn.errors import DivergenceError
     from fastnn.evaluation.evaluate import check_fit
@@ -109,11 +109,13 @@ def _trained(options: argparse.Namespace) -> "tuple[RunFolder, FinishedRun]":
     folder = RunFolder(options.out, name)
     try:
         with (
-            prediction_compiled_aside(options.backend, options.dtype, splits.train.images.dtype, options.threads),
+            compile_prediction_in_background(
+                options.backend, options.dtype, splits.train.images.dtype, options.threads
+            ),
             show_progress(len(splits.train)) as progress,
         ):
             callbacks = [progress, folder.checkpoint(splits.train)]
-            result = train(network, splits.train, validation=splits.watched, callbacks=callbacks, **settings)
+            result = train(network, splits.train, validation=splits.validation, callbacks=callbacks, **settings)
         return folder, folder.save_finished(result, splits, described)
     except (DivergenceError, TrainingInterrupted) as stop:
         folder.save_unfinished(stop.result, splits, described)

@@ -5,9 +5,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from fastnn.checks import display_path
 from fastnn.datasets.csv_values import Body, describe_field, parse_fast, read_columns
 from fastnn.datasets.dataset import Dataset
-from fastnn.datasets.files import MAX_BYTES, FilePath, read_whole, shown
+from fastnn.datasets.files import MAX_BYTES, FilePath, read_whole
 from fastnn.datasets.pixels import check_not_empty, pixel_scale, square
 from fastnn.errors import DataError, SettingsError
 
@@ -79,7 +80,7 @@ def read_csv(
     """
     wanted = _Wanted(header, labels, _checked_settings(header, labels, pixel_max, image_shape, n_pixels))
     text = read_whole(path, max_bytes)
-    name = shown(path)
+    name = display_path(path)
     data = _normalised(text, name)
     body, label_column, guessed = _layout(data, wanted, name)
     images, classes = read_columns(body, label_column)

@@ -9,6 +9,7 @@ from typing import IO, BinaryIO
 
 import numpy as np
 
+from fastnn.checks import display_path
 from fastnn.errors import DataError, FileError, SettingsError
 
 FilePath = str | os.PathLike[str]
@@ -20,12 +21,6 @@ GZIP_MAGIC = b"\x1f\x8b"
 # Deflate cannot pack more tightly than 1032 to 1: what claims to hold more is refused before it is unpacked.
 DEFLATE_LIMIT = 1032
 _CHUNK = 2**20
-
-
-def shown(path: FilePath) -> str:
-    """The path as it stands in messages: on one line, whatever characters it has."""
-    text = os.fspath(path)
-    return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
 def checked_max_bytes(max_bytes: int) -> int:
@@ -43,7 +38,7 @@ def open_binary(path: FilePath) -> BinaryIO:
         raise SettingsError(f"found {type(path).__name__} as a file, expected a path") from None
     if not isinstance(text, str):
         raise SettingsError("found bytes as a file, expected a path of str or os.PathLike")
-    name = shown(text)
+    name = display_path(text)
     try:
         # Opening a named pipe would wait for a writer, so the kind of file is looked at first.
         mode = os.stat(text).st_mode
@@ -169,7 +164,7 @@ def open_content(path: FilePath) -> Content:
     """Open a file as `Content`: FileError where it cannot be opened, DataError where it is empty."""
     file = open_binary(path)
     try:
-        return Content(file, shown(path))
+        return Content(file, display_path(path))
     except BaseException:
         file.close()
         raise

@@ -4,9 +4,10 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
+from fastnn.checks import display_path
 from fastnn.datasets.csv import read_csv
 from fastnn.datasets.dataset import Dataset
-from fastnn.datasets.files import FilePath, file_name, open_content, shown
+from fastnn.datasets.files import FilePath, file_name, open_content
 from fastnn.datasets.idx import existing_spelling, read_idx, read_rank
 from fastnn.datasets.npz import read_npz
 from fastnn.datasets.pixels import matched
@@ -55,7 +56,7 @@ def read_files(paths: Sequence[FilePath]) -> tuple[Dataset, Dataset | None]:
         return matched(read_csv(train[0]), read_csv(test[0]))
     if kinds in (["IDX"] * 2, ["IDX"] * 4):
         return _read_idx_files(files)
-    found = ", ".join(f"{shown(path)} ({kind})" for path, kind in zip(files, kinds, strict=True)) or "no files"
+    found = ", ".join(f"{display_path(path)} ({kind})" for path, kind in zip(files, kinds, strict=True)) or "no files"
     raise DataError(f"found {found}, expected {_EXPECTED}")
 
 
@@ -74,9 +75,11 @@ def _kind(path: FilePath) -> _Kind:
 def _read_idx_files(files: list[FilePath]) -> tuple[Dataset, Dataset | None]:
     if len(files) == 2:
         return read_idx(*_images_and_labels(files)), None
-    ranks = {shown(path): read_rank(path) for path in files}
+    ranks = {display_path(path): read_rank(path) for path in files}
     groups = _by_name(files, 2)
-    if groups is None or any((ranks[shown(first)] == 1) == (ranks[shown(second)] == 1) for first, second in groups):
+    if groups is None or any(
+        (ranks[display_path(first)] == 1) == (ranks[display_path(second)] == 1) for first, second in groups
+    ):
         groups = [files[:2], files[2:]]
     train, test = (read_idx(*_images_and_labels(group)) for group in groups)
     return matched(train, test)
@@ -86,7 +89,9 @@ def _images_and_labels(pair: list[FilePath]) -> tuple[FilePath, FilePath]:
     """The pair in that order, whichever was given."""
     first, second = (read_rank(path) for path in pair)
     if (first == 1) == (second == 1):
-        found = " and ".join(f"{shown(path)} (rank {rank})" for path, rank in zip(pair, (first, second), strict=True))
+        found = " and ".join(
+            f"{display_path(path)} (rank {rank})" for path, rank in zip(pair, (first, second), strict=True)
+        )
         raise DataError(f"found {found} as a pair, expected images (rank 3 or 2) and their labels (rank 1)")
     return (pair[1], pair[0]) if first == 1 else (pair[0], pair[1])
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from fastnn.datasets.files import FilePath, open_binary, shown
+from fastnn.checks import display_path
+from fastnn.datasets.files import FilePath, open_binary
 from fastnn.datasets.ink import find_ink, fit_ink
 from fastnn.errors import DataError, SettingsError
 
@@ -59,7 +60,7 @@ def prepare_image(image: "FilePath | Image | np.ndarray", *, invert: Literal["au
     if isinstance(image, np.ndarray):
         grey = _grey_of_array(image, name)
     elif isinstance(image, str | os.PathLike):
-        name = shown(image)
+        name = display_path(image)
         grey = _grey_of_file(image, name)
     elif _is_pillow_image(image):
         grey = _grey_of_picture(image, name)

@@ -10,8 +10,9 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
 
+from fastnn.checks import display_path
 from fastnn.datasets.dataset import Dataset
-from fastnn.datasets.files import MAX_BYTES, FilePath, checked_max_bytes, open_binary, shown
+from fastnn.datasets.files import MAX_BYTES, FilePath, checked_max_bytes, open_binary
 from fastnn.datasets.pixels import as_labels, as_pixels, check_not_empty, matched, pixel_scale, square
 from fastnn.errors import DataError
 
@@ -78,7 +79,7 @@ def read_npz(path: FilePath, *, max_bytes: int = MAX_BYTES) -> tuple[Dataset, Da
     """
     checked_max_bytes(max_bytes)
     with open_binary(path) as file:
-        name = shown(path)
+        name = display_path(path)
         _check_start(file, name)
         try:
             arrays = _read_arrays(file, name, max_bytes)

@@ -18,7 +18,7 @@ class Splits(NamedTuple):
     """The parts of a run's data. `test` is what the run is judged by; `watched` gives the validation curves."""
 
     train: Dataset
-    watched: Dataset
+    validation: Dataset
     test: Dataset
 
 
@@ -27,8 +27,8 @@ def split(pool: Dataset, test: Dataset | None, held_out: float, seed: int) -> Sp
 
     The rows of `pool` are moved, not copied: the parts are views of its arrays.
     """
-    train, watched = hold_out(pool, held_out, seed, in_place=True)
-    return Splits(train, watched, watched if test is None else test)
+    train, validation = hold_out(pool, held_out, seed, in_place=True)
+    return Splits(train, validation, validation if test is None else test)
 
 
 def split_files(paths: Sequence[str | os.PathLike[str]], seed: int) -> Splits:

@@ -90,9 +90,9 @@ def mistakes(labels: ArrayLike, proba: ArrayLike) -> np.ndarray:
     """
     shares = check_proba(proba)
     true = check_labels("labels", labels, len(shares), shares.shape[1])
-    said = shares.argmax(axis=1)
-    wrong = np.flatnonzero(said != true)
-    excess = shares[wrong, said[wrong]] - shares[wrong, true[wrong]]
+    predicted = shares.argmax(axis=1)
+    wrong = np.flatnonzero(predicted != true)
+    excess = shares[wrong, predicted[wrong]] - shares[wrong, true[wrong]]
     return wrong[np.argsort(-excess, kind="stable")].astype(np.int64)
 
 
@@ -119,13 +119,13 @@ def reliability(labels: ArrayLike, proba: ArrayLike, n_bins: SupportsIndex = 15)
     SettingsError
         If `n_bins` is no whole number of 1 or more.
     """
-    confidence, right = _judged(labels, proba)
+    confidence, correct = _confidence_and_correct(labels, proba)
     bins = check_count("n_bins", n_bins)
     edges = np.linspace(0, 1, bins + 1)
     place = np.searchsorted(edges[1:-1], confidence, side="left")
     counts = np.bincount(place, minlength=bins)
     with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN of a bin without samples
-        mean, share = (np.bincount(place, values, minlength=bins) / counts for values in (confidence, right))
+        mean, share = (np.bincount(place, values, minlength=bins) / counts for values in (confidence, correct))
     return Reliability(edges, counts.astype(np.int64), mean, share)
 
 
@@ -157,12 +157,12 @@ def coverage_curve(labels: ArrayLike, proba: ArrayLike) -> Coverage:
         If there are no samples, shapes or types do not fit, a label is out of range, or `proba` holds anything but
         probabilities.
     """
-    confidence, right = _judged(labels, proba)
+    confidence, correct = _confidence_and_correct(labels, proba)
     order = np.argsort(-confidence, kind="stable")
     falling = confidence[order]
     last = np.append(np.flatnonzero(np.diff(falling)), len(falling) - 1)  # samples of one confidence go together
     answered = last + 1
-    return Coverage(falling[last], answered / len(falling), np.cumsum(right[order])[last] / answered)
+    return Coverage(falling[last], answered / len(falling), np.cumsum(correct[order])[last] / answered)
 
 
 def threshold_for(labels: ArrayLike, proba: ArrayLike, accuracy: float) -> Threshold | None:
@@ -192,7 +192,7 @@ def threshold_for(labels: ArrayLike, proba: ArrayLike, accuracy: float) -> Thres
     return Threshold(*(float(column[reached[-1]]) for column in curve)) if len(reached) else None
 
 
-def _judged(labels: ArrayLike, proba: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def _confidence_and_correct(labels: ArrayLike, proba: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """The confidence of each sample, at most 1, and whether the class said is the true one."""
     shares = check_proba(proba)
     true = check_labels("labels", labels, len(shares), shares.shape[1])

@@ -31,8 +31,8 @@ def evaluate(
     DataError
         If the data have no labels or do not fit the network.
     """
-    judged = predict_and_lose(network, data, backend, threads)
-    return judged.loss + l2_penalty(network, l2), judged.accuracy
+    evaluated = evaluate_logits(network, data, backend, threads)
+    return evaluated.loss + l2_penalty(network, l2), evaluated.accuracy
 
 
 def l2_penalty(network: Network, l2: float) -> float:
@@ -40,7 +40,7 @@ def l2_penalty(network: Network, l2: float) -> float:
     return 0.5 * l2 * sum(float(np.sum(weight**2, dtype=np.float64)) for weight in network.weights)
 
 
-class Judged(NamedTuple):
+class Evaluation(NamedTuple):
     """Logits (N, C), labels (N,) or targets (N, C), the mean loss without L2 term, and the accuracy."""
 
     logits: np.ndarray
@@ -49,7 +49,7 @@ class Judged(NamedTuple):
     accuracy: float
 
 
-def predict_and_lose(network: Network, data: Dataset, backend: str | Backend, threads: int | None = None) -> Judged:
+def evaluate_logits(network: Network, data: Dataset, backend: str | Backend, threads: int | None = None) -> Evaluation:
     """What a network makes of labelled data.
 
     The loss is the reference's whichever backend has the logits: it takes less time than a kernel for it would take to
@@ -60,8 +60,8 @@ def predict_and_lose(network: Network, data: Dataset, backend: str | Backend, th
     logits = engine.predict_logits(network, images, threads)
     with np.errstate(over="ignore", invalid="ignore"):  # a network that went astray is seen by its loss
         loss, _ = reference.LOSSES[network.output](logits, labels)
-        right = reference.is_right(network.output, logits, labels)
-    return Judged(logits, labels, loss, np.nan if network.output == "identity" else float(right.mean()))
+        correct = reference.is_correct(network.output, logits, labels)
+    return Evaluation(logits, labels, loss, np.nan if network.output == "identity" else float(correct.mean()))
 
 
 def check_fit(network: Network, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -79,7 +79,7 @@ def check_fit(network: Network, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(f"{data.name}: {error}") from None
 
 
-class Judgement(NamedTuple):
+class ClassEvaluation(NamedTuple):
     """How a network does on labelled data: confusion (C, C), a score a class, and the probabilities (N, C)."""
 
     accuracy: float
@@ -89,7 +89,7 @@ class Judgement(NamedTuple):
     proba: np.ndarray
 
 
-def judge(network: Network, data: Dataset, backend: str) -> Judgement:
+def evaluate_classes(network: Network, data: Dataset, backend: str) -> ClassEvaluation:
     """Run a network over labelled data once.
 
     Raises
@@ -97,7 +97,7 @@ def judge(network: Network, data: Dataset, backend: str) -> Judgement:
     DataError
         If the data have no labels or do not fit the network.
     """
-    logits, labels, loss, _ = predict_and_lose(network, data, backend)
+    logits, labels, loss, _ = evaluate_logits(network, data, backend)
     counts = confusion(labels, logits.argmax(axis=1), network.n_classes)
     accuracy = float(np.trace(counts) / counts.sum())
-    return Judgement(accuracy, loss, counts, per_class(counts), reference.softmax(logits))
+    return ClassEvaluation(accuracy, loss, counts, per_class(counts), reference.softmax(logits))

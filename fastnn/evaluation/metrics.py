@@ -53,10 +53,10 @@ def accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
     DataError
         If there are no samples, or shapes or types do not fit.
     """
-    true, said = _pair(labels, predictions)
+    true, predicted = _pair(labels, predictions)
     if not len(true):
         raise DataError("labels are empty, expected at least one sample to compute an accuracy")
-    return float(np.mean(true == said))
+    return float(np.mean(true == predicted))
 
 
 def confusion(labels: ArrayLike, predictions: ArrayLike, n_classes: SupportsIndex | None = None) -> np.ndarray:
@@ -81,18 +81,18 @@ def confusion(labels: ArrayLike, predictions: ArrayLike, n_classes: SupportsInde
     SettingsError
         If `n_classes` is no whole number of 1 or more.
     """
-    true, said = _pair(labels, predictions)
+    true, predicted = _pair(labels, predictions)
     if n_classes is not None:
         classes = check_count("n_classes", n_classes)
     elif not len(true):
         raise DataError("labels are empty, expected at least one sample, or n_classes")
     else:
-        classes = 1 + max(int(true.max()), int(said.max()))
+        classes = 1 + max(int(true.max()), int(predicted.max()))
         if classes > MOST_CLASSES:
             raise DataError(f"the largest class is {classes - 1}, expected below {MOST_CLASSES} (or give n_classes)")
     check_range("labels", true, classes)
-    check_range("predictions", said, classes)
-    return np.bincount(true * classes + said, minlength=classes**2).reshape(classes, classes).astype(np.int64)
+    check_range("predictions", predicted, classes)
+    return np.bincount(true * classes + predicted, minlength=classes**2).reshape(classes, classes).astype(np.int64)
 
 
 def per_class(confusion: ArrayLike) -> list[ClassScores]:
@@ -117,10 +117,10 @@ def per_class(confusion: ArrayLike) -> list[ClassScores]:
         If `confusion` is no square matrix of counts.
     """
     counts = check_confusion(confusion)
-    right, predicted, support = counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)
-    precision = right / np.maximum(predicted, 1)
-    recall = right / np.maximum(support, 1)
-    f1 = 2 * right / np.maximum(predicted + support, 1)
+    correct, predicted, support = counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)
+    precision = correct / np.maximum(predicted, 1)
+    recall = correct / np.maximum(support, 1)
+    f1 = 2 * correct / np.maximum(predicted + support, 1)
     columns = zip(precision.tolist(), recall.tolist(), f1.tolist(), support.tolist(), strict=True)
     return [ClassScores(label, *figures) for label, figures in enumerate(columns)]
 

@@ -85,8 +85,8 @@ class ExplainDisplay(Display):
 
     def _heading(self) -> str:
         explanation = self.explanation
-        said, share = explanation.class_names[explanation.prediction], explanation.proba[explanation.prediction]
-        heading = f"taken for {said} ({_percent(share)})"
+        predicted, share = explanation.class_names[explanation.prediction], explanation.proba[explanation.prediction]
+        heading = f"taken for {predicted} ({_percent(share)})"
         if explanation.label is None:
             return heading
         return f"{heading}, label {explanation.class_names[explanation.label]}, loss {explanation.loss:.4g}"
@@ -106,9 +106,9 @@ class ExplainDisplay(Display):
 
         explanation = self.explanation
         values, shape, names = explanation.contributions, explanation.image_shape, explanation.class_names
-        said = names[explanation.prediction]
+        predicted = names[explanation.prediction]
         rival = "" if explanation.rival is None else f", not {names[explanation.rival]} (vermilion)"
-        _title(ax, f"for {said} (blue){rival}")
+        _title(ax, f"for {predicted} (blue){rival}")
         if shape is None:
             _draw_bars(ax, values, np.where(values < 0, VERMILION, BLUE))
             ax.set(xlabel="input")

@@ -119,8 +119,8 @@ class Explanation:
     __str__ = to_text
 
     def __repr__(self) -> str:
-        said = f"class {self.class_names[self.prediction]} at {self.proba[self.prediction]:.2%}"
-        return f"Explanation({said}, {self.network})"
+        predicted = f"class {self.class_names[self.prediction]} at {self.proba[self.prediction]:.2%}"
+        return f"Explanation({predicted}, {self.network})"
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers as plain lists, for JSON, but not the network's weights; classes by their place in "classes"."""

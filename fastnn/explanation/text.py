@@ -100,8 +100,8 @@ def _softmax(explanation: "Explanation") -> str:
     rows = [(explanation.class_names[place], *(_number(column[place]) for column in columns)) for place in shown]
     rows.append(("sum of all", "", "", f"{explanation.total:.7g}", f"{explanation.proba.sum():.7g}"))
     head = (_heading("class", shown, len(explanation.proba)), "logit z", "z - max(z)", "exp", "probability")
-    said = f"   The sample is taken for class {explanation.class_names[explanation.prediction]}."
-    return "\n".join([f"Softmax: {formula}.", *_table(head, rows), said])
+    predicted = f"   The sample is taken for class {explanation.class_names[explanation.prediction]}."
+    return "\n".join([f"Softmax: {formula}.", *_table(head, rows), predicted])
 
 
 def _evidence(explanation: "Explanation") -> str:

@@ -6,6 +6,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 
+from fastnn.checks import display_path
 from fastnn.errors import FileError
 
 
@@ -53,12 +54,6 @@ def atomic_path(path: str | os.PathLike[str]) -> AbstractContextManager[str]:
     return _replaced(path, None)
 
 
-def shown(path: str | os.PathLike[str]) -> str:
-    """`path` as messages name it: on one line whatever characters it holds."""
-    name = os.fsdecode(path)
-    return name if name and name.isprintable() else repr(name)
-
-
 @contextmanager
 def _replaced(path: str | os.PathLike[str], n_bytes: int | None) -> Iterator[str]:
     """`atomic_path`, for content of `n_bytes` where that is known beforehand."""
@@ -86,10 +81,10 @@ def _replaced(path: str | os.PathLike[str], n_bytes: int | None) -> Iterator[str
             message = f"is written, but its folder could not be synced, so it may be lost if the power fails: {reason}"
         else:
             if isinstance(error, FileNotFoundError) and not os.path.isdir(folder):
-                reason = f"the folder {shown(folder)} does not exist"
+                reason = f"the folder {display_path(folder)} does not exist"
             amount = f"after {_size(temporary)} bytes" if n_bytes is None else f"{n_bytes} bytes"
             message = f"cannot write {amount}: {reason}"
-        raise FileError(f"{shown(path)}: {message}") from error
+        raise FileError(f"{display_path(path)}: {message}") from error
     finally:
         if not in_place:
             with suppress(OSError):
@@ -105,10 +100,10 @@ def _target(path: str | os.PathLike[str]) -> tuple[str, int | None]:
         except FileNotFoundError:
             return target, None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path, or characters that no file name can have
-        raise FileError(f"{shown(path)}: cannot write: {getattr(error, 'strerror', None) or error}") from error
+        raise FileError(f"{display_path(path)}: cannot write: {getattr(error, 'strerror', None) or error}") from error
     if not stat.S_ISREG(mode):
         found = "a folder" if stat.S_ISDIR(mode) else "a device, a pipe or a socket"
-        raise FileError(f"{shown(path)}: cannot write: it is {found}, expected a file or nothing")
+        raise FileError(f"{display_path(path)}: cannot write: it is {found}, expected a file or nothing")
     return target, stat.S_IMODE(mode) & 0o777
 
 

@@ -35,9 +35,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from fastnn.checks import short
+from fastnn.checks import display_path, short
 from fastnn.errors import DataError, FileError, SettingsError
-from fastnn.files.atomic import shown, write_atomically
+from fastnn.files.atomic import write_atomically
 from fastnn.network import ACTIVATIONS, OUTPUTS, Network
 from fastnn.network.model import Model, are_sizes, checked_names, default_classes
 
@@ -92,7 +92,7 @@ def save(
         data = _serialized(Model(network, classes, image_shape, {}, feature_names, unknown))  # type: ignore[arg-type]
         _read(io.BytesIO(data), len(data))  # what load would refuse shall not replace a good file
     except (DataError, SettingsError) as error:
-        raise DataError(f"{shown(path)}: cannot save: {error}") from None
+        raise DataError(f"{display_path(path)}: cannot save: {error}") from None
     write_atomically(path, data)
 
 
@@ -119,7 +119,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     FileError
         If there is no such file, or it cannot be read.
     """
-    name = shown(path)
+    name = display_path(path)
     try:
         with _opened(path) as file:
             return _read(file, os.fstat(file.fileno()).st_size)
@@ -136,7 +136,8 @@ def load_classifier(path: str | os.PathLike[str]) -> Model:
     model = load(path)
     if model.network.output != "softmax":
         raise DataError(
-            f"{shown(path)}: the output of its network is {model.network.output}, expected softmax: one of C classes"
+            f"{display_path(path)}: the output of its network is {model.network.output}, "
+            f"expected softmax: one of C classes"
         )
     return model
 

@@ -13,10 +13,10 @@ import numpy as np
 
 from fastnn.backends import reference
 from fastnn.backends.base import check_inputs
-from fastnn.checks import check_choice, short
+from fastnn.checks import check_choice, display_path, short
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError, MissingDependencyError
-from fastnn.files.atomic import shown, write_atomically
+from fastnn.files.atomic import write_atomically
 from fastnn.files.model_file import checked, versions
 from fastnn.network import Network
 from fastnn.network.model import Model, default_classes
@@ -91,7 +91,7 @@ def export_onnx(
         data = _serialized(model, dtype)
         _check(model, data, _rows(model, dtype) if rows is None else rows, dtype)
     except DataError as error:
-        raise DataError(f"{shown(path)}: cannot export: {error}") from None
+        raise DataError(f"{display_path(path)}: cannot export: {error}") from None
     write_atomically(path, data)
 
 

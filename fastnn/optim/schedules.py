@@ -22,7 +22,7 @@ class Constant:
 
 
 @dataclass(frozen=True)
-class Step:
+class StepDecay:
     """``factor ** (epoch // every)``: a drop every few epochs."""
 
     factor: float = 0.5
@@ -93,7 +93,7 @@ class WarmUp:
 
 SCHEDULES: dict[str, type] = {
     "constant": Constant,
-    "step": Step,
+    "step": StepDecay,
     "inverse-time": InverseTime,
     "exponential": Exponential,
     "cosine": Cosine,

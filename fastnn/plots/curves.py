@@ -48,8 +48,8 @@ class LearningCurveDisplay(Display):
         self.loss, self.accuracy = _column(frame, "loss"), _column(frame, "accuracy")
         self.validation_loss = _column_or_none(frame, "validation_loss")
         self.validation_accuracy = _column_or_none(frame, "validation_accuracy")
-        judge = self.loss if self.validation_loss is None else self.validation_loss
-        finite = np.where(np.isfinite(judge), judge, np.inf)
+        criterion = self.loss if self.validation_loss is None else self.validation_loss
+        finite = np.where(np.isfinite(criterion), criterion, np.inf)
         self.best_epoch = int(self.epochs[finite.argmin()]) if np.isfinite(finite).any() else None
 
     @classmethod

@@ -110,17 +110,17 @@ class SamplesDisplay(Display):
         return np.arange(len(proba))
 
     def _heading(self) -> str:
-        right = "" if self.labels is None else f", {np.sum(self.labels == self.predictions):,} of them right"
-        return f"{len(self.rows):,} of {self.n_images:,} images{right}"
+        correct = "" if self.labels is None else f", {np.sum(self.labels == self.predictions):,} of them right"
+        return f"{len(self.rows):,} of {self.n_images:,} images{correct}"
 
     def _title(self, place: int) -> str:
         confidence = self.confidences[place]
         percent = "> 99 %" if 0.995 <= confidence < 1 else f"{100 * confidence:.0f} %"
-        said = f"said {self.class_names[self.predictions[place]]} ({percent})"
+        predicted = f"said {self.class_names[self.predictions[place]]} ({percent})"
         if self.labels is None:
-            return said
+            return predicted
         true = f"true {self.class_names[self.labels[place]]},"
-        return f"{true} {said}" if len(true) + len(said) <= 25 else f"{true}\n{said}"
+        return f"{true} {predicted}" if len(true) + len(predicted) <= 25 else f"{true}\n{predicted}"
 
 
 class MistakesDisplay(SamplesDisplay):

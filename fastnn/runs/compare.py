@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fastnn.checks import display_path
 from fastnn.errors import SettingsError
-from fastnn.files.atomic import shown
 from fastnn.runs.folder import SavedRun, read_run
 
 FIGURES = ("test_accuracy", "test_loss", "epochs", "best_epoch", "seconds")
@@ -74,11 +74,11 @@ def compare(paths: Sequence[str | os.PathLike[str]]) -> Comparison:
     places = [Path(path).resolve() for path in paths]
     for place, path in zip(places, paths, strict=True):
         if places.count(place) > 1:
-            raise SettingsError(f"{shown(path)} is given twice, expected different runs")
+            raise SettingsError(f"{display_path(path)} is given twice, expected different runs")
     found = [read_run(path) for path in paths]
     short = [place.name for place in places]
     alike = len(set(short)) < len(short)
-    runs = dict(zip([shown(path) for path in paths] if alike else map(shown, short), found, strict=True))
+    runs = dict(zip([display_path(path) for path in paths] if alike else map(display_path, short), found, strict=True))
     settings = [_settings(run.report) for run in found]
     names = list(dict.fromkeys(name for each in settings for name in each))
     columns = {name: [each.get(name) for each in settings] for name in names}
@@ -91,8 +91,8 @@ def compare(paths: Sequence[str | os.PathLike[str]]) -> Comparison:
 
 def _settings(report: dict[str, Any]) -> dict[str, Any]:
     test = report["data"]["test"]
-    judged_by = f"{test['name']}, {test['samples']:,} samples, {test['sha256'][:8]}"
-    return {**report["settings"], "backend": report["backend"], "test_data": judged_by}
+    tested_on = f"{test['name']}, {test['samples']:,} samples, {test['sha256'][:8]}"
+    return {**report["settings"], "backend": report["backend"], "test_data": tested_on}
 
 
 def _text(name: str, value: Any) -> str:

@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn.backends.warmup import compile_seconds
+from fastnn.checks import display_path
 from fastnn.datasets import Dataset
 from fastnn.datasets.splits import Splits, split_files
 from fastnn.errors import DataError, FileError
-from fastnn.evaluation.evaluate import Judgement, judge
+from fastnn.evaluation.evaluate import ClassEvaluation, evaluate_classes
 from fastnn.explanation.diagnosis import diagnose
-from fastnn.files.atomic import shown, write_atomically
+from fastnn.files.atomic import write_atomically
 from fastnn.files.model_file import save
 from fastnn.network import Network
 from fastnn.runs.recipes import get_recipe
@@ -85,10 +86,10 @@ class RunFolder:
 
     def save_finished(self, result: TrainingResult, splits: Splits, settings: Mapping[str, Any]) -> "FinishedRun":
         """Judge the network by the test data and write all files of the run but its figures."""
-        judgement = judge(result.network, splits.test, result.backend)
-        report = _report(result, splits, settings, judgement)
+        scores = evaluate_classes(result.network, splits.test, result.backend)
+        report = _report(result, splits, settings, scores)
         self._save(result, splits.train, report)
-        return FinishedRun(result, splits.test, judgement.proba, report)
+        return FinishedRun(result, splits.test, scores.proba, report)
 
     def _save(self, result: TrainingResult, data: Dataset, report: Mapping[str, Any]) -> None:
         self.save_network(result.network, data)
@@ -125,17 +126,17 @@ class FinishedRun(NamedTuple):
 
 
 def _report(
-    result: TrainingResult, splits: Splits, settings: Mapping[str, Any], judgement: Judgement | None = None
+    result: TrainingResult, splits: Splits, settings: Mapping[str, Any], scores: ClassEvaluation | None = None
 ) -> dict[str, Any]:
     """What report.json holds; a run that broke off was not judged by the test data."""
     history = result.history
     figures: dict[str, Any] = {}
-    if judgement is not None:
+    if scores is not None:
         figures = {
-            "test_accuracy": judgement.accuracy,
-            "test_loss": judgement.loss,
-            "per_class": [asdict(scores) for scores in judgement.per_class],
-            "confusion": judgement.confusion.tolist(),
+            "test_accuracy": scores.accuracy,
+            "test_loss": scores.loss,
+            "per_class": [asdict(of_class) for of_class in scores.per_class],
+            "confusion": scores.confusion.tolist(),
         }
     return {
         "epochs": len(history),
@@ -148,13 +149,13 @@ def _report(
         "settings": dict(settings),
         "data": {
             "train": _describe(splits.train),
-            "watched": _describe(splits.watched),
+            "validation": _describe(splits.validation),
             "test": _describe(splits.test),
         },
         "last_epoch": {name: _number(value) for name, value in asdict(history[-1]).items()},
         "diagnosis": [
             asdict(finding)
-            for finding in diagnose(result, None, splits.train, None if judgement is None else judgement.confusion)
+            for finding in diagnose(result, None, splits.train, None if scores is None else scores.confusion)
         ],
         "versions": versions(),
         "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
@@ -204,7 +205,7 @@ _SCHEMA = {
     "best_epoch": int,
     "seconds": _NUMBER,
     "settings": {"recipe": (str, type(None)), "files": (list, type(None)), "seed": int},
-    "data": {"train": _DATA, "watched": _DATA, "test": _DATA},
+    "data": {"train": _DATA, "test": _DATA},
     "versions": dict,
     "machine": dict,
 }
@@ -236,7 +237,7 @@ def read_run(path: str | os.PathLike[str]) -> SavedRun:
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise FileError(f"{shown(folder)} is no folder; expected that of a run, which fastnn train writes")
+        raise FileError(f"{display_path(folder)} is no folder; expected that of a run, which fastnn train writes")
     history, report = (_text(folder, name) for name in (HISTORY, REPORT))
     return SavedRun(folder, _parse_history(history, folder / HISTORY), _parse_report(report, folder / REPORT))
 
@@ -255,7 +256,7 @@ def load_test_data(run: SavedRun, files: Sequence[str | os.PathLike[str]] | None
         If they cannot be found or read, or are others than those of the run.
     """
     settings, expected = run.report["settings"], run.report["data"]["test"]
-    paths, seed, folder = files or settings["files"], settings["seed"], shown(run.path)
+    paths, seed, folder = files or settings["files"], settings["seed"], display_path(run.path)
     try:
         test = (split_files(paths, seed) if paths else get_recipe(settings["recipe"]).load(seed)).test
     except FileError as error:
@@ -273,12 +274,12 @@ def _text(folder: Path, name: str) -> str:
         return (folder / name).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise FileError(
-            f"{shown(folder)} has no {name}; expected the folder of a run, which fastnn train writes"
+            f"{display_path(folder)} has no {name}; expected the folder of a run, which fastnn train writes"
         ) from None
     except UnicodeDecodeError:
-        raise DataError(f"{shown(folder / name)}: is no UTF-8 text, expected what fastnn train writes") from None
+        raise DataError(f"{display_path(folder / name)}: is no UTF-8 text, expected what fastnn train writes") from None
     except OSError as error:
-        raise FileError(f"{shown(folder / name)}: cannot read: {error.strerror or error}") from None
+        raise FileError(f"{display_path(folder / name)}: cannot read: {error.strerror or error}") from None
 
 
 def _parse_history(text: str, path: Path) -> History:
@@ -286,9 +287,9 @@ def _parse_history(text: str, path: Path) -> History:
     try:
         header, *rows = csv.reader(io.StringIO(text)) if text else [[]]
     except csv.Error as error:
-        raise DataError(f"{shown(path)}: is no CSV ({error}), expected what fastnn train writes") from None
+        raise DataError(f"{display_path(path)}: is no CSV ({error}), expected what fastnn train writes") from None
     if header != names:
-        raise DataError(f"{shown(path)}: line 1 is {','.join(header)[:80]!r}, expected {','.join(names)}")
+        raise DataError(f"{display_path(path)}: line 1 is {','.join(header)[:80]!r}, expected {','.join(names)}")
     records = []
     for line, row in enumerate(rows, start=2):
         try:
@@ -296,10 +297,10 @@ def _parse_history(text: str, path: Path) -> History:
             records.append(EpochRecord(int(epoch), *figures))
         except (TypeError, ValueError, OverflowError):
             raise DataError(
-                f"{shown(path)}: line {line} is {','.join(row)[:80]!r}, expected {len(names)} numbers"
+                f"{display_path(path)}: line {line} is {','.join(row)[:80]!r}, expected {len(names)} numbers"
             ) from None
     if not records:
-        raise DataError(f"{shown(path)}: holds no epoch, expected a line for each")
+        raise DataError(f"{display_path(path)}: holds no epoch, expected a line for each")
     return History(records)
 
 
@@ -307,13 +308,13 @@ def _parse_report(text: str, path: Path) -> dict[str, Any]:
     try:
         report = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{shown(path)}: is no JSON ({error}), expected what fastnn train writes") from None
-    place = f"{shown(path)}: the report"
+        raise DataError(f"{display_path(path)}: is no JSON ({error}), expected what fastnn train writes") from None
+    place = f"{display_path(path)}: the report"
     _check(report, _SCHEMA, place)
     _check(report, {name: part for name, part in _OPTIONAL.items() if name in report}, place)
     settings = report["settings"]
     if (settings["recipe"] is None) == (settings["files"] is None):
-        raise DataError(f"{shown(path)}: settings name both recipe and files or neither, expected one of them")
+        raise DataError(f"{display_path(path)}: settings name both recipe and files or neither, expected one of them")
     _check(settings["files"] or [], [str], f"{place}'s files")
     return report
 

@@ -37,13 +37,13 @@ class Recipe:
     held_out: float
     letter: str = ""
     data: Literal["mnist", "digits"] = "mnist"
-    judged_by: Literal["test", "held-out"] = "test"
+    tested_on: Literal["test", "held-out"] = "test"
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def load(self, seed: int = 0) -> Splits:
         """The recipe's data, split by the seed."""
         pool, test = (load_digits(), None) if self.data == "digits" else load_mnist()
-        return split(pool, test if self.judged_by == "test" else None, self.held_out, seed)
+        return split(pool, test if self.tested_on == "test" else None, self.held_out, seed)
 
 
 def _recipes(*recipes: Recipe) -> dict[str, Recipe]:
@@ -80,7 +80,7 @@ RECIPES = _recipes(
         title="784-10-10 on MNIST, full-batch gradient descent, judged by 1,000 of the training images",
         hidden=(10,),
         held_out=1 / 60,
-        judged_by="held-out",
+        tested_on="held-out",
         settings={"epochs": 200, "batch_size": None, "learning_rate": 0.3},
     ),
     Recipe(
@@ -89,7 +89,7 @@ RECIPES = _recipes(
         title="784-128-10 on MNIST, gradient descent with L2, judged by a dev set",
         hidden=(128,),
         held_out=1 / 10,
-        judged_by="held-out",
+        tested_on="held-out",
         settings={"epochs": 10, "batch_size": 64, "learning_rate": 0.1, "l2": 1e-4},
     ),
     Recipe(
@@ -99,7 +99,7 @@ RECIPES = _recipes(
         data="digits",
         hidden=(32, 32),
         held_out=1 / 5,
-        judged_by="held-out",
+        tested_on="held-out",
         settings={"epochs": 60, "batch_size": 32, "learning_rate": 0.1},
     ),
 )

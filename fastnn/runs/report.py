@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn import evaluation, plots
+from fastnn.checks import display_path
 from fastnn.datasets import Dataset
-from fastnn.evaluation.evaluate import Judgement, judge
-from fastnn.files.atomic import shown, write_atomically
+from fastnn.evaluation.evaluate import ClassEvaluation, evaluate_classes
+from fastnn.files.atomic import write_atomically
 from fastnn.files.model_file import Model, load_classifier
 from fastnn.runs.folder import MODEL, SavedRun, load_test_data, read_run
 
@@ -72,11 +73,11 @@ def write_report(
     saved = read_run(run)
     model, test = load_classifier(saved.path / MODEL), load_test_data(saved, data)
     target = saved.path / PAGE if out is None else Path(out)
-    write_atomically(target, render(saved, model, test, judge(model.network, test, backend)).encode())
+    write_atomically(target, render(saved, model, test, evaluate_classes(model.network, test, backend)).encode())
     return target
 
 
-def render(run: SavedRun, model: Model, test: Dataset, judgement: Judgement) -> str:
+def render(run: SavedRun, model: Model, test: Dataset, scores: ClassEvaluation) -> str:
     """The page, as text."""
     from jinja2 import Environment, StrictUndefined
 
@@ -84,20 +85,20 @@ def render(run: SavedRun, model: Model, test: Dataset, judgement: Judgement) -> 
         files("fastnn.runs").joinpath(PAGE).read_text(encoding="utf-8")
     )
     assert test.labels is not None
-    wanted = [(share, evaluation.threshold_for(test.labels, judgement.proba, share)) for share in WANTED_ACCURACIES]
+    wanted = [(share, evaluation.threshold_for(test.labels, scores.proba, share)) for share in WANTED_ACCURACIES]
     return page.render(
-        name=shown(run.path.resolve().name),
+        name=display_path(run.path.resolve().name),
         run=run,
         report=run.report,
         ended=_HOW_IT_ENDED.get(run.report["stopped"], run.report["stopped"]),
         network=model.network,
-        judgement=judgement,
+        scores=scores,
         n_samples=len(test),
-        n_mistakes=len(test) - int(np.trace(judgement.confusion)),
-        calibration_error=evaluation.calibration_error(test.labels, judgement.proba),
+        n_mistakes=len(test) - int(np.trace(scores.confusion)),
+        calibration_error=evaluation.calibration_error(test.labels, scores.proba),
         thresholds=wanted,
-        classes=list(zip(model.class_names, judgement.per_class, strict=True)),
-        figures=list(_figures(run, model, test, judgement)),
+        classes=list(zip(model.class_names, scores.per_class, strict=True)),
+        figures=list(_figures(run, model, test, scores)),
         findings=_findings(run.report),
     )
 
@@ -107,8 +108,8 @@ def _findings(report: Mapping[str, Any]) -> list[dict[str, str]]:
     return report.get("diagnosis", [])
 
 
-def _figures(run: SavedRun, model: Model, test: Dataset, judgement: Judgement) -> Iterator[Figure]:
-    network, names, labels, proba = model.network, model.class_names, test.labels, judgement.proba
+def _figures(run: SavedRun, model: Model, test: Dataset, scores: ClassEvaluation) -> Iterator[Figure]:
+    network, names, labels, proba = model.network, model.class_names, test.labels, scores.proba
     assert labels is not None
     shape = test.image_shape or (1, network.n_inputs)  # a table's row is drawn as a strip
 
@@ -121,7 +122,7 @@ def _figures(run: SavedRun, model: Model, test: Dataset, judgement: Judgement) -
         f"Loss and accuracy of {validated} over {len(curves.epochs)} epochs; {best}.",
         "Training is the mean over an epoch's steps, so it lags behind the validation, which is measured after it.",
     )
-    confusion = judgement.confusion
+    confusion = scores.confusion
     wrong = np.where(np.eye(len(confusion), dtype=bool), 0, confusion)
     true, taken = np.unravel_index(wrong.argmax(), wrong.shape)
     often = (
@@ -143,8 +144,8 @@ def _figures(run: SavedRun, model: Model, test: Dataset, judgement: Judgement) -
             f"The same confusion matrix in percent of the true class; {often}.",
             "The same in percent of each true class.",
         )
-    scores = judgement.per_class
-    least = min(scores, key=lambda score: score.recall)
+    per_class = scores.per_class
+    least = min(per_class, key=lambda score: score.recall)
     yield _figure(
         "classes",
         plots.ClassScoresDisplay(confusion, names),
@@ -177,7 +178,7 @@ def _figures(run: SavedRun, model: Model, test: Dataset, judgement: Judgement) -
         f"Reliability diagram in 15 bins; the expected calibration error is {reliability.bins.error:.2%}.",
         "Below the diagonal the network is surer than it should be. The bars show how many samples a point stands on.",
     )
-    within_reach = [share for share in WANTED_ACCURACIES if share > judgement.accuracy]
+    within_reach = [share for share in WANTED_ACCURACIES if share > scores.accuracy]
     coverage = plots.CoverageDisplay(labels, proba, within_reach[0] if within_reach else WANTED_ACCURACIES[-1])
     marked = (
         f"no threshold reaches {coverage.wanted:.1%}"

@@ -14,7 +14,7 @@ from fastnn.checks import check_integer, check_number
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.splits import draw_held_out
 from fastnn.errors import DivergenceError, SettingsError
-from fastnn.evaluation.evaluate import check_fit, l2_penalty, predict_and_lose
+from fastnn.evaluation.evaluate import check_fit, evaluate_logits, l2_penalty
 from fastnn.network import Network
 from fastnn.optim.optimizers import LBFGS, Optimizer, get_optimizer
 from fastnn.optim.schedules import Constant, Schedule, get_schedule
@@ -171,8 +171,8 @@ def train(
     engine = get_backend(backend)
 
     first = 0 if resume is None else resume.epochs
-    watched_l2 = l2 / len(held_out) if divide_l2 and held_out is not None else l2
-    run = _Run(network, engine, first, epochs, held_out, watched_l2, early_stopping, callbacks, threads)
+    validation_l2 = l2 / len(held_out) if divide_l2 and held_out is not None else l2
+    run = _Run(network, engine, first, epochs, held_out, validation_l2, early_stopping, callbacks, threads)
     with BLAS_LIMIT.hold(threads) if run.good.backend == "numpy" else nullcontext():
         try:
             if isinstance(optimizer, LBFGS):
@@ -241,10 +241,10 @@ class _Run:
         current = None if failed else _finite_network(make_network)
         if current is None:
             raise _divergence(epoch, result.failed_batch, rate, self.good)
-        judged, loss, accuracy = None, NAN, NAN
+        evaluated, loss, accuracy = None, NAN, NAN
         if self._held_out is not None:
-            judged = predict_and_lose(current, self._held_out, self._engine, self._threads)
-            loss, accuracy = judged.loss + l2_penalty(current, self._l2), judged.accuracy
+            evaluated = evaluate_logits(current, self._held_out, self._engine, self._threads)
+            loss, accuracy = evaluated.loss + l2_penalty(current, self._l2), evaluated.accuracy
         record = EpochRecord(epoch, rate, result.loss, result.accuracy, loss, accuracy, seconds)
         history._records.append(record)
         stopping = self._early_stopping
@@ -252,7 +252,7 @@ class _Run:
         if stopping is None or stopping.improves(record, self._best):
             self._best = record
             self.good = replace(self.good, network=current, best_epoch=epoch)
-        end = EpochEnd(record, history, self._epochs, None if judged is None else judged.logits, current)
+        end = EpochEnd(record, history, self._epochs, None if evaluated is None else evaluated.logits, current)
         answers = [callback(end) for callback in self._callbacks]
         if any(answer is True for answer in answers):
             return "callback"

@@ -294,7 +294,7 @@ def test_train_on_files_of_ones_own(mnist, tmp_path, capsys):
     # One file: a fifth of it is held out to judge by, and a tenth of the rest to watch.
     assert main(["train", "--data", files[0], "--epochs", "1", "--hidden", "--out", str(tmp_path / "alone")]) == 0
     report = json.loads((tmp_path / "alone" / "report.json").read_text())
-    assert [report["data"][part]["samples"] for part in ("train", "watched", "test")] == [432, 48, 120]
+    assert [report["data"][part]["samples"] for part in ("train", "validation", "test")] == [432, 48, 120]
 
 
 BAD_SETTINGS = {

@@ -21,7 +21,7 @@ def digits():
 def _train(splits, hidden=(32, 32), activation="relu", **settings):
     """The result of a run on `splits`, or what is left of it."""
     network = fastnn.Network.for_data(splits.train, hidden, activation=activation)
-    settings = {"epochs": 20, "batch_size": 32, "validation": splits.watched, **settings}
+    settings = {"epochs": 20, "batch_size": 32, "validation": splits.validation, **settings}
     try:
         return fastnn.train(network, splits.train, **settings)
     except fastnn.DivergenceError as error:
@@ -48,7 +48,7 @@ def test_recipe_e_is_healthy(seed):
     recipe = fastnn.get_recipe("digits")
     data = recipe.load(seed)
     network = fastnn.Network.for_data(data.train, recipe.hidden, seed=seed)
-    result = fastnn.train(network, data.train, validation=data.watched, seed=seed, **recipe.settings)
+    result = fastnn.train(network, data.train, validation=data.validation, seed=seed, **recipe.settings)
     counts = confusion(data.test.labels, _predictions(result.network, data.test))
     assert diagnose(result, data=data.train, confusion=counts) == []
     assert diagnose(result.history) == []
@@ -68,7 +68,7 @@ def test_the_recipes_on_mnist_are_healthy(name, rows, settings, mnist):
     recipe = fastnn.get_recipe(name)
     data = split(mnist[0].take(np.arange(rows)), mnist[1], recipe.held_out, 0)
     network = fastnn.Network.for_data(data.train, recipe.hidden)
-    result = fastnn.train(network, data.train, validation=data.watched, **recipe.settings | settings)
+    result = fastnn.train(network, data.train, validation=data.validation, **recipe.settings | settings)
     counts = confusion(data.test.labels, _predictions(result.network, data.test))
     assert diagnose(result, data=data.train, confusion=counts) == []
 

@@ -209,7 +209,7 @@ def test_no_process_is_started_where_kernels_cannot_be_kept_or_imported(monkeypa
     from fastnn.kernels.compiler import cache  # here: other tests import it anew
 
     def aside():
-        return compilation.prediction_compiled_aside("auto", "float32", np.dtype(np.uint8), 2)
+        return compilation.compile_prediction_in_background("auto", "float32", np.dtype(np.uint8), 2)
 
     monkeypatch.setattr(compilation, "usable_cores", lambda: 2)
     monkeypatch.setattr(compilation.subprocess, "Popen", lambda *_, **__: pytest.fail("a process was started"))

@@ -30,8 +30,8 @@ def judged() -> tuple[np.ndarray, np.ndarray]:
 def history(losses: list[float], validation: list[float] | None = None) -> History:
     return History(
         [
-            EpochRecord(epoch, 0.1, loss, 1 - loss / 4, watched, 1 - watched / 3, 1.0)
-            for epoch, (loss, watched) in enumerate(zip(losses, validation or [NAN] * len(losses), strict=True), 1)
+            EpochRecord(epoch, 0.1, loss, 1 - loss / 4, validation, 1 - validation / 3, 1.0)
+            for epoch, (loss, validation) in enumerate(zip(losses, validation or [NAN] * len(losses), strict=True), 1)
         ]
     )
 
@@ -129,8 +129,8 @@ def test_runs_lie_one_over_the_other() -> None:
     for ax, name in zip(display.axes_, ("loss", "accuracy"), strict=True):
         dots, line, alone = ax.lines
         np.testing.assert_array_equal(dots.get_xydata(), list(zip([1, 2, 3], first.column(name), strict=True)))
-        watched = first.column(f"validation_{name}")
-        np.testing.assert_array_equal(line.get_xydata(), list(zip([1, 2, 3], watched, strict=True)))
+        validation = first.column(f"validation_{name}")
+        np.testing.assert_array_equal(line.get_xydata(), list(zip([1, 2, 3], validation, strict=True)))
         np.testing.assert_array_equal(alone.get_xydata(), list(zip([1, 2, 3, 4], second.column(name), strict=True)))
         assert dots.get_color() == line.get_color() != alone.get_color()
         assert dots.get_linestyle() != line.get_linestyle()
