@@ -43,21 +43,26 @@ def test_it_learns_and_leaves_the_given_network_alone(digits, backend):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam"])
-@pytest.mark.parametrize("batch_size", [32, None])
-@pytest.mark.parametrize("hidden", [(), (20,), (150,), (130, 70, 20)])
+@pytest.mark.parametrize("batch_size", [128, None])
+@pytest.mark.parametrize("hidden", [(), (20,), (170,), (170, 70, 20)])
 @pytest.mark.parametrize("kind", ["uint8", "float32"])
-def test_same_bits_for_any_number_of_threads(digits, optimizer, batch_size, hidden, kind):
-    """Promise 3, over every optimizer, depth and kind of input."""
+def test_same_bits_for_any_number_of_threads(digits, optimizer, batch_size, hidden, kind, started):
+    """Promise 3, over every optimizer, depth and kind of input; four threads have a panel, or a part, each."""
     data = digits.take(slice(0, 700))
     if kind == "float32":
         data = Dataset((data.images / 16 - 0.3).astype(np.float32), data.labels)
     network = network_for(data, hidden)
     settings = {"epochs": 2, "batch_size": batch_size, "learning_rate": 0.02, "l2": 0.001, "dropout": 0.1, "seed": 4}
-    digests = {
-        _digest(train(network, data, optimizer=optimizer, validation=0.1, backend="numba", threads=threads, **settings))
-        for threads in (1, 2, 3, 4)
-    }
-    assert len(digests) == 1
+    digests = []
+    for threads in (1, 2, 3, 4):
+        started.clear()
+        result = train(
+            network, data, optimizer=optimizer, validation=0.1, backend="numba", threads=threads, **settings
+        )
+        # The 70 samples for validation are predicted by two threads at most.
+        assert started == [1] + [threads, min(threads, 2)] * 2
+        digests.append(_digest(result))
+    assert digests == digests[:1] * 4
 
 
 _PROGRAM = """
@@ -353,7 +358,7 @@ def test_ctrl_c_ends_the_run_with_its_last_whole_epoch(mnist, backend):
     assert all(np.isfinite(weight).all() for weight in result.network.weights)
 
 
-def test_eight_threads_train_and_predict_at_once(digits):
+def test_eight_threads_train_and_predict_at_once(digits, started):
     """Teams of kernels side by side, more threads than cores: the same bits as alone."""
     network = network_for(digits, (130,))
     expected = _digest(train(network, digits, epochs=2, validation=0.2, backend="numba", threads=2))
@@ -368,6 +373,7 @@ def test_eight_threads_train_and_predict_at_once(digits):
     for thread in threads:
         thread.join()
     assert found == [expected] * 8
+    assert sorted(started) == [1] * 9 + [2] * 4 * 9  # two epochs and their validation, nine times
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

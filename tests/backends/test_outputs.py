@@ -134,17 +134,28 @@ def test_divided_l2_is_that_of_each_batch(backend):
     np.testing.assert_allclose(weighted.network().weights[0], 2.0 * (1 - 0.3 / 20), rtol=1e-12)
 
 
+# The most threads of an epoch in batches of 128 and of one in a full batch: as many as the widest layer has panels, or
+# as the batch has parts.
+MOST_THREADS = {
+    ("rows", "float32"): (4, 16), ("rows", "float64"): (2, 2),  # 17 float64 are three vectors: two panels
+    ("panels", "float32"): (4, 4), ("panels", "float64"): (7, 7),
+    ("no hidden layer", "float32"): (4, 16), ("no hidden layer", "float64"): (4, 16),
+    ("one output", "float32"): (2, 2), ("one output", "float64"): (3, 3),
+}  # fmt: skip
+
+
 @OUTPUTS
-@SHAPES
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_same_bits_with_any_number_of_threads(output, sizes, dtype):
-    network, inp, targets = _problem(np.random.default_rng(6), sizes, output, dtype, n=700)
-    runs = []
+@pytest.mark.parametrize("case", MOST_THREADS, ids=", ".join)
+def test_the_same_bits_with_any_number_of_threads(output, case, started):
+    (shape, dtype), runs = case, []
+    network, inp, targets = _problem(np.random.default_rng(6), SIZES[shape], output, dtype, n=700)
     for threads in (1, 2, 3, 4):
+        started.clear()
         trainer = compiled.trainer(
             network, inp, targets, Adam(), l2=0.1, divide_l2=True, dropout=0.2, threads=threads, seed=1
         )
-        results = [trainer.run_epoch(np.arange(700), size, 0.01) for size in (64, 700)]
+        results = [trainer.run_epoch(np.arange(700), size, 0.01) for size in (128, 700)]
+        assert started == [1, *(min(threads, most) for most in MOST_THREADS[case])]
         runs.append((results, trainer.network().weights))
     for results, weights in runs[1:]:
         np.testing.assert_equal(results, runs[0][0])
