@@ -56,9 +56,7 @@ def test_same_bits_for_any_number_of_threads(digits, optimizer, batch_size, hidd
     digests = []
     for threads in (1, 2, 3, 4):
         started.clear()
-        result = train(
-            network, data, optimizer=optimizer, validation=0.1, backend="numba", threads=threads, **settings
-        )
+        result = train(network, data, optimizer=optimizer, validation=0.1, backend="numba", threads=threads, **settings)
         # The 70 samples for validation are predicted by two threads at most.
         assert started == [1] + [threads, min(threads, 2)] * 2
         digests.append(_digest(result))

@@ -30,23 +30,25 @@ def strips_if_alike(monkeypatch):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 @pytest.mark.parametrize("hidden", HIDDEN.values(), ids=HIDDEN)
 @pytest.mark.parametrize(("kind", "dtype"), [("uint8", "float32"), ("float32", "float32"), ("float64", "float64")])
-def test_a_full_batch_agrees_with_the_reference(strips_if_alike, kind, dtype, hidden, optimizer):
+@pytest.mark.parametrize("regularized", [False, True], ids=["plain", "l2, dropout and sample weights"])
+def test_a_full_batch_agrees_with_the_reference(strips_if_alike, started, kind, dtype, hidden, optimizer, regularized):
     """With and without dropout, sample weights and L2; rows that fill no strip, and no block, at the end."""
     rng = np.random.default_rng(1)
     inp, labels = make_similar_inputs(rng, 4501, 37, kind), rng.integers(7, size=4501)
     network = make_network(rng, (37, *hidden, 7), kind, dtype, "tanh")
-    for options in ({}, {"l2": 0.01, "dropout": 0.2, "sample_weight": rng.random(4501), "seed": 5}):
-        found = _trainer(network, inp, labels, optimizer, 2, **options)
-        expected = reference.trainer(astype(network, "float64"), inp, labels, optimizer, **options)
-        order, losses = rng.permutation(4501), []
-        for epoch in range(3):
-            losses.append([trainer.run_epoch(order, 4501, 0.05).loss for trainer in (found, expected)])
-            if epoch == 0:
-                networks = found.network(), expected.network()
-                assert_all_parity(*(network.weights for network in networks), "weight")
-                assert_all_parity(*(network.biases for network in networks), "bias")
-        assert found.describe().inputs == "row blocks"
-        np.testing.assert_allclose(*zip(*losses, strict=True), rtol=1e-5 if dtype == "float32" else 1e-11)
+    options = {"l2": 0.01, "dropout": 0.2, "sample_weight": rng.random(4501), "seed": 5} if regularized else {}
+    found = _trainer(network, inp, labels, optimizer, 2, **options)
+    expected = reference.trainer(astype(network, "float64"), inp, labels, optimizer, **options)
+    order, losses = rng.permutation(4501), []
+    for epoch in range(3):
+        losses.append([trainer.run_epoch(order, 4501, 0.05).loss for trainer in (found, expected)])
+        if epoch == 0:
+            networks = found.network(), expected.network()
+            assert_all_parity(*(network.weights for network in networks), "weight")
+            assert_all_parity(*(network.biases for network in networks), "bias")
+    assert found.describe() == ("by rows", "row blocks", 2)
+    assert started == [1, 2, 2, 2]
+    np.testing.assert_allclose(*zip(*losses, strict=True), rtol=1e-5 if dtype == "float32" else 1e-11)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
