@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fastnn.backends.base import TrainerState
+from fastnn.backends.layout import read_only
 from fastnn.datasets import Dataset, load_digits
 from fastnn.errors import DataError, DivergenceError, SettingsError
 from fastnn.judging import evaluate
@@ -102,8 +103,9 @@ def test_both_backends_train_alike(digits, settings):
         np.testing.assert_allclose(runs[0].history.column(name), runs[1].history.column(name), rtol=1e-6)
 
 
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
 @pytest.mark.parametrize(("optimizer", "rate"), [("sgd", 0.1), ("momentum", 0.02), ("nesterov", 0.02), ("adam", 0.005)])
-def test_sklearn_agrees_on_the_loss_curve(digits, optimizer, rate):
+def test_sklearn_agrees_on_the_loss_curve(digits, optimizer, rate, backend):
     """scikit-learn, from the same weights in full batches: same losses, each epoch (its alpha is our l2 * N)."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
@@ -127,25 +129,24 @@ def test_sklearn_agrees_on_the_loss_curve(digits, optimizer, rate):
     peer._initialize = from_our_weights
     with pytest.warns(ConvergenceWarning):
         peer.fit(images, data.labels)
-    for backend in ("numba", "numpy"):
-        ours = train(
-            network, Dataset(images, data.labels), epochs=10, batch_size=None, learning_rate=rate, optimizer=optimizer,
-            l2=l2, backend=backend,
-        )  # fmt: skip
-        np.testing.assert_allclose(ours.history.column("loss"), peer.loss_curve_, rtol=1e-9)
+    ours = train(
+        network, Dataset(images, data.labels), epochs=10, batch_size=None, learning_rate=rate, optimizer=optimizer,
+        l2=l2, backend=backend,
+    )  # fmt: skip
+    np.testing.assert_allclose(ours.history.column("loss"), peer.loss_curve_, rtol=1e-9)
 
 
-def test_full_batch_gradient_descent_by_hand():
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_full_batch_gradient_descent_by_hand(backend):
     """One input, no hidden layer, two samples: the step worked out with pencil and paper."""
     network = Network([[[0.0, 0.0]]], [[0.0, 0.0]])
     data = Dataset(np.array([[1.0], [3.0]]), np.array([0, 1]))
     network = Network([np.zeros((1, 2))], [np.zeros(2)])
-    for backend in ("numba", "numpy"):
-        result = train(network, data, epochs=1, batch_size=None, learning_rate=0.5, backend=backend)
-        assert result.history[0].loss == pytest.approx(np.log(2))
-        # Probabilities are 1/2: dweight = mean of input * (1/2 - one_hot) = (-1/2 + 3/2) / 2 = 1/2 and -1/2; dbias = 0.
-        np.testing.assert_allclose(result.network.weights[0], [[-0.25, 0.25]])
-        np.testing.assert_allclose(result.network.biases[0], [0, 0], atol=1e-16)
+    result = train(network, data, epochs=1, batch_size=None, learning_rate=0.5, backend=backend)
+    assert result.history[0].loss == pytest.approx(np.log(2))
+    # Probabilities are 1/2: dweight = mean of input * (1/2 - one_hot) = (-1/2 + 3/2) / 2 = 1/2 and -1/2; dbias = 0.
+    np.testing.assert_allclose(result.network.weights[0], [[-0.25, 0.25]])
+    np.testing.assert_allclose(result.network.biases[0], [0, 0], atol=1e-16)
 
 
 def test_history(digits):
@@ -251,17 +252,17 @@ def test_divergence_names_the_place_and_keeps_the_last_good_network(digits, back
     np.testing.assert_array_equal(result.network.weights[0], alone.network.weights[0])
 
 
-def test_sample_weight_two_is_the_row_twice(digits):
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_sample_weight_two_is_the_row_twice(digits, backend):
     few = digits.take(slice(0, 60))
     weight = np.ones(60)
     weight[:20] = 2
     twice = digits.take([*range(20), *range(20), *range(20, 60)])
     network = network_for(digits, (12,), dtype="float64")
-    for backend in ("numba", "numpy"):
-        one = train(network, few, epochs=5, batch_size=None, sample_weight=weight, backend=backend)
-        other = train(network, twice, epochs=5, batch_size=None, backend=backend)
-        np.testing.assert_allclose(one.network.weights[0], other.network.weights[0], rtol=1e-9, atol=1e-12)
-        np.testing.assert_allclose(one.history.column("loss"), other.history.column("loss"), rtol=1e-11)
+    one = train(network, few, epochs=5, batch_size=None, sample_weight=weight, backend=backend)
+    other = train(network, twice, epochs=5, batch_size=None, backend=backend)
+    np.testing.assert_allclose(one.network.weights[0], other.network.weights[0], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(one.history.column("loss"), other.history.column("loss"), rtol=1e-11)
 
 
 BAD = {
@@ -321,16 +322,22 @@ def test_bad_data_are_named():
         train(network, Dataset(good[:0], np.zeros(0, np.int64)))
 
 
-def test_read_only_strided_and_other_dtypes_are_taken(digits):
+VARIANTS = {
+    "strided": lambda images: np.repeat(images, 2, axis=1)[:, ::2],
+    "read-only": read_only,
+    "columns first": np.asfortranarray,
+    "int16": lambda images: images.astype(np.int16),
+    "big-endian float64": lambda images: images.astype(">f8"),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+def test_read_only_strided_and_other_dtypes_are_taken(digits, variant):
     images = digits.images[:200]
     expected = train(network_for(digits, (8,)), digits.take(slice(0, 200)), epochs=1).network
-    strided = np.repeat(images, 2, axis=1)[:, ::2]
-    frozen = images.copy()
-    frozen.flags.writeable = False
-    for variant in (strided, frozen, np.asfortranarray(images), images.astype(np.int16), images.astype(">f8")):
-        data = Dataset(variant, digits.labels[:200], 16.0)
-        found = train(network_for(data, (8,)), data, epochs=1).network
-        np.testing.assert_allclose(found.weights[0], expected.weights[0], rtol=1e-4, atol=1e-6)
+    data = Dataset(variant(images), digits.labels[:200], 16.0)
+    found = train(network_for(data, (8,)), data, epochs=1).network
+    np.testing.assert_allclose(found.weights[0], expected.weights[0], rtol=1e-4, atol=1e-6)
 
 
 def _interrupt_after(seconds):

@@ -33,25 +33,25 @@ def _problem(rng, sizes, output, dtype, n=131, kind="uint8"):
 @BACKENDS
 @DTYPES
 @pytest.mark.parametrize("outputs", [1, 3, 17, 100])
-def test_losses_are_those_of_scikit_learn(backend, dtype, outputs):
+@pytest.mark.parametrize("weighted", [False, True])
+def test_losses_are_those_of_scikit_learn(backend, dtype, outputs, weighted):
     rng = np.random.default_rng(1)
     outs, targets, weight = rng.standard_normal((65, outputs)) * 4, rng.random((65, outputs)) > 0.5, rng.random(65)
     rounded, targets = outs.astype(dtype), targets.astype(dtype)
-    for sample_weight in (None, weight):
-        share = np.full(65, 1 / 65) if sample_weight is None else weight / weight.sum()
-        found, dlogits = backend.logistic_cross_entropy(rounded, targets, sample_weight)
-        proba = expit(rounded.astype(np.float64))
-        expected = sum(
-            log_loss(column, p, sample_weight=sample_weight, labels=[0, 1])
-            for column, p in zip(targets.T, proba.T, strict=True)
-        )
-        assert_parity(np.array(found, dtype), np.array(expected))
-        assert_parity(dlogits, (proba - targets) * share[:, None])
-        found, douts = backend.squared_error(rounded, targets, sample_weight)
-        errors = rounded.astype(np.float64) - targets
-        expected = 0.5 * outputs * mean_squared_error(targets, rounded.astype(np.float64), sample_weight=sample_weight)
-        assert_parity(np.array(found, dtype), np.array(expected))
-        assert_parity(douts, errors * share[:, None])
+    sample_weight, share = (weight, weight / weight.sum()) if weighted else (None, np.full(65, 1 / 65))
+    found, dlogits = backend.logistic_cross_entropy(rounded, targets, sample_weight)
+    proba = expit(rounded.astype(np.float64))
+    expected = sum(
+        log_loss(column, p, sample_weight=sample_weight, labels=[0, 1])
+        for column, p in zip(targets.T, proba.T, strict=True)
+    )
+    assert_parity(np.array(found, dtype), np.array(expected))
+    assert_parity(dlogits, (proba - targets) * share[:, None])
+    found, douts = backend.squared_error(rounded, targets, sample_weight)
+    errors = rounded.astype(np.float64) - targets
+    expected = 0.5 * outputs * mean_squared_error(targets, rounded.astype(np.float64), sample_weight=sample_weight)
+    assert_parity(np.array(found, dtype), np.array(expected))
+    assert_parity(douts, errors * share[:, None])
 
 
 @BACKENDS
@@ -173,19 +173,22 @@ def test_predictions(backend, dtype, output):
 
 
 @BACKENDS
-def test_wrong_targets_are_one_clear_line(backend):
-    inp = np.zeros((4, 2), np.float32)
-    for output, targets, words in (
+@pytest.mark.parametrize(
+    ("output", "targets", "words"),
+    [
         ("logistic", np.zeros(4), r"shape \(4,\), dtype float64, expected numbers \(4, 3\)"),
         ("logistic", np.full((4, 3), 2.0), "from 2 to 2, expected 0 to 1"),
         ("identity", np.full((4, 3), np.nan), "NaN, infinity or a value too large for float32"),
         ("identity", np.full((4, 3), 1e300), "too large for float32"),
         ("identity", np.array([["a"] * 3] * 4), "expected numbers"),
-    ):
-        network = Network.initialize((2, 3), output=output)
-        with pytest.raises(DataError, match=words) as caught:
-            backend.trainer(network, inp, targets, SGD())
-        assert "\n" not in str(caught.value)
+    ],
+    ids=["shape", "range", "NaN", "too large", "text"],
+)
+def test_wrong_targets_are_one_clear_line(backend, output, targets, words):
+    network = Network.initialize((2, 3), output=output)
+    with pytest.raises(DataError, match=words) as caught:
+        backend.trainer(network, np.zeros((4, 2), np.float32), targets, SGD())
+    assert "\n" not in str(caught.value)
 
 
 # --- Going on, and searching -----------------------------------------------------------------------------------------
