@@ -217,7 +217,7 @@ def test_a_trainer_goes_on_from_a_state(backend, sizes, optimizer):
 @BACKENDS
 @SHAPES
 @pytest.mark.parametrize("output", ["softmax", "logistic", "identity"])
-def test_the_objective_is_loss_and_gradients_elsewhere(backend, sizes, output):
+def test_the_objective_is_loss_and_gradients_elsewhere(backend, sizes, output, started):
     rng = np.random.default_rng(9)
     network, inp, targets = _problem(rng, sizes, output, "float64", n=300)
     if output == "softmax":
@@ -233,3 +233,4 @@ def test_the_objective_is_loss_and_gradients_elsewhere(backend, sizes, output):
         assert_all_parity(found.dweights, expected.dweights)
         assert_all_parity(found.dbiases, expected.dbiases)
         assert found.n_correct == expected.n_correct
+    assert started == ([1, 2, 2] if backend is compiled else [])
