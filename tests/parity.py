@@ -1,9 +1,10 @@
-"""The one helper that compares results of two backends, and the networks and data the comparisons use."""
+"""The helpers that compare results, and the networks and data the comparisons use."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
+from fastnn.backends.base import Trainer
 from fastnn.network import Network
 
 # One step of either backend against the float64 reference, by the dtype that computed it: rtol, and atol as a share of
@@ -27,11 +28,33 @@ def assert_all_parity(found: Sequence[np.ndarray], expected: Sequence[np.ndarray
         assert_parity(one, other, f"{what} {place}")
 
 
+def assert_same_bits(found: Sequence[np.ndarray], expected: Sequence[np.ndarray], what: str = "") -> None:
+    """Each pair of arrays has the same shape, dtype and bytes."""
+    for place, (one, other) in enumerate(zip(found, expected, strict=True)):
+        assert (one.shape, one.dtype) == (other.shape, other.dtype), f"{what} {place}"
+        differ = np.frombuffer(one.tobytes(), np.uint8) != np.frombuffer(other.tobytes(), np.uint8)
+        assert not differ.any(), f"{what} {place}: {differ.sum()} of {differ.size} bytes differ"
+
+
 def make_inputs(rng: np.random.Generator, shape: tuple[int, int], kind: str) -> np.ndarray:
     """Inputs of a kind: "uint8" (four of five pixels 0), "float32" or "float64" (all other than 0)."""
     if kind == "uint8":
         return (rng.integers(1, 256, shape) * (rng.random(shape) < 0.2)).astype(np.uint8)
     return rng.standard_normal(shape).astype(kind)
+
+
+def make_similar_inputs(rng: np.random.Generator, n: int, n_inputs: int, kind: str) -> np.ndarray:
+    """Samples of five kinds, in a random order: each kind has a third of the inputs, and now and then another one."""
+    shapes = rng.random((5, n_inputs)) < 0.3
+    has = shapes[rng.integers(5, size=n)] ^ (rng.random((n, n_inputs)) < 0.01)
+    values = rng.integers(1, 256, has.shape) if kind == "uint8" else rng.standard_normal(has.shape)
+    return (values * has).astype(kind)
+
+
+def trained_arrays(trainer: Trainer) -> list[np.ndarray]:
+    """Weights, biases and the optimizer's arrays."""
+    network, slots = trainer.network(), trainer.state().slots
+    return [*network.weights, *network.biases, *(array for slot in slots for arrays in slot for array in arrays)]
 
 
 def make_network(rng: np.random.Generator, sizes: Sequence[int], kind: str, dtype: str, activation: str) -> Network:

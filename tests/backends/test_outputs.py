@@ -33,25 +33,25 @@ def _problem(rng, sizes, output, dtype, n=131, kind="uint8"):
 @BACKENDS
 @DTYPES
 @pytest.mark.parametrize("outputs", [1, 3, 17, 100])
-def test_losses_are_those_of_scikit_learn(backend, dtype, outputs):
+@pytest.mark.parametrize("weighted", [False, True])
+def test_losses_are_those_of_scikit_learn(backend, dtype, outputs, weighted):
     rng = np.random.default_rng(1)
     outs, targets, weight = rng.standard_normal((65, outputs)) * 4, rng.random((65, outputs)) > 0.5, rng.random(65)
     rounded, targets = outs.astype(dtype), targets.astype(dtype)
-    for sample_weight in (None, weight):
-        share = np.full(65, 1 / 65) if sample_weight is None else weight / weight.sum()
-        found, dlogits = backend.logistic_cross_entropy(rounded, targets, sample_weight)
-        proba = expit(rounded.astype(np.float64))
-        expected = sum(
-            log_loss(column, p, sample_weight=sample_weight, labels=[0, 1])
-            for column, p in zip(targets.T, proba.T, strict=True)
-        )
-        assert_parity(np.array(found, dtype), np.array(expected))
-        assert_parity(dlogits, (proba - targets) * share[:, None])
-        found, douts = backend.squared_error(rounded, targets, sample_weight)
-        errors = rounded.astype(np.float64) - targets
-        expected = 0.5 * outputs * mean_squared_error(targets, rounded.astype(np.float64), sample_weight=sample_weight)
-        assert_parity(np.array(found, dtype), np.array(expected))
-        assert_parity(douts, errors * share[:, None])
+    sample_weight, share = (weight, weight / weight.sum()) if weighted else (None, np.full(65, 1 / 65))
+    found, dlogits = backend.logistic_cross_entropy(rounded, targets, sample_weight)
+    proba = expit(rounded.astype(np.float64))
+    expected = sum(
+        log_loss(column, p, sample_weight=sample_weight, labels=[0, 1])
+        for column, p in zip(targets.T, proba.T, strict=True)
+    )
+    assert_parity(np.array(found, dtype), np.array(expected))
+    assert_parity(dlogits, (proba - targets) * share[:, None])
+    found, douts = backend.squared_error(rounded, targets, sample_weight)
+    errors = rounded.astype(np.float64) - targets
+    expected = 0.5 * outputs * mean_squared_error(targets, rounded.astype(np.float64), sample_weight=sample_weight)
+    assert_parity(np.array(found, dtype), np.array(expected))
+    assert_parity(douts, errors * share[:, None])
 
 
 @BACKENDS
@@ -134,17 +134,28 @@ def test_divided_l2_is_that_of_each_batch(backend):
     np.testing.assert_allclose(weighted.network().weights[0], 2.0 * (1 - 0.3 / 20), rtol=1e-12)
 
 
+# The most threads of an epoch in batches of 128 and of one in a full batch: as many as the widest layer has panels, or
+# as the batch has parts.
+MOST_THREADS = {
+    ("rows", "float32"): (4, 16), ("rows", "float64"): (2, 2),  # 17 float64 are three vectors: two panels
+    ("panels", "float32"): (4, 4), ("panels", "float64"): (7, 7),
+    ("no hidden layer", "float32"): (4, 16), ("no hidden layer", "float64"): (4, 16),
+    ("one output", "float32"): (2, 2), ("one output", "float64"): (3, 3),
+}  # fmt: skip
+
+
 @OUTPUTS
-@SHAPES
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_same_bits_with_any_number_of_threads(output, sizes, dtype):
-    network, inp, targets = _problem(np.random.default_rng(6), sizes, output, dtype, n=700)
-    runs = []
+@pytest.mark.parametrize("case", MOST_THREADS, ids=", ".join)
+def test_the_same_bits_with_any_number_of_threads(output, case, started):
+    (shape, dtype), runs = case, []
+    network, inp, targets = _problem(np.random.default_rng(6), SIZES[shape], output, dtype, n=700)
     for threads in (1, 2, 3, 4):
+        started.clear()
         trainer = compiled.trainer(
             network, inp, targets, Adam(), l2=0.1, divide_l2=True, dropout=0.2, threads=threads, seed=1
         )
-        results = [trainer.run_epoch(np.arange(700), size, 0.01) for size in (64, 700)]
+        results = [trainer.run_epoch(np.arange(700), size, 0.01) for size in (128, 700)]
+        assert started == [1, *(min(threads, most) for most in MOST_THREADS[case])]
         runs.append((results, trainer.network().weights))
     for results, weights in runs[1:]:
         np.testing.assert_equal(results, runs[0][0])
@@ -162,19 +173,22 @@ def test_predictions(backend, dtype, output):
 
 
 @BACKENDS
-def test_wrong_targets_are_one_clear_line(backend):
-    inp = np.zeros((4, 2), np.float32)
-    for output, targets, words in (
+@pytest.mark.parametrize(
+    ("output", "targets", "words"),
+    [
         ("logistic", np.zeros(4), r"shape \(4,\), dtype float64, expected numbers \(4, 3\)"),
         ("logistic", np.full((4, 3), 2.0), "from 2 to 2, expected 0 to 1"),
         ("identity", np.full((4, 3), np.nan), "NaN, infinity or a value too large for float32"),
         ("identity", np.full((4, 3), 1e300), "too large for float32"),
         ("identity", np.array([["a"] * 3] * 4), "expected numbers"),
-    ):
-        network = Network.initialize((2, 3), output=output)
-        with pytest.raises(DataError, match=words) as caught:
-            backend.trainer(network, inp, targets, SGD())
-        assert "\n" not in str(caught.value)
+    ],
+    ids=["shape", "range", "NaN", "too large", "text"],
+)
+def test_wrong_targets_are_one_clear_line(backend, output, targets, words):
+    network = Network.initialize((2, 3), output=output)
+    with pytest.raises(DataError, match=words) as caught:
+        backend.trainer(network, np.zeros((4, 2), np.float32), targets, SGD())
+    assert "\n" not in str(caught.value)
 
 
 # --- Going on, and searching -----------------------------------------------------------------------------------------
@@ -203,7 +217,7 @@ def test_a_trainer_goes_on_from_a_state(backend, sizes, optimizer):
 @BACKENDS
 @SHAPES
 @pytest.mark.parametrize("output", ["softmax", "logistic", "identity"])
-def test_the_objective_is_loss_and_gradients_elsewhere(backend, sizes, output):
+def test_the_objective_is_loss_and_gradients_elsewhere(backend, sizes, output, started):
     rng = np.random.default_rng(9)
     network, inp, targets = _problem(rng, sizes, output, "float64", n=300)
     if output == "softmax":
@@ -219,3 +233,4 @@ def test_the_objective_is_loss_and_gradients_elsewhere(backend, sizes, output):
         assert_all_parity(found.dweights, expected.dweights)
         assert_all_parity(found.dbiases, expected.dbiases)
         assert found.n_correct == expected.n_correct
+    assert started == ([1, 2, 2] if backend is compiled else [])

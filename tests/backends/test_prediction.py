@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from fastnn.backends import compiled, reference
+from fastnn.backends.compiled import predict as predictions
 from fastnn.errors import SettingsError
+from fastnn.kernels import team
 from fastnn.kernels.epoch import predict as inference
 from fastnn.network import Network
-from tests.parity import assert_parity, astype, make_inputs, make_network
+from tests.parity import assert_parity, assert_same_bits, astype, make_inputs, make_network
 
 BACKENDS = pytest.mark.parametrize("backend", [reference, compiled], ids=["numpy", "numba"])
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -32,26 +34,23 @@ NETWORKS = {
 }
 
 
-@pytest.fixture
-def always_threads(monkeypatch):
-    """Even one row is given to a team."""
-    monkeypatch.setattr(compiled, "FEW_MULTIPLICATIONS", 0)
-
-
 @BACKENDS
 @DTYPES
 @KINDS
 @pytest.mark.parametrize("sizes", NETWORKS.values(), ids=NETWORKS)
-def test_predictions(backend, dtype, kind, sizes):
+@pytest.mark.parametrize(
+    ("activation", "n_rows"),
+    [("relu", 70), ("relu", 300), ("tanh", 1), ("logistic", 5), ("identity", 2), ("relu", 0)],
+)
+def test_predictions(backend, dtype, kind, sizes, activation, n_rows):
     rng = np.random.default_rng(1)
-    for activation, n_rows in (("relu", 70), ("relu", 300), ("tanh", 1), ("logistic", 5), ("identity", 2), ("relu", 0)):
-        network = make_network(rng, sizes, kind, dtype, activation)
-        inp, exact = make_inputs(rng, (n_rows, sizes[0]), kind), astype(network, "float64")
-        logits, proba = backend.predict_logits(network, inp), backend.predict_proba(network, inp)
-        assert logits.dtype == proba.dtype == dtype
-        assert_parity(logits, reference.predict_logits(exact, inp), f"logits {activation}")
-        assert_parity(proba, reference.predict_proba(exact, inp), f"probabilities {activation}")
-        np.testing.assert_allclose(proba.sum(axis=1), 1, rtol=1e-6 if dtype == "float32" else 1e-14)
+    network = make_network(rng, sizes, kind, dtype, activation)
+    inp, exact = make_inputs(rng, (n_rows, sizes[0]), kind), astype(network, "float64")
+    logits, proba = backend.predict_logits(network, inp), backend.predict_proba(network, inp)
+    assert logits.dtype == proba.dtype == dtype
+    assert_parity(logits, reference.predict_logits(exact, inp), "logits")
+    assert_parity(proba, reference.predict_proba(exact, inp), "probabilities")
+    np.testing.assert_allclose(proba.sum(axis=1), 1, rtol=1e-6 if dtype == "float32" else 1e-14)
 
 
 @pytest.mark.parametrize("dtype", ["bool", "int64", "float16", ">f4", ">f8"])
@@ -67,37 +66,39 @@ def test_other_dtypes_are_converted(dtype):
 @DTYPES
 @KINDS
 @pytest.mark.parametrize("sizes", [NETWORKS["off the vector size"], NETWORKS["narrow inside"]])
-def test_a_row_has_its_bits_whatever_stands_beside_it(dtype, kind, sizes, always_threads):
+@pytest.mark.parametrize("predict", [compiled.predict_logits, compiled.predict_proba])
+def test_a_row_has_its_bits_whatever_stands_beside_it(dtype, kind, sizes, predict, started):
     """Alone, among few, among all, on one to four threads; beside rows that use every input, or none."""
     rng = np.random.default_rng(3)
     network = make_network(rng, sizes, kind, dtype, "tanh")
     inp = make_inputs(rng, (10 * inference.ROWS + 7, sizes[0]), kind)
     inp[20:25], inp[100:105] = 1, 0
-    for predict in (compiled.predict_logits, compiled.predict_proba):
-        expected = predict(network, inp, 1)
-        for threads in (2, 3, 4, None):
-            np.testing.assert_array_equal(predict(network, inp, threads), expected)
-        for row in range(0, len(inp), 3):
-            np.testing.assert_array_equal(predict(network, inp[row : row + 1])[0], expected[row])
-        for first, last in ((1, 3), (18, 26), (97, 200)):
-            np.testing.assert_array_equal(predict(network, inp[first:last], 2), expected[first:last])
+    expected = predict(network, inp, 1)
+    for threads in (2, 3, 4):
+        assert_same_bits([predict(network, inp, threads)], [expected], f"{threads} threads")
+    assert started == [1, 2, 3, 4]
+    for row in range(0, len(inp), 3):
+        assert_same_bits([predict(network, inp[row : row + 1], 1)], [expected[row : row + 1]], f"row {row}")
+    started.clear()
+    for first, last in ((1, 3), (18, 26), (97, 200)):
+        assert_same_bits([predict(network, inp[first:last], 2)], [expected[first:last]], f"rows from {first}")
+    assert started == [1, 1, 2]  # a thread takes 64 rows at a time
 
 
-def test_few_rows_and_many_have_the_same_bits(monkeypatch):
+def test_few_rows_and_many_have_the_same_bits(started, monkeypatch):
+    """Of 300 rows two threads are worth while, seven rows are predicted without any."""
+    monkeypatch.setattr(predictions, "ONE_THREAD_PREDICTION", 2**24)
     rng = np.random.default_rng(4)
     network = make_network(rng, (784, 128, 10), "uint8", "float32", "relu")
     inp = make_inputs(rng, (300, 784), "uint8")
-    asked = []
-    run_team = compiled.team.run_team
-    monkeypatch.setattr(compiled.team, "run_team", lambda *a: (asked.append(a[1]), run_team(*a)))
     many = compiled.predict_proba(network, inp, 2)
-    assert asked == [2]
+    assert started == [2]
     few = np.concatenate([compiled.predict_proba(network, inp[first : first + 7]) for first in range(0, 300, 7)])
-    assert asked == [2]
+    assert started == [2]
     np.testing.assert_array_equal(few, many)
 
 
-def test_eight_threads_predict_at_once_with_one_network(always_threads):
+def test_eight_threads_predict_at_once_with_one_network(started):
     rng = np.random.default_rng(5)
     network = make_network(rng, (100, 130, 10), "uint8", "float32", "relu")
     inp = make_inputs(rng, (1000, 100), "uint8")
@@ -113,15 +114,17 @@ def test_eight_threads_predict_at_once_with_one_network(always_threads):
     for thread in threads:
         thread.join()
     assert found == [expected] * 160
+    assert sorted(started) == sorted([1, *(1 + k % 3 for k in range(20) for _ in range(8))])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_predictions_in_a_forked_child(always_threads):
+def test_predictions_in_a_forked_child(started):
     rng = np.random.default_rng(6)
     network = make_network(rng, (100, 130, 10), "uint8", "float32", "relu")
     inp = make_inputs(rng, (100, 100), "uint8")
     expected = compiled.predict_proba(network, inp, 2)
+    assert started == [2]
     child = os.fork()
     if child == 0:
         try:
@@ -217,18 +220,20 @@ def test_the_number_of_threads_is_checked(n_rows):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_ctrl_c_is_answered_during_a_long_prediction(threads):
+def test_ctrl_c_is_answered_during_a_long_prediction(threads, monkeypatch):
+    """Long before all rows are predicted: threads count what they have begun, 64 rows at a time, at their gate."""
     network, inp = Network.initialize((64, 2048, 2048, 10)), np.ones((50_000, 64), np.float32)
-    compiled.predict_proba(network, inp[:1])  # compiled before the clock runs
-    asked = []
+    barrier = team.new_barrier()
+    monkeypatch.setattr(team, "new_gate", lambda: barrier)
 
     def interrupt():
-        time.sleep(0.2)
-        asked.append(time.monotonic())
+        while barrier[team.COUNT] < 10:
+            time.sleep(0.001)
         os.kill(os.getpid(), signal.SIGINT)
 
-    threading.Thread(target=interrupt).start()
+    interrupter = threading.Thread(target=interrupt, daemon=True)
+    interrupter.start()
     with pytest.raises(KeyboardInterrupt):
         compiled.predict_proba(network, inp, threads)
-    # The rule is 0.1 s; the test allows for a machine that does something else meanwhile.
-    assert time.monotonic() - asked[0] < 1.0
+    interrupter.join()
+    assert 10 <= barrier[team.COUNT] < len(inp) / inference.ROWS

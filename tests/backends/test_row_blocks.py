@@ -11,131 +11,120 @@ from fastnn.kernels.inputs import row_blocks as bsr_input
 from fastnn.kernels.vector.simd import WHOLE_REGISTERS
 from fastnn.network import Network
 from fastnn.optim.optimizers import SGD, Adam
-from tests.parity import assert_all_parity, astype, make_network
+from tests.parity import assert_all_parity, assert_same_bits, astype, make_network, make_similar_inputs, trained_arrays
 
 # Adam with an epsilon beside which the rounding of a gradient near 0 is small: it divides by the gradient's size.
 OPTIMIZERS = {"sgd": SGD(), "momentum": SGD(0.9), "nesterov": SGD(0.8, nesterov=True), "adam": Adam(epsilon=0.01)}
 HIDDEN = {"no hidden layer": (), "ten": (10,), "three": (3,), "two layers": (9, 12)}
 
 
-def _alike_inputs(rng, n, n_inputs, kind):
-    """Samples of five kinds, in a random order: each kind has a third of the inputs, and now and then another one."""
-    shapes = rng.random((5, n_inputs)) < 0.3
-    has = shapes[rng.integers(5, size=n)] ^ (rng.random((n, n_inputs)) < 0.01)
-    values = rng.integers(1, 256, has.shape) if kind == "uint8" else rng.standard_normal(has.shape)
-    return (values * has).astype(kind)
-
-
 def _trainer(network, inp, labels, optimizer, threads, **options):
     return compiled.trainer(network, inp, labels, optimizer, threads=threads, **options)
 
 
-def _state(trainer):
-    """Weights, biases and the optimizer's arrays."""
-    network, slots = trainer.network(), trainer.state().slots
-    return [*network.weights, *network.biases, *(array for slot in slots for arrays in slot for array in arrays)]
-
-
 @pytest.fixture
-def strips_if_alike(monkeypatch):
+def row_blocks_if_similar(monkeypatch):
     """Strips wherever samples have much in common, also of the dtypes and units for which lists are faster."""
     monkeypatch.setattr(nonzero, "_multiplications_an_entry", lambda real, n_units: 2.0)
-
-
-def _goes_by_strips(trainer):
-    return len(trainer._work.bsr.indptr) > 0 and not len(trainer._work.csr.indptr)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 @pytest.mark.parametrize("hidden", HIDDEN.values(), ids=HIDDEN)
 @pytest.mark.parametrize(("kind", "dtype"), [("uint8", "float32"), ("float32", "float32"), ("float64", "float64")])
-def test_a_full_batch_agrees_with_the_reference(strips_if_alike, kind, dtype, hidden, optimizer):
+@pytest.mark.parametrize("regularized", [False, True], ids=["plain", "l2, dropout and sample weights"])
+def test_a_full_batch_agrees_with_the_reference(
+    row_blocks_if_similar, started, kind, dtype, hidden, optimizer, regularized
+):
     """With and without dropout, sample weights and L2; rows that fill no strip, and no block, at the end."""
     rng = np.random.default_rng(1)
-    inp, labels = _alike_inputs(rng, 4501, 37, kind), rng.integers(7, size=4501)
+    inp, labels = make_similar_inputs(rng, 4501, 37, kind), rng.integers(7, size=4501)
     network = make_network(rng, (37, *hidden, 7), kind, dtype, "tanh")
-    for options in ({}, {"l2": 0.01, "dropout": 0.2, "sample_weight": rng.random(4501), "seed": 5}):
-        found = _trainer(network, inp, labels, optimizer, 2, **options)
-        expected = reference.trainer(astype(network, "float64"), inp, labels, optimizer, **options)
-        order, losses = rng.permutation(4501), []
-        for epoch in range(3):
-            losses.append([trainer.run_epoch(order, 4501, 0.05).loss for trainer in (found, expected)])
-            if epoch == 0:
-                networks = found.network(), expected.network()
-                assert_all_parity(*(network.weights for network in networks), "weight")
-                assert_all_parity(*(network.biases for network in networks), "bias")
-        assert _goes_by_strips(found)
-        np.testing.assert_allclose(*zip(*losses, strict=True), rtol=1e-5 if dtype == "float32" else 1e-11)
+    options = {"l2": 0.01, "dropout": 0.2, "sample_weight": rng.random(4501), "seed": 5} if regularized else {}
+    found = _trainer(network, inp, labels, optimizer, 2, **options)
+    expected = reference.trainer(astype(network, "float64"), inp, labels, optimizer, **options)
+    order, losses = rng.permutation(4501), []
+    for epoch in range(3):
+        losses.append([trainer.run_epoch(order, 4501, 0.05).loss for trainer in (found, expected)])
+        if epoch == 0:
+            networks = found.network(), expected.network()
+            assert_all_parity(*(network.weights for network in networks), "weight")
+            assert_all_parity(*(network.biases for network in networks), "bias")
+    assert found.describe() == ("by rows", "row blocks", 2)
+    assert started == [1, 2, 2, 2]
+    np.testing.assert_allclose(*zip(*losses, strict=True), rtol=1e-5 if dtype == "float32" else 1e-11)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_bits_are_the_same_for_any_threads_and_form_and_order(strips_if_alike, dtype):
+def test_bits_are_the_same_for_any_threads_and_form_and_order(row_blocks_if_similar, dtype, started):
     rng, kind = np.random.default_rng(2), "uint8" if dtype == "float32" else "float64"
-    inp, labels = _alike_inputs(rng, 5000, 50, kind), rng.integers(10, size=5000)
+    inp, labels = make_similar_inputs(rng, 5000, 50, kind), rng.integers(10, size=5000)
     network = make_network(rng, (50, 10, 10), kind, dtype, "relu")
     states = []
     for threads, data in ((1, inp), (2, inp), (3, inp), (4, inp), (2, scipy.sparse.csr_array(inp))):
+        started.clear()
         trainer = _trainer(network, data, labels, Adam(), threads, dropout=0.1, seed=3)
         for _ in range(3):
             trainer.run_epoch(rng.permutation(5000), 5000, 0.01)
-        assert _goes_by_strips(trainer)
-        states.append([array.tobytes() for array in _state(trainer)])
-    assert all(state == states[0] for state in states)
+        assert trainer.describe() == ("by rows", "row blocks", threads)
+        assert started == [1] + [threads] * 3
+        states.append(trained_arrays(trainer))
+    for state in states[1:]:
+        assert_same_bits(state, states[0])
 
 
-def test_gradients_of_all_the_data(strips_if_alike, monkeypatch):
+def test_gradients_of_all_the_data(row_blocks_if_similar, monkeypatch):
     """By strips if they are asked for again and again, and at once if only once."""
     rng = np.random.default_rng(3)
-    inp, labels = _alike_inputs(rng, 4100, 30, "uint8"), rng.integers(3, size=4100)
+    inp, labels = make_similar_inputs(rng, 4100, 30, "uint8"), rng.integers(3, size=4100)
     network = make_network(rng, (30, 5, 3), "uint8", "float64", "logistic")
     expected = reference.loss_and_gradients(network, inp, labels, l2=0.1)
     many_times = compiled.objective(network, inp, labels, l2=0.1)(network.weights, network.biases)
-    monkeypatch.setattr(Nonzero, "strips", lambda *_: pytest.fail("samples were sorted for a single pass"))
+    monkeypatch.setattr(Nonzero, "row_blocks", lambda *_: pytest.fail("samples were sorted for a single pass"))
     for found in (many_times, compiled.loss_and_gradients(network, inp, labels, l2=0.1)):
         assert found.loss == pytest.approx(expected.loss, rel=1e-12)
         assert_all_parity(found.dweights, expected.dweights)
         assert_all_parity(found.dbiases, expected.dbiases)
 
 
-def test_batches_and_orders_that_strips_do_not_serve():
+def test_batches_and_orders_that_row_blocks_do_not_serve():
     """Batches, a sample that is taken twice, and strips again afterwards: each as the reference has it."""
     rng = np.random.default_rng(4)
-    inp, labels = _alike_inputs(rng, 4200, 30, "uint8"), rng.integers(4, size=4200)
+    inp, labels = make_similar_inputs(rng, 4200, 30, "uint8"), rng.integers(4, size=4200)
     network = make_network(rng, (30, 6, 4), "uint8", "float32", "relu")
     found = _trainer(network, inp, labels, SGD(), 2)
     expected = reference.trainer(astype(network, "float64"), inp, labels, SGD())
     everything = np.arange(4200)
     twice = np.concatenate([everything[:-1], [0]])
-    for order, batch_size, by_strips in (
-        (everything, 4200, True), (twice, 4200, False), (everything, 4200, True), (everything, 500, False),
-        (everything[:4199], 4199, False), (everything[::-1], 9999, True),
+    for order, batch_size, inputs in (
+        (everything, 4200, "row blocks"), (twice, 4200, "lists"), (everything, 4200, "row blocks"),
+        (everything, 500, "lists"), (everything[:4199], 4199, "lists"), (everything[::-1], 9999, "row blocks"),
     ):  # fmt: skip
         losses = [trainer.run_epoch(order, batch_size, 0.05).loss for trainer in (found, expected)]
         assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-        assert _goes_by_strips(found) == by_strips
+        assert found.describe().inputs == inputs
         assert_all_parity(found.network().weights, expected.network().weights)
 
 
 @pytest.mark.parametrize(
     ("n", "hidden", "density"), [(4095, 10, 0.0), (4200, 11, 0.0), (4200, 10, 0.15)], ids=["few", "wide", "unlike"]
 )
-def test_lists_where_strips_would_be_slower(n, hidden, density):
+def test_lists_where_row_blocks_would_be_slower(n, hidden, density):
     """Too few samples for blocks in every part; more units than sums fit registers; samples with little in common."""
     rng = np.random.default_rng(5)
-    alike, unlike = _alike_inputs(rng, n, 40, "uint8"), (rng.random((n, 40)) < density).astype(np.uint8)
+    alike, unlike = make_similar_inputs(rng, n, 40, "uint8"), (rng.random((n, 40)) < density).astype(np.uint8)
     trainer = _trainer(Network.initialize((40, hidden, 3)), unlike if density else alike, np.zeros(n, int), SGD(), 1)
     trainer.run_epoch(np.arange(n), n, 0.1)
-    assert not _goes_by_strips(trainer)
-    assert len(trainer._work.csr.indptr)
+    assert trainer.describe().inputs == "lists"
 
 
-def test_float64_goes_by_strips_where_these_are_faster():
+def test_float64_goes_by_row_blocks_where_these_are_faster():
     """Two registers of AVX-512 a sum; lists of up to eight units need one vector."""
-    inp = _alike_inputs(np.random.default_rng(9), 4200, 40, "float64")
+    inp = make_similar_inputs(np.random.default_rng(9), 4200, 40, "float64")
     for n_units in (8, 9, 10):
         trainer = _trainer(Network.initialize((40, n_units, 3), dtype="float64"), inp, np.zeros(4200, int), SGD(), 1)
         trainer.run_epoch(np.arange(4200), 4200, 0.1)
-        assert _goes_by_strips(trainer) == (n_units > 8 and WHOLE_REGISTERS)
+        faster = "row blocks" if n_units > 8 and WHOLE_REGISTERS else "lists"
+        assert trainer.describe().inputs == faster
 
 
 def test_rare_inputs_are_not_looked_at(monkeypatch):
@@ -144,23 +133,23 @@ def test_rare_inputs_are_not_looked_at(monkeypatch):
     inp = scipy.sparse.random_array((4200, 2000), density=0.01, format="csr", dtype=np.float32, rng=10)
     trainer = _trainer(Network.initialize((2000, 3)), inp, np.zeros(4200, int), SGD(), 1)
     trainer.run_epoch(np.arange(4200), 4200, 0.1)
-    assert len(trainer._work.csr.indptr)
+    assert trainer.describe().inputs == "lists"
 
 
 def test_a_nan_is_seen():
     rng = np.random.default_rng(6)
-    inp, labels = _alike_inputs(rng, 4100, 20, "float32"), rng.integers(3, size=4100)
+    inp, labels = make_similar_inputs(rng, 4100, 20, "float32"), rng.integers(3, size=4100)
     inp[4000, 7] = np.nan
     trainer = _trainer(Network.initialize((20, 4, 3)), inp, labels, SGD(), 2)
     assert trainer.run_epoch(np.arange(4100), 4100, 0.1).failed_batch == 0
-    assert _goes_by_strips(trainer)
+    assert trainer.describe().inputs == "row blocks"
 
 
 @pytest.mark.parametrize("kind", ["uint8", "float32"])
 @pytest.mark.parametrize("n", [4096, 4097, 4400])
-def test_strips_hold_the_data(n, kind):
+def test_row_blocks_hold_the_data(n, kind):
     rng, row_block = np.random.default_rng(n), bsr_input.ROW_BLOCK
-    inp = _alike_inputs(rng, n, 33, kind)
+    inp = make_similar_inputs(rng, n, 33, kind)
     for given in (None, scipy.sparse.csr_array(inp)):
         images = inp if given is None else np.empty((0, 33), kind)
         images.flags.writeable = False
@@ -182,7 +171,7 @@ def test_strips_hold_the_data(n, kind):
 def test_neighbours_are_alike():
     """Sorted, samples of five kinds share most inputs."""
     rng = np.random.default_rng(7)
-    inp = _alike_inputs(rng, 4800, 60, "uint8")
+    inp = make_similar_inputs(rng, 4800, 60, "uint8")
     row_blocks = Nonzero(inp, None, np.dtype("float32")).row_blocks(10)
     in_given_order = (inp.reshape(-1, 16, 60) != 0).any(axis=1).sum()
     assert len(row_blocks.bsr.indices) < 0.6 * in_given_order
@@ -190,7 +179,7 @@ def test_neighbours_are_alike():
 
 def test_more_inputs_than_are_compared(monkeypatch):
     rng = np.random.default_rng(8)
-    inp = _alike_inputs(rng, 4200, 60, "uint8")
+    inp = make_similar_inputs(rng, 4200, 60, "uint8")
     monkeypatch.setattr(nonzero, "_COMPARED", 5)
     row_blocks = Nonzero(inp, None, np.dtype("float32")).row_blocks(10)
     np.testing.assert_array_equal(np.sort(row_blocks.order), np.arange(4200))

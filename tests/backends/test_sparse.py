@@ -19,11 +19,12 @@ from fastnn.explanation.diagnosis import diagnose
 from fastnn.explanation.gradient_check import check_gradients
 from fastnn.kernels.epoch.by_rows import run_epoch_by_rows
 from fastnn.kernels.epoch.by_units import run_epoch_by_units
-from fastnn.kernels.epoch.predict import predict
+from fastnn.kernels.epoch.predict import ROWS
+from fastnn.kernels.epoch.predict import predict as predict_kernel
 from fastnn.network import Network
 from fastnn.optim.optimizers import SGD, Adam
 from fastnn.training.train import train
-from tests.parity import assert_all_parity, assert_parity, astype, make_network
+from tests.parity import assert_all_parity, assert_parity, assert_same_bits, astype, make_network
 
 BACKENDS = pytest.mark.parametrize("backend", [reference, compiled], ids=["numpy", "numba"])
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -37,11 +38,6 @@ def _inputs(rng, shape, kind, density=0.2):
     return (inp * (rng.random(shape) < density)).astype(kind)
 
 
-def _same(one, other):
-    """Not one bit differs."""
-    assert all(x.tobytes() == y.tobytes() for x, y in zip(one, other, strict=True))
-
-
 def _trained(backend, network, inp, labels, optimizer, batch_size, threads, **options):
     """Losses of three epochs, weights and biases."""
     trainer = backend.trainer(network, inp, labels, optimizer, threads=threads, **options)
@@ -53,47 +49,56 @@ def _trained(backend, network, inp, labels, optimizer, batch_size, threads, **op
 
 @pytest.fixture
 def dense_is_sparse(monkeypatch):
-    """Any dense array goes to the kernels that skip zeros, and several threads to any epoch."""
+    """Any dense array goes to the kernels that skip zeros."""
     monkeypatch.setattr(fused, "SPARSE_BELOW", 1.0)
-    monkeypatch.setattr(fused, "FEW_MULTIPLICATIONS", 0)
 
 
 OPTIMIZERS = {"sgd": SGD(), "momentum": SGD(0.9), "nesterov": SGD(0.8, nesterov=True), "adam": Adam()}
-# Hidden layers and batch: threads share panels, with batches of one block and of several; and rows.
+# Hidden layers and batch: threads share panels, with batches of one block and of several; and rows. Four threads have
+# a panel, or a part of every batch, each.
 MODES = {
-    "one by one": ((150,), 1),
-    "panels": ((150, 70), 64),
-    "blocks": ((150,), 300),
-    "rows": ((20,), 400),
+    "one by one": ((170,), 1),
+    "panels": ((170, 70), 64),
+    "blocks": ((170,), 300),
+    "rows": ((16,), 400),
     "no hidden layer": ((), 700),
 }
+OPTIONS = {"plain, few nonzeros": (0.2, False), "l2, dropout and sample weights, many nonzeros": (0.9, True)}
 
 
+@pytest.mark.parametrize(("density", "regularized"), OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 @KINDS
-def test_training_has_the_bits_of_the_dense_array(dense_is_sparse, kind, mode, optimizer):
+def test_training_has_the_bits_of_the_dense_array(
+    dense_is_sparse, started, kind, mode, optimizer, density, regularized
+):
     """For any number of threads, with and without dropout, sample weights and L2; at a high density too."""
     rng, (hidden, batch_size) = np.random.default_rng(2), mode
     dtype = "float64" if kind == "float64" else "float32"
     network = make_network(rng, (103, *hidden, 10), kind, dtype, "relu")
-    options = ({}, {"l2": 0.01, "dropout": 0.2, "sample_weight": rng.random(700), "seed": 5})
-    for density, some, form in ((0.2, options[0], FORMS[0]), (0.9, options[1], FORMS[1])):
-        inp, labels = _inputs(rng, (700, 103), kind, density), rng.integers(10, size=700)
-        expected = _trained(compiled, network, inp, labels, optimizer, batch_size, 1, **some)
-        assert expected[0][-1] < expected[0][0]
-        for threads in (1, 2, 3):
-            _same(_trained(compiled, network, form(inp), labels, optimizer, batch_size, threads, **some), expected)
+    n = 100 if batch_size == 1 else 700
+    options = {"l2": 0.01, "dropout": 0.2, "sample_weight": rng.random(n), "seed": 5} if regularized else {}
+    inp, labels = _inputs(rng, (n, 103), kind, density), rng.integers(10, size=n)
+    expected = _trained(compiled, network, inp, labels, optimizer, batch_size, 1, **options)
+    assert expected[0][-1] < expected[0][0]
+    for threads in (1, 2, 3, 4):
+        started.clear()
+        matrix = FORMS[regularized](inp)
+        found = _trained(compiled, network, matrix, labels, optimizer, batch_size, threads, **options)
+        assert started == [1] + [threads] * 3
+        assert_same_bits(found, expected, f"{threads} threads, array")
 
 
 @BACKENDS
-def test_training_agrees_with_the_dense_array_in_float64(backend):
-    rng = np.random.default_rng(3)
-    for hidden, batch_size in MODES.values():
-        network = make_network(rng, (65, *hidden, 10), "float64", "float64", "tanh")
-        inp, labels = _inputs(rng, (700, 65), "float64"), rng.integers(10, size=700)
-        found = _trained(backend, network, scipy.sparse.csr_array(inp), labels, SGD(), batch_size, 2)
-        assert_all_parity(found, _trained(reference, network, inp, labels, SGD(), batch_size, 1))
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+def test_training_agrees_with_the_dense_array_in_float64(started, backend, mode):
+    rng, (hidden, batch_size) = np.random.default_rng(3), mode
+    network = make_network(rng, (65, *hidden, 10), "float64", "float64", "tanh")
+    inp, labels = _inputs(rng, (700, 65), "float64"), rng.integers(10, size=700)
+    found = _trained(backend, network, scipy.sparse.csr_array(inp), labels, SGD(), batch_size, 2)
+    assert started == ([1, 2, 2, 2] if backend is compiled else [])
+    assert_all_parity(found, _trained(reference, network, inp, labels, SGD(), batch_size, 1))
 
 
 @pytest.mark.parametrize("hidden", [(130,), (4,)], ids=["panels", "rows"])
@@ -111,7 +116,7 @@ def test_more_inputs_than_16_bits_can_number(hidden):
 
 def test_no_kernel_is_compiled_for_sparse_inputs_alone():
     """Those of the dense array serve, whatever the lists' dtypes, and if their arrays cannot be written."""
-    rng, kernels = np.random.default_rng(14), (run_epoch_by_units, run_epoch_by_rows, predict)
+    rng, kernels = np.random.default_rng(14), (run_epoch_by_units, run_epoch_by_rows, predict_kernel)
     inp, labels = _inputs(rng, (300, 20), "float32"), rng.integers(3, size=300)
 
     def used(inputs):
@@ -132,21 +137,25 @@ def test_no_kernel_is_compiled_for_sparse_inputs_alone():
 @BACKENDS
 @DTYPES
 @KINDS
-def test_loss_and_gradients(backend, dtype, kind):
-    rng = np.random.default_rng(5)
-    for sizes, n, options in (
+@pytest.mark.parametrize(
+    ("sizes", "n", "options"),
+    [
         ((100, 17, 10), 1, {}),
         ((65, 130, 33, 10), 70, {"dropout": 0.3, "seed": 5, "epoch": 2}),
-        ((50, 10), 300, {"l2": 0.1, "sample_weight": rng.random(300)}),
-    ):
-        network = make_network(rng, sizes, kind, dtype, "relu")
-        inp, labels = _inputs(rng, (n, sizes[0]), kind), rng.integers(10, size=n)
-        found = backend.loss_and_gradients(network, scipy.sparse.csr_matrix(inp), labels, **options)
-        expected = reference.loss_and_gradients(astype(network, "float64"), inp, labels, **options)
-        assert_parity(np.array(found.loss, dtype), np.array(expected.loss), f"loss {n}")
-        assert_all_parity(found.dweights, expected.dweights, f"dweight {n}")
-        assert_all_parity(found.dbiases, expected.dbiases, f"dbias {n}")
-        assert found.n_correct == expected.n_correct
+        ((50, 10), 300, {"l2": 0.1, "sample_weight": np.random.default_rng(1).random(300)}),
+    ],
+    ids=["one row", "dropout", "l2 and sample weights"],
+)
+def test_loss_and_gradients(backend, dtype, kind, sizes, n, options):
+    rng = np.random.default_rng(5)
+    network = make_network(rng, sizes, kind, dtype, "relu")
+    inp, labels = _inputs(rng, (n, sizes[0]), kind), rng.integers(10, size=n)
+    found = backend.loss_and_gradients(network, scipy.sparse.csr_matrix(inp), labels, **options)
+    expected = reference.loss_and_gradients(astype(network, "float64"), inp, labels, **options)
+    assert_parity(np.array(found.loss, dtype), np.array(expected.loss), "loss")
+    assert_all_parity(found.dweights, expected.dweights, "dweight")
+    assert_all_parity(found.dbiases, expected.dbiases, "dbias")
+    assert found.n_correct == expected.n_correct
 
 
 @BACKENDS
@@ -165,23 +174,24 @@ def test_gradients_are_right(backend, kind):
 @DTYPES
 @KINDS
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (100, 130, 17), (63, 300), (129, 64, 3, 128, 10)])
-def test_predictions(backend, dtype, kind, sizes, monkeypatch):
+@pytest.mark.parametrize("n_rows", [0, 1, 2, 97, 200])
+@pytest.mark.parametrize("name", ["predict_logits", "predict_proba"])
+def test_predictions(backend, dtype, kind, sizes, n_rows, name, started):
     """Those of the dense array; from the kernel with its bits, for any number of threads, together and alone."""
-    monkeypatch.setattr(compiled, "FEW_MULTIPLICATIONS", 0)
     rng = np.random.default_rng(7)
     network = make_network(rng, sizes, kind, dtype, "relu")
-    for n_rows, form in itertools.product((0, 1, 2, 97), FORMS):
-        inp = _inputs(rng, (n_rows, sizes[0]), kind)
-        if n_rows > 1:
-            inp[0] = 0  # a row without inputs beside one that has some
-        for name in ("predict_logits", "predict_proba"):
-            found = [getattr(backend, name)(network, form(inp), threads) for threads in (1, 2, 3)]
-            assert_parity(found[0], getattr(reference, name)(astype(network, "float64"), inp))
-            if backend is compiled:
-                _same(found, [getattr(compiled, name)(network, inp)] * 3)
-                for row in range(0, n_rows, 16):
-                    own_barrier = getattr(compiled, name)(network, form(inp)[row : row + 1])
-                    np.testing.assert_array_equal(own_barrier[0], found[0][row])
+    inp, predict = _inputs(rng, (n_rows, sizes[0]), kind), getattr(backend, name)
+    if n_rows > 1:
+        inp[0] = 0  # a row without inputs beside one that has some
+    found = [predict(network, form(inp), threads) for threads in (1, 2, 3, 4) for form in FORMS]
+    assert_parity(found[0], getattr(reference, name)(astype(network, "float64"), inp))
+    if backend is compiled:
+        # A thread for each 64 rows; none is started for no rows.
+        most = -(-n_rows // ROWS)
+        assert started == ([min(threads, most) for threads in (1, 1, 2, 2, 3, 3, 4, 4)] if n_rows else [])
+        assert_same_bits(found, [predict(network, inp, 1)] * 8)
+        for row in range(0, n_rows, 16):
+            assert_same_bits(predict(network, FORMS[0](inp)[row : row + 1], 1), found[0][row : row + 1])
 
 
 @BACKENDS
@@ -225,7 +235,7 @@ def test_any_form_of_rows_is_taken_and_left_as_it_is(backend, dtype, index_dtype
     ):
         found, expected = call(matrix), call(dense)
         if backend is compiled:
-            _same(found, expected)
+            assert_same_bits(found, expected)
         for one, other in zip(found, expected, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
     assert vars(matrix) == notes
@@ -247,7 +257,7 @@ def test_zeros_that_are_stored_and_numbers_that_become_zero_do_not_count(small, 
     matrix.data[rng.random(matrix.nnz) < 0.3] = small
     network = make_network(rng, (40, 8, 3), "float32", "float32", "relu")
     found, expected = (_trained(compiled, network, inp, labels, Adam(), 300, 1) for inp in (matrix, matrix.toarray()))
-    _same(found, expected)
+    assert_same_bits(found, expected)
 
 
 NETWORK = Network.initialize((5, 4, 3))

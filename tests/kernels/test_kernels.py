@@ -104,20 +104,20 @@ def _packed(images, rows, n_groups=4, threads=1):
 
 @pytest.mark.parametrize("n_inputs", [1, 7, 8, 17, 63, 64, 65, 200])
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
-def test_packing_gathers_transposes_and_names_the_users(n_inputs, dtype):
+@pytest.mark.parametrize(("n_rows", "threads"), [(1, 2), (63, 4), (64, 1), (130, 3)])
+def test_packing_gathers_transposes_and_names_the_users(n_inputs, dtype, n_rows, threads):
     rng = np.random.default_rng(n_inputs)
     images = (rng.integers(0, 4, (300, n_inputs)) - (dtype != "uint8")).astype(dtype)
-    for n_rows in (1, 63, 64, 130):
-        rows = rng.integers(300, size=n_rows)
-        packed = _packed(images, rows, threads=1 + n_rows % 4)
-        for group in range(-(-n_rows // 64)):
-            part = images[rows[group * 64 : group * 64 + 64]]
-            values = packed.values.reshape(-1, n_inputs, 64)[group]
-            np.testing.assert_array_equal(values[:, : len(part)], part.T)
-            nonzero_masks = packed.nonzero_masks.reshape(-1, n_inputs)[group]
-            bits = (nonzero_masks[:, None] >> np.arange(64, dtype=np.uint64)) & np.uint64(1)
-            np.testing.assert_array_equal(bits[:, : len(part)], part.T != 0)
-            assert not bits[:, len(part) :].any()
+    rows = rng.integers(300, size=n_rows)
+    packed = _packed(images, rows, threads=threads)
+    for group in range(-(-n_rows // 64)):
+        part = images[rows[group * 64 : group * 64 + 64]]
+        values = packed.values.reshape(-1, n_inputs, 64)[group]
+        np.testing.assert_array_equal(values[:, : len(part)], part.T)
+        masks = packed.nonzero_masks.reshape(-1, n_inputs)[group]
+        bits = (masks[:, None] >> np.arange(64, dtype=np.uint64)) & np.uint64(1)
+        np.testing.assert_array_equal(bits[:, : len(part)], part.T != 0)
+        assert not bits[:, len(part) :].any()
 
 
 @pytest.mark.parametrize("n_inputs", [1, 7, 65, 200])
@@ -202,18 +202,19 @@ def test_inputs_that_are_listed_give_the_same_products(vectors, n_inputs, dtype,
 @pytest.mark.parametrize("rows", [1, 3, 4, 9])
 @pytest.mark.parametrize("depth", [1, 5, 2 * dense.DEPTH, 2 * dense.DEPTH + 3])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_tiles_multiply_any_strides(n, rows, depth, dtype):
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("add", [False, True])
+def test_tiles_multiply_any_strides(n, rows, depth, dtype, transposed, add):
     rng = np.random.default_rng(rows)
     width = n * 64 // np.dtype(dtype).itemsize
     left, right = rng.standard_normal((rows, depth)).astype(dtype), rng.standard_normal((depth, width)).astype(dtype)
     before = rng.standard_normal((rows, width)).astype(dtype)
     rtol = depth * np.finfo(dtype).eps
-    for flat, strides in ((left.ravel(), (depth, 1)), (left.T.ravel(), (1, rows))):
-        for add in (False, True):
-            out = before.copy()
-            _multiply(out.reshape(-1), width, flat, *strides, right.reshape(-1), width, depth, rows, n, add)
-            expected = left.astype(float) @ right.astype(float) + add * before
-            np.testing.assert_allclose(out, expected, rtol=rtol, atol=rtol)
+    flat, strides = (left.T.ravel(), (1, rows)) if transposed else (left.ravel(), (depth, 1))
+    out = before.copy()
+    _multiply(out.reshape(-1), width, flat, *strides, right.reshape(-1), width, depth, rows, n, add)
+    expected = left.astype(float) @ right.astype(float) + add * before
+    np.testing.assert_allclose(out, expected, rtol=rtol, atol=rtol)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -311,6 +312,7 @@ print(digest.hexdigest())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="names features of x86")
 def test_the_bits_are_those_of_a_cpu_with_narrower_registers(tmp_path):
     """Sums are made in the same order, by tiles of another shape."""

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -52,6 +52,19 @@ VECTORS_A_ROW = 8
 ONE_THREAD_EPOCH = 2**25
 # In an epoch of at most so many, some 20 ms of work, the caller's thread works too instead of waiting for Ctrl-C.
 SHORT_EPOCH = 2**30
+
+
+class Execution(NamedTuple):
+    """How a trainer runs its epochs.
+
+    kernel: "by units" if threads share the units of layers, "by rows" if they share the rows of a batch.
+    inputs: the form that the first layer multiplies. Row blocks are groups of similar rows, of a full batch.
+    threads: the number of threads of the last epoch.
+    """
+
+    kernel: Literal["by units", "by rows"]
+    inputs: Literal["packed", "dense", "lists", "row blocks"]
+    threads: int
 
 
 class Trainer:
@@ -105,6 +118,7 @@ class Trainer:
             for slot, arrays in zip((slot_1, slot_2), state.slots, strict=False):
                 pack(network.sizes, slot, arrays)
         self._work: WorkByUnits | WorkByRows | None = None
+        self._threads = 0
 
     def prepare(self, n_rows: int, batch_size: int) -> None:
         """Make room for epochs of `n_rows` rows in batches of `batch_size`, and have their kernel ready to run."""
@@ -149,6 +163,17 @@ class Trainer:
         loss, accuracy = results[block.LOSS] / max(1, results[block.COUNTED]), results[block.CORRECT] / len(order)
         return EpochResult(float(loss), float("nan") if self._network.output == "identity" else float(accuracy))
 
+    def describe(self) -> Execution:
+        """How the last epoch ran; before the first, `prepare` must have been called."""
+        work = self._work
+        if work is None:
+            raise RuntimeError("the trainer has no kernel yet: call prepare or run_epoch before describe")
+        if not isinstance(work, WorkByRows):
+            return Execution("by units", "packed" if self._sparse else "dense", self._threads)
+        if len(work.bsr.indptr):
+            return Execution("by rows", "row blocks", self._threads)
+        return Execution("by rows", "lists" if len(work.csr.indptr) else "dense", self._threads)
+
     def network(self) -> Network:
         """The network as it is now, copied."""
         return self._network.like(*unpack(self._network.sizes, self._layout.parameters))
@@ -188,6 +213,7 @@ class Trainer:
         most = n_chunks(min(batch_size, max(1, len(order)))) if by_rows else self._sizes.most_panels
         multiplications = 3 * self._layout.parameters.size * len(order)
         threads = 1 if multiplications <= ONE_THREAD_EPOCH else min(self._team_size.next(), most)
+        self._threads = threads
         settings = (
             as_readonly(order),
             batch_size,
