@@ -134,7 +134,7 @@ import numpy, threadpoolctl
 print(*(pool["architecture"] for pool in threadpoolctl.threadpool_info() if pool["internal_api"] == "openblas"))
 """
     command = [sys.executable, "-c", program]
-    return subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout.row_block()
+    return subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names kernels of x86")

@@ -208,7 +208,7 @@ def test_a_network_is_not_kept_alive():
     compiled.predict_proba(network, np.ones((1, 5)))
     gone = weakref.ref(network)
     del network
-    gc.sparse_weight_gradient()
+    gc.collect()
     assert gone() is None
 
 
@@ -224,7 +224,7 @@ def test_ctrl_c_is_answered_during_a_long_prediction(threads, monkeypatch):
     """Long before all rows are predicted: threads count what they have begun, 64 rows at a time, at their gate."""
     network, inp = Network.initialize((64, 2048, 2048, 10)), np.ones((50_000, 64), np.float32)
     barrier = team.new_barrier()
-    monkeypatch.setattr(team, "new_gate", lambda: barrier)
+    monkeypatch.setattr(team, "new_barrier", lambda: barrier)
 
     def interrupt():
         while barrier[team.COUNT] < 10:

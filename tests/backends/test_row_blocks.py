@@ -129,7 +129,7 @@ def test_float64_goes_by_row_blocks_where_these_are_faster():
 
 def test_rare_inputs_are_not_looked_at(monkeypatch):
     """Words of texts, say: sixteen have little in common, and there may be a million of them."""
-    monkeypatch.setattr(nonzero, "_alike", lambda *_: pytest.fail("samples were sorted"))
+    monkeypatch.setattr(nonzero, "_similar_order", lambda *_: pytest.fail("samples were sorted"))
     inp = scipy.sparse.random_array((4200, 2000), density=0.01, format="csr", dtype=np.float32, rng=10)
     trainer = _trainer(Network.initialize((2000, 3)), inp, np.zeros(4200, int), SGD(), 1)
     trainer.run_epoch(np.arange(4200), 4200, 0.1)

@@ -17,7 +17,8 @@ import fastnn
 from fastnn import evaluation
 from fastnn.cli.command import main
 from fastnn.errors import DataError, FileError
-from fastnn.runs.folder import read_run, report
+from fastnn.runs import report
+from fastnn.runs.folder import read_run
 from fastnn.runs.report import write_report
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
