@@ -13,14 +13,14 @@ from fastnn.randomness import dropout_keys
 # In float64, the error of a central difference is least near the cube root of the rounding error.
 EPSILON = 1e-5
 LIMIT = 1e-7
-# The model's rounding errors are standard deviations; a final rounding of the loss alone may be as large as one.
+# The model's rounding errors are standard deviations, and the last rounding of the loss alone may reach one of them.
 DEVIATIONS = 4
 # A step has to be long enough to move a large weight.
 LEAST_STEP = 1e-12
 # A larger truncation error, as a share of the largest gradient, would excuse real faults.
 MOST_TRUNCATION = 1e-4
 # A difference that the rounding error does not explain is computed again with steps shorter by these factors.
-SHORTER = 8.0 ** np.arange(4)
+SHORTER = 8.0 ** np.arange(6)
 
 
 class GradientCheck(NamedTuple):
@@ -61,7 +61,7 @@ def check_gradients(
 
     Notes
     -----
-    `eps` is 1e-5, divided by the largest input of the layer where that is above 1. The tolerance is the sum of:
+    `eps` is 1e-5. The tolerance is the sum of:
 
     - 1e-7 of the largest gradient.
     - Rounding, ``4 * deviation / eps``, where `deviation` is the rounding error of the loss. With the unit roundoff u,
@@ -73,8 +73,8 @@ def check_gradients(
       not count.
     - Truncation, which falls with ``eps**2``: twice the estimate from the difference with a step of ``eps / 8``, at
       most 1e-4 of the largest gradient or 8 times the rounding. It counts only where the other two do not explain the
-      difference. The check then uses the step among `eps`, ``eps / 8``, ``eps / 64`` and ``eps / 512`` whose rounding
-      and truncation have the least sum.
+      difference. The check then uses the step among `eps`, ``eps / 8``, ..., ``eps / 8**5`` whose rounding and
+      truncation have the least sum.
 
     The difference means nothing where a weighted sum of a ReLU layer changes its sign within the step. Such parameters
     are left out if they exceed the tolerance, and counted in `kinks`.
@@ -106,7 +106,7 @@ def check_gradients(
     kinks, largest_ratio, worst = 0, -1.0, (np.inf, "", 0.0)
     for kind, arrays, found in (("weight", weights, gradients.dweights), ("bias", biases, gradients.dbiases)):
         for layer, (array, gradient) in enumerate(zip(arrays, found, strict=True)):
-            steps = np.maximum(model.steps[layer] if kind == "weight" else EPSILON, LEAST_STEP * np.abs(array))
+            steps = np.maximum(EPSILON, LEAST_STEP * np.abs(array))
             for index in np.ndindex(array.shape):
                 step, deviation = float(steps[index]), float(model.deviations[layer][index[-1]])
                 difference, uncertainty = _central_difference(loss, array, index, step), deviation / step
@@ -152,7 +152,6 @@ def _best_difference(
 class _ErrorModel:
     """How far a central difference may be from the exact gradient, from one pass of the reference.
 
-    steps : the step for the weights of each layer
     deviations : for each layer (fan_out,), the rounding error of the loss as far as a parameter of that unit changes it
     """
 
@@ -177,11 +176,11 @@ class _ErrorModel:
         loss, dout = reference.LOSSES[network.output](outs[-1], targets, sample_weight)
         terms_l2 = [0.5 * l2 * np.sum(weight**2) for weight in network.weights]
         # Squared errors, in units of roundoff; below, `own` is of the layer's units, `later` of all that follows.
-        weight = np.ones(inp.shape[0]) if sample_weight is None else sample_weight
-        row_errors = weight / (weight.sum() or 1) * (np.sqrt(network.n_outputs) + np.abs(outs[-1]).max(axis=1))
+        counts = np.ones(inp.shape[0]) if sample_weight is None else sample_weight
+        row_errors = counts / (counts.sum() or 1) * (np.sqrt(network.n_outputs) + np.abs(outs[-1]).max(axis=1))
         later = (np.sqrt(inp.shape[0]) * loss + sum(terms_l2)) ** 2 + (row_errors**2).sum()
         last = len(outs) - 1
-        self.steps, self.deviations = [EPSILON] * len(outs), [np.zeros(0)] * len(outs)
+        self.deviations = [np.zeros(0)] * len(outs)
         for layer in range(last, -1, -1):
             weight, bias = network.weights[layer], network.biases[layer]
             dsum = reference.activate_backward(dout, outs[layer], network.activation if layer < last else "identity")
@@ -189,7 +188,6 @@ class _ErrorModel:
             own = (len(weight) + 1) * ((dsum * sizes) ** 2).sum(axis=0) + ((2 * dout * outs[layer]) ** 2).sum(axis=0)
             penalty = weight.size * terms_l2[layer] ** 2
             self.deviations[layer] = DEVIATIONS * np.finfo(np.float64).eps / 2 * np.sqrt(own + later + penalty)
-            self.steps[layer] = EPSILON / max(1.0, float(abs(inps[layer]).max()))
             later += own.sum()
             if layer:
                 dout = dsum @ weight.T

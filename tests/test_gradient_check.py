@@ -69,10 +69,11 @@ def test_a_minimum_passes(backend):
 
 @BACKENDS
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_unscaled_pixels_pass(backend, activation):
-    """Inputs from 0 to 255, with a large loss."""
+@pytest.mark.parametrize("size", [1.0, 1e5])
+def test_unscaled_inputs_pass(backend, activation, size):
+    """Inputs from 0 to 255, or far larger, with a large loss."""
     rng = np.random.default_rng(8)
-    inp, labels = rng.integers(0, 256, (6, 20)).astype(np.uint8), rng.integers(3, size=6)
+    inp, labels = rng.integers(0, 256, (6, 20)) * size, rng.integers(3, size=6)
     network = Network.initialize((20, 5, 3), activation=activation, seed=4)
     check = check_gradients(network, inp, labels, backend=backend, l2=1.0)
     assert check.passed, check
