@@ -243,6 +243,18 @@ def objective(
     return evaluate
 
 
+def dropout_masks(network: Network, dropout: float, keys: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
+    """The factor of each hidden unit, one (B, H) array per hidden layer; an empty list without dropout.
+
+    Inverted dropout (Srivastava et al. 2014, section 10): units that stay are scaled up, so prediction needs no change.
+    """
+    return [
+        dropout_keep(key, rows, size, dropout) / network.dtype.type(1 - dropout)
+        for key, size in zip(keys, network.sizes[1:-1], strict=True)
+        if dropout
+    ]
+
+
 def _backpropagate(
     network: Network,
     inp: np.ndarray,
@@ -253,12 +265,7 @@ def _backpropagate(
     keys: np.ndarray,
     rows: np.ndarray,
 ) -> LossAndGradients:
-    # Inverted dropout (Srivastava et al. 2014, section 10): what stays is scaled up, so prediction needs no change.
-    masks = [
-        dropout_keep(key, rows, size, dropout) / network.dtype.type(1 - dropout)
-        for key, size in zip(keys, network.sizes[1:-1], strict=True)
-        if dropout
-    ]
+    masks = dropout_masks(network, dropout, keys, rows)
     inps, outs = forward(network, inp, masks)
     logits, last = outs[-1], len(outs) - 1
 

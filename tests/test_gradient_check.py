@@ -1,0 +1,214 @@
+"""`check_gradients`: correct gradients of trained and of extreme networks pass, planted faults do not."""
+
+import doctest
+import functools
+import itertools
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+
+import fastnn
+from fastnn import Network, gradient_check
+from fastnn.backends import reference
+from fastnn.datasets import Dataset, load_digits
+from fastnn.gradient_check import check_gradients
+from fastnn.network import ACTIVATIONS, OUTPUTS
+
+BACKENDS = pytest.mark.parametrize("backend", ["numpy", "numba"])
+
+
+def flowers():
+    """A third of iris: (50, 4) float64, about 0 to 8, and labels."""
+    iris = load_iris()
+    return iris.data[::3], iris.target[::3].astype(np.int64)
+
+
+def trained(data, labels, sizes, output="softmax", epochs=100, **options):
+    """A network after L-BFGS has made the gradients of all the data small; its targets."""
+    targets = labels if output == "softmax" else np.eye(sizes[-1])[labels]
+    options = {"dtype": "float64", "input_scale": 1.0, "activation": "tanh", **options}
+    network = Network.initialize(sizes, output=output, seed=3, **options)
+    settings = {"epochs": epochs, "optimizer": "lbfgs", "batch_size": None, "backend": "numpy"}
+    return fastnn.train(network, Dataset(data, targets), **settings).network, targets
+
+
+def largest_gradient(network, inp, targets, **options):
+    result = reference.loss_and_gradients(network, inp, targets, **options)
+    return max(np.abs(array).max() for array in (*result.dweights, *result.dbiases)), result.loss
+
+
+@BACKENDS
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_trained_networks_pass(backend, activation, output, dtype):
+    """All the data, where the gradient is nearly 0; then a weighted batch of few samples with L2."""
+    data, labels = flowers()
+    network, targets = trained(data, labels, (4, 3, 3, 3), output, activation=activation, dtype=dtype)
+    check = check_gradients(network, data, targets, backend=backend)
+    assert check.passed, check
+    assert check.largest_error <= check.tolerance
+    rows, weight = slice(None, None, 9), np.array([0.0, 1, 2.5, 0.5, 1, 3])
+    check = check_gradients(network, data[rows], targets[rows], backend=backend, l2=0.1, sample_weight=weight)
+    assert check.passed, check
+
+
+@BACKENDS
+def test_a_minimum_passes(backend):
+    """Linear least squares, solved: 1e-7 of a gradient is far below the rounding of the loss over eps."""
+    data, labels = flowers()
+    targets = np.eye(3)[labels]
+    solution = np.linalg.lstsq(np.hstack([data, np.ones((len(data), 1))]), targets, rcond=None)[0]
+    network = Network([solution[:4]], [solution[4]], output="identity")
+    scale, loss = largest_gradient(network, data, targets)
+    assert 0 < 1e-7 * scale < 1e-6 * np.finfo(float).eps * loss / gradient_check.EPSILON
+    check = check_gradients(network, data, targets, backend=backend)
+    assert check.passed, check
+
+
+@BACKENDS
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("size", [1.0, 1e5])
+def test_unscaled_inputs_pass(backend, activation, size):
+    """Inputs from 0 to 255, or far larger, with a large loss."""
+    rng = np.random.default_rng(8)
+    inp, labels = rng.integers(0, 256, (6, 20)) * size, rng.integers(3, size=6)
+    network = Network.initialize((20, 5, 3), activation=activation, seed=4)
+    check = check_gradients(network, inp, labels, backend=backend, l2=1.0)
+    assert check.passed, check
+    assert check.tolerance < 1e-6
+
+
+@BACKENDS
+def test_a_loss_of_nearly_zero_passes(backend):
+    """Every row is classified beyond doubt: the loss is 1e-13, and its rounding of the same size."""
+    network = Network([np.eye(3) * 30.0], [np.zeros(3)])
+    inp, labels = np.eye(3), np.arange(3)
+    _, loss = largest_gradient(network, inp, labels)
+    assert 0 < loss < 1e-12
+    check = check_gradients(network, inp, labels, backend=backend)
+    assert check.passed, check
+    assert check.tolerance > 1
+
+
+@BACKENDS
+def test_steep_networks_pass(backend):
+    """Weights so large that a step of 1e-5 is too long."""
+    rng = np.random.default_rng(1)
+    network = Network.initialize((4, 5, 4, 3), activation="tanh", dtype="float64", seed=2)
+    first, second, third = network.weights
+    network = network.like([first * 0.1, second * 1e2, third * 1e2], network.biases)
+    check = check_gradients(network, rng.normal(size=(6, 4)) * 0.01, rng.integers(3, size=6), backend=backend)
+    assert check.passed, check
+    assert check.tolerance < 1e-4
+
+
+@BACKENDS
+def test_large_weights_pass(backend):
+    """A weight of 1e13 is moved by more than its rounding."""
+    network = Network([np.array([[1e13, -1e13], [1.0, 2.0]])], [np.zeros(2)])
+    check = check_gradients(network, np.array([[0.0, 1.0], [0.0, -2.0]]), np.array([0, 1]), backend=backend)
+    assert check.passed, check
+
+
+@BACKENDS
+def test_parameters_at_a_kink_are_left_out(backend):
+    """The first unit's sum is 0 for the first row, so the slopes for its two weights and its bias have a jump."""
+    first = np.array([[0.5, -1.0], [0.25, 0.5]])
+    network = Network([first, np.array([[0.5, -0.5], [1.0, 2.0]])], [np.zeros(2), np.zeros(2)])
+    inp, labels = np.array([[-1.0, 2.0], [3.0, 1.0]]), np.array([0, 1])
+    check = check_gradients(network, inp, labels, backend=backend)
+    assert (check.passed, check.kinks) == (True, 3), check
+    check = check_gradients(network, inp + 0.01, labels, backend=backend)
+    assert (check.passed, check.kinks) == (True, 0), check
+
+
+def test_nothing_compared_does_not_pass():
+    network = Network([np.ones((1, 1)), np.ones((1, 2))], [np.zeros(1), np.zeros(2)])
+
+    class Undefined:
+        loss_and_gradients = staticmethod(
+            lambda network, *given, **options: reference.loss_and_gradients(network, *given)._replace(loss=np.nan)
+        )
+
+    check = check_gradients(network, np.zeros((1, 1)), np.array([0]), backend=Undefined())
+    assert not check.passed
+
+
+# --- Faults ----------------------------------------------------------------------------------------------------------
+class Faulty:
+    """The reference, with one fault in its gradients; `l2` is what it was asked for."""
+
+    def __init__(self, fault):
+        self._fault = fault
+
+    def loss_and_gradients(self, network, *given, **options):
+        result = reference.loss_and_gradients(network, *given, **options)
+        self._fault(network, result, options.get("l2", 0.0))
+        return result
+
+
+def factor(network, result, l2):
+    result.dweights[0][...] *= 2
+
+
+def l2_term(network, result, l2):
+    result.dweights[1][...] -= l2 * network.weights[1]
+
+
+def transpose(network, result, l2):
+    result.dweights[1][...] = result.dweights[1].T
+
+
+def sign(network, result, l2):
+    result.dbiases[0][...] *= -1
+
+
+def one_entry(network, result, l2):
+    result.dweights[1][2, 1] += 1e-6 * max(np.abs(array).max() for array in (*result.dweights, *result.dbiases))
+
+
+FAULTS = {fault.__name__: fault for fault in (factor, l2_term, transpose, sign, one_entry)}
+
+
+PROBLEMS = [*itertools.product(OUTPUTS, (0, 20)), ("digits", 5)]
+
+
+@functools.cache
+def problem(name, epochs):
+    """A network after so many epochs, inputs and targets."""
+    if name == "digits":
+        data = load_digits()
+        network = Network.initialize((64, 4, 4, 10), input_scale=1 / 16, dtype="float64", seed=1)
+    else:
+        inp, labels = flowers()
+        data = Dataset(inp, labels if name == "softmax" else np.eye(3)[labels])
+        network = Network.initialize((4, 4, 4, 3), activation="tanh", dtype="float64", output=name, seed=3)
+    if epochs:
+        network = fastnn.train(network, data, epochs=epochs, backend="numpy").network
+    rows = slice(None, None, len(data.images) // 15)
+    return network, data.images[rows], data.labels[rows]
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize(("name", "epochs"), PROBLEMS)
+def test_a_fault_is_found(name, epochs, fault):
+    network, inp, targets = problem(name, epochs)
+    check = check_gradients(network, inp, targets, backend=Faulty(fault), l2=1e-3)
+    assert not check.passed, check
+    assert check.largest_error > check.tolerance
+    kind, layer = {factor: ("weight", 1), sign: ("bias", 1)}.get(fault, ("weight", 2))
+    assert check.place.startswith(kind)
+    assert check.place.endswith(f"of layer {layer}")
+
+
+@pytest.mark.parametrize(("name", "epochs"), PROBLEMS)
+def test_without_a_fault_they_pass(name, epochs):
+    check = check_gradients(*problem(name, epochs), backend="numpy", l2=1e-3)
+    assert check.passed, check
+
+
+def test_the_example_runs():
+    assert doctest.testmod(gradient_check).attempted > 4
+    assert doctest.testmod(gradient_check).failed == 0
