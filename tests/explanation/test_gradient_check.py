@@ -9,10 +9,11 @@ import pytest
 from sklearn.datasets import load_iris
 
 import fastnn
-from fastnn import Network, gradient_check
+from fastnn import Network
 from fastnn.backends import reference
 from fastnn.datasets import Dataset, load_digits
-from fastnn.gradient_check import check_gradients
+from fastnn.explanation import gradient_check
+from fastnn.explanation.gradient_check import check_gradients
 from fastnn.network import ACTIVATIONS, OUTPUTS
 
 BACKENDS = pytest.mark.parametrize("backend", ["numpy", "numba"])
