@@ -16,7 +16,8 @@ def run_examples(pages: Sequence[Path]) -> tuple[int, str]:
     for page in pages:
         text = page.read_text(encoding="utf-8")
         fences = re.findall(r"^```pycon\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-        assert text.count(">>> ") == sum(fence.count(">>> ") for fence in fences), f"{page.name}: example outside a fence"
+        n_in_fences = sum(fence.count(">>> ") for fence in fences)
+        assert text.count(">>> ") == n_in_fences, f"{page.name}: an example is outside a pycon fence"
         if fences:
             example = doctest.DocTestParser().get_doctest("\n".join(fences), session, page.name, str(page), 0)
             doctest.DocTestRunner(verbose=False).run(example, out=failures.append, clear_globs=False)
