@@ -1,4 +1,4 @@
-"""Check that every relative link in the project's Markdown pages leads to a file, and every anchor to a heading."""
+"""Check that every relative link in the project's Markdown pages points to a file, and every anchor to a heading."""
 
 import re
 import sys
@@ -9,13 +9,13 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors that Markdown makes of a page's headings."""
+    """Return the anchors that Markdown creates for a page's headings."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def main() -> int:
-    """Print the links that lead nowhere; returns how many there are, as an exit code."""
+    """Print the broken links; return 1 as the exit code if there are any, else 0."""
     pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
     broken = []
     for page in pages:
@@ -25,8 +25,8 @@ def main() -> int:
             path, _, anchor = link.partition("#")
             target = (page.parent / path).resolve() if path else page
             if not target.exists() or (anchor and target.suffix == ".md" and anchor not in anchors(target)):
-                broken.append(f"{page.relative_to(ROOT)}: {link} leads nowhere")
-    print("\n".join(broken) or f"{len(pages)} pages, every link leads somewhere")
+                broken.append(f"{page.relative_to(ROOT)}: {link} is a broken link")
+    print("\n".join(broken) or f"{len(pages)} pages, no broken links")
     return 1 if broken else 0
 
 

@@ -1,4 +1,4 @@
-"""Settings of the pages: ``sphinx-build -W -b html docs build/docs``."""
+"""Sphinx settings of the documentation: ``sphinx-build -W -b html docs build/docs``."""
 
 import sys
 from pathlib import Path
@@ -31,7 +31,7 @@ html_show_sphinx = False
 html_show_copyright = False
 html_theme_options = {
     "show_prev_next": True,
-    "secondary_sidebar_items": [],  # the room is for code of 120 columns
+    "secondary_sidebar_items": [],  # leave the width to code of 120 columns
     "footer_start": [],
     "footer_end": [],
 }

@@ -1,4 +1,4 @@
-"""Render the pictures of docs/gallery.md from three short runs on MNIST: `python docs/make_gallery.py`."""
+"""Render the figures of docs/gallery.md from three short runs on MNIST: `python docs/make_gallery.py`."""
 
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +13,7 @@ FOLDER = Path(__file__).resolve().parent / "images" / "gallery"
 
 
 def main() -> None:
-    """Train, plot, write one PNG a display."""
+    """Train the networks, plot, and write one PNG per display."""
     recipe = fastnn.get_recipe("mnist")
     train, validation, test = split(*fastnn.load_mnist(), recipe.held_out, seed=0)
     rates, results = (0.5, 0.1, 0.02), {}
@@ -23,13 +23,13 @@ def main() -> None:
     result = results["learning rate 0.5"]
     network, shape, labels = result.network, test.image_shape, test.labels
     proba = fastnn.get_backend("auto").predict_proba(network, test.images)
-    said = proba.argmax(axis=1)
+    predictions = proba.argmax(axis=1)
     displays = {
         "curves": plots.LearningCurveDisplay.from_history(result.history),
         "runs": plots.RunsDisplay.from_histories({name: each.history for name, each in results.items()}),
-        "confusion": plots.ConfusionDisplay.from_predictions(labels, said),
-        "confusion-rates": plots.ConfusionDisplay.from_predictions(labels, said, normalize=True),
-        "class-scores": plots.ClassScoresDisplay.from_predictions(labels, said),
+        "confusion": plots.ConfusionDisplay.from_predictions(labels, predictions),
+        "confusion-rates": plots.ConfusionDisplay.from_predictions(labels, predictions, normalize=True),
+        "class-scores": plots.ClassScoresDisplay.from_predictions(labels, predictions),
         "samples": plots.SamplesDisplay.from_predictions(test.images, shape, labels, proba, n=12),
         "mistakes": plots.MistakesDisplay.from_predictions(test.images, shape, labels, proba, n=12),
         "class-averages": plots.ClassAveragesDisplay.from_samples(test.images, shape, labels),
@@ -41,7 +41,7 @@ def main() -> None:
     }
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, display in displays.items():
-        # A palette takes a third of the bytes, and in these pictures nobody can see the difference.
+        # A palette needs a third of the bytes, and makes no visible difference in these figures.
         with Image.open(BytesIO(display.png(dpi=100))) as picture:
             palette = picture.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
             palette.save(FOLDER / f"{name}.png", optimize=True)

@@ -1,6 +1,7 @@
-"""A Sphinx extension: formulas as MathML, which browsers draw themselves: no script, no font, no network.
+"""A Sphinx extension that renders formulas as MathML. Browsers draw it without scripts, fonts or network access.
 
-The conversion is docutils' own. A formula it cannot convert is a warning with its place, so a build with -W fails.
+docutils does the conversion. If it cannot convert a formula, the build warns and names its location; with -W, the build
+fails.
 """
 
 import re
@@ -18,12 +19,12 @@ _log = logging.getLogger(__name__)
 def _formula(writer: Any, node: nodes.Element, as_block: bool) -> None:
     tex = node.astext()
     try:
-        # A line break between letters would be drawn as a space.
+        # Browsers draw a line break between letters as a space.
         mathml = re.sub(r"\n\s*", "", tex2mathml(tex, as_block))
     except MathError as error:
-        _log.warning("the formula %r is no MathML: %s", tex, error, location=node)
+        _log.warning("the formula %r cannot be converted to MathML: %s", tex, error, location=node)
         mathml = f"<code>{writer.encode(tex)}</code>"
-    # After a formula in a line, no line may begin with the full stop or comma that follows: hence the word joiner.
+    # The word joiner keeps a full stop or comma that follows an inline formula on the same line.
     writer.body.append(f'<div class="formula">{mathml}</div>\n' if as_block else f"{mathml}&#8288;")
     raise nodes.SkipNode
 

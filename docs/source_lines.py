@@ -1,4 +1,4 @@
-"""A Sphinx extension: `literalinclude` says above the lines which file and which function they are of."""
+"""A Sphinx extension: `literalinclude` captions the code with its file and function."""
 
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class SourceLines(LiteralInclude):
-    """`literalinclude` with a caption of its own making; lines of a method begin at the margin."""
+    """`literalinclude` with a caption that names file and function; the code of a method is dedented."""
 
     def run(self) -> list[nodes.Node]:
-        """The lines and their caption."""
+        """Return the code and its caption."""
         _, path = self.env.relfn2path(self.arguments[0])
         name = self.options["pyobject"]
         self.options["caption"] = f"`{Path(path).resolve().relative_to(ROOT).as_posix()}`, `{name}`"
@@ -24,6 +24,6 @@ class SourceLines(LiteralInclude):
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Put `SourceLines` in the place of Sphinx's own directive."""
+    """Replace Sphinx's own directive by `SourceLines`."""
     app.add_directive("literalinclude", SourceLines, override=True)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,4 +1,4 @@
-"""The four activations and their slopes."""
+"""Plot the four activations and their slopes."""
 
 import matplotlib.pyplot as plt
 import numpy as np

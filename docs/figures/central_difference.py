@@ -1,4 +1,4 @@
-"""The error of the central difference, against its step."""
+"""Plot the error of the central difference against its step."""
 
 import matplotlib.pyplot as plt
 import numpy as np

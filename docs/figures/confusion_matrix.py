@@ -1,4 +1,4 @@
-"""The confusion matrix of recipe E."""
+"""Plot the confusion matrix of recipe E."""
 
 import matplotlib.pyplot as plt
 

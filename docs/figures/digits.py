@@ -1,4 +1,4 @@
-"""Twelve training images."""
+"""Draw twelve training images with their labels."""
 
 import matplotlib.pyplot as plt
 

@@ -1,4 +1,4 @@
-"""The training loss at four learning rates."""
+"""Plot the training loss at four learning rates."""
 
 import matplotlib.pyplot as plt
 

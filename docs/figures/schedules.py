@@ -1,4 +1,4 @@
-"""The factors of four schedules."""
+"""Plot the factors of four learning-rate schedules."""
 
 import matplotlib.pyplot as plt
 import numpy as np

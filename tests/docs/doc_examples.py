@@ -1,4 +1,4 @@
-"""Runs the examples of pages and compares what they print."""
+"""Runs the examples of documentation pages and compares their output with the pages."""
 
 import doctest
 import re
@@ -9,16 +9,17 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def run_examples(pages: Sequence[Path]) -> tuple[int, str]:
-    """How many examples the pages have, run as one session in their order, and what failed."""
+    """Run the examples of `pages` in order, as one session; return their number and a report of the failures."""
     session: dict = {}
-    failed: list[str] = []
+    failures: list[str] = []
     count = 0
     for page in pages:
         text = page.read_text(encoding="utf-8")
         fences = re.findall(r"^```pycon\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-        assert text.count(">>> ") == sum(fence.count(">>> ") for fence in fences), f"{page.name}: one not in a fence"
+        n_in_fences = sum(fence.count(">>> ") for fence in fences)
+        assert text.count(">>> ") == n_in_fences, f"{page.name}: an example is outside a pycon fence"
         if fences:
             example = doctest.DocTestParser().get_doctest("\n".join(fences), session, page.name, str(page), 0)
-            doctest.DocTestRunner(verbose=False).run(example, out=failed.append, clear_globs=False)
+            doctest.DocTestRunner(verbose=False).run(example, out=failures.append, clear_globs=False)
             session, count = example.globs, count + len(example.examples)
-    return count, "".join(failed)
+    return count, "".join(failures)

@@ -1,4 +1,4 @@
-"""The course keeps its word: its examples give the outputs shown, its equations with numbers add up."""
+"""The course is correct: its examples print the outputs shown, and its numeric equations hold."""
 
 import re
 from math import exp, log, sqrt
@@ -9,16 +9,16 @@ import pytest
 from tests.docs.doc_examples import DOCS, run_examples
 
 COURSE = DOCS / "course"
-# In the order of the table of contents: the examples are one session.
+# In the order of the table of contents, because the examples form one session.
 TOC = re.search(r"```\{toctree\}\n:hidden:\n\n(.*?)```", (COURSE / "index.md").read_text(encoding="utf-8"), re.DOTALL)
 PAGES = [COURSE / f"{name}.md" for name in TOC[1].split()] if TOC else []
 FUNCTIONS = {"exp": exp, "log": log, "sqrt": sqrt, "__builtins__": {}}
 
 
 def value_of(tex: str) -> float | None:
-    """The value of an expression in TeX that holds nothing but numbers, else None."""
+    """Return the value of a TeX expression that contains only numbers, else None."""
     code = re.sub(r"e\^\{([^{}]*)\}", r"exp(\1)", tex.replace(r"\cdot", "*").replace(r"\,", ""))
-    for _ in range(3):  # from the innermost braces outwards
+    for _ in range(3):  # from the innermost braces outward
         code = re.sub(r"\\frac\{([^{}]*)\}\{([^{}]*)\}", r"((\1)/(\2))", code)
         code = re.sub(r"\\sqrt\{([^{}]*)\}", r"sqrt(\1)", code)
     code = re.sub(r"\\log ?\(", "log(", code)
@@ -29,7 +29,7 @@ def value_of(tex: str) -> float | None:
 
 
 def equations(page: Path) -> list[tuple[str, float, str, float]]:
-    """Each pair of neighbouring sides of an equation that both hold nothing but numbers: as written, and evaluated."""
+    """Return each pair of neighbouring sides of an equation that are both numeric: as written, and their values."""
     found = []
     for block in re.findall(r"^\$\$\n(.*?)\n\$\$$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
         for line in re.split(r"\\\\|\\qquad", block):
@@ -42,21 +42,21 @@ def equations(page: Path) -> list[tuple[str, float, str, float]]:
     return found
 
 
-def test_the_examples_give_what_the_pages_show():
+def test_course_examples_print_the_outputs_shown():
     assert len(PAGES) == 10
-    _, failed = run_examples(PAGES)
-    assert not failed, failed
+    _, failures = run_examples(PAGES)
+    assert not failures, failures
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_equations_with_numbers_add_up(page):
-    for left, found, right, expected in equations(page):
+def test_numeric_equations_hold(page):
+    for left, left_value, right, right_value in equations(page):
         decimals = [len(digits) for digits in re.findall(r"\.(\d{4,})", right)]
         last_place = 10.0 ** -min(decimals) if decimals else 1e-9  # rounded numbers have four decimals or more
-        assert abs(found - expected) <= last_place, f"{left} = {right}, but it is {found}"
+        assert abs(left_value - right_value) <= last_place, f"{left} = {right}, but the left side is {left_value}"
 
 
-def test_equations_are_found():
+def test_the_course_has_numeric_equations_to_check():
     assert len([equation for page in PAGES for equation in equations(page)]) >= 20
     assert value_of(r"\frac{e^{0}}{e^{0} + e^{-1}}") == 1 / (1 + exp(-1))
     assert value_of(r"-\log 0.5 ") == log(2)

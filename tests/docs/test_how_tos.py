@@ -1,4 +1,4 @@
-"""The how-tos keep their word: their examples print what the pages show."""
+"""The examples of the how-tos print the outputs shown."""
 
 import pytest
 
@@ -7,8 +7,8 @@ from tests.docs.doc_examples import DOCS, run_examples
 
 @pytest.mark.parametrize("page", ["onnx.md", "from-scikit-learn.md"])
 @pytest.mark.filterwarnings("ignore")
-def test_the_examples_give_what_the_page_shows(page, tmp_path, monkeypatch):
+def test_how_to_examples_print_the_outputs_shown(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    count, failed = run_examples([DOCS / page])
+    count, failures = run_examples([DOCS / page])
     assert count > 10
-    assert not failed, failed
+    assert not failures, failures
