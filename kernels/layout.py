@@ -17,7 +17,7 @@ GROUP = 64
 # The most rows per block. A batch is processed block by block: the activations of a block stay in the second-level
 # cache, and a full batch needs no more memory than a small one.
 BLOCK = 4 * GROUP
-# Rows of a weight gradient that are computed before their weights are updated: 4 KB, which stay in the first-level cache.
+# Rows of a weight gradient that are computed before their weights are updated: 4 KB, kept in the first-level cache.
 GRADIENT_ROWS = 16
 # Layer numbers: the inputs, and the first layer after them (the classes if there is no hidden layer). Typed constants,
 # not literals; `ops/matmul.py` gives the reason.
