@@ -30,7 +30,9 @@ def unit_hash(row_number, unit):
 
 @inlined
 def drop(values, key, row, lo, threshold, scale):
-    """Apply dropout in place to units ``lo`` to ``lo + H - 1`` of sample `row`: dropped units become 0, others are scaled.
+    """Apply dropout in place to the units `lo` to ``lo + H - 1`` of sample `row`.
+
+    Dropped units become 0, the others are multiplied by `scale`.
 
         values: (H,), the units, overwritten
         key: uint64, the key of the layer and epoch

@@ -1,8 +1,8 @@
 """Losses of independent outputs: binary cross-entropy (logistic outputs) and squared error (identity outputs).
 
-The outputs of a softmax depend on each other, and softmax is most of the work in the last layer of a digit network. That
-is why `softmax.py` is optimised further. The losses here need at most one exponential and one logarithm per output, in
-float64, and outputs share no work.
+The outputs of a softmax depend on each other, and softmax is most of the work in the last layer of a digit network, so
+`softmax.py` is optimised further. The losses here need at most one exponential and one logarithm per output, in
+float64, and the outputs of a row have no work in common.
 """
 
 import numpy as np

@@ -47,8 +47,8 @@ def list_nonzero(_, index, value, at, array, offset, first):
     """Append the nonzero elements of ``array[offset : offset + n]`` to lists. Returns their number.
 
     n is 16, or 8 for elements of 8 bytes; more than one register's worth crashes LLVM. The values go to
-    ``value[at:]``. Their positions go to ``index[at:]``; element `offset` of `array` has the position `first`. No branch
-    depends on the data, so none is mispredicted.
+    ``value[at:]``. Their positions go to ``index[at:]``, where element `offset` of `array` has position `first`. No
+    branch depends on the data, so none is mispredicted.
 
         index: flat, integers, n elements overwritten from `at` on
         value: flat, the dtype of `array`, n elements overwritten from `at` on

@@ -34,7 +34,7 @@ def vexp(_, x):
     def codegen(context, builder, signature, args):
         (value,) = args
         limited = builder.select(builder.fcmp_ordered(">", value, constant(x, high)), constant(x, high), value)
-        small = builder.fcmp_unordered("<", limited, constant(x, low))  # or NaN: the conversion to integer needs a number
+        small = builder.fcmp_unordered("<", limited, constant(x, low))  # NaN too: fptosi needs a number
         limited = builder.select(small, constant(x, low), limited)
         n = call(builder, "rint", x, builder.fmul(limited, constant(x, 1 / math.log(2))))
         r = call(builder, "fma", x, n, constant(x, -ln2_high), limited)
