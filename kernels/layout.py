@@ -34,20 +34,20 @@ SIZE, PANEL_AT, N_PANELS, WEIGHT_AT, BIAS_AT, N_COLUMNS = range(6)
 class Layout(NamedTuple):
     """The shape of a network and the offsets of its arrays.
 
-        parameters: (P,), all weights and biases, flat, padded and aligned to 64 bytes
-        n_weights: the number of weight layers, L
-        table: (L + 1 + the number of all panels, N_COLUMNS) int64, see below
-        activation: the code of the hidden layers' activation (`ops/activations.py`)
-        output: the code of the output function (`ops/losses.py`)
-        scale: the factor of the inputs, in the working dtype
+    parameters: (P,), all weights and biases, flat, padded and aligned to 64 bytes
+    n_weights: the number of weight layers, L
+    table: (L + 1 + the number of all panels, N_COLUMNS) int64, see below
+    activation: the code of the hidden layers' activation (`ops/activations.py`)
+    output: the code of the output function (`ops/losses.py`)
+    scale: the factor of the inputs, in the working dtype
 
     The first L + 1 rows of `table` describe the layers of units; layer 0 is the inputs. Their columns:
 
-        SIZE: the number of units
-        PANEL_AT: the row of `table` where the layer's panels begin
-        N_PANELS: the number of panels
-        WEIGHT_AT: the offset in `parameters` of the weights that lead out of the layer
-        BIAS_AT: the offset in `parameters` of the biases that belong to these weights
+    SIZE: the number of units
+    PANEL_AT: the row of `table` where the layer's panels begin
+    N_PANELS: the number of panels
+    WEIGHT_AT: the offset in `parameters` of the weights that lead out of the layer
+    BIAS_AT: the offset in `parameters` of the biases that belong to these weights
 
     The remaining rows are the fields of each `Panel`, layer by layer. The inputs have no panels.
 
@@ -65,11 +65,11 @@ class Layout(NamedTuple):
 class Panel(NamedTuple):
     """A panel of a layer's units.
 
-        first: its first column in the layer
-        vectors: the number of vectors in a row
-        width: the number of columns, padding included
-        at: the offset of its first row in `Units.out` and `Units.dout`
-        row: the distance between its rows there
+    first: its first column in the layer
+    vectors: the number of vectors in a row
+    width: the number of columns, padding included
+    at: the offset of its first row in `Units.out` and `Units.dout`
+    row: the distance between its rows there
 
     `row` equals `width` except for the classes: their panels share rows, because softmax needs whole rows.
     """

@@ -84,7 +84,7 @@ def wait(barrier, threads):
     The arrival count is never reset. A thread derives its generation from its own arrival number, and thereby the count
     that completes this generation. So the barrier needs no second counter, and no thread can miss a reset.
 
-        barrier: (BARRIER_SIZE,) int64, updated
+    barrier: (BARRIER_SIZE,) int64, updated
     """
     complete = (atomic_add(barrier, COUNT, 1) // threads + 1) * threads
     spins = 0

@@ -49,7 +49,7 @@ def vslope(code, dout, out, one, scale):
 def activate(code, out):
     """Apply the activation to `out` in place. NaN stays NaN.
 
-        out: (H,), overwritten
+    out: (H,), overwritten
     """
     real = out.dtype.type
     if code == RELU:
@@ -67,8 +67,8 @@ def activate(code, out):
 def activate_backward(code, dout, out):
     """Multiply `dout` in place by the derivative of the activation, which is computed from its output `out`.
 
-        dout: (H,), overwritten
-        out: (H,)
+    dout: (H,), overwritten
+    out: (H,)
     """
     real = out.dtype.type
     if code == RELU:
@@ -88,8 +88,8 @@ def relu(inp, out):
 
     This is the obvious loop: LLVM vectorises it without help.
 
-        inp: (N,), float32 or float64
-        out: (N,), the dtype of `inp`, overwritten
+    inp: (N,), float32 or float64
+    out: (N,), the dtype of `inp`, overwritten
     """
     for h in range(len(out)):
         out[h] = inp[h]
@@ -102,9 +102,9 @@ def relu_backward(dout, out, dinp):
 
     This is the obvious loop: LLVM vectorises it without help.
 
-        dout: (N,), float32 or float64
-        out: (N,), the output of `relu`, same dtype
-        dinp: (N,), same dtype, overwritten
+    dout: (N,), float32 or float64
+    out: (N,), the output of `relu`, same dtype
+    dinp: (N,), same dtype, overwritten
     """
     for h in range(len(dinp)):
         dinp[h] = dout[h]

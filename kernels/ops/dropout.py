@@ -34,10 +34,10 @@ def drop(values, key, row, lo, threshold, scale):
 
     Dropped units become 0, the others are multiplied by `scale`.
 
-        values: (H,), the units, overwritten
-        key: uint64, the key of the layer and epoch
-        threshold: uint32, a unit is dropped if its hash is below this
-        scale: the factor of the units that are kept, in the dtype of `values`
+    values: (H,), the units, overwritten
+    key: uint64, the key of the layer and epoch
+    threshold: uint32, a unit is dropped if its hash is below this
+    scale: the factor of the units that are kept, in the dtype of `values`
     """
     number = row_hash(key, row)
     for h in range(len(values)):

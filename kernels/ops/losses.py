@@ -21,11 +21,11 @@ def row_loss(output, outs, targets, row_weight, dout):
     never correct. The loss of a logistic output p with target y is ``-y log p - (1 - y) log(1 - p)``, in a form in
     which exp cannot overflow and a small loss is not rounded away beside 1.
 
-        output: LOGISTIC_OUTPUT or IDENTITY_OUTPUT
-        outs: (C,), the weighted sums of the last layer
-        targets: (C,) or longer
-        row_weight: the weight of the row in the batch loss, in the dtype of `dout`
-        dout: (C,), overwritten by `row_weight` times the gradient of the loss
+    output: LOGISTIC_OUTPUT or IDENTITY_OUTPUT
+    outs: (C,), the weighted sums of the last layer
+    targets: (C,) or longer
+    row_weight: the weight of the row in the batch loss, in the dtype of `dout`
+    dout: (C,), overwritten by `row_weight` times the gradient of the loss
     """
     loss, correct, real = 0.0, output == LOGISTIC_OUTPUT, dout.dtype.type
     for c in range(len(outs)):
@@ -49,11 +49,11 @@ def element_loss(output, outs, targets, row_weights, dout):
     Faster than the obvious loops because one pass computes both: the loss and the gradient of a logistic output share
     one exponential.
 
-        output: LOGISTIC_OUTPUT or IDENTITY_OUTPUT
-        outs: (B, C), float32 or float64, the weighted sums of the last layer
-        targets: (B, C), the dtype of `outs`
-        row_weights: (B,), the dtype of `outs`, the weight of each row, 1 / B for a mean
-        dout: (B, C), the dtype of `outs`, overwritten by the gradient with respect to `outs`
+    output: LOGISTIC_OUTPUT or IDENTITY_OUTPUT
+    outs: (B, C), float32 or float64, the weighted sums of the last layer
+    targets: (B, C), the dtype of `outs`
+    row_weights: (B,), the dtype of `outs`, the weight of each row, 1 / B for a mean
+    dout: (B, C), the dtype of `outs`, overwritten by the gradient with respect to `outs`
     """
     loss = 0.0
     for s in range(len(outs)):

@@ -27,9 +27,9 @@ def multiply(
 
     All arrays are flat. If `add` is true, the product is added to `out`, otherwise it overwrites `out`.
 
-        out: (rows, len(n) vectors), at ``out_at + r * out_row``
-        left: (rows, depth), at ``left_at + r * left_row + k * left_k``
-        right: (depth, len(n) vectors), at ``right_at + k * right_row``
+    out: (rows, len(n) vectors), at ``out_at + r * out_row``
+    left: (rows, depth), at ``left_at + r * left_row + k * left_k``
+    right: (depth, len(n) vectors), at ``right_at + k * right_row``
     """
     never_inline()
     for k in range(0, depth, DEPTH):
@@ -89,11 +89,11 @@ def multiply_plain(out, left, left_row, left_k, right, depth, rest, sums):
 
     The last columns, which do not fill a vector, are copied to scratch, so that tiles do all the work.
 
-        out: (M, N), overwritten
-        left: flat, (M, depth) at ``r * left_row + k * left_k``
-        right: (depth, N)
-        rest: (depth * n,) or longer, scratch for columns of `right`
-        sums: (M * n,) or longer, scratch for columns of `out`
+    out: (M, N), overwritten
+    left: flat, (M, depth) at ``r * left_row + k * left_k``
+    right: (depth, N)
+    rest: (depth * n,) or longer, scratch for columns of `right`
+    sums: (M * n,) or longer, scratch for columns of `out`
     """
     rows, columns = out.shape
     flat_out, flat_right, n = out.reshape(-1), right.reshape(-1), lanes(out)
@@ -123,9 +123,9 @@ def matmul(inp, weight, out):
     Faster than the triple loop because a tile of the result stays in registers while columns of `inp` and rows of
     `weight` stream past: each loaded number takes part in many multiplications.
 
-        inp: (B, D), uint8, float32 or float64
-        weight: (D, H), float32 or float64
-        out: (B, H), the dtype of `weight`, overwritten
+    inp: (B, D), uint8, float32 or float64
+    weight: (D, H), float32 or float64
+    out: (B, H), the dtype of `weight`, overwritten
     """
     n, (rows, depth) = lanes(out), inp.shape
     rest, sums = np.empty(depth * n, out.dtype), np.empty(rows * n, out.dtype)
@@ -139,11 +139,11 @@ def dense_forward(inp, weight, bias, activation, out):
     Faster than the obvious loops because the product is computed by tiles, as in `matmul`, and one pass over each row
     adds the bias and applies the activation.
 
-        inp: (B, D), uint8, float32 or float64
-        weight: (D, H), float32 or float64
-        bias: (H,), the dtype of `weight`
-        activation: an activation code (`activations.py`)
-        out: (B, H), the dtype of `weight`, overwritten
+    inp: (B, D), uint8, float32 or float64
+    weight: (D, H), float32 or float64
+    bias: (H,), the dtype of `weight`
+    activation: an activation code (`activations.py`)
+    out: (B, H), the dtype of `weight`, overwritten
     """
     n, (rows, depth) = lanes(out), inp.shape
     rest, sums = np.empty(depth * n, out.dtype), np.empty(rows * n, out.dtype)
@@ -163,15 +163,15 @@ def dense_backward(dout, inp, weight, out, activation, dsum, dinp, dweight, dbia
     `inp` transposed by its strides alone, without a copy. One pass over each row applies the derivative of the
     activation and sums `dbias`.
 
-        dout: (B, H), float32 or float64, the gradient with respect to `out`
-        inp: (B, D), uint8, float32 or float64
-        weight: (D, H), the dtype of `dout`
-        out: (B, H), the output of `dense_forward`
-        activation: an activation code (`activations.py`)
-        dsum: (B, H), overwritten by the gradient before the activation
-        dinp: (B, D), overwritten
-        dweight: (D, H), overwritten
-        dbias: (H,), overwritten
+    dout: (B, H), float32 or float64, the gradient with respect to `out`
+    inp: (B, D), uint8, float32 or float64
+    weight: (D, H), the dtype of `dout`
+    out: (B, H), the output of `dense_forward`
+    activation: an activation code (`activations.py`)
+    dsum: (B, H), overwritten by the gradient before the activation
+    dinp: (B, D), overwritten
+    dweight: (D, H), overwritten
+    dbias: (H,), overwritten
     """
     dbias[:] = 0
     for s in range(len(dsum)):

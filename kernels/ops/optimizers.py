@@ -42,16 +42,16 @@ KEEP_GRADIENT, SGD, MOMENTUM, NESTEROV, ADAM = range(5)
 class Rule(NamedTuple):
     """The settings of an optimizer for one epoch.
 
-        kind: KEEP_GRADIENT, SGD, MOMENTUM, NESTEROV or ADAM
-        rate: float64, the learning rate of the epoch
-        beta_1, beta_2: float64, Adam's, for the bias correction of each step
-        first: the momentum or beta_1, in the working dtype
-        rest_1: 1 - first, rounded once to the working dtype
-        second: beta_2, in the working dtype
-        rest_2: 1 - second, rounded once to the working dtype
-        epsilon: Adam's, in the working dtype
-        l2: float64, the factor of the L2 penalty
-        divide_l2: whether `l2` is divided by the total sample weight of each batch
+    kind: KEEP_GRADIENT, SGD, MOMENTUM, NESTEROV or ADAM
+    rate: float64, the learning rate of the epoch
+    beta_1, beta_2: float64, Adam's, for the bias correction of each step
+    first: the momentum or beta_1, in the working dtype
+    rest_1: 1 - first, rounded once to the working dtype
+    second: beta_2, in the working dtype
+    rest_2: 1 - second, rounded once to the working dtype
+    epsilon: Adam's, in the working dtype
+    l2: float64, the factor of the L2 penalty
+    divide_l2: whether `l2` is divided by the total sample weight of each batch
     """
 
     kind: int
@@ -72,11 +72,11 @@ class Step(NamedTuple):
 
     The gradient is stored until the last block of the batch. Then the parameters are updated.
 
-        rule: the `Rule` of the epoch
-        rate: the learning rate of this step, in the working dtype
-        l2: the factor of the L2 penalty in this step, in the working dtype
-        is_first: whether the block is the first of its batch
-        is_last: whether the block is the last of its batch
+    rule: the `Rule` of the epoch
+    rate: the learning rate of this step, in the working dtype
+    l2: the factor of the L2 penalty in this step, in the working dtype
+    is_first: whether the block is the first of its batch
+    is_last: whether the block is the last of its batch
     """
 
     rule: Rule
@@ -89,10 +89,10 @@ class Step(NamedTuple):
 class State(NamedTuple):
     """The arrays of the optimizer. Each has the layout of the parameters, or size 0 if it is not needed.
 
-        slot_1: the velocity of momentum, or Adam's mean of gradients; for KEEP_GRADIENT the gradient
-        slot_2: Adam's mean of squared gradients
-        gradient: the sum over the blocks of a batch so far, before the scale of the inputs is applied; if threads share
-            rows, one such array for each chunk of a batch
+    slot_1: the velocity of momentum, or Adam's mean of gradients; for KEEP_GRADIENT the gradient
+    slot_2: Adam's mean of squared gradients
+    gradient: the sum over the blocks of a batch so far, before the scale of the inputs is applied; if threads share
+        rows, one such array for each chunk of a batch
     """
 
     slot_1: np.ndarray
@@ -123,8 +123,8 @@ def move_row(step, decay, parameters, state, at, g, back, n):
 
     Returns the parameters before the update.
 
-        g: n vectors, the gradient without the L2 penalty
-        back: n vectors, minus the learning rate in every lane
+    g: n vectors, the gradient without the L2 penalty
+    back: n vectors, minus the learning rate in every lane
     """
     rule, slot_1, slot_2 = step.rule, state.slot_1, state.slot_2
     w = vload(parameters, at, n)
@@ -180,9 +180,9 @@ def apply_update(step, decay, scale, parameters, state, at, gradient_tile, rows,
     batch. To this the rule adds ``decay * parameter``. Returns the sum of the squared parameters before the update if
     `decay` is nonzero, otherwise 0.
 
-        parameters: flat, `rows` rows updated from `at` on
-        state: the `State`, updated likewise
-        gradient_tile: (rows * vectors * lanes,) or longer
+    parameters: flat, `rows` rows updated from `at` on
+    state: the `State`, updated likewise
+    gradient_tile: (rows * vectors * lanes,) or longer
     """
     if vectors == 4:
         return apply_update_rows(step, decay, scale, parameters, state, at, gradient_tile, rows, FOUR)
@@ -202,10 +202,10 @@ def multiply_and_update(
     and 0 is returned. In the last block it is computed GRADIENT_ROWS rows at a time, which stay in the first-level
     cache until their weights are updated.
 
-        left: flat, (n_rows, height) from `left_at` on, rows `left_row` apart
-        dout: flat, n_rows rows of the panel `outputs`
-        state: the `State`, updated
-        gradient_tile: (GRADIENT_ROWS * outputs.width,) or longer, scratch
+    left: flat, (n_rows, height) from `left_at` on, rows `left_row` apart
+    dout: flat, n_rows rows of the panel `outputs`
+    state: the `State`, updated
+    gradient_tile: (GRADIENT_ROWS * outputs.width,) or longer, scratch
     """
     never_inline()
     width, penalty = outputs.width, 0.0

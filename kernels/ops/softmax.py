@@ -32,11 +32,11 @@ def softmax_columns(columns, n_classes, row_weight, top, total, best):
     The largest logit of a row is subtracted from its logits first, so that exp cannot overflow. A NaN makes its whole
     row NaN.
 
-        columns: (C * n,), logits, element ``c * n + r`` for class c of row r, overwritten
-        row_weight: (n,)
-        top: (n,), overwritten by the largest logit of each row
-        total: (n,), overwritten by the sum of ``exp(logit - top)`` of each row
-        best: (n,), overwritten by the first class whose logit is the largest
+    columns: (C * n,), logits, element ``c * n + r`` for class c of row r, overwritten
+    row_weight: (n,)
+    top: (n,), overwritten by the largest logit of each row
+    total: (n,), overwritten by the sum of ``exp(logit - top)`` of each row
+    best: (n,), overwritten by the first class whose logit is the largest
     """
     n, real = lanes(columns), columns.dtype.type
     largest = vload(columns, 0, ONE)
@@ -65,15 +65,15 @@ def cross_entropy_rows(
 
     Only the first M <= n rows are samples. The others must have weight 0.
 
-        logits: flat, n rows from `at` on, `row` apart, padded to whole vectors
-        labels: (M,) int64
-        row_weight: (n,)
-        dlogits: like `logits`, all n rows overwritten
-        losses: (M,) float64, overwritten
-        correct: (M,) int64, overwritten by whether the label has the largest logit
-        columns: (padded C * n,), scratch
-        row_stats: (3 * n,), scratch
-        offsets: (n,) int64 or longer, scratch
+    logits: flat, n rows from `at` on, `row` apart, padded to whole vectors
+    labels: (M,) int64
+    row_weight: (n,)
+    dlogits: like `logits`, all n rows overwritten
+    losses: (M,) float64, overwritten
+    correct: (M,) int64, overwritten by whether the label has the largest logit
+    columns: (padded C * n,), scratch
+    row_stats: (3 * n,), scratch
+    offsets: (n,) int64 or longer, scratch
     """
     n = lanes(logits)
     for r in range(n):
@@ -102,8 +102,8 @@ def fill_columns(logits, start, columns):
 
     The last row is repeated if fewer than n rows are left.
 
-        logits: (B, C)
-        columns: (C * n,), element ``c * n + r`` for class c of row r, overwritten
+    logits: (B, C)
+    columns: (C * n,), element ``c * n + r`` for class c of row r, overwritten
     """
     n, n_rows = lanes(columns), len(logits) - start
     for r in range(n):
@@ -120,8 +120,8 @@ def softmax(logits, out):
     Faster than row by row because each lane of a vector holds one row, and the exponentials, sums and divisions of all
     lanes run side by side.
 
-        logits: (B, C), float32 or float64
-        out: (B, C), the dtype of `logits`, overwritten
+    logits: (B, C), float32 or float64
+    out: (B, C), the dtype of `logits`, overwritten
     """
     n, n_classes = lanes(out), logits.shape[1]
     columns, row_stats = np.empty(n_classes * n, out.dtype), np.empty(3 * n, out.dtype)
@@ -138,13 +138,13 @@ def softmax(logits, out):
 def softmax_cross_entropy(logits, labels, row_weights, dlogits):
     """The weighted sum of the rows' cross-entropies, and its gradient.
 
-    Faster than the obvious loops for two reasons. Each lane of a vector holds one row, so many rows are computed side by
-    side. The loss and the gradient share one pass of exponentials.
+    Faster than the obvious loops for two reasons. Each lane of a vector holds one row, and all lanes are computed side
+    by side. The loss and the gradient share one pass of exponentials.
 
-        logits: (B, C), float32 or float64
-        labels: (B,) int64, from 0 to C - 1
-        row_weights: (B,), the dtype of `logits`, the weight of each row, 1 / B for a mean
-        dlogits: (B, C), the dtype of `logits`, overwritten by the gradient with respect to `logits`
+    logits: (B, C), float32 or float64
+    labels: (B,) int64, from 0 to C - 1
+    row_weights: (B,), the dtype of `logits`, the weight of each row, 1 / B for a mean
+    dlogits: (B, C), the dtype of `logits`, overwritten by the gradient with respect to `logits`
     """
     n, n_classes, loss = lanes(dlogits), logits.shape[1], 0.0
     columns, row_stats, row_weight = (

@@ -50,9 +50,9 @@ def list_nonzero(_, index, value, at, array, offset, first):
     ``value[at:]``. Their positions go to ``index[at:]``, where element `offset` of `array` has position `first`. No
     branch depends on the data, so none is mispredicted.
 
-        index: flat, integers, n elements overwritten from `at` on
-        value: flat, the dtype of `array`, n elements overwritten from `at` on
-        array: flat
+    index: flat, integers, n elements overwritten from `at` on
+    value: flat, the dtype of `array`, n elements overwritten from `at` on
+    array: flat
     """
     n, bits = VECTOR * 8 // max(32, array.dtype.bitwidth), ir.IntType(index.dtype.bitwidth)
 

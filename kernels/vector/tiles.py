@@ -30,9 +30,9 @@ def transpose_tile(_, out, out_at, out_row, inp, offsets, first, column):
     Faster than a loop over elements: it moves whole vectors. Each stage exchanges blocks of half the size between rows
     (Eklundh 1972). For n = 64 it processes eight rows at a time, which fit in registers.
 
-        out: flat, the dtype of `inp`, the tile overwritten
-        inp: flat
-        offsets: flat, int64, the offset in `inp` of each row
+    out: flat, the dtype of `inp`, the tile overwritten
+    inp: flat
+    offsets: flat, int64, the offset in `inp` of each row
     """
     n = VECTOR * 8 // inp.dtype.bitwidth
 
@@ -94,9 +94,9 @@ def tile(_, out, out_at, out_row, left, left_at, left_row, left_k, right, right_
     Faster than a loop over elements: the sums stay in registers throughout. Height and width are parameters of the
     generated code, so no loop is unrolled by hand.
 
-        out[r]: vectors of a flat array, at ``out_at + r * out_row``
-        left[r, k]: numbers of a flat array, at ``left_at + r * left_row + k * left_k``
-        right[k]: vectors of a flat array, at ``right_at + k * right_row``
+    out[r]: vectors of a flat array, at ``out_at + r * out_row``
+    left[r, k]: numbers of a flat array, at ``left_at + r * left_row + k * left_k``
+    right[k]: vectors of a flat array, at ``right_at + k * right_row``
     """
     vector, height = Vector(out.dtype, n.count), rows.count
     numbers = [types.int64] * 3
