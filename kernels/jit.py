@@ -17,9 +17,9 @@ _FLAGS = {"nogil": True, "error_model": "numpy", "fastmath": FASTMATH}
 
 
 def kernel(function):
-    """Compile `function` on its first call, without the GIL, and keep it on disk.
+    """Compile `function` on its first call and keep it on disk. It runs without the GIL.
 
-    This decorator is for functions that Python calls.
+    This decorator is for functions that are called from Python.
     """
     dispatcher = numba.njit(**_FLAGS, no_cfunc_wrapper=True, pipeline_class=KernelCompiler)(function)
     dispatcher._cache = KernelCache(function)
@@ -39,7 +39,7 @@ def inlined(function):
 
 @intrinsic
 def never_inline(_):
-    """Forbid LLVM to inline the calling function.
+    """Stop LLVM from inlining the calling function.
 
     A function with many callers would otherwise be compiled again inside each of them.
     """

@@ -76,7 +76,7 @@ def cache_folder() -> Path | None:
         if hasattr(os, "getuid"):
             status = folder.stat()
             if status.st_uid != os.getuid() or status.st_mode & 0o022:
-                raise PermissionError(f"{folder} belongs to another user or is writable for others")
+                raise PermissionError(f"{folder} is owned or writable by another user")
         tempfile.TemporaryFile(dir=folder).close()
         os.utime(folder)  # `_prune` takes this as the time of the last use
     except OSError as error:
@@ -223,4 +223,4 @@ class KernelCache(caching.NullCache):
 
 @functools.cache
 def _say_once_that_it_takes_time() -> None:
-    _logger.info("compiling kernels for this CPU, once; a training run needs about %d s of it", COLD_SECONDS)
+    _logger.info("compiling kernels for this CPU, once; those of a training run take about %d s", COLD_SECONDS)

@@ -3,9 +3,10 @@
 `fastnn.optim.optimizers` defines the rules. Here each rule is applied right after the gradient of a few rows, so that
 the whole gradient is never stored.
 
-The optimizer state of a rarely used input decays into subnormal numbers and never reaches 0, because 0.9 times the
-smallest subnormal rounds to itself. On many CPUs arithmetic with subnormals takes dozens of times as long, so they are
-set to 0. A CPU control register could do that too, but it differs between CPUs and belongs to each thread separately.
+If an input is rarely used, the optimizer state of its weights decays into subnormal numbers. It never reaches 0,
+because 0.9 times the smallest subnormal rounds to itself. On many CPUs arithmetic with subnormals takes dozens of times
+as long, so they are set to 0. A CPU control register could do that too, but it differs between CPUs and belongs to each
+thread separately.
 """
 
 from typing import NamedTuple
@@ -50,7 +51,7 @@ class Rule(NamedTuple):
     second: beta_2, in the working dtype
     rest_2: 1 - second, rounded once to the working dtype
     epsilon: Adam's, in the working dtype
-    l2: float64, the factor of the L2 penalty
+    l2: float64, the factor of the L2 penalty, which is ``l2 / 2 * sum of squared weights``
     divide_l2: whether `l2` is divided by the total sample weight of each batch
     """
 

@@ -1,10 +1,9 @@
 """Explicit vectors for Numba: the type `Vector`, and its loads, stores and arithmetic.
 
-From plain Numba loops, LLVM's auto-vectoriser makes only part of the code these kernels need: it checks at run time
-whether arrays overlap, keeps sums in memory instead of registers, and prefers half the register width on AVX-512. The
-values here are LLVM vectors. A vector of 64 bytes becomes one, two or four registers, depending on the CPU, so the same
-source runs everywhere. The operations are generic: the dtype of an array decides between 16 lanes of float32 and 8 of
-float64.
+In plain Numba loops, LLVM's auto-vectoriser does only part of what these kernels need: it checks at run time whether
+arrays overlap, keeps sums in memory instead of registers, and prefers half the register width on AVX-512. The values
+here are LLVM vectors. A vector of 64 bytes becomes one, two or four registers, depending on the CPU, so the same source
+runs everywhere. The operations are generic: the dtype of an array decides between 16 lanes of float32 and 8 of float64.
 
 The vector count is a compile-time constant. Numba specialises on a tuple's length, so ONE ... SIXTEEN are passed only
 for their type.

@@ -72,7 +72,7 @@ def test_a_folder_that_others_can_write_to_is_not_used(tmp_path):
     folder.chmod(0o777)
     result = _run(tmp_path)
     assert result.stdout == "0.5 0\n"
-    assert "belongs to another user or is writable for others" in result.stderr
+    assert "is owned or writable by another user" in result.stderr
 
 
 def test_several_processes_can_compile_at_the_same_time(tmp_path):
