@@ -1,5 +1,5 @@
-"""The Numba kernels: they know arrays and numbers, and nothing of fastnn.
+"""The Numba kernels. They work on plain arrays and numbers and import nothing from the rest of fastnn.
 
-Kernels trust their arguments: shapes, dtypes and ranges are checked by the callers. Importing this package compiles
-nothing; a kernel is compiled when it is first called with its dtypes, and kept on disk (`jit.py`).
+Kernels trust their arguments: the callers check shapes, dtypes and ranges. Importing this package compiles nothing. A
+kernel is compiled when it is first called with given dtypes, and then kept on disk (`compiler/cache.py`).
 """

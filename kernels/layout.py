@@ -1,8 +1,9 @@
-"""How a network lies in memory for the kernels: flat arrays, columns in panels of whole vectors.
+"""The memory layout of a network in the kernels: flat arrays, with the columns grouped into panels of whole vectors.
 
-Columns of a layer are padded to whole vectors and cut into panels of four vectors, then two, then one. A panel's rows
-stand one after the other, so its loads run through memory in order and no power of 2 between rows makes them fall on
-the same places of the cache. A panel is also what a thread owns. Padding is 0 and stays 0: its gradients are.
+The columns of a layer are padded to whole vectors and cut into panels: of four vectors, then two, then one; layers of
+at most NARROW vectors have panels of two, then one. The rows of a panel are contiguous. So its loads run through memory
+in order, and no power-of-2 distance between rows maps them to the same cache sets. A panel is also the unit of work
+that one thread owns. Padding is 0 and stays 0, because its gradients are 0.
 """
 
 from typing import NamedTuple
@@ -11,35 +12,46 @@ import numpy as np
 
 from fastnn.kernels.jit import inlined
 
-# Samples are packed and visited in groups of this many: one word has a bit for each.
+# Samples per group when they are packed and visited: one uint64 has a bit for each.
 GROUP = 64
-# A batch is worked through in blocks of at most this many rows: their activations stay in the second-level cache, and a
-# full batch needs no more memory than a small one.
+# The most rows per block. A batch is processed block by block: the activations of a block stay in the second-level
+# cache, and a full batch needs no more memory than a small one.
 BLOCK = 4 * GROUP
-# Rows of a weight's gradient that are summed before they move their weights: 4 KB, in the first-level cache.
+# Rows of a weight gradient that are computed before their weights are updated: 4 KB, kept in the first-level cache.
 GRADIENT_ROWS = 16
-# Layers by number: the inputs, and the first hidden layer, or the classes where there is none. No literals, for the
-# reason in `dense.py`.
+# Layer numbers: the inputs, and the first layer after them (the classes if there is no hidden layer). Typed constants,
+# not literals; `ops/matmul.py` gives the reason.
 INPUTS, FIRST_HIDDEN = np.int64(0), np.int64(1)
-# Vectors of the widest panel, and of those in layers of at most NARROW vectors, where several threads want some.
+# Vectors in the widest panel. In layers of at most NARROW vectors the widest panel has half as many, so that there are
+# panels for several threads.
 WIDE, NARROW = 4, 4
 
 
-# Columns of a layer's row in the table of `Layers`.
+# The columns of a layer's row in `Layout.table`.
 SIZE, PANEL_AT, N_PANELS, WEIGHT_AT, BIAS_AT, N_COLUMNS = range(6)
 
 
 class Layout(NamedTuple):
-    """A network's shape, and where its arrays lie.
+    """The shape of a network and the offsets of its arrays.
 
-    parameters: all weights and biases, flat, padded, on a 64-byte boundary. n_weights: how many layers of weights there
-    are, L. table (L + 1 + all panels, 5): for each layer of units, the inputs' being layer 0, its SIZE; the PANEL_AT,
-    the row of the table where its panels begin, and their number N_PANELS; where the WEIGHT_AT and the BIAS_AT that
-    lead out of it begin among the parameters. Then, layer after layer, the numbers of each `Panel`; the inputs have
-    none. activation: code of the hidden layers'; output: of what follows the last. scale: of the inputs, in the working
-    dtype.
+    parameters: (P,), all weights and biases, flat, padded and aligned to 64 bytes
+    n_weights: the number of weight layers, L
+    table: (L + 1 + the number of all panels, N_COLUMNS) int64, see below
+    activation: the code of the hidden layers' activation (`ops/activations.py`)
+    output: the code of the output function (`ops/losses.py`)
+    scale: the factor of the inputs, in the working dtype
 
-    One table, since every array that functions hand on is seven arguments to each of them.
+    The first L + 1 rows of `table` describe the layers of units; layer 0 is the inputs. Their columns:
+
+    SIZE: the number of units
+    PANEL_AT: the row of `table` where the layer's panels begin
+    N_PANELS: the number of panels
+    WEIGHT_AT: the offset in `parameters` of the weights that lead out of the layer
+    BIAS_AT: the offset in `parameters` of the biases that belong to these weights
+
+    The remaining rows are the fields of each `Panel`, layer by layer. The inputs have no panels.
+
+    All numbers are in one table because every array that a function passes on adds seven machine arguments.
     """
 
     parameters: np.ndarray
@@ -51,8 +63,15 @@ class Layout(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """A panel of a layer's units: its first column, its vectors and columns; in `out`, where its rows start, and how
-    far they are from each other: `width`, but for the classes, whose panels share rows, since softmax takes them whole.
+    """A panel of a layer's units.
+
+    first: its first column in the layer
+    vectors: the number of vectors in a row
+    width: the number of columns, padding included
+    at: the offset of its first row in `Units.out` and `Units.dout`
+    row: the distance between its rows there
+
+    `row` equals `width` except for the classes: their panels share rows, because softmax needs whole rows.
     """
 
     first: int
@@ -63,7 +82,7 @@ class Panel(NamedTuple):
 
 
 def panel_widths(vectors: int) -> list[int]:
-    """How many vectors each panel of a layer of so many vectors has."""
+    """The number of vectors in each panel of a layer that has `vectors` vectors."""
     wide = WIDE if vectors > NARROW else WIDE // 2
     rest = vectors % wide
     return [wide] * (vectors // wide) + [2] * (rest // 2) + [1] * (rest % 2)
@@ -71,50 +90,50 @@ def panel_widths(vectors: int) -> list[int]:
 
 @inlined
 def size_of(layout, layer):
-    """How many units a layer has, the inputs being layer 0."""
+    """The number of units of a layer. Layer 0 is the inputs."""
     return layout.table[layer, SIZE]
 
 
 @inlined
 def n_panels(layout, layer):
-    """How many panels the units of a layer have."""
+    """The number of panels of a layer."""
     return layout.table[layer, N_PANELS]
 
 
 @inlined
 def unit_panel(layout, layer, p):
-    """Panel p of the units of a layer other than the inputs."""
+    """Panel `p` of a layer, which must not be the inputs."""
     row = layout.table[layout.table[layer, PANEL_AT] + p]
     return Panel(row[0], row[1], row[2], row[3], row[4])
 
 
 @inlined
 def weight_panel(layout, layer, panel):
-    """Where the panel of a layer's weight that leads into the units of `panel` starts."""
+    """The offset in the parameters of the weights from `layer` to `panel`, a panel of layer ``layer + 1``."""
     return layout.table[layer, WEIGHT_AT] + panel.first * layout.table[layer, SIZE]
 
 
 @inlined
 def bias_panel(layout, layer, panel):
-    """Where the biases of the units of `panel`, to which a layer's weights lead, start."""
+    """The offset in the parameters of the biases of `panel`, a panel of layer ``layer + 1``."""
     return layout.table[layer, BIAS_AT] + panel.first
 
 
 @inlined
 def all_panels(layout, layer):
-    """The panels of a layer's units, as a range."""
+    """The range of a layer's panel numbers."""
     return range(n_panels(layout, layer))
 
 
 @inlined
 def own_panels(layout, layer, t, threads):
-    """The panels of a layer's units that thread t owns, as a range."""
+    """The range of a layer's panel numbers that thread `t` of `threads` owns."""
     count = n_panels(layout, layer)
     return range(count * t // threads, count * (t + 1) // threads)
 
 
 @inlined
 def padded_width(layout, layer):
-    """The columns of a layer's units, padding counted."""
+    """The number of a layer's columns, padding included."""
     panel = unit_panel(layout, layer, n_panels(layout, layer) - 1)
     return panel.first + panel.width

@@ -1,7 +1,7 @@
-"""The threads of one epoch: their barrier, and how Python starts them and stays interruptible.
+"""The team of threads that runs one epoch: its barrier, and `run_team`, which Ctrl-C can interrupt.
 
-Threads are Python threads inside nogil kernels. They live for one call, so there is nothing to shut down, nothing that
-a fork could leave behind, and any number of teams may run at once.
+The threads are Python threads inside nogil kernels. They live for one call: nothing needs shutting down, nothing
+survives a fork, and any number of teams can run at once.
 """
 
 import os
@@ -20,21 +20,21 @@ from numba.extending import intrinsic
 from fastnn.kernels.jit import inlined
 from fastnn.kernels.vector.simd import element_pointer
 
-# The barrier of a team: an int64 array of two entries, a cache line apart.
+# A barrier is an int64 array with two used entries, one cache line apart: the arrival count and the stop flag.
 COUNT, STOP, BARRIER_SIZE = 0, 8, 16
-# A step is a few dozen microseconds: waits are mostly shorter than a trip to the operating system, so a thread spins at
-# first; then it yields, since the thread it waits for may have lost its core.
+# A step takes a few dozen microseconds, so most waits are shorter than a system call: a thread spins first. Then it
+# yields, because the thread it waits for may have lost its core.
 SPINS = 2000
 
 
 def new_barrier() -> np.ndarray:
-    """A barrier at which nobody has arrived and nobody has asked to stop."""
+    """A barrier without arrivals, its stop flag clear: (BARRIER_SIZE,) int64."""
     return np.zeros(BARRIER_SIZE, np.int64)
 
 
 @intrinsic
 def atomic_add(_, array, index, value):
-    """``array[index] += value`` at once for all threads; returns what stood there before."""
+    """Atomically add `value` to ``array[index]``; returns the value before the addition. `array`: int64."""
 
     def codegen(context, builder, signature, args):
         pointer = element_pointer(context, builder, array, args[0], args[1])
@@ -45,7 +45,7 @@ def atomic_add(_, array, index, value):
 
 @intrinsic
 def atomic_load(_, array, index):
-    """``array[index]``, read anew at every call."""
+    """``array[index]`` of an int64 array, read atomically from memory at every call."""
 
     def codegen(context, builder, signature, args):
         return builder.load_atomic(element_pointer(context, builder, array, *args), "seq_cst", 8)
@@ -71,7 +71,7 @@ def _nothing(_):
     return types.void(), lambda context, builder, signature, args: context.get_dummy_value()
 
 
-# Declared by name, so that compiled kernels can be kept on disk (a function pointer of ctypes could not).
+# Kernels link to these functions by name, so they can be kept on disk. A ctypes function pointer would prevent that.
 _yield_core = _call_without_arguments("SwitchToThread" if sys.platform == "win32" else "sched_yield", ir.IntType(32))
 _on_x86 = platform.machine().lower() in ("x86_64", "amd64")
 _pause = _call_without_arguments("llvm.x86.sse2.pause", ir.VoidType()) if _on_x86 else _nothing
@@ -79,10 +79,12 @@ _pause = _call_without_arguments("llvm.x86.sse2.pause", ir.VoidType()) if _on_x8
 
 @inlined
 def wait(barrier, threads):
-    """Wait until all `threads` have arrived; False if the team is to stop instead.
+    """Wait until all `threads` threads have arrived. Returns False if the stop flag is set.
 
-    Arrivals are counted on and never reset: the thread's own number tells its generation, and the count at which that
-    generation is complete. So the barrier needs no second counter, and no thread can miss a reset.
+    The arrival count is never reset. A thread derives its generation from its own arrival number, and thereby the count
+    that completes this generation. So the barrier needs no second counter, and no thread can miss a reset.
+
+    barrier: (BARRIER_SIZE,) int64, updated
     """
     complete = (atomic_add(barrier, COUNT, 1) // threads + 1) * threads
     spins = 0
@@ -98,16 +100,16 @@ def wait(barrier, threads):
 
 
 def _start_apart(t: int, threads: int) -> None:
-    """Have this thread go on at the t-th core, if there are as many as threads; it may be moved later, as any other.
+    """Move this thread to the t-th core if there is one core per thread. The system may move it again later.
 
-    Linux tends to start a thread where the one that starts it runs, and may take milliseconds to see that another core
-    is idle: as long as a short epoch.
+    Linux tends to start a thread on the core of the thread that starts it. It can take milliseconds to notice that
+    another core is idle, which is as long as a short epoch.
     """
     if not hasattr(os, "sched_setaffinity"):
         return
     cores = sorted(os.sched_getaffinity(0))
     if threads == len(cores) > 1:
-        with suppress(OSError):  # who may use which cores can have changed just now
+        with suppress(OSError):  # the set of allowed cores may have changed in the meantime
             try:
                 os.sched_setaffinity(0, cores[t : t + 1])
             finally:
@@ -115,11 +117,24 @@ def _start_apart(t: int, threads: int) -> None:
 
 
 def run_team(work: Callable[[int], None], threads: int, barrier: np.ndarray, caller_works: bool = False) -> None:
-    """Call ``work(t)`` for t = 0 ... threads - 1, each in a thread of its own, and wait.
+    """Call ``work(t)`` for t = 0 ... threads - 1, each in its own thread, and wait until all calls have ended.
 
-    The caller's thread only waits, so that Ctrl-C reaches it. After Ctrl-C, or if one call raises, the stop flag of the
-    barrier tells the other threads to stop, and the exception is raised here. If `caller_works`, the caller's thread
-    does the work of t = 0: that saves starting a thread, but Ctrl-C then waits for the end of that work.
+    Parameters
+    ----------
+    work
+        The function to call. It must return soon after the barrier's stop flag is set.
+    threads
+        The number of calls.
+    barrier
+        A `new_barrier` that `work` also uses. Its stop flag is set after Ctrl-C and after an exception in `work`.
+    caller_works
+        Whether the calling thread runs ``work(0)`` itself. That saves one thread start, but Ctrl-C then takes effect
+        only when ``work(0)`` has ended. By default the calling thread only waits, so that Ctrl-C reaches it.
+
+    Raises
+    ------
+    BaseException
+        The first exception that `work` raised, or `KeyboardInterrupt` after Ctrl-C, once all threads have ended.
     """
     errors: list[BaseException] = []
     finished = threading.Semaphore(0)
@@ -143,7 +158,7 @@ def run_team(work: Callable[[int], None], threads: int, barrier: np.ndarray, cal
         if caller_works:
             work(0)
         for _ in members:
-            while not finished.acquire(timeout=0.05):  # on Windows only a wait with a limit can be interrupted
+            while not finished.acquire(timeout=0.05):  # Windows can interrupt only a wait that has a timeout
                 pass
     except BaseException:
         barrier[STOP] = 1

@@ -1,1 +1,1 @@
-"""How kernels are compiled and kept on disk."""
+"""Compiles kernels with Numba and keeps them on disk."""

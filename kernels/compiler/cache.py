@@ -1,4 +1,4 @@
-"""The folder on disk that keeps compiled kernels, and what compiling cost."""
+"""The disk cache of compiled kernels, and the record of what this process compiled and loaded."""
 
 import functools
 import hashlib
@@ -18,8 +18,9 @@ import numba
 from numba.core import caching
 from numba.core.runtime import _nrt_python
 
-# What all kernels of a training run take to compile, on a core of 2024, most of it by Numba rather than by LLVM.
+# Seconds to compile all kernels of a training run on a core of 2024. Numba takes most of that, LLVM the rest.
 COLD_SECONDS = 12
+# A folder of kernels that has not been used for this many days is removed.
 DAYS_KEPT = 30
 SOURCES = Path(__file__).resolve().parent.parent
 
@@ -27,7 +28,7 @@ _logger = logging.getLogger("fastnn")
 
 
 class Compilation(NamedTuple):
-    """A kernel that this process compiled, as it was not on disk, and what that took."""
+    """The name of a kernel that this process compiled because it was not on disk, and the seconds that took."""
 
     kernel: str
     seconds: float
@@ -38,21 +39,21 @@ _loaded: list[str] = []
 
 
 def compile_seconds() -> float:
-    """Seconds that this process has spent compiling kernels; loading them from disk does not count."""
+    """The seconds this process has spent compiling kernels. Loading kernels from disk does not count."""
     return sum((compilation.seconds for compilation in compilations), 0.0)
 
 
 def loads() -> int:
-    """How many kernels this process has loaded from disk."""
+    """The number of kernels this process has loaded from disk."""
     return len(_loaded)
 
 
 @functools.cache
 def sources_digest() -> str:
-    """SHA-256, in hex, of all kernel sources, Numba's version and Python's.
+    """The SHA-256 hex digest of all kernel sources and of the versions of Numba and Python.
 
-    Numba itself looks only at the file of the function that is called, so a change in a callee's file would go
-    unnoticed (numba#1833); a folder named by this digest can hold no stale kernel.
+    Numba checks only the file of the called function, so it misses a change in the file of a callee (numba#1833). A
+    folder named after this digest cannot hold a stale kernel.
     """
     digest = hashlib.sha256(f"{numba.__version__} {sys.version_info[:2]}".encode())
     for source in sorted(SOURCES.rglob("*.py")):
@@ -62,10 +63,10 @@ def sources_digest() -> str:
 
 @functools.cache
 def cache_folder() -> Path | None:
-    """The folder for compiled kernels, or None, after one warning, if there is no place to write.
+    """The folder for compiled kernels. If it cannot be used, warns once and returns None.
 
-    It is in NUMBA_CACHE_DIR if that is set, else in the user's cache folder. The files are pickles: a folder that
-    another user owns or may write to is not used.
+    The folder is in NUMBA_CACHE_DIR if that is set, otherwise in the user's cache folder. The files are pickles, so a
+    folder that another user owns or can write to is not used.
     """
     folder = _cache_base() / f"fastnn-kernels-{sources_digest()[:16]}"
     try:
@@ -75,17 +76,17 @@ def cache_folder() -> Path | None:
         if hasattr(os, "getuid"):
             status = folder.stat()
             if status.st_uid != os.getuid() or status.st_mode & 0o022:
-                raise PermissionError(f"{folder} can be written by another user")
+                raise PermissionError(f"{folder} is owned or writable by another user")
         tempfile.TemporaryFile(dir=folder).close()
-        os.utime(folder)  # `_prune` goes by the time of the last use
+        os.utime(folder)  # `_prune` takes this as the time of the last use
     except OSError as error:
-        _warn(f"there is no place to keep compiled kernels ({error}); they will be compiled in every process")
+        _warn(f"compiled kernels cannot be kept on disk ({error}); every process will compile them again")
         return None
     return folder
 
 
 def is_on_disk(kernel) -> bool:
-    """Whether the folder for compiled kernels has this one, for whatever dtypes and CPU."""
+    """Whether the cache folder holds this kernel, for any dtypes and any CPU."""
     folder = cache_folder()
     return folder is not None and any(folder.glob(f"*.{kernel.py_func.__name__}-*.nbi"))
 
@@ -99,7 +100,7 @@ def _cache_base() -> Path:
 
 
 def _prune(base: Path) -> None:
-    """Remove folders of kernels that nobody has used for DAYS_KEPT days; what cannot be removed stays."""
+    """Remove kernel folders that have not been used for DAYS_KEPT days. Ignores errors."""
     oldest = time.time() - DAYS_KEPT * 24 * 3600
     try:
         folders = [folder for folder in base.iterdir() if re.fullmatch("fastnn-kernels-[0-9a-f]{16}", folder.name)]
@@ -112,7 +113,7 @@ def _prune(base: Path) -> None:
             continue
         own = not hasattr(os, "getuid") or status.st_uid == os.getuid()
         if own and status.st_mtime < oldest:
-            shutil.rmtree(folder, ignore_errors=True)  # which follows no link, and removes nothing but a folder
+            shutil.rmtree(folder, ignore_errors=True)  # refuses symbolic links and plain files
 
 
 def _warn(text: str) -> None:
@@ -142,12 +143,12 @@ class _Implementation(caching.CompileResultCacheImpl):
 
 
 class _FolderCache(caching.FunctionCache):
-    """Numba's cache, which loads a kernel in a fifth of the time.
+    """Numba's disk cache, changed to load a kernel in a fifth of the time.
 
-    Before it loads, Numba fills the tables by which it types and translates Python: it imports half of itself and all
-    of SciPy's linear algebra for that, and compiles its reference counting. Kernels on disk are machine code, with the
-    counting in it; they need only the addresses of what they call. A kernel that must be compiled has the tables filled
-    by the compiler.
+    Before loading, Numba fills the tables it uses to type and translate Python. For that it imports half of itself and
+    all of SciPy's linear algebra, and compiles its reference counting. A kernel on disk is machine code that already
+    contains the reference counting, so it needs only the addresses of the functions it calls. If a kernel has to be
+    compiled, the compiler fills the tables.
     """
 
     _impl_class = _Implementation
@@ -158,15 +159,15 @@ class _FolderCache(caching.FunctionCache):
                 llvmlite.binding.add_symbol(name if name.startswith("_") else f"NRT_{name}", address)
             with self._guard_against_spurious_io_errors():
                 return self._load_overload(sig, target_context)
-        except AttributeError:  # a Numba that is built otherwise
+        except AttributeError:  # another Numba version may lack these internals
             return super().load_overload(sig, target_context)
 
 
 class KernelCache(caching.NullCache):
-    """Numba's cache in our folder, made on first use; never a reason to fail: at worst a kernel is compiled anew.
+    """Numba's disk cache in `cache_folder`, opened on first use. A failure of the cache only costs a recompilation.
 
-    Between a `load_overload` that finds nothing and `save_overload` Numba compiles. No kernel calls another, so these
-    times do not overlap.
+    Numba compiles a kernel between a `load_overload` that finds nothing and the `save_overload` that follows. No kernel
+    calls another kernel, so these intervals do not overlap and their lengths can be added.
     """
 
     def __init__(self, function) -> None:
@@ -194,13 +195,13 @@ class KernelCache(caching.NullCache):
             return None
         try:
             return self._folder_cache.load_overload(sig, target_context)
-        except Exception:  # a file cut short by a crash raises whatever its bytes happen to make pickle raise
+        except Exception:  # unpickling a damaged file can raise any exception
             self.flush()
             return None
 
     def save_overload(self, sig, data):
         compilations.append(Compilation(self._function.__name__, time.perf_counter() - self._started))
-        # The constants of helpers (of a `print`, say), which had no address as long as they were only helpers.
+        # Sets the constants of helpers, for example of a `print`. A helper has no machine code, so they had no address.
         for environment in data._find_referenced_environments():
             data.codegen.set_env(environment.env_name, environment)
         if not self._folder_cache:
@@ -208,7 +209,7 @@ class KernelCache(caching.NullCache):
         try:
             self._folder_cache.save_overload(sig, data)
         except OSError as error:
-            _warn(f"a compiled kernel could not be kept ({error})")
+            _warn(f"a compiled kernel could not be saved ({error})")
             self.__dict__["_folder_cache"] = None
 
     def flush(self):
@@ -216,10 +217,10 @@ class KernelCache(caching.NullCache):
             try:
                 self._folder_cache.flush()
             except OSError as error:
-                _warn(f"a damaged file of compiled kernels could not be replaced ({error})")
+                _warn(f"a damaged file in the kernel cache could not be replaced ({error})")
                 self.__dict__["_folder_cache"] = None
 
 
 @functools.cache
 def _say_once_that_it_takes_time() -> None:
-    _logger.info("compiling kernels for this CPU, once; those of a run take about %d s", COLD_SECONDS)
+    _logger.info("compiling kernels for this CPU, once; those of a training run take about %d s", COLD_SECONDS)

@@ -1,4 +1,4 @@
-"""How Numba compiles kernels and their helpers: everything that touches the internals of its compiler."""
+"""The compilers of kernels and of their helpers. All use of the internals of Numba's compiler is in this file."""
 
 import gc
 
@@ -7,13 +7,13 @@ from numba.core.compiler import Compiler, PassManager
 from numba.core.typed_passes import NopythonRewrites
 from numba.core.untyped_passes import InlineClosureLikes
 
-# Passes of Numba's over each function, for what kernels do not have: closures, and expressions of whole arrays. They
-# take a fifteenth of the time.
+# Numba runs these passes over each function for closures and for whole-array expressions. Kernels have neither, and the
+# passes take a fifteenth of compile time.
 _NEEDLESS = (InlineClosureLikes, NopythonRewrites)
 
 
 class _Compiler(Compiler):
-    """Numba's compiler, without what kernels do not need."""
+    """Numba's compiler without the passes that kernels do not need."""
 
     def define_pipelines(self):
         pipelines = []
@@ -28,17 +28,18 @@ class _Compiler(Compiler):
 
 
 class HelperCompiler(_Compiler):
-    """The compiler into a `_HelperLibrary`."""
+    """Compiles a helper into a `_HelperLibrary`."""
 
     def compile_extra(self, func):
         return _compile_into(_HelperLibrary, self, func)
 
 
 class KernelCompiler(_Compiler):
-    """The compiler into a `_KernelLibrary`.
+    """Compiles a kernel into a `_KernelLibrary`.
 
-    Python's collector of cycles rests meanwhile: it would look through what Numba builds up again and again, a sixth of
-    the time, and find little. Numba's lock lets one thread compile at a time, so nobody else's pause is ended here.
+    Python's cyclic garbage collector is off meanwhile. It would scan Numba's growing data structures again and again,
+    which takes a sixth of compile time and frees little. Numba's lock lets only one thread compile at a time, so
+    compilations cannot switch the collector back on for each other.
     """
 
     def compile_extra(self, func):
@@ -58,34 +59,34 @@ def _compile_into(kind, compiler, function):
 
 
 class _Library(JITCodeLibrary):
-    """Code whose functions are not optimised one by one: whatever of it runs is optimised as part of a kernel."""
+    """Code whose functions are not optimised one by one, but as part of the kernel that contains them."""
 
     def _optimize_functions(self, ll_module):
         ll_module.data_layout = self._codegen._data_layout
 
 
 class _KernelLibrary(_Library):
-    """The code of a kernel: it is linked with all that its helpers call, which they themselves are not."""
+    """The code of a kernel, linked with its helpers and all helpers they call: helper libraries are left unlinked."""
 
     def finalize(self):
         libraries = self._linking_libraries
-        for library in libraries:  # which grows meanwhile
+        for library in libraries:  # the list grows during the loop
             libraries += [callee for callee in library._linking_libraries if callee not in libraries]
         super().finalize()
 
     def _optimize_final_module(self):
-        # Once, where Numba goes over it twice in search of references, and by what LLVM calls -O2, which with explicit
-        # vectors is as good as -O3, and a twentieth of all compiling faster.
+        # One run of -O2. Numba optimises twice, the first time only to find reference counts it can remove. With
+        # explicit vectors -O2 gives code as good as -O3 and saves a twentieth of compile time.
         passes, builder = self._codegen._module_pass_manager(opt=2)
         passes.run(self._final_module, builder)
 
 
 class _HelperLibrary(_Library):
-    """The code of a helper, as LLVM's language only: it is linked into kernels, and never called from elsewhere.
+    """The code of a helper, as LLVM IR only. It is linked into kernels and never called from elsewhere.
 
-    Numba optimises every function by itself, with all that it calls, and translates it to machine code, and then does
-    the same again for each of its callers. Only what becomes of it inside a kernel ever runs, and that is optimised
-    with the kernel: so helpers are left as they are, without what they call.
+    Numba optimises every function together with its callees, translates it to machine code, and repeats that for each
+    caller. Of a helper, only the copy inside a kernel ever runs, and that copy is optimised with the kernel. So helpers
+    are neither optimised nor linked with their callees.
     """
 
     def finalize(self):
@@ -102,7 +103,7 @@ class _HelperLibrary(_Library):
 
 
 class _NoAddresses:
-    """Numba's code generator for a library that has no machine code, so no variable whose address could be set."""
+    """Numba's code generator for a library without machine code: there is no variable whose address could be set."""
 
     def __init__(self, codegen) -> None:
         self._codegen = codegen

@@ -1,1 +1,1 @@
-"""One operation a file, forward and backward."""
+"""One operation per file, forward and backward."""

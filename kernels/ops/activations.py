@@ -1,6 +1,6 @@
-"""Activations, forward and backward; which one is a number, so that one kernel serves all.
+"""Activations, forward and backward. An integer code selects one, so that each kernel is compiled once for all of them.
 
-Each stands twice: for vectors, inside the epoch, and for rows of plain arrays.
+Each activation is defined twice: on vectors, for the epoch kernels, and on rows of plain arrays.
 """
 
 import numpy as np
@@ -15,13 +15,13 @@ ACTIVATION_CODES = {"identity": IDENTITY, "relu": RELU, "tanh": TANH, "logistic"
 
 @inlined
 def vactivate(code, x, one):
-    """The activation of one vector; `one` is 1 in its dtype. NaN stays NaN."""
+    """The activation of one vector `x`. NaN stays NaN. `one` is 1 in the dtype of `x`."""
     if code == RELU:
         return vrelu(x)
     if code == TANH:  # 1 - 2 / (exp(2 x) + 1)
         ones = vsplat(one, ONE)
         return vsub(ones, vdiv(vadd(ones, ones), vadd(vexp(vadd(x, x)), ones)))
-    if code == LOGISTIC:  # 1 / (1 + exp(-x)); where exp is infinite it is 0
+    if code == LOGISTIC:  # 1 / (1 + exp(-x)), which is 0 where exp is infinite
         ones = vsplat(one, ONE)
         return vdiv(ones, vadd(ones, vexp(vmul(vsplat(-one, ONE), x))))
     return x
@@ -29,7 +29,11 @@ def vactivate(code, x, one):
 
 @inlined
 def vslope(code, dout, out, one, scale):
-    """`dout` times the slope of the activation, which is a function of its output ``scale * out``: vectors."""
+    """`dout` times the derivative of the activation, for vectors.
+
+    The derivative is computed from the output of the activation, which is ``scale * out``. `one` and `scale` are in the
+    dtype of the vectors.
+    """
     if code == RELU:
         return vwhere_positive(out, dout)
     if code == TANH:
@@ -43,7 +47,10 @@ def vslope(code, dout, out, one, scale):
 
 @inlined
 def activate(code, out):
-    """``out = activation(out)``, in place. NaN stays NaN."""
+    """Apply the activation to `out` in place. NaN stays NaN.
+
+    out: (H,), overwritten
+    """
     real = out.dtype.type
     if code == RELU:
         for h in range(len(out)):
@@ -52,13 +59,17 @@ def activate(code, out):
         for h in range(len(out)):
             out[h] = np.tanh(out[h])
     elif code == LOGISTIC:
-        for h in range(len(out)):  # 1 / (1 + exp(-out)), written so that no exp can overflow
+        for h in range(len(out)):  # 1 / (1 + exp(-out)) in a form that cannot overflow
             out[h] = real(0.5) * (real(1) + np.tanh(real(0.5) * out[h]))
 
 
 @inlined
 def activate_backward(code, dout, out):
-    """`dout` times the slope of the activation, in place; the slope is a function of the output `out`."""
+    """Multiply `dout` in place by the derivative of the activation, which is computed from its output `out`.
+
+    dout: (H,), overwritten
+    out: (H,)
+    """
     real = out.dtype.type
     if code == RELU:
         for h in range(len(out)):
@@ -73,7 +84,13 @@ def activate_backward(code, dout, out):
 
 @kernel
 def relu(inp, out):
-    """``out = max(inp, 0)``: both flat, one length. NaN stays NaN; `out` is overwritten."""
+    """``out = max(inp, 0)``. NaN stays NaN.
+
+    This is the obvious loop: LLVM vectorises it without help.
+
+    inp: (N,), float32 or float64
+    out: (N,), the dtype of `inp`, overwritten
+    """
     for h in range(len(out)):
         out[h] = inp[h]
     activate(RELU, out)
@@ -81,7 +98,14 @@ def relu(inp, out):
 
 @kernel
 def relu_backward(dout, out, dinp):
-    """``dinp = dout`` where `out` is above 0, else 0: all flat, one length; `dinp` is overwritten."""
+    """The gradient of `relu`: ``dinp = dout`` where `out` is positive, 0 elsewhere.
+
+    This is the obvious loop: LLVM vectorises it without help.
+
+    dout: (N,), float32 or float64
+    out: (N,), the output of `relu`, same dtype
+    dinp: (N,), same dtype, overwritten
+    """
     for h in range(len(dinp)):
         dinp[h] = dout[h]
     activate_backward(RELU, dinp, out)

@@ -1,7 +1,8 @@
-"""Losses of outputs that stand each for itself: yes or no (logistic), or a number (identity).
+"""Losses of independent outputs: binary cross-entropy (logistic outputs) and squared error (identity outputs).
 
-Softmax ties a row's outputs together and is most of a digit network's last layer, hence the care in `softmax.py`. Here
-there is one exponential and one logarithm an output, in float64, with nothing to share between them.
+The outputs of a softmax depend on each other, and softmax is most of the work in the last layer of a digit network, so
+`softmax.py` is optimised further. The losses here need at most one exponential and one logarithm per output, in
+float64, and the outputs of a row have no work in common.
 """
 
 import numpy as np
@@ -14,11 +15,17 @@ OUTPUT_CODES = {"softmax": SOFTMAX_OUTPUT, "logistic": LOGISTIC_OUTPUT, "identit
 
 @inlined
 def row_loss(output, outs, targets, row_weight, dout):
-    """The loss of one row, summed over its outputs, and whether all of them are on their targets' side of the middle.
+    """The loss of one row, summed over its outputs, and whether the row is predicted correctly.
 
-    output: LOGISTIC or IDENTITY; outs: what the last layer sums up, targets, and dout, of the same length, which is
-    overwritten by `share` times the gradient. Of logistic outputs p, the loss is ``-y log p - (1 - y) log(1 - p)``,
-    written so that no exp can overflow and a small loss is not rounded off beside 1.
+    A row is correct if every logistic output is on the same side of 1/2 as its target. Rows with identity outputs are
+    never correct. The loss of a logistic output p with target y is ``-y log p - (1 - y) log(1 - p)``, in a form in
+    which exp cannot overflow and a small loss is not rounded away beside 1.
+
+    output: LOGISTIC_OUTPUT or IDENTITY_OUTPUT
+    outs: (C,), the weighted sums of the last layer
+    targets: (C,) or longer
+    row_weight: the weight of the row in the batch loss, in the dtype of `dout`
+    dout: (C,), overwritten by `row_weight` times the gradient of the loss
     """
     loss, correct, real = 0.0, output == LOGISTIC_OUTPUT, dout.dtype.type
     for c in range(len(outs)):
@@ -31,13 +38,23 @@ def row_loss(output, outs, targets, row_weight, dout):
             correct &= (x > 0.0) == (y > 0.5)
         else:
             loss += 0.5 * error * error
-        dout[c] = row_weight * real(error) if row_weight > 0 else real(0)  # even where the error is infinite
+        dout[c] = row_weight * real(error) if row_weight > 0 else real(0)  # 0 even for an infinite error
     return loss, correct
 
 
 @kernel
 def element_loss(output, outs, targets, row_weights, dout):
-    """Weighted sum of the rows' losses, and its gradient: (B, C), (B, C), (B,) -> dout (B, C), overwritten."""
+    """The weighted sum of the rows' losses, and its gradient.
+
+    Faster than the obvious loops because one pass computes both: the loss and the gradient of a logistic output share
+    one exponential.
+
+    output: LOGISTIC_OUTPUT or IDENTITY_OUTPUT
+    outs: (B, C), float32 or float64, the weighted sums of the last layer
+    targets: (B, C), the dtype of `outs`
+    row_weights: (B,), the dtype of `outs`, the weight of each row, 1 / B for a mean
+    dout: (B, C), the dtype of `outs`, overwritten by the gradient with respect to `outs`
+    """
     loss = 0.0
     for s in range(len(outs)):
         loss_of_row, _ = row_loss(output, outs[s], targets[s], row_weights[s], dout[s])

@@ -1,6 +1,6 @@
-"""A dense layer, forward and backward, by register tiles; and the same for arrays as NumPy has them.
+"""Matrix products by register tiles, for panels and for plain arrays; and a dense layer, forward and backward.
 
-Dimensions: B rows, D inputs, H units, C classes.
+Dimensions: B rows, D inputs, H units. A panel is a group of columns of whole vectors (`layout.py`).
 """
 
 import numpy as np
@@ -10,9 +10,9 @@ from fastnn.kernels.ops.activations import activate, activate_backward
 from fastnn.kernels.vector.simd import EIGHT, FOUR, ONE, SIX, TWO, WHOLE_REGISTERS, lanes
 from fastnn.kernels.vector.tiles import tile
 
-# Rows of a right-hand side that a product goes through at a time: as wide as a panel, they are 16 KB.
+# Rows of the right-hand side per pass of a product: 16 KB at the width of the widest panel.
 DEPTH = 64
-# Constants that Numba must not take for literals: it would compile a function once for each.
+# Typed constants, because Numba would compile a function again for each literal it is called with.
 START, STRIDE_1, ONE_ROW, OVERWRITE = np.int64(0), np.int64(1), np.int64(1), np.bool_(False)
 
 
@@ -20,10 +20,16 @@ START, STRIDE_1, ONE_ROW, OVERWRITE = np.int64(0), np.int64(1), np.int64(1), np.
 def multiply(
     out, out_at, out_row, left, left_at, left_row, left_k, right, right_at, right_row, depth, rows, n, add, high
 ):
-    """``out (+)= left @ right`` for `rows` rows and `n` vectors of columns, by tiles of `high` rows.
+    """``out (+)= left @ right`` for `rows` rows and ``len(n)`` vectors of columns, by tiles of ``len(high)`` rows.
 
-    A few rows of `right` at a time stay in the first-level cache for all tiles: the second-level one is half as fast as
-    the multiplications are.
+    Faster than one pass over the whole depth: DEPTH rows of `right` at a time stay in the first-level cache for all
+    tiles. The second-level cache delivers data only half as fast as the multiplications need it.
+
+    All arrays are flat. If `add` is true, the product is added to `out`, otherwise it overwrites `out`.
+
+    out: (rows, len(n) vectors), at ``out_at + r * out_row``
+    left: (rows, depth), at ``left_at + r * left_row + k * left_k``
+    right: (depth, len(n) vectors), at ``right_at + k * right_row``
     """
     never_inline()
     for k in range(0, depth, DEPTH):
@@ -43,11 +49,11 @@ def multiply(
 def _multiply_wide(
     out, out_at, out_row, left, left_at, left_row, left_k, right, right_at, right_row, depth, rows, n, add
 ):
-    """`multiply_panel` for 32 registers of a whole vector each.
+    """`multiply_panel` for CPUs with 32 registers of one whole vector each.
 
-    Four rows of four vectors, or eight of two, are sixteen sums, which with the vectors of the right-hand side and one
-    number fill most of them; the narrowest tiles have eight, the least with which a processor of two multipliers need
-    not wait for a sum before it adds to it again.
+    Tiles of four rows by four vectors, or of eight by two, have sixteen sums. Together with the vectors of the
+    right-hand side and one number they fill most of the registers. Tiles one vector wide have eight sums: with fewer, a
+    CPU with two multiply units would wait for a sum before it can add to it again.
     """
     a, b = (left, left_at, left_row, left_k), (right, right_at, right_row)
     if n == 4:
@@ -62,7 +68,10 @@ def _multiply_wide(
 def _multiply_narrow(
     out, out_at, out_row, left, left_at, left_row, left_k, right, right_at, right_row, depth, rows, n, add
 ):
-    """`multiply_panel` for registers of half a vector (16 of AVX2) or a quarter (32 of NEON): 12 or 24 are six sums."""
+    """`multiply_panel` for CPUs whose registers are half a vector (AVX2) or a quarter of one (NEON).
+
+    Tiles of six rows by one vector have six sums. They take 12 of the 16 registers of AVX2, or 24 of the 32 of NEON.
+    """
     for h in range(0, n * lanes(out), lanes(out)):
         multiply(
             out, out_at + h, out_row, left, left_at, left_row, left_k, right, right_at + h, right_row, depth, rows, ONE,
@@ -70,16 +79,21 @@ def _multiply_narrow(
         )  # fmt: skip
 
 
-# ``out (+)= left @ right`` for a number of vectors that is known only when it is called: 1, 2 or 4.
+# ``out (+)= left @ right`` like `multiply`, but `n` is a number known only at run time: 1, 2 or 4 vectors.
 multiply_panel = _multiply_wide if WHOLE_REGISTERS else _multiply_narrow
 
 
 @inlined
 def multiply_plain(out, left, left_row, left_k, right, depth, rest, sums):
-    """``out = left @ right`` for arrays in NumPy's order: out (M, N), right (depth, N), left flat with its own strides.
+    """``out = left @ right`` for C-contiguous arrays. n is the number of lanes of a vector.
 
-    Columns that fill no vector are copied aside, so that all work is done by tiles: to rest (depth * n,) and sums
-    (M * n,), for vectors of n lanes.
+    The last columns, which do not fill a vector, are copied to scratch, so that tiles do all the work.
+
+    out: (M, N), overwritten
+    left: flat, (M, depth) at ``r * left_row + k * left_k``
+    right: (depth, N)
+    rest: (depth * n,) or longer, scratch for columns of `right`
+    sums: (M * n,) or longer, scratch for columns of `out`
     """
     rows, columns = out.shape
     flat_out, flat_right, n = out.reshape(-1), right.reshape(-1), lanes(out)
@@ -104,10 +118,14 @@ def multiply_plain(out, left, left_row, left_k, right, depth, rest, sums):
 
 @kernel
 def matmul(inp, weight, out):
-    """``out = inp @ weight``: (B, D), (D, H) -> (B, H), overwritten; `inp` of any dtype.
+    """The matrix product ``out = inp @ weight``.
 
-    Faster than the triple loop by keeping a tile of the result in registers while a column of `inp` and rows of
-    `weight` stream past: each number loaded takes part in many multiplications.
+    Faster than the triple loop because a tile of the result stays in registers while columns of `inp` and rows of
+    `weight` stream past: each loaded number takes part in many multiplications.
+
+    inp: (B, D), uint8, float32 or float64
+    weight: (D, H), float32 or float64
+    out: (B, H), the dtype of `weight`, overwritten
     """
     n, (rows, depth) = lanes(out), inp.shape
     rest, sums = np.empty(depth * n, out.dtype), np.empty(rows * n, out.dtype)
@@ -116,7 +134,17 @@ def matmul(inp, weight, out):
 
 @kernel
 def dense_forward(inp, weight, bias, activation, out):
-    """``out = activation(inp @ weight + bias)``: (B, D), (D, H), (H,) -> (B, H), overwritten."""
+    """A dense layer: ``out = activation(inp @ weight + bias)``.
+
+    Faster than the obvious loops because the product is computed by tiles, as in `matmul`, and one pass over each row
+    adds the bias and applies the activation.
+
+    inp: (B, D), uint8, float32 or float64
+    weight: (D, H), float32 or float64
+    bias: (H,), the dtype of `weight`
+    activation: an activation code (`activations.py`)
+    out: (B, H), the dtype of `weight`, overwritten
+    """
     n, (rows, depth) = lanes(out), inp.shape
     rest, sums = np.empty(depth * n, out.dtype), np.empty(rows * n, out.dtype)
     multiply_plain(out, inp.reshape(-1), depth, STRIDE_1, weight, depth, rest, sums)
@@ -129,10 +157,21 @@ def dense_forward(inp, weight, bias, activation, out):
 
 @kernel
 def dense_backward(dout, inp, weight, out, activation, dsum, dinp, dweight, dbias):
-    """Gradients of a dense layer: dout (B, H), inp (B, D), weight (D, H), out (B, H).
+    """The gradients of a dense layer.
 
-    Overwrites dinp (B, D), dweight (D, H), dbias (H,) and dsum (B, H), the gradient before the activation. Both
-    products are done by tiles; the transposed left-hand side of the second is a matter of strides.
+    Faster than the obvious loops because both products are computed by tiles, as in `matmul`. The second one reads
+    `inp` transposed by its strides alone, without a copy. One pass over each row applies the derivative of the
+    activation and sums `dbias`.
+
+    dout: (B, H), float32 or float64, the gradient with respect to `out`
+    inp: (B, D), uint8, float32 or float64
+    weight: (D, H), the dtype of `dout`
+    out: (B, H), the output of `dense_forward`
+    activation: an activation code (`activations.py`)
+    dsum: (B, H), overwritten by the gradient before the activation
+    dinp: (B, D), overwritten
+    dweight: (D, H), overwritten
+    dbias: (H,), overwritten
     """
     dbias[:] = 0
     for s in range(len(dsum)):

@@ -1,11 +1,12 @@
-"""Optimizer steps on rows of a parameter, done while their gradient is still in the first-level cache.
+"""Optimizer updates of rows of parameters, applied while their gradient is still in the first-level cache.
 
-`fastnn.optim.optimizers` states the rules; here they run behind the gradient, so that it is never stored as a whole.
+`fastnn.optim.optimizers` defines the rules. Here each rule is applied right after the gradient of a few rows, so that
+the whole gradient is never stored.
 
-The state of a weight whose input is rarely used decays from step to step, and would stay below the smallest normal
-number for good, since 0.9 times the very smallest is rounded back to it. Many processors take dozens of times as long
-for such numbers, so they are made 0. A control register would do that as well, but each CPU has another, and every
-thread its own.
+If an input is rarely used, the optimizer state of its weights decays into subnormal numbers. It never reaches 0,
+because 0.9 times the smallest subnormal rounds to itself. On many CPUs arithmetic with subnormals takes dozens of times
+as long, so they are set to 0. A CPU control register could do that too, but it differs between CPUs and belongs to each
+thread separately.
 """
 
 from typing import NamedTuple
@@ -34,17 +35,24 @@ from fastnn.kernels.vector.simd import (
     vzero,
 )
 
-# KEEP_GRADIENT leaves the parameter alone and writes the gradient to `slot_1`: gradients that are checked are those
-# that train.
+# KEEP_GRADIENT leaves the parameters unchanged and writes the gradient to `slot_1`. So gradient checks test the very
+# gradients that training uses.
 KEEP_GRADIENT, SGD, MOMENTUM, NESTEROV, ADAM = range(5)
 
 
 class Rule(NamedTuple):
-    """An optimizer's numbers.
+    """The settings of an optimizer for one epoch.
 
-    rate: the epoch's learning rate, beta_1, beta_2: Adam's, all float64, for the bias corrections of each step. The
-    others are of the working dtype: first, second: the momentum, or both betas; rest_1, rest_2: 1 - beta, rounded once.
-    l2, float64: what the squared weights count; divide_l2: whether that is divided by what a batch's samples count.
+    kind: KEEP_GRADIENT, SGD, MOMENTUM, NESTEROV or ADAM
+    rate: float64, the learning rate of the epoch
+    beta_1, beta_2: float64, Adam's, for the bias correction of each step
+    first: the momentum or beta_1, in the working dtype
+    rest_1: 1 - first, rounded once to the working dtype
+    second: beta_2, in the working dtype
+    rest_2: 1 - second, rounded once to the working dtype
+    epsilon: Adam's, in the working dtype
+    l2: float64, the factor of the L2 penalty, which is ``l2 / 2 * sum of squared weights``
+    divide_l2: whether `l2` is divided by the total sample weight of each batch
     """
 
     kind: int
@@ -61,11 +69,15 @@ class Rule(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One step of the optimizer, as far as a block of its batch goes.
+    """One optimizer step, as seen by one block of its batch.
 
-    rate, l2: the learning rate of this step and what its squared weights count, in the working dtype; is_first,
-    is_last: whether the block is the first and last of the batch. Until the last the gradient is kept, after it the
-    parameters move.
+    The gradient is stored until the last block of the batch. Then the parameters are updated.
+
+    rule: the `Rule` of the epoch
+    rate: the learning rate of this step, in the working dtype
+    l2: the factor of the L2 penalty in this step, in the working dtype
+    is_first: whether the block is the first of its batch
+    is_last: whether the block is the last of its batch
     """
 
     rule: Rule
@@ -76,8 +88,12 @@ class Step(NamedTuple):
 
 
 class State(NamedTuple):
-    """Arrays laid out like the parameters, or empty: the optimizer's two slots, and the gradient as far as it is kept,
-    before the scale of the inputs.
+    """The arrays of the optimizer. Each has the layout of the parameters, or size 0 if it is not needed.
+
+    slot_1: the velocity of momentum, or Adam's mean of gradients; for KEEP_GRADIENT the gradient
+    slot_2: Adam's mean of squared gradients
+    gradient: the sum over the blocks of a batch so far, before the scale of the inputs is applied; if threads share
+        rows, one such array for each chunk of a batch
     """
 
     slot_1: np.ndarray
@@ -87,7 +103,7 @@ class State(NamedTuple):
 
 @inlined
 def rate_of_step(rule, step):
-    """The learning rate of step 1, 2, ...: Adam's has the bias of both moments taken out."""
+    """The learning rate of a step, counted from 1. For Adam it includes the bias correction of both moments."""
     if rule.kind == ADAM:
         count = np.float64(step)
         return rule.rate * np.sqrt(1 - rule.beta_2**count) / (1 - rule.beta_1**count)
@@ -96,7 +112,7 @@ def rate_of_step(rule, step):
 
 @inlined
 def l2_of_step(rule, weight):
-    """What the squared weights count in the loss of a batch whose samples count `weight` in all."""
+    """The factor of the L2 penalty for a batch of total sample weight `weight`."""
     if rule.divide_l2:
         return rule.l2 / weight if weight > 0 else 0.0
     return rule.l2
@@ -104,9 +120,12 @@ def l2_of_step(rule, weight):
 
 @inlined
 def move_row(step, decay, parameters, state, at, g, back, n):
-    """Move the `n` vectors of parameters from `at` on against ``g + decay * parameter``; returns what they were.
+    """Update the `n` vectors of parameters from `at` on with the gradient ``g + decay * parameter``.
 
-    g: their gradient. back: minus the learning rate, in every lane.
+    Returns the parameters before the update.
+
+    g: n vectors, the gradient without the L2 penalty
+    back: n vectors, minus the learning rate in every lane
     """
     rule, slot_1, slot_2 = step.rule, state.slot_1, state.slot_2
     w = vload(parameters, at, n)
@@ -137,7 +156,10 @@ def move_row(step, decay, parameters, state, at, g, back, n):
 
 @inlined
 def apply_update_rows(step, decay, scale, parameters, state, at, gradient_tile, rows, n):
-    """`settle` for rows of `n` vectors: few wide ones, so that the choice of a rule costs little beside its work."""
+    """`apply_update` for rows of ``len(n)`` vectors.
+
+    Rows are few and wide, so that the choice of a rule costs little compared with the update.
+    """
     never_inline()
     real, width = gradient_tile.dtype.type, len(n) * lanes(gradient_tile)
     squares, factor, back = vzero(gradient_tile, n), vsplat(scale, n), vsplat(-step.rate, n)
@@ -153,11 +175,15 @@ def apply_update_rows(step, decay, scale, parameters, state, at, gradient_tile, 
 
 @inlined
 def apply_update(step, decay, scale, parameters, state, at, gradient_tile, rows, vectors):
-    """Move `rows` rows of a panel of `vectors` vectors, the parameters from `at` on.
+    """Update `rows` rows of a panel of `vectors` vectors, which start at offset `at` of the parameters.
 
-    Their gradient is `scale` times the sum of `piece` and, unless the step's block is the first, of what was kept; they
-    move against ``gradient + decay * parameter``. Returns the sum of the parameters' squares before that if `decay` is
-    not 0.
+    The gradient is ``scale * (gradient_tile + state.gradient)``, or ``scale * gradient_tile`` in the first block of a
+    batch. To this the rule adds ``decay * parameter``. Returns the sum of the squared parameters before the update if
+    `decay` is nonzero, otherwise 0.
+
+    parameters: flat, `rows` rows updated from `at` on
+    state: the `State`, updated likewise
+    gradient_tile: (rows * vectors * lanes,) or longer
     """
     if vectors == 4:
         return apply_update_rows(step, decay, scale, parameters, state, at, gradient_tile, rows, FOUR)
@@ -170,11 +196,17 @@ def apply_update(step, decay, scale, parameters, state, at, gradient_tile, rows,
 def multiply_and_update(
     layout, at, left, left_at, left_row, height, n_rows, step, scale, dout, state, gradient_tile, outputs
 ):
-    """Gradient and step of `height` rows of weights, from `at` on, that lead to the panel `outputs`; returns the sum of
-    their squares.
+    """Compute the gradient of `height` rows of weights and update them. Returns the sum of their squares.
 
-    The gradient is ``scale * left.T @ dout``, a few rows at a time. left: flat, (n_rows, height) from `left_at` on, its
-    rows `left_row` apart.
+    The weights start at offset `at` of the parameters and lead to the panel `outputs`. Their gradient is
+    ``scale * left.T @ dout``. Before the last block of a batch, the gradient is only stored or added to the stored one,
+    and 0 is returned. In the last block it is computed GRADIENT_ROWS rows at a time, which stay in the first-level
+    cache until their weights are updated.
+
+    left: flat, (n_rows, height) from `left_at` on, rows `left_row` apart
+    dout: flat, n_rows rows of the panel `outputs`
+    state: the `State`, updated
+    gradient_tile: (GRADIENT_ROWS * outputs.width,) or longer, scratch
     """
     never_inline()
     width, penalty = outputs.width, 0.0

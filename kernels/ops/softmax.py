@@ -1,7 +1,7 @@
-"""Softmax and cross-entropy, forward and backward, for as many rows at once as a vector has lanes.
+"""Softmax and cross-entropy, forward and backward, for n rows at once, one row per lane of a vector.
 
-Dimensions: B rows, C classes, n rows at once. Row by row, every row would wait for its largest logit, its sum and its
-logarithm, one after the other. With a row in each lane, and class after class, nothing goes across lanes.
+Dimensions: B rows, C classes, n lanes. Row by row, each row would wait for its largest logit, then for its sum, then
+for its logarithm. With one row per lane, the n rows are computed side by side, and no operation crosses lanes.
 """
 
 import numpy as np
@@ -27,11 +27,16 @@ from fastnn.kernels.vector.tiles import transpose_tile
 
 @inlined
 def softmax_columns(columns, n_classes, row_weight, top, total, best):
-    """Logits of n rows, class by class, row beside row, become ``share * softmax``: columns (C * n,), overwritten.
+    """Replace the logits of n rows by ``row_weight * softmax(logits)``.
 
-    share (n,). top, total and best (n,) are overwritten by each row's largest logit, the sum of exp(logit - top) and
-    the first class that has the largest. The largest is subtracted first, so that exp cannot overflow. A NaN makes its
+    The largest logit of a row is subtracted from its logits first, so that exp cannot overflow. A NaN makes its whole
     row NaN.
+
+    columns: (C * n,), logits, element ``c * n + r`` for class c of row r, overwritten
+    row_weight: (n,)
+    top: (n,), overwritten by the largest logit of each row
+    total: (n,), overwritten by the sum of ``exp(logit - top)`` of each row
+    best: (n,), overwritten by the first class whose logit is the largest
     """
     n, real = lanes(columns), columns.dtype.type
     largest = vload(columns, 0, ONE)
@@ -56,11 +61,19 @@ def softmax_columns(columns, n_classes, row_weight, top, total, best):
 def cross_entropy_rows(
     logits, at, row, n_classes, labels, row_weight, dlogits, losses, correct, columns, row_stats, offsets
 ):
-    """Losses of n rows, and ``dlogits = share * (softmax(logits) - one_hot(label))``.
+    """Compute the losses of n rows, and ``dlogits = row_weight * (softmax(logits) - one_hot(label))``.
 
-    logits, dlogits: flat, rows from `at` on, `row` apart, padded to whole vectors; of all n rows, `dlogits` is
-    overwritten. labels, losses, right: of as many rows as count, at most n; share (n,). columns, figures (3 * n,) and
-    places are scratch.
+    Only the first M <= n rows are samples. The others must have weight 0.
+
+    logits: flat, n rows from `at` on, `row` apart, padded to whole vectors
+    labels: (M,) int64
+    row_weight: (n,)
+    dlogits: like `logits`, all n rows overwritten
+    losses: (M,) float64, overwritten
+    correct: (M,) int64, overwritten by whether the label has the largest logit
+    columns: (padded C * n,), scratch
+    row_stats: (3 * n,), scratch
+    offsets: (n,) int64 or longer, scratch
     """
     n = lanes(logits)
     for r in range(n):
@@ -78,14 +91,20 @@ def cross_entropy_rows(
     for r in range(len(labels)):
         chosen = at + r * row + labels[r]
         dlogits[chosen] -= row_weight[r]
-        # Two parts, since the logarithm would be lost beside a large logit.
+        # -log(softmax) as a difference in float64: added to a large logit first, the logarithm would be rounded away.
         losses[r] = np.float64(total[r]) - np.float64(logits[chosen] - top[r])
         correct[r] = best[r] == labels[r]
 
 
 @inlined
 def fill_columns(logits, start, columns):
-    """Transpose n rows of `logits` (B, C) from `start` on; beyond the last, it stands again. Returns the rows taken."""
+    """Transpose n rows of `logits`, from `start` on, into `columns`. Returns the number of rows before the end.
+
+    The last row is repeated if fewer than n rows are left.
+
+    logits: (B, C)
+    columns: (C * n,), element ``c * n + r`` for class c of row r, overwritten
+    """
     n, n_rows = lanes(columns), len(logits) - start
     for r in range(n):
         row = logits[start + min(r, n_rows - 1)]
@@ -96,7 +115,14 @@ def fill_columns(logits, start, columns):
 
 @kernel
 def softmax(logits, out):
-    """Each row of `out` is the softmax of that of `logits`: (B, C), (B, C); `out` is overwritten."""
+    """The softmax of each row of `logits`.
+
+    Faster than row by row because each lane of a vector holds one row, and the exponentials, sums and divisions of all
+    lanes run side by side.
+
+    logits: (B, C), float32 or float64
+    out: (B, C), the dtype of `logits`, overwritten
+    """
     n, n_classes = lanes(out), logits.shape[1]
     columns, row_stats = np.empty(n_classes * n, out.dtype), np.empty(3 * n, out.dtype)
     row_weight = np.ones(n, out.dtype)
@@ -110,9 +136,15 @@ def softmax(logits, out):
 
 @kernel
 def softmax_cross_entropy(logits, labels, row_weights, dlogits):
-    """Weighted sum of the rows' losses, and its gradient: (B, C), (B,), (B,) -> dlogits (B, C), overwritten.
+    """The weighted sum of the rows' cross-entropies, and its gradient.
 
-    `shares` is what each row counts, 1 / B for a mean. Loss and gradient share the one pass of exponentials.
+    Faster than the obvious loops for two reasons. Each lane of a vector holds one row, and all lanes are computed side
+    by side. The loss and the gradient share one pass of exponentials.
+
+    logits: (B, C), float32 or float64
+    labels: (B,) int64, from 0 to C - 1
+    row_weights: (B,), the dtype of `logits`, the weight of each row, 1 / B for a mean
+    dlogits: (B, C), the dtype of `logits`, overwritten by the gradient with respect to `logits`
     """
     n, n_classes, loss = lanes(dlogits), logits.shape[1], 0.0
     columns, row_stats, row_weight = (

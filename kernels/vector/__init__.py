@@ -1,1 +1,1 @@
-"""Explicit vectors: what every kernel is made of."""
+"""Explicit vectors, from which every kernel is built."""

@@ -1,4 +1,4 @@
-"""Which numbers of an array are other than 0: as bits of a word, and as a list."""
+"""Find the nonzero elements of an array, as the bits of a word or as a list."""
 
 from llvmlite import ir
 from numba import types
@@ -10,7 +10,7 @@ from fastnn.kernels.vector.simd import I1, I32, I64, VECTOR, element_pointer, ll
 
 @intrinsic
 def trailing_zeros(_, word):
-    """The position of the lowest set bit of a uint64 that is not 0."""
+    """The position of the lowest set bit of a nonzero uint64."""
 
     def codegen(context, builder, signature, args):
         zero_is_undefined = ir.Constant(I1, 1)
@@ -20,7 +20,7 @@ def trailing_zeros(_, word):
 
 
 def _load_nonzero(context, builder, array_type, array, offset, n):
-    """`n` elements of a flat array, and which of them are other than 0; NaN is."""
+    """`n` elements of a flat array, and the mask of those that are nonzero. NaN counts as nonzero."""
     dtype = array_type.dtype
     whole = isinstance(dtype, types.Integer)
     kind = ir.VectorType(llvm_number(dtype), n)
@@ -33,7 +33,7 @@ def _load_nonzero(context, builder, array_type, array, offset, n):
 
 @intrinsic
 def nonzero_mask(_, array, offset):
-    """Bit k of the result says whether element ``offset + k`` of a flat array is other than 0, k from 0 to 63."""
+    """A uint64 whose bit k, from 0 to 63, is set if element ``offset + k`` of a flat array is nonzero."""
 
     def codegen(context, builder, signature, args):
         _, test = _load_nonzero(context, builder, array, args[0], args[1], 64)
@@ -44,11 +44,15 @@ def nonzero_mask(_, array, offset):
 
 @intrinsic
 def list_nonzero(_, index, value, at, array, offset, first):
-    """Append those of 16 elements of a flat array, or of 8 of 8 bytes, from `offset` on, that are other than 0.
+    """Append the nonzero elements of ``array[offset : offset + n]`` to lists. Returns their number.
 
-    They, and their numbers, counted from `first`, go to ``value[at:]``, of the array's dtype, and ``index[at:]``, of an
-    integer dtype, both flat and with room for all of them. Returns how many they are. No branch depends on the data, so
-    there is nothing to predict. (More than one register's worth crashes LLVM.)
+    n is 16, or 8 for elements of 8 bytes; more than one register's worth crashes LLVM. The values go to
+    ``value[at:]``. Their positions go to ``index[at:]``, where element `offset` of `array` has position `first`. No
+    branch depends on the data, so none is mispredicted.
+
+    index: flat, integers, n elements overwritten from `at` on
+    value: flat, the dtype of `array`, n elements overwritten from `at` on
+    array: flat
     """
     n, bits = VECTOR * 8 // max(32, array.dtype.bitwidth), ir.IntType(index.dtype.bitwidth)
 

@@ -1,4 +1,4 @@
-"""Exponential and logarithm of vectors, by polynomials: Numba's own take one number at a time."""
+"""Exponential and logarithm of vectors, by polynomials. Numba's own functions compute one number at a time."""
 
 import math
 
@@ -7,23 +7,23 @@ from numba.extending import intrinsic
 
 from fastnn.kernels.vector.simd import call, constant, llvm_vector
 
-# exp(x) = 2**n * exp(r), n = round(x / ln 2), |r| <= ln 2 / 2, exp(r) by its Taylor polynomial; the first term left out
-# is below half a unit in the last place: r**8 / 8! and r**14 / 14!.
+# exp(x) = 2**n * exp(r) with n = round(x / ln 2) and |r| <= ln 2 / 2. exp(r) is a Taylor polynomial of this degree: its
+# first omitted term, r**8 / 8! or r**14 / 14!, is below half a unit in the last place.
 _DEGREE = {32: 7, 64: 13}
-# ln 2 in two parts: n times the first, of few bits, is exact.
+# ln 2 as the sum of two numbers. The first has few significant bits, so n times it is exact.
 _LN2 = {32: (0.693359375, -2.121944400546905827679e-4), 64: (0.6931471803691238, 1.9082149292705877e-10)}
-# 2**n is a normal number from the first to the second; beyond, exp becomes 0 or infinite.
+# The range of x for which 2**n is a normal number. Below it exp returns 0, above it infinity.
 _EXP_RANGE = {bits: (math.log(2) * low, math.log(2) * high) for bits, low, high in ((32, -126, 127), (64, -1022, 1023))}
 
 
 @intrinsic
 def vexp(_, x):
-    """Exp of each lane, within 2 units in the last place; NaN stays NaN.
+    """The exponential of each lane, within 2 units in the last place. NaN stays NaN.
 
-    Results below the smallest normal number are 0, and above 2**127 (float64: 2**1023) infinite.
+    A result below the smallest normal number becomes 0, a result above 2**127 (float64: 2**1023) infinity.
 
-    Numba has no vectorised exp any more (it came with Intel's SVML), and its scalar one would cost more than the rest
-    of softmax.
+    Numba no longer has a vectorised exp (it came with Intel's SVML). Its scalar exp would cost more than the rest of
+    softmax.
     """
     bits = x.element.bitwidth
     low, high = _EXP_RANGE[bits]
@@ -34,7 +34,7 @@ def vexp(_, x):
     def codegen(context, builder, signature, args):
         (value,) = args
         limited = builder.select(builder.fcmp_ordered(">", value, constant(x, high)), constant(x, high), value)
-        small = builder.fcmp_unordered("<", limited, constant(x, low))  # NaN too: what follows must be defined
+        small = builder.fcmp_unordered("<", limited, constant(x, low))  # NaN too: fptosi needs a number
         limited = builder.select(small, constant(x, low), limited)
         n = call(builder, "rint", x, builder.fmul(limited, constant(x, 1 / math.log(2))))
         r = call(builder, "fma", x, n, constant(x, -ln2_high), limited)
@@ -53,17 +53,18 @@ def vexp(_, x):
     return x(x), codegen
 
 
-# log(m) = 2 * atanh(f), f = (m - 1) / (m + 1), for m from sqrt(1/2) to sqrt(2), so |f| <= 0.172: the series of atanh,
-# as many terms of f**2 as the first left out needs to be below a quarter of a unit in the last place.
+# log(m) = 2 * atanh(f) with f = (m - 1) / (m + 1), for m from sqrt(1/2) to sqrt(2), so |f| <= 0.172. The series of
+# atanh has this many terms: the first omitted term is below a quarter of a unit in the last place.
 _LOG_TERMS = {32: 5, 64: 11}
 
 
 @intrinsic
 def vlog(_, x):
-    """Natural logarithm of each lane, a normal number above 0, within 2 units in the last place; NaN stays NaN, and
-    infinity infinite.
+    """The natural logarithm of each lane, within 2 units in the last place.
 
-    x = 2**n * m; n and m are cut out of the number's bits. Numba's own takes one number at a time.
+    Each lane must be a positive normal number, infinity or NaN. Infinity and NaN stay as they are.
+
+    x = 2**n * m, where n and m are extracted from the bits of x. Numba's own log computes one number at a time.
     """
     bits = x.element.bitwidth
     mantissa = 23 if bits == 32 else 52
@@ -82,7 +83,7 @@ def vlog(_, x):
         series = constant(x, 2 / (2 * terms - 1))
         for k in range(terms - 2, 0, -1):
             series = call(builder, "fma", x, series, square, constant(x, 2 / (2 * k + 1)))
-        # 2 f + f * (the rest): the large term is added last, so that its rounding is the only one.
+        # The large term 2 * f is added after the small terms, so that their rounding errors do not matter.
         result = call(builder, "fma", x, n, constant(x, ln2_low), builder.fmul(builder.fmul(f, square), series))
         result = builder.fadd(result, builder.fadd(f, f))
         result = call(builder, "fma", x, n, constant(x, ln2_high), result)

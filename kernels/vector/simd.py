@@ -1,13 +1,12 @@
-"""Explicit vectors for Numba: values of one or several machine vectors, and what the kernels do with them.
+"""Explicit vectors for Numba: the type `Vector`, and its loads, stores and arithmetic.
 
-Driven from plain Numba loops, LLVM's auto-vectoriser finds only part of what these kernels need: it checks at run time
-whether arrays overlap, keeps sums in memory instead of registers, and prefers half the width on AVX-512. The values
-here are LLVM's own vectors. A vector of 64 bytes becomes one, two or four registers, as the CPU has them, so the same
-source runs everywhere. All is generic in the element: an array's dtype decides between 16 lanes of float32 and 8 of
-float64.
+In plain Numba loops, LLVM's auto-vectoriser does only part of what these kernels need: it checks at run time whether
+arrays overlap, keeps sums in memory instead of registers, and prefers half the register width on AVX-512. The values
+here are LLVM vectors. A vector of 64 bytes becomes one, two or four registers, depending on the CPU, so the same source
+runs everywhere. The operations are generic: the dtype of an array decides between 16 lanes of float32 and 8 of float64.
 
-How many vectors a value has is known when a kernel is compiled: it is the length of a tuple, one of ONE to FOUR, that
-is passed for nothing but its type.
+The vector count is a compile-time constant. Numba specialises on a tuple's length, so ONE ... SIXTEEN are passed only
+for their type.
 """
 
 import llvmlite.binding
@@ -19,10 +18,10 @@ from numba.extending import intrinsic, models, register_model
 
 from fastnn.kernels.jit import inlined
 
-# Bytes of a vector: one register of AVX-512, two of AVX2, four of NEON.
+# The bytes of a vector: one register of AVX-512, two of AVX2, four of NEON.
 VECTOR = 64
 ONE, TWO, FOUR, FIVE, SIX, EIGHT, TEN, SIXTEEN = ((0,) * count for count in (1, 2, 4, 5, 6, 8, 10, 16))
-# Whether a vector is one register of the CPU that code is compiled for: this one, or that of NUMBA_CPU_FEATURES.
+# Whether a vector fits in one register of the target CPU: this CPU, or the one that NUMBA_CPU_FEATURES describes.
 _features = numba.config.CPU_FEATURES
 WHOLE_REGISTERS = "+avx512f" in (llvmlite.binding.get_host_cpu_features().flatten() if _features is None else _features)
 
@@ -30,7 +29,7 @@ I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 
 
 class Vector(types.Type):
-    """`n` vectors' worth of lanes of a float type."""
+    """The Numba type of `n` vectors of 64 bytes, treated as one value, with lanes of the float type `element`."""
 
     def __init__(self, element, n):
         self.element, self.n, self.lanes = element, n, n * VECTOR * 8 // element.bitwidth
@@ -38,7 +37,7 @@ class Vector(types.Type):
 
 
 def of_lanes(element, lanes):
-    """The vector with as many lanes as a tuple is long, whatever room they take."""
+    """The `Vector` type whose lane count is the length of the tuple type `lanes`."""
     return Vector(element, lanes.count * element.bitwidth // (VECTOR * 8))
 
 
@@ -48,44 +47,44 @@ class _VectorModel(models.PrimitiveModel):
         super().__init__(dmm, fe_type, llvm_vector(fe_type))
 
 
-# --- What intrinsics are made of -------------------------------------------------------------------------------------
+# --- Helpers for intrinsics ------------------------------------------------------------------------------------------
 def llvm_number(dtype):
-    """LLVM's type of a number: of an integer or float."""
+    """The LLVM type of a Numba integer or float type."""
     if isinstance(dtype, types.Integer):
         return ir.IntType(dtype.bitwidth)
     return ir.DoubleType() if dtype.bitwidth == 64 else ir.FloatType()
 
 
 def llvm_vector(vector):
-    """LLVM's type of a `Vector`."""
+    """The LLVM type of a `Vector`."""
     return ir.VectorType(llvm_number(vector.element), vector.lanes)
 
 
 def constant(vector, value):
-    """A vector whose lanes are all the number `value`, known now."""
+    """A constant whose lanes all equal the Python number `value`."""
     return ir.Constant(llvm_vector(vector), [value] * vector.lanes)
 
 
 def call(builder, name, vector, *args):
-    """LLVM's intrinsic function `name` on vectors of one type."""
+    """Call the LLVM intrinsic `name`. All arguments and the result have the type `vector`."""
     suffix = f"v{vector.lanes}f{vector.element.bitwidth}"
     kind = ir.FunctionType(llvm_vector(vector), [llvm_vector(vector)] * len(args))
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.{suffix}"), args)
 
 
 def element_pointer(context, builder, array_type, array, offset):
-    """The address of a flat array's element."""
+    """The address of element `offset` of a flat array."""
     return builder.gep(context.make_array(array_type)(context, builder, value=array).data, [offset])
 
 
 def vector_pointer(context, builder, array_type, array, offset, vector):
-    """The address of the vector that starts at a flat array's element."""
+    """The address of element `offset` of a flat array, as a pointer to a vector."""
     element = element_pointer(context, builder, array_type, array, offset)
     return builder.bitcast(element, llvm_vector(vector).as_pointer())
 
 
 def splat(builder, vector, value):
-    """A vector whose lanes are all `value`."""
+    """A vector whose lanes all equal the LLVM value `value`."""
     undefined = ir.Constant(llvm_vector(vector), ir.Undefined)
     first = builder.insert_element(undefined, value, ir.Constant(I32, 0))
     return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(I32, vector.lanes), [0] * vector.lanes))
@@ -93,14 +92,14 @@ def splat(builder, vector, value):
 
 @inlined
 def lanes(array):
-    """How many elements of the array's dtype a vector holds."""
+    """The number of elements of the array's dtype in one vector."""
     return VECTOR // array.itemsize
 
 
 # --- Memory ----------------------------------------------------------------------------------------------------------
 @intrinsic
 def vload(_, array, offset, n):
-    """The vector that starts at element `offset` of a flat array."""
+    """`n` vectors that start at element `offset` of a flat array."""
     vector = Vector(array.dtype, n.count)
 
     def codegen(context, builder, signature, args):
@@ -113,7 +112,7 @@ def vload(_, array, offset, n):
 
 @intrinsic
 def vload_part(_, array, offset, count, n):
-    """The first `count` lanes of `vload`, 0 in the others, whose memory is not touched."""
+    """The first `count` lanes of `vload`. The other lanes are 0, and their memory is not read."""
     vector = Vector(array.dtype, n.count)
 
     def codegen(context, builder, signature, args):
@@ -135,7 +134,7 @@ def vload_part(_, array, offset, count, n):
 
 @intrinsic
 def vstore(_, array, offset, value):
-    """Write a vector to a flat array from element `offset` on."""
+    """Write a vector to a flat array, starting at element `offset`."""
 
     def codegen(context, builder, signature, args):
         store = builder.store(args[2], vector_pointer(context, builder, array, args[0], args[1], value))
@@ -147,10 +146,10 @@ def vstore(_, array, offset, value):
 
 @intrinsic
 def load(_, array, offset):
-    """Element `offset`, 0 or more, of a flat array.
+    """Element `offset` of a flat array. `offset` must not be negative.
 
-    ``array[offset]`` would first ask whether the offset is negative, to count it from the end then: too much for a loop
-    of five instructions.
+    ``array[offset]`` would first test for a negative offset, which counts from the end. That is too slow in a loop of
+    five instructions.
     """
 
     def codegen(context, builder, signature, args):
@@ -161,10 +160,11 @@ def load(_, array, offset):
 
 @intrinsic
 def load_as(_, array, offset, like):
-    """Element `offset` of a flat array of numbers, converted to the dtype of the array `like`.
+    """Element `offset` of a flat array, converted to the dtype of the array `like`.
 
-    A byte is looked up in a table of 1 or 2 KB, which stays in the first-level cache: a load of the number into every
-    lane, where converting it would take two instructions and spreading it a third, of those that multiply, too.
+    A byte is looked up in a table of 1 or 2 KB, which stays in the first-level cache. One load then brings the number
+    into every lane. Converting it would take two instructions and a third to copy it to every lane, and these would
+    compete with the multiplications for execution units.
     """
     target = like.dtype
 
@@ -180,7 +180,10 @@ def load_as(_, array, offset, like):
 
 @intrinsic
 def vload_as(_, array, offset, like, lanes):
-    """As many elements of a flat array as the tuple `lanes` is long, converted to the dtype of the array `like`."""
+    """A vector of elements of a flat array, from `offset` on, converted to the dtype of the array `like`.
+
+    The length of the tuple `lanes` is the number of elements.
+    """
     vector = of_lanes(like.dtype, lanes)
 
     def codegen(context, builder, signature, args):
@@ -198,7 +201,7 @@ def vload_as(_, array, offset, like, lanes):
 
 
 def _numbers_of_bytes(module, element):
-    """A constant array of 0 to 255 in a float type, one a module."""
+    """The constant array of the numbers 0 to 255 in a float type, created once per LLVM module."""
     name, kind = f"fastnn.bytes.f{element.bitwidth}", ir.ArrayType(llvm_number(element), 256)
     if name in module.globals:
         return module.globals[name]
@@ -210,7 +213,7 @@ def _numbers_of_bytes(module, element):
 
 @intrinsic
 def prefetch(_, array, offset):
-    """Ask for the cache line of element `offset` of a flat array, to be read soon."""
+    """Prefetch the cache line of element `offset` of a flat array, which will be read soon."""
 
     def codegen(context, builder, signature, args):
         pointer = builder.bitcast(element_pointer(context, builder, array, *args), ir.IntType(8).as_pointer())
@@ -226,14 +229,14 @@ def prefetch(_, array, offset):
 # --- Arithmetic ------------------------------------------------------------------------------------------------------
 @intrinsic
 def vsplat(_, value, n):
-    """A vector whose lanes are all `value`."""
+    """`n` vectors whose lanes all equal `value`."""
     vector = Vector(value, n.count)
     return vector(value, n), lambda context, builder, signature, args: splat(builder, vector, args[0])
 
 
 @intrinsic
 def vzero(_, array, n):
-    """Zeros of the array's dtype."""
+    """`n` vectors of zeros of the array's dtype."""
     vector = Vector(array.dtype, n.count)
     return vector(array, n), lambda context, builder, signature, args: constant(vector, 0.0)
 
@@ -246,7 +249,7 @@ def vfma(_, x, y, z):
 
 @intrinsic
 def vscale_add(_, factor, x, z):
-    """``factor * x + z`` with a number and two vectors, rounded once."""
+    """``factor * x + z``, rounded once, for a number `factor` and vectors `x` and `z`."""
 
     def codegen(context, builder, signature, args):
         return call(builder, "fma", x, splat(builder, x, args[0]), args[1], args[2])
@@ -278,7 +281,7 @@ def vrelu(_, x):
 
 @intrinsic
 def vwhere_positive(_, test, value):
-    """`value` in the lanes where `test` is above 0, else 0."""
+    """`value` in the lanes where `test` is positive, 0 in the others."""
 
     def codegen(context, builder, signature, args):
         zero = constant(test, 0.0)
@@ -295,13 +298,16 @@ def vsqrt(_, x):
 
 @intrinsic
 def vsum(_, x):
-    """The sum of all lanes, a power of 2 of them, added in a tree of a fixed shape: the same bits on every CPU."""
+    """The sum of all lanes. Their number must be a power of 2.
+
+    The lanes are added in a tree of fixed shape, so the bits are the same on every CPU.
+    """
 
     def codegen(context, builder, signature, args):
         value, lanes = args[0], x.lanes
         while lanes > 1:
             lanes //= 2
-            mask = [*range(lanes, 2 * lanes), *[0] * (x.lanes - lanes)]  # what the other lanes hold does not count
+            mask = [*range(lanes, 2 * lanes), *[0] * (x.lanes - lanes)]  # the other lanes are not used
             other = builder.shuffle_vector(value, value, ir.Constant(ir.VectorType(I32, x.lanes), mask))
             value = builder.fadd(value, other)
         return builder.extract_element(value, ir.Constant(I32, 0))
@@ -311,13 +317,13 @@ def vsum(_, x):
 
 @intrinsic
 def vlarger(_, x, y):
-    """Lane by lane the larger of two; of a number and NaN the number."""
+    """The larger of `x` and `y` in each lane. If one of them is NaN, the other."""
     return x(x, x), lambda context, builder, signature, args: call(builder, "maxnum", x, *args)
 
 
 @intrinsic
 def vwhere_equal(_, x, y, value, other):
-    """`value` in the lanes where x and y are equal, else `other`."""
+    """`value` in the lanes where `x` equals `y`, `other` in the others."""
 
     def codegen(context, builder, signature, args):
         return builder.select(builder.fcmp_ordered("==", args[0], args[1]), args[2], args[3])
@@ -327,7 +333,7 @@ def vwhere_equal(_, x, y, value, other):
 
 @intrinsic
 def vflush(_, x):
-    """`x`, but 0 in the lanes whose numbers are below the smallest normal one; NaN stays NaN."""
+    """`x` with subnormal numbers replaced by 0. NaN stays NaN."""
     smallest = 2.0**-126 if x.element.bitwidth == 32 else 2.0**-1022
 
     def codegen(context, builder, signature, args):

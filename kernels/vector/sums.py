@@ -1,4 +1,4 @@
-"""Several sums at once, each a vector: a tuple of vectors as one value."""
+"""Several vector sums at once, held as one tuple of vectors."""
 
 from llvmlite import ir
 from numba import types
@@ -9,8 +9,9 @@ from fastnn.kernels.vector.simd import I32, I64, call, constant, element_pointer
 
 @intrinsic
 def vzeros(_, array, lanes, rows):
-    """A tuple of vectors of zeros of the array's dtype: as many as the tuple `rows` is long, with as many lanes as
-    `lanes` is.
+    """A tuple of vectors of zeros of the array's dtype.
+
+    The length of the tuple `rows` is the number of vectors, the length of the tuple `lanes` that of their lanes.
     """
     sums = types.UniTuple(of_lanes(array.dtype, lanes), rows.count)
 
@@ -21,14 +22,14 @@ def vzeros(_, array, lanes, rows):
 
 
 def _add_products(context, builder, sums, value, x, factor):
-    """The tuple ``sums[u] + x * factor(u)``."""
+    """The tuple of ``sums[u] + x * factor(u)``."""
     added = [call(builder, "fma", sums.dtype, factor(u), x, builder.extract_value(value, u)) for u in range(sums.count)]
     return context.make_tuple(builder, sums, added)
 
 
 @intrinsic
 def vadd_scaled(_, sums, array, offset, x):
-    """``sums[u] + array[offset + u] * x`` for each of a tuple of sums, with numbers and a vector."""
+    """The tuple of ``sums[u] + array[offset + u] * x``, for numbers in a flat array and a vector `x`."""
 
     def codegen(context, builder, signature, args):
         def factor(u):
@@ -42,7 +43,7 @@ def vadd_scaled(_, sums, array, offset, x):
 
 @intrinsic
 def vadd_products(_, sums, array, offset, x):
-    """``sums[u] + x * y[u]`` for each of a tuple of sums, the vectors y one after the other in a flat array."""
+    """The tuple of ``sums[u] + x * y[u]``. The vectors y are contiguous in a flat array, from `offset` on."""
 
     def codegen(context, builder, signature, args):
         def factor(u):
@@ -58,7 +59,7 @@ def vadd_products(_, sums, array, offset, x):
 
 @intrinsic
 def vstore_all(_, array, offset, sums):
-    """Write a tuple of vectors to a flat array, one after the other."""
+    """Write a tuple of vectors one after the other to a flat array, starting at element `offset`."""
     vector = sums.dtype
 
     def codegen(context, builder, signature, args):
@@ -73,10 +74,11 @@ def vstore_all(_, array, offset, sums):
 
 @intrinsic
 def vsum_each(_, sums):
-    """A vector whose lane u is the sum of the lanes of ``sums[u]``, 0 beyond the last; not more of them than lanes.
+    """A vector whose lane u is the sum of the lanes of ``sums[u]``. Lanes beyond the last sum are 0.
 
-    As in transposing, pairs exchange half of their lanes, but what would be two vectors is added to one at once: for
-    ten, 11 additions in all instead of 4 for each, and the same bits on every CPU.
+    There must not be more sums than lanes. As in a transpose, pairs of vectors exchange half of their lanes, but the
+    two results are added to one vector at once. Ten sums take 11 additions in all instead of 4 each. The bits are the
+    same on every CPU.
     """
     vector, n = sums.dtype, sums.dtype.lanes
 

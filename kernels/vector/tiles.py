@@ -1,4 +1,4 @@
-"""Tiles that are turned, and tiles of a matrix product: code that is generated for the height and width asked for."""
+"""Transposed tiles, and tiles of a matrix product. The code is generated for each height and width."""
 
 from llvmlite import ir
 from numba import types
@@ -22,11 +22,17 @@ from fastnn.kernels.vector.simd import (
 
 @intrinsic
 def transpose_tile(_, out, out_at, out_row, inp, offsets, first, column):
-    """``out[out_at + c * out_row + r] = inp[places[first + r] + column + c]``, r and c from 0 to n - 1.
+    """Gather and transpose a tile of n x n elements in one pass.
 
-    n is how many elements of `inp` a vector holds: 64 bytes, 16 float32 or 8 float64. Rows are read where `places` says
-    they start, so gathering and transposing are one pass. Each stage exchanges blocks of half the size between rows
-    (Eklundh 1972); stages are done eight rows at a time, which fit in registers.
+    ``out[out_at + c * out_row + r] = inp[offsets[first + r] + column + c]`` for r and c from 0 to n - 1. n is the
+    number of elements of `inp` in a vector: 64 of uint8, 16 of float32, 8 of float64.
+
+    Faster than a loop over elements: it moves whole vectors. Each stage exchanges blocks of half the size between rows
+    (Eklundh 1972). For n = 64 it processes eight rows at a time, which fit in registers.
+
+    out: flat, the dtype of `inp`, the tile overwritten
+    inp: flat
+    offsets: flat, int64, the offset in `inp` of each row
     """
     n = VECTOR * 8 // inp.dtype.bitwidth
 
@@ -49,7 +55,7 @@ def transpose_tile(_, out, out_at, out_row, inp, offsets, first, column):
             pointer = element_pointer(context, builder, out, out_, builder.add(out_at_, builder.mul(out_row_, r)))
             return builder.bitcast(pointer, vector.as_pointer())
 
-        # A pass takes `height` rows at a time: every `stride`-th from some base on.
+        # A pass processes `height` rows at a time, which are `stride` apart.
         height = min(n, 16) if n < 64 else 8
         passes = (
             [(8, [32, 16, 8]), (1, [4, 2, 1])] if n == 64 else [(1, [2**k for k in range(n.bit_length() - 2, -1, -1)])]
@@ -80,12 +86,17 @@ def transpose_tile(_, out, out_at, out_row, inp, offsets, first, column):
 
 @intrinsic
 def tile(_, out, out_at, out_row, left, left_at, left_row, left_k, right, right_at, right_row, depth, rows, n, add):
-    """``out[r] (+)= sum over k < depth of left[r, k] * right[k]`` for as many r as the tuple `rows` is long.
+    """One tile of a matrix product: ``out[r] (+)= sum over k < depth of left[r, k] * right[k]``.
 
-    All arrays are flat. out[r] and right[k] are vectors of `n`, at ``out_at + r * out_row`` and
-    ``right_at + k * right_row``; left[r, k] is the number at ``left_at + r * left_row + k * left_k``. `add`: whether
-    to add to `out` or to overwrite it. `depth` is 1 or more. The sums stay in registers throughout; the tile's
-    height and width are parameters of the code that is generated, so no loop is unrolled by hand.
+    The length of the tuple `rows` is the height of the tile, the length of the tuple `n` its width in vectors. `depth`
+    must be 1 or more. If `add` is true, the product is added to `out`, otherwise it overwrites `out`.
+
+    Faster than a loop over elements: the sums stay in registers throughout. Height and width are parameters of the
+    generated code, so no loop is unrolled by hand.
+
+    out[r]: vectors of a flat array, at ``out_at + r * out_row``
+    left[r, k]: numbers of a flat array, at ``left_at + r * left_row + k * left_k``
+    right[k]: vectors of a flat array, at ``right_at + k * right_row``
     """
     vector, height = Vector(out.dtype, n.count), rows.count
     numbers = [types.int64] * 3

@@ -1,4 +1,4 @@
-"""Compiled kernels on disk: found again, rebuilt when damaged, and never a reason to fail."""
+"""Kernels on disk are loaded again and rebuilt when damaged. A failure of the cache never stops a run."""
 
 import json
 import os
@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastnn.backends import warmup as compilation
+from fastnn.backends import warmup
 from fastnn.kernels.compiler import cache
 
-# Processes are started by the dozen, and kernels compiled anew.
+# These tests start dozens of processes and compile kernels from scratch.
 pytestmark = pytest.mark.slow
 
 PROGRAM = """
@@ -34,7 +34,7 @@ def _files(folder):
     return sorted(path for path in Path(folder).rglob("softmax.softmax*") if path.is_file())
 
 
-def test_a_kernel_is_compiled_once_and_then_loaded(tmp_path):
+def test_a_kernel_is_compiled_once_and_then_loaded_from_disk(tmp_path):
     first, second = _run(tmp_path), _run(tmp_path)
     assert (first.stdout, first.stderr) == ("0.5 0\n", "")
     assert (second.stdout, second.stderr) == ("0.5 1\n", "")
@@ -45,7 +45,7 @@ def test_a_kernel_is_compiled_once_and_then_loaded(tmp_path):
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "garbage"])
 @pytest.mark.parametrize("ending", [".nbi", ".nbc"])
-def test_a_damaged_file_is_rebuilt(tmp_path, damage, ending):
+def test_a_damaged_kernel_file_is_rebuilt(tmp_path, damage, ending):
     _run(tmp_path)
     for path in _files(tmp_path):
         if path.suffix == ending:
@@ -56,26 +56,26 @@ def test_a_damaged_file_is_rebuilt(tmp_path, damage, ending):
     assert (after.stdout, after.stderr) == ("0.5 1\n", "")
 
 
-def test_no_place_to_write_is_one_warning(tmp_path):
+def test_an_unusable_cache_folder_gives_one_warning(tmp_path):
     blocker = tmp_path / "a file"
     blocker.write_text("")
     result = _run(blocker)
     assert result.stdout == "0.5 0\n"
     assert result.stderr.count("RuntimeWarning") == 1
-    assert "no place to keep compiled kernels" in result.stderr
+    assert "compiled kernels cannot be kept on disk" in result.stderr
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
-def test_a_folder_others_may_write_to_is_not_trusted(tmp_path):
+def test_a_folder_that_others_can_write_to_is_not_used(tmp_path):
     _run(tmp_path)
     (folder,) = tmp_path.iterdir()
     folder.chmod(0o777)
     result = _run(tmp_path)
     assert result.stdout == "0.5 0\n"
-    assert "can be written by another user" in result.stderr
+    assert "is owned or writable by another user" in result.stderr
 
 
-def test_processes_compile_side_by_side(tmp_path):
+def test_several_processes_can_compile_at_the_same_time(tmp_path):
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     command = [sys.executable, "-c", PROGRAM]
     running = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(4)]
@@ -93,7 +93,7 @@ def test_importing_kernels_compiles_nothing_and_imports_nothing_of_fastnn():
     assert result.stdout == "['fastnn']\n"
 
 
-def test_every_kernel_source_counts_for_the_folder(tmp_path, monkeypatch):
+def test_a_change_in_any_kernel_source_changes_the_folder_name(tmp_path, monkeypatch):
     copy = tmp_path / "kernels"
     shutil.copytree(cache.SOURCES, copy)
     monkeypatch.setattr(cache, "SOURCES", copy)
@@ -111,19 +111,19 @@ WARMUP = [sys.executable, "-m", "fastnn", "warmup", "--json"]
 
 @pytest.fixture(scope="module")
 def warm(tmp_path_factory):
-    """A folder in which `fastnn warmup` has run once, and what it said."""
+    """The environment of a cache folder in which `fastnn warmup` has run once, and the result of that run."""
     folder = tmp_path_factory.mktemp("warm")
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder)}
     return environment, subprocess.run(WARMUP, env=environment, capture_output=True, text=True, check=True)
 
 
-def test_warmup_says_what_it_compiled_and_that_it_takes_time(warm):
+def test_warmup_lists_the_compiled_kernels_and_announces_the_wait(warm):
     answer, notices = json.loads(warm[1].stdout), warm[1].stderr.splitlines()
     epochs, inputs = {"run_epoch_by_units", "run_epoch_by_rows"}, {"list_inputs", "mark_inputs"}
     row_blocks = {"count_row_blocks", "fill_row_blocks"}
     operations = {"predict", "matmul", "softmax", "relu", "softmax_cross_entropy"}
     assert epochs | inputs | row_blocks | operations <= set(answer["compiled"])
-    assert answer["compiled"].count("run_epoch_by_units") == 2  # for uint8, and for the network's dtype
+    assert answer["compiled"].count("run_epoch_by_units") == 2  # for uint8 inputs and for inputs in the network's dtype
     assert answer["loaded"] == 0
     assert 0 < answer["compile_seconds"] <= answer["seconds"]
     assert len(notices) == 1
@@ -131,7 +131,7 @@ def test_warmup_says_what_it_compiled_and_that_it_takes_time(warm):
 
 
 def test_after_warmup_nothing_is_compiled(warm, tmp_path):
-    """By a second warmup, by a run of the command, and by data that cannot be written and start on odd addresses."""
+    """Neither in a second warmup, nor in a training run, nor for read-only data at odd addresses."""
     environment, first = warm
     again = subprocess.run(WARMUP, env=environment, capture_output=True, text=True, check=True)
     answer = json.loads(again.stdout)
@@ -144,12 +144,12 @@ def test_after_warmup_nothing_is_compiled(warm, tmp_path):
 import sys
 import numpy as np, fastnn
 from fastnn.kernels.compiler import cache
-assert "numba.np.linalg" not in sys.modules  # what Numba imports in order to compile, not to load
+assert "numba.np.linalg" not in sys.modules  # Numba imports it only to compile
 def odd(array):
-    moved = np.zeros(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(array.shape)
-    moved[...] = array
-    moved.flags.writeable = False
-    return moved
+    copy = np.zeros(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    copy.flags.writeable = False
+    return copy
 data = fastnn.Dataset(odd(np.eye(32, 64, dtype=np.uint8)), odd(np.arange(32) % 3))
 network = fastnn.Network.initialize((64, 20, 3))
 result = fastnn.train(network, data, epochs=1, sample_weight=odd(np.ones(32, np.float32)), validation=0.1)
@@ -158,8 +158,8 @@ engine.softmax_cross_entropy(odd(np.ones((32, 3), np.float32)), data.labels)
 engine.matmul(odd(np.ones((5, 64), np.float32)), odd(network.weights[0]))
 numbers = fastnn.Dataset(data.images.astype(np.float32), data.labels)
 fastnn.train(network, numbers, epochs=1)
-alike = np.tile(np.arange(64) < 20, (4800, 1)).astype(np.uint8)
-many = fastnn.Dataset(odd(alike), odd(np.arange(4800) % 3))
+similar = np.tile(np.arange(64) < 20, (4800, 1)).astype(np.uint8)
+many = fastnn.Dataset(odd(similar), odd(np.arange(4800) % 3))
 fastnn.train(fastnn.Network.initialize((64, 7, 3)), many, epochs=2, batch_size=None)
 assert "numba.np.linalg" not in sys.modules
 assert cache.compilations == [], cache.compilations
@@ -170,53 +170,54 @@ assert cache.loads() > 0
     assert (odd.returncode, odd.stderr) == (0, "")
 
 
-ASIDE = """
+IN_BACKGROUND = """
 import sys
 import numpy as np
-from fastnn.backends import warmup as compilation
+from fastnn.backends import warmup
 from fastnn.kernels.compiler import cache
 from fastnn.kernels.epoch.predict import predict
-def aside(backend="numba", threads=None):
-    return compilation.compile_prediction_in_background(backend, "float32", np.dtype(np.uint8), threads)
-compilation.usable_cores = lambda: 1
-with aside() as process:
+def in_background(backend="numba", threads=None):
+    return warmup.compile_prediction_in_background(backend, "float32", np.dtype(np.uint8), threads)
+warmup.usable_cores = lambda: 1
+with in_background() as process:
     assert process is None
-compilation.usable_cores = lambda: 2
-for nowhere in (aside("numpy"), aside(threads=1)):
-    with nowhere as process:
+warmup.usable_cores = lambda: 2
+for unneeded in (in_background("numpy"), in_background(threads=1)):
+    with unneeded as process:
         assert process is None
-with aside() as process:
+with in_background() as process:
     assert process.poll() is None
-assert process.poll() is not None  # it does not outlive the block
+assert process.poll() is not None  # the process ends with the block
 assert not cache.is_on_disk(predict)
-with aside() as process:
+with in_background() as process:
     assert process.wait() == 0
 assert cache.is_on_disk(predict)
-with aside() as process:
+with in_background() as process:
     assert process is None
-compilation._compile_prediction("float32", "uint8")
+warmup._compile_prediction("float32", "uint8")
 print(cache.compilations, cache.loads())
 """
 
 
-def test_the_kernel_for_predictions_is_compiled_in_another_process(tmp_path):
-    """Where there is a second core, and the kernel is not on disk; a run then finds it there. Modules in the current
-    folder, which the run does not see, the other process does not see either.
+def test_the_prediction_kernel_is_compiled_by_a_background_process(tmp_path):
+    """Only if there is a second core and the kernel is not yet on disk. A later run then loads it from there.
+
+    Like a run, the background process does not import modules from the current folder.
     """
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     for module in ("json.py", "numpy.py"):
-        (tmp_path / module).write_text("raise SystemExit('not this one')")
-    command = [sys.executable, "-P", "-c", ASIDE]
+        (tmp_path / module).write_text("raise SystemExit('imported from the current folder')")
+    command = [sys.executable, "-P", "-c", IN_BACKGROUND]
     run = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert (run.stdout, run.stderr) == ("[] 1\n", "")
 
 
 @pytest.mark.parametrize(("name", "value"), [("cache_folder", lambda: None), ("is_on_disk", lambda _: True)])
-def test_no_process_is_started_where_kernels_cannot_be_kept(name, value, monkeypatch):
-    monkeypatch.setattr(compilation, "usable_cores", lambda: 2)
-    monkeypatch.setattr(compilation.subprocess, "Popen", lambda *_, **__: pytest.fail("a process was started"))
+def test_no_background_process_starts_if_the_kernel_is_on_disk_or_cannot_be_kept(name, value, monkeypatch):
+    monkeypatch.setattr(warmup, "usable_cores", lambda: 2)
+    monkeypatch.setattr(warmup.subprocess, "Popen", lambda *_, **__: pytest.fail("a process was started"))
     monkeypatch.setattr(cache, name, value)
-    with compilation.compile_prediction_in_background("auto", "float32", np.dtype(np.uint8), 2) as process:
+    with warmup.compile_prediction_in_background("auto", "float32", np.dtype(np.uint8), 2) as process:
         assert process is None
 
 
@@ -224,22 +225,22 @@ WITHOUT_KERNELS = """
 import sys
 import numpy as np
 sys.modules["fastnn.kernels.epoch.predict"] = None
-from fastnn.backends import warmup as compilation
-compilation.usable_cores = lambda: 2
-compilation.subprocess.Popen = None
-with compilation.compile_prediction_in_background("auto", "float32", np.dtype(np.uint8), 2) as process:
+from fastnn.backends import warmup
+warmup.usable_cores = lambda: 2
+warmup.subprocess.Popen = None
+with warmup.compile_prediction_in_background("auto", "float32", np.dtype(np.uint8), 2) as process:
     assert process is None
 """
 
 
-def test_no_process_is_started_where_kernels_cannot_be_imported(tmp_path):
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}  # no kernel is on disk here
+def test_no_background_process_starts_if_kernels_cannot_be_imported(tmp_path):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}  # an empty cache
     run = subprocess.run([sys.executable, "-c", WITHOUT_KERNELS], env=environment, capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (0, "")
 
 
 def test_a_helper_can_print(tmp_path):
-    """As one does to debug it: a helper has no machine code of its own, so its constants are found in the kernel's."""
+    """Printing helps debugging. A helper has no machine code, so the kernel must hold the constants of its `print`."""
     module = tmp_path / "noisy.py"
     module.write_text(
         "from fastnn.kernels.jit import inlined, kernel\n"
@@ -259,8 +260,8 @@ def test_a_helper_can_print(tmp_path):
         assert result.stdout == f"x is 1\n2 {hits}\n", result.stderr
 
 
-def test_folders_of_kernels_that_nobody_uses_are_removed(tmp_path):
-    """Only such folders, only after 30 days, and not the one that a link of that name leads to."""
+def test_unused_kernel_folders_are_removed(tmp_path):
+    """Only kernel folders, only after 30 days, and never the target of a symbolic link."""
     base, elsewhere = tmp_path / "cache", tmp_path / "elsewhere"
     names = ["fastnn-kernels-" + digit * 16 for digit in "0123"]
     for folder in [elsewhere, *(base / name for name in [*names[:2], "fastnn-kernels-mine", "other"])]:
@@ -275,7 +276,7 @@ def test_folders_of_kernels_that_nobody_uses_are_removed(tmp_path):
     (new,) = {path.name for path in base.iterdir()} - {*names, "fastnn-kernels-mine", "other"}
     assert {path.name for path in base.iterdir()} == {new, *names[1:], "fastnn-kernels-mine", "other"}
     assert (elsewhere / "file").exists()
-    # A folder in use is young, however old its kernels are.
+    # Using a folder resets its age.
     os.utime(base / new, (0, 0))
     assert _run(base).stdout == "0.5 1\n"
     assert time.time() - (base / new).stat().st_mtime < 86400

@@ -1,4 +1,4 @@
-"""The kernels' own pieces, each against an independent way of computing the same."""
+"""Each kernel helper gives the same result as an independent computation with NumPy or SciPy."""
 
 import os
 import platform
@@ -9,67 +9,66 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from fastnn.kernels import layout as layers
-from fastnn.kernels.inputs import csr as csr_input
-from fastnn.kernels.inputs import packed as packed_input
+from fastnn.kernels.inputs.csr import Csr, csr_sums, csr_weight_gradient, list_inputs
+from fastnn.kernels.inputs.packed import Packed, add_sparse_product, pack, pack_csr, sparse_weight_gradient
 from fastnn.kernels.jit import FASTMATH, kernel
+from fastnn.kernels.layout import GROUP, N_COLUMNS, SIZE, Layout, Panel, panel_widths
 from fastnn.kernels.ops import dropout
-from fastnn.kernels.ops import matmul as dense
-from fastnn.kernels.vector import exp_log as elementary
-from fastnn.kernels.vector import simd
-from fastnn.kernels.vector.simd import FOUR, ONE, TWO, lanes
+from fastnn.kernels.ops.matmul import DEPTH, multiply_panel
+from fastnn.kernels.vector.exp_log import vexp, vlog
+from fastnn.kernels.vector.simd import FOUR, ONE, TWO, lanes, vload, vstore, vsum
 from fastnn.randomness import dropout_keep, dropout_keys
 
 
 @kernel
 def _pack(images, rows, packed, t, threads):
-    packed_input.pack(images, rows, packed, np.empty(layers.GROUP, np.int64), t, threads)
+    pack(images, rows, packed, np.empty(GROUP, np.int64), t, threads)
 
 
 @kernel
 def _pack_csr(csr, rows, n_inputs, packed, t, threads):
-    packed_input.pack_csr(csr, rows, n_inputs, packed, t, threads)
+    pack_csr(csr, rows, n_inputs, packed, t, threads)
 
 
 @kernel
 def _exp(inp, out):
     for h in range(0, len(inp), lanes(inp)):
-        simd.vstore(out, h, elementary.vexp(simd.vload(inp, h, ONE)))
+        vstore(out, h, vexp(vload(inp, h, ONE)))
 
 
 @kernel
 def _log(inp, out):
     for h in range(0, len(inp), lanes(inp)):
-        simd.vstore(out, h, elementary.vlog(simd.vload(inp, h, ONE)))
+        vstore(out, h, vlog(vload(inp, h, ONE)))
 
 
 @kernel
 def _sum(inp):
-    return simd.vsum(simd.vload(inp, 0, TWO))
+    return vsum(vload(inp, 0, TWO))
 
 
 @kernel
 def _multiply(out, out_row, left, left_row, left_k, right, right_row, depth, rows, n, add):
-    dense.multiply_panel(out, 0, out_row, left, 0, left_row, left_k, right, 0, right_row, depth, rows, n, add)
+    multiply_panel(out, 0, out_row, left, 0, left_row, left_k, right, 0, right_row, depth, rows, n, add)
 
 
 @kernel
-def _spread(out, out_row, packed, n_inputs, weight, weight_row, n_units, n):
-    packed_input.add_sparse_product(out, 0, out_row, packed, 0, n_inputs, weight, 0, weight_row, n_units, n)
+def _add_sparse_product(out, out_row, packed, n_inputs, weight, weight_row, n_units, n):
+    add_sparse_product(out, 0, out_row, packed, 0, n_inputs, weight, 0, weight_row, n_units, n)
 
 
 @kernel
-def _collect(pieces, dout, dout_row, packed, n_groups, n_inputs, i, j, n):
-    total_i, total_j, used = packed_input.sparse_weight_gradient(dout, 0, dout_row, packed, n_groups, n_inputs, i, j, n)
-    simd.vstore(pieces, 0, total_i)
-    simd.vstore(pieces, len(pieces) // 2, total_j)
+def _sparse_weight_gradient(found, dout, dout_row, packed, n_groups, n_inputs, i, j, n):
+    total_i, total_j, used = sparse_weight_gradient(dout, 0, dout_row, packed, n_groups, n_inputs, i, j, n)
+    vstore(found, 0, total_i)
+    vstore(found, len(found) // 2, total_j)
     return used
 
 
 @kernel
-def _by_lists(layout, rows, csr, panel, out, dout, gradient, is_first):
-    csr_input.csr_sums(layout, rows, csr, out, panel)
-    csr_input.csr_weight_gradient(layout, rows, csr, dout, gradient, is_first, panel)
+def _csr_products(layout, rows, csr, panel, out, dout, gradient, is_first):
+    csr_sums(layout, rows, csr, out, panel)
+    csr_weight_gradient(layout, rows, csr, dout, gradient, is_first, panel)
 
 
 @kernel
@@ -78,7 +77,7 @@ def _drop(values, key, row, lo, threshold, scale):
 
 
 @kernel
-def _counts(values):
+def _count_nan_and_nonfinite(values):
     nans, infinite = 0, 0
     for value in values:
         nans += np.isnan(value)
@@ -86,15 +85,15 @@ def _counts(values):
     return nans, infinite
 
 
-def test_fast_math_still_sees_nan():
+def test_fast_math_still_detects_nan():
     assert not {"nnan", "ninf", "fast"} & FASTMATH
     for dtype in (np.float32, np.float64):
-        assert _counts(np.array([1, np.nan, np.inf, -np.inf], dtype)) == (1, 3)
+        assert _count_nan_and_nonfinite(np.array([1, np.nan, np.inf, -np.inf], dtype)) == (1, 3)
 
 
 def _packed(images, rows, n_groups=4, threads=1):
     n_inputs = images.shape[1]
-    packed = packed_input.Packed(
+    packed = Packed(
         np.full(n_groups * 64 * n_inputs, 99, images.dtype), np.full(n_groups * n_inputs, 2**64 - 1, np.uint64)
     )
     for t in range(threads):
@@ -105,30 +104,30 @@ def _packed(images, rows, n_groups=4, threads=1):
 @pytest.mark.parametrize("n_inputs", [1, 7, 8, 17, 63, 64, 65, 200])
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
 @pytest.mark.parametrize(("n_rows", "threads"), [(1, 2), (63, 4), (64, 1), (130, 3)])
-def test_packing_gathers_transposes_and_names_the_users(n_inputs, dtype, n_rows, threads):
+def test_packing_gathers_and_transposes_samples_and_marks_nonzero_inputs(n_inputs, dtype, n_rows, threads):
     rng = np.random.default_rng(n_inputs)
     images = (rng.integers(0, 4, (300, n_inputs)) - (dtype != "uint8")).astype(dtype)
     rows = rng.integers(300, size=n_rows)
     packed = _packed(images, rows, threads=threads)
     for group in range(-(-n_rows // 64)):
-        part = images[rows[group * 64 : group * 64 + 64]]
+        samples = images[rows[group * 64 : group * 64 + 64]]
         values = packed.values.reshape(-1, n_inputs, 64)[group]
-        np.testing.assert_array_equal(values[:, : len(part)], part.T)
+        np.testing.assert_array_equal(values[:, : len(samples)], samples.T)
         masks = packed.nonzero_masks.reshape(-1, n_inputs)[group]
         bits = (masks[:, None] >> np.arange(64, dtype=np.uint64)) & np.uint64(1)
-        np.testing.assert_array_equal(bits[:, : len(part)], part.T != 0)
-        assert not bits[:, len(part) :].any()
+        np.testing.assert_array_equal(bits[:, : len(samples)], samples.T != 0)
+        assert not bits[:, len(samples) :].any()
 
 
 @pytest.mark.parametrize("n_inputs", [1, 7, 65, 200])
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_packing_out_of_lists_gives_the_same_block(n_inputs, dtype):
-    """In buffers that still hold another block, by any number of threads."""
+def test_packing_a_sparse_data_set_gives_the_same_block(n_inputs, dtype):
+    """Also if the buffers still hold another block, and for any number of threads."""
     rng = np.random.default_rng(n_inputs)
     images = (rng.integers(1, 9, (300, n_inputs)) * (rng.random((300, n_inputs)) < 0.3)).astype(dtype)
-    lists = scipy.sparse.csr_matrix(images)
-    csr = csr_input.Csr(lists.indptr.astype(np.int64), lists.indices.view(np.uint32), lists.data)
-    packed = packed_input.Packed(np.zeros(256 * n_inputs, dtype), np.zeros(4 * n_inputs, np.uint64))
+    matrix = scipy.sparse.csr_matrix(images)
+    csr = Csr(matrix.indptr.astype(np.int64), matrix.indices.view(np.uint32), matrix.data)
+    packed = Packed(np.zeros(256 * n_inputs, dtype), np.zeros(4 * n_inputs, np.uint64))
     for n_rows, threads in ((256, 1), (70, 2), (1, 3), (130, 4), (64, 300)):
         rows = rng.integers(300, size=n_rows)
         for t in range(threads):
@@ -145,41 +144,39 @@ def test_packing_out_of_lists_gives_the_same_block(n_inputs, dtype):
 @pytest.mark.parametrize("n", [ONE, TWO, FOUR], ids=["one", "two", "four"])
 @pytest.mark.parametrize("n_inputs", [1, 6, 65])
 @pytest.mark.parametrize("real", ["float32", "float64"])
-def test_spread_and_collect_are_the_products(n, n_inputs, real):
+def test_products_of_packed_inputs_equal_those_of_numpy(n, n_inputs, real):
     rng = np.random.default_rng(n_inputs)
     images = (rng.integers(1, 256, (100, n_inputs)) * (rng.random((100, n_inputs)) < 0.3)).astype(np.uint8)
     images[0, 0] = images[1, 0] = 255
     rows, width = rng.permutation(100)[:70], len(n) * 64 // np.dtype(real).itemsize
-    packed, apart = _packed(images, rows), width + 16  # rows of the sums stand further apart than they are long
+    packed, apart = _packed(images, rows), width + 16  # leaves a gap between the rows of the sums
     dout, tolerance = rng.standard_normal((70, apart)).astype(real), 1e-5 if real == "float32" else 1e-13
-    # Of a single vector perhaps a part; otherwise rows perhaps further apart than they are long.
+    # A single vector may be partly used. Wider panels may have gaps between their rows.
     for n_units, row in ((width, width), (width - 3, width - 3) if n == ONE else (width, width + 5)):
         weight = rng.standard_normal((n_inputs, row)).astype(real)
         out = np.ones((64, apart), real)
-        _spread(out.reshape(-1), apart, packed, n_inputs, weight.reshape(-1), row, n_units, n)
+        _add_sparse_product(out.reshape(-1), apart, packed, n_inputs, weight.reshape(-1), row, n_units, n)
         expected = 1 + images[rows[:64]].astype(float) @ weight[:, :n_units]
         np.testing.assert_allclose(out[:, :n_units], expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
         assert (out[:, n_units:] == 1).all()
-    gradient, pieces = images[rows].astype(float).T @ dout[:, :width], np.empty((2, width), real)
+    gradient, found = images[rows].astype(float).T @ dout[:, :width], np.empty((2, width), real)
     for pair in ([k, min(k + 1, n_inputs - 1)] for k in range(n_inputs)):
-        used = _collect(pieces.reshape(-1), dout.reshape(-1), apart, packed, 2, n_inputs, *pair, n)
+        used = _sparse_weight_gradient(found.reshape(-1), dout.reshape(-1), apart, packed, 2, n_inputs, *pair, n)
         assert used == images[rows][:, pair].any()
-        np.testing.assert_allclose(pieces, gradient[pair], rtol=tolerance, atol=tolerance * np.abs(gradient).max())
+        np.testing.assert_allclose(found, gradient[pair], rtol=tolerance, atol=tolerance * np.abs(gradient).max())
 
 
 @pytest.mark.parametrize("vectors", [1, 2])
 @pytest.mark.parametrize("n_inputs", [1, 7, 16, 65])
 @pytest.mark.parametrize("dtype", ["uint8", "real"])
 @pytest.mark.parametrize("real", ["float32", "float64"])
-def test_inputs_that_are_listed_give_the_same_products(vectors, n_inputs, dtype, real):
+def test_products_of_sparse_inputs_equal_those_of_numpy(vectors, n_inputs, dtype, real):
     rng, width = np.random.default_rng(n_inputs), vectors * 64 // np.dtype(real).itemsize
     images = rng.integers(1, 9, (50, n_inputs)) * (rng.random((50, n_inputs)) < 0.4) - (dtype == "real") * 2
     images, rows = images.astype(np.uint8 if dtype == "uint8" else real), rng.permutation(50)[:30]
-    kind = [np.uint16, np.uint32][n_inputs % 2]
-    csr = csr_input.Csr(
-        np.zeros(51, np.int64), np.zeros(images.size + 64, kind), np.zeros(images.size + 64, images.dtype)
-    )
-    csr_input.list_inputs(images, csr)
+    index_dtype = [np.uint16, np.uint32][n_inputs % 2]
+    csr = Csr(np.zeros(51, np.int64), np.zeros(images.size + 64, index_dtype), np.zeros(images.size + 64, images.dtype))
+    list_inputs(images, csr)
     expected = scipy.sparse.csr_matrix(images)
     np.testing.assert_array_equal(csr.indptr, expected.indptr)
     np.testing.assert_array_equal(csr.indices[: expected.nnz], expected.indices)
@@ -187,24 +184,24 @@ def test_inputs_that_are_listed_give_the_same_products(vectors, n_inputs, dtype,
 
     weight, dout = rng.standard_normal((n_inputs, width)).astype(real), rng.standard_normal((30, width)).astype(real)
     out, gradient, chosen = np.zeros((30, width), real), np.ones((n_inputs, width), real), images[rows].astype(float)
-    table = np.zeros((2, layers.N_COLUMNS), np.int64)
-    table[:, layers.SIZE] = n_inputs, width
-    layout = layers.Layout(weight.reshape(-1), 1, table, activation=0, output=0, scale=weight.dtype.type(1))
-    panel = layers.Panel(0, vectors, width, 0, width)
+    table = np.zeros((2, N_COLUMNS), np.int64)
+    table[:, SIZE] = n_inputs, width
+    layout = Layout(weight.reshape(-1), 1, table, activation=0, output=0, scale=weight.dtype.type(1))
+    panel = Panel(0, vectors, width, 0, width)
     tolerance = 1e-5 if real == "float32" else 1e-13
     for is_first, kept in ((False, 1), (True, 0)):
-        _by_lists(layout, rows, csr, panel, out.reshape(-1), dout.reshape(-1), gradient.reshape(-1), is_first)
+        _csr_products(layout, rows, csr, panel, out.reshape(-1), dout.reshape(-1), gradient.reshape(-1), is_first)
         for found, product in ((out, chosen @ weight), (gradient, kept + chosen.T @ dout)):
             np.testing.assert_allclose(found, product, rtol=tolerance, atol=tolerance * np.abs(product).max())
 
 
 @pytest.mark.parametrize("n", [1, 2, 4])
 @pytest.mark.parametrize("rows", [1, 3, 4, 9])
-@pytest.mark.parametrize("depth", [1, 5, 2 * dense.DEPTH, 2 * dense.DEPTH + 3])
+@pytest.mark.parametrize("depth", [1, 5, 2 * DEPTH, 2 * DEPTH + 3])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("add", [False, True])
-def test_tiles_multiply_any_strides(n, rows, depth, dtype, transposed, add):
+def test_tiles_multiply_matrices_of_any_strides(n, rows, depth, dtype, transposed, add):
     rng = np.random.default_rng(rows)
     width = n * 64 // np.dtype(dtype).itemsize
     left, right = rng.standard_normal((rows, depth)).astype(dtype), rng.standard_normal((depth, width)).astype(dtype)
@@ -219,7 +216,7 @@ def test_tiles_multiply_any_strides(n, rows, depth, dtype, transposed, add):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_exp_is_within_two_units_in_the_last_place(dtype):
-    """Against long double, over all results that are normal numbers; 0 and infinity beyond; NaN stays NaN."""
+    """Compared with long double, for all results that are normal numbers. Others are 0 or infinity. NaN stays NaN."""
     info = np.finfo(dtype)
     low, high = np.log(float(info.tiny)), np.log(float(info.max) / 2)
     inp = np.concatenate([np.linspace(low, high, 100_000), np.linspace(-1, 1, 100_000), [0.0, -0.0]]).astype(dtype)
@@ -238,7 +235,7 @@ def test_exp_is_within_two_units_in_the_last_place(dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_log_is_within_two_units_in_the_last_place(dtype):
-    """Against long double, over all normal numbers and close to 1, where it is small; NaN and infinity stay."""
+    """Compared with long double, for all normal numbers and for results close to 0. NaN and infinity stay."""
     info = np.finfo(dtype)
     low, high = np.log(float(info.tiny)) + 1e-3, np.log(float(info.max)) - 1e-3
     inp = np.exp(np.linspace(low, high, 100_000)).astype(dtype)
@@ -256,24 +253,24 @@ def test_log_is_within_two_units_in_the_last_place(dtype):
     np.testing.assert_array_equal(out, np.array([np.nan, np.inf, 0, np.log(info.max)] * 4, dtype))
 
 
-def test_sums_over_lanes():
+def test_vsum_adds_all_lanes():
     inp = np.arange(32, dtype=np.float32)
     inp[7] = 1000
     assert _sum(inp) == inp.sum()
 
 
-def test_panels_cover_all_columns_once():
-    assert layers.panel_widths(3) == [2, 1]
-    assert layers.panel_widths(15) == [4, 4, 4, 2, 1]
+def test_panel_widths_cover_every_vector_and_never_increase():
+    assert panel_widths(3) == [2, 1]
+    assert panel_widths(15) == [4, 4, 4, 2, 1]
     for vectors in range(1, 40):
-        widths = layers.panel_widths(vectors)
+        widths = panel_widths(vectors)
         assert sum(widths) == vectors
         assert set(widths) <= {1, 2, 4}
         assert widths == sorted(widths, reverse=True)
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
-def test_the_kernels_drop_what_the_definition_drops(rate):
+def test_kernels_drop_the_same_units_as_dropout_keep(rate):
     rows = np.array([0, 1, 59_999, 2**40])
     for key in dropout_keys(3, 2, 3):
         expected = dropout_keep(key, rows, 100, rate)
@@ -284,8 +281,8 @@ def test_the_kernels_drop_what_the_definition_drops(rate):
                 np.testing.assert_array_equal(values, 2.0 * keep[lo:hi])
 
 
-def test_dropout_is_random_enough():
-    """Shares of units, of rows and of pairs that stay lie within five standard deviations of their expectation."""
+def test_dropout_masks_look_random():
+    """The fractions of kept units, per unit, row and pair, are within five standard deviations of the expected ones."""
     n_rows, n_units, rate = 4000, 200, 0.3
     keep = dropout_keep(dropout_keys(0, 0, 1)[0], np.arange(n_rows), n_units, rate)
     for axis, n in ((0, n_rows), (1, n_units)):
@@ -313,9 +310,9 @@ print(digest.hexdigest())
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="names features of x86")
-def test_the_bits_are_those_of_a_cpu_with_narrower_registers(tmp_path):
-    """Sums are made in the same order, by tiles of another shape."""
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="uses names of x86 features")
+def test_a_cpu_with_narrower_registers_computes_the_same_bits(tmp_path):
+    """Its tiles have another shape, but the order of the additions is the same."""
     avx2 = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma,+bmi,+bmi2,+lzcnt,+popcnt,+sse4.2"}
     own, narrow = (
         subprocess.run(

@@ -1,4 +1,4 @@
-"""The team: it waits, it stops, it stays interruptible."""
+"""A team of threads: its barrier, how it stops, and that Ctrl-C interrupts it."""
 
 import os
 import signal
@@ -14,7 +14,10 @@ from fastnn.kernels.jit import kernel
 
 @kernel
 def _count_up(t, threads, steps, barrier, marks):
-    """At each step every thread writes its mark, and after the barrier sees everybody's: returns the faults seen."""
+    """In each step every thread writes its mark, then reads the marks of all threads after the barrier.
+
+    Returns the number of outdated marks, or -1 if the team was stopped.
+    """
     faults = 0
     for step in range(1, steps + 1):
         marks[t * 8] = step
@@ -29,20 +32,20 @@ def _count_up(t, threads, steps, barrier, marks):
 
 @kernel
 def _wait(t, threads, steps, barrier):
-    """Meet at `steps` barriers, or until the team is to stop: returns how many were passed."""
+    """Wait at the barrier `steps` times or until the team is stopped. Returns the number of completed waits."""
     for step in range(steps):
         if not team.wait(barrier, threads):
             return step
     return steps
 
 
-# Barriers that take two threads minutes: whoever is not stopped passes them all.
+# Two threads need minutes for this many waits, so only a thread that is never stopped completes them all.
 MANY = 2**30
 
 
 @pytest.mark.parametrize("caller_works", [False, True])
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
-def test_nobody_passes_a_barrier_alone(threads, caller_works):
+def test_no_thread_passes_the_barrier_before_all_have_arrived(threads, caller_works):
     barrier, marks = team.new_barrier(), np.zeros(8 * threads, np.int64)
     faults = [None] * threads
 
@@ -54,23 +57,23 @@ def test_nobody_passes_a_barrier_alone(threads, caller_works):
 
 
 @pytest.mark.parametrize("caller_works", [False, True])
-def test_an_exception_in_one_thread_ends_the_others(caller_works):
+def test_an_exception_in_one_thread_stops_the_others(caller_works):
     barrier = team.new_barrier()
 
     def work(t):
         if t == 1:
-            raise ZeroDivisionError("as told")
+            raise ZeroDivisionError("on purpose")
         _wait(t, 2, MANY, barrier)
 
-    with pytest.raises(ZeroDivisionError, match="as told"):
+    with pytest.raises(ZeroDivisionError, match="on purpose"):
         team.run_team(work, 2, barrier, caller_works)
 
 
-def test_ctrl_c_stops_threads_in_the_middle_of_their_work():
+def test_ctrl_c_stops_running_threads():
     barrier, passed = team.new_barrier(), [None, None]
 
     def interrupt():
-        while barrier[team.COUNT] < 1000:  # until both are at work
+        while barrier[team.COUNT] < 1000:  # until both threads are running
             time.sleep(0.001)
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -86,17 +89,17 @@ def test_ctrl_c_stops_threads_in_the_middle_of_their_work():
     assert all(400 < count < MANY for count in passed)
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no core can be asked for here")
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot bind threads to cores")
 @pytest.mark.parametrize("refused", [False, True])
-def test_as_many_threads_as_cores_start_apart_and_are_not_tied(monkeypatch, refused):
-    """Each is moved to a core of its own, may then use all, and works even if the system refuses."""
+def test_one_thread_per_core_starts_on_its_own_core_but_is_not_bound_to_it(monkeypatch, refused):
+    """Each thread is moved to its own core and may then use all cores. It also runs if the system refuses the move."""
     cores, asked, found = sorted(os.sched_getaffinity(0)), [], {}
     move = os.sched_setaffinity
 
     def set_affinity(who, chosen):
         asked.append(sorted(chosen))
         if refused:
-            raise OSError("not these")
+            raise OSError("refused")
         move(who, chosen)
 
     monkeypatch.setattr(os, "sched_setaffinity", set_affinity)
