@@ -186,7 +186,7 @@ class KernelCache(caching.NullCache):
         if loaded is not None:
             _loaded.append(self._function.__name__)
         else:
-            _say_once_that_it_takes_time()
+            _announce_compiling_once()
             self._started = time.perf_counter()
         return loaded
 
@@ -222,5 +222,5 @@ class KernelCache(caching.NullCache):
 
 
 @functools.cache
-def _say_once_that_it_takes_time() -> None:
+def _announce_compiling_once() -> None:
     _logger.info("compiling kernels for this CPU, once; those of a training run take about %d s", COLD_SECONDS)

@@ -37,7 +37,7 @@ def transpose_tile(_, out, out_at, out_row, inp, offsets, first, column):
     n = VECTOR * 8 // inp.dtype.bitwidth
 
     def codegen(context, builder, signature, args):
-        out_, out_at_, out_row_, inp_, places_, first_, column_ = args
+        out_, out_at_, out_row_, inp_, offsets_, first_, column_ = args
         vector = ir.VectorType(llvm_number(inp.dtype), n)
         align = inp.dtype.bitwidth // 8
         middle = cgutils.alloca_once(builder, ir.ArrayType(vector, n))
@@ -45,7 +45,7 @@ def transpose_tile(_, out, out_at, out_row, inp, offsets, first, column):
         def source(number, r):
             if number:
                 return builder.gep(middle, [I64(0), r])
-            at = builder.load(element_pointer(context, builder, offsets, places_, builder.add(first_, r)))
+            at = builder.load(element_pointer(context, builder, offsets, offsets_, builder.add(first_, r)))
             pointer = element_pointer(context, builder, inp, inp_, builder.add(at, column_))
             return builder.bitcast(pointer, vector.as_pointer())
 
@@ -143,5 +143,5 @@ def tile(_, out, out_at, out_row, left, left_at, left_row, left_k, right, right_
             builder.store(new[r], c[r]).align = align
         return context.get_dummy_value()
 
-    offsets = (out, types.int64, types.int64, left, *numbers, right, types.int64, types.int64, types.int64)
-    return types.void(*offsets, rows, n, types.boolean), codegen
+    arguments = (out, types.int64, types.int64, left, *numbers, right, types.int64, types.int64, types.int64)
+    return types.void(*arguments, rows, n, types.boolean), codegen

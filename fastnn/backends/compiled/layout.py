@@ -1,4 +1,4 @@
-"""A network as the kernels want it, and back: flat arrays, columns in panels (`kernels/py` says how)."""
+"""A network as the kernels want it, and back: flat arrays, columns in panels (`kernels/layout.py` says how)."""
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
