@@ -254,7 +254,7 @@ def test_explain_refuses(run, mnist_model, tmp_path, monkeypatch, capsys):
     _fails(["explain", model, "line.png", "--label", "10"], 2, capsys, ["--label is '10'", "0, 1, 2"])
     _fails(["explain", model, "--row", "10000"], 2, capsys, ["--row is 10000", "from 0 to 9999"])
     _fails(["explain", model, "line.png", "--row", "1"], 2, capsys, ["not allowed with"])
-    _fails(["explain", model, "line.png", "--data", "x.csv"], 2, capsys, ["--data goes with --row"])
+    _fails(["explain", model, "line.png", "--data", "x.csv"], 2, capsys, ["--data is given with an IMAGE"])
     _fails(["explain", model], 2, capsys, ["IMAGE --row", "required"])
     _fails(["explain", digits, "line.png"], 1, capsys, ["8 x 8 images", "28 x 28"])
     _fails(["explain", digits, "--row", "0"], 1, capsys, ["row has shape (784,), expected (64,)"])
