@@ -349,7 +349,7 @@ def test_bad_files_are_one_line_and_leave_nothing(run, tmp_path, monkeypatch, ca
 def test_a_run_is_never_overwritten(run, capsys):
     folder, _ = run
     before = {path: path.read_bytes() for path in folder.iterdir()}
-    _fails(["train", "--recipe", "digits", "--out", str(folder)], 1, capsys, [str(folder), "holds a run already"])
+    _fails(["train", "--recipe", "digits", "--out", str(folder)], 1, capsys, [str(folder), "already holds a run"])
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 

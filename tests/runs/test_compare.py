@@ -28,10 +28,10 @@ def test_only_settings_that_differ_are_there(runs: list[str]) -> None:
     found = compare(runs[:2])
     assert found.settings == {"epochs": [3, 5], "dropout": [0.0, 0.1]}
     reports = [json.loads((Path(run) / "report.json").read_text()) for run in runs]
-    assert found.figures["test_accuracy"] == [report["test_accuracy"] for report in reports[:2]]
+    assert found.metrics["test_accuracy"] == [report["test_accuracy"] for report in reports[:2]]
     assert list(found.runs) == ["plain", "dropped"]
     assert compare(runs).settings.keys() == {"epochs", "learning_rate", "schedule", "dropout"}
-    assert compare(runs).figures["test_accuracy"][2] is None
+    assert compare(runs).metrics["test_accuracy"][2] is None
 
 
 def test_the_table(runs: list[str], capsys: Any) -> None:
@@ -97,7 +97,7 @@ def test_other_data_and_other_types_of_settings_are_told(runs: list[str], tmp_pa
     [
         (["{0}"], 2, "1 run given, expected two or more"),
         (["{0}", "{0}/../plain"], 2, "is given twice"),
-        (["{0}", "none"], 1, "none is no folder"),
+        (["{0}", "none"], 1, "none is not a folder"),
         (["{0}", "{1}", "--out", "curves.xyz"], 2, "the ending is '.xyz'"),
         (["{0}", "{1}", "--out", "no/folder/curves.png"], 1, "no/folder"),
     ],
@@ -114,4 +114,4 @@ def test_a_run_without_a_history(runs: list[str], tmp_path: Path, capsys: Any) -
     twin = shutil.copytree(runs[0], tmp_path / "twin")
     (twin / "history.csv").unlink()
     assert main(["compare", runs[0], str(twin)]) == 1
-    assert "twin has no history.csv; expected the folder of a run" in capsys.readouterr().err
+    assert "twin has no history.csv, expected a run folder" in capsys.readouterr().err

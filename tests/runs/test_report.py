@@ -107,8 +107,8 @@ def test_the_page_can_be_found_ones_way_in(page: Page, run: Path) -> None:
     assert page.texts["h1"] == [f"Run {run.name}"]  # escaped, since the parser gives it back whole
     assert page.named("i") == []
     assert page.texts["h2"] == [
-        "How it learned", "What is mistaken for what", "Class by class", "Images", "What the probabilities are worth",
-        "Inside the network", "How it was made",
+        "Learning curves", "Confusion matrix", "Metrics per class", "Samples", "Confidence", "Inside the network",
+        "Settings, data and environment",
     ]  # fmt: skip
     assert all(header.get("scope") in ("row", "col") for header in page.named("th"))
     assert len(page.named("caption")) == len(page.named("table"))
@@ -120,7 +120,7 @@ def test_the_numbers_are_those_of_the_run(page: Page, run: Path) -> None:
     saved = json.loads((run / "report.json").read_text())
     terms = dict(zip(page.texts["dt"], page.texts["dd"], strict=True))
     assert terms["accuracy"] == f"{100 * saved['test_accuracy']:.2f} %"
-    assert terms["mistakes"] == f"{round(359 * (1 - saved['test_accuracy']))} of 359"
+    assert terms["misclassified"] == f"{round(359 * (1 - saved['test_accuracy']))} of 359"
     assert terms["loss"] == f"{saved['test_loss']:.4f}"
     assert terms["parameters"] == "3,466"
     model, test = fastnn.load(run / "model.safetensors"), fastnn.get_recipe("E").load(seed=0).test
@@ -152,8 +152,8 @@ def test_pictures_are_told_in_words(page: Page, run: Path) -> None:
     )
     counts = np.array(json.loads((run / "report.json").read_text())["confusion"])
     np.fill_diagonal(counts, 0)
-    true, said = np.unravel_index(counts.argmax(), counts.shape)
-    assert f"most often {true} was taken for {said}, {counts.max()} times" in words[1]
+    true, predicted = np.unravel_index(counts.argmax(), counts.shape)
+    assert f"the most frequent error is {true} predicted as {predicted}, {counts.max()} times" in words[1]
 
 
 def test_the_same_run_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_what_train_found_wrong_is_on_the_page_and_escaped(run: Path, tmp_path: 
     saved["settings"]["schedule"] = '"><img src=x onerror=alert(1)>'
     (folder / "report.json").write_text(json.dumps(saved))
     page = Page(write_report(folder))
-    assert page.texts["h2"][0] == "What looks wrong"
+    assert page.texts["h2"][0] == "Possible problems"
     assert page.texts["li"] == [f"overfitting: 1 < 2. {advice}."]
     assert '"><img src=x onerror=alert(1)>' in page.texts["td"]
     assert page.named("script") == []
@@ -213,7 +213,7 @@ def test_a_run_that_diverged_has_a_report(tmp_path: Path) -> None:
     settings = ["--learning-rate", "1e-3", "--schedule", "exponential:1e20", "--epochs", "5"]
     assert main(["train", "--recipe", "digits", *settings, "--out", str(tmp_path / "run")]) == 1
     page = Page(write_report(tmp_path / "run"))
-    assert "it diverged: a loss was not finite any more" in page.texts["p"][0]
+    assert "diverged: the loss was no longer finite" in page.texts["p"][0]
     assert dict(zip(page.texts["dt"], page.texts["dd"], strict=True))["epochs"] == "1"
 
 
@@ -239,9 +239,9 @@ def test_a_folder_without_a_file_is_named(name: str, run: Path, tmp_path: Path, 
 
 
 def test_no_folder_at_all(tmp_path: Path, capsys: Any) -> None:
-    _one_line(["report", str(tmp_path / "none")], 1, capsys, ["none is no folder", "fastnn train"])
+    _one_line(["report", str(tmp_path / "none")], 1, capsys, ["none is not a folder", "fastnn train"])
     (tmp_path / "file").write_text("")
-    _one_line(["report", str(tmp_path / "file")], 1, capsys, ["file is no folder"])
+    _one_line(["report", str(tmp_path / "file")], 1, capsys, ["file is not a folder"])
 
 
 @pytest.mark.parametrize(
@@ -249,14 +249,14 @@ def test_no_folder_at_all(tmp_path: Path, capsys: Any) -> None:
     [
         ("", "line 1 is ''"),
         ("epoch,loss\n1,2\n", "line 1 is 'epoch,loss', expected epoch,learning_rate"),
-        ("{header}\n", "holds no epoch"),
+        ("{header}\n", "has no epochs"),
         ("{header}\n1,0.1,2,0.5,,,1\n2,0.1,high,0.5,,,1\n", "line 3 is '2,0.1,high,0.5,,,1', expected 7 numbers"),
         ("{header}\n1,0.1,2\n", "line 2 is '1,0.1,2', expected 7 numbers"),
         ("{header}\n1,2,3,4,5,6,7,8\n", "line 2 is"),
         ("{header}\n,2,3,4,5,6,7\n", "line 2 is"),
         ("{header}\ninf,2,3,4,5,6,7\n", "line 2 is"),
-        ('{header}\n"' + "1" * 200_000 + '"\n', "is no CSV"),
-        ("\xff", "is no UTF-8"),
+        ('{header}\n"' + "1" * 200_000 + '"\n', "is not CSV"),
+        ("\xff", "is not UTF-8"),
     ],
 )
 def test_a_history_that_is_none(text: str, found: str, run: Path, tmp_path: Path) -> None:
@@ -272,8 +272,8 @@ def test_a_history_that_is_none(text: str, found: str, run: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        ("{", "is no JSON"),
-        ("[" * 100_000, "is no JSON"),
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
         ("[]", "the report is list, expected dict"),
         ({"settings": None}, "the report's settings is NoneType, expected dict"),
         ({"stopped": 3}, "the report's stopped is int, expected str"),
@@ -302,7 +302,7 @@ def test_another_seed_is_other_data(run: Path, tmp_path: Path) -> None:
     saved = json.loads((folder / "report.json").read_text())
     saved["settings"]["seed"] = 1
     (folder / "report.json").write_text(json.dumps(saved))
-    with pytest.raises(DataError, match="8x8 digits: 359 samples to judge by, and not the 359 of"):
+    with pytest.raises(DataError, match="8x8 digits: the test set of 359 samples differs from that of"):
         write_report(folder)
     with pytest.raises(FileError, match=r"no/such/folder/x\.html"):
         write_report(run, "no/such/folder/x.html")
