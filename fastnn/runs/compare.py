@@ -53,7 +53,10 @@ class Comparison(NamedTuple):
         )
 
     def save_figure(self, path: str | os.PathLike[str]) -> Path:
-        """Draw all learning curves into one figure, write it to `path` and return `path`; its ending sets the format."""
+        """Draw all learning curves into one figure, write it to `path` and return the path.
+
+        The ending of `path` sets the format.
+        """
         from fastnn.plots import RunsDisplay
 
         return RunsDisplay.from_histories({name: run.history for name, run in self.runs.items()}).save(Path(path))

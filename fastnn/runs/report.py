@@ -171,7 +171,7 @@ def _figures(run: SavedRun, model: Model, test: Dataset, scores: ClassEvaluation
         "classes",
         plots.ClassScoresDisplay(confusion, names),
         f"Precision and recall per class; the lowest recall is {lowest.recall:.2%}, of class {names[lowest.label]}.",
-        "Precision: fraction of a class's predictions that are correct. Recall: fraction of its samples that are found.",
+        "Precision: fraction of a class's predictions that are correct. Recall: fraction of its samples found.",
     )
     mistakes = plots.MistakesDisplay(test.images, shape, labels, proba, names)
     yield _figure(
