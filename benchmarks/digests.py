@@ -200,7 +200,7 @@ def select(patterns: Iterable[str]) -> list[str]:
     patterns = list(patterns)
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in RUNS):
-            raise ValueError(f"run is {pattern!r}, expected one or a pattern of {', '.join(RUNS)}")
+            raise ValueError(f"no run matches {pattern!r}, expected one of {', '.join(RUNS)}")
     return [name for name in RUNS if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
