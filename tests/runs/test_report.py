@@ -1,4 +1,4 @@
-"""The report of a run: what stands on the page, what it is made from, and what it says of folders that are none."""
+"""Tests of the report of a run: the page, its source data, and the errors for damaged run folders."""
 
 import base64
 import csv
@@ -25,7 +25,7 @@ VOID = {"meta", "img", "br", "link", "hr", "input"}
 
 
 class Page(HTMLParser):
-    """A page as lists: tags with their attributes, and the text of cells and headings."""
+    """A parsed page: its tags with attributes, and the texts of each tag."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -53,8 +53,8 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _coarse_pictures() -> Any:
-    """Pictures of few pixels, which take half the time."""
+def _low_resolution_pictures() -> Any:
+    """Pictures with few pixels take half the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report, "_DPI", 40)
         yield
@@ -62,7 +62,7 @@ def _coarse_pictures() -> Any:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of recipe E with few epochs."""
+    """A finished run of recipe E with 8 epochs."""
     folder = tmp_path_factory.mktemp("runs") / "a run & <i>more</i>"
     assert main(["train", "--recipe", "digits", "--epochs", "8", "--out", str(folder)]) == 0
     return folder
@@ -73,7 +73,7 @@ def page(run: Path) -> Page:
     return Page(write_report(run))
 
 
-def test_the_page_stands_alone(page: Page, run: Path) -> None:
+def test_the_page_is_self_contained(page: Page, run: Path) -> None:
     assert (run / "report.html").exists()
     assert {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "form", "a"} == set()
     sources = [
@@ -90,7 +90,7 @@ def test_the_page_stands_alone(page: Page, run: Path) -> None:
     assert policy["content"] == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def test_pictures_are_whole_and_described(page: Page) -> None:
+def test_pictures_are_complete_and_have_alt_texts(page: Page) -> None:
     for image in page.named("img"):
         data = base64.b64decode((image["src"] or "").partition(",")[2], validate=True)
         with Image.open(BytesIO(data)) as picture:
@@ -102,9 +102,9 @@ def test_pictures_are_whole_and_described(page: Page) -> None:
     assert len(page.named("figcaption")) == len(page.named("img")) > 0
 
 
-def test_the_page_can_be_found_ones_way_in(page: Page, run: Path) -> None:
+def test_the_page_has_a_title_headings_and_captions(page: Page, run: Path) -> None:
     assert page.named("html") == [{"lang": "en"}]
-    assert page.texts["h1"] == [f"Run {run.name}"]  # escaped, since the parser gives it back whole
+    assert page.texts["h1"] == [f"Run {run.name}"]  # the name was escaped: the parser returns it unchanged
     assert page.named("i") == []
     assert page.texts["h2"] == [
         "Learning curves", "Confusion matrix", "Metrics per class", "Samples", "Confidence", "Inside the network",
@@ -116,7 +116,7 @@ def test_the_page_can_be_found_ones_way_in(page: Page, run: Path) -> None:
     assert "@media print" in page.texts["style"][0]
 
 
-def test_the_numbers_are_those_of_the_run(page: Page, run: Path) -> None:
+def test_the_page_shows_the_metrics_of_the_run(page: Page, run: Path) -> None:
     saved = json.loads((run / "report.json").read_text())
     terms = dict(zip(page.texts["dt"], page.texts["dd"], strict=True))
     assert terms["accuracy"] == f"{100 * saved['test_accuracy']:.2f} %"
@@ -129,9 +129,9 @@ def test_the_numbers_are_those_of_the_run(page: Page, run: Path) -> None:
     assert terms["calibration error"] == f"{100 * evaluation.calibration_error(test.labels, proba):.2f} %"
     cells = page.texts["td"]
     for scores in saved["per_class"]:
-        place = cells.index(f"{100 * scores['precision']:.2f} %")
+        first = cells.index(f"{100 * scores['precision']:.2f} %")
         row = [f"{100 * scores[name]:.2f} %" for name in ("precision", "recall", "f1")] + [str(scores["support"])]
-        assert any(cells[start : start + 4] == row for start in range(place, len(cells)))
+        assert any(cells[start : start + 4] == row for start in range(first, len(cells)))
     with open(run / "history.csv") as file:
         losses = [f"{float(record['loss']):.4f}" for record in csv.DictReader(file)]
     assert [cell for cell in cells if cell in losses] == losses
@@ -143,7 +143,7 @@ def test_the_numbers_are_those_of_the_run(page: Page, run: Path) -> None:
         assert value in cells
 
 
-def test_pictures_are_told_in_words(page: Page, run: Path) -> None:
+def test_alt_texts_state_the_result_of_a_picture(page: Page, run: Path) -> None:
     words = [image["alt"] or "" for image in page.named("img")]
     history = read_run(run).history
     best = 1 + int(history.column("validation_loss").argmin())
@@ -161,7 +161,7 @@ def test_the_same_run_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
     assert again.read_bytes() == (run / "report.html").read_bytes()
 
 
-def test_what_train_found_wrong_is_on_the_page_and_escaped(run: Path, tmp_path: Path) -> None:
+def test_findings_are_on_the_page_and_escaped(run: Path, tmp_path: Path) -> None:
     folder = _copy(run, tmp_path)
     saved = json.loads((folder / "report.json").read_text())
     advice = "<script>alert(1)</script> & 'more'"
@@ -176,7 +176,7 @@ def test_what_train_found_wrong_is_on_the_page_and_escaped(run: Path, tmp_path: 
     assert len(page.named("img")) == len(Page(run / "report.html").named("img"))
 
 
-def test_files_of_ones_own_are_found_again_where_they_went(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+def test_moved_data_files_are_found_with_the_data_option(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
     rng = np.random.default_rng(0)
     monkeypatch.chdir(tmp_path)
     rows = np.column_stack([np.arange(80) % 3, rng.integers(0, 2, (80, 5))])
@@ -203,8 +203,8 @@ def test_files_of_ones_own_are_found_again_where_they_went(tmp_path: Path, capsy
     assert not (tmp_path / "b.html").exists()
 
 
-def test_the_same_picture_is_not_there_twice(run: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    """Of many classes the cells have no numbers, so that counts and percentages would look alike."""
+def test_a_confusion_matrix_without_numbers_is_shown_once(run: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """With many classes the cells have no numbers, so counts and percentages would look the same."""
     monkeypatch.setattr("fastnn.plots.confusion._MOST_CLASSES_WITH_TEXT", 5)
     assert len(Page(write_report(run, tmp_path / "page.html")).named("img")) == 11
 
@@ -231,14 +231,14 @@ def _one_line(arguments: list[str], code: int, capsys: Any, words: list[str]) ->
 
 
 @pytest.mark.parametrize("name", ["history.csv", "report.json", "model.safetensors"])
-def test_a_folder_without_a_file_is_named(name: str, run: Path, tmp_path: Path, capsys: Any) -> None:
+def test_a_missing_file_is_named(name: str, run: Path, tmp_path: Path, capsys: Any) -> None:
     folder = _copy(run, tmp_path)
     (folder / name).unlink()
     _one_line(["report", str(folder)], 1, capsys, [str(folder), name])
     assert not (folder / "report.html").exists()
 
 
-def test_no_folder_at_all(tmp_path: Path, capsys: Any) -> None:
+def test_a_missing_folder_is_named(tmp_path: Path, capsys: Any) -> None:
     _one_line(["report", str(tmp_path / "none")], 1, capsys, ["none is not a folder", "fastnn train"])
     (tmp_path / "file").write_text("")
     _one_line(["report", str(tmp_path / "file")], 1, capsys, ["file is not a folder"])
@@ -259,7 +259,7 @@ def test_no_folder_at_all(tmp_path: Path, capsys: Any) -> None:
         ("\xff", "is not UTF-8"),
     ],
 )
-def test_a_history_that_is_none(text: str, found: str, run: Path, tmp_path: Path) -> None:
+def test_a_damaged_history_is_named(text: str, found: str, run: Path, tmp_path: Path) -> None:
     folder = _copy(run, tmp_path)
     header = "epoch,learning_rate,loss,accuracy,validation_loss,validation_accuracy,seconds"
     (folder / "history.csv").write_bytes(text.replace("{header}", header).encode("latin-1"))
@@ -286,7 +286,7 @@ def test_a_history_that_is_none(text: str, found: str, run: Path, tmp_path: Path
         ({"settings": {"recipe": "digits", "files": None}}, "settings has no seed"),
     ],
 )
-def test_a_report_that_is_none(change: Any, found: str, run: Path, tmp_path: Path) -> None:
+def test_a_damaged_report_is_named(change: Any, found: str, run: Path, tmp_path: Path) -> None:
     folder = _copy(run, tmp_path)
     if not isinstance(change, str):
         change = json.dumps({**json.loads((folder / "report.json").read_text()), **change})
@@ -297,7 +297,7 @@ def test_a_report_that_is_none(change: Any, found: str, run: Path, tmp_path: Pat
     assert "\n" not in str(caught.value)
 
 
-def test_another_seed_is_other_data(run: Path, tmp_path: Path) -> None:
+def test_another_seed_gives_another_test_set(run: Path, tmp_path: Path) -> None:
     folder = _copy(run, tmp_path)
     saved = json.loads((folder / "report.json").read_text())
     saved["settings"]["seed"] = 1
