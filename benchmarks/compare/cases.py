@@ -35,8 +35,8 @@ class Case:
     title : str
         Title in the report.
     work : {"epoch", "predict", "product", "start", "first-train", "memory"}
-        The work of one round. Workers that live as long as the run do the first three; each of the others is a whole
-        process.
+        The work of one round. The first three run in workers that live as long as the run; the others are whole
+        processes.
     sizes : tuple of int
         Inputs, hidden units, classes; for a product (rows, inputs, columns).
     contenders : tuple of str
@@ -202,7 +202,7 @@ CASES = {
         *(
             Case(
                 f"threads-{units}",
-                f"epoch 784-{units}-10, batch 64: two threads over one",
+                f"epoch 784-{units}-10, batch 64: speedup of two threads over one",
                 "epoch",
                 ("fastnn", "fastnn-one-thread"),
                 (Goal("fastnn-one-thread", 1.7, 1.9),),
@@ -229,14 +229,14 @@ CASES = {
         ),
         Case(
             "first-train",
-            "first-ever `fastnn train`, beyond a warm one",
+            "first `fastnn train` ever: extra time over a later run",
             "first-train",
             ("fastnn",),
             (Goal("seconds", 15, 6, at_most=True),),
         ),
         Case(
             "memory",
-            "peak memory of the default run, over the bytes of the uint8 data set",
+            "peak memory of the default run / size of the uint8 data set",
             "memory",
             ("fastnn",),
             (Goal("times the data set", 2, 1.3, at_most=True),),

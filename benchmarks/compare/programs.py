@@ -69,17 +69,17 @@ def _start(run: Run, case: Case) -> CaseResult:
             found.note = f"reached {found.result:.2%} after {epochs} epochs, expected {TARGET_ACCURACY:.0%}"
             result.faults.append(f"{contender}: {found.note}")
     shuffle = np.random.default_rng([problems.SEED, len(result.contenders)])
-    turns = [contender for contender, found in result.contenders.items() if found.first_call is not None]
+    active = [contender for contender, found in result.contenders.items() if found.first_call is not None]
     n_rounds = min(run.repeats, MAX_ROUNDS)
     for round_number in range(n_rounds):
         run.progress(f"{case.name}: round {round_number + 1} of {n_rounds}")
-        for contender in shuffle.permutation(turns):
+        for contender in shuffle.permutation(active):
             run.rest()
             try:
                 result.contenders[contender].rounds.append(once(contender)[0])
             except ProcessFailed as error:
                 _fail(result, contender, error)
-                turns.remove(contender)
+                active.remove(contender)
     return result
 
 
@@ -93,15 +93,15 @@ def _first_train(run: Run, case: Case) -> CaseResult:
     """Measure how much longer `fastnn train` takes with an empty kernel cache than with the cache it has filled."""
     result = CaseResult(case, {name: ContenderResult(name) for name in case.contenders})
     shuffle = np.random.default_rng([problems.SEED, len(case.contenders)])
-    turns, n_rounds = list(case.contenders), 1 if run.quick else min(run.repeats, MAX_COLD_ROUNDS)
+    active, n_rounds = list(case.contenders), 1 if run.quick else min(run.repeats, MAX_COLD_ROUNDS)
     for round_number in range(n_rounds):
         run.progress(f"{case.name}: round {round_number + 1} of {n_rounds}")
-        for contender in shuffle.permutation(turns):
+        for contender in shuffle.permutation(active):
             try:
                 cold, warm = _cold_and_warm(run, run.checkout(contender))
             except ProcessFailed as error:
                 _fail(result, contender, error)
-                turns.remove(contender)
+                active.remove(contender)
             else:
                 result.contenders[contender].rounds.append(cold - warm)
                 result.contenders[contender].note = f"last round: {cold:.1f} s cold, {warm:.1f} s warm"

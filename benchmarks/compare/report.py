@@ -166,7 +166,7 @@ class Report:
         if self.background_load and (load := float(np.median(self.background_load))) > QUIET:
             lines.append(
                 f"- **disturbed**: other processes used {load:.0%} of the cores' time in the pauses, when no contender "
-                "runs; this slows contenders most whose threads wait for each other"
+                "runs; contenders whose threads wait for each other suffer most"
             )
         if self.quick:
             lines.append("- quick run on a few hundred rows: its times do not count for the goals")

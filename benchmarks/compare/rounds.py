@@ -168,10 +168,10 @@ def compare_results(result: CaseResult, checks: dict[str, np.ndarray]) -> None:
 
 def time_rounds(run: Run, case: Case, result: CaseResult) -> None:
     """Time every prepared contender once per round, in a new random order."""
-    turns = [contender for contender, found in result.contenders.items() if found.first_call is not None]
-    shuffle = np.random.default_rng([problems.SEED, len(turns)])
+    active = [contender for contender, found in result.contenders.items() if found.first_call is not None]
+    shuffle = np.random.default_rng([problems.SEED, len(active)])
     start = time.monotonic()
-    with busy_core(any(CONTENDERS[contender].disturbed for contender in turns), run.threads) as disturb:
+    with busy_core(any(CONTENDERS[contender].disturbed for contender in active), run.threads) as disturb:
         for round_number in range(run.repeats):
             if round_number >= MIN_ROUNDS and time.monotonic() - start > case.most_seconds:
                 result.remarks.append(
@@ -179,7 +179,7 @@ def time_rounds(run: Run, case: Case, result: CaseResult) -> None:
                 )
                 break
             run.progress(f"{case.name}: round {round_number + 1} of {run.repeats}")
-            for contender in shuffle.permutation(turns):
+            for contender in shuffle.permutation(active):
                 run.rest()
                 is_disturbed = CONTENDERS[contender].disturbed
                 limit = MAX_SECONDS_DISTURBED if is_disturbed else MAX_SECONDS
@@ -191,10 +191,10 @@ def time_rounds(run: Run, case: Case, result: CaseResult) -> None:
                 except TooSlow as error:  # a result, not a fault
                     result.contenders[contender] = ContenderResult(contender, note=f"too slow to time: {error}")
                     run.forget(contender)
-                    turns.remove(contender)
+                    active.remove(contender)
                 except Broken as error:
                     _fail(run, result, contender, error)
-                    turns.remove(contender)
+                    active.remove(contender)
                 else:
                     result.contenders[contender].rounds.append(answer["seconds"])
                 finally:

@@ -26,7 +26,7 @@ class Recipe:
     hidden : tuple of int
         Number of units in each hidden layer.
     held_out : float
-        Fraction of the samples that is held out of training. The seed decides which.
+        Fraction of the samples that is held out of training, chosen by the seed.
     tested_on : {"test", "held-out"}
         Test set of the run.
         "test": MNIST's own test images, used once, after training; the held-out samples are the validation set.
