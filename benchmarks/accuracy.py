@@ -1,4 +1,4 @@
-"""Prints the accuracy of the recipes, mean and standard deviation over seeds, as the README's Markdown table.
+"""Print the accuracy of the recipes, mean and standard deviation over seeds, as the README's Markdown table.
 
     python -m benchmarks.accuracy [--seeds N] [--recipe NAME ...]
 

@@ -1,4 +1,4 @@
-"""Prints digests of fixed runs. Equal lines from two checkouts mean equal bits.
+"""Print digests of fixed runs. Equal lines from two checkouts mean equal bits.
 
     python -m benchmarks.digests [--runs NAME ...] [--parts]
     PYTHONPATH=OTHER-CHECKOUT python benchmarks/digests.py

@@ -1,4 +1,4 @@
-"""Plots epoch time against the number of samples, hidden units and threads.
+"""Plot epoch time against the number of samples, hidden units and threads.
 
     python -m benchmarks.scaling [--rounds N] [--out FOLDER]
 

@@ -1,4 +1,4 @@
-"""A whole program: loads MNIST, trains, prints the accuracy on the test images.
+"""A whole program: load MNIST, train, print the accuracy on the test images.
 
     python -m benchmarks.start_to_accuracy CONTENDER FILE.npz EPOCHS THREADS [CHECKOUT]
 

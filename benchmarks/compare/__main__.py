@@ -1,4 +1,4 @@
-"""Compares fastnn with NumPy, scikit-learn, PyTorch, JAX and onnxruntime in one interleaved run.
+"""Compare fastnn with NumPy, scikit-learn, PyTorch, JAX and onnxruntime in one interleaved run.
 
     python -m benchmarks.compare [--cases NAME ...] [--contenders NAME ...] [--threads 2] [--repeats N] [--quick]
         [--against FOLDER] [--out FOLDER]
