@@ -1,8 +1,8 @@
-"""What the recipes reach: mean and standard deviation over seeds, as the Markdown table that the README shows.
+"""Print the accuracy of the recipes, mean and standard deviation over seeds, as the README's Markdown table.
 
     python -m benchmarks.accuracy [--seeds N] [--recipe NAME ...]
 
-The default recipe is run on both backends, the others on the compiled one.
+The default recipe runs on both backends, the others on the Numba backend only.
 """
 
 import argparse
@@ -19,7 +19,7 @@ REPORTED = {"A": '"high accuracy"', "B": '"reliable accuracy"', "C": "88.30 %", 
 
 
 def measure(name: str, seeds: int, backend: str) -> tuple[np.ndarray, float]:
-    """Accuracies by seed, and the mean seconds of training."""
+    """Return the accuracy of each seed and the mean training time in seconds."""
     recipe, accuracies, seconds = get_recipe(name), [], []
     for seed in range(seeds):
         splits = recipe.load(seed)
@@ -34,22 +34,22 @@ def measure(name: str, seeds: int, backend: str) -> tuple[np.ndarray, float]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--recipe", nargs="+", default=list(RECIPES))
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds (default: 5)")
+    parser.add_argument("--recipe", nargs="+", default=list(RECIPES), help="recipes to run (default: all)")
     options = parser.parse_args()
-    print("| recipe | network | judged by | backend | accuracy, mean ± sd | the original reported |")
+    print("| recipe | network | test set | backend | accuracy, mean ± sd | reported by the original |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name in options.recipe:
         recipe = get_recipe(name)
         label = f"{recipe.name} ({recipe.letter})" if recipe.letter else f"{recipe.name} (default)"
         inputs = 64 if recipe.data == "digits" else 784
         sizes = "-".join(map(str, (inputs, *recipe.hidden, 10)))
-        tested_on = "MNIST's 10,000 test images" if recipe.tested_on == "test" else "held-out samples"
+        test_set = "MNIST's 10,000 test images" if recipe.tested_on == "test" else "held-out samples"
         for backend in ("numba", "numpy") if not recipe.letter else ("numba",):
             found, _ = measure(name, options.seeds, backend)
-            figure = f"{found.mean():.2%} ± {found.std(ddof=1):.2%}".replace("%", " %")
+            accuracy = f"{found.mean():.2%} ± {found.std(ddof=1):.2%}".replace("%", " %")
             reported = REPORTED.get(recipe.letter, "")
-            print(f"| {label} | {sizes} | {tested_on} | {backend} | {figure} | {reported} |", flush=True)
+            print(f"| {label} | {sizes} | {test_set} | {backend} | {accuracy} | {reported} |", flush=True)
 
 
 if __name__ == "__main__":

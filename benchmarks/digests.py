@@ -1,12 +1,13 @@
-"""Digests of fixed runs: equal lines from two checkouts mean equal bits.
+"""Print digests of fixed runs. Equal lines from two checkouts mean equal bits.
 
     python -m benchmarks.digests [--runs NAME ...] [--parts]
     PYTHONPATH=OTHER-CHECKOUT python benchmarks/digests.py
 
-Each line is the name of a run and the SHA-256 of its trained weights, of its history without the times, and of its
-predictions for one row and for 300 rows. `--parts` gives each of the three its own digest. The file stands alone and
-uses public names only, so that it also runs against another checkout. Digests depend on the CPU and on the versions of
-NumPy and Numba: compare only those of one machine and one environment. Names of runs may be patterns: "numpy-*".
+Each line has the name of a run and one SHA-256 over its trained weights, its history without the times, and its
+predictions for one row and for 300 rows. `--parts` prints a separate digest for each of the three. This file is
+self-contained and uses public names only, so it also runs against another checkout. Digests depend on the CPU and on
+the versions of NumPy and Numba: compare only digests from one machine and one environment. NAME may be a pattern, such
+as "numpy-*".
 """
 
 import argparse
@@ -24,8 +25,8 @@ from scipy.sparse import csr_matrix
 import fastnn
 
 ROWS, NEW_ROWS = 640, 300
-# Every figure of a record but its seconds.
-FIGURES = ("epoch", "learning_rate", "loss", "accuracy", "validation_loss", "validation_accuracy")
+# Every field of a history record except its seconds.
+FIELDS = ("epoch", "learning_rate", "loss", "accuracy", "validation_loss", "validation_accuracy")
 Parts = dict[str, list[Any]]
 
 
@@ -36,12 +37,12 @@ def _mnist() -> fastnn.Dataset:
 
 
 def _data(kind: str, first: int, end: int) -> fastnn.Dataset:
-    """Samples `first` to `end` (exclusive) of MNIST in one of its forms, or of the 8x8 digits."""
+    """Return samples `first` to `end` (exclusive) of MNIST in the form `kind`, or of the 8x8 digits."""
     source = fastnn.load_digits() if kind == "digits" else _mnist()
     images, labels, pixel_max = source.images[first:end], source.labels[first:end], source.pixel_max
     if kind == "floats":
         images, pixel_max = images.astype(np.float32) / np.float32(255), 1.0
-    elif kind == "dense":  # standardised: no input is 0
+    elif kind == "dense":  # standardised: every input is nonzero
         images, pixel_max = (images.astype(np.float32) / np.float32(255) - np.float32(0.13)) / np.float32(0.31), 1.0
     elif kind == "csr":
         images, pixel_max = csr_matrix(images.astype(np.float32) / np.float32(255)), 1.0
@@ -51,7 +52,7 @@ def _data(kind: str, first: int, end: int) -> fastnn.Dataset:
 
 
 def _targets(labels: np.ndarray, output: str) -> np.ndarray:
-    """What a network with that output learns: the class, four yes-or-no answers, or three numbers."""
+    """Return the targets for a network with that output: classes, four yes-or-no answers, or three numbers."""
     if output == "logistic":
         return ((labels[:, None] >> np.arange(4)) & 1).astype(np.float64)
     if output == "identity":
@@ -72,7 +73,7 @@ def network_run(
     weighted: bool = False,
     **settings: Any,
 ) -> Parts:
-    """Train a network with `fastnn.train` and predict rows that it has not seen."""
+    """Train a network with `fastnn.train` and predict unseen rows."""
     samples, new = _data(data, 0, rows), _data(data, rows, rows + NEW_ROWS)
     targets = _targets(samples.labels, output)
     samples = fastnn.Dataset(samples.images, targets, samples.pixel_max)
@@ -97,13 +98,13 @@ def network_run(
     ]
     return {
         "weights": [*result.network.weights, *result.network.biases],
-        "history": [result.best_epoch, result.stopped, *(result.history.column(name) for name in FIGURES)],
+        "history": [result.best_epoch, result.stopped, *(result.history.column(name) for name in FIELDS)],
         "predictions": predictions,
     }
 
 
 def estimator_run(estimator: str, data: str, *, backend: str = "numba", **settings: Any) -> Parts:
-    """Fit an estimator and predict rows that it has not seen."""
+    """Fit an estimator and predict unseen rows."""
     samples, new = _data(data, 0, ROWS), _data(data, ROWS, ROWS + NEW_ROWS)
     is_regressor = estimator == "MLPRegressor"
     targets = _targets(samples.labels, "identity") if is_regressor else samples.labels
@@ -177,7 +178,7 @@ RUNS: dict[str, Callable[[], Parts]] = {
 
 # --- Digests ---------------------------------------------------------------------------------------------------------
 def digest(values: Iterable[Any]) -> str:
-    """SHA-256 of values in their order: arrays by dtype, shape and bytes, anything else by its text."""
+    """Return the SHA-256 of the values in order: arrays by dtype, shape and bytes, other values by their `repr`."""
     found = sha256()
     for value in values:
         if isinstance(value, np.ndarray):
@@ -189,32 +190,36 @@ def digest(values: Iterable[Any]) -> str:
 
 
 def select(patterns: Iterable[str]) -> list[str]:
-    """The names of the runs that match a pattern, in the order of the table.
+    """Return the names of the runs that match a pattern, in the order of `RUNS`.
 
     Raises
     ------
     ValueError
-        If a pattern matches none.
+        If a pattern matches no run.
     """
     patterns = list(patterns)
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in RUNS):
-            raise ValueError(f"no run is called {pattern!r}; there are {', '.join(RUNS)}")
+            raise ValueError(f"no run matches {pattern!r}, expected one of {', '.join(RUNS)}")
     return [name for name in RUNS if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
 def main() -> int:
-    """Print the lines; which fastnn they are from goes to stderr."""
+    """Print the digests on stdout and the location of fastnn on stderr."""
     assert __doc__ is not None
     parser = argparse.ArgumentParser(prog="python -m benchmarks.digests", description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", nargs="+", default=["*"], metavar="NAME", help=", ".join(RUNS))
-    parser.add_argument("--parts", action="store_true", help="one line each for weights, history and predictions")
+    parser.add_argument(
+        "--runs", nargs="+", default=["*"], metavar="NAME", help=f"runs or patterns (default: all): {', '.join(RUNS)}"
+    )
+    parser.add_argument(
+        "--parts", action="store_true", help="print separate digests of weights, history and predictions"
+    )
     options = parser.parse_args()
     try:
         names = select(options.runs)
     except ValueError as error:
         parser.error(str(error))
-    print(f"fastnn of {fastnn.__file__}", file=sys.stderr)
+    print(f"fastnn from {fastnn.__file__}", file=sys.stderr)
     for name in names:
         parts = RUNS[name]()
         if options.parts:

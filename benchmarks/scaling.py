@@ -1,10 +1,10 @@
-"""How an epoch's time grows with the samples, with the width of the hidden layer and with the threads, as a figure.
+"""Plot epoch time against the number of samples, hidden units and threads.
 
     python -m benchmarks.scaling [--rounds N] [--out FOLDER]
 
-Networks of one hidden layer on MNIST, batch 64, plain gradient descent, float32. All points of a round are timed one
-after the other, so that a drift of the clock touches all; a point is the median over the rounds. Writes scaling.json
-and scaling.png.
+Networks with one hidden layer on MNIST, batch size 64, plain gradient descent, float32. All points of a round are timed
+one after the other, so that a drift of the clock frequency affects all of them. A point is the median over the rounds.
+Writes scaling.json and scaling.png.
 """
 
 import argparse
@@ -23,13 +23,13 @@ from fastnn.backends.threads import usable_cores
 SAMPLES = (7_500, 15_000, 30_000, 45_000, 60_000)
 HIDDEN = (16, 32, 64, 128, 256, 384, 512, 768, 1024)
 BATCH, WIDTH, FEWER = 64, 128, 15_000
-# One panel of units: 64 of them.
+# Units in one panel.
 PANEL = 64
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 
 
 def measure(rounds: int, threads: list[int]) -> dict[str, Any]:
-    """Seconds of each point and round: by samples at WIDTH units, and by units at FEWER samples."""
+    """Return the seconds of each point and round: by samples at WIDTH units, and by units at FEWER samples."""
     train_set, _ = fastnn.load_mnist()
     assert train_set.labels is not None
     orders = {n: np.random.default_rng(n).permutation(len(train_set.images))[:n] for n in SAMPLES}
@@ -60,7 +60,7 @@ def measure(rounds: int, threads: list[int]) -> dict[str, Any]:
 
 
 def draw(result: dict[str, Any]) -> Figure:
-    """Time by samples and by units, each with the line of least squares (through the points above one panel)."""
+    """Plot time by samples and by units, each with a least-squares line fitted to the points of one panel or more."""
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     for axes, by, title in zip(
         figure.subplots(1, 2),
@@ -75,29 +75,29 @@ def draw(result: dict[str, Any]) -> Figure:
             fitted = x >= PANEL
             slope, start = np.polyfit(x[fitted], y[fitted], 1)
             off = np.abs(start + slope * x - y)[fitted] / y[fitted]
-            label = f"{t} thread{'s' if t > 1 else ''}, off the line by {off.max():.0%} at most"
+            label = f"{t} thread{'s' if t > 1 else ''}, at most {off.max():.0%} off the line"
             axes.errorbar(x, y, (y - low, high - y), fmt="o", color=colour, markersize=4, capsize=2, label=label)
             line = np.array([min(x[fitted]), max(x)])
             axes.plot(line, start + slope * line, color=colour, linewidth=1)
         axes.set_title(title, fontsize=10)
-        axes.set_xlabel("samples of an epoch" if by == "samples" else "units of the hidden layer")
+        axes.set_xlabel("samples per epoch" if by == "samples" else "units in the hidden layer")
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
         axes.grid(color="0.9")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(fontsize=8, frameon=False, loc="upper left")
-    figure.axes[0].set_ylabel("milliseconds of an epoch\n(median, quartiles)")
+    figure.axes[0].set_ylabel("milliseconds per epoch\n(median, quartiles)")
     return figure
 
 
 def main() -> None:
-    """Measure, write the files and print their names."""
+    """Measure, write the files and print their paths."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--out", type=Path, default=Path("."))
+    parser.add_argument("--rounds", type=int, default=9, help="rounds to time (default: 9)")
+    parser.add_argument("--out", type=Path, default=Path("."), help="output folder (default: the current one)")
     options = parser.parse_args()
     if options.rounds < 1:
-        parser.error(f"argument --rounds: {options.rounds}, expected 1 or more")
+        parser.error(f"argument --rounds: is {options.rounds}, expected 1 or more")
     threads = [1, 2] if usable_cores() > 1 else [1]
     result = measure(options.rounds, threads)
     options.out.mkdir(parents=True, exist_ok=True)

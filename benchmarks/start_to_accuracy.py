@@ -1,11 +1,11 @@
-"""One whole program: load MNIST, train, print the accuracy on the test images.
+"""A whole program: load MNIST, train, print the accuracy on the test images.
 
     python -m benchmarks.start_to_accuracy CONTENDER FILE.npz EPOCHS THREADS [CHECKOUT]
 
-A second line, printed after the time that counts, has the kernels that ran, as JSON.
+A second line, printed after the timed part, holds the kernels that ran, as JSON.
 
-Peers train and predict by the same code as in the epoch cases. fastnn goes by its public functions: the contender
-"fastnn" reads the same file as the others, "fastnn-bundled" the compressed files that come with it.
+Peers train and predict with the same code as in the epoch cases. fastnn uses its public functions: the contender
+"fastnn" reads the same file as the peers, "fastnn-bundled" reads the compressed files that ship with fastnn.
 """
 
 import json
@@ -23,7 +23,7 @@ CASE = CASES["start"]
 
 
 def falling(epoch: int, epochs: int) -> float:
-    """The share of the learning rate in an epoch: from 1 in a straight line towards 0."""
+    """Return the factor on the learning rate: a straight line from 1 towards 0."""
     return 1 - epoch / epochs
 
 
@@ -56,7 +56,7 @@ def _peer(contender: str, path: str, epochs: int, threads: int) -> float:
         train, test = (file[f"x_{part}"].reshape(-1, 784) / np.float32(255) for part in ("train", "test"))
         labels, test_labels = file["y_train"].astype(np.int64), file["y_test"]
     problem = Problem(CASE, Path())
-    # A cached property is a plain entry in the object's dict: these stand for the files of the epoch cases.
+    # A cached property is stored in the object's __dict__. These entries replace the files of the epoch cases.
     problem.__dict__.update(scaled=train, labels=labels)
     run = module.epoch(problem, threads)
     for epoch in range(epochs):
@@ -68,7 +68,7 @@ def _peer(contender: str, path: str, epochs: int, threads: int) -> float:
 
 
 def main(contender: str, path: str, epochs: int, threads: int, checkout: Path = ROOT) -> None:
-    """Train and print the accuracy, then the kernels."""
+    """Train, print the accuracy, then print the kernels that ran."""
     is_fastnn = CONTENDERS[contender].library == "fastnn"
     print((_fastnn if is_fastnn else _peer)(contender, path, epochs, threads), flush=True)
     if is_fastnn:

@@ -1,4 +1,4 @@
-"""The benchmarks' own machinery: statistics, the table of cases, the check for equal results, the report."""
+"""Tests of the benchmarks: statistics, the table of cases, the comparison of results, the report."""
 
 import json
 import os
@@ -29,21 +29,21 @@ ROOT = Path(__file__).parent.parent
 
 
 # --- Statistics ------------------------------------------------------------------------------------------------------
-def test_the_ratio_is_the_median_of_ratios_within_rounds():
+def test_the_ratio_is_the_median_of_the_ratios_of_each_round():
     # Ratios 2, 4, 3: median 3. The ratio of medians would be 8 / 2 = 4.
     ratio = paired_ratio([2.0, 8.0, 30.0], [1.0, 2.0, 10.0])
     assert ratio.median == 3
-    # Of 27 resamples of three rounds, 7 have median 2 and 7 have median 4: more than 2.5 % at either end.
+    # Of the 27 resamples of three rounds, 7 have median 2 and 7 have median 4: more than 2.5 % at either end.
     assert (ratio.low, ratio.high) == (2, 4)
 
 
-def test_the_interval_leaves_out_what_is_rare():
-    # Of nine rounds one is disturbed. It is a resample's median if five of its nine draws are that round: 0.2 %.
+def test_the_interval_excludes_rare_outliers():
+    # One of nine rounds is disturbed. It is a resample's median if five of nine draws are that round: 0.2 %.
     ratio = paired_ratio([1.0] * 8 + [50.0], [1.0] * 9)
     assert (ratio.median, ratio.low, ratio.high) == (1, 1, 1)
 
 
-def test_equal_contenders_have_one_in_their_interval():
+def test_the_interval_of_equal_contenders_contains_one():
     rng = np.random.default_rng(0)
     one, other = rng.normal(1, 0.05, (2, 15))
     assert paired_ratio(one, other).contains_one
@@ -51,14 +51,14 @@ def test_equal_contenders_have_one_in_their_interval():
 
 
 @pytest.mark.parametrize(("one", "other"), [([], []), ([1.0], [1.0, 2.0])])
-def test_rounds_come_in_pairs(one, other):
-    with pytest.raises(ValueError, match="as many of each"):
+def test_unpaired_rounds_are_rejected(one, other):
+    with pytest.raises(ValueError, match="equal numbers"):
         paired_ratio(one, other)
 
 
 # --- The table of cases ----------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_a_case_has_goals_and_aims_that_are_harder_than_what_must_be(case):
+def test_each_case_has_goals_and_aims_are_harder_than_musts(case):
     assert case.goals
     assert len({goal.against for goal in case.goals}) == len(case.goals)
     for goal in case.goals:
@@ -68,12 +68,12 @@ def test_a_case_has_goals_and_aims_that_are_harder_than_what_must_be(case):
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_a_goal_against_the_fastest_peer_has_peers(case):
+def test_a_case_with_a_goal_against_the_fastest_peer_has_peers(case):
     if any(goal.against == FASTEST for goal in case.goals):
         assert len({CONTENDERS[contender].library for contender in case.contenders} - {"fastnn"}) > 1
 
 
-def test_cases_name_contenders_that_exist():
+def test_cases_name_existing_contenders():
     for case in CASES.values():
         assert set(case.contenders) <= set(CONTENDERS)
         assert CONTENDERS[case.contenders[0]].library == "fastnn"
@@ -82,7 +82,7 @@ def test_cases_name_contenders_that_exist():
         assert (ROOT / "benchmarks" / "compare" / "contenders" / f"{contender.module}.py").is_file()
 
 
-def test_every_epoch_against_peers_has_a_control():
+def test_every_epoch_case_against_peers_has_a_control():
     for case in select(["epoch-*"]):
         assert "fastnn-again" in case.contenders
 
@@ -94,15 +94,15 @@ def test_every_contender_of_the_busy_case_also_runs_undisturbed():
     assert {CONTENDERS[name].library for name in disturbed} == {"fastnn", "numpy", "scikit-learn", "torch", "jax"}
 
 
-def test_another_checkout_takes_part_wherever_fastnn_does():
+def test_another_checkout_adds_a_contender_for_each_fastnn_contender():
     case = CASES["threads-256"].with_other_checkout()
     assert case.contenders == ("fastnn", "fastnn-one-thread", "fastnn-other", "fastnn-other-one-thread")
     assert CONTENDERS["fastnn-other-one-thread"] == replace(CONTENDERS["fastnn-one-thread"], other_checkout=True)
 
 
-def test_select():
+def test_select_accepts_patterns_and_names_unknown_cases():
     assert [case.name for case in select(["predict-*", "memory"])] == ["predict-10000", "predict-one", "memory"]
-    with pytest.raises(ValueError, match="no case is called 'epochs'"):
+    with pytest.raises(ValueError, match="no case matches 'epochs'"):
         select(["epochs"])
 
 
@@ -119,7 +119,7 @@ OVERWRITTEN = {"XLA_FLAGS": "--xla_backend_optimization_level=0", **dict.fromkey
 KEPT = {"PATH": "/bin", "HOME": "/root", "NUMBA_CACHE_DIR": "/tmp/kernels", "PYTHONWARNINGS": "error", "OMPHALOS": "1"}
 
 
-def test_processes_start_without_the_callers_tuning():
+def test_processes_start_without_the_tuning_of_the_caller():
     found = environment(2, caller={**TUNED, **OVERWRITTEN, **KEPT})
     assert not set(found) & set(TUNED)
     assert {name: found[name] for name in KEPT} == KEPT
@@ -137,8 +137,8 @@ print(*(pool["architecture"] for pool in threadpoolctl.threadpool_info() if pool
     return subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout.strip()
 
 
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names kernels of x86")
-def test_a_worker_runs_the_machines_own_kernel(monkeypatch):
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the kernel names are those of x86")
+def test_a_worker_runs_the_blas_kernel_of_the_machine(monkeypatch):
     clean = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS")}
     own = _openblas_architecture(clean)
     slower = "Haswell" if own != "Haswell" else "Sandybridge"
@@ -155,7 +155,7 @@ def test_a_worker_runs_the_machines_own_kernel(monkeypatch):
 
 # --- Rounds ----------------------------------------------------------------------------------------------------------
 class _Stub:
-    """Answers as a worker does; from the given round on it is too slow."""
+    """Answers like a worker. From round `slow_from` on, it is too slow."""
 
     def __init__(self, seconds, slow_from=99):
         self._seconds, self._asked, self._slow_from = seconds, 0, slow_from
@@ -178,7 +178,7 @@ def _rounds(tmp_path, case, workers, repeats):
     return result
 
 
-def test_no_round_begins_once_the_time_is_over(tmp_path):
+def test_no_round_starts_after_the_time_limit(tmp_path):
     case = CASES["epoch-sgd"]
     workers = {"fastnn": _Stub(1.0), "jax": _Stub(2.0)}
     for most_seconds, expected in ((0, 3), (1e9, 5)):
@@ -187,7 +187,7 @@ def test_no_round_begins_once_the_time_is_over(tmp_path):
         assert len(result.remarks) == (expected == 3)
 
 
-def test_a_contender_that_takes_too_long_is_no_fault(tmp_path):
+def test_a_contender_that_is_too_slow_is_not_a_fault(tmp_path):
     workers = {"fastnn": _Stub(1.0), "torch": _Stub(1.0, slow_from=2)}
     result = _rounds(tmp_path, CASES["epoch-sgd"], workers, repeats=4)
     assert len(result.contenders["fastnn"].rounds) == 4
@@ -197,7 +197,7 @@ def test_a_contender_that_takes_too_long_is_no_fault(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX signals")
-def test_a_worker_that_does_not_answer_is_ended():
+def test_a_worker_that_does_not_answer_is_killed():
     worker = Worker("numpy", 1)
     try:
         os.kill(worker._process.pid, signal.SIGSTOP)
@@ -211,20 +211,20 @@ def test_a_worker_that_does_not_answer_is_ended():
 # --- Another checkout ------------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def other_checkout(tmp_path_factory):
-    """A copy of this one."""
+    """A copy of this checkout."""
     folder = tmp_path_factory.mktemp("other")
     for package in ("fastnn", "kernels"):
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
 
 
-def test_code_from_elsewhere_is_not_taken_for_a_checkouts(other_checkout, tmp_path):
+def test_a_checkout_that_would_run_other_code_is_rejected(other_checkout, tmp_path):
     probe(other_checkout, threads=1)
     with pytest.raises(WrongCheckout, match=tmp_path.name):
         probe(tmp_path, threads=1)
     shutil.copytree(other_checkout / "fastnn", tmp_path / "fastnn")
     with pytest.raises(WrongCheckout, match=tmp_path.name):
-        probe(tmp_path, threads=1)  # has no kernels
+        probe(tmp_path, threads=1)  # it has no kernels
 
 
 def test_another_checkout_is_timed_in_the_same_rounds(other_checkout, tmp_path):
@@ -246,11 +246,11 @@ def test_another_checkout_is_timed_in_the_same_rounds(other_checkout, tmp_path):
     ("seconds", "verdict"),
     [
         ([1.0, 1.02, 1.03], "not slower"),
-        ([1.0, 1.05, 1.06], "slower, though not beyond the spread"),
+        ([1.0, 1.05, 1.06], "slower, but not significantly"),
         ([1.05, 1.06, 1.07], "SLOWER"),
     ],
 )
-def test_a_slower_checkout_is_named(seconds, verdict):
+def test_the_verdict_names_a_slower_checkout(seconds, verdict):
     result = CaseResult(CASES["epoch-sgd"])
     result.contenders = {
         "fastnn": ContenderResult("fastnn", seconds, digest="a"),
@@ -263,7 +263,7 @@ def test_a_slower_checkout_is_named(seconds, verdict):
 
 
 # --- One core busy ---------------------------------------------------------------------------------------------------
-def test_disturbed_contenders_are_held_against_themselves_and_against_fastnn():
+def test_disturbed_contenders_are_compared_with_themselves_and_with_fastnn():
     seconds = {"fastnn": [1, 1, 1], "fastnn-one-core-busy": [2, 2, 2], "numpy": [3, 3, 3],
                "numpy-one-core-busy": [30, 60, 40], "jax": [5, 5, 5]}  # fmt: skip
     result = CaseResult(CASES["one-core-busy"], {name: ContenderResult(name, each) for name, each in seconds.items()})
@@ -289,13 +289,13 @@ def _result(*contenders):
 def test_a_wrong_loss_is_a_fault():
     result = _result("fastnn", "numpy", "jax")
     compare_results(result, {"fastnn": np.array(0.500), "numpy": np.array(0.505), "jax": np.array(0.52)})
-    assert result.faults == ["jax: loss 0.52, fastnn 0.5: more than 2% off"]
+    assert result.faults == ["jax: loss 0.52, fastnn 0.5: more than 2% apart"]
     assert result.contenders["jax"].note
     assert not result.contenders["numpy"].note
     assert not Report("", 2, 1, False, cases=[result]).comparable
 
 
-def test_a_contender_that_did_nothing_is_a_fault():
+def test_a_result_that_is_nan_or_misshapen_is_a_fault():
     for wrong in (np.array(np.nan), np.zeros(3)):
         result = _result("fastnn", "numpy")
         compare_results(result, {"fastnn": np.array(0.5), "numpy": wrong})
@@ -350,7 +350,7 @@ def test_goals_are_evaluated():
     assert goal.measured.median == 2
 
 
-def test_the_files_of_a_report(tmp_path):
+def test_write_creates_json_markdown_and_chart(tmp_path):
     report = _report()
     write(report, tmp_path)
     value = json.loads((tmp_path / "report.json").read_text())
@@ -358,7 +358,7 @@ def test_the_files_of_a_report(tmp_path):
     assert value["cases"][0]["contenders"]["jax"]["rounds"] == [5, 5, 10]
     assert value["cases"][0]["contenders"]["torch"]["ratio"] is None
     table = [line for line in (tmp_path / "report.md").read_text().splitlines() if line.startswith("|")]
-    blocks = {"| work": 7, "| contender": 9, "| library": 3}
+    blocks = {"| case": 7, "| contender": 9, "| library": 3}
     columns = 0
     for line in table:
         columns = next((number for start, number in blocks.items() if line.startswith(start)), columns)
@@ -366,16 +366,16 @@ def test_the_files_of_a_report(tmp_path):
     assert (tmp_path / "ratios.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_text_of_a_report():
+def test_the_text_report_states_goals_faults_and_skipped_libraries():
     text = _report().as_text()
     assert "against jax: 5.00 (5.00 to 5.00); at least 4, aim 6: met" in text
     assert "NOT COMPARABLE: torch failed" in text
-    assert "1 within the interval" in text
+    assert "interval contains 1" in text
     assert "skipped: onnxruntime (No module named 'onnxruntime')" in text
     assert "not evaluated in a quick run" in _report(quick=True).as_text()
 
 
-def test_a_report_names_what_was_removed_and_what_ran():
+def test_a_report_names_removed_variables_and_kernels():
     report = _report()
     value = json.loads(report.as_json())
     assert (value["removed"], value["kernels"]) == ({"OPENBLAS_CORETYPE": "Haswell"}, KERNELS)
@@ -387,12 +387,12 @@ def test_a_report_names_what_was_removed_and_what_ran():
 @pytest.mark.parametrize(
     ("value", "text"), [(1234.5, "1234 s"), (0.0271, "27.1 ms"), (4.5e-6, "4.5 µs"), (float("nan"), "")]
 )
-def test_seconds_are_shown_in_a_fitting_unit(value, text):
+def test_seconds_are_shown_in_a_suitable_unit(value, text):
     assert quantity(value, "s") == text
 
 
 # --- The command -----------------------------------------------------------------------------------------------------
-def test_a_quick_run_from_end_to_end(tmp_path):
+def test_a_quick_run_works_end_to_end(tmp_path):
     cases = ["epoch-sgd", "product", "predict-one", "one-core-busy", "start"]
     variables = {**os.environ, "PYTHONWARNINGS": "error", "MKL_CBWR": "COMPATIBLE", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -409,23 +409,23 @@ def test_a_quick_run_from_end_to_end(tmp_path):
             assert len(contender["rounds"]) == 2
             assert min(contender["rounds"]) > 0
     results = [contender["result"] for contender in value["cases"][0]["contenders"].values()]
-    assert {result is None for result in results} == {True, False}  # limits have none
+    assert {result is None for result in results} == {True, False}  # a limit has no result
     assert [each["contender"] for each in value["cases"][3]["disturbances"]] == ["fastnn", "numpy"]
     assert value["removed"].items() >= {"MKL_CBWR": "COMPATIBLE", "OMP_NUM_THREADS": "1"}.items()
     assert value["kernels"].keys() == {name for case in value["cases"] for name in case["contenders"]}
-    assert "Numba" in value["kernels"]["fastnn-bundled"]  # a whole program
+    assert "Numba" in value["kernels"]["fastnn-bundled"]  # this contender is a whole program
     assert value["kernels"]["numpy"]["BLAS in numpy"].endswith("2 threads")
 
 
-def test_a_case_that_does_not_exist_is_named(capsys):
+def test_an_unknown_case_is_named(capsys):
     with pytest.raises(SystemExit):
         compare.main(["--cases", "epochs"])
-    assert "no case is called 'epochs'" in capsys.readouterr().err
+    assert "no case matches 'epochs'" in capsys.readouterr().err
     assert set(LIBRARIES) >= {"fastnn", "numpy", "scikit-learn", "torch", "torch-compiled", "jax", "onnxruntime"}
 
 
 # --- Digests ---------------------------------------------------------------------------------------------------------
-def test_a_digest_sees_every_bit():
+def test_a_digest_depends_on_every_bit():
     array = np.arange(6.0)
     base = digests.digest([array])
     changed = array.copy()
@@ -436,7 +436,7 @@ def test_a_digest_sees_every_bit():
     assert digests.digest([array, 1]) != digests.digest([array, 2])
 
 
-def test_digests_follow_from_the_seed_alone():
+def test_digests_depend_only_on_the_seed():
     settings = {"data": "digits", "hidden": (8,), "epochs": 2}
     one, same, other = (digests.network_run("numpy", **settings, seed=seed) for seed in (1, 1, 2))
     for part in ("weights", "history", "predictions"):
@@ -457,7 +457,7 @@ def test_digests_run_as_a_plain_file():
     assert as_file.stdout.split() == [name, digests.digest(value for part in found.values() for value in part)]
 
 
-def test_a_run_that_does_not_exist_is_named():
+def test_an_unknown_run_is_named():
     assert digests.select(["numba-csr*"]) == ["numba-csr", "numba-csr-numbers"]
-    with pytest.raises(ValueError, match="no run is called 'sgd'"):
+    with pytest.raises(ValueError, match="no run matches 'sgd'"):
         digests.select(["sgd"])

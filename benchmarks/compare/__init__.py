@@ -1,1 +1,1 @@
-"""fastnn beside its peers and the limits of the machine, in one interleaved run: `python -m benchmarks.compare`."""
+"""Compares fastnn with its peers and the machine's limits in one interleaved run: `python -m benchmarks.compare`."""

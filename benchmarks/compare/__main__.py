@@ -1,16 +1,16 @@
-"""fastnn beside NumPy, scikit-learn, PyTorch, JAX and onnxruntime, in one run, interleaved.
+"""Compare fastnn with NumPy, scikit-learn, PyTorch, JAX and onnxruntime in one interleaved run.
 
     python -m benchmarks.compare [--cases NAME ...] [--contenders NAME ...] [--threads 2] [--repeats N] [--quick]
         [--against FOLDER] [--out FOLDER]
 
-Every contender gets the same data, order, initial weights, batch size, steps and threads, and float32 arithmetic.
-Each lives in a process of its own. First all do the same work from the same weights and what comes out is compared: a
-case in which they differ is not comparable, and the exit code is 1. Then rounds are timed: in each, every contender is
-asked once, in an order drawn anew, while all others are blocked; an epoch is timed right after one that is not. A
-library that is not installed is skipped and named. Names of cases may be patterns: "epoch-*".
+Every contender gets the same data, order, initial weights, batch size, steps, threads and float32 arithmetic, and runs
+in its own process. First, all contenders do the same work from the same weights, and their results are compared. If the
+results of a case differ, the case is not comparable and the exit code is 1. Then rounds are timed. In each round, every
+contender runs once, in a new random order, while all others are blocked. An untimed epoch directly precedes each timed
+one. A library that is not installed is skipped and named. Case names may be patterns, such as "epoch-*".
 
-Variables that tune a library, such as OPENBLAS_CORETYPE, are kept from all contenders and named in the report, which
-also tells which kernels really ran. With `--against`, fastnn of another checkout takes part in the same rounds.
+Variables that tune a library, such as OPENBLAS_CORETYPE, are removed from every contender's environment. The report
+names them, and the kernels that actually ran. With `--against`, fastnn from another checkout runs in the same rounds.
 """
 
 import argparse
@@ -33,7 +33,7 @@ REPEATS, QUICK_REPEATS = 11, 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; its exit code: 0, or 1 where contenders did not compute the same thing."""
+    """Run the command and return its exit code: 0, or 1 if the contenders' results differ."""
     options = _options(arguments)
     repeats = options.repeats or (QUICK_REPEATS if options.quick else REPEATS)
     given = sys.argv[1:] if arguments is None else list(arguments)
@@ -74,22 +74,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(report.as_text())
     if options.out is not None:
         write(report, options.out)
-        print(f"written to {options.out}: report.json, report.md, ratios.png")
+        print(f"wrote report.json, report.md and ratios.png to {options.out}")
     return 0 if report.comparable else 1
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     assert __doc__ is not None
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", nargs="+", default=["*"], metavar="NAME", help=", ".join(CASES))
+    parser.add_argument("--cases", nargs="+", default=["*"], metavar="NAME",
+                        help=f"cases or patterns (default: all): {', '.join(CASES)}")  # fmt: skip
     parser.add_argument("--contenders", nargs="+", default=LIBRARIES, choices=LIBRARIES, metavar="NAME",
-                        help=", ".join(LIBRARIES))  # fmt: skip
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, help=f"rounds (default {REPEATS})")
-    parser.add_argument("--pause", type=float, default=0.3, help="seconds before each turn")
-    parser.add_argument("--quick", action="store_true", help="a few hundred rows, to try the machinery")
-    parser.add_argument("--against", type=Path, metavar="FOLDER", help="another checkout of fastnn, to be timed too")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write report.json, report.md and ratios.png there")
+                        help=f"libraries (default: all): {', '.join(LIBRARIES)}")  # fmt: skip
+    parser.add_argument("--threads", type=int, default=2, help="threads per contender (default: 2)")
+    parser.add_argument(
+        "--repeats", type=int, help=f"number of rounds (default: {REPEATS}; with --quick {QUICK_REPEATS})"
+    )
+    parser.add_argument("--pause", type=float, default=0.3, help="seconds to wait before each timing (default: 0.3)")
+    parser.add_argument(
+        "--quick", action="store_true", help="use a few hundred rows, only to test the benchmark itself"
+    )
+    parser.add_argument("--against", type=Path, metavar="FOLDER", help="also time fastnn from this checkout")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="write report.json, report.md and ratios.png to this folder"
+    )
     options = parser.parse_args(arguments)
     try:
         select(options.cases)
@@ -109,7 +116,7 @@ def _machine(threads: int, progress: Callable[[str], None], quick: bool) -> dict
 
     if quick:
         return {"cpu": limits.cpu_model(), "cores": os.cpu_count() or 1}
-    progress("the machine's limits")
+    progress("measuring the machine's limits")
     command = environment.module_command("benchmarks.compare.limits", str(threads))
     _, lines = programs.timed_process(command, environment.environment(threads))
     return {"cores": os.cpu_count() or 1, **json.loads(lines[0])}

@@ -1,7 +1,7 @@
-"""The cases: what is measured, who takes part, and how much faster fastnn has to be.
+"""The benchmark cases: what is measured, which contenders run, and how much faster fastnn has to be.
 
-A goal's `must` and `aim` are ratios, other / fastnn, that fastnn has to reach; with `at_most` they are the largest
-figure allowed instead.
+A goal's `must` and `aim` are lower bounds on the ratio other / fastnn. With `at_most`, they are upper bounds on the
+measured value.
 """
 
 import math
@@ -16,7 +16,7 @@ FASTEST = "the fastest peer"
 
 @dataclass(frozen=True)
 class Goal:
-    """What fastnn has to reach in a case: against a contender, against FASTEST, or against a limit in `unit`."""
+    """A target for fastnn in a case: against a contender, against FASTEST, or against a limit in the case's unit."""
 
     against: str
     must: float
@@ -31,36 +31,36 @@ class Case:
     Attributes
     ----------
     name : str
-        What the command line calls it.
+        Name on the command line.
     title : str
-        What the report calls it.
+        Title in the report.
     work : {"epoch", "predict", "product", "start", "first-train", "memory"}
-        What a contender does each round. The first three are done by workers that live as long as the run, the
-        others are whole processes.
+        The work of one round. The first three run in workers that live as long as the run; the others are whole
+        processes.
     sizes : tuple of int
         Inputs, hidden units, classes; for a product (rows, inputs, columns).
     contenders : tuple of str
-        Who takes part, by the names in `benchmarks.compare.contenders.CONTENDERS`; "fastnn" is the first.
+        Keys of `benchmarks.compare.contenders.CONTENDERS`. The first one is a fastnn contender.
     goals : tuple of Goal
     data : {"mnist", "dense", "digits"}
-        "mnist" is uint8 for fastnn and float32 from 0 to 1 for the others, "digits" likewise; "dense" is standardised
-        float32 for everyone, no entry 0.
+        "mnist" and "digits" are uint8 for fastnn and float32 from 0 to 1 for the others. "dense" is standardised
+        float32 for every contender, with every entry nonzero.
     rows : int or None
-        Samples of an epoch or of one prediction; None: all there are.
+        Samples per epoch or per prediction; None for all.
     batch_size : int or None
-        None: full batch, in the order of the data.
+        None for a full batch, in the order of the data.
     optimizer : {"sgd", "momentum", "adam"}
     learning_rate : float
     inner : int
-        How many times a round does the work, where once is too short to be timed.
+        Repetitions of the work per round, more than 1 if one repetition is too short to time.
     check_epochs : int
-        Epochs before the losses are compared; more than one where an epoch is a single step.
+        Epochs before the losses are compared, more than 1 if an epoch is a single step.
     band : float
-        How far a result may be from fastnn's, as a share of its largest entry.
+        Largest allowed difference from fastnn's result, as a fraction of its largest entry.
     unit : str
-        Of what is measured: "s", "x" (a ratio to something measured in the same process).
+        Unit of the measured value: "s", or "x" (a ratio to a quantity measured in the same process).
     most_seconds : float
-        After so long no further round begins, once there are `FEWEST_ROUNDS`.
+        No further round starts after this many seconds, once `MIN_ROUNDS` rounds are done.
     """
 
     name: str
@@ -81,18 +81,18 @@ class Case:
     most_seconds: float = math.inf
 
     def quick(self) -> "Case":
-        """The same with a few hundred rows: it tries the machinery, and says nothing of the goals."""
+        """Return the case with a few hundred rows. It only tests the benchmark: its times do not count."""
         return replace(self, rows=min(self.rows or QUICK_ROWS, QUICK_ROWS), inner=min(self.inner, 5), band=0.1)
 
     def with_other_checkout(self) -> "Case":
-        """The same with every fastnn contender once more, each run from the checkout that `--against` names."""
+        """Return the case with each fastnn contender added again, run from the checkout given by `--against`."""
         fastnn = [name for name in self.contenders if CONTENDERS[name].library == "fastnn"]
         others = tuple(other_name(name) for name in fastnn if other_name(name) in CONTENDERS)
         return self if self.work == "memory" else replace(self, contenders=(*self.contenders, *others))
 
 
 QUICK_ROWS = 320
-FEWEST_ROUNDS = 3
+MIN_ROUNDS = 3
 
 PEERS = ("numpy", "scikit-learn", "torch", "torch-compiled", "jax")
 _CONTROL = ("fastnn", "fastnn-again")
@@ -202,7 +202,7 @@ CASES = {
         *(
             Case(
                 f"threads-{units}",
-                f"epoch 784-{units}-10, batch 64: two threads over one",
+                f"epoch 784-{units}-10, batch 64: speedup of two threads over one",
                 "epoch",
                 ("fastnn", "fastnn-one-thread"),
                 (Goal("fastnn-one-thread", 1.7, 1.9),),
@@ -229,14 +229,14 @@ CASES = {
         ),
         Case(
             "first-train",
-            "first-ever `fastnn train`, beyond a warm one",
+            "first `fastnn train` ever: extra time over a later run",
             "first-train",
             ("fastnn",),
             (Goal("seconds", 15, 6, at_most=True),),
         ),
         Case(
             "memory",
-            "peak memory of the default run, over the bytes of the uint8 data set",
+            "peak memory of the default run / size of the uint8 data set",
             "memory",
             ("fastnn",),
             (Goal("times the data set", 2, 1.3, at_most=True),),
@@ -247,14 +247,14 @@ CASES = {
 
 
 def select(patterns: Sequence[str]) -> list[Case]:
-    """The cases whose name matches a pattern ("epoch-*"), in the order of the table.
+    """Return the cases whose name matches a pattern such as "epoch-*", in the order of `CASES`.
 
     Raises
     ------
     ValueError
-        If a pattern matches none.
+        If a pattern matches no case.
     """
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in CASES):
-            raise ValueError(f"no case is called {pattern!r}; there are {', '.join(CASES)}")
+            raise ValueError(f"no case matches {pattern!r}, expected one of {', '.join(CASES)}")
     return [case for name, case in CASES.items() if any(fnmatchcase(name, pattern) for pattern in patterns)]

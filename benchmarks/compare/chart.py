@@ -1,4 +1,4 @@
-"""The bar chart: how many times as long the others take, on a logarithmic scale, with intervals and goals."""
+"""Draws the bar chart: time of each peer over time of fastnn on a logarithmic scale, with intervals and goals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-# Okabe and Ito's palette, which colour-blind readers tell apart; hatches tell the bars apart in grey too.
-LOOKS = {
+# Okabe and Ito's palette, which colour-blind readers can distinguish. Hatches distinguish the bars in grey print.
+STYLES = {
     "jax": ("JAX", "#0072B2", ""),
     "numpy": ("NumPy", "#E69F00", "//"),
     "torch": ("PyTorch", "#D55E00", ""),
@@ -21,7 +21,7 @@ LOOKS = {
 
 @dataclass(frozen=True)
 class Bar:
-    """A library's ratio to fastnn, its interval, and the goal if there is one."""
+    """A library's ratio to fastnn, the 95 % interval of the ratio, and the goal, if any."""
 
     library: str
     median: float
@@ -39,20 +39,20 @@ class Group:
 
 
 def draw(groups: Sequence[Group], path: Path) -> None:
-    """Write the chart; no file where there is nothing to draw."""
+    """Write the chart to `path`. Without groups, write no file."""
     if not groups:
         return
     bars = [bar for group in groups for bar in group.bars]
     figure = Figure(figsize=(9, 1.2 + 0.2 * (len(bars) + 1.2 * len(groups))), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    place, ticks, names, seen = 0.0, [], [], set()
+    position, ticks, names, seen = 0.0, [], [], set()
     for group in groups:
-        first = place
-        for bar in sorted(group.bars, key=lambda bar: list(LOOKS).index(bar.library)):
-            label, colour, hatch = LOOKS[bar.library]
+        first = position
+        for bar in sorted(group.bars, key=lambda bar: list(STYLES).index(bar.library)):
+            label, colour, hatch = STYLES[bar.library]
             axes.barh(
-                place,
+                position,
                 bar.median - 1,
                 left=1,
                 height=0.86,
@@ -62,20 +62,20 @@ def draw(groups: Sequence[Group], path: Path) -> None:
                 linewidth=0,
                 label=None if bar.library in seen else label,
             )
-            axes.plot([bar.low, bar.high], [place, place], color="black", linewidth=1)
+            axes.plot([bar.low, bar.high], [position, position], color="black", linewidth=1)
             end = max(bar.high, 1)
             if bar.goal is not None:
-                if end < bar.goal < 1.3 * end:  # where the goal's mark would lie on the figure
+                if end < bar.goal < 1.3 * end:  # the goal's mark would cross the bar's label
                     end = bar.goal
-                axes.plot([bar.goal] * 2, [place - 0.43, place + 0.43], color="black", linewidth=2)
+                axes.plot([bar.goal] * 2, [position - 0.43, position + 0.43], color="black", linewidth=2)
             axes.annotate(
-                f"{bar.median:.1f}", (end, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8
+                f"{bar.median:.1f}", (end, position), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8
             )
             seen.add(bar.library)
-            place += 1
-        ticks.append((first + place - 1) / 2)
-        names.append(_in_lines(group.title))
-        place += 1.2
+            position += 1
+        ticks.append((first + position - 1) / 2)
+        names.append(_break_lines(group.title))
+        position += 1.2
     axes.set_xscale("log")
     axes.set_xlim(min(0.8, 0.8 * min(bar.low for bar in bars)), 1.5 * max(bar.high for bar in bars))
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -84,16 +84,16 @@ def draw(groups: Sequence[Group], path: Path) -> None:
     axes.axvline(1, color="black", linewidth=1)
     axes.set_yticks(ticks, names, fontsize=9)
     axes.tick_params(axis="y", length=0)
-    axes.set_ylim(place - 0.8, -0.8)
+    axes.set_ylim(position - 0.8, -0.8)
     axes.set_axisbelow(True)
     axes.grid(axis="x", color="0.9")
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.set_xlabel("time of the others / time of fastnn (thin line: 95 % interval; thick mark: the goal)")
+    axes.set_xlabel("time of the peer / time of fastnn (thin line: 95 % interval; thick mark: goal)")
     figure.legend(loc="outside upper center", ncols=6, frameon=False, fontsize=9)
     figure.savefig(path, dpi=130, metadata={"Software": None})
 
 
-def _in_lines(title: str) -> str:
+def _break_lines(title: str) -> str:
     for start in (" every", " test accuracy", " while", " one core busy"):
         title = title.replace(start, f"\n{start[1:]}", 1)
     return title

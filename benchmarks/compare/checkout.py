@@ -1,8 +1,8 @@
-"""Another checkout of fastnn, to be timed beside this one: what it is, and a check that really its code runs.
+"""Identifies another checkout of fastnn and checks that its code really runs.
 
     python -m benchmarks.compare.checkout FOLDER
 
-The command imports fastnn as a worker does and fails with one line if any of it is not in FOLDER.
+The command imports fastnn as a worker does. It fails with one line if any part of fastnn comes from outside FOLDER.
 """
 
 import importlib
@@ -14,22 +14,22 @@ from benchmarks.compare.environment import ROOT, environment, module_command
 
 
 class WrongCheckout(Exception):
-    """`import fastnn` finds another folder than the one asked for."""
+    """`import fastnn` finds a folder other than the expected one."""
 
 
 def check_origin(folder: Path) -> None:
-    """Import fastnn and find its kernels.
+    """Check that fastnn and its kernels are imported from `folder`.
 
     Raises
     ------
     WrongCheckout
-        If either is not in `folder`.
+        If either comes from another folder.
     """
     import fastnn
 
     folder = folder.resolve()
     kernels = importlib.import_module("fastnn.kernels")
-    # `kernels/` stands beside `fastnn/` in a checkout and inside it once installed.
+    # `kernels/` is beside `fastnn/` in a checkout and inside it after installation.
     for module, homes in ((fastnn, ["fastnn"]), (kernels, ["kernels", "fastnn/kernels"])):
         found = Path(module.__file__ or "").resolve().parent
         if found not in [folder / home for home in homes]:
@@ -37,12 +37,12 @@ def check_origin(folder: Path) -> None:
 
 
 def probe(folder: Path, threads: int) -> None:
-    """Check the origin in a process of its own, before anything is measured.
+    """Check the origin of fastnn in a separate process, before anything is measured.
 
     Raises
     ------
     WrongCheckout
-        If a worker of that checkout would run other code, or none.
+        If a worker for that checkout would run other code, or cannot import fastnn.
     """
     done = subprocess.run(
         module_command("benchmarks.compare.checkout", str(folder)),
@@ -53,11 +53,11 @@ def probe(folder: Path, threads: int) -> None:
     )
     if done.returncode:
         lines = done.stderr.strip().splitlines()
-        raise WrongCheckout(lines[-1] if lines else f"fastnn of {folder} cannot be imported")
+        raise WrongCheckout(lines[-1] if lines else f"fastnn in {folder} cannot be imported")
 
 
 def commit(folder: Path = ROOT) -> str:
-    """The commit that is checked out, marked where files differ from it; "no commit" outside Git."""
+    """Return the checked-out commit, marked "-dirty" if files differ from it, or "no commit" outside Git."""
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=9", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -71,4 +71,4 @@ if __name__ == "__main__":
     except WrongCheckout as error:
         sys.exit(str(error))
     except ImportError as error:
-        sys.exit(f"fastnn of {sys.argv[1]} cannot be imported: {error}")
+        sys.exit(f"fastnn in {sys.argv[1]} cannot be imported: {error}")

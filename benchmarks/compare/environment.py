@@ -1,7 +1,7 @@
-"""The environment of every process of a run: none of the caller's tuning, and the thread counts that the run sets.
+"""Builds the environment of every process of a run: the caller's tuning is removed, thread counts are set.
 
-A variable such as OPENBLAS_CORETYPE makes a library choose an older kernel, so one peer would run slowed while the
-others do not. Every worker and every whole program starts with what `environment` returns.
+A variable such as OPENBLAS_CORETYPE makes a library choose an older kernel, which would slow down one peer only. Every
+worker and every whole program starts with the environment that `environment` returns.
 """
 
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# By the start of a variable's name: BLAS and OpenMP, compilers and interpreters, libraries, memory.
+# Prefixes of variable names: BLAS and OpenMP, compilers and interpreters, libraries, memory.
 TUNING = (
     "OPENBLAS", "GOTO_", "MKL_", "NVPL_", "BLIS_", "ARMPL_", "VECLIB_", "ONEDNN_", "DNNL_", "FBGEMM_",
     "OMP_", "KMP_", "GOMP_", "TBB_",
@@ -19,7 +19,7 @@ TUNING = (
     "NPY_", "NUMPY_", "NUMEXPR_", "SCIPY_", "SKLEARN_", "TORCH", "PYTORCH_", "ATEN_", "ORT_",
     "MALLOC_", "GLIBC_TUNABLES",
 )  # fmt: skip
-# Where a library keeps files has no influence on its speed, and tests must not write elsewhere.
+# The location of a library's files does not affect its speed, and tests must not write anywhere else.
 FOLDERS = ("_CACHE_DIR", "_HOME")
 THREADS = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
@@ -28,29 +28,29 @@ THREADS = (
 
 
 def is_tuning(name: str) -> bool:
-    """Whether a variable can change what a library runs."""
+    """Return whether a variable can change which code a library runs."""
     return name.startswith(TUNING) and not name.endswith(FOLDERS)
 
 
 def removed(caller: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The caller's variables that no process of a run is given, and their values."""
+    """Return the caller's variables that are removed for every process of a run, with their values."""
     return {name: caller[name] for name in sorted(caller) if is_tuning(name)}
 
 
 def settings(threads: int) -> dict[str, str]:
-    """What the run sets itself, for libraries that read it when they are imported."""
-    # XLA has no thread count: it takes the cores of its affinity, see `worker.confine`. One thread is a flag.
+    """Return the variables that the run sets. Libraries read them when they are imported."""
+    # XLA has no thread count: it uses the cores of its affinity, see `worker.confine`. A flag selects one thread.
     xla = "--xla_cpu_multi_thread_eigen=false" if threads == 1 else ""
     return {**{name: str(threads) for name in THREADS}, "XLA_FLAGS": xla, "JAX_PLATFORMS": "cpu"}
 
 
 def environment(threads: int, checkout: Path = ROOT, caller: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The environment of a process with that many threads, whose `import fastnn` finds `checkout`."""
+    """Return the environment of a process with `threads` threads whose `import fastnn` finds `checkout`."""
     kept = {name: value for name, value in caller.items() if not is_tuning(name)}
     return {**kept, **settings(threads), "PYTHONPATH": str(checkout)}
 
 
-# Another checkout has a package `benchmarks` too: this one is imported before that checkout alone can be found.
+# Another checkout also has a package `benchmarks`. Import this one first; afterwards only that checkout is on the path.
 _START = (
     f"import sys; sys.path.insert(0, {str(ROOT)!r}); import benchmarks; del sys.path[0]; import runpy; "
     "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
@@ -58,5 +58,5 @@ _START = (
 
 
 def module_command(module: str, *arguments: str) -> list[str]:
-    """The command that runs a module of these benchmarks, `fastnn` being that of the environment's PYTHONPATH."""
+    """Return the command that runs a module of these benchmarks with the fastnn on the environment's PYTHONPATH."""
     return [sys.executable, "-P", "-c", _START, module, *arguments]

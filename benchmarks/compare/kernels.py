@@ -1,4 +1,4 @@
-"""Which kernels this process really runs: asked of the libraries it has loaded, after the work."""
+"""Reports which kernels this process really ran. Loaded libraries are queried after the work."""
 
 import ctypes
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def loaded_kernels() -> dict[str, str]:
-    """What each loaded library reports of its kernels and threads. Libraries that are not loaded are not named."""
+    """Return what each loaded library reports about its kernels and threads. Libraries not loaded are left out."""
     found = _thread_pools()
     for library, describe in _DESCRIPTIONS.items():
         if library in sys.modules:
@@ -56,7 +56,7 @@ def _torch() -> dict[str, str]:
 
 
 def _mkl_instructions() -> str:
-    """The instruction set of MKL's kernels, as MKL prints it with a product in verbose mode."""
+    """Return the instruction set of MKL's kernels, which MKL prints for a product in verbose mode."""
     import torch
 
     stdout = os.dup(1)
@@ -72,7 +72,7 @@ def _mkl_instructions() -> str:
         log.seek(0)
         text = log.read().decode(errors="replace").replace("(R)", "")
     found = re.search(r"architecture (.+?)(?: with support|, \w+ [\d.]+GHz|\n)", text)
-    return found[1] if found else "not told"
+    return found[1] if found else "unknown"
 
 
 def _numba() -> dict[str, str]:
@@ -80,7 +80,7 @@ def _numba() -> dict[str, str]:
     from numba.core.registry import cpu_target
 
     if config.DISABLE_JIT:
-        return {"Numba": "switched off"}
+        return {"Numba": "disabled"}
     _, cpu, features = cpu_target.target_context.codegen().magic_tuple()
     vectors = next((name for name in ("avx512f", "avx2", "avx", "neon", "sve") if f"+{name}" in features), "no vectors")
     return {"Numba": f"code for {cpu}, {vectors}"}
@@ -95,7 +95,7 @@ def _jax() -> dict[str, str]:
 def _onnxruntime() -> dict[str, str]:
     import onnxruntime
 
-    return {"onnxruntime": f"MLAS, kernels of its own choice; {', '.join(onnxruntime.get_available_providers())}"}
+    return {"onnxruntime": f"MLAS, chooses its own kernels; {', '.join(onnxruntime.get_available_providers())}"}
 
 
 _DESCRIPTIONS = {"numpy": _numpy, "numba": _numba, "torch": _torch, "jax": _jax, "onnxruntime": _onnxruntime}

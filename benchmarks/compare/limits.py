@@ -1,8 +1,8 @@
-"""What the machine can do at most: multiply-adds a second, and bytes of memory a second.
+"""Measures the machine's limits: floating-point operations per second and memory bandwidth.
 
     python -m benchmarks.compare.limits THREADS
 
-The products of BLAS at the shapes of an epoch are contenders of the case "epoch-sgd" and timed among its rounds.
+BLAS products at the shapes of an epoch are contenders of the case "epoch-sgd" and are timed in its rounds.
 """
 
 import json
@@ -21,20 +21,20 @@ from llvmlite import binding, ir
 from numba.core import types
 from numba.extending import intrinsic
 
-# More chains than a core has multiply-adds under way (4 or 5 cycles times 2 units), fewer than 16 registers.
+# More chains than a core has multiply-adds in flight (4 or 5 cycles times 2 units), fewer than the 16 vector registers.
 CHAINS = 12
 TRIAD_ENTRIES = 2**25
 
 
 def lanes() -> int:
-    """float32 entries of this CPU's widest vector."""
+    """Return the number of float32 entries in this CPU's widest vector."""
     features = binding.get_host_cpu_features()
     return 16 if features.get("avx512f") else 8 if features.get("avx") else 4
 
 
 @intrinsic
 def _chains(context: Any, steps: Any, start: Any) -> Any:
-    """`CHAINS` vectors, each multiplied and added to `steps` times, in registers throughout; the sum of entry 0."""
+    """Multiply and add `CHAINS` vectors `steps` times, always in registers; return entry 0 of their sum."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         count, first = arguments
@@ -80,7 +80,7 @@ def _triad(out: np.ndarray, left: np.ndarray, right: np.ndarray, factor: np.floa
 
 
 def multiply_add_rate(threads: int, seconds: float = 0.2) -> float:
-    """The most float32 operations a second that `threads` threads do in registers; a multiply-add counts two."""
+    """Return the peak float32 operations per second of `threads` threads in registers. A multiply-add counts as two."""
     start = np.float32(0.5)
     _multiply_adds(1, start)
     steps = 1_000_000
@@ -92,7 +92,7 @@ def multiply_add_rate(threads: int, seconds: float = 0.2) -> float:
 
 
 def bandwidth(threads: int, entries: int = TRIAD_ENTRIES) -> float:
-    """Bytes a second of STREAM's triad (McCalpin 1995): two arrays read and one written, as STREAM counts them."""
+    """Return the bytes per second of STREAM's triad (McCalpin 1995), counted as two arrays read and one written."""
     left, right, out = (np.full(entries, value, np.float32) for value in (1, 2, 0))
     edges = np.linspace(0, entries, threads + 1).astype(int)
     factor = np.float32(3)
@@ -107,7 +107,7 @@ def bandwidth(threads: int, entries: int = TRIAD_ENTRIES) -> float:
 
 
 def cpu_model() -> str:
-    """The CPU's name."""
+    """Return the name of the CPU."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -116,7 +116,7 @@ def cpu_model() -> str:
 
 
 def measure(threads: int) -> dict[str, Any]:
-    """All of it, as the report has it."""
+    """Return all limits with the labels that the report uses."""
     return {
         "cpu": cpu_model(),
         "vector entries": lanes(),

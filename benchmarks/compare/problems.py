@@ -1,4 +1,4 @@
-"""The data of a case: made once by the runner, from one seed, and read from the same files by every worker."""
+"""The data of a case. The runner writes them once from one seed, and every worker reads the same files."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,34 +15,34 @@ CLASSES = 10
 
 @dataclass(frozen=True)
 class Problem:
-    """A case with its files. Arrays are read when first asked for, so a worker holds only what its library uses."""
+    """A case with its files. Arrays are read on first access, so a worker holds only the arrays its library uses."""
 
     case: Case
     folder: Path
 
     @cached_property
     def images(self) -> np.ndarray:
-        """What fastnn is given, (N, D): uint8 pixels, or float32 where the case is dense."""
+        """Inputs for fastnn, (N, D): uint8 pixels, or float32 if the case is dense."""
         return self._read("images" if self.case.data != "dense" else "scaled")
 
     @cached_property
     def scaled(self) -> np.ndarray:
-        """What the others are given, (N, D): the same as float32, scaled already."""
+        """Inputs for the other libraries, (N, D): the same values as scaled float32."""
         return self._read("scaled")
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """int64, (N,)."""
+        """Labels, (N,) int64."""
         return self._read("labels")
 
     @property
     def input_scale(self) -> float:
-        """What fastnn multiplies `images` by to get `scaled`."""
+        """The factor from `images` to `scaled`."""
         return {"mnist": 1 / 255, "digits": 1 / 16, "dense": 1.0}[self.case.data]
 
     @cached_property
     def weights(self) -> list[np.ndarray]:
-        """The initial weights, float32, (fan_in, fan_out) each: He et al. 2015."""
+        """Initial weights of each layer, (fan_in, fan_out) float32, drawn as in He et al. 2015."""
         rng = np.random.default_rng([SEED, *self.case.sizes])
         return [
             (rng.standard_normal(pair) * np.sqrt(2 / pair[0])).astype(np.float32) for pair in pairwise(self.case.sizes)
@@ -50,12 +50,12 @@ class Problem:
 
     @cached_property
     def biases(self) -> list[np.ndarray]:
-        """Zeros, float32."""
+        """Initial biases of each layer, (fan_out,) float32, all zero."""
         return [np.zeros(size, np.float32) for size in self.case.sizes[1:]]
 
     @cached_property
     def factors(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of a matrix product: normal float32, (B, D) and (D, H)."""
+        """The two factors of a matrix product, (B, D) and (D, H) float32, normally distributed."""
         rows, inputs, columns = self.case.sizes
         rng = np.random.default_rng([SEED, *self.case.sizes])
         shapes = (rows, inputs), (inputs, columns)
@@ -64,11 +64,11 @@ class Problem:
 
     @property
     def batch_size(self) -> int:
-        """Samples a step; all of them for a full batch."""
+        """Samples per step; all samples for a full batch."""
         return len(self.labels) if self.case.batch_size is None else self.case.batch_size
 
     def order(self, round_number: int) -> np.ndarray | None:
-        """The rows in the order of that round, int64; None: as they are (full batch)."""
+        """Return the row order of a round, (N,) int64, or None for a full batch, which keeps the order of the data."""
         if self.case.batch_size is None:
             return None
         return np.random.default_rng([SEED, round_number]).permutation(len(self.labels))
@@ -78,14 +78,14 @@ class Problem:
 
 
 def write(case: Case, folder: Path) -> None:
-    """Write the data of a case, unless a case before it had the same."""
+    """Write the data of a case, unless an earlier case already wrote the same data."""
     stem = f"{case.data}-{case.rows or 'all'}"
     if (folder / f"{stem}-labels.npy").exists() or case.work == "product":
         return
     images, labels, pixel_max = _load("digits" if case.data == "digits" else "mnist")
     images, labels = np.ascontiguousarray(images[: case.rows]), labels[: case.rows]
     scaled = images.astype(np.float32) / np.float32(pixel_max)
-    if case.data == "dense":  # MNIST's own mean and deviation, the customary ones, leave no entry at 0
+    if case.data == "dense":  # MNIST's usual mean and standard deviation; every entry becomes nonzero
         scaled = (scaled - np.float32(0.1307)) / np.float32(0.3081)
     np.save(folder / f"{stem}-images.npy", images)
     np.save(folder / f"{stem}-scaled.npy", scaled)
@@ -93,7 +93,7 @@ def write(case: Case, folder: Path) -> None:
 
 
 def write_split(path: Path, rows: int | None) -> None:
-    """MNIST in one NPZ file that is not compressed, as Keras lays it out: what whole processes load."""
+    """Write MNIST as one uncompressed NPZ file in Keras's layout, for the cases that are whole processes."""
     from fastnn import load_mnist
 
     train, test = load_mnist()

@@ -1,4 +1,4 @@
-"""The cases that are whole processes: from the start of Python to the figure, the first run ever, and memory."""
+"""Cases that are whole processes: start to accuracy, the first run with an empty kernel cache, and memory."""
 
 import json
 import os
@@ -19,10 +19,10 @@ from benchmarks.compare.results import CaseResult, ContenderResult
 from benchmarks.compare.rounds import Run
 
 EPOCHS, QUICK_EPOCHS = 10, 1
-MOST_ROUNDS, MOST_COLD_ROUNDS = 7, 3
+MAX_ROUNDS, MAX_COLD_ROUNDS = 7, 3
 DATA_SET_BYTES = 70_000 * 784
 SHORT_RUN = ["--recipe", "fundamentals", "--epochs", "1"]
-WANTED_ACCURACY = 0.98
+TARGET_ACCURACY = 0.98
 
 
 def measure(run: Run, case: Case) -> CaseResult:
@@ -34,7 +34,7 @@ def measure(run: Run, case: Case) -> CaseResult:
 def _start(run: Run, case: Case) -> CaseResult:
     result, path = CaseResult(case), run.folder / "mnist.npz"
     problems.write_split(path, 1000 if run.quick else None)
-    # JAX's own cache on disk, so that its compiled epoch is as warm as fastnn's.
+    # JAX caches its compiled epoch on disk, so that its start is as warm as fastnn's.
     caches = {
         "JAX_COMPILATION_CACHE_DIR": str(run.folder / "jax-cache"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -54,7 +54,7 @@ def _start(run: Run, case: Case) -> CaseResult:
         return seconds, float(lines[0])
 
     for contender in filter(run.takes_part, case.contenders):
-        run.progress(f"{case.name}: {contender} runs for the first time")
+        run.progress(f"{case.name}: first run of {contender}")
         found = result.contenders[contender] = ContenderResult(contender)
         try:
             found.first_call, found.result = once(contender)
@@ -65,21 +65,21 @@ def _start(run: Run, case: Case) -> CaseResult:
                 continue
             _fail(result, contender, error)
             continue
-        if found.result < WANTED_ACCURACY and not run.quick:
-            found.note = f"reached {found.result:.2%} after {epochs} epochs, expected {WANTED_ACCURACY:.0%}"
+        if found.result < TARGET_ACCURACY and not run.quick:
+            found.note = f"reached {found.result:.2%} after {epochs} epochs, expected {TARGET_ACCURACY:.0%}"
             result.faults.append(f"{contender}: {found.note}")
     shuffle = np.random.default_rng([problems.SEED, len(result.contenders)])
-    turns = [contender for contender, found in result.contenders.items() if found.first_call is not None]
-    n_rounds = min(run.repeats, MOST_ROUNDS)
+    active = [contender for contender, found in result.contenders.items() if found.first_call is not None]
+    n_rounds = min(run.repeats, MAX_ROUNDS)
     for round_number in range(n_rounds):
         run.progress(f"{case.name}: round {round_number + 1} of {n_rounds}")
-        for contender in shuffle.permutation(turns):
+        for contender in shuffle.permutation(active):
             run.rest()
             try:
                 result.contenders[contender].rounds.append(once(contender)[0])
             except ProcessFailed as error:
                 _fail(result, contender, error)
-                turns.remove(contender)
+                active.remove(contender)
     return result
 
 
@@ -90,21 +90,21 @@ def _fail(result: CaseResult, contender: str, error: Exception) -> None:
 
 # --- The first run ever ----------------------------------------------------------------------------------------------
 def _first_train(run: Run, case: Case) -> CaseResult:
-    """Seconds of `fastnn train` with an empty folder for compiled kernels, less those of the same with that folder."""
+    """Measure how much longer `fastnn train` takes with an empty kernel cache than with the cache it has filled."""
     result = CaseResult(case, {name: ContenderResult(name) for name in case.contenders})
     shuffle = np.random.default_rng([problems.SEED, len(case.contenders)])
-    turns, n_rounds = list(case.contenders), 1 if run.quick else min(run.repeats, MOST_COLD_ROUNDS)
+    active, n_rounds = list(case.contenders), 1 if run.quick else min(run.repeats, MAX_COLD_ROUNDS)
     for round_number in range(n_rounds):
         run.progress(f"{case.name}: round {round_number + 1} of {n_rounds}")
-        for contender in shuffle.permutation(turns):
+        for contender in shuffle.permutation(active):
             try:
                 cold, warm = _cold_and_warm(run, run.checkout(contender))
             except ProcessFailed as error:
                 _fail(result, contender, error)
-                turns.remove(contender)
+                active.remove(contender)
             else:
                 result.contenders[contender].rounds.append(cold - warm)
-                result.contenders[contender].note = f"the last: {cold:.1f} s, then {warm:.1f} s"
+                result.contenders[contender].note = f"last round: {cold:.1f} s cold, {warm:.1f} s warm"
     return result
 
 
@@ -136,7 +136,7 @@ def status(name):
     (line,) = [line for line in open("/proc/self/status") if line.startswith(name)]
     return int(line.split()[1]) * 1024
 
-Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from what is in use now
+Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the memory in use now
 before = status("VmRSS")
 code = fastnn.cli.main(["train", "--json", "--out", *sys.argv[1:]])
 if code:
@@ -146,7 +146,7 @@ print("\\n" + json.dumps([before, status("VmHWM")]))
 
 
 def peak_memory(arguments: Sequence[str], threads: int) -> tuple[int, int]:
-    """Resident bytes after all imports of ``fastnn train ARGUMENTS``, and its high-water mark from there on.
+    """Return the resident bytes after all imports of ``fastnn train ARGUMENTS``, and the peak after that.
 
     Raises
     ------
@@ -161,12 +161,12 @@ def peak_memory(arguments: Sequence[str], threads: int) -> tuple[int, int]:
 
 
 def can_measure_memory() -> bool:
-    """Whether the system tells a process its own high-water mark, and lets it start anew (Linux)."""
+    """Return whether the system reports a process's peak memory and can reset it (Linux)."""
     return Path("/proc/self/clear_refs").exists()
 
 
 def _memory(run: Run, case: Case) -> CaseResult:
-    """The rise of the high-water mark of resident memory, from after all imports to the end of the default run."""
+    """Measure the peak of resident memory in the default run, beyond the memory after all imports."""
     contender = ContenderResult("fastnn")
     result = CaseResult(case, {"fastnn": contender})
     if not can_measure_memory():
@@ -180,13 +180,13 @@ def _memory(run: Run, case: Case) -> CaseResult:
             result.faults.append(f"fastnn failed: {error}")
             break
         contender.rounds.append((peak - before) / DATA_SET_BYTES)
-        contender.note = f"{before / 2**20:.0f} MiB after imports, {peak / 2**20:.0f} MiB at the highest"
+        contender.note = f"{before / 2**20:.0f} MiB after imports, {peak / 2**20:.0f} MiB at the peak"
     return result
 
 
 # --- Processes -------------------------------------------------------------------------------------------------------
 class ProcessFailed(Exception):
-    """A program ended with an error; `missing` if a library could not be imported."""
+    """A program ended with an error. `missing` is True if a library could not be imported."""
 
     def __init__(self, log: Sequence[str], code: int) -> None:
         super().__init__(log[-1] if log else f"code {code}")
@@ -194,12 +194,12 @@ class ProcessFailed(Exception):
 
 
 def timed_process(command: Sequence[str], variables: dict[str, str], folder: Path = ROOT) -> tuple[float, list[str]]:
-    """Run a command in a folder: the seconds until its first line of output, and all its lines.
+    """Run a command in a folder and return the seconds until its first line of output, and all its lines.
 
     Raises
     ------
     ProcessFailed
-        If its exit code is not 0.
+        If the exit code is nonzero.
     """
     with tempfile.TemporaryFile() as log:
         start = time.perf_counter()

@@ -1,7 +1,7 @@
-"""Statistics: the median of paired ratios, its bootstrap interval, and whether two results are equal.
+"""Statistics: the median of paired ratios, its bootstrap interval, and the comparison of two results.
 
-Rounds are paired: contenders that ran one after the other met the same state of the machine, so the ratio within a
-round is steadier than either time.
+Rounds are paired. Contenders that run one after the other see the same state of the machine, so the ratio within a
+round varies less than either time.
 """
 
 from collections.abc import Sequence
@@ -23,20 +23,20 @@ class Ratio:
 
     @property
     def contains_one(self) -> bool:
-        """Whether 1 is within the interval."""
+        """Whether the interval contains 1."""
         return self.low <= 1 <= self.high
 
 
 def paired_ratio(other: Sequence[float], base: Sequence[float]) -> Ratio:
-    """The median over rounds of ``other / base``, and the percentiles 2.5 and 97.5 of that median over resamples.
+    """Return the median over rounds of ``other / base``, with the 2.5 and 97.5 percentiles of its bootstrap medians.
 
     Raises
     ------
     ValueError
-        If there are no rounds, or not as many of one as of the other.
+        If there are no rounds, or the numbers of rounds differ.
     """
     if len(other) != len(base) or not len(base):
-        raise ValueError(f"{len(other)} and {len(base)} rounds, expected as many of each and at least one")
+        raise ValueError(f"{len(other)} and {len(base)} rounds, expected equal numbers and at least one")
     ratios = np.asarray(other, float) / np.asarray(base, float)
     drawn = np.random.default_rng(SEED).integers(len(ratios), size=(RESAMPLES, len(ratios)))
     low, high = np.percentile(np.median(ratios[drawn], axis=1), [2.5, 97.5])
@@ -44,7 +44,10 @@ def paired_ratio(other: Sequence[float], base: Sequence[float]) -> Ratio:
 
 
 def distance(found: np.ndarray, expected: np.ndarray) -> float:
-    """The largest difference, as a share of the largest entry expected; infinite if shapes differ or one is NaN."""
+    """Return the largest difference as a fraction of the largest expected entry.
+
+    The distance is infinite if the shapes differ or an entry is not finite.
+    """
     found, expected = np.asarray(found, float), np.asarray(expected, float)
     if found.shape != expected.shape or not (np.isfinite(found).all() and np.isfinite(expected).all()):
         return float("inf")
@@ -53,12 +56,11 @@ def distance(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 def disagreement(found: np.ndarray, expected: np.ndarray, band: float) -> str | None:
-    """Why a result is not equal to the expected one within `band` (see `distance`); None if it is."""
+    """Return how a result differs from the expected one, or None if their `distance` is at most `band`."""
     off = distance(found, expected)
     if off <= band:
         return None
     if np.size(found) == np.size(expected) == 1:
-        return (
-            f"loss {float(np.ravel(found)[0]):.6g}, fastnn {float(np.ravel(expected)[0]):.6g}: more than {band:.0%} off"
-        )
+        loss, expected_loss = float(np.ravel(found)[0]), float(np.ravel(expected)[0])
+        return f"loss {loss:.6g}, fastnn {expected_loss:.6g}: more than {band:.0%} apart"
     return f"differs from fastnn by {off:.2g} of the largest entry, allowed {band:.2g}"

@@ -1,4 +1,4 @@
-"""The report: a table for the terminal, Markdown, and JSON with every raw time."""
+"""Writes the report: a text table for the terminal, Markdown, and JSON with every raw time."""
 
 import json
 import math
@@ -15,24 +15,24 @@ from benchmarks.compare.contenders import CONTENDERS, PEER
 from benchmarks.compare.ratios import Ratio
 from benchmarks.compare.results import SLOWDOWN, CaseResult, GoalResult
 
-# The share of the cores' time that others may take before the report says so.
+# Largest fraction of the cores' time that other processes may use before the report mentions it.
 QUIET = 0.05
 
 
 @dataclass
 class Report:
-    """A run: its circumstances and its cases.
+    """A run: its environment and its cases.
 
     Attributes
     ----------
     environment, removed : dict of str
-        Variables that the run set for its processes, and those of the caller that it kept from them.
+        Variables that the run set for its processes, and variables of the caller that it removed.
     kernels : dict of dict of str
-        What each contender's libraries reported after the work.
+        The kernels that each contender's libraries reported after the work.
     checkouts : dict of str
         "this" and, with `--against`, "other": folder and commit.
     background_load : list of float
-        The share of the cores that was busy in each pause.
+        Fraction of the cores' time used by other processes, one value per pause.
     """
 
     command: str
@@ -51,22 +51,22 @@ class Report:
 
     @property
     def comparable(self) -> bool:
-        """Whether all contenders computed the same thing in all cases."""
+        """Whether the contenders' results agree in all cases."""
         return not any(result.faults for result in self.cases)
 
     def as_json(self) -> str:
-        """Everything, raw times included; a figure that is not finite is null."""
+        """Return everything as JSON, including raw times. A number that is not finite becomes null."""
         value = {**vars(self), "comparable": self.comparable, "cases": [result.as_json() for result in self.cases]}
         return json.dumps(_finite(value), indent=1, allow_nan=False)
 
     def as_text(self) -> str:
-        """For a terminal."""
+        """Return the report as text for a terminal."""
         parts = [self._head()]
         for result in self.cases:
             parts.append(result.case.title)
             parts.append(_aligned([_HEADS, *_contender_rows(result)]))
             if rows := _disturbance_rows(result):
-                parts += ["  while one core is kept busy:", _aligned([_DISTURBANCE_HEADS, *rows])]
+                parts += ["  with one core kept busy:", _aligned([_DISTURBANCE_HEADS, *rows])]
             parts += [f"  {_goal_line(found, self.quick)}" for found in result.goals()]
             parts += [f"  {remark}" for remark in result.remarks]
             parts += [f"  NOT COMPARABLE: {fault}" for fault in result.faults]
@@ -77,16 +77,16 @@ class Report:
         return "\n".join(parts)
 
     def as_markdown(self) -> str:
-        """For the documentation: the goals in one table, then each case."""
-        parts = ["# Benchmarks", "", *self._circumstances(), ""]
+        """Return the report as Markdown for the documentation: all goals in one table, then each case."""
+        parts = ["# Benchmarks", "", *self._environment_lines(), ""]
         parts += ["## Goals", ""]
         parts.append(
-            _markdown(["work", "against", "measured", "95 % interval", "at least", "aim", "met"], self._goals())
+            _markdown(["case", "against", "measured", "95 % interval", "at least", "aim", "met"], self._goals())
         )
         for result in self.cases:
             parts += ["", f"## {result.case.title}", "", _markdown(_HEADS, _contender_rows(result))]
             if rows := _disturbance_rows(result):
-                parts += ["", "While one core is kept busy:", "", _markdown(_DISTURBANCE_HEADS, rows)]
+                parts += ["", "With one core kept busy:", "", _markdown(_DISTURBANCE_HEADS, rows)]
             parts += ["", *(f"- {remark}" for remark in result.remarks)] if result.remarks else []
             parts += ["", *(f"**Not comparable:** {fault}" for fault in result.faults)] if result.faults else []
         if rows := self._checkout_rows():
@@ -96,7 +96,7 @@ class Report:
         return "\n".join(parts) + "\n"
 
     def chart_groups(self) -> list[Group]:
-        """What the chart shows: the ratio to every peer, of each case whose contenders agree."""
+        """Return the bars of the chart: the ratio of every peer, for each case whose contenders agree."""
         groups = []
         for result in self.cases:
             bars = _bars(result)
@@ -113,8 +113,8 @@ class Report:
 
     def _checkout_title(self) -> str:
         return (
-            f"other checkout, {self.checkouts.get('other', '')}, over this one, {self.checkouts.get('this', '')}; "
-            f"this one may take {SLOWDOWN:.0%} longer"
+            f"time of the other checkout, {self.checkouts.get('other', '')}, over this one, "
+            f"{self.checkouts.get('this', '')}; this one may be {SLOWDOWN:.0%} slower"
         )
 
     def _checkout_rows(self) -> list[list[str]]:
@@ -150,39 +150,39 @@ class Report:
                 )
         return rows
 
-    def _circumstances(self) -> list[str]:
+    def _environment_lines(self) -> list[str]:
         lines = [
-            f"Ratios are medians over {self.repeats} interleaved rounds of other / fastnn in the same round, with a "
-            f"bootstrap 95 % interval; {self.threads} threads unless stated otherwise; float32 arithmetic.",
+            f"A ratio is the median of other / fastnn over {self.repeats} interleaved rounds, with its bootstrap 95 % "
+            f"interval. {self.threads} threads unless stated otherwise; float32 arithmetic.",
             "",
             f"- command: `{self.command}`",
-            *(f"- {name}: {_figure(value)}" for name, value in self.machine.items()),
+            *(f"- {name}: {_number(value)}" for name, value in self.machine.items()),
             f"- versions: {', '.join(f'{name} {version}' for name, version in self.versions.items())}",
         ]
         lines += [f"- {name} checkout: {text}" for name, text in self.checkouts.items()]
         lines.append(f"- set for every contender: {_variables(self.environment)}")
         lines.append(f"- removed from every contender's environment: {_variables(self.removed)}")
         lines += [f"- skipped: {library} ({why})" for library, why in self.missing.items()]
-        if self.background_load and (share := float(np.median(self.background_load))) > QUIET:
+        if self.background_load and (load := float(np.median(self.background_load))) > QUIET:
             lines.append(
-                f"- **disturbed**: in the pauses, when no contender works, {share:.0%} of the cores' time was taken by "
-                "something else; contenders whose threads wait for each other suffer most from that"
+                f"- **disturbed**: other processes used {load:.0%} of the cores' time in the pauses, when no contender "
+                "runs; contenders whose threads wait for each other suffer most"
             )
         if self.quick:
-            lines.append("- a quick run on a few hundred rows: its figures say nothing of the goals")
+            lines.append("- quick run on a few hundred rows: its times do not count for the goals")
         return lines
 
     def _head(self) -> str:
-        return "\n".join([*self._circumstances(), ""])
+        return "\n".join([*self._environment_lines(), ""])
 
 
 _HEADS = ["contender", "median", "min", "max", "ratio", "95 % interval", "set-up and first call", "result", "note"]
 _DISTURBANCE_HEADS = [
-    "contender", "undisturbed", "disturbed", "times as long", "95 % interval", "disturbed / fastnn disturbed",
+    "contender", "undisturbed", "disturbed", "slowdown", "95 % interval", "disturbed / fastnn disturbed",
     "95 % interval",
 ]  # fmt: skip
-_CHECKOUT_HEADS = ["work", "contender", "other", "this", "other / this", "95 % interval", "bits", "this checkout is"]
-_KERNEL_HEADS = ["library", "runs", "in"]
+_CHECKOUT_HEADS = ["case", "contender", "other", "this", "other / this", "95 % interval", "bits", "this checkout is"]
+_KERNEL_HEADS = ["library", "kernels", "contenders"]
 
 
 def write(report: Report, folder: Path) -> None:
@@ -198,7 +198,7 @@ def _contender_rows(result: CaseResult) -> list[list[str]]:
     for name, contender in result.contenders.items():
         ratio: Ratio | None = result.ratio(name)
         control = name == "fastnn-again" and ratio is not None
-        verdict = ("1 within the interval" if ratio.contains_one else "1 NOT within the interval") if control else ""
+        verdict = ("interval contains 1" if ratio.contains_one else "interval does NOT contain 1") if control else ""
         rows.append(
             [
                 name,
@@ -226,7 +226,7 @@ def _disturbance_rows(result: CaseResult) -> list[list[str]]:
 
 
 def _bars(result: CaseResult) -> list[Bar]:
-    """The peers' ratios; of a case that disturbs its contenders, those of the disturbed."""
+    """Return the ratios of the peers; in a case with disturbed contenders, only those of the disturbed peers."""
     is_disturbed = any(CONTENDERS[name].disturbed for name in result.contenders if CONTENDERS[name].role == PEER)
     goals = {}
     for found in result.goals():
@@ -256,7 +256,7 @@ def _ends(rounds: Sequence[float]) -> tuple[float, float]:
 
 
 def quantity(value: float, unit: str) -> str:
-    """A figure with three digits and a unit of fitting size."""
+    """Format a value with three digits and a unit of suitable size."""
     if not math.isfinite(value):
         return ""
     if unit != "s":
@@ -285,7 +285,7 @@ def _verdict(found: GoalResult) -> str:
     return "aim met" if found.aim_met else "met"
 
 
-def _figure(value: Any) -> str:
+def _number(value: Any) -> str:
     return f"{value:.1f}" if isinstance(value, float) else str(value)
 
 

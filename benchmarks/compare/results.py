@@ -1,4 +1,4 @@
-"""What a case gives: raw seconds of each contender, ratios to fastnn, and which goals are met."""
+"""The results of a case: raw times of each contender, ratios to fastnn, and which goals are met."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -9,13 +9,13 @@ from benchmarks.compare.cases import FASTEST, Case, Goal
 from benchmarks.compare.contenders import BUSY, CONTENDERS, PEER, other_name
 from benchmarks.compare.ratios import Ratio, paired_ratio
 
-# How much longer a round of this checkout may take than one of the other.
+# Largest allowed slowdown of this checkout relative to the other.
 SLOWDOWN = 0.03
 
 
 @dataclass
 class ContenderResult:
-    """One contender in one case. `note` says why there are no times, if there are none; `rounds` are the times."""
+    """One contender in one case. `rounds` holds the times; `note` gives the reason if there are none."""
 
     contender: str
     rounds: list[float] = field(default_factory=list)
@@ -26,13 +26,13 @@ class ContenderResult:
 
     @property
     def median(self) -> float:
-        """Of the rounds, NaN without any."""
+        """The median of the rounds, or NaN without rounds."""
         return float(np.median(self.rounds)) if self.rounds else float("nan")
 
 
 @dataclass(frozen=True)
 class GoalResult:
-    """A goal, and what was measured: a ratio with its interval, or a figure with its smallest and largest."""
+    """A goal and its measured value: a ratio with its interval, or a median with the smallest and largest value."""
 
     goal: Goal
     against: str
@@ -40,24 +40,24 @@ class GoalResult:
 
     @property
     def met(self) -> bool | None:
-        """None if it could not be measured."""
+        """Whether the goal is met, or None if it could not be measured."""
         return None if self.measured is None else self._reached(self.goal.must)
 
     @property
     def aim_met(self) -> bool | None:
-        """None if there is no aim or it could not be measured."""
+        """Whether the aim is met, or None if there is no aim or it could not be measured."""
         return None if self.measured is None or self.goal.aim is None else self._reached(self.goal.aim)
 
-    def _reached(self, figure: float) -> bool:
+    def _reached(self, bound: float) -> bool:
         assert self.measured is not None
-        return self.measured.median <= figure if self.goal.at_most else self.measured.median >= figure
+        return self.measured.median <= bound if self.goal.at_most else self.measured.median >= bound
 
 
 @dataclass(frozen=True)
 class Disturbance:
     """A contender while another process keeps one core busy.
 
-    `slowdown` is its time over its own undisturbed one, `to_fastnn` its time over that of fastnn, disturbed alike.
+    `slowdown` is its disturbed time over its undisturbed time. `to_fastnn` is its disturbed time over fastnn's.
     """
 
     contender: str
@@ -69,9 +69,9 @@ class Disturbance:
 
 @dataclass(frozen=True)
 class CheckoutComparison:
-    """The other checkout and this one in a case: median seconds, and other / this by rounds.
+    """The other checkout and this one in a case: median seconds, and the ratio other / this paired by rounds.
 
-    `same_bits` is whether weights and results were equal bit by bit before the timing; None for whole programs.
+    `same_bits` says whether weights and results were bitwise equal before the timing; None for whole programs.
     """
 
     contender: str
@@ -82,18 +82,18 @@ class CheckoutComparison:
 
     @property
     def verdict(self) -> str:
-        """Whether this checkout takes more than `SLOWDOWN` longer."""
+        """Whether this checkout is slower than the other by more than `SLOWDOWN`."""
         least = 1 / (1 + SLOWDOWN)
         if self.ratio.median >= least:
             return "not slower"
-        return "SLOWER" if self.ratio.high < least else "slower, though not beyond the spread"
+        return "SLOWER" if self.ratio.high < least else "slower, but not significantly"
 
 
 @dataclass
 class CaseResult:
-    """A case as it was measured.
+    """A measured case.
 
-    `faults` are the reasons why its figures cannot be compared; `remarks` qualify figures that can.
+    `faults` are reasons why its times are not comparable. `remarks` qualify times that are.
     """
 
     case: Case
@@ -103,16 +103,19 @@ class CaseResult:
 
     @property
     def base(self) -> ContenderResult | None:
-        """fastnn, if it has times."""
+        """The result of fastnn, or None if it has no times."""
         return self._timed(self.case.contenders[0])
 
     def ratio(self, contender: str) -> Ratio | None:
-        """Contender / fastnn, paired by rounds; None unless both have times. Disturbed peers meet disturbed fastnn."""
+        """Return contender / fastnn paired by rounds, or None unless both have times.
+
+        Disturbed peers are compared with disturbed fastnn.
+        """
         is_disturbed_peer = CONTENDERS[contender].disturbed and CONTENDERS[contender].role == PEER
         return self._paired(contender, f"fastnn{BUSY}" if is_disturbed_peer else self.case.contenders[0])
 
     def fastest_peer(self) -> str | None:
-        """The undisturbed peer with the smallest median."""
+        """Return the undisturbed peer with the smallest median time."""
         peers = [
             found
             for name, found in self.contenders.items()
@@ -121,7 +124,7 @@ class CaseResult:
         return min(peers, key=lambda found: found.median).contender if peers else None
 
     def goals(self) -> list[GoalResult]:
-        """Each goal with what was measured."""
+        """Return each goal with its measured value."""
         found = []
         for goal in self.case.goals:
             if goal.against in CONTENDERS:
@@ -132,12 +135,12 @@ class CaseResult:
                 found.append(GoalResult(goal, f"{FASTEST}, {peer}" if peer else FASTEST, ratio))
             else:
                 rounds = self.base.rounds if self.base else []
-                figure = Ratio(float(np.median(rounds)), min(rounds), max(rounds)) if rounds else None
-                found.append(GoalResult(goal, goal.against, figure))
+                measured = Ratio(float(np.median(rounds)), min(rounds), max(rounds)) if rounds else None
+                found.append(GoalResult(goal, goal.against, measured))
         return found
 
     def disturbances(self) -> list[Disturbance]:
-        """Every contender that was timed both with all its cores and with one of them kept busy."""
+        """Return every contender timed both undisturbed and with one core kept busy."""
         found = []
         for name in self.contenders:
             slowdown = self._paired(f"{name}{BUSY}", name)
@@ -148,7 +151,7 @@ class CaseResult:
         return found
 
     def checkout_comparisons(self) -> list[CheckoutComparison]:
-        """Every fastnn contender beside the same one of the other checkout."""
+        """Return every fastnn contender with its counterpart in the other checkout."""
         found = []
         for name in self.contenders:
             other = other_name(name)
@@ -160,7 +163,7 @@ class CaseResult:
         return found
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return the results as plain values for JSON."""
         contenders = {}
         for name, contender in self.contenders.items():
             ratio = self.ratio(name)

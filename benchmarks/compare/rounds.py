@@ -1,4 +1,4 @@
-"""The runner: asks one worker after the other, in an order shuffled anew each round, while all others sleep."""
+"""The runner: calls one worker after the other, in a new random order each round, while all others are blocked."""
 
 import contextlib
 import os
@@ -13,42 +13,42 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.compare import problems
-from benchmarks.compare.cases import FEWEST_ROUNDS, Case
+from benchmarks.compare.cases import MIN_ROUNDS, Case
 from benchmarks.compare.contenders import CONTENDERS, LIMIT
 from benchmarks.compare.environment import ROOT
 from benchmarks.compare.ratios import disagreement
 from benchmarks.compare.results import CaseResult, ContenderResult
 from benchmarks.compare.worker import Broken, Missing, TooSlow, Worker, usable_cores
 
-# Threads that wait for each other can make one epoch take minutes where another process wants their core.
-MOST_SECONDS_A_TURN, MOST_SECONDS_DISTURBED = 600.0, 60.0
+# If another process uses a core, threads that wait for each other can take minutes per epoch.
+MAX_SECONDS, MAX_SECONDS_DISTURBED = 600.0, 60.0
 
 
 @dataclass
 class Run:
-    """The settings of a run, and its workers, each started when first needed.
+    """The settings of a run and its workers. A worker starts when it is first needed.
 
     Attributes
     ----------
     threads, repeats : int
     libraries : set of str
-        Who takes part; "fastnn" always does.
+        Libraries whose contenders run; always includes "fastnn".
     quick : bool
     folder : Path
-        For the data the workers share.
+        Folder for the data that the workers share.
     pause : float
-        Seconds before each turn, in which the thread pool of the one before stops spinning.
+        Seconds to wait before each timing, so that the previous contender's thread pool stops spinning.
     other_checkout : Path or None
-        Whose fastnn takes part too.
+        Another checkout whose fastnn runs too.
     progress : function of str
-        Told what is being done.
+        Called with a message before each step.
     missing : dict of str
-        Libraries that cannot be imported, and why.
+        Libraries that cannot be imported, with the reason.
     versions : dict of str
     kernels : dict of dict of str
-        What each contender's libraries ran.
+        The kernels that each contender's libraries ran.
     background_load : list of float
-        The share of the cores that was busy in each pause.
+        Fraction of the cores' time used by other processes, one value per pause.
     """
 
     threads: int
@@ -66,12 +66,12 @@ class Run:
     _workers: dict[str, Worker] = field(default_factory=dict)
 
     def takes_part(self, contender: str) -> bool:
-        """Whether its library was asked for and is there."""
+        """Return whether the contender's library was requested and is installed."""
         library = CONTENDERS[contender].library
         return library in self.libraries and library not in self.missing
 
     def rest(self) -> None:
-        """Pause, and note the share of the cores that was busy meanwhile, though none of the run's processes was."""
+        """Pause, and record how busy other processes keep the cores while all processes of the run are idle."""
         before = _core_seconds()
         time.sleep(self.pause)
         after = _core_seconds()
@@ -79,18 +79,21 @@ class Run:
             self.background_load.append(1 - (after[0] - before[0]) / (after[1] - before[1]))
 
     def checkout(self, contender: str) -> Path:
-        """Where the contender's fastnn comes from."""
+        """Return the checkout that the contender's fastnn comes from."""
         if not CONTENDERS[contender].other_checkout:
             return ROOT
         assert self.other_checkout is not None
         return self.other_checkout
 
     def worker(self, contender: str) -> Worker:
-        """The contender's worker.
+        """Return the contender's worker; start it if necessary.
 
         Raises
         ------
-        Missing, Broken
+        Missing
+            If the contender's library cannot be imported.
+        Broken
+            If the worker fails to start.
         """
         if contender not in self._workers:
             worker = Worker(contender, self.threads, self.checkout(contender))
@@ -100,7 +103,7 @@ class Run:
         return self._workers[contender]
 
     def forget(self, contender: str) -> None:
-        """End a worker that failed; the next case starts another."""
+        """End a worker that failed. The next case starts a new one."""
         if contender in self._workers:
             self._workers.pop(contender).close()
 
@@ -111,11 +114,11 @@ class Run:
 
 
 def measure(run: Run, case: Case) -> CaseResult:
-    """Prepare every contender, compare what came out, then time the rounds."""
+    """Prepare every contender, compare their results, then time the rounds."""
     problems.write(case, run.folder)
     result, checks = CaseResult(case), {}
     for contender in filter(run.takes_part, case.contenders):
-        run.progress(f"{case.name}: {contender} prepares")
+        run.progress(f"{case.name}: preparing {contender}")
         result.contenders[contender] = ContenderResult(contender)
         try:
             answer = run.worker(contender).ask(
@@ -150,10 +153,10 @@ def measure(run: Run, case: Case) -> CaseResult:
 
 
 def compare_results(result: CaseResult, checks: dict[str, np.ndarray]) -> None:
-    """Hold every contender's result against fastnn's; one that differs is a fault of the case."""
+    """Compare every contender's result with fastnn's. A difference is a fault of the case."""
     base = checks.get(result.case.contenders[0])
     if base is None:
-        result.faults.append("fastnn gave no result to compare with")
+        result.faults.append("fastnn has no result to compare with")
         return
     for contender, found in checks.items():
         result.contenders[contender].result = float(np.mean(found))
@@ -164,32 +167,34 @@ def compare_results(result: CaseResult, checks: dict[str, np.ndarray]) -> None:
 
 
 def time_rounds(run: Run, case: Case, result: CaseResult) -> None:
-    """Time every prepared contender once a round, in an order drawn anew."""
-    turns = [contender for contender, found in result.contenders.items() if found.first_call is not None]
-    shuffle = np.random.default_rng([problems.SEED, len(turns)])
+    """Time every prepared contender once per round, in a new random order."""
+    active = [contender for contender, found in result.contenders.items() if found.first_call is not None]
+    shuffle = np.random.default_rng([problems.SEED, len(active)])
     start = time.monotonic()
-    with busy_core(any(CONTENDERS[contender].disturbed for contender in turns), run.threads) as disturb:
+    with busy_core(any(CONTENDERS[contender].disturbed for contender in active), run.threads) as disturb:
         for round_number in range(run.repeats):
-            if round_number >= FEWEST_ROUNDS and time.monotonic() - start > case.most_seconds:
-                result.remarks.append(f"{round_number} of {run.repeats} rounds: {case.most_seconds:g} s had passed")
+            if round_number >= MIN_ROUNDS and time.monotonic() - start > case.most_seconds:
+                result.remarks.append(
+                    f"stopped after {round_number} of {run.repeats} rounds, at the limit of {case.most_seconds:g} s"
+                )
                 break
             run.progress(f"{case.name}: round {round_number + 1} of {run.repeats}")
-            for contender in shuffle.permutation(turns):
+            for contender in shuffle.permutation(active):
                 run.rest()
                 is_disturbed = CONTENDERS[contender].disturbed
-                limit = MOST_SECONDS_DISTURBED if is_disturbed else MOST_SECONDS_A_TURN
+                limit = MAX_SECONDS_DISTURBED if is_disturbed else MAX_SECONDS
                 disturb(is_disturbed)
                 try:
-                    # Rounds go on where the checked epochs ended, and no epoch repeats an order.
+                    # Timed epochs continue after the checked ones, and every epoch has a new order.
                     epoch = case.check_epochs + round_number * 2 * case.inner
                     answer = run.worker(contender).ask("time", within=limit, round_number=epoch)
-                except TooSlow as error:  # a finding, no fault
+                except TooSlow as error:  # a result, not a fault
                     result.contenders[contender] = ContenderResult(contender, note=f"too slow to time: {error}")
                     run.forget(contender)
-                    turns.remove(contender)
+                    active.remove(contender)
                 except Broken as error:
                     _fail(run, result, contender, error)
-                    turns.remove(contender)
+                    active.remove(contender)
                 else:
                     result.contenders[contender].rounds.append(answer["seconds"])
                 finally:
@@ -203,7 +208,7 @@ def _fail(run: Run, result: CaseResult, contender: str, error: Broken) -> None:
 
 
 def _core_seconds() -> tuple[int, int] | None:
-    """Ticks that the cores were idle, and all ticks, since the machine started; None without Linux's /proc."""
+    """Return the cores' idle ticks and all ticks since the machine started, or None without Linux's /proc."""
     try:
         ticks = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
     except (OSError, ValueError):
@@ -213,11 +218,14 @@ def _core_seconds() -> tuple[int, int] | None:
 
 @contextlib.contextmanager
 def busy_core(wanted: bool, threads: int) -> Iterator[Callable[[bool], None]]:
-    """A process that keeps one of the contenders' cores busy, asleep until the function given is called with True."""
+    """Start a process that can keep one of the contenders' cores busy.
+
+    Yields a function: True lets the process run, False stops it. It starts stopped.
+    """
     if not wanted:
         yield lambda on: None
         return
-    # It ends with its parent, however that ends.
+    # The process ends with its parent, however the parent ends.
     program = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    for _ in range(10**6): pass"
     if hasattr(os, "sched_setaffinity"):
         program = f"import os\nos.sched_setaffinity(0, [{usable_cores(threads)[0]}])\n{program}"

@@ -1,9 +1,9 @@
-"""One contender in a process of its own, and the runner's handle on it.
+"""Runs one contender in a separate process, and gives the runner a handle on it.
 
     python -m benchmarks.compare.worker CONTENDER THREADS CHECKOUT
 
-The two speak JSON, one line a message, over the worker's stdin and stdout; between messages the worker is blocked on
-its pipe. What libraries print goes to stderr.
+The two exchange JSON messages, one per line, over the worker's stdin and stdout. Between messages, the worker is
+blocked on its pipe. Output of the libraries goes to stderr.
 """
 
 import contextlib
@@ -39,29 +39,29 @@ class Broken(Exception):
 
 
 class TooSlow(Broken):
-    """The contender gave no answer in time and was ended."""
+    """The contender did not answer in time and was killed."""
 
 
 def confine(threads: int) -> None:
-    """Keep this process to `threads` cores, for libraries that take all they see."""
+    """Restrict this process to `threads` cores, for libraries that use every core they see."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, usable_cores(threads))
 
 
 def usable_cores(threads: int) -> list[int]:
-    """The cores of every contender with that many threads."""
+    """Return the cores that every contender with `threads` threads runs on."""
     return sorted(os.sched_getaffinity(0))[-threads:]
 
 
 def load(contender: str, checkout: Path = ROOT) -> Any:
-    """The module of a contender.
+    """Import and return the module of a contender.
 
     Raises
     ------
     Missing
         If its library cannot be imported.
     WrongCheckout
-        If it is fastnn and comes from elsewhere than `checkout`.
+        If it is fastnn and does not come from `checkout`.
     """
     try:
         if CONTENDERS[contender].library == "fastnn":
@@ -72,12 +72,14 @@ def load(contender: str, checkout: Path = ROOT) -> Any:
 
 
 class Worker:
-    """The runner's handle.
+    """The runner's handle on a worker process.
 
     Raises
     ------
     Missing
-        When its library cannot be imported.
+        If the contender's library cannot be imported.
+    Broken
+        If the worker fails or ends.
     """
 
     def __init__(self, contender: str, threads: int, checkout: Path = ROOT) -> None:
@@ -105,7 +107,7 @@ class Worker:
         Raises
         ------
         TooSlow
-            If no answer comes within so many seconds; the worker is ended.
+            If no answer arrives within `within` seconds. The worker is killed.
         Broken
             If the worker fails or ends.
         """
@@ -123,7 +125,7 @@ class Worker:
             if within is not None:
                 timer.start()
         except BrokenPipeError:
-            pass  # why it ended is in what it wrote last
+            pass  # the worker has ended; its last output has the reason
         try:
             return self._answer()
         except Broken as error:
@@ -134,7 +136,7 @@ class Worker:
             timer.cancel()
 
     def close(self) -> None:
-        """End the process."""
+        """End the worker process."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
@@ -164,7 +166,7 @@ class Worker:
 
 
 class WorkerServer:
-    """The worker's side: what it has laid out, and the requests it answers."""
+    """The worker's side: holds the prepared case and answers requests."""
 
     def __init__(self, contender: str, threads: int, checkout: Path) -> None:
         self._contender, self._threads, self._module = CONTENDERS[contender], threads, load(contender, checkout)
@@ -172,20 +174,20 @@ class WorkerServer:
         self._problem: Problem | None = None
 
     def versions(self) -> dict[str, str]:
-        """Versions and settings that the report names."""
+        """Return versions and settings for the report."""
         return self._module.versions()
 
     def kernels(self) -> dict[str, str]:
-        """Which kernels the libraries run; to be asked after the work."""
+        """Return the kernels that the libraries ran. Call it after the work."""
         return loaded_kernels()
 
     def prepare(self, case: str, quick: bool, folder: str, check: str) -> dict[str, Any]:
-        """Lay the case out and do its work once (a few epochs); what came out goes to the file `check`."""
+        """Prepare the case, do its work once (`check_epochs` epochs) and write the result to the file `check`."""
         chosen: Case = CASES[case].quick() if quick else CASES[case]
         self._problem = problem = Problem(chosen, Path(folder))
         work = self._contender.work or chosen.work
         if not hasattr(self._module, work):
-            return {"cannot": f"no {work} here"}
+            return {"cannot": f"does not implement {work}"}
         start = time.perf_counter()
         self._run = getattr(self._module, work)(problem, self._threads)
         found = self._call(0)
@@ -197,8 +199,9 @@ class WorkerServer:
         return {"first_call": first_call, "digest": self._digest(found)}
 
     def time(self, round_number: int) -> dict[str, Any]:
-        """Seconds of doing the work once, right after it was done: nobody trains for one epoch between rests, in which
-        others use the caches that cores share.
+        """Return the seconds of the work done once, directly after an untimed repetition.
+
+        Real training does not run single epochs between pauses in which other processes use the shared caches.
         """
         assert self._problem is not None
         inner = self._problem.case.inner
@@ -211,7 +214,7 @@ class WorkerServer:
             for arguments in calls[inner:]:
                 run(*arguments)
         else:
-            for _ in range(inner // 20):  # a call of microseconds should not pay for a core that has just been asleep
+            for _ in range(inner // 20):  # a call of microseconds should not include the wake-up of an idle core
                 run()
             start = time.perf_counter()
             for _ in range(inner):
@@ -219,7 +222,7 @@ class WorkerServer:
         return {"seconds": (time.perf_counter() - start) / inner}
 
     def drop(self) -> dict[str, Any]:
-        """Give the memory of the case back."""
+        """Release the memory of the case."""
         self._run = self._problem = None
         return {}
 
@@ -236,7 +239,7 @@ class WorkerServer:
         return self._run(*self._arguments(round_number))
 
     def _digest(self, found: Any) -> str:
-        """Of what came out, and of the trained arrays: equal in two checkouts if every bit is."""
+        """Return a digest of the result and the trained arrays. It is equal in two checkouts if every bit is equal."""
         weights, biases = self._run.weights() if hasattr(self._run, "weights") else ([], [])
         digest = sha256()
         for array in (np.asarray(found), *weights, *biases):
@@ -245,8 +248,8 @@ class WorkerServer:
 
 
 def main(contender: str, threads: int, checkout: Path) -> None:
-    """Answer the runner until it closes the pipe."""
-    # Messages have a stream of their own: whatever a library prints on stdout joins stderr.
+    """Answer requests until the runner closes the pipe."""
+    # Messages use a private copy of stdout. Whatever a library prints on stdout goes to stderr.
     messages = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     confine(threads)

@@ -1,4 +1,4 @@
-"""What the suites share: MNIST, and timing that first compiles, then compares with the reference, then times."""
+"""Shared fixtures: MNIST, and a timer that first compiles, then compares with the reference, then times."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,16 +14,17 @@ ROUNDS = 9
 
 @pytest.fixture(scope="session")
 def mnist() -> Dataset:
-    """MNIST's training samples."""
+    """Return MNIST's training samples."""
     return load_mnist()[0]
 
 
 @pytest.fixture
 def timed(benchmark: Any) -> Callable[..., Any]:
-    """`timed(function, expected=..., band=...)`: compile, compare, then time.
+    """Return `timed(function, expected=..., band=...)`, which compiles, compares, then times a function.
 
-    `function` takes no arguments, or what `setup` returns as (arguments, keywords) anew for every round. With
-    `expected`, its first result has to be that within `band` of the largest entry.
+    `function` is called without arguments, or with the (arguments, keywords) that `setup` returns before each round.
+    The first call compiles. If `expected` is given, the first result must equal it within `band`, a fraction of the
+    largest expected entry.
     """
 
     def run(
@@ -44,7 +45,7 @@ def timed(benchmark: Any) -> Callable[..., Any]:
 
 
 def compare(found: Any, expected: Any, band: float) -> None:
-    """Each array, or number, of `found` is that of `expected`."""
+    """Assert that each array or number of `found` equals that of `expected` within `band`."""
     if expected is None:
         return
     if isinstance(expected, (tuple, list)):

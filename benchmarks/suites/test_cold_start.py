@@ -1,4 +1,4 @@
-"""What a process pays before its first result: importing, then compiling kernels or loading them from disk."""
+"""Start-up cost of a process: importing, then compiling kernels or loading them from disk."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Epochs of training, by shape, batch size, optimizer, input and backend, on a part of MNIST."""
+"""Training epochs on part of MNIST, by shape, batch size, optimizer, input and backend."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A grid search over 12 settings, end to end, with our classifier and with scikit-learn's."""
+"""A whole grid search over 12 settings, with fastnn's classifier and with scikit-learn's."""
 
 import warnings
 
@@ -16,7 +16,7 @@ EPOCHS, FOLDS, ROUNDS = 10, 3, 3
 
 @pytest.fixture(scope="module")
 def data(mnist):
-    """Name -> images scaled to 0 to 1, labels."""
+    """Return {name: (images scaled to 0 ... 1, labels)}."""
     digits = load_digits()
     return {
         "digits": (digits.images / 16.0, digits.labels),
@@ -25,7 +25,7 @@ def data(mnist):
 
 
 def search(estimator, jobs, images, labels):
-    """The mean test score of each setting."""
+    """Return the mean test score of each setting."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         found = GridSearchCV(estimator(max_iter=EPOCHS, random_state=0), GRID, cv=FOLDS, n_jobs=jobs)
@@ -40,5 +40,5 @@ def test_grid_search(timed, benchmark, data, name, jobs, estimator):
     expected = search(MLPClassifier, 1, *data[name])
     assert len(expected) == 12
     assert np.ptp(expected) > 0
-    # In float32 and in float64 a few samples of a fold may be answered otherwise.
+    # The predictions for a few samples of a fold may differ between float32 and float64.
     timed(lambda: search(estimator, jobs, *data[name]), expected=expected, band=0.01, rounds=ROUNDS)

@@ -1,4 +1,4 @@
-"""Predictions, by the number of rows, the dtype of the input and the backend."""
+"""Predictions, by number of rows, input dtype and backend."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Each operation of the contract, on both backends, at the shapes of a batch of 784-128-10."""
+"""Each operation of the backend contract, on both backends, at the shapes of one batch of 784-128-10."""
 
 import numpy as np
 import pytest

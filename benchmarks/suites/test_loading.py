@@ -1,4 +1,4 @@
-"""Reading data: the MNIST that comes with the package, and files of each kind."""
+"""Reading data: the bundled MNIST, and files of each format."""
 
 import gzip
 
@@ -12,7 +12,7 @@ ROWS = 5_000
 
 @pytest.fixture(scope="session")
 def files(mnist, tmp_path_factory):
-    """The same samples as CSV, NPZ and IDX files."""
+    """Return a folder with the same samples as CSV, NPZ and IDX files."""
     folder = tmp_path_factory.mktemp("data")
     images, labels = mnist.images[:ROWS], mnist.labels[:ROWS]
     np.savetxt(folder / "digits.csv", np.column_stack([labels, images]), fmt="%d", delimiter=",")

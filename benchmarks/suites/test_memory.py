@@ -1,4 +1,4 @@
-"""Memory of a training run beyond that of its imports: the high-water mark, in the report's `extra_info`."""
+"""Peak memory of a training run beyond its imports, stored in `extra_info` of the benchmark report."""
 
 import pytest
 

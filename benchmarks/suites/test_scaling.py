@@ -1,4 +1,4 @@
-"""How an epoch's time grows with the threads, the hidden units H, the samples N and the batch."""
+"""Epoch time as a function of the number of threads, the hidden units H, the samples N and the batch size."""
 
 import numpy as np
 import pytest

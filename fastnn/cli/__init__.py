@@ -1,4 +1,4 @@
-"""The command `fastnn`."""
+"""The `fastnn` command."""
 
 from fastnn.cli.command import main
 

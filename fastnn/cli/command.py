@@ -1,4 +1,4 @@
-"""The command `fastnn` and its parts: `fastnn --help` lists them. Results go to stdout, progress to stderr."""
+"""The `fastnn` command and its subcommands. Results go to stdout, progress goes to stderr."""
 
 import argparse
 import contextlib
@@ -17,7 +17,7 @@ FAILED, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM: the run ends as after Ctrl-C."""
+    """Raised on SIGTERM. The run ends as it does after Ctrl-C."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -26,7 +26,18 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0, 1 (the run failed), 2 (usage), 130 (Ctrl-C), 143 (SIGTERM)."""
+    """Run the command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The command line without the program's name; by default ``sys.argv[1:]``.
+
+    Returns
+    -------
+    int
+        The exit code: 0 (success), 1 (the run failed), 2 (wrong usage), 130 (Ctrl-C) or 143 (SIGTERM).
+    """
     options = parser().parse_args(arguments)
     warnings.showwarning = show_warning
     _on_sigterm(_raise_terminated)
@@ -38,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, USAGE)
     except FastnnError as error:
         return _fail(error, FAILED)
-    except BrokenPipeError:  # whoever read our output has seen enough; what is still buffered must not raise at exit
+    except BrokenPipeError:  # the reader closed the pipe; flushing the buffer at exit must not raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except KeyboardInterrupt as interrupt:
@@ -61,15 +72,15 @@ class _Version(argparse.Action):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
-    root = _Parser(prog="fastnn", description="Neural networks for handwritten digits, from scratch, on a CPU.")
-    root.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    """Return the parser of the whole command line."""
+    root = _Parser(prog="fastnn", description="Train and run neural networks for handwritten digits, on a CPU.")
+    root.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = root.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
 
     def add(name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         added.set_defaults(command=run)
-        added.add_argument("--json", action="store_true", help="print one JSON value on stdout instead of text")
+        added.add_argument("--json", action="store_true", help="print the result as one JSON value")
         return added
 
     for command in (train, evaluate, predict, report, compare, explain, recipes, warmup):
@@ -83,7 +94,7 @@ def _fail(error: BaseException, code: int, prefix: str = "") -> int:
 
 
 def _on_sigterm(handler: Any) -> None:
-    with contextlib.suppress(ValueError):  # only the main thread may; elsewhere the caller's own handling stands
+    with contextlib.suppress(ValueError):  # only the main thread may set a handler; in others the caller's stays
         signal.signal(signal.SIGTERM, handler)
 
 

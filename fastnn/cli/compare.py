@@ -1,4 +1,4 @@
-"""`fastnn compare`: lays runs side by side."""
+"""`fastnn compare`: compares runs side by side."""
 
 import argparse
 import json
@@ -8,27 +8,27 @@ from fastnn.cli.options import AddCommand
 
 def register(add: AddCommand) -> None:
     """Add the command and its options."""
-    parser = add("compare", run, "lay runs side by side: the settings that differ, the results, the curves")
-    parser.add_argument("run", metavar="RUN", nargs="+", help="the folders of two or more runs")
-    parser.add_argument("--out", metavar="FILE", help="draw the curves into FILE: .png, .svg, .pdf, ...")
+    parser = add("compare", run, "compare runs: settings that differ, results, learning curves")
+    parser.add_argument("run", metavar="RUN", nargs="+", help="folder of a run; give two or more")
+    parser.add_argument("--out", metavar="FILE", help="save the learning curves as a figure: .png, .svg, .pdf, ...")
 
 
 def run(options: argparse.Namespace) -> None:
     from fastnn.runs.compare import compare
 
-    compared = compare(options.run)
-    figure = None if options.out is None else str(compared.save_figure(options.out))
+    comparison = compare(options.run)
+    figure = None if options.out is None else str(comparison.save_figure(options.out))
     if options.json:
         runs = [
             {
                 "run": str(run.path),
-                **{name: values[place] for name, values in compared.figures.items()},
-                "settings": {name: values[place] for name, values in compared.settings.items()},
+                **{name: values[index] for name, values in comparison.metrics.items()},
+                "settings": {name: values[index] for name, values in comparison.settings.items()},
             }
-            for place, run in enumerate(compared.runs.values())
+            for index, run in enumerate(comparison.runs.values())
         ]
         print(json.dumps({"runs": runs, "figure": figure}))
         return
-    print(compared.table())
+    print(comparison.table())
     if figure is not None:
         print(f"figure {figure}")

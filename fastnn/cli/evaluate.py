@@ -1,4 +1,4 @@
-"""`fastnn evaluate`: measures a saved model on labelled data."""
+"""`fastnn evaluate`: evaluates a saved model on labelled data."""
 
 import argparse
 import json
@@ -10,9 +10,11 @@ from fastnn.cli.samples import read_test_data
 
 def register(add: AddCommand) -> None:
     """Add the command and its options."""
-    parser = add("evaluate", run, "measure a saved model on labelled data")
-    parser.add_argument("model", metavar="MODEL", help="a model.safetensors")
-    parser.add_argument("--data", metavar="FILE", nargs="+", help="CSV, NPZ or IDX files; default: MNIST's test images")
+    parser = add("evaluate", run, "evaluate a saved model on labelled data")
+    parser.add_argument("model", metavar="MODEL", help="model file, such as RUN/model.safetensors")
+    parser.add_argument(
+        "--data", metavar="FILE", nargs="+", help="CSV, NPZ or IDX files (default: MNIST's test images)"
+    )
     add_backend(parser)
 
 
@@ -23,14 +25,14 @@ def run(options: argparse.Namespace) -> None:
     model, data = load_classifier(options.model), read_test_data(options.data)
     scores = evaluate_classes(model.network, data, options.backend)
     if options.json:
-        answer = {
+        result = {
             "accuracy": scores.accuracy,
             "loss": scores.loss,
             "samples": len(data),
             "per_class": [asdict(score) for score in scores.per_class],
             "confusion": scores.confusion.tolist(),
         }
-        print(json.dumps(answer))
+        print(json.dumps(result))
         return
     print(f"{model.network}")
     print(f"accuracy {scores.accuracy:.2%}, loss {scores.loss:.4f} on {len(data):,} samples of {data.name}")

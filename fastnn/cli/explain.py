@@ -1,4 +1,4 @@
-"""`fastnn explain`: shows how a model comes to its answer for one sample."""
+"""`fastnn explain`: explains a model's prediction for one sample."""
 
 import argparse
 import json
@@ -10,19 +10,24 @@ from fastnn.errors import SettingsError
 
 def register(add: AddCommand) -> None:
     """Add the command and its options."""
-    parser = add("explain", run, "show how a saved model comes to its answer for one sample, number by number")
-    parser.add_argument("model", metavar="MODEL", help="a model.safetensors")
+    parser = add("explain", run, "explain a model's prediction for one sample, number by number")
+    parser.add_argument("model", metavar="MODEL", help="model file, such as RUN/model.safetensors")
     sample = parser.add_mutually_exclusive_group(required=True)
-    sample.add_argument("image", metavar="IMAGE", nargs="?", help="a PNG, JPEG or other picture of one digit")
-    sample.add_argument("--row", metavar="N", type=int, help="or sample N of the data, from 0, with its label")
+    sample.add_argument("image", metavar="IMAGE", nargs="?", help="PNG, JPEG or other picture of one digit")
+    sample.add_argument("--row", metavar="N", type=int, help="explain sample N of the data, counted from 0")
     parser.add_argument(
-        "--data", metavar="FILE", nargs="+", help="for --row: CSV, NPZ or IDX files; default: MNIST's test images"
+        "--data",
+        metavar="FILE",
+        nargs="+",
+        help="CSV, NPZ or IDX files that --row selects from (default: MNIST's test images)",
     )
     parser.add_argument(
-        "--label", metavar="CLASS", help="the true class: adds the loss and the gradients of each layer"
+        "--label",
+        metavar="CLASS",
+        help="true class; adds the loss and each layer's gradients (default with --row: the sample's label)",
     )
     parser.add_argument(
-        "--out", metavar="FIGURE", help="write a figure too; its ending says the format: .png, .svg, ..."
+        "--out", metavar="FIGURE", help="also save a figure; the file ending sets the format: .png, .svg, ..."
     )
 
 
@@ -35,12 +40,12 @@ def run(options: argparse.Namespace) -> None:
     names, label = list(model.class_names), None
     if options.image is not None:
         if options.data:
-            raise SettingsError("--data goes with --row, which says the sample of it, not with an IMAGE")
+            raise SettingsError("--data is given with an IMAGE, expected it with --row, which selects the sample")
         row = prepare_pictures([options.image], options.model, model)[0]
     else:
         data = read_test_data(options.data)
-        place = check_integer("--row", options.row, 0, len(data) - 1)
-        row, label = data.images[place], None if data.labels is None else int(data.labels[place])
+        index = check_integer("--row", options.row, 0, len(data) - 1)
+        row, label = data.images[index], None if data.labels is None else int(data.labels[index])
     if options.label is not None:
         label = names.index(check_choice("--label", options.label, names))
     explanation = explain(model.network, row, label, class_names=names, image_shape=model.image_shape)

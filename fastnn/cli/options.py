@@ -1,4 +1,4 @@
-"""What the commands' options have in common."""
+"""Options that several commands share."""
 
 import argparse
 from collections.abc import Callable
@@ -6,12 +6,17 @@ from typing import Protocol
 
 
 class AddCommand(Protocol):
-    """Adds a command: its name, the function that runs it, and its description; returns its parser."""
+    """Adds a command with its name, the function that runs it and its help text; returns the command's parser."""
 
     def __call__(self, name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
-        """Add it."""
+        """Add the command."""
 
 
 def add_backend(parser: argparse.ArgumentParser) -> None:
     """Add `--backend`."""
-    parser.add_argument("--backend", choices=("auto", "numba", "numpy"), default="auto")
+    parser.add_argument(
+        "--backend",
+        choices=("auto", "numba", "numpy"),
+        default="auto",
+        help="compute backend; auto is numba if it can be imported, else numpy (default: auto)",
+    )

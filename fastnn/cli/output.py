@@ -1,4 +1,4 @@
-"""What a command prints besides its results: one line each, on stderr."""
+"""Messages other than results: one line each, on stderr."""
 
 import contextlib
 import sys
@@ -12,14 +12,14 @@ def say(text: str) -> None:
 
 
 def show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    """Print a warning as a line of the command's own."""
+    """Print a warning as one line in the command's format."""
     text = str(message)
     say(text if text.startswith("fastnn: ") else f"fastnn: {category.__name__}: {text}")
 
 
 @contextlib.contextmanager
 def log_to_stderr() -> Iterator[None]:
-    """What the library logs, such as that it compiles kernels now, goes to stderr as lines of the command's own."""
+    """Print the library's log messages, such as the notice that kernels are being compiled, on stderr."""
     import logging
 
     class ToStderr(logging.Handler):

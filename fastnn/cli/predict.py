@@ -1,4 +1,4 @@
-"""`fastnn predict`: reads photos and drawings of digits."""
+"""`fastnn predict`: predicts the digits in photos and drawings."""
 
 import argparse
 import json
@@ -9,9 +9,9 @@ from fastnn.cli.samples import prepare_pictures
 
 def register(add: AddCommand) -> None:
     """Add the command and its options."""
-    parser = add("predict", run, "say which digits photos or drawings show")
-    parser.add_argument("model", metavar="MODEL", help="a model.safetensors")
-    parser.add_argument("image", metavar="IMAGE", nargs="+", help="a PNG, JPEG or other picture of one digit")
+    parser = add("predict", run, "predict the digits in photos or drawings")
+    parser.add_argument("model", metavar="MODEL", help="model file, such as RUN/model.safetensors")
+    parser.add_argument("image", metavar="IMAGE", nargs="+", help="PNG, JPEG or other picture of one digit")
     add_backend(parser)
 
 
@@ -22,12 +22,12 @@ def run(options: argparse.Namespace) -> None:
     model = load_classifier(options.model)
     rows = prepare_pictures(options.image, options.model, model)
     labels, proba = model.decide(get_backend(options.backend).predict_proba(model.network, rows))
-    answers = [
+    predictions = [
         {"image": str(image), "prediction": label, "probability": float(row.max())}
         for image, label, row in zip(options.image, labels.tolist(), proba, strict=True)
     ]
     if options.json:
-        print(json.dumps(answers))
+        print(json.dumps(predictions))
         return
-    for answer in answers:
-        print(f"{answer['image']}: {answer['prediction']} ({answer['probability']:.1%})")
+    for prediction in predictions:
+        print(f"{prediction['image']}: {prediction['prediction']} ({prediction['probability']:.1%})")

@@ -9,7 +9,7 @@ from fastnn.cli.options import AddCommand
 
 def register(add: AddCommand) -> None:
     """Add the command and its options."""
-    add("recipes", run, "list the recipes")
+    add("recipes", run, "list the recipes of fastnn train")
 
 
 def run(options: argparse.Namespace) -> None:

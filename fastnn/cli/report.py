@@ -1,4 +1,4 @@
-"""`fastnn report`: writes the report of a run as one HTML file."""
+"""`fastnn report`: writes the report of a run as a single HTML file."""
 
 import argparse
 import json
@@ -8,14 +8,14 @@ from fastnn.cli.options import AddCommand, add_backend
 
 def register(add: AddCommand) -> None:
     """Add the command and its options."""
-    parser = add("report", run, "write the report of a run: one HTML file, pictures inside, that opens offline")
-    parser.add_argument("run", metavar="RUN", help="the folder of a run")
-    parser.add_argument("--out", metavar="FILE", help="the file to write; default: parser.html in the folder")
+    parser = add("report", run, "write the report of a run: a single HTML file that works offline")
+    parser.add_argument("run", metavar="RUN", help="folder of a run")
+    parser.add_argument("--out", metavar="FILE", help="file to write (default: RUN/report.html)")
     parser.add_argument(
         "--data",
         metavar="FILE",
         nargs="+",
-        help="where the run's own --data files are now; default: where they were",
+        help="new location of the run's --data files (default: where they were)",
     )
     add_backend(parser)
 

@@ -1,4 +1,4 @@
-"""`fastnn train`: trains a network and writes the folder of the run."""
+"""`fastnn train`: trains a network and writes a run folder."""
 
 import argparse
 import json
@@ -14,42 +14,93 @@ if TYPE_CHECKING:
 
 def register(add: AddCommand) -> None:
     """Add the command and its options."""
-    parser = add("train", run, "train a network, on MNIST unless told otherwise, and write the folder of the run")
+    parser = add("train", run, "train a network (by default on MNIST) and write a run folder")
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--recipe", metavar="NAME", help="a run with all its settings: see fastnn recipes")
-    source.add_argument("--data", metavar="FILE", nargs="+", help="train on CSV, NPZ or IDX files of your own")
+    source.add_argument(
+        "--recipe", metavar="NAME", help="use a recipe's data and settings; see 'fastnn recipes' (default: mnist)"
+    )
+    source.add_argument("--data", metavar="FILE", nargs="+", help="train on your own CSV, NPZ or IDX files")
     add_backend(parser)
-    parser.add_argument("--hidden", metavar="UNITS", nargs="*", type=int, help="units of each hidden layer")
-    parser.add_argument("--activation", choices=("relu", "tanh", "logistic", "identity"), default="relu")
-    parser.add_argument("--epochs", metavar="N", type=int)
-    parser.add_argument("--batch-size", metavar="N", type=_batch_size, help="samples a step, or 'full' for all")
-    parser.add_argument("--learning-rate", metavar="RATE", type=float)
     parser.add_argument(
-        "--schedule", metavar="NAME[:VALUE,...]", help="constant, step, inverse-time, exponential, cosine"
+        "--hidden",
+        metavar="UNITS",
+        nargs="*",
+        type=int,
+        help="units of each hidden layer; without a number, no hidden layer (default: the recipe's)",
     )
-    parser.add_argument("--warm-up", metavar="N", type=int, default=0, help="epochs in which the rate rises at first")
-    parser.add_argument("--optimizer", choices=("sgd", "momentum", "nesterov", "adam"))
-    parser.add_argument("--l2", metavar="L2", type=float, help="loss: cross-entropy + L2 / 2 * sum of squared weights")
-    parser.add_argument("--dropout", metavar="RATE", type=float, help="share of hidden units dropped")
     parser.add_argument(
-        "--patience", metavar="N", type=int, help="stop after N epochs without a better validation loss"
+        "--activation",
+        choices=("relu", "tanh", "logistic", "identity"),
+        default="relu",
+        help="activation of the hidden layers (default: relu)",
     )
-    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
-    parser.add_argument("--seed", metavar="SEED", type=int, default=0)
-    parser.add_argument("--threads", metavar="N", type=int, help="default: the cores this process may use")
-    parser.add_argument("--out", metavar="FOLDER", help="the folder of the run; default: runs/DATE-NAME")
+    parser.add_argument("--epochs", metavar="N", type=int, help="number of epochs (default: the recipe's)")
+    parser.add_argument(
+        "--batch-size",
+        metavar="N",
+        type=_batch_size,
+        help="samples per step, or 'full' for the whole training set (default: the recipe's)",
+    )
+    parser.add_argument(
+        "--learning-rate", metavar="RATE", type=float, help="learning rate, above 0 (default: the recipe's)"
+    )
+    parser.add_argument(
+        "--schedule",
+        metavar="NAME[:VALUE,...]",
+        help="learning-rate schedule: constant, step, inverse-time, exponential or cosine, "
+        "such as step:0.5,10 (default: the recipe's)",
+    )
+    parser.add_argument(
+        "--warm-up",
+        metavar="N",
+        type=int,
+        default=0,
+        help="raise the learning rate linearly over the first N epochs (default: 0)",
+    )
+    parser.add_argument(
+        "--optimizer", choices=("sgd", "momentum", "nesterov", "adam"), help="optimizer (default: the recipe's, or sgd)"
+    )
+    parser.add_argument(
+        "--l2",
+        metavar="L2",
+        type=float,
+        help="add L2 / 2 * sum of squared weights to the loss (default: the recipe's, or 0)",
+    )
+    parser.add_argument(
+        "--dropout",
+        metavar="RATE",
+        type=float,
+        help="fraction of hidden units to drop, from 0 to less than 1 (default: the recipe's, or 0)",
+    )
+    parser.add_argument(
+        "--patience",
+        metavar="N",
+        type=int,
+        help="stop after N epochs without a lower validation loss (default: run all epochs)",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float64"),
+        default="float32",
+        help="floating-point type of the network (default: float32)",
+    )
+    parser.add_argument("--seed", metavar="SEED", type=int, default=0, help="random seed, 0 or more (default: 0)")
+    parser.add_argument(
+        "--threads", metavar="N", type=int, help="number of threads (default: the cores this process may use)"
+    )
+    parser.add_argument("--out", metavar="FOLDER", help="run folder, new or empty (default: runs/DATE-NAME)")
 
 
 def run(options: argparse.Namespace) -> None:
     from fastnn.explanation.diagnosis import Finding
 
-    folder, finished = _trained(options)
-    folder.save_figures(finished)  # only now, when the training images are gone from memory
+    folder, finished = _train_and_evaluate(options)
+    folder.save_figures(finished)  # only now: the training images are no longer in memory
     result, report = finished.result, finished.report
     if options.json:
         keys = ("test_accuracy", "test_loss", "epochs", "seconds", "compile_seconds", "stopped", "backend", "diagnosis")
-        answer = {**{key: report[key] for key in keys}, "recipe": report["settings"]["recipe"], "run": str(folder.path)}
-        print(json.dumps(answer))
+        recipe = report["settings"]["recipe"]
+        print(json.dumps({**{key: report[key] for key in keys}, "recipe": recipe, "run": str(folder.path)}))
         return
     print(f"{result.network}")
     seconds, compiling = f"{report['seconds']:.2f} s of training", f"{report['compile_seconds']:.2f} s of compiling"
@@ -60,8 +111,8 @@ def run(options: argparse.Namespace) -> None:
     print(f"run {folder.path}")
 
 
-def _trained(options: argparse.Namespace) -> "tuple[RunFolder, FinishedRun]":
-    """The run, trained and judged, and its folder, with all files but the figures."""
+def _train_and_evaluate(options: argparse.Namespace) -> "tuple[RunFolder, FinishedRun]":
+    """Train, evaluate on the test set and write the run folder, all but the figures."""
     from inspect import signature
 
     from fastnn.backends.warmup import compile_prediction_in_background
@@ -92,8 +143,8 @@ def _trained(options: argparse.Namespace) -> "tuple[RunFolder, FinishedRun]":
     network = Network.for_data(
         splits.train, hidden, activation=options.activation, dtype=options.dtype, seed=options.seed
     )
-    check_fit(network, splits.test)  # now, not after an hour of training
-    described = {
+    check_fit(network, splits.test)  # fail before training, not an hour later
+    recorded = {
         "recipe": None if options.data else recipe.name,
         "files": options.data and [os.path.abspath(path) for path in options.data],
         "hidden": list(hidden),
@@ -116,9 +167,9 @@ def _trained(options: argparse.Namespace) -> "tuple[RunFolder, FinishedRun]":
         ):
             callbacks = [progress, folder.checkpoint(splits.train)]
             result = train(network, splits.train, validation=splits.validation, callbacks=callbacks, **settings)
-        return folder, folder.save_finished(result, splits, described)
+        return folder, folder.save_finished(result, splits, recorded)
     except (DivergenceError, TrainingInterrupted) as stop:
-        folder.save_unfinished(stop.result, splits, described)
+        folder.save_unfinished(stop.result, splits, recorded)
         if len(stop.result.history):
             say(f"fastnn: the network after epoch {stop.result.best_epoch} is in {folder.path}")
         raise

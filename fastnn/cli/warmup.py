@@ -1,4 +1,4 @@
-"""`fastnn warmup`: compiles all kernels for this CPU."""
+"""`fastnn warmup`: compiles all kernels for this CPU, or loads them from disk, so that later runs need not wait."""
 
 import argparse
 import json
@@ -8,13 +8,13 @@ from fastnn.cli.options import AddCommand
 
 def register(add: AddCommand) -> None:
     """Add the command and its options."""
-    parser = add("warmup", run, "compile all kernels for this CPU now, or load them, so that no later run has to wait")
+    parser = add("warmup", run, "compile all kernels for this CPU now, before they are needed")
     parser.add_argument(
         "--dtype",
         nargs="+",
         choices=["float32", "float64"],
         default=["float32"],
-        help="of the networks (default: float32)",
+        help="floating-point types to compile for (default: float32)",
     )
 
 

@@ -1,1 +1,1 @@
-"""Complete runs: recipes, the folder a run leaves, its report, and runs side by side."""
+"""Complete runs: recipes, the run folder, its report, and the comparison of several runs."""

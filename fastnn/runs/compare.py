@@ -1,4 +1,4 @@
-"""Several runs side by side: the settings in which they differ, what came of each, and their curves in one figure."""
+"""Compares several runs: the settings that differ, the results, and the learning curves in one figure."""
 
 import os
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from fastnn.checks import display_path
 from fastnn.errors import SettingsError
 from fastnn.runs.folder import SavedRun, read_run
 
-FIGURES = ("test_accuracy", "test_loss", "epochs", "best_epoch", "seconds")
+METRICS = ("test_accuracy", "test_loss", "epochs", "best_epoch", "seconds")
 
 
 class Comparison(NamedTuple):
@@ -18,74 +18,90 @@ class Comparison(NamedTuple):
     Attributes
     ----------
     runs : dict of str to SavedRun
-        By name: the name of the folder, or its path as given where two names are alike.
+        The runs by folder name, or by path as given if two folders have the same name.
     settings : dict of str to list of R values
-        Those in which the runs differ, by name; "test_data" is the name, length and digest of what judged them.
-    figures : dict of str to list of R values
-        What report.json says of each: accuracy and loss on the test data (None of a run that was not judged), epochs,
-        the epoch whose weights were kept, seconds of training.
+        The settings that differ, by name. "test_data" is the name, length and digest of the test set.
+    metrics : dict of str to list of R values
+        Metrics from each report.json: accuracy and loss on the test set (None for a run that was not evaluated), the
+        number of epochs, the epoch whose weights were kept, and the training time in seconds.
     """
 
     runs: dict[str, SavedRun]
     settings: dict[str, list[Any]]
-    figures: dict[str, list[Any]]
+    metrics: dict[str, list[Any]]
 
     def table(self) -> str:
-        """Text with a line a run, under the names of the columns."""
+        """Return a text table: a header and one line per run."""
         columns = {
             "run": list(self.runs),
             **{
                 name.replace("_", " "): [_text(name, each) for each in values] for name, values in self.settings.items()
             },
-            "accuracy": [_formatted(share, "{:.2%}") for share in self.figures["test_accuracy"]],
-            "loss": [_formatted(loss, "{:.4f}") for loss in self.figures["test_loss"]],
-            "epochs run": list(map(str, self.figures["epochs"])),
-            "seconds": [_formatted(seconds, "{:.2f}") for seconds in self.figures["seconds"]],
+            "accuracy": [_formatted(accuracy, "{:.2%}") for accuracy in self.metrics["test_accuracy"]],
+            "loss": [_formatted(loss, "{:.4f}") for loss in self.metrics["test_loss"]],
+            "epochs run": list(map(str, self.metrics["epochs"])),
+            "seconds": [_formatted(seconds, "{:.2f}") for seconds in self.metrics["seconds"]],
         }
         widths = [max(map(len, (name, *cells))) for name, cells in columns.items()]
         lines = [columns, *zip(*columns.values(), strict=True)]
         return "\n".join(
             "  ".join(
-                cell.ljust(width) if place == 0 else cell.rjust(width)
-                for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+                cell.ljust(width) if column == 0 else cell.rjust(width)
+                for column, (cell, width) in enumerate(zip(line, widths, strict=True))
             )
             for line in lines
         )
 
     def save_figure(self, path: str | os.PathLike[str]) -> Path:
-        """Draw the curves over each other and write them to `path`, whose ending chooses the format; return it."""
+        """Draw all learning curves into one figure, write it to `path` and return the path.
+
+        The ending of `path` sets the format.
+        """
         from fastnn.plots import RunsDisplay
 
         return RunsDisplay.from_histories({name: run.history for name, run in self.runs.items()}).save(Path(path))
 
 
 def compare(paths: Sequence[str | os.PathLike[str]]) -> Comparison:
-    """Read two or more runs' folders and set them side by side.
+    """Read two or more run folders and compare them.
+
+    Parameters
+    ----------
+    paths : sequence of paths
+        The run folders.
+
+    Returns
+    -------
+    Comparison
 
     Raises
     ------
     SettingsError
-        If there are fewer than two, or one is there twice.
-    FileError, DataError
-        If a folder or a file of it is missing or damaged.
+        If there are fewer than two folders, or the same folder appears twice.
+    FileError
+        If a folder, or a file in it, is missing or cannot be read.
+    DataError
+        If a file is damaged.
     """
     if len(paths) < 2:
         raise SettingsError(f"{len(paths)} run given, expected two or more")
-    places = [Path(path).resolve() for path in paths]
-    for place, path in zip(places, paths, strict=True):
-        if places.count(place) > 1:
+    folders = [Path(path).resolve() for path in paths]
+    for folder, path in zip(folders, paths, strict=True):
+        if folders.count(folder) > 1:
             raise SettingsError(f"{display_path(path)} is given twice, expected different runs")
     found = [read_run(path) for path in paths]
-    short = [place.name for place in places]
-    alike = len(set(short)) < len(short)
-    runs = dict(zip([display_path(path) for path in paths] if alike else map(display_path, short), found, strict=True))
+    short = [folder.name for folder in folders]
+    ambiguous = len(set(short)) < len(short)
+    runs = dict(
+        zip([display_path(path) for path in paths] if ambiguous else map(display_path, short), found, strict=True)
+    )
     settings = [_settings(run.report) for run in found]
     names = list(dict.fromkeys(name for each in settings for name in each))
     columns = {name: [each.get(name) for each in settings] for name in names}
     return Comparison(
         runs,
         {name: values for name, values in columns.items() if any(value != values[0] for value in values)},
-        {name: [run.report.get(name) for run in found] for name in FIGURES},
+        {name: [run.report.get(name) for run in found] for name in METRICS},
     )
 
 

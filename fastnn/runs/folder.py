@@ -1,4 +1,4 @@
-"""The folder of a run: the model, its history, a report of how it came about, and three figures."""
+"""Writes and reads a run folder: the model, its history, a JSON report and three figures."""
 
 import csv
 import io
@@ -30,34 +30,34 @@ from fastnn.training.train import EpochEnd, TrainingResult
 
 MODEL, HISTORY, REPORT = "model.safetensors", "history.csv", "report.json"
 CURVES, CONFUSION, MISTAKES = "curves.png", "confusion.png", "mistakes.png"
-# A run that is killed leaves the model of its last checkpoint; one takes a few milliseconds.
+# A killed run leaves the model of its last checkpoint. Writing one takes a few milliseconds.
 SECONDS_BETWEEN_CHECKPOINTS = 5.0
 
 
 class RunFolder:
-    """The folder of one run. It is made, and tried, before training, and removed if nothing came of the run.
+    """The folder of one run. It is created and checked before training, and removed if the run leaves no files.
 
     Raises
     ------
     FileError
-        If the folder cannot be made or written to, or holds a run already.
+        If the folder cannot be created or written to, or already holds a run.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, name: str = "run") -> None:
         self.path = _unused("runs", name) if path is None else Path(path)
         if (self.path / MODEL).exists() or (self.path / REPORT).exists():
-            raise FileError(f"{self.path} holds a run already; expected a new or empty folder")
-        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+            raise FileError(f"{self.path} already holds a run, expected a new or empty folder")
+        created = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if not os.access(self.path, os.W_OK | os.X_OK):
-                raise PermissionError(13, "it cannot be written to")
+                raise PermissionError(13, "it is not writable")
         except OSError as error:
             raise FileError(f"{self.path} cannot be used as the folder of a run: {error.strerror or error}") from None
-        self._made, self._saved_at = made, time.monotonic()
+        self._created, self._saved_at = created, time.monotonic()
 
     def checkpoint(self, data: Dataset) -> Any:
-        """A callback of `fastnn.train` that saves the network every few seconds."""
+        """Return a callback for `fastnn.train` that saves the network every few seconds."""
 
         def callback(end: EpochEnd) -> None:
             if time.monotonic() - self._saved_at >= SECONDS_BETWEEN_CHECKPOINTS:
@@ -71,13 +71,13 @@ class RunFolder:
         save(self.path / MODEL, network, image_shape=data.image_shape)
 
     def save_unfinished(self, result: TrainingResult, splits: Splits, settings: Mapping[str, Any]) -> None:
-        """What there is of a run that broke off: the network after its last good epoch, history, and report."""
+        """Write what an interrupted or diverged run leaves: the network of `result`, the history and the report."""
         if len(result.history):
             self._save(result, splits.train, _report(result, splits, settings))
         self.remove_if_empty()
 
     def save_history(self, history: History) -> None:
-        """Write history.csv, a line an epoch."""
+        """Write history.csv, one line per epoch."""
         table = io.StringIO()
         rows = csv.DictWriter(table, list(EpochRecord.__annotations__), lineterminator="\n")
         rows.writeheader()
@@ -85,7 +85,7 @@ class RunFolder:
         write_atomically(self.path / HISTORY, table.getvalue().encode())
 
     def save_finished(self, result: TrainingResult, splits: Splits, settings: Mapping[str, Any]) -> "FinishedRun":
-        """Judge the network by the test data and write all files of the run but its figures."""
+        """Evaluate the network on the test set and write all files of the run except its figures."""
         scores = evaluate_classes(result.network, splits.test, result.backend)
         report = _report(result, splits, settings, scores)
         self._save(result, splits.train, report)
@@ -104,12 +104,12 @@ class RunFolder:
         assert test.labels is not None
         plots.LearningCurveDisplay.from_history(run.result.history).save(self.path / CURVES)
         plots.ConfusionDisplay.from_predictions(test.labels, proba.argmax(axis=1)).save(self.path / CONFUSION)
-        shape = test.image_shape or (1, test.images.shape[1])  # a table's row is drawn as a strip
+        shape = test.image_shape or (1, test.images.shape[1])  # a row of a table is drawn as a strip
         plots.MistakesDisplay.from_predictions(test.images, shape, test.labels, proba).save(self.path / MISTAKES)
 
     def remove_if_empty(self) -> None:
-        """Remove the folders that were made for the run, as far as they are empty."""
-        for folder in self._made:
+        """Remove the folders created for the run, innermost first, up to the first that is not empty."""
+        for folder in self._created:
             try:
                 folder.rmdir()
             except OSError:
@@ -117,7 +117,18 @@ class RunFolder:
 
 
 class FinishedRun(NamedTuple):
-    """What is left of a run once its training data are let go: `report` is what report.json holds."""
+    """A finished run without its training data.
+
+    Attributes
+    ----------
+    result : TrainingResult
+    test : Dataset
+        The test set.
+    proba : ndarray of shape (N, C)
+        Predicted probabilities of the test set.
+    report : dict
+        The contents of report.json.
+    """
 
     result: TrainingResult
     test: Dataset
@@ -128,11 +139,11 @@ class FinishedRun(NamedTuple):
 def _report(
     result: TrainingResult, splits: Splits, settings: Mapping[str, Any], scores: ClassEvaluation | None = None
 ) -> dict[str, Any]:
-    """What report.json holds; a run that broke off was not judged by the test data."""
+    """Return the contents of report.json. `scores` is None for an unfinished run, which is not evaluated."""
     history = result.history
-    figures: dict[str, Any] = {}
+    test_metrics: dict[str, Any] = {}
     if scores is not None:
-        figures = {
+        test_metrics = {
             "test_accuracy": scores.accuracy,
             "test_loss": scores.loss,
             "per_class": [asdict(of_class) for of_class in scores.per_class],
@@ -159,12 +170,12 @@ def _report(
         ],
         "versions": versions(),
         "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
-        **figures,
+        **test_metrics,
     }
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python, fastnn and the packages that its figures depend on; "none" where one is missing."""
+    """Return the versions of Python, fastnn and the packages that affect its results; "none" for a missing one."""
     found = {"python": platform.python_version()}
     for package in ("fastnn-digits", "numpy", "numba", "scikit-learn"):
         try:
@@ -179,12 +190,12 @@ def _describe(data: Dataset) -> dict[str, Any]:
 
 
 def _number(value: float) -> float | None:
-    """None for NaN: JSON has none, and in CSV it is an empty field."""
+    """Return `value`, or None for NaN: JSON has no NaN, and CSV writes None as an empty field."""
     return None if value != value else value
 
 
 def _unused(folder: str, name: str) -> Path:
-    """A folder of today's that does not exist yet."""
+    """Return a path that does not exist yet, named after the date and time."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     path, count = Path(folder) / f"{stamp}-{name}", 1
     while path.exists():
@@ -193,10 +204,10 @@ def _unused(folder: str, name: str) -> Path:
     return path
 
 
-# --- Reading a run's folder ---
+# --- Reading a run folder ---
 _NUMBER = (float, int)
 _DATA = {"name": str, "samples": int, "inputs": int, "sha256": str}
-# What there is in every report.json, and of which type: tuples are alternatives, a list is one of any length.
+# Required entries of report.json and their types. A tuple lists alternatives; a list has any length.
 _SCHEMA = {
     "network": str,
     "stopped": str,
@@ -209,7 +220,7 @@ _SCHEMA = {
     "versions": dict,
     "machine": dict,
 }
-# What only some have: the figures of a run that was judged, and what was found wrong with it.
+# Optional entries: the metrics of an evaluated run and the findings of its diagnosis.
 _OPTIONAL = {
     "test_accuracy": _NUMBER,
     "test_loss": _NUMBER,
@@ -218,7 +229,16 @@ _OPTIONAL = {
 
 
 class SavedRun(NamedTuple):
-    """The folder of a run, its history, and what its report.json holds."""
+    """A run read from its folder.
+
+    Attributes
+    ----------
+    path : Path
+        The run folder.
+    history : History
+    report : dict
+        The contents of report.json.
+    """
 
     path: Path
     history: History
@@ -226,45 +246,51 @@ class SavedRun(NamedTuple):
 
 
 def read_run(path: str | os.PathLike[str]) -> SavedRun:
-    """Read history.csv and report.json of a run's folder.
+    """Read history.csv and report.json from a run folder.
 
     Raises
     ------
     FileError
-        If there is no such folder, or a file of it is missing or cannot be read.
+        If there is no such folder, or one of the files is missing or cannot be read.
     DataError
         If a file is damaged.
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise FileError(f"{display_path(folder)} is no folder; expected that of a run, which fastnn train writes")
+        raise FileError(f"{display_path(folder)} is not a folder, expected a run folder as fastnn train writes it")
     history, report = (_text(folder, name) for name in (HISTORY, REPORT))
     return SavedRun(folder, _parse_history(history, folder / HISTORY), _parse_report(report, folder / REPORT))
 
 
 def load_test_data(run: SavedRun, files: Sequence[str | os.PathLike[str]] | None = None) -> Dataset:
-    """The data that a run is judged by, loaded or read again, and checked to be the same.
+    """Load the test set of a run again and check that it is unchanged.
 
     Parameters
     ----------
     files : sequence of paths, optional
-        Where the files are that the run was given as its data; by default where they were.
+        New locations of the run's data files; by default the recorded ones.
+
+    Returns
+    -------
+    Dataset
 
     Raises
     ------
-    DataError, FileError
-        If they cannot be found or read, or are others than those of the run.
+    FileError
+        If a file is missing or cannot be read.
+    DataError
+        If a file is damaged, or the test set differs from the recorded one.
     """
     settings, expected = run.report["settings"], run.report["data"]["test"]
     paths, seed, folder = files or settings["files"], settings["seed"], display_path(run.path)
     try:
         test = (split_files(paths, seed) if paths else get_recipe(settings["recipe"]).load(seed)).test
     except FileError as error:
-        raise FileError(f"{error}; expected the data of {folder}, say with --data where they are") from None
+        raise FileError(f"{error}; expected the data of {folder}; give their new location with --data") from None
     if test.digest() != expected["sha256"]:
         raise DataError(
-            f"{test.name}: {len(test):,} samples to judge by, and not the {expected['samples']:,} of {folder}; "
-            f"expected the data that it was trained with, unchanged"
+            f"{test.name}: the test set of {len(test):,} samples differs from that of {folder}, "
+            f"expected the {expected['samples']:,} samples of that run, unchanged"
         )
     return test
 
@@ -274,12 +300,14 @@ def _text(folder: Path, name: str) -> str:
         return (folder / name).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise FileError(
-            f"{display_path(folder)} has no {name}; expected the folder of a run, which fastnn train writes"
+            f"{display_path(folder)} has no {name}, expected a run folder as fastnn train writes it"
         ) from None
     except UnicodeDecodeError:
-        raise DataError(f"{display_path(folder / name)}: is no UTF-8 text, expected what fastnn train writes") from None
+        raise DataError(
+            f"{display_path(folder / name)}: is not UTF-8 text, expected a file as fastnn train writes it"
+        ) from None
     except OSError as error:
-        raise FileError(f"{display_path(folder / name)}: cannot read: {error.strerror or error}") from None
+        raise FileError(f"{display_path(folder / name)}: cannot be read: {error.strerror or error}") from None
 
 
 def _parse_history(text: str, path: Path) -> History:
@@ -287,20 +315,22 @@ def _parse_history(text: str, path: Path) -> History:
     try:
         header, *rows = csv.reader(io.StringIO(text)) if text else [[]]
     except csv.Error as error:
-        raise DataError(f"{display_path(path)}: is no CSV ({error}), expected what fastnn train writes") from None
+        raise DataError(
+            f"{display_path(path)}: is not CSV ({error}), expected a file as fastnn train writes it"
+        ) from None
     if header != names:
         raise DataError(f"{display_path(path)}: line 1 is {','.join(header)[:80]!r}, expected {','.join(names)}")
     records = []
     for line, row in enumerate(rows, start=2):
         try:
-            epoch, *figures = (float(field) if field else float("nan") for field in row)
-            records.append(EpochRecord(int(epoch), *figures))
+            epoch, *metrics = (float(field) if field else float("nan") for field in row)
+            records.append(EpochRecord(int(epoch), *metrics))
         except (TypeError, ValueError, OverflowError):
             raise DataError(
                 f"{display_path(path)}: line {line} is {','.join(row)[:80]!r}, expected {len(names)} numbers"
             ) from None
     if not records:
-        raise DataError(f"{display_path(path)}: holds no epoch, expected a line for each")
+        raise DataError(f"{display_path(path)}: has no epochs, expected one line per epoch")
     return History(records)
 
 
@@ -308,26 +338,28 @@ def _parse_report(text: str, path: Path) -> dict[str, Any]:
     try:
         report = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{display_path(path)}: is no JSON ({error}), expected what fastnn train writes") from None
-    place = f"{display_path(path)}: the report"
-    _check(report, _SCHEMA, place)
-    _check(report, {name: part for name, part in _OPTIONAL.items() if name in report}, place)
+        raise DataError(
+            f"{display_path(path)}: is not JSON ({error}), expected a file as fastnn train writes it"
+        ) from None
+    whole = f"{display_path(path)}: the report"
+    _check(report, _SCHEMA, whole)
+    _check(report, {name: part for name, part in _OPTIONAL.items() if name in report}, whole)
     settings = report["settings"]
     if (settings["recipe"] is None) == (settings["files"] is None):
-        raise DataError(f"{display_path(path)}: settings name both recipe and files or neither, expected one of them")
-    _check(settings["files"] or [], [str], f"{place}'s files")
+        raise DataError(f"{display_path(path)}: settings name both recipe and files or neither, expected exactly one")
+    _check(settings["files"] or [], [str], f"{whole}'s files")
     return report
 
 
-def _check(value: Any, schema: Any, place: str) -> None:
-    """DataError, naming the place, where `value` has not the parts and types of `schema`."""
+def _check(value: Any, schema: Any, name: str) -> None:
+    """Raise a DataError that names the entry if `value` does not have the keys and types of `schema`."""
     types = type(schema) if isinstance(schema, (dict, list)) else schema
     if not isinstance(value, types) or isinstance(value, bool):
         expected = " or ".join(each.__name__ for each in (types if isinstance(types, tuple) else (types,)))
-        raise DataError(f"{place} is {type(value).__name__}, expected {expected}, as fastnn train writes it")
-    for name, part in schema.items() if isinstance(schema, dict) else ():
-        if name not in value:
-            raise DataError(f"{place} has no {name}, expected it as fastnn train writes it")
-        _check(value[name], part, f"{place}'s {name}")
+        raise DataError(f"{name} is {type(value).__name__}, expected {expected}, as fastnn train writes it")
+    for key, part in schema.items() if isinstance(schema, dict) else ():
+        if key not in value:
+            raise DataError(f"{name} has no {key}, expected it as fastnn train writes it")
+        _check(value[key], part, f"{name}'s {key}")
     for element in value if isinstance(schema, list) else ():
-        _check(element, schema[0], place)
+        _check(element, schema[0], name)

@@ -1,4 +1,4 @@
-"""Recipes: complete runs as named settings; the default one, and the five programs that fastnn replaces."""
+"""Recipes are complete runs as named settings: the default run and the five programs that fastnn replaces."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,24 +11,35 @@ from fastnn.errors import SettingsError
 
 @dataclass(frozen=True)
 class Recipe:
-    """A run: its data, network and settings.
+    """A complete run: its data, network and settings.
 
     Attributes
     ----------
-    name, title : str
+    name : str
+        Name on the command line.
+    title : str
+        One line that describes the run.
     letter : str
-        "A" to "E" for the five programs, else "".
+        "A" to "E" for the five programs that fastnn replaces, otherwise "".
     data : {"mnist", "digits"}
         MNIST, or scikit-learn's 8x8 digits.
     hidden : tuple of int
-        Units of each hidden layer.
+        Number of units in each hidden layer.
     held_out : float
-        The share of the samples that is held out of training, drawn by the seed.
-    judged_by : {"test", "held-out"}
-        "test": MNIST's own test images, read once, at the end; the held-out samples give the validation curves.
-        "held-out": the held-out samples themselves, as in the program the recipe stands for; nothing is chosen by them.
-    settings : mapping
-        Arguments of `fastnn.train`.
+        Fraction of the samples that is held out of training, chosen by the seed.
+    tested_on : {"test", "held-out"}
+        Test set of the run.
+        "test": MNIST's own test images, used once, after training; the held-out samples are the validation set.
+        "held-out": the held-out samples, as in the program the recipe replaces; no setting is chosen by them.
+    settings : mapping of str to Any
+        Keyword arguments for `fastnn.train`.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> recipe = fastnn.RECIPES["digits"]
+    >>> recipe.hidden, recipe.tested_on
+    ((32, 32), 'held-out')
     """
 
     name: str
@@ -41,7 +52,26 @@ class Recipe:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def load(self, seed: int = 0) -> Splits:
-        """The recipe's data, split by the seed."""
+        """Load the recipe's data and split it.
+
+        Parameters
+        ----------
+        seed : int
+            Decides which samples are held out.
+
+        Returns
+        -------
+        Splits
+            The data sets ``train``, ``validation`` and ``test``. The last two are the same data if `tested_on` is
+            "held-out".
+
+        Examples
+        --------
+        >>> import fastnn
+        >>> splits = fastnn.get_recipe("digits").load(seed=0)
+        >>> len(splits.train), len(splits.test)
+        (1438, 359)
+        """
         pool, test = (load_digits(), None) if self.data == "digits" else load_mnist()
         return split(pool, test if self.tested_on == "test" else None, self.held_out, seed)
 
@@ -77,7 +107,7 @@ RECIPES = _recipes(
     Recipe(
         name="full-batch",
         letter="C",
-        title="784-10-10 on MNIST, full-batch gradient descent, judged by 1,000 of the training images",
+        title="784-10-10 on MNIST, full-batch gradient descent, tested on 1,000 of the training images",
         hidden=(10,),
         held_out=1 / 60,
         tested_on="held-out",
@@ -86,7 +116,7 @@ RECIPES = _recipes(
     Recipe(
         name="dev-set",
         letter="D",
-        title="784-128-10 on MNIST, gradient descent with L2, judged by a dev set",
+        title="784-128-10 on MNIST, gradient descent with L2, tested on a dev set",
         hidden=(128,),
         held_out=1 / 10,
         tested_on="held-out",
@@ -103,15 +133,31 @@ RECIPES = _recipes(
         settings={"epochs": 60, "batch_size": 32, "learning_rate": 0.1},
     ),
 )
+"""All recipes by name, in the order in which ``fastnn recipes`` lists them: dict of str to `Recipe`."""
 
 
 def get_recipe(name: str) -> Recipe:
-    """The recipe of that name, or of that letter, A to E.
+    """Return a recipe by its name or letter.
+
+    Parameters
+    ----------
+    name : str
+        A key of `RECIPES`, or a letter from A to E in either case.
+
+    Returns
+    -------
+    Recipe
 
     Raises
     ------
     SettingsError
-        If there is none.
+        If no recipe has that name or letter.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> fastnn.get_recipe("e").name
+    'digits'
     """
     for recipe in RECIPES.values():
         if name == recipe.name or (recipe.letter and name.upper() == recipe.letter):

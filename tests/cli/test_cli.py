@@ -1,4 +1,4 @@
-"""The command: what it writes, prints and answers, in a pipe, on a terminal and with wrong arguments."""
+"""Tests of the `fastnn` command: files, output and exit codes, in a pipe, on a terminal and with wrong arguments."""
 
 import csv
 import json
@@ -33,10 +33,10 @@ def _write_csv(path, data, rows):
 
 
 def _fails(arguments, code, capsys, words):
-    """The command ends with that code and one line on stderr that has these words, and prints nothing else."""
+    """Assert that the command exits with `code` and prints only one line, on stderr, that contains `words`."""
     try:
         found = main(arguments)
-    except SystemExit as stop:  # argparse's own way out
+    except SystemExit as stop:  # argparse exits by itself
         found = stop.code
     assert found == code
     out, err = capsys.readouterr()
@@ -48,13 +48,13 @@ def _fails(arguments, code, capsys, words):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _no_notices_of_compiling():
+def _compile_kernels_first():
     fastnn.warmup()
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A finished run of recipe E with few epochs: its folder and what the command printed as JSON."""
+    """A finished run of recipe E with 20 epochs: its folder and the finished process."""
     folder = tmp_path_factory.mktemp("runs") / "digits"
     command = [sys.executable, "-m", "fastnn", "train", "--recipe", "digits", "--epochs", "20", "--json"]
     result = subprocess.run([*command, "--out", str(folder)], capture_output=True, text=True)
@@ -76,7 +76,7 @@ def test_train_writes_the_files_of_a_run(run):
     assert history.iloc[-1].to_dict() == last
 
 
-def test_train_prints_one_json_object_and_a_line_an_epoch(run):
+def test_train_prints_one_json_object_and_one_line_per_epoch(run):
     folder, result = run
     answer = json.loads(result.stdout)
     assert answer["run"] == str(folder)
@@ -91,8 +91,8 @@ def test_train_prints_one_json_object_and_a_line_an_epoch(run):
     assert "images/s" in lines[-1]
 
 
-def test_train_says_what_is_wrong_with_a_run(tmp_path, capsys):
-    """Recipe E at fifteen times its rate: the findings are printed, kept in the report, and given as JSON."""
+def test_train_reports_problems_of_a_run(tmp_path, capsys):
+    """Recipe E at 15 times its learning rate: findings are printed, saved in report.json and included in the JSON."""
     arguments = ["train", "--recipe", "digits", "--learning-rate", "1.5", "--epochs", "10", "--out"]
     assert main([*arguments, str(tmp_path / "text")]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -106,8 +106,8 @@ def test_train_says_what_is_wrong_with_a_run(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["diagnosis"] == report["diagnosis"]
 
 
-def test_the_report_agrees_with_the_model_it_describes(run):
-    """Accuracy, confusion and per-class figures, computed again from the saved model on the recipe's data."""
+def test_report_json_matches_the_saved_model(run):
+    """Recomputes accuracy, confusion matrix and recall from the saved model on the recipe's data."""
     from sklearn.metrics import confusion_matrix, recall_score
 
     folder, _ = run
@@ -126,12 +126,12 @@ def test_the_report_agrees_with_the_model_it_describes(run):
     assert report["data"]["test"]["sha256"] == test.digest()
     assert report["settings"]["hidden"] == [32, 32]
     assert report["settings"]["seed"] == 0
-    assert report["settings"]["optimizer"] == "sgd"  # what train takes where nobody says otherwise
+    assert report["settings"]["optimizer"] == "sgd"  # the default of train
     assert report["settings"]["l2"] == 0
     assert {"python", "numpy", "numba", "fastnn-digits"} <= set(report["versions"])
 
 
-def test_evaluate(run, tmp_path, capsys):
+def test_evaluate_gives_the_metrics_of_the_run(run, tmp_path, capsys):
     folder, _ = run
     test = fastnn.get_recipe("E").load(seed=0).test
     data = _write_csv(tmp_path / "test.csv", test, len(test))
@@ -157,8 +157,8 @@ def mnist_model(mnist, tmp_path_factory):
     return path
 
 
-def test_predict_reads_pictures(mnist_model, mnist, tmp_path, capsys):
-    """Test images enlarged, inverted to ink on paper and saved as PNG are read as the digits they are."""
+def test_predict_recognizes_digits_in_pictures(mnist_model, mnist, tmp_path, capsys):
+    """Test images, enlarged, inverted to dark ink on white paper and saved as PNG, get their true digits."""
     test = mnist[1]
     files = []
     for i in range(20):
@@ -174,7 +174,7 @@ def test_predict_reads_pictures(mnist_model, mnist, tmp_path, capsys):
     assert capsys.readouterr().out.startswith(f"{files[0]}: 7 (")
 
 
-def test_predict_refuses(run, mnist_model, tmp_path, capsys):
+def test_predict_rejects_bad_models_and_pictures(run, mnist_model, tmp_path, capsys):
     folder, _ = run
     text = tmp_path / "text.png"
     text.write_text("no picture")
@@ -184,7 +184,7 @@ def test_predict_refuses(run, mnist_model, tmp_path, capsys):
     _fails(["predict", str(text), str(text)], 1, capsys, ["text.png"])
 
 
-def test_predict_may_not_know(mnist_model, mnist, tmp_path, capsys):
+def test_predict_answers_unknown_below_the_threshold(mnist_model, mnist, tmp_path, capsys):
     picture = str(tmp_path / "digit.png")
     Image.fromarray(255 - mnist[1].images[0].reshape(28, 28)).resize((200, 200)).save(picture)
     fastnn.save(tmp_path / "sure", fastnn.load(mnist_model).network, image_shape=(28, 28), unknown=(1.0, -1))
@@ -196,7 +196,7 @@ def test_predict_may_not_know(mnist_model, mnist, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("output", ["logistic", "identity"])
-def test_models_without_a_softmax_are_refused(run, output, tmp_path, capsys):
+def test_models_without_a_softmax_are_rejected(run, output, tmp_path, capsys):
     folder, words = tmp_path / "run", [f"is {output}, expected softmax: one of C classes"]
     shutil.copytree(run[0], folder)
     model = str(folder / "model.safetensors")
@@ -209,8 +209,8 @@ def test_models_without_a_softmax_are_refused(run, output, tmp_path, capsys):
         fastnn.explain(fastnn.load(model).network, np.zeros(784))
 
 
-def test_explain_a_picture(mnist_model, mnist, tmp_path, capsys):
-    """The numbers are those of `fastnn.explain` for the row that `predict` makes of the picture."""
+def test_explain_gives_the_numbers_for_a_picture(mnist_model, mnist, tmp_path, capsys):
+    """They equal those of `fastnn.explain` for the row that `predict` prepares from the picture."""
     picture, figure = str(tmp_path / "digit.png"), str(tmp_path / "figure.svg")
     Image.fromarray(255 - mnist[1].images[0].reshape(28, 28)).resize((200, 200)).save(picture)
     assert main(["explain", str(mnist_model), picture, "--label", "7", "--out", figure, "--json"]) == 0
@@ -226,8 +226,8 @@ def test_explain_a_picture(mnist_model, mnist, tmp_path, capsys):
     assert out.endswith(f"\n\nfigure {figure}\n")
 
 
-def test_explain_a_row_of_data(mnist_model, mnist, run, tmp_path, capsys):
-    """A row brings its label along; another label may be asked about."""
+def test_explain_gives_the_numbers_for_a_row_of_data(mnist_model, mnist, run, tmp_path, capsys):
+    """A row comes with its label; --label replaces it."""
     model, test = fastnn.load(mnist_model), mnist[1]
     explained = fastnn.explain(model.network, test.images[17], int(test.labels[17]), image_shape=(28, 28))
     assert main(["explain", str(mnist_model), "--row", "17"]) == 0
@@ -243,7 +243,7 @@ def test_explain_a_row_of_data(mnist_model, mnist, run, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["label"] == digits.labels[4]
 
 
-def test_explain_refuses(run, mnist_model, tmp_path, monkeypatch, capsys):
+def test_explain_rejects_wrong_arguments(run, mnist_model, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.png").write_text("no picture")
     Image.fromarray(np.eye(50, dtype=bool)).save("line.png")
@@ -254,7 +254,7 @@ def test_explain_refuses(run, mnist_model, tmp_path, monkeypatch, capsys):
     _fails(["explain", model, "line.png", "--label", "10"], 2, capsys, ["--label is '10'", "0, 1, 2"])
     _fails(["explain", model, "--row", "10000"], 2, capsys, ["--row is 10000", "from 0 to 9999"])
     _fails(["explain", model, "line.png", "--row", "1"], 2, capsys, ["not allowed with"])
-    _fails(["explain", model, "line.png", "--data", "x.csv"], 2, capsys, ["--data goes with --row"])
+    _fails(["explain", model, "line.png", "--data", "x.csv"], 2, capsys, ["--data is given with an IMAGE"])
     _fails(["explain", model], 2, capsys, ["IMAGE --row", "required"])
     _fails(["explain", digits, "line.png"], 1, capsys, ["8 x 8 images", "28 x 28"])
     _fails(["explain", digits, "--row", "0"], 1, capsys, ["row has shape (784,), expected (64,)"])
@@ -263,7 +263,7 @@ def test_explain_refuses(run, mnist_model, tmp_path, monkeypatch, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {"text.png", "line.png"}
 
 
-def test_recipes(capsys):
+def test_recipes_lists_all_recipes(capsys):
     assert main(["recipes"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line[0] for line in lines] == [" ", "A", "B", "C", "D", "E"]
@@ -271,7 +271,7 @@ def test_recipes(capsys):
     assert [recipe["letter"] for recipe in json.loads(capsys.readouterr().out)] == ["", "A", "B", "C", "D", "E"]
 
 
-def test_train_on_files_of_ones_own(mnist, tmp_path, capsys):
+def test_train_uses_files_and_settings_from_the_command_line(mnist, tmp_path, capsys):
     train, test = mnist
     files = [_write_csv(tmp_path / "a.csv", train, 600), _write_csv(tmp_path / "b.csv", test, 100)]
     out = tmp_path / "run"
@@ -291,7 +291,7 @@ def test_train_on_files_of_ones_own(mnist, tmp_path, capsys):
     assert report["network"].startswith("Network(784 -> 16 tanh -> 8 tanh -> 10 softmax, float64")
     assert fastnn.load(out / "model.safetensors").network.sizes == (784, 16, 8, 10)
     assert "accuracy" in capsys.readouterr().out
-    # One file: a fifth of it is held out to judge by, and a tenth of the rest to watch.
+    # One file: a fifth becomes the test set, and a tenth of the rest the validation set.
     assert main(["train", "--data", files[0], "--epochs", "1", "--hidden", "--out", str(tmp_path / "alone")]) == 0
     report = json.loads((tmp_path / "alone" / "report.json").read_text())
     assert [report["data"][part]["samples"] for part in ("train", "validation", "test")] == [432, 48, 120]
@@ -315,7 +315,7 @@ BAD_SETTINGS = {
 
 
 @pytest.mark.parametrize("case", BAD_SETTINGS)
-def test_bad_settings_are_one_line_and_leave_nothing(case, tmp_path, monkeypatch, capsys):
+def test_bad_settings_give_one_line_and_leave_no_files(case, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     arguments, code, words = BAD_SETTINGS[case]
     _fails(["train", *arguments], code, capsys, words)
@@ -323,7 +323,7 @@ def test_bad_settings_are_one_line_and_leave_nothing(case, tmp_path, monkeypatch
     assert list(tmp_path.iterdir()) == []
 
 
-def test_bad_files_are_one_line_and_leave_nothing(run, tmp_path, monkeypatch, capsys, mnist):
+def test_bad_files_give_one_line_and_leave_no_files(run, tmp_path, monkeypatch, capsys, mnist):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "three.csv").write_text("1,2,3\n4,5,6\n")
     _fails(["train", "--data", "three.csv", "--out", "run"], 1, capsys, ["three.csv", "3 columns"])
@@ -349,17 +349,17 @@ def test_bad_files_are_one_line_and_leave_nothing(run, tmp_path, monkeypatch, ca
 def test_a_run_is_never_overwritten(run, capsys):
     folder, _ = run
     before = {path: path.read_bytes() for path in folder.iterdir()}
-    _fails(["train", "--recipe", "digits", "--out", str(folder)], 1, capsys, [str(folder), "holds a run already"])
+    _fails(["train", "--recipe", "digits", "--out", str(folder)], 1, capsys, [str(folder), "already holds a run"])
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_an_output_folder_that_cannot_be(tmp_path, capsys):
+def test_an_impossible_run_folder_is_named(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     out = str(tmp_path / "file" / "run")
     _fails(["train", "--recipe", "digits", "--out", out], 1, capsys, [out, "Not a directory"])
 
 
-def test_divergence_is_one_line_and_keeps_the_last_good_network(tmp_path, capsys):
+def test_divergence_gives_one_line_and_keeps_the_last_good_network(tmp_path, capsys):
     out = tmp_path / "run"
     settings = ["--learning-rate", "1e-3", "--schedule", "exponential:1e20", "--epochs", "5"]
     assert main(["train", "--recipe", "digits", *settings, "--out", str(out)]) == 1
@@ -371,7 +371,7 @@ def test_divergence_is_one_line_and_keeps_the_last_good_network(tmp_path, capsys
     assert (report["stopped"], report["epochs"]) == ("diverged", 1)
     assert report.keys() & {"test_accuracy", "test_loss", "per_class", "confusion"} == set()
     assert fastnn.load(out / "model.safetensors").network.sizes == (64, 32, 32, 10)
-    # In the first epoch there is nothing to keep, and nothing is left.
+    # A run that diverges in its first epoch leaves no folder.
     lost = tmp_path / "lost"
     assert main(["train", "--recipe", "digits", "--learning-rate", "1e38", "--out", str(lost)]) == 1
     assert not lost.exists()
@@ -379,7 +379,7 @@ def test_divergence_is_one_line_and_keeps_the_last_good_network(tmp_path, capsys
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize(("sent", "code", "word"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")])
-def test_a_signal_ends_the_run_with_its_last_whole_epoch(sent, code, word, tmp_path):
+def test_a_signal_ends_the_run_after_its_last_whole_epoch(sent, code, word, tmp_path):
     out = tmp_path / "run"
     command = [sys.executable, "-m", "fastnn", "train", "--epochs", "100000", "--recipe", "digits", "--out", str(out)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -414,7 +414,7 @@ def test_a_killed_run_leaves_its_last_checkpoint(tmp_path):
     assert fastnn.load(out / "model.safetensors").network.sizes == (64, 32, 32, 10)
 
 
-def test_a_closed_pipe_is_quiet():
+def test_a_closed_pipe_gives_no_error_message():
     command = [sys.executable, "-m", "fastnn", "recipes"]
     read, write = os.pipe()
     os.close(read)
@@ -438,7 +438,7 @@ def test_a_terminal_gets_a_progress_bar(tmp_path):
     try:
         while chunk := os.read(leader, 4096):
             seen += chunk
-    except OSError:  # how Linux says that the other end is closed
+    except OSError:  # Linux raises it when the other end is closed
         pass
     os.close(leader)
     out, _ = process.communicate()
@@ -451,7 +451,7 @@ def test_a_terminal_gets_a_progress_bar(tmp_path):
     assert b"accuracy" in out
 
 
-def test_version_and_help(capsys):
+def test_version_and_help_are_printed(capsys):
     for arguments, word in ((["--version"], "fastnn 0."), (["train", "--help"], "--learning-rate")):
         with pytest.raises(SystemExit) as stop:
             main(arguments)
@@ -460,15 +460,15 @@ def test_version_and_help(capsys):
     _fails([], 2, capsys, ["COMMAND"])
 
 
-def test_import_is_light():
-    """`import fastnn` and the parser load none of the heavy packages."""
+def test_import_loads_no_heavy_packages():
+    """Neither `import fastnn` nor building the parser loads a heavy package."""
     code = "import fastnn, fastnn.cli, sys; fastnn.cli.command.parser(); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"numpy", "numba", "pandas", "matplotlib", "sklearn", "rich", "PIL"} & set(loaded)
 
 
 def test_python_started_in_a_checkout_finds_the_kernels():
-    """After a plain install, the checkout's folder comes first on the path and has no kernels inside."""
+    """After a plain install, Python started in a checkout imports its `fastnn`, which has no kernels inside."""
     root = os.path.dirname(os.path.dirname(fastnn.__file__))
     code = (
         "import sys; sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]\n"

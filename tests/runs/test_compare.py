@@ -1,4 +1,4 @@
-"""`fastnn compare`: the settings in which runs differ, their results, and their curves in one figure."""
+"""Tests of `fastnn compare`: the settings that differ, the results, and the learning curves in one figure."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from fastnn.runs.compare import compare
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Two runs of recipe E that differ in epochs and dropout, and one that diverged at another rate."""
+    """Two runs of recipe E that differ in epochs and dropout, and one that diverged with another learning rate."""
     folder = tmp_path_factory.mktemp("runs")
     common = ["train", "--recipe", "digits"]
     bad = ["--learning-rate", "1e-3", "--schedule", "exponential:1e20"]
@@ -24,17 +24,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [str(folder / name) for name in ("plain", "dropped", "lost")]
 
 
-def test_only_settings_that_differ_are_there(runs: list[str]) -> None:
+def test_only_settings_that_differ_are_listed(runs: list[str]) -> None:
     found = compare(runs[:2])
     assert found.settings == {"epochs": [3, 5], "dropout": [0.0, 0.1]}
     reports = [json.loads((Path(run) / "report.json").read_text()) for run in runs]
-    assert found.figures["test_accuracy"] == [report["test_accuracy"] for report in reports[:2]]
+    assert found.metrics["test_accuracy"] == [report["test_accuracy"] for report in reports[:2]]
     assert list(found.runs) == ["plain", "dropped"]
     assert compare(runs).settings.keys() == {"epochs", "learning_rate", "schedule", "dropout"}
-    assert compare(runs).figures["test_accuracy"][2] is None
+    assert compare(runs).metrics["test_accuracy"][2] is None
 
 
-def test_the_table(runs: list[str], capsys: Any) -> None:
+def test_the_table_has_one_line_per_run(runs: list[str], capsys: Any) -> None:
     assert main(["compare", *runs]) == 0
     header, *lines = capsys.readouterr().out.splitlines()
     names = header.split("  ")
@@ -51,7 +51,7 @@ def test_the_table(runs: list[str], capsys: Any) -> None:
     assert lines[2].split()[:-1] == ["lost", "5", "0.001", "exponential:1e20", "0.0", "-", "-", "1"]
 
 
-def test_json_and_figure(runs: list[str], tmp_path: Path, capsys: Any) -> None:
+def test_json_and_figure_cover_all_runs(runs: list[str], tmp_path: Path, capsys: Any) -> None:
     figure = tmp_path / "curves.png"
     assert main(["compare", *runs, "--json", "--out", str(figure)]) == 0
     answer = json.loads(capsys.readouterr().out)
@@ -65,7 +65,7 @@ def test_json_and_figure(runs: list[str], tmp_path: Path, capsys: Any) -> None:
         assert min(picture.size) > 300
 
 
-def test_runs_that_differ_in_nothing(runs: list[str], tmp_path: Path, capsys: Any) -> None:
+def test_equal_runs_have_no_differing_settings(runs: list[str], tmp_path: Path, capsys: Any) -> None:
     twin = shutil.copytree(runs[0], tmp_path / "twin")
     assert main(["compare", runs[0], str(twin), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
@@ -73,12 +73,12 @@ def test_runs_that_differ_in_nothing(runs: list[str], tmp_path: Path, capsys: An
     assert len(answer["runs"]) == 2
 
 
-def test_names_that_are_alike_become_paths(runs: list[str], tmp_path: Path) -> None:
+def test_folders_with_the_same_name_are_shown_by_path(runs: list[str], tmp_path: Path) -> None:
     twin = str(shutil.copytree(runs[0], tmp_path / "plain"))
     assert list(compare([runs[0], twin]).runs) == [runs[0], twin]
 
 
-def test_other_data_and_other_types_of_settings_are_told(runs: list[str], tmp_path: Path) -> None:
+def test_a_different_test_set_and_missing_settings_are_shown(runs: list[str], tmp_path: Path) -> None:
     twin = shutil.copytree(runs[0], tmp_path / "other")
     report = json.loads((twin / "report.json").read_text())
     report["data"]["test"]["sha256"] = "0" * 64
@@ -97,12 +97,12 @@ def test_other_data_and_other_types_of_settings_are_told(runs: list[str], tmp_pa
     [
         (["{0}"], 2, "1 run given, expected two or more"),
         (["{0}", "{0}/../plain"], 2, "is given twice"),
-        (["{0}", "none"], 1, "none is no folder"),
+        (["{0}", "none"], 1, "none is not a folder"),
         (["{0}", "{1}", "--out", "curves.xyz"], 2, "the ending is '.xyz'"),
         (["{0}", "{1}", "--out", "no/folder/curves.png"], 1, "no/folder"),
     ],
 )
-def test_wrong_use_is_one_line(given: list[str], code: int, words: str, runs: list[str], capsys: Any) -> None:
+def test_wrong_usage_gives_one_line(given: list[str], code: int, words: str, runs: list[str], capsys: Any) -> None:
     assert main(["compare", *(each.format(*runs) for each in given)]) == code
     out, err = capsys.readouterr()
     assert out == ""
@@ -110,8 +110,8 @@ def test_wrong_use_is_one_line(given: list[str], code: int, words: str, runs: li
     assert words in err
 
 
-def test_a_run_without_a_history(runs: list[str], tmp_path: Path, capsys: Any) -> None:
+def test_a_run_without_a_history_is_named(runs: list[str], tmp_path: Path, capsys: Any) -> None:
     twin = shutil.copytree(runs[0], tmp_path / "twin")
     (twin / "history.csv").unlink()
     assert main(["compare", runs[0], str(twin)]) == 1
-    assert "twin has no history.csv; expected the folder of a run" in capsys.readouterr().err
+    assert "twin has no history.csv, expected a run folder" in capsys.readouterr().err

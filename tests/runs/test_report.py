@@ -1,4 +1,4 @@
-"""The report of a run: what stands on the page, what it is made from, and what it says of folders that are none."""
+"""Tests of the report of a run: the page, its source data, and the errors for damaged run folders."""
 
 import base64
 import csv
@@ -25,7 +25,7 @@ VOID = {"meta", "img", "br", "link", "hr", "input"}
 
 
 class Page(HTMLParser):
-    """A page as lists: tags with their attributes, and the text of cells and headings."""
+    """A parsed page: its tags with attributes, and the texts of each tag."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -53,8 +53,8 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _coarse_pictures() -> Any:
-    """Pictures of few pixels, which take half the time."""
+def _low_resolution_pictures() -> Any:
+    """Pictures with few pixels take half the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report, "_DPI", 40)
         yield
@@ -62,7 +62,7 @@ def _coarse_pictures() -> Any:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of recipe E with few epochs."""
+    """A finished run of recipe E with 8 epochs."""
     folder = tmp_path_factory.mktemp("runs") / "a run & <i>more</i>"
     assert main(["train", "--recipe", "digits", "--epochs", "8", "--out", str(folder)]) == 0
     return folder
@@ -73,7 +73,7 @@ def page(run: Path) -> Page:
     return Page(write_report(run))
 
 
-def test_the_page_stands_alone(page: Page, run: Path) -> None:
+def test_the_page_is_self_contained(page: Page, run: Path) -> None:
     assert (run / "report.html").exists()
     assert {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "form", "a"} == set()
     sources = [
@@ -90,7 +90,7 @@ def test_the_page_stands_alone(page: Page, run: Path) -> None:
     assert policy["content"] == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def test_pictures_are_whole_and_described(page: Page) -> None:
+def test_pictures_are_complete_and_have_alt_texts(page: Page) -> None:
     for image in page.named("img"):
         data = base64.b64decode((image["src"] or "").partition(",")[2], validate=True)
         with Image.open(BytesIO(data)) as picture:
@@ -102,13 +102,13 @@ def test_pictures_are_whole_and_described(page: Page) -> None:
     assert len(page.named("figcaption")) == len(page.named("img")) > 0
 
 
-def test_the_page_can_be_found_ones_way_in(page: Page, run: Path) -> None:
+def test_the_page_has_a_title_headings_and_captions(page: Page, run: Path) -> None:
     assert page.named("html") == [{"lang": "en"}]
-    assert page.texts["h1"] == [f"Run {run.name}"]  # escaped, since the parser gives it back whole
+    assert page.texts["h1"] == [f"Run {run.name}"]  # the name was escaped: the parser returns it unchanged
     assert page.named("i") == []
     assert page.texts["h2"] == [
-        "How it learned", "What is mistaken for what", "Class by class", "Images", "What the probabilities are worth",
-        "Inside the network", "How it was made",
+        "Learning curves", "Confusion matrix", "Metrics per class", "Samples", "Confidence", "Inside the network",
+        "Settings, data and environment",
     ]  # fmt: skip
     assert all(header.get("scope") in ("row", "col") for header in page.named("th"))
     assert len(page.named("caption")) == len(page.named("table"))
@@ -116,11 +116,11 @@ def test_the_page_can_be_found_ones_way_in(page: Page, run: Path) -> None:
     assert "@media print" in page.texts["style"][0]
 
 
-def test_the_numbers_are_those_of_the_run(page: Page, run: Path) -> None:
+def test_the_page_shows_the_metrics_of_the_run(page: Page, run: Path) -> None:
     saved = json.loads((run / "report.json").read_text())
     terms = dict(zip(page.texts["dt"], page.texts["dd"], strict=True))
     assert terms["accuracy"] == f"{100 * saved['test_accuracy']:.2f} %"
-    assert terms["mistakes"] == f"{round(359 * (1 - saved['test_accuracy']))} of 359"
+    assert terms["misclassified"] == f"{round(359 * (1 - saved['test_accuracy']))} of 359"
     assert terms["loss"] == f"{saved['test_loss']:.4f}"
     assert terms["parameters"] == "3,466"
     model, test = fastnn.load(run / "model.safetensors"), fastnn.get_recipe("E").load(seed=0).test
@@ -129,9 +129,9 @@ def test_the_numbers_are_those_of_the_run(page: Page, run: Path) -> None:
     assert terms["calibration error"] == f"{100 * evaluation.calibration_error(test.labels, proba):.2f} %"
     cells = page.texts["td"]
     for scores in saved["per_class"]:
-        place = cells.index(f"{100 * scores['precision']:.2f} %")
+        first = cells.index(f"{100 * scores['precision']:.2f} %")
         row = [f"{100 * scores[name]:.2f} %" for name in ("precision", "recall", "f1")] + [str(scores["support"])]
-        assert any(cells[start : start + 4] == row for start in range(place, len(cells)))
+        assert any(cells[start : start + 4] == row for start in range(first, len(cells)))
     with open(run / "history.csv") as file:
         losses = [f"{float(record['loss']):.4f}" for record in csv.DictReader(file)]
     assert [cell for cell in cells if cell in losses] == losses
@@ -143,7 +143,7 @@ def test_the_numbers_are_those_of_the_run(page: Page, run: Path) -> None:
         assert value in cells
 
 
-def test_pictures_are_told_in_words(page: Page, run: Path) -> None:
+def test_alt_texts_state_the_result_of_a_picture(page: Page, run: Path) -> None:
     words = [image["alt"] or "" for image in page.named("img")]
     history = read_run(run).history
     best = 1 + int(history.column("validation_loss").argmin())
@@ -152,8 +152,8 @@ def test_pictures_are_told_in_words(page: Page, run: Path) -> None:
     )
     counts = np.array(json.loads((run / "report.json").read_text())["confusion"])
     np.fill_diagonal(counts, 0)
-    true, said = np.unravel_index(counts.argmax(), counts.shape)
-    assert f"most often {true} was taken for {said}, {counts.max()} times" in words[1]
+    true, predicted = np.unravel_index(counts.argmax(), counts.shape)
+    assert f"the most frequent error is {true} predicted as {predicted}, {counts.max()} times" in words[1]
 
 
 def test_the_same_run_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_the_same_run_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
     assert again.read_bytes() == (run / "report.html").read_bytes()
 
 
-def test_what_train_found_wrong_is_on_the_page_and_escaped(run: Path, tmp_path: Path) -> None:
+def test_findings_are_on_the_page_and_escaped(run: Path, tmp_path: Path) -> None:
     folder = _copy(run, tmp_path)
     saved = json.loads((folder / "report.json").read_text())
     advice = "<script>alert(1)</script> & 'more'"
@@ -169,14 +169,14 @@ def test_what_train_found_wrong_is_on_the_page_and_escaped(run: Path, tmp_path: 
     saved["settings"]["schedule"] = '"><img src=x onerror=alert(1)>'
     (folder / "report.json").write_text(json.dumps(saved))
     page = Page(write_report(folder))
-    assert page.texts["h2"][0] == "What looks wrong"
+    assert page.texts["h2"][0] == "Possible problems"
     assert page.texts["li"] == [f"overfitting: 1 < 2. {advice}."]
     assert '"><img src=x onerror=alert(1)>' in page.texts["td"]
     assert page.named("script") == []
     assert len(page.named("img")) == len(Page(run / "report.html").named("img"))
 
 
-def test_files_of_ones_own_are_found_again_where_they_went(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+def test_moved_data_files_are_found_with_the_data_option(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
     rng = np.random.default_rng(0)
     monkeypatch.chdir(tmp_path)
     rows = np.column_stack([np.arange(80) % 3, rng.integers(0, 2, (80, 5))])
@@ -203,8 +203,8 @@ def test_files_of_ones_own_are_found_again_where_they_went(tmp_path: Path, capsy
     assert not (tmp_path / "b.html").exists()
 
 
-def test_the_same_picture_is_not_there_twice(run: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    """Of many classes the cells have no numbers, so that counts and percentages would look alike."""
+def test_a_confusion_matrix_without_numbers_is_shown_once(run: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """With many classes the cells have no numbers, so counts and percentages would look the same."""
     monkeypatch.setattr("fastnn.plots.confusion._MOST_CLASSES_WITH_TEXT", 5)
     assert len(Page(write_report(run, tmp_path / "page.html")).named("img")) == 11
 
@@ -213,7 +213,7 @@ def test_a_run_that_diverged_has_a_report(tmp_path: Path) -> None:
     settings = ["--learning-rate", "1e-3", "--schedule", "exponential:1e20", "--epochs", "5"]
     assert main(["train", "--recipe", "digits", *settings, "--out", str(tmp_path / "run")]) == 1
     page = Page(write_report(tmp_path / "run"))
-    assert "it diverged: a loss was not finite any more" in page.texts["p"][0]
+    assert "diverged: the loss was no longer finite" in page.texts["p"][0]
     assert dict(zip(page.texts["dt"], page.texts["dd"], strict=True))["epochs"] == "1"
 
 
@@ -231,17 +231,17 @@ def _one_line(arguments: list[str], code: int, capsys: Any, words: list[str]) ->
 
 
 @pytest.mark.parametrize("name", ["history.csv", "report.json", "model.safetensors"])
-def test_a_folder_without_a_file_is_named(name: str, run: Path, tmp_path: Path, capsys: Any) -> None:
+def test_a_missing_file_is_named(name: str, run: Path, tmp_path: Path, capsys: Any) -> None:
     folder = _copy(run, tmp_path)
     (folder / name).unlink()
     _one_line(["report", str(folder)], 1, capsys, [str(folder), name])
     assert not (folder / "report.html").exists()
 
 
-def test_no_folder_at_all(tmp_path: Path, capsys: Any) -> None:
-    _one_line(["report", str(tmp_path / "none")], 1, capsys, ["none is no folder", "fastnn train"])
+def test_a_missing_folder_is_named(tmp_path: Path, capsys: Any) -> None:
+    _one_line(["report", str(tmp_path / "none")], 1, capsys, ["none is not a folder", "fastnn train"])
     (tmp_path / "file").write_text("")
-    _one_line(["report", str(tmp_path / "file")], 1, capsys, ["file is no folder"])
+    _one_line(["report", str(tmp_path / "file")], 1, capsys, ["file is not a folder"])
 
 
 @pytest.mark.parametrize(
@@ -249,17 +249,17 @@ def test_no_folder_at_all(tmp_path: Path, capsys: Any) -> None:
     [
         ("", "line 1 is ''"),
         ("epoch,loss\n1,2\n", "line 1 is 'epoch,loss', expected epoch,learning_rate"),
-        ("{header}\n", "holds no epoch"),
+        ("{header}\n", "has no epochs"),
         ("{header}\n1,0.1,2,0.5,,,1\n2,0.1,high,0.5,,,1\n", "line 3 is '2,0.1,high,0.5,,,1', expected 7 numbers"),
         ("{header}\n1,0.1,2\n", "line 2 is '1,0.1,2', expected 7 numbers"),
         ("{header}\n1,2,3,4,5,6,7,8\n", "line 2 is"),
         ("{header}\n,2,3,4,5,6,7\n", "line 2 is"),
         ("{header}\ninf,2,3,4,5,6,7\n", "line 2 is"),
-        ('{header}\n"' + "1" * 200_000 + '"\n', "is no CSV"),
-        ("\xff", "is no UTF-8"),
+        ('{header}\n"' + "1" * 200_000 + '"\n', "is not CSV"),
+        ("\xff", "is not UTF-8"),
     ],
 )
-def test_a_history_that_is_none(text: str, found: str, run: Path, tmp_path: Path) -> None:
+def test_a_damaged_history_is_named(text: str, found: str, run: Path, tmp_path: Path) -> None:
     folder = _copy(run, tmp_path)
     header = "epoch,learning_rate,loss,accuracy,validation_loss,validation_accuracy,seconds"
     (folder / "history.csv").write_bytes(text.replace("{header}", header).encode("latin-1"))
@@ -272,8 +272,8 @@ def test_a_history_that_is_none(text: str, found: str, run: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        ("{", "is no JSON"),
-        ("[" * 100_000, "is no JSON"),
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
         ("[]", "the report is list, expected dict"),
         ({"settings": None}, "the report's settings is NoneType, expected dict"),
         ({"stopped": 3}, "the report's stopped is int, expected str"),
@@ -286,7 +286,7 @@ def test_a_history_that_is_none(text: str, found: str, run: Path, tmp_path: Path
         ({"settings": {"recipe": "digits", "files": None}}, "settings has no seed"),
     ],
 )
-def test_a_report_that_is_none(change: Any, found: str, run: Path, tmp_path: Path) -> None:
+def test_a_damaged_report_is_named(change: Any, found: str, run: Path, tmp_path: Path) -> None:
     folder = _copy(run, tmp_path)
     if not isinstance(change, str):
         change = json.dumps({**json.loads((folder / "report.json").read_text()), **change})
@@ -297,12 +297,12 @@ def test_a_report_that_is_none(change: Any, found: str, run: Path, tmp_path: Pat
     assert "\n" not in str(caught.value)
 
 
-def test_another_seed_is_other_data(run: Path, tmp_path: Path) -> None:
+def test_another_seed_gives_another_test_set(run: Path, tmp_path: Path) -> None:
     folder = _copy(run, tmp_path)
     saved = json.loads((folder / "report.json").read_text())
     saved["settings"]["seed"] = 1
     (folder / "report.json").write_text(json.dumps(saved))
-    with pytest.raises(DataError, match="8x8 digits: 359 samples to judge by, and not the 359 of"):
+    with pytest.raises(DataError, match="8x8 digits: the test set of 359 samples differs from that of"):
         write_report(folder)
     with pytest.raises(FileError, match=r"no/such/folder/x\.html"):
         write_report(run, "no/such/folder/x.html")

@@ -1,4 +1,4 @@
-"""The report of the default run in headless Chromium, from a file: console, network, pictures, colours, print."""
+"""Tests of the default run's report in headless Chromium: console, network, pictures, colours, print."""
 
 import json
 import os
@@ -16,7 +16,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of `fastnn train`, as it is without any setting."""
+    """The report of `fastnn train` with default settings."""
     folder = tmp_path_factory.mktemp("run") / "default"
     assert main(["train", "--out", str(folder)]) == 0
     assert main(["report", str(folder)]) == 0
@@ -25,12 +25,12 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A Chromium of the machine's own, driven by the chromedriver beside it; nothing is downloaded."""
-    pytest.importorskip("selenium", reason="selenium, of the extra 'test', is not installed")
+    """The installed Chromium, driven by the installed chromedriver; nothing is downloaded."""
+    pytest.importorskip("selenium", reason="selenium is not installed; it is in the extra 'test'")
     binary = next(filter(None, map(shutil.which, BROWSERS)), None)
     driver = shutil.which("chromedriver")
     if binary is None or driver is None:
-        pytest.skip("no Chromium with its chromedriver on the PATH (Debian: apt-get install chromium chromium-driver)")
+        pytest.skip("Chromium or chromedriver is not on the PATH (Debian: apt-get install chromium chromium-driver)")
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
@@ -59,7 +59,7 @@ def _requests(browser: Any) -> list[str]:
     ]
 
 
-def test_it_opens_from_a_file_without_network_and_without_errors(page: Path, browser: Any) -> None:
+def test_the_page_opens_from_a_file_without_network_or_errors(page: Path, browser: Any) -> None:
     browser.get(page.as_uri())
     assert browser.get_log("browser") == []
     outside = [url for url in _requests(browser) if url != page.as_uri() and not url.startswith("data:image/png;")]
@@ -76,8 +76,8 @@ def test_it_opens_from_a_file_without_network_and_without_errors(page: Path, bro
     assert browser.title == f"Run default: {100 * accuracy:.2f} %"
 
 
-def test_these_checks_see_a_page_that_is_broken(tmp_path: Path, browser: Any) -> None:
-    """The same questions, asked of a page with a lost picture and one from elsewhere, have other answers."""
+def test_the_checks_detect_a_broken_page(tmp_path: Path, browser: Any) -> None:
+    """The same checks fail on a page with a damaged picture, a missing file and a script error."""
     broken = tmp_path / "broken.html"
     broken.write_text("<img src='data:image/png;base64,AAAA'><img src='lost.png'><script>nothing()</script>")
     browser.get(broken.as_uri())
@@ -89,7 +89,7 @@ def test_these_checks_see_a_page_that_is_broken(tmp_path: Path, browser: Any) ->
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1100])
-def test_it_fits_and_can_be_read(scheme: str, width: int, page: Path, browser: Any) -> None:
+def test_the_page_fits_its_window_and_has_contrast(scheme: str, width: int, page: Path, browser: Any) -> None:
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride", {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
     )
@@ -102,15 +102,15 @@ def test_it_fits_and_can_be_read(scheme: str, width: int, page: Path, browser: A
     colours = browser.execute_script(
         "const style = getComputedStyle(document.body); return [style.color, style.backgroundColor]"
     )
-    ink, ground = ([int(part) for part in colour[4:-1].split(",")] for colour in colours)
-    assert (sum(ground) < sum(ink)) == (scheme == "dark")
-    assert abs(sum(ink) - sum(ground)) > 3 * 150
+    text, background = ([int(part) for part in colour[4:-1].split(",")] for colour in colours)
+    assert (sum(background) < sum(text)) == (scheme == "dark")
+    assert abs(sum(text) - sum(background)) > 3 * 150
     widths = browser.execute_script("return [...document.images].map(image => image.getBoundingClientRect().width)")
     assert all(0 < each <= width for each in widths)
 
 
-def test_the_epochs_are_printed(page: Path, browser: Any) -> None:
-    """What is folded up on the screen is there on paper."""
+def test_the_folded_table_of_epochs_is_printed(page: Path, browser: Any) -> None:
+    """The table is hidden on the screen and visible in print."""
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     browser.get(page.as_uri())
     table = "document.querySelector('details table').getBoundingClientRect().height"

@@ -1,12 +1,12 @@
-"""Who takes part: each contender is one library in a process of its own, at a stated number of threads.
+"""The contenders. Each is one library in a separate process with a fixed number of threads.
 
-A contender's module has `versions()` and a function for each kind of work it can do, which lays the data out and
-returns a callable that does the work once:
+A contender's module has `versions()` and one function for each work that it implements. The function prepares the data
+and returns a callable that does the work once:
 
 - `epoch(problem, threads)` -> `run(order, rate)` -> mean training loss; `run.weights()` -> weights, biases;
-- `predict(problem, threads)` -> `run()` -> probabilities, (N, C);
+- `predict(problem, threads)` -> `run()` -> probabilities (N, C);
 - `product(problem, threads)` -> `run()` -> the product;
-- `products(problem, threads)` -> `run(order, rate)`: only the first layer's two matrix products of an epoch.
+- `products(problem, threads)` -> `run(order, rate)`: only the two matrix products of the first layer in an epoch.
 """
 
 from dataclasses import dataclass, replace
@@ -18,24 +18,25 @@ OTHER = "fastnn-other"
 
 @dataclass(frozen=True)
 class Contender:
-    """A process that takes part.
+    """A process of the comparison.
 
     Attributes
     ----------
     library : str
-        What the command line calls it.
+        Name of the library on the command line.
     module : str
-        In this package.
+        Module in this package.
     role : {"peer", "control", "limit"}
-        "control": fastnn itself, under a condition; "limit": what the machine can do, which gives no loss to compare.
+        "peer" is another library. "control" is fastnn itself, possibly under a condition. "limit" measures what the
+        machine can do; it has no loss to compare.
     work : str or None
-        The function of the module; None: the case's own work.
+        Function of the module to run; None for the work of the case.
     threads : int or None
-        None: as many as the run has.
+        Number of threads; None for that of the run.
     disturbed : bool
-        Another process keeps one core busy meanwhile.
+        Whether another process keeps one core busy meanwhile.
     other_checkout : bool
-        It runs fastnn from the folder that `--against` names.
+        Whether fastnn is run from the folder given by `--against`.
     """
 
     library: str
@@ -70,7 +71,7 @@ CONTENDERS |= {
 
 
 def other_name(name: str) -> str:
-    """What the contender `name` is called when it runs the other checkout."""
+    """Return the name of the contender `name` in the other checkout."""
     return name.replace("fastnn", OTHER, 1)
 
 

@@ -1,4 +1,4 @@
-"""fastnn, by its Numba backend: only public names, so that an older or newer checkout runs by the same code."""
+"""fastnn with its Numba backend. Only public names are used, so that other checkouts run with the same code."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ _OPTIMIZERS = {
 
 
 def versions() -> dict[str, str]:
-    """Versions and settings that the report names."""
+    """Return versions and settings for the report."""
     import numba
 
     return {"fastnn": fastnn.__version__, "numba": numba.__version__, "numpy": np.__version__}
@@ -40,23 +40,23 @@ class epoch:
         )
 
     def __call__(self, order: np.ndarray | None, rate: float) -> float:
-        """Mean loss over the epoch."""
+        """Train for one epoch and return its mean loss."""
         order = self._in_order if order is None else order
         return self._trainer.run_epoch(order, self._problem.batch_size, rate).loss
 
     def weights(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """The trained arrays."""
+        """Return the trained weights and biases."""
         network = self._trainer.network()
         return list(network.weights), list(network.biases)
 
 
 def predict(problem: Problem, threads: int) -> Callable[[], np.ndarray]:
-    """`predict_proba` on the uint8 rows."""
+    """Return a callable that runs `predict_proba` on the uint8 rows."""
     network, images, backend = _network(problem), problem.images, fastnn.get_backend("numba")
     return lambda: backend.predict_proba(network, images, threads)
 
 
 def product(problem: Problem, threads: int) -> Callable[[], np.ndarray]:
-    """`matmul` as the backend has it: checks and a new array for the result included."""
+    """Return a callable that runs the backend's `matmul`, including its checks and the allocation of the result."""
     (left, right), backend = problem.factors, fastnn.get_backend("numba")
     return lambda: backend.matmul(left, right)

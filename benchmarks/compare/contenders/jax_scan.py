@@ -1,4 +1,4 @@
-"""JAX: a whole epoch jitted as one scan over the batches, its state donated; float32."""
+"""JAX in float32: a whole epoch is jitted as one scan over the batches, with its state donated."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +14,7 @@ State = dict[str, Any]
 
 
 def versions() -> dict[str, str]:
-    """Versions and settings that the report names."""
+    """Return versions and settings for the report."""
     import jaxlib
 
     return {"jax": jax.__version__, "jaxlib": jaxlib.__version__, "jax platform": jax.default_backend()}
@@ -100,7 +100,7 @@ class epoch:
             self._state["step"] = jnp.zeros(())
 
     def __call__(self, order: np.ndarray | None, rate: float) -> float:
-        """Mean loss over the epoch."""
+        """Train for one epoch and return its mean loss."""
         if order is None:
             self._state, loss = _full_batch(self._state, self._images, self._labels, self._optimizer, rate)
         else:
@@ -112,7 +112,7 @@ class epoch:
         return float(loss)
 
     def weights(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """The trained arrays."""
+        """Return the trained weights and biases."""
         weights, biases = self._state["parameters"]
         return [np.asarray(weight) for weight in weights], [np.asarray(bias) for bias in biases]
 
@@ -123,7 +123,7 @@ def _probabilities(weights: list[jax.Array], biases: list[jax.Array], images: ja
 
 
 def predict(problem: Problem, threads: int) -> Callable[[], np.ndarray]:
-    """Jitted probabilities, brought back as a NumPy array."""
+    """Return a callable that computes probabilities with jit and returns them as a NumPy array."""
     images = jnp.array(problem.scaled)
     weights, biases = ([jnp.array(array) for array in arrays] for arrays in (problem.weights, problem.biases))
     return lambda: np.asarray(_probabilities(weights, biases, images))

@@ -1,4 +1,4 @@
-"""onnxruntime on float32: the network as an ONNX graph (opset 17, IR 8) of Gemm, Relu and Softmax."""
+"""onnxruntime in float32. The network is an ONNX graph (opset 17, IR 8) of Gemm, Relu and Softmax."""
 
 from collections.abc import Callable
 
@@ -13,12 +13,12 @@ OPSET, IR = 17, 8
 
 
 def versions() -> dict[str, str]:
-    """Versions and settings that the report names."""
+    """Return versions and settings for the report."""
     return {"onnxruntime": onnxruntime.__version__, "onnx": onnx.__version__}
 
 
 def build_model(weights: list[np.ndarray], biases: list[np.ndarray]) -> onnx.ModelProto:
-    """Rows of float32 in, probabilities out."""
+    """Return an ONNX model from float32 rows to probabilities."""
     nodes, initializers, name = [], [], "inp"
     for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         initializers += [
@@ -42,7 +42,7 @@ def build_model(weights: list[np.ndarray], biases: list[np.ndarray]) -> onnx.Mod
 
 
 def predict(problem: Problem, threads: int) -> Callable[[], np.ndarray]:
-    """A session with that many threads."""
+    """Return a callable that runs a session with `threads` threads."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     session = onnxruntime.InferenceSession(

@@ -1,5 +1,6 @@
-"""PyTorch, eager: no DataLoader, batches taken by index_select, gradients by autograd, updates over all parameters at
-once. float32 products stay float32 (matmul precision "highest", the default).
+"""PyTorch in eager mode: batches by index_select, no DataLoader, autograd, all parameters updated at once.
+
+float32 products are computed in float32 (matmul precision "highest", the default).
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from benchmarks.compare.problems import Problem
 
 
 def versions() -> dict[str, str]:
-    """Versions and settings that the report names."""
+    """Return versions and settings for the report."""
     return {
         "torch": torch.__version__,
         "torch matmul precision": torch.get_float32_matmul_precision(),
@@ -49,7 +50,7 @@ class epoch:
         return functional.cross_entropy(self._model(images), labels)
 
     def __call__(self, order: np.ndarray | None, rate: float) -> float:
-        """Mean loss over the epoch."""
+        """Train for one epoch and return its mean loss."""
         batches = [None] if order is None else torch.from_numpy(order).split(self._batch_size)
         losses = []
         for rows in batches:
@@ -64,11 +65,11 @@ class epoch:
         return float(np.average(torch.stack(losses).numpy(), weights=lengths))
 
     def weights(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """The trained arrays."""
+        """Return the trained weights and biases."""
         arrays = [parameter.detach().numpy() for parameter in self._parameters]
         return [array.T.copy() for array in arrays[::2]], arrays[1::2]
 
-    # The list operations that torch.optim's `foreach` makes use of; called directly they cost less than SGD.step.
+    # torch.optim's `foreach` uses these list operations. Calling them directly costs less than SGD.step.
     def _sgd(self, gradients: tuple[torch.Tensor, ...], rate: float) -> None:
         torch._foreach_add_(self._parameters, gradients, alpha=-rate)
 
@@ -85,7 +86,7 @@ class epoch:
 
 
 def predict(problem: Problem, threads: int, compiled: bool = False) -> Callable[[], np.ndarray]:
-    """Softmax of the model's output, in inference mode."""
+    """Return a callable that computes the softmax of the model's output, in inference mode."""
     torch.set_num_threads(threads)
     model, images = _model(problem), torch.from_numpy(problem.scaled)
 
@@ -102,7 +103,7 @@ def predict(problem: Problem, threads: int, compiled: bool = False) -> Callable[
 
 
 def product(problem: Problem, threads: int) -> Callable[[], np.ndarray]:
-    """One matrix product, into a tensor made once."""
+    """Return a callable that computes one matrix product into a preallocated tensor."""
     torch.set_num_threads(threads)
     left, right = (torch.from_numpy(factor) for factor in problem.factors)
     out = torch.empty(len(left), right.shape[1])
@@ -116,7 +117,10 @@ def product(problem: Problem, threads: int) -> Callable[[], np.ndarray]:
 
 
 def products(problem: Problem, threads: int) -> Callable[[np.ndarray | None, float], float]:
-    """The first layer's two products of each step of an epoch, forward and weight gradient, on data that stay put."""
+    """Return a callable that computes only the first layer's products of an epoch.
+
+    Each step has two: forward and weight gradient. Every step uses the same batch: no data are gathered.
+    """
     torch.set_num_threads(threads)
     batch, weight = torch.from_numpy(problem.scaled[: problem.batch_size].copy()), torch.from_numpy(problem.weights[0])
     out, dweight = torch.empty(len(batch), weight.shape[1]), torch.empty_like(weight)

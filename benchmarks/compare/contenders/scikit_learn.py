@@ -1,4 +1,4 @@
-"""scikit-learn's MLPClassifier: `partial_fit` is one epoch. It shuffles by itself, so its order is not the others'."""
+"""scikit-learn's MLPClassifier: `partial_fit` is one epoch. It shuffles by itself, in an order unlike the others'."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from benchmarks.compare.problems import CLASSES, Problem
 
 
 def versions() -> dict[str, str]:
-    """Versions and settings that the report names."""
+    """Return versions and settings for the report."""
     return {"scikit-learn": sklearn.__version__}
 
 
@@ -29,7 +29,7 @@ def _classifier(problem: Problem) -> MLPClassifier:
         tol=0.0,
         n_iter_no_change=10**9,
     )
-    # A first call makes the arrays; the problem's own weights then replace what it drew, and its step is forgotten.
+    # The first call allocates the arrays. Replace its random weights by the problem's and discard its step.
     one_of_each = np.zeros((CLASSES, case.sizes[0]), np.float32)
     classifier.set_params(batch_size=CLASSES)
     classifier.partial_fit(one_of_each, np.arange(CLASSES), classes=np.arange(CLASSES))
@@ -43,26 +43,26 @@ def _classifier(problem: Problem) -> MLPClassifier:
 
 
 class epoch:
-    """`run(order, rate)` trains for one epoch, in an order of its own."""
+    """`run(order, rate)` trains for one epoch and ignores `order`: scikit-learn shuffles itself."""
 
     def __init__(self, problem: Problem, threads: int) -> None:
         self._images, self._labels, self._classifier = problem.scaled, problem.labels, _classifier(problem)
 
     def __call__(self, order: np.ndarray | None, rate: float) -> float:
-        """Mean loss over the epoch."""
-        if self._classifier.solver == "sgd":  # Adam's own rate changes with each step, and starts as it was set
+        """Train for one epoch and return its mean loss."""
+        if self._classifier.solver == "sgd":  # Adam sets its own rate at each step, starting from the initial one
             self._classifier.learning_rate_init = rate
-            if hasattr(self._classifier, "_optimizer"):  # made by the first epoch
+            if hasattr(self._classifier, "_optimizer"):  # created by the first epoch
                 self._classifier._optimizer.learning_rate = rate
         self._classifier.partial_fit(self._images, self._labels)
         return float(self._classifier.loss_)
 
     def weights(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """The trained arrays."""
+        """Return the trained weights and biases."""
         return self._classifier.coefs_, self._classifier.intercepts_
 
 
 def predict(problem: Problem, threads: int) -> Callable[[], np.ndarray]:
-    """`predict_proba`."""
+    """Return a callable that runs `predict_proba`."""
     classifier, images = _classifier(problem), problem.scaled
     return lambda: classifier.predict_proba(images)
