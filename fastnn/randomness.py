@@ -34,7 +34,7 @@ def dropout_threshold(rate: float) -> np.uint32:
 def dropout_keep(key: np.uint64, rows: np.ndarray, n_units: int, rate: float) -> np.ndarray:
     """Return which units of a layer are kept: bool, shape (len(rows), n_units).
 
-    A sample's 64-bit hash is SplitMix64's finaliser (Steele, Lea and Flood 2014) of the key and its row in the data set.
+    A sample's 64-bit hash is SplitMix64's finaliser (Steele, Lea and Flood 2014) of the key and its row in the data.
     A unit's 32-bit hash is MurmurHash3's finaliser (Appleby 2011) of the sample's hash and the unit's index. A unit is
     dropped if its hash is below ``rate * 2**32``.
     """
