@@ -28,7 +28,7 @@ class Warmup(NamedTuple):
     seconds : float
         Its total time.
     compile_seconds : float
-        The time of compiling alone.
+        The part of `seconds` spent on compiling.
     """
 
     compiled: tuple[str, ...]
@@ -41,7 +41,8 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> Warmup:
     """Compile the kernels of the Numba backend, or load them if they are on disk already.
 
     The kernels cover training and prediction with networks of any shape, on uint8 pixels and on inputs with the
-    network's dtype, and every single operation of the backend.
+    network's dtype. They also cover the backend's single operations, except `logistic_cross_entropy` and
+    `squared_error`.
 
     Parameters
     ----------

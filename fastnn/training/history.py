@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """The metrics of one epoch.
+    """The metrics of one epoch. Accuracies of networks with "identity" outputs are NaN.
 
     Attributes
     ----------
@@ -26,9 +26,7 @@ class EpochRecord:
     validation_loss, validation_accuracy : float
         The same for the validation data, at the weights after the epoch; NaN without validation data.
     seconds : float
-        The time of training alone, without validation and callbacks.
-
-    Accuracies of networks with "identity" outputs are NaN.
+        The time of training, without validation and callbacks.
     """
 
     epoch: int

@@ -12,7 +12,7 @@ BACKENDS = pytest.mark.parametrize("backend", [reference, compiled], ids=["numpy
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 INPUT_DTYPES = pytest.mark.parametrize("input_dtype", ["uint8", "float32", "float64"])
 ACTIVATIONS = pytest.mark.parametrize("activation", ["relu", "tanh", "logistic", "identity"])
-# Sizes that are no multiples of a block: 1 row, 1 input, 1 or 17 units, 2 or 100 classes, more than one panel of 64.
+# Sizes that do not fill a block or need more than one: 1 row, 1 input, 1 or 17 units, 2 or 100 classes, 130 units.
 SHAPES = [(1, 1, 1), (1, 784, 17), (3, 5, 1), (65, 17, 2), (64, 64, 64), (33, 100, 130), (257, 63, 100)]
 SHAPE_IDS = ["x".join(map(str, shape)) for shape in SHAPES]
 
