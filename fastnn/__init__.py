@@ -1,4 +1,14 @@
-"""Neural networks for handwritten digits, from scratch, on a CPU."""
+"""Small neural networks for handwritten digits, from scratch, on a CPU.
+
+Examples
+--------
+>>> import fastnn
+>>> data = fastnn.load_digits()
+>>> network = fastnn.Network.for_data(data, hidden=(32,))
+>>> result = fastnn.train(network, data, epochs=20, batch_size=32, validation=0.2)
+>>> bool(result.history[-1].validation_accuracy > 0.9)
+True
+"""
 
 import os
 import sys
@@ -48,8 +58,8 @@ if TYPE_CHECKING:
     from fastnn.training.train import TrainingResult as TrainingResult
     from fastnn.training.train import train as train
 
-# Each public name, and the module it comes from when it is first used: `import fastnn` loads nothing else.
-_HOMES = {
+# The public names of each module. A module is imported when one of its names is first used, not by `import fastnn`.
+_PUBLIC_NAMES = {
     "backends": ["get_backend"],
     "backends.warmup": ["warmup"],
     "datasets": [
@@ -74,8 +84,8 @@ _HOMES = {
     "training.stopping": ["EarlyStopping"],
     "training.train": ["TrainingInterrupted", "TrainingResult", "train"],
 }  # fmt: skip
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
-__all__ = [*_HOME_OF, "__version__"]
+_MODULE_OF = {name: module for module, names in _PUBLIC_NAMES.items() for name in names}
+__all__ = [*_MODULE_OF, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -83,8 +93,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("fastnn-digits")
-    if name in _HOME_OF:
-        value = getattr(import_module(f"fastnn.{_HOME_OF[name]}"), name)
+    if name in _MODULE_OF:
+        value = getattr(import_module(f"fastnn.{_MODULE_OF[name]}"), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
@@ -97,8 +107,8 @@ def __dir__() -> list[str]:
 class _KernelsFinder:
     """Finds `fastnn.kernels` in the folder `kernels/` of a checkout, and nothing else.
 
-    A wheel has the kernels inside this package. In a checkout they stand beside it, and Python started there imports
-    this folder, whatever is installed.
+    A wheel has the kernels inside this package. In a checkout they are beside it, and Python started there imports the
+    checkout's package even if a wheel is installed.
     """
 
     folder = os.path.join(os.path.dirname(__path__[0]), "kernels")

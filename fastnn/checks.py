@@ -1,4 +1,4 @@
-"""Checks of single settings: each names the setting, what was found and what was expected."""
+"""Checks of single settings. Each error names the setting, what was found and what was expected."""
 
 import math
 import os
@@ -13,17 +13,17 @@ from fastnn.errors import SettingsError
 
 
 def is_integer(value: object) -> bool:
-    """Whether `value` is a whole number of Python's or NumPy's, booleans excluded."""
+    """Return whether `value` is an integer of Python or NumPy, but not a boolean."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
 
 
 def is_number(value: object) -> bool:
-    """Whether `value` is a real number of Python's or NumPy's, booleans excluded."""
+    """Return whether `value` is a real number of Python or NumPy, but not a boolean."""
     return isinstance(value, (Real, np.integer, np.floating)) and not isinstance(value, (bool, np.bool_))
 
 
 def check_integer(name: str, value: Any, low: int, high: int | None = None) -> int:
-    """`value` as an int; SettingsError unless it is a whole number from `low` to `high`."""
+    """Return `value` as an int; SettingsError unless it is an integer from `low` to `high`, both included."""
     if not is_integer(value) or value < low or (high is not None and value > high):
         expected = f"{low} or more" if high is None else f"from {low} to {high}"
         raise SettingsError(f"{name} is {value!r}, expected a whole number, {expected}")
@@ -33,7 +33,7 @@ def check_integer(name: str, value: Any, low: int, high: int | None = None) -> i
 def check_number(
     name: str, value: Any, low: float = -math.inf, high: float = math.inf, *, above: float = -math.inf
 ) -> float:
-    """`value` as a float; SettingsError unless it is finite, in [`low`, `high`) and greater than `above`."""
+    """Return `value` as a float; SettingsError unless it is finite, in [`low`, `high`) and greater than `above`."""
     if not is_number(value) or not (math.isfinite(value) and value >= low and value > above and value < high):
         expected = " and ".join(
             text
@@ -49,18 +49,18 @@ def check_number(
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> str:
-    """`value`; SettingsError unless it is one of `choices`."""
+    """Return `value`; SettingsError unless it is one of `choices`."""
     if not isinstance(value, str) or value not in choices:
         raise SettingsError(f"{name} is {value!r}, expected one of {', '.join(choices)}")
     return value
 
 
 def short(value: Any) -> str:
-    """`value` for a message: one line, however long and deep it is."""
+    """Return an abbreviated representation of `value` for an error message, on one line."""
     return " ".join(reprlib.repr(value).split())
 
 
 def display_path(path: str | os.PathLike[str]) -> str:
-    """`path` for a message: on one line, whatever characters it holds."""
+    """Return `path` for an error message, on one line; a path with unprintable characters is quoted."""
     name = os.fsdecode(path)
     return name if name and name.isprintable() else repr(name)

@@ -1,39 +1,99 @@
-"""The errors fastnn raises on purpose. Each message is one line: the place, what was found, what was expected."""
+"""The errors that fastnn raises on purpose. Each message is one line: the place, what was found, what was expected."""
 
 from typing import Any
 
 
 class FastnnError(Exception):
-    """Base of every error that fastnn raises on purpose."""
+    """Base class of every error that fastnn raises on purpose.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> try:
+    ...     fastnn.get_backend("cuda")
+    ... except fastnn.FastnnError as error:
+    ...     print(error)
+    backend is 'cuda', expected one of auto, numba, numpy
+    """
 
 
 class DataError(FastnnError, ValueError):
-    """Data that cannot be used: a damaged file, wrong shapes, labels out of range."""
+    """Data cannot be used: a file is damaged, a shape is wrong or a label is out of range.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> network, data = fastnn.Network.initialize((4, 3)), fastnn.load_digits()
+    >>> try:
+    ...     fastnn.train(network, data)
+    ... except fastnn.DataError:
+    ...     print("the data do not fit the network")
+    the data do not fit the network
+    """
 
 
 class SettingsError(FastnnError, ValueError):
-    """A setting outside its range, or settings that contradict each other."""
+    """A setting is out of range, or settings contradict each other.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> fastnn.SGD(momentum=2)
+    Traceback (most recent call last):
+        ...
+    fastnn.errors.SettingsError: momentum is 2, expected a finite number at least 0 and less than 1
+    """
 
 
 class FileError(FastnnError, OSError):
-    """A file or folder that cannot be read or written."""
+    """A file or folder cannot be read or written.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> try:
+    ...     fastnn.load("no-such-model.safetensors")
+    ... except fastnn.FileError:
+    ...     print("cannot be read")
+    cannot be read
+    """
 
 
 class MissingDependencyError(FastnnError, ImportError):
-    """Something was asked for that needs a package which cannot be imported."""
+    """An operation needs a package that cannot be imported."""
 
 
 class InconsistentVersionWarning(UserWarning):
-    """A pickled estimator is read by another version of fastnn than the one that wrote it."""
+    """A pickled estimator was written by a different version of fastnn.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import fastnn
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", fastnn.InconsistentVersionWarning)  # refuse such estimators
+    """
 
 
 class DivergenceError(FastnnError, ArithmeticError):
-    """Training met a loss that is not finite.
+    """Training diverged: a loss or a weight is not finite.
 
     Attributes
     ----------
     result : TrainingResult or None
-        The network as it was after the last good epoch, and the history up to it.
+        The network after the last epoch with a finite loss and weights (with early stopping, after the best one), and
+        the history up to then.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> data = fastnn.load_digits()
+    >>> network = fastnn.Network.for_data(data, (16,))
+    >>> try:
+    ...     fastnn.train(network, data, learning_rate=1e30)
+    ... except fastnn.DivergenceError as error:
+    ...     error.result.stopped
+    'diverged'
     """
 
     result: Any = None

@@ -1,39 +1,42 @@
 """All randomness of a run: NumPy's generator on the host, and a counter-based hash for dropout.
 
-Both are functions of the seed and of counters alone, never of what was drawn before, so that either backend, at any
-number of threads, shuffles and drops alike, and a run can be taken up at any epoch.
+Both depend only on the seed and on counters, never on earlier draws. So both backends shuffle and drop identically with
+any number of threads, and a run can resume at any epoch.
 """
 
 import numpy as np
 
 from fastnn.checks import check_integer
 
-# One stream a purpose, so that a change in one (another hidden size) leaves the others (the shuffling) as they were.
+# One stream per purpose: a change in one (another hidden size) does not change the others (the shuffling).
 _STREAMS = {"weights": 1, "shuffle": 2, "split": 3, "dropout": 4}
 
 
 def generator(seed: int, purpose: str, *counters: int) -> np.random.Generator:
-    """NumPy's generator for one purpose of a run and its counters (the epoch): the same arguments, the same draws."""
+    """Return NumPy's generator for one purpose of a run ("weights", "shuffle", "split" or "dropout").
+
+    `counters` are further integers, such as the epoch. The same arguments give the same draws.
+    """
     check_integer("seed", seed, 0, 2**63 - 1)
     return np.random.default_rng([_STREAMS[purpose], int(seed), *counters])
 
 
 def dropout_keys(seed: int, epoch: int, n_layers: int) -> np.ndarray:
-    """One key a hidden layer for the masks of an epoch: uint64, shape (n_layers,)."""
+    """Return one key per hidden layer for the dropout masks of an epoch: uint64, shape (n_layers,)."""
     return generator(seed, "dropout", epoch).integers(2**64, size=n_layers, dtype=np.uint64)
 
 
 def dropout_threshold(rate: float) -> np.uint32:
-    """Hashes below it drop their unit: `rate` as a share of 2**32."""
+    """Return ``rate * 2**32``: a unit is dropped if its 32-bit hash is below it."""
     return np.uint32(rate * 2**32)
 
 
 def dropout_keep(key: np.uint64, rows: np.ndarray, n_units: int, rate: float) -> np.ndarray:
-    """Which units of a layer stay: bool, shape (len(rows), n_units).
+    """Return which units of a layer are kept: bool, shape (len(rows), n_units).
 
-    A sample's 64-bit number is SplitMix64's finaliser (Steele, Lea and Flood 2014) of its row in the data set; a unit's
-    32-bit number is MurmurHash3's finaliser (Appleby 2011) of that and the unit. A unit is dropped where its number is
-    below `rate` * 2**32.
+    A sample's 64-bit hash is SplitMix64's finaliser (Steele, Lea and Flood 2014) of the key and its row in the data.
+    A unit's 32-bit hash is MurmurHash3's finaliser (Appleby 2011) of the sample's hash and the unit's index. A unit is
+    dropped if its hash is below ``rate * 2**32``.
     """
     with np.errstate(over="ignore"):  # the arithmetic is modulo 2**64 and 2**32 by definition
         row = key + np.asarray(rows, np.uint64) * np.uint64(0x9E3779B97F4A7C15)

@@ -1,4 +1,4 @@
-"""What several tests share."""
+"""Fixtures that several test files share."""
 
 import signal
 import threading
@@ -11,39 +11,39 @@ from fastnn.backends.threads import TeamSize
 from fastnn.datasets import load_mnist
 from fastnn.kernels import team
 
-# A process that a script starts in its background ignores Ctrl-C, and so would what the tests start: some would wait
-# for an answer for ever.
+# A process that a script starts in the background ignores Ctrl-C, and so do its children. Tests that send Ctrl-C to a
+# child would then wait forever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def mnist():
-    """MNIST: (train, test)."""
+    """MNIST as (train, test)."""
     return load_mnist()
 
 
 @pytest.fixture(scope="session")
 def mnist_small(mnist):
-    """The first 2,000 training images and labels."""
+    """The first 2,000 training images of MNIST and their labels."""
     train, _ = mnist
     return np.ascontiguousarray(train.images[:2000]), train.labels[:2000].astype(np.int64)
 
 
 @pytest.fixture
 def started(monkeypatch):
-    """Small work gets as many threads as large work would; returns the number of threads of each team so far.
+    """Give small work as many threads as large work; return a list with the number of threads of each team so far.
 
-    An epoch gets the threads it asks for, at most one for each panel of units, or part of a batch; a prediction at most
-    one for each `ROWS` rows. The first entry of a trainer is 1: an epoch of no rows, which compiles.
+    An epoch runs on the requested threads, at most one per panel of units or per chunk of a batch. A prediction runs on
+    at most one thread per `ROWS` rows. A trainer's first entry is 1: the epoch without rows that compiles its kernel.
     """
     monkeypatch.setattr(fused, "ONE_THREAD_EPOCH", 0)
     monkeypatch.setattr(predict, "ONE_THREAD_PREDICTION", 0)
-    monkeypatch.setattr(TeamSize, "next", lambda size: size.most)  # also while other processes keep cores busy
+    monkeypatch.setattr(TeamSize, "next", lambda size: size.most)  # even while other processes keep cores busy
     run_team, counts = team.run_team, []
 
     def counted(work, *arguments, **options):
-        workers = []  # the threads themselves: the number of one that has ended may be given to another
+        workers = []  # the thread objects: the number of a thread that has ended may be used again
 
         def member(t):
             workers.append(threading.current_thread())

@@ -1,4 +1,4 @@
-"""The backends: one contract (`base`), a reference in NumPy, and the compiled kernels."""
+"""The backends: one contract (`base`), a reference in NumPy (`reference`) and compiled Numba kernels (`compiled`)."""
 
 import warnings
 from importlib import import_module
@@ -12,16 +12,33 @@ BACKENDS = ("auto", "numba", "numpy")
 
 
 def get_backend(name: str = "auto") -> Backend:
-    """The backend of that name: "numba" (compiled kernels), "numpy" (the reference), or "auto".
+    """Return the backend with that name.
 
-    "auto" is "numba" where Numba can be imported; where it cannot, it says so in a warning, once, and is "numpy".
+    Parameters
+    ----------
+    name : {"auto", "numba", "numpy"}
+        "numba" for the compiled kernels, "numpy" for the reference. "auto" is "numba" if Numba can be imported; if not,
+        it is "numpy" and a RuntimeWarning says so, once by default.
+
+    Returns
+    -------
+    Backend
+        A module with the functions of `fastnn.backends.base.Backend`.
 
     Raises
     ------
     SettingsError
         If the name is unknown.
     MissingDependencyError
-        If "numba" is asked for and Numba cannot be imported.
+        If `name` is "numba" and Numba cannot be imported.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastnn
+    >>> backend = fastnn.get_backend("numpy")
+    >>> backend.softmax(np.array([[0.0, 0.0]]))
+    array([[0.5, 0.5]])
     """
     check_choice("backend", name, BACKENDS)
     if name != "numpy":
@@ -41,5 +58,5 @@ def get_backend(name: str = "auto") -> Backend:
 
 
 def backend_name(backend: Backend) -> str:
-    """The name by which `get_backend` knows it: "numba" or "numpy"."""
+    """Return the name of a backend for `get_backend`: "numba" or "numpy"."""
     return "numba" if backend.__name__.endswith("compiled") else "numpy"

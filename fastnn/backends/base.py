@@ -1,7 +1,8 @@
-"""The contract of a backend: every operation with its shapes. Both backends are modules of these functions.
+"""The contract of a backend: every operation, with its shapes. Each backend is a module with these functions.
 
-Dimensions: B samples in a batch, D inputs, H units, C classes. Inputs may be uint8, float32 or float64; weights are
-float32 or float64, and results have the weights' dtype. Shapes are checked by `check_*` below, in both backends alike.
+Dimensions: B samples in a batch, N samples in the data set, D inputs, H units, C classes or outputs. Inputs may be
+uint8, float32 or float64. Weights are float32 or float64, and results have the dtype of the weights. Both backends
+check shapes with the `check_*` functions of this module.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +18,19 @@ from fastnn.optim.optimizers import Optimizer
 
 
 class LossAndGradients(NamedTuple):
-    """What `loss_and_gradients` returns."""
+    """The loss of a batch and its gradients.
+
+    Attributes
+    ----------
+    loss : float
+        The mean loss plus the L2 term.
+    dweights : list of ndarray, each of shape (fan_in, fan_out)
+        The gradient of each layer's weight.
+    dbiases : list of ndarray, each of shape (fan_out,)
+        The gradient of each layer's bias.
+    n_correct : int
+        The number of correctly classified samples; 0 for "identity" outputs.
+    """
 
     loss: float
     dweights: list[np.ndarray]
@@ -26,12 +39,18 @@ class LossAndGradients(NamedTuple):
 
 
 class EpochResult(NamedTuple):
-    """What `run_epoch` returns.
+    """The loss and accuracy of one training epoch.
 
-    `loss` is the mean over the epoch's samples of the loss of their batch, at the weights before that batch's step,
-    batches left out whose samples all have weight 0; `accuracy` the share of samples of which every answer was right,
-    at the same weights, NaN for numbers. `failed_batch` is the first batch whose loss was not finite, where the epoch
-    ended; None if there was none.
+    Attributes
+    ----------
+    loss : float
+        The mean of the batch losses over the epoch's samples, each at the weights before that batch's step. Batches
+        whose samples all have weight 0 are left out. Not finite if a batch failed.
+    accuracy : float
+        The share of correctly classified samples, at the same weights. A multilabel sample is correct if all its
+        outputs are. NaN for "identity" outputs. Without meaning if a batch failed.
+    failed_batch : int or None
+        The first batch whose loss was not finite; the epoch ended there. None if there was none.
     """
 
     loss: float
@@ -40,8 +59,16 @@ class EpochResult(NamedTuple):
 
 
 class TrainerState(NamedTuple):
-    """What a trainer needs to go on where another stopped, besides the network: the optimizer's arrays, each a list
-    for the weights and one for the biases, the steps made, and the epochs.
+    """What a new trainer needs, besides the network, to continue where another stopped.
+
+    Attributes
+    ----------
+    slots : tuple of (list of ndarray, list of ndarray)
+        The optimizer's arrays. Each slot has one array per weight and one per bias, with the shapes of these.
+    steps : int
+        The number of updates so far.
+    epochs : int
+        The number of epochs so far.
     """
 
     slots: tuple[tuple[list[np.ndarray], list[np.ndarray]], ...]
@@ -49,7 +76,7 @@ class TrainerState(NamedTuple):
     epochs: int
 
 
-# Loss and gradients at other weights and biases than those of the network.
+# Maps weights and biases to the loss and its gradients there.
 Objective = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], LossAndGradients]
 
 
@@ -57,80 +84,295 @@ class Trainer(Protocol):
     """A network laid out for training, with its data and the optimizer's state."""
 
     def prepare(self, n_rows: int, batch_size: int) -> None:
-        """Do what epochs of `n_rows` rows in batches of `batch_size` need done once; `run_epoch` does it otherwise."""
+        """Do the one-time work before epochs of `n_rows` rows in batches of `batch_size`, such as compiling kernels.
+
+        Calling it is optional: `run_epoch` does the same work when it is needed.
+        """
         ...
 
     def run_epoch(self, order: np.ndarray, batch_size: int, learning_rate: float) -> EpochResult:
-        """Train on the rows `order` (int64, shape (n,)), `batch_size` at a time; the last batch may be shorter."""
+        """Train for one epoch.
+
+        Parameters
+        ----------
+        order : ndarray of shape (n,), int64
+            The rows to train on, in this order.
+        batch_size : int
+            The number of rows in each batch; the last batch may be shorter.
+        learning_rate : float
+            The learning rate of every step of the epoch.
+
+        Returns
+        -------
+        EpochResult
+            `failed_batch` is set if the run diverged.
+        """
         ...
 
     def network(self) -> Network:
-        """The network as it is now: plain arrays, copied."""
+        """Return a copy of the current network, as plain arrays.
+
+        Raises
+        ------
+        SettingsError
+            If a weight or bias is not finite.
+        """
         ...
 
     def state(self) -> TrainerState:
-        """The optimizer's state as it is now, copied."""
+        """Return a copy of the optimizer's current state."""
         ...
 
 
 class Backend(Protocol):
-    """The functions a backend module has."""
+    """The functions of a backend module."""
 
     @property
     def __name__(self) -> str: ...
 
     def matmul(self, inp: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        """``inp @ weight``: (B, D), (D, H) -> (B, H)."""
+        """Multiply two matrices.
+
+        Parameters
+        ----------
+        inp : ndarray of shape (B, D)
+        weight : ndarray of shape (D, H)
+
+        Returns
+        -------
+        ndarray of shape (B, H)
+            ``inp @ weight``.
+
+        Raises
+        ------
+        DataError
+            If the shapes do not match.
+        """
         ...
 
     def relu(self, inp: np.ndarray) -> np.ndarray:
-        """``max(inp, 0)``, NaN kept: (B, H) -> (B, H)."""
+        """Apply ReLU.
+
+        Parameters
+        ----------
+        inp : ndarray of shape (B, H)
+
+        Returns
+        -------
+        ndarray of shape (B, H)
+            ``max(inp, 0)``; NaN stays NaN.
+        """
         ...
 
     def relu_backward(self, dout: np.ndarray, out: np.ndarray) -> np.ndarray:
-        """`dout` where `out` is above 0, else 0: (B, H), (B, H) -> (B, H)."""
+        """Return the gradient of the input of ReLU.
+
+        Parameters
+        ----------
+        dout : ndarray of shape (B, H)
+            The gradient of the output.
+        out : ndarray of shape (B, H)
+            The output of `relu`.
+
+        Returns
+        -------
+        ndarray of shape (B, H)
+            `dout` where `out` is above 0, else 0.
+        """
         ...
 
     def softmax(self, logits: np.ndarray) -> np.ndarray:
-        """Probabilities, each row's sum 1: (B, C) -> (B, C)."""
+        """Return class probabilities.
+
+        Parameters
+        ----------
+        logits : ndarray of shape (B, C)
+
+        Returns
+        -------
+        ndarray of shape (B, C)
+            Probabilities; each row sums to 1.
+
+        Raises
+        ------
+        DataError
+            If `logits` does not have two dimensions.
+        """
         ...
 
     def softmax_cross_entropy(
         self, logits: np.ndarray, labels: np.ndarray, sample_weight: np.ndarray | None = None
     ) -> tuple[float, np.ndarray]:
-        """Mean cross-entropy and its gradient: (B, C), (B,) -> loss, dlogits (B, C); the mean is weighted if asked."""
+        """Return the mean cross-entropy of softmax outputs and its gradient.
+
+        Parameters
+        ----------
+        logits : ndarray of shape (B, C)
+        labels : ndarray of shape (B,), integers
+            The class of each sample, from 0 to C - 1.
+        sample_weight : ndarray of shape (B,), or None
+            The weight of each sample in the mean; None: all equal.
+
+        Returns
+        -------
+        loss : float
+        dlogits : ndarray of shape (B, C)
+            The gradient of the loss by the logits.
+
+        Raises
+        ------
+        DataError
+            If the shapes do not match, or a label or weight is out of range.
+        """
         ...
 
     def logistic_cross_entropy(
         self, logits: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
     ) -> tuple[float, np.ndarray]:
-        """Mean of each row's binary cross-entropies, and its gradient: (B, C), (B, C) in [0, 1] -> loss, (B, C)."""
+        """Return the mean binary cross-entropy of logistic outputs and its gradient.
+
+        A row's loss is the sum over its outputs; the mean is over the rows.
+
+        Parameters
+        ----------
+        logits : ndarray of shape (B, C)
+        targets : ndarray of shape (B, C)
+            From 0 to 1.
+        sample_weight : ndarray of shape (B,), or None
+            The weight of each sample in the mean; None: all equal.
+
+        Returns
+        -------
+        loss : float
+        dlogits : ndarray of shape (B, C)
+            The gradient of the loss by the logits.
+
+        Raises
+        ------
+        DataError
+            If the shapes do not match or a weight is out of range.
+        """
         ...
 
     def squared_error(
         self, outs: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
     ) -> tuple[float, np.ndarray]:
-        """Mean of half of each row's squared errors, and its gradient: (B, C), (B, C) -> loss, (B, C)."""
+        """Return the mean of half the squared errors and its gradient.
+
+        A row's loss is the sum over its outputs; the mean is over the rows.
+
+        Parameters
+        ----------
+        outs : ndarray of shape (B, C)
+        targets : ndarray of shape (B, C)
+        sample_weight : ndarray of shape (B,), or None
+            The weight of each sample in the mean; None: all equal.
+
+        Returns
+        -------
+        loss : float
+        douts : ndarray of shape (B, C)
+            The gradient of the loss by the outputs.
+
+        Raises
+        ------
+        DataError
+            If the shapes do not match or a weight is out of range.
+        """
         ...
 
     def dense_forward(
         self, inp: np.ndarray, weight: np.ndarray, bias: np.ndarray, activation: str = "identity"
     ) -> np.ndarray:
-        """``activation(inp @ weight + bias)``: (B, D), (D, H), (H,) -> (B, H)."""
+        """Return the output of a dense layer.
+
+        Parameters
+        ----------
+        inp : ndarray of shape (B, D)
+        weight : ndarray of shape (D, H)
+        bias : ndarray of shape (H,)
+        activation : {"relu", "tanh", "logistic", "identity"}
+
+        Returns
+        -------
+        ndarray of shape (B, H)
+            ``activation(inp @ weight + bias)``.
+
+        Raises
+        ------
+        DataError
+            If the shapes do not match.
+        """
         ...
 
     def dense_backward(
         self, dout: np.ndarray, inp: np.ndarray, weight: np.ndarray, out: np.ndarray, activation: str = "identity"
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The layer's gradients: (B, H), (B, D), (D, H), (B, H) -> dinp (B, D), dweight (D, H), dbias (H,)."""
+        """Return the gradients of a dense layer.
+
+        Parameters
+        ----------
+        dout : ndarray of shape (B, H)
+            The gradient of the output.
+        inp : ndarray of shape (B, D)
+        weight : ndarray of shape (D, H)
+        out : ndarray of shape (B, H)
+            The output of `dense_forward`.
+        activation : {"relu", "tanh", "logistic", "identity"}
+
+        Returns
+        -------
+        dinp : ndarray of shape (B, D)
+        dweight : ndarray of shape (D, H)
+        dbias : ndarray of shape (H,)
+
+        Raises
+        ------
+        DataError
+            If the shapes do not match.
+        """
         ...
 
     def predict_logits(self, network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
-        """What the output is given: (B, D) -> (B, C), on so many threads; None: the cores this process may use."""
+        """Return the weighted sums of the last layer, before its output function.
+
+        Parameters
+        ----------
+        network : Network
+        inp : ndarray or SciPy CSR matrix of shape (B, D)
+        threads : int or None
+            The maximum number of threads; None: the number of cores this process may use. The NumPy backend ignores it.
+
+        Returns
+        -------
+        ndarray of shape (B, C)
+
+        Raises
+        ------
+        DataError
+            If the inputs are not numbers or do not have the network's D columns.
+        """
         ...
 
     def predict_proba(self, network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
-        """What the network answers: (B, D) -> (B, C), probabilities, or the numbers of an identity output."""
+        """Return the outputs of a network: probabilities, or plain numbers for an "identity" output.
+
+        Parameters
+        ----------
+        network : Network
+        inp : ndarray or SciPy CSR matrix of shape (B, D)
+        threads : int or None
+            The maximum number of threads; None: the number of cores this process may use. The NumPy backend ignores it.
+
+        Returns
+        -------
+        ndarray of shape (B, C)
+
+        Raises
+        ------
+        DataError
+            If the inputs are not numbers or do not have the network's D columns.
+        """
         ...
 
     def loss_and_gradients(
@@ -145,10 +387,35 @@ class Backend(Protocol):
         seed: int = 0,
         epoch: int = 0,
     ) -> LossAndGradients:
-        """Loss of a batch and its gradients: the output's mean loss + l2 / 2 * (sum of squared weights, not biases).
+        """Return the loss of a batch and its gradients.
 
-        Targets are labels (B,) for a softmax, else (B, C). With `dropout`, the masks are those of the samples 0 to
-        B - 1 in that epoch of a run with that seed.
+        The loss is the mean loss of the output + l2 / 2 * (sum of squared weights). Biases are not penalised.
+
+        Parameters
+        ----------
+        network : Network
+        inp : ndarray or SciPy CSR matrix of shape (B, D)
+        targets : ndarray
+            Labels of shape (B,) for a softmax output, else numbers of shape (B, C).
+        l2 : float
+            0 or more.
+        sample_weight : ndarray of shape (B,), or None
+            The weight of each sample in the mean; None: all equal.
+        dropout : float
+            The share of each hidden layer's units to drop, in [0, 1).
+        seed, epoch : int
+            Determine the dropout masks: those of samples 0 to B - 1 in this epoch of a run with this seed.
+
+        Returns
+        -------
+        LossAndGradients
+
+        Raises
+        ------
+        DataError
+            If the data do not fit the network.
+        SettingsError
+            If `l2` or `dropout` is out of range.
         """
         ...
 
@@ -162,7 +429,32 @@ class Backend(Protocol):
         sample_weight: np.ndarray | None = None,
         threads: int | None = None,
     ) -> Objective:
-        """`loss_and_gradients` of all the data as a function of weights and biases, for optimizers that search."""
+        """Return `loss_and_gradients` on all the data as a function of weights and biases, for L-BFGS.
+
+        Parameters
+        ----------
+        network : Network
+            Gives the shapes, the activation and the output; its weights are not used.
+        images : ndarray or SciPy CSR matrix of shape (N, D)
+        targets : ndarray
+            Labels of shape (N,) for a softmax output, else numbers of shape (N, C).
+        l2, sample_weight
+            As in `loss_and_gradients`.
+        threads : int or None
+            The maximum number of threads; None: the number of cores this process may use. The NumPy backend ignores it.
+
+        Returns
+        -------
+        function of (weights, biases)
+            Takes two sequences of ndarray with the network's shapes and returns LossAndGradients.
+
+        Raises
+        ------
+        DataError
+            If the data do not fit the network.
+        SettingsError
+            If `l2` is out of range.
+        """
         ...
 
     def trainer(
@@ -180,25 +472,57 @@ class Backend(Protocol):
         threads: int | None = None,
         state: TrainerState | None = None,
     ) -> Trainer:
-        """Lay `network` (copied) and the data (not copied) out for training.
+        """Return a trainer with the network and the data laid out for training.
 
-        With `divide_l2`, l2 is divided by what the samples of each batch count in all. With `state`, the optimizer goes
-        on from there.
+        Parameters
+        ----------
+        network : Network
+            Copied.
+        images : ndarray or SciPy CSR matrix of shape (N, D)
+            Not copied.
+        targets : ndarray
+            Labels of shape (N,) for a softmax output, else numbers of shape (N, C).
+        optimizer : SGD or Adam
+        l2 : float
+            0 or more.
+        divide_l2 : bool
+            Divide `l2` by the total sample weight of each batch.
+        dropout : float
+            The share of each hidden layer's units to drop, in [0, 1).
+        sample_weight : ndarray of shape (N,), or None
+            The weight of each sample in the mean of its batch; None: all equal.
+        seed : int
+            Determines the dropout masks.
+        threads : int or None
+            The maximum number of threads; None: the number of cores this process may use. The NumPy backend ignores it.
+        state : TrainerState or None
+            The state to continue from; None: a new run.
+
+        Returns
+        -------
+        Trainer
+
+        Raises
+        ------
+        DataError
+            If the data do not fit the network.
+        SettingsError
+            If `l2` or `dropout` is out of range.
         """
         ...
 
 
-# What the backends take as it is, in native byte order.
+# The dtypes, in native byte order, that the backends use without conversion.
 _WORKING_DTYPES = frozenset(map(np.dtype, (np.uint8, np.float32, np.float64)))
 
 
 def check_inputs(network: Network, inp: Any) -> Any:
-    """`inp` as the backends take it; DataError unless it is (B, D) of real numbers with the network's D.
+    """Return `inp` in a form the backends accept; DataError unless it is (B, D) real numbers with the network's D.
 
-    That is an array, or a SciPy sparse matrix in compressed sparse rows, which is not made dense.
+    Arrays stay arrays. Sparse matrices become canonical CSR matrices of SciPy and are never made dense.
     """
     sparse = False
-    if type(inp) is not np.ndarray:  # the usual case takes no time: a prediction of one row is a matter of microseconds
+    if type(inp) is not np.ndarray:  # plain arrays skip this: predicting one row takes only microseconds
         sparse = is_sparse(inp)
         inp = inp if sparse else np.asarray(inp)
     if inp.dtype.kind not in "buif":
@@ -213,20 +537,21 @@ def check_inputs(network: Network, inp: Any) -> Any:
 
 
 def working_inputs(inp: np.ndarray) -> np.ndarray:
-    """`inp` itself if it is C-contiguous uint8, float32 or float64 in native byte order, else a copy that is.
+    """Return `inp` itself if it is C-contiguous uint8, float32 or float64 in native byte order, else a copy that is.
 
-    bool becomes uint8, float16 float32; any other dtype float64, which holds it best.
+    bool becomes uint8 and float16 becomes float32. Every other dtype becomes float64, which represents it best.
     """
     if inp.dtype in _WORKING_DTYPES and inp.flags.c_contiguous:
         return inp
-    kind = {"bool": np.uint8, "float16": np.float32, "uint8": np.uint8, "float32": np.float32}
-    return np.ascontiguousarray(inp, kind.get(inp.dtype.newbyteorder("=").name, np.float64))
+    dtypes = {"bool": np.uint8, "float16": np.float32, "uint8": np.uint8, "float32": np.float32}
+    return np.ascontiguousarray(inp, dtypes.get(inp.dtype.newbyteorder("=").name, np.float64))
 
 
 def check_targets(network: Network, targets: np.ndarray, n_samples: int) -> np.ndarray:
-    """What the network's loss is given: for a softmax labels as `check_labels` has them, else (n_samples, C) numbers.
+    """Return `targets` in the form that the network's loss uses.
 
-    They have the network's dtype then; DataError unless they are finite, and for logistic outputs in [0, 1].
+    Softmax outputs use labels, checked by `check_labels`. Other outputs use numbers of shape (n_samples, C) in the
+    network's dtype; DataError unless they are finite, and from 0 to 1 for logistic outputs.
     """
     if network.output == "softmax":
         return check_labels(targets, n_samples, network.n_classes)
@@ -236,7 +561,7 @@ def check_targets(network: Network, targets: np.ndarray, n_samples: int) -> np.n
             f"targets have shape {targets.shape}, dtype {targets.dtype}, expected numbers ({n_samples}, "
             f"{network.n_outputs}) for {network}"
         )
-    with np.errstate(over="ignore"):  # seen below
+    with np.errstate(over="ignore"):  # the check below finds overflow
         targets = np.ascontiguousarray(targets, network.dtype)
     if not np.isfinite(targets).all():
         raise DataError(f"targets contain NaN, infinity or a value too large for {network.dtype}")
@@ -246,7 +571,7 @@ def check_targets(network: Network, targets: np.ndarray, n_samples: int) -> np.n
 
 
 def check_labels(labels: np.ndarray, n_samples: int, n_classes: int) -> np.ndarray:
-    """`labels` as int64, shape (n_samples,); DataError unless they are whole numbers from 0 to n_classes - 1."""
+    """Return `labels` as int64, shape (n_samples,); DataError unless they are integers from 0 to n_classes - 1."""
     labels = np.asarray(labels)
     if labels.shape != (n_samples,) or labels.dtype.kind not in "iu":
         raise DataError(
@@ -260,10 +585,13 @@ def check_labels(labels: np.ndarray, n_samples: int, n_classes: int) -> np.ndarr
 
 
 def check_sample_weight(sample_weight: Any, n_samples: int, dtype: np.dtype) -> np.ndarray | None:
-    """`sample_weight` in the working dtype, or None; DataError unless finite, 0 or more, not all 0, one a sample."""
+    """Return `sample_weight` as `dtype`, shape (n_samples,), or None.
+
+    DataError unless every weight is finite and 0 or more, and at least one is above 0.
+    """
     if sample_weight is None:
         return None
-    with np.errstate(over="ignore"):  # seen below
+    with np.errstate(over="ignore"):  # the check below finds overflow
         weight = np.ascontiguousarray(sample_weight, dtype)
     if weight.shape != (n_samples,):
         raise DataError(f"sample_weight has shape {weight.shape}, expected ({n_samples},)")
@@ -275,13 +603,13 @@ def check_sample_weight(sample_weight: Any, n_samples: int, dtype: np.dtype) -> 
 
 
 def check_regularization(l2: float, dropout: float) -> None:
-    """SettingsError unless `l2` is 0 or more and `dropout` in [0, 1)."""
+    """Raise SettingsError unless `l2` is 0 or more and `dropout` in [0, 1)."""
     check_number("l2", l2, 0)
     check_number("dropout", dropout, 0, 1)
 
 
 def check_shapes(**arrays: tuple[np.ndarray, Sequence[int | None]]) -> None:
-    """DataError unless each array has its shape; None stands for any size."""
+    """Raise DataError unless each array has its expected shape; None matches any size."""
     for name, (array, shape) in arrays.items():
         fitting = tuple(have if want is None else want for have, want in zip(array.shape, shape, strict=False))
         if array.ndim != len(shape) or array.shape != fitting:

@@ -1,8 +1,16 @@
-"""The reference backend: a multilayer perceptron in NumPy, each formula once, as the textbook writes it.
+"""The reference backend: a multilayer perceptron in NumPy, with each formula written once, as in a textbook.
 
-Read from top to bottom it is the chapter on how a network learns: activations, softmax and its loss, one layer forward
-and backward, the whole network forward and backward, and the loop over mini-batches that updates the weights.
-Notation: `inp` (B, D), `weight` (D, H), `bias` (H,), `out` (B, H); a gradient has the same name with `d` in front.
+Read it from top to bottom: activations, softmax and the losses, one layer forward and backward, the whole network
+forward and backward, and the loop over mini-batches that updates the weights.
+
+Notation, for B samples, D inputs, H units and C classes:
+    inp: (B, D)
+    weight: (D, H)
+    bias: (H,)
+    out: (B, H)
+    logits: (B, C)
+A gradient has the name of its array with `d` in front: `dweight` is the gradient of the loss by `weight`.
+`fastnn.backends.base` describes the arguments in full.
 """
 
 from collections.abc import Sequence
@@ -33,23 +41,23 @@ def relu(inp: np.ndarray) -> np.ndarray:
 
 
 def relu_backward(dout: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """The slope of ReLU is 1 where it let its input through, else 0."""
+    """``dout`` where ``out > 0``, else 0: the derivative of ReLU is 1 for positive inputs and 0 for the others."""
     return dout * (out > 0)
 
 
 def activate(inp: np.ndarray, activation: str) -> np.ndarray:
-    """The activation of that name, element by element."""
+    """Apply the activation with that name to each element."""
     if activation == "relu":
         return relu(inp)
     if activation == "tanh":
         return np.tanh(inp)
-    if activation == "logistic":  # 1 / (1 + exp(-inp)), written so that no exp can overflow
+    if activation == "logistic":  # equals 1 / (1 + exp(-inp)), but cannot overflow
         return 0.5 * (1 + np.tanh(0.5 * inp))
     return inp
 
 
 def activate_backward(dout: np.ndarray, out: np.ndarray, activation: str) -> np.ndarray:
-    """Chain rule through the activation; each slope is written in terms of the output."""
+    """The chain rule: `dout` times the activation's derivative, written in terms of the activation's output."""
     if activation == "relu":
         return relu_backward(dout, out)
     if activation == "tanh":
@@ -61,9 +69,9 @@ def activate_backward(dout: np.ndarray, out: np.ndarray, activation: str) -> np.
 
 # --- Softmax and the losses ------------------------------------------------------------------------------------------
 def softmax_terms(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """In each row ``shifted = logits - max(logits)``, ``exp(shifted)`` and the sum of these, of shape (B, 1).
+    """Return ``shifted = logits - max(logits)``, ``exp(shifted)`` and each row's sum of the latter, (B, 1).
 
-    A shift of all logits changes no probability; after this one no exp can overflow.
+    Subtracting one number from all logits of a row leaves its probabilities unchanged; this one prevents overflow.
     """
     shifted = logits - logits.max(axis=1, keepdims=True)
     exp = np.exp(shifted)
@@ -80,68 +88,72 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def softmax_cross_entropy(
     logits: np.ndarray, labels: np.ndarray, sample_weight: np.ndarray | None = None
 ) -> tuple[float, np.ndarray]:
-    """Mean of ``-log(probability of the label)``; its gradient is ``(probability - one_hot(label)) / B``."""
+    """Return the mean of ``-log(probability of the label)`` and its gradient ``(probability - one_hot(label)) / B``."""
     check_shapes(logits=(logits, (None, None)))
     labels = check_labels(labels, *logits.shape)
     sample_weight = check_sample_weight(sample_weight, len(logits), logits.dtype)
-    share = _mean_weights(sample_weight, len(logits), logits.dtype)
+    mean_weights = _mean_weights(sample_weight, len(logits), logits.dtype)
     row = np.arange(len(logits))
     shifted, exp, total = softmax_terms(logits)
     losses = np.log(total[:, 0]) - shifted[row, labels]
     dlogits = exp / total
     dlogits[row, labels] -= 1
-    return _weighted_sum(share, losses), dlogits * share[:, None]
+    return _weighted_sum(mean_weights, losses), dlogits * mean_weights[:, None]
 
 
 def logistic_cross_entropy(
     logits: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
 ) -> tuple[float, np.ndarray]:
-    """Mean of ``-y log p - (1 - y) log(1 - p)``, summed over a row's outputs; its gradient is ``(p - y) / B``.
+    """Return the mean loss and its gradient ``(p - y) / B``, where ``p = logistic(logits)`` and y are the targets.
 
-    With ``p = logistic(logits)`` this is ``max(logit, 0) - logit * y + log(1 + exp(-abs(logit)))``, which cannot
-    overflow.
+    A row's loss is the sum of ``-y log p - (1 - y) log(1 - p)`` over its outputs. The code uses an equal form that
+    cannot overflow: ``max(logit, 0) - logit * y + log(1 + exp(-abs(logit)))``.
     """
     check_shapes(logits=(logits, (None, None)), targets=(targets, logits.shape))
     sample_weight = check_sample_weight(sample_weight, len(logits), logits.dtype)
-    share = _mean_weights(sample_weight, len(logits), logits.dtype)
+    mean_weights = _mean_weights(sample_weight, len(logits), logits.dtype)
     losses = np.maximum(logits, 0) - logits * targets + np.log1p(np.exp(-np.abs(logits)))
-    return _weighted_sum(share, losses.sum(axis=1)), (activate(logits, "logistic") - targets) * share[:, None]
+    dlogits = (activate(logits, "logistic") - targets) * mean_weights[:, None]
+    return _weighted_sum(mean_weights, losses.sum(axis=1)), dlogits
 
 
 def squared_error(
     outs: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
 ) -> tuple[float, np.ndarray]:
-    """Mean of ``(out - target)**2 / 2``, summed over a row's outputs; its gradient is ``(out - target) / B``."""
+    """Return the mean of a row's ``sum((out - target)**2) / 2`` and its gradient ``(out - target) / B``."""
     check_shapes(outs=(outs, (None, None)), targets=(targets, outs.shape))
     sample_weight = check_sample_weight(sample_weight, len(outs), outs.dtype)
-    share = _mean_weights(sample_weight, len(outs), outs.dtype)
+    mean_weights = _mean_weights(sample_weight, len(outs), outs.dtype)
     errors = outs - targets
-    return _weighted_sum(share, 0.5 * (errors**2).sum(axis=1)), errors * share[:, None]
+    return _weighted_sum(mean_weights, 0.5 * (errors**2).sum(axis=1)), errors * mean_weights[:, None]
 
 
 LOSSES = {"softmax": softmax_cross_entropy, "logistic": logistic_cross_entropy, "identity": squared_error}
 
 
 def is_correct(output: str, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Which rows are classified rightly: the largest logit is the label's, or each logit says what is true."""
+    """Return which rows are classified correctly, bool (B,).
+
+    softmax: the label has the largest logit. logistic: every logit is above 0 exactly where its target is above 0.5.
+    """
     if output == "softmax":
         return logits.argmax(axis=1) == targets
     if output == "logistic":
         return ((logits > 0) == (targets > 0.5)).all(axis=1)
-    return np.zeros(len(logits), bool)  # numbers are neither right nor wrong
+    return np.zeros(len(logits), bool)  # regression outputs have no accuracy
 
 
 def _mean_weights(sample_weight: np.ndarray | None, n: int, dtype: np.dtype) -> np.ndarray:
-    """What each sample counts in the mean over its batch: 1 / n, or its weight over the sum of weights."""
+    """Return each sample's weight in the batch mean: 1 / n, or ``sample_weight / sum(sample_weight)``."""
     if sample_weight is None:
         return np.full(n, 1 / n, dtype)
     total = sample_weight.sum(dtype=np.float64)
     return (sample_weight / total).astype(dtype) if total > 0 else np.zeros(n, dtype)
 
 
-def _weighted_sum(share: np.ndarray, losses: np.ndarray) -> float:
-    """What the rows lose, of those that count: 0 times infinity would be NaN."""
-    return float(np.sum(share * np.where(share > 0, losses, 0), dtype=np.float64))
+def _weighted_sum(mean_weights: np.ndarray, losses: np.ndarray) -> float:
+    """Return ``sum(mean_weights * losses)`` without the rows of weight 0, since 0 times infinity would be NaN."""
+    return float(np.sum(mean_weights * np.where(mean_weights > 0, losses, 0), dtype=np.float64))
 
 
 # --- One layer -------------------------------------------------------------------------------------------------------
@@ -160,14 +172,14 @@ def dense_forward(inp: np.ndarray, weight: np.ndarray, bias: np.ndarray, activat
 def dense_backward(
     dout: np.ndarray, inp: np.ndarray, weight: np.ndarray, out: np.ndarray, activation: str = "identity"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """From the gradient of a layer's output to those of its input, weight and bias."""
+    """Return the gradients of a layer's input, weight and bias, given the gradient of its output."""
     check_shapes(dout=(dout, out.shape), inp=(inp, (len(out), len(weight))), weight=(weight, (None, out.shape[1])))
     dsum = activate_backward(dout, out, activation)
     return dsum @ weight.T, *parameter_gradients(dsum, inp)
 
 
 def parameter_gradients(dsum: np.ndarray, inp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """From the gradient of a layer's weighted sums to those of its weight and bias."""
+    """Return the gradients of a layer's weight and bias, given the gradient of its weighted sums."""
     return inp.astype(dsum.dtype, copy=False).T @ dsum, dsum.sum(axis=0)
 
 
@@ -175,9 +187,9 @@ def parameter_gradients(dsum: np.ndarray, inp: np.ndarray) -> tuple[np.ndarray, 
 def forward(
     network: Network, inp: np.ndarray, masks: Sequence[np.ndarray] = ()
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The input and the output of each layer, first to last; the last output is the logits.
+    """Return the input and the output of every layer, first to last; the last output is the logits.
 
-    A hidden layer's output is multiplied by its mask, if there are masks, before it is the next layer's input.
+    With dropout, `masks` holds one mask per hidden layer. The layer's output times its mask is the next layer's input.
     """
     inps, outs = [inp.astype(network.dtype) * network.dtype.type(network.input_scale)], []
     last = len(network.weights) - 1
@@ -189,12 +201,12 @@ def forward(
 
 
 def predict_logits(network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
-    """The last layer's weighted sums. `threads` is the business of NumPy's BLAS, which is left as it is."""
+    """Return the last layer's weighted sums. `threads` is ignored: NumPy's BLAS keeps its own setting."""
     return forward(network, check_inputs(network, inp))[1][-1]
 
 
 def predict_proba(network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
-    """``softmax(logits)``, or what else the network's output makes of them; `threads` as above."""
+    """Apply the network's output function (softmax, logistic or identity) to the logits; `threads` is ignored."""
     logits = predict_logits(network, inp)
     return softmax(logits) if network.output == "softmax" else activate(logits, network.output)
 
@@ -210,7 +222,7 @@ def loss_and_gradients(
     seed: int = 0,
     epoch: int = 0,
 ) -> LossAndGradients:
-    """The output's mean loss + l2 / 2 * (sum of squared weights), and its gradients by backpropagation."""
+    """Return the mean loss + l2 / 2 * (sum of squared weights), and its gradients by backpropagation."""
     check_regularization(l2, dropout)
     inp = check_inputs(network, inp)
     targets = check_targets(network, targets, inp.shape[0])
@@ -228,7 +240,7 @@ def objective(
     sample_weight: np.ndarray | None = None,
     threads: int | None = None,
 ) -> Objective:
-    """`loss_and_gradients` of all the data as a function of weights and biases."""
+    """Return `loss_and_gradients` on all the data as a function of weights and biases; `threads` is ignored."""
     check_regularization(l2, 0)
     images = check_inputs(network, images)
     targets = check_targets(network, targets, images.shape[0])
@@ -236,9 +248,9 @@ def objective(
     keys, rows = dropout_keys(0, 0, len(network.weights) - 1), np.arange(images.shape[0])
 
     def evaluate(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> LossAndGradients:
-        moved = network.like(weights, biases)
-        with np.errstate(over="ignore", invalid="ignore"):  # a step too long is seen by its loss
-            return _backpropagate(moved, images, targets, l2, sample_weight, 0.0, keys, rows)
+        current = network.like(weights, biases)
+        with np.errstate(over="ignore", invalid="ignore"):  # after too long a step the loss is not finite
+            return _backpropagate(current, images, targets, l2, sample_weight, 0.0, keys, rows)
 
     return evaluate
 
@@ -246,7 +258,7 @@ def objective(
 def dropout_masks(network: Network, dropout: float, keys: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
     """The factor of each hidden unit, one (B, H) array per hidden layer; an empty list without dropout.
 
-    Inverted dropout (Srivastava et al. 2014, section 10): units that stay are scaled up, so prediction needs no change.
+    Inverted dropout (Srivastava et al. 2014, section 10): kept units are scaled up, so prediction needs no change.
     """
     return [
         dropout_keep(key, rows, size, dropout) / network.dtype.type(1 - dropout)
@@ -269,20 +281,20 @@ def _backpropagate(
     inps, outs = forward(network, inp, masks)
     logits, last = outs[-1], len(outs) - 1
 
-    if sample_weight is not None and not sample_weight.any():  # a batch of samples that do not count
+    if sample_weight is not None and not sample_weight.any():  # every sample of the batch has weight 0
         loss, dout = 0.0, np.zeros_like(logits)
     else:
         loss, dout = LOSSES[network.output](logits, targets, sample_weight)
     loss += 0.5 * l2 * sum(float(np.sum(weight**2, dtype=np.float64)) for weight in network.weights)
 
-    # Backward, from the last layer to the first: the gradient of a layer's input is that of the output before it.
+    # Backward, from the last layer to the first: a layer's input gradient is the output gradient of the layer before.
     dweights, dbiases = list(network.weights), list(network.biases)
     for layer in range(last, -1, -1):
         weight, activation = network.weights[layer], network.activation if layer < last else "identity"
         if layer:
             dinp, dweight, dbiases[layer] = dense_backward(dout, inps[layer], weight, outs[layer], activation)
             dout = dinp * masks[layer - 1] if masks else dinp
-        else:  # the gradient of the inputs leads nowhere, and is dense where they are sparse
+        else:  # nothing uses the gradient of the inputs, and for sparse inputs it would be dense
             dweight, dbiases[0] = parameter_gradients(activate_backward(dout, outs[0], activation), inps[0])
         dweights[layer] = dweight + network.dtype.type(l2) * weight
     return LossAndGradients(loss, dweights, dbiases, int(is_correct(network.output, logits, targets).sum()))
@@ -290,7 +302,7 @@ def _backpropagate(
 
 # --- Training --------------------------------------------------------------------------------------------------------
 class Trainer:
-    """Mini-batch gradient descent: for each batch forward, loss, backward, update."""
+    """Mini-batch gradient descent: forward, loss, backward and update for each batch."""
 
     def __init__(
         self,
@@ -317,7 +329,7 @@ class Trainer:
             self._epoch, self._step = state.epochs, state.steps
 
     def prepare(self, n_rows: int, batch_size: int) -> None:
-        """Nothing: NumPy needs no preparation."""
+        """Do nothing: NumPy needs no preparation."""
 
     def run_epoch(self, order: np.ndarray, batch_size: int, learning_rate: float) -> EpochResult:
         """Train on the rows `order`, `batch_size` at a time."""
@@ -329,7 +341,7 @@ class Trainer:
             sample_weight = None if self._sample_weight is None else self._sample_weight[rows]
             weight = len(rows) if sample_weight is None else float(sample_weight.sum(dtype=np.float64))
             l2 = self._l2 / (weight or np.inf) if self._divide_l2 else self._l2
-            with np.errstate(over="ignore", invalid="ignore"):  # a run that diverges is seen by its loss
+            with np.errstate(over="ignore", invalid="ignore"):  # the loss shows whether the run diverges
                 loss, dweights, dbiases, correct = _backpropagate(
                     self._network, self._images[rows], self._targets[rows], l2, sample_weight,
                     self._dropout, keys, rows,
@@ -347,11 +359,11 @@ class Trainer:
         return EpochResult(total_loss / max(1, n_counted), accuracy)
 
     def network(self) -> Network:
-        """The network as it is now, copied."""
+        """Return a copy of the current network."""
         return self._network.like(self._network.weights, self._network.biases)
 
     def state(self) -> TrainerState:
-        """The optimizer's state as it is now, copied."""
+        """Return a copy of the optimizer's current state."""
         n, copies = len(self._network.weights), [[array.copy() for array in slot] for slot in self._slots]
         return TrainerState(tuple((slot[:n], slot[n:]) for slot in copies), self._step, self._epoch)
 
@@ -370,7 +382,7 @@ def trainer(
     threads: int | None = None,
     state: TrainerState | None = None,
 ) -> Trainer:
-    """A Trainer. `threads` is the business of NumPy's BLAS: `fastnn.train` sets it for the whole run."""
+    """Return a Trainer. `threads` is ignored: `fastnn.train` limits NumPy's BLAS for the whole run."""
     check_regularization(l2, dropout)
     images = check_inputs(network, images)
     targets = check_targets(network, targets, images.shape[0])

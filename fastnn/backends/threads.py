@@ -1,4 +1,4 @@
-"""How many threads a run takes: what the user says, or the cores this process may use."""
+"""The number of threads of a run: the user's setting, or the number of cores this process may use."""
 
 import os
 import threading
@@ -9,27 +9,28 @@ from typing import Any
 
 from fastnn.checks import check_integer
 
-# A thread had its core for at least so much of the time, unless another process wanted it too.
+# If a thread runs on a core for a smaller share of an epoch than this, another process competes for the core.
 CROWDED_BELOW = 0.7
-# Seconds of an epoch below which the clock of a thread says too little.
+# In epochs of fewer seconds than this, a thread's CPU clock is too coarse to be informative.
 SHORTEST_NOTED = 0.02
+# The number of epochs with fewer threads, after which all are tried again.
 EPOCHS_TO_RETRY = 4
 
 
 def resolve_threads(threads: int | None) -> int:
-    """`threads` itself, 1 or more; None stands for `usable_cores`."""
+    """Return `threads`, or `usable_cores()` for None; SettingsError unless it is an integer from 1 to 1024."""
     return usable_cores() if threads is None else check_integer("threads", threads, 1, 1024)
 
 
 def usable_cores() -> int:
-    """The cores this process may use: its affinity, and its control group's quota, rounded up."""
+    """Return the number of cores this process may use: its CPU affinity, capped by its cgroup quota rounded up."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _cgroup_quota()
     return cores if quota is None else max(1, min(cores, int(-(-quota // 1))))
 
 
 def _cgroup_quota() -> float | None:
-    """Cores' worth of time that Linux's control group grants (version 2, then 1), or None without a limit."""
+    """Return the CPU quota of the Linux control group in cores (version 2, else 1), or None without a limit."""
     try:
         limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return None if limit == "max" else int(limit) / int(period)
@@ -44,22 +45,27 @@ def _cgroup_quota() -> float | None:
 
 
 class TeamSize:
-    """How many threads an epoch should have: the most it may, but fewer while another process keeps cores busy.
+    """Chooses the number of threads of each epoch: `most`, or fewer while another process keeps a core busy.
 
-    Threads that meet at barriers are as slow as the slowest, and one that shares its core with another process runs in
-    turns of milliseconds, which is many steps: one thread fewer is faster then. An epoch tells by the time that its
-    threads had a core.
+    Threads that meet at barriers are as slow as the slowest of them. A thread that shares its core with another process
+    waits for milliseconds at a time, which is as long as many steps, so one thread fewer is faster. The CPU time of the
+    threads of an epoch shows whether they had their cores to themselves.
+
+    Parameters
+    ----------
+    most : int
+        The maximum number of threads.
     """
 
     def __init__(self, most: int) -> None:
         self.most, self._left_out, self._epochs_to_retry = most, 0, 0
 
     def next(self) -> int:
-        """The number of threads for the next epoch."""
+        """Return the number of threads for the next epoch."""
         return max(1, self.most - self._left_out)
 
     def note(self, seconds: float, on_core: Sequence[float]) -> None:
-        """What an epoch took, and how long each of its threads had a core meanwhile."""
+        """Record the wall-clock seconds of an epoch, and the CPU seconds `on_core` of each of its threads."""
         if self._left_out:
             self._epochs_to_retry -= 1
             if self._epochs_to_retry == 0:
@@ -69,9 +75,9 @@ class TeamSize:
 
 
 class BlasLimit:
-    """NumPy's BLAS held to so many threads while runs of the reference backend last, of however many at once.
+    """Caps BLAS threads while any run of the reference backend is active.
 
-    The limit is the process's: the first run sets it, and the last one lifts it, in whatever order they end.
+    The limit applies to the whole process. Of concurrent runs, the first one sets it and the last one to end lifts it.
     """
 
     def __init__(self) -> None:
@@ -80,7 +86,7 @@ class BlasLimit:
 
     @contextmanager
     def hold(self, threads: int) -> Iterator[None]:
-        """Hold the limit for one run."""
+        """Keep the limit for the duration of one run."""
         import threadpoolctl
 
         with self._lock:

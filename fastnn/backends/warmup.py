@@ -1,4 +1,4 @@
-"""When kernels are compiled: before the first run, by `warmup`, or in it; and the seconds that took."""
+"""Compilation of the kernels: before the first run with `warmup`, or beside it, and the seconds it takes."""
 
 import json
 import subprocess
@@ -17,7 +17,19 @@ from fastnn.optim.optimizers import SGD
 
 
 class Warmup(NamedTuple):
-    """What `warmup` did: the kernels it compiled, how many it found on disk, its seconds, and those of compiling."""
+    """The result of `warmup`.
+
+    Attributes
+    ----------
+    compiled : tuple of str
+        The names of the kernels that it compiled.
+    loaded : int
+        The number of kernels that it loaded from disk.
+    seconds : float
+        Its total time.
+    compile_seconds : float
+        The part of `seconds` spent on compiling.
+    """
 
     compiled: tuple[str, ...]
     loaded: int
@@ -26,25 +38,35 @@ class Warmup(NamedTuple):
 
 
 def warmup(dtypes: Sequence[str] = ("float32",)) -> Warmup:
-    """Compile the kernels of the Numba backend, or load them where they are on disk already.
+    """Compile the kernels of the Numba backend, or load them if they are on disk already.
+
+    The kernels cover training and prediction with networks of any shape, on uint8 pixels and on inputs with the
+    network's dtype. They also cover the backend's single operations, except `logistic_cross_entropy` and
+    `squared_error`.
 
     Parameters
     ----------
-    dtypes
-        Of the networks that they are to serve, "float32" or "float64" or both: networks of any shape, trained on and
-        predicting from uint8 pixels and numbers of the same dtype, and each single operation.
+    dtypes : sequence of {"float32", "float64"}
+        The dtypes of the networks.
 
     Returns
     -------
     Warmup
-        Kernels that this process has in memory already count neither as compiled nor as loaded.
+        What was done. Kernels that this process has in memory already are neither compiled nor loaded.
 
     Raises
     ------
     SettingsError
-        If one of `dtypes` is another.
+        If a dtype is neither float32 nor float64.
     MissingDependencyError
         If Numba cannot be imported.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> first = fastnn.warmup()
+    >>> fastnn.warmup().compiled  # nothing left to compile
+    ()
     """
     start = time.perf_counter()
     networks = [Network.initialize((4, 10, 2), dtype=dtype) for dtype in dtypes]
@@ -57,7 +79,7 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> Warmup:
     for network in networks:
         for inputs in (images, images.astype(network.dtype)):
             trainer = engine.trainer(network, inputs, labels, SGD(), threads=1)
-            # Small and large beside the network: threads share panels, or rows. The latter is a full batch, of strips.
+            # In small batches threads share units. In the full batch they share rows, in row blocks.
             for batch_size in (1, n_samples):
                 trainer.prepare(n_samples, batch_size)
             engine.predict_proba(network, inputs[:1])
@@ -77,7 +99,7 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> Warmup:
 
 
 def compile_seconds(backend: str) -> float:
-    """Seconds this process has spent compiling kernels for the backend "numba"; "numpy" has none to compile."""
+    """Return the seconds this process has spent compiling kernels for this backend; 0 for "numpy"."""
     if backend != "numba":
         return 0.0
     from fastnn.kernels.compiler import cache
@@ -89,35 +111,40 @@ def compile_seconds(backend: str) -> float:
 def compile_prediction_in_background(
     backend: str, dtype: str, inputs: np.dtype, threads: int | None
 ) -> "Iterator[subprocess.Popen[bytes] | None]":
-    """Where a run has to compile its kernels, have a process of its own compile the one that predicts meanwhile.
+    """Compile the prediction kernel in another process while the run compiles its training kernel.
 
-    A run needs that after its first epoch, when the other process has long been done: Numba compiles one kernel at a
-    time in a process, and the one for training takes three times as long. Nothing is started where the kernel is on
-    disk, could not be kept there, or would be compiled on the same core; whatever fails is left to the run itself.
+    The run needs the prediction kernel after its first epoch. The other process finishes long before that, because
+    Numba compiles one kernel at a time in a process and the training kernel takes three times as long. No process is
+    started if the kernel is on disk, could not be stored there, or would be compiled on the same core. If the process
+    fails, the run compiles the kernel itself.
 
     Parameters
     ----------
-    backend, dtype, threads
-        The run's: as `get_backend` takes it, "float32" or "float64", and as `fastnn.train` takes it.
-    inputs
-        The dtype of what will be predicted.
+    backend : {"auto", "numba", "numpy"}
+        The backend of the run.
+    dtype : {"float32", "float64"}
+        The dtype of the network.
+    inputs : dtype
+        The dtype of the inputs to predict from.
+    threads : int or None
+        The `threads` of the run.
 
     Yields
     ------
     subprocess.Popen or None
-        The process, which is ended with the block if it is still there.
+        The process; it is terminated at the end of the block.
     """
     process = None
     if _has_to_compile_prediction(backend, threads):
-        # With the modules of this process, and none that happen to lie in the current folder.
+        # Import the modules of this process, not those that happen to be in the current folder.
         program = (
             "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
             "from fastnn.backends.warmup import _compile_prediction; _compile_prediction(*sys.argv[2:])"
         )
         command = [sys.executable, "-P", "-c", program, json.dumps(sys.path), dtype, str(inputs)]
-        nowhere = subprocess.DEVNULL
+        null = subprocess.DEVNULL
         with suppress(OSError):
-            process = subprocess.Popen(command, stdin=nowhere, stdout=nowhere, stderr=nowhere)
+            process = subprocess.Popen(command, stdin=null, stdout=null, stderr=null)
     try:
         yield process
     finally:
@@ -133,7 +160,7 @@ def _has_to_compile_prediction(backend: str, threads: int | None) -> bool:
     try:
         from fastnn.kernels.compiler import cache
         from fastnn.kernels.epoch import predict as inference
-    except ImportError:  # of Numba: whoever asks for the backend will say so
+    except ImportError:  # without Numba; get_backend reports it
         return False
     return cache.cache_folder() is not None and not cache.is_on_disk(inference.predict)
 

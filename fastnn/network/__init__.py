@@ -1,4 +1,4 @@
-"""A network, and the model that a file holds: a network with the names of its classes and inputs."""
+"""The network, and the model that a file contains: a network with the names of its classes and inputs."""
 
 from fastnn.network.network import ACTIVATIONS, OUTPUTS, Network
 

@@ -1,4 +1,4 @@
-"""Arrays whose first byte is on a cache line: NumPy's start on 16 bytes, and loads across lines cost double."""
+"""Arrays that start on a cache line. NumPy aligns arrays to 16 bytes only, and loads across cache lines cost double."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ CACHE_LINE = 64
 
 
 def aligned_zeros(shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Zeros of that shape, C-contiguous, on a cache line."""
+    """Return C-contiguous zeros that start on a cache line."""
     dtype = np.dtype(dtype)
     n_bytes = int(np.prod(shape)) * dtype.itemsize
     raw = np.zeros(n_bytes + CACHE_LINE, np.uint8)
@@ -17,7 +17,7 @@ def aligned_zeros(shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
 
 
 def aligned_copy(array: Any, dtype: Any) -> np.ndarray:
-    """`array` as that dtype, copied, C-contiguous, on a cache line."""
+    """Return a C-contiguous copy of `array` with that dtype that starts on a cache line."""
     array = np.asarray(array, dtype)
     copy = aligned_zeros(array.shape, array.dtype)
     copy[...] = array

@@ -1,4 +1,4 @@
-"""A model: a network, the names of what goes in and comes out, and when it answers 'I do not know'."""
+"""A model: a network, the names of its inputs and classes, and when it answers "unknown"."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,23 +15,33 @@ _LABELS = "int64 integers or of strings"
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """What a model file holds.
+    """The contents of a model file.
 
-    Attributes
+    Parameters
     ----------
     network : Network
-        Its arrays belong to nobody else and may be written to.
-    classes : tuple of int or tuple of str, or None
-        The name of each of the network's outputs. For one logistic output two, of which it gives the probability of
-        the second, or one, where there was but one class. None for "identity": the outputs are numbers.
-    image_shape : tuple of int, or None
-        (height, width) of the image an input row holds, row by row; None where a row is no image.
+        The model owns its arrays; they may be written to.
+    classes : tuple of int, tuple of str, or None
+        The name of each output. A single logistic output has two classes and gives the probability of the second; it
+        has one class if the training data had only one. None for "identity": the outputs are numbers.
+    image_shape : (int, int), or None
+        The height and width in pixels of the image in an input row, stored row by row; None if a row is not an image.
     metadata : dict of str to str
         The versions that wrote the file: "format_version", "fastnn" and "numpy".
     feature_names : tuple of D str, or None
         The name of each column of the inputs.
     unknown : (float, int or str), or None
-        A threshold and a label: the answer is that label where the largest probability is below the threshold.
+        A threshold and a label. The label is predicted for samples whose largest probability is below the threshold.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastnn
+    >>> network = fastnn.Network.initialize((4, 3))
+    >>> model = fastnn.Model(network, ("cat", "dog", "owl"), unknown=(0.5, "unsure"))
+    >>> labels, _ = model.decide(np.array([[0.1, 0.8, 0.1], [0.4, 0.3, 0.3]]))
+    >>> labels.tolist()
+    ['dog', 'unsure']
     """
 
     network: Network
@@ -43,42 +53,60 @@ class Model:
 
     @property
     def is_multilabel(self) -> bool:
-        """Whether each output is a yes or no of its own."""
+        """Whether each output is an independent yes-or-no label."""
         return self.network.output == "logistic" and self.network.n_outputs > 1
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes as text."""
+        """The classes as strings."""
         return tuple(map(str, self.classes or ()))
 
     @property
     def labels(self) -> np.ndarray:
-        """The classes as an array of shape (C,), int64 or object (str)."""
+        """The classes as an array of shape (C,), int64 or object (str); DataError if the model has none."""
         if self.classes is None:
-            raise DataError("the model answers with numbers, expected one with classes")
+            raise DataError("the model has no classes: its outputs are numbers, expected a model with classes")
         classes = self.classes
         return np.array(classes, object if isinstance(classes[0], str) else np.int64)
 
     def decide(self, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Labels and probabilities from what a backend's `predict_proba` gives, for a model that has classes.
+        """Return predicted labels and class probabilities.
 
         Parameters
         ----------
-        outputs : ndarray of shape (N, outputs of the network)
+        outputs : ndarray of shape (N, number of outputs)
+            The result of a backend's `predict_proba`.
 
         Returns
         -------
         labels : ndarray of shape (N,), int64 or object (str)
-            The most probable class, the first of equals, or the label of `unknown`. For multilabel models (N, C) of 0
-            and 1: 1 where the probability is above a half.
+            The most probable class (the first of equals), or the label of `unknown`. For multilabel models, an array of
+            shape (N, C), int64: 1 where the probability is above 0.5, else 0.
         probabilities : ndarray of shape (N, C)
+
+        Raises
+        ------
+        DataError
+            If the model has no classes.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastnn
+        >>> model = fastnn.Model(fastnn.Network.initialize((2, 1), output="logistic"), ("no", "yes"))
+        >>> labels, probabilities = model.decide(np.array([[0.75]]))
+        >>> labels.tolist(), probabilities.tolist()
+        (['yes'], [[0.25, 0.75]])
         """
         probabilities = class_probabilities(outputs, len(self.labels), self.is_multilabel)
         return decide(probabilities, self.labels, self.unknown, self.is_multilabel), probabilities
 
 
 def class_probabilities(outputs: np.ndarray, n_classes: int, is_multilabel: bool) -> np.ndarray:
-    """The probability of each class, (N, C), from what a backend's `predict_proba` gives: of one output both."""
+    """Return the probability of each class, (N, C), from the result of a backend's `predict_proba`.
+
+    A single logistic output gives the probabilities of both classes.
+    """
     if is_multilabel or outputs.shape[1] > 1:
         return outputs
     return np.ones_like(outputs) if n_classes == 1 else np.hstack([1 - outputs, outputs])
@@ -87,19 +115,19 @@ def class_probabilities(outputs: np.ndarray, n_classes: int, is_multilabel: bool
 def decide(
     probabilities: np.ndarray, classes: np.ndarray, unknown: tuple[float, Any] | None, is_multilabel: bool
 ) -> np.ndarray:
-    """What `Model.decide` answers: a class a row, (N,), of the dtype of `classes`, or (N, C) of 0 and 1."""
+    """Return the labels of `Model.decide`: (N,) in the dtype of `classes`, or (N, C) of 0 and 1 if multilabel."""
     if is_multilabel:
         return (probabilities > 0.5).astype(np.int64)
     labels = classes[probabilities.argmax(axis=1)]
     if unknown is None:
         return labels
     threshold, label = unknown
-    doubtful = probabilities.max(axis=1) < probabilities.dtype.type(threshold)
-    return np.where(doubtful, np.array(label, object if labels.dtype == object else None), labels)
+    uncertain = probabilities.max(axis=1) < probabilities.dtype.type(threshold)
+    return np.where(uncertain, np.array(label, object if labels.dtype == object else None), labels)
 
 
 def default_classes(output: str, n_outputs: int) -> tuple[int, ...] | None:
-    """0 to C - 1, and of one logistic output 0 and 1; None for numbers."""
+    """Return the classes 0 to C - 1; 0 and 1 for a single logistic output; None for "identity"."""
     if output == "identity":
         return None
     return tuple(range(2 if output == "logistic" and n_outputs == 1 else n_outputs))
@@ -115,13 +143,17 @@ def checked_names(
     feature_names: Any = None,
     unknown: Any = None,
 ) -> dict[str, Any]:
-    """What a model has besides its network, as `Model` has it: tuples instead of lists.
+    """Check the fields of a `Model` other than its network and metadata, given as a file has them: as lists.
+
+    Returns
+    -------
+    dict of str to value
+        The arguments of `Model`, with tuples instead of lists.
 
     Raises
     ------
     DataError
-        If one is not what `Model` describes: a list, its parts int, str or float and nothing else, that fits a network
-        of that output and size.
+        If a value is not a list of plain int, str or float, or does not fit a network with this output and size.
     """
     classes = _checked_classes(classes, output, n_outputs)
     return {
@@ -182,16 +214,16 @@ def _checked_unknown(unknown: Any, classes: Any, n_independent: int) -> tuple[fl
     threshold, label = unknown
     if not is_number(threshold) or not 0 < threshold <= 1:
         raise DataError(f"the threshold of unknown is {short(threshold)}, expected a number above 0, at most 1")
-    kind = type(classes[0])
-    if type(label) is not kind or label in classes or (kind is int and label not in _INT64):
-        expected = "an int64 integer" if kind is int else "a string"
+    label_type = type(classes[0])
+    if type(label) is not label_type or label in classes or (label_type is int and label not in _INT64):
+        expected = "an int64 integer" if label_type is int else "a string"
         raise DataError(f"the label of unknown is {short(label)}, expected {expected} that is none of the classes")
     _check_text("unknown", [label])
     return float(threshold), label
 
 
 def _check_text(name: str, labels: list[Any]) -> None:
-    """DataError for a string that no file can hold."""
+    """Raise DataError if a label cannot be encoded as UTF-8."""
     try:
         "".join(label for label in labels if isinstance(label, str)).encode("utf-8")
     except UnicodeEncodeError:
@@ -199,5 +231,5 @@ def _check_text(name: str, labels: list[Any]) -> None:
 
 
 def are_sizes(values: Any, n: int) -> bool:
-    """Whether `values` is a list of `n` whole numbers, none below 1."""
+    """Return whether `values` is a list of `n` integers, each 1 or more."""
     return isinstance(values, list) and len(values) == n and all(type(size) is int and size > 0 for size in values)

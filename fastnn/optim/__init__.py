@@ -1,1 +1,1 @@
-"""Update rules and learning-rate schedules."""
+"""Optimizers and learning-rate schedules."""

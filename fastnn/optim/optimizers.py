@@ -1,4 +1,4 @@
-"""Optimizers: their settings, and the rule by which each moves a parameter against its gradient."""
+"""Optimizers: their settings and their update rules."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,19 +11,44 @@ from fastnn.errors import SettingsError
 
 @dataclass(frozen=True)
 class SGD:
-    """Gradient descent, with momentum if it is above 0.
-
-    Plain: ``parameter -= learning_rate * gradient``. Momentum (Polyak 1964, as in scikit-learn):
-    ``velocity = momentum * velocity - learning_rate * gradient; parameter += velocity``. Nesterov (Sutskever et al.
-    2013, in the form of Bengio et al. 2012, arXiv:1212.0901): the parameter moves by
-    ``momentum * velocity - learning_rate * gradient`` with the new velocity.
+    """Stochastic gradient descent, with momentum if `momentum` is above 0.
 
     Parameters
     ----------
     momentum : float
         From 0 to below 1.
     nesterov : bool
-        Needs a momentum above 0.
+        Whether to use Nesterov's momentum; needs a momentum above 0.
+
+    Raises
+    ------
+    SettingsError
+        If a setting is out of range.
+
+    Notes
+    -----
+    Plain: ``parameter -= learning_rate * gradient``.
+
+    Momentum [1]_ [2]_: ``velocity = momentum * velocity - learning_rate * gradient; parameter += velocity``.
+
+    Nesterov [2]_ [3]_: with the new velocity, ``parameter += momentum * velocity - learning_rate * gradient``.
+
+    scikit-learn uses the same rules.
+
+    References
+    ----------
+    .. [1] Polyak 1964, "Some methods of speeding up the convergence of iteration methods".
+    .. [2] Sutskever et al. 2013, "On the importance of initialization and momentum in deep learning".
+    .. [3] Bengio et al. 2012, "Advances in optimizing recurrent networks", arXiv:1212.0901, for this form of Nesterov.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastnn
+    >>> parameter, gradient = np.array([1.0]), np.array([0.5])
+    >>> fastnn.SGD().update(parameter, gradient, slots=[], learning_rate=0.5, step=1)
+    >>> parameter
+    array([0.75])
     """
 
     momentum: float = 0.0
@@ -36,13 +61,13 @@ class SGD:
 
     @property
     def n_slots(self) -> int:
-        """How many arrays of state a parameter needs."""
+        """The number of state arrays per parameter."""
         return 1 if self.momentum else 0
 
     def update(
         self, parameter: np.ndarray, gradient: np.ndarray, slots: Sequence[np.ndarray], learning_rate: float, step: int
     ) -> None:
-        """Move `parameter` one step, in place, `slots` too."""
+        """Update `parameter` and `slots` in place."""
         if not self.momentum:
             parameter -= learning_rate * gradient
             return
@@ -54,14 +79,37 @@ class SGD:
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam (Kingma and Ba 2015, arXiv:1412.6980), in the order of computation of its section 2, as scikit-learn's.
+    """Adam: gradient descent with a step size per parameter, from running moments of its gradient.
 
     Parameters
     ----------
     beta_1, beta_2 : float
-        Decay of the first and second moment, from 0 to below 1.
+        The decay rates of the first and second moment, from 0 to below 1.
     epsilon : float
-        Above 0; added to the root of the second moment before its bias is corrected.
+        Above 0. Added to the square root of the second moment before its bias is corrected (epsilon hat in the paper).
+
+    Raises
+    ------
+    SettingsError
+        If a setting is out of range.
+
+    Notes
+    -----
+    Algorithm 1 of [1]_, in the more efficient order of computation at the end of its section 2. scikit-learn uses the
+    same order.
+
+    References
+    ----------
+    .. [1] Kingma and Ba 2015, "Adam: a method for stochastic optimization", arXiv:1412.6980.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastnn
+    >>> parameter, slots = np.array([1.0]), [np.zeros(1), np.zeros(1)]
+    >>> fastnn.Adam().update(parameter, np.array([0.5]), slots, learning_rate=0.25, step=1)
+    >>> parameter.round(4)
+    array([0.75])
     """
 
     beta_1: float = 0.9
@@ -75,17 +123,17 @@ class Adam:
 
     @property
     def n_slots(self) -> int:
-        """How many arrays of state a parameter needs."""
+        """The number of state arrays per parameter."""
         return 2
 
     def bias_corrected(self, learning_rate: float, step: int) -> float:
-        """The learning rate of step 1, 2, ... with both moments' bias towards 0 taken out."""
+        """Return the learning rate of a step (1, 2, ...), corrected for the bias of both moments towards 0."""
         return float(learning_rate * np.sqrt(1 - self.beta_2**step) / (1 - self.beta_1**step))
 
     def update(
         self, parameter: np.ndarray, gradient: np.ndarray, slots: Sequence[np.ndarray], learning_rate: float, step: int
     ) -> None:
-        """Move `parameter` one step, in place, `slots` too; `step` counts from 1."""
+        """Update `parameter` and `slots` in place; `step` counts from 1."""
         mean, square = slots
         mean *= self.beta_1
         mean += (1 - self.beta_1) * gradient
@@ -96,14 +144,37 @@ class Adam:
 
 @dataclass(frozen=True)
 class LBFGS:
-    """L-BFGS (Liu and Nocedal 1989): each step follows a line search with the gradients of the whole data set.
+    """L-BFGS: a quasi-Newton method. Each iteration is a line search with gradients of the whole data set.
 
     Parameters
     ----------
     tolerance : float
-        The search has converged when no entry of the gradient is larger.
+        The search has converged when no entry of the gradient is larger in magnitude; 0 or more.
     max_evaluations : int
-        The most times that loss and gradients are computed.
+        The maximum number of evaluations of loss and gradients; 1 or more.
+
+    Raises
+    ------
+    SettingsError
+        If a setting is out of range.
+
+    Notes
+    -----
+    The algorithm is that of [1]_, in SciPy's implementation (L-BFGS-B). `train` needs ``batch_size=None`` with it, and
+    neither dropout nor a schedule.
+
+    References
+    ----------
+    .. [1] Liu and Nocedal 1989, "On the limited memory BFGS method for large scale optimization".
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> data = fastnn.load_digits()
+    >>> network = fastnn.Network.for_data(data, (16,))
+    >>> result = fastnn.train(network, data, optimizer=fastnn.LBFGS(), epochs=50, batch_size=None)
+    >>> bool(result.loss < 0.1)
+    True
     """
 
     tolerance: float = 1e-4
@@ -119,7 +190,22 @@ OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "lbfgs")
 
 
 def get_optimizer(optimizer: "str | Optimizer | LBFGS") -> Optimizer | LBFGS:
-    """The optimizer of that name, with the field's usual settings (momentum 0.9); an optimizer comes back as it is."""
+    """Return the optimizer with that name, with the usual settings (momentum 0.9).
+
+    Parameters
+    ----------
+    optimizer : {"sgd", "momentum", "nesterov", "adam", "lbfgs"}, SGD, Adam or LBFGS
+        An optimizer object is returned unchanged.
+
+    Returns
+    -------
+    SGD, Adam or LBFGS
+
+    Raises
+    ------
+    SettingsError
+        If there is no optimizer with that name.
+    """
     if isinstance(optimizer, (SGD, Adam, LBFGS)):
         return optimizer
     named: dict[str, Optimizer | LBFGS] = {

@@ -1,6 +1,6 @@
 """Learning-rate schedules: the factor on the learning rate as a function of the epoch.
 
-A schedule is called with the epoch (from 0) and the number of epochs of the run; any function of that form is one.
+A schedule is any function of the epoch (counted from 0) and the number of epochs of the run that returns the factor.
 """
 
 import math
@@ -15,7 +15,7 @@ Schedule = Callable[[int, int], float]
 
 @dataclass(frozen=True)
 class Constant:
-    """1 throughout."""
+    """The factor is 1 in every epoch."""
 
     def __call__(self, epoch: int, epochs: int) -> float:
         return 1.0
@@ -23,7 +23,15 @@ class Constant:
 
 @dataclass(frozen=True)
 class StepDecay:
-    """``factor ** (epoch // every)``: a drop every few epochs."""
+    """The factor is ``factor ** (epoch // every)``: it drops after every few epochs.
+
+    Parameters
+    ----------
+    factor : float
+        The ratio of each drop, above 0.
+    every : int
+        The number of epochs between drops, 1 or more.
+    """
 
     factor: float = 0.5
     every: int = 10
@@ -38,7 +46,13 @@ class StepDecay:
 
 @dataclass(frozen=True)
 class InverseTime:
-    """``1 / (1 + decay * epoch)`` (Robbins and Monro 1951)."""
+    """The factor is ``1 / (1 + decay * epoch)`` (Robbins and Monro 1951).
+
+    Parameters
+    ----------
+    decay : float
+        0 or more.
+    """
 
     decay: float = 0.1
 
@@ -51,7 +65,13 @@ class InverseTime:
 
 @dataclass(frozen=True)
 class Exponential:
-    """``decay ** epoch``."""
+    """The factor is ``decay ** epoch``.
+
+    Parameters
+    ----------
+    decay : float
+        Above 0.
+    """
 
     decay: float = 0.95
 
@@ -64,7 +84,18 @@ class Exponential:
 
 @dataclass(frozen=True)
 class Cosine:
-    """Half a cosine from 1 down towards `final`, reached at the end of the run (Loshchilov and Hutter 2017, eq. 5)."""
+    """The factor falls from 1 to `final` along half a cosine, which ends after the last epoch.
+
+    Parameters
+    ----------
+    final : float
+        0 or more.
+
+    References
+    ----------
+    Loshchilov and Hutter 2017, "SGDR: stochastic gradient descent with warm restarts", arXiv:1608.03983, equation 5
+    (without the restarts).
+    """
 
     final: float = 0.0
 
@@ -77,7 +108,15 @@ class Cosine:
 
 @dataclass(frozen=True)
 class WarmUp:
-    """A straight rise over the first `warm_up` epochs, then `schedule` for the others (Goyal et al. 2017)."""
+    """The factor rises linearly over the first `warm_up` epochs, then follows `schedule` (Goyal et al. 2017).
+
+    Parameters
+    ----------
+    warm_up : int
+        The number of epochs of the rise, 0 or more.
+    schedule : function of (epoch, epochs)
+        The schedule of the other epochs, which it counts from 0.
+    """
 
     warm_up: int
     schedule: Schedule = Constant()
@@ -101,12 +140,28 @@ SCHEDULES: dict[str, type] = {
 
 
 def get_schedule(schedule: "str | Schedule") -> Schedule:
-    """The schedule written as ``NAME`` or ``NAME:VALUE,...``, its settings in order: ``"step:0.5,10"``.
+    """Return the schedule that a string describes.
+
+    Parameters
+    ----------
+    schedule : str or function of (epoch, epochs)
+        ``NAME`` or ``NAME:VALUE,...`` with the settings in order, such as ``"step:0.5,10"``. The names are "constant",
+        "step", "inverse-time", "exponential" and "cosine". A function is returned unchanged.
+
+    Returns
+    -------
+    function of (epoch, epochs)
 
     Raises
     ------
     SettingsError
-        If the name is unknown, or there are too many values, or one is out of its range.
+        If the name is unknown, there are too many values, or a value is out of range.
+
+    Examples
+    --------
+    >>> from fastnn.optim.schedules import get_schedule
+    >>> get_schedule("step:0.5,10")
+    StepDecay(factor=0.5, every=10)
     """
     if not isinstance(schedule, str):
         if not callable(schedule):
@@ -115,12 +170,12 @@ def get_schedule(schedule: "str | Schedule") -> Schedule:
     name, _, values = schedule.partition(":")
     if name not in SCHEDULES:
         raise SettingsError(f"schedule is {schedule!r}, expected one of {', '.join(SCHEDULES)}")
-    given, wanted = values.split(",") if values else [], fields(SCHEDULES[name])
-    if len(given) > len(wanted):
-        names = ", ".join(field.name for field in wanted) or "none"
-        raise SettingsError(f"schedule {schedule!r} has {len(given)} values, expected at most {len(wanted)}: {names}")
+    given, settings = values.split(",") if values else [], fields(SCHEDULES[name])
+    if len(given) > len(settings):
+        names = ", ".join(field.name for field in settings) or "none"
+        raise SettingsError(f"schedule {schedule!r} has {len(given)} values, expected at most {len(settings)}: {names}")
     try:
-        numbers = [field.type(text) for field, text in zip(wanted, given, strict=False)]  # type: ignore[operator]
+        numbers = [field.type(text) for field, text in zip(settings, given, strict=False)]  # type: ignore[operator]
     except ValueError:
         raise SettingsError(f"schedule {schedule!r}: {values!r} is not a list of numbers") from None
     built: Schedule = SCHEDULES[name](*numbers)

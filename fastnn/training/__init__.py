@@ -1,1 +1,1 @@
-"""Training: the loop over epochs, and what it leaves behind."""
+"""Training: the loop over epochs, L-BFGS, early stopping, progress and the history of a run."""

@@ -1,4 +1,4 @@
-"""What a run leaves behind, epoch by epoch."""
+"""The history of a run: one record of metrics per epoch."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,10 +12,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One row of a history. `loss` and `accuracy` are means over the epoch, each batch at the weights before its step
-    (for L-BFGS at the weights after the iteration); the validation's are at the weights after the epoch, NaN without
-    validation data. `loss` and `validation_loss` include the L2 term. Accuracies of numbers are NaN, and so is the
-    learning rate of L-BFGS. `seconds` is the training alone.
+    """The metrics of one epoch. Accuracies of networks with "identity" outputs are NaN.
+
+    Attributes
+    ----------
+    epoch : int
+        Counted from 1.
+    learning_rate : float
+        The learning rate of the epoch; NaN for L-BFGS.
+    loss, accuracy : float
+        Means over the training data, each batch at the weights before its step; for L-BFGS, at the weights after the
+        iteration. `loss` includes the L2 term.
+    validation_loss, validation_accuracy : float
+        The same for the validation data, at the weights after the epoch; NaN without validation data.
+    seconds : float
+        The time of training, without validation and callbacks.
     """
 
     epoch: int
@@ -28,7 +39,22 @@ class EpochRecord:
 
 
 class History(Sequence[EpochRecord]):
-    """The records of a run, one an epoch, epochs counted from 1."""
+    """The sequence of a run's `EpochRecord`, one per epoch. A slice of a History is a History.
+
+    Parameters
+    ----------
+    records : sequence of EpochRecord
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> data = fastnn.load_digits()
+    >>> result = fastnn.train(fastnn.Network.for_data(data, (16,)), data, epochs=3, learning_rate=0.2)
+    >>> result.history[-1].epoch
+    3
+    >>> result.history.column("learning_rate")
+    array([0.2, 0.2, 0.2])
+    """
 
     def __init__(self, records: Sequence[EpochRecord] = ()) -> None:
         self._records = list(records)
@@ -44,15 +70,48 @@ class History(Sequence[EpochRecord]):
         return f"History({len(self)} epochs{last})"
 
     def column(self, name: str) -> np.ndarray:
-        """One figure of all epochs: float64 (int64 for `epoch`), shape (epochs,)."""
+        """Return one metric of every epoch.
+
+        Parameters
+        ----------
+        name : str
+            A field of `EpochRecord`, such as "loss".
+
+        Returns
+        -------
+        ndarray of shape (epochs,)
+            float64; int64 for "epoch".
+
+        Raises
+        ------
+        AttributeError
+            If there is no field with that name.
+        """
         return np.array([getattr(record, name) for record in self._records])
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Every figure by name, in the order of `EpochRecord`, each as `column` gives it."""
+        """Return every metric as an array.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (epochs,)
+            The columns by name, in the order of `EpochRecord`.
+        """
         return {name: self.column(name) for name in EpochRecord.__annotations__}
 
     def to_frame(self) -> "pandas.DataFrame":
-        """A data frame with a row an epoch."""
+        """Return the history as a data frame.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per epoch and one column per field of `EpochRecord`.
+
+        Raises
+        ------
+        ImportError
+            If pandas cannot be imported.
+        """
         import pandas
 
         return pandas.DataFrame([asdict(record) for record in self._records], columns=list(EpochRecord.__annotations__))

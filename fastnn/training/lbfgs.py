@@ -1,6 +1,6 @@
-"""L-BFGS: a search over all weights at once, with the gradients of the whole data set.
+"""L-BFGS: minimises the loss over all weights and biases at once, with gradients of the whole data set.
 
-The search itself is SciPy's L-BFGS-B (Byrd et al. 1995; Zhu et al. 1997), as in scikit-learn.
+The minimiser is SciPy's L-BFGS-B (Byrd et al. 1995; Zhu et al. 1997), as in scikit-learn.
 """
 
 import time
@@ -15,7 +15,7 @@ from fastnn.optim.optimizers import LBFGS
 
 
 class NoStart(ArithmeticError):
-    """Loss or gradient at the start is not finite: there is nothing to go down from."""
+    """The loss or gradient at the initial weights is not finite, so no search can start."""
 
 
 def minimize(
@@ -26,10 +26,32 @@ def minimize(
     max_iterations: int,
     end_iteration: Callable[[Callable[[], Network], EpochResult, float], str | None],
 ) -> tuple[str, float]:
-    """Search from the weights of `network` on; returns why it ended, as `TrainingResult.stopped` says it, and the loss.
+    """Minimise the objective, starting from the weights of `network`.
 
-    `end_iteration` is given what makes the network after each iteration, its loss and accuracy, and the seconds; it may
-    return a reason to stop. Raises NoStart.
+    Parameters
+    ----------
+    objective : function of (weights, biases)
+        Returns LossAndGradients.
+    network : Network
+        The initial weights; it does not change.
+    n_samples : int
+        The number of samples in the objective, for the accuracy.
+    optimizer : LBFGS
+    max_iterations : int
+    end_iteration : function of (make_network, result, seconds)
+        Called after each iteration. `make_network()` returns the current network, and `result` is an EpochResult. If it
+        returns a string, the search stops for that reason.
+
+    Returns
+    -------
+    stopped : str
+        Why the search ended, as in `TrainingResult.stopped`.
+    loss : float
+
+    Raises
+    ------
+    NoStart
+        If the loss or gradient at the initial weights is not finite.
     """
     from scipy.optimize import minimize as scipy_minimize
 
@@ -40,27 +62,27 @@ def minimize(
     began = time.perf_counter()
 
     def split(flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        pieces = np.split(flat.astype(network.dtype), ends)
-        shaped = [piece.reshape(array.shape) for piece, array in zip(pieces, arrays, strict=True)]
+        parts = np.split(flat.astype(network.dtype), ends)
+        shaped = [part.reshape(array.shape) for part, array in zip(parts, arrays, strict=True)]
         return shaped[:n_layers], shaped[n_layers:]
 
     def value_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
         nonlocal last
-        with np.errstate(over="ignore"):  # a step too long is answered by an infinite loss
+        with np.errstate(over="ignore"):  # too long a step gets an infinite loss below
             weights, biases = split(flat)
         if all(np.isfinite(array).all() for array in (*weights, *biases)):
-            tried = objective(weights, biases)
-            gradient = _join([*tried.dweights, *tried.dbiases])
-            if np.isfinite(tried.loss) and np.isfinite(gradient).all():
-                last = tried
-                return tried.loss, gradient
+            result = objective(weights, biases)
+            gradient = _join([*result.dweights, *result.dbiases])
+            if np.isfinite(result.loss) and np.isfinite(gradient).all():
+                last = result
+                return result.loss, gradient
         if last is None:
             raise NoStart
         return np.inf, np.zeros(flat.shape)
 
     def callback(flat: np.ndarray) -> None:
         nonlocal reason, began
-        assert last is not None  # that of the point taken, which is the last one tried
+        assert last is not None  # SciPy accepts the point that it evaluated last
         accuracy = np.nan if network.output == "identity" else last.n_correct / n_samples
         seconds = time.perf_counter() - began
         reason = end_iteration(lambda: network.like(*split(flat)), EpochResult(last.loss, accuracy), seconds)

@@ -11,7 +11,7 @@ from fastnn.training.train import EpochEnd
 
 @contextmanager
 def show_progress(n_samples: int) -> Iterator[Callable[[EpochEnd], None]]:
-    """A callback of `fastnn.train` that shows how a run over `n_samples` a epoch goes."""
+    """Yield a callback for `fastnn.train` that shows the progress of a run with `n_samples` samples per epoch."""
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         with _live_bar(n_samples) as callback:
             yield callback
@@ -35,17 +35,17 @@ def _live_bar(n_samples: int) -> Iterator[Callable[[EpochEnd], None]]:
 
     console = Console(file=sys.stderr)
     bar = Progress(BarColumn(20), TextColumn("{task.description}"), TimeRemainingColumn(compact=True), console=console)
-    task, shown = None, 0.0
+    task, last_update = None, 0.0
 
     def callback(end: EpochEnd) -> None:
-        nonlocal task, shown
+        nonlocal task, last_update
         if task is None:
             task = bar.add_task("", total=end.epochs)
         last = end.record.epoch == end.epochs
-        # A terminal need not be redrawn more often than it is read.
-        if last or time.monotonic() - shown > 0.05:
+        # Nobody can read more than 20 updates a second.
+        if last or time.monotonic() - last_update > 0.05:
             bar.update(task, completed=end.record.epoch, description=_line(end, n_samples))
-            shown = time.monotonic()
+            last_update = time.monotonic()
 
     with bar:
         yield callback

@@ -1,4 +1,4 @@
-"""Early stopping: when a run ends before its last epoch, and whose weights it keeps."""
+"""Early stopping: when a run ends before its last epoch, and which epoch's weights it keeps."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,28 @@ MONITORS = ("validation_loss", "validation_accuracy")
 
 @dataclass(frozen=True)
 class EarlyStopping:
-    """Stop when `monitor` has not improved by more than `min_delta` for `patience` epochs; keep the best weights."""
+    """Stop a run when a validation metric no longer improves, and keep the weights of the best epoch.
+
+    Parameters
+    ----------
+    patience : int
+        The run stops after this many epochs without an improvement; 1 or more.
+    monitor : {"validation_loss", "validation_accuracy"}
+        The metric to compare.
+    min_delta : float
+        Only a gain of more than this over the best epoch is an improvement; 0 or more.
+
+    Raises
+    ------
+    SettingsError
+        If a setting is out of range.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> fastnn.EarlyStopping(patience=3, monitor="validation_accuracy")
+    EarlyStopping(patience=3, monitor='validation_accuracy', min_delta=0.0)
+    """
 
     patience: int = 10
     monitor: str = "validation_loss"
@@ -22,7 +43,7 @@ class EarlyStopping:
         check_number("min_delta", self.min_delta, 0)
 
     def improves(self, record: EpochRecord, best: EpochRecord | None) -> bool:
-        """Whether `record` is better than `best`."""
+        """Return whether `record` is better than `best`, the best epoch so far (None before the first)."""
         if best is None:
             return True
         gain = getattr(record, self.monitor) - getattr(best, self.monitor)

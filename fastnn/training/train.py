@@ -1,4 +1,4 @@
-"""Training: `train` shuffles, runs epochs, validates, stops early, calls back and keeps the history."""
+"""Training: `train` shuffles, runs epochs, validates, stops early, calls callbacks and records the history."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -28,8 +28,20 @@ NAN = float("nan")
 
 @dataclass(frozen=True)
 class EpochEnd:
-    """What a callback is given after an epoch: its record, those so far, the last epoch there can be, the network as it
-    is now, and the logits (N, C) that it has for the validation data, None without any.
+    """The argument of a callback: the state of a run after an epoch.
+
+    Attributes
+    ----------
+    record : EpochRecord
+        The metrics of this epoch.
+    history : History
+        The records of all epochs so far, this one included.
+    epochs : int
+        The number of the last epoch, if the run does not stop before it.
+    validation_logits : ndarray of shape (N, C), or None
+        The network's logits for the validation data; None without validation data.
+    network : Network
+        The current network.
     """
 
     record: EpochRecord
@@ -45,12 +57,34 @@ Shuffle = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What `train` returns: the trained network, the history, the epoch whose weights these are, why it ended.
+    """The result of `train`.
 
-    `stopped` is "epochs" (all were run), "early" (early stopping), "callback", "interrupted" or "diverged"; by L-BFGS
-    also "converged", and "stalled" where it found no lower loss on its way. `state` is the optimizer's, to resume from;
-    None where the network is not that of the last epoch, and by L-BFGS. `loss` is that of the last epoch, or at the
-    start, where L-BFGS had converged before its first.
+    Attributes
+    ----------
+    network : Network
+        The trained network.
+    history : History
+        One record per epoch.
+    best_epoch : int
+        The epoch whose weights `network` has: with early stopping the best one, otherwise the last.
+    stopped : str
+        Why the run ended: "epochs" (all of them ran), "early" (early stopping), "callback", "interrupted" or
+        "diverged". L-BFGS may also end with "converged", or with "stalled" if its line search finds no lower loss.
+    backend : str
+        The backend that trained: "numba" or "numpy".
+    state : TrainerState or None
+        The optimizer's state, for `train(resume=...)`. None if `network` is not that of the last epoch, if the run was
+        interrupted or diverged, and for L-BFGS.
+    loss : float
+        The loss of the last epoch. If L-BFGS converged before its first iteration, the initial loss.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> data = fastnn.load_digits()
+    >>> result = fastnn.train(fastnn.Network.for_data(data, (16,)), data, epochs=3)
+    >>> result.stopped, result.best_epoch, len(result.history)
+    ('epochs', 3, 3)
     """
 
     network: Network
@@ -66,7 +100,25 @@ class TrainingResult:
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Ctrl-C during `train`; `result` holds the network after the last whole epoch."""
+    """Raised when Ctrl-C interrupts `train`. It is a KeyboardInterrupt.
+
+    Attributes
+    ----------
+    result : TrainingResult
+        The network after the last complete epoch (with early stopping, after the best one), and the history.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> def press_ctrl_c(end):
+    ...     raise KeyboardInterrupt
+    >>> data = fastnn.load_digits()
+    >>> try:
+    ...     fastnn.train(fastnn.Network.for_data(data, (16,)), data, callbacks=[press_ctrl_c])
+    ... except fastnn.TrainingInterrupted as interrupt:
+    ...     len(interrupt.result.history)
+    1
+    """
 
     def __init__(self, result: TrainingResult) -> None:
         super().__init__()
@@ -95,61 +147,83 @@ def train(
     threads: int | None = None,
     resume: TrainerState | None = None,
 ) -> TrainingResult:
-    """Train a network. `network` itself is left as it is: the result has the trained one.
+    """Train a network. `network` itself does not change: the result has the trained one.
 
-    Equal arguments, backend and versions give equal bits: weights, history and predictions (the seconds apart); with
-    the Numba backend for any number of threads.
+    The same arguments, backend and versions give the same bits: weights, history (except its seconds) and predictions.
+    With the Numba backend they are the same for any number of threads.
 
     Parameters
     ----------
+    network : Network
+        The network to start from.
     data : Dataset
-        With labels from 0 to the network's classes - 1; for logistic outputs and numbers, of shape (N, C).
+        The training data. A softmax network needs labels from 0 to C - 1; other networks need targets of shape (N, C).
     epochs : int
-        1 or more. For L-BFGS the most iterations.
+        The number of epochs, 1 or more; for L-BFGS, the maximum number of iterations.
     batch_size : int or None
-        Samples a step, 1 or more; the last batch of an epoch is as short as it comes. None: all (full batch), which are
-        not shuffled then, and which L-BFGS needs.
+        The number of samples in each step, 1 or more; the last batch of an epoch may be shorter. None: all samples
+        (full batch), without shuffling. L-BFGS needs None.
     learning_rate : float
-        Above 0; `schedule` multiplies it. L-BFGS has none: it searches for the length of each step.
+        Above 0; `schedule` multiplies it. L-BFGS ignores it, because a line search finds the length of each step.
     schedule : str or function of (epoch, epochs)
-        See `fastnn.optim.schedules`.
+        The factor on the learning rate; see `fastnn.optim.schedules`. L-BFGS needs "constant".
     optimizer : {"sgd", "momentum", "nesterov", "adam", "lbfgs"}, SGD, Adam or LBFGS
+        The update rule.
     l2 : float
-        The loss is the mean loss of the network's output + l2 / 2 * (sum of squared weights, biases not).
+        0 or more. The loss is the mean loss of the network's output + l2 / 2 * (sum of squared weights). Biases are
+        not penalised.
     divide_l2 : bool
-        Whether `l2` is divided by what the samples of each batch count in all, their number if no weights are given. So
-        scikit-learn's `alpha` is defined. For validation data, by their number.
+        Divide `l2` by the total sample weight of each batch (without weights, its number of samples). scikit-learn
+        defines its `alpha` this way. For validation data, `l2` is divided by the number of samples.
     dropout : float
-        The share of each hidden layer's units that is dropped, in [0, 1); 0 for L-BFGS.
+        The share of each hidden layer's units to drop, in [0, 1). L-BFGS needs 0.
     validation : Dataset, float or None
-        Data to watch the run with, or the share of `data` to hold out for it, drawn by the seed.
+        The data to evaluate after each epoch, or the share of `data` to hold out for this; the seed determines which.
     early_stopping : EarlyStopping, int or None
-        An int is the patience. Needs validation data.
+        When to stop early; an int is the patience. Needs validation data.
     sample_weight : ndarray of shape (N,), or None
-        What each sample counts in the mean over its batch: finite, 0 or more.
-    shuffle : bool, or function of the rows
-        Whether each epoch has an order of its own, drawn by the seed. A function is called before each epoch with the
-        numbers of the rows to train on, int64, and returns them in the order to take.
-    callbacks : functions of EpochEnd
-        Called after every epoch; the run ends after an epoch where one returns True.
+        The weight of each sample in the mean over its batch: finite, 0 or more. None: all equal.
+    shuffle : bool or function
+        Whether each epoch has a new random order, determined by the seed. A function is called before each epoch with
+        the rows to train on (int64, shape (n,)) and returns them in the order of the epoch.
+    callbacks : sequence of functions of EpochEnd
+        Called after every epoch. The run ends after an epoch in which one of them returns True.
     seed : int
-        From 0 to 2**63 - 1: shuffling, the held-out share and dropout follow from it.
+        From 0 to 2**63 - 1. Determines the shuffling, the held-out samples and dropout.
     backend : {"auto", "numba", "numpy"}
+        See `get_backend`.
     threads : int or None
-        At most so many; None: the cores this process may use. The Numba backend leaves one out for a few epochs when
-        another process kept a core busy; that changes no bit of the result.
+        The maximum number of threads; None: the number of cores this process may use. When another process keeps a
+        core busy, the Numba backend uses fewer threads for a few epochs; the result has the same bits.
     resume : TrainerState or None
-        The `state` of an earlier result, whose network is given: the optimizer goes on where it stopped, and epochs are
-        counted on. Two runs of 5 epochs give the bits of one of 10, if the schedule gives the same rates.
+        The `state` of an earlier result; `network` must be the network of that result. The optimizer and the epoch
+        numbers continue from there. Two runs of 5 epochs give the bits of one of 10 if the schedule gives the same
+        learning rates. L-BFGS needs None.
+
+    Returns
+    -------
+    TrainingResult
 
     Raises
     ------
-    SettingsError, DataError
-        Before any work, if a setting is out of range or the data do not fit the network.
+    SettingsError
+        If a setting is out of range or contradicts another, before any work; or if a schedule returns a factor that is
+        not a finite number of 0 or more, or a shuffle function returns anything but rows to train on.
+    DataError
+        If the data do not fit the network, before any work.
     DivergenceError
-        If a loss is not finite; its `result` has the network after the last good epoch.
+        If a loss or weight is not finite. Its `result` has the network after the last epoch without this error.
     TrainingInterrupted
-        On Ctrl-C (it is a KeyboardInterrupt), with the network after the last whole epoch in `result`.
+        On Ctrl-C (it is a KeyboardInterrupt). Its `result` has the network after the last complete epoch.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> data = fastnn.load_digits()
+    >>> network = fastnn.Network.for_data(data, hidden=(32,))
+    >>> result = fastnn.train(network, data, epochs=20, batch_size=32, validation=0.2)
+    >>> bool(result.history[-1].validation_accuracy > 0.9)
+    True
     """
     check_integer("epochs", epochs, 1)
     if batch_size is not None:
@@ -163,9 +237,9 @@ def train(
     sample_weight = check_sample_weight(sample_weight, len(data), network.dtype)
     rows, held_out = _split(network, data, validation, seed)
     if early_stopping is not None and held_out is None:
-        raise SettingsError("early_stopping needs validation data: give validation=")
+        raise SettingsError("early_stopping needs validation data, but validation is None: try validation=0.1")
     if isinstance(optimizer, LBFGS):
-        _check_searchable(batch_size, dropout, resume, schedule)
+        _check_lbfgs(batch_size, dropout, resume, schedule)
     else:
         _check_state(network, optimizer, resume)
     engine = get_backend(backend)
@@ -212,7 +286,7 @@ def train(
 
 
 class _Run:
-    """What happens at the end of an epoch, whichever optimizer made it; `good` is the result so far."""
+    """The work after each epoch, the same for every optimizer; `good` is the result so far."""
 
     def __init__(
         self,
@@ -235,7 +309,7 @@ class _Run:
     def end_epoch(
         self, result: EpochResult, rate: float, seconds: float, make_network: Callable[[], Network]
     ) -> str | None:
-        """Judge the network, keep the record, and call back; returns why to stop, or None."""
+        """Evaluate the network, record the epoch and call the callbacks; return the reason to stop, or None."""
         history, epoch = self.good.history, self._first + len(self.good.history) + 1
         failed = result.failed_batch is not None or not np.isfinite(result.loss)
         current = None if failed else _finite_network(make_network)
@@ -253,8 +327,8 @@ class _Run:
             self._best = record
             self.good = replace(self.good, network=current, best_epoch=epoch)
         end = EpochEnd(record, history, self._epochs, None if evaluated is None else evaluated.logits, current)
-        answers = [callback(end) for callback in self._callbacks]
-        if any(answer is True for answer in answers):
+        returned = [callback(end) for callback in self._callbacks]
+        if any(value is True for value in returned):
             return "callback"
         if stopping is not None and epoch - self.good.best_epoch >= stopping.patience:
             return "early"
@@ -262,38 +336,38 @@ class _Run:
 
 
 def _order(rows: np.ndarray, shuffle: "bool | Shuffle", batch_size: int | None, seed: int, epoch: int) -> np.ndarray:
-    """The rows in the order of an epoch."""
+    """Return the rows in the order of this epoch."""
     if callable(shuffle):
         order = np.asarray(shuffle(rows))
         if order.ndim != 1 or order.dtype.kind not in "iu" or not len(order) or not np.isin(order, rows).all():
             raise SettingsError(
-                f"shuffle gave {order.dtype} of shape {order.shape}, expected the numbers of rows to train on"
+                f"shuffle returned {order.dtype} of shape {order.shape}, expected row numbers to train on"
             )
         return order
     return generator(seed, "shuffle", epoch).permutation(rows) if shuffle and batch_size is not None else rows
 
 
-def _check_searchable(batch_size: int | None, dropout: float, resume: TrainerState | None, schedule: Schedule) -> None:
-    """SettingsError unless L-BFGS sees one fixed loss, that of all the data."""
+def _check_lbfgs(batch_size: int | None, dropout: float, resume: TrainerState | None, schedule: Schedule) -> None:
+    """Raise SettingsError unless the loss is a fixed function of all the data, as L-BFGS needs."""
     if not isinstance(schedule, Constant):
-        raise SettingsError(f"schedule is {schedule!r} with L-BFGS, which has no learning rate")
-    for name, value, wanted in (("batch_size", batch_size, None), ("dropout", dropout, 0), ("resume", resume, None)):
-        if value != wanted:
-            raise SettingsError(f"{name} is {value!r} with L-BFGS, which needs one loss of all the data; give {wanted}")
+        raise SettingsError(f"schedule is {schedule!r} with L-BFGS, which has no learning rate; expected constant")
+    for name, value, needed in (("batch_size", batch_size, None), ("dropout", dropout, 0), ("resume", resume, None)):
+        if value != needed:
+            raise SettingsError(f"{name} is {value!r} with L-BFGS, expected {needed}: it needs one fixed loss")
 
 
 def _check_state(network: Network, optimizer: Optimizer, state: TrainerState | None) -> None:
-    """SettingsError unless the state is one of this optimizer on a network of this shape."""
+    """Raise SettingsError unless the state has the slots of this optimizer and the shapes of this network."""
     shapes = [array.shape for array in (*network.weights, *network.biases)]
     slots = [] if state is None else [[array.shape for array in (*slot[0], *slot[1])] for slot in state.slots]
     if state is not None and slots != [shapes] * optimizer.n_slots:
-        raise SettingsError(f"resume has {len(slots)} slots, expected {optimizer.n_slots} of the shapes of {network}")
+        raise SettingsError(f"resume has {len(slots)} slots, expected {optimizer.n_slots} with the shapes of {network}")
 
 
 def _split(
     network: Network, data: Dataset, validation: Dataset | float | None, seed: int
 ) -> tuple[np.ndarray, Dataset | None]:
-    """The rows to train on, and the validation data."""
+    """Return the rows to train on, and the validation data."""
     if validation is None:
         return np.arange(len(data)), None
     if isinstance(validation, Dataset):
@@ -304,7 +378,7 @@ def _split(
 
 
 def _finite_network(make: Callable[[], Network]) -> Network | None:
-    """The trainer's network, or None where a weight is not finite any more."""
+    """Return the trainer's network, or None if a weight is no longer finite."""
     try:
         return make()
     except SettingsError:
@@ -312,8 +386,8 @@ def _finite_network(make: Callable[[], Network]) -> Network | None:
 
 
 def _divergence(epoch: int, batch: int | None, rate: float, good: TrainingResult) -> DivergenceError:
-    place = "at its end" if batch is None else f"in batch {batch + 1}"
+    where = "at its end" if batch is None else f"in batch {batch + 1}"
     advice = "; scale the inputs" if np.isnan(rate) else f" at learning rate {rate:g}; try a lower one"
-    error = DivergenceError(f"training diverged in epoch {epoch}, {place}: the loss is not finite{advice}")
+    error = DivergenceError(f"training diverged in epoch {epoch}, {where}: the loss is not finite{advice}")
     error.result = replace(good, stopped="diverged")
     return error

@@ -1,4 +1,4 @@
-"""Both backends have the same functions with the same signatures, and give the same errors."""
+"""Both backends have the same functions with the same signatures, and raise the same errors."""
 
 import inspect
 import re
@@ -26,7 +26,7 @@ def _parameters(function):
     ]
 
 
-def test_the_contract_names_what_the_design_asks_for():
+def test_the_contract_has_the_operations_of_the_design():
     assert {"matmul", "relu", "relu_backward", "softmax", "dense_forward", "dense_backward"} < set(OPERATIONS)
     assert {"softmax_cross_entropy", "predict_proba", "loss_and_gradients", "trainer"} < set(OPERATIONS)
     assert set(METHODS) == {"prepare", "run_epoch", "network", "state"}
@@ -34,13 +34,13 @@ def test_the_contract_names_what_the_design_asks_for():
 
 @pytest.mark.parametrize("backend", [reference, compiled], ids=["numpy", "numba"])
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_same_functions_same_signatures(backend, name):
+def test_both_backends_have_the_functions_and_signatures_of_the_contract(backend, name):
     assert _parameters(getattr(backend, name)) == _parameters(getattr(Backend, name))
 
 
 @pytest.mark.parametrize("backend", [reference, compiled], ids=["numpy", "numba"])
 @pytest.mark.parametrize("name", METHODS)
-def test_same_trainer_methods(backend, name):
+def test_both_trainers_have_the_methods_and_signatures_of_the_contract(backend, name):
     assert _parameters(getattr(backend.Trainer, name)) == _parameters(getattr(Trainer, name))
 
 
@@ -84,14 +84,14 @@ BAD_CALLS = {
 
 @pytest.mark.parametrize("backend", [reference, compiled], ids=["numpy", "numba"])
 @pytest.mark.parametrize("case", BAD_CALLS)
-def test_bad_input_is_one_clear_line(backend, case):
+def test_bad_input_raises_an_error_of_one_line(backend, case):
     call, error, words = BAD_CALLS[case]
     with pytest.raises(error, match=words) as caught:
         call(backend)
     assert "\n" not in str(caught.value)
 
 
-def test_get_backend():
+def test_get_backend_returns_the_module_with_that_name():
     assert get_backend("numpy") is reference
     assert get_backend("numba") is compiled
     assert get_backend("auto") is compiled
@@ -100,7 +100,7 @@ def test_get_backend():
 
 
 def _in_a_fresh_process(preparation):
-    """What `get_backend` warns of with "auto", and fails with for "numba", in a process that was prepared so."""
+    """Return the warning of `get_backend("auto")` and the error of `get_backend("numba")`, in a prepared process."""
     program = f"""
 import sys, warnings
 {preparation}
@@ -121,13 +121,13 @@ except MissingDependencyError as error:
     return warned, failed
 
 
-def test_a_numba_that_would_crash_on_the_kernels_is_refused():
+def test_a_numba_whose_llvm_is_too_old_for_the_kernels_is_refused():
     warned, failed = _in_a_fresh_process("import llvmlite.binding; llvmlite.binding.llvm_version_info = (15, 0, 7)")
     assert re.match(r"RuntimeWarning: .*Numba .* is too old, expected 0\.62 or newer", warned)
     assert "is too old, expected 0.62 or newer" in failed
 
 
-def test_without_numba_auto_says_so_and_numba_says_what_to_install():
+def test_without_numba_auto_warns_and_numba_says_what_to_install():
     warned, failed = _in_a_fresh_process('sys.modules["numba"] = None')
     assert warned.startswith("RuntimeWarning: fastnn: Numba cannot be imported")
     assert "pip install numba" in failed

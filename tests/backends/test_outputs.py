@@ -1,4 +1,4 @@
-"""Logistic outputs and numbers: losses, gradients and whole steps of both backends, and what goes with them."""
+"""Logistic and identity outputs in both backends: losses, gradients, training steps, predictions and errors."""
 
 import numpy as np
 import pytest
@@ -16,29 +16,29 @@ from tests.parity import assert_all_parity, assert_parity, astype, make_inputs
 BACKENDS = pytest.mark.parametrize("backend", [reference, compiled], ids=["numpy", "numba"])
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 OUTPUTS = pytest.mark.parametrize("output", ["logistic", "identity"])
-# Threads share rows, or panels of units.
+# "rows": threads share the rows of a batch. "panels": they share panels of units.
 SIZES = {"rows": (23, 17, 5), "panels": (65, 200, 70, 19), "no hidden layer": (30, 3), "one output": (12, 90, 1)}
 SHAPES = pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
 
 
-def _problem(rng, sizes, output, dtype, n=131, kind="uint8"):
-    scale = 1 / 255 if kind == "uint8" else 1.0
+def _problem(rng, sizes, output, dtype, n=131, input_dtype="uint8"):
+    scale = 1 / 255 if input_dtype == "uint8" else 1.0
     network = Network.initialize(sizes, activation="tanh", dtype=np.float64, input_scale=scale, output=output, seed=4)
     network = network.like(network.weights, [rng.standard_normal(bias.shape) * 0.1 for bias in network.biases])
     targets = rng.random((n, sizes[-1]))
     targets = (targets > 0.6).astype(float) if output == "logistic" else targets * 3 - 1
-    return astype(network, dtype), make_inputs(rng, (n, sizes[0]), kind), targets
+    return astype(network, dtype), make_inputs(rng, (n, sizes[0]), input_dtype), targets
 
 
 @BACKENDS
 @DTYPES
 @pytest.mark.parametrize("outputs", [1, 3, 17, 100])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_losses_are_those_of_scikit_learn(backend, dtype, outputs, weighted):
+def test_losses_agree_with_scikit_learn(backend, dtype, outputs, weighted):
     rng = np.random.default_rng(1)
     outs, targets, weight = rng.standard_normal((65, outputs)) * 4, rng.random((65, outputs)) > 0.5, rng.random(65)
     rounded, targets = outs.astype(dtype), targets.astype(dtype)
-    sample_weight, share = (weight, weight / weight.sum()) if weighted else (None, np.full(65, 1 / 65))
+    sample_weight, mean_weight = (weight, weight / weight.sum()) if weighted else (None, np.full(65, 1 / 65))
     found, dlogits = backend.logistic_cross_entropy(rounded, targets, sample_weight)
     proba = expit(rounded.astype(np.float64))
     expected = sum(
@@ -46,18 +46,18 @@ def test_losses_are_those_of_scikit_learn(backend, dtype, outputs, weighted):
         for column, p in zip(targets.T, proba.T, strict=True)
     )
     assert_parity(np.array(found, dtype), np.array(expected))
-    assert_parity(dlogits, (proba - targets) * share[:, None])
+    assert_parity(dlogits, (proba - targets) * mean_weight[:, None])
     found, douts = backend.squared_error(rounded, targets, sample_weight)
     errors = rounded.astype(np.float64) - targets
     expected = 0.5 * outputs * mean_squared_error(targets, rounded.astype(np.float64), sample_weight=sample_weight)
     assert_parity(np.array(found, dtype), np.array(expected))
-    assert_parity(douts, errors * share[:, None])
+    assert_parity(douts, errors * mean_weight[:, None])
 
 
 @BACKENDS
 @DTYPES
-def test_a_sure_answer_costs_what_it_should(backend, dtype):
-    """By hand: a logit of 1000 for a yes costs nothing, for a no 1000; no exp overflows."""
+def test_the_loss_of_huge_logits_is_exact_and_does_not_overflow(backend, dtype):
+    """By hand: the loss of a logit of 1000 is 0 for the target 1, and 1000 for the target 0."""
     logits, targets = np.array([[1000.0, 1000.0], [-1000.0, 0.0]], dtype), np.array([[1, 0], [1, 0]], dtype)
     loss, dlogits = backend.logistic_cross_entropy(logits, targets)
     assert loss == pytest.approx((0 + 1000 + 1000 + np.log(2)) / 2, rel=1e-6)
@@ -68,9 +68,9 @@ def test_a_sure_answer_costs_what_it_should(backend, dtype):
 @OUTPUTS
 @pytest.mark.parametrize("activation", ["tanh", "logistic"])
 @pytest.mark.parametrize("options", [{}, {"l2": 0.1, "dropout": 0.3, "sample_weight": np.array([0, 1, 2.5, 0.5, 1])}])
-def test_gradients_are_right(backend, output, activation, options):
+def test_gradients_agree_with_finite_differences(backend, output, activation, options):
     rng = np.random.default_rng(2)
-    network, inp, targets = _problem(rng, (6, 5, 4, 3), output, "float64", n=5, kind="float64")
+    network, inp, targets = _problem(rng, (6, 5, 4, 3), output, "float64", n=5, input_dtype="float64")
     network = Network(network.weights, network.biases, activation, output=output)
     check = check_gradients(network, inp, targets, backend=backend, **options)
     assert check.passed, check
@@ -81,7 +81,7 @@ def test_gradients_are_right(backend, output, activation, options):
 @DTYPES
 @OUTPUTS
 @SHAPES
-def test_loss_and_gradients(backend, dtype, output, sizes):
+def test_loss_and_gradients_agree_with_the_float64_reference(backend, dtype, output, sizes):
     rng = np.random.default_rng(3)
     network, inp, targets = _problem(rng, sizes, output, dtype)
     found = backend.loss_and_gradients(network, inp, targets, l2=0.01, sample_weight=rng.random(131))
@@ -106,8 +106,8 @@ def test_loss_and_gradients(backend, dtype, output, sizes):
 @OUTPUTS
 @SHAPES
 @pytest.mark.parametrize("optimizer", [SGD(), SGD(0.9), Adam()], ids=["sgd", "momentum", "adam"])
-def test_epochs_with_divided_l2(backend, dtype, output, sizes, optimizer):
-    """Weights and losses after three epochs, dropout, sample weights and a short last batch included."""
+def test_epochs_with_divided_l2_agree_with_the_float64_reference(backend, dtype, output, sizes, optimizer):
+    """Losses and weights of three epochs, with dropout, sample weights and a short last batch."""
     rng = np.random.default_rng(5)
     network, inp, targets = _problem(rng, sizes, output, dtype)
     options = {"l2": 0.5, "divide_l2": True, "dropout": 0.2, "sample_weight": rng.random(131), "seed": 3}
@@ -122,8 +122,8 @@ def test_epochs_with_divided_l2(backend, dtype, output, sizes, optimizer):
 
 
 @BACKENDS
-def test_divided_l2_is_that_of_each_batch(backend):
-    """By hand, with a rate of 1 and no slope but that of the L2 term: each step takes ``l2 / batch`` of the weights."""
+def test_divided_l2_is_divided_by_the_weight_of_each_batch(backend):
+    """By hand: only the L2 term has a gradient, so a step at rate 1 multiplies the weights by ``1 - l2 / batch``."""
     network = Network([np.full((2, 1), 2.0)], [np.zeros(1)], output="identity")
     inp, targets = np.zeros((5, 2)), np.zeros((5, 1))
     trainer = backend.trainer(network, inp, targets, SGD(), l2=0.3, divide_l2=True)
@@ -134,9 +134,9 @@ def test_divided_l2_is_that_of_each_batch(backend):
     np.testing.assert_allclose(weighted.network().weights[0], 2.0 * (1 - 0.3 / 20), rtol=1e-12)
 
 
-# The most threads of an epoch in batches of 128 and of one in a full batch: as many as the widest layer has panels, or
-# as the batch has parts.
-MOST_THREADS = {
+# The maximum number of threads of an epoch in batches of 128, and of one in a full batch: the number of panels of the
+# widest layer, or the number of chunks of the batch.
+MAX_THREADS = {
     ("rows", "float32"): (4, 16), ("rows", "float64"): (2, 2),  # 17 float64 are three vectors: two panels
     ("panels", "float32"): (4, 4), ("panels", "float64"): (7, 7),
     ("no hidden layer", "float32"): (4, 16), ("no hidden layer", "float64"): (4, 16),
@@ -145,8 +145,8 @@ MOST_THREADS = {
 
 
 @OUTPUTS
-@pytest.mark.parametrize("case", MOST_THREADS, ids=", ".join)
-def test_the_same_bits_with_any_number_of_threads(output, case, started):
+@pytest.mark.parametrize("case", MAX_THREADS, ids=", ".join)
+def test_same_bits_for_any_number_of_threads(output, case, started):
     (shape, dtype), runs = case, []
     network, inp, targets = _problem(np.random.default_rng(6), SIZES[shape], output, dtype, n=700)
     for threads in (1, 2, 3, 4):
@@ -155,7 +155,7 @@ def test_the_same_bits_with_any_number_of_threads(output, case, started):
             network, inp, targets, Adam(), l2=0.1, divide_l2=True, dropout=0.2, threads=threads, seed=1
         )
         results = [trainer.run_epoch(np.arange(700), size, 0.01) for size in (128, 700)]
-        assert started == [1, *(min(threads, most) for most in MOST_THREADS[case])]
+        assert started == [1, *(min(threads, limit) for limit in MAX_THREADS[case])]
         runs.append((results, trainer.network().weights))
     for results, weights in runs[1:]:
         np.testing.assert_equal(results, runs[0][0])
@@ -165,7 +165,7 @@ def test_the_same_bits_with_any_number_of_threads(output, case, started):
 @BACKENDS
 @DTYPES
 @OUTPUTS
-def test_predictions(backend, dtype, output):
+def test_logits_and_probabilities_agree_with_the_float64_reference(backend, dtype, output):
     network, inp, _ = _problem(np.random.default_rng(7), (30, 70, 5), output, dtype)
     logits = reference.predict_logits(astype(network, "float64"), inp)
     assert_parity(backend.predict_logits(network, inp), logits)
@@ -184,18 +184,18 @@ def test_predictions(backend, dtype, output):
     ],
     ids=["shape", "range", "NaN", "too large", "text"],
 )
-def test_wrong_targets_are_one_clear_line(backend, output, targets, words):
+def test_bad_targets_raise_an_error_of_one_line(backend, output, targets, words):
     network = Network.initialize((2, 3), output=output)
     with pytest.raises(DataError, match=words) as caught:
         backend.trainer(network, np.zeros((4, 2), np.float32), targets, SGD())
     assert "\n" not in str(caught.value)
 
 
-# --- Going on, and searching -----------------------------------------------------------------------------------------
+# --- Continuing from a state, and the objective ----------------------------------------------------------------------
 @BACKENDS
 @SHAPES
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam"])
-def test_a_trainer_goes_on_from_a_state(backend, sizes, optimizer):
+def test_a_trainer_continues_from_a_state_with_the_same_bits(backend, sizes, optimizer):
     network, inp, targets = _problem(np.random.default_rng(8), sizes, "identity", "float32")
     options = {"dropout": 0.2, "seed": 5}
     whole = backend.trainer(network, inp, targets, get_optimizer(optimizer), **options)
@@ -217,7 +217,7 @@ def test_a_trainer_goes_on_from_a_state(backend, sizes, optimizer):
 @BACKENDS
 @SHAPES
 @pytest.mark.parametrize("output", ["softmax", "logistic", "identity"])
-def test_the_objective_is_loss_and_gradients_elsewhere(backend, sizes, output, started):
+def test_the_objective_returns_loss_and_gradients_at_other_weights(backend, sizes, output, started):
     rng = np.random.default_rng(9)
     network, inp, targets = _problem(rng, sizes, output, "float64", n=300)
     if output == "softmax":

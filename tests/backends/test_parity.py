@@ -1,4 +1,4 @@
-"""Parity: every operation and whole training steps of both backends against the reference in float64."""
+"""Parity: every operation and complete training steps of both backends against the reference in float64."""
 
 import numpy as np
 import pytest
@@ -10,9 +10,9 @@ from tests.parity import assert_all_parity, assert_parity, astype, make_inputs, 
 
 BACKENDS = pytest.mark.parametrize("backend", [reference, compiled], ids=["numpy", "numba"])
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
-KINDS = pytest.mark.parametrize("kind", ["uint8", "float32", "float64"])
+INPUT_DTYPES = pytest.mark.parametrize("input_dtype", ["uint8", "float32", "float64"])
 ACTIVATIONS = pytest.mark.parametrize("activation", ["relu", "tanh", "logistic", "identity"])
-# Off every block size: 1 row, 1 input, 1 unit, 17 units, 2 and 100 classes, more than one panel of 64.
+# Sizes that do not fill a block or need more than one: 1 row, 1 input, 1 or 17 units, 2 or 100 classes, 130 units.
 SHAPES = [(1, 1, 1), (1, 784, 17), (3, 5, 1), (65, 17, 2), (64, 64, 64), (33, 100, 130), (257, 63, 100)]
 SHAPE_IDS = ["x".join(map(str, shape)) for shape in SHAPES]
 
@@ -23,11 +23,11 @@ def _rounded(dtype, *arrays):
 
 @BACKENDS
 @DTYPES
-@KINDS
+@INPUT_DTYPES
 @pytest.mark.parametrize("shape", SHAPES, ids=SHAPE_IDS)
-def test_matmul(backend, dtype, kind, shape):
+def test_matmul_agrees_with_numpy_in_float64(backend, dtype, input_dtype, shape):
     rng, (B, D, H) = np.random.default_rng(1), shape
-    inp, (weight,) = make_inputs(rng, (B, D), kind), _rounded(dtype, rng.standard_normal((D, H)))
+    inp, (weight,) = make_inputs(rng, (B, D), input_dtype), _rounded(dtype, rng.standard_normal((D, H)))
     out = backend.matmul(inp, weight)
     assert out.dtype == dtype
     assert_parity(out, inp.astype(dtype).astype(np.float64) @ weight.astype(np.float64))
@@ -47,7 +47,7 @@ def test_relu_keeps_nan(backend, dtype):
 @DTYPES
 @pytest.mark.parametrize("classes", [1, 2, 10, 17, 100])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_softmax_and_cross_entropy(backend, dtype, classes, weighted):
+def test_softmax_and_cross_entropy_agree_with_the_float64_reference(backend, dtype, classes, weighted):
     rng = np.random.default_rng(2)
     (logits,), labels = _rounded(dtype, rng.standard_normal((65, classes)) * 10), rng.integers(classes, size=65)
     sample_weight = rng.random(65).astype(dtype) if weighted else None
@@ -72,7 +72,7 @@ def test_huge_logits_do_not_overflow(backend, dtype):
 
 
 @BACKENDS
-def test_softmax_by_hand(backend):
+def test_softmax_and_its_loss_equal_values_computed_by_hand(backend):
     """Logits ln 1, ln 2, ln 5 have probabilities 1/8, 2/8, 5/8."""
     logits = np.log([[1.0, 2.0, 5.0]])
     np.testing.assert_allclose(backend.softmax(logits), [[0.125, 0.25, 0.625]], rtol=1e-15)
@@ -83,12 +83,12 @@ def test_softmax_by_hand(backend):
 
 @BACKENDS
 @DTYPES
-@KINDS
+@INPUT_DTYPES
 @ACTIVATIONS
 @pytest.mark.parametrize("shape", SHAPES, ids=SHAPE_IDS)
-def test_dense_forward_and_backward(backend, dtype, kind, activation, shape):
+def test_dense_forward_and_backward_agree_with_the_float64_reference(backend, dtype, input_dtype, activation, shape):
     rng, (B, D, H) = np.random.default_rng(3), shape
-    inp = make_inputs(rng, (B, D), kind)
+    inp = make_inputs(rng, (B, D), input_dtype)
     weight, bias, dout = _rounded(
         dtype, rng.standard_normal((D, H)) / (255 * D), rng.standard_normal(H), rng.standard_normal((B, H))
     )
@@ -96,7 +96,7 @@ def test_dense_forward_and_backward(backend, dtype, kind, activation, shape):
     out = backend.dense_forward(inp, weight, bias, activation)
     exact_out = reference.dense_forward(*exact[:3], activation)
     assert_parity(out, exact_out, "forward")
-    # The slope of ReLU is taken at the rounded output, so that both see the same side of 0.
+    # Both derivatives use the rounded output, so that ReLU's inputs are on the same side of 0.
     found = backend.dense_backward(dout, inp, weight, out, activation)
     expected = reference.dense_backward(exact[3], exact[0], exact[1], out.astype(np.float64), activation)
     assert_all_parity(found, expected, "backward")
@@ -115,7 +115,7 @@ NETWORKS = {
 
 @BACKENDS
 @DTYPES
-@KINDS
+@INPUT_DTYPES
 @pytest.mark.parametrize("sizes", NETWORKS.values(), ids=NETWORKS)
 @pytest.mark.parametrize(
     ("n", "activation", "options"),
@@ -127,10 +127,12 @@ NETWORKS = {
     ],
     ids=["one row", "l2", "dropout", "dropout, l2 and sample weights"],
 )
-def test_loss_and_gradients(backend, dtype, kind, sizes, n, activation, options):
+def test_loss_and_gradients_agree_with_the_float64_reference(
+    backend, dtype, input_dtype, sizes, n, activation, options
+):
     rng = np.random.default_rng(4)
-    network = make_network(rng, sizes, kind, dtype, activation)
-    inp, labels = make_inputs(rng, (n, sizes[0]), kind), rng.integers(sizes[-1], size=n)
+    network = make_network(rng, sizes, input_dtype, dtype, activation)
+    inp, labels = make_inputs(rng, (n, sizes[0]), input_dtype), rng.integers(sizes[-1], size=n)
     found = backend.loss_and_gradients(network, inp, labels, **options)
     expected = reference.loss_and_gradients(astype(network, "float64"), inp, labels, **options)
     assert_parity(np.array(found.loss, dtype), np.array(expected.loss), "loss")
@@ -142,7 +144,7 @@ def test_loss_and_gradients(backend, dtype, kind, sizes, n, activation, options)
     )
 
 
-# Adam with an epsilon beside which the rounding of a gradient near 0 is small: it divides by the gradient's size.
+# Adam divides by the magnitude of the gradient. This epsilon is large compared with the rounding of a gradient near 0.
 OPTIMIZERS = {
     "sgd": SGD(),
     "momentum": SGD(0.9),
@@ -152,8 +154,8 @@ OPTIMIZERS = {
 }
 
 
-def _moves(before, trainer):
-    """How far training has moved each array of the network, in float64."""
+def _changes(before, trainer):
+    """Return the change of each array of the network by training, in float64."""
     after = trainer.network()
     pairs = zip((*before.weights, *before.biases), (*after.weights, *after.biases), strict=True)
     return [one.astype(np.float64) - start for start, one in pairs]
@@ -161,36 +163,37 @@ def _moves(before, trainer):
 
 @BACKENDS
 @DTYPES
-@KINDS
+@INPUT_DTYPES
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 @pytest.mark.parametrize(("rows", "epochs"), [(64, 1), (131, 4)], ids=["one step", "twelve steps"])
-def test_steps(backend, dtype, kind, optimizer, rows, epochs):
-    """The losses, and how far each weight moved; the last batch of an epoch may be short."""
+def test_training_steps_agree_with_the_float64_reference(backend, dtype, input_dtype, optimizer, rows, epochs):
+    """Compares the losses and the change of each weight; the epochs of 131 rows end with a short batch."""
     rng = np.random.default_rng(6)
     sizes, n, batch = (65, 70, 17, 10), 131, 64
-    network = make_network(rng, sizes, kind, dtype, "tanh")
-    inp, labels = make_inputs(rng, (n, sizes[0]), kind), rng.integers(10, size=n)
+    network = make_network(rng, sizes, input_dtype, dtype, "tanh")
+    inp, labels = make_inputs(rng, (n, sizes[0]), input_dtype), rng.integers(10, size=n)
     options = {"l2": 0.01, "dropout": 0.2, "sample_weight": rng.random(n), "seed": 3}
     found = backend.trainer(network, inp, labels, optimizer, **options)
     exact = reference.trainer(astype(network, "float64"), inp, labels, optimizer, **options)
     order = rng.permutation(n)[:rows]
     losses = [[trainer.run_epoch(order, batch, 0.02).loss for _ in range(epochs)] for trainer in (found, exact)]
     np.testing.assert_allclose(*losses, rtol=1e-9 if dtype == "float64" else 2e-4)
-    # Each step rounds the weight; a gradient is off by some hundred roundings, 160 in float64, of its largest entry.
+    # Each step rounds the weight. The error of a gradient is about a hundred roundings of its largest entry,
+    # 160 in float64.
     eps, steps = np.finfo(dtype).eps, epochs * -(-rows // batch)
     arrays = (*network.weights, *network.biases)
-    for place, (start, one, other) in enumerate(
-        zip(arrays, _moves(network, found), _moves(network, exact), strict=True)
+    for index, (start, one, other) in enumerate(
+        zip(arrays, _changes(network, found), _changes(network, exact), strict=True)
     ):
-        largest_weight, largest_move = np.abs(start).max(), np.abs(other).max()
-        assert largest_move > 0
-        tolerance = eps * (steps * (largest_weight + largest_move) + 1000 * largest_move)
-        np.testing.assert_allclose(one, other, rtol=0, atol=tolerance, err_msg=f"move of array {place}")
+        largest_weight, largest_change = np.abs(start).max(), np.abs(other).max()
+        assert largest_change > 0
+        tolerance = eps * (steps * (largest_weight + largest_change) + 1000 * largest_change)
+        np.testing.assert_allclose(one, other, rtol=0, atol=tolerance, err_msg=f"change of array {index}")
 
 
 @DTYPES
-def test_a_whole_epoch(dtype, mnist_small):
-    """The loss of an epoch over 2,000 real images agrees within 1e-3, and the accuracy within one image in 200."""
+def test_an_epoch_on_mnist_agrees_between_backends(dtype, mnist_small):
+    """On 2,000 images the loss agrees within 1e-3 relatively, and the accuracy within one image in 200."""
     images, labels = mnist_small
     network = make_network(np.random.default_rng(7), (784, 128, 10), "uint8", dtype, "relu")
     order = np.random.default_rng(8).permutation(len(images))
@@ -205,8 +208,8 @@ def test_a_whole_epoch(dtype, mnist_small):
 
 @BACKENDS
 @pytest.mark.parametrize("rows", [300, 513])
-def test_a_batch_larger_than_a_block_is_one_batch(backend, rows):
-    """One step over all rows equals the step from the mean gradient, computed apart."""
+def test_a_batch_larger_than_a_block_is_one_step(backend, rows):
+    """One step over all rows equals the step along the mean gradient, computed separately."""
     rng = np.random.default_rng(9)
     network = make_network(rng, (40, 70, 10), "uint8", "float64", "tanh")
     inp, labels = make_inputs(rng, (rows, 40), "uint8"), rng.integers(10, size=rows)
@@ -219,21 +222,21 @@ def test_a_batch_larger_than_a_block_is_one_batch(backend, rows):
 
 
 @BACKENDS
-def test_batches_of_samples_that_do_not_count(backend):
-    """A batch whose weights are all 0 moves nothing, and the epoch's loss is that of the others."""
+def test_a_batch_of_weight_zero_changes_nothing(backend):
+    """The batch changes no parameter, and the epoch's loss is that of the other batches."""
     rng = np.random.default_rng(10)
     network = make_network(rng, (6, 5, 3), "float64", "float64", "tanh")
     inp, labels = make_inputs(rng, (8, 6), "float64"), rng.integers(3, size=8)
     weight = np.array([0.0, 0, 0, 0, 1, 2, 3, 4])
     trainer = backend.trainer(network, inp, labels, SGD(), sample_weight=weight)
     result = trainer.run_epoch(np.arange(8), 4, 0.1)
-    own_barrier = backend.trainer(network, inp[4:], labels[4:], SGD(), sample_weight=weight[4:])
-    assert result.loss == pytest.approx(own_barrier.run_epoch(np.arange(4), 4, 0.1).loss, rel=1e-12)
-    assert_all_parity(trainer.network().weights, own_barrier.network().weights)
+    without = backend.trainer(network, inp[4:], labels[4:], SGD(), sample_weight=weight[4:])
+    assert result.loss == pytest.approx(without.run_epoch(np.arange(4), 4, 0.1).loss, rel=1e-12)
+    assert_all_parity(trainer.network().weights, without.network().weights)
 
 
 @BACKENDS
-def test_divergence_is_seen_and_named(backend):
+def test_a_diverged_epoch_names_its_first_failed_batch(backend):
     rng = np.random.default_rng(11)
     network = make_network(rng, (20, 30, 5), "float64", "float32", "relu")
     inp, labels = make_inputs(rng, (96, 20), "float64") * 1e6, rng.integers(5, size=96)
@@ -244,7 +247,7 @@ def test_divergence_is_seen_and_named(backend):
 
 @pytest.mark.parametrize("cause", ["weight", "input"])
 @BACKENDS
-def test_nan_is_never_lost(backend, cause):
+def test_nan_in_a_weight_or_an_input_reaches_the_output(backend, cause):
     network = make_network(np.random.default_rng(12), (4, 6, 3), "float64", "float32", "relu")
     inp = np.ones((2, 4), np.float32)
     if cause == "input":
@@ -252,22 +255,22 @@ def test_nan_is_never_lost(backend, cause):
     else:
         network.weights[0][0, 0] = np.nan
     assert np.isnan(backend.predict_proba(network, inp)[0]).all()
-    if cause == "input":  # a Network with such a weight is refused when it is made
+    if cause == "input":  # Network refuses NaN in the arrays it is made from
         trainer = backend.trainer(network, inp, np.array([0, 1]), SGD())
         assert trainer.run_epoch(np.arange(2), 2, 0.1).failed_batch == 0
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("optimizer", ["momentum", "nesterov", "adam"])
-def test_state_that_decays_becomes_zero_and_not_subnormal(optimizer, dtype):
-    """An input that one sample uses, once: the state of its weights is 0.9 times as large each step from then on."""
+def test_optimizer_state_decays_to_zero_and_is_never_subnormal(optimizer, dtype):
+    """One sample uses the second input, once. Each later step multiplies the state of its weights by 0.9."""
     images = np.array([[1, 255], [1, 0]], np.uint8)
     network = Network.initialize((2, 3, 2), seed=1, dtype=dtype, input_scale=1 / 255)
     trainer = compiled.trainer(network, images, np.array([0, 1]), get_optimizer(optimizer))
     trainer.run_epoch(np.array([0]), 1, 1e-3)
 
     def first_layers():
-        """What each slot has for the weights of the first layer: (2, 3), an input a row."""
+        """Return the state of the first layer's weights in each slot: (2, 3), one row per input."""
         return [weights[0] for weights, _ in trainer.state().slots]
 
     assert first_layers()[0][1].any()

@@ -1,4 +1,4 @@
-"""Training: determinism, schedules at work, validation, early stopping, callbacks, divergence, interrupts."""
+"""Training: determinism, schedules, validation, early stopping, callbacks, divergence and interrupts."""
 
 import os
 import signal
@@ -30,12 +30,12 @@ def digits():
 
 def _digest(result):
     arrays = [array.tobytes() for array in (*result.network.weights, *result.network.biases)]
-    figures = [result.history.column(name).tobytes() for name in ("loss", "accuracy", "validation_loss")]
-    return b"".join(arrays + figures)
+    metrics = [result.history.column(name).tobytes() for name in ("loss", "accuracy", "validation_loss")]
+    return b"".join(arrays + metrics)
 
 
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
-def test_it_learns_and_leaves_the_given_network_alone(digits, backend):
+def test_training_lowers_the_loss_and_does_not_change_the_given_network(digits, backend):
     network = Network.for_data(digits, (32,))
     before = [array.copy() for array in (*network.weights, *network.biases)]
     result = train(network, digits, epochs=20, batch_size=32, validation=0.2, backend=backend)
@@ -48,11 +48,11 @@ def test_it_learns_and_leaves_the_given_network_alone(digits, backend):
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam"])
 @pytest.mark.parametrize("batch_size", [128, None])
 @pytest.mark.parametrize("hidden", [(), (20,), (170,), (170, 70, 20)])
-@pytest.mark.parametrize("kind", ["uint8", "float32"])
-def test_same_bits_for_any_number_of_threads(digits, optimizer, batch_size, hidden, kind, started):
-    """Promise 3, over every optimizer, depth and kind of input; four threads have a panel, or a part, each."""
+@pytest.mark.parametrize("input_dtype", ["uint8", "float32"])
+def test_same_bits_for_any_number_of_threads(digits, optimizer, batch_size, hidden, input_dtype, started):
+    """Promise 3 for every optimizer, depth and input dtype; each of four threads has a panel or a chunk to work on."""
     data = digits.take(slice(0, 700))
-    if kind == "float32":
+    if input_dtype == "float32":
         data = Dataset((data.images / 16 - 0.3).astype(np.float32), data.labels)
     network = Network.for_data(data, hidden)
     settings = {"epochs": 2, "batch_size": batch_size, "learning_rate": 0.02, "l2": 0.001, "dropout": 0.1, "seed": 4}
@@ -60,7 +60,7 @@ def test_same_bits_for_any_number_of_threads(digits, optimizer, batch_size, hidd
     for threads in (1, 2, 3, 4):
         started.clear()
         result = train(network, data, optimizer=optimizer, validation=0.1, backend="numba", threads=threads, **settings)
-        # The 70 samples for validation are predicted by two threads at most.
+        # The 70 validation samples are predicted by at most two threads.
         assert started == [1] + [threads, min(threads, 2)] * 2
         digests.append(_digest(result))
     assert digests == digests[:1] * 4
@@ -87,15 +87,15 @@ def test_same_bits_in_a_fresh_process(backend):
     assert len(outputs.pop()) == 65
 
 
-def test_another_seed_another_run(digits):
+def test_another_seed_gives_another_result(digits):
     network = Network.for_data(digits, (16,))
     one, other = (train(network, digits, epochs=1, seed=seed, backend="numba") for seed in (0, 1))
     assert _digest(one) != _digest(other)
 
 
 @pytest.mark.parametrize("settings", [{}, {"dropout": 0.3}, {"optimizer": "adam", "learning_rate": 0.01, "l2": 0.001}])
-def test_both_backends_train_alike(digits, settings):
-    """Same shuffles, same masks: in float64 whole runs agree to many digits."""
+def test_both_backends_have_the_same_history_in_float64(digits, settings):
+    """Both shuffle alike and drop the same units, so complete runs agree to many digits."""
     network = Network.for_data(digits, (48, 24), dtype="float64")
     runs = [
         train(network, digits, epochs=3, validation=0.2, backend=backend, **settings) for backend in ("numba", "numpy")
@@ -106,8 +106,8 @@ def test_both_backends_train_alike(digits, settings):
 
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
 @pytest.mark.parametrize(("optimizer", "rate"), [("sgd", 0.1), ("momentum", 0.02), ("nesterov", 0.02), ("adam", 0.005)])
-def test_sklearn_agrees_on_the_loss_curve(digits, optimizer, rate, backend):
-    """scikit-learn, from the same weights in full batches: same losses, each epoch (its alpha is our l2 * N)."""
+def test_the_loss_curve_agrees_with_scikit_learn(digits, optimizer, rate, backend):
+    """From the same weights, in full batches, the losses of each epoch are equal (its alpha is our l2 * N)."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
 
@@ -138,9 +138,8 @@ def test_sklearn_agrees_on_the_loss_curve(digits, optimizer, rate, backend):
 
 
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
-def test_full_batch_gradient_descent_by_hand(backend):
-    """One input, no hidden layer, two samples: the step worked out with pencil and paper."""
-    network = Network([[[0.0, 0.0]]], [[0.0, 0.0]])
+def test_a_full_batch_step_equals_values_computed_by_hand(backend):
+    """One input, no hidden layer and two samples."""
     data = Dataset(np.array([[1.0], [3.0]]), np.array([0, 1]))
     network = Network([np.zeros((1, 2))], [np.zeros(2)])
     result = train(network, data, epochs=1, batch_size=None, learning_rate=0.5, backend=backend)
@@ -150,7 +149,7 @@ def test_full_batch_gradient_descent_by_hand(backend):
     np.testing.assert_allclose(result.network.biases[0], [0, 0], atol=1e-16)
 
 
-def test_history(digits):
+def test_the_history_has_one_row_per_epoch_and_one_column_per_metric(digits):
     result = train(
         Network.for_data(digits, (8,)), digits, epochs=3, schedule="exponential:0.5", learning_rate=0.2, validation=0.1
     )
@@ -164,8 +163,8 @@ def test_history(digits):
     assert "3 epochs" in repr(result.history)
 
 
-def test_validation_figures_are_those_of_the_network(digits):
-    """On the held-out rows, with the L2 term, by the definition of the loss."""
+def test_validation_metrics_follow_the_definition_of_loss_and_accuracy(digits):
+    """Compares with NumPy on the held-out rows, with the L2 term."""
     training, held = hold_out(digits, 0.25, seed=3)
     result = train(Network.for_data(digits, (16,)), training, epochs=2, validation=held, l2=0.01, backend="numpy")
     logits = held.images / 16.0
@@ -180,7 +179,7 @@ def test_validation_figures_are_those_of_the_network(digits):
     assert evaluate(result.network, held, l2=0.01)[0] == pytest.approx(loss, rel=1e-5)
 
 
-def test_hold_out_parts_are_disjoint_and_complete(digits):
+def test_hold_out_splits_into_disjoint_parts_that_cover_all_rows(digits):
     marked = Dataset(np.arange(100.0).reshape(-1, 1), np.zeros(100, np.int64))
     rest, held = hold_out(marked, 0.3, seed=1)
     assert (len(rest), len(held)) == (70, 30)
@@ -202,7 +201,7 @@ def test_hold_out_in_place_gives_the_same_parts_as_views(share, n):
 
 
 def test_early_stopping_restores_the_best_weights(digits):
-    """A rate that grows until the run worsens: the result is the network of the best epoch, by its own figures."""
+    """The learning rate grows until the loss rises; the result is the network of the epoch with the lowest loss."""
     training, held = hold_out(digits, 0.3)
     result = train(
         Network.for_data(digits, (24,)), training, epochs=60, validation=held, early_stopping=3, learning_rate=0.05,
@@ -216,7 +215,7 @@ def test_early_stopping_restores_the_best_weights(digits):
     assert evaluate(result.network, held)[0] == pytest.approx(losses.min(), rel=1e-6)
 
 
-def test_early_stopping_can_watch_accuracy_and_ignores_small_gains():
+def test_early_stopping_can_monitor_accuracy_and_ignores_small_gains():
     from fastnn.training.history import EpochRecord
 
     def record(loss, accuracy):
@@ -228,7 +227,7 @@ def test_early_stopping_can_watch_accuracy_and_ignores_small_gains():
     assert EarlyStopping().improves(record(1, 0), None)
 
 
-def test_callbacks_see_each_epoch_and_can_end_the_run(digits):
+def test_callbacks_run_after_each_epoch_and_can_end_the_run(digits):
     seen = []
 
     def callback(end):
@@ -242,19 +241,19 @@ def test_callbacks_see_each_epoch_and_can_end_the_run(digits):
 
 
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
-def test_divergence_names_the_place_and_keeps_the_last_good_network(digits, backend):
+def test_divergence_names_the_epoch_and_keeps_the_last_finite_network(digits, backend):
     network = Network.for_data(digits, (16,))
     with pytest.raises(DivergenceError, match=r"diverged in epoch 2, .*learning rate 1e\+38") as caught:
         train(network, digits, epochs=4, learning_rate=1e-3, schedule=lambda epoch, _: 1e41**epoch, backend=backend)
     result = caught.value.result
     assert result.stopped == "diverged"
     assert len(result.history) == 1
-    alone = train(network, digits, epochs=1, learning_rate=1e-3, backend=backend)
-    np.testing.assert_array_equal(result.network.weights[0], alone.network.weights[0])
+    one_epoch = train(network, digits, epochs=1, learning_rate=1e-3, backend=backend)
+    np.testing.assert_array_equal(result.network.weights[0], one_epoch.network.weights[0])
 
 
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
-def test_sample_weight_two_is_the_row_twice(digits, backend):
+def test_a_sample_of_weight_two_counts_like_two_equal_samples(digits, backend):
     few = digits.take(slice(0, 60))
     weight = np.ones(60)
     weight[:20] = 2
@@ -301,14 +300,14 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_settings_are_one_clear_line(digits, case):
+def test_bad_settings_raise_an_error_of_one_line(digits, case):
     settings, error, words = BAD[case]
     with pytest.raises(error, match=words) as caught:
         train(Network.for_data(digits, (4,)), digits, **settings)
     assert "\n" not in str(caught.value)
 
 
-def test_bad_data_are_named():
+def test_errors_about_bad_data_name_the_data_and_the_fault():
     network = Network.initialize((4, 3, 2))
     good = np.ones((3, 4), np.float32)
     with pytest.raises(DataError, match=r"digits of mine: labels run from 0 to 2, expected 0 to 1"):
@@ -333,7 +332,7 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-def test_read_only_strided_and_other_dtypes_are_taken(digits, variant):
+def test_read_only_strided_and_other_input_dtypes_are_accepted(digits, variant):
     images = digits.images[:200]
     expected = train(Network.for_data(digits, (8,)), digits.take(slice(0, 200)), epochs=1).network
     data = Dataset(variant(images), digits.labels[:200], 16.0)
@@ -341,14 +340,14 @@ def test_read_only_strided_and_other_dtypes_are_taken(digits, variant):
     np.testing.assert_allclose(found.weights[0], expected.weights[0], rtol=1e-4, atol=1e-6)
 
 
-# For Numba, so many that the caller's thread waits for those that work.
+# Numba gets enough rows that the caller's thread only waits for Ctrl-C while other threads work.
 @pytest.mark.parametrize(("backend", "rows"), [("numba", 20_000), ("numpy", 3000)], ids=["numba", "numpy"])
-def test_ctrl_c_ends_the_run_with_its_last_whole_epoch(mnist, backend, rows):
+def test_ctrl_c_ends_the_run_with_its_last_complete_epoch(mnist, backend, rows):
     data = mnist[0].take(slice(0, rows))
     network, timers = Network.for_data(data, (64,)), []
 
     def interrupt_soon(end):
-        if end.record.epoch == 2:  # in the middle of the third, or between two later ones
+        if end.record.epoch == 2:  # interrupts the third epoch or a later one
             timers.append(threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGINT)))
             timers[0].start()
 
@@ -362,8 +361,8 @@ def test_ctrl_c_ends_the_run_with_its_last_whole_epoch(mnist, backend, rows):
     assert_same_bits(result.network.weights, whole.network.weights)
 
 
-def test_eight_threads_train_and_predict_at_once(digits, started):
-    """Teams of kernels side by side, more threads than cores: the same bits as alone."""
+def test_eight_concurrent_runs_give_the_bits_of_one_run(digits, started):
+    """Each run has a team of two threads, so there are more threads than cores."""
     network = Network.for_data(digits, (130,))
     expected = _digest(train(network, digits, epochs=2, validation=0.2, backend="numba", threads=2))
     found = []
@@ -382,7 +381,7 @@ def test_eight_threads_train_and_predict_at_once(digits, started):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_training_in_a_forked_child(digits):
+def test_a_forked_child_can_train(digits):
     network = Network.for_data(digits, (130,))
     train(network, digits, epochs=1, backend="numba", threads=2)
     child = os.fork()
@@ -399,7 +398,7 @@ def test_training_in_a_forked_child(digits):
     assert os.waitstatus_to_exitcode(done[1]) == 0
 
 
-def test_optimizers_check_their_settings():
+def test_optimizers_refuse_settings_out_of_range():
     with pytest.raises(SettingsError, match=r"momentum is 1\.0"):
         SGD(1.0)
     with pytest.raises(SettingsError, match="nesterov is True with momentum 0"):
