@@ -43,8 +43,8 @@ from fastnn.kernels.vector.simd import (
 # (uint32); otherwise these columns are 0. Passing these arrays as arguments would cost every call more than a
 # microsecond.
 FAN_IN, FAN_OUT, WEIGHT, BIAS, INDPTR, INDICES, N_COLUMNS = range(7)
-# A thread predicts ROWS rows at a time, so that weights which the second-level cache cannot keep are fetched once for all
-# of them. Bytes are packed if there are MANY rows or more. Floats never are: packed floats would come from the
+# A thread predicts ROWS rows at a time, so that weights which do not fit the second-level cache are fetched once for
+# all of them. Bytes are packed if there are MANY rows or more. Floats never are: packed floats would come from the
 # second-level cache, as weights do.
 ROWS, MANY = GROUP, 256
 _WORD, _ONE_BIT, _ALL = 64, np.uint64(1), ~np.uint64(0)
