@@ -224,7 +224,7 @@ def softmax_in_place(values, at, n_classes):
 
 @kernel
 def predict(table, activation, scale, images, output, barrier, out):
-    """Predict the rows of `images`, ROWS at a time, until no thread has any left.
+    """Predict rows of `images`, ROWS at a time, until none is left. Every thread of a prediction calls this.
 
     table: (L, N_COLUMNS) int64, the addresses of a network's arrays, which are C-contiguous and have the dtype of `out`
     activation: the code of the hidden layers' activation
@@ -236,7 +236,7 @@ def predict(table, activation, scale, images, output, barrier, out):
     out: (N, C), overwritten
 
     A row's sums are always added in the same order, so its bits depend neither on the other rows, nor on the number of
-    threads, nor on the form of the inputs. The exception are weights that are not finite: they may show in a
+    threads, nor on the form of the inputs. Weights that are not finite are the exception: they may affect a
     neighbouring row.
 
     Faster than layer by layer: nothing between the inputs and the result leaves the caches.

@@ -1,6 +1,6 @@
 """The first layer for sparse inputs when threads share rows: each sample is a list of its nonzero inputs.
 
-For narrow layers: a sample's sums stay in registers and all weights stay close to the core, so gathering samples first
+For narrow layers: a sample's sums stay in registers and all weights stay in a nearby cache, so gathering samples first
 would gain nothing. The whole data set is listed once, because listing takes as long as a pass through the layer.
 """
 

@@ -33,16 +33,16 @@ class Way(NamedTuple):
 # the first is kept until the second. By rows, a batch of 140 has four chunks, and a batch of 530 has sixteen.
 WAYS = {
     "by units, packed": Way("by units", "packed", (30, 170, 5), 300, (64, 300)),
-    "by units, packed from lists": Way("by units", "packed", (30, 170, 5), 300, (64, 300), sparse=True),
+    "by units, packed from a matrix": Way("by units", "packed", (30, 170, 5), 300, (64, 300), sparse=True),
     "by units, dense": Way("by units", "dense", (30, 170, 5), 300, (64, 300), nonzero=True),
     "by units, three hidden layers": Way("by units", "packed", (30, 170, 20, 200, 5), 300, (64, 300)),
     "by units, no hidden layer": Way("by units", "packed", (30, 170), 300, (64, 300)),
     "by rows, lists": Way("by rows", "lists", (30, 12, 5), 530, (140, 530)),
-    "by rows, lists as given": Way("by rows", "lists", (30, 12, 5), 530, (140, 530), sparse=True),
+    "by rows, lists of a matrix": Way("by rows", "lists", (30, 12, 5), 530, (140, 530), sparse=True),
     "by rows, dense": Way("by rows", "dense", (30, 12, 5), 530, (140, 530), nonzero=True),
     "by rows, two hidden layers": Way("by rows", "dense", (30, 12, 9, 5), 530, (140, 530), nonzero=True),
     "by rows, row blocks": Way("by rows", "row blocks", (30, 9, 5), 4130, (4130,)),
-    "by rows, row blocks from lists": Way("by rows", "row blocks", (30, 9, 5), 4130, (4130,), sparse=True),
+    "by rows, row blocks from a matrix": Way("by rows", "row blocks", (30, 9, 5), 4130, (4130,), sparse=True),
     "by rows, row blocks, no hidden layer": Way("by rows", "row blocks", (30, 5), 4130, (4130,)),
 }
 OPTIMIZERS = {"sgd": SGD(), "momentum": SGD(0.9), "nesterov": SGD(0.8, nesterov=True), "adam": Adam()}

@@ -72,18 +72,28 @@ class Trainer:
 
     Parameters
     ----------
-    network : Network, copied
-    images : (N, D) array or SciPy CSR matrix, not copied if the kernels can use it as it is
+    network : Network
+        Copied.
+    images : (N, D) array or SciPy CSR matrix
+        Not copied if the kernels can use it as it is.
     targets : (N,) labels for softmax, (N, C) numbers otherwise
-    optimizer : None computes gradients and keeps them instead of updating the network
-    l2 : factor of half the sum of squared weights
-    divide_l2 : divide `l2` by the sum of each batch's sample weights
-    dropout : probability of dropping a hidden unit
-    sample_weight : (N,), or None for equal weights
-    seed : the seed of the dropout masks
-    threads : the number of threads at most; None means all cores that this process may use
-    state : the optimizer's state to continue from; None starts from zeros
-    one_pass : skip preparations that pay off only after several epochs
+    optimizer : Optimizer or None
+        None keeps the gradients instead of updating the network.
+    l2 : float
+        The factor of half the sum of squared weights.
+    divide_l2 : bool
+        Whether `l2` is divided by the sum of a batch's sample weights: without weights, by its number of samples.
+    dropout : float
+        The probability that a hidden unit is dropped.
+    sample_weight : (N,) array or None
+    seed : int
+        The seed of the dropout masks.
+    threads : int or None
+        The maximum number of threads. None stands for the cores that this process may use.
+    state : TrainerState or None
+        The optimizer's state to continue from; None starts anew.
+    one_pass : bool
+        Whether to skip preparations that pay off only after several epochs.
 
     Raises
     ------
@@ -170,9 +180,11 @@ class Trainer:
 
         Parameters
         ----------
-        order : (n,) integers, the samples to train on, in this order
-        batch_size : the samples of a batch; the last batch may have fewer
-        learning_rate : the learning rate of this epoch
+        order : (n,) integers
+            The samples to train on, in this order.
+        batch_size : int
+            The number of samples in a batch; the last batch may have fewer.
+        learning_rate : float
 
         Returns
         -------
@@ -431,11 +443,14 @@ def loss_and_gradients(
 
     Parameters
     ----------
+    network : Network
     inp : (B, D) array or SciPy CSR matrix
     targets : (B,) labels for softmax, (B, C) numbers otherwise
-    sample_weight : (B,), or None for equal weights
-    l2, dropout, seed : as in `Trainer`
-    epoch : the epoch of the dropout masks
+    l2, dropout, seed
+        As in `Trainer`.
+    sample_weight : (B,) array or None
+    epoch : int
+        The epoch whose dropout masks are used.
 
     Raises
     ------

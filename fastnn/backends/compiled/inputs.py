@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn.backends.compiled.layout import empty_csr, readonly_view, to_csr
-from fastnn.kernels import layout as layers
 from fastnn.kernels.inputs.csr import Csr, list_inputs
 from fastnn.kernels.inputs.row_blocks import MOST_UNITS, ROW_BLOCK, Bsr, count_row_blocks, fill_row_blocks, mark_inputs
+from fastnn.kernels.layout import BLOCK
 from fastnn.kernels.vector.simd import VECTOR, WHOLE_REGISTERS
 from fastnn.network.aligned import aligned_zeros
 
@@ -100,7 +100,7 @@ class NonzeroInputs:
         if n_units > MOST_UNITS or n_row_blocks * ROW_BLOCK * n_inputs > _MAX_INPUTS_PER_NONZERO * self.count:
             return empty
         order = _similar_order(csr, n_inputs)
-        nonzero_masks = np.zeros(-(-n_row_blocks * ROW_BLOCK // layers.BLOCK) * n_inputs, np.uint16)
+        nonzero_masks = np.zeros(-(-n_row_blocks * ROW_BLOCK // BLOCK) * n_inputs, np.uint16)
         indptr = np.zeros(n_row_blocks + 1, np.int64)
         count_row_blocks(csr, order, n_inputs, indptr, nonzero_masks)
         n_entries = int(indptr[-1])
@@ -116,7 +116,8 @@ def _multiplications_per_entry(real: np.dtype, n_units: int) -> float:
     """The number of a row block's multiplications that take as long as one entry of a list, or slightly less."""
     if real == np.float32:
         return 2.0
-    # Sixteen float64 fill two registers of AVX-512, and AVX2 has too few for the sums. Lists add eight units at once.
+    # Sixteen float64 fill two registers of AVX-512; AVX2 has too few registers for the sums. Lists add eight units at
+    # once.
     return 1.4 if WHOLE_REGISTERS and n_units > VECTOR // real.itemsize else 0.0
 
 

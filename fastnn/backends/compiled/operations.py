@@ -63,12 +63,15 @@ def relu_backward(dout: np.ndarray, out: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    dout : array like `out`, the gradient of `relu`'s result
-    out : array of any shape, float32 or float64, the result of `relu`
+    dout : array like `out`
+        The gradient of `relu`'s result.
+    out : array of any shape, float32 or float64
+        The result of `relu`.
 
     Returns
     -------
-    array like `out`, the gradient of `relu`'s input
+    dinp : array like `out`
+        The gradient of `relu`'s input.
 
     Raises
     ------
@@ -112,7 +115,8 @@ def softmax_cross_entropy(
     ----------
     logits : (B, C), float32 or float64
     labels : (B,) integers, 0 to C - 1
-    sample_weight : (B,), or None; makes the mean a weighted one
+    sample_weight : (B,) array or None
+        The samples' weights in the mean.
 
     Returns
     -------
@@ -140,7 +144,8 @@ def logistic_cross_entropy(
     ----------
     logits : (B, C), float32 or float64
     targets : (B, C), numbers in [0, 1]
-    sample_weight : (B,), or None; makes the mean a weighted one
+    sample_weight : (B,) array or None
+        The samples' weights in the mean.
 
     Returns
     -------
@@ -165,7 +170,8 @@ def squared_error(
     ----------
     outs : (B, C), float32 or float64
     targets : (B, C) numbers
-    sample_weight : (B,), or None; makes the mean a weighted one
+    sample_weight : (B,) array or None
+        The samples' weights in the mean.
 
     Returns
     -------
@@ -229,10 +235,12 @@ def dense_backward(
 
     Parameters
     ----------
-    dout : (B, H), the gradient of the layer's outputs
+    dout : (B, H)
+        The gradient of the layer's outputs.
     inp : (B, D) array of real numbers
     weight : (D, H), float32 or float64
-    out : (B, H), the layer's outputs
+    out : (B, H)
+        The layer's outputs.
     activation : "identity", "relu", "tanh" or "logistic"
 
     Returns

@@ -27,11 +27,12 @@ def predict_logits(network: Network, inp: np.ndarray, threads: int | None = None
     ----------
     network : Network
     inp : (B, D) array or SciPy CSR matrix
-    threads : the number of threads at most; None means all cores that this process may use
+    threads : int or None
+        The maximum number of threads. None stands for the cores that this process may use.
 
     Returns
     -------
-    (B, C) array, in the network's dtype
+    logits : (B, C) array, in the network's dtype
         A row's bits depend neither on the other rows nor on the number of threads, as long as the weights are finite.
 
     Raises
