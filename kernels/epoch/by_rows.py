@@ -67,8 +67,9 @@ class WorkByRows(NamedTuple):
 
     Shared by all threads:
         state: the optimizer's state; `gradient` holds the gradients of all chunks, one after the other
-        csr: the data set as lists, if most inputs are 0 or it was given as lists; else of length 0
-        bsr: the data set in row blocks, in the order of the epoch's only batch; of length 0 if not used
+        csr: the data set as lists; of length 0 if not used
+        bsr: the data set in row blocks, in the order of the epoch's only batch; of length 0 if not used. One of the two
+            is used if most inputs are 0, or if the data set was given as lists
         chunk_loss: (CHUNKS,) float64
         chunk_correct: (CHUNKS,) int64
         slices: (S, 5) int64, slices of the parameters that the threads share once all chunks are done. Columns: where a
@@ -95,7 +96,7 @@ class WorkByRows(NamedTuple):
 
 
 def n_chunks(batch_size: int) -> int:
-    """The number of chunks of a batch: each has CHUNK_ROWS rows or more, and there are at most CHUNKS."""
+    """The number of chunks of a batch: at most CHUNKS, of CHUNK_ROWS rows or more; a smaller batch is one chunk."""
     return min(CHUNKS, max(1, batch_size // CHUNK_ROWS))
 
 
