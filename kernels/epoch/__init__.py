@@ -1,1 +1,1 @@
-"""A whole epoch of training, and a whole prediction, in one call a thread."""
+"""A whole epoch of training, or a whole prediction, in one call per thread."""

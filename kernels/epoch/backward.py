@@ -1,6 +1,7 @@
-"""The way back through the layers for a block of rows, a panel of units at a time.
+"""The backward pass of a block of rows, one panel of units at a time.
 
-`layers.py` says how arrays lie. A weight's gradient exists a few rows at a time, which move their weights at once.
+`layout.py` describes the arrays. A weight's gradient exists only a few rows at a time; they update their weights at
+once.
 """
 
 from fastnn.kernels.epoch.forward import drop_units
@@ -25,9 +26,11 @@ from fastnn.kernels.vector.tiles import transpose_tile
 
 @inlined
 def transpose_weights(layout, weight_at, width, depth, columns, transposed, offsets):
-    """The transpose of a panel's weights: ``turned[k, r] = weight[r, k]``, k < columns, r < depth, else 0.
+    """Transpose a panel's weights: ``transposed[k, r] = weight[r, k]`` for k < columns and r < depth, else 0.
 
-    weight: rows of `width` from `weight_at` on. turned: rows as long as `depth` rounded up to whole vectors.
+    weight: (depth, width), the layout's parameters from `weight_at` on
+    transposed: (columns, `depth` rounded up to whole vectors), flat, overwritten
+    offsets: (GROUP,) int64, scratch
     """
     n = lanes(transposed)
     padded = (depth + n - 1) // n * n
@@ -42,7 +45,12 @@ def transpose_weights(layout, weight_at, width, depth, columns, transposed, offs
 
 @inlined
 def input_gradient(layout, layer, n_rows, dout, scratch, panel):
-    """Gradient of a layer's inputs, the units of `panel`, before the activation that made them; no mask applied yet."""
+    """Compute the gradient of a layer's inputs, the units of `panel`, in `dout`.
+
+    Neither their dropout mask nor the slope of their activation is applied yet.
+
+    dout: a block's gradients, `Units.dout`; the rows of `panel` are overwritten
+    """
     transposed, offsets = scratch.transposed, scratch.offsets
     depth = min(panel.width, size_of(layout, layer) - panel.first)
     for q in all_panels(layout, layer + 1):
@@ -58,7 +66,10 @@ def input_gradient(layout, layer, n_rows, dout, scratch, panel):
 
 @inlined
 def slope_units(layout, n_rows, out, dout, panel, keep_prob):
-    """`dout` times the slope of the activation of a panel's hidden units, whose outputs are `share` times `out`."""
+    """Multiply `dout` by the slope of the activation for a panel of hidden units.
+
+    The activation's outputs are `keep_prob` times `out`, because dropout has scaled them by 1 / keep_prob.
+    """
     one = out.dtype.type(1)
     for at in range(panel.at, panel.at + n_rows * panel.width, lanes(out)):
         vstore(dout, at, vslope(layout.activation, vload(dout, at, ONE), vload(out, at, ONE), one, keep_prob))
@@ -66,7 +77,7 @@ def slope_units(layout, n_rows, out, dout, panel, keep_prob):
 
 @inlined
 def update_block(layout, layer, n_rows, step, units, state, gradient_tile, inputs, outputs):
-    """Gradient and step of the weights between two panels of units; returns the sum of their squares."""
+    """Update the weights from the panel `inputs` to the panel `outputs`; returns the sum of their squares."""
     at = weight_panel(layout, layer, outputs) + inputs.first * outputs.width
     height = min(inputs.width, size_of(layout, layer) - inputs.first)
     return multiply_and_update(
@@ -77,7 +88,7 @@ def update_block(layout, layer, n_rows, step, units, state, gradient_tile, input
 
 @inlined
 def sum_rows(dout, n_rows, out, out_at, add, panel, n):
-    """``out = dout.sum(axis=0)`` for a panel of `n` vectors, or that added to `out`."""
+    """``out = dout.sum(axis=0)`` for a panel of `n` vectors, or ``out +=`` it if `add`."""
     total = vload(out, out_at, n) if add else vzero(out, n)
     for s in range(n_rows):
         total = vadd(total, vload(dout, panel.at + s * panel.row, n))
@@ -86,7 +97,7 @@ def sum_rows(dout, n_rows, out, out_at, add, panel, n):
 
 @inlined
 def sum_panel(dout, n_rows, out, out_at, add, panel):
-    """`sum_rows` for a number of vectors that is known only now."""
+    """`sum_rows` for a number of vectors that is known only at run time."""
     if panel.vectors == 4:
         sum_rows(dout, n_rows, out, out_at, add, panel, FOUR)
     elif panel.vectors == 2:
@@ -97,7 +108,7 @@ def sum_panel(dout, n_rows, out, out_at, add, panel):
 
 @inlined
 def update_bias(layout, layer, n_rows, step, dout, state, gradient_tile, panel):
-    """Gradient and step of the biases of a panel's units."""
+    """Update the biases of a panel's units."""
     never_inline()
     real, at = gradient_tile.dtype.type, bias_panel(layout, layer, panel)
     if step.is_last:
@@ -109,7 +120,10 @@ def update_bias(layout, layer, n_rows, step, dout, state, gradient_tile, panel):
 
 @inlined
 def update_between(layout, layer, t, threads, n_rows, step, units, state, penalty, gradient_tile):
-    """Gradient and step of the weights between two hidden layers, by the owners of the panels they lead to."""
+    """Update the weights between two hidden layers: those that lead to thread t's panels.
+
+    penalty: the sums of the weights' squares, overwritten for these panels
+    """
     for q in own_panels(layout, layer + 1, t, threads):
         outputs, squares = unit_panel(layout, layer + 1, q), 0.0
         for p in all_panels(layout, layer):
@@ -122,11 +136,13 @@ def update_between(layout, layer, t, threads, n_rows, step, units, state, penalt
 
 @inlined
 def backward_block(t, threads, layout, rows, step, dropout, units, state, penalty, scratch, barrier):
-    """Back through all layers but the first, whose biases it moves; every weight's gradient moves it or is kept.
+    """Backward pass down to the first layer: updates all parameters but its weights. False if the team is to stop.
 
-    The weights out of the last hidden layer are moved by the owners of the panels they lead out of, who alone read
-    them; those between hidden layers by the owners of those they lead to, once everybody has read them, which is after
-    the next barrier. False if the team is to stop.
+    A gradient is kept instead, in `state`, until the last block of a batch.
+
+    Weights that lead out of the last hidden layer are updated by the owners of the panels they lead out of: no other
+    thread reads them. Weights between hidden layers are updated by the owners of the panels they lead to, once all
+    threads have read them, which is after the next barrier.
     """
     never_inline()
     n_layers, n_rows, dout, gradient_tile = layout.n_weights, len(rows), units.dout, scratch.gradient_tile

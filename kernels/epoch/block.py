@@ -1,7 +1,7 @@
-"""What the two ways of sharing an epoch's work have in common: what a kernel is given, and a block's losses.
+"""What epochs by units and epochs by rows have in common: the arrays they are given, and the losses of a block.
 
-Dimensions: N samples in the data set, B in a batch, D inputs, L layers of weights, C classes; `layers.py` says how
-arrays lie.
+Dimensions: N samples in the data set, B in a batch, D inputs, L layers of weights, C classes. `layout.py` describes how
+parameters and units are laid out.
 """
 
 from typing import NamedTuple
@@ -16,12 +16,17 @@ from fastnn.kernels.ops.matmul import START
 from fastnn.kernels.ops.softmax import cross_entropy_rows
 from fastnn.kernels.vector.simd import lanes
 
+# The entries of an epoch's results.
 LOSS, COUNTED, CORRECT, FAILED, N_RESULTS = range(5)
 
 
 class Data(NamedTuple):
-    """The data set: images (N, D), or (0, D) where it was given as lists of what is not 0; labels (N,), of a softmax,
-    or targets (N, C), of other outputs, those not used of length 0 in every direction; weights (N,), or (0,) if none.
+    """The data set. Softmax uses `labels`, other outputs use `targets`; the unused one has size 0.
+
+    images: (N, D) uint8 or the working dtype, or (0, D) if the data set was given as lists of nonzero inputs
+    labels: (N,) int64, or (0,)
+    targets: (N, C), or (0, 0)
+    weights: (N,), the sample weights, or (0,) if there are none
     """
 
     images: np.ndarray
@@ -31,7 +36,13 @@ class Data(NamedTuple):
 
 
 class Dropout(NamedTuple):
-    """Masks of an epoch: keys (L - 1,); the hash below which a unit drops; the share that stays; 1 / share."""
+    """The dropout masks of an epoch.
+
+    keys: (L - 1,) uint64, one per hidden layer
+    threshold: a unit is dropped if its hash is below; 0 without dropout
+    keep_prob: the probability that a unit is kept
+    scale: 1 / keep_prob
+    """
 
     keys: np.ndarray
     threshold: np.uint32
@@ -40,8 +51,11 @@ class Dropout(NamedTuple):
 
 
 class Units(NamedTuple):
-    """A block's values: out, dout (BLOCK * padded units,), each layer's outputs and their gradients; parts, what each
-    panel of the last hidden layer adds to the logits.
+    """The values of a block's units, in the working dtype.
+
+    out: (BLOCK * padded units of all layers,), the units' outputs
+    dout: like `out`, their gradients
+    partial_logits: (panels * BLOCK * padded classes,), what each panel of the last hidden layer adds to the logits
     """
 
     out: np.ndarray
@@ -50,8 +64,13 @@ class Units(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """A block's samples, each (BLOCK,): label, target (BLOCK * C,) and weight, which are taken; loss and right, which
-    come out.
+    """The samples of a block: the first three are gathered from the data set, the last two are results.
+
+    label: (BLOCK,) int64
+    target: (BLOCK * C,), or (0,) for softmax
+    weight: (BLOCK,)
+    loss: (BLOCK,) float64
+    correct: (BLOCK,) int64, whether the prediction is correct
     """
 
     label: np.ndarray
@@ -62,8 +81,13 @@ class Samples(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """A thread's own, each a row: piece and turned, a few rows and a square of a panel; columns, the logits of as many
-    rows as a vector has lanes; figures, four numbers for each of these; places, a number for each sample of a group.
+    """A thread's scratch. In `WorkByUnits` and `WorkByRows`, each array has one such row per thread.
+
+    gradient_tile: (GRADIENT_ROWS * width of the widest panel,), a few rows of a weight's gradient
+    transposed: (width of the widest panel ** 2,), a square of a panel's weights
+    columns: (padded classes * lanes,), the logits of as many rows as a vector has lanes
+    row_stats: (4 * lanes,), four numbers for each of these rows
+    offsets: (GROUP,) int64, a number for each sample of a group
     """
 
     gradient_tile: np.ndarray
@@ -75,17 +99,17 @@ class Scratch(NamedTuple):
 
 @inlined
 def is_finite(number):
-    """Whether it is a number and not infinite.
+    """Whether `number` is neither NaN nor infinite.
 
-    Numba's own test is ``number - number == 0``, and where `number` is a sum, `reassoc` lets LLVM cancel its terms, NaN
-    or not.
+    Numba's own test is ``number - number == 0``. Where `number` is a sum, `reassoc` lets LLVM cancel its terms, NaN or
+    not, and the test passes.
     """
     return -np.inf < number < np.inf
 
 
 @inlined
 def batch_weight(data, batch):
-    """What the samples of a batch count in all."""
+    """The sum of a batch's sample weights; without weights, its number of samples."""
     if not len(data.weights):
         return np.float64(len(batch))
     total = 0.0
@@ -96,7 +120,7 @@ def batch_weight(data, batch):
 
 @inlined
 def gather_samples(data, rows, samples, t, threads):
-    """Thread t's share of copying labels or targets, and weights, of the samples `rows`."""
+    """Copy labels or targets, and weights, of the samples `rows` into `samples`: thread t's share of them."""
     n_targets = data.targets.shape[1]
     for s in range(len(rows) * t // threads, len(rows) * (t + 1) // threads):
         if n_targets:
@@ -109,13 +133,16 @@ def gather_samples(data, rows, samples, t, threads):
 
 @inlined
 def block_loss(t, threads, layout, n_rows, weight, units, samples, scratch):
-    """Losses of a thread's rows of a block, their share of the batch counted, and the gradients of their logits."""
+    """Compute the losses of thread t's rows of a block, and the gradients of their logits.
+
+    Each row counts by its sample weight, divided by `weight`, the sum of the batch's weights.
+    """
     never_inline()
     out, n_layers, n, real = units.out, layout.n_weights, lanes(units.out), units.out.dtype.type
     logits_at, padded = unit_panel(layout, n_layers, START).at, padded_width(layout, n_layers)
     n_outputs = size_of(layout, n_layers)
     row_stats, row_weights = scratch.row_stats[: 3 * n], scratch.row_stats[3 * n :]
-    # Rows go in as many at once as a vector has lanes, so threads share them by such groups.
+    # As many rows as a vector has lanes go through the loss together, so threads share groups of that many.
     n_groups = (n_rows + n - 1) // n
     begin, stop = n_groups * t // threads * n, min(n_rows, n_groups * (t + 1) // threads * n)
     if n_layers > 1:
@@ -144,7 +171,7 @@ def block_loss(t, threads, layout, n_rows, weight, units, samples, scratch):
 
 @inlined
 def half_squares(l2, penalty):
-    """The L2 term of the loss, from the sums of squares that the owners of weights left."""
+    """The L2 term of the loss, from `penalty`, the sums of squares that the owners of the weights have written."""
     total = 0.0
     for k in range(len(penalty)):
         total += 0.5 * np.float64(l2) * penalty[k]
@@ -153,7 +180,7 @@ def half_squares(l2, penalty):
 
 @inlined
 def report(t, results, total_loss, n_counted, n_correct):
-    """Thread 0 writes what the epoch reports."""
+    """Write the epoch's results, in thread 0 only."""
     if t == 0:
         results[LOSS] = total_loss
         results[COUNTED] = n_counted

@@ -1,9 +1,9 @@
-"""A whole epoch of training in one nogil call a thread, threads sharing rows of a batch.
+"""A whole epoch of training in one nogil call per thread; the threads share the rows of a batch.
 
-For networks of which no layer has more than one panel, and batches that are large beside them. A batch is cut into
-parts, each with a gradient of its own; these are added in the order of the parts. Two barriers a step serve any depth,
-and a full batch is as many rows as one likes. Parts do not depend on the number of threads, and each is worked through
-by one, so the bits of the result do not depend on it either.
+For networks whose layers have one panel each, and batches that are large compared with the network. A batch is cut into
+chunks. Each chunk has its own gradient, and the gradients are added in the order of the chunks. A step needs two
+barriers, whatever the depth, and a full batch may have any number of rows. The chunks do not depend on the number of
+threads, and one thread computes each of them, so the bits of the result do not depend on that number either.
 """
 
 from typing import NamedTuple
@@ -34,15 +34,19 @@ from fastnn.kernels.ops.optimizers import State, Step, apply_update, l2_of_step,
 from fastnn.kernels.team import STOP, atomic_load, wait
 from fastnn.kernels.vector.simd import FOUR, ONE, lanes, vadd, vload, vstore
 
-# A batch is cut into at most PARTS parts of PART_ROWS rows or more.
+# A batch is cut into at most CHUNKS chunks of CHUNK_ROWS rows or more.
 CHUNKS, CHUNK_ROWS = 16, 32
-# A part is worked through by one thread, which is the first and only one. No literals, for the reason in `dense.py`.
+# One thread computes a chunk: thread FIRST of ONLY one. They are typed, not literals, for the reason in `matmul.py`.
 FIRST, ONLY, MORE_FOLLOW, NOTHING_KEPT = np.int64(0), np.int64(1), np.bool_(False), np.bool_(True)
 
 
 class Inputs(NamedTuple):
-    """Inputs in one form or another: csr or bsr, the data set, or dense (BLOCK * D,), a block's samples; those not used
-    have length 0. strip_scratch is of the second.
+    """The inputs in one of three forms; the arrays of the other forms have length 0.
+
+    csr: the data set as lists
+    bsr: the data set in row blocks
+    dense: (BLOCK * D,), the samples of a block, in the working dtype
+    row_block_scratch: (`row_blocks.SCRATCH`,), scratch for `bsr`
     """
 
     csr: Csr
@@ -52,14 +56,27 @@ class Inputs(NamedTuple):
 
 
 class WorkByRows(NamedTuple):
-    """Scratch. Of each thread, one after the other: units; samples; scratch, dense (BLOCK * D,), samples in the working
-    dtype, and strip_scratch (`bsr_input.SCRATCH`,), whose arrays have a row for each; alone, a gate.
+    """The arrays that an epoch works with, besides the network and the data.
 
-    Of all threads: csr or bsr, the whole data set where most inputs are 0 or it was given as lists, bsr in the order of
-    the epoch's only batch, those not used of length 0; state, of which gradient has one for each part, one
-    after the other; part_loss, part_right (PARTS,); slices (S, 5) of the parameters, which threads share once the parts
-    are done: where one begins, its rows, at most a piece, and vectors a row (4 or 1), whether they are weights, and
-    whether those of the inputs; penalty (S,), sums of squared weights; results (N_RESULTS,), what the epoch reports.
+    One per thread:
+        units: its arrays hold the threads' units one after the other
+        samples, scratch: their arrays have one row per thread
+        row_block_scratch: (threads, `row_blocks.SCRATCH`), for `bsr`
+        dense: (threads, BLOCK * D), a block's samples in the working dtype, or (threads, 0) if `csr` or `bsr` is used
+        own_barrier: (threads, BARRIER_SIZE) int64, a barrier for one thread
+
+    Shared by all threads:
+        state: the optimizer's state; `gradient` holds the gradients of all chunks, one after the other
+        csr: the data set as lists; of length 0 if not used
+        bsr: the data set in row blocks, in the order of the epoch's only batch; of length 0 if not used. One of the two
+            is used if most inputs are 0, or if the data set was given as lists
+        chunk_loss: (CHUNKS,) float64
+        chunk_correct: (CHUNKS,) int64
+        slices: (S, 5) int64, slices of the parameters that the threads share once all chunks are done. Columns: where a
+            slice starts, its rows (at most a gradient tile), the vectors of a row (4 or 1), whether it has weights,
+            and whether these are the first layer's
+        penalty: (S,) float64, each slice's sum of squared weights
+        results: (N_RESULTS,) float64, see `run_epoch_by_units`
     """
 
     units: Units
@@ -79,7 +96,7 @@ class WorkByRows(NamedTuple):
 
 
 def n_chunks(batch_size: int) -> int:
-    """In how many parts a batch is cut: as many as have PART_ROWS rows, at most PARTS."""
+    """The number of chunks of a batch: at most CHUNKS, of CHUNK_ROWS rows or more; a smaller batch is one chunk."""
     return min(CHUNKS, max(1, batch_size // CHUNK_ROWS))
 
 
@@ -88,7 +105,7 @@ _n_chunks = inlined(n_chunks)
 
 @inlined
 def chunk_start(n_rows, chunks, chunk, unit):
-    """The row of a batch of `n_rows` where a part begins, a multiple of `unit`."""
+    """The first row of a chunk in a batch of `n_rows`: a multiple of `unit`, at most `n_rows`."""
     return min(n_rows, (n_rows + unit - 1) // unit * chunk // chunks * unit)
 
 
@@ -96,7 +113,13 @@ def chunk_start(n_rows, chunks, chunk, unit):
 def train_block(
     layout, data, start, rows, weight, step, dropout, inputs, units, state, samples, penalty, scratch, barrier
 ):
-    """Losses of a block, and its gradient, added to what is kept; `start` is where strips have its samples `rows`."""
+    """Compute the losses of a block and its gradient, which is added to the chunk's gradient, or overwrites it.
+
+    start: the position of the block in the batch, and so in the row blocks
+    rows: (at most BLOCK,) int64, the samples of the block
+    weight: the sum of the batch's sample weights
+    state: `gradient` is the chunk's own, (parameters,)
+    """
     never_inline()
     n_rows, panel, dout = len(rows), unit_panel(layout, FIRST_HIDDEN, START), units.dout
     gather_samples(data, rows, samples, FIRST, ONLY)
@@ -124,7 +147,11 @@ def train_block(
 
 @inlined
 def _sum_chunks(gradient, size, chunks, at, gradient_tile, rows, n):
-    """The sum of the parts' gradients, in their order, of `rows` rows of `n` vectors of parameters from `at` on."""
+    """Add the chunks' gradients, in their order, for `rows` rows of `n` vectors of parameters from `at` on.
+
+    gradient: (chunks * size,), `size` elements per chunk
+    gradient_tile: (rows, `n` vectors), flat, overwritten
+    """
     width = len(n) * lanes(gradient_tile)
     for h in range(0, rows * width, width):
         total = vload(gradient, at + h, n)
@@ -135,7 +162,7 @@ def _sum_chunks(gradient, size, chunks, at, gradient_tile, rows, n):
 
 @inlined
 def apply_update_slices(t, threads, layout, chunks, step, work, gradient_tile):
-    """Add the parts' gradients, in their order, and move the parameters: a thread's slices of them."""
+    """Add the chunks' gradients, in their order, and update the parameters: thread t's share of the slices."""
     never_inline()
     real, state, size, slices = gradient_tile.dtype.type, work.state, len(layout.parameters), work.slices
     for k in range(len(slices) * t // threads, len(slices) * (t + 1) // threads):
@@ -153,7 +180,12 @@ def apply_update_slices(t, threads, layout, chunks, step, work, gradient_tile):
 
 @kernel
 def run_epoch_by_rows(t, threads, layout, data, order, batch_size, rule, n_steps, dropout, work, barrier):
-    """Thread t of `threads`: train on the rows `order`; all is as `run_panel_epoch` says."""
+    """Train for one epoch, as thread t of `threads`.
+
+    work: a `WorkByRows`
+
+    All other arguments, the results and the stop flag are those of `run_epoch_by_units`.
+    """
     real, size, all_units, own = work.units.out.dtype.type, len(layout.parameters), work.units, work.scratch
     n_units, n_logits = (
         len(all_units.out) // len(work.own_barrier),
@@ -168,8 +200,8 @@ def run_epoch_by_rows(t, threads, layout, data, order, batch_size, rule, n_steps
     scratch = Scratch(own.gradient_tile[t], own.transposed[t], own.columns[t], own.row_stats[t], own.offsets[t])
     inputs = Inputs(work.csr, work.bsr, work.dense[t], work.row_block_scratch[t])
     slot_1, slot_2, gradient = work.state
-    unit = BLOCK if len(work.bsr.indptr) else 1  # strips are in blocks
-    unasked = np.empty(layout.n_weights)  # sums of squares, which the slices make instead
+    unit = BLOCK if len(work.bsr.indptr) else 1  # a mask of a `Bsr` is for a whole block
+    unasked = np.empty(layout.n_weights)  # sums of squares that nobody reads: those of the slices are used
     total_loss, n_counted, n_correct = 0.0, 0, 0
     for first in range(0, len(order), batch_size):
         batch = order[first : first + batch_size]

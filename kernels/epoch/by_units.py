@@ -1,9 +1,9 @@
-"""A whole epoch of training in one nogil call a thread, threads sharing panels of units.
+"""A whole epoch of training in one nogil call per thread; the threads share panels of units.
 
-Each owns panels of every hidden layer, and alone reads and writes their weights, those that lead in and those that lead
-out; a panel's part of the logits is all that others need. No gradient is stored but where a batch has several blocks.
-Every number is computed by one thread, in an order that does not depend on how many there are, so the bits of the
-result do not either.
+A thread owns panels of every hidden layer. It alone updates the weights that lead into them and, from the last hidden
+layer, those that lead out. With one hidden layer, other threads need only its partial logits. Gradients are stored only
+where a batch has several blocks. One thread computes each number, in an order that does not depend on the number of
+threads, so the bits of the result do not depend on it either.
 """
 
 from typing import NamedTuple
@@ -34,8 +34,10 @@ from fastnn.kernels.team import wait
 
 
 class Inputs(NamedTuple):
-    """A block's inputs, packed where most are 0, or dense (BLOCK * D,), sample by sample in the working dtype; the
-    arrays of the other form have length 0.
+    """The inputs of a block in one of two forms; the arrays of the other form have length 0.
+
+    packed: for sparse inputs, group by group
+    dense: (BLOCK * D,), sample after sample, in the working dtype
     """
 
     packed: Packed
@@ -43,10 +45,19 @@ class Inputs(NamedTuple):
 
 
 class WorkByUnits(NamedTuple):
-    """Scratch: units and state, of all threads; samples, whose label, target and weight are (2, ...), and inputs, whose
-    arrays have a row for each of two blocks, one worked on, one taken meanwhile; csr, the data set, if it was given as
-    lists, else of length 0; penalty (L * most panels,), sums of
-    squared weights; results (N_RESULTS,), what the epoch reports; scratch, whose arrays have a row for each thread.
+    """The arrays that an epoch works with, besides the network and the data.
+
+    Two rows alternate where a block is double-buffered: one holds the current block while the next is gathered into the
+    other.
+
+    units: a block's units, shared by all threads
+    state: the optimizer's state, shared by all threads
+    samples: `label`, `target` and `weight` have two rows (double-buffered), `loss` and `correct` have one
+    inputs: all arrays have two rows (double-buffered)
+    csr: the data set if it was given as lists, else of length 0
+    penalty: (L * panels of the widest layer,) float64, sums of squared weights
+    results: (N_RESULTS,) float64, see `run_epoch_by_units`
+    scratch: all arrays have one row per thread
     """
 
     units: Units
@@ -61,9 +72,15 @@ class WorkByUnits(NamedTuple):
 
 @inlined
 def gather_block(data, csr, rows, samples, inputs, scratch, t, threads):
-    """Thread t's share of taking a copy of the data of a block, the samples `rows`.
+    """Gather the samples and inputs of a block: thread t's share of them.
 
-    Samples are drawn from anywhere in memory. Together their misses of the cache overlap; one by one they would not.
+    rows: (at most BLOCK,) int64, the samples of the block
+    csr: the data set, if it was given as lists
+    samples, inputs: overwritten
+    scratch: thread t's
+
+    Samples come from anywhere in memory. When they are gathered together, their cache misses overlap; one by one they
+    would not.
     """
     never_inline()
     gather_samples(data, rows, samples, t, threads)
@@ -77,7 +94,7 @@ def gather_block(data, csr, rows, samples, inputs, scratch, t, threads):
 
 @inlined
 def input_sums(layout, t, threads, n_rows, inputs, out):
-    """Weighted sums of the first layer, before scale and bias, of thread t's panels."""
+    """Compute the weighted sums of the first layer, before scale and bias, for thread t's panels."""
     for p in own_panels(layout, FIRST_HIDDEN, t, threads):
         panel = unit_panel(layout, FIRST_HIDDEN, p)
         if len(inputs.packed.nonzero_masks):
@@ -88,7 +105,7 @@ def input_sums(layout, t, threads, n_rows, inputs, out):
 
 @inlined
 def update_inputs(layout, t, threads, n_rows, step, inputs, dout, state, penalty, gradient_tile):
-    """Gradient and step of the first layer's weights that lead to thread t's panels."""
+    """Update the first layer's weights that lead to thread t's panels, and write their sums of squares to `penalty`."""
     for p in own_panels(layout, FIRST_HIDDEN, t, threads):
         panel = unit_panel(layout, FIRST_HIDDEN, p)
         if len(inputs.packed.nonzero_masks):
@@ -99,12 +116,23 @@ def update_inputs(layout, t, threads, n_rows, step, inputs, dout, state, penalty
 
 @kernel
 def run_epoch_by_units(t, threads, layout, data, order, batch_size, rule, n_steps, dropout, work, barrier):
-    """Thread t of `threads`: train on the rows `order`, `batch_size` at a time; `n_steps` steps were made before.
+    """Train for one epoch, as thread t of `threads`.
 
-    Overwrites the parameters and the optimizer's state; thread 0 writes `work.results`: the sum of the batches' losses,
-    each times the samples of its batch, and their number, without batches that do not count; how many samples were
-    right; and the first batch whose loss was not finite (-1: none), which ends the epoch. If the barrier's stop flag is
-    set, the epoch ends where it is.
+    layout: the network; its parameters are updated
+    data: the data set
+    order: (n,) int64, the samples to train on
+    batch_size: the samples of a batch; the last batch may have fewer
+    rule: the optimizer
+    n_steps: the optimizer steps before this epoch
+    dropout: the masks of this epoch
+    work: a `WorkByUnits`; its state is updated, and thread 0 writes its results
+    barrier: the team's; if its stop flag is set, the epoch ends where it is
+
+    The results, one element each:
+        LOSS: the sum of the batches' losses, each times its number of samples
+        COUNTED: the number of samples in LOSS; batches whose sample weights are all 0 are left out
+        CORRECT: the number of samples whose prediction was correct
+        FAILED: the first batch whose loss was not finite, which ends the epoch; -1, as the caller sets it, if none
     """
     n_layers, real = layout.n_weights, work.units.out.dtype.type
     units, state, penalty, own = work.units, work.state, work.penalty, work.scratch
@@ -136,7 +164,8 @@ def run_epoch_by_units(t, threads, layout, data, order, batch_size, rule, n_step
         if not wait(barrier, threads):
             return
 
-        # Nobody reads the other copy of inputs any more, so the next block's go there, in the shade of this barrier.
+        # No thread reads the other row of samples and inputs any more, so the next block is gathered there. The barrier
+        # after the losses covers this too.
         next_first, next_start = (first + batch_size, 0) if step.is_last else (first, start + BLOCK)
         if next_first < len(order):
             following = order[next_first : next_first + batch_size][next_start : next_start + BLOCK]

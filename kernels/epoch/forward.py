@@ -1,6 +1,6 @@
-"""The forward pass of a block of rows, a panel of units at a time.
+"""The forward pass of a block of rows, one panel of units at a time.
 
-`layers.py` says how arrays lie.
+`layout.py` describes the arrays.
 """
 
 from fastnn.kernels.jit import inlined, never_inline
@@ -23,7 +23,7 @@ from fastnn.kernels.vector.simd import ONE, lanes, vadd, vload, vscale_add, vsto
 
 @inlined
 def hidden_sums(layout, layer, n_rows, out, panel):
-    """Weighted sums of a layer after the first for a panel of its units."""
+    """Compute the weighted sums of a layer after the first for a panel of its units."""
     for q in all_panels(layout, layer):
         inp = unit_panel(layout, layer, q)
         depth = min(inp.width, size_of(layout, layer) - inp.first)
@@ -36,7 +36,7 @@ def hidden_sums(layout, layer, n_rows, out, panel):
 
 @inlined
 def finish_units(layout, layer, n_rows, scale, out, panel):
-    """``out = activation(scale * out + bias)`` for a panel of the units that a layer's weights lead to."""
+    """``out = activation(scale * out + bias)`` for a panel of the units that the weights of `layer` lead to."""
     n, one, bias_at = lanes(out), out.dtype.type(1), bias_panel(layout, layer, panel)
     code = layout.activation if layer < layout.n_weights - 1 else IDENTITY
     for h in range(0, panel.width, n):
@@ -48,7 +48,10 @@ def finish_units(layout, layer, n_rows, scale, out, panel):
 
 @inlined
 def drop_units(rows, dropout, layer, values, panel):
-    """Apply the mask of the units that a layer's weights lead to, for the samples `rows`."""
+    """Apply the dropout mask of the samples `rows` to a panel of the units that the weights of `layer` lead to.
+
+    values: a block's outputs or gradients, changed in place
+    """
     never_inline()
     for s in range(len(rows)):
         at = panel.at + s * panel.row
@@ -58,7 +61,7 @@ def drop_units(rows, dropout, layer, values, panel):
 
 @inlined
 def finish_layer(layout, layer, t, threads, rows, scale, dropout, out):
-    """Thread t's share of what follows a layer's weighted sums: scale, bias, activation and mask."""
+    """Finish the weighted sums of thread t's panels: apply scale, bias, activation and dropout mask."""
     never_inline()
     for p in own_panels(layout, layer + 1, t, threads):
         panel = unit_panel(layout, layer + 1, p)
@@ -69,7 +72,11 @@ def finish_layer(layout, layer, t, threads, rows, scale, dropout, out):
 
 @inlined
 def write_partial_logits(layout, n_rows, out, partial_logits, p, panel):
-    """What the units of panel p of the last hidden layer add to the logits."""
+    """Compute what the units of panel p of the last hidden layer add to the logits.
+
+    out: a block's outputs, `Units.out`
+    partial_logits: `Units.partial_logits`; those of panel p are overwritten
+    """
     layer = layout.n_weights - 1
     depth = min(panel.width, size_of(layout, layer) - panel.first)
     first = unit_panel(layout, layer + 1, START).at
@@ -86,7 +93,7 @@ def write_partial_logits(layout, n_rows, out, partial_logits, p, panel):
 
 @inlined
 def sum_logits(layout, begin, end, out, partial_logits):
-    """The logits of rows `begin` to `end` of a block: bias and all panels' parts, in the order of the panels."""
+    """Compute the logits of the rows `begin` to `end` of a block: the bias plus all partial logits, panel by panel."""
     n, last = lanes(out), layout.n_weights
     padded, count = padded_width(layout, last), n_panels(layout, last - 1)
     classes, apart = unit_panel(layout, last, START), len(partial_logits) // count
@@ -102,7 +109,7 @@ def sum_logits(layout, begin, end, out, partial_logits):
 
 @inlined
 def forward_block(t, threads, layout, rows, dropout, units, barrier):
-    """From the first layer's outputs to each panel's part of the logits; False if the team is to stop."""
+    """Compute all hidden layers after the first, and the partial logits. False if the team is to stop."""
     never_inline()
     hidden, n_rows, out = layout.n_weights - 1, len(rows), units.out
     for layer in range(1, hidden):

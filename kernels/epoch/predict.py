@@ -1,9 +1,11 @@
-"""Prediction: rows go through the whole network in one call, past the weights as NumPy has them.
+"""Prediction: rows pass through the whole network in one call, with the weights as NumPy stores them.
 
-Training lays weights out in panels; a prediction of one row would take longer to do that than to predict. So nothing is
-laid out here: a row of a weight is read in pieces of up to eight vectors, and of its last piece, where it fills no
-vector, only what there is. A few rows go two at a time; of many, the first layer takes 64, packed as in training, so
-that the processor fetches a weight once for all. Dimensions: N rows, D inputs, H units, C classes.
+Training lays weights out in panels; for one row, that would take longer than the prediction. So nothing is laid out
+here. A row of a weight is read in strides of up to eight vectors, and a last vector that it does not fill is loaded
+only in part. A few rows go two at a time. For many rows of bytes, the first layer takes 64 at a time, packed as in
+training, so that a weight is fetched once for all of them.
+
+Dimensions: N rows, D inputs, H units, C classes.
 """
 
 import numpy as np
@@ -36,20 +38,22 @@ from fastnn.kernels.vector.simd import (
     vzero,
 )
 
-# Columns of a table of layers, one row a layer: its inputs, its units, the addresses of its weight and of its bias; in
-# the first row also, where the inputs are lists, those of a `csr_input.Csr`'s indptr, int64, and indices, uint32, else
-# 0. As arguments, these arrays would cost every call more than a microsecond.
+# Columns of a table of layers, which has one row per layer: its inputs, its units, the addresses of its weight and its
+# bias. If the inputs are lists, the first row also has the addresses of a `csr.Csr`'s indptr (int64) and indices
+# (uint32); otherwise these columns are 0. Passing these arrays as arguments would cost every call more than a
+# microsecond.
 FAN_IN, FAN_OUT, WEIGHT, BIAS, INDPTR, INDICES, N_COLUMNS = range(7)
-# Rows a thread takes at a time: a piece of a weight that the second-level cache cannot keep is fetched once for them.
-# From MANY rows on bytes are packed; of numbers, what is packed would come from the second-level cache as well.
+# A thread predicts ROWS rows at a time, so that weights which do not fit the second-level cache are fetched once for
+# all of them. Bytes are packed if there are MANY rows or more. Floats never are: packed floats would come from the
+# second-level cache, as weights do.
 ROWS, MANY = GROUP, 256
 _WORD, _ONE_BIT, _ALL = 64, np.uint64(1), ~np.uint64(0)
-_BITS = np.uint32(_WORD)  # unsigned as indices are: an index that could be negative would be tested for that
+_BITS = np.uint32(_WORD)  # unsigned, as indices are: signed ones would be tested for negative values
 
 
 @intrinsic
 def _pointer(_, address, like):
-    """The address as a pointer to elements of `like`, a dtype, or of that of the array `like`."""
+    """The address as a pointer; its elements have the dtype `like`, or the dtype of the array `like`."""
 
     def codegen(context, builder, signature, args):
         return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
@@ -59,7 +63,12 @@ def _pointer(_, address, like):
 
 @inlined
 def gather_inputs(images, start, n_rows, values, width, nonzero_masks, n_words):
-    """Rows of `images` (N, D), each in `width` places of `values`; their bits in `users` say which are other than 0."""
+    """Copy rows of `images` into `values`, and mark their nonzero inputs.
+
+    images: (N, D); its rows `start` to ``start + n_rows`` are copied
+    values: (n_rows, width), flat, overwritten
+    nonzero_masks: (n_rows, n_words) uint64, flat, overwritten; bit i of a row is set where input i is nonzero
+    """
     n_inputs, flat, real = images.shape[1], images.reshape(-1), values.dtype.type
     for s in range(n_rows):
         image, row, whole = images[start + s], s * width, n_inputs // _WORD
@@ -79,8 +88,14 @@ def gather_inputs(images, start, n_rows, values, width, nonzero_masks, n_words):
 
 @inlined
 def gather_lists(indptr, indices, data, start, n_rows, values, width, nonzero_masks, n_words):
-    """`take_inputs` for samples that are lists already. Of `values`, only what one of a pair of rows uses is written,
-    since only that is read: the work is that of the entries, however many inputs there are.
+    """`gather_inputs` for samples that are already lists.
+
+    In `values`, only the inputs that a row or the other row of its pair uses are written, since no others are read. So
+    the cost grows with the number of entries, not of inputs, except for clearing the masks.
+
+    indptr: (N + 1,) int64
+    indices: (entries,) uint32
+    data: (entries,)
     """
     never_inline()
     real = values.dtype.type
@@ -98,7 +113,7 @@ def gather_lists(indptr, indices, data, start, n_rows, values, width, nonzero_ma
 
 @inlined
 def use_all(n_inputs, n_rows, nonzero_masks, n_words):
-    """Have every input of a layer used: one of 0 must not hide a weight that is NaN."""
+    """Mark all inputs of a layer as used: an input of 0 must not hide a weight that is NaN."""
     for s in range(n_rows):
         for word in range((n_inputs + _WORD - 1) // _WORD):
             unused = max(0, (word + 1) * _WORD - n_inputs)
@@ -107,12 +122,18 @@ def use_all(n_inputs, n_rows, nonzero_masks, n_words):
 
 @inlined
 def pair_sums(out, inp, s, other, width, nonzero_masks, n_words, weight, bias, scale, row, h, n_inputs, n):
-    """``out[s] = scale * (inp[s] @ weight) + bias`` for the rows `s` and `other`, for `n` vectors of units from h on.
+    """``out[s] = scale * (inp[s] @ weight) + bias`` for the rows `s` and `other` and `n` vectors of units from h on.
 
-    All flat, rows of `width` places; weight (D, H) with H = `row`, bias (H,). The last vector of a row may have fewer
-    units than lanes. Inputs are visited in order, those that either row uses; a factor of 0 leaves a sum as it is, so a
-    row's bits do not depend on the other. Faster than row by row, since a piece of the weight serves two: it comes from
-    the second-level cache, which is half as fast as the multiplications are. All sums stay in registers.
+    out, inp: rows of `width` elements, flat
+    nonzero_masks: rows of `n_words` uint64, flat, the inputs that each row uses
+    weight: (D, H), flat, with D = `n_inputs` and H = `row`
+    bias: (H,)
+
+    A single vector may have fewer units than lanes. The inputs that either row uses are visited in order. A factor of 0
+    leaves a sum as it is, so the bits of a row do not depend on the other row.
+
+    Faster than row by row, because each weight that is loaded is used twice: weights come from the second-level cache,
+    which is half as fast as the multiplications. All sums stay in registers.
     """
     never_inline()
     a, b, sum_a, sum_b = s * width, other * width, vzero(out, n), vzero(out, n)
@@ -131,7 +152,11 @@ def pair_sums(out, inp, s, other, width, nonzero_masks, n_words, weight, bias, s
 
 @inlined
 def group_sums(out, width, n_rows, packed, n_inputs, weight, bias, scale, row, h, n):
-    """`pair_sums` for a packed group of rows, with the same bits."""
+    """`pair_sums` for a packed group of rows, with the same bits.
+
+    out: rows of `width` elements, flat
+    weight: (D, H), flat, with D = `n_inputs` and H = `row`
+    """
     never_inline()
     for at in range(h, h + n_rows * width, width):
         vstore(out, at, vzero(out, n))
@@ -158,12 +183,18 @@ def packed_layer(out, width, n_rows, packed, n_inputs, weight, bias, scale, n_un
 
 @inlined
 def layer_sums(out, inp, n_rows, width, nonzero_masks, n_words, weight, bias, scale, n_inputs, n_units):
-    """``out = scale * (inp @ weight) + bias`` for some rows: (D, H) and (H,) flat; rows of `width` places."""
+    """``out = scale * (inp @ weight) + bias`` for `n_rows` rows.
+
+    out, inp: rows of `width` elements, flat
+    nonzero_masks: rows of `n_words` uint64, flat, the inputs that each row uses
+    weight: (D, H), flat
+    bias: (H,)
+    """
     h, n = 0, lanes(out)
     while h < n_units:
         vectors = (n_units - h) // n
         for s in range(0, n_rows, 2):
-            other = min(s + 1, n_rows - 1)  # a last row without a neighbour is its own
+            other = min(s + 1, n_rows - 1)  # a last row without a partner is paired with itself
             a, b = (out, inp, s, other, width, nonzero_masks, n_words), (weight, bias, scale, n_units, h, n_inputs)
             if vectors >= 8:
                 pair_sums(*a, *b, EIGHT)
@@ -178,7 +209,7 @@ def layer_sums(out, inp, n_rows, width, nonzero_masks, n_words, weight, bias, sc
 
 @inlined
 def softmax_in_place(values, at, n_classes):
-    """Softmax of the `n_classes` numbers from `at` on; what follows up to a whole vector is scratch."""
+    """Softmax of the `n_classes` numbers from `at` on, in place; the rest of their last vector is overwritten."""
     top = values[at]
     for c in range(1, n_classes):
         top = max(top, values[at + c])
@@ -193,18 +224,22 @@ def softmax_in_place(values, at, n_classes):
 
 @kernel
 def predict(table, activation, scale, images, output, barrier, out):
-    """Forward pass of the rows that no other thread has taken: images (N, D) -> out (N, C), overwritten.
+    """Predict rows of `images`, ROWS at a time, until none is left. Every thread of a prediction calls this.
 
-    table: (L, N_COLUMNS), the addresses of a network's arrays, C-contiguous, in the dtype of `out`
+    table: (L, N_COLUMNS) int64, the addresses of a network's arrays, which are C-contiguous and have the dtype of `out`
     activation: the code of the hidden layers' activation
     scale: the scale of the inputs
-    images: (N, D), or (1, entries), the values of the lists if the table has the addresses of lists
+    images: (N, D), or (1, entries), the values of the lists, if the table has the addresses of lists
     output: SOFTMAX_OUTPUT or LOGISTIC_OUTPUT for probabilities, IDENTITY_OUTPUT for logits
-    barrier: a new one for each call; its count is the number of groups taken, and its stop flag ends the call early
+    barrier: a new one for each prediction, shared by its threads. Its count is the number of times that a thread has
+        asked for rows; its stop flag ends the prediction early
+    out: (N, C), overwritten
 
-    A row's sums are made in one order, whatever rows and threads there are, and however the inputs are given, so its
-    bits are the same; a weight that is not finite may be seen in the row beside. Nothing between the inputs and the
-    result leaves the caches.
+    A row's sums are always added in the same order, so its bits depend neither on the other rows, nor on the number of
+    threads, nor on the form of the inputs. Weights that are not finite are the exception: they may affect a
+    neighbouring row.
+
+    Faster than layer by layer: nothing between the inputs and the result leaves the caches.
     """
     n_layers, real, n_all = len(table), out.dtype.type, len(out)
     n_inputs, n_classes, most = table[0, FAN_IN], table[n_layers - 1, FAN_OUT], table[0, FAN_OUT]
@@ -215,12 +250,12 @@ def predict(table, activation, scale, images, output, barrier, out):
     if not packs:
         most = max(most, n_inputs)
     n_words = (most + _WORD - 1) // _WORD
-    # Rows a power of 2 apart would fall on the same places of the cache.
+    # Rows that are a power of 2 apart would share the same cache sets.
     width, rows = n_words * _WORD + lanes(out), min(ROWS, n_all)
-    # Of packed rows, then of each layer's.
+    # First the masks of packed inputs, then those of each layer's rows.
     nonzero_masks = np.empty(max(rows * n_words, n_inputs if packs else 0), np.uint64)
     both = np.empty(2 * rows * width + lanes(out), out.dtype)
-    first = -both.ctypes.data % VECTOR // both.itemsize  # a vector that lies across cache lines takes twice as long
+    first = -both.ctypes.data % VECTOR // both.itemsize  # a vector that crosses cache lines takes twice as long
     values, sums = both[first : first + rows * width], both[first + rows * width : first + 2 * rows * width]
     packed = Packed(np.empty(n_inputs * GROUP if packs else 0, images.dtype), nonzero_masks)
     offsets = np.empty(2 * GROUP, np.int64)

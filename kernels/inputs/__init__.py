@@ -1,1 +1,1 @@
-"""The first layer, one file for each form of the inputs."""
+"""The first layer: one file for each form of the inputs."""

@@ -1,7 +1,7 @@
-"""The first layer when most inputs are zero and threads share rows: samples as lists of their inputs other than 0.
+"""The first layer for sparse inputs when threads share rows: each sample is a list of its nonzero inputs.
 
-For narrow layers: a sample's sums stay in registers, and all weights lie close by, so nothing would be gained by
-gathering samples first. The whole data set is listed once, since listing takes as long as a pass through the layer.
+For narrow layers: a sample's sums stay in registers and all weights stay in a nearby cache, so gathering samples first
+would gain nothing. The whole data set is listed once, because listing takes as long as a pass through the layer.
 """
 
 from typing import NamedTuple
@@ -13,15 +13,16 @@ from fastnn.kernels.layout import INPUTS, size_of, weight_panel
 from fastnn.kernels.vector.bits import list_nonzero
 from fastnn.kernels.vector.simd import ONE, TWO, VECTOR, load, load_as, prefetch, vadd, vload, vscale_add, vstore, vzero
 
-# Samples ahead of the one being visited that are asked for, so that they are there in time.
+# A sample's list is prefetched this many samples before it is visited, so that it arrives in time.
 AHEAD = 3
 
 
 class Csr(NamedTuple):
-    """A data set in compressed sparse rows.
+    """A data set in compressed sparse rows: the nonzero inputs of sample after sample.
 
-    indptr (N + 1,): where each sample's list begins, and the last's end; indices, data: of each entry, sample after
-    sample, the number of the input, from 0 to D - 1 and rising, and its value.
+    indptr: (N + 1,) int64, where each sample's entries start, then where the last sample's end
+    indices: (entries,) uint16 or uint32, the input of each entry, 0 to D - 1, ascending within a sample
+    data: (entries,) uint8 or the working dtype, the value of each entry
     """
 
     indptr: np.ndarray
@@ -31,9 +32,13 @@ class Csr(NamedTuple):
 
 @kernel
 def list_inputs(images, csr):
-    """Fill `csr` with the inputs of `images` (N, D) that are other than 0; its lists end a vector's room early.
+    """Fill `csr` with the nonzero inputs of `images`.
 
-    Faster than one input at a time: those of a whole vector are appended without a branch that depends on the data.
+    images: (N, D)
+    csr: overwritten; `indices` and `data` need room for one vector more than there are entries
+
+    Faster than testing one input at a time: the nonzero inputs of a whole vector are appended without a branch that
+    depends on the data.
     """
     flat, n_inputs, n, at = images.reshape(-1), images.shape[1], VECTOR // max(4, images.itemsize), 0
     for s in range(len(images)):
@@ -52,7 +57,7 @@ def list_inputs(images, csr):
 
 @inlined
 def ask_for(csr, row):
-    """Have a sample's list brought into the cache."""
+    """Prefetch the list of sample `row`."""
     begin, end = csr.indptr[row], csr.indptr[row + 1]
     for k in range(begin, end, VECTOR // csr.indices.itemsize):
         prefetch(csr.indices, k)
@@ -62,13 +67,13 @@ def ask_for(csr, row):
 
 @inlined
 def _at(csr, k, at, width):
-    """Where the weights of entry k's input start, those of input 0 at `at`."""
+    """The offset of the weights of entry k's input; `at` is the offset of input 0's weights."""
     return at + width * np.int64(load(csr.indices, k))
 
 
 @inlined
 def _sum(out, out_at, csr, row, weight, weight_at, width, n):
-    """``out = inputs @ weight`` for one sample and `n` vectors of units, in four parts that take turns."""
+    """``out = inputs @ weight`` for one sample and `n` vectors of units; four sums alternate to hide the latency."""
     data, k, end = csr.data, csr.indptr[row], csr.indptr[row + 1]
     sum0, sum1, sum2, sum3 = vzero(out, n), vzero(out, n), vzero(out, n), vzero(out, n)
     while k + 4 <= end:
@@ -85,11 +90,17 @@ def _sum(out, out_at, csr, row, weight, weight_at, width, n):
 
 @inlined
 def csr_sums(layout, rows, csr, out, panel):
-    """Weighted sums of the first layer, before scale and bias, of the samples `rows`, for the only panel of units."""
+    """Compute the weighted sums of the first layer, before scale and bias, for the samples `rows`.
+
+    rows: (B,) int64
+    csr: the whole data set
+    out: a block's outputs, `Units.out`; the rows of `panel` are overwritten
+    panel: the only panel of the first layer's units, one or two vectors wide
+    """
     never_inline()
     weight, weight_at, width = layout.parameters, weight_panel(layout, INPUTS, panel), panel.width
     for s in range(len(rows)):
-        if s + AHEAD < len(rows) and rows[s + AHEAD] != rows[s] + AHEAD:  # else the processor asks by itself
+        if s + AHEAD < len(rows) and rows[s + AHEAD] != rows[s] + AHEAD:  # the CPU prefetches consecutive samples
             ask_for(csr, rows[s + AHEAD])
         if panel.vectors == 2:
             _sum(out, panel.at + s * panel.row, csr, rows[s], weight, weight_at, width, TWO)
@@ -101,7 +112,8 @@ def csr_sums(layout, rows, csr, out, panel):
 def _add_outer(gradient, gradient_at, width, dout, dout_at, csr, row, n):
     """``gradient += outer(inputs, dout)`` for one sample and `n` vectors of units.
 
-    Four entries are read before the first is written: LLVM cannot know that they are different inputs.
+    Four entries are loaded before the first is stored: LLVM cannot reorder them, because it does not know that their
+    inputs differ.
     """
     data, k, end, d = csr.data, csr.indptr[row], csr.indptr[row + 1], vload(dout, dout_at, n)
     while k + 4 <= end:
@@ -124,7 +136,14 @@ def _add_outer(gradient, gradient_at, width, dout, dout_at, csr, row, n):
 
 @inlined
 def csr_weight_gradient(layout, rows, csr, dout, gradient, is_first, panel):
-    """Gradient, before scaling, of the first layer's weights, which is kept: added to unless `is_first`."""
+    """Compute the gradient of the first layer's weights, before the scale of the inputs.
+
+    rows: (B,) int64
+    csr: the whole data set
+    dout: a block's gradients, `Units.dout`
+    gradient: (parameters,), laid out like the parameters; overwritten if `is_first`, else added to
+    panel: the only panel of the first layer's units
+    """
     never_inline()
     at, width = weight_panel(layout, INPUTS, panel), panel.width
     if is_first:

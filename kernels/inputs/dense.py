@@ -1,4 +1,4 @@
-"""The first layer when few inputs are zero: samples are copied beside each other and go through register tiles."""
+"""The first layer for dense inputs: samples are copied side by side and multiplied by register tiles."""
 
 from fastnn.kernels.jit import inlined, never_inline
 from fastnn.kernels.layout import INPUTS, size_of, weight_panel
@@ -8,7 +8,12 @@ from fastnn.kernels.ops.optimizers import multiply_and_update
 
 @inlined
 def copy_inputs(images, rows, dense, t, threads):
-    """Thread t's share of copying the samples `rows` of `images` (N, D), one after the other, in the working dtype."""
+    """Copy samples into `dense`, one after the other, in the working dtype: thread t's share of them.
+
+    images: (N, D)
+    rows: (B,) int64, the samples to copy
+    dense: (BLOCK * D,), overwritten
+    """
     never_inline()
     n_inputs, real = images.shape[1], dense.dtype.type
     for s in range(len(rows) * t // threads, len(rows) * (t + 1) // threads):
@@ -19,7 +24,11 @@ def copy_inputs(images, rows, dense, t, threads):
 
 @inlined
 def dense_sums(layout, n_rows, dense, out, panel):
-    """Weighted sums of the first layer, before scale and bias, for a panel's units."""
+    """Compute the first layer's weighted sums, before scale and bias, for a panel's units.
+
+    dense: (BLOCK * D,), `n_rows` samples
+    out: a block's outputs, `Units.out`; the rows of `panel` are overwritten
+    """
     n_inputs = size_of(layout, INPUTS)
     multiply_panel(
         out, panel.at, panel.row, dense, START, n_inputs, STRIDE_1, layout.parameters,
@@ -29,7 +38,13 @@ def dense_sums(layout, n_rows, dense, out, panel):
 
 @inlined
 def update_dense(layout, n_rows, step, dense, dout, state, gradient_tile, panel):
-    """Gradient and step of the first layer's weights that lead to a panel's units; returns the sum of their squares."""
+    """Update the first layer's weights that lead to a panel's units; returns the sum of their squares.
+
+    dense: (BLOCK * D,), `n_rows` samples
+    dout: a block's gradients, `Units.dout`
+    state: the optimizer's state; the gradient is kept there until the last block of a batch
+    gradient_tile: (GRADIENT_ROWS * widest panel,), scratch
+    """
     n_inputs = size_of(layout, INPUTS)
     return multiply_and_update(
         layout, weight_panel(layout, INPUTS, panel), dense, START, n_inputs, n_inputs, n_rows, step, layout.scale, dout,

@@ -1,9 +1,10 @@
-"""The first layer when most inputs are zero and threads share panels: only the others are visited.
+"""The first layer for sparse inputs when threads share panels: zeros are skipped.
 
 Four of five pixels of a handwritten digit are zero, so the first layer, nearly all the work of a digit network, becomes
-several times smaller. What decides the speed then is memory: samples lie scattered over the data set, so a group of 64
-is gathered once a step and transposed on the way, input by input, sample beside sample. An input's 64 values are then
-one cache line (of bytes), and a comparison of that line with 0 says, bit by bit, which samples use the input.
+several times smaller. Memory then decides the speed. Samples are scattered over the data set, so a group of 64 is
+gathered once per step and transposed on the way: input by input, with the samples side by side. The 64 values of an
+input are then one cache line (of bytes), and comparing that line with 0 gives one bit per sample: whether the sample
+uses the input.
 """
 
 from typing import NamedTuple
@@ -37,16 +38,16 @@ from fastnn.kernels.vector.simd import (
 from fastnn.kernels.vector.tiles import transpose_tile
 
 _ONE_BIT = np.uint64(1)
-# Inputs ahead of those being visited whose values are asked for: another thread packed half of them, and they are still
-# in its cache.
+# An input's values are prefetched this many inputs before they are visited: another thread packed half of them, and
+# they are still in that thread's cache.
 VALUES_AHEAD = 24
 
 
 class Packed(NamedTuple):
-    """The inputs of a block: for each group of 64 samples,
+    """The inputs of a block, group after group of GROUP samples.
 
-    values (D * 64,): input by input, sample beside sample, in the data's dtype; users (D,): bit s says whether sample s
-    has the input other than 0.
+    values: (groups * D * GROUP,), the data's dtype, input by input, a group's samples side by side
+    nonzero_masks: (groups * D,) uint64, for each input of a group; bit s is set where sample s has it nonzero
     """
 
     values: np.ndarray
@@ -55,10 +56,13 @@ class Packed(NamedTuple):
 
 @inlined
 def _locate(flat, rows, n_inputs, offsets, first, end):
-    """Where the samples of a group lie in `flat`; their inputs from `first` to `end` are asked for.
+    """Compute the offsets of a group's samples in `flat`, and prefetch their inputs from `first` to `end`.
 
-    Sample after sample, so that the processor sees them coming, and several at once: the tiles read afterwards would
-    wait for each line of every sample. Beyond the last sample the first stands again.
+    rows: (at most GROUP,) int64
+    offsets: (GROUP,) int64, overwritten; after the last sample, the first repeats
+
+    Lines are prefetched sample by sample, in an order the CPU recognises, and several are on their way at once. Without
+    that, the tiles that are read next would wait for each line of every sample.
     """
     n = lanes(flat)
     for s in range(GROUP):
@@ -70,9 +74,14 @@ def _locate(flat, rows, n_inputs, offsets, first, end):
 
 @inlined
 def pack(images, rows, packed, offsets, t, threads):
-    """Thread t's share of gathering the samples `rows` (at most a block) of `images` (N, D), tile of columns by tile.
+    """Gather samples, transposed, one tile of columns after another: thread t's share of the tiles.
 
-    The missing samples of the last group repeat its first, and no input has them as users. places (GROUP,) is scratch.
+    images: (N, D)
+    rows: (B,) int64, the samples to gather, at most a block
+    packed: overwritten
+    offsets: (GROUP,) int64, scratch
+
+    Missing samples of the last group repeat its first sample; their bits in the masks are 0.
     """
     never_inline()
     n_inputs, flat, n = images.shape[1], images.reshape(-1), lanes(images)
@@ -86,7 +95,7 @@ def pack(images, rows, packed, offsets, t, threads):
         if group != known:
             known = group
             _locate(flat, of_group, n_inputs, offsets, column, min(column + (stop - u) * n, n_inputs))
-        if n_inputs >= n:  # the last columns are the end of a whole tile, whose others are written twice
+        if n_inputs >= n:  # the last tile is whole too: it overlaps the one before, with equal values
             start = end - n
             for s in range(0, GROUP, n):
                 transpose_tile(packed.values, (at + start) * GROUP + s, GROUP, flat, offsets, s, start)
@@ -101,7 +110,7 @@ def pack(images, rows, packed, offsets, t, threads):
 
 @inlined
 def _first_from(csr, row, i):
-    """Where the entries of a sample's list begin that are of input i or a later one."""
+    """The position of the first entry of a sample's list that belongs to input i or a later one."""
     low, high = csr.indptr[row], csr.indptr[row + 1]
     while low < high:
         middle = (low + high) // 2
@@ -114,10 +123,14 @@ def _first_from(csr, row, i):
 
 @inlined
 def pack_csr(csr, rows, n_inputs, packed, t, threads):
-    """`pack` for samples that are lists already: thread t's share of the inputs, in every group.
+    """`pack` for samples that are already lists: thread t's share of the inputs, in every group.
 
-    `packed` holds another block, or zeros: only inputs that that block used are cleared, so the work is that of the
-    entries, however many inputs there are.
+    csr: the whole data set
+    rows: (B,) int64, the samples to gather, at most a block
+    packed: overwritten; it must hold another block, or zeros
+
+    Only the values of inputs that the other block used are cleared. Besides a look at every mask, the cost grows with
+    the number of entries, not of inputs.
     """
     never_inline()
     begin, end = n_inputs * t // threads, n_inputs * (t + 1) // threads
@@ -139,7 +152,7 @@ def pack_csr(csr, rows, n_inputs, packed, t, threads):
 
 @inlined
 def _add_one(out, out_at, out_row, todo, values, x, w0, n):
-    """For the samples whose bits are set in `todo`: ``out[s] += values[x + s] * w0``."""
+    """``out[s] += values[x + s] * w0`` for each sample s whose bit is set in `todo`."""
     while todo:
         s = trailing_zeros(todo)
         todo &= todo - _ONE_BIT
@@ -149,7 +162,7 @@ def _add_one(out, out_at, out_row, todo, values, x, w0, n):
 
 @inlined
 def _add_two(out, out_at, out_row, todo, values, x, w0, w1, n):
-    """The same for an input and its neighbour, whose values stand GROUP further."""
+    """`_add_one` for an input and the next, whose values start GROUP elements later."""
     while todo:
         s = trailing_zeros(todo)
         todo &= todo - _ONE_BIT
@@ -160,18 +173,21 @@ def _add_two(out, out_at, out_row, todo, values, x, w0, w1, n):
 
 @inlined
 def load_weights(weight, at, n_units, n):
-    """`n` vectors of a row of weights; of a single one only its first `n_units` numbers, and 0 in the other lanes."""
+    """`n` vectors of a row of weights; a single vector has only its first `n_units` lanes loaded, the others are 0."""
     return vload(weight, at, n) if len(n) > 1 else vload_part(weight, at, n_units, n)
 
 
 @inlined
 def add_sparse_product(out, out_at, out_row, packed, group, n_inputs, weight, weight_at, weight_row, n_units, n):
-    """Add the group's weighted sums: ``out[s] += inputs[s] @ weight`` for `n` vectors of units.
+    """Add a group's weighted sums: ``out[s] += inputs[s] @ weight`` for `n` vectors of units.
 
-    out: rows of that width from `out_at` on, `out_row` apart, for the group's 64 samples; weight: rows from `weight_at`
-    on, `weight_row` apart, of `n_units` units if there is but one vector. Four inputs go together, since neighbouring
-    pixels mostly have the same users: a sample's sums are loaded and stored once for them. Samples that use only one
-    half of the four, as at the edge of a stroke, are visited for that half alone.
+    out: one row per sample of the group, from `out_at` on, `out_row` apart
+    packed: the inputs of the block that `group` belongs to
+    weight: one row per input, from `weight_at` on, `weight_row` apart; a single vector has only `n_units` units
+
+    Four inputs go together, because neighbouring pixels are mostly used by the same samples: a sample's sums are loaded
+    and stored once for all four. A sample that uses only one half of the four, as at the edge of a stroke, is visited
+    for that half alone.
     """
     nonzero_masks, values = packed.nonzero_masks, packed.values
     at = group * n_inputs
@@ -206,13 +222,16 @@ def add_sparse_product(out, out_at, out_row, packed, group, n_inputs, weight, we
 
 @inlined
 def sparse_weight_gradient(dout, dout_at, dout_row, packed, n_groups, n_inputs, i, j, n):
-    """Gradients of the weights of inputs i and j that lead to a panel of `n` vectors, ``inputs[:, i] @ dout`` before
-    scaling, and whether any sample uses one of the two.
+    """Return ``inputs[:, i] @ dout``, ``inputs[:, j] @ dout``, and whether any sample uses input i or j.
 
-    dout: rows of that width from `dout_at` on, `dout_row` apart, for all samples of the block. The sums stay in
-    registers. Two inputs go together, since neighbouring pixels mostly have the same users: a row of `dout` is loaded
-    once for both, and their sums are enough for the processor not to wait for the last addition before the next. Where
-    they are few, there are two of each, which take turns.
+    These are the gradients, before scaling, of the weights from inputs i and j to a panel of `n` vectors.
+
+    dout: one row per sample of the block, from `dout_at` on, `dout_row` apart
+    packed: the inputs of the block
+
+    The sums stay in registers. Two inputs go together, because neighbouring pixels are mostly used by the same samples:
+    a row of `dout` is loaded once for both, and there are enough sums to hide the latency of an addition. Panels
+    narrower than four vectors have too few, so two sums per input alternate.
     """
     nonzero_masks, values = packed.nonzero_masks, packed.values
     total_i, total_j, other_i, other_j = vzero(dout, n), vzero(dout, n), vzero(dout, n), vzero(dout, n)
@@ -240,7 +259,11 @@ def sparse_weight_gradient(dout, dout_at, dout_row, packed, n_groups, n_inputs, 
 
 @inlined
 def packed_sums(layout, n_rows, packed, out, panel):
-    """Weighted sums of the first layer, before scale and bias, for a panel's units."""
+    """Compute the first layer's weighted sums, before scale and bias, for a panel's units.
+
+    packed: `n_rows` samples
+    out: a block's outputs, `Units.out`; the rows of `panel` are overwritten
+    """
     never_inline()
     n_inputs, weight, weight_at = size_of(layout, INPUTS), layout.parameters, weight_panel(layout, INPUTS, panel)
     for s in range(n_rows):
@@ -257,7 +280,11 @@ def packed_sums(layout, n_rows, packed, out, panel):
 
 @inlined
 def _move_input(step, parameters, state, at, total, factor, back, squares, n):
-    """Keep the gradient of an input's weights, or move them by it; returns `squares`, with theirs if they count."""
+    """Update an input's weights, or keep their gradient; returns `squares`, to which L2 adds the weights' squares.
+
+    total: the weights' gradient in this block, before `factor`, the scale of the inputs
+    back: minus the learning rate, in every lane
+    """
     if not step.is_first:
         total = vadd(vload(state.gradient, at, n), total)
     if not step.is_last:
@@ -273,11 +300,11 @@ def _update_vectors(layout, n_rows, step, packed, dout, state, panel, n):
     n_inputs, width, parameters = size_of(layout, INPUTS), panel.width, layout.parameters
     at, counts, penalty = weight_panel(layout, INPUTS, panel), step.l2 != parameters.dtype.type(0), 0.0
     n_groups, factor, back = (n_rows + GROUP - 1) // GROUP, vsplat(layout.scale, n), vsplat(-step.rate, n)
-    # The plainest rule leaves alone the weights of inputs nobody uses, and takes one multiplication.
+    # Plain SGD, one block, no L2: the weights of unused inputs do not change, and one multiplication does the update.
     is_plain = step.rule.kind == SGD and not counts and step.is_first and step.is_last
     back_scaled = vsplat(-step.rate * layout.scale, n)
     for first in range(0, n_inputs, GRADIENT_ROWS):
-        squares = vzero(parameters, n)  # a few rows' in the working dtype, all in float64
+        squares = vzero(parameters, n)  # a few rows are summed in the working dtype, all rows in float64
         for i in range(first, min(first + GRADIENT_ROWS, n_inputs), 2):
             j = min(i + 1, n_inputs - 1)
             total_i, total_j, used = sparse_weight_gradient(
@@ -299,11 +326,14 @@ def _update_vectors(layout, n_rows, step, packed, dout, state, panel, n):
 
 @inlined
 def update_packed(layout, n_rows, step, packed, dout, state, panel):
-    """Gradient and step of the first layer's weights that lead to a panel's units; returns the sum of their squares
-    if the step counts them.
+    """Update the first layer's weights that lead to a panel's units; returns the sum of their squares, 0 without L2.
 
-    An input's gradient moves its weights straight from the registers, so that these and the optimizer's state are
-    fetched from the second-level cache while the next input's products are added.
+    packed: `n_rows` samples
+    dout: a block's gradients, `Units.dout`
+    state: the optimizer's state; the gradient is kept there until the last block of a batch
+
+    An input's gradient updates its weights straight from registers, so weights and the optimizer's state are fetched
+    from the second-level cache while the next input's products are added.
     """
     never_inline()
     if panel.vectors == 4:

@@ -1,9 +1,9 @@
-"""The first layer of a full batch where most inputs are zero and it has ten units or fewer: a sample in each lane.
+"""The first layer of at most ten units, for a full batch of sparse inputs: one sample per lane.
 
-A vector has room for more units than such a layer has, so with units in the lanes, as in `csr_input.py`, a part of
-every multiplication is wasted. Here sixteen samples are in the lanes, and an input that any of the sixteen has is
-multiplied for all. A full batch may go through its samples in any order: with those beside each other that have much
-the same inputs, that is a third of the inputs for images of digits, of which a single sample has a fifth.
+A vector has room for more units than such a layer has. With units in the lanes, as in `csr.py`, part of every
+multiplication is wasted. Here sixteen samples, a row block, are in the lanes, and an input that any of them uses is
+multiplied for all. A full batch may visit its samples in any order, so similar samples are made neighbours. For images
+of digits, a row block then uses a third of the inputs, and a single sample a fifth.
 """
 
 from typing import NamedTuple
@@ -30,24 +30,28 @@ from fastnn.kernels.vector.simd import (
 from fastnn.kernels.vector.sums import vadd_products, vadd_scaled, vstore_all, vsum_each, vzeros
 from fastnn.kernels.vector.tiles import transpose_tile
 
-# Samples of a strip, and strips of a block of rows: as many as `Bsr.users` has bits.
+# The samples of a row block, and the row blocks of a BLOCK of rows: as many as a mask of `Bsr` has bits.
 ROW_BLOCK = 16
 ROW_BLOCKS = BLOCK // ROW_BLOCK
-# The most units a layer may have, and how many are summed at a time: of a strip in float32, ten sums are ten registers
-# of AVX-512.
+# The most units a layer may have, and the number that is summed at a time: ten float32 sums of a row block are ten
+# registers of AVX-512.
 MOST_UNITS = 10
 AT_ONCE = TEN if WHOLE_REGISTERS else FIVE
-# Numbers of scratch for what is transposed: the sums of a strip, and the gradients of a block's.
+# Elements of the scratch for transposed values: the sums of one row block, then the gradients of a block's row blocks.
 SCRATCH = (1 + ROW_BLOCKS) * ROW_BLOCK * ROW_BLOCK
 _ONE_BIT = np.uint64(1)
 
 
 class Bsr(NamedTuple):
-    """A data set in blocked compressed sparse rows: blocks of STRIP samples, in an order of their own, by one input.
+    """A data set in blocked compressed sparse rows: an entry is one input of the ROW_BLOCK samples of a row block.
 
-    indptr (S + 1,): where each strip's entries begin, and the last's end; indices (E,): of each, the number of the
-    input, rising within a strip; data (E * STRIP,): the samples' values, 0 beyond the last sample. users (B * D,): for
-    each BLOCK of samples and each input, a bit for each strip, whether it has an entry.
+    The samples are reordered first (`order` below), so that row blocks hold similar ones.
+
+    indptr: (row blocks + 1,) int64, where each row block's entries start, then where the last one's end
+    indices: (entries,) uint16 or uint32, the input of each entry, ascending within a row block
+    data: (entries * ROW_BLOCK,), the samples' values for each entry, 0 beyond the last sample
+    nonzero_masks: (blocks * D,) uint16, for each input of a BLOCK of samples; bit k is set where row block k has an
+        entry for it
     """
 
     indptr: np.ndarray
@@ -58,7 +62,12 @@ class Bsr(NamedTuple):
 
 @kernel
 def mark_inputs(csr, bits, marks):
-    """``marks[s]`` (N,) has the bits ``bits[i]`` (D,) of all inputs i that sample s of the lists `csr` has."""
+    """Compute each sample's mark: the bitwise OR of the bits of its nonzero inputs.
+
+    csr: the data set, N samples
+    bits: (D,) uint64, the bits of each input
+    marks: (N,) uint64, overwritten
+    """
     for s in range(len(marks)):
         mark = np.uint64(0)
         for k in range(csr.indptr[s], csr.indptr[s + 1]):
@@ -68,7 +77,12 @@ def mark_inputs(csr, bits, marks):
 
 @kernel
 def count_row_blocks(csr, order, n_inputs, indptr, nonzero_masks):
-    """Fill `indptr` and `users`, zeros before, of a `Bsr` for the samples `order` of the lists `csr`."""
+    """Count the entries of each row block, and mark which row blocks have one for an input.
+
+    csr: the data set, N samples
+    order: (N,) int64, the samples' order in the row blocks
+    indptr, nonzero_masks: those of a `Bsr`, overwritten; both must be zeros
+    """
     n_entries = 0
     for row_block in range(len(indptr) - 1):
         begin, number = row_block * ROW_BLOCK, np.uint16(row_block % ROW_BLOCKS)
@@ -86,7 +100,13 @@ def count_row_blocks(csr, order, n_inputs, indptr, nonzero_masks):
 
 @kernel
 def fill_row_blocks(csr, order, bsr, offsets):
-    """Fill `indices` and `data`, zeros before, of a `Bsr` whose strips have been counted. places (D,) is scratch."""
+    """Fill the `indices` and `data` of a `Bsr` that `count_row_blocks` has counted.
+
+    csr: the data set, N samples
+    order: (N,) int64, the samples' order in the row blocks
+    bsr: `indices` and `data` are overwritten; `data` must be zeros
+    offsets: (D,) int64, scratch
+    """
     n_inputs = len(offsets)
     for row_block in range(len(bsr.indptr) - 1):
         begin, at = row_block * ROW_BLOCK, row_block // ROW_BLOCKS * n_inputs
@@ -106,7 +126,7 @@ def fill_row_blocks(csr, order, bsr, offsets):
 
 @inlined
 def _sum(transposed, bsr, row_block, weight, weight_at, width):
-    """``turned[u] = inputs @ weight[:, u]`` for the samples of a strip."""
+    """``transposed[u] = inputs @ weight[:, u]`` for the samples of a row block."""
     for u in range(0, MOST_UNITS, len(AT_ONCE)):
         sums = vzeros(transposed, SIXTEEN, AT_ONCE)
         for k in range(bsr.indptr[row_block], bsr.indptr[row_block + 1]):
@@ -117,10 +137,15 @@ def _sum(transposed, bsr, row_block, weight, weight_at, width):
 
 @inlined
 def row_block_sums(layout, start, n_rows, bsr, out, panel, transposed, offsets):
-    """Weighted sums of the first layer, before scale and bias, for rows from `start` on and its only panel of units.
+    """Compute the weighted sums of the first layer, before scale and bias, for the rows from `start` on.
 
-    Sums stay in registers for all inputs of a strip. turned (SCRATCH,), 0 where nothing here has written it, and places
-    are scratch.
+    bsr: the whole data set
+    out: a block's outputs, `Units.out`; the rows of `panel` are overwritten
+    panel: the only panel of the first layer's units
+    transposed: (SCRATCH,), scratch; must be 0 where the functions of this file have not written it
+    offsets: (GROUP,) int64, scratch
+
+    The sums of a row block stay in registers for all its inputs.
     """
     never_inline()
     weight, weight_at, n = layout.parameters, weight_panel(layout, INPUTS, panel), lanes(out)
@@ -136,9 +161,10 @@ def row_block_sums(layout, start, n_rows, bsr, out, panel, transposed, offsets):
 
 @inlined
 def _transpose_gradients(dout, n_rows, panel, transposed, offsets):
-    """Transpose a block's gradients, strip after strip, behind room for one.
+    """Transpose a block's gradients, row block after row block, into `transposed` behind the room for one row block.
 
-    A strip's first row stands for those it lacks: what is multiplied by their 0 is as finite as all others.
+    Missing rows of a row block repeat its first row, so that their inputs, which are 0, multiply no stray NaN or
+    infinity.
     """
     n = lanes(dout)
     for s in range(0, n_rows, ROW_BLOCK):
@@ -151,8 +177,10 @@ def _transpose_gradients(dout, n_rows, panel, transposed, offsets):
 
 @inlined
 def _weight_gradient(bsr, todo, cursor, transposed):
-    """Sums of ``input * dout[u]`` for the units u, at ``turned[u]``, over the strips of a block whose bits are set in
-    `todo`, each of which has its next entry for the input at `cursor`.
+    """``transposed[u] = sum(input * dout[u])`` for one input and each unit u, over some row blocks of a block.
+
+    todo: uint64, bit k is set where row block k has an entry for the input
+    cursor: (ROW_BLOCKS,) int64, the next entry of each row block, advanced past the entries used
     """
     for u in range(0, MOST_UNITS, len(AT_ONCE)):
         sums, left = vzeros(transposed, SIXTEEN, AT_ONCE), todo
@@ -169,10 +197,16 @@ def _weight_gradient(bsr, todo, cursor, transposed):
 
 @inlined
 def row_block_weight_gradient(layout, start, n_rows, bsr, dout, gradient, is_first, panel, transposed, offsets):
-    """Gradient, before scaling, of the first layer's weights, which is kept: added to unless `is_first`.
+    """Compute the gradient of the first layer's weights, before the scale of the inputs, for the rows from `start` on.
 
-    An input's gradient stays in registers for all samples of a block, with a sample in each lane until the end. places
-    is scratch: where samples stand, then each strip's next entry.
+    bsr: the whole data set
+    dout: a block's gradients, `Units.dout`
+    gradient: (parameters,), laid out like the parameters; overwritten if `is_first`, else added to
+    panel: the only panel of the first layer's units
+    transposed: (SCRATCH,), scratch
+    offsets: (GROUP,) int64, scratch for the samples' offsets and each row block's next entry
+
+    An input's gradient stays in registers for all samples of a block, one sample per lane until the end.
     """
     never_inline()
     n_inputs, at, width, n = size_of(layout, INPUTS), weight_panel(layout, INPUTS, panel), panel.width, lanes(dout)

@@ -1,4 +1,4 @@
-"""Predictions: parity with the reference in float64, and bits that depend on the row and on nothing else."""
+"""Predictions: they agree with the float64 reference, and a row's bits depend on that row only."""
 
 import gc
 import os
@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from fastnn.backends import compiled, reference
-from fastnn.backends.compiled import predict as predictions
+from fastnn.backends.compiled import predict
 from fastnn.errors import SettingsError
 from fastnn.kernels import team
-from fastnn.kernels.epoch import predict as inference
+from fastnn.kernels.epoch.predict import ROWS
 from fastnn.network import Network
 from tests.parity import assert_parity, assert_same_bits, astype, make_inputs, make_network
 
@@ -22,15 +22,15 @@ BACKENDS = pytest.mark.parametrize("backend", [reference, compiled], ids=["numpy
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 KINDS = pytest.mark.parametrize("kind", ["uint8", "float32", "float64"])
 
-# Pieces of eight, four, two vectors, of one and of a part; fewer and more inputs than bits in a word.
+# Layers of eight, four, two, one and less than one vector; fewer and more inputs than a word has bits.
 NETWORKS = {
     "1 of everything": (1, 1, 1),
     "1 class": (70, 33, 1),
-    "off the vector size": (100, 130, 17),
-    "all pieces": (64, 255, 200),
+    "no multiples of a vector": (100, 130, 17),
+    "all numbers of vectors": (64, 255, 200),
     "hundreds of classes": (63, 300),
     "no hidden layer": (784, 10),
-    "narrow inside": (65, 64, 3, 128, 10),
+    "a narrow hidden layer": (65, 64, 3, 128, 10),
 }
 
 
@@ -42,7 +42,7 @@ NETWORKS = {
     ("activation", "n_rows"),
     [("relu", 70), ("relu", 300), ("tanh", 1), ("logistic", 5), ("identity", 2), ("relu", 0)],
 )
-def test_predictions(backend, dtype, kind, sizes, activation, n_rows):
+def test_predictions_agree_with_the_reference(backend, dtype, kind, sizes, activation, n_rows):
     rng = np.random.default_rng(1)
     network = make_network(rng, sizes, kind, dtype, activation)
     inp, exact = make_inputs(rng, (n_rows, sizes[0]), kind), astype(network, "float64")
@@ -65,29 +65,29 @@ def test_other_dtypes_are_converted(dtype):
 
 @DTYPES
 @KINDS
-@pytest.mark.parametrize("sizes", [NETWORKS["off the vector size"], NETWORKS["narrow inside"]])
-@pytest.mark.parametrize("predict", [compiled.predict_logits, compiled.predict_proba])
-def test_a_row_has_its_bits_whatever_stands_beside_it(dtype, kind, sizes, predict, started):
-    """Alone, among few, among all, on one to four threads; beside rows that use every input, or none."""
+@pytest.mark.parametrize("sizes", [NETWORKS["no multiples of a vector"], NETWORKS["a narrow hidden layer"]])
+@pytest.mark.parametrize("function", [compiled.predict_logits, compiled.predict_proba])
+def test_the_bits_of_a_row_do_not_depend_on_other_rows(dtype, kind, sizes, function, started):
+    """Rows are predicted alone, with a few, and with all, on one to four threads; some use all inputs, some none."""
     rng = np.random.default_rng(3)
     network = make_network(rng, sizes, kind, dtype, "tanh")
-    inp = make_inputs(rng, (10 * inference.ROWS + 7, sizes[0]), kind)
+    inp = make_inputs(rng, (10 * ROWS + 7, sizes[0]), kind)
     inp[20:25], inp[100:105] = 1, 0
-    expected = predict(network, inp, 1)
+    expected = function(network, inp, 1)
     for threads in (2, 3, 4):
-        assert_same_bits([predict(network, inp, threads)], [expected], f"{threads} threads")
+        assert_same_bits([function(network, inp, threads)], [expected], f"{threads} threads")
     assert started == [1, 2, 3, 4]
     for row in range(0, len(inp), 3):
-        assert_same_bits([predict(network, inp[row : row + 1], 1)], [expected[row : row + 1]], f"row {row}")
+        assert_same_bits([function(network, inp[row : row + 1], 1)], [expected[row : row + 1]], f"row {row}")
     started.clear()
     for first, last in ((1, 3), (18, 26), (97, 200)):
-        assert_same_bits([predict(network, inp[first:last], 2)], [expected[first:last]], f"rows from {first}")
-    assert started == [1, 1, 2]  # a thread takes 64 rows at a time
+        assert_same_bits([function(network, inp[first:last], 2)], [expected[first:last]], f"rows from {first}")
+    assert started == [1, 1, 2]  # at most one thread per 64 rows
 
 
 def test_few_rows_and_many_have_the_same_bits(started, monkeypatch):
-    """Of 300 rows two threads are worth while, seven rows are predicted without any."""
-    monkeypatch.setattr(predictions, "ONE_THREAD_PREDICTION", 2**24)
+    """300 rows are enough for two threads; seven rows are predicted without starting any."""
+    monkeypatch.setattr(predict, "ONE_THREAD_PREDICTION", 2**24)
     rng = np.random.default_rng(4)
     network = make_network(rng, (784, 128, 10), "uint8", "float32", "relu")
     inp = make_inputs(rng, (300, 784), "uint8")
@@ -98,7 +98,7 @@ def test_few_rows_and_many_have_the_same_bits(started, monkeypatch):
     np.testing.assert_array_equal(few, many)
 
 
-def test_eight_threads_predict_at_once_with_one_network(started):
+def test_eight_threads_can_predict_with_one_network_at_once(started):
     rng = np.random.default_rng(5)
     network = make_network(rng, (100, 130, 10), "uint8", "float32", "relu")
     inp = make_inputs(rng, (1000, 100), "uint8")
@@ -119,7 +119,7 @@ def test_eight_threads_predict_at_once_with_one_network(started):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_predictions_in_a_forked_child(started):
+def test_a_forked_child_predicts_the_same_bits(started):
     rng = np.random.default_rng(6)
     network = make_network(rng, (100, 130, 10), "uint8", "float32", "relu")
     inp = make_inputs(rng, (100, 100), "uint8")
@@ -142,8 +142,8 @@ def test_predictions_in_a_forked_child(started):
 @BACKENDS
 @pytest.mark.parametrize("layer", [0, 1, 2])
 @pytest.mark.parametrize("arrays", ["weights", "biases"])
-def test_a_network_that_is_changed_in_place_predicts_otherwise(backend, layer, arrays):
-    """After a first prediction; the unit a NaN leads out of may be 0, the classes must see it nevertheless."""
+def test_changing_a_network_in_place_changes_its_predictions(backend, layer, arrays):
+    """Also after a first prediction. A NaN weight must reach the outputs even if the unit it multiplies is 0."""
     network = make_network(np.random.default_rng(7), (70, 33, 20, 4), "float32", "float32", "relu")
     inp = np.ones((3, 70), np.float32)
     before = backend.predict_proba(network, inp)
@@ -151,15 +151,15 @@ def test_a_network_that_is_changed_in_place_predicts_otherwise(backend, layer, a
     array *= 2
     after = backend.predict_proba(network, inp)
     assert not np.array_equal(before, after)
-    for place in range(len(array)):
-        kept = array[place].copy()
-        array[place] = np.nan
+    for index in range(len(array)):
+        kept = array[index].copy()
+        array[index] = np.nan
         assert np.isnan(backend.predict_proba(network, inp)).all()
-        array[place] = kept
+        array[index] = kept
     np.testing.assert_array_equal(backend.predict_proba(network, inp), after)
 
 
-def test_a_network_that_is_given_other_arrays_predicts_by_them():
+def test_replacing_the_arrays_of_a_network_changes_its_predictions():
     network = make_network(np.random.default_rng(8), (70, 33, 10), "uint8", "float32", "relu")
     inp = make_inputs(np.random.default_rng(9), (3, 70), "uint8")
     expected = compiled.predict_proba(network, inp)
@@ -168,7 +168,7 @@ def test_a_network_that_is_given_other_arrays_predicts_by_them():
     network.weights = tuple(doubled)
     found = compiled.predict_proba(network, inp)
     assert not np.array_equal(found, expected)
-    network.weights = tuple(np.asfortranarray(weight) for weight in doubled)  # no kernel reads these where they lie
+    network.weights = tuple(np.asfortranarray(weight) for weight in doubled)  # kernels need copies of these
     for factor in (1, 0.5):
         network.weights[0][:] *= factor
         network.weights[1][:] *= factor
@@ -181,8 +181,8 @@ def test_a_network_that_is_given_other_arrays_predicts_by_them():
 
 @BACKENDS
 @DTYPES
-def test_a_row_with_nan_is_nan_and_no_other(backend, dtype):
-    """Where no other row uses the input; at places that are searched as a whole word, and one by one."""
+def test_nan_in_a_row_makes_that_row_nan_and_no_other(backend, dtype):
+    """No other row uses these two inputs: one is tested in a whole word of 64 inputs, the other one by itself."""
     network = make_network(np.random.default_rng(10), (70, 33, 10), "float32", dtype, "relu")
     inp = np.random.default_rng(11).standard_normal((9, 70)).astype(dtype)
     inp[:, [3, 69]] = 0
@@ -196,20 +196,20 @@ def test_a_row_with_nan_is_nan_and_no_other(backend, dtype):
 
 
 @BACKENDS
-def test_huge_logits_give_certain_classes(backend):
+def test_huge_logits_do_not_overflow(backend):
     network = Network([np.eye(3, dtype=np.float32)], [np.zeros(3, np.float32)])
     inp = np.array([[1e30, 0, -1e30], [-1e30, -2e30, -1e30], [0, 0, 0]], np.float32)
     expected = np.array([[1, 0, 0], [0.5, 0, 0.5], [1 / 3] * 3])
     np.testing.assert_allclose(backend.predict_proba(network, inp), expected, rtol=1e-7)
 
 
-def test_a_network_is_not_kept_alive():
+def test_a_prediction_does_not_keep_the_network_alive():
     network = Network.initialize((5, 3, 2))
     compiled.predict_proba(network, np.ones((1, 5)))
-    gone = weakref.ref(network)
+    reference_to_network = weakref.ref(network)
     del network
     gc.collect()
-    assert gone() is None
+    assert reference_to_network() is None
 
 
 @pytest.mark.parametrize("n_rows", [1, 5000])
@@ -220,8 +220,8 @@ def test_the_number_of_threads_is_checked(n_rows):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_ctrl_c_is_answered_during_a_long_prediction(threads, monkeypatch):
-    """Long before all rows are predicted: threads count what they have begun, 64 rows at a time, at their gate."""
+def test_ctrl_c_interrupts_a_long_prediction(threads, monkeypatch):
+    """It stops long before all rows are predicted: the barrier counts the groups of 64 rows that were begun."""
     network, inp = Network.initialize((64, 2048, 2048, 10)), np.ones((50_000, 64), np.float32)
     barrier = team.new_barrier()
     monkeypatch.setattr(team, "new_barrier", lambda: barrier)
@@ -236,4 +236,4 @@ def test_ctrl_c_is_answered_during_a_long_prediction(threads, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         compiled.predict_proba(network, inp, threads)
     interrupter.join()
-    assert 10 <= barrier[team.COUNT] < len(inp) / inference.ROWS
+    assert 10 <= barrier[team.COUNT] < len(inp) / ROWS

@@ -1,4 +1,4 @@
-"""Inputs as SciPy CSR matrices: the results of the equal dense array, and no dense array."""
+"""Inputs as SciPy CSR matrices: they give the results of the equal dense array, and no dense array is made."""
 
 import itertools
 import tracemalloc
@@ -33,13 +33,13 @@ FORMS = (scipy.sparse.csr_matrix, scipy.sparse.csr_array)
 
 
 def _inputs(rng, shape, kind, density=0.2):
-    """Mostly zeros, whatever the kind; `kind` uint8 is pixels."""
+    """Mostly zeros, whatever the dtype `kind`; uint8 stands for pixels."""
     inp = rng.integers(1, 256, shape) if kind == "uint8" else rng.standard_normal(shape)
     return (inp * (rng.random(shape) < density)).astype(kind)
 
 
 def _trained(backend, network, inp, labels, optimizer, batch_size, threads, **options):
-    """Losses of three epochs, weights and biases."""
+    """The losses of three epochs, and the weights and biases after them."""
     trainer = backend.trainer(network, inp, labels, optimizer, threads=threads, **options)
     orders = np.random.default_rng(1)
     rate = 0.02 if batch_size > 1 else 0.001
@@ -49,13 +49,13 @@ def _trained(backend, network, inp, labels, optimizer, batch_size, threads, **op
 
 @pytest.fixture
 def dense_is_sparse(monkeypatch):
-    """Any dense array goes to the kernels that skip zeros."""
+    """Send any dense array to the kernels that skip zeros."""
     monkeypatch.setattr(fused, "SPARSE_BELOW", 1.0)
 
 
 OPTIMIZERS = {"sgd": SGD(), "momentum": SGD(0.9), "nesterov": SGD(0.8, nesterov=True), "adam": Adam()}
-# Hidden layers and batch: threads share panels, with batches of one block and of several; and rows. Four threads have
-# a panel, or a part of every batch, each.
+# Hidden layers and batch size. Threads share panels, with batches of one block or several, or they share rows. Each of
+# four threads has a panel, or a chunk of every batch.
 MODES = {
     "one by one": ((170,), 1),
     "panels": ((170, 70), 64),
@@ -70,10 +70,10 @@ OPTIONS = {"plain, few nonzeros": (0.2, False), "l2, dropout and sample weights,
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 @KINDS
-def test_training_has_the_bits_of_the_dense_array(
+def test_training_gives_the_bits_of_the_dense_array(
     dense_is_sparse, started, kind, mode, optimizer, density, regularized
 ):
-    """For any number of threads, with and without dropout, sample weights and L2; at a high density too."""
+    """On any number of threads; plain with few nonzeros, regularized with many."""
     rng, (hidden, batch_size) = np.random.default_rng(2), mode
     dtype = "float64" if kind == "float64" else "float32"
     network = make_network(rng, (103, *hidden, 10), kind, dtype, "relu")
@@ -92,7 +92,7 @@ def test_training_has_the_bits_of_the_dense_array(
 
 @BACKENDS
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
-def test_training_agrees_with_the_dense_array_in_float64(started, backend, mode):
+def test_training_agrees_with_the_reference_on_the_dense_array(started, backend, mode):
     rng, (hidden, batch_size) = np.random.default_rng(3), mode
     network = make_network(rng, (65, *hidden, 10), "float64", "float64", "tanh")
     inp, labels = _inputs(rng, (700, 65), "float64"), rng.integers(10, size=700)
@@ -102,7 +102,7 @@ def test_training_agrees_with_the_dense_array_in_float64(started, backend, mode)
 
 
 @pytest.mark.parametrize("hidden", [(130,), (4,)], ids=["panels", "rows"])
-def test_more_inputs_than_16_bits_can_number(hidden):
+def test_more_inputs_than_16_bit_indices_can_hold(hidden):
     rng, D = np.random.default_rng(4), 2**16 + 5
     inp = scipy.sparse.random_array((300, D), density=1e-3, format="csr", dtype=np.float32, rng=rng)
     assert inp.indices.max() >= 2**16
@@ -114,24 +114,24 @@ def test_more_inputs_than_16_bits_can_number(hidden):
     assert_parity(compiled.predict_logits(network, inp), reference.predict_logits(astype(network, "float64"), inp))
 
 
-def test_no_kernel_is_compiled_for_sparse_inputs_alone():
-    """Those of the dense array serve, whatever the lists' dtypes, and if their arrays cannot be written."""
+def test_sparse_inputs_compile_no_further_kernels():
+    """The kernels of the dense array are used, whatever the matrix's dtypes, and also if its arrays are read-only."""
     rng, kernels = np.random.default_rng(14), (run_epoch_by_units, run_epoch_by_rows, predict_kernel)
     inp, labels = _inputs(rng, (300, 20), "float32"), rng.integers(3, size=300)
 
-    def used(inputs):
+    def n_compiled_after_use(inputs):
         for hidden, batch_size in (((70,), 64), ((4,), 300)):
             network = Network.initialize((20, *hidden, 3))
             _trained(compiled, network, inputs, labels, SGD(), batch_size, 1)
             compiled.predict_proba(network, inputs)
         return [len(kernel.signatures) for kernel in kernels]
 
-    expected = used(inp)
+    expected = n_compiled_after_use(inp)
     for form, dtype in itertools.product(FORMS, (np.float32, np.float64)):
         matrix = form(inp.astype(dtype))
         for array in (matrix.data, matrix.indices, matrix.indptr):
             array.flags.writeable = False
-        assert used(matrix) == expected
+        assert n_compiled_after_use(matrix) == expected
 
 
 @BACKENDS
@@ -146,7 +146,7 @@ def test_no_kernel_is_compiled_for_sparse_inputs_alone():
     ],
     ids=["one row", "dropout", "l2 and sample weights"],
 )
-def test_loss_and_gradients(backend, dtype, kind, sizes, n, options):
+def test_loss_and_gradients_agree_with_the_reference_on_the_dense_array(backend, dtype, kind, sizes, n, options):
     rng = np.random.default_rng(5)
     network = make_network(rng, sizes, kind, dtype, "relu")
     inp, labels = _inputs(rng, (n, sizes[0]), kind), rng.integers(10, size=n)
@@ -160,7 +160,7 @@ def test_loss_and_gradients(backend, dtype, kind, sizes, n, options):
 
 @BACKENDS
 @pytest.mark.parametrize("kind", ["uint8", "float64"])
-def test_gradients_are_right(backend, kind):
+def test_gradients_agree_with_finite_differences(backend, kind):
     rng = np.random.default_rng(6)
     network = make_network(rng, (6, 5, 4, 3), kind, "float64", "tanh")
     inp, labels = scipy.sparse.csr_array(_inputs(rng, (5, 6), kind, 0.5)), rng.integers(3, size=5)
@@ -176,8 +176,8 @@ def test_gradients_are_right(backend, kind):
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (100, 130, 17), (63, 300), (129, 64, 3, 128, 10)])
 @pytest.mark.parametrize("n_rows", [0, 1, 2, 97, 200])
 @pytest.mark.parametrize("name", ["predict_logits", "predict_proba"])
-def test_predictions(backend, dtype, kind, sizes, n_rows, name, started):
-    """Those of the dense array; from the kernel with its bits, for any number of threads, together and alone."""
+def test_predictions_equal_those_of_the_dense_array(backend, dtype, kind, sizes, n_rows, name, started):
+    """The compiled backend gives the same bits, on any number of threads, for all rows together and for each alone."""
     rng = np.random.default_rng(7)
     network = make_network(rng, sizes, kind, dtype, "relu")
     inp, predict = _inputs(rng, (n_rows, sizes[0]), kind), getattr(backend, name)
@@ -186,16 +186,16 @@ def test_predictions(backend, dtype, kind, sizes, n_rows, name, started):
     found = [predict(network, form(inp), threads) for threads in (1, 2, 3, 4) for form in FORMS]
     assert_parity(found[0], getattr(reference, name)(astype(network, "float64"), inp))
     if backend is compiled:
-        # A thread for each 64 rows; none is started for no rows.
-        most = -(-n_rows // ROWS)
-        assert started == ([min(threads, most) for threads in (1, 1, 2, 2, 3, 3, 4, 4)] if n_rows else [])
+        # At most one thread per ROWS rows; without rows, no thread is started.
+        max_threads = -(-n_rows // ROWS)
+        assert started == ([min(threads, max_threads) for threads in (1, 1, 2, 2, 3, 3, 4, 4)] if n_rows else [])
         assert_same_bits(found, [predict(network, inp, 1)] * 8)
         for row in range(0, n_rows, 16):
             assert_same_bits(predict(network, FORMS[0](inp)[row : row + 1], 1), found[0][row : row + 1])
 
 
 @BACKENDS
-def test_a_row_with_nan_is_nan_and_no_other(backend):
+def test_nan_in_a_row_makes_that_row_nan_and_no_other(backend):
     network = make_network(np.random.default_rng(8), (70, 33, 10), "float32", "float32", "relu")
     inp = _inputs(np.random.default_rng(9), (9, 70), "float32")
     inp[4, 69] = inp[7, 3] = np.nan
@@ -206,9 +206,9 @@ def test_a_row_with_nan_is_nan_and_no_other(backend):
     assert result.failed_batch == 1
 
 
-# --- Forms of a matrix -----------------------------------------------------------------------------------------------
+# --- Formats of a matrix ---------------------------------------------------------------------------------------------
 def _untidy(dtype, index_dtype, form):
-    """Columns out of order, one twice, some zeros that are stored, room at the end."""
+    """A matrix with columns out of order, a column listed twice, stored zeros, and unused room at the end."""
     data = np.array([3, 0, 1, 2, 5, 0, 1, 4, 9, 9], dtype)
     indices = np.array([4, 1, 0, 4, 2, 3, 0, 1, 0, 0], index_dtype)
     matrix = form((data, indices, np.array([0, 4, 4, 8], index_dtype)), shape=(3, 5))
@@ -221,13 +221,13 @@ def _untidy(dtype, index_dtype, form):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("index_dtype", ["int32", "int64"])
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "int8", "int64", "float32", "float64", "longdouble"])
-def test_any_form_of_rows_is_taken_and_left_as_it_is(backend, dtype, index_dtype, form, dense_is_sparse):
+def test_any_csr_matrix_is_accepted_and_not_changed(backend, dtype, index_dtype, form, dense_is_sparse):
     network = make_network(np.random.default_rng(10), (5, 4, 3), "float32", "float32", "tanh")
     matrix, labels = _untidy(dtype, index_dtype, form), np.array([0, 2, 1])
     dense = matrix.toarray()
     for array in (matrix.data, matrix.indices, matrix.indptr):
         array.flags.writeable = False
-    notes = dict(vars(matrix))
+    attributes = dict(vars(matrix))
     for call in (
         lambda inp: [backend.predict_logits(network, inp)],
         lambda inp: backend.loss_and_gradients(network, inp, labels).dweights,
@@ -238,10 +238,10 @@ def test_any_form_of_rows_is_taken_and_left_as_it_is(backend, dtype, index_dtype
             assert_same_bits(found, expected)
         for one, other in zip(found, expected, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
-    assert vars(matrix) == notes
+    assert vars(matrix) == attributes
 
 
-def test_lists_in_order_are_shared():
+def test_the_arrays_of_a_sorted_matrix_are_shared():
     matrix = scipy.sparse.csr_matrix(np.eye(4, dtype=np.float32))
     inp = check_inputs(Network.initialize((4, 2)), matrix)
     for shared in (inp, to_csr(inp, np.dtype(np.float32), np.uint32)):
@@ -250,8 +250,8 @@ def test_lists_in_order_are_shared():
 
 
 @pytest.mark.parametrize("small", [0.0, 1e-60])
-def test_zeros_that_are_stored_and_numbers_that_become_zero_do_not_count(small, dense_is_sparse):
-    """Sums of a sample take turns in four parts: one entry more, and others are added together."""
+def test_stored_zeros_and_numbers_that_round_to_zero_are_left_out(small, dense_is_sparse):
+    """Four sums alternate within a sample, so one more entry would change which products are added together."""
     rng = np.random.default_rng(11)
     matrix, labels = scipy.sparse.csr_matrix(_inputs(rng, (300, 40), "float64", 0.5)), rng.integers(3, size=300)
     matrix.data[rng.random(matrix.nnz) < 0.3] = small
@@ -289,7 +289,7 @@ BAD = {
 
 @BACKENDS
 @pytest.mark.parametrize("case", BAD)
-def test_bad_matrices_are_one_clear_line(backend, case):
+def test_a_bad_matrix_raises_a_one_line_error(backend, case):
     matrix, words = BAD[case]
     for call in (
         lambda: backend.predict_proba(NETWORK, matrix),
@@ -301,7 +301,7 @@ def test_bad_matrices_are_one_clear_line(backend, case):
         assert "\n" not in str(caught.value)
 
 
-def test_single_operations_say_that_they_take_arrays():
+def test_single_operations_reject_sparse_matrices():
     weight, bias = np.ones((5, 3)), np.ones(3)
     for call in (
         lambda: compiled.matmul(GOOD, weight),
@@ -321,7 +321,7 @@ def _pair(n=600, kind="float32"):
 
 
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
-def test_a_run_with_a_held_out_share(backend, dense_is_sparse):
+def test_a_run_with_held_out_samples_gives_the_results_of_the_dense_array(backend, dense_is_sparse):
     (dense, sparse), network = _pair(), Network.initialize((60, 16, 2), seed=2)
     settings = {"epochs": 20, "batch_size": 32, "validation": 0.2, "optimizer": "adam", "learning_rate": 0.01}
     expected, found = (train(network, data, backend=backend, **settings) for data in (dense, sparse))
@@ -337,7 +337,7 @@ def test_a_run_with_a_held_out_share(backend, dense_is_sparse):
     )
 
 
-def test_a_dataset_of_sparse_rows():
+def test_a_dataset_can_hold_a_sparse_matrix():
     dense, sparse = _pair()
     assert len(sparse) == 600
     assert "600 samples of 60 float32 inputs as sparse rows, 2 classes" in repr(sparse)
@@ -358,10 +358,10 @@ def test_a_dataset_of_sparse_rows():
 def test_equal_sparse_data_have_equal_digests():
     _, sparse = _pair(50)
     images = sparse.images
-    loose = scipy.sparse.csr_array(images.toarray()[:, ::-1])[:, ::-1]  # out of order, with indices of 64 bits
-    loose.indices, loose.indptr = loose.indices.astype(np.int64), loose.indptr.astype(np.int64)
-    assert not loose.has_sorted_indices
-    assert Dataset(loose, sparse.labels).digest() == sparse.digest()
+    unsorted = scipy.sparse.csr_array(images.toarray()[:, ::-1])[:, ::-1]  # out of order, with 64-bit indices
+    unsorted.indices, unsorted.indptr = unsorted.indices.astype(np.int64), unsorted.indptr.astype(np.int64)
+    assert not unsorted.has_sorted_indices
+    assert Dataset(unsorted, sparse.labels).digest() == sparse.digest()
     moved, other = images.copy(), images.copy()
     moved.indices[0] += 1
     other.data[0] += 1
@@ -370,7 +370,7 @@ def test_equal_sparse_data_have_equal_digests():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_numbers_that_are_not_finite_are_refused(bad):
+def test_nan_and_infinity_are_rejected(bad):
     _, sparse = _pair(50)
     sparse.images.data[7] = bad
     with pytest.raises(DataError, match="contain NaN or infinity"):
@@ -379,12 +379,12 @@ def test_numbers_that_are_not_finite_are_refused(bad):
 
 @pytest.mark.parametrize("hidden", [(8,), (70,)], ids=["rows", "panels"])
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
-def test_no_dense_array_of_the_data_is_made(backend, hidden):
-    """Of 400 MB that it would take, a fifth is never reached; with all samples in one batch, too."""
+def test_no_dense_copy_of_the_data_is_made(backend, hidden):
+    """A dense copy would take 400 MB; memory stays below a fifth of that, even with all samples in one batch."""
     rng, N, D = np.random.default_rng(13), 10_000, 10_000
     images = scipy.sparse.random_array((N, D), density=1e-3, format="csr", dtype=np.float32, rng=rng)
     data, network = Dataset(images, rng.integers(3, size=N)), Network.initialize((D, *hidden, 3))
-    train(network, data.take(slice(300)), epochs=1, batch_size=None, backend=backend)  # compiled before it counts
+    train(network, data.take(slice(300)), epochs=1, batch_size=None, backend=backend)  # compiles
     tracemalloc.start()
     try:
         result = train(network, data, epochs=1, batch_size=None, validation=0.5, backend=backend)

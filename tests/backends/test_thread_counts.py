@@ -1,4 +1,4 @@
-"""Promise 3: training has the same bits for any number of threads, in each kernel and from each form of inputs."""
+"""Promise 3: training gives the same bits for any number of threads, in each kernel and for each form of inputs."""
 
 from typing import NamedTuple
 
@@ -7,14 +7,18 @@ import pytest
 import scipy.sparse
 
 from fastnn.backends import compiled
-from fastnn.backends.compiled import inputs as nonzero
+from fastnn.backends.compiled import inputs
 from fastnn.backends.compiled.fused import Execution
 from fastnn.optim.optimizers import SGD, Adam
 from tests.parity import assert_same_bits, make_inputs, make_network, make_similar_inputs, trained_arrays
 
 
 class Way(NamedTuple):
-    """One way through the trainer: the kernel and the form of inputs it must take, and what leads there."""
+    """One way through the trainer: the kernel and the form of inputs it must use, and the data that lead to them.
+
+    nonzero: make all inputs nonzero
+    sparse: give the inputs as a SciPy matrix
+    """
 
     kernel: str
     inputs: str
@@ -25,20 +29,20 @@ class Way(NamedTuple):
     sparse: bool = False
 
 
-# 170 units are four panels of float32 and six of float64. By units, a batch of 300 has two blocks, whose gradients are
-# kept. By rows, a batch of 140 has four parts, and 530 samples have sixteen.
+# 170 units are four panels of float32 and six of float64. By units, a batch of 300 has two blocks, and the gradient of
+# the first is kept until the second. By rows, a batch of 140 has four chunks, and a batch of 530 has sixteen.
 WAYS = {
     "by units, packed": Way("by units", "packed", (30, 170, 5), 300, (64, 300)),
-    "by units, packed from lists": Way("by units", "packed", (30, 170, 5), 300, (64, 300), sparse=True),
+    "by units, packed from a matrix": Way("by units", "packed", (30, 170, 5), 300, (64, 300), sparse=True),
     "by units, dense": Way("by units", "dense", (30, 170, 5), 300, (64, 300), nonzero=True),
     "by units, three hidden layers": Way("by units", "packed", (30, 170, 20, 200, 5), 300, (64, 300)),
     "by units, no hidden layer": Way("by units", "packed", (30, 170), 300, (64, 300)),
     "by rows, lists": Way("by rows", "lists", (30, 12, 5), 530, (140, 530)),
-    "by rows, lists as given": Way("by rows", "lists", (30, 12, 5), 530, (140, 530), sparse=True),
+    "by rows, lists of a matrix": Way("by rows", "lists", (30, 12, 5), 530, (140, 530), sparse=True),
     "by rows, dense": Way("by rows", "dense", (30, 12, 5), 530, (140, 530), nonzero=True),
     "by rows, two hidden layers": Way("by rows", "dense", (30, 12, 9, 5), 530, (140, 530), nonzero=True),
     "by rows, row blocks": Way("by rows", "row blocks", (30, 9, 5), 4130, (4130,)),
-    "by rows, row blocks from lists": Way("by rows", "row blocks", (30, 9, 5), 4130, (4130,), sparse=True),
+    "by rows, row blocks from a matrix": Way("by rows", "row blocks", (30, 9, 5), 4130, (4130,), sparse=True),
     "by rows, row blocks, no hidden layer": Way("by rows", "row blocks", (30, 5), 4130, (4130,)),
 }
 OPTIMIZERS = {"sgd": SGD(), "momentum": SGD(0.9), "nesterov": SGD(0.8, nesterov=True), "adam": Adam()}
@@ -57,9 +61,9 @@ def _inputs(rng, way, kind):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-def test_same_bits_for_any_number_of_threads(way, dtype, optimizer, regularized, started, monkeypatch):
-    # Row blocks wherever samples are similar, also in float64, for which lists are faster on some processors.
-    monkeypatch.setattr(nonzero, "_multiplications_an_entry", lambda real, n_units: 2.0)
+def test_any_number_of_threads_gives_the_same_bits(way, dtype, optimizer, regularized, started, monkeypatch):
+    # Use row blocks wherever samples are similar, also in float64, for which lists are faster on some CPUs.
+    monkeypatch.setattr(inputs, "_multiplications_per_entry", lambda real, n_units: 2.0)
     rng, kind = np.random.default_rng(1), dtype if way.nonzero else "uint8"
     inp, labels = _inputs(rng, way, kind), rng.integers(way.sizes[-1], size=way.n_samples)
     network, order = make_network(rng, way.sizes, kind, dtype, "relu"), rng.permutation(way.n_samples)

@@ -1,4 +1,4 @@
-"""The trainer of the Numba backend: lays the data and the optimizer's state out, and runs epochs on a team."""
+"""The trainer of the Numba backend: lays out data and optimizer state, and runs epochs on a team of threads."""
 
 import time
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from fastnn.backends.base import (
     check_sample_weight,
     check_targets,
 )
-from fastnn.backends.compiled.inputs import Nonzero
+from fastnn.backends.compiled.inputs import NonzeroInputs
 from fastnn.backends.compiled.layout import (
     as_readonly,
     in_kernel_dtype,
@@ -43,23 +43,23 @@ from fastnn.network.aligned import aligned_zeros
 from fastnn.optim.optimizers import Adam, Optimizer
 from fastnn.randomness import dropout_keys, dropout_threshold
 
-# Where at most this share of the inputs is other than 0, the first layer visits only those.
+# If at most this fraction of the inputs is nonzero, the first layer skips zeros.
 SPARSE_BELOW = 0.5
-# Threads share the rows of a batch where a row has at most this many vectors of parameters to itself.
-VECTORS_A_ROW = 8
-# An epoch of at most so many multiplications, about a millisecond, gains nothing by a second thread: starting it, and
-# waiting for each other twice a step, take as long as it saves.
+# Threads share the rows of a batch if there are at most this many vectors of parameters per row.
+VECTORS_PER_ROW = 8
+# An epoch of at most this many multiplications, about a millisecond, gains nothing from a second thread: starting it,
+# and waiting at two barriers per step, takes as long as it saves.
 ONE_THREAD_EPOCH = 2**25
-# In an epoch of at most so many, some 20 ms of work, the caller's thread works too instead of waiting for Ctrl-C.
+# In an epoch of at most this many, some 20 ms of work, the caller's thread works too instead of waiting for Ctrl-C.
 SHORT_EPOCH = 2**30
 
 
 class Execution(NamedTuple):
-    """How a trainer runs its epochs.
+    """How a trainer ran its last epoch.
 
-    kernel: "by units" if threads share the units of layers, "by rows" if they share the rows of a batch.
-    inputs: the form that the first layer multiplies. Row blocks are groups of similar rows, of a full batch.
-    threads: the number of threads of the last epoch.
+    kernel: "by units" if threads share the units of layers, "by rows" if they share the rows of a batch
+    inputs: the form of the inputs in the first layer; "row blocks" are groups of similar samples of a full batch
+    threads: the number of threads
     """
 
     kernel: Literal["by units", "by rows"]
@@ -68,8 +68,39 @@ class Execution(NamedTuple):
 
 
 class Trainer:
-    """A network, its data and the optimizer's state laid out for the kernels. `optimizer` None keeps the gradients;
-    `one_pass`: nothing is prepared that pays only after several epochs.
+    """A network, its data and the optimizer's state, laid out for the kernels.
+
+    Parameters
+    ----------
+    network : Network
+        Copied.
+    images : (N, D) array or SciPy CSR matrix
+        Not copied if the kernels can use it as it is.
+    targets : (N,) labels for softmax, (N, C) numbers otherwise
+    optimizer : Optimizer or None
+        None keeps the gradients instead of updating the network.
+    l2 : float
+        The factor of half the sum of squared weights.
+    divide_l2 : bool
+        Whether `l2` is divided by the sum of a batch's sample weights: without weights, by its number of samples.
+    dropout : float
+        The probability that a hidden unit is dropped.
+    sample_weight : (N,) array or None
+    seed : int
+        The seed of the dropout masks.
+    threads : int or None
+        The maximum number of threads. None stands for the cores that this process may use.
+    state : TrainerState or None
+        The optimizer's state to continue from; None starts anew.
+    one_pass : bool
+        Whether to skip preparations that pay off only after several epochs.
+
+    Raises
+    ------
+    DataError
+        The data do not fit the network.
+    SettingsError
+        A setting is out of its range.
     """
 
     def __init__(
@@ -96,12 +127,12 @@ class Trainer:
         self._dropout, self._seed, self._one_pass = dropout, seed, one_pass
         self._network, self._layout = network, lay_out(network)
         self._sizes = scratch_sizes(self._layout)
-        given = inputs if is_sparse(inputs) else None
+        matrix = inputs if is_sparse(inputs) else None
         images = as_readonly(
-            in_kernel_dtype(inputs if given is None else np.empty((0, network.n_inputs), inputs.dtype), network.dtype)
+            in_kernel_dtype(inputs if matrix is None else np.empty((0, network.n_inputs), inputs.dtype), network.dtype)
         )
-        self._nonzero = Nonzero(images, given, network.dtype)
-        self._sparse = given is not None or self._nonzero.count <= SPARSE_BELOW * images.size
+        self._nonzero_inputs = NonzeroInputs(images, matrix, network.dtype)
+        self._sparse = matrix is not None or self._nonzero_inputs.count <= SPARSE_BELOW * images.size
         self._data = block.Data(
             images=images,
             labels=as_readonly(targets if network.output == "softmax" else np.empty(0, np.int64)),
@@ -121,31 +152,53 @@ class Trainer:
         self._threads = 0
 
     def prepare(self, n_rows: int, batch_size: int) -> None:
-        """Make room for epochs of `n_rows` rows in batches of `batch_size`, and have their kernel ready to run."""
+        """Allocate memory for epochs of `n_rows` rows in batches of `batch_size`, and load or compile their kernel."""
         self._prepare(n_rows, batch_size, is_whole=n_rows == self._n_samples <= batch_size)
 
     def _prepare(self, n_rows: int, batch_size: int, is_whole: bool) -> None:
-        """`prepare`; `is_whole`: one batch takes each sample once."""
+        """`prepare`; `is_whole` says that one batch has each sample exactly once."""
         batch_size = min(batch_size, n_rows)
         parameters, real = self._layout.parameters.size, self._network.dtype
-        # By rows, each part of a batch has a gradient of its own: that pays where it is small beside the part's work.
+        # By rows, each chunk of a batch has its own gradient, which pays off if it is small compared with the chunk.
         vectors = parameters * real.itemsize // VECTOR
-        by_rows = self._sizes.most_panels == 1 and vectors <= VECTORS_A_ROW * batch_size
-        kept = n_chunks(batch_size) if by_rows else int(batch_size > BLOCK)
-        if self._state.gradient.size < kept * parameters:
-            self._state = self._state._replace(gradient=aligned_zeros(kept * parameters, real))
-        kind = WorkByRows if by_rows else WorkByUnits
-        work = self._work if type(self._work) is kind else None
+        by_rows = self._sizes.max_panels == 1 and vectors <= VECTORS_PER_ROW * batch_size
+        n_gradients = n_chunks(batch_size) if by_rows else int(batch_size > BLOCK)
+        if self._state.gradient.size < n_gradients * parameters:
+            self._state = self._state._replace(gradient=aligned_zeros(n_gradients * parameters, real))
+        work_type = WorkByRows if by_rows else WorkByUnits
+        work = self._work if type(self._work) is work_type else None
         self._work = (work or (self._work_by_rows() if by_rows else self._work_by_units()))._replace(state=self._state)
         if by_rows and self._sparse:
-            self._choose_nonzero_form(is_whole)
+            self._choose_sparse_form(is_whole)
         if work is not None:
             return
-        # An epoch of no rows: the kernel is compiled, or loaded, here, and the time of the first epoch is its own.
+        # An epoch without rows compiles or loads the kernel here, so that the first epoch's time does not include it.
         self._run_kernel(np.empty(0, np.int64), batch_size, 0.0)
 
     def run_epoch(self, order: np.ndarray, batch_size: int, learning_rate: float) -> EpochResult:
-        """Train on the rows `order`, `batch_size` at a time, on this trainer's threads."""
+        """Train for one epoch.
+
+        Parameters
+        ----------
+        order : (n,) integers
+            The samples to train on, in this order.
+        batch_size : int
+            The number of samples in a batch; the last batch may have fewer.
+        learning_rate : float
+
+        Returns
+        -------
+        EpochResult
+            Loss and accuracy during the epoch. If a batch's loss was not finite, the loss is NaN, and `failed_batch` is
+            that batch, where the epoch ended.
+
+        Raises
+        ------
+        ValueError
+            `order` is empty, or `batch_size` is less than 1.
+        IndexError
+            `order` has a sample that the data set does not have.
+        """
         order = np.ascontiguousarray(order, np.int64)
         if not len(order) or batch_size < 1:
             raise ValueError(f"order of {len(order)} rows, batch_size {batch_size}: expected 1 or more of each")
@@ -154,7 +207,7 @@ class Trainer:
         is_whole = len(order) == self._n_samples <= batch_size and np.bincount(order).max() == 1
         self._prepare(len(order), batch_size, is_whole)
         if isinstance(self._work, WorkByRows) and len(self._work.bsr.indptr):
-            order = self._nonzero.row_blocks(self._network.sizes[1]).order
+            order = self._nonzero_inputs.row_blocks(self._network.sizes[1]).order
         results = self._run_kernel(order, batch_size, learning_rate)
         self.epoch += 1
         self._step += -(-len(order) // batch_size)
@@ -164,7 +217,13 @@ class Trainer:
         return EpochResult(float(loss), float("nan") if self._network.output == "identity" else float(accuracy))
 
     def describe(self) -> Execution:
-        """How the last epoch ran; before the first, `prepare` must have been called."""
+        """How the last epoch ran.
+
+        Raises
+        ------
+        RuntimeError
+            Neither `prepare` nor `run_epoch` has been called.
+        """
         work = self._work
         if work is None:
             raise RuntimeError("the trainer has no kernel yet: call prepare or run_epoch before describe")
@@ -175,22 +234,22 @@ class Trainer:
         return Execution("by rows", "lists" if len(work.csr.indptr) else "dense", self._threads)
 
     def network(self) -> Network:
-        """The network as it is now, copied."""
+        """A copy of the network as it is now."""
         return self._network.like(*unpack(self._network.sizes, self._layout.parameters))
 
     def state(self) -> TrainerState:
-        """The optimizer's state as it is now, copied."""
+        """A copy of the optimizer's state as it is now."""
         slots = (self._state.slot_1, self._state.slot_2)
         return TrainerState(
             tuple(unpack(self._network.sizes, slot) for slot in slots if slot.size), self._step, self.epoch
         )
 
     def move_to(self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> None:
-        """Put other weights and biases in the place of the network's."""
+        """Replace the network's weights and biases."""
         pack(self._network.sizes, self._layout.parameters, (weights, biases))
 
     def loss_and_gradients(self) -> LossAndGradients:
-        """Loss and gradients of all the data as one batch, of a trainer without an optimizer, which moves nothing."""
+        """Loss and gradients of all the data as one batch, for a trainer without an optimizer; updates nothing."""
         loss, accuracy, _ = self.run_epoch(np.arange(self._n_samples), self._n_samples, 0.0)
         n_correct = 0 if np.isnan(accuracy) else round(accuracy * self._n_samples)
         return LossAndGradients(loss, *unpack(self._network.sizes, self._state.slot_1), n_correct)
@@ -209,10 +268,10 @@ class Trainer:
         work.results[block.FAILED] = -1
         by_rows = isinstance(work, WorkByRows)
         kernel = run_epoch_by_rows if by_rows else run_epoch_by_units
-        # More threads than a layer has panels, or a batch parts, would only wait.
-        most = n_chunks(min(batch_size, max(1, len(order)))) if by_rows else self._sizes.most_panels
+        # Threads beyond the number of panels of a layer, or of chunks of a batch, would only wait.
+        max_threads = n_chunks(min(batch_size, max(1, len(order)))) if by_rows else self._sizes.max_panels
         multiplications = 3 * self._layout.parameters.size * len(order)
-        threads = 1 if multiplications <= ONE_THREAD_EPOCH else min(self._team_size.next(), most)
+        threads = 1 if multiplications <= ONE_THREAD_EPOCH else min(self._team_size.next(), max_threads)
         self._threads = threads
         settings = (
             as_readonly(order),
@@ -234,7 +293,7 @@ class Trainer:
         return work.results
 
     def _work_by_units(self) -> WorkByUnits:
-        members = min(self._team_size.most, self._sizes.most_panels)
+        members = min(self._team_size.most, self._sizes.max_panels)
         n_inputs = BLOCK * self._network.n_inputs
         packed, dense = (n_inputs, 0) if self._sparse else (0, n_inputs)
         common = self._common_work(copies=1, blocks=2, members=members)
@@ -246,19 +305,20 @@ class Trainer:
                 ),
                 dense=_rows(2, dense, self._network.dtype),
             ),
-            # Whatever the number of inputs: lists of another dtype would be another kernel.
-            csr=self._nonzero.given_lists(np.uint32),
-            penalty=np.zeros(len(self._network.weights) * self._sizes.most_panels),
+            # Always uint32, also for few inputs: another dtype would compile another kernel.
+            csr=self._nonzero_inputs.matrix_lists(np.uint32),
+            penalty=np.zeros(len(self._network.weights) * self._sizes.max_panels),
             **common,
         )
 
     def _work_by_rows(self) -> WorkByRows:
         members = min(self._team_size.most, CHUNKS)
         dense = 0 if self._sparse else BLOCK * self._network.n_inputs
-        common, slices = self._common_work(copies=members, blocks=members, members=members), _slices(self._layout)
+        common = self._common_work(copies=members, blocks=members, members=members)
+        slices = _parameter_slices(self._layout)
         return WorkByRows(
-            csr=self._nonzero.no_lists(),
-            bsr=self._nonzero.no_row_blocks(),
+            csr=self._nonzero_inputs.empty_lists(),
+            bsr=self._nonzero_inputs.empty_row_blocks(),
             row_block_scratch=_rows(members, row_blocks.SCRATCH, self._network.dtype),
             dense=_rows(members, dense, self._network.dtype),
             chunk_loss=np.zeros(CHUNKS),
@@ -269,23 +329,23 @@ class Trainer:
             **common,
         )
 
-    def _choose_nonzero_form(self, is_whole: bool) -> None:
-        """Have what is not 0 at hand for threads that share rows: in strips, where these serve, else as lists.
+    def _choose_sparse_form(self, is_whole: bool) -> None:
+        """Prepare the nonzero inputs for threads that share rows: in row blocks where they are faster, else as lists.
 
-        Strips serve a batch that takes each sample once, so that their order does not matter, and has enough of them
-        for every part to be made of whole blocks.
+        Row blocks need a batch that has each sample exactly once, so that their order does not matter, and enough
+        samples for each chunk to consist of whole blocks.
         """
-        work, nonzero, n_units = self._work, self._nonzero, self._network.sizes[1]
+        work, nonzero, n_units = self._work, self._nonzero_inputs, self._network.sizes[1]
         assert isinstance(work, WorkByRows)
-        may_serve = is_whole and not self._one_pass and self._n_samples >= CHUNKS * BLOCK
-        if may_serve and nonzero.row_blocks(n_units).is_worthwhile:
+        may_use_row_blocks = is_whole and not self._one_pass and self._n_samples >= CHUNKS * BLOCK
+        if may_use_row_blocks and nonzero.row_blocks(n_units).is_faster:
             if not len(work.bsr.indptr):
-                self._work = work._replace(csr=nonzero.no_lists(), bsr=nonzero.row_blocks(n_units).bsr)
+                self._work = work._replace(csr=nonzero.empty_lists(), bsr=nonzero.row_blocks(n_units).bsr)
         elif not len(work.csr.indptr):
-            self._work = work._replace(csr=nonzero.lists(), bsr=nonzero.no_row_blocks())
+            self._work = work._replace(csr=nonzero.lists(), bsr=nonzero.empty_row_blocks())
 
     def _common_work(self, copies: int, blocks: int, members: int) -> dict[str, Any]:
-        """What either way needs: values of `copies` blocks, samples of `blocks`, scratch of `members`."""
+        """The arrays that both kernels need: units of `copies` blocks, samples of `blocks`, scratch of `members`."""
         sizes, real = self._sizes, self._network.dtype
         lanes = VECTOR // real.itemsize
         panel = WIDE * lanes
@@ -315,30 +375,30 @@ class Trainer:
 
 
 def _rows(n_rows: int, length: int, dtype: Any) -> np.ndarray:
-    """Zeros (n_rows, length), aligned."""
+    """An aligned array of zeros, (n_rows, length)."""
     return aligned_zeros(n_rows * length, np.dtype(dtype)).reshape(n_rows, length)
 
 
-def _slices(layout: Layout) -> np.ndarray:
-    """The parameters in slices of at most a piece, as `RowWork` has them."""
+def _parameter_slices(layout: Layout) -> np.ndarray:
+    """The `slices` of `WorkByRows`: the parameters in slices of at most a gradient tile."""
     lanes = VECTOR // layout.parameters.itemsize
     starts = layout.table[: layout.n_weights, [WEIGHT_AT, BIAS_AT]].tolist()
     bounds = [*starts, (layout.parameters.size, None)]
     slices = []
     for layer, ((weight_at, bias_at), (end, _)) in enumerate(pairwise(bounds)):
         for at, stop, is_weight in ((weight_at, bias_at, True), (bias_at, end, False)):
-            # Whatever the layer's width, four vectors are settled together where that comes out even.
+            # Four vectors are updated together wherever their number is a multiple of four, whatever the layer's width.
             vectors = 4 if (stop - at) % (4 * lanes) == 0 else 1
-            step = GRADIENT_ROWS * WIDE * lanes
+            tile = GRADIENT_ROWS * WIDE * lanes
             slices += [
                 (
                     start,
-                    (min(start + step, stop) - start) // (vectors * lanes),
+                    (min(start + tile, stop) - start) // (vectors * lanes),
                     vectors,
                     is_weight,
                     is_weight and layer == 0,
                 )
-                for start in range(at, stop, step)
+                for start in range(at, stop, tile)
             ]
     return readonly_view(np.array(slices, np.int64))
 
@@ -346,7 +406,7 @@ def _slices(layout: Layout) -> np.ndarray:
 def _rule(
     optimizer: Optimizer | None, learning_rate: float, l2: float, divide_l2: bool, real: type[np.floating]
 ) -> Rule:
-    """The optimizer's numbers in the working dtype."""
+    """The optimizer's settings as the kernels need them."""
     kind, first, second, epsilon = KEEP_GRADIENT, 0.0, 0.0, 0.0
     if isinstance(optimizer, Adam):
         kind, first, second, epsilon = ADAM, optimizer.beta_1, optimizer.beta_2, optimizer.epsilon
@@ -379,7 +439,26 @@ def loss_and_gradients(
     seed: int = 0,
     epoch: int = 0,
 ) -> LossAndGradients:
-    """Loss of a batch and its gradients: one step of training whose update keeps the gradient instead."""
+    """Loss and gradients of one batch: a step of training that keeps the gradients instead of updating the network.
+
+    Parameters
+    ----------
+    network : Network
+    inp : (B, D) array or SciPy CSR matrix
+    targets : (B,) labels for softmax, (B, C) numbers otherwise
+    l2, dropout, seed
+        As in `Trainer`.
+    sample_weight : (B,) array or None
+    epoch : int
+        The epoch whose dropout masks are used.
+
+    Raises
+    ------
+    DataError
+        The data do not fit the network.
+    SettingsError
+        A setting is out of its range.
+    """
     single = Trainer(network, inp, targets, None, l2, False, dropout, sample_weight, seed, 1, None, one_pass=True)
     single.epoch = epoch
     return single.loss_and_gradients()
@@ -394,7 +473,10 @@ def objective(
     sample_weight: np.ndarray | None = None,
     threads: int | None = None,
 ) -> Objective:
-    """`loss_and_gradients` of all the data as a function of weights and biases; the data are laid out once."""
+    """Return a function that computes the loss and gradients of all the data for given weights and biases.
+
+    The data are laid out only once. Arguments and errors are those of `Trainer`.
+    """
     whole = Trainer(network, images, targets, None, l2, False, 0.0, sample_weight, 0, threads, None)
 
     def evaluate(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> LossAndGradients:
@@ -418,5 +500,5 @@ def trainer(
     threads: int | None = None,
     state: TrainerState | None = None,
 ) -> Trainer:
-    """A Trainer; equal arguments give equal bits whatever `threads` is."""
+    """Return a `Trainer`. Equal arguments give equal bits, whatever `threads` is."""
     return Trainer(network, images, targets, optimizer, l2, divide_l2, dropout, sample_weight, seed, threads, state)

@@ -1,4 +1,4 @@
-"""A network as the kernels want it, and back: flat arrays, columns in panels (`kernels/layout.py` says how)."""
+"""Convert a network to the kernels' layout and back: flat arrays, columns in panels (see `kernels/layout.py`)."""
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
@@ -27,65 +27,71 @@ from fastnn.network.aligned import aligned_zeros
 
 
 class ScratchSizes(NamedTuple):
-    """The sizes of the scratch that a `Layout` needs.
+    """The sizes of the scratch arrays for a `Layout`.
 
-    n_units: the padded units of all layers but the inputs
-    n_partial_logits: the partial logits of a block, of all panels of the last hidden layer
+    n_units: the units of all layers but the inputs, each layer padded to whole vectors
+    n_partial_logits: the partial logits of a block, for all panels of the last hidden layer
     padded_classes: the outputs, padded to whole vectors
-    most_panels: the panels of the layer that has most
+    max_panels: the largest number of panels of a layer
     """
 
     n_units: int
     n_partial_logits: int
     padded_classes: int
-    most_panels: int
+    max_panels: int
 
 
 def as_readonly(array: np.ndarray) -> np.ndarray:
-    """A contiguous, aligned view that cannot be written: Numba compiles other arrays apart, so all inputs are such."""
+    """A contiguous, aligned, read-only view, or a copy if need be.
+
+    All inputs of kernels have this form, because Numba would compile another kernel for any other.
+    """
     flags = array.flags
-    if type(array) is not np.ndarray or not (flags.c_contiguous and flags.aligned):  # `require` takes its time
+    if type(array) is not np.ndarray or not (flags.c_contiguous and flags.aligned):  # `require` is slow
         array = np.require(array, requirements=["C", "A"])
     return readonly_view(array)
 
 
 def readonly_view(array: np.ndarray) -> np.ndarray:
-    """A view of a contiguous array that cannot be written."""
+    """A read-only view of a contiguous array."""
     view = array.view()
     view.flags.writeable = False
     return view
 
 
 def in_kernel_dtype(inp: np.ndarray, real: np.dtype) -> np.ndarray:
-    """Bytes as they are, numbers in the working dtype: kernels are compiled for these two kinds of input only."""
+    """Inputs as uint8 if they are, else in the working dtype: kernels are compiled for these two dtypes only."""
     return inp if inp.dtype == np.uint8 else inp.astype(real, copy=False)
 
 
-def to_csr(matrix: Any, real: np.dtype, kind: type[np.unsignedinteger]) -> Csr:
-    """A SciPy matrix, one that `check_inputs` gave, as the kernels take it: its arrays, shared where they have the
-    dtypes already, which are `kind` for the indices.
+def to_csr(matrix: Any, real: np.dtype, index_dtype: type[np.unsignedinteger]) -> Csr:
+    """Convert a SciPy CSR matrix that `check_inputs` returned; arrays that already have the kernels' dtypes are shared.
+
+    real: the working dtype
+    index_dtype: the dtype of the result's `indices`
     """
     data = in_kernel_dtype(matrix.data, real)
-    if data is not matrix.data:  # numbers too small for the dtype have become 0
+    if data is not matrix.data:  # numbers too small for the new dtype are 0 now
         matrix = canonical(type(matrix)((data, matrix.indices, matrix.indptr), shape=matrix.shape))
     indices = matrix.indices  # none is negative
-    indices = indices.view(kind) if indices.itemsize == np.dtype(kind).itemsize else indices.astype(kind)
+    same_size = indices.itemsize == np.dtype(index_dtype).itemsize
+    indices = indices.view(index_dtype) if same_size else indices.astype(index_dtype)
     return Csr(*map(as_readonly, (matrix.indptr.astype(np.int64, copy=False), indices, matrix.data)))
 
 
-def no_csr(kind: type[np.unsignedinteger], dtype: np.dtype) -> Csr:
-    """What says that inputs are given as an array; `kind` as above, and the dtype of the inputs."""
-    return Csr(*(readonly_view(np.empty(0, each)) for each in (np.int64, kind, dtype)))
+def empty_csr(index_dtype: type[np.unsignedinteger], dtype: np.dtype) -> Csr:
+    """Empty lists for kernels whose inputs, of that dtype, are given as an array."""
+    return Csr(*(readonly_view(np.empty(0, each)) for each in (np.int64, index_dtype, dtype)))
 
 
 def _panels(size: int, lanes: int) -> list[tuple[int, int]]:
-    """First column and width, padding counted, of each panel of a layer of `size` units."""
+    """The first column and the width, including padding, of each panel of a layer of `size` units."""
     widths = [vectors * lanes for vectors in panel_widths(-(-size // lanes))]
     return list(zip(accumulate(widths, initial=0), widths, strict=False))
 
 
 def lay_out(network: Network) -> Layout:
-    """A copy of the network in panels."""
+    """Copy a network into the kernels' layout."""
     lanes, sizes = VECTOR // network.dtype.itemsize, network.sizes
     padded = [-(-size // lanes) * lanes for size in sizes]
     panels = [_panels(size, lanes) for size in sizes[1:]]
@@ -120,7 +126,7 @@ def lay_out(network: Network) -> Layout:
 
 
 def scratch_sizes(layout: Layout) -> ScratchSizes:
-    """The sizes of the scratch for a network that is laid out so."""
+    """The sizes of the scratch arrays for a layout."""
     lanes, table = VECTOR // layout.parameters.itemsize, layout.table[1 : layout.n_weights + 1]
     padded = -(-table[:, SIZE] // lanes) * lanes
     n_hidden_panels = int(table[-2, N_PANELS]) if layout.n_weights > 1 else 0
@@ -128,32 +134,32 @@ def scratch_sizes(layout: Layout) -> ScratchSizes:
         n_units=int(padded.sum()),
         n_partial_logits=BLOCK * int(padded[-1]) * n_hidden_panels,
         padded_classes=int(padded[-1]),
-        most_panels=int(table[:, N_PANELS].max()),
+        max_panels=int(table[:, N_PANELS].max()),
     )
 
 
 def _views(
     sizes: tuple[int, ...], flat: np.ndarray, arrays: tuple[Sequence[np.ndarray], Sequence[np.ndarray]]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of a piece of the flat array, as a view, and the piece of a weight or bias that belongs there."""
+    """Pairs of views: a panel or a bias in the flat array, and the same columns of a weight or the same bias."""
     lanes, end = VECTOR // flat.dtype.itemsize, 0
     for layer, (fan_in, size) in enumerate(pairwise(sizes)):
         for first, width in _panels(size, lanes):
-            used, rows = min(width, size - first), flat[end : end + fan_in * width].reshape(fan_in, width)
-            yield rows[:, :used], arrays[0][layer][:, first : first + used]
+            columns, panel = min(width, size - first), flat[end : end + fan_in * width].reshape(fan_in, width)
+            yield panel[:, :columns], arrays[0][layer][:, first : first + columns]
             end += fan_in * width
         yield flat[end : end + size], arrays[1][layer]
         end += -(-size // lanes) * lanes
 
 
 def pack(sizes: tuple[int, ...], flat: np.ndarray, arrays: tuple[Sequence[np.ndarray], Sequence[np.ndarray]]) -> None:
-    """Write weights and biases into an array laid out like the parameters; padding is left as it is."""
+    """Copy weights and biases into a flat array laid out like the parameters; the padding is unchanged."""
     for view, array in _views(sizes, flat, arrays):
         view[...] = array
 
 
 def unpack(sizes: tuple[int, ...], flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Weights and biases as NumPy has them, out of an array laid out like the parameters."""
+    """Copy weights and biases out of a flat array laid out like the parameters."""
     weights = [np.empty(shape, flat.dtype) for shape in pairwise(sizes)]
     biases = [np.empty(size, flat.dtype) for size in sizes[1:]]
     for view, array in _views(sizes, flat, (weights, biases)):

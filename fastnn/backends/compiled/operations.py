@@ -1,4 +1,7 @@
-"""The Numba backend: lays arrays out for the kernels and calls them."""
+"""The single operations of the Numba backend: each checks shapes, allocates its result and calls a kernel.
+
+Dimensions: B samples in a batch, D inputs, H units, C classes.
+"""
 
 import numpy as np
 
@@ -17,7 +20,22 @@ from fastnn.kernels.ops import softmax as softmax_kernels
 
 
 def matmul(inp: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """``inp @ weight``: (B, D), (D, H) -> (B, H), in the weight's dtype."""
+    """Return ``inp @ weight``.
+
+    Parameters
+    ----------
+    inp : (B, D) array of real numbers
+    weight : (D, H), float32 or float64
+
+    Returns
+    -------
+    (B, H) array, in the weight's dtype
+
+    Raises
+    ------
+    DataError
+        A shape does not fit, or `inp` is sparse.
+    """
     check_shapes(inp=(inp, (None, None)), weight=(weight, (inp.shape[-1], None)))
     out = np.empty((inp.shape[0], weight.shape[1]), weight.dtype)
     dense_kernels.matmul(_array(inp), as_readonly(weight), out)
@@ -25,14 +43,41 @@ def matmul(inp: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 def relu(inp: np.ndarray) -> np.ndarray:
-    """``max(inp, 0)``, NaN kept: any shape, float32 or float64."""
+    """Return ``max(inp, 0)``; NaN stays NaN.
+
+    Parameters
+    ----------
+    inp : array of any shape, float32 or float64
+
+    Returns
+    -------
+    array like `inp`
+    """
     out = np.empty(inp.shape, inp.dtype)
     activations.relu(as_readonly(inp).reshape(-1), out.reshape(-1))
     return out
 
 
 def relu_backward(dout: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """`dout` where `out` is above 0, else 0: any shape, float32 or float64."""
+    """Return `dout` where `out` is above 0, and 0 elsewhere.
+
+    Parameters
+    ----------
+    dout : array like `out`
+        The gradient of `relu`'s result.
+    out : array of any shape, float32 or float64
+        The result of `relu`.
+
+    Returns
+    -------
+    dinp : array like `out`
+        The gradient of `relu`'s input.
+
+    Raises
+    ------
+    DataError
+        The shapes differ.
+    """
     check_shapes(dout=(dout, out.shape))
     dinp = np.empty(out.shape, out.dtype)
     activations.relu_backward(as_readonly(dout).reshape(-1), as_readonly(out).reshape(-1), dinp.reshape(-1))
@@ -40,7 +85,21 @@ def relu_backward(dout: np.ndarray, out: np.ndarray) -> np.ndarray:
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities, each row's sum 1: (B, C) -> (B, C)."""
+    """Return the softmax of each row: probabilities that sum to 1.
+
+    Parameters
+    ----------
+    logits : (B, C), float32 or float64
+
+    Returns
+    -------
+    (B, C) array
+
+    Raises
+    ------
+    DataError
+        `logits` is not two-dimensional.
+    """
     check_shapes(logits=(logits, (None, None)))
     out = np.empty(logits.shape, logits.dtype)
     softmax_kernels.softmax(as_readonly(logits), out)
@@ -50,7 +109,25 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def softmax_cross_entropy(
     logits: np.ndarray, labels: np.ndarray, sample_weight: np.ndarray | None = None
 ) -> tuple[float, np.ndarray]:
-    """Mean cross-entropy, weighted if asked, and its gradient: (B, C), (B,) -> loss, dlogits (B, C)."""
+    """Return the mean cross-entropy of the softmax of `logits`, and its gradient.
+
+    Parameters
+    ----------
+    logits : (B, C), float32 or float64
+    labels : (B,) integers, 0 to C - 1
+    sample_weight : (B,) array or None
+        The samples' weights in the mean.
+
+    Returns
+    -------
+    loss : float
+    dlogits : (B, C) array
+
+    Raises
+    ------
+    DataError
+        A shape, a label or a sample weight is wrong.
+    """
     check_shapes(logits=(logits, (None, None)))
     labels = check_labels(labels, *logits.shape)
     dlogits, row_weights = np.empty(logits.shape, logits.dtype), _row_weights(sample_weight, len(logits), logits.dtype)
@@ -61,7 +138,25 @@ def softmax_cross_entropy(
 def logistic_cross_entropy(
     logits: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
 ) -> tuple[float, np.ndarray]:
-    """Mean of each row's binary cross-entropies, and its gradient: (B, C), (B, C) in [0, 1] -> loss, (B, C)."""
+    """Return the binary cross-entropy, summed over a row's outputs and averaged over rows, and its gradient.
+
+    Parameters
+    ----------
+    logits : (B, C), float32 or float64
+    targets : (B, C), numbers in [0, 1]
+    sample_weight : (B,) array or None
+        The samples' weights in the mean.
+
+    Returns
+    -------
+    loss : float
+    dlogits : (B, C) array
+
+    Raises
+    ------
+    DataError
+        A shape or a sample weight is wrong.
+    """
     check_shapes(logits=(logits, (None, None)), targets=(targets, logits.shape))
     return _element_loss(losses.LOGISTIC_OUTPUT, logits, targets, sample_weight)
 
@@ -69,7 +164,25 @@ def logistic_cross_entropy(
 def squared_error(
     outs: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
 ) -> tuple[float, np.ndarray]:
-    """Mean of half of each row's squared errors, and its gradient: (B, C), (B, C) -> loss, (B, C)."""
+    """Return half the squared error, summed over a row's outputs and averaged over rows, and its gradient.
+
+    Parameters
+    ----------
+    outs : (B, C), float32 or float64
+    targets : (B, C) numbers
+    sample_weight : (B,) array or None
+        The samples' weights in the mean.
+
+    Returns
+    -------
+    loss : float
+    douts : (B, C) array
+
+    Raises
+    ------
+    DataError
+        A shape or a sample weight is wrong.
+    """
     check_shapes(outs=(outs, (None, None)), targets=(targets, outs.shape))
     return _element_loss(losses.IDENTITY_OUTPUT, outs, targets, sample_weight)
 
@@ -83,14 +196,31 @@ def _element_loss(
 
 
 def _row_weights(sample_weight: np.ndarray | None, n: int, dtype: np.dtype) -> np.ndarray:
-    """What each sample counts in the mean over its batch."""
+    """Each sample's weight in the mean over its batch: (n,), with sum 1."""
     sample_weight = check_sample_weight(sample_weight, n, dtype)
     weight = np.ones(n) if sample_weight is None else sample_weight.astype(np.float64)
     return (weight / weight.sum()).astype(dtype)
 
 
 def dense_forward(inp: np.ndarray, weight: np.ndarray, bias: np.ndarray, activation: str = "identity") -> np.ndarray:
-    """``activation(inp @ weight + bias)``: (B, D), (D, H), (H,) -> (B, H), in the weight's dtype."""
+    """Return ``activation(inp @ weight + bias)``.
+
+    Parameters
+    ----------
+    inp : (B, D) array of real numbers
+    weight : (D, H), float32 or float64
+    bias : (H,)
+    activation : "identity", "relu", "tanh" or "logistic"
+
+    Returns
+    -------
+    (B, H) array, in the weight's dtype
+
+    Raises
+    ------
+    DataError
+        A shape does not fit, or `inp` is sparse.
+    """
     check_shapes(inp=(inp, (None, len(weight))), weight=(weight, (None, None)), bias=(bias, weight.shape[1:]))
     out = np.empty((inp.shape[0], weight.shape[1]), weight.dtype)
     code = activations.ACTIVATION_CODES[activation]
@@ -101,7 +231,29 @@ def dense_forward(inp: np.ndarray, weight: np.ndarray, bias: np.ndarray, activat
 def dense_backward(
     dout: np.ndarray, inp: np.ndarray, weight: np.ndarray, out: np.ndarray, activation: str = "identity"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The layer's gradients: (B, H), (B, D), (D, H), (B, H) -> dinp (B, D), dweight (D, H), dbias (H,)."""
+    """Return the gradients of a dense layer.
+
+    Parameters
+    ----------
+    dout : (B, H)
+        The gradient of the layer's outputs.
+    inp : (B, D) array of real numbers
+    weight : (D, H), float32 or float64
+    out : (B, H)
+        The layer's outputs.
+    activation : "identity", "relu", "tanh" or "logistic"
+
+    Returns
+    -------
+    dinp : (B, D) array
+    dweight : (D, H) array
+    dbias : (H,) array
+
+    Raises
+    ------
+    DataError
+        A shape does not fit, or `inp` is sparse.
+    """
     check_shapes(dout=(dout, out.shape), inp=(inp, (len(out), len(weight))), weight=(weight, (None, out.shape[1])))
     dsum, dinp = np.empty(out.shape, weight.dtype), np.empty(inp.shape, weight.dtype)
     dweight, dbias = np.empty(weight.shape, weight.dtype), np.empty(weight.shape[1], weight.dtype)
@@ -113,7 +265,7 @@ def dense_backward(
 
 
 def _array(inp: np.ndarray) -> np.ndarray:
-    """`inp` as a single operation's kernel takes it."""
+    """`inp` in the form that the kernels of single operations accept."""
     if is_sparse(inp):
-        raise DataError("inp is a sparse matrix, expected an array: only whole networks take sparse inputs")
+        raise DataError("inp is a sparse matrix, expected an array: only whole networks accept sparse inputs")
     return as_readonly(working_inputs(inp))

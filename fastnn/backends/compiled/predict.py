@@ -1,4 +1,4 @@
-"""Predictions of the Numba backend: where a network's arrays lie, and threads that share the rows."""
+"""Predictions of the Numba backend: a table of the network's arrays, and threads that share the rows."""
 
 from operator import is_
 from typing import NamedTuple
@@ -15,20 +15,41 @@ from fastnn.kernels.ops.activations import ACTIVATION_CODES
 from fastnn.kernels.ops.losses import IDENTITY_OUTPUT, OUTPUT_CODES
 from fastnn.network import Network
 
-# A prediction of at most this many multiplications takes 0.1 to 0.4 ms, by its zeros; starting threads takes 0.15 ms.
+# A prediction of at most this many multiplications takes 0.1 to 0.4 ms, depending on its zeros. Starting threads takes
+# 0.15 ms.
 ONE_THREAD_PREDICTION = 2**24
 
 
 def predict_logits(network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
-    """What the output is given: (B, D) -> (B, C).
+    """Return the logits: the weighted sums of the last layer.
 
-    A row's bits do not depend on the rows beside it, nor on the number of threads, as long as the weights are finite.
+    Parameters
+    ----------
+    network : Network
+    inp : (B, D) array or SciPy CSR matrix
+    threads : int or None
+        The maximum number of threads. None stands for the cores that this process may use.
+
+    Returns
+    -------
+    logits : (B, C) array, in the network's dtype
+        A row's bits depend neither on the other rows nor on the number of threads, as long as the weights are finite.
+
+    Raises
+    ------
+    DataError
+        `inp` does not fit the network.
+    SettingsError
+        `threads` is not an integer of 1 or more.
     """
     return _predict(network, inp, threads, IDENTITY_OUTPUT)
 
 
 def predict_proba(network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
-    """What the network answers: (B, D) -> (B, C), probabilities or numbers; bits as above."""
+    """Return the network's outputs: probabilities, or the numbers of an identity output.
+
+    Parameters, errors and the promise about bits are those of `predict_logits`.
+    """
     return _predict(network, inp, threads, OUTPUT_CODES[network.output])
 
 
@@ -38,7 +59,7 @@ def _predict(network: Network, inp: np.ndarray, threads: int | None, output: int
     if isinstance(inp, np.ndarray):
         images = readonly_view(inp)
     else:
-        csr, layers = to_csr(inp, network.dtype, np.uint32), layers.copy()  # `csr` must live as long as the addresses
+        csr, layers = to_csr(inp, network.dtype, np.uint32), layers.copy()  # `csr` keeps the arrays alive
         layers[0, predict_kernels.INDPTR :] = csr.indptr.ctypes.data, csr.indices.ctypes.data
         images, layers = csr.data.reshape(1, -1), readonly_view(layers)
     out = np.empty((n_rows, network.n_outputs), network.dtype)
@@ -47,7 +68,7 @@ def _predict(network: Network, inp: np.ndarray, threads: int | None, output: int
     def work(t: int) -> None:
         predict_kernels.predict(layers, code, scale, images, output, barrier, out)
 
-    few = n_rows <= table.few_rows  # counting the cores would take longer than these
+    few = n_rows <= table.few_rows  # counting the cores would take longer than predicting these
     members = 1 if few and threads is None else resolve_threads(threads)
     if few:
         work(0)
@@ -57,7 +78,12 @@ def _predict(network: Network, inp: np.ndarray, threads: int | None, output: int
 
 
 class _Table(NamedTuple):
-    """Where a network's arrays lie, for the kernel, and the most rows that run without threads."""
+    """The table of a network's layers for the kernel.
+
+    weights, biases: the network's tuples of arrays, whose addresses are in `layers`
+    layers: (L, N_COLUMNS) int64, see `kernels/epoch/predict.py`
+    few_rows: the largest number of rows that are predicted without starting threads
+    """
 
     weights: tuple[np.ndarray, ...]
     biases: tuple[np.ndarray, ...]
@@ -65,12 +91,12 @@ class _Table(NamedTuple):
     few_rows: int
 
 
-# Addresses, not copies: whoever changes a weight in place changes the predictions.
+# The tables hold addresses, not copies: changing a weight in place changes the predictions.
 _TABLES: WeakKeyDictionary[Network, _Table] = WeakKeyDictionary()
 
 
 def _table(network: Network) -> _Table:
-    """The table of a network; it is kept as long as the network is and has the same arrays."""
+    """The table of a network. It is cached as long as the network lives and keeps its arrays."""
     table = _TABLES.get(network)
     if table is not None and table.weights is network.weights and table.biases is network.biases:
         return table
