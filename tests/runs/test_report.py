@@ -205,7 +205,7 @@ def test_files_of_ones_own_are_found_again_where_they_went(tmp_path: Path, capsy
 
 def test_the_same_picture_is_not_there_twice(run: Path, tmp_path: Path, monkeypatch: Any) -> None:
     """Of many classes the cells have no numbers, so that counts and percentages would look alike."""
-    monkeypatch.setattr("fastnn.plots.confusion._MOST_CLASSES_WITH_TEXT", 5)
+    monkeypatch.setattr("fastnn.plots.confusion._MAX_CLASSES_WITH_TEXT", 5)
     assert len(Page(write_report(run, tmp_path / "page.html")).named("img")) == 11
 
 
