@@ -40,7 +40,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     >>> X = np.random.default_rng(0).uniform(-1, 1, (200, 2))
     >>> y = X[:, 0] * X[:, 1]
     >>> model = fastnn.MLPRegressor(hidden_layer_sizes=(20,), solver="lbfgs", tol=1e-3, random_state=0).fit(X, y)
-    >>> model.score(X, y) > 0.99
+    >>> model.score(X, y) > 0.98
     True
     """
 
