@@ -128,7 +128,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         resume = state if incremental and self._can_resume(optimizer, state) else None
         if resume is None:
             watch_state = replace(watch_state, rate=self.learning_rate_init)
-        watch = self._watch(watch_state, by_score, len(data), held_out, held_weight)
+        watch = self._make_watch(watch_state, by_score, len(data), held_out, held_weight)
         rows = np.arange(len(data))
 
         def next_order(_: np.ndarray) -> np.ndarray:
@@ -290,7 +290,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             raise ValueError(f"learning_rate is {self.learning_rate!r}, expected 'constant' together with a schedule")
         return get_schedule(self.schedule)
 
-    def _watch(
+    def _make_watch(
         self, state: WatchState, by_score: bool, n_samples: int, held_out: Dataset | None, held_weight: Any
     ) -> FitWatch:
         def score(end: EpochEnd) -> float:

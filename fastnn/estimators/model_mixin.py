@@ -60,13 +60,13 @@ class ModelFileMixin(BaseEstimator):
         )  # fmt: skip
 
     def export_onnx(self, path: str | os.PathLike[str], X: Any = None) -> None:
-        """Write an ONNX file, after checking in onnxruntime that it predicts what `predict` does.
+        """Write an ONNX file after checking in onnxruntime that it predicts the same as `predict`.
 
         Parameters
         ----------
         path : str or path-like
         X : array-like of shape (N, D), optional
-            Rows for the check.
+            Rows for the check; by default 256 seeded random rows.
 
         Raises
         ------
