@@ -1,4 +1,4 @@
-"""The networks as scikit-learn's estimators."""
+"""scikit-learn estimators around `fastnn.train`."""
 
 from fastnn.estimators.classifier import MLPClassifier
 from fastnn.estimators.regressor import MLPRegressor

@@ -1,7 +1,8 @@
-"""What the two estimators share: scikit-learn's parameters, checks and attributes around `fastnn.train`.
+"""The base class of both estimators: scikit-learn's parameters, checks and attributes around `fastnn.train`.
 
-Nothing is trained here. A fit turns its arguments into those of `train`: initial weights and the order of the rows are
-drawn as scikit-learn draws them, so equal `random_state` gives equal runs, and `FitWatch` decides by its rules.
+A fit translates its arguments into those of `train`, which does the training. Initial weights and row orders are drawn
+as scikit-learn draws them, so equal `random_state` gives equal runs. `FitWatch` applies scikit-learn's rules for the
+learning rate and for stopping.
 """
 
 import os
@@ -30,7 +31,7 @@ from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import SettingsError
 from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks
 from fastnn.estimators.fit_watch import LEARNING_RATES, FitWatch, WatchState
-from fastnn.estimators.model_mixin import NOTHING_BEFORE, ModelFileMixin
+from fastnn.estimators.model_mixin import INITIAL_STATE, ModelFileMixin
 from fastnn.network import ACTIVATIONS, Network
 from fastnn.optim.optimizers import LBFGS, SGD, Adam, Optimizer
 from fastnn.optim.schedules import Schedule, get_schedule
@@ -41,12 +42,12 @@ if TYPE_CHECKING:
     import pandas
 
 SOLVERS = ("lbfgs", "sgd", "adam")
-# The largest share of the machine's memory that a network's parameters may take, with what a solver keeps of them.
-MOST_OF_MEMORY = 0.9
+# The maximum fraction of the machine's memory for the parameters, their gradient and the solver's state.
+MAX_MEMORY_FRACTION = 0.9
 
 
 class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelFileMixin):
-    """The estimators' common part; use MLPClassifier or MLPRegressor."""
+    """Base class of the estimators; use MLPClassifier or MLPRegressor."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -82,7 +83,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
     network_: Network
     n_features_in_: int
-    _watched: WatchState
+    _watch_state: WatchState
     _history: History
     _state: TrainerState | None
 
@@ -90,20 +91,26 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, validation_data: Any, *, incremental: bool, tasks: bool = False
     ) -> Self:
-        """`fit` and `partial_fit`; the parameters are checked, and the classes of a first `partial_fit` are known."""
-        keep, given = hasattr(self, "network_") and (self.warm_start or incremental), (X, y)
+        """Run `fit` or, if `incremental`, `partial_fit`, after their parameter checks.
+
+        `tasks` enables scikit-learn's callbacks. `warm` means that training starts from the current weights.
+        """
+        warm = hasattr(self, "network_") and (self.warm_start or incremental)
+        arguments = (X, y)
         if isinstance(y, str):
-            raise ValueError(f"y is the string {y!r}, expected one target for each row of X")
+            raise ValueError(f"y is the string {y!r}, expected one target per row of X")
         if self.early_stopping and incremental:
-            raise ValueError("partial_fit does not support early_stopping=True: it runs one epoch")
-        X, y = self._check_data(X, y, reset=not keep)
-        targets = self._encode(y, keep=keep, incremental=incremental)
+            raise ValueError("early_stopping is True, expected False for partial_fit, which runs one epoch")
+        X, y = self._check_data(X, y, reset=not warm)
+        targets = self._encode(y, warm=warm, incremental=incremental)
         weight, by_class = self._check_weights(sample_weight, X), self._class_weight(targets)
         random_state = check_random_state(self.random_state)
-        if keep:
-            network, watched, history, state = self._like_before(targets), self._watched, self._history, self._state
+        if warm:
+            network = self._previous_network(targets)
+            watch_state, history, state = self._watch_state, self._history, self._state
         else:
-            network, watched, history, state = self._initialize(X.shape[1], targets, random_state), *NOTHING_BEFORE
+            network = self._initialize(X.shape[1], targets, random_state)
+            watch_state, history, state = INITIAL_STATE
 
         data = Dataset(X, targets, name="the training data")
         held_out, held_weight = self._check_validation(validation_data)
@@ -118,28 +125,29 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         seed = int(random_state.randint(2**31 - 1)) if self.dropout else 0
         stochastic = not isinstance(optimizer, LBFGS)
         by_score = self.early_stopping and stochastic
-        resume = state if incremental and self._fits(optimizer, state) else None
+        resume = state if incremental and self._can_resume(optimizer, state) else None
         if resume is None:
-            watched = replace(watched, rate=self.learning_rate_init)
-        watch = self._watch(watched, by_score, len(data), held_out, held_weight)
+            watch_state = replace(watch_state, rate=self.learning_rate_init)
+        watch = self._make_watch(watch_state, by_score, len(data), held_out, held_weight)
         rows = np.arange(len(data))
 
         def next_order(_: np.ndarray) -> np.ndarray:
             nonlocal rows
-            places = np.arange(len(rows))
-            random_state.shuffle(places)  # as sklearn.utils.shuffle draws, which takes ten times as long to check this
-            rows = rows[places]
+            permutation = np.arange(len(rows))
+            # The same draw as sklearn.utils.shuffle, whose argument checks take ten times as long.
+            random_state.shuffle(permutation)
+            rows = rows[permutation]
             return rows
 
         schedule = self._schedule()
 
-        def paced(epoch: int, epochs: int) -> float:
+        def rate_factor(epoch: int, epochs: int) -> float:
             return watch.factor() * schedule(epoch, max(epochs, self.max_iter))
 
         self.n_outputs_, self.n_layers_ = network.n_outputs, len(network.sizes)
         self.out_activation_ = network.output
         metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
-        told = [FitTasks(self, *given, metadata, lambda end: {"network_": end.network})] if tasks else []
+        callbacks = [FitTasks(self, *arguments, metadata, lambda end: {"network_": end.network})] if tasks else []
         try:
             result = train(
                 network,
@@ -147,7 +155,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                 epochs=1 if incremental else self.max_iter,
                 batch_size=self._batch_size(len(data)) if stochastic else None,
                 learning_rate=self.learning_rate_init,
-                schedule=paced if stochastic else "constant",
+                schedule=rate_factor if stochastic else "constant",
                 optimizer=optimizer,
                 l2=self.alpha,
                 divide_l2=True,
@@ -155,40 +163,40 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                 validation=held_out,
                 sample_weight=check_sample_weight(weight, len(data), network.dtype),
                 shuffle=next_order if self.shuffle else False,
-                callbacks=[watch, *told],
+                callbacks=[watch, *callbacks],
                 seed=seed,
                 backend=self.backend,
                 threads=self.n_threads,
                 resume=resume,
             )
         except TrainingInterrupted as interrupt:
-            self._keep(interrupt.result, watch, history)
+            self._store(interrupt.result, watch, history)
             raise
-        self._keep(result, watch, history)
+        self._store(result, watch, history)
         if result.stopped in ("epochs", "stalled") and not incremental:
             self._warn_of_convergence(result)
-        for task in told:
-            task.end()
+        for callback in callbacks:
+            callback.end()
         return self
 
-    def _keep(self, result: TrainingResult, watch: FitWatch, history: History) -> None:
-        """The fitted attributes, and what later fits go on from; `history` is that of the fits before."""
+    def _store(self, result: TrainingResult, watch: FitWatch, history: History) -> None:
+        """Set the fitted attributes and the state for later fits; `history` is the history of the previous fits."""
         network, self._state = result.network, result.state
         if watch.best is not None:
-            network, self._state = watch.best, None  # the state is that of the last epoch
-        self.network_, self._watched, state = network, watch.state, watch.state
+            network, self._state = watch.best, None  # the optimizer state belongs to the last epoch, not to the best
+        self.network_, self._watch_state, state = network, watch.state, watch.state
         records = [*history, *result.history]
         self._history = History([replace(record, epoch=epoch) for epoch, record in enumerate(records, start=1)])
         self.n_iter_, self.t_ = len(result.history), state.seen
         self.loss_curve_, self.loss_ = self._history.column("loss").tolist(), result.loss
-        watched = bool(state.scores)
-        self.validation_scores_ = [*state.scores] if watched else None
-        self.best_validation_score_ = state.best_score if watched else None
-        self.best_loss_ = None if self.early_stopping and watched else state.best_loss
+        validated = bool(state.scores)
+        self.validation_scores_ = [*state.scores] if validated else None
+        self.best_validation_score_ = state.best_score if validated else None
+        self.best_loss_ = None if self.early_stopping and validated else state.best_loss
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
-        """Leave the fitted attributes as they were where a fit fails; an interrupted one has its last whole epoch."""
+        """Restore the fitted attributes if a fit fails. An interrupted fit keeps its last complete epoch."""
         before = {name: value for name, value in vars(self).items() if name.endswith("_")}
         try:
             yield
@@ -202,7 +210,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
     @property
     def coefs_(self) -> list[np.ndarray]:
-        """The weights of each layer, (fan_in, fan_out); other ones can be assigned."""
+        """The weights of each layer, (fan_in, fan_out); assignment replaces them."""
         return list(self.network_.weights)
 
     @coefs_.setter
@@ -211,7 +219,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
     @property
     def intercepts_(self) -> list[np.ndarray]:
-        """The biases of each layer, (fan_out,); other ones can be assigned."""
+        """The biases of each layer, (fan_out,); assignment replaces them."""
         return list(self.network_.biases)
 
     @intercepts_.setter
@@ -219,11 +227,11 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         self.network_ = self.network_.like(self.network_.weights, intercepts)
 
     def _initialize(self, n_inputs: int, targets: np.ndarray, random_state: np.random.RandomState) -> Network:
-        """Initial weights and biases, drawn in scikit-learn's order: uniform (Glorot and Bengio 2010, equation 16)."""
+        """Draw initial weights and biases in scikit-learn's order: uniform, Glorot and Bengio (2010), equation 16."""
         hidden = self.hidden_layer_sizes
         hidden = list(hidden) if isinstance(hidden, Iterable) else [hidden]
         if any(not isinstance(size, Integral) or size < 1 for size in hidden):
-            raise ValueError(f"hidden_layer_sizes must be > 0, whole numbers, got {hidden}")
+            raise ValueError(f"hidden_layer_sizes is {hidden}, expected positive whole numbers")
         output, n_outputs = self._output(targets)
         sizes = (n_inputs, *map(int, hidden), n_outputs)
         self._check_memory(sizes)
@@ -236,24 +244,24 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         return Network(weights, biases, self.activation, self.input_scale, output)
 
     def _check_memory(self, sizes: tuple[int, ...]) -> None:
-        """MemoryError, before memory is asked for, if the network with its gradient and state cannot fit."""
+        """Raise MemoryError, before any allocation, if parameters, gradient and solver state need too much memory."""
         n_parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
         n_bytes = n_parameters * (8 + 4 * self._dtype.itemsize)
         try:
             memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        except (AttributeError, ValueError, OSError):  # not on every system
+        except (AttributeError, ValueError, OSError):  # some systems do not report their memory
             return
-        if n_bytes > MOST_OF_MEMORY * memory:
+        if n_bytes > MAX_MEMORY_FRACTION * memory:
             raise MemoryError(
-                f"hidden_layer_sizes={self.hidden_layer_sizes} makes {n_parameters:,} parameters, which take about "
-                f"{n_bytes / 2**30:,.0f} GiB to train, expected at most {memory / 2**30:.0f} GiB"
+                f"hidden_layer_sizes={self.hidden_layer_sizes} gives {n_parameters:,} parameters, which need about "
+                f"{n_bytes / 2**30:,.1f} GiB to train, expected at most {MAX_MEMORY_FRACTION * memory / 2**30:.1f} GiB"
             )
 
-    def _like_before(self, targets: np.ndarray) -> Network:
-        """The network so far, to train on; ValueError if it does not fit the targets."""
+    def _previous_network(self, targets: np.ndarray) -> Network:
+        """Return the current network with the current parameters; raise ValueError if it does not match the targets."""
         expected = self._output(targets)
         if (self.network_.output, self.network_.n_outputs) != expected:
-            raise ValueError(f"y has {expected[1]} outputs, but {type(self).__name__} was fitted to {self.n_outputs_}")
+            raise ValueError(f"y has {expected[1]} outputs, expected {self.n_outputs_} as in the previous fit")
         weights, biases = (
             [array.astype(self._dtype) for array in arrays] for arrays in (self.network_.weights, self.network_.biases)
         )
@@ -266,23 +274,23 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             return SGD(self.momentum, nesterov=bool(self.nesterovs_momentum and self.momentum > 0))
         return LBFGS(self.tol, self.max_fun)
 
-    def _fits(self, optimizer: Optimizer | LBFGS, state: Any) -> bool:
-        """Whether an optimizer can go on from a state that an earlier fit left."""
+    def _can_resume(self, optimizer: Optimizer | LBFGS, state: Any) -> bool:
+        """Whether an optimizer can resume from the state of a previous fit."""
         if state is None or isinstance(optimizer, LBFGS) or len(state.slots) != optimizer.n_slots:
             return False
         return all(weights[0].dtype == self._dtype for weights, _ in state.slots)
 
     def _schedule(self) -> Schedule:
-        """The user's schedule; ValueError if something else sets the rate, or nothing does."""
+        """Return the user's schedule; raise ValueError if the solver has no rate or `learning_rate` changes it too."""
         if self.schedule is None:
             return get_schedule("constant")
         if self.solver == "lbfgs":
-            raise ValueError("schedule is given with solver 'lbfgs', which has no learning rate")
+            raise ValueError("schedule is set, expected None for solver 'lbfgs', which has no learning rate")
         if self.learning_rate != "constant":
-            raise ValueError(f"schedule is given and learning_rate is {self.learning_rate!r}, expected one of the two")
+            raise ValueError(f"learning_rate is {self.learning_rate!r}, expected 'constant' together with a schedule")
         return get_schedule(self.schedule)
 
-    def _watch(
+    def _make_watch(
         self, state: WatchState, by_score: bool, n_samples: int, held_out: Dataset | None, held_weight: Any
     ) -> FitWatch:
         def score(end: EpochEnd) -> float:
@@ -307,29 +315,32 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         if self.batch_size == "auto":
             return min(200, n_samples)
         if self.batch_size > n_samples:
-            warnings.warn(f"batch_size={self.batch_size} is more than the {n_samples} samples: clipped", stacklevel=4)
+            warnings.warn(
+                f"batch_size={self.batch_size} is more than the {n_samples} samples and is clipped", stacklevel=4
+            )
         return min(int(self.batch_size), n_samples)
 
     def _split(self, targets: np.ndarray, random_state: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
-        """The rows to train on and those held out for early stopping, as scikit-learn draws them."""
+        """Return the training rows and the rows held out for early stopping, drawn as scikit-learn draws them."""
         if self.validation_fraction == 0:
-            raise ValueError("validation_fraction is 0 with early_stopping, expected above 0, or validation_data")
+            raise ValueError("validation_fraction is 0, expected more than 0 with early_stopping, or validation_data")
         rows, held = train_test_split(
             np.arange(len(targets)), random_state=random_state, test_size=self.validation_fraction,
             stratify=self._stratify(targets),
         )  # fmt: skip
         if len(held) < 2:
-            raise ValueError("The validation set is too small. Increase validation_fraction or give more samples.")
+            raise ValueError(f"validation_fraction holds out {len(held)} samples, expected at least 2")
         return rows, held
 
     def _warn_of_convergence(self, result: TrainingResult) -> None:
         if result.stopped == "stalled":
-            found = "found no lower loss on its way before the gradient was small: scale the data"
+            found = "the line search found no lower loss; scale the data"
         elif self.solver == "lbfgs" and self.n_iter_ < self.max_iter:
-            found = f"reached max_fun={self.max_fun} evaluations before it converged: raise it"
+            found = f"it reached max_fun={self.max_fun} evaluations; raise max_fun"
         else:
-            found = f"reached max_iter={self.max_iter} before it converged: raise it"
-        warnings.warn(f"{type(self).__name__}, solver {self.solver!r}, {found}", ConvergenceWarning, stacklevel=4)
+            found = f"it reached max_iter={self.max_iter}; raise max_iter"
+        message = f"{type(self).__name__} with solver {self.solver!r} did not converge: {found}"
+        warnings.warn(message, ConvergenceWarning, stacklevel=4)
 
     # --- Data ------------------------------------------------------------------------------------------------------
     @property
@@ -340,17 +351,18 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         return dtype
 
     def _check_data(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
-        """X, and y if given, as scikit-learn checks them: uint8 as it is, all else in the working dtype, CSR if sparse.
+        """Return X, and y if given, after scikit-learn's checks.
 
-        What is finite in its own dtype may not be in float32: it is looked at after the cast.
+        uint8 stays uint8, other dtypes become the working dtype, sparse matrices become CSR. Finiteness is checked
+        after the cast, because a large float64 is infinite in float32.
         """
         if isinstance(X, np.ma.MaskedArray):
-            raise TypeError("X is a masked array, whose mask would be lost: fill it, or leave the rows out")
+            raise TypeError("X is a masked array, expected a plain one: fill the masked values or drop their rows")
         shape = getattr(X, "shape", ())
         if len(shape) == 3:
             raise ValueError(
                 f"Found array with dim 3, shape {tuple(shape)}, while dim <= 2 is required by "
-                f"{type(self).__name__}: give images as rows, X.reshape(len(X), -1)"
+                f"{type(self).__name__}: flatten images into rows with X.reshape(len(X), -1)"
             )
         dtype = self.network_.dtype if isinstance(y, str) else self._dtype
         options: dict[str, Any] = {} if isinstance(y, str) else {"multi_output": True, **self._target_options}
@@ -359,43 +371,45 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                 return validate_data(
                     self, X, y, accept_sparse="csr", dtype=[dtype, np.dtype(np.uint8)], reset=reset, **options
                 )
-        except OverflowError as error:  # a Python integer beyond every float
+        except OverflowError as error:  # a Python integer beyond the range of float64
             raise ValueError(f"Input X contains a value too large for {dtype}") from error
 
     def _check_validation(self, validation_data: Any) -> tuple[Dataset | None, np.ndarray | None]:
-        """The user's validation data, checked like the training data, and their weights."""
+        """Return the user's validation data, checked like the training data, and their sample weights."""
         if validation_data is None:
             return None, None
         if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
-            raise ValueError("validation_data must be (X, y) or (X, y, sample_weight)")
+            raise ValueError(
+                f"validation_data is {type(validation_data).__name__}, expected (X, y) or (X, y, sample_weight)"
+            )
         X, y, *weight = validation_data
         X, y = self._check_data(X, y, reset=False)
-        data = Dataset(X, self._encode(y, keep=True, incremental=True), name="validation_data")
+        data = Dataset(X, self._encode(y, warm=True, incremental=True), name="validation_data")
         held_weight = self._check_weights(weight[0] if weight else None, X)
         return data, check_sample_weight(held_weight, len(data), self._dtype)
 
     def _check_weights(self, sample_weight: Any, X: Any) -> np.ndarray | None:
-        """What each sample counts, float64; None if all count 1."""
+        """Return the weight of each sample, float64; None if all weights are 1."""
         if sample_weight is None:
             return None
         return check_sample_weight(_check_sample_weight(sample_weight, X), X.shape[0], np.dtype(np.float64))
 
     def _class_weight(self, targets: np.ndarray) -> np.ndarray | None:
-        """What each sample's class counts; None for numbers."""
+        """Return the class weight of each sample; None for regression."""
         return None
 
-    # --- Using -----------------------------------------------------------------------------------------------------
+    # --- Prediction ------------------------------------------------------------------------------------------------
     def _logits(self, X: Any) -> np.ndarray:
         check_is_fitted(self, "network_")
         return get_backend(self.backend).predict_logits(self.network_, self._check_data(X, reset=False), self.n_threads)
 
-    def _answers(self, X: Any) -> np.ndarray:
-        """Probabilities or numbers (N, C)."""
+    def _outputs(self, X: Any) -> np.ndarray:
+        """Return the network's outputs, probabilities or numbers, (N, C)."""
         check_is_fitted(self, "network_")
         return get_backend(self.backend).predict_proba(self.network_, self._check_data(X, reset=False), self.n_threads)
 
     def transform(self, X: Any) -> np.ndarray:
-        """The outputs of the last hidden layer, which are what the last layer sees instead of the inputs.
+        """Return the outputs of the last hidden layer: the features that the output layer works on.
 
         Parameters
         ----------
@@ -404,7 +418,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         Returns
         -------
         ndarray of shape (N, H), in the estimator's dtype
-            H is the last of `hidden_layer_sizes`; without hidden layers, the scaled inputs.
+            H is the last of `hidden_layer_sizes`. Without hidden layers, the scaled inputs of shape (N, D).
         """
         check_is_fitted(self, "network_")
         X, network = self._check_data(X, reset=False), self.network_
@@ -417,12 +431,12 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
     @property
     def _n_features_out(self) -> int:
-        """The width of what `transform` returns."""
+        """The number of columns that `transform` returns."""
         return self.network_.sizes[-2]
 
     @property
     def history_(self) -> "pandas.DataFrame":
-        """A row an epoch, of all fits since the weights were drawn: see `fastnn.training.history.EpochRecord`."""
+        """One row per epoch of all fits since the weights were drawn; `EpochRecord` describes the columns."""
         check_is_fitted(self, "network_")
         return self._history.to_frame()
 
@@ -434,9 +448,9 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
 
 def has_epochs(estimator: BaseMLP) -> bool:
-    """Whether the solver goes epoch by epoch; L-BFGS searches, so nothing can be added to what it did."""
+    """Return True, or raise AttributeError for L-BFGS: it has no epochs, so `partial_fit` does not exist."""
     if estimator.solver == "lbfgs":
-        raise AttributeError("partial_fit is only available for the solvers 'sgd' and 'adam'")
+        raise AttributeError("solver is 'lbfgs', expected 'sgd' or 'adam' for partial_fit")
     return True
 
 

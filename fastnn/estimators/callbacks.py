@@ -1,6 +1,6 @@
-"""scikit-learn's callbacks on our estimators, where scikit-learn has them: from 1.9 on, and marked experimental there.
+"""Supports scikit-learn's callbacks, which exist since scikit-learn 1.9 and are marked experimental there.
 
-Each epoch is a task of the fit. An epoch's task begins when the one before has ended, since only its end is told.
+Each epoch is a task of the fit. `train` reports only the end of an epoch, so the next epoch's task begins at that time.
 """
 
 from collections.abc import Callable
@@ -13,10 +13,10 @@ try:
 except ImportError:
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Nothing: this scikit-learn has no callbacks."""
+        """An empty class: this scikit-learn has no callbacks."""
 
     def with_callbacks(method: Any) -> Any:
-        """The method itself."""
+        """Return the method unchanged."""
         return method
 
 
@@ -24,9 +24,9 @@ __all__ = ["CallbackSupportMixin", "FitTasks", "with_callbacks"]
 
 
 class FitTasks:
-    """Tells an estimator's callbacks when a fit and its epochs begin and end; does nothing where there are none.
+    """Notifies an estimator's callbacks when a fit and its epochs begin and end; without callbacks it does nothing.
 
-    `attributes` makes the fitted attributes that an estimator needs to predict as after the epoch.
+    `attributes` returns the fitted attributes with which an estimator predicts as it did after an epoch.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class FitTasks:
             self._begin_epoch()
 
     def __call__(self, end: EpochEnd) -> bool:
-        """End an epoch and begin the next; whether a callback asks to stop."""
+        """End an epoch and begin the next; return whether a callback asks to stop."""
         if self._epoch is None:
             return False
         stop = self._epoch.call_on_fit_task_end(
@@ -53,7 +53,7 @@ class FitTasks:
         return bool(stop)
 
     def end(self) -> None:
-        """End the fit, and an epoch that began but was not run, as an empty one."""
+        """End the fit, after ending an epoch that began but did not run."""
         if self._epoch is not None:
             self._epoch.call_on_fit_task_end(estimator=self._estimator)
         if self._fit is not None:

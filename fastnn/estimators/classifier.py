@@ -1,4 +1,4 @@
-"""MLPClassifier: scikit-learn's, on our kernels, with what was asked for there."""
+"""MLPClassifier: scikit-learn's estimator on fastnn's kernels, with features requested of scikit-learn."""
 
 from numbers import Real
 from typing import Any, ClassVar, Self
@@ -17,96 +17,108 @@ from fastnn.estimators.base import BaseMLP, if_epochs
 from fastnn.estimators.callbacks import with_callbacks
 from fastnn.network.model import Model, class_probabilities, decide
 
-NO_THRESHOLD = "threshold is given, but y is multilabel: each label has a probability of its own"
+NO_THRESHOLD = "threshold is set, expected None for multilabel y, whose labels have separate probabilities"
 
 
 class MLPClassifier(ClassifierMixin, BaseMLP):
-    """A multilayer perceptron that classifies, with the parameters and attributes of scikit-learn's.
+    """Multilayer perceptron for classification, with scikit-learn's parameters and attributes.
 
-    With equal parameters, `random_state` and ``dtype="float64"`` it has scikit-learn's weights at every epoch, up to
-    rounding. What differs is listed in docs/from-scikit-learn.md.
+    With equal parameters, `random_state` and ``dtype="float64"``, the weights after every epoch equal scikit-learn's up
+    to rounding. docs/from-scikit-learn.md lists the differences.
 
     Parameters
     ----------
     hidden_layer_sizes : int or sequence of int
-        Units of each hidden layer; ``()`` for none.
+        The number of units of each hidden layer; ``()`` for none.
     activation : {"relu", "tanh", "logistic", "identity"}
-        Of the hidden layers.
+        The activation of the hidden layers.
     solver : {"adam", "sgd", "lbfgs"}
     alpha : float
-        Strength of the L2 term: a batch's loss has ``alpha / 2 * (sum of squared weights)``, divided by the number of
-        its samples, or by the sum of their weights.
+        Strength of the L2 term: the loss of a batch includes ``alpha / 2 * (sum of squared weights)``, divided by the
+        number of its samples, or by the sum of their weights.
     batch_size : int or "auto"
-        Samples a step, at most N; "auto" is 200 or N. L-BFGS takes all.
+        Samples per step, at most N; "auto" is min(200, N). L-BFGS uses all samples.
     learning_rate : {"constant", "invscaling", "adaptive"}
-        For "sgd". "invscaling": ``learning_rate_init / (t + 1) ** power_t`` after t samples, changed once an epoch.
-        "adaptive": a fifth whenever `n_iter_no_change` epochs have not improved, until 1e-6.
+        For "sgd". "invscaling" is ``learning_rate_init / (t + 1) ** power_t`` after t samples, updated once per epoch.
+        "adaptive" divides the rate by 5 whenever `n_iter_no_change` epochs bring no improvement, down to 1e-6.
     learning_rate_init : float
     power_t : float
     max_iter : int
-        The most epochs; of L-BFGS, iterations.
+        The maximum number of epochs, or of iterations for L-BFGS.
     shuffle : bool
-        Whether each epoch has an order of its own.
+        Whether each epoch uses a new random order.
     random_state : int, RandomState or None
-        Draws the weights, the validation samples, the order of each epoch, and dropout.
+        Determines the initial weights, the validation samples, the order of each epoch, and dropout.
     tol : float
-        What counts as an improvement of the loss, or of the validation score; for L-BFGS, the largest entry of the
-        gradient at which it has converged.
+        The minimum improvement of the loss, or of the validation score. L-BFGS has converged when no entry of the
+        gradient is larger.
     verbose : bool
-        Print a line an epoch.
+        Whether to print one line per epoch.
     warm_start : bool
-        Whether `fit` goes on from the weights it finds.
+        Whether `fit` continues from the current weights.
     momentum : float, in [0, 1)
         For "sgd".
     nesterovs_momentum : bool
     early_stopping : bool
-        Hold out `validation_fraction`, unless `fit` is given validation data; stop when the accuracy on it does not
-        improve, and keep the best weights. For "sgd" and "adam".
+        Hold out `validation_fraction` of the data (unless `fit` gets validation data), stop when the validation
+        accuracy no longer improves, and keep the best weights. For "sgd" and "adam".
     validation_fraction : float
     beta_1, beta_2, epsilon : float
-        Adam's.
+        For "adam".
     n_iter_no_change : int
-        Epochs in a row without improvement before the end.
+        The number of consecutive epochs without improvement before training stops.
     max_fun : int
-        The most evaluations of the loss by L-BFGS.
+        The maximum number of loss evaluations of L-BFGS.
     backend : {"auto", "numba", "numpy"}
     n_threads : int or None
-        At most so many; None: the cores this process may use. The results do not depend on it.
+        The maximum number of threads; None for all cores available to the process. It does not change the results.
     dropout : float, in [0, 1)
-        The share of hidden units dropped in each training step (Srivastava et al. 2014). Not for "lbfgs".
+        The fraction of hidden units dropped in each training step (Srivastava et al. 2014). Not for "lbfgs".
     class_weight : dict of label to float, "balanced" or None
-        What the samples of a class count in training, times their `sample_weight`; 1 for classes not in the dict.
-        "balanced": ``N / (C * samples of the class)``. Not for multilabel targets.
+        The weight of each class in training, multiplied by `sample_weight`; 1 for classes not in the dict. "balanced"
+        is ``N / (C * samples of the class)``. Not for multilabel targets.
     input_scale : float
-        Inputs are multiplied by it inside the network: ``1 / 255`` lets pixels stay uint8.
+        A factor that the network applies to its inputs. With ``1 / 255``, pixels can stay uint8.
     dtype : {"float32", "float64"}
-        The arithmetic of the network; scikit-learn's is float64 for most inputs.
+        The dtype of the computation. scikit-learn computes most inputs in float64.
     schedule : str, function of (epoch, epochs), or None
-        The learning rate's factor in each epoch, of `max_iter`: see `fastnn.optim.schedules`. For "sgd" and "adam",
-        and not beside "invscaling" or "adaptive".
+        The factor of the learning rate in each of `max_iter` epochs; `fastnn.optim.schedules` describes the strings.
+        For "sgd" and "adam" with a "constant" `learning_rate`.
     threshold : float or None
-        `predict` answers `unknown_label` where the largest probability is lower. Not for multilabel targets.
+        `predict` returns `unknown_label` for rows whose largest probability is below the threshold. Not for multilabel
+        targets.
     unknown_label : int, str or None
-        None is -1, or "unknown" for strings.
+        None is -1 for numbers and "unknown" for strings.
 
     Attributes
     ----------
     classes_ : ndarray of shape (C,)
-        The labels, sorted.
+        The sorted labels.
     coefs_, intercepts_ : list of ndarray, (fan_in, fan_out) and (fan_out,)
     network_ : Network
-        The same as one object, for `fastnn.explain` and the plots.
+        The fitted network, for `fastnn.explain` and the plots; it holds the same arrays.
     loss_, loss_curve_, best_loss_ : float, list of float, float or None
-        Of the training data; the best is None with early stopping.
+        The training loss: last, of each epoch, and lowest. The lowest is None with early stopping.
     validation_scores_, best_validation_score_ : list of float and float, or None without validation data
-        Accuracies.
+        Validation accuracies.
     history_ : DataFrame
-        A row an epoch, of all fits since the weights were drawn: losses and accuracies of training and validation data
-        (these without weights), learning rate, seconds.
+        One row per epoch of all fits since the weights were drawn: learning rate, seconds, and losses and accuracies
+        of training and validation data (accuracies without sample weights).
     n_iter_, t_ : int
-        Epochs of the last fit; samples trained on.
+        The number of epochs of the last fit, and of samples trained on.
     n_layers_, n_outputs_, out_activation_ : int, int, {"softmax", "logistic"}
     n_features_in_, feature_names_in_ : int, ndarray of str
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> data = fastnn.load_digits()
+    >>> model = fastnn.MLPClassifier((32,), early_stopping=True, random_state=0, input_scale=1 / 16)
+    >>> model = model.fit(data.images[:1400], data.labels[:1400])
+    >>> model.score(data.images[1400:], data.labels[1400:]) > 0.85
+    True
+    >>> model.predict_proba(data.images[:2]).shape
+    (2, 10)
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -195,23 +207,30 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Parameters
         ----------
         X : array-like or SciPy sparse matrix of shape (N, D)
-            uint8 stays uint8, CSR stays sparse; all else becomes the estimator's dtype.
-        y : array-like of shape (N,), or indicators of 0 and 1 of shape (N, C)
-            Labels of any type that can be sorted; indicators for multilabel targets.
+            uint8 stays uint8 and CSR stays sparse; other dtypes become the estimator's dtype.
+        y : array-like of shape (N,) or (N, C)
+            Labels (N,) of any sortable type, or indicators (N, C) of 0 and 1 for multilabel targets.
         sample_weight : array-like of shape (N,), or None
-            What each sample counts, 0 or more.
+            The weight of each sample, 0 or more.
         validation_data : (X, y) or (X, y, sample_weight), or None
-            Data to watch the fit with: `history_` has the losses, `validation_scores_` the accuracies; `early_stopping`
-            uses them instead of holding some out.
+            Evaluated after each epoch: `history_` holds the losses and `validation_scores_` the accuracies.
+            `early_stopping` uses these data instead of holding out a part of X.
+
+        Returns
+        -------
+        MLPClassifier
+            The estimator itself.
 
         Raises
         ------
         ValueError
-            If a parameter or the data cannot be used. TypeError for what is no array.
+            If a parameter or the data are invalid.
+        TypeError
+            If X or y is not an array.
         DivergenceError
-            If the loss is not finite any more; its `result` has the network after the last good epoch.
+            If the loss becomes NaN or infinite. Its `result` holds the network of the last good epoch.
         TrainingInterrupted
-            On Ctrl-C (it is a KeyboardInterrupt); the estimator is fitted to the last whole epoch then.
+            On Ctrl-C; it is a KeyboardInterrupt. The estimator is then fitted up to the last complete epoch.
         """
         self._validate_params()
         with self._all_or_nothing():
@@ -219,13 +238,23 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     @if_epochs
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
-        """One epoch on X and y, from where the last fit stopped, the optimizer's state included.
+        """Train for one more epoch on X and y, resuming weights and optimizer state.
 
-        `classes`, of shape (C,), is all labels there will be; the first call needs it. The rest is as in `fit`.
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`, which also lists the errors.
+        classes : array-like of shape (C,)
+            All labels that any call will see. The first call requires it.
+
+        Returns
+        -------
+        MLPClassifier
+            The estimator itself.
         """
         self._validate_params()
         if self.class_weight == "balanced":
-            raise ValueError("class_weight 'balanced' needs all data at once: give partial_fit a dict of weights")
+            raise ValueError("class_weight 'balanced' needs all data at once, expected a dict for partial_fit")
         if not hasattr(self, "classes_") and classes is None and type_of_target(y) == "multilabel-indicator":
             classes = np.arange(np.shape(y)[1])
         with self._all_or_nothing():
@@ -233,22 +262,38 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             return self._fit(X, y, sample_weight, None, incremental=True)
 
     def predict(self, X: Any) -> np.ndarray:
-        """The most probable label of each row (N,), or indicators (N, C); `unknown_label` below the `threshold`."""
+        """Return the most probable label of each row, or `unknown_label` if its probability is below `threshold`.
+
+        Parameters
+        ----------
+        X : array-like or SciPy sparse matrix of shape (N, D)
+
+        Returns
+        -------
+        ndarray of shape (N,)
+            For multilabel targets, indicators of shape (N, C).
+        """
         proba = self.predict_proba(X)
         if self._multilabel and self.threshold is not None:
             raise ValueError(NO_THRESHOLD)
         return decide(proba, self.classes_, self._unknown(), self._multilabel)
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """The probability of each class, in the order of `classes_`: (N, C), in the estimator's dtype.
+        """Return the probability of each class.
 
-        Rows sum to 1, but of multilabel targets, where each column is the probability of its own label.
+        Parameters
+        ----------
+        X : array-like or SciPy sparse matrix of shape (N, D)
+
+        Returns
+        -------
+        ndarray of shape (N, C), in the estimator's dtype
+            Columns follow `classes_`. Rows sum to 1, except for multilabel targets, whose columns are independent.
         """
-        answers = self._answers(X)
-        return class_probabilities(answers, len(self.classes_), self._multilabel)
+        return class_probabilities(self._outputs(X), len(self.classes_), self._multilabel)
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
-        """The logarithm of `predict_proba`; minus infinity where that is 0."""
+        """Return the logarithm of `predict_proba`, minus infinity for probabilities of 0."""
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
 
@@ -257,7 +302,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return self.out_activation_ == "logistic" and self.n_outputs_ > 1
 
     def _unknown(self) -> tuple[float, Any] | None:
-        """The threshold and the label for 'I do not know', of the type of the classes and none of them."""
+        """Return the threshold and the label for 'I do not know'; raise ValueError if the label is unusable."""
         if self.threshold is None:
             return None
         text = self.classes_.dtype.kind in "OUS"
@@ -265,19 +310,21 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if label is None:
             label = "unknown" if text else -1
         if isinstance(label, str) != text or label in self.classes_.tolist():
-            kind = "a string" if text else "a number"
-            raise ValueError(f"unknown_label is {label!r}, expected {kind} that is none of the classes")
+            expected = "a string" if text else "a number"
+            raise ValueError(f"unknown_label is {label!r}, expected {expected} that is none of the classes")
         return float(self.threshold), label
 
-    # --- What the base asks for ------------------------------------------------------------------------------------
-    def _encode(self, y: Any, *, keep: bool, incremental: bool) -> np.ndarray:
-        """Class numbers (N,), of two classes or multilabel 0 and 1 (N, C); `classes_` are set unless they are kept."""
+    # --- Hooks of BaseMLP ------------------------------------------------------------------------------------------
+    def _encode(self, y: Any, *, warm: bool, incremental: bool) -> np.ndarray:
+        """Return class numbers (N,), or 0 and 1 of shape (N, 1) for two classes and (N, C) for multilabel targets.
+
+        Sets `classes_` unless they are known from before.
+        """
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
-        kind = type_of_target(y, input_name="y", raise_unknown=True)
-        if kind == "multilabel-indicator":
+        if type_of_target(y, input_name="y", raise_unknown=True) == "multilabel-indicator":
             indicators = y.toarray() if is_sparse(y) else np.asarray(y)
-            if not keep and not (incremental and hasattr(self, "classes_")):
+            if not warm and not (incremental and hasattr(self, "classes_")):
                 self.classes_ = np.arange(indicators.shape[1])
             if self.threshold is not None:
                 raise ValueError(NO_THRESHOLD)
@@ -289,44 +336,46 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         if y.ndim != 1:
-            raise ValueError(f"y has shape {y.shape}: several classes for each of several outputs are not supported")
+            raise ValueError(f"y has shape {y.shape}, expected (N,): multiclass-multioutput targets are not supported")
         try:
             labels = np.unique(y)
-            known = labels if not (keep or (incremental and hasattr(self, "classes_"))) else self.classes_
-            place = np.searchsorted(known, y)
+            known = labels if not (warm or (incremental and hasattr(self, "classes_"))) else self.classes_
+            numbers = np.searchsorted(known, y)
         except TypeError as error:
-            raise ValueError("y has labels that cannot be compared with one another, as None and strings") from error
+            raise ValueError(
+                "y mixes labels of types that cannot be sorted, expected for example only strings"
+            ) from error
         unseen = np.setdiff1d(labels, known)
         if len(unseen):
-            raise ValueError(f"y has classes {unseen.tolist()} that were not there before, expected {known.tolist()}")
-        if keep and self.warm_start and not incremental and len(labels) < len(known):
+            raise ValueError(f"y has the new classes {unseen.tolist()}, expected only {known.tolist()}")
+        if warm and self.warm_start and not incremental and len(labels) < len(known):
             raise ValueError(
-                f"warm_start needs the classes of the previous fit: expected {known.tolist()}, y has {labels.tolist()}"
+                f"y has the classes {labels.tolist()}, expected {known.tolist()} as in the previous fit with warm_start"
             )
         self.classes_ = known
         self._unknown()
-        return place.astype(self._dtype)[:, None] if len(known) <= 2 else place
+        return numbers.astype(self._dtype)[:, None] if len(known) <= 2 else numbers
 
     def _output(self, targets: np.ndarray) -> tuple[str, int]:
         return ("softmax", len(self.classes_)) if targets.ndim == 1 else ("logistic", targets.shape[1])
 
     def _stratify(self, targets: np.ndarray) -> np.ndarray | None:
-        """What keeps its shares in a split: for one output as scikit-learn has it, none."""
+        """Return the classes to stratify by. Like scikit-learn, only targets of one column are stratified."""
         return targets if targets.ndim == 2 and targets.shape[1] == 1 else None
 
     def _class_weight(self, targets: np.ndarray) -> np.ndarray | None:
         if self.class_weight is None:
             return None
         if targets.ndim == 2 and targets.shape[1] > 1:
-            raise ValueError("class_weight is given, but y is multilabel: weigh its samples by sample_weight")
+            raise ValueError("class_weight is set, expected None for multilabel y: use sample_weight")
         numbers, classes = targets.reshape(-1).astype(np.int64), self.classes_.tolist()
         if self.class_weight == "balanced":
             counts = np.bincount(numbers, minlength=len(classes))
             by_class = len(numbers) / (len(classes) * np.maximum(1, counts))
         else:
-            strange = [label for label in self.class_weight if label not in classes]
-            if strange:
-                raise ValueError(f"class_weight has {strange}, which are no classes, expected some of {classes}")
+            unknown = [label for label in self.class_weight if label not in classes]
+            if unknown:
+                raise ValueError(f"class_weight has {unknown}, which are not classes, expected some of {classes}")
             by_class = np.array([float(self.class_weight.get(label, 1)) for label in classes])
         weight: np.ndarray = by_class[numbers]
         return check_sample_weight(weight, len(numbers), np.dtype(np.float64))
@@ -337,9 +386,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     def _model_fields(self) -> dict[str, Any]:
         return {"classes": tuple(self.classes_.tolist()), "unknown": self._unknown()}
 
-    def _take_model_fields(self, model: Model) -> None:
+    def _set_model_fields(self, model: Model) -> None:
         if model.classes is None:
-            raise DataError("the model answers with numbers, expected one with classes: see MLPRegressor")
+            raise DataError("the model is a regressor, expected a classifier: use MLPRegressor.from_model")
         self.classes_ = np.array(model.classes)
         if model.unknown is not None:
             self.threshold, self.unknown_label = model.unknown

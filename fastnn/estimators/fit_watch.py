@@ -1,4 +1,4 @@
-"""What scikit-learn's estimators decide after each epoch: the learning rate of the next, and whether there is one."""
+"""scikit-learn's decisions after each epoch: the learning rate of the next one, and whether to stop."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -9,16 +9,26 @@ from fastnn.network import Network
 from fastnn.training.train import EpochEnd
 
 LEARNING_RATES = ("constant", "invscaling", "adaptive")
-# 'adaptive' divides the rate by this, and gives up once it is not above LOWEST_RATE any more.
+# 'adaptive' divides the rate by DIVISOR, and stops once the rate is at most LOWEST_RATE.
 DIVISOR, LOWEST_RATE = 5.0, 1e-6
 
 
 @dataclass(frozen=True)
 class WatchState:
-    """What is carried on from one fit to the next by `warm_start` and `partial_fit`.
+    """The state that `warm_start` and `partial_fit` carry from one fit to the next.
 
-    scores: of the validation data, epoch by epoch; best_loss, best_score: so far; seen: samples trained on; rate: the
-    learning rate, for SGD; idle: epochs without improvement.
+    Attributes
+    ----------
+    scores : list of float
+        The validation score of each epoch.
+    best_loss, best_score : float
+        The lowest training loss and the highest validation score so far.
+    seen : int
+        The number of samples trained on.
+    rate : float
+        The learning rate.
+    idle : int
+        The number of consecutive epochs without improvement.
     """
 
     scores: list[float] = field(default_factory=list)
@@ -30,11 +40,11 @@ class WatchState:
 
 
 class FitWatch:
-    """The callback of `fastnn.train`, and its schedule, by scikit-learn's rules.
+    """Callback and schedule for `fastnn.train` that follow scikit-learn's rules.
 
-    An epoch has improved on the best before it if its loss is lower by `tol` or more, or with early stopping, if its
-    validation score is higher by `tol` or more. After more than `patience` epochs in a row that have not, training
-    ends, or with an adaptive rate, goes on with a fifth of it.
+    An epoch is an improvement if its training loss is at least `tol` below the lowest so far or, with `by_score`, if
+    its validation score is at least `tol` above the highest so far. After more than `patience` consecutive epochs
+    without improvement training stops; with an adaptive learning rate it continues at a fifth of the rate.
     """
 
     def __init__(
@@ -58,11 +68,11 @@ class FitWatch:
         self._n_samples, self._score, self._verbose = n_samples, score, verbose
 
     def factor(self) -> float:
-        """The schedule's part: the learning rate of the next epoch over that of the first."""
+        """Return the learning rate of the next epoch divided by the initial one."""
         return self.state.rate / self._first_rate
 
     def __call__(self, end: EpochEnd) -> bool:
-        """Take note of an epoch; whether to stop after it."""
+        """Record an epoch; return whether to stop after it."""
         state, loss = self.state, end.record.loss
         score = np.nan if self._score is None else self._score(end)
         if self._score is not None:
@@ -91,7 +101,7 @@ class FitWatch:
         adaptive = self._learning_rate == "adaptive" and state.rate > LOWEST_RATE
         self.state = replace(state, idle=0, rate=state.rate / DIVISOR) if adaptive else state
         if self._verbose:
-            what = "Validation score" if self._by_score else "Training loss"
-            then = f"setting the learning rate to {self.state.rate:f}" if adaptive else "stopping"
-            print(f"{what} did not improve by tol={self._tol:f} for {self._patience} epochs: {then}.")
+            metric = "Validation score" if self._by_score else "Training loss"
+            action = f"setting the learning rate to {self.state.rate:f}" if adaptive else "stopping"
+            print(f"{metric} did not improve by tol={self._tol:f} for more than {self._patience} epochs: {action}.")
         return not adaptive

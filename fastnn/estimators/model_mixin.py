@@ -1,4 +1,4 @@
-"""How a fitted estimator is kept: as a model file, as ONNX, or pickled."""
+"""Saves fitted estimators: as model files, as ONNX files, or pickled."""
 
 import os
 import warnings
@@ -16,28 +16,43 @@ from fastnn.files.onnx import export_onnx
 from fastnn.network.model import Model
 from fastnn.training.history import History
 
-# What a first fit goes on from.
-NOTHING_BEFORE: tuple[WatchState, History, TrainerState | None] = (WatchState(), History(), None)
+# The state before the first fit.
+INITIAL_STATE: tuple[WatchState, History, TrainerState | None] = (WatchState(), History(), None)
 
 
 class ModelFileMixin(BaseEstimator):
-    """Saving, loading and pickling; the estimator has `_model_fields` and `_take_model_fields`."""
+    """Saving, loading and pickling. The estimator defines `_model_fields` and `_set_model_fields`."""
 
     def to_model(self) -> Model:
-        """The fitted network with its classes, features and settings of prediction, as a model file holds them."""
+        """Return the contents of a model file: the network with its classes, feature names and threshold.
+
+        Returns
+        -------
+        Model
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        """
         check_is_fitted(self, "network_")
         names = getattr(self, "feature_names_in_", None)
         return Model(self.network_, feature_names=None if names is None else tuple(names), **self._model_fields())
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a model file, which `fastnn.load` and `from_model` read: safetensors, no pickle, in one step.
+        """Write a model file in the safetensors format, without pickle. Read it with `fastnn.load` and `from_model`.
+
+        Parameters
+        ----------
+        path : str or path-like
+            An existing file is replaced.
 
         Raises
         ------
         DataError
             If the labels are neither whole numbers nor strings.
         FileError
-            If the file cannot be written; an old file is then as it was.
+            If the file cannot be written. An existing file then stays unchanged.
         """
         model = self.to_model()
         save(
@@ -45,34 +60,48 @@ class ModelFileMixin(BaseEstimator):
         )  # fmt: skip
 
     def export_onnx(self, path: str | os.PathLike[str], X: Any = None) -> None:
-        """Write an ONNX file that has been loaded in onnxruntime and compared with `predict`, on the rows X if given.
+        """Write an ONNX file after checking in onnxruntime that it predicts the same as `predict`.
+
+        Parameters
+        ----------
+        path : str or path-like
+        X : array-like of shape (N, D), optional
+            Rows for the check; by default 256 seeded random rows.
 
         Raises
         ------
         DataError
-            If it does not agree; no file is written.
+            If the predictions differ. No file is written then.
         MissingDependencyError
-            Without the packages of the extra "onnx".
+            If the packages of the extra "onnx" are not installed.
         """
         rows = None if X is None else self._check_data(X, reset=False)
         export_onnx(path, self.to_model(), rows=rows)
 
     @classmethod
     def from_model(cls, model: Model) -> Self:
-        """The fitted estimator that a model file holds; of its parameters, those that prediction needs are set."""
+        """Return a fitted estimator from a model, usually the result of `fastnn.load`.
+
+        Only the parameters that prediction needs are set; the others have their defaults.
+
+        Raises
+        ------
+        DataError
+            If the model is a regressor and the estimator a classifier, or vice versa.
+        """
         network = model.network
         estimator = cls(
             hidden_layer_sizes=network.sizes[1:-1], activation=network.activation, input_scale=network.input_scale,
             dtype=network.dtype.name,
         )  # fmt: skip
-        estimator._take_model_fields(model)
+        estimator._set_model_fields(model)
         estimator.network_ = network
         estimator.n_features_in_ = network.n_inputs
         if model.feature_names is not None:
             estimator.feature_names_in_ = np.array(model.feature_names, dtype=object)
         estimator.n_outputs_, estimator.n_layers_ = network.n_outputs, len(network.sizes)
         estimator.out_activation_ = network.output
-        estimator._watched, estimator._history, estimator._state = NOTHING_BEFORE
+        estimator._watch_state, estimator._history, estimator._state = INITIAL_STATE
         return estimator
 
     def __getstate__(self) -> dict[str, Any]:
@@ -83,8 +112,8 @@ class ModelFileMixin(BaseEstimator):
         pickled, current = state.pop("_fastnn_version", "unknown"), versions()["fastnn"]
         if pickled != current:
             warnings.warn(
-                f"{type(self).__name__} was pickled by fastnn {pickled} and is read by {current}, which may fail or "
-                "give other results; model files (save) are read by every later version",
+                f"{type(self).__name__} was pickled by fastnn {pickled} and is loaded by {current}, which may fail or "
+                "change results; every later version reads model files (save)",
                 InconsistentVersionWarning,
                 stacklevel=2,
             )

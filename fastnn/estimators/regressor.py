@@ -1,4 +1,4 @@
-"""MLPRegressor: scikit-learn's, on our kernels."""
+"""MLPRegressor: scikit-learn's estimator on fastnn's kernels."""
 
 from typing import Any, ClassVar, Self
 
@@ -15,22 +15,33 @@ from fastnn.network.model import Model
 
 
 class MLPRegressor(RegressorMixin, BaseMLP):
-    """A multilayer perceptron that answers with one or more numbers, with scikit-learn's parameters and attributes.
+    """Multilayer perceptron for regression, with scikit-learn's parameters and attributes.
 
-    The loss is half the squared error, summed over the targets of a sample. Where they are several, scikit-learn
-    reports that divided by their number, but follows the same gradient.
+    The loss is half the squared error, summed over the targets of a sample. For several targets, scikit-learn reports
+    this loss divided by their number but follows the same gradient.
 
     Parameters
     ----------
     loss : {"squared_error"}
     **others
-        As in MLPClassifier, which has `class_weight`, `threshold` and `unknown_label` besides. Early stopping looks at
-        R^2, the coefficient of determination.
+        The parameters of MLPClassifier except `class_weight`, `threshold` and `unknown_label`. Early stopping uses R^2,
+        the coefficient of determination.
 
     Attributes
     ----------
-    All of MLPClassifier's but `classes_`; `validation_scores_` are R^2, `out_activation_` is "identity", and the
-    accuracies of `history_` are NaN.
+    **others
+        The attributes of MLPClassifier except `classes_`. `validation_scores_` holds R^2, `out_activation_` is
+        "identity", and the accuracies in `history_` are NaN.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastnn
+    >>> X = np.random.default_rng(0).uniform(-1, 1, (200, 2))
+    >>> y = X[:, 0] * X[:, 1]
+    >>> model = fastnn.MLPRegressor(hidden_layer_sizes=(20,), solver="lbfgs", tol=1e-3, random_state=0).fit(X, y)
+    >>> model.score(X, y) > 0.98
+    True
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -106,31 +117,54 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Self:
-        """Train on X and y: y of shape (N,) or (N, C), numbers; all else as in MLPClassifier."""
+        """Train on X and y.
+
+        Parameters
+        ----------
+        X : array-like or SciPy sparse matrix of shape (N, D)
+        y : array-like of shape (N,) or (N, C)
+            Finite numbers.
+        sample_weight, validation_data
+            As in `MLPClassifier.fit`, which also lists the errors.
+
+        Returns
+        -------
+        MLPRegressor
+            The estimator itself.
+        """
         self._validate_params()
         with self._all_or_nothing():
             return self._fit(X, y, sample_weight, validation_data, incremental=False, tasks=True)
 
     @if_epochs
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """One epoch on X and y, from where the last fit stopped, the optimizer's state included."""
+        """Train for one more epoch on X and y, resuming weights and optimizer state; parameters as in `fit`."""
         self._validate_params()
         with self._all_or_nothing():
             return self._fit(X, y, sample_weight, None, incremental=True)
 
     def predict(self, X: Any) -> np.ndarray:
-        """The numbers, float64: (N,) for one target, else (N, C)."""
-        answers = self._answers(X).astype(np.float64)
-        return answers[:, 0] if answers.shape[1] == 1 else answers
+        """Return the predicted numbers.
 
-    # --- What the base asks for ------------------------------------------------------------------------------------
-    def _encode(self, y: Any, *, keep: bool, incremental: bool) -> np.ndarray:
-        """Targets (N, C) in the working dtype."""
+        Parameters
+        ----------
+        X : array-like or SciPy sparse matrix of shape (N, D)
+
+        Returns
+        -------
+        ndarray of float64 and shape (N,) for one target, otherwise (N, C)
+        """
+        outputs = self._outputs(X).astype(np.float64)
+        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
+    # --- Hooks of BaseMLP ------------------------------------------------------------------------------------------
+    def _encode(self, y: Any, *, warm: bool, incremental: bool) -> np.ndarray:
+        """Return targets (N, C) in the working dtype."""
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        with np.errstate(over="ignore"):  # seen by the check of targets
+        with np.errstate(over="ignore"):  # the check of targets finds infinities
             return y.reshape(len(y), -1).astype(self._dtype)
 
     def _output(self, targets: np.ndarray) -> tuple[str, int]:
@@ -145,9 +179,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     def _model_fields(self) -> dict[str, Any]:
         return {"classes": None, "unknown": None}
 
-    def _take_model_fields(self, model: Model) -> None:
+    def _set_model_fields(self, model: Model) -> None:
         if model.classes is not None:
-            raise DataError("the model answers with classes, expected one with numbers: see MLPClassifier")
+            raise DataError("the model is a classifier, expected a regressor: use MLPClassifier.from_model")
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -1,4 +1,4 @@
-"""The steps of one sample through a network, and back: every number is the reference backend's own.
+"""Computes the steps of one sample forward and backward through a network, with the reference backend's functions.
 
 Dimensions: D inputs, H units of a layer, C classes.
 """
@@ -20,16 +20,16 @@ from fastnn.network import Network
 
 @dataclass(frozen=True, eq=False)
 class LayerSteps:
-    """What one layer does with the sample; arrays have the network's dtype.
+    """The steps of one layer for one sample; arrays have the network's dtype.
 
     Attributes
     ----------
     weight, bias : ndarray of shape (fan_in, H), (H,)
-        The layer's own.
+        The layer's parameters.
     activation : str
         "identity" for the last layer.
     inp : ndarray of shape (fan_in,)
-        What comes in: the scaled inputs, or the output of the layer before.
+        The input of the layer: the scaled sample, or the output of the previous layer.
     sums : ndarray of shape (H,)
         The weighted sums, ``inp @ weight + bias``.
     out : ndarray of shape (H,)
@@ -49,46 +49,13 @@ class LayerSteps:
 
     @property
     def dbias(self) -> np.ndarray | None:
-        """The gradient with respect to the biases, shape (H,): of one sample, the same as the error."""
+        """The gradient with respect to the biases, shape (H,); for one sample it equals the error `dsums`."""
         return self.dsums
 
 
 @dataclass(frozen=True, eq=False)
-class Explanation:
-    """One sample's way through a network; `str` tells it in words and numbers.
-
-    Attributes
-    ----------
-    network : Network
-    row : ndarray of shape (D,)
-        The sample as it was given; ``layers[0].inp`` is it, scaled.
-    layers : tuple of LayerSteps
-        From the first to the last, whose sums are the logits.
-    shifted, exp, proba : ndarray of shape (C,)
-        The steps of the softmax: ``logits - max(logits)``, its exp, and that divided by `total`.
-    total : float
-        The sum of `exp`.
-    prediction : int
-        The most probable class.
-    rival : int or None
-        The class it is held against in `contributions`: the label, where the prediction is wrong, else the second most
-        probable; None where there is one class only.
-    contributions : ndarray of shape (D,)
-        What each input adds to the logit of the prediction over that of the rival: input times the gradient of that
-        difference. With ReLU or no activation, these and what comes from the biases add up to the difference; with
-        tanh and the logistic function they show its slope.
-    label : int or None
-        The true class.
-    loss : float or None
-        The cross-entropy ``-log(proba[label])``.
-    class_names : list of C str
-    image_shape : tuple of int, or None
-
-    References
-    ----------
-    A. Shrikumar, P. Greenside, A. Shcherbina, A. Kundaje: Not just a black box: learning important features through
-    propagating activation differences. arXiv:1605.01713 (2016), for input times gradient.
-    """
+class SampleSteps:
+    """The steps of one sample through all layers; `fastnn.Explanation`, its subclass, describes the fields."""
 
     network: Network
     row: np.ndarray
@@ -107,23 +74,14 @@ class Explanation:
 
     @property
     def logits(self) -> np.ndarray:
-        """What the softmax is given, shape (C,): the sums of the last layer."""
+        """The inputs of the softmax, shape (C,): the sums of the last layer."""
         return self.layers[-1].sums
 
-    def to_text(self) -> str:
-        """The steps in words and numbers; of long lists, the largest entries, and how many there are."""
-        from fastnn.explanation.text import render
-
-        return render(self)
-
-    __str__ = to_text
-
-    def __repr__(self) -> str:
-        predicted = f"class {self.class_names[self.prediction]} at {self.proba[self.prediction]:.2%}"
-        return f"Explanation({predicted}, {self.network})"
-
     def to_dict(self) -> dict[str, Any]:
-        """All numbers as plain lists, for JSON, but not the network's weights; classes by their place in "classes"."""
+        """Return all numbers except the network's weights as plain lists, ready for JSON.
+
+        "prediction", "label", "for" and "against" are class numbers, the indices of "classes".
+        """
         arrays = ("inp", "sums", "out") + (() if self.label is None else ("dsums", "dweight", "dbias"))
         layers = [
             {"activation": layer.activation, **{name: getattr(layer, name).tolist() for name in arrays}}
@@ -152,35 +110,17 @@ class Explanation:
         }
 
 
-def explain(
+def compute_steps(
     network: Network,
     row: ArrayLike,
     label: int | None = None,
     *,
     class_names: Sequence[object] | None = None,
     image_shape: tuple[int, int] | None = None,
-) -> Explanation:
-    """Send one sample through a network, and with a label the gradient of its loss back, and keep every step.
-
-    Parameters
-    ----------
-    row : array-like of shape (D,)
-        Finite numbers, before the network's own scaling: a row of `Dataset.images`.
-    label : int, optional
-        The true class, from 0 to C - 1. With it, loss and gradients are computed; L2 and dropout have no part in them.
-    class_names : sequence of C names, optional
-        By default 0 to C - 1.
-    image_shape : tuple of int, optional
-        (height, width), where the row is an image: inputs are then named by their row and column.
-
-    Raises
-    ------
-    DataError
-        If the output is no softmax, the row does not fit the network or the shape, the label is none of its classes, or
-        names are missing.
-    """
+) -> SampleSteps:
+    """Compute the steps of one sample; parameters and errors are those of `fastnn.explain`."""
     if network.output != "softmax":
-        raise DataError(f"the output of {network} is {network.output}, expected softmax: one of C classes")
+        raise DataError(f"the output of {network} is {network.output}, expected softmax over C classes")
     values = np.asarray(row)
     if values.shape != (network.n_inputs,):
         raise DataError(f"row has shape {values.shape}, expected ({network.n_inputs},), one sample for {network}")
@@ -198,16 +138,16 @@ def explain(
     proba = exp / total
     gradients = None if label is None else reference.loss_and_gradients(network, batch, np.array([label]))
     layers = []
-    for place, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
-        sums = reference.dense_forward(inps[place], weight, bias)[0]
-        activation = network.activation if place < len(outs) - 1 else "identity"
-        # The gradient of a bias is the sum over the batch of its unit's errors, and this is a batch of one.
-        dsums, dweight = (gradients.dbiases[place], gradients.dweights[place]) if gradients else (None, None)
-        layers.append(LayerSteps(weight, bias, activation, inps[place][0], sums, outs[place][0], dsums, dweight))
+    for i, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
+        sums = reference.dense_forward(inps[i], weight, bias)[0]
+        activation = network.activation if i < len(outs) - 1 else "identity"
+        # The gradient of a bias is the sum of its unit's errors over the batch, and this batch has one sample.
+        dsums, dweight = (gradients.dbiases[i], gradients.dweights[i]) if gradients else (None, None)
+        layers.append(LayerSteps(weight, bias, activation, inps[i][0], sums, outs[i][0], dsums, dweight))
 
     prediction, *others = np.argsort(-proba[0], kind="stable").tolist()
     rival = None if not others else label if label not in (None, prediction) else others[0]
-    return Explanation(
+    return SampleSteps(
         network=network,
         row=values,
         layers=tuple(layers),
@@ -228,7 +168,7 @@ def explain(
 def _contributions(
     network: Network, inps: list[np.ndarray], outs: list[np.ndarray], prediction: int, rival: int | None
 ) -> np.ndarray:
-    """Input times the gradient of ``logits[prediction] - logits[rival]``."""
+    """Input times the gradient of ``logits[prediction] - logits[rival]``, shape (D,)."""
     dout = np.zeros_like(outs[-1])
     dout[0, prediction] = 1
     if rival is not None:

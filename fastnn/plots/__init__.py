@@ -1,8 +1,8 @@
-"""Pictures of training, of predictions and of what is inside a network, in the manner of scikit-learn's displays.
+"""Figures of training runs, predictions and networks, in the style of scikit-learn's displays.
 
-A display keeps what it shows as attributes and draws it with `plot`, which leaves `figure_` and `ax_` or `axes_`; the
-`from_...` constructors plot at once. Unless given Axes, it makes a figure that pyplot knows nothing of: nothing to
-close, no screen needed, and a notebook shows the display itself.
+A display stores its data as attributes. `plot` draws them and sets `figure_` and `ax_` or `axes_`; the `from_...`
+constructors plot at once. Without Axes from the caller, a display makes a figure that pyplot does not know: it need not
+be closed, it works without a screen, and a notebook shows the display itself.
 """
 
 from fastnn.plots.classes import ClassAveragesDisplay, ClassScoresDisplay

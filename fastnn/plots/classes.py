@@ -1,4 +1,4 @@
-"""The classes one by one: the average image of each, its precision and its recall."""
+"""Draws the classes one by one: the mean image of each, its precision and its recall."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
@@ -16,30 +16,30 @@ if TYPE_CHECKING:
 
 
 class ClassAveragesDisplay(Display):
-    """The mean image of each of C classes.
+    """Montage of the mean image of each of C classes.
 
     Parameters
     ----------
     images : array-like of shape (N, D)
-        One image a row, of whole numbers or floats; the larger a pixel, the darker it is drawn.
+        One image per row, integer or float. Larger values are drawn darker.
     image_shape : tuple of int
-        (height, width) of an image, D pixels together.
+        (height, width) of an image, with height * width = D.
     labels : integer array-like of shape (N,)
         The true classes, from 0 to C - 1.
     class_names : sequence of C names, optional
-        By default 0 to C - 1, C being one more than the largest label.
+        By default 0 to C - 1, where C - 1 is the largest label.
 
     Attributes
     ----------
     means : ndarray of float64 and shape (C, height, width)
         0 for a class without samples.
     counts : ndarray of int64 and shape (C,)
-        The samples of each class, N together.
+        The number of samples of each class.
 
     Raises
     ------
     DataError
-        If there are no samples, shapes or types do not fit, or a label is out of range.
+        If there are no samples, a shape or type does not match, or a label is out of range.
     """
 
     def __init__(
@@ -69,35 +69,40 @@ class ClassAveragesDisplay(Display):
         class_names: Sequence[object] | None = None,
         ax: "Axes | None" = None,
     ) -> Self:
-        """Average the images (see the class for the parameters) and plot, into `ax` or a new figure."""
+        """Average the images and plot the means into `ax` or a new figure; the class describes the other parameters."""
         return cls(images, image_shape, labels, class_names).plot(ax)
 
     def plot(self, ax: "Axes | None" = None) -> Self:
-        """Draw the images, into `ax` or a new figure."""
+        """Draw the mean images into `ax` or a new figure."""
         columns = 5 if len(self.means) <= 15 else 10
         width, height = montage_size(len(self.means), self.means.shape[1:], columns, 9.0)
         (ax,) = self._panels(ax, 1, "one", (max(width, 3.2), height + 0.4))
         names = [f"{name} ({count:,})" for name, count in zip(self.class_names, self.counts, strict=True)]
         low, high = min(float(self.means.min()), 0.0), max(float(self.means.max()), 1e-9)
         draw_montage(ax, self.means, names, columns, "gray_r", low, high)
-        ax.set_title("average of each class (samples)", fontsize=11)
+        ax.set_title("mean image of each class (number of samples)", fontsize=11)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
 
 class ClassScoresDisplay(Display):
-    """Precision and recall of each of C classes: two marks on a line a class.
+    """Dot plot of the precision and recall of each of C classes, one line per class.
 
     Parameters
     ----------
     confusion : integer array-like of shape (C, C)
-        Rows are true classes, columns predicted ones; else DataError.
+        Rows are true classes, columns predicted classes.
     class_names : sequence of C names, optional
         By default 0 to C - 1.
 
     Attributes
     ----------
     scores : list of C ClassScores
+
+    Raises
+    ------
+    DataError
+        If `confusion` is not a square matrix of counts, or `class_names` does not have C names.
     """
 
     def __init__(self, confusion: ArrayLike, class_names: Sequence[object] | None = None) -> None:
@@ -112,28 +117,26 @@ class ClassScoresDisplay(Display):
         class_names: Sequence[object] | None = None,
         ax: "Axes | None" = None,
     ) -> Self:
-        """Count `labels` against `predictions` (integers of shape (N,)) and plot, into `ax` or a new figure."""
+        """Score `predictions` against `labels`, integers of shape (N,), and plot into `ax` or a new figure."""
         n_classes = None if class_names is None else len(class_names)
         return cls(evaluation.confusion(labels, predictions, n_classes), class_names).plot(ax)
 
     def plot(self, ax: "Axes | None" = None) -> Self:
-        """Draw the marks, into `ax` or a new figure."""
+        """Draw the scores into `ax` or a new figure."""
         longest = max(map(len, self.class_names)) + len(f"{max(score.support for score in self.scores):,}")
         (ax,) = self._panels(ax, 1, "one", (5.2 + 0.07 * longest, 1.5 + 0.27 * len(self.scores)))
-        places = np.arange(len(self.scores))
+        rows = np.arange(len(self.scores))
         precision, recall = (
             np.array([getattr(each, name) for each in self.scores]) for name in ("precision", "recall")
         )
-        ax.hlines(
-            places, np.minimum(precision, recall), np.maximum(precision, recall), color="#999999", lw=1.2, zorder=1
-        )
-        ax.plot(precision, places, "D", color=VERMILION, ms=7.5, mec="white", mew=0.6, label="precision", clip_on=False)
-        ax.plot(recall, places, "o", color=BLUE, ms=5.5, mec="white", mew=0.6, label="recall", clip_on=False)
+        ax.hlines(rows, np.minimum(precision, recall), np.maximum(precision, recall), color="#999999", lw=1.2, zorder=1)
+        ax.plot(precision, rows, "D", color=VERMILION, ms=7.5, mec="white", mew=0.6, label="precision", clip_on=False)
+        ax.plot(recall, rows, "o", color=BLUE, ms=5.5, mec="white", mew=0.6, label="recall", clip_on=False)
         names = [f"{name} ({each.support:,})" for name, each in zip(self.class_names, self.scores, strict=True)]
-        ax.set_yticks(places, names, parse_math=False)
+        ax.set_yticks(rows, names, parse_math=False)
         lowest = float(min(precision.min(), recall.min()))
-        ax.set(xlim=(max(lowest - 0.08 * (1.02 - lowest), -0.03), 1.0), ylim=(len(places) - 0.4, -0.6))
-        ax.set(xlabel="share", ylabel="class (samples)")
+        ax.set(xlim=(max(lowest - 0.08 * (1.02 - lowest), -0.03), 1.0), ylim=(len(rows) - 0.4, -0.6))
+        ax.set(xlabel="precision, recall", ylabel="class (number of samples)")
         ax.xaxis.set_major_formatter(percent)
         tidy(ax)
         ax.tick_params(axis="y", length=0)

@@ -1,4 +1,4 @@
-"""What the probabilities are worth: the reliability diagram, and accuracy against coverage."""
+"""Draws how reliable the probabilities are: the reliability diagram, and accuracy against coverage."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self, SupportsIndex
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
 
 class ReliabilityDisplay(Display):
-    """Calibration: how often the class said is right against how probable it seemed, and how many samples that is.
+    """Reliability diagram: accuracy against confidence in bins, above a histogram of the samples in each bin.
 
-    Below the diagonal a network is too sure, above it not sure enough.
+    Below the diagonal the network is overconfident, above it underconfident.
 
     Parameters
     ----------
     labels, proba, n_bins
-        As `fastnn.evaluation.reliability` takes them, with its errors.
+        The parameters of `fastnn.evaluation.reliability`, which raises the errors.
 
     Attributes
     ----------
     bins : Reliability
-        What is drawn; ``bins.error`` is the expected calibration error.
+        The accuracy, confidence and count of each bin; ``bins.error`` is the expected calibration error.
     """
 
     def __init__(self, labels: ArrayLike, proba: ArrayLike, n_bins: SupportsIndex = 15) -> None:
@@ -39,18 +39,24 @@ class ReliabilityDisplay(Display):
         n_bins: SupportsIndex = 15,
         ax: "Sequence[Axes] | None" = None,
     ) -> Self:
-        """Sort the samples into bins and plot, into `ax` (two Axes) or a new figure."""
+        """Compute the bins and plot into `ax` (two Axes) or a new figure."""
         return cls(labels, proba, n_bins).plot(ax)
 
     def plot(self, ax: "Sequence[Axes] | None" = None) -> Self:
-        """Draw the diagram above the histogram, into `ax` (two Axes, else SettingsError) or a new figure."""
+        """Draw the diagram and the histogram into `ax`, two Axes, or a new figure.
+
+        Raises
+        ------
+        SettingsError
+            If `ax` does not hold two Axes.
+        """
         expected = "two: for the diagram and for the histogram"
-        share_ax, count_ax = self._panels(
+        accuracy_ax, count_ax = self._panels(
             ax, 2, expected, (4.8, 5.6), nrows=2, ncols=1, sharex=True, height_ratios=(2.6, 1)
         )
         bins, filled = self.bins, self.bins.counts > 0
-        share_ax.plot([0, 1], [0, 1], color=GREY, ls=(0, (4, 2)), lw=1, label="as sure as it is right")
-        share_ax.plot(
+        accuracy_ax.plot([0, 1], [0, 1], color=GREY, ls=(0, (4, 2)), lw=1, label="perfectly calibrated")
+        accuracy_ax.plot(
             bins.confidence[filled],
             bins.accuracy[filled],
             "o-",
@@ -60,41 +66,43 @@ class ReliabilityDisplay(Display):
             clip_on=False,
             label="this network",
         )
-        share_ax.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel="share that is right")
-        share_ax.set_title(f"expected calibration error {percent(round(bins.error, 5))}", fontsize=11, pad=28)
-        # Above the panel: inside it, the curve may be anywhere.
-        share_ax.legend(loc="lower left", bbox_to_anchor=(-0.04, 0.99), ncols=2, frameon=False, columnspacing=1.2)
+        accuracy_ax.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel="accuracy")
+        accuracy_ax.set_title(f"expected calibration error {percent(round(bins.error, 5))}", fontsize=11, pad=28)
+        # The legend is above the panel, because the curve can be anywhere inside it.
+        accuracy_ax.legend(loc="lower left", bbox_to_anchor=(-0.04, 0.99), ncols=2, frameon=False, columnspacing=1.2)
         width = bins.edges[1]
         count_ax.bar(bins.edges[:-1], bins.counts, width=width, align="edge", color=BLUE, ec="white", lw=0.6, log=True)
-        count_ax.set(xlabel="confidence: the probability of the class said", ylabel="samples")
-        # From below one, so that a single sample has a bar.
+        count_ax.set(xlabel="confidence (probability of the predicted class)", ylabel="samples")
+        # The logarithmic axis starts below 1, so that the bar of a single sample is visible.
         count_ax.set_ylim(0.7, max(int(bins.counts.max()) * 1.6, 10))
-        for each in (share_ax, count_ax):
+        for each in (accuracy_ax, count_ax):
             each.xaxis.set_major_formatter(percent)
             tidy(each)
-        share_ax.yaxis.set_major_formatter(percent)
-        self.axes_, self.figure_ = (share_ax, count_ax), share_ax.figure
+        accuracy_ax.yaxis.set_major_formatter(percent)
+        self.axes_, self.figure_ = (accuracy_ax, count_ax), accuracy_ax.figure
         return self
 
 
 class CoverageDisplay(Display):
-    """How accurate the answers are, by the share of samples that is answered at all: the price of "I do not know".
+    """Accuracy of the answered samples against coverage, the fraction of samples answered.
 
-    The mark shows the largest share that can be answered at the accuracy wanted. It is chosen on the samples shown.
+    A sample is answered if its confidence reaches a threshold; the others get "I do not know". The mark shows the
+    largest coverage with the requested accuracy. Its threshold is chosen on the samples shown.
 
     Parameters
     ----------
     labels, proba, accuracy
-        As `fastnn.evaluation.threshold_for` takes them, with its errors.
+        The parameters of `fastnn.evaluation.threshold_for`, which raises the errors.
 
     Attributes
     ----------
     curve : Coverage
-        What is drawn.
+        Coverage and accuracy at each threshold.
     wanted : float
-        The accuracy wanted.
+        The requested accuracy.
     best : Threshold or None
-        The threshold that reaches it, its coverage and its accuracy; None if none does.
+        The threshold with the largest coverage that reaches `wanted`, its coverage and its accuracy. None if no
+        threshold does.
     """
 
     def __init__(self, labels: ArrayLike, proba: ArrayLike, accuracy: float = 0.99) -> None:
@@ -106,11 +114,11 @@ class CoverageDisplay(Display):
     def from_predictions(
         cls, labels: ArrayLike, proba: ArrayLike, accuracy: float = 0.99, ax: "Axes | None" = None
     ) -> Self:
-        """Compute the curve and plot, into `ax` or a new figure."""
+        """Compute the curve and plot it into `ax` or a new figure."""
         return cls(labels, proba, accuracy).plot(ax)
 
     def plot(self, ax: "Axes | None" = None) -> Self:
-        """Draw the curve, into `ax` or a new figure."""
+        """Draw the curve into `ax` or a new figure."""
         (ax,) = self._panels(ax, 1, "one", (5.4, 3.9))
         curve = self.curve
         ax.plot(curve.coverage, curve.accuracy, color=BLUE, lw=1.8)
@@ -119,15 +127,15 @@ class CoverageDisplay(Display):
         room = max(1 - lowest, 0.002)
         ax.set(xlim=(0, 1.02), ylim=(max(lowest - 0.3 * room, -0.02), 1 + 0.08 * room))
         if self.best is None:
-            text = f"no threshold reaches {percent(self.wanted)}"
+            text = f"no threshold reaches an accuracy of {percent(self.wanted)}"
         else:
             ax.plot(self.best.coverage, self.best.accuracy, "o", color=VERMILION, mec="black", mew=1.2, ms=7)
             text = (
-                f"{percent(self.wanted)} right where {percent(round(self.best.coverage, 4))} are answered:\n"
-                f"those of confidence {self.best.threshold:.4f} and more"
+                f"{percent(self.wanted)} accuracy at {percent(round(self.best.coverage, 4))} coverage:\n"
+                f"confidence {self.best.threshold:.4f} or more"
             )
         ax.text(0.02, 0.03, text, transform=ax.transAxes, va="bottom", fontsize=9.5)
-        ax.set(xlabel="share of the samples that is answered", ylabel="share of the answers that is right")
+        ax.set(xlabel="coverage (fraction of samples answered)", ylabel="accuracy of the answered samples")
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_formatter(percent)
         tidy(ax)

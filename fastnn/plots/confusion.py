@@ -1,4 +1,4 @@
-"""Which classes are taken for which."""
+"""Draws the confusion matrix."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
@@ -12,32 +12,39 @@ from fastnn.plots.display import VERMILION, Display, percent
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_MOST_CLASSES_WITH_TEXT = 20
+_MAX_CLASSES_WITH_TEXT = 20
 
 
 class ConfusionDisplay(Display):
-    """The confusion matrix of C classes as a heat map.
+    """Heat map of the confusion matrix of C classes.
 
-    The diagonal (what was right) is blue, the rest (what was taken for something else) orange, each with a scale of
-    its own and both by the share of the true class: on one scale a good classifier's mistakes would all look like zero.
-    Up to 20 classes the cells carry their numbers.
+    Colours show the fraction of the true class. The diagonal (correct) is blue, the other cells (misclassified) are
+    orange, with separate scales: on a common scale, all mistakes of a good classifier would look like zero. With up to
+    20 classes the cells also show numbers.
 
     Parameters
     ----------
     confusion : integer array-like of shape (C, C)
-        Rows are true classes, columns predicted ones; else DataError.
+        Rows are true classes, columns predicted classes.
     class_names : sequence of C names, optional
         By default 0 to C - 1.
     normalize : bool
-        Write percentages of the true class into the cells instead of counts.
+        Whether the cells show percentages of the true class instead of counts.
 
     Attributes
     ----------
-    confusion, rates : ndarray of int64, and of float64, and shape (C, C)
-        Counts, and shares of the true class, from 0 to 1; 0 for a class without samples.
+    confusion : ndarray of int64 and shape (C, C)
+        Counts.
+    rates : ndarray of float64 and shape (C, C)
+        Fractions of the true class, from 0 to 1; 0 for a class without samples.
     class_names : list of C str
     texts_ : ndarray of Text and shape (C, C), or None
         The numbers in the cells; None above 20 classes.
+
+    Raises
+    ------
+    DataError
+        If `confusion` is not a square matrix of counts, or `class_names` does not have C names.
     """
 
     texts_: np.ndarray | None = None
@@ -57,12 +64,12 @@ class ConfusionDisplay(Display):
         normalize: bool = False,
         ax: "Axes | None" = None,
     ) -> Self:
-        """Count `labels` against `predictions` (integers of shape (N,)) and plot, into `ax` or a new figure."""
+        """Count `predictions` by `labels`, integers of shape (N,), and plot the matrix into `ax` or a new figure."""
         n_classes = None if class_names is None else len(class_names)
         return cls(evaluation.confusion(labels, predictions, n_classes), class_names, normalize).plot(ax)
 
     def plot(self, ax: "Axes | None" = None) -> Self:
-        """Draw the heat map, into `ax` or a new figure."""
+        """Draw the heat map into `ax` or a new figure."""
         from matplotlib.colors import LinearSegmentedColormap
 
         n_classes = len(self.confusion)
@@ -74,25 +81,27 @@ class ConfusionDisplay(Display):
         worst = float(self.rates[~diagonal].max(initial=0.0))
         colours = np.zeros((n_classes, n_classes, 4))
         for name, shown, ends, top in (
-            ("mistaken", ~diagonal, ["#FFFFFF", "#F7BE94", VERMILION], worst or 0.01),
-            ("right", diagonal, ["#E3F0F8", "#00588A"], 1.0),
+            ("misclassified", ~diagonal, ["#FFFFFF", "#F7BE94", VERMILION], worst or 0.01),
+            ("correct", diagonal, ["#E3F0F8", "#00588A"], 1.0),
         ):
             rates = np.ma.masked_array(self.rates, ~shown)
             image = ax.imshow(rates, cmap=LinearSegmentedColormap.from_list(name, ends), vmin=0, vmax=top)
             colours[shown] = image.to_rgba(self.rates)[shown]
             bar = ax.figure.colorbar(image, ax=ax, shrink=0.8, aspect=28, pad=0.03, format=percent)
             bar.ax.set_title(name, fontsize=9, pad=8, loc="left")
-            bar.set_label("share of the true class" if name == "mistaken" else "")
+            bar.set_label("fraction of the true class" if name == "misclassified" else "")
         self._label(ax)
-        self.texts_ = self._write(ax, colours) if n_classes <= _MOST_CLASSES_WITH_TEXT else None
+        self.texts_ = self._write(ax, colours) if n_classes <= _MAX_CLASSES_WITH_TEXT else None
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
     def _label(self, ax: "Axes") -> None:
         ticks = np.arange(0, len(self.class_names), -(-len(self.class_names) // 30))
         names = [self.class_names[tick] for tick in ticks]
-        turned = max(map(len, names)) > 3
-        ax.set_xticks(ticks, names, parse_math=False, rotation=45 if turned else 0, ha="right" if turned else "center")
+        rotated = max(map(len, names)) > 3
+        ax.set_xticks(
+            ticks, names, parse_math=False, rotation=45 if rotated else 0, ha="right" if rotated else "center"
+        )
         ax.set_yticks(ticks, names, parse_math=False)
         ax.tick_params(length=0)
         ax.set(

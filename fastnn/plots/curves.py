@@ -1,4 +1,4 @@
-"""How training went: the curves of one run, and those of several, one over the other."""
+"""Draws learning curves: those of one run, and those of several runs over each other."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
@@ -13,29 +13,34 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _TWO_PANELS = "two: for the loss and for the accuracy"
-_MARKERS = "osD^vP*"  # of the best epoch; with the colours they tell apart 49 runs
+_MARKERS = "osD^vP*"  # markers of the best epoch; 7 markers and 7 colours distinguish 49 runs
 
 
 class LearningCurveDisplay(Display):
-    """Loss and accuracy over E epochs, of training and (where there was one) validation, with the best epoch marked.
+    """Loss and accuracy over E epochs, for training and validation (if any), with the best epoch marked.
 
     Parameters
     ----------
     history : History, object with a method ``to_frame()``, or DataFrame
-        Columns epoch (1, 2, ...), loss and accuracy (0 to 1); validation_loss and validation_accuracy if there are any,
-        NaN in epochs that were not validated. DataError if it is no history, or one without epochs.
+        Its columns are epoch (1, 2, ...), loss and accuracy (0 to 1), and optionally validation_loss and
+        validation_accuracy, which are NaN for epochs without validation.
 
     Attributes
     ----------
     epochs : ndarray of int64 and shape (E,)
     loss, accuracy, validation_loss, validation_accuracy : ndarray of float64 and shape (E,)
-        A validation column is None where no epoch was validated.
+        A validation column is None if no epoch was validated.
     best_epoch : int or None
-        The first epoch with the lowest validation loss (without validation: training loss); None if no loss is finite.
+        The first epoch with the lowest validation loss, or training loss without validation. None if no loss is finite.
+
+    Raises
+    ------
+    DataError
+        If `history` is not a history, lacks a column, or has no epochs.
     """
 
     def __init__(self, history: Any) -> None:
-        if isinstance(history, History):  # without pandas, whose import takes longer than the figure
+        if isinstance(history, History):  # avoids importing pandas, which takes longer than drawing
             frame: Any = history.arrays()
         else:
             frame = history.to_frame() if hasattr(history, "to_frame") else history
@@ -54,11 +59,17 @@ class LearningCurveDisplay(Display):
 
     @classmethod
     def from_history(cls, history: Any, ax: "Sequence[Axes] | None" = None) -> Self:
-        """Plot `history` (see the class), into `ax` (two Axes) or a new figure."""
+        """Plot `history` into `ax` (two Axes) or a new figure; the class describes the parameter."""
         return cls(history).plot(ax)
 
     def plot(self, ax: "Sequence[Axes] | None" = None) -> Self:
-        """Draw the two panels, into `ax` (two Axes, else SettingsError) or a new figure."""
+        """Draw the two panels into `ax`, two Axes, or a new figure.
+
+        Raises
+        ------
+        SettingsError
+            If `ax` does not hold two Axes.
+        """
         loss_ax, accuracy_ax = self._panels(ax, 2, _TWO_PANELS, (9.0, 3.6), nrows=1, ncols=2)
         self._draw_panel(loss_ax, self.loss, self.validation_loss, falling=True)
         self._draw_panel(accuracy_ax, self.accuracy, self.validation_accuracy, falling=False)
@@ -78,9 +89,9 @@ class LearningCurveDisplay(Display):
         if len(values):
             low, high = float(values.min()), float(values.max())
             span = max(high - low, 0.02 * abs(high), 1e-6)
-            # The label of the best epoch gets a strip of its own, so that no curve runs through it.
-            below, above, most = (0.06, 0.17, np.inf) if falling else (0.17, 0.06, 1.002)
-            ax.set_ylim(max(low - below * span, 0.0), min(high + above * span, most))
+            # The label of the best epoch needs free space, so that no curve runs through it.
+            below, above, upper = (0.06, 0.17, np.inf) if falling else (0.17, 0.06, 1.002)
+            ax.set_ylim(max(low - below * span, 0.0), min(high + above * span, upper))
         _show_epochs(ax, self.epochs)
         if self.best_epoch is not None:
             self._mark_best(ax, self.best_epoch, curves[-1], falling)
@@ -97,26 +108,32 @@ class LearningCurveDisplay(Display):
 
 
 class RunsDisplay(Display):
-    """The curves of R runs, one over the other: a colour a run, its best epoch marked.
+    """Learning curves of several runs in the same panels, one colour per run, with the best epoch of each marked.
 
-    A run with validation shows that as its line, and its training as dots; one without shows its training as its line.
-    The losses are drawn on a logarithmic scale where the largest is more than 50 times the smallest.
+    The line of a run shows its validation and the dots its training. The line of a run without validation shows its
+    training. The loss axis is logarithmic if the largest loss is more than 50 times the smallest.
 
     Parameters
     ----------
     histories : mapping of str to history
-        The name of each run and what `LearningCurveDisplay` takes. DataError if a history is none, SettingsError if
-        there are no runs.
+        The history of each run by the run's name; `LearningCurveDisplay` describes histories.
 
     Attributes
     ----------
     runs : dict of str to LearningCurveDisplay
         The curves of each run, as arrays.
+
+    Raises
+    ------
+    SettingsError
+        If there are no runs.
+    DataError
+        If a history is invalid; the message names the run.
     """
 
     def __init__(self, histories: Mapping[str, Any]) -> None:
         if not histories:
-            raise SettingsError("histories hold no run, expected at least one")
+            raise SettingsError("histories contain no run, expected at least one")
         self.runs: dict[str, LearningCurveDisplay] = {}
         for name, history in histories.items():
             try:
@@ -126,41 +143,49 @@ class RunsDisplay(Display):
 
     @classmethod
     def from_histories(cls, histories: Mapping[str, Any], ax: "Sequence[Axes] | None" = None) -> Self:
-        """Plot `histories` (see the class), into `ax` (two Axes) or a new figure."""
+        """Plot `histories` into `ax` (two Axes) or a new figure; the class describes the parameter."""
         return cls(histories).plot(ax)
 
     def plot(self, ax: "Sequence[Axes] | None" = None) -> Self:
-        """Draw the two panels, into `ax` (two Axes, else SettingsError) or a new figure."""
+        """Draw the two panels into `ax`, two Axes, or a new figure.
+
+        Raises
+        ------
+        SettingsError
+            If `ax` does not hold two Axes.
+        """
         size = (9.0, 3.7 + 0.2 * len(self.runs))
         loss_ax, accuracy_ax = self._panels(ax, 2, _TWO_PANELS, size, nrows=1, ncols=2)
         for panel, name in ((loss_ax, "loss"), (accuracy_ax, "accuracy")):
-            lines = [_draw_run(panel, curves, name, place) for place, curves in enumerate(self.runs.values())]
+            lines = [_draw_run(panel, curves, name, index) for index, curves in enumerate(self.runs.values())]
             _show_epochs(panel, np.concatenate([curves.epochs for curves in self.runs.values()]))
             _label_panel(panel, name)
         losses = np.concatenate([np.asarray(line.get_ydata()) for line in loss_ax.lines])
         if len(losses) and losses.min() > 0 and losses.max() > 50 * losses.min():
             loss_ax.set_yscale("log")
-        self._explain(accuracy_ax, lines)
+        self._add_legend(accuracy_ax, lines)
         self.axes_, self.figure_ = (loss_ax, accuracy_ax), loss_ax.figure
         return self
 
-    def _explain(self, ax: "Axes", lines: list[Any]) -> None:
+    def _add_legend(self, ax: "Axes", lines: list[Any]) -> None:
         validated = [curves.validation_loss is not None for curves in self.runs.values()]
         names = [run if known else f"{run} (training)" for run, known in zip(self.runs, validated, strict=True)]
         title = "lines: validation, dots: training" if any(validated) else None
         style: dict[str, Any] = {"title": title, "frameon": False, "alignment": "left"}
-        places = [str(place) for place in range(len(names))]
-        if self._owns_figure:  # below the panels, where long names have room
-            legend = ax.figure.legend(lines, places, loc="outside lower left", **style)
+        labels = [str(index) for index in range(len(names))]
+        if self._owns_figure:  # below the panels there is room for long names
+            legend = ax.figure.legend(lines, labels, loc="outside lower left", **style)
         else:
-            legend = ax.legend(lines, places, **style)
-        for text, name in zip(legend.get_texts(), names, strict=True):  # a name may hold $ or begin with _
+            legend = ax.legend(lines, labels, **style)
+        for text, name in zip(
+            legend.get_texts(), names, strict=True
+        ):  # set after the legend, because a name may contain $ or start with _
             text.set(text=name, parse_math=False)
 
 
-def _draw_run(ax: "Axes", curves: LearningCurveDisplay, name: str, place: int) -> Any:
-    """Draw one run in its colour, the mark of its best epoch in its shape; return the line for the legend."""
-    colour, marker = COLOURS[place % len(COLOURS)], _MARKERS[(place + place // len(COLOURS)) % len(_MARKERS)]
+def _draw_run(ax: "Axes", curves: LearningCurveDisplay, name: str, index: int) -> Any:
+    """Draw one run with its own colour and its own marker at the best epoch; return the line for the legend."""
+    colour, marker = COLOURS[index % len(COLOURS)], _MARKERS[(index + index // len(COLOURS)) % len(_MARKERS)]
     train, validation = getattr(curves, name), getattr(curves, f"validation_{name}")
     if validation is not None:
         drawn = np.isfinite(train)

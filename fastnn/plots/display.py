@@ -1,4 +1,4 @@
-"""What all displays share: the figure they own or were given, its file, its picture in a notebook, the colours."""
+"""The base class of all displays, with the colours and helpers they share."""
 
 from io import BytesIO
 from pathlib import Path
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which colour-blind people can tell apart.
+# Okabe and Ito's palette, which colour-blind people can distinguish.
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#5F5F5F"
 COLOURS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
 class Display:
-    """What all displays share: the figure they own or were given, its file, its picture in a notebook."""
+    """Base class of all displays: creates or accepts a figure, saves it, and shows it in notebooks."""
 
     figure_: Any = None
     _owns_figure = False
@@ -28,26 +28,44 @@ class Display:
         raise NotImplementedError
 
     def save(self, path: str | Path, dpi: float = 150) -> Path:
-        """Write the whole figure to `path`, whose ending chooses the format (.png, .pdf, .svg, ...), and return it.
+        """Write the whole figure to a file.
 
-        It is written aside and renamed, so that there is never half a picture of this name. SettingsError for an ending
-        that Matplotlib does not know, FileError where the file cannot be written.
+        The file is written under a temporary name and then renamed, so it is never half-written.
+
+        Parameters
+        ----------
+        path : str or Path
+            The extension selects the format: .png, .pdf, .svg, ...
+        dpi : float
+            Resolution in dots per inch.
+
+        Returns
+        -------
+        Path
+            `path`.
+
+        Raises
+        ------
+        SettingsError
+            If Matplotlib does not support the extension.
+        FileError
+            If the file cannot be written.
         """
         target, known = Path(path), sorted(self._root().canvas.get_supported_filetypes())
-        ending = target.suffix[1:].lower()
-        if ending not in known:
-            raise SettingsError(f"{target}: the ending is {target.suffix!r}, expected one of .{', .'.join(known)}")
-        write_atomically(target, self._render(ending, dpi))
+        extension = target.suffix[1:].lower()
+        if extension not in known:
+            raise SettingsError(f"{target}: the extension is {target.suffix!r}, expected one of .{', .'.join(known)}")
+        write_atomically(target, self._render(extension, dpi))
         return target
 
     def png(self, dpi: float = 150) -> bytes:
-        """The whole figure as the bytes of a PNG file."""
+        """Return the whole figure as the bytes of a PNG file, with `dpi` dots per inch."""
         return self._render("png", dpi)
 
-    def _render(self, ending: str, dpi: float | Literal["figure"]) -> bytes:
+    def _render(self, extension: str, dpi: float | Literal["figure"]) -> bytes:
         picture = BytesIO()
         box = "tight" if self._owns_figure else None
-        self._root().savefig(picture, format=ending, dpi=dpi, bbox_inches=box)
+        self._root().savefig(picture, format=extension, dpi=dpi, bbox_inches=box)
         return picture.getvalue()
 
     def _root(self) -> "Figure":
@@ -59,9 +77,9 @@ class Display:
         return Figure(figsize=(width, height), layout="constrained")
 
     def _panels(self, ax: Any, count: int, expected: str, size: tuple[float, float], **grid: Any) -> "list[Axes]":
-        """The Axes to draw in: `ax` (an Axes or several), else those of a new figure of that size and grid.
+        """Return the Axes to draw in: those of `ax` (one or several), or of a new figure of this size and grid.
 
-        SettingsError, with `expected` in it, where `ax` holds not `count` of them.
+        Raises SettingsError, with `expected` in its message, if `ax` does not hold `count` Axes.
         """
         self._owns_figure = ax is None
         panels = np.ravel(np.asarray(self._new_figure(*size).subplots(**grid) if ax is None else ax, dtype=object))
@@ -71,17 +89,17 @@ class Display:
 
     def _repr_png_(self) -> bytes | None:
         self._root()
-        # A figure of the caller's is shown by whoever made it: a second picture of it would be one too many.
+        # The caller shows a figure of their own; returning it here would show it twice.
         return self._render("png", "figure") if self._owns_figure else None
 
 
-def percent(share: float, _: object = None) -> str:
-    """A share as ticks and titles show it."""
-    return f"{100 * share:.4g} %"
+def percent(fraction: float, _: object = None) -> str:
+    """Return a fraction as a percentage, for titles and as a tick formatter."""
+    return f"{100 * fraction:.4g} %"
 
 
 def tidy(ax: "Axes") -> None:
-    """A light grid, and no lines where there is no scale."""
+    """Add a light grid and hide the top and right borders."""
     ax.grid(alpha=0.25)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""How weights and gradients are spread in each layer, and which units are dead."""
+"""Draws the distributions of weights and gradients in each layer, and counts dead units."""
 
 from typing import TYPE_CHECKING, Any, Self, SupportsIndex
 
@@ -17,35 +17,37 @@ if TYPE_CHECKING:
 
 
 class DistributionsDisplay(Display):
-    """Histograms of each layer's weights and, given labelled samples, of their gradients, with dead units counted.
+    """Histograms of each layer's weights and, with labelled samples, of their gradients; dead units are counted.
 
-    A hidden unit is dead if it gives 0 for every sample given: with ReLU its gradient is 0 then, and it learns no more
+    A hidden unit is dead if it outputs 0 for every sample given. With ReLU its gradient is then 0, so it cannot learn
     from these samples.
 
     Parameters
     ----------
     network : Network
-        Of L layers.
+        A network of L layers.
     images : array-like of shape (N, D), optional
-        Samples, scaled as the network expects them.
+        Samples, unscaled: the network applies its `input_scale`.
     labels : integer array-like of shape (N,), optional
-        Their classes. The gradients are those of the mean loss over these samples, without L2 and dropout.
+        The true classes. The gradients are those of the mean loss over these samples, without L2 and dropout.
     n_bins : int
-        Bins of a histogram, 1 or more; else SettingsError.
+        The number of bins per histogram, 1 or more.
 
     Attributes
     ----------
     weights : list of L ndarray
-        The weights of each layer, biases not.
+        The weights of each layer, without biases.
     gradients : list of L ndarray, or None
-        Their gradients, of the same shapes; None without labels.
+        The gradients of the weights, same shapes; None without labels.
     dead : list of L - 1 ndarray of bool and shape (H,), or None
         Which units of each hidden layer are dead; None without images.
 
     Raises
     ------
     DataError
-        If the samples do not fit the network, or there are labels but no images.
+        If the samples do not match the network, or labels are given without images.
+    SettingsError
+        If `n_bins` is not a positive whole number.
     """
 
     def __init__(
@@ -82,11 +84,19 @@ class DistributionsDisplay(Display):
         n_bins: SupportsIndex = 60,
         ax: Any = None,
     ) -> Self:
-        """Compute and plot (see the class for the parameters), into `ax` (as in `plot`) or a new figure."""
+        """Plot the distributions into `ax` (see `plot`) or a new figure; the class describes the other parameters."""
         return cls(network, images, labels, n_bins).plot(ax)
 
     def plot(self, ax: Any = None) -> Self:
-        """Draw a row a layer, into `ax` or a new figure: L Axes, or 2 L (weights and gradients of each) with labels."""
+        """Draw one row per layer into `ax` or a new figure.
+
+        `ax` holds L Axes, or 2 L with labels: weights and gradients of the first layer, then of the second, ...
+
+        Raises
+        ------
+        SettingsError
+            If `ax` holds another number of Axes.
+        """
         layers, columns = len(self.weights), 1 if self.gradients is None else 2
         expected = f"{layers * columns}: {columns} for each of {layers} layers"
         size = (4.6 * columns, 2.4 * layers + 0.2)
@@ -97,16 +107,16 @@ class DistributionsDisplay(Display):
             row[0].set_title(self._title(layer), fontsize=10)
             if self.gradients is not None:
                 gradient = self.gradients[layer]
-                self._draw(row[1], gradient, VERMILION, f"gradient in layer {layer + 1}")
+                self._draw(row[1], gradient, VERMILION, f"gradient of layer {layer + 1}")
                 zeros = percent(round(float(np.mean(gradient == 0)), 3))
-                row[1].set_title(f"its gradients: {zeros} are exactly 0", fontsize=10)
+                row[1].set_title(f"gradients: {zeros} are exactly 0", fontsize=10)
         self.axes_ = np.array(panels, dtype=object).reshape(layers, columns)
         self.figure_ = panels[0].figure
         return self
 
     def _draw(self, ax: "Axes", values: np.ndarray, colour: str, label: str) -> None:
         ax.hist(values.ravel().astype(np.float64), self.n_bins, color=colour, log=True)
-        ax.set(xlabel=label, ylabel="number")
+        ax.set(xlabel=label, ylabel="count")
         ax.locator_params(axis="x", nbins=6)
         tidy(ax)
 

@@ -1,4 +1,4 @@
-"""Many small images in one Axes, a name above each."""
+"""Draws many small images in one Axes, each below its name."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -8,32 +8,35 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
 
-# Of a cell that is one image wide: the gap beside an image. The strip for its name is as high as the letters need.
-_GAP, _STRIP = 0.08, 0.19  # the latter in inches
+_GAP = 0.08  # beside an image, as a fraction of its cell's width
+_STRIP = 0.19  # above an image, in inches: room for its name
 
 
 def montage_size(count: int, image_shape: tuple[int, int], columns: int, width: float) -> tuple[float, float]:
-    """Width and height, in inches, of `count` images with their names, `columns` of them `width` wide."""
+    """Return width and height, in inches, of `count` named images, where a row of `columns` is at most `width` wide."""
     columns = min(columns, count)
     cell = min(width / columns, 1.3)
-    tall = float(np.clip(image_shape[0] / image_shape[1], 0.15, 3.0))
-    return cell * columns, -(-count // columns) * (cell * (1 - _GAP) * tall + _STRIP)
+    aspect = float(np.clip(image_shape[0] / image_shape[1], 0.15, 3.0))
+    return cell * columns, -(-count // columns) * (cell * (1 - _GAP) * aspect + _STRIP)
 
 
 def draw_montage(
     ax: "Axes", images: np.ndarray, names: list[str], columns: int, colours: Any, low: float, high: float
 ) -> "AxesImage":
-    """Draw `images` (K, height, width), at least one, row by row, and their `names`; returns one, for a colour bar.
+    """Draw the images row by row, with their names, and return one of the drawn images for a colour bar.
 
-    ``ax.images`` and ``ax.texts`` hold them in that order.
+    images: (K, height, width), K >= 1
+    names: K strings
+
+    ``ax.images`` and ``ax.texts`` hold images and names in this order.
     """
     count, height, width = images.shape
     columns = min(columns, count)
     lines = -(-count // columns)
     total_width, total_height = montage_size(count, (height, width), columns, 9.0)
     cell, line = total_width / columns, total_height / lines
-    for place, (image, name) in enumerate(zip(images, names, strict=True)):
-        left, top = place % columns * cell, place // columns * line + _STRIP
+    for i, (image, name) in enumerate(zip(images, names, strict=True)):
+        left, top = i % columns * cell, i // columns * line + _STRIP
         extent = (left, left + cell * (1 - _GAP), top + line - _STRIP - 0.02, top)
         drawn = ax.imshow(
             image, cmap=colours, vmin=low, vmax=high, extent=extent, interpolation="nearest", aspect="auto"

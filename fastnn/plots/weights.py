@@ -1,4 +1,4 @@
-"""What is inside a network: the weights of its first layer as images, and what a hidden layer makes of one image."""
+"""Draws the inside of a network: first-layer weights as images, and the activations of a hidden layer for one image."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self, SupportsIndex
@@ -18,30 +18,38 @@ from fastnn.plots.montage import draw_montage, montage_size
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# The strongest few weights would make all others look white.
-_SHOWN_IN_FULL = 99.5
+# The percentile of the magnitudes at which the colours end. Up to the maximum, a few large weights would make all
+# others look white.
+_PERCENTILE = 99.5
 
 
 class WeightsDisplay(Display):
-    """The weights that lead into the first `n` units of the first layer, each unit's as an image of its inputs.
+    """The incoming weights of the first `n` units of the first layer, one image per unit.
 
-    Blue pixels speak for the unit, orange ones against it; both end at the same magnitude, which 99.5 % of the weights
+    Positive weights are blue, negative ones orange. Both scales end at the same magnitude, which 99.5 % of the weights
     shown do not exceed.
 
     Parameters
     ----------
     network : Network
     image_shape : tuple of int
-        (height, width) of an image, D pixels together; else DataError.
+        (height, width) of an image, with height * width = D.
     n : int
-        The most units to draw, 1 or more; else SettingsError.
+        The maximum number of units to draw, 1 or more.
 
     Attributes
     ----------
     images : ndarray of shape (K, height, width)
         The weights of the K units drawn.
     n_units : int
-        H, the units that there are.
+        H, the number of units of the first layer.
+
+    Raises
+    ------
+    DataError
+        If `image_shape` does not match the network's inputs.
+    SettingsError
+        If `n` is not a positive whole number.
     """
 
     def __init__(self, network: Network, image_shape: tuple[int, int] | None, n: SupportsIndex = 40) -> None:
@@ -54,20 +62,20 @@ class WeightsDisplay(Display):
     def from_network(
         cls, network: Network, image_shape: tuple[int, int] | None, n: SupportsIndex = 40, ax: "Axes | None" = None
     ) -> Self:
-        """Plot the weights of `network` (see the class for the parameters), into `ax` or a new figure."""
+        """Plot the weights of `network` into `ax` or a new figure; the class describes the other parameters."""
         return cls(network, image_shape, n).plot(ax)
 
     def plot(self, ax: "Axes | None" = None) -> Self:
-        """Draw the images, into `ax` or a new figure."""
+        """Draw the images into `ax` or a new figure."""
         from matplotlib.colors import LinearSegmentedColormap
 
         columns = 10
         width, height = montage_size(len(self.images), self.image_shape, columns, 9.0)
         (ax,) = self._panels(ax, 1, "one", (width + 0.6, height + 0.5))
-        most = float(np.percentile(np.abs(self.images), _SHOWN_IN_FULL)) or 1.0
+        limit = float(np.percentile(np.abs(self.images), _PERCENTILE)) or 1.0
         colours = LinearSegmentedColormap.from_list("weights", [VERMILION, "#F7D9C4", "#FFFFFF", "#C2DDEE", BLUE])
         names = [str(unit) for unit in range(len(self.images))]
-        image = draw_montage(ax, self.images, names, columns, colours, -most, most)
+        image = draw_montage(ax, self.images, names, columns, colours, -limit, limit)
         bar = ax.figure.colorbar(image, ax=ax, extend="both", aspect=28, shrink=0.8, pad=0.02)
         bar.set_label("weight")
         shown = "all" if len(self.images) == self.n_units else f"{len(self.images):,} of"
@@ -77,36 +85,36 @@ class WeightsDisplay(Display):
 
 
 class ActivationsDisplay(Display):
-    """One image, and what the units of a hidden layer give for it.
+    """One image, and the outputs of the units of a hidden layer for it.
 
     Parameters
     ----------
     network : Network
     image : array-like of shape (D,)
-        A row of inputs, scaled as the network expects them.
+        One row of inputs, unscaled: the network applies its `input_scale`.
     image_shape : tuple of int
-        (height, width) of the image, D pixels together.
+        (height, width) of the image, with height * width = D.
     layer : int
-        Which hidden layer, from 1.
+        The number of the hidden layer, from 1.
 
     Attributes
     ----------
     image : ndarray of shape (height, width)
     activations : ndarray of shape (H,)
-        What each unit gives: the output of the reference backend's layer.
+        The output of each unit, computed by the reference backend.
 
     Raises
     ------
     DataError
-        If the image does not fit the network or the shape.
+        If the image does not match the network or `image_shape`.
     SettingsError
-        If there is no such hidden layer.
+        If the hidden layer does not exist.
     """
 
     def __init__(self, network: Network, image: ArrayLike, image_shape: tuple[int, int] | None, layer: int = 1) -> None:
         n_hidden = len(network.sizes) - 2
         if not n_hidden:
-            raise SettingsError(f"{network} has no hidden layer whose activations could be drawn")
+            raise SettingsError(f"{network} has no hidden layer, expected at least one to draw its activations")
         self.layer, self.activation = check_integer("layer", layer, 1, n_hidden), network.activation
         row = np.asarray(image)
         if row.ndim != 1:
@@ -125,28 +133,34 @@ class ActivationsDisplay(Display):
         layer: int = 1,
         ax: "Sequence[Axes] | None" = None,
     ) -> Self:
-        """Run `image` through `network` and plot (see the class), into `ax` (two Axes) or a new figure."""
+        """Run `image` through `network` and plot into `ax` (two Axes) or a new figure; the class describes the rest."""
         return cls(network, image, image_shape, layer).plot(ax)
 
     def plot(self, ax: "Sequence[Axes] | None" = None) -> Self:
-        """Draw the image and the bars, into `ax` (two Axes, else SettingsError) or a new figure."""
+        """Draw the image and the outputs into `ax`, two Axes, or a new figure.
+
+        Raises
+        ------
+        SettingsError
+            If `ax` does not hold two Axes.
+        """
         from matplotlib.ticker import MaxNLocator
 
         image_ax, units_ax = self._panels(
             ax, 2, "two: for the image and for the units", (9.0, 2.8), nrows=1, ncols=2, width_ratios=(1, 3.2)
         )
         image_ax.imshow(self.image, cmap="gray_r", vmin=min(0.0, float(self.image.min())))
-        image_ax.set(xticks=[], yticks=[], title="the image")
+        image_ax.set(xticks=[], yticks=[], title="image")
         units = np.arange(len(self.activations))
         units_ax.bar(units, self.activations, width=0.85, color=BLUE)
-        silent = self.activations == 0
-        # A mark where there is no bar, so that a unit of 0 is not taken for a gap.
-        units_ax.plot(units[silent], np.zeros(silent.sum()), "|", color=GREY, ms=5, mew=0.8)
+        zero = self.activations == 0
+        # A tick marks each unit that outputs 0, which has no visible bar.
+        units_ax.plot(units[zero], np.zeros(zero.sum()), "|", color=GREY, ms=5, mew=0.8)
         units_ax.axhline(0, color=GREY, lw=0.8)
         units_ax.set(xlabel=f"unit of hidden layer {self.layer}", ylabel=f"output ({self.activation})")
         units_ax.set_xlim(-0.8, len(units) - 0.2)
         units_ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        units_ax.set_title(f"{np.sum(~silent):,} of {len(units):,} units answer", fontsize=11)
+        units_ax.set_title(f"{np.sum(~zero):,} of {len(units):,} units active", fontsize=11)
         image_ax.title.set_fontsize(11)
         tidy(units_ax)
         self.axes_, self.figure_ = (image_ax, units_ax), image_ax.figure

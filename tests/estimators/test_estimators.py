@@ -1,4 +1,4 @@
-"""What the estimators add to scikit-learn's, and how they behave with weights, labels, arrays and threads."""
+"""Tests of the estimators: additions to scikit-learn, weights, labels, array layouts, saving, threads and processes."""
 
 import io
 import multiprocessing
@@ -43,8 +43,8 @@ def _equal(one, other):
 # --- Weights ---------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
 @pytest.mark.parametrize("estimator", [MLPClassifier, MLPRegressor])
-def test_a_weight_of_two_is_the_row_given_twice(digits, estimator, solver):
-    """In full batches, so that the same rows meet in a step."""
+def test_a_weight_of_two_equals_a_repeated_row(digits, estimator, solver):
+    """Full batches, so that both fits use the same rows in a step."""
     images, labels = digits
     weight = 1.0 + (np.arange(100) % 3 == 0)
     rows = np.repeat(np.arange(100), weight.astype(int))
@@ -55,13 +55,13 @@ def test_a_weight_of_two_is_the_row_given_twice(digits, estimator, solver):
         np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-10)
 
 
-def test_class_weights_are_the_sample_weights_they_stand_for(digits):
+def test_class_weights_equal_the_corresponding_sample_weights(digits):
     images, labels = digits
     images, labels = images[labels < 4], np.array(["zero", "one", "two", "three"])[labels[labels < 4]]
     own = np.random.default_rng(0).random(len(labels))
     counts = pd.Series(labels).value_counts()
-    asked = pd.Series({"zero": 3.0, "one": 0.5}).reindex(counts.index)
-    by_hand = {"balanced": len(labels) / (4 * counts), "dict": asked}
+    from_dict = pd.Series({"zero": 3.0, "one": 0.5}).reindex(counts.index)
+    by_hand = {"balanced": len(labels) / (4 * counts), "dict": from_dict}
     for name, class_weight in (("balanced", "balanced"), ("dict", {"zero": 3.0, "one": 0.5})):
         weight = by_hand[name].fillna(1.0)[labels].to_numpy()
         for sample_weight, expected in ((None, weight), (own, weight * own)):
@@ -70,18 +70,18 @@ def test_class_weights_are_the_sample_weights_they_stand_for(digits):
     assert not _equal(one, MLPClassifier(**SMALL).fit(images, labels))
 
 
-def test_a_dict_of_class_weights_need_not_name_each_class_nor_see_it(digits):
+def test_a_dict_of_class_weights_may_omit_classes_but_not_name_unknown_ones(digits):
     images, labels = digits
     model = MLPClassifier(**SMALL, class_weight={0: 2.0})
     some = labels > 4
     model.partial_fit(images[some], labels[some], classes=np.arange(10)).partial_fit(images, labels)
-    with pytest.raises(ValueError, match=r"class_weight has \[11\], which are no classes"):
+    with pytest.raises(ValueError, match=r"class_weight has \[11\], which are not classes"):
         MLPClassifier(**SMALL, class_weight={11: 2.0}).fit(images, labels)
     with pytest.raises(ValueError, match="multilabel"):
         MLPClassifier(**SMALL, class_weight="balanced").fit(images, np.eye(10, dtype=int)[labels])
 
 
-def test_class_weights_leave_the_validation_score_alone(digits):
+def test_class_weights_do_not_change_the_validation_score(digits):
     images, labels = digits
     model = MLPClassifier(**SMALL, class_weight={0: 100.0}, early_stopping=True).fit(images, labels)
     np.testing.assert_array_equal(model.validation_scores_, model.history_["validation_accuracy"])
@@ -95,9 +95,9 @@ LABELS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", LABELS)
-def test_labels_of_every_kind(digits, kind):
-    names = LABELS[kind]
+@pytest.mark.parametrize("case", LABELS)
+def test_labels_of_every_type(digits, case):
+    names = LABELS[case]
     images, labels = digits[0], names[digits[1] % len(names)]
     model = MLPClassifier(**SMALL | {"max_iter": 30}, input_scale=1 / 16).fit(images, labels)
     np.testing.assert_array_equal(model.classes_, np.unique(labels))
@@ -110,7 +110,7 @@ def test_labels_of_every_kind(digits, kind):
     np.testing.assert_array_equal(model.predict_log_proba(images), np.log(proba))
 
 
-def test_multilabel_columns_are_learned_each_for_itself(digits):
+def test_multilabel_columns_are_learned_independently(digits):
     images, labels = digits
     targets = np.stack([labels % 2, labels > 4, labels == 3], axis=1).astype(int)
     model = MLPClassifier(**SMALL | {"max_iter": 60}, input_scale=1 / 16, learning_rate_init=0.01).fit(images, targets)
@@ -123,27 +123,27 @@ def test_multilabel_columns_are_learned_each_for_itself(digits):
         MLPClassifier(**SMALL, threshold=0.5).fit(images, targets)
 
 
-def test_arrays_of_every_layout_give_the_same_bits(digits, tmp_path):
+def test_arrays_of_every_layout_and_dtype_give_the_same_bits(digits, tmp_path):
     images, labels = digits
     values = images.astype(np.float32)
     wide = np.repeat(values, 2, axis=1)
-    locked = values.copy()
-    locked.flags.writeable = False
+    read_only = values.copy()
+    read_only.flags.writeable = False
     np.save(tmp_path / "images.npy", values)
     model = MLPClassifier(**SMALL).fit(values, labels)
     for other in (
-        np.asfortranarray(values), wide[:, ::2], values[::-1][::-1], locked, np.load(tmp_path / "images.npy", "r"),
+        np.asfortranarray(values), wide[:, ::2], values[::-1][::-1], read_only, np.load(tmp_path / "images.npy", "r"),
         values.astype(np.float16), values.astype(np.float64), values.astype(">f4"), values.astype(np.int16),
         values.astype(object), values.astype(str), values.tolist(), pd.DataFrame(values).to_numpy(),
     ):  # fmt: skip
         again = MLPClassifier(**SMALL).fit(other, labels)
         assert _equal(model, again)
         np.testing.assert_array_equal(model.predict_proba(values), model.predict_proba(other))
-    as_bytes = MLPClassifier(**SMALL).fit(images, labels)  # of bytes, no copy in another dtype is made
+    as_bytes = MLPClassifier(**SMALL).fit(images, labels)  # uint8 is not converted
     np.testing.assert_allclose(as_bytes.coefs_[0], model.coefs_[0], rtol=1e-4, atol=1e-5)
 
 
-def test_pixels_stay_bytes_and_are_scaled_inside(digits):
+def test_pixels_stay_uint8_and_are_scaled_in_the_network(digits):
     images, labels = digits
     inside = MLPClassifier(**SMALL, dtype="float64", input_scale=1 / 16).fit(images, labels)
     outside = MLPClassifier(**SMALL, dtype="float64").fit(images / 16, labels)
@@ -152,42 +152,42 @@ def test_pixels_stay_bytes_and_are_scaled_inside(digits):
     assert MLPClassifier(**SMALL).fit(images, labels).coefs_[0].dtype == np.float32
 
 
-def test_fit_leaves_its_arguments_alone(digits):
+def test_fit_does_not_change_its_arguments(digits):
     images, labels = (array.copy() for array in digits)
     weight = np.random.default_rng(0).random(600)
-    kept = weight.copy()
+    copy = weight.copy()
     MLPClassifier(**SMALL, class_weight="balanced", early_stopping=True).fit(images, labels, sample_weight=weight)
     np.testing.assert_array_equal(images, digits[0])
     np.testing.assert_array_equal(labels, digits[1])
-    np.testing.assert_array_equal(weight, kept)
+    np.testing.assert_array_equal(weight, copy)
 
 
-# --- On top of scikit-learn's ----------------------------------------------------------------------------------------
-def test_the_users_own_validation_data(digits):
+# --- Additions to scikit-learn ---------------------------------------------------------------------------------------
+def test_validation_data_are_evaluated_after_each_epoch_and_can_stop_the_fit(digits):
     images, labels = digits
     split = (images[:400], labels[:400]), (images[400:], labels[400:])
     model = MLPClassifier(**SMALL | {"max_iter": 80}, input_scale=1 / 16, learning_rate_init=0.01)
-    watched = clone(model).fit(*split[0], validation_data=split[1])
-    history = watched.history_
-    assert len(history) == watched.n_iter_ == len(watched.validation_scores_)
-    np.testing.assert_array_equal(history["validation_accuracy"], watched.validation_scores_)
-    np.testing.assert_allclose(history["loss"], watched.loss_curve_)
-    assert watched.validation_scores_[-1] == watched.score(*split[1])
-    proba = watched.predict_proba(split[1][0]).astype(np.float64)
+    validated = clone(model).fit(*split[0], validation_data=split[1])
+    history = validated.history_
+    assert len(history) == validated.n_iter_ == len(validated.validation_scores_)
+    np.testing.assert_array_equal(history["validation_accuracy"], validated.validation_scores_)
+    np.testing.assert_allclose(history["loss"], validated.loss_curve_)
+    assert validated.validation_scores_[-1] == validated.score(*split[1])
+    proba = validated.predict_proba(split[1][0]).astype(np.float64)
     loss = -np.log(proba[np.arange(200), split[1][1]]).mean()
-    loss += 0.5 * 1e-4 * sum((w.astype(np.float64) ** 2).sum() for w in watched.coefs_) / 200
+    loss += 0.5 * 1e-4 * sum((w.astype(np.float64) ** 2).sum() for w in validated.coefs_) / 200
     assert history["validation_loss"].iloc[-1] == pytest.approx(loss, rel=1e-4)
-    assert _equal(watched, clone(model).fit(*split[0]))  # watching changes nothing
+    assert _equal(validated, clone(model).fit(*split[0]))  # validation does not change training
     stopped = clone(model).set_params(early_stopping=True, n_iter_no_change=3).fit(*split[0], validation_data=split[1])
     assert stopped.n_iter_ < 80
     assert stopped.score(*split[1]) == stopped.best_validation_score_ == max(stopped.validation_scores_)
     weights = np.random.default_rng(0).random(200)
     weighted = clone(model).fit(*split[0], validation_data=(*split[1], weights))
-    right = weighted.predict(split[1][0]) == split[1][1]
-    assert weighted.validation_scores_[-1] == pytest.approx(np.average(right, weights=weights))
+    correct = weighted.predict(split[1][0]) == split[1][1]
+    assert weighted.validation_scores_[-1] == pytest.approx(np.average(correct, weights=weights))
 
 
-def test_validation_data_of_numbers_are_scored_by_r2(digits):
+def test_a_regressor_scores_validation_data_by_r2(digits):
     images, labels = digits
     model = MLPRegressor(**SMALL | {"max_iter": 40}, input_scale=1 / 16, learning_rate_init=0.01)
     model.fit(images[:400], labels[:400], validation_data=(images[400:], labels[400:]))
@@ -195,10 +195,10 @@ def test_validation_data_of_numbers_are_scored_by_r2(digits):
     assert model.history_["accuracy"].isna().all()
 
 
-def test_dropout_changes_training_and_not_prediction(digits):
+def test_dropout_changes_training_but_not_prediction(digits):
     images, labels = digits
     plain, dropped, again = (
-        MLPClassifier(**SMALL, dropout=share, input_scale=1 / 16).fit(images, labels) for share in (0.0, 0.4, 0.4)
+        MLPClassifier(**SMALL, dropout=rate, input_scale=1 / 16).fit(images, labels) for rate in (0.0, 0.4, 0.4)
     )
     assert _equal(dropped, again)
     assert not _equal(plain, dropped)
@@ -207,7 +207,7 @@ def test_dropout_changes_training_and_not_prediction(digits):
     np.testing.assert_allclose(numpy.coefs_[0], dropped.coefs_[0], rtol=1e-3, atol=1e-4)
 
 
-def test_a_schedule_sets_the_rate_of_each_epoch(digits):
+def test_a_schedule_sets_the_learning_rate_of_each_epoch(digits):
     images, labels = digits
     model = MLPClassifier(**SMALL, schedule="step:0.5,2", learning_rate_init=0.01).fit(images, labels)
     np.testing.assert_allclose(model.history_["learning_rate"], [0.01, 0.01, 0.005, 0.005, 0.0025])
@@ -215,7 +215,7 @@ def test_a_schedule_sets_the_rate_of_each_epoch(digits):
 
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
 @pytest.mark.parametrize("activation", ["relu", "tanh", "logistic", "identity"])
-def test_transform_gives_the_last_hidden_layer(digits, activation, backend):
+def test_transform_returns_the_last_hidden_layer(digits, activation, backend):
     images, labels = digits
     model = MLPClassifier(
         (12, 7), activation, max_iter=3, random_state=0, input_scale=1 / 16, dtype="float64", backend=backend
@@ -232,24 +232,24 @@ def test_transform_gives_the_last_hidden_layer(digits, activation, backend):
     np.testing.assert_allclose(none.transform(images), images / 16)
 
 
-def test_below_the_threshold_it_does_not_know(digits):
+def test_predict_returns_the_unknown_label_below_the_threshold(digits):
     images, labels = digits
     model = MLPClassifier(**SMALL | {"max_iter": 20}, input_scale=1 / 16).fit(images, labels)
-    confidence, sure = model.predict_proba(images).max(axis=1), model.predict(images)
-    middle = float(np.median(confidence))
-    model.set_params(threshold=middle)
-    np.testing.assert_array_equal(model.predict(images), np.where(confidence < middle, -1, sure))
+    confidence, predicted = model.predict_proba(images).max(axis=1), model.predict(images)
+    median = float(np.median(confidence))
+    model.set_params(threshold=median)
+    np.testing.assert_array_equal(model.predict(images), np.where(confidence < median, -1, predicted))
     model.set_params(unknown_label=99)
-    np.testing.assert_array_equal(model.predict(images), np.where(confidence < middle, 99, sure))
+    np.testing.assert_array_equal(model.predict(images), np.where(confidence < median, 99, predicted))
     names = np.array(list("abcdefghij"))[labels]
     words = MLPClassifier(**SMALL, input_scale=1 / 16, threshold=0.99).fit(images, names)
     assert "unknown" in set(words.predict(images)) <= {*"abcdefghij", "unknown"}
 
 
-# --- Going on --------------------------------------------------------------------------------------------------------
+# --- Continued fits --------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("solver", ["adam", "sgd"])
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
-def test_partial_fit_goes_on_with_the_optimizers_state(digits, solver, backend):
+def test_partial_fit_resumes_the_optimizer_state(digits, solver, backend):
     images, labels = digits
     settings = SMALL | {"solver": solver, "shuffle": False, "backend": backend, "tol": 0.0}
     whole = MLPClassifier(**settings).fit(images, labels)
@@ -262,7 +262,7 @@ def test_partial_fit_goes_on_with_the_optimizers_state(digits, solver, backend):
     assert len(steps.history_) == 5
 
 
-def test_partial_fit_takes_unseen_data_with_fewer_classes(digits):
+def test_partial_fit_accepts_new_data_with_fewer_classes(digits):
     images, labels = digits
     model = MLPClassifier(**SMALL, input_scale=1 / 16)
     for start in range(0, 600, 50):
@@ -273,7 +273,7 @@ def test_partial_fit_takes_unseen_data_with_fewer_classes(digits):
     assert MLPRegressor(**SMALL).partial_fit(images, labels).partial_fit(images, labels).t_ == 1200
 
 
-def test_warm_start_goes_on_from_the_weights(digits):
+def test_warm_start_continues_from_the_weights(digits):
     images, labels = digits
     model = MLPClassifier(**SMALL, warm_start=True).fit(images, labels)
     first = model.loss_curve_[:]
@@ -285,7 +285,7 @@ def test_warm_start_goes_on_from_the_weights(digits):
         model.fit(images, labels % 5)
 
 
-def test_what_is_set_between_fits_counts(digits):
+def test_parameters_changed_between_fits_are_used(digits):
     images, labels = digits
     model = MLPClassifier(**SMALL, warm_start=True, input_scale=1 / 16).fit(images, labels)
     model.set_params(activation="tanh", dtype="float64", input_scale=1 / 8).fit(images, labels)
@@ -306,7 +306,7 @@ def test_a_schedule_spans_max_iter_in_partial_fit_too(digits):
     np.testing.assert_array_equal(steps.history_["learning_rate"], whole.history_["learning_rate"])
 
 
-def test_weights_can_be_assigned(digits):
+def test_assigned_weights_are_used(digits):
     images, labels = digits
     model, other = (MLPClassifier(**SMALL | {"random_state": seed}).fit(images, labels) for seed in (0, 1))
     model.coefs_, model.intercepts_ = other.coefs_, other.intercepts_
@@ -326,7 +326,7 @@ def _dumped(model):
 
 
 # --- scikit-learn's tools --------------------------------------------------------------------------------------------
-def test_pipeline_and_grid_search(digits):
+def test_a_grid_search_over_a_pipeline(digits):
     images, labels = digits
     pipeline = make_pipeline(StandardScaler(), MLPClassifier(**SMALL | {"max_iter": 25}, learning_rate_init=0.01))
     search = GridSearchCV(pipeline, {"mlpclassifier__alpha": [1e-4, 1.0], "mlpclassifier__dropout": [0.0, 0.2]}, cv=3)
@@ -337,7 +337,7 @@ def test_pipeline_and_grid_search(digits):
     assert features.shape == (600, 16)
 
 
-def test_callbacks_of_scikit_learn(digits):
+def test_a_scoring_monitor_sees_each_epoch(digits):
     callback = pytest.importorskip("sklearn.callback")
     images, labels = digits
     model = MLPClassifier(**SMALL, input_scale=1 / 16)
@@ -351,43 +351,43 @@ def test_callbacks_of_scikit_learn(digits):
     assert _equal(model, MLPClassifier(**SMALL, input_scale=1 / 16).fit(images, labels))
 
 
-def test_a_callback_may_stop_a_fit_and_every_task_that_begins_ends(digits):
+def test_a_callback_can_stop_a_fit_and_every_task_that_begins_ends(digits):
     pytest.importorskip("sklearn.callback")
-    told = []
+    events = []
 
     class Stopper:
         def setup(self, estimator, context):
-            told.append("setup")
+            events.append("setup")
 
         def teardown(self, estimator, context):
-            told.append("teardown")
+            events.append("teardown")
 
         def on_fit_task_begin(self, estimator, context, *, X=None):
-            told.append(("begin", context.task_name))
+            events.append(("begin", context.task_name))
 
         def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
-            told.append(("end", context.task_name))
+            events.append(("end", context.task_name))
             if context.task_name == "epoch":
                 assert fitted_estimator.predict(digits[0]).shape == (600,)
-                return sum(entry == ("end", "epoch") for entry in told) == 2
+                return sum(event == ("end", "epoch") for event in events) == 2
             return False
 
     for settings in ({}, {"solver": "lbfgs"}):
-        told.clear()
+        events.clear()
         model = MLPClassifier(**SMALL | settings).set_callbacks(Stopper()).fit(*digits)
         assert model.n_iter_ == 2
         epoch = [("begin", "epoch"), ("end", "epoch")]
-        assert told == ["setup", ("begin", "fit"), *epoch, *epoch, ("end", "fit"), "teardown"]
+        assert events == ["setup", ("begin", "fit"), *epoch, *epoch, ("end", "fit"), "teardown"]
 
 
-def test_the_progress_bar_of_scikit_learn(digits, capsys):
+def test_scikit_learns_progress_bar_works(digits, capsys):
     callback = pytest.importorskip("sklearn.callback")
     MLPClassifier(**SMALL).set_callbacks(callback.ProgressBar()).fit(*digits)
     assert "MLPClassifier" in capsys.readouterr().out
 
 
-# --- Keeping ---------------------------------------------------------------------------------------------------------
-def test_pickle_and_joblib_and_their_version(digits, tmp_path):
+# --- Saving ----------------------------------------------------------------------------------------------------------
+def test_pickles_predict_the_same_and_warn_of_another_version(digits, tmp_path):
     model = MLPClassifier(**SMALL).fit(*digits)
     joblib.dump(model, tmp_path / "model.joblib")
     for again in (pickle.loads(pickle.dumps(model)), joblib.load(tmp_path / "model.joblib")):
@@ -400,7 +400,7 @@ def test_pickle_and_joblib_and_their_version(digits, tmp_path):
 
 
 @pytest.mark.parametrize("names", [np.arange(10), np.array(list("abcdefghij")), np.array([3, 8])], ids=str)
-def test_a_saved_classifier_answers_as_before(digits, tmp_path, names):
+def test_a_saved_classifier_predicts_the_same(digits, tmp_path, names):
     images, labels = pd.DataFrame(digits[0], columns=[f"p{k}" for k in range(64)]), names[digits[1] % len(names)]
     model = MLPClassifier(**SMALL, input_scale=1 / 16, threshold=0.4).fit(images, labels)
     model.save(tmp_path / "model.safetensors")
@@ -409,11 +409,11 @@ def test_a_saved_classifier_answers_as_before(digits, tmp_path, names):
     np.testing.assert_array_equal(again.predict_proba(images), model.predict_proba(images))
     with pytest.raises(ValueError, match="feature names"):
         again.predict(images.rename(columns={"p0": "q0"}))
-    with pytest.raises(ValueError, match="expected one with numbers: see MLPClassifier"):
+    with pytest.raises(ValueError, match="expected a regressor: use MLPClassifier"):
         MLPRegressor.from_model(load(tmp_path / "model.safetensors"))
 
 
-def test_saved_multilabel_and_numbers_answer_as_before(digits, tmp_path):
+def test_saved_multilabel_classifiers_and_regressors_predict_the_same(digits, tmp_path):
     images, labels = digits
     targets = np.stack([labels % 2, labels > 4, labels == 3], axis=1).astype(int)
     for estimator, y in ((MLPClassifier, targets), (MLPRegressor, labels), (MLPRegressor, targets * 1.5)):
@@ -424,26 +424,26 @@ def test_saved_multilabel_and_numbers_answer_as_before(digits, tmp_path):
 
 
 # --- Threads and processes -------------------------------------------------------------------------------------------
-def test_eight_threads_predict_with_one_model_as_one_does(digits):
+def test_eight_threads_predict_the_same_as_one_with_a_shared_model(digits):
     images, labels = digits
     model = MLPClassifier(**SMALL).fit(images, labels)
-    alone, answers = model.predict_proba(images), [[] for _ in range(8)]
+    expected, found = model.predict_proba(images), [[] for _ in range(8)]
 
     def predict(t):
-        answers[t].extend(model.predict_proba(images[t::8] if k % 2 else images) for k in range(20))
+        found[t].extend(model.predict_proba(images[t::8] if k % 2 else images) for k in range(20))
 
-    team = [threading.Thread(target=predict, args=(t,)) for t in range(8)]
-    for member in team:
-        member.start()
-    for member in team:
-        member.join()
-    for t, found in enumerate(answers):
-        assert len(found) == 20
-        for k, proba in enumerate(found):
-            np.testing.assert_array_equal(proba, alone[t::8] if k % 2 else alone)
+    threads = [threading.Thread(target=predict, args=(t,)) for t in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for t, predictions in enumerate(found):
+        assert len(predictions) == 20
+        for k, proba in enumerate(predictions):
+            np.testing.assert_array_equal(proba, expected[t::8] if k % 2 else expected)
 
 
-def test_models_of_their_own_are_fitted_at_once(digits):
+def test_several_models_can_be_fitted_in_threads_at_once(digits):
     found = joblib.Parallel(4, prefer="threads")(
         joblib.delayed(MLPClassifier(**SMALL | {"random_state": seed}).fit)(*digits) for seed in range(8)
     )
@@ -452,7 +452,7 @@ def test_models_of_their_own_are_fitted_at_once(digits):
     assert not any(_equal(one, other) for one, other in pairwise(found))
 
 
-def test_fitting_in_a_pool_of_processes(digits):
+def test_fits_in_a_process_pool_give_the_same_weights(digits):
     here = MLPClassifier(**SMALL).fit(*digits)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -472,7 +472,7 @@ def _fit_into(queue, images, labels):
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_fitting_in_a_forked_child(digits):
+def test_a_fit_in_a_forked_child_gives_the_same_weights(digits):
     here = MLPClassifier(**SMALL).fit(*digits)
     context = multiprocessing.get_context("fork")
     queue = context.Queue()

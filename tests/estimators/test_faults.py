@@ -1,4 +1,4 @@
-"""Bad data and settings, each answered before any work by one error that says what was found and what was expected."""
+"""Tests of bad data and parameters: one error before any training, with what was found and what was expected."""
 
 import warnings
 
@@ -51,7 +51,7 @@ BAD_X = {
 
 @pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 @pytest.mark.parametrize("case", BAD_X)
-def test_bad_inputs(case):
+def test_bad_inputs_raise_in_fit_and_predict(case):
     bad, error, words = BAD_X[case]
     for estimator in (MLPClassifier(**SMALL), MLPRegressor(**SMALL)):
         y = Y[: len(bad)] if getattr(bad, "shape", (30,))[0] < 30 else Y
@@ -69,19 +69,22 @@ BAD_Y = {
     "None among strings": (np.array([None, "a", "b"] * 10, dtype=object), "Unknown label type"),
     "numbers among strings": (np.array([1, "a", "b"] * 10, dtype=object), "Unknown label type"),
     "too few": (Y[:7], r"inconsistent numbers of samples: \[30, 7\]"),
-    "several classes for several outputs": (np.stack([Y, Y], axis=1), "several classes for each of several outputs"),
+    "several classes for several outputs": (
+        np.stack([Y, Y], axis=1),
+        "multiclass-multioutput targets are not supported",
+    ),
     "a string": ("abc", "y is the string 'abc'"),
 }
 
 
 @pytest.mark.parametrize("case", BAD_Y)
-def test_bad_labels(case):
+def test_bad_labels_raise(case):
     bad, words = BAD_Y[case]
     with pytest.raises(ValueError, match=words):
         MLPClassifier(**SMALL).fit(X, bad)
 
 
-def test_a_column_of_labels_is_taken_with_a_warning():
+def test_a_column_of_labels_is_accepted_with_a_warning():
     with pytest.warns(DataConversionWarning):
         column = MLPClassifier(**SMALL).fit(X, Y[:, None])
     np.testing.assert_array_equal(column.predict(X), MLPClassifier(**SMALL).fit(X, Y).predict(X))
@@ -97,7 +100,7 @@ BAD_WEIGHTS = {
 
 
 @pytest.mark.parametrize("case", BAD_WEIGHTS)
-def test_bad_weights(case):
+def test_bad_sample_weights_raise(case):
     bad, words = BAD_WEIGHTS[case]
     for estimator in (MLPClassifier(**SMALL), MLPRegressor(**SMALL)):
         with pytest.raises(ValueError, match=words):
@@ -118,16 +121,16 @@ BAD_SETTINGS = [
 
 
 @pytest.mark.parametrize("bad", BAD_SETTINGS, ids=str)
-def test_bad_settings_are_named_before_any_work(bad):
+def test_a_bad_parameter_raises_with_its_name_before_training(bad):
     for estimator in (MLPClassifier, MLPRegressor):
-        model = estimator(**SMALL | bad)  # as scikit-learn has it, fit complains, not the constructor
+        model = estimator(**SMALL | bad)  # as in scikit-learn, fit checks parameters, not the constructor
         words = "random_state|Seed must be between" if "random_state" in bad else "|".join(bad)
         with pytest.raises(ValueError, match=words):
             model.fit(X, Y)
         assert not hasattr(model, "coefs_")
 
 
-def test_classifiers_own_settings_are_named():
+def test_a_bad_parameter_of_only_one_estimator_raises_with_its_name():
     for bad, words in (
         ({"class_weight": "even"}, "class_weight"),
         ({"class_weight": {0: -1.0}}, "negative"),
@@ -149,7 +152,7 @@ def test_a_batch_larger_than_the_data_is_clipped_with_a_warning():
     np.testing.assert_array_equal(one.predict(X), np.full(30, Y[0]))
 
 
-def test_prediction_before_a_fit_and_from_other_columns():
+def test_prediction_before_a_fit_or_from_other_columns_raises():
     model = MLPClassifier(**SMALL)
     for call in (model.predict, model.predict_proba, model.transform):
         with pytest.raises(NotFittedError, match="MLPClassifier"):
@@ -168,7 +171,7 @@ def test_prediction_before_a_fit_and_from_other_columns():
         model.predict(frame.rename(columns={"a": "z"}))
 
 
-def test_partial_fit_names_what_is_wrong_with_classes():
+def test_partial_fit_raises_for_bad_classes_and_unsupported_parameters():
     model = MLPClassifier(**SMALL)
     with pytest.raises(ValueError, match="classes must be passed on the first call"):
         model.partial_fit(X, Y)
@@ -185,7 +188,7 @@ def test_partial_fit_names_what_is_wrong_with_classes():
         assert not hasattr(estimator(solver="lbfgs"), "partial_fit")
 
 
-def test_divergence_is_an_error_with_its_place_and_no_half_fitted_model():
+def test_divergence_raises_with_its_epoch_and_leaves_no_fitted_model():
     for settings in ({"solver": "sgd", "learning_rate_init": 1e6}, {"solver": "adam", "learning_rate_init": 1e30}):
         model = MLPRegressor(**SMALL | {"max_iter": 50}, **settings)
         with pytest.raises(DivergenceError, match=r"diverged in epoch .* at learning rate 1e"):
@@ -201,32 +204,32 @@ def test_huge_inputs_do_not_overflow_the_probabilities(backend):
     np.testing.assert_allclose(proba.sum(axis=1), 1, rtol=1e-5)
 
 
-def test_a_network_that_cannot_fit_into_memory_is_refused_by_name():
+def test_a_network_too_large_for_the_memory_raises_with_the_parameter_name():
     for sizes in ((10**12,), (10**7, 10**7)):
         with pytest.raises(MemoryError, match=r"hidden_layer_sizes=.* GiB"):
             MLPClassifier(hidden_layer_sizes=sizes).fit(X, Y)
 
 
-def test_ctrl_c_leaves_the_last_whole_epoch_and_is_not_swallowed(monkeypatch):
+def test_ctrl_c_keeps_the_last_complete_epoch_and_is_raised(monkeypatch):
     from fastnn.estimators import fit_watch
 
-    def interrupt(self, end, kept=fit_watch.FitWatch.__call__):
+    def interrupt(self, end, original=fit_watch.FitWatch.__call__):
         if end.record.epoch == 3:
             raise KeyboardInterrupt
-        return kept(self, end)
+        return original(self, end)
 
     monkeypatch.setattr(fit_watch.FitWatch, "__call__", interrupt)
     model = MLPClassifier(**SMALL | {"max_iter": 9})
     with pytest.raises(TrainingInterrupted):
         model.fit(X, Y)
-    assert len(model.loss_curve_) == len(model.history_) == model.n_iter_ == 3  # the third was whole
+    assert len(model.loss_curve_) == len(model.history_) == model.n_iter_ == 3  # the third epoch was complete
     assert model.predict(X).shape == (30,)
 
 
-def test_validation_data_are_checked_too():
+def test_bad_validation_data_raise():
     model = MLPClassifier(**SMALL)
     for bad, words in (
-        (X, "must be \\(X, y\\)"),
+        (X, "validation_data is ndarray, expected \\(X, y\\)"),
         ((X[:, :3], Y), "3 features"),
         ((X, Y + 1), r"\[3\]"),
         ((_with(np.nan), Y), "NaN"),
@@ -236,9 +239,9 @@ def test_validation_data_are_checked_too():
             model.fit(X, Y, validation_data=bad)
 
 
-def test_other_sparse_formats_become_csr_and_bad_values_are_seen():
+def test_other_sparse_formats_become_csr_and_nan_in_them_raises():
     dense = X * (X > 0)
-    fits = [MLPClassifier(**SMALL).fit(kind(dense), Y) for kind in (sparse.csr_matrix, sparse.coo_array)]
+    fits = [MLPClassifier(**SMALL).fit(format_(dense), Y) for format_ in (sparse.csr_matrix, sparse.coo_array)]
     np.testing.assert_array_equal(fits[0].coefs_[0], fits[1].coefs_[0])
     bad = sparse.csr_matrix(dense)
     bad.data[0] = np.nan
@@ -246,7 +249,7 @@ def test_other_sparse_formats_become_csr_and_bad_values_are_seen():
         fits[0].predict(bad)
 
 
-def test_a_fit_that_fails_leaves_the_estimator_as_it_was():
+def test_a_failed_fit_does_not_change_the_estimator():
     fresh = MLPClassifier(**SMALL)
     with pytest.raises(ValueError, match="negative"):
         fresh.fit(X, Y, sample_weight=-np.ones(30))
@@ -255,7 +258,7 @@ def test_a_fit_that_fails_leaves_the_estimator_as_it_was():
     with pytest.raises(ValueError, match="classes must be passed on the first call"):
         fresh.partial_fit(X, Y)
     model = MLPClassifier(**SMALL).fit(X, Y)
-    kept, answers = vars(model).copy(), model.predict(X)
+    before, predictions = vars(model).copy(), model.predict(X)
     for settings, arguments in (
         ({}, (X[:, :3], Y % 2, -np.ones(30))),
         ({"solver": "sgd", "learning_rate_init": 1e30, "max_iter": 50}, (X[:, :2] * 1e3, np.array(list("xyz"))[Y])),
@@ -263,12 +266,12 @@ def test_a_fit_that_fails_leaves_the_estimator_as_it_was():
         with pytest.raises((ValueError, DivergenceError)):
             model.set_params(**settings).fit(*arguments)
         model.set_params(**{name: getattr(MLPClassifier(**SMALL), name) for name in settings})
-        assert vars(model).keys() == kept.keys()
-        np.testing.assert_array_equal(model.predict(X), answers)
+        assert vars(model).keys() == before.keys()
+        np.testing.assert_array_equal(model.predict(X), predictions)
     assert len(model.history_) == 2
 
 
-def test_a_search_that_cannot_start_diverges_and_one_that_need_not_has_a_loss():
+def test_lbfgs_raises_if_it_cannot_start_and_has_a_loss_if_it_need_not():
     for dtype, scale in (("float32", 1e25), ("float64", 1e160)):
         with pytest.raises(DivergenceError, match="scale the inputs"):
             MLPRegressor(**SMALL, solver="lbfgs", dtype=dtype).fit(X * scale, Y)
@@ -281,7 +284,7 @@ def test_a_search_that_cannot_start_diverges_and_one_that_need_not_has_a_loss():
 
 
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
-def test_a_target_that_does_not_count_may_be_as_large_as_it_likes(backend):
+def test_a_target_of_weight_zero_may_be_arbitrarily_large(backend):
     targets, weight = Y.astype(float), np.ones(30)
     targets[0], weight[0] = 1e38, 0
     model = MLPRegressor(**SMALL, backend=backend).fit(X, targets, sample_weight=weight)

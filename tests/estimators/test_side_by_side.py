@@ -1,4 +1,4 @@
-"""Side by side with scikit-learn: the same weights, loss by loss, from the same `random_state`."""
+"""Comparison with scikit-learn: equal `random_state` gives equal losses and weights."""
 
 import warnings
 
@@ -17,7 +17,7 @@ SETTINGS = {
     "adam, tanh": {"max_iter": 8, "activation": "tanh", "hidden_layer_sizes": (30, 20), "batch_size": 64},
     "sgd": {"solver": "sgd", "max_iter": 8, "momentum": 0, "learning_rate_init": 0.1, "batch_size": 50},
     "momentum": {"solver": "sgd", "max_iter": 8, "nesterovs_momentum": False, "learning_rate_init": 0.05, "alpha": 1.0},
-    "nesterov, in order": {"solver": "sgd", "max_iter": 8, "shuffle": False, "activation": "logistic"},
+    "nesterov, no shuffling": {"solver": "sgd", "max_iter": 8, "shuffle": False, "activation": "logistic"},
     "adaptive": {
         "solver": "sgd", "max_iter": 60, "learning_rate": "adaptive", "learning_rate_init": 0.3, "tol": 1e-3,
         "n_iter_no_change": 2, "hidden_layer_sizes": (20,),
@@ -25,10 +25,10 @@ SETTINGS = {
     "invscaling": {"solver": "sgd", "max_iter": 8, "learning_rate": "invscaling", "learning_rate_init": 0.3},
     "early stopping": {"early_stopping": True, "max_iter": 60, "n_iter_no_change": 3, "hidden_layer_sizes": (20,)},
     "no hidden layer": {"hidden_layer_sizes": (), "max_iter": 8},
-    # No trial of a line search may saturate: scikit-learn's loss is cut off where a probability is rounded to 0 or 1.
+    # The line search must not saturate: scikit-learn clips the loss where a probability rounds to 0 or 1.
     "lbfgs": {"solver": "lbfgs", "max_iter": 15, "hidden_layer_sizes": (20,), "activation": "logistic"},
 }  # fmt: skip
-KINDS = ["classes", "yes or no", "multilabel", "numbers"]
+TARGETS = ["multiclass", "binary", "multilabel", "regression"]
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +37,10 @@ def digits():
     return data.images / 16.0, data.labels
 
 
-def _targets(labels, kind):
-    if kind == "multilabel":
+def _targets(labels, target):
+    if target == "multilabel":
         return np.stack([labels % 2, labels > 4, labels == 3], axis=1).astype(int)
-    return {"classes": labels, "yes or no": labels > 4, "numbers": labels / 3.0}[kind]
+    return {"multiclass": labels, "binary": labels > 4, "regression": labels / 3.0}[target]
 
 
 def _fit(estimator, *arguments, **options):
@@ -51,20 +51,20 @@ def _fit(estimator, *arguments, **options):
 
 @BACKENDS
 @pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-def test_every_loss_and_weight_is_the_same(digits, settings, kind, weighted, backend):
+def test_every_loss_and_weight_equals_scikit_learns(digits, settings, target, weighted, backend):
     images, labels = digits
     if backend == "numpy":
         images, labels = images[:600], labels[:600]
-    targets = _targets(labels, kind)
+    targets = _targets(labels, target)
     weight = np.random.default_rng(1).random(len(labels)) if weighted else None
     ours, theirs = (
-        (MLPRegressor, peer.MLPRegressor) if kind == "numbers" else (MLPClassifier, peer.MLPClassifier)
+        (MLPRegressor, peer.MLPRegressor) if target == "regression" else (MLPClassifier, peer.MLPClassifier)
     )  # fmt: skip
     a = _fit(ours(random_state=3, dtype="float64", backend=backend, **settings), images, targets, weight)
     b = _fit(theirs(random_state=3, **settings), images, targets, weight)
-    # L-BFGS multiplies rounding errors from step to step.
+    # L-BFGS amplifies rounding errors from step to step.
     tolerance = 1e-7 if settings.get("solver") == "lbfgs" else 1e-10
     for one, other in zip(a.coefs_ + a.intercepts_, b.coefs_ + b.intercepts_, strict=True):
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
@@ -78,40 +78,40 @@ def test_every_loss_and_weight_is_the_same(digits, settings, kind, weighted, bac
         np.testing.assert_allclose(a.validation_scores_, b.validation_scores_, rtol=tolerance)
         assert a.best_validation_score_ == pytest.approx(b.best_validation_score_, rel=tolerance)
     np.testing.assert_allclose(a.predict(images), b.predict(images), rtol=tolerance)
-    if kind != "numbers":
+    if target != "regression":
         np.testing.assert_array_equal(a.classes_, b.classes_)
         np.testing.assert_allclose(a.predict_proba(images), b.predict_proba(images), atol=tolerance)
         assert a.score(images, targets) == b.score(images, targets)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("activation", ["relu", "tanh", "logistic", "identity"])
-def test_gradients_are_the_same(digits, activation, kind):
-    """scikit-learn's `_backprop` on one batch, from the same weights."""
+def test_gradients_equal_scikit_learns(digits, activation, target):
+    """Compare with scikit-learn's `_backprop` on one batch, from the same weights."""
     images, labels = (array[:50] for array in digits)
-    targets, weight = _targets(labels, kind), np.random.default_rng(2).random(50)
-    theirs = (peer.MLPRegressor if kind == "numbers" else peer.MLPClassifier)(
+    targets, weight = _targets(labels, target), np.random.default_rng(2).random(50)
+    theirs = (peer.MLPRegressor if target == "regression" else peer.MLPClassifier)(
         hidden_layer_sizes=(9, 7), activation=activation, alpha=0.3, max_iter=1, random_state=5
     )
     _fit(theirs, images, targets)
-    estimator = MLPRegressor if kind == "numbers" else MLPClassifier
+    estimator = MLPRegressor if target == "regression" else MLPClassifier
     options = {"hidden_layer_sizes": (9, 7), "activation": activation, "dtype": "float64"}
     ours = _fit(estimator(alpha=0.3, max_iter=1, random_state=5, **options), images, targets)
-    encoded = targets.reshape(50, -1).astype(float) if kind != "classes" else np.eye(10)[labels]
+    encoded = targets.reshape(50, -1).astype(float) if target != "multiclass" else np.eye(10)[labels]
     activations, deltas = [images, None, None, None], [None] * 3
     loss, dcoefs, dintercepts = theirs._backprop(images, encoded, weight, activations, deltas, [None] * 3, [None] * 3)
     network = ours.network_.like(theirs.coefs_, theirs.intercepts_)
     for backend in (reference, compiled):
         found = backend.loss_and_gradients(
-            network, images, labels if kind == "classes" else encoded, l2=0.3 / weight.sum(), sample_weight=weight
+            network, images, labels if target == "multiclass" else encoded, l2=0.3 / weight.sum(), sample_weight=weight
         )
         assert found.loss == pytest.approx(loss, rel=1e-10)
         for one, other in zip(found.dweights + found.dbiases, dcoefs + dintercepts, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
 
 
-def test_several_numbers_follow_the_same_gradient(digits):
-    """scikit-learn divides the loss it reports by the number of targets, but not its gradient."""
+def test_several_regression_targets_follow_scikit_learns_gradient(digits):
+    """scikit-learn divides the reported loss by the number of targets, but not the gradient."""
     images, labels = digits
     targets = np.stack([labels / 3.0, labels**2 / 30.0], axis=1)
     settings = {"max_iter": 5, "random_state": 0, "alpha": 0.0}
@@ -123,19 +123,19 @@ def test_several_numbers_follow_the_same_gradient(digits):
 
 @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
 @pytest.mark.parametrize("name", ["digits", "mnist"])
-def test_accuracy_over_seeds(digits, mnist, name, solver):
-    """As it comes, in float32, the mean test accuracy of five seeds is that of scikit-learn, within their spread."""
+def test_mean_accuracy_over_seeds_equals_scikit_learns_within_the_spread(digits, mnist, name, solver):
+    """In float32, the mean test accuracies of five seeds differ by less than the spread over the seeds."""
     if name == "digits":
-        parts = train_test_split(*digits, test_size=400, random_state=0)
+        split = train_test_split(*digits, test_size=400, random_state=0)
         options = {"hidden_layer_sizes": (30,), "max_iter": 40}
     else:
         train, test = mnist
-        parts = (
+        split = (
             train.images[:10_000] / 255.0, test.images[:2000] / 255.0, train.labels[:10_000], test.labels[:2000]
         )  # fmt: skip
         options = {"hidden_layer_sizes": (20,), "max_iter": 30 if solver == "lbfgs" else 8}
     options |= {"solver": solver, "learning_rate_init": 0.02 if solver == "sgd" else 0.002}
-    train_X, test_X, train_y, test_y = parts
+    train_X, test_X, train_y, test_y = split
     scores = np.array(
         [
             [

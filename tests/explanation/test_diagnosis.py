@@ -1,4 +1,4 @@
-"""The diagnosis of runs: small networks trained until they really have the illness, and healthy runs that get none."""
+"""Tests of the diagnosis: small networks trained until they show the fault, and healthy runs without findings."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def digits():
 
 
 def _train(splits, hidden=(32, 32), activation="relu", **settings):
-    """The result of a run on `splits`, or what is left of it."""
+    """Return the result of a run on `splits`; if it diverged, the result up to then."""
     network = fastnn.Network.for_data(splits.train, hidden, activation=activation)
     settings = {"epochs": 20, "batch_size": 32, "validation": splits.validation, **settings}
     try:
@@ -38,13 +38,15 @@ def _names(findings):
 
 def _history(loss, validation_loss=None, accuracy=0.5, rate=0.1, validation_accuracy=0.5):
     validation = [np.nan] * len(loss) if validation_loss is None else validation_loss
-    pairs = enumerate(zip(loss, validation, strict=True), start=1)
-    return History([EpochRecord(i, rate, one, accuracy, other, validation_accuracy, 1.0) for i, (one, other) in pairs])
+    epochs = enumerate(zip(loss, validation, strict=True), start=1)
+    return History(
+        [EpochRecord(i, rate, train, accuracy, held, validation_accuracy, 1.0) for i, (train, held) in epochs]
+    )
 
 
 # --- Healthy runs ----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("seed", range(4))
-def test_recipe_e_is_healthy(seed):
+def test_recipe_e_has_no_findings(seed):
     recipe = fastnn.get_recipe("digits")
     data = recipe.load(seed)
     network = fastnn.Network.for_data(data.train, recipe.hidden, seed=seed)
@@ -64,7 +66,7 @@ def test_recipe_e_is_healthy(seed):
         ("dev-set", 20_000, {}),
     ],
 )
-def test_the_recipes_on_mnist_are_healthy(name, rows, settings, mnist):
+def test_the_recipes_on_mnist_have_no_findings(name, rows, settings, mnist):
     recipe = fastnn.get_recipe(name)
     data = split(mnist[0].take(np.arange(rows)), mnist[1], recipe.held_out, 0)
     network = fastnn.Network.for_data(data.train, recipe.hidden)
@@ -73,21 +75,21 @@ def test_the_recipes_on_mnist_are_healthy(name, rows, settings, mnist):
     assert diagnose(result, data=data.train, confusion=counts) == []
 
 
-def test_a_good_network_that_is_trained_on_is_not_called_slow(digits):
+def test_a_good_network_that_is_trained_further_is_not_called_slow(digits):
     good = _train(digits, epochs=60, learning_rate=0.1).network
     result = fastnn.train(good, digits.train, epochs=10, learning_rate=1e-4)
     assert result.history[0].loss / result.history[-1].loss < 1.02
     assert diagnose(result, data=digits.train) == []
 
 
-def test_nothing_is_said_of_what_is_not_there():
+def test_a_history_of_two_epochs_or_fewer_has_no_findings():
     assert diagnose(History()) == []
     assert diagnose(_history([2.3])) == []
     assert diagnose(_history([2.3, 2.2])) == []
 
 
 # --- The learning rate -----------------------------------------------------------------------------------------------
-def test_a_loss_that_jumps_has_too_high_a_rate(digits):
+def test_a_loss_that_jumps_means_the_rate_is_too_high(digits):
     result = _train(digits, batch_size=None, learning_rate=1.0, epochs=40)
     finding = diagnose(result.history)[0]
     loss = result.history.column("loss")
@@ -97,61 +99,61 @@ def test_a_loss_that_jumps_has_too_high_a_rate(digits):
     assert finding == Finding(
         "learning rate too high",
         f"the training loss rose from {loss[before]:.4g} (epoch {before + 1}) to {loss[after]:.4g} (epoch {after + 1})",
-        "Try a learning rate of 0.3 (it was up to 1), and inputs scaled to about 0 to 1",
+        "Try a learning rate of 0.3 (the highest was 1), and scale the inputs to about 0 to 1",
     )
 
 
-def test_a_loss_that_is_not_finite_has_too_high_a_rate(digits):
+def test_a_loss_that_is_not_finite_means_the_rate_is_too_high(digits):
     result = _train(digits, learning_rate=1e38)
     assert result.stopped == "diverged"
     finding = diagnose(result)[0]
     assert finding.name == "learning rate too high"
-    assert "not finite any more in epoch 1" in finding.evidence
+    assert "not finite in epoch 1" in finding.evidence
     later = _history([2.3, 1.0, float("nan"), 1.0])
-    assert "not finite any more in epoch 3" in diagnose(later)[0].evidence
+    assert "not finite in epoch 3" in diagnose(later)[0].evidence
 
 
-def test_a_network_that_was_thrown_away_is_found_by_its_dead_units(digits):
-    """At this rate all units die in the first epochs, and the biases alone give the classes' frequencies."""
+def test_a_collapsed_network_is_recognised_by_its_dead_units(digits):
+    """At this rate all units die in the first epochs, and the biases alone predict the class frequencies."""
     result = _train(digits, learning_rate=1.5)
     counts = confusion(digits.test.labels, _predictions(result.network, digits.test), 10)
     findings = diagnose(result, data=digits.train, confusion=counts)
     assert _names(findings) == ["learning rate too high", "dead units", "class never predicted"]
-    shares = np.bincount(digits.train.labels) / len(digits.train)
-    assert f"{-np.sum(shares * np.log(shares)):.4g}" in findings[0].evidence
+    frequencies = np.bincount(digits.train.labels) / len(digits.train)
+    assert f"{-np.sum(frequencies * np.log(frequencies)):.4g}" in findings[0].evidence
     hidden, found = digits.train.images / 16, []
     for weight, bias in zip(result.network.weights[:-1], result.network.biases[:-1], strict=True):
         hidden = np.maximum(hidden @ weight + bias, 0)
         found.append(int(np.sum(hidden.max(axis=0) == 0)))
     assert findings[1].evidence.startswith(
-        f"{found[0]} of 32 units of hidden layer 1 and {found[1]} of 32 units of hidden layer 2 give 0"
+        f"{found[0]} of 32 units of hidden layer 1 and {found[1]} of 32 units of hidden layer 2 output 0"
     )
-    assert findings[2].advice == "Heal what is named above first"
+    assert findings[2].advice == "Fix the findings above first"
 
 
-def test_saturated_tanh_units_have_too_high_a_rate(digits):
+def test_saturated_tanh_units_mean_the_rate_is_too_high(digits):
     result = _train(digits, activation="tanh", learning_rate=3.0)
     assert _names(diagnose(result, data=digits.train)) == ["learning rate too high"]
 
 
 @pytest.mark.parametrize("rate", [1e-6, 1e-4])
-def test_a_loss_that_hardly_moves_has_too_low_a_rate(rate, digits):
+def test_a_loss_that_hardly_changes_means_the_rate_is_too_low(rate, digits):
     result = _train(digits, learning_rate=rate)
     first, last = result.history[0].loss, result.history[-1].loss
     assert last > 0.9 * first
     for findings in (diagnose(result, data=digits.train), diagnose(result.history)):
         assert _names(findings) == ["learning rate too low"]
         assert f"from {first:.4g} to {last:.4g}" in findings[0].evidence
-        assert f"Try a learning rate of {10 * rate:g} (it was up to {rate:g})" in findings[0].advice
+        assert f"Try a learning rate of {10 * rate:g} (the highest was {rate:g})" in findings[0].advice
 
 
-def test_dropout_does_not_hide_that_nothing_moves(digits):
+def test_dropout_does_not_hide_a_rate_that_is_too_low(digits):
     result = _train(digits, learning_rate=1e-6, dropout=0.2)
     assert np.diff(result.history.column("loss")).max() > 0
     assert _names(diagnose(result, data=digits.train)) == ["learning rate too low"]
 
 
-def test_five_epochs_that_get_on_are_not_slow():
+def test_five_epochs_of_steady_progress_are_not_slow():
     assert diagnose(_history([2.3, 2.25, 2.2, 2.15, 2.09])) == []
     assert _names(diagnose(_history([2.3, 2.28, 2.26, 2.24, 2.22]))) == ["learning rate too low"]
 
@@ -159,7 +161,7 @@ def test_five_epochs_that_get_on_are_not_slow():
 # --- Overfitting -----------------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def overfitted(digits):
-    """300 digits, a fifth of them with labels drawn at random, learnt by heart."""
+    """300 digits, a fifth of them with random labels: few enough to memorise."""
     rng = np.random.default_rng(0)
     labels = digits.train.labels[:300].copy()
     noisy = rng.random(300) < 0.2
@@ -168,7 +170,7 @@ def overfitted(digits):
     return digits._replace(train=data)
 
 
-def test_a_validation_loss_that_turns_is_overfitting(overfitted):
+def test_a_validation_loss_that_rises_again_means_overfitting(overfitted):
     result = _train(overfitted, hidden=(64, 64), epochs=150, learning_rate=0.1)
     findings = diagnose(result, data=overfitted.train)
     assert _names(findings) == ["overfitting"]
@@ -183,7 +185,7 @@ def test_a_validation_loss_that_turns_is_overfitting(overfitted):
         assert text in findings[0].evidence
 
 
-def test_early_stopping_that_keeps_the_best_network_heals_it(overfitted):
+def test_early_stopping_with_the_best_network_kept_is_not_overfitting(overfitted):
     result = _train(overfitted, hidden=(64, 64), epochs=150, learning_rate=0.1, early_stopping=90)
     assert result.stopped == "early"
     assert _names(diagnose(result.history)) == ["overfitting"]
@@ -192,16 +194,16 @@ def test_early_stopping_that_keeps_the_best_network_heals_it(overfitted):
 
 def test_one_bad_epoch_or_a_rising_training_loss_is_not_overfitting():
     falling = [1.0, 0.5, 0.4, 0.3, 0.2, 0.1]
-    turned = [1.0, 0.5, 0.5, 0.8, 0.9, 1.0]
-    assert _names(diagnose(_history(falling, turned))) == ["overfitting"]
+    rising = [1.0, 0.5, 0.5, 0.8, 0.9, 1.0]
+    assert _names(diagnose(_history(falling, rising))) == ["overfitting"]
     assert diagnose(_history(falling, [1.0, 0.5, 0.5, 0.5, 0.5, 1.0])) == []
-    assert diagnose(_history([1.0, 0.5, 0.4, 0.6, 0.6, 0.6], turned)) == []
-    assert diagnose(_history(falling, turned, validation_accuracy=1.0)) == []
+    assert diagnose(_history([1.0, 0.5, 0.4, 0.6, 0.6, 0.6], rising)) == []
+    assert diagnose(_history(falling, rising, validation_accuracy=1.0)) == []
 
 
 # --- Units and classes -----------------------------------------------------------------------------------------------
-def test_half_a_layer_is_dead_and_less_is_not_named():
-    """Inputs are 0 or more, so a unit without a positive weight or bias is dead."""
+def test_dead_units_are_a_finding_from_half_a_layer_on():
+    """The inputs are not negative, so a unit without a positive weight or bias is dead."""
     data = Dataset(np.random.default_rng(0).random((2000, 3)))
     alive, dead = np.ones((3, 4)), np.ones((3, 4))
     alive[:, :1], dead[:, :2] = -1, -1
@@ -210,14 +212,14 @@ def test_half_a_layer_is_dead_and_less_is_not_named():
     network = Network([dead, out[0]], [np.zeros(4), out[1]])
     findings = diagnose(History(), network, data)
     assert _names(findings) == ["dead units"]
-    assert findings[0].evidence.startswith("2 of 4 units of hidden layer 1 give 0")
-    # One sample, the last one, is enough to wake one of them.
+    assert findings[0].evidence.startswith("2 of 4 units of hidden layer 1 output 0")
+    # One sample, the last one, activates one of the dead units; that is enough.
     data.images[-1] = [-1, 0, 0]
     assert diagnose(History(), Network([dead, out[0]], [np.array([-0.5, -2, 0, 0]), out[1]]), data) == []
     assert diagnose(History(), Network([dead, out[0]], [np.zeros(4), out[1]], "tanh"), data) == []
 
 
-def test_a_class_that_training_never_saw_is_never_predicted(digits):
+def test_a_class_missing_from_the_training_data_is_never_predicted(digits):
     kept = digits.train.labels != 9
     some = digits._replace(train=digits.train.take(kept))
     network = Network.initialize((64, 32, 10), input_scale=1 / 16)
@@ -226,18 +228,21 @@ def test_a_class_that_training_never_saw_is_never_predicted(digits):
     findings = diagnose(result, data=some.train, confusion=counts)
     nines = int(np.sum(digits.test.labels == 9))
     assert [(finding.name, finding.evidence) for finding in findings] == [
-        ("class never predicted", f"no sample was taken for class 9, though {nines} of {len(digits.test)} show it")
+        (
+            "class never predicted",
+            f"no sample was predicted as class 9, although {nines} of {len(digits.test)} samples belong to it",
+        )
     ]
     assert "training samples" in findings[0].advice
 
 
-def test_a_class_of_few_samples_may_be_missed():
+def test_a_class_of_few_samples_is_not_a_finding():
     counts = np.array([[90, 0, 0], [6, 0, 0], [7, 0, 0]])
-    assert "class 2, though 7 of 103" in diagnose(History(), confusion=counts)[0].evidence
+    assert "class 2, although 7 of 103" in diagnose(History(), confusion=counts)[0].evidence
     assert diagnose(History(), confusion=counts[:2, :2]) == []
 
 
-def test_bad_arguments_are_one_line(digits):
+def test_a_bad_argument_raises_a_one_line_error(digits):
     network = Network.initialize((5, 3, 2))
     with pytest.raises(fastnn.DataError, match=r"^inputs have shape \(1438, 64\), expected \(samples, 5\)"):
         diagnose(History(), network, digits.train)

@@ -1,4 +1,4 @@
-"""The explanation of one sample: its numbers are the reference's own, its text and its figure show them."""
+"""Tests of explanations: the numbers equal the reference backend's, and the text and the figure show them."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ from fastnn.explanation import ExplainDisplay, Explanation, explain
 from fastnn.network import ACTIVATIONS, Network
 from tests.parity import make_inputs, make_network
 
-# Two inputs, halved; unit 0 sums to 1.5, unit 1 to -1 and is cut; the logits are 3 and 1.
+# Inputs are halved. For the inputs 2 and -2, unit 0 sums to 1.5, unit 1 to -1 (output 0); the logits are 3 and 1.
 HAND = Network([[[2.0, -1.0], [0.5, 0.0]], [[2.0, 1.0], [7.0, 5.0]]], [[0.0, 0.0], [0.0, -0.5]], input_scale=0.5)
 
 
@@ -29,20 +29,20 @@ def _case(sizes, kind, dtype, activation):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("kind", ["uint8", "float64"])
 @pytest.mark.parametrize("sizes", [(784, 128, 10), (64, 32, 16, 8, 3), (20, 5), (6, 4, 1)])
-def test_every_number_is_the_references(sizes, kind, activation, dtype):
+def test_every_number_equals_the_reference_backends(sizes, kind, activation, dtype):
     network, row = _case(sizes, kind, dtype, activation)
     label = sizes[-1] // 2
     found = explain(network, row, label)
     inps, outs = reference.forward(network, row[None])
     gradients = reference.loss_and_gradients(network, row[None], np.array([label]))
-    for place, layer in enumerate(found.layers):
-        weight, bias = network.weights[place], network.biases[place]
-        np.testing.assert_array_equal(layer.inp, inps[place][0], strict=True)
-        np.testing.assert_array_equal(layer.sums, (reference.matmul(inps[place], weight) + bias)[0], strict=True)
+    for i, layer in enumerate(found.layers):
+        weight, bias = network.weights[i], network.biases[i]
+        np.testing.assert_array_equal(layer.inp, inps[i][0], strict=True)
+        np.testing.assert_array_equal(layer.sums, (reference.matmul(inps[i], weight) + bias)[0], strict=True)
         np.testing.assert_array_equal(layer.out, reference.activate(layer.sums, layer.activation), strict=True)
-        np.testing.assert_array_equal(layer.out, outs[place][0], strict=True)
-        np.testing.assert_array_equal(layer.dweight, gradients.dweights[place], strict=True)
-        np.testing.assert_array_equal(layer.dbias, gradients.dbiases[place], strict=True)
+        np.testing.assert_array_equal(layer.out, outs[i][0], strict=True)
+        np.testing.assert_array_equal(layer.dweight, gradients.dweights[i], strict=True)
+        np.testing.assert_array_equal(layer.dbias, gradients.dbiases[i], strict=True)
     assert [layer.activation for layer in found.layers] == [activation] * (len(sizes) - 2) + ["identity"]
     np.testing.assert_array_equal(found.logits, reference.predict_logits(network, row[None])[0], strict=True)
     np.testing.assert_array_equal(found.proba, reference.predict_proba(network, row[None])[0], strict=True)
@@ -55,7 +55,7 @@ def test_every_number_is_the_references(sizes, kind, activation, dtype):
     assert found.prediction == found.proba.argmax()
 
 
-def test_a_case_worked_by_hand():
+def test_a_network_computed_by_hand():
     found = explain(HAND, [2, -2], label=1)
     first, last = found.layers
     np.testing.assert_array_equal(first.inp, [1, -1])
@@ -63,19 +63,19 @@ def test_a_case_worked_by_hand():
     np.testing.assert_array_equal(first.out, [1.5, 0])
     np.testing.assert_array_equal(found.logits, [3, 1])
     np.testing.assert_array_equal(found.shifted, [0, -2])
-    share = 1 / (1 + math.exp(-2))
-    np.testing.assert_allclose(found.proba, [share, 1 - share])
-    assert found.loss == pytest.approx(-math.log(1 - share))
-    np.testing.assert_allclose(last.dsums, [share, -share])
-    np.testing.assert_allclose(last.dweight, [[1.5 * share, -1.5 * share], [0, 0]], atol=1e-15)
-    np.testing.assert_allclose(first.dsums, [2 * share - share, 0], atol=1e-15)
-    np.testing.assert_allclose(first.dweight, [[share, 0], [-share, 0]], atol=1e-15)
-    # z0 - z1 = (2 - 1) * unit 0 + 0.5, and unit 0 = 2 * 1 + 0.5 * -1: the inputs give 2 and -0.5, the biases 0.5.
+    proba = 1 / (1 + math.exp(-2))
+    np.testing.assert_allclose(found.proba, [proba, 1 - proba])
+    assert found.loss == pytest.approx(-math.log(1 - proba))
+    np.testing.assert_allclose(last.dsums, [proba, -proba])
+    np.testing.assert_allclose(last.dweight, [[1.5 * proba, -1.5 * proba], [0, 0]], atol=1e-15)
+    np.testing.assert_allclose(first.dsums, [2 * proba - proba, 0], atol=1e-15)
+    np.testing.assert_allclose(first.dweight, [[proba, 0], [-proba, 0]], atol=1e-15)
+    # z0 - z1 = (2 - 1) * unit 0 + 0.5 and unit 0 = 2 * 1 + 0.5 * -1: the inputs contribute 2 and -0.5, the biases 0.5.
     np.testing.assert_array_equal(found.contributions, [2, -0.5])
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_contributions_are_input_times_slope_of_the_difference(activation):
+def test_contributions_are_inputs_times_the_gradient_of_the_logit_difference(activation):
     network, row = _case((7, 6, 5, 4), "float64", "float64", activation)
     found = explain(network, row)
 
@@ -90,17 +90,18 @@ def test_contributions_are_input_times_slope_of_the_difference(activation):
         assert found.contributions[i] == pytest.approx(row[i] * slope, abs=1e-8)
 
 
-def test_the_rival_is_the_label_of_a_mistake_else_the_second():
+def test_the_rival_is_the_label_if_the_prediction_is_wrong_else_the_second_most_probable_class():
     network = Network([np.zeros((2, 4))], [[0.0, 3.0, 1.0, 2.0]])
     assert (explain(network, [1, 1]).prediction, explain(network, [1, 1]).rival) == (1, 3)
     assert explain(network, [1, 1], 1).rival == 3
     assert explain(network, [1, 1], 0).rival == 0
-    alone = explain(Network([np.ones((2, 1))], [[1.0]]), [3, 4], 0)
-    assert (alone.rival, alone.loss, alone.proba.tolist()) == (None, 0.0, [1.0])
-    assert alone.contributions.tolist() == [3, 4]
+    one_class = explain(Network([np.ones((2, 1))], [[1.0]]), [3, 4], 0)
+    assert (one_class.rival, one_class.loss, one_class.proba.tolist()) == (None, 0.0, [1.0])
+    assert one_class.contributions.tolist() == [3, 4]
+    assert "gradient of the logit of class 0. The logit is 8." in str(one_class)
 
 
-def test_without_a_label_there_is_no_loss_and_no_gradient():
+def test_an_explanation_without_a_label_has_no_loss_and_no_gradients():
     found = explain(HAND, [2, -2])
     assert (found.label, found.loss) == (None, None)
     assert all(layer.dsums is None and layer.dweight is None and layer.dbias is None for layer in found.layers)
@@ -109,7 +110,7 @@ def test_without_a_label_there_is_no_loss_and_no_gradient():
         found.label = 1
 
 
-def test_json_holds_every_number():
+def test_json_contains_every_number():
     network, row = _case((30, 20, 10), "uint8", "float32", "relu")
     found = explain(network, row, 3)
     read = json.loads(json.dumps(found.to_dict()))
@@ -136,14 +137,14 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_arguments_are_one_line(case):
+def test_a_bad_argument_raises_a_one_line_error(case):
     row, label, options, message = BAD[case]
     with pytest.raises(DataError, match=message) as caught:
         explain(HAND, row, label, **options)
     assert "\n" not in str(caught.value)
 
 
-def test_explain_is_a_function_whatever_is_imported_first():
+def test_fastnn_explain_stays_a_function_after_the_package_is_imported():
     import fastnn.explanation as package
 
     assert fastnn.explain is package.explain
@@ -152,19 +153,19 @@ def test_explain_is_a_function_whatever_is_imported_first():
 
 # --- The text --------------------------------------------------------------------------------------------------------
 def _steps(text):
-    """The steps by their first word or two, each as its lines cut into words."""
+    """Return the lines of each step, by the step's title."""
     blocks = text.split("\n\n")[1:]
     assert [int(block.split(".")[0]) for block in blocks] == list(range(1, len(blocks) + 1))
     return {block.split(". ", 1)[1].split(":")[0]: block.splitlines() for block in blocks}
 
 
-def test_the_text_of_a_tiny_network_has_every_number():
+def test_the_text_of_a_tiny_network_shows_every_number():
     text = str(explain(HAND, [2, -2], label=1, class_names=["no", "yes"]))
     steps = [[" ".join(line.split()) for line in lines] for lines in _steps(text).values()]
     assert len(steps) == 8
     assert steps[0][2:] == ["input 0 2 1", "input 1 -2 -1"]
     assert steps[1][1:5] == [
-        "1 of 2 units are active, the others give 0.",
+        "Active units: 1 of 2; the others output 0.",
         "sum output",
         "unit 0 1.5 1.5",
         "unit 1 -1 0",
@@ -184,10 +185,10 @@ def test_the_text_of_a_tiny_network_has_every_number():
         "logit of class yes 1",
     ]
     assert steps[3][2:] == [
-        "no 3 0 1 0.8808", "yes 1 -2 0.1353 0.1192", "sum of all 1.135335 1", "The sample is taken for class no.",
+        "no 3 0 1 0.8808", "yes 1 -2 0.1353 0.1192", "sum of all 1.135335 1", "Predicted class: no.",
     ]  # fmt: skip
     assert steps[4][2:] == [
-        "input 0 2 input 1 -0.5", "sum 2 sum -0.5", "The rest of the difference, 0.5, comes from the biases.",
+        "input 0 2 input 1 -0.5", "sum 2 sum -0.5", "The biases contribute the rest, 0.5.",
     ]  # fmt: skip
     assert "-log(0.1192029) = 2.127" in steps[5][0]
     assert steps[5][1].endswith("log(1.135335) - (-2).")
@@ -199,7 +200,7 @@ def test_the_text_of_a_tiny_network_has_every_number():
     ]  # fmt: skip
 
 
-def test_the_text_of_a_large_network_is_short_and_says_what_it_shows():
+def test_the_text_of_a_large_network_is_short_and_shows_the_largest_entries():
     network, row = _case((784, 128, 10), "uint8", "float32", "relu")
     found = explain(network, row, 3, image_shape=(28, 28))
     text = found.to_text()
@@ -208,41 +209,41 @@ def test_the_text_of_a_large_network_is_short_and_says_what_it_shows():
     assert len(lines) < 110
     steps = _steps(text)
     hidden = steps["Layer 1, 784 -> 128 relu"]
-    assert f"{np.count_nonzero(row)} of them are not 0" in text
-    assert f"{np.sum(found.layers[0].out > 0)} of 128 units are active" in hidden[1]
+    assert f"784 numbers ({np.count_nonzero(row)} nonzero)" in text
+    assert f"Active units: {np.sum(found.layers[0].out > 0)} of 128" in hidden[1]
     table = [line.split() for line in hidden if line.startswith("   unit")]
     largest = np.argsort(-found.layers[0].out)[:6]
     assert [(int(words[1]), float(words[3])) for words in table] == [
         (unit, float(f"{found.layers[0].out[unit]:.4g}")) for unit in largest
     ]
-    # The products that are shown, the others together and the bias make up the sum.
+    # The products shown, the total of the others and the bias add up to the sum.
     products = [line.split() for line in hidden if "pixel (" in line]
     assert len(products) == 6
     for _, y, x, inp, weight, product in products:
-        at = int(y.strip("(,")) * 28 + int(x.strip(")"))
-        assert float(inp) == pytest.approx(row[at] / 255, rel=1e-3)
-        assert float(weight) == pytest.approx(network.weights[0][at, largest[0]], rel=1e-3)
+        pixel = int(y.strip("(,")) * 28 + int(x.strip(")"))
+        assert float(inp) == pytest.approx(row[pixel] / 255, rel=1e-3)
+        assert float(weight) == pytest.approx(network.weights[0][pixel, largest[0]], rel=1e-3)
         assert float(product) == pytest.approx(float(inp) * float(weight), rel=2e-3)
-    *parts, total = [float(line.split()[-1]) for line in hidden[-9:]]
+    *terms, total = [float(line.split()[-1]) for line in hidden[-9:]]
     assert hidden[-1].split()[:4] == ["sum", "of", "unit", str(largest[0])]
-    assert sum(parts) == pytest.approx(total, abs=0.005)
+    assert sum(terms) == pytest.approx(total, abs=0.005)
     classes = [line.split() for line in steps["Softmax"] if line.split()[0].isdigit()]
     np.testing.assert_allclose([float(words[1]) for words in classes], found.logits, rtol=1e-3)
     np.testing.assert_allclose([float(words[4]) for words in classes], found.proba, rtol=1e-3)
-    assert list(steps)[-2:] == ["Back through layer 2", "Back through layer 1"]
+    assert list(steps)[-2:] == ["Backward through layer 2", "Backward through layer 1"]
 
 
-def test_no_number_is_minus_zero():
+def test_no_number_is_shown_as_minus_zero():
     assert "-0" not in str(explain(Network([[[-1.0]]], [[2.0]]), [0.0])).split()
 
 
-def test_many_classes_are_told_by_the_most_probable():
+def test_of_many_classes_the_most_probable_are_shown():
     network, row = _case((30, 20, 40), "uint8", "float32", "tanh")
     found = explain(network, row)
     lines = _steps(str(found))["Softmax"]
     shown = [int(line.split()[0]) for line in lines if line.split()[0].isdigit()]
     assert shown == np.argsort(-found.proba)[:6].tolist()
-    assert "biases" not in str(found)  # a slope of tanh says nothing of them
+    assert "biases" not in str(found)  # with tanh, the contributions do not add up to the difference
 
 
 # --- The figure ------------------------------------------------------------------------------------------------------
@@ -255,7 +256,7 @@ def _display(label=3, **options):
     return ExplainDisplay.from_network(network, row, label, image_shape=(28, 28), **options)
 
 
-def test_the_figure_draws_the_explanations_numbers():
+def test_the_figure_draws_the_numbers_of_the_explanation():
     display = _display()
     found, axes = display.explanation, display.axes_
     assert list(axes) == ["inputs", "contributions", "logits", "probabilities", "layer 1", "layer 2"]
@@ -267,43 +268,43 @@ def test_the_figure_draws_the_explanations_numbers():
     assert high == np.abs(found.contributions).max()
     np.testing.assert_array_equal(_bars(axes["logits"], horizontal=True), found.logits)
     np.testing.assert_array_equal(_bars(axes["probabilities"], horizontal=True), found.proba)
-    for place in (1, 2):
-        ax, out = axes[f"layer {place}"], found.layers[place - 1].out
+    for number in (1, 2):
+        ax, out = axes[f"layer {number}"], found.layers[number - 1].out
         np.testing.assert_array_equal(_bars(ax), out)
-        assert ax.get_title() == f"layer {place}: relu, {np.sum(out > 0)} of {len(out)} units active"
+        assert ax.get_title() == f"layer {number}: relu, {np.sum(out > 0)} of {len(out)} units active"
     labels = [text.get_text() for text in axes["logits"].get_yticklabels()]
     assert labels == ["0", "1", "2", "3 (label)", *map(str, range(4, 10))]
-    said, rival = found.prediction, found.rival
-    assert axes["contributions"].get_title() == f"for {said} (blue), not {rival} (vermilion)"
+    predicted, rival = found.prediction, found.rival
+    assert axes["contributions"].get_title() == f"for {predicted} (blue), for {rival} (vermilion)"
     heading = display.figure_.get_suptitle()
-    assert heading.startswith(f"taken for {said} (")
+    assert heading.startswith(f"predicted {predicted} (")
     assert heading.endswith(f"label 3, loss {found.loss:.4g}")
     colours = [bar.get_facecolor() for bar in axes["logits"].patches]
-    assert len({colours[said], colours[rival]}) == 2
+    assert len({colours[predicted], colours[rival]}) == 2
     assert len(set(colours)) == 3
 
 
-def test_texts_of_the_figure_do_not_overlap():
+def test_texts_in_the_figure_do_not_overlap():
     display = _display(class_names=[f"class number {i}" for i in range(10)])
     display.figure_.draw_without_rendering()
     for ax in display.axes_.values():
         texts = [*ax.get_yticklabels(), *ax.get_xticklabels(), *ax.texts]
         boxes = [text.get_window_extent() for text in texts if text.get_visible() and text.get_text()]
-        assert not any(box.overlaps(other) for place, box in enumerate(boxes) for other in boxes[:place])
-    # The names stand once, beside the logits.
+        assert not any(box.overlaps(other) for i, box in enumerate(boxes) for other in boxes[:i])
+    # The class names appear once, beside the logits.
     assert not any(text.get_visible() and text.get_text() for text in display.axes_["probabilities"].get_yticklabels())
     titles = [display.axes_[name].title.get_window_extent() for name in ("inputs", "contributions", "logits")]
-    assert not any(box.overlaps(other) for place, box in enumerate(titles) for other in titles[:place])
+    assert not any(box.overlaps(other) for i, box in enumerate(titles) for other in titles[:i])
 
 
-def test_a_table_is_drawn_as_bars():
+def test_inputs_without_an_image_shape_are_drawn_as_bars():
     display = ExplainDisplay.from_network(HAND, [2, -2], class_names=["$", "$^$"])
     np.testing.assert_array_equal(_bars(display.axes_["inputs"]), [1, -1])
     np.testing.assert_array_equal(_bars(display.axes_["contributions"]), [2, -0.5])
     assert (display._repr_png_() or b"").startswith(b"\x89PNG")
 
 
-def test_a_figure_of_the_callers_is_drawn_into():
+def test_the_panels_are_drawn_into_a_given_figure():
     figure = Figure()
     display = _display(figure=figure)
     assert display.figure_ is figure
@@ -311,7 +312,7 @@ def test_a_figure_of_the_callers_is_drawn_into():
     assert display._repr_png_() is None
 
 
-def test_no_hidden_layer_one_class_and_many_classes_are_drawn(tmp_path):
+def test_networks_without_hidden_layers_with_one_class_or_many_are_drawn(tmp_path):
     for sizes in ((4, 1), (4, 62)):
         network = Network.initialize(sizes)
         display = ExplainDisplay.from_network(network, np.ones(4), label=0)

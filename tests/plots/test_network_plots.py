@@ -1,4 +1,4 @@
-"""Tests of the pictures of what is inside a network: the drawn numbers are the network's, computed here by hand."""
+"""Tests of the figures of networks: the numbers drawn equal those computed here with NumPy."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ PNG = b"\x89PNG"
 
 @pytest.fixture
 def network() -> Network:
-    """12 inputs (3 x 4), 7 and 5 hidden units, 3 classes; unit 2 of the first layer never answers."""
+    """12 inputs (3 x 4), 7 and 5 hidden units, 3 classes; unit 2 of the first layer always outputs 0."""
     network = Network.initialize((12, 7, 5, 3), seed=4, input_scale=1 / 255)
     network.biases[0][2] = -100
     return network
@@ -27,7 +27,7 @@ def samples() -> tuple[np.ndarray, np.ndarray]:
     return rng.integers(0, 256, (50, 12), dtype=np.uint8), rng.integers(0, 3, 50)
 
 
-def test_each_unit_is_the_image_of_its_weights(network: Network) -> None:
+def test_each_image_shows_the_weights_of_one_unit(network: Network) -> None:
     display = WeightsDisplay.from_network(network, (3, 4))
     assert len(display.ax_.images) == 7
     for unit, image in enumerate(display.ax_.images):
@@ -37,7 +37,7 @@ def test_each_unit_is_the_image_of_its_weights(network: Network) -> None:
 
 
 def test_weights_share_one_scale_with_zero_in_the_middle(network: Network) -> None:
-    network.weights[0][0, 0] = 50  # one weight far from all others
+    network.weights[0][0, 0] = 50  # one outlier
     display = WeightsDisplay.from_network(network, (3, 4))
     limits = {image.get_clim() for image in display.ax_.images}
     assert len(limits) == 1
@@ -48,15 +48,15 @@ def test_weights_share_one_scale_with_zero_in_the_middle(network: Network) -> No
     assert min(middle[:3]) > 0.97
 
 
-def test_images_lie_apart_row_by_row(network: Network) -> None:
+def test_images_are_laid_out_in_rows_without_overlap(network: Network) -> None:
     wide = Network.initialize((12, 23, 3))
     display = WeightsDisplay.from_network(wide, (3, 4), n=21)
     assert display.ax_.get_title() == "weights into 21 of 23 units of the first layer"
     extents = np.array([image.get_extent() for image in display.ax_.images])  # left, right, bottom, top
     assert len(extents) == 21
-    for place, (left, right, bottom, top) in enumerate(extents):
+    for i, (left, right, bottom, top) in enumerate(extents):
         assert right - left == pytest.approx((bottom - top) * 4 / 3, rel=0.05)
-        others = np.delete(extents, place, axis=0)
+        others = np.delete(extents, i, axis=0)
         apart = (others[:, 0] >= right) | (others[:, 1] <= left) | (others[:, 3] >= bottom) | (others[:, 2] <= top)
         assert apart.all()
     assert extents[10, 0] == extents[0, 0]
@@ -64,21 +64,21 @@ def test_images_lie_apart_row_by_row(network: Network) -> None:
     figure = display.figure_
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in display.ax_.texts]
-    assert not any(one.overlaps(other) for place, one in enumerate(boxes) for other in boxes[:place])
+    assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
 
 
-def test_weights_that_cannot_be_drawn(network: Network) -> None:
+def test_bad_arguments_of_the_weights_display_raise(network: Network) -> None:
     for shape in (None, (4, 4)):
         with pytest.raises(DataError, match=r"image_shape is None|expected 7 rows of 4 x 4 pixels"):
             WeightsDisplay.from_network(network, shape)
     with pytest.raises(SettingsError, match="n is 0, expected"):
         WeightsDisplay.from_network(network, (3, 4), n=0)
-    silent = Network([np.zeros((12, 3))], [np.zeros(3)])
-    assert WeightsDisplay.from_network(silent, (3, 4)).png(30).startswith(PNG)
+    zeros = Network([np.zeros((12, 3))], [np.zeros(3)])
+    assert WeightsDisplay.from_network(zeros, (3, 4)).png(30).startswith(PNG)
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
-def test_bars_are_what_the_units_give(samples: tuple[np.ndarray, np.ndarray], activation: str) -> None:
+def test_bars_show_the_outputs_of_the_units(samples: tuple[np.ndarray, np.ndarray], activation: str) -> None:
     network = Network.initialize((12, 7, 5, 3), seed=4, input_scale=1 / 255, activation=activation)
     function = np.tanh if activation == "tanh" else lambda sums: np.maximum(sums, 0)
     row = samples[0][3]
@@ -91,13 +91,15 @@ def test_bars_are_what_the_units_give(samples: tuple[np.ndarray, np.ndarray], ac
         heights = [bar.get_height() for bar in units_ax.patches]
         np.testing.assert_allclose(heights, expected, rtol=1e-5, atol=1e-6)
         assert [bar.get_x() + bar.get_width() / 2 for bar in units_ax.patches] == pytest.approx(range(len(expected)))
-        silent = next(line for line in units_ax.lines if line.get_marker() == "|")
-        np.testing.assert_array_equal(silent.get_xdata(), np.flatnonzero(expected == 0))
-        assert units_ax.get_title() == f"{np.sum(expected != 0)} of {len(expected)} units answer"
+        ticks = next(line for line in units_ax.lines if line.get_marker() == "|")
+        np.testing.assert_array_equal(ticks.get_xdata(), np.flatnonzero(expected == 0))
+        assert units_ax.get_title() == f"{np.sum(expected != 0)} of {len(expected)} units active"
         assert units_ax.get_xlabel() == f"unit of hidden layer {layer}"
 
 
-def test_activations_that_cannot_be_drawn(network: Network, samples: tuple[np.ndarray, np.ndarray]) -> None:
+def test_bad_arguments_of_the_activations_display_raise(
+    network: Network, samples: tuple[np.ndarray, np.ndarray]
+) -> None:
     images, _ = samples
     with pytest.raises(SettingsError, match="layer is 3, expected a whole number, from 1 to 2"):
         ActivationsDisplay.from_network(network, images[0], (3, 4), layer=3)
@@ -109,7 +111,9 @@ def test_activations_that_cannot_be_drawn(network: Network, samples: tuple[np.nd
         ActivationsDisplay.from_network(network, images[0, :6], (2, 3))
 
 
-def test_the_bars_of_a_histogram_sum_to_the_weights(network: Network, samples: tuple[np.ndarray, np.ndarray]) -> None:
+def test_the_histograms_count_every_weight_and_gradient(
+    network: Network, samples: tuple[np.ndarray, np.ndarray]
+) -> None:
     display = DistributionsDisplay.from_network(network, *samples, n_bins=20)
     assert display.axes_.shape == (3, 2)
     for layer, row in enumerate(display.axes_):
@@ -123,7 +127,7 @@ def test_the_bars_of_a_histogram_sum_to_the_weights(network: Network, samples: t
             assert ax.get_yscale() == "log"
 
 
-def test_gradients_are_those_of_finite_differences(network: Network, samples: tuple[np.ndarray, np.ndarray]) -> None:
+def test_gradients_agree_with_finite_differences(network: Network, samples: tuple[np.ndarray, np.ndarray]) -> None:
     images, labels = samples
 
     def loss(weights: list[np.ndarray]) -> float:
@@ -136,16 +140,16 @@ def test_gradients_are_those_of_finite_differences(network: Network, samples: tu
 
     gradients = DistributionsDisplay(network, images, labels).gradients
     assert gradients is not None
-    for layer, place in ((0, (5, 1)), (1, (3, 4)), (2, (0, 2))):
+    for layer, index in ((0, (5, 1)), (1, (3, 4)), (2, (0, 2))):
         ends = []
         for step in (1e-5, -1e-5):
             weights = [weight.astype(np.float64) for weight in network.weights]
-            weights[layer][place] += step
+            weights[layer][index] += step
             ends.append(loss(weights))
-        assert gradients[layer][place] == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-3, abs=1e-6)
+        assert gradients[layer][index] == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-3, abs=1e-6)
 
 
-def test_dead_units_are_counted_in_the_titles(network: Network, samples: tuple[np.ndarray, np.ndarray]) -> None:
+def test_titles_show_the_number_of_dead_units(network: Network, samples: tuple[np.ndarray, np.ndarray]) -> None:
     images, labels = samples
     display = DistributionsDisplay.from_network(network, images, labels)
     first = np.maximum(images / 255 @ network.weights[0] + network.biases[0], 0)
@@ -162,10 +166,10 @@ def test_dead_units_are_counted_in_the_titles(network: Network, samples: tuple[n
     assert display.gradients is not None
     zeros = np.mean(display.gradients[0] == 0)
     assert zeros >= 1 / 7  # the dead unit's
-    assert display.axes_[0, 1].get_title() == f"its gradients: {100 * zeros:.1f} % are exactly 0"
+    assert display.axes_[0, 1].get_title() == f"gradients: {100 * zeros:.1f} % are exactly 0"
 
 
-def test_without_samples_there_are_the_weights_alone(network: Network, samples: tuple[np.ndarray, np.ndarray]) -> None:
+def test_without_labels_only_weights_are_drawn(network: Network, samples: tuple[np.ndarray, np.ndarray]) -> None:
     display = DistributionsDisplay.from_network(network)
     assert display.axes_.shape == (3, 1)
     assert display.gradients is None
@@ -179,7 +183,7 @@ def test_without_samples_there_are_the_weights_alone(network: Network, samples: 
         DistributionsDisplay.from_network(network, samples[0][:0])
 
 
-def test_they_go_where_the_caller_says(network: Network, samples: tuple[np.ndarray, np.ndarray]) -> None:
+def test_displays_are_drawn_into_the_given_axes(network: Network, samples: tuple[np.ndarray, np.ndarray]) -> None:
     figure = Figure()
     axes = figure.subplots(3, 4)
     drawn: list[Any] = [

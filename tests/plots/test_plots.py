@@ -1,4 +1,4 @@
-"""Tests of fastnn.plots: what stands in the pictures, not their pixels."""
+"""Tests of fastnn.plots: they check the contents of the figures, not their pixels."""
 
 import subprocess
 import sys
@@ -21,8 +21,8 @@ PROBA = np.array(
     [
         [0.90, 0.10, 0.00],
         [0.30, 0.60, 0.10],
-        [0.70, 0.10, 0.20],  # true 2, said 0, by 0.50
-        [0.01, 0.01, 0.98],  # true 1, said 2, by 0.97: the worst
+        [0.70, 0.10, 0.20],  # true 2, predicted 0, ahead by 0.50
+        [0.01, 0.01, 0.98],  # true 1, predicted 2, ahead by 0.97: the worst mistake
         [1.00, 0.00, 0.00],
         [0.002, 0.001, 0.997],
     ]
@@ -47,10 +47,10 @@ def curve(ax: Any, label: str) -> Any:
 def labels_overlap(figure: Figure, texts: list) -> bool:
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in texts]
-    return any(box.overlaps(other) for place, box in enumerate(boxes) for other in boxes[:place])
+    return any(box.overlaps(other) for i, box in enumerate(boxes) for other in boxes[:i])
 
 
-def test_neither_importing_nor_plotting_loads_what_it_need_not() -> None:
+def test_importing_loads_no_heavy_package_and_plotting_no_pyplot() -> None:
     program = """if True:
         import sys
         import fastnn.plots
@@ -63,7 +63,7 @@ def test_neither_importing_nor_plotting_loads_what_it_need_not() -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=120)
 
 
-def test_curves_hold_the_history() -> None:
+def test_curves_show_the_history() -> None:
     frame = history([2.1, 1.2, 1.1, 1.3])
     display = LearningCurveDisplay.from_history(frame)
     for ax, name in zip(display.axes_, ("loss", "accuracy"), strict=True):
@@ -87,7 +87,7 @@ def test_curves_hold_the_history() -> None:
         (None, 4),
     ],
 )
-def test_the_mark_stands_at_the_best_epoch(validation_loss: list[float] | None, best: int) -> None:
+def test_the_best_epoch_is_marked(validation_loss: list[float] | None, best: int) -> None:
     frame = history(validation_loss)
     display = LearningCurveDisplay.from_history(frame)
     assert display.best_epoch == best
@@ -103,12 +103,12 @@ def test_the_mark_stands_at_the_best_epoch(validation_loss: list[float] | None, 
         assert shown == (["training", "validation"] if validated else ["training"])
 
 
-def test_epochs_without_validation_are_bridged() -> None:
+def test_the_validation_curve_skips_epochs_without_validation() -> None:
     display = LearningCurveDisplay.from_history(history([np.nan, 1.5, np.nan, 1.6]))
     np.testing.assert_array_equal(curve(display.axes_[0], "validation").get_xydata(), [[2, 1.5], [4, 1.6]])
 
 
-def test_one_epoch_shows_as_a_marker() -> None:
+def test_a_single_epoch_is_drawn_as_a_marker() -> None:
     display = LearningCurveDisplay.from_history(history([0.9], loss=(0.8,)))
     for ax in display.axes_:
         assert curve(ax, "training").get_marker() == "o"
@@ -116,8 +116,8 @@ def test_one_epoch_shows_as_a_marker() -> None:
     assert (display._repr_png_() or b"").startswith(PNG)
 
 
-def test_the_label_of_the_best_epoch_has_a_strip_of_its_own() -> None:
-    # The best epoch is an early one, where the curves run along the edges at which the label stands.
+def test_no_curve_runs_through_the_label_of_the_best_epoch() -> None:
+    # The best epoch is the first one, where the curves come close to the edges at which the label is placed.
     loss = tuple(1 + np.exp(-np.arange(200) / 80))
     display = LearningCurveDisplay.from_history(history([0.9 + 0.001 * epoch for epoch in range(200)], loss))
     assert display.best_epoch == 1
@@ -131,7 +131,7 @@ def test_the_label_of_the_best_epoch_has_a_strip_of_its_own() -> None:
         assert ax.bbox.x0 <= label.x0 < label.x1 <= ax.bbox.x1
 
 
-def test_a_history_object_is_asked_for_its_frame() -> None:
+def test_an_object_with_to_frame_is_accepted_as_a_history() -> None:
     class History:
         def to_frame(self) -> pd.DataFrame:
             return history(None)
@@ -139,7 +139,7 @@ def test_a_history_object_is_asked_for_its_frame() -> None:
     np.testing.assert_array_equal(LearningCurveDisplay.from_history(History()).loss, [2.0, 1.0, 0.5, 0.25])
 
 
-def test_fastnns_own_history_is_drawn_like_its_frame() -> None:
+def test_a_fastnn_history_is_drawn_like_its_data_frame() -> None:
     records = [EpochRecord(epoch, 0.1, 2 / epoch, 0.5, np.nan, np.nan, 1.0) for epoch in (1, 2, 3)]
     direct, framed = (LearningCurveDisplay(each) for each in (History(records), History(records).to_frame()))
     for name in ("epochs", "loss", "accuracy"):
@@ -148,7 +148,7 @@ def test_fastnns_own_history_is_drawn_like_its_frame() -> None:
     assert direct.loss.tolist() == [2.0, 1.0, 2 / 3]
 
 
-def test_curves_go_where_the_caller_says() -> None:
+def test_curves_are_drawn_into_the_given_axes() -> None:
     figure = Figure()
     axes = figure.subplots(2, 1)
     display = LearningCurveDisplay.from_history(history(None), ax=axes)
@@ -168,13 +168,13 @@ def test_curves_go_where_the_caller_says() -> None:
         (history(None).assign(loss="low"), "column loss is .*, expected numbers"),
     ],
 )
-def test_no_history_gets_one_line(bad: object, found: str) -> None:
+def test_an_invalid_history_raises_a_one_line_error(bad: object, found: str) -> None:
     with pytest.raises(DataError, match=found) as caught:
         LearningCurveDisplay.from_history(bad)
     assert "\n" not in str(caught.value)
 
 
-def test_the_cells_hold_the_counts() -> None:
+def test_the_cells_show_the_counts() -> None:
     rng = np.random.default_rng(1)
     labels, predictions = rng.integers(0, 10, (2, 800))
     display = ConfusionDisplay.from_predictions(labels, predictions)
@@ -182,22 +182,22 @@ def test_the_cells_hold_the_counts() -> None:
     np.testing.assert_array_equal(display.confusion, matrix)
     assert display.texts_ is not None
     np.testing.assert_array_equal([[int(text.get_text()) for text in row] for row in display.texts_], matrix)
-    assert all(text.get_position() == (place[1], place[0]) for place, text in np.ndenumerate(display.texts_))
+    assert all(text.get_position() == (cell[1], cell[0]) for cell, text in np.ndenumerate(display.texts_))
     assert (display.ax_.get_xlabel(), display.ax_.get_ylabel()) == ("predicted class", "true class")
     assert not labels_overlap(display.figure_, list(display.texts_.ravel()))
 
 
-def test_the_colours_are_shares_of_the_true_class_with_the_diagonal_apart() -> None:
+def test_colours_show_fractions_of_the_true_class_with_a_separate_scale_for_the_diagonal() -> None:
     display = ConfusionDisplay([[8, 2], [0, 5]])
-    mistaken, right = display.plot().ax_.images
-    found: list[Any] = [right.get_array(), mistaken.get_array()]
+    misclassified, correct = display.plot().ax_.images
+    found: list[Any] = [correct.get_array(), misclassified.get_array()]
     np.testing.assert_allclose(found[0].filled(-1.0), [[0.8, -1.0], [-1.0, 1.0]])
     np.testing.assert_allclose(found[1].filled(-1.0), [[-1.0, 0.2], [0.0, -1.0]])
-    assert mistaken.get_clim() == (0, 0.2)
-    assert right.get_clim() == (0, 1)
+    assert misclassified.get_clim() == (0, 0.2)
+    assert correct.get_clim() == (0, 1)
 
 
-def test_normalized_cells_hold_percentages_of_the_true_class() -> None:
+def test_normalized_cells_show_percentages_of_the_true_class() -> None:
     display = ConfusionDisplay.from_predictions([0] * 8 + [1], [0] * 7 + [1, 1], ["no", "yes", "never"], normalize=True)
     assert display.texts_ is not None
     found = [[text.get_text() for text in row] for row in display.texts_]
@@ -206,7 +206,7 @@ def test_normalized_cells_hold_percentages_of_the_true_class() -> None:
     assert "%" in display.ax_.get_xlabel()
 
 
-def test_numbers_can_be_read_on_every_colour() -> None:
+def test_numbers_are_readable_on_every_colour() -> None:
     display = ConfusionDisplay([[90, 10, 0], [4, 3, 3], [1, 0, 40]]).plot()
     assert display.texts_ is not None
     colours = {int(text.get_text()): text.get_color() for text in display.texts_.ravel()}
@@ -221,7 +221,7 @@ def test_many_classes_get_no_numbers_and_fewer_ticks() -> None:
     assert not labels_overlap(display.figure_, display.ax_.get_xticklabels())
 
 
-def test_names_with_dollars_are_no_formulas() -> None:
+def test_class_names_with_dollar_signs_are_not_read_as_formulas() -> None:
     display = ConfusionDisplay([[1, 0], [0, 1]], ["$", "$^$"]).plot()
     assert (display._repr_png_() or b"").startswith(PNG)
 
@@ -230,49 +230,49 @@ def test_the_first_mistake_is_the_worst() -> None:
     display = MistakesDisplay.from_predictions(IMAGES, (3, 4), LABELS, PROBA)
     np.testing.assert_array_equal(display.rows, evaluation.mistakes(LABELS, PROBA))
     np.testing.assert_array_equal(display.axes_[0].images[0].get_array(), IMAGES[3].reshape(3, 4))
-    assert [ax.get_title() for ax in display.axes_] == ["true 1, said 2 (98 %)", "true 2, said 0 (70 %)"]
+    assert [ax.get_title() for ax in display.axes_] == ["true 1\npredicted 2 (98 %)", "true 2\npredicted 0 (70 %)"]
     assert display.figure_.get_suptitle() == "2 of 2 mistakes among 6 images, worst first"
     assert not any(len(ax.get_xticks()) or len(ax.get_yticks()) for ax in display.axes_)
 
 
 def test_only_n_mistakes_are_drawn() -> None:
     display = MistakesDisplay.from_predictions(IMAGES, (3, 4), LABELS, PROBA, ["nil", "one", "two"], n=1)
-    assert [ax.get_title() for ax in display.axes_] == ["true one, said two (98 %)"]
+    assert [ax.get_title() for ax in display.axes_] == ["true one\npredicted two (98 %)"]
     assert display.figure_.get_suptitle() == "1 of 2 mistakes among 6 images, worst first"
 
 
-def test_no_mistakes_is_said() -> None:
+def test_the_heading_says_that_there_are_no_mistakes() -> None:
     display = MistakesDisplay.from_predictions(IMAGES, (3, 4), PROBA.argmax(axis=1), PROBA)
     assert display.figure_.get_suptitle() == "no mistakes among 6 images"
     assert len(display.axes_) == 0
     assert (display._repr_png_() or b"").startswith(PNG)
 
 
-def test_samples_come_in_the_order_given_and_wrong_ones_stand_out() -> None:
+def test_samples_keep_their_order_and_misclassified_ones_are_framed() -> None:
     display = SamplesDisplay.from_predictions(IMAGES, (3, 4), LABELS, PROBA)
     for ax, image in zip(display.axes_, IMAGES, strict=True):
         np.testing.assert_array_equal(ax.images[0].get_array(), image.reshape(3, 4))
     titles = [ax.get_title() for ax in display.axes_]
-    assert titles[0] == "true 0, said 0 (90 %)"
-    assert titles[4:] == ["true 0, said 0 (100 %)", "true 2, said 2 (> 99 %)"]
+    assert titles[0] == "true 0\npredicted 0 (90 %)"
+    assert titles[4:] == ["true 0\npredicted 0 (100 %)", "true 2\npredicted 2 (> 99 %)"]
     framed = [ax.spines["left"].get_linewidth() > 1 for ax in display.axes_]
     np.testing.assert_array_equal(framed, PROBA.argmax(axis=1) != LABELS)
-    assert display.figure_.get_suptitle() == "6 of 6 images, 4 of them right"
+    assert display.figure_.get_suptitle() == "6 of 6 images: 4 correct"
 
 
-def test_samples_without_labels_show_what_was_said() -> None:
+def test_samples_without_labels_show_the_predicted_class() -> None:
     display = SamplesDisplay.from_predictions(IMAGES / 255, (3, 4), None, PROBA, n=2)
-    assert [ax.get_title() for ax in display.axes_] == ["said 0 (90 %)", "said 1 (60 %)"]
+    assert [ax.get_title() for ax in display.axes_] == ["predicted 0 (90 %)", "predicted 1 (60 %)"]
     assert display.figure_.get_suptitle() == "2 of 6 images"
 
 
-def test_long_names_do_not_overlap() -> None:
+def test_long_class_names_do_not_overlap() -> None:
     names = ["an ankle boot", "a pullover, or a shirt", "trousers"]
     display = SamplesDisplay.from_predictions(IMAGES, (3, 4), LABELS, PROBA, names)
     assert not labels_overlap(display.figure_, [ax.title for ax in display.axes_])
 
 
-def test_images_go_into_the_figure_given() -> None:
+def test_images_are_drawn_into_the_given_figure() -> None:
     figure = Figure(layout="constrained")
     part = figure.add_subfigure(figure.add_gridspec(1, 2)[1])
     display = SamplesDisplay.from_predictions(IMAGES, (3, 4), LABELS, PROBA, figure=part)
@@ -293,19 +293,19 @@ def test_images_go_into_the_figure_given() -> None:
         ({"images": IMAGES.astype(str)}, "expected numbers"),
     ],
 )
-def test_bad_images_get_one_line(change: dict, found: str) -> None:
+def test_bad_image_data_raise_a_one_line_error(change: dict, found: str) -> None:
     arguments = {"images": IMAGES, "image_shape": (3, 4), "labels": LABELS, "proba": PROBA, **change}
     with pytest.raises(DataError, match=found) as caught:
         MistakesDisplay.from_predictions(**arguments)
     assert "\n" not in str(caught.value)
 
 
-def test_at_least_one_image() -> None:
+def test_the_maximum_number_of_images_must_be_positive() -> None:
     with pytest.raises(SettingsError, match="n is 0, expected a whole number of 1 or more"):
         SamplesDisplay.from_predictions(IMAGES, (3, 4), LABELS, PROBA, n=0)
 
 
-def test_save_writes_a_whole_file_or_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_save_leaves_the_old_file_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     display = ConfusionDisplay([[1, 0], [0, 1]])
     path = tmp_path / "a.png"
     assert display.save(path) == path
@@ -322,9 +322,9 @@ def test_save_writes_a_whole_file_or_leaves_the_old_one(tmp_path: Path, monkeypa
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_save_says_what_is_wrong_with_the_path(tmp_path: Path) -> None:
+def test_save_raises_for_a_bad_extension_or_a_missing_folder(tmp_path: Path) -> None:
     display = ConfusionDisplay([[1]])
-    with pytest.raises(SettingsError, match=r"the ending is '\.xyz', expected one of .*\.png"):
+    with pytest.raises(SettingsError, match=r"the extension is '\.xyz', expected one of .*\.png"):
         display.save(tmp_path / "a.xyz")
     with pytest.raises(FileError, match="missing"):
         display.save(tmp_path / "missing" / "a.svg")

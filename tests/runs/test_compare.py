@@ -98,7 +98,7 @@ def test_a_different_test_set_and_missing_settings_are_shown(runs: list[str], tm
         (["{0}"], 2, "1 run given, expected two or more"),
         (["{0}", "{0}/../plain"], 2, "is given twice"),
         (["{0}", "none"], 1, "none is not a folder"),
-        (["{0}", "{1}", "--out", "curves.xyz"], 2, "the ending is '.xyz'"),
+        (["{0}", "{1}", "--out", "curves.xyz"], 2, "the extension is '.xyz'"),
         (["{0}", "{1}", "--out", "no/folder/curves.png"], 1, "no/folder"),
     ],
 )

@@ -205,7 +205,7 @@ def test_moved_data_files_are_found_with_the_data_option(tmp_path: Path, capsys:
 
 def test_a_confusion_matrix_without_numbers_is_shown_once(run: Path, tmp_path: Path, monkeypatch: Any) -> None:
     """With many classes the cells have no numbers, so counts and percentages would look the same."""
-    monkeypatch.setattr("fastnn.plots.confusion._MOST_CLASSES_WITH_TEXT", 5)
+    monkeypatch.setattr("fastnn.plots.confusion._MAX_CLASSES_WITH_TEXT", 5)
     assert len(Page(write_report(run, tmp_path / "page.html")).named("img")) == 11
 
 
