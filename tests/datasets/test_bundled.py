@@ -41,18 +41,18 @@ def test_digits():
     ids=["changed", "shorter", "longer"],
 )
 def test_row_16_damaged_data_set(monkeypatch, refused, part, damage):
-    opened = bundled._opened
+    original_open = bundled._open
 
     def damaged(stem: str) -> BinaryIO:
         if not stem.startswith(part):
-            return opened(stem)
-        with opened(stem) as file:
+            return original_open(stem)
+        with original_open(stem) as file:
             data = damage(gzip.decompress(file.read()))
         changed.append(md5(data, usedforsecurity=False).hexdigest())
         return BytesIO(gzip.compress(data, 0))
 
     changed: list[str] = []
-    monkeypatch.setattr(bundled, "_opened", damaged)
+    monkeypatch.setattr(bundled, "_open", damaged)
     message = refused(load_mnist, part, "found MD5", "expected")
     assert changed[0] in message
 
@@ -61,7 +61,7 @@ def test_missing_part_of_the_installation(monkeypatch, refused):
     def missing(stem: str) -> BinaryIO:
         raise FileNotFoundError(stem)
 
-    monkeypatch.setattr(bundled, "_opened", missing)
+    monkeypatch.setattr(bundled, "_open", missing)
     refused(load_mnist, "train-images-idx3-ubyte.gz", "missing", kind=FileError)
 
 

@@ -131,7 +131,7 @@ def test_missing_file_and_size_limit(tmp_path, table, refused):
     path = table(lines([1] * 5))
     refused(lambda: read_csv(path, max_bytes=9), path, "10 bytes", "max_bytes = 9")
     path = table(gzip.compress(lines([1] * 5).encode()))
-    refused(lambda: read_csv(path, max_bytes=9), path, "more than max_bytes = 9")
+    refused(lambda: read_csv(path, max_bytes=9), path, "more bytes after decompression", "max_bytes = 9")
     assert len(read_csv(path, max_bytes=10)) == 1
 
 
@@ -154,7 +154,7 @@ def test_row_17_header_is_found_or_told(table, refused):
 @pytest.mark.parametrize("field", ["nan", "inf", "1_000", "١٢", '"5"', "' 5 '", "5"])
 def test_row_17_a_line_with_a_number_of_any_kind_is_no_header(table, refused, field):
     path = table(lines([field] + ["name"] * 4, [0] * 5))
-    refused(lambda: read_csv(path), path, "line 1, column 2", "'name' beside numbers", 'header="yes"')
+    refused(lambda: read_csv(path), path, "line 1, column 2", "'name' among numbers", 'header="yes"')
     path = table(lines([field] * 5, [0] * 5))
     if field != "5":
         refused(lambda: read_csv(path), path, "line 1, column 1", "expected a number")

@@ -201,16 +201,16 @@ def test_row_03_other_ranks(tmp_path, refused, rank):
 def test_row_04_header_cut_short(tmp_path, refused):
     path = tmp_path / "x"
     path.write_bytes(idx_bytes(PIXELS)[:9])
-    refused(lambda: read_idx(path), path, "header needs 16 bytes, the file has 9")
+    refused(lambda: read_idx(path), path, "found 9 bytes", "header of 16")
     path.write_bytes(b"\0\0\x08")
-    refused(lambda: read_idx(path), path, "header needs at least 8 bytes, the file has 3")
+    refused(lambda: read_idx(path), path, "found 3 bytes", "header of at least 8")
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_row_05_body_cut_short(tmp_path, refused, pack):
     path = tmp_path / "x"
     path.write_bytes(pack(idx_bytes(PIXELS)[:-52]))
-    refused(lambda: read_idx(path), path, "expected 60 bytes of numbers (5 x 4 x 3 of uint8)", "found 8")
+    refused(lambda: read_idx(path), path, "expected 60 bytes of data (5 x 4 x 3 of uint8)", "found 8")
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
@@ -248,14 +248,14 @@ def test_row_10_damaged_gzip(tmp_path, refused):
     path = tmp_path / "x"
     whole = gzip.compress(idx_bytes(PIXELS))
     for damaged, part in (
-        (whole[:-20], "cut short"),
-        (whole[:5], "cut short"),
+        (whole[:-20], "truncated"),
+        (whole[:5], "truncated"),
         (whole[:-4] + b"\xff\xff\xff\xff", "incorrect length check"),
         (whole[:-8] + b"\0\0\0\0" + whole[-4:], "incorrect data check"),
         (whole[:10] + b"\xff" + whole[11:], "damaged"),
     ):
         path.write_bytes(damaged)
-        refused(lambda: read_idx(path), path, part, "whole gzip file")
+        refused(lambda: read_idx(path), path, part, "intact gzip file")
 
 
 def test_row_11_empty_files(tmp_path, refused):
@@ -263,7 +263,7 @@ def test_row_11_empty_files(tmp_path, refused):
         (tmp_path / name).write_bytes(b"")
         refused(lambda name=name: read_idx(tmp_path / name), name, "empty file")
     (tmp_path / "nothing").write_bytes(gzip.compress(b""))
-    refused(lambda: read_idx(tmp_path / "nothing"), "nothing", "the file has 0")
+    refused(lambda: read_idx(tmp_path / "nothing"), "nothing", "found 0 bytes")
 
 
 def test_row_12_junk_after_gzip_is_refused_and_zeros_and_members_are_not(tmp_path, refused):

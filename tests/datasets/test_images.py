@@ -202,16 +202,16 @@ def test_other_types(refused):
 def test_files_that_are_no_pictures(refused, tmp_path, digits):
     path = tmp_path / "x.png"
     path.write_bytes(b"no picture at all")
-    refused(lambda: prepare_image(path), path, "found no picture", "PNG")
+    refused(lambda: prepare_image(path), path, "not a picture", "PNG")
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
-    refused(lambda: prepare_image(path), path, "found no picture")
+    refused(lambda: prepare_image(path), path, "not a picture")
     refused(lambda: prepare_image(tmp_path / "none.png"), "no such file", kind=FileError)
     refused(lambda: prepare_image(tmp_path), "found a folder", kind=FileError)
     for ending in ("png", "jpg", "gif", "tiff", "bmp"):
         path = tmp_path / f"cut.{ending}"
         Image.fromarray(enlarged(digits[0])).save(path)
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        refused(lambda path=path: prepare_image(path), path, "damaged", "whole one")
+        refused(lambda path=path: prepare_image(path), path, "damaged", "intact one")
 
 
 @pytest.mark.parametrize("times", [1.5, 3], ids=["where Pillow warns", "where Pillow refuses"])
