@@ -96,7 +96,7 @@ def test_a_threshold_at_both_ends() -> None:
 
 @pytest.mark.parametrize("wanted", [0, -0.5, 1.01, float("nan"), "0.9", True])
 def test_a_wanted_accuracy_that_is_none(wanted: float) -> None:
-    with pytest.raises(SettingsError, match=r"accuracy is .*, expected a share above 0, at most 1"):
+    with pytest.raises(SettingsError, match=r"accuracy is .*, expected a number above 0, at most 1"):
         threshold_for([0], [[0.9, 0.1]], wanted)
 
 
