@@ -388,7 +388,7 @@ def test_what_cannot_be_exported_is_refused(path, model, options, error, part):
 def test_files_that_cannot_be_written_or_hold_it(path, monkeypatch):
     with pytest.raises(FileError, match="cannot write"):
         export_onnx(path / "model.onnx", made())
-    monkeypatch.setattr(onnx_export, "_MOST_BYTES", 100)
+    monkeypatch.setattr(onnx_export, "_MAX_BYTES", 100)
     with pytest.raises(DataError, match="bytes, expected at most 100"):
         export_onnx(path, made())
 
