@@ -138,8 +138,8 @@ def _check_keys(members: Sequence[ZipInfo], name: str) -> None:
     for member_name in names:
         if names.count(member_name) > 1:
             raise DataError(f"{name}: found {member_name!a} {names.count(member_name)} times, expected it once")
-    wanted = [sorted(f"{key}.npy" for key in keys) for keys in _KEY_SETS]
-    if sorted(names) not in wanted:
+    expected = [sorted(f"{key}.npy" for key in keys) for keys in _KEY_SETS]
+    if sorted(names) not in expected:
         found = ", ".join(ascii(member_name[:60].removesuffix(".npy")) for member_name in names[:8]) or "no arrays"
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""
         raise DataError(f"{name}: found {found}{more}, expected {_EXPECTED_KEYS}")

@@ -169,7 +169,7 @@ def load_classifier(path: str | os.PathLike[str]) -> Model:
     if model.network.output != "softmax":
         raise DataError(
             f"{display_path(path)}: the output of its network is {model.network.output}, "
-            f"expected softmax (one of C classes)"
+            f"expected softmax: one of C classes"
         )
     return model
 
@@ -390,9 +390,9 @@ def _check_tensors(tensors: dict[str, Any]) -> tuple[list[tuple[int, ...]], np.d
             raise DataError(f"{name} has dtype {short(found)}, expected {code or 'F32 or F64'}")
         code = found
         shape = tensor["shape"]
-        wanted = f"[{fan}]" if name.startswith("bias") else f"[{fan or 'inputs'}, units]"
+        expected = f"[{fan}]" if name.startswith("bias") else f"[{fan or 'inputs'}, units]"
         if not are_sizes(shape, 1 if name.startswith("bias") else 2) or (fan is not None and shape[0] != fan):
-            raise DataError(f"{name} has shape {short(shape)}, expected {wanted}")
+            raise DataError(f"{name} has shape {short(shape)}, expected {expected}")
         fan = shape[-1]
         shapes.append(tuple(shape))
         begin, end = end, end + math.prod(shape) * _DTYPES[code].itemsize
