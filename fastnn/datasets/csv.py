@@ -1,4 +1,4 @@
-"""CSV tables of digits, such as MNIST-in-CSV: a line for each sample, its pixels and perhaps its label."""
+"""Reads CSV tables of digits, such as MNIST-in-CSV: one line per sample, with its pixels and optionally its label."""
 
 from numbers import Real
 from typing import Literal, NamedTuple
@@ -17,13 +17,13 @@ Labels = Literal["auto", "first", "last", "none"]
 
 _LABEL_NAMES = ("label", "class", "target", "y")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-# So many numbers in order, from 0 or 1, are hardly data: pandas names columns like this.
-_LONG_COUNT = 10
-_HOW_TO_SAY = 'pass labels="first", "last" or "none"'
+# A first line of this many consecutive numbers from 0 or 1 is probably a header: pandas names columns like this.
+_MIN_LONG_RUN = 10
+_LABELS_HINT = 'pass labels="first", "last" or "none"'
 
 
-class _Wanted(NamedTuple):
-    """The arguments of `read_csv` that say what the table is like."""
+class _Options(NamedTuple):
+    """The arguments of `read_csv` that describe the table."""
 
     header: Header
     labels: Labels
@@ -40,49 +40,62 @@ def read_csv(
     n_pixels: int | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> Dataset:
-    """Read a table of comma-separated numbers, gzipped or not, with or without a header and labels.
+    """Read a table of comma-separated numbers, with or without a header, labels and gzip compression.
 
-    Fields are plain ASCII numbers: quotation marks, white space, missing values, nan and inf are errors. Lines may end
-    in LF, CRLF or CR; a UTF-8 byte order mark is skipped.
+    Fields must be plain ASCII numbers: quotation marks, white space, missing values, nan and inf are errors. Lines may
+    end in LF, CRLF or CR. A UTF-8 byte order mark is skipped.
 
     Parameters
     ----------
     path : path
-    header : "auto", "yes" or "no"
-        Whether line 1 names the columns; "auto": it does if none of its fields is a number.
-    labels : "auto", "first", "last" or "none"
-        The column of the labels. "auto": the column called label, class, target or y (in any case). Where there is no
-        such name, 785, 65 or another number of columns that is one more than a square has the labels first, and a
-        square number has none; other numbers are errors, unless `n_pixels` or `image_shape` settle it.
+    header : {"auto", "yes", "no"}
+        Whether line 1 contains the names of the columns. "auto": it does if none of its fields is a number.
+    labels : {"auto", "first", "last", "none"}
+        The column of the labels. "auto" uses the column named label, class, target or y (in any case). Without such a
+        name, it uses the number of columns. A square number plus 1 (such as 785 or 65) means that the labels come
+        first; this needs a table without a header. A square number (such as 784 or 64) means that there are no labels.
+        `n_pixels` or `image_shape` replace the square number. Everything else is an error.
     pixel_max : float, optional
-        The value of a full pixel. By default 255 for whole numbers (16 for 64 pixels of at most 16), and 1 for floats.
-    image_shape : (height, width), optional
-        By default the square if the pixels make one, else None.
+        The largest value a pixel can have. By default 255 for whole numbers (16 for 64 pixels of at most 16), and 1
+        for floats.
+    image_shape : (int, int), optional
+        Height and width of the images. By default a square if the number of pixels is one, else None.
     n_pixels : int, optional
-        The pixels a row must have.
+        The number of pixels that a row must have.
     max_bytes : int
-        A file that holds more bytes than this, gunzipped, is refused.
+        The largest accepted size of the file, decompressed.
 
     Returns
     -------
     Dataset
-        images of shape (N, D): uint8 where all pixels are whole numbers from 0 to 255, float32 where the table is one
-        of fractions. labels int64 of shape (N,), or None.
+        - images: (N, D), uint8 if all pixels are whole numbers from 0 to 255, float32 if the table holds fractions
+        - labels: (N,) int64, or None
 
     Raises
     ------
     DataError
-        If the table cannot be used as it is; the message gives line and column, counted from 1.
+        If the table is invalid. The message gives line and column, counted from 1.
     FileError
         If the file cannot be opened.
     SettingsError
-        If an argument is none of the above, or arguments contradict each other.
+        If an argument is invalid, or arguments contradict each other.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> import fastnn
+    >>> with TemporaryDirectory() as folder:
+    ...     np.savetxt(f"{folder}/digits.csv", [[7, 0, 0, 9, 9], [1, 8, 8, 0, 0]], "%d", ",")
+    ...     data = fastnn.read_csv(f"{folder}/digits.csv")
+    >>> data.labels, data.image_shape
+    (array([7, 1]), (2, 2))
     """
-    wanted = _Wanted(header, labels, _checked_settings(header, labels, pixel_max, image_shape, n_pixels))
+    options = _Options(header, labels, _checked_settings(header, labels, pixel_max, image_shape, n_pixels))
     text = read_whole(path, max_bytes)
     name = display_path(path)
     data = _normalised(text, name)
-    body, label_column, guessed = _layout(data, wanted, name)
+    body, label_column, guessed = _layout(data, options, name)
     images, classes = read_columns(body, label_column)
     if guessed and classes is not None:
         _check_guess(images, classes, name)
@@ -103,7 +116,7 @@ def _checked_settings(
     image_shape: tuple[int, int] | None,
     n_pixels: int | None,
 ) -> int | None:
-    """The number of pixels that `n_pixels` and `image_shape` ask for."""
+    """Check the arguments of `read_csv`; return the number of pixels that `n_pixels` or `image_shape` require."""
     for setting, value, choices in (
         ("header", header, ("auto", "yes", "no")),
         ("labels", labels, ("auto", "first", "last", "none")),
@@ -122,7 +135,7 @@ def _checked_settings(
         raise SettingsError(f"image_shape is {image_shape!r}, expected (height, width)")
     size = image_shape[0] * image_shape[1]
     if n_pixels not in (None, size):
-        raise SettingsError(f"n_pixels is {n_pixels}, expected {size} as image_shape is {image_shape}")
+        raise SettingsError(f"n_pixels is {n_pixels}, expected {size} because image_shape is {image_shape}")
     return size
 
 
@@ -131,15 +144,15 @@ def _is_size(value: object) -> bool:
 
 
 def _normalised(data: bytes, name: str) -> bytes:
-    """The text without byte order mark, lines ended by line feeds."""
+    """Remove the byte order mark and convert all line ends to line feeds."""
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError(f"{name}: found UTF-16 text (bytes {data[:2].hex(' ')}), expected UTF-8")
     data = data.removeprefix(_BYTE_ORDER_MARK)
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
 
 
-def _layout(data: bytes, wanted: _Wanted, name: str) -> tuple[Body, int | None, bool]:
-    """Where the numbers are, the column of the labels counted from 0, and whether that column is a guess."""
+def _layout(data: bytes, options: _Options, name: str) -> tuple[Body, int | None, bool]:
+    """Find the lines of numbers, the label column (counted from 0), and whether that column is a guess."""
     end = len(data.rstrip(b"\n"))
     if end == 0:
         raise DataError(f"{name}: found no text, expected lines of numbers")
@@ -149,7 +162,7 @@ def _layout(data: bytes, wanted: _Wanted, name: str) -> tuple[Body, int | None, 
         raise DataError(f"{name}: line 1: found a blank line, expected column names or numbers")
     _check_delimiter(first_line, name)
     fields = first_line.split(b",")
-    names = _column_names(fields, wanted.header, name)
+    names = _column_names(fields, options.header, name)
     if names is not None and stop < 0:
         raise DataError(
             f"{name}: found a header of {len(fields)} columns and no data, expected lines of numbers after it"
@@ -164,12 +177,12 @@ def _layout(data: bytes, wanted: _Wanted, name: str) -> tuple[Body, int | None, 
         n_columns_from="as in line 1" if names is None else "as in the header",
         name=name,
     )
-    label_column, guessed = _label_column(n_columns, names, wanted, name)
+    label_column, guessed = _label_column(n_columns, names, options, name)
     found_pixels = n_columns - (label_column is not None)
-    if found_pixels < 1 or wanted.n_pixels not in (None, found_pixels):
+    if found_pixels < 1 or options.n_pixels not in (None, found_pixels):
         raise DataError(
             f"{name}: line 1: found {n_columns} columns, {found_pixels} of them pixels, "
-            f"expected {wanted.n_pixels or 'at least 1'} pixels"
+            f"expected {options.n_pixels or 'at least 1'} pixels"
         )
     return body, label_column, guessed
 
@@ -183,8 +196,8 @@ def _check_delimiter(line: bytes, name: str) -> None:
 
 
 def _column_names(fields: list[bytes], header: Header, name: str) -> list[str] | None:
-    """The names of the columns if line 1 is a header, else None."""
-    numbers = [_resembles_number(field) for field in fields]
+    """The column names if line 1 is a header, else None."""
+    numbers = [_looks_like_number(field) for field in fields]
     if header == "no" or (header == "auto" and any(numbers)):
         if header == "auto":
             _check_first_row(fields, numbers, name)
@@ -199,35 +212,35 @@ def _column_names(fields: list[bytes], header: Header, name: str) -> list[str] |
         if len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "\"'":
             bare = bare[1:-1]
         if not bare or '"' in bare or not bare.isprintable():
-            hint = "; a column without a name may be a row index, which must go" if not bare else ""
+            hint = "; a column without a name may be a row index, which must be removed" if not bare else ""
             raise DataError(f"{name}: line 1, column {column}: {describe_field(field)}, expected a column name{hint}")
         names.append(bare)
     return names
 
 
 def _check_first_row(fields: list[bytes], numbers: list[bool], name: str) -> None:
-    """Refuse a first line that may as well be a header."""
+    """Raise DataError if the first line of data could also be a header."""
     if not all(numbers):
         column = numbers.index(False) + 1
         raise DataError(
-            f"{name}: line 1, column {column}: {describe_field(fields[column - 1])} beside numbers, "
+            f"{name}: line 1, column {column}: {describe_field(fields[column - 1])} among numbers, "
             'expected only numbers or only names; if line 1 is a header, pass header="yes"'
         )
-    if len(fields) < _LONG_COUNT:
+    if len(fields) < _MIN_LONG_RUN:
         return
     row = parse_fast(b",".join(fields), len(fields))
     if row is not None and row[0, 0] in (0, 1) and (np.diff(row[0].astype(float)) == 1).all():
         raise DataError(
-            f"{name}: line 1: found the numbers {row[0, 0]:g} to {row[0, -1]:g} in order, a header or data, "
-            'expected header="yes" or "no" to say which'
+            f"{name}: line 1: found the numbers {row[0, 0]:g} to {row[0, -1]:g} in order, perhaps a header; "
+            'pass header="yes" or "no"'
         )
 
 
-def _resembles_number(field: bytes) -> bool:
-    """Whether a first line with this field must be a line of data.
+def _looks_like_number(field: bytes) -> bool:
+    """Whether this field of line 1 means that the line is data, not a header.
 
-    Wider than what is accepted as a number: "5" in quotation marks, nan and 1_000 are faults in data, and a line with
-    them must not pass for a header.
+    Also true for some fields that are errors in data, such as "5" in quotation marks, nan and 1_000: a line with them
+    must not be mistaken for a header.
     """
     text = field.decode(errors="replace").strip().strip("\"'").strip()
     if not text:
@@ -239,36 +252,36 @@ def _resembles_number(field: bytes) -> bool:
     return True
 
 
-def _label_column(n_columns: int, names: list[str] | None, wanted: _Wanted, name: str) -> tuple[int | None, bool]:
-    """The column of the labels counted from 0, and whether only the number of columns speaks for it."""
-    if wanted.labels != "auto":
-        return {"first": 0, "last": n_columns - 1, "none": None}[wanted.labels], False
+def _label_column(n_columns: int, names: list[str] | None, options: _Options, name: str) -> tuple[int | None, bool]:
+    """The label column (counted from 0, or None), and whether it was guessed from the number of columns."""
+    if options.labels != "auto":
+        return {"first": 0, "last": n_columns - 1, "none": None}[options.labels], False
     named = [column for column, text in enumerate(names or ()) if text.casefold() in _LABEL_NAMES]
     if len(named) > 1:
         columns = " and ".join(f"{column + 1} ({(names or [])[column]!a})" for column in named)
-        raise DataError(f"{name}: line 1: found label columns {columns}, expected one; {_HOW_TO_SAY}")
+        raise DataError(f"{name}: line 1: found label columns {columns}, expected one; {_LABELS_HINT}")
     if named:
         return named[0], False
-    if n_columns == wanted.n_pixels or (wanted.n_pixels is None and square(n_columns)):
+    if n_columns == options.n_pixels or (options.n_pixels is None and square(n_columns)):
         return None, False
-    if names is None and (n_columns - 1 == wanted.n_pixels or (wanted.n_pixels is None and square(n_columns - 1))):
+    if names is None and (n_columns - 1 == options.n_pixels or (options.n_pixels is None and square(n_columns - 1))):
         return 0, True
-    if wanted.n_pixels is not None:
-        expected = f"{wanted.n_pixels}, or {wanted.n_pixels + 1} with labels"
+    if names is not None:
+        raise DataError(
+            f"{name}: line 1: found {n_columns} columns, none of them named {', '.join(_LABEL_NAMES)}, "
+            f"expected one such name, or {options.n_pixels or 'a square number of'} columns of pixels; {_LABELS_HINT}"
+        )
+    if options.n_pixels is not None:
+        expected = f"{options.n_pixels}, or {options.n_pixels + 1} with labels"
     else:
-        expected = "785 (label and 28 x 28 pixels), 784, 65 (label and 8 x 8 pixels), 64 or another square"
-    if names is None:
-        raise DataError(f"{name}: line 1: found {n_columns} columns, expected {expected}; {_HOW_TO_SAY}")
-    raise DataError(
-        f"{name}: line 1: found {n_columns} columns, none of them called {', '.join(_LABEL_NAMES)}, "
-        f"expected one that is, or as many columns as pixels ({expected}); {_HOW_TO_SAY}"
-    )
+        expected = "785 (label and 28 x 28 pixels), 784, 65 (label and 8 x 8 pixels), 64 or another square number"
+    raise DataError(f"{name}: line 1: found {n_columns} columns, expected {expected}; {_LABELS_HINT}")
 
 
 def _check_guess(images: np.ndarray, labels: np.ndarray, name: str) -> None:
-    """Refuse the first column as labels where it looks like an empty corner pixel, and the last like labels."""
+    """Raise DataError if the first column looks like an empty corner pixel and the last column like labels."""
     if len(labels) > 1 and not labels.any() and images[:, -1].any():
         raise DataError(
-            f"{name}: column 1: found only 0 and in the last column other numbers, expected labels in the first; "
-            f"{_HOW_TO_SAY}"
+            f"{name}: column 1: found only zeros, and nonzero numbers in the last column, expected labels in column 1; "
+            f"{_LABELS_HINT}"
         )

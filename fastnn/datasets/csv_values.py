@@ -1,7 +1,11 @@
-"""The numbers of a CSV file: a fast parse, and a careful one that decides and explains where the fast one gives up.
+"""Parses the numbers of a CSV file: a fast parser, and a careful one for the text that the fast one rejects.
 
-Both accept the same text: fields of ASCII digits with an optional sign, decimal point and exponent, separated by single
-commas, the same number on every line, none of them infinite as a float64.
+The careful parser decides whether such text is valid, and locates the error if it is not. Both parsers accept the same
+text:
+
+- a field has ASCII digits with an optional sign, decimal point and exponent, and is finite as a float64;
+- single commas separate the fields;
+- every line has the same number of fields.
 """
 
 import re
@@ -23,40 +27,53 @@ PIXEL_EXPECTED = "a whole number from 0 to 255"
 
 
 class Body(NamedTuple):
-    """The lines of numbers in a CSV file."""
+    """The lines of numbers in a CSV file.
+
+    Attributes
+    ----------
+    data : bytes
+        The whole file, with line feeds as line ends.
+    start : int
+        The offset in `data` where the first line of numbers begins.
+    end : int
+        The offset in `data` where the last line of numbers ends, without its line feed.
+    first_line : int
+        The number of the first line of numbers, counted from 1.
+    n_columns : int
+        The number of columns every line must have.
+    n_columns_from : str
+        Where `n_columns` comes from, for messages.
+    name : str
+        The name of the file in messages.
+    """
 
     data: bytes
-    """The file, its lines ended by line feeds."""
     start: int
-    """Where in `data` the first line of numbers begins."""
     end: int
-    """Where in `data` the last one ends, without its line feed."""
     first_line: int
-    """The number of the first line of numbers, counted from 1."""
     n_columns: int
     n_columns_from: str
-    """What fixes the number of columns, for messages."""
     name: str
 
 
-class Place(NamedTuple):
-    """A value that could not be used, and where it stands (line and column counted from 1)."""
+class BadValue(NamedTuple):
+    """An invalid value and its position (line and column counted from 1)."""
 
     line: int
     column: int
     value: float
 
     def error(self, name: str, expected: str) -> DataError:
-        """The error that says so."""
+        """Return the error that reports this value in the file `name`."""
         found = repr(self.value).removesuffix(".0")
         return DataError(f"{name}: line {self.line}, column {self.column}: found {found}, expected {expected}")
 
 
 def read_columns(body: Body, label_column: int | None) -> tuple[np.ndarray, np.ndarray | None]:
-    """Parse the lines of numbers.
+    """Parse the lines of numbers into pixels and labels.
 
-    The pixels are a table of bytes if all of them are whole numbers from 0 to 255. They are a table of floats if some
-    are fractions, unless whole numbers (other than 0 and 1) outnumber the fractions: then those are errors.
+    The pixels become uint8 if all of them are whole numbers from 0 to 255. They become float32 if some are fractions,
+    unless whole numbers (other than 0 and 1) outnumber the fractions: then the fractions are errors.
 
     Parameters
     ----------
@@ -66,17 +83,17 @@ def read_columns(body: Body, label_column: int | None) -> tuple[np.ndarray, np.n
 
     Returns
     -------
-    pixels : ndarray of uint8 or float32 and shape (N, D)
-    labels : ndarray of int64 and shape (N,), or None
+    pixels : ndarray of shape (N, D), uint8 or float32
+    labels : ndarray of shape (N,) int64, or None
 
     Raises
     ------
     DataError
-        With line and column of the first value that cannot be used.
+        If a value is invalid. The message gives its line and column.
     """
-    pieces: list[np.ndarray] = []
+    tables: list[np.ndarray] = []
     labels: list[np.ndarray] = []
-    tally = _Tally(body.name)
+    counts = _PixelCounts(body.name)
     columns = np.arange(1, body.n_columns + 1)
     if label_column is not None:
         columns = np.delete(columns, label_column)
@@ -87,17 +104,17 @@ def read_columns(body: Body, label_column: int | None) -> tuple[np.ndarray, np.n
         if label_column is not None:
             labels.append(_labels(table[:, label_column], first_line, label_column + 1, body.name))
             table = np.delete(table, label_column, axis=1)
-        pieces.append(tally.add(table, first_line, columns))
-    pixel_type = tally.pixel_type()
-    pixels = np.concatenate(pieces, dtype=pixel_type, casting="unsafe")
+        tables.append(counts.add(table, first_line, columns))
+    pixel_type = counts.pixel_type()
+    pixels = np.concatenate(tables, dtype=pixel_type, casting="unsafe")
     return pixels, np.concatenate(labels) if label_column is not None else None
 
 
 def parse_fast(text: bytes, n_columns: int) -> np.ndarray | None:
-    """The numbers in some lines, as uint8 or float64; None where the careful parser has to look.
+    """Parse lines of numbers to uint8 or float64; None if the text needs the careful parser.
 
-    NumPy's parser overlooks blank lines and white space and knows words such as nan, so only text that cannot hold any
-    of these reaches it.
+    NumPy's parser skips blank lines and white space and accepts words such as nan. So it gets only text that cannot
+    contain any of these.
     """
     marks = text.translate(None, b"0123456789,\n")
     if marks.translate(None, b".eE+-") or b"\n\n" in text or text[:1] == b"\n" or text[-1:] in (b"", b"\n"):
@@ -113,29 +130,29 @@ def parse_fast(text: bytes, n_columns: int) -> np.ndarray | None:
 
 
 def parse_carefully(text: bytes, first_line: int, body: Body) -> np.ndarray:
-    """The numbers in some lines, as float64; DataError where a line or field is not as it must be."""
+    """Parse lines of numbers to float64; DataError with the position of the first invalid line or field."""
     table = []
     for line_number, line in enumerate(text.split(b"\n"), first_line):
-        place = f"{body.name}: line {line_number}"
+        where = f"{body.name}: line {line_number}"
         if not line:
-            raise DataError(f"{place}: found a blank line, expected {body.n_columns} columns")
+            raise DataError(f"{where}: found a blank line, expected {body.n_columns} columns")
         fields = line.split(b",")
         for column, field in enumerate(fields, 1):
             if not _NUMBER.fullmatch(field):
-                raise DataError(f"{place}, column {column}: {describe_field(field)}, expected a number")
+                raise DataError(f"{where}, column {column}: {describe_field(field)}, expected a number")
         if len(fields) != body.n_columns:
-            raise DataError(f"{place}: found {_columns(len(fields))}, expected {body.n_columns} {body.n_columns_from}")
+            raise DataError(f"{where}: found {_columns(len(fields))}, expected {body.n_columns} {body.n_columns_from}")
         row = [float(field) for field in fields]
         for column, value in enumerate(row, 1):
             if np.isinf(value):
                 found = _quoted(fields[column - 1])
-                raise DataError(f"{place}, column {column}: found {found}, expected a finite number")
+                raise DataError(f"{where}, column {column}: found {found}, expected a finite number")
         table.append(row)
     return np.array(table)
 
 
 def describe_field(field: bytes) -> str:
-    """What is wrong with a field that is no number, as the "found" part of a message."""
+    """Describe a field that is not a valid number, as the "found" part of a message."""
     if not field:
         return "found a missing value"
     if b"\0" in field:
@@ -153,7 +170,7 @@ def describe_field(field: bytes) -> str:
 
 
 def _quoted(field: bytes) -> str:
-    """A field of a file, shortened, on one line."""
+    """The field in quotation marks, on one line, shortened to 40 bytes."""
     text = ascii(field[:40].decode(errors="replace"))
     return text if len(field) <= 40 else f"{text}... ({len(field)} bytes)"
 
@@ -163,7 +180,10 @@ def _columns(number: int) -> str:
 
 
 def _chunks(body: Body) -> Iterator[tuple[int, bytes]]:
-    """Lines of a few megabytes at a time, the last without its line feed, each with the number of the first."""
+    """Yield blocks of whole lines, each a few megabytes long, with the number of the first line of the block.
+
+    The last line of a block comes without its line feed.
+    """
     start, line = body.start, body.first_line
     while start <= body.end:
         stop = body.data.find(b"\n", start + _CHUNK, body.end)
@@ -174,29 +194,29 @@ def _chunks(body: Body) -> Iterator[tuple[int, bytes]]:
 
 
 def _labels(values: np.ndarray, first_line: int, column: int, name: str) -> np.ndarray:
-    wrong = (values < 0) | (values > LARGEST_LABEL) | (np.floor(values) != values)
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        raise Place(first_line + row, column, float(values[row])).error(name, LABEL_EXPECTED)
+    invalid = (values < 0) | (values > LARGEST_LABEL) | (np.floor(values) != values)
+    if invalid.any():
+        row = int(np.argmax(invalid))
+        raise BadValue(first_line + row, column, float(values[row])).error(name, LABEL_EXPECTED)
     return values.astype(np.int64)
 
 
-class _Tally:
-    """What kinds of numbers the pixels seen so far are."""
+class _PixelCounts:
+    """Counts whole numbers and fractions among the pixels, to choose the dtype of all of them."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._whole = 0
         self._fractions = 0
-        self._first_fraction: Place | None = None
-        self._first_outside: Place | None = None
+        self._first_fraction: BadValue | None = None
+        self._first_outside: BadValue | None = None
 
     def add(self, table: np.ndarray, first_line: int, columns: np.ndarray) -> np.ndarray:
-        """Count, and give the table back: uint8 if it can be, else float32."""
+        """Count the pixels of one table; return the table as uint8 if its values fit, else as float32."""
 
-        def first(where: np.ndarray) -> Place:
+        def first(where: np.ndarray) -> BadValue:
             row, column = divmod(int(np.argmax(where)), where.shape[1])
-            return Place(first_line + row, int(columns[column]), float(table[row, column]))
+            return BadValue(first_line + row, int(columns[column]), float(table[row, column]))
 
         if table.dtype == np.uint8:
             self._whole += int(np.count_nonzero(table > 1))
@@ -217,11 +237,14 @@ class _Tally:
         return table.astype(np.float32 if n_fractions or has_outside else np.uint8)
 
     def pixel_type(self) -> type[np.uint8] | type[np.float32]:
-        """The type of all pixels; DataError where whole numbers leave the range or fractions stray among them."""
+        """The dtype of all pixels.
+
+        Raises DataError if whole numbers are out of range, or if a few fractions occur among mostly whole numbers.
+        """
         if self._first_fraction is None:
             if self._first_outside is not None:
                 raise self._first_outside.error(self._name, PIXEL_EXPECTED)
             return np.uint8
         if self._whole > self._fractions:
-            raise self._first_fraction.error(self._name, f"{PIXEL_EXPECTED}, as most of the table is")
+            raise self._first_fraction.error(self._name, f"{PIXEL_EXPECTED}, like most of the table")
         return np.float32

@@ -1,4 +1,4 @@
-"""What every reader returns: pixels, labels, the scale of the pixels and the shape of an image."""
+"""`Dataset`, which every reader returns: pixels, labels, the scale of the pixels and the shape of an image."""
 
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -12,23 +12,39 @@ from fastnn.errors import DataError
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """N samples, one row each.
+    """N labelled or unlabelled samples of D inputs each.
 
     Attributes
     ----------
-    images : ndarray of shape (N, D)
-        One sample a row, C-contiguous; uint8 where the file holds whole numbers from 0 to 255, else float32 or float64.
-        Or a SciPy matrix in compressed sparse rows (CSR), for networks alone: what draws images needs an array.
-    labels : ndarray of int64 and shape (N,), or None
-        The class of each sample, 0 or more; None where the file has no labels. For networks that answer C questions or
-        with C numbers, floats of shape (N, C).
+    images : ndarray of shape (N, D), or SciPy CSR matrix
+        One sample per row, C-contiguous. The readers return uint8 for whole numbers from 0 to 255, otherwise float32
+        or float64. Networks also accept a SciPy matrix in compressed sparse rows (CSR); functions that draw images
+        need an array.
+    labels : ndarray of shape (N,) int64, or (N, C) float, or None
+        The class of each sample, 0 or more. Networks with several logistic outputs or with "identity" outputs need
+        targets of shape (N, C) instead. None if there are no labels.
     pixel_max : float
-        The value of a full pixel (255 for MNIST, 16 for the 8x8 digits, 1 for data that is scaled already): networks
-        multiply their inputs by ``1 / pixel_max``.
-    image_shape : tuple of int, or None
-        (height, width) of the image a row holds, row by row; None where a row is no image.
+        The largest value a pixel can have: 255 for MNIST, 16 for the 8x8 digits, 1 for data that is already scaled.
+        Networks multiply their inputs by ``1 / pixel_max``.
+    image_shape : (int, int), or None
+        Height and width of the image in each row (row-major), or None if the rows are not images.
     name : str
         Where the data came from, for messages and reports.
+
+    Raises
+    ------
+    DataError
+        If the shapes do not fit together, or `pixel_max` is not a positive finite number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastnn
+    >>> data = fastnn.Dataset(np.zeros((3, 4), np.uint8), np.array([0, 1, 1]), pixel_max=255, image_shape=(2, 2))
+    >>> data
+    Dataset(data: 3 samples of 4 uint8 inputs, 2 classes, pixel_max 255, images 2 x 2)
+    >>> len(data.take([0, 2]))
+    2
     """
 
     images: np.ndarray
@@ -46,8 +62,8 @@ class Dataset:
             )
         if self.image_shape is not None and self.image_shape[0] * self.image_shape[1] != self.images.shape[1]:
             raise DataError(
-                f"{self.name}: rows of {self.images.shape[1]} pixels are no images of "
-                f"{self.image_shape[0]} x {self.image_shape[1]}"
+                f"{self.name}: images have {self.images.shape[1]} pixels, expected "
+                f"{self.image_shape[0]} x {self.image_shape[1]} as in image_shape"
             )
         if not (np.isfinite(self.pixel_max) and self.pixel_max > 0):
             raise DataError(f"{self.name}: pixel_max is {self.pixel_max}, expected a positive number")
@@ -66,13 +82,25 @@ class Dataset:
 
     @property
     def n_classes(self) -> int:
-        """One more than the largest label, or the C of labels of shape (N, C); 0 without labels."""
+        """The largest label plus 1, or C if the labels have shape (N, C), or 0 without labels."""
         if self.labels is None or not len(self.labels):
             return 0
         return int(self.labels.max()) + 1 if self.labels.ndim == 1 else self.labels.shape[1]
 
     def take(self, rows: Any, name: str | None = None) -> "Dataset":
-        """The samples at `rows` (a slice or an index array), as a data set of their own."""
+        """Return a new data set with some of the samples.
+
+        Parameters
+        ----------
+        rows : slice, or array-like of int or bool
+            The samples to select, as a NumPy index. A slice gives views, an array copies.
+        name : str, optional
+            The name of the new data set. By default that of this one.
+
+        Returns
+        -------
+        Dataset
+        """
         return replace(
             self,
             images=self.images[rows],
@@ -81,9 +109,10 @@ class Dataset:
         )
 
     def digest(self) -> str:
-        """SHA-256, in hex, of shape, dtype, pixels and labels: the same data give the same digest on any machine.
+        """Return the SHA-256 digest of shape, dtype, pixel_max, pixels and labels, in hex.
 
-        Of sparse images it is their lists' digest, another than that of the equal dense images.
+        Equal data give equal digests on every machine. Sparse images are hashed in their CSR form, so their digest
+        differs from that of the same images as a dense array.
         """
         digest = sha256(f"{self.images.shape} {self.images.dtype.newbyteorder('<').str} {self.pixel_max}".encode())
         images: Any = canonical(self.images) if is_sparse(self.images) else self.images

@@ -1,4 +1,4 @@
-"""The bytes of a file, gunzipped where they are gzipped, and never more of them than asked for."""
+"""Reads the bytes of a file, decompressing gzip, and never more bytes than the caller asks for."""
 
 import os
 import zlib
@@ -15,23 +15,23 @@ from fastnn.errors import DataError, FileError, SettingsError
 FilePath = str | os.PathLike[str]
 
 MAX_BYTES = 4 * 2**30
-"""The default of the readers' `max_bytes`: no file of theirs may hold more, gunzipped."""
+"""The default of the readers' `max_bytes`: the largest size of a file's content, decompressed."""
 
 GZIP_MAGIC = b"\x1f\x8b"
-# Deflate cannot pack more tightly than 1032 to 1: what claims to hold more is refused before it is unpacked.
+# Deflate compresses at most 1032 to 1, so a larger declared size is an error before anything is decompressed.
 DEFLATE_LIMIT = 1032
 _CHUNK = 2**20
 
 
 def checked_max_bytes(max_bytes: int) -> int:
-    """`max_bytes` if it is a positive whole number; SettingsError if not."""
+    """Return `max_bytes`; SettingsError unless it is a positive whole number."""
     if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
         raise SettingsError(f"max_bytes is {max_bytes!r}, expected a positive whole number of bytes")
     return max_bytes
 
 
 def open_binary(path: FilePath) -> BinaryIO:
-    """Open a regular file for reading; FileError, one line with the path, where that cannot be done."""
+    """Open a regular file for reading; FileError with the path if that fails."""
     try:
         text = os.fspath(path)
     except TypeError:
@@ -40,7 +40,7 @@ def open_binary(path: FilePath) -> BinaryIO:
         raise SettingsError("found bytes as a file, expected a path of str or os.PathLike")
     name = display_path(text)
     try:
-        # Opening a named pipe would wait for a writer, so the kind of file is looked at first.
+        # Check the type first: opening a named pipe would wait for a writer.
         mode = os.stat(text).st_mode
         if S_ISDIR(mode):
             raise FileError(f"{name}: found a folder, expected a file")
@@ -58,21 +58,25 @@ def open_binary(path: FilePath) -> BinaryIO:
 
 
 class Content:
-    """What a file holds, read in order; a gzipped file is recognised by its first two bytes, not by its name.
+    """The content of a file, read from start to end.
+
+    A gzipped file is recognised by its first two bytes, not by its name.
 
     Parameters
     ----------
     file : binary file
-        Open at its first byte; `close` closes it.
+        Open at its first byte. Leaving the context of this object closes it.
     name : str
-        What messages call the file.
+        The name of the file in messages.
 
     Attributes
     ----------
     stored : int
-        The bytes the file takes on disk.
+        The size of the file on disk, in bytes.
+    gzipped : bool
+        Whether the file is gzipped.
     size : int or None
-        The bytes of the content; None where the file is gzipped, for then only reading tells.
+        The size of the content, in bytes. None if the file is gzipped, because its size is unknown until it is read.
     """
 
     def __init__(self, file: IO[bytes], name: str) -> None:
@@ -97,52 +101,53 @@ class Content:
         self._file.close()
 
     @property
-    def most(self) -> int:
-        """No content of this file can be larger than this many bytes."""
+    def max_size(self) -> int:
+        """An upper bound for the size of the content, in bytes."""
         return self.stored * DEFLATE_LIMIT if self.size is None else self.size
 
     def read(self, size: int) -> bytes:
-        """The next `size` bytes, or fewer where the content ends."""
+        """Read the next `size` bytes, or fewer at the end of the content."""
         if not self.gzipped:
-            # Python allocates what is asked for, not what is there.
+            # Python allocates the requested size even if the file is smaller.
             return self._from_file(min(size, self.stored + 1))
-        pieces = []
+        parts = []
         while size > 0 and self._inflater is not None:
-            piece = self._inflate(size)
-            size -= len(piece)
-            pieces.append(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            part = self._inflate(size)
+            size -= len(part)
+            parts.append(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def read_into(self, values: np.ndarray) -> int:
-        """Fill `values`, of one dimension, with what comes next; returns the bytes read, fewer where the content ends.
+        """Fill the one-dimensional `values` with the next bytes; return the number of bytes read.
 
-        The content is never in memory twice. Its end is checked (CRC, what follows) when a further read finds it.
+        That number is smaller than the size of `values` at the end of the content. Reads in chunks, so the content is
+        never in memory twice. The CRC and trailing bytes are checked only when a further read reaches the end.
         """
         target, at = values.view(np.uint8), 0
-        while at < len(target) and (piece := self.read(min(_CHUNK, len(target) - at))):
-            target[at : at + len(piece)] = np.frombuffer(piece, np.uint8)
-            at += len(piece)
+        while at < len(target) and (part := self.read(min(_CHUNK, len(target) - at))):
+            target[at : at + len(part)] = np.frombuffer(part, np.uint8)
+            at += len(part)
         return at
 
     def _inflate(self, size: int) -> bytes:
         assert self._inflater is not None
         packed = self._packed or self._from_file(_CHUNK)
         try:
-            piece = self._inflater.decompress(packed, size)
+            part = self._inflater.decompress(packed, size)
         except zlib.error as error:
-            raise DataError(f"{self.name}: the gzip data are damaged ({error}), expected a whole gzip file") from None
+            raise DataError(f"{self.name}: the gzip data are damaged ({error}), expected an intact gzip file") from None
         if self._inflater.eof:
             self._next_member(self._inflater.unused_data)
         else:
-            if not packed and not piece:
+            if not packed and not part:
                 raise DataError(
-                    f"{self.name}: the gzip data are cut short after {self.stored} bytes, expected a whole gzip file"
+                    f"{self.name}: the gzip data are truncated after {self.stored} bytes, expected an intact gzip file"
                 )
             self._packed = self._inflater.unconsumed_tail
-        return piece
+        return part
 
     def _next_member(self, rest: bytes) -> None:
-        """Go on to the gzip member that follows, if any; zero bytes may pad the file, nothing else may follow."""
+        """Continue with the next gzip member, if any. Only zero bytes may follow the last member."""
         rest = rest.lstrip(b"\0")
         while len(rest) < 2 and (more := self._from_file(_CHUNK)):
             rest = (rest + more).lstrip(b"\0")
@@ -161,7 +166,7 @@ class Content:
 
 
 def open_content(path: FilePath) -> Content:
-    """Open a file as `Content`: FileError where it cannot be opened, DataError where it is empty."""
+    """Open a file as `Content`; FileError if it cannot be opened, DataError if it is empty."""
     file = open_binary(path)
     try:
         return Content(file, display_path(path))
@@ -171,23 +176,23 @@ def open_content(path: FilePath) -> Content:
 
 
 def read_whole(path: FilePath, max_bytes: int) -> bytes:
-    """All that a file holds; DataError where that is nothing, or more than `max_bytes`."""
+    """Read the whole content of a file; DataError if it is empty or larger than `max_bytes`."""
     checked_max_bytes(max_bytes)
     with open_content(path) as content:
         if content.size is not None and content.size > max_bytes:
-            raise DataError(f"{content.name}: holds {content.size} bytes, expected at most max_bytes = {max_bytes}")
+            raise DataError(f"{content.name}: found {content.size} bytes, expected at most max_bytes = {max_bytes}")
         data = content.read(max_bytes + 1)
         if len(data) > max_bytes:
             raise DataError(
-                f"{content.name}: unpacks to more than max_bytes = {max_bytes} bytes, expected at most that"
+                f"{content.name}: found more bytes after decompression, expected at most max_bytes = {max_bytes}"
             )
         if not data:
-            raise DataError(f"{content.name}: found an empty file (0 bytes when unpacked), expected data")
+            raise DataError(f"{content.name}: found an empty file (0 bytes after decompression), expected data")
         return data
 
 
 def file_name(path: FilePath) -> str:
-    """The last part of the path, in lower case."""
+    """The last component of the path, in lower case."""
     return Path(os.fspath(path)).name.lower()
 
 

@@ -1,4 +1,4 @@
-"""The files of the command's `--data`: told apart by content and put together as training and test set."""
+"""Reads data files of any supported format: detects the format, and pairs files as training and test set."""
 
 import re
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from fastnn.datasets.npz import read_npz
 from fastnn.datasets.pixels import matched
 from fastnn.errors import DataError
 
-_Kind = Literal["IDX", "NPZ", "CSV"]
+_Format = Literal["IDX", "NPZ", "CSV"]
 _EXPECTED = (
     "one NPZ file, one or two CSV files (training, test), or two or four IDX files "
     "(images and labels for training, then for testing)"
@@ -21,46 +21,60 @@ _EXPECTED = (
 
 
 def read_files(paths: Sequence[FilePath]) -> tuple[Dataset, Dataset | None]:
-    """Read a training set, and a test set if there is one, from files of any format that fastnn reads.
+    """Read a training set, and a test set if there is one, from IDX, NPZ or CSV files.
 
-    The format is told by the content of the files: IDX, NPZ, else CSV; IDX and CSV may be gzipped.
+    The content of each file determines its format: IDX, NPZ, else CSV. IDX and CSV files may be gzipped.
 
     Parameters
     ----------
-    paths : sequence of paths
-        One NPZ file; or one or two CSV files, training first; or two or four IDX files: images and labels in either
-        order, training first. Where the names of two CSV or four IDX files say which are for training (``train``) and
-        which for testing (``t10k`` or ``test``), the names count and the order does not.
+    paths : path, or sequence of paths
+        - NPZ: one file.
+        - CSV: one or two files, the training set first.
+        - IDX: two or four files, the training set first. Images and labels may come in either order.
+
+        If the names of two CSV or four IDX files contain ``train``, and ``t10k`` or ``test``, then the names decide
+        which files are for training and which for testing, not the order.
 
     Returns
     -------
     train : Dataset
     test : Dataset or None
-        As `read_idx`, `read_csv` and `read_npz` return them, of one type, width, image shape and pixel_max.
+        As returned by `read_idx`, `read_csv` and `read_npz`. Both have the same dtype, width, image shape and
+        pixel_max.
 
     Raises
     ------
     DataError
-        If the files are of other kinds or numbers, do not fit together, or cannot be used.
+        If the number or the formats of the files are wrong, the files do not fit together, or a file is invalid.
     FileError
         If a file cannot be opened.
+
+    Examples
+    --------
+    >>> from importlib.resources import files
+    >>> import fastnn
+    >>> folder = files("fastnn.datasets") / "mnist"
+    >>> parts = ["t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"]
+    >>> data, test = fastnn.read_files([folder / part for part in parts])
+    >>> len(data), data.image_shape, test
+    (10000, (28, 28), None)
     """
     files = [existing_spelling(path) for path in ([paths] if isinstance(paths, str) else paths)]
-    kinds = [_kind(path) for path in files]
-    if kinds == ["NPZ"]:
+    formats = [_detect_format(path) for path in files]
+    if formats == ["NPZ"]:
         return read_npz(files[0])
-    if kinds == ["CSV"]:
+    if formats == ["CSV"]:
         return read_csv(files[0]), None
-    if kinds == ["CSV"] * 2:
+    if formats == ["CSV"] * 2:
         train, test = _by_name(files, 1) or [[path] for path in files]
         return matched(read_csv(train[0]), read_csv(test[0]))
-    if kinds in (["IDX"] * 2, ["IDX"] * 4):
+    if formats in (["IDX"] * 2, ["IDX"] * 4):
         return _read_idx_files(files)
-    found = ", ".join(f"{display_path(path)} ({kind})" for path, kind in zip(files, kinds, strict=True)) or "no files"
+    found = ", ".join(f"{display_path(path)} ({name})" for path, name in zip(files, formats, strict=True)) or "no files"
     raise DataError(f"found {found}, expected {_EXPECTED}")
 
 
-def _kind(path: FilePath) -> _Kind:
+def _detect_format(path: FilePath) -> _Format:
     with open_content(path) as content:
         start = content.read(4)
     if start[:2] == b"PK" and not content.gzipped:
@@ -86,7 +100,7 @@ def _read_idx_files(files: list[FilePath]) -> tuple[Dataset, Dataset | None]:
 
 
 def _images_and_labels(pair: list[FilePath]) -> tuple[FilePath, FilePath]:
-    """The pair in that order, whichever was given."""
+    """Return the two files as (images, labels), in whichever order they come."""
     first, second = (read_rank(path) for path in pair)
     if (first == 1) == (second == 1):
         found = " and ".join(
@@ -97,7 +111,7 @@ def _images_and_labels(pair: list[FilePath]) -> tuple[FilePath, FilePath]:
 
 
 def _by_name(files: list[FilePath], size: int) -> list[list[FilePath]] | None:
-    """The files for training and those for testing, `size` of each, as their names say; None where they do not say."""
+    """Group the files by name into `size` for training and `size` for testing; None if the names do not tell."""
     groups: dict[str, list[FilePath]] = {"train": [], "test": []}
     for path in files:
         parts = {"train" if part == "train" else "test" for part in re.findall("train|t10k|test", file_name(path))}

@@ -1,4 +1,4 @@
-"""IDX, the format of the MNIST files: a header of big-endian sizes, then the numbers."""
+"""Reads IDX, the format of the MNIST files: a header with big-endian sizes, then the data."""
 
 import os
 import re
@@ -25,16 +25,16 @@ _TYPE_NAMES = ", ".join(f"0x{code:02x} ({dtype.name})" for code, dtype in _TYPES
 
 
 class IdxHeader(NamedTuple):
-    """What the first bytes of an IDX file declare."""
+    """The dtype and the shape that the header of an IDX file declares."""
 
     dtype: np.dtype
     shape: tuple[int, ...]
 
 
 def read_idx(images: FilePath, labels: FilePath | None = None, *, max_bytes: int = MAX_BYTES) -> Dataset:
-    """Read images, and their labels if given, from IDX files, gzipped or not.
+    """Read images, and optionally their labels, from IDX files. Either may be gzipped.
 
-    Where a path does not exist, the other common spelling of its name is tried: ``train-images.idx3-ubyte`` for
+    If a path does not exist, the other common spellings of its name are tried: ``train-images.idx3-ubyte`` for
     ``train-images-idx3-ubyte``, with or without ``.gz``.
 
     Parameters
@@ -44,24 +44,34 @@ def read_idx(images: FilePath, labels: FilePath | None = None, *, max_bytes: int
     labels : path, optional
         A file of rank 1, (N,), of an integer type.
     max_bytes : int
-        A file that declares more bytes of numbers than this is refused.
+        The largest accepted size of the data in a file, decompressed.
 
     Returns
     -------
     Dataset
-        images of shape (N, D): uint8 where the file holds integers, which must lie from 0 to 255, else float32 or
-        float64 as in the file. labels int64 of shape (N,), or None. image_shape is (height, width) for rank 3; for
-        rank 2 the square if D is one, else None. pixel_max is 255 (16 for 64 pixels of at most 16; 1 for fractions).
+        - images: (N, D). Integers must be from 0 to 255 and become uint8; floats stay float32 or float64.
+        - labels: (N,) int64, or None
+        - image_shape: (height, width) for rank 3; for rank 2 a square if D is a square number, else None
+        - pixel_max: 255; 16 for 64 pixels of at most 16; 1 for fractions
 
     Raises
     ------
     DataError
-        If a file is damaged, is no IDX file, declares other sizes than it has, or holds values that cannot be used; if
+        If a file is damaged, is not an IDX file, has other sizes than it declares, or contains invalid values. If
         images and labels are swapped or differ in number.
     FileError
         If a file cannot be opened.
     SettingsError
-        If `max_bytes` is no positive whole number.
+        If `max_bytes` is not a positive whole number.
+
+    Examples
+    --------
+    >>> from importlib.resources import files
+    >>> import fastnn
+    >>> folder = files("fastnn.datasets") / "mnist"
+    >>> data = fastnn.read_idx(folder / "t10k-images-idx3-ubyte.gz", folder / "t10k-labels-idx1-ubyte.gz")
+    >>> data.images.shape, data.image_shape, data.labels[:3]
+    ((10000, 784), (28, 28), array([7, 2, 1]))
     """
     checked_max_bytes(max_bytes)
     with open_content(existing_spelling(images)) as content:
@@ -83,7 +93,7 @@ def read_rank(path: FilePath) -> int:
 
 
 def existing_spelling(path: FilePath) -> FilePath:
-    """The path, or the first other spelling of its name that exists; the path itself where none does."""
+    """Return the path, or the first other spelling of it that exists, or the path unchanged if none exists."""
     if not isinstance(path, str | os.PathLike):
         return path
     return next((spelling for spelling in _spellings(os.fspath(path)) if os.path.exists(spelling)), path)
@@ -101,13 +111,14 @@ def _spellings(path: str) -> Iterator[str]:
 
 
 def read_header(content: Content) -> IdxHeader:
-    """Read and check the magic number and the sizes; the content then stands at the first number."""
+    """Read and check the magic number and the sizes. The next read then starts at the data."""
     magic = content.read(4)
     if len(magic) < 4:
-        raise DataError(f"{content.name}: the header needs at least 8 bytes, the file has {len(magic)}")
+        raise DataError(f"{content.name}: found {len(magic)} bytes, expected an IDX header of at least 8")
     if magic[:2] != b"\0\0":
         raise DataError(
-            f"{content.name}: found {magic.hex(' ')} in bytes 0 to 3, expected the 00 00 tt nn of IDX (type and rank)"
+            f"{content.name}: found {magic.hex(' ')} in bytes 0 to 3, expected 00 00 tt nn of an IDX file (tt is the "
+            "type, nn the rank)"
         )
     if magic[2] not in _TYPES:
         raise DataError(f"{content.name}: found type 0x{magic[2]:02x} in byte 2, expected one of {_TYPE_NAMES}")
@@ -116,7 +127,7 @@ def read_header(content: Content) -> IdxHeader:
         raise DataError(f"{content.name}: found rank 0 in byte 3, expected 1 (labels), 2 or 3 (images)")
     sizes = content.read(4 * rank)
     if len(sizes) < 4 * rank:
-        raise DataError(f"{content.name}: the header needs {4 + 4 * rank} bytes, the file has {4 + len(sizes)}")
+        raise DataError(f"{content.name}: found {4 + len(sizes)} bytes, expected an IDX header of {4 + 4 * rank}")
     return IdxHeader(_TYPES[magic[2]], tuple(int(size) for size in np.frombuffer(sizes, ">u4")))
 
 
@@ -140,30 +151,30 @@ def _read_labels(path: FilePath, n_images: int, images_name: str, max_bytes: int
             raise DataError(f"{name}: found labels of type {header.dtype.name}, expected an integer type")
         if header.shape[0] != n_images:
             raise DataError(
-                f"{name}: found {header.shape[0]} labels, expected {n_images}, as many as images in {images_name}"
+                f"{name}: found {header.shape[0]} labels, expected {n_images}, one for each image in {images_name}"
             )
         return as_labels(_read_values(content, header, max_bytes), name)
 
 
 def _read_values(content: Content, header: IdxHeader, max_bytes: int) -> np.ndarray:
-    """The numbers after the header, one-dimensional; sizes are compared before anything is allocated."""
+    """Read the data after the header as a one-dimensional array. Sizes are checked before memory is allocated."""
     name = content.name
     # Python integers: the product of the sizes can exceed 64 bits.
     declared = prod(header.shape) * header.dtype.itemsize
     shape = " x ".join(map(str, header.shape))
-    wanted = f"expected {declared} bytes of numbers ({shape} of {header.dtype.name})"
+    expected = f"expected {declared} bytes of data ({shape} of {header.dtype.name})"
     if declared > max_bytes:
         raise DataError(
-            f"{name}: declares {declared} bytes of numbers ({shape}), expected at most max_bytes = {max_bytes}"
+            f"{name}: declares {declared} bytes of data ({shape}), expected at most max_bytes = {max_bytes}"
         )
     header_size = 4 + 4 * len(header.shape)
     if content.size is not None and content.size != header_size + declared:
-        raise DataError(f"{name}: {wanted} after the header, found {content.size - header_size}")
-    if declared > content.most:
-        raise DataError(f"{name}: {wanted}, found a gzip file of {content.stored} bytes, which cannot hold that many")
+        raise DataError(f"{name}: {expected} after the header, found {content.size - header_size}")
+    if declared > content.max_size:
+        raise DataError(f"{name}: {expected}, found a gzip file of {content.stored} bytes, which cannot hold that many")
     values = np.empty(prod(header.shape), header.dtype)
     found = content.read_into(values)
-    more = content.read(1)  # the last byte has been read already; this reaches the end of a gzip file, and its CRC
+    more = content.read(1)  # reaches the end of a gzip file, so that its CRC is checked
     if found != declared or more:
-        raise DataError(f"{name}: {wanted} after the header, found {'more' if more else found}")
+        raise DataError(f"{name}: {expected} after the header, found {'more' if more else found}")
     return values

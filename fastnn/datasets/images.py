@@ -1,4 +1,4 @@
-"""Pictures of single digits, made into what MNIST holds: 28 x 28 pixels, light on black, centred."""
+"""Converts pictures of single digits to the format of MNIST: 28 x 28 pixels, light on black, centred."""
 
 import os
 import warnings
@@ -14,45 +14,56 @@ from fastnn.errors import DataError, SettingsError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Decoders that run no other program and belong to formats that people keep pictures in.
+# Common picture formats whose decoders run no external program.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def prepare_image(image: "FilePath | Image | np.ndarray", *, invert: Literal["auto"] | bool = "auto") -> np.ndarray:
-    """Make a picture of one digit into a row of pixels like MNIST's.
+    """Convert a picture of one digit to a row of pixels like MNIST's.
 
-    The picture becomes grey (transparency is put on white; the orientation that a camera noted is applied), the
-    background is subtracted and the contrast stretched. What remains is the ink, and goes the way of MNIST's digits:
-    size-normalised to fit in 20 x 20 pixels while preserving the aspect ratio, with anti-aliasing, then centred by its
-    centre of mass in 28 x 28.
+    First the picture becomes grey: transparency is blended with white, and the orientation stored by the camera is
+    applied. Then the background is subtracted and the contrast stretched. The remaining ink is treated like MNIST's
+    digits. It is size-normalised to fit in 20 x 20 pixels while preserving the aspect ratio, with anti-aliasing. Then
+    its centre of mass is put at the centre of 28 x 28 pixels.
 
     Parameters
     ----------
-    image : path, PIL image, or ndarray of shape (height, width), (height, width, 3) or (height, width, 4)
-        Arrays hold integers from 0 to 255, floats from 0 to 1 or from 0 to 255, or booleans (True is light).
-    invert : "auto", True or False
-        True: the digit is dark on a light ground, as on paper. False: light on dark, as in MNIST. "auto": what differs
-        from the median of the border decides.
+    image : path, PIL image, or ndarray
+        Arrays have shape (height, width), (height, width, 1), (height, width, 3) or (height, width, 4). They contain
+        integers from 0 to 255, floats from 0 to 1 or from 0 to 255, or booleans (True is light).
+    invert : {"auto", True, False}
+        True: the digit is dark on a light background, as on paper. False: light on dark, as in MNIST. "auto": dark or
+        light, whichever differs more from the background in total.
 
     Returns
     -------
-    ndarray of uint8 and shape (784,)
-        0 is the ground; the ink reaches 255.
+    ndarray of shape (784,) uint8
+        The background is 0, and the darkest ink is 255.
 
     Raises
     ------
     DataError
-        If the file is no picture, the picture is too large, the array cannot be used, or there is no ink.
+        If the file is not a picture, the picture is too large, the array is invalid, or there is no ink.
     FileError
         If the file cannot be opened.
     SettingsError
-        If an argument is none of the above.
+        If an argument is invalid.
 
     References
     ----------
     Y. LeCun, L. Bottou, Y. Bengio, P. Haffner: Gradient-based learning applied to document recognition. Proceedings of
     the IEEE 86 (1998), section III.A.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastnn
+    >>> paper = np.full((100, 80), 255, np.uint8)
+    >>> paper[10:90, 38:44] = 40  # a vertical stroke: the digit 1
+    >>> row = fastnn.prepare_image(paper)
+    >>> row.shape, int(row.max())
+    ((784,), 255)
     """
     if not (isinstance(invert, bool) or invert == "auto"):
         raise SettingsError(f'invert is {invert!r}, expected "auto", True or False')
@@ -68,7 +79,7 @@ def prepare_image(image: "FilePath | Image | np.ndarray", *, invert: Literal["au
         raise SettingsError(f"image is of type {type(image).__name__}, expected a path, a PIL image or an ndarray")
     ink = find_ink(grey, invert)
     if ink is None:
-        raise DataError(f"{name}: no ink: found nothing that stands out from the ground, expected a digit")
+        raise DataError(f"{name}: no ink: found nothing that stands out from the background, expected a digit")
     return fit_ink(ink)
 
 
@@ -79,16 +90,19 @@ def _is_pillow_image(image: object) -> bool:
 
 
 def _grey_of_array(image: np.ndarray, name: str) -> np.ndarray:
-    """float32 of shape (height, width), from 0 to 255."""
+    """Convert an array to grey: (height, width) float32, from 0 to 255."""
     channels = image.shape[2] if image.ndim == 3 else 1
     if image.ndim not in (2, 3) or channels not in (1, 3, 4):
-        raise DataError(f"{name}: found shape {image.shape}, expected (height, width), with 3 or 4 channels if any")
+        raise DataError(
+            f"{name}: found shape {image.shape}, expected (height, width) or (height, width, channels) with 1, 3 or 4 "
+            "channels"
+        )
     if image.size == 0:
         raise DataError(f"{name}: found shape {image.shape}, expected at least 1 pixel")
     if image.dtype.kind not in "buif":
         raise DataError(f"{name}: found numbers of type {image.dtype}, expected integers, floats or booleans")
     if isinstance(image, np.ma.MaskedArray):
-        raise DataError(f"{name}: found a masked array, expected a plain one")
+        raise DataError(f"{name}: found a masked array, expected a plain ndarray")
     low, high = image.min(), image.max()
     if not (low >= 0 and high <= 255):
         raise DataError(f"{name}: found pixels from {low} to {high}, expected 0 to 255")
@@ -110,7 +124,8 @@ def _grey_of_file(path: FilePath, name: str) -> np.ndarray:
     from PIL import Image
 
     with open_binary(path) as file, warnings.catch_warnings():
-        # A picture too large is a warning first; other warnings are about notes in the file that do not matter here.
+        # Pillow only warns about pictures that are a little too large. Its other warnings concern metadata that do not
+        # matter here.
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
@@ -120,14 +135,14 @@ def _grey_of_file(path: FilePath, name: str) -> np.ndarray:
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise DataError(
-                f"{name}: found a picture too large to unpack, expected at most {Image.MAX_IMAGE_PIXELS} pixels"
+                f"{name}: found a picture too large to decode, expected at most {Image.MAX_IMAGE_PIXELS} pixels"
             ) from None
-        # Decoders raise whatever a damaged file leads them to, SyntaxError, struct.error and KeyError among them.
+        # On a damaged file, decoders raise all kinds of errors, such as SyntaxError, struct.error and KeyError.
         except Exception as error:
             if isinstance(error, Image.UnidentifiedImageError):
-                raise DataError(f"{name}: found no picture, expected one of {', '.join(_FORMATS)}") from None
+                raise DataError(f"{name}: the file is not a picture, expected one of {', '.join(_FORMATS)}") from None
             reason = ascii(str(error))[1:-1] or type(error).__name__
-            raise DataError(f"{name}: the picture is damaged ({reason}), expected a whole one") from None
+            raise DataError(f"{name}: the picture is damaged ({reason}), expected an intact one") from None
 
 
 def _grey_of_picture(picture: "Image", name: str) -> np.ndarray:
@@ -139,7 +154,7 @@ def _grey_of_picture(picture: "Image", name: str) -> np.ndarray:
         )
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith(("I", "F")):
-        # Deep grey: 16 bits and more, of which some cameras and scanners use a part only.
+        # Grey of 16 bits or more: some cameras and scanners use only part of the range, so stretch it.
         deep: np.ndarray = np.asarray(picture, np.float32)
         low, high = float(deep.min()), float(deep.max())
         if not np.isfinite([low, high]).all():

@@ -1,4 +1,4 @@
-"""The ink in a grey picture: told from the ground, then fitted and centred as MNIST's digits were."""
+"""Separates the ink of a grey picture from its background, then scales and centres it like MNIST's digits."""
 
 from typing import Literal
 
@@ -8,58 +8,61 @@ _SIDE = 28
 _BOX = 20
 _LARGEST_SIDE = 1024
 _MASK_SIDE = 128
-# Fainter differences from the ground than this, of 255, are taken for noise; so are those below the multiple of it.
-_FAINTEST = 16.0
+# The smallest contrast of ink, on a scale of 255, and as a multiple of the noise. Fainter differences from the
+# background are noise.
+_MIN_CONTRAST = 16.0
 _NOISE_MULTIPLE = 5.0
-# Ink fainter than this share of the darkest does not widen the box around the digit.
-_EDGE = 0.02
-# Marks with less than this share of all ink are dust.
-_DUST = 0.02
+# Ink fainter than this fraction of the darkest does not widen the bounding box of the digit.
+_EDGE_FRACTION = 0.02
+# Connected components with less than this fraction of all ink are specks of dust.
+_SPECK_FRACTION = 0.02
 
 
 def find_ink(grey: np.ndarray, invert: Literal["auto"] | bool) -> np.ndarray | None:
-    """The ink of a picture, as large as its digit.
+    """Find the ink of a picture, cropped to the digit.
 
     Parameters
     ----------
-    grey : ndarray of float32 and shape (height, width)
+    grey : ndarray of shape (height, width) float32
         From 0 to 255.
-    invert : "auto" or bool
-        Whether ink is darker than the ground.
+    invert : {"auto", True, False}
+        Whether ink is darker than the background.
 
     Returns
     -------
-    ndarray of float32 and shape (h, w), cropped to the ink, from 0 (ground) to 255, or None where there is no ink
+    ndarray of shape (h, w) float32, or None
+        From 0 (background) to 255. None if there is no ink.
     """
-    grey = _reduced(grey)
-    above = grey - _ground(grey)
+    grey = _shrunk(grey)
+    contrast = grey - _background(grey)
     if invert == "auto":
-        invert = bool(np.maximum(-above, 0).sum(dtype=float) > np.maximum(above, 0).sum(dtype=float))
-    ink = np.maximum(-above if invert else above, 0)
-    threshold = _between(ink)
+        invert = bool(np.maximum(-contrast, 0).sum(dtype=float) > np.maximum(contrast, 0).sum(dtype=float))
+    ink = np.maximum(-contrast if invert else contrast, 0)
+    threshold = _otsu_threshold(ink)
     strong = ink[ink > threshold]
     if not strong.size:
         return None
-    noise = _spread(above[ink <= threshold])
+    noise = _robust_deviation(contrast[ink <= threshold])
     full = float(np.percentile(strong, 90))
-    if full < max(_FAINTEST, _NOISE_MULTIPLE * noise):
+    if full < max(_MIN_CONTRAST, _NOISE_MULTIPLE * noise):
         return None
     floor = min(3 * noise, full / 2)
     gain = 255 / (full - floor)
-    return _cropped(np.clip((ink - floor) * gain, 0, 255), 255 * _EDGE + min(3 * noise * gain, 100))
+    return _cropped(np.clip((ink - floor) * gain, 0, 255), 255 * _EDGE_FRACTION + min(3 * noise * gain, 100))
 
 
 def fit_ink(ink: np.ndarray) -> np.ndarray:
-    """Fit ink in 20 x 20 pixels, keeping its aspect ratio, and put its centre of mass in the centre of 28 x 28.
+    """Scale ink to 20 x 20 pixels, keeping its aspect ratio, and put its centre of mass at the centre of 28 x 28.
 
     Parameters
     ----------
-    ink : ndarray of float32 and shape (h, w)
+    ink : ndarray of shape (h, w) float32
         Cropped to the digit, not all 0.
 
     Returns
     -------
-    ndarray of uint8 and shape (784,), its largest value 255
+    ndarray of shape (784,) uint8
+        Its largest value is 255.
     """
     scale = _BOX / max(ink.shape)
     height, width = (max(1, round(side * scale)) for side in ink.shape)
@@ -69,7 +72,7 @@ def fit_ink(ink: np.ndarray) -> np.ndarray:
         np.average(np.arange(size), weights=small.sum(axis=axis, dtype=float))
         for axis, size in ((1, height), (0, width))
     ]
-    # In MNIST the centre of mass lies nearest to pixel 14 of 0 to 27, half a pixel right of and below the middle.
+    # In MNIST the centre of mass is nearest to pixel 14 of 0 to 27, half a pixel right of and below the middle.
     top, left = (
         int(np.clip(round(_SIDE / 2 - centre), 0, _SIDE - size))
         for centre, size in zip(centres, small.shape, strict=True)
@@ -79,8 +82,8 @@ def fit_ink(ink: np.ndarray) -> np.ndarray:
     return out.reshape(-1)
 
 
-def _reduced(grey: np.ndarray) -> np.ndarray:
-    """The picture with no side above 1,024 pixels: 50 times what is needed."""
+def _shrunk(grey: np.ndarray) -> np.ndarray:
+    """Shrink the picture to sides of at most 1,024 pixels, which is still 50 times the resolution needed."""
     scale = _LARGEST_SIDE / max(grey.shape)
     if scale >= 1:
         return grey
@@ -88,74 +91,74 @@ def _reduced(grey: np.ndarray) -> np.ndarray:
 
 
 def _resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Another size: the mean of the pixels where smaller, interpolated where larger."""
+    """Resize: average the pixels to shrink, interpolate them to enlarge."""
     from PIL import Image
 
     larger = max(height, width) > max(pixels.shape)
-    how = Image.Resampling.LANCZOS if larger else Image.Resampling.BOX
-    resized = Image.fromarray(np.ascontiguousarray(pixels, np.float32)).resize((width, height), how)
+    method = Image.Resampling.LANCZOS if larger else Image.Resampling.BOX
+    resized = Image.fromarray(np.ascontiguousarray(pixels, np.float32)).resize((width, height), method)
     return np.clip(np.asarray(resized), 0, 255)
 
 
-def _ground(grey: np.ndarray) -> np.ndarray | np.float32:
-    """The background: the median of the border, or a curved surface where light falls unevenly on a photograph."""
+def _background(grey: np.ndarray) -> np.ndarray | np.float32:
+    """Estimate the background: the median of the border, or a curved surface for an unevenly lit photograph."""
     height, width = grey.shape
-    strip = max(1, round(0.04 * min(height, width)))
+    margin = max(1, round(0.04 * min(height, width)))
     inner = np.zeros(grey.shape, bool)
-    inner[strip : height - strip, strip : width - strip] = True
+    inner[margin : height - margin, margin : width - margin] = True
     border = grey[~inner]
     level = np.float32(np.median(border))
     low, high = np.percentile(border, (5, 95))
-    if high - low < _FAINTEST or min(height, width) < 2 * _SIDE:
+    if high - low < _MIN_CONTRAST or min(height, width) < 2 * _SIDE:
         return level
-    return _surface(grey, level)
+    return _fitted_background(grey, level)
 
 
-def _surface(grey: np.ndarray, level: np.float32) -> np.ndarray:
-    """A quadratic surface through the pixels that are not ink."""
+def _fitted_background(grey: np.ndarray, level: np.float32) -> np.ndarray:
+    """Fit a quadratic surface to the pixels that are not ink. `level` is the median of the border."""
     height, width = grey.shape
     scale = min(1.0, _MASK_SIDE / max(height, width))
     small = _resized(grey, max(1, round(height * scale)), max(1, round(width * scale)))
     values = small.reshape(-1)
-    terms = _quadratic(*small.shape)
-    # Ink is what a surface through all pixels leaves over; without it, the next surface fits the ground better.
-    ground = np.abs(values - level) <= max(float(_between(np.abs(values - level))), _FAINTEST)
+    terms = _quadratic_terms(*small.shape)
+    # Pixels far from the surface are ink. Without them, the next fit is closer to the background.
+    is_background = np.abs(values - level) <= max(float(_otsu_threshold(np.abs(values - level))), _MIN_CONTRAST)
     for _ in range(8):
-        factors = np.linalg.lstsq(terms[ground], values[ground], rcond=None)[0]
-        left = np.abs(values - terms @ factors)
-        ground = left <= 3 * _spread((values - terms @ factors)[ground]) + 1
-    return (_quadratic(height, width) @ factors.astype(np.float32)).reshape(height, width)
+        coefficients = np.linalg.lstsq(terms[is_background], values[is_background], rcond=None)[0]
+        distance = np.abs(values - terms @ coefficients)
+        is_background = distance <= 3 * _robust_deviation((values - terms @ coefficients)[is_background]) + 1
+    return (_quadratic_terms(height, width) @ coefficients.astype(np.float32)).reshape(height, width)
 
 
-def _quadratic(height: int, width: int) -> np.ndarray:
-    """The terms 1, x, y, xx, xy, yy at every pixel, x and y from -1 to 1; float32 of shape (height * width, 6)."""
-    y, x = (part.reshape(-1) for part in np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32))
+def _quadratic_terms(height: int, width: int) -> np.ndarray:
+    """The terms 1, x, y, xx, xy, yy at every pixel, (height * width, 6) float32; x and y go from -1 to 1."""
+    y, x = (axis.reshape(-1) for axis in np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32))
     return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
 
 
-def _between(values: np.ndarray) -> float:
-    """Otsu's threshold: it parts the values into two groups that differ most."""
+def _otsu_threshold(values: np.ndarray) -> float:
+    """Otsu's threshold, which splits the values into two groups with the largest variance between them."""
     counts, edges = np.histogram(values, 256)
-    middles = (edges[:-1] + edges[1:]) / 2
+    centres = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)
     above = counts.sum() - below
-    sums = np.cumsum(counts * middles)
+    sums = np.cumsum(counts * centres)
     with np.errstate(divide="ignore", invalid="ignore"):
-        apart = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
-    return float(edges[1 + int(np.nanargmax(np.nan_to_num(apart)))])
+        variance_between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
+    return float(edges[1 + int(np.nanargmax(np.nan_to_num(variance_between)))])
 
 
-def _spread(values: np.ndarray) -> float:
-    """The standard deviation of the bulk of the values, from their median deviation."""
+def _robust_deviation(values: np.ndarray) -> float:
+    """Estimate the standard deviation, ignoring outliers, from the median absolute deviation."""
     return 1.4826 * float(np.median(np.abs(values - np.median(values)))) if values.size else 0.0
 
 
 def _cropped(ink: np.ndarray, edge: float) -> np.ndarray:
-    """The ink without dust and noise around it, cropped to the pixels above `edge`."""
+    """Remove specks and surrounding noise from the ink, and crop it to the pixels above `edge`."""
     cell = -(-max(ink.shape) // _MASK_SIDE)
     padded = np.pad(ink, [(0, -side % cell) for side in ink.shape])
     cells = padded.reshape(padded.shape[0] // cell, cell, padded.shape[1] // cell, cell)
-    kept = _without_dust(np.any(cells > edge, axis=(1, 3)), cells.sum(axis=(1, 3), dtype=float))
+    kept = _without_specks(np.any(cells > edge, axis=(1, 3)), cells.sum(axis=(1, 3), dtype=float))
     near = np.zeros_like(kept)
     for row, column in zip(*np.nonzero(kept), strict=True):
         near[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2] = True
@@ -164,21 +167,25 @@ def _cropped(ink: np.ndarray, edge: float) -> np.ndarray:
     return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def _without_dust(mask: np.ndarray, mass: np.ndarray) -> np.ndarray:
-    """The mask without the connected marks that hold little of the mass."""
-    left = set(zip(*(index.tolist() for index in np.nonzero(mask)), strict=True))
-    marks = []
-    while left:
-        mark = [left.pop()]
-        for row, column in mark:
-            around = [(row + down, column + right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
-            found = [cell for cell in around if cell in left]
-            left.difference_update(found)
-            mark.extend(found)
-        marks.append((float(sum(mass[cell] for cell in mark)), mark))
-    total = sum(weight for weight, _ in marks)
+def _without_specks(mask: np.ndarray, mass: np.ndarray) -> np.ndarray:
+    """Remove the connected components of the mask that have little of the total mass.
+
+    mask: (rows, columns) bool
+    mass: (rows, columns), the ink in each cell
+    """
+    remaining = set(zip(*(index.tolist() for index in np.nonzero(mask)), strict=True))
+    components = []
+    while remaining:
+        component = [remaining.pop()]
+        for row, column in component:
+            neighbours = [(row + down, column + right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+            found = [cell for cell in neighbours if cell in remaining]
+            remaining.difference_update(found)
+            component.extend(found)
+        components.append((float(sum(mass[cell] for cell in component)), component))
+    total = sum(component_mass for component_mass, _ in components)
     kept = np.zeros_like(mask)
-    for weight, mark in marks:
-        if weight >= _DUST * total:
-            kept[tuple(np.array(mark).T)] = True
+    for component_mass, component in components:
+        if component_mass >= _SPECK_FRACTION * total:
+            kept[tuple(np.array(component).T)] = True
     return kept

@@ -1,4 +1,4 @@
-"""NPZ, NumPy's archive of arrays, read without NumPy's loader: nothing is unpickled, and sizes are checked first."""
+"""Reads NPZ, NumPy's archive of arrays, without NumPy's loader: nothing is unpickled, and sizes are checked first."""
 
 import re
 import struct
@@ -19,15 +19,16 @@ from fastnn.errors import DataError
 _KEY_SETS = (("x_train", "y_train", "x_test", "y_test"), ("X", "y"))
 _EXPECTED_KEYS = "x_train, y_train, x_test and y_test, or X and y"
 _MAGIC = b"\x93NUMPY"
-# NumPy writes headers of about 100 bytes; its own reader stops at 10,000 too.
-_LONGEST_HEADER = 10_000
-# Real images pack 10 to 100 times; only large members can harm.
+# NumPy writes headers of about 100 bytes, and its own reader also accepts at most 10,000.
+_MAX_HEADER_SIZE = 10_000
+# A larger member with a higher compression ratio is a zip bomb. Real images compress 10 to 100 times, and small members
+# can do no harm.
 _BOMB_RATIO = 1000
 _BOMB_SIZE = 64 * 2**20
 _LOCAL_HEADER_SIZE = 30
-_PIECE = 2**18
+_CHUNK = 2**18
 _ENCRYPTED = 0x1
-# All that ZipFile is known to raise on a damaged archive, often only when a member is read.
+# The exceptions that ZipFile is known to raise on a damaged archive, often only when a member is read.
 _DAMAGE = (
     BadZipFile,
     EOFError,
@@ -43,7 +44,7 @@ _DAMAGE = (
 
 
 class _Header(NamedTuple):
-    """What an NPY member declares."""
+    """The dtype, memory order and shape that the header of an NPY member declares."""
 
     dtype: np.dtype
     fortran_order: bool
@@ -56,26 +57,41 @@ def read_npz(path: FilePath, *, max_bytes: int = MAX_BYTES) -> tuple[Dataset, Da
     Parameters
     ----------
     path : path
-        An archive with the arrays x_train, y_train, x_test and y_test (as in Keras's mnist.npz), or X and y; no others.
+        An archive with exactly the arrays x_train, y_train, x_test and y_test (as in Keras's mnist.npz), or X and y.
+
+        - x_train, x_test, X: (N, D), (N, height, width) or (N, height, width, 1), integers from 0 to 255 or floats
+        - y_train, y_test, y: (N,) or (N, 1), whole numbers
     max_bytes : int
-        An archive whose arrays take more bytes than this, unpacked, is refused.
+        The largest accepted size of all arrays together, decompressed.
 
     Returns
     -------
     train : Dataset
     test : Dataset or None
-        None where the archive holds X and y. Images, of shape (N, h, w), (N, h, w, 1) or (N, D) in the archive, have
-        shape (N, D) and C order: integers, which must lie from 0 to 255, as uint8, floats as float32 or float64.
-        Labels, whole and of shape (N,) or (N, 1), are int64 of shape (N,). Both sets share type, width and pixel_max.
+        None if the archive contains X and y. Both sets have the same dtype, width and pixel_max.
+
+        - images: (N, D), C-contiguous, uint8 for integers, float32 or float64 for floats
+        - labels: (N,) int64
 
     Raises
     ------
     DataError
-        If the archive is damaged, or holds arrays other than these or values that cannot be used.
+        If the archive is damaged, or contains other arrays or invalid values.
     FileError
         If the file cannot be opened.
     SettingsError
-        If `max_bytes` is no positive whole number.
+        If `max_bytes` is not a positive whole number.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> import fastnn
+    >>> with TemporaryDirectory() as folder:
+    ...     np.savez(f"{folder}/digits.npz", X=np.zeros((5, 8, 8), np.uint8), y=np.arange(5))
+    ...     data, test = fastnn.read_npz(f"{folder}/digits.npz")
+    >>> data.images.shape, data.labels, test
+    ((5, 64), array([0, 1, 2, 3, 4]), None)
     """
     checked_max_bytes(max_bytes)
     with open_binary(path) as file:
@@ -87,7 +103,7 @@ def read_npz(path: FilePath, *, max_bytes: int = MAX_BYTES) -> tuple[Dataset, Da
             raise
         except _DAMAGE as error:
             reason = ascii(str(error))[1:-1] or type(error).__name__
-            raise DataError(f"{name}: the archive is damaged ({reason}), expected a whole NPZ file") from None
+            raise DataError(f"{name}: the archive is damaged ({reason}), expected an intact NPZ file") from None
     if "X" in arrays:
         return _dataset(arrays, "X", "y", name), None
     return matched(_dataset(arrays, "x_train", "y_train", name), _dataset(arrays, "x_test", "y_test", name))
@@ -110,25 +126,30 @@ def _read_arrays(file: BinaryIO, name: str, max_bytes: int) -> dict[str, np.ndar
         _check_entries(members, file, archive.start_dir, name)
         unpacked = sum(member.file_size for member in members)
         if unpacked > max_bytes:
-            raise DataError(f"{name}: declares {unpacked} bytes unpacked, expected at most max_bytes = {max_bytes}")
+            raise DataError(
+                f"{name}: declares {unpacked} bytes after decompression, expected at most max_bytes = {max_bytes}"
+            )
         return {member.filename.removesuffix(".npy"): _read_member(archive, member, name) for member in members}
 
 
 def _check_keys(members: Sequence[ZipInfo], name: str) -> None:
-    # The original name: ZipInfo.filename ends at the first NUL, which could hide what follows.
+    # Use orig_filename: ZipInfo.filename ends at the first NUL character and hides the rest of the name.
     names = [member.orig_filename for member in members]
     for member_name in names:
         if names.count(member_name) > 1:
             raise DataError(f"{name}: found {member_name!a} {names.count(member_name)} times, expected it once")
-    wanted = [sorted(f"{key}.npy" for key in keys) for keys in _KEY_SETS]
-    if sorted(names) not in wanted:
+    expected = [sorted(f"{key}.npy" for key in keys) for keys in _KEY_SETS]
+    if sorted(names) not in expected:
         found = ", ".join(ascii(member_name[:60].removesuffix(".npy")) for member_name in names[:8]) or "no arrays"
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""
         raise DataError(f"{name}: found {found}{more}, expected {_EXPECTED_KEYS}")
 
 
 def _check_entries(members: Sequence[ZipInfo], file: BinaryIO, directory_start: int, name: str) -> None:
-    """Refuse entries that share bytes: some Python versions unpack such archives, to any size."""
+    """Raise DataError if entries overlap. Some Python versions accept such archives, which can decompress to any size.
+
+    `directory_start` is the offset of the central directory, where the last entry must end.
+    """
     ordered = sorted(members, key=lambda member: member.header_offset)
     limits = [member.header_offset for member in ordered[1:]] + [directory_start]
     for member, limit in zip(ordered, limits, strict=True):
@@ -140,101 +161,101 @@ def _check_entries(members: Sequence[ZipInfo], file: BinaryIO, directory_start: 
         end = member.header_offset + _LOCAL_HEADER_SIZE + name_size + extra_size + member.compress_size
         if end > limit:
             raise DataError(
-                f"{name}: {member.filename}: ends at offset {end} and overlaps what follows, expected {limit} at most"
+                f"{name}: {member.filename}: ends at offset {end} and overlaps the next entry, expected at most {limit}"
             )
 
 
 def _read_member(archive: ZipFile, member: ZipInfo, name: str) -> np.ndarray:
-    place = f"{name}: {member.filename}"
+    where = f"{name}: {member.filename}"
     if member.flag_bits & _ENCRYPTED:
-        raise DataError(f"{place}: found an encrypted entry, expected a plain one")
+        raise DataError(f"{where}: found an encrypted entry, expected a plain one")
     if member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
-        raise DataError(f"{place}: found compression method {member.compress_type}, expected 0 (none) or 8 (deflate)")
+        raise DataError(f"{where}: found compression method {member.compress_type}, expected 0 (none) or 8 (deflate)")
     if member.file_size > max(_BOMB_SIZE, _BOMB_RATIO * member.compress_size):
         raise DataError(
-            f"{place}: {member.compress_size} bytes declare {member.file_size} unpacked, "
+            f"{where}: {member.compress_size} bytes declare {member.file_size} after decompression, "
             f"expected at most {_BOMB_RATIO} times as many"
         )
     with archive.open(member) as file:
-        header, header_size = _read_header(file, place)
+        header, header_size = _read_header(file, where)
         # Python integers: the product of the sizes can exceed 64 bits.
         declared = prod(header.shape) * header.dtype.itemsize
         found = member.file_size - header_size
         if declared == found:
             values = np.empty(prod(header.shape), header.dtype)
             found = _read_into(values, file)
-            found += len(file.read(1))  # reaches the end of the member, and so its CRC
+            found += len(file.read(1))  # reaches the end of the member, so that its CRC is checked
     if declared != found:
         raise DataError(
-            f"{place}: declares shape {header.shape} of {header.dtype.name}, expected {declared} bytes of numbers, "
+            f"{where}: declares shape {header.shape} of {header.dtype.name}, expected {declared} bytes of data, "
             f"found {found}"
         )
     return values.reshape(header.shape[::-1]).T if header.fortran_order else values.reshape(header.shape)
 
 
 def _read_into(values: np.ndarray, file: IO[bytes]) -> int:
-    """Fill `values`, of one dimension; returns the bytes read. A piece at a time: nothing is in memory twice."""
+    """Fill the one-dimensional `values`; return the number of bytes read. Reads in chunks to save memory."""
     target, at = values.view(np.uint8), 0
-    while at < len(target) and (piece := file.read(min(_PIECE, len(target) - at))):
-        target[at : at + len(piece)] = np.frombuffer(piece, np.uint8)
-        at += len(piece)
+    while at < len(target) and (chunk := file.read(min(_CHUNK, len(target) - at))):
+        target[at : at + len(chunk)] = np.frombuffer(chunk, np.uint8)
+        at += len(chunk)
     return at
 
 
-def _read_header(file: IO[bytes], place: str) -> tuple[_Header, int]:
-    """The header of an NPY member and its size; read with patterns, as nothing of a file is to be evaluated."""
+def _read_header(file: IO[bytes], where: str) -> tuple[_Header, int]:
+    """Read the header of an NPY member, and its size. Regular expressions parse it, so nothing is evaluated."""
     start = file.read(8)
     if start[:6] != _MAGIC or start[6:] not in (b"\1\0", b"\2\0"):
-        raise DataError(f"{place}: found bytes {start.hex(' ')}, expected the start of an NPY array of version 1 or 2")
+        raise DataError(f"{where}: found bytes {start.hex(' ')}, expected the start of an NPY array of version 1 or 2")
     width = 2 if start[6] == 1 else 4
     length = int.from_bytes(file.read(width), "little")
-    if length > _LONGEST_HEADER:
-        raise DataError(f"{place}: found an NPY header of {length} bytes, expected at most {_LONGEST_HEADER}")
+    if length > _MAX_HEADER_SIZE:
+        raise DataError(f"{where}: found an NPY header of {length} bytes, expected at most {_MAX_HEADER_SIZE}")
     header = file.read(length)
     if len(header) < length:
-        raise DataError(f"{place}: expected an NPY header of {length} bytes, found {len(header)}")
+        raise DataError(f"{where}: expected an NPY header of {length} bytes, found {len(header)}")
     text = header.decode("latin-1")
     descr = re.search(r"""['"]descr['"] *: *(?:'([^']*)'|"([^"]*)")""", text)
     order = re.search(r"""['"]fortran_order['"] *: *(True|False)""", text)
     shape = re.search(r"""['"]shape['"] *: *\(([0-9, ]*)\)""", text)
     if not (descr and order and shape):
         raise DataError(
-            f"{place}: found the NPY header {text.strip()[:80]!a}, expected descr (one number type), "
+            f"{where}: found the NPY header {text.strip()[:80]!a}, expected descr (one number type), "
             "fortran_order and shape"
         )
     number_type = descr[1] or descr[2] or ""
     if "O" in number_type:
-        raise DataError(f"{place}: found an array of Python objects, expected numbers; objects are never loaded")
+        raise DataError(f"{where}: found an array of Python objects, expected numbers; objects are never loaded")
     if not re.fullmatch("[<>=|]?(?:[iu][1248]|f[248])", number_type):
-        raise DataError(f"{place}: found numbers of type {number_type[:40]!a}, expected integers or floats")
+        raise DataError(f"{where}: found numbers of type {number_type[:40]!a}, expected integers or floats")
     sizes = [size.strip() for size in shape[1].split(",") if size.strip()]
     if len(sizes) > 8 or not all(re.fullmatch("[0-9]{1,19}", size) for size in sizes):
-        raise DataError(f"{place}: found the shape ({ascii(shape[1][:80])[1:-1]}), expected whole numbers")
+        raise DataError(f"{where}: found the shape ({ascii(shape[1][:80])[1:-1]}), expected whole numbers")
     return _Header(np.dtype(number_type), order[1] == "True", tuple(map(int, sizes))), 8 + width + length
 
 
 def _dataset(arrays: dict[str, np.ndarray], pixels_key: str, labels_key: str, name: str) -> Dataset:
     pixels, labels = arrays[pixels_key], arrays[labels_key]
-    place = f"{name}: {pixels_key}"
+    where = f"{name}: {pixels_key}"
     shape = pixels.shape
     if not (pixels.ndim in (2, 3) or (pixels.ndim == 4 and shape[3] == 1)):
-        raise DataError(f"{place}: found shape {shape}, expected (N, D), (N, height, width) or (N, height, width, 1)")
-    check_not_empty(shape, place)
-    rows = as_pixels(pixels.reshape(len(pixels), prod(shape[1:])), place)
+        raise DataError(f"{where}: found shape {shape}, expected (N, D), (N, height, width) or (N, height, width, 1)")
+    check_not_empty(shape, where)
+    rows = as_pixels(pixels.reshape(len(pixels), prod(shape[1:])), where)
     image_shape = square(rows.shape[1]) if pixels.ndim == 2 else (shape[1], shape[2])
     classes = _labels(labels, len(rows), f"{name}: {labels_key}", pixels_key)
-    return Dataset(rows, classes, pixel_scale(rows), image_shape, place)
+    return Dataset(rows, classes, pixel_scale(rows), image_shape, where)
 
 
-def _labels(labels: np.ndarray, n_samples: int, place: str, pixels_key: str) -> np.ndarray:
+def _labels(labels: np.ndarray, n_samples: int, where: str, pixels_key: str) -> np.ndarray:
     if labels.ndim == 2 and labels.shape[1] > 1:
         raise DataError(
-            f"{place}: found shape {labels.shape}, perhaps one-hot, expected (N,); save y.argmax(axis=1) instead"
+            f"{where}: found shape {labels.shape}, perhaps one-hot, expected (N,); save y.argmax(axis=1) instead"
         )
     if labels.ndim not in (1, 2):
-        raise DataError(f"{place}: found shape {labels.shape}, expected (N,) or (N, 1)")
+        raise DataError(f"{where}: found shape {labels.shape}, expected (N,) or (N, 1)")
     if len(labels) != n_samples or labels.size != n_samples:
         raise DataError(
-            f"{place}: found {labels.size} labels, expected {n_samples}, as many as samples in {pixels_key}"
+            f"{where}: found {labels.size} labels, expected {n_samples}, one for each sample in {pixels_key}"
         )
-    return as_labels(labels.reshape(-1), place)
+    return as_labels(labels.reshape(-1), where)

@@ -1,4 +1,4 @@
-"""What all readers agree on: which numbers are pixels and labels, and what a full pixel is worth."""
+"""Rules that all readers share: which numbers are valid pixels and labels, and the largest value of a pixel."""
 
 from dataclasses import replace
 from math import isqrt
@@ -9,17 +9,17 @@ from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError
 
 LARGEST_LABEL = 9999
-"""Larger labels are refused: a network has an output for every number up to the largest."""
+"""Larger labels are errors, because a network has one output for each number from 0 to the largest label."""
 
 
 def square(n_pixels: int) -> tuple[int, int] | None:
-    """(side, side) where that many pixels make a square of 2 x 2 or more, else None."""
+    """(side, side) if `n_pixels` is a square number of at least 2 x 2, else None."""
     side = isqrt(n_pixels)
     return (side, side) if side * side == n_pixels and side > 1 else None
 
 
 def check_not_empty(shape: tuple[int, ...], name: str) -> None:
-    """Refuse arrays without samples or without pixels."""
+    """Raise DataError if an array of this shape has no samples or no pixels."""
     if shape[0] == 0:
         raise DataError(f"{name}: found array with 0 sample(s) (shape={shape}) while a minimum of 1 is required")
     if 0 in shape:
@@ -27,38 +27,40 @@ def check_not_empty(shape: tuple[int, ...], name: str) -> None:
 
 
 def as_pixels(values: np.ndarray, name: str) -> np.ndarray:
-    """Rows of typed numbers as the pixels of a data set.
+    """Convert numbers to the pixels of a data set.
 
-    Integers must lie from 0 to 255 and become uint8; floats must be finite and stay what they are, but float16 becomes
-    float32.
+    Integers must be from 0 to 255 and become uint8. Floats must be finite and keep their type, except that float16
+    becomes float32.
 
     Parameters
     ----------
-    values : ndarray of shape (N, D), of any integer type, float16, float32 or float64, of any byte order
+    values : ndarray of shape (N, D)
+        Any integer type, float16, float32 or float64, in any byte order.
     name : str
-        What messages call the file.
+        The name of the file in messages.
 
     Returns
     -------
-    ndarray of uint8, float32 or float64 and shape (N, D), C-contiguous, in native byte order
+    ndarray of shape (N, D), uint8, float32 or float64
+        C-contiguous, in native byte order.
 
     Raises
     ------
     DataError
-        Naming the first sample and pixel that cannot be used.
+        If a value is invalid. The message names the first such sample and pixel.
     """
     if values.dtype == np.uint8:
         return np.ascontiguousarray(values)
     if values.dtype.kind in "iu":
-        wrong = (values < 0) | (values > 255)
+        invalid = (values < 0) | (values > 255)
         expected = "integers from 0 to 255, or floating-point numbers"
         pixel_type: np.dtype = np.dtype(np.uint8)
     else:
-        wrong = ~np.isfinite(values)
+        invalid = ~np.isfinite(values)
         expected = "finite numbers"
         pixel_type = np.dtype(np.float32 if values.dtype.itemsize == 2 else f"f{values.dtype.itemsize}")
-    if wrong.any():
-        sample, pixel = (int(place[0]) for place in np.nonzero(wrong))
+    if invalid.any():
+        sample, pixel = (int(indices[0]) for indices in np.nonzero(invalid))
         raise DataError(
             f"{name}: sample {sample}, pixel {pixel} (from 0): found {values[sample, pixel]}, expected {expected}"
         )
@@ -66,13 +68,13 @@ def as_pixels(values: np.ndarray, name: str) -> np.ndarray:
 
 
 def as_labels(values: np.ndarray, name: str) -> np.ndarray:
-    """Typed numbers as labels: whole, from 0 to LARGEST_LABEL; int64 of shape (N,)."""
-    with np.errstate(invalid="ignore"):  # NaN compares as False, which is what is wanted
-        good = (values >= 0) & (values <= LARGEST_LABEL)
+    """Convert numbers to labels, int64 of shape (N,). DataError unless they are whole, from 0 to LARGEST_LABEL."""
+    with np.errstate(invalid="ignore"):  # NaN compares as False, so it is invalid
+        valid = (values >= 0) & (values <= LARGEST_LABEL)
         if values.dtype.kind == "f":
-            good &= np.floor(values) == values
-    if not good.all():
-        sample = int(np.argmin(good))
+            valid &= np.floor(values) == values
+    if not valid.all():
+        sample = int(np.argmin(valid))
         raise DataError(
             f"{name}: label {sample} (from 0): found {values[sample]}, "
             f"expected a whole number from 0 to {LARGEST_LABEL}"
@@ -81,21 +83,25 @@ def as_labels(values: np.ndarray, name: str) -> np.ndarray:
 
 
 def pixel_scale(*images: np.ndarray) -> float:
-    """The value of a full pixel in arrays of one origin, judged from all of them together.
+    """The largest value a pixel can have, guessed from one or more arrays that share a scale.
 
-    Bytes: 16 where a row has 64 pixels and none is above 16 (the 8x8 digits), else 255. Floats: 1 where none is above
-    1, the same as for bytes where all are whole numbers from 0 to 255, else 1 (features on a scale of their own).
+    - uint8: 16 if a row has 64 pixels and none is above 16 (the 8x8 digits), else 255.
+    - floats: as for uint8 if all values are whole numbers from 0 to 255 and one is above 1. Otherwise 1: the values are
+      fractions, or features that are not pixels.
     """
-    largest = max(float(part.max()) for part in images)
-    if any(part.dtype != np.uint8 for part in images) and (largest <= 1 or not all(map(_holds_bytes, images))):
+    largest = max(float(array.max()) for array in images)
+    if any(array.dtype != np.uint8 for array in images) and (largest <= 1 or not all(map(_holds_bytes, images))):
         return 1.0
     return 16.0 if images[0].shape[1] == 64 and largest <= 16 else 255.0
 
 
 def matched(train: Dataset, test: Dataset) -> tuple[Dataset, Dataset]:
-    """Training and test set with one width, one image shape, one type and one scale; DataError if they do not fit."""
+    """Convert a training and a test set to one dtype and one scale.
+
+    Raises DataError if their width, image shape or scale differ.
+    """
     for what, of_train, of_test in (
-        ("pixels a row", train.images.shape[1], test.images.shape[1]),
+        ("pixels per row", train.images.shape[1], test.images.shape[1]),
         ("as image shape", train.image_shape, test.image_shape),
     ):
         if of_train != of_test:
@@ -109,7 +115,7 @@ def matched(train: Dataset, test: Dataset) -> tuple[Dataset, Dataset]:
         if _is_fractions(scaled.images) and _holds_bytes(other.images) and other.images.max() > 1:
             raise DataError(
                 f"{test.name}: the pixels of {scaled.name} are fractions up to 1, those of {other.name} are whole "
-                "numbers, expected one scale for training and test set"
+                "numbers, expected training and test set to have one scale"
             )
     pixel_max = pixel_scale(train.images, test.images)
     wide = np.result_type(*(part.images.dtype for part in (train, test) if part.images.dtype != np.uint8))
@@ -120,7 +126,7 @@ def matched(train: Dataset, test: Dataset) -> tuple[Dataset, Dataset]:
 
 
 def _holds_bytes(images: np.ndarray) -> bool:
-    """Whether all are whole numbers from 0 to 255."""
+    """Whether all values are whole numbers from 0 to 255."""
     if images.dtype == np.uint8:
         return True
     return bool(images.min() >= 0 and images.max() <= 255 and (np.floor(images) == images).all())

@@ -1,4 +1,4 @@
-"""SciPy's matrices in compressed sparse rows (CSR) as inputs. Nothing here imports SciPy; who makes one does."""
+"""Checks of SciPy's matrices in compressed sparse rows (CSR). This module does not import SciPy."""
 
 from typing import Any
 
@@ -8,28 +8,30 @@ from fastnn.errors import DataError
 
 
 def is_sparse(inp: Any) -> bool:
-    """Whether `inp` is a sparse matrix or array, in whatever format."""
+    """Whether `inp` is a SciPy sparse matrix or array of any format."""
     return not isinstance(inp, np.ndarray) and hasattr(inp, "tocsr")
 
 
 def canonical(inp: Any) -> Any:
-    """The CSR matrix `inp` with each row's entries in rising order, none twice and none 0: equal data, equal lists.
+    """Return the CSR matrix `inp` with sorted column indices, no duplicates and no explicit zeros.
 
-    The result shares the arrays of `inp` if these are so already; otherwise they are copied, and never written.
+    Equal data therefore give equal index and value arrays. The result shares the arrays of `inp` if they already have
+    this form; otherwise they are copied. They are never written to.
 
     Raises
     ------
     DataError
-        If `inp` is in another sparse format, or its lists are no rows of the matrix: kernels go where these say.
+        If `inp` has another sparse format, or if its indptr or indices do not fit its shape. Kernels do not check
+        them again.
     """
     if inp.format != "csr":
-        raise DataError(f"inputs are sparse in the format {inp.format!r}, expected 'csr': try .tocsr()")
+        raise DataError(f"inputs are a sparse matrix of format {inp.format!r}, expected 'csr': try .tocsr()")
     indptr, indices, data = inp.indptr, inp.indices, inp.data
-    rows = len(indptr) == inp.shape[0] + 1 and indptr[0] == 0 and (np.diff(indptr) >= 0).all()
-    whole = rows and len(indices) == len(data) and indptr[-1] <= len(data)
-    if not whole or (len(indices) and not (indices.min() >= 0 and indices.max() < inp.shape[1])):
-        raise DataError(f"inputs are a CSR matrix of shape {inp.shape} whose indptr or indices lead outside it")
-    # An object of its own: SciPy notes in it what it finds out about the order, and believes such notes.
+    has_rows = len(indptr) == inp.shape[0] + 1 and indptr[0] == 0 and (np.diff(indptr) >= 0).all()
+    consistent = has_rows and len(indices) == len(data) and indptr[-1] <= len(data)
+    if not consistent or (len(indices) and not (indices.min() >= 0 and indices.max() < inp.shape[1])):
+        raise DataError(f"inputs are a CSR matrix whose indptr or indices do not fit its shape {inp.shape}")
+    # A new object: SciPy caches in it whether the indices are sorted, and trusts that cache later.
     matrix = type(inp)((data[: indptr[-1]], indices[: indptr[-1]], indptr), shape=inp.shape)
     if not matrix.has_canonical_format:
         matrix = matrix.copy()

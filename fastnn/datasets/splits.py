@@ -1,4 +1,4 @@
-"""Splitting a data set: what is held out of training, and what a run is tested on."""
+"""Splitting a data set into training, validation and test sets."""
 
 import os
 from collections.abc import Sequence
@@ -15,7 +15,17 @@ from fastnn.randomness import generator
 
 
 class Splits(NamedTuple):
-    """The parts of a run's data. `test` is what the run is judged by; `watched` gives the validation curves."""
+    """The three data sets of a run.
+
+    Attributes
+    ----------
+    train : Dataset
+        Sets the weights.
+    validation : Dataset
+        Gives the validation curves.
+    test : Dataset
+        Gives the final loss and accuracy.
+    """
 
     train: Dataset
     validation: Dataset
@@ -23,16 +33,18 @@ class Splits(NamedTuple):
 
 
 def split(pool: Dataset, test: Dataset | None, held_out: float, seed: int) -> Splits:
-    """Hold a share of `pool` out to watch the run; without a test set of its own, the run is judged by it too.
+    """Hold out a share of `pool` for validation. Without a test set, the validation set is also the test set.
 
-    The rows of `pool` are moved, not copied: the parts are views of its arrays.
+    The rows of `pool` are reordered in place, so the parts are views of its arrays.
     """
     train, validation = hold_out(pool, held_out, seed, in_place=True)
     return Splits(train, validation, validation if test is None else test)
 
 
 def split_files(paths: Sequence[str | os.PathLike[str]], seed: int) -> Splits:
-    """The data of a run on files: a tenth is held out to watch it; without test files, a fifth before to judge it by.
+    """Read the data of a run from files, and hold out 10 % of the training data for validation.
+
+    Without a test file, a fifth of the samples is held out first, for testing.
 
     Raises
     ------
@@ -45,14 +57,43 @@ def split_files(paths: Sequence[str | os.PathLike[str]], seed: int) -> Splits:
 
 
 def hold_out(data: Dataset, share: float, seed: int = 0, *, in_place: bool = False) -> tuple[Dataset, Dataset]:
-    """Split `data` in two: what stays, and a `share` (above 0, below 1) drawn by the seed, at least one sample.
+    """Split `data` at random into a training set and a held-out set.
 
-    Each part keeps the order of its samples. With `in_place` nothing is copied but the samples held out: the arrays of
-    `data` are reordered, and the parts are views of them.
+    Both sets keep the order of their samples.
+
+    Parameters
+    ----------
+    data : Dataset
+        N samples.
+    share : float
+        The fraction of the samples to hold out, above 0 and below 1. At least one sample is held out.
+    seed : int
+        Equal seeds give equal splits.
+    in_place : bool
+        Reorder the arrays of `data` and return views of them, instead of copies. Only the held-out samples are copied,
+        temporarily. Not for sparse matrices.
+
+    Returns
+    -------
+    rest, held_out : Dataset
+
+    Raises
+    ------
+    DataError
+        If `in_place` is set and the images are a sparse matrix.
+    SettingsError
+        If `share` is out of range or leaves no sample to train on.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> training, validation = fastnn.hold_out(fastnn.load_digits(), 0.1)
+    >>> len(training), len(validation)
+    (1617, 180)
     """
     rows, held = draw_held_out(len(data), share, seed)
     if in_place and is_sparse(data.images):
-        raise DataError(f"{data.name}: the rows of a sparse matrix cannot be moved in place")
+        raise DataError(f"{data.name}: images are a sparse matrix, expected an array to reorder in place")
     if not in_place:
         return data.take(rows), data.take(held)
     for array in (data.images, data.labels):
@@ -62,15 +103,19 @@ def hold_out(data: Dataset, share: float, seed: int = 0, *, in_place: bool = Fal
 
 
 def _move_to_end(array: np.ndarray, rows: np.ndarray, held: np.ndarray) -> None:
-    """Put the rows `rows` of an array first and `held` last, both ascending: so no row moves over one still to move."""
+    """Move the rows `rows` of an array to its start and the rows `held` to its end. Both lists are ascending.
+
+    So every row moves forward, and never onto a row that has not been moved yet.
+    """
     last = array[held]
     for start in range(0, len(rows), 1024):
-        piece = rows[start : start + 1024]
-        array[start : start + len(piece)] = array[piece]
+        block = rows[start : start + 1024]
+        array[start : start + len(block)] = array[block]
     array[len(rows) :] = last
 
 
 def draw_held_out(n: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw which of `n` samples to hold out; return the rows of the others and of these, both ascending."""
     check_number("the held-out share", share, high=1, above=0)
     count = max(1, round(share * n))
     if count >= n:

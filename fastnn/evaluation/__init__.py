@@ -1,6 +1,6 @@
-"""How good the predictions are: counts, the figures of each class, the worst mistakes, calibration, thresholds.
+"""Evaluates predictions: accuracy, confusion matrix, scores per class, worst mistakes, calibration and thresholds.
 
-N samples, C classes numbered from 0.
+Shapes in this package: N samples, C classes numbered from 0, M bins of confidence.
 """
 
 from fastnn.evaluation.checks import (

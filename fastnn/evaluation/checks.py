@@ -1,4 +1,4 @@
-"""Checks of what is judged: each names the argument, what was found and what was expected."""
+"""Checks of the arguments of an evaluation. Each error names the argument, what was found and what was expected."""
 
 from collections.abc import Sequence
 from operator import index
@@ -9,16 +9,33 @@ from numpy.typing import ArrayLike
 
 from fastnn.errors import DataError, SettingsError
 
-MOST_CLASSES = 10_000
+MAX_CLASSES = 10_000
 _ROUNDING = 1e-4
 
 
 def check_labels(
     name: str, values: ArrayLike, n_samples: int | None = None, n_classes: int | None = None
 ) -> np.ndarray:
-    """The classes `values` as int64 of shape (N,); DataError, with `name` in it, where they are none.
+    """Check that `values` are classes.
 
-    `n_samples` and `n_classes`, where given, are the N and C expected.
+    Parameters
+    ----------
+    name : str
+        The name of the argument in messages.
+    values : array-like of shape (N,) int
+    n_samples : int, optional
+        The expected N.
+    n_classes : int, optional
+        C: classes must be below it.
+
+    Returns
+    -------
+    ndarray of shape (N,) int64
+
+    Raises
+    ------
+    DataError
+        If the shape, the type or a class is wrong.
     """
     classes = _array(name, values)
     if classes.ndim != 1:
@@ -34,24 +51,55 @@ def check_labels(
 
 
 def check_proba(proba: ArrayLike) -> np.ndarray:
-    """The probabilities `proba` as float64 of shape (N, C), or DataError."""
-    shares = _array("proba", proba)
-    if shares.ndim != 2 or shares.shape[1] == 0:
-        raise DataError(f"proba has shape {shares.shape}, expected (samples, classes)")
-    if shares.dtype.kind not in "fiu":
-        raise DataError(f"proba is {shares.dtype}, expected floats")
-    shares = shares.astype(np.float64)
-    bad = np.argwhere(~((shares >= -_ROUNDING) & (shares <= 1 + _ROUNDING)))
+    """Check that `proba` holds probabilities.
+
+    Parameters
+    ----------
+    proba : array-like of shape (N, C) float
+        Values from 0 to 1, within a rounding error of 1e-4.
+
+    Returns
+    -------
+    ndarray of shape (N, C) float64
+
+    Raises
+    ------
+    DataError
+        If the shape, the type or a value is wrong.
+    """
+    probabilities = _array("proba", proba)
+    if probabilities.ndim != 2 or probabilities.shape[1] == 0:
+        raise DataError(f"proba has shape {probabilities.shape}, expected (samples, classes)")
+    if probabilities.dtype.kind not in "fiu":
+        raise DataError(f"proba is {probabilities.dtype}, expected floats")
+    probabilities = probabilities.astype(np.float64)
+    bad = np.argwhere(~((probabilities >= -_ROUNDING) & (probabilities <= 1 + _ROUNDING)))
     if len(bad):
         row, column = bad[0]
         raise DataError(
-            f"proba of sample {row}, class {column} is {shares[row, column]:g}, expected a probability from 0 to 1"
+            f"proba of sample {row}, class {column} is {probabilities[row, column]:g}, "
+            "expected a probability from 0 to 1"
         )
-    return shares
+    return probabilities
 
 
 def check_confusion(confusion: ArrayLike) -> np.ndarray:
-    """The counts `confusion` as int64 of shape (C, C), or DataError."""
+    """Check that `confusion` is a confusion matrix.
+
+    Parameters
+    ----------
+    confusion : array-like of shape (C, C) int
+        Counts of 0 or more.
+
+    Returns
+    -------
+    ndarray of shape (C, C) int64
+
+    Raises
+    ------
+    DataError
+        If the shape, the type or a count is wrong.
+    """
     counts = _array("confusion", confusion)
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or not counts.size:
         raise DataError(f"confusion has shape {counts.shape}, expected a square (classes, classes)")
@@ -63,7 +111,7 @@ def check_confusion(confusion: ArrayLike) -> np.ndarray:
 
 
 def check_count(name: str, value: SupportsIndex) -> int:
-    """`value` as an int of 1 or more, or SettingsError with `name` in it."""
+    """Return `value` as an int; SettingsError, with `name` in it, unless it is a whole number of 1 or more."""
     try:
         count = index(value)
     except TypeError:
@@ -74,7 +122,10 @@ def check_count(name: str, value: SupportsIndex) -> int:
 
 
 def check_names(class_names: Sequence[object] | None, n_classes: int) -> list[str]:
-    """One str for each class, its number without `class_names`; DataError where there are not `n_classes` names."""
+    """Return the name of each class as a str. Without `class_names`, the names are "0", "1" and so on.
+
+    Raises DataError if there are not `n_classes` names.
+    """
     if class_names is None:
         return [str(label) for label in range(n_classes)]
     if len(class_names) != n_classes:
@@ -83,7 +134,10 @@ def check_names(class_names: Sequence[object] | None, n_classes: int) -> list[st
 
 
 def check_images(pixels: np.ndarray, image_shape: tuple[int, int] | None, n_samples: int) -> tuple[int, int]:
-    """(height, width), or DataError where `pixels` are not `n_samples` rows of images of that shape."""
+    """Check that `pixels` has shape (`n_samples`, height * width), and return (height, width).
+
+    Raises DataError if it has another shape, if it does not hold numbers, or if `image_shape` is not (height, width).
+    """
     if image_shape is None or len(image_shape) != 2 or min(image_shape) < 1:
         raise DataError(f"image_shape is {image_shape}, expected (height, width)")
     height, width = image_shape
@@ -102,11 +156,11 @@ def _array(name: str, values: ArrayLike) -> np.ndarray:
 
 
 def check_range(name: str, classes: np.ndarray, n_classes: int) -> None:
-    """DataError, with `name` in it, unless all classes are from 0 to `n_classes` - 1."""
+    """Raise DataError, with `name` in it, unless all classes are from 0 to `n_classes` - 1."""
     if not len(classes):
         return
     outside = np.flatnonzero((classes < 0) | (classes >= n_classes))
     if len(outside):
         first = outside[0]
-        expected = "0 or more" if n_classes > MOST_CLASSES else f"0 to {n_classes - 1}"
+        expected = "0 or more" if n_classes > MAX_CLASSES else f"0 to {n_classes - 1}"
         raise DataError(f"{name} hold {classes[first]} at sample {first}, expected {expected}")

@@ -1,6 +1,7 @@
-"""What the probabilities are worth: the worst mistakes, calibration, and when to answer "I do not know".
+"""Evaluates probabilities: the worst mistakes, calibration, and thresholds for answering "I do not know".
 
-The class said is the most probable one (the first of equals); its probability is the confidence.
+The predicted class is the most probable one (the first, if several are equally probable). Its probability is the
+confidence.
 """
 
 from typing import NamedTuple, SupportsIndex
@@ -14,16 +15,18 @@ from fastnn.evaluation.checks import check_count, check_labels, check_proba
 
 
 class Reliability(NamedTuple):
-    """M bins of confidence, of equal width.
+    """Confidence and accuracy in M bins of confidence, of equal width.
 
     Attributes
     ----------
-    edges : ndarray of float64 and shape (M + 1,)
-        From 0 to 1; bin m holds the confidences above ``edges[m]``, up to and including ``edges[m + 1]``.
-    counts : ndarray of int64 and shape (M,)
-        The samples of each bin, N together.
-    confidence, accuracy : ndarray of float64 and shape (M,)
-        The mean confidence in each bin and the share of its samples that are right; NaN where there are none.
+    edges : ndarray of shape (M + 1,) float64
+        From 0 to 1. Bin m holds the confidences above ``edges[m]``, up to and including ``edges[m + 1]``.
+    counts : ndarray of shape (M,) int64
+        The number of samples in each bin. Their sum is N.
+    confidence : ndarray of shape (M,) float64
+        The mean confidence in each bin, NaN for an empty bin.
+    accuracy : ndarray of shape (M,) float64
+        The accuracy in each bin, NaN for an empty bin.
     """
 
     edges: np.ndarray
@@ -33,23 +36,23 @@ class Reliability(NamedTuple):
 
     @property
     def error(self) -> float:
-        """The expected calibration error: the mean over the samples of ``|accuracy - confidence|`` of their bins."""
+        """The expected calibration error: the mean of ``|accuracy - confidence|`` over the bins, weighted by count."""
         filled = self.counts > 0
         gaps = np.abs(self.accuracy[filled] - self.confidence[filled])
         return float(self.counts[filled] @ gaps / self.counts.sum())
 
 
 class Coverage(NamedTuple):
-    """What is answered, and how well, at each threshold: K different confidences, highest first.
+    """Coverage and accuracy at each threshold: the K different confidences, highest first.
 
     Attributes
     ----------
-    thresholds : ndarray of float64 and shape (K,)
-        Samples of at least this confidence are answered; the others get "I do not know".
-    coverage : ndarray of float64 and shape (K,)
-        The share of the samples that is answered; it rises to 1.
-    accuracy : ndarray of float64 and shape (K,)
-        The share of the answers that is right.
+    thresholds : ndarray of shape (K,) float64
+        Samples with at least this confidence get an answer; the others get "I do not know".
+    coverage : ndarray of shape (K,) float64
+        The fraction of the samples that get an answer. It rises to 1.
+    accuracy : ndarray of shape (K,) float64
+        The fraction of the answers that are correct.
     """
 
     thresholds: np.ndarray
@@ -58,7 +61,17 @@ class Coverage(NamedTuple):
 
 
 class Threshold(NamedTuple):
-    """A threshold of confidence, the share of the samples that it answers, and the share of answers that is right."""
+    """A threshold of confidence, with its coverage and accuracy.
+
+    Attributes
+    ----------
+    threshold : float
+        Samples with at least this confidence get an answer.
+    coverage : float
+        The fraction of the samples that get an answer.
+    accuracy : float
+        The fraction of the answers that are correct.
+    """
 
     threshold: float
     coverage: float
@@ -66,117 +79,189 @@ class Threshold(NamedTuple):
 
 
 def mistakes(labels: ArrayLike, proba: ArrayLike) -> np.ndarray:
-    """The wrongly classified samples, worst first.
+    """Return the indices of the wrongly classified samples, worst mistake first.
 
-    A mistake is the worse, the more probability the class said has over the true class; equal mistakes come in the
-    order of the samples.
+    Mistakes are sorted by how much the probability of the predicted class exceeds that of the true class. Equal
+    mistakes keep the order of the samples.
 
     Parameters
     ----------
-    labels : integer array-like of shape (N,)
+    labels : array-like of shape (N,) int
         The true class of each sample, from 0 to C - 1.
-    proba : float array-like of shape (N, C)
+    proba : array-like of shape (N, C) float
         The probability of each class.
 
     Returns
     -------
-    ndarray of int64 and shape (number of mistakes,)
-        Indices of samples.
+    ndarray of shape (number of mistakes,) int64
 
     Raises
     ------
     DataError
-        If shapes or types do not fit, a label is out of range, or `proba` holds anything but probabilities.
+        If shapes or types do not fit, a label is out of range, or `proba` contains other values than probabilities.
+
+    Examples
+    --------
+    >>> from fastnn.evaluation import mistakes
+    >>> mistakes([0, 1, 0], [[0.75, 0.25], [0.75, 0.25], [0.125, 0.875]])
+    array([2, 1])
     """
-    shares = check_proba(proba)
-    true = check_labels("labels", labels, len(shares), shares.shape[1])
-    predicted = shares.argmax(axis=1)
+    probabilities = check_proba(proba)
+    true = check_labels("labels", labels, len(probabilities), probabilities.shape[1])
+    predicted = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != true)
-    excess = shares[wrong, predicted[wrong]] - shares[wrong, true[wrong]]
+    excess = probabilities[wrong, predicted[wrong]] - probabilities[wrong, true[wrong]]
     return wrong[np.argsort(-excess, kind="stable")].astype(np.int64)
 
 
 def reliability(labels: ArrayLike, proba: ArrayLike, n_bins: SupportsIndex = 15) -> Reliability:
-    """How often the class said is right, by how probable it seemed: what a reliability diagram shows.
-
-    Guo, Pleiss, Sun and Weinberger 2017, "On Calibration of Modern Neural Networks", section 2 (arXiv:1706.04599),
-    whose 15 bins are the default; its ``error`` is the expected calibration error of equation 3 there.
+    """Return the accuracy in bins of confidence, which a reliability diagram shows.
 
     Parameters
     ----------
-    labels : integer array-like of shape (N,)
+    labels : array-like of shape (N,) int
         The true class of each sample, from 0 to C - 1.
-    proba : float array-like of shape (N, C)
+    proba : array-like of shape (N, C) float
         The probability of each class.
     n_bins : int
         M, 1 or more.
 
+    Returns
+    -------
+    Reliability
+        Its ``error`` is the expected calibration error.
+
     Raises
     ------
     DataError
-        If there are no samples, shapes or types do not fit, a label is out of range, or `proba` holds anything but
-        probabilities.
+        If there are no samples, shapes or types do not fit, a label is out of range, or `proba` contains other values
+        than probabilities.
     SettingsError
-        If `n_bins` is no whole number of 1 or more.
+        If `n_bins` is not a whole number of 1 or more.
+
+    References
+    ----------
+    C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger: On Calibration of Modern Neural Networks (2017), section 2 and
+    equation 3, arXiv:1706.04599. The default of 15 bins is theirs.
+
+    Examples
+    --------
+    >>> from fastnn.evaluation import reliability
+    >>> bins = reliability([0, 1, 0], [[0.875, 0.125], [0.625, 0.375], [0.625, 0.375]], n_bins=4)
+    >>> bins.counts, bins.accuracy[2:]
+    (array([0, 0, 2, 1]), array([0.5, 1. ]))
     """
     confidence, correct = _confidence_and_correct(labels, proba)
     bins = check_count("n_bins", n_bins)
     edges = np.linspace(0, 1, bins + 1)
-    place = np.searchsorted(edges[1:-1], confidence, side="left")
-    counts = np.bincount(place, minlength=bins)
-    with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN of a bin without samples
-        mean, share = (np.bincount(place, values, minlength=bins) / counts for values in (confidence, correct))
-    return Reliability(edges, counts.astype(np.int64), mean, share)
+    bin_of = np.searchsorted(edges[1:-1], confidence, side="left")
+    counts = np.bincount(bin_of, minlength=bins)
+    with np.errstate(invalid="ignore"):  # 0 / 0 gives the NaN of an empty bin
+        means = (np.bincount(bin_of, values, minlength=bins) / counts for values in (confidence, correct))
+        mean_confidence, accuracy = means
+    return Reliability(edges, counts.astype(np.int64), mean_confidence, accuracy)
 
 
 def calibration_error(labels: ArrayLike, proba: ArrayLike, n_bins: SupportsIndex = 15) -> float:
-    """The expected calibration error (ECE), from 0 to 1: see `reliability`, which has parameters, errors and source.
+    """Return the expected calibration error (ECE).
 
-    It depends on the number of bins, and few samples in a bin make it too high: compare it for equal N and M only.
+    Parameters
+    ----------
+    labels : array-like of shape (N,) int
+        The true class of each sample, from 0 to C - 1.
+    proba : array-like of shape (N, C) float
+        The probability of each class.
+    n_bins : int
+        M, 1 or more.
+
+    Returns
+    -------
+    float
+        From 0 to 1.
+
+    Raises
+    ------
+    DataError, SettingsError
+        As `reliability` does.
+
+    Notes
+    -----
+    The error depends on the number of bins, and it is too high if bins have few samples. Compare it only for equal N
+    and M. `reliability` names the source.
+
+    Examples
+    --------
+    >>> from fastnn.evaluation import calibration_error
+    >>> calibration_error([0, 1, 0, 0], [[0.875, 0.125]] * 4)
+    0.125
     """
     return reliability(labels, proba, n_bins).error
 
 
 def coverage_curve(labels: ArrayLike, proba: ArrayLike) -> Coverage:
-    """Accuracy against coverage for a classifier that answers only where its confidence reaches a threshold.
-
-    El-Yaniv and Wiener 2010, "On the Foundations of Noise-free Selective Classification" (JMLR 11), with the
-    confidence that Geifman and El-Yaniv 2017 (arXiv:1705.08500) find best for softmax networks: the largest
-    probability. Their risk is 1 - accuracy.
+    """Return coverage and accuracy of a classifier that answers only if its confidence reaches a threshold.
 
     Parameters
     ----------
-    labels : integer array-like of shape (N,)
+    labels : array-like of shape (N,) int
         The true class of each sample, from 0 to C - 1.
-    proba : float array-like of shape (N, C)
+    proba : array-like of shape (N, C) float
         The probability of each class.
+
+    Returns
+    -------
+    Coverage
+        One entry for each threshold, that is, for each different confidence.
 
     Raises
     ------
     DataError
-        If there are no samples, shapes or types do not fit, a label is out of range, or `proba` holds anything but
-        probabilities.
+        If there are no samples, shapes or types do not fit, a label is out of range, or `proba` contains other values
+        than probabilities.
+
+    References
+    ----------
+    R. El-Yaniv, Y. Wiener: On the Foundations of Noise-free Selective Classification, JMLR 11 (2010). Their risk is
+    1 - accuracy.
+
+    Y. Geifman, R. El-Yaniv (2017), arXiv:1705.08500. They find that the largest probability is the best confidence
+    for softmax networks.
+
+    Examples
+    --------
+    >>> from fastnn.evaluation import coverage_curve
+    >>> curve = coverage_curve([0, 1], [[0.75, 0.25], [0.625, 0.375]])
+    >>> curve.thresholds, curve.coverage, curve.accuracy
+    (array([0.75 , 0.625]), array([0.5, 1. ]), array([1. , 0.5]))
     """
     confidence, correct = _confidence_and_correct(labels, proba)
     order = np.argsort(-confidence, kind="stable")
     falling = confidence[order]
-    last = np.append(np.flatnonzero(np.diff(falling)), len(falling) - 1)  # samples of one confidence go together
+    # Samples with equal confidence share a threshold: keep the last of each group.
+    last = np.append(np.flatnonzero(np.diff(falling)), len(falling) - 1)
     answered = last + 1
     return Coverage(falling[last], answered / len(falling), np.cumsum(correct[order])[last] / answered)
 
 
 def threshold_for(labels: ArrayLike, proba: ArrayLike, accuracy: float) -> Threshold | None:
-    """The threshold that answers as many samples as possible at a wanted accuracy; None if none reaches it.
+    """Return the threshold with the largest coverage that reaches a required accuracy.
 
-    The accuracy holds for these samples. Choose the threshold on samples of its own (validation data) and measure
-    coverage and accuracy on others: on those it was chosen by, both look better than they are.
+    The accuracy holds for the given samples. Choose the threshold on validation data, and measure coverage and accuracy
+    on other data: on the data it was chosen with, both look better than they are.
 
     Parameters
     ----------
-    labels, proba
-        As `coverage_curve` takes them.
+    labels : array-like of shape (N,) int
+        The true class of each sample, from 0 to C - 1.
+    proba : array-like of shape (N, C) float
+        The probability of each class.
     accuracy : float
-        Above 0, at most 1.
+        The required accuracy, above 0 and at most 1.
+
+    Returns
+    -------
+    Threshold or None
+        None if no threshold reaches the accuracy.
 
     Raises
     ------
@@ -184,18 +269,24 @@ def threshold_for(labels: ArrayLike, proba: ArrayLike, accuracy: float) -> Thres
         As `coverage_curve` does.
     SettingsError
         If `accuracy` is out of range.
+
+    Examples
+    --------
+    >>> from fastnn.evaluation import threshold_for
+    >>> threshold_for([0, 1], [[0.75, 0.25], [0.625, 0.375]], 0.9)
+    Threshold(threshold=0.75, coverage=0.5, accuracy=1.0)
     """
     if not is_number(accuracy) or not 0 < accuracy <= 1:
-        raise SettingsError(f"accuracy is {accuracy!r}, expected a share above 0, at most 1")
+        raise SettingsError(f"accuracy is {accuracy!r}, expected a number above 0, at most 1")
     curve = coverage_curve(labels, proba)
     reached = np.flatnonzero(curve.accuracy >= accuracy)
     return Threshold(*(float(column[reached[-1]]) for column in curve)) if len(reached) else None
 
 
 def _confidence_and_correct(labels: ArrayLike, proba: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """The confidence of each sample, at most 1, and whether the class said is the true one."""
-    shares = check_proba(proba)
-    true = check_labels("labels", labels, len(shares), shares.shape[1])
+    """Return the confidence of each sample, at most 1, and whether its predicted class is correct."""
+    probabilities = check_proba(proba)
+    true = check_labels("labels", labels, len(probabilities), probabilities.shape[1])
     if not len(true):
-        raise DataError("labels are empty, expected at least one sample to judge")
-    return np.clip(shares.max(axis=1), 0, 1), shares.argmax(axis=1) == true
+        raise DataError("labels are empty, expected at least one sample")
+    return np.clip(probabilities.max(axis=1), 0, 1), probabilities.argmax(axis=1) == true

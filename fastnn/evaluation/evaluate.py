@@ -1,4 +1,4 @@
-"""How a network does on labelled data: loss, accuracy, and what it answered."""
+"""Evaluates a network on labelled data: loss, accuracy, logits, and metrics per class."""
 
 from typing import NamedTuple
 
@@ -21,27 +21,65 @@ def evaluate(
     l2: float = 0.0,
     threads: int | None = None,
 ) -> tuple[float, float]:
-    """Loss (with the L2 term, if any) and accuracy of a network on labelled data.
+    """Return loss and accuracy of a network on labelled data.
 
-    A sample of a network with logistic outputs is right if all its answers are; the accuracy of numbers is NaN.
-    `threads` is as in `train`, for the Numba backend.
+    Parameters
+    ----------
+    network : Network
+        D inputs and C outputs.
+    data : Dataset
+        N samples with labels of shape (N,), or targets of shape (N, C).
+    backend : str or Backend
+        "auto", "numba" or "numpy", as in `get_backend`, or a backend.
+    l2 : float
+        The L2 strength: the loss includes ``l2 / 2`` times the sum of the squared weights.
+    threads : int, optional
+        The number of threads of the Numba backend, as in `train`.
+
+    Returns
+    -------
+    loss : float
+        The mean loss over the samples, plus the L2 term.
+    accuracy : float
+        From 0 to 1. A sample with several logistic outputs is correct if all its outputs are. NaN for "identity"
+        outputs.
 
     Raises
     ------
     DataError
         If the data have no labels or do not fit the network.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> data = fastnn.load_digits()
+    >>> network = fastnn.Network.for_data(data, (16,), seed=0)
+    >>> loss, accuracy = fastnn.evaluate(network, data, backend="numpy")
+    >>> 0 < accuracy < 0.3  # random weights
+    True
     """
     evaluated = evaluate_logits(network, data, backend, threads)
     return evaluated.loss + l2_penalty(network, l2), evaluated.accuracy
 
 
 def l2_penalty(network: Network, l2: float) -> float:
-    """``l2 / 2`` times the sum of the squared weights, biases not."""
+    """Return ``l2 / 2`` times the sum of the squared weights, without the biases."""
     return 0.5 * l2 * sum(float(np.sum(weight**2, dtype=np.float64)) for weight in network.weights)
 
 
 class Evaluation(NamedTuple):
-    """Logits (N, C), labels (N,) or targets (N, C), the mean loss without L2 term, and the accuracy."""
+    """The result of `evaluate_logits`.
+
+    Attributes
+    ----------
+    logits : ndarray of shape (N, C)
+    labels : ndarray
+        Labels of shape (N,), or targets of shape (N, C).
+    loss : float
+        The mean loss, without the L2 term.
+    accuracy : float
+        NaN for "identity" outputs.
+    """
 
     logits: np.ndarray
     labels: np.ndarray
@@ -50,22 +88,33 @@ class Evaluation(NamedTuple):
 
 
 def evaluate_logits(network: Network, data: Dataset, backend: str | Backend, threads: int | None = None) -> Evaluation:
-    """What a network makes of labelled data.
+    """Return logits, loss and accuracy of a network on labelled data.
 
-    The loss is the reference's whichever backend has the logits: it takes less time than a kernel for it would take to
-    compile. Raises DataError if the data have no labels or do not fit the network.
+    The backend computes the logits; the reference always computes the loss. That takes less time than compiling a
+    kernel for it would.
+
+    Raises
+    ------
+    DataError
+        If the data have no labels or do not fit the network.
     """
     images, labels = check_fit(network, data)
     engine = get_backend(backend) if isinstance(backend, str) else backend
     logits = engine.predict_logits(network, images, threads)
-    with np.errstate(over="ignore", invalid="ignore"):  # a network that went astray is seen by its loss
+    with np.errstate(over="ignore", invalid="ignore"):  # the loss shows that a network has diverged
         loss, _ = reference.LOSSES[network.output](logits, labels)
         correct = reference.is_correct(network.output, logits, labels)
     return Evaluation(logits, labels, loss, np.nan if network.output == "identity" else float(correct.mean()))
 
 
 def check_fit(network: Network, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """The data's inputs, and labels or targets, as the backends take them; DataError, naming the data, if not fit."""
+    """Return the inputs and the labels or targets of the data in the form that backends accept.
+
+    Raises
+    ------
+    DataError
+        If the data have no labels, no samples or values that are not finite, or do not fit the network.
+    """
     if data.labels is None:
         raise DataError(f"{data.name} has no labels")
     if not len(data):
@@ -80,7 +129,19 @@ def check_fit(network: Network, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 class ClassEvaluation(NamedTuple):
-    """How a network does on labelled data: confusion (C, C), a score a class, and the probabilities (N, C)."""
+    """The result of `evaluate_classes`.
+
+    Attributes
+    ----------
+    accuracy : float
+    loss : float
+        The mean loss, without the L2 term.
+    confusion : ndarray of shape (C, C) int64
+        Rows are true classes, columns are predicted classes.
+    per_class : list of C ClassScores
+    proba : ndarray of shape (N, C)
+        The probability of each class.
+    """
 
     accuracy: float
     loss: float
@@ -90,7 +151,7 @@ class ClassEvaluation(NamedTuple):
 
 
 def evaluate_classes(network: Network, data: Dataset, backend: str) -> ClassEvaluation:
-    """Run a network over labelled data once.
+    """Evaluate a network with a softmax output on labelled data, in one forward pass.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What is counted: accuracy, the confusion matrix, and the figures of each class."""
+"""Metrics of predicted classes: accuracy, the confusion matrix, and precision, recall and F1 of each class."""
 
 from dataclasses import dataclass
 from typing import SupportsIndex
@@ -7,21 +7,21 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastnn.errors import DataError
-from fastnn.evaluation.checks import MOST_CLASSES, check_confusion, check_count, check_labels, check_range
+from fastnn.evaluation.checks import MAX_CLASSES, check_confusion, check_count, check_labels, check_range
 
 
 @dataclass(frozen=True)
 class ClassScores:
-    """The figures of one class.
+    """The metrics of one class.
 
     Attributes
     ----------
     label : int
         The class.
     precision : float
-        The share of the predictions of this class that are right.
+        The fraction of the predictions of this class that are correct.
     recall : float
-        The share of the samples of this class that were found.
+        The fraction of the samples of this class that are predicted correctly.
     f1 : float
         The harmonic mean of precision and recall.
     support : int
@@ -36,11 +36,11 @@ class ClassScores:
 
 
 def accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
-    """The share of samples whose predicted class is the true one.
+    """Return the fraction of samples whose predicted class is correct.
 
     Parameters
     ----------
-    labels, predictions : integer array-like of shape (N,)
+    labels, predictions : array-like of shape (N,) int
         The true and the predicted class of each sample.
 
     Returns
@@ -52,69 +52,91 @@ def accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
     ------
     DataError
         If there are no samples, or shapes or types do not fit.
+
+    Examples
+    --------
+    >>> from fastnn.evaluation import accuracy
+    >>> accuracy([0, 0, 1, 2], [0, 1, 1, 2])
+    0.75
     """
-    true, predicted = _pair(labels, predictions)
+    true, predicted = _true_and_predicted(labels, predictions)
     if not len(true):
         raise DataError("labels are empty, expected at least one sample to compute an accuracy")
     return float(np.mean(true == predicted))
 
 
 def confusion(labels: ArrayLike, predictions: ArrayLike, n_classes: SupportsIndex | None = None) -> np.ndarray:
-    """How often each class was taken for each class.
+    """Return the confusion matrix: the number of samples for each pair of true and predicted class.
 
     Parameters
     ----------
-    labels, predictions : integer array-like of shape (N,)
+    labels, predictions : array-like of shape (N,) int
         The true and the predicted class of each sample, from 0 to C - 1.
     n_classes : int, optional
-        C; by default one more than the largest class found.
+        C. By default the largest class plus 1.
 
     Returns
     -------
-    ndarray of int64 and shape (C, C)
-        Rows are true classes, columns predicted ones.
+    ndarray of shape (C, C) int64
+        Rows are true classes, columns are predicted classes.
 
     Raises
     ------
     DataError
         If shapes or types do not fit, or a class is out of range.
     SettingsError
-        If `n_classes` is no whole number of 1 or more.
+        If `n_classes` is not a whole number of 1 or more.
+
+    Examples
+    --------
+    >>> from fastnn.evaluation import confusion
+    >>> confusion([0, 0, 1, 2], [0, 1, 1, 2])
+    array([[1, 1, 0],
+           [0, 1, 0],
+           [0, 0, 1]])
     """
-    true, predicted = _pair(labels, predictions)
+    true, predicted = _true_and_predicted(labels, predictions)
     if n_classes is not None:
         classes = check_count("n_classes", n_classes)
     elif not len(true):
-        raise DataError("labels are empty, expected at least one sample, or n_classes")
+        raise DataError("labels are empty, expected at least one sample or the argument n_classes")
     else:
         classes = 1 + max(int(true.max()), int(predicted.max()))
-        if classes > MOST_CLASSES:
-            raise DataError(f"the largest class is {classes - 1}, expected below {MOST_CLASSES} (or give n_classes)")
+        if classes > MAX_CLASSES:
+            raise DataError(f"the largest class is {classes - 1}, expected below {MAX_CLASSES} (or pass n_classes)")
     check_range("labels", true, classes)
     check_range("predictions", predicted, classes)
     return np.bincount(true * classes + predicted, minlength=classes**2).reshape(classes, classes).astype(np.int64)
 
 
 def per_class(confusion: ArrayLike) -> list[ClassScores]:
-    """Precision, recall, F1 and support of each class.
-
-    A figure that would be 0 / 0 (the precision of a class never predicted, the recall of a class without samples) is
-    0.0, as with scikit-learn's ``zero_division=0``.
+    """Return precision, recall, F1 and support of each class.
 
     Parameters
     ----------
-    confusion : integer array-like of shape (C, C)
-        Rows are true classes, columns predicted ones, as `confusion` returns it.
+    confusion : array-like of shape (C, C) int
+        A confusion matrix, as the function `confusion` returns it: rows are true classes, columns predicted classes.
 
     Returns
     -------
-    list of ClassScores
-        C of them, in the order of the classes.
+    list of C ClassScores
+        In the order of the classes.
 
     Raises
     ------
     DataError
-        If `confusion` is no square matrix of counts.
+        If `confusion` is not a square matrix of counts.
+
+    Notes
+    -----
+    A metric that would be 0 / 0 is 0.0, as with scikit-learn's ``zero_division=0``. This concerns the precision of a
+    class that was never predicted and the recall of a class without samples.
+
+    Examples
+    --------
+    >>> from fastnn.evaluation import per_class
+    >>> per_class([[3, 1], [0, 4]])[1]
+    ClassScores(label=1, precision=0.8, recall=1.0, f1=0.8888888888888888, support=4)
     """
     counts = check_confusion(confusion)
     correct, predicted, support = counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)
@@ -122,9 +144,9 @@ def per_class(confusion: ArrayLike) -> list[ClassScores]:
     recall = correct / np.maximum(support, 1)
     f1 = 2 * correct / np.maximum(predicted + support, 1)
     columns = zip(precision.tolist(), recall.tolist(), f1.tolist(), support.tolist(), strict=True)
-    return [ClassScores(label, *figures) for label, figures in enumerate(columns)]
+    return [ClassScores(label, *scores) for label, scores in enumerate(columns)]
 
 
-def _pair(labels: ArrayLike, predictions: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def _true_and_predicted(labels: ArrayLike, predictions: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     true = check_labels("labels", labels)
     return true, check_labels("predictions", predictions, len(true))

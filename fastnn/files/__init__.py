@@ -1,1 +1,1 @@
-"""Files: written aside and renamed; models; ONNX."""
+"""Writing files atomically, model files, and export to ONNX."""

@@ -1,26 +1,32 @@
-"""Saving a network to a file and loading it again: safetensors with a closed schema, checked before it is believed.
+"""Saves a network to a file and loads it: safetensors with a closed schema, checked in full before use.
 
-A model file is a safetensors file, so any safetensors reader opens it:
+A model file is a safetensors file, so any safetensors reader can open it. It has three parts:
 
-- 8 bytes, the length of the header, a little-endian integer;
-- the header, JSON in UTF-8, filled up with spaces to a multiple of 8 bytes;
+- the length of the header: 8 bytes, a little-endian integer;
+- the header: JSON in UTF-8, padded with spaces to a multiple of 8 bytes;
 - the payload: for each layer l from 0, tensor ``weight.l`` of shape (fan_in, fan_out), then ``bias.l`` of shape
-  (fan_out,), row by row, little-endian, one after the other without gaps; all F32 or all F64.
+  (fan_out,). All tensors are F32, or all are F64. They are row-major and little-endian, without gaps.
 
-The header's ``__metadata__`` holds exactly these strings:
+The header's ``__metadata__`` contains exactly these strings:
 
-- ``format`` ("fastnn-model"), ``format_version`` ("2"), ``fastnn`` and ``numpy`` (the versions that wrote the file);
-- ``activation``, ``output``, and ``input_scale`` (as Python's repr writes a float);
-- in JSON ``classes`` (an array of integers or of strings, or null), ``image_shape`` ([height, width] or null),
-  ``feature_names`` (an array of strings, or null) and ``unknown`` ([threshold, label] or null): see `Model`;
-- ``sha256``, in lower-case hex, that of the header without ``sha256``, written as JSON with sorted keys, no spaces and
-  ASCII only, followed by the payload. It tells damage, not forgery: whoever changes a file on purpose can compute it
-  anew.
+- ``format``: "fastnn-model"
+- ``format_version``: "2"
+- ``fastnn``, ``numpy``: the versions that wrote the file
+- ``activation``, ``output``: as in `Network`
+- ``input_scale``: a float, as Python's repr writes it
+- ``classes``: JSON, an array of integers or of strings, or null
+- ``image_shape``: JSON, [height, width] or null
+- ``feature_names``: JSON, an array of strings, or null
+- ``unknown``: JSON, [threshold, label] or null; see `Model`
+- ``sha256``: a digest in lower-case hex. It covers the header without ``sha256``, written as ASCII JSON with sorted
+  keys and no spaces, followed by the payload. It detects damage, not forgery: anyone who changes a file on purpose can
+  recompute it.
 
-A file of format version "1" is read, too. It has no ``output``, which is "softmax", ``feature_names`` and ``unknown``.
+Files of format version "1" can be loaded, too. They have no ``output`` (it is "softmax"), no ``feature_names`` and no
+``unknown``.
 
-The same network gives the same bytes: there is no time stamp, and the header is written here because safetensors'
-own writer puts the metadata in another order in each process.
+Equal networks give equal bytes. There is no time stamp. The header is written here, because safetensors' own writer
+orders the metadata differently in each process.
 """
 
 import io
@@ -59,47 +65,63 @@ def save(
     feature_names: Sequence[str] | np.ndarray | None = None,
     unknown: tuple[float, int | str] | None = None,
 ) -> None:
-    """Write `network` to `path` in one step: the file is the old one or the new one, never half of it.
+    """Save a network, and the names of its inputs and outputs, to a file.
 
-    Equal arguments and versions of fastnn and NumPy give equal bytes.
+    The file is written in one step: after a failure there is the old file or the new one, never half of it. Equal
+    arguments and versions of fastnn and NumPy give equal bytes.
 
     Parameters
     ----------
     path : str or path
-        The file to write; the usual suffix is ``.safetensors``.
+        The file to write. The usual suffix is ``.safetensors``.
     network : Network
-        Arrays of shape (fan_in, fan_out) and (fan_out,), float32 or float64, in any memory order.
+        D inputs and C outputs. Its weights have shape (fan_in, fan_out) and its biases (fan_out,), float32 or float64,
+        in any memory order.
     classes : sequence of C int or C str, or None
-        The name of each output, all different; None for 0 to C - 1. For one logistic output two names, of which it
-        gives the probability of the second (None: 0 and 1), or one. Must be None for "identity" outputs.
-    image_shape : (height, width), or None
-        The image an input row holds: height * width must be D.
+        The name of each output, all different. None means 0 to C - 1. A single logistic output has two names, and it
+        gives the probability of the second (None means 0 and 1); or it has one name. Must be None for "identity"
+        outputs.
+    image_shape : (int, int), or None
+        Height and width of the image in an input row. Their product must be D.
     feature_names : sequence of D str, or None
-        The name of each column of the inputs, all different.
-    unknown : (threshold, label), or None
-        The label to answer with where the largest probability is below the threshold, which is in (0, 1]: of the type
-        of the classes and none of them. Not for numbers and not for several logistic outputs.
+        The name of each input, all different.
+    unknown : (float, int or str), or None
+        A threshold in (0, 1] and a label. The model answers with this label if the largest probability is below the
+        threshold. The label has the type of the classes and is none of them. Must be None for "identity" outputs and
+        for several logistic outputs.
 
     Raises
     ------
     DataError
         If a name or the threshold does not fit the network, or a weight is not finite.
     FileError
-        If the file cannot be written; an old file is then as it was.
+        If the file cannot be written. An old file then stays unchanged.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import fastnn
+    >>> network = fastnn.Network.initialize((4, 3, 2), seed=0)
+    >>> with TemporaryDirectory() as folder:
+    ...     fastnn.save(f"{folder}/model.safetensors", network, classes=["ham", "spam"])
+    ...     model = fastnn.load(f"{folder}/model.safetensors")
+    >>> model.classes, model.network.sizes
+    (('ham', 'spam'), (4, 3, 2))
     """
     try:
         classes = default_classes(network.output, network.n_outputs) if classes is None else classes
         data = _serialized(Model(network, classes, image_shape, {}, feature_names, unknown))  # type: ignore[arg-type]
-        _read(io.BytesIO(data), len(data))  # what load would refuse shall not replace a good file
+        _read(io.BytesIO(data), len(data))  # a file that load would refuse must not replace a good one
     except (DataError, SettingsError) as error:
         raise DataError(f"{display_path(path)}: cannot save: {error}") from None
     write_atomically(path, data)
 
 
 def load(path: str | os.PathLike[str]) -> Model:
-    """Read a file that `save` wrote, and trust nothing in it.
+    """Load a model from a file that `save` wrote. The file need not be trusted.
 
-    The header is checked in full before memory is taken for weights; no code is run or imported by what a file says.
+    The header is checked in full before memory is allocated for weights. Nothing in the file is run or imported as
+    code.
 
     Parameters
     ----------
@@ -108,31 +130,41 @@ def load(path: str | os.PathLike[str]) -> Model:
     Returns
     -------
     Model
-        weights of shape (fan_in, fan_out), biases of shape (fan_out,), in the dtype they were saved in (float32 or
-        float64), equal to the last bit.
+        Weights of shape (fan_in, fan_out) and biases of shape (fan_out,), in the dtype they were saved in (float32 or
+        float64), with identical bits.
 
     Raises
     ------
     DataError
-        If the file is no model file, is damaged, cut, changed, or written by a newer fastnn: one line that names the
-        file, what was found and what was expected.
+        If the file is not a model file, is damaged, truncated or changed, or was written by a newer fastnn. One line
+        names the file, what was found and what was expected.
     FileError
-        If there is no such file, or it cannot be read.
+        If the file does not exist or cannot be read.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import fastnn
+    >>> with TemporaryDirectory() as folder:
+    ...     fastnn.save(f"{folder}/model.safetensors", fastnn.Network.initialize((4, 3, 2), seed=0))
+    ...     model = fastnn.load(f"{folder}/model.safetensors")
+    >>> model.classes, model.metadata["format_version"]
+    ((0, 1), '2')
     """
     name = display_path(path)
     try:
-        with _opened(path) as file:
+        with _open(path) as file:
             return _read(file, os.fstat(file.fileno()).st_size)
     except (DataError, SettingsError) as error:
         raise DataError(f"{name}: {error}") from None
     except MemoryError:
-        raise DataError(f"{name}: the model does not fit into memory") from None
+        raise DataError(f"{name}: the model does not fit in memory") from None
     except OSError as error:
         raise FileError(f"{name}: cannot read: {error.strerror or error}") from error
 
 
 def load_classifier(path: str | os.PathLike[str]) -> Model:
-    """`load`, and DataError for a model that does not answer with one of C classes, by a softmax."""
+    """Load a model whose output is a softmax over C classes; DataError for any other model."""
     model = load(path)
     if model.network.output != "softmax":
         raise DataError(
@@ -142,19 +174,19 @@ def load_classifier(path: str | os.PathLike[str]) -> Model:
     return model
 
 
-def _opened(path: str | os.PathLike[str]) -> BinaryIO:
+def _open(path: str | os.PathLike[str]) -> BinaryIO:
     try:
         mode = os.stat(path).st_mode
-    except ValueError as error:  # a NUL in the path, or characters that no file name can have
+    except ValueError as error:  # the path has a NUL, or characters that no file name can have
         raise OSError(str(error)) from None
-    if not stat.S_ISREG(mode):  # asked before opening, since opening a pipe would wait for its writer
+    if not stat.S_ISREG(mode):  # checked before opening: opening a pipe would wait for a writer
         raise OSError(f"it is {'a folder' if stat.S_ISDIR(mode) else 'a device, a pipe or a socket'}, expected a file")
     return open(path, "rb")
 
 
 def checked(model: Model) -> dict[str, Any]:
-    """The names and the threshold of a model that anyone may have made, as a file has them; DataError if not fit."""
-    names = {name: _plain(getattr(model, name)) for name in _NAMES[_VERSION]}
+    """Return the names and the threshold of a model in the form a file stores; DataError if they do not fit it."""
+    names = {name: _as_json_types(getattr(model, name)) for name in _NAMES[_VERSION]}
     network = model.network
     return checked_names(network.output, network.n_inputs, network.n_outputs, **names)
 
@@ -167,7 +199,7 @@ def _serialized(model: Model) -> bytes:
     end = 0
     for layer, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
         for tensor, array in ((f"weight.{layer}", weight), (f"bias.{layer}", bias)):
-            # Row by row, whatever the array's own order: its memory as it lies would be another matrix.
+            # Row-major, whatever the memory order of the array. Copying the memory of another order would transpose it.
             data = np.ascontiguousarray(array, _DTYPES[code]).tobytes()
             header[tensor] = {
                 "dtype": code,
@@ -188,14 +220,14 @@ def _serialized(model: Model) -> bytes:
     header["__metadata__"] = metadata
     metadata["sha256"] = _digest(header, payload)
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # readers may map the file, and want the payload aligned
+    text += b" " * (-len(text) % 8)  # aligns the payload for readers that map the file into memory
     return b"".join([len(text).to_bytes(8, "little"), text, *payload])
 
 
-def _plain(values: Any) -> Any:
-    """`values` as the JSON types a file would hold: NumPy's integers and strings become Python's."""
+def _as_json_types(values: Any) -> Any:
+    """Convert `values` to the JSON types that a file stores: NumPy's integers and strings become Python's."""
     if isinstance(values, (str, Set)) or not isinstance(values, Iterable):
-        return values  # refused later: a set, because it has no order
+        return values  # a later check refuses it (a set because it has no order)
     return [value.item() if isinstance(value, np.generic) else value for value in values]
 
 
@@ -204,13 +236,13 @@ def versions() -> dict[str, str]:
 
     try:
         own = version("fastnn-digits")
-    except PackageNotFoundError:  # a checkout on the path, not installed
+    except PackageNotFoundError:  # a checkout that is on the path but not installed
         own = "unknown"
     return {"fastnn": own, "numpy": np.__version__}
 
 
 def _digest(header: dict[str, Any], payload: Iterable[bytes]) -> str:
-    """The SHA-256 that the top of this file defines."""
+    """Return the SHA-256 digest that the docstring of this module defines."""
     metadata = {key: value for key, value in header["__metadata__"].items() if key != "sha256"}
     text = json.dumps({**header, "__metadata__": metadata}, sort_keys=True, separators=(",", ":"))
     digest = sha256(text.encode())
@@ -221,30 +253,30 @@ def _digest(header: dict[str, Any], payload: Iterable[bytes]) -> str:
 
 def _read(file: BinaryIO, size: int) -> Model:
     header = _read_header(file, size)
-    metadata = _checked_metadata(header.get("__metadata__"))
-    shapes, dtype = _checked_tensors({name: tensor for name, tensor in header.items() if name != "__metadata__"})
+    metadata = _check_metadata(header.get("__metadata__"))
+    shapes, dtype = _check_tensors({name: tensor for name, tensor in header.items() if name != "__metadata__"})
     activation, output = metadata["activation"], metadata.get("output", "softmax")
     for name, value, choices in (("activation", activation, ACTIVATIONS), ("output", output, OUTPUTS)):
         if value not in choices:
             raise DataError(f"{name} is {short(value)}, expected one of {', '.join(choices)}")
     names = {
-        name: _parsed(metadata[name], name, fractions=name == "unknown")
+        name: _parse_json(metadata[name], name, fractions=name == "unknown")
         for name in _NAMES[int(metadata["format_version"])]
     }
     names = checked_names(output, shapes[0][0], shapes[-1][0], **names)
-    input_scale = _checked_scale(metadata["input_scale"])
+    input_scale = _parse_scale(metadata["input_scale"])
     lengths = [math.prod(shape) * dtype.itemsize for shape in shapes]
     if size - file.tell() != sum(lengths):
-        raise DataError(f"holds {size - file.tell()} bytes of weights, expected {sum(lengths)}: it was cut or added to")
+        raise DataError(f"found {size - file.tell()} bytes of weights, expected {sum(lengths)}: truncated or extended")
     payload = [file.read(length) for length in lengths]
     if _digest(header, payload) != metadata["sha256"]:
-        raise DataError("was changed or damaged after it was written: its SHA-256 is not the one it states")
+        raise DataError("the file was changed or damaged: its SHA-256 is not the one in its header")
     arrays = [
         np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
         for data, shape in zip(payload, shapes, strict=True)
     ]
     return Model(
-        Network(arrays[::2], arrays[1::2], activation, input_scale, output),  # refuses what is not finite, and copies
+        Network(arrays[::2], arrays[1::2], activation, input_scale, output),  # refuses NaN and infinity, and copies
         metadata={key: metadata[key] for key in ("format_version", "fastnn", "numpy")},
         **names,
     )
@@ -253,24 +285,27 @@ def _read(file: BinaryIO, size: int) -> Model:
 def _read_header(file: BinaryIO, size: int) -> dict[str, Any]:
     """Read the header, and leave `file` at the first byte of the payload."""
     if size < 8:
-        raise DataError(f"is {size} bytes long, expected a model file: at least the 8 bytes of its header's length")
+        raise DataError(f"found {size} bytes, expected a model file of at least 8")
     length = int.from_bytes(file.read(8), "little")
     if length > _MAX_HEADER:
-        raise DataError(f"its header would have {length} bytes, expected a model file's, at most {_MAX_HEADER}")
+        raise DataError(f"its header has {length} bytes, expected a model file with at most {_MAX_HEADER}")
     if length > size - 8:
-        raise DataError(f"was cut: its header has {length} bytes, but only {size - 8} follow")
+        raise DataError(f"its header has {length} bytes, but only {size - 8} follow: truncated")
     try:
         text = file.read(length).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise DataError(f"its header is no UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}") from None
-    header = _parsed(text, "header")
+        raise DataError(f"its header is not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}") from None
+    header = _parse_json(text, "header")
     if not isinstance(header, dict):
         raise DataError(f"its header is {short(header)}, expected a JSON object")
     return header
 
 
-def _parsed(text: str, what: str, *, fractions: bool = False) -> Any:
-    """Parse JSON more strictly than Python does: no key twice, no NaN, no fractions unless told, no huge integer."""
+def _parse_json(text: str, what: str, *, fractions: bool = False) -> Any:
+    """Parse JSON more strictly than Python does: no duplicate keys, no NaN, no huge integers.
+
+    Fractions are errors unless `fractions` is set. `what` is the name of the text in messages.
+    """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -284,7 +319,7 @@ def _parsed(text: str, what: str, *, fractions: bool = False) -> Any:
         raise DataError(f"its {what} has the number {short(number)}, expected integers only")
 
     def integer(number: str) -> int:
-        # int64 has 19 digits and a sign; Python's int() of thousands of digits is an error of its own.
+        # An int64 has at most 19 digits and a sign. Python's int() raises another error for thousands of digits.
         if len(number) > 20:
             raise DataError(f"its {what} has an integer of {len(number)} characters, expected at most 20")
         return int(number)
@@ -299,7 +334,7 @@ def _parsed(text: str, what: str, *, fractions: bool = False) -> Any:
         )
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except json.JSONDecodeError as error:
-        raise DataError(f"its {what} is no JSON: {error.msg} at character {error.pos}") from None
+        raise DataError(f"its {what} is not valid JSON: {error.msg} at character {error.pos}") from None
     except RecursionError:
         raise DataError(f"its {what} is nested too deeply") from None
     except UnicodeEncodeError:
@@ -307,20 +342,20 @@ def _parsed(text: str, what: str, *, fractions: bool = False) -> Any:
     return value
 
 
-def _checked_metadata(metadata: Any) -> dict[str, str]:
+def _check_metadata(metadata: Any) -> dict[str, str]:
     if not isinstance(metadata, dict) or metadata.get("format") != _FORMAT:
         found = metadata.get("format") if isinstance(metadata, dict) else metadata
-        raise DataError(f"is no fastnn model: its format is {short(found)}, expected {_FORMAT!r}")
+        raise DataError(f"not a fastnn model: its format is {short(found)}, expected {_FORMAT!r}")
     version = metadata.get("format_version")
-    # Before anything else: a newer format may have other keys and tensors, and the advice is to update.
+    # Check the version first: a newer format may have other keys and tensors, and the user should update fastnn.
     if isinstance(version, str) and re.fullmatch("[1-9][0-9]{0,8}", version) and int(version) > _VERSION:
-        raise DataError(f"written by a newer fastnn (format {version}, this one reads up to {_VERSION}): update fastnn")
+        raise DataError(f"its format_version is {version}, expected at most {_VERSION}: update fastnn to read it")
     expected = next((keys for known, keys in _METADATA.items() if version == str(known)), None)
     if expected is None:
         raise DataError(f"its format_version is {short(version)}, expected '1' or '{_VERSION}'")
     if metadata.keys() != expected:
         odd = sorted(metadata.keys() ^ expected)[0]
-        raise DataError(f"its metadata {'lacks' if odd in expected else 'has the unknown key'} {short(odd)}")
+        raise DataError(f"its metadata {'lack the key' if odd in expected else 'have the unknown key'} {short(odd)}")
     for key, value in metadata.items():
         if not isinstance(value, str):
             raise DataError(f"its {key} is {short(value)}, expected a string")
@@ -331,14 +366,17 @@ def _tensor_name(index: int) -> str:
     return f"{'bias' if index % 2 else 'weight'}.{index // 2}"
 
 
-def _checked_tensors(tensors: dict[str, Any]) -> tuple[list[tuple[int, ...]], np.dtype[Any]]:
-    """The shapes of weight.0, bias.0, weight.1, ... and the dtype of all, once they fit each other and the payload."""
+def _check_tensors(tensors: dict[str, Any]) -> tuple[list[tuple[int, ...]], np.dtype[Any]]:
+    """Check that the tensors fit each other and the payload.
+
+    Returns the shapes of weight.0, bias.0, weight.1 and so on, and the dtype of all tensors.
+    """
     names = [_tensor_name(index) for index in range(max(2, len(tensors) + len(tensors) % 2))]
     if tensors.keys() != set(names):
         unknown = sorted(tensors.keys() - set(names))
         if unknown:
-            raise DataError(f"has the tensor {short(unknown[0])}, expected weight.0, bias.0, weight.1 and so on")
-        raise DataError(f"lacks the tensor {next(name for name in names if name not in tensors)}")
+            raise DataError(f"found the tensor {short(unknown[0])}, expected weight.0, bias.0, weight.1 and so on")
+        raise DataError(f"the tensor {next(name for name in names if name not in tensors)} is missing")
     code = ""
     fan: Any = None
     end = 0
@@ -352,19 +390,19 @@ def _checked_tensors(tensors: dict[str, Any]) -> tuple[list[tuple[int, ...]], np
             raise DataError(f"{name} has dtype {short(found)}, expected {code or 'F32 or F64'}")
         code = found
         shape = tensor["shape"]
-        wanted = f"[{fan}]" if name.startswith("bias") else f"[{fan or 'inputs'}, units]"
+        expected = f"[{fan}]" if name.startswith("bias") else f"[{fan or 'inputs'}, units]"
         if not are_sizes(shape, 1 if name.startswith("bias") else 2) or (fan is not None and shape[0] != fan):
-            raise DataError(f"{name} has shape {short(shape)}, expected {wanted}")
+            raise DataError(f"{name} has shape {short(shape)}, expected {expected}")
         fan = shape[-1]
         shapes.append(tuple(shape))
         begin, end = end, end + math.prod(shape) * _DTYPES[code].itemsize
         if tensor["data_offsets"] != [begin, end]:
-            raise DataError(f"{name} lies at {short(tensor['data_offsets'])} of the payload, expected [{begin}, {end}]")
+            raise DataError(f"{name} has data_offsets {short(tensor['data_offsets'])}, expected [{begin}, {end}]")
     return shapes, _DTYPES[code]
 
 
-def _checked_scale(text: str) -> float:
-    # float() takes '1_0', ' 1' and the digits of any script; only what repr gives back is what save wrote.
+def _parse_scale(text: str) -> float:
+    # float() also accepts '1_0', ' 1' and the digits of other scripts. Only the output of repr can come from save.
     try:
         scale = float(text)
     except ValueError:

@@ -1,7 +1,8 @@
-"""Exporting a model to ONNX: one graph that takes raw rows and answers with labels and probabilities, checked first.
+"""Exports a model to ONNX: one graph from raw input rows to labels and probabilities, checked before it is written.
 
-The graph is the reference's forward pass: Cast (if asked for), Mul by the input scale, Gemm and activation layer by
-layer, then Softmax, or Sigmoid, or nothing. Labels come from ArgMax and Gather, so they need no table beside the file.
+The graph is the reference's forward pass: Cast (if `input_dtype` requires it), Mul by the input scale, Gemm and
+activation of each layer, then Softmax, Sigmoid or nothing. ArgMax and Gather compute the labels, so the file needs no
+separate table of classes.
 """
 
 import json
@@ -24,13 +25,14 @@ from fastnn.network.model import Model, default_classes
 if TYPE_CHECKING:
     import onnx
 
-# onnx writes by default what no onnxruntime of its time reads; these are read by every onnxruntime since 1.12.
+# By default, onnx writes versions that the onnxruntime of its time cannot read. Every onnxruntime since 1.12 reads
+# these.
 OPSET, IR_VERSION = 17, 8
 INPUT_DTYPES = ("uint8", "float32", "float64")
 TOLERANCE, ROUNDINGS = 1e-5, 10
 _ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh", "logistic": "Sigmoid"}
-_MOST_BYTES = 2_000_000_000  # a protobuf message has at most 2 GiB
-_SEEDED_ROWS, _ROWS_ALONE, _ROWS_AT_ONCE = 256, 16, 8192
+_MAX_BYTES = 2_000_000_000  # a protobuf message has at most 2 GiB
+_SEEDED_ROWS, _SINGLE_ROWS, _BATCH_ROWS = 256, 16, 8192
 
 
 def export_onnx(
@@ -40,45 +42,67 @@ def export_onnx(
     rows: Any = None,
     input_dtype: str | np.dtype | type | None = None,
 ) -> None:
-    """Write `model` as an ONNX file, after it has been loaded in onnxruntime and compared with the reference.
+    """Export a model to an ONNX file.
 
-    The graph has the input "X", (batch, D), any number of rows a run; it takes what the network takes, before scaling.
-    Its outputs are "label" and "probabilities", or "values" for a network of numbers:
-
-    - label: (batch,) int64 or string, a class or the label of `Model.unknown`; multilabel (batch, C) int64 of 0 and 1;
-    - probabilities: (batch, C) in the network's dtype, of both classes where there are two;
-    - values: (batch, C) in the network's dtype.
-
-    The metadata are those of a model file, in JSON where they are no text: output, classes, image_shape, feature_names,
-    unknown, and the versions of fastnn, numpy and onnx.
+    Before the file is written, the graph runs in onnxruntime, and its outputs are compared with the reference's.
 
     Parameters
     ----------
     path : str or path
-        The file to write; the usual suffix is ``.onnx``.
-    model : Model, or Network
-        What `fastnn.load` returns; a network alone is exported as `fastnn.save` would save it.
+        The file to write. The usual suffix is ``.onnx``.
+    model : Model or Network
+        A model, as `fastnn.load` returns it. A network is exported with the names that `fastnn.save` would give it.
     rows : array-like or SciPy sparse matrix of shape (N, D), or None
-        What to compare on; None for 256 seeded rows: pixels for uint8, else numbers that the input scale maps to
-        [0, 1), or, where it is 1, standard normal ones.
+        Input rows for the comparison. None means 256 random rows from a fixed seed: pixels if the input is uint8,
+        otherwise numbers that the input scale maps to [0, 1), or standard normal numbers if the input scale is 1.
     input_dtype : {"uint8", "float32", "float64"}, or None
-        The type of X; None is the network's own. A Cast in the graph turns it into that.
+        The dtype of the input X. None means the dtype of the network. If they differ, a Cast in the graph converts X.
 
     Raises
     ------
     DataError
-        If the model or the rows do not fit, onnx or onnxruntime refuses the graph, or they do not agree: a probability
-        differs by more than 1e-5 (a value by more than that share of the largest, if above 1), or a label is not what
-        the graph's own probabilities say. Where float32 itself is less exact, because inputs are large, the limit is 10
-        times what the reference's own rounding is on such rows. So a label can only be another than the reference's
-        where the two largest probabilities are within twice the limit, or the largest is that near to the threshold
-        (multilabel: any to a half). Nothing is written then, and an old file stays.
+        If the model or the rows do not fit, if onnx or onnxruntime refuses the graph, or if its outputs differ from the
+        reference's (see Notes). Nothing is written then, and an old file stays.
     SettingsError
-        If input_dtype is unknown.
+        If `input_dtype` is unknown.
     FileError
         If the file cannot be written.
     MissingDependencyError
-        Without the packages of the extra "onnx".
+        If the packages of the extra "onnx" are not installed.
+
+    Notes
+    -----
+    The graph has one input, "X", of shape (batch, D): rows before scaling, any number per run. Its outputs are "label"
+    and "probabilities", or only "values" for "identity" outputs.
+
+    - label: (batch,) int64 or string, a class or the label of `Model.unknown`. Multilabel: (batch, C) int64, 0 or 1.
+    - probabilities: (batch, C) in the network's dtype. A single logistic output with two classes gives both.
+    - values: (batch, C) in the network's dtype.
+
+    The metadata of the file are those of a model file: output, classes, image_shape, feature_names, unknown, and the
+    versions of fastnn, numpy and onnx. Those that are not text are JSON.
+
+    The comparison fails in these cases:
+
+    - A probability differs by more than 1e-5, or a value by more than 1e-5 times the larger of 1 and the largest value.
+      If inputs are large, the rounding error of float32 may exceed this. The limit is then 10 times the rounding error
+      of the reference on such rows.
+    - A label is not the one that follows from the graph's own probabilities.
+
+    So a label can differ from the reference's only in a near tie: the two largest probabilities are within twice the
+    limit of each other, or the largest is that close to the threshold. For multilabel, a probability is that close to
+    a half.
+
+    Examples
+    --------
+    >>> import os
+    >>> from tempfile import TemporaryDirectory
+    >>> import fastnn
+    >>> network = fastnn.Network.initialize((4, 3, 2), seed=0)
+    >>> with TemporaryDirectory() as folder:
+    ...     fastnn.export_onnx(f"{folder}/model.onnx", network)
+    ...     print(os.listdir(folder))
+    ['model.onnx']
     """
     _require("onnx")
     _require("onnxruntime")
@@ -102,8 +126,8 @@ def _require(name: str) -> None:
         import_module(name)
     except ImportError as error:
         raise MissingDependencyError(
-            f"ONNX export needs onnx and onnxruntime, and {name} cannot be imported ({error}); they are the extra "
-            "fastnn-digits[onnx]: in a checkout, try pip install '.[onnx]'"
+            f"ONNX export needs onnx and onnxruntime, but {name} cannot be imported ({error}); install the extra "
+            "fastnn-digits[onnx]: in a checkout, run pip install '.[onnx]'"
         ) from error
 
 
@@ -116,7 +140,7 @@ def _dtype_name(dtype: Any) -> str:
 
 # --- The graph -------------------------------------------------------------------------------------------------------
 class _Graph:
-    """Nodes and constants, added one after the other."""
+    """The nodes and constants of a graph under construction. Its methods return the name of the new tensor."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -136,36 +160,38 @@ class _Graph:
 
 
 def _serialized(model: Model, dtype: np.dtype) -> bytes:
-    """The file, for an input of that dtype."""
+    """Return the bytes of the ONNX file. `dtype` is that of the input X."""
     import onnx
     from onnx import helper
 
     network = model.network
     n_bytes = network.n_parameters * network.dtype.itemsize
-    if n_bytes > _MOST_BYTES:
-        raise DataError(f"the parameters take {n_bytes} bytes, expected at most {_MOST_BYTES}, which one file can hold")
+    if n_bytes > _MAX_BYTES:
+        raise DataError(
+            f"the parameters take {n_bytes} bytes, expected at most {_MAX_BYTES}, the limit of an ONNX file"
+        )
     graph = _Graph()
     real, integer = helper.np_dtype_to_tensor_dtype(network.dtype), onnx.TensorProto.INT64
-    answers = _add_network(graph, network, dtype, real)
+    logits = _add_network(graph, network, dtype, real)
     outputs = []
     if model.classes is None:
-        graph.add("Identity", [answers], "values")
+        graph.add("Identity", [logits], "values")
         outputs.append(helper.make_tensor_value_info("values", real, ["batch", network.n_outputs]))
     elif model.is_multilabel:
-        graph.add("Sigmoid", [answers], "probabilities")
+        graph.add("Sigmoid", [logits], "probabilities")
         half = graph.constant("half", np.array(0.5, network.dtype))
         graph.add("Cast", [graph.add("Greater", ["probabilities", half], "is_likely")], "label", to=integer)
         outputs.append(helper.make_tensor_value_info("label", integer, ["batch", network.n_outputs]))
     else:
-        _add_probabilities(graph, model, answers)
+        _add_probabilities(graph, model, logits)
         _add_label(graph, model)
-        kind = integer if model.labels.dtype == np.int64 else onnx.TensorProto.STRING
-        outputs.append(helper.make_tensor_value_info("label", kind, ["batch"]))
+        label_type = integer if model.labels.dtype == np.int64 else onnx.TensorProto.STRING
+        outputs.append(helper.make_tensor_value_info("label", label_type, ["batch"]))
     if model.classes is not None:
         outputs.append(helper.make_tensor_value_info("probabilities", real, ["batch", len(model.classes)]))
-    taken = helper.make_tensor_value_info("X", helper.np_dtype_to_tensor_dtype(dtype), ["batch", network.n_inputs])
+    inp = helper.make_tensor_value_info("X", helper.np_dtype_to_tensor_dtype(dtype), ["batch", network.n_inputs])
     proto = helper.make_model(
-        helper.make_graph(graph.nodes, "fastnn", [taken], outputs, graph.constants),
+        helper.make_graph(graph.nodes, "fastnn", [inp], outputs, graph.constants),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="fastnn",
@@ -177,7 +203,7 @@ def _serialized(model: Model, dtype: np.dtype) -> bytes:
 
 
 def _add_network(graph: _Graph, network: Network, dtype: np.dtype, real: int) -> str:
-    """From X to the logits."""
+    """Add the nodes from X to the logits; return the name of the logits. `real` is the ONNX type of `network.dtype`."""
     name = "X"
     if dtype != network.dtype:
         name = graph.add("Cast", [name], "numbers", to=real)
@@ -194,9 +220,9 @@ def _add_network(graph: _Graph, network: Network, dtype: np.dtype, real: int) ->
 
 
 def _add_probabilities(graph: _Graph, model: Model, logits: str) -> None:
-    """Of classes of which there is one for each row."""
+    """Add the probabilities of classes that exclude each other."""
     network = model.network
-    if len(model.labels) == network.n_outputs:  # with one class only, its softmax is the 1 that is wanted
+    if len(model.labels) == network.n_outputs:  # also for a single class: its probability is 1
         graph.add("Softmax", [logits], "probabilities", axis=1)
         return
     second = graph.add("Sigmoid", [logits], "second")
@@ -206,16 +232,16 @@ def _add_probabilities(graph: _Graph, model: Model, logits: str) -> None:
 
 def _add_label(graph: _Graph, model: Model) -> None:
     table = graph.constant("classes", model.labels)
-    place = graph.add("ArgMax", ["probabilities"], "place", axis=1, keepdims=0)
+    index = graph.add("ArgMax", ["probabilities"], "place", axis=1, keepdims=0)
     if model.unknown is None:
-        graph.add("Gather", [table, place], "label")
+        graph.add("Gather", [table, index], "label")
         return
     threshold, label = model.unknown
-    likely = graph.add("Gather", [table, place], "likely")
+    likely = graph.add("Gather", [table, index], "likely")
     largest = graph.add("ReduceMax", ["probabilities"], "largest", axes=[1], keepdims=0)
-    least = graph.constant("threshold", np.array(threshold, model.network.dtype))
-    doubtful = graph.add("Less", [largest, least], "is_unknown")
-    graph.add("Where", [doubtful, graph.constant("unknown", np.array(label, model.labels.dtype)), likely], "label")
+    limit = graph.constant("threshold", np.array(threshold, model.network.dtype))
+    is_unknown = graph.add("Less", [largest, limit], "is_unknown")
+    graph.add("Where", [is_unknown, graph.constant("unknown", np.array(label, model.labels.dtype)), likely], "label")
 
 
 # --- The check -------------------------------------------------------------------------------------------------------
@@ -229,7 +255,7 @@ def _rows(model: Model, dtype: np.dtype) -> np.ndarray:
 
 
 def _check(model: Model, data: bytes, rows: Any, dtype: np.dtype) -> None:
-    """DataError unless onnx and onnxruntime take `data` and it answers as the reference does."""
+    """Raise DataError unless onnx and onnxruntime accept `data` and its outputs agree with the reference's."""
     import onnx
     import onnxruntime
 
@@ -243,7 +269,7 @@ def _check(model: Model, data: bytes, rows: Any, dtype: np.dtype) -> None:
         raise DataError("rows has no samples, expected at least one to compare on")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what matters is raised
+    options.log_severity_level = 4  # log only fatal errors; the others are raised
     try:
         onnx.checker.check_model(data, full_check=True)
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
@@ -253,14 +279,14 @@ def _check(model: Model, data: bytes, rows: Any, dtype: np.dtype) -> None:
             _compare(model, batch, session.run(None, {"X": batch}), first)
     except DataError:
         raise
-    except Exception as error:  # the two have errors of many classes, without a common base
+    except Exception as error:  # onnx and onnxruntime raise many classes of errors without a common base
         raise DataError(f"the graph is refused: {short(' '.join(str(error).split()))}") from error
 
 
 def _batches(n_rows: int) -> list[tuple[int, int]]:
-    """Many rows at once, then single ones."""
-    many = [(first, min(first + _ROWS_AT_ONCE, n_rows)) for first in range(0, n_rows, _ROWS_AT_ONCE)]
-    return many + [(row, row + 1) for row in range(min(n_rows, _ROWS_ALONE))]
+    """Return the (first, last) row ranges to run: large batches, then some single rows."""
+    many = [(first, min(first + _BATCH_ROWS, n_rows)) for first in range(0, n_rows, _BATCH_ROWS)]
+    return many + [(row, row + 1) for row in range(min(n_rows, _SINGLE_ROWS))]
 
 
 def _as_input(model: Model, rows: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -273,15 +299,15 @@ def _as_input(model: Model, rows: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def _tolerance(network: Network, rows: np.ndarray) -> float:
-    """How far another's outputs for `rows` may be from the reference's.
+    """Return the largest accepted difference from the reference's outputs for `rows`.
 
-    Two sums of the same terms in another order differ by about what either differs from the exact one. The terms of
-    inputs that are not scaled are large, and 1e-5 is less than that. A few rows may be near the exact sums by luck, so
-    they are joined by others that are all but equal.
+    Two sums of the same terms in different orders differ by about as much as either differs from the exact sum. If the
+    inputs are not scaled, their terms are large, and this difference can exceed 1e-5. The rounding error of the
+    reference estimates it. On a few rows that error may be small by chance, so nearly equal rows are added to them.
     """
     if len(rows) < _SEEDED_ROWS:
-        like = rows[np.arange(_SEEDED_ROWS) % len(rows)]
-        rows = np.concatenate([rows, like * np.random.default_rng(0).uniform(1 - 1e-5, 1 + 1e-5, like.shape)])
+        copies = rows[np.arange(_SEEDED_ROWS) % len(rows)]
+        rows = np.concatenate([rows, copies * np.random.default_rng(0).uniform(1 - 1e-5, 1 + 1e-5, copies.shape)])
     double = network.like(*([array.astype(np.float64) for array in kind] for kind in (network.weights, network.biases)))
     with np.errstate(over="ignore", invalid="ignore"):
         outputs = reference.predict_proba(network, rows)
@@ -299,18 +325,18 @@ def _compare(model: Model, rows: np.ndarray, found: list[np.ndarray], first: int
         return
     label, probabilities = found
     _check_close("probabilities", probabilities, model.decide(expected)[1], tolerance, first)
-    # By the graph's own probabilities the label is decided exactly, near ties included; that these are the reference's,
-    # within the tolerance, has just been seen.
+    # Derive the expected label from the graph's own probabilities, which are now known to be within the tolerance. So
+    # the comparison is exact, even for near ties.
     own = probabilities
     if model.network.output == "logistic" and not model.is_multilabel:
         own = probabilities[:, -1:]
-    wanted = model.decide(own)[0]
-    wrong = (label != wanted).reshape(len(rows), -1).any(axis=1) if label.shape == wanted.shape else np.array([True])
+    correct = model.decide(own)[0]
+    wrong = (label != correct).reshape(len(rows), -1).any(axis=1) if label.shape == correct.shape else np.array([True])
     if wrong.any():
         row = int(wrong.argmax())
         raise DataError(
             f"onnxruntime's label of row {first + row} is {short(label.tolist()[row])}, "
-            f"expected {short(wanted.tolist()[row])}"
+            f"expected {short(correct.tolist()[row])}"
         )
 
 

@@ -277,13 +277,13 @@ BAD = {
     "width": (GOOD[:, :3], r"shape \(5, 3\), expected \(samples, 5\)"),
     "one row": (scipy.sparse.csr_array(np.ones(5)), r"shape \(5,\), expected \(samples, 5\)"),
     "complex": (GOOD.astype(complex), "dtype complex128, expected numbers"),
-    "column": (_broken(indices=[0, 1, 5, 3, 4]), "lead outside"),
-    "negative column": (_broken(indices=[0, 1, -1, 3, 4]), "lead outside"),
-    "backwards": (_broken(indptr=[0, 1, 3, 2, 4, 5]), "lead outside"),
-    "start": (_broken(indptr=[1, 1, 2, 3, 4, 5]), "lead outside"),
-    "end": (_broken(indptr=[0, 1, 2, 3, 4, 6]), "lead outside"),
-    "rows": (_broken(indptr=[0, 1, 2, 3, 5]), "lead outside"),
-    "lengths": (_broken(indices=[0, 1, 2]), "lead outside"),
+    "column": (_broken(indices=[0, 1, 5, 3, 4]), "do not fit its shape"),
+    "negative column": (_broken(indices=[0, 1, -1, 3, 4]), "do not fit its shape"),
+    "backwards": (_broken(indptr=[0, 1, 3, 2, 4, 5]), "do not fit its shape"),
+    "start": (_broken(indptr=[1, 1, 2, 3, 4, 5]), "do not fit its shape"),
+    "end": (_broken(indptr=[0, 1, 2, 3, 4, 6]), "do not fit its shape"),
+    "rows": (_broken(indptr=[0, 1, 2, 3, 5]), "do not fit its shape"),
+    "lengths": (_broken(indices=[0, 1, 2]), "do not fit its shape"),
 }
 
 
@@ -348,7 +348,7 @@ def test_a_dataset_can_hold_a_sparse_matrix():
     for one, other in zip(hold_out(sparse, 0.3, seed=4), hold_out(dense, 0.3, seed=4), strict=True):
         np.testing.assert_array_equal(one.images.toarray(), other.images)
     before = sparse.images.copy()
-    with pytest.raises(DataError, match="rows of a sparse matrix cannot be moved in place"):
+    with pytest.raises(DataError, match="images are a sparse matrix, expected an array to reorder in place"):
         hold_out(sparse, 0.3, in_place=True)
     assert (sparse.images != before).nnz == 0
     with pytest.raises(DataError, match=r"600 images but labels of shape \(3,\)"):

@@ -248,7 +248,7 @@ def test_explain_rejects_wrong_arguments(run, mnist_model, tmp_path, monkeypatch
     (tmp_path / "text.png").write_text("no picture")
     Image.fromarray(np.eye(50, dtype=bool)).save("line.png")
     model, digits = str(mnist_model), str(run[0] / "model.safetensors")
-    _fails(["explain", model, "text.png"], 1, capsys, ["text.png", "found no picture"])
+    _fails(["explain", model, "text.png"], 1, capsys, ["text.png", "not a picture"])
     _fails(["explain", model, "none.png"], 1, capsys, ["none.png"])
     _fails(["explain", "text.png", "line.png"], 1, capsys, ["text.png"])
     _fails(["explain", model, "line.png", "--label", "10"], 2, capsys, ["--label is '10'", "0, 1, 2"])

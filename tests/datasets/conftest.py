@@ -1,4 +1,4 @@
-"""What the tests of the readers share: the one way an error must look."""
+"""Fixtures of the readers' tests: how every error must look."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ Refused = Callable[..., str]
 
 @pytest.fixture
 def refused() -> Refused:
-    """A function that calls a reader, which must fail in one line that holds all the parts; gives the message."""
+    """A function that calls a reader and returns its error message: one line that contains all the parts."""
 
     def check(call: Callable[[], Any], *parts: object, kind: type[FastnnError] = DataError) -> str:
         with pytest.raises(kind) as caught:
@@ -28,7 +28,7 @@ def refused() -> Refused:
 
 @pytest.fixture
 def outcome() -> Callable[[Callable[[], Any]], Any]:
-    """A function that gives what a reader returns, or the message of its error; other errors pass through."""
+    """A function that calls a reader and returns its result or its error message. Unexpected errors pass through."""
 
     def call(reader: Callable[[], Any]) -> Any:
         try:

@@ -1,4 +1,4 @@
-"""CSV tables: what is read, and rows 17 to 28 of the list of faults."""
+"""Tests of CSV tables: what is read, and one clear error for each kind of invalid table."""
 
 import gzip
 from pathlib import Path
@@ -16,7 +16,7 @@ in_one_folder = settings(max_examples=200, deadline=None, suppress_health_check=
 
 @pytest.fixture
 def table(tmp_path: Path):
-    """A function that writes a file and gives its path."""
+    """A function that writes a CSV file and returns its path."""
 
     def write(text: str | bytes) -> Path:
         path = tmp_path / "table.csv"
@@ -31,7 +31,7 @@ def lines(*rows: object) -> str:
 
 
 def mnist_row(label: int = 7, **pixels: object) -> list[object]:
-    """A label and 784 pixels; `c5=1` puts 1 in column 5, counted from 1."""
+    """A row with a label and 784 pixels. `c5=1` puts 1 in column 5, counted from 1."""
     row: list[object] = [label, *[0] * 400, *range(100, 200), *[0] * 284]
     for column, value in pixels.items():
         row[int(column[1:]) - 1] = value
@@ -43,7 +43,7 @@ MNIST_HEADER = ["label", *[f"{row}x{column}" for row in range(1, 29) for column 
 
 @pytest.mark.parametrize("header", [True, False])
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
-def test_mnist_in_csv(table, header, pack):
+def test_mnist_in_csv_is_read(table, header, pack):
     rows = [mnist_row(3), mnist_row(9, c2=255)]
     path = table(pack(lines(*([MNIST_HEADER] if header else []), *rows).encode()))
     data = read_csv(path)
@@ -56,18 +56,18 @@ def test_mnist_in_csv(table, header, pack):
 
 
 @pytest.mark.parametrize("name", ["label", "Class", "TARGET", "y", '"label"'])
-@pytest.mark.parametrize("place", [0, 2, 4])
-def test_label_column_by_name(table, name, place):
+@pytest.mark.parametrize("position", [0, 2, 4])
+def test_the_label_column_is_found_by_name(table, name, position):
     names, row = ["a", "b", "c", "d"], [10, 20, 30, 40]
-    names.insert(place, name)
-    row.insert(place, 5)
+    names.insert(position, name)
+    row.insert(position, 5)
     data = read_csv(table(lines(names, row)))
     assert data.labels.tolist() == [5]
     assert data.images.tolist() == [[10, 20, 30, 40]]
     assert data.image_shape == (2, 2)
 
 
-def test_labels_by_number_of_columns(table):
+def test_the_number_of_columns_tells_whether_there_are_labels(table):
     assert read_csv(table(lines([0] * 784))).labels is None
     assert read_csv(table(lines([0] * 64))).labels is None
     assert read_csv(table(lines([5] + [0] * 64))).labels.tolist() == [5]
@@ -75,7 +75,7 @@ def test_labels_by_number_of_columns(table):
     assert read_csv(table(lines(["p"] * 64, [0] * 64))).labels is None
 
 
-def test_labels_as_told(table):
+def test_arguments_choose_the_label_column(table):
     path = table(lines([1, 20, 3]))
     assert read_csv(path, labels="first").labels.tolist() == [1]
     assert read_csv(path, labels="last").labels.tolist() == [3]
@@ -86,7 +86,7 @@ def test_labels_as_told(table):
     assert read_csv(path, image_shape=(1, 2)).image_shape == (1, 2)
 
 
-def test_scale(table):
+def test_dtype_and_pixel_max_follow_from_the_values(table):
     assert read_csv(table(lines([16] * 64))).pixel_max == 16
     assert read_csv(table(lines([17] * 64))).pixel_max == 255
     assert read_csv(table(lines([16] * 64)), pixel_max=20).pixel_max == 20
@@ -100,7 +100,7 @@ def test_scale(table):
     assert written_as_floats.images.dtype == np.uint8
 
 
-def test_a_type_decided_over_many_chunks(table, monkeypatch):
+def test_many_chunks_get_one_dtype(table, monkeypatch):
     monkeypatch.setattr(csv_values, "_CHUNK", 20)
     rows = [[n % 10, n, 255 - n, 1, 0] for n in range(100)]
     data = read_csv(table(lines(*rows)))
@@ -121,28 +121,28 @@ def test_a_type_decided_over_many_chunks(table, monkeypatch):
         {"max_bytes": 0},
     ],
 )  # fmt: skip
-def test_settings_outside_their_range(table, refused, arguments):
+def test_invalid_arguments_are_named(table, refused, arguments):
     path = table(lines([1] * 5))
     refused(lambda: read_csv(path, **arguments), next(iter(arguments)), "expected", kind=SettingsError)
 
 
-def test_missing_file_and_size_limit(tmp_path, table, refused):
+def test_a_missing_file_and_a_file_above_max_bytes_are_errors(tmp_path, table, refused):
     refused(lambda: read_csv(tmp_path / "no.csv"), tmp_path / "no.csv", "no such file", kind=FileError)
     path = table(lines([1] * 5))
     refused(lambda: read_csv(path, max_bytes=9), path, "10 bytes", "max_bytes = 9")
     path = table(gzip.compress(lines([1] * 5).encode()))
-    refused(lambda: read_csv(path, max_bytes=9), path, "more than max_bytes = 9")
+    refused(lambda: read_csv(path, max_bytes=9), path, "more bytes after decompression", "max_bytes = 9")
     assert len(read_csv(path, max_bytes=10)) == 1
 
 
-def test_three_columns_are_named(table, refused):
+def test_an_ambiguous_number_of_columns_is_an_error(table, refused):
     path = table(lines([1, 2, 3]))
     refused(lambda: read_csv(path), path, "line 1", "found 3 columns", "785", "784", 'labels="first"')
     path = table(lines(["a", "b", "c"], [1, 2, 3]))
     refused(lambda: read_csv(path), path, "found 3 columns", "label, class, target, y", 'labels="first"')
 
 
-def test_row_17_header_is_found_or_told(table, refused):
+def test_a_header_is_detected_or_set_by_argument(table, refused):
     row = mnist_row()
     assert len(read_csv(table(lines(MNIST_HEADER, row)), header="yes")) == 1
     assert len(read_csv(table(lines(row, row)), header="no")) == 2
@@ -152,23 +152,23 @@ def test_row_17_header_is_found_or_told(table, refused):
 
 
 @pytest.mark.parametrize("field", ["nan", "inf", "1_000", "١٢", '"5"', "' 5 '", "5"])
-def test_row_17_a_line_with_a_number_of_any_kind_is_no_header(table, refused, field):
+def test_a_line_with_any_kind_of_number_is_not_a_header(table, refused, field):
     path = table(lines([field] + ["name"] * 4, [0] * 5))
-    refused(lambda: read_csv(path), path, "line 1, column 2", "'name' beside numbers", 'header="yes"')
+    refused(lambda: read_csv(path), path, "line 1, column 2", "'name' among numbers", 'header="yes"')
     path = table(lines([field] * 5, [0] * 5))
     if field != "5":
         refused(lambda: read_csv(path), path, "line 1, column 1", "expected a number")
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_row_17_numbers_in_order_may_be_a_header(table, refused, first):
+def test_consecutive_numbers_in_line_1_are_ambiguous(table, refused, first):
     path = table(lines(range(first, first + 64), [5] * 64))
     refused(lambda: read_csv(path), path, "line 1", f"{first} to {first + 63}", 'header="yes"')
     assert len(read_csv(path, header="yes")) == 1
     assert len(read_csv(path, header="no")) == 2
 
 
-def test_row_17_header_with_faults(table, refused):
+def test_an_invalid_header_is_an_error(table, refused):
     path = table(lines(["", "label", "a"], [0, 1, 2]))
     refused(lambda: read_csv(path), path, "line 1, column 1", "column name", "row index")
     path = table(lines(["label", "y", "a"], [0, 1, 2]))
@@ -177,7 +177,7 @@ def test_row_17_header_with_faults(table, refused):
     refused(lambda: read_csv(path), path, "line 1, column 2", "quotation mark")
 
 
-def test_row_17_labels_that_stand_last_are_not_taken_for_pixels(table, refused):
+def test_labels_in_the_last_column_are_not_read_as_pixels(table, refused):
     path = table(lines([0, 9, 9, 9, 3], [0, 8, 8, 8, 4]))
     refused(lambda: read_csv(path), path, "column 1", 'labels="first"')
     assert read_csv(path, labels="last").labels.tolist() == [3, 4]
@@ -185,43 +185,43 @@ def test_row_17_labels_that_stand_last_are_not_taken_for_pixels(table, refused):
 
 
 @pytest.mark.parametrize("text", [b"", gzip.compress(b"")])
-def test_row_18_empty(table, refused, text):
+def test_an_empty_file_is_an_error(table, refused, text):
     path = table(text)
     refused(lambda: read_csv(path), path, "empty file")
 
 
 @pytest.mark.parametrize("text", ["\n", "\r\n\r\n", "\ufeff"])
-def test_row_18_blank(table, refused, text):
+def test_a_file_of_blank_lines_is_an_error(table, refused, text):
     path = table(text)
     refused(lambda: read_csv(path), path, "no text")
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n\n\n"])
-def test_row_18_header_only(table, refused, end):
+def test_a_header_without_data_is_an_error(table, refused, end):
     path = table("label,a,b,c,d" + end)
     refused(lambda: read_csv(path), path, "header of 5 columns and no data")
 
 
-@pytest.mark.parametrize("place", [1, 400, 785])
-def test_row_19_missing_value(table, refused, place):
-    path = table(lines(MNIST_HEADER, mnist_row(), mnist_row(**{f"c{place}": ""}), mnist_row()))
-    refused(lambda: read_csv(path), path, f"line 3, column {place}", "missing value", "expected a number")
+@pytest.mark.parametrize("column", [1, 400, 785])
+def test_a_missing_value_is_located(table, refused, column):
+    path = table(lines(MNIST_HEADER, mnist_row(), mnist_row(**{f"c{column}": ""}), mnist_row()))
+    refused(lambda: read_csv(path), path, f"line 3, column {column}", "missing value", "expected a number")
 
 
 @pytest.mark.parametrize("cut", [784, 786, 1])
-def test_row_20_ragged(table, refused, cut):
+def test_a_line_with_another_number_of_columns_is_located(table, refused, cut):
     path = table(lines(mnist_row(), mnist_row(), [*mnist_row(), 0][:cut], mnist_row()))
     found = f"found {cut} column{'s' * (cut > 1)}"
     refused(lambda: read_csv(path), path, "line 3", found, "expected 785", "as in line 1")
 
 
 @pytest.mark.parametrize("width", [784, 786])
-def test_row_20_all_lines_differ_from_the_header(table, refused, width):
+def test_lines_that_all_differ_from_the_header_are_an_error(table, refused, width):
     path = table(lines(MNIST_HEADER, *[[1] * width] * 3))
     refused(lambda: read_csv(path), path, "line 2", f"found {width} columns", "expected 785", "as in the header")
 
 
-def test_row_20_blank_line_and_other_width_than_told(table, refused):
+def test_a_blank_line_and_an_unexpected_number_of_pixels_are_errors(table, refused):
     path = table(lines(mnist_row()) + "\n" + lines(mnist_row()))
     refused(lambda: read_csv(path), path, "line 2", "blank line", "785 columns")
     path = table(lines([1] * 65))
@@ -231,23 +231,23 @@ def test_row_20_blank_line_and_other_width_than_told(table, refused):
 
 
 @pytest.mark.parametrize(("label", "shown"), [(-1, "-1"), (3.5, "3.5"), (10_000, "10000"), (1e300, "1e+300")])
-def test_row_21_label_out_of_range(table, refused, label, shown):
+def test_a_label_out_of_range_is_located(table, refused, label, shown):
     path = table(lines(MNIST_HEADER, mnist_row(), mnist_row(label)))
     refused(lambda: read_csv(path), path, "line 3, column 1", f"found {shown}", "a label", "0 to 9999")
 
 
-def test_row_21_labels_above_a_byte_are_kept(table):
+def test_labels_above_255_are_kept(table):
     assert read_csv(table(lines(mnist_row(256), mnist_row(9999)))).labels.tolist() == [256, 9999]
 
 
 @pytest.mark.parametrize("pixel", [-1, 256, 65536, "99999999999999999999", "-0.5"])
-@pytest.mark.parametrize("place", [2, 785])
-def test_row_22_pixel_out_of_range(table, refused, pixel, place):
-    path = table(lines(mnist_row(), mnist_row(), mnist_row(), mnist_row(**{f"c{place}": pixel})))
-    refused(lambda: read_csv(path), path, f"line 4, column {place}", f"found {float(pixel):.15g}", "from 0 to 255")
+@pytest.mark.parametrize("column", [2, 785])
+def test_a_pixel_out_of_range_is_located(table, refused, pixel, column):
+    path = table(lines(mnist_row(), mnist_row(), mnist_row(), mnist_row(**{f"c{column}": pixel})))
+    refused(lambda: read_csv(path), path, f"line 4, column {column}", f"found {float(pixel):.15g}", "from 0 to 255")
 
 
-def test_row_22_place_with_the_label_elsewhere_and_many_chunks(table, refused, monkeypatch):
+def test_a_pixel_is_located_after_a_label_column_in_the_middle_and_many_chunks(table, refused, monkeypatch):
     monkeypatch.setattr(csv_values, "_CHUNK", 30)
     rows = [[1, 2, n, 3, 4] for n in range(90)]
     rows[70][4] = 300
@@ -256,30 +256,30 @@ def test_row_22_place_with_the_label_elsewhere_and_many_chunks(table, refused, m
 
 
 @pytest.mark.parametrize("word", ["nan", "NaN", "inf", "-inf", "Infinity", "1e999", "-1e999", "NA", "0x1F"])
-def test_row_23_not_finite(table, refused, word):
+def test_values_that_are_not_finite_are_located(table, refused, word):
     path = table(lines(mnist_row(), mnist_row(c300=word)))
     refused(lambda: read_csv(path), path, "line 2, column 300", repr(word), "expected a")
 
 
-def test_row_23_beyond_float32(table, refused):
+def test_a_value_too_large_for_float32_is_located(table, refused):
     path = table(lines([0, 0.5, 0.5, 0.5, 0.5], [0, 0.5, "1e39", 0.5, 0.5]))
     refused(lambda: read_csv(path), path, "line 2, column 3", "1e+39", "float32")
 
 
 @pytest.mark.parametrize("header", [True, False])
-def test_row_24_byte_order_mark(table, header):
+def test_a_byte_order_mark_is_skipped(table, header):
     data = read_csv(table(b"\xef\xbb\xbf" + lines(*[MNIST_HEADER] * header, mnist_row(4)).encode()))
     assert data.labels.tolist() == [4]
 
 
-def test_row_24_utf_16(table, refused):
+def test_utf_16_is_an_error(table, refused):
     path = table(lines(mnist_row()).encode("utf-16"))
     refused(lambda: read_csv(path), path, "UTF-16", "expected UTF-8")
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("final", [True, False])
-def test_row_25_ends_of_lines(table, refused, newline, final):
+def test_all_line_ends_are_accepted(table, refused, newline, final):
     text = lines(MNIST_HEADER, mnist_row(1), mnist_row(2)).replace("\n", newline)
     data = read_csv(table(text if final else text.removesuffix(newline)))
     assert data.labels.tolist() == [1, 2]
@@ -288,7 +288,7 @@ def test_row_25_ends_of_lines(table, refused, newline, final):
 
 
 @pytest.mark.parametrize("mark", [";", "\t", "|"])
-def test_row_26_other_delimiters(table, refused, mark):
+def test_another_delimiter_is_named(table, refused, mark):
     path = table(lines(MNIST_HEADER, mnist_row()).replace(",", mark))
     refused(lambda: read_csv(path), path, "line 1", f"delimiter {mark!r}", "expected ','")
 
@@ -310,13 +310,13 @@ def test_row_26_other_delimiters(table, refused, mark):
         ("\u2028".encode(), "white space"),
     ],
 )
-def test_row_26_marks_that_are_no_numbers(table, refused, field, found):
+def test_invalid_characters_in_a_field_are_named(table, refused, field, found):
     text = lines(mnist_row(), mnist_row(c50="@"), mnist_row()).encode().replace(b"@", field)
     path = table(text)
     refused(lambda: read_csv(path), path, "line 2, column 50", found, "expected a number")
 
 
-def test_row_27_giant_field(table, refused):
+def test_a_giant_field_is_shortened_in_the_message(table, refused):
     for giant in ("x" * 200_000, "9" * 200_000):
         path = table(lines(mnist_row(), mnist_row(c8=giant)))
         message = refused(lambda path=path: read_csv(path), path, "line 2, column 8", "200000 bytes")
@@ -324,7 +324,7 @@ def test_row_27_giant_field(table, refused):
 
 
 @pytest.mark.parametrize("numeral", ["1_000", "1_0", "١٢", "\uff15", "1,0"])
-def test_row_28_only_ascii_numerals(table, refused, numeral):
+def test_only_ascii_numerals_are_numbers(table, refused, numeral):
     path = table(lines(mnist_row(), mnist_row(c3=numeral)))
     refused(lambda: read_csv(path), path, "line 2", "expected")
 
@@ -339,7 +339,7 @@ def test_row_28_only_ascii_numerals(table, refused, numeral):
     seed=st.integers(0, 1000),
 )
 @in_one_folder
-def test_round_trip(tmp_path, pixels, newline, header, final, mark, packed, seed):
+def test_a_written_table_is_read_back_equal(tmp_path, pixels, newline, header, final, mark, packed, seed):
     labels = np.random.default_rng(seed).integers(0, 1000, len(pixels)).tolist()
     rows = [[label, *row] for label, row in zip(labels, pixels, strict=True)]
     text = lines(*[["y", *"abcdefghi"]] * header, *rows).replace("\n", newline)

@@ -1,4 +1,4 @@
-"""The two parsers of CSV numbers accept the same text and read the same numbers."""
+"""Tests that both parsers of CSV numbers accept the same text and return the same numbers."""
 
 import numpy as np
 from hypothesis import HealthCheck, example, given, settings
@@ -22,8 +22,8 @@ FIELD = st.one_of(
 @example(rows=[["1"], [""], ["2"]])
 @example(rows=[["1.", ".5"], ["+1e5", "-.5E-1"]])
 @settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_fast_and_careful_parser_agree(outcome, rows):
-    """The fast one gives up, or gives what the careful one gives, bit for bit."""
+def test_the_fast_and_the_careful_parser_agree(outcome, rows):
+    """The fast parser returns None, or the same bits as the careful parser."""
     text = "\n".join(",".join(row) for row in rows).encode()
     fast = parse_fast(text, len(rows[0]))
     body = Body(text, 0, len(text), 1, len(rows[0]), "as in line 1", "t.csv")
@@ -40,7 +40,7 @@ def test_fast_and_careful_parser_agree(outcome, rows):
 
 @given(numbers=st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=20))
 @settings(max_examples=200, deadline=None)
-def test_the_fast_parser_reads_all_floats_that_python_writes(numbers):
+def test_the_fast_parser_reads_every_float_that_python_writes(numbers):
     text = ",".join(map(repr, numbers)).encode()
     fast = parse_fast(text, len(numbers))
     assert fast is not None

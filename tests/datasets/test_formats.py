@@ -1,4 +1,4 @@
-"""Files of unknown formats: told apart by content, paired by rank and name."""
+"""Tests of `read_files`: formats are detected by content, files are paired by rank and name."""
 
 import gzip
 import struct
@@ -16,7 +16,7 @@ TEST = TRAIN[:2] + 100
 
 @pytest.fixture
 def made(tmp_path: Path):
-    """A function that writes a data set of five samples (train) or two (test) and gives the paths."""
+    """A function that writes files with five training or two test samples and returns their paths."""
 
     def write(kind: str, *names: str) -> list[Path]:
         paths = [tmp_path / name for name in names]
@@ -43,12 +43,12 @@ def check(train, test) -> None:
         assert test.labels.tolist() == [0, 1]
 
 
-def test_npz(tmp_path):
+def test_an_npz_file_gives_training_and_test_set(tmp_path):
     np.savez(tmp_path / "data.npz", x_train=TRAIN, y_train=range(5), x_test=TEST, y_test=range(2))
     check(*read_files([(tmp_path / "data.npz").rename(tmp_path / "data.csv")]))
 
 
-def test_csv(made):
+def test_one_csv_file_gives_a_training_set(made):
     (path,) = made("csv", "a.npz")
     train, test = read_files([path])
     check(train, test)
@@ -57,14 +57,14 @@ def test_csv(made):
 
 
 @pytest.mark.parametrize("names", [("a.csv", "b-.csv"), ("my_test.csv", "my_train.csv"), ("train", "t10k")])
-def test_two_csv(made, names):
+def test_two_csv_files_give_training_and_test_set(made, names):
     train, test = read_files(made("csv", *names))
     check(train, test)
     assert len(test) == 2
 
 
 @pytest.mark.parametrize("names", [("images", "labels"), ("labels", "images")])
-def test_two_idx(made, names):
+def test_two_idx_files_give_a_training_set(made, names):
     train, test = read_files(made("idx", *names))
     check(train, test)
     assert test is None
@@ -80,18 +80,18 @@ def test_two_idx(made, names):
         ("a-labels", "a-images", "b-labels", "b-images"),
     ],
 )
-def test_four_idx(made, names):
+def test_four_idx_files_give_training_and_test_set(made, names):
     train, test = read_files(made("idx", *names))
     check(train, test)
     assert len(test) == 2
 
 
-def test_other_spelling(made, tmp_path):
+def test_other_spellings_of_idx_names_are_found(made, tmp_path):
     made("idx", "train-images-idx3-ubyte", "train-labels-idx1-ubyte.gz")
     check(*read_files([tmp_path / "train-images.idx3-ubyte", tmp_path / "train-labels.idx1-ubyte"]))
 
 
-def test_other_numbers_and_kinds_of_files(made, refused):
+def test_unsupported_combinations_of_files_are_named(made, refused):
     csv = made("csv", "one.csv", "two.csv", "three.csv")
     idx = made("idx", "images", "labels", "b-images")
     for paths, parts in (
@@ -104,7 +104,7 @@ def test_other_numbers_and_kinds_of_files(made, refused):
         refused(lambda paths=paths: read_files(paths), *parts, "expected one NPZ file, one or two CSV files")
 
 
-def test_files_that_do_not_fit(made, refused, tmp_path):
+def test_files_that_do_not_fit_together_are_named(made, refused, tmp_path):
     images, labels, other, others = made("idx", "a-images", "a-labels", "b-images", "b-labels")
     refused(lambda: read_files([images, other]), images, other, "rank 3", "as a pair")
     refused(lambda: read_files([images, other, labels, others]), images, other, "as a pair")
@@ -115,7 +115,7 @@ def test_files_that_do_not_fit(made, refused, tmp_path):
     refused(lambda: read_files([narrow, wide]), narrow, wide, "found 16 pixels", "expected 9")
 
 
-def test_files_of_no_known_format(tmp_path, refused):
+def test_unreadable_files_and_unknown_formats_are_errors(tmp_path, refused):
     path = tmp_path / "x"
     path.write_bytes(b"\x89\0\1\2")
     refused(lambda: read_files([path]), path, "89 00 01 02", "IDX, NPZ or CSV")

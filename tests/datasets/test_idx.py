@@ -1,4 +1,4 @@
-"""IDX files: what is read, and rows 1 to 16 of the list of faults."""
+"""Tests of IDX files: what is read, and one clear error for each kind of invalid file."""
 
 import gzip
 import struct
@@ -44,7 +44,7 @@ def labels(tmp_path: Path) -> Path:
     return path
 
 
-def test_reads_images_and_labels(images, labels):
+def test_images_and_labels_are_read(images, labels):
     data = read_idx(images, labels)
     assert data.images.dtype == np.uint8
     np.testing.assert_array_equal(data.images, PIXELS.reshape(5, 12))
@@ -61,7 +61,7 @@ def test_reads_images_and_labels(images, labels):
     seed=st.integers(0, 1000),
 )
 @in_one_folder
-def test_round_trip(tmp_path, values, label_type, packed, seed):
+def test_a_written_file_is_read_back_equal(tmp_path, values, label_type, packed, seed):
     classes = np.random.default_rng(seed).integers(0, 100, len(values)).astype(label_type)
     for name, array in (("x", values), ("y", classes)):
         data = idx_bytes(array)
@@ -76,13 +76,13 @@ def test_round_trip(tmp_path, values, label_type, packed, seed):
 
 @given(data=st.data())
 @in_one_folder
-def test_any_change_of_bytes_gives_data_or_one_clear_error(tmp_path, outcome, data):
+def test_any_changed_bytes_give_data_or_one_clear_error(tmp_path, outcome, data):
     good = bytearray(idx_bytes(PIXELS))
     if data.draw(st.booleans(), "gzipped"):
         good = bytearray(gzip.compress(bytes(good)))
     for _ in range(data.draw(st.integers(1, 4), "changes")):
-        place = data.draw(st.integers(0, len(good) - 1), "place")
-        good[place] = data.draw(st.integers(0, 255), "byte")
+        position = data.draw(st.integers(0, len(good) - 1), "position")
+        good[position] = data.draw(st.integers(0, 255), "byte")
     good = good[: data.draw(st.integers(0, len(good)), "length")] + data.draw(st.binary(max_size=5), "end")
     path = tmp_path / "changed"
     path.write_bytes(bytes(good))
@@ -93,7 +93,7 @@ def test_any_change_of_bytes_gives_data_or_one_clear_error(tmp_path, outcome, da
 
 
 @pytest.mark.parametrize("type_name", ["int8", "int16", "int32"])
-def test_integer_types_become_bytes(tmp_path, type_name):
+def test_all_integer_types_become_uint8(tmp_path, type_name):
     values = np.arange(24, dtype=type_name).reshape(2, 3, 4)
     (tmp_path / "x").write_bytes(idx_bytes(values))
     data = read_idx(tmp_path / "x")
@@ -112,24 +112,24 @@ def test_floats_stay_floats_in_native_order(tmp_path, type_name):
     assert data.pixel_max == 1
 
 
-def test_rank_2_is_a_square_image_or_none(tmp_path):
+def test_rank_2_gives_square_images_or_no_image_shape(tmp_path):
     (tmp_path / "square").write_bytes(idx_bytes(np.zeros((2, 9), np.uint8)))
     (tmp_path / "row").write_bytes(idx_bytes(np.zeros((2, 8), np.uint8)))
     assert read_idx(tmp_path / "square").image_shape == (3, 3)
     assert read_idx(tmp_path / "row").image_shape is None
 
 
-def test_8x8_digits_have_the_scale_16(tmp_path):
+def test_8x8_digits_have_pixel_max_16(tmp_path):
     (tmp_path / "x").write_bytes(idx_bytes(np.full((2, 8, 8), 16, np.uint8)))
     assert read_idx(tmp_path / "x").pixel_max == 16
 
 
-@pytest.mark.parametrize("there", ["t-images-idx3-ubyte", "t-images.idx3-ubyte", "t-images-idx3-ubyte.gz"])
-@pytest.mark.parametrize("asked", ["t-images-idx3-ubyte", "t-images.idx3-ubyte", "t-images.idx3-ubyte.gz"])
-def test_other_spellings_of_the_name_are_found(tmp_path, there, asked):
+@pytest.mark.parametrize("existing", ["t-images-idx3-ubyte", "t-images.idx3-ubyte", "t-images-idx3-ubyte.gz"])
+@pytest.mark.parametrize("requested", ["t-images-idx3-ubyte", "t-images.idx3-ubyte", "t-images.idx3-ubyte.gz"])
+def test_other_spellings_of_the_name_are_found(tmp_path, existing, requested):
     data = idx_bytes(PIXELS)
-    (tmp_path / there).write_bytes(gzip.compress(data) if there.endswith("gz") else data)
-    assert len(read_idx(tmp_path / asked)) == 5
+    (tmp_path / existing).write_bytes(gzip.compress(data) if existing.endswith("gz") else data)
+    assert len(read_idx(tmp_path / requested)) == 5
 
 
 @pytest.mark.parametrize("max_bytes", [0, -1, 2.5, True, "1"])
@@ -137,7 +137,7 @@ def test_max_bytes_must_be_positive(images, refused, max_bytes):
     refused(lambda: read_idx(images, max_bytes=max_bytes), "max_bytes", repr(max_bytes), kind=SettingsError)
 
 
-def test_missing_file_folder_and_forbidden_file(tmp_path, images, monkeypatch, refused):
+def test_paths_that_cannot_be_read_are_named(tmp_path, images, monkeypatch, refused):
     missing = tmp_path / "line\nbreak"
     refused(lambda: read_idx(missing), "line\\nbreak", "no such file", kind=FileError)
     refused(lambda: read_idx(tmp_path), tmp_path, "found a folder, expected a file", kind=FileError)
@@ -152,20 +152,20 @@ def test_missing_file_folder_and_forbidden_file(tmp_path, images, monkeypatch, r
     refused(lambda: read_idx(images), images, "no permission", kind=FileError)
 
 
-def test_row_01_wrong_magic(tmp_path, refused):
+def test_a_wrong_magic_number_is_shown(tmp_path, refused):
     path = tmp_path / "x"
     path.write_bytes(b"\x12\x34\x08\x03" + bytes(20))
     refused(lambda: read_idx(path), path, "12 34 08 03", "00 00 tt nn")
 
 
 @pytest.mark.parametrize("code", [0, 7, 0x0A, 0x0F, 255])
-def test_row_02_unknown_type(tmp_path, refused, code):
+def test_an_unknown_type_code_is_shown(tmp_path, refused, code):
     path = tmp_path / "x"
     path.write_bytes(declaring(1, 2, 2, code=code) + bytes(4))
     refused(lambda: read_idx(path), path, f"0x{code:02x}", "0x08 (uint8)", "0x0e (float64)")
 
 
-def test_row_02_pixels_outside_the_range_and_not_finite(tmp_path, refused):
+def test_invalid_pixels_are_located(tmp_path, refused):
     path = tmp_path / "x"
     path.write_bytes(idx_bytes(np.array([[1, 255], [256, 0]], np.int16)))
     refused(lambda: read_idx(path), path, "sample 1, pixel 0", "found 256", "from 0 to 255")
@@ -174,54 +174,54 @@ def test_row_02_pixels_outside_the_range_and_not_finite(tmp_path, refused):
 
 
 @pytest.mark.parametrize(("value", "type_name"), [(-1, "int8"), (10_000, "int16")])
-def test_row_02_labels_outside_the_range(images, tmp_path, refused, value, type_name):
+def test_labels_out_of_range_are_located(images, tmp_path, refused, value, type_name):
     path = tmp_path / "y"
     path.write_bytes(idx_bytes(np.array([0, 1, value, 3, 4], type_name)))
     refused(lambda: read_idx(images, path), path, "label 2", f"found {value}", "0 to 9999")
 
 
-def test_row_02_labels_of_floats(images, tmp_path, refused):
+def test_float_labels_are_an_error(images, tmp_path, refused):
     path = tmp_path / "y"
     path.write_bytes(idx_bytes(LABELS.astype(np.float32)))
     refused(lambda: read_idx(images, path), path, "float32", "an integer type")
 
 
-def test_row_03_images_and_labels_swapped(images, labels, refused):
+def test_swapped_images_and_labels_are_detected(images, labels, refused):
     refused(lambda: read_idx(labels, images), labels, "looks like a label file (rank 1)", "rank 3")
     refused(lambda: read_idx(images, images), images, "looks like an image file (rank 3)", "rank 1")
 
 
 @pytest.mark.parametrize("rank", [0, 4, 255])
-def test_row_03_other_ranks(tmp_path, refused, rank):
+def test_unsupported_ranks_are_an_error(tmp_path, refused, rank):
     path = tmp_path / "x"
     path.write_bytes(declaring(*[1] * rank) + b"\0")
     refused(lambda: read_idx(path), path, f"rank {rank}", "expected")
 
 
-def test_row_04_header_cut_short(tmp_path, refused):
+def test_a_truncated_header_is_an_error(tmp_path, refused):
     path = tmp_path / "x"
     path.write_bytes(idx_bytes(PIXELS)[:9])
-    refused(lambda: read_idx(path), path, "header needs 16 bytes, the file has 9")
+    refused(lambda: read_idx(path), path, "found 9 bytes", "header of 16")
     path.write_bytes(b"\0\0\x08")
-    refused(lambda: read_idx(path), path, "header needs at least 8 bytes, the file has 3")
+    refused(lambda: read_idx(path), path, "found 3 bytes", "header of at least 8")
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
-def test_row_05_body_cut_short(tmp_path, refused, pack):
+def test_truncated_data_are_an_error(tmp_path, refused, pack):
     path = tmp_path / "x"
     path.write_bytes(pack(idx_bytes(PIXELS)[:-52]))
-    refused(lambda: read_idx(path), path, "expected 60 bytes of numbers (5 x 4 x 3 of uint8)", "found 8")
+    refused(lambda: read_idx(path), path, "expected 60 bytes of data (5 x 4 x 3 of uint8)", "found 8")
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
-def test_row_06_trailing_bytes(tmp_path, refused, pack):
+def test_trailing_bytes_are_an_error(tmp_path, refused, pack):
     path = tmp_path / "x"
     path.write_bytes(pack(idx_bytes(PIXELS) + b"\0"))
     refused(lambda: read_idx(path), path, "expected 60 bytes", "found")
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
-def test_row_07_declared_terabytes(tmp_path, refused, pack):
+def test_declared_terabytes_are_an_error(tmp_path, refused, pack):
     path = tmp_path / "x"
     path.write_bytes(pack(declaring(1_000_000, 1000, 1000) + bytes(100)))
     refused(lambda: read_idx(path), path, 10**12, "max_bytes = 4294967296")
@@ -230,13 +230,13 @@ def test_row_07_declared_terabytes(tmp_path, refused, pack):
 
 
 @pytest.mark.parametrize("sizes", [(2**32 - 1,) * 3, (2**31, 2**31, 4)])
-def test_row_08_product_beyond_64_bits(tmp_path, refused, sizes):
+def test_a_declared_size_beyond_64_bits_is_an_error(tmp_path, refused, sizes):
     path = tmp_path / "x"
     path.write_bytes(declaring(*sizes))
     refused(lambda: read_idx(path, max_bytes=2**200), path, sizes[0] * sizes[1] * sizes[2])
 
 
-def test_row_09_no_images_and_no_pixels(tmp_path, refused):
+def test_no_images_and_no_pixels_are_errors(tmp_path, refused):
     path = tmp_path / "x"
     path.write_bytes(declaring(0, 28, 28))
     refused(lambda: read_idx(path), path, "0 sample(s)", "(0, 28, 28)", "minimum of 1")
@@ -244,29 +244,29 @@ def test_row_09_no_images_and_no_pixels(tmp_path, refused):
     refused(lambda: read_idx(path), path, "0 feature(s)", "minimum of 1")
 
 
-def test_row_10_damaged_gzip(tmp_path, refused):
+def test_damaged_gzip_data_are_an_error(tmp_path, refused):
     path = tmp_path / "x"
     whole = gzip.compress(idx_bytes(PIXELS))
     for damaged, part in (
-        (whole[:-20], "cut short"),
-        (whole[:5], "cut short"),
+        (whole[:-20], "truncated"),
+        (whole[:5], "truncated"),
         (whole[:-4] + b"\xff\xff\xff\xff", "incorrect length check"),
         (whole[:-8] + b"\0\0\0\0" + whole[-4:], "incorrect data check"),
         (whole[:10] + b"\xff" + whole[11:], "damaged"),
     ):
         path.write_bytes(damaged)
-        refused(lambda: read_idx(path), path, part, "whole gzip file")
+        refused(lambda: read_idx(path), path, part, "intact gzip file")
 
 
-def test_row_11_empty_files(tmp_path, refused):
+def test_empty_files_are_an_error(tmp_path, refused):
     for name in ("x", "x.gz"):
         (tmp_path / name).write_bytes(b"")
         refused(lambda name=name: read_idx(tmp_path / name), name, "empty file")
     (tmp_path / "nothing").write_bytes(gzip.compress(b""))
-    refused(lambda: read_idx(tmp_path / "nothing"), "nothing", "the file has 0")
+    refused(lambda: read_idx(tmp_path / "nothing"), "nothing", "found 0 bytes")
 
 
-def test_row_12_junk_after_gzip_is_refused_and_zeros_and_members_are_not(tmp_path, refused):
+def test_zeros_and_further_members_may_follow_gzip_data_but_nothing_else(tmp_path, refused):
     path = tmp_path / "x"
     data = idx_bytes(PIXELS)
     path.write_bytes(gzip.compress(data) + b"\0" * 700)
@@ -277,32 +277,32 @@ def test_row_12_junk_after_gzip_is_refused_and_zeros_and_members_are_not(tmp_pat
     refused(lambda: read_idx(path), path, "0x6a756e6b", "end of the file")
 
 
-def test_row_13_gzip_bomb_is_not_unpacked(tmp_path, refused, monkeypatch):
+def test_a_gzip_bomb_is_not_decompressed(tmp_path, refused, monkeypatch):
     path = tmp_path / "x"
     path.write_bytes(gzip.compress(declaring(1, 2, 2) + bytes(200 * 2**20), 1))
-    from fastnn.datasets import files as file_bytes
+    from fastnn.datasets import files
 
-    unpacked = []
-    inflate = file_bytes.Content._inflate
+    sizes = []
+    inflate = files.Content._inflate
 
     def counted(self, size):
-        piece = inflate(self, size)
-        unpacked.append(len(piece))
-        return piece
+        part = inflate(self, size)
+        sizes.append(len(part))
+        return part
 
-    monkeypatch.setattr(file_bytes.Content, "_inflate", counted)
+    monkeypatch.setattr(files.Content, "_inflate", counted)
     refused(lambda: read_idx(path), path, "expected 4 bytes", "found more")
-    assert sum(unpacked) == 16 + 5
+    assert sum(sizes) == 16 + 5
 
 
-def test_row_14_the_name_does_not_tell_what_is_gzipped(tmp_path):
+def test_gzip_is_detected_by_content_not_by_name(tmp_path):
     (tmp_path / "plain.gz").write_bytes(idx_bytes(PIXELS))
     (tmp_path / "packed").write_bytes(gzip.compress(idx_bytes(PIXELS)))
     for name in ("plain.gz", "packed"):
         np.testing.assert_array_equal(read_idx(tmp_path / name).images, PIXELS.reshape(5, 12))
 
 
-def test_row_15_counts_differ(images, tmp_path, refused):
+def test_different_numbers_of_images_and_labels_are_an_error(images, tmp_path, refused):
     path = tmp_path / "y"
     path.write_bytes(idx_bytes(LABELS[:4]))
     refused(lambda: read_idx(images, path), images, path, "found 4 labels, expected 5")

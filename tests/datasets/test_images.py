@@ -1,4 +1,4 @@
-"""Pictures of digits: real digits of MNIST, changed as pictures differ, must come back as they were."""
+"""Tests of `prepare_image`: MNIST digits, changed like real pictures, must come back as they were."""
 
 import warnings
 
@@ -36,7 +36,7 @@ def shifted(digit: np.ndarray) -> np.ndarray:
 
 
 def on_paper(digit: np.ndarray) -> np.ndarray:
-    """Dark ink on grey paper, lit from one side, with noise."""
+    """Dark ink on grey paper, with noise, and lit from one side."""
     paper = np.full((HEIGHT, WIDTH), 190.0)
     paper[100:380, 60:340] -= 0.5 * enlarged(digit)
     paper -= 60 * np.mgrid[0 : 1 : HEIGHT * 1j, 0 : 1 : WIDTH * 1j].prod(axis=0)
@@ -66,27 +66,27 @@ def transparent(digit: np.ndarray) -> np.ndarray:
         (on_paper, 9),
     ],
     ids=[
-        "as it is", "inverted", "enlarged", "shifted", "all three", "fractions", "half as bright", "coloured",
+        "unchanged", "inverted", "enlarged", "shifted", "all three", "fractions", "half as bright", "coloured",
         "transparent", "on paper",
     ],
 )  # fmt: skip
-def test_digits_come_back(digits, change, limit):
+def test_changed_digits_are_restored(digits, change, limit):
     prepared = [prepare_image(change(digit)) for digit in digits]
     differences = [difference(out, digit) for out, digit in zip(prepared, digits, strict=True)]
     assert np.mean(differences) < limit
-    # Another digit of the set is several times as far away.
+    # Other digits of the set are several times as far away.
     others = [difference(out, digits[row - 5]) for row, out in enumerate(prepared)]
     assert np.mean(others) > 3 * np.mean(differences)
 
 
-def test_smooth_enlargement(digits):
+def test_a_smoothly_enlarged_digit_is_restored(digits):
     def smooth(digit: np.ndarray) -> Image.Image:
         return Image.fromarray(digit).resize((280, 280), Image.Resampling.BICUBIC)
 
     assert np.mean([difference(prepare_image(smooth(digit)), digit) for digit in digits]) < 10
 
 
-def test_the_ground_is_black_and_the_size_is_20(digits):
+def test_the_background_is_black_and_the_digit_20_pixels_high_and_centred(digits):
     out = prepare_image(on_paper(digits[0])).reshape(28, 28)
     rows, columns = np.nonzero(out)
     assert max(np.ptp(rows), np.ptp(columns)) + 1 == 20
@@ -94,7 +94,7 @@ def test_the_ground_is_black_and_the_size_is_20(digits):
     np.testing.assert_allclose(centre, 14, atol=0.51)
 
 
-def test_noise_of_the_paper_is_black(digits):
+def test_noise_of_the_paper_becomes_black(digits):
     assert digits[0].reshape(28, 28)[13:15, 13:15].max() == 0, "expected a 0 with a wide hole"
     out = prepare_image(on_paper(digits[0])).reshape(28, 28)
     assert out[13:15, 13:15].max() == 0
@@ -108,14 +108,14 @@ def test_a_thin_line_reaches_full_ink_and_keeps_its_shape():
     assert (np.count_nonzero(out.any(axis=1)), np.count_nonzero(out.any(axis=0))) == (20, 1)
 
 
-def test_dust_is_no_ink(digits):
+def test_dust_is_not_ink(digits):
     clean = np.pad(enlarged(255 - digits[3]), 200, constant_values=255)
     dusty = clean.copy()
     dusty[10:14, 20:24] = 0
     assert difference(prepare_image(dusty), prepare_image(clean)) == 0
 
 
-def test_invert_as_told(digits):
+def test_invert_chooses_dark_or_light_ink(digits):
     digit = digits[7]
     same = prepare_image(digit)
     np.testing.assert_array_equal(prepare_image(digit, invert=False), same)
@@ -126,7 +126,7 @@ def test_invert_as_told(digits):
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "bmp", "gif", "tiff", "webp", "ppm"])
-def test_files_of_all_formats(digits, tmp_path, ending):
+def test_files_of_all_formats_are_read(digits, tmp_path, ending):
     path = tmp_path / f"digit.{ending}"
     Image.fromarray(enlarged(255 - digits[2])).save(path)
     assert difference(prepare_image(path), digits[2]) < 12
@@ -134,7 +134,7 @@ def test_files_of_all_formats(digits, tmp_path, ending):
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])
-def test_pictures_of_all_modes(digits, mode):
+def test_pictures_of_all_modes_are_read(digits, mode):
     picture = Image.fromarray(255 - digits[5])
     if mode == "I;16":
         picture = Image.fromarray((255 - digits[5]).astype(np.uint16) * 200)
@@ -143,16 +143,16 @@ def test_pictures_of_all_modes(digits, mode):
     assert difference(prepare_image(picture), digits[5]) < (25 if mode == "1" else 1)
 
 
-def test_transparency_is_put_on_white_in_files(digits, tmp_path):
+def test_transparency_in_files_is_blended_with_white(digits, tmp_path):
     Image.fromarray(transparent(digits[4])).save(tmp_path / "t.png")
     assert difference(prepare_image(tmp_path / "t.png"), digits[4]) < 1
 
 
-def test_orientation_noted_by_the_camera_is_applied(digits, tmp_path):
+def test_the_orientation_stored_by_the_camera_is_applied(digits, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
-    turned = Image.fromarray(enlarged(255 - digits[1])).transpose(Image.Transpose.ROTATE_90)
-    turned.save(tmp_path / "phone.png", exif=exif)
+    rotated = Image.fromarray(enlarged(255 - digits[1])).transpose(Image.Transpose.ROTATE_90)
+    rotated.save(tmp_path / "phone.png", exif=exif)
     assert difference(prepare_image(tmp_path / "phone.png"), digits[1]) < 1
 
 
@@ -190,32 +190,32 @@ def test_blank_file_has_no_ink(refused, tmp_path):
         (Image.fromarray(np.full((5, 5), np.nan, np.float32)), ["nan", "finite"]),
     ],
 )
-def test_arrays_that_cannot_be_used(refused, array, parts):
+def test_invalid_arrays_and_pictures_are_errors(refused, array, parts):
     refused(lambda: prepare_image(array), "image", *parts)
 
 
-def test_other_types(refused):
+def test_other_types_are_errors(refused):
     for other in (7, None, [[0, 1]]):
         refused(lambda other=other: prepare_image(other), type(other).__name__, "expected a path", kind=SettingsError)
 
 
-def test_files_that_are_no_pictures(refused, tmp_path, digits):
+def test_files_that_are_not_pictures_are_errors(refused, tmp_path, digits):
     path = tmp_path / "x.png"
     path.write_bytes(b"no picture at all")
-    refused(lambda: prepare_image(path), path, "found no picture", "PNG")
+    refused(lambda: prepare_image(path), path, "not a picture", "PNG")
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
-    refused(lambda: prepare_image(path), path, "found no picture")
+    refused(lambda: prepare_image(path), path, "not a picture")
     refused(lambda: prepare_image(tmp_path / "none.png"), "no such file", kind=FileError)
     refused(lambda: prepare_image(tmp_path), "found a folder", kind=FileError)
     for ending in ("png", "jpg", "gif", "tiff", "bmp"):
         path = tmp_path / f"cut.{ending}"
         Image.fromarray(enlarged(digits[0])).save(path)
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        refused(lambda path=path: prepare_image(path), path, "damaged", "whole one")
+        refused(lambda path=path: prepare_image(path), path, "damaged", "intact one")
 
 
 @pytest.mark.parametrize("times", [1.5, 3], ids=["where Pillow warns", "where Pillow refuses"])
-def test_decompression_bomb(refused, tmp_path, monkeypatch, times):
+def test_a_picture_too_large_to_decode_is_an_error(refused, tmp_path, monkeypatch, times):
     path = tmp_path / "large.png"
     Image.new("1", (400, 400)).save(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", int(400 * 400 / times))
@@ -225,7 +225,7 @@ def test_decompression_bomb(refused, tmp_path, monkeypatch, times):
 
 
 @pytest.mark.parametrize("shape", [(1, 5000), (5000, 1), (3, 3), (1500, 2000)])
-def test_odd_sizes(shape):
+def test_pictures_of_odd_sizes_are_prepared(shape):
     picture = np.zeros(shape, np.uint8)
     picture[shape[0] // 2, shape[1] // 2 :] = 255
     out = prepare_image(picture, invert=False)

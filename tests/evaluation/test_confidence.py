@@ -1,4 +1,4 @@
-"""Tests of what the probabilities are worth: calibration and thresholds, by scikit-learn and by hand."""
+"""Tests of calibration and thresholds, against scikit-learn and cases worked by hand."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,8 @@ from fastnn.evaluation import Threshold, calibration_error, coverage_curve, reli
 
 
 @pytest.fixture
-def judged() -> tuple[np.ndarray, np.ndarray]:
-    """Labels that follow probabilities, but less than these promise; (500,), (500, 4) float32."""
+def overconfident() -> tuple[np.ndarray, np.ndarray]:
+    """Labels (500,) int64 and probabilities (500, 4) float32. The labels are drawn from flatter probabilities."""
     rng = np.random.default_rng(11)
     proba = rng.dirichlet(np.full(4, 0.3), 500)
     labels = np.array([rng.choice(4, p=row**0.7 / np.sum(row**0.7)) for row in proba])
@@ -18,26 +18,26 @@ def judged() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("n_bins", [1, 10, 15])
-def test_bins_are_those_of_scikit_learn(judged: tuple[np.ndarray, np.ndarray], n_bins: int) -> None:
-    labels, proba = judged
+def test_bins_are_those_of_scikit_learn(overconfident: tuple[np.ndarray, np.ndarray], n_bins: int) -> None:
+    labels, proba = overconfident
     bins = reliability(labels, proba, n_bins)
-    right, confidence = proba.argmax(axis=1) == labels, proba.max(axis=1).astype(float)
-    share, mean = calibration_curve(right, confidence, n_bins=n_bins)
+    correct, confidence = proba.argmax(axis=1) == labels, proba.max(axis=1).astype(float)
+    accuracy, mean_confidence = calibration_curve(correct, confidence, n_bins=n_bins)
     filled = bins.counts > 0
-    np.testing.assert_allclose(bins.accuracy[filled], share, rtol=1e-12)
-    np.testing.assert_allclose(bins.confidence[filled], mean, rtol=1e-12)
+    np.testing.assert_allclose(bins.accuracy[filled], accuracy, rtol=1e-12)
+    np.testing.assert_allclose(bins.confidence[filled], mean_confidence, rtol=1e-12)
     assert np.isnan(bins.accuracy[~filled]).all()
     assert bins.counts.sum() == 500
     assert bins.edges.tolist() == np.linspace(0, 1, n_bins + 1).tolist()
 
 
 def test_calibration_error_by_hand() -> None:
-    # Two bins; 0.5, their common edge, belongs to the first. The gaps are |1/2 - 0.4375| and |2/3 - 0.75|.
+    # Two bins. Their common edge 0.5 belongs to the first. The gaps are |1/2 - 0.4375| and |2/3 - 0.75|.
     proba = [
-        [0.375, 0.375, 0.25],  # said 0, right
-        [0.5, 0.5, 0.0],  # said 0 (the first of equals), wrong
-        [0.625, 0.375, 0.0],  # right
-        [0.0, 0.75, 0.25],  # right
+        [0.375, 0.375, 0.25],  # predicted 0, correct
+        [0.5, 0.5, 0.0],  # predicted 0 (the first of equals), wrong
+        [0.625, 0.375, 0.0],  # correct
+        [0.0, 0.75, 0.25],  # correct
         [0.0, 0.125, 0.875],  # wrong
     ]
     bins = reliability([0, 1, 0, 1, 0], proba, n_bins=2)
@@ -47,60 +47,62 @@ def test_calibration_error_by_hand() -> None:
     assert calibration_error([0, 1, 0, 1, 0], proba, 2) == pytest.approx(2 / 5 * 0.0625 + 3 / 5 * (0.75 - 2 / 3))
 
 
-def test_sure_and_right_is_calibrated_sure_and_wrong_is_not() -> None:
+def test_confident_correct_answers_are_calibrated_and_confident_wrong_ones_are_not() -> None:
     assert calibration_error([0, 1], [[1, 0], [0, 1]]) == 0
     assert calibration_error([1, 0], [[1, 0], [0, 1]]) == 1
-    assert calibration_error([0], [[1.00005, 0]]) == 0  # as softmax may round
+    assert calibration_error([0], [[1.00005, 0]]) == 0  # rounding, as in a softmax
 
 
-def test_coverage_by_hand_with_equal_confidences_together() -> None:
-    proba = [[0.9, 0.1], [0.2, 0.8], [0.8, 0.2], [0.6, 0.4]]  # right, right, wrong, right
+def test_coverage_by_hand_counts_equal_confidences_together() -> None:
+    proba = [[0.9, 0.1], [0.2, 0.8], [0.8, 0.2], [0.6, 0.4]]  # correct, correct, wrong, correct
     curve = coverage_curve([0, 1, 1, 0], proba)
     assert curve.thresholds.tolist() == [0.9, 0.8, 0.6]
     assert curve.coverage.tolist() == [0.25, 0.75, 1.0]
     assert curve.accuracy.tolist() == [1.0, 2 / 3, 0.75]
 
 
-def test_each_point_of_the_curve_is_what_its_threshold_gives(judged: tuple[np.ndarray, np.ndarray]) -> None:
-    labels, proba = judged
+def test_each_point_of_the_curve_agrees_with_its_threshold(overconfident: tuple[np.ndarray, np.ndarray]) -> None:
+    labels, proba = overconfident
     curve = coverage_curve(labels, proba)
-    said, confidence = proba.argmax(axis=1), proba.max(axis=1)
+    predicted, confidence = proba.argmax(axis=1), proba.max(axis=1)
     assert len(curve.thresholds) == len(np.unique(confidence))
     for threshold, coverage, accuracy in list(zip(*curve, strict=True))[::17]:
         answered = confidence >= threshold
         assert coverage == answered.mean()
-        assert accuracy == pytest.approx(np.mean(said[answered] == labels[answered]), abs=1e-15)
+        assert accuracy == pytest.approx(np.mean(predicted[answered] == labels[answered]), abs=1e-15)
     assert curve.coverage[-1] == 1
 
 
-def test_the_threshold_answers_as_many_as_it_may(judged: tuple[np.ndarray, np.ndarray]) -> None:
-    labels, proba = judged
-    said, confidence = proba.argmax(axis=1), proba.max(axis=1)
+def test_the_threshold_has_the_largest_coverage_that_reaches_the_accuracy(
+    overconfident: tuple[np.ndarray, np.ndarray],
+) -> None:
+    labels, proba = overconfident
+    predicted, confidence = proba.argmax(axis=1), proba.max(axis=1)
     found = threshold_for(labels, proba, 0.85)
     assert found is not None
     answered = confidence >= found.threshold
     assert found.coverage == answered.mean()
-    assert found.accuracy == pytest.approx(np.mean(said[answered] == labels[answered]))
+    assert found.accuracy == pytest.approx(np.mean(predicted[answered] == labels[answered]))
     assert found.accuracy >= 0.85
     assert 0.1 < found.coverage < 0.9
     for lower in np.unique(confidence[confidence < found.threshold]):
-        assert np.mean((said == labels)[confidence >= lower]) < 0.85
+        assert np.mean((predicted == labels)[confidence >= lower]) < 0.85
 
 
-def test_a_threshold_at_both_ends() -> None:
+def test_the_threshold_can_answer_all_or_one_or_none() -> None:
     proba = [[0.9, 0.1], [0.2, 0.8], [0.8, 0.2], [0.6, 0.4]]
     assert threshold_for([0, 1, 1, 0], proba, 0.75) == Threshold(0.6, 1.0, 0.75)
     assert threshold_for([0, 1, 1, 0], proba, 1) == Threshold(0.9, 0.25, 1.0)
-    assert threshold_for([1, 1, 1, 0], proba, 0.9) is None  # the surest answer is wrong
+    assert threshold_for([1, 1, 1, 0], proba, 0.9) is None  # the most confident answer is wrong
 
 
-@pytest.mark.parametrize("wanted", [0, -0.5, 1.01, float("nan"), "0.9", True])
-def test_a_wanted_accuracy_that_is_none(wanted: float) -> None:
-    with pytest.raises(SettingsError, match=r"accuracy is .*, expected a share above 0, at most 1"):
-        threshold_for([0], [[0.9, 0.1]], wanted)
+@pytest.mark.parametrize("accuracy", [0, -0.5, 1.01, float("nan"), "0.9", True])
+def test_an_invalid_accuracy_is_an_error(accuracy: float) -> None:
+    with pytest.raises(SettingsError, match=r"accuracy is .*, expected a number above 0, at most 1"):
+        threshold_for([0], [[0.9, 0.1]], accuracy)
 
 
-def test_bad_input_gets_one_line() -> None:
+def test_invalid_input_is_named_in_one_line() -> None:
     for function in (reliability, calibration_error, coverage_curve):
         with pytest.raises(DataError, match="labels are empty"):
             function([], np.empty((0, 3)))

@@ -1,4 +1,4 @@
-"""Tests of fastnn.evaluation, against scikit-learn and cases worked by hand."""
+"""Tests of metrics, mistakes and argument checks, against scikit-learn and cases worked by hand."""
 
 from typing import Any
 
@@ -12,6 +12,7 @@ from fastnn.evaluation import ClassScores, accuracy, check_images, check_names, 
 
 @pytest.fixture
 def predicted() -> tuple[np.ndarray, np.ndarray]:
+    """True and predicted classes, (500,) each."""
     rng = np.random.default_rng(5)
     labels = rng.integers(0, 7, 500)
     return labels, np.where(rng.random(500) < 0.7, labels, rng.integers(0, 7, 500))
@@ -24,28 +25,28 @@ def test_confusion_has_true_rows_and_predicted_columns() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint64])
-def test_confusion_is_that_of_scikit_learn(predicted: tuple[np.ndarray, np.ndarray], dtype: Any) -> None:
+def test_confusion_agrees_with_scikit_learn(predicted: tuple[np.ndarray, np.ndarray], dtype: Any) -> None:
     labels, predictions = predicted[0].astype(dtype), predicted[1].astype(dtype)
     np.testing.assert_array_equal(confusion(labels, predictions), metrics.confusion_matrix(labels, predictions))
 
 
-def test_confusion_counts_many_classes_given_in_a_narrow_type() -> None:
+def test_confusion_of_uint8_labels_does_not_overflow() -> None:
     labels = np.arange(200, dtype=np.uint8)
     np.testing.assert_array_equal(confusion(labels, labels[::-1]), np.eye(200, dtype=int)[::-1])
 
 
-def test_confusion_keeps_room_for_classes_that_do_not_occur() -> None:
+def test_confusion_has_zeros_for_classes_that_do_not_occur() -> None:
     np.testing.assert_array_equal(confusion([1], [0], n_classes=3), [[0, 0, 0], [1, 0, 0], [0, 0, 0]])
     np.testing.assert_array_equal(confusion([], [], n_classes=2), np.zeros((2, 2)))
 
 
-def test_accuracy_is_that_of_scikit_learn(predicted: tuple[np.ndarray, np.ndarray]) -> None:
+def test_accuracy_agrees_with_scikit_learn(predicted: tuple[np.ndarray, np.ndarray]) -> None:
     assert accuracy(*predicted) == pytest.approx(metrics.accuracy_score(*predicted), abs=1e-15)
     assert accuracy([1, 0, 2, 2], [1, 1, 2, 0]) == 0.5
     assert type(accuracy([1], [1])) is float
 
 
-def test_per_class_is_that_of_scikit_learn(predicted: tuple[np.ndarray, np.ndarray]) -> None:
+def test_per_class_agrees_with_scikit_learn(predicted: tuple[np.ndarray, np.ndarray]) -> None:
     scores = per_class(confusion(*predicted))
     found = [[score.precision, score.recall, score.f1, score.support] for score in scores]
     expected = metrics.precision_recall_fscore_support(*predicted, zero_division=0)
@@ -53,7 +54,7 @@ def test_per_class_is_that_of_scikit_learn(predicted: tuple[np.ndarray, np.ndarr
     assert [score.label for score in scores] == list(range(7))
 
 
-def test_per_class_by_hand_with_classes_never_said_and_never_true() -> None:
+def test_per_class_by_hand_with_classes_that_are_never_predicted_or_never_true() -> None:
     matrix = [[3, 1, 0, 0], [2, 4, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
     assert per_class(matrix) == [
         ClassScores(0, 3 / 6, 3 / 4, 6 / 10, 4),
@@ -63,21 +64,21 @@ def test_per_class_by_hand_with_classes_never_said_and_never_true() -> None:
     ]
 
 
-def test_mistakes_come_worst_first_and_equals_in_order() -> None:
+def test_mistakes_come_worst_first_and_equal_ones_in_order() -> None:
     proba = [
-        [0.875, 0.125, 0.0],  # right
+        [0.875, 0.125, 0.0],  # correct
         [0.625, 0.375, 0.0],  # wrong by 0.25
         [0.0, 0.75, 0.25],  # wrong by 0.75
         [0.0, 0.375, 0.625],  # wrong by 0.625
-        [0.1875, 0.0, 0.8125],  # wrong by 0.625, although surer of its class than sample 2
-        [0.5, 0.5, 0.0],  # a draw goes to the first class: wrong by 0
+        [0.1875, 0.0, 0.8125],  # wrong by 0.625, although more confident than sample 2
+        [0.5, 0.5, 0.0],  # a tie goes to the first class: wrong by 0
     ]
     found = mistakes([0, 1, 0, 0, 0, 1], proba)
     np.testing.assert_array_equal(found, [2, 3, 4, 1, 5])
     assert found.dtype == np.int64
 
 
-def test_mistakes_are_the_wrong_ones_and_their_margins_fall() -> None:
+def test_mistakes_are_all_wrong_samples_with_decreasing_margins() -> None:
     rng = np.random.default_rng(8)
     proba = rng.dirichlet(np.ones(4), 300).astype(np.float32)
     labels = rng.integers(0, 4, 300)
@@ -87,7 +88,7 @@ def test_mistakes_are_the_wrong_ones_and_their_margins_fall() -> None:
     assert margins == sorted(margins, reverse=True)
 
 
-def test_no_mistakes_is_an_empty_index_array() -> None:
+def test_no_mistakes_give_an_empty_index_array() -> None:
     found = mistakes([1, 0], [[0.2, 0.8], [0.7, 0.3]])
     assert found.shape == (0,)
     assert found.dtype == np.int64
@@ -106,7 +107,7 @@ def test_no_mistakes_is_an_empty_index_array() -> None:
         ([[0, 1], [0]], [0, 1], "labels is ragged"),
     ],
 )
-def test_bad_predictions_get_one_line(labels: list, predictions: list, found: str) -> None:
+def test_invalid_predictions_are_named_in_one_line(labels: list, predictions: list, found: str) -> None:
     for function in (confusion, accuracy):
         with pytest.raises(DataError, match=found) as caught:
             function(labels, predictions)
@@ -122,7 +123,7 @@ def test_classes_out_of_range_are_named() -> None:
         mistakes([2], [[0.5, 0.5]])
 
 
-def test_nothing_to_judge_is_an_error() -> None:
+def test_no_samples_are_an_error() -> None:
     with pytest.raises(DataError, match="labels are empty"):
         accuracy([], [])
     with pytest.raises(DataError, match="labels are empty"):
@@ -130,7 +131,7 @@ def test_nothing_to_judge_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("n_classes", [0, -1, 2.5])
-def test_a_number_of_classes_that_is_none(n_classes: float) -> None:
+def test_an_invalid_number_of_classes_is_an_error(n_classes: float) -> None:
     with pytest.raises(SettingsError, match=f"n_classes is {n_classes}, expected a whole number of 1 or more"):
         confusion([0], [0], n_classes=n_classes)  # type: ignore[arg-type]
 
@@ -145,7 +146,7 @@ def test_a_number_of_classes_that_is_none(n_classes: float) -> None:
         (np.empty((0, 0), int), r"shape \(0, 0\)"),
     ],
 )
-def test_a_confusion_that_is_none(matrix: list, found: str) -> None:
+def test_an_invalid_confusion_matrix_is_an_error(matrix: list, found: str) -> None:
     with pytest.raises(DataError, match=found):
         per_class(matrix)
 
@@ -161,12 +162,12 @@ def test_a_confusion_that_is_none(matrix: list, found: str) -> None:
         (np.empty((2, 0)), r"shape \(2, 0\)"),
     ],
 )
-def test_probabilities_that_are_none(proba: list, found: str) -> None:
+def test_invalid_probabilities_are_an_error(proba: list, found: str) -> None:
     with pytest.raises(DataError, match=found):
         mistakes([0, 1], proba)
 
 
-def test_names_and_images_must_fit() -> None:
+def test_class_names_and_images_must_fit() -> None:
     assert check_names(None, 3) == ["0", "1", "2"]
     assert check_images(np.zeros((5, 6)), (2, 3), 5) == (2, 3)
     with pytest.raises(DataError, match="class_names has 2 names, expected 3"):

@@ -1,3 +1,5 @@
+"""Tests of atomic writes: after any failure there is the old file or the new one, and no temporary file."""
+
 import builtins
 import errno
 import os
@@ -28,7 +30,7 @@ def assert_one_line(error, *parts):
         assert str(part) in message
 
 
-def test_a_new_file_is_written_with_the_permissions_of_any_new_file(tmp_path):
+def test_a_new_file_gets_the_default_permissions(tmp_path):
     path = tmp_path / "new.bin"
     mask = os.umask(0o027)
     try:
@@ -40,15 +42,15 @@ def test_a_new_file_is_written_with_the_permissions_of_any_new_file(tmp_path):
     assert os.listdir(tmp_path) == ["new.bin"]
 
 
-def test_an_old_file_is_replaced_and_keeps_its_permissions(old_file):
+def test_an_old_file_is_replaced_and_its_permissions_stay(old_file):
     with open(old_file, "rb") as reader:
         write_atomically(str(old_file), memoryview(NEW))
-        assert reader.read() == OLD, "who has the old file open goes on reading it"
+        assert reader.read() == OLD, "a reader that has the old file open keeps reading it"
     assert old_file.read_bytes() == NEW
     assert stat.S_IMODE(old_file.stat().st_mode) == 0o640
 
 
-def test_memoryviews_of_several_dimensions_are_counted_in_bytes(tmp_path):
+def test_the_size_of_a_multidimensional_memoryview_is_in_bytes(tmp_path):
     view = memoryview(bytes(24)).cast("i", (2, 3))
     write_atomically(tmp_path / "new.bin", view)
     assert (tmp_path / "new.bin").read_bytes() == bytes(24)
@@ -57,7 +59,7 @@ def test_memoryviews_of_several_dimensions_are_counted_in_bytes(tmp_path):
     assert_one_line(error, "cannot write 24 bytes")
 
 
-def test_the_temporary_file_is_private_empty_and_ends_like_the_file(old_file):
+def test_the_temporary_file_is_private_and_empty_and_keeps_the_suffix(old_file):
     with atomic_path(old_file) as temporary:
         assert os.path.dirname(temporary) == os.path.realpath(old_file.parent)
         assert os.path.basename(temporary).startswith(".fastnn-")
@@ -71,7 +73,7 @@ def test_the_temporary_file_is_private_empty_and_ends_like_the_file(old_file):
     assert old_file.read_bytes() == NEW
 
 
-def test_a_writer_may_put_another_file_in_place_of_the_temporary_one(old_file):
+def test_a_writer_may_replace_the_temporary_file(old_file):
     with atomic_path(old_file) as temporary:
         os.unlink(temporary)
         with open(temporary, "wb") as file:
@@ -79,13 +81,13 @@ def test_a_writer_may_put_another_file_in_place_of_the_temporary_one(old_file):
     assert old_file.read_bytes() == NEW
 
 
-def test_a_link_stays_and_the_file_it_points_to_is_replaced(tmp_path):
+def test_a_link_stays_and_its_target_is_replaced(tmp_path):
     (tmp_path / "disk").mkdir()
     (tmp_path / "run").mkdir()
     target = tmp_path / "disk" / "model.bin"
     link = tmp_path / "run" / "latest.bin"
     link.symlink_to(os.path.join("..", "disk", "model.bin"))
-    for content in (OLD, NEW):  # dangling at first
+    for content in (OLD, NEW):  # the link is dangling at first
         write_atomically(link, content)
         assert link.is_symlink()
         assert target.read_bytes() == content
@@ -93,7 +95,7 @@ def test_a_link_stays_and_the_file_it_points_to_is_replaced(tmp_path):
         assert os.listdir(tmp_path / "disk") == ["model.bin"]
 
 
-def test_links_that_go_round_in_a_circle_are_refused(tmp_path):
+def test_circular_links_are_an_error(tmp_path):
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")
     with pytest.raises(FileError) as error:
@@ -102,7 +104,7 @@ def test_links_that_go_round_in_a_circle_are_refused(tmp_path):
     assert (tmp_path / "a").is_symlink()
 
 
-def test_a_folder_or_a_pipe_is_refused(tmp_path):
+def test_a_folder_or_a_pipe_is_an_error(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with pytest.raises(FileError) as error:
@@ -121,7 +123,7 @@ def test_a_missing_folder_is_named(tmp_path):
     assert_one_line(error, path, f"cannot write {len(NEW)} bytes", f"the folder {path.parent} does not exist")
 
 
-def test_a_file_in_place_of_the_folder_is_an_error(old_file):
+def test_a_file_where_a_folder_should_be_is_an_error(old_file):
     with pytest.raises(FileError) as error:
         write_atomically(old_file / "model.bin", NEW)
     assert_one_line(error, old_file / "model.bin", os.strerror(errno.ENOTDIR))
@@ -139,7 +141,7 @@ def test_a_read_only_folder_is_an_error(old_file, monkeypatch):
 
 
 @pytest.mark.parametrize("path", ["nul\0.bin", "half\ud800.bin", ""])
-def test_impossible_paths_are_errors_of_one_line(path):
+def test_an_impossible_path_is_an_error_of_one_line(path):
     with pytest.raises(FileError) as error:
         write_atomically(path, NEW)
     assert_one_line(error, repr(path), "cannot write")
@@ -152,7 +154,7 @@ def test_a_path_with_a_line_break_is_named_on_one_line(tmp_path):
 
 
 class FailingFile:
-    """A file whose write puts half of the data on disk and fails, as a disk that fills up does."""
+    """A file whose write fails after half of the data, like on a full disk."""
 
     def __init__(self, file, fail):
         self.file, self.fail = file, fail
@@ -176,7 +178,7 @@ class FailingFile:
 
 
 class Injector:
-    """Lets the n-th system call of a write fail, and remembers which one it was."""
+    """Makes the n-th system call of a write fail, and records which one it was."""
 
     def __init__(self, monkeypatch, nth, make_error):
         self.nth, self.make_error, self.count, self.failed = nth, make_error, 0, None
@@ -194,7 +196,7 @@ class Injector:
         original = getattr(module, name)
 
         def wrapped(*arguments, **keywords):
-            # A close that fails has closed the descriptor all the same.
+            # A close that fails still closes the descriptor.
             self.fail(name, lambda: original(*arguments, **keywords) if name == "close" else None)
             return original(*arguments, **keywords)
 
@@ -217,7 +219,7 @@ MAKERS = {
 
 @pytest.mark.parametrize("existing", [True, False], ids=["old file", "no file"])
 @pytest.mark.parametrize("make_error", MAKERS.values(), ids=MAKERS)
-def test_whatever_call_fails_the_old_file_stays_and_no_other_is_left(tmp_path, make_error, existing):
+def test_any_failing_call_leaves_one_whole_file_and_no_temporary_file(tmp_path, make_error, existing):
     path = tmp_path / "model.bin"
     if existing:
         path.write_bytes(OLD)
@@ -244,9 +246,9 @@ def test_whatever_call_fails_the_old_file_stays_and_no_other_is_left(tmp_path, m
         if "replace" not in failed:
             assert content == before, f"changed by a failing {injector.failed}"
             assert isinstance(raised, KeyboardInterrupt) or f"{len(NEW)} bytes" in str(raised)
-        else:  # the rename has happened: the new file is there, whole
+        else:  # after the rename, the new file is complete
             assert content == NEW
-            assert isinstance(raised, KeyboardInterrupt) or "is written, but its folder" in str(raised)
+            assert isinstance(raised, KeyboardInterrupt) or "the file is written" in str(raised)
             path.unlink()
             if existing:
                 path.write_bytes(OLD)
@@ -254,12 +256,12 @@ def test_whatever_call_fails_the_old_file_stays_and_no_other_is_left(tmp_path, m
     assert raised is None
     assert content == NEW
     assert {"open", "write", "fsync", "replace"} <= set(failed)
-    assert failed.index("fsync") < failed.index("replace"), "the content must be on disk before it takes the name"
-    assert failed[failed.index("replace") + 1] == "fsync", "the folder is synced after the rename"
+    assert failed.index("fsync") < failed.index("replace"), "the content must be synced before the rename"
+    assert failed[failed.index("replace") + 1] == "fsync", "the folder must be synced after the rename"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("a bug"), ValueError("another")])
-def test_an_exception_in_the_context_passes_through(old_file, error):
+def test_an_exception_in_the_context_is_raised_unchanged(old_file, error):
     def write():
         with atomic_path(old_file) as temporary:
             with open(temporary, "wb") as file:
@@ -273,7 +275,7 @@ def test_an_exception_in_the_context_passes_through(old_file, error):
     assert os.listdir(old_file.parent) == [old_file.name]
 
 
-def test_an_oserror_in_the_context_says_how_far_it_came(old_file):
+def test_an_oserror_in_the_context_reports_the_bytes_written(old_file):
     def write():
         with atomic_path(old_file) as temporary:
             with open(temporary, "wb") as file:
@@ -287,7 +289,7 @@ def test_an_oserror_in_the_context_says_how_far_it_came(old_file):
 
 
 @pytest.mark.parametrize("call", ["open", "fsync"])
-def test_a_folder_that_cannot_be_synced_by_its_kind_is_no_error(old_file, monkeypatch, call):
+def test_a_folder_that_does_not_support_sync_is_not_an_error(old_file, monkeypatch, call):
     original = getattr(os, call)
 
     def refuse(target, *arguments):
@@ -302,7 +304,7 @@ def test_a_folder_that_cannot_be_synced_by_its_kind_is_no_error(old_file, monkey
     assert old_file.read_bytes() == NEW
 
 
-def test_writers_side_by_side_leave_one_whole_file(tmp_path):
+def test_concurrent_writers_leave_one_whole_file(tmp_path):
     path = tmp_path / "model.bin"
     contents = [bytes([number]) * 50_000 for number in range(8)]
     threads = [threading.Thread(target=write_atomically, args=(path, content)) for content in contents]

@@ -1,3 +1,5 @@
+"""Tests of model files: networks are restored exactly, and every invalid file gives one clear error."""
+
 import base64
 import json
 import os
@@ -20,7 +22,7 @@ from fastnn.files.model_file import load, load_classifier, save
 from fastnn.network import Network
 from fastnn.network.model import Model
 
-# Format versions 1 and 2 of small_network(), as they were first written: both must stay readable, 2 as it is.
+# The bytes of small_network() in format versions 1 and 2. Both must stay readable, and saving must give version 2.
 VERSIONS = {"fastnn": "0.1.0", "numpy": "2.4.6"}
 GOLDEN_1 = base64.b64decode(
     "CAIAAAAAAAB7IndlaWdodC4wIjp7ImR0eXBlIjoiRjMyIiwic2hhcGUiOlsyLDNdLCJkYXRhX29mZnNldHMiOlswLDI0XX0sImJpYXMuMCI6ey"
@@ -67,13 +69,13 @@ def data(path):
 
 
 def split(data):
-    """The header of a model file as a dict, and its payload."""
+    """Split a model file into its header, as a dict, and its payload."""
     length = int.from_bytes(data[:8], "little")
     return json.loads(data[8 : 8 + length]), data[8 + length :]
 
 
 def joined(header, payload):
-    """A file of these parts with the right digest, computed here as the first lines of the module say."""
+    """Join header and payload to a file with a valid digest, computed as the docstring of the module defines it."""
     metadata = header["__metadata__"]
     if isinstance(metadata, dict) and "sha256" in metadata:
         rest = {**header, "__metadata__": {key: value for key, value in metadata.items() if key != "sha256"}}
@@ -117,7 +119,7 @@ def names_of(model):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("sizes", [(784, 128, 10), (1, 1), (6, 5, 4, 3, 2, 3, 4, 5, 6, 7, 8, 9, 10, 2)])
-def test_what_was_saved_is_loaded_to_the_last_bit(path, sizes, dtype):
+def test_a_saved_network_is_loaded_with_identical_bits(path, sizes, dtype):
     network = Network.initialize(sizes, activation="logistic", seed=3, dtype=dtype, input_scale=1 / 255)
     image_shape = (28, 28) if sizes[0] == 784 else None
     save(path, network, image_shape=image_shape)
@@ -142,7 +144,7 @@ def test_what_was_saved_is_loaded_to_the_last_bit(path, sizes, dtype):
         ("identity", 3, None, None),
     ],
 )
-def test_each_output_has_its_classes(path, output, n_outputs, classes, expected):
+def test_classes_fit_the_output_of_the_network(path, output, n_outputs, classes, expected):
     network = Network.initialize((4, 3, n_outputs), output=output, seed=1)
     save(path, network, classes=classes, feature_names=np.array(["a", "b", "", "d 🙂"], object))
     model = load(path)
@@ -159,19 +161,19 @@ def test_each_output_has_its_classes(path, output, n_outputs, classes, expected)
         ("logistic", 1, ["a"], (5e-324, ""), (5e-324, "")),
     ],
 )
-def test_the_threshold_comes_back_to_the_last_bit(path, output, n_outputs, classes, unknown, expected):
+def test_the_threshold_is_restored_exactly(path, output, n_outputs, classes, unknown, expected):
     save(path, Network.initialize((2, n_outputs), output=output), classes=classes, unknown=unknown)
     assert repr(load(path).unknown) == repr(expected)
 
 
-def test_a_model_decides():
+def test_a_model_decides_on_labels_and_probabilities():
     network = Network.initialize((2, 3))
     proba = np.array([[0.5, 0.2, 0.3], [0.4, 0.4, 0.2], [0.3, 0.3, 0.4]], np.float32)
     assert Model(network, (7, 8, 9)).decide(proba)[0].tolist() == [7, 7, 9]
     labels, probabilities = Model(network, ("a", "b", "c"), unknown=(0.5, "longer")).decide(proba)
     assert labels.tolist() == ["a", "longer", "longer"]
     assert probabilities is proba
-    # 0.7 lies above the float32 next to it, which is a probability as high as the threshold all the same.
+    # float32(0.7) is below the float64 0.7, but it still reaches the threshold 0.7.
     likely = np.array([[0.1, 0.7, 0.2]], np.float32)
     assert likely[0, 1] < np.float64(0.7)
     assert Model(network, (7, 8, 9), unknown=(0.7, -1)).decide(likely)[0].tolist() == [8]
@@ -188,7 +190,7 @@ def test_a_model_decides():
 
 
 @pytest.mark.parametrize("output", ["logistic", "identity"])
-def test_where_classes_are_needed_other_models_are_refused(path, data, output):
+def test_load_classifier_refuses_models_without_a_softmax(path, data, output):
     assert names_of(load_classifier(path)) == names_of(load(path))
     save(path, Network.initialize((2, 2), output=output))
     with pytest.raises(DataError) as caught:
@@ -197,7 +199,7 @@ def test_where_classes_are_needed_other_models_are_refused(path, data, output):
 
 
 @pytest.mark.parametrize("lay_out", [np.asfortranarray, lambda weight: np.repeat(weight, 2, axis=1)[:, ::2]])
-def test_the_memory_order_of_the_weights_does_not_matter(path, data, lay_out):
+def test_the_memory_order_of_the_weights_does_not_change_the_file(path, data, lay_out):
     network = small_network()
     network.weights = tuple(lay_out(weight) for weight in network.weights)
     assert not network.weights[0].flags.c_contiguous
@@ -205,7 +207,7 @@ def test_the_memory_order_of_the_weights_does_not_matter(path, data, lay_out):
     assert path.read_bytes() == data
 
 
-def test_extreme_numbers_survive(path):
+def test_extreme_weights_are_restored(path):
     tiny, huge = np.finfo(np.float64).smallest_subnormal, np.finfo(np.float64).max
     network = Network([np.array([[tiny, -0.0], [huge, -huge]])], [np.array([0.1, -tiny])], input_scale=5e-324)
     save(path, network)
@@ -222,12 +224,12 @@ def test_extreme_numbers_survive(path):
         (np.array(["a", "b"]), ("a", "b")),
     ],
 )
-def test_classes_come_back_as_plain_integers_or_strings(path, classes, expected):
+def test_classes_are_restored_as_plain_integers_or_strings(path, classes, expected):
     save(path, small_network(), classes=classes)
     assert repr(load(path).classes) == repr(expected)
 
 
-def test_equal_networks_give_equal_bytes_also_in_another_process(path, data):
+def test_equal_networks_give_equal_bytes_even_in_another_process(path, data):
     arrays = {"classes": np.array(["no", "yes"]), "image_shape": np.array([1, 2])}
     save(path, small_network(), feature_names=np.array(["left", "right"]), unknown=(np.float64(0.75), "?"), **arrays)
     assert path.read_bytes() == data
@@ -241,7 +243,7 @@ def test_equal_networks_give_equal_bytes_also_in_another_process(path, data):
     assert path.read_bytes() == data
 
 
-def test_the_format_stays_as_it_is(path, monkeypatch):
+def test_the_file_format_does_not_change(path, monkeypatch):
     path.write_bytes(GOLDEN)
     model = load(path)
     assert_same(model.network, small_network())
@@ -250,13 +252,13 @@ def test_the_format_stays_as_it_is(path, monkeypatch):
     monkeypatch.setattr(model_file, "versions", lambda: VERSIONS)
     save(path, model.network, **NAMES)
     assert path.read_bytes() == GOLDEN
-    again = joined(*split(GOLDEN))  # with other spaces in the header, and the digest computed by this file
+    again = joined(*split(GOLDEN))  # other spaces in the header, and a digest computed here
     assert split(again) == split(GOLDEN)
     path.write_bytes(again)
     assert_same(load(path).network, small_network())
 
 
-def test_files_of_version_1_are_read(path):
+def test_files_of_format_version_1_are_loaded(path):
     path.write_bytes(GOLDEN_1)
     model = load(path)
     assert_same(model.network, small_network())
@@ -264,7 +266,7 @@ def test_files_of_version_1_are_read(path):
     assert model.metadata == {"format_version": "1", **VERSIONS}
     header, payload = split(GOLDEN_1)
     header["__metadata__"]["output"] = "softmax"
-    assert_refused(path, joined(header, payload), "has the unknown key 'output'")
+    assert_refused(path, joined(header, payload), "have the unknown key 'output'")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -293,7 +295,7 @@ def test_safetensors_reads_the_file(path, dtype):
         ({"classes": 2}, "classes are 2"),
         ({"classes": np.eye(2)}, "classes are [array"),
         ({"classes": ["a", "\ud800"]}, "surrogate"),
-        ({"classes": ["a", "b" * 2_000_000]}, "its header would have"),
+        ({"classes": ["a", "b" * 2_000_000]}, "its header has"),
         ({"image_shape": (2, 2)}, "image_shape is [2, 2], expected a height and a width with product 2"),
         ({"image_shape": (2.0, 1.0)}, "image_shape is [2.0, 1.0]"),
         ({"image_shape": 2}, "image_shape is 2"),
@@ -318,7 +320,7 @@ def test_safetensors_reads_the_file(path, dtype):
         ({"unknown": (0.5, "\ud800"), "classes": ["a", "b"]}, "surrogate"),
     ],
 )
-def test_names_that_do_not_fit_are_refused_and_the_old_file_stays(path, data, options, part):
+def test_invalid_names_are_refused_and_the_old_file_stays(path, data, options, part):
     with pytest.raises(DataError) as caught:
         save(path, small_network(), **options)
     assert_message(caught, path, part)
@@ -344,7 +346,7 @@ def test_names_that_do_not_fit_the_output_are_refused(path, output, n_outputs, o
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    "invalidate",
     [
         lambda network: network.weights[1].__setitem__((0, 0), np.nan),
         lambda network: network.biases[0].__setitem__(0, np.inf),
@@ -352,16 +354,16 @@ def test_names_that_do_not_fit_the_output_are_refused(path, output, n_outputs, o
         lambda network: setattr(network, "output", "sparsemax"),
     ],
 )
-def test_a_network_that_was_spoilt_is_refused_and_the_old_file_stays(path, data, spoil):
+def test_an_invalid_network_is_refused_and_the_old_file_stays(path, data, invalidate):
     network = small_network()
-    spoil(network)
+    invalidate(network)
     with pytest.raises(DataError) as caught:
         save(path, network)
     assert_message(caught, path, "cannot save")
     assert path.read_bytes() == data
 
 
-def test_what_is_no_file_or_cannot_be_read_is_a_file_error(tmp_path, path, data, monkeypatch):
+def test_paths_that_cannot_be_read_are_errors(tmp_path, path, data, monkeypatch):
     os.mkfifo(tmp_path / "pipe")
     for name, part in (("missing", "No such file"), ("", "a folder"), ("pipe", "a pipe"), ("nul\0", "null")):
         with pytest.raises(FileError) as caught:
@@ -371,19 +373,19 @@ def test_what_is_no_file_or_cannot_be_read_is_a_file_error(tmp_path, path, data,
         monkeypatch.setattr("builtins.open", Mock(side_effect=error))
         with pytest.raises(kind) as caught:
             load(path)
-        assert_message(caught, path, "Permission denied" if kind is FileError else "does not fit into memory")
+        assert_message(caught, path, "Permission denied" if kind is FileError else "does not fit in memory")
 
 
-# The file, or its header as a string, and what the message must say.
-NO_HEADERS = [
-    ([b"", b"1234567"], "bytes long, expected a model file"),
+# The file, or its header as a string, and a part of the message.
+INVALID_HEADERS = [
+    ([b"", b"1234567"], "bytes, expected a model file of at least 8"),
     ([b"PK\x03\x04" + bytes(12), b"\xff" * 16, raw(b" " * 1_000_001)], "at most 1000000"),
     ([(100).to_bytes(8, "little") + b"{}"], "its header has 100 bytes, but only 2 follow"),
-    ([raw(b'{"a": "\xff"}')], "no UTF-8: byte 7 is 0xff"),
-    ([raw(b'{"a": "\xed\xa0\x80"}')], "no UTF-8"),
-    (["", "{'format': 1}", "\ufeff{}", "{} {}"], "no JSON"),
+    ([raw(b'{"a": "\xff"}')], "not UTF-8: byte 7 is 0xff"),
+    ([raw(b'{"a": "\xed\xa0\x80"}')], "not UTF-8"),
+    (["", "{'format': 1}", "\ufeff{}", "{} {}"], "not valid JSON"),
     (["[]", "[[[[]]]]", "1", "null", '"' + "a" * 9999 + '"'], "expected a JSON object"),
-    (["{}", '{"__metadata__": []}', '{"__metadata__": "format"}'], "is no fastnn model"),
+    (["{}", '{"__metadata__": []}', '{"__metadata__": "format"}'], "not a fastnn model"),
     (['{"__metadata__": {"format": "pt"}}'], "its format is 'pt', expected 'fastnn-model'"),
     (['{"a": 1, "a": 1}', '{"b": {"a": 1, "a": 2}}'], "has the key 'a' twice"),
     (['{"two\\nlines": 1, "two\\nlines": 1}'], r"two\nlines"),
@@ -394,21 +396,21 @@ NO_HEADERS = [
 ]
 
 
-@pytest.mark.parametrize(("content", "part"), [(content, row[1]) for row in NO_HEADERS for content in row[0]])
-def test_a_header_that_is_none_is_refused_by_name(path, content, part):
+@pytest.mark.parametrize(("content", "part"), [(content, row[1]) for row in INVALID_HEADERS for content in row[0]])
+def test_an_invalid_header_is_described(path, content, part):
     assert_refused(path, raw(content.encode()) if isinstance(content, str) else content, part)
 
 
 REMOVED = object()
-# Place in the header, what is put there, what the message must say. A list of several values: each of them.
-LIES = [
-    ("metadata format_version", ["3", "12"], "this one reads up to 2): update fastnn"),
-    ("metadata format_version", ["1"], "has the unknown key 'feature_names'"),
+# A key in the header, a list of invalid values for it (each is one case), and a part of the message.
+INVALID_VALUES = [
+    ("metadata format_version", ["3", "12"], "expected at most 2: update fastnn"),
+    ("metadata format_version", ["1"], "have the unknown key 'feature_names'"),
     ("metadata format_version", ["0", "one", "\u0662", 1, REMOVED], "expected '1' or '2'"),
-    ("metadata pickle", ["x"], "has the unknown key 'pickle'"),
-    ("metadata classes", [REMOVED], "lacks 'classes'"),
-    ("metadata sha256", [REMOVED], "lacks 'sha256'"),
-    ("metadata output", [REMOVED], "lacks 'output'"),
+    ("metadata pickle", ["x"], "have the unknown key 'pickle'"),
+    ("metadata classes", [REMOVED], "lack the key 'classes'"),
+    ("metadata sha256", [REMOVED], "lack the key 'sha256'"),
+    ("metadata output", [REMOVED], "lack the key 'output'"),
     ("metadata output", ["sigmoid", "", "null"], "expected one of softmax, logistic, identity"),
     ("metadata output", ["identity"], "classes are ['no', 'yes'], expected none"),
     ("metadata output", ["logistic"], "unknown is [0.75, '?'], expected none"),
@@ -424,7 +426,7 @@ LIES = [
     ("metadata classes", ["[0.5, 1]"], "its classes has the number '0.5'"),
     ("metadata classes", ["[" * 100_000], "its classes is nested too deeply"),
     ("metadata classes", ['["a", "\\ud800"]'], "its classes has half of a surrogate pair"),
-    ("metadata classes", ["a, b"], "its classes is no JSON"),
+    ("metadata classes", ["a, b"], "its classes is not valid JSON"),
     ("metadata image_shape", ["[2, 2]", "[-1, -2]", "[1, 2, 1]", "[true, 2]", '"ab"'], "a height and a width"),
     ("metadata feature_names", ['["a"]', "[1, 2]", '"ab"', '{"a": 1, "b": 2}', "[]"], "a list of 2 strings"),
     ("metadata feature_names", ['["a", "a"]'], "expected all of them different"),
@@ -437,45 +439,47 @@ LIES = [
     ),
     ("metadata unknown", ['[NaN, "?"]', '[Infinity, "?"]'], "its unknown has the number"),
     ("metadata unknown", ['[0.5, "no"]', "[0.5, 1]", "[0.5, 1.5]", "[0.5, null]"], "a string that is none of the"),
-    ("bias.1", [REMOVED], "lacks the tensor bias.1"),
-    ("weight.0", [REMOVED], "lacks the tensor weight.0"),
-    ("momentum.0", [{}], "has the tensor 'momentum.0'"),
-    ("bias.02", [{}], "has the tensor 'bias.02'"),
+    ("bias.1", [REMOVED], "the tensor bias.1 is missing"),
+    ("weight.0", [REMOVED], "the tensor weight.0 is missing"),
+    ("momentum.0", [{}], "found the tensor 'momentum.0'"),
+    ("bias.02", [{}], "found the tensor 'bias.02'"),
     ("bias.0", [3, [], "F32"], "expected dtype, shape and data_offsets"),
     ("bias.0 order", ["F"], "expected dtype, shape and data_offsets"),
     ("weight.0 dtype", ["F16", "I32", ["F32"], None], "expected F32 or F64"),
     ("bias.1 dtype", ["F64"], "bias.1 has dtype 'F64', expected F32"),
     ("weight.1 shape", [[2, 3], [3, True], [3, -2], [3, 0], [6], [3, 2, 1], "32", None], "expected [3, units]"),
     ("weight.0 shape", [[6], [-2, -3], [0, 3]], "expected [inputs, units]"),
-    ("weight.0 shape", [[2**62, 3], [2**62 + 2, 3]], "weight.0 lies at [0, 24] of the payload, expected [0, "),
+    ("weight.0 shape", [[2**62, 3], [2**62 + 2, 3]], "weight.0 has data_offsets [0, 24], expected [0, "),
     ("bias.0 shape", [[2], [3, 1], [], 3], "expected [3]"),
-    ("bias.0 data_offsets", [[20, 32], [28, 40], [36, 24], [24], "ab", None], "of the payload, expected [24, 36]"),
-    ("weight.0 data_offsets", [[-24, 0]], "weight.0 lies at [-24, 0] of the payload, expected [0, 24]"),
+    ("bias.0 data_offsets", [[20, 32], [28, 40], [36, 24], [24], "ab", None], "expected [24, 36]"),
+    ("weight.0 data_offsets", [[-24, 0]], "weight.0 has data_offsets [-24, 0], expected [0, 24]"),
 ]
 
 
-@pytest.mark.parametrize(("place", "value", "part"), [(lie[0], value, lie[2]) for lie in LIES for value in lie[1]])
-def test_a_header_that_lies_is_refused_by_name(path, data, place, value, part):
+@pytest.mark.parametrize(
+    ("key_path", "value", "part"), [(row[0], value, row[2]) for row in INVALID_VALUES for value in row[1]]
+)
+def test_an_invalid_value_in_the_header_is_named(path, data, key_path, value, part):
     header, payload = split(data)
-    *containers, key = place.replace("metadata", "__metadata__").split()
+    *containers, key = key_path.replace("metadata", "__metadata__").split()
     container = header[containers[0]] if containers else header
     container[key] = value
     if value is REMOVED:
         del container[key]
-    # The digest is right, so nothing but the check under test finds the lie.
+    # The digest is valid, so only the check under test can find the error.
     assert_refused(path, joined(header, payload), part)
 
 
 @pytest.mark.parametrize(
     ("change", "part"),
     [
-        (lambda payload: payload + b"\0", "holds 69 bytes of weights, expected 68"),
-        (lambda payload: payload[:-1], "holds 67 bytes of weights, expected 68"),
+        (lambda payload: payload + b"\0", "found 69 bytes of weights, expected 68"),
+        (lambda payload: payload[:-1], "found 67 bytes of weights, expected 68"),
         (lambda payload: np.float32(np.nan).tobytes() + payload[4:], "not finite"),
         (lambda payload: payload[:-4] + np.float32(-np.inf).tobytes(), "not finite"),
     ],
 )
-def test_a_payload_that_cannot_be_is_refused(path, data, change, part):
+def test_an_invalid_payload_is_refused(path, data, change, part):
     header, payload = split(data)
     assert_refused(path, joined(header, change(payload)), part)
 
@@ -492,26 +496,26 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("old", "new"), [*CHANGES, (np.float32(-1).tobytes(), np.float32(1).tobytes())])
-def test_a_change_that_makes_another_model_is_found(path, old, new):
+def test_a_change_that_gives_another_model_is_detected(path, old, new):
     assert GOLDEN.count(old) == 1
-    assert_refused(path, GOLDEN.replace(old, new), "was changed or damaged after it was written")
+    assert_refused(path, GOLDEN.replace(old, new), "the file was changed or damaged")
 
 
-def test_no_memory_is_taken_for_weights_that_are_not_there(path, data):
+def test_no_memory_is_allocated_for_missing_weights(path, data):
     header, payload = split(data)
     units, end = 10**15, 0
     for tensor, shape in (("weight.0", [2, units]), ("bias.0", [units]), ("weight.1", [units, 2]), ("bias.1", [2])):
         begin, end = end, end + 4 * int(np.prod(shape))
         header[tensor].update(shape=shape, data_offsets=[begin, end])
-    assert_refused(path, joined(header, payload), f"holds 68 bytes of weights, expected {end}")
+    assert_refused(path, joined(header, payload), f"found 68 bytes of weights, expected {end}")
 
 
-def test_a_file_cut_at_any_byte_is_refused(path, data):
+def test_a_file_truncated_at_any_byte_is_refused(path, data):
     for length in range(len(data)):
         assert_refused(path, data[:length])
 
 
-def test_a_flipped_bit_is_refused_or_of_no_importance(path, data):
+def test_a_flipped_bit_is_refused_or_changes_nothing(path, data):
     original, accepted = load(path), 0
     for position in range(len(data)):
         for bit in range(8):
@@ -527,7 +531,7 @@ def test_a_flipped_bit_is_refused_or_of_no_importance(path, data):
                 assert names_of(model) == names_of(original)
                 assert model.metadata == original.metadata
                 accepted += 1
-    assert accepted <= 8 * 8, "only the spaces that fill up the header may change unnoticed"
+    assert accepted <= 8 * 8, "only the spaces that pad the header may change unnoticed"
 
 
 @settings(deadline=None)
@@ -547,11 +551,11 @@ JSON_VALUES = st.recursive(
 
 @settings(deadline=None)
 @given(drawn=st.data())
-def test_random_values_in_the_header_are_refused_or_harmless(tmp_path_factory, drawn):
+def test_random_values_in_the_header_are_refused_or_change_nothing_essential(tmp_path_factory, drawn):
     path = tmp_path_factory.getbasetemp() / "header.safetensors"
     header, payload = split(GOLDEN)
-    places = [(header, name) for name in header] + [(part, key) for part in header.values() for key in part]
-    container, key = drawn.draw(st.sampled_from(places))
+    positions = [(header, name) for name in header] + [(part, key) for part in header.values() for key in part]
+    container, key = drawn.draw(st.sampled_from(positions))
     container[key] = drawn.draw(JSON_VALUES | JSON_VALUES.map(json.dumps))
     path.write_bytes(joined(header, payload))
     try:

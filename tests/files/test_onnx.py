@@ -1,4 +1,4 @@
-"""Exported graphs, run in onnxruntime, beside our own predictions and a calculation in float64."""
+"""Tests of exported graphs: onnxruntime's outputs against our predictions and a float64 computation."""
 
 import itertools
 import json
@@ -19,7 +19,7 @@ from fastnn.files import onnx as onnx_export
 from fastnn.network import ACTIVATIONS
 
 DTYPES = ("float32", "float64")
-# The output, how many there are, and the classes.
+# For each kind of model: the output, the number of outputs, and the classes.
 ANSWERS = {
     "softmax": ("softmax", 4, ("a", "b", "c", "ç 🙂")),
     "numbered": ("softmax", 3, (7, -3, 2**62)),
@@ -60,7 +60,7 @@ def run(path, rows):
 
 
 def in_float64(network, rows):
-    """What the network answers, written out anew."""
+    """An independent forward pass of the network in float64."""
     functions = {
         "relu": lambda sums: sums * (sums > 0),
         "tanh": np.tanh,
@@ -79,7 +79,7 @@ def in_float64(network, rows):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", ANSWERS)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_the_graph_answers_as_the_formulas_say(path, activation, kind, dtype):
+def test_the_graph_agrees_with_the_formulas(path, activation, kind, dtype):
     model = made(kind, activation, dtype)
     export_onnx(path, model)
     rows = np.random.default_rng(1).normal(0, 4, (300, 5)).astype(dtype)
@@ -102,12 +102,12 @@ def test_the_graph_answers_as_the_formulas_say(path, activation, kind, dtype):
         assert 0 < found["label"].mean() < 1
     else:
         assert found["label"].dtype == (np.int64 if isinstance(model.classes[0], int) else object)
-        assert found["label"].tolist() == [model.classes[place] for place in expected.argmax(axis=1)]
+        assert found["label"].tolist() == [model.classes[index] for index in expected.argmax(axis=1)]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("input_dtype", [None, "uint8", np.float32, np.dtype("float64")])
-def test_mnist_is_read_as_we_read_it(path, trained, mnist, dtype, input_dtype):
+def test_the_graph_predicts_mnist_as_we_do(path, trained, mnist, dtype, input_dtype):
     network, test = trained, mnist[1]
     if dtype == "float64":
         arrays = [[array.astype(dtype) for array in kind] for kind in (network.weights, network.biases)]
@@ -122,7 +122,7 @@ def test_mnist_is_read_as_we_read_it(path, trained, mnist, dtype, input_dtype):
 
 @pytest.mark.parametrize("kind", ["softmax", "numbered", "binary"])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_the_graph_may_not_know(path, kind, dtype):
+def test_the_graph_answers_unknown_below_the_threshold(path, kind, dtype):
     label = -1 if kind == "numbered" else "?"
     rows = np.random.default_rng(2).normal(0, 4, (300, 5)).astype(dtype)
     export_onnx(path, made(kind, dtype=dtype))
@@ -136,14 +136,14 @@ def test_the_graph_may_not_know(path, kind, dtype):
     np.testing.assert_array_equal(found["probabilities"], known["probabilities"])
 
 
-def test_a_model_made_of_arrays(path):
+def test_a_model_with_array_attributes_is_exported(path):
     arrays = {"feature_names": np.array(list("vwxyz"), object), "unknown": (np.float32(0.5), np.int64(-1))}
     export_onnx(path, Model(made("numbered").network, np.array([7, 8, 9]), **arrays))
     assert run(path, np.zeros((2, 5), np.float32))["label"].dtype == np.int64
 
 
 @pytest.mark.parametrize("kind", ANSWERS)
-def test_a_network_alone_is_exported_as_it_is_saved(path, kind):
+def test_a_network_is_exported_like_its_saved_model(path, kind):
     network = made(kind).network
     fastnn.save(path.with_name("saved"), network)
     export_onnx(path, fastnn.load(path.with_name("saved")))
@@ -164,7 +164,7 @@ def test_estimators_export_what_they_predict(path, mnist):
     assert "unknown" in found["label"]
 
 
-def test_the_file_is_what_old_runtimes_read_and_says_what_it_is(path):
+def test_the_file_suits_old_runtimes_and_contains_its_metadata(path):
     model = made("softmax", image_shape=(1, 5), feature_names=tuple("vwxyz"), unknown=(0.25, "?"))
     export_onnx(path, model)
     proto = onnx.load(path)
@@ -192,7 +192,7 @@ def test_the_file_is_what_old_runtimes_read_and_says_what_it_is(path):
     assert other.read_bytes() == path.read_bytes()
 
 
-def test_any_number_of_rows(path):
+def test_the_graph_accepts_any_number_of_rows(path):
     export_onnx(path, made())
     rows = np.random.default_rng(3).normal(0, 4, (1000, 5)).astype(np.float32)
     many = run(path, rows)
@@ -213,7 +213,7 @@ def test_any_number_of_rows(path):
         np.ones((20_000, 5), np.float32),
     ],
 )
-def test_rows_to_compare_on(path, rows, monkeypatch):
+def test_the_given_rows_are_compared_in_batches_and_singly(path, rows, monkeypatch):
     seen = []
     compare = onnx_export._compare
     monkeypatch.setattr(onnx_export, "_compare", lambda *given: (seen.append(given[1]), compare(*given)))
@@ -224,7 +224,7 @@ def test_rows_to_compare_on(path, rows, monkeypatch):
     np.testing.assert_array_equal(np.concatenate(seen), np.concatenate([dense, dense[:singles]]).astype(np.float32))
 
 
-def test_seeded_rows_have_the_range_of_the_inputs(path, monkeypatch):
+def test_random_rows_have_the_range_of_the_inputs(path, monkeypatch):
     seen = []
     monkeypatch.setattr(onnx_export, "_compare", lambda *given: seen.append(given[1]))
     for scale, input_dtype, low, high in ((1 / 255, None, 0, 255), (1.0, None, -5, 5), (1.0, "uint8", 0, 255)):
@@ -283,7 +283,7 @@ numpy_helper_from_array = numpy_helper.from_array
         (broken_shape, "softmax", "the graph is refused: "),
     ],
 )
-def test_a_graph_that_is_wrong_is_never_written(path, monkeypatch, broken, kind, part):
+def test_a_wrong_graph_is_never_written(path, monkeypatch, broken, kind, part):
     unknown = (0.4, "?") if kind == "softmax" else None
     for old in (None, b"an old file"):
         if old:
@@ -327,8 +327,8 @@ def test_large_inputs_that_are_not_scaled(path, monkeypatch, kind):
 
 
 @pytest.mark.parametrize("kind", ["softmax", "multilabel"])
-def test_labels_are_compared_on_their_own(path, monkeypatch, kind):
-    """A graph whose probabilities are right and whose labels come from another rule."""
+def test_labels_are_compared_separately(path, monkeypatch, kind):
+    """A graph with correct probabilities whose labels follow another rule is refused."""
     add = onnx_export._Graph.add
 
     def other(graph, operation, *given, **attributes):
@@ -341,15 +341,15 @@ def test_labels_are_compared_on_their_own(path, monkeypatch, kind):
     assert not path.exists()
 
 
-def test_near_ties_are_no_reason_to_refuse(path):
-    """Two classes that differ by less than rounding, in every row."""
+def test_near_ties_do_not_prevent_an_export(path):
+    """In every row, the two classes differ by less than a rounding error."""
     weights = np.random.default_rng(6).standard_normal((5, 1)) * np.ones(2)
     weights[:, 1] *= 1 + 1e-7
     export_onnx(path, Model(Network([weights], [np.zeros(2)]), (0, 1), unknown=(0.5, -1)))
     assert path.exists()
 
 
-def test_a_half_is_no_yes(path):
+def test_a_probability_of_one_half_means_no(path):
     layer = [np.ones((2, 1))], [np.zeros(1)]
     export_onnx(path, Model(Network(*layer, output="logistic"), ("no", "yes")))
     assert run(path, np.zeros((1, 2)))["label"].tolist() == ["no"]
@@ -358,7 +358,7 @@ def test_a_half_is_no_yes(path):
     assert run(path, np.zeros((1, 2)))["label"].tolist() == [[0, 0]]
 
 
-def test_what_onnx_refuses_is_never_written(path, monkeypatch):
+def test_a_graph_that_onnx_refuses_is_never_written(path, monkeypatch):
     def refuse(data, full_check):
         assert full_check
         assert onnx.load_from_string(data).graph.input[0].name == "X"
@@ -391,7 +391,7 @@ def test_what_onnx_refuses_is_never_written(path, monkeypatch):
         (made(), {"input_dtype": "many"}, SettingsError, "input_dtype is"),
     ],
 )
-def test_what_cannot_be_exported_is_refused(path, model, options, error, part):
+def test_invalid_models_and_arguments_are_refused(path, model, options, error, part):
     with pytest.raises(error) as caught:
         export_onnx(path, model, **options)
     assert part in str(caught.value)
@@ -399,10 +399,10 @@ def test_what_cannot_be_exported_is_refused(path, model, options, error, part):
     assert not list(path.parent.iterdir())
 
 
-def test_files_that_cannot_be_written_or_hold_it(path, monkeypatch):
+def test_an_unwritable_path_and_a_too_large_model_are_errors(path, monkeypatch):
     with pytest.raises(FileError, match="cannot write"):
         export_onnx(path / "model.onnx", made())
-    monkeypatch.setattr(onnx_export, "_MOST_BYTES", 100)
+    monkeypatch.setattr(onnx_export, "_MAX_BYTES", 100)
     with pytest.raises(DataError, match="bytes, expected at most 100"):
         export_onnx(path, made())
 
@@ -414,7 +414,7 @@ def test_a_missing_package_is_named(path, monkeypatch, missing):
         export_onnx(path, made())
 
 
-def test_onnx_is_imported_for_an_export_only():
+def test_onnx_is_imported_only_for_an_export():
     program = (
         "import sys, fastnn, fastnn.estimators, fastnn.files.onnx; fastnn.export_onnx;"
         "sys.exit(bool({'onnx', 'onnxruntime'} & set(sys.modules)))"
@@ -422,8 +422,8 @@ def test_onnx_is_imported_for_an_export_only():
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_every_combination_of_one_layer(path):
-    """Without a hidden layer nothing but the output's function follows the Gemm."""
+def test_networks_without_a_hidden_layer_are_exported(path):
+    """Without a hidden layer, only the output function follows the Gemm."""
     for output, dtype in itertools.product(("softmax", "logistic", "identity"), DTYPES):
         network = Network.initialize((3, 2), output=output, dtype=dtype)
         export_onnx(path, Model(network, None if output == "identity" else (0, 1)))
