@@ -1,4 +1,4 @@
-"""Render the figures of docs/gallery.md from three short runs on MNIST: `python docs/make_gallery.py`."""
+"""Draw the pictures of the gallery, of the README and of docs/explain.md, from runs on MNIST."""
 
 from io import BytesIO
 from pathlib import Path
@@ -8,6 +8,7 @@ from PIL import Image
 import fastnn
 from fastnn import plots
 from fastnn.datasets.splits import split
+from fastnn.explanation import ExplainDisplay
 
 FOLDER = Path(__file__).resolve().parent / "images" / "gallery"
 
@@ -41,10 +42,45 @@ def main() -> None:
     }
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, display in displays.items():
-        # A palette needs a third of the bytes, and makes no visible difference in these figures.
-        with Image.open(BytesIO(display.png(dpi=100))) as picture:
-            palette = picture.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-            palette.save(FOLDER / f"{name}.png", optimize=True)
+        _save(_picture(display, dpi=100), FOLDER / f"{name}.png")
+    displays["mistakes"] = plots.MistakesDisplay.from_predictions(test.images, shape, labels, proba)
+    _save(_run_picture(*(displays[name] for name in ("curves", "confusion", "mistakes"))), FOLDER.parent / "run.png")
+    explanation = fastnn.explain(network, test.images[4289], label=int(labels[4289]), image_shape=shape)
+    _save(_picture(ExplainDisplay(explanation), dpi=130), FOLDER.parent / "explain.png")
+
+
+def _picture(display: plots.Display, dpi: float) -> Image.Image:
+    with Image.open(BytesIO(display.png(dpi=dpi))) as picture:
+        return picture.convert("RGB")
+
+
+def _run_picture(
+    curves: plots.Display, confusion: plots.Display, mistakes: plots.Display, width: int = 1400
+) -> Image.Image:
+    """The three figures that a run leaves: the curves above, the two others side by side below."""
+    width, gap = 1400, 20
+    top, left, right = (_picture(display, dpi=200) for display in (curves, confusion, mistakes))
+    top = top.resize((width, round(top.height * width / top.width)), Image.Resampling.LANCZOS)
+    # Both lower figures get one height, at which they fill the width.
+    height = round((width - gap) / (left.width / left.height + right.width / right.height))
+    left, right = (
+        picture.resize((round(picture.width * height / picture.height), height), Image.Resampling.LANCZOS)
+        for picture in (left, right)
+    )
+    whole = Image.new("RGB", (width, top.height + gap + height), "white")
+    for picture, corner in (
+        (top, (0, 0)),
+        (left, (0, top.height + gap)),
+        (right, (left.width + gap, top.height + gap)),
+    ):
+        whole.paste(picture, corner)
+    return whole
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    # A palette needs a third of the bytes, and makes no visible difference in these figures.
+    palette = picture.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    palette.save(path, optimize=True)
 
 
 if __name__ == "__main__":
