@@ -58,7 +58,8 @@ class Dataset:
             raise DataError(f"{self.name}: images have shape {self.images.shape}, expected (samples, inputs)")
         if self.labels is not None and (self.labels.shape[:1] != (len(self),) or self.labels.ndim > 2):
             raise DataError(
-                f"{self.name}: {len(self)} images but labels of shape {self.labels.shape}, expected ({len(self)},)"
+                f"{self.name}: {len(self)} images but labels of shape {self.labels.shape}, "
+                f"expected ({len(self)},) or ({len(self)}, C)"
             )
         if self.image_shape is not None and self.image_shape[0] * self.image_shape[1] != self.images.shape[1]:
             raise DataError(

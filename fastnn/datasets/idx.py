@@ -134,9 +134,9 @@ def read_header(content: Content) -> IdxHeader:
 def _check_image_header(header: IdxHeader, name: str) -> None:
     rank = len(header.shape)
     if rank == 1:
-        raise DataError(f"{name}: looks like a label file (rank 1), expected images (rank 3, or 2)")
+        raise DataError(f"{name}: looks like a label file (rank 1), expected images (rank 3 or 2)")
     if rank > 3:
-        raise DataError(f"{name}: found rank {rank}, expected images (rank 3, or 2)")
+        raise DataError(f"{name}: found rank {rank}, expected images (rank 3 or 2)")
     check_not_empty(header.shape, name)
 
 

@@ -21,8 +21,7 @@ _EXPECTED_KEYS = "x_train, y_train, x_test and y_test, or X and y"
 _MAGIC = b"\x93NUMPY"
 # NumPy writes headers of about 100 bytes, and its own reader also accepts at most 10,000.
 _MAX_HEADER_SIZE = 10_000
-# A larger member with a higher compression ratio is a zip bomb. Real images compress 10 to 100 times, and small members
-# can do no harm.
+# A member above both limits is a zip bomb. Real images compress 10 to 100 times, and small members can do no harm.
 _BOMB_RATIO = 1000
 _BOMB_SIZE = 64 * 2**20
 _LOCAL_HEADER_SIZE = 30

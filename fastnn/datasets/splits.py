@@ -33,7 +33,7 @@ class Splits(NamedTuple):
 
 
 def split(pool: Dataset, test: Dataset | None, held_out: float, seed: int) -> Splits:
-    """Hold out a share of `pool` for validation. Without a test set, the validation set is also the test set.
+    """Hold out a fraction of `pool` for validation. Without a test set, the validation set is also the test set.
 
     The rows of `pool` are reordered in place, so the parts are views of its arrays.
     """

@@ -60,7 +60,7 @@ def atomic_path(path: str | os.PathLike[str]) -> AbstractContextManager[str]:
 
 @contextmanager
 def _replacing(path: str | os.PathLike[str], n_bytes: int | None) -> Iterator[str]:
-    """Implements `atomic_path`. `n_bytes` is the size of the content, if known, for messages."""
+    """The implementation of `atomic_path`. `n_bytes` is the size of the content, if known, for messages."""
     target, old_mode = _target(path)
     folder, base = os.path.split(target)
     temporary = os.path.join(folder, f".fastnn-{os.urandom(8).hex()}.tmp{os.path.splitext(base)[1]}")

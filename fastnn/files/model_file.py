@@ -78,8 +78,8 @@ def save(
         D inputs and C outputs. Its weights have shape (fan_in, fan_out) and its biases (fan_out,), float32 or float64,
         in any memory order.
     classes : sequence of C int or C str, or None
-        The name of each output, all different. None means 0 to C - 1. A single logistic output has two names, and it
-        gives the probability of the second (None means 0 and 1); or it has one name. Must be None for "identity"
+        The name of each output, all different. None means 0 to C - 1. A single logistic output has two names and
+        gives the probability of the second (None means 0 and 1), or it has only one name. Must be None for "identity"
         outputs.
     image_shape : (int, int), or None
         Height and width of the image in an input row. Their product must be D.
@@ -355,7 +355,7 @@ def _check_metadata(metadata: Any) -> dict[str, str]:
         raise DataError(f"its format_version is {short(version)}, expected '1' or '{_VERSION}'")
     if metadata.keys() != expected:
         odd = sorted(metadata.keys() ^ expected)[0]
-        raise DataError(f"its metadata {'lack the key' if odd in expected else 'have the unknown key'} {short(odd)}")
+        raise DataError(f"its metadata {'lacks the key' if odd in expected else 'has the unknown key'} {short(odd)}")
     for key, value in metadata.items():
         if not isinstance(value, str):
             raise DataError(f"its {key} is {short(value)}, expected a string")

@@ -266,7 +266,7 @@ def test_files_of_format_version_1_are_loaded(path):
     assert model.metadata == {"format_version": "1", **VERSIONS}
     header, payload = split(GOLDEN_1)
     header["__metadata__"]["output"] = "softmax"
-    assert_refused(path, joined(header, payload), "have the unknown key 'output'")
+    assert_refused(path, joined(header, payload), "has the unknown key 'output'")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -405,12 +405,12 @@ REMOVED = object()
 # A key in the header, a list of invalid values for it (each is one case), and a part of the message.
 INVALID_VALUES = [
     ("metadata format_version", ["3", "12"], "expected at most 2: update fastnn"),
-    ("metadata format_version", ["1"], "have the unknown key 'feature_names'"),
+    ("metadata format_version", ["1"], "has the unknown key 'feature_names'"),
     ("metadata format_version", ["0", "one", "\u0662", 1, REMOVED], "expected '1' or '2'"),
-    ("metadata pickle", ["x"], "have the unknown key 'pickle'"),
-    ("metadata classes", [REMOVED], "lack the key 'classes'"),
-    ("metadata sha256", [REMOVED], "lack the key 'sha256'"),
-    ("metadata output", [REMOVED], "lack the key 'output'"),
+    ("metadata pickle", ["x"], "has the unknown key 'pickle'"),
+    ("metadata classes", [REMOVED], "lacks the key 'classes'"),
+    ("metadata sha256", [REMOVED], "lacks the key 'sha256'"),
+    ("metadata output", [REMOVED], "lacks the key 'output'"),
     ("metadata output", ["sigmoid", "", "null"], "expected one of softmax, logistic, identity"),
     ("metadata output", ["identity"], "classes are ['no', 'yes'], expected none"),
     ("metadata output", ["logistic"], "unknown is [0.75, '?'], expected none"),
