@@ -81,7 +81,10 @@ def _triad(out: np.ndarray, left: np.ndarray, right: np.ndarray, factor: np.floa
 
 
 def multiply_add_rate(threads: int, seconds: float = 0.2) -> float:
-    """Return the peak float32 operations per second of `threads` threads. Data stay in registers; an FMA counts as two."""
+    """Return the peak float32 operations per second of `threads` threads, with all data in registers.
+
+    A multiply-add counts as two operations.
+    """
     start = np.float32(0.5)
     _multiply_adds(1, start)
     steps = 1_000_000

@@ -19,8 +19,8 @@ from fastnn.runs.folder import MODEL, SavedRun, load_test_data, read_run
 
 PAGE = "report.html"
 TARGET_ACCURACIES = (0.9, 0.95, 0.99, 0.995, 0.999)
-# Gradients and dead units are computed on at most this many test samples: the reference backend computes them, and it
-# keeps the outputs of every layer for all samples.
+# Maximum number of test samples for gradients and dead units. The reference backend computes them and keeps the outputs
+# of every layer for all these samples.
 _SAMPLES_FOR_GRADIENTS = 10_000
 # Resolution of the pictures, and the resolution at which the page shows them, in dots per inch. The pictures have more
 # pixels than the page needs, for high-resolution screens and for print.
