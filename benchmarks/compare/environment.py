@@ -39,8 +39,8 @@ def removed(caller: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 def settings(threads: int) -> dict[str, str]:
     """Return the variables that the run sets. Libraries read them when they are imported."""
-    # XLA has no setting for the number of threads. It uses the cores that `worker.confine` leaves to the process, or one
-    # thread if this flag is set.
+    # XLA has no setting for the number of threads. It uses the cores that `worker.confine` leaves to the process. This
+    # flag selects one thread.
     xla = "--xla_cpu_multi_thread_eigen=false" if threads == 1 else ""
     return {**{name: str(threads) for name in THREADS}, "XLA_FLAGS": xla, "JAX_PLATFORMS": "cpu"}
 
