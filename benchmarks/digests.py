@@ -3,7 +3,7 @@
     python -m benchmarks.digests [--runs NAME ...] [--parts]
     PYTHONPATH=OTHER-CHECKOUT python benchmarks/digests.py
 
-Each line has the name of a run and one SHA-256 over its trained weights, its history without the times, and its
+Each line has the name of a run and one SHA-256 of its trained weights, its history without the times, and its
 predictions for one row and for 300 rows. `--parts` prints a separate digest for each of the three. This file is
 self-contained and uses public names only, so it also runs against another checkout. Digests depend on the CPU and on
 the versions of NumPy and Numba: compare only digests from one machine and one environment. NAME may be a pattern, such

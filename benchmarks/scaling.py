@@ -2,9 +2,9 @@
 
     python -m benchmarks.scaling [--rounds N] [--out FOLDER]
 
-Networks with one hidden layer on MNIST, batch size 64, plain gradient descent, float32. All points of a round are timed
-one after the other, so that a drift of the clock frequency affects all of them. A point is the median over the rounds.
-Writes scaling.json and scaling.png.
+The networks have one hidden layer and are trained on MNIST in float32, with batch size 64 and plain gradient descent.
+All points of a round are timed one after the other, so that a drift of the clock frequency affects all of them. A point
+is the median over the rounds. The command writes scaling.json and scaling.png.
 """
 
 import argparse
@@ -29,7 +29,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 
 
 def measure(rounds: int, threads: list[int]) -> dict[str, Any]:
-    """Return the seconds of each point and round: by samples at WIDTH units, and by units at FEWER samples."""
+    """Return the seconds of each point and round. Samples vary at WIDTH units; units vary at FEWER samples."""
     train_set, _ = fastnn.load_mnist()
     assert train_set.labels is not None
     orders = {n: np.random.default_rng(n).permutation(len(train_set.images))[:n] for n in SAMPLES}
@@ -60,7 +60,7 @@ def measure(rounds: int, threads: list[int]) -> dict[str, Any]:
 
 
 def draw(result: dict[str, Any]) -> Figure:
-    """Plot time by samples and by units, each with a least-squares line fitted to the points of one panel or more."""
+    """Plot time by samples and by units. Lines are least-squares fits to the points of at least PANEL on the x axis."""
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     for axes, by, title in zip(
         figure.subplots(1, 2),

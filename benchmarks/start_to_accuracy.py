@@ -2,10 +2,10 @@
 
     python -m benchmarks.start_to_accuracy CONTENDER FILE.npz EPOCHS THREADS [CHECKOUT]
 
-A second line, printed after the timed part, holds the kernels that ran, as JSON.
+After the timed part, a second line names the kernels that ran, as JSON.
 
-Peers train and predict with the same code as in the epoch cases. fastnn uses its public functions: the contender
-"fastnn" reads the same file as the peers, "fastnn-bundled" reads the compressed files that ship with fastnn.
+Peers train and predict with the same code as in the epoch cases. fastnn uses its public functions. The contender
+"fastnn" reads the same file as the peers; "fastnn-bundled" reads the compressed files that ship with fastnn.
 """
 
 import json

@@ -107,8 +107,8 @@ def __dir__() -> list[str]:
 class _KernelsFinder:
     """Finds `fastnn.kernels` in the folder `kernels/` of a checkout, and nothing else.
 
-    A wheel has the kernels inside this package. In a checkout they are beside it, and Python started there imports the
-    checkout's package even if a wheel is installed.
+    A wheel contains the kernels inside this package. In a checkout, they are beside it, and Python started in the
+    checkout imports this package even if a wheel is installed.
     """
 
     folder = os.path.join(os.path.dirname(__path__[0]), "kernels")

@@ -1,14 +1,14 @@
 """All randomness of a run: NumPy's generator on the host, and a counter-based hash for dropout.
 
-Both depend only on the seed and on counters, never on earlier draws. So both backends shuffle and drop identically with
-any number of threads, and a run can resume at any epoch.
+Each draw depends only on the seed and on counters, never on earlier draws. Therefore both backends shuffle and drop
+identically with any number of threads, and a run can resume at any epoch.
 """
 
 import numpy as np
 
 from fastnn.checks import check_integer
 
-# One stream per purpose: a change in one (another hidden size) does not change the others (the shuffling).
+# One stream per purpose: another hidden size, for example, draws other weights but does not change the shuffling.
 _STREAMS = {"weights": 1, "shuffle": 2, "split": 3, "dropout": 4}
 
 
@@ -27,16 +27,16 @@ def dropout_keys(seed: int, epoch: int, n_layers: int) -> np.ndarray:
 
 
 def dropout_threshold(rate: float) -> np.uint32:
-    """Return ``rate * 2**32``: a unit is dropped if its 32-bit hash is below it."""
+    """Return ``rate * 2**32``. A unit is dropped if its 32-bit hash is below this threshold."""
     return np.uint32(rate * 2**32)
 
 
 def dropout_keep(key: np.uint64, rows: np.ndarray, n_units: int, rate: float) -> np.ndarray:
     """Return which units of a layer are kept: bool, shape (len(rows), n_units).
 
-    A sample's 64-bit hash is SplitMix64's finaliser (Steele, Lea and Flood 2014) of the key and its row in the data.
-    A unit's 32-bit hash is MurmurHash3's finaliser (Appleby 2011) of the sample's hash and the unit's index. A unit is
-    dropped if its hash is below ``rate * 2**32``.
+    A sample's 32-bit hash is the lower half of SplitMix64's finaliser (Steele, Lea and Flood 2014), applied to the key
+    and the sample's row number in the data. A unit's 32-bit hash is MurmurHash3's finaliser (Appleby 2011), applied to
+    the sample's hash and the unit's index. A unit is dropped if its hash is below ``rate * 2**32``.
     """
     with np.errstate(over="ignore"):  # the arithmetic is modulo 2**64 and 2**32 by definition
         row = key + np.asarray(rows, np.uint64) * np.uint64(0x9E3779B97F4A7C15)

@@ -32,7 +32,7 @@ def mnist_small(mnist):
 
 @pytest.fixture
 def started(monkeypatch):
-    """Give small work as many threads as large work; return a list with the number of threads of each team so far.
+    """Run small jobs on as many threads as large ones; return a list with the number of threads of each team so far.
 
     An epoch runs on the requested threads, at most one per panel of units or per chunk of a batch. A prediction runs on
     at most one thread per `ROWS` rows. A trainer's first entry is 1: the epoch without rows that compiles its kernel.
@@ -43,7 +43,7 @@ def started(monkeypatch):
     run_team, counts = team.run_team, []
 
     def counted(work, *arguments, **options):
-        workers = []  # the thread objects: the number of a thread that has ended may be used again
+        workers = []  # thread objects, because the identifier of an ended thread may be reused
 
         def member(t):
             workers.append(threading.current_thread())

@@ -37,7 +37,7 @@ def assert_same_bits(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]
 
 
 def make_inputs(rng: np.random.Generator, shape: tuple[int, int], dtype: str) -> np.ndarray:
-    """Return inputs of a dtype: "uint8" (four of five pixels 0), "float32" or "float64" (all nonzero)."""
+    """Return inputs of the given dtype: "uint8" (four of five pixels are 0), "float32" or "float64" (all nonzero)."""
     if dtype == "uint8":
         return (rng.integers(1, 256, shape) * (rng.random(shape) < 0.2)).astype(np.uint8)
     return rng.standard_normal(shape).astype(dtype)
@@ -46,7 +46,7 @@ def make_inputs(rng: np.random.Generator, shape: tuple[int, int], dtype: str) ->
 def make_similar_inputs(rng: np.random.Generator, n: int, n_inputs: int, dtype: str) -> np.ndarray:
     """Return samples in five groups, in random order.
 
-    The samples of a group have nonzero values in the same inputs, about 30 % of all, except for 1 % random changes.
+    All samples of a group are nonzero in the same inputs, about 30 % of them, except for random changes in 1 %.
     """
     patterns = rng.random((5, n_inputs)) < 0.3
     nonzero = patterns[rng.integers(5, size=n)] ^ (rng.random((n, n_inputs)) < 0.01)
@@ -63,7 +63,7 @@ def trained_arrays(trainer: Trainer) -> list[np.ndarray]:
 def make_network(
     rng: np.random.Generator, sizes: Sequence[int], input_dtype: str, dtype: str, activation: str
 ) -> Network:
-    """Return a network for inputs of a dtype, with nonzero biases."""
+    """Return a network for inputs of dtype `input_dtype`, with nonzero biases."""
     scale = 1 / 255 if input_dtype == "uint8" else 1.0
     network = Network.initialize(sizes, activation=activation, dtype=np.float64, seed=int(rng.integers(1000)))
     biases = [rng.standard_normal(bias.shape) * 0.1 for bias in network.biases]

@@ -38,7 +38,7 @@ def test_the_ratio_is_the_median_of_the_ratios_of_each_round():
 
 
 def test_the_interval_excludes_rare_outliers():
-    # One of nine rounds is disturbed. It is a resample's median if five of nine draws are that round: 0.2 %.
+    # One of nine rounds is disturbed. It is a resample's median if at least five of nine draws are that round: 0.2 %.
     ratio = paired_ratio([1.0] * 8 + [50.0], [1.0] * 9)
     assert (ratio.median, ratio.low, ratio.high) == (1, 1, 1)
 

@@ -4,13 +4,15 @@
         [--against FOLDER] [--out FOLDER]
 
 Every contender gets the same data, order, initial weights, batch size, steps, threads and float32 arithmetic, and runs
-in its own process. First, all contenders do the same work from the same weights, and their results are compared. If the
-results of a case differ, the case is not comparable and the exit code is 1. Then rounds are timed. In each round, every
-contender runs once, in a new random order, while all others are blocked. An untimed epoch directly precedes each timed
-one. A library that is not installed is skipped and named. Case names may be patterns, such as "epoch-*".
+in its own process. Only scikit-learn shuffles by itself, so its order differs. First, all contenders do the same work
+from the same weights, and their results are compared. If the results of a case differ, the case is not comparable and
+the exit code is 1. Then rounds are timed. In each round, every contender runs once, in a new random order, while all
+others are blocked. Untimed epochs directly precede the timed ones. The report names the libraries that are not
+installed; they are skipped. Case names may be patterns, such as "epoch-*".
 
 Variables that tune a library, such as OPENBLAS_CORETYPE, are removed from every contender's environment. The report
-names them, and the kernels that actually ran. With `--against`, fastnn from another checkout runs in the same rounds.
+names these variables and the kernels that actually ran. With `--against`, fastnn from another checkout runs in the same
+rounds.
 """
 
 import argparse

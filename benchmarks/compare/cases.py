@@ -1,4 +1,4 @@
-"""The benchmark cases: what is measured, which contenders run, and how much faster fastnn has to be.
+"""The benchmark cases: the work, the contenders, and the goals for fastnn.
 
 A goal's `must` and `aim` are lower bounds on the ratio other / fastnn. With `at_most`, they are upper bounds on the
 measured value.
@@ -60,7 +60,7 @@ class Case:
     unit : str
         Unit of the measured value: "s", or "x" (a ratio to a quantity measured in the same process).
     most_seconds : float
-        No further round starts after this many seconds, once `MIN_ROUNDS` rounds are done.
+        After this time and at least `MIN_ROUNDS` rounds, no further round starts.
     """
 
     name: str
@@ -81,11 +81,11 @@ class Case:
     most_seconds: float = math.inf
 
     def quick(self) -> "Case":
-        """Return the case with a few hundred rows. It only tests the benchmark: its times do not count."""
+        """Return the case with a few hundred rows, which only tests the benchmark. Its times do not count."""
         return replace(self, rows=min(self.rows or QUICK_ROWS, QUICK_ROWS), inner=min(self.inner, 5), band=0.1)
 
     def with_other_checkout(self) -> "Case":
-        """Return the case with each fastnn contender added again, run from the checkout given by `--against`."""
+        """Return the case with each fastnn contender a second time, from the checkout given by `--against`."""
         fastnn = [name for name in self.contenders if CONTENDERS[name].library == "fastnn"]
         others = tuple(other_name(name) for name in fastnn if other_name(name) in CONTENDERS)
         return self if self.work == "memory" else replace(self, contenders=(*self.contenders, *others))

@@ -1,4 +1,4 @@
-"""Draws the bar chart: time of each peer over time of fastnn on a logarithmic scale, with intervals and goals."""
+"""Draws the bar chart: each peer's time divided by fastnn's, on a logarithmic scale, with intervals and goals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Builds the environment of every process of a run: the caller's tuning is removed, thread counts are set.
+"""Builds the environment of every process of a run: removes the caller's tuning and sets the thread counts.
 
 A variable such as OPENBLAS_CORETYPE makes a library choose an older kernel, which would slow down one peer only. Every
 worker and every whole program starts with the environment that `environment` returns.
@@ -19,7 +19,7 @@ TUNING = (
     "NPY_", "NUMPY_", "NUMEXPR_", "SCIPY_", "SKLEARN_", "TORCH", "PYTORCH_", "ATEN_", "ORT_",
     "MALLOC_", "GLIBC_TUNABLES",
 )  # fmt: skip
-# The location of a library's files does not affect its speed, and tests must not write anywhere else.
+# Variables with these endings are kept: they only locate a library's files, and tests must not write anywhere else.
 FOLDERS = ("_CACHE_DIR", "_HOME")
 THREADS = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
@@ -39,7 +39,8 @@ def removed(caller: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 def settings(threads: int) -> dict[str, str]:
     """Return the variables that the run sets. Libraries read them when they are imported."""
-    # XLA has no thread count: it uses the cores of its affinity, see `worker.confine`. A flag selects one thread.
+    # XLA has no setting for the number of threads. It uses the cores that `worker.confine` leaves to the process. This
+    # flag selects one thread.
     xla = "--xla_cpu_multi_thread_eigen=false" if threads == 1 else ""
     return {**{name: str(threads) for name in THREADS}, "XLA_FLAGS": xla, "JAX_PLATFORMS": "cpu"}
 
@@ -50,7 +51,8 @@ def environment(threads: int, checkout: Path = ROOT, caller: Mapping[str, str] =
     return {**kept, **settings(threads), "PYTHONPATH": str(checkout)}
 
 
-# Another checkout also has a package `benchmarks`. Import this one first; afterwards only that checkout is on the path.
+# Another checkout also has a package `benchmarks`. Import this one first; afterwards, only the other checkout is on the
+# path.
 _START = (
     f"import sys; sys.path.insert(0, {str(ROOT)!r}); import benchmarks; del sys.path[0]; import runpy; "
     "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def loaded_kernels() -> dict[str, str]:
-    """Return what each loaded library reports about its kernels and threads. Libraries not loaded are left out."""
+    """Return the kernels and threads that each loaded library reports. Libraries that are not loaded are left out."""
     found = _thread_pools()
     for library, describe in _DESCRIPTIONS.items():
         if library in sys.modules:

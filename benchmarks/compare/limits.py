@@ -21,7 +21,8 @@ from llvmlite import binding, ir
 from numba.core import types
 from numba.extending import intrinsic
 
-# More chains than a core has multiply-adds in flight (4 or 5 cycles times 2 units), fewer than the 16 vector registers.
+# Independent multiply-adds per step: more than a core has in flight (a latency of 4 or 5 cycles times 2 units), and
+# fewer than the 16 vector registers.
 CHAINS = 12
 TRIAD_ENTRIES = 2**25
 
@@ -80,7 +81,10 @@ def _triad(out: np.ndarray, left: np.ndarray, right: np.ndarray, factor: np.floa
 
 
 def multiply_add_rate(threads: int, seconds: float = 0.2) -> float:
-    """Return the peak float32 operations per second of `threads` threads in registers. A multiply-add counts as two."""
+    """Return the peak float32 operations per second of `threads` threads, with all data in registers.
+
+    A multiply-add counts as two operations.
+    """
     start = np.float32(0.5)
     _multiply_adds(1, start)
     steps = 1_000_000

@@ -34,7 +34,7 @@ def measure(run: Run, case: Case) -> CaseResult:
 def _start(run: Run, case: Case) -> CaseResult:
     result, path = CaseResult(case), run.folder / "mnist.npz"
     problems.write_split(path, 1000 if run.quick else None)
-    # JAX caches its compiled epoch on disk, so that its start is as warm as fastnn's.
+    # JAX caches its compiled epoch on disk, so that it also starts with a warm cache, as fastnn does.
     caches = {
         "JAX_COMPILATION_CACHE_DIR": str(run.folder / "jax-cache"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -90,7 +90,7 @@ def _fail(result: CaseResult, contender: str, error: Exception) -> None:
 
 # --- The first run ever ----------------------------------------------------------------------------------------------
 def _first_train(run: Run, case: Case) -> CaseResult:
-    """Measure how much longer `fastnn train` takes with an empty kernel cache than with the cache it has filled."""
+    """Measure the extra time of `fastnn train` with an empty kernel cache over a second run with the filled cache."""
     result = CaseResult(case, {name: ContenderResult(name) for name in case.contenders})
     shuffle = np.random.default_rng([problems.SEED, len(case.contenders)])
     active, n_rounds = list(case.contenders), 1 if run.quick else min(run.repeats, MAX_COLD_ROUNDS)
@@ -146,7 +146,7 @@ print("\\n" + json.dumps([before, status("VmHWM")]))
 
 
 def peak_memory(arguments: Sequence[str], threads: int) -> tuple[int, int]:
-    """Return the resident bytes after all imports of ``fastnn train ARGUMENTS``, and the peak after that.
+    """Return the resident bytes of ``fastnn train ARGUMENTS`` after all imports, and their peak in the rest of the run.
 
     Raises
     ------
@@ -166,7 +166,7 @@ def can_measure_memory() -> bool:
 
 
 def _memory(run: Run, case: Case) -> CaseResult:
-    """Measure the peak of resident memory in the default run, beyond the memory after all imports."""
+    """Measure the peak of resident memory in the default run, minus the resident memory after all imports."""
     contender = ContenderResult("fastnn")
     result = CaseResult(case, {"fastnn": contender})
     if not can_measure_memory():

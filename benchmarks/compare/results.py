@@ -71,7 +71,7 @@ class Disturbance:
 class CheckoutComparison:
     """The other checkout and this one in a case: median seconds, and the ratio other / this paired by rounds.
 
-    `same_bits` says whether weights and results were bitwise equal before the timing; None for whole programs.
+    `same_bits` is whether weights and results were bitwise equal before the timing; None for whole programs.
     """
 
     contender: str
@@ -82,7 +82,7 @@ class CheckoutComparison:
 
     @property
     def verdict(self) -> str:
-        """Whether this checkout is slower than the other by more than `SLOWDOWN`."""
+        """Whether this checkout is slower than the other by more than `SLOWDOWN`, in words."""
         least = 1 / (1 + SLOWDOWN)
         if self.ratio.median >= least:
             return "not slower"
@@ -93,7 +93,7 @@ class CheckoutComparison:
 class CaseResult:
     """A measured case.
 
-    `faults` are reasons why its times are not comparable. `remarks` qualify times that are.
+    `faults` are reasons why its times are not comparable. `remarks` are notes on comparable times.
     """
 
     case: Case

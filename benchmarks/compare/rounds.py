@@ -1,4 +1,4 @@
-"""The runner: calls one worker after the other, in a new random order each round, while all others are blocked."""
+"""The runner: calls one worker at a time, in a new random order each round, while all others are blocked."""
 
 import contextlib
 import os
@@ -20,7 +20,8 @@ from benchmarks.compare.ratios import disagreement
 from benchmarks.compare.results import CaseResult, ContenderResult
 from benchmarks.compare.worker import Broken, Missing, TooSlow, Worker, usable_cores
 
-# If another process uses a core, threads that wait for each other can take minutes per epoch.
+# Limits on one timing. While another process keeps a core busy, threads that wait for each other can take minutes per
+# epoch.
 MAX_SECONDS, MAX_SECONDS_DISTURBED = 600.0, 60.0
 
 
@@ -71,7 +72,7 @@ class Run:
         return library in self.libraries and library not in self.missing
 
     def rest(self) -> None:
-        """Pause, and record how busy other processes keep the cores while all processes of the run are idle."""
+        """Pause, and record the load of other processes on the cores while all processes of the run are idle."""
         before = _core_seconds()
         time.sleep(self.pause)
         after = _core_seconds()
@@ -220,7 +221,7 @@ def _core_seconds() -> tuple[int, int] | None:
 def busy_core(wanted: bool, threads: int) -> Iterator[Callable[[bool], None]]:
     """Start a process that can keep one of the contenders' cores busy.
 
-    Yields a function: True lets the process run, False stops it. It starts stopped.
+    Yields a function: True lets the process run, False stops it. The process starts stopped.
     """
     if not wanted:
         yield lambda on: None

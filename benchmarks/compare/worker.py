@@ -1,9 +1,9 @@
-"""Runs one contender in a separate process, and gives the runner a handle on it.
+"""Runs one contender in a separate process, the worker, and gives the runner a handle on it.
 
     python -m benchmarks.compare.worker CONTENDER THREADS CHECKOUT
 
-The two exchange JSON messages, one per line, over the worker's stdin and stdout. Between messages, the worker is
-blocked on its pipe. Output of the libraries goes to stderr.
+Runner and worker exchange JSON messages, one per line, over the worker's stdin and stdout. Between messages, the worker
+is blocked on its pipe. Output of the libraries goes to stderr.
 """
 
 import contextlib
@@ -199,9 +199,10 @@ class WorkerServer:
         return {"first_call": first_call, "digest": self._digest(found)}
 
     def time(self, round_number: int) -> dict[str, Any]:
-        """Return the seconds of the work done once, directly after an untimed repetition.
+        """Return the seconds that the work takes once: the mean over the repetitions of the case.
 
-        Real training does not run single epochs between pauses in which other processes use the shared caches.
+        Epochs are timed directly after as many untimed epochs. In real training, each epoch follows another one; here,
+        other contenders have used the shared caches since the last round.
         """
         assert self._problem is not None
         inner = self._problem.case.inner
@@ -214,7 +215,7 @@ class WorkerServer:
             for arguments in calls[inner:]:
                 run(*arguments)
         else:
-            for _ in range(inner // 20):  # a call of microseconds should not include the wake-up of an idle core
+            for _ in range(inner // 20):  # a time in microseconds should not include the wake-up of an idle core
                 run()
             start = time.perf_counter()
             for _ in range(inner):
@@ -249,7 +250,7 @@ class WorkerServer:
 
 def main(contender: str, threads: int, checkout: Path) -> None:
     """Answer requests until the runner closes the pipe."""
-    # Messages use a private copy of stdout. Whatever a library prints on stdout goes to stderr.
+    # Messages use a private copy of stdout. Output that a library prints on stdout goes to stderr.
     messages = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     confine(threads)

@@ -23,8 +23,8 @@ def timed(benchmark: Any) -> Callable[..., Any]:
     """Return `timed(function, expected=..., band=...)`, which compiles, compares, then times a function.
 
     `function` is called without arguments, or with the (arguments, keywords) that `setup` returns before each round.
-    The first call compiles. If `expected` is given, the first result must equal it within `band`, a fraction of the
-    largest expected entry.
+    The first call compiles and is not timed. If `expected` is given, the result of the first call must equal it within
+    `band`, a fraction of the largest expected entry.
     """
 
     def run(

@@ -1,4 +1,4 @@
-"""Peak memory of a training run beyond its imports, stored in `extra_info` of the benchmark report."""
+"""Peak memory of a training run, minus the memory of its imports, in `extra_info` of the benchmark report."""
 
 import pytest
 

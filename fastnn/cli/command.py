@@ -94,7 +94,7 @@ def _fail(error: BaseException, code: int, prefix: str = "") -> int:
 
 
 def _on_sigterm(handler: Any) -> None:
-    with contextlib.suppress(ValueError):  # only the main thread may set a handler; in others the caller's stays
+    with contextlib.suppress(ValueError):  # only the main thread may set a handler; elsewhere the old one stays
         signal.signal(signal.SIGTERM, handler)
 
 

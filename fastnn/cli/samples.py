@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def read_test_data(files: Sequence[str] | None) -> "Dataset":
-    """Return the test set of the files, or all samples if they hold no test set; without files, MNIST's test images."""
+    """Return the test set of the files, or all samples if there is no test set; without files, MNIST's test images."""
     from fastnn.datasets import load_mnist, read_files
 
     first, second = read_files(files) if files else load_mnist()

@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> None:
     from fastnn.explanation.diagnosis import Finding
 
     folder, finished = _train_and_evaluate(options)
-    folder.save_figures(finished)  # only now: the training images are no longer in memory
+    folder.save_figures(finished)  # here, the training images are no longer in memory
     result, report = finished.result, finished.report
     if options.json:
         keys = ("test_accuracy", "test_loss", "epochs", "seconds", "compile_seconds", "stopped", "backend", "diagnosis")
@@ -112,7 +112,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _train_and_evaluate(options: argparse.Namespace) -> "tuple[RunFolder, FinishedRun]":
-    """Train, evaluate on the test set and write the run folder, all but the figures."""
+    """Train, evaluate on the test set and write all files of the run folder except its figures."""
     from inspect import signature
 
     from fastnn.backends.warmup import compile_prediction_in_background

@@ -17,7 +17,7 @@ def aligned_zeros(shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
 
 
 def aligned_copy(array: Any, dtype: Any) -> np.ndarray:
-    """Return a C-contiguous copy of `array` with that dtype that starts on a cache line."""
+    """Return a C-contiguous copy of `array` with dtype `dtype`. The copy starts on a cache line."""
     array = np.asarray(array, dtype)
     copy = aligned_zeros(array.shape, array.dtype)
     copy[...] = array

@@ -20,14 +20,15 @@ class Model:
     Parameters
     ----------
     network : Network
-        The model owns its arrays; they may be written to.
+        The network itself, not a copy. Its arrays are writable.
     classes : tuple of int, tuple of str, or None
-        The name of each output. A single logistic output has two classes and gives the probability of the second; it
-        has one class if the training data had only one. None for "identity": the outputs are numbers.
+        The name of each output. A network with a single logistic output has two classes, and the output is the
+        probability of the second. It has one class if the training data had only one. None for "identity", whose
+        outputs are numbers.
     image_shape : (int, int), or None
         The height and width in pixels of the image in an input row, stored row by row; None if a row is not an image.
     metadata : dict of str to str
-        The versions that wrote the file: "format_version", "fastnn" and "numpy".
+        "format_version" is the version of the file format; "fastnn" and "numpy" are the versions that wrote the file.
     feature_names : tuple of D str, or None
         The name of each column of the inputs.
     unknown : (float, int or str), or None
@@ -80,8 +81,8 @@ class Model:
         Returns
         -------
         labels : ndarray of shape (N,), int64 or object (str)
-            The most probable class (the first of equals), or the label of `unknown`. For multilabel models, an array of
-            shape (N, C), int64: 1 where the probability is above 0.5, else 0.
+            The most probable class (the first one in a tie), or the label of `unknown`. For multilabel models, an array
+            of shape (N, C), int64: 1 where the probability is above 0.5, else 0.
         probabilities : ndarray of shape (N, C)
 
         Raises
@@ -143,7 +144,7 @@ def checked_names(
     feature_names: Any = None,
     unknown: Any = None,
 ) -> dict[str, Any]:
-    """Check the fields of a `Model` other than its network and metadata, given as a file has them: as lists.
+    """Check every field of a `Model` except its network and metadata. The values are lists, as in a model file.
 
     Returns
     -------

@@ -22,7 +22,7 @@ INITIALIZERS = ("auto", "he", "glorot")
 
 
 class Network:
-    """A multilayer perceptron: dense layers with one activation between them and an output after the last.
+    """A multilayer perceptron: dense layers, one activation for all hidden layers, and an output activation.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class Network:
     activation : {"relu", "tanh", "logistic", "identity"}
         The activation of every layer except the last.
     input_scale : float
-        The factor on the inputs, above 0: ``1 / 255`` for pixels from 0 to 255.
+        The factor that multiplies the inputs, above 0: ``1 / 255`` for pixels from 0 to 255.
     output : {"softmax", "logistic", "identity"}
         The activation of the last layer, which also determines the loss:
 
@@ -117,7 +117,7 @@ class Network:
             - "glorot": uniform within +-sqrt(6 / (fan_in + fan_out)) [2]_.
             - "auto": "he" for ReLU, else "glorot".
         seed : int
-            0 or more. Weights are drawn in float64 and rounded, so both dtypes start with the same weights.
+            0 or more. Weights are drawn in float64 and then rounded, so both dtypes start with the same weights.
         dtype : float32 or float64
 
         Returns

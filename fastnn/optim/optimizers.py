@@ -18,7 +18,7 @@ class SGD:
     momentum : float
         From 0 to below 1.
     nesterov : bool
-        Whether to use Nesterov's momentum; needs a momentum above 0.
+        Whether to use Nesterov's momentum. It needs a `momentum` above 0.
 
     Raises
     ------
@@ -86,7 +86,7 @@ class Adam:
     beta_1, beta_2 : float
         The decay rates of the first and second moment, from 0 to below 1.
     epsilon : float
-        Above 0. Added to the square root of the second moment before its bias is corrected (epsilon hat in the paper).
+        Above 0. Added to the square root of the uncorrected second moment (epsilon hat in the paper).
 
     Raises
     ------
@@ -149,7 +149,7 @@ class LBFGS:
     Parameters
     ----------
     tolerance : float
-        The search has converged when no entry of the gradient is larger in magnitude; 0 or more.
+        The search has converged when no entry of the gradient exceeds this in magnitude; 0 or more.
     max_evaluations : int
         The maximum number of evaluations of loss and gradients; 1 or more.
 
@@ -190,7 +190,7 @@ OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "lbfgs")
 
 
 def get_optimizer(optimizer: "str | Optimizer | LBFGS") -> Optimizer | LBFGS:
-    """Return the optimizer with that name, with the usual settings (momentum 0.9).
+    """Return the optimizer with that name and its usual settings ("momentum" and "nesterov": momentum 0.9).
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""Learning-rate schedules: the factor on the learning rate as a function of the epoch.
+"""Learning-rate schedules: functions that return a factor for the learning rate of each epoch.
 
-A schedule is any function of the epoch (counted from 0) and the number of epochs of the run that returns the factor.
+A schedule is any function with two arguments: the epoch, counted from 0, and the total number of epochs.
 """
 
 import math
@@ -23,12 +23,12 @@ class Constant:
 
 @dataclass(frozen=True)
 class StepDecay:
-    """The factor is ``factor ** (epoch // every)``: it drops after every few epochs.
+    """The factor is ``factor ** (epoch // every)``: it drops once per `every` epochs.
 
     Parameters
     ----------
     factor : float
-        The ratio of each drop, above 0.
+        Multiplies the learning rate at each drop; above 0.
     every : int
         The number of epochs between drops, 1 or more.
     """
@@ -84,7 +84,7 @@ class Exponential:
 
 @dataclass(frozen=True)
 class Cosine:
-    """The factor falls from 1 to `final` along half a cosine, which ends after the last epoch.
+    """The factor falls from 1 along half a cosine wave. It would reach `final` one epoch after the last.
 
     Parameters
     ----------
@@ -113,9 +113,9 @@ class WarmUp:
     Parameters
     ----------
     warm_up : int
-        The number of epochs of the rise, 0 or more.
+        The number of epochs during which the factor rises, 0 or more.
     schedule : function of (epoch, epochs)
-        The schedule of the other epochs, which it counts from 0.
+        The schedule after the rise. It counts from 0 again.
     """
 
     warm_up: int

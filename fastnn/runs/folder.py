@@ -71,7 +71,7 @@ class RunFolder:
         save(self.path / MODEL, network, image_shape=data.image_shape)
 
     def save_unfinished(self, result: TrainingResult, splits: Splits, settings: Mapping[str, Any]) -> None:
-        """Write what an interrupted or diverged run leaves: the network of `result`, the history and the report."""
+        """Write the network, history and report of an interrupted or diverged run; nothing without a complete epoch."""
         if len(result.history):
             self._save(result, splits.train, _report(result, splits, settings))
         self.remove_if_empty()
@@ -104,7 +104,7 @@ class RunFolder:
         assert test.labels is not None
         plots.LearningCurveDisplay.from_history(run.result.history).save(self.path / CURVES)
         plots.ConfusionDisplay.from_predictions(test.labels, proba.argmax(axis=1)).save(self.path / CONFUSION)
-        shape = test.image_shape or (1, test.images.shape[1])  # a row of a table is drawn as a strip
+        shape = test.image_shape or (1, test.images.shape[1])  # a row of a table becomes an image one pixel high
         plots.MistakesDisplay.from_predictions(test.images, shape, test.labels, proba).save(self.path / MISTAKES)
 
     def remove_if_empty(self) -> None:

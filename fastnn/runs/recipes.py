@@ -30,7 +30,7 @@ class Recipe:
     tested_on : {"test", "held-out"}
         Test set of the run.
         "test": MNIST's own test images, used once, after training; the held-out samples are the validation set.
-        "held-out": the held-out samples, as in the program the recipe replaces; no setting is chosen by them.
+        "held-out": the held-out samples, as in the program that the recipe replaces. No setting is tuned on them.
     settings : mapping of str to Any
         Keyword arguments for `fastnn.train`.
 
@@ -57,7 +57,7 @@ class Recipe:
         Parameters
         ----------
         seed : int
-            Decides which samples are held out.
+            Determines which samples are held out.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Writes the report of a run: a single HTML file with its figures inside, which needs no network and no other file."""
+"""Writes the report of a run: a single HTML file that contains its figures and works offline."""
 
 import os
 from base64 import b64encode
@@ -19,10 +19,11 @@ from fastnn.runs.folder import MODEL, SavedRun, load_test_data, read_run
 
 PAGE = "report.html"
 TARGET_ACCURACIES = (0.9, 0.95, 0.99, 0.995, 0.999)
-# The reference backend computes gradients and dead units, and keeps the outputs of every layer for all these samples.
+# Maximum number of test samples for gradients and dead units. The reference backend computes them and keeps the outputs
+# of every layer for all these samples.
 _SAMPLES_FOR_GRADIENTS = 10_000
-# Resolution of the pictures, and the resolution at which the page shows them, in dots per inch. The surplus is for
-# high-resolution screens and for print.
+# Resolution of the pictures, and the resolution at which the page shows them, in dots per inch. The pictures have more
+# pixels than the page needs, for high-resolution screens and for print.
 _DPI, _PAGE_DPI = 130, 100
 _HOW_IT_ENDED = {
     "epochs": "ran all epochs",
@@ -132,7 +133,7 @@ def _findings(report: Mapping[str, Any]) -> list[dict[str, str]]:
 def _figures(run: SavedRun, model: Model, test: Dataset, scores: ClassEvaluation) -> Iterator[Figure]:
     network, names, labels, proba = model.network, model.class_names, test.labels, scores.proba
     assert labels is not None
-    shape = test.image_shape or (1, network.n_inputs)  # a row of a table is drawn as a strip
+    shape = test.image_shape or (1, network.n_inputs)  # a row of a table becomes an image one pixel high
 
     curves = plots.LearningCurveDisplay(run.history)
     validated = "training" if curves.validation_loss is None else "training and validation"
@@ -141,7 +142,7 @@ def _figures(run: SavedRun, model: Model, test: Dataset, scores: ClassEvaluation
         "curves",
         curves,
         f"Loss and accuracy of {validated} over {len(curves.epochs)} epochs; {best}.",
-        "Training values are means over an epoch's steps, so they lag behind validation values, measured after it.",
+        "Training values are means over an epoch, so they lag behind validation values, which are measured after it.",
     )
     confusion = scores.confusion
     wrong = np.where(np.eye(len(confusion), dtype=bool), 0, confusion)
@@ -155,7 +156,7 @@ def _figures(run: SavedRun, model: Model, test: Dataset, scores: ClassEvaluation
         "confusion",
         plots.ConfusionDisplay(confusion, names),
         f"Confusion matrix of {len(names)} classes, as counts; {most_frequent}.",
-        "Rows: true class. Columns: predicted class. Blue is correct, orange is wrong, each on its own colour scale.",
+        "Rows: true class. Columns: predicted class. Blue: correct. Orange: wrong. Each colour has its own scale.",
     )
     rates = plots.ConfusionDisplay(confusion, names, normalize=True).plot()
     if rates.texts_ is not None:  # without numbers in the cells, the two pictures are the same
@@ -178,12 +179,12 @@ def _figures(run: SavedRun, model: Model, test: Dataset, scores: ClassEvaluation
         "images",
         mistakes,
         f"{len(mistakes.rows)} of {mistakes.n_chosen:,} misclassified samples, each with its true and predicted class.",
-        "The worst errors come first: the predicted class exceeds the true one by the largest probability.",
+        "Worst errors first: sorted by the probability of the predicted class minus that of the true class.",
     )
     yield _figure(
         "images",
         plots.SamplesDisplay(test.images, shape, labels, proba, names, n=12),
-        "The first 12 samples, each with its true class, its predicted class and that probability.",
+        "The first 12 samples, each with its true class, its predicted class and the probability of the prediction.",
         "The first samples in the order of the data. Misclassified samples are framed.",
     )
     yield _figure(
@@ -210,7 +211,7 @@ def _figures(run: SavedRun, model: Model, test: Dataset, scores: ClassEvaluation
         "confidence",
         coverage,
         f"Accuracy against coverage, the fraction of samples answered; {marked}.",
-        "Accuracy of the answers if the network abstains below a confidence threshold.",
+        "The accuracy of the answers if the network gives no answer below a confidence threshold.",
     )
     weights = plots.WeightsDisplay(network, shape)
     yield _figure(

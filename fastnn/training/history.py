@@ -21,12 +21,12 @@ class EpochRecord:
     learning_rate : float
         The learning rate of the epoch; NaN for L-BFGS.
     loss, accuracy : float
-        Means over the training data, each batch at the weights before its step; for L-BFGS, at the weights after the
-        iteration. `loss` includes the L2 term.
+        Means over the training data. Each batch is evaluated with the weights before its step; L-BFGS evaluates all
+        samples with the weights after the iteration. `loss` includes the L2 term.
     validation_loss, validation_accuracy : float
-        The same for the validation data, at the weights after the epoch; NaN without validation data.
+        The same for the validation data, with the weights after the epoch; NaN without validation data.
     seconds : float
-        The time of training, without validation and callbacks.
+        Training time, without validation and callbacks.
     """
 
     epoch: int
@@ -39,7 +39,7 @@ class EpochRecord:
 
 
 class History(Sequence[EpochRecord]):
-    """The sequence of a run's `EpochRecord`, one per epoch. A slice of a History is a History.
+    """A sequence with one `EpochRecord` per epoch of a run. A slice of a History is a History.
 
     Parameters
     ----------

@@ -68,7 +68,7 @@ def minimize(
 
     def value_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
         nonlocal last
-        with np.errstate(over="ignore"):  # too long a step gets an infinite loss below
+        with np.errstate(over="ignore"):  # a step that is too long gets an infinite loss below
             weights, biases = split(flat)
         if all(np.isfinite(array).all() for array in (*weights, *biases)):
             result = objective(weights, biases)

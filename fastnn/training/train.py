@@ -37,7 +37,7 @@ class EpochEnd:
     history : History
         The records of all epochs so far, this one included.
     epochs : int
-        The number of the last epoch, if the run does not stop before it.
+        The number of the last epoch, unless the run stops earlier.
     validation_logits : ndarray of shape (N, C), or None
         The network's logits for the validation data; None without validation data.
     network : Network
@@ -73,8 +73,8 @@ class TrainingResult:
     backend : str
         The backend that trained: "numba" or "numpy".
     state : TrainerState or None
-        The optimizer's state, for `train(resume=...)`. None if `network` is not that of the last epoch, if the run was
-        interrupted or diverged, and for L-BFGS.
+        The optimizer's state, for `train(resume=...)`. None if `network` is not the network of the last epoch, if the
+        run was interrupted or diverged, and for L-BFGS.
     loss : float
         The loss of the last epoch. If L-BFGS converged before its first iteration, the initial loss.
 
@@ -147,10 +147,10 @@ def train(
     threads: int | None = None,
     resume: TrainerState | None = None,
 ) -> TrainingResult:
-    """Train a network. `network` itself does not change: the result has the trained one.
+    """Train a copy of a network and return it in the result. `network` itself does not change.
 
     The same arguments, backend and versions give the same bits: weights, history (except its seconds) and predictions.
-    With the Numba backend they are the same for any number of threads.
+    With the Numba backend, these bits do not depend on the number of threads.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def train(
     learning_rate : float
         Above 0; `schedule` multiplies it. L-BFGS ignores it, because a line search finds the length of each step.
     schedule : str or function of (epoch, epochs)
-        The factor on the learning rate; see `fastnn.optim.schedules`. L-BFGS needs "constant".
+        Gives the factor for the learning rate of each epoch; see `fastnn.optim.schedules`. L-BFGS needs "constant".
     optimizer : {"sgd", "momentum", "nesterov", "adam", "lbfgs"}, SGD, Adam or LBFGS
         The update rule.
     l2 : float
@@ -176,16 +176,17 @@ def train(
         Divide `l2` by the total sample weight of each batch (without weights, its number of samples). scikit-learn
         defines its `alpha` this way. For validation data, `l2` is divided by the number of samples.
     dropout : float
-        The share of each hidden layer's units to drop, in [0, 1). L-BFGS needs 0.
+        The fraction of each hidden layer's units to drop, in [0, 1). L-BFGS needs 0.
     validation : Dataset, float or None
-        The data to evaluate after each epoch, or the share of `data` to hold out for this; the seed determines which.
+        The data to evaluate after each epoch, or the fraction of `data` to hold out for this. The seed determines which
+        samples are held out.
     early_stopping : EarlyStopping, int or None
-        When to stop early; an int is the patience. Needs validation data.
+        When to stop early; an int is the patience. This needs validation data.
     sample_weight : ndarray of shape (N,), or None
         The weight of each sample in the mean over its batch: finite, 0 or more. None: all equal.
     shuffle : bool or function
         Whether each epoch has a new random order, determined by the seed. A function is called before each epoch with
-        the rows to train on (int64, shape (n,)) and returns them in the order of the epoch.
+        the row numbers to train on (int64, shape (n,)) and returns them in the order of the epoch.
     callbacks : sequence of functions of EpochEnd
         Called after every epoch. The run ends after an epoch in which one of them returns True.
     seed : int
@@ -197,8 +198,8 @@ def train(
         core busy, the Numba backend uses fewer threads for a few epochs; the result has the same bits.
     resume : TrainerState or None
         The `state` of an earlier result; `network` must be the network of that result. The optimizer and the epoch
-        numbers continue from there. Two runs of 5 epochs give the bits of one of 10 if the schedule gives the same
-        learning rates. L-BFGS needs None.
+        numbers continue from there. Two runs of 5 epochs give the same bits as one run of 10 if the schedule gives the
+        same learning rates. L-BFGS needs None.
 
     Returns
     -------
@@ -207,14 +208,17 @@ def train(
     Raises
     ------
     SettingsError
-        If a setting is out of range or contradicts another, before any work; or if a schedule returns a factor that is
-        not a finite number of 0 or more, or a shuffle function returns anything but rows to train on.
+        If a setting is out of range or contradicts another, which is checked before training starts; during training,
+        if a schedule returns a factor that is negative or not finite, or if a shuffle function returns anything but
+        row numbers to train on.
     DataError
-        If the data do not fit the network, before any work.
+        If the data do not fit the network, which is checked before training starts.
     DivergenceError
-        If a loss or weight is not finite. Its `result` has the network after the last epoch without this error.
+        If a loss or weight is not finite. Its `result` has the network after the last epoch with a finite loss and
+        weights (with early stopping, after the best one).
     TrainingInterrupted
-        On Ctrl-C (it is a KeyboardInterrupt). Its `result` has the network after the last complete epoch.
+        On Ctrl-C (it is a KeyboardInterrupt). Its `result` has the network after the last complete epoch (with early
+        stopping, after the best one).
 
     Examples
     --------
@@ -286,7 +290,7 @@ def train(
 
 
 class _Run:
-    """The work after each epoch, the same for every optimizer; `good` is the result so far."""
+    """Does the work after each epoch, which is the same for every optimizer. `good` is the result so far."""
 
     def __init__(
         self,
@@ -336,7 +340,7 @@ class _Run:
 
 
 def _order(rows: np.ndarray, shuffle: "bool | Shuffle", batch_size: int | None, seed: int, epoch: int) -> np.ndarray:
-    """Return the rows in the order of this epoch."""
+    """Return the row numbers in the order of this epoch."""
     if callable(shuffle):
         order = np.asarray(shuffle(rows))
         if order.ndim != 1 or order.dtype.kind not in "iu" or not len(order) or not np.isin(order, rows).all():
@@ -348,7 +352,7 @@ def _order(rows: np.ndarray, shuffle: "bool | Shuffle", batch_size: int | None, 
 
 
 def _check_lbfgs(batch_size: int | None, dropout: float, resume: TrainerState | None, schedule: Schedule) -> None:
-    """Raise SettingsError unless the loss is a fixed function of all the data, as L-BFGS needs."""
+    """Raise SettingsError unless the loss is a fixed function of all the data, which L-BFGS needs."""
     if not isinstance(schedule, Constant):
         raise SettingsError(f"schedule is {schedule!r} with L-BFGS, which has no learning rate; expected constant")
     for name, value, needed in (("batch_size", batch_size, None), ("dropout", dropout, 0), ("resume", resume, None)):
@@ -367,7 +371,7 @@ def _check_state(network: Network, optimizer: Optimizer, state: TrainerState | N
 def _split(
     network: Network, data: Dataset, validation: Dataset | float | None, seed: int
 ) -> tuple[np.ndarray, Dataset | None]:
-    """Return the rows to train on, and the validation data."""
+    """Return the row numbers to train on, and the validation data."""
     if validation is None:
         return np.arange(len(data)), None
     if isinstance(validation, Dataset):

@@ -50,7 +50,7 @@ def test_training_lowers_the_loss_and_does_not_change_the_given_network(digits, 
 @pytest.mark.parametrize("hidden", [(), (20,), (170,), (170, 70, 20)])
 @pytest.mark.parametrize("input_dtype", ["uint8", "float32"])
 def test_same_bits_for_any_number_of_threads(digits, optimizer, batch_size, hidden, input_dtype, started):
-    """Promise 3 for every optimizer, depth and input dtype; each of four threads has a panel or a chunk to work on."""
+    """For every optimizer, depth and input dtype. Each of up to four threads has a panel or a chunk to work on."""
     data = digits.take(slice(0, 700))
     if input_dtype == "float32":
         data = Dataset((data.images / 16 - 0.3).astype(np.float32), data.labels)
@@ -95,7 +95,7 @@ def test_another_seed_gives_another_result(digits):
 
 @pytest.mark.parametrize("settings", [{}, {"dropout": 0.3}, {"optimizer": "adam", "learning_rate": 0.01, "l2": 0.001}])
 def test_both_backends_have_the_same_history_in_float64(digits, settings):
-    """Both shuffle alike and drop the same units, so complete runs agree to many digits."""
+    """Both shuffle identically and drop the same units, so complete runs agree to many digits."""
     network = Network.for_data(digits, (48, 24), dtype="float64")
     runs = [
         train(network, digits, epochs=3, validation=0.2, backend=backend, **settings) for backend in ("numba", "numpy")
@@ -107,7 +107,7 @@ def test_both_backends_have_the_same_history_in_float64(digits, settings):
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
 @pytest.mark.parametrize(("optimizer", "rate"), [("sgd", 0.1), ("momentum", 0.02), ("nesterov", 0.02), ("adam", 0.005)])
 def test_the_loss_curve_agrees_with_scikit_learn(digits, optimizer, rate, backend):
-    """From the same weights, in full batches, the losses of each epoch are equal (its alpha is our l2 * N)."""
+    """From the same weights and in full batches, each epoch has the same loss (scikit-learn's alpha is l2 * N)."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
 
@@ -164,7 +164,7 @@ def test_the_history_has_one_row_per_epoch_and_one_column_per_metric(digits):
 
 
 def test_validation_metrics_follow_the_definition_of_loss_and_accuracy(digits):
-    """Compares with NumPy on the held-out rows, with the L2 term."""
+    """NumPy computes the expected values on the held-out rows, with the L2 term."""
     training, held = hold_out(digits, 0.25, seed=3)
     result = train(Network.for_data(digits, (16,)), training, epochs=2, validation=held, l2=0.01, backend="numpy")
     logits = held.images / 16.0

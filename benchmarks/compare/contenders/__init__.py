@@ -1,12 +1,12 @@
 """The contenders. Each is one library in a separate process with a fixed number of threads.
 
-A contender's module has `versions()` and one function for each work that it implements. The function prepares the data
-and returns a callable that does the work once:
+A contender's module has `versions()` and one function for each kind of work that it implements. The function prepares
+the data and returns a callable that does the work once:
 
 - `epoch(problem, threads)` -> `run(order, rate)` -> mean training loss; `run.weights()` -> weights, biases;
 - `predict(problem, threads)` -> `run()` -> probabilities (N, C);
 - `product(problem, threads)` -> `run()` -> the product;
-- `products(problem, threads)` -> `run(order, rate)`: only the two matrix products of the first layer in an epoch.
+- `products(problem, threads)` -> `run(order, rate)` -> NaN, after only the first layer's matrix products of an epoch.
 """
 
 from dataclasses import dataclass, replace
@@ -27,16 +27,16 @@ class Contender:
     module : str
         Module in this package.
     role : {"peer", "control", "limit"}
-        "peer" is another library. "control" is fastnn itself, possibly under a condition. "limit" measures what the
-        machine can do; it has no loss to compare.
+        "peer" is another library. "control" is fastnn itself, possibly under other conditions. "limit" measures how
+        fast the machine is; it has no loss to compare.
     work : str or None
         Function of the module to run; None for the work of the case.
     threads : int or None
-        Number of threads; None for that of the run.
+        Number of threads; None for the run's number of threads.
     disturbed : bool
-        Whether another process keeps one core busy meanwhile.
+        Whether another process keeps one core busy during the work.
     other_checkout : bool
-        Whether fastnn is run from the folder given by `--against`.
+        Whether fastnn runs from the folder given by `--against`.
     """
 
     library: str

@@ -138,9 +138,10 @@ def product(problem: Problem, threads: int) -> Callable[[], np.ndarray]:
 
 
 def products(problem: Problem, threads: int) -> Callable[[np.ndarray | None, float], float]:
-    """Return a callable that computes only the first layer's products of an epoch.
+    """Return a callable that computes only the first layer's matrix products of an epoch.
 
-    Each step has two: forward and weight gradient. Every step uses the same batch: no data are gathered.
+    Each step computes two products: the forward pass and the weight gradient. All steps use the same batch, so no data
+    are gathered.
     """
     batch, weight = np.ascontiguousarray(problem.scaled[: problem.batch_size]), problem.weights[0]
     out, dweight = np.empty((len(batch), weight.shape[1]), np.float32), np.empty_like(weight)

@@ -1,4 +1,4 @@
-"""PyTorch in eager mode: batches by index_select, no DataLoader, autograd, all parameters updated at once.
+"""PyTorch in eager mode, with autograd. Batches come from index_select; one call updates all parameters.
 
 float32 products are computed in float32 (matmul precision "highest", the default).
 """
@@ -69,7 +69,7 @@ class epoch:
         arrays = [parameter.detach().numpy() for parameter in self._parameters]
         return [array.T.copy() for array in arrays[::2]], arrays[1::2]
 
-    # torch.optim's `foreach` uses these list operations. Calling them directly costs less than SGD.step.
+    # These list operations are those of torch.optim's `foreach` option. Calling them directly is faster than SGD.step.
     def _sgd(self, gradients: tuple[torch.Tensor, ...], rate: float) -> None:
         torch._foreach_add_(self._parameters, gradients, alpha=-rate)
 
@@ -117,9 +117,10 @@ def product(problem: Problem, threads: int) -> Callable[[], np.ndarray]:
 
 
 def products(problem: Problem, threads: int) -> Callable[[np.ndarray | None, float], float]:
-    """Return a callable that computes only the first layer's products of an epoch.
+    """Return a callable that computes only the first layer's matrix products of an epoch.
 
-    Each step has two: forward and weight gradient. Every step uses the same batch: no data are gathered.
+    Each step computes two products: the forward pass and the weight gradient. All steps use the same batch, so no data
+    are gathered.
     """
     torch.set_num_threads(threads)
     batch, weight = torch.from_numpy(problem.scaled[: problem.batch_size].copy()), torch.from_numpy(problem.weights[0])

@@ -1,4 +1,4 @@
-"""PyTorch with `torch.compile`: Inductor generates the forward and backward pass; the update is that of `pytorch`."""
+"""PyTorch with `torch.compile`: Inductor generates the forward and backward pass. The update is as in `pytorch`."""
 
 from functools import partial
 

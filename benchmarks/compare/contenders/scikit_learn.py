@@ -1,4 +1,4 @@
-"""scikit-learn's MLPClassifier: `partial_fit` is one epoch. It shuffles by itself, in an order unlike the others'."""
+"""scikit-learn's MLPClassifier: `partial_fit` is one epoch. It shuffles itself, so its order differs from the rest."""
 
 from collections.abc import Callable
 
