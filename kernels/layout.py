@@ -15,8 +15,8 @@ from fastnn.kernels.jit import inlined
 
 # The number of samples in a group of packed inputs: one uint64 has a bit for each.
 GROUP = 64
-# The maximum number of rows in a block. A batch is processed block by block: the activations of a block stay in the second-level
-# cache, and a full batch needs no more memory than a small one.
+# The maximum number of rows in a block. A batch is processed block by block: the activations of a block stay in the
+# second-level cache, and a full batch needs no more memory than a small one.
 BLOCK = 4 * GROUP
 # The number of rows of a weight gradient that are computed before their weights are updated. They are 4 KB and stay in
 # the first-level cache.

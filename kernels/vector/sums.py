@@ -77,9 +77,9 @@ def vstore_all(_, array, offset, sums):
 def vsum_each(_, sums):
     """A vector whose lane u is the sum of the lanes of ``sums[u]``. Lanes beyond the last sum are 0.
 
-    There must not be more sums than lanes. As in a transpose, pairs of vectors exchange half of their lanes. Unlike in a
-    transpose, the two results are then added, which leaves one vector. Ten sums of 16 lanes take 11 additions in all
-    instead of 4 each. The bits are the same on every CPU.
+    There must not be more sums than lanes. As in a transpose, pairs of vectors exchange half of their lanes; the two
+    results are then added, which leaves one vector. Ten sums of 16 lanes take 11 additions in all instead of 4 each.
+    The bits are the same on every CPU.
     """
     vector, n = sums.dtype, sums.dtype.lanes
 
