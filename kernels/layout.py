@@ -3,8 +3,8 @@
 The columns of a layer are padded to whole vectors and cut into panels. Panels are four vectors wide; the remaining
 vectors form at most one panel of two and one of one. In layers of at most NARROW vectors, panels are two vectors wide,
 and a remaining vector forms a panel of one. The rows of a panel are contiguous. Loads from a panel therefore run
-through memory in order, and rows are not a power of 2 apart, which would map them to the same cache sets. A panel is
-also the unit of work that one thread owns. Padding is 0 and stays 0, because its gradients are 0.
+through memory in order and use all cache sets; rows a large power of 2 apart would share a few. A panel is also the
+unit of work that one thread owns. Padding is 0 and stays 0, because its gradients are 0.
 """
 
 from typing import NamedTuple

@@ -1,6 +1,6 @@
 """The team of threads that runs one epoch: its barrier, and `run_team`, which Ctrl-C can interrupt.
 
-The threads are Python threads inside nogil kernels. They live for one call: nothing needs shutting down, nothing
+The threads are Python threads inside nogil kernels. They exist for one call: nothing needs shutting down, nothing
 survives a fork, and any number of teams can run at once.
 """
 

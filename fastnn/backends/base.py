@@ -60,7 +60,7 @@ class EpochResult(NamedTuple):
 
 
 class TrainerState(NamedTuple):
-    """What a new trainer needs, besides the network, to continue where another stopped.
+    """The state that a new trainer needs, besides the network, to continue where another stopped.
 
     Attributes
     ----------

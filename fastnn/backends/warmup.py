@@ -1,4 +1,4 @@
-"""Compile the kernels before the first run or in the background of a run, and report the seconds that takes."""
+"""Compile the kernels before the first run or in the background of a run, and report the compile time."""
 
 import json
 import subprocess

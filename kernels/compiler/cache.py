@@ -18,7 +18,8 @@ import numba
 from numba.core import caching
 from numba.core.runtime import _nrt_python
 
-# Seconds to compile all kernels of a training run on a core of 2024. Numba takes most of that, LLVM the rest.
+# The seconds it takes to compile all kernels of a training run on a CPU core of 2024. Numba takes most of that time,
+# LLVM the rest.
 COLD_SECONDS = 12
 # A folder of kernels that has not been used for this many days is removed.
 DAYS_KEPT = 30

@@ -1,7 +1,7 @@
 """The backward pass of a block of rows, one panel of units at a time.
 
-`layout.py` describes the arrays. In the last block of a batch, the gradient of a weight is computed a few rows at a
-time, and these rows of the weight are updated at once.
+`layout.py` describes the arrays. If `step.is_last`, the gradient of a weight is computed a few rows at a time, and
+these rows of the weight are updated at once.
 """
 
 from fastnn.kernels.epoch.forward import drop_units
@@ -138,7 +138,7 @@ def update_between(layout, layer, t, threads, n_rows, step, units, state, penalt
 def backward_block(t, threads, layout, rows, step, dropout, units, state, penalty, scratch, barrier):
     """Run the backward pass, and update all parameters except the weights of the first layer.
 
-    Returns False if the team must stop. Before the last block of a batch, `state` accumulates the gradients, and no
+    Returns False if the team must stop. Unless `step.is_last`, the gradients are only added up in `state`, and no
     parameter changes.
 
     Weights that lead out of the last hidden layer are updated by the owners of the panels they lead out of: no other

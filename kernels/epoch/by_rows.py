@@ -2,7 +2,7 @@
 
 Suits networks whose layers have one panel each, and batches that are large compared with the network. A batch is cut
 into chunks. Each chunk has its own gradient, and the gradients are added in the order of the chunks. A step needs two
-barriers, whatever the depth, and a full batch may have any number of rows. The chunks do not depend on the number of
+barriers for any depth, and a full batch may have any number of rows. The chunks do not depend on the number of
 threads, and one thread computes each of them, so the bits of the result do not depend on that number either.
 """
 
@@ -36,8 +36,8 @@ from fastnn.kernels.vector.simd import FOUR, ONE, lanes, vadd, vload, vstore
 
 # A batch is cut into at most CHUNKS chunks of CHUNK_ROWS rows or more.
 CHUNKS, CHUNK_ROWS = 16, 32
-# One thread computes a chunk: functions for a team are called as thread FIRST of ONLY one. The constants are typed, not
-# literals; `matmul.py` gives the reason.
+# One thread computes a chunk: functions for a team are called as thread FIRST of ONLY one. These constants are typed,
+# not literals; `matmul.py` gives the reason.
 FIRST, ONLY, MORE_FOLLOW, NOTHING_KEPT = np.int64(0), np.int64(1), np.bool_(False), np.bool_(True)
 
 
@@ -117,7 +117,7 @@ def train_block(
 ):
     """Compute the losses of a block and its gradient.
 
-    In the first block of a chunk the gradient overwrites that of the chunk, in later blocks it is added.
+    The first block of a chunk overwrites the chunk's gradient; later blocks add to it.
 
     start: the position of the block in the batch, which is also its position in the row blocks
     rows: (at most BLOCK,) int64, the samples of the block

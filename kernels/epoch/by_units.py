@@ -104,7 +104,7 @@ def input_sums(layout, t, threads, n_rows, inputs, out):
 
 @inlined
 def update_inputs(layout, t, threads, n_rows, step, inputs, dout, state, penalty, gradient_tile):
-    """Update the first layer's weights to thread t's panels, and write their sums of squares to `penalty`."""
+    """Update the first layer's weights that lead to thread t's panels, and write the sums of squares to `penalty`."""
     for p in own_panels(layout, FIRST_HIDDEN, t, threads):
         panel = unit_panel(layout, FIRST_HIDDEN, p)
         if len(inputs.packed.nonzero_masks):
@@ -132,7 +132,7 @@ def run_epoch_by_units(t, threads, layout, data, order, batch_size, rule, n_step
         COUNTED: the number of samples in LOSS; batches whose sample weights are all 0 are left out
         CORRECT: the number of samples whose prediction was correct
         FAILED: the number of the first batch whose loss was not finite, counted from 0; that batch ends the epoch. The
-            caller sets -1 beforehand, which stays if no batch fails
+            caller sets it to -1 beforehand; it stays -1 if no batch fails
     """
     n_layers, real = layout.n_weights, work.units.out.dtype.type
     units, state, penalty, own = work.units, work.state, work.penalty, work.scratch

@@ -38,7 +38,9 @@ def dense_sums(layout, n_rows, dense, out, panel):
 
 @inlined
 def update_dense(layout, n_rows, step, dense, dout, state, gradient_tile, panel):
-    """Update the first layer's weights to a panel's units. Returns the sum of their squares, 0 without L2.
+    """Update the first layer's weights that lead to a panel's units.
+
+    Returns the sum of their squares, 0 without L2.
 
     dense: (BLOCK * D,), `n_rows` samples
     dout: a block's gradients, `Units.dout`

@@ -186,8 +186,8 @@ def add_sparse_product(out, out_at, out_row, packed, group, n_inputs, weight, we
     weight: one row per input, from `weight_at` on, `weight_row` apart; a single vector has only `n_units` units
 
     Four inputs are processed together, because a sample that uses a pixel mostly uses its neighbours too: a sample's
-    sums are loaded and stored once for all four. A sample that uses only the first or only the last two inputs, as at
-    the edge of a stroke, is visited for these two alone.
+    sums are loaded and stored once for all four. A sample that uses only the first two or only the last two inputs,
+    as at the edge of a stroke, is visited for these two alone.
     """
     nonzero_masks, values = packed.nonzero_masks, packed.values
     at = group * n_inputs
@@ -326,7 +326,9 @@ def _update_vectors(layout, n_rows, step, packed, dout, state, panel, n):
 
 @inlined
 def update_packed(layout, n_rows, step, packed, dout, state, panel):
-    """Update the first layer's weights to a panel's units. Returns the sum of their squares, 0 without L2.
+    """Update the first layer's weights that lead to a panel's units.
+
+    Returns the sum of their squares, 0 without L2.
 
     packed: `n_rows` samples
     dout: a block's gradients, `Units.dout`

@@ -37,7 +37,8 @@ ROW_BLOCKS = BLOCK // ROW_BLOCK
 # block are ten registers of AVX-512.
 MOST_UNITS = 10
 AT_ONCE = TEN if WHOLE_REGISTERS else FIVE
-# Elements of the scratch for transposed values: the sums of one row block, then the gradients of a block's row blocks.
+# The number of scratch elements for transposed values: the sums of one row block, then the gradients of a block's row
+# blocks.
 SCRATCH = (1 + ROW_BLOCKS) * ROW_BLOCK * ROW_BLOCK
 _ONE_BIT = np.uint64(1)
 

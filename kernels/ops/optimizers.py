@@ -1,7 +1,7 @@
 """Optimizer updates of rows of parameters, applied while their gradient is still in the first-level cache.
 
-`fastnn.optim.optimizers` defines the rules. Here the rule is applied as soon as the gradient of a few rows is known, so
-a batch of one block never stores a whole gradient.
+`fastnn.optim.optimizers` defines the rules. Here the rule is applied as soon as the gradient of a few rows is known. If
+threads share units, a batch of one block therefore never stores a whole gradient.
 
 If an input is rarely nonzero, the optimizer state of its weights decays into subnormal numbers. It never reaches 0,
 because 0.9 times the smallest subnormal rounds to itself. On many CPUs arithmetic with subnormals takes dozens of times
@@ -72,7 +72,8 @@ class Rule(NamedTuple):
 class Step(NamedTuple):
     """One optimizer step, as seen by one block of its batch.
 
-    The gradient is stored until the last block of the batch. Then the parameters are updated.
+    The gradient is stored until the last block of the batch. Then the parameters are updated. If threads share rows,
+    `is_first` refers to the chunk of the block, and `is_last` is false until all chunks are done.
 
     rule: the `Rule` of the epoch
     rate: the learning rate of this step, in the working dtype

@@ -99,7 +99,7 @@ def cross_entropy_rows(
 
 @inlined
 def fill_columns(logits, start, columns):
-    """Transpose n rows of `logits`, from `start` on, into `columns`. Returns the number of different rows.
+    """Transpose n rows of `logits`, from `start` on, into `columns`. Returns the number of rows, at most n.
 
     If fewer than n rows are left, the last row is repeated.
 

@@ -30,7 +30,7 @@ class RowBlocks(NamedTuple):
 
     @property
     def is_faster(self) -> bool:
-        """Whether samples share so many inputs that row blocks are faster than lists."""
+        """Whether row blocks are faster than lists because samples share many inputs."""
         return len(self.bsr.indptr) > 0
 
 
