@@ -29,8 +29,8 @@ def kernel(function):
 def inlined(function):
     """Compile `function` only as part of the kernels that call it. It is not kept on disk separately.
 
-    The function must neither create nor return an array. So Numba need not count references, which would take a quarter
-    of compile time. Neither helpers nor kernels may write ``a[:] = b`` for two arrays: Numba then compiles its
+    The function must neither create nor return an array. Numba then omits reference counting, which would take a
+    quarter of compile time. Helpers and kernels must not write ``a[:] = b`` for two arrays: Numba would compile its
     shape-mismatch message, which costs 1.5 s.
     """
     options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": HelperCompiler, "_nrt": False}

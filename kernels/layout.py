@@ -1,9 +1,10 @@
 """The memory layout of a network in the kernels: flat arrays, with the columns grouped into panels of whole vectors.
 
-The columns of a layer are padded to whole vectors and cut into panels: of four vectors, then two, then one; layers of
-at most NARROW vectors have panels of two, then one. The rows of a panel are contiguous. So its loads run through memory
-in order, and no power-of-2 distance between rows maps them to the same cache sets. A panel is also the unit of work
-that one thread owns. Padding is 0 and stays 0, because its gradients are 0.
+The columns of a layer are padded to whole vectors and cut into panels. Panels are four vectors wide; the remaining
+vectors form at most one panel of two and one of one. In layers of at most NARROW vectors, panels are two vectors wide,
+and a remaining vector forms a panel of one. The rows of a panel are contiguous. Loads from a panel therefore run
+through memory in order and use all cache sets; rows a large power of 2 apart would share a few. A panel is also the
+unit of work that one thread owns. Padding is 0 and stays 0, because its gradients are 0.
 """
 
 from typing import NamedTuple
@@ -12,18 +13,19 @@ import numpy as np
 
 from fastnn.kernels.jit import inlined
 
-# Samples per group when they are packed and visited: one uint64 has a bit for each.
+# The number of samples in a group of packed inputs: one uint64 has a bit for each.
 GROUP = 64
-# The most rows per block. A batch is processed block by block: the activations of a block stay in the second-level
-# cache, and a full batch needs no more memory than a small one.
+# The maximum number of rows in a block. A batch is processed block by block: the activations of a block stay in the
+# second-level cache, and a full batch needs no more memory than a small one.
 BLOCK = 4 * GROUP
-# Rows of a weight gradient that are computed before their weights are updated: 4 KB, kept in the first-level cache.
+# The number of rows of a weight gradient that are computed before their weights are updated. They are 4 KB and stay in
+# the first-level cache.
 GRADIENT_ROWS = 16
 # Layer numbers: the inputs, and the first layer after them (the classes if there is no hidden layer). Typed constants,
 # not literals; `ops/matmul.py` gives the reason.
 INPUTS, FIRST_HIDDEN = np.int64(0), np.int64(1)
-# Vectors in the widest panel. In layers of at most NARROW vectors the widest panel has half as many, so that there are
-# panels for several threads.
+# The number of vectors in the widest panel. In layers of at most NARROW vectors the widest panel has half as many, so
+# that there are panels for several threads.
 WIDE, NARROW = 4, 4
 
 

@@ -1,6 +1,6 @@
 """The team of threads that runs one epoch: its barrier, and `run_team`, which Ctrl-C can interrupt.
 
-The threads are Python threads inside nogil kernels. They live for one call: nothing needs shutting down, nothing
+The threads are Python threads inside nogil kernels. They exist for one call: nothing needs shutting down, nothing
 survives a fork, and any number of teams can run at once.
 """
 
@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 from fastnn.kernels.jit import inlined
 from fastnn.kernels.vector.simd import element_pointer
 
-# A barrier is an int64 array with two used entries, one cache line apart: the arrival count and the stop flag.
+# A barrier is an int64 array. Two of its entries are used, one cache line apart: the arrival count and the stop flag.
 COUNT, STOP, BARRIER_SIZE = 0, 8, 16
 # A step takes a few dozen microseconds, so most waits are shorter than a system call: a thread spins first. Then it
 # yields, because the thread it waits for may have lost its core.
@@ -81,8 +81,8 @@ _pause = _call_without_arguments("llvm.x86.sse2.pause", ir.VoidType()) if _on_x8
 def wait(barrier, threads):
     """Wait until all `threads` threads have arrived. Returns False if the stop flag is set.
 
-    The arrival count is never reset. A thread derives its generation from its own arrival number, and thereby the count
-    that completes this generation. So the barrier needs no second counter, and no thread can miss a reset.
+    The arrival count is never reset. From its own arrival number, a thread computes the count that completes its
+    generation of arrivals. So the barrier needs no second counter, and no thread can miss a reset.
 
     barrier: (BARRIER_SIZE,) int64, updated
     """
@@ -102,8 +102,8 @@ def wait(barrier, threads):
 def _start_apart(t: int, threads: int) -> None:
     """Move this thread to the t-th core if there is one core per thread. The system may move it again later.
 
-    Linux tends to start a thread on the core of the thread that starts it. It can take milliseconds to notice that
-    another core is idle, which is as long as a short epoch.
+    Linux tends to start a thread on the core of the thread that starts it. Linux can take milliseconds to notice that
+    another core is idle, and a short epoch lasts no longer than that.
     """
     if not hasattr(os, "sched_setaffinity"):
         return

@@ -17,8 +17,8 @@ def get_backend(name: str = "auto") -> Backend:
     Parameters
     ----------
     name : {"auto", "numba", "numpy"}
-        "numba" for the compiled kernels, "numpy" for the reference. "auto" is "numba" if Numba can be imported; if not,
-        it is "numpy" and a RuntimeWarning says so, once by default.
+        "numba" for the compiled kernels, "numpy" for the reference. "auto" is "numba" if Numba can be imported.
+        Otherwise "auto" is "numpy", and a RuntimeWarning says so; Python shows it once by default.
 
     Returns
     -------

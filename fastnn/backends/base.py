@@ -44,13 +44,14 @@ class EpochResult(NamedTuple):
     Attributes
     ----------
     loss : float
-        The mean of the batch losses over the epoch's samples, each at the weights before that batch's step. Batches
-        whose samples all have weight 0 are left out. Not finite if a batch failed.
+        The mean of the batch losses over the epoch's samples. Each loss is that of the weights before the batch's step.
+        Batches whose samples all have weight 0 are left out. The loss is not finite if a batch failed.
     accuracy : float
-        The share of correctly classified samples, at the same weights. A multilabel sample is correct if all its
-        outputs are. NaN for "identity" outputs. Without meaning if a batch failed.
+        The fraction of correctly classified samples, with the same weights. A multilabel sample is correct if all its
+        outputs are correct. NaN for "identity" outputs; meaningless if a batch failed.
     failed_batch : int or None
-        The first batch whose loss was not finite; the epoch ended there. None if there was none.
+        The number of the first batch whose loss was not finite, counted from 0; the epoch ended there. None if every
+        loss was finite.
     """
 
     loss: float
@@ -59,12 +60,12 @@ class EpochResult(NamedTuple):
 
 
 class TrainerState(NamedTuple):
-    """What a new trainer needs, besides the network, to continue where another stopped.
+    """The state that a new trainer needs, besides the network, to continue where another stopped.
 
     Attributes
     ----------
     slots : tuple of (list of ndarray, list of ndarray)
-        The optimizer's arrays. Each slot has one array per weight and one per bias, with the shapes of these.
+        The optimizer's arrays. Each slot has one array per weight and one per bias, of the same shape.
     steps : int
         The number of updates so far.
     epochs : int
@@ -76,7 +77,7 @@ class TrainerState(NamedTuple):
     epochs: int
 
 
-# Maps weights and biases to the loss and its gradients there.
+# A function of weights and biases that returns the loss and its gradients.
 Objective = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], LossAndGradients]
 
 
@@ -217,7 +218,7 @@ class Backend(Protocol):
         -------
         loss : float
         dlogits : ndarray of shape (B, C)
-            The gradient of the loss by the logits.
+            The gradient of the loss with respect to the logits.
 
         Raises
         ------
@@ -245,7 +246,7 @@ class Backend(Protocol):
         -------
         loss : float
         dlogits : ndarray of shape (B, C)
-            The gradient of the loss by the logits.
+            The gradient of the loss with respect to the logits.
 
         Raises
         ------
@@ -272,7 +273,7 @@ class Backend(Protocol):
         -------
         loss : float
         douts : ndarray of shape (B, C)
-            The gradient of the loss by the outputs.
+            The gradient of the loss with respect to the outputs.
 
         Raises
         ------
@@ -402,9 +403,10 @@ class Backend(Protocol):
         sample_weight : ndarray of shape (B,), or None
             The weight of each sample in the mean; None: all equal.
         dropout : float
-            The share of each hidden layer's units to drop, in [0, 1).
+            The probability that a hidden unit is dropped, in [0, 1).
         seed, epoch : int
-            Determine the dropout masks: those of samples 0 to B - 1 in this epoch of a run with this seed.
+            Determine the dropout masks. The batch gets the masks of samples 0 to B - 1 in this epoch of a run with this
+            seed.
 
         Returns
         -------
@@ -488,7 +490,7 @@ class Backend(Protocol):
         divide_l2 : bool
             Divide `l2` by the total sample weight of each batch.
         dropout : float
-            The share of each hidden layer's units to drop, in [0, 1).
+            The probability that a hidden unit is dropped, in [0, 1).
         sample_weight : ndarray of shape (N,), or None
             The weight of each sample in the mean of its batch; None: all equal.
         seed : int
@@ -517,9 +519,10 @@ _WORKING_DTYPES = frozenset(map(np.dtype, (np.uint8, np.float32, np.float64)))
 
 
 def check_inputs(network: Network, inp: Any) -> Any:
-    """Return `inp` in a form the backends accept; DataError unless it is (B, D) real numbers with the network's D.
+    """Return `inp` in a form that the backends accept.
 
-    Arrays stay arrays. Sparse matrices become canonical CSR matrices of SciPy and are never made dense.
+    Raises DataError unless `inp` has shape (B, D), with the network's D, and real numbers. Arrays stay arrays. Sparse
+    matrices become canonical CSR matrices of SciPy and are never made dense.
     """
     sparse = False
     if type(inp) is not np.ndarray:  # plain arrays skip this: predicting one row takes only microseconds
@@ -550,8 +553,8 @@ def working_inputs(inp: np.ndarray) -> np.ndarray:
 def check_targets(network: Network, targets: np.ndarray, n_samples: int) -> np.ndarray:
     """Return `targets` in the form that the network's loss uses.
 
-    Softmax outputs use labels, checked by `check_labels`. Other outputs use numbers of shape (n_samples, C) in the
-    network's dtype; DataError unless they are finite, and from 0 to 1 for logistic outputs.
+    Softmax outputs use labels, which `check_labels` checks. Other outputs use numbers of shape (n_samples, C) in the
+    network's dtype. Raises DataError unless they are finite, and from 0 to 1 for logistic outputs.
     """
     if network.output == "softmax":
         return check_labels(targets, n_samples, network.n_classes)
@@ -587,7 +590,7 @@ def check_labels(labels: np.ndarray, n_samples: int, n_classes: int) -> np.ndarr
 def check_sample_weight(sample_weight: Any, n_samples: int, dtype: np.dtype) -> np.ndarray | None:
     """Return `sample_weight` as `dtype`, shape (n_samples,), or None.
 
-    DataError unless every weight is finite and 0 or more, and at least one is above 0.
+    Raises DataError unless every weight is finite and 0 or more, and at least one is above 0.
     """
     if sample_weight is None:
         return None

@@ -9,7 +9,7 @@ Notation, for B samples, D inputs, H units and C classes:
     bias: (H,)
     out: (B, H)
     logits: (B, C)
-A gradient has the name of its array with `d` in front: `dweight` is the gradient of the loss by `weight`.
+A gradient has the name of its array with `d` in front: `dweight` is the gradient of the loss with respect to `weight`.
 `fastnn.backends.base` describes the arguments in full.
 """
 
@@ -69,9 +69,10 @@ def activate_backward(dout: np.ndarray, out: np.ndarray, activation: str) -> np.
 
 # --- Softmax and the losses ------------------------------------------------------------------------------------------
 def softmax_terms(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return ``shifted = logits - max(logits)``, ``exp(shifted)`` and each row's sum of the latter, (B, 1).
+    """Return ``shifted = logits - max(logits)``, ``exp(shifted)`` and the sum of each row of ``exp(shifted)``, (B, 1).
 
-    Subtracting one number from all logits of a row leaves its probabilities unchanged; this one prevents overflow.
+    Subtracting a number from all logits of a row leaves its probabilities unchanged. Subtracting the largest logit
+    prevents overflow.
     """
     shifted = logits - logits.max(axis=1, keepdims=True)
     exp = np.exp(shifted)
@@ -134,7 +135,8 @@ LOSSES = {"softmax": softmax_cross_entropy, "logistic": logistic_cross_entropy, 
 def is_correct(output: str, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Return which rows are classified correctly, bool (B,).
 
-    softmax: the label has the largest logit. logistic: every logit is above 0 exactly where its target is above 0.5.
+    With softmax outputs, a row is correct if its label has the largest logit. With logistic outputs, it is correct if
+    each logit is above 0 exactly where its target is above 0.5.
     """
     if output == "softmax":
         return logits.argmax(axis=1) == targets

@@ -9,11 +9,11 @@ from typing import Any
 
 from fastnn.checks import check_integer
 
-# If a thread runs on a core for a smaller share of an epoch than this, another process competes for the core.
+# If a thread runs on a core for less than this fraction of an epoch, another process competes for the core.
 CROWDED_BELOW = 0.7
-# In epochs of fewer seconds than this, a thread's CPU clock is too coarse to be informative.
+# In epochs shorter than this many seconds, a thread's CPU clock is too coarse to be informative.
 SHORTEST_NOTED = 0.02
-# The number of epochs with fewer threads, after which all are tried again.
+# All threads are tried again after this many epochs with fewer threads.
 EPOCHS_TO_RETRY = 4
 
 

@@ -1,4 +1,4 @@
-"""Compilation of the kernels: before the first run with `warmup`, or beside it, and the seconds it takes."""
+"""Compile the kernels before the first run or in the background of a run, and report the compile time."""
 
 import json
 import subprocess
@@ -28,7 +28,7 @@ class Warmup(NamedTuple):
     seconds : float
         Its total time.
     compile_seconds : float
-        The part of `seconds` spent on compiling.
+        The part of `seconds` that was spent on compilation.
     """
 
     compiled: tuple[str, ...]
@@ -52,7 +52,7 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> Warmup:
     Returns
     -------
     Warmup
-        What was done. Kernels that this process has in memory already are neither compiled nor loaded.
+        The kernels compiled and loaded, without those that this process already had in memory.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def compile_prediction_in_background(
     inputs : dtype
         The dtype of the inputs to predict from.
     threads : int or None
-        The `threads` of the run.
+        The `threads` setting of the run.
 
     Yields
     ------

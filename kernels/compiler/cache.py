@@ -18,7 +18,8 @@ import numba
 from numba.core import caching
 from numba.core.runtime import _nrt_python
 
-# Seconds to compile all kernels of a training run on a core of 2024. Numba takes most of that, LLVM the rest.
+# The seconds it takes to compile all kernels of a training run on a CPU core of 2024. Numba takes most of that time,
+# LLVM the rest.
 COLD_SECONDS = 12
 # A folder of kernels that has not been used for this many days is removed.
 DAYS_KEPT = 30
@@ -78,7 +79,7 @@ def cache_folder() -> Path | None:
             if status.st_uid != os.getuid() or status.st_mode & 0o022:
                 raise PermissionError(f"{folder} is owned or writable by another user")
         tempfile.TemporaryFile(dir=folder).close()
-        os.utime(folder)  # `_prune` takes this as the time of the last use
+        os.utime(folder)  # `_prune` reads this as the time of the last use
     except OSError as error:
         _warn(f"compiled kernels cannot be kept on disk ({error}); every process will compile them again")
         return None
@@ -201,7 +202,8 @@ class KernelCache(caching.NullCache):
 
     def save_overload(self, sig, data):
         compilations.append(Compilation(self._function.__name__, time.perf_counter() - self._started))
-        # Sets the constants of helpers, for example of a `print`. A helper has no machine code, so they had no address.
+        # Sets the constants of helpers, for example those of a `print`. They had no address until now, because a helper
+        # has no machine code.
         for environment in data._find_referenced_environments():
             data.codegen.set_env(environment.env_name, environment)
         if not self._folder_cache:

@@ -37,7 +37,7 @@ class HelperCompiler(_Compiler):
 class KernelCompiler(_Compiler):
     """Compiles a kernel into a `_KernelLibrary`.
 
-    Python's cyclic garbage collector is off meanwhile. It would scan Numba's growing data structures again and again,
+    Meanwhile Python's cyclic garbage collector is off. It would scan Numba's growing data structures again and again,
     which takes a sixth of compile time and frees little. Numba's lock lets only one thread compile at a time, so
     compilations cannot switch the collector back on for each other.
     """
@@ -85,7 +85,7 @@ class _HelperLibrary(_Library):
     """The code of a helper, as LLVM IR only. It is linked into kernels and never called from elsewhere.
 
     Numba optimises every function together with its callees, translates it to machine code, and repeats that for each
-    caller. Of a helper, only the copy inside a kernel ever runs, and that copy is optimised with the kernel. So helpers
+    caller. Only the copy of a helper inside a kernel ever runs, and that copy is optimised with the kernel. So helpers
     are neither optimised nor linked with their callees.
     """
 

@@ -1,7 +1,7 @@
 """The backward pass of a block of rows, one panel of units at a time.
 
-`layout.py` describes the arrays. A weight's gradient exists only a few rows at a time; they update their weights at
-once.
+`layout.py` describes the arrays. If `step.is_last`, the gradient of a weight is computed a few rows at a time, and
+these rows of the weight are updated at once.
 """
 
 from fastnn.kernels.epoch.forward import drop_units
@@ -45,9 +45,9 @@ def transpose_weights(layout, weight_at, width, depth, columns, transposed, offs
 
 @inlined
 def input_gradient(layout, layer, n_rows, dout, scratch, panel):
-    """Compute the gradient of a layer's inputs, the units of `panel`, in `dout`.
+    """Compute the gradient of the units of `panel` in `layer` from the gradients of the next layer, all in `dout`.
 
-    Neither their dropout mask nor the slope of their activation is applied yet.
+    The dropout mask and the slope of the activation are not applied yet.
 
     dout: a block's gradients, `Units.dout`; the rows of `panel` are overwritten
     """
@@ -68,7 +68,7 @@ def input_gradient(layout, layer, n_rows, dout, scratch, panel):
 def slope_units(layout, n_rows, out, dout, panel, keep_prob):
     """Multiply `dout` by the slope of the activation for a panel of hidden units.
 
-    The activation's outputs are `keep_prob` times `out`, because dropout has scaled them by 1 / keep_prob.
+    The activation's outputs are ``keep_prob * out``, because dropout has multiplied `out` by ``1 / keep_prob``.
     """
     one = out.dtype.type(1)
     for at in range(panel.at, panel.at + n_rows * panel.width, lanes(out)):
@@ -77,7 +77,7 @@ def slope_units(layout, n_rows, out, dout, panel, keep_prob):
 
 @inlined
 def update_block(layout, layer, n_rows, step, units, state, gradient_tile, inputs, outputs):
-    """Update the weights from the panel `inputs` to the panel `outputs`; returns the sum of their squares."""
+    """Update the weights from panel `inputs` to panel `outputs`. Returns the sum of their squares, 0 without L2."""
     at = weight_panel(layout, layer, outputs) + inputs.first * outputs.width
     height = min(inputs.width, size_of(layout, layer) - inputs.first)
     return multiply_and_update(
@@ -88,7 +88,7 @@ def update_block(layout, layer, n_rows, step, units, state, gradient_tile, input
 
 @inlined
 def sum_rows(dout, n_rows, out, out_at, add, panel, n):
-    """``out = dout.sum(axis=0)`` for a panel of `n` vectors, or ``out +=`` it if `add`."""
+    """``out = dout.sum(axis=0)`` for a panel of `n` vectors. If `add` is true, the sum is added to `out` instead."""
     total = vload(out, out_at, n) if add else vzero(out, n)
     for s in range(n_rows):
         total = vadd(total, vload(dout, panel.at + s * panel.row, n))
@@ -120,7 +120,7 @@ def update_bias(layout, layer, n_rows, step, dout, state, gradient_tile, panel):
 
 @inlined
 def update_between(layout, layer, t, threads, n_rows, step, units, state, penalty, gradient_tile):
-    """Update the weights between two hidden layers: those that lead to thread t's panels.
+    """Update those weights between two hidden layers that lead to thread t's panels.
 
     penalty: the sums of the weights' squares, overwritten for these panels
     """
@@ -136,13 +136,14 @@ def update_between(layout, layer, t, threads, n_rows, step, units, state, penalt
 
 @inlined
 def backward_block(t, threads, layout, rows, step, dropout, units, state, penalty, scratch, barrier):
-    """Backward pass down to the first layer: updates all parameters but its weights. False if the team is to stop.
+    """Run the backward pass, and update all parameters except the weights of the first layer.
 
-    A gradient is kept instead, in `state`, until the last block of a batch.
+    Returns False if the team must stop. Unless `step.is_last`, the gradients are only added up in `state`, and no
+    parameter changes.
 
     Weights that lead out of the last hidden layer are updated by the owners of the panels they lead out of: no other
-    thread reads them. Weights between hidden layers are updated by the owners of the panels they lead to, once all
-    threads have read them, which is after the next barrier.
+    thread reads them. Weights between hidden layers are updated by the owners of the panels they lead to. This happens
+    after the next barrier, when all threads have read these weights.
     """
     never_inline()
     n_layers, n_rows, dout, gradient_tile = layout.n_weights, len(rows), units.dout, scratch.gradient_tile

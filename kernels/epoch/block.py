@@ -1,7 +1,7 @@
-"""What epochs by units and epochs by rows have in common: the arrays they are given, and the losses of a block.
+"""Shared by epochs by units and epochs by rows: the types of their arguments, and the losses of a block.
 
-Dimensions: N samples in the data set, B in a batch, D inputs, L layers of weights, C classes. `layout.py` describes how
-parameters and units are laid out.
+Dimensions: N samples in the data set, D inputs, L layers of weights, C classes. `layout.py` describes how parameters
+and units are laid out.
 """
 
 from typing import NamedTuple
@@ -39,7 +39,7 @@ class Dropout(NamedTuple):
     """The dropout masks of an epoch.
 
     keys: (L - 1,) uint64, one per hidden layer
-    threshold: a unit is dropped if its hash is below; 0 without dropout
+    threshold: a unit is dropped if its hash is below this; 0 without dropout
     keep_prob: the probability that a unit is kept
     scale: 1 / keep_prob
     """
@@ -55,7 +55,8 @@ class Units(NamedTuple):
 
     out: (BLOCK * padded units of all layers,), the units' outputs
     dout: like `out`, their gradients
-    partial_logits: (panels * BLOCK * padded classes,), what each panel of the last hidden layer adds to the logits
+    partial_logits: (panels * BLOCK * padded classes,), the contribution of each panel of the last hidden layer to the
+        logits
     """
 
     out: np.ndarray
@@ -84,7 +85,7 @@ class Scratch(NamedTuple):
     """A thread's scratch. In `WorkByUnits` and `WorkByRows`, each array has one such row per thread.
 
     gradient_tile: (GRADIENT_ROWS * width of the widest panel,), a few rows of a weight's gradient
-    transposed: (width of the widest panel ** 2,), a square of a panel's weights
+    transposed: (width of the widest panel ** 2,), a square part of a panel's weights, transposed
     columns: (padded classes * lanes,), the logits of as many rows as a vector has lanes
     row_stats: (4 * lanes,), four numbers for each of these rows
     offsets: (GROUP,) int64, a number for each sample of a group
@@ -101,8 +102,8 @@ class Scratch(NamedTuple):
 def is_finite(number):
     """Whether `number` is neither NaN nor infinite.
 
-    Numba's own test is ``number - number == 0``. Where `number` is a sum, `reassoc` lets LLVM cancel its terms, NaN or
-    not, and the test passes.
+    Numba's own test is ``number - number == 0``. If `number` is a sum, `reassoc` lets LLVM cancel its terms even if one
+    is NaN, and the test passes.
     """
     return -np.inf < number < np.inf
 
@@ -120,7 +121,7 @@ def batch_weight(data, batch):
 
 @inlined
 def gather_samples(data, rows, samples, t, threads):
-    """Copy labels or targets, and weights, of the samples `rows` into `samples`: thread t's share of them."""
+    """Copy the labels or targets and the weights of thread t's part of the samples `rows` into `samples`."""
     n_targets = data.targets.shape[1]
     for s in range(len(rows) * t // threads, len(rows) * (t + 1) // threads):
         if n_targets:
@@ -135,14 +136,14 @@ def gather_samples(data, rows, samples, t, threads):
 def block_loss(t, threads, layout, n_rows, weight, units, samples, scratch):
     """Compute the losses of thread t's rows of a block, and the gradients of their logits.
 
-    Each row counts by its sample weight, divided by `weight`, the sum of the batch's weights.
+    Each row's loss is multiplied by its sample weight and divided by `weight`, the sum of the batch's weights.
     """
     never_inline()
     out, n_layers, n, real = units.out, layout.n_weights, lanes(units.out), units.out.dtype.type
     logits_at, padded = unit_panel(layout, n_layers, START).at, padded_width(layout, n_layers)
     n_outputs = size_of(layout, n_layers)
     row_stats, row_weights = scratch.row_stats[: 3 * n], scratch.row_stats[3 * n :]
-    # As many rows as a vector has lanes go through the loss together, so threads share groups of that many.
+    # The loss is computed for n rows at a time, one per lane, so each thread has whole groups of n rows.
     n_groups = (n_rows + n - 1) // n
     begin, stop = n_groups * t // threads * n, min(n_rows, n_groups * (t + 1) // threads * n)
     if n_layers > 1:

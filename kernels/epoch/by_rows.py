@@ -1,8 +1,8 @@
 """A whole epoch of training in one nogil call per thread; the threads share the rows of a batch.
 
-For networks whose layers have one panel each, and batches that are large compared with the network. A batch is cut into
-chunks. Each chunk has its own gradient, and the gradients are added in the order of the chunks. A step needs two
-barriers, whatever the depth, and a full batch may have any number of rows. The chunks do not depend on the number of
+Suits networks whose layers have one panel each, and batches that are large compared with the network. A batch is cut
+into chunks. Each chunk has its own gradient, and the gradients are added in the order of the chunks. A step needs two
+barriers for any depth, and a full batch may have any number of rows. The chunks do not depend on the number of
 threads, and one thread computes each of them, so the bits of the result do not depend on that number either.
 """
 
@@ -36,7 +36,8 @@ from fastnn.kernels.vector.simd import FOUR, ONE, lanes, vadd, vload, vstore
 
 # A batch is cut into at most CHUNKS chunks of CHUNK_ROWS rows or more.
 CHUNKS, CHUNK_ROWS = 16, 32
-# One thread computes a chunk: thread FIRST of ONLY one. They are typed, not literals, for the reason in `matmul.py`.
+# One thread computes a chunk: functions for a team are called as thread FIRST of ONLY one. These constants are typed,
+# not literals; `matmul.py` gives the reason.
 FIRST, ONLY, MORE_FOLLOW, NOTHING_KEPT = np.int64(0), np.int64(1), np.bool_(False), np.bool_(True)
 
 
@@ -56,11 +57,12 @@ class Inputs(NamedTuple):
 
 
 class WorkByRows(NamedTuple):
-    """The arrays that an epoch works with, besides the network and the data.
+    """The arrays of an epoch besides the network and the data.
 
     One per thread:
         units: its arrays hold the threads' units one after the other
-        samples, scratch: their arrays have one row per thread
+        samples: its arrays have one row per thread
+        scratch: its arrays have one row per thread
         row_block_scratch: (threads, `row_blocks.SCRATCH`), for `bsr`
         dense: (threads, BLOCK * D), a block's samples in the working dtype, or (threads, 0) if `csr` or `bsr` is used
         own_barrier: (threads, BARRIER_SIZE) int64, a barrier for one thread
@@ -68,13 +70,13 @@ class WorkByRows(NamedTuple):
     Shared by all threads:
         state: the optimizer's state; `gradient` holds the gradients of all chunks, one after the other
         csr: the data set as lists; of length 0 if not used
-        bsr: the data set in row blocks, in the order of the epoch's only batch; of length 0 if not used. One of the two
-            is used if most inputs are 0, or if the data set was given as lists
+        bsr: the data set in row blocks, in the order of the epoch's only batch; of length 0 if not used. Either `csr`
+            or `bsr` is used if at least half of the inputs are 0, or if the data set was given as lists
         chunk_loss: (CHUNKS,) float64
         chunk_correct: (CHUNKS,) int64
-        slices: (S, 5) int64, slices of the parameters that the threads share once all chunks are done. Columns: where a
-            slice starts, its rows (at most a gradient tile), the vectors of a row (4 or 1), whether it has weights,
-            and whether these are the first layer's
+        slices: (S, 5) int64, one row per slice of the parameters. The threads share the slices once all chunks are
+            done. Columns: the offset of the slice, its number of rows (at most a gradient tile), the vectors in a row
+            (4 or 1), whether it holds weights, whether it holds weights of the first layer
         penalty: (S,) float64, each slice's sum of squared weights
         results: (N_RESULTS,) float64, see `run_epoch_by_units`
     """
@@ -113,9 +115,11 @@ def chunk_start(n_rows, chunks, chunk, unit):
 def train_block(
     layout, data, start, rows, weight, step, dropout, inputs, units, state, samples, penalty, scratch, barrier
 ):
-    """Compute the losses of a block and its gradient, which is added to the chunk's gradient, or overwrites it.
+    """Compute the losses of a block and its gradient.
 
-    start: the position of the block in the batch, and so in the row blocks
+    The first block of a chunk overwrites the chunk's gradient; later blocks add to it.
+
+    start: the position of the block in the batch, which is also its position in the row blocks
     rows: (at most BLOCK,) int64, the samples of the block
     weight: the sum of the batch's sample weights
     state: `gradient` is the chunk's own, (parameters,)
@@ -147,7 +151,7 @@ def train_block(
 
 @inlined
 def _sum_chunks(gradient, size, chunks, at, gradient_tile, rows, n):
-    """Add the chunks' gradients, in their order, for `rows` rows of `n` vectors of parameters from `at` on.
+    """Add the chunks' gradients, in the order of the chunks, for `rows` rows of `n` vectors from offset `at` on.
 
     gradient: (chunks * size,), `size` elements per chunk
     gradient_tile: (rows, `n` vectors), flat, overwritten
@@ -162,7 +166,7 @@ def _sum_chunks(gradient, size, chunks, at, gradient_tile, rows, n):
 
 @inlined
 def apply_update_slices(t, threads, layout, chunks, step, work, gradient_tile):
-    """Add the chunks' gradients, in their order, and update the parameters: thread t's share of the slices."""
+    """Add the chunks' gradients, in the order of the chunks, and update the parameters, in thread t's slices."""
     never_inline()
     real, state, size, slices = gradient_tile.dtype.type, work.state, len(layout.parameters), work.slices
     for k in range(len(slices) * t // threads, len(slices) * (t + 1) // threads):
@@ -200,8 +204,8 @@ def run_epoch_by_rows(t, threads, layout, data, order, batch_size, rule, n_steps
     scratch = Scratch(own.gradient_tile[t], own.transposed[t], own.columns[t], own.row_stats[t], own.offsets[t])
     inputs = Inputs(work.csr, work.bsr, work.dense[t], work.row_block_scratch[t])
     slot_1, slot_2, gradient = work.state
-    unit = BLOCK if len(work.bsr.indptr) else 1  # a mask of a `Bsr` is for a whole block
-    unasked = np.empty(layout.n_weights)  # sums of squares that nobody reads: those of the slices are used
+    unit = BLOCK if len(work.bsr.indptr) else 1  # each mask of a `Bsr` covers a whole block
+    unasked = np.empty(layout.n_weights)  # sums of squares, never read: `work.penalty` has those of the slices
     total_loss, n_counted, n_correct = 0.0, 0, 0
     for first in range(0, len(order), batch_size):
         batch = order[first : first + batch_size]

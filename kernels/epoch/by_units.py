@@ -2,7 +2,7 @@
 
 A thread owns panels of every hidden layer. It alone updates the weights that lead into them and, from the last hidden
 layer, those that lead out. With one hidden layer, other threads need only its partial logits. Gradients are stored only
-where a batch has several blocks. One thread computes each number, in an order that does not depend on the number of
+if a batch has several blocks. One thread computes each number, in an order that does not depend on the number of
 threads, so the bits of the result do not depend on it either.
 """
 
@@ -45,16 +45,16 @@ class Inputs(NamedTuple):
 
 
 class WorkByUnits(NamedTuple):
-    """The arrays that an epoch works with, besides the network and the data.
+    """The arrays of an epoch besides the network and the data.
 
-    Two rows alternate where a block is double-buffered: one holds the current block while the next is gathered into the
-    other.
+    A double-buffered array has two rows that alternate: one holds the current block while the next block is gathered
+    into the other.
 
     units: a block's units, shared by all threads
     state: the optimizer's state, shared by all threads
     samples: `label`, `target` and `weight` have two rows (double-buffered), `loss` and `correct` have one
     inputs: all arrays have two rows (double-buffered)
-    csr: the data set if it was given as lists, else of length 0
+    csr: the data set if it was given as lists, otherwise of length 0
     penalty: (L * panels of the widest layer,) float64, sums of squared weights
     results: (N_RESULTS,) float64, see `run_epoch_by_units`
     scratch: all arrays have one row per thread
@@ -72,15 +72,14 @@ class WorkByUnits(NamedTuple):
 
 @inlined
 def gather_block(data, csr, rows, samples, inputs, scratch, t, threads):
-    """Gather the samples and inputs of a block: thread t's share of them.
+    """Gather thread t's part of the samples and inputs of a block.
 
     rows: (at most BLOCK,) int64, the samples of the block
     csr: the data set, if it was given as lists
     samples, inputs: overwritten
     scratch: thread t's
 
-    Samples come from anywhere in memory. When they are gathered together, their cache misses overlap; one by one they
-    would not.
+    Samples are scattered over memory. Because they are gathered together, their cache misses overlap.
     """
     never_inline()
     gather_samples(data, rows, samples, t, threads)
@@ -105,7 +104,7 @@ def input_sums(layout, t, threads, n_rows, inputs, out):
 
 @inlined
 def update_inputs(layout, t, threads, n_rows, step, inputs, dout, state, penalty, gradient_tile):
-    """Update the first layer's weights that lead to thread t's panels, and write their sums of squares to `penalty`."""
+    """Update the first layer's weights that lead to thread t's panels, and write the sums of squares to `penalty`."""
     for p in own_panels(layout, FIRST_HIDDEN, t, threads):
         panel = unit_panel(layout, FIRST_HIDDEN, p)
         if len(inputs.packed.nonzero_masks):
@@ -121,18 +120,19 @@ def run_epoch_by_units(t, threads, layout, data, order, batch_size, rule, n_step
     layout: the network; its parameters are updated
     data: the data set
     order: (n,) int64, the samples to train on
-    batch_size: the samples of a batch; the last batch may have fewer
+    batch_size: the number of samples in a batch; the last batch may have fewer
     rule: the optimizer
-    n_steps: the optimizer steps before this epoch
+    n_steps: the number of optimizer steps before this epoch
     dropout: the masks of this epoch
     work: a `WorkByUnits`; its state is updated, and thread 0 writes its results
-    barrier: the team's; if its stop flag is set, the epoch ends where it is
+    barrier: the team's barrier; if its stop flag is set, the epoch ends early
 
     The results, one element each:
         LOSS: the sum of the batches' losses, each times its number of samples
         COUNTED: the number of samples in LOSS; batches whose sample weights are all 0 are left out
         CORRECT: the number of samples whose prediction was correct
-        FAILED: the first batch whose loss was not finite, which ends the epoch; -1, as the caller sets it, if none
+        FAILED: the number of the first batch whose loss was not finite, counted from 0; that batch ends the epoch. The
+            caller sets it to -1 beforehand; it stays -1 if no batch fails
     """
     n_layers, real = layout.n_weights, work.units.out.dtype.type
     units, state, penalty, own = work.units, work.state, work.penalty, work.scratch
@@ -144,7 +144,7 @@ def run_epoch_by_units(t, threads, layout, data, order, batch_size, rule, n_step
     next_inputs = Inputs(Packed(packed.values[1], packed.nonzero_masks[1]), dense[1])
     total_loss, n_counted, n_correct = 0.0, 0, 0
     rate, l2, weight, loss = real(0), real(0), 0.0, 0.0
-    first, start = 0, 0  # the batch, and the block in it
+    first, start = 0, 0  # the position of the batch in `order`, and of the block in the batch
     if len(order):
         gather_block(data, work.csr, order[:batch_size][:BLOCK], samples, inputs, scratch, t, threads)
     if not wait(barrier, threads):

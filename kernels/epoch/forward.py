@@ -72,7 +72,7 @@ def finish_layer(layout, layer, t, threads, rows, scale, dropout, out):
 
 @inlined
 def write_partial_logits(layout, n_rows, out, partial_logits, p, panel):
-    """Compute what the units of panel p of the last hidden layer add to the logits.
+    """Compute the contribution of panel p of the last hidden layer to the logits.
 
     out: a block's outputs, `Units.out`
     partial_logits: `Units.partial_logits`; those of panel p are overwritten
@@ -109,7 +109,7 @@ def sum_logits(layout, begin, end, out, partial_logits):
 
 @inlined
 def forward_block(t, threads, layout, rows, dropout, units, barrier):
-    """Compute all hidden layers after the first, and the partial logits. False if the team is to stop."""
+    """Compute all hidden layers after the first, and the partial logits. Returns False if the team must stop."""
     never_inline()
     hidden, n_rows, out = layout.n_weights - 1, len(rows), units.out
     for layer in range(1, hidden):

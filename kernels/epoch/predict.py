@@ -1,9 +1,9 @@
 """Prediction: rows pass through the whole network in one call, with the weights as NumPy stores them.
 
 Training lays weights out in panels; for one row, that would take longer than the prediction. So nothing is laid out
-here. A row of a weight is read in strides of up to eight vectors, and a last vector that it does not fill is loaded
-only in part. A few rows go two at a time. For many rows of bytes, the first layer takes 64 at a time, packed as in
-training, so that a weight is fetched once for all of them.
+here. Each row of a weight is read up to eight vectors at a time. If the row ends within a vector, only that part of the
+vector is loaded. Rows of inputs are processed in pairs. If there are many rows of bytes, the first layer processes 64
+rows at a time, packed as in training, so that each weight is fetched once for all of them.
 
 Dimensions: N rows, D inputs, H units, C classes.
 """
@@ -38,9 +38,9 @@ from fastnn.kernels.vector.simd import (
     vzero,
 )
 
-# Columns of a table of layers, which has one row per layer: its inputs, its units, the addresses of its weight and its
-# bias. If the inputs are lists, the first row also has the addresses of a `csr.Csr`'s indptr (int64) and indices
-# (uint32); otherwise these columns are 0. Passing these arrays as arguments would cost every call more than a
+# The columns of a table with one row per layer: the number of inputs and units of the layer, and the addresses of its
+# weight and bias. If the inputs are lists, the first row also has the addresses of a `csr.Csr`'s indptr (int64) and
+# indices (uint32); otherwise these columns are 0. Passing these arrays as arguments would cost every call more than a
 # microsecond.
 FAN_IN, FAN_OUT, WEIGHT, BIAS, INDPTR, INDICES, N_COLUMNS = range(7)
 # A thread predicts ROWS rows at a time, so that weights which do not fit the second-level cache are fetched once for
@@ -90,8 +90,8 @@ def gather_inputs(images, start, n_rows, values, width, nonzero_masks, n_words):
 def gather_lists(indptr, indices, data, start, n_rows, values, width, nonzero_masks, n_words):
     """`gather_inputs` for samples that are already lists.
 
-    In `values`, only the inputs that a row or the other row of its pair uses are written, since no others are read. So
-    the cost grows with the number of entries, not of inputs, except for clearing the masks.
+    In each row of `values`, only inputs that are nonzero in this row or in the other row of its pair are written. No
+    others are read. So the cost grows with the number of entries, not of inputs, except for clearing the masks.
 
     indptr: (N + 1,) int64
     indices: (entries,) uint32
@@ -129,8 +129,8 @@ def pair_sums(out, inp, s, other, width, nonzero_masks, n_words, weight, bias, s
     weight: (D, H), flat, with D = `n_inputs` and H = `row`
     bias: (H,)
 
-    A single vector may have fewer units than lanes. The inputs that either row uses are visited in order. A factor of 0
-    leaves a sum as it is, so the bits of a row do not depend on the other row.
+    A single vector may have fewer units than lanes. The inputs that either row uses are visited in order. An input of 0
+    leaves a sum unchanged, so the bits of a row do not depend on the other row.
 
     Faster than row by row, because each weight that is loaded is used twice: weights come from the second-level cache,
     which is half as fast as the multiplications. All sums stay in registers.
@@ -231,15 +231,15 @@ def predict(table, activation, scale, images, output, barrier, out):
     scale: the scale of the inputs
     images: (N, D), or (1, entries), the values of the lists, if the table has the addresses of lists
     output: SOFTMAX_OUTPUT or LOGISTIC_OUTPUT for probabilities, IDENTITY_OUTPUT for logits
-    barrier: a new one for each prediction, shared by its threads. Its count is the number of times that a thread has
-        asked for rows; its stop flag ends the prediction early
+    barrier: a new one for each prediction, shared by its threads. Its count is the number of requests for rows so far;
+        its stop flag ends the prediction early
     out: (N, C), overwritten
 
     A row's sums are always added in the same order, so its bits depend neither on the other rows, nor on the number of
     threads, nor on the form of the inputs. Weights that are not finite are the exception: they may affect a
     neighbouring row.
 
-    Faster than layer by layer: nothing between the inputs and the result leaves the caches.
+    Faster than one call per layer: no intermediate result leaves the caches.
     """
     n_layers, real, n_all = len(table), out.dtype.type, len(out)
     n_inputs, n_classes, most = table[0, FAN_IN], table[n_layers - 1, FAN_OUT], table[0, FAN_OUT]
@@ -255,7 +255,7 @@ def predict(table, activation, scale, images, output, barrier, out):
     # First the masks of packed inputs, then those of each layer's rows.
     nonzero_masks = np.empty(max(rows * n_words, n_inputs if packs else 0), np.uint64)
     both = np.empty(2 * rows * width + lanes(out), out.dtype)
-    first = -both.ctypes.data % VECTOR // both.itemsize  # a vector that crosses cache lines takes twice as long
+    first = -both.ctypes.data % VECTOR // both.itemsize  # a vector that crosses cache lines takes twice as long to load
     values, sums = both[first : first + rows * width], both[first + rows * width : first + 2 * rows * width]
     packed = Packed(np.empty(n_inputs * GROUP if packs else 0, images.dtype), nonzero_masks)
     offsets = np.empty(2 * GROUP, np.int64)

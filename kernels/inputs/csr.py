@@ -20,7 +20,7 @@ AHEAD = 3
 class Csr(NamedTuple):
     """A data set in compressed sparse rows: the nonzero inputs of sample after sample.
 
-    indptr: (N + 1,) int64, where each sample's entries start, then where the last sample's end
+    indptr: (N + 1,) int64, the position of each sample's first entry, then the number of entries
     indices: (entries,) uint16 or uint32, the input of each entry, 0 to D - 1, ascending within a sample
     data: (entries,) uint8 or the working dtype, the value of each entry
     """

@@ -8,7 +8,7 @@ from fastnn.kernels.ops.optimizers import multiply_and_update
 
 @inlined
 def copy_inputs(images, rows, dense, t, threads):
-    """Copy samples into `dense`, one after the other, in the working dtype: thread t's share of them.
+    """Copy thread t's part of the samples into `dense`, one after the other, in the working dtype.
 
     images: (N, D)
     rows: (B,) int64, the samples to copy
@@ -38,7 +38,9 @@ def dense_sums(layout, n_rows, dense, out, panel):
 
 @inlined
 def update_dense(layout, n_rows, step, dense, dout, state, gradient_tile, panel):
-    """Update the first layer's weights that lead to a panel's units; returns the sum of their squares.
+    """Update the first layer's weights that lead to a panel's units.
+
+    Returns the sum of their squares, 0 without L2.
 
     dense: (BLOCK * D,), `n_rows` samples
     dout: a block's gradients, `Units.dout`

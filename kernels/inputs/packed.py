@@ -1,10 +1,10 @@
 """The first layer for sparse inputs when threads share panels: zeros are skipped.
 
-Four of five pixels of a handwritten digit are zero, so the first layer, nearly all the work of a digit network, becomes
-several times smaller. Memory then decides the speed. Samples are scattered over the data set, so a group of 64 is
-gathered once per step and transposed on the way: input by input, with the samples side by side. The 64 values of an
-input are then one cache line (of bytes), and comparing that line with 0 gives one bit per sample: whether the sample
-uses the input.
+Four of five pixels of a handwritten digit are zero. Skipping them makes the first layer, which is nearly all the work
+of a digit network, several times smaller. Memory then limits the speed. Samples are scattered over the data set, so a
+group of 64 is gathered once per step and transposed on the way: input by input, with the samples side by side. The 64
+values of an input, if they are bytes, are then one cache line. Comparing that line with 0 gives one bit per sample:
+whether the sample uses the input, that is, whether the input is nonzero in the sample.
 """
 
 from typing import NamedTuple
@@ -47,7 +47,7 @@ class Packed(NamedTuple):
     """The inputs of a block, group after group of GROUP samples.
 
     values: (groups * D * GROUP,), the data's dtype, input by input, a group's samples side by side
-    nonzero_masks: (groups * D,) uint64, for each input of a group; bit s is set where sample s has it nonzero
+    nonzero_masks: (groups * D,) uint64, one per input of a group; bit s is set if the input is nonzero in sample s
     """
 
     values: np.ndarray
@@ -59,10 +59,10 @@ def _locate(flat, rows, n_inputs, offsets, first, end):
     """Compute the offsets of a group's samples in `flat`, and prefetch their inputs from `first` to `end`.
 
     rows: (at most GROUP,) int64
-    offsets: (GROUP,) int64, overwritten; after the last sample, the first repeats
+    offsets: (GROUP,) int64, overwritten; entries beyond the last sample repeat the first
 
-    Lines are prefetched sample by sample, in an order the CPU recognises, and several are on their way at once. Without
-    that, the tiles that are read next would wait for each line of every sample.
+    Cache lines are prefetched sample by sample, in an order the CPU recognises, and several are in flight at once.
+    Without prefetching, the tiles that are read next would wait for each line of every sample.
     """
     n = lanes(flat)
     for s in range(GROUP):
@@ -74,7 +74,7 @@ def _locate(flat, rows, n_inputs, offsets, first, end):
 
 @inlined
 def pack(images, rows, packed, offsets, t, threads):
-    """Gather samples, transposed, one tile of columns after another: thread t's share of the tiles.
+    """Gather and transpose samples, one tile of columns after another, in thread t's part of the tiles.
 
     images: (N, D)
     rows: (B,) int64, the samples to gather, at most a block
@@ -123,14 +123,14 @@ def _first_from(csr, row, i):
 
 @inlined
 def pack_csr(csr, rows, n_inputs, packed, t, threads):
-    """`pack` for samples that are already lists: thread t's share of the inputs, in every group.
+    """`pack` for samples that are already lists, for thread t's part of the inputs in every group.
 
     csr: the whole data set
     rows: (B,) int64, the samples to gather, at most a block
     packed: overwritten; it must hold another block, or zeros
 
-    Only the values of inputs that the other block used are cleared. Besides a look at every mask, the cost grows with
-    the number of entries, not of inputs.
+    Only the values of inputs that the other block used are cleared. So the cost grows with the number of entries, not
+    of inputs, except for reading every mask.
     """
     never_inline()
     begin, end = n_inputs * t // threads, n_inputs * (t + 1) // threads
@@ -185,9 +185,9 @@ def add_sparse_product(out, out_at, out_row, packed, group, n_inputs, weight, we
     packed: the inputs of the block that `group` belongs to
     weight: one row per input, from `weight_at` on, `weight_row` apart; a single vector has only `n_units` units
 
-    Four inputs go together, because neighbouring pixels are mostly used by the same samples: a sample's sums are loaded
-    and stored once for all four. A sample that uses only one half of the four, as at the edge of a stroke, is visited
-    for that half alone.
+    Four inputs are processed together, because a sample that uses a pixel mostly uses its neighbours too: a sample's
+    sums are loaded and stored once for all four. A sample that uses only the first two or only the last two inputs,
+    as at the edge of a stroke, is visited for these two alone.
     """
     nonzero_masks, values = packed.nonzero_masks, packed.values
     at = group * n_inputs
@@ -229,9 +229,9 @@ def sparse_weight_gradient(dout, dout_at, dout_row, packed, n_groups, n_inputs, 
     dout: one row per sample of the block, from `dout_at` on, `dout_row` apart
     packed: the inputs of the block
 
-    The sums stay in registers. Two inputs go together, because neighbouring pixels are mostly used by the same samples:
-    a row of `dout` is loaded once for both, and there are enough sums to hide the latency of an addition. Panels
-    narrower than four vectors have too few, so two sums per input alternate.
+    The sums stay in registers. Two inputs are processed together, because a sample that uses a pixel mostly uses its
+    neighbours too: a row of `dout` is loaded once for both, and there are enough sums to hide the latency of an
+    addition. Panels narrower than four vectors have too few sums for that, so two sums per input alternate.
     """
     nonzero_masks, values = packed.nonzero_masks, packed.values
     total_i, total_j, other_i, other_j = vzero(dout, n), vzero(dout, n), vzero(dout, n), vzero(dout, n)
@@ -280,7 +280,7 @@ def packed_sums(layout, n_rows, packed, out, panel):
 
 @inlined
 def _move_input(step, parameters, state, at, total, factor, back, squares, n):
-    """Update an input's weights, or keep their gradient; returns `squares`, to which L2 adds the weights' squares.
+    """Update an input's weights, or keep their gradient. Returns `squares`, plus the weights' squares with L2.
 
     total: the weights' gradient in this block, before `factor`, the scale of the inputs
     back: minus the learning rate, in every lane
@@ -326,7 +326,9 @@ def _update_vectors(layout, n_rows, step, packed, dout, state, panel, n):
 
 @inlined
 def update_packed(layout, n_rows, step, packed, dout, state, panel):
-    """Update the first layer's weights that lead to a panel's units; returns the sum of their squares, 0 without L2.
+    """Update the first layer's weights that lead to a panel's units.
+
+    Returns the sum of their squares, 0 without L2.
 
     packed: `n_rows` samples
     dout: a block's gradients, `Units.dout`

@@ -30,14 +30,15 @@ from fastnn.kernels.vector.simd import (
 from fastnn.kernels.vector.sums import vadd_products, vadd_scaled, vstore_all, vsum_each, vzeros
 from fastnn.kernels.vector.tiles import transpose_tile
 
-# The samples of a row block, and the row blocks of a BLOCK of rows: as many as a mask of `Bsr` has bits.
+# The number of samples in a row block, and of row blocks in a BLOCK of rows. A mask of `Bsr` has one bit per row block.
 ROW_BLOCK = 16
 ROW_BLOCKS = BLOCK // ROW_BLOCK
-# The most units a layer may have, and the number that is summed at a time: ten float32 sums of a row block are ten
-# registers of AVX-512.
+# The maximum number of units of the layer, and the number of units that are summed at a time: ten float32 sums of a row
+# block are ten registers of AVX-512.
 MOST_UNITS = 10
 AT_ONCE = TEN if WHOLE_REGISTERS else FIVE
-# Elements of the scratch for transposed values: the sums of one row block, then the gradients of a block's row blocks.
+# The number of scratch elements for transposed values: the sums of one row block, then the gradients of a block's row
+# blocks.
 SCRATCH = (1 + ROW_BLOCKS) * ROW_BLOCK * ROW_BLOCK
 _ONE_BIT = np.uint64(1)
 
@@ -47,11 +48,11 @@ class Bsr(NamedTuple):
 
     The samples are reordered first (`order` below), so that row blocks hold similar ones.
 
-    indptr: (row blocks + 1,) int64, where each row block's entries start, then where the last one's end
+    indptr: (row blocks + 1,) int64, the position of each row block's first entry, then the number of entries
     indices: (entries,) uint16 or uint32, the input of each entry, ascending within a row block
     data: (entries * ROW_BLOCK,), the samples' values for each entry, 0 beyond the last sample
-    nonzero_masks: (blocks * D,) uint16, for each input of a BLOCK of samples; bit k is set where row block k has an
-        entry for it
+    nonzero_masks: (blocks * D,) uint16, one per input of a BLOCK of samples; bit k is set if row block k has an entry
+        for the input
     """
 
     indptr: np.ndarray
@@ -77,11 +78,12 @@ def mark_inputs(csr, bits, marks):
 
 @kernel
 def count_row_blocks(csr, order, n_inputs, indptr, nonzero_masks):
-    """Count the entries of each row block, and mark which row blocks have one for an input.
+    """Count the entries of each row block, and set the bits of the row blocks that have an entry for an input.
 
     csr: the data set, N samples
     order: (N,) int64, the samples' order in the row blocks
-    indptr, nonzero_masks: those of a `Bsr`, overwritten; both must be zeros
+    indptr: that of a `Bsr`, overwritten; must be zeros
+    nonzero_masks: that of a `Bsr`, overwritten; must be zeros
     """
     n_entries = 0
     for row_block in range(len(indptr) - 1):
@@ -161,9 +163,9 @@ def row_block_sums(layout, start, n_rows, bsr, out, panel, transposed, offsets):
 
 @inlined
 def _transpose_gradients(dout, n_rows, panel, transposed, offsets):
-    """Transpose a block's gradients, row block after row block, into `transposed` behind the room for one row block.
+    """Transpose a block's gradients, row block after row block, into `transposed`, after the space for one row block.
 
-    Missing rows of a row block repeat its first row, so that their inputs, which are 0, multiply no stray NaN or
+    Missing rows of a row block repeat its first row. So their inputs, which are 0, multiply no leftover NaN or
     infinity.
     """
     n = lanes(dout)
@@ -177,9 +179,9 @@ def _transpose_gradients(dout, n_rows, panel, transposed, offsets):
 
 @inlined
 def _weight_gradient(bsr, todo, cursor, transposed):
-    """``transposed[u] = sum(input * dout[u])`` for one input and each unit u, over some row blocks of a block.
+    """``transposed[u] = sum(input * dout[u])`` for one input and each unit u, over the row blocks in `todo`.
 
-    todo: uint64, bit k is set where row block k has an entry for the input
+    todo: uint64, bit k is set if row block k has an entry for the input
     cursor: (ROW_BLOCKS,) int64, the next entry of each row block, advanced past the entries used
     """
     for u in range(0, MOST_UNITS, len(AT_ONCE)):

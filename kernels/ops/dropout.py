@@ -12,7 +12,7 @@ _U64, _U32 = np.uint64, np.uint32
 
 @inlined
 def row_hash(key, row):
-    """The uint32 hash of a sample: the lower half of SplitMix64's finaliser. `key`: uint64."""
+    """The uint32 hash of a sample: the lower 32 bits of SplitMix64's finaliser. `key`: uint64."""
     x = key + _U64(row) * _U64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> _U64(30))) * _U64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> _U64(27))) * _U64(0x94D049BB133111EB)

@@ -18,8 +18,8 @@ def row_loss(output, outs, targets, row_weight, dout):
     """The loss of one row, summed over its outputs, and whether the row is predicted correctly.
 
     A row is correct if every logistic output is on the same side of 1/2 as its target. Rows with identity outputs are
-    never correct. The loss of a logistic output p with target y is ``-y log p - (1 - y) log(1 - p)``, in a form in
-    which exp cannot overflow and a small loss is not rounded away beside 1.
+    never correct. The loss of a logistic output p with target y is ``-y log p - (1 - y) log(1 - p)``. The code uses an
+    equal form in which exp cannot overflow and a small loss is not rounded away beside 1.
 
     output: LOGISTIC_OUTPUT or IDENTITY_OUTPUT
     outs: (C,), the weighted sums of the last layer

@@ -10,7 +10,7 @@ from fastnn.kernels.ops.activations import activate, activate_backward
 from fastnn.kernels.vector.simd import EIGHT, FOUR, ONE, SIX, TWO, WHOLE_REGISTERS, lanes
 from fastnn.kernels.vector.tiles import tile
 
-# Rows of the right-hand side per pass of a product: 16 KB at the width of the widest panel.
+# The number of rows of the right-hand side per pass of a product: 16 KB at the width of the widest panel.
 DEPTH = 64
 # Typed constants, because Numba would compile a function again for each literal it is called with.
 START, STRIDE_1, ONE_ROW, OVERWRITE = np.int64(0), np.int64(1), np.int64(1), np.bool_(False)

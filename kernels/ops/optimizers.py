@@ -1,12 +1,12 @@
 """Optimizer updates of rows of parameters, applied while their gradient is still in the first-level cache.
 
-`fastnn.optim.optimizers` defines the rules. Here each rule is applied right after the gradient of a few rows, so that
-the whole gradient is never stored.
+`fastnn.optim.optimizers` defines the rules. Here the rule is applied as soon as the gradient of a few rows is known. If
+threads share units, a batch of one block therefore never stores a whole gradient.
 
-If an input is rarely used, the optimizer state of its weights decays into subnormal numbers. It never reaches 0,
+If an input is rarely nonzero, the optimizer state of its weights decays into subnormal numbers. It never reaches 0,
 because 0.9 times the smallest subnormal rounds to itself. On many CPUs arithmetic with subnormals takes dozens of times
-as long, so they are set to 0. A CPU control register could do that too, but it differs between CPUs and belongs to each
-thread separately.
+as long, so `vflush` replaces them by 0. A CPU control register could do that too, but its format differs between CPUs,
+and each thread has its own.
 """
 
 from typing import NamedTuple
@@ -45,12 +45,13 @@ class Rule(NamedTuple):
 
     kind: KEEP_GRADIENT, SGD, MOMENTUM, NESTEROV or ADAM
     rate: float64, the learning rate of the epoch
-    beta_1, beta_2: float64, Adam's, for the bias correction of each step
+    beta_1: float64, Adam's beta_1, for the bias correction of each step
+    beta_2: float64, Adam's beta_2, likewise
     first: the momentum or beta_1, in the working dtype
     rest_1: 1 - first, rounded once to the working dtype
     second: beta_2, in the working dtype
     rest_2: 1 - second, rounded once to the working dtype
-    epsilon: Adam's, in the working dtype
+    epsilon: Adam's epsilon, in the working dtype
     l2: float64, the factor of the L2 penalty, which is ``l2 / 2 * sum of squared weights``
     divide_l2: whether `l2` is divided by the total sample weight of each batch
     """
@@ -71,7 +72,8 @@ class Rule(NamedTuple):
 class Step(NamedTuple):
     """One optimizer step, as seen by one block of its batch.
 
-    The gradient is stored until the last block of the batch. Then the parameters are updated.
+    The gradient is stored until the last block of the batch. Then the parameters are updated. If threads share rows,
+    `is_first` refers to the chunk of the block, and `is_last` is false until all chunks are done.
 
     rule: the `Rule` of the epoch
     rate: the learning rate of this step, in the working dtype
@@ -158,7 +160,7 @@ def move_row(step, decay, parameters, state, at, g, back, n):
 def apply_update_rows(step, decay, scale, parameters, state, at, gradient_tile, rows, n):
     """`apply_update` for rows of ``len(n)`` vectors.
 
-    Rows are few and wide, so that the choice of a rule costs little compared with the update.
+    Each row selects the rule again. Rows are few and wide, so this costs little compared with the update.
     """
     never_inline()
     real, width = gradient_tile.dtype.type, len(n) * lanes(gradient_tile)
@@ -182,7 +184,7 @@ def apply_update(step, decay, scale, parameters, state, at, gradient_tile, rows,
     `decay` is nonzero, otherwise 0.
 
     parameters: flat, `rows` rows updated from `at` on
-    state: the `State`, updated likewise
+    state: the `State`; the same rows of its slots are updated
     gradient_tile: (rows * vectors * lanes,) or longer
     """
     if vectors == 4:
@@ -196,12 +198,12 @@ def apply_update(step, decay, scale, parameters, state, at, gradient_tile, rows,
 def multiply_and_update(
     layout, at, left, left_at, left_row, height, n_rows, step, scale, dout, state, gradient_tile, outputs
 ):
-    """Compute the gradient of `height` rows of weights and update them. Returns the sum of their squares.
+    """Compute the gradient of `height` rows of weights and update them. Returns the sum of their squares, 0 without L2.
 
     The weights start at offset `at` of the parameters and lead to the panel `outputs`. Their gradient is
     ``scale * left.T @ dout``. Before the last block of a batch, the gradient is only stored or added to the stored one,
-    and 0 is returned. In the last block it is computed GRADIENT_ROWS rows at a time, which stay in the first-level
-    cache until their weights are updated.
+    and 0 is returned. In the last block, GRADIENT_ROWS rows of the gradient are computed at a time. They stay in the
+    first-level cache until their weights are updated.
 
     left: flat, (n_rows, height) from `left_at` on, rows `left_row` apart
     dout: flat, n_rows rows of the panel `outputs`

@@ -1,7 +1,8 @@
 """Softmax and cross-entropy, forward and backward, for n rows at once, one row per lane of a vector.
 
-Dimensions: B rows, C classes, n lanes. Row by row, each row would wait for its largest logit, then for its sum, then
-for its logarithm. With one row per lane, the n rows are computed side by side, and no operation crosses lanes.
+Dimensions: B rows, C classes, n lanes. If rows were computed one after the other, each would wait for its largest
+logit, then for its sum, then for its logarithm. With one row per lane, n rows are computed side by side, and no
+operation crosses lanes.
 """
 
 import numpy as np
@@ -91,16 +92,16 @@ def cross_entropy_rows(
     for r in range(len(labels)):
         chosen = at + r * row + labels[r]
         dlogits[chosen] -= row_weight[r]
-        # -log(softmax) as a difference in float64: added to a large logit first, the logarithm would be rounded away.
+        # -log(softmax) is a difference in float64: a logarithm added to a large logit would be rounded away.
         losses[r] = np.float64(total[r]) - np.float64(logits[chosen] - top[r])
         correct[r] = best[r] == labels[r]
 
 
 @inlined
 def fill_columns(logits, start, columns):
-    """Transpose n rows of `logits`, from `start` on, into `columns`. Returns the number of rows before the end.
+    """Transpose n rows of `logits`, from `start` on, into `columns`. Returns the number of rows, at most n.
 
-    The last row is repeated if fewer than n rows are left.
+    If fewer than n rows are left, the last row is repeated.
 
     logits: (B, C)
     columns: (C * n,), element ``c * n + r`` for class c of row r, overwritten
@@ -117,8 +118,8 @@ def fill_columns(logits, start, columns):
 def softmax(logits, out):
     """The softmax of each row of `logits`.
 
-    Faster than row by row because each lane of a vector holds one row, and the exponentials, sums and divisions of all
-    lanes run side by side.
+    Faster than one row at a time because each lane of a vector holds one row, and the exponentials, sums and divisions
+    of all lanes run side by side.
 
     logits: (B, C), float32 or float64
     out: (B, C), the dtype of `logits`, overwritten

@@ -46,9 +46,9 @@ def nonzero_mask(_, array, offset):
 def list_nonzero(_, index, value, at, array, offset, first):
     """Append the nonzero elements of ``array[offset : offset + n]`` to lists. Returns their number.
 
-    n is 16, or 8 for elements of 8 bytes; more than one register's worth crashes LLVM. The values go to
-    ``value[at:]``. Their positions go to ``index[at:]``, where element `offset` of `array` has position `first`. No
-    branch depends on the data, so none is mispredicted.
+    n is 16, or 8 for elements of 8 bytes; more elements than one register holds crash LLVM. The values are written to
+    ``value[at:]`` and their positions to ``index[at:]``. Positions are counted from `first`, the position of element
+    `offset`. No branch depends on the data, so none is mispredicted.
 
     index: flat, integers, n elements overwritten from `at` on
     value: flat, the dtype of `array`, n elements overwritten from `at` on

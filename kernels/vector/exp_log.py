@@ -64,7 +64,7 @@ def vlog(_, x):
 
     Each lane must be a positive normal number, infinity or NaN. Infinity and NaN stay as they are.
 
-    x = 2**n * m, where n and m are extracted from the bits of x. Numba's own log computes one number at a time.
+    The result is ``n * log(2) + log(m)`` for ``x = 2**n * m``. The bits of x give n and m.
     """
     bits = x.element.bitwidth
     mantissa = 23 if bits == 32 else 52

@@ -1,6 +1,6 @@
 """Explicit vectors for Numba: the type `Vector`, and its loads, stores and arithmetic.
 
-In plain Numba loops, LLVM's auto-vectoriser does only part of what these kernels need: it checks at run time whether
+In plain Numba loops, LLVM's auto-vectoriser falls short of what these kernels need: it checks at run time whether
 arrays overlap, keeps sums in memory instead of registers, and prefers half the register width on AVX-512. The values
 here are LLVM vectors. A vector of 64 bytes becomes one, two or four registers, depending on the CPU, so the same source
 runs everywhere. The operations are generic: the dtype of an array decides between 16 lanes of float32 and 8 of float64.
@@ -163,8 +163,8 @@ def load_as(_, array, offset, like):
     """Element `offset` of a flat array, converted to the dtype of the array `like`.
 
     A byte is looked up in a table of 1 or 2 KB, which stays in the first-level cache. One load then brings the number
-    into every lane. Converting it would take two instructions and a third to copy it to every lane, and these would
-    compete with the multiplications for execution units.
+    into every lane. Without the table, two instructions would convert the byte and a third would copy it to every lane.
+    They would compete with the multiplications for execution units.
     """
     target = like.dtype
 
@@ -298,7 +298,7 @@ def vsqrt(_, x):
 
 @intrinsic
 def vsum(_, x):
-    """The sum of all lanes. Their number must be a power of 2.
+    """The sum of all lanes. The number of lanes must be a power of 2.
 
     The lanes are added in a tree of fixed shape, so the bits are the same on every CPU.
     """
@@ -317,7 +317,7 @@ def vsum(_, x):
 
 @intrinsic
 def vlarger(_, x, y):
-    """The larger of `x` and `y` in each lane. If one of them is NaN, the other."""
+    """The larger of `x` and `y` in each lane. If one of them is NaN, the result is the other."""
     return x(x, x), lambda context, builder, signature, args: call(builder, "maxnum", x, *args)
 
 

@@ -11,7 +11,8 @@ from fastnn.kernels.vector.simd import I32, I64, call, constant, element_pointer
 def vzeros(_, array, lanes, rows):
     """A tuple of vectors of zeros of the array's dtype.
 
-    The length of the tuple `rows` is the number of vectors, the length of the tuple `lanes` that of their lanes.
+    The length of the tuple `rows` is the number of vectors. The length of the tuple `lanes` is the number of lanes of
+    each vector.
     """
     sums = types.UniTuple(of_lanes(array.dtype, lanes), rows.count)
 
@@ -76,9 +77,9 @@ def vstore_all(_, array, offset, sums):
 def vsum_each(_, sums):
     """A vector whose lane u is the sum of the lanes of ``sums[u]``. Lanes beyond the last sum are 0.
 
-    There must not be more sums than lanes. As in a transpose, pairs of vectors exchange half of their lanes, but the
-    two results are added to one vector at once. Ten sums take 11 additions in all instead of 4 each. The bits are the
-    same on every CPU.
+    There must not be more sums than lanes. As in a transpose, pairs of vectors exchange half of their lanes; the two
+    results are then added, which leaves one vector. Ten sums of 16 lanes take 11 additions in all instead of 4 each.
+    The bits are the same on every CPU.
     """
     vector, n = sums.dtype, sums.dtype.lanes
 

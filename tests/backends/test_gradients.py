@@ -1,4 +1,4 @@
-"""Gradients by central differences in float64, for every activation and option; and a wrong one is caught."""
+"""Gradients agree with central differences in float64, for every activation and option. Wrong ones are caught."""
 
 import itertools
 
@@ -20,7 +20,7 @@ OPTIONS = {
 
 
 def _batch(kind, activation, seed=0):
-    """A network and a batch whose weighted sums keep away from ReLU's kink, where the difference means nothing."""
+    """A network and a batch whose weighted sums are not near 0, where ReLU's difference quotient is meaningless."""
     for attempt in itertools.count(seed):
         rng = np.random.default_rng(attempt)
         network = make_network(rng, (6, 5, 4, 3), kind, "float64", activation)
@@ -36,7 +36,7 @@ def _batch(kind, activation, seed=0):
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("activation", ["relu", "tanh", "logistic", "identity"])
 @pytest.mark.parametrize("kind", ["uint8", "float64"])
-def test_gradients_are_right(backend, options, activation, kind):
+def test_gradients_are_correct(backend, options, activation, kind):
     check = check_gradients(*_batch(kind, activation), backend=backend, **options)
     assert check.passed, check
     assert 0 < check.largest_error < 1e-7
@@ -49,7 +49,7 @@ def test_a_short_batch(n):
 
 
 class _Wrong:
-    """The reference, with one fault in its gradients."""
+    """The reference backend with one fault in its gradients."""
 
     def __init__(self, fault):
         self._fault = fault

@@ -123,7 +123,7 @@ def test_epochs_with_divided_l2_agree_with_the_float64_reference(backend, dtype,
 
 @BACKENDS
 def test_divided_l2_is_divided_by_the_weight_of_each_batch(backend):
-    """By hand: only the L2 term has a gradient, so a step at rate 1 multiplies the weights by ``1 - l2 / batch``."""
+    """By hand: only the L2 term has a gradient. A step at rate 1 multiplies the weights by ``1 - l2 / batch size``."""
     network = Network([np.full((2, 1), 2.0)], [np.zeros(1)], output="identity")
     inp, targets = np.zeros((5, 2)), np.zeros((5, 1))
     trainer = backend.trainer(network, inp, targets, SGD(), l2=0.3, divide_l2=True)
@@ -134,8 +134,8 @@ def test_divided_l2_is_divided_by_the_weight_of_each_batch(backend):
     np.testing.assert_allclose(weighted.network().weights[0], 2.0 * (1 - 0.3 / 20), rtol=1e-12)
 
 
-# The maximum number of threads of an epoch in batches of 128, and of one in a full batch: the number of panels of the
-# widest layer, or the number of chunks of the batch.
+# The maximum number of threads in batches of 128, and in a full batch of 700. It is the number of panels of the widest
+# layer if threads share panels, or the number of chunks of the batch if they share rows.
 MAX_THREADS = {
     ("rows", "float32"): (4, 16), ("rows", "float64"): (2, 2),  # 17 float64 are three vectors: two panels
     ("panels", "float32"): (4, 4), ("panels", "float64"): (7, 7),

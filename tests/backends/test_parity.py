@@ -1,4 +1,4 @@
-"""Parity: every operation and complete training steps of both backends against the reference in float64."""
+"""Parity: every operation and whole training steps of both backends agree with the reference in float64."""
 
 import numpy as np
 import pytest
@@ -178,8 +178,8 @@ def test_training_steps_agree_with_the_float64_reference(backend, dtype, input_d
     order = rng.permutation(n)[:rows]
     losses = [[trainer.run_epoch(order, batch, 0.02).loss for _ in range(epochs)] for trainer in (found, exact)]
     np.testing.assert_allclose(*losses, rtol=1e-9 if dtype == "float64" else 2e-4)
-    # Each step rounds the weight. The error of a gradient is about a hundred roundings of its largest entry,
-    # 160 in float64.
+    # Each step rounds the weight. The error of a gradient is about a hundred roundings of its largest entry (160 in
+    # float64).
     eps, steps = np.finfo(dtype).eps, epochs * -(-rows // batch)
     arrays = (*network.weights, *network.biases)
     for index, (start, one, other) in enumerate(
@@ -263,7 +263,7 @@ def test_nan_in_a_weight_or_an_input_reaches_the_output(backend, cause):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("optimizer", ["momentum", "nesterov", "adam"])
 def test_optimizer_state_decays_to_zero_and_is_never_subnormal(optimizer, dtype):
-    """One sample uses the second input, once. Each later step multiplies the state of its weights by 0.9."""
+    """Only the first step uses the second input. Each later step multiplies the state of its weights by 0.9."""
     images = np.array([[1, 255], [1, 0]], np.uint8)
     network = Network.initialize((2, 3, 2), seed=1, dtype=dtype, input_scale=1 / 255)
     trainer = compiled.trainer(network, images, np.array([0, 1]), get_optimizer(optimizer))

@@ -22,7 +22,7 @@ BACKENDS = pytest.mark.parametrize("backend", [reference, compiled], ids=["numpy
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 KINDS = pytest.mark.parametrize("kind", ["uint8", "float32", "float64"])
 
-# Layers of eight, four, two, one and less than one vector; fewer and more inputs than a word has bits.
+# Layers of eight, four, two, one and less than one vector. Fewer inputs than a word has bits, and more.
 NETWORKS = {
     "1 of everything": (1, 1, 1),
     "1 class": (70, 33, 1),
@@ -68,7 +68,10 @@ def test_other_dtypes_are_converted(dtype):
 @pytest.mark.parametrize("sizes", [NETWORKS["no multiples of a vector"], NETWORKS["a narrow hidden layer"]])
 @pytest.mark.parametrize("function", [compiled.predict_logits, compiled.predict_proba])
 def test_the_bits_of_a_row_do_not_depend_on_other_rows(dtype, kind, sizes, function, started):
-    """Rows are predicted alone, with a few, and with all, on one to four threads; some use all inputs, some none."""
+    """Rows are predicted alone, a few at a time, and all together, on one to four threads.
+
+    Some rows use all inputs, some none.
+    """
     rng = np.random.default_rng(3)
     network = make_network(rng, sizes, kind, dtype, "tanh")
     inp = make_inputs(rng, (10 * ROWS + 7, sizes[0]), kind)
@@ -143,7 +146,7 @@ def test_a_forked_child_predicts_the_same_bits(started):
 @pytest.mark.parametrize("layer", [0, 1, 2])
 @pytest.mark.parametrize("arrays", ["weights", "biases"])
 def test_changing_a_network_in_place_changes_its_predictions(backend, layer, arrays):
-    """Also after a first prediction. A NaN weight must reach the outputs even if the unit it multiplies is 0."""
+    """The change counts even after a first prediction. A NaN weight reaches the outputs even if it multiplies a 0."""
     network = make_network(np.random.default_rng(7), (70, 33, 20, 4), "float32", "float32", "relu")
     inp = np.ones((3, 70), np.float32)
     before = backend.predict_proba(network, inp)
@@ -182,7 +185,7 @@ def test_replacing_the_arrays_of_a_network_changes_its_predictions():
 @BACKENDS
 @DTYPES
 def test_nan_in_a_row_makes_that_row_nan_and_no_other(backend, dtype):
-    """No other row uses these two inputs: one is tested in a whole word of 64 inputs, the other one by itself."""
+    """The other rows do not use the two NaN inputs: one is tested with a word of 64 inputs, the other by itself."""
     network = make_network(np.random.default_rng(10), (70, 33, 10), "float32", dtype, "relu")
     inp = np.random.default_rng(11).standard_normal((9, 70)).astype(dtype)
     inp[:, [3, 69]] = 0
@@ -221,7 +224,7 @@ def test_the_number_of_threads_is_checked(n_rows):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_ctrl_c_interrupts_a_long_prediction(threads, monkeypatch):
-    """It stops long before all rows are predicted: the barrier counts the groups of 64 rows that were begun."""
+    """The barrier counts the groups of 64 rows that were begun. Only a part of all groups is begun."""
     network, inp = Network.initialize((64, 2048, 2048, 10)), np.ones((50_000, 64), np.float32)
     barrier = team.new_barrier()
     monkeypatch.setattr(team, "new_barrier", lambda: barrier)

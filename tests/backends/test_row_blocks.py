@@ -24,7 +24,7 @@ def _trainer(network, inp, labels, optimizer, threads, **options):
 
 @pytest.fixture
 def row_blocks_if_similar(monkeypatch):
-    """Use row blocks wherever samples are similar, also for dtypes and layer sizes for which lists are faster."""
+    """Use row blocks for all similar samples, even with dtypes and layer sizes for which lists are faster."""
     monkeypatch.setattr(inputs, "_multiplications_per_entry", lambda real, n_units: 2.0)
 
 
@@ -109,7 +109,7 @@ def test_row_blocks_are_used_only_for_full_batches_without_repeated_samples():
     ("n", "hidden", "density"), [(4095, 10, 0.0), (4200, 11, 0.0), (4200, 10, 0.15)], ids=["few", "wide", "unlike"]
 )
 def test_lists_are_used_where_row_blocks_would_be_slower(n, hidden, density):
-    """Too few samples for a whole block in every chunk, more sums than registers, or samples with little in common."""
+    """Lists are faster with too few samples for a block per chunk, more sums than registers, or unlike samples."""
     rng = np.random.default_rng(5)
     similar, unlike = make_similar_inputs(rng, n, 40, "uint8"), (rng.random((n, 40)) < density).astype(np.uint8)
     trainer = _trainer(Network.initialize((40, hidden, 3)), unlike if density else similar, np.zeros(n, int), SGD(), 1)
@@ -118,7 +118,7 @@ def test_lists_are_used_where_row_blocks_would_be_slower(n, hidden, density):
 
 
 def test_float64_uses_row_blocks_where_they_are_faster():
-    """A sum takes two registers of AVX-512, and lists need only one vector for up to eight units."""
+    """In row blocks a sum takes two registers of AVX-512. In lists one vector holds up to eight units."""
     inp = make_similar_inputs(np.random.default_rng(9), 4200, 40, "float64")
     for n_units in (8, 9, 10):
         trainer = _trainer(Network.initialize((40, n_units, 3), dtype="float64"), inp, np.zeros(4200, int), SGD(), 1)
@@ -128,7 +128,7 @@ def test_float64_uses_row_blocks_where_they_are_faster():
 
 
 def test_samples_with_rare_inputs_are_not_sorted(monkeypatch):
-    """Words of texts, for example: sixteen texts have few words in common, and there may be a million words."""
+    """For example, if inputs are words of texts: sixteen texts share few words, and there may be a million words."""
     monkeypatch.setattr(inputs, "_similar_order", lambda *_: pytest.fail("samples were sorted"))
     inp = scipy.sparse.random_array((4200, 2000), density=0.01, format="csr", dtype=np.float32, rng=10)
     trainer = _trainer(Network.initialize((2000, 3)), inp, np.zeros(4200, int), SGD(), 1)
@@ -169,7 +169,7 @@ def test_row_blocks_hold_the_data(n, kind):
 
 
 def test_sorting_makes_neighbours_similar():
-    """Samples of five kinds: once sorted, sixteen neighbours share most of their nonzero inputs."""
+    """There are samples of five kinds. Once sorted, sixteen neighbours share most of their nonzero inputs."""
     rng = np.random.default_rng(7)
     inp = make_similar_inputs(rng, 4800, 60, "uint8")
     row_blocks = NonzeroInputs(inp, None, np.dtype("float32")).row_blocks(10)
@@ -178,6 +178,7 @@ def test_sorting_makes_neighbours_similar():
 
 
 def test_data_with_more_inputs_than_are_compared(monkeypatch):
+    """Row blocks hold each sample once and are faster, even if only 5 of the 60 inputs are compared."""
     rng = np.random.default_rng(8)
     inp = make_similar_inputs(rng, 4200, 60, "uint8")
     monkeypatch.setattr(inputs, "_N_COMPARED", 5)

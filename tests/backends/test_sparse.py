@@ -1,4 +1,4 @@
-"""Inputs as SciPy CSR matrices: they give the results of the equal dense array, and no dense array is made."""
+"""SciPy CSR matrices as inputs: they give the results of the equal dense array, and no dense array is made."""
 
 import itertools
 import tracemalloc
@@ -33,7 +33,7 @@ FORMS = (scipy.sparse.csr_matrix, scipy.sparse.csr_array)
 
 
 def _inputs(rng, shape, kind, density=0.2):
-    """Mostly zeros, whatever the dtype `kind`; uint8 stands for pixels."""
+    """Return an array of dtype `kind` that is mostly zeros; uint8 stands for pixels."""
     inp = rng.integers(1, 256, shape) if kind == "uint8" else rng.standard_normal(shape)
     return (inp * (rng.random(shape) < density)).astype(kind)
 
@@ -49,12 +49,12 @@ def _trained(backend, network, inp, labels, optimizer, batch_size, threads, **op
 
 @pytest.fixture
 def dense_is_sparse(monkeypatch):
-    """Send any dense array to the kernels that skip zeros."""
+    """Make the trainer use the kernels that skip zeros for every dense array."""
     monkeypatch.setattr(fused, "SPARSE_BELOW", 1.0)
 
 
 OPTIMIZERS = {"sgd": SGD(), "momentum": SGD(0.9), "nesterov": SGD(0.8, nesterov=True), "adam": Adam()}
-# Hidden layers and batch size. Threads share panels, with batches of one block or several, or they share rows. Each of
+# Hidden layers and batch size. Threads share panels, with one or several blocks per batch, or they share rows. Each of
 # four threads has a panel, or a chunk of every batch.
 MODES = {
     "one by one": ((170,), 1),
@@ -73,7 +73,7 @@ OPTIONS = {"plain, few nonzeros": (0.2, False), "l2, dropout and sample weights,
 def test_training_gives_the_bits_of_the_dense_array(
     dense_is_sparse, started, kind, mode, optimizer, density, regularized
 ):
-    """On any number of threads; plain with few nonzeros, regularized with many."""
+    """So does any number of threads. Few inputs are nonzero in plain runs, many in regularized runs."""
     rng, (hidden, batch_size) = np.random.default_rng(2), mode
     dtype = "float64" if kind == "float64" else "float32"
     network = make_network(rng, (103, *hidden, 10), kind, dtype, "relu")
@@ -115,7 +115,7 @@ def test_more_inputs_than_16_bit_indices_can_hold(hidden):
 
 
 def test_sparse_inputs_compile_no_further_kernels():
-    """The kernels of the dense array are used, whatever the matrix's dtypes, and also if its arrays are read-only."""
+    """A matrix of any dtype uses the kernels of the dense array, even if its arrays are read-only."""
     rng, kernels = np.random.default_rng(14), (run_epoch_by_units, run_epoch_by_rows, predict_kernel)
     inp, labels = _inputs(rng, (300, 20), "float32"), rng.integers(3, size=300)
 
@@ -177,7 +177,7 @@ def test_gradients_agree_with_finite_differences(backend, kind):
 @pytest.mark.parametrize("n_rows", [0, 1, 2, 97, 200])
 @pytest.mark.parametrize("name", ["predict_logits", "predict_proba"])
 def test_predictions_equal_those_of_the_dense_array(backend, dtype, kind, sizes, n_rows, name, started):
-    """The compiled backend gives the same bits, on any number of threads, for all rows together and for each alone."""
+    """The compiled backend gives the same bits on any number of threads, for rows together and for each row alone."""
     rng = np.random.default_rng(7)
     network = make_network(rng, sizes, kind, dtype, "relu")
     inp, predict = _inputs(rng, (n_rows, sizes[0]), kind), getattr(backend, name)
@@ -208,7 +208,7 @@ def test_nan_in_a_row_makes_that_row_nan_and_no_other(backend):
 
 # --- Formats of a matrix ---------------------------------------------------------------------------------------------
 def _untidy(dtype, index_dtype, form):
-    """A matrix with columns out of order, a column listed twice, stored zeros, and unused room at the end."""
+    """A matrix with columns out of order, a column listed twice, stored zeros, and unused entries at the end."""
     data = np.array([3, 0, 1, 2, 5, 0, 1, 4, 9, 9], dtype)
     indices = np.array([4, 1, 0, 4, 2, 3, 0, 1, 0, 0], index_dtype)
     matrix = form((data, indices, np.array([0, 4, 4, 8], index_dtype)), shape=(3, 5))
@@ -251,7 +251,7 @@ def test_the_arrays_of_a_sorted_matrix_are_shared():
 
 @pytest.mark.parametrize("small", [0.0, 1e-60])
 def test_stored_zeros_and_numbers_that_round_to_zero_are_left_out(small, dense_is_sparse):
-    """Four sums alternate within a sample, so one more entry would change which products are added together."""
+    """Four sums alternate within a sample, so an extra entry would change which products are added to each sum."""
     rng = np.random.default_rng(11)
     matrix, labels = scipy.sparse.csr_matrix(_inputs(rng, (300, 40), "float64", 0.5)), rng.integers(3, size=300)
     matrix.data[rng.random(matrix.nnz) < 0.3] = small

@@ -1,4 +1,4 @@
-"""Promise 3: training gives the same bits for any number of threads, in each kernel and for each form of inputs."""
+"""Training gives the same bits for any number of threads, in each kernel and for each form of the inputs."""
 
 from typing import NamedTuple
 
@@ -14,10 +14,10 @@ from tests.parity import assert_same_bits, make_inputs, make_network, make_simil
 
 
 class Way(NamedTuple):
-    """One way through the trainer: the kernel and the form of inputs it must use, and the data that lead to them.
+    """One way through the trainer: the expected kernel and form of the inputs, and the data that lead to them.
 
-    nonzero: make all inputs nonzero
-    sparse: give the inputs as a SciPy matrix
+    nonzero: whether all inputs are nonzero
+    sparse: whether the inputs are a SciPy matrix
     """
 
     kernel: str
@@ -30,7 +30,7 @@ class Way(NamedTuple):
 
 
 # 170 units are four panels of float32 and six of float64. By units, a batch of 300 has two blocks, and the gradient of
-# the first is kept until the second. By rows, a batch of 140 has four chunks, and a batch of 530 has sixteen.
+# the first block is kept until the second. By rows, a batch of 140 has four chunks, and a batch of 530 has sixteen.
 WAYS = {
     "by units, packed": Way("by units", "packed", (30, 170, 5), 300, (64, 300)),
     "by units, packed from a matrix": Way("by units", "packed", (30, 170, 5), 300, (64, 300), sparse=True),
@@ -62,7 +62,7 @@ def _inputs(rng, way, kind):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_any_number_of_threads_gives_the_same_bits(way, dtype, optimizer, regularized, started, monkeypatch):
-    # Use row blocks wherever samples are similar, also in float64, for which lists are faster on some CPUs.
+    # Use row blocks for all similar samples, even in float64, for which lists are faster on some CPUs.
     monkeypatch.setattr(inputs, "_multiplications_per_entry", lambda real, n_units: 2.0)
     rng, kind = np.random.default_rng(1), dtype if way.nonzero else "uint8"
     inp, labels = _inputs(rng, way, kind), rng.integers(way.sizes[-1], size=way.n_samples)

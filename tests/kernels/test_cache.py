@@ -111,7 +111,7 @@ WARMUP = [sys.executable, "-m", "fastnn", "warmup", "--json"]
 
 @pytest.fixture(scope="module")
 def warm(tmp_path_factory):
-    """The environment of a cache folder in which `fastnn warmup` has run once, and the result of that run."""
+    """Run `fastnn warmup` once; return the environment with its cache folder, and the result of that run."""
     folder = tmp_path_factory.mktemp("warm")
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder)}
     return environment, subprocess.run(WARMUP, env=environment, capture_output=True, text=True, check=True)
@@ -131,7 +131,7 @@ def test_warmup_lists_the_compiled_kernels_and_announces_the_wait(warm):
 
 
 def test_after_warmup_nothing_is_compiled(warm, tmp_path):
-    """Neither in a second warmup, nor in a training run, nor for read-only data at odd addresses."""
+    """A second warmup, a training run, and read-only data at odd addresses all use the kernels on disk."""
     environment, first = warm
     again = subprocess.run(WARMUP, env=environment, capture_output=True, text=True, check=True)
     answer = json.loads(again.stdout)
@@ -200,7 +200,7 @@ print(cache.compilations, cache.loads())
 
 
 def test_the_prediction_kernel_is_compiled_by_a_background_process(tmp_path):
-    """Only if there is a second core and the kernel is not yet on disk. A later run then loads it from there.
+    """The process starts only if there is a second core and the kernel is not on disk. A later run loads the kernel.
 
     Like a run, the background process does not import modules from the current folder.
     """
@@ -240,7 +240,7 @@ def test_no_background_process_starts_if_kernels_cannot_be_imported(tmp_path):
 
 
 def test_a_helper_can_print(tmp_path):
-    """Printing helps debugging. A helper has no machine code, so the kernel must hold the constants of its `print`."""
+    """Prints help to debug. A helper has no machine code, so the kernel must hold the constants of its `print`."""
     module = tmp_path / "noisy.py"
     module.write_text(
         "from fastnn.kernels.jit import inlined, kernel\n"
@@ -261,7 +261,7 @@ def test_a_helper_can_print(tmp_path):
 
 
 def test_unused_kernel_folders_are_removed(tmp_path):
-    """Only kernel folders, only after 30 days, and never the target of a symbolic link."""
+    """Only kernel folders are removed, only after 30 days, and never the target of a symbolic link."""
     base, elsewhere = tmp_path / "cache", tmp_path / "elsewhere"
     names = ["fastnn-kernels-" + digit * 16 for digit in "0123"]
     for folder in [elsewhere, *(base / name for name in [*names[:2], "fastnn-kernels-mine", "other"])]:

@@ -122,7 +122,7 @@ def test_packing_gathers_and_transposes_samples_and_marks_nonzero_inputs(n_input
 @pytest.mark.parametrize("n_inputs", [1, 7, 65, 200])
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_packing_a_sparse_data_set_gives_the_same_block(n_inputs, dtype):
-    """Also if the buffers still hold another block, and for any number of threads."""
+    """The buffers may still hold another block, and any number of threads may share the work."""
     rng = np.random.default_rng(n_inputs)
     images = (rng.integers(1, 9, (300, n_inputs)) * (rng.random((300, n_inputs)) < 0.3)).astype(dtype)
     matrix = scipy.sparse.csr_matrix(images)
@@ -151,7 +151,7 @@ def test_products_of_packed_inputs_equal_those_of_numpy(n, n_inputs, real):
     rows, width = rng.permutation(100)[:70], len(n) * 64 // np.dtype(real).itemsize
     packed, apart = _packed(images, rows), width + 16  # leaves a gap between the rows of the sums
     dout, tolerance = rng.standard_normal((70, apart)).astype(real), 1e-5 if real == "float32" else 1e-13
-    # A single vector may be partly used. Wider panels may have gaps between their rows.
+    # A single vector may have fewer units than lanes. Wider panels may have gaps between their rows.
     for n_units, row in ((width, width), (width - 3, width - 3) if n == ONE else (width, width + 5)):
         weight = rng.standard_normal((n_inputs, row)).astype(real)
         out = np.ones((64, apart), real)
@@ -216,7 +216,7 @@ def test_tiles_multiply_matrices_of_any_strides(n, rows, depth, dtype, transpose
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_exp_is_within_two_units_in_the_last_place(dtype):
-    """Compared with long double, for all results that are normal numbers. Others are 0 or infinity. NaN stays NaN."""
+    """Results that are normal numbers are compared with long double. Others are 0 or infinity. NaN stays NaN."""
     info = np.finfo(dtype)
     low, high = np.log(float(info.tiny)), np.log(float(info.max) / 2)
     inp = np.concatenate([np.linspace(low, high, 100_000), np.linspace(-1, 1, 100_000), [0.0, -0.0]]).astype(dtype)
@@ -235,7 +235,7 @@ def test_exp_is_within_two_units_in_the_last_place(dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_log_is_within_two_units_in_the_last_place(dtype):
-    """Compared with long double, for all normal numbers and for results close to 0. NaN and infinity stay."""
+    """Compares with long double, over all normal numbers and for results close to 0. NaN and infinity stay."""
     info = np.finfo(dtype)
     low, high = np.log(float(info.tiny)) + 1e-3, np.log(float(info.max)) - 1e-3
     inp = np.exp(np.linspace(low, high, 100_000)).astype(dtype)
@@ -312,7 +312,7 @@ print(digest.hexdigest())
 @pytest.mark.slow
 @pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="uses names of x86 features")
 def test_a_cpu_with_narrower_registers_computes_the_same_bits(tmp_path):
-    """Its tiles have another shape, but the order of the additions is the same."""
+    """The tiles have another shape on that CPU, but the order of the additions is the same."""
     avx2 = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma,+bmi,+bmi2,+lzcnt,+popcnt,+sse4.2"}
     own, narrow = (
         subprocess.run(

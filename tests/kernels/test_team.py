@@ -1,4 +1,4 @@
-"""A team of threads: its barrier, how it stops, and that Ctrl-C interrupts it."""
+"""A team of threads meets at its barrier, and stops after an exception or Ctrl-C."""
 
 import os
 import signal

@@ -47,10 +47,11 @@ from fastnn.randomness import dropout_keys, dropout_threshold
 SPARSE_BELOW = 0.5
 # Threads share the rows of a batch if there are at most this many vectors of parameters per row.
 VECTORS_PER_ROW = 8
-# An epoch of at most this many multiplications, about a millisecond, gains nothing from a second thread: starting it,
-# and waiting at two barriers per step, takes as long as it saves.
+# An epoch of at most this many multiplications, about a millisecond, gains nothing from a second thread. Starting the
+# thread and waiting at two barriers per step take as long as it saves.
 ONE_THREAD_EPOCH = 2**25
-# In an epoch of at most this many, some 20 ms of work, the caller's thread works too instead of waiting for Ctrl-C.
+# In an epoch of at most this many multiplications, about 20 ms of work, the caller's thread works too instead of only
+# waiting for Ctrl-C.
 SHORT_EPOCH = 2**30
 
 
@@ -82,18 +83,18 @@ class Trainer:
     l2 : float
         The factor of half the sum of squared weights.
     divide_l2 : bool
-        Whether `l2` is divided by the sum of a batch's sample weights: without weights, by its number of samples.
+        Whether `l2` is divided by the sum of a batch's sample weights or, without weights, by its number of samples.
     dropout : float
         The probability that a hidden unit is dropped.
     sample_weight : (N,) array or None
     seed : int
         The seed of the dropout masks.
     threads : int or None
-        The maximum number of threads. None stands for the cores that this process may use.
+        The maximum number of threads; None: the number of cores this process may use.
     state : TrainerState or None
-        The optimizer's state to continue from; None starts anew.
+        The optimizer's state to continue from; None: a new run.
     one_pass : bool
-        Whether to skip preparations that pay off only after several epochs.
+        Whether to skip preparations that pay off only over several epochs.
 
     Raises
     ------
@@ -156,10 +157,10 @@ class Trainer:
         self._prepare(n_rows, batch_size, is_whole=n_rows == self._n_samples <= batch_size)
 
     def _prepare(self, n_rows: int, batch_size: int, is_whole: bool) -> None:
-        """`prepare`; `is_whole` says that one batch has each sample exactly once."""
+        """`prepare`. `is_whole`: whether one batch has each sample exactly once."""
         batch_size = min(batch_size, n_rows)
         parameters, real = self._layout.parameters.size, self._network.dtype
-        # By rows, each chunk of a batch has its own gradient, which pays off if it is small compared with the chunk.
+        # By rows, each chunk of a batch has its own gradient. That pays off if the gradient is small for the chunk.
         vectors = parameters * real.itemsize // VECTOR
         by_rows = self._sizes.max_panels == 1 and vectors <= VECTORS_PER_ROW * batch_size
         n_gradients = n_chunks(batch_size) if by_rows else int(batch_size > BLOCK)
@@ -189,15 +190,15 @@ class Trainer:
         Returns
         -------
         EpochResult
-            Loss and accuracy during the epoch. If a batch's loss was not finite, the loss is NaN, and `failed_batch` is
-            that batch, where the epoch ended.
+            Loss and accuracy during the epoch. If the loss of a batch was not finite, the epoch ended there: the loss
+            is NaN, and `failed_batch` is the number of that batch.
 
         Raises
         ------
         ValueError
             `order` is empty, or `batch_size` is less than 1.
         IndexError
-            `order` has a sample that the data set does not have.
+            `order` has a row number that is outside the data set.
         """
         order = np.ascontiguousarray(order, np.int64)
         if not len(order) or batch_size < 1:
@@ -249,7 +250,7 @@ class Trainer:
         pack(self._network.sizes, self._layout.parameters, (weights, biases))
 
     def loss_and_gradients(self) -> LossAndGradients:
-        """Loss and gradients of all the data as one batch, for a trainer without an optimizer; updates nothing."""
+        """Loss and gradients of all the data as one batch. Needs a trainer without an optimizer; updates nothing."""
         loss, accuracy, _ = self.run_epoch(np.arange(self._n_samples), self._n_samples, 0.0)
         n_correct = 0 if np.isnan(accuracy) else round(accuracy * self._n_samples)
         return LossAndGradients(loss, *unpack(self._network.sizes, self._state.slot_1), n_correct)
@@ -305,7 +306,7 @@ class Trainer:
                 ),
                 dense=_rows(2, dense, self._network.dtype),
             ),
-            # Always uint32, also for few inputs: another dtype would compile another kernel.
+            # Always uint32, even for few inputs: another dtype would compile another kernel.
             csr=self._nonzero_inputs.matrix_lists(np.uint32),
             penalty=np.zeros(len(self._network.weights) * self._sizes.max_panels),
             **common,
@@ -330,10 +331,10 @@ class Trainer:
         )
 
     def _choose_sparse_form(self, is_whole: bool) -> None:
-        """Prepare the nonzero inputs for threads that share rows: in row blocks where they are faster, else as lists.
+        """Prepare the nonzero inputs for threads that share rows: in row blocks if they are faster, otherwise as lists.
 
-        Row blocks need a batch that has each sample exactly once, so that their order does not matter, and enough
-        samples for each chunk to consist of whole blocks.
+        Row blocks need a batch that has each sample exactly once, so that the order of the samples does not matter.
+        They also need enough samples for a whole block in every chunk.
         """
         work, nonzero, n_units = self._work, self._nonzero_inputs, self._network.sizes[1]
         assert isinstance(work, WorkByRows)
@@ -387,7 +388,7 @@ def _parameter_slices(layout: Layout) -> np.ndarray:
     slices = []
     for layer, ((weight_at, bias_at), (end, _)) in enumerate(pairwise(bounds)):
         for at, stop, is_weight in ((weight_at, bias_at, True), (bias_at, end, False)):
-            # Four vectors are updated together wherever their number is a multiple of four, whatever the layer's width.
+            # Four vectors are updated together if their number is a multiple of four, for any width of the layer.
             vectors = 4 if (stop - at) % (4 * lanes) == 0 else 1
             tile = GRADIENT_ROWS * WIDE * lanes
             slices += [
@@ -439,7 +440,7 @@ def loss_and_gradients(
     seed: int = 0,
     epoch: int = 0,
 ) -> LossAndGradients:
-    """Loss and gradients of one batch: a step of training that keeps the gradients instead of updating the network.
+    """Return loss and gradients of one batch: a training step that keeps the gradients and updates nothing.
 
     Parameters
     ----------
@@ -500,5 +501,5 @@ def trainer(
     threads: int | None = None,
     state: TrainerState | None = None,
 ) -> Trainer:
-    """Return a `Trainer`. Equal arguments give equal bits, whatever `threads` is."""
+    """Return a `Trainer`. Equal arguments give equal bits, for any value of `threads`."""
     return Trainer(network, images, targets, optimizer, l2, divide_l2, dropout, sample_weight, seed, threads, state)

@@ -11,14 +11,15 @@ from fastnn.kernels.layout import BLOCK
 from fastnn.kernels.vector.simd import VECTOR, WHOLE_REGISTERS
 from fastnn.network.aligned import aligned_zeros
 
-# To find the most informative inputs: the samples drawn, the inputs compared, and the inputs chosen.
+# The numbers of samples drawn, inputs compared and inputs chosen to find the most informative inputs.
 _N_SAMPLED, _N_COMPARED, _N_CHOSEN = 2048, 512, 20
-# If fewer than one input in this many is nonzero, sixteen samples share too few; even counting them would take long.
+# If fewer than one input in this many is nonzero, sixteen samples share too few inputs for row blocks. Counting the
+# shared inputs would take long, so row blocks are not tried.
 _MAX_INPUTS_PER_NONZERO = 64
 
 
 class RowBlocks(NamedTuple):
-    """A data set in row blocks, or empty arrays where lists are faster.
+    """A data set in row blocks, or empty arrays if lists are faster.
 
     order: (N,) int64, the samples in the order of the row blocks
     bsr: the row blocks
@@ -29,12 +30,12 @@ class RowBlocks(NamedTuple):
 
     @property
     def is_faster(self) -> bool:
-        """Whether samples share so many inputs that row blocks are faster than lists."""
+        """Whether row blocks are faster than lists because samples share many inputs."""
         return len(self.bsr.indptr) > 0
 
 
 class NonzeroInputs:
-    """The nonzero inputs of a data set. Each form is made when it is first asked for.
+    """The nonzero inputs of a data set. Each form is built on its first request.
 
     images: (N, D), uint8 or the working dtype; (0, D) if the data set is `matrix`
     matrix: None, or the data set as a SciPy CSR matrix
@@ -50,7 +51,7 @@ class NonzeroInputs:
         self._row_blocks: RowBlocks | None = None
 
     def matrix_lists(self, index_dtype: type[np.unsignedinteger]) -> Csr:
-        """The data set as lists with indices of that dtype if it is a SciPy matrix, else empty arrays."""
+        """The data set as lists with `index_dtype` indices if it is a SciPy matrix, otherwise empty arrays."""
         if self._matrix is None:
             return empty_csr(index_dtype, self._images.dtype)
         return to_csr(self._matrix, self._real, index_dtype)
@@ -73,7 +74,7 @@ class NonzeroInputs:
     def row_blocks(self, n_units: int) -> RowBlocks:
         """The data set in row blocks, or empty arrays if lists are faster for a layer of `n_units`.
 
-        The first call decides: later ones return the same.
+        The first call chooses: later calls return the same result.
         """
         if self._row_blocks is None:
             csr = self._lists or self._make_lists()
@@ -113,7 +114,7 @@ class NonzeroInputs:
 
 
 def _multiplications_per_entry(real: np.dtype, n_units: int) -> float:
-    """The number of a row block's multiplications that take as long as one entry of a list, or slightly less."""
+    """The number of multiplications in row blocks that take as long as one list entry, or slightly less."""
     if real == np.float32:
         return 2.0
     # Sixteen float64 fill two registers of AVX-512; AVX2 has too few registers for the sums. Lists add eight units at

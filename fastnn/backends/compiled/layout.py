@@ -29,9 +29,9 @@ from fastnn.network.aligned import aligned_zeros
 class ScratchSizes(NamedTuple):
     """The sizes of the scratch arrays for a `Layout`.
 
-    n_units: the units of all layers but the inputs, each layer padded to whole vectors
-    n_partial_logits: the partial logits of a block, for all panels of the last hidden layer
-    padded_classes: the outputs, padded to whole vectors
+    n_units: the number of units of all layers except the inputs, each layer padded to whole vectors
+    n_partial_logits: the number of partial logits of a block, for all panels of the last hidden layer
+    padded_classes: the number of outputs, padded to whole vectors
     max_panels: the largest number of panels of a layer
     """
 
@@ -42,7 +42,7 @@ class ScratchSizes(NamedTuple):
 
 
 def as_readonly(array: np.ndarray) -> np.ndarray:
-    """A contiguous, aligned, read-only view, or a copy if need be.
+    """A contiguous, aligned, read-only view of an array, or a copy if a view is impossible.
 
     All inputs of kernels have this form, because Numba would compile another kernel for any other.
     """
@@ -60,18 +60,18 @@ def readonly_view(array: np.ndarray) -> np.ndarray:
 
 
 def in_kernel_dtype(inp: np.ndarray, real: np.dtype) -> np.ndarray:
-    """Inputs as uint8 if they are, else in the working dtype: kernels are compiled for these two dtypes only."""
+    """Inputs unchanged if they are uint8, otherwise in the working dtype: kernels are compiled for these two only."""
     return inp if inp.dtype == np.uint8 else inp.astype(real, copy=False)
 
 
 def to_csr(matrix: Any, real: np.dtype, index_dtype: type[np.unsignedinteger]) -> Csr:
-    """Convert a SciPy CSR matrix that `check_inputs` returned; arrays that already have the kernels' dtypes are shared.
+    """Convert a SciPy CSR matrix that `check_inputs` returned. Arrays that have the kernels' dtypes are shared.
 
     real: the working dtype
     index_dtype: the dtype of the result's `indices`
     """
     data = in_kernel_dtype(matrix.data, real)
-    if data is not matrix.data:  # numbers too small for the new dtype are 0 now
+    if data is not matrix.data:  # numbers too small for the new dtype have become 0
         matrix = canonical(type(matrix)((data, matrix.indices, matrix.indptr), shape=matrix.shape))
     indices = matrix.indices  # none is negative
     same_size = indices.itemsize == np.dtype(index_dtype).itemsize
@@ -80,7 +80,7 @@ def to_csr(matrix: Any, real: np.dtype, index_dtype: type[np.unsignedinteger]) -
 
 
 def empty_csr(index_dtype: type[np.unsignedinteger], dtype: np.dtype) -> Csr:
-    """Empty lists for kernels whose inputs, of that dtype, are given as an array."""
+    """Empty lists with data of `dtype`, for kernels that get the inputs as an array of this dtype."""
     return Csr(*(readonly_view(np.empty(0, each)) for each in (np.int64, index_dtype, dtype)))
 
 
@@ -141,7 +141,7 @@ def scratch_sizes(layout: Layout) -> ScratchSizes:
 def _views(
     sizes: tuple[int, ...], flat: np.ndarray, arrays: tuple[Sequence[np.ndarray], Sequence[np.ndarray]]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of views: a panel or a bias in the flat array, and the same columns of a weight or the same bias."""
+    """Pairs of views: a panel or bias in `flat`, and the matching columns of a weight or the bias in `arrays`."""
     lanes, end = VECTOR // flat.dtype.itemsize, 0
     for layer, (fan_in, size) in enumerate(pairwise(sizes)):
         for first, width in _panels(size, lanes):

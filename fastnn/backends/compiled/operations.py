@@ -196,7 +196,7 @@ def _element_loss(
 
 
 def _row_weights(sample_weight: np.ndarray | None, n: int, dtype: np.dtype) -> np.ndarray:
-    """Each sample's weight in the mean over its batch: (n,), with sum 1."""
+    """Each sample's weight in the mean over the batch: (n,), with sum 1."""
     sample_weight = check_sample_weight(sample_weight, n, dtype)
     weight = np.ones(n) if sample_weight is None else sample_weight.astype(np.float64)
     return (weight / weight.sum()).astype(dtype)

@@ -15,8 +15,8 @@ from fastnn.kernels.ops.activations import ACTIVATION_CODES
 from fastnn.kernels.ops.losses import IDENTITY_OUTPUT, OUTPUT_CODES
 from fastnn.network import Network
 
-# A prediction of at most this many multiplications takes 0.1 to 0.4 ms, depending on its zeros. Starting threads takes
-# 0.15 ms.
+# A prediction of at most this many multiplications takes 0.1 to 0.4 ms, depending on the number of zeros. Starting
+# threads takes 0.15 ms.
 ONE_THREAD_PREDICTION = 2**24
 
 
@@ -28,12 +28,12 @@ def predict_logits(network: Network, inp: np.ndarray, threads: int | None = None
     network : Network
     inp : (B, D) array or SciPy CSR matrix
     threads : int or None
-        The maximum number of threads. None stands for the cores that this process may use.
+        The maximum number of threads; None: the number of cores this process may use.
 
     Returns
     -------
     logits : (B, C) array, in the network's dtype
-        A row's bits depend neither on the other rows nor on the number of threads, as long as the weights are finite.
+        If the weights are finite, a row's bits depend neither on the other rows nor on the number of threads.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def predict_logits(network: Network, inp: np.ndarray, threads: int | None = None
 def predict_proba(network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
     """Return the network's outputs: probabilities, or the numbers of an identity output.
 
-    Parameters, errors and the promise about bits are those of `predict_logits`.
+    Parameters, errors and the guarantee about bits are those of `predict_logits`.
     """
     return _predict(network, inp, threads, OUTPUT_CODES[network.output])
 
@@ -96,7 +96,7 @@ _TABLES: WeakKeyDictionary[Network, _Table] = WeakKeyDictionary()
 
 
 def _table(network: Network) -> _Table:
-    """The table of a network. It is cached as long as the network lives and keeps its arrays."""
+    """The table of a network. It is cached while the network exists and keeps its arrays."""
     table = _TABLES.get(network)
     if table is not None and table.weights is network.weights and table.biases is network.biases:
         return table
