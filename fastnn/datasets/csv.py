@@ -17,8 +17,8 @@ Labels = Literal["auto", "first", "last", "none"]
 
 _LABEL_NAMES = ("label", "class", "target", "y")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-# If line 1 counts up from 0 or 1 over at least this number of columns, it is probably a header: pandas gives columns such
-# names.
+# If line 1 counts up from 0 or 1 over at least this number of columns, it is probably a header: pandas gives columns
+# such names.
 _MIN_LONG_RUN = 10
 _LABELS_HINT = 'pass labels="first", "last" or "none"'
 
