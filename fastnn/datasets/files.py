@@ -120,8 +120,8 @@ class Content:
     def read_into(self, values: np.ndarray) -> int:
         """Fill the one-dimensional `values` with the next bytes; return the number of bytes read.
 
-        It is smaller than the size of `values` if the content ends before. Reading in chunks avoids having the content in
-        memory twice. The CRC and trailing bytes are checked only when a further read reaches the end.
+        It is smaller than the size of `values` if the content ends before. The content is read in chunks to keep only
+        one copy in memory. The CRC and trailing bytes are checked only when a further read reaches the end.
         """
         target, at = values.view(np.uint8), 0
         while at < len(target) and (part := self.read(min(_CHUNK, len(target) - at))):
