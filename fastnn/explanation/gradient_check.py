@@ -28,8 +28,8 @@ SHORTER = 8.0 ** np.arange(6)
 class GradientCheck(NamedTuple):
     """The result of `check_gradients`.
 
-    The first two numbers and `tolerance` describe the worst parameter: the one whose error is largest relative to its
-    tolerance.
+    `largest_error`, `place` and `tolerance` describe the worst parameter: the one whose error is largest relative to
+    its tolerance.
 
     Attributes
     ----------
