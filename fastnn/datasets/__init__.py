@@ -1,4 +1,4 @@
-"""Readers of handwritten digits. Each returns a `Dataset`: pixels, labels and the scale of the pixels."""
+"""Reads data sets of handwritten digits. A `Dataset` holds pixels, labels and the scale of the pixels."""
 
 from fastnn.datasets.bundled import load_digits, load_mnist
 from fastnn.datasets.csv import read_csv

@@ -1,4 +1,4 @@
-"""The data sets that need no file from the user: MNIST, which the package contains, and scikit-learn's 8x8 digits."""
+"""Loads data sets that need no download: MNIST, which the package contains, and scikit-learn's 8x8 digits."""
 
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import md5
@@ -18,7 +18,7 @@ _DIGESTS = {
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
-# The number of bytes that are decompressed, then hashed, at a time.
+# The number of bytes to decompress and hash at a time.
 _CHUNK = 2**18
 
 

@@ -1,4 +1,4 @@
-"""Reads CSV tables of digits, such as MNIST-in-CSV: one line per sample, with its pixels and optionally its label."""
+"""Reads CSV tables of digits, such as MNIST in CSV. Each line has the pixels of a sample and optionally its label."""
 
 from numbers import Real
 from typing import Literal, NamedTuple
@@ -17,7 +17,8 @@ Labels = Literal["auto", "first", "last", "none"]
 
 _LABEL_NAMES = ("label", "class", "target", "y")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-# A first line of this many consecutive numbers from 0 or 1 is probably a header: pandas names columns like this.
+# If line 1 counts up from 0 or 1 over at least this number of columns, it is probably a header: pandas gives columns
+# such names.
 _MIN_LONG_RUN = 10
 _LABELS_HINT = 'pass labels="first", "last" or "none"'
 
@@ -52,14 +53,19 @@ def read_csv(
         Whether line 1 contains the names of the columns. "auto": it does if none of its fields is a number.
     labels : {"auto", "first", "last", "none"}
         The column of the labels. "auto" uses the column named label, class, target or y (in any case). Without such a
-        name, it uses the number of columns. A square number plus 1 (such as 785 or 65) means that the labels come
-        first; this needs a table without a header. A square number (such as 784 or 64) means that there are no labels.
-        `n_pixels` or `image_shape` replace the square number. Everything else is an error.
+        name, the number of columns decides:
+
+        - A square number, such as 784 or 64, means that there are no labels.
+        - A square number plus 1, such as 785 or 65, means that the labels are in the first column. This requires a
+          table without a header.
+        - Any other number is an error.
+
+        If `n_pixels` or `image_shape` is given, it replaces the square number.
     pixel_max : float, optional
         The largest value a pixel can have. By default 255 for whole numbers (16 for 64 pixels of at most 16), and 1
         for floats.
     image_shape : (int, int), optional
-        Height and width of the images. By default a square if the number of pixels is one, else None.
+        Height and width of the images. By default (side, side) if the number of pixels is a square number, else None.
     n_pixels : int, optional
         The number of pixels that a row must have.
     max_bytes : int
@@ -68,7 +74,7 @@ def read_csv(
     Returns
     -------
     Dataset
-        - images: (N, D), uint8 if all pixels are whole numbers from 0 to 255, float32 if the table holds fractions
+        - images: (N, D), uint8 if all pixels are whole numbers from 0 to 255, float32 if some are fractions
         - labels: (N,) int64, or None
 
     Raises
@@ -196,7 +202,7 @@ def _check_delimiter(line: bytes, name: str) -> None:
 
 
 def _column_names(fields: list[bytes], header: Header, name: str) -> list[str] | None:
-    """The column names if line 1 is a header, else None."""
+    """Return the column names if line 1 is a header, else None."""
     numbers = [_looks_like_number(field) for field in fields]
     if header == "no" or (header == "auto" and any(numbers)):
         if header == "auto":
@@ -237,10 +243,10 @@ def _check_first_row(fields: list[bytes], numbers: list[bool], name: str) -> Non
 
 
 def _looks_like_number(field: bytes) -> bool:
-    """Whether this field of line 1 means that the line is data, not a header.
+    """Return whether this field of line 1 shows that the line is data, not a header.
 
-    Also true for some fields that are errors in data, such as "5" in quotation marks, nan and 1_000: a line with them
-    must not be mistaken for a header.
+    This also holds for some fields that are errors in data, such as "5" in quotation marks, nan and 1_000: a line with
+    them must not be mistaken for a header.
     """
     text = field.decode(errors="replace").strip().strip("\"'").strip()
     if not text:
@@ -253,7 +259,7 @@ def _looks_like_number(field: bytes) -> bool:
 
 
 def _label_column(n_columns: int, names: list[str] | None, options: _Options, name: str) -> tuple[int | None, bool]:
-    """The label column (counted from 0, or None), and whether it was guessed from the number of columns."""
+    """Return the label column (counted from 0, or None), and whether it was guessed from the number of columns."""
     if options.labels != "auto":
         return {"first": 0, "last": n_columns - 1, "none": None}[options.labels], False
     named = [column for column, text in enumerate(names or ()) if text.casefold() in _LABEL_NAMES]
@@ -279,7 +285,10 @@ def _label_column(n_columns: int, names: list[str] | None, options: _Options, na
 
 
 def _check_guess(images: np.ndarray, labels: np.ndarray, name: str) -> None:
-    """Raise DataError if the first column looks like an empty corner pixel and the last column like labels."""
+    """Raise DataError if column 1, guessed to be the labels, is all 0 but the last column is not.
+
+    The labels are then probably in the last column, and column 1 is an empty corner pixel.
+    """
     if len(labels) > 1 and not labels.any() and images[:, -1].any():
         raise DataError(
             f"{name}: column 1: found only zeros, and nonzero numbers in the last column, expected labels in column 1; "

@@ -1,7 +1,7 @@
-"""Parses the numbers of a CSV file: a fast parser, and a careful one for the text that the fast one rejects.
+"""Parses the numbers of a CSV file with a fast parser and a careful one.
 
-The careful parser decides whether such text is valid, and locates the error if it is not. Both parsers accept the same
-text:
+The careful parser reads text that the fast parser rejects. It decides whether the text is valid, and locates the error
+if it is not. Both parsers agree on what is valid:
 
 - a field has ASCII digits with an optional sign, decimal point and exponent, and is finite as a float64;
 - single commas separate the fields;
@@ -72,8 +72,8 @@ class BadValue(NamedTuple):
 def read_columns(body: Body, label_column: int | None) -> tuple[np.ndarray, np.ndarray | None]:
     """Parse the lines of numbers into pixels and labels.
 
-    The pixels become uint8 if all of them are whole numbers from 0 to 255. They become float32 if some are fractions,
-    unless whole numbers (other than 0 and 1) outnumber the fractions: then the fractions are errors.
+    The pixels become uint8 if all of them are whole numbers from 0 to 255, and float32 if some of them are fractions.
+    But if whole numbers outnumber the fractions, the fractions are errors; 0 and 1 do not count as whole numbers here.
 
     Parameters
     ----------
@@ -111,10 +111,10 @@ def read_columns(body: Body, label_column: int | None) -> tuple[np.ndarray, np.n
 
 
 def parse_fast(text: bytes, n_columns: int) -> np.ndarray | None:
-    """Parse lines of numbers to uint8 or float64; None if the text needs the careful parser.
+    """Parse lines of numbers to uint8 or float64; return None if the text needs the careful parser.
 
-    NumPy's parser skips blank lines and white space and accepts words such as nan. So it gets only text that cannot
-    contain any of these.
+    NumPy's parser skips blank lines and white space and accepts words such as nan. It is therefore given only text that
+    cannot contain any of these.
     """
     marks = text.translate(None, b"0123456789,\n")
     if marks.translate(None, b".eE+-") or b"\n\n" in text or text[:1] == b"\n" or text[-1:] in (b"", b"\n"):
@@ -130,7 +130,7 @@ def parse_fast(text: bytes, n_columns: int) -> np.ndarray | None:
 
 
 def parse_carefully(text: bytes, first_line: int, body: Body) -> np.ndarray:
-    """Parse lines of numbers to float64; DataError with the position of the first invalid line or field."""
+    """Parse lines of numbers to float64; raise DataError with the position of the first invalid line or field."""
     table = []
     for line_number, line in enumerate(text.split(b"\n"), first_line):
         where = f"{body.name}: line {line_number}"
@@ -170,7 +170,7 @@ def describe_field(field: bytes) -> str:
 
 
 def _quoted(field: bytes) -> str:
-    """The field in quotation marks, on one line, shortened to 40 bytes."""
+    """Return the field in quotation marks, on one line, shortened to 40 bytes."""
     text = ascii(field[:40].decode(errors="replace"))
     return text if len(field) <= 40 else f"{text}... ({len(field)} bytes)"
 
@@ -180,9 +180,9 @@ def _columns(number: int) -> str:
 
 
 def _chunks(body: Body) -> Iterator[tuple[int, bytes]]:
-    """Yield blocks of whole lines, each a few megabytes long, with the number of the first line of the block.
+    """Yield the number of the first line and the text of each block. A block is a few megabytes of whole lines.
 
-    The last line of a block comes without its line feed.
+    The text does not include the line feed of the last line.
     """
     start, line = body.start, body.first_line
     while start <= body.end:
@@ -202,7 +202,7 @@ def _labels(values: np.ndarray, first_line: int, column: int, name: str) -> np.n
 
 
 class _PixelCounts:
-    """Counts whole numbers and fractions among the pixels, to choose the dtype of all of them."""
+    """Counts the whole numbers and the fractions among the pixels, to choose one dtype for all pixels."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -237,9 +237,10 @@ class _PixelCounts:
         return table.astype(np.float32 if n_fractions or has_outside else np.uint8)
 
     def pixel_type(self) -> type[np.uint8] | type[np.float32]:
-        """The dtype of all pixels.
+        """Return the dtype for all pixels.
 
-        Raises DataError if whole numbers are out of range, or if a few fractions occur among mostly whole numbers.
+        Raises DataError if there are no fractions and a whole number is out of range, or if whole numbers outnumber the
+        fractions.
         """
         if self._first_fraction is None:
             if self._first_outside is not None:

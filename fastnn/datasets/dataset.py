@@ -29,12 +29,12 @@ class Dataset:
     image_shape : (int, int), or None
         Height and width of the image in each row (row-major), or None if the rows are not images.
     name : str
-        Where the data came from, for messages and reports.
+        The source of the data, for messages and reports.
 
     Raises
     ------
     DataError
-        If the shapes do not fit together, or `pixel_max` is not a positive finite number.
+        If the shapes do not match, or `pixel_max` is not a positive finite number.
 
     Examples
     --------
@@ -94,9 +94,9 @@ class Dataset:
         Parameters
         ----------
         rows : slice, or array-like of int or bool
-            The samples to select, as a NumPy index. A slice gives views, an array copies.
+            The samples to select, as a NumPy index. A slice returns views; an array returns copies.
         name : str, optional
-            The name of the new data set. By default that of this one.
+            The name of the new data set. By default, the name of this data set.
 
         Returns
         -------

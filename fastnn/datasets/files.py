@@ -1,4 +1,4 @@
-"""Reads the bytes of a file, decompressing gzip, and never more bytes than the caller asks for."""
+"""Reads the bytes of a file and decompresses gzip, but never reads more bytes than the caller asks for."""
 
 import os
 import zlib
@@ -18,20 +18,20 @@ MAX_BYTES = 4 * 2**30
 """The default of the readers' `max_bytes`: the largest size of a file's content, decompressed."""
 
 GZIP_MAGIC = b"\x1f\x8b"
-# Deflate compresses at most 1032 to 1, so a larger declared size is an error before anything is decompressed.
+# Deflate compresses by a factor of at most 1032. A larger declared size is an error before anything is decompressed.
 DEFLATE_LIMIT = 1032
 _CHUNK = 2**20
 
 
 def checked_max_bytes(max_bytes: int) -> int:
-    """Return `max_bytes`; SettingsError unless it is a positive whole number."""
+    """Return `max_bytes`; raise SettingsError unless it is a positive whole number."""
     if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
         raise SettingsError(f"max_bytes is {max_bytes!r}, expected a positive whole number of bytes")
     return max_bytes
 
 
 def open_binary(path: FilePath) -> BinaryIO:
-    """Open a regular file for reading; FileError with the path if that fails."""
+    """Open a regular file for reading; raise FileError with the path if that fails."""
     try:
         text = os.fspath(path)
     except TypeError:
@@ -120,8 +120,8 @@ class Content:
     def read_into(self, values: np.ndarray) -> int:
         """Fill the one-dimensional `values` with the next bytes; return the number of bytes read.
 
-        That number is smaller than the size of `values` at the end of the content. Reads in chunks, so the content is
-        never in memory twice. The CRC and trailing bytes are checked only when a further read reaches the end.
+        It is smaller than the size of `values` if the content ends before. The content is read in chunks to keep only
+        one copy in memory. The CRC and trailing bytes are checked only when a further read reaches the end.
         """
         target, at = values.view(np.uint8), 0
         while at < len(target) and (part := self.read(min(_CHUNK, len(target) - at))):
@@ -166,7 +166,7 @@ class Content:
 
 
 def open_content(path: FilePath) -> Content:
-    """Open a file as `Content`; FileError if it cannot be opened, DataError if it is empty."""
+    """Open a file as `Content`; raise FileError if it cannot be opened, DataError if it is empty."""
     file = open_binary(path)
     try:
         return Content(file, display_path(path))
@@ -176,7 +176,7 @@ def open_content(path: FilePath) -> Content:
 
 
 def read_whole(path: FilePath, max_bytes: int) -> bytes:
-    """Read the whole content of a file; DataError if it is empty or larger than `max_bytes`."""
+    """Read the whole content of a file; raise DataError if it is empty or larger than `max_bytes`."""
     checked_max_bytes(max_bytes)
     with open_content(path) as content:
         if content.size is not None and content.size > max_bytes:
@@ -192,7 +192,7 @@ def read_whole(path: FilePath, max_bytes: int) -> bytes:
 
 
 def file_name(path: FilePath) -> str:
-    """The last component of the path, in lower case."""
+    """Return the last component of the path, in lower case."""
     return Path(os.fspath(path)).name.lower()
 
 

@@ -1,4 +1,4 @@
-"""Reads data files of any supported format: detects the format, and pairs files as training and test set."""
+"""Reads data files of any supported format. Detects the format, and groups the files into training and test set."""
 
 import re
 from collections.abc import Sequence
@@ -32,20 +32,20 @@ def read_files(paths: Sequence[FilePath]) -> tuple[Dataset, Dataset | None]:
         - CSV: one or two files, the training set first.
         - IDX: two or four files, the training set first. Images and labels may come in either order.
 
-        If the names of two CSV or four IDX files contain ``train``, and ``t10k`` or ``test``, then the names decide
-        which files are for training and which for testing, not the order.
+        The order of two CSV or four IDX files does not matter if their names tell training files (``train``) from test
+        files (``t10k`` or ``test``).
 
     Returns
     -------
     train : Dataset
     test : Dataset or None
-        As returned by `read_idx`, `read_csv` and `read_npz`. Both have the same dtype, width, image shape and
+        Data sets as `read_idx`, `read_csv` and `read_npz` return them. Both have the same dtype, width, image shape and
         pixel_max.
 
     Raises
     ------
     DataError
-        If the number or the formats of the files are wrong, the files do not fit together, or a file is invalid.
+        If the number or the formats of the files are wrong, the files do not match, or a file is invalid.
     FileError
         If a file cannot be opened.
 
@@ -100,7 +100,7 @@ def _read_idx_files(files: list[FilePath]) -> tuple[Dataset, Dataset | None]:
 
 
 def _images_and_labels(pair: list[FilePath]) -> tuple[FilePath, FilePath]:
-    """Return the two files as (images, labels), in whichever order they come."""
+    """Return the two files in the order (images, labels)."""
     first, second = (read_rank(path) for path in pair)
     if (first == 1) == (second == 1):
         found = " and ".join(
@@ -111,7 +111,7 @@ def _images_and_labels(pair: list[FilePath]) -> tuple[FilePath, FilePath]:
 
 
 def _by_name(files: list[FilePath], size: int) -> list[list[FilePath]] | None:
-    """Group the files by name into `size` for training and `size` for testing; None if the names do not tell."""
+    """Group the files by name into `size` training and `size` test files; return None if the names do not decide."""
     groups: dict[str, list[FilePath]] = {"train": [], "test": []}
     for path in files:
         parts = {"train" if part == "train" else "test" for part in re.findall("train|t10k|test", file_name(path))}

@@ -51,14 +51,14 @@ def read_idx(images: FilePath, labels: FilePath | None = None, *, max_bytes: int
     Dataset
         - images: (N, D). Integers must be from 0 to 255 and become uint8; floats stay float32 or float64.
         - labels: (N,) int64, or None
-        - image_shape: (height, width) for rank 3; for rank 2 a square if D is a square number, else None
+        - image_shape: (height, width) for rank 3; for rank 2, (side, side) if D is a square number, else None
         - pixel_max: 255; 16 for 64 pixels of at most 16; 1 for fractions
 
     Raises
     ------
     DataError
-        If a file is damaged, is not an IDX file, has other sizes than it declares, or contains invalid values. If
-        images and labels are swapped or differ in number.
+        If a file is damaged, is not an IDX file, is not as large as its header declares, or contains invalid values; or
+        if images and labels are swapped or differ in number.
     FileError
         If a file cannot be opened.
     SettingsError
@@ -87,13 +87,13 @@ def read_idx(images: FilePath, labels: FilePath | None = None, *, max_bytes: int
 
 
 def read_rank(path: FilePath) -> int:
-    """The number of dimensions an IDX file declares."""
+    """Return the number of dimensions that an IDX file declares."""
     with open_content(path) as content:
         return len(read_header(content).shape)
 
 
 def existing_spelling(path: FilePath) -> FilePath:
-    """Return the path, or the first other spelling of it that exists, or the path unchanged if none exists."""
+    """Return the first spelling of the path that exists; return the path unchanged if none does."""
     if not isinstance(path, str | os.PathLike):
         return path
     return next((spelling for spelling in _spellings(os.fspath(path)) if os.path.exists(spelling)), path)
@@ -111,7 +111,7 @@ def _spellings(path: str) -> Iterator[str]:
 
 
 def read_header(content: Content) -> IdxHeader:
-    """Read and check the magic number and the sizes. The next read then starts at the data."""
+    """Read and check the header: the magic number and the sizes. The next read starts at the data."""
     magic = content.read(4)
     if len(magic) < 4:
         raise DataError(f"{content.name}: found {len(magic)} bytes, expected an IDX header of at least 8")
@@ -174,7 +174,7 @@ def _read_values(content: Content, header: IdxHeader, max_bytes: int) -> np.ndar
         raise DataError(f"{name}: {expected}, found a gzip file of {content.stored} bytes, which cannot hold that many")
     values = np.empty(prod(header.shape), header.dtype)
     found = content.read_into(values)
-    more = content.read(1)  # reaches the end of a gzip file, so that its CRC is checked
+    more = content.read(1)  # reading to the end of a gzip file checks its CRC
     if found != declared or more:
         raise DataError(f"{name}: {expected} after the header, found {'more' if more else found}")
     return values

@@ -22,10 +22,12 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 def prepare_image(image: "FilePath | Image | np.ndarray", *, invert: Literal["auto"] | bool = "auto") -> np.ndarray:
     """Convert a picture of one digit to a row of pixels like MNIST's.
 
-    First the picture becomes grey: transparency is blended with white, and the orientation stored by the camera is
-    applied. Then the background is subtracted and the contrast stretched. The remaining ink is treated like MNIST's
-    digits. It is size-normalised to fit in 20 x 20 pixels while preserving the aspect ratio, with anti-aliasing. Then
-    its centre of mass is put at the centre of 28 x 28 pixels.
+    The last two steps are those of MNIST:
+
+    1. Apply the orientation stored by the camera, blend transparency with white, and convert the picture to grey.
+    2. Subtract the background and stretch the contrast. What remains is the ink.
+    3. Scale the ink to fit in 20 x 20 pixels, with anti-aliasing, preserving its aspect ratio.
+    4. Put its centre of mass at the centre of 28 x 28 pixels.
 
     Parameters
     ----------
@@ -33,13 +35,13 @@ def prepare_image(image: "FilePath | Image | np.ndarray", *, invert: Literal["au
         Arrays have shape (height, width), (height, width, 1), (height, width, 3) or (height, width, 4). They contain
         integers from 0 to 255, floats from 0 to 1 or from 0 to 255, or booleans (True is light).
     invert : {"auto", True, False}
-        True: the digit is dark on a light background, as on paper. False: light on dark, as in MNIST. "auto": dark or
-        light, whichever differs more from the background in total.
+        True: the digit is dark on a light background, as on paper. False: it is light on dark, as in MNIST. "auto": it
+        is dark or light, whichever differs more from the background in total.
 
     Returns
     -------
     ndarray of shape (784,) uint8
-        The background is 0, and the darkest ink is 255.
+        The background is 0, and the strongest ink is 255.
 
     Raises
     ------
@@ -124,8 +126,8 @@ def _grey_of_file(path: FilePath, name: str) -> np.ndarray:
     from PIL import Image
 
     with open_binary(path) as file, warnings.catch_warnings():
-        # Pillow only warns about pictures that are a little too large. Its other warnings concern metadata that do not
-        # matter here.
+        # Pillow only warns of pictures that are slightly too large, so make this warning an error. Its other warnings
+        # concern metadata, which do not matter here.
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
@@ -137,7 +139,7 @@ def _grey_of_file(path: FilePath, name: str) -> np.ndarray:
             raise DataError(
                 f"{name}: found a picture too large to decode, expected at most {Image.MAX_IMAGE_PIXELS} pixels"
             ) from None
-        # On a damaged file, decoders raise all kinds of errors, such as SyntaxError, struct.error and KeyError.
+        # For a damaged file, decoders raise many kinds of errors, such as SyntaxError, struct.error and KeyError.
         except Exception as error:
             if isinstance(error, Image.UnidentifiedImageError):
                 raise DataError(f"{name}: the file is not a picture, expected one of {', '.join(_FORMATS)}") from None

@@ -8,25 +8,25 @@ _SIDE = 28
 _BOX = 20
 _LARGEST_SIDE = 1024
 _MASK_SIDE = 128
-# The smallest contrast of ink, on a scale of 255, and as a multiple of the noise. Fainter differences from the
-# background are noise.
+# The smallest contrast of ink: on a scale of 255, and as a multiple of the noise. Smaller differences from the
+# background are not ink.
 _MIN_CONTRAST = 16.0
 _NOISE_MULTIPLE = 5.0
-# Ink fainter than this fraction of the darkest does not widen the bounding box of the digit.
+# Ink fainter than this fraction of the strongest ink does not enlarge the bounding box of the digit.
 _EDGE_FRACTION = 0.02
-# Connected components with less than this fraction of all ink are specks of dust.
+# A connected component with less than this fraction of all ink is a speck of dust.
 _SPECK_FRACTION = 0.02
 
 
 def find_ink(grey: np.ndarray, invert: Literal["auto"] | bool) -> np.ndarray | None:
-    """Find the ink of a picture, cropped to the digit.
+    """Return the ink of a picture, cropped to the digit.
 
     Parameters
     ----------
     grey : ndarray of shape (height, width) float32
         From 0 to 255.
     invert : {"auto", True, False}
-        Whether ink is darker than the background.
+        Whether ink is darker than the background; "auto" chooses the larger total contrast.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def fit_ink(ink: np.ndarray) -> np.ndarray:
         np.average(np.arange(size), weights=small.sum(axis=axis, dtype=float))
         for axis, size in ((1, height), (0, width))
     ]
-    # In MNIST the centre of mass is nearest to pixel 14 of 0 to 27, half a pixel right of and below the middle.
+    # In MNIST, the centre of mass is in pixel 14 of 0 to 27 on both axes: half a pixel right of and below the middle.
     top, left = (
         int(np.clip(round(_SIDE / 2 - centre), 0, _SIDE - size))
         for centre, size in zip(centres, small.shape, strict=True)
@@ -83,7 +83,7 @@ def fit_ink(ink: np.ndarray) -> np.ndarray:
 
 
 def _shrunk(grey: np.ndarray) -> np.ndarray:
-    """Shrink the picture to sides of at most 1,024 pixels, which is still 50 times the resolution needed."""
+    """Shrink the picture to at most 1,024 pixels per side, which is still 50 times the resolution of the result."""
     scale = _LARGEST_SIDE / max(grey.shape)
     if scale >= 1:
         return grey
@@ -91,7 +91,7 @@ def _shrunk(grey: np.ndarray) -> np.ndarray:
 
 
 def _resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize: average the pixels to shrink, interpolate them to enlarge."""
+    """Resize the picture: shrink it by averaging pixels, or enlarge it by interpolation."""
     from PIL import Image
 
     larger = max(height, width) > max(pixels.shape)
@@ -101,7 +101,7 @@ def _resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _background(grey: np.ndarray) -> np.ndarray | np.float32:
-    """Estimate the background: the median of the border, or a curved surface for an unevenly lit photograph."""
+    """Estimate the background: the median of the border or, for an unevenly lit photograph, a curved surface."""
     height, width = grey.shape
     margin = max(1, round(0.04 * min(height, width)))
     inner = np.zeros(grey.shape, bool)
@@ -121,7 +121,7 @@ def _fitted_background(grey: np.ndarray, level: np.float32) -> np.ndarray:
     small = _resized(grey, max(1, round(height * scale)), max(1, round(width * scale)))
     values = small.reshape(-1)
     terms = _quadratic_terms(*small.shape)
-    # Pixels far from the surface are ink. Without them, the next fit is closer to the background.
+    # Pixels far from the surface are ink. Each fit leaves them out, so the surface approaches the background.
     is_background = np.abs(values - level) <= max(float(_otsu_threshold(np.abs(values - level))), _MIN_CONTRAST)
     for _ in range(8):
         coefficients = np.linalg.lstsq(terms[is_background], values[is_background], rcond=None)[0]
@@ -131,13 +131,13 @@ def _fitted_background(grey: np.ndarray, level: np.float32) -> np.ndarray:
 
 
 def _quadratic_terms(height: int, width: int) -> np.ndarray:
-    """The terms 1, x, y, xx, xy, yy at every pixel, (height * width, 6) float32; x and y go from -1 to 1."""
+    """Return the terms 1, x, y, xx, xy, yy at each pixel: (height * width, 6) float32. x and y go from -1 to 1."""
     y, x = (axis.reshape(-1) for axis in np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32))
     return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
 
 
 def _otsu_threshold(values: np.ndarray) -> float:
-    """Otsu's threshold, which splits the values into two groups with the largest variance between them."""
+    """Return Otsu's threshold, which splits the values into two groups with the largest variance between them."""
     counts, edges = np.histogram(values, 256)
     centres = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)
@@ -149,12 +149,12 @@ def _otsu_threshold(values: np.ndarray) -> float:
 
 
 def _robust_deviation(values: np.ndarray) -> float:
-    """Estimate the standard deviation, ignoring outliers, from the median absolute deviation."""
+    """Estimate the standard deviation from the median absolute deviation, which ignores outliers."""
     return 1.4826 * float(np.median(np.abs(values - np.median(values)))) if values.size else 0.0
 
 
 def _cropped(ink: np.ndarray, edge: float) -> np.ndarray:
-    """Remove specks and surrounding noise from the ink, and crop it to the pixels above `edge`."""
+    """Remove specks and surrounding noise from the ink, then crop it to the pixels above `edge`."""
     cell = -(-max(ink.shape) // _MASK_SIDE)
     padded = np.pad(ink, [(0, -side % cell) for side in ink.shape])
     cells = padded.reshape(padded.shape[0] // cell, cell, padded.shape[1] // cell, cell)
@@ -168,7 +168,7 @@ def _cropped(ink: np.ndarray, edge: float) -> np.ndarray:
 
 
 def _without_specks(mask: np.ndarray, mass: np.ndarray) -> np.ndarray:
-    """Remove the connected components of the mask that have little of the total mass.
+    """Return the mask without the connected components that have only a small fraction of the total mass.
 
     mask: (rows, columns) bool
     mass: (rows, columns), the ink in each cell

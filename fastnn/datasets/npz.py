@@ -1,4 +1,4 @@
-"""Reads NPZ, NumPy's archive of arrays, without NumPy's loader: nothing is unpickled, and sizes are checked first."""
+"""Reads NPZ, NumPy's archive format, without NumPy's loader. Nothing is unpickled, and sizes are checked first."""
 
 import re
 import struct
@@ -21,7 +21,8 @@ _EXPECTED_KEYS = "x_train, y_train, x_test and y_test, or X and y"
 _MAGIC = b"\x93NUMPY"
 # NumPy writes headers of about 100 bytes, and its own reader also accepts at most 10,000.
 _MAX_HEADER_SIZE = 10_000
-# A member above both limits is a zip bomb. Real images compress 10 to 100 times, and small members can do no harm.
+# A member above both limits, of size and of compression ratio, is a zip bomb. Real images compress 10 to 100 times, and
+# small members do no harm.
 _BOMB_RATIO = 1000
 _BOMB_SIZE = 64 * 2**20
 _LOCAL_HEADER_SIZE = 30
@@ -67,7 +68,7 @@ def read_npz(path: FilePath, *, max_bytes: int = MAX_BYTES) -> tuple[Dataset, Da
     -------
     train : Dataset
     test : Dataset or None
-        None if the archive contains X and y. Both sets have the same dtype, width and pixel_max.
+        None if the archive contains X and y. Both sets have the same dtype, width, image shape and pixel_max.
 
         - images: (N, D), C-contiguous, uint8 for integers, float32 or float64 for floats
         - labels: (N,) int64
@@ -183,7 +184,7 @@ def _read_member(archive: ZipFile, member: ZipInfo, name: str) -> np.ndarray:
         if declared == found:
             values = np.empty(prod(header.shape), header.dtype)
             found = _read_into(values, file)
-            found += len(file.read(1))  # reaches the end of the member, so that its CRC is checked
+            found += len(file.read(1))  # reading to the end of the member checks its CRC
     if declared != found:
         raise DataError(
             f"{where}: declares shape {header.shape} of {header.dtype.name}, expected {declared} bytes of data, "
@@ -193,7 +194,7 @@ def _read_member(archive: ZipFile, member: ZipInfo, name: str) -> np.ndarray:
 
 
 def _read_into(values: np.ndarray, file: IO[bytes]) -> int:
-    """Fill the one-dimensional `values`; return the number of bytes read. Reads in chunks to save memory."""
+    """Fill the one-dimensional `values` in chunks, to save memory; return the number of bytes read."""
     target, at = values.view(np.uint8), 0
     while at < len(target) and (chunk := file.read(min(_CHUNK, len(target) - at))):
         target[at : at + len(chunk)] = np.frombuffer(chunk, np.uint8)
@@ -202,7 +203,7 @@ def _read_into(values: np.ndarray, file: IO[bytes]) -> int:
 
 
 def _read_header(file: IO[bytes], where: str) -> tuple[_Header, int]:
-    """Read the header of an NPY member, and its size. Regular expressions parse it, so nothing is evaluated."""
+    """Return the header of an NPY member and its size. Regular expressions parse it, so nothing is evaluated."""
     start = file.read(8)
     if start[:6] != _MAGIC or start[6:] not in (b"\1\0", b"\2\0"):
         raise DataError(f"{where}: found bytes {start.hex(' ')}, expected the start of an NPY array of version 1 or 2")

@@ -1,4 +1,4 @@
-"""Rules that all readers share: which numbers are valid pixels and labels, and the largest value of a pixel."""
+"""The rules of all readers: which numbers are valid pixels and labels, and the largest value of a pixel."""
 
 from dataclasses import replace
 from math import isqrt
@@ -13,7 +13,7 @@ LARGEST_LABEL = 9999
 
 
 def square(n_pixels: int) -> tuple[int, int] | None:
-    """(side, side) if `n_pixels` is a square number of at least 2 x 2, else None."""
+    """Return (side, side) if `n_pixels` is a square number of at least 2 x 2, else None."""
     side = isqrt(n_pixels)
     return (side, side) if side * side == n_pixels and side > 1 else None
 
@@ -68,8 +68,8 @@ def as_pixels(values: np.ndarray, name: str) -> np.ndarray:
 
 
 def as_labels(values: np.ndarray, name: str) -> np.ndarray:
-    """Convert numbers to labels, int64 of shape (N,). DataError unless they are whole, from 0 to LARGEST_LABEL."""
-    with np.errstate(invalid="ignore"):  # NaN compares as False, so it is invalid
+    """Convert numbers to labels, (N,) int64; raise DataError unless they are whole numbers from 0 to LARGEST_LABEL."""
+    with np.errstate(invalid="ignore"):  # every comparison with NaN is False, so NaN is invalid
         valid = (values >= 0) & (values <= LARGEST_LABEL)
         if values.dtype.kind == "f":
             valid &= np.floor(values) == values
@@ -83,11 +83,11 @@ def as_labels(values: np.ndarray, name: str) -> np.ndarray:
 
 
 def pixel_scale(*images: np.ndarray) -> float:
-    """The largest value a pixel can have, guessed from one or more arrays that share a scale.
+    """Return the largest value a pixel can have, guessed from one or more arrays of the same scale.
 
     - uint8: 16 if a row has 64 pixels and none is above 16 (the 8x8 digits), else 255.
-    - floats: as for uint8 if all values are whole numbers from 0 to 255 and one is above 1. Otherwise 1: the values are
-      fractions, or features that are not pixels.
+    - floats: the same as for uint8 if all values are whole numbers from 0 to 255 and one is above 1. Otherwise 1,
+      because the values are fractions, or features that are not pixels.
     """
     largest = max(float(array.max()) for array in images)
     if any(array.dtype != np.uint8 for array in images) and (largest <= 1 or not all(map(_holds_bytes, images))):
@@ -96,9 +96,9 @@ def pixel_scale(*images: np.ndarray) -> float:
 
 
 def matched(train: Dataset, test: Dataset) -> tuple[Dataset, Dataset]:
-    """Convert a training and a test set to one dtype and one scale.
+    """Convert a training set and a test set to one dtype and one pixel_max.
 
-    Raises DataError if their width, image shape or scale differ.
+    Raises DataError if they differ in width, image shape or scale.
     """
     for what, of_train, of_test in (
         ("pixels per row", train.images.shape[1], test.images.shape[1]),
@@ -126,7 +126,7 @@ def matched(train: Dataset, test: Dataset) -> tuple[Dataset, Dataset]:
 
 
 def _holds_bytes(images: np.ndarray) -> bool:
-    """Whether all values are whole numbers from 0 to 255."""
+    """Return whether all values are whole numbers from 0 to 255."""
     if images.dtype == np.uint8:
         return True
     return bool(images.min() >= 0 and images.max() <= 255 and (np.floor(images) == images).all())

@@ -1,4 +1,4 @@
-"""Checks of SciPy's matrices in compressed sparse rows (CSR). This module does not import SciPy."""
+"""Checks SciPy's matrices in compressed sparse rows (CSR), without importing SciPy."""
 
 from typing import Any
 
@@ -8,21 +8,21 @@ from fastnn.errors import DataError
 
 
 def is_sparse(inp: Any) -> bool:
-    """Whether `inp` is a SciPy sparse matrix or array of any format."""
+    """Return whether `inp` is a SciPy sparse matrix or array, of any format."""
     return not isinstance(inp, np.ndarray) and hasattr(inp, "tocsr")
 
 
 def canonical(inp: Any) -> Any:
     """Return the CSR matrix `inp` with sorted column indices, no duplicates and no explicit zeros.
 
-    Equal data therefore give equal index and value arrays. The result shares the arrays of `inp` if they already have
-    this form; otherwise they are copied. They are never written to.
+    Therefore equal data give equal index and value arrays. The result shares the arrays of `inp` if they already have
+    this form; otherwise it has copies. The arrays of `inp` are never changed.
 
     Raises
     ------
     DataError
-        If `inp` has another sparse format, or if its indptr or indices do not fit its shape. Kernels do not check
-        them again.
+        If `inp` has another sparse format, or if its indptr or indices do not match its shape. The kernels rely on this
+        check.
     """
     if inp.format != "csr":
         raise DataError(f"inputs are a sparse matrix of format {inp.format!r}, expected 'csr': try .tocsr()")

@@ -1,4 +1,4 @@
-"""Splitting a data set into training, validation and test sets."""
+"""Splits a data set into training, validation and test sets."""
 
 import os
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ class Splits(NamedTuple):
     Attributes
     ----------
     train : Dataset
-        Sets the weights.
+        The data to train on.
     validation : Dataset
-        Gives the validation curves.
+        The data for the validation curves.
     test : Dataset
-        Gives the final loss and accuracy.
+        The data for the final loss and accuracy.
     """
 
     train: Dataset
@@ -35,7 +35,7 @@ class Splits(NamedTuple):
 def split(pool: Dataset, test: Dataset | None, held_out: float, seed: int) -> Splits:
     """Hold out a fraction of `pool` for validation. Without a test set, the validation set is also the test set.
 
-    The rows of `pool` are reordered in place, so the parts are views of its arrays.
+    The rows of `pool` are reordered in place. Both sets are views of its arrays.
     """
     train, validation = hold_out(pool, held_out, seed, in_place=True)
     return Splits(train, validation, validation if test is None else test)
@@ -44,7 +44,7 @@ def split(pool: Dataset, test: Dataset | None, held_out: float, seed: int) -> Sp
 def split_files(paths: Sequence[str | os.PathLike[str]], seed: int) -> Splits:
     """Read the data of a run from files, and hold out 10 % of the training data for validation.
 
-    Without a test file, a fifth of the samples is held out first, for testing.
+    Without a test file, the function first holds out 20 % of the samples for testing.
 
     Raises
     ------
@@ -70,8 +70,8 @@ def hold_out(data: Dataset, share: float, seed: int = 0, *, in_place: bool = Fal
     seed : int
         Equal seeds give equal splits.
     in_place : bool
-        Reorder the arrays of `data` and return views of them, instead of copies. Only the held-out samples are copied,
-        temporarily. Not for sparse matrices.
+        Whether to reorder the arrays of `data` and return views of them instead of copies. Only the held-out samples
+        are copied, temporarily. Not possible for sparse matrices.
 
     Returns
     -------
@@ -103,9 +103,9 @@ def hold_out(data: Dataset, share: float, seed: int = 0, *, in_place: bool = Fal
 
 
 def _move_to_end(array: np.ndarray, rows: np.ndarray, held: np.ndarray) -> None:
-    """Move the rows `rows` of an array to its start and the rows `held` to its end. Both lists are ascending.
+    """Move the rows `rows` of an array to its start, and the rows `held` to its end. Both are in ascending order.
 
-    So every row moves forward, and never onto a row that has not been moved yet.
+    So each of `rows` moves towards the start, and never overwrites a row that has not been moved yet.
     """
     last = array[held]
     for start in range(0, len(rows), 1024):
@@ -115,7 +115,7 @@ def _move_to_end(array: np.ndarray, rows: np.ndarray, held: np.ndarray) -> None:
 
 
 def draw_held_out(n: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw which of `n` samples to hold out; return the rows of the others and of these, both ascending."""
+    """Draw the samples to hold out of `n`; return the indices to keep and to hold out, both in ascending order."""
     check_number("the held-out share", share, high=1, above=0)
     count = max(1, round(share * n))
     if count >= n:

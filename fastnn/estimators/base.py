@@ -1,7 +1,7 @@
 """The base class of both estimators: scikit-learn's parameters, checks and attributes around `fastnn.train`.
 
 A fit translates its arguments into those of `train`, which does the training. Initial weights and row orders are drawn
-as scikit-learn draws them, so equal `random_state` gives equal runs. `FitWatch` applies scikit-learn's rules for the
+as in scikit-learn, so the same `random_state` gives the same run. `FitWatch` applies scikit-learn's rules for the
 learning rate and for stopping.
 """
 
@@ -91,9 +91,9 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, validation_data: Any, *, incremental: bool, tasks: bool = False
     ) -> Self:
-        """Run `fit` or, if `incremental`, `partial_fit`, after their parameter checks.
+        """Do the work of `fit` or, if `incremental`, of `partial_fit`, after their parameter checks.
 
-        `tasks` enables scikit-learn's callbacks. `warm` means that training starts from the current weights.
+        `tasks` enables scikit-learn's callbacks. The local `warm` says that training starts from the current weights.
         """
         warm = hasattr(self, "network_") and (self.warm_start or incremental)
         arguments = (X, y)
@@ -180,7 +180,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         return self
 
     def _store(self, result: TrainingResult, watch: FitWatch, history: History) -> None:
-        """Set the fitted attributes and the state for later fits; `history` is the history of the previous fits."""
+        """Set the fitted attributes and the state for later fits. `history` holds the epochs of the previous fits."""
         network, self._state = result.network, result.state
         if watch.best is not None:
             network, self._state = watch.best, None  # the optimizer state belongs to the last epoch, not to the best
@@ -281,7 +281,10 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         return all(weights[0].dtype == self._dtype for weights, _ in state.slots)
 
     def _schedule(self) -> Schedule:
-        """Return the user's schedule; raise ValueError if the solver has no rate or `learning_rate` changes it too."""
+        """Return the user's schedule.
+
+        Raises ValueError if the solver has no learning rate, or if `learning_rate` also changes the rate.
+        """
         if self.schedule is None:
             return get_schedule("constant")
         if self.solver == "lbfgs":
@@ -321,7 +324,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         return min(int(self.batch_size), n_samples)
 
     def _split(self, targets: np.ndarray, random_state: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
-        """Return the training rows and the rows held out for early stopping, drawn as scikit-learn draws them."""
+        """Return the training rows and the rows held out for early stopping, drawn as in scikit-learn."""
         if self.validation_fraction == 0:
             raise ValueError("validation_fraction is 0, expected more than 0 with early_stopping, or validation_data")
         rows, held = train_test_split(
@@ -353,8 +356,8 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
     def _check_data(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
         """Return X, and y if given, after scikit-learn's checks.
 
-        uint8 stays uint8, other dtypes become the working dtype, sparse matrices become CSR. Finiteness is checked
-        after the cast, because a large float64 is infinite in float32.
+        uint8 stays uint8, other dtypes become the working dtype, and sparse matrices become CSR. Finiteness is checked
+        after the cast, because the cast can make a large float64 infinite.
         """
         if isinstance(X, np.ma.MaskedArray):
             raise TypeError("X is a masked array, expected a plain one: fill the masked values or drop their rows")
@@ -389,7 +392,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         return data, check_sample_weight(held_weight, len(data), self._dtype)
 
     def _check_weights(self, sample_weight: Any, X: Any) -> np.ndarray | None:
-        """Return the weight of each sample, float64; None if all weights are 1."""
+        """Return the weight of each sample, float64; None if there are no weights."""
         if sample_weight is None:
             return None
         return check_sample_weight(_check_sample_weight(sample_weight, X), X.shape[0], np.dtype(np.float64))
@@ -436,7 +439,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
     @property
     def history_(self) -> "pandas.DataFrame":
-        """One row per epoch of all fits since the weights were drawn; `EpochRecord` describes the columns."""
+        """One row per epoch of all fits since the weights were drawn. `EpochRecord` describes the columns."""
         check_is_fitted(self, "network_")
         return self._history.to_frame()
 
@@ -448,7 +451,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
 
 def has_epochs(estimator: BaseMLP) -> bool:
-    """Return True, or raise AttributeError for L-BFGS: it has no epochs, so `partial_fit` does not exist."""
+    """Return True; raise AttributeError for L-BFGS, which has no epochs and therefore no `partial_fit`."""
     if estimator.solver == "lbfgs":
         raise AttributeError("solver is 'lbfgs', expected 'sgd' or 'adam' for partial_fit")
     return True

@@ -1,6 +1,6 @@
-"""Supports scikit-learn's callbacks, which exist since scikit-learn 1.9 and are marked experimental there.
+"""Supports scikit-learn's callbacks, which exist since scikit-learn 1.9 and are experimental there.
 
-Each epoch is a task of the fit. `train` reports only the end of an epoch, so the next epoch's task begins at that time.
+Each epoch is a task of the fit. `train` reports only the end of an epoch, so the task of the next epoch begins then.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ try:
 except ImportError:
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
-        """An empty class: this scikit-learn has no callbacks."""
+        """An empty class, because this version of scikit-learn has no callbacks."""
 
     def with_callbacks(method: Any) -> Any:
         """Return the method unchanged."""
@@ -26,7 +26,7 @@ __all__ = ["CallbackSupportMixin", "FitTasks", "with_callbacks"]
 class FitTasks:
     """Notifies an estimator's callbacks when a fit and its epochs begin and end; without callbacks it does nothing.
 
-    `attributes` returns the fitted attributes with which an estimator predicts as it did after an epoch.
+    `attributes` returns the fitted attributes that an estimator needs to predict as it did at the end of an epoch.
     """
 
     def __init__(

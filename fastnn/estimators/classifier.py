@@ -1,4 +1,4 @@
-"""MLPClassifier: scikit-learn's estimator on fastnn's kernels, with features requested of scikit-learn."""
+"""MLPClassifier: fastnn's networks with the interface of scikit-learn's MLPClassifier, and more parameters."""
 
 from numbers import Real
 from typing import Any, ClassVar, Self
@@ -40,7 +40,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Samples per step, at most N; "auto" is min(200, N). L-BFGS uses all samples.
     learning_rate : {"constant", "invscaling", "adaptive"}
         For "sgd". "invscaling" is ``learning_rate_init / (t + 1) ** power_t`` after t samples, updated once per epoch.
-        "adaptive" divides the rate by 5 whenever `n_iter_no_change` epochs bring no improvement, down to 1e-6.
+        "adaptive" divides the rate by 5 after more than `n_iter_no_change` epochs without improvement; training stops
+        when the rate is at most 1e-6.
     learning_rate_init : float
     power_t : float
     max_iter : int
@@ -50,8 +51,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     random_state : int, RandomState or None
         Determines the initial weights, the validation samples, the order of each epoch, and dropout.
     tol : float
-        The minimum improvement of the loss, or of the validation score. L-BFGS has converged when no entry of the
-        gradient is larger.
+        The minimum improvement of the loss, or of the validation score. L-BFGS has converged when every entry of the
+        gradient has at most this magnitude.
     verbose : bool
         Whether to print one line per epoch.
     warm_start : bool
@@ -66,12 +67,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     beta_1, beta_2, epsilon : float
         For "adam".
     n_iter_no_change : int
-        The number of consecutive epochs without improvement before training stops.
+        The largest accepted number of consecutive epochs without improvement; after one more, training stops.
     max_fun : int
         The maximum number of loss evaluations of L-BFGS.
     backend : {"auto", "numba", "numpy"}
     n_threads : int or None
-        The maximum number of threads; None for all cores available to the process. It does not change the results.
+        The maximum number of threads; None for all cores available to the process. The results do not depend on it.
     dropout : float, in [0, 1)
         The fraction of hidden units dropped in each training step (Srivastava et al. 2014). Not for "lbfgs".
     class_weight : dict of label to float, "balanced" or None
@@ -88,7 +89,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         `predict` returns `unknown_label` for rows whose largest probability is below the threshold. Not for multilabel
         targets.
     unknown_label : int, str or None
-        None is -1 for numbers and "unknown" for strings.
+        None means -1 if the labels are numbers, and "unknown" if they are strings.
 
     Attributes
     ----------
@@ -98,14 +99,14 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     network_ : Network
         The fitted network, for `fastnn.explain` and the plots; it holds the same arrays.
     loss_, loss_curve_, best_loss_ : float, list of float, float or None
-        The training loss: last, of each epoch, and lowest. The lowest is None with early stopping.
+        The training loss of the last epoch, of each epoch, and the lowest one. The lowest is None with early stopping.
     validation_scores_, best_validation_score_ : list of float and float, or None without validation data
         Validation accuracies.
     history_ : DataFrame
         One row per epoch of all fits since the weights were drawn: learning rate, seconds, and losses and accuracies
-        of training and validation data (accuracies without sample weights).
+        of training and validation data. These accuracies ignore sample weights.
     n_iter_, t_ : int
-        The number of epochs of the last fit, and of samples trained on.
+        The number of epochs of the last fit, and the number of samples trained on.
     n_layers_, n_outputs_, out_activation_ : int, int, {"softmax", "logistic"}
     n_features_in_, feature_names_in_ : int, ndarray of str
 
@@ -245,7 +246,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         X, y, sample_weight
             As in `fit`, which also lists the errors.
         classes : array-like of shape (C,)
-            All labels that any call will see. The first call requires it.
+            All labels that can occur in any call. Required in the first call.
 
         Returns
         -------
@@ -302,7 +303,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return self.out_activation_ == "logistic" and self.n_outputs_ > 1
 
     def _unknown(self) -> tuple[float, Any] | None:
-        """Return the threshold and the label for 'I do not know'; raise ValueError if the label is unusable."""
+        """Return `threshold` and the label for rows below it; raise ValueError if the label is unusable."""
         if self.threshold is None:
             return None
         text = self.classes_.dtype.kind in "OUS"
@@ -316,9 +317,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     # --- Hooks of BaseMLP ------------------------------------------------------------------------------------------
     def _encode(self, y: Any, *, warm: bool, incremental: bool) -> np.ndarray:
-        """Return class numbers (N,), or 0 and 1 of shape (N, 1) for two classes and (N, C) for multilabel targets.
+        """Return the targets of the network for `y`.
 
-        Sets `classes_` unless they are known from before.
+        - more than two classes: class numbers (N,)
+        - at most two classes: 0 and 1, (N, 1)
+        - multilabel targets: 0 and 1, (N, C)
+
+        Sets `classes_` unless a previous fit or call has set them.
         """
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")

@@ -1,4 +1,4 @@
-"""scikit-learn's decisions after each epoch: the learning rate of the next one, and whether to stop."""
+"""Decides after each epoch, by scikit-learn's rules, whether to stop, and the learning rate of the next epoch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -9,7 +9,7 @@ from fastnn.network import Network
 from fastnn.training.train import EpochEnd
 
 LEARNING_RATES = ("constant", "invscaling", "adaptive")
-# 'adaptive' divides the rate by DIVISOR, and stops once the rate is at most LOWEST_RATE.
+# An adaptive rate is divided by DIVISOR. Once it is at most LOWEST_RATE, training stops instead.
 DIVISOR, LOWEST_RATE = 5.0, 1e-6
 
 
@@ -42,9 +42,10 @@ class WatchState:
 class FitWatch:
     """Callback and schedule for `fastnn.train` that follow scikit-learn's rules.
 
-    An epoch is an improvement if its training loss is at least `tol` below the lowest so far or, with `by_score`, if
-    its validation score is at least `tol` above the highest so far. After more than `patience` consecutive epochs
-    without improvement training stops; with an adaptive learning rate it continues at a fifth of the rate.
+    An epoch is an improvement if its training loss is at least `tol` below the lowest so far. With `by_score`, it is
+    one if its validation score is at least `tol` above the highest so far. Training stops after more than `patience`
+    consecutive epochs without improvement. With an adaptive learning rate, it continues at a fifth of the rate instead,
+    until the rate is at most 1e-6.
     """
 
     def __init__(

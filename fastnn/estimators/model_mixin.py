@@ -1,4 +1,4 @@
-"""Saves fitted estimators: as model files, as ONNX files, or pickled."""
+"""Saves fitted estimators as model files, as ONNX files or as pickles."""
 
 import os
 import warnings
@@ -21,7 +21,7 @@ INITIAL_STATE: tuple[WatchState, History, TrainerState | None] = (WatchState(), 
 
 
 class ModelFileMixin(BaseEstimator):
-    """Saving, loading and pickling. The estimator defines `_model_fields` and `_set_model_fields`."""
+    """Mixin for saving, loading and pickling. The estimator defines `_model_fields` and `_set_model_fields`."""
 
     def to_model(self) -> Model:
         """Return the contents of a model file: the network with its classes, feature names and threshold.

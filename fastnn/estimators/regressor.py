@@ -1,4 +1,4 @@
-"""MLPRegressor: scikit-learn's estimator on fastnn's kernels."""
+"""MLPRegressor: fastnn's networks with the interface of scikit-learn's MLPRegressor."""
 
 from typing import Any, ClassVar, Self
 
@@ -17,8 +17,8 @@ from fastnn.network.model import Model
 class MLPRegressor(RegressorMixin, BaseMLP):
     """Multilayer perceptron for regression, with scikit-learn's parameters and attributes.
 
-    The loss is half the squared error, summed over the targets of a sample. For several targets, scikit-learn reports
-    this loss divided by their number but follows the same gradient.
+    The loss is half the squared error, summed over the targets of a sample. scikit-learn divides the loss it reports by
+    the number of targets, but follows the same gradient.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     @if_epochs
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train for one more epoch on X and y, resuming weights and optimizer state; parameters as in `fit`."""
+        """Train for one more epoch on X and y, resuming weights and optimizer state. Parameters as in `fit`."""
         self._validate_params()
         with self._all_or_nothing():
             return self._fit(X, y, sample_weight, None, incremental=True)
@@ -159,7 +159,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     # --- Hooks of BaseMLP ------------------------------------------------------------------------------------------
     def _encode(self, y: Any, *, warm: bool, incremental: bool) -> np.ndarray:
-        """Return targets (N, C) in the working dtype."""
+        """Return the targets, (N, C), in the working dtype."""
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         if y.ndim == 2 and y.shape[1] == 1:

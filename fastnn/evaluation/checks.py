@@ -1,4 +1,4 @@
-"""Checks of the arguments of an evaluation. Each error names the argument, what was found and what was expected."""
+"""Checks the arguments of evaluations. Each error names the argument, what was found and what was expected."""
 
 from collections.abc import Sequence
 from operator import index
@@ -26,7 +26,7 @@ def check_labels(
     n_samples : int, optional
         The expected N.
     n_classes : int, optional
-        C: classes must be below it.
+        C: all classes must be below C.
 
     Returns
     -------
@@ -111,7 +111,7 @@ def check_confusion(confusion: ArrayLike) -> np.ndarray:
 
 
 def check_count(name: str, value: SupportsIndex) -> int:
-    """Return `value` as an int; SettingsError, with `name` in it, unless it is a whole number of 1 or more."""
+    """Return `value` as an int; raise SettingsError, naming `name`, unless it is a whole number of 1 or more."""
     try:
         count = index(value)
     except TypeError:

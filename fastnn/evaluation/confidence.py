@@ -1,6 +1,6 @@
 """Evaluates probabilities: the worst mistakes, calibration, and thresholds for answering "I do not know".
 
-The predicted class is the most probable one (the first, if several are equally probable). Its probability is the
+The predicted class is the most probable class, or the first of several equally probable ones. Its probability is the
 confidence.
 """
 
@@ -20,7 +20,7 @@ class Reliability(NamedTuple):
     Attributes
     ----------
     edges : ndarray of shape (M + 1,) float64
-        From 0 to 1. Bin m holds the confidences above ``edges[m]``, up to and including ``edges[m + 1]``.
+        From 0 to 1. Bin m holds the confidences above ``edges[m]`` and at most ``edges[m + 1]``.
     counts : ndarray of shape (M,) int64
         The number of samples in each bin. Their sum is N.
     confidence : ndarray of shape (M,) float64
@@ -81,8 +81,8 @@ class Threshold(NamedTuple):
 def mistakes(labels: ArrayLike, proba: ArrayLike) -> np.ndarray:
     """Return the indices of the wrongly classified samples, worst mistake first.
 
-    Mistakes are sorted by how much the probability of the predicted class exceeds that of the true class. Equal
-    mistakes keep the order of the samples.
+    Mistakes are sorted by the probability of the predicted class minus that of the true class. Equal mistakes keep the
+    order of the samples.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def mistakes(labels: ArrayLike, proba: ArrayLike) -> np.ndarray:
     Raises
     ------
     DataError
-        If shapes or types do not fit, a label is out of range, or `proba` contains other values than probabilities.
+        If shapes or types do not match, a label is out of range, or `proba` contains a value that is not a probability.
 
     Examples
     --------
@@ -115,7 +115,7 @@ def mistakes(labels: ArrayLike, proba: ArrayLike) -> np.ndarray:
 
 
 def reliability(labels: ArrayLike, proba: ArrayLike, n_bins: SupportsIndex = 15) -> Reliability:
-    """Return the accuracy in bins of confidence, which a reliability diagram shows.
+    """Return the accuracy in each bin of confidence: the data of a reliability diagram.
 
     Parameters
     ----------
@@ -134,8 +134,8 @@ def reliability(labels: ArrayLike, proba: ArrayLike, n_bins: SupportsIndex = 15)
     Raises
     ------
     DataError
-        If there are no samples, shapes or types do not fit, a label is out of range, or `proba` contains other values
-        than probabilities.
+        If there are no samples, shapes or types do not match, a label is out of range, or `proba` contains a value
+        that is not a probability.
     SettingsError
         If `n_bins` is not a whole number of 1 or more.
 
@@ -186,8 +186,8 @@ def calibration_error(labels: ArrayLike, proba: ArrayLike, n_bins: SupportsIndex
 
     Notes
     -----
-    The error depends on the number of bins, and it is too high if bins have few samples. Compare it only for equal N
-    and M. `reliability` names the source.
+    The error depends on the number of bins, and it is too high if bins have few samples. Compare errors only for equal
+    N and M. The reference is that of `reliability`.
 
     Examples
     --------
@@ -216,8 +216,8 @@ def coverage_curve(labels: ArrayLike, proba: ArrayLike) -> Coverage:
     Raises
     ------
     DataError
-        If there are no samples, shapes or types do not fit, a label is out of range, or `proba` contains other values
-        than probabilities.
+        If there are no samples, shapes or types do not match, a label is out of range, or `proba` contains a value
+        that is not a probability.
 
     References
     ----------
@@ -247,7 +247,7 @@ def threshold_for(labels: ArrayLike, proba: ArrayLike, accuracy: float) -> Thres
     """Return the threshold with the largest coverage that reaches a required accuracy.
 
     The accuracy holds for the given samples. Choose the threshold on validation data, and measure coverage and accuracy
-    on other data: on the data it was chosen with, both look better than they are.
+    on other data: on the validation data, both look better than they are.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ def evaluate(
     data : Dataset
         N samples with labels of shape (N,), or targets of shape (N, C).
     backend : str or Backend
-        "auto", "numba" or "numpy", as in `get_backend`, or a backend.
+        "auto", "numba" or "numpy", as in `get_backend`, or a backend object.
     l2 : float
         The L2 strength: the loss includes ``l2 / 2`` times the sum of the squared weights.
     threads : int, optional
@@ -41,13 +41,13 @@ def evaluate(
     loss : float
         The mean loss over the samples, plus the L2 term.
     accuracy : float
-        From 0 to 1. A sample with several logistic outputs is correct if all its outputs are. NaN for "identity"
-        outputs.
+        From 0 to 1; NaN for "identity" outputs. With several logistic outputs, a sample is correct only if all its
+        outputs are correct.
 
     Raises
     ------
     DataError
-        If the data have no labels or do not fit the network.
+        If the data have no labels or do not match the network.
 
     Examples
     --------
@@ -90,18 +90,18 @@ class Evaluation(NamedTuple):
 def evaluate_logits(network: Network, data: Dataset, backend: str | Backend, threads: int | None = None) -> Evaluation:
     """Return logits, loss and accuracy of a network on labelled data.
 
-    The backend computes the logits; the reference always computes the loss. That takes less time than compiling a
-    kernel for it would.
+    The backend computes the logits. The reference always computes the loss, which is faster than compiling a kernel for
+    it.
 
     Raises
     ------
     DataError
-        If the data have no labels or do not fit the network.
+        If the data have no labels or do not match the network.
     """
     images, labels = check_fit(network, data)
     engine = get_backend(backend) if isinstance(backend, str) else backend
     logits = engine.predict_logits(network, images, threads)
-    with np.errstate(over="ignore", invalid="ignore"):  # the loss shows that a network has diverged
+    with np.errstate(over="ignore", invalid="ignore"):  # an infinite or NaN loss is enough to report divergence
         loss, _ = reference.LOSSES[network.output](logits, labels)
         correct = reference.is_correct(network.output, logits, labels)
     return Evaluation(logits, labels, loss, np.nan if network.output == "identity" else float(correct.mean()))
@@ -113,7 +113,7 @@ def check_fit(network: Network, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     DataError
-        If the data have no labels, no samples or values that are not finite, or do not fit the network.
+        If the data have no labels or no samples, contain NaN or infinity, or do not match the network.
     """
     if data.labels is None:
         raise DataError(f"{data.name} has no labels")
@@ -156,7 +156,7 @@ def evaluate_classes(network: Network, data: Dataset, backend: str) -> ClassEval
     Raises
     ------
     DataError
-        If the data have no labels or do not fit the network.
+        If the data have no labels or do not match the network.
     """
     logits, labels, loss, _ = evaluate_logits(network, data, backend)
     counts = confusion(labels, logits.argmax(axis=1), network.n_classes)

@@ -51,7 +51,7 @@ def accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
     Raises
     ------
     DataError
-        If there are no samples, or shapes or types do not fit.
+        If there are no samples, or shapes or types do not match.
 
     Examples
     --------
@@ -83,7 +83,7 @@ def confusion(labels: ArrayLike, predictions: ArrayLike, n_classes: SupportsInde
     Raises
     ------
     DataError
-        If shapes or types do not fit, or a class is out of range.
+        If shapes or types do not match, or a class is out of range.
     SettingsError
         If `n_classes` is not a whole number of 1 or more.
 

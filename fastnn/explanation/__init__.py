@@ -1,4 +1,4 @@
-"""Explains one sample: every step of its way through a network, as arrays, as text and as a figure."""
+"""Explains a prediction: shows every step of one sample through a network as arrays, as text and as a figure."""
 
 from fastnn.explanation.explanation import Explanation, explain
 from fastnn.explanation.figure import ExplainDisplay

@@ -1,7 +1,7 @@
 """`diagnose` checks a run for five common faults and explains each one it finds in plain language.
 
-The thresholds are outside the range of healthy runs, so a finding is always worth a look. docs/diagnosis.md has the
-measurements behind them.
+No healthy run reaches a threshold, so every finding deserves attention. docs/diagnosis.md has the measurements behind
+the thresholds.
 """
 
 from dataclasses import dataclass
@@ -19,20 +19,25 @@ from fastnn.training.train import TrainingResult
 
 # The rise of the loss between two epochs, relative to the loss after the first epoch, that counts as a jump.
 JUMP = 0.5
-# The final loss relative to that of guessing. Above STUCK nothing was learned; above HOPELESS training made it worse.
+# The final loss, relative to that of guessing. From STUCK on, the network has learned nothing; from HOPELESS on,
+# training has made it worse.
 STUCK, HOPELESS = 0.99, 2.0
-# The fraction of dead units that is a finding: such a layer does no more than one of half the width.
+# A layer is a finding if at least this fraction of its units is dead. It then computes no more than a layer of half the
+# width.
 DEAD = 0.5
-# A loss that falls by less than 2 % per epoch and 20 % in total needs at least five such runs to converge. Runs of
-# fewer than SLOW_EPOCHS epochs are not checked.
+# A loss is slow if it falls by less than SLOW_PER_EPOCH per epoch and by less than SLOW_TOTAL in total: training then
+# needs at least five such runs to converge. Runs of fewer than SLOW_EPOCHS epochs are not checked.
 SLOW_PER_EPOCH, SLOW_TOTAL, SLOW_EPOCHS = 0.02, 0.2, 5
-# A slow loss falls in at least this fraction of the epochs, and rises by at most this much (dropout alone causes that).
+# The rate is too low if a slow loss falls in at least a fraction STEADY of the epochs, or if the units are known to be
+# alive. The loss may rise by at most MAX_SLOW_RISE of its first value, which dropout alone can cause.
 STEADY, MAX_SLOW_RISE = 0.75, 0.05
-# At this training accuracy, a slow loss may mean that little is left to learn.
+# From this training accuracy on, a slow loss is no fault: perhaps little is left to learn.
 GOOD_ACCURACY = 0.9
-# The run overfits if the validation loss of each of the last epochs is at least this many times the lowest one.
+# The run overfits if the validation loss of each of the last OVERFIT_EPOCHS epochs is at least OVERFIT_RATIO times the
+# lowest one.
 OVERFIT_RATIO, OVERFIT_EPOCHS = 1.5, 3
-# A class with a recall of one half is missed this many times in a row with a probability of less than 1 %.
+# The number of samples from which a class that is never predicted is a finding. If its recall were one half, the
+# network would miss them all with a probability of less than 1 %.
 MIN_SUPPORT = 7
 _CHUNK_ROWS = 1024
 
@@ -163,14 +168,17 @@ def _too_low(history: History, dead: _DeadCounts | None) -> Finding | None:
 
 
 def _largest_rise(loss: np.ndarray) -> tuple[int, int]:
-    """The indices of the two epochs with the largest rise between them; twice the same one if the loss never rose."""
+    """Return the indices of the two epochs with the largest rise of the loss between them.
+
+    If the loss never rose, both are the same.
+    """
     lowest = np.minimum.accumulate(loss)
     after = int((loss - lowest).argmax())
     return int(loss[: after + 1].argmin()), after
 
 
 def _guessing_loss(network: Network | None, data: Dataset | None, confusion: np.ndarray | None) -> float | None:
-    """The lowest loss possible without the inputs: the entropy of the class frequencies."""
+    """Return the lowest loss that is possible without the inputs: the entropy of the class frequencies."""
     if data is not None and data.labels is not None and len(data):
         counts: np.ndarray = np.bincount(data.labels)
     elif confusion is not None and confusion.any():
@@ -201,7 +209,7 @@ def _overfitting(history: History) -> Finding | None:
 
 # --- Units and classes -----------------------------------------------------------------------------------------------
 def _count_dead(network: Network, data: Dataset) -> _DeadCounts:
-    """For each hidden layer, the number of units that output 0 for every sample, and the number of units."""
+    """Return, for each hidden layer, the number of units that output 0 for every sample, and the number of units."""
     images = check_inputs(network, data.images)
     dead = [np.ones(size, bool) for size in network.sizes[1:-1]]
     for first in range(0, len(data), _CHUNK_ROWS):

@@ -1,4 +1,4 @@
-"""`explain` and the `Explanation` it returns: the steps of one sample, with their text."""
+"""`explain` and the `Explanation` that it returns: every step of one sample through a network."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,8 +36,8 @@ class Explanation(SampleSteps):
         the second most probable class. None if the network has one class.
     contributions : ndarray of shape (D,)
         The contribution of each input to ``logits[prediction] - logits[rival]``: input times gradient. With ReLU or
-        no activation, the contributions of the inputs and of the biases add up to the difference. With tanh or the
-        logistic function they show only its slope.
+        no activation, the contributions of the inputs and of the biases add up to this difference. With tanh or the
+        logistic function, they show only the slope of the difference.
     label : int or None
         The true class.
     loss : float or None
@@ -53,7 +53,7 @@ class Explanation(SampleSteps):
     """
 
     def to_text(self) -> str:
-        """Return the steps as text; long lists show their largest entries and the number of entries."""
+        """Return the steps as text. Of a long list, only the largest entries are shown."""
         return render(self)
 
     __str__ = to_text

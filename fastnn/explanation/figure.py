@@ -19,10 +19,11 @@ _MAX_CLASSES_WITH_TEXT = 20
 
 
 class ExplainDisplay(Display):
-    """Figure of one sample's way through a network.
+    """Figure of the steps of one sample through a network.
 
-    The top row shows the scaled inputs, the contribution of each input to the predicted class (blue) or its rival
-    (vermilion), the logits and the probabilities. Below, each hidden layer has a row with the outputs of its units.
+    The top row has four panels: the scaled inputs, the contribution of each input to the predicted class (blue) or to
+    its rival (vermilion), the logits, and the probabilities. Below, each hidden layer has a row with the outputs of its
+    units.
 
     Parameters
     ----------
@@ -120,7 +121,7 @@ class ExplainDisplay(Display):
         colours = LinearSegmentedColormap.from_list("contributions", [VERMILION, "#FFFFFF", BLUE])
         image = ax.imshow(values.reshape(shape), cmap=colours, vmin=-limit, vmax=limit)
         ax.set(xticks=[], yticks=[], anchor="N")
-        # An inset takes no room in the layout, so this image stays as large as that of the inputs.
+        # The layout ignores an inset, so this image stays as large as that of the inputs.
         ax.figure.colorbar(
             image, cax=ax.inset_axes((0, -0.1, 1, 0.05)), orientation="horizontal", label="input * gradient"
         )

@@ -1,4 +1,4 @@
-"""A check of gradients by central differences, for any network and either backend."""
+"""Checks the gradients of any network and any backend against central differences of the loss."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -10,26 +10,39 @@ from fastnn.backends.base import check_inputs, check_sample_weight, check_target
 from fastnn.network import Network
 from fastnn.randomness import dropout_keys
 
-# In float64, the error of a central difference is least near the cube root of the rounding error.
+# The step. In float64, a central difference is most accurate for steps near the cube root of the unit roundoff.
 EPSILON = 1e-5
+# The difference that is always accepted, as a fraction of the largest gradient.
 LIMIT = 1e-7
-# The model's rounding errors are standard deviations, and the last rounding of the loss alone may reach one of them.
+# The number of standard deviations of the rounding error that is accepted. The final rounding of the loss alone may
+# reach one of them.
 DEVIATIONS = 4
-# A step has to be long enough to move a large weight.
-LEAST_STEP = 1e-12
-# A larger truncation error, as a share of the largest gradient, would excuse real faults.
-MOST_TRUNCATION = 1e-4
-# A difference that the rounding error does not explain is computed again with steps shorter by these factors.
-SHORTER = 8.0 ** np.arange(6)
+# The shortest step, as a fraction of the parameter. Rounding would swallow a shorter step of a large weight.
+MIN_STEP = 1e-12
+# The largest accepted truncation error, as a fraction of the largest gradient. A larger one would hide real faults.
+MAX_TRUNCATION = 1e-4
+# If rounding does not explain a difference, it is computed again with the step divided by each of these factors.
+STEP_DIVISORS = 8.0 ** np.arange(6)
 
 
 class GradientCheck(NamedTuple):
     """The result of `check_gradients`.
 
-    `largest_error` is the difference between a gradient and its central difference, and `tolerance` the limit of that
-    difference, both divided by the largest gradient. They belong to the parameter at `place`, where the difference is
-    largest in comparison to its limit. `kinks` is the number of parameters that were left out because a ReLU has its
-    kink within the step.
+    `largest_error`, `place` and `tolerance` describe the worst parameter: the one whose error is largest relative to
+    its tolerance.
+
+    Attributes
+    ----------
+    largest_error : float
+        The difference between the gradient and the central difference, divided by the largest gradient.
+    place : str
+        The name of the worst parameter, such as "weight[0, 2] of layer 1".
+    passed : bool
+        Whether every error is within its tolerance.
+    tolerance : float
+        The largest accepted difference, divided by the largest gradient.
+    kinks : int
+        The number of parameters that were left out because a ReLU has its kink within the step.
     """
 
     largest_error: float
@@ -44,16 +57,18 @@ def check_gradients(
 ) -> GradientCheck:
     """Compare backpropagation with ``(loss(w + eps) - loss(w - eps)) / (2 * eps)`` for every weight and bias.
 
-    The check runs in float64, whatever the network's dtype. It passes if every difference is within its tolerance.
+    The check always runs in float64. It passes if every difference is within its tolerance.
 
     Parameters
     ----------
-    inp, labels : ndarray of shape (B, D), (B,)
-        A small batch: the check runs the network twice for each parameter.
+    inp : ndarray of shape (B, D)
+        A small batch: the check computes the loss at least twice for each parameter.
+    labels : ndarray of shape (B,)
+        Labels; or targets of shape (B, C) for outputs that need them.
     backend : {"auto", "numpy", "numba"} or Backend
         The backend whose gradients are checked.
     **options
-        `l2`, `sample_weight`, `dropout`, `seed` and `epoch`, as `loss_and_gradients` takes them.
+        `l2`, `sample_weight`, `dropout`, `seed` and `epoch`, which are passed to `loss_and_gradients`.
 
     Returns
     -------
@@ -61,23 +76,30 @@ def check_gradients(
 
     Notes
     -----
-    `eps` is 1e-5. The tolerance is the sum of:
+    `eps` is 1e-5, or 1e-12 times the parameter if that is larger. The tolerance is the sum of three terms:
 
-    - 1e-7 of the largest gradient.
-    - Rounding, ``4 * deviation / eps``, where `deviation` is the rounding error of the loss. With the unit roundoff u,
-      a weighted sum of n terms has the error ``sqrt(n) * u * sum(abs(terms))`` (Higham and Mary 2019,
-      doi:10.1137/18M1226312); the gradient of the loss with respect to the sum carries it into the loss. An
-      activation's error is ``2 * u * abs(out)``. The loss of a row adds ``u * (sqrt(C) + max(abs(logit)))``, their mean
-      ``u * (sqrt(B) * loss + penalty)``, and a layer's own L2 penalty of n terms ``sqrt(n) * u * penalty``. The errors
-      are independent, so their squares add up. Sums that a parameter does not reach round alike in both passes and do
-      not count.
-    - Truncation, which falls with ``eps**2``: twice the estimate from the difference with a step of ``eps / 8``, at
-      most 1e-4 of the largest gradient or 8 times the rounding. It counts only where the other two do not explain the
-      difference. The check then uses the step among `eps`, ``eps / 8``, ..., ``eps / 8**5`` whose rounding and
-      truncation have the least sum.
+    - A constant: 1e-7 of the largest gradient.
+    - The rounding error: ``4 * deviation / eps``, where `deviation` is the standard deviation of the rounding error of
+      the loss.
+    - The truncation error, which is proportional to ``eps**2``. It counts only if the other two terms do not explain
+      the difference. The check then computes the difference for the steps `eps`, ``eps / 8``, ..., ``eps / 8**5``, and
+      uses the step whose rounding and truncation errors have the smallest sum. Two successive steps give an estimate
+      of the truncation error; the tolerance includes twice this estimate. It is limited to 1e-4 of the largest
+      gradient or to 8 times the rounding error, whichever is larger.
 
-    The difference means nothing where a weighted sum of a ReLU layer changes its sign within the step. Such parameters
-    are left out if they exceed the tolerance, and counted in `kinks`.
+    These errors contribute to `deviation`. They are independent, so their squares add up. The unit roundoff is u.
+
+    - A weighted sum of n terms: ``sqrt(n) * u * sum(abs(terms))`` (Higham and Mary 2019, doi:10.1137/18M1226312),
+      times the gradient of the loss with respect to the sum.
+    - The output of a unit: ``2 * u * abs(out)``, times the gradient of the loss with respect to the output.
+    - The loss of one row: ``u * (sqrt(C) + max(abs(logit)))``, times the row's fraction of the mean.
+    - The mean over the rows, plus the L2 penalty of all layers: ``u * (sqrt(B) * loss + penalty)``.
+    - The L2 penalty of the parameter's layer, a sum of n terms: ``sqrt(n) * u * penalty``.
+
+    Sums that do not depend on the parameter round identically in both passes, so they do not count.
+
+    If a weighted sum of a ReLU layer changes its sign within the step, the difference is meaningless. A parameter that
+    exceeds its tolerance for this reason is left out and counted in `kinks`.
 
     Examples
     --------
@@ -106,7 +128,7 @@ def check_gradients(
     kinks, largest_ratio, worst = 0, -1.0, (np.inf, "", 0.0)
     for kind, arrays, found in (("weight", weights, gradients.dweights), ("bias", biases, gradients.dbiases)):
         for layer, (array, gradient) in enumerate(zip(arrays, found, strict=True)):
-            steps = np.maximum(EPSILON, LEAST_STEP * np.abs(array))
+            steps = np.maximum(EPSILON, MIN_STEP * np.abs(array))
             for index in np.ndindex(array.shape):
                 step, deviation = float(steps[index]), float(model.deviations[layer][index[-1]])
                 difference, uncertainty = _central_difference(loss, array, index, step), deviation / step
@@ -115,7 +137,7 @@ def check_gradients(
                         kinks += 1
                         continue
                     difference, rounding, truncation = _best_difference(loss, array, index, step, deviation)
-                    uncertainty = rounding + min(truncation, max(8 * rounding, MOST_TRUNCATION * scale))
+                    uncertainty = rounding + min(truncation, max(8 * rounding, MAX_TRUNCATION * scale))
                 error, tolerance = float(abs(difference - gradient[index])), LIMIT * scale + uncertainty
                 ratio = error / tolerance if np.isfinite([error, tolerance]).all() else np.inf
                 if ratio > largest_ratio:
@@ -133,16 +155,20 @@ def _central_difference(loss: Callable[[], float], array: np.ndarray, index: tup
     array[index] = low = kept - step
     loss_below = loss()
     array[index] = kept
-    return (loss_above - loss_below) / (high - low)  # the step as it was rounded, not as it was meant
+    return (loss_above - loss_below) / (high - low)  # the actual step, after rounding
 
 
 def _best_difference(
     loss: Callable[[], float], array: np.ndarray, index: tuple[int, ...], step: float, deviation: float
 ) -> tuple[float, float, float]:
-    """The difference whose estimated error is least among those of several steps, its rounding and its truncation."""
-    steps = step / SHORTER
+    """Return the central difference with the smallest estimated error among several steps, and two parts of its error.
+
+    These are the rounding error and the truncation error.
+    """
+    steps = step / STEP_DIVISORS
     differences = np.array([_central_difference(loss, array, index, each) for each in steps])
-    # The truncation falls by 64 from step to step, so a change is 63 times what the shorter step has.
+    # Each step has 1/64 of the truncation error of the step before. So the change between the two differences is 63
+    # times the truncation error of the shorter step.
     changes = np.abs(np.diff(differences)) / 63
     roundings, truncations = deviation / steps, 2 * np.array([64 * changes[0], *changes])
     best = int(np.argmin(roundings + truncations))
@@ -150,9 +176,10 @@ def _best_difference(
 
 
 class _ErrorModel:
-    """How far a central difference may be from the exact gradient, from one pass of the reference.
+    """Estimates the rounding error of the loss with one forward and backward pass of the reference.
 
-    deviations : for each layer (fan_out,), the rounding error of the loss as far as a parameter of that unit changes it
+    deviations: for each layer, (fan_out,). The accepted rounding error of the loss, `DEVIATIONS` standard deviations.
+        For each unit, only sums that depend on its parameters count.
     """
 
     def __init__(
@@ -175,7 +202,8 @@ class _ErrorModel:
         inps, outs = reference.forward(network, inp, masks)
         loss, dout = reference.LOSSES[network.output](outs[-1], targets, sample_weight)
         terms_l2 = [0.5 * l2 * np.sum(weight**2) for weight in network.weights]
-        # Squared errors, in units of roundoff; below, `own` is of the layer's units, `later` of all that follows.
+        # All errors here are squared and in units of the roundoff. `own` is the error of each unit of a layer, `later`
+        # the error of all later computations.
         counts = np.ones(inp.shape[0]) if sample_weight is None else sample_weight
         row_errors = counts / (counts.sum() or 1) * (np.sqrt(network.n_outputs) + np.abs(outs[-1]).max(axis=1))
         later = (np.sqrt(inp.shape[0]) * loss + sum(terms_l2)) ** 2 + (row_errors**2).sum()
@@ -208,5 +236,5 @@ class _ErrorModel:
 
 
 def _open_units(network: Network, inp: np.ndarray, masks: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """For each ReLU layer, where it lets its input through."""
+    """Return, for each ReLU layer, which outputs are above 0: (B, fan_out) bool."""
     return [out > 0 for out in reference.forward(network, inp, masks)[1][:-1]] if network.activation == "relu" else []

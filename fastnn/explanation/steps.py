@@ -1,4 +1,4 @@
-"""Computes the steps of one sample forward and backward through a network, with the reference backend's functions.
+"""Computes every step of one sample, forward and backward through a network, with functions of the reference backend.
 
 Dimensions: D inputs, H units of a layer, C classes.
 """
@@ -78,9 +78,9 @@ class SampleSteps:
         return self.layers[-1].sums
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all numbers except the network's weights as plain lists, ready for JSON.
+        """Return all numbers except the network's weights, as plain lists that JSON can store.
 
-        "prediction", "label", "for" and "against" are class numbers, the indices of "classes".
+        "prediction", "label", "for" and "against" are class numbers, that is, indices into "classes".
         """
         arrays = ("inp", "sums", "out") + (() if self.label is None else ("dsums", "dweight", "dbias"))
         layers = [
@@ -168,7 +168,7 @@ def compute_steps(
 def _contributions(
     network: Network, inps: list[np.ndarray], outs: list[np.ndarray], prediction: int, rival: int | None
 ) -> np.ndarray:
-    """Input times the gradient of ``logits[prediction] - logits[rival]``, shape (D,)."""
+    """Return each input times the gradient of ``logits[prediction] - logits[rival]``, shape (D,)."""
     dout = np.zeros_like(outs[-1])
     dout[0, prediction] = 1
     if rival is not None:

@@ -1,6 +1,7 @@
-"""Renders an explanation as text: each step with its formula and its numbers, long lists by their largest entries.
+"""Renders an explanation as text: each step with its formula and its numbers.
 
-Numbers are rounded to four significant digits, or seven where the next step needs them. The arrays hold them in full.
+Long lists show only their largest entries. Numbers are rounded to four significant digits, or to seven if the next step
+needs them. The arrays of the explanation hold the full numbers.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,9 +11,10 @@ import numpy as np
 
 from fastnn.explanation.steps import LayerSteps, SampleSteps
 
-# Lists of up to _WHOLE entries are shown whole, longer ones by their _LARGEST largest entries.
+# A list of up to _WHOLE entries is shown whole. Of a longer list, the _LARGEST largest entries are shown.
 _WHOLE, _LARGEST = 16, 6
-# For layers of up to this number of weights, the weighted sum of every unit is shown, otherwise only the largest one.
+# In a layer of up to this number of weights, the weighted sum of every unit is shown. In a larger layer, only that of
+# the unit with the largest output is shown.
 _TINY = 32
 _ACTIVATIONS = {
     "relu": "max(sum, 0)",
@@ -80,7 +82,7 @@ def _forward(steps: SampleSteps, index: int) -> str:
 
 
 def _weighted_sum(layer: LayerSteps, unit: int, title: str, input_name: Callable[[int], str]) -> list[str]:
-    """One unit's weighted sum, product by product."""
+    """Return the lines of one unit's weighted sum, one product per line."""
     products = layer.inp * layer.weight[:, unit]
     shown = _largest(products)
     rows = [(input_name(i), _number(layer.inp[i]), _number(layer.weight[i, unit]), _number(products[i])) for i in shown]
@@ -104,7 +106,7 @@ def _softmax(steps: SampleSteps) -> str:
 
 
 def _contributions(steps: SampleSteps) -> str:
-    """The contribution of each input to the logit of the prediction, minus that of the rival."""
+    """Return the section that lists the contribution of each input to the logit difference."""
     values, predicted = steps.contributions, f"class {steps.class_names[steps.prediction]}"
     if steps.rival is None:
         quantity, total, against = f"the logit of {predicted}", steps.logits[steps.prediction], f"against {predicted}"
@@ -187,7 +189,7 @@ def _output_namer(steps: SampleSteps, index: int) -> Callable[[int], str]:
 
 
 def _largest(values: np.ndarray) -> list[int]:
-    """Return the indices of the entries to show: all of a short list, else those of largest magnitude first."""
+    """Return the indices of the entries to show: all of a short list, otherwise the largest by magnitude, in order."""
     if len(values) <= _WHOLE:
         return list(range(len(values)))
     indices: list[int] = np.argsort(-np.abs(values), kind="stable")[:_LARGEST].tolist()
@@ -199,7 +201,7 @@ def _heading(name: str, shown: Sequence[int], count: int) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value + 0:.4g}"  # + 0 makes 0 of -0
+    return f"{value + 0:.4g}"  # + 0 turns -0 into 0
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:

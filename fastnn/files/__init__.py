@@ -1,1 +1,1 @@
-"""Writing files atomically, model files, and export to ONNX."""
+"""Writes files atomically, saves and loads model files, and exports models to ONNX."""

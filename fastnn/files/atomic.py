@@ -1,4 +1,4 @@
-"""Writes files atomically: after a crash, a full disk or Ctrl-C there is the old file or the new one, never half."""
+"""Writes files atomically: a crash, a full disk or Ctrl-C leaves the old file or the new one, never half a file."""
 
 import errno
 import os
@@ -41,8 +41,7 @@ def atomic_path(path: str | os.PathLike[str]) -> AbstractContextManager[str]:
     ----------
     path : str or path
         The file to write. An existing file keeps its permissions; a new file gets the default permissions. If `path`
-        is a symbolic link, the link stays and its target is replaced, as if it were opened for writing. A folder, a
-        device or a pipe is an error.
+        is a symbolic link, its target is replaced and the link stays. A folder, a device or a pipe is an error.
 
     Returns
     -------
@@ -52,15 +51,15 @@ def atomic_path(path: str | os.PathLike[str]) -> AbstractContextManager[str]:
     ------
     FileError
         If the file cannot be written. The message names the path, the number of bytes written and the cause. An OSError
-        raised in the context becomes a FileError, too. The old file is unchanged, with one exception: if only the sync
-        of the folder fails, the new file is in place, and the message says that a power failure may undo that.
+        raised in the context also becomes a FileError. The old file is unchanged, with one exception: if only the sync
+        of the folder fails, the new file is complete, and the message says that a power failure may undo the write.
     """
     return _replacing(path, None)
 
 
 @contextmanager
 def _replacing(path: str | os.PathLike[str], n_bytes: int | None) -> Iterator[str]:
-    """The implementation of `atomic_path`. `n_bytes` is the size of the content, if known, for messages."""
+    """Implement `atomic_path`. `n_bytes` is the size of the content for messages, or None if it is unknown."""
     target, old_mode = _target(path)
     folder, base = os.path.split(target)
     temporary = os.path.join(folder, f".fastnn-{os.urandom(8).hex()}.tmp{os.path.splitext(base)[1]}")
@@ -68,7 +67,7 @@ def _replacing(path: str | os.PathLike[str], n_bytes: int | None) -> Iterator[st
     try:
         new_mode = _create(temporary)
         yield temporary
-        # Open it by name, not by the descriptor of _create: the caller may have put another file there.
+        # Open the file by name, because the caller may have put another file there since _create.
         with open(temporary, "r+b") as file:
             os.fsync(file.fileno())
         os.chmod(temporary, new_mode if old_mode is None else old_mode)
@@ -105,7 +104,7 @@ def _target(path: str | os.PathLike[str]) -> tuple[str, int | None]:
             mode = os.stat(target).st_mode
         except FileNotFoundError:
             return target, None
-    except (OSError, ValueError) as error:  # ValueError: the path has a NUL, or characters that no file name can have
+    except (OSError, ValueError) as error:  # ValueError: the path has a NUL or invalid characters
         raise FileError(f"{display_path(path)}: cannot write: {getattr(error, 'strerror', None) or error}") from error
     if not stat.S_ISREG(mode):
         found = "a folder" if stat.S_ISDIR(mode) else "a device, a pipe or a socket"
@@ -117,7 +116,7 @@ def _create(path: str) -> int:
     """Create an empty file that only its owner can access; return the default permissions of a new file here."""
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
-        # Reading the umask means changing it, which would affect other threads. A new file shows it as well.
+        # To read the umask, a process must set it, which would affect other threads. The mode of a new file shows it.
         mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
     finally:
         os.close(descriptor)
@@ -127,10 +126,10 @@ def _create(path: str) -> int:
 
 @contextmanager
 def _open_folder(folder: str) -> Iterator[int | None]:
-    """Context manager: a descriptor of `folder` for `_sync_folder`, or None if the folder cannot be opened."""
+    """Give a descriptor of `folder` for `_sync_folder`, or None if the folder cannot be opened."""
     descriptor = None
     if os.name == "posix":
-        # A folder may be writable but not readable. Then it cannot be synced, which is no reason to fail.
+        # A folder may be writable but not readable. It then cannot be synced, but the file can still be written.
         with suppress(PermissionError):
             descriptor = os.open(folder, os.O_RDONLY)
     try:

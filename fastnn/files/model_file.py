@@ -1,4 +1,4 @@
-"""Saves a network to a file and loads it: safetensors with a closed schema, checked in full before use.
+"""Saves networks to files and loads them. The format is safetensors with a strict schema, checked in full before use.
 
 A model file is a safetensors file, so any safetensors reader can open it. It has three parts:
 
@@ -25,7 +25,7 @@ The header's ``__metadata__`` contains exactly these strings:
 Files of format version "1" can be loaded, too. They have no ``output`` (it is "softmax"), no ``feature_names`` and no
 ``unknown``.
 
-Equal networks give equal bytes. There is no time stamp. The header is written here, because safetensors' own writer
+Equal networks give equal bytes, without a time stamp. This module writes the header itself, because safetensors' writer
 orders the metadata differently in each process.
 """
 
@@ -67,8 +67,8 @@ def save(
 ) -> None:
     """Save a network, and the names of its inputs and outputs, to a file.
 
-    The file is written in one step: after a failure there is the old file or the new one, never half of it. Equal
-    arguments and versions of fastnn and NumPy give equal bytes.
+    The file is written atomically: a failure leaves the old file or the new one, never half a file. Equal arguments and
+    equal versions of fastnn and NumPy give equal bytes.
 
     Parameters
     ----------
@@ -86,14 +86,14 @@ def save(
     feature_names : sequence of D str, or None
         The name of each input, all different.
     unknown : (float, int or str), or None
-        A threshold in (0, 1] and a label. The model answers with this label if the largest probability is below the
-        threshold. The label has the type of the classes and is none of them. Must be None for "identity" outputs and
+        A threshold in (0, 1] and a label. The model predicts this label if the largest probability is below the
+        threshold. The label has the type of the classes but is not one of them. Must be None for "identity" outputs and
         for several logistic outputs.
 
     Raises
     ------
     DataError
-        If a name or the threshold does not fit the network, or a weight is not finite.
+        If a name or the threshold does not match the network, or a weight is not finite.
     FileError
         If the file cannot be written. An old file then stays unchanged.
 
@@ -111,17 +111,16 @@ def save(
     try:
         classes = default_classes(network.output, network.n_outputs) if classes is None else classes
         data = _serialized(Model(network, classes, image_shape, {}, feature_names, unknown))  # type: ignore[arg-type]
-        _read(io.BytesIO(data), len(data))  # a file that load would refuse must not replace a good one
+        _read(io.BytesIO(data), len(data))  # a file that load would reject must not replace a good one
     except (DataError, SettingsError) as error:
         raise DataError(f"{display_path(path)}: cannot save: {error}") from None
     write_atomically(path, data)
 
 
 def load(path: str | os.PathLike[str]) -> Model:
-    """Load a model from a file that `save` wrote. The file need not be trusted.
+    """Load a model from a file that `save` wrote. Files from untrusted sources are safe to load.
 
-    The header is checked in full before memory is allocated for weights. Nothing in the file is run or imported as
-    code.
+    The header is checked in full before memory is allocated for weights. Nothing in the file is executed or imported.
 
     Parameters
     ----------
@@ -130,8 +129,8 @@ def load(path: str | os.PathLike[str]) -> Model:
     Returns
     -------
     Model
-        Weights of shape (fan_in, fan_out) and biases of shape (fan_out,), in the dtype they were saved in (float32 or
-        float64), with identical bits.
+        Weights of shape (fan_in, fan_out) and biases of shape (fan_out,), with the saved dtype (float32 or float64) and
+        identical bits.
 
     Raises
     ------
@@ -164,7 +163,7 @@ def load(path: str | os.PathLike[str]) -> Model:
 
 
 def load_classifier(path: str | os.PathLike[str]) -> Model:
-    """Load a model whose output is a softmax over C classes; DataError for any other model."""
+    """Load a model whose output is a softmax over C classes; raise DataError for any other model."""
     model = load(path)
     if model.network.output != "softmax":
         raise DataError(
@@ -177,7 +176,7 @@ def load_classifier(path: str | os.PathLike[str]) -> Model:
 def _open(path: str | os.PathLike[str]) -> BinaryIO:
     try:
         mode = os.stat(path).st_mode
-    except ValueError as error:  # the path has a NUL, or characters that no file name can have
+    except ValueError as error:  # the path has a NUL or invalid characters
         raise OSError(str(error)) from None
     if not stat.S_ISREG(mode):  # checked before opening: opening a pipe would wait for a writer
         raise OSError(f"it is {'a folder' if stat.S_ISDIR(mode) else 'a device, a pipe or a socket'}, expected a file")
@@ -185,7 +184,7 @@ def _open(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def checked(model: Model) -> dict[str, Any]:
-    """Return the names and the threshold of a model in the form a file stores; DataError if they do not fit it."""
+    """Return the names and the threshold of a model as a file stores them; raise DataError if they do not match."""
     names = {name: _as_json_types(getattr(model, name)) for name in _NAMES[_VERSION]}
     network = model.network
     return checked_names(network.output, network.n_inputs, network.n_outputs, **names)
@@ -199,7 +198,7 @@ def _serialized(model: Model) -> bytes:
     end = 0
     for layer, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
         for tensor, array in ((f"weight.{layer}", weight), (f"bias.{layer}", bias)):
-            # Row-major, whatever the memory order of the array. Copying the memory of another order would transpose it.
+            # Convert to row-major order: the raw memory of a column-major array would be the transposed matrix.
             data = np.ascontiguousarray(array, _DTYPES[code]).tobytes()
             header[tensor] = {
                 "dtype": code,
@@ -227,7 +226,7 @@ def _serialized(model: Model) -> bytes:
 def _as_json_types(values: Any) -> Any:
     """Convert `values` to the JSON types that a file stores: NumPy's integers and strings become Python's."""
     if isinstance(values, (str, Set)) or not isinstance(values, Iterable):
-        return values  # a later check refuses it (a set because it has no order)
+        return values  # a later check rejects it; a set is rejected because it has no order
     return [value.item() if isinstance(value, np.generic) else value for value in values]
 
 
@@ -276,14 +275,14 @@ def _read(file: BinaryIO, size: int) -> Model:
         for data, shape in zip(payload, shapes, strict=True)
     ]
     return Model(
-        Network(arrays[::2], arrays[1::2], activation, input_scale, output),  # refuses NaN and infinity, and copies
+        Network(arrays[::2], arrays[1::2], activation, input_scale, output),  # rejects NaN and infinity, and copies
         metadata={key: metadata[key] for key in ("format_version", "fastnn", "numpy")},
         **names,
     )
 
 
 def _read_header(file: BinaryIO, size: int) -> dict[str, Any]:
-    """Read the header, and leave `file` at the first byte of the payload."""
+    """Read the header; the next read starts at the first byte of the payload."""
     if size < 8:
         raise DataError(f"found {size} bytes, expected a model file of at least 8")
     length = int.from_bytes(file.read(8), "little")
@@ -319,7 +318,7 @@ def _parse_json(text: str, what: str, *, fractions: bool = False) -> Any:
         raise DataError(f"its {what} has the number {short(number)}, expected integers only")
 
     def integer(number: str) -> int:
-        # An int64 has at most 19 digits and a sign. Python's int() raises another error for thousands of digits.
+        # An int64 has at most 19 digits and a sign. For thousands of digits, Python's int() would raise its own error.
         if len(number) > 20:
             raise DataError(f"its {what} has an integer of {len(number)} characters, expected at most 20")
         return int(number)
@@ -347,7 +346,7 @@ def _check_metadata(metadata: Any) -> dict[str, str]:
         found = metadata.get("format") if isinstance(metadata, dict) else metadata
         raise DataError(f"not a fastnn model: its format is {short(found)}, expected {_FORMAT!r}")
     version = metadata.get("format_version")
-    # Check the version first: a newer format may have other keys and tensors, and the user should update fastnn.
+    # Check the version first: a newer format may have other keys and tensors, and the remedy is to update fastnn.
     if isinstance(version, str) and re.fullmatch("[1-9][0-9]{0,8}", version) and int(version) > _VERSION:
         raise DataError(f"its format_version is {version}, expected at most {_VERSION}: update fastnn to read it")
     expected = next((keys for known, keys in _METADATA.items() if version == str(known)), None)
@@ -367,7 +366,7 @@ def _tensor_name(index: int) -> str:
 
 
 def _check_tensors(tensors: dict[str, Any]) -> tuple[list[tuple[int, ...]], np.dtype[Any]]:
-    """Check that the tensors fit each other and the payload.
+    """Check that the tensors match each other and the payload.
 
     Returns the shapes of weight.0, bias.0, weight.1 and so on, and the dtype of all tensors.
     """
@@ -402,7 +401,7 @@ def _check_tensors(tensors: dict[str, Any]) -> tuple[list[tuple[int, ...]], np.d
 
 
 def _parse_scale(text: str) -> float:
-    # float() also accepts '1_0', ' 1' and the digits of other scripts. Only the output of repr can come from save.
+    # float() also accepts '1_0', ' 1' and the digits of other scripts, but save writes only the output of repr.
     try:
         scale = float(text)
     except ValueError:

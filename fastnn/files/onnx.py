@@ -25,8 +25,8 @@ from fastnn.network.model import Model, default_classes
 if TYPE_CHECKING:
     import onnx
 
-# By default, onnx writes versions that the onnxruntime of its time cannot read. Every onnxruntime since 1.12 reads
-# these.
+# By default, onnx writes newer versions than the onnxruntime of the same time can read. Every onnxruntime since 1.12
+# can read these versions.
 OPSET, IR_VERSION = 17, 8
 INPUT_DTYPES = ("uint8", "float32", "float64")
 TOLERANCE, ROUNDINGS = 1e-5, 10
@@ -61,8 +61,8 @@ def export_onnx(
     Raises
     ------
     DataError
-        If the model or the rows do not fit, if onnx or onnxruntime refuses the graph, or if its outputs differ from the
-        reference's (see Notes). Nothing is written then, and an old file stays.
+        If the model or the rows are invalid, if onnx or onnxruntime rejects the graph, or if its outputs differ from
+        the reference's (see Notes). No file is written then, and an old file stays unchanged.
     SettingsError
         If `input_dtype` is unknown.
     FileError
@@ -72,15 +72,16 @@ def export_onnx(
 
     Notes
     -----
-    The graph has one input, "X", of shape (batch, D): rows before scaling, any number per run. Its outputs are "label"
-    and "probabilities", or only "values" for "identity" outputs.
+    The graph has one input, "X", of shape (batch, D): any number of rows, unscaled. Its outputs are "label" and
+    "probabilities", or only "values" for "identity" outputs.
 
-    - label: (batch,) int64 or string, a class or the label of `Model.unknown`. Multilabel: (batch, C) int64, 0 or 1.
-    - probabilities: (batch, C) in the network's dtype. A single logistic output with two classes gives both.
+    - label: (batch,) int64 or string, a class or the label of `Model.unknown`. For several logistic outputs: (batch, C)
+      int64, 0 or 1.
+    - probabilities: (batch, C) in the network's dtype. For a single logistic output with two classes: (batch, 2).
     - values: (batch, C) in the network's dtype.
 
     The metadata of the file are those of a model file: output, classes, image_shape, feature_names, unknown, and the
-    versions of fastnn, numpy and onnx. Those that are not text are JSON.
+    versions of fastnn, numpy and onnx. Values that are not text are written as JSON.
 
     The comparison fails in these cases:
 
@@ -89,9 +90,9 @@ def export_onnx(
       of the reference on such rows.
     - A label is not the one that follows from the graph's own probabilities.
 
-    So a label can differ from the reference's only in a near tie: the two largest probabilities are within twice the
-    limit of each other, or the largest is that close to the threshold. For multilabel, a probability is that close to
-    a half.
+    So a label can differ from the reference's only in a near tie: the difference between the two largest probabilities,
+    or between the largest probability and the threshold, is at most twice the limit. For several logistic outputs, it
+    is the difference between a probability and 0.5.
 
     Examples
     --------
@@ -160,7 +161,7 @@ class _Graph:
 
 
 def _serialized(model: Model, dtype: np.dtype) -> bytes:
-    """Return the bytes of the ONNX file. `dtype` is that of the input X."""
+    """Return the bytes of the ONNX file. `dtype` is the dtype of the input X."""
     import onnx
     from onnx import helper
 
@@ -220,7 +221,7 @@ def _add_network(graph: _Graph, network: Network, dtype: np.dtype, real: int) ->
 
 
 def _add_probabilities(graph: _Graph, model: Model, logits: str) -> None:
-    """Add the probabilities of classes that exclude each other."""
+    """Add the probabilities of mutually exclusive classes."""
     network = model.network
     if len(model.labels) == network.n_outputs:  # also for a single class: its probability is 1
         graph.add("Softmax", [logits], "probabilities", axis=1)
@@ -269,7 +270,7 @@ def _check(model: Model, data: bytes, rows: Any, dtype: np.dtype) -> None:
         raise DataError("rows has no samples, expected at least one to compare on")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # log only fatal errors; the others are raised
+    options.log_severity_level = 4  # log only fatal errors: all errors are raised anyway
     try:
         onnx.checker.check_model(data, full_check=True)
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
@@ -284,7 +285,7 @@ def _check(model: Model, data: bytes, rows: Any, dtype: np.dtype) -> None:
 
 
 def _batches(n_rows: int) -> list[tuple[int, int]]:
-    """Return the (first, last) row ranges to run: large batches, then some single rows."""
+    """Return the ranges of rows to run, as (first, end): large batches, then some single rows."""
     many = [(first, min(first + _BATCH_ROWS, n_rows)) for first in range(0, n_rows, _BATCH_ROWS)]
     return many + [(row, row + 1) for row in range(min(n_rows, _SINGLE_ROWS))]
 
@@ -301,9 +302,9 @@ def _as_input(model: Model, rows: np.ndarray, dtype: np.dtype) -> np.ndarray:
 def _tolerance(network: Network, rows: np.ndarray) -> float:
     """Return the largest accepted difference from the reference's outputs for `rows`.
 
-    Two sums of the same terms in different orders differ by about as much as either differs from the exact sum. If the
-    inputs are not scaled, their terms are large, and this difference can exceed 1e-5. The rounding error of the
-    reference estimates it. On a few rows that error may be small by chance, so nearly equal rows are added to them.
+    Two sums of the same terms in different orders differ by about as much as either differs from the exact sum. With
+    unscaled inputs the terms are large, and this difference can exceed 1e-5. The rounding error of the reference is an
+    estimate of the difference. On few rows it may be small by chance, so rows with small random changes are added.
     """
     if len(rows) < _SEEDED_ROWS:
         copies = rows[np.arange(_SEEDED_ROWS) % len(rows)]
@@ -325,8 +326,8 @@ def _compare(model: Model, rows: np.ndarray, found: list[np.ndarray], first: int
         return
     label, probabilities = found
     _check_close("probabilities", probabilities, model.decide(expected)[1], tolerance, first)
-    # Derive the expected label from the graph's own probabilities, which are now known to be within the tolerance. So
-    # the comparison is exact, even for near ties.
+    # Derive the expected label from the graph's own probabilities, which are known here to be within the tolerance. The
+    # comparison of labels is therefore exact, even for near ties.
     own = probabilities
     if model.network.output == "logistic" and not model.is_multilabel:
         own = probabilities[:, -1:]

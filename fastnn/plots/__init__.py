@@ -1,8 +1,8 @@
-"""Figures of training runs, predictions and networks, in the style of scikit-learn's displays.
+"""Draws training runs, predictions and networks, in the style of scikit-learn's displays.
 
-A display stores its data as attributes. `plot` draws them and sets `figure_` and `ax_` or `axes_`; the `from_...`
-constructors plot at once. Without Axes from the caller, a display makes a figure that pyplot does not know: it need not
-be closed, it works without a screen, and a notebook shows the display itself.
+A display stores its data as attributes. `plot` draws them and sets `figure_` and `ax_` or `axes_`. The `from_...`
+constructors also plot. If the caller gives no Axes, the display creates a figure outside pyplot. Such a figure needs no
+screen and need not be closed. A notebook shows the display itself.
 """
 
 from fastnn.plots.classes import ClassAveragesDisplay, ClassScoresDisplay

@@ -1,4 +1,4 @@
-"""Draws the classes one by one: the mean image of each, its precision and its recall."""
+"""Draws the mean image of each class, and its precision and recall."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
@@ -117,7 +117,7 @@ class ClassScoresDisplay(Display):
         class_names: Sequence[object] | None = None,
         ax: "Axes | None" = None,
     ) -> Self:
-        """Score `predictions` against `labels`, integers of shape (N,), and plot into `ax` or a new figure."""
+        """Compute the scores of `predictions` for `labels`, both (N,) int, and plot them into `ax` or a new figure."""
         n_classes = None if class_names is None else len(class_names)
         return cls(evaluation.confusion(labels, predictions, n_classes), class_names).plot(ax)
 

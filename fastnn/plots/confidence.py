@@ -1,4 +1,4 @@
-"""Draws how reliable the probabilities are: the reliability diagram, and accuracy against coverage."""
+"""Draws the reliability diagram of the probabilities, and accuracy against coverage."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self, SupportsIndex
@@ -84,10 +84,10 @@ class ReliabilityDisplay(Display):
 
 
 class CoverageDisplay(Display):
-    """Accuracy of the answered samples against coverage, the fraction of samples answered.
+    """Curve of the accuracy of the answered samples against coverage, the fraction of samples answered.
 
     A sample is answered if its confidence reaches a threshold; the others get "I do not know". The mark shows the
-    largest coverage with the requested accuracy. Its threshold is chosen on the samples shown.
+    largest coverage with the requested accuracy. Its threshold is chosen on the same samples that the curve shows.
 
     Parameters
     ----------
@@ -101,8 +101,8 @@ class CoverageDisplay(Display):
     wanted : float
         The requested accuracy.
     best : Threshold or None
-        The threshold with the largest coverage that reaches `wanted`, its coverage and its accuracy. None if no
-        threshold does.
+        The threshold with the largest coverage among those that reach `wanted`, with its coverage and accuracy. None if
+        no threshold reaches it.
     """
 
     def __init__(self, labels: ArrayLike, proba: ArrayLike, accuracy: float = 0.99) -> None:

@@ -18,9 +18,9 @@ _MAX_CLASSES_WITH_TEXT = 20
 class ConfusionDisplay(Display):
     """Heat map of the confusion matrix of C classes.
 
-    Colours show the fraction of the true class. The diagonal (correct) is blue, the other cells (misclassified) are
-    orange, with separate scales: on a common scale, all mistakes of a good classifier would look like zero. With up to
-    20 classes the cells also show numbers.
+    The colour of a cell shows its fraction of the samples of the true class. The diagonal (correct) is blue, and the
+    other cells (misclassified) are orange. The two scales are separate: on a common scale, all mistakes of a good
+    classifier would look like zero. With up to 20 classes, the cells also show numbers.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class ConfusionDisplay(Display):
         normalize: bool = False,
         ax: "Axes | None" = None,
     ) -> Self:
-        """Count `predictions` by `labels`, integers of shape (N,), and plot the matrix into `ax` or a new figure."""
+        """Count each pair of `labels` and `predictions`, both (N,) int, and plot into `ax` or a new figure."""
         n_classes = None if class_names is None else len(class_names)
         return cls(evaluation.confusion(labels, predictions, n_classes), class_names, normalize).plot(ax)
 

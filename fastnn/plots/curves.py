@@ -1,4 +1,4 @@
-"""Draws learning curves: those of one run, and those of several runs over each other."""
+"""Draws the learning curves of one run, or of several runs in the same panels."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _TWO_PANELS = "two: for the loss and for the accuracy"
-_MARKERS = "osD^vP*"  # markers of the best epoch; 7 markers and 7 colours distinguish 49 runs
+_MARKERS = "osD^vP*"  # mark the best epochs; 7 markers and 7 colours distinguish 49 runs
 
 
 class LearningCurveDisplay(Display):
@@ -22,7 +22,7 @@ class LearningCurveDisplay(Display):
     Parameters
     ----------
     history : History, object with a method ``to_frame()``, or DataFrame
-        Its columns are epoch (1, 2, ...), loss and accuracy (0 to 1), and optionally validation_loss and
+        The columns are epoch (1, 2, ...), loss and accuracy (0 to 1), and optionally validation_loss and
         validation_accuracy, which are NaN for epochs without validation.
 
     Attributes
@@ -31,7 +31,8 @@ class LearningCurveDisplay(Display):
     loss, accuracy, validation_loss, validation_accuracy : ndarray of float64 and shape (E,)
         A validation column is None if no epoch was validated.
     best_epoch : int or None
-        The first epoch with the lowest validation loss, or training loss without validation. None if no loss is finite.
+        The first epoch with the lowest validation loss or, without validation, the lowest training loss. None if no
+        loss is finite.
 
     Raises
     ------
@@ -110,13 +111,14 @@ class LearningCurveDisplay(Display):
 class RunsDisplay(Display):
     """Learning curves of several runs in the same panels, one colour per run, with the best epoch of each marked.
 
-    The line of a run shows its validation and the dots its training. The line of a run without validation shows its
-    training. The loss axis is logarithmic if the largest loss is more than 50 times the smallest.
+    A solid line shows the validation values of a run, and a dotted line its training values. A run without validation
+    has only a solid line, of its training values. The loss axis is logarithmic if the largest loss is more than 50
+    times the smallest.
 
     Parameters
     ----------
     histories : mapping of str to history
-        The history of each run by the run's name; `LearningCurveDisplay` describes histories.
+        Maps the name of each run to its history, which may have any type that `LearningCurveDisplay` accepts.
 
     Attributes
     ----------

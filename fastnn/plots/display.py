@@ -30,7 +30,7 @@ class Display:
     def save(self, path: str | Path, dpi: float = 150) -> Path:
         """Write the whole figure to a file.
 
-        The file is written under a temporary name and then renamed, so it is never half-written.
+        The file is written under a temporary name and then renamed, so `path` never holds half a file.
 
         Parameters
         ----------
@@ -77,9 +77,9 @@ class Display:
         return Figure(figsize=(width, height), layout="constrained")
 
     def _panels(self, ax: Any, count: int, expected: str, size: tuple[float, float], **grid: Any) -> "list[Axes]":
-        """Return the Axes to draw in: those of `ax` (one or several), or of a new figure of this size and grid.
+        """Return the Axes to draw in: those of `ax` (one or several), or those of a new figure of this size and grid.
 
-        Raises SettingsError, with `expected` in its message, if `ax` does not hold `count` Axes.
+        Raises SettingsError if `ax` does not hold `count` Axes; `expected` is a part of the message.
         """
         self._owns_figure = ax is None
         panels = np.ravel(np.asarray(self._new_figure(*size).subplots(**grid) if ax is None else ax, dtype=object))
@@ -89,7 +89,7 @@ class Display:
 
     def _repr_png_(self) -> bytes | None:
         self._root()
-        # The caller shows a figure of their own; returning it here would show it twice.
+        # A figure from the caller is shown by the caller. Returning it here would show it twice.
         return self._render("png", "figure") if self._owns_figure else None
 
 

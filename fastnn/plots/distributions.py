@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class DistributionsDisplay(Display):
-    """Histograms of each layer's weights and, with labelled samples, of their gradients; dead units are counted.
+    """Histograms of each layer's weights and, with labelled samples, of their gradients. The titles count dead units.
 
-    A hidden unit is dead if it outputs 0 for every sample given. With ReLU its gradient is then 0, so it cannot learn
+    A hidden unit is dead if it outputs 0 for every given sample. With ReLU, its gradient is then 0, so it cannot learn
     from these samples.
 
     Parameters
@@ -38,9 +38,9 @@ class DistributionsDisplay(Display):
     weights : list of L ndarray
         The weights of each layer, without biases.
     gradients : list of L ndarray, or None
-        The gradients of the weights, same shapes; None without labels.
+        The gradients of the weights, with the same shapes; None without labels.
     dead : list of L - 1 ndarray of bool and shape (H,), or None
-        Which units of each hidden layer are dead; None without images.
+        For each hidden layer, whether each of its H units is dead; None without images.
 
     Raises
     ------

@@ -8,12 +8,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
 
-_GAP = 0.08  # beside an image, as a fraction of its cell's width
-_STRIP = 0.19  # above an image, in inches: room for its name
+_GAP = 0.08  # the gap beside an image, as a fraction of the width of its cell
+_STRIP = 0.19  # the height above an image for its name, in inches
 
 
 def montage_size(count: int, image_shape: tuple[int, int], columns: int, width: float) -> tuple[float, float]:
-    """Return width and height, in inches, of `count` named images, where a row of `columns` is at most `width` wide."""
+    """Return the size in inches, (width, height), of `count` named images in rows of `columns`, up to `width` wide."""
     columns = min(columns, count)
     cell = min(width / columns, 1.3)
     aspect = float(np.clip(image_shape[0] / image_shape[1], 0.15, 3.0))
@@ -28,7 +28,7 @@ def draw_montage(
     images: (K, height, width), K >= 1
     names: K strings
 
-    ``ax.images`` and ``ax.texts`` hold images and names in this order.
+    ``ax.images`` and ``ax.texts`` hold the images and the names in the given order.
     """
     count, height, width = images.shape
     columns = min(columns, count)

@@ -1,4 +1,4 @@
-"""Draws images with their true and predicted classes: in the order given, or the mistakes, worst first."""
+"""Draws images with their true and predicted classes: all in the given order, or only the mistakes, worst first."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self, SupportsIndex
@@ -39,7 +39,7 @@ class SamplesDisplay(Display):
     Attributes
     ----------
     n_images, n_chosen : int
-        N, and the number of images eligible to be drawn. The first `n` of those are drawn.
+        N, and the number of images that could be drawn. The first `n` of these are drawn.
     rows : ndarray of int64 and shape (K,)
         The indices of the K images drawn.
     images : ndarray of shape (K, D)
@@ -54,7 +54,7 @@ class SamplesDisplay(Display):
     Raises
     ------
     DataError
-        If the data do not match each other or have a wrong type.
+        If the arrays do not match each other or have a wrong type.
     SettingsError
         If `n` is not a positive whole number.
     """
@@ -102,7 +102,7 @@ class SamplesDisplay(Display):
         titles = [self._title(i) for i in range(len(self.rows))]
         self._owns_figure = figure is None
         if figure is None:
-            # Letters of 8 points are about 0.07 inches wide. The columns are wide enough that titles do not overlap.
+            # Letters of 8 points are about 0.07 inches wide. Columns as wide as the titles prevent overlap.
             letters = max((len(line) for title in titles for line in title.split("\n")), default=0)
             height = float(np.clip(1.25 * self.image_shape[0] / self.image_shape[1], 0.3, 3.0))
             height += 0.42 if any("\n" in title for title in titles) else 0.28

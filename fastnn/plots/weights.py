@@ -1,4 +1,4 @@
-"""Draws the inside of a network: first-layer weights as images, and the activations of a hidden layer for one image."""
+"""Draws the weights of the first layer as images, and the activations of a hidden layer for one image."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self, SupportsIndex
@@ -18,16 +18,16 @@ from fastnn.plots.montage import draw_montage, montage_size
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# The percentile of the magnitudes at which the colours end. Up to the maximum, a few large weights would make all
-# others look white.
+# The colour scale ends at this percentile of the magnitudes. If it ended at the maximum, a few large weights would make
+# all others look white.
 _PERCENTILE = 99.5
 
 
 class WeightsDisplay(Display):
     """The incoming weights of the first `n` units of the first layer, one image per unit.
 
-    Positive weights are blue, negative ones orange. Both scales end at the same magnitude, which 99.5 % of the weights
-    shown do not exceed.
+    Positive weights are blue, and negative weights are orange. Both scales end at the same magnitude, which 99.5 % of
+    the weights do not exceed.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ class WeightsDisplay(Display):
 
 
 class ActivationsDisplay(Display):
-    """One image, and the outputs of the units of a hidden layer for it.
+    """One image, and the output of each unit of a hidden layer for this image.
 
     Parameters
     ----------
@@ -133,7 +133,10 @@ class ActivationsDisplay(Display):
         layer: int = 1,
         ax: "Sequence[Axes] | None" = None,
     ) -> Self:
-        """Run `image` through `network` and plot into `ax` (two Axes) or a new figure; the class describes the rest."""
+        """Run `image` through `network` and plot into `ax` (two Axes) or a new figure.
+
+        The class describes the other parameters.
+        """
         return cls(network, image, image_shape, layer).plot(ax)
 
     def plot(self, ax: "Sequence[Axes] | None" = None) -> Self:

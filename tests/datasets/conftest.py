@@ -1,4 +1,4 @@
-"""Fixtures of the readers' tests: how every error must look."""
+"""Fixtures for the tests of the readers. They check the form of every error."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ Refused = Callable[..., str]
 
 @pytest.fixture
 def refused() -> Refused:
-    """A function that calls a reader and returns its error message: one line that contains all the parts."""
+    """A function that calls a reader and returns its error message, which must be one line with all the parts."""
 
     def check(call: Callable[[], Any], *parts: object, kind: type[FastnnError] = DataError) -> str:
         with pytest.raises(kind) as caught:

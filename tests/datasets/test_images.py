@@ -1,4 +1,4 @@
-"""Tests of `prepare_image`: MNIST digits, changed like real pictures, must come back as they were."""
+"""Tests of `prepare_image`: it must restore MNIST digits that were changed to look like real pictures."""
 
 import warnings
 
@@ -36,7 +36,7 @@ def shifted(digit: np.ndarray) -> np.ndarray:
 
 
 def on_paper(digit: np.ndarray) -> np.ndarray:
-    """Dark ink on grey paper, with noise, and lit from one side."""
+    """Draw the digit in dark ink on grey paper with noise, lit from one side."""
     paper = np.full((HEIGHT, WIDTH), 190.0)
     paper[100:380, 60:340] -= 0.5 * enlarged(digit)
     paper -= 60 * np.mgrid[0 : 1 : HEIGHT * 1j, 0 : 1 : WIDTH * 1j].prod(axis=0)
@@ -74,7 +74,7 @@ def test_changed_digits_are_restored(digits, change, limit):
     prepared = [prepare_image(change(digit)) for digit in digits]
     differences = [difference(out, digit) for out, digit in zip(prepared, digits, strict=True)]
     assert np.mean(differences) < limit
-    # Other digits of the set are several times as far away.
+    # The difference from the other digits is several times as large.
     others = [difference(out, digits[row - 5]) for row, out in enumerate(prepared)]
     assert np.mean(others) > 3 * np.mean(differences)
 

@@ -173,7 +173,7 @@ def test_a_truncated_archive_is_an_error(archive, refused):
 def test_a_wrong_crc_is_an_error(archive, refused, packed):
     path = archive(packed, **FOUR)
     data = bytearray(path.read_bytes())
-    offset = data.index(b"y_train.npy") - 40  # in the pixels of x_train, the member before
+    offset = data.index(b"y_train.npy") - 40  # in the pixels of x_train, the previous member
     data[offset] ^= 0x55
     path.write_bytes(data)
     refused(lambda: read_npz(path), path, "damaged", "intact NPZ file")

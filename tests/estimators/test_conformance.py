@@ -1,4 +1,4 @@
-"""scikit-learn's own checks of estimators."""
+"""Runs scikit-learn's own checks of estimators."""
 
 import pytest
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks

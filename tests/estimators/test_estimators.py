@@ -44,7 +44,7 @@ def _equal(one, other):
 @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
 @pytest.mark.parametrize("estimator", [MLPClassifier, MLPRegressor])
 def test_a_weight_of_two_equals_a_repeated_row(digits, estimator, solver):
-    """Full batches, so that both fits use the same rows in a step."""
+    """With full batches, both fits use the same rows in each step."""
     images, labels = digits
     weight = 1.0 + (np.arange(100) % 3 == 0)
     rows = np.repeat(np.arange(100), weight.astype(int))

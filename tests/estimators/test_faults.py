@@ -1,4 +1,4 @@
-"""Tests of bad data and parameters: one error before any training, with what was found and what was expected."""
+"""Tests that bad data and parameters raise one error before any training, which names what was found and expected."""
 
 import warnings
 

@@ -10,7 +10,7 @@ from fastnn.evaluation import Threshold, calibration_error, coverage_curve, reli
 
 @pytest.fixture
 def overconfident() -> tuple[np.ndarray, np.ndarray]:
-    """Labels (500,) int64 and probabilities (500, 4) float32. The labels are drawn from flatter probabilities."""
+    """Labels (500,) int64, and probabilities (500, 4) float32 that are more extreme than those the labels follow."""
     rng = np.random.default_rng(11)
     proba = rng.dirichlet(np.full(4, 0.3), 500)
     labels = np.array([rng.choice(4, p=row**0.7 / np.sum(row**0.7)) for row in proba])

@@ -1,4 +1,4 @@
-"""Tests of the diagnosis: small networks trained until they show the fault, and healthy runs without findings."""
+"""Tests of `diagnose`: runs of small networks show each fault, and healthy runs have no findings."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def digits():
 
 
 def _train(splits, hidden=(32, 32), activation="relu", **settings):
-    """Return the result of a run on `splits`; if it diverged, the result up to then."""
+    """Return the result of a run on `splits`; if it diverged, the result that the error holds."""
     network = fastnn.Network.for_data(splits.train, hidden, activation=activation)
     settings = {"epochs": 20, "batch_size": 32, "validation": splits.validation, **settings}
     try:
@@ -161,7 +161,7 @@ def test_five_epochs_of_steady_progress_are_not_slow():
 # --- Overfitting -----------------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def overfitted(digits):
-    """300 digits, a fifth of them with random labels: few enough to memorise."""
+    """Splits with 300 training digits, few enough to memorise. A fifth of them have random labels."""
     rng = np.random.default_rng(0)
     labels = digits.train.labels[:300].copy()
     noisy = rng.random(300) < 0.2
@@ -213,7 +213,7 @@ def test_dead_units_are_a_finding_from_half_a_layer_on():
     findings = diagnose(History(), network, data)
     assert _names(findings) == ["dead units"]
     assert findings[0].evidence.startswith("2 of 4 units of hidden layer 1 output 0")
-    # One sample, the last one, activates one of the dead units; that is enough.
+    # The last sample activates one of the dead units, which is enough to make it alive.
     data.images[-1] = [-1, 0, 0]
     assert diagnose(History(), Network([dead, out[0]], [np.array([-0.5, -2, 0, 0]), out[1]]), data) == []
     assert diagnose(History(), Network([dead, out[0]], [np.zeros(4), out[1]], "tanh"), data) == []

@@ -216,7 +216,7 @@ def test_the_text_of_a_large_network_is_short_and_shows_the_largest_entries():
     assert [(int(words[1]), float(words[3])) for words in table] == [
         (unit, float(f"{found.layers[0].out[unit]:.4g}")) for unit in largest
     ]
-    # The products shown, the total of the others and the bias add up to the sum.
+    # The products that are shown, the total of the others, and the bias add up to the sum.
     products = [line.split() for line in hidden if "pixel (" in line]
     assert len(products) == 6
     for _, y, x, inp, weight, product in products:

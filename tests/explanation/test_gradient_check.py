@@ -1,4 +1,4 @@
-"""`check_gradients`: correct gradients of trained and of extreme networks pass, planted faults do not."""
+"""Tests of `check_gradients`: correct gradients pass, even of extreme networks, and deliberate faults do not."""
 
 import doctest
 import functools
@@ -20,13 +20,13 @@ BACKENDS = pytest.mark.parametrize("backend", ["numpy", "numba"])
 
 
 def flowers():
-    """A third of iris: (50, 4) float64, about 0 to 8, and labels."""
+    """Return a third of the iris data: inputs (50, 4) float64, from about 0 to 8, and labels (50,)."""
     iris = load_iris()
     return iris.data[::3], iris.target[::3].astype(np.int64)
 
 
 def trained(data, labels, sizes, output="softmax", epochs=100, **options):
-    """A network after L-BFGS has made the gradients of all the data small; its targets."""
+    """Return a network trained with L-BFGS until its gradients are small, and its targets."""
     targets = labels if output == "softmax" else np.eye(sizes[-1])[labels]
     options = {"dtype": "float64", "input_scale": 1.0, "activation": "tanh", **options}
     network = Network.initialize(sizes, output=output, seed=3, **options)
@@ -44,7 +44,7 @@ def largest_gradient(network, inp, targets, **options):
 @pytest.mark.parametrize("output", OUTPUTS)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_trained_networks_pass(backend, activation, output, dtype):
-    """All the data, where the gradient is nearly 0; then a weighted batch of few samples with L2."""
+    """Check on all the data, where the gradient is nearly 0, and on a small weighted batch with L2."""
     data, labels = flowers()
     network, targets = trained(data, labels, (4, 3, 3, 3), output, activation=activation, dtype=dtype)
     check = check_gradients(network, data, targets, backend=backend)
@@ -57,7 +57,7 @@ def test_trained_networks_pass(backend, activation, output, dtype):
 
 @BACKENDS
 def test_a_minimum_passes(backend):
-    """Linear least squares, solved: 1e-7 of a gradient is far below the rounding of the loss over eps."""
+    """At the solution of linear least squares, the gradient is far below the rounding error of a difference."""
     data, labels = flowers()
     targets = np.eye(3)[labels]
     solution = np.linalg.lstsq(np.hstack([data, np.ones((len(data), 1))]), targets, rcond=None)[0]
@@ -72,7 +72,7 @@ def test_a_minimum_passes(backend):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("size", [1.0, 1e5])
 def test_unscaled_inputs_pass(backend, activation, size):
-    """Inputs from 0 to 255, or far larger, with a large loss."""
+    """Inputs from 0 to 255, or 100,000 times larger, give a large loss."""
     rng = np.random.default_rng(8)
     inp, labels = rng.integers(0, 256, (6, 20)) * size, rng.integers(3, size=6)
     network = Network.initialize((20, 5, 3), activation=activation, seed=4)
@@ -83,7 +83,7 @@ def test_unscaled_inputs_pass(backend, activation, size):
 
 @BACKENDS
 def test_a_loss_of_nearly_zero_passes(backend):
-    """Every row is classified beyond doubt: the loss is 1e-13, and its rounding of the same size."""
+    """All rows have a probability of nearly 1: the loss is about 1e-13, no larger than its rounding error."""
     network = Network([np.eye(3) * 30.0], [np.zeros(3)])
     inp, labels = np.eye(3), np.arange(3)
     _, loss = largest_gradient(network, inp, labels)
@@ -95,7 +95,7 @@ def test_a_loss_of_nearly_zero_passes(backend):
 
 @BACKENDS
 def test_steep_networks_pass(backend):
-    """Weights so large that a step of 1e-5 is too long."""
+    """The weights are so large that a step of 1e-5 is too long."""
     rng = np.random.default_rng(1)
     network = Network.initialize((4, 5, 4, 3), activation="tanh", dtype="float64", seed=2)
     first, second, third = network.weights
@@ -107,7 +107,7 @@ def test_steep_networks_pass(backend):
 
 @BACKENDS
 def test_large_weights_pass(backend):
-    """A weight of 1e13 is moved by more than its rounding."""
+    """The step of a weight of 1e13 is longer than its rounding error."""
     network = Network([np.array([[1e13, -1e13], [1.0, 2.0]])], [np.zeros(2)])
     check = check_gradients(network, np.array([[0.0, 1.0], [0.0, -2.0]]), np.array([0, 1]), backend=backend)
     assert check.passed, check
@@ -115,7 +115,7 @@ def test_large_weights_pass(backend):
 
 @BACKENDS
 def test_parameters_at_a_kink_are_left_out(backend):
-    """The first unit's sum is 0 for the first row, so the slopes for its two weights and its bias have a jump."""
+    """The first unit's sum is 0 for the first row, so the gradients of its two weights and its bias jump there."""
     first = np.array([[0.5, -1.0], [0.25, 0.5]])
     network = Network([first, np.array([[0.5, -0.5], [1.0, 2.0]])], [np.zeros(2), np.zeros(2)])
     inp, labels = np.array([[-1.0, 2.0], [3.0, 1.0]]), np.array([0, 1])
@@ -139,7 +139,7 @@ def test_nothing_compared_does_not_pass():
 
 # --- Faults ----------------------------------------------------------------------------------------------------------
 class Faulty:
-    """The reference, with one fault in its gradients; `l2` is what it was asked for."""
+    """The reference backend with one fault in its gradients."""
 
     def __init__(self, fault):
         self._fault = fault
@@ -178,7 +178,7 @@ PROBLEMS = [*itertools.product(OUTPUTS, (0, 20)), ("digits", 5)]
 
 @functools.cache
 def problem(name, epochs):
-    """A network after so many epochs, inputs and targets."""
+    """Return a network trained for `epochs` epochs, with inputs and targets."""
     if name == "digits":
         data = load_digits()
         network = Network.initialize((64, 4, 4, 10), input_scale=1 / 16, dtype="float64", seed=1)

@@ -376,7 +376,7 @@ def test_paths_that_cannot_be_read_are_errors(tmp_path, path, data, monkeypatch)
         assert_message(caught, path, "Permission denied" if kind is FileError else "does not fit in memory")
 
 
-# The file, or its header as a string, and a part of the message.
+# A file, or its header as a string, and a part of the error message.
 INVALID_HEADERS = [
     ([b"", b"1234567"], "bytes, expected a model file of at least 8"),
     ([b"PK\x03\x04" + bytes(12), b"\xff" * 16, raw(b" " * 1_000_001)], "at most 1000000"),
@@ -402,7 +402,7 @@ def test_an_invalid_header_is_described(path, content, part):
 
 
 REMOVED = object()
-# A key in the header, a list of invalid values for it (each is one case), and a part of the message.
+# A key in the header, a list of invalid values (one case each), and a part of the error message.
 INVALID_VALUES = [
     ("metadata format_version", ["3", "12"], "expected at most 2: update fastnn"),
     ("metadata format_version", ["1"], "has the unknown key 'feature_names'"),

@@ -1,4 +1,4 @@
-"""Tests of exported graphs: onnxruntime's outputs against our predictions and a float64 computation."""
+"""Tests of exported graphs: compares onnxruntime's outputs with fastnn's predictions and a float64 computation."""
 
 import itertools
 import json
@@ -241,7 +241,7 @@ def broken_weight(array, name):
 
 
 def moved_bias(array, name):
-    """The last of the biases of the second layer, moved by 5e-4."""
+    """Move the last bias of the second layer by 5e-4."""
     moved = array + np.array([*np.zeros(len(array) - 1), 5e-4], array.dtype) if name == "bias.1" else array
     return numpy_helper_from_array(moved, name)
 
@@ -301,10 +301,10 @@ def test_a_wrong_graph_is_never_written(path, monkeypatch, broken, kind, part):
 
 @pytest.mark.parametrize("kind", ["softmax", "binary", "multilabel", "identity"])
 def test_large_inputs_that_are_not_scaled(path, monkeypatch, kind):
-    """Sums of terms far larger than the sum: exported though float32 is less exact, and yet a wrong weight is found.
+    """The terms of the sums are far larger than the sums. The export accepts the rounding errors, but no wrong weight.
 
-    Whether onnxruntime rounds as the BLAS below NumPy does depends on the processor. So the graph's last bias is moved
-    by more than 1e-5 and less than the rounding of large inputs.
+    Whether onnxruntime rounds like NumPy's BLAS depends on the processor. So the test changes the graph's last bias
+    by more than 1e-5 and less than the rounding error for large inputs.
     """
     output, n_outputs, classes = ANSWERS[kind]
     network = Network.initialize((200, 6, n_outputs), activation="tanh", output=output, seed=4)
@@ -328,7 +328,7 @@ def test_large_inputs_that_are_not_scaled(path, monkeypatch, kind):
 
 @pytest.mark.parametrize("kind", ["softmax", "multilabel"])
 def test_labels_are_compared_separately(path, monkeypatch, kind):
-    """A graph with correct probabilities whose labels follow another rule is refused."""
+    """A graph with correct probabilities is refused if its labels follow another rule."""
     add = onnx_export._Graph.add
 
     def other(graph, operation, *given, **attributes):

@@ -1,4 +1,4 @@
-"""Tests of the figures of networks: the numbers drawn equal those computed here with NumPy."""
+"""Tests of the figures of networks: the drawn numbers equal those that the tests compute with NumPy."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Tests of fastnn.plots: they check the contents of the figures, not their pixels."""
+"""Tests of the figures of runs, confusion and samples. They check the contents, not the pixels."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Tests of the figures of probabilities, classes and several runs: they check the contents, not the pixels."""
+"""Tests of the figures of probabilities, classes and several runs. They check the contents, not the pixels."""
 
 import numpy as np
 import pytest
