@@ -216,7 +216,7 @@ _SCHEMA = {
     "best_epoch": int,
     "seconds": _NUMBER,
     "settings": {"recipe": (str, type(None)), "files": (list, type(None)), "seed": int},
-    "data": {"train": _DATA, "test": _DATA},
+    "data": {"train": _DATA, "validation": _DATA, "test": _DATA},
     "versions": dict,
     "machine": dict,
 }
@@ -342,6 +342,9 @@ def _parse_report(text: str, path: Path) -> dict[str, Any]:
             f"{display_path(path)}: is not JSON ({error}), expected a file as fastnn train writes it"
         ) from None
     whole = f"{display_path(path)}: the report"
+    data = report.get("data") if isinstance(report, dict) else None
+    if isinstance(data, dict) and "watched" in data:  # the name of the validation data in older reports
+        data["validation"] = data.pop("watched")
     _check(report, _SCHEMA, whole)
     _check(report, {name: part for name, part in _OPTIONAL.items() if name in report}, whole)
     settings = report["settings"]

@@ -297,6 +297,25 @@ def test_a_damaged_report_is_named(change: Any, found: str, run: Path, tmp_path:
     assert "\n" not in str(caught.value)
 
 
+def test_a_report_without_validation_data_is_named(run: Path, tmp_path: Path) -> None:
+    folder = _copy(run, tmp_path)
+    saved = json.loads((folder / "report.json").read_text())
+    del saved["data"]["validation"]
+    (folder / "report.json").write_text(json.dumps(saved))
+    with pytest.raises(DataError, match=r"report\.json: the report's data has no validation"):
+        write_report(folder)
+
+
+def test_an_older_report_with_the_old_name_of_the_validation_data_is_read(run: Path, tmp_path: Path) -> None:
+    folder = _copy(run, tmp_path)
+    saved = json.loads((folder / "report.json").read_text())
+    expected = saved["data"].pop("validation")
+    saved["data"]["watched"] = expected
+    (folder / "report.json").write_text(json.dumps(saved))
+    assert read_run(folder).report["data"]["validation"] == expected
+    assert expected["sha256"][:12] in write_report(folder).read_text()
+
+
 def test_another_seed_gives_another_test_set(run: Path, tmp_path: Path) -> None:
     folder = _copy(run, tmp_path)
     saved = json.loads((folder / "report.json").read_text())
