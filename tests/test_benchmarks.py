@@ -116,7 +116,7 @@ TUNED = {
     "TORCH_CPP_LOG_LEVEL": "INFO", "ATEN_CPU_CAPABILITY": "default", "JAX_DISABLE_JIT": "1",
 }  # fmt: skip
 OVERWRITTEN = {"XLA_FLAGS": "--xla_backend_optimization_level=0", **dict.fromkeys(THREADS, "7")}
-KEPT = {"PATH": "/bin", "HOME": "/home/ada", "NUMBA_CACHE_DIR": "/home/ada/kernels", "PYTHONWARNINGS": "error", "OMPHALOS": "1"}
+KEPT = {"PATH": "/bin", "HOME": "/home", "NUMBA_CACHE_DIR": "/kernels", "PYTHONWARNINGS": "error", "OMPHALOS": "1"}
 
 
 def test_processes_start_without_the_tuning_of_the_caller():
