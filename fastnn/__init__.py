@@ -45,15 +45,19 @@ if TYPE_CHECKING:
     from fastnn.files.model_file import load as load
     from fastnn.files.model_file import save as save
     from fastnn.files.onnx import export_onnx as export_onnx
+    from fastnn.network import BatchNorm as BatchNorm
+    from fastnn.network import Dense as Dense
     from fastnn.network import Network as Network
     from fastnn.network.model import Model as Model
+    from fastnn.optim.config import TrainingConfig as TrainingConfig
     from fastnn.optim.optimizers import LBFGS as LBFGS
     from fastnn.optim.optimizers import SGD as SGD
     from fastnn.optim.optimizers import Adam as Adam
+    from fastnn.optim.optimizers import AdamW as AdamW
+    from fastnn.optim.stopping import EarlyStopping as EarlyStopping
     from fastnn.runs.recipes import RECIPES as RECIPES
     from fastnn.runs.recipes import get_recipe as get_recipe
     from fastnn.training.history import History as History
-    from fastnn.training.stopping import EarlyStopping as EarlyStopping
     from fastnn.training.train import TrainingInterrupted as TrainingInterrupted
     from fastnn.training.train import TrainingResult as TrainingResult
     from fastnn.training.train import train as train
@@ -76,12 +80,13 @@ _PUBLIC_NAMES = {
     "explanation.gradient_check": ["check_gradients"],
     "files.model_file": ["load", "save"],
     "files.onnx": ["export_onnx"],
-    "network": ["Network"],
+    "network": ["BatchNorm", "Dense", "Network"],
     "network.model": ["Model"],
-    "optim.optimizers": ["LBFGS", "SGD", "Adam"],
+    "optim.config": ["TrainingConfig"],
+    "optim.optimizers": ["LBFGS", "SGD", "Adam", "AdamW"],
+    "optim.stopping": ["EarlyStopping"],
     "runs.recipes": ["RECIPES", "get_recipe"],
     "training.history": ["History"],
-    "training.stopping": ["EarlyStopping"],
     "training.train": ["TrainingInterrupted", "TrainingResult", "train"],
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _PUBLIC_NAMES.items() for name in names}

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastnn.checks import check_integer
 
+MAX_SEED = 2**63 - 1
 # One stream per purpose: another hidden size, for example, draws other weights but does not change the shuffling.
 _STREAMS = {"weights": 1, "shuffle": 2, "split": 3, "dropout": 4}
 
@@ -17,7 +18,7 @@ def generator(seed: int, purpose: str, *counters: int) -> np.random.Generator:
 
     `counters` are further integers, such as the epoch. The same arguments give the same draws.
     """
-    check_integer("seed", seed, 0, 2**63 - 1)
+    check_integer("seed", seed, 0, MAX_SEED)
     return np.random.default_rng([_STREAMS[purpose], int(seed), *counters])
 
 

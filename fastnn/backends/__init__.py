@@ -7,8 +7,7 @@ from typing import cast
 from fastnn.backends.base import Backend
 from fastnn.checks import check_choice
 from fastnn.errors import MissingDependencyError
-
-BACKENDS = ("auto", "numba", "numpy")
+from fastnn.optim.config import BACKENDS
 
 
 def get_backend(name: str = "auto") -> Backend:

@@ -10,11 +10,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from fastnn.checks import check_number
 from fastnn.datasets.sparse import canonical, is_sparse
-from fastnn.errors import DataError
+from fastnn.errors import DataError, SettingsError
 from fastnn.network import Network
-from fastnn.optim.optimizers import Optimizer
+from fastnn.optim.config import LossConfig, TrainingConfig
 
 
 class LossAndGradients(NamedTuple):
@@ -24,18 +23,19 @@ class LossAndGradients(NamedTuple):
     ----------
     loss : float
         The mean loss plus the L2 term.
-    dweights : list of ndarray, each of shape (fan_in, fan_out)
-        The gradient of each layer's weight.
-    dbiases : list of ndarray, each of shape (fan_out,)
-        The gradient of each layer's bias.
+    dweights, dbiases : list of ndarray
+        The gradient of each weight and each bias, in their shapes.
     n_correct : int
         The number of correctly classified samples; 0 for "identity" outputs.
+    statistics : tuple of ndarray
+        The statistics of the batch, in the order of `Network.statistics`.
     """
 
     loss: float
     dweights: list[np.ndarray]
     dbiases: list[np.ndarray]
     n_correct: int
+    statistics: tuple[np.ndarray, ...] = ()
 
 
 class EpochResult(NamedTuple):
@@ -75,6 +75,36 @@ class TrainerState(NamedTuple):
     slots: tuple[tuple[list[np.ndarray], list[np.ndarray]], ...]
     steps: int
     epochs: int
+
+
+class TrainingData(NamedTuple):
+    """Data that `check_data` has checked.
+
+    Attributes
+    ----------
+    inputs : ndarray or SciPy CSR matrix of shape (N, D)
+        As `check_inputs` returns them.
+    targets : ndarray
+        Labels of shape (N,), int64, or numbers of shape (N, C) in the network's dtype.
+    sample_weight : ndarray of shape (N,), or None
+        In the network's dtype.
+    """
+
+    inputs: Any
+    targets: np.ndarray
+    sample_weight: np.ndarray | None
+
+    @property
+    def weight(self) -> float:
+        """The sum of the sample weights; without weights, the number of samples."""
+        if self.sample_weight is None:
+            return float(self.inputs.shape[0])
+        return float(self.sample_weight.sum(dtype=np.float64))
+
+    def take(self, rows: np.ndarray) -> "TrainingData":
+        """Return the data of these rows."""
+        weight = None if self.sample_weight is None else self.sample_weight[rows]
+        return TrainingData(self.inputs[rows], self.targets[rows], weight)
 
 
 # A function of weights and biases that returns the loss and its gradients.
@@ -151,6 +181,39 @@ class Backend(Protocol):
         """
         ...
 
+    def activate(self, inp: np.ndarray, activation: str) -> np.ndarray:
+        """Apply an activation to each element.
+
+        Parameters
+        ----------
+        inp : ndarray of shape (B, H)
+        activation : str
+            A name in `fastnn.network.activations.ACTIVATIONS`.
+
+        Returns
+        -------
+        ndarray of shape (B, H)
+            May be `inp` itself.
+        """
+        ...
+
+    def activate_backward(self, dout: np.ndarray, inp: np.ndarray, out: np.ndarray, activation: str) -> np.ndarray:
+        """Return the gradient of the input of an activation.
+
+        Parameters
+        ----------
+        dout : ndarray of shape (B, H)
+            The gradient of the output.
+        inp, out : ndarray of shape (B, H)
+            The input and the output of `activate`.
+        activation : str
+
+        Returns
+        -------
+        ndarray of shape (B, H)
+        """
+        ...
+
     def relu(self, inp: np.ndarray) -> np.ndarray:
         """Apply ReLU.
 
@@ -201,8 +264,35 @@ class Backend(Protocol):
         """
         ...
 
+    def mean_loss(
+        self,
+        output: str,
+        logits: np.ndarray,
+        targets: np.ndarray,
+        sample_weight: np.ndarray | None = None,
+        smoothing: float = 0.0,
+    ) -> tuple[float, np.ndarray]:
+        """Return the mean loss that belongs to an output, and its gradient.
+
+        Parameters
+        ----------
+        output : str
+            A name in `fastnn.network.losses.LOSSES`.
+        logits : ndarray of shape (B, C)
+        targets : ndarray
+            Labels of shape (B,), or numbers of shape (B, C) in the dtype of `logits`, as `check_targets` returns them.
+        sample_weight, smoothing
+            As in `softmax_cross_entropy`.
+
+        Returns
+        -------
+        loss : float
+        dlogits : ndarray of shape (B, C)
+        """
+        ...
+
     def softmax_cross_entropy(
-        self, logits: np.ndarray, labels: np.ndarray, sample_weight: np.ndarray | None = None
+        self, logits: np.ndarray, labels: np.ndarray, sample_weight: np.ndarray | None = None, smoothing: float = 0.0
     ) -> tuple[float, np.ndarray]:
         """Return the mean cross-entropy of softmax outputs and its gradient.
 
@@ -213,6 +303,8 @@ class Backend(Protocol):
             The class of each sample, from 0 to C - 1.
         sample_weight : ndarray of shape (B,), or None
             The weight of each sample in the mean; None: all equal.
+        smoothing : float
+            The fraction of each label that is spread over all classes, from 0 to below 1.
 
         Returns
         -------
@@ -282,22 +374,19 @@ class Backend(Protocol):
         """
         ...
 
-    def dense_forward(
-        self, inp: np.ndarray, weight: np.ndarray, bias: np.ndarray, activation: str = "identity"
-    ) -> np.ndarray:
-        """Return the output of a dense layer.
+    def dense_forward(self, inp: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+        """Return the weighted sums of a dense layer.
 
         Parameters
         ----------
-        inp : ndarray of shape (B, D)
+        inp : ndarray or SciPy CSR matrix of shape (B, D)
         weight : ndarray of shape (D, H)
         bias : ndarray of shape (H,)
-        activation : {"relu", "tanh", "logistic", "identity"}
 
         Returns
         -------
         ndarray of shape (B, H)
-            ``activation(inp @ weight + bias)``.
+            ``inp @ weight + bias``.
 
         Raises
         ------
@@ -307,23 +396,22 @@ class Backend(Protocol):
         ...
 
     def dense_backward(
-        self, dout: np.ndarray, inp: np.ndarray, weight: np.ndarray, out: np.ndarray, activation: str = "identity"
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        self, dsums: np.ndarray, inp: np.ndarray, weight: np.ndarray, needs_dinp: bool = True
+    ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
         """Return the gradients of a dense layer.
 
         Parameters
         ----------
-        dout : ndarray of shape (B, H)
-            The gradient of the output.
-        inp : ndarray of shape (B, D)
+        dsums : ndarray of shape (B, H)
+            The gradient of the weighted sums.
+        inp : ndarray or SciPy CSR matrix of shape (B, D)
         weight : ndarray of shape (D, H)
-        out : ndarray of shape (B, H)
-            The output of `dense_forward`.
-        activation : {"relu", "tanh", "logistic", "identity"}
+        needs_dinp : bool
+            Whether to compute the gradient of the input.
 
         Returns
         -------
-        dinp : ndarray of shape (B, D)
+        dinp : ndarray of shape (B, D), or None
         dweight : ndarray of shape (D, H)
         dbias : ndarray of shape (H,)
 
@@ -331,6 +419,76 @@ class Backend(Protocol):
         ------
         DataError
             If the shapes do not match.
+        """
+        ...
+
+    def batch_norm(
+        self,
+        inp: np.ndarray,
+        weight: np.ndarray,
+        bias: np.ndarray,
+        mean: np.ndarray,
+        variance: np.ndarray,
+        epsilon: float,
+    ) -> np.ndarray:
+        """Normalise each unit with a given mean and variance, then scale and shift it.
+
+        Parameters
+        ----------
+        inp : ndarray of shape (B, H)
+        weight, bias, mean, variance : ndarray of shape (H,)
+        epsilon : float
+            Added to the variance, above 0.
+
+        Returns
+        -------
+        ndarray of shape (B, H)
+            ``weight * (inp - mean) / sqrt(variance + epsilon) + bias``.
+        """
+        ...
+
+    def batch_norm_forward(
+        self, inp: np.ndarray, weight: np.ndarray, bias: np.ndarray, epsilon: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Normalise each unit with the mean and variance of the batch, then scale and shift it.
+
+        Parameters
+        ----------
+        inp : ndarray of shape (B, H)
+        weight, bias : ndarray of shape (H,)
+        epsilon : float
+            Added to the variance, above 0.
+
+        Returns
+        -------
+        out : ndarray of shape (B, H)
+        mean, variance : ndarray of shape (H,)
+            Those of the batch; the variance is divided by B.
+        """
+        ...
+
+    def batch_norm_backward(
+        self,
+        dout: np.ndarray,
+        inp: np.ndarray,
+        weight: np.ndarray,
+        mean: np.ndarray,
+        variance: np.ndarray,
+        epsilon: float,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the gradients of `batch_norm_forward`, whose mean and variance depend on the input too.
+
+        Parameters
+        ----------
+        dout : ndarray of shape (B, H)
+            The gradient of the output.
+        inp, weight, mean, variance, epsilon
+            The arguments and results of `batch_norm_forward`.
+
+        Returns
+        -------
+        dinp : ndarray of shape (B, H)
+        dweight, dbias : ndarray of shape (H,)
         """
         ...
 
@@ -382,13 +540,11 @@ class Backend(Protocol):
         inp: np.ndarray,
         targets: np.ndarray,
         *,
-        l2: float = 0.0,
         sample_weight: np.ndarray | None = None,
-        dropout: float = 0.0,
-        seed: int = 0,
         epoch: int = 0,
+        **settings: Any,
     ) -> LossAndGradients:
-        """Return the loss of a batch and its gradients.
+        """Return the loss of a batch in training, and its gradients.
 
         The loss is the mean loss of the output + l2 / 2 * (sum of squared weights). Biases are not penalised.
 
@@ -398,15 +554,12 @@ class Backend(Protocol):
         inp : ndarray or SciPy CSR matrix of shape (B, D)
         targets : ndarray
             Labels of shape (B,) for a softmax output, else numbers of shape (B, C).
-        l2 : float
-            0 or more.
         sample_weight : ndarray of shape (B,), or None
             The weight of each sample in the mean; None: all equal.
-        dropout : float
-            The probability that a hidden unit is dropped, in [0, 1).
-        seed, epoch : int
-            Determine the dropout masks. The batch gets the masks of samples 0 to B - 1 in this epoch of a run with this
-            seed.
+        epoch : int
+            Determines the dropout masks, with the seed: the batch gets those of samples 0 to B - 1 in this epoch.
+        settings
+            Those of `fastnn.optim.config.LossConfig`: `l2`, `divide_l2`, `dropout`, `label_smoothing` and `seed`.
 
         Returns
         -------
@@ -417,62 +570,31 @@ class Backend(Protocol):
         DataError
             If the data do not fit the network.
         SettingsError
-            If `l2` or `dropout` is out of range.
+            If a setting is out of range or does not fit the network.
         """
         ...
 
-    def objective(
-        self,
-        network: Network,
-        images: np.ndarray,
-        targets: np.ndarray,
-        *,
-        l2: float = 0.0,
-        sample_weight: np.ndarray | None = None,
-        threads: int | None = None,
-    ) -> Objective:
+    def objective(self, network: Network, data: TrainingData, config: TrainingConfig) -> Objective:
         """Return `loss_and_gradients` on all the data as a function of weights and biases, for L-BFGS.
 
         Parameters
         ----------
         network : Network
-            Gives the shapes, the activation and the output; its weights are not used.
-        images : ndarray or SciPy CSR matrix of shape (N, D)
-        targets : ndarray
-            Labels of shape (N,) for a softmax output, else numbers of shape (N, C).
-        l2, sample_weight
-            As in `loss_and_gradients`.
-        threads : int or None
-            The maximum number of threads; None: the number of cores this process may use. The NumPy backend ignores it.
+            Gives the layers and the output; its weights are not used.
+        data : TrainingData
+            The result of `check_data`.
+        config : TrainingConfig
+            Gives the settings of the loss and the number of threads, which the NumPy backend ignores.
 
         Returns
         -------
         function of (weights, biases)
             Takes two sequences of ndarray with the network's shapes and returns LossAndGradients.
-
-        Raises
-        ------
-        DataError
-            If the data do not fit the network.
-        SettingsError
-            If `l2` is out of range.
         """
         ...
 
     def trainer(
-        self,
-        network: Network,
-        images: np.ndarray,
-        targets: np.ndarray,
-        optimizer: Optimizer,
-        *,
-        l2: float = 0.0,
-        divide_l2: bool = False,
-        dropout: float = 0.0,
-        sample_weight: np.ndarray | None = None,
-        seed: int = 0,
-        threads: int | None = None,
-        state: TrainerState | None = None,
+        self, network: Network, data: TrainingData, config: TrainingConfig, state: TrainerState | None = None
     ) -> Trainer:
         """Return a trainer with the network and the data laid out for training.
 
@@ -480,42 +602,49 @@ class Backend(Protocol):
         ----------
         network : Network
             Copied.
-        images : ndarray or SciPy CSR matrix of shape (N, D)
-            Not copied.
-        targets : ndarray
-            Labels of shape (N,) for a softmax output, else numbers of shape (N, C).
-        optimizer : SGD or Adam
-        l2 : float
-            0 or more.
-        divide_l2 : bool
-            Divide `l2` by the total sample weight of each batch.
-        dropout : float
-            The probability that a hidden unit is dropped, in [0, 1).
-        sample_weight : ndarray of shape (N,), or None
-            The weight of each sample in the mean of its batch; None: all equal.
-        seed : int
-            Determines the dropout masks.
-        threads : int or None
-            The maximum number of threads; None: the number of cores this process may use. The NumPy backend ignores it.
+        data : TrainingData
+            The result of `check_data`; not copied.
+        config : TrainingConfig
+            Gives the update rule, the settings of the loss and the number of threads, which the NumPy backend ignores.
         state : TrainerState or None
             The state to continue from; None: a new run.
 
         Returns
         -------
         Trainer
-
-        Raises
-        ------
-        DataError
-            If the data do not fit the network.
-        SettingsError
-            If `l2` or `dropout` is out of range.
         """
         ...
 
 
 # The dtypes, in native byte order, that the backends use without conversion.
 _WORKING_DTYPES = frozenset(map(np.dtype, (np.uint8, np.float32, np.float64)))
+
+
+def check_data(
+    network: Network, inp: Any, targets: Any, sample_weight: Any = None, config: LossConfig | None = None
+) -> TrainingData:
+    """Return the data of a training run in the forms that backends use.
+
+    Raises DataError unless `check_inputs`, `check_targets` and `check_sample_weight` accept them, and SettingsError
+    unless the settings fit the network.
+    """
+    inputs = check_inputs(network, inp)
+    n_samples = inputs.shape[0]
+    if config is not None:
+        check_config(network, config, n_samples)
+    targets = check_targets(network, targets, n_samples)
+    return TrainingData(inputs, targets, check_sample_weight(sample_weight, n_samples, network.dtype))
+
+
+def check_config(network: Network, config: LossConfig, n_samples: int) -> None:
+    """Raise SettingsError unless the settings fit the network and the number of samples."""
+    if config.label_smoothing and not network.loss.uses_labels:
+        raise SettingsError(
+            f"label_smoothing is {config.label_smoothing}, expected 0 for {network}: only softmax outputs have labels"
+        )
+    if isinstance(config, TrainingConfig):
+        for layer in network.layers:
+            layer.check_batch(n_samples if config.batch_size is None else config.batch_size)
 
 
 def check_inputs(network: Network, inp: Any) -> Any:
@@ -534,6 +663,8 @@ def check_inputs(network: Network, inp: Any) -> Any:
         raise DataError(f"inputs have shape {inp.shape}, expected (samples, {network.n_inputs}) for {network}")
     if not sparse:
         return working_inputs(inp)
+    if not network.layers[0].accepts_sparse:
+        raise DataError(f"inputs are a sparse matrix, expected an array for the first layer of {network}")
     inp = canonical(inp)
     data = working_inputs(inp.data)
     return inp if data is inp.data else type(inp)((data, inp.indices, inp.indptr), shape=inp.shape)
@@ -556,7 +687,8 @@ def check_targets(network: Network, targets: np.ndarray, n_samples: int) -> np.n
     Softmax outputs use labels, which `check_labels` checks. Other outputs use numbers of shape (n_samples, C) in the
     network's dtype. Raises DataError unless they are finite, and from 0 to 1 for logistic outputs.
     """
-    if network.output == "softmax":
+    loss = network.loss
+    if loss.uses_labels:
         return check_labels(targets, n_samples, network.n_classes)
     targets = np.asarray(targets)
     if targets.shape != (n_samples, network.n_outputs) or targets.dtype.kind not in "buif":
@@ -568,8 +700,11 @@ def check_targets(network: Network, targets: np.ndarray, n_samples: int) -> np.n
         targets = np.ascontiguousarray(targets, network.dtype)
     if not np.isfinite(targets).all():
         raise DataError(f"targets contain NaN, infinity or a value too large for {network.dtype}")
-    if network.output == "logistic" and not ((targets >= 0) & (targets <= 1)).all():
-        raise DataError(f"targets run from {targets.min():g} to {targets.max():g}, expected 0 to 1 for {network}")
+    low, high = loss.target_range
+    if not ((targets >= low) & (targets <= high)).all():
+        raise DataError(
+            f"targets run from {targets.min():g} to {targets.max():g}, expected {low} to {high} for {network}"
+        )
     return targets
 
 
@@ -603,12 +738,6 @@ def check_sample_weight(sample_weight: Any, n_samples: int, dtype: np.dtype) -> 
     if not weight.any():
         raise DataError("sample_weight is 0 for every sample, expected at least one above 0")
     return weight
-
-
-def check_regularization(l2: float, dropout: float) -> None:
-    """Raise SettingsError unless `l2` is 0 or more and `dropout` in [0, 1)."""
-    check_number("l2", l2, 0)
-    check_number("dropout", dropout, 0, 1)
 
 
 def check_shapes(**arrays: tuple[np.ndarray, Sequence[int | None]]) -> None:

@@ -63,8 +63,9 @@ def evaluate(
 
 
 def l2_penalty(network: Network, l2: float) -> float:
-    """Return ``l2 / 2`` times the sum of the squared weights, without the biases."""
-    return 0.5 * l2 * sum(float(np.sum(weight**2, dtype=np.float64)) for weight in network.weights)
+    """Return ``l2 / 2`` times the sum of the squared weights, without the biases and the scales of `BatchNorm`."""
+    decayed = [weight for weight, is_decayed in zip(network.weights, network.decayed, strict=True) if is_decayed]
+    return 0.5 * l2 * sum(float(np.sum(weight**2, dtype=np.float64)) for weight in decayed)
 
 
 class Evaluation(NamedTuple):
@@ -102,9 +103,9 @@ def evaluate_logits(network: Network, data: Dataset, backend: str | Backend, thr
     engine = get_backend(backend) if isinstance(backend, str) else backend
     logits = engine.predict_logits(network, images, threads)
     with np.errstate(over="ignore", invalid="ignore"):  # an infinite or NaN loss is enough to report divergence
-        loss, _ = reference.LOSSES[network.output](logits, labels)
-        correct = reference.is_correct(network.output, logits, labels)
-    return Evaluation(logits, labels, loss, np.nan if network.output == "identity" else float(correct.mean()))
+        loss, _ = reference.mean_loss(network.output, logits, labels)
+        n_correct = network.loss.n_correct(logits, labels)
+    return Evaluation(logits, labels, loss, network.loss.accuracy(n_correct, len(logits)))
 
 
 def check_fit(network: Network, data: Dataset) -> tuple[np.ndarray, np.ndarray]:

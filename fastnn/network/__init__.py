@@ -1,5 +1,8 @@
-"""The network, and the model that a file contains: a network with the names of its classes and inputs."""
+"""The network: a chain of layers with its arrays, the tables of activations and losses, and the model of a file."""
 
-from fastnn.network.network import ACTIVATIONS, OUTPUTS, Network
+from fastnn.network.activations import ACTIVATIONS
+from fastnn.network.layers import LAYERS, BatchNorm, Dense, Layer
+from fastnn.network.losses import LOSSES
+from fastnn.network.network import Network
 
-__all__ = ["ACTIVATIONS", "OUTPUTS", "Network"]
+__all__ = ["ACTIVATIONS", "LAYERS", "LOSSES", "BatchNorm", "Dense", "Layer", "Network"]

@@ -7,7 +7,7 @@ import numpy as np
 
 from fastnn.checks import is_number, short
 from fastnn.errors import DataError
-from fastnn.network import Network
+from fastnn.network import LOSSES, Network
 
 _INT64 = range(-(2**63), 2**63)
 _LABELS = "int64 integers or of strings"
@@ -55,7 +55,7 @@ class Model:
     @property
     def is_multilabel(self) -> bool:
         """Whether each output is an independent yes-or-no label."""
-        return self.network.output == "logistic" and self.network.n_outputs > 1
+        return self.network.loss.are_independent and self.network.n_outputs > 1
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -129,9 +129,8 @@ def decide(
 
 def default_classes(output: str, n_outputs: int) -> tuple[int, ...] | None:
     """Return the classes 0 to C - 1; 0 and 1 for a single logistic output; None for "identity"."""
-    if output == "identity":
-        return None
-    return tuple(range(2 if output == "logistic" and n_outputs == 1 else n_outputs))
+    counts = LOSSES[output].class_counts(n_outputs)
+    return tuple(range(counts[0])) if counts else None
 
 
 def checked_names(
@@ -156,17 +155,18 @@ def checked_names(
     DataError
         If a value is not a list of plain int, str or float, or does not fit a network with this output and size.
     """
-    classes = _checked_classes(classes, output, n_outputs)
+    loss = LOSSES[output]
+    classes = _checked_classes(classes, loss.class_counts(n_outputs), n_outputs)
     return {
         "classes": classes,
         "image_shape": _checked_image_shape(image_shape, n_inputs),
         "feature_names": _checked_feature_names(feature_names, n_inputs),
-        "unknown": _checked_unknown(unknown, classes, n_outputs if output == "logistic" else 1),
+        "unknown": _checked_unknown(unknown, classes, n_outputs if loss.are_independent else 1),
     }
 
 
-def _checked_classes(classes: Any, output: str, n_outputs: int) -> tuple[Any, ...] | None:
-    if output == "identity":
+def _checked_classes(classes: Any, counts: tuple[int, ...], n_outputs: int) -> tuple[Any, ...] | None:
+    if not counts:
         if classes is not None:
             raise DataError(f"classes are {short(classes)}, expected none: the outputs of the network are numbers")
         return None
@@ -176,8 +176,8 @@ def _checked_classes(classes: Any, output: str, n_outputs: int) -> tuple[Any, ..
         or any(isinstance(label, int) and label not in _INT64 for label in classes)
     ):
         raise DataError(f"classes are {short(classes)}, expected a list of {_LABELS}")
-    if len(classes) != n_outputs and not (output == "logistic" and n_outputs == 1 and len(classes) == 2):
-        expected = "one or two" if output == "logistic" and n_outputs == 1 else "one each"
+    if len(classes) not in counts:
+        expected = "one or two" if len(counts) > 1 else "one each"
         raise DataError(f"{len(classes)} classes for {n_outputs} outputs of the network, expected {expected}")
     if len(set(classes)) != len(classes):
         raise DataError(f"classes are {short(classes)}, expected all of them different")

@@ -1,50 +1,71 @@
-"""A multilayer perceptron as plain arrays: weights and biases, an activation, an output and the scale of the inputs."""
+"""A network as plain arrays: a chain of layers, their weights and biases, an output and the scale of the inputs."""
 
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, get_args
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastnn.checks import check_choice, check_number, is_integer
 from fastnn.errors import SettingsError
+from fastnn.network.activations import ACTIVATIONS
 from fastnn.network.aligned import aligned_copy
+from fastnn.network.layers import Arrays, Dense, Layer, Shape
+from fastnn.network.losses import LOSSES, Loss
 from fastnn.randomness import generator
 
 if TYPE_CHECKING:
     from fastnn.datasets.dataset import Dataset
 
-Activation = Literal["relu", "tanh", "logistic", "identity"]
-ACTIVATIONS: tuple[str, ...] = get_args(Activation)
-Output = Literal["softmax", "logistic", "identity"]
-OUTPUTS: tuple[str, ...] = get_args(Output)
 INITIALIZERS = ("auto", "he", "glorot")
 
 
 class Network:
-    """A multilayer perceptron: dense layers, one activation for all hidden layers, and an output activation.
+    """A chain of layers, each with an activation of its own, and an output function.
 
     Parameters
     ----------
-    weights : sequence of ndarray, each of shape (fan_in, fan_out)
-        One finite array per layer; copied. The network is float64 if all weights and biases are float64, else float32.
-    biases : sequence of ndarray, each of shape (fan_out,)
-        One finite array per layer; copied.
-    activation : {"relu", "tanh", "logistic", "identity"}
-        The activation of every layer except the last.
+    weights : sequence of ndarray
+        One finite array per layer that has parameters; copied. That of a dense layer has shape (fan_in, fan_out). The
+        network is float64 if all weights and biases are float64, else float32.
+    biases : sequence of ndarray
+        One finite array per layer that has parameters, of shape (fan_out,); copied.
+    activation : str or sequence of str
+        The activation of the hidden layers, one of `fastnn.network.activations.ACTIVATIONS`, or one per hidden layer.
+        Only for networks without `layers`.
     input_scale : float
         The factor that multiplies the inputs, above 0: ``1 / 255`` for pixels from 0 to 255.
     output : {"softmax", "logistic", "identity"}
-        The activation of the last layer, which also determines the loss:
+        The output function, which also determines the loss:
 
         - "softmax" for one of C classes: cross-entropy.
         - "logistic" for C independent yes-or-no labels: binary cross-entropy, summed over the outputs.
         - "identity" for C numbers (regression): half the squared error, summed over the outputs.
+    layers : sequence of Layer, or None
+        The layers, first to last; None: one `Dense` layer per weight. The activation of the last layer is "identity".
+    input_shape : tuple of int, or None
+        The shape of an input row; None: the number of rows of the first weight.
+    statistics : sequence of ndarray
+        The statistics of the layers that have some, such as the running means of `BatchNorm`; copied.
+
+    Attributes
+    ----------
+    weights, biases, statistics : tuple of ndarray
+        The arrays, C-contiguous, in the network's dtype.
+    layers : tuple of Layer
+        The layers, each with the name of its activation.
+    shapes : tuple of tuple of int
+        The shape of an input row, and of each layer's output row.
+    sizes : tuple of int
+        The number of inputs, of outputs of each hidden layer, and of outputs.
+    input_scale, output
+        As given.
 
     Raises
     ------
     SettingsError
-        If the shapes do not match, a weight or bias is not finite, or another argument is out of range.
+        If the shapes do not match, an array is not finite, or another argument is out of range.
 
     Examples
     --------
@@ -58,12 +79,14 @@ class Network:
         self,
         weights: Sequence[Any],
         biases: Sequence[Any],
-        activation: str = "relu",
+        activation: str | Sequence[str] = "relu",
         input_scale: float = 1.0,
         output: str = "softmax",
+        layers: Sequence[Layer] | None = None,
+        input_shape: Sequence[int] | None = None,
+        statistics: Sequence[Any] = (),
     ) -> None:
-        check_choice("activation", activation, ACTIVATIONS)
-        check_choice("output", output, OUTPUTS)
+        check_choice("output", output, list(LOSSES))
         check_number("input_scale", input_scale, above=0)
         if len(weights) == 0 or len(weights) != len(biases):
             raise SettingsError(f"{len(weights)} weights and {len(biases)} biases, expected one of each per layer")
@@ -71,30 +94,59 @@ class Network:
         dtype = np.dtype(np.float64 if dtypes == {np.dtype(np.float64)} else np.float32)
         self.weights = tuple(aligned_copy(weight, dtype) for weight in weights)
         self.biases = tuple(aligned_copy(bias, dtype) for bias in biases)
-        self.activation = activation
+        self.statistics = tuple(aligned_copy(array, dtype) for array in statistics)
         self.input_scale = float(input_scale)
         self.output = output
-        fan_in = self.weights[0].shape[0] if self.weights[0].ndim == 2 else 0
-        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True), start=1):
-            if weight.ndim != 2 or weight.shape[0] != fan_in or weight.size == 0:
-                raise SettingsError(
-                    f"layer {layer}: weight of shape {weight.shape}, expected ({fan_in or 'inputs'}, units), "
-                    "each 1 or more"
-                )
-            if bias.shape != weight.shape[1:]:
-                raise SettingsError(f"layer {layer}: bias of shape {bias.shape}, expected ({weight.shape[1]},)")
+        if layers is None:
+            for number, weight in enumerate(self.weights, start=1):
+                if weight.ndim != 2 or weight.size == 0:
+                    raise SettingsError(
+                        f"layer {number}: weight of shape {weight.shape}, expected (inputs, units), each 1 or more"
+                    )
+            layers = _dense_layers([weight.shape[1] for weight in self.weights], activation)
+        self.layers = _complete(layers)
+        shapes = [self.weights[0].shape[:1] if input_shape is None else tuple(input_shape)]
+        if not shapes[0] or any(not is_integer(size) or size < 1 for size in shapes[0]):
+            raise SettingsError(f"input_shape is {shapes[0]}, expected sizes of 1 or more")
+        for layer in self.layers:
+            shapes.append(layer.output_shape(shapes[-1]))
+        self.shapes: tuple[Shape, ...] = tuple(shapes)
+        self.sizes = tuple(map(math.prod, shapes))
+        self._check_arrays()
+
+    def _check_arrays(self) -> None:
+        """Raise SettingsError unless every array has the shape that its layer states, and is finite."""
+        expected, statistics = [], []
+        self._places: list[tuple[slice, slice]] = []  # of each layer's arrays in `weights` and in `statistics`
+        for number, (layer, shape) in enumerate(zip(self.layers, self.shapes, strict=False), start=1):
+            parameters, start = layer.parameter_shapes(shape), (len(expected), len(statistics))
+            expected += [] if parameters is None else [(number, *parameters)]
+            statistics += [(number, array.shape) for array in layer.initial_statistics(shape)]
+            self._places.append((slice(start[0], len(expected)), slice(start[1], len(statistics))))
+        for found, wanted, name in ((self.weights, expected, "weights"), (self.statistics, statistics, "statistics")):
+            if len(found) != len(wanted):
+                raise SettingsError(f"{len(found)} {name}, expected {len(wanted)} for the layers")
+        for weight, bias, (number, weight_shape, bias_shape) in zip(self.weights, self.biases, expected, strict=True):
+            for name, array, expects in (("weight", weight, weight_shape), ("bias", bias, bias_shape)):
+                if array.shape != expects:
+                    raise SettingsError(f"layer {number}: {name} of shape {array.shape}, expected {expects}")
             if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
                 raise SettingsError(
-                    f"layer {layer}: a weight or bias is not finite as {dtype}, expected finite numbers"
+                    f"layer {number}: a weight or bias is not finite as {self.dtype}, expected finite numbers"
                 )
-            fan_in = weight.shape[1]
+        for array, (number, expects) in zip(self.statistics, statistics, strict=True):
+            if array.shape != expects or not np.isfinite(array).all():
+                raise SettingsError(
+                    f"layer {number}: statistics of shape {array.shape}, expected finite numbers of shape {expects}"
+                )
 
     @classmethod
     def initialize(
         cls,
         sizes: Sequence[int],
+        layers: Sequence[Layer] | None = None,
         *,
-        activation: str = "relu",
+        activation: str | Sequence[str] = "relu",
         initializer: str = "auto",
         seed: int = 0,
         dtype: Any = np.float32,
@@ -106,8 +158,10 @@ class Network:
         Parameters
         ----------
         sizes : sequence of int
-            The number of inputs, the number of units of each hidden layer, and the number of outputs, each 1 or more:
-            ``(784, 128, 10)``.
+            Without `layers`: the number of inputs, the number of units of each hidden layer, and the number of outputs,
+            each 1 or more: ``(784, 128, 10)``. With `layers`: the shape of an input row, ``(784,)``.
+        layers : sequence of Layer, or None
+            The layers, first to last. None: dense layers.
         activation, input_scale, output
             As in `Network`.
         initializer : {"auto", "he", "glorot"}
@@ -115,7 +169,8 @@ class Network:
 
             - "he": normal with variance 2 / fan_in [1]_, suited to ReLU.
             - "glorot": uniform within +-sqrt(6 / (fan_in + fan_out)) [2]_.
-            - "auto": "he" for ReLU, else "glorot".
+            - "auto": for each layer, the one that suits its activation: "he" for ReLU and its relatives, else
+              "glorot". The last layer has that of the layer before it.
         seed : int
             0 or more. Weights are drawn in float64 and then rounded, so both dtypes start with the same weights.
         dtype : float32 or float64
@@ -141,36 +196,40 @@ class Network:
         >>> fastnn.Network.initialize((784, 128, 10), input_scale=1 / 255)
         Network(784 -> 128 relu -> 10 softmax, float32, 101,770 parameters)
         """
-        if len(sizes) < 2 or any(not is_integer(size) or size < 1 for size in sizes):
-            raise SettingsError(f"sizes are {tuple(sizes)}, expected at least inputs and outputs, each 1 or more")
+        if layers is None:
+            if len(sizes) < 2 or any(not is_integer(size) or size < 1 for size in sizes):
+                raise SettingsError(f"sizes are {tuple(sizes)}, expected at least inputs and outputs, each 1 or more")
+            sizes, layers = sizes[:1], _dense_layers(sizes[1:], activation)
         check_choice("initializer", initializer, INITIALIZERS)
         if np.dtype(dtype) not in (np.dtype(np.float32), np.dtype(np.float64)):
             raise SettingsError(f"dtype is {np.dtype(dtype)}, expected float32 or float64")
-        rng = generator(seed, "weights")
-        he = initializer == "he" or (initializer == "auto" and activation == "relu")
-        weights = []
-        for fan_in, fan_out in pairwise(sizes):
-            if he:
-                weight = rng.standard_normal((fan_in, fan_out)) * np.sqrt(2 / fan_in)
-            else:
-                bound = np.sqrt(6 / (fan_in + fan_out))
-                weight = rng.uniform(-bound, bound, (fan_in, fan_out))
-            weights.append(weight.astype(dtype))
-        biases = [np.zeros(size, dtype) for size in sizes[1:]]
-        return cls(weights, biases, activation, input_scale, output)
+        rng, shape, layers = generator(seed, "weights"), tuple(sizes), _complete(layers)
+        previous = activation if isinstance(activation, str) else "relu"
+        weights, biases, statistics = [], [], []
+        for number, layer in enumerate(layers, start=1):
+            previous = layer.activation if number < len(layers) else previous
+            suited = ACTIVATIONS[previous].initializer if initializer == "auto" else initializer
+            parameters = layer.parameter_shapes(shape)
+            if parameters is not None:
+                weights.append(layer.initial_weight(rng, shape, suited).astype(dtype))
+                biases.append(np.zeros(parameters[1], dtype))
+            statistics += [array.astype(dtype) for array in layer.initial_statistics(shape)]
+            shape = layer.output_shape(shape)
+        return cls(weights, biases, "relu", input_scale, output, layers, sizes, statistics)
 
     @classmethod
-    def for_data(cls, data: "Dataset", hidden: Sequence[int], **settings: Any) -> "Network":
+    def for_data(cls, data: "Dataset", hidden: Sequence[int | Layer], **settings: Any) -> "Network":
         """Return a network with random weights whose inputs, input scale and classes fit `data`.
 
         Parameters
         ----------
         data : Dataset
             Gives the number of inputs, the number of classes (at least 2) and the input scale ``1 / pixel_max``.
-        hidden : sequence of int
-            The number of units of each hidden layer; empty for none.
+        hidden : sequence of int or Layer
+            The hidden layers; a number stands for a dense layer with so many units. Empty for none.
         settings
-            Passed to `initialize`: `activation`, `initializer`, `seed`, `dtype`, `output`.
+            Passed to `initialize`: `activation`, `initializer`, `seed`, `dtype`, `output`. `activation` is for hidden
+            layers given as numbers.
 
         Returns
         -------
@@ -187,18 +246,24 @@ class Network:
         >>> fastnn.Network.for_data(fastnn.load_digits(), hidden=(32,))
         Network(64 -> 32 relu -> 10 softmax, float32, 2,410 parameters)
         """
-        sizes = (data.images.shape[1], *hidden, max(2, data.n_classes))
-        return cls.initialize(sizes, input_scale=1 / data.pixel_max, **settings)
+        n_inputs, n_outputs = data.images.shape[1], max(2, data.n_classes)
+        settings = {"input_scale": 1 / data.pixel_max, **settings}
+        if not any(isinstance(layer, Layer) for layer in hidden):
+            return cls.initialize((n_inputs, *hidden, n_outputs), **settings)
+        activation = settings.pop("activation", "relu")
+        names = iter(_activations(sum(not isinstance(layer, Layer) for layer in hidden), activation))
+        layers = [layer if isinstance(layer, Layer) else Dense(layer, next(names)) for layer in hidden]
+        return cls.initialize((n_inputs,), [*layers, Dense(n_outputs)], **settings)
 
-    def like(self, weights: Sequence[Any], biases: Sequence[Any]) -> "Network":
-        """Return a network with these weights and biases, and this network's activation, input scale and output.
+    def like(self, weights: Sequence[Any], biases: Sequence[Any], statistics: Sequence[Any] | None = None) -> "Network":
+        """Return a network with these weights and biases, and everything else of this network.
 
         Parameters
         ----------
-        weights : sequence of ndarray, each of shape (fan_in, fan_out)
-            Copied.
-        biases : sequence of ndarray, each of shape (fan_out,)
-            Copied.
+        weights, biases : sequence of ndarray
+            Arrays of the shapes of this network's; copied.
+        statistics : sequence of ndarray, or None
+            Likewise; None: those of this network.
 
         Returns
         -------
@@ -207,7 +272,7 @@ class Network:
         Raises
         ------
         SettingsError
-            If the shapes do not match, or a weight or bias is not finite.
+            If the shapes do not match, or an array is not finite.
 
         Examples
         --------
@@ -217,22 +282,49 @@ class Network:
         >>> bool((halved.weights[0] == network.weights[0] / 2).all())
         True
         """
-        return Network(weights, biases, self.activation, self.input_scale, self.output)
+        statistics = self.statistics if statistics is None else statistics
+        return Network(
+            weights, biases, "relu", self.input_scale, self.output, self.layers, self.shapes[0], statistics
+        )  # fmt: skip
+
+    def chain(self) -> Iterator[tuple[Layer, Arrays]]:
+        """Yield every layer with its arrays, first to last."""
+        for layer, (own, statistics) in zip(self.layers, self._places, strict=True):
+            weight, bias = (*self.weights[own], *self.biases[own]) or (None, None)
+            yield layer, Arrays(weight, bias, self.statistics[statistics])
 
     @property
-    def sizes(self) -> tuple[int, ...]:
-        """The number of inputs, the number of units of each hidden layer, and the number of outputs."""
-        return (self.weights[0].shape[0], *(weight.shape[1] for weight in self.weights))
+    def loss(self) -> Loss:
+        """The row of `fastnn.network.losses.LOSSES` that belongs to the output."""
+        return LOSSES[self.output]
+
+    @property
+    def activation(self) -> str | tuple[str, ...]:
+        """The activation of the hidden layers if all have the same ("relu" if there are none), else one for each."""
+        names = tuple(str(layer.activation) for layer in self.layers[:-1])
+        return names if len(set(names)) > 1 else names[0] if names else "relu"
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether all layers are dense."""
+        return all(type(layer) is Dense for layer in self.layers)
+
+    @property
+    def decayed(self) -> list[bool]:
+        """Whether L2 and weight decay apply to each of the weights."""
+        return [
+            layer.is_decayed for layer, (own, _) in zip(self.layers, self._places, strict=True) if own.stop > own.start
+        ]
 
     @property
     def n_inputs(self) -> int:
         """D, the number of inputs."""
-        return self.weights[0].shape[0]
+        return self.sizes[0]
 
     @property
     def n_outputs(self) -> int:
         """C, the number of outputs."""
-        return self.weights[-1].shape[1]
+        return self.sizes[-1]
 
     @property
     def n_classes(self) -> int:
@@ -250,6 +342,38 @@ class Network:
         return sum(array.size for array in (*self.weights, *self.biases))
 
     def __repr__(self) -> str:
-        hidden = "".join(f" -> {size} {self.activation}" for size in self.sizes[1:-1])
-        shape = f"{self.n_inputs}{hidden} -> {self.n_outputs} {self.output}"
-        return f"Network({shape}, {self.dtype}, {self.n_parameters:,} parameters)"
+        parts = [layer.describe(shape) for layer, shape in zip(self.layers, self.shapes[1:], strict=True)]
+        names = [*(layer.activation for layer in self.layers[:-1]), self.output]
+        chain = "".join(f" -> {part} {name}" for part, name in zip(parts, names, strict=True))
+        inputs = "x".join(map(str, self.shapes[0]))
+        return f"Network({inputs}{chain}, {self.dtype}, {self.n_parameters:,} parameters)"
+
+
+def _activations(n_hidden: int, activation: str | Sequence[str]) -> list[str]:
+    """Return the activation of each hidden layer."""
+    names = [activation] * n_hidden if isinstance(activation, str) else list(activation)
+    for name in {*names, *([activation] if isinstance(activation, str) else [])}:
+        check_choice("activation", name, list(ACTIVATIONS))
+    if len(names) != n_hidden:
+        raise SettingsError(f"{len(names)} activations, expected one name, or one for each of {n_hidden} hidden layers")
+    return names
+
+
+def _dense_layers(units: Sequence[int], activation: str | Sequence[str]) -> list[Layer]:
+    """Return dense layers with these numbers of units and activations; the last one has none yet."""
+    return [
+        Dense(size, name) for size, name in zip(units, [*_activations(len(units) - 1, activation), None], strict=True)
+    ]
+
+
+def _complete(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """Return the layers with an activation for each: None is the layer's default, and "identity" in the last layer."""
+    if not layers or not all(isinstance(layer, Layer) for layer in layers):
+        raise SettingsError(f"layers are {list(layers)}, expected one or more, such as Dense(10)")
+    *hidden, last = layers
+    if last.activation not in (None, "identity"):
+        raise SettingsError(
+            f"the activation of the last layer is {last.activation}, expected identity: the output function follows it"
+        )
+    named = [layer if layer.activation else replace(layer, activation=layer.default_activation) for layer in hidden]  # type: ignore[type-var]
+    return (*named, replace(last, activation="identity"))  # type: ignore[type-var]

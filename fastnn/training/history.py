@@ -59,6 +59,10 @@ class History(Sequence[EpochRecord]):
     def __init__(self, records: Sequence[EpochRecord] = ()) -> None:
         self._records = list(records)
 
+    def append(self, record: EpochRecord) -> None:
+        """Add the record of the next epoch, as `fastnn.train` does."""
+        self._records.append(record)
+
     def __len__(self) -> int:
         return len(self._records)
 

@@ -4,57 +4,31 @@ The minimiser is SciPy's L-BFGS-B (Byrd et al. 1995; Zhu et al. 1997), as in sci
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 
 import numpy as np
 
-from fastnn.backends.base import EpochResult, LossAndGradients, Objective
-from fastnn.network import Network
+from fastnn.backends.base import EpochResult, LossAndGradients
+from fastnn.errors import SettingsError
 from fastnn.optim.optimizers import LBFGS
+from fastnn.training.epochs import Ended, EndEpoch, Job
 
 
-class NoStart(ArithmeticError):
-    """The loss or gradient at the initial weights is not finite, so no search can start."""
+def check(job: Job) -> None:
+    """Raise SettingsError unless the job starts from the network alone. `TrainingConfig` has checked the rest."""
+    if job.state is not None:
+        raise SettingsError(f"resume is {job.state!r} with L-BFGS, expected None: it needs one fixed loss")
 
 
-def minimize(
-    objective: Objective,
-    network: Network,
-    n_samples: int,
-    optimizer: LBFGS,
-    max_iterations: int,
-    end_iteration: Callable[[Callable[[], Network], EpochResult, float], str | None],
-) -> tuple[str, float]:
-    """Minimise the objective, starting from the weights of `network`.
-
-    Parameters
-    ----------
-    objective : function of (weights, biases)
-        Returns LossAndGradients.
-    network : Network
-        The initial weights; it does not change.
-    n_samples : int
-        The number of samples in the objective, for the accuracy.
-    optimizer : LBFGS
-    max_iterations : int
-    end_iteration : function of (make_network, result, seconds)
-        Called after each iteration. `make_network()` returns the current network, and `result` is an EpochResult. If it
-        returns a string, the search stops for that reason.
-
-    Returns
-    -------
-    stopped : str
-        Why the search ended, as in `TrainingResult.stopped`.
-    loss : float
-
-    Raises
-    ------
-    NoStart
-        If the loss or gradient at the initial weights is not finite.
-    """
+def run(job: Job, end_epoch: EndEpoch) -> Ended:
+    """Minimise the loss, starting from the network's weights; call `end_epoch` after each iteration."""
     from scipy.optimize import minimize as scipy_minimize
 
+    network, config, optimizer = job.network, job.config, job.config.update_rule
+    assert isinstance(optimizer, LBFGS)
+    data = job.data if len(job.rows) == len(job.data.targets) else job.data.take(job.rows)
+    objective = job.engine.objective(network, data, config)
     arrays = (*network.weights, *network.biases)
     ends, n_layers = list(accumulate(array.size for array in arrays))[:-1], len(network.weights)
     last: LossAndGradients | None = None
@@ -76,25 +50,26 @@ def minimize(
             if np.isfinite(result.loss) and np.isfinite(gradient).all():
                 last = result
                 return result.loss, gradient
-        if last is None:
-            raise NoStart
+        if last is None:  # not even the initial weights have a finite loss: the first epoch fails
+            end_epoch(EpochResult(np.nan, np.nan), np.nan, time.perf_counter() - began, lambda: network)
         return np.inf, np.zeros(flat.shape)
 
     def callback(flat: np.ndarray) -> None:
         nonlocal reason, began
         assert last is not None  # SciPy accepts the point that it evaluated last
-        accuracy = np.nan if network.output == "identity" else last.n_correct / n_samples
-        seconds = time.perf_counter() - began
-        reason = end_iteration(lambda: network.like(*split(flat)), EpochResult(last.loss, accuracy), seconds)
+        result = EpochResult(last.loss, network.loss.accuracy(last.n_correct, len(job.rows)))
+        statistics, seconds = last.statistics, time.perf_counter() - began
+        reason = end_epoch(result, np.nan, seconds, lambda: network.like(*split(flat), statistics))
         if reason is not None:
             raise StopIteration
         began = time.perf_counter()
 
     found = scipy_minimize(
         value_and_gradient, _join(arrays), jac=True, method="L-BFGS-B", callback=callback,
-        options={"maxiter": max_iterations, "maxfun": optimizer.max_evaluations, "gtol": optimizer.tolerance},
+        options={"maxiter": config.epochs, "maxfun": optimizer.max_evaluations, "gtol": optimizer.tolerance},
     )  # fmt: skip
-    return reason or {0: "converged", 1: "epochs"}.get(found.status, "stalled"), float(found.fun)
+    stopped = reason or {0: "converged", 1: "epochs"}.get(found.status, "stalled")
+    return Ended(stopped, lambda: None, float(found.fun))
 
 
 def _join(arrays: Sequence[np.ndarray]) -> np.ndarray:

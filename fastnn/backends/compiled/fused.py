@@ -7,16 +7,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from fastnn.backends.base import (
-    EpochResult,
-    LossAndGradients,
-    Objective,
-    TrainerState,
-    check_inputs,
-    check_regularization,
-    check_sample_weight,
-    check_targets,
-)
+from fastnn.backends import layerwise
+from fastnn.backends.base import EpochResult, LossAndGradients, Objective, TrainerState, TrainingData, check_data
+from fastnn.backends.compiled import operations
 from fastnn.backends.compiled.inputs import NonzeroInputs
 from fastnn.backends.compiled.layout import (
     as_readonly,
@@ -36,11 +29,14 @@ from fastnn.kernels.epoch.by_units import Inputs, WorkByUnits, run_epoch_by_unit
 from fastnn.kernels.inputs import row_blocks
 from fastnn.kernels.inputs.packed import Packed
 from fastnn.kernels.layout import BIAS_AT, BLOCK, GRADIENT_ROWS, GROUP, WEIGHT_AT, WIDE, Layout
+from fastnn.kernels.ops.activations import ACTIVATION_CODES
 from fastnn.kernels.ops.optimizers import ADAM, KEEP_GRADIENT, MOMENTUM, NESTEROV, SGD, Rule, State
 from fastnn.kernels.vector.simd import VECTOR
 from fastnn.network import Network
 from fastnn.network.aligned import aligned_zeros
-from fastnn.optim.optimizers import Adam, Optimizer
+from fastnn.optim.config import LossConfig, TrainingConfig
+from fastnn.optim.optimizers import LBFGS, Adam, Optimizer
+from fastnn.optim.optimizers import SGD as PlainOrMomentum
 from fastnn.randomness import dropout_keys, dropout_threshold
 
 # If at most this fraction of the inputs is nonzero, the first layer skips zeros.
@@ -74,58 +70,34 @@ class Trainer:
     Parameters
     ----------
     network : Network
-        Copied.
-    images : (N, D) array or SciPy CSR matrix
+        A network that `covers` accepts; copied.
+    data : TrainingData
         Not copied if the kernels can use it as it is.
-    targets : (N,) labels for softmax, (N, C) numbers otherwise
+    config : LossConfig
+        The settings of the loss.
     optimizer : Optimizer or None
         None keeps the gradients instead of updating the network.
-    l2 : float
-        The factor of half the sum of squared weights.
-    divide_l2 : bool
-        Whether `l2` is divided by the sum of a batch's sample weights or, without weights, by its number of samples.
-    dropout : float
-        The probability that a hidden unit is dropped.
-    sample_weight : (N,) array or None
-    seed : int
-        The seed of the dropout masks.
     threads : int or None
         The maximum number of threads; None: the number of cores this process may use.
     state : TrainerState or None
         The optimizer's state to continue from; None: a new run.
     one_pass : bool
         Whether to skip preparations that pay off only over several epochs.
-
-    Raises
-    ------
-    DataError
-        The data do not fit the network.
-    SettingsError
-        A setting is out of its range.
     """
 
     def __init__(
         self,
         network: Network,
-        images: np.ndarray,
-        targets: np.ndarray,
+        data: TrainingData,
+        config: LossConfig,
         optimizer: Optimizer | None,
-        l2: float,
-        divide_l2: bool,
-        dropout: float,
-        sample_weight: np.ndarray | None,
-        seed: int,
-        threads: int | None,
-        state: TrainerState | None,
+        threads: int | None = None,
+        state: TrainerState | None = None,
         one_pass: bool = False,
     ) -> None:
-        check_regularization(l2, dropout)
-        inputs: Any = check_inputs(network, images)
+        inputs, targets, sample_weight = data
         self._n_samples = inputs.shape[0]
-        targets = check_targets(network, targets, self._n_samples)
-        sample_weight = check_sample_weight(sample_weight, self._n_samples, network.dtype)
-        self._optimizer, self._l2, self._divide_l2 = optimizer, l2, divide_l2
-        self._dropout, self._seed, self._one_pass = dropout, seed, one_pass
+        self._optimizer, self._config, self._one_pass = optimizer, config, one_pass
         self._network, self._layout = network, lay_out(network)
         self._sizes = scratch_sizes(self._layout)
         matrix = inputs if is_sparse(inputs) else None
@@ -136,8 +108,8 @@ class Trainer:
         self._sparse = matrix is not None or self._nonzero_inputs.count <= SPARSE_BELOW * images.size
         self._data = block.Data(
             images=images,
-            labels=as_readonly(targets if network.output == "softmax" else np.empty(0, np.int64)),
-            targets=as_readonly(np.empty((0, 0), network.dtype) if network.output == "softmax" else targets),
+            labels=as_readonly(targets if network.loss.uses_labels else np.empty(0, np.int64)),
+            targets=as_readonly(np.empty((0, 0), network.dtype) if network.loss.uses_labels else targets),
             weights=as_readonly(np.empty(0, network.dtype) if sample_weight is None else sample_weight),
         )
         self._team_size = TeamSize(resolve_threads(threads))
@@ -214,8 +186,8 @@ class Trainer:
         self._step += -(-len(order) // batch_size)
         if results[block.FAILED] >= 0:
             return EpochResult(float("nan"), 0.0, int(results[block.FAILED]))
-        loss, accuracy = results[block.LOSS] / max(1, results[block.COUNTED]), results[block.CORRECT] / len(order)
-        return EpochResult(float(loss), float("nan") if self._network.output == "identity" else float(accuracy))
+        accuracy = self._network.loss.accuracy(float(results[block.CORRECT]), len(order))
+        return EpochResult(float(results[block.LOSS] / max(1, results[block.COUNTED])), accuracy)
 
     def describe(self) -> Execution:
         """How the last epoch ran.
@@ -258,12 +230,12 @@ class Trainer:
     def _run_kernel(self, order: np.ndarray, batch_size: int, learning_rate: float) -> np.ndarray:
         real, barrier, work = self._network.dtype.type, team.new_barrier(), self._work
         assert work is not None
-        n_hidden = len(self._network.weights) - 1
+        config, n_hidden = self._config, len(self._network.weights) - 1
         dropout = block.Dropout(
-            keys=dropout_keys(self._seed, self.epoch, n_hidden) if self._dropout else np.zeros(n_hidden, np.uint64),
-            threshold=dropout_threshold(self._dropout),
-            keep_prob=real(1 - self._dropout),
-            scale=real(1 / (1 - self._dropout)),
+            keys=dropout_keys(config.seed, self.epoch, n_hidden) if config.dropout else np.zeros(n_hidden, np.uint64),
+            threshold=dropout_threshold(config.dropout),
+            keep_prob=real(1 - config.dropout),
+            scale=real(1 / (1 - config.dropout)),
         )
         work.results[:] = 0
         work.results[block.FAILED] = -1
@@ -277,7 +249,7 @@ class Trainer:
         settings = (
             as_readonly(order),
             batch_size,
-            _rule(self._optimizer, learning_rate, self._l2, self._divide_l2, real),
+            _rule(self._optimizer, learning_rate, config, real),
             self._step,
         )
 
@@ -404,14 +376,12 @@ def _parameter_slices(layout: Layout) -> np.ndarray:
     return readonly_view(np.array(slices, np.int64))
 
 
-def _rule(
-    optimizer: Optimizer | None, learning_rate: float, l2: float, divide_l2: bool, real: type[np.floating]
-) -> Rule:
+def _rule(optimizer: Optimizer | None, learning_rate: float, config: LossConfig, real: type[np.floating]) -> Rule:
     """The optimizer's settings as the kernels need them."""
     kind, first, second, epsilon = KEEP_GRADIENT, 0.0, 0.0, 0.0
     if isinstance(optimizer, Adam):
         kind, first, second, epsilon = ADAM, optimizer.beta_1, optimizer.beta_2, optimizer.epsilon
-    elif optimizer is not None:
+    elif isinstance(optimizer, PlainOrMomentum):
         kind = SGD if not optimizer.momentum else NESTEROV if optimizer.nesterov else MOMENTUM
         first = optimizer.momentum
     return Rule(
@@ -424,61 +394,50 @@ def _rule(
         second=real(second),
         rest_2=real(1 - second),
         epsilon=real(epsilon),
-        l2=float(l2),
-        divide_l2=divide_l2,
+        l2=float(config.l2),
+        divide_l2=config.divide_l2,
     )
+
+
+def covers(network: Network, config: LossConfig | None = None) -> bool:
+    """Return whether the fused kernels cover a network and, if `config` is given, its training.
+
+    They cover chains of dense layers with one activation for all hidden layers, which has a kernel, and the optimizers
+    SGD and Adam. All else runs layer by layer.
+    """
+    activations = {layer.activation for layer in network.layers[:-1]}
+    if not network.is_dense or len(activations) > 1 or not activations <= ACTIVATION_CODES.keys():
+        return False
+    if config is None:
+        return True
+    rule = config.update_rule if isinstance(config, TrainingConfig) else None
+    return not config.label_smoothing and type(rule) in (type(None), PlainOrMomentum, Adam, LBFGS)
 
 
 def loss_and_gradients(
     network: Network,
-    inp: np.ndarray,
-    targets: np.ndarray,
+    inp: Any,
+    targets: Any,
     *,
-    l2: float = 0.0,
-    sample_weight: np.ndarray | None = None,
-    dropout: float = 0.0,
-    seed: int = 0,
+    sample_weight: Any = None,
     epoch: int = 0,
+    **settings: Any,
 ) -> LossAndGradients:
-    """Return loss and gradients of one batch: a training step that keeps the gradients and updates nothing.
-
-    Parameters
-    ----------
-    network : Network
-    inp : (B, D) array or SciPy CSR matrix
-    targets : (B,) labels for softmax, (B, C) numbers otherwise
-    l2, dropout, seed
-        As in `Trainer`.
-    sample_weight : (B,) array or None
-    epoch : int
-        The epoch whose dropout masks are used.
-
-    Raises
-    ------
-    DataError
-        The data do not fit the network.
-    SettingsError
-        A setting is out of its range.
-    """
-    single = Trainer(network, inp, targets, None, l2, False, dropout, sample_weight, seed, 1, None, one_pass=True)
+    """Return loss and gradients of one batch: a training step that keeps the gradients and updates nothing."""
+    config = LossConfig.from_settings(settings)
+    if not covers(network, config):
+        return layerwise.loss_and_gradients(operations, network, inp, targets, sample_weight, epoch, settings)
+    data = check_data(network, inp, targets, sample_weight, config)
+    single = Trainer(network, data, config, None, threads=1, one_pass=True)
     single.epoch = epoch
     return single.loss_and_gradients()
 
 
-def objective(
-    network: Network,
-    images: np.ndarray,
-    targets: np.ndarray,
-    *,
-    l2: float = 0.0,
-    sample_weight: np.ndarray | None = None,
-    threads: int | None = None,
-) -> Objective:
-    """Return a function that computes the loss and gradients of all the data for given weights and biases.
-
-    The data are laid out only once. Arguments and errors are those of `Trainer`.
-    """
-    whole = Trainer(network, images, targets, None, l2, False, 0.0, sample_weight, 0, threads, None)
+def objective(network: Network, data: TrainingData, config: TrainingConfig) -> Objective:
+    """Return the loss and gradients of all the data as a function; the data are laid out only once."""
+    if not covers(network, config):
+        return layerwise.objective(operations, network, data, config)
+    whole = Trainer(network, data, config, None, config.threads)
 
     def evaluate(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> LossAndGradients:
         whole.move_to(weights, biases)
@@ -488,18 +447,13 @@ def objective(
 
 
 def trainer(
-    network: Network,
-    images: np.ndarray,
-    targets: np.ndarray,
-    optimizer: Optimizer,
-    *,
-    l2: float = 0.0,
-    divide_l2: bool = False,
-    dropout: float = 0.0,
-    sample_weight: np.ndarray | None = None,
-    seed: int = 0,
-    threads: int | None = None,
-    state: TrainerState | None = None,
-) -> Trainer:
-    """Return a `Trainer`. Equal arguments give equal bits, for any value of `threads`."""
-    return Trainer(network, images, targets, optimizer, l2, divide_l2, dropout, sample_weight, seed, threads, state)
+    network: Network, data: TrainingData, config: TrainingConfig, state: TrainerState | None = None
+) -> Trainer | layerwise.Trainer:
+    """Return a trainer: fused if the kernels cover the run, else layer by layer.
+
+    Equal arguments give equal bits, for any number of threads.
+    """
+    if not covers(network, config):
+        return layerwise.Trainer(operations, network, data, config, state)
+    assert isinstance(config.update_rule, Optimizer)
+    return Trainer(network, data, config, config.update_rule, config.threads, state)

@@ -119,7 +119,7 @@ def lay_out(network: Network) -> Layout:
         parameters=parameters,
         n_weights=len(panels),
         table=table,
-        activation=ACTIVATION_CODES[network.activation],
+        activation=ACTIVATION_CODES[network.layers[0].activation],
         output=OUTPUT_CODES[network.output],
         scale=network.dtype.type(network.input_scale),
     )

@@ -6,7 +6,10 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from fastnn.backends import layerwise
 from fastnn.backends.base import check_inputs
+from fastnn.backends.compiled import operations
+from fastnn.backends.compiled.fused import covers
 from fastnn.backends.compiled.layout import readonly_view, to_csr
 from fastnn.backends.threads import resolve_threads
 from fastnn.kernels import team
@@ -42,6 +45,8 @@ def predict_logits(network: Network, inp: np.ndarray, threads: int | None = None
     SettingsError
         `threads` is not an integer of 1 or more.
     """
+    if not covers(network):
+        return layerwise.predict_logits(operations, network, inp)
     return _predict(network, inp, threads, IDENTITY_OUTPUT)
 
 
@@ -50,6 +55,8 @@ def predict_proba(network: Network, inp: np.ndarray, threads: int | None = None)
 
     Parameters, errors and the guarantee about bits are those of `predict_logits`.
     """
+    if not covers(network):
+        return layerwise.predict_proba(operations, network, inp)
     return _predict(network, inp, threads, OUTPUT_CODES[network.output])
 
 
@@ -63,7 +70,7 @@ def _predict(network: Network, inp: np.ndarray, threads: int | None, output: int
         layers[0, predict_kernels.INDPTR :] = csr.indptr.ctypes.data, csr.indices.ctypes.data
         images, layers = csr.data.reshape(1, -1), readonly_view(layers)
     out = np.empty((n_rows, network.n_outputs), network.dtype)
-    code, scale = ACTIVATION_CODES[network.activation], network.input_scale
+    code, scale = ACTIVATION_CODES[network.layers[0].activation], network.input_scale
 
     def work(t: int) -> None:
         predict_kernels.predict(layers, code, scale, images, output, barrier, out)

@@ -1,9 +1,9 @@
 """Early stopping: when a run ends before its last epoch, and which epoch's weights it keeps."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from fastnn.checks import check_choice, check_integer, check_number
-from fastnn.training.history import EpochRecord
 
 MONITORS = ("validation_loss", "validation_accuracy")
 
@@ -42,8 +42,8 @@ class EarlyStopping:
         check_choice("monitor", self.monitor, MONITORS)
         check_number("min_delta", self.min_delta, 0)
 
-    def improves(self, record: EpochRecord, best: EpochRecord | None) -> bool:
-        """Return whether `record` is better than `best`, the best epoch so far (None before the first)."""
+    def improves(self, record: Any, best: Any) -> bool:
+        """Return whether the `EpochRecord` `record` is better than `best`, that of the best epoch so far or None."""
         if best is None:
             return True
         gain = getattr(record, self.monitor) - getattr(best, self.monitor)

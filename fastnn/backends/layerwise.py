@@ -1,0 +1,228 @@
+"""The network layer by layer: forward, loss, backward, update. A loop to read, for every network and both backends.
+
+`ops` is a module with the operations of `fastnn.backends.base.Backend`, such as `dense_forward`. With those of
+`reference.py` this is the reference backend. With the compiled ones it trains every network that no fused epoch covers.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastnn.backends.base import (
+    EpochResult,
+    LossAndGradients,
+    Objective,
+    TrainerState,
+    TrainingData,
+    check_data,
+    check_inputs,
+)
+from fastnn.network import Network
+from fastnn.network.layers import Arrays, Forward, Layer
+from fastnn.optim.config import LossConfig, TrainingConfig
+from fastnn.optim.optimizers import Optimizer
+from fastnn.randomness import dropout_keep, dropout_keys
+
+
+class LayerPass(NamedTuple):
+    """A layer's forward pass, as the backward pass needs it.
+
+    Attributes
+    ----------
+    layer : Layer
+    arrays : Arrays
+        Its weight, bias and statistics.
+    inp, out : ndarray of shape (B, ...)
+        The layer's input, with dropout, and its output.
+    mask : ndarray like `inp`, or None
+        The factors of dropout, already applied to `inp`.
+    forward : Forward
+        The weighted sums, and what the layer saved.
+    """
+
+    layer: Layer
+    arrays: Arrays
+    inp: Any
+    mask: Any
+    forward: Forward
+    out: np.ndarray
+
+
+# --- Forward and backward --------------------------------------------------------------------------------------------
+def forward(
+    ops: Any, network: Network, inp: Any, masks: Sequence[np.ndarray] = (), training: bool = False
+) -> list[LayerPass]:
+    """Return the passes of all layers, first to last; the last output is the logits.
+
+    With dropout, `masks` holds one mask for each layer in `dropped_layers`, which multiplies its input.
+    """
+    out: Any = inp.astype(network.dtype) * network.dtype.type(network.input_scale)
+    passes, remaining = [], iter(masks)
+    for number, (layer, arrays) in enumerate(network.chain()):
+        mask = next(remaining) if masks and number and layer.drops_inputs else None
+        layer_inp = out if mask is None else out * mask
+        result = layer.forward(ops, layer_inp, arrays, training)
+        out = ops.activate(result.sums, layer.activation)
+        passes.append(LayerPass(layer, arrays, layer_inp, mask, result, out))
+    return passes
+
+
+def backward(
+    ops: Any, passes: Sequence[LayerPass], dlogits: np.ndarray, needs_dinp: bool = False
+) -> tuple[Any, list, list]:
+    """Return the gradients of the inputs (None unless `needs_dinp`), and of all weights and biases.
+
+    From the last layer to the first: a layer's input gradient is the output gradient of the layer before.
+    """
+    dout, dweights, dbiases = dlogits, [], []
+    for number, (layer, arrays, inp, mask, result, out) in reversed(list(enumerate(passes))):
+        dsums = ops.activate_backward(dout, result.sums, out, layer.activation)
+        dout, dweight, dbias = layer.backward(ops, dsums, inp, result.saved, arrays, needs_dinp or number > 0)
+        if mask is not None:
+            dout = dout * mask
+        if dweight is not None:
+            dweights.insert(0, dweight)
+            dbiases.insert(0, dbias)
+    return dout, dweights, dbiases
+
+
+def dropped_sizes(network: Network) -> list[int]:
+    """Return the number of inputs of each layer to which dropout applies: those of dense layers, but for the first."""
+    layers = list(zip(network.layers, network.sizes, strict=False))
+    return [size for layer, size in layers[1:] if layer.drops_inputs]
+
+
+def dropout_masks(network: Network, dropout: float, keys: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
+    """Return the factors of each layer's inputs, (B, inputs) each, for samples `rows`; an empty list without dropout.
+
+    Inverted dropout (Srivastava et al. 2014, section 10): kept inputs are scaled up, so prediction needs no change.
+    """
+    if not dropout:
+        return []
+    scale = network.dtype.type(1 - dropout)
+    return [
+        dropout_keep(key, rows, size, dropout) / scale for key, size in zip(keys, dropped_sizes(network), strict=True)
+    ]
+
+
+def loss_of_batch(
+    ops: Any, network: Network, batch: TrainingData, config: LossConfig, masks: Sequence[np.ndarray] = ()
+) -> LossAndGradients:
+    """Return the loss of a batch in training and its gradients, by backpropagation."""
+    passes = forward(ops, network, batch.inputs, masks, training=True)
+    logits, weight = passes[-1].out, batch.weight
+    if weight > 0:
+        loss, dlogits = ops.mean_loss(
+            network.output, logits, batch.targets, batch.sample_weight, config.label_smoothing
+        )
+    else:  # every sample of the batch has weight 0
+        loss, dlogits = 0.0, np.zeros_like(logits)
+    _, dweights, dbiases = backward(ops, passes, dlogits)
+
+    l2 = config.l2_of_batch(weight)
+    if l2:
+        decayed = [number for number, is_decayed in enumerate(network.decayed) if is_decayed]
+        loss += 0.5 * l2 * sum(float(np.sum(network.weights[k] ** 2, dtype=np.float64)) for k in decayed)
+        for k in decayed:
+            dweights[k] = dweights[k] + network.dtype.type(l2) * network.weights[k]
+    statistics = tuple(array for each in passes for array in each.forward.statistics)
+    return LossAndGradients(loss, dweights, dbiases, network.loss.n_correct(logits, batch.targets), statistics)
+
+
+# --- The functions of a backend --------------------------------------------------------------------------------------
+def predict_logits(ops: Any, network: Network, inp: Any) -> np.ndarray:
+    """Return the last layer's weighted sums."""
+    return forward(ops, network, check_inputs(network, inp))[-1].out
+
+
+def predict_proba(ops: Any, network: Network, inp: Any) -> np.ndarray:
+    """Apply the network's output function to the logits."""
+    return network.loss.outputs(predict_logits(ops, network, inp))
+
+
+def loss_and_gradients(
+    ops: Any, network: Network, inp: Any, targets: Any, sample_weight: Any, epoch: int, settings: dict[str, Any]
+) -> LossAndGradients:
+    """Check the arguments of `Backend.loss_and_gradients` and return its result."""
+    config = LossConfig.from_settings(settings)
+    data = check_data(network, inp, targets, sample_weight, config)
+    keys = dropout_keys(config.seed, epoch, len(dropped_sizes(network)))
+    masks = dropout_masks(network, config.dropout, keys, np.arange(len(data.targets)))
+    return loss_of_batch(ops, network, data, config, masks)
+
+
+def objective(ops: Any, network: Network, data: TrainingData, config: LossConfig) -> Objective:
+    """Return `loss_of_batch` on all the data as a function of weights and biases."""
+
+    def evaluate(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> LossAndGradients:
+        with np.errstate(over="ignore", invalid="ignore"):  # after too long a step the loss is not finite
+            return loss_of_batch(ops, network.like(weights, biases), data, config)
+
+    return evaluate
+
+
+# --- Training --------------------------------------------------------------------------------------------------------
+class Trainer:
+    """Mini-batch gradient descent: forward, loss, backward and update for each batch."""
+
+    def __init__(
+        self, ops: Any, network: Network, data: TrainingData, config: TrainingConfig, state: TrainerState | None = None
+    ) -> None:
+        assert isinstance(config.update_rule, Optimizer)
+        self._ops, self._data, self._config, self._optimizer = ops, data, config, config.update_rule
+        self._network = network.like(network.weights, network.biases)
+        self._parameters = [*self._network.weights, *self._network.biases]
+        self._decayed = [*network.decayed, *(False for _ in network.biases)]
+        self._slots = [[np.zeros_like(array) for array in self._parameters] for _ in range(self._optimizer.n_slots)]
+        self._epoch = self._step = 0
+        if state is not None:
+            self._slots = [[array.copy() for array in (*weights, *biases)] for weights, biases in state.slots]
+            self._epoch, self._step = state.epochs, state.steps
+
+    def prepare(self, n_rows: int, batch_size: int) -> None:
+        """Do nothing: there is nothing to lay out."""
+
+    def run_epoch(self, order: np.ndarray, batch_size: int, learning_rate: float) -> EpochResult:
+        """Train on the rows `order`, `batch_size` at a time."""
+        keys = dropout_keys(self._config.seed, self._epoch, len(dropped_sizes(self._network)))
+        total_loss, n_counted, n_correct = 0.0, 0, 0
+        for first in range(0, len(order), batch_size):
+            rows = order[first : first + batch_size]
+            batch, masks = self._data.take(rows), dropout_masks(self._network, self._config.dropout, keys, rows)
+            with np.errstate(over="ignore", invalid="ignore"):  # the loss shows whether the run diverges
+                result = loss_of_batch(self._ops, self._network, batch, self._config, masks)
+                if not np.isfinite(result.loss):
+                    return EpochResult(result.loss, n_correct / max(1, first), failed_batch=first // batch_size)
+                self._update(result, learning_rate)
+            if batch.weight > 0:
+                total_loss += result.loss * len(rows)
+                n_counted += len(rows)
+            n_correct += result.n_correct
+        self._epoch += 1
+        return EpochResult(total_loss / max(1, n_counted), self._network.loss.accuracy(n_correct, len(order)))
+
+    def _update(self, result: LossAndGradients, learning_rate: float) -> None:
+        """Update all parameters with the gradients of a batch, and the running statistics with its statistics."""
+        self._step += 1
+        gradients = [*result.dweights, *result.dbiases]
+        for parameter, gradient, is_decayed, *slots in zip(
+            self._parameters, gradients, self._decayed, *self._slots, strict=True
+        ):
+            if is_decayed:
+                self._optimizer.decay(parameter, learning_rate)
+            self._optimizer.update(parameter, gradient, slots, learning_rate, self._step)
+        remaining = iter(result.statistics)
+        for layer, arrays in self._network.chain():
+            for running, of_batch in zip(arrays.statistics, remaining, strict=False):
+                running *= layer.momentum
+                running += (1 - layer.momentum) * of_batch
+
+    def network(self) -> Network:
+        """Return a copy of the current network."""
+        return self._network.like(self._network.weights, self._network.biases)
+
+    def state(self) -> TrainerState:
+        """Return a copy of the optimizer's current state."""
+        n, copies = len(self._network.weights), [[array.copy() for array in slot] for slot in self._slots]
+        return TrainerState(tuple((slot[:n], slot[n:]) for slot in copies), self._step, self._epoch)

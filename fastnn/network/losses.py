@@ -1,0 +1,137 @@
+"""The table of losses: one row for each output of a network, with the loss that belongs to it.
+
+Dimensions: B samples, C outputs. `logits` (B, C) are the last layer's weighted sums.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from fastnn.network.activations import logistic
+
+
+class Loss(NamedTuple):
+    """One row of the table.
+
+    Attributes
+    ----------
+    outputs : function of logits
+        Returns the network's outputs, (B, C): probabilities or numbers.
+    row_losses : function of (logits, targets, smoothing)
+        Returns the loss of each row, (B,), and its gradient with respect to the logits, (B, C).
+    is_correct : function of (logits, targets), or None
+        Returns which rows are predicted correctly, bool (B,); None if outputs have no accuracy.
+    uses_labels : bool
+        Whether targets are labels, integers of shape (B,), and not numbers of shape (B, C).
+    target_range : (float, float)
+        The smallest and the largest target allowed.
+    are_independent : bool
+        Whether each output has a probability of its own, a yes-or-no label.
+    class_counts : function of C
+        Returns the possible numbers of classes of a network with C outputs, the usual one first; empty for none.
+    formula : str
+        The loss of a row in words.
+    """
+
+    outputs: Callable[[np.ndarray], np.ndarray]
+    row_losses: Callable[[np.ndarray, np.ndarray, float], tuple[np.ndarray, np.ndarray]]
+    is_correct: Callable[[np.ndarray, np.ndarray], np.ndarray] | None
+    uses_labels: bool
+    target_range: tuple[float, float]
+    are_independent: bool
+    class_counts: Callable[[int], tuple[int, ...]]
+    formula: str
+
+    def n_correct(self, logits: np.ndarray, targets: np.ndarray) -> int:
+        """Return the number of rows predicted correctly; 0 if outputs have no accuracy."""
+        return 0 if self.is_correct is None else int(self.is_correct(logits, targets).sum())
+
+    def accuracy(self, n_correct: float, n_rows: int) -> float:
+        """Return the fraction of correct rows; NaN if outputs have no accuracy."""
+        return float("nan") if self.is_correct is None else n_correct / n_rows
+
+
+def softmax_terms(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return ``shifted = logits - max(logits)``, ``exp(shifted)`` and the sum of each row of ``exp(shifted)``, (B, 1).
+
+    Subtracting a number from all logits of a row leaves its probabilities unchanged. Subtracting the largest logit
+    prevents overflow.
+    """
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    exp = np.exp(shifted)
+    return shifted, exp, exp.sum(axis=1, keepdims=True)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """``exp(logits) / sum(exp(logits))`` in each row."""
+    _, exp, total = softmax_terms(logits)
+    return exp / total
+
+
+def cross_entropy(logits: np.ndarray, labels: np.ndarray, smoothing: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """The loss ``-log(probability of the label)`` and its gradient ``probability - one_hot(label)``.
+
+    Label smoothing (Szegedy et al. 2016, arXiv:1512.00567, section 7) replaces ``one_hot`` by ``(1 - smoothing) *
+    one_hot + smoothing / C``, and the loss by the cross-entropy with these targets.
+    """
+    rows, n_classes = np.arange(len(logits)), logits.shape[1]
+    shifted, exp, total = softmax_terms(logits)
+    losses = np.log(total[:, 0]) - (1 - smoothing) * shifted[rows, labels]
+    dlogits = exp / total
+    dlogits[rows, labels] -= 1 - smoothing
+    if smoothing:
+        losses -= smoothing * shifted.mean(axis=1)
+        dlogits -= smoothing / n_classes
+    return losses, dlogits
+
+
+def binary_cross_entropy(logits: np.ndarray, targets: np.ndarray, _: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """The sum of ``-y log p - (1 - y) log(1 - p)`` over a row, and its gradient ``p - y``, where ``p = logistic(logit)``.
+
+    The code uses an equal form that cannot overflow: ``max(logit, 0) - logit * y + log(1 + exp(-abs(logit)))``.
+    """
+    losses = np.maximum(logits, 0) - logits * targets + np.log1p(np.exp(-np.abs(logits)))
+    return losses.sum(axis=1), logistic(logits) - targets
+
+
+def half_squared_error(outs: np.ndarray, targets: np.ndarray, _: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """The sum of ``(out - target)**2 / 2`` over a row, and its gradient ``out - target``."""
+    errors = outs - targets
+    return 0.5 * (errors**2).sum(axis=1), errors
+
+
+LOSSES: dict[str, Loss] = {
+    "softmax": Loss(
+        outputs=softmax,
+        row_losses=cross_entropy,
+        is_correct=lambda logits, labels: logits.argmax(axis=1) == labels,
+        uses_labels=True,
+        target_range=(0, np.inf),
+        are_independent=False,
+        class_counts=lambda n_outputs: (n_outputs,),
+        formula="-log(probability of the label)",
+    ),
+    "logistic": Loss(
+        outputs=logistic,
+        row_losses=binary_cross_entropy,
+        # A row is correct if each logit is above 0 exactly where its target is above 0.5.
+        is_correct=lambda logits, targets: ((logits > 0) == (targets > 0.5)).all(axis=1),
+        uses_labels=False,
+        target_range=(0, 1),
+        are_independent=True,
+        class_counts=lambda n_outputs: (2, 1) if n_outputs == 1 else (n_outputs,),
+        formula="sum of -target * log(output) - (1 - target) * log(1 - output)",
+    ),
+    "identity": Loss(
+        outputs=lambda logits: logits,
+        row_losses=half_squared_error,
+        is_correct=None,
+        uses_labels=False,
+        target_range=(-np.inf, np.inf),
+        are_independent=False,
+        class_counts=lambda n_outputs: (),
+        formula="sum of (output - target)^2 / 2",
+    ),
+}
+"""The loss of every output by the name of the output: dict of str to `Loss`."""

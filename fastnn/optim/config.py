@@ -1,0 +1,229 @@
+"""The settings of a training run in one object. `train`, recipes, estimators and the command all use it.
+
+The command's options and their help texts are generated from the fields below. To add a setting, add a field here and
+use it where it takes effect.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from fastnn.checks import check_choice, check_integer, check_number, is_integer
+from fastnn.errors import SettingsError
+from fastnn.optim.optimizers import LBFGS, OPTIMIZERS, Optimizer, get_optimizer
+from fastnn.optim.schedules import Constant, Schedule, WarmUp, get_schedule
+from fastnn.optim.stopping import EarlyStopping
+from fastnn.randomness import MAX_SEED
+
+BACKENDS = ("auto", "numba", "numpy")
+Shuffle = Callable[[np.ndarray], np.ndarray]
+
+
+class Option(NamedTuple):
+    """The command-line option of a setting.
+
+    Attributes
+    ----------
+    help : str
+        The help text, without the default.
+    parse : function of str
+        Returns the value; ValueError for a text that is not one.
+    metavar : str
+        The placeholder of the value in the help.
+    choices : tuple of str
+        The possible values, or empty.
+    flag : str
+        The name of the option if it is not that of the setting.
+    default_text : str
+        The default in words, where the value itself would not explain it.
+    """
+
+    help: str
+    parse: Callable[[str], Any] = str
+    metavar: str = "N"
+    choices: tuple[str, ...] = ()
+    flag: str = ""
+    default_text: str = ""
+
+
+def _setting(default: Any, text: str, parse: Callable[[str], Any] = str, metavar: str = "N", **rest: Any) -> Any:
+    """Return a dataclass field with a command-line option."""
+    return field(default=default, metadata={"option": Option(text, parse, metavar, **rest)})
+
+
+def _batch_size(text: str) -> int | None:
+    return None if text == "full" else int(text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """The settings that the loss of a batch and its gradients depend on.
+
+    Parameters
+    ----------
+    l2 : float
+        0 or more. The loss is the mean loss of the network's output + l2 / 2 * (sum of squared weights). Biases and the
+        scales of `BatchNorm` are not penalised.
+    divide_l2 : bool
+        Divide `l2` by the total sample weight of each batch (without weights, its number of samples). scikit-learn
+        defines its `alpha` this way.
+    dropout : float
+        The fraction of each hidden layer's units to drop, in [0, 1). Dropout applies to the inputs of every dense layer
+        but the first.
+    label_smoothing : float
+        The fraction of each label's probability that is spread evenly over all classes, in [0, 1) [1]_. Only for
+        softmax outputs. Evaluation uses the labels as they are.
+    seed : int
+        From 0 to 2**63 - 1. Determines the dropout masks; in `fastnn.train` also shuffling and held-out samples.
+
+    Raises
+    ------
+    SettingsError
+        If a setting is out of range.
+
+    References
+    ----------
+    .. [1] Szegedy et al. 2016, "Rethinking the inception architecture", arXiv:1512.00567, section 7.
+    """
+
+    l2: float = _setting(0.0, "add L2 / 2 * sum of squared weights to the loss", float, "L2")
+    divide_l2: bool = False
+    dropout: float = _setting(0.0, "fraction of hidden units to drop, from 0 to less than 1", float, "RATE")
+    label_smoothing: float = _setting(
+        0.0, "fraction of each label to spread over all classes, from 0 to less than 1", float, "FRACTION"
+    )
+    seed: int = _setting(0, "random seed, 0 or more", int, "SEED")
+
+    def __post_init__(self) -> None:
+        check_number("l2", self.l2, 0)
+        check_number("dropout", self.dropout, 0, 1)
+        check_number("label_smoothing", self.label_smoothing, 0, 1)
+        check_integer("seed", self.seed, 0, MAX_SEED)
+
+    def l2_of_batch(self, weight: float) -> float:
+        """Return the L2 factor of a batch with this total sample weight; 0 if that is 0 and divides."""
+        if not self.divide_l2:
+            return self.l2
+        return self.l2 / weight if weight > 0 else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(LossConfig):
+    """The settings of a training run. The object is frozen and checks itself.
+
+    Parameters
+    ----------
+    l2, divide_l2, dropout, label_smoothing, seed
+        As in `LossConfig`.
+    epochs : int
+        The number of epochs, 1 or more; for L-BFGS, the maximum number of iterations.
+    batch_size : int or None
+        The number of samples in each step, 1 or more; the last batch of an epoch may be shorter. None: all samples
+        (full batch), without shuffling. L-BFGS needs None.
+    learning_rate : float
+        Above 0; `schedule` multiplies it. L-BFGS ignores it, because a line search finds the length of each step.
+    schedule : str or function of (epoch, epochs)
+        Gives the factor for the learning rate of each epoch; see `fastnn.optim.schedules`. L-BFGS needs "constant".
+    warm_up : int
+        The number of first epochs over which the learning rate rises linearly, before `schedule` begins; 0 or more.
+    optimizer : str, Optimizer or LBFGS
+        The update rule: an object, or one of "sgd", "momentum", "nesterov", "adam", "adamw" and "lbfgs".
+    early_stopping : EarlyStopping, int or None
+        When to stop early; an int is the patience. This needs validation data.
+    shuffle : bool or function
+        Whether each epoch has a new random order, determined by the seed. A function is called before each epoch with
+        the row numbers to train on (int64, shape (n,)) and returns them in the order of the epoch.
+    backend : {"auto", "numba", "numpy"}
+        See `get_backend`.
+    threads : int or None
+        The maximum number of threads; None: the number of cores this process may use. When another process keeps a
+        core busy, the Numba backend uses fewer threads for a few epochs; the result has the same bits.
+
+    Raises
+    ------
+    SettingsError
+        If a setting is out of range, or contradicts another.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> config = fastnn.TrainingConfig(epochs=5, optimizer="adam", learning_rate=0.001)
+    >>> config.replace(epochs=10).epochs
+    10
+    """
+
+    epochs: int = _setting(10, "number of epochs", int)
+    batch_size: int | None = _setting(64, "samples per step, or 'full' for the whole training set", _batch_size)
+    learning_rate: float = _setting(0.1, "learning rate, above 0", float, "RATE")
+    schedule: str | Schedule = _setting(
+        "constant",
+        "learning-rate schedule: constant, step, inverse-time, exponential or cosine, such as step:0.5,10",
+        metavar="NAME[:VALUE,...]",
+    )
+    warm_up: int = _setting(0, "raise the learning rate linearly over the first N epochs", int)
+    optimizer: str | Optimizer | LBFGS = _setting(
+        "sgd", "optimizer", choices=tuple(name for name in OPTIMIZERS if name != "lbfgs")
+    )
+    early_stopping: EarlyStopping | int | None = _setting(
+        None, "stop after N epochs without a lower validation loss", int, flag="patience", default_text="run all epochs"
+    )
+    shuffle: bool | Shuffle = True
+    backend: str = _setting(
+        "auto", "compute backend; auto is numba if it can be imported, else numpy", choices=BACKENDS
+    )
+    threads: int | None = _setting(None, "number of threads", int, default_text="the cores this process may use")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_integer("epochs", self.epochs, 1)
+        if self.batch_size is not None:
+            check_integer("batch_size", self.batch_size, 1)
+        check_number("learning_rate", self.learning_rate, above=0)
+        check_integer("warm_up", self.warm_up, 0)
+        check_choice("backend", self.backend, BACKENDS)
+        if self.threads is not None:
+            check_integer("threads", self.threads, 1)
+        if is_integer(self.early_stopping):
+            object.__setattr__(self, "early_stopping", EarlyStopping(int(self.early_stopping)))  # type: ignore[arg-type]
+        get_schedule(self.schedule)
+        if isinstance(self.update_rule, LBFGS):
+            self._check_lbfgs()
+
+    def _check_lbfgs(self) -> None:
+        """Raise SettingsError unless the loss is a fixed function of all the data, which L-BFGS needs."""
+        if not isinstance(get_schedule(self.schedule), Constant):
+            raise SettingsError(f"schedule is {self.schedule!r} with L-BFGS, which has no learning rate")
+        for name, needed in (("batch_size", None), ("dropout", 0), ("warm_up", 0)):
+            value = getattr(self, name)
+            if value != needed:
+                raise SettingsError(f"{name} is {value!r} with L-BFGS, expected {needed}: it needs one fixed loss")
+
+    @property
+    def update_rule(self) -> Optimizer | LBFGS:
+        """The optimizer as an object."""
+        return get_optimizer(self.optimizer)
+
+    def rate(self, epoch: int, epochs: int) -> float:
+        """Return the learning rate of an epoch, counted from 0, of `epochs` epochs."""
+        schedule = get_schedule(self.schedule)
+        factor = (WarmUp(self.warm_up, schedule) if self.warm_up else schedule)(epoch, epochs)
+        return self.learning_rate * check_number("the schedule's factor", factor, 0)
+
+    def replace(self, **settings: Any) -> Self:
+        """Return a copy with other values for some settings; SettingsError for a name that is no setting."""
+        return replace(self, **_known(type(self), settings))
+
+    @classmethod
+    def from_settings(cls, settings: dict[str, Any]) -> Self:
+        """Return the configuration with these settings; SettingsError for a name that is no setting."""
+        return cls(**_known(cls, settings))
+
+
+def _known(config: type[LossConfig], settings: dict[str, Any]) -> dict[str, Any]:
+    names = [each.name for each in fields(config)]
+    for name in settings:
+        if name not in names:
+            raise SettingsError(f"{name!r} is no setting, expected one of {', '.join(names)}")
+    return settings
