@@ -14,6 +14,7 @@ from fastnn.datasets.sparse import canonical, is_sparse
 from fastnn.errors import DataError, SettingsError
 from fastnn.network import Network
 from fastnn.optim.config import LossConfig, TrainingConfig
+from fastnn.optim.optimizers import Optimizer
 
 
 class LossAndGradients(NamedTuple):
@@ -594,7 +595,15 @@ class Backend(Protocol):
         ...
 
     def trainer(
-        self, network: Network, data: TrainingData, config: TrainingConfig, state: TrainerState | None = None
+        self,
+        network: Network,
+        images: np.ndarray,
+        targets: np.ndarray,
+        optimizer: str | Optimizer = "sgd",
+        *,
+        sample_weight: np.ndarray | None = None,
+        state: TrainerState | None = None,
+        **settings: Any,
     ) -> Trainer:
         """Return a trainer with the network and the data laid out for training.
 
@@ -602,17 +611,37 @@ class Backend(Protocol):
         ----------
         network : Network
             Copied.
-        data : TrainingData
-            The result of `check_data`; not copied.
-        config : TrainingConfig
-            Gives the update rule, the settings of the loss and the number of threads, which the NumPy backend ignores.
+        images : ndarray or SciPy CSR matrix of shape (N, D)
+            Not copied.
+        targets : ndarray
+            Labels of shape (N,) for a softmax output, else numbers of shape (N, C).
+        optimizer : str or Optimizer
+            The update rule.
+        sample_weight : ndarray of shape (N,), or None
+            The weight of each sample in the mean of its batch; None: all equal.
         state : TrainerState or None
             The state to continue from; None: a new run.
+        settings
+            Those of `TrainingConfig` that are not for the loop over epochs: `l2`, `divide_l2`, `dropout`,
+            `label_smoothing`, `seed` and `threads`, which the NumPy backend ignores.
 
         Returns
         -------
         Trainer
+
+        Raises
+        ------
+        DataError
+            If the data do not fit the network.
+        SettingsError
+            If a setting is out of range or does not fit the network.
         """
+        ...
+
+    def new_trainer(
+        self, network: Network, data: TrainingData, config: TrainingConfig, state: TrainerState | None = None
+    ) -> Trainer:
+        """Return `trainer` for data that `check_data` has checked, with all settings in one object."""
         ...
 
 
@@ -634,6 +663,14 @@ def check_data(
         check_config(network, config, n_samples)
     targets = check_targets(network, targets, n_samples)
     return TrainingData(inputs, targets, check_sample_weight(sample_weight, n_samples, network.dtype))
+
+
+def check_run(
+    network: Network, inp: Any, targets: Any, sample_weight: Any, settings: dict[str, Any]
+) -> tuple[TrainingData, TrainingConfig]:
+    """Return the checked data and settings of `Backend.trainer`."""
+    config = TrainingConfig.from_settings({"batch_size": None, **settings})
+    return check_data(network, inp, targets, sample_weight, config), config
 
 
 def check_config(network: Network, config: LossConfig, n_samples: int) -> None:

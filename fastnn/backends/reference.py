@@ -26,12 +26,14 @@ from fastnn.backends.base import (
     TrainerState,
     TrainingData,
     check_labels,
+    check_run,
     check_sample_weight,
     check_shapes,
 )
 from fastnn.network import ACTIVATIONS, LOSSES, Network
 from fastnn.network import losses as losses_table
 from fastnn.optim.config import TrainingConfig
+from fastnn.optim.optimizers import Optimizer
 
 
 # --- Activations -----------------------------------------------------------------------------------------------------
@@ -149,8 +151,8 @@ def batch_norm_backward(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the gradients of the input, the weight and the bias.
 
-    With ``normal = (inp - mean) / sqrt(variance + epsilon)``, the mean and the variance add two terms to the gradient of
-    an input: it loses its part along ``1`` and its part along ``normal``.
+    With ``normal = (inp - mean) / sqrt(variance + epsilon)``, the gradient of an input loses its part along ``1``,
+    because the mean depends on the input too, and its part along ``normal``, because the variance does.
     """
     deviation = np.sqrt(variance + inp.dtype.type(epsilon))
     normal = (inp - mean) / deviation
@@ -192,6 +194,21 @@ def objective(network: Network, data: TrainingData, config: TrainingConfig) -> O
 
 
 def trainer(
+    network: Network,
+    images: Any,
+    targets: Any,
+    optimizer: str | Optimizer = "sgd",
+    *,
+    sample_weight: Any = None,
+    state: TrainerState | None = None,
+    **settings: Any,
+) -> layerwise.Trainer:
+    """Check the data and the settings, and return a trainer."""
+    data, config = check_run(network, images, targets, sample_weight, {"optimizer": optimizer, **settings})
+    return new_trainer(network, data, config, state)
+
+
+def new_trainer(
     network: Network, data: TrainingData, config: TrainingConfig, state: TrainerState | None = None
 ) -> layerwise.Trainer:
     """Return a layer-by-layer trainer. `fastnn.train` limits the threads of NumPy's BLAS for the whole run."""

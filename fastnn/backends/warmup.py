@@ -88,7 +88,7 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> Warmup:
         engine.relu_backward(inp, engine.relu(inp))
         engine.softmax_cross_entropy(engine.softmax(inp), labels[:1])
         out = engine.dense_forward(inp, weight, bias)
-        engine.dense_backward(out, inp, weight, out)
+        engine.dense_backward(out, inp, weight)
     compiled = cache.compilations[n_compiled:]
     return Warmup(
         tuple(compilation.kernel for compilation in compiled),

@@ -1,8 +1,10 @@
-"""Options that several commands share."""
+"""Options that several commands share, generated from the fields of `TrainingConfig`."""
 
 import argparse
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
+
+from fastnn.optim.config import OPTIONS, TrainingConfig
 
 
 class AddCommand(Protocol):
@@ -12,11 +14,38 @@ class AddCommand(Protocol):
         """Add the command."""
 
 
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add the options of all settings. An option that is not given sets nothing."""
+    group = parser.add_argument_group("settings of the run", "A recipe's own settings replace these defaults.")
+    for name in OPTIONS:
+        _add(group, name, argparse.SUPPRESS)
+
+
+def given_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings that were given as options, by name."""
+    return {name: getattr(options, name) for name in OPTIONS if hasattr(options, name)}
+
+
 def add_backend(parser: argparse.ArgumentParser) -> None:
     """Add `--backend`."""
+    _add(parser, "backend", TrainingConfig().backend)
+
+
+def _add(parser: Any, name: str, default: Any) -> None:
+    option = OPTIONS[name]
+
+    def parse(text: str) -> Any:
+        try:
+            return option.parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
     parser.add_argument(
-        "--backend",
-        choices=("auto", "numba", "numpy"),
-        default="auto",
-        help="compute backend; auto is numba if it can be imported, else numpy (default: auto)",
+        f"--{(option.flag or name).replace('_', '-')}",
+        dest=name,
+        metavar=None if option.choices else option.metavar,
+        choices=option.choices or None,
+        type=parse,
+        default=default,
+        help=f"{option.help} (default: {option.default_text or getattr(TrainingConfig(), name)})",
     )

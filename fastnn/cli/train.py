@@ -5,7 +5,7 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-from fastnn.cli.options import AddCommand, add_backend
+from fastnn.cli.options import AddCommand, add_settings, given_settings
 from fastnn.cli.output import say
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ def register(add: AddCommand) -> None:
         "--recipe", metavar="NAME", help="use a recipe's data and settings; see 'fastnn recipes' (default: mnist)"
     )
     source.add_argument("--data", metavar="FILE", nargs="+", help="train on your own CSV, NPZ or IDX files")
-    add_backend(parser)
     parser.add_argument(
         "--hidden",
         metavar="UNITS",
@@ -30,53 +29,11 @@ def register(add: AddCommand) -> None:
     )
     parser.add_argument(
         "--activation",
-        choices=("relu", "tanh", "logistic", "identity"),
-        default="relu",
-        help="activation of the hidden layers (default: relu)",
-    )
-    parser.add_argument("--epochs", metavar="N", type=int, help="number of epochs (default: the recipe's)")
-    parser.add_argument(
-        "--batch-size",
-        metavar="N",
-        type=_batch_size,
-        help="samples per step, or 'full' for the whole training set (default: the recipe's)",
-    )
-    parser.add_argument(
-        "--learning-rate", metavar="RATE", type=float, help="learning rate, above 0 (default: the recipe's)"
-    )
-    parser.add_argument(
-        "--schedule",
-        metavar="NAME[:VALUE,...]",
-        help="learning-rate schedule: constant, step, inverse-time, exponential or cosine, "
-        "such as step:0.5,10 (default: the recipe's)",
-    )
-    parser.add_argument(
-        "--warm-up",
-        metavar="N",
-        type=int,
-        default=0,
-        help="raise the learning rate linearly over the first N epochs (default: 0)",
-    )
-    parser.add_argument(
-        "--optimizer", choices=("sgd", "momentum", "nesterov", "adam"), help="optimizer (default: the recipe's, or sgd)"
-    )
-    parser.add_argument(
-        "--l2",
-        metavar="L2",
-        type=float,
-        help="add L2 / 2 * sum of squared weights to the loss (default: the recipe's, or 0)",
-    )
-    parser.add_argument(
-        "--dropout",
-        metavar="RATE",
-        type=float,
-        help="fraction of hidden units to drop, from 0 to less than 1 (default: the recipe's, or 0)",
-    )
-    parser.add_argument(
-        "--patience",
-        metavar="N",
-        type=int,
-        help="stop after N epochs without a lower validation loss (default: run all epochs)",
+        metavar="NAME",
+        nargs="+",
+        default=["relu"],
+        help="activation of all hidden layers, or one for each: relu, leaky_relu, elu, gelu, silu, tanh, logistic or "
+        "identity (default: relu)",
     )
     parser.add_argument(
         "--dtype",
@@ -84,11 +41,8 @@ def register(add: AddCommand) -> None:
         default="float32",
         help="floating-point type of the network (default: float32)",
     )
-    parser.add_argument("--seed", metavar="SEED", type=int, default=0, help="random seed, 0 or more (default: 0)")
-    parser.add_argument(
-        "--threads", metavar="N", type=int, help="number of threads (default: the cores this process may use)"
-    )
     parser.add_argument("--out", metavar="FOLDER", help="run folder, new or empty (default: runs/DATE-NAME)")
+    add_settings(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -113,60 +67,42 @@ def run(options: argparse.Namespace) -> None:
 
 def _train_and_evaluate(options: argparse.Namespace) -> "tuple[RunFolder, FinishedRun]":
     """Train, evaluate on the test set and write all files of the run folder except its figures."""
-    from inspect import signature
-
     from fastnn.backends.warmup import compile_prediction_in_background
     from fastnn.datasets.splits import split_files
     from fastnn.errors import DivergenceError
     from fastnn.evaluation.evaluate import check_fit
     from fastnn.network import Network
-    from fastnn.optim.schedules import WarmUp, get_schedule
     from fastnn.runs.folder import RunFolder
     from fastnn.runs.recipes import get_recipe
     from fastnn.training.progress import show_progress
-    from fastnn.training.stopping import EarlyStopping
     from fastnn.training.train import TrainingInterrupted, train
 
     recipe = get_recipe(options.recipe or "mnist")
-    names = ("epochs", "batch_size", "learning_rate", "schedule", "optimizer", "l2", "dropout")
-    defaults = {name: signature(train).parameters[name].default for name in names}
-    given = {"seed": options.seed, "backend": options.backend, "threads": options.threads}
-    settings = {**defaults, **recipe.settings, **given}
-    for name in names:
-        if getattr(options, name) is not None:
-            settings[name] = None if getattr(options, name) == "full" else getattr(options, name)
+    config = recipe.config.replace(**given_settings(options))
+    activation = options.activation[0] if len(options.activation) == 1 else options.activation
     hidden = recipe.hidden if options.hidden is None else tuple(options.hidden)
     if options.data:
-        splits, name = split_files(options.data, options.seed), "data"
+        splits, name = split_files(options.data, config.seed), "data"
     else:
-        splits, name = recipe.load(options.seed), recipe.name
-    network = Network.for_data(
-        splits.train, hidden, activation=options.activation, dtype=options.dtype, seed=options.seed
-    )
+        splits, name = recipe.load(config.seed), recipe.name
+    network = Network.for_data(splits.train, hidden, activation=activation, dtype=options.dtype, seed=config.seed)
     check_fit(network, splits.test)  # fail before training, not an hour later
     recorded = {
         "recipe": None if options.data else recipe.name,
         "files": options.data and [os.path.abspath(path) for path in options.data],
         "hidden": list(hidden),
-        "activation": options.activation,
+        "activation": activation,
         "dtype": options.dtype,
-        **settings,
-        "warm_up": options.warm_up,
-        "patience": options.patience,
+        **config.to_dict(),
     }
-    settings["schedule"] = WarmUp(options.warm_up, get_schedule(settings["schedule"]))
-    settings["early_stopping"] = None if options.patience is None else EarlyStopping(options.patience)
-
     folder = RunFolder(options.out, name)
     try:
         with (
-            compile_prediction_in_background(
-                options.backend, options.dtype, splits.train.images.dtype, options.threads
-            ),
+            compile_prediction_in_background(config.backend, options.dtype, splits.train.images.dtype, config.threads),
             show_progress(len(splits.train)) as progress,
         ):
             callbacks = [progress, folder.checkpoint(splits.train)]
-            result = train(network, splits.train, validation=splits.validation, callbacks=callbacks, **settings)
+            result = train(network, splits.train, validation=splits.validation, callbacks=callbacks, config=config)
         return folder, folder.save_finished(result, splits, recorded)
     except (DivergenceError, TrainingInterrupted) as stop:
         folder.save_unfinished(stop.result, splits, recorded)
@@ -175,10 +111,3 @@ def _train_and_evaluate(options: argparse.Namespace) -> "tuple[RunFolder, Finish
         raise
     finally:
         folder.remove_if_empty()
-
-
-def _batch_size(text: str) -> int | str:
-    try:
-        return text if text == "full" else int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number nor 'full'") from None

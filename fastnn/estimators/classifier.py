@@ -10,11 +10,11 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets, type_of_target
 
 from fastnn.backends.base import check_sample_weight
-from fastnn.backends.reference import is_correct
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
 from fastnn.estimators.base import BaseMLP, if_epochs
 from fastnn.estimators.callbacks import with_callbacks
+from fastnn.network import LOSSES
 from fastnn.network.model import Model, class_probabilities, decide
 
 NO_THRESHOLD = "threshold is set, expected None for multilabel y, whose labels have separate probabilities"
@@ -386,7 +386,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return check_sample_weight(weight, len(numbers), np.dtype(np.float64))
 
     def _score_logits(self, logits: np.ndarray, targets: np.ndarray, weight: np.ndarray | None) -> float:
-        return float(np.average(is_correct(self.out_activation_, logits, targets), weights=weight))
+        return float(np.average(LOSSES[self.out_activation_].is_correct(logits, targets), weights=weight))
 
     def _model_fields(self) -> dict[str, Any]:
         return {"classes": tuple(self.classes_.tolist()), "unknown": self._unknown()}

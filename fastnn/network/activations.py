@@ -11,8 +11,8 @@ import numpy as np
 
 Function = Callable[[np.ndarray], np.ndarray]
 
-# The slope of leaky ReLU for negative inputs (Maas et al. 2013), and the limit of -ELU at minus infinity (Clevert et al.
-# 2016). PyTorch, Keras and ONNX have the same defaults.
+# The slope of leaky ReLU for negative inputs (Maas et al. 2013), and minus the limit of ELU at minus infinity (Clevert
+# et al. 2016). PyTorch has the same defaults.
 LEAKY_SLOPE, ELU_ALPHA = 0.01, 1.0
 
 

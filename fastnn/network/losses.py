@@ -87,7 +87,7 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray, smoothing: float = 0.0
 
 
 def binary_cross_entropy(logits: np.ndarray, targets: np.ndarray, _: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """The sum of ``-y log p - (1 - y) log(1 - p)`` over a row, and its gradient ``p - y``, where ``p = logistic(logit)``.
+    """The sum of ``-y log p - (1 - y) log(1 - p)`` over a row, and its gradient ``p - y``; p is ``logistic(logit)``.
 
     The code uses an equal form that cannot overflow: ``max(logit, 0) - logit * y + log(1 + exp(-abs(logit)))``.
     """

@@ -1,11 +1,11 @@
 """The settings of a training run in one object. `train`, recipes, estimators and the command all use it.
 
-The command's options and their help texts are generated from the fields below. To add a setting, add a field here and
-use it where it takes effect.
+The command's options are generated from `OPTIONS` and the fields below. To add a setting, add a field and, if users
+should have it on the command line, an option; then use it where it takes effect.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -48,13 +48,53 @@ class Option(NamedTuple):
     default_text: str = ""
 
 
-def _setting(default: Any, text: str, parse: Callable[[str], Any] = str, metavar: str = "N", **rest: Any) -> Any:
-    """Return a dataclass field with a command-line option."""
-    return field(default=default, metadata={"option": Option(text, parse, metavar, **rest)})
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a whole number") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number") from None
 
 
 def _batch_size(text: str) -> int | None:
-    return None if text == "full" else int(text)
+    try:
+        return None if text == "full" else int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither a whole number nor 'full'") from None
+
+
+OPTIONS = {
+    "epochs": Option("number of epochs", _integer),
+    "batch_size": Option("samples per step, or 'full' for the whole training set", _batch_size),
+    "learning_rate": Option("learning rate, above 0", _number, "RATE"),
+    "schedule": Option(
+        "learning-rate schedule: constant, step, inverse-time, exponential or cosine, such as step:0.5,10",
+        metavar="NAME[:VALUE,...]",
+    ),
+    "warm_up": Option("raise the learning rate linearly over the first N epochs", _integer),
+    "optimizer": Option("optimizer", choices=tuple(name for name in OPTIMIZERS if name != "lbfgs")),
+    "l2": Option("add L2 / 2 * sum of squared weights to the loss", _number, "L2"),
+    "dropout": Option("fraction of hidden units to drop, from 0 to less than 1", _number, "RATE"),
+    "label_smoothing": Option(
+        "fraction of each label to spread over all classes, from 0 to less than 1", _number, "FRACTION"
+    ),
+    "early_stopping": Option(
+        "stop after N epochs without a lower validation loss",
+        _integer,
+        flag="patience",
+        default_text="run all epochs",
+    ),
+    "seed": Option("random seed, 0 or more", _integer, "SEED"),
+    "backend": Option("compute backend; auto is numba if it can be imported, else numpy", choices=BACKENDS),
+    "threads": Option("number of threads", _integer, default_text="the cores this process may use"),
+}
+"""The settings that have a command-line option, by name: dict of str to `Option`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,13 +128,11 @@ class LossConfig:
     .. [1] Szegedy et al. 2016, "Rethinking the inception architecture", arXiv:1512.00567, section 7.
     """
 
-    l2: float = _setting(0.0, "add L2 / 2 * sum of squared weights to the loss", float, "L2")
+    l2: float = 0.0
     divide_l2: bool = False
-    dropout: float = _setting(0.0, "fraction of hidden units to drop, from 0 to less than 1", float, "RATE")
-    label_smoothing: float = _setting(
-        0.0, "fraction of each label to spread over all classes, from 0 to less than 1", float, "FRACTION"
-    )
-    seed: int = _setting(0, "random seed, 0 or more", int, "SEED")
+    dropout: float = 0.0
+    label_smoothing: float = 0.0
+    seed: int = 0
 
     def __post_init__(self) -> None:
         check_number("l2", self.l2, 0)
@@ -154,26 +192,16 @@ class TrainingConfig(LossConfig):
     10
     """
 
-    epochs: int = _setting(10, "number of epochs", int)
-    batch_size: int | None = _setting(64, "samples per step, or 'full' for the whole training set", _batch_size)
-    learning_rate: float = _setting(0.1, "learning rate, above 0", float, "RATE")
-    schedule: str | Schedule = _setting(
-        "constant",
-        "learning-rate schedule: constant, step, inverse-time, exponential or cosine, such as step:0.5,10",
-        metavar="NAME[:VALUE,...]",
-    )
-    warm_up: int = _setting(0, "raise the learning rate linearly over the first N epochs", int)
-    optimizer: str | Optimizer | LBFGS = _setting(
-        "sgd", "optimizer", choices=tuple(name for name in OPTIMIZERS if name != "lbfgs")
-    )
-    early_stopping: EarlyStopping | int | None = _setting(
-        None, "stop after N epochs without a lower validation loss", int, flag="patience", default_text="run all epochs"
-    )
+    epochs: int = 10
+    batch_size: int | None = 64
+    learning_rate: float = 0.1
+    schedule: str | Schedule = "constant"
+    warm_up: int = 0
+    optimizer: str | Optimizer | LBFGS = "sgd"
+    early_stopping: EarlyStopping | int | None = None
     shuffle: bool | Shuffle = True
-    backend: str = _setting(
-        "auto", "compute backend; auto is numba if it can be imported, else numpy", choices=BACKENDS
-    )
-    threads: int | None = _setting(None, "number of threads", int, default_text="the cores this process may use")
+    backend: str = "auto"
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -200,6 +228,15 @@ class TrainingConfig(LossConfig):
             if value != needed:
                 raise SettingsError(f"{name} is {value!r} with L-BFGS, expected {needed}: it needs one fixed loss")
 
+    def changed(self) -> dict[str, Any]:
+        """Return the settings that differ from the defaults."""
+        values = {each.name: (getattr(self, each.name), each.default) for each in fields(self)}
+        return {name: value for name, (value, default) in values.items() if value != default}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as values that JSON can store; an object without a plain form is named by its repr."""
+        return {each.name: _plain(getattr(self, each.name)) for each in fields(self)}
+
     @property
     def update_rule(self) -> Optimizer | LBFGS:
         """The optimizer as an object."""
@@ -219,6 +256,12 @@ class TrainingConfig(LossConfig):
     def from_settings(cls, settings: dict[str, Any]) -> Self:
         """Return the configuration with these settings; SettingsError for a name that is no setting."""
         return cls(**_known(cls, settings))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, EarlyStopping):
+        return value.patience if value == EarlyStopping(value.patience) else asdict(value)
+    return value if value is None or isinstance(value, (bool, int, float, str)) else repr(value)
 
 
 def _known(config: type[LossConfig], settings: dict[str, Any]) -> dict[str, Any]:

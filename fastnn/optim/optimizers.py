@@ -164,7 +164,7 @@ class Adam(Optimizer):
 
 @dataclass(frozen=True)
 class AdamW(Adam):
-    """Adam with decoupled weight decay: each step also shrinks the weights, whatever their gradient. Biases are left alone.
+    """Adam with decoupled weight decay: each step also shrinks the weights, whatever their gradient.
 
     Parameters
     ----------

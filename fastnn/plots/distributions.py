@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastnn import evaluation
-from fastnn.backends import reference
+from fastnn.backends import layerwise, reference
 from fastnn.backends.base import check_inputs
 from fastnn.errors import DataError
 from fastnn.network import Network
@@ -70,8 +70,8 @@ class DistributionsDisplay(Display):
         if not len(inp):
             raise DataError("images are empty, expected at least one sample")
         self.n_samples = len(inp)
-        _, outs = reference.forward(network, inp)
-        self.dead = [np.logical_not(np.any(out, axis=0)) for out in outs[:-1]]
+        passes = layerwise.forward(reference, network, inp)
+        self.dead = [np.logical_not(np.any(each.out, axis=0)) for each in passes[:-1]]
         if labels is not None:
             self.gradients = reference.loss_and_gradients(network, inp, np.asarray(labels)).dweights
 

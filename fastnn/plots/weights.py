@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastnn import evaluation
-from fastnn.backends import reference
+from fastnn.backends import layerwise, reference
 from fastnn.backends.base import check_inputs
 from fastnn.checks import check_integer
 from fastnn.errors import DataError, SettingsError
@@ -115,14 +115,15 @@ class ActivationsDisplay(Display):
         n_hidden = len(network.sizes) - 2
         if not n_hidden:
             raise SettingsError(f"{network} has no hidden layer, expected at least one to draw its activations")
-        self.layer, self.activation = check_integer("layer", layer, 1, n_hidden), network.activation
+        self.layer, self.activation = check_integer("layer", layer, 1, n_hidden), network.layers[layer - 1].activation
         row = np.asarray(image)
         if row.ndim != 1:
             raise DataError(f"image has shape {row.shape}, expected ({network.n_inputs},), one row of inputs")
         shape = evaluation.check_images(row[None], image_shape, 1)
         self.image = row.reshape(shape)
-        _, outs = reference.forward(network, check_inputs(network, row[None]))
-        self.activations = outs[self.layer - 1][0]
+        self.activations = layerwise.forward(reference, network, check_inputs(network, row[None]))[self.layer - 1].out[
+            0
+        ]
 
     @classmethod
     def from_network(

@@ -1,12 +1,12 @@
-"""Recipes are complete runs as named settings: the default run and the five programs that fastnn replaces."""
+"""Recipes are complete runs with a name: the default run and the five programs that fastnn replaces."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fastnn.datasets import load_digits, load_mnist
 from fastnn.datasets.splits import Splits, split
 from fastnn.errors import SettingsError
+from fastnn.optim.config import TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Recipe:
         Test set of the run.
         "test": MNIST's own test images, used once, after training; the held-out samples are the validation set.
         "held-out": the held-out samples, as in the program that the recipe replaces. No setting is tuned on them.
-    settings : mapping of str to Any
-        Keyword arguments for `fastnn.train`.
+    config : TrainingConfig
+        The settings of the run.
 
     Examples
     --------
@@ -49,7 +49,12 @@ class Recipe:
     letter: str = ""
     data: Literal["mnist", "digits"] = "mnist"
     tested_on: Literal["test", "held-out"] = "test"
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    config: TrainingConfig = field(default_factory=TrainingConfig)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that differ from the defaults, as keyword arguments for `fastnn.train`."""
+        return self.config.changed()
 
     def load(self, seed: int = 0) -> Splits:
         """Load the recipe's data and split it.
@@ -86,7 +91,7 @@ RECIPES = _recipes(
         title="the default: 784-128-10 on MNIST, cosine schedule, dropout",
         hidden=(128,),
         held_out=1 / 12,
-        settings={"epochs": 20, "batch_size": 64, "learning_rate": 0.5, "schedule": "cosine", "dropout": 0.2},
+        config=TrainingConfig(epochs=20, batch_size=64, learning_rate=0.5, schedule="cosine", dropout=0.2),
     ),
     Recipe(
         name="decay",
@@ -94,7 +99,7 @@ RECIPES = _recipes(
         title="784-64-10 on MNIST, gradient descent with learning-rate decay",
         hidden=(64,),
         held_out=1 / 12,
-        settings={"epochs": 15, "batch_size": 64, "learning_rate": 0.3, "schedule": "inverse-time:0.2"},
+        config=TrainingConfig(epochs=15, batch_size=64, learning_rate=0.3, schedule="inverse-time:0.2"),
     ),
     Recipe(
         name="fundamentals",
@@ -102,7 +107,7 @@ RECIPES = _recipes(
         title="784-32-10 on MNIST, plain gradient descent, the first network of the course",
         hidden=(32,),
         held_out=1 / 12,
-        settings={"epochs": 5, "batch_size": 64, "learning_rate": 0.1},
+        config=TrainingConfig(epochs=5, batch_size=64, learning_rate=0.1),
     ),
     Recipe(
         name="full-batch",
@@ -111,7 +116,7 @@ RECIPES = _recipes(
         hidden=(10,),
         held_out=1 / 60,
         tested_on="held-out",
-        settings={"epochs": 200, "batch_size": None, "learning_rate": 0.3},
+        config=TrainingConfig(epochs=200, batch_size=None, learning_rate=0.3),
     ),
     Recipe(
         name="dev-set",
@@ -120,7 +125,7 @@ RECIPES = _recipes(
         hidden=(128,),
         held_out=1 / 10,
         tested_on="held-out",
-        settings={"epochs": 10, "batch_size": 64, "learning_rate": 0.1, "l2": 1e-4},
+        config=TrainingConfig(epochs=10, batch_size=64, learning_rate=0.1, l2=0.0001),
     ),
     Recipe(
         name="digits",
@@ -130,7 +135,7 @@ RECIPES = _recipes(
         hidden=(32, 32),
         held_out=1 / 5,
         tested_on="held-out",
-        settings={"epochs": 60, "batch_size": 32, "learning_rate": 0.1},
+        config=TrainingConfig(epochs=60, batch_size=32, learning_rate=0.1),
     ),
 )
 """All recipes by name, in the order in which ``fastnn recipes`` lists them: dict of str to `Recipe`."""

@@ -85,7 +85,7 @@ def check(job: Job) -> None:
 def run(job: Job, end_epoch: EndEpoch) -> Ended:
     """Train until all epochs have run or `end_epoch` returns a reason to stop."""
     config, batch_size = job.config, job.config.batch_size or len(job.rows)
-    trainer = job.engine.trainer(job.network, job.data, config, job.state)
+    trainer = job.engine.new_trainer(job.network, job.data, config, job.state)
     trainer.prepare(len(job.rows), batch_size)
     for epoch in range(job.first, job.last):
         order, rate = _order(job.rows, config, epoch), config.rate(epoch, job.last)

@@ -18,7 +18,7 @@ from fastnn.errors import DataError, DivergenceError, SettingsError
 from fastnn.evaluation.evaluate import evaluate
 from fastnn.network import Network
 from fastnn.optim.optimizers import SGD, Adam
-from fastnn.training.stopping import EarlyStopping
+from fastnn.optim.stopping import EarlyStopping
 from fastnn.training.train import TrainingInterrupted, train
 from tests.parity import assert_same_bits
 

@@ -1,6 +1,6 @@
 """The Numba backend: lays arrays out for the kernels and calls them."""
 
-from fastnn.backends.compiled.fused import Trainer, covers, loss_and_gradients, objective, trainer
+from fastnn.backends.compiled.fused import Trainer, covers, loss_and_gradients, new_trainer, objective, trainer
 from fastnn.backends.compiled.operations import (
     activate,
     activate_backward,
@@ -22,7 +22,7 @@ from fastnn.backends.compiled.predict import predict_logits, predict_proba
 
 __all__ = [
     "Trainer", "activate", "activate_backward", "batch_norm", "batch_norm_backward", "batch_norm_forward", "covers",
-    "dense_backward", "dense_forward", "logistic_cross_entropy", "loss_and_gradients", "matmul", "mean_loss", "objective",
-    "predict_logits", "predict_proba", "relu", "relu_backward", "softmax", "softmax_cross_entropy", "squared_error",
-    "trainer",
+    "dense_backward", "dense_forward", "logistic_cross_entropy", "loss_and_gradients", "matmul", "mean_loss",
+    "new_trainer", "objective", "predict_logits", "predict_proba", "relu", "relu_backward", "softmax",
+    "softmax_cross_entropy", "squared_error", "trainer",
 ]  # fmt: skip

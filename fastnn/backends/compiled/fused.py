@@ -8,7 +8,15 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from fastnn.backends import layerwise
-from fastnn.backends.base import EpochResult, LossAndGradients, Objective, TrainerState, TrainingData, check_data
+from fastnn.backends.base import (
+    EpochResult,
+    LossAndGradients,
+    Objective,
+    TrainerState,
+    TrainingData,
+    check_data,
+    check_run,
+)
 from fastnn.backends.compiled import operations
 from fastnn.backends.compiled.inputs import NonzeroInputs
 from fastnn.backends.compiled.layout import (
@@ -447,6 +455,21 @@ def objective(network: Network, data: TrainingData, config: TrainingConfig) -> O
 
 
 def trainer(
+    network: Network,
+    images: Any,
+    targets: Any,
+    optimizer: str | Optimizer = "sgd",
+    *,
+    sample_weight: Any = None,
+    state: TrainerState | None = None,
+    **settings: Any,
+) -> Trainer | layerwise.Trainer:
+    """Check the data and the settings, and return a trainer."""
+    data, config = check_run(network, images, targets, sample_weight, {"optimizer": optimizer, **settings})
+    return new_trainer(network, data, config, state)
+
+
+def new_trainer(
     network: Network, data: TrainingData, config: TrainingConfig, state: TrainerState | None = None
 ) -> Trainer | layerwise.Trainer:
     """Return a trainer: fused if the kernels cover the run, else layer by layer.
