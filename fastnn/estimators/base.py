@@ -7,32 +7,31 @@ learning rate and for stopping.
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
-from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fastnn.backends import BACKENDS, get_backend
+from fastnn.backends import get_backend
 from fastnn.backends.base import TrainerState, check_sample_weight
 from fastnn.backends.reference import activate
+from fastnn.checks import is_number
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
-from fastnn.errors import SettingsError
 from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks
-from fastnn.estimators.fit_watch import LEARNING_RATES, FitWatch, WatchState
+from fastnn.estimators.fit_watch import FitRules, FitWatch, WatchState
 from fastnn.estimators.model_mixin import INITIAL_STATE, ModelFileMixin
-from fastnn.network import ACTIVATIONS, Network
+from fastnn.estimators.parameters import check_parameters, layer_sizes
+from fastnn.network import Network
 from fastnn.optim.optimizers import LBFGS, SGD, Adam, Optimizer
 from fastnn.optim.schedules import Schedule, get_schedule
 from fastnn.training.history import History
@@ -41,7 +40,6 @@ from fastnn.training.train import EpochEnd, TrainingInterrupted, TrainingResult,
 if TYPE_CHECKING:
     import pandas
 
-SOLVERS = ("lbfgs", "sgd", "adam")
 # The maximum fraction of the machine's memory for the parameters, their gradient and the solver's state.
 MAX_MEMORY_FRACTION = 0.9
 
@@ -49,43 +47,15 @@ MAX_MEMORY_FRACTION = 0.9
 class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelFileMixin):
     """Base class of the estimators; use MLPClassifier or MLPRegressor."""
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions(set(ACTIVATIONS))],
-        "solver": [StrOptions(set(SOLVERS))],
-        "alpha": [Interval(Real, 0, None, closed="left")],
-        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [StrOptions(set(LEARNING_RATES))],
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-        "power_t": [Interval(Real, 0, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "shuffle": ["boolean"],
-        "random_state": ["random_state"],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "verbose": ["verbose"],
-        "warm_start": ["boolean"],
-        "momentum": [Interval(Real, 0, 1, closed="left")],
-        "nesterovs_momentum": ["boolean"],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
-        "beta_1": [Interval(Real, 0, 1, closed="left")],
-        "beta_2": [Interval(Real, 0, 1, closed="left")],
-        "epsilon": [Interval(Real, 0, None, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
-        "max_fun": [Interval(Integral, 1, None, closed="left")],
-        "backend": [StrOptions(set(BACKENDS))],
-        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-        "input_scale": [Interval(Real, 0, None, closed="neither")],
-        "dtype": [StrOptions({"float32", "float64"}), type, np.dtype],
-        "schedule": [str, callable, None],
-    }
-
     network_: Network
     n_features_in_: int
     _watch_state: WatchState
     _history: History
     _state: TrainerState | None
+
+    def _set_parameters(self, arguments: dict[str, Any]) -> None:
+        """Set an attribute for each argument of `__init__`, as scikit-learn requires; `arguments` is its `locals()`."""
+        vars(self).update({name: value for name, value in arguments.items() if name != "self"})
 
     # --- Fitting ---------------------------------------------------------------------------------------------------
     def _fit(
@@ -195,8 +165,12 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         self.best_loss_ = None if self.early_stopping and validated else state.best_loss
 
     @contextmanager
-    def _all_or_nothing(self) -> Iterator[None]:
-        """Restore the fitted attributes if a fit fails. An interrupted fit keeps its last complete epoch."""
+    def _fitting(self) -> Iterator[None]:
+        """Check the parameters, and restore the fitted attributes if the fit fails.
+
+        An interrupted fit keeps its last complete epoch.
+        """
+        check_parameters(self)
         before = {name: value for name, value in vars(self).items() if name.endswith("_")}
         try:
             yield
@@ -228,12 +202,8 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
     def _initialize(self, n_inputs: int, targets: np.ndarray, random_state: np.random.RandomState) -> Network:
         """Draw initial weights and biases in scikit-learn's order: uniform, Glorot and Bengio (2010), equation 16."""
-        hidden = self.hidden_layer_sizes
-        hidden = list(hidden) if isinstance(hidden, Iterable) else [hidden]
-        if any(not isinstance(size, Integral) or size < 1 for size in hidden):
-            raise ValueError(f"hidden_layer_sizes is {hidden}, expected positive whole numbers")
         output, n_outputs = self._output(targets)
-        sizes = (n_inputs, *map(int, hidden), n_outputs)
+        sizes = (n_inputs, *map(int, layer_sizes(self.hidden_layer_sizes)), n_outputs)
         self._check_memory(sizes)
         factor = 2.0 if self.activation == "logistic" else 6.0
         weights, biases = [], []
@@ -301,18 +271,16 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             assert end.validation_logits is not None
             return self._score_logits(end.validation_logits, held_out.labels, held_weight)
 
-        return FitWatch(
-            state,
+        rules = FitRules(
             learning_rate=self.learning_rate if self.solver == "sgd" else "constant",
-            rate=self.learning_rate_init,
+            first_rate=self.learning_rate_init,
             power=self.power_t,
             tol=self.tol if self.solver != "lbfgs" else 0.0,
             patience=self.n_iter_no_change if self.solver != "lbfgs" else np.inf,
             by_score=by_score,
-            n_samples=n_samples if self.solver != "lbfgs" else 0,
-            score=None if held_out is None else score,
-            verbose=bool(self.verbose),
         )
+        n_samples = n_samples if self.solver != "lbfgs" else 0
+        return FitWatch(state, rules, n_samples, None if held_out is None else score, bool(self.verbose))
 
     def _batch_size(self, n_samples: int) -> int:
         if self.batch_size == "auto":
@@ -348,10 +316,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
     # --- Data ------------------------------------------------------------------------------------------------------
     @property
     def _dtype(self) -> np.dtype:
-        dtype = np.dtype(self.dtype)
-        if dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
-            raise SettingsError(f"dtype is {dtype}, expected float32 or float64")
-        return dtype
+        return np.dtype(self.dtype)
 
     def _check_data(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
         """Return X, and y if given, after scikit-learn's checks.
@@ -392,10 +357,16 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         return data, check_sample_weight(held_weight, len(data), self._dtype)
 
     def _check_weights(self, sample_weight: Any, X: Any) -> np.ndarray | None:
-        """Return the weight of each sample, float64; None if there are no weights."""
+        """Return the weight of each sample, float64; None if there are no weights. A number is the weight of all."""
         if sample_weight is None:
             return None
-        return check_sample_weight(_check_sample_weight(sample_weight, X), X.shape[0], np.dtype(np.float64))
+        n_samples, dtype = X.shape[0], np.dtype(np.float64)
+        if is_number(sample_weight):
+            sample_weight = np.full(n_samples, sample_weight)
+        weight = check_array(sample_weight, ensure_2d=False, dtype=dtype, input_name="sample_weight")
+        if not weight.any():  # scikit-learn's checks look for the word zero
+            raise ValueError("sample_weight is zero for every sample, expected at least one above zero")
+        return check_sample_weight(weight, n_samples, dtype)
 
     def _class_weight(self, targets: np.ndarray) -> np.ndarray | None:
         """Return the class weight of each sample; None for regression."""

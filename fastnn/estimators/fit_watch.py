@@ -39,6 +39,31 @@ class WatchState:
     idle: int = 0
 
 
+@dataclass(frozen=True)
+class FitRules:
+    """The estimator's parameters that decide on the learning rate and on stopping.
+
+    Attributes
+    ----------
+    learning_rate : {"constant", "invscaling", "adaptive"}
+    first_rate, power : float
+        The initial learning rate, and the exponent of "invscaling".
+    tol : float
+        The smallest change of the loss or of the score that counts as an improvement.
+    patience : float
+        The largest accepted number of consecutive epochs without improvement.
+    by_score : bool
+        Whether the validation score decides, rather than the training loss.
+    """
+
+    learning_rate: str
+    first_rate: float
+    power: float
+    tol: float
+    patience: float
+    by_score: bool
+
+
 class FitWatch:
     """Callback and schedule for `fastnn.train` that follow scikit-learn's rules.
 
@@ -51,30 +76,22 @@ class FitWatch:
     def __init__(
         self,
         state: WatchState,
-        *,
-        learning_rate: str,
-        rate: float,
-        power: float,
-        tol: float,
-        patience: float,
-        by_score: bool,
+        rules: FitRules,
         n_samples: int,
         score: Callable[[EpochEnd], float] | None,
         verbose: bool,
     ) -> None:
         self.state = replace(state, scores=[*state.scores])
         self.best: Network | None = None
-        self._learning_rate, self._first_rate, self._power = learning_rate, rate, power
-        self._tol, self._patience, self._by_score = tol, patience, by_score
-        self._n_samples, self._score, self._verbose = n_samples, score, verbose
+        self._rules, self._n_samples, self._score, self._verbose = rules, n_samples, score, verbose
 
     def factor(self) -> float:
         """Return the learning rate of the next epoch divided by the initial one."""
-        return self.state.rate / self._first_rate
+        return self.state.rate / self._rules.first_rate
 
     def __call__(self, end: EpochEnd) -> bool:
         """Record an epoch; return whether to stop after it."""
-        state, loss = self.state, end.record.loss
+        rules, state, loss = self._rules, self.state, end.record.loss
         score = np.nan if self._score is None else self._score(end)
         if self._score is not None:
             state.scores.append(score)
@@ -82,12 +99,12 @@ class FitWatch:
             print(f"Iteration {end.record.epoch}, loss = {loss:.8f}")
             if self._score is not None:
                 print(f"Validation score: {score:f}")
-        if self._by_score:
-            worse = score < state.best_score + self._tol
+        if rules.by_score:
+            worse = score < state.best_score + rules.tol
             if score > state.best_score:
                 self.best = end.network
         else:
-            worse = loss > state.best_loss - self._tol
+            worse = loss > state.best_loss - rules.tol
         self.state = state = replace(
             state,
             best_loss=min(loss, state.best_loss),
@@ -95,14 +112,14 @@ class FitWatch:
             seen=state.seen + self._n_samples,
             idle=state.idle + 1 if worse else 0,
         )
-        if self._learning_rate == "invscaling":
-            self.state = state = replace(state, rate=self._first_rate / (state.seen + 1) ** self._power)
-        if state.idle <= self._patience:
+        if rules.learning_rate == "invscaling":
+            self.state = state = replace(state, rate=rules.first_rate / (state.seen + 1) ** rules.power)
+        if state.idle <= rules.patience:
             return False
-        adaptive = self._learning_rate == "adaptive" and state.rate > LOWEST_RATE
+        adaptive = rules.learning_rate == "adaptive" and state.rate > LOWEST_RATE
         self.state = replace(state, idle=0, rate=state.rate / DIVISOR) if adaptive else state
         if self._verbose:
-            metric = "Validation score" if self._by_score else "Training loss"
+            metric = "Validation score" if rules.by_score else "Training loss"
             action = f"setting the learning rate to {self.state.rate:f}" if adaptive else "stopping"
-            print(f"{metric} did not improve by tol={self._tol:f} for more than {self._patience} epochs: {action}.")
+            print(f"{metric} did not improve by tol={rules.tol:f} for more than {rules.patience} epochs: {action}.")
         return not adaptive

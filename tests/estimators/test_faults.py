@@ -173,7 +173,7 @@ def test_prediction_before_a_fit_or_from_other_columns_raises():
 
 def test_partial_fit_raises_for_bad_classes_and_unsupported_parameters():
     model = MLPClassifier(**SMALL)
-    with pytest.raises(ValueError, match="classes must be passed on the first call"):
+    with pytest.raises(ValueError, match="classes is None, expected all labels"):
         model.partial_fit(X, Y)
     model.partial_fit(X, Y, classes=[0, 1, 2])
     with pytest.raises(ValueError, match=r"\[7\]"):
@@ -255,7 +255,7 @@ def test_a_failed_fit_does_not_change_the_estimator():
         fresh.fit(X, Y, sample_weight=-np.ones(30))
     with pytest.raises(NotFittedError):
         fresh.predict(X)
-    with pytest.raises(ValueError, match="classes must be passed on the first call"):
+    with pytest.raises(ValueError, match="classes is None, expected all labels"):
         fresh.partial_fit(X, Y)
     model = MLPClassifier(**SMALL).fit(X, Y)
     before, predictions = vars(model).copy(), model.predict(X)
