@@ -55,7 +55,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
     def _set_parameters(self, arguments: dict[str, Any]) -> None:
         """Set an attribute for each argument of `__init__`, as scikit-learn requires; `arguments` is its `locals()`."""
-        vars(self).update({name: value for name, value in arguments.items() if name != "self"})
+        self.__dict__.update({name: value for name, value in arguments.items() if name != "self"})
 
     # --- Fitting ---------------------------------------------------------------------------------------------------
     def _fit(
@@ -166,10 +166,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
     @contextmanager
     def _fitting(self) -> Iterator[None]:
-        """Check the parameters, and restore the fitted attributes if the fit fails.
-
-        An interrupted fit keeps its last complete epoch.
-        """
+        """Check the parameters, and restore the fitted attributes if a fit fails, unless Ctrl-C interrupts it."""
         check_parameters(self)
         before = {name: value for name, value in vars(self).items() if name.endswith("_")}
         try:
@@ -271,15 +268,11 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             assert end.validation_logits is not None
             return self._score_logits(end.validation_logits, held_out.labels, held_weight)
 
-        rules = FitRules(
-            learning_rate=self.learning_rate if self.solver == "sgd" else "constant",
-            first_rate=self.learning_rate_init,
-            power=self.power_t,
-            tol=self.tol if self.solver != "lbfgs" else 0.0,
-            patience=self.n_iter_no_change if self.solver != "lbfgs" else np.inf,
-            by_score=by_score,
-        )
-        n_samples = n_samples if self.solver != "lbfgs" else 0
+        learning_rate = self.learning_rate if self.solver == "sgd" else "constant"
+        tol, n_iter_no_change = self.tol, self.n_iter_no_change
+        if self.solver == "lbfgs":  # it stops by its own rules and has no rate that depends on the samples
+            tol, n_iter_no_change, n_samples = 0.0, np.inf, 0
+        rules = FitRules(learning_rate, self.learning_rate_init, self.power_t, tol, n_iter_no_change, by_score)
         return FitWatch(state, rules, n_samples, None if held_out is None else score, bool(self.verbose))
 
     def _batch_size(self, n_samples: int) -> int:
@@ -373,10 +366,6 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         return None
 
     # --- Prediction ------------------------------------------------------------------------------------------------
-    def _logits(self, X: Any) -> np.ndarray:
-        check_is_fitted(self, "network_")
-        return get_backend(self.backend).predict_logits(self.network_, self._check_data(X, reset=False), self.n_threads)
-
     def _outputs(self, X: Any) -> np.ndarray:
         """Return the network's outputs, probabilities or numbers, (N, C)."""
         check_is_fitted(self, "network_")

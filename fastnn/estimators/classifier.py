@@ -296,11 +296,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         Sets `classes_` unless a previous fit or call has set them.
         """
-        if y is None:
-            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+        keep_classes = warm or (incremental and hasattr(self, "classes_"))
         if type_of_target(y, input_name="y", raise_unknown=True) == "multilabel-indicator":
             indicators = y.toarray() if is_sparse(y) else np.asarray(y)
-            if not warm and not (incremental and hasattr(self, "classes_")):
+            if not keep_classes:
                 self.classes_ = np.arange(indicators.shape[1])
             if self.threshold is not None:
                 raise ValueError(NO_THRESHOLD)
@@ -315,7 +314,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             raise ValueError(f"y has shape {y.shape}, expected (N,): multiclass-multioutput targets are not supported")
         try:
             labels = np.unique(y)
-            known = labels if not (warm or (incremental and hasattr(self, "classes_"))) else self.classes_
+            known = self.classes_ if keep_classes else labels
             numbers = np.searchsorted(known, y)
         except TypeError as error:
             raise ValueError(

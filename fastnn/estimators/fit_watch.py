@@ -41,36 +41,23 @@ class WatchState:
 
 @dataclass(frozen=True)
 class FitRules:
-    """The estimator's parameters that decide on the learning rate and on stopping.
-
-    Attributes
-    ----------
-    learning_rate : {"constant", "invscaling", "adaptive"}
-    first_rate, power : float
-        The initial learning rate, and the exponent of "invscaling".
-    tol : float
-        The smallest change of the loss or of the score that counts as an improvement.
-    patience : float
-        The largest accepted number of consecutive epochs without improvement.
-    by_score : bool
-        Whether the validation score decides, rather than the training loss.
-    """
+    """The estimator's parameters that decide on the learning rate and on stopping."""
 
     learning_rate: str
-    first_rate: float
-    power: float
+    learning_rate_init: float
+    power_t: float
     tol: float
-    patience: float
-    by_score: bool
+    n_iter_no_change: float
+    by_score: bool  # whether the validation score decides, rather than the training loss
 
 
 class FitWatch:
     """Callback and schedule for `fastnn.train` that follow scikit-learn's rules.
 
     An epoch is an improvement if its training loss is at least `tol` below the lowest so far. With `by_score`, it is
-    one if its validation score is at least `tol` above the highest so far. Training stops after more than `patience`
-    consecutive epochs without improvement. With an adaptive learning rate, it continues at a fifth of the rate instead,
-    until the rate is at most 1e-6.
+    one if its validation score is at least `tol` above the highest so far. Training stops after more than
+    `n_iter_no_change` consecutive epochs without improvement. With an adaptive learning rate, it continues at a fifth
+    of the rate instead, until the rate is at most 1e-6.
     """
 
     def __init__(
@@ -87,7 +74,7 @@ class FitWatch:
 
     def factor(self) -> float:
         """Return the learning rate of the next epoch divided by the initial one."""
-        return self.state.rate / self._rules.first_rate
+        return self.state.rate / self._rules.learning_rate_init
 
     def __call__(self, end: EpochEnd) -> bool:
         """Record an epoch; return whether to stop after it."""
@@ -113,13 +100,15 @@ class FitWatch:
             idle=state.idle + 1 if worse else 0,
         )
         if rules.learning_rate == "invscaling":
-            self.state = state = replace(state, rate=rules.first_rate / (state.seen + 1) ** rules.power)
-        if state.idle <= rules.patience:
+            self.state = state = replace(state, rate=rules.learning_rate_init / (state.seen + 1) ** rules.power_t)
+        if state.idle <= rules.n_iter_no_change:
             return False
         adaptive = rules.learning_rate == "adaptive" and state.rate > LOWEST_RATE
         self.state = replace(state, idle=0, rate=state.rate / DIVISOR) if adaptive else state
         if self._verbose:
             metric = "Validation score" if rules.by_score else "Training loss"
             action = f"setting the learning rate to {self.state.rate:f}" if adaptive else "stopping"
-            print(f"{metric} did not improve by tol={rules.tol:f} for more than {rules.patience} epochs: {action}.")
+            print(
+                f"{metric} did not improve by tol={rules.tol:f} for more than {rules.n_iter_no_change} epochs: {action}."
+            )
         return not adaptive

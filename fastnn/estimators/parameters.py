@@ -19,21 +19,14 @@ from fastnn.estimators.fit_watch import LEARNING_RATES
 from fastnn.network import ACTIVATIONS
 
 SOLVERS = ("lbfgs", "sgd", "adam")
+DTYPES = ("float32", "float64", float, np.float32, np.float64)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """The values that a parameter may have; ``a | b`` allows the values of both rules.
+    """The values that a parameter may have; ``a | b`` allows the values of both rules."""
 
-    Attributes
-    ----------
-    expected : str
-        These values in words, for the error message.
-    accepts : function of a value
-        Returns whether the value is one of them.
-    """
-
-    expected: str
+    expected: str  # in words, for the error message
     accepts: Callable[[Any], bool]
 
     def __or__(self, other: "Rule") -> "Rule":
@@ -55,13 +48,6 @@ def layer_sizes(hidden: Any) -> list[Any]:
     """Return the items of `hidden_layer_sizes`, which is a single item or a collection."""
     is_collection = isinstance(hidden, Collection) and not isinstance(hidden, str) and getattr(hidden, "ndim", 1) > 0
     return list(hidden) if is_collection else [hidden]
-
-
-def _is_float_dtype(value: Any) -> bool:
-    try:
-        return value is not None and np.dtype(value) in (np.dtype(np.float32), np.dtype(np.float64))
-    except (TypeError, ValueError):
-        return False
 
 
 COUNT = Rule("a whole number, 1 or more", lambda value: is_integer(value) and value >= 1)
@@ -103,7 +89,7 @@ RULES = {
     "n_threads": COUNT | NONE,
     "dropout": FRACTION,
     "input_scale": POSITIVE,
-    "dtype": Rule("float32 or float64", _is_float_dtype),
+    "dtype": Rule("float32 or float64", lambda value: isinstance(value, (str, type, np.dtype)) and value in DTYPES),
     "schedule": Rule("a string, a function of (epoch, epochs)", lambda value: isinstance(value, str) or callable(value))
     | NONE,
     # Only of MLPClassifier:
