@@ -108,7 +108,6 @@ class FitWatch:
         if self._verbose:
             metric = "Validation score" if rules.by_score else "Training loss"
             action = f"setting the learning rate to {self.state.rate:f}" if adaptive else "stopping"
-            print(
-                f"{metric} did not improve by tol={rules.tol:f} for more than {rules.n_iter_no_change} epochs: {action}."
-            )
+            epochs = f"more than {rules.n_iter_no_change} epochs"
+            print(f"{metric} did not improve by tol={rules.tol:f} for {epochs}: {action}.")
         return not adaptive
