@@ -161,7 +161,8 @@ def load(path: str | os.PathLike[str]) -> Model:
         try:
             return _read(file, os.fstat(file.fileno()).st_size)
         except (DataError, SettingsError) as error:
-            raise DataError(f"{name}: {str(error)[:400]}") from None  # values in a damaged file may be long
+            text = str(error)  # may quote a long value of a damaged file
+            raise DataError(f"{name}: {text if len(text) < 400 else f'{text[:200]} ... {text[-200:]}'}") from None
         except MemoryError:
             raise DataError(f"{name}: the model does not fit in memory") from None
         except OSError as error:
