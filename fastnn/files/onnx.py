@@ -272,7 +272,7 @@ def _check(model: Model, data: bytes, rows: Any, dtype: np.dtype) -> None:
     import onnx
     import onnxruntime
 
-    rows = check_inputs(model.network, rows)
+    rows = check_inputs(model.network, rows.tocsr() if is_sparse(rows) else rows)
     if not rows.shape[0]:
         raise DataError("rows has no samples, expected at least one to compare on")
     options = onnxruntime.SessionOptions()

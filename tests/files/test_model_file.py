@@ -5,11 +5,9 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import ClassVar
 from unittest.mock import Mock
 
 import numpy as np
@@ -22,7 +20,7 @@ from hypothesis import strategies as st
 from fastnn.errors import DataError, FastnnError, FileError
 from fastnn.files import model_file
 from fastnn.files.model_file import load, load_classifier, save
-from fastnn.network import BatchNorm, Dense, Layer, Network
+from fastnn.network import BatchNorm, Dense, Network
 from fastnn.network.model import Model
 
 VERSIONS = {"fastnn": "0.1.0", "numpy": "2.4.6"}
@@ -183,35 +181,32 @@ def test_a_saved_network_is_loaded_with_identical_bits(path, network):
 @pytest.mark.parametrize(
     ("output", "n_outputs", "names", "expected"),
     [
-        ("softmax", 1, {}, {"classes": (0,)}),
-        ("softmax", 2, {"classes": np.array([2**63 - 1, -(2**63)])}, {"classes": (2**63 - 1, -(2**63))}),
-        ("softmax", 2, {"classes": ["été", "two\nlines 🙂\0"]}, {"classes": ("été", "two\nlines 🙂\0")}),
-        ("logistic", 3, {}, {"classes": (0, 1, 2)}),
-        ("logistic", 3, {"classes": np.array(["a", "b", "c"])}, {"classes": ("a", "b", "c")}),
-        ("logistic", 1, {}, {"classes": (0, 1)}),
-        ("logistic", 1, {"classes": (7,)}, {"classes": (7,)}),
-        ("identity", 1, {}, {"classes": None}),
-        ("identity", 3, {}, {"classes": None}),
-        ("softmax", 3, {"unknown": (0.1, -1)}, {"classes": (0, 1, 2), "unknown": (0.1, -1)}),
+        ("softmax", 1, {"image_shape": np.array([2, 2])}, [(0,), (2, 2), None, None]),
+        ("softmax", 2, {"classes": np.array([2**63 - 1, -(2**63)])}, [(2**63 - 1, -(2**63)), None, None, None]),
+        ("softmax", 2, {"classes": ["été", "two\nlines 🙂\0"]}, [("été", "two\nlines 🙂\0"), None, None, None]),
+        ("softmax", 3, {"unknown": (0.1, -1)}, [(0, 1, 2), None, None, (0.1, -1)]),
         (
             "softmax",
             2,
             {"classes": ["a", "b"], "unknown": [np.float32(0.25), np.str_("?")]},
-            {"classes": ("a", "b"), "unknown": (0.25, "?")},
+            [("a", "b"), None, None, (0.25, "?")],
         ),
-        ("logistic", 1, {"unknown": (1, np.int64(2**63 - 1))}, {"classes": (0, 1), "unknown": (1.0, 2**63 - 1)}),
-        ("logistic", 1, {"classes": ["a"], "unknown": (5e-324, "")}, {"classes": ("a",), "unknown": (5e-324, "")}),
+        ("logistic", 3, {}, [(0, 1, 2), None, None, None]),
+        ("logistic", 3, {"classes": np.array(["a", "b", "c"])}, [("a", "b", "c"), None, None, None]),
+        ("logistic", 1, {"unknown": (1, np.int64(2**63 - 1))}, [(0, 1), None, None, (1.0, 2**63 - 1)]),
+        ("logistic", 1, {"classes": ["a"], "unknown": (5e-324, "")}, [("a",), None, None, (5e-324, "")]),
+        ("identity", 1, {}, [None, None, None, None]),
         (
-            "softmax",
-            1,
-            {"image_shape": np.array([2, 2]), "feature_names": np.array(["a", "b", "", "d 🙂"], object)},
-            {"classes": (0,), "image_shape": (2, 2), "feature_names": ("a", "b", "", "d 🙂")},
+            "identity",
+            3,
+            {"feature_names": np.array(["a", "", "d 🙂", "d"])},
+            [None, None, ("a", "", "d 🙂", "d"), None],
         ),
     ],
 )
 def test_names_are_restored_as_plain_values(path, output, n_outputs, names, expected):
     save(path, Network.initialize((4, n_outputs), output=output, seed=1), **names)
-    assert repr(names_of(load(path))) == repr({**dict.fromkeys(NAMES), **expected})
+    assert repr(list(names_of(load(path)).values())) == repr(expected)
 
 
 def test_a_model_decides_on_labels_and_probabilities():
@@ -304,17 +299,11 @@ def test_safetensors_reads_the_file(path, dtype):
         ({"unknown": (0.5, True)}, "the label of unknown is True"),
         ({"unknown": (0.5, 2**63)}, "the label of unknown is 9223372036854775808"),
         ({"unknown": (0.5, "\ud800"), "classes": ["a", "b"]}, "surrogate"),
-        (
-            {"output": "identity", "classes": [0, 1]},
-            "classes are [0, 1], expected none: the outputs of",
-        ),
+        ({"output": "identity", "classes": [0, 1]}, "classes are [0, 1], expected none: the outputs of"),
         ({"output": "identity", "unknown": (0.5, -1)}, "unknown is [0.5, -1], expected none: the outputs are numbers"),
         ({"output": "logistic", "unknown": (0.5, -1)}, "expected none: each output has a probability of its own"),
         ({"output": "logistic", "classes": [0]}, "1 classes for 2 outputs of the network, expected one each"),
-        (
-            {"output": "logistic", "n": 1, "classes": [0, 1, 2]},
-            "3 classes for 1 outputs of the network, expected one",
-        ),
+        ({"output": "logistic", "n": 1, "classes": [0, 1, 2]}, "3 classes for 1 outputs of the network, expected one"),
         ({"output": "softmax", "n": 1, "classes": [0, 1]}, "2 classes for 1 outputs of the network"),
     ],
 )
@@ -326,12 +315,7 @@ def test_names_that_do_not_fit_are_refused_and_the_old_file_stays(path, data, op
     assert path.read_bytes() == data
 
 
-@dataclass(frozen=True)
-class Unlisted(Layer):
-    """A layer that is not in the table of layers."""
-
-    kind: ClassVar[str] = "unlisted"
-    activation: str | None = None
+OTHER = type("Other", (Dense,), {"kind": "other"})(2)  # of a class that is not in the table of layers
 
 
 @pytest.mark.parametrize(
@@ -341,7 +325,7 @@ class Unlisted(Layer):
         (lambda network: network.biases[0].__setitem__(0, np.inf), "layer 1: a weight or bias is not finite"),
         (lambda network: network.statistics[1].__setitem__(0, np.nan), "layer 2: statistics"),
         (lambda network: setattr(network, "layers", network.layers[:2]), "expected names, the last one identity"),
-        (lambda network: setattr(network, "layers", (*network.layers, Unlisted("identity"))), "expected a kind from"),
+        (lambda network: setattr(network, "layers", (*network.layers[:2], OTHER)), "layer 3 is {'activation': None"),
     ],
 )
 def test_an_invalid_network_is_refused_and_the_old_file_stays(path, data, invalidate, part):
@@ -399,88 +383,53 @@ def edited(old, new):
 
 
 REMOVED = object()
-# A key in the header, a list of invalid values (one case each), and a part of the error message.
+# A key of the metadata, or one with a dot: a tensor; a list of invalid values (one case each); a part of the message.
 INVALID_VALUES = [
-    (
-        "metadata format_version",
-        ["4", "12", "0", "one", "\u0662", REMOVED],
-        "expected one of 1, 2, 3; a newer one needs",
-    ),
-    ("metadata format_version", ["2"], "lacks the key 'activation'"),
-    ("metadata format_version", [3], "its 'format_version' is 3, expected a string"),
-    ("metadata pickle", ["x"], "has the unknown key 'pickle'"),
-    ("metadata activation", ["relu"], "has the unknown key 'activation'"),
-    ("metadata sha256", [REMOVED], "lacks the key 'sha256'"),
-    ("metadata output", [REMOVED], "lacks the key 'output'"),
-    ("metadata output", ["sigmoid", "", "null", "a" * 9999], "expected one of softmax, logistic, identity"),
-    ("metadata output", ["identity"], "classes are ['no', 'yes'], expected none"),
-    ("metadata output", ["logistic"], "unknown is [0.75, '?'], expected none"),
-    ("metadata numpy", [[1, 2]], "its 'numpy' is [1, 2], expected a string"),
-    ("metadata input_scale", ["0.0", "-1.0", "1e999", "1", "1.00", " 1.0", "null"], "expected a positive number"),
-    ("metadata input_scale", ["nan", "1_0.0", "\u0661.0", "open('x')"], "its input_scale is not valid JSON"),
-    ("metadata layers", [REMOVED], "lacks the key 'layers'"),
-    ("metadata layers", ["{}", '"dense"', "null"], "expected a list"),
-    ("metadata layers", ["[]"], "the activations of its layers are [], expected names, the last one identity"),
-    ("metadata layers", ["[1]", "[[]]", "[{}]", edited("batch_norm", "os.system")], "expected a kind from dense"),
-    ("metadata layers", ['[{"kind": ["dense"]}]', edited('"kind": "batch_norm", ', "")], "expected a kind from dense"),
-    (
-        "metadata layers",
-        [edited('"units": 3, ', ""), edited('"units": 3', '"units": 3, "bias": 1')],
-        "layer 1, dense, has",
-    ),
-    ("metadata layers", [edited("units", "__class__")], "layer 1, dense, has"),
-    ("metadata layers", [edited('"units": 3', '"units": 3, "units": 3')], "its layers has the key 'units' twice"),
-    ("metadata layers", [edited("gelu", "eval"), edited('"gelu"', '["gelu"]')], "activation of a dense layer is"),
-    ("metadata layers", [edited('"gelu"', "null")], "expected names, the last one identity"),
-    ("metadata layers", [edited("identity", "relu")], "expected names, the last one identity"),
-    (
-        "metadata layers",
-        [edited("3", number) for number in ("0", "-3", "3.0", "true", '"3"', "null")],
-        "units of a dense",
-    ),
-    (
-        "metadata layers",
-        [edited("0.5", number) for number in ("1.0", "-0.1", "1e999", '"0"')],
-        "momentum of a batch_norm",
-    ),
-    (
-        "metadata layers",
-        [edited("0.001", number) for number in ("0.0", "[1]", "true")],
-        "epsilon of a batch_norm layer is",
-    ),
-    ("metadata layers", [edited("3", "9" * 21), edited("0.5", "NaN")], "its layers has the number"),
-    ("metadata layers", [edited("3", "4"), edited("3", "9" * 20)], "tensor 'weight.0': found {"),
-    ("metadata layers", [edited("3", "[" + "1," * 9999 + "1]")], "units of a dense layer is"),
-    (
-        "metadata input_shape",
-        ["[]", "2", "null", "[0]", "[2.0]", "[true]", '["2"]', "[[2]]"],
-        "expected sizes of 1 or more",
-    ),
-    ("metadata input_shape", ["[3]", "[2, 2]", "[99999999999999999999]"], "tensor 'weight.0': found {"),
-    ("metadata classes", [REMOVED], "lacks the key 'classes'"),
-    ("metadata classes", ['["a"]', "[]"], "expected"),
-    ("metadata classes", ["[1, 1]"], "expected all of them different"),
-    ("metadata classes", ['[1, "a"]', "[true, false]", "null", "[0.5, 1]"], "expected a list of int64 integers or of"),
-    ("metadata classes", ['[["a"], ["b"]]', '{"a": 1, "b": 2}', f"[1, {2**63}]"], "expected a list of int64"),
-    ("metadata classes", ["[1, " + "9" * 5000 + "]"], "its classes has the number"),
-    ("metadata classes", ["[" * 100_000], "its classes is nested too deeply"),
-    ("metadata classes", ['["a", "\\ud800"]'], "its classes has half of a surrogate pair"),
-    ("metadata classes", ["a, b"], "its classes is not valid JSON"),
-    (
-        "metadata image_shape",
-        ["[2, 2]", "[-1, -2]", "[1, 2, 1]", "[true, 2]", "[1.0, 2]", '"ab"'],
-        "a height and a width",
-    ),
-    (
-        "metadata feature_names",
-        ['["a"]', "[1, 2]", '"ab"', '{"a": 1, "b": 2}', "[]", "[0.5, 1]"],
-        "a list of 2 strings",
-    ),
-    ("metadata feature_names", ['["a", "a"]'], "expected all of them different"),
-    ("metadata unknown", ["0.5", '"ab"', "[0.5]", "[]", '[0.5, "?", "?"]', '{"0.5": "?"}'], "a threshold and a label"),
-    ("metadata unknown", ['[0, "?"]', '[1e999, "?"]', '["0.5", "?"]', '[true, "?"]'], "above 0, at most"),
-    ("metadata unknown", ['[NaN, "?"]', '[Infinity, "?"]'], "its unknown has the number"),
-    ("metadata unknown", ['[0.5, "no"]', "[0.5, 1]", "[0.5, 1.5]", "[0.5, null]"], "a string that is none of the"),
+    ("format_version", ["4", "12", "0", "one", "\u0662", REMOVED], "expected one of 1, 2, 3; a newer one needs"),
+    ("format_version", ["2"], "lacks the key 'activation'"),
+    ("format_version", [3], "its 'format_version' is 3, expected a string"),
+    ("pickle", ["x"], "has the unknown key 'pickle'"),
+    ("activation", ["relu"], "has the unknown key 'activation'"),
+    ("sha256", [REMOVED], "lacks the key 'sha256'"),
+    ("output", [REMOVED], "lacks the key 'output'"),
+    ("output", ["sigmoid", "", "null", "a" * 9999], "expected one of softmax, logistic, identity"),
+    ("output", ["identity"], "classes are ['no', 'yes'], expected none"),
+    ("output", ["logistic"], "unknown is [0.75, '?'], expected none"),
+    ("numpy", [[1, 2]], "its 'numpy' is [1, 2], expected a string"),
+    ("input_scale", ["0.0", "-1.0", "1e999", "1", "1.00", " 1.0", "null"], "expected a positive number"),
+    ("input_scale", ["nan", "1_0.0", "\u0661.0", "open('x')"], "its input_scale is not valid JSON"),
+    ("layers", [REMOVED], "lacks the key 'layers'"),
+    ("layers", ["{}", '"dense"', "null"], "expected a list"),
+    ("layers", ["[]"], "the activations of its layers are [], expected names, the last one identity"),
+    ("layers", ["[1]", "[[]]", "[{}]", edited("batch_norm", "os.system")], "expected a kind from dense"),
+    ("layers", ['[{"kind": ["dense"]}]', edited('"kind": "batch_norm", ', "")], "expected a kind from dense"),
+    ("layers", [edited('"units": 3, ', ""), edited('"units": 3', '"units": 3, "bias": 1')], "layer 1, dense, has"),
+    ("layers", [edited("units", "__class__")], "layer 1, dense, has"),
+    ("layers", [edited('"units": 3', '"units": 3, "units": 3')], "its layers has the key 'units' twice"),
+    ("layers", [edited("gelu", "eval"), edited('"gelu"', '["gelu"]')], "activation of a dense layer is"),
+    ("layers", [edited('"gelu"', "null")], "expected names, the last one identity"),
+    ("layers", [edited("identity", "relu")], "expected names, the last one identity"),
+    ("layers", [edited("3", number) for number in ("0", "-3", "3.0", "true", '"3"', "null")], "units of a dense"),
+    ("layers", [edited("0.5", number) for number in ("1.0", "-0.1", "1e999", '"0"')], "momentum of a batch_norm"),
+    ("layers", [edited("0.001", number) for number in ("0.0", "[1]", "true")], "epsilon of a batch_norm layer is"),
+    ("layers", [edited("3", "9" * 21), edited("0.5", "NaN")], "its layers has the number"),
+    ("layers", [edited("3", "4"), edited("3", "9" * 20)], "tensor 'weight.0': found {"),
+    ("layers", [edited("3", "[" + "1," * 9999 + "1]")], "units of a dense layer is"),
+    ("input_shape", ["[]", "2", "null", "[0]", "[2.0]", "[true]", '["2"]', "[[2]]"], "expected sizes of 1 or more"),
+    ("input_shape", ["[3]", "[2, 2]", "[99999999999999999999]"], "tensor 'weight.0': found {"),
+    ("classes", [REMOVED], "lacks the key 'classes'"),
+    ("classes", ['["a"]', "[]"], "expected"),
+    ("classes", ["[1, 1]"], "expected all of them different"),
+    ("classes", ['[1, "a"]', "[true, false]", "null", "[0.5, 1]"], "expected a list of int64 integers or of"),
+    ("classes", ['[["a"], ["b"]]', '{"a": 1, "b": 2}', f"[1, {2**63}]"], "expected a list of int64"),
+    ("classes", ["a, b"], "its classes is not valid JSON"),
+    ("image_shape", ["[2, 2]", "[-1, -2]", "[1, 2, 1]", "[true, 2]", "[1.0, 2]", '"ab"'], "a height and a width"),
+    ("feature_names", ['["a"]', "[1, 2]", '"ab"', '{"a": 1, "b": 2}', "[]", "[0.5, 1]"], "a list of 2 strings"),
+    ("feature_names", ['["a", "a"]'], "expected all of them different"),
+    ("unknown", ["0.5", '"ab"', "[0.5]", "[]", '[0.5, "?", "?"]', '{"0.5": "?"}'], "a threshold and a label"),
+    ("unknown", ['[0, "?"]', '[1e999, "?"]', '["0.5", "?"]', '[true, "?"]'], "above 0, at most"),
+    ("unknown", ['[NaN, "?"]', '[Infinity, "?"]'], "its unknown has the number"),
+    ("unknown", ['[0.5, "no"]', "[0.5, 1]", "[0.5, 1.5]", "[0.5, null]"], "a string that is none of the"),
     ("bias.1", [REMOVED], "tensor 'bias.1': found no such tensor, expected {"),
     ("statistic.1", [REMOVED], "tensor 'statistic.1': found no such tensor"),
     ("weight.0", [REMOVED], "tensor 'weight.0': found no such tensor"),
@@ -489,20 +438,16 @@ INVALID_VALUES = [
     ("bias.0 order", ["F"], '"order":"F","shape":[3]}, expected {'),
     ("bias.0 dtype", ["F64", "F16", ["F32"], None], "tensor 'bias.0': found {"),
     ("weight.0 dtype", ["F64", "I32", ["F64"], None, REMOVED], "tensor 'weight.0': found {"),
-    (
-        "weight.2 shape",
-        [[2, 3], [3, True], [3, 2.0], [3, -2], [6], [3, 2, 1], "32", None],
-        '"dtype":"F32","shape":[3,2]}',
-    ),
+    ("weight.2 shape", [[2, 3], [3, True], [3, 2.0], [-3, -2], [6], [3, 2, 1], "32", None], ',"shape":[3,2]}'),
     ("statistic.0 shape", [[2], [3, 1], [], 3, [2**62]], '"dtype":"F32","shape":[3]}'),
     ("bias.0 data_offsets", [[20, 32], [28, 40], [36, 24], [24], "ab", None], 'expected {"data_offsets":[24,36]'),
     ("weight.0 data_offsets", [[-24, 0], [0, 24.0]], 'expected {"data_offsets":[0,24]'),
 ]
 # The same for files of version 2, which have an activation and no layers.
 INVALID_OLD_VALUES = [
-    ("metadata format_version", ["1"], "has the unknown key 'feature_names'"),
-    ("metadata layers", ["[]"], "has the unknown key 'layers'"),
-    ("metadata activation", ["os.system", "", "Relu"], "activation is"),
+    ("format_version", ["1"], "has the unknown key 'feature_names'"),
+    ("layers", ["[]"], "has the unknown key 'layers'"),
+    ("activation", ["os.system", "", "Relu"], "activation is"),
     ("weight.0", [REMOVED, 3, [], {}], "expected a tensor of shape [inputs, units]"),
     ("weight.1 shape", [[6], [-2, -3], [0, 3], [3, True], "32", None], "weight.1 is {"),
     ("weight.1 shape", [[2, 3], [2**62, 3]], "tensor 'weight.1': found {"),
@@ -523,8 +468,8 @@ INVALID_OLD_VALUES = [
 )
 def test_an_invalid_value_in_the_header_is_named(path, name, key_path, value, part):
     header, payload = split(golden(name).read_bytes())
-    *containers, key = key_path.replace("metadata", "__metadata__").split()
-    container = header[containers[0]] if containers else header
+    *tensor, key = key_path.split()
+    container = header[tensor[0]] if tensor else header if "." in key else header["__metadata__"]
     container[key] = value
     if value is REMOVED:
         del container[key]
