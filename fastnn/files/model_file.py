@@ -320,8 +320,7 @@ def _parse_json(text: str, what: str) -> Any:
         raise DataError(f"its {what} has the number {short(number)}, expected finite ones and int64 integers")
 
     def integer(number: str) -> int:
-        # An int64 has at most 19 digits and a sign. For thousands of digits, Python's int() would raise its own error.
-        return int(number) if len(number) <= 20 else refuse(number)
+        return int(number) if len(number) <= 20 else refuse(number)  # an int64 has at most 19 digits and a sign
 
     try:
         value = json.loads(text, object_pairs_hook=unique, parse_constant=refuse, parse_int=integer)

@@ -114,12 +114,15 @@ def export_onnx(
     ...     print(os.listdir(folder))
     ['model.onnx']
     """
-    _require("onnx")
-    _require("onnxruntime")
+    for package in ("onnx", "onnxruntime"):
+        _require(package)
     if isinstance(model, Network):
         model = Model(model, default_classes(model.output, model.n_outputs))
-    name = model.network.dtype.name if input_dtype is None else _dtype_name(input_dtype)
-    dtype = np.dtype(check_choice("input_dtype", name, INPUT_DTYPES))
+    dtype = model.network.dtype
+    if input_dtype is not None:
+        # A dtype equals its own name and its class.
+        name = next((name for name in INPUT_DTYPES if np.dtype(name) == input_dtype), input_dtype)
+        dtype = np.dtype(check_choice("input_dtype", name, INPUT_DTYPES))
     try:
         model = replace(model, **checked(model))
         data = _serialized(model, dtype)
@@ -139,13 +142,6 @@ def _require(name: str) -> None:
             f"ONNX export needs onnx and onnxruntime, but {name} cannot be imported ({error}); install the extra "
             "fastnn-digits[onnx]: in a checkout, run pip install '.[onnx]'"
         ) from error
-
-
-def _dtype_name(dtype: Any) -> str:
-    try:
-        return np.dtype(dtype).name
-    except TypeError:
-        return short(dtype)
 
 
 # --- The graph -------------------------------------------------------------------------------------------------------

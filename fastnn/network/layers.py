@@ -99,7 +99,7 @@ class Layer:
         return ()
 
     def statistics_shapes(self, input_shape: Shape) -> tuple[Shape, ...]:
-        """Return the shapes of `initial_statistics` without allocating them."""
+        """Return the shapes of `initial_statistics`, so that files can be checked before memory is allocated."""
         return ()
 
     def check_batch(self, batch_size: int) -> None:
