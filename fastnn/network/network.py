@@ -116,7 +116,7 @@ class Network:
         for number, (layer, shape) in enumerate(zip(self.layers, self.shapes, strict=False), start=1):
             parameters, start = layer.parameter_shapes(shape), (len(expected), len(statistics))
             expected += [] if parameters is None else [(number, *parameters)]
-            statistics += [(number, array.shape) for array in layer.initial_statistics(shape)]
+            statistics += [(number, each) for each in layer.statistics_shapes(shape)]
             self._places.append((slice(start[0], len(expected)), slice(start[1], len(statistics))))
         for found, wanted, name in ((self.weights, expected, "weights"), (self.statistics, statistics, "statistics")):
             if len(found) != len(wanted):
