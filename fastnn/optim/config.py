@@ -146,6 +146,16 @@ class LossConfig:
             return self.l2
         return self.l2 / weight if weight > 0 else 0.0
 
+    def replace(self, **settings: Any) -> Self:
+        """Return a copy with other values for some settings; SettingsError for a name that is no setting."""
+        return replace(self, **_known(type(self), settings))
+
+    @classmethod
+    def from_settings(cls, settings: dict[str, Any]) -> Self:
+        """Return the configuration with these settings; SettingsError for a name that is no setting."""
+        return cls(**_known(cls, settings))
+
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig(LossConfig):
@@ -247,15 +257,6 @@ class TrainingConfig(LossConfig):
         schedule = get_schedule(self.schedule)
         factor = (WarmUp(self.warm_up, schedule) if self.warm_up else schedule)(epoch, epochs)
         return self.learning_rate * check_number("the schedule's factor", factor, 0)
-
-    def replace(self, **settings: Any) -> Self:
-        """Return a copy with other values for some settings; SettingsError for a name that is no setting."""
-        return replace(self, **_known(type(self), settings))
-
-    @classmethod
-    def from_settings(cls, settings: dict[str, Any]) -> Self:
-        """Return the configuration with these settings; SettingsError for a name that is no setting."""
-        return cls(**_known(cls, settings))
 
 
 def _plain(value: Any) -> Any:

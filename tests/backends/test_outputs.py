@@ -6,7 +6,7 @@ from scipy.special import expit
 from sklearn.metrics import log_loss, mean_squared_error
 
 from fastnn.backends import compiled, reference
-from fastnn.backends.base import TrainerState
+from fastnn.backends.base import TrainerState, check_run
 from fastnn.errors import DataError
 from fastnn.explanation.gradient_check import check_gradients
 from fastnn.network import Network
@@ -223,7 +223,7 @@ def test_the_objective_returns_loss_and_gradients_at_other_weights(backend, size
     if output == "softmax":
         targets = rng.integers(sizes[-1], size=300)
     weight = rng.random(300)
-    objective = backend.objective(network, inp, targets, l2=0.2, sample_weight=weight, threads=2)
+    objective = backend.objective(network, *check_run(network, inp, targets, weight, {"l2": 0.2, "threads": 2}))
     for _ in range(2):
         moved = network.like(*([array + rng.random(array.shape) for array in arrays] for arrays in
                                (network.weights, network.biases)))  # fmt: skip

@@ -4,14 +4,13 @@ import numpy as np
 import pytest
 
 from fastnn.backends import compiled, reference
-from fastnn.network import Network
-from fastnn.optim.optimizers import SGD, Adam, get_optimizer
+from fastnn.network import ACTIVATIONS, BatchNorm, Dense, Network
+from fastnn.optim.optimizers import SGD, Adam, AdamW, get_optimizer
 from tests.parity import assert_all_parity, assert_parity, astype, make_inputs, make_network
 
 BACKENDS = pytest.mark.parametrize("backend", [reference, compiled], ids=["numpy", "numba"])
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 INPUT_DTYPES = pytest.mark.parametrize("input_dtype", ["uint8", "float32", "float64"])
-ACTIVATIONS = pytest.mark.parametrize("activation", ["relu", "tanh", "logistic", "identity"])
 # Sizes that do not fill a block or need more than one: 1 row, 1 input, 1 or 17 units, 2 or 100 classes, 130 units.
 SHAPES = [(1, 1, 1), (1, 784, 17), (3, 5, 1), (65, 17, 2), (64, 64, 64), (33, 100, 130), (257, 63, 100)]
 SHAPE_IDS = ["x".join(map(str, shape)) for shape in SHAPES]
@@ -83,23 +82,69 @@ def test_softmax_and_its_loss_equal_values_computed_by_hand(backend):
 
 @BACKENDS
 @DTYPES
+def test_label_smoothing_equals_the_cross_entropy_with_smoothed_targets(backend, dtype):
+    """The expected values come from the definition: minus the sum of target * log(probability)."""
+    rng = np.random.default_rng(3)
+    (logits,), labels = _rounded(dtype, rng.standard_normal((65, 7)) * 3), rng.integers(7, size=65)
+    targets = 0.8 * np.eye(7)[labels] + 0.2 / 7
+    proba = np.exp(logits.astype(np.float64)) / np.exp(logits.astype(np.float64)).sum(axis=1, keepdims=True)
+    loss, dlogits = backend.softmax_cross_entropy(logits, labels, smoothing=0.2)
+    assert_parity(np.array(loss, dtype), -(targets * np.log(proba)).sum(axis=1).mean())
+    assert_parity(dlogits, (proba - targets) / 65)
+
+
+@BACKENDS
+@DTYPES
 @INPUT_DTYPES
-@ACTIVATIONS
 @pytest.mark.parametrize("shape", SHAPES, ids=SHAPE_IDS)
-def test_dense_forward_and_backward_agree_with_the_float64_reference(backend, dtype, input_dtype, activation, shape):
+def test_dense_forward_and_backward_agree_with_the_float64_reference(backend, dtype, input_dtype, shape):
     rng, (B, D, H) = np.random.default_rng(3), shape
     inp = make_inputs(rng, (B, D), input_dtype)
-    weight, bias, dout = _rounded(
+    weight, bias, dsums = _rounded(
         dtype, rng.standard_normal((D, H)) / (255 * D), rng.standard_normal(H), rng.standard_normal((B, H))
     )
-    exact = [array.astype(np.float64) for array in (inp.astype(dtype), weight, bias, dout)]
-    out = backend.dense_forward(inp, weight, bias, activation)
-    exact_out = reference.dense_forward(*exact[:3], activation)
-    assert_parity(out, exact_out, "forward")
-    # Both derivatives use the rounded output, so that ReLU's inputs are on the same side of 0.
-    found = backend.dense_backward(dout, inp, weight, out, activation)
-    expected = reference.dense_backward(exact[3], exact[0], exact[1], out.astype(np.float64), activation)
-    assert_all_parity(found, expected, "backward")
+    exact = [array.astype(np.float64) for array in (inp.astype(dtype), weight, bias, dsums)]
+    assert_parity(backend.dense_forward(inp, weight, bias), exact[0] @ exact[1] + exact[2], "forward")
+    found = backend.dense_backward(dsums, inp, weight)
+    assert_all_parity(found, (exact[3] @ exact[1].T, exact[0].T @ exact[3], exact[3].sum(axis=0)), "backward")
+    assert backend.dense_backward(dsums, inp, weight, needs_dinp=False)[0] is None
+
+
+@BACKENDS
+@DTYPES
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations_agree_with_the_float64_reference(backend, dtype, activation):
+    rng = np.random.default_rng(13)
+    inp, dout = _rounded(dtype, rng.standard_normal((33, 17)) * 3, rng.standard_normal((33, 17)))
+    exact_inp, exact_dout = inp.astype(np.float64), dout.astype(np.float64)
+    out, exact = backend.activate(inp, activation), reference.activate(exact_inp, activation)
+    assert_parity(out, exact, "forward")
+    found = backend.activate_backward(dout, inp, out, activation)
+    assert_parity(found, reference.activate_backward(exact_dout, exact_inp, exact, activation), "backward")
+    extreme = np.array([[-np.inf, -1e4, 0.0, 1e4, np.inf, np.nan]], dtype)
+    with np.errstate(invalid="ignore", over="ignore"):
+        values = backend.activate(extreme, activation)[0]
+    assert np.isfinite(values[1:4]).all()
+    assert np.isnan(values[5])
+
+
+@BACKENDS
+@DTYPES
+@pytest.mark.parametrize("shape", [(3, 1), (33, 17), (257, 130)], ids=lambda shape: "x".join(map(str, shape)))
+def test_batch_norm_agrees_with_the_float64_reference(backend, dtype, shape):
+    rng = np.random.default_rng(14)
+    inp, dout = _rounded(dtype, rng.standard_normal(shape) * 2 + 3, rng.standard_normal(shape))
+    weight, bias = _rounded(dtype, rng.standard_normal(shape[1]), rng.standard_normal(shape[1]))
+    exact = [array.astype(np.float64) for array in (inp, weight, bias, dout)]
+    found = backend.batch_norm_forward(inp, weight, bias, 1e-3)
+    mean, variance = exact[0].mean(axis=0), exact[0].var(axis=0)
+    out = exact[1] * (exact[0] - mean) / np.sqrt(variance + 1e-3) + exact[2]
+    assert_all_parity(found, (out, mean, variance), "forward")
+    assert_parity(backend.batch_norm(inp, weight, bias, *found[1:], 1e-3), out, "with given statistics")
+    found = backend.batch_norm_backward(dout, inp, weight, *found[1:], 1e-3)
+    assert_all_parity(
+        found, reference.batch_norm_backward(exact[3], exact[0], exact[1], mean, variance, 1e-3), "backward"
+    )
 
 
 NETWORKS = {
@@ -144,6 +189,57 @@ def test_loss_and_gradients_agree_with_the_float64_reference(
     )
 
 
+# Chains that no fused kernel covers, and chains with an activation of its own for each layer.
+CHAINS = {
+    "batch norm": [Dense(20, "identity"), BatchNorm("relu"), Dense(17), BatchNorm(), Dense(5)],
+    "batch norm first": [BatchNorm(), Dense(20, "tanh"), Dense(5)],
+    "gelu and silu": [Dense(20, "gelu"), Dense(17, "silu"), Dense(5)],
+    "two activations": [Dense(20, "leaky_relu"), Dense(17, "elu"), Dense(5)],
+}
+
+
+@BACKENDS
+@DTYPES
+@INPUT_DTYPES
+@pytest.mark.parametrize("layers", CHAINS.values(), ids=CHAINS)
+@pytest.mark.parametrize("optimizer", ["sgd", AdamW(epsilon=1e-3, weight_decay=0.3)], ids=["sgd", "adamw"])
+def test_chains_of_layers_agree_with_the_float64_reference(backend, dtype, input_dtype, layers, optimizer):
+    """Compares the loss, the gradients, the predictions and the running statistics of four steps."""
+    rng = np.random.default_rng(15)
+    inp, labels = make_inputs(rng, (100, 30), input_dtype), rng.integers(5, size=100)
+    network = Network.initialize((30,), layers, dtype=dtype, seed=1, input_scale=1 / 255 if inp.dtype == "uint8" else 1)
+    options = {"l2": 0.01, "dropout": 0.2, "label_smoothing": 0.1, "sample_weight": rng.random(100), "seed": 3}
+    exact = astype(network, "float64")
+    found = backend.loss_and_gradients(network, inp, labels, **options)
+    expected = reference.loss_and_gradients(exact, inp, labels, **options)
+    assert_parity(np.array(found.loss, dtype), np.array(expected.loss), "loss")
+    # All biases are compared as one array: a bias before batch normalisation has no effect, its gradient is rounding.
+    assert_all_parity(found.dweights, expected.dweights, "dweight")
+    assert_parity(np.concatenate(found.dbiases), np.concatenate(expected.dbiases), "dbias")
+    trainers = [
+        engine.trainer(each, inp, labels, optimizer, **options)
+        for engine, each in ((backend, network), (reference, exact))
+    ]
+    losses = [[trainer.run_epoch(np.arange(100), 50, 0.05).loss for _ in range(2)] for trainer in trainers]
+    np.testing.assert_allclose(*losses, rtol=1e-9 if dtype == "float64" else 2e-4)
+    trained, exact = (trainer.network() for trainer in trainers)
+    assert len(trained.statistics) == 2 * sum(isinstance(layer, BatchNorm) for layer in layers)
+    for one, other in zip(trained.statistics, exact.statistics, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9 if dtype == "float64" else 1e-3, atol=1e-4)
+    assert_parity(backend.predict_proba(network, inp), reference.predict_proba(astype(network, "float64"), inp))
+
+
+def test_batch_norm_predicts_with_the_running_averages_of_its_batches():
+    """Two batches: each keeps 0.9 of the averages before it; the variance that enters is divided by B - 1."""
+    network = Network.initialize((1,), [BatchNorm(), Dense(2)], dtype="float64")
+    inp = np.array([[1.0], [3.0], [10.0], [20.0]])
+    trainer = reference.trainer(network, inp, np.array([0, 1, 0, 1]))
+    trainer.run_epoch(np.arange(4), 2, 1e-9)
+    mean, variance = trainer.network().statistics
+    np.testing.assert_allclose(mean, [0.9 * (0.1 * 2) + 0.1 * 15], rtol=1e-12)
+    np.testing.assert_allclose(variance, [0.9 * (0.9 * 1 + 0.1 * 2) + 0.1 * 50], rtol=1e-12)
+
+
 # Adam divides by the magnitude of the gradient. This epsilon is large compared with the rounding of a gradient near 0.
 OPTIMIZERS = {
     "sgd": SGD(),
@@ -151,6 +247,7 @@ OPTIMIZERS = {
     "nesterov": SGD(0.8, nesterov=True),
     "adam": Adam(epsilon=1e-3),
     "adam, other betas": Adam(0.8, 0.99, 1e-3),
+    "adamw": AdamW(epsilon=1e-3, weight_decay=0.3),
 }
 
 

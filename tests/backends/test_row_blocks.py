@@ -5,6 +5,7 @@ import pytest
 import scipy.sparse
 
 from fastnn.backends import compiled, reference
+from fastnn.backends.base import check_run
 from fastnn.backends.compiled import inputs
 from fastnn.backends.compiled.inputs import NonzeroInputs
 from fastnn.kernels.inputs.row_blocks import ROW_BLOCK
@@ -78,7 +79,8 @@ def test_gradients_of_all_the_data_agree_with_the_reference(row_blocks_if_simila
     inp, labels = make_similar_inputs(rng, 4100, 30, "uint8"), rng.integers(3, size=4100)
     network = make_network(rng, (30, 5, 3), "uint8", "float64", "logistic")
     expected = reference.loss_and_gradients(network, inp, labels, l2=0.1)
-    by_row_blocks = compiled.objective(network, inp, labels, l2=0.1)(network.weights, network.biases)
+    objective = compiled.objective(network, *check_run(network, inp, labels, None, {"l2": 0.1}))
+    by_row_blocks = objective(network.weights, network.biases)
     monkeypatch.setattr(NonzeroInputs, "row_blocks", lambda *_: pytest.fail("samples were sorted for a single pass"))
     for found in (by_row_blocks, compiled.loss_and_gradients(network, inp, labels, l2=0.1)):
         assert found.loss == pytest.approx(expected.loss, rel=1e-12)

@@ -301,15 +301,13 @@ def test_a_bad_matrix_raises_a_one_line_error(backend, case):
         assert "\n" not in str(caught.value)
 
 
-def test_single_operations_reject_sparse_matrices():
-    weight, bias = np.ones((5, 3)), np.ones(3)
-    for call in (
-        lambda: compiled.matmul(GOOD, weight),
-        lambda: compiled.dense_forward(GOOD, weight, bias),
-        lambda: compiled.dense_backward(np.ones((5, 3)), GOOD, weight, np.ones((5, 3))),
-    ):
-        with pytest.raises(DataError, match="sparse matrix, expected an array"):
-            call()
+def test_a_dense_layer_accepts_sparse_inputs_and_a_product_names_them():
+    weight, bias, dsums = np.ones((5, 3)), np.ones(3), np.ones((5, 3))
+    np.testing.assert_array_equal(compiled.dense_forward(GOOD, weight, bias), GOOD.toarray() @ weight + 1)
+    _, dweight, _ = compiled.dense_backward(dsums, GOOD, weight, needs_dinp=False)
+    np.testing.assert_array_equal(dweight, GOOD.toarray().T @ dsums)
+    with pytest.raises(DataError, match="sparse matrix, expected an array"):
+        compiled.matmul(GOOD, weight)
 
 
 # --- Data sets -------------------------------------------------------------------------------------------------------

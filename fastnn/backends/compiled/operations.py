@@ -119,7 +119,7 @@ def dense_backward(
     dense_kernels.dense_backward(
         dsums, _array(inp), as_readonly(weight), dsums, activations.IDENTITY, copy, dinp, dweight, dbias
     )
-    return dinp, dweight, dbias
+    return dinp if needs_dinp else None, dweight, dbias
 
 
 def _array(inp: np.ndarray) -> np.ndarray:
