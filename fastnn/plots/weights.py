@@ -49,13 +49,13 @@ class WeightsDisplay(Display):
     DataError
         If `image_shape` does not match the network's inputs.
     SettingsError
-        If `n` is not a positive whole number, or the first layer has no weight for each of its inputs.
+        If `n` is not a positive whole number, or the first layer is not dense.
     """
 
     def __init__(self, network: Network, image_shape: tuple[int, int] | None, n: SupportsIndex = 40) -> None:
         weight = network.weights[0]
         if weight.ndim != 2:
-            raise SettingsError(f"the first layer of {network} has no weights from inputs to units, expected some")
+            raise SettingsError(f"the first layer of {network} is {network.layers[0].kind}, expected a dense layer")
         self.image_shape = evaluation.check_images(weight.T, image_shape, weight.shape[1])
         self.n_units = weight.shape[1]
         self.images = weight.T[: evaluation.check_count("n", n)].reshape(-1, *self.image_shape)

@@ -182,7 +182,7 @@ def test_networks_with_batch_normalisation_are_drawn(samples: tuple[np.ndarray, 
     np.testing.assert_allclose(drawn.activations, np.maximum(sums, 0) / np.sqrt(1 + 1e-5), rtol=1e-5)
     assert drawn.axes_[1].get_ylabel() == "output (relu)"
     normalised = Network.initialize((12,), [BatchNorm(), Dense(3)])
-    with pytest.raises(SettingsError, match="has no weights from inputs to units"):
+    with pytest.raises(SettingsError, match="is batch_norm, expected a dense layer"):
         WeightsDisplay.from_network(normalised, (3, 4))
 
 
