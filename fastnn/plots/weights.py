@@ -49,11 +49,13 @@ class WeightsDisplay(Display):
     DataError
         If `image_shape` does not match the network's inputs.
     SettingsError
-        If `n` is not a positive whole number.
+        If `n` is not a positive whole number, or the first layer is not dense.
     """
 
     def __init__(self, network: Network, image_shape: tuple[int, int] | None, n: SupportsIndex = 40) -> None:
         weight = network.weights[0]
+        if weight.ndim != 2:
+            raise SettingsError(f"the first layer of {network} is {network.layers[0].kind}, expected a dense layer")
         self.image_shape = evaluation.check_images(weight.T, image_shape, weight.shape[1])
         self.n_units = weight.shape[1]
         self.images = weight.T[: evaluation.check_count("n", n)].reshape(-1, *self.image_shape)
@@ -121,9 +123,8 @@ class ActivationsDisplay(Display):
             raise DataError(f"image has shape {row.shape}, expected ({network.n_inputs},), one row of inputs")
         shape = evaluation.check_images(row[None], image_shape, 1)
         self.image = row.reshape(shape)
-        self.activations = layerwise.forward(reference, network, check_inputs(network, row[None]))[self.layer - 1].out[
-            0
-        ]
+        passes = layerwise.forward(reference, network, check_inputs(network, row[None]))
+        self.activations = passes[self.layer - 1].out[0]
 
     @classmethod
     def from_network(
