@@ -1,5 +1,6 @@
 """Reads data files of any supported format. Detects the format, and groups the files into training and test set."""
 
+import os
 import re
 from collections.abc import Sequence
 from typing import Literal
@@ -7,7 +8,7 @@ from typing import Literal
 from fastnn.checks import display_path
 from fastnn.datasets.csv import read_csv
 from fastnn.datasets.dataset import Dataset
-from fastnn.datasets.files import FilePath, file_name, open_content
+from fastnn.datasets.files import FilePath, open_content
 from fastnn.datasets.idx import existing_spelling, read_idx, read_rank
 from fastnn.datasets.npz import read_npz
 from fastnn.datasets.pixels import matched
@@ -114,7 +115,7 @@ def _by_name(files: list[FilePath], size: int) -> list[list[FilePath]] | None:
     """Group the files by name into `size` training and `size` test files; return None if the names do not decide."""
     groups: dict[str, list[FilePath]] = {"train": [], "test": []}
     for path in files:
-        parts = {"train" if part == "train" else "test" for part in re.findall("train|t10k|test", file_name(path))}
-        if len(parts) == 1:
-            groups[parts.pop()].append(path)
+        found = set(re.findall("train|t10k|test", os.path.basename(path).lower()))
+        if found and ("train" not in found or len(found) == 1):
+            groups["train" if "train" in found else "test"].append(path)
     return [groups["train"], groups["test"]] if all(len(group) == size for group in groups.values()) else None

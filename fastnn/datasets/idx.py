@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastnn.checks import check_integer
 from fastnn.datasets.dataset import Dataset
-from fastnn.datasets.files import MAX_BYTES, Content, FilePath, checked_max_bytes, open_content
+from fastnn.datasets.files import MAX_BYTES, Content, FilePath, open_content
 from fastnn.datasets.pixels import as_labels, as_pixels, check_not_empty, pixel_scale, square
 from fastnn.errors import DataError
 
@@ -73,7 +74,7 @@ def read_idx(images: FilePath, labels: FilePath | None = None, *, max_bytes: int
     >>> data.images.shape, data.image_shape, data.labels[:3]
     ((10000, 784), (28, 28), array([7, 2, 1]))
     """
-    checked_max_bytes(max_bytes)
+    check_integer("max_bytes", max_bytes, 1)
     with open_content(existing_spelling(images)) as content:
         header = read_header(content)
         _check_image_header(header, content.name)

@@ -8,8 +8,9 @@ import numpy as np
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError
 
-LARGEST_LABEL = 9999
-"""Larger labels are errors, because a network has one output for each number from 0 to the largest label."""
+# Larger labels are errors, because a network has one output for each number from 0 to the largest label.
+_LARGEST_LABEL = 9999
+LABEL_EXPECTED = f"a label (a whole number from 0 to {_LARGEST_LABEL})"
 
 
 def square(n_pixels: int) -> tuple[int, int] | None:
@@ -67,18 +68,18 @@ def as_pixels(values: np.ndarray, name: str) -> np.ndarray:
     return np.ascontiguousarray(values, pixel_type)
 
 
-def as_labels(values: np.ndarray, name: str) -> np.ndarray:
-    """Convert numbers to labels, (N,) int64; raise DataError unless they are whole numbers from 0 to LARGEST_LABEL."""
+def are_labels(values: np.ndarray) -> np.ndarray:
+    """Return for each number whether it is a valid label: a whole number from 0 to 9999."""
     with np.errstate(invalid="ignore"):  # every comparison with NaN is False, so NaN is invalid
-        valid = (values >= 0) & (values <= LARGEST_LABEL)
-        if values.dtype.kind == "f":
-            valid &= np.floor(values) == values
+        return (values >= 0) & (values <= _LARGEST_LABEL) & (np.floor(values) == values)
+
+
+def as_labels(values: np.ndarray, name: str) -> np.ndarray:
+    """Convert numbers to labels, (N,) int64; raise DataError if one is not a valid label."""
+    valid = are_labels(values)
     if not valid.all():
-        sample = int(np.argmin(valid))
-        raise DataError(
-            f"{name}: label {sample} (from 0): found {values[sample]}, "
-            f"expected a whole number from 0 to {LARGEST_LABEL}"
-        )
+        sample = int(valid.argmin())
+        raise DataError(f"{name}: label {sample} (from 0): found {values[sample]}, expected {LABEL_EXPECTED}")
     return values.astype(np.int64)
 
 
