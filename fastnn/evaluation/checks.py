@@ -1,13 +1,11 @@
 """Checks the arguments of evaluations. Each error names the argument, what was found and what was expected."""
 
 from collections.abc import Sequence
-from operator import index
-from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastnn.errors import DataError, SettingsError
+from fastnn.errors import DataError
 
 MAX_CLASSES = 10_000
 _ROUNDING = 1e-4
@@ -108,17 +106,6 @@ def check_confusion(confusion: ArrayLike) -> np.ndarray:
     if counts.min() < 0:
         raise DataError(f"confusion holds {counts.min()}, expected counts of 0 or more")
     return counts.astype(np.int64)
-
-
-def check_count(name: str, value: SupportsIndex) -> int:
-    """Return `value` as an int; raise SettingsError, naming `name`, unless it is a whole number of 1 or more."""
-    try:
-        count = index(value)
-    except TypeError:
-        count = 0
-    if count < 1:
-        raise SettingsError(f"{name} is {value!r}, expected a whole number of 1 or more")
-    return count
 
 
 def check_names(class_names: Sequence[object] | None, n_classes: int) -> list[str]:
