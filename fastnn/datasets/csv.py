@@ -30,24 +30,12 @@ _SEARCHED_LINES = 1000
 
 
 class _Body(NamedTuple):
-    """The lines of numbers in a CSV file.
-
-    Attributes
-    ----------
-    text : bytes
-        The lines, separated by line feeds.
-    first_line : int
-        The number of the first line in the file, counted from 1.
-    n_columns : int
-        The number of fields in line 1 of the file.
-    name : str
-        The name of the file in messages.
-    """
+    """The lines of numbers in a CSV file, separated by line feeds."""
 
     text: bytes
-    first_line: int
-    n_columns: int
-    name: str
+    first_line: int  # the number of the first line in the file, counted from 1
+    n_columns: int  # the number of fields in line 1 of the file
+    name: str  # the name of the file in messages
 
     def error(self, row: int, column: int, expected: str) -> DataError:
         """Return the error that reports the field at `row` and `column`, counted from 0."""

@@ -261,6 +261,14 @@ def test_invalid_npy_headers_are_an_error(members, refused, data):
     assert "pickle" not in message
 
 
+def test_an_entry_that_points_to_another_is_an_error(members, refused):
+    path = members(("X.npy", npy(X)), ("y.npy", npy(Y)))
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, data.rindex(b"PK\1\2") + 42, 0)
+    path.write_bytes(data)
+    refused(lambda: read_npz(path), path, "y.npy", "expected an intact")
+
+
 def test_encryption_and_rare_compression_are_errors(members, refused):
     path = members(("X.npy", npy(X)), ("y.npy", npy(Y)), method=zipfile.ZIP_LZMA)
     refused(lambda: read_npz(path), path, "X.npy", "compression method 14", "0 (none) or 8 (deflate)")
