@@ -51,23 +51,15 @@ def open_binary(path: FilePath) -> BinaryIO:
 
 
 class Content:
-    """The content of a file, read from start to end.
+    """The content of a file, decompressed and read from start to end. Leaving the context of this object closes it.
 
-    A gzipped file is recognised by its first two bytes, not by its name.
-
-    Parameters
-    ----------
-    file : binary file
-        Open at its first byte. Leaving the context of this object closes it.
-    name : str
-        The name of the file in messages.
+    A gzipped file is recognised by its first two bytes, not by its name. `name` is the name of the file in messages.
 
     Attributes
     ----------
     stored : int
         The size of the file on disk, in bytes.
     gzipped : bool
-        Whether the file is gzipped.
     size : int or None
         The size of the content, in bytes. None if the file is gzipped, because its size is unknown until it is read.
     """

@@ -28,38 +28,19 @@ def check_not_empty(shape: tuple[int, ...], name: str) -> None:
 
 
 def as_pixels(values: np.ndarray, name: str) -> np.ndarray:
-    """Convert numbers to the pixels of a data set.
+    """Convert numbers of any type and byte order to pixels: (N, D), C-contiguous, uint8, float32 or float64.
 
     Integers must be from 0 to 255 and become uint8. Floats must be finite and keep their type, except that float16
-    becomes float32.
-
-    Parameters
-    ----------
-    values : ndarray of shape (N, D)
-        Any integer type, float16, float32 or float64, in any byte order.
-    name : str
-        The name of the file in messages.
-
-    Returns
-    -------
-    ndarray of shape (N, D), uint8, float32 or float64
-        C-contiguous, in native byte order.
-
-    Raises
-    ------
-    DataError
-        If a value is invalid. The message names the first such sample and pixel.
+    becomes float32. Raises DataError, with the first invalid sample and pixel, if a value is invalid.
     """
     if values.dtype == np.uint8:
         return np.ascontiguousarray(values)
     if values.dtype.kind in "iu":
-        invalid = (values < 0) | (values > 255)
+        invalid, pixel_type = (values < 0) | (values > 255), "u1"
         expected = "integers from 0 to 255, or floating-point numbers"
-        pixel_type: np.dtype = np.dtype(np.uint8)
     else:
-        invalid = ~np.isfinite(values)
+        invalid, pixel_type = ~np.isfinite(values), f"f{max(values.dtype.itemsize, 4)}"
         expected = "finite numbers"
-        pixel_type = np.dtype(np.float32 if values.dtype.itemsize == 2 else f"f{values.dtype.itemsize}")
     if invalid.any():
         sample, pixel = (int(indices[0]) for indices in np.nonzero(invalid))
         raise DataError(
