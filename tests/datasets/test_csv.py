@@ -224,9 +224,9 @@ def test_a_pixel_out_of_range_is_located(table, refused, pixel, column):
 @pytest.mark.parametrize("pixel", ["300", "x"])
 def test_a_pixel_is_located_after_a_label_column_in_the_middle_and_many_lines(table, refused, pixel):
     rows = [[1, 2, n % 10, 3, 4] for n in range(2500)]
-    rows[2100][4] = pixel
+    rows[1100][4] = pixel
     path = table(lines(["a", "b", "label", "c", "d"], *rows))
-    refused(lambda: read_csv(path), path, "line 2102, column 5", f"found '{pixel}'")
+    refused(lambda: read_csv(path), path, "line 1102, column 5", f"found '{pixel}'")
 
 
 @pytest.mark.parametrize("header", [True, False])
