@@ -30,7 +30,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     hidden_layer_sizes : int or sequence of int
         The number of units of each hidden layer; ``()`` for none.
     activation : str or sequence of str
-        The activation of the hidden layers.
+        The activation of all hidden layers, or one for each: a name in `fastnn.network.activations.ACTIVATIONS`.
     solver : {"adam", "sgd", "lbfgs"}
     alpha : float
         Strength of the L2 term: the loss of a batch includes ``alpha / 2 * (sum of squared weights)``, divided by the
