@@ -135,18 +135,19 @@ def _add_outer(gradient, gradient_at, width, dout, dout_at, csr, row, n):
 
 
 @inlined
-def csr_weight_gradient(layout, rows, csr, dout, gradient, is_first, panel):
-    """Compute the gradient of the first layer's weights, before the scale of the inputs.
+def csr_weight_gradient(layout, rows, step, csr, dout, panel):
+    """Compute the gradient of the first layer's weights, before the scale of the inputs, in ``step.state``.
+
+    The first block of a chunk overwrites the chunk's gradient; later blocks add to it.
 
     rows: (B,) int64
     csr: the whole data set
     dout: a block's gradients, `Units.dout`
-    gradient: (parameters,), laid out like the parameters; overwritten if `is_first`, else added to
     panel: the only panel of the first layer's units
     """
     never_inline()
-    at, width = weight_panel(layout, INPUTS, panel), panel.width
-    if is_first:
+    at, width, gradient = weight_panel(layout, INPUTS, panel), panel.width, step.state.gradient
+    if step.is_first:
         gradient[at : at + size_of(layout, INPUTS) * width] = 0
     for s in range(len(rows)):
         if panel.vectors == 2:

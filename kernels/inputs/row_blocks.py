@@ -61,6 +61,19 @@ class Bsr(NamedTuple):
     nonzero_masks: np.ndarray
 
 
+class RowBlockWork(NamedTuple):
+    """A `Bsr` and a thread's scratch for it.
+
+    bsr: the whole data set
+    transposed: (SCRATCH,), scratch; must be 0 where the functions of this file have not written it
+    offsets: (GROUP,) int64, scratch for offsets of samples and for each row block's next entry
+    """
+
+    bsr: Bsr
+    transposed: np.ndarray
+    offsets: np.ndarray
+
+
 @kernel
 def mark_inputs(csr, bits, marks):
     """Compute each sample's mark: the bitwise OR of the bits of its nonzero inputs.
@@ -138,19 +151,17 @@ def _sum(transposed, bsr, row_block, weight, weight_at, width):
 
 
 @inlined
-def row_block_sums(layout, start, n_rows, bsr, out, panel, transposed, offsets):
+def row_block_sums(layout, start, n_rows, row_blocks, out, panel):
     """Compute the weighted sums of the first layer, before scale and bias, for the rows from `start` on.
 
-    bsr: the whole data set
     out: a block's outputs, `Units.out`; the rows of `panel` are overwritten
     panel: the only panel of the first layer's units
-    transposed: (SCRATCH,), scratch; must be 0 where the functions of this file have not written it
-    offsets: (GROUP,) int64, scratch
 
     The sums of a row block stay in registers for all its inputs.
     """
     never_inline()
     weight, weight_at, n = layout.parameters, weight_panel(layout, INPUTS, panel), lanes(out)
+    bsr, transposed, offsets = row_blocks
     for u in range(ROW_BLOCK):
         offsets[u] = u * ROW_BLOCK
     for s in range(0, n_rows, ROW_BLOCK):
@@ -198,21 +209,18 @@ def _weight_gradient(bsr, todo, cursor, transposed):
 
 
 @inlined
-def row_block_weight_gradient(layout, start, n_rows, bsr, dout, gradient, is_first, panel, transposed, offsets):
-    """Compute the gradient of the first layer's weights, before the scale of the inputs, for the rows from `start` on.
+def row_block_weight_gradient(layout, start, n_rows, step, row_blocks, dout, panel):
+    """`csr_weight_gradient` for the rows from `start` on.
 
-    bsr: the whole data set
     dout: a block's gradients, `Units.dout`
-    gradient: (parameters,), laid out like the parameters; overwritten if `is_first`, else added to
     panel: the only panel of the first layer's units
-    transposed: (SCRATCH,), scratch
-    offsets: (GROUP,) int64, scratch for the samples' offsets and each row block's next entry
 
     An input's gradient stays in registers for all samples of a block, one sample per lane until the end.
     """
     never_inline()
     n_inputs, at, width, n = size_of(layout, INPUTS), weight_panel(layout, INPUTS, panel), panel.width, lanes(dout)
-    if is_first:
+    (bsr, transposed, offsets), gradient = row_blocks, step.state.gradient
+    if step.is_first:
         gradient[at : at + n_inputs * width] = 0
     _transpose_gradients(dout, n_rows, panel, transposed, offsets)
     cursor = offsets[ROW_BLOCK : ROW_BLOCK + ROW_BLOCKS]

@@ -255,11 +255,10 @@ def dense_backward(
         A shape does not fit, or `inp` is sparse.
     """
     check_shapes(dout=(dout, out.shape), inp=(inp, (len(out), len(weight))), weight=(weight, (None, out.shape[1])))
-    dsum, dinp = np.empty(out.shape, weight.dtype), np.empty(inp.shape, weight.dtype)
-    dweight, dbias = np.empty(weight.shape, weight.dtype), np.empty(weight.shape[1], weight.dtype)
+    dinp, dweight, dbias = (np.empty(shape, weight.dtype) for shape in (inp.shape, weight.shape, weight.shape[1]))
     dense_kernels.dense_backward(
         as_readonly(dout), _array(inp), as_readonly(weight), as_readonly(out),
-        activations.ACTIVATION_CODES[activation], dsum, dinp, dweight, dbias,
+        activations.ACTIVATION_CODES[activation], dinp, dweight, dbias,
     )  # fmt: skip
     return dinp, dweight, dbias
 
