@@ -196,29 +196,24 @@ _group_sums, _pair_sums = by_vectors(group_sums), by_vectors(pair_sums)
 
 
 @inlined
-def packed_layer(buffers, n_rows, packed, layer):
-    """Compute the outputs of the first layer for a packed group of rows."""
+def layer_sums(buffers, n_rows, layer, packed, is_packed):
+    """Compute the outputs of a layer, before the activation, for `n_rows` rows.
+
+    packed: the inputs if `is_packed` is true, otherwise not used
+    """
     h, n = 0, lanes(buffers.numbers)
     while h < layer.n_units:
         left = (layer.n_units - h) // n
-        vectors = 4 if left >= 4 else 2 if left >= 2 else 1
-        _group_sums(vectors, buffers, n_rows, packed, layer, h)
-        h += n * vectors
-
-
-@inlined
-def layer_sums(buffers, n_rows, layer):
-    """Compute the outputs of a layer, before the activation, for `n_rows` rows."""
-    h, n = 0, lanes(buffers.numbers)
-    while h < layer.n_units:
-        left = (layer.n_units - h) // n
-        vectors = 8 if left >= 8 else 4 if left >= 4 else 2 if left >= 2 else 1
-        for s in range(0, n_rows, 2):
-            other = min(s + 1, n_rows - 1)  # a last row without a partner is paired with itself
-            if vectors == 8:
-                pair_sums(buffers, s, other, layer, h, EIGHT)
-            else:
-                _pair_sums(vectors, buffers, s, other, layer, h)
+        vectors = 8 if left >= 8 and not is_packed else 4 if left >= 4 else 2 if left >= 2 else 1
+        if is_packed:
+            _group_sums(vectors, buffers, n_rows, packed, layer, h)
+        else:
+            for s in range(0, n_rows, 2):
+                other = min(s + 1, n_rows - 1)  # a last row without a partner is paired with itself
+                if vectors == 8:
+                    pair_sums(buffers, s, other, layer, h, EIGHT)
+                else:
+                    _pair_sums(vectors, buffers, s, other, layer, h)
         h += n * vectors
 
 
@@ -308,10 +303,7 @@ def predict(table, activation, scale, images, output, barrier, out):
             layer = Layer(weight, bias, real(scale) if k == 0 else real(1), fan_in, n_units)
             if k > 0:
                 use_all(fan_in, n_rows, buffers)
-            if k == 0 and packs:
-                packed_layer(buffers, n_rows, packed, layer)
-            else:
-                layer_sums(buffers, n_rows, layer)
+            layer_sums(buffers, n_rows, layer, packed, k == 0 and packs)
             buffers = Buffers(numbers, buffers.out, buffers.inp, width, nonzero_masks, n_words)
             if k < n_layers - 1:
                 activate_rows(activation, buffers, n_rows, n_units)

@@ -11,8 +11,6 @@ from fastnn.kernels.team import own_part
 def copy_inputs(member, images, rows, dense):
     """Copy this member's part of the samples into `dense`, one after the other, in the working dtype.
 
-    images: (N, D)
-    rows: (B,) int64, the samples to copy
     dense: (BLOCK * D,), overwritten
     """
     never_inline()
@@ -25,11 +23,7 @@ def copy_inputs(member, images, rows, dense):
 
 @inlined
 def dense_sums(layout, n_rows, dense, out, panel):
-    """Compute the first layer's weighted sums, before scale and bias, for a panel's units.
-
-    dense: (BLOCK * D,), `n_rows` samples
-    out: a block's outputs, `Units.out`; the rows of `panel` are overwritten
-    """
+    """Compute the weighted sums of the samples in `dense`."""
     n_inputs = size_of(layout, INPUTS)
     left = Matrix(dense, START, n_inputs, STRIDE_1)
     weight = View(layout.parameters, weight_panel(layout, INPUTS, panel), panel.width)
@@ -38,12 +32,9 @@ def dense_sums(layout, n_rows, dense, out, panel):
 
 @inlined
 def update_dense(layout, n_rows, step, dense, dout, gradient_tile, panel):
-    """Update the first layer's weights that lead to a panel's units.
+    """Update the weights. Returns the sum of their squares, 0 without L2.
 
-    Returns the sum of their squares, 0 without L2.
-
-    dense: (BLOCK * D,), `n_rows` samples
-    dout: a block's gradients, `Units.dout`
+    dense: (BLOCK * D,), the samples
     gradient_tile: (GRADIENT_ROWS * widest panel,), scratch
     """
     n_inputs = size_of(layout, INPUTS)

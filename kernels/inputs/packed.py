@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.kernels.inputs.csr import AHEAD, ask_for
+from fastnn.kernels.inputs.csr import ask_ahead
 from fastnn.kernels.jit import inlined, never_inline
 from fastnn.kernels.layout import GRADIENT_ROWS, GROUP, INPUTS, View, by_vectors, size_of, weight_panel
 from fastnn.kernels.ops.optimizers import SGD, move_row
@@ -74,8 +74,6 @@ def _locate(flat, rows, n_inputs, offsets, first, end):
 def pack(member, images, rows, packed, offsets):
     """Gather and transpose samples, one tile of columns after another, in this member's part of the tiles.
 
-    images: (N, D)
-    rows: (B,) int64, the samples to gather, at most a block
     packed: overwritten
     offsets: (GROUP,) int64, scratch
 
@@ -122,8 +120,6 @@ def _first_from(csr, row, i):
 def pack_csr(member, csr, rows, n_inputs, packed):
     """`pack` for samples that are already lists, for this member's part of the inputs in every group.
 
-    csr: the whole data set
-    rows: (B,) int64, the samples to gather, at most a block
     packed: overwritten; it must hold another block, or zeros
 
     Only the values of inputs that the other block used are cleared. So the cost grows with the number of entries, not
@@ -138,8 +134,7 @@ def pack_csr(member, csr, rows, n_inputs, packed):
                 packed.nonzero_masks[i] = 0
                 packed.values[i * GROUP : (i + 1) * GROUP] = 0
         for s in range(min(GROUP, len(rows) - first)):
-            if first + s + AHEAD < len(rows):
-                ask_for(csr, rows[first + s + AHEAD])
+            ask_ahead(csr, rows, first + s)
             row, bit = rows[first + s], _ONE_BIT << np.uint64(s)
             for k in range(_first_from(csr, row, part.start), _first_from(csr, row, part.stop)):
                 i = at + np.int64(csr.indices[k])
@@ -263,11 +258,7 @@ def sparse_weight_gradient(dout, packed, n_groups, n_inputs, i, j, n):
 
 @inlined
 def packed_sums(layout, n_rows, packed, out, panel):
-    """Compute the first layer's weighted sums, before scale and bias, for a panel's units.
-
-    packed: `n_rows` samples
-    out: a block's outputs, `Units.out`; the rows of `panel` are overwritten
-    """
+    """Compute the weighted sums of the samples in `packed`."""
     never_inline()
     n_inputs = size_of(layout, INPUTS)
     weight = View(layout.parameters, weight_panel(layout, INPUTS, panel), panel.width)
@@ -327,12 +318,7 @@ _update_panel = by_vectors(_update_vectors)
 
 @inlined
 def update_packed(layout, n_rows, step, packed, dout, panel):
-    """Update the first layer's weights that lead to a panel's units.
-
-    Returns the sum of their squares, 0 without L2.
-
-    packed: `n_rows` samples
-    dout: a block's gradients, `Units.dout`
+    """Update the weights. Returns the sum of their squares, 0 without L2.
 
     An input's gradient updates its weights straight from registers, so weights and the optimizer's state are fetched
     from the second-level cache while the next input's products are added.

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.kernels.inputs.csr import AHEAD, ask_for
+from fastnn.kernels.inputs.csr import ask_ahead
 from fastnn.kernels.jit import inlined, kernel, never_inline
 from fastnn.kernels.layout import BLOCK, INPUTS, size_of, weight_panel
 from fastnn.kernels.vector.bits import trailing_zeros
@@ -104,8 +104,7 @@ def count_row_blocks(csr, order, n_inputs, indptr, nonzero_masks):
         bit = np.uint16(1 << row_block % ROW_BLOCKS)
         of_block = nonzero_masks[row_block // ROW_BLOCKS * n_inputs : (row_block // ROW_BLOCKS + 1) * n_inputs]
         for s in range(begin, min(begin + ROW_BLOCK, len(order))):
-            if s + AHEAD < len(order):
-                ask_for(csr, order[s + AHEAD])
+            ask_ahead(csr, order, s)
             for k in range(csr.indptr[order[s]], csr.indptr[order[s] + 1]):
                 of_block[np.uint64(load(csr.indices, k))] |= bit
         for i in range(n_inputs):
@@ -132,8 +131,7 @@ def fill_row_blocks(csr, order, bsr, offsets):
                 bsr.indices[entry], offsets[i] = i, entry * ROW_BLOCK
                 entry += 1
         for s in range(begin, min(begin + ROW_BLOCK, len(order))):
-            if s + AHEAD < len(order):
-                ask_for(csr, order[s + AHEAD])
+            ask_ahead(csr, order, s)
             for k in range(csr.indptr[order[s]], csr.indptr[order[s] + 1]):
                 place = load(offsets, np.int64(load(csr.indices, k))) + s - begin
                 bsr.data[np.uint64(place)] = load(csr.data, k)
@@ -152,10 +150,7 @@ def _sum(transposed, bsr, row_block, weight, weight_at, width):
 
 @inlined
 def row_block_sums(layout, start, n_rows, row_blocks, out, panel):
-    """Compute the weighted sums of the first layer, before scale and bias, for the rows from `start` on.
-
-    out: a block's outputs, `Units.out`; the rows of `panel` are overwritten
-    panel: the only panel of the first layer's units
+    """Compute the weighted sums for the rows from `start` on.
 
     The sums of a row block stay in registers for all its inputs.
     """
@@ -211,9 +206,6 @@ def _weight_gradient(bsr, todo, cursor, transposed):
 @inlined
 def row_block_weight_gradient(layout, start, n_rows, step, row_blocks, dout, panel):
     """`csr_weight_gradient` for the rows from `start` on.
-
-    dout: a block's gradients, `Units.dout`
-    panel: the only panel of the first layer's units
 
     An input's gradient stays in registers for all samples of a block, one sample per lane until the end.
     """

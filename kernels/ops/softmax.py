@@ -142,12 +142,8 @@ def softmax_cross_entropy(logits, labels, row_weights, dlogits):
     row_weights: (B,), the dtype of `logits`, the weight of each row, 1 / B for a mean
     dlogits: (B, C), the dtype of `logits`, overwritten by the gradient with respect to `logits`
     """
-    n, n_classes, loss = lanes(dlogits), logits.shape[1], 0.0
-    columns, row_stats, row_weight = (
-        np.empty(n_classes * n, dlogits.dtype),
-        np.empty(3 * n, dlogits.dtype),
-        np.zeros(n, dlogits.dtype),
-    )
+    n, n_classes, loss, row_weight = lanes(dlogits), logits.shape[1], 0.0, np.zeros(lanes(dlogits), dlogits.dtype)
+    columns, row_stats = np.empty(n_classes * n, dlogits.dtype), np.empty(3 * n, dlogits.dtype)
     top, total = row_stats[:n], row_stats[n : 2 * n]
     for start in range(0, len(logits), n):
         n_rows = fill_columns(logits, start, columns)

@@ -61,12 +61,13 @@ class Execution(NamedTuple):
     """How a trainer ran its last epoch.
 
     kernel: "by units" if threads share the units of layers, "by rows" if they share the rows of a batch
-    inputs: the form of the inputs in the first layer; "row blocks" are groups of similar samples of a full batch
+    inputs: the form of the inputs in the first layer: "packed", "dense", "lists", or "row blocks", which are groups of
+        similar samples of a full batch
     threads: the number of threads
     """
 
     kernel: Literal["by units", "by rows"]
-    inputs: Literal["packed", "dense", "lists", "row blocks"]
+    inputs: str
     threads: int
 
 
@@ -152,7 +153,7 @@ class Trainer:
             for slot, arrays in zip((slot_1, slot_2), state.slots, strict=False):
                 pack(network.sizes, slot, arrays)
         self._work: WorkByUnits | WorkByRows | None = None
-        self._own: list[block.Scratch] | list[OwnByRows] = []  # the arrays of each thread
+        self._own: list[Any] = []  # each thread's `Scratch` or `OwnByRows`
         self._threads = 0
 
     def prepare(self, n_rows: int, batch_size: int) -> None:
@@ -233,8 +234,8 @@ class Trainer:
         """
         if self._work is None:
             raise RuntimeError("the trainer has no kernel yet: call prepare or run_epoch before describe")
-        kernel = "by rows" if isinstance(self._work, WorkByRows) else "by units"
-        return Execution(kernel, FORM_NAMES[self._form()], self._threads)
+        by_rows = isinstance(self._work, WorkByRows)
+        return Execution("by rows" if by_rows else "by units", FORM_NAMES[self._form()], self._threads)
 
     def network(self) -> Network:
         """A copy of the network as it is now."""
@@ -292,8 +293,9 @@ class Trainer:
 
     def _form(self) -> int:
         """The form of the inputs, one of the codes of `fastnn.kernels.inputs`."""
-        work, own = self._work, self._own
-        return own[0].inputs.form if isinstance(work, WorkByRows) else work.inputs[0].form
+        assert self._work is not None
+        inputs = self._own[0].inputs if isinstance(self._work, WorkByRows) else self._work.inputs[0]
+        return inputs.form
 
     def _work_by_units(self) -> tuple[WorkByUnits, list[block.Scratch]]:
         real, n_inputs = self._network.dtype, BLOCK * self._network.n_inputs
