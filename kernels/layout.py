@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fastnn.kernels.jit import inlined
+from fastnn.kernels.team import own_part
+from fastnn.kernels.vector.simd import FOUR, ONE, TWO
 
 # The number of samples in a group of packed inputs: one uint64 has a bit for each.
 GROUP = 64
@@ -83,6 +85,23 @@ class Panel(NamedTuple):
     row: int
 
 
+class View(NamedTuple):
+    """Rows of a flat array: row r begins at element ``at + r * row``."""
+
+    array: np.ndarray
+    at: int
+    row: int
+
+
+class Matrix(NamedTuple):
+    """A matrix in a flat array: entry (r, k) is element ``at + r * row + k * column``."""
+
+    array: np.ndarray
+    at: int
+    row: int
+    column: int
+
+
 def panel_widths(vectors: int) -> list[int]:
     """The number of vectors in each panel of a layer that has `vectors` vectors."""
     wide = WIDE if vectors > NARROW else WIDE // 2
@@ -116,6 +135,16 @@ def weight_panel(layout, layer, panel):
 
 
 @inlined
+def weight_block(layout, layer, inputs, outputs):
+    """The weights from panel `inputs` of `layer` to panel `outputs` of the next layer.
+
+    Returns the offset of the first row in the parameters, and the number of rows: the inputs without padding.
+    """
+    at = weight_panel(layout, layer, outputs) + inputs.first * outputs.width
+    return at, min(inputs.width, size_of(layout, layer) - inputs.first)
+
+
+@inlined
 def bias_panel(layout, layer, panel):
     """The offset in the parameters of the biases of `panel`, a panel of layer ``layer + 1``."""
     return layout.table[layer, BIAS_AT] + panel.first
@@ -128,10 +157,9 @@ def all_panels(layout, layer):
 
 
 @inlined
-def own_panels(layout, layer, t, threads):
-    """The range of a layer's panel numbers that thread `t` of `threads` owns."""
-    count = n_panels(layout, layer)
-    return range(count * t // threads, count * (t + 1) // threads)
+def own_panels(member, layout, layer):
+    """The range of a layer's panel numbers that this member of the team owns."""
+    return own_part(member, n_panels(layout, layer))
 
 
 @inlined
@@ -139,3 +167,20 @@ def padded_width(layout, layer):
     """The number of a layer's columns, padding included."""
     panel = unit_panel(layout, layer, n_panels(layout, layer) - 1)
     return panel.first + panel.width
+
+
+def by_vectors(function):
+    """A function that calls ``function(*arguments, n)`` for a number of vectors that is known only at run time.
+
+    Its first argument is that number: 4, 2 or 1. `n` is FOUR, TWO or ONE.
+    """
+
+    @inlined
+    def with_vectors(vectors, *arguments):
+        if vectors == 4:
+            return function(*arguments, FOUR)
+        if vectors == 2:
+            return function(*arguments, TWO)
+        return function(*arguments, ONE)
+
+    return with_vectors

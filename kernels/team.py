@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -25,6 +26,19 @@ COUNT, STOP, BARRIER_SIZE = 0, 8, 16
 # A step takes a few dozen microseconds, so most waits are shorter than a system call: a thread spins first. Then it
 # yields, because the thread it waits for may have lost its core.
 SPINS = 2000
+
+
+class Member(NamedTuple):
+    """A thread's place in its team.
+
+    t: the number of the thread, from 0 on
+    threads: the number of threads of the team
+    barrier: the team's `new_barrier`
+    """
+
+    t: int
+    threads: int
+    barrier: np.ndarray
 
 
 def new_barrier() -> np.ndarray:
@@ -78,14 +92,19 @@ _pause = _call_without_arguments("llvm.x86.sse2.pause", ir.VoidType()) if _on_x8
 
 
 @inlined
-def wait(barrier, threads):
-    """Wait until all `threads` threads have arrived. Returns False if the stop flag is set.
+def own_part(member, count):
+    """The range of the numbers from 0 to ``count - 1`` that belong to this member: an equal part, up to rounding."""
+    return range(count * member.t // member.threads, count * (member.t + 1) // member.threads)
+
+
+@inlined
+def wait(member):
+    """Wait until all threads of the team have arrived. Returns False if the stop flag is set.
 
     The arrival count is never reset. From its own arrival number, a thread computes the count that completes its
     generation of arrivals. So the barrier needs no second counter, and no thread can miss a reset.
-
-    barrier: (BARRIER_SIZE,) int64, updated
     """
+    barrier, threads = member.barrier, member.threads
     complete = (atomic_add(barrier, COUNT, 1) // threads + 1) * threads
     spins = 0
     while atomic_load(barrier, COUNT) < complete:

@@ -9,18 +9,21 @@ from fastnn.kernels.jit import inlined, never_inline
 from fastnn.kernels.layout import (
     FIRST_HIDDEN,
     INPUTS,
+    Matrix,
+    View,
     all_panels,
     bias_panel,
+    by_vectors,
     own_panels,
     size_of,
     unit_panel,
-    weight_panel,
+    weight_block,
 )
 from fastnn.kernels.ops.activations import vslope
 from fastnn.kernels.ops.matmul import ONE_ROW, OVERWRITE, START, STRIDE_1, multiply_panel
 from fastnn.kernels.ops.optimizers import apply_update, multiply_and_update
 from fastnn.kernels.team import wait
-from fastnn.kernels.vector.simd import FOUR, ONE, TWO, lanes, vadd, vload, vstore, vzero
+from fastnn.kernels.vector.simd import ONE, lanes, vadd, vload, vstore, vzero
 from fastnn.kernels.vector.tiles import transpose_tile
 
 
@@ -51,17 +54,14 @@ def input_gradient(layout, layer, n_rows, dout, scratch, panel):
 
     dout: a block's gradients, `Units.dout`; the rows of `panel` are overwritten
     """
-    transposed, offsets = scratch.transposed, scratch.offsets
-    depth = min(panel.width, size_of(layout, layer) - panel.first)
+    dinp, weight = View(dout, panel.at, panel.row), View(scratch.transposed, START, panel.width)
     for q in all_panels(layout, layer + 1):
         outputs = unit_panel(layout, layer + 1, q)
-        weight_at = weight_panel(layout, layer, outputs) + panel.first * outputs.width
+        at, depth = weight_block(layout, layer, panel, outputs)
         columns = min(outputs.width, size_of(layout, layer + 1) - outputs.first)
-        transpose_weights(layout, weight_at, outputs.width, depth, columns, transposed, offsets)
-        multiply_panel(
-            dout, panel.at, panel.row, dout, outputs.at, outputs.row, STRIDE_1, transposed, START, panel.width, columns,
-            n_rows, panel.vectors, q > 0,
-        )  # fmt: skip
+        transpose_weights(layout, at, outputs.width, depth, columns, scratch.transposed, scratch.offsets)
+        left = Matrix(dout, outputs.at, outputs.row, STRIDE_1)
+        multiply_panel(dinp, left, weight, columns, n_rows, panel.vectors, q > 0)
 
 
 @inlined
@@ -76,70 +76,62 @@ def slope_units(layout, n_rows, out, dout, panel, keep_prob):
 
 
 @inlined
-def update_block(layout, layer, n_rows, step, units, state, gradient_tile, inputs, outputs):
+def update_block(layout, layer, n_rows, step, units, gradient_tile, inputs, outputs):
     """Update the weights from panel `inputs` to panel `outputs`. Returns the sum of their squares, 0 without L2."""
-    at = weight_panel(layout, layer, outputs) + inputs.first * outputs.width
-    height = min(inputs.width, size_of(layout, layer) - inputs.first)
-    return multiply_and_update(
-        layout, at, units.out, inputs.at, inputs.row, height, n_rows, step, gradient_tile.dtype.type(1), units.dout,
-        state, gradient_tile, outputs,
-    )  # fmt: skip
+    at, height = weight_block(layout, layer, inputs, outputs)
+    weight, dout = View(layout.parameters, at, outputs.width), View(units.dout, outputs.at, outputs.row)
+    left, one = Matrix(units.out, inputs.at, STRIDE_1, inputs.row), gradient_tile.dtype.type(1)
+    return multiply_and_update(step, one, weight, left, dout, height, n_rows, gradient_tile)
 
 
 @inlined
-def sum_rows(dout, n_rows, out, out_at, add, panel, n):
-    """``out = dout.sum(axis=0)`` for a panel of `n` vectors. If `add` is true, the sum is added to `out` instead."""
+def sum_rows(dout, n_rows, out, out_at, add, n):
+    """``out = dout.sum(axis=0)`` for `n` vectors of columns. If `add` is true, the sum is added to `out` instead.
+
+    dout: a `View` of n_rows rows
+    """
     total = vload(out, out_at, n) if add else vzero(out, n)
     for s in range(n_rows):
-        total = vadd(total, vload(dout, panel.at + s * panel.row, n))
+        total = vadd(total, vload(dout.array, dout.at + s * dout.row, n))
     vstore(out, out_at, total)
 
 
-@inlined
-def sum_panel(dout, n_rows, out, out_at, add, panel):
-    """`sum_rows` for a number of vectors that is known only at run time."""
-    if panel.vectors == 4:
-        sum_rows(dout, n_rows, out, out_at, add, panel, FOUR)
-    elif panel.vectors == 2:
-        sum_rows(dout, n_rows, out, out_at, add, panel, TWO)
-    else:
-        sum_rows(dout, n_rows, out, out_at, add, panel, ONE)
+sum_panel = by_vectors(sum_rows)
 
 
 @inlined
-def update_bias(layout, layer, n_rows, step, dout, state, gradient_tile, panel):
+def update_bias(layout, layer, n_rows, step, dout, gradient_tile, panel):
     """Update the biases of a panel's units."""
     never_inline()
-    real, at = gradient_tile.dtype.type, bias_panel(layout, layer, panel)
+    real, at, rows = gradient_tile.dtype.type, bias_panel(layout, layer, panel), View(dout, panel.at, panel.row)
     if step.is_last:
-        sum_panel(dout, n_rows, gradient_tile, START, OVERWRITE, panel)
-        apply_update(step, real(0), real(1), layout.parameters, state, at, gradient_tile, ONE_ROW, panel.vectors)
+        sum_panel(panel.vectors, rows, n_rows, gradient_tile, START, OVERWRITE)
+        apply_update(panel.vectors, step, real(0), real(1), layout.parameters, at, gradient_tile, ONE_ROW)
     else:
-        sum_panel(dout, n_rows, state.gradient, at, not step.is_first, panel)
+        sum_panel(panel.vectors, rows, n_rows, step.state.gradient, at, not step.is_first)
 
 
 @inlined
-def update_between(layout, layer, t, threads, n_rows, step, units, state, penalty, gradient_tile):
-    """Update those weights between two hidden layers that lead to thread t's panels.
+def update_between(member, layout, layer, n_rows, step, units, penalty, gradient_tile):
+    """Update those weights between two hidden layers that lead to this member's panels.
 
     penalty: the sums of the weights' squares, overwritten for these panels
     """
-    for q in own_panels(layout, layer + 1, t, threads):
+    for q in own_panels(member, layout, layer + 1):
         outputs, squares = unit_panel(layout, layer + 1, q), 0.0
         for p in all_panels(layout, layer):
-            squares += update_block(
-                layout, layer, n_rows, step, units, state, gradient_tile, unit_panel(layout, layer, p), outputs
-            )
+            inputs = unit_panel(layout, layer, p)
+            squares += update_block(layout, layer, n_rows, step, units, gradient_tile, inputs, outputs)
         penalty[layer * (len(penalty) // layout.n_weights) + q] = squares
-        update_bias(layout, layer, n_rows, step, units.dout, state, gradient_tile, outputs)
+        update_bias(layout, layer, n_rows, step, units.dout, gradient_tile, outputs)
 
 
 @inlined
-def backward_block(t, threads, layout, rows, step, dropout, units, state, penalty, scratch, barrier):
+def backward_block(member, layout, rows, step, dropout, units, penalty, scratch):
     """Run the backward pass, and update all parameters except the weights of the first layer.
 
-    Returns False if the team must stop. Unless `step.is_last`, the gradients are only added up in `state`, and no
-    parameter changes.
+    Returns False if the team must stop. Unless `step.is_last`, the gradients are only added up in ``step.state``, and
+    no parameter changes.
 
     Weights that lead out of the last hidden layer are updated by the owners of the panels they lead out of: no other
     thread reads them. Weights between hidden layers are updated by the owners of the panels they lead to. This happens
@@ -148,21 +140,20 @@ def backward_block(t, threads, layout, rows, step, dropout, units, state, penalt
     never_inline()
     n_layers, n_rows, dout, gradient_tile = layout.n_weights, len(rows), units.dout, scratch.gradient_tile
     hidden, n_penalties = n_layers - 1, len(penalty) // n_layers
-    for p in own_panels(layout, hidden, t, threads) if hidden > 0 else range(0):
+    for p in own_panels(member, layout, hidden) if hidden > 0 else range(0):
         panel, squares = unit_panel(layout, hidden, p), 0.0
         input_gradient(layout, hidden, n_rows, dout, scratch, panel)
         for q in all_panels(layout, n_layers):
-            squares += update_block(
-                layout, hidden, n_rows, step, units, state, gradient_tile, panel, unit_panel(layout, n_layers, q)
-            )
+            classes = unit_panel(layout, n_layers, q)
+            squares += update_block(layout, hidden, n_rows, step, units, gradient_tile, panel, classes)
         penalty[hidden * n_penalties + p] = squares
-    if t == 0 and hidden > 0:
+    if member.t == 0 and hidden > 0:
         for q in all_panels(layout, n_layers):
-            update_bias(layout, hidden, n_rows, step, dout, state, gradient_tile, unit_panel(layout, n_layers, q))
+            update_bias(layout, hidden, n_rows, step, dout, gradient_tile, unit_panel(layout, n_layers, q))
     for layer in range(hidden, 0, -1):
-        if layer < hidden and not wait(barrier, threads):
+        if layer < hidden and not wait(member):
             return False
-        for p in own_panels(layout, layer, t, threads):
+        for p in own_panels(member, layout, layer):
             panel = unit_panel(layout, layer, p)
             if layer < hidden:
                 input_gradient(layout, layer, n_rows, dout, scratch, panel)
@@ -170,11 +161,11 @@ def backward_block(t, threads, layout, rows, step, dropout, units, state, penalt
                 drop_units(rows, dropout, layer - 1, dout, panel)
             slope_units(layout, n_rows, units.out, dout, panel, dropout.keep_prob)
         if layer + 1 < hidden:
-            update_between(layout, layer + 1, t, threads, n_rows, step, units, state, penalty, gradient_tile)
+            update_between(member, layout, layer + 1, n_rows, step, units, penalty, gradient_tile)
     if hidden > 1:
-        if not wait(barrier, threads):
+        if not wait(member):
             return False
-        update_between(layout, FIRST_HIDDEN, t, threads, n_rows, step, units, state, penalty, gradient_tile)
-    for p in own_panels(layout, FIRST_HIDDEN, t, threads):
-        update_bias(layout, INPUTS, n_rows, step, dout, state, gradient_tile, unit_panel(layout, FIRST_HIDDEN, p))
+        update_between(member, layout, FIRST_HIDDEN, n_rows, step, units, penalty, gradient_tile)
+    for p in own_panels(member, layout, FIRST_HIDDEN):
+        update_bias(layout, INPUTS, n_rows, step, dout, gradient_tile, unit_panel(layout, FIRST_HIDDEN, p))
     return True

@@ -10,10 +10,12 @@ import numpy as np
 
 from fastnn.kernels.epoch.forward import sum_logits
 from fastnn.kernels.jit import inlined, never_inline
-from fastnn.kernels.layout import padded_width, size_of, unit_panel
+from fastnn.kernels.layout import View, padded_width, size_of, unit_panel
 from fastnn.kernels.ops.losses import SOFTMAX_OUTPUT, row_loss
 from fastnn.kernels.ops.matmul import START
+from fastnn.kernels.ops.optimizers import Rule
 from fastnn.kernels.ops.softmax import cross_entropy_rows
+from fastnn.kernels.team import own_part
 from fastnn.kernels.vector.simd import lanes
 
 # The entries of an epoch's results.
@@ -50,6 +52,23 @@ class Dropout(NamedTuple):
     scale: np.floating
 
 
+class Epoch(NamedTuple):
+    """The settings of an epoch.
+
+    order: (n,) int64, the samples to train on
+    batch_size: the number of samples in a batch; the last batch may have fewer
+    n_steps: the number of optimizer steps before this epoch
+    rule: the optimizer
+    dropout: the masks
+    """
+
+    order: np.ndarray
+    batch_size: int
+    n_steps: int
+    rule: Rule
+    dropout: Dropout
+
+
 class Units(NamedTuple):
     """The values of a block's units, in the working dtype.
 
@@ -82,7 +101,7 @@ class Samples(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """A thread's scratch. In `WorkByUnits` and `WorkByRows`, each array has one such row per thread.
+    """A thread's scratch.
 
     gradient_tile: (GRADIENT_ROWS * width of the widest panel,), a few rows of a weight's gradient
     transposed: (width of the widest panel ** 2,), a square part of a panel's weights, transposed
@@ -120,10 +139,10 @@ def batch_weight(data, batch):
 
 
 @inlined
-def gather_samples(data, rows, samples, t, threads):
-    """Copy the labels or targets and the weights of thread t's part of the samples `rows` into `samples`."""
+def gather_samples(member, data, rows, samples):
+    """Copy the labels or targets and the weights of this member's part of the samples `rows` into `samples`."""
     n_targets = data.targets.shape[1]
-    for s in range(len(rows) * t // threads, len(rows) * (t + 1) // threads):
+    for s in own_part(member, len(rows)):
         if n_targets:
             for c in range(n_targets):
                 samples.target[s * n_targets + c] = data.targets[rows[s], c]
@@ -133,19 +152,18 @@ def gather_samples(data, rows, samples, t, threads):
 
 
 @inlined
-def block_loss(t, threads, layout, n_rows, weight, units, samples, scratch):
-    """Compute the losses of thread t's rows of a block, and the gradients of their logits.
+def block_loss(member, layout, n_rows, weight, units, samples, scratch):
+    """Compute the losses of this member's rows of a block, and the gradients of their logits.
 
     Each row's loss is multiplied by its sample weight and divided by `weight`, the sum of the batch's weights.
     """
     never_inline()
     out, n_layers, n, real = units.out, layout.n_weights, lanes(units.out), units.out.dtype.type
     logits_at, padded = unit_panel(layout, n_layers, START).at, padded_width(layout, n_layers)
-    n_outputs = size_of(layout, n_layers)
-    row_stats, row_weights = scratch.row_stats[: 3 * n], scratch.row_stats[3 * n :]
-    # The loss is computed for n rows at a time, one per lane, so each thread has whole groups of n rows.
-    n_groups = (n_rows + n - 1) // n
-    begin, stop = n_groups * t // threads * n, min(n_rows, n_groups * (t + 1) // threads * n)
+    n_outputs, row_weights = size_of(layout, n_layers), scratch.row_stats[3 * n :]
+    # The loss is computed for n rows at a time, one per lane, so each member has whole groups of n rows.
+    groups = own_part(member, (n_rows + n - 1) // n)
+    begin, stop = groups.start * n, min(n_rows, groups.stop * n)
     if n_layers > 1:
         sum_logits(layout, begin, stop, out, units.partial_logits)
     for s in range(begin, stop, n):
@@ -153,21 +171,19 @@ def block_loss(t, threads, layout, n_rows, weight, units, samples, scratch):
         for r in range(n):
             counts = s + r < end and weight > 0
             row_weights[r] = real(np.float64(samples.weight[s + r]) / weight) if counts else real(0)
-        loss_of_row = samples.loss[s:end]
         if layout.output == SOFTMAX_OUTPUT:
-            cross_entropy_rows(
-                out, logits_at + s * padded, padded, n_outputs, samples.label[s:end], row_weights, units.dout,
-                loss_of_row, samples.correct[s:end], scratch.columns, row_stats, scratch.offsets,
-            )  # fmt: skip
+            logits = View(out, logits_at + s * padded, padded)
+            cross_entropy_rows(logits, units.dout, n_outputs, samples, s, end, row_weights, scratch)
         else:
-            for r in range(end - s):
-                at = logits_at + (s + r) * padded
-                loss_of_row[r], samples.correct[s + r] = row_loss(
-                    layout.output, out[at : at + n_outputs], samples.target[(s + r) * n_outputs :], row_weights[r],
-                    units.dout[at : at + n_outputs],
-                )  # fmt: skip
+            for r in range(s, end):
+                at = logits_at + r * padded
+                outs, dout, target = out[at : at + n_outputs], units.dout[at : at + n_outputs], r * n_outputs
+                samples.loss[r], samples.correct[r] = row_loss(
+                    layout.output, outs, samples.target[target:], row_weights[r - s], dout
+                )
         for r in range(end - s):
-            loss_of_row[r] = np.float64(row_weights[r]) * loss_of_row[r] if row_weights[r] > 0 else 0.0
+            weighted = np.float64(row_weights[r]) * samples.loss[s + r]
+            samples.loss[s + r] = weighted if row_weights[r] > 0 else 0.0
 
 
 @inlined
@@ -180,9 +196,9 @@ def half_squares(l2, penalty):
 
 
 @inlined
-def report(t, results, total_loss, n_counted, n_correct):
+def report(member, results, total_loss, n_counted, n_correct):
     """Write the epoch's results, in thread 0 only."""
-    if t == 0:
+    if member.t == 0:
         results[LOSS] = total_loss
         results[COUNTED] = n_counted
         results[CORRECT] = n_correct

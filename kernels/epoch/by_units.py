@@ -14,7 +14,6 @@ from fastnn.kernels.epoch.backward import backward_block
 from fastnn.kernels.epoch.block import (
     FAILED,
     Samples,
-    Scratch,
     Units,
     batch_weight,
     block_loss,
@@ -24,6 +23,7 @@ from fastnn.kernels.epoch.block import (
     report,
 )
 from fastnn.kernels.epoch.forward import finish_layer, forward_block
+from fastnn.kernels.inputs import DENSE, PACKED_LISTS
 from fastnn.kernels.inputs.csr import Csr
 from fastnn.kernels.inputs.dense import copy_inputs, dense_sums, update_dense
 from fastnn.kernels.inputs.packed import Packed, pack, pack_csr, packed_sums, update_packed
@@ -36,96 +36,93 @@ from fastnn.kernels.team import wait
 class Inputs(NamedTuple):
     """The inputs of a block in one of two forms; the arrays of the other form have length 0.
 
+    form: DENSE, PACKED or PACKED_LISTS
     packed: for sparse inputs, group by group
     dense: (BLOCK * D,), sample after sample, in the working dtype
     """
 
+    form: int
     packed: Packed
     dense: np.ndarray
 
 
 class WorkByUnits(NamedTuple):
-    """The arrays of an epoch besides the network and the data.
+    """The arrays of an epoch that all threads share, besides the network and the data.
 
-    A double-buffered array has two rows that alternate: one holds the current block while the next block is gathered
-    into the other.
+    Samples and inputs are double-buffered: one of the two holds the current block while the next block is gathered into
+    the other.
 
-    units: a block's units, shared by all threads
-    state: the optimizer's state, shared by all threads
-    samples: `label`, `target` and `weight` have two rows (double-buffered), `loss` and `correct` have one
-    inputs: all arrays have two rows (double-buffered)
+    units: a block's units
+    state: the optimizer's state
+    samples: two `Samples`, with the same `loss` and `correct`
+    inputs: two `Inputs`
     csr: the data set if it was given as lists, otherwise of length 0
     penalty: (L * panels of the widest layer,) float64, sums of squared weights
     results: (N_RESULTS,) float64, see `run_epoch_by_units`
-    scratch: all arrays have one row per thread
     """
 
     units: Units
     state: State
-    samples: Samples
-    inputs: Inputs
+    samples: tuple[Samples, Samples]
+    inputs: tuple[Inputs, Inputs]
     csr: Csr
     penalty: np.ndarray
     results: np.ndarray
-    scratch: Scratch
 
 
 @inlined
-def gather_block(data, csr, rows, samples, inputs, scratch, t, threads):
-    """Gather thread t's part of the samples and inputs of a block.
+def gather_block(member, data, csr, rows, samples, inputs, offsets):
+    """Gather this member's part of the samples and inputs of a block.
 
     rows: (at most BLOCK,) int64, the samples of the block
     csr: the data set, if it was given as lists
     samples, inputs: overwritten
-    scratch: thread t's
+    offsets: (GROUP,) int64, scratch
 
     Samples are scattered over memory. Because they are gathered together, their cache misses overlap.
     """
     never_inline()
-    gather_samples(data, rows, samples, t, threads)
-    if len(csr.indptr):
-        pack_csr(csr, rows, data.images.shape[1], inputs.packed, t, threads)
-    elif len(inputs.packed.nonzero_masks):
-        pack(data.images, rows, inputs.packed, scratch.offsets, t, threads)
+    gather_samples(member, data, rows, samples)
+    if inputs.form == DENSE:
+        copy_inputs(member, data.images, rows, inputs.dense)
+    elif inputs.form == PACKED_LISTS:
+        pack_csr(member, csr, rows, data.images.shape[1], inputs.packed)
     else:
-        copy_inputs(data.images, rows, inputs.dense, t, threads)
+        pack(member, data.images, rows, inputs.packed, offsets)
 
 
 @inlined
-def input_sums(layout, t, threads, n_rows, inputs, out):
-    """Compute the weighted sums of the first layer, before scale and bias, for thread t's panels."""
-    for p in own_panels(layout, FIRST_HIDDEN, t, threads):
+def input_sums(member, layout, n_rows, inputs, out):
+    """Compute the weighted sums of the first layer, before scale and bias, for this member's panels."""
+    for p in own_panels(member, layout, FIRST_HIDDEN):
         panel = unit_panel(layout, FIRST_HIDDEN, p)
-        if len(inputs.packed.nonzero_masks):
-            packed_sums(layout, n_rows, inputs.packed, out, panel)
-        else:
+        if inputs.form == DENSE:
             dense_sums(layout, n_rows, inputs.dense, out, panel)
+        else:
+            packed_sums(layout, n_rows, inputs.packed, out, panel)
 
 
 @inlined
-def update_inputs(layout, t, threads, n_rows, step, inputs, dout, state, penalty, gradient_tile):
-    """Update the first layer's weights that lead to thread t's panels, and write the sums of squares to `penalty`."""
-    for p in own_panels(layout, FIRST_HIDDEN, t, threads):
+def update_inputs(member, layout, n_rows, step, inputs, dout, penalty, gradient_tile):
+    """Update the first layer's weights that lead to this member's panels; write the sums of squares to `penalty`."""
+    for p in own_panels(member, layout, FIRST_HIDDEN):
         panel = unit_panel(layout, FIRST_HIDDEN, p)
-        if len(inputs.packed.nonzero_masks):
-            penalty[p] = update_packed(layout, n_rows, step, inputs.packed, dout, state, panel)
+        if inputs.form == DENSE:
+            penalty[p] = update_dense(layout, n_rows, step, inputs.dense, dout, gradient_tile, panel)
         else:
-            penalty[p] = update_dense(layout, n_rows, step, inputs.dense, dout, state, gradient_tile, panel)
+            penalty[p] = update_packed(layout, n_rows, step, inputs.packed, dout, panel)
 
 
 @kernel
-def run_epoch_by_units(t, threads, layout, data, order, batch_size, rule, n_steps, dropout, work, barrier):
-    """Train for one epoch, as thread t of `threads`.
+def run_epoch_by_units(member, layout, data, epoch, work, scratch):
+    """Train for one epoch, as one member of a team.
 
+    member: this thread's place in the team; if the stop flag of its barrier is set, the epoch ends early
     layout: the network; its parameters are updated
     data: the data set
-    order: (n,) int64, the samples to train on
-    batch_size: the number of samples in a batch; the last batch may have fewer
-    rule: the optimizer
-    n_steps: the number of optimizer steps before this epoch
-    dropout: the masks of this epoch
-    work: a `WorkByUnits`; its state is updated, and thread 0 writes its results
-    barrier: the team's barrier; if its stop flag is set, the epoch ends early
+    epoch: the settings
+    work: a `WorkByUnits`, shared by the team; its state is updated, and thread 0 writes its results
+    scratch: this thread's own
 
     The results, one element each:
         LOSS: the sum of the batches' losses, each times its number of samples
@@ -134,20 +131,15 @@ def run_epoch_by_units(t, threads, layout, data, order, batch_size, rule, n_step
         FAILED: the number of the first batch whose loss was not finite, counted from 0; that batch ends the epoch. The
             caller sets it to -1 beforehand; it stays -1 if no batch fails
     """
-    n_layers, real = layout.n_weights, work.units.out.dtype.type
-    units, state, penalty, own = work.units, work.state, work.penalty, work.scratch
-    scratch = Scratch(own.gradient_tile[t], own.transposed[t], own.columns[t], own.row_stats[t], own.offsets[t])
-    both, packed, dense = work.samples, work.inputs.packed, work.inputs.dense
-    samples = Samples(both.label[0], both.target[0], both.weight[0], both.loss[0], both.correct[0])
-    next_samples = Samples(both.label[1], both.target[1], both.weight[1], both.loss[0], both.correct[0])
-    inputs = Inputs(Packed(packed.values[0], packed.nonzero_masks[0]), dense[0])
-    next_inputs = Inputs(Packed(packed.values[1], packed.nonzero_masks[1]), dense[1])
+    order, batch_size, rule, n_steps = epoch.order, epoch.batch_size, epoch.rule, epoch.n_steps
+    units, penalty, real = work.units, work.penalty, work.units.out.dtype.type
+    (samples, next_samples), (inputs, next_inputs) = work.samples, work.inputs
     total_loss, n_counted, n_correct = 0.0, 0, 0
     rate, l2, weight, loss = real(0), real(0), 0.0, 0.0
     first, start = 0, 0  # the position of the batch in `order`, and of the block in the batch
     if len(order):
-        gather_block(data, work.csr, order[:batch_size][:BLOCK], samples, inputs, scratch, t, threads)
-    if not wait(barrier, threads):
+        gather_block(member, data, work.csr, order[:batch_size][:BLOCK], samples, inputs, scratch.offsets)
+    if not wait(member):
         return
     while first < len(order):
         batch = order[first : first + batch_size]
@@ -156,39 +148,37 @@ def run_epoch_by_units(t, threads, layout, data, order, batch_size, rule, n_step
             rate, weight, loss = real(rate_of_step(rule, n_steps)), batch_weight(data, batch), 0.0
             l2 = real(l2_of_step(rule, weight))
         rows = batch[start : start + BLOCK]
-        n_rows, step = len(rows), Step(rule, rate, l2, start == 0, start + BLOCK >= len(batch))
-        input_sums(layout, t, threads, n_rows, inputs, units.out)
-        finish_layer(layout, INPUTS, t, threads, rows, layout.scale, dropout, units.out)
-        if not forward_block(t, threads, layout, rows, dropout, units, barrier):
-            return
-        if not wait(barrier, threads):
+        n_rows, step = len(rows), Step(rule, rate, l2, start == 0, start + BLOCK >= len(batch), work.state)
+        input_sums(member, layout, n_rows, inputs, units.out)
+        finish_layer(member, layout, INPUTS, rows, layout.scale, epoch.dropout, units.out)
+        if not (forward_block(member, layout, rows, epoch.dropout, units) and wait(member)):
             return
 
-        # No thread reads the other row of samples and inputs any more, so the next block is gathered there. The barrier
-        # after the losses covers this too.
+        # No thread reads the other samples and inputs any more, so the next block is gathered there. The barrier after
+        # the losses covers this too.
         next_first, next_start = (first + batch_size, 0) if step.is_last else (first, start + BLOCK)
         if next_first < len(order):
             following = order[next_first : next_first + batch_size][next_start : next_start + BLOCK]
-            gather_block(data, work.csr, following, next_samples, next_inputs, scratch, t, threads)
-        block_loss(t, threads, layout, n_rows, weight, units, samples, scratch)
-        if not wait(barrier, threads):
+            gather_block(member, data, work.csr, following, next_samples, next_inputs, scratch.offsets)
+        block_loss(member, layout, n_rows, weight, units, samples, scratch)
+        if not wait(member):
             return
         for s in range(n_rows):
             loss += samples.loss[s]
             n_correct += samples.correct[s]
         if not is_finite(loss):
-            if t == 0:
+            if member.t == 0:
                 work.results[FAILED] = first // batch_size
             return
 
-        if not backward_block(t, threads, layout, rows, step, dropout, units, state, penalty, scratch, barrier):
+        if not backward_block(member, layout, rows, step, epoch.dropout, units, penalty, scratch):
             return
-        update_inputs(layout, t, threads, n_rows, step, inputs, units.dout, state, penalty, scratch.gradient_tile)
-        if (n_layers > 2 or rule.l2 != 0.0) and not wait(barrier, threads):
+        update_inputs(member, layout, n_rows, step, inputs, units.dout, penalty, scratch.gradient_tile)
+        if (layout.n_weights > 2 or rule.l2 != 0.0) and not wait(member):
             return
         if step.is_last and weight > 0:
             total_loss += (loss + half_squares(l2, penalty)) * len(batch)
             n_counted += len(batch)
         first, start = next_first, next_start
         samples, next_samples, inputs, next_inputs = next_samples, samples, next_inputs, inputs
-    report(t, work.results, total_loss, n_counted, n_correct)
+    report(member, work.results, total_loss, n_counted, n_correct)

@@ -5,14 +5,15 @@
 
 from fastnn.kernels.jit import inlined, never_inline
 from fastnn.kernels.layout import (
+    Matrix,
+    View,
     all_panels,
     bias_panel,
     n_panels,
     own_panels,
     padded_width,
-    size_of,
     unit_panel,
-    weight_panel,
+    weight_block,
 )
 from fastnn.kernels.ops.activations import IDENTITY, vactivate
 from fastnn.kernels.ops.dropout import drop
@@ -24,14 +25,12 @@ from fastnn.kernels.vector.simd import ONE, lanes, vadd, vload, vscale_add, vsto
 @inlined
 def hidden_sums(layout, layer, n_rows, out, panel):
     """Compute the weighted sums of a layer after the first for a panel of its units."""
+    sums = View(out, panel.at, panel.row)
     for q in all_panels(layout, layer):
         inp = unit_panel(layout, layer, q)
-        depth = min(inp.width, size_of(layout, layer) - inp.first)
-        right_at = weight_panel(layout, layer, panel) + inp.first * panel.width
-        multiply_panel(
-            out, panel.at, panel.row, out, inp.at, inp.row, STRIDE_1, layout.parameters, right_at, panel.width,
-            depth, n_rows, panel.vectors, q > 0,
-        )  # fmt: skip
+        at, depth = weight_block(layout, layer, inp, panel)
+        left, weight = Matrix(out, inp.at, inp.row, STRIDE_1), View(layout.parameters, at, panel.width)
+        multiply_panel(sums, left, weight, depth, n_rows, panel.vectors, q > 0)
 
 
 @inlined
@@ -60,10 +59,10 @@ def drop_units(rows, dropout, layer, values, panel):
 
 
 @inlined
-def finish_layer(layout, layer, t, threads, rows, scale, dropout, out):
-    """Finish the weighted sums of thread t's panels: apply scale, bias, activation and dropout mask."""
+def finish_layer(member, layout, layer, rows, scale, dropout, out):
+    """Finish the weighted sums of this member's panels: apply scale, bias, activation and dropout mask."""
     never_inline()
-    for p in own_panels(layout, layer + 1, t, threads):
+    for p in own_panels(member, layout, layer + 1):
         panel = unit_panel(layout, layer + 1, p)
         finish_units(layout, layer, len(rows), scale, out, panel)
         if dropout.threshold and layer + 1 < layout.n_weights:
@@ -78,17 +77,13 @@ def write_partial_logits(layout, n_rows, out, partial_logits, p, panel):
     partial_logits: `Units.partial_logits`; those of panel p are overwritten
     """
     layer = layout.n_weights - 1
-    depth = min(panel.width, size_of(layout, layer) - panel.first)
-    first = unit_panel(layout, layer + 1, START).at
-    padded = padded_width(layout, layer + 1)
+    begin = p * (len(partial_logits) // n_panels(layout, layer)) - unit_panel(layout, layer + 1, START).at
+    padded, left = padded_width(layout, layer + 1), Matrix(out, panel.at, panel.row, STRIDE_1)
     for q in all_panels(layout, layer + 1):
         classes = unit_panel(layout, layer + 1, q)
-        right_at = weight_panel(layout, layer, classes) + panel.first * classes.width
-        multiply_panel(
-            partial_logits, p * (len(partial_logits) // n_panels(layout, layer)) + classes.at - first, padded, out,
-            panel.at, panel.row, STRIDE_1, layout.parameters, right_at, classes.width, depth, n_rows, classes.vectors,
-            OVERWRITE,
-        )  # fmt: skip
+        at, depth = weight_block(layout, layer, panel, classes)
+        logits, weight = View(partial_logits, begin + classes.at, padded), View(layout.parameters, at, classes.width)
+        multiply_panel(logits, left, weight, depth, n_rows, classes.vectors, OVERWRITE)
 
 
 @inlined
@@ -108,16 +103,16 @@ def sum_logits(layout, begin, end, out, partial_logits):
 
 
 @inlined
-def forward_block(t, threads, layout, rows, dropout, units, barrier):
+def forward_block(member, layout, rows, dropout, units):
     """Compute all hidden layers after the first, and the partial logits. Returns False if the team must stop."""
     never_inline()
     hidden, n_rows, out = layout.n_weights - 1, len(rows), units.out
     for layer in range(1, hidden):
-        if not wait(barrier, threads):
+        if not wait(member):
             return False
-        for p in own_panels(layout, layer + 1, t, threads):
+        for p in own_panels(member, layout, layer + 1):
             hidden_sums(layout, layer, n_rows, out, unit_panel(layout, layer + 1, p))
-        finish_layer(layout, layer, t, threads, rows, out.dtype.type(1), dropout, out)
-    for p in own_panels(layout, hidden, t, threads) if hidden > 0 else range(0):
+        finish_layer(member, layout, layer, rows, out.dtype.type(1), dropout, out)
+    for p in own_panels(member, layout, hidden) if hidden > 0 else range(0):
         write_partial_logits(layout, n_rows, out, units.partial_logits, p, unit_panel(layout, hidden, p))
     return True

@@ -56,9 +56,11 @@ def list_inputs(images, csr):
 
 
 @inlined
-def ask_for(csr, row):
-    """Prefetch the list of sample `row`."""
-    begin, end = csr.indptr[row], csr.indptr[row + 1]
+def ask_ahead(csr, rows, s):
+    """Prefetch the list of the sample that is visited AHEAD samples after ``rows[s]``."""
+    if s + AHEAD >= len(rows) or rows[s + AHEAD] == rows[s] + AHEAD:  # the CPU prefetches consecutive samples
+        return
+    begin, end = csr.indptr[rows[s + AHEAD]], csr.indptr[rows[s + AHEAD] + 1]
     for k in range(begin, end, VECTOR // csr.indices.itemsize):
         prefetch(csr.indices, k)
     for k in range(begin, end, VECTOR // csr.data.itemsize):
@@ -90,18 +92,11 @@ def _sum(out, out_at, csr, row, weight, weight_at, width, n):
 
 @inlined
 def csr_sums(layout, rows, csr, out, panel):
-    """Compute the weighted sums of the first layer, before scale and bias, for the samples `rows`.
-
-    rows: (B,) int64
-    csr: the whole data set
-    out: a block's outputs, `Units.out`; the rows of `panel` are overwritten
-    panel: the only panel of the first layer's units, one or two vectors wide
-    """
+    """Compute the weighted sums. `panel` is one or two vectors wide."""
     never_inline()
     weight, weight_at, width = layout.parameters, weight_panel(layout, INPUTS, panel), panel.width
     for s in range(len(rows)):
-        if s + AHEAD < len(rows) and rows[s + AHEAD] != rows[s] + AHEAD:  # the CPU prefetches consecutive samples
-            ask_for(csr, rows[s + AHEAD])
+        ask_ahead(csr, rows, s)
         if panel.vectors == 2:
             _sum(out, panel.at + s * panel.row, csr, rows[s], weight, weight_at, width, TWO)
         else:
@@ -135,18 +130,14 @@ def _add_outer(gradient, gradient_at, width, dout, dout_at, csr, row, n):
 
 
 @inlined
-def csr_weight_gradient(layout, rows, csr, dout, gradient, is_first, panel):
-    """Compute the gradient of the first layer's weights, before the scale of the inputs.
+def csr_weight_gradient(layout, rows, step, csr, dout, panel):
+    """Compute the gradient of the weights, before the scale of the inputs.
 
-    rows: (B,) int64
-    csr: the whole data set
-    dout: a block's gradients, `Units.dout`
-    gradient: (parameters,), laid out like the parameters; overwritten if `is_first`, else added to
-    panel: the only panel of the first layer's units
+    In ``step.state``, the first block of a chunk overwrites the chunk's gradient; later blocks add to it.
     """
     never_inline()
-    at, width = weight_panel(layout, INPUTS, panel), panel.width
-    if is_first:
+    at, width, gradient = weight_panel(layout, INPUTS, panel), panel.width, step.state.gradient
+    if step.is_first:
         gradient[at : at + size_of(layout, INPUTS) * width] = 0
     for s in range(len(rows)):
         if panel.vectors == 2:

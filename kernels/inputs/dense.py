@@ -1,22 +1,21 @@
 """The first layer for dense inputs: samples are copied side by side and multiplied by register tiles."""
 
 from fastnn.kernels.jit import inlined, never_inline
-from fastnn.kernels.layout import INPUTS, size_of, weight_panel
+from fastnn.kernels.layout import INPUTS, Matrix, View, size_of, weight_panel
 from fastnn.kernels.ops.matmul import OVERWRITE, START, STRIDE_1, multiply_panel
 from fastnn.kernels.ops.optimizers import multiply_and_update
+from fastnn.kernels.team import own_part
 
 
 @inlined
-def copy_inputs(images, rows, dense, t, threads):
-    """Copy thread t's part of the samples into `dense`, one after the other, in the working dtype.
+def copy_inputs(member, images, rows, dense):
+    """Copy this member's part of the samples into `dense`, one after the other, in the working dtype.
 
-    images: (N, D)
-    rows: (B,) int64, the samples to copy
     dense: (BLOCK * D,), overwritten
     """
     never_inline()
     n_inputs, real = images.shape[1], dense.dtype.type
-    for s in range(len(rows) * t // threads, len(rows) * (t + 1) // threads):
+    for s in own_part(member, len(rows)):
         image, row = images[rows[s]], dense[s * n_inputs : (s + 1) * n_inputs]
         for i in range(n_inputs):
             row[i] = real(image[i])
@@ -24,31 +23,21 @@ def copy_inputs(images, rows, dense, t, threads):
 
 @inlined
 def dense_sums(layout, n_rows, dense, out, panel):
-    """Compute the first layer's weighted sums, before scale and bias, for a panel's units.
-
-    dense: (BLOCK * D,), `n_rows` samples
-    out: a block's outputs, `Units.out`; the rows of `panel` are overwritten
-    """
+    """Compute the weighted sums of the samples in `dense`."""
     n_inputs = size_of(layout, INPUTS)
-    multiply_panel(
-        out, panel.at, panel.row, dense, START, n_inputs, STRIDE_1, layout.parameters,
-        weight_panel(layout, INPUTS, panel), panel.width, n_inputs, n_rows, panel.vectors, OVERWRITE,
-    )  # fmt: skip
+    left = Matrix(dense, START, n_inputs, STRIDE_1)
+    weight = View(layout.parameters, weight_panel(layout, INPUTS, panel), panel.width)
+    multiply_panel(View(out, panel.at, panel.row), left, weight, n_inputs, n_rows, panel.vectors, OVERWRITE)
 
 
 @inlined
-def update_dense(layout, n_rows, step, dense, dout, state, gradient_tile, panel):
-    """Update the first layer's weights that lead to a panel's units.
+def update_dense(layout, n_rows, step, dense, dout, gradient_tile, panel):
+    """Update the weights. Returns the sum of their squares, 0 without L2.
 
-    Returns the sum of their squares, 0 without L2.
-
-    dense: (BLOCK * D,), `n_rows` samples
-    dout: a block's gradients, `Units.dout`
-    state: the optimizer's state; the gradient is kept there until the last block of a batch
+    dense: (BLOCK * D,), the samples
     gradient_tile: (GRADIENT_ROWS * widest panel,), scratch
     """
     n_inputs = size_of(layout, INPUTS)
-    return multiply_and_update(
-        layout, weight_panel(layout, INPUTS, panel), dense, START, n_inputs, n_inputs, n_rows, step, layout.scale, dout,
-        state, gradient_tile, panel,
-    )  # fmt: skip
+    weight = View(layout.parameters, weight_panel(layout, INPUTS, panel), panel.width)
+    left, right = Matrix(dense, START, STRIDE_1, n_inputs), View(dout, panel.at, panel.row)
+    return multiply_and_update(step, layout.scale, weight, left, right, n_inputs, n_rows, gradient_tile)

@@ -11,15 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.kernels.inputs.csr import AHEAD, ask_for
+from fastnn.kernels.inputs.csr import ask_ahead
 from fastnn.kernels.jit import inlined, never_inline
-from fastnn.kernels.layout import GRADIENT_ROWS, GROUP, INPUTS, size_of, weight_panel
+from fastnn.kernels.layout import GRADIENT_ROWS, GROUP, INPUTS, View, by_vectors, size_of, weight_panel
 from fastnn.kernels.ops.optimizers import SGD, move_row
+from fastnn.kernels.team import own_part
 from fastnn.kernels.vector.bits import nonzero_mask, trailing_zeros
 from fastnn.kernels.vector.simd import (
-    FOUR,
-    ONE,
-    TWO,
     lanes,
     load,
     load_as,
@@ -73,11 +71,9 @@ def _locate(flat, rows, n_inputs, offsets, first, end):
 
 
 @inlined
-def pack(images, rows, packed, offsets, t, threads):
-    """Gather and transpose samples, one tile of columns after another, in thread t's part of the tiles.
+def pack(member, images, rows, packed, offsets):
+    """Gather and transpose samples, one tile of columns after another, in this member's part of the tiles.
 
-    images: (N, D)
-    rows: (B,) int64, the samples to gather, at most a block
     packed: overwritten
     offsets: (GROUP,) int64, scratch
 
@@ -86,15 +82,14 @@ def pack(images, rows, packed, offsets, t, threads):
     never_inline()
     n_inputs, flat, n = images.shape[1], images.reshape(-1), lanes(images)
     tiles = (n_inputs + n - 1) // n
-    count = (len(rows) + GROUP - 1) // GROUP * tiles
-    known, stop = -1, count * (t + 1) // threads
-    for u in range(count * t // threads, stop):
+    known, part = -1, own_part(member, (len(rows) + GROUP - 1) // GROUP * tiles)
+    for u in part:
         group, column = u // tiles, u % tiles * n
         at, of_group = group * n_inputs, rows[group * GROUP : (group + 1) * GROUP]
         end = min(column + n, n_inputs)
         if group != known:
             known = group
-            _locate(flat, of_group, n_inputs, offsets, column, min(column + (stop - u) * n, n_inputs))
+            _locate(flat, of_group, n_inputs, offsets, column, min(column + (part.stop - u) * n, n_inputs))
         if n_inputs >= n:  # the last tile is whole too: it overlaps the one before, with equal values
             start = end - n
             for s in range(0, GROUP, n):
@@ -122,53 +117,50 @@ def _first_from(csr, row, i):
 
 
 @inlined
-def pack_csr(csr, rows, n_inputs, packed, t, threads):
-    """`pack` for samples that are already lists, for thread t's part of the inputs in every group.
+def pack_csr(member, csr, rows, n_inputs, packed):
+    """`pack` for samples that are already lists, for this member's part of the inputs in every group.
 
-    csr: the whole data set
-    rows: (B,) int64, the samples to gather, at most a block
     packed: overwritten; it must hold another block, or zeros
 
     Only the values of inputs that the other block used are cleared. So the cost grows with the number of entries, not
     of inputs, except for reading every mask.
     """
     never_inline()
-    begin, end = n_inputs * t // threads, n_inputs * (t + 1) // threads
+    part = own_part(member, n_inputs)
     for group in range((len(rows) + GROUP - 1) // GROUP):
         at, first = group * n_inputs, group * GROUP
-        for i in range(at + begin, at + end):
+        for i in range(at + part.start, at + part.stop):
             if packed.nonzero_masks[i]:
                 packed.nonzero_masks[i] = 0
                 packed.values[i * GROUP : (i + 1) * GROUP] = 0
         for s in range(min(GROUP, len(rows) - first)):
-            if first + s + AHEAD < len(rows):
-                ask_for(csr, rows[first + s + AHEAD])
+            ask_ahead(csr, rows, first + s)
             row, bit = rows[first + s], _ONE_BIT << np.uint64(s)
-            for k in range(_first_from(csr, row, begin), _first_from(csr, row, end)):
+            for k in range(_first_from(csr, row, part.start), _first_from(csr, row, part.stop)):
                 i = at + np.int64(csr.indices[k])
                 packed.values[i * GROUP + s] = csr.data[k]
                 packed.nonzero_masks[i] |= bit
 
 
 @inlined
-def _add_one(out, out_at, out_row, todo, values, x, w0, n):
+def _add_one(out, todo, values, x, w0, n):
     """``out[s] += values[x + s] * w0`` for each sample s whose bit is set in `todo`."""
     while todo:
         s = trailing_zeros(todo)
         todo &= todo - _ONE_BIT
-        o = out_at + s * out_row
-        vstore(out, o, vscale_add(load_as(values, x + s, out), w0, vload(out, o, n)))
+        o = out.at + s * out.row
+        vstore(out.array, o, vscale_add(load_as(values, x + s, out.array), w0, vload(out.array, o, n)))
 
 
 @inlined
-def _add_two(out, out_at, out_row, todo, values, x, w0, w1, n):
+def _add_two(out, todo, values, x, w0, w1, n):
     """`_add_one` for an input and the next, whose values start GROUP elements later."""
     while todo:
         s = trailing_zeros(todo)
         todo &= todo - _ONE_BIT
-        o = out_at + s * out_row
-        total = vscale_add(load_as(values, x + s, out), w0, vload(out, o, n))
-        vstore(out, o, vscale_add(load_as(values, x + GROUP + s, out), w1, total))
+        o = out.at + s * out.row
+        total = vscale_add(load_as(values, x + s, out.array), w0, vload(out.array, o, n))
+        vstore(out.array, o, vscale_add(load_as(values, x + GROUP + s, out.array), w1, total))
 
 
 @inlined
@@ -178,80 +170,87 @@ def load_weights(weight, at, n_units, n):
 
 
 @inlined
-def add_sparse_product(out, out_at, out_row, packed, group, n_inputs, weight, weight_at, weight_row, n_units, n):
+def add_sparse_product(out, packed, group, n_inputs, weight, n_units, n):
     """Add a group's weighted sums: ``out[s] += inputs[s] @ weight`` for `n` vectors of units.
 
-    out: one row per sample of the group, from `out_at` on, `out_row` apart
+    out: a `View`, one row per sample of the group
     packed: the inputs of the block that `group` belongs to
-    weight: one row per input, from `weight_at` on, `weight_row` apart; a single vector has only `n_units` units
+    weight: a `View`, one row per input; a single vector has only `n_units` units
 
     Four inputs are processed together, because a sample that uses a pixel mostly uses its neighbours too: a sample's
     sums are loaded and stored once for all four. A sample that uses only the first two or only the last two inputs,
     as at the edge of a stroke, is visited for these two alone.
     """
-    nonzero_masks, values = packed.nonzero_masks, packed.values
-    at = group * n_inputs
-    i = 0
+    nonzero_masks, values, sums, weights = packed.nonzero_masks, packed.values, out.array, weight.array
+    at, i = group * n_inputs, 0
     while i + 4 <= n_inputs:
         for k in range(VALUES_AHEAD, VALUES_AHEAD + 4):
             prefetch(values, (at + i + k) * GROUP)
         low = load(nonzero_masks, at + i) | load(nonzero_masks, at + i + 1)
         high = load(nonzero_masks, at + i + 2) | load(nonzero_masks, at + i + 3)
         if low | high:
-            w, x = weight_at + i * weight_row, (at + i) * GROUP
-            w0, w1 = load_weights(weight, w, n_units, n), load_weights(weight, w + weight_row, n_units, n)
-            w += 2 * weight_row
-            w2, w3 = load_weights(weight, w, n_units, n), load_weights(weight, w + weight_row, n_units, n)
+            w, x = weight.at + i * weight.row, (at + i) * GROUP
+            w0, w1 = load_weights(weights, w, n_units, n), load_weights(weights, w + weight.row, n_units, n)
+            w += 2 * weight.row
+            w2, w3 = load_weights(weights, w, n_units, n), load_weights(weights, w + weight.row, n_units, n)
             todo = low & high
             while todo:
                 s = trailing_zeros(todo)
                 todo &= todo - _ONE_BIT
-                o = out_at + s * out_row
-                total = vscale_add(load_as(values, x + s, out), w0, vload(out, o, n))
-                total = vscale_add(load_as(values, x + GROUP + s, out), w1, total)
-                total = vscale_add(load_as(values, x + 2 * GROUP + s, out), w2, total)
-                vstore(out, o, vscale_add(load_as(values, x + 3 * GROUP + s, out), w3, total))
-            _add_two(out, out_at, out_row, low & ~high, values, x, w0, w1, n)
-            _add_two(out, out_at, out_row, high & ~low, values, x + 2 * GROUP, w2, w3, n)
+                o = out.at + s * out.row
+                total = vscale_add(load_as(values, x + s, sums), w0, vload(sums, o, n))
+                total = vscale_add(load_as(values, x + GROUP + s, sums), w1, total)
+                total = vscale_add(load_as(values, x + 2 * GROUP + s, sums), w2, total)
+                vstore(sums, o, vscale_add(load_as(values, x + 3 * GROUP + s, sums), w3, total))
+            _add_two(out, low & ~high, values, x, w0, w1, n)
+            _add_two(out, high & ~low, values, x + 2 * GROUP, w2, w3, n)
         i += 4
     while i < n_inputs:
-        w0 = load_weights(weight, weight_at + i * weight_row, n_units, n)
-        _add_one(out, out_at, out_row, nonzero_masks[at + i], values, (at + i) * GROUP, w0, n)
+        w0 = load_weights(weights, weight.at + i * weight.row, n_units, n)
+        _add_one(out, nonzero_masks[at + i], values, (at + i) * GROUP, w0, n)
         i += 1
 
 
+_add_panel = by_vectors(add_sparse_product)
+
+
 @inlined
-def sparse_weight_gradient(dout, dout_at, dout_row, packed, n_groups, n_inputs, i, j, n):
+def sparse_weight_gradient(dout, packed, n_groups, n_inputs, i, j, n):
     """Return ``inputs[:, i] @ dout``, ``inputs[:, j] @ dout``, and whether any sample uses input i or j.
 
     These are the gradients, before scaling, of the weights from inputs i and j to a panel of `n` vectors.
 
-    dout: one row per sample of the block, from `dout_at` on, `dout_row` apart
+    dout: a `View`, one row per sample of the block
     packed: the inputs of the block
 
     The sums stay in registers. Two inputs are processed together, because a sample that uses a pixel mostly uses its
     neighbours too: a row of `dout` is loaded once for both, and there are enough sums to hide the latency of an
     addition. Panels narrower than four vectors have too few sums for that, so two sums per input alternate.
     """
-    nonzero_masks, values = packed.nonzero_masks, packed.values
-    total_i, total_j, other_i, other_j = vzero(dout, n), vzero(dout, n), vzero(dout, n), vzero(dout, n)
+    nonzero_masks, values, gradients = packed.nonzero_masks, packed.values, dout.array
+    total_i, total_j, other_i, other_j = (
+        vzero(gradients, n),
+        vzero(gradients, n),
+        vzero(gradients, n),
+        vzero(gradients, n),
+    )
     used = np.uint64(0)
     for group in range(n_groups):
-        at, first = group * n_inputs, dout_at + group * GROUP * dout_row
+        at, first = group * n_inputs, dout.at + group * GROUP * dout.row
         todo, x, y = load(nonzero_masks, at + i) | load(nonzero_masks, at + j), (at + i) * GROUP, (at + j) * GROUP
         used |= todo
         while todo:
             s = trailing_zeros(todo)
             todo &= todo - _ONE_BIT
-            d = vload(dout, first + s * dout_row, n)
-            total_i = vscale_add(load_as(values, x + s, dout), d, total_i)
-            total_j = vscale_add(load_as(values, y + s, dout), d, total_j)
+            d = vload(gradients, first + s * dout.row, n)
+            total_i = vscale_add(load_as(values, x + s, gradients), d, total_i)
+            total_j = vscale_add(load_as(values, y + s, gradients), d, total_j)
             if len(n) < 4 and todo:
                 s = trailing_zeros(todo)
                 todo &= todo - _ONE_BIT
-                d = vload(dout, first + s * dout_row, n)
-                other_i = vscale_add(load_as(values, x + s, dout), d, other_i)
-                other_j = vscale_add(load_as(values, y + s, dout), d, other_j)
+                d = vload(gradients, first + s * dout.row, n)
+                other_i = vscale_add(load_as(values, x + s, gradients), d, other_i)
+                other_j = vscale_add(load_as(values, y + s, gradients), d, other_j)
     if len(n) < 4:
         return vadd(total_i, other_i), vadd(total_j, other_j), used != 0
     return total_i, total_j, used != 0
@@ -259,62 +258,52 @@ def sparse_weight_gradient(dout, dout_at, dout_row, packed, n_groups, n_inputs, 
 
 @inlined
 def packed_sums(layout, n_rows, packed, out, panel):
-    """Compute the first layer's weighted sums, before scale and bias, for a panel's units.
-
-    packed: `n_rows` samples
-    out: a block's outputs, `Units.out`; the rows of `panel` are overwritten
-    """
+    """Compute the weighted sums of the samples in `packed`."""
     never_inline()
-    n_inputs, weight, weight_at = size_of(layout, INPUTS), layout.parameters, weight_panel(layout, INPUTS, panel)
+    n_inputs = size_of(layout, INPUTS)
+    weight = View(layout.parameters, weight_panel(layout, INPUTS, panel), panel.width)
     for s in range(n_rows):
         out[panel.at + s * panel.row : panel.at + s * panel.row + panel.width] = 0
     for group in range((n_rows + GROUP - 1) // GROUP):
-        a, b = (out, panel.at + group * GROUP * panel.row, panel.row), (packed, group, n_inputs)
-        if panel.vectors == 4:
-            add_sparse_product(*a, *b, weight, weight_at, panel.width, panel.width, FOUR)
-        elif panel.vectors == 2:
-            add_sparse_product(*a, *b, weight, weight_at, panel.width, panel.width, TWO)
-        else:
-            add_sparse_product(*a, *b, weight, weight_at, panel.width, lanes(out), ONE)
+        sums = View(out, panel.at + group * GROUP * panel.row, panel.row)
+        _add_panel(panel.vectors, sums, packed, group, n_inputs, weight, panel.width)
 
 
 @inlined
-def _move_input(step, parameters, state, at, total, factor, back, squares, n):
+def _move_input(step, parameters, at, total, factor, back, squares, n):
     """Update an input's weights, or keep their gradient. Returns `squares`, plus the weights' squares with L2.
 
     total: the weights' gradient in this block, before `factor`, the scale of the inputs
     back: minus the learning rate, in every lane
     """
     if not step.is_first:
-        total = vadd(vload(state.gradient, at, n), total)
+        total = vadd(vload(step.state.gradient, at, n), total)
     if not step.is_last:
-        vstore(state.gradient, at, total)
+        vstore(step.state.gradient, at, total)
         return squares
-    before = move_row(step, step.l2, parameters, state, at, vmul(total, factor), back, n)
+    before = move_row(step, step.l2, parameters, at, vmul(total, factor), back, n)
     return squares if step.l2 == parameters.dtype.type(0) else vfma(before, before, squares)
 
 
 @inlined
-def _update_vectors(layout, n_rows, step, packed, dout, state, panel, n):
+def _update_vectors(layout, n_rows, step, packed, dout, panel, n):
     """`update_packed` for a panel of `n` vectors."""
     n_inputs, width, parameters = size_of(layout, INPUTS), panel.width, layout.parameters
     at, counts, penalty = weight_panel(layout, INPUTS, panel), step.l2 != parameters.dtype.type(0), 0.0
     n_groups, factor, back = (n_rows + GROUP - 1) // GROUP, vsplat(layout.scale, n), vsplat(-step.rate, n)
     # Plain SGD, one block, no L2: the weights of unused inputs do not change, and one multiplication does the update.
     is_plain = step.rule.kind == SGD and not counts and step.is_first and step.is_last
-    back_scaled = vsplat(-step.rate * layout.scale, n)
+    back_scaled, rows = vsplat(-step.rate * layout.scale, n), View(dout, panel.at, panel.row)
     for first in range(0, n_inputs, GRADIENT_ROWS):
         squares = vzero(parameters, n)  # a few rows are summed in the working dtype, all rows in float64
         for i in range(first, min(first + GRADIENT_ROWS, n_inputs), 2):
             j = min(i + 1, n_inputs - 1)
-            total_i, total_j, used = sparse_weight_gradient(
-                dout, panel.at, panel.row, packed, n_groups, n_inputs, i, j, n
-            )
+            total_i, total_j, used = sparse_weight_gradient(rows, packed, n_groups, n_inputs, i, j, n)
             w_i, w_j = at + i * width, at + j * width
             if not is_plain:
-                squares = _move_input(step, parameters, state, w_i, total_i, factor, back, squares, n)
+                squares = _move_input(step, parameters, w_i, total_i, factor, back, squares, n)
                 if j > i:
-                    squares = _move_input(step, parameters, state, w_j, total_j, factor, back, squares, n)
+                    squares = _move_input(step, parameters, w_j, total_j, factor, back, squares, n)
             elif used:
                 before_i, before_j = vload(parameters, w_i, n), vload(parameters, w_j, n)
                 vstore(parameters, w_i, vfma(back_scaled, total_i, before_i))
@@ -324,22 +313,15 @@ def _update_vectors(layout, n_rows, step, packed, dout, state, panel, n):
     return penalty
 
 
+_update_panel = by_vectors(_update_vectors)
+
+
 @inlined
-def update_packed(layout, n_rows, step, packed, dout, state, panel):
-    """Update the first layer's weights that lead to a panel's units.
-
-    Returns the sum of their squares, 0 without L2.
-
-    packed: `n_rows` samples
-    dout: a block's gradients, `Units.dout`
-    state: the optimizer's state; the gradient is kept there until the last block of a batch
+def update_packed(layout, n_rows, step, packed, dout, panel):
+    """Update the weights. Returns the sum of their squares, 0 without L2.
 
     An input's gradient updates its weights straight from registers, so weights and the optimizer's state are fetched
     from the second-level cache while the next input's products are added.
     """
     never_inline()
-    if panel.vectors == 4:
-        return _update_vectors(layout, n_rows, step, packed, dout, state, panel, FOUR)
-    if panel.vectors == 2:
-        return _update_vectors(layout, n_rows, step, packed, dout, state, panel, TWO)
-    return _update_vectors(layout, n_rows, step, packed, dout, state, panel, ONE)
+    return _update_panel(panel.vectors, layout, n_rows, step, packed, dout, panel)

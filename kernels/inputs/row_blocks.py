@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.kernels.inputs.csr import AHEAD, ask_for
+from fastnn.kernels.inputs.csr import ask_ahead
 from fastnn.kernels.jit import inlined, kernel, never_inline
 from fastnn.kernels.layout import BLOCK, INPUTS, size_of, weight_panel
 from fastnn.kernels.vector.bits import trailing_zeros
@@ -61,6 +61,19 @@ class Bsr(NamedTuple):
     nonzero_masks: np.ndarray
 
 
+class RowBlockWork(NamedTuple):
+    """A `Bsr` and a thread's scratch for it.
+
+    bsr: the whole data set
+    transposed: (SCRATCH,), scratch; must be 0 where the functions of this file have not written it
+    offsets: (GROUP,) int64, scratch for offsets of samples and for each row block's next entry
+    """
+
+    bsr: Bsr
+    transposed: np.ndarray
+    offsets: np.ndarray
+
+
 @kernel
 def mark_inputs(csr, bits, marks):
     """Compute each sample's mark: the bitwise OR of the bits of its nonzero inputs.
@@ -91,8 +104,7 @@ def count_row_blocks(csr, order, n_inputs, indptr, nonzero_masks):
         bit = np.uint16(1 << row_block % ROW_BLOCKS)
         of_block = nonzero_masks[row_block // ROW_BLOCKS * n_inputs : (row_block // ROW_BLOCKS + 1) * n_inputs]
         for s in range(begin, min(begin + ROW_BLOCK, len(order))):
-            if s + AHEAD < len(order):
-                ask_for(csr, order[s + AHEAD])
+            ask_ahead(csr, order, s)
             for k in range(csr.indptr[order[s]], csr.indptr[order[s] + 1]):
                 of_block[np.uint64(load(csr.indices, k))] |= bit
         for i in range(n_inputs):
@@ -119,8 +131,7 @@ def fill_row_blocks(csr, order, bsr, offsets):
                 bsr.indices[entry], offsets[i] = i, entry * ROW_BLOCK
                 entry += 1
         for s in range(begin, min(begin + ROW_BLOCK, len(order))):
-            if s + AHEAD < len(order):
-                ask_for(csr, order[s + AHEAD])
+            ask_ahead(csr, order, s)
             for k in range(csr.indptr[order[s]], csr.indptr[order[s] + 1]):
                 place = load(offsets, np.int64(load(csr.indices, k))) + s - begin
                 bsr.data[np.uint64(place)] = load(csr.data, k)
@@ -138,19 +149,14 @@ def _sum(transposed, bsr, row_block, weight, weight_at, width):
 
 
 @inlined
-def row_block_sums(layout, start, n_rows, bsr, out, panel, transposed, offsets):
-    """Compute the weighted sums of the first layer, before scale and bias, for the rows from `start` on.
-
-    bsr: the whole data set
-    out: a block's outputs, `Units.out`; the rows of `panel` are overwritten
-    panel: the only panel of the first layer's units
-    transposed: (SCRATCH,), scratch; must be 0 where the functions of this file have not written it
-    offsets: (GROUP,) int64, scratch
+def row_block_sums(layout, start, n_rows, row_blocks, out, panel):
+    """Compute the weighted sums for the rows from `start` on.
 
     The sums of a row block stay in registers for all its inputs.
     """
     never_inline()
     weight, weight_at, n = layout.parameters, weight_panel(layout, INPUTS, panel), lanes(out)
+    bsr, transposed, offsets = row_blocks
     for u in range(ROW_BLOCK):
         offsets[u] = u * ROW_BLOCK
     for s in range(0, n_rows, ROW_BLOCK):
@@ -198,21 +204,15 @@ def _weight_gradient(bsr, todo, cursor, transposed):
 
 
 @inlined
-def row_block_weight_gradient(layout, start, n_rows, bsr, dout, gradient, is_first, panel, transposed, offsets):
-    """Compute the gradient of the first layer's weights, before the scale of the inputs, for the rows from `start` on.
-
-    bsr: the whole data set
-    dout: a block's gradients, `Units.dout`
-    gradient: (parameters,), laid out like the parameters; overwritten if `is_first`, else added to
-    panel: the only panel of the first layer's units
-    transposed: (SCRATCH,), scratch
-    offsets: (GROUP,) int64, scratch for the samples' offsets and each row block's next entry
+def row_block_weight_gradient(layout, start, n_rows, step, row_blocks, dout, panel):
+    """`csr_weight_gradient` for the rows from `start` on.
 
     An input's gradient stays in registers for all samples of a block, one sample per lane until the end.
     """
     never_inline()
     n_inputs, at, width, n = size_of(layout, INPUTS), weight_panel(layout, INPUTS, panel), panel.width, lanes(dout)
-    if is_first:
+    (bsr, transposed, offsets), gradient = row_blocks, step.state.gradient
+    if step.is_first:
         gradient[at : at + n_inputs * width] = 0
     _transpose_gradients(dout, n_rows, panel, transposed, offsets)
     cursor = offsets[ROW_BLOCK : ROW_BLOCK + ROW_BLOCKS]

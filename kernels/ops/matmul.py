@@ -6,6 +6,7 @@ Dimensions: B rows, D inputs, H units. A panel is a group of columns of whole ve
 import numpy as np
 
 from fastnn.kernels.jit import inlined, kernel, never_inline
+from fastnn.kernels.layout import Matrix, View
 from fastnn.kernels.ops.activations import activate, activate_backward
 from fastnn.kernels.vector.simd import EIGHT, FOUR, ONE, SIX, TWO, WHOLE_REGISTERS, lanes
 from fastnn.kernels.vector.tiles import tile
@@ -17,80 +18,72 @@ START, STRIDE_1, ONE_ROW, OVERWRITE = np.int64(0), np.int64(1), np.int64(1), np.
 
 
 @inlined
-def multiply(
-    out, out_at, out_row, left, left_at, left_row, left_k, right, right_at, right_row, depth, rows, n, add, high
-):
+def multiply(out, left, right, depth, rows, n, add, high):
     """``out (+)= left @ right`` for `rows` rows and ``len(n)`` vectors of columns, by tiles of ``len(high)`` rows.
 
     Faster than one pass over the whole depth: DEPTH rows of `right` at a time stay in the first-level cache for all
     tiles. The second-level cache delivers data only half as fast as the multiplications need it.
 
-    All arrays are flat. If `add` is true, the product is added to `out`, otherwise it overwrites `out`.
+    If `add` is true, the product is added to `out`, otherwise it overwrites `out`.
 
-    out: (rows, len(n) vectors), at ``out_at + r * out_row``
-    left: (rows, depth), at ``left_at + r * left_row + k * left_k``
-    right: (depth, len(n) vectors), at ``right_at + k * right_row``
+    out: a `View`, (rows, len(n) vectors)
+    left: a `Matrix`, (rows, depth)
+    right: a `View`, (depth, len(n) vectors)
     """
     never_inline()
     for k in range(0, depth, DEPTH):
-        part, more = min(DEPTH, depth - k), add or k > 0
-        a, b, r = left_at + k * left_k, right_at + k * right_row, 0
-        while r + len(high) <= rows:
-            o = out_at + r * out_row
-            tile(out, o, out_row, left, a + r * left_row, left_row, left_k, right, b, right_row, part, high, n, more)
-            r += len(high)
+        part, more, r = min(DEPTH, depth - k), add or k > 0, 0
+        b = View(right.array, right.at + k * right.row, right.row)
         while r < rows:
-            o = out_at + r * out_row
-            tile(out, o, out_row, left, a + r * left_row, left_row, left_k, right, b, right_row, part, ONE, n, more)
-            r += 1
+            o = View(out.array, out.at + r * out.row, out.row)
+            a = Matrix(left.array, left.at + r * left.row + k * left.column, left.row, left.column)
+            if r + len(high) <= rows:
+                tile(o, a, b, part, high, n, more)
+                r += len(high)
+            else:
+                tile(o, a, b, part, ONE, n, more)
+                r += 1
 
 
 @inlined
-def _multiply_wide(
-    out, out_at, out_row, left, left_at, left_row, left_k, right, right_at, right_row, depth, rows, n, add
-):
+def _multiply_wide(out, left, right, depth, rows, vectors, add):
     """`multiply_panel` for CPUs with 32 registers of one whole vector each.
 
     Tiles of four rows by four vectors, or of eight by two, have sixteen sums. Together with the vectors of the
     right-hand side and one number they fill most of the registers. Tiles one vector wide have eight sums: with fewer, a
     CPU with two multiply units would wait for a sum before it can add to it again.
     """
-    a, b = (left, left_at, left_row, left_k), (right, right_at, right_row)
-    if n == 4:
-        multiply(out, out_at, out_row, *a, *b, depth, rows, FOUR, add, FOUR)
-    elif n == 2:
-        multiply(out, out_at, out_row, *a, *b, depth, rows, TWO, add, EIGHT)
+    if vectors == 4:
+        multiply(out, left, right, depth, rows, FOUR, add, FOUR)
+    elif vectors == 2:
+        multiply(out, left, right, depth, rows, TWO, add, EIGHT)
     else:
-        multiply(out, out_at, out_row, *a, *b, depth, rows, ONE, add, EIGHT)
+        multiply(out, left, right, depth, rows, ONE, add, EIGHT)
 
 
 @inlined
-def _multiply_narrow(
-    out, out_at, out_row, left, left_at, left_row, left_k, right, right_at, right_row, depth, rows, n, add
-):
+def _multiply_narrow(out, left, right, depth, rows, vectors, add):
     """`multiply_panel` for CPUs whose registers are half a vector (AVX2) or a quarter of one (NEON).
 
     Tiles of six rows by one vector have six sums. They take 12 of the 16 registers of AVX2, or 24 of the 32 of NEON.
     """
-    for h in range(0, n * lanes(out), lanes(out)):
-        multiply(
-            out, out_at + h, out_row, left, left_at, left_row, left_k, right, right_at + h, right_row, depth, rows, ONE,
-            add, SIX,
-        )  # fmt: skip
+    for h in range(0, vectors * lanes(out.array), lanes(out.array)):
+        o, b = View(out.array, out.at + h, out.row), View(right.array, right.at + h, right.row)
+        multiply(o, left, b, depth, rows, ONE, add, SIX)
 
 
-# ``out (+)= left @ right`` like `multiply`, but `n` is a number known only at run time: 1, 2 or 4 vectors.
+# ``out (+)= left @ right`` like `multiply`, for a number of vectors that is known only at run time: 1, 2 or 4.
 multiply_panel = _multiply_wide if WHOLE_REGISTERS else _multiply_narrow
 
 
 @inlined
-def multiply_plain(out, left, left_row, left_k, right, depth, rest, sums):
+def multiply_plain(out, left, right, depth, rest, sums):
     """``out = left @ right`` for C-contiguous arrays. n is the number of lanes of a vector.
 
     The last columns, which do not fill a vector, are copied to scratch, so that tiles do all the work.
 
     out: (M, N), overwritten
-    left: flat, (M, depth) at ``r * left_row + k * left_k``
+    left: a `Matrix`, (M, depth)
     right: (depth, N)
     rest: (depth * n,) or longer, scratch for columns of `right`
     sums: (M * n,) or longer, scratch for columns of `out`
@@ -100,17 +93,15 @@ def multiply_plain(out, left, left_row, left_k, right, depth, rest, sums):
     h = 0
     while h + n <= columns:
         vectors = 4 if h + 4 * n <= columns else 1
-        multiply_panel(
-            flat_out, h, columns, left, START, left_row, left_k, flat_right, h, columns, depth, rows, vectors, OVERWRITE
-        )
+        o, b = View(flat_out, h, columns), View(flat_right, h, columns)
+        multiply_panel(o, left, b, depth, rows, vectors, OVERWRITE)
         h += vectors * n
     if h < columns:
         for k in range(depth):
             rest[k * n + columns - h : (k + 1) * n] = 0
             for c in range(columns - h):
                 rest[k * n + c] = right[k, h + c]
-        one = np.int64(1)
-        multiply_panel(sums, START, n, left, START, left_row, left_k, rest, START, n, depth, rows, one, OVERWRITE)
+        multiply_panel(View(sums, START, n), left, View(rest, START, n), depth, rows, np.int64(1), OVERWRITE)
         for r in range(rows):
             for c in range(columns - h):
                 out[r, h + c] = sums[r * n + c]
@@ -129,7 +120,7 @@ def matmul(inp, weight, out):
     """
     n, (rows, depth) = lanes(out), inp.shape
     rest, sums = np.empty(depth * n, out.dtype), np.empty(rows * n, out.dtype)
-    multiply_plain(out, inp.reshape(-1), depth, STRIDE_1, weight, depth, rest, sums)
+    multiply_plain(out, Matrix(inp.reshape(-1), START, depth, STRIDE_1), weight, depth, rest, sums)
 
 
 @kernel
@@ -147,7 +138,7 @@ def dense_forward(inp, weight, bias, activation, out):
     """
     n, (rows, depth) = lanes(out), inp.shape
     rest, sums = np.empty(depth * n, out.dtype), np.empty(rows * n, out.dtype)
-    multiply_plain(out, inp.reshape(-1), depth, STRIDE_1, weight, depth, rest, sums)
+    multiply_plain(out, Matrix(inp.reshape(-1), START, depth, STRIDE_1), weight, depth, rest, sums)
     for s in range(len(out)):
         row = out[s]
         for h in range(len(row)):
@@ -156,7 +147,7 @@ def dense_forward(inp, weight, bias, activation, out):
 
 
 @kernel
-def dense_backward(dout, inp, weight, out, activation, dsum, dinp, dweight, dbias):
+def dense_backward(dout, inp, weight, out, activation, dinp, dweight, dbias):
     """The gradients of a dense layer.
 
     Faster than the obvious loops because both products are computed by tiles, as in `matmul`. The second one reads
@@ -168,11 +159,11 @@ def dense_backward(dout, inp, weight, out, activation, dsum, dinp, dweight, dbia
     weight: (D, H), the dtype of `dout`
     out: (B, H), the output of `dense_forward`
     activation: an activation code (`activations.py`)
-    dsum: (B, H), overwritten by the gradient before the activation
     dinp: (B, D), overwritten
     dweight: (D, H), overwritten
     dbias: (H,), overwritten
     """
+    dsum = np.empty(dout.shape, dinp.dtype)  # the gradient before the activation
     dbias[:] = 0
     for s in range(len(dsum)):
         row = dsum[s]
@@ -184,5 +175,6 @@ def dense_backward(dout, inp, weight, out, activation, dsum, dinp, dweight, dbia
     n, (rows, n_inputs), n_units = lanes(dsum), inp.shape, dsum.shape[1]
     rest = np.empty(max(rows, n_units) * n, dsum.dtype)
     sums = np.empty(max(rows, n_inputs) * n, dsum.dtype)
-    multiply_plain(dinp, dsum.reshape(-1), n_units, STRIDE_1, weight.T.copy(), n_units, rest, sums)
-    multiply_plain(dweight, inp.reshape(-1), STRIDE_1, n_inputs, dsum, rows, rest, sums)
+    flat_sum, flat_inp = dsum.reshape(-1), inp.reshape(-1)
+    multiply_plain(dinp, Matrix(flat_sum, START, n_units, STRIDE_1), weight.T.copy(), n_units, rest, sums)
+    multiply_plain(dweight, Matrix(flat_inp, START, STRIDE_1, n_inputs), dsum, rows, rest, sums)

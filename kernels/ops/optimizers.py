@@ -14,12 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fastnn.kernels.jit import inlined, never_inline
-from fastnn.kernels.layout import GRADIENT_ROWS
-from fastnn.kernels.ops.matmul import OVERWRITE, START, STRIDE_1, multiply_panel
+from fastnn.kernels.layout import GRADIENT_ROWS, Matrix, View, by_vectors
+from fastnn.kernels.ops.matmul import OVERWRITE, START, multiply_panel
 from fastnn.kernels.vector.simd import (
-    FOUR,
-    ONE,
-    TWO,
     lanes,
     vadd,
     vdiv,
@@ -69,26 +66,6 @@ class Rule(NamedTuple):
     divide_l2: bool
 
 
-class Step(NamedTuple):
-    """One optimizer step, as seen by one block of its batch.
-
-    The gradient is stored until the last block of the batch. Then the parameters are updated. If threads share rows,
-    `is_first` refers to the chunk of the block, and `is_last` is false until all chunks are done.
-
-    rule: the `Rule` of the epoch
-    rate: the learning rate of this step, in the working dtype
-    l2: the factor of the L2 penalty in this step, in the working dtype
-    is_first: whether the block is the first of its batch
-    is_last: whether the block is the last of its batch
-    """
-
-    rule: Rule
-    rate: np.floating
-    l2: np.floating
-    is_first: bool
-    is_last: bool
-
-
 class State(NamedTuple):
     """The arrays of the optimizer. Each has the layout of the parameters, or size 0 if it is not needed.
 
@@ -101,6 +78,28 @@ class State(NamedTuple):
     slot_1: np.ndarray
     slot_2: np.ndarray
     gradient: np.ndarray
+
+
+class Step(NamedTuple):
+    """One optimizer step, as seen by one block of its batch.
+
+    The gradient is stored until the last block of the batch. Then the parameters are updated. If threads share rows,
+    `is_first` refers to the chunk of the block, and `is_last` is false until all chunks are done.
+
+    rule: the `Rule` of the epoch
+    rate: the learning rate of this step, in the working dtype
+    l2: the factor of the L2 penalty in this step, in the working dtype
+    is_first: whether the block is the first of its batch
+    is_last: whether the block is the last of its batch
+    state: the `State`, updated
+    """
+
+    rule: Rule
+    rate: np.floating
+    l2: np.floating
+    is_first: bool
+    is_last: bool
+    state: State
 
 
 @inlined
@@ -121,7 +120,7 @@ def l2_of_step(rule, weight):
 
 
 @inlined
-def move_row(step, decay, parameters, state, at, g, back, n):
+def move_row(step, decay, parameters, at, g, back, n):
     """Update the `n` vectors of parameters from `at` on with the gradient ``g + decay * parameter``.
 
     Returns the parameters before the update.
@@ -129,7 +128,7 @@ def move_row(step, decay, parameters, state, at, g, back, n):
     g: n vectors, the gradient without the L2 penalty
     back: n vectors, minus the learning rate in every lane
     """
-    rule, slot_1, slot_2 = step.rule, state.slot_1, state.slot_2
+    rule, slot_1, slot_2 = step.rule, step.state.slot_1, step.state.slot_2
     w = vload(parameters, at, n)
     if decay != parameters.dtype.type(0):
         g = vscale_add(decay, w, g)
@@ -157,8 +156,15 @@ def move_row(step, decay, parameters, state, at, g, back, n):
 
 
 @inlined
-def apply_update_rows(step, decay, scale, parameters, state, at, gradient_tile, rows, n):
-    """`apply_update` for rows of ``len(n)`` vectors.
+def apply_update_rows(step, decay, scale, parameters, at, gradient_tile, rows, n):
+    """Update `rows` rows of ``len(n)`` vectors, which start at offset `at` of the parameters.
+
+    The gradient is ``scale * (gradient_tile + step.state.gradient)``, or ``scale * gradient_tile`` in the first block
+    of a batch. To this the rule adds ``decay * parameter``. Returns the sum of the squared parameters before the update
+    if `decay` is nonzero, otherwise 0.
+
+    parameters: flat, `rows` rows updated from `at` on; the same rows of the optimizer's slots are updated
+    gradient_tile: (rows * vectors * lanes,) or longer
 
     Each row selects the rule again. Rows are few and wide, so this costs little compared with the update.
     """
@@ -168,63 +174,39 @@ def apply_update_rows(step, decay, scale, parameters, state, at, gradient_tile, 
     for w_at in range(at, at + rows * width, width):
         g = vload(gradient_tile, w_at - at, n)
         if not step.is_first:
-            g = vadd(vload(state.gradient, w_at, n), g)
-        w = move_row(step, decay, parameters, state, w_at, vmul(g, factor), back, n)
+            g = vadd(vload(step.state.gradient, w_at, n), g)
+        w = move_row(step, decay, parameters, w_at, vmul(g, factor), back, n)
         if decay != real(0):
             squares = vfma(w, w, squares)
     return np.float64(vsum(squares)) if decay != real(0) else 0.0
 
 
-@inlined
-def apply_update(step, decay, scale, parameters, state, at, gradient_tile, rows, vectors):
-    """Update `rows` rows of a panel of `vectors` vectors, which start at offset `at` of the parameters.
-
-    The gradient is ``scale * (gradient_tile + state.gradient)``, or ``scale * gradient_tile`` in the first block of a
-    batch. To this the rule adds ``decay * parameter``. Returns the sum of the squared parameters before the update if
-    `decay` is nonzero, otherwise 0.
-
-    parameters: flat, `rows` rows updated from `at` on
-    state: the `State`; the same rows of its slots are updated
-    gradient_tile: (rows * vectors * lanes,) or longer
-    """
-    if vectors == 4:
-        return apply_update_rows(step, decay, scale, parameters, state, at, gradient_tile, rows, FOUR)
-    if vectors == 2:
-        return apply_update_rows(step, decay, scale, parameters, state, at, gradient_tile, rows, TWO)
-    return apply_update_rows(step, decay, scale, parameters, state, at, gradient_tile, rows, ONE)
+# `apply_update_rows` for a number of vectors that is known only at run time, as the first argument.
+apply_update = by_vectors(apply_update_rows)
 
 
 @inlined
-def multiply_and_update(
-    layout, at, left, left_at, left_row, height, n_rows, step, scale, dout, state, gradient_tile, outputs
-):
+def multiply_and_update(step, scale, weight, left, dout, height, n_rows, gradient_tile):
     """Compute the gradient of `height` rows of weights and update them. Returns the sum of their squares, 0 without L2.
 
-    The weights start at offset `at` of the parameters and lead to the panel `outputs`. Their gradient is
-    ``scale * left.T @ dout``. Before the last block of a batch, the gradient is only stored or added to the stored one,
-    and 0 is returned. In the last block, GRADIENT_ROWS rows of the gradient are computed at a time. They stay in the
-    first-level cache until their weights are updated.
+    The gradient is ``scale * left @ dout``. Before the last block of a batch, it is only stored or added to the stored
+    one, and 0 is returned. In the last block, GRADIENT_ROWS rows of the gradient are computed at a time. They stay in
+    the first-level cache until their weights are updated.
 
-    left: flat, (n_rows, height) from `left_at` on, rows `left_row` apart
-    dout: flat, n_rows rows of the panel `outputs`
-    state: the `State`, updated
-    gradient_tile: (GRADIENT_ROWS * outputs.width,) or longer, scratch
+    weight: a `View` of the parameters, (height, width of the panel that the weights lead to), without gaps
+    left: a `Matrix`, (height, n_rows), the transposed inputs
+    dout: a `View`, n_rows rows of the panel's gradients
+    gradient_tile: (GRADIENT_ROWS * width,) or longer, scratch
     """
     never_inline()
-    width, penalty = outputs.width, 0.0
+    width, vectors, penalty = weight.row, weight.row // lanes(gradient_tile), 0.0
     if not step.is_last:
-        multiply_panel(
-            state.gradient, at, width, left, left_at, STRIDE_1, left_row, dout, outputs.at, outputs.row, n_rows, height,
-            outputs.vectors, not step.is_first,
-        )  # fmt: skip
+        stored = View(step.state.gradient, weight.at, width)
+        multiply_panel(stored, left, dout, n_rows, height, vectors, not step.is_first)
         return penalty
     for i in range(0, height, GRADIENT_ROWS):
-        count = min(GRADIENT_ROWS, height - i)
-        multiply_panel(
-            gradient_tile, START, width, left, left_at + i, STRIDE_1, left_row, dout, outputs.at, outputs.row, n_rows,
-            count, outputs.vectors, OVERWRITE,
-        )  # fmt: skip
-        penalty += apply_update(
-            step, step.l2, scale, layout.parameters, state, at + i * width, gradient_tile, count, outputs.vectors
-        )
+        at, count = weight.at + i * width, min(GRADIENT_ROWS, height - i)
+        some = Matrix(left.array, left.at + i * left.row, left.row, left.column)
+        multiply_panel(View(gradient_tile, START, width), some, dout, n_rows, count, vectors, OVERWRITE)
+        penalty += apply_update(vectors, step, step.l2, scale, weight.array, at, gradient_tile, count)
     return penalty

@@ -59,42 +59,37 @@ def softmax_columns(columns, n_classes, row_weight, top, total, best):
 
 
 @inlined
-def cross_entropy_rows(
-    logits, at, row, n_classes, labels, row_weight, dlogits, losses, correct, columns, row_stats, offsets
-):
+def cross_entropy_rows(logits, dlogits, n_classes, samples, begin, end, row_weight, scratch):
     """Compute the losses of n rows, and ``dlogits = row_weight * (softmax(logits) - one_hot(label))``.
 
-    Only the first M <= n rows are samples. The others must have weight 0.
+    The first rows are the samples `begin` to ``end - 1``. The others must have weight 0.
 
-    logits: flat, n rows from `at` on, `row` apart, padded to whole vectors
-    labels: (M,) int64
+    logits: a `View` of n rows, padded to whole vectors
+    dlogits: flat, laid out like the array of `logits`, all n rows overwritten
+    samples: `label` is read; `loss`, and `correct`, whether the label has the largest logit, are overwritten
     row_weight: (n,)
-    dlogits: like `logits`, all n rows overwritten
-    losses: (M,) float64, overwritten
-    correct: (M,) int64, overwritten by whether the label has the largest logit
-    columns: (padded C * n,), scratch
-    row_stats: (3 * n,), scratch
-    offsets: (n,) int64 or longer, scratch
+    scratch: `columns`, `offsets` and the first 3 * n elements of `row_stats` are overwritten
     """
-    n = lanes(logits)
+    n, columns, offsets = lanes(dlogits), scratch.columns, scratch.offsets
     for r in range(n):
-        offsets[r] = at + r * row
+        offsets[r] = logits.at + r * logits.row
     for c in range(0, n_classes, n):
-        transpose_tile(columns, c * n, n, logits, offsets, 0, c)
-    top, total, best = row_stats[:n], row_stats[n : 2 * n], row_stats[2 * n : 3 * n]
+        transpose_tile(columns, c * n, n, logits.array, offsets, 0, c)
+    top, total, best = scratch.row_stats[:n], scratch.row_stats[n : 2 * n], scratch.row_stats[2 * n : 3 * n]
     softmax_columns(columns, n_classes, row_weight, top, total, best)
     vstore(total, 0, vlog(vload(total, 0, ONE)))
     for k in range(n):
         offsets[k] = k * n
     for c in range(0, n_classes, n):
         columns[min(n_classes, c + n) * n : (c + n) * n] = 0
-        transpose_tile(dlogits, at + c, row, columns[c * n : (c + n) * n], offsets, 0, 0)
-    for r in range(len(labels)):
-        chosen = at + r * row + labels[r]
+        transpose_tile(dlogits, logits.at + c, logits.row, columns[c * n : (c + n) * n], offsets, 0, 0)
+    for s in range(begin, end):
+        r, label = s - begin, samples.label[s]
+        chosen = logits.at + r * logits.row + label
         dlogits[chosen] -= row_weight[r]
         # -log(softmax) is a difference in float64: a logarithm added to a large logit would be rounded away.
-        losses[r] = np.float64(total[r]) - np.float64(logits[chosen] - top[r])
-        correct[r] = best[r] == labels[r]
+        samples.loss[s] = np.float64(total[r]) - np.float64(logits.array[chosen] - top[r])
+        samples.correct[s] = best[r] == label
 
 
 @inlined
@@ -147,12 +142,8 @@ def softmax_cross_entropy(logits, labels, row_weights, dlogits):
     row_weights: (B,), the dtype of `logits`, the weight of each row, 1 / B for a mean
     dlogits: (B, C), the dtype of `logits`, overwritten by the gradient with respect to `logits`
     """
-    n, n_classes, loss = lanes(dlogits), logits.shape[1], 0.0
-    columns, row_stats, row_weight = (
-        np.empty(n_classes * n, dlogits.dtype),
-        np.empty(3 * n, dlogits.dtype),
-        np.zeros(n, dlogits.dtype),
-    )
+    n, n_classes, loss, row_weight = lanes(dlogits), logits.shape[1], 0.0, np.zeros(lanes(dlogits), dlogits.dtype)
+    columns, row_stats = np.empty(n_classes * n, dlogits.dtype), np.empty(3 * n, dlogits.dtype)
     top, total = row_stats[:n], row_stats[n : 2 * n]
     for start in range(0, len(logits), n):
         n_rows = fill_columns(logits, start, columns)

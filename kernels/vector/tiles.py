@@ -85,7 +85,7 @@ def transpose_tile(_, out, out_at, out_row, inp, offsets, first, column):
 
 
 @intrinsic
-def tile(_, out, out_at, out_row, left, left_at, left_row, left_k, right, right_at, right_row, depth, rows, n, add):
+def tile(_, out, left, right, depth, rows, n, add):
     """One tile of a matrix product: ``out[r] (+)= sum over k < depth of left[r, k] * right[k]``.
 
     The length of the tuple `rows` is the height of the tile, the length of the tuple `n` its width in vectors. `depth`
@@ -94,16 +94,19 @@ def tile(_, out, out_at, out_row, left, left_at, left_row, left_k, right, right_
     Faster than a loop over elements: the sums stay in registers throughout. Height and width are parameters of the
     generated code, so no loop is unrolled by hand.
 
-    out[r]: vectors of a flat array, at ``out_at + r * out_row``
-    left[r, k]: numbers of a flat array, at ``left_at + r * left_row + k * left_k``
-    right[k]: vectors of a flat array, at ``right_at + k * right_row``
+    out: a `layout.View`; row r begins with the vectors ``out[r]``
+    left: a `layout.Matrix` of the numbers ``left[r, k]``
+    right: a `layout.View`; row k begins with the vectors ``right[k]``
     """
+    signature = types.void(out, left, right, types.int64, rows, n, types.boolean)
+    out, left, right = out.types[0], left.types[0], right.types[0]  # the arrays
     vector, height = Vector(out.dtype, n.count), rows.count
-    numbers = [types.int64] * 3
 
     def codegen(context, builder, signature, args):
-        out_, out_at_, out_row_, left_, left_at_, left_row_, left_k_, right_, right_at_, right_row_, depth_ = args[:11]
-        add_ = args[13]
+        out_, out_at_, out_row_ = cgutils.unpack_tuple(builder, args[0])
+        left_, left_at_, left_row_, left_k_ = cgutils.unpack_tuple(builder, args[1])
+        right_, right_at_, right_row_ = cgutils.unpack_tuple(builder, args[2])
+        depth_, add_ = args[3], args[6]
         c = [
             builder.bitcast(
                 element_pointer(context, builder, out, out_, builder.add(out_at_, builder.mul(out_row_, I64(r)))),
@@ -143,5 +146,4 @@ def tile(_, out, out_at, out_row, left, left_at, left_row, left_k, right, right_
             builder.store(new[r], c[r]).align = align
         return context.get_dummy_value()
 
-    arguments = (out, types.int64, types.int64, left, *numbers, right, types.int64, types.int64, types.int64)
-    return types.void(*arguments, rows, n, types.boolean), codegen
+    return signature, codegen

@@ -12,22 +12,24 @@ import scipy.sparse
 from fastnn.kernels.inputs.csr import Csr, csr_sums, csr_weight_gradient, list_inputs
 from fastnn.kernels.inputs.packed import Packed, add_sparse_product, pack, pack_csr, sparse_weight_gradient
 from fastnn.kernels.jit import FASTMATH, kernel
-from fastnn.kernels.layout import GROUP, N_COLUMNS, SIZE, Layout, Panel, panel_widths
+from fastnn.kernels.layout import GROUP, N_COLUMNS, SIZE, Layout, Matrix, Panel, View, panel_widths
 from fastnn.kernels.ops import dropout
 from fastnn.kernels.ops.matmul import DEPTH, multiply_panel
+from fastnn.kernels.ops.optimizers import State, Step
+from fastnn.kernels.team import Member, new_barrier
 from fastnn.kernels.vector.exp_log import vexp, vlog
 from fastnn.kernels.vector.simd import FOUR, ONE, TWO, lanes, vload, vstore, vsum
 from fastnn.randomness import dropout_keep, dropout_keys
 
 
 @kernel
-def _pack(images, rows, packed, t, threads):
-    pack(images, rows, packed, np.empty(GROUP, np.int64), t, threads)
+def _pack(member, images, rows, packed):
+    pack(member, images, rows, packed, np.empty(GROUP, np.int64))
 
 
 @kernel
-def _pack_csr(csr, rows, n_inputs, packed, t, threads):
-    pack_csr(csr, rows, n_inputs, packed, t, threads)
+def _pack_csr(member, csr, rows, n_inputs, packed):
+    pack_csr(member, csr, rows, n_inputs, packed)
 
 
 @kernel
@@ -48,27 +50,27 @@ def _sum(inp):
 
 
 @kernel
-def _multiply(out, out_row, left, left_row, left_k, right, right_row, depth, rows, n, add):
-    multiply_panel(out, 0, out_row, left, 0, left_row, left_k, right, 0, right_row, depth, rows, n, add)
+def _multiply(out, left, right, depth, rows, vectors, add):
+    multiply_panel(out, left, right, depth, rows, vectors, add)
 
 
 @kernel
-def _add_sparse_product(out, out_row, packed, n_inputs, weight, weight_row, n_units, n):
-    add_sparse_product(out, 0, out_row, packed, 0, n_inputs, weight, 0, weight_row, n_units, n)
+def _add_sparse_product(out, packed, n_inputs, weight, n_units, n):
+    add_sparse_product(out, packed, 0, n_inputs, weight, n_units, n)
 
 
 @kernel
-def _sparse_weight_gradient(found, dout, dout_row, packed, n_groups, n_inputs, i, j, n):
-    total_i, total_j, used = sparse_weight_gradient(dout, 0, dout_row, packed, n_groups, n_inputs, i, j, n)
+def _sparse_weight_gradient(found, dout, packed, n_groups, n_inputs, i, j, n):
+    total_i, total_j, used = sparse_weight_gradient(dout, packed, n_groups, n_inputs, i, j, n)
     vstore(found, 0, total_i)
     vstore(found, len(found) // 2, total_j)
     return used
 
 
 @kernel
-def _csr_products(layout, rows, csr, panel, out, dout, gradient, is_first):
+def _csr_products(layout, rows, step, csr, panel, out, dout):
     csr_sums(layout, rows, csr, out, panel)
-    csr_weight_gradient(layout, rows, csr, dout, gradient, is_first, panel)
+    csr_weight_gradient(layout, rows, step, csr, dout, panel)
 
 
 @kernel
@@ -97,7 +99,7 @@ def _packed(images, rows, n_groups=4, threads=1):
         np.full(n_groups * 64 * n_inputs, 99, images.dtype), np.full(n_groups * n_inputs, 2**64 - 1, np.uint64)
     )
     for t in range(threads):
-        _pack(images, rows, packed, t, threads)
+        _pack(Member(t, threads, new_barrier()), images, rows, packed)
     return packed
 
 
@@ -131,7 +133,7 @@ def test_packing_a_sparse_data_set_gives_the_same_block(n_inputs, dtype):
     for n_rows, threads in ((256, 1), (70, 2), (1, 3), (130, 4), (64, 300)):
         rows = rng.integers(300, size=n_rows)
         for t in range(threads):
-            _pack_csr(csr, rows, n_inputs, packed, t, threads)
+            _pack_csr(Member(t, threads, new_barrier()), csr, rows, n_inputs, packed)
         n_groups = -(-n_rows // 64)
         block = np.zeros((64 * n_groups, n_inputs), dtype)
         block[:n_rows] = images[rows]
@@ -155,13 +157,15 @@ def test_products_of_packed_inputs_equal_those_of_numpy(n, n_inputs, real):
     for n_units, row in ((width, width), (width - 3, width - 3) if n == ONE else (width, width + 5)):
         weight = rng.standard_normal((n_inputs, row)).astype(real)
         out = np.ones((64, apart), real)
-        _add_sparse_product(out.reshape(-1), apart, packed, n_inputs, weight.reshape(-1), row, n_units, n)
+        sums, weights = View(out.reshape(-1), 0, apart), View(weight.reshape(-1), 0, row)
+        _add_sparse_product(sums, packed, n_inputs, weights, n_units, n)
         expected = 1 + images[rows[:64]].astype(float) @ weight[:, :n_units]
         np.testing.assert_allclose(out[:, :n_units], expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
         assert (out[:, n_units:] == 1).all()
     gradient, found = images[rows].astype(float).T @ dout[:, :width], np.empty((2, width), real)
+    douts = View(dout.reshape(-1), 0, apart)
     for pair in ([k, min(k + 1, n_inputs - 1)] for k in range(n_inputs)):
-        used = _sparse_weight_gradient(found.reshape(-1), dout.reshape(-1), apart, packed, 2, n_inputs, *pair, n)
+        used = _sparse_weight_gradient(found.reshape(-1), douts, packed, 2, n_inputs, *pair, n)
         assert used == images[rows][:, pair].any()
         np.testing.assert_allclose(found, gradient[pair], rtol=tolerance, atol=tolerance * np.abs(gradient).max())
 
@@ -189,8 +193,10 @@ def test_products_of_sparse_inputs_equal_those_of_numpy(vectors, n_inputs, dtype
     layout = Layout(weight.reshape(-1), 1, table, activation=0, output=0, scale=weight.dtype.type(1))
     panel = Panel(0, vectors, width, 0, width)
     tolerance = 1e-5 if real == "float32" else 1e-13
+    empty = np.zeros(0, real)
     for is_first, kept in ((False, 1), (True, 0)):
-        _csr_products(layout, rows, csr, panel, out.reshape(-1), dout.reshape(-1), gradient.reshape(-1), is_first)
+        step = Step(0, 0.0, 0.0, is_first, False, State(empty, empty, gradient.reshape(-1)))
+        _csr_products(layout, rows, step, csr, panel, out.reshape(-1), dout.reshape(-1))
         for found, product in ((out, chosen @ weight), (gradient, kept + chosen.T @ dout)):
             np.testing.assert_allclose(found, product, rtol=tolerance, atol=tolerance * np.abs(product).max())
 
@@ -209,7 +215,8 @@ def test_tiles_multiply_matrices_of_any_strides(n, rows, depth, dtype, transpose
     rtol = depth * np.finfo(dtype).eps
     flat, strides = (left.T.ravel(), (1, rows)) if transposed else (left.ravel(), (depth, 1))
     out = before.copy()
-    _multiply(out.reshape(-1), width, flat, *strides, right.reshape(-1), width, depth, rows, n, add)
+    sums, product = View(out.reshape(-1), 0, width), (Matrix(flat, 0, *strides), View(right.reshape(-1), 0, width))
+    _multiply(sums, *product, depth, rows, n, add)
     expected = left.astype(float) @ right.astype(float) + add * before
     np.testing.assert_allclose(out, expected, rtol=rtol, atol=rtol)
 

@@ -13,28 +13,28 @@ from fastnn.kernels.jit import kernel
 
 
 @kernel
-def _count_up(t, threads, steps, barrier, marks):
+def _count_up(member, steps, marks):
     """In each step every thread writes its mark, then reads the marks of all threads after the barrier.
 
     Returns the number of outdated marks, or -1 if the team was stopped.
     """
     faults = 0
     for step in range(1, steps + 1):
-        marks[t * 8] = step
-        if not team.wait(barrier, threads):
+        marks[member.t * 8] = step
+        if not team.wait(member):
             return -1
-        for other in range(threads):
+        for other in range(member.threads):
             faults += marks[other * 8] < step
-        if not team.wait(barrier, threads):
+        if not team.wait(member):
             return -1
     return faults
 
 
 @kernel
-def _wait(t, threads, steps, barrier):
+def _wait(member, steps):
     """Wait at the barrier `steps` times or until the team is stopped. Returns the number of completed waits."""
     for step in range(steps):
-        if not team.wait(barrier, threads):
+        if not team.wait(member):
             return step
     return steps
 
@@ -50,7 +50,7 @@ def test_no_thread_passes_the_barrier_before_all_have_arrived(threads, caller_wo
     faults = [None] * threads
 
     def work(t):
-        faults[t] = _count_up(t, threads, 500, barrier, marks)
+        faults[t] = _count_up(team.Member(t, threads, barrier), 500, marks)
 
     team.run_team(work, threads, barrier, caller_works)
     assert faults == [0] * threads
@@ -63,7 +63,7 @@ def test_an_exception_in_one_thread_stops_the_others(caller_works):
     def work(t):
         if t == 1:
             raise ZeroDivisionError("on purpose")
-        _wait(t, 2, MANY, barrier)
+        _wait(team.Member(t, 2, barrier), MANY)
 
     with pytest.raises(ZeroDivisionError, match="on purpose"):
         team.run_team(work, 2, barrier, caller_works)
@@ -78,7 +78,7 @@ def test_ctrl_c_stops_running_threads():
         os.kill(os.getpid(), signal.SIGINT)
 
     def work(t):
-        passed[t] = _wait(t, 2, MANY, barrier)
+        passed[t] = _wait(team.Member(t, 2, barrier), MANY)
 
     interrupter = threading.Thread(target=interrupt, daemon=True)
     interrupter.start()

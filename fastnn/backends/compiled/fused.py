@@ -32,9 +32,11 @@ from fastnn.backends.threads import TeamSize, resolve_threads
 from fastnn.datasets.sparse import is_sparse
 from fastnn.kernels import team
 from fastnn.kernels.epoch import block
-from fastnn.kernels.epoch.by_rows import CHUNKS, WorkByRows, n_chunks, run_epoch_by_rows
-from fastnn.kernels.epoch.by_units import Inputs, WorkByUnits, run_epoch_by_units
-from fastnn.kernels.inputs import row_blocks
+from fastnn.kernels.epoch import by_rows as rows_kernel
+from fastnn.kernels.epoch import by_units as units_kernel
+from fastnn.kernels.epoch.by_rows import CHUNKS, OwnByRows, WorkByRows, n_chunks, run_epoch_by_rows
+from fastnn.kernels.epoch.by_units import WorkByUnits, run_epoch_by_units
+from fastnn.kernels.inputs import DENSE, FORM_NAMES, LISTS, PACKED, PACKED_LISTS, ROW_BLOCKS, row_blocks
 from fastnn.kernels.inputs.packed import Packed
 from fastnn.kernels.layout import BIAS_AT, BLOCK, GRADIENT_ROWS, GROUP, WEIGHT_AT, WIDE, Layout
 from fastnn.kernels.ops.activations import ACTIVATION_CODES
@@ -63,12 +65,13 @@ class Execution(NamedTuple):
     """How a trainer ran its last epoch.
 
     kernel: "by units" if threads share the units of layers, "by rows" if they share the rows of a batch
-    inputs: the form of the inputs in the first layer; "row blocks" are groups of similar samples of a full batch
+    inputs: the form of the inputs in the first layer: "packed", "dense", "lists", or "row blocks", which are groups of
+        similar samples of a full batch
     threads: the number of threads
     """
 
     kernel: Literal["by units", "by rows"]
-    inputs: Literal["packed", "dense", "lists", "row blocks"]
+    inputs: str
     threads: int
 
 
@@ -130,6 +133,7 @@ class Trainer:
             for slot, arrays in zip((slot_1, slot_2), state.slots, strict=False):
                 pack(network.sizes, slot, arrays)
         self._work: WorkByUnits | WorkByRows | None = None
+        self._own: list[Any] = []  # each thread's `Scratch` or `OwnByRows`
         self._threads = 0
 
     def prepare(self, n_rows: int, batch_size: int) -> None:
@@ -147,11 +151,14 @@ class Trainer:
         if self._state.gradient.size < n_gradients * parameters:
             self._state = self._state._replace(gradient=aligned_zeros(n_gradients * parameters, real))
         work_type = WorkByRows if by_rows else WorkByUnits
-        work = self._work if type(self._work) is work_type else None
-        self._work = (work or (self._work_by_rows() if by_rows else self._work_by_units()))._replace(state=self._state)
+        is_new = type(self._work) is not work_type
+        if is_new:
+            self._work, self._own = self._work_by_rows() if by_rows else self._work_by_units()
+        assert self._work is not None
+        self._work = self._work._replace(state=self._state)
         if by_rows and self._sparse:
             self._choose_sparse_form(is_whole)
-        if work is not None:
+        if not is_new:
             return
         # An epoch without rows compiles or loads the kernel here, so that the first epoch's time does not include it.
         self._run_kernel(np.empty(0, np.int64), batch_size, 0.0)
@@ -187,7 +194,7 @@ class Trainer:
             raise IndexError(f"order has rows outside 0 to {self._n_samples - 1}")
         is_whole = len(order) == self._n_samples <= batch_size and np.bincount(order).max() == 1
         self._prepare(len(order), batch_size, is_whole)
-        if isinstance(self._work, WorkByRows) and len(self._work.bsr.indptr):
+        if self._form() == ROW_BLOCKS:
             order = self._nonzero_inputs.row_blocks(self._network.sizes[1]).order
         results = self._run_kernel(order, batch_size, learning_rate)
         self.epoch += 1
@@ -205,14 +212,10 @@ class Trainer:
         RuntimeError
             Neither `prepare` nor `run_epoch` has been called.
         """
-        work = self._work
-        if work is None:
+        if self._work is None:
             raise RuntimeError("the trainer has no kernel yet: call prepare or run_epoch before describe")
-        if not isinstance(work, WorkByRows):
-            return Execution("by units", "packed" if self._sparse else "dense", self._threads)
-        if len(work.bsr.indptr):
-            return Execution("by rows", "row blocks", self._threads)
-        return Execution("by rows", "lists" if len(work.csr.indptr) else "dense", self._threads)
+        by_rows = isinstance(self._work, WorkByRows)
+        return Execution("by rows" if by_rows else "by units", FORM_NAMES[self._form()], self._threads)
 
     def network(self) -> Network:
         """A copy of the network as it is now."""
@@ -236,7 +239,7 @@ class Trainer:
         return LossAndGradients(loss, *unpack(self._network.sizes, self._state.slot_1), n_correct)
 
     def _run_kernel(self, order: np.ndarray, batch_size: int, learning_rate: float) -> np.ndarray:
-        real, barrier, work = self._network.dtype.type, team.new_barrier(), self._work
+        real, barrier, work, own = self._network.dtype.type, team.new_barrier(), self._work, self._own
         assert work is not None
         config, n_hidden = self._config, len(self._network.weights) - 1
         dropout = block.Dropout(
@@ -254,18 +257,13 @@ class Trainer:
         multiplications = 3 * self._layout.parameters.size * len(order)
         threads = 1 if multiplications <= ONE_THREAD_EPOCH else min(self._team_size.next(), max_threads)
         self._threads = threads
-        settings = (
-            as_readonly(order),
-            batch_size,
-            _rule(self._optimizer, learning_rate, config, real),
-            self._step,
-        )
-
+        rule = _rule(self._optimizer, learning_rate, config, real)
+        epoch = block.Epoch(as_readonly(order), batch_size, self._step, rule, dropout)
         on_core = [0.0] * threads
 
         def member(t: int) -> None:
             start = time.thread_time()
-            kernel(t, threads, self._layout, self._data, *settings, dropout, work, barrier)
+            kernel(team.Member(t, threads, barrier), self._layout, self._data, epoch, work, own[t])
             on_core[t] = time.thread_time() - start
 
         start = time.perf_counter()
@@ -273,42 +271,61 @@ class Trainer:
         self._team_size.note(time.perf_counter() - start, on_core)
         return work.results
 
-    def _work_by_units(self) -> WorkByUnits:
-        members = min(self._team_size.most, self._sizes.max_panels)
-        n_inputs = BLOCK * self._network.n_inputs
-        packed, dense = (n_inputs, 0) if self._sparse else (0, n_inputs)
-        common = self._common_work(copies=1, blocks=2, members=members)
-        return WorkByUnits(
-            inputs=Inputs(
-                Packed(
-                    values=_rows(2, packed, self._data.images.dtype),
-                    nonzero_masks=_rows(2, packed // GROUP, np.uint64),
-                ),
-                dense=_rows(2, dense, self._network.dtype),
-            ),
-            # Always uint32, even for few inputs: another dtype would compile another kernel.
-            csr=self._nonzero_inputs.matrix_lists(np.uint32),
-            penalty=np.zeros(len(self._network.weights) * self._sizes.max_panels),
-            **common,
-        )
+    def _form(self) -> int:
+        """The form of the inputs, one of the codes of `fastnn.kernels.inputs`."""
+        assert self._work is not None
+        inputs = self._own[0].inputs if isinstance(self._work, WorkByRows) else self._work.inputs[0]
+        return inputs.form
 
-    def _work_by_rows(self) -> WorkByRows:
-        members = min(self._team_size.most, CHUNKS)
-        dense = 0 if self._sparse else BLOCK * self._network.n_inputs
-        common = self._common_work(copies=members, blocks=members, members=members)
-        slices = _parameter_slices(self._layout)
-        return WorkByRows(
-            csr=self._nonzero_inputs.empty_lists(),
-            bsr=self._nonzero_inputs.empty_row_blocks(),
-            row_block_scratch=_rows(members, row_blocks.SCRATCH, self._network.dtype),
-            dense=_rows(members, dense, self._network.dtype),
+    def _work_by_units(self) -> tuple[WorkByUnits, list[block.Scratch]]:
+        real, n_inputs = self._network.dtype, BLOCK * self._network.n_inputs
+        # Always uint32, even for few inputs: another dtype would compile another kernel.
+        csr = self._nonzero_inputs.matrix_lists(np.uint32)
+        packed, dense = (n_inputs, 0) if self._sparse else (0, n_inputs)
+        form = DENSE if not self._sparse else PACKED_LISTS if len(csr.indptr) else PACKED
+        first, second = (
+            units_kernel.Inputs(
+                form,
+                Packed(aligned_zeros(packed, self._data.images.dtype), aligned_zeros(packed // GROUP, np.uint64)),
+                aligned_zeros(dense, real),
+            )
+            for _ in range(2)
+        )
+        samples = self._samples()
+        work = WorkByUnits(
+            units=self._units(),
+            state=self._state,
+            samples=(samples, self._samples()._replace(loss=samples.loss, correct=samples.correct)),
+            inputs=(first, second),
+            csr=csr,
+            penalty=np.zeros(len(self._network.weights) * self._sizes.max_panels),
+            results=np.zeros(block.N_RESULTS),
+        )
+        return work, [self._scratch() for _ in range(min(self._team_size.most, self._sizes.max_panels))]
+
+    def _work_by_rows(self) -> tuple[WorkByRows, list[OwnByRows]]:
+        real, nonzero, slices = self._network.dtype, self._nonzero_inputs, _parameter_slices(self._layout)
+        own = []
+        for _ in range(min(self._team_size.most, CHUNKS)):
+            scratch = self._scratch()
+            transposed = aligned_zeros(row_blocks.SCRATCH, real)
+            inputs = rows_kernel.Inputs(
+                DENSE,
+                nonzero.empty_lists(),
+                row_blocks.RowBlockWork(nonzero.empty_row_blocks(), transposed, scratch.offsets),
+                aligned_zeros(0 if self._sparse else BLOCK * self._network.n_inputs, real),
+            )
+            alone, penalty = team.Member(0, 1, team.new_barrier()), np.zeros(self._layout.n_weights)
+            own.append(OwnByRows(alone, inputs, self._units(), self._samples(), penalty, scratch))
+        work = WorkByRows(
+            state=self._state,
             chunk_loss=np.zeros(CHUNKS),
             chunk_correct=np.zeros(CHUNKS, np.int64),
             slices=slices,
             penalty=np.zeros(len(slices)),
-            own_barrier=_rows(members, team.BARRIER_SIZE, np.int64),
-            **common,
+            results=np.zeros(block.N_RESULTS),
         )
+        return work, own
 
     def _choose_sparse_form(self, is_whole: bool) -> None:
         """Prepare the nonzero inputs for threads that share rows: in row blocks if they are faster, otherwise as lists.
@@ -316,48 +333,43 @@ class Trainer:
         Row blocks need a batch that has each sample exactly once, so that the order of the samples does not matter.
         They also need enough samples for a whole block in every chunk.
         """
-        work, nonzero, n_units = self._work, self._nonzero_inputs, self._network.sizes[1]
-        assert isinstance(work, WorkByRows)
+        nonzero, n_units = self._nonzero_inputs, self._network.sizes[1]
         may_use_row_blocks = is_whole and not self._one_pass and self._n_samples >= CHUNKS * BLOCK
-        if may_use_row_blocks and nonzero.row_blocks(n_units).is_faster:
-            if not len(work.bsr.indptr):
-                self._work = work._replace(csr=nonzero.empty_lists(), bsr=nonzero.row_blocks(n_units).bsr)
-        elif not len(work.csr.indptr):
-            self._work = work._replace(csr=nonzero.lists(), bsr=nonzero.empty_row_blocks())
+        use_row_blocks = may_use_row_blocks and nonzero.row_blocks(n_units).is_faster
+        form = ROW_BLOCKS if use_row_blocks else LISTS
+        if form == self._form():
+            return
+        csr = nonzero.empty_lists() if use_row_blocks else nonzero.lists()
+        bsr = nonzero.row_blocks(n_units).bsr if use_row_blocks else nonzero.empty_row_blocks()
+        for t, own in enumerate(self._own):
+            row_block_work = own.inputs.row_blocks._replace(bsr=bsr)
+            inputs = own.inputs._replace(form=form, csr=csr, row_blocks=row_block_work)
+            self._own[t] = own._replace(inputs=inputs)
 
-    def _common_work(self, copies: int, blocks: int, members: int) -> dict[str, Any]:
-        """The arrays that both kernels need: units of `copies` blocks, samples of `blocks`, scratch of `members`."""
-        sizes, real = self._sizes, self._network.dtype
+    def _units(self) -> block.Units:
+        n_units, n_logits, real = BLOCK * self._sizes.n_units, self._sizes.n_partial_logits, self._network.dtype
+        return block.Units(aligned_zeros(n_units, real), aligned_zeros(n_units, real), aligned_zeros(n_logits, real))
+
+    def _samples(self) -> block.Samples:
+        real, n_targets = self._network.dtype, self._data.targets.shape[1]
+        return block.Samples(
+            label=aligned_zeros(BLOCK, np.int64),
+            target=aligned_zeros(BLOCK * n_targets, real),
+            weight=aligned_zeros(BLOCK, real),
+            loss=aligned_zeros(BLOCK, np.float64),
+            correct=aligned_zeros(BLOCK, np.int64),
+        )
+
+    def _scratch(self) -> block.Scratch:
+        real = self._network.dtype
         lanes = VECTOR // real.itemsize
-        panel = WIDE * lanes
-        return {
-            "units": block.Units(
-                out=aligned_zeros(copies * BLOCK * sizes.n_units, real),
-                dout=aligned_zeros(copies * BLOCK * sizes.n_units, real),
-                partial_logits=aligned_zeros(copies * sizes.n_partial_logits, real),
-            ),
-            "state": self._state,
-            "samples": block.Samples(
-                label=_rows(blocks, BLOCK, np.int64),
-                target=_rows(blocks, BLOCK * self._data.targets.shape[1], real),
-                weight=_rows(blocks, BLOCK, real),
-                loss=_rows(copies, BLOCK, np.float64),
-                correct=_rows(copies, BLOCK, np.int64),
-            ),
-            "results": np.zeros(block.N_RESULTS),
-            "scratch": block.Scratch(
-                gradient_tile=_rows(members, GRADIENT_ROWS * panel, real),
-                transposed=_rows(members, panel**2, real),
-                columns=_rows(members, sizes.padded_classes * lanes, real),
-                row_stats=_rows(members, 4 * lanes, real),
-                offsets=_rows(members, GROUP, np.int64),
-            ),
-        }
-
-
-def _rows(n_rows: int, length: int, dtype: Any) -> np.ndarray:
-    """An aligned array of zeros, (n_rows, length)."""
-    return aligned_zeros(n_rows * length, np.dtype(dtype)).reshape(n_rows, length)
+        return block.Scratch(
+            gradient_tile=aligned_zeros(GRADIENT_ROWS * WIDE * lanes, real),
+            transposed=aligned_zeros((WIDE * lanes) ** 2, real),
+            columns=aligned_zeros(self._sizes.padded_classes * lanes, real),
+            row_stats=aligned_zeros(4 * lanes, real),
+            offsets=aligned_zeros(GROUP, np.int64),
+        )
 
 
 def _parameter_slices(layout: Layout) -> np.ndarray:

@@ -113,11 +113,10 @@ def dense_backward(
     if is_sparse(inp):
         return reference.dense_backward(dsums, inp, weight, needs_dinp)
     check_shapes(inp=(inp, (len(dsums), len(weight))), weight=(weight, (None, dsums.shape[1])))
-    copy, dinp = np.empty(dsums.shape, weight.dtype), np.empty(inp.shape, weight.dtype)
-    dweight, dbias = np.empty(weight.shape, weight.dtype), np.empty(weight.shape[1], weight.dtype)
+    dinp, dweight, dbias = (np.empty(shape, weight.dtype) for shape in (inp.shape, weight.shape, weight.shape[1]))
     dsums = as_readonly(dsums)
     dense_kernels.dense_backward(
-        dsums, _array(inp), as_readonly(weight), dsums, activations.IDENTITY, copy, dinp, dweight, dbias
+        dsums, _array(inp), as_readonly(weight), dsums, activations.IDENTITY, dinp, dweight, dbias
     )
     return dinp if needs_dinp else None, dweight, dbias
 
