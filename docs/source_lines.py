@@ -11,13 +11,15 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class SourceLines(LiteralInclude):
-    """`literalinclude` with a caption that names file and function; the code of a method is dedented."""
+    """`literalinclude` with a caption that names the file and, if given, the function; that of a method is dedented."""
 
     def run(self) -> list[nodes.Node]:
         """Return the code and its caption."""
         _, path = self.env.relfn2path(self.arguments[0])
-        name = self.options["pyobject"]
-        self.options["caption"] = f"`{Path(path).resolve().relative_to(ROOT).as_posix()}`, `{name}`"
+        name = self.options.get("pyobject", "")
+        self.options["caption"] = f"`{Path(path).resolve().relative_to(ROOT).as_posix()}`" + (
+            f", `{name}`" if name else ""
+        )
         if "." in name or "start-at" in self.options:
             self.options.setdefault("dedent", None)
         return super().run()

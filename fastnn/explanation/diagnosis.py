@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastnn import evaluation
-from fastnn.backends import reference
+from fastnn.backends import layerwise, reference
 from fastnn.backends.base import check_inputs
 from fastnn.datasets.dataset import Dataset
-from fastnn.network import Network
+from fastnn.network import ACTIVATIONS, Network
 from fastnn.training.history import History
 from fastnn.training.train import TrainingResult
 
@@ -41,8 +41,8 @@ OVERFIT_RATIO, OVERFIT_EPOCHS = 1.5, 3
 MIN_SUPPORT = 7
 _CHUNK_ROWS = 1024
 
-# For each hidden layer, the number of dead units and the number of units.
-_DeadCounts = list[tuple[int, int]]
+# The number of dead units and the number of units, by the number of the layer, for layers whose units can die.
+_DeadCounts = dict[int, tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def diagnose(
     network : Network, optional
         The trained network; by default that of the result.
     data : Dataset, optional
-        The training data. With them, a network with ReLU is checked for units that output 0 for every sample.
+        The training data. With them, layers with ReLU are checked for units that output 0 for every sample.
     confusion : integer array-like of shape (C, C), optional
         Rows are true classes, columns predicted classes. It shows the classes that are never predicted.
 
@@ -110,9 +110,7 @@ def diagnose(
     if isinstance(history, TrainingResult):
         network = history.network if network is None else network
         diverged, kept, history = history.stopped == "diverged", history.best_epoch, history.history
-    dead = None
-    if network is not None and data is not None and network.activation == "relu":
-        dead = _count_dead(network, data)
+    dead = {} if network is None or data is None else _count_dead(network, data)
     findings = [
         _too_high(history, diverged, _guessing_loss(network, data, counts), dead)
         or _too_low(history, dead)
@@ -124,7 +122,7 @@ def diagnose(
 
 
 # --- The learning rate -----------------------------------------------------------------------------------------------
-def _too_high(history: History, diverged: bool, guessing: float | None, dead: _DeadCounts | None) -> Finding | None:
+def _too_high(history: History, diverged: bool, guessing: float | None, dead: _DeadCounts) -> Finding | None:
     loss = history.column("loss")
     name = "learning rate too high"
     if diverged or not np.isfinite(loss).all():
@@ -148,14 +146,14 @@ def _too_high(history: History, diverged: bool, guessing: float | None, dead: _D
     return None
 
 
-def _too_low(history: History, dead: _DeadCounts | None) -> Finding | None:
+def _too_low(history: History, dead: _DeadCounts) -> Finding | None:
     if len(history) < SLOW_EPOCHS or history[-1].accuracy >= GOOD_ACCURACY:
         return None
     loss, rate = history.column("loss"), history.column("learning_rate").max()
     before, after = _largest_rise(loss)
     fall = 1 - loss[-1] / loss[0]
     steady = np.mean(np.diff(loss) < 0) >= STEADY
-    alive = dead is not None and not _dying(dead)
+    alive = bool(dead) and not _dying(dead)
     slow = fall < min(SLOW_PER_EPOCH * (len(loss) - 1), SLOW_TOTAL)
     if not slow or loss[after] - loss[before] > MAX_SLOW_RISE * loss[0] or not (steady or alive):
         return None
@@ -209,31 +207,35 @@ def _overfitting(history: History) -> Finding | None:
 
 # --- Units and classes -----------------------------------------------------------------------------------------------
 def _count_dead(network: Network, data: Dataset) -> _DeadCounts:
-    """Return, for each hidden layer, the number of units that output 0 for every sample, and the number of units."""
+    """Count the units that output 0 for every sample, in each hidden layer whose activation allows it."""
     images = check_inputs(network, data.images)
-    dead = [np.ones(size, bool) for size in network.sizes[1:-1]]
+    dead = {
+        number: np.ones(size, bool)
+        for number, (layer, size) in enumerate(zip(network.layers, network.sizes[1:], strict=True), start=1)
+        if ACTIVATIONS[str(layer.activation)].can_die
+    }
     for first in range(0, len(data), _CHUNK_ROWS):
-        if not any(layer.any() for layer in dead):
+        if not any(units.any() for units in dead.values()):
             break
         with np.errstate(over="ignore", invalid="ignore"):  # a diverging run may leave huge weights
-            _, outs = reference.forward(network, images[first : first + _CHUNK_ROWS])
-        for layer, out in zip(dead, outs[:-1], strict=True):
-            layer &= ~(out > 0).any(axis=0)
-    return [(int(layer.sum()), len(layer)) for layer in dead]
+            passes = layerwise.forward(reference, network, images[first : first + _CHUNK_ROWS])
+        for number, units in dead.items():
+            units &= ~(passes[number - 1].out > 0).any(axis=0)
+    return {number: (int(units.sum()), len(units)) for number, units in dead.items()}
 
 
-def _dying(dead: _DeadCounts | None) -> bool:
-    return any(count >= DEAD * units for count, units in dead or ())
+def _dying(dead: _DeadCounts) -> bool:
+    return any(count >= DEAD * units for count, units in dead.values())
 
 
-def _dead_units(dead: _DeadCounts | None) -> Finding | None:
-    if dead is None or not _dying(dead):
-        return None
+def _dead_units(dead: _DeadCounts) -> Finding | None:
     layers = [
-        f"{count} of {units} units of hidden layer {layer}"
-        for layer, (count, units) in enumerate(dead, start=1)
+        f"{count} of {units} units of hidden layer {number}"
+        for number, (count, units) in dead.items()
         if count >= DEAD * units
     ]
+    if not layers:
+        return None
     return Finding(
         "dead units",
         f"{' and '.join(layers)} output 0 for every training sample, so no gradient can revive them",

@@ -35,9 +35,9 @@ class Explanation(SampleSteps):
         The class that `contributions` compares with the prediction: the label if the prediction is wrong, otherwise
         the second most probable class. None if the network has one class.
     contributions : ndarray of shape (D,)
-        The contribution of each input to ``logits[prediction] - logits[rival]``: input times gradient. With ReLU or
-        no activation, the contributions of the inputs and of the biases add up to this difference. With tanh or the
-        logistic function, they show only the slope of the difference.
+        The contribution of each input to ``logits[prediction] - logits[rival]``: input times gradient. If all
+        activations are straight lines on each side of 0, such as ReLU, the contributions of the inputs and of the
+        biases add up to this difference. With others, such as tanh, they show only the slope of the difference.
     label : int or None
         The true class.
     loss : float or None
@@ -72,6 +72,8 @@ def explain(
     image_shape: tuple[int, int] | None = None,
 ) -> Explanation:
     """Run one sample forward and, if it has a label, backward through a network, and keep every step.
+
+    Every layer computes what it computes in prediction: `BatchNorm` uses its running averages, also in the gradients.
 
     Parameters
     ----------

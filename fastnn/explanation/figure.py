@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastnn.explanation.explanation import Explanation, explain
-from fastnn.network import Network
+from fastnn.explanation.text import KINDS
+from fastnn.network import ACTIVATIONS, Network
 from fastnn.plots.display import BLUE, GREY, VERMILION, Display
 
 if TYPE_CHECKING:
@@ -78,8 +79,8 @@ class ExplainDisplay(Display):
         for number, layer in enumerate(hidden, start=1):
             ax = self.axes_[f"layer {number}"] = figure.add_subplot(grid[number, :])
             _draw_bars(ax, layer.out, BLUE)
-            title = f"layer {number}: {layer.activation}"
-            if layer.activation == "relu":
+            title = f"layer {number}: {KINDS[layer.layer.kind].title}{layer.activation}"
+            if ACTIVATIONS[layer.activation].can_die:
                 title += f", {np.count_nonzero(layer.out):,} of {len(layer.out):,} units active"
             _title(ax, title)
             ax.set(xlabel="unit" if number == len(hidden) else "", ylabel="output")

@@ -1,13 +1,15 @@
 """Checks the gradients of any network and any backend against central differences of the loss."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn.backends import Backend, get_backend, reference
-from fastnn.backends.base import check_inputs, check_sample_weight, check_targets
-from fastnn.network import Network
+from fastnn.backends import Backend, get_backend, layerwise, reference
+from fastnn.backends.base import LossAndGradients, check_data
+from fastnn.network import ACTIVATIONS, Network
+from fastnn.network.layers import Arrays
+from fastnn.optim.config import LossConfig
 from fastnn.randomness import dropout_keys
 
 # The step. In float64, a central difference is most accurate for steps near the cube root of the unit roundoff.
@@ -42,7 +44,7 @@ class GradientCheck(NamedTuple):
     tolerance : float
         The largest accepted difference, divided by the largest gradient.
     kinks : int
-        The number of parameters that were left out because a ReLU has its kink within the step.
+        The number of parameters that were left out because an activation has its kink within the step.
     """
 
     largest_error: float
@@ -53,26 +55,41 @@ class GradientCheck(NamedTuple):
 
 
 def check_gradients(
-    network: Network, inp: np.ndarray, labels: np.ndarray, *, backend: str | Backend = "auto", **options: Any
+    network: Network,
+    inp: Any,
+    targets: Any,
+    *,
+    backend: str | Backend = "auto",
+    sample_weight: Any = None,
+    epoch: int = 0,
+    **settings: Any,
 ) -> GradientCheck:
     """Compare backpropagation with ``(loss(w + eps) - loss(w - eps)) / (2 * eps)`` for every weight and bias.
 
-    The check always runs in float64. It passes if every difference is within its tolerance.
+    The check always runs in float64 and in training mode: `BatchNorm` uses the statistics of the batch. It passes if
+    every difference is within its tolerance.
 
     Parameters
     ----------
     inp : ndarray of shape (B, D)
         A small batch: the check computes the loss at least twice for each parameter.
-    labels : ndarray of shape (B,)
-        Labels; or targets of shape (B, C) for outputs that need them.
+    targets : ndarray
+        Labels of shape (B,) for a softmax output, else numbers of shape (B, C).
     backend : {"auto", "numpy", "numba"} or Backend
         The backend whose gradients are checked.
-    **options
-        `l2`, `sample_weight`, `dropout`, `seed` and `epoch`, which are passed to `loss_and_gradients`.
+    sample_weight, epoch, settings
+        As in `Backend.loss_and_gradients`: the settings are `l2`, `divide_l2`, `dropout`, `label_smoothing` and `seed`.
 
     Returns
     -------
     GradientCheck
+
+    Raises
+    ------
+    DataError
+        If the data do not fit the network.
+    SettingsError
+        If a setting is out of range or does not fit the network.
 
     Notes
     -----
@@ -90,7 +107,8 @@ def check_gradients(
     These errors contribute to `deviation`. They are independent, so their squares add up. The unit roundoff is u.
 
     - A weighted sum of n terms: ``sqrt(n) * u * sum(abs(terms))`` (Higham and Mary 2019, doi:10.1137/18M1226312),
-      times the gradient of the loss with respect to the sum.
+      times the gradient of the loss with respect to the sum. For `BatchNorm`, n is B**2, because all rows share the
+      errors of the mean and the variance.
     - The output of a unit: ``2 * u * abs(out)``, times the gradient of the loss with respect to the output.
     - The loss of one row: ``u * (sqrt(C) + max(abs(logit)))``, times the row's fraction of the mean.
     - The mean over the rows, plus the L2 penalty of all layers: ``u * (sqrt(B) * loss + penalty)``.
@@ -98,8 +116,8 @@ def check_gradients(
 
     Sums that do not depend on the parameter round identically in both passes, so they do not count.
 
-    If a weighted sum of a ReLU layer changes its sign within the step, the difference is meaningless. A parameter that
-    exceeds its tolerance for this reason is left out and counted in `kinks`.
+    If a sum of a layer whose activation has a kink, such as ReLU, changes its sign within the step, the difference is
+    meaningless. A parameter that exceeds its tolerance for this reason is left out and counted in `kinks`.
 
     Examples
     --------
@@ -112,37 +130,30 @@ def check_gradients(
     (True, True, 0)
     """
     engine = get_backend(backend) if isinstance(backend, str) else backend
-    weights = [weight.astype(np.float64) for weight in network.weights]
-    biases = [bias.astype(np.float64) for bias in network.biases]
-
-    def exact() -> Network:
-        return network.like(weights, biases)
+    exact = network.like(*([array.astype(np.float64) for array in each] for each in (network.weights, network.biases)))
+    options = {"sample_weight": sample_weight, "epoch": epoch, **settings}
 
     def loss() -> float:
-        return engine.loss_and_gradients(exact(), inp, labels, **options).loss
+        return engine.loss_and_gradients(exact, inp, targets, **options).loss
 
-    gradients = engine.loss_and_gradients(exact(), inp, labels, **options)
+    gradients = engine.loss_and_gradients(exact, inp, targets, **options)
     scale = max(float(np.abs(gradient).max()) for gradient in (*gradients.dweights, *gradients.dbiases))
-    with np.errstate(over="ignore", invalid="ignore"):  # an infinite tolerance does not pass
-        model = _ErrorModel(exact(), inp, labels, **options)
+    batch = _Batch(exact, inp, targets, sample_weight, epoch, LossConfig.from_settings(settings))
     kinks, largest_ratio, worst = 0, -1.0, (np.inf, "", 0.0)
-    for kind, arrays, found in (("weight", weights, gradients.dweights), ("bias", biases, gradients.dbiases)):
-        for layer, (array, gradient) in enumerate(zip(arrays, found, strict=True)):
-            steps = np.maximum(EPSILON, MIN_STEP * np.abs(array))
-            for index in np.ndindex(array.shape):
-                step, deviation = float(steps[index]), float(model.deviations[layer][index[-1]])
-                difference, uncertainty = _central_difference(loss, array, index, step), deviation / step
-                if not abs(difference - gradient[index]) <= LIMIT * scale + uncertainty:
-                    if model.has_kink(exact, array, index, step):
-                        kinks += 1
-                        continue
-                    difference, rounding, truncation = _best_difference(loss, array, index, step, deviation)
-                    uncertainty = rounding + min(truncation, max(8 * rounding, MAX_TRUNCATION * scale))
-                error, tolerance = float(abs(difference - gradient[index])), LIMIT * scale + uncertainty
-                ratio = error / tolerance if np.isfinite([error, tolerance]).all() else np.inf
-                if ratio > largest_ratio:
-                    largest_ratio = ratio
-                    worst = error, f"{kind}{list(map(int, index))} of layer {layer + 1}", tolerance
+    for name, array, gradient, deviations in batch.parameters(gradients):
+        for index in np.ndindex(array.shape):
+            step, deviation = max(EPSILON, MIN_STEP * abs(array[index])), float(deviations[index[-1]])
+            difference, uncertainty = _central_difference(loss, array, index, step), deviation / step
+            if not abs(difference - gradient[index]) <= LIMIT * scale + uncertainty:
+                if batch.has_kink(array, index, step):
+                    kinks += 1
+                    continue
+                difference, rounding, truncation = _best_difference(loss, array, index, step, deviation)
+                uncertainty = rounding + min(truncation, max(8 * rounding, MAX_TRUNCATION * scale))
+            error, tolerance = float(abs(difference - gradient[index])), LIMIT * scale + uncertainty
+            ratio = error / tolerance if np.isfinite([error, tolerance]).all() else np.inf
+            if ratio > largest_ratio:
+                largest_ratio, worst = ratio, (error, name.format(list(map(int, index))), tolerance)
     error, place, tolerance = worst
     unit = scale or 1.0
     return GradientCheck(error / unit, place, 0 <= largest_ratio <= 1, float(tolerance / unit), kinks)
@@ -175,66 +186,89 @@ def _best_difference(
     return float(differences[best]), float(roundings[best]), float(truncations[best])
 
 
-class _ErrorModel:
-    """Estimates the rounding error of the loss with one forward and backward pass of the reference.
-
-    deviations: for each layer, (fan_out,). The accepted rounding error of the loss, `DEVIATIONS` standard deviations.
-        For each unit, only sums that depend on its parameters count.
-    """
+class _Batch:
+    """A batch in training, computed by the reference, to find kinks and to estimate the rounding error of the loss."""
 
     def __init__(
-        self,
-        network: Network,
-        inp: np.ndarray,
-        targets: np.ndarray,
-        *,
-        l2: float = 0.0,
-        sample_weight: np.ndarray | None = None,
-        dropout: float = 0.0,
-        seed: int = 0,
-        epoch: int = 0,
+        self, network: Network, inp: Any, targets: Any, sample_weight: Any, epoch: int, config: LossConfig
     ) -> None:
-        self._inp = inp = check_inputs(network, inp)
-        targets = check_targets(network, targets, inp.shape[0])
-        sample_weight = check_sample_weight(sample_weight, inp.shape[0], network.dtype)
-        keys = dropout_keys(seed, epoch, len(network.weights) - 1)
-        self._masks = masks = reference.dropout_masks(network, dropout, keys, np.arange(inp.shape[0]))
-        inps, outs = reference.forward(network, inp, masks)
-        loss, dout = reference.LOSSES[network.output](outs[-1], targets, sample_weight)
-        terms_l2 = [0.5 * l2 * np.sum(weight**2) for weight in network.weights]
+        self._network, self._data = network, check_data(network, inp, targets, sample_weight, config)
+        self._config, rows = config, np.arange(len(self._data.targets))
+        keys = dropout_keys(config.seed, epoch, len(layerwise.dropped_sizes(network)))
+        self._masks = layerwise.dropout_masks(network, config.dropout, keys, rows)
+
+    def _forward(self) -> list[layerwise.LayerPass]:
+        return layerwise.forward(reference, self._network, self._data.inputs, self._masks, training=True)
+
+    def parameters(self, gradients: LossAndGradients) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield the names of the entries, as a template, the array, its gradient and its units' deviations."""
+        numbers = [number for number, (_, arrays) in enumerate(self._network.chain(), 1) if arrays.weight is not None]
+        with np.errstate(over="ignore", invalid="ignore"):  # an infinite tolerance does not pass
+            deviations = self._deviations()
+        for kind, arrays, found in (
+            ("weight", self._network.weights, gradients.dweights),
+            ("bias", self._network.biases, gradients.dbiases),
+        ):
+            for number, array, gradient, deviation in zip(numbers, arrays, found, deviations, strict=True):
+                yield f"{kind}{{}} of layer {number}", array, gradient, deviation
+
+    def _deviations(self) -> list[np.ndarray]:
+        """Return the accepted rounding error of the loss, `DEVIATIONS` standard deviations, for each layer's units.
+
+        Only sums that depend on a unit's parameters count.
+        """
+        network, data, passes = self._network, self._data, self._forward()
+        logits, l2 = passes[-1].out, self._config.l2_of_batch(data.weight)
+        loss, dout = reference.mean_loss(
+            network.output, logits, data.targets, data.sample_weight, self._config.label_smoothing
+        )
+        penalties = [
+            0.5 * l2 * is_decayed * np.sum(weight**2)
+            for weight, is_decayed in zip(network.weights, network.decayed, strict=True)
+        ]
         # All errors here are squared and in units of the roundoff. `own` is the error of each unit of a layer, `later`
         # the error of all later computations.
-        counts = np.ones(inp.shape[0]) if sample_weight is None else sample_weight
-        row_errors = counts / (counts.sum() or 1) * (np.sqrt(network.n_outputs) + np.abs(outs[-1]).max(axis=1))
-        later = (np.sqrt(inp.shape[0]) * loss + sum(terms_l2)) ** 2 + (row_errors**2).sum()
-        last = len(outs) - 1
-        self.deviations = [np.zeros(0)] * len(outs)
-        for layer in range(last, -1, -1):
-            weight, bias = network.weights[layer], network.biases[layer]
-            dsum = reference.activate_backward(dout, outs[layer], network.activation if layer < last else "identity")
-            sizes = abs(inps[layer]) @ np.abs(weight) + np.abs(bias)
-            own = (len(weight) + 1) * ((dsum * sizes) ** 2).sum(axis=0) + ((2 * dout * outs[layer]) ** 2).sum(axis=0)
-            penalty = weight.size * terms_l2[layer] ** 2
-            self.deviations[layer] = DEVIATIONS * np.finfo(np.float64).eps / 2 * np.sqrt(own + later + penalty)
+        shares = np.ones(len(logits)) if data.sample_weight is None else data.sample_weight
+        row_errors = shares / shares.sum() * (np.sqrt(network.n_outputs) + np.abs(logits).max(axis=1))
+        later = (np.sqrt(len(logits)) * loss + sum(penalties)) ** 2 + (row_errors**2).sum()
+        deviations: list[np.ndarray] = []
+        for each in reversed(passes):
+            sums, weight = each.forward.sums, each.arrays.weight
+            dsums = reference.activate_backward(dout, sums, each.out, each.layer.activation)
+            errors = _SUM_ERRORS.get(each.layer.kind, _linear_errors)(each)
+            own = (errors * dsums**2).sum(axis=0) + ((2 * dout * each.out) ** 2).sum(axis=0)
+            if weight is not None:
+                penalty = weight.size * penalties.pop() ** 2
+                deviations.insert(0, DEVIATIONS * np.finfo(np.float64).eps / 2 * np.sqrt(own + later + penalty))
             later += own.sum()
-            if layer:
-                dout = dsum @ weight.T
-                dout = dout * masks[layer - 1] if masks else dout
+            dout, _, _ = layerwise.backward(reference, [each], dout, needs_dinp=True)
+        return deviations
 
-    def has_kink(self, network: Callable[[], Network], array: np.ndarray, index: tuple[int, ...], step: float) -> bool:
-        """Whether a weighted sum of a ReLU layer changes its sign within the step."""
+    def has_kink(self, array: np.ndarray, index: tuple[int, ...], step: float) -> bool:
+        """Whether a sum changes its sign within the step, in a layer whose activation has a kink."""
         kept, patterns = array[index], []
         for moved in (kept - step, kept, kept + step):
             array[index] = moved
-            patterns.append(_open_units(network(), self._inp, self._masks))
+            patterns.append(
+                [each.forward.sums > 0 for each in self._forward() if ACTIVATIONS[each.layer.activation].has_kink]
+            )
         array[index] = kept
-        return any(
-            not np.array_equal(one, other)
-            for before, after in ((0, 1), (1, 2))
-            for one, other in zip(patterns[before], patterns[after], strict=True)
-        )
+        return any(not (low == mid).all() or not (mid == high).all() for low, mid, high in zip(*patterns, strict=True))
 
 
-def _open_units(network: Network, inp: np.ndarray, masks: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return, for each ReLU layer, which outputs are above 0: (B, fan_out) bool."""
-    return [out > 0 for out in reference.forward(network, inp, masks)[1][:-1]] if network.activation == "relu" else []
+def _linear_errors(each: layerwise.LayerPass) -> np.ndarray:
+    """Return the squared rounding error of each sum of products of a layer, (B, H), in units of the roundoff."""
+    weight, bias = np.abs(each.arrays.weight), np.abs(each.arrays.bias)
+    n_terms = weight.size // bias.size + 1
+    return n_terms * each.layer.forward(reference, abs(each.inp), Arrays(weight, bias), training=True).sums ** 2
+
+
+def _batch_norm_errors(each: layerwise.LayerPass) -> np.ndarray:
+    """`_linear_errors` for batch normalisation: the sizes of ``weight * (inp - mean) / deviation + bias``."""
+    inp, (_, variance) = np.abs(each.inp), each.forward.saved
+    normal = (inp + inp.mean(axis=0)) / np.sqrt(variance + each.layer.epsilon)  # type: ignore[attr-defined]
+    return (len(inp) * (np.abs(each.arrays.weight) * normal + np.abs(each.arrays.bias))) ** 2
+
+
+# The estimates of layers whose sums are not plain sums of products, by the kind of layer.
+_SUM_ERRORS = {"batch_norm": _batch_norm_errors}

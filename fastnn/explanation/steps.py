@@ -1,6 +1,6 @@
-"""Computes every step of one sample, forward and backward through a network, with functions of the reference backend.
+"""Computes every step of one sample, forward and backward through a network, with the reference backend.
 
-Dimensions: D inputs, H units of a layer, C classes.
+Dimensions: D inputs and H units of a layer, C classes.
 """
 
 from collections.abc import Sequence
@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastnn import evaluation
-from fastnn.backends import reference
+from fastnn.backends import layerwise, reference
 from fastnn.backends.base import check_inputs
 from fastnn.checks import is_integer
 from fastnn.errors import DataError
-from fastnn.network import Network
+from fastnn.network import Layer, Network
+from fastnn.network.losses import softmax_terms
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,28 +25,33 @@ class LayerSteps:
 
     Attributes
     ----------
-    weight, bias : ndarray of shape (fan_in, H), (H,)
-        The layer's parameters.
-    activation : str
-        "identity" for the last layer.
-    inp : ndarray of shape (fan_in,)
+    layer : Layer
+    weight, bias, statistics
+        The layer's arrays, as in `fastnn.network.layers.Arrays`.
+    inp : ndarray of shape (D,)
         The input of the layer: the scaled sample, or the output of the previous layer.
     sums : ndarray of shape (H,)
-        The weighted sums, ``inp @ weight + bias``.
+        The weighted sums: ``inp @ weight + bias`` for a dense layer, and in `BatchNorm` the scaled and shifted inputs.
     out : ndarray of shape (H,)
         ``activation(sums)``.
-    dsums, dweight : ndarray of shape (H,), (fan_in, H), or None
+    dsums, dweight : ndarray of shape (H,) and of the shape of `weight`, or None
         The gradients of the loss with respect to the sums (the layer's error) and the weights; None without a label.
     """
 
+    layer: Layer
     weight: np.ndarray
     bias: np.ndarray
-    activation: str
+    statistics: tuple[np.ndarray, ...]
     inp: np.ndarray
     sums: np.ndarray
     out: np.ndarray
     dsums: np.ndarray | None
     dweight: np.ndarray | None
+
+    @property
+    def activation(self) -> str:
+        """The name of the layer's activation; "identity" for the last layer."""
+        return str(self.layer.activation)
 
     @property
     def dbias(self) -> np.ndarray | None:
@@ -84,7 +90,11 @@ class SampleSteps:
         """
         arrays = ("inp", "sums", "out") + (() if self.label is None else ("dsums", "dweight", "dbias"))
         layers = [
-            {"activation": layer.activation, **{name: getattr(layer, name).tolist() for name in arrays}}
+            {
+                "kind": layer.layer.kind,
+                "activation": layer.activation,
+                **{name: getattr(layer, name).tolist() for name in arrays},
+            }
             for layer in self.layers
         ]
         return {
@@ -119,7 +129,7 @@ def compute_steps(
     image_shape: tuple[int, int] | None = None,
 ) -> SampleSteps:
     """Compute the steps of one sample; parameters and errors are those of `fastnn.explain`."""
-    if network.output != "softmax":
+    if not network.loss.uses_labels:
         raise DataError(f"the output of {network} is {network.output}, expected softmax over C classes")
     values = np.asarray(row)
     if values.shape != (network.n_inputs,):
@@ -133,20 +143,26 @@ def compute_steps(
         image_shape = evaluation.check_images(batch, image_shape, 1)
     names = evaluation.check_names(class_names, network.n_classes)
 
-    inps, outs = reference.forward(network, batch)
-    shifted, exp, total = reference.softmax_terms(outs[-1])
+    passes = layerwise.forward(reference, network, batch)
+    logits, loss, gradients = passes[-1].out, None, [(None, None)] * len(passes)
+    shifted, exp, total = softmax_terms(logits)
     proba = exp / total
-    gradients = None if label is None else reference.loss_and_gradients(network, batch, np.array([label]))
-    layers = []
-    for i, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
-        sums = reference.dense_forward(inps[i], weight, bias)[0]
-        activation = network.activation if i < len(outs) - 1 else "identity"
+    if label is not None:
+        loss, dlogits = reference.mean_loss(network.output, logits, np.array([label]))
+        _, dweights, dbiases = layerwise.backward(reference, passes, dlogits)
         # The gradient of a bias is the sum of its unit's errors over the batch, and this batch has one sample.
-        dsums, dweight = (gradients.dbiases[i], gradients.dweights[i]) if gradients else (None, None)
-        layers.append(LayerSteps(weight, bias, activation, inps[i][0], sums, outs[i][0], dsums, dweight))
-
+        gradients = list(zip(dbiases, dweights, strict=True))
+    layers = [
+        LayerSteps(each.layer, *each.arrays, each.inp[0], each.forward.sums[0], each.out[0], *of_layer)
+        for each, of_layer in zip(passes, gradients, strict=True)
+    ]
     prediction, *others = np.argsort(-proba[0], kind="stable").tolist()
     rival = None if not others else label if label not in (None, prediction) else others[0]
+    dlogits = np.zeros_like(logits)
+    dlogits[0, prediction] = 1
+    if rival is not None:
+        dlogits[0, rival] = -1
+    dinp, _, _ = layerwise.backward(reference, passes, dlogits, needs_dinp=True)
     return SampleSteps(
         network=network,
         row=values,
@@ -157,24 +173,9 @@ def compute_steps(
         proba=proba[0],
         prediction=prediction,
         rival=rival,
-        contributions=_contributions(network, inps, outs, prediction, rival),
+        contributions=passes[0].inp[0] * dinp[0],
         label=None if label is None else int(label),
-        loss=None if gradients is None else gradients.loss,
+        loss=loss,
         class_names=names,
         image_shape=image_shape,
     )
-
-
-def _contributions(
-    network: Network, inps: list[np.ndarray], outs: list[np.ndarray], prediction: int, rival: int | None
-) -> np.ndarray:
-    """Return each input times the gradient of ``logits[prediction] - logits[rival]``, shape (D,)."""
-    dout = np.zeros_like(outs[-1])
-    dout[0, prediction] = 1
-    if rival is not None:
-        dout[0, rival] = -1
-    last = len(outs) - 1
-    for layer in range(last, -1, -1):
-        activation = network.activation if layer < last else "identity"
-        dout, _, _ = reference.dense_backward(dout, inps[layer], network.weights[layer], outs[layer], activation)
-    return inps[0][0] * dout[0]

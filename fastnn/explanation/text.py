@@ -6,28 +6,85 @@ needs them. The arrays of the explanation hold the full numbers.
 
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
+from typing import NamedTuple
 
 import numpy as np
 
 from fastnn.explanation.steps import LayerSteps, SampleSteps
+from fastnn.network import ACTIVATIONS
 
 # A list of up to _WHOLE entries is shown whole. Of a longer list, the _LARGEST largest entries are shown.
 _WHOLE, _LARGEST = 16, 6
 # In a layer of up to this number of weights, the weighted sum of every unit is shown. In a larger layer, only that of
 # the unit with the largest output is shown.
 _TINY = 32
-_ACTIVATIONS = {
-    "relu": "max(sum, 0)",
-    "tanh": "tanh(sum)",
-    "logistic": "1 / (1 + exp(-sum))",
-    "identity": "sum",
+Namer = Callable[[int], str]
+
+
+class Words(NamedTuple):
+    """How the steps of one kind of layer are worded.
+
+    Attributes
+    ----------
+    title : str
+        Stands before the name of the activation, with a space at its end if it is not empty.
+    formula, note : str
+        The sum in words, and a line that explains it.
+    columns : function of LayerSteps
+        Returns the columns of a table that computes the sum of each unit, by their headings; empty if a sum has many
+        terms, which then get a table of their own.
+    factor : str
+        What a weight multiplies, in a word.
+    factors : function of LayerSteps
+        Returns it for all weights, (terms of a sum, H).
+    back : str
+        The gradient of the layer's inputs; {} is the number of the layer.
+    constants : tuple of str
+        What the sums contain beside the inputs.
+    """
+
+    title: str
+    formula: str
+    note: str
+    columns: Callable[[LayerSteps], dict[str, np.ndarray]]
+    factor: str
+    factors: Callable[[LayerSteps], np.ndarray]
+    back: str
+    constants: tuple[str, ...]
+
+
+def _batch_norm_columns(layer: LayerSteps) -> dict[str, np.ndarray]:
+    mean, variance = layer.statistics
+    normal = (layer.inp - mean) / np.sqrt(variance + layer.layer.epsilon)  # type: ignore[attr-defined]
+    return {
+        "input": layer.inp, "mean": mean, "variance": variance, "normal": normal, "weight": layer.weight,
+        "bias": layer.bias,
+    }  # fmt: skip
+
+
+KINDS = {
+    "dense": Words(
+        title="",
+        formula="inputs @ weights + bias",
+        note="",
+        columns=lambda layer: {},
+        factor="input",
+        factors=lambda layer: np.broadcast_to(layer.inp[:, None], layer.weight.shape),
+        back="error of layer {} @ its weights transposed",
+        constants=("biases",),
+    ),
+    "batch_norm": Words(
+        title="batch norm ",
+        formula="weight * normal + bias",
+        note="normal = (input - mean) / sqrt(variance + epsilon). Mean, variance: running averages, constant here.",
+        columns=_batch_norm_columns,
+        factor="normal",
+        factors=lambda layer: _batch_norm_columns(layer)["normal"][None],
+        back="error of layer {} * its weights / sqrt(variance + epsilon)",
+        constants=("biases", "running means"),
+    ),
 }
-_DERIVATIVES = {
-    "relu": "1 where the output is above 0, else 0",
-    "tanh": "1 - output^2",
-    "logistic": "output * (1 - output)",
-    "identity": "1",
-}
+"""The words of every kind of layer: dict of str to `Words`."""
 
 
 def render(steps: SampleSteps) -> str:
@@ -58,21 +115,27 @@ def _inputs(steps: SampleSteps) -> str:
 
 def _forward(steps: SampleSteps, index: int) -> str:
     layer, last = steps.layers[index], index == len(steps.layers) - 1
-    fan_in, units = layer.weight.shape
-    name = _output_namer(steps, index)
-    detailed = list(range(units)) if layer.weight.size <= _TINY else [int(layer.out.argmax())]
-    quantity = "logit" if last else "sum"
-    if last:
-        formula = "logit = inputs @ weights + bias"
-        lines = [f"Layer {index + 1}, {fan_in:,} -> {units:,} classes: {formula}."]
-    else:
-        formula = f"sum = inputs @ weights + bias, output = {_ACTIVATIONS[layer.activation]}"
-        lines = [f"Layer {index + 1}, {fan_in:,} -> {units:,} {layer.activation}: {formula}."]
-        if layer.activation == "relu":
-            lines.append(f"   Active units: {np.count_nonzero(layer.out):,} of {units:,}; the others output 0.")
+    words, activation, units = KINDS[layer.layer.kind], ACTIVATIONS[layer.activation], len(layer.sums)
+    name, columns = _output_namer(steps, index), words.columns(layer)
+    quantity, role, formula = "logit", "classes", ""
+    if not last:
+        quantity, role, formula = "sum", layer.activation, f", output = {activation.formula}"
+    lines = [
+        f"Layer {index + 1}, {len(layer.inp):,} -> {units:,} {words.title}{role}: "
+        f"{quantity} = {words.formula}{formula}."
+    ]
+    if words.note:
+        lines.append(f"   {words.note}")
+    if activation.can_die:
+        lines.append(f"   Active units: {np.count_nonzero(layer.out):,} of {units:,}; the others output 0.")
+    if columns or not last:
         shown = _largest(layer.out)
-        rows = [(name(unit), _number(layer.sums[unit]), _number(layer.out[unit])) for unit in shown]
-        lines += _table((_heading("", shown, units), "sum", "output"), rows)
+        table = {**columns, quantity: layer.sums, **({} if last else {"output": layer.out})}
+        rows = [(name(unit), *(_number(values[unit]) for values in table.values())) for unit in shown]
+        lines += _table((_heading("", shown, units), *table), rows)
+    if columns:
+        return "\n".join(lines)
+    detailed = list(range(units)) if layer.weight.size <= _TINY else [int(layer.out.argmax())]
     if len(detailed) < units:
         largest = "logit" if last else "output"
         lines.append(f"   The {quantity} of {name(detailed[0])}, which has the largest {largest}:")
@@ -81,11 +144,11 @@ def _forward(steps: SampleSteps, index: int) -> str:
     return "\n".join(lines)
 
 
-def _weighted_sum(layer: LayerSteps, unit: int, title: str, input_name: Callable[[int], str]) -> list[str]:
+def _weighted_sum(layer: LayerSteps, unit: int, title: str, input_name: Namer) -> list[str]:
     """Return the lines of one unit's weighted sum, one product per line."""
     products = layer.inp * layer.weight[:, unit]
     shown = _largest(products)
-    rows = [(input_name(i), _number(layer.inp[i]), _number(layer.weight[i, unit]), _number(products[i])) for i in shown]
+    rows = [(input_name(i), *map(_number, (layer.inp[i], layer.weight[i, unit], products[i]))) for i in shown]
     if len(shown) < len(products):
         others = int(np.count_nonzero(products) - np.count_nonzero(products[shown]))
         rest = products.sum() - products[shown].sum()
@@ -125,8 +188,9 @@ def _contributions(steps: SampleSteps) -> str:
     result = "logit" if steps.rival is None else "difference"
     lines = [f"Contributions: input * gradient of {quantity}. The {result} is {_number(total)}."]
     lines += _table((f"for {predicted}", "", "", against, ""), rows, left=(0, 3))
-    if steps.network.activation in ("relu", "identity") or len(steps.layers) == 1:
-        lines.append(f"   The biases contribute the rest, {_number(total - values.sum())}.")
+    if all(ACTIVATIONS[layer.activation].is_piecewise_linear for layer in steps.layers):
+        constants = dict.fromkeys(each for layer in steps.layers for each in KINDS[layer.layer.kind].constants)
+        lines.append(f"   The {' and '.join(constants)} contribute the rest, {_number(total - values.sum())}.")
     return "\n".join(lines)
 
 
@@ -145,33 +209,34 @@ def _backward(steps: SampleSteps, index: int) -> str:
     layer = steps.layers[index]
     assert layer.dsums is not None
     assert layer.dweight is not None
+    words, units = KINDS[layer.layer.kind], len(layer.dsums)
     if index == len(steps.layers) - 1:
         formula = "error = probability - target (1 for the label, 0 for the other classes)"
     else:
-        formula = f"error = (error of layer {index + 2} @ its weights transposed) * derivative,"
-        formula += f"\n   derivative = {_DERIVATIVES[layer.activation]}"
-    units = len(layer.dsums)
+        back = KINDS[steps.layers[index + 1].layer.kind].back.format(index + 2)
+        formula = f"error = ({back}) * derivative,"
+        formula += f"\n   derivative = {ACTIVATIONS[layer.activation].derivative_formula}"
     lines = [f"Backward through layer {index + 1}: {formula}."]
     nonzero = np.count_nonzero(layer.dsums)
     lines.append(f"   The error of a unit is also the gradient of its bias. Nonzero errors: {nonzero:,} of {units:,}.")
     name, input_name = _output_namer(steps, index), _input_namer(steps, index)
     shown = _largest(layer.dsums)
     lines += _table((_heading("", shown, units), "error"), [(name(i), _number(layer.dsums[i])) for i in shown])
-    gradient = layer.dweight.ravel()
+    gradient, factors = layer.dweight.ravel(), words.factors(layer)
     lines.append(
-        f"   Gradient of a weight = its input * the error of its unit. Nonzero gradients: "
+        f"   Gradient of a weight = its {words.factor} * the error of its unit. Nonzero gradients: "
         f"{np.count_nonzero(gradient):,} of {gradient.size:,}, with norm {_number(np.sqrt((gradient**2).sum()))}."
     )
     shown, rows = _largest(gradient), []
     for flat in shown:
         i, unit = divmod(flat, units)
-        numbers = (layer.inp[i], layer.dsums[unit], gradient[flat])
-        rows.append((f"{input_name(i)} -> {name(unit)}", *map(_number, numbers)))
-    return "\n".join(lines + _table((_heading("", shown, gradient.size), "input", "error", "gradient"), rows))
+        title = name(unit) if len(factors) == 1 else f"{input_name(i)} -> {name(unit)}"
+        rows.append((title, *map(_number, (factors[i, unit], layer.dsums[unit], gradient[flat]))))
+    return "\n".join(lines + _table((_heading("", shown, gradient.size), words.factor, "error", "gradient"), rows))
 
 
 # --- Names, numbers and tables ---------------------------------------------------------------------------------------
-def _input_namer(steps: SampleSteps, index: int) -> Callable[[int], str]:
+def _input_namer(steps: SampleSteps, index: int) -> Namer:
     """Return the function that names the inputs of a layer."""
     if index:
         return lambda i: f"unit {i}"
@@ -181,7 +246,7 @@ def _input_namer(steps: SampleSteps, index: int) -> Callable[[int], str]:
     return lambda i: f"pixel ({i // width}, {i % width})"
 
 
-def _output_namer(steps: SampleSteps, index: int) -> Callable[[int], str]:
+def _output_namer(steps: SampleSteps, index: int) -> Namer:
     """Return the function that names the outputs of a layer."""
     if index < len(steps.layers) - 1:
         return lambda i: f"unit {i}"

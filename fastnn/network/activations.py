@@ -34,6 +34,12 @@ class Activation(NamedTuple):
         graph has the methods ``add(operator, inputs, **attributes)`` and ``number(value)``.
     initializer : {"he", "glorot"}
         The distribution of the weights that suits it; see `Network.initialize`.
+    has_kink : bool
+        Whether the derivative jumps at 0. A central difference across the jump is meaningless.
+    is_piecewise_linear : bool
+        Whether it is a straight line on each side of 0.
+    can_die : bool
+        Whether it is 0 for all negative sums. A unit with negative sums for all samples gets no gradient.
     """
 
     forward: Function
@@ -43,6 +49,9 @@ class Activation(NamedTuple):
     derivative_formula: str
     onnx: Callable[[Any, str], str]
     initializer: Literal["he", "glorot"] = "glorot"
+    has_kink: bool = False
+    is_piecewise_linear: bool = False
+    can_die: bool = False
 
 
 def _operator(operator: str, **attributes: float) -> Callable[[Any, str], str]:
@@ -90,6 +99,9 @@ ACTIVATIONS: dict[str, Activation] = {
         derivative_formula="1 where the output is above 0, else 0",
         onnx=_operator("Relu"),
         initializer="he",
+        has_kink=True,
+        is_piecewise_linear=True,
+        can_die=True,
     ),
     "leaky_relu": Activation(
         forward=lambda inp: np.where(inp < 0, inp * inp.dtype.type(LEAKY_SLOPE), inp),
@@ -99,6 +111,8 @@ ACTIVATIONS: dict[str, Activation] = {
         derivative_formula=f"1 where the output is above 0, else {LEAKY_SLOPE}",
         onnx=_operator("LeakyRelu", alpha=LEAKY_SLOPE),
         initializer="he",
+        has_kink=True,
+        is_piecewise_linear=True,
     ),
     "elu": Activation(
         forward=lambda inp: np.where(inp > 0, inp, np.expm1(np.minimum(inp, 0))),
@@ -150,6 +164,7 @@ ACTIVATIONS: dict[str, Activation] = {
         formula="sum",
         derivative_formula="1",
         onnx=lambda graph, name: name,
+        is_piecewise_linear=True,
     ),
 }
 """Every activation by its name: dict of str to `Activation`.

@@ -261,7 +261,11 @@ class BatchNorm(Layer):
     def backward(
         self, ops: Any, dsums: np.ndarray, inp: np.ndarray, saved: Any, arrays: Arrays, needs_dinp: bool
     ) -> Gradients:
-        return ops.batch_norm_backward(dsums, inp, arrays.weight, *saved, self.epsilon)
+        if saved is not None:
+            return ops.batch_norm_backward(dsums, inp, arrays.weight, *saved, self.epsilon)
+        mean, variance = arrays.statistics  # in prediction, they are constants
+        slope = 1 / np.sqrt(variance + inp.dtype.type(self.epsilon))
+        return dsums * (arrays.weight * slope), (dsums * ((inp - mean) * slope)).sum(axis=0), dsums.sum(axis=0)
 
 
 LAYERS: dict[str, type[Layer]] = {layer.kind: layer for layer in (Dense, BatchNorm)}

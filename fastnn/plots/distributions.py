@@ -1,13 +1,13 @@
 """Draws the distributions of weights and gradients in each layer, and counts dead units."""
 
-from typing import TYPE_CHECKING, Any, Self, SupportsIndex
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastnn import evaluation
 from fastnn.backends import layerwise, reference
 from fastnn.backends.base import check_inputs
+from fastnn.checks import check_integer
 from fastnn.errors import DataError
 from fastnn.network import Network
 from fastnn.plots.display import BLUE, VERMILION, Display, percent, tidy
@@ -25,7 +25,7 @@ class DistributionsDisplay(Display):
     Parameters
     ----------
     network : Network
-        A network of L layers.
+        A network with L layers that have weights.
     images : array-like of shape (N, D), optional
         Samples, unscaled: the network applies its `input_scale`.
     labels : integer array-like of shape (N,), optional
@@ -39,7 +39,7 @@ class DistributionsDisplay(Display):
         The weights of each layer, without biases.
     gradients : list of L ndarray, or None
         The gradients of the weights, with the same shapes; None without labels.
-    dead : list of L - 1 ndarray of bool and shape (H,), or None
+    dead : list of ndarray of bool and shape (H,), or None
         For each hidden layer, whether each of its H units is dead; None without images.
 
     Raises
@@ -55,9 +55,9 @@ class DistributionsDisplay(Display):
         network: Network,
         images: ArrayLike | None = None,
         labels: ArrayLike | None = None,
-        n_bins: SupportsIndex = 60,
+        n_bins: int = 60,
     ) -> None:
-        self.network, self.n_bins = network, evaluation.check_count("n_bins", n_bins)
+        self.network, self.n_bins = network, check_integer("n_bins", n_bins, 1)
         self.weights = list(network.weights)
         self.gradients: list[np.ndarray] | None = None
         self.dead: list[np.ndarray] | None = None
@@ -81,7 +81,7 @@ class DistributionsDisplay(Display):
         network: Network,
         images: ArrayLike | None = None,
         labels: ArrayLike | None = None,
-        n_bins: SupportsIndex = 60,
+        n_bins: int = 60,
         ax: Any = None,
     ) -> Self:
         """Plot the distributions into `ax` (see `plot`) or a new figure; the class describes the other parameters."""
@@ -101,17 +101,17 @@ class DistributionsDisplay(Display):
         expected = f"{layers * columns}: {columns} for each of {layers} layers"
         size = (4.6 * columns, 2.4 * layers + 0.2)
         panels = self._panels(ax, layers * columns, expected, size, nrows=layers, ncols=columns)
-        for layer, weight in enumerate(self.weights):
-            row = panels[layer * columns : (layer + 1) * columns]
-            self._draw(row[0], weight, BLUE, f"weight of layer {layer + 1}")
-            row[0].set_title(self._title(layer), fontsize=10)
+        numbers = [number for number, (_, arrays) in enumerate(self.network.chain(), 1) if arrays.weight is not None]
+        for panel, (number, weight) in enumerate(zip(numbers, self.weights, strict=True)):
+            row = panels[panel * columns : (panel + 1) * columns]
+            self._draw(row[0], weight, BLUE, f"weight of layer {number}")
+            row[0].set_title(self._title(number, weight), fontsize=10)
             if self.gradients is not None:
-                gradient = self.gradients[layer]
-                self._draw(row[1], gradient, VERMILION, f"gradient of layer {layer + 1}")
+                gradient = self.gradients[panel]
+                self._draw(row[1], gradient, VERMILION, f"gradient of layer {number}")
                 zeros = percent(round(float(np.mean(gradient == 0)), 3))
                 row[1].set_title(f"gradients: {zeros} are exactly 0", fontsize=10)
         self.axes_ = np.array(panels, dtype=object).reshape(layers, columns)
-        self.figure_ = panels[0].figure
         return self
 
     def _draw(self, ax: "Axes", values: np.ndarray, colour: str, label: str) -> None:
@@ -120,9 +120,9 @@ class DistributionsDisplay(Display):
         ax.locator_params(axis="x", nbins=6)
         tidy(ax)
 
-    def _title(self, layer: int) -> str:
-        fan_in, fan_out = self.network.sizes[layer : layer + 2]
-        title = f"layer {layer + 1}: {fan_in:,} x {fan_out:,} weights"
-        if self.dead is None or layer == len(self.dead):
+    def _title(self, number: int, weight: np.ndarray) -> str:
+        title = f"layer {number}: {' x '.join(f'{size:,}' for size in weight.shape)} weights"
+        if self.dead is None or number > len(self.dead):
             return title
-        return f"{title}, {self.dead[layer].sum():,} of {fan_out:,} units dead"
+        dead = self.dead[number - 1]
+        return f"{title}, {dead.sum():,} of {len(dead):,} units dead"

@@ -1,5 +1,6 @@
 """The course is correct: its examples print the outputs shown, and its numeric equations hold."""
 
+import ast
 import re
 from math import exp, log, sqrt
 from pathlib import Path
@@ -54,6 +55,23 @@ def test_numeric_equations_hold(page):
         decimals = [len(digits) for digits in re.findall(r"\.(\d{4,})", right)]
         last_place = 10.0 ** -min(decimals) if decimals else 1e-9  # rounded numbers have four decimals or more
         assert abs(left_value - right_value) <= last_place, f"{left} = {right}, but the left side is {left_value}"
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.stem)
+def test_included_code_exists(page):
+    """Each `literalinclude` names a function or class of its file, and lines in it."""
+    for path, text in re.findall(
+        r"^```\{literalinclude\} (.*)\n((?::.*\n)*)", page.read_text(encoding="utf-8"), re.MULTILINE
+    ):
+        source, options = (page.parent / path).read_text(encoding="utf-8"), dict(re.findall(r":([\w-]+): (.*)", text))
+        body, found = ast.parse(source).body, source
+        for name in filter(None, options.get("pyobject", "").split(".")):
+            node = next((node for node in body if getattr(node, "name", None) == name), None)
+            assert node is not None, f"{path} has no {options['pyobject']}"
+            body, found = node.body, ast.get_source_segment(source, node)
+        for line in filter(None, map(options.get, ("start-at", "end-at"))):
+            assert line in found, f"{path} has no {line!r}"
+            found = found.partition(line)[2]
 
 
 def test_the_course_has_numeric_equations_to_check():

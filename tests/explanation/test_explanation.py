@@ -9,10 +9,11 @@ import pytest
 from matplotlib.figure import Figure
 
 import fastnn
-from fastnn.backends import reference
+from fastnn.backends import layerwise, reference
 from fastnn.errors import DataError
 from fastnn.explanation import ExplainDisplay, Explanation, explain
-from fastnn.network import ACTIVATIONS, Network
+from fastnn.explanation.text import KINDS
+from fastnn.network import ACTIVATIONS, LAYERS, BatchNorm, Dense, Network
 from tests.parity import make_inputs, make_network
 
 # Inputs are halved. For the inputs 2 and -2, unit 0 sums to 1.5, unit 1 to -1 (output 0); the logits are 3 and 1.
@@ -27,20 +28,19 @@ def _case(sizes, kind, dtype, activation):
 # --- The numbers -----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("kind", ["uint8", "float64"])
-@pytest.mark.parametrize("sizes", [(784, 128, 10), (64, 32, 16, 8, 3), (20, 5), (6, 4, 1)])
+@pytest.mark.parametrize(
+    ("sizes", "kind"), [((784, 128, 10), "uint8"), ((64, 32, 8, 3), "float64"), ((6, 1), "float64")]
+)
 def test_every_number_equals_the_reference_backends(sizes, kind, activation, dtype):
     network, row = _case(sizes, kind, dtype, activation)
     label = sizes[-1] // 2
     found = explain(network, row, label)
-    inps, outs = reference.forward(network, row[None])
+    passes = layerwise.forward(reference, network, row[None])
     gradients = reference.loss_and_gradients(network, row[None], np.array([label]))
-    for i, layer in enumerate(found.layers):
-        weight, bias = network.weights[i], network.biases[i]
-        np.testing.assert_array_equal(layer.inp, inps[i][0], strict=True)
-        np.testing.assert_array_equal(layer.sums, (reference.matmul(inps[i], weight) + bias)[0], strict=True)
-        np.testing.assert_array_equal(layer.out, reference.activate(layer.sums, layer.activation), strict=True)
-        np.testing.assert_array_equal(layer.out, outs[i][0], strict=True)
+    for i, (layer, expected) in enumerate(zip(found.layers, passes, strict=True)):
+        np.testing.assert_array_equal(layer.inp, expected.inp[0], strict=True)
+        np.testing.assert_array_equal(layer.sums, expected.forward.sums[0], strict=True)
+        np.testing.assert_array_equal(layer.out, expected.out[0], strict=True)
         np.testing.assert_array_equal(layer.dweight, gradients.dweights[i], strict=True)
         np.testing.assert_array_equal(layer.dbias, gradients.dbiases[i], strict=True)
     assert [layer.activation for layer in found.layers] == [activation] * (len(sizes) - 2) + ["identity"]
@@ -74,20 +74,45 @@ def test_a_network_computed_by_hand():
     np.testing.assert_array_equal(found.contributions, [2, -0.5])
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_contributions_are_inputs_times_the_gradient_of_the_logit_difference(activation):
-    network, row = _case((7, 6, 5, 4), "float64", "float64", activation)
-    found = explain(network, row)
+def _mixed(activation):
+    """A chain with two batch normalisations whose running averages are not those of a new network, and a row."""
+    rng = np.random.default_rng(6)
+    layers = [Dense(6, "identity"), BatchNorm(activation), Dense(5, activation), BatchNorm(), Dense(4)]
+    network = Network.initialize((7,), layers, dtype="float64", seed=3)
+    arrays = [[rng.normal(size=array.shape) for array in each] for each in (network.weights, network.biases)]
+    return network.like(*arrays, [rng.uniform(0.2, 2, array.shape) for array in network.statistics]), rng.normal(size=7)
 
-    def difference(inp):
-        logits = reference.predict_logits(network, inp[None])[0]
+
+def _slopes(function, array):
+    """Return the central differences of `function` with respect to every entry of `array`, which it reads."""
+    slopes = np.zeros(array.shape)
+    for index in np.ndindex(array.shape):
+        kept, ends = array[index], []
+        for step in (1e-5, -1e-5):
+            array[index] = kept + step
+            ends.append(function())
+        array[index] = kept
+        slopes[index] = (ends[0] - ends[1]) / 2e-5
+    return slopes
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_gradients_of_every_layer_and_the_contributions_are_slopes_of_the_prediction(activation):
+    network, row = _mixed(activation)
+    found = explain(network, row, 2)
+
+    def loss():
+        return -math.log(reference.predict_proba(network, row[None])[0, 2])
+
+    def difference():
+        logits = reference.predict_logits(network, row[None])[0]
         return logits[found.prediction] - logits[found.rival]
 
-    for i in range(7):
-        step = np.zeros(7)
-        step[i] = 1e-5
-        slope = (difference(row + step) - difference(row - step)) / 2e-5
-        assert found.contributions[i] == pytest.approx(row[i] * slope, abs=1e-8)
+    assert found.loss == pytest.approx(loss())
+    np.testing.assert_allclose(found.contributions, row * _slopes(difference, row), atol=1e-7)
+    for layer, weight, bias in zip(found.layers, network.weights, network.biases, strict=True):
+        np.testing.assert_allclose(layer.dweight, _slopes(loss, weight), atol=1e-7)
+        np.testing.assert_allclose(layer.dbias, _slopes(loss, bias), atol=1e-7)
 
 
 def test_the_rival_is_the_label_if_the_prediction_is_wrong_else_the_second_most_probable_class():
@@ -231,6 +256,36 @@ def test_the_text_of_a_large_network_is_short_and_shows_the_largest_entries():
     np.testing.assert_allclose([float(words[1]) for words in classes], found.logits, rtol=1e-3)
     np.testing.assert_allclose([float(words[4]) for words in classes], found.proba, rtol=1e-3)
     assert list(steps)[-2:] == ["Backward through layer 2", "Backward through layer 1"]
+
+
+def test_the_text_of_every_layer_has_its_formulas_and_numbers():
+    """Unit 0 is normalised by hand: (1.5 - 0.5) / sqrt(4) = 0.5; its sum is 3 * 0.5 - 0.25 = 1.25."""
+    assert KINDS.keys() == LAYERS.keys()
+    layers = [Dense(2, "identity"), BatchNorm("leaky_relu", epsilon=1e-12), Dense(2)]
+    weights, biases = [np.eye(2), np.array([3.0, 1.0]), np.eye(2)], [np.zeros(2), np.array([-0.25, 0.0]), np.zeros(2)]
+    statistics = [np.array([0.5, 0.0]), np.array([4.0, 1.0])]
+    network = Network(weights, biases, layers=layers, statistics=statistics)
+    found = explain(network, [1.5, -2.0], 1)
+    steps = _steps(str(found))
+    hidden = [" ".join(line.split()) for line in steps["Layer 2, 2 -> 2 batch norm leaky_relu"]]
+    row = ACTIVATIONS["leaky_relu"]
+    assert hidden[0].endswith(f"sum = weight * normal + bias, output = {row.formula}.")
+    assert "running averages" in hidden[1]
+    assert hidden[2:] == [
+        "input mean variance normal weight bias sum output",
+        "unit 0 1.5 0.5 4 0.5 3 -0.25 1.25 1.25",
+        "unit 1 -2 0 1 -2 1 0 -2 -0.02",
+    ]
+    back = [" ".join(line.split()) for line in steps["Backward through layer 2"]]
+    assert back[1] == f"derivative = {row.derivative_formula}."
+    error = found.layers[1].dsums[0]
+    assert back[-2] == f"unit 0 0.5 {error:.4g} {0.5 * error:.4g}"
+    assert "error = (error of layer 2 * its weights / sqrt(variance + epsilon))" in steps["Backward through layer 1"][0]
+    # The logits are 1.25 and -0.02. Their difference is 1.27 = 1.5 * 3 / 2 + 2 * 0.01 - 1.
+    assert "biases and running means contribute the rest, -1" in str(found)
+    assert found.to_dict()["layers"][1]["kind"] == "batch_norm"
+    display = ExplainDisplay(found).plot()
+    assert display.axes_["layer 2"].get_title() == "layer 2: batch norm leaky_relu"
 
 
 def test_no_number_is_shown_as_minus_zero():

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from fastnn.errors import DataError, SettingsError
-from fastnn.network import Network
+from fastnn.network import BatchNorm, Dense, Network
 from fastnn.plots import ActivationsDisplay, DistributionsDisplay, WeightsDisplay
 
 PNG = b"\x89PNG"
@@ -167,6 +167,23 @@ def test_titles_show_the_number_of_dead_units(network: Network, samples: tuple[n
     zeros = np.mean(display.gradients[0] == 0)
     assert zeros >= 1 / 7  # the dead unit's
     assert display.axes_[0, 1].get_title() == f"gradients: {100 * zeros:.1f} % are exactly 0"
+
+
+def test_networks_with_batch_normalisation_are_drawn(samples: tuple[np.ndarray, np.ndarray]) -> None:
+    images, labels = samples
+    network = Network.initialize((12,), [Dense(7, "identity"), BatchNorm("relu"), Dense(3)], input_scale=1 / 255)
+    display = DistributionsDisplay.from_network(network, images, labels)
+    assert display.axes_.shape == (3, 2)
+    assert display.dead is not None
+    titles = [ax.get_title() for ax in display.axes_[:, 0]]
+    assert titles[1:] == [f"layer 2: 7 weights, {display.dead[1].sum()} of 7 units dead", "layer 3: 7 x 3 weights"]
+    drawn = ActivationsDisplay.from_network(network, images[0], (3, 4), 2)
+    sums = images[0] / 255 @ network.weights[0]
+    np.testing.assert_allclose(drawn.activations, np.maximum(sums, 0) / np.sqrt(1 + 1e-5), rtol=1e-5)
+    assert drawn.axes_[1].get_ylabel() == "output (relu)"
+    normalised = Network.initialize((12,), [BatchNorm(), Dense(3)])
+    with pytest.raises(SettingsError, match="is batch_norm, expected a dense layer"):
+        WeightsDisplay.from_network(normalised, (3, 4))
 
 
 def test_without_labels_only_weights_are_drawn(network: Network, samples: tuple[np.ndarray, np.ndarray]) -> None:
