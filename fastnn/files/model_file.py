@@ -40,6 +40,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence, Set
 from hashlib import sha256
+from itertools import accumulate
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -278,10 +279,10 @@ def _read(file: BinaryIO, size: int) -> Model:
     if _digest(header, metadata, payload) != metadata["sha256"]:
         raise DataError("the file was changed or damaged: its SHA-256 is not the one in its header")
     numbers = np.frombuffer(payload, dtype).astype(dtype.newbyteorder("="), copy=False)
-    parts = np.split(numbers, np.cumsum(list(map(math.prod, shapes.values())))[:-1])
-    arrays = [part.reshape(shape) for part, shape in zip(parts, shapes.values(), strict=True)]
-    end = 2 * len(weights)
-    chain = (arrays[:end:2], arrays[1:end:2], "relu", input_scale, output, layers, input_shape, arrays[end:])
+    ends = zip(shapes.values(), accumulate(map(math.prod, shapes.values())), strict=True)
+    arrays = [numbers[end - math.prod(shape) : end].reshape(shape) for shape, end in ends]
+    n = 2 * len(weights)
+    chain = (arrays[:n:2], arrays[1:n:2], "relu", input_scale, output, layers, input_shape, arrays[n:])
     metadata = {key: metadata[key] for key in ("format_version", "fastnn", "numpy")}
     return Model(Network(*chain), metadata=metadata, **names)  # Network rejects NaN and infinity, and copies
 
@@ -366,10 +367,10 @@ def _layers(metadata: dict[str, str]) -> tuple[Sequence[Layer], Shape]:
 def _dense_layers(tensors: dict[str, Any], activation: str) -> tuple[Sequence[Layer], Shape]:
     """Return the layers and the shape of an input row of a file of version 1 or 2."""
     check_choice("activation", activation, list(ACTIVATIONS))
-    weights = []
+    weights: list[Any] = []
     for number in range(max(1, sum(name.startswith("weight.") for name in tensors))):
         tensor = tensors.get(f"weight.{number}")
-        shape = tensor.get("shape") if isinstance(tensor, dict) else None
+        shape: Any = tensor.get("shape") if isinstance(tensor, dict) else None
         if not are_sizes(shape, 2):
             raise DataError(f"weight.{number} is {short(tensor)}, expected a tensor of shape [inputs, units]")
         weights.append(shape)
@@ -379,7 +380,9 @@ def _dense_layers(tensors: dict[str, Any], activation: str) -> tuple[Sequence[La
 
 def _shapes(layers: Sequence[Layer], shape: Shape) -> tuple[list[Shape], list[Shape], list[Shape], Shape]:
     """Return the shapes of the weights, biases, statistics and output, without allocating them."""
-    weights, biases, statistics = [], [], []
+    weights: list[Shape] = []
+    biases: list[Shape] = []
+    statistics: list[Shape] = []
     for layer in layers:
         parameters = layer.parameter_shapes(shape)
         if parameters is not None:
