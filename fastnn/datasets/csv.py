@@ -118,13 +118,15 @@ def read_csv(
     n_pixels = _required_pixels(image_shape, n_pixels)
     name = display_path(path)
     text = _normalised(read_whole(path, max_bytes), name)
-    first_line, _, rest = text.partition(b"\n")
+    first_line = text.split(b"\n", 1)[0]
     fields = _fields(first_line, name)
     names = _column_names(fields, header, name)
-    if names is not None and not rest:
-        raise DataError(
-            f"{name}: found a header of {len(fields)} columns and no data, expected lines of numbers after it"
-        )
+    if names is not None:
+        text = text[len(first_line) + 1 :]
+        if not text:
+            raise DataError(
+                f"{name}: found a header of {len(fields)} columns and no data, expected lines of numbers after it"
+            )
     label_column, guessed = _label_column(len(fields), names, labels, n_pixels, name)
     found = len(fields) - (label_column is not None)
     if found < 1 or n_pixels not in (None, found):
@@ -132,7 +134,7 @@ def read_csv(
             f"{name}: line 1: found {len(fields)} columns, {found} of them pixels, "
             f"expected {n_pixels or 'at least 1'} pixels"
         )
-    body = _Body(text, 1, len(fields), name) if names is None else _Body(rest, 2, len(fields), name)
+    body = _Body(text, 1 if names is None else 2, len(fields), name)
     images, classes = _pixels_and_labels(body, label_column)
     if guessed and classes is not None and len(classes) > 1 and not classes.any() and images[:, -1].any():
         # The labels are probably in the last column, and column 1 is an empty corner pixel.

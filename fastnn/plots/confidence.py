@@ -56,16 +56,8 @@ class ReliabilityDisplay(Display):
         )
         bins, filled = self.bins, self.bins.counts > 0
         accuracy_ax.plot([0, 1], [0, 1], color=GREY, ls=(0, (4, 2)), lw=1, label="perfectly calibrated")
-        accuracy_ax.plot(
-            bins.confidence[filled],
-            bins.accuracy[filled],
-            "o-",
-            color=BLUE,
-            ms=4.5,
-            lw=1.5,
-            clip_on=False,
-            label="this network",
-        )
+        curve = (bins.confidence[filled], bins.accuracy[filled])
+        accuracy_ax.plot(*curve, "o-", color=BLUE, ms=4.5, lw=1.5, clip_on=False, label="this network")
         accuracy_ax.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel="accuracy")
         accuracy_ax.set_title(f"expected calibration error {percent(round(bins.error, 5))}", fontsize=11, pad=28)
         # The legend is above the panel, because the curve can be anywhere inside it.

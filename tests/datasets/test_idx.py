@@ -93,36 +93,25 @@ def test_any_changed_bytes_give_data_or_one_clear_error(tmp_path, outcome, data)
         assert not isinstance(data_or_message, str) or "changed" in data_or_message
 
 
-@pytest.mark.parametrize("type_name", ["int8", "int16", "int32"])
-def test_all_integer_types_become_uint8(tmp_path, type_name):
-    values = np.arange(24, dtype=type_name).reshape(2, 3, 4)
+@pytest.mark.parametrize(
+    ("stored", "read", "pixel_max"),
+    [("int8", "u1", 255), ("int16", "u1", 255), ("int32", "u1", 255), ("float32", "f4", 1), ("float64", "f8", 1)],
+)
+def test_integers_become_uint8_and_floats_stay_floats_in_native_order(tmp_path, stored, read, pixel_max):
+    values = (np.arange(24).reshape(2, 3, 4) / (48 if pixel_max == 1 else 1)).astype(stored)
     (tmp_path / "x").write_bytes(idx_bytes(values))
     data = read_idx(tmp_path / "x")
-    assert data.images.dtype == np.uint8
+    assert (data.images.dtype, data.images.dtype.isnative, data.pixel_max) == (np.dtype(read), True, pixel_max)
     np.testing.assert_array_equal(data.images, values.reshape(2, 12))
 
 
-@pytest.mark.parametrize("type_name", ["float32", "float64"])
-def test_floats_stay_floats_in_native_order(tmp_path, type_name):
-    values = np.random.default_rng(2).random((3, 2, 2)).astype(type_name)
-    (tmp_path / "x").write_bytes(idx_bytes(values))
+@pytest.mark.parametrize(
+    ("shape", "image_shape", "pixel_max"), [((2, 9), (3, 3), 255), ((2, 8), None, 255), ((2, 8, 8), (8, 8), 16)]
+)
+def test_the_number_of_pixels_decides_image_shape_and_pixel_max(tmp_path, shape, image_shape, pixel_max):
+    (tmp_path / "x").write_bytes(idx_bytes(np.full(shape, 16, np.uint8)))
     data = read_idx(tmp_path / "x")
-    assert data.images.dtype == np.dtype(type_name)
-    assert data.images.dtype.isnative
-    np.testing.assert_array_equal(data.images, values.reshape(3, 4))
-    assert data.pixel_max == 1
-
-
-def test_rank_2_gives_square_images_or_no_image_shape(tmp_path):
-    (tmp_path / "square").write_bytes(idx_bytes(np.zeros((2, 9), np.uint8)))
-    (tmp_path / "row").write_bytes(idx_bytes(np.zeros((2, 8), np.uint8)))
-    assert read_idx(tmp_path / "square").image_shape == (3, 3)
-    assert read_idx(tmp_path / "row").image_shape is None
-
-
-def test_8x8_digits_have_pixel_max_16(tmp_path):
-    (tmp_path / "x").write_bytes(idx_bytes(np.full((2, 8, 8), 16, np.uint8)))
-    assert read_idx(tmp_path / "x").pixel_max == 16
+    assert (data.image_shape, data.pixel_max) == (image_shape, pixel_max)
 
 
 @pytest.mark.parametrize("existing", ["t-images-idx3-ubyte", "t-images.idx3-ubyte", "t-images-idx3-ubyte.gz"])
