@@ -1,5 +1,6 @@
 """Reads data files of any supported format. Detects the format, and groups the files into training and test set."""
 
+import os
 import re
 from collections.abc import Sequence
 from typing import Literal
@@ -7,7 +8,7 @@ from typing import Literal
 from fastnn.checks import display_path
 from fastnn.datasets.csv import read_csv
 from fastnn.datasets.dataset import Dataset
-from fastnn.datasets.files import FilePath, file_name, open_content
+from fastnn.datasets.files import FilePath, open_content
 from fastnn.datasets.idx import existing_spelling, read_idx, read_rank
 from fastnn.datasets.npz import read_npz
 from fastnn.datasets.pixels import matched
@@ -89,32 +90,27 @@ def _detect_format(path: FilePath) -> _Format:
 def _read_idx_files(files: list[FilePath]) -> tuple[Dataset, Dataset | None]:
     if len(files) == 2:
         return read_idx(*_images_and_labels(files)), None
-    ranks = {display_path(path): read_rank(path) for path in files}
     groups = _by_name(files, 2)
-    if groups is None or any(
-        (ranks[display_path(first)] == 1) == (ranks[display_path(second)] == 1) for first, second in groups
-    ):
+    if groups is None or any(len({read_rank(path) == 1 for path in pair}) == 1 for pair in groups):
         groups = [files[:2], files[2:]]
-    train, test = (read_idx(*_images_and_labels(group)) for group in groups)
+    train, test = (read_idx(*_images_and_labels(pair)) for pair in groups)
     return matched(train, test)
 
 
-def _images_and_labels(pair: list[FilePath]) -> tuple[FilePath, FilePath]:
+def _images_and_labels(pair: list[FilePath]) -> list[FilePath]:
     """Return the two files in the order (images, labels)."""
-    first, second = (read_rank(path) for path in pair)
-    if (first == 1) == (second == 1):
-        found = " and ".join(
-            f"{display_path(path)} (rank {rank})" for path, rank in zip(pair, (first, second), strict=True)
-        )
+    ranks = [read_rank(path) for path in pair]
+    if (ranks[0] == 1) == (ranks[1] == 1):
+        found = " and ".join(f"{display_path(path)} (rank {rank})" for path, rank in zip(pair, ranks, strict=True))
         raise DataError(f"found {found} as a pair, expected images (rank 3 or 2) and their labels (rank 1)")
-    return (pair[1], pair[0]) if first == 1 else (pair[0], pair[1])
+    return pair[::-1] if ranks[0] == 1 else pair
 
 
 def _by_name(files: list[FilePath], size: int) -> list[list[FilePath]] | None:
     """Group the files by name into `size` training and `size` test files; return None if the names do not decide."""
     groups: dict[str, list[FilePath]] = {"train": [], "test": []}
     for path in files:
-        parts = {"train" if part == "train" else "test" for part in re.findall("train|t10k|test", file_name(path))}
-        if len(parts) == 1:
-            groups[parts.pop()].append(path)
+        found = set(re.findall("train|t10k|test", os.path.basename(path).lower()))
+        if found and ("train" not in found or len(found) == 1):
+            groups["train" if "train" in found else "test"].append(path)
     return [groups["train"], groups["test"]] if all(len(group) == size for group in groups.values()) else None

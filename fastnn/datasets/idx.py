@@ -4,12 +4,12 @@ import os
 import re
 from collections.abc import Iterator
 from math import prod
-from typing import NamedTuple
 
 import numpy as np
 
+from fastnn.checks import check_integer
 from fastnn.datasets.dataset import Dataset
-from fastnn.datasets.files import MAX_BYTES, Content, FilePath, checked_max_bytes, open_content
+from fastnn.datasets.files import MAX_BYTES, Content, FilePath, open_content
 from fastnn.datasets.pixels import as_labels, as_pixels, check_not_empty, pixel_scale, square
 from fastnn.errors import DataError
 
@@ -22,13 +22,6 @@ _TYPES: dict[int, np.dtype] = {
     0x0E: np.dtype(">f8"),
 }
 _TYPE_NAMES = ", ".join(f"0x{code:02x} ({dtype.name})" for code, dtype in _TYPES.items())
-
-
-class IdxHeader(NamedTuple):
-    """The dtype and the shape that the header of an IDX file declares."""
-
-    dtype: np.dtype
-    shape: tuple[int, ...]
 
 
 def read_idx(images: FilePath, labels: FilePath | None = None, *, max_bytes: int = MAX_BYTES) -> Dataset:
@@ -73,15 +66,18 @@ def read_idx(images: FilePath, labels: FilePath | None = None, *, max_bytes: int
     >>> data.images.shape, data.image_shape, data.labels[:3]
     ((10000, 784), (28, 28), array([7, 2, 1]))
     """
-    checked_max_bytes(max_bytes)
+    check_integer("max_bytes", max_bytes, 1)
     with open_content(existing_spelling(images)) as content:
-        header = read_header(content)
-        _check_image_header(header, content.name)
-        values = _read_values(content, header, max_bytes)
         name = content.name
-    n_pixels = prod(header.shape[1:])
-    pixels = as_pixels(values.reshape(header.shape[0], n_pixels), name)
-    image_shape = (header.shape[1], header.shape[2]) if len(header.shape) == 3 else square(n_pixels)
+        dtype, shape = _read_header(content)
+        if len(shape) not in (2, 3):
+            found = "looks like a label file (rank 1)" if len(shape) == 1 else f"found rank {len(shape)}"
+            raise DataError(f"{name}: {found}, expected images (rank 3 or 2)")
+        check_not_empty(shape, name)
+        values = _read_values(content, dtype, shape, max_bytes)
+    n_pixels = prod(shape[1:])
+    pixels = as_pixels(values.reshape(-1, n_pixels), name)
+    image_shape = (shape[1], shape[2]) if len(shape) == 3 else square(n_pixels)
     classes = None if labels is None else _read_labels(labels, len(pixels), name, max_bytes)
     return Dataset(pixels, classes, pixel_scale(pixels), image_shape, name)
 
@@ -89,7 +85,8 @@ def read_idx(images: FilePath, labels: FilePath | None = None, *, max_bytes: int
 def read_rank(path: FilePath) -> int:
     """Return the number of dimensions that an IDX file declares."""
     with open_content(path) as content:
-        return len(read_header(content).shape)
+        _, shape = _read_header(content)
+        return len(shape)
 
 
 def existing_spelling(path: FilePath) -> FilePath:
@@ -110,8 +107,8 @@ def _spellings(path: str) -> Iterator[str]:
                 yield f"{match[1]}{mark}{match[2]}{ending}"
 
 
-def read_header(content: Content) -> IdxHeader:
-    """Read and check the header: the magic number and the sizes. The next read starts at the data."""
+def _read_header(content: Content) -> tuple[np.dtype, tuple[int, ...]]:
+    """Read the header; return the declared dtype and shape. The next read starts at the data."""
     magic = content.read(4)
     if len(magic) < 4:
         raise DataError(f"{content.name}: found {len(magic)} bytes, expected an IDX header of at least 8")
@@ -128,53 +125,44 @@ def read_header(content: Content) -> IdxHeader:
     sizes = content.read(4 * rank)
     if len(sizes) < 4 * rank:
         raise DataError(f"{content.name}: found {4 + len(sizes)} bytes, expected an IDX header of {4 + 4 * rank}")
-    return IdxHeader(_TYPES[magic[2]], tuple(int(size) for size in np.frombuffer(sizes, ">u4")))
-
-
-def _check_image_header(header: IdxHeader, name: str) -> None:
-    rank = len(header.shape)
-    if rank == 1:
-        raise DataError(f"{name}: looks like a label file (rank 1), expected images (rank 3 or 2)")
-    if rank > 3:
-        raise DataError(f"{name}: found rank {rank}, expected images (rank 3 or 2)")
-    check_not_empty(header.shape, name)
+    return _TYPES[magic[2]], tuple(np.frombuffer(sizes, ">u4").tolist())
 
 
 def _read_labels(path: FilePath, n_images: int, images_name: str, max_bytes: int) -> np.ndarray:
     with open_content(existing_spelling(path)) as content:
         name = content.name
-        header = read_header(content)
-        if len(header.shape) > 1:
-            like = "looks like an image file " if len(header.shape) < 4 else "found an array "
-            raise DataError(f"{name}: {like}(rank {len(header.shape)}), expected labels (rank 1)")
-        if header.dtype.kind == "f":
-            raise DataError(f"{name}: found labels of type {header.dtype.name}, expected an integer type")
-        if header.shape[0] != n_images:
+        dtype, shape = _read_header(content)
+        if len(shape) > 1:
+            like = "looks like an image file" if len(shape) < 4 else "found an array"
+            raise DataError(f"{name}: {like} (rank {len(shape)}), expected labels (rank 1)")
+        if dtype.kind == "f":
+            raise DataError(f"{name}: found labels of type {dtype.name}, expected an integer type")
+        if shape != (n_images,):
             raise DataError(
-                f"{name}: found {header.shape[0]} labels, expected {n_images}, one for each image in {images_name}"
+                f"{name}: found {shape[0]} labels, expected {n_images}, one for each image in {images_name}"
             )
-        return as_labels(_read_values(content, header, max_bytes), name)
+        return as_labels(_read_values(content, dtype, shape, max_bytes), name)
 
 
-def _read_values(content: Content, header: IdxHeader, max_bytes: int) -> np.ndarray:
+def _read_values(content: Content, dtype: np.dtype, shape: tuple[int, ...], max_bytes: int) -> np.ndarray:
     """Read the data after the header as a one-dimensional array. Sizes are checked before memory is allocated."""
-    name = content.name
     # Python integers: the product of the sizes can exceed 64 bits.
-    declared = prod(header.shape) * header.dtype.itemsize
-    shape = " x ".join(map(str, header.shape))
-    expected = f"expected {declared} bytes of data ({shape} of {header.dtype.name})"
+    declared, header_size = prod(shape) * dtype.itemsize, 4 + 4 * len(shape)
+    sizes = " x ".join(map(str, shape))
+    expected = f"expected {declared} bytes of data ({sizes} of {dtype.name}) after the header"
     if declared > max_bytes:
         raise DataError(
-            f"{name}: declares {declared} bytes of data ({shape}), expected at most max_bytes = {max_bytes}"
+            f"{content.name}: declares {declared} bytes of data ({sizes}), expected at most max_bytes = {max_bytes}"
         )
-    header_size = 4 + 4 * len(header.shape)
     if content.size is not None and content.size != header_size + declared:
-        raise DataError(f"{name}: {expected} after the header, found {content.size - header_size}")
+        raise DataError(f"{content.name}: {expected}, found {content.size - header_size}")
     if declared > content.max_size:
-        raise DataError(f"{name}: {expected}, found a gzip file of {content.stored} bytes, which cannot hold that many")
-    values = np.empty(prod(header.shape), header.dtype)
+        raise DataError(
+            f"{content.name}: {expected}, found a gzip file of {content.stored} bytes, which cannot hold that many"
+        )
+    values = np.empty(prod(shape), dtype)
     found = content.read_into(values)
     more = content.read(1)  # reading to the end of a gzip file checks its CRC
     if found != declared or more:
-        raise DataError(f"{name}: {expected} after the header, found {'more' if more else found}")
+        raise DataError(f"{content.name}: {expected}, found {'more' if more else found}")
     return values

@@ -8,8 +8,9 @@ import numpy as np
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError
 
-LARGEST_LABEL = 9999
-"""Larger labels are errors, because a network has one output for each number from 0 to the largest label."""
+# Larger labels are errors, because a network has one output for each number from 0 to the largest label.
+_LARGEST_LABEL = 9999
+LABEL_EXPECTED = f"a label (a whole number from 0 to {_LARGEST_LABEL})"
 
 
 def square(n_pixels: int) -> tuple[int, int] | None:
@@ -27,38 +28,19 @@ def check_not_empty(shape: tuple[int, ...], name: str) -> None:
 
 
 def as_pixels(values: np.ndarray, name: str) -> np.ndarray:
-    """Convert numbers to the pixels of a data set.
+    """Convert numbers of any type and byte order to pixels: (N, D), C-contiguous, uint8, float32 or float64.
 
     Integers must be from 0 to 255 and become uint8. Floats must be finite and keep their type, except that float16
-    becomes float32.
-
-    Parameters
-    ----------
-    values : ndarray of shape (N, D)
-        Any integer type, float16, float32 or float64, in any byte order.
-    name : str
-        The name of the file in messages.
-
-    Returns
-    -------
-    ndarray of shape (N, D), uint8, float32 or float64
-        C-contiguous, in native byte order.
-
-    Raises
-    ------
-    DataError
-        If a value is invalid. The message names the first such sample and pixel.
+    becomes float32. Raises DataError, with the first invalid sample and pixel, if a value is invalid.
     """
     if values.dtype == np.uint8:
         return np.ascontiguousarray(values)
     if values.dtype.kind in "iu":
-        invalid = (values < 0) | (values > 255)
+        invalid, pixel_type = (values < 0) | (values > 255), "u1"
         expected = "integers from 0 to 255, or floating-point numbers"
-        pixel_type: np.dtype = np.dtype(np.uint8)
     else:
-        invalid = ~np.isfinite(values)
+        invalid, pixel_type = ~np.isfinite(values), f"f{max(values.dtype.itemsize, 4)}"
         expected = "finite numbers"
-        pixel_type = np.dtype(np.float32 if values.dtype.itemsize == 2 else f"f{values.dtype.itemsize}")
     if invalid.any():
         sample, pixel = (int(indices[0]) for indices in np.nonzero(invalid))
         raise DataError(
@@ -67,18 +49,18 @@ def as_pixels(values: np.ndarray, name: str) -> np.ndarray:
     return np.ascontiguousarray(values, pixel_type)
 
 
-def as_labels(values: np.ndarray, name: str) -> np.ndarray:
-    """Convert numbers to labels, (N,) int64; raise DataError unless they are whole numbers from 0 to LARGEST_LABEL."""
+def are_labels(values: np.ndarray) -> np.ndarray:
+    """Return for each number whether it is a valid label: a whole number from 0 to 9999."""
     with np.errstate(invalid="ignore"):  # every comparison with NaN is False, so NaN is invalid
-        valid = (values >= 0) & (values <= LARGEST_LABEL)
-        if values.dtype.kind == "f":
-            valid &= np.floor(values) == values
+        return (values >= 0) & (values <= _LARGEST_LABEL) & (np.floor(values) == values)
+
+
+def as_labels(values: np.ndarray, name: str) -> np.ndarray:
+    """Convert numbers to labels, (N,) int64; raise DataError if one is not a valid label."""
+    valid = are_labels(values)
     if not valid.all():
-        sample = int(np.argmin(valid))
-        raise DataError(
-            f"{name}: label {sample} (from 0): found {values[sample]}, "
-            f"expected a whole number from 0 to {LARGEST_LABEL}"
-        )
+        sample = int(valid.argmin())
+        raise DataError(f"{name}: label {sample} (from 0): found {values[sample]}, expected {LABEL_EXPECTED}")
     return values.astype(np.int64)
 
 

@@ -7,32 +7,32 @@ learning rate and for stopping.
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
-from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fastnn.backends import BACKENDS, get_backend
+from fastnn.backends import get_backend
 from fastnn.backends.base import TrainerState, check_sample_weight
 from fastnn.backends.reference import activate
+from fastnn.checks import is_number
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
-from fastnn.errors import SettingsError
 from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks
-from fastnn.estimators.fit_watch import LEARNING_RATES, FitWatch, WatchState
+from fastnn.estimators.fit_watch import FitRules, FitWatch, WatchState
 from fastnn.estimators.model_mixin import INITIAL_STATE, ModelFileMixin
-from fastnn.network import ACTIVATIONS, Network
+from fastnn.estimators.parameters import check_parameters, items
+from fastnn.network import Network
+from fastnn.optim.config import TrainingConfig
 from fastnn.optim.optimizers import LBFGS, SGD, Adam, Optimizer
 from fastnn.optim.schedules import Schedule, get_schedule
 from fastnn.training.history import History
@@ -41,7 +41,6 @@ from fastnn.training.train import EpochEnd, TrainingInterrupted, TrainingResult,
 if TYPE_CHECKING:
     import pandas
 
-SOLVERS = ("lbfgs", "sgd", "adam")
 # The maximum fraction of the machine's memory for the parameters, their gradient and the solver's state.
 MAX_MEMORY_FRACTION = 0.9
 
@@ -49,43 +48,15 @@ MAX_MEMORY_FRACTION = 0.9
 class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelFileMixin):
     """Base class of the estimators; use MLPClassifier or MLPRegressor."""
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions(set(ACTIVATIONS))],
-        "solver": [StrOptions(set(SOLVERS))],
-        "alpha": [Interval(Real, 0, None, closed="left")],
-        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [StrOptions(set(LEARNING_RATES))],
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-        "power_t": [Interval(Real, 0, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "shuffle": ["boolean"],
-        "random_state": ["random_state"],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "verbose": ["verbose"],
-        "warm_start": ["boolean"],
-        "momentum": [Interval(Real, 0, 1, closed="left")],
-        "nesterovs_momentum": ["boolean"],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
-        "beta_1": [Interval(Real, 0, 1, closed="left")],
-        "beta_2": [Interval(Real, 0, 1, closed="left")],
-        "epsilon": [Interval(Real, 0, None, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
-        "max_fun": [Interval(Integral, 1, None, closed="left")],
-        "backend": [StrOptions(set(BACKENDS))],
-        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-        "input_scale": [Interval(Real, 0, None, closed="neither")],
-        "dtype": [StrOptions({"float32", "float64"}), type, np.dtype],
-        "schedule": [str, callable, None],
-    }
-
     network_: Network
     n_features_in_: int
     _watch_state: WatchState
     _history: History
     _state: TrainerState | None
+
+    def _set_parameters(self, arguments: dict[str, Any]) -> None:
+        """Set an attribute for each argument of `__init__`, as scikit-learn requires; `arguments` is its `locals()`."""
+        self.__dict__.update({name: value for name, value in arguments.items() if name != "self"})
 
     # --- Fitting ---------------------------------------------------------------------------------------------------
     def _fit(
@@ -111,64 +82,31 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         else:
             network = self._initialize(X.shape[1], targets, random_state)
             watch_state, history, state = INITIAL_STATE
-
-        data = Dataset(X, targets, name="the training data")
         held_out, held_weight = self._check_validation(validation_data)
         if self.early_stopping and held_out is None and self.solver != "lbfgs":
             rows, held = self._split(targets, random_state)
-            held_out, held_weight = data.take(held), None if weight is None else weight[held]
-            data, weight = data.take(rows), None if weight is None else weight[rows]
-            by_class = None if by_class is None else by_class[rows]
+            held_out = Dataset(X, targets).take(held)
+            held_weight = None if weight is None else weight[held]
+            X, targets = X[rows], targets[rows]
+            weight, by_class = (None if each is None else each[rows] for each in (weight, by_class))
         if by_class is not None:
             weight = by_class if weight is None else weight * by_class
-        optimizer = self._optimizer()
-        seed = int(random_state.randint(2**31 - 1)) if self.dropout else 0
-        stochastic = not isinstance(optimizer, LBFGS)
-        by_score = self.early_stopping and stochastic
-        resume = state if incremental and self._can_resume(optimizer, state) else None
+
+        data = Dataset(X, targets, name="the training data")
+        resume = state if incremental and self._can_resume(state) else None
         if resume is None:
             watch_state = replace(watch_state, rate=self.learning_rate_init)
-        watch = self._make_watch(watch_state, by_score, len(data), held_out, held_weight)
-        rows = np.arange(len(data))
-
-        def next_order(_: np.ndarray) -> np.ndarray:
-            nonlocal rows
-            permutation = np.arange(len(rows))
-            # The same draw as sklearn.utils.shuffle, whose argument checks take ten times as long.
-            random_state.shuffle(permutation)
-            rows = rows[permutation]
-            return rows
-
-        schedule = self._schedule()
-
-        def rate_factor(epoch: int, epochs: int) -> float:
-            return watch.factor() * schedule(epoch, max(epochs, self.max_iter))
-
+        watch = self._make_watch(watch_state, len(data), held_out, held_weight)
+        config = self._config(watch, len(data), random_state, epochs=1 if incremental else self.max_iter)
         self.n_outputs_, self.n_layers_ = network.n_outputs, len(network.sizes)
         self.out_activation_ = network.output
         metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
         callbacks = [FitTasks(self, *arguments, metadata, lambda end: {"network_": end.network})] if tasks else []
         try:
             result = train(
-                network,
-                data,
-                epochs=1 if incremental else self.max_iter,
-                batch_size=self._batch_size(len(data)) if stochastic else None,
-                learning_rate=self.learning_rate_init,
-                schedule=rate_factor if stochastic else "constant",
-                optimizer=optimizer,
-                l2=self.alpha,
-                divide_l2=True,
-                dropout=self.dropout,
-                validation=held_out,
+                network, data, validation=held_out, callbacks=[watch, *callbacks], resume=resume, config=config,
                 sample_weight=check_sample_weight(weight, len(data), network.dtype),
-                shuffle=next_order if self.shuffle else False,
-                callbacks=[watch, *callbacks],
-                seed=seed,
-                backend=self.backend,
-                threads=self.n_threads,
-                resume=resume,
-            )
+            )  # fmt: skip
         except TrainingInterrupted as interrupt:
             self._store(interrupt.result, watch, history)
             raise
@@ -178,6 +116,35 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         for callback in callbacks:
             callback.end()
         return self
+
+    def _config(
+        self, watch: FitWatch, n_samples: int, random_state: np.random.RandomState, epochs: int
+    ) -> TrainingConfig:
+        """Return the settings of `train`. Rows are drawn as in scikit-learn, and `watch` gives the learning rate."""
+        common = {
+            "epochs": epochs, "optimizer": self._optimizer(), "l2": self.alpha, "divide_l2": True,
+            "dropout": self.dropout, "seed": int(random_state.randint(2**31 - 1)) if self.dropout else 0,
+            "learning_rate": self.learning_rate_init, "backend": self.backend, "threads": self.n_threads,
+        }  # fmt: skip
+        schedule = self._schedule()
+        if self.solver == "lbfgs":
+            return TrainingConfig(**common, batch_size=None)
+        rows = np.arange(n_samples)
+
+        def next_order(_: np.ndarray) -> np.ndarray:
+            nonlocal rows
+            permutation = np.arange(len(rows))
+            # The same draw as sklearn.utils.shuffle, whose argument checks take ten times as long.
+            random_state.shuffle(permutation)
+            rows = rows[permutation]
+            return rows
+
+        return TrainingConfig(
+            **common,
+            batch_size=self._batch_size(n_samples),
+            schedule=lambda epoch, last: watch.factor() * schedule(epoch, max(last, self.max_iter)),
+            shuffle=next_order if self.shuffle else False,
+        )
 
     def _store(self, result: TrainingResult, watch: FitWatch, history: History) -> None:
         """Set the fitted attributes and the state for later fits. `history` holds the epochs of the previous fits."""
@@ -195,8 +162,9 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         self.best_loss_ = None if self.early_stopping and validated else state.best_loss
 
     @contextmanager
-    def _all_or_nothing(self) -> Iterator[None]:
-        """Restore the fitted attributes if a fit fails. An interrupted fit keeps its last complete epoch."""
+    def _fitting(self) -> Iterator[None]:
+        """Check the parameters, and restore the fitted attributes if a fit fails, unless Ctrl-C interrupts it."""
+        check_parameters(self)
         before = {name: value for name, value in vars(self).items() if name.endswith("_")}
         try:
             yield
@@ -228,20 +196,23 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
     def _initialize(self, n_inputs: int, targets: np.ndarray, random_state: np.random.RandomState) -> Network:
         """Draw initial weights and biases in scikit-learn's order: uniform, Glorot and Bengio (2010), equation 16."""
-        hidden = self.hidden_layer_sizes
-        hidden = list(hidden) if isinstance(hidden, Iterable) else [hidden]
-        if any(not isinstance(size, Integral) or size < 1 for size in hidden):
-            raise ValueError(f"hidden_layer_sizes is {hidden}, expected positive whole numbers")
         output, n_outputs = self._output(targets)
-        sizes = (n_inputs, *map(int, hidden), n_outputs)
+        sizes = (n_inputs, *map(int, items(self.hidden_layer_sizes)), n_outputs)
         self._check_memory(sizes)
-        factor = 2.0 if self.activation == "logistic" else 6.0
+        names = self._activations(len(sizes) - 2)
         weights, biases = [], []
-        for fan_in, fan_out in pairwise(sizes):
-            bound = np.sqrt(factor / (fan_in + fan_out))
+        for (fan_in, fan_out), name in zip(pairwise(sizes), [*names, *names[-1:]] or [self.activation], strict=True):
+            bound = np.sqrt((2 if name == "logistic" else 6) / (fan_in + fan_out))
             weights.append(random_state.uniform(-bound, bound, (fan_in, fan_out)).astype(self._dtype))
             biases.append(random_state.uniform(-bound, bound, fan_out).astype(self._dtype))
         return Network(weights, biases, self.activation, self.input_scale, output)
+
+    def _activations(self, n_hidden: int) -> list[str]:
+        """Return the activation of each hidden layer."""
+        names = [self.activation] * n_hidden if isinstance(self.activation, str) else list(self.activation)
+        if len(names) != n_hidden:
+            raise ValueError(f"activation has {len(names)} names, expected one for each of {n_hidden} hidden layers")
+        return names
 
     def _check_memory(self, sizes: tuple[int, ...]) -> None:
         """Raise MemoryError, before any allocation, if parameters, gradient and solver state need too much memory."""
@@ -265,6 +236,8 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         weights, biases = (
             [array.astype(self._dtype) for array in arrays] for arrays in (self.network_.weights, self.network_.biases)
         )
+        if not self.network_.is_dense:  # a model from a file
+            return self.network_.like(weights, biases)
         return Network(weights, biases, self.activation, self.input_scale, self.network_.output)
 
     def _optimizer(self) -> Optimizer | LBFGS:
@@ -274,8 +247,9 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             return SGD(self.momentum, nesterov=bool(self.nesterovs_momentum and self.momentum > 0))
         return LBFGS(self.tol, self.max_fun)
 
-    def _can_resume(self, optimizer: Optimizer | LBFGS, state: Any) -> bool:
-        """Whether an optimizer can resume from the state of a previous fit."""
+    def _can_resume(self, state: Any) -> bool:
+        """Whether the optimizer can resume from the state of a previous fit."""
+        optimizer = self._optimizer()
         if state is None or isinstance(optimizer, LBFGS) or len(state.slots) != optimizer.n_slots:
             return False
         return all(weights[0].dtype == self._dtype for weights, _ in state.slots)
@@ -293,26 +267,19 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             raise ValueError(f"learning_rate is {self.learning_rate!r}, expected 'constant' together with a schedule")
         return get_schedule(self.schedule)
 
-    def _make_watch(
-        self, state: WatchState, by_score: bool, n_samples: int, held_out: Dataset | None, held_weight: Any
-    ) -> FitWatch:
+    def _make_watch(self, state: WatchState, n_samples: int, held_out: Dataset | None, held_weight: Any) -> FitWatch:
         def score(end: EpochEnd) -> float:
             assert held_out is not None
             assert end.validation_logits is not None
             return self._score_logits(end.validation_logits, held_out.labels, held_weight)
 
-        return FitWatch(
-            state,
-            learning_rate=self.learning_rate if self.solver == "sgd" else "constant",
-            rate=self.learning_rate_init,
-            power=self.power_t,
-            tol=self.tol if self.solver != "lbfgs" else 0.0,
-            patience=self.n_iter_no_change if self.solver != "lbfgs" else np.inf,
-            by_score=by_score,
-            n_samples=n_samples if self.solver != "lbfgs" else 0,
-            score=None if held_out is None else score,
-            verbose=bool(self.verbose),
-        )
+        learning_rate = self.learning_rate if self.solver == "sgd" else "constant"
+        by_score = self.early_stopping and self.solver != "lbfgs"
+        tol, n_iter_no_change = self.tol, self.n_iter_no_change
+        if self.solver == "lbfgs":  # it stops by its own rules and has no rate that depends on the samples
+            tol, n_iter_no_change, n_samples = 0.0, np.inf, 0
+        rules = FitRules(learning_rate, self.learning_rate_init, self.power_t, tol, n_iter_no_change, by_score)
+        return FitWatch(state, rules, n_samples, None if held_out is None else score, bool(self.verbose))
 
     def _batch_size(self, n_samples: int) -> int:
         if self.batch_size == "auto":
@@ -348,10 +315,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
     # --- Data ------------------------------------------------------------------------------------------------------
     @property
     def _dtype(self) -> np.dtype:
-        dtype = np.dtype(self.dtype)
-        if dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
-            raise SettingsError(f"dtype is {dtype}, expected float32 or float64")
-        return dtype
+        return np.dtype(self.dtype)
 
     def _check_data(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
         """Return X, and y if given, after scikit-learn's checks.
@@ -392,20 +356,22 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         return data, check_sample_weight(held_weight, len(data), self._dtype)
 
     def _check_weights(self, sample_weight: Any, X: Any) -> np.ndarray | None:
-        """Return the weight of each sample, float64; None if there are no weights."""
+        """Return the weight of each sample, float64; None if there are no weights. A number is the weight of all."""
         if sample_weight is None:
             return None
-        return check_sample_weight(_check_sample_weight(sample_weight, X), X.shape[0], np.dtype(np.float64))
+        n_samples, dtype = X.shape[0], np.dtype(np.float64)
+        if is_number(sample_weight):
+            sample_weight = np.full(n_samples, sample_weight)
+        weight = check_array(sample_weight, ensure_2d=False, dtype=dtype, input_name="sample_weight")
+        if not weight.any():  # scikit-learn's checks look for the word zero
+            raise ValueError("sample_weight is zero for every sample, expected at least one above zero")
+        return check_sample_weight(weight, n_samples, dtype)
 
     def _class_weight(self, targets: np.ndarray) -> np.ndarray | None:
         """Return the class weight of each sample; None for regression."""
         return None
 
     # --- Prediction ------------------------------------------------------------------------------------------------
-    def _logits(self, X: Any) -> np.ndarray:
-        check_is_fitted(self, "network_")
-        return get_backend(self.backend).predict_logits(self.network_, self._check_data(X, reset=False), self.n_threads)
-
     def _outputs(self, X: Any) -> np.ndarray:
         """Return the network's outputs, probabilities or numbers, (N, C)."""
         check_is_fitted(self, "network_")
@@ -428,9 +394,14 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         if len(network.weights) == 1:
             X = X.toarray() if is_sparse(X) else X
             return X.astype(network.dtype) * network.dtype.type(network.input_scale)
-        hidden = Network(network.weights[:-1], network.biases[:-1], network.activation, network.input_scale, "identity")
+        *layers, last = network.layers[:-1]
+        hidden = Network(
+            network.weights[:-1], network.biases[:-1], input_scale=network.input_scale, output="identity",
+            layers=[*layers, replace(last, activation=None)], input_shape=network.shapes[0],
+            statistics=network.statistics,
+        )  # fmt: skip
         sums = get_backend(self.backend).predict_logits(hidden, X, self.n_threads)
-        return activate(sums, network.activation)
+        return activate(sums, last.activation)
 
     @property
     def _n_features_out(self) -> int:

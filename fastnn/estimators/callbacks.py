@@ -4,16 +4,24 @@ Each epoch is a task of the fit. `train` reports only the end of an epoch, so th
 """
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 from fastnn.training.train import EpochEnd
 
 try:
-    from sklearn.callback import CallbackSupportMixin, with_callbacks
-except ImportError:
+    from sklearn.callback import CallbackContext, CallbackSupportMixin, with_callbacks
+
+    # The calls of FitTasks. In a version that changes one of them, the estimators have no callbacks, but can be fitted.
+    task = {"estimator": None, "X": None, "y": None, "metadata": None}
+    signature(CallbackSupportMixin._init_callback_context).bind(None, max_subtasks=1)
+    signature(CallbackContext.subcontext).bind(None, task_name="epoch")
+    signature(CallbackContext.call_on_fit_task_begin).bind(None, **task)
+    signature(CallbackContext.call_on_fit_task_end).bind(None, **task, reconstruction_attributes={})
+except (ImportError, AttributeError, TypeError):
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
-        """An empty class, because this version of scikit-learn has no callbacks."""
+        """An empty class, because this version of scikit-learn has no callbacks that FitTasks can call."""
 
     def with_callbacks(method: Any) -> Any:
         """Return the method unchanged."""
@@ -24,7 +32,7 @@ __all__ = ["CallbackSupportMixin", "FitTasks", "with_callbacks"]
 
 
 class FitTasks:
-    """Notifies an estimator's callbacks when a fit and its epochs begin and end; without callbacks it does nothing.
+    """Notifies an estimator's callbacks when a fit and its epochs begin and end.
 
     `attributes` returns the fitted attributes that an estimator needs to predict as it did at the end of an epoch.
     """
@@ -32,21 +40,20 @@ class FitTasks:
     def __init__(
         self, estimator: Any, X: Any, y: Any, metadata: dict[str, Any], attributes: Callable[[EpochEnd], dict[str, Any]]
     ) -> None:
-        self._estimator, self._data, self._attributes = estimator, {"X": X, "y": y, "metadata": metadata}, attributes
+        self._task = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
+        self._attributes = attributes
         self._fit: Any = None
         self._epoch: Any = None
         if hasattr(estimator, "_init_callback_context"):
             self._fit = estimator._init_callback_context(max_subtasks=estimator.max_iter)
-            self._fit.call_on_fit_task_begin(estimator=estimator, **self._data)
+            self._fit.call_on_fit_task_begin(**self._task)
             self._begin_epoch()
 
     def __call__(self, end: EpochEnd) -> bool:
         """End an epoch and begin the next; return whether a callback asks to stop."""
         if self._epoch is None:
             return False
-        stop = self._epoch.call_on_fit_task_end(
-            estimator=self._estimator, **self._data, reconstruction_attributes=lambda: self._attributes(end)
-        )
+        stop = self._epoch.call_on_fit_task_end(**self._task, reconstruction_attributes=lambda: self._attributes(end))
         self._epoch = None
         if not stop and end.record.epoch < end.epochs:
             self._begin_epoch()
@@ -55,11 +62,10 @@ class FitTasks:
     def end(self) -> None:
         """End the fit, after ending an epoch that began but did not run."""
         if self._epoch is not None:
-            self._epoch.call_on_fit_task_end(estimator=self._estimator)
+            self._epoch.call_on_fit_task_end(estimator=self._task["estimator"])
         if self._fit is not None:
-            self._fit.call_on_fit_task_end(estimator=self._estimator, **self._data, reconstruction_attributes={})
+            self._fit.call_on_fit_task_end(**self._task, reconstruction_attributes={})
 
     def _begin_epoch(self) -> None:
-        if self._fit is not None and getattr(self._estimator, "_skl_callbacks", None):
-            self._epoch = self._fit.subcontext(task_name="epoch")
-            self._epoch.call_on_fit_task_begin(estimator=self._estimator, **self._data)
+        self._epoch = self._fit.subcontext(task_name="epoch")
+        self._epoch.call_on_fit_task_begin(**self._task)

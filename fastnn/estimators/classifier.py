@@ -1,15 +1,14 @@
 """MLPClassifier: fastnn's networks with the interface of scikit-learn's MLPClassifier, and more parameters."""
 
-from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils import column_or_1d
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets, type_of_target
+from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 
 from fastnn.backends.base import check_sample_weight
+from fastnn.checks import short
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
 from fastnn.estimators.base import BaseMLP, if_epochs
@@ -30,7 +29,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     ----------
     hidden_layer_sizes : int or sequence of int
         The number of units of each hidden layer; ``()`` for none.
-    activation : {"relu", "tanh", "logistic", "identity"}
+    activation : str or sequence of str
         The activation of the hidden layers.
     solver : {"adam", "sgd", "lbfgs"}
     alpha : float
@@ -122,12 +121,6 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     (2, 10)
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **BaseMLP._parameter_constraints,
-        "class_weight": [dict, StrOptions({"balanced"}), None],
-        "threshold": [Interval(Real, 0, 1, closed="right"), None],
-        "unknown_label": [str, Real, None],
-    }
     _target_options: ClassVar[dict[str, Any]] = {}
 
     classes_: np.ndarray
@@ -168,38 +161,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         threshold: float | None = None,
         unknown_label: Any = None,
     ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.backend = backend
-        self.n_threads = n_threads
-        self.dropout = dropout
-        self.class_weight = class_weight
-        self.input_scale = input_scale
-        self.dtype = dtype
-        self.schedule = schedule
-        self.threshold = threshold
-        self.unknown_label = unknown_label
+        self._set_parameters(locals())
 
     @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Self:
@@ -233,8 +195,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         TrainingInterrupted
             On Ctrl-C; it is a KeyboardInterrupt. The estimator is then fitted up to the last complete epoch.
         """
-        self._validate_params()
-        with self._all_or_nothing():
+        with self._fitting():
             return self._fit(X, y, sample_weight, validation_data, incremental=False, tasks=True)
 
     @if_epochs
@@ -253,13 +214,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         MLPClassifier
             The estimator itself.
         """
-        self._validate_params()
-        if self.class_weight == "balanced":
-            raise ValueError("class_weight 'balanced' needs all data at once, expected a dict for partial_fit")
-        if not hasattr(self, "classes_") and classes is None and type_of_target(y) == "multilabel-indicator":
-            classes = np.arange(np.shape(y)[1])
-        with self._all_or_nothing():
-            _check_partial_fit_first_call(self, classes)
+        with self._fitting():
+            self._set_classes(y, classes)
             return self._fit(X, y, sample_weight, None, incremental=True)
 
     def predict(self, X: Any) -> np.ndarray:
@@ -298,6 +254,21 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
 
+    def _set_classes(self, y: Any, classes: Any) -> None:
+        """Set `classes_` in the first call of `partial_fit`, and check `classes` in later calls."""
+        if isinstance(self.class_weight, str):
+            raise ValueError("class_weight 'balanced' needs all data at once, expected a dict for partial_fit")
+        known = getattr(self, "classes_", None)
+        if classes is not None:
+            labels = unique_labels(classes)
+            if known is not None and not np.array_equal(known, labels):
+                raise ValueError(f"classes is {short(classes)}, expected {known.tolist()} as in the first call")
+            self.classes_ = labels
+        elif known is None:
+            if type_of_target(y) != "multilabel-indicator":
+                raise ValueError("classes is None, expected all labels in the first call of partial_fit")
+            self.classes_ = np.arange(np.shape(y)[1])
+
     @property
     def _multilabel(self) -> bool:
         return self.out_activation_ == "logistic" and self.n_outputs_ > 1
@@ -325,11 +296,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         Sets `classes_` unless a previous fit or call has set them.
         """
-        if y is None:
-            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+        keep_classes = warm or (incremental and hasattr(self, "classes_"))
         if type_of_target(y, input_name="y", raise_unknown=True) == "multilabel-indicator":
             indicators = y.toarray() if is_sparse(y) else np.asarray(y)
-            if not warm and not (incremental and hasattr(self, "classes_")):
+            if not keep_classes:
                 self.classes_ = np.arange(indicators.shape[1])
             if self.threshold is not None:
                 raise ValueError(NO_THRESHOLD)
@@ -344,7 +314,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             raise ValueError(f"y has shape {y.shape}, expected (N,): multiclass-multioutput targets are not supported")
         try:
             labels = np.unique(y)
-            known = labels if not (warm or (incremental and hasattr(self, "classes_"))) else self.classes_
+            known = self.classes_ if keep_classes else labels
             numbers = np.searchsorted(known, y)
         except TypeError as error:
             raise ValueError(

@@ -39,42 +39,46 @@ class WatchState:
     idle: int = 0
 
 
+@dataclass(frozen=True)
+class FitRules:
+    """The estimator's parameters that decide on the learning rate and on stopping."""
+
+    learning_rate: str
+    learning_rate_init: float
+    power_t: float
+    tol: float
+    n_iter_no_change: float
+    by_score: bool  # whether the validation score decides, rather than the training loss
+
+
 class FitWatch:
     """Callback and schedule for `fastnn.train` that follow scikit-learn's rules.
 
     An epoch is an improvement if its training loss is at least `tol` below the lowest so far. With `by_score`, it is
-    one if its validation score is at least `tol` above the highest so far. Training stops after more than `patience`
-    consecutive epochs without improvement. With an adaptive learning rate, it continues at a fifth of the rate instead,
-    until the rate is at most 1e-6.
+    one if its validation score is at least `tol` above the highest so far. Training stops after more than
+    `n_iter_no_change` consecutive epochs without improvement. With an adaptive learning rate, it continues at a fifth
+    of the rate instead, until the rate is at most 1e-6.
     """
 
     def __init__(
         self,
         state: WatchState,
-        *,
-        learning_rate: str,
-        rate: float,
-        power: float,
-        tol: float,
-        patience: float,
-        by_score: bool,
+        rules: FitRules,
         n_samples: int,
         score: Callable[[EpochEnd], float] | None,
         verbose: bool,
     ) -> None:
         self.state = replace(state, scores=[*state.scores])
         self.best: Network | None = None
-        self._learning_rate, self._first_rate, self._power = learning_rate, rate, power
-        self._tol, self._patience, self._by_score = tol, patience, by_score
-        self._n_samples, self._score, self._verbose = n_samples, score, verbose
+        self._rules, self._n_samples, self._score, self._verbose = rules, n_samples, score, verbose
 
     def factor(self) -> float:
         """Return the learning rate of the next epoch divided by the initial one."""
-        return self.state.rate / self._first_rate
+        return self.state.rate / self._rules.learning_rate_init
 
     def __call__(self, end: EpochEnd) -> bool:
         """Record an epoch; return whether to stop after it."""
-        state, loss = self.state, end.record.loss
+        rules, state, loss = self._rules, self.state, end.record.loss
         score = np.nan if self._score is None else self._score(end)
         if self._score is not None:
             state.scores.append(score)
@@ -82,12 +86,12 @@ class FitWatch:
             print(f"Iteration {end.record.epoch}, loss = {loss:.8f}")
             if self._score is not None:
                 print(f"Validation score: {score:f}")
-        if self._by_score:
-            worse = score < state.best_score + self._tol
+        if rules.by_score:
+            worse = score < state.best_score + rules.tol
             if score > state.best_score:
                 self.best = end.network
         else:
-            worse = loss > state.best_loss - self._tol
+            worse = loss > state.best_loss - rules.tol
         self.state = state = replace(
             state,
             best_loss=min(loss, state.best_loss),
@@ -95,14 +99,15 @@ class FitWatch:
             seen=state.seen + self._n_samples,
             idle=state.idle + 1 if worse else 0,
         )
-        if self._learning_rate == "invscaling":
-            self.state = state = replace(state, rate=self._first_rate / (state.seen + 1) ** self._power)
-        if state.idle <= self._patience:
+        if rules.learning_rate == "invscaling":
+            self.state = state = replace(state, rate=rules.learning_rate_init / (state.seen + 1) ** rules.power_t)
+        if state.idle <= rules.n_iter_no_change:
             return False
-        adaptive = self._learning_rate == "adaptive" and state.rate > LOWEST_RATE
+        adaptive = rules.learning_rate == "adaptive" and state.rate > LOWEST_RATE
         self.state = replace(state, idle=0, rate=state.rate / DIVISOR) if adaptive else state
         if self._verbose:
-            metric = "Validation score" if self._by_score else "Training loss"
+            metric = "Validation score" if rules.by_score else "Training loss"
             action = f"setting the learning rate to {self.state.rate:f}" if adaptive else "stopping"
-            print(f"{metric} did not improve by tol={self._tol:f} for more than {self._patience} epochs: {action}.")
+            epochs = f"more than {rules.n_iter_no_change} epochs"
+            print(f"{metric} did not improve by tol={rules.tol:f} for {epochs}: {action}.")
         return not adaptive

@@ -6,7 +6,6 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d
-from sklearn.utils._param_validation import StrOptions
 
 from fastnn.errors import DataError
 from fastnn.estimators.base import BaseMLP, if_epochs
@@ -44,10 +43,6 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     True
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **BaseMLP._parameter_constraints,
-        "loss": [StrOptions({"squared_error"})],
-    }
     _target_options: ClassVar[dict[str, Any]] = {"y_numeric": True}
 
     def __init__(
@@ -84,36 +79,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         dtype: Any = "float32",
         schedule: Any = None,
     ) -> None:
-        self.loss = loss
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.backend = backend
-        self.n_threads = n_threads
-        self.dropout = dropout
-        self.input_scale = input_scale
-        self.dtype = dtype
-        self.schedule = schedule
+        self._set_parameters(locals())
 
     @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Self:
@@ -132,15 +98,13 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         MLPRegressor
             The estimator itself.
         """
-        self._validate_params()
-        with self._all_or_nothing():
+        with self._fitting():
             return self._fit(X, y, sample_weight, validation_data, incremental=False, tasks=True)
 
     @if_epochs
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train for one more epoch on X and y, resuming weights and optimizer state. Parameters as in `fit`."""
-        self._validate_params()
-        with self._all_or_nothing():
+        with self._fitting():
             return self._fit(X, y, sample_weight, None, incremental=True)
 
     def predict(self, X: Any) -> np.ndarray:
@@ -160,8 +124,6 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     # --- Hooks of BaseMLP ------------------------------------------------------------------------------------------
     def _encode(self, y: Any, *, warm: bool, incremental: bool) -> np.ndarray:
         """Return the targets, (N, C), in the working dtype."""
-        if y is None:
-            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         with np.errstate(over="ignore"):  # the check of targets finds infinities

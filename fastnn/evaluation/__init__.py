@@ -5,7 +5,6 @@ Shapes in this package: N samples, C classes numbered from 0, M bins of confiden
 
 from fastnn.evaluation.checks import (
     check_confusion,
-    check_count,
     check_images,
     check_labels,
     check_names,
@@ -31,7 +30,6 @@ __all__ = [
     "accuracy",
     "calibration_error",
     "check_confusion",
-    "check_count",
     "check_images",
     "check_labels",
     "check_names",

@@ -1,13 +1,11 @@
 """Checks the arguments of evaluations. Each error names the argument, what was found and what was expected."""
 
 from collections.abc import Sequence
-from operator import index
-from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastnn.errors import DataError, SettingsError
+from fastnn.errors import DataError
 
 MAX_CLASSES = 10_000
 _ROUNDING = 1e-4
@@ -16,26 +14,9 @@ _ROUNDING = 1e-4
 def check_labels(
     name: str, values: ArrayLike, n_samples: int | None = None, n_classes: int | None = None
 ) -> np.ndarray:
-    """Check that `values` are classes.
+    """Return `values` as classes, (N,) int64; DataError, with `name` in it, unless they are integers of 0 or more.
 
-    Parameters
-    ----------
-    name : str
-        The name of the argument in messages.
-    values : array-like of shape (N,) int
-    n_samples : int, optional
-        The expected N.
-    n_classes : int, optional
-        C: all classes must be below C.
-
-    Returns
-    -------
-    ndarray of shape (N,) int64
-
-    Raises
-    ------
-    DataError
-        If the shape, the type or a class is wrong.
+    `n_samples` is the required N. `n_classes` is C: all classes must be below C.
     """
     classes = _array(name, values)
     if classes.ndim != 1:
@@ -51,22 +32,7 @@ def check_labels(
 
 
 def check_proba(proba: ArrayLike) -> np.ndarray:
-    """Check that `proba` holds probabilities.
-
-    Parameters
-    ----------
-    proba : array-like of shape (N, C) float
-        Values from 0 to 1, within a rounding error of 1e-4.
-
-    Returns
-    -------
-    ndarray of shape (N, C) float64
-
-    Raises
-    ------
-    DataError
-        If the shape, the type or a value is wrong.
-    """
+    """Return `proba`, (N, C), as float64; DataError unless all are from 0 to 1, within a rounding error of 1e-4."""
     probabilities = _array("proba", proba)
     if probabilities.ndim != 2 or probabilities.shape[1] == 0:
         raise DataError(f"proba has shape {probabilities.shape}, expected (samples, classes)")
@@ -84,22 +50,7 @@ def check_proba(proba: ArrayLike) -> np.ndarray:
 
 
 def check_confusion(confusion: ArrayLike) -> np.ndarray:
-    """Check that `confusion` is a confusion matrix.
-
-    Parameters
-    ----------
-    confusion : array-like of shape (C, C) int
-        Counts of 0 or more.
-
-    Returns
-    -------
-    ndarray of shape (C, C) int64
-
-    Raises
-    ------
-    DataError
-        If the shape, the type or a count is wrong.
-    """
+    """Return `confusion`, (C, C), as int64; DataError unless it is a square matrix of counts of 0 or more."""
     counts = _array("confusion", confusion)
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or not counts.size:
         raise DataError(f"confusion has shape {counts.shape}, expected a square (classes, classes)")
@@ -108,17 +59,6 @@ def check_confusion(confusion: ArrayLike) -> np.ndarray:
     if counts.min() < 0:
         raise DataError(f"confusion holds {counts.min()}, expected counts of 0 or more")
     return counts.astype(np.int64)
-
-
-def check_count(name: str, value: SupportsIndex) -> int:
-    """Return `value` as an int; raise SettingsError, naming `name`, unless it is a whole number of 1 or more."""
-    try:
-        count = index(value)
-    except TypeError:
-        count = 0
-    if count < 1:
-        raise SettingsError(f"{name} is {value!r}, expected a whole number of 1 or more")
-    return count
 
 
 def check_names(class_names: Sequence[object] | None, n_classes: int) -> list[str]:

@@ -4,14 +4,14 @@ The predicted class is the most probable class, or the first of several equally 
 confidence.
 """
 
-from typing import NamedTuple, SupportsIndex
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastnn.checks import is_number
+from fastnn.checks import check_integer, is_number
 from fastnn.errors import DataError, SettingsError
-from fastnn.evaluation.checks import check_count, check_labels, check_proba
+from fastnn.evaluation.checks import check_labels, check_proba
 
 
 class Reliability(NamedTuple):
@@ -106,23 +106,21 @@ def mistakes(labels: ArrayLike, proba: ArrayLike) -> np.ndarray:
     >>> mistakes([0, 1, 0], [[0.75, 0.25], [0.75, 0.25], [0.125, 0.875]])
     array([2, 1])
     """
-    probabilities = check_proba(proba)
-    true = check_labels("labels", labels, len(probabilities), probabilities.shape[1])
+    true, probabilities = _labels_and_proba(labels, proba)
     predicted = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != true)
     excess = probabilities[wrong, predicted[wrong]] - probabilities[wrong, true[wrong]]
     return wrong[np.argsort(-excess, kind="stable")].astype(np.int64)
 
 
-def reliability(labels: ArrayLike, proba: ArrayLike, n_bins: SupportsIndex = 15) -> Reliability:
+def reliability(labels: ArrayLike, proba: ArrayLike, n_bins: int = 15) -> Reliability:
     """Return the accuracy in each bin of confidence: the data of a reliability diagram.
 
     Parameters
     ----------
     labels : array-like of shape (N,) int
-        The true class of each sample, from 0 to C - 1.
     proba : array-like of shape (N, C) float
-        The probability of each class.
+        As for `mistakes`.
     n_bins : int
         M, 1 or more.
 
@@ -134,8 +132,7 @@ def reliability(labels: ArrayLike, proba: ArrayLike, n_bins: SupportsIndex = 15)
     Raises
     ------
     DataError
-        If there are no samples, shapes or types do not match, a label is out of range, or `proba` contains a value
-        that is not a probability.
+        As `mistakes` does, and if there are no samples.
     SettingsError
         If `n_bins` is not a whole number of 1 or more.
 
@@ -152,27 +149,24 @@ def reliability(labels: ArrayLike, proba: ArrayLike, n_bins: SupportsIndex = 15)
     (array([0, 0, 2, 1]), array([0.5, 1. ]))
     """
     confidence, correct = _confidence_and_correct(labels, proba)
-    bins = check_count("n_bins", n_bins)
+    bins = check_integer("n_bins", n_bins, 1)
     edges = np.linspace(0, 1, bins + 1)
     bin_of = np.searchsorted(edges[1:-1], confidence, side="left")
     counts = np.bincount(bin_of, minlength=bins)
     with np.errstate(invalid="ignore"):  # 0 / 0 gives the NaN of an empty bin
-        means = (np.bincount(bin_of, values, minlength=bins) / counts for values in (confidence, correct))
-        mean_confidence, accuracy = means
+        mean_confidence, accuracy = (np.bincount(bin_of, v, minlength=bins) / counts for v in (confidence, correct))
     return Reliability(edges, counts.astype(np.int64), mean_confidence, accuracy)
 
 
-def calibration_error(labels: ArrayLike, proba: ArrayLike, n_bins: SupportsIndex = 15) -> float:
+def calibration_error(labels: ArrayLike, proba: ArrayLike, n_bins: int = 15) -> float:
     """Return the expected calibration error (ECE).
 
     Parameters
     ----------
     labels : array-like of shape (N,) int
-        The true class of each sample, from 0 to C - 1.
     proba : array-like of shape (N, C) float
-        The probability of each class.
     n_bins : int
-        M, 1 or more.
+        As for `reliability`.
 
     Returns
     -------
@@ -204,9 +198,8 @@ def coverage_curve(labels: ArrayLike, proba: ArrayLike) -> Coverage:
     Parameters
     ----------
     labels : array-like of shape (N,) int
-        The true class of each sample, from 0 to C - 1.
     proba : array-like of shape (N, C) float
-        The probability of each class.
+        As for `mistakes`.
 
     Returns
     -------
@@ -216,8 +209,7 @@ def coverage_curve(labels: ArrayLike, proba: ArrayLike) -> Coverage:
     Raises
     ------
     DataError
-        If there are no samples, shapes or types do not match, a label is out of range, or `proba` contains a value
-        that is not a probability.
+        As `mistakes` does, and if there are no samples.
 
     References
     ----------
@@ -252,9 +244,8 @@ def threshold_for(labels: ArrayLike, proba: ArrayLike, accuracy: float) -> Thres
     Parameters
     ----------
     labels : array-like of shape (N,) int
-        The true class of each sample, from 0 to C - 1.
     proba : array-like of shape (N, C) float
-        The probability of each class.
+        As for `mistakes`.
     accuracy : float
         The required accuracy, above 0 and at most 1.
 
@@ -283,10 +274,14 @@ def threshold_for(labels: ArrayLike, proba: ArrayLike, accuracy: float) -> Thres
     return Threshold(*(float(column[reached[-1]]) for column in curve)) if len(reached) else None
 
 
+def _labels_and_proba(labels: ArrayLike, proba: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    probabilities = check_proba(proba)
+    return check_labels("labels", labels, len(probabilities), probabilities.shape[1]), probabilities
+
+
 def _confidence_and_correct(labels: ArrayLike, proba: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return the confidence of each sample, at most 1, and whether its predicted class is correct."""
-    probabilities = check_proba(proba)
-    true = check_labels("labels", labels, len(probabilities), probabilities.shape[1])
+    true, probabilities = _labels_and_proba(labels, proba)
     if not len(true):
         raise DataError("labels are empty, expected at least one sample")
     return np.clip(probabilities.max(axis=1), 0, 1), probabilities.argmax(axis=1) == true

@@ -1,13 +1,13 @@
 """Metrics of predicted classes: accuracy, the confusion matrix, and precision, recall and F1 of each class."""
 
 from dataclasses import dataclass
-from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastnn.checks import check_integer
 from fastnn.errors import DataError
-from fastnn.evaluation.checks import MAX_CLASSES, check_confusion, check_count, check_labels, check_range
+from fastnn.evaluation.checks import MAX_CLASSES, check_confusion, check_labels, check_range
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
     return float(np.mean(true == predicted))
 
 
-def confusion(labels: ArrayLike, predictions: ArrayLike, n_classes: SupportsIndex | None = None) -> np.ndarray:
+def confusion(labels: ArrayLike, predictions: ArrayLike, n_classes: int | None = None) -> np.ndarray:
     """Return the confusion matrix: the number of samples for each pair of true and predicted class.
 
     Parameters
@@ -97,7 +97,7 @@ def confusion(labels: ArrayLike, predictions: ArrayLike, n_classes: SupportsInde
     """
     true, predicted = _true_and_predicted(labels, predictions)
     if n_classes is not None:
-        classes = check_count("n_classes", n_classes)
+        classes = check_integer("n_classes", n_classes, 1)
     elif not len(true):
         raise DataError("labels are empty, expected at least one sample or the argument n_classes")
     else:

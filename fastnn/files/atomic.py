@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 
 from fastnn.checks import display_path
 from fastnn.errors import FileError
@@ -13,62 +13,33 @@ from fastnn.errors import FileError
 def write_atomically(path: str | os.PathLike[str], data: bytes | bytearray | memoryview) -> None:
     """Write `data` to `path`, replacing an existing file in one step.
 
-    Parameters
-    ----------
-    path : str or path
-        The file to write. Permissions and links are treated as by `atomic_path`.
-    data : bytes, bytearray or C-contiguous memoryview
-        The whole content of the file.
-
-    Raises
-    ------
-    FileError
-        If the file cannot be written. The message names the path, the number of bytes and the cause.
-    """
-    with _replacing(path, memoryview(data).nbytes) as temporary, open(temporary, "wb") as file:
-        file.write(data)
-
-
-def atomic_path(path: str | os.PathLike[str]) -> AbstractContextManager[str]:
-    """Return a context manager that gives a temporary path; if the context succeeds, that file replaces `path`.
-
-    The temporary file is in the folder of `path`. It exists from the start, is empty, and only its owner can read it.
-    Its name starts with ``.fastnn-`` and ends with the suffix of `path`, because some writers choose the format by the
-    suffix. It is synced to disk before it is renamed to `path`. Any exception in the context, including
-    KeyboardInterrupt, removes it and leaves the old file unchanged.
+    The data go to a temporary file in the same folder, which only its owner can read. It is synced to disk and then
+    renamed to `path`. Any exception, including KeyboardInterrupt, removes it and leaves the old file unchanged.
 
     Parameters
     ----------
     path : str or path
         The file to write. An existing file keeps its permissions; a new file gets the default permissions. If `path`
         is a symbolic link, its target is replaced and the link stays. A folder, a device or a pipe is an error.
-
-    Returns
-    -------
-    context manager of str
+    data : bytes, bytearray or C-contiguous memoryview
+        The whole content of the file.
 
     Raises
     ------
     FileError
-        If the file cannot be written. The message names the path, the number of bytes written and the cause. An OSError
-        raised in the context also becomes a FileError. The old file is unchanged, with one exception: if only the sync
-        of the folder fails, the new file is complete, and the message says that a power failure may undo the write.
+        If the file cannot be written. The message names the path, the number of bytes and the cause. The old file is
+        unchanged, with one exception: if only the sync of the folder fails, the new file is complete, and the message
+        says that a power failure may undo the write.
     """
-    return _replacing(path, None)
-
-
-@contextmanager
-def _replacing(path: str | os.PathLike[str], n_bytes: int | None) -> Iterator[str]:
-    """Implement `atomic_path`. `n_bytes` is the size of the content for messages, or None if it is unknown."""
     target, old_mode = _target(path)
-    folder, base = os.path.split(target)
-    temporary = os.path.join(folder, f".fastnn-{os.urandom(8).hex()}.tmp{os.path.splitext(base)[1]}")
+    folder = os.path.dirname(target)
+    temporary = os.path.join(folder, f".fastnn-{os.urandom(8).hex()}.tmp")
     in_place = False
     try:
         new_mode = _create(temporary)
-        yield temporary
-        # Open the file by name, because the caller may have put another file there since _create.
         with open(temporary, "r+b") as file:
+            file.write(data)
+            file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, new_mode if old_mode is None else old_mode)
         with _open_folder(folder) as descriptor:
@@ -76,20 +47,14 @@ def _replacing(path: str | os.PathLike[str], n_bytes: int | None) -> Iterator[st
             in_place = True
             if descriptor is not None:
                 _sync_folder(descriptor)
-    except FileError:
-        raise
     except OSError as error:
         reason = error.strerror or str(error)
+        if isinstance(error, FileNotFoundError) and not os.path.isdir(folder):
+            reason = f"the folder {display_path(folder)} does not exist"
+        failure = f"cannot write {memoryview(data).nbytes} bytes"
         if in_place:
-            message = (
-                f"the file is written, but its folder cannot be synced, so a power failure may undo that: {reason}"
-            )
-        else:
-            if isinstance(error, FileNotFoundError) and not os.path.isdir(folder):
-                reason = f"the folder {display_path(folder)} does not exist"
-            amount = f"after {_size(temporary)} bytes" if n_bytes is None else f"{n_bytes} bytes"
-            message = f"cannot write {amount}: {reason}"
-        raise FileError(f"{display_path(path)}: {message}") from error
+            failure = "the file is written, but its folder cannot be synced, so a power failure may undo that"
+        raise FileError(f"{display_path(path)}: {failure}: {reason}") from error
     finally:
         if not in_place:
             with suppress(OSError):
@@ -147,10 +112,3 @@ def _sync_folder(descriptor: int) -> None:
         # Some network file systems cannot sync a folder.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0

@@ -4,15 +4,18 @@ A model file is a safetensors file, so any safetensors reader can open it. It ha
 
 - the length of the header: 8 bytes, a little-endian integer;
 - the header: JSON in UTF-8, padded with spaces to a multiple of 8 bytes;
-- the payload: for each layer l from 0, tensor ``weight.l`` of shape (fan_in, fan_out), then ``bias.l`` of shape
-  (fan_out,). All tensors are F32, or all are F64. They are row-major and little-endian, without gaps.
+- the payload: ``weight.0``, ``bias.0``, ``weight.1`` and so on, one of each per layer that has parameters, then
+  ``statistic.0`` and so on: the arrays of `Network`, with the shapes that the layers state. All tensors are F32, or all
+  are F64. They are row-major and little-endian, without gaps.
 
 The header's ``__metadata__`` contains exactly these strings:
 
 - ``format``: "fastnn-model"
-- ``format_version``: "2"
+- ``format_version``: "3"
 - ``fastnn``, ``numpy``: the versions that wrote the file
-- ``activation``, ``output``: as in `Network`
+- ``layers``: JSON, an array with an object for each layer: its ``kind``, a key of `LAYERS`, and the fields of its class
+- ``input_shape``: JSON, an array: the shape of an input row
+- ``output``: as in `Network`
 - ``input_scale``: a float, as Python's repr writes it
 - ``classes``: JSON, an array of integers or of strings, or null
 - ``image_shape``: JSON, [height, width] or null
@@ -22,36 +25,41 @@ The header's ``__metadata__`` contains exactly these strings:
   keys and no spaces, followed by the payload. It detects damage, not forgery: anyone who changes a file on purpose can
   recompute it.
 
-Files of format version "1" can be loaded, too. They have no ``output`` (it is "softmax"), no ``feature_names`` and no
-``unknown``.
+Files of earlier format versions can be loaded, too. All their layers are dense, so the weights state the sizes, and
+``activation``, the one of the hidden layers, takes the place of ``layers`` and ``input_shape``. Version "1" also lacks
+``output`` (it is "softmax"), ``feature_names`` and ``unknown``.
 
-Equal networks give equal bytes, without a time stamp. This module writes the header itself, because safetensors' writer
-orders the metadata differently in each process.
+Equal networks give equal bytes, without a time stamp. The library safetensors cannot take the place of this module: its
+writer orders the metadata differently in each process. Its reader accepts a key twice and unknown keys, and maps the
+file into memory, so the process dies if another one truncates the file.
 """
 
 import io
 import json
 import math
 import os
-import re
-import stat
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from hashlib import sha256
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from fastnn.checks import display_path, short
+from fastnn.checks import check_choice, display_path, short
+from fastnn.datasets.files import open_binary
 from fastnn.errors import DataError, FileError, SettingsError
 from fastnn.files.atomic import write_atomically
-from fastnn.network import ACTIVATIONS, OUTPUTS, Network
+from fastnn.network import ACTIVATIONS, LOSSES, Dense, Layer, Network
+from fastnn.network.layers import Shape, from_json, to_json
 from fastnn.network.model import Model, are_sizes, checked_names, default_classes
 
-_FORMAT = "fastnn-model"
-_NAMES = {1: ("classes", "image_shape"), 2: ("classes", "image_shape", "feature_names", "unknown")}
-_COMMON = {"format", "format_version", "activation", "input_scale", "fastnn", "numpy", "sha256"}
-_METADATA = {1: _COMMON.union(_NAMES[1]), 2: _COMMON.union(_NAMES[2], ["output"])}  # of each format version
-_VERSION = max(_METADATA)
+_FORMAT, _VERSION = "fastnn-model", "3"
+_NAMES = ("classes", "image_shape", "feature_names", "unknown")
+_COMMON = {"format", "format_version", "input_scale", "classes", "image_shape", "fastnn", "numpy", "sha256"}
+_METADATA = {  # the keys of each format version
+    "1": _COMMON | {"activation"},
+    "2": _COMMON | {"activation", "output", *_NAMES},
+    "3": _COMMON | {"layers", "input_shape", "output", *_NAMES},
+}
 _DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
 _MAX_HEADER = 1_000_000
 
@@ -75,8 +83,7 @@ def save(
     path : str or path
         The file to write. The usual suffix is ``.safetensors``.
     network : Network
-        D inputs and C outputs. Its weights have shape (fan_in, fan_out) and its biases (fan_out,), float32 or float64,
-        in any memory order.
+        D inputs and C outputs. Its arrays may have any memory order.
     classes : sequence of C int or C str, or None
         The name of each output, all different. None means 0 to C - 1. A single logistic output has two names and
         gives the probability of the second (None means 0 and 1), or it has only one name. Must be None for "identity"
@@ -129,8 +136,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     Returns
     -------
     Model
-        Weights of shape (fan_in, fan_out) and biases of shape (fan_out,), with the saved dtype (float32 or float64) and
-        identical bits.
+        Its network has the saved layers, and arrays with the saved dtype (float32 or float64) and identical bits.
 
     Raises
     ------
@@ -148,24 +154,25 @@ def load(path: str | os.PathLike[str]) -> Model:
     ...     fastnn.save(f"{folder}/model.safetensors", fastnn.Network.initialize((4, 3, 2), seed=0))
     ...     model = fastnn.load(f"{folder}/model.safetensors")
     >>> model.classes, model.metadata["format_version"]
-    ((0, 1), '2')
+    ((0, 1), '3')
     """
     name = display_path(path)
-    try:
-        with _open(path) as file:
+    with open_binary(path) as file:
+        try:
             return _read(file, os.fstat(file.fileno()).st_size)
-    except (DataError, SettingsError) as error:
-        raise DataError(f"{name}: {error}") from None
-    except MemoryError:
-        raise DataError(f"{name}: the model does not fit in memory") from None
-    except OSError as error:
-        raise FileError(f"{name}: cannot read: {error.strerror or error}") from error
+        except (DataError, SettingsError) as error:
+            text = str(error)  # may quote a long value of a damaged file
+            raise DataError(f"{name}: {text if len(text) < 400 else f'{text[:200]} ... {text[-200:]}'}") from None
+        except MemoryError:
+            raise DataError(f"{name}: the model does not fit in memory") from None
+        except OSError as error:
+            raise FileError(f"{name}: cannot be read ({error.strerror or error})") from error
 
 
 def load_classifier(path: str | os.PathLike[str]) -> Model:
     """Load a model whose output is a softmax over C classes; raise DataError for any other model."""
     model = load(path)
-    if model.network.output != "softmax":
+    if not model.network.loss.uses_labels:
         raise DataError(
             f"{display_path(path)}: the output of its network is {model.network.output}, "
             f"expected softmax: one of C classes"
@@ -173,19 +180,9 @@ def load_classifier(path: str | os.PathLike[str]) -> Model:
     return model
 
 
-def _open(path: str | os.PathLike[str]) -> BinaryIO:
-    try:
-        mode = os.stat(path).st_mode
-    except ValueError as error:  # the path has a NUL or invalid characters
-        raise OSError(str(error)) from None
-    if not stat.S_ISREG(mode):  # checked before opening: opening a pipe would wait for a writer
-        raise OSError(f"it is {'a folder' if stat.S_ISDIR(mode) else 'a device, a pipe or a socket'}, expected a file")
-    return open(path, "rb")
-
-
 def checked(model: Model) -> dict[str, Any]:
     """Return the names and the threshold of a model as a file stores them; raise DataError if they do not match."""
-    names = {name: _as_json_types(getattr(model, name)) for name in _NAMES[_VERSION]}
+    names = {name: _as_json_types(getattr(model, name)) for name in _NAMES}
     network = model.network
     return checked_names(network.output, network.n_inputs, network.n_outputs, **names)
 
@@ -193,34 +190,24 @@ def checked(model: Model) -> dict[str, Any]:
 def _serialized(model: Model) -> bytes:
     network = model.network
     code = "F64" if network.dtype == np.float64 else "F32"
-    header: dict[str, Any] = {}
-    payload = []
-    end = 0
-    for layer, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
-        for tensor, array in ((f"weight.{layer}", weight), (f"bias.{layer}", bias)):
-            # Convert to row-major order: the raw memory of a column-major array would be the transposed matrix.
-            data = np.ascontiguousarray(array, _DTYPES[code]).tobytes()
-            header[tensor] = {
-                "dtype": code,
-                "shape": list(array.shape),
-                "data_offsets": [end, end + len(data)],
-            }
-            payload.append(data)
-            end += len(data)
+    arrays = _by_name(network.weights, network.biases, network.statistics)
+    # tobytes converts to row-major order: the raw memory of a column-major array would be the transposed matrix.
+    payload = b"".join(np.asarray(array, _DTYPES[code]).tobytes() for array in arrays.values())
     metadata = {
         "format": _FORMAT,
-        "format_version": str(_VERSION),
-        "activation": network.activation,
+        "format_version": _VERSION,
+        "layers": json.dumps(to_json(network.layers)),
+        "input_shape": json.dumps(_as_json_types(network.shapes[0])),
         "output": network.output,
         "input_scale": repr(float(network.input_scale)),
         **{name: json.dumps(value) for name, value in checked(model).items()},
         **versions(),
     }
-    header["__metadata__"] = metadata
-    metadata["sha256"] = _digest(header, payload)
-    text = json.dumps(header, separators=(",", ":")).encode()
+    entries = _entries({name: array.shape for name, array in arrays.items()}, code)
+    metadata["sha256"] = _digest(entries, metadata, payload)
+    text = json.dumps({**entries, "__metadata__": metadata}, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # aligns the payload for readers that map the file into memory
-    return b"".join([len(text).to_bytes(8, "little"), text, *payload])
+    return len(text).to_bytes(8, "little") + text + payload
 
 
 def _as_json_types(values: Any) -> Any:
@@ -240,45 +227,63 @@ def versions() -> dict[str, str]:
     return {"fastnn": own, "numpy": np.__version__}
 
 
-def _digest(header: dict[str, Any], payload: Iterable[bytes]) -> str:
+def _by_name(weights: Sequence[Any], biases: Sequence[Any], statistics: Sequence[Any]) -> dict[str, Any]:
+    """Return arrays, or their shapes, by the names of their tensors, in the order of the payload."""
+    pairs = enumerate(zip(weights, biases, strict=True))
+    parameters = {f"{name}.{k}": each for k, pair in pairs for name, each in zip(("weight", "bias"), pair, strict=True)}
+    return parameters | {f"statistic.{k}": each for k, each in enumerate(statistics)}
+
+
+def _entries(shapes: Mapping[str, Shape], code: str) -> dict[str, Any]:
+    """Return the header's entry of every tensor."""
+    entries, end = {}, 0
+    for name, shape in shapes.items():
+        begin, end = end, end + math.prod(shape) * _DTYPES[code].itemsize
+        entries[name] = {"dtype": code, "shape": list(shape), "data_offsets": [begin, end]}
+    return entries
+
+
+def _digest(entries: dict[str, Any], metadata: dict[str, str], payload: bytes) -> str:
     """Return the SHA-256 digest that the docstring of this module defines."""
-    metadata = {key: value for key, value in header["__metadata__"].items() if key != "sha256"}
-    text = json.dumps({**header, "__metadata__": metadata}, sort_keys=True, separators=(",", ":"))
-    digest = sha256(text.encode())
-    for data in payload:
-        digest.update(data)
+    rest = {key: value for key, value in metadata.items() if key != "sha256"}
+    digest = sha256(_canonical({**entries, "__metadata__": rest}).encode())
+    digest.update(payload)
     return digest.hexdigest()
+
+
+def _canonical(value: Any) -> str:
+    """Return `value` as ASCII JSON with sorted keys and no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def _read(file: BinaryIO, size: int) -> Model:
     header = _read_header(file, size)
-    metadata = _check_metadata(header.get("__metadata__"))
-    shapes, dtype = _check_tensors({name: tensor for name, tensor in header.items() if name != "__metadata__"})
-    activation, output = metadata["activation"], metadata.get("output", "softmax")
-    for name, value, choices in (("activation", activation, ACTIVATIONS), ("output", output, OUTPUTS)):
-        if value not in choices:
-            raise DataError(f"{name} is {short(value)}, expected one of {', '.join(choices)}")
-    names = {
-        name: _parse_json(metadata[name], name, fractions=name == "unknown")
-        for name in _NAMES[int(metadata["format_version"])]
-    }
-    names = checked_names(output, shapes[0][0], shapes[-1][0], **names)
-    input_scale = _parse_scale(metadata["input_scale"])
-    lengths = [math.prod(shape) * dtype.itemsize for shape in shapes]
-    if size - file.tell() != sum(lengths):
-        raise DataError(f"found {size - file.tell()} bytes of weights, expected {sum(lengths)}: truncated or extended")
-    payload = [file.read(length) for length in lengths]
-    if _digest(header, payload) != metadata["sha256"]:
+    metadata = _check_metadata(header.pop("__metadata__", None))
+    output = check_choice("output", metadata.get("output", "softmax"), list(LOSSES))
+    text = metadata["input_scale"]
+    input_scale = _parse_json(text, "input_scale")
+    # save writes only the output of repr: neither "1" nor " 1.0".
+    if not isinstance(input_scale, float) or not 0 < input_scale < math.inf or repr(input_scale) != text:
+        raise DataError(f"input_scale is {short(text)}, expected a positive number")
+    layers, input_shape = _layers(metadata) if "layers" in metadata else _dense_layers(header, metadata["activation"])
+    weights, biases, statistics, output_shape = _shapes(layers, input_shape)
+    shapes = _by_name(weights, biases, statistics)
+    dtype = _check_tensors(header, shapes)
+    names = {name: _parse_json(metadata[name], name) for name in _NAMES if name in metadata}
+    names = checked_names(output, math.prod(input_shape), math.prod(output_shape), **names)
+    found, expected = size - file.tell(), sum(map(math.prod, shapes.values())) * dtype.itemsize
+    if found != expected:
+        raise DataError(f"found {found} bytes of weights, expected {expected}: truncated or extended")
+    payload = file.read(expected)
+    if _digest(header, metadata, payload) != metadata["sha256"]:
         raise DataError("the file was changed or damaged: its SHA-256 is not the one in its header")
-    arrays = [
-        np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
-        for data, shape in zip(payload, shapes, strict=True)
-    ]
-    return Model(
-        Network(arrays[::2], arrays[1::2], activation, input_scale, output),  # rejects NaN and infinity, and copies
-        metadata={key: metadata[key] for key in ("format_version", "fastnn", "numpy")},
-        **names,
-    )
+    numbers = np.frombuffer(payload, dtype).astype(dtype.newbyteorder("="), copy=False)
+    parts = np.split(numbers, np.cumsum(list(map(math.prod, shapes.values())))[:-1])
+    arrays = [part.reshape(shape) for part, shape in zip(parts, shapes.values(), strict=True)]
+    end = 2 * len(weights)
+    chain = (arrays[:end:2], arrays[1:end:2], "relu", input_scale, output, layers, input_shape, arrays[end:])
+    metadata = {key: metadata[key] for key in ("format_version", "fastnn", "numpy")}
+    return Model(Network(*chain), metadata=metadata, **names)  # Network rejects NaN and infinity, and copies
 
 
 def _read_header(file: BinaryIO, size: int) -> dict[str, Any]:
@@ -300,11 +305,8 @@ def _read_header(file: BinaryIO, size: int) -> dict[str, Any]:
     return header
 
 
-def _parse_json(text: str, what: str, *, fractions: bool = False) -> Any:
-    """Parse JSON more strictly than Python does: no duplicate keys, no NaN, no huge integers.
-
-    Fractions are errors unless `fractions` is set. `what` is the name of the text in messages.
-    """
+def _parse_json(text: str, what: str) -> Any:
+    """Parse JSON more strictly than Python does: no duplicate keys, no NaN, no huge integers, no half characters."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -315,22 +317,13 @@ def _parse_json(text: str, what: str, *, fractions: bool = False) -> Any:
         return found
 
     def refuse(number: str) -> Any:
-        raise DataError(f"its {what} has the number {short(number)}, expected integers only")
+        raise DataError(f"its {what} has the number {short(number)}, expected finite ones and int64 integers")
 
     def integer(number: str) -> int:
-        # An int64 has at most 19 digits and a sign. For thousands of digits, Python's int() would raise its own error.
-        if len(number) > 20:
-            raise DataError(f"its {what} has an integer of {len(number)} characters, expected at most 20")
-        return int(number)
+        return int(number) if len(number) <= 20 else refuse(number)  # an int64 has at most 19 digits and a sign
 
     try:
-        value = json.loads(
-            text,
-            object_pairs_hook=unique,
-            parse_constant=refuse,
-            parse_float=float if fractions else refuse,
-            parse_int=integer,
-        )
+        value = json.loads(text, object_pairs_hook=unique, parse_constant=refuse, parse_int=integer)
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except json.JSONDecodeError as error:
         raise DataError(f"its {what} is not valid JSON: {error.msg} at character {error.pos}") from None
@@ -342,70 +335,69 @@ def _parse_json(text: str, what: str, *, fractions: bool = False) -> Any:
 
 
 def _check_metadata(metadata: Any) -> dict[str, str]:
-    if not isinstance(metadata, dict) or metadata.get("format") != _FORMAT:
-        found = metadata.get("format") if isinstance(metadata, dict) else metadata
+    found = metadata.get("format") if isinstance(metadata, dict) else metadata
+    if found != _FORMAT or not isinstance(metadata, dict):
         raise DataError(f"not a fastnn model: its format is {short(found)}, expected {_FORMAT!r}")
-    version = metadata.get("format_version")
-    # Check the version first: a newer format may have other keys and tensors, and the remedy is to update fastnn.
-    if isinstance(version, str) and re.fullmatch("[1-9][0-9]{0,8}", version) and int(version) > _VERSION:
-        raise DataError(f"its format_version is {version}, expected at most {_VERSION}: update fastnn to read it")
-    expected = next((keys for known, keys in _METADATA.items() if version == str(known)), None)
-    if expected is None:
-        raise DataError(f"its format_version is {short(version)}, expected '1' or '{_VERSION}'")
-    if metadata.keys() != expected:
-        odd = sorted(metadata.keys() ^ expected)[0]
-        raise DataError(f"its metadata {'lacks the key' if odd in expected else 'has the unknown key'} {short(odd)}")
     for key, value in metadata.items():
         if not isinstance(value, str):
-            raise DataError(f"its {key} is {short(value)}, expected a string")
+            raise DataError(f"its {short(key)} is {short(value)}, expected a string")
+    # Check the version first: another one has other keys.
+    version = metadata.get("format_version")
+    if version not in _METADATA:
+        expected = f"one of {', '.join(_METADATA)}; a newer one needs a newer fastnn"
+        raise DataError(f"its format_version is {short(version)}, expected {expected}")
+    for key in sorted(metadata.keys() ^ _METADATA[version]):
+        raise DataError(f"its metadata {'has the unknown' if key in metadata else 'lacks the'} key {short(key)}")
     return metadata
 
 
-def _tensor_name(index: int) -> str:
-    return f"{'bias' if index % 2 else 'weight'}.{index // 2}"
+def _layers(metadata: dict[str, str]) -> tuple[Sequence[Layer], Shape]:
+    """Return the layers and the shape of an input row."""
+    layers = from_json(_parse_json(metadata["layers"], "layers"))
+    names = [layer.activation for layer in layers]
+    if None in names or names[-1:] != ["identity"]:
+        raise DataError(f"the activations of its layers are {short(names)}, expected names, the last one identity")
+    input_shape = _parse_json(metadata["input_shape"], "input_shape")
+    if not are_sizes(input_shape):
+        raise DataError(f"input_shape is {short(input_shape)}, expected sizes of 1 or more")
+    return layers, tuple(input_shape)
 
 
-def _check_tensors(tensors: dict[str, Any]) -> tuple[list[tuple[int, ...]], np.dtype[Any]]:
-    """Check that the tensors match each other and the payload.
-
-    Returns the shapes of weight.0, bias.0, weight.1 and so on, and the dtype of all tensors.
-    """
-    names = [_tensor_name(index) for index in range(max(2, len(tensors) + len(tensors) % 2))]
-    if tensors.keys() != set(names):
-        unknown = sorted(tensors.keys() - set(names))
-        if unknown:
-            raise DataError(f"found the tensor {short(unknown[0])}, expected weight.0, bias.0, weight.1 and so on")
-        raise DataError(f"the tensor {next(name for name in names if name not in tensors)} is missing")
-    code = ""
-    fan: Any = None
-    end = 0
-    shapes = []
-    for name in names:
-        tensor = tensors[name]
-        if not isinstance(tensor, dict) or tensor.keys() != {"dtype", "shape", "data_offsets"}:
-            raise DataError(f"{name} is {short(tensor)}, expected dtype, shape and data_offsets")
-        found = tensor["dtype"]
-        if not isinstance(found, str) or found not in _DTYPES or code not in ("", found):
-            raise DataError(f"{name} has dtype {short(found)}, expected {code or 'F32 or F64'}")
-        code = found
-        shape = tensor["shape"]
-        expected = f"[{fan}]" if name.startswith("bias") else f"[{fan or 'inputs'}, units]"
-        if not are_sizes(shape, 1 if name.startswith("bias") else 2) or (fan is not None and shape[0] != fan):
-            raise DataError(f"{name} has shape {short(shape)}, expected {expected}")
-        fan = shape[-1]
-        shapes.append(tuple(shape))
-        begin, end = end, end + math.prod(shape) * _DTYPES[code].itemsize
-        if tensor["data_offsets"] != [begin, end]:
-            raise DataError(f"{name} has data_offsets {short(tensor['data_offsets'])}, expected [{begin}, {end}]")
-    return shapes, _DTYPES[code]
+def _dense_layers(tensors: dict[str, Any], activation: str) -> tuple[Sequence[Layer], Shape]:
+    """Return the layers and the shape of an input row of a file of version 1 or 2."""
+    check_choice("activation", activation, list(ACTIVATIONS))
+    weights = []
+    for number in range(max(1, sum(name.startswith("weight.") for name in tensors))):
+        tensor = tensors.get(f"weight.{number}")
+        shape = tensor.get("shape") if isinstance(tensor, dict) else None
+        if not are_sizes(shape, 2):
+            raise DataError(f"weight.{number} is {short(tensor)}, expected a tensor of shape [inputs, units]")
+        weights.append(shape)
+    names = [activation] * (len(weights) - 1) + ["identity"]
+    return [Dense(units, name) for (_, units), name in zip(weights, names, strict=True)], tuple(weights[0][:1])
 
 
-def _parse_scale(text: str) -> float:
-    # float() also accepts '1_0', ' 1' and the digits of other scripts, but save writes only the output of repr.
-    try:
-        scale = float(text)
-    except ValueError:
-        scale = np.nan
-    if not (0 < scale < np.inf and repr(scale) == text):
-        raise DataError(f"input_scale is {short(text)}, expected a positive number")
-    return scale
+def _shapes(layers: Sequence[Layer], shape: Shape) -> tuple[list[Shape], list[Shape], list[Shape], Shape]:
+    """Return the shapes of the weights, biases, statistics and output, without allocating them."""
+    weights, biases, statistics = [], [], []
+    for layer in layers:
+        parameters = layer.parameter_shapes(shape)
+        if parameters is not None:
+            weights.append(parameters[0])
+            biases.append(parameters[1])
+        statistics += layer.statistics_shapes(shape)
+        shape = layer.output_shape(shape)
+    return weights, biases, statistics, shape
+
+
+def _check_tensors(tensors: dict[str, Any], shapes: Mapping[str, Shape]) -> np.dtype[Any]:
+    """Return the dtype of all tensors; raise DataError unless they are exactly those of these shapes."""
+    first = tensors.get("weight.0")
+    code = "F64" if isinstance(first, dict) and first.get("dtype") == "F64" else "F32"
+    expected = _entries(shapes, code)
+    for name in {**expected, **tensors}:
+        # Compared as JSON, because True == 1 in Python.
+        here, wanted = (_canonical(each[name]) if name in each else "no such tensor" for each in (tensors, expected))
+        if here != wanted:
+            raise DataError(f"tensor {short(name)}: found {here[:200]}, expected {wanted}")
+    return _DTYPES[code]

@@ -1,12 +1,15 @@
 """Exports a model to ONNX: one graph from raw input rows to labels and probabilities, checked before it is written.
 
-The graph is the reference's forward pass: Cast (if `input_dtype` requires it), Mul by the input scale, Gemm and
-activation of each layer, then Softmax, Sigmoid or nothing. ArgMax and Gather compute the labels, so the file needs no
-separate table of classes.
+The graph is the reference's forward pass: Cast (if `input_dtype` requires it), Mul by the input scale, each layer and
+its activation, then Softmax, Sigmoid or nothing. ArgMax and Gather compute the labels, so the file needs no separate
+table of classes.
+
+To export another kind of layer, add a row to `_LAYERS`; an activation has its nodes in its own table.
 """
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +22,8 @@ from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError, MissingDependencyError
 from fastnn.files.atomic import write_atomically
 from fastnn.files.model_file import checked, versions
-from fastnn.network import Network
-from fastnn.network.model import Model, default_classes
+from fastnn.network import ACTIVATIONS, BatchNorm, Dense, Layer, Network
+from fastnn.network.model import Model, decide, default_classes
 
 if TYPE_CHECKING:
     import onnx
@@ -30,7 +33,13 @@ if TYPE_CHECKING:
 OPSET, IR_VERSION = 17, 8
 INPUT_DTYPES = ("uint8", "float32", "float64")
 TOLERANCE, ROUNDINGS = 1e-5, 10
-_ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh", "logistic": "Sigmoid"}
+# Functions of (graph, layer, inputs) that add the nodes of a layer and return the name of its sums. The inputs are that
+# of the layer, the weight, the bias and the statistics.
+_LAYERS: dict[type[Layer], Callable[["_Graph", Any, list[str]], str]] = {
+    Dense: lambda graph, layer, inputs: graph.add("Gemm", inputs),
+    BatchNorm: lambda graph, layer, inputs: graph.add("BatchNormalization", inputs, epsilon=layer.epsilon),
+}
+_OUTPUTS = {"softmax": "Softmax", "logistic": "Sigmoid", "identity": "Identity"}  # the operator of each output
 _MAX_BYTES = 2_000_000_000  # a protobuf message has at most 2 GiB
 _SEEDED_ROWS, _SINGLE_ROWS, _BATCH_ROWS = 256, 16, 8192
 
@@ -105,12 +114,15 @@ def export_onnx(
     ...     print(os.listdir(folder))
     ['model.onnx']
     """
-    _require("onnx")
-    _require("onnxruntime")
+    for package in ("onnx", "onnxruntime"):
+        _require(package)
     if isinstance(model, Network):
         model = Model(model, default_classes(model.output, model.n_outputs))
-    name = model.network.dtype.name if input_dtype is None else _dtype_name(input_dtype)
-    dtype = np.dtype(check_choice("input_dtype", name, INPUT_DTYPES))
+    dtype = model.network.dtype
+    if input_dtype is not None:
+        # A dtype equals its own name and its class.
+        name = next((name for name in INPUT_DTYPES if np.dtype(name) == input_dtype), input_dtype)
+        dtype = np.dtype(check_choice("input_dtype", name, INPUT_DTYPES))
     try:
         model = replace(model, **checked(model))
         data = _serialized(model, dtype)
@@ -132,18 +144,12 @@ def _require(name: str) -> None:
         ) from error
 
 
-def _dtype_name(dtype: Any) -> str:
-    try:
-        return np.dtype(dtype).name
-    except TypeError:
-        return short(dtype)
-
-
 # --- The graph -------------------------------------------------------------------------------------------------------
 class _Graph:
     """The nodes and constants of a graph under construction. Its methods return the name of the new tensor."""
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: np.dtype) -> None:
+        self.dtype = dtype
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
@@ -153,10 +159,16 @@ class _Graph:
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
-    def add(self, operation: str, inputs: list[str], output: str, **attributes: Any) -> str:
+    def number(self, value: float) -> str:
+        """Add a constant in the network's dtype."""
+        return self.constant(f"number.{len(self.constants)}", np.array(value, self.dtype))
+
+    def add(self, operator: str, inputs: list[str], output: str | None = None, **attributes: Any) -> str:
+        """Add a node. `output` is the name of its result; None: a new name."""
         from onnx import helper
 
-        self.nodes.append(helper.make_node(operation, inputs, [output], name=f"{operation}.{output}", **attributes))
+        output = output or f"{operator}.{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
         return output
 
 
@@ -166,31 +178,17 @@ def _serialized(model: Model, dtype: np.dtype) -> bytes:
     from onnx import helper
 
     network = model.network
-    n_bytes = network.n_parameters * network.dtype.itemsize
+    n_bytes = sum(array.nbytes for array in (*network.weights, *network.biases, *network.statistics))
     if n_bytes > _MAX_BYTES:
         raise DataError(
             f"the parameters take {n_bytes} bytes, expected at most {_MAX_BYTES}, the limit of an ONNX file"
         )
-    graph = _Graph()
-    real, integer = helper.np_dtype_to_tensor_dtype(network.dtype), onnx.TensorProto.INT64
-    logits = _add_network(graph, network, dtype, real)
-    outputs = []
-    if model.classes is None:
-        graph.add("Identity", [logits], "values")
-        outputs.append(helper.make_tensor_value_info("values", real, ["batch", network.n_outputs]))
-    elif model.is_multilabel:
-        graph.add("Sigmoid", [logits], "probabilities")
-        half = graph.constant("half", np.array(0.5, network.dtype))
-        graph.add("Cast", [graph.add("Greater", ["probabilities", half], "is_likely")], "label", to=integer)
-        outputs.append(helper.make_tensor_value_info("label", integer, ["batch", network.n_outputs]))
-    else:
-        _add_probabilities(graph, model, logits)
-        _add_label(graph, model)
-        label_type = integer if model.labels.dtype == np.int64 else onnx.TensorProto.STRING
-        outputs.append(helper.make_tensor_value_info("label", label_type, ["batch"]))
-    if model.classes is not None:
-        outputs.append(helper.make_tensor_value_info("probabilities", real, ["batch", len(model.classes)]))
-    inp = helper.make_tensor_value_info("X", helper.np_dtype_to_tensor_dtype(dtype), ["batch", network.n_inputs])
+    graph = _Graph(network.dtype)
+    answer = _add_answer(graph, model, _add_network(graph, network, dtype))
+    inp, *outputs = (
+        helper.make_tensor_value_info(name, _type(kind), ["batch", *shape])
+        for name, (kind, *shape) in {"X": (dtype, network.n_inputs), **answer}.items()
+    )
     proto = helper.make_model(
         helper.make_graph(graph.nodes, "fastnn", [inp], outputs, graph.constants),
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -203,46 +201,56 @@ def _serialized(model: Model, dtype: np.dtype) -> bytes:
     return proto.SerializeToString(deterministic=True)
 
 
-def _add_network(graph: _Graph, network: Network, dtype: np.dtype, real: int) -> str:
-    """Add the nodes from X to the logits; return the name of the logits. `real` is the ONNX type of `network.dtype`."""
-    name = "X"
-    if dtype != network.dtype:
-        name = graph.add("Cast", [name], "numbers", to=real)
+def _add_network(graph: _Graph, network: Network, dtype: np.dtype) -> str:
+    """Add the nodes from X, of `dtype`, to the logits; return the name of the logits."""
+    name = "X" if dtype == network.dtype else graph.add("Cast", ["X"], to=_type(network.dtype))
     if network.input_scale != 1:
-        scale = graph.constant("input_scale", np.array(network.input_scale, network.dtype))
-        name = graph.add("Mul", [name, scale], "scaled")
-    last = len(network.weights) - 1
-    for layer, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
-        parameters = [graph.constant(f"weight.{layer}", weight), graph.constant(f"bias.{layer}", bias)]
-        name = graph.add("Gemm", [name, *parameters], f"sum.{layer}")
-        if layer < last and network.activation != "identity":
-            name = graph.add(_ACTIVATIONS[network.activation], [name], f"out.{layer}")
+        name = graph.add("Mul", [name, graph.number(network.input_scale)])
+    for number, (layer, arrays) in enumerate(network.chain()):
+        if type(layer) not in _LAYERS:
+            raise DataError(f"layer {number + 1} is {layer.kind}, expected one of {', '.join(k.kind for k in _LAYERS)}")
+        constants = {f"weight.{number}": arrays.weight, f"bias.{number}": arrays.bias}
+        constants |= {f"statistic.{number}.{k}": array for k, array in enumerate(arrays.statistics)}
+        inputs = [name, *(graph.constant(key, array) for key, array in constants.items() if array is not None)]
+        name = ACTIVATIONS[str(layer.activation)].onnx(graph, _LAYERS[type(layer)](graph, layer, inputs))
     return name
 
 
-def _add_probabilities(graph: _Graph, model: Model, logits: str) -> None:
-    """Add the probabilities of mutually exclusive classes."""
-    network = model.network
-    if len(model.labels) == network.n_outputs:  # also for a single class: its probability is 1
-        graph.add("Softmax", [logits], "probabilities", axis=1)
-        return
-    second = graph.add("Sigmoid", [logits], "second")
-    first = graph.add("Sub", [graph.constant("one", np.array(1, network.dtype)), second], "first")
-    graph.add("Concat", [first, second], "probabilities", axis=1)
-
-
-def _add_label(graph: _Graph, model: Model) -> None:
-    table = graph.constant("classes", model.labels)
-    index = graph.add("ArgMax", ["probabilities"], "place", axis=1, keepdims=0)
+def _add_answer(graph: _Graph, model: Model, logits: str) -> dict[str, tuple[Any, ...]]:
+    """Add the nodes of `Model.decide`; return the outputs by name: the dtype, and the shape of a row."""
+    operator, n_outputs = _OUTPUTS[model.network.output], model.network.n_outputs
+    if model.classes is None:
+        graph.add(operator, [logits], "values")
+        return {"values": (graph.dtype, n_outputs)}
+    if n_outputs > 1:
+        graph.add(operator, [logits], "probabilities")
+    elif len(model.classes) == 1:
+        graph.add("Softmax", [logits], "probabilities")  # 1 in every row
+    else:
+        second = graph.add(operator, [logits])
+        first = graph.add("Sub", [graph.number(1), second])
+        graph.add("Concat", [first, second], "probabilities", axis=1)
+    probabilities = (graph.dtype, len(model.classes))
+    if model.is_multilabel:
+        graph.add("Cast", [graph.add("Greater", ["probabilities", graph.number(0.5)])], "label", to=_type(np.int64))
+        return {"label": (np.int64, n_outputs), "probabilities": probabilities}
+    table, index = graph.constant("classes", model.labels), graph.add("ArgMax", ["probabilities"], axis=1, keepdims=0)
     if model.unknown is None:
         graph.add("Gather", [table, index], "label")
-        return
-    threshold, label = model.unknown
-    likely = graph.add("Gather", [table, index], "likely")
-    largest = graph.add("ReduceMax", ["probabilities"], "largest", axes=[1], keepdims=0)
-    limit = graph.constant("threshold", np.array(threshold, model.network.dtype))
-    is_unknown = graph.add("Less", [largest, limit], "is_unknown")
-    graph.add("Where", [is_unknown, graph.constant("unknown", np.array(label, model.labels.dtype)), likely], "label")
+    else:
+        threshold, label = model.unknown
+        largest = graph.add("ReduceMax", ["probabilities"], axes=[1], keepdims=0)
+        is_unknown = graph.add("Less", [largest, graph.constant("threshold", np.array(threshold, graph.dtype))])
+        unknown = graph.constant("unknown", np.array(label, model.labels.dtype))
+        graph.add("Where", [is_unknown, unknown, graph.add("Gather", [table, index])], "label")
+    return {"label": (model.labels.dtype,), "probabilities": probabilities}
+
+
+def _type(dtype: Any) -> int:
+    """Return the ONNX type of a dtype; object is the type of strings."""
+    from onnx import helper
+
+    return helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
 
 
 # --- The check -------------------------------------------------------------------------------------------------------
@@ -260,12 +268,7 @@ def _check(model: Model, data: bytes, rows: Any, dtype: np.dtype) -> None:
     import onnx
     import onnxruntime
 
-    if not is_sparse(rows):
-        rows = check_inputs(model.network, rows)
-    elif rows.shape[1:] != (model.network.n_inputs,):
-        raise DataError(f"rows have shape {rows.shape}, expected (samples, {model.network.n_inputs})")
-    else:
-        rows = rows.tocsr()
+    rows = check_inputs(model.network, rows.tocsr() if is_sparse(rows) else rows)
     if not rows.shape[0]:
         raise DataError("rows has no samples, expected at least one to compare on")
     options = onnxruntime.SessionOptions()
@@ -276,7 +279,7 @@ def _check(model: Model, data: bytes, rows: Any, dtype: np.dtype) -> None:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         for first, last in _batches(rows.shape[0]):
             batch = rows[first:last]
-            batch = _as_input(model, batch.toarray() if is_sparse(batch) else batch, dtype)
+            batch = _as_input(batch.toarray() if is_sparse(batch) else batch, dtype)
             _compare(model, batch, session.run(None, {"X": batch}), first)
     except DataError:
         raise
@@ -290,8 +293,7 @@ def _batches(n_rows: int) -> list[tuple[int, int]]:
     return many + [(row, row + 1) for row in range(min(n_rows, _SINGLE_ROWS))]
 
 
-def _as_input(model: Model, rows: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    rows = check_inputs(model.network, rows)
+def _as_input(rows: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if rows.dtype.kind == "f" and not np.isfinite(rows).all():
         raise DataError("rows contain NaN or infinity, expected finite numbers")
     if dtype == np.uint8 and rows.dtype != np.uint8 and not (rows == np.clip(np.rint(rows), 0, 255)).all():
@@ -314,9 +316,8 @@ def _tolerance(network: Network, rows: np.ndarray) -> float:
         outputs = reference.predict_proba(network, rows)
     if not np.isfinite(outputs).all():
         raise DataError(f"predictions for such rows are too large for {network.dtype}, expected finite numbers")
-    size = np.abs(outputs).max() if network.output == "identity" else 1.0
     rounding = np.abs(outputs - reference.predict_proba(double, rows)).max()
-    return float(max(TOLERANCE * max(1.0, size), ROUNDINGS * rounding))
+    return float(max(TOLERANCE * max(1.0, np.abs(outputs).max()), ROUNDINGS * rounding))
 
 
 def _compare(model: Model, rows: np.ndarray, found: list[np.ndarray], first: int) -> None:
@@ -328,10 +329,7 @@ def _compare(model: Model, rows: np.ndarray, found: list[np.ndarray], first: int
     _check_close("probabilities", probabilities, model.decide(expected)[1], tolerance, first)
     # Derive the expected label from the graph's own probabilities, which are known here to be within the tolerance. The
     # comparison of labels is therefore exact, even for near ties.
-    own = probabilities
-    if model.network.output == "logistic" and not model.is_multilabel:
-        own = probabilities[:, -1:]
-    correct = model.decide(own)[0]
+    correct = decide(probabilities, model.labels, model.unknown, model.is_multilabel)
     wrong = (label != correct).reshape(len(rows), -1).any(axis=1) if label.shape == correct.shape else np.array([True])
     if wrong.any():
         row = int(wrong.argmax())

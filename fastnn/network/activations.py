@@ -77,8 +77,15 @@ def _silu_derivative(inp: np.ndarray) -> np.ndarray:
     return logistic(inp) * (1 + inp * (1 - logistic(inp)))
 
 
-def _onnx_gelu(graph: Any, name: str) -> str:  # ONNX has an operator for GELU only from opset 20 on
-    erf = graph.add("Erf", [graph.add("Mul", [name, graph.number(0.5**0.5)])])
+def _onnx_elu(graph: Any, name: str) -> str:  # onnxruntime has Elu only for float32
+    exp = graph.add("Exp", [graph.add("Min", [name, graph.number(0)])])
+    return graph.add("Add", [graph.add("Relu", [name]), graph.add("Sub", [exp, graph.number(ELU_ALPHA)])])
+
+
+def _onnx_gelu(graph: Any, name: str) -> str:
+    # ONNX has Gelu only from opset 20 on, and onnxruntime has Erf only for float32.
+    single = graph.add("Cast", [graph.add("Mul", [name, graph.number(0.5**0.5)])], to=1)  # 1: float32
+    erf = graph.add("CastLike", [graph.add("Erf", [single]), name])
     cdf = graph.add("Mul", [graph.add("Add", [erf, graph.number(1)]), graph.number(0.5)])
     return graph.add("Mul", [name, cdf])
 
@@ -113,7 +120,7 @@ ACTIVATIONS: dict[str, Activation] = {
         needs="output",
         formula="sum where it is above 0, else exp(sum) - 1",
         derivative_formula="1 where the output is above 0, else output + 1",
-        onnx=_operator("Elu", alpha=ELU_ALPHA),
+        onnx=_onnx_elu,
         initializer="he",
     ),
     "gelu": Activation(

@@ -9,7 +9,7 @@ can compute it itself, in NumPy; it then works in both backends, in files, and i
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -96,6 +96,10 @@ class Layer:
 
     def initial_statistics(self, input_shape: Shape) -> tuple[np.ndarray, ...]:
         """Return the statistics before training, in float64; empty for a layer without statistics."""
+        return ()
+
+    def statistics_shapes(self, input_shape: Shape) -> tuple[Shape, ...]:
+        """Return the shapes of `initial_statistics`, so that files can be checked before memory is allocated."""
         return ()
 
     def check_batch(self, batch_size: int) -> None:
@@ -239,6 +243,9 @@ class BatchNorm(Layer):
     def initial_statistics(self, input_shape: Shape) -> tuple[np.ndarray, ...]:
         return np.zeros(math.prod(input_shape)), np.ones(math.prod(input_shape))
 
+    def statistics_shapes(self, input_shape: Shape) -> tuple[Shape, ...]:
+        return (math.prod(input_shape),), (math.prod(input_shape),)
+
     def check_batch(self, batch_size: int) -> None:
         if batch_size < 2:
             raise SettingsError(f"batch_size is {batch_size}, expected 2 or more for batch normalisation")
@@ -267,7 +274,15 @@ LAYERS: dict[str, type[Layer]] = {layer.kind: layer for layer in (Dense, BatchNo
 
 def to_json(layers: Sequence[Layer]) -> list[dict[str, Any]]:
     """Return the layers as a list of dicts of plain values: "kind" and the fields of the class."""
-    return [{"kind": layer.kind, **asdict(layer)} for layer in layers]  # type: ignore[call-overload]
+    return [
+        # Numbers get the type of their field: NumPy's numbers become Python's, and equal layers give equal JSON.
+        {"kind": layer.kind} | {field.name: _plain(getattr(layer, field.name), field.type) for field in fields(layer)}  # type: ignore[arg-type]
+        for layer in layers
+    ]
+
+
+def _plain(value: Any, kind: Any) -> Any:
+    return kind(value) if kind in (int, float) else value
 
 
 def from_json(values: Any) -> list[Layer]:

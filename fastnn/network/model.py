@@ -10,7 +10,6 @@ from fastnn.errors import DataError
 from fastnn.network import LOSSES, Network
 
 _INT64 = range(-(2**63), 2**63)
-_LABELS = "int64 integers or of strings"
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +160,7 @@ def checked_names(
         "classes": classes,
         "image_shape": _checked_image_shape(image_shape, n_inputs),
         "feature_names": _checked_feature_names(feature_names, n_inputs),
-        "unknown": _checked_unknown(unknown, classes, n_outputs if loss.are_independent else 1),
+        "unknown": _checked_unknown(unknown, classes, loss.are_independent and n_outputs > 1),
     }
 
 
@@ -175,13 +174,11 @@ def _checked_classes(classes: Any, counts: tuple[int, ...], n_outputs: int) -> t
         or {type(label) for label in classes} not in ({int}, {str})
         or any(isinstance(label, int) and label not in _INT64 for label in classes)
     ):
-        raise DataError(f"classes are {short(classes)}, expected a list of {_LABELS}")
+        raise DataError(f"classes are {short(classes)}, expected a list of int64 integers or of strings")
     if len(classes) not in counts:
         expected = "one or two" if len(counts) > 1 else "one each"
         raise DataError(f"{len(classes)} classes for {n_outputs} outputs of the network, expected {expected}")
-    if len(set(classes)) != len(classes):
-        raise DataError(f"classes are {short(classes)}, expected all of them different")
-    _check_text("classes", classes)
+    _check_different("classes", classes)
     return tuple(classes)
 
 
@@ -198,16 +195,14 @@ def _checked_feature_names(names: Any, n_inputs: int) -> tuple[str, ...] | None:
         return None
     if not isinstance(names, list) or len(names) != n_inputs or {type(name) for name in names} != {str}:
         raise DataError(f"feature_names are {short(names)}, expected a list of {n_inputs} strings")
-    if len(set(names)) != n_inputs:
-        raise DataError(f"feature_names are {short(names)}, expected all of them different")
-    _check_text("feature_names", names)
+    _check_different("feature_names", names)
     return tuple(names)
 
 
-def _checked_unknown(unknown: Any, classes: Any, n_independent: int) -> tuple[float, Any] | None:
+def _checked_unknown(unknown: Any, classes: Any, is_multilabel: bool) -> tuple[float, Any] | None:
     if unknown is None:
         return None
-    if classes is None or n_independent > 1:
+    if classes is None or is_multilabel:
         reason = "the outputs are numbers" if classes is None else "each output has a probability of its own"
         raise DataError(f"unknown is {short(unknown)}, expected none: {reason}")
     if not isinstance(unknown, list) or len(unknown) != 2:
@@ -219,18 +214,21 @@ def _checked_unknown(unknown: Any, classes: Any, n_independent: int) -> tuple[fl
     if type(label) is not label_type or label in classes or (label_type is int and label not in _INT64):
         expected = "an int64 integer" if label_type is int else "a string"
         raise DataError(f"the label of unknown is {short(label)}, expected {expected} that is none of the classes")
-    _check_text("unknown", [label])
+    _check_different("unknown", [label])
     return float(threshold), label
 
 
-def _check_text(name: str, labels: list[Any]) -> None:
-    """Raise DataError if a label cannot be encoded as UTF-8."""
+def _check_different(name: str, labels: list[Any]) -> None:
+    """Raise DataError if two labels are equal or one cannot be encoded as UTF-8."""
+    if len(set(labels)) != len(labels):
+        raise DataError(f"{name} are {short(labels)}, expected all of them different")
     try:
         "".join(label for label in labels if isinstance(label, str)).encode("utf-8")
     except UnicodeEncodeError:
         raise DataError(f"its {name} has half of a surrogate pair, expected whole characters") from None
 
 
-def are_sizes(values: Any, n: int) -> bool:
-    """Return whether `values` is a list of `n` integers, each 1 or more."""
-    return isinstance(values, list) and len(values) == n and all(type(size) is int and size > 0 for size in values)
+def are_sizes(values: Any, n: int | None = None) -> bool:
+    """Return whether `values` is a list of `n` integers, each 1 or more; None: of one or more integers."""
+    fits = isinstance(values, list) and len(values) == (n or max(1, len(values)))
+    return fits and all(type(size) is int and size > 0 for size in values)

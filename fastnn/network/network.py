@@ -105,13 +105,8 @@ class Network:
                     )
             layers = _dense_layers([weight.shape[1] for weight in self.weights], activation)
         self.layers = _complete(layers)
-        shapes = [self.weights[0].shape[:1] if input_shape is None else tuple(input_shape)]
-        if not shapes[0] or any(not is_integer(size) or size < 1 for size in shapes[0]):
-            raise SettingsError(f"input_shape is {shapes[0]}, expected sizes of 1 or more")
-        for layer in self.layers:
-            shapes.append(layer.output_shape(shapes[-1]))
-        self.shapes: tuple[Shape, ...] = tuple(shapes)
-        self.sizes = tuple(map(math.prod, shapes))
+        self.shapes = _shapes(self.weights[0].shape[:1] if input_shape is None else input_shape, self.layers)
+        self.sizes = tuple(map(math.prod, self.shapes))
         self._check_arrays()
 
     def _check_arrays(self) -> None:
@@ -121,7 +116,7 @@ class Network:
         for number, (layer, shape) in enumerate(zip(self.layers, self.shapes, strict=False), start=1):
             parameters, start = layer.parameter_shapes(shape), (len(expected), len(statistics))
             expected += [] if parameters is None else [(number, *parameters)]
-            statistics += [(number, array.shape) for array in layer.initial_statistics(shape)]
+            statistics += [(number, each) for each in layer.statistics_shapes(shape)]
             self._places.append((slice(start[0], len(expected)), slice(start[1], len(statistics))))
         for found, wanted, name in ((self.weights, expected, "weights"), (self.statistics, statistics, "statistics")):
             if len(found) != len(wanted):
@@ -203,18 +198,17 @@ class Network:
         check_choice("initializer", initializer, INITIALIZERS)
         if np.dtype(dtype) not in (np.dtype(np.float32), np.dtype(np.float64)):
             raise SettingsError(f"dtype is {np.dtype(dtype)}, expected float32 or float64")
-        rng, shape, layers = generator(seed, "weights"), tuple(sizes), _complete(layers)
+        rng, layers = generator(seed, "weights"), _complete(layers)
         previous = activation if isinstance(activation, str) else "relu"
         weights, biases, statistics = [], [], []
-        for number, layer in enumerate(layers, start=1):
-            previous = layer.activation if number < len(layers) else previous
+        for layer, shape in zip(layers, _shapes(sizes, layers), strict=False):
+            previous = previous if layer is layers[-1] else layer.activation
             suited = ACTIVATIONS[previous].initializer if initializer == "auto" else initializer
             parameters = layer.parameter_shapes(shape)
             if parameters is not None:
                 weights.append(layer.initial_weight(rng, shape, suited).astype(dtype))
                 biases.append(np.zeros(parameters[1], dtype))
             statistics += [array.astype(dtype) for array in layer.initial_statistics(shape)]
-            shape = layer.output_shape(shape)
         return cls(weights, biases, "relu", input_scale, output, layers, sizes, statistics)
 
     @classmethod
@@ -347,6 +341,16 @@ class Network:
         chain = "".join(f" -> {part} {name}" for part, name in zip(parts, names, strict=True))
         inputs = "x".join(map(str, self.shapes[0]))
         return f"Network({inputs}{chain}, {self.dtype}, {self.n_parameters:,} parameters)"
+
+
+def _shapes(input_shape: Sequence[int], layers: Sequence[Layer]) -> tuple[Shape, ...]:
+    """Return the shape of an input row, and of each layer's output row."""
+    shapes = [tuple(input_shape)]
+    if not shapes[0] or any(not is_integer(size) or size < 1 for size in shapes[0]):
+        raise SettingsError(f"input_shape is {shapes[0]}, expected sizes of 1 or more")
+    for layer in layers:
+        shapes.append(layer.output_shape(shapes[-1]))
+    return tuple(shapes)
 
 
 def _activations(n_hidden: int, activation: str | Sequence[str]) -> list[str]:

@@ -139,6 +139,8 @@ class LossConfig:
         check_number("dropout", self.dropout, 0, 1)
         check_number("label_smoothing", self.label_smoothing, 0, 1)
         check_integer("seed", self.seed, 0, MAX_SEED)
+        if not isinstance(self.divide_l2, (bool, np.bool_)):
+            raise SettingsError(f"divide_l2 is {self.divide_l2!r}, expected True or False")
 
     def l2_of_batch(self, weight: float) -> float:
         """Return the L2 factor of a batch with this total sample weight; 0 if that is 0 and divides."""
@@ -154,7 +156,6 @@ class LossConfig:
     def from_settings(cls, settings: dict[str, Any]) -> Self:
         """Return the configuration with these settings; SettingsError for a name that is no setting."""
         return cls(**_known(cls, settings))
-
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,8 +224,12 @@ class TrainingConfig(LossConfig):
         check_choice("backend", self.backend, BACKENDS)
         if self.threads is not None:
             check_integer("threads", self.threads, 1)
+        if not (isinstance(self.shuffle, (bool, np.bool_)) or callable(self.shuffle)):
+            raise SettingsError(f"shuffle is {self.shuffle!r}, expected True, False or a function of the row numbers")
         if is_integer(self.early_stopping):
             object.__setattr__(self, "early_stopping", EarlyStopping(int(self.early_stopping)))  # type: ignore[arg-type]
+        elif not (self.early_stopping is None or isinstance(self.early_stopping, EarlyStopping)):
+            raise SettingsError(f"early_stopping is {self.early_stopping!r}, expected a number of epochs or None")
         get_schedule(self.schedule)
         if isinstance(self.update_rule, LBFGS):
             self._check_lbfgs()

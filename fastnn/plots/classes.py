@@ -81,7 +81,6 @@ class ClassAveragesDisplay(Display):
         low, high = min(float(self.means.min()), 0.0), max(float(self.means.max()), 1e-9)
         draw_montage(ax, self.means, names, columns, "gray_r", low, high)
         ax.set_title("mean image of each class (number of samples)", fontsize=11)
-        self.ax_, self.figure_ = ax, ax.figure
         return self
 
 
@@ -141,5 +140,4 @@ class ClassScoresDisplay(Display):
         tidy(ax)
         ax.tick_params(axis="y", length=0)
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, borderaxespad=0.2)
-        self.ax_, self.figure_ = ax, ax.figure
         return self

@@ -1,7 +1,7 @@
 """Draws the reliability diagram of the probabilities, and accuracy against coverage."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Self, SupportsIndex
+from typing import TYPE_CHECKING, Self
 
 from numpy.typing import ArrayLike
 
@@ -28,7 +28,7 @@ class ReliabilityDisplay(Display):
         The accuracy, confidence and count of each bin; ``bins.error`` is the expected calibration error.
     """
 
-    def __init__(self, labels: ArrayLike, proba: ArrayLike, n_bins: SupportsIndex = 15) -> None:
+    def __init__(self, labels: ArrayLike, proba: ArrayLike, n_bins: int = 15) -> None:
         self.bins = evaluation.reliability(labels, proba, n_bins)
 
     @classmethod
@@ -36,7 +36,7 @@ class ReliabilityDisplay(Display):
         cls,
         labels: ArrayLike,
         proba: ArrayLike,
-        n_bins: SupportsIndex = 15,
+        n_bins: int = 15,
         ax: "Sequence[Axes] | None" = None,
     ) -> Self:
         """Compute the bins and plot into `ax` (two Axes) or a new figure."""
@@ -79,7 +79,6 @@ class ReliabilityDisplay(Display):
             each.xaxis.set_major_formatter(percent)
             tidy(each)
         accuracy_ax.yaxis.set_major_formatter(percent)
-        self.axes_, self.figure_ = (accuracy_ax, count_ax), accuracy_ax.figure
         return self
 
 
@@ -139,5 +138,4 @@ class CoverageDisplay(Display):
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_formatter(percent)
         tidy(ax)
-        self.ax_, self.figure_ = ax, ax.figure
         return self

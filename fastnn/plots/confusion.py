@@ -73,10 +73,8 @@ class ConfusionDisplay(Display):
         from matplotlib.colors import LinearSegmentedColormap
 
         n_classes = len(self.confusion)
-        self._owns_figure = ax is None
-        if ax is None:
-            side = min(n_classes * (0.5 if n_classes <= 12 else 0.38), 8.0) + 0.09 * max(map(len, self.class_names))
-            ax = self._new_figure(max(side, 3.0) + 2.0, max(side, 3.0) + 0.4).subplots()
+        side = min(n_classes * (0.5 if n_classes <= 12 else 0.38), 8.0) + 0.09 * max(map(len, self.class_names))
+        (ax,) = self._panels(ax, 1, "one", (max(side, 3.0) + 2.0, max(side, 3.0) + 0.4))
         diagonal = np.eye(n_classes, dtype=bool)
         worst = float(self.rates[~diagonal].max(initial=0.0))
         colours = np.zeros((n_classes, n_classes, 4))
@@ -92,7 +90,6 @@ class ConfusionDisplay(Display):
             bar.set_label("fraction of the true class" if name == "misclassified" else "")
         self._label(ax)
         self.texts_ = self._write(ax, colours) if n_classes <= _MAX_CLASSES_WITH_TEXT else None
-        self.ax_, self.figure_ = ax, ax.figure
         return self
 
     def _label(self, ax: "Axes") -> None:

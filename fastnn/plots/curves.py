@@ -74,7 +74,6 @@ class LearningCurveDisplay(Display):
         loss_ax, accuracy_ax = self._panels(ax, 2, _TWO_PANELS, (9.0, 3.6), nrows=1, ncols=2)
         self._draw_panel(loss_ax, self.loss, self.validation_loss, falling=True)
         self._draw_panel(accuracy_ax, self.accuracy, self.validation_accuracy, falling=False)
-        self.axes_, self.figure_ = (loss_ax, accuracy_ax), loss_ax.figure
         return self
 
     def _draw_panel(self, ax: "Axes", train: np.ndarray, validation: np.ndarray | None, falling: bool) -> None:
@@ -166,7 +165,6 @@ class RunsDisplay(Display):
         if len(losses) and losses.min() > 0 and losses.max() > 50 * losses.min():
             loss_ax.set_yscale("log")
         self._add_legend(accuracy_ax, lines)
-        self.axes_, self.figure_ = (loss_ax, accuracy_ax), loss_ax.figure
         return self
 
     def _add_legend(self, ax: "Axes", lines: list[Any]) -> None:

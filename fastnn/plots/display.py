@@ -22,6 +22,8 @@ class Display:
     """Base class of all displays: creates or accepts a figure, saves it, and shows it in notebooks."""
 
     figure_: Any = None
+    ax_: Any = None
+    axes_: Any = None
     _owns_figure = False
 
     def plot(self) -> Self:
@@ -79,13 +81,16 @@ class Display:
     def _panels(self, ax: Any, count: int, expected: str, size: tuple[float, float], **grid: Any) -> "list[Axes]":
         """Return the Axes to draw in: those of `ax` (one or several), or those of a new figure of this size and grid.
 
-        Raises SettingsError if `ax` does not hold `count` Axes; `expected` is a part of the message.
+        Sets `figure_`, `axes_` and `ax_`, the first of the Axes. Raises SettingsError if `ax` does not hold `count`
+        Axes; `expected` is a part of the message.
         """
         self._owns_figure = ax is None
-        panels = np.ravel(np.asarray(self._new_figure(*size).subplots(**grid) if ax is None else ax, dtype=object))
+        given = self._new_figure(*size).subplots(**grid) if ax is None else ax
+        panels = list(np.ravel(np.asarray(given, dtype=object)))
         if len(panels) != count:
             raise SettingsError(f"ax holds {len(panels)} Axes, expected {expected}")
-        return list(panels)
+        self.figure_, self.axes_, self.ax_ = panels[0].figure, tuple(panels), panels[0]
+        return panels
 
     def _repr_png_(self) -> bytes | None:
         self._root()

@@ -1,13 +1,13 @@
 """Draws the distributions of weights and gradients in each layer, and counts dead units."""
 
-from typing import TYPE_CHECKING, Any, Self, SupportsIndex
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastnn import evaluation
 from fastnn.backends import layerwise, reference
 from fastnn.backends.base import check_inputs
+from fastnn.checks import check_integer
 from fastnn.errors import DataError
 from fastnn.network import Network
 from fastnn.plots.display import BLUE, VERMILION, Display, percent, tidy
@@ -55,9 +55,9 @@ class DistributionsDisplay(Display):
         network: Network,
         images: ArrayLike | None = None,
         labels: ArrayLike | None = None,
-        n_bins: SupportsIndex = 60,
+        n_bins: int = 60,
     ) -> None:
-        self.network, self.n_bins = network, evaluation.check_count("n_bins", n_bins)
+        self.network, self.n_bins = network, check_integer("n_bins", n_bins, 1)
         self.weights = list(network.weights)
         self.gradients: list[np.ndarray] | None = None
         self.dead: list[np.ndarray] | None = None
@@ -81,7 +81,7 @@ class DistributionsDisplay(Display):
         network: Network,
         images: ArrayLike | None = None,
         labels: ArrayLike | None = None,
-        n_bins: SupportsIndex = 60,
+        n_bins: int = 60,
         ax: Any = None,
     ) -> Self:
         """Plot the distributions into `ax` (see `plot`) or a new figure; the class describes the other parameters."""
@@ -112,7 +112,6 @@ class DistributionsDisplay(Display):
                 zeros = percent(round(float(np.mean(gradient == 0)), 3))
                 row[1].set_title(f"gradients: {zeros} are exactly 0", fontsize=10)
         self.axes_ = np.array(panels, dtype=object).reshape(layers, columns)
-        self.figure_ = panels[0].figure
         return self
 
     def _draw(self, ax: "Axes", values: np.ndarray, colour: str, label: str) -> None:

@@ -1,12 +1,13 @@
 """Draws images with their true and predicted classes: all in the given order, or only the mistakes, worst first."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Self, SupportsIndex
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fastnn import evaluation
+from fastnn.checks import check_integer
 from fastnn.errors import DataError
 from fastnn.plots.display import VERMILION, Display
 
@@ -68,7 +69,7 @@ class SamplesDisplay(Display):
         labels: ArrayLike | None,
         proba: ArrayLike,
         class_names: Sequence[object] | None = None,
-        n: SupportsIndex = 24,
+        n: int = 24,
     ):
         pixels, proba = np.asarray(images), evaluation.check_proba(proba)
         self.image_shape = evaluation.check_images(pixels, image_shape, len(proba))
@@ -76,7 +77,7 @@ class SamplesDisplay(Display):
         self.class_names = evaluation.check_names(class_names, proba.shape[1])
         chosen = self._choose(true, proba)
         self.n_images, self.n_chosen = len(proba), len(chosen)
-        self.rows = chosen[: evaluation.check_count("n", n)]
+        self.rows = chosen[: check_integer("n", n, 1)]
         self.images = pixels[self.rows]
         self.labels = None if true is None else true[self.rows]
         self.predictions = proba[self.rows].argmax(axis=1)
@@ -90,7 +91,7 @@ class SamplesDisplay(Display):
         labels: ArrayLike | None,
         proba: ArrayLike,
         class_names: Sequence[object] | None = None,
-        n: SupportsIndex = 24,
+        n: int = 24,
         figure: "Figure | SubFigure | None" = None,
     ) -> Self:
         """Draw the images into `figure` or a new figure; the class describes the other parameters."""

@@ -1,7 +1,7 @@
 """Draws the weights of the first layer as images, and the activations of a hidden layer for one image."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Self, SupportsIndex
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -52,17 +52,17 @@ class WeightsDisplay(Display):
         If `n` is not a positive whole number, or the first layer is not dense.
     """
 
-    def __init__(self, network: Network, image_shape: tuple[int, int] | None, n: SupportsIndex = 40) -> None:
+    def __init__(self, network: Network, image_shape: tuple[int, int] | None, n: int = 40) -> None:
         weight = network.weights[0]
         if weight.ndim != 2:
             raise SettingsError(f"the first layer of {network} is {network.layers[0].kind}, expected a dense layer")
         self.image_shape = evaluation.check_images(weight.T, image_shape, weight.shape[1])
         self.n_units = weight.shape[1]
-        self.images = weight.T[: evaluation.check_count("n", n)].reshape(-1, *self.image_shape)
+        self.images = weight.T[: check_integer("n", n, 1)].reshape(-1, *self.image_shape)
 
     @classmethod
     def from_network(
-        cls, network: Network, image_shape: tuple[int, int] | None, n: SupportsIndex = 40, ax: "Axes | None" = None
+        cls, network: Network, image_shape: tuple[int, int] | None, n: int = 40, ax: "Axes | None" = None
     ) -> Self:
         """Plot the weights of `network` into `ax` or a new figure; the class describes the other parameters."""
         return cls(network, image_shape, n).plot(ax)
@@ -82,7 +82,6 @@ class WeightsDisplay(Display):
         bar.set_label("weight")
         shown = "all" if len(self.images) == self.n_units else f"{len(self.images):,} of"
         ax.set_title(f"weights into {shown} {self.n_units:,} units of the first layer", fontsize=11)
-        self.ax_, self.figure_ = ax, ax.figure
         return self
 
 
@@ -168,5 +167,4 @@ class ActivationsDisplay(Display):
         units_ax.set_title(f"{np.sum(~zero):,} of {len(units):,} units active", fontsize=11)
         image_ax.title.set_fontsize(11)
         tidy(units_ax)
-        self.axes_, self.figure_ = (image_ax, units_ax), image_ax.figure
         return self

@@ -166,7 +166,7 @@ def test_a_truncated_archive_is_an_error(archive, refused):
     whole = path.read_bytes()
     for size in (3, 10, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:size])
-        refused(lambda: read_npz(path), path, "damaged", "intact NPZ file")
+        refused(lambda: read_npz(path), path, "cannot be read", "intact NPZ file")
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -176,7 +176,7 @@ def test_a_wrong_crc_is_an_error(archive, refused, packed):
     offset = data.index(b"y_train.npy") - 40  # in the pixels of x_train, the previous member
     data[offset] ^= 0x55
     path.write_bytes(data)
-    refused(lambda: read_npz(path), path, "damaged", "intact NPZ file")
+    refused(lambda: read_npz(path), path, "x_train.npy", "cannot be read", "intact NPY array")
 
 
 def test_declared_terabytes_are_an_error(members, refused):
@@ -187,19 +187,18 @@ def test_declared_terabytes_are_an_error(members, refused):
     refused(lambda: read_npz(path), path, "expected 6 bytes", "found 7")
 
 
-def test_a_member_with_a_false_size_is_an_error(archive, refused, monkeypatch):
-    path = archive(**FOUR)
-    data = bytearray(path.read_bytes())
+def test_zip_bombs_and_false_sizes_are_not_decompressed(members, archive, refused, monkeypatch):
+    zeros, labels = npy(np.zeros((70, 2**20), np.uint8)), npy(np.zeros(70, int))
+    bomb = members(("X.npy", zeros), ("y.npy", labels), method=zipfile.ZIP_DEFLATED)
+    false = archive(**FOUR)
+    data = bytearray(false.read_bytes())
     for offset in (i for i in range(len(data)) if data[i : i + 4] == b"PK\1\2"):
-        struct.pack_into("<I", data, offset + 24, 2**31)
-    path.write_bytes(data)
-    refused(lambda: read_npz(path, max_bytes=2**40), path, "declare 2147483648 after decompression", "1000 times")
-
-
-def test_a_zip_bomb_is_not_decompressed(members, refused):
-    zeros = npy(np.zeros((70, 2**20), np.uint8))
-    path = members(("X.npy", zeros), ("y.npy", npy(np.zeros(70, int))), method=zipfile.ZIP_DEFLATED)
-    refused(lambda: read_npz(path), path, "X.npy", f"declare {len(zeros)} after decompression", "1000 times")
+        struct.pack_into("<I", data, offset + 24, 2**30)
+    false.write_bytes(data)
+    monkeypatch.setattr(zipfile.ZipFile, "open", None)
+    for path, declared in ((bomb, len(zeros) + len(labels)), (false, 2**32)):
+        expected = f"1000 times as many as the {path.stat().st_size} bytes of the file"
+        refused(lambda path=path: read_npz(path), path, f"declares {declared} bytes", expected)
 
 
 def test_duplicate_names_are_an_error(members, refused):
@@ -223,11 +222,6 @@ def test_unexpected_names_are_an_error(members, refused, odd, tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["made.npz"]
 
 
-def test_a_member_that_is_not_an_array_is_an_error(members, refused):
-    path = members(("X.npy", b"plain text"), ("y.npy", npy(Y)))
-    refused(lambda: read_npz(path), path, "X.npy", b"plain te".hex(" "), "NPY array")
-
-
 @pytest.mark.parametrize("keys", [("x_train", "y_train"), ("X", "y", "z"), ("X", "Y"), ("a",), ()])
 def test_missing_and_extra_keys_are_an_error(archive, refused, keys):
     path = archive(**dict.fromkeys(keys, X))
@@ -238,6 +232,7 @@ def test_missing_and_extra_keys_are_an_error(archive, refused, keys):
 @pytest.mark.parametrize(
     "data",
     [
+        b"plain text",
         bytes(range(100)),
         b"",
         b"\x93NUMPY",
@@ -251,6 +246,8 @@ def test_missing_and_extra_keys_are_an_error(archive, refused, keys):
         npy_declaring("(1 1)"),
         npy_declaring("(" + "1," * 40 + ")"),
         npy_declaring("(" + "9" * 5000 + ",)"),
+        npy_declaring("(" * 5000 + "1"),
+        npy_declaring("(1, 1)", body=b"1", version=b"\4\0"),
         npy_declaring("(1, 1)", descr="__import__('os')"),
         npy_declaring("(1, 1)", descr="'|S1'", body=b"1"),
         npy_declaring("(1, 1)", descr="'<M8[s]'", body=bytes(8)),
@@ -260,18 +257,16 @@ def test_missing_and_extra_keys_are_an_error(archive, refused, keys):
 )
 def test_invalid_npy_headers_are_an_error(members, refused, data):
     path = members(("X.npy", data), ("y.npy", npy(Y)))
-    message = refused(lambda: read_npz(path), path, "X", "found", "expected")
+    message = refused(lambda: read_npz(path), path, "X.npy: ", "expected")
     assert "pickle" not in message
 
 
-def test_overlapping_entries_are_an_error(members, refused):
+def test_an_entry_that_points_to_another_is_an_error(members, refused):
     path = members(("X.npy", npy(X)), ("y.npy", npy(Y)))
     data = bytearray(path.read_bytes())
-    second = data.rindex(b"PK\1\2")
-    assert struct.unpack_from("<I", data, second + 42)[0] > 0
-    struct.pack_into("<I", data, second + 42, 0)
+    struct.pack_into("<I", data, data.rindex(b"PK\1\2") + 42, 0)
     path.write_bytes(data)
-    refused(lambda: read_npz(path), path, "overlaps", "expected at most 0")
+    refused(lambda: read_npz(path), path, "y.npy", "expected an intact")
 
 
 def test_encryption_and_rare_compression_are_errors(members, refused):
@@ -281,7 +276,7 @@ def test_encryption_and_rare_compression_are_errors(members, refused):
     data = bytearray(path.read_bytes())
     data[data.index(b"PK\1\2") + 8] |= 1
     path.write_bytes(data)
-    refused(lambda: read_npz(path), path, "X.npy", "encrypted", "expected a plain one")
+    refused(lambda: read_npz(path), path, "X.npy", "encrypted", "expected an intact NPY array")
 
 
 @given(data=st.data())

@@ -1,10 +1,10 @@
 """Tests of the estimators: additions to scikit-learn, weights, labels, array layouts, saving, threads and processes."""
 
-import io
 import multiprocessing
 import pickle
-import threading
-import warnings
+import runpy
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import joblib
@@ -12,22 +12,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fastnn import InconsistentVersionWarning, MLPClassifier, MLPRegressor, load, load_digits
 from fastnn.backends import reference
+from fastnn.estimators import callbacks
 
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 SMALL = {"hidden_layer_sizes": (16,), "max_iter": 5, "random_state": 0}
-
-
-@pytest.fixture(autouse=True)
-def _short_fits():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -207,10 +201,13 @@ def test_dropout_changes_training_but_not_prediction(digits):
     np.testing.assert_allclose(numpy.coefs_[0], dropped.coefs_[0], rtol=1e-3, atol=1e-4)
 
 
-def test_a_schedule_sets_the_learning_rate_of_each_epoch(digits):
-    images, labels = digits
-    model = MLPClassifier(**SMALL, schedule="step:0.5,2", learning_rate_init=0.01).fit(images, labels)
-    np.testing.assert_allclose(model.history_["learning_rate"], [0.01, 0.01, 0.005, 0.005, 0.0025])
+def test_a_schedule_sets_the_learning_rate_of_each_of_max_iter_epochs(digits):
+    model = MLPClassifier(**SMALL, schedule="step:0.5,2", learning_rate_init=0.01)
+    whole, steps = clone(model).fit(*digits), clone(model)
+    for _ in range(5):
+        steps.partial_fit(*digits, classes=np.arange(10))
+    for fitted in (whole, steps):
+        np.testing.assert_allclose(fitted.history_["learning_rate"], [0.01, 0.01, 0.005, 0.005, 0.0025])
 
 
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
@@ -297,32 +294,16 @@ def test_parameters_changed_between_fits_are_used(digits):
         model.set_params(dtype="float64").predict(images * 1e300)
 
 
-def test_a_schedule_spans_max_iter_in_partial_fit_too(digits):
-    images, labels = digits
-    whole = MLPClassifier(**SMALL, schedule="cosine").fit(images, labels)
-    steps = MLPClassifier(**SMALL, schedule="cosine")
-    for _ in range(5):
-        steps.partial_fit(images, labels, classes=np.arange(10))
-    np.testing.assert_array_equal(steps.history_["learning_rate"], whole.history_["learning_rate"])
-
-
 def test_assigned_weights_are_used(digits):
     images, labels = digits
     model, other = (MLPClassifier(**SMALL | {"random_state": seed}).fit(images, labels) for seed in (0, 1))
     model.coefs_, model.intercepts_ = other.coefs_, other.intercepts_
     np.testing.assert_array_equal(model.predict_proba(images), other.predict_proba(images))
-    again = joblib.load(_dumped(model))
+    again = pickle.loads(pickle.dumps(model))
     again.coefs_[0][:] = 0
     assert not np.array_equal(again.predict_proba(images), model.predict_proba(images))
     model.loss_curve_.clear()
     assert len(model.partial_fit(images, labels).loss_curve_) == 6
-
-
-def _dumped(model):
-    file = io.BytesIO()
-    joblib.dump(model, file)
-    file.seek(0)
-    return file
 
 
 # --- scikit-learn's tools --------------------------------------------------------------------------------------------
@@ -386,6 +367,27 @@ def test_scikit_learns_progress_bar_works(digits, capsys):
     assert "MLPClassifier" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("change", ["no module", "a call is missing", "a call has other arguments"])
+def test_fits_work_without_the_callbacks_of_this_version_of_scikit_learn(digits, monkeypatch, change):
+    if change == "no module":
+        monkeypatch.setitem(sys.modules, "sklearn.callback", None)
+    else:
+        context = pytest.importorskip("sklearn.callback").CallbackContext
+        if change == "a call is missing":
+            monkeypatch.delattr(context, "subcontext")
+        else:
+            monkeypatch.setattr(context, "subcontext", lambda self, name: None)
+    module = runpy.run_path(callbacks.__file__)
+    assert "set_callbacks" not in dir(module["CallbackSupportMixin"])
+
+    class Estimator(module["CallbackSupportMixin"]):
+        fit = module["with_callbacks"](lambda self: module["FitTasks"](self, *digits, {}, dict))
+
+    tasks = Estimator().fit()
+    assert tasks(None) is False
+    tasks.end()
+
+
 # --- Saving ----------------------------------------------------------------------------------------------------------
 def test_pickles_predict_the_same_and_warn_of_another_version(digits, tmp_path):
     model = MLPClassifier(**SMALL).fit(*digits)
@@ -427,20 +429,15 @@ def test_saved_multilabel_classifiers_and_regressors_predict_the_same(digits, tm
 def test_eight_threads_predict_the_same_as_one_with_a_shared_model(digits):
     images, labels = digits
     model = MLPClassifier(**SMALL).fit(images, labels)
-    expected, found = model.predict_proba(images), [[] for _ in range(8)]
+    expected = model.predict_proba(images)
 
     def predict(t):
-        found[t].extend(model.predict_proba(images[t::8] if k % 2 else images) for k in range(20))
+        return [model.predict_proba(images[t::8] if k % 2 else images) for k in range(20)]
 
-    threads = [threading.Thread(target=predict, args=(t,)) for t in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for t, predictions in enumerate(found):
-        assert len(predictions) == 20
-        for k, proba in enumerate(predictions):
-            np.testing.assert_array_equal(proba, expected[t::8] if k % 2 else expected)
+    with ThreadPoolExecutor(8) as pool:
+        for t, predictions in enumerate(pool.map(predict, range(8))):
+            for k, proba in enumerate(predictions):
+                np.testing.assert_array_equal(proba, expected[t::8] if k % 2 else expected)
 
 
 def test_several_models_can_be_fitted_in_threads_at_once(digits):
@@ -452,22 +449,16 @@ def test_several_models_can_be_fitted_in_threads_at_once(digits):
     assert not any(_equal(one, other) for one, other in pairwise(found))
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_fits_in_a_process_pool_give_the_same_weights(digits):
-    here = MLPClassifier(**SMALL).fit(*digits)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        found = joblib.Parallel(2, backend="loky")(joblib.delayed(_fit_quietly)(*digits) for _ in range(2))
-    assert all(_equal(model, here) for model in found)
-
-
-def _fit_quietly(images, labels):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return MLPClassifier(**SMALL).fit(images, labels)
+    model = MLPClassifier(**SMALL)
+    found = joblib.Parallel(2, backend="loky")(joblib.delayed(clone(model).fit)(*digits) for _ in range(2))
+    model.fit(*digits)
+    assert all(_equal(other, model) for other in found)
 
 
 def _fit_into(queue, images, labels):
-    queue.put(_fit_quietly(images, labels).coefs_[0])
+    queue.put(MLPClassifier(**SMALL).fit(images, labels).coefs_[0])
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system has no fork")

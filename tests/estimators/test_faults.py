@@ -1,27 +1,21 @@
 """Tests that bad data and parameters raise one error before any training, which names what was found and expected."""
 
-import warnings
+import re
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import sparse
-from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, NotFittedError
+from sklearn import neural_network
+from sklearn.exceptions import DataConversionWarning, NotFittedError
 
-from fastnn import DivergenceError, MLPClassifier, MLPRegressor
+from fastnn import DivergenceError, MLPClassifier, MLPRegressor, SettingsError
 from fastnn.training.train import TrainingInterrupted
 
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((30, 4))
 Y = np.arange(30) % 3
 SMALL = {"hidden_layer_sizes": (5,), "max_iter": 2, "random_state": 0}
-
-
-@pytest.fixture(autouse=True)
-def _short_fits():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        yield
 
 
 def _with(value, where=(0, 0), array=X):
@@ -30,18 +24,12 @@ def _with(value, where=(0, 0), array=X):
     return changed
 
 
+# What scikit-learn's own checks do not try (test_conformance.py).
 BAD_X = {
-    "NaN": (_with(np.nan), ValueError, "Input X contains NaN"),
-    "infinity": (_with(np.inf), ValueError, "Input X contains infinity"),
     "too large for float32": (_with(1e300), ValueError, "too large for dtype\\('float32'\\)"),
-    "empty": (X[:0], ValueError, "0 sample"),
-    "no features": (X[:, :0], ValueError, "0 feature"),
-    "1-D": (X[0], ValueError, "Expected 2D array, got 1D array"),
     "0-D": (1.0, ValueError, "Expected 2D array, got scalar array"),
     "ragged": ([[1, 2], [3]], ValueError, "inhomogeneous|sequence"),
     "images": (X.reshape(30, 2, 2), ValueError, r"dim 3, shape \(30, 2, 2\).*reshape"),
-    "complex": (X + 1j, ValueError, "Complex data not supported"),
-    "dicts": (np.array([[{}] * 4] * 30), TypeError, "must be a string or a real number"),
     "words": (np.array([["abc"] * 4] * 30), ValueError, "convert"),
     "beyond every float": (_with(10**400), ValueError, "too large"),
     "matrix": (np.asmatrix(X) if hasattr(np, "asmatrix") else X, TypeError, "np.matrix is not supported"),
@@ -54,21 +42,17 @@ BAD_X = {
 def test_bad_inputs_raise_in_fit_and_predict(case):
     bad, error, words = BAD_X[case]
     for estimator in (MLPClassifier(**SMALL), MLPRegressor(**SMALL)):
-        y = Y[: len(bad)] if getattr(bad, "shape", (30,))[0] < 30 else Y
         with pytest.raises(error, match=words):
-            estimator.fit(bad, y)
+            estimator.fit(bad, Y)
         estimator.fit(X, Y)
         with pytest.raises(error, match=words):
             estimator.predict(bad)
 
 
 BAD_Y = {
-    "none": (None, "requires y"),
-    "continuous": (Y + 0.5, "Unknown label type"),
     "NaN": (np.where(Y == 0, np.nan, Y), "Input y contains NaN|contains NaN"),
     "None among strings": (np.array([None, "a", "b"] * 10, dtype=object), "Unknown label type"),
     "numbers among strings": (np.array([1, "a", "b"] * 10, dtype=object), "Unknown label type"),
-    "too few": (Y[:7], r"inconsistent numbers of samples: \[30, 7\]"),
     "several classes for several outputs": (
         np.stack([Y, Y], axis=1),
         "multiclass-multioutput targets are not supported",
@@ -124,10 +108,43 @@ BAD_SETTINGS = [
 def test_a_bad_parameter_raises_with_its_name_before_training(bad):
     for estimator in (MLPClassifier, MLPRegressor):
         model = estimator(**SMALL | bad)  # as in scikit-learn, fit checks parameters, not the constructor
-        words = "random_state|Seed must be between" if "random_state" in bad else "|".join(bad)
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match="|".join(bad)):
             model.fit(X, Y)
         assert not hasattr(model, "coefs_")
+
+
+@pytest.mark.parametrize("estimator", [MLPClassifier, MLPRegressor])
+def test_every_parameter_has_a_rule_and_refuses_an_arbitrary_object(estimator):
+    for name in estimator().get_params():
+        with pytest.raises(SettingsError, match=f"^{name} is <object .*>, expected "):
+            estimator(**{name: object()}).fit(X, Y)
+
+
+def test_errors_of_parameters_name_every_value_that_is_allowed():
+    for settings, message in (
+        ({"batch_size": 0}, "batch_size is 0, expected a whole number, 1 or more, or 'auto'"),
+        ({"n_threads": 1.0}, "n_threads is 1.0, expected a whole number, 1 or more, or None"),
+        ({"solver": "rprop"}, "solver is 'rprop', expected one of 'lbfgs', 'sgd', 'adam'"),
+        ({"momentum": True}, "momentum is True, expected a number, at least 0 and less than 1"),
+        ({"dtype": None}, "dtype is None, expected float32 or float64"),
+        (
+            {"hidden_layer_sizes": "8"},
+            "hidden_layer_sizes is '8', expected a whole number, 1 or more, or",
+        ),
+    ):
+        with pytest.raises(SettingsError, match="^" + re.escape(message)):
+            MLPClassifier(**SMALL | settings).fit(X, Y)
+
+
+def test_parameters_of_every_allowed_kind_are_accepted():
+    for settings in (
+        {"hidden_layer_sizes": 5}, {"hidden_layer_sizes": np.array([5, 4])}, {"hidden_layer_sizes": range(4, 6)},
+        {"hidden_layer_sizes": ()}, {"max_iter": np.int64(2)}, {"n_iter_no_change": np.inf}, {"verbose": 0},
+        {"alpha": np.float32(0)}, {"alpha": 0}, {"random_state": np.random.RandomState(0)}, {"random_state": None},
+        {"dtype": np.float64}, {"dtype": np.dtype("f4")}, {"schedule": lambda epoch, epochs: 1.0}, {"threshold": 1},
+        {"shuffle": np.bool_(False)}, {"unknown_label": 7.5}, {"batch_size": 3}, {"n_threads": 1},
+    ):  # fmt: skip
+        assert MLPClassifier(**SMALL | settings).fit(X, Y).n_iter_ == 2
 
 
 def test_a_bad_parameter_of_only_one_estimator_raises_with_its_name():
@@ -152,33 +169,22 @@ def test_a_batch_larger_than_the_data_is_clipped_with_a_warning():
     np.testing.assert_array_equal(one.predict(X), np.full(30, Y[0]))
 
 
-def test_prediction_before_a_fit_or_from_other_columns_raises():
+def test_an_estimator_that_is_not_fitted_raises():
     model = MLPClassifier(**SMALL)
-    for call in (model.predict, model.predict_proba, model.transform):
-        with pytest.raises(NotFittedError, match="MLPClassifier"):
-            call(X)
-    with pytest.raises(NotFittedError):
+    with pytest.raises(NotFittedError, match="MLPClassifier"):
+        model.transform(X)
+    with pytest.raises(NotFittedError, match="MLPClassifier"):
         _ = model.history_
-    model.fit(X, Y)
-    with pytest.raises(ValueError, match="X has 3 features, but MLPClassifier is expecting 4"):
-        model.predict(X[:, :3])
-    frame = pd.DataFrame(X, columns=list("abcd"))
-    model.fit(frame, Y)
-    np.testing.assert_array_equal(model.feature_names_in_, list("abcd"))
-    with pytest.raises(ValueError, match="feature names should match"):
-        model.predict(frame[list("abdc")])
-    with pytest.raises(ValueError, match="feature names should match"):
-        model.predict(frame.rename(columns={"a": "z"}))
 
 
 def test_partial_fit_raises_for_bad_classes_and_unsupported_parameters():
     model = MLPClassifier(**SMALL)
-    with pytest.raises(ValueError, match="classes must be passed on the first call"):
+    with pytest.raises(ValueError, match="classes is None, expected all labels"):
         model.partial_fit(X, Y)
     model.partial_fit(X, Y, classes=[0, 1, 2])
     with pytest.raises(ValueError, match=r"\[7\]"):
         model.partial_fit(X, np.where(Y == 0, 7, Y))
-    with pytest.raises(ValueError, match="classes"):
+    with pytest.raises(ValueError, match=r"classes is \[0, 1\], expected \[0, 1, 2\]"):
         model.partial_fit(X, Y, classes=[0, 1])
     with pytest.raises(ValueError, match="class_weight 'balanced'"):
         MLPClassifier(**SMALL, class_weight="balanced").partial_fit(X, Y, classes=[0, 1, 2])
@@ -255,7 +261,7 @@ def test_a_failed_fit_does_not_change_the_estimator():
         fresh.fit(X, Y, sample_weight=-np.ones(30))
     with pytest.raises(NotFittedError):
         fresh.predict(X)
-    with pytest.raises(ValueError, match="classes must be passed on the first call"):
+    with pytest.raises(ValueError, match="classes is None, expected all labels"):
         fresh.partial_fit(X, Y)
     model = MLPClassifier(**SMALL).fit(X, Y)
     before, predictions = vars(model).copy(), model.predict(X)
@@ -275,9 +281,7 @@ def test_lbfgs_raises_if_it_cannot_start_and_has_a_loss_if_it_need_not():
     for dtype, scale in (("float32", 1e25), ("float64", 1e160)):
         with pytest.raises(DivergenceError, match="scale the inputs"):
             MLPRegressor(**SMALL, solver="lbfgs", dtype=dtype).fit(X * scale, Y)
-    from sklearn.neural_network import MLPClassifier as Peer
-
-    peer = Peer(**SMALL, solver="lbfgs", tol=10.0).fit(X, Y)
+    peer = neural_network.MLPClassifier(**SMALL, solver="lbfgs", tol=10.0).fit(X, Y)
     ours = MLPClassifier(**SMALL, solver="lbfgs", tol=10.0, dtype="float64").fit(X, Y)
     assert ours.n_iter_ == peer.n_iter_ == 0
     assert ours.loss_ == pytest.approx(peer.loss_, rel=1e-12)

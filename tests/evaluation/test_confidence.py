@@ -108,5 +108,5 @@ def test_invalid_input_is_named_in_one_line() -> None:
             function([], np.empty((0, 3)))
         with pytest.raises(DataError, match="labels hold 2 at sample 1, expected 0 to 1"):
             function([0, 2], [[0.5, 0.5], [0.5, 0.5]])
-    with pytest.raises(SettingsError, match="n_bins is 0, expected a whole number of 1 or more"):
+    with pytest.raises(SettingsError, match="n_bins is 0, expected a whole number, 1 or more"):
         reliability([0], [[0.9, 0.1]], n_bins=0)

@@ -132,7 +132,7 @@ def test_no_samples_are_an_error() -> None:
 
 @pytest.mark.parametrize("n_classes", [0, -1, 2.5])
 def test_an_invalid_number_of_classes_is_an_error(n_classes: float) -> None:
-    with pytest.raises(SettingsError, match=f"n_classes is {n_classes}, expected a whole number of 1 or more"):
+    with pytest.raises(SettingsError, match=f"n_classes is {n_classes}, expected a whole number, 1 or more"):
         confusion([0], [0], n_classes=n_classes)  # type: ignore[arg-type]
 
 

@@ -301,7 +301,7 @@ def test_bad_image_data_raise_a_one_line_error(change: dict, found: str) -> None
 
 
 def test_the_maximum_number_of_images_must_be_positive() -> None:
-    with pytest.raises(SettingsError, match="n is 0, expected a whole number of 1 or more"):
+    with pytest.raises(SettingsError, match="n is 0, expected a whole number, 1 or more"):
         SamplesDisplay.from_predictions(IMAGES, (3, 4), LABELS, PROBA, n=0)
 
 

@@ -1,0 +1,113 @@
+"""The values that the estimators' parameters may have.
+
+scikit-learn wants a constructor to store its arguments unchanged, so `fit` and `partial_fit` check them.
+"""
+
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from fastnn.backends import BACKENDS
+from fastnn.checks import is_integer, is_number, short
+from fastnn.errors import SettingsError
+from fastnn.estimators.fit_watch import LEARNING_RATES
+from fastnn.network import ACTIVATIONS
+
+SOLVERS = ("lbfgs", "sgd", "adam")
+DTYPES = ("float32", "float64", float, np.float32, np.float64)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The values that a parameter may have; ``a | b`` allows the values of both rules."""
+
+    expected: str  # in words, for the error message
+    accepts: Callable[[Any], bool]
+
+    def __or__(self, other: "Rule") -> "Rule":
+        return Rule(f"{self.expected}, or {other.expected}", lambda value: self.accepts(value) or other.accepts(value))
+
+
+def one_of(*choices: str) -> Rule:
+    """Return the rule that a parameter is one of the strings `choices`."""
+    expected = ("one of " if len(choices) > 1 else "") + ", ".join(map(repr, choices))
+    return Rule(expected, lambda value: isinstance(value, str) and value in choices)
+
+
+def instance(expected: str, *types: type) -> Rule:
+    """Return the rule that a parameter is an instance of one of `types`."""
+    return Rule(expected, lambda value: isinstance(value, types))
+
+
+def items(value: Any) -> list[Any]:
+    """Return the items of a parameter with one item for each hidden layer, which may be a single item."""
+    is_collection = isinstance(value, Collection) and not isinstance(value, str) and getattr(value, "ndim", 1) > 0
+    return list(value) if is_collection else [value]
+
+
+COUNT = Rule("a whole number, 1 or more", lambda value: is_integer(value) and value >= 1)
+NOT_NEGATIVE = Rule("a finite number, 0 or more", lambda value: is_number(value) and 0 <= value < math.inf)
+POSITIVE = Rule("a finite number above 0", lambda value: is_number(value) and 0 < value < math.inf)
+FRACTION = Rule("a number, at least 0 and less than 1", lambda value: is_number(value) and 0 <= value < 1)
+BOOLEAN = instance("True or False", bool, np.bool_)
+NONE = Rule("None", lambda value: value is None)
+
+RULES = {
+    "hidden_layer_sizes": Rule(
+        f"{COUNT.expected}, or a sequence of such numbers", lambda value: all(map(COUNT.accepts, items(value)))
+    ),
+    "activation": Rule(
+        f"one of {', '.join(map(repr, ACTIVATIONS))}, or a sequence of them, one for each hidden layer",
+        lambda value: (
+            bool(items(value)) and all(isinstance(name, str) and name in ACTIVATIONS for name in items(value))
+        ),
+    ),
+    "solver": one_of(*SOLVERS),
+    "alpha": NOT_NEGATIVE,
+    "batch_size": COUNT | one_of("auto"),
+    "learning_rate": one_of(*LEARNING_RATES),
+    "learning_rate_init": POSITIVE,
+    "power_t": NOT_NEGATIVE,
+    "max_iter": COUNT,
+    "shuffle": BOOLEAN,
+    "random_state": Rule("a whole number from 0 to 2**32 - 1", lambda value: is_integer(value) and 0 <= value < 2**32)
+    | instance("a RandomState", np.random.RandomState)
+    | NONE,
+    "tol": NOT_NEGATIVE,
+    "verbose": BOOLEAN | Rule("a whole number, 0 or more", lambda value: is_integer(value) and value >= 0),
+    "warm_start": BOOLEAN,
+    "momentum": FRACTION,
+    "nesterovs_momentum": BOOLEAN,
+    "early_stopping": BOOLEAN,
+    "validation_fraction": FRACTION,
+    "beta_1": FRACTION,
+    "beta_2": FRACTION,
+    "epsilon": POSITIVE,
+    "n_iter_no_change": COUNT | Rule("infinity", lambda value: is_number(value) and value == math.inf),
+    "max_fun": COUNT,
+    "backend": one_of(*BACKENDS),
+    "n_threads": COUNT | NONE,
+    "dropout": FRACTION,
+    "input_scale": POSITIVE,
+    "dtype": Rule("float32 or float64", lambda value: isinstance(value, (str, type, np.dtype)) and value in DTYPES),
+    "schedule": Rule("a string, a function of (epoch, epochs)", lambda value: isinstance(value, str) or callable(value))
+    | NONE,
+    # Only of MLPClassifier:
+    "class_weight": instance("a dict", dict) | one_of("balanced") | NONE,
+    "threshold": Rule("a number above 0, at most 1", lambda value: is_number(value) and 0 < value <= 1) | NONE,
+    "unknown_label": instance("a string, a number", str, Real) | NONE,
+    # Only of MLPRegressor:
+    "loss": one_of("squared_error"),
+}
+
+
+def check_parameters(estimator: BaseEstimator) -> None:
+    """Raise SettingsError if a parameter of `estimator` breaks its rule. The error names the parameter."""
+    for name, value in estimator.get_params(deep=False).items():
+        if name in RULES and not RULES[name].accepts(value):
+            raise SettingsError(f"{name} is {short(value)}, expected {RULES[name].expected}")

@@ -1,0 +1,84 @@
+"""The settings of a run: checks, replacement, and the options that are generated from them."""
+
+from dataclasses import fields
+
+import pytest
+
+from fastnn import LBFGS, Adam, EarlyStopping, SettingsError, TrainingConfig
+from fastnn.optim.config import OPTIONS, LossConfig
+from fastnn.optim.schedules import Constant, Cosine
+from fastnn.runs.recipes import RECIPES
+
+BAD = {
+    "epochs": (0, "epochs is 0"),
+    "batch_size": (2.5, "batch_size is 2.5"),
+    "learning_rate": (0, "learning_rate is 0"),
+    "schedule": ("linear", "schedule is 'linear'"),
+    "warm_up": (-1, "warm_up is -1"),
+    "optimizer": ("rmsprop", "optimizer is 'rmsprop'.*adamw"),
+    "l2": (-1, "l2 is -1"),
+    "dropout": (1, "dropout is 1"),
+    "label_smoothing": (1.0, "label_smoothing is 1.0"),
+    "early_stopping": (0, "patience is 0"),
+    "shuffle": ("yes", "shuffle is 'yes'"),
+    "divide_l2": (1, "divide_l2 is 1"),
+    "seed": (-1, "seed is -1"),
+    "backend": ("cuda", "backend is 'cuda'"),
+    "threads": (0, "threads is 0"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_setting_out_of_range_is_refused_in_one_line(name):
+    value, words = BAD[name]
+    with pytest.raises(SettingsError, match=words) as caught:
+        TrainingConfig(**{name: value})
+    assert "\n" not in str(caught.value)
+
+
+def test_every_setting_has_a_case_above():
+    assert {each.name for each in fields(TrainingConfig)} == set(BAD)
+
+
+def test_a_name_that_is_no_setting_is_refused_with_the_names_that_are():
+    with pytest.raises(SettingsError, match=r"'epoch' is no setting, expected one of .*epochs"):
+        TrainingConfig().replace(epoch=3)
+    with pytest.raises(SettingsError, match="'epochs' is no setting, expected one of l2"):
+        LossConfig.from_settings({"epochs": 3})
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"batch_size": 64}, "batch_size is 64 with L-BFGS, expected None"),
+        ({"batch_size": None, "dropout": 0.1}, "dropout is 0.1 with L-BFGS, expected 0"),
+        ({"batch_size": None, "schedule": "cosine"}, "schedule is 'cosine' with L-BFGS"),
+        ({"batch_size": None, "warm_up": 1}, "warm_up is 1 with L-BFGS, expected 0"),
+    ],
+)
+def test_lbfgs_refuses_what_changes_its_loss(settings, words):
+    with pytest.raises(SettingsError, match=words):
+        TrainingConfig(optimizer=LBFGS(), **settings)
+    assert TrainingConfig(optimizer="lbfgs", batch_size=None, schedule=Constant()).update_rule == LBFGS()
+
+
+def test_the_rate_warms_up_and_then_follows_the_schedule():
+    config = TrainingConfig(learning_rate=0.4, schedule="cosine", warm_up=1)
+    assert config.rate(0, 5) == pytest.approx(0.2)
+    assert [config.rate(epoch, 5) for epoch in range(1, 5)] == [0.4 * Cosine()(epoch, 4) for epoch in range(4)]
+
+
+def test_the_plain_form_holds_every_setting():
+    config = TrainingConfig(early_stopping=3, optimizer=Adam(), l2=0.5)
+    assert config.early_stopping == EarlyStopping(3)
+    plain = config.to_dict()
+    assert set(plain) == {each.name for each in fields(TrainingConfig)}
+    assert plain["early_stopping"] == 3
+    assert plain["optimizer"] == repr(Adam())
+    assert config.changed() == {"early_stopping": EarlyStopping(3), "optimizer": Adam(), "l2": 0.5}
+
+
+def test_options_are_settings_and_recipes_are_configurations():
+    assert set(OPTIONS) < {each.name for each in fields(TrainingConfig)}
+    for recipe in RECIPES.values():
+        assert TrainingConfig(**recipe.settings) == recipe.config
