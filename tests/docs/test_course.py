@@ -69,7 +69,8 @@ def test_included_code_exists(page):
             node = next((node for node in body if getattr(node, "name", None) == name), None)
             assert node is not None, f"{path} has no {options['pyobject']}"
             body, found = node.body, ast.get_source_segment(source, node)
-        for line in filter(None, map(options.get, ("start-at", "end-at"))):
+        for line in filter(None, map(options.get, ("start-at", "end-at", "end-before"))):
+            line = line.strip('"').replace('\\"', '"')  # a YAML string may be quoted
             assert line in found, f"{path} has no {line!r}"
             found = found.partition(line)[2]
 

@@ -217,6 +217,10 @@ def test_dead_units_are_a_finding_from_half_a_layer_on():
     data.images[-1] = [-1, 0, 0]
     assert diagnose(History(), Network([dead, out[0]], [np.array([-0.5, -2, 0, 0]), out[1]]), data) == []
     assert diagnose(History(), Network([dead, out[0]], [np.zeros(4), out[1]], "tanh"), data) == []
+    # Each layer counts by its own activation: of tanh, leaky ReLU and ReLU, only the third can die.
+    weights, biases = [dead, -np.eye(4), -np.eye(4), out[0]], [np.zeros(4), np.full(4, -9.0), np.full(4, -9.0), out[1]]
+    findings = diagnose(History(), Network(weights, biases, ["tanh", "leaky_relu", "relu"]), data)
+    assert findings[0].evidence.startswith("4 of 4 units of hidden layer 3 output 0")
 
 
 def test_a_class_missing_from_the_training_data_is_never_predicted(digits):
