@@ -10,19 +10,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from fastnn.cli import compare, evaluate, explain, predict, recipes, report, train, warmup
+from fastnn.cli.options import USAGE, Parser
 from fastnn.cli.output import log_to_stderr, say, show_warning
 from fastnn.errors import FastnnError, MissingDependencyError, SettingsError
 
-FAILED, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+FAILED, INTERRUPTED, TERMINATED = 1, 130, 143
 
 
 class _Terminated(KeyboardInterrupt):
     """Raised on SIGTERM. The run ends as it does after Ctrl-C."""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,11 +69,11 @@ class _Version(argparse.Action):
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    root = _Parser(prog="fastnn", description="Train and run neural networks for handwritten digits, on a CPU.")
+    root = Parser(prog="fastnn", description="Train and run neural networks for handwritten digits, on a CPU.")
     root.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
-    commands = root.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    commands = root.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
 
-    def add(name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+    def add(name: str, run: Callable[[argparse.Namespace], None], text: str) -> Parser:
         added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         added.set_defaults(command=run)
         added.add_argument("--json", action="store_true", help="print the result as one JSON value")

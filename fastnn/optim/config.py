@@ -250,7 +250,8 @@ class TrainingConfig(LossConfig):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as values that JSON can store; an object without a plain form is named by its repr."""
-        return {each.name: _plain(getattr(self, each.name)) for each in fields(self)}
+        names = [each.name for each in fields(self)]
+        return {name: _plain(getattr(self, name)) for name in sorted(names, key=[*OPTIONS, *names].index)}
 
     @property
     def update_rule(self) -> Optimizer | LBFGS:
