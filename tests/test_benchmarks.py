@@ -242,14 +242,11 @@ def test_another_checkout_is_timed_in_the_same_rounds(other_checkout, tmp_path):
     assert len(case["contenders"]["fastnn-other-one-thread"]["rounds"]) == 2
 
 
-@pytest.mark.parametrize(
-    ("seconds", "verdict"),
-    [
-        ([1.0, 1.02, 1.03], "not slower"),
-        ([1.0, 1.05, 1.06], "slower, but not significantly"),
-        ([1.05, 1.06, 1.07], "SLOWER"),
-    ],
-)
+@pytest.mark.parametrize(("seconds", "verdict"), [
+    ([1.0, 1.02, 1.03], "not slower"),
+    ([1.0, 1.05, 1.06], "slower, but not significantly"),
+    ([1.05, 1.06, 1.07], "SLOWER"),
+])  # fmt: skip
 def test_the_verdict_names_a_slower_checkout(seconds, verdict):
     result = CaseResult(CASES["epoch-sgd"])
     result.contenders = {

@@ -104,14 +104,11 @@ def test_dtype_and_pixel_max_follow_from_the_values(table, refused):
     refused(lambda: read_csv(path), path, "line 2, column 3", "found '0.5'", "from 0 to 255, like most of the table")
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"header": "maybe"}, {"labels": "middle"}, {"pixel_max": 0}, {"pixel_max": float("nan")}, {"pixel_max": "255"},
-        {"image_shape": (28,)}, {"image_shape": (2, 0)}, {"n_pixels": 0}, {"n_pixels": 5, "image_shape": (2, 2)},
-        {"max_bytes": 0},
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("arguments", [
+    {"header": "maybe"}, {"labels": "middle"}, {"pixel_max": 0}, {"pixel_max": float("nan")}, {"pixel_max": "255"},
+    {"image_shape": (28,)}, {"image_shape": (2, 0)}, {"n_pixels": 0}, {"n_pixels": 5, "image_shape": (2, 2)},
+    {"max_bytes": 0},
+])  # fmt: skip
 def test_invalid_arguments_are_named(table, refused, arguments):
     path = table(lines([1] * 5))
     refused(lambda: read_csv(path, **arguments), next(iter(arguments)), "expected", kind=SettingsError)
@@ -163,36 +160,32 @@ ROW, HEADER = lines(mnist_row()), lines(MNIST_HEADER)
 HINT = 'labels="first"'
 
 
-@pytest.mark.parametrize(
-    ("text", "parts"),
-    [
-        ("", ["empty file"]),
-        (gzip.compress(b""), ["empty file"]),
-        ("\n", ["no text"]),
-        ("\r\n\r\n", ["no text"]),
-        ("\ufeff", ["no text"]),
-        (ROW.encode("utf-16"), ["UTF-16", "expected UTF-8"]),
-        ("\n" + ROW, ["line 1", "blank line"]),
-        *[((HEADER + ROW).replace(",", mark), ["line 1", f"delimiter {mark!r}", "expected ','"]) for mark in ";\t|"],
-        *[("label,a,b,c,d" + end, ["header of 5 columns and no data"]) for end in ("", "\n", "\r\n", "\n\n\n")],
-        (lines(["", "label", "a"], [0, 1, 2]), ["line 1, column 1", "missing", "column name", "row index"]),
-        (lines(["label", "y", "a"], [0, 1, 2]), ["1 ('label') and 2 ('y')", "expected one", HINT]),
-        ('label,"a,b",c\n1,2,3\n', ["line 1, column 2", "quotation mark"]),
-        (b"label,\xe9,c\n1,2,3\n", ["line 1, column 2", "byte 0xe9", "column name"]),
-        (lines([1, 2, 3]), ["line 1", "found 3 columns", "785", "784", HINT]),
-        (lines(["a", "b", "c"], [1, 2, 3]), ["found 3 columns", "label, class, target, y", HINT]),
-        (HEADER + ROW + lines(mnist_row(c1="")), ["line 3, column 1:", "missing value", "expected a number"]),
-        (HEADER + lines(mnist_row(c400="")) + ROW, ["line 2, column 400:", "missing value"]),
-        (HEADER + lines(mnist_row(c785="")) + ROW, ["line 2, column 785:", "missing value"]),
-        (ROW + "\n" + ROW, ["line 2", "blank line", "785 columns"]),
-        (ROW + "7\n" + ROW, ["line 2", "found 1 column,", "expected 785", "as in line 1"]),
-        (ROW + lines(mnist_row()[:784]), ["line 2", "found 784 columns", "expected 785", "as in line 1"]),
-        (ROW + lines([*mnist_row(), 0]) + ROW, ["line 2", "found 786 columns", "expected 785", "as in line 1"]),
-        (HEADER + 3 * lines([1] * 784), ["line 2", "found 784 columns", "expected 785", "as in the header"]),
-        (HEADER + 3 * lines([1] * 786), ["line 2", "found 786 columns", "expected 785", "as in the header"]),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
+@pytest.mark.parametrize(("text", "parts"), [
+    ("", ["empty file"]),
+    (gzip.compress(b""), ["empty file"]),
+    ("\n", ["no text"]),
+    ("\r\n\r\n", ["no text"]),
+    ("\ufeff", ["no text"]),
+    (ROW.encode("utf-16"), ["UTF-16", "expected UTF-8"]),
+    ("\n" + ROW, ["line 1", "blank line"]),
+    *[((HEADER + ROW).replace(",", mark), ["line 1", f"delimiter {mark!r}", "expected ','"]) for mark in ";\t|"],
+    *[("label,a,b,c,d" + end, ["header of 5 columns and no data"]) for end in ("", "\n", "\r\n", "\n\n\n")],
+    (lines(["", "label", "a"], [0, 1, 2]), ["line 1, column 1", "missing", "column name", "row index"]),
+    (lines(["label", "y", "a"], [0, 1, 2]), ["1 ('label') and 2 ('y')", "expected one", HINT]),
+    ('label,"a,b",c\n1,2,3\n', ["line 1, column 2", "quotation mark"]),
+    (b"label,\xe9,c\n1,2,3\n", ["line 1, column 2", "byte 0xe9", "column name"]),
+    (lines([1, 2, 3]), ["line 1", "found 3 columns", "785", "784", HINT]),
+    (lines(["a", "b", "c"], [1, 2, 3]), ["found 3 columns", "label, class, target, y", HINT]),
+    (HEADER + ROW + lines(mnist_row(c1="")), ["line 3, column 1:", "missing value", "expected a number"]),
+    (HEADER + lines(mnist_row(c400="")) + ROW, ["line 2, column 400:", "missing value"]),
+    (HEADER + lines(mnist_row(c785="")) + ROW, ["line 2, column 785:", "missing value"]),
+    (ROW + "\n" + ROW, ["line 2", "blank line", "785 columns"]),
+    (ROW + "7\n" + ROW, ["line 2", "found 1 column,", "expected 785", "as in line 1"]),
+    (ROW + lines(mnist_row()[:784]), ["line 2", "found 784 columns", "expected 785", "as in line 1"]),
+    (ROW + lines([*mnist_row(), 0]) + ROW, ["line 2", "found 786 columns", "expected 785", "as in line 1"]),
+    (HEADER + 3 * lines([1] * 784), ["line 2", "found 784 columns", "expected 785", "as in the header"]),
+    (HEADER + 3 * lines([1] * 786), ["line 2", "found 786 columns", "expected 785", "as in the header"]),
+], ids=lambda value: " ".join(value) if isinstance(value, list) else "")  # fmt: skip
 def test_an_invalid_table_gives_one_clear_error(table, refused, text, parts):
     path = table(text)
     refused(lambda: read_csv(path), path, "found", *parts)
@@ -245,15 +238,12 @@ def test_all_line_ends_are_accepted(table, refused, newline, final):
     refused(lambda: read_csv(path), path, "line 4, column 9")
 
 
-@pytest.mark.parametrize(
-    ("field", "found"),
-    [
-        ("5;6", "semicolon"), ("5\t", "tab"), ('"5"', "quotation mark"), ("'5'", "quotation mark"),
-        ("\0", "NUL byte (0x00)"), ("5\0", "NUL byte (0x00)"), (b"\xe95", "byte 0xe9"),
-        (" 5", "white space"), ("5 ", "white space"), ("\u00a05", "white space"), ("\u2028", "white space"),
-        *[(word, repr(word)) for word in ("#5", "nan", "-inf", "Infinity", "1e999", "-1e999", "1e39", "NA", "0x1F")],
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("field", "found"), [
+    ("5;6", "semicolon"), ("5\t", "tab"), ('"5"', "quotation mark"), ("'5'", "quotation mark"),
+    ("\0", "NUL byte (0x00)"), ("5\0", "NUL byte (0x00)"), (b"\xe95", "byte 0xe9"),
+    (" 5", "white space"), ("5 ", "white space"), ("\u00a05", "white space"), ("\u2028", "white space"),
+    *[(word, repr(word)) for word in ("#5", "nan", "-inf", "Infinity", "1e999", "-1e999", "1e39", "NA", "0x1F")],
+])  # fmt: skip
 def test_a_field_that_is_not_a_finite_number_is_located(table, refused, field, found):
     text = lines(mnist_row(), mnist_row(c50="@"), mnist_row()).encode()
     path = table(text.replace(b"@", field if isinstance(field, bytes) else field.encode()))

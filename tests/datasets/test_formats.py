@@ -70,16 +70,13 @@ def test_two_idx_files_give_a_training_set(made, names):
     assert test is None
 
 
-@pytest.mark.parametrize(
-    "names",
-    [
-        ("train-images", "train-labels", "t10k-images", "t10k-labels"),
-        ("t10k-images", "t10k-labels", "train-images", "train-labels"),
-        ("train-images", "test-images", "train-labels", "test-labels"),
-        ("a-images", "a-labels", "b-images", "b-labels"),
-        ("a-labels", "a-images", "b-labels", "b-images"),
-    ],
-)
+@pytest.mark.parametrize("names", [
+    ("train-images", "train-labels", "t10k-images", "t10k-labels"),
+    ("t10k-images", "t10k-labels", "train-images", "train-labels"),
+    ("train-images", "test-images", "train-labels", "test-labels"),
+    ("a-images", "a-labels", "b-images", "b-labels"),
+    ("a-labels", "a-images", "b-labels", "b-images"),
+])  # fmt: skip
 def test_four_idx_files_give_training_and_test_set(made, names):
     train, test = read_files(made("idx", *names))
     check(train, test)

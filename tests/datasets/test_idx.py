@@ -147,59 +147,52 @@ PACKED = gzip.compress(WHOLE)
 TERABYTE = declaring(1_000_000, 1000, 1000) + bytes(100)
 
 
-@pytest.mark.parametrize(
-    ("data", "parts"),
-    [
-        (b"", ["empty file"]),
-        (gzip.compress(b""), ["found 0 bytes", "header of at least 8"]),
-        (b"\0\0\x08", ["found 3 bytes", "header of at least 8"]),
-        (WHOLE[:9], ["found 9 bytes", "header of 16"]),
-        (b"\x12\x34\x08\x03" + bytes(20), ["12 34 08 03", "00 00 tt nn"]),
-        *[
-            (declaring(1, 2, 2, code=code) + bytes(4), [f"0x{code:02x}", "0x08 (uint8)", "0x0e (float64)"])
-            for code in (0, 7, 0x0A, 0x0F, 255)
-        ],
-        *[(declaring(*[1] * rank) + b"\0", [f"rank {rank}", "expected"]) for rank in (0, 4, 255)],
-        (declaring(0, 28, 28), ["0 sample(s)", "(0, 28, 28)", "minimum of 1"]),
-        (declaring(10**9, 28, 0), ["0 feature(s)", "minimum of 1"]),
-        (TERABYTE, [10**12, "max_bytes = 4294967296"]),
-        (gzip.compress(TERABYTE), [10**12, "max_bytes = 4294967296"]),
-        (declaring(*[2**32 - 1] * 3), [(2**32 - 1) ** 3]),
-        (declaring(2**31, 2**31, 4), [2**64]),
-        *[
-            (pack(WHOLE[:-52]), ["expected 60 bytes of data (5 x 4 x 3 of uint8)", "found 8"])
-            for pack in (bytes, gzip.compress)
-        ],
-        (WHOLE + b"\0", ["expected 60 bytes", "found 61"]),
-        (gzip.compress(WHOLE + b"\0"), ["expected 60 bytes", "found more"]),
-        (gzip.compress(WHOLE) + b"\0\0junk", ["damaged or followed by other bytes", "b'ju'", "intact gzip file"]),
-        (PACKED[:-20], ["ended before the end-of-stream marker", "intact gzip file"]),
-        (PACKED[:5], ["ended before the end-of-stream marker", "intact gzip file"]),
-        (PACKED[:-4] + b"\xff\xff\xff\xff", ["Incorrect length", "intact gzip file"]),
-        (PACKED[:-8] + b"\0\0\0\0" + PACKED[-4:], ["CRC check failed", "intact gzip file"]),
-        (PACKED[:10] + b"\xff" + PACKED[11:], ["damaged", "intact gzip file"]),
-        (idx_bytes(np.array([[1, 255], [256, 0]], np.int16)), ["sample 1, pixel 0", "found 256", "from 0 to 255"]),
-        (idx_bytes(np.array([[0.5, np.nan]], np.float32)), ["sample 0, pixel 1", "found nan", "finite"]),
-        (idx_bytes(LABELS), ["looks like a label file (rank 1)", "rank 3"]),
+@pytest.mark.parametrize(("data", "parts"), [
+    (b"", ["empty file"]),
+    (gzip.compress(b""), ["found 0 bytes", "header of at least 8"]),
+    (b"\0\0\x08", ["found 3 bytes", "header of at least 8"]),
+    (WHOLE[:9], ["found 9 bytes", "header of 16"]),
+    (b"\x12\x34\x08\x03" + bytes(20), ["12 34 08 03", "00 00 tt nn"]),
+    *[
+        (declaring(1, 2, 2, code=code) + bytes(4), [f"0x{code:02x}", "0x08 (uint8)", "0x0e (float64)"])
+        for code in (0, 7, 0x0A, 0x0F, 255)
     ],
-    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
-)
+    *[(declaring(*[1] * rank) + b"\0", [f"rank {rank}", "expected"]) for rank in (0, 4, 255)],
+    (declaring(0, 28, 28), ["0 sample(s)", "(0, 28, 28)", "minimum of 1"]),
+    (declaring(10**9, 28, 0), ["0 feature(s)", "minimum of 1"]),
+    (TERABYTE, [10**12, "max_bytes = 4294967296"]),
+    (gzip.compress(TERABYTE), [10**12, "max_bytes = 4294967296"]),
+    (declaring(*[2**32 - 1] * 3), [(2**32 - 1) ** 3]),
+    (declaring(2**31, 2**31, 4), [2**64]),
+    *[
+        (pack(WHOLE[:-52]), ["expected 60 bytes of data (5 x 4 x 3 of uint8)", "found 8"])
+        for pack in (bytes, gzip.compress)
+    ],
+    (WHOLE + b"\0", ["expected 60 bytes", "found 61"]),
+    (gzip.compress(WHOLE + b"\0"), ["expected 60 bytes", "found more"]),
+    (gzip.compress(WHOLE) + b"\0\0junk", ["damaged or followed by other bytes", "b'ju'", "intact gzip file"]),
+    (PACKED[:-20], ["ended before the end-of-stream marker", "intact gzip file"]),
+    (PACKED[:5], ["ended before the end-of-stream marker", "intact gzip file"]),
+    (PACKED[:-4] + b"\xff\xff\xff\xff", ["Incorrect length", "intact gzip file"]),
+    (PACKED[:-8] + b"\0\0\0\0" + PACKED[-4:], ["CRC check failed", "intact gzip file"]),
+    (PACKED[:10] + b"\xff" + PACKED[11:], ["damaged", "intact gzip file"]),
+    (idx_bytes(np.array([[1, 255], [256, 0]], np.int16)), ["sample 1, pixel 0", "found 256", "from 0 to 255"]),
+    (idx_bytes(np.array([[0.5, np.nan]], np.float32)), ["sample 0, pixel 1", "found nan", "finite"]),
+    (idx_bytes(LABELS), ["looks like a label file (rank 1)", "rank 3"]),
+], ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "")  # fmt: skip
 def test_an_invalid_image_file_gives_one_clear_error(tmp_path, refused, data, parts):
     path = tmp_path / "x"
     path.write_bytes(data)
     refused(lambda: read_idx(path), path, *parts)
 
 
-@pytest.mark.parametrize(
-    ("labels", "parts"),
-    [
-        (np.array([0, 1, -1, 3, 4], np.int8), ["label 2", "found -1", "0 to 9999"]),
-        (np.array([0, 1, 10_000, 3, 4], np.int16), ["label 2", "found 10000", "0 to 9999"]),
-        (LABELS.astype(np.float32), ["float32", "an integer type"]),
-        (LABELS[:4], ["some-images-idx3-ubyte", "found 4 labels, expected 5"]),
-        (PIXELS, ["looks like an image file (rank 3)", "rank 1"]),
-    ],
-)
+@pytest.mark.parametrize(("labels", "parts"), [
+    (np.array([0, 1, -1, 3, 4], np.int8), ["label 2", "found -1", "0 to 9999"]),
+    (np.array([0, 1, 10_000, 3, 4], np.int16), ["label 2", "found 10000", "0 to 9999"]),
+    (LABELS.astype(np.float32), ["float32", "an integer type"]),
+    (LABELS[:4], ["some-images-idx3-ubyte", "found 4 labels, expected 5"]),
+    (PIXELS, ["looks like an image file (rank 3)", "rank 1"]),
+])  # fmt: skip
 def test_an_invalid_label_file_gives_one_clear_error(images, tmp_path, refused, labels, parts):
     path = tmp_path / "y"
     path.write_bytes(idx_bytes(labels))

@@ -170,26 +170,23 @@ def test_blank_file_has_no_ink(refused, tmp_path):
     refused(lambda: prepare_image(tmp_path / "blank.png"), tmp_path / "blank.png", "no ink")
 
 
-@pytest.mark.parametrize(
-    ("array", "parts"),
-    [
-        (np.zeros(784), ["(784,)", "(height, width)"]),
-        (np.zeros((28, 28, 2)), ["(28, 28, 2)"]),
-        (np.zeros((1, 28, 28, 3)), ["(1, 28, 28, 3)"]),
-        (np.zeros((0, 28)), ["(0, 28)", "at least 1 pixel"]),
-        (np.full((5, 5), np.nan), ["nan", "0 to 255"]),
-        (np.full((5, 5), np.inf), ["inf", "0 to 255"]),
-        (np.full((5, 5), -1), ["-1", "0 to 255"]),
-        (np.full((5, 5), 256), ["256", "0 to 255"]),
-        (np.full((5, 5), "a"), ["<U1"]),
-        (np.full((5, 5), None), ["object"]),
-        (np.full((5, 5), 1j), ["complex128"]),
-        (np.ma.masked_array(np.zeros((5, 5))), ["masked"]),
-        (np.zeros((1, 1)), ["no ink"]),
-        (Image.new("L", (0, 5)), ["0 x 5"]),
-        (Image.fromarray(np.full((5, 5), np.nan, np.float32)), ["nan", "finite"]),
-    ],
-)
+@pytest.mark.parametrize(("array", "parts"), [
+    (np.zeros(784), ["(784,)", "(height, width)"]),
+    (np.zeros((28, 28, 2)), ["(28, 28, 2)"]),
+    (np.zeros((1, 28, 28, 3)), ["(1, 28, 28, 3)"]),
+    (np.zeros((0, 28)), ["(0, 28)", "at least 1 pixel"]),
+    (np.full((5, 5), np.nan), ["nan", "0 to 255"]),
+    (np.full((5, 5), np.inf), ["inf", "0 to 255"]),
+    (np.full((5, 5), -1), ["-1", "0 to 255"]),
+    (np.full((5, 5), 256), ["256", "0 to 255"]),
+    (np.full((5, 5), "a"), ["<U1"]),
+    (np.full((5, 5), None), ["object"]),
+    (np.full((5, 5), 1j), ["complex128"]),
+    (np.ma.masked_array(np.zeros((5, 5))), ["masked"]),
+    (np.zeros((1, 1)), ["no ink"]),
+    (Image.new("L", (0, 5)), ["0 x 5"]),
+    (Image.fromarray(np.full((5, 5), np.nan, np.float32)), ["nan", "finite"]),
+])  # fmt: skip
 def test_invalid_arrays_and_pictures_are_errors(refused, array, parts):
     refused(lambda: prepare_image(array), "image", *parts)
 

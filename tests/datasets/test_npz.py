@@ -71,18 +71,15 @@ def test_training_and_test_set_are_read(archive, packed):
     assert (train.name, test.name) == (f"{path}: x_train", f"{path}: x_test")
 
 
-@pytest.mark.parametrize(
-    ("pixels", "labels", "image_shape"),
-    [
-        (X.reshape(6, 16), Y, (4, 4)),
-        (X.reshape(6, 4, 4, 1), Y.reshape(6, 1), (4, 4)),
-        (X.reshape(6, 2, 8), Y.astype(float), (2, 8)),
-        (X[:, 0, :3], Y.astype(np.uint8), None),
-        (X.astype(">i8"), Y.astype(">i2"), (4, 4)),
-        (np.asfortranarray(X), Y, (4, 4)),
-        (X.transpose(0, 2, 1), Y, (4, 4)),
-    ],
-)
+@pytest.mark.parametrize(("pixels", "labels", "image_shape"), [
+    (X.reshape(6, 16), Y, (4, 4)),
+    (X.reshape(6, 4, 4, 1), Y.reshape(6, 1), (4, 4)),
+    (X.reshape(6, 2, 8), Y.astype(float), (2, 8)),
+    (X[:, 0, :3], Y.astype(np.uint8), None),
+    (X.astype(">i8"), Y.astype(">i2"), (4, 4)),
+    (np.asfortranarray(X), Y, (4, 4)),
+    (X.transpose(0, 2, 1), Y, (4, 4)),
+])  # fmt: skip
 def test_all_shapes_types_and_memory_orders_are_read(archive, pixels, labels, image_shape):
     data, nothing = read_npz(archive(X=pixels, y=labels))
     assert nothing is None
@@ -229,32 +226,29 @@ def test_missing_and_extra_keys_are_an_error(archive, refused, keys):
     refused(lambda: read_npz(path), path, f"found {found}", "expected x_train, y_train, x_test and y_test, or X and y")
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"plain text",
-        bytes(range(100)),
-        b"",
-        b"\x93NUMPY",
-        b"\x93NUMPY\x01\x00\xff\xff{}",
-        b"\x93NUMPY\x03\x00\x02\x00\x00\x00{}",
-        b"\x93NUMPY\x01\x00\x40\x00{}",
-        npy_declaring("(1, 1)", descr="[('a', '<i4')]"),
-        npy_declaring("(-1, 1)"),
-        npy_declaring("()"),
-        npy_declaring("(1,,)"),
-        npy_declaring("(1 1)"),
-        npy_declaring("(" + "1," * 40 + ")"),
-        npy_declaring("(" + "9" * 5000 + ",)"),
-        npy_declaring("(" * 5000 + "1"),
-        npy_declaring("(1, 1)", body=b"1", version=b"\4\0"),
-        npy_declaring("(1, 1)", descr="__import__('os')"),
-        npy_declaring("(1, 1)", descr="'|S1'", body=b"1"),
-        npy_declaring("(1, 1)", descr="'<M8[s]'", body=bytes(8)),
-        npy_declaring("(1, 1)", descr="'<f16'", body=bytes(16)),
-        pickle.dumps([1]),
-    ],
-)
+@pytest.mark.parametrize("data", [
+    b"plain text",
+    bytes(range(100)),
+    b"",
+    b"\x93NUMPY",
+    b"\x93NUMPY\x01\x00\xff\xff{}",
+    b"\x93NUMPY\x03\x00\x02\x00\x00\x00{}",
+    b"\x93NUMPY\x01\x00\x40\x00{}",
+    npy_declaring("(1, 1)", descr="[('a', '<i4')]"),
+    npy_declaring("(-1, 1)"),
+    npy_declaring("()"),
+    npy_declaring("(1,,)"),
+    npy_declaring("(1 1)"),
+    npy_declaring("(" + "1," * 40 + ")"),
+    npy_declaring("(" + "9" * 5000 + ",)"),
+    npy_declaring("(" * 5000 + "1"),
+    npy_declaring("(1, 1)", body=b"1", version=b"\4\0"),
+    npy_declaring("(1, 1)", descr="__import__('os')"),
+    npy_declaring("(1, 1)", descr="'|S1'", body=b"1"),
+    npy_declaring("(1, 1)", descr="'<M8[s]'", body=bytes(8)),
+    npy_declaring("(1, 1)", descr="'<f16'", body=bytes(16)),
+    pickle.dumps([1]),
+])  # fmt: skip
 def test_invalid_npy_headers_are_an_error(members, refused, data):
     path = members(("X.npy", data), ("y.npy", npy(Y)))
     message = refused(lambda: read_npz(path), path, "X.npy: ", "expected")

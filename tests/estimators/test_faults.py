@@ -127,10 +127,7 @@ def test_errors_of_parameters_name_every_value_that_is_allowed():
         ({"solver": "rprop"}, "solver is 'rprop', expected one of 'lbfgs', 'sgd', 'adam'"),
         ({"momentum": True}, "momentum is True, expected a number, at least 0 and less than 1"),
         ({"dtype": None}, "dtype is None, expected float32 or float64"),
-        (
-            {"hidden_layer_sizes": "8"},
-            "hidden_layer_sizes is '8', expected a whole number, 1 or more, or",
-        ),
+        ({"hidden_layer_sizes": "8"}, "hidden_layer_sizes is '8', expected a whole number, 1 or more, or"),
     ):
         with pytest.raises(SettingsError, match="^" + re.escape(message)):
             MLPClassifier(**SMALL | settings).fit(X, Y)

@@ -95,18 +95,15 @@ def test_no_mistakes_give_an_empty_index_array() -> None:
     assert mistakes([], np.empty((0, 3))).shape == (0,)
 
 
-@pytest.mark.parametrize(
-    ("labels", "predictions", "found"),
-    [
-        ([0, 1], [0], "predictions hold 1 samples, expected 2"),
-        ([[0], [1]], [0, 1], r"labels have shape \(2, 1\)"),
-        ([0, 1], [[0.1, 0.9], [0.3, 0.7]], r"predictions have shape \(2, 2\)"),
-        ([0.0, 1.0], [0, 1], "labels are float64, expected integers"),
-        ([0, -1], [0, 1], "labels hold -1 at sample 1, expected 0 or more"),
-        ([0, 1], np.array([2**63, 1], np.uint64), "predictions hold 9223372036854775808 at sample 0"),
-        ([[0, 1], [0]], [0, 1], "labels is ragged"),
-    ],
-)
+@pytest.mark.parametrize(("labels", "predictions", "found"), [
+    ([0, 1], [0], "predictions hold 1 samples, expected 2"),
+    ([[0], [1]], [0, 1], r"labels have shape \(2, 1\)"),
+    ([0, 1], [[0.1, 0.9], [0.3, 0.7]], r"predictions have shape \(2, 2\)"),
+    ([0.0, 1.0], [0, 1], "labels are float64, expected integers"),
+    ([0, -1], [0, 1], "labels hold -1 at sample 1, expected 0 or more"),
+    ([0, 1], np.array([2**63, 1], np.uint64), "predictions hold 9223372036854775808 at sample 0"),
+    ([[0, 1], [0]], [0, 1], "labels is ragged"),
+])  # fmt: skip
 def test_invalid_predictions_are_named_in_one_line(labels: list, predictions: list, found: str) -> None:
     for function in (confusion, accuracy):
         with pytest.raises(DataError, match=found) as caught:
@@ -136,32 +133,26 @@ def test_an_invalid_number_of_classes_is_an_error(n_classes: float) -> None:
         confusion([0], [0], n_classes=n_classes)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("matrix", "found"),
-    [
-        ([[1, 2, 3], [4, 5, 6]], r"shape \(2, 3\)"),
-        ([1, 2], r"shape \(2,\)"),
-        ([[0.5, 0.5], [0.0, 1.0]], "float64, expected integer counts"),
-        ([[1, -2], [0, 1]], "holds -2"),
-        (np.empty((0, 0), int), r"shape \(0, 0\)"),
-    ],
-)
+@pytest.mark.parametrize(("matrix", "found"), [
+    ([[1, 2, 3], [4, 5, 6]], r"shape \(2, 3\)"),
+    ([1, 2], r"shape \(2,\)"),
+    ([[0.5, 0.5], [0.0, 1.0]], "float64, expected integer counts"),
+    ([[1, -2], [0, 1]], "holds -2"),
+    (np.empty((0, 0), int), r"shape \(0, 0\)"),
+])  # fmt: skip
 def test_an_invalid_confusion_matrix_is_an_error(matrix: list, found: str) -> None:
     with pytest.raises(DataError, match=found):
         per_class(matrix)
 
 
-@pytest.mark.parametrize(
-    ("proba", "found"),
-    [
-        ([0.5, 0.5], r"shape \(2,\), expected \(samples, classes\)"),
-        ([[0.5, np.nan], [0.5, 0.5]], "sample 0, class 1 is nan, expected a probability"),
-        ([[0.5, 0.5], [7.0, -7.0]], "sample 1, class 0 is 7, expected a probability"),
-        ([["a", "b"], ["c", "d"]], "expected floats"),
-        ([[0.5, 0.5]], "labels hold 2 samples, expected 1"),
-        (np.empty((2, 0)), r"shape \(2, 0\)"),
-    ],
-)
+@pytest.mark.parametrize(("proba", "found"), [
+    ([0.5, 0.5], r"shape \(2,\), expected \(samples, classes\)"),
+    ([[0.5, np.nan], [0.5, 0.5]], "sample 0, class 1 is nan, expected a probability"),
+    ([[0.5, 0.5], [7.0, -7.0]], "sample 1, class 0 is 7, expected a probability"),
+    ([["a", "b"], ["c", "d"]], "expected floats"),
+    ([[0.5, 0.5]], "labels hold 2 samples, expected 1"),
+    (np.empty((2, 0)), r"shape \(2, 0\)"),
+])  # fmt: skip
 def test_invalid_probabilities_are_an_error(proba: list, found: str) -> None:
     with pytest.raises(DataError, match=found):
         mistakes([0, 1], proba)

@@ -24,12 +24,7 @@ from fastnn.network import BatchNorm, Dense, Network
 from fastnn.network.model import Model
 
 VERSIONS = {"fastnn": "0.1.0", "numpy": "2.4.6"}
-NAMES = {
-    "classes": ["no", "yes"],
-    "image_shape": (1, 2),
-    "feature_names": ["left", "right"],
-    "unknown": (0.75, "?"),
-}
+NAMES = {"classes": ["no", "yes"], "image_shape": (1, 2), "feature_names": ["left", "right"], "unknown": (0.75, "?")}
 
 
 def counted(sizes, layers=None, **settings):
@@ -159,16 +154,13 @@ TINY, HUGE = np.finfo(np.float64).smallest_subnormal, np.finfo(np.float64).max
 NORMS = [BatchNorm(momentum=0), Dense(2, "leaky_relu"), BatchNorm("silu"), BatchNorm(epsilon=5e-324)]
 
 
-@pytest.mark.parametrize(
-    "network",
-    [
-        Network.initialize((784, 128, 10), seed=3, input_scale=1 / 255),
-        Network.initialize((6, 5, 4, 3, 2, 3, 4, 5, 6, 7, 8, 9, 10, 2), activation="logistic", dtype=np.float64),
-        Network.initialize((3, 4), NORMS, dtype=np.float32),
-        Network.initialize((3, 4), NORMS, dtype=np.float64),
-        Network([np.array([[TINY, -0.0], [HUGE, -HUGE]])], [np.array([0.1, -TINY])], input_scale=5e-324),
-    ],
-)
+@pytest.mark.parametrize("network", [
+    Network.initialize((784, 128, 10), seed=3, input_scale=1 / 255),
+    Network.initialize((6, 5, 4, 3, 2, 3, 4, 5, 6, 7, 8, 9, 10, 2), activation="logistic", dtype=np.float64),
+    Network.initialize((3, 4), NORMS, dtype=np.float32),
+    Network.initialize((3, 4), NORMS, dtype=np.float64),
+    Network([np.array([[TINY, -0.0], [HUGE, -HUGE]])], [np.array([0.1, -TINY])], input_scale=5e-324),
+])  # fmt: skip
 def test_a_saved_network_is_loaded_with_identical_bits(path, network):
     save(path, network)
     model = load(path)
@@ -178,32 +170,24 @@ def test_a_saved_network_is_loaded_with_identical_bits(path, network):
     assert model.metadata == {"format_version": "3", "fastnn": version("fastnn-digits"), "numpy": np.__version__}
 
 
-@pytest.mark.parametrize(
-    ("output", "n_outputs", "names", "expected"),
-    [
-        ("softmax", 1, {"image_shape": np.array([2, 2])}, [(0,), (2, 2), None, None]),
-        ("softmax", 2, {"classes": np.array([2**63 - 1, -(2**63)])}, [(2**63 - 1, -(2**63)), None, None, None]),
-        ("softmax", 2, {"classes": ["été", "two\nlines 🙂\0"]}, [("été", "two\nlines 🙂\0"), None, None, None]),
-        ("softmax", 3, {"unknown": (0.1, -1)}, [(0, 1, 2), None, None, (0.1, -1)]),
-        (
-            "softmax",
-            2,
-            {"classes": ["a", "b"], "unknown": [np.float32(0.25), np.str_("?")]},
-            [("a", "b"), None, None, (0.25, "?")],
-        ),
-        ("logistic", 3, {}, [(0, 1, 2), None, None, None]),
-        ("logistic", 3, {"classes": np.array(["a", "b", "c"])}, [("a", "b", "c"), None, None, None]),
-        ("logistic", 1, {"unknown": (1, np.int64(2**63 - 1))}, [(0, 1), None, None, (1.0, 2**63 - 1)]),
-        ("logistic", 1, {"classes": ["a"], "unknown": (5e-324, "")}, [("a",), None, None, (5e-324, "")]),
-        ("identity", 1, {}, [None, None, None, None]),
-        (
-            "identity",
-            3,
-            {"feature_names": np.array(["a", "", "d 🙂", "d"])},
-            [None, None, ("a", "", "d 🙂", "d"), None],
-        ),
-    ],
-)
+@pytest.mark.parametrize(("output", "n_outputs", "names", "expected"), [
+    ("softmax", 1, {"image_shape": np.array([2, 2])}, [(0,), (2, 2), None, None]),
+    ("softmax", 2, {"classes": np.array([2**63 - 1, -(2**63)])}, [(2**63 - 1, -(2**63)), None, None, None]),
+    ("softmax", 2, {"classes": ["été", "two\nlines 🙂\0"]}, [("été", "two\nlines 🙂\0"), None, None, None]),
+    ("softmax", 3, {"unknown": (0.1, -1)}, [(0, 1, 2), None, None, (0.1, -1)]),
+    (
+        "softmax",
+        2,
+        {"classes": ["a", "b"], "unknown": [np.float32(0.25), np.str_("?")]},
+        [("a", "b"), None, None, (0.25, "?")],
+    ),
+    ("logistic", 3, {}, [(0, 1, 2), None, None, None]),
+    ("logistic", 3, {"classes": np.array(["a", "b", "c"])}, [("a", "b", "c"), None, None, None]),
+    ("logistic", 1, {"unknown": (1, np.int64(2**63 - 1))}, [(0, 1), None, None, (1.0, 2**63 - 1)]),
+    ("logistic", 1, {"classes": ["a"], "unknown": (5e-324, "")}, [("a",), None, None, (5e-324, "")]),
+    ("identity", 1, {}, [None, None, None, None]),
+    ("identity", 3, {"feature_names": np.array(["a", "", "d 🙂", "d"])}, [None, None, ("a", "", "d 🙂", "d"), None]),
+])  # fmt: skip
 def test_names_are_restored_as_plain_values(path, output, n_outputs, names, expected):
     save(path, Network.initialize((4, n_outputs), output=output, seed=1), **names)
     assert repr(list(names_of(load(path)).values())) == repr(expected)
@@ -279,34 +263,31 @@ def test_safetensors_reads_the_file(path, dtype):
 
 
 # --- Networks and names that are not saved ---------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    ("options", "part"),
-    [
-        ({"classes": {"a", "b"}}, "expected a list"),
-        ({"classes": "ab"}, "classes are 'ab'"),
-        ({"classes": 2}, "classes are 2"),
-        ({"classes": np.eye(2)}, "classes are [array"),
-        ({"classes": np.array([True, False])}, "classes are [True, False]"),
-        ({"classes": ["a", "\ud800"]}, "surrogate"),
-        ({"classes": ["a", "b" * 2_000_000]}, "its header has"),
-        ({"image_shape": (2.0, 1.0)}, "image_shape is [2.0, 1.0]"),
-        ({"image_shape": 2}, "image_shape is 2"),
-        ({"feature_names": "ab"}, "feature_names are 'ab'"),
-        ({"feature_names": ["a", "\ud800"]}, "surrogate"),
-        ({"unknown": 0.5}, "unknown is 0.5, expected a threshold and a label"),
-        ({"unknown": (np.nan, -1)}, "the threshold of unknown is nan"),
-        ({"unknown": (0.5, 1)}, "the label of unknown is 1, expected an int64 integer that is none of the classes"),
-        ({"unknown": (0.5, True)}, "the label of unknown is True"),
-        ({"unknown": (0.5, 2**63)}, "the label of unknown is 9223372036854775808"),
-        ({"unknown": (0.5, "\ud800"), "classes": ["a", "b"]}, "surrogate"),
-        ({"output": "identity", "classes": [0, 1]}, "classes are [0, 1], expected none: the outputs of"),
-        ({"output": "identity", "unknown": (0.5, -1)}, "unknown is [0.5, -1], expected none: the outputs are numbers"),
-        ({"output": "logistic", "unknown": (0.5, -1)}, "expected none: each output has a probability of its own"),
-        ({"output": "logistic", "classes": [0]}, "1 classes for 2 outputs of the network, expected one each"),
-        ({"output": "logistic", "n": 1, "classes": [0, 1, 2]}, "3 classes for 1 outputs of the network, expected one"),
-        ({"output": "softmax", "n": 1, "classes": [0, 1]}, "2 classes for 1 outputs of the network"),
-    ],
-)
+@pytest.mark.parametrize(("options", "part"), [
+    ({"classes": {"a", "b"}}, "expected a list"),
+    ({"classes": "ab"}, "classes are 'ab'"),
+    ({"classes": 2}, "classes are 2"),
+    ({"classes": np.eye(2)}, "classes are [array"),
+    ({"classes": np.array([True, False])}, "classes are [True, False]"),
+    ({"classes": ["a", "\ud800"]}, "surrogate"),
+    ({"classes": ["a", "b" * 2_000_000]}, "its header has"),
+    ({"image_shape": (2.0, 1.0)}, "image_shape is [2.0, 1.0]"),
+    ({"image_shape": 2}, "image_shape is 2"),
+    ({"feature_names": "ab"}, "feature_names are 'ab'"),
+    ({"feature_names": ["a", "\ud800"]}, "surrogate"),
+    ({"unknown": 0.5}, "unknown is 0.5, expected a threshold and a label"),
+    ({"unknown": (np.nan, -1)}, "the threshold of unknown is nan"),
+    ({"unknown": (0.5, 1)}, "the label of unknown is 1, expected an int64 integer that is none of the classes"),
+    ({"unknown": (0.5, True)}, "the label of unknown is True"),
+    ({"unknown": (0.5, 2**63)}, "the label of unknown is 9223372036854775808"),
+    ({"unknown": (0.5, "\ud800"), "classes": ["a", "b"]}, "surrogate"),
+    ({"output": "identity", "classes": [0, 1]}, "classes are [0, 1], expected none: the outputs of"),
+    ({"output": "identity", "unknown": (0.5, -1)}, "unknown is [0.5, -1], expected none: the outputs are numbers"),
+    ({"output": "logistic", "unknown": (0.5, -1)}, "expected none: each output has a probability of its own"),
+    ({"output": "logistic", "classes": [0]}, "1 classes for 2 outputs of the network, expected one each"),
+    ({"output": "logistic", "n": 1, "classes": [0, 1, 2]}, "3 classes for 1 outputs of the network, expected one"),
+    ({"output": "softmax", "n": 1, "classes": [0, 1]}, "2 classes for 1 outputs of the network"),
+])  # fmt: skip
 def test_names_that_do_not_fit_are_refused_and_the_old_file_stays(path, data, options, part):
     names = {name: value for name, value in options.items() if name in NAMES}
     with pytest.raises(DataError) as caught:
@@ -318,16 +299,13 @@ def test_names_that_do_not_fit_are_refused_and_the_old_file_stays(path, data, op
 OTHER = type("Other", (Dense,), {"kind": "other"})(2)  # of a class that is not in the table of layers
 
 
-@pytest.mark.parametrize(
-    ("invalidate", "part"),
-    [
-        (lambda network: network.weights[1].__setitem__(0, np.nan), "layer 2: a weight or bias is not finite"),
-        (lambda network: network.biases[0].__setitem__(0, np.inf), "layer 1: a weight or bias is not finite"),
-        (lambda network: network.statistics[1].__setitem__(0, np.nan), "layer 2: statistics"),
-        (lambda network: setattr(network, "layers", network.layers[:2]), "expected names, the last one identity"),
-        (lambda network: setattr(network, "layers", (*network.layers[:2], OTHER)), "layer 3 is {'activation': None"),
-    ],
-)
+@pytest.mark.parametrize(("invalidate", "part"), [
+    (lambda network: network.weights[1].__setitem__(0, np.nan), "layer 2: a weight or bias is not finite"),
+    (lambda network: network.biases[0].__setitem__(0, np.inf), "layer 1: a weight or bias is not finite"),
+    (lambda network: network.statistics[1].__setitem__(0, np.nan), "layer 2: statistics"),
+    (lambda network: setattr(network, "layers", network.layers[:2]), "expected names, the last one identity"),
+    (lambda network: setattr(network, "layers", (*network.layers[:2], OTHER)), "layer 3 is {'activation': None"),
+])  # fmt: skip
 def test_an_invalid_network_is_refused_and_the_old_file_stays(path, data, invalidate, part):
     network = norm_network()
     invalidate(network)
@@ -457,15 +435,12 @@ INVALID_OLD_VALUES = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("name", "key_path", "value", "part"),
-    [
-        (name, row[0], value, row[2])
-        for name, rows in (("v3-batch-norm", INVALID_VALUES), ("v2-softmax", INVALID_OLD_VALUES))
-        for row in rows
-        for value in row[1]
-    ],
-)
+@pytest.mark.parametrize(("name", "key_path", "value", "part"), [
+    (name, row[0], value, row[2])
+    for name, rows in (("v3-batch-norm", INVALID_VALUES), ("v2-softmax", INVALID_OLD_VALUES))
+    for row in rows
+    for value in row[1]
+])  # fmt: skip
 def test_an_invalid_value_in_the_header_is_named(path, name, key_path, value, part):
     header, payload = split(golden(name).read_bytes())
     *tensor, key = key_path.split()
@@ -477,15 +452,12 @@ def test_an_invalid_value_in_the_header_is_named(path, name, key_path, value, pa
     assert_refused(path, joined(header, payload), part)
 
 
-@pytest.mark.parametrize(
-    ("change", "part"),
-    [
-        (lambda payload: payload + b"\0", "found 117 bytes of weights, expected 116"),
-        (lambda payload: payload[:-1], "found 115 bytes of weights, expected 116"),
-        (lambda payload: np.float32(np.nan).tobytes() + payload[4:], "not finite"),
-        (lambda payload: payload[:-4] + np.float32(-np.inf).tobytes(), "expected finite numbers"),
-    ],
-)
+@pytest.mark.parametrize(("change", "part"), [
+    (lambda payload: payload + b"\0", "found 117 bytes of weights, expected 116"),
+    (lambda payload: payload[:-1], "found 115 bytes of weights, expected 116"),
+    (lambda payload: np.float32(np.nan).tobytes() + payload[4:], "not finite"),
+    (lambda payload: payload[:-4] + np.float32(-np.inf).tobytes(), "expected finite numbers"),
+])  # fmt: skip
 def test_an_invalid_payload_is_refused(path, data, change, part):
     header, payload = split(data)
     assert_refused(path, joined(header, change(payload)), part)

@@ -100,14 +100,11 @@ MIXED = [
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(
-    ("kind", "layers"),
-    [
-        *(("softmax", [Dense(6, activation), Dense(4, activation)]) for activation in ACTIVATIONS),
-        *((kind, MIXED) for kind in ANSWERS),
-        *((kind, []) for kind in ANSWERS),
-    ],
-)
+@pytest.mark.parametrize(("kind", "layers"), [
+    *(("softmax", [Dense(6, activation), Dense(4, activation)]) for activation in ACTIVATIONS),
+    *((kind, MIXED) for kind in ANSWERS),
+    *((kind, []) for kind in ANSWERS),
+])  # fmt: skip
 def test_the_graph_agrees_with_the_formulas(path, kind, layers, dtype):
     model = made(kind, dtype=dtype, layers=layers)
     export_onnx(path, model)
@@ -242,17 +239,14 @@ def test_the_graph_accepts_any_number_of_rows(path):
         np.testing.assert_allclose(few["probabilities"], many["probabilities"][:n], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "rows",
-    [
-        np.arange(50).reshape(10, 5) / 7,
-        [[1, 2, 3, 4, 5]],
-        np.eye(5, dtype=bool),
-        scipy.sparse.eye_array(5).tocsr(),
-        scipy.sparse.eye_array(5).tocoo(),
-        np.ones((20_000, 5), np.float32),
-    ],
-)
+@pytest.mark.parametrize("rows", [
+    np.arange(50).reshape(10, 5) / 7,
+    [[1, 2, 3, 4, 5]],
+    np.eye(5, dtype=bool),
+    scipy.sparse.eye_array(5).tocsr(),
+    scipy.sparse.eye_array(5).tocoo(),
+    np.ones((20_000, 5), np.float32),
+])  # fmt: skip
 def test_the_given_rows_are_compared_in_batches_and_singly(path, rows, monkeypatch):
     seen = []
     compare = onnx_export._compare
@@ -287,20 +281,17 @@ BROKEN_WEIGHT = changed("weight.1", lambda array: array + 0.01)
 BROKEN_CLASSES = changed("classes", lambda array: array[::-1])
 
 
-@pytest.mark.parametrize(
-    ("broken", "kind", "part"),
-    [
-        (BROKEN_WEIGHT, "softmax", "probabilities differ from the reference's, in row"),
-        (BROKEN_WEIGHT, "binary", "probabilities differ"),
-        (BROKEN_WEIGHT, "multilabel", "probabilities differ"),
-        (BROKEN_WEIGHT, "identity", "values differ"),
-        (changed("bias.2", lambda array: array * np.nan), "softmax", "nan, expected"),
-        (BROKEN_CLASSES, "softmax", "label of row 0 is"),
-        (BROKEN_CLASSES, "binary", "label of row 0 is"),
-        (changed("threshold", lambda array: array * 2), "softmax", "label of row"),
-        (changed("bias.0", lambda array: array[:-1]), "softmax", "the graph is refused: "),
-    ],
-)
+@pytest.mark.parametrize(("broken", "kind", "part"), [
+    (BROKEN_WEIGHT, "softmax", "probabilities differ from the reference's, in row"),
+    (BROKEN_WEIGHT, "binary", "probabilities differ"),
+    (BROKEN_WEIGHT, "multilabel", "probabilities differ"),
+    (BROKEN_WEIGHT, "identity", "values differ"),
+    (changed("bias.2", lambda array: array * np.nan), "softmax", "nan, expected"),
+    (BROKEN_CLASSES, "softmax", "label of row 0 is"),
+    (BROKEN_CLASSES, "binary", "label of row 0 is"),
+    (changed("threshold", lambda array: array * 2), "softmax", "label of row"),
+    (changed("bias.0", lambda array: array[:-1]), "softmax", "the graph is refused: "),
+])  # fmt: skip
 def test_a_wrong_graph_is_never_written(path, monkeypatch, broken, kind, part):
     unknown = (0.4, "?") if kind == "softmax" else None
     for old in (None, b"an old file"):
@@ -389,23 +380,20 @@ def test_a_graph_that_onnx_refuses_is_never_written(path, monkeypatch):
     assert not path.exists()
 
 
-@pytest.mark.parametrize(
-    ("model", "options", "error", "part"),
-    [
-        (Model(made().network, None), {}, DataError, "classes are None, expected a list"),
-        (Model(made().network, ("a", "b", "c", "\ud800")), {}, DataError, "classes has half of a surrogate pair"),
-        (made(unknown=(2, "?")), {}, DataError, "the threshold of unknown is 2"),
-        (made(), {"rows": np.ones((3, 4))}, DataError, "(3, 4), expected (samples, 5)"),
-        (made(), {"rows": scipy.sparse.eye_array(4).tocsr()}, DataError, "(4, 4), expected (samples, 5)"),
-        (made(), {"rows": np.ones((0, 5))}, DataError, "no samples"),
-        (made(), {"rows": np.full((3, 5), np.nan)}, DataError, "NaN or infinity"),
-        (made("identity", "identity"), {"rows": np.full((3, 5), 3e38)}, DataError, "too large for float32"),
-        (made(), {"rows": np.full((3, 5), 0.5), "input_dtype": "uint8"}, DataError, "whole numbers from 0 to 255"),
-        (made(), {"rows": np.full((3, 5), 256), "input_dtype": "uint8"}, DataError, "whole numbers from 0 to 255"),
-        (made(), {"input_dtype": "int8"}, SettingsError, "input_dtype is 'int8', expected one of uint8, float32"),
-        (made(), {"input_dtype": "many"}, SettingsError, "input_dtype is"),
-    ],
-)
+@pytest.mark.parametrize(("model", "options", "error", "part"), [
+    (Model(made().network, None), {}, DataError, "classes are None, expected a list"),
+    (Model(made().network, ("a", "b", "c", "\ud800")), {}, DataError, "classes has half of a surrogate pair"),
+    (made(unknown=(2, "?")), {}, DataError, "the threshold of unknown is 2"),
+    (made(), {"rows": np.ones((3, 4))}, DataError, "(3, 4), expected (samples, 5)"),
+    (made(), {"rows": scipy.sparse.eye_array(4).tocsr()}, DataError, "(4, 4), expected (samples, 5)"),
+    (made(), {"rows": np.ones((0, 5))}, DataError, "no samples"),
+    (made(), {"rows": np.full((3, 5), np.nan)}, DataError, "NaN or infinity"),
+    (made("identity", "identity"), {"rows": np.full((3, 5), 3e38)}, DataError, "too large for float32"),
+    (made(), {"rows": np.full((3, 5), 0.5), "input_dtype": "uint8"}, DataError, "whole numbers from 0 to 255"),
+    (made(), {"rows": np.full((3, 5), 256), "input_dtype": "uint8"}, DataError, "whole numbers from 0 to 255"),
+    (made(), {"input_dtype": "int8"}, SettingsError, "input_dtype is 'int8', expected one of uint8, float32"),
+    (made(), {"input_dtype": "many"}, SettingsError, "input_dtype is"),
+])  # fmt: skip
 def test_invalid_models_and_arguments_are_refused(path, model, options, error, part):
     with pytest.raises(error) as caught:
         export_onnx(path, model, **options)

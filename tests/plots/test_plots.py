@@ -77,16 +77,13 @@ def test_curves_show_the_history() -> None:
     assert all(label.get_text().endswith(" %") for label in display.axes_[1].get_yticklabels())
 
 
-@pytest.mark.parametrize(
-    ("validation_loss", "best"),
-    [
-        ([2.1, 1.2, 1.1, 1.3], 3),
-        ([2.1, 1.1, 1.1, 1.3], 2),
-        ([np.nan, 1.5, np.nan, 1.6], 2),
-        ([np.nan] * 4, 4),
-        (None, 4),
-    ],
-)
+@pytest.mark.parametrize(("validation_loss", "best"), [
+    ([2.1, 1.2, 1.1, 1.3], 3),
+    ([2.1, 1.1, 1.1, 1.3], 2),
+    ([np.nan, 1.5, np.nan, 1.6], 2),
+    ([np.nan] * 4, 4),
+    (None, 4),
+])  # fmt: skip
 def test_the_best_epoch_is_marked(validation_loss: list[float] | None, best: int) -> None:
     frame = history(validation_loss)
     display = LearningCurveDisplay.from_history(frame)
@@ -159,15 +156,12 @@ def test_curves_are_drawn_into_the_given_axes() -> None:
         LearningCurveDisplay.from_history(history(None), ax=axes[0])
 
 
-@pytest.mark.parametrize(
-    ("bad", "found"),
-    [
-        ([1, 2], "history is list, expected"),
-        (pd.DataFrame({"epoch": [1], "loss": [1.0]}), "no column accuracy, found epoch, loss"),
-        (history(None).iloc[:0], "the history has 0 epochs"),
-        (history(None).assign(loss="low"), "column loss is .*, expected numbers"),
-    ],
-)
+@pytest.mark.parametrize(("bad", "found"), [
+    ([1, 2], "history is list, expected"),
+    (pd.DataFrame({"epoch": [1], "loss": [1.0]}), "no column accuracy, found epoch, loss"),
+    (history(None).iloc[:0], "the history has 0 epochs"),
+    (history(None).assign(loss="low"), "column loss is .*, expected numbers"),
+])  # fmt: skip
 def test_an_invalid_history_raises_a_one_line_error(bad: object, found: str) -> None:
     with pytest.raises(DataError, match=found) as caught:
         LearningCurveDisplay.from_history(bad)
@@ -280,19 +274,16 @@ def test_images_are_drawn_into_the_given_figure() -> None:
     assert part.axes == list(display.axes_)
 
 
-@pytest.mark.parametrize(
-    ("change", "found"),
-    [
-        ({"image_shape": None}, r"image_shape is None, expected \(height, width\)"),
-        ({"image_shape": (4, 4)}, r"images have shape \(6, 12\), expected 6 rows of 4 x 4 pixels"),
-        ({"image_shape": (3, 4, 1)}, r"image_shape is \(3, 4, 1\)"),
-        ({"proba": PROBA[:5]}, "expected 5 rows"),
-        ({"labels": LABELS + 1}, "labels hold 3 at sample 2, expected 0 to 2"),
-        ({"labels": None}, "labels are None"),
-        ({"class_names": ["a", "b"]}, "class_names has 2 names, expected 3"),
-        ({"images": IMAGES.astype(str)}, "expected numbers"),
-    ],
-)
+@pytest.mark.parametrize(("change", "found"), [
+    ({"image_shape": None}, r"image_shape is None, expected \(height, width\)"),
+    ({"image_shape": (4, 4)}, r"images have shape \(6, 12\), expected 6 rows of 4 x 4 pixels"),
+    ({"image_shape": (3, 4, 1)}, r"image_shape is \(3, 4, 1\)"),
+    ({"proba": PROBA[:5]}, "expected 5 rows"),
+    ({"labels": LABELS + 1}, "labels hold 3 at sample 2, expected 0 to 2"),
+    ({"labels": None}, "labels are None"),
+    ({"class_names": ["a", "b"]}, "class_names has 2 names, expected 3"),
+    ({"images": IMAGES.astype(str)}, "expected numbers"),
+])  # fmt: skip
 def test_bad_image_data_raise_a_one_line_error(change: dict, found: str) -> None:
     arguments = {"images": IMAGES, "image_shape": (3, 4), "labels": LABELS, "proba": PROBA, **change}
     with pytest.raises(DataError, match=found) as caught:

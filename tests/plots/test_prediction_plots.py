@@ -7,13 +7,7 @@ from sklearn import metrics
 
 from fastnn import evaluation
 from fastnn.errors import DataError, SettingsError
-from fastnn.plots import (
-    ClassAveragesDisplay,
-    ClassScoresDisplay,
-    CoverageDisplay,
-    ReliabilityDisplay,
-    RunsDisplay,
-)
+from fastnn.plots import ClassAveragesDisplay, ClassScoresDisplay, CoverageDisplay, ReliabilityDisplay, RunsDisplay
 from fastnn.training.history import EpochRecord, History
 
 NAN = float("nan")

@@ -92,16 +92,13 @@ def test_a_different_test_set_and_missing_settings_are_shown(runs: list[str], tm
     assert line[:4] == ["other", "none", "full", "-"]
 
 
-@pytest.mark.parametrize(
-    ("given", "code", "words"),
-    [
-        (["{0}"], 2, "1 run given, expected two or more"),
-        (["{0}", "{0}/../plain"], 2, "is given twice"),
-        (["{0}", "none"], 1, "none is not a folder"),
-        (["{0}", "{1}", "--out", "curves.xyz"], 2, "the extension is '.xyz'"),
-        (["{0}", "{1}", "--out", "no/folder/curves.png"], 1, "no/folder"),
-    ],
-)
+@pytest.mark.parametrize(("given", "code", "words"), [
+    (["{0}"], 2, "1 run given, expected two or more"),
+    (["{0}", "{0}/../plain"], 2, "is given twice"),
+    (["{0}", "none"], 1, "none is not a folder"),
+    (["{0}", "{1}", "--out", "curves.xyz"], 2, "the extension is '.xyz'"),
+    (["{0}", "{1}", "--out", "no/folder/curves.png"], 1, "no/folder"),
+])  # fmt: skip
 def test_wrong_usage_gives_one_line(given: list[str], code: int, words: str, runs: list[str], capsys: Any) -> None:
     assert main(["compare", *(each.format(*runs) for each in given)]) == code
     out, err = capsys.readouterr()

@@ -244,21 +244,18 @@ def test_a_missing_folder_is_named(tmp_path: Path, capsys: Any) -> None:
     _one_line(["report", str(tmp_path / "file")], 1, capsys, ["file is not a folder"])
 
 
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("", "line 1 is ''"),
-        ("epoch,loss\n1,2\n", "line 1 is 'epoch,loss', expected epoch,learning_rate"),
-        ("{header}\n", "has no epochs"),
-        ("{header}\n1,0.1,2,0.5,,,1\n2,0.1,high,0.5,,,1\n", "line 3 is '2,0.1,high,0.5,,,1', expected 7 numbers"),
-        ("{header}\n1,0.1,2\n", "line 2 is '1,0.1,2', expected 7 numbers"),
-        ("{header}\n1,2,3,4,5,6,7,8\n", "line 2 is"),
-        ("{header}\n,2,3,4,5,6,7\n", "line 2 is"),
-        ("{header}\ninf,2,3,4,5,6,7\n", "line 2 is"),
-        ('{header}\n"' + "1" * 200_000 + '"\n', "is not CSV"),
-        ("\xff", "is not UTF-8"),
-    ],
-)
+@pytest.mark.parametrize(("text", "found"), [
+    ("", "line 1 is ''"),
+    ("epoch,loss\n1,2\n", "line 1 is 'epoch,loss', expected epoch,learning_rate"),
+    ("{header}\n", "has no epochs"),
+    ("{header}\n1,0.1,2,0.5,,,1\n2,0.1,high,0.5,,,1\n", "line 3 is '2,0.1,high,0.5,,,1', expected 7 numbers"),
+    ("{header}\n1,0.1,2\n", "line 2 is '1,0.1,2', expected 7 numbers"),
+    ("{header}\n1,2,3,4,5,6,7,8\n", "line 2 is"),
+    ("{header}\n,2,3,4,5,6,7\n", "line 2 is"),
+    ("{header}\ninf,2,3,4,5,6,7\n", "line 2 is"),
+    ('{header}\n"' + "1" * 200_000 + '"\n', "is not CSV"),
+    ("\xff", "is not UTF-8"),
+])  # fmt: skip
 def test_a_damaged_history_is_named(text: str, found: str, run: Path, tmp_path: Path) -> None:
     folder = _copy(run, tmp_path)
     header = "epoch,learning_rate,loss,accuracy,validation_loss,validation_accuracy,seconds"
@@ -269,23 +266,20 @@ def test_a_damaged_history_is_named(text: str, found: str, run: Path, tmp_path: 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("change", "found"),
-    [
-        ("{", "is not JSON"),
-        ("[" * 100_000, "is not JSON"),
-        ("[]", "the report is list, expected dict"),
-        ({"settings": None}, "the report's settings is NoneType, expected dict"),
-        ({"stopped": 3}, "the report's stopped is int, expected str"),
-        ({"seconds": True}, "the report's seconds is bool, expected float or int"),
-        ({"data": {"train": {}}}, "the report's data's train has no name"),
-        ({"diagnosis": [{"name": "x"}]}, "the report's diagnosis has no evidence"),
-        ({"test_accuracy": "high"}, "test_accuracy is str"),
-        ({"settings": {"recipe": None, "files": None, "seed": 0}}, "both recipe and files or neither"),
-        ({"settings": {"recipe": None, "files": [1], "seed": 0}}, "files is int, expected str"),
-        ({"settings": {"recipe": "digits", "files": None}}, "settings has no seed"),
-    ],
-)
+@pytest.mark.parametrize(("change", "found"), [
+    ("{", "is not JSON"),
+    ("[" * 100_000, "is not JSON"),
+    ("[]", "the report is list, expected dict"),
+    ({"settings": None}, "the report's settings is NoneType, expected dict"),
+    ({"stopped": 3}, "the report's stopped is int, expected str"),
+    ({"seconds": True}, "the report's seconds is bool, expected float or int"),
+    ({"data": {"train": {}}}, "the report's data's train has no name"),
+    ({"diagnosis": [{"name": "x"}]}, "the report's diagnosis has no evidence"),
+    ({"test_accuracy": "high"}, "test_accuracy is str"),
+    ({"settings": {"recipe": None, "files": None, "seed": 0}}, "both recipe and files or neither"),
+    ({"settings": {"recipe": None, "files": [1], "seed": 0}}, "files is int, expected str"),
+    ({"settings": {"recipe": "digits", "files": None}}, "settings has no seed"),
+])  # fmt: skip
 def test_a_damaged_report_is_named(change: Any, found: str, run: Path, tmp_path: Path) -> None:
     folder = _copy(run, tmp_path)
     if not isinstance(change, str):
