@@ -19,11 +19,11 @@ def table(written):
     return lambda content: written(content, "table.csv")
 
 
-def lines(*rows: object) -> str:
+def lines(*rows):
     return "".join(",".join(map(str, row)) + "\n" for row in rows)
 
 
-def mnist_row(label: int = 7, **pixels: object) -> list[object]:
+def mnist_row(label=7, **pixels):
     """A row with a label and 784 pixels. `c5=1` puts 1 in column 5, counted from 1."""
     row: list[object] = [label, *[0] * 400, *range(100, 200), *[0] * 284]
     for column, value in pixels.items():
@@ -268,7 +268,7 @@ FIELD = st.one_of(
 )
 
 
-def parsed_by_python(field: str) -> np.float32 | None:
+def parsed_by_python(field):
     """The finite float32 that a field of ASCII digits, signs, points and exponents stands for; else None."""
     if field.strip("0123456789.eE+-") or not field.isascii():
         return None

@@ -2,7 +2,6 @@
 
 import gzip
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,10 +14,10 @@ TEST = TRAIN[:2] + 100
 
 
 @pytest.fixture
-def made(tmp_path: Path):
+def made(tmp_path):
     """A function that writes files with five training or two test samples and returns their paths."""
 
-    def write(kind: str, *names: str) -> list[Path]:
+    def write(kind, *names):
         paths = [tmp_path / name for name in names]
         for path in paths:
             pixels = TEST if "test" in path.name or "t10k" in path.name or "b-" in path.name else TRAIN
@@ -35,7 +34,7 @@ def made(tmp_path: Path):
     return write
 
 
-def check(train, test) -> None:
+def check(train, test):
     np.testing.assert_array_equal(train.images, TRAIN.reshape(5, 9))
     assert train.labels.tolist() == [0, 1, 2, 3, 4]
     if test is not None:

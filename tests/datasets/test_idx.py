@@ -18,12 +18,12 @@ CODES = {"uint8": 8, "int8": 9, "int16": 11, "int32": 12, "float32": 13, "float6
 in_one_folder = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def idx_bytes(values: np.ndarray) -> bytes:
+def idx_bytes(values):
     header = bytes([0, 0, CODES[values.dtype.name], values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
     return header + values.astype(values.dtype.newbyteorder(">")).tobytes()
 
 
-def declaring(*sizes: int, code: int = 8) -> bytes:
+def declaring(*sizes, code=8):
     return bytes([0, 0, code, len(sizes)]) + struct.pack(f">{len(sizes)}I", *sizes)
 
 

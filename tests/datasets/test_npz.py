@@ -22,10 +22,10 @@ FOUR = {"x_train": X, "y_train": Y, "x_test": X[:2], "y_test": Y[:2]}
 
 
 @pytest.fixture
-def archive(tmp_path: Path):
+def archive(tmp_path):
     """A function that saves arrays to an NPZ file and returns its path."""
 
-    def write(packed: bool = False, **arrays: np.ndarray) -> Path:
+    def write(packed=False, **arrays):
         path = tmp_path / "data.npz"
         (np.savez_compressed if packed else np.savez)(path, **arrays)
         return path
@@ -34,10 +34,10 @@ def archive(tmp_path: Path):
 
 
 @pytest.fixture
-def members(tmp_path: Path):
+def members(tmp_path):
     """A function that writes the given members to a zip archive and returns its path."""
 
-    def write(*named: tuple[str, bytes], method: int = zipfile.ZIP_STORED) -> Path:
+    def write(*named, method=zipfile.ZIP_STORED):
         path = tmp_path / "made.npz"
         with zipfile.ZipFile(path, "w", method) as made:
             for name, data in named:
@@ -47,13 +47,13 @@ def members(tmp_path: Path):
     return write
 
 
-def npy(array: np.ndarray) -> bytes:
+def npy(array):
     out = io.BytesIO()
     np.save(out, array)
     return out.getvalue()
 
 
-def npy_declaring(shape: str, descr: str = "'|u1'", body: bytes = b"", version: bytes = b"\1\0") -> bytes:
+def npy_declaring(shape, descr="'|u1'", body=b"", version=b"\1\0"):
     header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
     return b"\x93NUMPY" + version + struct.pack("<H", len(header)) + header + body
 
