@@ -213,18 +213,9 @@ def test_a_checkout_that_would_run_other_code_is_rejected(other_checkout, tmp_pa
 
 def _compare(folder, *arguments, **variables):
     """Run the command with fast settings; return what it prints and its report.json."""
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.compare",
-        "--quick",
-        "--repeats",
-        "2",
-        "--out",
-        str(folder),
-        *arguments,
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **variables})
+    command = [sys.executable, "-m", "benchmarks.compare", "--quick", "--repeats", "2", "--out", str(folder)]
+    command, variables = [*command, *arguments], {**os.environ, **variables}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=variables)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout, json.loads((folder / "report.json").read_text())
 

@@ -28,12 +28,9 @@ def test_confusion_agrees_with_scikit_learn(predicted, dtype):
     np.testing.assert_array_equal(confusion(labels, predictions), metrics.confusion_matrix(labels, predictions))
 
 
-def test_confusion_of_uint8_labels_does_not_overflow():
+def test_confusion_of_many_uint8_labels_and_of_classes_that_do_not_occur():
     labels = np.arange(200, dtype=np.uint8)
     np.testing.assert_array_equal(confusion(labels, labels[::-1]), np.eye(200, dtype=int)[::-1])
-
-
-def test_confusion_has_zeros_for_classes_that_do_not_occur():
     np.testing.assert_array_equal(confusion([1], [0], n_classes=3), [[0, 0, 0], [1, 0, 0], [0, 0, 0]])
     np.testing.assert_array_equal(confusion([], [], n_classes=2), np.zeros((2, 2)))
 
@@ -87,10 +84,8 @@ def test_mistakes_are_all_wrong_samples_with_decreasing_margins():
 
 
 def test_no_mistakes_give_an_empty_index_array():
-    found = mistakes([1, 0], [[0.2, 0.8], [0.7, 0.3]])
-    assert found.shape == (0,)
-    assert found.dtype == np.int64
-    assert mistakes([], np.empty((0, 3))).shape == (0,)
+    for found in (mistakes([1, 0], [[0.2, 0.8], [0.7, 0.3]]), mistakes([], np.empty((0, 3)))):
+        assert (found.shape, found.dtype) == ((0,), np.int64)
 
 
 @pytest.mark.parametrize(("labels", "predictions", "found"), [
@@ -109,26 +104,20 @@ def test_invalid_predictions_are_named_in_one_line(labels, predictions, found):
         assert "\n" not in str(caught.value)
 
 
-def test_classes_out_of_range_are_named():
-    with pytest.raises(DataError, match="predictions hold 3 at sample 1, expected 0 to 2"):
-        confusion([0, 1], [0, 3], n_classes=3)
-    with pytest.raises(DataError, match="largest class is 4000000, expected below 10000"):
-        confusion([0, 4_000_000], [0, 0])
-    with pytest.raises(DataError, match="labels hold 2 at sample 0, expected 0 to 1"):
-        mistakes([2], [[0.5, 0.5]])
-
-
-def test_no_samples_are_an_error():
-    with pytest.raises(DataError, match="labels are empty"):
-        accuracy([], [])
-    with pytest.raises(DataError, match="labels are empty"):
-        confusion([], [])
-
-
-@pytest.mark.parametrize("n_classes", [0, -1, 2.5])
-def test_an_invalid_number_of_classes_is_an_error(n_classes):
-    with pytest.raises(SettingsError, match=f"n_classes is {n_classes}, expected a whole number, 1 or more"):
-        confusion([0], [0], n_classes=n_classes)
+@pytest.mark.parametrize(("call", "error", "found"), [
+    (lambda: confusion([0, 1], [0, 3], n_classes=3), DataError, "predictions hold 3 at sample 1, expected 0 to 2"),
+    (lambda: confusion([0, 4_000_000], [0, 0]), DataError, "largest class is 4000000, expected below 10000"),
+    (lambda: mistakes([2], [[0.5, 0.5]]), DataError, "labels hold 2 at sample 0, expected 0 to 1"),
+    (lambda: accuracy([], []), DataError, "labels are empty"),
+    (lambda: confusion([], []), DataError, "labels are empty"),
+    (lambda: confusion([0], [0], n_classes=0), SettingsError, "n_classes is 0, expected a whole number, 1 or more"),
+    (lambda: confusion([0], [0], n_classes=2.5), SettingsError, "n_classes is 2.5"),
+    (lambda: check_names(["a", "b"], 3), DataError, "class_names has 2 names, expected 3"),
+    (lambda: check_images(np.zeros((5, 6)), (2, 2), 5), DataError, r"\(5, 6\), expected 5 rows of 2 x 2 pixels"),
+])  # fmt: skip
+def test_classes_names_and_images_that_do_not_fit_are_named(call, error, found):
+    with pytest.raises(error, match=found):
+        call()
 
 
 @pytest.mark.parametrize(("matrix", "found"), [
@@ -156,10 +145,6 @@ def test_invalid_probabilities_are_an_error(proba, found):
         mistakes([0, 1], proba)
 
 
-def test_class_names_and_images_must_fit():
+def test_names_and_image_shapes_that_fit_are_returned():
     assert check_names(None, 3) == ["0", "1", "2"]
     assert check_images(np.zeros((5, 6)), (2, 3), 5) == (2, 3)
-    with pytest.raises(DataError, match="class_names has 2 names, expected 3"):
-        check_names(["a", "b"], 3)
-    with pytest.raises(DataError, match=r"images have shape \(5, 6\), expected 5 rows of 2 x 2 pixels"):
-        check_images(np.zeros((5, 6)), (2, 2), 5)

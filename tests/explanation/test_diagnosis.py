@@ -32,6 +32,12 @@ def _predictions(network, data):
     return fastnn.get_backend("numpy").predict_logits(network, data.images).argmax(axis=1)
 
 
+def _diagnose(result, splits):
+    """Return the findings of a run with its training data and the confusion matrix of its test set."""
+    counts = confusion(splits.test.labels, _predictions(result.network, splits.test), 10)
+    return diagnose(result, data=splits.train, confusion=counts)
+
+
 def _names(findings):
     return [finding.name for finding in findings]
 
@@ -51,9 +57,7 @@ def test_recipe_e_has_no_findings(seed):
     data = recipe.load(seed)
     network = fastnn.Network.for_data(data.train, recipe.hidden, seed=seed)
     result = fastnn.train(network, data.train, validation=data.validation, seed=seed, **recipe.settings)
-    counts = confusion(data.test.labels, _predictions(result.network, data.test))
-    assert diagnose(result, data=data.train, confusion=counts) == []
-    assert diagnose(result.history) == []
+    assert _diagnose(result, data) == diagnose(result.history) == []
 
 
 @pytest.mark.parametrize(("name", "rows", "settings"), [
@@ -68,8 +72,7 @@ def test_the_recipes_on_mnist_have_no_findings(name, rows, settings, mnist):
     data = split(mnist[0].take(np.arange(rows)), mnist[1], recipe.held_out, 0)
     network = fastnn.Network.for_data(data.train, recipe.hidden)
     result = fastnn.train(network, data.train, validation=data.validation, **recipe.settings | settings)
-    counts = confusion(data.test.labels, _predictions(result.network, data.test))
-    assert diagnose(result, data=data.train, confusion=counts) == []
+    assert _diagnose(result, data) == []
 
 
 def test_a_good_network_that_is_trained_further_is_not_called_slow(digits):
@@ -80,9 +83,8 @@ def test_a_good_network_that_is_trained_further_is_not_called_slow(digits):
 
 
 def test_a_history_of_two_epochs_or_fewer_has_no_findings():
-    assert diagnose(History()) == []
-    assert diagnose(_history([2.3])) == []
-    assert diagnose(_history([2.3, 2.2])) == []
+    for losses in ([], [2.3], [2.3, 2.2]):
+        assert diagnose(_history(losses)) == []
 
 
 # --- The learning rate -----------------------------------------------------------------------------------------------
@@ -113,8 +115,7 @@ def test_a_loss_that_is_not_finite_means_the_rate_is_too_high(digits):
 def test_a_collapsed_network_is_recognised_by_its_dead_units(digits):
     """At this rate all units die in the first epochs, and the biases alone predict the class frequencies."""
     result = _train(digits, learning_rate=1.5)
-    counts = confusion(digits.test.labels, _predictions(result.network, digits.test), 10)
-    findings = diagnose(result, data=digits.train, confusion=counts)
+    findings = _diagnose(result, digits)
     assert _names(findings) == ["learning rate too high", "dead units", "class never predicted"]
     frequencies = np.bincount(digits.train.labels) / len(digits.train)
     assert f"{-np.sum(frequencies * np.log(frequencies)):.4g}" in findings[0].evidence
@@ -221,20 +222,14 @@ def test_dead_units_are_a_finding_from_half_a_layer_on():
 
 
 def test_a_class_missing_from_the_training_data_is_never_predicted(digits):
-    kept = digits.train.labels != 9
-    some = digits._replace(train=digits.train.take(kept))
+    some = digits._replace(train=digits.train.take(digits.train.labels != 9))
     network = Network.initialize((64, 32, 10), input_scale=1 / 16)
     result = fastnn.train(network, some.train, epochs=20, batch_size=32)
-    counts = confusion(digits.test.labels, _predictions(result.network, digits.test))
-    findings = diagnose(result, data=some.train, confusion=counts)
-    nines = int(np.sum(digits.test.labels == 9))
-    assert [(finding.name, finding.evidence) for finding in findings] == [
-        (
-            "class never predicted",
-            f"no sample was predicted as class 9, although {nines} of {len(digits.test)} samples belong to it",
-        )
-    ]
-    assert "training samples" in findings[0].advice
+    (finding,) = _diagnose(result, some)
+    assert finding.name == "class never predicted"
+    expected = f"class 9, although {np.sum(digits.test.labels == 9)} of {len(digits.test)} samples belong to it"
+    assert finding.evidence == f"no sample was predicted as {expected}"
+    assert "training samples" in finding.advice
 
 
 def test_a_class_of_few_samples_is_not_a_finding():

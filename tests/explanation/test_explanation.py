@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from fastnn.errors import DataError
 from fastnn.explanation import ExplainDisplay, Explanation, explain
 from fastnn.explanation.text import KINDS
 from fastnn.network import ACTIVATIONS, LAYERS, BatchNorm, Dense, Network
-from tests.parity import make_inputs, make_network
+from tests.parity import assert_same_bits, make_inputs, make_network
 
 # Inputs are halved. For the inputs 2 and -2, unit 0 sums to 1.5, unit 1 to -1 (output 0); the logits are 3 and 1.
 HAND = Network([[[2.0, -1.0], [0.5, 0.0]], [[2.0, 1.0], [7.0, 5.0]]], [[0.0, 0.0], [0.0, -0.5]], input_scale=0.5)
@@ -37,17 +38,13 @@ def test_every_number_equals_the_reference_backends(sizes, kind, activation, dty
     found = explain(network, row, label)
     passes = layerwise.forward(reference, network, row[None])
     gradients = reference.loss_and_gradients(network, row[None], np.array([label]))
-    for i, (layer, expected) in enumerate(zip(found.layers, passes, strict=True)):
-        np.testing.assert_array_equal(layer.inp, expected.inp[0], strict=True)
-        np.testing.assert_array_equal(layer.sums, expected.forward.sums[0], strict=True)
-        np.testing.assert_array_equal(layer.out, expected.out[0], strict=True)
-        np.testing.assert_array_equal(layer.dweight, gradients.dweights[i], strict=True)
-        np.testing.assert_array_equal(layer.dbias, gradients.dbiases[i], strict=True)
+    for layer, expected, *parameters in zip(found.layers, passes, gradients.dweights, gradients.dbiases, strict=True):
+        arrays = expected.inp[0], expected.forward.sums[0], expected.out[0], *parameters
+        assert_same_bits([layer.inp, layer.sums, layer.out, layer.dweight, layer.dbias], arrays)
     assert [layer.activation for layer in found.layers] == [activation] * (len(sizes) - 2) + ["identity"]
-    np.testing.assert_array_equal(found.logits, reference.predict_logits(network, row[None])[0], strict=True)
-    np.testing.assert_array_equal(found.proba, reference.predict_proba(network, row[None])[0], strict=True)
-    np.testing.assert_array_equal(found.shifted, found.logits - found.logits.max(), strict=True)
-    np.testing.assert_array_equal(found.exp, np.exp(found.shifted), strict=True)
+    logits, proba = (predict(network, row[None])[0] for predict in (reference.predict_logits, reference.predict_proba))
+    shifted = logits - logits.max()
+    assert_same_bits([found.logits, found.shifted, found.exp, found.proba], [logits, shifted, np.exp(shifted), proba])
     np.testing.assert_array_equal(found.exp / np.dtype(dtype).type(found.total), found.proba, strict=True)
     assert abs(found.proba.sum() - 1) <= 4 * np.finfo(dtype).eps
     assert found.loss == gradients.loss
@@ -58,11 +55,8 @@ def test_every_number_equals_the_reference_backends(sizes, kind, activation, dty
 def test_a_network_computed_by_hand():
     found = explain(HAND, [2, -2], label=1)
     first, last = found.layers
-    np.testing.assert_array_equal(first.inp, [1, -1])
-    np.testing.assert_array_equal(first.sums, [1.5, -1])
-    np.testing.assert_array_equal(first.out, [1.5, 0])
-    np.testing.assert_array_equal(found.logits, [3, 1])
-    np.testing.assert_array_equal(found.shifted, [0, -2])
+    np.testing.assert_array_equal([first.inp, first.sums, first.out], [[1, -1], [1.5, -1], [1.5, 0]])
+    np.testing.assert_array_equal([found.logits, found.shifted], [[3, 1], [0, -2]])
     proba = 1 / (1 + math.exp(-2))
     np.testing.assert_allclose(found.proba, [proba, 1 - proba])
     assert found.loss == pytest.approx(-math.log(1 - proba))
@@ -148,22 +142,16 @@ def test_json_contains_every_number():
     assert "dsums" not in explain(network, row).to_dict()["layers"][0]
 
 
-BAD = {
-    "short": ([1.0], None, {}, r"row has shape \(1,\), expected \(2,\), one sample for Network\(2 -> 2 relu"),
-    "batch": ([[1.0, 2.0]], None, {}, r"row has shape \(1, 2\)"),
-    "text": (["a", "b"], None, {}, "inputs have dtype <U1, expected numbers"),
-    "nan": ([1.0, math.nan], None, {}, "row contains NaN or infinity"),
-    "label": ([1.0, 2.0], 2, {}, "label is 2, expected a whole number from 0 to 1"),
-    "negative": ([1.0, 2.0], -1, {}, "label is -1, expected a whole number from 0 to 1"),
-    "fraction": ([1.0, 2.0], 0.5, {}, "label is 0.5"),
-    "names": ([1.0, 2.0], 0, {"class_names": ["a"]}, "class_names has 1 names, expected 2"),
-    "shape": ([1.0, 2.0], 0, {"image_shape": (2, 2)}, "expected 1 rows of 2 x 2 pixels"),
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_a_bad_argument_raises_a_one_line_error(case):
-    row, label, options, message = BAD[case]
+@pytest.mark.parametrize(("row", "label", "options", "message"), [
+    ([1.0], None, {}, r"row has shape \(1,\), expected \(2,\), one sample for Network\(2 -> 2 relu"),
+    ([[1.0, 2.0]], None, {}, r"row has shape \(1, 2\)"),
+    (["a", "b"], None, {}, "inputs have dtype <U1, expected numbers"),
+    ([1.0, math.nan], None, {}, "row contains NaN or infinity"),
+    *(([1.0, 2.0], label, {}, f"label is {label}, expected a whole number from 0 to 1") for label in (2, -1, 0.5)),
+    ([1.0, 2.0], 0, {"class_names": ["a"]}, "class_names has 1 names, expected 2"),
+    ([1.0, 2.0], 0, {"image_shape": (2, 2)}, "expected 1 rows of 2 x 2 pixels"),
+])  # fmt: skip
+def test_a_bad_argument_raises_a_one_line_error(row, label, options, message):
     with pytest.raises(DataError, match=message) as caught:
         explain(HAND, row, label, **options)
     assert "\n" not in str(caught.value)
@@ -189,32 +177,17 @@ def test_the_text_of_a_tiny_network_shows_every_number():
     steps = [[" ".join(line.split()) for line in lines] for lines in _steps(text).values()]
     assert len(steps) == 8
     assert steps[0][2:] == ["input 0 2 1", "input 1 -2 -1"]
-    assert steps[1][1:5] == [
-        "Active units: 1 of 2; the others output 0.",
-        "sum output",
-        "unit 0 1.5 1.5",
-        "unit 1 -1 0",
-    ]
-    assert steps[1][5:10] == [
-        "input weight product",
-        "input 0 1 2 2",
-        "input 1 -1 0.5 -0.5",
-        "bias 0",
-        "sum of unit 0 1.5",
-    ]
+    assert steps[1][1:10] == [
+        "Active units: 1 of 2; the others output 0.", "sum output", "unit 0 1.5 1.5", "unit 1 -1 0",
+        "input weight product", "input 0 1 2 2", "input 1 -1 0.5 -0.5", "bias 0", "sum of unit 0 1.5",
+    ]  # fmt: skip
     assert steps[2][-5:] == [
-        "input weight product",
-        "unit 0 1.5 1 1.5",
-        "unit 1 0 5 0",
-        "bias -0.5",
-        "logit of class yes 1",
-    ]
+        "input weight product", "unit 0 1.5 1 1.5", "unit 1 0 5 0", "bias -0.5", "logit of class yes 1",
+    ]  # fmt: skip
     assert steps[3][2:] == [
         "no 3 0 1 0.8808", "yes 1 -2 0.1353 0.1192", "sum of all 1.135335 1", "Predicted class: no.",
     ]  # fmt: skip
-    assert steps[4][2:] == [
-        "input 0 2 input 1 -0.5", "sum 2 sum -0.5", "The biases contribute the rest, 0.5.",
-    ]  # fmt: skip
+    assert steps[4][2:] == ["input 0 2 input 1 -0.5", "sum 2 sum -0.5", "The biases contribute the rest, 0.5."]
     assert "-log(0.1192029) = 2.127" in steps[5][0]
     assert steps[5][1].endswith("log(1.135335) - (-2).")
     assert steps[6][3:5] == ["class no 0.8808", "class yes -0.8808"]
@@ -318,9 +291,8 @@ def test_the_figure_draws_the_numbers_of_the_explanation():
     np.testing.assert_array_equal(axes["inputs"].images[0].get_array().ravel(), found.layers[0].inp)
     drawn = axes["contributions"].images[0]
     np.testing.assert_array_equal(drawn.get_array().ravel(), found.contributions)
-    low, high = drawn.get_clim()
-    assert low == -high
-    assert high == np.abs(found.contributions).max()
+    largest = np.abs(found.contributions).max()
+    assert drawn.get_clim() == (-largest, largest)
     np.testing.assert_array_equal(_bars(axes["logits"], horizontal=True), found.logits)
     np.testing.assert_array_equal(_bars(axes["probabilities"], horizontal=True), found.proba)
     for number in (1, 2):
@@ -332,24 +304,25 @@ def test_the_figure_draws_the_numbers_of_the_explanation():
     predicted, rival = found.prediction, found.rival
     assert axes["contributions"].get_title() == f"for {predicted} (blue), for {rival} (vermilion)"
     heading = display.figure_.get_suptitle()
-    assert heading.startswith(f"predicted {predicted} (")
-    assert heading.endswith(f"label 3, loss {found.loss:.4g}")
+    assert re.fullmatch(rf"predicted {predicted} \(.*label 3, loss {found.loss:.4g}", heading)
     colours = [bar.get_facecolor() for bar in axes["logits"].patches]
     assert len({colours[predicted], colours[rival]}) == 2
     assert len(set(colours)) == 3
+
+
+def _overlap(texts):
+    boxes = [text.get_window_extent() for text in texts if text.get_visible() and text.get_text()]
+    return any(box.overlaps(other) for i, box in enumerate(boxes) for other in boxes[:i])
 
 
 def test_texts_in_the_figure_do_not_overlap():
     display = _display(class_names=[f"class number {i}" for i in range(10)])
     display.figure_.draw_without_rendering()
     for ax in display.axes_.values():
-        texts = [*ax.get_yticklabels(), *ax.get_xticklabels(), *ax.texts]
-        boxes = [text.get_window_extent() for text in texts if text.get_visible() and text.get_text()]
-        assert not any(box.overlaps(other) for i, box in enumerate(boxes) for other in boxes[:i])
+        assert not _overlap([*ax.get_yticklabels(), *ax.get_xticklabels(), *ax.texts])
     # The class names appear once, beside the logits.
     assert not any(text.get_visible() and text.get_text() for text in display.axes_["probabilities"].get_yticklabels())
-    titles = [display.axes_[name].title.get_window_extent() for name in ("inputs", "contributions", "logits")]
-    assert not any(box.overlaps(other) for i, box in enumerate(titles) for other in titles[:i])
+    assert not _overlap(display.axes_[name].title for name in ("inputs", "contributions", "logits"))
 
 
 def test_inputs_without_an_image_shape_are_drawn_as_bars():

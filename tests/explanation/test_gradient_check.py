@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -145,15 +146,10 @@ def test_a_setting_that_is_none_is_an_error():
 
 
 def test_nothing_compared_does_not_pass():
-    network = Network([np.ones((1, 1)), np.ones((1, 2))], [np.zeros(1), np.zeros(2)])
-
-    class Undefined:
-        loss_and_gradients = staticmethod(
-            lambda network, *given, **options: reference.loss_and_gradients(network, *given)._replace(loss=np.nan)
-        )
-
-    check = check_gradients(network, np.zeros((1, 1)), np.array([0]), backend=Undefined())
-    assert not check.passed
+    network, given = Network([np.ones((1, 2))], [np.zeros(2)]), (np.zeros((1, 1)), np.array([0]))
+    undefined = Mock()
+    undefined.loss_and_gradients.return_value = reference.loss_and_gradients(network, *given)._replace(loss=np.nan)
+    assert not check_gradients(network, *given, backend=undefined).passed
 
 
 # --- Faults ----------------------------------------------------------------------------------------------------------
@@ -189,10 +185,12 @@ def one_entry(network, result, l2):
     result.dweights[1][2, 1] += 1e-6 * max(np.abs(array).max() for array in (*result.dweights, *result.dbiases))
 
 
-FAULTS = {fault.__name__: fault for fault in (factor, l2_term, transpose, sign, one_entry)}
-
-
-PROBLEMS = [*itertools.product(LOSSES, (0, 20)), ("digits", 5)]
+# Each fault with the parameters in which it is found.
+FAULTS = {
+    factor: ("weight", 1), l2_term: ("weight", 2), transpose: ("weight", 2), sign: ("bias", 1),
+    one_entry: ("weight", 2),
+}  # fmt: skip
+PROBLEMS = pytest.mark.parametrize(("name", "epochs"), [*itertools.product(LOSSES, (0, 20)), ("digits", 5)])
 
 
 @functools.cache
@@ -211,19 +209,19 @@ def problem(name, epochs):
     return network, data.images[rows], data.labels[rows]
 
 
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-@pytest.mark.parametrize(("name", "epochs"), PROBLEMS)
+@pytest.mark.parametrize("fault", FAULTS)
+@PROBLEMS
 def test_a_fault_is_found(name, epochs, fault):
     network, inp, targets = problem(name, epochs)
     check = check_gradients(network, inp, targets, backend=Faulty(fault), l2=1e-3)
     assert not check.passed, check
     assert check.largest_error > check.tolerance
-    kind, layer = {factor: ("weight", 1), sign: ("bias", 1)}.get(fault, ("weight", 2))
+    kind, layer = FAULTS[fault]
     assert check.place.startswith(kind)
     assert check.place.endswith(f"of layer {layer}")
 
 
-@pytest.mark.parametrize(("name", "epochs"), PROBLEMS)
+@PROBLEMS
 def test_without_a_fault_they_pass(name, epochs):
     check = check_gradients(*problem(name, epochs), backend="numpy", l2=1e-3)
     assert check.passed, check

@@ -4,7 +4,8 @@ import builtins
 import errno
 import os
 import stat
-import threading
+from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 
 import pytest
 
@@ -23,7 +24,10 @@ def old_file(tmp_path):
     return path
 
 
-def assert_one_line(error, *parts):
+def refused(path, content, *parts):
+    """Assert that writing raises an error of one line that contains `parts`."""
+    with pytest.raises(FileError) as error:
+        write_atomically(path, content)
     message = str(error.value)
     assert len(message.splitlines()) == 1
     for part in parts:
@@ -54,9 +58,7 @@ def test_the_size_of_a_multidimensional_memoryview_is_in_bytes(tmp_path):
     view = memoryview(bytes(24)).cast("i", (2, 3))
     write_atomically(tmp_path / "new.bin", view)
     assert (tmp_path / "new.bin").read_bytes() == bytes(24)
-    with pytest.raises(FileError) as error:
-        write_atomically(tmp_path / "missing" / "new.bin", view)
-    assert_one_line(error, "cannot write 24 bytes")
+    refused(tmp_path / "missing" / "new.bin", view, "cannot write 24 bytes")
 
 
 def test_a_link_stays_and_its_target_is_replaced(tmp_path):
@@ -87,39 +89,27 @@ def test_a_path_that_cannot_be_written_is_named_on_one_line(old_file, path, part
     os.mkfifo(old_file.parent / "pipe")
     (old_file.parent / "circle").symlink_to(old_file.parent / "circle")
     before = sorted(os.listdir(old_file.parent))
-    with pytest.raises(FileError) as error:
-        write_atomically(os.path.join(old_file.parent, path), NEW)
-    assert_one_line(error, old_file.parent, *parts)
+    refused(os.path.join(old_file.parent, path), NEW, old_file.parent, *parts)
     assert sorted(os.listdir(old_file.parent)) == before
     assert stat.S_ISFIFO(os.stat(old_file.parent / "pipe").st_mode)
 
 
 def test_an_empty_path_is_an_error():
-    with pytest.raises(FileError) as error:
-        write_atomically("", NEW)
-    assert_one_line(error, "''", "cannot write")
+    refused("", NEW, "''", "cannot write")
 
 
 def test_a_read_only_folder_is_an_error(old_file, monkeypatch):
-    def refuse(path, flags, *arguments):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-
-    monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(FileError) as error:
-        write_atomically(old_file, NEW)
-    assert_one_line(error, old_file, f"{len(NEW)} bytes", os.strerror(errno.EACCES))
+    error = PermissionError(errno.EACCES, os.strerror(errno.EACCES), old_file)
+    monkeypatch.setattr(os, "open", Mock(side_effect=error))
+    refused(old_file, NEW, old_file, f"{len(NEW)} bytes", os.strerror(errno.EACCES))
     assert old_file.read_bytes() == OLD
 
 
 def test_the_temporary_file_is_private_until_it_is_complete(old_file, monkeypatch):
-    def record(descriptor):
-        status = os.fstat(descriptor)
-        seen.append((stat.S_IMODE(status.st_mode), status.st_size))
-
-    seen: list[tuple[int, int]] = []
-    monkeypatch.setattr(os, "fsync", record)
+    seen = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: seen.append(os.fstat(descriptor)))
     write_atomically(old_file, NEW)
-    assert seen[0] == (0o600, len(NEW))
+    assert (stat.S_IMODE(seen[0].st_mode), seen[0].st_size) == (0o600, len(NEW))
 
 
 class FailingFile:
@@ -248,10 +238,7 @@ def test_a_folder_that_does_not_support_sync_is_not_an_error(old_file, monkeypat
 def test_concurrent_writers_leave_one_whole_file(tmp_path):
     path = tmp_path / "model.bin"
     contents = [bytes([number]) * 50_000 for number in range(8)]
-    threads = [threading.Thread(target=write_atomically, args=(path, content)) for content in contents]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write_atomically, [path] * 8, contents))
     assert path.read_bytes() in contents
     assert os.listdir(tmp_path) == ["model.bin"]

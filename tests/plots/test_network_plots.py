@@ -1,7 +1,5 @@
 """Tests of the figures of networks: the drawn numbers equal those that the tests compute with NumPy."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -135,7 +133,6 @@ def test_gradients_agree_with_finite_differences(network, samples):
         return float(np.mean(np.log(np.exp(hidden).sum(axis=1)) - hidden[np.arange(50), labels]))
 
     gradients = DistributionsDisplay(network, images, labels).gradients
-    assert gradients is not None
     for layer, index in ((0, (5, 1)), (1, (3, 4)), (2, (0, 2))):
         ends = []
         for step in (1e-5, -1e-5):
@@ -150,7 +147,6 @@ def test_titles_show_the_number_of_dead_units(network, samples):
     display = DistributionsDisplay.from_network(network, images, labels)
     first = np.maximum(images / 255 @ network.weights[0] + network.biases[0], 0)
     second = np.maximum(first @ network.weights[1] + network.biases[1], 0)
-    assert display.dead is not None
     assert display.dead[0][2]
     for dead, outs in zip(display.dead, (first, second), strict=True):
         np.testing.assert_array_equal(dead, ~(outs > 0).any(axis=0))
@@ -159,7 +155,6 @@ def test_titles_show_the_number_of_dead_units(network, samples):
     assert titles[0] == f"layer 1: 12 x 7 weights, {counts[0]} of 7 units dead"
     assert titles[1] == f"layer 2: 7 x 5 weights, {counts[1]} of 5 units dead"
     assert titles[2] == "layer 3: 5 x 3 weights"
-    assert display.gradients is not None
     zeros = np.mean(display.gradients[0] == 0)
     assert zeros >= 1 / 7  # the dead unit's
     assert display.axes_[0, 1].get_title() == f"gradients: {100 * zeros:.1f} % are exactly 0"
@@ -170,7 +165,6 @@ def test_networks_with_batch_normalisation_are_drawn(samples):
     network = Network.initialize((12,), [Dense(7, "identity"), BatchNorm("relu"), Dense(3)], input_scale=1 / 255)
     display = DistributionsDisplay.from_network(network, images, labels)
     assert display.axes_.shape == (3, 2)
-    assert display.dead is not None
     titles = [ax.get_title() for ax in display.axes_[:, 0]]
     assert titles[1:] == [f"layer 2: 7 weights, {display.dead[1].sum()} of 7 units dead", "layer 3: 7 x 3 weights"]
     drawn = ActivationsDisplay.from_network(network, images[0], (3, 4), 2)
@@ -199,7 +193,7 @@ def test_without_labels_only_weights_are_drawn(network, samples):
 def test_displays_are_drawn_into_the_given_axes(network, samples):
     figure = Figure()
     axes = figure.subplots(3, 4)
-    drawn: list[Any] = [
+    drawn = [
         WeightsDisplay.from_network(network, (3, 4), ax=axes[0, 0]),
         ActivationsDisplay.from_network(network, samples[0][0], (3, 4), ax=axes[1, :2]),
         DistributionsDisplay.from_network(network, *samples, ax=axes[:, 2:]),

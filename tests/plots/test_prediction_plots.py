@@ -23,12 +23,9 @@ def predictions():
 
 
 def history(losses, validation=None):
-    return History(
-        [
-            EpochRecord(epoch, 0.1, loss, 1 - loss / 4, validation, 1 - validation / 3, 1.0)
-            for epoch, (loss, validation) in enumerate(zip(losses, validation or [NAN] * len(losses), strict=True), 1)
-        ]
-    )
+    pairs = zip(losses, validation or [NAN] * len(losses), strict=True)
+    rows = [(0.1, loss, 1 - loss / 4, held, 1 - held / 3, 1.0) for loss, held in pairs]
+    return History([EpochRecord(epoch, *row) for epoch, row in enumerate(rows, 1)])
 
 
 def test_the_reliability_diagram_shows_the_bins(predictions):
@@ -40,9 +37,8 @@ def test_the_reliability_diagram_shows_the_bins(predictions):
     np.testing.assert_array_equal(line.get_xdata(), bins.confidence[filled])
     np.testing.assert_array_equal(line.get_ydata(), bins.accuracy[filled])
     np.testing.assert_array_equal(accuracy_ax.lines[0].get_xydata(), [[0, 0], [1, 1]])
-    heights = np.array([bar.get_height() for bar in count_ax.patches])
-    np.testing.assert_array_equal(heights, bins.counts)
-    assert heights.sum() == 500
+    np.testing.assert_array_equal([bar.get_height() for bar in count_ax.patches], bins.counts)
+    assert bins.counts.sum() == 500
     np.testing.assert_allclose([bar.get_x() for bar in count_ax.patches], np.arange(12) / 12)
     assert accuracy_ax.get_title() == f"expected calibration error {100 * bins.error:.3g} %"
     assert accuracy_ax.get_xlim() == count_ax.get_xlim() == (0, 1)
@@ -57,7 +53,6 @@ def test_a_network_that_is_always_certain_can_be_drawn():
 def test_the_mark_shows_the_largest_coverage_with_the_requested_accuracy(predictions):
     display = CoverageDisplay.from_predictions(*predictions, accuracy=0.9)
     best = evaluation.threshold_for(*predictions, 0.9)
-    assert best is not None
     curve, wanted, mark = display.ax_.lines
     np.testing.assert_array_equal(curve.get_xdata(), display.curve.coverage)
     np.testing.assert_array_equal(curve.get_ydata(), display.curve.accuracy)
@@ -84,10 +79,8 @@ def test_class_averages_are_the_means_of_the_images():
         rows = [images[i].astype(float) for i in range(60) if labels[i] == label]
         np.testing.assert_allclose(image.get_array(), (sum(rows) / len(rows)).reshape(3, 4))
     np.testing.assert_array_equal(display.ax_.images[3].get_array(), np.zeros((3, 4)))
-    names = [text.get_text() for text in display.ax_.texts]
-    assert names == [f"{name} ({n})" for name, n in zip(["nil", "one", "two"], np.bincount(labels), strict=True)] + [
-        "none (0)"
-    ]
+    counted = zip(["nil", "one", "two", "none"], [*np.bincount(labels), 0], strict=True)
+    assert [text.get_text() for text in display.ax_.texts] == [f"{name} ({n})" for name, n in counted]
 
 
 def test_bad_samples_cannot_be_averaged():
@@ -123,12 +116,13 @@ def test_several_runs_share_the_panels():
     display = RunsDisplay.from_histories({"a": first, "b": second})
     for ax, name in zip(display.axes_, ("loss", "accuracy"), strict=True):
         dots, line, unvalidated = ax.lines
-        np.testing.assert_array_equal(dots.get_xydata(), list(zip([1, 2, 3], first.column(name), strict=True)))
-        validation = first.column(f"validation_{name}")
-        np.testing.assert_array_equal(line.get_xydata(), list(zip([1, 2, 3], validation, strict=True)))
-        np.testing.assert_array_equal(
-            unvalidated.get_xydata(), list(zip([1, 2, 3, 4], second.column(name), strict=True))
-        )
+        for drawn, run, column in (
+            (dots, first, name),
+            (line, first, f"validation_{name}"),
+            (unvalidated, second, name),
+        ):
+            np.testing.assert_array_equal(drawn.get_xdata(), range(1, len(run) + 1))
+            np.testing.assert_array_equal(drawn.get_ydata(), run.column(column))
         assert dots.get_color() == line.get_color() != unvalidated.get_color()
         assert dots.get_linestyle() != line.get_linestyle()
         assert line.get_marker() != unvalidated.get_marker()
