@@ -75,7 +75,9 @@ def backward(
 
     From the last layer to the first: a layer's input gradient is the output gradient of the layer before.
     """
-    dout, dweights, dbiases = dlogits, [], []
+    dout: Any = dlogits
+    dweights: list[np.ndarray] = []
+    dbiases: list[np.ndarray] = []
     for number, (layer, arrays, inp, mask, result, out) in reversed(list(enumerate(passes))):
         dsums = ops.activate_backward(dout, result.sums, out, layer.activation)
         dout, dweight, dbias = layer.backward(ops, dsums, inp, result.saved, arrays, needs_dinp or number > 0)

@@ -21,7 +21,7 @@ class Parser(argparse.ArgumentParser):
         """Call `add` with this parser before it parses."""
         self._deferred.append(add)
 
-    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:  # type: ignore[override]
+    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
         """Add the deferred options, then parse."""
         while self._deferred:
             self._deferred.pop(0)(self)

@@ -397,7 +397,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         *layers, last = network.layers[:-1]
         hidden = Network(
             network.weights[:-1], network.biases[:-1], input_scale=network.input_scale, output="identity",
-            layers=[*layers, replace(last, activation=None)], input_shape=network.shapes[0],
+            layers=[*layers, last.with_activation(None)], input_shape=network.shapes[0],
             statistics=network.statistics,
         )  # fmt: skip
         sums = get_backend(self.backend).predict_logits(hidden, X, self.n_threads)

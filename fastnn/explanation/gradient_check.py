@@ -142,7 +142,7 @@ def check_gradients(
     kinks, largest_ratio, worst = 0, -1.0, (np.inf, "", 0.0)
     for name, array, gradient, deviations in batch.parameters(gradients):
         for index in np.ndindex(array.shape):
-            step, deviation = max(EPSILON, MIN_STEP * abs(array[index])), float(deviations[index[-1]])
+            step, deviation = max(EPSILON, MIN_STEP * abs(float(array[index]))), float(deviations[index[-1]])
             difference, uncertainty = _central_difference(loss, array, index, step), deviation / step
             if not abs(difference - gradient[index]) <= LIMIT * scale + uncertainty:
                 if batch.has_kink(array, index, step):

@@ -76,11 +76,15 @@ class Layer:
     drops_inputs: ClassVar[bool] = False
     accepts_sparse: ClassVar[bool] = False
     momentum: float = 0.0
-    activation: str | None
+    activation: Any  # str or None; a network's layers have names only
 
     def __post_init__(self) -> None:
         if self.activation is not None:
             check_choice(f"activation of a {self.kind} layer", self.activation, list(ACTIVATIONS))
+
+    def with_activation(self, activation: str | None) -> "Layer":
+        """Return the layer with another activation."""
+        return replace(self, activation=activation)  # type: ignore[type-var]
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of an output row, given that of an input row; SettingsError if the input does not fit."""

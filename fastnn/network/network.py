@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -111,7 +110,8 @@ class Network:
 
     def _check_arrays(self) -> None:
         """Raise SettingsError unless every array has the shape that its layer states, and is finite."""
-        expected, statistics = [], []
+        expected: list[tuple[int, Shape, Shape]] = []
+        statistics: list[tuple[int, Shape]] = []
         self._places: list[tuple[slice, slice]] = []  # of each layer's arrays in `weights` and in `statistics`
         for number, (layer, shape) in enumerate(zip(self.layers, self.shapes, strict=False), start=1):
             parameters, start = layer.parameter_shapes(shape), (len(expected), len(statistics))
@@ -243,7 +243,7 @@ class Network:
         n_inputs, n_outputs = data.images.shape[1], max(2, data.n_classes)
         settings = {"input_scale": 1 / data.pixel_max, **settings}
         if not any(isinstance(layer, Layer) for layer in hidden):
-            return cls.initialize((n_inputs, *hidden, n_outputs), **settings)
+            return cls.initialize((n_inputs, *hidden, n_outputs), **settings)  # type: ignore[arg-type]
         activation = settings.pop("activation", "relu")
         names = iter(_activations(sum(not isinstance(layer, Layer) for layer in hidden), activation))
         layers = [layer if isinstance(layer, Layer) else Dense(layer, next(names)) for layer in hidden]
@@ -379,5 +379,5 @@ def _complete(layers: Sequence[Layer]) -> tuple[Layer, ...]:
         raise SettingsError(
             f"the activation of the last layer is {last.activation}, expected identity: the output function follows it"
         )
-    named = [layer if layer.activation else replace(layer, activation=layer.default_activation) for layer in hidden]  # type: ignore[type-var]
-    return (*named, replace(last, activation="identity"))  # type: ignore[type-var]
+    named = [layer if layer.activation else layer.with_activation(layer.default_activation) for layer in hidden]
+    return (*named, last.with_activation("identity"))

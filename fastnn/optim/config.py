@@ -209,7 +209,7 @@ class TrainingConfig(LossConfig):
     schedule: str | Schedule = "constant"
     warm_up: int = 0
     optimizer: str | Optimizer | LBFGS = "sgd"
-    early_stopping: EarlyStopping | int | None = None
+    early_stopping: Any = None  # becomes an EarlyStopping or None
     shuffle: bool | Shuffle = True
     backend: str = "auto"
     threads: int | None = None
@@ -227,7 +227,7 @@ class TrainingConfig(LossConfig):
         if not (isinstance(self.shuffle, (bool, np.bool_)) or callable(self.shuffle)):
             raise SettingsError(f"shuffle is {self.shuffle!r}, expected True, False or a function of the row numbers")
         if is_integer(self.early_stopping):
-            object.__setattr__(self, "early_stopping", EarlyStopping(int(self.early_stopping)))  # type: ignore[arg-type]
+            object.__setattr__(self, "early_stopping", EarlyStopping(int(self.early_stopping)))
         elif not (self.early_stopping is None or isinstance(self.early_stopping, EarlyStopping)):
             raise SettingsError(f"early_stopping is {self.early_stopping!r}, expected a number of epochs or None")
         get_schedule(self.schedule)

@@ -191,7 +191,8 @@ def train(
     True
     """
     config = (config or TrainingConfig()).replace(**settings)
-    config = config.replace(threads=resolve_threads(config.threads))
+    threads = resolve_threads(config.threads)
+    config = config.replace(threads=threads)
     checked = TrainingData(*check_fit(network, data), check_sample_weight(sample_weight, len(data), network.dtype))
     check_config(network, config, len(data))
     rows, held_out = _split(network, data, validation, config.seed)
@@ -202,7 +203,7 @@ def train(
     loop.check(job)
 
     run = _Run(job, held_out, callbacks)
-    with BLAS_LIMIT.hold(config.threads) if run.good.backend == "numpy" else nullcontext():
+    with BLAS_LIMIT.hold(threads) if run.good.backend == "numpy" else nullcontext():
         try:
             ended = loop.run(job, run.end_epoch)
             at_end = not len(run.good.history) or run.good.best_epoch == run.good.history[-1].epoch
