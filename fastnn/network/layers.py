@@ -9,7 +9,7 @@ can compute it itself, in NumPy; it then works in both backends, in files, and i
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
