@@ -1,5 +1,6 @@
 """The disk cache of compiled kernels, and the record of what this process compiled and loaded."""
 
+import contextlib
 import functools
 import hashlib
 import logging
@@ -60,7 +61,7 @@ def sources_digest() -> str:
     Numba checks only the file of the called function, so it misses a change in the file of a callee (numba#1833). A
     folder named after this digest cannot hold a stale kernel.
 
-    A frozen program may have no readable sources. The size and the time of its executable then stand for them.
+    A frozen program may have no readable sources. The size and the time of its executable stand for them.
     """
     try:
         release = version("fastnn-digits")
@@ -72,8 +73,9 @@ def sources_digest() -> str:
         for name, source in _sources(import_module("fastnn.kernels").__spec__):
             digest.update(name.encode() + source)
     except (OSError, AttributeError, ImportError):
-        status = os.stat(sys.executable)
-        digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
+        with contextlib.suppress(OSError):  # a program that embeds Python may name no executable
+            status = os.stat(sys.executable or "")
+            digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
     return digest.hexdigest()
 
 
@@ -181,17 +183,9 @@ class KernelCache:
 
     @functools.cached_property
     def _folder_cache(self):
-        if not cache_folder():
-            return None
-        try:
-            _enable_caching(self._dispatcher)
-            opened, self._dispatcher._cache = self._dispatcher._cache, self
-            if opened.cache_path != str(cache_folder()):
-                raise ValueError(f"Numba {numba.__version__} would keep them in {opened.cache_path}")
-            return opened
-        except Exception as error:  # another version of Numba can raise anything
-            _warn(f"compiled kernels cannot be kept on disk ({error}); every process will compile them again")
-            return None
+        enabled = _enable_caching(self._dispatcher)
+        opened, self._dispatcher._cache = self._dispatcher._cache, self
+        return opened if enabled else None
 
     @property
     def cache_path(self):
@@ -253,14 +247,23 @@ def keep_on_disk(dispatcher):
     return dispatcher
 
 
-def _enable_caching(dispatcher) -> None:
-    """Do what ``njit(cache=True)`` does, but in `cache_folder`."""
-    classes = numba.config.CACHE_LOCATOR_CLASSES
-    numba.config.CACHE_LOCATOR_CLASSES = f"{__name__}.{Locator.__name__}"
+def _enable_caching(dispatcher) -> bool:
+    """Do what ``njit(cache=True)`` does, but in `cache_folder`. Returns whether that worked."""
+    if not cache_folder():
+        return False
     try:
-        dispatcher.enable_caching()
-    finally:
-        numba.config.CACHE_LOCATOR_CLASSES = classes
+        classes = numba.config.CACHE_LOCATOR_CLASSES
+        numba.config.CACHE_LOCATOR_CLASSES = f"{__name__}.{Locator.__name__}"
+        try:
+            dispatcher.enable_caching()
+        finally:
+            numba.config.CACHE_LOCATOR_CLASSES = classes
+        if dispatcher.stats.cache_path != str(cache_folder()):
+            raise ValueError(f"Numba {numba.__version__} uses {dispatcher.stats.cache_path}")
+    except Exception as error:  # another version of Numba can raise anything
+        _warn(f"compiled kernels cannot be kept on disk ({error}); every process will compile them again")
+        return False
+    return True
 
 
 @functools.cache

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numba
 import pytest
-from numba.core import codegen, untyped_passes
+from numba.core import caching, codegen, untyped_passes
 
 import fastnn.kernels.compiler
-from fastnn.kernels.compiler import UNTRIED_NUMBA, pipeline, trial
+from fastnn.kernels.compiler import UNTRIED_NUMBA, cache, pipeline, trial
 from fastnn.kernels.jit import inlined, kernel
 from tests.kernels.test_cache import PROGRAM, run_program
 
@@ -65,6 +65,21 @@ def test_changed_internals_give_one_warning_and_plain_njit(change, message, monk
     with pytest.warns(RuntimeWarning, match=f"Numba {numba.__version__} have changed .{message}") as all_warnings:
         assert trial._pipeline.__wrapped__() is None
     assert len(all_warnings) == 1
+
+
+@pytest.mark.parametrize("change", ["no locators", "another folder", "no cache"])
+def test_a_changed_disk_cache_never_stops_a_kernel(change, monkeypatch, tmp_path):
+    if change == "no locators":
+        monkeypatch.delattr(numba.config, "CACHE_LOCATOR_CLASSES")
+    elif change == "another folder":
+        monkeypatch.setattr(cache.Locator, "get_cache_path", lambda self: str(tmp_path))
+    else:
+        monkeypatch.setattr(caching.FunctionCache, "__init__", None)
+    triple = kernel(lambda x: 3 * x)
+    with pytest.warns(RuntimeWarning, match="compiled kernels cannot be kept on disk") as all_warnings:
+        assert (triple(2), triple(2.5)) == (6, 7.5)
+    assert len(all_warnings) == 1
+    assert not list(tmp_path.iterdir())
 
 
 CHANGED = "import sys; sys.modules['fastnn.kernels.compiler.pipeline'] = None\n"
