@@ -86,7 +86,7 @@ def _sources(spec) -> Iterator[tuple[str, bytes]]:
     """
     yield spec.name, spec.loader.get_data(spec.origin)
     for finder, name, _ in pkgutil.iter_modules(spec.submodule_search_locations or []):
-        yield from _sources(finder.find_spec(name))
+        yield from _sources(finder.find_spec(name, None))
 
 
 @functools.cache
@@ -183,6 +183,7 @@ class KernelCache:
 
     @functools.cached_property
     def _folder_cache(self):
+        self._dispatcher._cache = None
         enabled = _enable_caching(self._dispatcher)
         opened, self._dispatcher._cache = self._dispatcher._cache, self
         return opened if enabled else None
