@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from inspect import Parameter, Signature, signature
 from typing import Any
 
 import numpy as np
@@ -215,6 +216,16 @@ def train(
             )
         except KeyboardInterrupt as interrupt:
             raise TrainingInterrupted(replace(run.good, stopped="interrupted")) from interrupt
+
+
+def _with_settings(function: Callable[..., Any], config: type) -> Signature:
+    """Return the signature of a function with the fields of `config` in place of ``**settings``."""
+    *own, _ = signature(function).parameters.values()
+    named = [parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in signature(config).parameters.values()]
+    return signature(function).replace(parameters=[*own, *named])
+
+
+train.__signature__ = _with_settings(train, TrainingConfig)  # type: ignore[attr-defined]  # for help() and editors
 
 
 class _Run:
