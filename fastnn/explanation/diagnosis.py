@@ -117,8 +117,9 @@ def diagnose(
         or _overfitting(history[:kept]),
         _dead_units(dead),
     ]
-    found = [finding for finding in findings if finding is not None]
-    return found + _never_predicted(counts, "Fix the findings above first" if found else None)
+    advice = "Check the number of training samples of the class; raise their sample_weight or add samples"
+    findings.append(_never_predicted(counts, "Fix the findings above first" if any(findings) else advice))
+    return [finding for finding in findings if finding is not None]
 
 
 # --- The learning rate -----------------------------------------------------------------------------------------------
@@ -129,7 +130,7 @@ def _too_high(history: History, diverged: bool, guessing: float | None, dead: _D
         epoch = 1 + int(np.append(np.isfinite(loss), False).argmin())
         evidence = f"the training loss is not finite in epoch {epoch}"
         return Finding(name, evidence, "Divide the learning rate by 3, and scale the inputs to about 0 to 1")
-    if len(loss) == 0:
+    if not len(loss):
         return None
     rate = history.column("learning_rate").max()
     lower = float(f"{rate / 3:.1g}")
@@ -166,12 +167,8 @@ def _too_low(history: History, dead: _DeadCounts) -> Finding | None:
 
 
 def _largest_rise(loss: np.ndarray) -> tuple[int, int]:
-    """Return the indices of the two epochs with the largest rise of the loss between them.
-
-    If the loss never rose, both are the same.
-    """
-    lowest = np.minimum.accumulate(loss)
-    after = int((loss - lowest).argmax())
+    """Return the indices of the two epochs with the largest rise of the loss between them; equal if it never rose."""
+    after = int((loss - np.minimum.accumulate(loss)).argmax())
     return int(loss[: after + 1].argmin()), after
 
 
@@ -243,16 +240,14 @@ def _dead_units(dead: _DeadCounts) -> Finding | None:
     )
 
 
-def _never_predicted(confusion: np.ndarray | None, advice: str | None) -> list[Finding]:
+def _never_predicted(confusion: np.ndarray | None, advice: str) -> Finding | None:
     if confusion is None:
-        return []
+        return None
     support = confusion.sum(axis=1)
     missed = np.flatnonzero((confusion.sum(axis=0) == 0) & (support >= MIN_SUPPORT))
     if not len(missed):
-        return []
-    classes = f"class{'es' if len(missed) > 1 else ''} {', '.join(map(str, missed))}"
-    them = "them" if len(missed) > 1 else "it"
+        return None
+    classes, them = ("classes", "them") if len(missed) > 1 else ("class", "it")
     belong = f"{support[missed].sum():,} of {support.sum():,} samples belong to {them}"
-    evidence = f"no sample was predicted as {classes}, although {belong}"
-    advice = advice or "Check the number of training samples of the class; raise their sample_weight or add samples"
-    return [Finding("class never predicted", evidence, advice)]
+    evidence = f"no sample was predicted as {classes} {', '.join(map(str, missed))}, although {belong}"
+    return Finding("class never predicted", evidence, advice)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from fastnn.explanation.explanation import Explanation, explain
 from fastnn.explanation.text import KINDS
 from fastnn.network import ACTIVATIONS, Network
-from fastnn.plots.display import BLUE, GREY, VERMILION, Display
+from fastnn.plots.display import BLUE, GREY, VERMILION, Display, draw_bars
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -137,11 +137,11 @@ class ExplainDisplay(Display):
             colours[explanation.rival] = VERMILION
         ax.barh(classes, values, color=colours.tolist())
         ax.axvline(0, color=GREY, lw=0.8)
-        names = [
-            f"{name} (label)" if i == explanation.label else name for i, name in enumerate(explanation.class_names)
-        ]
-        ticks = classes[:: -(-len(classes) // 30)]
-        ax.set_yticks(ticks, [names[tick] for tick in ticks], parse_math=False)
+        names = list(explanation.class_names)
+        if explanation.label is not None:
+            names[explanation.label] += " (label)"
+        ticks = slice(None, None, -(-len(classes) // 30))
+        ax.set_yticks(classes[ticks], names[ticks], parse_math=False)
         ax.set_ylim(len(values) - 0.4, -0.6)
         ax.spines[["top", "right"]].set_visible(False)
         _title(ax, "logits")
@@ -164,16 +164,7 @@ class ExplainDisplay(Display):
 
 
 def _draw_bars(ax: "Axes", values: np.ndarray, colours: object) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    indices = np.arange(len(values))
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.bar(indices, values, width=0.85, color=colours)
-    zero = values == 0
-    # A tick marks each value of 0, which has no visible bar.
-    ax.plot(indices[zero], values[zero], "|", color=GREY, ms=5, mew=0.8)
-    ax.axhline(0, color=GREY, lw=0.8)
-    ax.set_xlim(-0.8, len(values) - 0.2)
+    draw_bars(ax, values, colours)
     ax.spines[["top", "right"]].set_visible(False)
 
 

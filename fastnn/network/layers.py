@@ -24,37 +24,19 @@ Gradients = tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]
 
 
 class Arrays(NamedTuple):
-    """The arrays of one layer of a network.
-
-    Attributes
-    ----------
-    weight, bias : ndarray, or None
-        The parameters; None for a layer without parameters.
-    statistics : tuple of ndarray
-        What the layer has measured in training and uses in prediction, such as running means.
-    """
+    """The arrays of one layer of a network; weight and bias are None for a layer without parameters."""
 
     weight: Any
     bias: Any
-    statistics: tuple[np.ndarray, ...] = ()
+    statistics: tuple[np.ndarray, ...] = ()  # measured in training and used in prediction, such as running means
 
 
 class Forward(NamedTuple):
-    """The result of a layer's forward pass, before its activation.
+    """The result of a layer's forward pass, before its activation."""
 
-    Attributes
-    ----------
-    sums : ndarray of shape (B, ...)
-        The input of the activation.
-    saved : object
-        What the layer's backward pass needs besides its input.
-    statistics : tuple of ndarray
-        The statistics of this batch, in training; empty in prediction.
-    """
-
-    sums: np.ndarray
-    saved: Any = None
-    statistics: tuple[np.ndarray, ...] = ()
+    sums: np.ndarray  # (B, ...), the input of the activation
+    saved: Any = None  # what the layer's backward pass needs besides its input
+    statistics: tuple[np.ndarray, ...] = ()  # of this batch, in training; empty in prediction
 
 
 class Layer:
@@ -270,6 +252,14 @@ class BatchNorm(Layer):
 
 LAYERS: dict[str, type[Layer]] = {layer.kind: layer for layer in (Dense, BatchNorm)}
 """The class of every kind of layer by its name in files: dict of str to type."""
+
+
+def array_shapes(
+    layers: Sequence[Layer], input_shapes: Sequence[Shape]
+) -> list[tuple[tuple[Shape, ...], tuple[Shape, ...]]]:
+    """Return the shapes of each layer's arrays: those of weight and bias, or none, and those of its statistics."""
+    pairs = zip(layers, input_shapes, strict=True)
+    return [(layer.parameter_shapes(shape) or (), layer.statistics_shapes(shape)) for layer, shape in pairs]
 
 
 def to_json(layers: Sequence[Layer]) -> list[dict[str, Any]]:

@@ -108,3 +108,15 @@ def tidy(ax: "Axes") -> None:
     ax.grid(alpha=0.25)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def draw_bars(ax: "Axes", values: np.ndarray, colours: object) -> None:
+    """Draw one bar per value (N,), with integers at the axis, and a tick for each value of 0, which has no bar."""
+    from matplotlib.ticker import MaxNLocator
+
+    indices, zero = np.arange(len(values)), values == 0
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.bar(indices, values, width=0.85, color=colours)
+    ax.plot(indices[zero], values[zero], "|", color=GREY, ms=5, mew=0.8)
+    ax.axhline(0, color=GREY, lw=0.8)
+    ax.set_xlim(-0.8, len(values) - 0.2)

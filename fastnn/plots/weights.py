@@ -12,7 +12,7 @@ from fastnn.backends.base import check_inputs
 from fastnn.checks import check_integer
 from fastnn.errors import DataError, SettingsError
 from fastnn.network import Network
-from fastnn.plots.display import BLUE, GREY, VERMILION, Display, tidy
+from fastnn.plots.display import BLUE, VERMILION, Display, draw_bars, tidy
 from fastnn.plots.montage import draw_montage, montage_size
 
 if TYPE_CHECKING:
@@ -148,23 +148,15 @@ class ActivationsDisplay(Display):
         SettingsError
             If `ax` does not hold two Axes.
         """
-        from matplotlib.ticker import MaxNLocator
-
         image_ax, units_ax = self._panels(
             ax, 2, "two: for the image and for the units", (9.0, 2.8), nrows=1, ncols=2, width_ratios=(1, 3.2)
         )
         image_ax.imshow(self.image, cmap="gray_r", vmin=min(0.0, float(self.image.min())))
         image_ax.set(xticks=[], yticks=[], title="image")
-        units = np.arange(len(self.activations))
-        units_ax.bar(units, self.activations, width=0.85, color=BLUE)
-        zero = self.activations == 0
-        # A tick marks each unit that outputs 0, which has no visible bar.
-        units_ax.plot(units[zero], np.zeros(zero.sum()), "|", color=GREY, ms=5, mew=0.8)
-        units_ax.axhline(0, color=GREY, lw=0.8)
+        draw_bars(units_ax, self.activations, BLUE)
         units_ax.set(xlabel=f"unit of hidden layer {self.layer}", ylabel=f"output ({self.activation})")
-        units_ax.set_xlim(-0.8, len(units) - 0.2)
-        units_ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        units_ax.set_title(f"{np.sum(~zero):,} of {len(units):,} units active", fontsize=11)
+        active = f"{np.count_nonzero(self.activations):,} of {len(self.activations):,} units active"
+        units_ax.set_title(active, fontsize=11)
         image_ax.title.set_fontsize(11)
         tidy(units_ax)
         return self
