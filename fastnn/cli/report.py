@@ -12,10 +12,7 @@ def register(add: AddCommand) -> None:
     parser.add_argument("run", metavar="RUN", help="folder of a run")
     parser.add_argument("--out", metavar="FILE", help="file to write (default: RUN/report.html)")
     parser.add_argument(
-        "--data",
-        metavar="FILE",
-        nargs="+",
-        help="new location of the run's --data files (default: where they were)",
+        "--data", metavar="FILE", nargs="+", help="new location of the run's --data files (default: where they were)"
     )
     add_backend(parser)
 

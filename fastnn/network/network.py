@@ -245,7 +245,7 @@ class Network:
         if not any(isinstance(layer, Layer) for layer in hidden):
             return cls.initialize((n_inputs, *hidden, n_outputs), **settings)
         activation = settings.pop("activation", "relu")
-        names = iter(_activations(sum(not isinstance(layer, Layer) for layer in hidden), activation))
+        names = iter(hidden_activations(sum(not isinstance(layer, Layer) for layer in hidden), activation))
         layers = [layer if isinstance(layer, Layer) else Dense(layer, next(names)) for layer in hidden]
         return cls.initialize((n_inputs,), [*layers, Dense(n_outputs)], **settings)
 
@@ -350,7 +350,7 @@ def chain_shapes(input_shape: Sequence[int], layers: Sequence[Layer]) -> tuple[S
     return tuple(shapes)
 
 
-def _activations(n_hidden: int, activation: str | Sequence[str]) -> list[str]:
+def hidden_activations(n_hidden: int, activation: str | Sequence[str]) -> list[str]:
     """Return the activation of each hidden layer."""
     names = [activation] * n_hidden if isinstance(activation, str) else list(activation)
     for name in {*names, *([activation] if isinstance(activation, str) else [])}:
@@ -362,9 +362,8 @@ def _activations(n_hidden: int, activation: str | Sequence[str]) -> list[str]:
 
 def _dense_layers(units: Sequence[int], activation: str | Sequence[str]) -> list[Layer]:
     """Return dense layers with these numbers of units and activations; the last one has none yet."""
-    return [
-        Dense(size, name) for size, name in zip(units, [*_activations(len(units) - 1, activation), None], strict=True)
-    ]
+    names = [*hidden_activations(len(units) - 1, activation), None]
+    return [Dense(size, name) for size, name in zip(units, names, strict=True)]
 
 
 def _complete(layers: Sequence[Layer]) -> tuple[Layer, ...]:

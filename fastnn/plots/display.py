@@ -1,5 +1,6 @@
 """The base class of all displays, with the colours and helpers they share."""
 
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette, which colour-blind people can distinguish.
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#5F5F5F"
 COLOURS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+ImageShape = tuple[int, int] | None  # (height, width); None is an error that names the argument
+Names = Sequence[object] | None
 
 
 class Display:

@@ -12,7 +12,7 @@ from fastnn.backends.base import check_inputs
 from fastnn.checks import check_integer
 from fastnn.errors import DataError, SettingsError
 from fastnn.network import Network
-from fastnn.plots.display import BLUE, VERMILION, Display, draw_bars, tidy
+from fastnn.plots.display import BLUE, VERMILION, Display, ImageShape, draw_bars, tidy
 from fastnn.plots.montage import draw_montage, montage_size
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class WeightsDisplay(Display):
         If `n` is not a positive whole number, or the first layer is not dense.
     """
 
-    def __init__(self, network: Network, image_shape: tuple[int, int] | None, n: int = 40) -> None:
+    def __init__(self, network: Network, image_shape: ImageShape, n: int = 40) -> None:
         weight = network.weights[0]
         if weight.ndim != 2:
             raise SettingsError(f"the first layer of {network} is {network.layers[0].kind}, expected a dense layer")
@@ -61,9 +61,7 @@ class WeightsDisplay(Display):
         self.images = weight.T[: check_integer("n", n, 1)].reshape(-1, *self.image_shape)
 
     @classmethod
-    def from_network(
-        cls, network: Network, image_shape: tuple[int, int] | None, n: int = 40, ax: "Axes | None" = None
-    ) -> Self:
+    def from_network(cls, network: Network, image_shape: ImageShape, n: int = 40, ax: "Axes | None" = None) -> Self:
         """Plot the weights of `network` into `ax` or a new figure; the class describes the other parameters."""
         return cls(network, image_shape, n).plot(ax)
 
@@ -112,7 +110,7 @@ class ActivationsDisplay(Display):
         If the hidden layer does not exist.
     """
 
-    def __init__(self, network: Network, image: ArrayLike, image_shape: tuple[int, int] | None, layer: int = 1) -> None:
+    def __init__(self, network: Network, image: ArrayLike, image_shape: ImageShape, layer: int = 1) -> None:
         n_hidden = len(network.sizes) - 2
         if not n_hidden:
             raise SettingsError(f"{network} has no hidden layer, expected at least one to draw its activations")
@@ -130,7 +128,7 @@ class ActivationsDisplay(Display):
         cls,
         network: Network,
         image: ArrayLike,
-        image_shape: tuple[int, int] | None,
+        image_shape: ImageShape,
         layer: int = 1,
         ax: "Sequence[Axes] | None" = None,
     ) -> Self:
@@ -141,13 +139,7 @@ class ActivationsDisplay(Display):
         return cls(network, image, image_shape, layer).plot(ax)
 
     def plot(self, ax: "Sequence[Axes] | None" = None) -> Self:
-        """Draw the image and the outputs into `ax`, two Axes, or a new figure.
-
-        Raises
-        ------
-        SettingsError
-            If `ax` does not hold two Axes.
-        """
+        """Draw the image and the outputs into `ax`, two Axes, or a new figure; SettingsError for another number."""
         image_ax, units_ax = self._panels(
             ax, 2, "two: for the image and for the units", (9.0, 2.8), nrows=1, ncols=2, width_ratios=(1, 3.2)
         )
