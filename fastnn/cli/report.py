@@ -7,7 +7,6 @@ from fastnn.cli.options import AddCommand, add_backend
 
 
 def register(add: AddCommand) -> None:
-    """Add the command and its options."""
     parser = add("report", run, "write the report of a run: a single HTML file that works offline")
     parser.add_argument("run", metavar="RUN", help="folder of a run")
     parser.add_argument("--out", metavar="FILE", help="file to write (default: RUN/report.html)")

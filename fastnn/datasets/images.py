@@ -75,20 +75,16 @@ def prepare_image(image: "FilePath | Image | np.ndarray", *, invert: Literal["au
     elif isinstance(image, str | os.PathLike):
         name = display_path(image)
         grey = _grey_of_file(image, name)
-    elif _is_pillow_image(image):
-        grey = _grey_of_picture(image, name)
     else:
-        raise SettingsError(f"image is of type {type(image).__name__}, expected a path, a PIL image or an ndarray")
+        from PIL.Image import Image
+
+        if not isinstance(image, Image):
+            raise SettingsError(f"image is of type {type(image).__name__}, expected a path, a PIL image or an ndarray")
+        grey = _grey_of_picture(image, name)
     ink = find_ink(grey, invert)
     if ink is None:
         raise DataError(f"{name}: no ink: found nothing that stands out from the background, expected a digit")
     return fit_ink(ink)
-
-
-def _is_pillow_image(image: object) -> bool:
-    from PIL.Image import Image
-
-    return isinstance(image, Image)
 
 
 def _grey_of_array(image: np.ndarray, name: str) -> np.ndarray:

@@ -102,7 +102,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         self.n_outputs_, self.n_layers_ = network.n_outputs, len(network.sizes)
         self.out_activation_ = network.output
         metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
-        callbacks = [FitTasks(self, *arguments, metadata, lambda end: {"network_": end.network})] if tasks else []
+        callbacks = [FitTasks(self, *arguments, metadata)] if tasks else []
         try:
             result = train(
                 network, data, validation=held_out, callbacks=[watch, *callbacks], resume=resume, config=config,

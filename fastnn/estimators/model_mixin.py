@@ -71,12 +71,8 @@ class ModelFileMixin(BaseEstimator):
     def from_model(cls, model: Model) -> Self:
         """Return a fitted estimator from a model, usually the result of `fastnn.load`.
 
-        Only the parameters that prediction needs are set; the others have their defaults.
-
-        Raises
-        ------
-        DataError
-            If the model is a regressor and the estimator a classifier, or vice versa.
+        Only the parameters that prediction needs are set; the others have their defaults. DataError if the model is a
+        regressor and the estimator a classifier, or vice versa.
         """
         network = model.network
         estimator = cls(

@@ -22,8 +22,7 @@ JUMP = 0.5
 # The final loss, relative to that of guessing. From STUCK on, the network has learned nothing; from HOPELESS on,
 # training has made it worse.
 STUCK, HOPELESS = 0.99, 2.0
-# A layer is a finding if at least this fraction of its units is dead. It then computes no more than a layer of half the
-# width.
+# A layer is a finding if at least this fraction of its units is dead: it does no more than a layer of half the width.
 DEAD = 0.5
 # A loss is slow if it falls by less than SLOW_PER_EPOCH per epoch and by less than SLOW_TOTAL in total: training then
 # needs at least five such runs to converge. Runs of fewer than SLOW_EPOCHS epochs are not checked.
@@ -36,8 +35,8 @@ GOOD_ACCURACY = 0.9
 # The run overfits if the validation loss of each of the last OVERFIT_EPOCHS epochs is at least OVERFIT_RATIO times the
 # lowest one.
 OVERFIT_RATIO, OVERFIT_EPOCHS = 1.5, 3
-# The number of samples from which a class that is never predicted is a finding. If its recall were one half, the
-# network would miss them all with a probability of less than 1 %.
+# The number of samples from which a class that is never predicted is a finding. With a recall of one half, the network
+# would miss them all with a probability of less than 1 %.
 MIN_SUPPORT = 7
 _CHUNK_ROWS = 1024
 

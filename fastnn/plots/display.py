@@ -35,9 +35,7 @@ class Display:
         raise NotImplementedError
 
     def save(self, path: str | Path, dpi: float = 150) -> Path:
-        """Write the whole figure to a file.
-
-        The file is written under a temporary name and then renamed, so `path` never holds half a file.
+        """Write the whole figure to a file, atomically, and return its path.
 
         Parameters
         ----------
@@ -45,11 +43,6 @@ class Display:
             The extension selects the format: .png, .pdf, .svg, ...
         dpi : float
             Resolution in dots per inch.
-
-        Returns
-        -------
-        Path
-            `path`.
 
         Raises
         ------

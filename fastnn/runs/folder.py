@@ -73,14 +73,6 @@ class RunFolder:
             self._save(result, splits.train, _report(result, splits, settings))
         self.remove_if_empty()
 
-    def save_history(self, history: History) -> None:
-        """Write history.csv, one line per epoch."""
-        table = io.StringIO()
-        rows = csv.DictWriter(table, list(EpochRecord.__annotations__), lineterminator="\n")
-        rows.writeheader()
-        rows.writerows({name: _number(value) for name, value in asdict(record).items()} for record in history)
-        write_atomically(self.path / HISTORY, table.getvalue().encode())
-
     def save_finished(self, result: TrainingResult, splits: Splits, settings: Mapping[str, Any]) -> "FinishedRun":
         """Evaluate the network on the test set and write all files of the run except its figures."""
         scores = evaluate_classes(result.network, splits.test, result.backend)
@@ -90,7 +82,11 @@ class RunFolder:
 
     def _save(self, result: TrainingResult, data: Dataset, report: Mapping[str, Any]) -> None:
         self.save_network(result.network, data)
-        self.save_history(result.history)
+        table = io.StringIO()
+        rows = csv.DictWriter(table, list(EpochRecord.__annotations__), lineterminator="\n")
+        rows.writeheader()
+        rows.writerows(map(_numbers, result.history))
+        write_atomically(self.path / HISTORY, table.getvalue().encode())
         write_atomically(self.path / REPORT, (json.dumps(report, indent=2) + "\n").encode())
 
     def save_figures(self, run: "FinishedRun") -> None:
@@ -146,7 +142,7 @@ def _report(
         "network": repr(result.network),
         "settings": dict(settings),
         "data": {name: _describe(data) for name, data in splits._asdict().items()},
-        "last_epoch": {name: _number(value) for name, value in asdict(history[-1]).items()},
+        "last_epoch": _numbers(history[-1]),
         "diagnosis": [asdict(finding) for finding in diagnose(result, None, splits.train, confusion)],
         "versions": versions(),
         "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
@@ -169,9 +165,9 @@ def _describe(data: Dataset) -> dict[str, Any]:
     return {"name": data.name, "samples": len(data), "inputs": data.images.shape[1], "sha256": data.digest()}
 
 
-def _number(value: float) -> float | None:
-    """Return `value`, or None for NaN: JSON has no NaN, and CSV writes None as an empty field."""
-    return None if value != value else value
+def _numbers(record: EpochRecord) -> dict[str, float | None]:
+    """Return the metrics by name, with None for NaN: JSON has no NaN, and CSV writes None as an empty field."""
+    return {name: None if value != value else value for name, value in asdict(record).items()}
 
 
 def _unused(folder: str, name: str) -> Path:

@@ -98,18 +98,7 @@ class History(Sequence[EpochRecord]):
         return {name: self.column(name) for name in EpochRecord.__annotations__}
 
     def to_frame(self) -> "pandas.DataFrame":
-        """Return the history as a data frame.
-
-        Returns
-        -------
-        pandas.DataFrame
-            One row per epoch and one column per field of `EpochRecord`.
-
-        Raises
-        ------
-        ImportError
-            If pandas cannot be imported.
-        """
+        """Return a data frame, one row per epoch and one column per field of `EpochRecord`; it needs pandas."""
         import pandas
 
         return pandas.DataFrame([asdict(record) for record in self._records], columns=list(EpochRecord.__annotations__))
