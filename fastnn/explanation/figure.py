@@ -78,7 +78,7 @@ class ExplainDisplay(Display):
         self._draw_probabilities(self.axes_["probabilities"])
         for number, layer in enumerate(hidden, start=1):
             ax = self.axes_[f"layer {number}"] = figure.add_subplot(grid[number, :])
-            _draw_bars(ax, layer.out, BLUE)
+            draw_bars(ax, layer.out, BLUE)
             title = f"layer {number}: {KINDS[layer.layer.kind].title}{layer.activation}"
             if ACTIVATIONS[layer.activation].can_die:
                 title += f", {np.count_nonzero(layer.out):,} of {len(layer.out):,} units active"
@@ -100,7 +100,7 @@ class ExplainDisplay(Display):
         inp, shape = self.explanation.layers[0].inp, self.explanation.image_shape
         _title(ax, "scaled inputs")
         if shape is None:
-            _draw_bars(ax, inp, GREY)
+            draw_bars(ax, inp, GREY)
             ax.set(xlabel="input")
         else:
             ax.imshow(inp.reshape(shape), cmap="gray_r", vmin=min(0.0, float(inp.min())))
@@ -115,7 +115,7 @@ class ExplainDisplay(Display):
         rival = "" if explanation.rival is None else f", for {names[explanation.rival]} (vermilion)"
         _title(ax, f"for {predicted} (blue){rival}")
         if shape is None:
-            _draw_bars(ax, values, np.where(values < 0, VERMILION, BLUE))
+            draw_bars(ax, values, np.where(values < 0, VERMILION, BLUE))
             ax.set(xlabel="input")
             return
         limit = float(np.abs(values).max()) or 1.0
@@ -161,11 +161,6 @@ class ExplainDisplay(Display):
                 value - 0.02 if inside else value + 0.02, label, _percent(value), fontsize=8,
                 va="center", ha="right" if inside else "left", color="white" if inside else "black",
             )  # fmt: skip
-
-
-def _draw_bars(ax: "Axes", values: np.ndarray, colours: object) -> None:
-    draw_bars(ax, values, colours)
-    ax.spines[["top", "right"]].set_visible(False)
 
 
 def _title(ax: "Axes", text: str) -> None:

@@ -40,24 +40,14 @@ class Forward(NamedTuple):
 
 
 class Layer:
-    """The base class of layers, for subclasses that are frozen dataclasses with a field `activation`.
+    """The base class of layers, for subclasses that are frozen dataclasses with a field `activation`."""
 
-    The class attributes say how training treats the layer:
-
-    - kind: the name of the class in files and messages
-    - default_activation: the activation that stands for None, except in the last layer of a network
-    - is_decayed: whether L2 and weight decay apply to its weight
-    - drops_inputs: whether dropout drops its inputs, where these come from another layer
-    - accepts_sparse: whether it can be the first layer of a network with sparse inputs
-    - momentum: after a batch, statistics are ``momentum * old + (1 - momentum) * new``
-    """
-
-    kind: ClassVar[str]
-    default_activation: ClassVar[str] = "identity"
-    is_decayed: ClassVar[bool] = True
-    drops_inputs: ClassVar[bool] = False
-    accepts_sparse: ClassVar[bool] = False
-    momentum: float = 0.0
+    kind: ClassVar[str]  # the name of the class in files and messages
+    default_activation: ClassVar[str] = "identity"  # stands for None, except in the last layer of a network
+    is_decayed: ClassVar[bool] = True  # whether L2 and weight decay apply to its weight
+    drops_inputs: ClassVar[bool] = False  # whether dropout drops its inputs, where these come from another layer
+    accepts_sparse: ClassVar[bool] = False  # whether it can be the first layer of a network with sparse inputs
+    momentum: float = 0.0  # after a batch, statistics are ``momentum * old + (1 - momentum) * new``
     activation: str | None
 
     def __post_init__(self) -> None:

@@ -88,19 +88,10 @@ class LossConfig:
         The fraction of each hidden layer's units to drop, in [0, 1). Dropout applies to the inputs of every dense layer
         but the first.
     label_smoothing : float
-        The fraction of each label's probability that is spread evenly over all classes, in [0, 1) [1]_. Only for
-        softmax outputs. Evaluation uses the labels as they are.
+        The fraction of each label's probability that is spread evenly over all classes, in [0, 1) (Szegedy et al. 2016,
+        arXiv:1512.00567, section 7). Only for softmax outputs. Evaluation uses the labels as they are.
     seed : int
         From 0 to 2**63 - 1. Determines the dropout masks; in `fastnn.train` also shuffling and held-out samples.
-
-    Raises
-    ------
-    SettingsError
-        If a setting is out of range.
-
-    References
-    ----------
-    .. [1] Szegedy et al. 2016, "Rethinking the inception architecture", arXiv:1512.00567, section 7.
     """
 
     l2: float = 0.0

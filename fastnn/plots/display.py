@@ -118,3 +118,4 @@ def draw_bars(ax: "Axes", values: np.ndarray, colours: object) -> None:
     ax.plot(indices[zero], values[zero], "|", color=GREY, ms=5, mew=0.8)
     ax.axhline(0, color=GREY, lw=0.8)
     ax.set_xlim(-0.8, len(values) - 0.2)
+    ax.spines[["top", "right"]].set_visible(False)
