@@ -116,7 +116,7 @@ class Dataset:
         differs from that of the same images as a dense array.
         """
         digest = sha256(f"{self.images.shape} {self.images.dtype.newbyteorder('<').str} {self.pixel_max}".encode())
-        parts = [self.images]
+        parts: list[Any] = [self.images]
         if is_sparse(self.images):
             rows = canonical(self.images)
             parts = [rows.indptr.astype("<i8"), rows.indices.astype("<i8"), rows.data]

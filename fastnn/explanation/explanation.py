@@ -61,7 +61,7 @@ class LayerSteps:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Every step of one sample through a network; `str` renders them as text.
+    """Every step of one sample through a network; `str` renders them as text. D is the number of inputs, C of classes.
 
     Attributes
     ----------

@@ -103,10 +103,8 @@ def _forward(steps: Explanation, index: int) -> str:
     quantity, role, formula = "logit", "classes", ""
     if not last:
         quantity, role, formula = "sum", layer.activation, f", output = {activation.formula}"
-    lines = [
-        f"Layer {index + 1}, {len(layer.inp):,} -> {units:,} {words.title}{role}: "
-        f"{quantity} = {words.formula}{formula}."
-    ]
+    head = f"Layer {index + 1}, {len(layer.inp):,} -> {units:,} {words.title}{role}"
+    lines = [f"{head}: {quantity} = {words.formula}{formula}."]
     if words.note:
         lines.append(f"   {words.note}")
     if activation.can_die:
