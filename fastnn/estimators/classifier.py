@@ -181,8 +181,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         Returns
         -------
-        MLPClassifier
-            The estimator itself.
+        self
 
         Raises
         ------
@@ -211,8 +210,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         Returns
         -------
-        MLPClassifier
-            The estimator itself.
+        self
         """
         with self._fitting():
             self._set_classes(y, classes)
