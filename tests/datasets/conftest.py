@@ -1,20 +1,15 @@
 """Fixtures for the tests of the readers. They check the form of every error."""
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 
 from fastnn.errors import DataError, FastnnError
 
-Refused = Callable[..., str]
-
 
 @pytest.fixture
-def refused() -> Refused:
+def refused():
     """A function that calls a reader and returns its error message, which must be one line with all the parts."""
 
-    def check(call: Callable[[], Any], *parts: object, kind: type[FastnnError] = DataError) -> str:
+    def check(call, *parts, kind=DataError):
         with pytest.raises(kind) as caught:
             call()
         message = str(caught.value)
@@ -27,10 +22,10 @@ def refused() -> Refused:
 
 
 @pytest.fixture
-def outcome() -> Callable[[Callable[[], Any]], Any]:
+def outcome():
     """A function that calls a reader and returns its result or its error message. Unexpected errors pass through."""
 
-    def call(reader: Callable[[], Any]) -> Any:
+    def call(reader):
         try:
             return reader()
         except FastnnError as error:
@@ -38,3 +33,15 @@ def outcome() -> Callable[[Callable[[], Any]], Any]:
             return str(error)
 
     return call
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A function that writes text or bytes to a file of the given name and returns its path."""
+
+    def write(content, name="data"):
+        path = tmp_path / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return write

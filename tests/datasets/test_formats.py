@@ -2,7 +2,6 @@
 
 import gzip
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,10 +14,10 @@ TEST = TRAIN[:2] + 100
 
 
 @pytest.fixture
-def made(tmp_path: Path):
+def made(tmp_path):
     """A function that writes files with five training or two test samples and returns their paths."""
 
-    def write(kind: str, *names: str) -> list[Path]:
+    def write(kind, *names):
         paths = [tmp_path / name for name in names]
         for path in paths:
             pixels = TEST if "test" in path.name or "t10k" in path.name or "b-" in path.name else TRAIN
@@ -35,7 +34,7 @@ def made(tmp_path: Path):
     return write
 
 
-def check(train, test) -> None:
+def check(train, test):
     np.testing.assert_array_equal(train.images, TRAIN.reshape(5, 9))
     assert train.labels.tolist() == [0, 1, 2, 3, 4]
     if test is not None:
@@ -48,40 +47,31 @@ def test_an_npz_file_gives_training_and_test_set(tmp_path):
     check(*read_files([(tmp_path / "data.npz").rename(tmp_path / "data.csv")]))
 
 
-def test_one_csv_file_gives_a_training_set(made):
-    (path,) = made("csv", "a.npz")
-    train, test = read_files([path])
-    check(train, test)
-    assert test is None
-    check(*read_files(str(path)))
-
-
-@pytest.mark.parametrize("names", [("a.csv", "b-.csv"), ("my_test.csv", "my_train.csv"), ("train", "t10k")])
-def test_two_csv_files_give_training_and_test_set(made, names):
-    train, test = read_files(made("csv", *names))
-    check(train, test)
-    assert len(test) == 2
-
-
-@pytest.mark.parametrize("names", [("images", "labels"), ("labels", "images")])
-def test_two_idx_files_give_a_training_set(made, names):
-    train, test = read_files(made("idx", *names))
+@pytest.mark.parametrize(("kind", "names"), [
+    ("csv", ("a.npz",)), ("idx", ("images", "labels")), ("idx", ("labels", "images")),
+])  # fmt: skip
+def test_one_csv_or_two_idx_files_give_a_training_set(made, kind, names):
+    train, test = read_files(made(kind, *names))
     check(train, test)
     assert test is None
 
 
-@pytest.mark.parametrize(
-    "names",
-    [
-        ("train-images", "train-labels", "t10k-images", "t10k-labels"),
-        ("t10k-images", "t10k-labels", "train-images", "train-labels"),
-        ("train-images", "test-images", "train-labels", "test-labels"),
-        ("a-images", "a-labels", "b-images", "b-labels"),
-        ("a-labels", "a-images", "b-labels", "b-images"),
-    ],
-)
-def test_four_idx_files_give_training_and_test_set(made, names):
-    train, test = read_files(made("idx", *names))
+def test_one_path_needs_no_list(made):
+    check(*read_files(str(made("csv", "a.npz")[0])))
+
+
+@pytest.mark.parametrize(("kind", "names"), [
+    ("csv", ("a.csv", "b-.csv")),
+    ("csv", ("my_test.csv", "my_train.csv")),
+    ("csv", ("train", "t10k")),
+    ("idx", ("train-images", "train-labels", "t10k-images", "t10k-labels")),
+    ("idx", ("t10k-images", "t10k-labels", "train-images", "train-labels")),
+    ("idx", ("train-images", "test-images", "train-labels", "test-labels")),
+    ("idx", ("a-images", "a-labels", "b-images", "b-labels")),
+    ("idx", ("a-labels", "a-images", "b-labels", "b-images")),
+])  # fmt: skip
+def test_two_csv_or_four_idx_files_give_training_and_test_set(made, kind, names):
+    train, test = read_files(made(kind, *names))
     check(train, test)
     assert len(test) == 2
 

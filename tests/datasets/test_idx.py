@@ -3,7 +3,7 @@
 import gzip
 import struct
 import tracemalloc
-from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -18,39 +18,31 @@ CODES = {"uint8": 8, "int8": 9, "int16": 11, "int32": 12, "float32": 13, "float6
 in_one_folder = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def idx_bytes(values: np.ndarray) -> bytes:
+def idx_bytes(values):
     header = bytes([0, 0, CODES[values.dtype.name], values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
     return header + values.astype(values.dtype.newbyteorder(">")).tobytes()
 
 
-def declaring(*sizes: int, code: int = 8) -> bytes:
+def declaring(*sizes, code=8):
     return bytes([0, 0, code, len(sizes)]) + struct.pack(f">{len(sizes)}I", *sizes)
 
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (5, 4, 3), dtype=np.uint8)
 LABELS = np.array([3, 1, 4, 1, 5], np.uint8)
+WHOLE = idx_bytes(PIXELS)
+PACKED = gzip.compress(WHOLE)
+TERABYTE = declaring(1_000_000, 1000, 1000) + bytes(100)
 
 
 @pytest.fixture
-def images(tmp_path: Path) -> Path:
-    path = tmp_path / "some-images-idx3-ubyte"
-    path.write_bytes(idx_bytes(PIXELS))
-    return path
+def images(written):
+    return written(WHOLE, "some-images-idx3-ubyte")
 
 
-@pytest.fixture
-def labels(tmp_path: Path) -> Path:
-    path = tmp_path / "some-labels-idx1-ubyte"
-    path.write_bytes(idx_bytes(LABELS))
-    return path
-
-
-def test_images_and_labels_are_read(images, labels):
-    data = read_idx(images, labels)
-    assert data.images.dtype == np.uint8
-    np.testing.assert_array_equal(data.images, PIXELS.reshape(5, 12))
-    assert data.labels.dtype == np.int64
-    np.testing.assert_array_equal(data.labels, LABELS)
+def test_images_and_labels_are_read(images, written):
+    data = read_idx(images, written(idx_bytes(LABELS), "some-labels-idx1-ubyte"))
+    np.testing.assert_array_equal(data.images, PIXELS.reshape(5, 12), strict=True)
+    np.testing.assert_array_equal(data.labels, LABELS.astype(np.int64), strict=True)
     assert (data.pixel_max, data.image_shape, data.name) == (255, (4, 3), str(images))
     assert read_idx(str(images)).labels is None
 
@@ -62,33 +54,26 @@ def test_images_and_labels_are_read(images, labels):
     seed=st.integers(0, 1000),
 )
 @in_one_folder
-def test_a_written_file_is_read_back_equal(tmp_path, values, label_type, packed, seed):
+def test_a_written_file_is_read_back_equal(written, values, label_type, packed, seed):
     classes = np.random.default_rng(seed).integers(0, 100, len(values)).astype(label_type)
-    for name, array in (("x", values), ("y", classes)):
-        data = idx_bytes(array)
-        (tmp_path / name).write_bytes(gzip.compress(data) if packed else data)
-    read = read_idx(tmp_path / "x", tmp_path / "y")
-    np.testing.assert_array_equal(read.images, values.reshape(len(values), -1))
+    pack = gzip.compress if packed else bytes
+    read = read_idx(*(written(pack(idx_bytes(array)), name) for name, array in (("x", values), ("y", classes))))
+    np.testing.assert_array_equal(read.images, values.reshape(len(values), -1), strict=True)
     np.testing.assert_array_equal(read.labels, classes)
-    assert read.images.dtype == np.uint8
     if values.ndim == 3:
         assert read.image_shape == values.shape[1:]
 
 
 @given(data=st.data())
 @in_one_folder
-def test_any_changed_bytes_give_data_or_one_clear_error(tmp_path, outcome, data):
-    good = bytearray(idx_bytes(PIXELS))
-    if data.draw(st.booleans(), "gzipped"):
-        good = bytearray(gzip.compress(bytes(good)))
+def test_any_changed_bytes_give_data_or_one_clear_error(written, outcome, data):
+    good = bytearray(PACKED if data.draw(st.booleans(), "gzipped") else WHOLE)
     for _ in range(data.draw(st.integers(1, 4), "changes")):
         position = data.draw(st.integers(0, len(good) - 1), "position")
         good[position] = data.draw(st.integers(0, 255), "byte")
     good = good[: data.draw(st.integers(0, len(good)), "length")] + data.draw(st.binary(max_size=5), "end")
-    path = tmp_path / "changed"
-    path.write_bytes(bytes(good))
-    for call in (lambda: read_idx(path), lambda: read_idx(tmp_path / "good", path)):
-        (tmp_path / "good").write_bytes(idx_bytes(PIXELS))
+    path, intact = written(good, "changed"), written(WHOLE, "good")
+    for call in (lambda: read_idx(path), lambda: read_idx(intact, path)):
         data_or_message = outcome(call)
         assert not isinstance(data_or_message, str) or "changed" in data_or_message
 
@@ -97,29 +82,26 @@ def test_any_changed_bytes_give_data_or_one_clear_error(tmp_path, outcome, data)
     ("stored", "read", "pixel_max"),
     [("int8", "u1", 255), ("int16", "u1", 255), ("int32", "u1", 255), ("float32", "f4", 1), ("float64", "f8", 1)],
 )
-def test_integers_become_uint8_and_floats_stay_floats_in_native_order(tmp_path, stored, read, pixel_max):
+def test_integers_become_uint8_and_floats_stay_floats_in_native_order(written, stored, read, pixel_max):
     values = (np.arange(24).reshape(2, 3, 4) / (48 if pixel_max == 1 else 1)).astype(stored)
-    (tmp_path / "x").write_bytes(idx_bytes(values))
-    data = read_idx(tmp_path / "x")
-    assert (data.images.dtype, data.images.dtype.isnative, data.pixel_max) == (np.dtype(read), True, pixel_max)
-    np.testing.assert_array_equal(data.images, values.reshape(2, 12))
+    data = read_idx(written(idx_bytes(values)))
+    np.testing.assert_array_equal(data.images, values.reshape(2, 12).astype(read), strict=True)
+    assert data.pixel_max == pixel_max
 
 
 @pytest.mark.parametrize(
     ("shape", "image_shape", "pixel_max"), [((2, 9), (3, 3), 255), ((2, 8), None, 255), ((2, 8, 8), (8, 8), 16)]
 )
-def test_the_number_of_pixels_decides_image_shape_and_pixel_max(tmp_path, shape, image_shape, pixel_max):
-    (tmp_path / "x").write_bytes(idx_bytes(np.full(shape, 16, np.uint8)))
-    data = read_idx(tmp_path / "x")
+def test_the_number_of_pixels_decides_image_shape_and_pixel_max(written, shape, image_shape, pixel_max):
+    data = read_idx(written(idx_bytes(np.full(shape, 16, np.uint8))))
     assert (data.image_shape, data.pixel_max) == (image_shape, pixel_max)
 
 
 @pytest.mark.parametrize("existing", ["t-images-idx3-ubyte", "t-images.idx3-ubyte", "t-images-idx3-ubyte.gz"])
 @pytest.mark.parametrize("requested", ["t-images-idx3-ubyte", "t-images.idx3-ubyte", "t-images.idx3-ubyte.gz"])
-def test_other_spellings_of_the_name_are_found(tmp_path, existing, requested):
-    data = idx_bytes(PIXELS)
-    (tmp_path / existing).write_bytes(gzip.compress(data) if existing.endswith("gz") else data)
-    assert len(read_idx(tmp_path / requested)) == 5
+def test_other_spellings_of_the_name_are_found(written, existing, requested):
+    path = written(PACKED if existing.endswith("gz") else WHOLE, existing)
+    assert len(read_idx(path.with_name(requested))) == 5
 
 
 @pytest.mark.parametrize("max_bytes", [0, -1, 2.5, True, "1"])
@@ -135,103 +117,79 @@ def test_paths_that_cannot_be_read_are_named(tmp_path, images, monkeypatch, refu
     refused(lambda: read_idx(7), "int", "expected a path", kind=SettingsError)
     refused(lambda: read_idx("/dev/null"), "/dev/null", "regular file", kind=FileError)
 
-    def forbidden(*_: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("builtins.open", forbidden)
+    monkeypatch.setattr("builtins.open", Mock(side_effect=PermissionError(13, "Permission denied")))
     refused(lambda: read_idx(images), images, "no permission", kind=FileError)
 
 
-WHOLE = idx_bytes(PIXELS)
-PACKED = gzip.compress(WHOLE)
-TERABYTE = declaring(1_000_000, 1000, 1000) + bytes(100)
-
-
-@pytest.mark.parametrize(
-    ("data", "parts"),
-    [
-        (b"", ["empty file"]),
-        (gzip.compress(b""), ["found 0 bytes", "header of at least 8"]),
-        (b"\0\0\x08", ["found 3 bytes", "header of at least 8"]),
-        (WHOLE[:9], ["found 9 bytes", "header of 16"]),
-        (b"\x12\x34\x08\x03" + bytes(20), ["12 34 08 03", "00 00 tt nn"]),
-        *[
-            (declaring(1, 2, 2, code=code) + bytes(4), [f"0x{code:02x}", "0x08 (uint8)", "0x0e (float64)"])
-            for code in (0, 7, 0x0A, 0x0F, 255)
-        ],
-        *[(declaring(*[1] * rank) + b"\0", [f"rank {rank}", "expected"]) for rank in (0, 4, 255)],
-        (declaring(0, 28, 28), ["0 sample(s)", "(0, 28, 28)", "minimum of 1"]),
-        (declaring(10**9, 28, 0), ["0 feature(s)", "minimum of 1"]),
-        (TERABYTE, [10**12, "max_bytes = 4294967296"]),
-        (gzip.compress(TERABYTE), [10**12, "max_bytes = 4294967296"]),
-        (declaring(*[2**32 - 1] * 3), [(2**32 - 1) ** 3]),
-        (declaring(2**31, 2**31, 4), [2**64]),
-        *[
-            (pack(WHOLE[:-52]), ["expected 60 bytes of data (5 x 4 x 3 of uint8)", "found 8"])
-            for pack in (bytes, gzip.compress)
-        ],
-        (WHOLE + b"\0", ["expected 60 bytes", "found 61"]),
-        (gzip.compress(WHOLE + b"\0"), ["expected 60 bytes", "found more"]),
-        (gzip.compress(WHOLE) + b"\0\0junk", ["damaged or followed by other bytes", "b'ju'", "intact gzip file"]),
-        (PACKED[:-20], ["ended before the end-of-stream marker", "intact gzip file"]),
-        (PACKED[:5], ["ended before the end-of-stream marker", "intact gzip file"]),
-        (PACKED[:-4] + b"\xff\xff\xff\xff", ["Incorrect length", "intact gzip file"]),
-        (PACKED[:-8] + b"\0\0\0\0" + PACKED[-4:], ["CRC check failed", "intact gzip file"]),
-        (PACKED[:10] + b"\xff" + PACKED[11:], ["damaged", "intact gzip file"]),
-        (idx_bytes(np.array([[1, 255], [256, 0]], np.int16)), ["sample 1, pixel 0", "found 256", "from 0 to 255"]),
-        (idx_bytes(np.array([[0.5, np.nan]], np.float32)), ["sample 0, pixel 1", "found nan", "finite"]),
-        (idx_bytes(LABELS), ["looks like a label file (rank 1)", "rank 3"]),
+@pytest.mark.parametrize(("data", "parts"), [
+    (b"", ["empty file"]),
+    (gzip.compress(b""), ["found 0 bytes", "header of at least 8"]),
+    (b"\0\0\x08", ["found 3 bytes", "header of at least 8"]),
+    (WHOLE[:9], ["found 9 bytes", "header of 16"]),
+    (b"\x12\x34\x08\x03" + bytes(20), ["12 34 08 03", "00 00 tt nn"]),
+    *[
+        (declaring(1, 2, 2, code=code) + bytes(4), [f"0x{code:02x}", "0x08 (uint8)", "0x0e (float64)"])
+        for code in (0, 7, 0x0A, 0x0F, 255)
     ],
-    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
-)
-def test_an_invalid_image_file_gives_one_clear_error(tmp_path, refused, data, parts):
-    path = tmp_path / "x"
-    path.write_bytes(data)
+    *[(declaring(*[1] * rank) + b"\0", [f"rank {rank}", "expected"]) for rank in (0, 4, 255)],
+    (declaring(0, 28, 28), ["0 sample(s)", "(0, 28, 28)", "minimum of 1"]),
+    (declaring(10**9, 28, 0), ["0 feature(s)", "minimum of 1"]),
+    (TERABYTE, [10**12, "max_bytes = 4294967296"]),
+    (gzip.compress(TERABYTE), [10**12, "max_bytes = 4294967296"]),
+    (declaring(*[2**32 - 1] * 3), [(2**32 - 1) ** 3]),
+    (declaring(2**31, 2**31, 4), [2**64]),
+    *[
+        (pack(WHOLE[:-52]), ["expected 60 bytes of data (5 x 4 x 3 of uint8)", "found 8"])
+        for pack in (bytes, gzip.compress)
+    ],
+    (WHOLE + b"\0", ["expected 60 bytes", "found 61"]),
+    (gzip.compress(WHOLE + b"\0"), ["expected 60 bytes", "found more"]),
+    (gzip.compress(WHOLE) + b"\0\0junk", ["damaged or followed by other bytes", "b'ju'", "intact gzip file"]),
+    (PACKED[:-20], ["ended before the end-of-stream marker", "intact gzip file"]),
+    (PACKED[:5], ["ended before the end-of-stream marker", "intact gzip file"]),
+    (PACKED[:-4] + b"\xff\xff\xff\xff", ["Incorrect length", "intact gzip file"]),
+    (PACKED[:-8] + b"\0\0\0\0" + PACKED[-4:], ["CRC check failed", "intact gzip file"]),
+    (PACKED[:10] + b"\xff" + PACKED[11:], ["damaged", "intact gzip file"]),
+    (idx_bytes(np.array([[1, 255], [256, 0]], np.int16)), ["sample 1, pixel 0", "found 256", "from 0 to 255"]),
+    (idx_bytes(np.array([[0.5, np.nan]], np.float32)), ["sample 0, pixel 1", "found nan", "finite"]),
+    (idx_bytes(LABELS), ["looks like a label file (rank 1)", "rank 3"]),
+], ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "")  # fmt: skip
+def test_an_invalid_image_file_gives_one_clear_error(written, refused, data, parts):
+    path = written(data)
     refused(lambda: read_idx(path), path, *parts)
 
 
-@pytest.mark.parametrize(
-    ("labels", "parts"),
-    [
-        (np.array([0, 1, -1, 3, 4], np.int8), ["label 2", "found -1", "0 to 9999"]),
-        (np.array([0, 1, 10_000, 3, 4], np.int16), ["label 2", "found 10000", "0 to 9999"]),
-        (LABELS.astype(np.float32), ["float32", "an integer type"]),
-        (LABELS[:4], ["some-images-idx3-ubyte", "found 4 labels, expected 5"]),
-        (PIXELS, ["looks like an image file (rank 3)", "rank 1"]),
-    ],
-)
-def test_an_invalid_label_file_gives_one_clear_error(images, tmp_path, refused, labels, parts):
-    path = tmp_path / "y"
-    path.write_bytes(idx_bytes(labels))
+@pytest.mark.parametrize(("labels", "parts"), [
+    (np.array([0, 1, -1, 3, 4], np.int8), ["label 2", "found -1", "0 to 9999"]),
+    (np.array([0, 1, 10_000, 3, 4], np.int16), ["label 2", "found 10000", "0 to 9999"]),
+    (LABELS.astype(np.float32), ["float32", "an integer type"]),
+    (LABELS[:4], ["some-images-idx3-ubyte", "found 4 labels, expected 5"]),
+    (PIXELS, ["looks like an image file (rank 3)", "rank 1"]),
+])  # fmt: skip
+def test_an_invalid_label_file_gives_one_clear_error(images, written, refused, labels, parts):
+    path = written(idx_bytes(labels))
     refused(lambda: read_idx(images, path), path, *parts)
 
 
 @pytest.mark.parametrize(
     ("pack", "found"), [(bytes, "found 100"), (gzip.compress, "which cannot hold that many")], ids=["plain", "gzip"]
 )
-def test_no_memory_is_allocated_for_declared_terabytes(tmp_path, refused, pack, found):
-    path = tmp_path / "x"
-    path.write_bytes(pack(TERABYTE))
+def test_no_memory_is_allocated_for_declared_terabytes(written, refused, pack, found):
+    path = written(pack(TERABYTE))
     refused(lambda: read_idx(path, max_bytes=10**13), path, f"expected {10**12} bytes", found)
 
 
-def test_zeros_and_further_members_may_follow_gzip_data(tmp_path):
-    for data in (PACKED + b"\0" * 700, gzip.compress(WHOLE[:30]) + gzip.compress(WHOLE[30:])):
-        (tmp_path / "x").write_bytes(data)
-        np.testing.assert_array_equal(read_idx(tmp_path / "x").images, PIXELS.reshape(5, 12))
+@pytest.mark.parametrize(("name", "data"), [
+    ("plain.gz", WHOLE), ("packed", PACKED), ("zeros follow", PACKED + bytes(700)),
+    ("two members", gzip.compress(WHOLE[:30]) + gzip.compress(WHOLE[30:])),
+])  # fmt: skip
+def test_gzip_is_detected_by_content_and_may_have_further_members_and_zeros(written, name, data):
+    np.testing.assert_array_equal(read_idx(written(data, name)).images, PIXELS.reshape(5, 12))
 
 
-def test_a_gzip_bomb_is_not_decompressed(tmp_path, refused):
-    path = tmp_path / "x"
-    path.write_bytes(gzip.compress(declaring(1, 2, 2) + bytes(200 * 2**20), 1))
+def test_a_gzip_bomb_is_not_decompressed(written, refused):
+    path = written(gzip.compress(declaring(1, 2, 2) + bytes(200 * 2**20), 1))
     tracemalloc.start()
     refused(lambda: read_idx(path), path, "expected 4 bytes", "found more")
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
-
-
-def test_gzip_is_detected_by_content_not_by_name(tmp_path):
-    (tmp_path / "plain.gz").write_bytes(idx_bytes(PIXELS))
-    (tmp_path / "packed").write_bytes(gzip.compress(idx_bytes(PIXELS)))
-    for name in ("plain.gz", "packed"):
-        np.testing.assert_array_equal(read_idx(tmp_path / name).images, PIXELS.reshape(5, 12))

@@ -6,36 +6,30 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastnn.datasets import load_mnist, prepare_image
+from fastnn.datasets import prepare_image
 from fastnn.errors import FileError, SettingsError
 
 HEIGHT, WIDTH = 420, 360
 
 
 @pytest.fixture(scope="module")
-def digits() -> np.ndarray:
+def digits(mnist):
     """50 digits, five of each class, of shape (50, 28, 28)."""
-    _, test = load_mnist()
+    _, test = mnist
     rows = np.concatenate([np.flatnonzero(test.labels == digit)[:5] for digit in range(10)])
     return test.images[rows].reshape(50, 28, 28)
 
 
-def difference(prepared: np.ndarray, digit: np.ndarray) -> float:
-    assert prepared.shape == (784,)
-    assert prepared.dtype == np.uint8
-    assert prepared.max() == 255
-    return float(np.abs(prepared.astype(int) - digit.reshape(-1)).mean())
+def difference(prepared, digit):
+    assert (prepared.shape, prepared.dtype, prepared.max()) == ((784,), np.uint8, 255)
+    return np.abs(prepared.astype(int) - digit.reshape(-1)).mean()
 
 
-def enlarged(digit: np.ndarray) -> np.ndarray:
+def enlarged(digit):
     return np.kron(digit, np.ones((10, 10), np.uint8))
 
 
-def shifted(digit: np.ndarray) -> np.ndarray:
-    return np.pad(digit, ((3, 40), (60, 2)))
-
-
-def on_paper(digit: np.ndarray) -> np.ndarray:
+def on_paper(digit):
     """Draw the digit in dark ink on grey paper with noise, lit from one side."""
     paper = np.full((HEIGHT, WIDTH), 190.0)
     paper[100:380, 60:340] -= 0.5 * enlarged(digit)
@@ -43,34 +37,32 @@ def on_paper(digit: np.ndarray) -> np.ndarray:
     return np.clip(paper + np.random.default_rng(0).normal(0, 3, paper.shape), 0, 255).astype(np.uint8)
 
 
-def coloured(digit: np.ndarray) -> np.ndarray:
-    return np.stack([255 - digit] * 3, axis=2)
-
-
-def transparent(digit: np.ndarray) -> np.ndarray:
+def transparent(digit):
     return np.stack([np.zeros_like(digit)] * 3 + [digit], axis=2)
 
 
-@pytest.mark.parametrize(
-    ("change", "limit"),
-    [
-        (np.array, 1),
-        (lambda digit: 255 - digit, 1),
-        (enlarged, 1),
-        (shifted, 1),
-        (lambda digit: 255 - np.pad(enlarged(digit), ((3, 90), (200, 0))), 1),
-        (lambda digit: digit / 255, 1),
-        (lambda digit: digit.astype(np.int64) // 2, 3),
-        (coloured, 1),
-        (transparent, 1),
-        (on_paper, 9),
-    ],
-    ids=[
-        "unchanged", "inverted", "enlarged", "shifted", "all three", "fractions", "half as bright", "coloured",
-        "transparent", "on paper",
-    ],
-)  # fmt: skip
-def test_changed_digits_are_restored(digits, change, limit):
+def smooth(digit):
+    return Image.fromarray(digit).resize((280, 280), Image.Resampling.BICUBIC)
+
+
+CHANGES = {
+    "unchanged": (np.array, 1),
+    "inverted": (lambda digit: 255 - digit, 1),
+    "enlarged": (enlarged, 1),
+    "shifted": (lambda digit: np.pad(digit, ((3, 40), (60, 2))), 1),
+    "all three": (lambda digit: 255 - np.pad(enlarged(digit), ((3, 90), (200, 0))), 1),
+    "fractions": (lambda digit: digit / 255, 1),
+    "half as bright": (lambda digit: digit.astype(np.int64) // 2, 3),
+    "coloured": (lambda digit: np.stack([255 - digit] * 3, axis=2), 1),
+    "transparent": (transparent, 1),
+    "on paper": (on_paper, 9),
+    "smoothly enlarged": (smooth, 10),
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_changed_digits_are_restored(digits, case):
+    change, limit = CHANGES[case]
     prepared = [prepare_image(change(digit)) for digit in digits]
     differences = [difference(out, digit) for out, digit in zip(prepared, digits, strict=True)]
     assert np.mean(differences) < limit
@@ -79,25 +71,14 @@ def test_changed_digits_are_restored(digits, change, limit):
     assert np.mean(others) > 3 * np.mean(differences)
 
 
-def test_a_smoothly_enlarged_digit_is_restored(digits):
-    def smooth(digit: np.ndarray) -> Image.Image:
-        return Image.fromarray(digit).resize((280, 280), Image.Resampling.BICUBIC)
-
-    assert np.mean([difference(prepare_image(smooth(digit)), digit) for digit in digits]) < 10
-
-
-def test_the_background_is_black_and_the_digit_20_pixels_high_and_centred(digits):
+def test_paper_and_its_noise_become_black_and_the_digit_is_20_pixels_high_and_centred(digits):
+    assert digits[0][13:15, 13:15].max() == 0, "expected a 0 with a wide hole"
     out = prepare_image(on_paper(digits[0])).reshape(28, 28)
+    assert out[13:15, 13:15].max() == 0
     rows, columns = np.nonzero(out)
     assert max(np.ptp(rows), np.ptp(columns)) + 1 == 20
     centre = (np.arange(28) @ out.sum(axis=1) / out.sum(), np.arange(28) @ out.sum(axis=0) / out.sum())
     np.testing.assert_allclose(centre, 14, atol=0.51)
-
-
-def test_noise_of_the_paper_becomes_black(digits):
-    assert digits[0].reshape(28, 28)[13:15, 13:15].max() == 0, "expected a 0 with a wide hole"
-    out = prepare_image(on_paper(digits[0])).reshape(28, 28)
-    assert out[13:15, 13:15].max() == 0
 
 
 def test_a_thin_line_reaches_full_ink_and_keeps_its_shape():
@@ -170,26 +151,23 @@ def test_blank_file_has_no_ink(refused, tmp_path):
     refused(lambda: prepare_image(tmp_path / "blank.png"), tmp_path / "blank.png", "no ink")
 
 
-@pytest.mark.parametrize(
-    ("array", "parts"),
-    [
-        (np.zeros(784), ["(784,)", "(height, width)"]),
-        (np.zeros((28, 28, 2)), ["(28, 28, 2)"]),
-        (np.zeros((1, 28, 28, 3)), ["(1, 28, 28, 3)"]),
-        (np.zeros((0, 28)), ["(0, 28)", "at least 1 pixel"]),
-        (np.full((5, 5), np.nan), ["nan", "0 to 255"]),
-        (np.full((5, 5), np.inf), ["inf", "0 to 255"]),
-        (np.full((5, 5), -1), ["-1", "0 to 255"]),
-        (np.full((5, 5), 256), ["256", "0 to 255"]),
-        (np.full((5, 5), "a"), ["<U1"]),
-        (np.full((5, 5), None), ["object"]),
-        (np.full((5, 5), 1j), ["complex128"]),
-        (np.ma.masked_array(np.zeros((5, 5))), ["masked"]),
-        (np.zeros((1, 1)), ["no ink"]),
-        (Image.new("L", (0, 5)), ["0 x 5"]),
-        (Image.fromarray(np.full((5, 5), np.nan, np.float32)), ["nan", "finite"]),
-    ],
-)
+@pytest.mark.parametrize(("array", "parts"), [
+    (np.zeros(784), ["(784,)", "(height, width)"]),
+    (np.zeros((28, 28, 2)), ["(28, 28, 2)"]),
+    (np.zeros((1, 28, 28, 3)), ["(1, 28, 28, 3)"]),
+    (np.zeros((0, 28)), ["(0, 28)", "at least 1 pixel"]),
+    (np.full((5, 5), np.nan), ["nan", "0 to 255"]),
+    (np.full((5, 5), np.inf), ["inf", "0 to 255"]),
+    (np.full((5, 5), -1), ["-1", "0 to 255"]),
+    (np.full((5, 5), 256), ["256", "0 to 255"]),
+    (np.full((5, 5), "a"), ["<U1"]),
+    (np.full((5, 5), None), ["object"]),
+    (np.full((5, 5), 1j), ["complex128"]),
+    (np.ma.masked_array(np.zeros((5, 5))), ["masked"]),
+    (np.zeros((1, 1)), ["no ink"]),
+    (Image.new("L", (0, 5)), ["0 x 5"]),
+    (Image.fromarray(np.full((5, 5), np.nan, np.float32)), ["nan", "finite"]),
+])  # fmt: skip
 def test_invalid_arrays_and_pictures_are_errors(refused, array, parts):
     refused(lambda: prepare_image(array), "image", *parts)
 

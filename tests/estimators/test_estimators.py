@@ -18,7 +18,9 @@ from sklearn.preprocessing import StandardScaler
 
 from fastnn import InconsistentVersionWarning, MLPClassifier, MLPRegressor, load, load_digits
 from fastnn.backends import reference
+from fastnn.backends.compiled.layout import readonly_view
 from fastnn.estimators import callbacks
+from tests.parity import assert_same_bits
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 SMALL = {"hidden_layer_sizes": (16,), "max_iter": 5, "random_state": 0}
@@ -28,6 +30,12 @@ SMALL = {"hidden_layer_sizes": (16,), "max_iter": 5, "random_state": 0}
 def digits():
     data = load_digits()
     return data.images[:600], data.labels[:600]
+
+
+@pytest.fixture(scope="module")
+def targets(digits):
+    """Three multilabel columns."""
+    return np.stack([digits[1] % 2, digits[1] > 4, digits[1] == 3], axis=1).astype(int)
 
 
 def _equal(one, other):
@@ -53,11 +61,10 @@ def test_class_weights_equal_the_corresponding_sample_weights(digits):
     images, labels = digits
     images, labels = images[labels < 4], np.array(["zero", "one", "two", "three"])[labels[labels < 4]]
     own = np.random.default_rng(0).random(len(labels))
-    counts = pd.Series(labels).value_counts()
-    from_dict = pd.Series({"zero": 3.0, "one": 0.5}).reindex(counts.index)
-    by_hand = {"balanced": len(labels) / (4 * counts), "dict": from_dict}
-    for name, class_weight in (("balanced", "balanced"), ("dict", {"zero": 3.0, "one": 0.5})):
-        weight = by_hand[name].fillna(1.0)[labels].to_numpy()
+    weights = {"zero": 3.0, "one": 0.5}
+    balanced, from_dict = len(labels) / (4 * pd.Series(labels).value_counts()), pd.Series(weights)
+    for class_weight, by_class in (("balanced", balanced), (weights, from_dict)):
+        weight = pd.Series(labels).map(by_class).fillna(1.0).to_numpy()
         for sample_weight, expected in ((None, weight), (own, weight * own)):
             one = MLPClassifier(**SMALL, class_weight=class_weight).fit(images, labels, sample_weight=sample_weight)
             assert _equal(one, MLPClassifier(**SMALL).fit(images, labels, sample_weight=expected))
@@ -104,9 +111,8 @@ def test_labels_of_every_type(digits, case):
     np.testing.assert_array_equal(model.predict_log_proba(images), np.log(proba))
 
 
-def test_multilabel_columns_are_learned_independently(digits):
-    images, labels = digits
-    targets = np.stack([labels % 2, labels > 4, labels == 3], axis=1).astype(int)
+def test_multilabel_columns_are_learned_independently(digits, targets):
+    images, _ = digits
     model = MLPClassifier(**SMALL | {"max_iter": 60}, input_scale=1 / 16, learning_rate_init=0.01).fit(images, targets)
     predicted = model.predict(images)
     assert predicted.shape == targets.shape
@@ -120,13 +126,11 @@ def test_multilabel_columns_are_learned_independently(digits):
 def test_arrays_of_every_layout_and_dtype_give_the_same_bits(digits, tmp_path):
     images, labels = digits
     values = images.astype(np.float32)
-    wide = np.repeat(values, 2, axis=1)
-    read_only = values.copy()
-    read_only.flags.writeable = False
     np.save(tmp_path / "images.npy", values)
     model = MLPClassifier(**SMALL).fit(values, labels)
     for other in (
-        np.asfortranarray(values), wide[:, ::2], values[::-1][::-1], read_only, np.load(tmp_path / "images.npy", "r"),
+        np.asfortranarray(values), np.repeat(values, 2, axis=1)[:, ::2], values[::-1][::-1], readonly_view(values),
+        np.load(tmp_path / "images.npy", "r"),
         values.astype(np.float16), values.astype(np.float64), values.astype(">f4"), values.astype(np.int16),
         values.astype(object), values.astype(str), values.tolist(), pd.DataFrame(values).to_numpy(),
     ):  # fmt: skip
@@ -147,13 +151,10 @@ def test_pixels_stay_uint8_and_are_scaled_in_the_network(digits):
 
 
 def test_fit_does_not_change_its_arguments(digits):
-    images, labels = (array.copy() for array in digits)
-    weight = np.random.default_rng(0).random(600)
-    copy = weight.copy()
+    before = (*digits, np.random.default_rng(0).random(600))
+    images, labels, weight = given = [array.copy() for array in before]
     MLPClassifier(**SMALL, class_weight="balanced", early_stopping=True).fit(images, labels, sample_weight=weight)
-    np.testing.assert_array_equal(images, digits[0])
-    np.testing.assert_array_equal(labels, digits[1])
-    np.testing.assert_array_equal(weight, copy)
+    assert_same_bits(given, before)
 
 
 # --- Additions to scikit-learn ---------------------------------------------------------------------------------------
@@ -314,8 +315,7 @@ def test_a_grid_search_over_a_pipeline(digits):
     search.fit(images, labels)
     assert search.best_score_ > 0.8
     assert search.predict(images).shape == (600,)
-    features = search.best_estimator_.transform(images)
-    assert features.shape == (600, 16)
+    assert search.best_estimator_.transform(images).shape == (600, 16)
 
 
 def test_a_scoring_monitor_sees_each_epoch(digits):
@@ -415,9 +415,8 @@ def test_a_saved_classifier_predicts_the_same(digits, tmp_path, names):
         MLPRegressor.from_model(load(tmp_path / "model.safetensors"))
 
 
-def test_saved_multilabel_classifiers_and_regressors_predict_the_same(digits, tmp_path):
+def test_saved_multilabel_classifiers_and_regressors_predict_the_same(digits, targets, tmp_path):
     images, labels = digits
-    targets = np.stack([labels % 2, labels > 4, labels == 3], axis=1).astype(int)
     for estimator, y in ((MLPClassifier, targets), (MLPRegressor, labels), (MLPRegressor, targets * 1.5)):
         model = estimator(**SMALL, dtype="float64").fit(images, y)
         model.save(tmp_path / "model.safetensors")

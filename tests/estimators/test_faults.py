@@ -9,6 +9,7 @@ from sklearn import neural_network
 from sklearn.exceptions import DataConversionWarning, NotFittedError
 
 from fastnn import DivergenceError, MLPClassifier, MLPRegressor, SettingsError
+from fastnn.estimators import fit_watch
 from fastnn.training.train import TrainingInterrupted
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -25,22 +26,18 @@ def _with(value, where=(0, 0), array=X):
 
 
 # What scikit-learn's own checks do not try (test_conformance.py).
-BAD_X = {
-    "too large for float32": (_with(1e300), ValueError, "too large for dtype\\('float32'\\)"),
-    "0-D": (1.0, ValueError, "Expected 2D array, got scalar array"),
-    "ragged": ([[1, 2], [3]], ValueError, "inhomogeneous|sequence"),
-    "images": (X.reshape(30, 2, 2), ValueError, r"dim 3, shape \(30, 2, 2\).*reshape"),
-    "words": (np.array([["abc"] * 4] * 30), ValueError, "convert"),
-    "beyond every float": (_with(10**400), ValueError, "too large"),
-    "matrix": (np.asmatrix(X) if hasattr(np, "asmatrix") else X, TypeError, "np.matrix is not supported"),
-    "masked": (np.ma.masked_invalid(_with(np.nan)), TypeError, "masked array"),
-}
-
-
 @pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
-@pytest.mark.parametrize("case", BAD_X)
-def test_bad_inputs_raise_in_fit_and_predict(case):
-    bad, error, words = BAD_X[case]
+@pytest.mark.parametrize(("bad", "error", "words"), [
+    (_with(1e300), ValueError, "too large for dtype\\('float32'\\)"),
+    (1.0, ValueError, "Expected 2D array, got scalar array"),
+    ([[1, 2], [3]], ValueError, "inhomogeneous|sequence"),
+    (X.reshape(30, 2, 2), ValueError, r"dim 3, shape \(30, 2, 2\).*reshape"),
+    (np.array([["abc"] * 4] * 30), ValueError, "convert"),
+    (_with(10**400), ValueError, "too large"),
+    (X.view(np.matrix), TypeError, "np.matrix is not supported"),
+    (np.ma.masked_invalid(_with(np.nan)), TypeError, "masked array"),
+])  # fmt: skip
+def test_bad_inputs_raise_in_fit_and_predict(bad, error, words):
     for estimator in (MLPClassifier(**SMALL), MLPRegressor(**SMALL)):
         with pytest.raises(error, match=words):
             estimator.fit(bad, Y)
@@ -49,21 +46,14 @@ def test_bad_inputs_raise_in_fit_and_predict(case):
             estimator.predict(bad)
 
 
-BAD_Y = {
-    "NaN": (np.where(Y == 0, np.nan, Y), "Input y contains NaN|contains NaN"),
-    "None among strings": (np.array([None, "a", "b"] * 10, dtype=object), "Unknown label type"),
-    "numbers among strings": (np.array([1, "a", "b"] * 10, dtype=object), "Unknown label type"),
-    "several classes for several outputs": (
-        np.stack([Y, Y], axis=1),
-        "multiclass-multioutput targets are not supported",
-    ),
-    "a string": ("abc", "y is the string 'abc'"),
-}
-
-
-@pytest.mark.parametrize("case", BAD_Y)
-def test_bad_labels_raise(case):
-    bad, words = BAD_Y[case]
+@pytest.mark.parametrize(("bad", "words"), [
+    (np.where(Y == 0, np.nan, Y), "contains NaN"),
+    (np.array([None, "a", "b"] * 10, dtype=object), "Unknown label type"),
+    (np.array([1, "a", "b"] * 10, dtype=object), "Unknown label type"),
+    (np.stack([Y, Y], axis=1), "multiclass-multioutput targets are not supported"),
+    ("abc", "y is the string 'abc'"),
+])  # fmt: skip
+def test_bad_labels_raise(bad, words):
     with pytest.raises(ValueError, match=words):
         MLPClassifier(**SMALL).fit(X, bad)
 
@@ -74,18 +64,14 @@ def test_a_column_of_labels_is_accepted_with_a_warning():
     np.testing.assert_array_equal(column.predict(X), MLPClassifier(**SMALL).fit(X, Y).predict(X))
 
 
-BAD_WEIGHTS = {
-    "NaN": (np.where(Y == 0, np.nan, 1.0), "NaN"),
-    "negative": (np.where(Y == 0, -1.0, 1.0), "negative"),
-    "all zero": (np.zeros(30), "zero|0 for every sample"),
-    "too few": (np.ones(7), "shape"),
-    "2-D": (np.ones((30, 1)), "1D array|shape"),
-}
-
-
-@pytest.mark.parametrize("case", BAD_WEIGHTS)
-def test_bad_sample_weights_raise(case):
-    bad, words = BAD_WEIGHTS[case]
+@pytest.mark.parametrize(("bad", "words"), [
+    (np.where(Y == 0, np.nan, 1.0), "NaN"),
+    (np.where(Y == 0, -1.0, 1.0), "negative"),
+    (np.zeros(30), "zero|0 for every sample"),
+    (np.ones(7), "shape"),
+    (np.ones((30, 1)), "1D array|shape"),
+])  # fmt: skip
+def test_bad_sample_weights_raise(bad, words):
     for estimator in (MLPClassifier(**SMALL), MLPRegressor(**SMALL)):
         with pytest.raises(ValueError, match=words):
             estimator.fit(X, Y, sample_weight=bad)
@@ -127,10 +113,7 @@ def test_errors_of_parameters_name_every_value_that_is_allowed():
         ({"solver": "rprop"}, "solver is 'rprop', expected one of 'lbfgs', 'sgd', 'adam'"),
         ({"momentum": True}, "momentum is True, expected a number, at least 0 and less than 1"),
         ({"dtype": None}, "dtype is None, expected float32 or float64"),
-        (
-            {"hidden_layer_sizes": "8"},
-            "hidden_layer_sizes is '8', expected a whole number, 1 or more, or",
-        ),
+        ({"hidden_layer_sizes": "8"}, "hidden_layer_sizes is '8', expected a whole number, 1 or more, or"),
     ):
         with pytest.raises(SettingsError, match="^" + re.escape(message)):
             MLPClassifier(**SMALL | settings).fit(X, Y)
@@ -170,26 +153,22 @@ def test_a_batch_larger_than_the_data_is_clipped_with_a_warning():
 
 
 def test_an_estimator_that_is_not_fitted_raises():
-    model = MLPClassifier(**SMALL)
-    with pytest.raises(NotFittedError, match="MLPClassifier"):
-        model.transform(X)
-    with pytest.raises(NotFittedError, match="MLPClassifier"):
-        _ = model.history_
+    for use in (lambda model: model.transform(X), lambda model: model.history_):
+        with pytest.raises(NotFittedError, match="MLPClassifier"):
+            use(MLPClassifier(**SMALL))
 
 
 def test_partial_fit_raises_for_bad_classes_and_unsupported_parameters():
-    model = MLPClassifier(**SMALL)
-    with pytest.raises(ValueError, match="classes is None, expected all labels"):
-        model.partial_fit(X, Y)
-    model.partial_fit(X, Y, classes=[0, 1, 2])
-    with pytest.raises(ValueError, match=r"\[7\]"):
-        model.partial_fit(X, np.where(Y == 0, 7, Y))
-    with pytest.raises(ValueError, match=r"classes is \[0, 1\], expected \[0, 1, 2\]"):
-        model.partial_fit(X, Y, classes=[0, 1])
-    with pytest.raises(ValueError, match="class_weight 'balanced'"):
-        MLPClassifier(**SMALL, class_weight="balanced").partial_fit(X, Y, classes=[0, 1, 2])
-    with pytest.raises(ValueError, match="early_stopping"):
-        MLPClassifier(**SMALL, early_stopping=True).partial_fit(X, Y, classes=[0, 1, 2])
+    fitted = MLPClassifier(**SMALL).partial_fit(X, Y, classes=[0, 1, 2])
+    for model, labels, classes, words in (
+        (MLPClassifier(**SMALL), Y, None, "classes is None, expected all labels"),
+        (fitted, np.where(Y == 0, 7, Y), None, r"\[7\]"),
+        (fitted, Y, [0, 1], r"classes is \[0, 1\], expected \[0, 1, 2\]"),
+        (MLPClassifier(**SMALL, class_weight="balanced"), Y, [0, 1, 2], "class_weight 'balanced'"),
+        (MLPClassifier(**SMALL, early_stopping=True), Y, [0, 1, 2], "early_stopping"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            model.partial_fit(X, labels, classes=classes)
     for estimator in (MLPClassifier, MLPRegressor):
         assert not hasattr(estimator(solver="lbfgs"), "partial_fit")
 
@@ -217,8 +196,6 @@ def test_a_network_too_large_for_the_memory_raises_with_the_parameter_name():
 
 
 def test_ctrl_c_keeps_the_last_complete_epoch_and_is_raised(monkeypatch):
-    from fastnn.estimators import fit_watch
-
     def interrupt(self, end, original=fit_watch.FitWatch.__call__):
         if end.record.epoch == 3:
             raise KeyboardInterrupt

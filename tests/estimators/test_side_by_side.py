@@ -7,6 +7,7 @@ import pytest
 from sklearn import neural_network as peer
 from sklearn.model_selection import train_test_split
 
+import fastnn
 from fastnn import MLPClassifier, MLPRegressor, load_digits
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -57,9 +58,8 @@ def test_every_loss_and_weight_equals_scikit_learns(digits, settings, target, we
         images, labels = images[:600], labels[:600]
     targets = _targets(labels, target)
     weight = {"sample_weight": np.random.default_rng(1).random(len(labels))} if weighted else {}
-    ours, theirs = (
-        (MLPRegressor, peer.MLPRegressor) if target == "regression" else (MLPClassifier, peer.MLPClassifier)
-    )  # fmt: skip
+    name = "MLPRegressor" if target == "regression" else "MLPClassifier"
+    ours, theirs = (getattr(package, name) for package in (fastnn, peer))
     a = ours(random_state=3, dtype="float64", backend=backend, **settings).fit(images, targets, **weight)
     b = theirs(random_state=3, **settings).fit(images, targets, **weight)
     # L-BFGS amplifies rounding errors from step to step.
@@ -101,22 +101,15 @@ def test_mean_accuracy_over_seeds_equals_scikit_learns_within_the_spread(digits,
         split = train_test_split(*digits, test_size=400, random_state=0)
         options = {"hidden_layer_sizes": (30,), "max_iter": 40}
     else:
-        train, test = mnist
-        split = (
-            train.images[:10_000] / 255.0, test.images[:2000] / 255.0, train.labels[:10_000], test.labels[:2000]
-        )  # fmt: skip
+        train, test = mnist[0].take(slice(0, 10_000)), mnist[1].take(slice(0, 2000))
+        split = train.images / 255.0, test.images / 255.0, train.labels, test.labels
         options = {"hidden_layer_sizes": (20,), "max_iter": 30 if solver == "lbfgs" else 8}
     options |= {"solver": solver, "learning_rate_init": 0.02 if solver == "sgd" else 0.002}
     train_X, test_X, train_y, test_y = split
-    scores = np.array(
-        [
-            [
-                estimator(random_state=seed, **options).fit(train_X, train_y).score(test_X, test_y)
-                for estimator in (MLPClassifier, peer.MLPClassifier)
-            ]
-            for seed in range(5)
-        ]
-    )
-    difference, spread = abs(np.diff(scores.mean(axis=0))[0]), scores.std(axis=0, ddof=1).max()
-    assert difference < spread, f"means {scores.mean(axis=0)}, spread {spread}"
+    scores = np.array([
+        [model(random_state=seed, **options).fit(train_X, train_y).score(test_X, test_y) for seed in range(5)]
+        for model in (MLPClassifier, peer.MLPClassifier)
+    ])  # fmt: skip
+    difference, spread = abs(np.diff(scores.mean(axis=1))[0]), scores.std(axis=1, ddof=1).max()
+    assert difference < spread, f"means {scores.mean(axis=1)}, spread {spread}"
     assert scores.min() > 0.85

@@ -9,7 +9,7 @@ from fastnn.evaluation import Threshold, calibration_error, coverage_curve, reli
 
 
 @pytest.fixture
-def overconfident() -> tuple[np.ndarray, np.ndarray]:
+def overconfident():
     """Labels (500,) int64, and probabilities (500, 4) float32 that are more extreme than those the labels follow."""
     rng = np.random.default_rng(11)
     proba = rng.dirichlet(np.full(4, 0.3), 500)
@@ -18,7 +18,7 @@ def overconfident() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("n_bins", [1, 10, 15])
-def test_bins_are_those_of_scikit_learn(overconfident: tuple[np.ndarray, np.ndarray], n_bins: int) -> None:
+def test_bins_are_those_of_scikit_learn(overconfident, n_bins):
     labels, proba = overconfident
     bins = reliability(labels, proba, n_bins)
     correct, confidence = proba.argmax(axis=1) == labels, proba.max(axis=1).astype(float)
@@ -31,7 +31,7 @@ def test_bins_are_those_of_scikit_learn(overconfident: tuple[np.ndarray, np.ndar
     assert bins.edges.tolist() == np.linspace(0, 1, n_bins + 1).tolist()
 
 
-def test_calibration_error_by_hand() -> None:
+def test_calibration_error_by_hand():
     # Two bins. Their common edge 0.5 belongs to the first. The gaps are |1/2 - 0.4375| and |2/3 - 0.75|.
     proba = [
         [0.375, 0.375, 0.25],  # predicted 0, correct
@@ -47,13 +47,13 @@ def test_calibration_error_by_hand() -> None:
     assert calibration_error([0, 1, 0, 1, 0], proba, 2) == pytest.approx(2 / 5 * 0.0625 + 3 / 5 * (0.75 - 2 / 3))
 
 
-def test_confident_correct_answers_are_calibrated_and_confident_wrong_ones_are_not() -> None:
+def test_confident_correct_answers_are_calibrated_and_confident_wrong_ones_are_not():
     assert calibration_error([0, 1], [[1, 0], [0, 1]]) == 0
     assert calibration_error([1, 0], [[1, 0], [0, 1]]) == 1
     assert calibration_error([0], [[1.00005, 0]]) == 0  # rounding, as in a softmax
 
 
-def test_coverage_by_hand_counts_equal_confidences_together() -> None:
+def test_coverage_by_hand_counts_equal_confidences_together():
     proba = [[0.9, 0.1], [0.2, 0.8], [0.8, 0.2], [0.6, 0.4]]  # correct, correct, wrong, correct
     curve = coverage_curve([0, 1, 1, 0], proba)
     assert curve.thresholds.tolist() == [0.9, 0.8, 0.6]
@@ -61,7 +61,7 @@ def test_coverage_by_hand_counts_equal_confidences_together() -> None:
     assert curve.accuracy.tolist() == [1.0, 2 / 3, 0.75]
 
 
-def test_each_point_of_the_curve_agrees_with_its_threshold(overconfident: tuple[np.ndarray, np.ndarray]) -> None:
+def test_each_point_of_the_curve_agrees_with_its_threshold(overconfident):
     labels, proba = overconfident
     curve = coverage_curve(labels, proba)
     predicted, confidence = proba.argmax(axis=1), proba.max(axis=1)
@@ -73,9 +73,7 @@ def test_each_point_of_the_curve_agrees_with_its_threshold(overconfident: tuple[
     assert curve.coverage[-1] == 1
 
 
-def test_the_threshold_has_the_largest_coverage_that_reaches_the_accuracy(
-    overconfident: tuple[np.ndarray, np.ndarray],
-) -> None:
+def test_the_threshold_has_the_largest_coverage_that_reaches_the_accuracy(overconfident):
     labels, proba = overconfident
     predicted, confidence = proba.argmax(axis=1), proba.max(axis=1)
     found = threshold_for(labels, proba, 0.85)
@@ -89,7 +87,7 @@ def test_the_threshold_has_the_largest_coverage_that_reaches_the_accuracy(
         assert np.mean((predicted == labels)[confidence >= lower]) < 0.85
 
 
-def test_the_threshold_can_answer_all_or_one_or_none() -> None:
+def test_the_threshold_can_answer_all_or_one_or_none():
     proba = [[0.9, 0.1], [0.2, 0.8], [0.8, 0.2], [0.6, 0.4]]
     assert threshold_for([0, 1, 1, 0], proba, 0.75) == Threshold(0.6, 1.0, 0.75)
     assert threshold_for([0, 1, 1, 0], proba, 1) == Threshold(0.9, 0.25, 1.0)
@@ -97,12 +95,12 @@ def test_the_threshold_can_answer_all_or_one_or_none() -> None:
 
 
 @pytest.mark.parametrize("accuracy", [0, -0.5, 1.01, float("nan"), "0.9", True])
-def test_an_invalid_accuracy_is_an_error(accuracy: float) -> None:
+def test_an_invalid_accuracy_is_an_error(accuracy):
     with pytest.raises(SettingsError, match=r"accuracy is .*, expected a number above 0, at most 1"):
         threshold_for([0], [[0.9, 0.1]], accuracy)
 
 
-def test_invalid_input_is_named_in_one_line() -> None:
+def test_invalid_input_is_named_in_one_line():
     for function in (reliability, calibration_error, coverage_curve):
         with pytest.raises(DataError, match="labels are empty"):
             function([], np.empty((0, 3)))

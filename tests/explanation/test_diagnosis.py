@@ -56,16 +56,13 @@ def test_recipe_e_has_no_findings(seed):
     assert diagnose(result.history) == []
 
 
-@pytest.mark.parametrize(
-    ("name", "rows", "settings"),
-    [
-        ("mnist", 60_000, {"epochs": 2}),
-        ("decay", 20_000, {"epochs": 15}),
-        ("fundamentals", 60_000, {}),
-        ("full-batch", 5_000, {}),
-        ("dev-set", 20_000, {}),
-    ],
-)
+@pytest.mark.parametrize(("name", "rows", "settings"), [
+    ("mnist", 60_000, {"epochs": 2}),
+    ("decay", 20_000, {"epochs": 15}),
+    ("fundamentals", 60_000, {}),
+    ("full-batch", 5_000, {}),
+    ("dev-set", 20_000, {}),
+])  # fmt: skip
 def test_the_recipes_on_mnist_have_no_findings(name, rows, settings, mnist):
     recipe = fastnn.get_recipe(name)
     data = split(mnist[0].take(np.arange(rows)), mnist[1], recipe.held_out, 0)

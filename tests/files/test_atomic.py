@@ -73,19 +73,16 @@ def test_a_link_stays_and_its_target_is_replaced(tmp_path):
         assert os.listdir(tmp_path / "disk") == ["model.bin"]
 
 
-@pytest.mark.parametrize(
-    ("path", "parts"),
-    [
-        ("", ["it is a folder"]),
-        ("pipe", ["a device, a pipe or a socket"]),
-        ("circle", [os.strerror(errno.ELOOP)]),
-        ("model.safetensors/model.bin", [os.strerror(errno.ENOTDIR)]),
-        ("missing/model.bin", [f"cannot write {len(NEW)} bytes", "the folder ", "missing does not exist"]),
-        ("missing/two\nlines", [r"two\nlines"]),
-        ("nul\0.bin", [r"nul\x00.bin", "cannot write"]),
-        ("half\ud800.bin", [r"half\ud800.bin", "cannot write"]),
-    ],
-)
+@pytest.mark.parametrize(("path", "parts"), [
+    ("", ["it is a folder"]),
+    ("pipe", ["a device, a pipe or a socket"]),
+    ("circle", [os.strerror(errno.ELOOP)]),
+    ("model.safetensors/model.bin", [os.strerror(errno.ENOTDIR)]),
+    ("missing/model.bin", [f"cannot write {len(NEW)} bytes", "the folder ", "missing does not exist"]),
+    ("missing/two\nlines", [r"two\nlines"]),
+    ("nul\0.bin", [r"nul\x00.bin", "cannot write"]),
+    ("half\ud800.bin", [r"half\ud800.bin", "cannot write"]),
+])  # fmt: skip
 def test_a_path_that_cannot_be_written_is_named_on_one_line(old_file, path, parts):
     os.mkfifo(old_file.parent / "pipe")
     (old_file.parent / "circle").symlink_to(old_file.parent / "circle")

@@ -22,14 +22,10 @@ from fastnn.files import model_file
 from fastnn.files.model_file import load, load_classifier, save
 from fastnn.network import BatchNorm, Dense, Network
 from fastnn.network.model import Model
+from tests.parity import assert_same_bits
 
 VERSIONS = {"fastnn": "0.1.0", "numpy": "2.4.6"}
-NAMES = {
-    "classes": ["no", "yes"],
-    "image_shape": (1, 2),
-    "feature_names": ["left", "right"],
-    "unknown": (0.75, "?"),
-}
+NAMES = {"classes": ["no", "yes"], "image_shape": (1, 2), "feature_names": ["left", "right"], "unknown": (0.75, "?")}
 
 
 def counted(sizes, layers=None, **settings):
@@ -46,30 +42,23 @@ def norm_network(scale=1 / 16):
     return counted((2,), layers, input_scale=scale)
 
 
+SEVEN = {"classes": [7, -3], "unknown": (0.5, 0)}
 # The files in the folder golden: their networks and names. Fastnn wrote those of version 2 when it had no newer one;
 # those of version 1 were put together by hand. All must stay readable, and saving must give those of version 3.
 GOLDEN = {
     "v1-tanh": (
-        counted((2, 3, 2), activation="tanh", input_scale=1 / 16),
-        {"classes": ["no", "yes"], "image_shape": (1, 2)},
+        counted((2, 3, 2), activation="tanh", input_scale=1 / 16), {"classes": ["no", "yes"], "image_shape": (1, 2)},
     ),
     "v1-relu": (counted((4, 2, 2, 3), dtype=np.float64, input_scale=1 / 255), {"classes": [2, 3, 5]}),
     "v2-softmax": (counted((2, 3, 2), activation="tanh", input_scale=1 / 16), NAMES),
-    "v2-logistic": (
-        counted((3, 2, 4, 1), activation="logistic", output="logistic"),
-        {"classes": [7, -3], "unknown": (0.5, 0)},
-    ),
+    "v2-logistic": (counted((3, 2, 4, 1), activation="logistic", output="logistic"), SEVEN),
     "v2-identity": (
-        counted((2, 2, 2), activation="identity", output="identity", dtype=np.float64, input_scale=0.1),
-        {"classes": None},
+        counted((2, 2, 2), activation="identity", output="identity", dtype=np.float64, input_scale=0.1), {},
     ),
     "v2-no-hidden": (counted((2, 3), dtype=np.float64, input_scale=1 / 255), {"classes": [0, 1, 2]}),
     "v3-batch-norm": (norm_network(), NAMES),
-    "v3-activations": (
-        counted((3, 2, 2, 1), activation=["elu", "silu"], output="logistic", dtype=np.float64),
-        {"classes": [7, -3], "unknown": (0.5, 0)},
-    ),
-}
+    "v3-activations": (counted((3, 2, 2, 1), activation=["elu", "silu"], output="logistic", dtype=np.float64), SEVEN),
+}  # fmt: skip
 
 
 def golden(name):
@@ -108,7 +97,10 @@ def raw(text, payload=b""):
     return len(text).to_bytes(8, "little") + text + payload
 
 
-def assert_message(caught, *parts):
+def assert_error(call, *parts, kind=DataError):
+    """Assert that `call` raises an error of one line that contains `parts`."""
+    with pytest.raises(kind) as caught:
+        call()
     message = str(caught.value)
     assert len(message.splitlines()) == 1
     assert len(message) < 600
@@ -118,17 +110,12 @@ def assert_message(caught, *parts):
 
 def assert_refused(path, data, part=""):
     path.write_bytes(data)
-    with pytest.raises(DataError) as caught:
-        load(path)
-    assert_message(caught, path, part)
+    assert_error(lambda: load(path), path, part)
 
 
 def assert_same(network, other):
     for name in ("weights", "biases", "statistics"):
-        for array, other_array in zip(getattr(network, name), getattr(other, name), strict=True):
-            assert array.dtype == other_array.dtype
-            assert array.shape == other_array.shape
-            assert array.tobytes() == other_array.tobytes()
+        assert_same_bits(getattr(network, name), getattr(other, name), name)
     for name in ("layers", "shapes", "activation", "input_scale", "output"):
         assert getattr(network, name) == getattr(other, name)
 
@@ -143,8 +130,7 @@ def test_files_of_every_version_are_loaded(path, name, monkeypatch):
     network, names = GOLDEN[name]
     model = load(str(golden(name)))
     assert_same(model.network, network)
-    tuples = {key: tuple(value) if value else value for key, value in names.items()}
-    assert names_of(model) == {**dict.fromkeys(NAMES), **tuples}
+    assert names_of(model) == {**dict.fromkeys(NAMES), **{name: tuple(value) for name, value in names.items()}}
     assert model.metadata == {"format_version": name[1], **VERSIONS}
     monkeypatch.setattr(model_file, "versions", lambda: VERSIONS)
     save(path, network, **names)
@@ -159,16 +145,13 @@ TINY, HUGE = np.finfo(np.float64).smallest_subnormal, np.finfo(np.float64).max
 NORMS = [BatchNorm(momentum=0), Dense(2, "leaky_relu"), BatchNorm("silu"), BatchNorm(epsilon=5e-324)]
 
 
-@pytest.mark.parametrize(
-    "network",
-    [
-        Network.initialize((784, 128, 10), seed=3, input_scale=1 / 255),
-        Network.initialize((6, 5, 4, 3, 2, 3, 4, 5, 6, 7, 8, 9, 10, 2), activation="logistic", dtype=np.float64),
-        Network.initialize((3, 4), NORMS, dtype=np.float32),
-        Network.initialize((3, 4), NORMS, dtype=np.float64),
-        Network([np.array([[TINY, -0.0], [HUGE, -HUGE]])], [np.array([0.1, -TINY])], input_scale=5e-324),
-    ],
-)
+@pytest.mark.parametrize("network", [
+    Network.initialize((784, 128, 10), seed=3, input_scale=1 / 255),
+    Network.initialize((6, 5, 4, 3, 2, 3, 4, 5, 6, 7, 8, 9, 10, 2), activation="logistic", dtype=np.float64),
+    Network.initialize((3, 4), NORMS, dtype=np.float32),
+    Network.initialize((3, 4), NORMS, dtype=np.float64),
+    Network([np.array([[TINY, -0.0], [HUGE, -HUGE]])], [np.array([0.1, -TINY])], input_scale=5e-324),
+])  # fmt: skip
 def test_a_saved_network_is_loaded_with_identical_bits(path, network):
     save(path, network)
     model = load(path)
@@ -178,67 +161,53 @@ def test_a_saved_network_is_loaded_with_identical_bits(path, network):
     assert model.metadata == {"format_version": "3", "fastnn": version("fastnn-digits"), "numpy": np.__version__}
 
 
-@pytest.mark.parametrize(
-    ("output", "n_outputs", "names", "expected"),
-    [
-        ("softmax", 1, {"image_shape": np.array([2, 2])}, [(0,), (2, 2), None, None]),
-        ("softmax", 2, {"classes": np.array([2**63 - 1, -(2**63)])}, [(2**63 - 1, -(2**63)), None, None, None]),
-        ("softmax", 2, {"classes": ["été", "two\nlines 🙂\0"]}, [("été", "two\nlines 🙂\0"), None, None, None]),
-        ("softmax", 3, {"unknown": (0.1, -1)}, [(0, 1, 2), None, None, (0.1, -1)]),
-        (
-            "softmax",
-            2,
-            {"classes": ["a", "b"], "unknown": [np.float32(0.25), np.str_("?")]},
-            [("a", "b"), None, None, (0.25, "?")],
-        ),
-        ("logistic", 3, {}, [(0, 1, 2), None, None, None]),
-        ("logistic", 3, {"classes": np.array(["a", "b", "c"])}, [("a", "b", "c"), None, None, None]),
-        ("logistic", 1, {"unknown": (1, np.int64(2**63 - 1))}, [(0, 1), None, None, (1.0, 2**63 - 1)]),
-        ("logistic", 1, {"classes": ["a"], "unknown": (5e-324, "")}, [("a",), None, None, (5e-324, "")]),
-        ("identity", 1, {}, [None, None, None, None]),
-        (
-            "identity",
-            3,
-            {"feature_names": np.array(["a", "", "d 🙂", "d"])},
-            [None, None, ("a", "", "d 🙂", "d"), None],
-        ),
-    ],
-)
+@pytest.mark.parametrize(("output", "n_outputs", "names", "expected"), [
+    ("softmax", 1, {"image_shape": np.array([2, 2])}, [(0,), (2, 2), None, None]),
+    ("softmax", 2, {"classes": np.array([2**63 - 1, -(2**63)])}, [(2**63 - 1, -(2**63)), None, None, None]),
+    ("softmax", 2, {"classes": ["été", "two\nlines 🙂\0"]}, [("été", "two\nlines 🙂\0"), None, None, None]),
+    ("softmax", 3, {"unknown": (0.1, -1)}, [(0, 1, 2), None, None, (0.1, -1)]),
+    (
+        "softmax",
+        2,
+        {"classes": ["a", "b"], "unknown": [np.float32(0.25), np.str_("?")]},
+        [("a", "b"), None, None, (0.25, "?")],
+    ),
+    ("logistic", 3, {}, [(0, 1, 2), None, None, None]),
+    ("logistic", 3, {"classes": np.array(["a", "b", "c"])}, [("a", "b", "c"), None, None, None]),
+    ("logistic", 1, {"unknown": (1, np.int64(2**63 - 1))}, [(0, 1), None, None, (1.0, 2**63 - 1)]),
+    ("logistic", 1, {"classes": ["a"], "unknown": (5e-324, "")}, [("a",), None, None, (5e-324, "")]),
+    ("identity", 1, {}, [None, None, None, None]),
+    ("identity", 3, {"feature_names": np.array(["a", "", "d 🙂", "d"])}, [None, None, ("a", "", "d 🙂", "d"), None]),
+])  # fmt: skip
 def test_names_are_restored_as_plain_values(path, output, n_outputs, names, expected):
     save(path, Network.initialize((4, n_outputs), output=output, seed=1), **names)
     assert repr(list(names_of(load(path)).values())) == repr(expected)
 
 
-def test_a_model_decides_on_labels_and_probabilities():
-    network = Network.initialize((2, 3))
-    proba = np.array([[0.5, 0.2, 0.3], [0.4, 0.4, 0.2], [0.3, 0.3, 0.4]], np.float32)
-    assert Model(network, (7, 8, 9)).decide(proba)[0].tolist() == [7, 7, 9]
-    labels, probabilities = Model(network, ("a", "b", "c"), unknown=(0.5, "longer")).decide(proba)
-    assert labels.tolist() == ["a", "longer", "longer"]
-    assert probabilities is proba
+THREE = [[0.5, 0.2, 0.3], [0.4, 0.4, 0.2], [0.3, 0.3, 0.4]]
+
+
+@pytest.mark.parametrize(("output", "classes", "unknown", "proba", "labels", "expected"), [
+    ("softmax", (7, 8, 9), None, THREE, [7, 7, 9], THREE),
+    ("softmax", ("a", "b", "c"), (0.5, "longer"), THREE, ["a", "longer", "longer"], THREE),
     # float32(0.7) is below the float64 0.7, but it still reaches the threshold 0.7.
-    likely = np.array([[0.1, 0.7, 0.2]], np.float32)
-    assert likely[0, 1] < np.float64(0.7)
-    assert Model(network, (7, 8, 9), unknown=(0.7, -1)).decide(likely)[0].tolist() == [8]
-
-    one = Network.initialize((2, 1), output="logistic")
-    labels, probabilities = Model(one, ("no", "yes")).decide(np.array([[0.5], [0.75]]))
-    assert (labels.tolist(), probabilities.tolist()) == (["no", "yes"], [[0.5, 0.5], [0.25, 0.75]])
-    labels, probabilities = Model(one, (4,), unknown=(1.0, -1)).decide(np.array([[0.25], [0.75]]))
-    assert (labels.tolist(), probabilities.tolist()) == ([4, 4], [[1.0], [1.0]])
-
-    several = Model(Network.initialize((2, 2), output="logistic"), (0, 1))
-    labels, probabilities = several.decide(np.array([[0.5, 0.75]]))
-    assert (labels.tolist(), probabilities.tolist()) == ([[0, 1]], [[0.5, 0.75]])
+    ("softmax", (7, 8, 9), (0.7, -1), [[0.1, 0.7, 0.2]], [8], [[0.1, 0.7, 0.2]]),
+    ("logistic", ("no", "yes"), None, [[0.5], [0.75]], ["no", "yes"], [[0.5, 0.5], [0.25, 0.75]]),
+    ("logistic", (4,), (1.0, -1), [[0.25], [0.75]], [4, 4], [[1.0], [1.0]]),
+    ("logistic", (0, 1), None, [[0.5, 0.75]], [[0, 1]], [[0.5, 0.75]]),
+])  # fmt: skip
+def test_a_model_decides_on_labels_and_probabilities(output, classes, unknown, proba, labels, expected):
+    network = Network.initialize((2, len(proba[0])), output=output)
+    found, probabilities = Model(network, classes, unknown=unknown).decide(np.array(proba, np.float32))
+    assert found.tolist() == labels
+    np.testing.assert_array_equal(probabilities, np.array(expected, np.float32))
 
 
 @pytest.mark.parametrize("output", ["logistic", "identity"])
 def test_load_classifier_refuses_models_without_a_softmax(path, data, output):
     assert names_of(load_classifier(path)) == names_of(load(path))
     save(path, Network.initialize((2, 2), output=output))
-    with pytest.raises(DataError) as caught:
-        load_classifier(path)
-    assert_message(caught, path, f"is {output}, expected softmax")
+    assert_error(lambda: load_classifier(path), path, f"is {output}, expected softmax")
 
 
 def test_equal_networks_give_equal_bytes_even_in_another_process(path):
@@ -279,61 +248,52 @@ def test_safetensors_reads_the_file(path, dtype):
 
 
 # --- Networks and names that are not saved ---------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    ("options", "part"),
-    [
-        ({"classes": {"a", "b"}}, "expected a list"),
-        ({"classes": "ab"}, "classes are 'ab'"),
-        ({"classes": 2}, "classes are 2"),
-        ({"classes": np.eye(2)}, "classes are [array"),
-        ({"classes": np.array([True, False])}, "classes are [True, False]"),
-        ({"classes": ["a", "\ud800"]}, "surrogate"),
-        ({"classes": ["a", "b" * 2_000_000]}, "its header has"),
-        ({"image_shape": (2.0, 1.0)}, "image_shape is [2.0, 1.0]"),
-        ({"image_shape": 2}, "image_shape is 2"),
-        ({"feature_names": "ab"}, "feature_names are 'ab'"),
-        ({"feature_names": ["a", "\ud800"]}, "surrogate"),
-        ({"unknown": 0.5}, "unknown is 0.5, expected a threshold and a label"),
-        ({"unknown": (np.nan, -1)}, "the threshold of unknown is nan"),
-        ({"unknown": (0.5, 1)}, "the label of unknown is 1, expected an int64 integer that is none of the classes"),
-        ({"unknown": (0.5, True)}, "the label of unknown is True"),
-        ({"unknown": (0.5, 2**63)}, "the label of unknown is 9223372036854775808"),
-        ({"unknown": (0.5, "\ud800"), "classes": ["a", "b"]}, "surrogate"),
-        ({"output": "identity", "classes": [0, 1]}, "classes are [0, 1], expected none: the outputs of"),
-        ({"output": "identity", "unknown": (0.5, -1)}, "unknown is [0.5, -1], expected none: the outputs are numbers"),
-        ({"output": "logistic", "unknown": (0.5, -1)}, "expected none: each output has a probability of its own"),
-        ({"output": "logistic", "classes": [0]}, "1 classes for 2 outputs of the network, expected one each"),
-        ({"output": "logistic", "n": 1, "classes": [0, 1, 2]}, "3 classes for 1 outputs of the network, expected one"),
-        ({"output": "softmax", "n": 1, "classes": [0, 1]}, "2 classes for 1 outputs of the network"),
-    ],
-)
+@pytest.mark.parametrize(("options", "part"), [
+    ({"classes": {"a", "b"}}, "expected a list"),
+    ({"classes": "ab"}, "classes are 'ab'"),
+    ({"classes": 2}, "classes are 2"),
+    ({"classes": np.eye(2)}, "classes are [array"),
+    ({"classes": np.array([True, False])}, "classes are [True, False]"),
+    ({"classes": ["a", "\ud800"]}, "surrogate"),
+    ({"classes": ["a", "b" * 2_000_000]}, "its header has"),
+    ({"image_shape": (2.0, 1.0)}, "image_shape is [2.0, 1.0]"),
+    ({"image_shape": 2}, "image_shape is 2"),
+    ({"feature_names": "ab"}, "feature_names are 'ab'"),
+    ({"feature_names": ["a", "\ud800"]}, "surrogate"),
+    ({"unknown": 0.5}, "unknown is 0.5, expected a threshold and a label"),
+    ({"unknown": (np.nan, -1)}, "the threshold of unknown is nan"),
+    ({"unknown": (0.5, 1)}, "the label of unknown is 1, expected an int64 integer that is none of the classes"),
+    ({"unknown": (0.5, True)}, "the label of unknown is True"),
+    ({"unknown": (0.5, 2**63)}, "the label of unknown is 9223372036854775808"),
+    ({"unknown": (0.5, "\ud800"), "classes": ["a", "b"]}, "surrogate"),
+    ({"output": "identity", "classes": [0, 1]}, "classes are [0, 1], expected none: the outputs of"),
+    ({"output": "identity", "unknown": (0.5, -1)}, "unknown is [0.5, -1], expected none: the outputs are numbers"),
+    ({"output": "logistic", "unknown": (0.5, -1)}, "expected none: each output has a probability of its own"),
+    ({"output": "logistic", "classes": [0]}, "1 classes for 2 outputs of the network, expected one each"),
+    ({"output": "logistic", "n": 1, "classes": [0, 1, 2]}, "3 classes for 1 outputs of the network, expected one"),
+    ({"output": "softmax", "n": 1, "classes": [0, 1]}, "2 classes for 1 outputs of the network"),
+])  # fmt: skip
 def test_names_that_do_not_fit_are_refused_and_the_old_file_stays(path, data, options, part):
     names = {name: value for name, value in options.items() if name in NAMES}
-    with pytest.raises(DataError) as caught:
-        save(path, Network.initialize((2, options.get("n", 2)), output=options.get("output", "softmax")), **names)
-    assert_message(caught, path, part)
+    network = Network.initialize((2, options.get("n", 2)), output=options.get("output", "softmax"))
+    assert_error(lambda: save(path, network, **names), path, part)
     assert path.read_bytes() == data
 
 
 OTHER = type("Other", (Dense,), {"kind": "other"})(2)  # of a class that is not in the table of layers
 
 
-@pytest.mark.parametrize(
-    ("invalidate", "part"),
-    [
-        (lambda network: network.weights[1].__setitem__(0, np.nan), "layer 2: a weight or bias is not finite"),
-        (lambda network: network.biases[0].__setitem__(0, np.inf), "layer 1: a weight or bias is not finite"),
-        (lambda network: network.statistics[1].__setitem__(0, np.nan), "layer 2: statistics"),
-        (lambda network: setattr(network, "layers", network.layers[:2]), "expected names, the last one identity"),
-        (lambda network: setattr(network, "layers", (*network.layers[:2], OTHER)), "layer 3 is {'activation': None"),
-    ],
-)
+@pytest.mark.parametrize(("invalidate", "part"), [
+    (lambda network: network.weights[1].__setitem__(0, np.nan), "layer 2: a weight or bias is not finite"),
+    (lambda network: network.biases[0].__setitem__(0, np.inf), "layer 1: a weight or bias is not finite"),
+    (lambda network: network.statistics[1].__setitem__(0, np.nan), "layer 2: statistics"),
+    (lambda network: setattr(network, "layers", network.layers[:2]), "expected names, the last one identity"),
+    (lambda network: setattr(network, "layers", (*network.layers[:2], OTHER)), "layer 3 is {'activation': None"),
+])  # fmt: skip
 def test_an_invalid_network_is_refused_and_the_old_file_stays(path, data, invalidate, part):
     network = norm_network()
     invalidate(network)
-    with pytest.raises(DataError) as caught:
-        save(path, network, classes=["a", "b"])
-    assert_message(caught, path, "cannot save", part)
+    assert_error(lambda: save(path, network, classes=["a", "b"]), path, "cannot save", part)
     assert path.read_bytes() == data
 
 
@@ -341,14 +301,10 @@ def test_an_invalid_network_is_refused_and_the_old_file_stays(path, data, invali
 def test_paths_that_cannot_be_read_are_errors(tmp_path, path, data, monkeypatch):
     os.mkfifo(tmp_path / "pipe")
     for name, part in (("missing", "no such file"), ("", "a folder"), ("pipe", "a pipe"), ("nul\0", "null")):
-        with pytest.raises(FileError) as caught:
-            load(tmp_path / name)
-        assert_message(caught, part)
+        assert_error(lambda name=name: load(tmp_path / name), part, kind=FileError)
     for error, kind, part in ((OSError(5, "broken"), FileError, "broken"), (MemoryError(), DataError, "fit in memory")):
         monkeypatch.setattr(model_file, "_read_header", Mock(side_effect=error))
-        with pytest.raises(kind) as caught:
-            load(path)
-        assert_message(caught, path, part)
+        assert_error(lambda: load(path), path, part, kind=kind)
 
 
 # A file, or its header as a string, and a part of the error message.
@@ -457,15 +413,12 @@ INVALID_OLD_VALUES = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("name", "key_path", "value", "part"),
-    [
-        (name, row[0], value, row[2])
-        for name, rows in (("v3-batch-norm", INVALID_VALUES), ("v2-softmax", INVALID_OLD_VALUES))
-        for row in rows
-        for value in row[1]
-    ],
-)
+@pytest.mark.parametrize(("name", "key_path", "value", "part"), [
+    (name, row[0], value, row[2])
+    for name, rows in (("v3-batch-norm", INVALID_VALUES), ("v2-softmax", INVALID_OLD_VALUES))
+    for row in rows
+    for value in row[1]
+])  # fmt: skip
 def test_an_invalid_value_in_the_header_is_named(path, name, key_path, value, part):
     header, payload = split(golden(name).read_bytes())
     *tensor, key = key_path.split()
@@ -477,15 +430,12 @@ def test_an_invalid_value_in_the_header_is_named(path, name, key_path, value, pa
     assert_refused(path, joined(header, payload), part)
 
 
-@pytest.mark.parametrize(
-    ("change", "part"),
-    [
-        (lambda payload: payload + b"\0", "found 117 bytes of weights, expected 116"),
-        (lambda payload: payload[:-1], "found 115 bytes of weights, expected 116"),
-        (lambda payload: np.float32(np.nan).tobytes() + payload[4:], "not finite"),
-        (lambda payload: payload[:-4] + np.float32(-np.inf).tobytes(), "expected finite numbers"),
-    ],
-)
+@pytest.mark.parametrize(("change", "part"), [
+    (lambda payload: payload + b"\0", "found 117 bytes of weights, expected 116"),
+    (lambda payload: payload[:-1], "found 115 bytes of weights, expected 116"),
+    (lambda payload: np.float32(np.nan).tobytes() + payload[4:], "not finite"),
+    (lambda payload: payload[:-4] + np.float32(-np.inf).tobytes(), "expected finite numbers"),
+])  # fmt: skip
 def test_an_invalid_payload_is_refused(path, data, change, part):
     header, payload = split(data)
     assert_refused(path, joined(header, change(payload)), part)
@@ -523,14 +473,6 @@ def test_a_flipped_bit_is_refused_or_changes_nothing(path, data):
             assert (names_of(model), model.metadata) == (names_of(original), original.metadata)
             accepted += 1
     assert accepted <= 8, "only the spaces that pad the header may change unnoticed"
-
-
-@settings(deadline=None)
-@given(content=st.binary(max_size=200))
-def test_random_bytes_are_refused(tmp_path_factory, content):
-    path = tmp_path_factory.getbasetemp() / "random.safetensors"
-    assert_refused(path, content)
-    assert_refused(path, raw(content))
 
 
 JSON_VALUES = st.recursive(

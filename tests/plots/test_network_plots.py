@@ -14,7 +14,7 @@ PNG = b"\x89PNG"
 
 
 @pytest.fixture
-def network() -> Network:
+def network():
     """12 inputs (3 x 4), 7 and 5 hidden units, 3 classes; unit 2 of the first layer always outputs 0."""
     network = Network.initialize((12, 7, 5, 3), seed=4, input_scale=1 / 255)
     network.biases[0][2] = -100
@@ -22,12 +22,12 @@ def network() -> Network:
 
 
 @pytest.fixture
-def samples() -> tuple[np.ndarray, np.ndarray]:
+def samples():
     rng = np.random.default_rng(6)
     return rng.integers(0, 256, (50, 12), dtype=np.uint8), rng.integers(0, 3, 50)
 
 
-def test_each_image_shows_the_weights_of_one_unit(network: Network) -> None:
+def test_each_image_shows_the_weights_of_one_unit(network):
     display = WeightsDisplay.from_network(network, (3, 4))
     assert len(display.ax_.images) == 7
     for unit, image in enumerate(display.ax_.images):
@@ -36,7 +36,7 @@ def test_each_image_shows_the_weights_of_one_unit(network: Network) -> None:
     assert display.ax_.get_title() == "weights into all 7 units of the first layer"
 
 
-def test_weights_share_one_scale_with_zero_in_the_middle(network: Network) -> None:
+def test_weights_share_one_scale_with_zero_in_the_middle(network):
     network.weights[0][0, 0] = 50  # one outlier
     display = WeightsDisplay.from_network(network, (3, 4))
     limits = {image.get_clim() for image in display.ax_.images}
@@ -48,7 +48,7 @@ def test_weights_share_one_scale_with_zero_in_the_middle(network: Network) -> No
     assert min(middle[:3]) > 0.97
 
 
-def test_images_are_laid_out_in_rows_without_overlap(network: Network) -> None:
+def test_images_are_laid_out_in_rows_without_overlap(network):
     wide = Network.initialize((12, 23, 3))
     display = WeightsDisplay.from_network(wide, (3, 4), n=21)
     assert display.ax_.get_title() == "weights into 21 of 23 units of the first layer"
@@ -67,7 +67,7 @@ def test_images_are_laid_out_in_rows_without_overlap(network: Network) -> None:
     assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
 
 
-def test_bad_arguments_of_the_weights_display_raise(network: Network) -> None:
+def test_bad_arguments_of_the_weights_display_raise(network):
     for shape in (None, (4, 4)):
         with pytest.raises(DataError, match=r"image_shape is None|expected 7 rows of 4 x 4 pixels"):
             WeightsDisplay.from_network(network, shape)
@@ -78,7 +78,7 @@ def test_bad_arguments_of_the_weights_display_raise(network: Network) -> None:
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
-def test_bars_show_the_outputs_of_the_units(samples: tuple[np.ndarray, np.ndarray], activation: str) -> None:
+def test_bars_show_the_outputs_of_the_units(samples, activation):
     network = Network.initialize((12, 7, 5, 3), seed=4, input_scale=1 / 255, activation=activation)
     function = np.tanh if activation == "tanh" else lambda sums: np.maximum(sums, 0)
     row = samples[0][3]
@@ -97,9 +97,7 @@ def test_bars_show_the_outputs_of_the_units(samples: tuple[np.ndarray, np.ndarra
         assert units_ax.get_xlabel() == f"unit of hidden layer {layer}"
 
 
-def test_bad_arguments_of_the_activations_display_raise(
-    network: Network, samples: tuple[np.ndarray, np.ndarray]
-) -> None:
+def test_bad_arguments_of_the_activations_display_raise(network, samples):
     images, _ = samples
     with pytest.raises(SettingsError, match="layer is 3, expected a whole number, from 1 to 2"):
         ActivationsDisplay.from_network(network, images[0], (3, 4), layer=3)
@@ -111,9 +109,7 @@ def test_bad_arguments_of_the_activations_display_raise(
         ActivationsDisplay.from_network(network, images[0, :6], (2, 3))
 
 
-def test_the_histograms_count_every_weight_and_gradient(
-    network: Network, samples: tuple[np.ndarray, np.ndarray]
-) -> None:
+def test_the_histograms_count_every_weight_and_gradient(network, samples):
     display = DistributionsDisplay.from_network(network, *samples, n_bins=20)
     assert display.axes_.shape == (3, 2)
     for layer, row in enumerate(display.axes_):
@@ -127,10 +123,10 @@ def test_the_histograms_count_every_weight_and_gradient(
             assert ax.get_yscale() == "log"
 
 
-def test_gradients_agree_with_finite_differences(network: Network, samples: tuple[np.ndarray, np.ndarray]) -> None:
+def test_gradients_agree_with_finite_differences(network, samples):
     images, labels = samples
 
-    def loss(weights: list[np.ndarray]) -> float:
+    def loss(weights):
         hidden = images / 255
         for layer, (weight, bias) in enumerate(zip(weights, network.biases, strict=True)):
             hidden = hidden @ weight + bias
@@ -149,7 +145,7 @@ def test_gradients_agree_with_finite_differences(network: Network, samples: tupl
         assert gradients[layer][index] == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-3, abs=1e-6)
 
 
-def test_titles_show_the_number_of_dead_units(network: Network, samples: tuple[np.ndarray, np.ndarray]) -> None:
+def test_titles_show_the_number_of_dead_units(network, samples):
     images, labels = samples
     display = DistributionsDisplay.from_network(network, images, labels)
     first = np.maximum(images / 255 @ network.weights[0] + network.biases[0], 0)
@@ -169,7 +165,7 @@ def test_titles_show_the_number_of_dead_units(network: Network, samples: tuple[n
     assert display.axes_[0, 1].get_title() == f"gradients: {100 * zeros:.1f} % are exactly 0"
 
 
-def test_networks_with_batch_normalisation_are_drawn(samples: tuple[np.ndarray, np.ndarray]) -> None:
+def test_networks_with_batch_normalisation_are_drawn(samples):
     images, labels = samples
     network = Network.initialize((12,), [Dense(7, "identity"), BatchNorm("relu"), Dense(3)], input_scale=1 / 255)
     display = DistributionsDisplay.from_network(network, images, labels)
@@ -186,7 +182,7 @@ def test_networks_with_batch_normalisation_are_drawn(samples: tuple[np.ndarray, 
         WeightsDisplay.from_network(normalised, (3, 4))
 
 
-def test_without_labels_only_weights_are_drawn(network: Network, samples: tuple[np.ndarray, np.ndarray]) -> None:
+def test_without_labels_only_weights_are_drawn(network, samples):
     display = DistributionsDisplay.from_network(network)
     assert display.axes_.shape == (3, 1)
     assert display.gradients is None
@@ -200,7 +196,7 @@ def test_without_labels_only_weights_are_drawn(network: Network, samples: tuple[
         DistributionsDisplay.from_network(network, samples[0][:0])
 
 
-def test_displays_are_drawn_into_the_given_axes(network: Network, samples: tuple[np.ndarray, np.ndarray]) -> None:
+def test_displays_are_drawn_into_the_given_axes(network, samples):
     figure = Figure()
     axes = figure.subplots(3, 4)
     drawn: list[Any] = [

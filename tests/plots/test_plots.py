@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,7 @@ PROBA = np.array(
 IMAGES = np.random.default_rng(2).integers(0, 256, (6, 12), dtype=np.uint8)
 
 
-def history(validation_loss: list[float] | None, loss: tuple[float, ...] = (2.0, 1.0, 0.5, 0.25)) -> pd.DataFrame:
+def history(validation_loss, loss=(2.0, 1.0, 0.5, 0.25)):
     frame = pd.DataFrame({"epoch": range(1, len(loss) + 1), "learning_rate": 0.1, "loss": loss})
     frame["accuracy"] = 1 - frame["loss"] / 4
     if validation_loss is not None:
@@ -40,17 +39,17 @@ def history(validation_loss: list[float] | None, loss: tuple[float, ...] = (2.0,
     return frame
 
 
-def curve(ax: Any, label: str) -> Any:
+def curve(ax, label):
     return next(line for line in ax.lines if line.get_label() == label)
 
 
-def labels_overlap(figure: Figure, texts: list) -> bool:
+def labels_overlap(figure, texts):
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in texts]
     return any(box.overlaps(other) for i, box in enumerate(boxes) for other in boxes[:i])
 
 
-def test_importing_loads_no_heavy_package_and_plotting_no_pyplot() -> None:
+def test_importing_loads_no_heavy_package_and_plotting_no_pyplot():
     program = """if True:
         import sys
         import fastnn.plots
@@ -63,7 +62,7 @@ def test_importing_loads_no_heavy_package_and_plotting_no_pyplot() -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=120)
 
 
-def test_curves_show_the_history() -> None:
+def test_curves_show_the_history():
     frame = history([2.1, 1.2, 1.1, 1.3])
     display = LearningCurveDisplay.from_history(frame)
     for ax, name in zip(display.axes_, ("loss", "accuracy"), strict=True):
@@ -77,17 +76,14 @@ def test_curves_show_the_history() -> None:
     assert all(label.get_text().endswith(" %") for label in display.axes_[1].get_yticklabels())
 
 
-@pytest.mark.parametrize(
-    ("validation_loss", "best"),
-    [
-        ([2.1, 1.2, 1.1, 1.3], 3),
-        ([2.1, 1.1, 1.1, 1.3], 2),
-        ([np.nan, 1.5, np.nan, 1.6], 2),
-        ([np.nan] * 4, 4),
-        (None, 4),
-    ],
-)
-def test_the_best_epoch_is_marked(validation_loss: list[float] | None, best: int) -> None:
+@pytest.mark.parametrize(("validation_loss", "best"), [
+    ([2.1, 1.2, 1.1, 1.3], 3),
+    ([2.1, 1.1, 1.1, 1.3], 2),
+    ([np.nan, 1.5, np.nan, 1.6], 2),
+    ([np.nan] * 4, 4),
+    (None, 4),
+])  # fmt: skip
+def test_the_best_epoch_is_marked(validation_loss, best):
     frame = history(validation_loss)
     display = LearningCurveDisplay.from_history(frame)
     assert display.best_epoch == best
@@ -103,12 +99,12 @@ def test_the_best_epoch_is_marked(validation_loss: list[float] | None, best: int
         assert shown == (["training", "validation"] if validated else ["training"])
 
 
-def test_the_validation_curve_skips_epochs_without_validation() -> None:
+def test_the_validation_curve_skips_epochs_without_validation():
     display = LearningCurveDisplay.from_history(history([np.nan, 1.5, np.nan, 1.6]))
     np.testing.assert_array_equal(curve(display.axes_[0], "validation").get_xydata(), [[2, 1.5], [4, 1.6]])
 
 
-def test_a_single_epoch_is_drawn_as_a_marker() -> None:
+def test_a_single_epoch_is_drawn_as_a_marker():
     display = LearningCurveDisplay.from_history(history([0.9], loss=(0.8,)))
     for ax in display.axes_:
         assert curve(ax, "training").get_marker() == "o"
@@ -116,7 +112,7 @@ def test_a_single_epoch_is_drawn_as_a_marker() -> None:
     assert (display._repr_png_() or b"").startswith(PNG)
 
 
-def test_no_curve_runs_through_the_label_of_the_best_epoch() -> None:
+def test_no_curve_runs_through_the_label_of_the_best_epoch():
     # The best epoch is the first one, where the curves come close to the edges at which the label is placed.
     loss = tuple(1 + np.exp(-np.arange(200) / 80))
     display = LearningCurveDisplay.from_history(history([0.9 + 0.001 * epoch for epoch in range(200)], loss))
@@ -131,15 +127,15 @@ def test_no_curve_runs_through_the_label_of_the_best_epoch() -> None:
         assert ax.bbox.x0 <= label.x0 < label.x1 <= ax.bbox.x1
 
 
-def test_an_object_with_to_frame_is_accepted_as_a_history() -> None:
+def test_an_object_with_to_frame_is_accepted_as_a_history():
     class History:
-        def to_frame(self) -> pd.DataFrame:
+        def to_frame(self):
             return history(None)
 
     np.testing.assert_array_equal(LearningCurveDisplay.from_history(History()).loss, [2.0, 1.0, 0.5, 0.25])
 
 
-def test_a_fastnn_history_is_drawn_like_its_data_frame() -> None:
+def test_a_fastnn_history_is_drawn_like_its_data_frame():
     records = [EpochRecord(epoch, 0.1, 2 / epoch, 0.5, np.nan, np.nan, 1.0) for epoch in (1, 2, 3)]
     direct, framed = (LearningCurveDisplay(each) for each in (History(records), History(records).to_frame()))
     for name in ("epochs", "loss", "accuracy"):
@@ -148,7 +144,7 @@ def test_a_fastnn_history_is_drawn_like_its_data_frame() -> None:
     assert direct.loss.tolist() == [2.0, 1.0, 2 / 3]
 
 
-def test_curves_are_drawn_into_the_given_axes() -> None:
+def test_curves_are_drawn_into_the_given_axes():
     figure = Figure()
     axes = figure.subplots(2, 1)
     display = LearningCurveDisplay.from_history(history(None), ax=axes)
@@ -159,22 +155,19 @@ def test_curves_are_drawn_into_the_given_axes() -> None:
         LearningCurveDisplay.from_history(history(None), ax=axes[0])
 
 
-@pytest.mark.parametrize(
-    ("bad", "found"),
-    [
-        ([1, 2], "history is list, expected"),
-        (pd.DataFrame({"epoch": [1], "loss": [1.0]}), "no column accuracy, found epoch, loss"),
-        (history(None).iloc[:0], "the history has 0 epochs"),
-        (history(None).assign(loss="low"), "column loss is .*, expected numbers"),
-    ],
-)
-def test_an_invalid_history_raises_a_one_line_error(bad: object, found: str) -> None:
+@pytest.mark.parametrize(("bad", "found"), [
+    ([1, 2], "history is list, expected"),
+    (pd.DataFrame({"epoch": [1], "loss": [1.0]}), "no column accuracy, found epoch, loss"),
+    (history(None).iloc[:0], "the history has 0 epochs"),
+    (history(None).assign(loss="low"), "column loss is .*, expected numbers"),
+])  # fmt: skip
+def test_an_invalid_history_raises_a_one_line_error(bad, found):
     with pytest.raises(DataError, match=found) as caught:
         LearningCurveDisplay.from_history(bad)
     assert "\n" not in str(caught.value)
 
 
-def test_the_cells_show_the_counts() -> None:
+def test_the_cells_show_the_counts():
     rng = np.random.default_rng(1)
     labels, predictions = rng.integers(0, 10, (2, 800))
     display = ConfusionDisplay.from_predictions(labels, predictions)
@@ -187,7 +180,7 @@ def test_the_cells_show_the_counts() -> None:
     assert not labels_overlap(display.figure_, list(display.texts_.ravel()))
 
 
-def test_colours_show_fractions_of_the_true_class_with_a_separate_scale_for_the_diagonal() -> None:
+def test_colours_show_fractions_of_the_true_class_with_a_separate_scale_for_the_diagonal():
     display = ConfusionDisplay([[8, 2], [0, 5]])
     misclassified, correct = display.plot().ax_.images
     found: list[Any] = [correct.get_array(), misclassified.get_array()]
@@ -197,7 +190,7 @@ def test_colours_show_fractions_of_the_true_class_with_a_separate_scale_for_the_
     assert correct.get_clim() == (0, 1)
 
 
-def test_normalized_cells_show_percentages_of_the_true_class() -> None:
+def test_normalized_cells_show_percentages_of_the_true_class():
     display = ConfusionDisplay.from_predictions([0] * 8 + [1], [0] * 7 + [1, 1], ["no", "yes", "never"], normalize=True)
     assert display.texts_ is not None
     found = [[text.get_text() for text in row] for row in display.texts_]
@@ -206,14 +199,14 @@ def test_normalized_cells_show_percentages_of_the_true_class() -> None:
     assert "%" in display.ax_.get_xlabel()
 
 
-def test_numbers_are_readable_on_every_colour() -> None:
+def test_numbers_are_readable_on_every_colour():
     display = ConfusionDisplay([[90, 10, 0], [4, 3, 3], [1, 0, 40]]).plot()
     assert display.texts_ is not None
     colours = {int(text.get_text()): text.get_color() for text in display.texts_.ravel()}
     assert (colours[90], colours[3], colours[1]) == ("white", "black", "black")
 
 
-def test_many_classes_get_no_numbers_and_fewer_ticks() -> None:
+def test_many_classes_get_no_numbers_and_fewer_ticks():
     assert ConfusionDisplay(np.eye(20, dtype=int)).plot().texts_ is not None
     display = ConfusionDisplay(np.eye(62, dtype=int)).plot()
     assert display.texts_ is None
@@ -221,12 +214,12 @@ def test_many_classes_get_no_numbers_and_fewer_ticks() -> None:
     assert not labels_overlap(display.figure_, display.ax_.get_xticklabels())
 
 
-def test_class_names_with_dollar_signs_are_not_read_as_formulas() -> None:
+def test_class_names_with_dollar_signs_are_not_read_as_formulas():
     display = ConfusionDisplay([[1, 0], [0, 1]], ["$", "$^$"]).plot()
     assert (display._repr_png_() or b"").startswith(PNG)
 
 
-def test_the_first_mistake_is_the_worst() -> None:
+def test_the_first_mistake_is_the_worst():
     display = MistakesDisplay.from_predictions(IMAGES, (3, 4), LABELS, PROBA)
     np.testing.assert_array_equal(display.rows, evaluation.mistakes(LABELS, PROBA))
     np.testing.assert_array_equal(display.axes_[0].images[0].get_array(), IMAGES[3].reshape(3, 4))
@@ -235,20 +228,20 @@ def test_the_first_mistake_is_the_worst() -> None:
     assert not any(len(ax.get_xticks()) or len(ax.get_yticks()) for ax in display.axes_)
 
 
-def test_only_n_mistakes_are_drawn() -> None:
+def test_only_n_mistakes_are_drawn():
     display = MistakesDisplay.from_predictions(IMAGES, (3, 4), LABELS, PROBA, ["nil", "one", "two"], n=1)
     assert [ax.get_title() for ax in display.axes_] == ["true one\npredicted two (98 %)"]
     assert display.figure_.get_suptitle() == "1 of 2 mistakes among 6 images, worst first"
 
 
-def test_the_heading_says_that_there_are_no_mistakes() -> None:
+def test_the_heading_says_that_there_are_no_mistakes():
     display = MistakesDisplay.from_predictions(IMAGES, (3, 4), PROBA.argmax(axis=1), PROBA)
     assert display.figure_.get_suptitle() == "no mistakes among 6 images"
     assert len(display.axes_) == 0
     assert (display._repr_png_() or b"").startswith(PNG)
 
 
-def test_samples_keep_their_order_and_misclassified_ones_are_framed() -> None:
+def test_samples_keep_their_order_and_misclassified_ones_are_framed():
     display = SamplesDisplay.from_predictions(IMAGES, (3, 4), LABELS, PROBA)
     for ax, image in zip(display.axes_, IMAGES, strict=True):
         np.testing.assert_array_equal(ax.images[0].get_array(), image.reshape(3, 4))
@@ -260,19 +253,19 @@ def test_samples_keep_their_order_and_misclassified_ones_are_framed() -> None:
     assert display.figure_.get_suptitle() == "6 of 6 images: 4 correct"
 
 
-def test_samples_without_labels_show_the_predicted_class() -> None:
+def test_samples_without_labels_show_the_predicted_class():
     display = SamplesDisplay.from_predictions(IMAGES / 255, (3, 4), None, PROBA, n=2)
     assert [ax.get_title() for ax in display.axes_] == ["predicted 0 (90 %)", "predicted 1 (60 %)"]
     assert display.figure_.get_suptitle() == "2 of 6 images"
 
 
-def test_long_class_names_do_not_overlap() -> None:
+def test_long_class_names_do_not_overlap():
     names = ["an ankle boot", "a pullover, or a shirt", "trousers"]
     display = SamplesDisplay.from_predictions(IMAGES, (3, 4), LABELS, PROBA, names)
     assert not labels_overlap(display.figure_, [ax.title for ax in display.axes_])
 
 
-def test_images_are_drawn_into_the_given_figure() -> None:
+def test_images_are_drawn_into_the_given_figure():
     figure = Figure(layout="constrained")
     part = figure.add_subfigure(figure.add_gridspec(1, 2)[1])
     display = SamplesDisplay.from_predictions(IMAGES, (3, 4), LABELS, PROBA, figure=part)
@@ -280,39 +273,36 @@ def test_images_are_drawn_into_the_given_figure() -> None:
     assert part.axes == list(display.axes_)
 
 
-@pytest.mark.parametrize(
-    ("change", "found"),
-    [
-        ({"image_shape": None}, r"image_shape is None, expected \(height, width\)"),
-        ({"image_shape": (4, 4)}, r"images have shape \(6, 12\), expected 6 rows of 4 x 4 pixels"),
-        ({"image_shape": (3, 4, 1)}, r"image_shape is \(3, 4, 1\)"),
-        ({"proba": PROBA[:5]}, "expected 5 rows"),
-        ({"labels": LABELS + 1}, "labels hold 3 at sample 2, expected 0 to 2"),
-        ({"labels": None}, "labels are None"),
-        ({"class_names": ["a", "b"]}, "class_names has 2 names, expected 3"),
-        ({"images": IMAGES.astype(str)}, "expected numbers"),
-    ],
-)
-def test_bad_image_data_raise_a_one_line_error(change: dict, found: str) -> None:
+@pytest.mark.parametrize(("change", "found"), [
+    ({"image_shape": None}, r"image_shape is None, expected \(height, width\)"),
+    ({"image_shape": (4, 4)}, r"images have shape \(6, 12\), expected 6 rows of 4 x 4 pixels"),
+    ({"image_shape": (3, 4, 1)}, r"image_shape is \(3, 4, 1\)"),
+    ({"proba": PROBA[:5]}, "expected 5 rows"),
+    ({"labels": LABELS + 1}, "labels hold 3 at sample 2, expected 0 to 2"),
+    ({"labels": None}, "labels are None"),
+    ({"class_names": ["a", "b"]}, "class_names has 2 names, expected 3"),
+    ({"images": IMAGES.astype(str)}, "expected numbers"),
+])  # fmt: skip
+def test_bad_image_data_raise_a_one_line_error(change, found):
     arguments = {"images": IMAGES, "image_shape": (3, 4), "labels": LABELS, "proba": PROBA, **change}
     with pytest.raises(DataError, match=found) as caught:
         MistakesDisplay.from_predictions(**arguments)
     assert "\n" not in str(caught.value)
 
 
-def test_the_maximum_number_of_images_must_be_positive() -> None:
+def test_the_maximum_number_of_images_must_be_positive():
     with pytest.raises(SettingsError, match="n is 0, expected a whole number, 1 or more"):
         SamplesDisplay.from_predictions(IMAGES, (3, 4), LABELS, PROBA, n=0)
 
 
-def test_a_failed_save_leaves_the_old_file_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_save_leaves_the_old_file_unchanged(tmp_path, monkeypatch):
     display = ConfusionDisplay([[1, 0], [0, 1]])
     path = tmp_path / "a.png"
     assert display.save(path) == path
     before = path.read_bytes()
     assert before.startswith(PNG)
 
-    def full_disk(*names: object) -> None:
+    def full_disk(*names):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", full_disk)
@@ -322,7 +312,7 @@ def test_a_failed_save_leaves_the_old_file_unchanged(tmp_path: Path, monkeypatch
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_save_raises_for_a_bad_extension_or_a_missing_folder(tmp_path: Path) -> None:
+def test_save_raises_for_a_bad_extension_or_a_missing_folder(tmp_path):
     display = ConfusionDisplay([[1]])
     with pytest.raises(SettingsError, match=r"the extension is '\.xyz', expected one of .*\.png"):
         display.save(tmp_path / "a.xyz")

@@ -7,13 +7,7 @@ from sklearn import metrics
 
 from fastnn import evaluation
 from fastnn.errors import DataError, SettingsError
-from fastnn.plots import (
-    ClassAveragesDisplay,
-    ClassScoresDisplay,
-    CoverageDisplay,
-    ReliabilityDisplay,
-    RunsDisplay,
-)
+from fastnn.plots import ClassAveragesDisplay, ClassScoresDisplay, CoverageDisplay, ReliabilityDisplay, RunsDisplay
 from fastnn.training.history import EpochRecord, History
 
 NAN = float("nan")
@@ -21,14 +15,14 @@ PNG = b"\x89PNG"
 
 
 @pytest.fixture
-def predictions() -> tuple[np.ndarray, np.ndarray]:
+def predictions():
     """Labels (500,) drawn from random probabilities (500, 4), and the probabilities."""
     rng = np.random.default_rng(11)
     proba = rng.dirichlet(np.full(4, 0.3), 500)
     return np.array([rng.choice(4, p=row) for row in proba]), proba
 
 
-def history(losses: list[float], validation: list[float] | None = None) -> History:
+def history(losses, validation=None):
     return History(
         [
             EpochRecord(epoch, 0.1, loss, 1 - loss / 4, validation, 1 - validation / 3, 1.0)
@@ -37,7 +31,7 @@ def history(losses: list[float], validation: list[float] | None = None) -> Histo
     )
 
 
-def test_the_reliability_diagram_shows_the_bins(predictions: tuple[np.ndarray, np.ndarray]) -> None:
+def test_the_reliability_diagram_shows_the_bins(predictions):
     display = ReliabilityDisplay.from_predictions(*predictions, n_bins=12)
     bins = evaluation.reliability(*predictions, n_bins=12)
     accuracy_ax, count_ax = display.axes_
@@ -54,15 +48,13 @@ def test_the_reliability_diagram_shows_the_bins(predictions: tuple[np.ndarray, n
     assert accuracy_ax.get_xlim() == count_ax.get_xlim() == (0, 1)
 
 
-def test_a_network_that_is_always_certain_can_be_drawn() -> None:
+def test_a_network_that_is_always_certain_can_be_drawn():
     display = ReliabilityDisplay.from_predictions([0, 1, 1], [[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
     assert display.bins.error == 0
     assert display.png(30).startswith(PNG)
 
 
-def test_the_mark_shows_the_largest_coverage_with_the_requested_accuracy(
-    predictions: tuple[np.ndarray, np.ndarray],
-) -> None:
+def test_the_mark_shows_the_largest_coverage_with_the_requested_accuracy(predictions):
     display = CoverageDisplay.from_predictions(*predictions, accuracy=0.9)
     best = evaluation.threshold_for(*predictions, 0.9)
     assert best is not None
@@ -76,14 +68,14 @@ def test_the_mark_shows_the_largest_coverage_with_the_requested_accuracy(
     assert f"{best.threshold:.4f}" in text.get_text()
 
 
-def test_an_accuracy_out_of_reach_is_reported() -> None:
+def test_an_accuracy_out_of_reach_is_reported():
     display = CoverageDisplay.from_predictions([1, 1], [[0.9, 0.1], [0.2, 0.8]], accuracy=0.99)
     assert display.best is None
     assert [text.get_text() for text in display.ax_.texts] == ["no threshold reaches an accuracy of 99 %"]
     assert len(display.ax_.lines) == 2
 
 
-def test_class_averages_are_the_means_of_the_images() -> None:
+def test_class_averages_are_the_means_of_the_images():
     rng = np.random.default_rng(3)
     images, labels = rng.integers(0, 256, (60, 12), dtype=np.uint8), rng.integers(0, 3, 60)
     display = ClassAveragesDisplay.from_samples(images, (3, 4), labels, ["nil", "one", "two", "none"])
@@ -98,7 +90,7 @@ def test_class_averages_are_the_means_of_the_images() -> None:
     ]
 
 
-def test_bad_samples_cannot_be_averaged() -> None:
+def test_bad_samples_cannot_be_averaged():
     images = np.zeros((2, 12))
     for arguments, found in (
         ((images, (4, 4), [0, 1]), "expected 2 rows of 4 x 4 pixels"),
@@ -110,7 +102,7 @@ def test_bad_samples_cannot_be_averaged() -> None:
             ClassAveragesDisplay.from_samples(*arguments)
 
 
-def test_markers_show_precision_and_recall(predictions: tuple[np.ndarray, np.ndarray]) -> None:
+def test_markers_show_precision_and_recall(predictions):
     labels, predicted = predictions[0], predictions[1].argmax(axis=1)
     display = ClassScoresDisplay.from_predictions(labels, predicted, ["a", "b", "$c$", "d"])
     precision, recall, _, support = metrics.precision_recall_fscore_support(labels, predicted)
@@ -126,7 +118,7 @@ def test_markers_show_precision_and_recall(predictions: tuple[np.ndarray, np.nda
     assert display.png(30).startswith(PNG)
 
 
-def test_several_runs_share_the_panels() -> None:
+def test_several_runs_share_the_panels():
     first, second = history([2.0, 1.0, 0.5], [2.1, 0.9, 1.2]), history([1.5, 1.25, 1.1, 1.0])
     display = RunsDisplay.from_histories({"a": first, "b": second})
     for ax, name in zip(display.axes_, ("loss", "accuracy"), strict=True):
@@ -148,7 +140,7 @@ def test_several_runs_share_the_panels() -> None:
     assert legend.get_title().get_text() == "lines: validation, dots: training"
 
 
-def test_any_run_name_is_shown_unchanged() -> None:
+def test_any_run_name_is_shown_unchanged():
     names = ["_hidden", "$x", "c" * 90]
     display = RunsDisplay.from_histories({name: history([1.0, 0.5], [1.0, 0.6]) for name in names})
     (legend,) = display.figure_.legends
@@ -158,20 +150,20 @@ def test_any_run_name_is_shown_unchanged() -> None:
     assert all(legend.get_window_extent().y1 <= ax.get_window_extent().y0 for ax in display.axes_)
 
 
-def test_losses_of_different_magnitudes_get_a_logarithmic_scale() -> None:
+def test_losses_of_different_magnitudes_get_a_logarithmic_scale():
     display = RunsDisplay.from_histories({"good": history([2.0, 0.01]), "bad": history([900.0, 800.0])})
     assert display.axes_[0].get_yscale() == "log"
     assert display.axes_[1].get_yscale() == "linear"
     assert RunsDisplay.from_histories({"a": history([0.0, 100.0])}).axes_[0].get_yscale() == "linear"
 
 
-def test_twenty_runs_have_different_styles() -> None:
+def test_twenty_runs_have_different_styles():
     display = RunsDisplay.from_histories({f"run {n}": history([1 / n, 0.5 / n]) for n in range(1, 21)})
     styles = {(line.get_color(), line.get_marker()) for line in display.axes_[0].lines}
     assert len(styles) == 20
 
 
-def test_runs_are_drawn_into_the_given_axes_and_errors_name_the_run() -> None:
+def test_runs_are_drawn_into_the_given_axes_and_errors_name_the_run():
     figure = Figure()
     axes = figure.subplots(1, 2)
     display = RunsDisplay.from_histories({"a": history([1.0])}, ax=axes)

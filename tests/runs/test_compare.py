@@ -3,7 +3,6 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -13,7 +12,7 @@ from fastnn.runs.compare import compare
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def runs(tmp_path_factory):
     """Two runs of recipe E that differ in epochs and dropout, and one that diverged with another learning rate."""
     folder = tmp_path_factory.mktemp("runs")
     common = ["train", "--recipe", "digits"]
@@ -24,7 +23,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [str(folder / name) for name in ("plain", "dropped", "lost")]
 
 
-def test_only_settings_that_differ_are_listed(runs: list[str]) -> None:
+def test_only_settings_that_differ_are_listed(runs):
     found = compare(runs[:2])
     assert found.settings == {"epochs": [3, 5], "dropout": [0.0, 0.1]}
     reports = [json.loads((Path(run) / "report.json").read_text()) for run in runs]
@@ -34,7 +33,7 @@ def test_only_settings_that_differ_are_listed(runs: list[str]) -> None:
     assert compare(runs).metrics["test_accuracy"][2] is None
 
 
-def test_the_table_has_one_line_per_run(runs: list[str], capsys: Any) -> None:
+def test_the_table_has_one_line_per_run(runs, capsys):
     assert main(["compare", *runs]) == 0
     header, *lines = capsys.readouterr().out.splitlines()
     names = header.split("  ")
@@ -51,7 +50,7 @@ def test_the_table_has_one_line_per_run(runs: list[str], capsys: Any) -> None:
     assert lines[2].split()[:-1] == ["lost", "5", "0.001", "exponential:1e20", "0.0", "-", "-", "1"]
 
 
-def test_json_and_figure_cover_all_runs(runs: list[str], tmp_path: Path, capsys: Any) -> None:
+def test_json_and_figure_cover_all_runs(runs, tmp_path, capsys):
     figure = tmp_path / "curves.png"
     assert main(["compare", *runs, "--json", "--out", str(figure)]) == 0
     answer = json.loads(capsys.readouterr().out)
@@ -65,7 +64,7 @@ def test_json_and_figure_cover_all_runs(runs: list[str], tmp_path: Path, capsys:
         assert min(picture.size) > 300
 
 
-def test_equal_runs_have_no_differing_settings(runs: list[str], tmp_path: Path, capsys: Any) -> None:
+def test_equal_runs_have_no_differing_settings(runs, tmp_path, capsys):
     twin = shutil.copytree(runs[0], tmp_path / "twin")
     assert main(["compare", runs[0], str(twin), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
@@ -73,12 +72,12 @@ def test_equal_runs_have_no_differing_settings(runs: list[str], tmp_path: Path, 
     assert len(answer["runs"]) == 2
 
 
-def test_folders_with_the_same_name_are_shown_by_path(runs: list[str], tmp_path: Path) -> None:
+def test_folders_with_the_same_name_are_shown_by_path(runs, tmp_path):
     twin = str(shutil.copytree(runs[0], tmp_path / "plain"))
     assert list(compare([runs[0], twin]).runs) == [runs[0], twin]
 
 
-def test_a_different_test_set_and_missing_settings_are_shown(runs: list[str], tmp_path: Path) -> None:
+def test_a_different_test_set_and_missing_settings_are_shown(runs, tmp_path):
     twin = shutil.copytree(runs[0], tmp_path / "other")
     report = json.loads((twin / "report.json").read_text())
     report["data"]["test"]["sha256"] = "0" * 64
@@ -92,17 +91,14 @@ def test_a_different_test_set_and_missing_settings_are_shown(runs: list[str], tm
     assert line[:4] == ["other", "none", "full", "-"]
 
 
-@pytest.mark.parametrize(
-    ("given", "code", "words"),
-    [
-        (["{0}"], 2, "1 run given, expected two or more"),
-        (["{0}", "{0}/../plain"], 2, "is given twice"),
-        (["{0}", "none"], 1, "none is not a folder"),
-        (["{0}", "{1}", "--out", "curves.xyz"], 2, "the extension is '.xyz'"),
-        (["{0}", "{1}", "--out", "no/folder/curves.png"], 1, "no/folder"),
-    ],
-)
-def test_wrong_usage_gives_one_line(given: list[str], code: int, words: str, runs: list[str], capsys: Any) -> None:
+@pytest.mark.parametrize(("given", "code", "words"), [
+    (["{0}"], 2, "1 run given, expected two or more"),
+    (["{0}", "{0}/../plain"], 2, "is given twice"),
+    (["{0}", "none"], 1, "none is not a folder"),
+    (["{0}", "{1}", "--out", "curves.xyz"], 2, "the extension is '.xyz'"),
+    (["{0}", "{1}", "--out", "no/folder/curves.png"], 1, "no/folder"),
+])  # fmt: skip
+def test_wrong_usage_gives_one_line(given, code, words, runs, capsys):
     assert main(["compare", *(each.format(*runs) for each in given)]) == code
     out, err = capsys.readouterr()
     assert out == ""
@@ -110,7 +106,7 @@ def test_wrong_usage_gives_one_line(given: list[str], code: int, words: str, run
     assert words in err
 
 
-def test_a_run_without_a_history_is_named(runs: list[str], tmp_path: Path, capsys: Any) -> None:
+def test_a_run_without_a_history_is_named(runs, tmp_path, capsys):
     twin = shutil.copytree(runs[0], tmp_path / "twin")
     (twin / "history.csv").unlink()
     assert main(["compare", runs[0], str(twin)]) == 1

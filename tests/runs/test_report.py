@@ -7,7 +7,6 @@ import shutil
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +26,7 @@ VOID = {"meta", "img", "br", "link", "hr", "input"}
 class Page(HTMLParser):
     """A parsed page: its tags with attributes, and the texts of each tag."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path):
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.open: list[str] = []
@@ -35,25 +34,25 @@ class Page(HTMLParser):
         self.feed(path.read_text(encoding="utf-8"))
         assert self.open == [], "a tag is not closed"
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
         if tag not in VOID:
             self.open.append(tag)
             self.texts.setdefault(tag, []).append("")
 
-    def handle_endtag(self, tag: str) -> None:
+    def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
-    def handle_data(self, data: str) -> None:
+    def handle_data(self, data):
         for tag in set(self.open):
             self.texts[tag][-1] += data
 
-    def named(self, tag: str) -> list[dict[str, str | None]]:
+    def named(self, tag):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _low_resolution_pictures() -> Any:
+def _low_resolution_pictures():
     """Pictures with few pixels take half the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report, "_DPI", 40)
@@ -61,7 +60,7 @@ def _low_resolution_pictures() -> Any:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory):
     """A finished run of recipe E with 8 epochs."""
     folder = tmp_path_factory.mktemp("runs") / "a run & <i>more</i>"
     assert main(["train", "--recipe", "digits", "--epochs", "8", "--out", str(folder)]) == 0
@@ -69,11 +68,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(run: Path) -> Page:
+def page(run):
     return Page(write_report(run))
 
 
-def test_the_page_is_self_contained(page: Page, run: Path) -> None:
+def test_the_page_is_self_contained(page, run):
     assert (run / "report.html").exists()
     assert {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "form", "a"} == set()
     sources = [
@@ -90,7 +89,7 @@ def test_the_page_is_self_contained(page: Page, run: Path) -> None:
     assert policy["content"] == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def test_pictures_are_complete_and_have_alt_texts(page: Page) -> None:
+def test_pictures_are_complete_and_have_alt_texts(page):
     for image in page.named("img"):
         data = base64.b64decode((image["src"] or "").partition(",")[2], validate=True)
         with Image.open(BytesIO(data)) as picture:
@@ -102,7 +101,7 @@ def test_pictures_are_complete_and_have_alt_texts(page: Page) -> None:
     assert len(page.named("figcaption")) == len(page.named("img")) > 0
 
 
-def test_the_page_has_a_title_headings_and_captions(page: Page, run: Path) -> None:
+def test_the_page_has_a_title_headings_and_captions(page, run):
     assert page.named("html") == [{"lang": "en"}]
     assert page.texts["h1"] == [f"Run {run.name}"]  # the name was escaped: the parser returns it unchanged
     assert page.named("i") == []
@@ -116,7 +115,7 @@ def test_the_page_has_a_title_headings_and_captions(page: Page, run: Path) -> No
     assert "@media print" in page.texts["style"][0]
 
 
-def test_the_page_shows_the_metrics_of_the_run(page: Page, run: Path) -> None:
+def test_the_page_shows_the_metrics_of_the_run(page, run):
     saved = json.loads((run / "report.json").read_text())
     terms = dict(zip(page.texts["dt"], page.texts["dd"], strict=True))
     assert terms["accuracy"] == f"{100 * saved['test_accuracy']:.2f} %"
@@ -143,7 +142,7 @@ def test_the_page_shows_the_metrics_of_the_run(page: Page, run: Path) -> None:
         assert value in cells
 
 
-def test_alt_texts_state_the_result_of_a_picture(page: Page, run: Path) -> None:
+def test_alt_texts_state_the_result_of_a_picture(page, run):
     words = [image["alt"] or "" for image in page.named("img")]
     history = read_run(run).history
     best = 1 + int(history.column("validation_loss").argmin())
@@ -156,12 +155,12 @@ def test_alt_texts_state_the_result_of_a_picture(page: Page, run: Path) -> None:
     assert f"the most frequent error is {true} predicted as {predicted}, {counts.max()} times" in words[1]
 
 
-def test_the_same_run_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
+def test_the_same_run_gives_the_same_bytes(run, tmp_path):
     again = write_report(run, tmp_path / "again.html")
     assert again.read_bytes() == (run / "report.html").read_bytes()
 
 
-def test_findings_are_on_the_page_and_escaped(run: Path, tmp_path: Path) -> None:
+def test_findings_are_on_the_page_and_escaped(run, tmp_path):
     folder = _copy(run, tmp_path)
     saved = json.loads((folder / "report.json").read_text())
     advice = "<script>alert(1)</script> & 'more'"
@@ -176,7 +175,7 @@ def test_findings_are_on_the_page_and_escaped(run: Path, tmp_path: Path) -> None
     assert len(page.named("img")) == len(Page(run / "report.html").named("img"))
 
 
-def test_moved_data_files_are_found_with_the_data_option(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+def test_moved_data_files_are_found_with_the_data_option(tmp_path, capsys, monkeypatch):
     rng = np.random.default_rng(0)
     monkeypatch.chdir(tmp_path)
     rows = np.column_stack([np.arange(80) % 3, rng.integers(0, 2, (80, 5))])
@@ -203,13 +202,13 @@ def test_moved_data_files_are_found_with_the_data_option(tmp_path: Path, capsys:
     assert not (tmp_path / "b.html").exists()
 
 
-def test_a_confusion_matrix_without_numbers_is_shown_once(run: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_confusion_matrix_without_numbers_is_shown_once(run, tmp_path, monkeypatch):
     """With many classes the cells have no numbers, so counts and percentages would look the same."""
     monkeypatch.setattr("fastnn.plots.confusion._MAX_CLASSES_WITH_TEXT", 5)
     assert len(Page(write_report(run, tmp_path / "page.html")).named("img")) == 11
 
 
-def test_a_run_that_diverged_has_a_report(tmp_path: Path) -> None:
+def test_a_run_that_diverged_has_a_report(tmp_path):
     settings = ["--learning-rate", "1e-3", "--schedule", "exponential:1e20", "--epochs", "5"]
     assert main(["train", "--recipe", "digits", *settings, "--out", str(tmp_path / "run")]) == 1
     page = Page(write_report(tmp_path / "run"))
@@ -217,11 +216,11 @@ def test_a_run_that_diverged_has_a_report(tmp_path: Path) -> None:
     assert dict(zip(page.texts["dt"], page.texts["dd"], strict=True))["epochs"] == "1"
 
 
-def _copy(run: Path, tmp_path: Path) -> Path:
+def _copy(run, tmp_path):
     return Path(shutil.copytree(run, tmp_path / "copy", ignore=shutil.ignore_patterns("report.html")))
 
 
-def _one_line(arguments: list[str], code: int, capsys: Any, words: list[str]) -> None:
+def _one_line(arguments, code, capsys, words):
     assert main(arguments) == code
     out, err = capsys.readouterr()
     assert out == ""
@@ -231,35 +230,32 @@ def _one_line(arguments: list[str], code: int, capsys: Any, words: list[str]) ->
 
 
 @pytest.mark.parametrize("name", ["history.csv", "report.json", "model.safetensors"])
-def test_a_missing_file_is_named(name: str, run: Path, tmp_path: Path, capsys: Any) -> None:
+def test_a_missing_file_is_named(name, run, tmp_path, capsys):
     folder = _copy(run, tmp_path)
     (folder / name).unlink()
     _one_line(["report", str(folder)], 1, capsys, [str(folder), name])
     assert not (folder / "report.html").exists()
 
 
-def test_a_missing_folder_is_named(tmp_path: Path, capsys: Any) -> None:
+def test_a_missing_folder_is_named(tmp_path, capsys):
     _one_line(["report", str(tmp_path / "none")], 1, capsys, ["none is not a folder", "fastnn train"])
     (tmp_path / "file").write_text("")
     _one_line(["report", str(tmp_path / "file")], 1, capsys, ["file is not a folder"])
 
 
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("", "line 1 is ''"),
-        ("epoch,loss\n1,2\n", "line 1 is 'epoch,loss', expected epoch,learning_rate"),
-        ("{header}\n", "has no epochs"),
-        ("{header}\n1,0.1,2,0.5,,,1\n2,0.1,high,0.5,,,1\n", "line 3 is '2,0.1,high,0.5,,,1', expected 7 numbers"),
-        ("{header}\n1,0.1,2\n", "line 2 is '1,0.1,2', expected 7 numbers"),
-        ("{header}\n1,2,3,4,5,6,7,8\n", "line 2 is"),
-        ("{header}\n,2,3,4,5,6,7\n", "line 2 is"),
-        ("{header}\ninf,2,3,4,5,6,7\n", "line 2 is"),
-        ('{header}\n"' + "1" * 200_000 + '"\n', "is not CSV"),
-        ("\xff", "is not UTF-8"),
-    ],
-)
-def test_a_damaged_history_is_named(text: str, found: str, run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("text", "found"), [
+    ("", "line 1 is ''"),
+    ("epoch,loss\n1,2\n", "line 1 is 'epoch,loss', expected epoch,learning_rate"),
+    ("{header}\n", "has no epochs"),
+    ("{header}\n1,0.1,2,0.5,,,1\n2,0.1,high,0.5,,,1\n", "line 3 is '2,0.1,high,0.5,,,1', expected 7 numbers"),
+    ("{header}\n1,0.1,2\n", "line 2 is '1,0.1,2', expected 7 numbers"),
+    ("{header}\n1,2,3,4,5,6,7,8\n", "line 2 is"),
+    ("{header}\n,2,3,4,5,6,7\n", "line 2 is"),
+    ("{header}\ninf,2,3,4,5,6,7\n", "line 2 is"),
+    ('{header}\n"' + "1" * 200_000 + '"\n', "is not CSV"),
+    ("\xff", "is not UTF-8"),
+])  # fmt: skip
+def test_a_damaged_history_is_named(text, found, run, tmp_path):
     folder = _copy(run, tmp_path)
     header = "epoch,learning_rate,loss,accuracy,validation_loss,validation_accuracy,seconds"
     (folder / "history.csv").write_bytes(text.replace("{header}", header).encode("latin-1"))
@@ -269,24 +265,21 @@ def test_a_damaged_history_is_named(text: str, found: str, run: Path, tmp_path: 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("change", "found"),
-    [
-        ("{", "is not JSON"),
-        ("[" * 100_000, "is not JSON"),
-        ("[]", "the report is list, expected dict"),
-        ({"settings": None}, "the report's settings is NoneType, expected dict"),
-        ({"stopped": 3}, "the report's stopped is int, expected str"),
-        ({"seconds": True}, "the report's seconds is bool, expected float or int"),
-        ({"data": {"train": {}}}, "the report's data's train has no name"),
-        ({"diagnosis": [{"name": "x"}]}, "the report's diagnosis has no evidence"),
-        ({"test_accuracy": "high"}, "test_accuracy is str"),
-        ({"settings": {"recipe": None, "files": None, "seed": 0}}, "both recipe and files or neither"),
-        ({"settings": {"recipe": None, "files": [1], "seed": 0}}, "files is int, expected str"),
-        ({"settings": {"recipe": "digits", "files": None}}, "settings has no seed"),
-    ],
-)
-def test_a_damaged_report_is_named(change: Any, found: str, run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("change", "found"), [
+    ("{", "is not JSON"),
+    ("[" * 100_000, "is not JSON"),
+    ("[]", "the report is list, expected dict"),
+    ({"settings": None}, "the report's settings is NoneType, expected dict"),
+    ({"stopped": 3}, "the report's stopped is int, expected str"),
+    ({"seconds": True}, "the report's seconds is bool, expected float or int"),
+    ({"data": {"train": {}}}, "the report's data's train has no name"),
+    ({"diagnosis": [{"name": "x"}]}, "the report's diagnosis has no evidence"),
+    ({"test_accuracy": "high"}, "test_accuracy is str"),
+    ({"settings": {"recipe": None, "files": None, "seed": 0}}, "both recipe and files or neither"),
+    ({"settings": {"recipe": None, "files": [1], "seed": 0}}, "files is int, expected str"),
+    ({"settings": {"recipe": "digits", "files": None}}, "settings has no seed"),
+])  # fmt: skip
+def test_a_damaged_report_is_named(change, found, run, tmp_path):
     folder = _copy(run, tmp_path)
     if not isinstance(change, str):
         change = json.dumps({**json.loads((folder / "report.json").read_text()), **change})
@@ -297,7 +290,7 @@ def test_a_damaged_report_is_named(change: Any, found: str, run: Path, tmp_path:
     assert "\n" not in str(caught.value)
 
 
-def test_a_report_without_validation_data_is_named(run: Path, tmp_path: Path) -> None:
+def test_a_report_without_validation_data_is_named(run, tmp_path):
     folder = _copy(run, tmp_path)
     saved = json.loads((folder / "report.json").read_text())
     del saved["data"]["validation"]
@@ -306,7 +299,7 @@ def test_a_report_without_validation_data_is_named(run: Path, tmp_path: Path) ->
         write_report(folder)
 
 
-def test_an_older_report_with_the_old_name_of_the_validation_data_is_read(run: Path, tmp_path: Path) -> None:
+def test_an_older_report_with_the_old_name_of_the_validation_data_is_read(run, tmp_path):
     folder = _copy(run, tmp_path)
     saved = json.loads((folder / "report.json").read_text())
     expected = saved["data"].pop("validation")
@@ -316,7 +309,7 @@ def test_an_older_report_with_the_old_name_of_the_validation_data_is_read(run: P
     assert expected["sha256"][:12] in write_report(folder).read_text()
 
 
-def test_another_seed_gives_another_test_set(run: Path, tmp_path: Path) -> None:
+def test_another_seed_gives_another_test_set(run, tmp_path):
     folder = _copy(run, tmp_path)
     saved = json.loads((folder / "report.json").read_text())
     saved["settings"]["seed"] = 1

@@ -3,9 +3,6 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,7 +12,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def page(tmp_path_factory):
     """The report of `fastnn train` with default settings."""
     folder = tmp_path_factory.mktemp("run") / "default"
     assert main(["train", "--out", str(folder)]) == 0
@@ -24,7 +21,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def browser():
     """The installed Chromium, driven by the installed chromedriver; nothing is downloaded."""
     pytest.importorskip("selenium", reason="selenium is not installed; it is in the extra 'test'")
     binary = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -47,11 +44,11 @@ def browser() -> Iterator[Any]:
     chromium.quit()
 
 
-def _events(browser: Any) -> list[dict[str, Any]]:
+def _events(browser):
     return [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
 
 
-def _requests(browser: Any) -> list[str]:
+def _requests(browser):
     return [
         event["params"]["request"]["url"]
         for event in _events(browser)
@@ -59,7 +56,7 @@ def _requests(browser: Any) -> list[str]:
     ]
 
 
-def test_the_page_opens_from_a_file_without_network_or_errors(page: Path, browser: Any) -> None:
+def test_the_page_opens_from_a_file_without_network_or_errors(page, browser):
     browser.get(page.as_uri())
     assert browser.get_log("browser") == []
     outside = [url for url in _requests(browser) if url != page.as_uri() and not url.startswith("data:image/png;")]
@@ -76,7 +73,7 @@ def test_the_page_opens_from_a_file_without_network_or_errors(page: Path, browse
     assert browser.title == f"Run default: {100 * accuracy:.2f} %"
 
 
-def test_the_checks_detect_a_broken_page(tmp_path: Path, browser: Any) -> None:
+def test_the_checks_detect_a_broken_page(tmp_path, browser):
     """The same checks fail on a page with a damaged picture, a missing file and a script error."""
     broken = tmp_path / "broken.html"
     broken.write_text("<img src='data:image/png;base64,AAAA'><img src='lost.png'><script>nothing()</script>")
@@ -89,7 +86,7 @@ def test_the_checks_detect_a_broken_page(tmp_path: Path, browser: Any) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1100])
-def test_the_page_fits_its_window_and_has_contrast(scheme: str, width: int, page: Path, browser: Any) -> None:
+def test_the_page_fits_its_window_and_has_contrast(scheme, width, page, browser):
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride", {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
     )
@@ -109,7 +106,7 @@ def test_the_page_fits_its_window_and_has_contrast(scheme: str, width: int, page
     assert all(0 < each <= width for each in widths)
 
 
-def test_the_folded_table_of_epochs_is_printed(page: Path, browser: Any) -> None:
+def test_the_folded_table_of_epochs_is_printed(page, browser):
     """The table is hidden on the screen and visible in print."""
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     browser.get(page.as_uri())

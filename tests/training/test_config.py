@@ -49,15 +49,12 @@ def test_a_name_that_is_no_setting_is_refused_with_the_names_that_are():
         LossConfig.from_settings({"epochs": 3})
 
 
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"batch_size": 64}, "batch_size is 64 with L-BFGS, expected None"),
-        ({"batch_size": None, "dropout": 0.1}, "dropout is 0.1 with L-BFGS, expected 0"),
-        ({"batch_size": None, "schedule": "cosine"}, "schedule is 'cosine' with L-BFGS"),
-        ({"batch_size": None, "warm_up": 1}, "warm_up is 1 with L-BFGS, expected 0"),
-    ],
-)
+@pytest.mark.parametrize(("settings", "words"), [
+    ({"batch_size": 64}, "batch_size is 64 with L-BFGS, expected None"),
+    ({"batch_size": None, "dropout": 0.1}, "dropout is 0.1 with L-BFGS, expected 0"),
+    ({"batch_size": None, "schedule": "cosine"}, "schedule is 'cosine' with L-BFGS"),
+    ({"batch_size": None, "warm_up": 1}, "warm_up is 1 with L-BFGS, expected 0"),
+])  # fmt: skip
 def test_lbfgs_refuses_what_changes_its_loss(settings, words):
     with pytest.raises(SettingsError, match=words):
         TrainingConfig(optimizer=LBFGS(), **settings)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from fastnn.evaluation.evaluate import evaluate
 from fastnn.network import Network
 from fastnn.optim.optimizers import SGD, Adam
 from fastnn.optim.stopping import EarlyStopping
+from fastnn.training.history import EpochRecord
 from fastnn.training.train import TrainingInterrupted, train
 from tests.parity import assert_same_bits
 
@@ -36,13 +38,11 @@ def _digest(result):
 
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
 def test_training_lowers_the_loss_and_does_not_change_the_given_network(digits, backend):
-    network = Network.for_data(digits, (32,))
-    before = [array.copy() for array in (*network.weights, *network.biases)]
+    network, untouched = Network.for_data(digits, (32,)), Network.for_data(digits, (32,))
     result = train(network, digits, epochs=20, batch_size=32, validation=0.2, backend=backend)
     assert result.history[-1].validation_accuracy > 0.95
     assert result.history[-1].loss < 0.2 * result.history[0].loss
-    for array, kept in zip((*network.weights, *network.biases), before, strict=True):
-        np.testing.assert_array_equal(array, kept)
+    assert_same_bits((*network.weights, *network.biases), (*untouched.weights, *untouched.biases))
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam"])
@@ -79,12 +79,9 @@ print(hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest())
 
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
 def test_same_bits_in_a_fresh_process(backend):
-    outputs = {
-        subprocess.run([sys.executable, "-c", _PROGRAM, backend], capture_output=True, check=True, text=True).stdout
-        for _ in range(2)
-    }
-    assert len(outputs) == 1
-    assert len(outputs.pop()) == 65
+    one, other = (subprocess.check_output([sys.executable, "-c", _PROGRAM, backend], text=True) for _ in range(2))
+    assert one == other
+    assert len(one) == 65
 
 
 def test_another_seed_gives_another_result(digits):
@@ -97,11 +94,10 @@ def test_another_seed_gives_another_result(digits):
 def test_both_backends_have_the_same_history_in_float64(digits, settings):
     """Both shuffle identically and drop the same units, so complete runs agree to many digits."""
     network = Network.for_data(digits, (48, 24), dtype="float64")
-    runs = [
-        train(network, digits, epochs=3, validation=0.2, backend=backend, **settings) for backend in ("numba", "numpy")
-    ]
+    settings = {"epochs": 3, "validation": 0.2, **settings}
+    numba, numpy = (train(network, digits, backend=backend, **settings).history for backend in ("numba", "numpy"))
     for name in ("loss", "accuracy", "validation_loss", "validation_accuracy"):
-        np.testing.assert_allclose(runs[0].history.column(name), runs[1].history.column(name), rtol=1e-6)
+        np.testing.assert_allclose(numba.column(name), numpy.column(name), rtol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -147,9 +143,7 @@ def test_the_history_has_one_row_per_epoch_and_one_column_per_metric(digits):
         Network.for_data(digits, (8,)), digits, epochs=3, schedule="exponential:0.5", learning_rate=0.2, validation=0.1
     )
     frame = result.history.to_frame()
-    assert list(frame.columns) == [
-        "epoch", "learning_rate", "loss", "accuracy", "validation_loss", "validation_accuracy", "seconds",
-    ]  # fmt: skip
+    assert list(frame.columns) == list(EpochRecord.__annotations__)
     assert list(frame["epoch"]) == [1, 2, 3]
     np.testing.assert_allclose(frame["learning_rate"], [0.2, 0.1, 0.05])
     assert len(result.history[1:]) == 2
@@ -209,8 +203,6 @@ def test_early_stopping_restores_the_best_weights(digits):
 
 
 def test_early_stopping_can_monitor_accuracy_and_ignores_small_gains():
-    from fastnn.training.history import EpochRecord
-
     def record(loss, accuracy):
         return EpochRecord(1, 0.1, 0.0, 0.0, loss, accuracy, 0.0)
 
@@ -258,61 +250,43 @@ def test_a_sample_of_weight_two_counts_like_two_equal_samples(digits, backend):
     np.testing.assert_allclose(one.history.column("loss"), other.history.column("loss"), rtol=1e-11)
 
 
-BAD = {
-    "epochs": ({"epochs": 0}, SettingsError, "epochs is 0, expected a whole number, 1 or more"),
-    "half an epoch": ({"epochs": 1.5}, SettingsError, "epochs is 1.5"),
-    "batch": ({"batch_size": 0}, SettingsError, "batch_size is 0"),
-    "rate": ({"learning_rate": float("nan")}, SettingsError, "learning_rate is nan, expected a finite number greater"),
-    "no rate": ({"learning_rate": 0}, SettingsError, "learning_rate is 0"),
-    "text": ({"learning_rate": "0.1"}, SettingsError, "learning_rate is '0.1'"),
-    "l2": ({"l2": -1}, SettingsError, "l2 is -1"),
-    "dropout": ({"dropout": 1}, SettingsError, "dropout is 1"),
-    "schedule": ({"schedule": "linear"}, SettingsError, "schedule is 'linear', expected one of constant, step"),
-    "schedule values": ({"schedule": "step:0.5,2,3"}, SettingsError, "at most 2: factor, every"),
-    "schedule text": ({"schedule": "step:a"}, SettingsError, "'a' is not a list of numbers"),
-    "optimizer": ({"optimizer": "rprop"}, SettingsError, "optimizer is 'rprop'"),
-    "lbfgs": ({"optimizer": "lbfgs"}, SettingsError, "batch_size is 64 with L-BFGS"),
-    "lbfgs dropout": ({"optimizer": "lbfgs", "batch_size": None, "dropout": 0.5}, SettingsError, "dropout is 0.5 with"),
-    "resume": (
-        {"optimizer": "adam", "resume": TrainerState((), 0, 0)},
-        SettingsError,
-        "resume has 0 slots, expected 2",
-    ),
-    "seed": ({"seed": -1}, SettingsError, "seed is -1"),
-    "threads": ({"threads": 0}, SettingsError, "threads is 0"),
-    "backend": ({"backend": "gpu"}, SettingsError, "backend is 'gpu'"),
-    "validation": ({"validation": 1.0}, SettingsError, "held-out share is 1.0"),
-    "stopping": ({"early_stopping": 3}, SettingsError, "early_stopping needs validation data"),
-    "weights": ({"sample_weight": np.ones(3)}, DataError, r"sample_weight has shape \(3,\)"),
-    "schedule's factor": (
-        {"schedule": lambda epoch, epochs: float("nan")},
-        SettingsError,
-        "the schedule's factor is nan",
-    ),
-}
+BAD = [
+    *(({name: value}, SettingsError, f"{name} is {value!r}") for name, value in (
+        ("epochs", 0), ("batch_size", 0), ("learning_rate", float("nan")), ("l2", -1), ("dropout", 1), ("seed", -1),
+        ("schedule", "linear"), ("optimizer", "rprop"), ("threads", 0), ("backend", "gpu"),
+    )),
+    ({"epochs": 1.5}, SettingsError, "epochs is 1.5, expected a whole number, 1 or more"),
+    ({"learning_rate": "0.1"}, SettingsError, "learning_rate is '0.1', expected a finite number greater"),
+    ({"schedule": "step:0.5,2,3"}, SettingsError, "at most 2: factor, every"),
+    ({"schedule": "step:a"}, SettingsError, "'a' is not a list of numbers"),
+    ({"schedule": lambda epoch, epochs: float("nan")}, SettingsError, "the schedule's factor is nan"),
+    ({"optimizer": "adam", "resume": TrainerState((), 0, 0)}, SettingsError, "resume has 0 slots, expected 2"),
+    ({"validation": 1.0}, SettingsError, "held-out share is 1.0"),
+    ({"early_stopping": 3}, SettingsError, "early_stopping needs validation data"),
+    ({"sample_weight": np.ones(3)}, DataError, r"sample_weight has shape \(3,\)"),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("case", BAD)
-def test_bad_settings_raise_an_error_of_one_line(digits, case):
-    settings, error, words = BAD[case]
+@pytest.mark.parametrize(("settings", "error", "words"), BAD)
+def test_bad_settings_raise_an_error_of_one_line(digits, settings, error, words):
     with pytest.raises(error, match=words) as caught:
         train(Network.for_data(digits, (4,)), digits, **settings)
     assert "\n" not in str(caught.value)
 
 
-def test_errors_about_bad_data_name_the_data_and_the_fault():
-    network = Network.initialize((4, 3, 2))
-    good = np.ones((3, 4), np.float32)
-    with pytest.raises(DataError, match=r"digits of mine: labels run from 0 to 2, expected 0 to 1"):
-        train(network, Dataset(good, np.array([0, 1, 2]), name="digits of mine"))
-    with pytest.raises(DataError, match="has no labels"):
-        train(network, Dataset(good))
-    with pytest.raises(DataError, match="inputs contain NaN or infinity"):
-        train(network, Dataset(good * np.float32(np.inf), np.array([0, 1, 0])))
-    with pytest.raises(DataError, match=r"shape \(3, 5\)"):
-        train(network, Dataset(np.ones((3, 5)), np.array([0, 1, 0])))
-    with pytest.raises(DataError, match="has no samples"):
-        train(network, Dataset(good[:0], np.zeros(0, np.int64)))
+GOOD = np.ones((3, 4), np.float32)
+
+
+@pytest.mark.parametrize(("data", "words"), [
+    (Dataset(GOOD, np.array([0, 1, 2]), name="my digits"), "my digits: labels run from 0 to 2, expected 0 to 1"),
+    (Dataset(GOOD), "has no labels"),
+    (Dataset(GOOD * np.float32(np.inf), np.array([0, 1, 0])), "inputs contain NaN or infinity"),
+    (Dataset(np.ones((3, 5)), np.array([0, 1, 0])), r"shape \(3, 5\)"),
+    (Dataset(GOOD[:0], np.zeros(0, np.int64)), "has no samples"),
+])  # fmt: skip
+def test_errors_about_bad_data_name_the_data_and_the_fault(data, words):
+    with pytest.raises(DataError, match=words):
+        train(Network.initialize((4, 3, 2)), data)
 
 
 VARIANTS = {
@@ -357,18 +331,11 @@ def test_ctrl_c_ends_the_run_with_its_last_complete_epoch(mnist, backend, rows):
 def test_eight_concurrent_runs_give_the_bits_of_one_run(digits, started):
     """Each run has a team of two threads, so there are more threads than cores."""
     network = Network.for_data(digits, (130,))
-    expected = _digest(train(network, digits, epochs=2, validation=0.2, backend="numba", threads=2))
-    found = []
-
-    def work():
-        found.append(_digest(train(network, digits, epochs=2, validation=0.2, backend="numba", threads=2)))
-
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == [expected] * 8
+    settings = {"epochs": 2, "validation": 0.2, "backend": "numba", "threads": 2}
+    expected = _digest(train(network, digits, **settings))
+    with ThreadPoolExecutor(8) as pool:
+        runs = [pool.submit(train, network, digits, **settings) for _ in range(8)]
+    assert [_digest(run.result()) for run in runs] == [expected] * 8
     assert sorted(started) == [1] * 9 + [2] * 4 * 9  # two epochs and their validation, nine times
 
 
@@ -391,12 +358,12 @@ def test_a_forked_child_can_train(digits):
     assert os.waitstatus_to_exitcode(done[1]) == 0
 
 
-def test_optimizers_refuse_settings_out_of_range():
-    with pytest.raises(SettingsError, match=r"momentum is 1\.0"):
-        SGD(1.0)
-    with pytest.raises(SettingsError, match="nesterov is True with momentum 0"):
-        SGD(0.0, nesterov=True)
-    with pytest.raises(SettingsError, match="beta_2 is 1"):
-        Adam(beta_2=1)
-    with pytest.raises(SettingsError, match="epsilon is 0"):
-        Adam(epsilon=0)
+@pytest.mark.parametrize(("optimizer", "settings", "words"), [
+    (SGD, {"momentum": 1.0}, r"momentum is 1\.0"),
+    (SGD, {"momentum": 0.0, "nesterov": True}, "nesterov is True with momentum 0"),
+    (Adam, {"beta_2": 1}, "beta_2 is 1"),
+    (Adam, {"epsilon": 0}, "epsilon is 0"),
+])  # fmt: skip
+def test_optimizers_refuse_settings_out_of_range(optimizer, settings, words):
+    with pytest.raises(SettingsError, match=words):
+        optimizer(**settings)
