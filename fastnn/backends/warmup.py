@@ -89,6 +89,8 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> Warmup:
         engine.softmax_cross_entropy(engine.softmax(inp), labels[:1])
         out = engine.dense_forward(inp, weight, bias)
         engine.dense_backward(out, inp, weight)
+        out, mean, variance = engine.batch_norm_forward(out, bias, bias, 1e-5)
+        engine.batch_norm_backward(out, out, bias, mean, variance, 1e-5)
     compiled = cache.compilations[n_compiled:]
     return Warmup(
         tuple(compilation.kernel for compilation in compiled),

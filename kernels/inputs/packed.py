@@ -14,7 +14,7 @@ import numpy as np
 from fastnn.kernels.inputs.csr import ask_ahead
 from fastnn.kernels.jit import inlined, never_inline
 from fastnn.kernels.layout import GRADIENT_ROWS, GROUP, INPUTS, View, by_vectors, size_of, weight_panel
-from fastnn.kernels.ops.optimizers import SGD, move_row
+from fastnn.kernels.ops.optimizers import SGD, WEIGHTS, move_row
 from fastnn.kernels.team import own_part
 from fastnn.kernels.vector.bits import nonzero_mask, trailing_zeros
 from fastnn.kernels.vector.simd import (
@@ -281,7 +281,7 @@ def _move_input(step, parameters, at, total, factor, back, squares, n):
     if not step.is_last:
         vstore(step.state.gradient, at, total)
         return squares
-    before = move_row(step, step.l2, parameters, at, vmul(total, factor), back, n)
+    before = move_row(step, WEIGHTS, parameters, at, vmul(total, factor), back, n)
     return squares if step.l2 == parameters.dtype.type(0) else vfma(before, before, squares)
 
 

@@ -40,12 +40,13 @@ from fastnn.kernels.inputs import DENSE, FORM_NAMES, LISTS, PACKED, PACKED_LISTS
 from fastnn.kernels.inputs.packed import Packed
 from fastnn.kernels.layout import BIAS_AT, BLOCK, GRADIENT_ROWS, GROUP, WEIGHT_AT, WIDE, Layout
 from fastnn.kernels.ops.activations import ACTIVATION_CODES
+from fastnn.kernels.ops.losses import OUTPUT_CODES
 from fastnn.kernels.ops.optimizers import ADAM, KEEP_GRADIENT, MOMENTUM, NESTEROV, SGD, Rule, State
 from fastnn.kernels.vector.simd import VECTOR
 from fastnn.network import Network
 from fastnn.network.aligned import aligned_zeros
 from fastnn.optim.config import LossConfig, TrainingConfig
-from fastnn.optim.optimizers import LBFGS, Adam, Optimizer
+from fastnn.optim.optimizers import LBFGS, Adam, AdamW, Optimizer
 from fastnn.optim.optimizers import SGD as PlainOrMomentum
 from fastnn.randomness import dropout_keys, dropout_threshold
 
@@ -353,6 +354,7 @@ class Trainer:
     def _samples(self) -> block.Samples:
         real, n_targets = self._network.dtype, self._data.targets.shape[1]
         return block.Samples(
+            smoothing=float(self._config.label_smoothing),
             label=aligned_zeros(BLOCK, np.int64),
             target=aligned_zeros(BLOCK * n_targets, real),
             weight=aligned_zeros(BLOCK, real),
@@ -398,9 +400,10 @@ def _parameter_slices(layout: Layout) -> np.ndarray:
 
 def _rule(optimizer: Optimizer | None, learning_rate: float, config: LossConfig, real: type[np.floating]) -> Rule:
     """The optimizer's settings as the kernels need them."""
-    kind, first, second, epsilon = KEEP_GRADIENT, 0.0, 0.0, 0.0
+    kind, first, second, epsilon, decay = KEEP_GRADIENT, 0.0, 0.0, 0.0, 0.0
     if isinstance(optimizer, Adam):
         kind, first, second, epsilon = ADAM, optimizer.beta_1, optimizer.beta_2, optimizer.epsilon
+        decay = optimizer.weight_decay
     elif isinstance(optimizer, PlainOrMomentum):
         kind = SGD if not optimizer.momentum else NESTEROV if optimizer.nesterov else MOMENTUM
         first = optimizer.momentum
@@ -414,6 +417,7 @@ def _rule(optimizer: Optimizer | None, learning_rate: float, config: LossConfig,
         second=real(second),
         rest_2=real(1 - second),
         epsilon=real(epsilon),
+        keep=real(1 - learning_rate * decay),
         l2=float(config.l2),
         divide_l2=config.divide_l2,
     )
@@ -422,16 +426,16 @@ def _rule(optimizer: Optimizer | None, learning_rate: float, config: LossConfig,
 def covers(network: Network, config: LossConfig | None = None) -> bool:
     """Return whether the fused kernels cover a network and, if `config` is given, its training.
 
-    They cover chains of dense layers with one activation for all hidden layers, which has a kernel, and the optimizers
-    SGD and Adam. All else runs layer by layer.
+    They cover chains of dense layers whose activations and output have kernels, and the optimizers SGD, Adam, AdamW and
+    L-BFGS. All else runs layer by layer.
     """
-    activations = {layer.activation for layer in network.layers[:-1]}
-    if not network.is_dense or len(activations) > 1 or not activations <= ACTIVATION_CODES.keys():
-        return False
-    if config is None:
-        return True
-    rule = config.update_rule if isinstance(config, TrainingConfig) else None
-    return not config.label_smoothing and type(rule) in (type(None), PlainOrMomentum, Adam, LBFGS)
+    rule = config.update_rule if isinstance(config, TrainingConfig) else LBFGS()
+    return (
+        network.is_dense
+        and all(layer.activation in ACTIVATION_CODES for layer in network.layers)
+        and network.output in OUTPUT_CODES
+        and type(rule) in (PlainOrMomentum, Adam, AdamW, LBFGS)
+    )
 
 
 def loss_and_gradients(
@@ -456,7 +460,7 @@ def loss_and_gradients(
 def objective(network: Network, data: TrainingData, config: TrainingConfig) -> Objective:
     """Return the loss and gradients of all the data as a function; the data are laid out only once."""
     if not covers(network, config):
-        return layerwise.objective(operations, network, data, config)
+        return layerwise.objective(operations.with_threads(config.threads), network, data, config)
     whole = Trainer(network, data, config, None, config.threads)
 
     def evaluate(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> LossAndGradients:
@@ -489,6 +493,6 @@ def new_trainer(
     Equal arguments give equal bits, for any number of threads.
     """
     if not covers(network, config):
-        return layerwise.Trainer(operations, network, data, config, state)
+        return layerwise.Trainer(operations.with_threads(config.threads), network, data, config, state)
     assert isinstance(config.update_rule, Optimizer)
     return Trainer(network, data, config, config.update_rule, config.threads, state)

@@ -46,7 +46,7 @@ def predict_logits(network: Network, inp: np.ndarray, threads: int | None = None
         `threads` is not an integer of 1 or more.
     """
     if not covers(network):
-        return layerwise.predict_logits(operations, network, inp)
+        return layerwise.predict_logits(operations.with_threads(threads), network, inp)
     return _predict(network, inp, threads, IDENTITY_OUTPUT)
 
 
@@ -56,7 +56,7 @@ def predict_proba(network: Network, inp: np.ndarray, threads: int | None = None)
     Parameters, errors and the guarantee about bits are those of `predict_logits`.
     """
     if not covers(network):
-        return layerwise.predict_proba(operations, network, inp)
+        return layerwise.predict_proba(operations.with_threads(threads), network, inp)
     return _predict(network, inp, threads, OUTPUT_CODES[network.output])
 
 
@@ -70,10 +70,10 @@ def _predict(network: Network, inp: np.ndarray, threads: int | None, output: int
         layers[0, predict_kernels.INDPTR :] = csr.indptr.ctypes.data, csr.indices.ctypes.data
         images, layers = csr.data.reshape(1, -1), readonly_view(layers)
     out = np.empty((n_rows, network.n_outputs), network.dtype)
-    code, scale = ACTIVATION_CODES[network.layers[0].activation], network.input_scale
+    scale = network.input_scale
 
     def work(t: int) -> None:
-        predict_kernels.predict(layers, code, scale, images, output, barrier, out)
+        predict_kernels.predict(layers, scale, images, output, barrier, out)
 
     few = n_rows <= table.few_rows  # counting the cores would take longer than predicting these
     members = 1 if few and threads is None else resolve_threads(threads)
@@ -112,8 +112,8 @@ def _table(network: Network) -> _Table:
         for arrays in (network.weights, network.biases)
     )
     rows = [
-        (*weight.shape, weight.ctypes.data, bias.ctypes.data, 0, 0)
-        for weight, bias in zip(weights, biases, strict=True)
+        (*weight.shape, weight.ctypes.data, bias.ctypes.data, ACTIVATION_CODES[layer.activation], 0, 0)
+        for weight, bias, layer in zip(weights, biases, network.layers, strict=True)
     ]
     layers_table = readonly_view(np.array(rows, np.int64))
     few_rows = ONE_THREAD_PREDICTION // sum(weight.size for weight in weights)
