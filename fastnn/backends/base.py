@@ -123,32 +123,14 @@ class Trainer(Protocol):
         ...
 
     def run_epoch(self, order: np.ndarray, batch_size: int, learning_rate: float) -> EpochResult:
-        """Train for one epoch.
+        """Train for one epoch on the rows `order`, (n,) int64, in this order.
 
-        Parameters
-        ----------
-        order : ndarray of shape (n,), int64
-            The rows to train on, in this order.
-        batch_size : int
-            The number of rows in each batch; the last batch may be shorter.
-        learning_rate : float
-            The learning rate of every step of the epoch.
-
-        Returns
-        -------
-        EpochResult
-            `failed_batch` is set if the run diverged.
+        The last batch may be shorter than `batch_size`. `failed_batch` of the result is set if the run diverged.
         """
         ...
 
     def network(self) -> Network:
-        """Return a copy of the current network, as plain arrays.
-
-        Raises
-        ------
-        SettingsError
-            If a weight or bias is not finite.
-        """
+        """Return a copy of the current network, as plain arrays; SettingsError if a weight or bias is not finite."""
         ...
 
     def state(self) -> TrainerState:

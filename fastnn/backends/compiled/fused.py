@@ -77,24 +77,10 @@ class Execution(NamedTuple):
 
 
 class Trainer:
-    """A network, its data and the optimizer's state, laid out for the kernels.
+    """A network that `covers` accepts, its data and the optimizer's state, laid out for the kernels.
 
-    Parameters
-    ----------
-    network : Network
-        A network that `covers` accepts; copied.
-    data : TrainingData
-        Not copied if the kernels can use it as it is.
-    config : LossConfig
-        The settings of the loss.
-    optimizer : Optimizer or None
-        None keeps the gradients instead of updating the network.
-    threads : int or None
-        The maximum number of threads; None: the number of cores this process may use.
-    state : TrainerState or None
-        The optimizer's state to continue from; None: a new run.
-    one_pass : bool
-        Whether to skip preparations that pay off only over several epochs.
+    The data are not copied if the kernels can use them as they are. Without an optimizer, the trainer keeps the
+    gradients instead of updating the network. `one_pass` skips preparations that pay off only over several epochs.
     """
 
     def __init__(
@@ -165,28 +151,9 @@ class Trainer:
         self._run_kernel(np.empty(0, np.int64), batch_size, 0.0)
 
     def run_epoch(self, order: np.ndarray, batch_size: int, learning_rate: float) -> EpochResult:
-        """Train for one epoch.
+        """Train for one epoch on the rows `order`, as `fastnn.backends.base.Trainer.run_epoch` describes.
 
-        Parameters
-        ----------
-        order : (n,) integers
-            The samples to train on, in this order.
-        batch_size : int
-            The number of samples in a batch; the last batch may have fewer.
-        learning_rate : float
-
-        Returns
-        -------
-        EpochResult
-            Loss and accuracy during the epoch. If the loss of a batch was not finite, the epoch ended there: the loss
-            is NaN, and `failed_batch` is the number of that batch.
-
-        Raises
-        ------
-        ValueError
-            `order` is empty, or `batch_size` is less than 1.
-        IndexError
-            `order` has a row number that is outside the data set.
+        Raises ValueError if `order` is empty or `batch_size` less than 1, and IndexError if a row is outside the data.
         """
         order = np.ascontiguousarray(order, np.int64)
         if not len(order) or batch_size < 1:
@@ -206,13 +173,7 @@ class Trainer:
         return EpochResult(float(results[block.LOSS] / max(1, results[block.COUNTED])), accuracy)
 
     def describe(self) -> Execution:
-        """How the last epoch ran.
-
-        Raises
-        ------
-        RuntimeError
-            Neither `prepare` nor `run_epoch` has been called.
-        """
+        """How the last epoch ran; RuntimeError if neither `prepare` nor `run_epoch` has been called."""
         if self._work is None:
             raise RuntimeError("the trainer has no kernel yet: call prepare or run_epoch before describe")
         by_rows = isinstance(self._work, WorkByRows)
