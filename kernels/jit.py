@@ -5,8 +5,8 @@ import numba
 from numba import types
 from numba.extending import intrinsic
 
-from fastnn.kernels.compiler.cache import KernelCache
-from fastnn.kernels.compiler.pipeline import HelperCompiler, KernelCompiler
+from fastnn.kernels.compiler.cache import keep_on_disk
+from fastnn.kernels.compiler.trial import helper_compiler, kernel_compiler
 
 if llvmlite.binding.llvm_version_info < (19,):  # older LLVM crashes on the intrinsic of `bits.list_nonzero`
     raise ImportError(f"Numba {numba.__version__} is too old, expected 0.62 or newer")
@@ -21,20 +21,17 @@ def kernel(function):
 
     This decorator is for functions that are called from Python.
     """
-    dispatcher = numba.njit(**_FLAGS, no_cfunc_wrapper=True, pipeline_class=KernelCompiler)(function)
-    dispatcher._cache = KernelCache(function)
-    return dispatcher
+    return keep_on_disk(numba.njit(**_FLAGS, pipeline_class=kernel_compiler)(function))
 
 
 def inlined(function):
     """Compile `function` only as part of the kernels that call it. It is not kept on disk separately.
 
-    The function must neither create nor return an array. Numba then omits reference counting, which would take a
-    quarter of compile time. Helpers and kernels must not write ``a[:] = b`` for two arrays: Numba would compile its
-    shape-mismatch message, which costs 1.5 s.
+    The function must neither create nor return an array, because Numba counts no references in helpers. Helpers and
+    kernels must not write ``a[:] = b`` for two arrays: Numba would compile its shape-mismatch message, which costs
+    1.5 s.
     """
-    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": HelperCompiler, "_nrt": False}
-    return numba.njit(**_FLAGS, **options)(function)
+    return numba.njit(**_FLAGS, pipeline_class=helper_compiler)(function)
 
 
 @intrinsic

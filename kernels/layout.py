@@ -32,7 +32,7 @@ WIDE, NARROW = 4, 4
 
 
 # The columns of a layer's row in `Layout.table`.
-SIZE, PANEL_AT, N_PANELS, WEIGHT_AT, BIAS_AT, N_COLUMNS = range(6)
+SIZE, PANEL_AT, N_PANELS, WEIGHT_AT, BIAS_AT, ACTIVATION, N_COLUMNS = range(7)
 
 
 class Layout(NamedTuple):
@@ -41,7 +41,6 @@ class Layout(NamedTuple):
     parameters: (P,), all weights and biases, flat, padded and aligned to 64 bytes
     n_weights: the number of weight layers, L
     table: (L + 1 + the number of all panels, N_COLUMNS) int64, see below
-    activation: the code of the hidden layers' activation (`ops/activations.py`)
     output: the code of the output function (`ops/losses.py`)
     scale: the factor of the inputs, in the working dtype
 
@@ -52,8 +51,9 @@ class Layout(NamedTuple):
     N_PANELS: the number of panels
     WEIGHT_AT: the offset in `parameters` of the weights that lead out of the layer
     BIAS_AT: the offset in `parameters` of the biases that belong to these weights
+    ACTIVATION: the code of the units' activation (`ops/activations.py`)
 
-    The remaining rows are the fields of each `Panel`, layer by layer. The inputs have no panels.
+    The remaining rows begin with the fields of each `Panel`, layer by layer. The inputs have no panels.
 
     All numbers are in one table because every array that a function passes on adds seven machine arguments.
     """
@@ -61,7 +61,6 @@ class Layout(NamedTuple):
     parameters: np.ndarray
     n_weights: int
     table: np.ndarray
-    activation: int
     output: int
     scale: np.floating
 

@@ -62,7 +62,8 @@ def atomic_load(_, array, index):
     """``array[index]`` of an int64 array, read atomically from memory at every call."""
 
     def codegen(context, builder, signature, args):
-        return builder.load_atomic(element_pointer(context, builder, array, *args), "seq_cst", 8)
+        pointer = element_pointer(context, builder, array, *args)
+        return builder.load_atomic(pointer, "seq_cst", 8, typ=ir.IntType(64))
 
     return types.int64(array, types.int64), codegen
 

@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from fastnn.backends.compiled import fused, predict
+from fastnn.backends.compiled import fused, operations, predict
 from fastnn.backends.threads import TeamSize
 from fastnn.datasets import load_mnist
 from fastnn.kernels import team
@@ -36,9 +36,11 @@ def started(monkeypatch):
 
     An epoch runs on the requested threads, at most one per panel of units or per chunk of a batch. A prediction runs on
     at most one thread per `ROWS` rows. A trainer's first entry is 1: the epoch without rows that compiles its kernel.
+    Layer by layer, each product of a dense layer is a team.
     """
     monkeypatch.setattr(fused, "ONE_THREAD_EPOCH", 0)
     monkeypatch.setattr(predict, "ONE_THREAD_PREDICTION", 0)
+    monkeypatch.setattr(operations, "ONE_THREAD_PRODUCT", 0)
     monkeypatch.setattr(TeamSize, "next", lambda size: size.most)  # even while other processes keep cores busy
     run_team, counts = team.run_team, []
 

@@ -61,7 +61,7 @@ def trained_arrays(trainer: Trainer) -> list[np.ndarray]:
 
 
 def make_network(
-    rng: np.random.Generator, sizes: Sequence[int], input_dtype: str, dtype: str, activation: str
+    rng: np.random.Generator, sizes: Sequence[int], input_dtype: str, dtype: str, activation: str | Sequence[str]
 ) -> Network:
     """Return a network for inputs of dtype `input_dtype`, with nonzero biases."""
     scale = 1 / 255 if input_dtype == "uint8" else 1.0

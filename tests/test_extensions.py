@@ -19,13 +19,10 @@ BACKENDS = pytest.mark.parametrize("backend", ["numpy", "numba"])
 @BACKENDS
 def test_an_activation_is_a_row_of_a_table(backend, monkeypatch):
     softsign = Activation(
-        forward=lambda inp: inp / (1 + abs(inp)),
-        derivative=lambda inp: 1 / (1 + abs(inp)) ** 2,
-        needs="input",
-        formula="sum / (1 + |sum|)",
-        derivative_formula="1 / (1 + |sum|)^2",
+        forward=lambda inp: inp / (1 + abs(inp)), derivative=lambda inp: 1 / (1 + abs(inp)) ** 2, needs="input",
+        formula="sum / (1 + |sum|)", derivative_formula="1 / (1 + |sum|)^2",
         onnx=lambda graph, name: graph.add("Softsign", [name]),
-    )
+    )  # fmt: skip
     monkeypatch.setitem(ACTIVATIONS, "softsign", softsign)
     network = fastnn.Network.initialize((6, 5, 3), activation="softsign", dtype="float64")
     assert fastnn.check_gradients(network, INPUTS, LABELS, backend=backend).passed

@@ -123,32 +123,14 @@ class Trainer(Protocol):
         ...
 
     def run_epoch(self, order: np.ndarray, batch_size: int, learning_rate: float) -> EpochResult:
-        """Train for one epoch.
+        """Train for one epoch on the rows `order`, (n,) int64, in this order.
 
-        Parameters
-        ----------
-        order : ndarray of shape (n,), int64
-            The rows to train on, in this order.
-        batch_size : int
-            The number of rows in each batch; the last batch may be shorter.
-        learning_rate : float
-            The learning rate of every step of the epoch.
-
-        Returns
-        -------
-        EpochResult
-            `failed_batch` is set if the run diverged.
+        The last batch may be shorter than `batch_size`. `failed_batch` of the result is set if the run diverged.
         """
         ...
 
     def network(self) -> Network:
-        """Return a copy of the current network, as plain arrays.
-
-        Raises
-        ------
-        SettingsError
-            If a weight or bias is not finite.
-        """
+        """Return a copy of the current network, as plain arrays; SettingsError if a weight or bias is not finite."""
         ...
 
     def state(self) -> TrainerState:
@@ -157,269 +139,86 @@ class Trainer(Protocol):
 
 
 class Backend(Protocol):
-    """The functions of a backend module."""
+    """The functions of a backend module.
+
+    Every function raises DataError if the shapes do not match or a label, target or sample weight is out of range, and
+    SettingsError if a setting is. A `sample_weight` (B,) is the weight of each sample in a mean; None: all equal.
+    `targets` are labels (B,) for a softmax output, else numbers (B, C). `threads` is the maximum number of threads;
+    None: the number of cores this process may use. The NumPy backend ignores it.
+    """
 
     @property
     def __name__(self) -> str: ...
 
-    def matmul(self, inp: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        """Multiply two matrices.
-
-        Parameters
-        ----------
-        inp : ndarray of shape (B, D)
-        weight : ndarray of shape (D, H)
-
-        Returns
-        -------
-        ndarray of shape (B, H)
-            ``inp @ weight``.
-
-        Raises
-        ------
-        DataError
-            If the shapes do not match.
-        """
-        ...
-
+    # --- Activations and losses ---------------------------------------------------------------------------------------
     def activate(self, inp: np.ndarray, activation: str) -> np.ndarray:
-        """Apply an activation to each element.
-
-        Parameters
-        ----------
-        inp : ndarray of shape (B, H)
-        activation : str
-            A name in `fastnn.network.activations.ACTIVATIONS`.
-
-        Returns
-        -------
-        ndarray of shape (B, H)
-            May be `inp` itself.
-        """
+        """Apply an activation of `fastnn.network.activations.ACTIVATIONS` to each element; may return `inp` itself."""
         ...
 
     def activate_backward(self, dout: np.ndarray, inp: np.ndarray, out: np.ndarray, activation: str) -> np.ndarray:
-        """Return the gradient of the input of an activation.
-
-        Parameters
-        ----------
-        dout : ndarray of shape (B, H)
-            The gradient of the output.
-        inp, out : ndarray of shape (B, H)
-            The input and the output of `activate`.
-        activation : str
-
-        Returns
-        -------
-        ndarray of shape (B, H)
-        """
+        """Return the gradient of the input of `activate`, given its input, its output and the gradient of that."""
         ...
 
     def relu(self, inp: np.ndarray) -> np.ndarray:
-        """Apply ReLU.
-
-        Parameters
-        ----------
-        inp : ndarray of shape (B, H)
-
-        Returns
-        -------
-        ndarray of shape (B, H)
-            ``max(inp, 0)``; NaN stays NaN.
-        """
+        """Return ``max(inp, 0)``; NaN stays NaN."""
         ...
 
     def relu_backward(self, dout: np.ndarray, out: np.ndarray) -> np.ndarray:
-        """Return the gradient of the input of ReLU.
-
-        Parameters
-        ----------
-        dout : ndarray of shape (B, H)
-            The gradient of the output.
-        out : ndarray of shape (B, H)
-            The output of `relu`.
-
-        Returns
-        -------
-        ndarray of shape (B, H)
-            `dout` where `out` is above 0, else 0.
-        """
+        """Return `dout` where `out`, the output of `relu`, is above 0, else 0."""
         ...
 
     def softmax(self, logits: np.ndarray) -> np.ndarray:
-        """Return class probabilities.
-
-        Parameters
-        ----------
-        logits : ndarray of shape (B, C)
-
-        Returns
-        -------
-        ndarray of shape (B, C)
-            Probabilities; each row sums to 1.
-
-        Raises
-        ------
-        DataError
-            If `logits` does not have two dimensions.
-        """
-        ...
-
-    def mean_loss(
-        self,
-        output: str,
-        logits: np.ndarray,
-        targets: np.ndarray,
-        sample_weight: np.ndarray | None = None,
-        smoothing: float = 0.0,
-    ) -> tuple[float, np.ndarray]:
-        """Return the mean loss that belongs to an output, and its gradient.
-
-        Parameters
-        ----------
-        output : str
-            A name in `fastnn.network.losses.LOSSES`.
-        logits : ndarray of shape (B, C)
-        targets : ndarray
-            Labels of shape (B,), or numbers of shape (B, C) in the dtype of `logits`, as `check_targets` returns them.
-        sample_weight, smoothing
-            As in `softmax_cross_entropy`.
-
-        Returns
-        -------
-        loss : float
-        dlogits : ndarray of shape (B, C)
-        """
+        """Return class probabilities, (B, C); each row sums to 1."""
         ...
 
     def softmax_cross_entropy(
         self, logits: np.ndarray, labels: np.ndarray, sample_weight: np.ndarray | None = None, smoothing: float = 0.0
     ) -> tuple[float, np.ndarray]:
-        """Return the mean cross-entropy of softmax outputs and its gradient.
+        """Return the mean cross-entropy of softmax outputs and its gradient with respect to `logits`, both (B, C).
 
-        Parameters
-        ----------
-        logits : ndarray of shape (B, C)
-        labels : ndarray of shape (B,), integers
-            The class of each sample, from 0 to C - 1.
-        sample_weight : ndarray of shape (B,), or None
-            The weight of each sample in the mean; None: all equal.
-        smoothing : float
-            The fraction of each label that is spread over all classes, from 0 to below 1.
-
-        Returns
-        -------
-        loss : float
-        dlogits : ndarray of shape (B, C)
-            The gradient of the loss with respect to the logits.
-
-        Raises
-        ------
-        DataError
-            If the shapes do not match, or a label or weight is out of range.
+        smoothing: the fraction of each label that is spread over all classes, from 0 to below 1
         """
         ...
 
     def logistic_cross_entropy(
         self, logits: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
     ) -> tuple[float, np.ndarray]:
-        """Return the mean binary cross-entropy of logistic outputs and its gradient.
+        """Return the mean binary cross-entropy of logistic outputs, summed over the outputs of a row, and its gradient.
 
-        A row's loss is the sum over its outputs; the mean is over the rows.
-
-        Parameters
-        ----------
-        logits : ndarray of shape (B, C)
-        targets : ndarray of shape (B, C)
-            From 0 to 1.
-        sample_weight : ndarray of shape (B,), or None
-            The weight of each sample in the mean; None: all equal.
-
-        Returns
-        -------
-        loss : float
-        dlogits : ndarray of shape (B, C)
-            The gradient of the loss with respect to the logits.
-
-        Raises
-        ------
-        DataError
-            If the shapes do not match or a weight is out of range.
+        targets: (B, C), from 0 to 1
         """
         ...
 
     def squared_error(
         self, outs: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
     ) -> tuple[float, np.ndarray]:
-        """Return the mean of half the squared errors and its gradient.
+        """Return the mean of half the squared errors, summed over the outputs of a row, and its gradient."""
+        ...
 
-        A row's loss is the sum over its outputs; the mean is over the rows.
+    def mean_loss(
+        self, output: str, logits: np.ndarray, targets: np.ndarray, sample_weight: Any = None, smoothing: float = 0.0
+    ) -> tuple[float, np.ndarray]:
+        """Return the mean loss that belongs to an output in `fastnn.network.losses.LOSSES`, and its gradient.
 
-        Parameters
-        ----------
-        outs : ndarray of shape (B, C)
-        targets : ndarray of shape (B, C)
-        sample_weight : ndarray of shape (B,), or None
-            The weight of each sample in the mean; None: all equal.
-
-        Returns
-        -------
-        loss : float
-        douts : ndarray of shape (B, C)
-            The gradient of the loss with respect to the outputs.
-
-        Raises
-        ------
-        DataError
-            If the shapes do not match or a weight is out of range.
+        targets: as `check_targets` returns them
         """
         ...
 
+    # --- Layers -------------------------------------------------------------------------------------------------------
+    def matmul(self, inp: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """Return ``inp @ weight``, (B, H), in the dtype of `weight`."""
+        ...
+
     def dense_forward(self, inp: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-        """Return the weighted sums of a dense layer.
-
-        Parameters
-        ----------
-        inp : ndarray or SciPy CSR matrix of shape (B, D)
-        weight : ndarray of shape (D, H)
-        bias : ndarray of shape (H,)
-
-        Returns
-        -------
-        ndarray of shape (B, H)
-            ``inp @ weight + bias``.
-
-        Raises
-        ------
-        DataError
-            If the shapes do not match.
-        """
+        """Return the weighted sums ``inp @ weight + bias``, (B, H); `inp` may be a SciPy CSR matrix."""
         ...
 
     def dense_backward(
         self, dsums: np.ndarray, inp: np.ndarray, weight: np.ndarray, needs_dinp: bool = True
     ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
-        """Return the gradients of a dense layer.
+        """Return the gradients of a dense layer's input (None unless `needs_dinp`), weight and bias.
 
-        Parameters
-        ----------
-        dsums : ndarray of shape (B, H)
-            The gradient of the weighted sums.
-        inp : ndarray or SciPy CSR matrix of shape (B, D)
-        weight : ndarray of shape (D, H)
-        needs_dinp : bool
-            Whether to compute the gradient of the input.
-
-        Returns
-        -------
-        dinp : ndarray of shape (B, D), or None
-        dweight : ndarray of shape (D, H)
-        dbias : ndarray of shape (H,)
-
-        Raises
-        ------
-        DataError
-            If the shapes do not match.
+        dsums: (B, H), the gradient of the weighted sums
         """
         ...
 
@@ -432,40 +231,13 @@ class Backend(Protocol):
         variance: np.ndarray,
         epsilon: float,
     ) -> np.ndarray:
-        """Normalise each unit with a given mean and variance, then scale and shift it.
-
-        Parameters
-        ----------
-        inp : ndarray of shape (B, H)
-        weight, bias, mean, variance : ndarray of shape (H,)
-        epsilon : float
-            Added to the variance, above 0.
-
-        Returns
-        -------
-        ndarray of shape (B, H)
-            ``weight * (inp - mean) / sqrt(variance + epsilon) + bias``.
-        """
+        """Return ``weight * (inp - mean) / sqrt(variance + epsilon) + bias``, (B, H). The arrays but `inp` are (H,)."""
         ...
 
     def batch_norm_forward(
         self, inp: np.ndarray, weight: np.ndarray, bias: np.ndarray, epsilon: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Normalise each unit with the mean and variance of the batch, then scale and shift it.
-
-        Parameters
-        ----------
-        inp : ndarray of shape (B, H)
-        weight, bias : ndarray of shape (H,)
-        epsilon : float
-            Added to the variance, above 0.
-
-        Returns
-        -------
-        out : ndarray of shape (B, H)
-        mean, variance : ndarray of shape (H,)
-            Those of the batch; the variance is divided by B.
-        """
+        """Return `batch_norm` with the batch's own mean and variance (divided by B), and these two, (H,)."""
         ...
 
     def batch_norm_backward(
@@ -477,62 +249,16 @@ class Backend(Protocol):
         variance: np.ndarray,
         epsilon: float,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the gradients of `batch_norm_forward`, whose mean and variance depend on the input too.
-
-        Parameters
-        ----------
-        dout : ndarray of shape (B, H)
-            The gradient of the output.
-        inp, weight, mean, variance, epsilon
-            The arguments and results of `batch_norm_forward`.
-
-        Returns
-        -------
-        dinp : ndarray of shape (B, H)
-        dweight, dbias : ndarray of shape (H,)
-        """
+        """Return the gradients of the input, (B, H), the weight and the bias of `batch_norm_forward`."""
         ...
 
+    # --- Networks -----------------------------------------------------------------------------------------------------
     def predict_logits(self, network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
-        """Return the weighted sums of the last layer, before its output function.
-
-        Parameters
-        ----------
-        network : Network
-        inp : ndarray or SciPy CSR matrix of shape (B, D)
-        threads : int or None
-            The maximum number of threads; None: the number of cores this process may use. The NumPy backend ignores it.
-
-        Returns
-        -------
-        ndarray of shape (B, C)
-
-        Raises
-        ------
-        DataError
-            If the inputs are not numbers or do not have the network's D columns.
-        """
+        """Return the weighted sums of the last layer, (B, C); `inp` may be a SciPy CSR matrix."""
         ...
 
     def predict_proba(self, network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
-        """Return the outputs of a network: probabilities, or plain numbers for an "identity" output.
-
-        Parameters
-        ----------
-        network : Network
-        inp : ndarray or SciPy CSR matrix of shape (B, D)
-        threads : int or None
-            The maximum number of threads; None: the number of cores this process may use. The NumPy backend ignores it.
-
-        Returns
-        -------
-        ndarray of shape (B, C)
-
-        Raises
-        ------
-        DataError
-            If the inputs are not numbers or do not have the network's D columns.
-        """
+        """Return the outputs, (B, C): probabilities, or numbers for an "identity" output. `inp` as above."""
         ...
 
     def loss_and_gradients(
@@ -549,48 +275,16 @@ class Backend(Protocol):
 
         The loss is the mean loss of the output + l2 / 2 * (sum of squared weights). Biases are not penalised.
 
-        Parameters
-        ----------
-        network : Network
-        inp : ndarray or SciPy CSR matrix of shape (B, D)
-        targets : ndarray
-            Labels of shape (B,) for a softmax output, else numbers of shape (B, C).
-        sample_weight : ndarray of shape (B,), or None
-            The weight of each sample in the mean; None: all equal.
-        epoch : int
-            Determines the dropout masks, with the seed: the batch gets those of samples 0 to B - 1 in this epoch.
-        settings
-            Those of `fastnn.optim.config.LossConfig`: `l2`, `divide_l2`, `dropout`, `label_smoothing` and `seed`.
-
-        Returns
-        -------
-        LossAndGradients
-
-        Raises
-        ------
-        DataError
-            If the data do not fit the network.
-        SettingsError
-            If a setting is out of range or does not fit the network.
+        epoch: determines the dropout masks, with the seed: the batch gets those of samples 0 to B - 1 in this epoch
+        settings: those of `LossConfig`: `l2`, `divide_l2`, `dropout`, `label_smoothing` and `seed`
         """
         ...
 
     def objective(self, network: Network, data: TrainingData, config: TrainingConfig) -> Objective:
         """Return `loss_and_gradients` on all the data as a function of weights and biases, for L-BFGS.
 
-        Parameters
-        ----------
-        network : Network
-            Gives the layers and the output; its weights are not used.
-        data : TrainingData
-            The result of `check_data`.
-        config : TrainingConfig
-            Gives the settings of the loss and the number of threads, which the NumPy backend ignores.
-
-        Returns
-        -------
-        function of (weights, biases)
-            Takes two sequences of ndarray with the network's shapes and returns LossAndGradients.
+        network: gives the layers and the output; its weights are not used
+        data: the result of `check_data`
         """
         ...
 
@@ -607,34 +301,11 @@ class Backend(Protocol):
     ) -> Trainer:
         """Return a trainer with the network and the data laid out for training.
 
-        Parameters
-        ----------
-        network : Network
-            Copied.
-        images : ndarray or SciPy CSR matrix of shape (N, D)
-            Not copied.
-        targets : ndarray
-            Labels of shape (N,) for a softmax output, else numbers of shape (N, C).
-        optimizer : str or Optimizer
-            The update rule.
-        sample_weight : ndarray of shape (N,), or None
-            The weight of each sample in the mean of its batch; None: all equal.
-        state : TrainerState or None
-            The state to continue from; None: a new run.
-        settings
-            Those of `TrainingConfig` that are not for the loop over epochs: `l2`, `divide_l2`, `dropout`,
-            `label_smoothing`, `seed` and `threads`, which the NumPy backend ignores.
-
-        Returns
-        -------
-        Trainer
-
-        Raises
-        ------
-        DataError
-            If the data do not fit the network.
-        SettingsError
-            If a setting is out of range or does not fit the network.
+        network: copied
+        images: (N, D), an array or a SciPy CSR matrix; not copied
+        state: the state to continue from; None: a new run
+        settings: those of `TrainingConfig` that the loop over epochs does not use: `l2`, `divide_l2`, `dropout`,
+            `label_smoothing`, `seed` and `threads`
         """
         ...
 

@@ -55,7 +55,7 @@ def forward(
 ) -> list[LayerPass]:
     """Return the passes of all layers, first to last; the last output is the logits.
 
-    With dropout, `masks` holds one mask for each layer in `dropped_layers`, which multiplies its input.
+    With dropout, `masks` holds one mask for each layer in `dropped_sizes`, which multiplies its input.
     """
     out: Any = inp.astype(network.dtype) * network.dtype.type(network.input_scale)
     passes, remaining = [], iter(masks)
@@ -70,12 +70,14 @@ def forward(
 
 def backward(
     ops: Any, passes: Sequence[LayerPass], dlogits: np.ndarray, needs_dinp: bool = False
-) -> tuple[Any, list, list]:
+) -> tuple[Any, list[np.ndarray], list[np.ndarray]]:
     """Return the gradients of the inputs (None unless `needs_dinp`), and of all weights and biases.
 
     From the last layer to the first: a layer's input gradient is the output gradient of the layer before.
     """
-    dout, dweights, dbiases = dlogits, [], []
+    dout: Any = dlogits
+    dweights: list[np.ndarray] = []
+    dbiases: list[np.ndarray] = []
     for number, (layer, arrays, inp, mask, result, out) in reversed(list(enumerate(passes))):
         dsums = ops.activate_backward(dout, result.sums, out, layer.activation)
         dout, dweight, dbias = layer.backward(ops, dsums, inp, result.saved, arrays, needs_dinp or number > 0)

@@ -89,6 +89,8 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> Warmup:
         engine.softmax_cross_entropy(engine.softmax(inp), labels[:1])
         out = engine.dense_forward(inp, weight, bias)
         engine.dense_backward(out, inp, weight)
+        out, mean, variance = engine.batch_norm_forward(out, bias, bias, 1e-5)
+        engine.batch_norm_backward(out, out, bias, mean, variance, 1e-5)
     compiled = cache.compilations[n_compiled:]
     return Warmup(
         tuple(compilation.kernel for compilation in compiled),
@@ -118,21 +120,8 @@ def compile_prediction_in_background(
     started if the kernel is on disk, could not be stored there, or would be compiled on the same core. If the process
     fails, the run compiles the kernel itself.
 
-    Parameters
-    ----------
-    backend : {"auto", "numba", "numpy"}
-        The backend of the run.
-    dtype : {"float32", "float64"}
-        The dtype of the network.
-    inputs : dtype
-        The dtype of the inputs to predict from.
-    threads : int or None
-        The `threads` setting of the run.
-
-    Yields
-    ------
-    subprocess.Popen or None
-        The process; it is terminated at the end of the block.
+    `inputs` is the dtype of the inputs to predict from. Yields the process, which is terminated at the end of the
+    block, or None.
     """
     process = None
     if _has_to_compile_prediction(backend, threads):

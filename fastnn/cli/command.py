@@ -22,17 +22,9 @@ class _Terminated(KeyboardInterrupt):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command.
+    """Run the command line `arguments`, by default ``sys.argv[1:]``; return the exit code.
 
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        The command line without the program's name; by default ``sys.argv[1:]``.
-
-    Returns
-    -------
-    int
-        The exit code: 0 (success), 1 (the run failed), 2 (wrong usage), 130 (Ctrl-C) or 143 (SIGTERM).
+    It is 0 (success), 1 (the run failed), 2 (wrong usage), 130 (Ctrl-C) or 143 (SIGTERM).
     """
     options = parser().parse_args(arguments)
     warnings.showwarning = show_warning

@@ -7,7 +7,6 @@ from fastnn.cli.options import AddCommand
 
 
 def register(add: AddCommand) -> None:
-    """Add the command and its options."""
     parser = add("compare", run, "compare runs: settings that differ, results, learning curves")
     parser.add_argument("run", metavar="RUN", nargs="+", help="folder of a run; give two or more")
     parser.add_argument("--out", metavar="FILE", help="save the learning curves as a figure: .png, .svg, .pdf, ...")

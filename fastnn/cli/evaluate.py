@@ -9,7 +9,6 @@ from fastnn.cli.samples import read_test_data
 
 
 def register(add: AddCommand) -> None:
-    """Add the command and its options."""
     parser = add("evaluate", run, "evaluate a saved model on labelled data")
     parser.add_argument("model", metavar="MODEL", help="model file, such as RUN/model.safetensors")
     parser.add_argument(

@@ -9,7 +9,6 @@ from fastnn.errors import SettingsError
 
 
 def register(add: AddCommand) -> None:
-    """Add the command and its options."""
     parser = add("explain", run, "explain a model's prediction for one sample, number by number")
     parser.add_argument("model", metavar="MODEL", help="model file, such as RUN/model.safetensors")
     sample = parser.add_mutually_exclusive_group(required=True)

@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 USAGE = 2
 
@@ -21,7 +21,7 @@ class Parser(argparse.ArgumentParser):
         """Call `add` with this parser before it parses."""
         self._deferred.append(add)
 
-    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:  # type: ignore[override]
+    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
         """Add the deferred options, then parse."""
         while self._deferred:
             self._deferred.pop(0)(self)
@@ -32,11 +32,8 @@ class Parser(argparse.ArgumentParser):
         self.exit(USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
-class AddCommand(Protocol):
-    """Adds a command with its name, the function that runs it and its help text; returns the command's parser."""
-
-    def __call__(self, name: str, run: Callable[[argparse.Namespace], None], text: str) -> Parser:
-        """Add the command."""
+# Adds a command with its name, the function that runs it and its help text; returns the command's parser.
+AddCommand = Callable[[str, Callable[[argparse.Namespace], None], str], Parser]
 
 
 def add_settings(parser: Parser) -> None:

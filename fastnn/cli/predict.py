@@ -8,7 +8,6 @@ from fastnn.cli.samples import prepare_pictures
 
 
 def register(add: AddCommand) -> None:
-    """Add the command and its options."""
     parser = add("predict", run, "predict the digits in photos or drawings")
     parser.add_argument("model", metavar="MODEL", help="model file, such as RUN/model.safetensors")
     parser.add_argument("image", metavar="IMAGE", nargs="+", help="PNG, JPEG or other picture of one digit")

@@ -8,7 +8,6 @@ from fastnn.cli.options import AddCommand
 
 
 def register(add: AddCommand) -> None:
-    """Add the command and its options."""
     add("recipes", run, "list the recipes of fastnn train")
 
 

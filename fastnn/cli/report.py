@@ -7,15 +7,11 @@ from fastnn.cli.options import AddCommand, add_backend
 
 
 def register(add: AddCommand) -> None:
-    """Add the command and its options."""
     parser = add("report", run, "write the report of a run: a single HTML file that works offline")
     parser.add_argument("run", metavar="RUN", help="folder of a run")
     parser.add_argument("--out", metavar="FILE", help="file to write (default: RUN/report.html)")
     parser.add_argument(
-        "--data",
-        metavar="FILE",
-        nargs="+",
-        help="new location of the run's --data files (default: where they were)",
+        "--data", metavar="FILE", nargs="+", help="new location of the run's --data files (default: where they were)"
     )
     add_backend(parser)
 

@@ -26,14 +26,9 @@ def prepare_pictures(images: Sequence[str], path: str, model: "Model") -> "np.nd
     from fastnn.errors import DataError
 
     if model.image_shape != (28, 28):
-        shape = (
-            "data other than images"
-            if model.image_shape is None
-            else f"{model.image_shape[0]} x {model.image_shape[1]} images"
-        )
-        raise DataError(
-            f"{path} is a model for {shape}, expected one for 28 x 28 images, the size of prepared pictures"
-        )
+        found = "data other than images" if model.image_shape is None else "{} x {} images".format(*model.image_shape)
+        expected = "one for 28 x 28 images, the size of prepared pictures"
+        raise DataError(f"{path} is a model for {found}, expected {expected}")
     rows = np.stack([prepare_image(image) for image in images])
     # A network trained on data scaled to 0 ... 1 needs its pixels scaled the same way.
     return rows / np.float32(255) if model.network.input_scale == 1 else rows

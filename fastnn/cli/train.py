@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 
 def register(add: AddCommand) -> None:
-    """Add the command and its options."""
     parser = add("train", run, "train a network (by default on MNIST) and write a run folder")
     source = parser.add_mutually_exclusive_group()
     source.add_argument(

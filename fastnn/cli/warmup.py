@@ -7,7 +7,6 @@ from fastnn.cli.options import AddCommand
 
 
 def register(add: AddCommand) -> None:
-    """Add the command and its options."""
     parser = add("warmup", run, "compile all kernels for this CPU now, before they are needed")
     parser.add_argument(
         "--dtype",

@@ -124,24 +124,19 @@ def read_csv(
     if names is not None:
         text = text[len(first_line) + 1 :]
         if not text:
-            raise DataError(
-                f"{name}: found a header of {len(fields)} columns and no data, expected lines of numbers after it"
-            )
+            header_only = f"a header of {len(fields)} columns and no data"
+            raise DataError(f"{name}: found {header_only}, expected lines of numbers after it")
     label_column, guessed = _label_column(len(fields), names, labels, n_pixels, name)
     found = len(fields) - (label_column is not None)
     if found < 1 or n_pixels not in (None, found):
-        raise DataError(
-            f"{name}: line 1: found {len(fields)} columns, {found} of them pixels, "
-            f"expected {n_pixels or 'at least 1'} pixels"
-        )
+        columns = f"{len(fields)} columns, {found} of them pixels"
+        raise DataError(f"{name}: line 1: found {columns}, expected {n_pixels or 'at least 1'} pixels")
     body = _Body(text, 1 if names is None else 2, len(fields), name)
     images, classes = _pixels_and_labels(body, label_column)
     if guessed and classes is not None and len(classes) > 1 and not classes.any() and images[:, -1].any():
         # The labels are probably in the last column, and column 1 is an empty corner pixel.
-        raise DataError(
-            f"{name}: column 1: found only zeros, and nonzero numbers in the last column, expected labels in column 1; "
-            f"{_LABELS_HINT}"
-        )
+        zeros = "only zeros, and nonzero numbers in the last column"
+        raise DataError(f"{name}: column 1: found {zeros}, expected labels in column 1; {_LABELS_HINT}")
     check_not_empty(images.shape, name)
     return Dataset(images, classes, pixel_max or pixel_scale(images), image_shape or square(images.shape[1]), name)
 
@@ -220,8 +215,7 @@ def _check_first_row(fields: list[bytes], numbers: list[bool], name: str) -> Non
 def _looks_like_number(field: bytes) -> bool:
     """Return whether this field of line 1 shows that the line is data, not a header.
 
-    This also holds for some fields that are errors in data, such as "5" in quotation marks, nan and 1_000: a line with
-    them must not be mistaken for a header.
+    Some fields that are errors in data also show it, such as "5" in quotation marks, nan and 1_000.
     """
     with suppress(ValueError):
         float(field.decode(errors="replace").strip().strip("\"'").strip())

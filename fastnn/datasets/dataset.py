@@ -116,9 +116,11 @@ class Dataset:
         differs from that of the same images as a dense array.
         """
         digest = sha256(f"{self.images.shape} {self.images.dtype.newbyteorder('<').str} {self.pixel_max}".encode())
-        images: Any = canonical(self.images) if is_sparse(self.images) else self.images
-        lists = (images.indptr.astype("<i8"), images.indices.astype("<i8"), images.data) if is_sparse(images) else ()
-        for part in lists or (images,):
+        parts: list[Any] = [self.images]
+        if is_sparse(self.images):
+            rows = canonical(self.images)
+            parts = [rows.indptr.astype("<i8"), rows.indices.astype("<i8"), rows.data]
+        for part in parts:
             digest.update(np.ascontiguousarray(part, part.dtype.newbyteorder("<")).data)
         if self.labels is not None:
             digest.update(np.ascontiguousarray(self.labels, "<f8" if self.labels.dtype.kind == "f" else "<i8").data)

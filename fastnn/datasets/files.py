@@ -53,15 +53,9 @@ def open_binary(path: FilePath) -> BinaryIO:
 class Content:
     """The content of a file, decompressed and read from start to end. Leaving the context of this object closes it.
 
-    A gzipped file is recognised by its first two bytes, not by its name. `name` is the name of the file in messages.
-
-    Attributes
-    ----------
-    stored : int
-        The size of the file on disk, in bytes.
-    gzipped : bool
-    size : int or None
-        The size of the content, in bytes. None if the file is gzipped, because its size is unknown until it is read.
+    A gzipped file is recognised by its first two bytes, not by its name. `name` is the name of the file in messages,
+    `stored` the size of the file on disk, and `size` that of the content, in bytes; None for a gzipped file, whose size
+    is unknown until it is read.
     """
 
     def __init__(self, file: IO[bytes], name: str) -> None:
@@ -107,10 +101,8 @@ class Content:
         try:
             return source.read(size)
         except (BadGzipFile, EOFError, zlib.error) as error:
-            raise DataError(
-                f"{self.name}: the gzip data are damaged or followed by other bytes ({error}), expected an intact gzip "
-                "file"
-            ) from None
+            found = f"the gzip data are damaged or followed by other bytes ({error})"
+            raise DataError(f"{self.name}: {found}, expected an intact gzip file") from None
         except OSError as error:
             raise FileError(f"{self.name}: cannot be read ({_reason(error)})") from None
 

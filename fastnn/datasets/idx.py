@@ -113,10 +113,8 @@ def _read_header(content: Content) -> tuple[np.dtype, tuple[int, ...]]:
     if len(magic) < 4:
         raise DataError(f"{content.name}: found {len(magic)} bytes, expected an IDX header of at least 8")
     if magic[:2] != b"\0\0":
-        raise DataError(
-            f"{content.name}: found {magic.hex(' ')} in bytes 0 to 3, expected 00 00 tt nn of an IDX file (tt is the "
-            "type, nn the rank)"
-        )
+        expected = "00 00 tt nn of an IDX file (tt is the type, nn the rank)"
+        raise DataError(f"{content.name}: found {magic.hex(' ')} in bytes 0 to 3, expected {expected}")
     if magic[2] not in _TYPES:
         raise DataError(f"{content.name}: found type 0x{magic[2]:02x} in byte 2, expected one of {_TYPE_NAMES}")
     rank = magic[3]
@@ -138,9 +136,8 @@ def _read_labels(path: FilePath, n_images: int, images_name: str, max_bytes: int
         if dtype.kind == "f":
             raise DataError(f"{name}: found labels of type {dtype.name}, expected an integer type")
         if shape != (n_images,):
-            raise DataError(
-                f"{name}: found {shape[0]} labels, expected {n_images}, one for each image in {images_name}"
-            )
+            expected = f"{n_images}, one for each image in {images_name}"
+            raise DataError(f"{name}: found {shape[0]} labels, expected {expected}")
         return as_labels(_read_values(content, dtype, shape, max_bytes), name)
 
 

@@ -75,30 +75,24 @@ def prepare_image(image: "FilePath | Image | np.ndarray", *, invert: Literal["au
     elif isinstance(image, str | os.PathLike):
         name = display_path(image)
         grey = _grey_of_file(image, name)
-    elif _is_pillow_image(image):
-        grey = _grey_of_picture(image, name)
     else:
-        raise SettingsError(f"image is of type {type(image).__name__}, expected a path, a PIL image or an ndarray")
+        from PIL.Image import Image
+
+        if not isinstance(image, Image):
+            raise SettingsError(f"image is of type {type(image).__name__}, expected a path, a PIL image or an ndarray")
+        grey = _grey_of_picture(image, name)
     ink = find_ink(grey, invert)
     if ink is None:
         raise DataError(f"{name}: no ink: found nothing that stands out from the background, expected a digit")
     return fit_ink(ink)
 
 
-def _is_pillow_image(image: object) -> bool:
-    from PIL.Image import Image
-
-    return isinstance(image, Image)
-
-
 def _grey_of_array(image: np.ndarray, name: str) -> np.ndarray:
     """Convert an array to grey: (height, width) float32, from 0 to 255."""
     channels = image.shape[2] if image.ndim == 3 else 1
     if image.ndim not in (2, 3) or channels not in (1, 3, 4):
-        raise DataError(
-            f"{name}: found shape {image.shape}, expected (height, width) or (height, width, channels) with 1, 3 or 4 "
-            "channels"
-        )
+        expected = "(height, width) or (height, width, channels) with 1, 3 or 4 channels"
+        raise DataError(f"{name}: found shape {image.shape}, expected {expected}")
     if image.size == 0:
         raise DataError(f"{name}: found shape {image.shape}, expected at least 1 pixel")
     if image.dtype.kind not in "buif":
@@ -136,9 +130,8 @@ def _grey_of_file(path: FilePath, name: str) -> np.ndarray:
         except DataError:
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            raise DataError(
-                f"{name}: found a picture too large to decode, expected at most {Image.MAX_IMAGE_PIXELS} pixels"
-            ) from None
+            limit = f"at most {Image.MAX_IMAGE_PIXELS} pixels"
+            raise DataError(f"{name}: found a picture too large to decode, expected {limit}") from None
         # For a damaged file, decoders raise many kinds of errors, such as SyntaxError, struct.error and KeyError.
         except Exception as error:
             if isinstance(error, Image.UnidentifiedImageError):
@@ -151,9 +144,8 @@ def _grey_of_picture(picture: "Image", name: str) -> np.ndarray:
     from PIL import Image, ImageOps
 
     if 0 in picture.size:
-        raise DataError(
-            f"{name}: found a picture of {picture.width} x {picture.height} pixels, expected at least 1 x 1"
-        )
+        found = f"a picture of {picture.width} x {picture.height} pixels"
+        raise DataError(f"{name}: found {found}, expected at least 1 x 1")
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith(("I", "F")):
         # Grey of 16 bits or more: some cameras and scanners use only part of the range, so stretch it.

@@ -19,19 +19,10 @@ _SPECK_FRACTION = 0.02
 
 
 def find_ink(grey: np.ndarray, invert: Literal["auto"] | bool) -> np.ndarray | None:
-    """Return the ink of a picture, cropped to the digit.
+    """Return the ink of a picture, cropped to the digit: (h, w) float32, from 0 (background) to 255; None without ink.
 
-    Parameters
-    ----------
-    grey : ndarray of shape (height, width) float32
-        From 0 to 255.
-    invert : {"auto", True, False}
-        Whether ink is darker than the background; "auto" chooses the larger total contrast.
-
-    Returns
-    -------
-    ndarray of shape (h, w) float32, or None
-        From 0 (background) to 255. None if there is no ink.
+    grey: (height, width) float32, from 0 to 255
+    invert: whether ink is darker than the background; "auto" chooses the larger total contrast
     """
     grey = _shrunk(grey)
     contrast = grey - _background(grey)
@@ -54,15 +45,8 @@ def find_ink(grey: np.ndarray, invert: Literal["auto"] | bool) -> np.ndarray | N
 def fit_ink(ink: np.ndarray) -> np.ndarray:
     """Scale ink to 20 x 20 pixels, keeping its aspect ratio, and put its centre of mass at the centre of 28 x 28.
 
-    Parameters
-    ----------
-    ink : ndarray of shape (h, w) float32
-        Cropped to the digit, not all 0.
-
-    Returns
-    -------
-    ndarray of shape (784,) uint8
-        Its largest value is 255.
+    ink: (h, w) float32, cropped to the digit, not all 0
+    returns: (784,) uint8, with 255 as the largest value
     """
     scale = _BOX / max(ink.shape)
     height, width = (max(1, round(side * scale)) for side in ink.shape)

@@ -170,13 +170,11 @@ def _dataset(arrays: dict[str, np.ndarray], pixels_key: str, labels_key: str, na
 
 def _labels(labels: np.ndarray, n_samples: int, where: str, pixels_key: str) -> np.ndarray:
     if labels.ndim == 2 and labels.shape[1] > 1:
-        raise DataError(
-            f"{where}: found shape {labels.shape}, perhaps one-hot, expected (N,); save y.argmax(axis=1) instead"
-        )
+        found = f"shape {labels.shape}, perhaps one-hot"
+        raise DataError(f"{where}: found {found}, expected (N,); save y.argmax(axis=1) instead")
     if labels.ndim not in (1, 2):
         raise DataError(f"{where}: found shape {labels.shape}, expected (N,) or (N, 1)")
     if len(labels) != n_samples or labels.size != n_samples:
-        raise DataError(
-            f"{where}: found {labels.size} labels, expected {n_samples}, one for each sample in {pixels_key}"
-        )
+        expected = f"{n_samples}, one for each sample in {pixels_key}"
+        raise DataError(f"{where}: found {labels.size} labels, expected {expected}")
     return as_labels(labels.reshape(-1), where)

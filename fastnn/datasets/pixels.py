@@ -87,10 +87,10 @@ def matched(train: Dataset, test: Dataset) -> tuple[Dataset, Dataset]:
         ("as image shape", train.image_shape, test.image_shape),
     ):
         if of_train != of_test:
-            raise DataError(
-                f"{test.name}: found {of_test} {what}, expected {of_train} as in the training set {train.name}"
-            )
-    if train.images.dtype == test.images.dtype == np.uint8:
+            expected = f"{of_train} as in the training set {train.name}"
+            raise DataError(f"{test.name}: found {of_test} {what}, expected {expected}")
+    types = [part.images.dtype for part in (train, test) if part.images.dtype != np.uint8]
+    if not types:
         pixel_max = max(train.pixel_max, test.pixel_max)
         return replace(train, pixel_max=pixel_max), replace(test, pixel_max=pixel_max)
     for scaled, other in ((train, test), (test, train)):
@@ -100,11 +100,9 @@ def matched(train: Dataset, test: Dataset) -> tuple[Dataset, Dataset]:
                 "numbers, expected training and test set to have one scale"
             )
     pixel_max = pixel_scale(train.images, test.images)
-    wide = np.result_type(*(part.images.dtype for part in (train, test) if part.images.dtype != np.uint8))
-    return (
-        replace(train, images=train.images.astype(wide, copy=False), pixel_max=pixel_max),
-        replace(test, images=test.images.astype(wide, copy=False), pixel_max=pixel_max),
-    )
+    wide = np.result_type(*types)
+    train, test = (replace(part, images=part.images.astype(wide, copy=False)) for part in (train, test))
+    return replace(train, pixel_max=pixel_max), replace(test, pixel_max=pixel_max)
 
 
 def _holds_bytes(images: np.ndarray) -> bool:

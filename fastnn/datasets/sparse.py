@@ -18,11 +18,8 @@ def canonical(inp: Any) -> Any:
     Therefore equal data give equal index and value arrays. The result shares the arrays of `inp` if they already have
     this form; otherwise it has copies. The arrays of `inp` are never changed.
 
-    Raises
-    ------
-    DataError
-        If `inp` has another sparse format, or if its indptr or indices do not match its shape. The kernels rely on this
-        check.
+    Raises DataError if `inp` has another sparse format, or if its indptr or indices do not match its shape. The kernels
+    rely on this check.
     """
     if inp.format != "csr":
         raise DataError(f"inputs are a sparse matrix of format {inp.format!r}, expected 'csr': try .tocsr()")

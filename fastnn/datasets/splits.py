@@ -15,17 +15,7 @@ from fastnn.randomness import generator
 
 
 class Splits(NamedTuple):
-    """The three data sets of a run.
-
-    Attributes
-    ----------
-    train : Dataset
-        The data to train on.
-    validation : Dataset
-        The data for the validation curves.
-    test : Dataset
-        The data for the final loss and accuracy.
-    """
+    """The data sets of a run: to train on, for the validation curves, and for the final loss and accuracy."""
 
     train: Dataset
     validation: Dataset
@@ -42,17 +32,13 @@ def split(pool: Dataset, test: Dataset | None, held_out: float, seed: int) -> Sp
 
 
 def split_files(paths: Sequence[str | os.PathLike[str]], seed: int) -> Splits:
-    """Read the data of a run from files, and hold out 10 % of the training data for validation.
+    """Read the data of a run from files, as `fastnn.read_files` does, and hold out 10 % for validation.
 
     Without a test file, the function first holds out 20 % of the samples for testing.
-
-    Raises
-    ------
-    DataError, FileError
-        As `fastnn.read_files` does.
     """
     pool, test = read_files(paths)
-    pool, test = (pool, test) if test is not None else hold_out(pool, 1 / 5, seed, in_place=True)
+    if test is None:
+        pool, test = hold_out(pool, 1 / 5, seed, in_place=True)
     return split(pool, test, 1 / 10, seed)
 
 

@@ -32,6 +32,7 @@ from fastnn.estimators.fit_watch import FitRules, FitWatch, WatchState
 from fastnn.estimators.model_mixin import INITIAL_STATE, ModelFileMixin
 from fastnn.estimators.parameters import check_parameters, items
 from fastnn.network import Network
+from fastnn.network.network import hidden_activations
 from fastnn.optim.config import TrainingConfig
 from fastnn.optim.optimizers import LBFGS, SGD, Adam, Optimizer
 from fastnn.optim.schedules import Schedule, get_schedule
@@ -101,7 +102,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         self.n_outputs_, self.n_layers_ = network.n_outputs, len(network.sizes)
         self.out_activation_ = network.output
         metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
-        callbacks = [FitTasks(self, *arguments, metadata, lambda end: {"network_": end.network})] if tasks else []
+        callbacks = [FitTasks(self, *arguments, metadata)] if tasks else []
         try:
             result = train(
                 network, data, validation=held_out, callbacks=[watch, *callbacks], resume=resume, config=config,
@@ -199,20 +200,13 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         output, n_outputs = self._output(targets)
         sizes = (n_inputs, *map(int, items(self.hidden_layer_sizes)), n_outputs)
         self._check_memory(sizes)
-        names = self._activations(len(sizes) - 2)
+        names = hidden_activations(len(sizes) - 2, self.activation)
         weights, biases = [], []
         for (fan_in, fan_out), name in zip(pairwise(sizes), [*names, *names[-1:]] or [self.activation], strict=True):
             bound = np.sqrt((2 if name == "logistic" else 6) / (fan_in + fan_out))
             weights.append(random_state.uniform(-bound, bound, (fan_in, fan_out)).astype(self._dtype))
             biases.append(random_state.uniform(-bound, bound, fan_out).astype(self._dtype))
         return Network(weights, biases, self.activation, self.input_scale, output)
-
-    def _activations(self, n_hidden: int) -> list[str]:
-        """Return the activation of each hidden layer."""
-        names = [self.activation] * n_hidden if isinstance(self.activation, str) else list(self.activation)
-        if len(names) != n_hidden:
-            raise ValueError(f"activation has {len(names)} names, expected one for each of {n_hidden} hidden layers")
-        return names
 
     def _check_memory(self, sizes: tuple[int, ...]) -> None:
         """Raise MemoryError, before any allocation, if parameters, gradient and solver state need too much memory."""
@@ -233,12 +227,11 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         expected = self._output(targets)
         if (self.network_.output, self.network_.n_outputs) != expected:
             raise ValueError(f"y has {expected[1]} outputs, expected {self.n_outputs_} as in the previous fit")
-        weights, biases = (
-            [array.astype(self._dtype) for array in arrays] for arrays in (self.network_.weights, self.network_.biases)
-        )
-        if not self.network_.is_dense:  # a model from a file
-            return self.network_.like(weights, biases)
-        return Network(weights, biases, self.activation, self.input_scale, self.network_.output)
+        network = self.network_
+        arrays = ([array.astype(self._dtype) for array in each] for each in (network.weights, network.biases))
+        if not network.is_dense:  # a model from a file
+            return network.like(*arrays)
+        return Network(*arrays, self.activation, self.input_scale, network.output)
 
     def _optimizer(self) -> Optimizer | LBFGS:
         if self.solver == "adam":
@@ -255,10 +248,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         return all(weights[0].dtype == self._dtype for weights, _ in state.slots)
 
     def _schedule(self) -> Schedule:
-        """Return the user's schedule.
-
-        Raises ValueError if the solver has no learning rate, or if `learning_rate` also changes the rate.
-        """
+        """Return the user's schedule; ValueError without a learning rate, or if `learning_rate` changes it too."""
         if self.schedule is None:
             return get_schedule("constant")
         if self.solver == "lbfgs":
@@ -285,9 +275,8 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         if self.batch_size == "auto":
             return min(200, n_samples)
         if self.batch_size > n_samples:
-            warnings.warn(
-                f"batch_size={self.batch_size} is more than the {n_samples} samples and is clipped", stacklevel=4
-            )
+            message = f"batch_size={self.batch_size} is more than the {n_samples} samples and is clipped"
+            warnings.warn(message, stacklevel=4)
         return min(int(self.batch_size), n_samples)
 
     def _split(self, targets: np.ndarray, random_state: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
@@ -346,9 +335,8 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         if validation_data is None:
             return None, None
         if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
-            raise ValueError(
-                f"validation_data is {type(validation_data).__name__}, expected (X, y) or (X, y, sample_weight)"
-            )
+            found = type(validation_data).__name__
+            raise ValueError(f"validation_data is {found}, expected (X, y) or (X, y, sample_weight)")
         X, y, *weight = validation_data
         X, y = self._check_data(X, y, reset=False)
         data = Dataset(X, self._encode(y, warm=True, incremental=True), name="validation_data")
@@ -397,7 +385,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         *layers, last = network.layers[:-1]
         hidden = Network(
             network.weights[:-1], network.biases[:-1], input_scale=network.input_scale, output="identity",
-            layers=[*layers, replace(last, activation=None)], input_shape=network.shapes[0],
+            layers=[*layers, last.with_activation(None)], input_shape=network.shapes[0],
             statistics=network.statistics,
         )  # fmt: skip
         sums = get_backend(self.backend).predict_logits(hidden, X, self.n_threads)

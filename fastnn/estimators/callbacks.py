@@ -3,7 +3,6 @@
 Each epoch is a task of the fit. `train` reports only the end of an epoch, so the task of the next epoch begins then.
 """
 
-from collections.abc import Callable
 from inspect import signature
 from typing import Any
 
@@ -32,16 +31,10 @@ __all__ = ["CallbackSupportMixin", "FitTasks", "with_callbacks"]
 
 
 class FitTasks:
-    """Notifies an estimator's callbacks when a fit and its epochs begin and end.
+    """Notifies an estimator's callbacks when a fit and its epochs begin and end."""
 
-    `attributes` returns the fitted attributes that an estimator needs to predict as it did at the end of an epoch.
-    """
-
-    def __init__(
-        self, estimator: Any, X: Any, y: Any, metadata: dict[str, Any], attributes: Callable[[EpochEnd], dict[str, Any]]
-    ) -> None:
+    def __init__(self, estimator: Any, X: Any, y: Any, metadata: dict[str, Any]) -> None:
         self._task = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
-        self._attributes = attributes
         self._fit: Any = None
         self._epoch: Any = None
         if hasattr(estimator, "_init_callback_context"):
@@ -53,7 +46,9 @@ class FitTasks:
         """End an epoch and begin the next; return whether a callback asks to stop."""
         if self._epoch is None:
             return False
-        stop = self._epoch.call_on_fit_task_end(**self._task, reconstruction_attributes=lambda: self._attributes(end))
+        # With these fitted attributes, an estimator predicts as this one did at the end of the epoch.
+        fitted = {"network_": end.network}
+        stop = self._epoch.call_on_fit_task_end(**self._task, reconstruction_attributes=lambda: fitted)
         self._epoch = None
         if not stop and end.record.epoch < end.epochs:
             self._begin_epoch()

@@ -181,8 +181,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         Returns
         -------
-        MLPClassifier
-            The estimator itself.
+        self
 
         Raises
         ------
@@ -211,8 +210,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         Returns
         -------
-        MLPClassifier
-            The estimator itself.
+        self
         """
         with self._fitting():
             self._set_classes(y, classes)
@@ -356,7 +354,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return check_sample_weight(weight, len(numbers), np.dtype(np.float64))
 
     def _score_logits(self, logits: np.ndarray, targets: np.ndarray, weight: np.ndarray | None) -> float:
-        return float(np.average(LOSSES[self.out_activation_].is_correct(logits, targets), weights=weight))
+        is_correct = LOSSES[self.out_activation_].is_correct
+        assert is_correct is not None
+        return float(np.average(is_correct(logits, targets), weights=weight))
 
     def _model_fields(self) -> dict[str, Any]:
         return {"classes": tuple(self.classes_.tolist()), "unknown": self._unknown()}

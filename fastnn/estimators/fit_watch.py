@@ -15,28 +15,14 @@ DIVISOR, LOWEST_RATE = 5.0, 1e-6
 
 @dataclass(frozen=True)
 class WatchState:
-    """The state that `warm_start` and `partial_fit` carry from one fit to the next.
+    """The state that `warm_start` and `partial_fit` carry from one fit to the next."""
 
-    Attributes
-    ----------
-    scores : list of float
-        The validation score of each epoch.
-    best_loss, best_score : float
-        The lowest training loss and the highest validation score so far.
-    seen : int
-        The number of samples trained on.
-    rate : float
-        The learning rate.
-    idle : int
-        The number of consecutive epochs without improvement.
-    """
-
-    scores: list[float] = field(default_factory=list)
-    best_loss: float = np.inf
-    best_score: float = -np.inf
-    seen: int = 0
-    rate: float = 0.0
-    idle: int = 0
+    scores: list[float] = field(default_factory=list)  # the validation score of each epoch
+    best_loss: float = np.inf  # the lowest training loss so far
+    best_score: float = -np.inf  # the highest validation score so far
+    seen: int = 0  # the number of samples trained on
+    rate: float = 0.0  # the learning rate
+    idle: int = 0  # the number of consecutive epochs without improvement
 
 
 @dataclass(frozen=True)

@@ -24,16 +24,9 @@ class ModelFileMixin(BaseEstimator):
     """Mixin for saving, loading and pickling. The estimator defines `_model_fields` and `_set_model_fields`."""
 
     def to_model(self) -> Model:
-        """Return the contents of a model file: the network with its classes, feature names and threshold.
+        """Return the contents of a model file, a `Model`: the network with its classes, feature names and threshold.
 
-        Returns
-        -------
-        Model
-
-        Raises
-        ------
-        NotFittedError
-            If the estimator is not fitted.
+        Raises NotFittedError if the estimator is not fitted.
         """
         check_is_fitted(self, "network_")
         names = getattr(self, "feature_names_in_", None)
@@ -55,9 +48,8 @@ class ModelFileMixin(BaseEstimator):
             If the file cannot be written. An existing file then stays unchanged.
         """
         model = self.to_model()
-        save(
-            path, model.network, classes=model.classes, feature_names=model.feature_names, unknown=model.unknown
-        )  # fmt: skip
+        names = {"classes": model.classes, "feature_names": model.feature_names}
+        save(path, model.network, **names, unknown=model.unknown)
 
     def export_onnx(self, path: str | os.PathLike[str], X: Any = None) -> None:
         """Write an ONNX file after checking in onnxruntime that it predicts the same as `predict`.
@@ -70,24 +62,17 @@ class ModelFileMixin(BaseEstimator):
 
         Raises
         ------
-        DataError
-            If the predictions differ. No file is written then.
-        MissingDependencyError
-            If the packages of the extra "onnx" are not installed.
+        DataError, FileError, MissingDependencyError
+            As in `fastnn.export_onnx`.
         """
-        rows = None if X is None else self._check_data(X, reset=False)
-        export_onnx(path, self.to_model(), rows=rows)
+        export_onnx(path, self.to_model(), rows=None if X is None else self._check_data(X, reset=False))
 
     @classmethod
     def from_model(cls, model: Model) -> Self:
         """Return a fitted estimator from a model, usually the result of `fastnn.load`.
 
-        Only the parameters that prediction needs are set; the others have their defaults.
-
-        Raises
-        ------
-        DataError
-            If the model is a regressor and the estimator a classifier, or vice versa.
+        Only the parameters that prediction needs are set; the others have their defaults. DataError if the model is a
+        regressor and the estimator a classifier, or vice versa.
         """
         network = model.network
         estimator = cls(

@@ -95,8 +95,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
         Returns
         -------
-        MLPRegressor
-            The estimator itself.
+        self
         """
         with self._fitting():
             return self._fit(X, y, sample_weight, validation_data, incremental=False, tasks=True)

@@ -3,13 +3,7 @@
 Shapes in this package: N samples, C classes numbered from 0, M bins of confidence.
 """
 
-from fastnn.evaluation.checks import (
-    check_confusion,
-    check_images,
-    check_labels,
-    check_names,
-    check_proba,
-)
+from fastnn.evaluation.checks import check_confusion, check_images, check_labels, check_names, check_proba
 from fastnn.evaluation.confidence import (
     Coverage,
     Reliability,

@@ -97,8 +97,6 @@ def _array(name: str, values: ArrayLike) -> np.ndarray:
 
 def check_range(name: str, classes: np.ndarray, n_classes: int) -> None:
     """Raise DataError, with `name` in it, unless all classes are from 0 to `n_classes` - 1."""
-    if not len(classes):
-        return
     outside = np.flatnonzero((classes < 0) | (classes >= n_classes))
     if len(outside):
         first = outside[0]

@@ -65,12 +65,8 @@ class Threshold(NamedTuple):
 
     Attributes
     ----------
-    threshold : float
-        Samples with at least this confidence get an answer.
-    coverage : float
-        The fraction of the samples that get an answer.
-    accuracy : float
-        The fraction of the answers that are correct.
+    threshold, coverage, accuracy : float
+        One entry of each array of `Coverage`.
     """
 
     threshold: float
@@ -118,8 +114,7 @@ def reliability(labels: ArrayLike, proba: ArrayLike, n_bins: int = 15) -> Reliab
 
     Parameters
     ----------
-    labels : array-like of shape (N,) int
-    proba : array-like of shape (N, C) float
+    labels, proba
         As for `mistakes`.
     n_bins : int
         M, 1 or more.
@@ -163,9 +158,7 @@ def calibration_error(labels: ArrayLike, proba: ArrayLike, n_bins: int = 15) -> 
 
     Parameters
     ----------
-    labels : array-like of shape (N,) int
-    proba : array-like of shape (N, C) float
-    n_bins : int
+    labels, proba, n_bins
         As for `reliability`.
 
     Returns
@@ -197,8 +190,7 @@ def coverage_curve(labels: ArrayLike, proba: ArrayLike) -> Coverage:
 
     Parameters
     ----------
-    labels : array-like of shape (N,) int
-    proba : array-like of shape (N, C) float
+    labels, proba
         As for `mistakes`.
 
     Returns
@@ -243,8 +235,7 @@ def threshold_for(labels: ArrayLike, proba: ArrayLike, accuracy: float) -> Thres
 
     Parameters
     ----------
-    labels : array-like of shape (N,) int
-    proba : array-like of shape (N, C) float
+    labels, proba
         As for `mistakes`.
     accuracy : float
         The required accuracy, above 0 and at most 1.

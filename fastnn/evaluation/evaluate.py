@@ -14,12 +14,7 @@ from fastnn.network import Network
 
 
 def evaluate(
-    network: Network,
-    data: Dataset,
-    *,
-    backend: str | Backend = "auto",
-    l2: float = 0.0,
-    threads: int | None = None,
+    network: Network, data: Dataset, *, backend: str | Backend = "auto", l2: float = 0.0, threads: int | None = None
 ) -> tuple[float, float]:
     """Return loss and accuracy of a network on labelled data.
 
@@ -69,35 +64,18 @@ def l2_penalty(network: Network, l2: float) -> float:
 
 
 class Evaluation(NamedTuple):
-    """The result of `evaluate_logits`.
+    """The result of `evaluate_logits`."""
 
-    Attributes
-    ----------
-    logits : ndarray of shape (N, C)
-    labels : ndarray
-        Labels of shape (N,), or targets of shape (N, C).
-    loss : float
-        The mean loss, without the L2 term.
-    accuracy : float
-        NaN for "identity" outputs.
-    """
-
-    logits: np.ndarray
-    labels: np.ndarray
-    loss: float
-    accuracy: float
+    logits: np.ndarray  # (N, C)
+    labels: np.ndarray  # labels (N,), or targets (N, C)
+    loss: float  # the mean loss, without the L2 term
+    accuracy: float  # NaN for "identity" outputs
 
 
 def evaluate_logits(network: Network, data: Dataset, backend: str | Backend, threads: int | None = None) -> Evaluation:
-    """Return logits, loss and accuracy of a network on labelled data.
+    """Return logits, loss and accuracy of a network on labelled data; the errors are those of `check_fit`.
 
-    The backend computes the logits. The reference always computes the loss, which is faster than compiling a kernel for
-    it.
-
-    Raises
-    ------
-    DataError
-        If the data have no labels or do not match the network.
+    The backend computes the logits. The reference always computes the loss: compiling a kernel for it takes longer.
     """
     images, labels = check_fit(network, data)
     engine = get_backend(backend) if isinstance(backend, str) else backend
@@ -111,10 +89,7 @@ def evaluate_logits(network: Network, data: Dataset, backend: str | Backend, thr
 def check_fit(network: Network, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Return the inputs and the labels or targets of the data in the form that backends accept.
 
-    Raises
-    ------
-    DataError
-        If the data have no labels or no samples, contain NaN or infinity, or do not match the network.
+    Raises DataError if the data have no labels or no samples, contain NaN or infinity, or do not match the network.
     """
     if data.labels is None:
         raise DataError(f"{data.name} has no labels")
@@ -130,36 +105,17 @@ def check_fit(network: Network, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 class ClassEvaluation(NamedTuple):
-    """The result of `evaluate_classes`.
-
-    Attributes
-    ----------
-    accuracy : float
-    loss : float
-        The mean loss, without the L2 term.
-    confusion : ndarray of shape (C, C) int64
-        Rows are true classes, columns are predicted classes.
-    per_class : list of C ClassScores
-    proba : ndarray of shape (N, C)
-        The probability of each class.
-    """
+    """The result of `evaluate_classes`."""
 
     accuracy: float
-    loss: float
-    confusion: np.ndarray
+    loss: float  # the mean loss, without the L2 term
+    confusion: np.ndarray  # (C, C) int64; rows are true classes, columns are predicted classes
     per_class: list[ClassScores]
-    proba: np.ndarray
+    proba: np.ndarray  # (N, C)
 
 
 def evaluate_classes(network: Network, data: Dataset, backend: str) -> ClassEvaluation:
-    """Evaluate a network with a softmax output on labelled data, in one forward pass.
-
-    Raises
-    ------
-    DataError
-        If the data have no labels or do not match the network.
-    """
-    logits, labels, loss, _ = evaluate_logits(network, data, backend)
+    """Evaluate a network with a softmax output on labelled data, in one forward pass; errors as in `check_fit`."""
+    logits, labels, loss, accuracy = evaluate_logits(network, data, backend)
     counts = confusion(labels, logits.argmax(axis=1), network.n_classes)
-    accuracy = float(np.trace(counts) / counts.sum())
     return ClassEvaluation(accuracy, loss, counts, per_class(counts), reference.softmax(logits))

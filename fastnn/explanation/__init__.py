@@ -1,7 +1,6 @@
 """Explains a prediction: shows every step of one sample through a network as arrays, as text and as a figure."""
 
-from fastnn.explanation.explanation import Explanation, explain
+from fastnn.explanation.explanation import Explanation, LayerSteps, explain
 from fastnn.explanation.figure import ExplainDisplay
-from fastnn.explanation.steps import LayerSteps
 
 __all__ = ["ExplainDisplay", "Explanation", "LayerSteps", "explain"]

@@ -22,8 +22,7 @@ JUMP = 0.5
 # The final loss, relative to that of guessing. From STUCK on, the network has learned nothing; from HOPELESS on,
 # training has made it worse.
 STUCK, HOPELESS = 0.99, 2.0
-# A layer is a finding if at least this fraction of its units is dead. It then computes no more than a layer of half the
-# width.
+# A layer is a finding if at least this fraction of its units is dead: it does no more than a layer of half the width.
 DEAD = 0.5
 # A loss is slow if it falls by less than SLOW_PER_EPOCH per epoch and by less than SLOW_TOTAL in total: training then
 # needs at least five such runs to converge. Runs of fewer than SLOW_EPOCHS epochs are not checked.
@@ -36,8 +35,8 @@ GOOD_ACCURACY = 0.9
 # The run overfits if the validation loss of each of the last OVERFIT_EPOCHS epochs is at least OVERFIT_RATIO times the
 # lowest one.
 OVERFIT_RATIO, OVERFIT_EPOCHS = 1.5, 3
-# The number of samples from which a class that is never predicted is a finding. If its recall were one half, the
-# network would miss them all with a probability of less than 1 %.
+# The number of samples from which a class that is never predicted is a finding. With a recall of one half, the network
+# would miss them all with a probability of less than 1 %.
 MIN_SUPPORT = 7
 _CHUNK_ROWS = 1024
 
@@ -117,8 +116,9 @@ def diagnose(
         or _overfitting(history[:kept]),
         _dead_units(dead),
     ]
-    found = [finding for finding in findings if finding is not None]
-    return found + _never_predicted(counts, "Fix the findings above first" if found else None)
+    advice = "Check the number of training samples of the class; raise their sample_weight or add samples"
+    findings.append(_never_predicted(counts, "Fix the findings above first" if any(findings) else advice))
+    return [finding for finding in findings if finding is not None]
 
 
 # --- The learning rate -----------------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ def _too_high(history: History, diverged: bool, guessing: float | None, dead: _D
         epoch = 1 + int(np.append(np.isfinite(loss), False).argmin())
         evidence = f"the training loss is not finite in epoch {epoch}"
         return Finding(name, evidence, "Divide the learning rate by 3, and scale the inputs to about 0 to 1")
-    if len(loss) == 0:
+    if not len(loss):
         return None
     rate = history.column("learning_rate").max()
     lower = float(f"{rate / 3:.1g}")
@@ -166,12 +166,8 @@ def _too_low(history: History, dead: _DeadCounts) -> Finding | None:
 
 
 def _largest_rise(loss: np.ndarray) -> tuple[int, int]:
-    """Return the indices of the two epochs with the largest rise of the loss between them.
-
-    If the loss never rose, both are the same.
-    """
-    lowest = np.minimum.accumulate(loss)
-    after = int((loss - lowest).argmax())
+    """Return the indices of the two epochs with the largest rise of the loss between them; equal if it never rose."""
+    after = int((loss - np.minimum.accumulate(loss)).argmax())
     return int(loss[: after + 1].argmin()), after
 
 
@@ -243,16 +239,14 @@ def _dead_units(dead: _DeadCounts) -> Finding | None:
     )
 
 
-def _never_predicted(confusion: np.ndarray | None, advice: str | None) -> list[Finding]:
+def _never_predicted(confusion: np.ndarray | None, advice: str) -> Finding | None:
     if confusion is None:
-        return []
+        return None
     support = confusion.sum(axis=1)
     missed = np.flatnonzero((confusion.sum(axis=0) == 0) & (support >= MIN_SUPPORT))
     if not len(missed):
-        return []
-    classes = f"class{'es' if len(missed) > 1 else ''} {', '.join(map(str, missed))}"
-    them = "them" if len(missed) > 1 else "it"
+        return None
+    classes, them = ("classes", "them") if len(missed) > 1 else ("class", "it")
     belong = f"{support[missed].sum():,} of {support.sum():,} samples belong to {them}"
-    evidence = f"no sample was predicted as {classes}, although {belong}"
-    advice = advice or "Check the number of training samples of the class; raise their sample_weight or add samples"
-    return [Finding("class never predicted", evidence, advice)]
+    evidence = f"no sample was predicted as {classes} {', '.join(map(str, missed))}, although {belong}"
+    return Finding("class never predicted", evidence, advice)

@@ -1,20 +1,67 @@
-"""`explain` and the `Explanation` that it returns: every step of one sample through a network."""
+"""`explain` and the `Explanation` that it returns: every step of one sample through a network.
+
+Dimensions: D inputs and H units of a layer, C classes. The reference backend computes all steps.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
-from fastnn.explanation.steps import SampleSteps, compute_steps
-from fastnn.explanation.text import render
-from fastnn.network import Network
+from fastnn import evaluation
+from fastnn.backends import layerwise, reference
+from fastnn.backends.base import check_inputs
+from fastnn.checks import is_integer
+from fastnn.errors import DataError
+from fastnn.network import Layer, Network
+from fastnn.network.losses import softmax_terms
 
 
 @dataclass(frozen=True, eq=False)
-class Explanation(SampleSteps):
-    """Every step of one sample through a network; `str` renders them as text.
+class LayerSteps:
+    """The steps of one layer for one sample; arrays have the network's dtype.
 
-    D is the number of inputs, C the number of classes.
+    Attributes
+    ----------
+    layer : Layer
+    weight, bias, statistics
+        The layer's arrays, as in `fastnn.network.layers.Arrays`.
+    inp : ndarray of shape (D,)
+        The input of the layer: the scaled sample, or the output of the previous layer.
+    sums : ndarray of shape (H,)
+        The weighted sums: ``inp @ weight + bias`` for a dense layer, and in `BatchNorm` the scaled and shifted inputs.
+    out : ndarray of shape (H,)
+        ``activation(sums)``.
+    dsums, dweight : ndarray of shape (H,) and of the shape of `weight`, or None
+        The gradients of the loss with respect to the sums (the layer's error) and the weights; None without a label.
+    """
+
+    layer: Layer
+    weight: np.ndarray
+    bias: np.ndarray
+    statistics: tuple[np.ndarray, ...]
+    inp: np.ndarray
+    sums: np.ndarray
+    out: np.ndarray
+    dsums: np.ndarray | None
+    dweight: np.ndarray | None
+
+    @property
+    def activation(self) -> str:
+        """The name of the layer's activation; "identity" for the last layer."""
+        return str(self.layer.activation)
+
+    @property
+    def dbias(self) -> np.ndarray | None:
+        """The gradient with respect to the biases, shape (H,); for one sample it equals the error `dsums`."""
+        return self.dsums
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Every step of one sample through a network; `str` renders them as text. D is the number of inputs, C of classes.
 
     Attributes
     ----------
@@ -52,8 +99,59 @@ class Explanation(SampleSteps):
     propagating activation differences. arXiv:1605.01713 (2016), for input times gradient.
     """
 
+    network: Network
+    row: np.ndarray
+    layers: tuple[LayerSteps, ...]
+    shifted: np.ndarray
+    exp: np.ndarray
+    total: float
+    proba: np.ndarray
+    prediction: int
+    rival: int | None
+    contributions: np.ndarray
+    label: int | None
+    loss: float | None
+    class_names: list[str]
+    image_shape: tuple[int, int] | None
+
+    @property
+    def logits(self) -> np.ndarray:
+        """The inputs of the softmax, shape (C,): the sums of the last layer."""
+        return self.layers[-1].sums
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all numbers except the network's weights, as plain lists that JSON can store.
+
+        "prediction", "label", "for" and "against" are class numbers, that is, indices into "classes".
+        """
+        arrays = ("inp", "sums", "out") + (() if self.label is None else ("dsums", "dweight", "dbias"))
+        layers = [
+            {"kind": layer.layer.kind, "activation": layer.activation}
+            | {name: getattr(layer, name).tolist() for name in arrays}
+            for layer in self.layers
+        ]
+        return {
+            "network": repr(self.network),
+            "classes": self.class_names,
+            "prediction": self.prediction,
+            "label": self.label,
+            "loss": self.loss,
+            "row": self.row.tolist(),
+            "layers": layers,
+            "softmax": {
+                "logits": self.logits.tolist(),
+                "shifted": self.shifted.tolist(),
+                "exp": self.exp.tolist(),
+                "total": self.total,
+                "probabilities": self.proba.tolist(),
+            },
+            "contributions": {"for": self.prediction, "against": self.rival, "values": self.contributions.tolist()},
+        }
+
     def to_text(self) -> str:
         """Return the steps as text. Of a long list, only the largest entries are shown."""
+        from fastnn.explanation.text import render
+
         return render(self)
 
     __str__ = to_text
@@ -111,5 +209,53 @@ def explain(
     >>> explanation.contributions.tolist()
     [2.0, -0.5]
     """
-    steps = compute_steps(network, row, label, class_names=class_names, image_shape=image_shape)
-    return Explanation(**vars(steps))
+    if not network.loss.uses_labels:
+        raise DataError(f"the output of {network} is {network.output}, expected softmax over C classes")
+    values = np.asarray(row)
+    if values.shape != (network.n_inputs,):
+        raise DataError(f"row has shape {values.shape}, expected ({network.n_inputs},), one sample for {network}")
+    batch = check_inputs(network, values[None])
+    if not np.isfinite(batch).all():
+        raise DataError("row contains NaN or infinity, expected finite numbers")
+    if label is not None and not (is_integer(label) and 0 <= label < network.n_classes):
+        raise DataError(f"label is {label!r}, expected a whole number from 0 to {network.n_classes - 1}")
+    if image_shape is not None:
+        image_shape = evaluation.check_images(batch, image_shape, 1)
+    names = evaluation.check_names(class_names, network.n_classes)
+
+    passes = layerwise.forward(reference, network, batch)
+    logits, loss, gradients = passes[-1].out, None, [(None, None)] * len(passes)
+    shifted, exp, total = softmax_terms(logits)
+    proba = exp / total
+    if label is not None:
+        loss, dlogits = reference.mean_loss(network.output, logits, np.array([label]))
+        _, dweights, dbiases = layerwise.backward(reference, passes, dlogits)
+        # The gradient of a bias is the sum of its unit's errors over the batch, and this batch has one sample.
+        gradients = list(zip(dbiases, dweights, strict=True))
+    layers = [
+        LayerSteps(each.layer, *each.arrays, each.inp[0], each.forward.sums[0], each.out[0], *of_layer)
+        for each, of_layer in zip(passes, gradients, strict=True)
+    ]
+    prediction, *others = np.argsort(-proba[0], kind="stable").tolist()
+    rival = None if not others else label if label not in (None, prediction) else others[0]
+    dlogits = np.zeros_like(logits)
+    dlogits[0, prediction] = 1
+    if rival is not None:
+        dlogits[0, rival] = -1
+    dinp, _, _ = layerwise.backward(reference, passes, dlogits, needs_dinp=True)
+    return Explanation(
+        network=network,
+        row=values,
+        layers=tuple(layers),
+        shifted=shifted[0],
+        exp=exp[0],
+        total=float(total[0, 0]),
+        proba=proba[0],
+        prediction=prediction,
+        rival=rival,
+        contributions=passes[0].inp[0] * dinp[0],
+        label=None if label is None else int(label),
+        loss=loss,
+        class_names=names,
+        image_shape=image_shape,
+    )

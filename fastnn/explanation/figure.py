@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from fastnn.explanation.explanation import Explanation, explain
 from fastnn.explanation.text import KINDS
 from fastnn.network import ACTIVATIONS, Network
-from fastnn.plots.display import BLUE, GREY, VERMILION, Display
+from fastnn.plots.display import BLUE, GREY, VERMILION, Display, draw_bars
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,7 +78,7 @@ class ExplainDisplay(Display):
         self._draw_probabilities(self.axes_["probabilities"])
         for number, layer in enumerate(hidden, start=1):
             ax = self.axes_[f"layer {number}"] = figure.add_subplot(grid[number, :])
-            _draw_bars(ax, layer.out, BLUE)
+            draw_bars(ax, layer.out, BLUE)
             title = f"layer {number}: {KINDS[layer.layer.kind].title}{layer.activation}"
             if ACTIVATIONS[layer.activation].can_die:
                 title += f", {np.count_nonzero(layer.out):,} of {len(layer.out):,} units active"
@@ -100,7 +100,7 @@ class ExplainDisplay(Display):
         inp, shape = self.explanation.layers[0].inp, self.explanation.image_shape
         _title(ax, "scaled inputs")
         if shape is None:
-            _draw_bars(ax, inp, GREY)
+            draw_bars(ax, inp, GREY)
             ax.set(xlabel="input")
         else:
             ax.imshow(inp.reshape(shape), cmap="gray_r", vmin=min(0.0, float(inp.min())))
@@ -115,7 +115,7 @@ class ExplainDisplay(Display):
         rival = "" if explanation.rival is None else f", for {names[explanation.rival]} (vermilion)"
         _title(ax, f"for {predicted} (blue){rival}")
         if shape is None:
-            _draw_bars(ax, values, np.where(values < 0, VERMILION, BLUE))
+            draw_bars(ax, values, np.where(values < 0, VERMILION, BLUE))
             ax.set(xlabel="input")
             return
         limit = float(np.abs(values).max()) or 1.0
@@ -137,11 +137,11 @@ class ExplainDisplay(Display):
             colours[explanation.rival] = VERMILION
         ax.barh(classes, values, color=colours.tolist())
         ax.axvline(0, color=GREY, lw=0.8)
-        names = [
-            f"{name} (label)" if i == explanation.label else name for i, name in enumerate(explanation.class_names)
-        ]
-        ticks = classes[:: -(-len(classes) // 30)]
-        ax.set_yticks(ticks, [names[tick] for tick in ticks], parse_math=False)
+        names = list(explanation.class_names)
+        if explanation.label is not None:
+            names[explanation.label] += " (label)"
+        ticks = slice(None, None, -(-len(classes) // 30))
+        ax.set_yticks(classes[ticks], names[ticks], parse_math=False)
         ax.set_ylim(len(values) - 0.4, -0.6)
         ax.spines[["top", "right"]].set_visible(False)
         _title(ax, "logits")
@@ -161,20 +161,6 @@ class ExplainDisplay(Display):
                 value - 0.02 if inside else value + 0.02, label, _percent(value), fontsize=8,
                 va="center", ha="right" if inside else "left", color="white" if inside else "black",
             )  # fmt: skip
-
-
-def _draw_bars(ax: "Axes", values: np.ndarray, colours: object) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    indices = np.arange(len(values))
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.bar(indices, values, width=0.85, color=colours)
-    zero = values == 0
-    # A tick marks each value of 0, which has no visible bar.
-    ax.plot(indices[zero], values[zero], "|", color=GREY, ms=5, mew=0.8)
-    ax.axhline(0, color=GREY, lw=0.8)
-    ax.set_xlim(-0.8, len(values) - 0.2)
-    ax.spines[["top", "right"]].set_visible(False)
 
 
 def _title(ax: "Axes", text: str) -> None:

@@ -142,7 +142,7 @@ def check_gradients(
     kinks, largest_ratio, worst = 0, -1.0, (np.inf, "", 0.0)
     for name, array, gradient, deviations in batch.parameters(gradients):
         for index in np.ndindex(array.shape):
-            step, deviation = max(EPSILON, MIN_STEP * abs(array[index])), float(deviations[index[-1]])
+            step, deviation = max(EPSILON, MIN_STEP * abs(float(array[index]))), float(deviations[index[-1]])
             difference, uncertainty = _central_difference(loss, array, index, step), deviation / step
             if not abs(difference - gradient[index]) <= LIMIT * scale + uncertainty:
                 if batch.has_kink(array, index, step):
@@ -172,10 +172,7 @@ def _central_difference(loss: Callable[[], float], array: np.ndarray, index: tup
 def _best_difference(
     loss: Callable[[], float], array: np.ndarray, index: tuple[int, ...], step: float, deviation: float
 ) -> tuple[float, float, float]:
-    """Return the central difference with the smallest estimated error among several steps, and two parts of its error.
-
-    These are the rounding error and the truncation error.
-    """
+    """Return the central difference with the smallest estimated error, its rounding error and its truncation error."""
     steps = step / STEP_DIVISORS
     differences = np.array([_central_difference(loss, array, index, each) for each in steps])
     # Each step has 1/64 of the truncation error of the step before. So the change between the two differences is 63
@@ -213,19 +210,14 @@ class _Batch:
                 yield f"{kind}{{}} of layer {number}", array, gradient, deviation
 
     def _deviations(self) -> list[np.ndarray]:
-        """Return the accepted rounding error of the loss, `DEVIATIONS` standard deviations, for each layer's units.
-
-        Only sums that depend on a unit's parameters count.
-        """
+        """Return the accepted rounding error of the loss, `DEVIATIONS` standard deviations, for each layer's units."""
         network, data, passes = self._network, self._data, self._forward()
         logits, l2 = passes[-1].out, self._config.l2_of_batch(data.weight)
         loss, dout = reference.mean_loss(
             network.output, logits, data.targets, data.sample_weight, self._config.label_smoothing
         )
-        penalties = [
-            0.5 * l2 * is_decayed * np.sum(weight**2)
-            for weight, is_decayed in zip(network.weights, network.decayed, strict=True)
-        ]
+        decayed = zip(network.weights, network.decayed, strict=True)
+        penalties = [0.5 * l2 * is_decayed * np.sum(weight**2) for weight, is_decayed in decayed]
         # All errors here are squared and in units of the roundoff. `own` is the error of each unit of a layer, `later`
         # the error of all later computations.
         shares = np.ones(len(logits)) if data.sample_weight is None else data.sample_weight

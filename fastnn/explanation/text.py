@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.explanation.steps import LayerSteps, SampleSteps
+from fastnn.explanation.explanation import Explanation, LayerSteps
 from fastnn.network import ACTIVATIONS
 
 # A list of up to _WHOLE entries is shown whole. Of a longer list, the _LARGEST largest entries are shown.
@@ -22,35 +22,18 @@ Namer = Callable[[int], str]
 
 
 class Words(NamedTuple):
-    """How the steps of one kind of layer are worded.
+    """How the steps of one kind of layer are worded."""
 
-    Attributes
-    ----------
-    title : str
-        Stands before the name of the activation, with a space at its end if it is not empty.
-    formula, note : str
-        The sum in words, and a line that explains it.
-    columns : function of LayerSteps
-        Returns the columns of a table that computes the sum of each unit, by their headings; empty if a sum has many
-        terms, which then get a table of their own.
-    factor : str
-        What a weight multiplies, in a word.
-    factors : function of LayerSteps
-        Returns it for all weights, (terms of a sum, H).
-    back : str
-        The gradient of the layer's inputs; {} is the number of the layer.
-    constants : tuple of str
-        What the sums contain beside the inputs.
-    """
-
-    title: str
-    formula: str
-    note: str
+    title: str  # stands before the name of the activation, with a space at its end if it is not empty
+    formula: str  # the sum in words
+    note: str  # a line that explains the formula
+    # The columns of a table that computes the sum of each unit, by their headings. Empty if a sum has many terms, which
+    # then get a table of their own.
     columns: Callable[[LayerSteps], dict[str, np.ndarray]]
-    factor: str
-    factors: Callable[[LayerSteps], np.ndarray]
-    back: str
-    constants: tuple[str, ...]
+    factor: str  # what a weight multiplies, in a word
+    factors: Callable[[LayerSteps], np.ndarray]  # the factors of all weights, (terms of a sum, H)
+    back: str  # the gradient of the layer's inputs; {} is the number of the layer
+    constants: tuple[str, ...]  # what the sums contain beside the inputs
 
 
 def _batch_norm_columns(layer: LayerSteps) -> dict[str, np.ndarray]:
@@ -87,7 +70,7 @@ KINDS = {
 """The words of every kind of layer: dict of str to `Words`."""
 
 
-def render(steps: SampleSteps) -> str:
+def render(steps: Explanation) -> str:
     """Return the text of `Explanation.to_text`."""
     sections = [_inputs(steps)]
     sections += [_forward(steps, index) for index in range(len(steps.layers))]
@@ -100,39 +83,37 @@ def render(steps: SampleSteps) -> str:
 
 
 # --- The sections ----------------------------------------------------------------------------------------------------
-def _inputs(steps: SampleSteps) -> str:
+def _inputs(steps: Explanation) -> str:
     inp, scale = steps.layers[0].inp, steps.network.input_scale
     nonzero = int(np.count_nonzero(inp))
     lines = [f"Inputs: {len(inp):,} numbers ({nonzero:,} nonzero), multiplied by {scale:.4g}."]
     name = _input_namer(steps, 0)
     if len(inp) <= _WHOLE:
         rows = [(name(i), _number(steps.row[i]), _number(value)) for i, value in enumerate(inp)]
-        lines += _table(("", "given", "scaled"), rows)
+        lines += table(("", "given", "scaled"), rows)
     elif steps.image_shape is not None:
         lines.append("   Pixels are named (row, column), counted from 0.")
     return "\n".join(lines)
 
 
-def _forward(steps: SampleSteps, index: int) -> str:
+def _forward(steps: Explanation, index: int) -> str:
     layer, last = steps.layers[index], index == len(steps.layers) - 1
     words, activation, units = KINDS[layer.layer.kind], ACTIVATIONS[layer.activation], len(layer.sums)
     name, columns = _output_namer(steps, index), words.columns(layer)
     quantity, role, formula = "logit", "classes", ""
     if not last:
         quantity, role, formula = "sum", layer.activation, f", output = {activation.formula}"
-    lines = [
-        f"Layer {index + 1}, {len(layer.inp):,} -> {units:,} {words.title}{role}: "
-        f"{quantity} = {words.formula}{formula}."
-    ]
+    head = f"Layer {index + 1}, {len(layer.inp):,} -> {units:,} {words.title}{role}"
+    lines = [f"{head}: {quantity} = {words.formula}{formula}."]
     if words.note:
         lines.append(f"   {words.note}")
     if activation.can_die:
         lines.append(f"   Active units: {np.count_nonzero(layer.out):,} of {units:,}; the others output 0.")
     if columns or not last:
         shown = _largest(layer.out)
-        table = {**columns, quantity: layer.sums, **({} if last else {"output": layer.out})}
-        rows = [(name(unit), *(_number(values[unit]) for values in table.values())) for unit in shown]
-        lines += _table((_heading("", shown, units), *table), rows)
+        columns_shown = {**columns, quantity: layer.sums, **({} if last else {"output": layer.out})}
+        rows = [(name(unit), *(_number(values[unit]) for values in columns_shown.values())) for unit in shown]
+        lines += table((_heading("", shown, units), *columns_shown), rows)
     if columns:
         return "\n".join(lines)
     detailed = list(range(units)) if layer.weight.size <= _TINY else [int(layer.out.argmax())]
@@ -154,10 +135,10 @@ def _weighted_sum(layer: LayerSteps, unit: int, title: str, input_name: Namer) -
         rest = products.sum() - products[shown].sum()
         rows.append((f"other nonzero ({others:,})", "", "", _number(rest)))
     rows += [("bias", "", "", _number(layer.bias[unit])), (title, "", "", _number(layer.sums[unit]))]
-    return _table(("", "input", "weight", "product"), rows)
+    return table(("", "input", "weight", "product"), rows)
 
 
-def _softmax(steps: SampleSteps) -> str:
+def _softmax(steps: Explanation) -> str:
     formula = f"probability = exp(z - max(z)) / sum of exp(z - max(z)), with max(z) = {_number(steps.logits.max())}"
     columns = (steps.logits, steps.shifted, steps.exp, steps.proba)
     shown = _largest(steps.proba)
@@ -165,10 +146,10 @@ def _softmax(steps: SampleSteps) -> str:
     rows.append(("sum of all", "", "", f"{steps.total:.7g}", f"{steps.proba.sum():.7g}"))
     head = (_heading("class", shown, len(steps.proba)), "logit z", "z - max(z)", "exp(z - max(z))", "probability")
     predicted = f"   Predicted class: {steps.class_names[steps.prediction]}."
-    return "\n".join([f"Softmax: {formula}.", *_table(head, rows), predicted])
+    return "\n".join([f"Softmax: {formula}.", *table(head, rows), predicted])
 
 
-def _contributions(steps: SampleSteps) -> str:
+def _contributions(steps: Explanation) -> str:
     """Return the section that lists the contribution of each input to the logit difference."""
     values, predicted = steps.contributions, f"class {steps.class_names[steps.prediction]}"
     if steps.rival is None:
@@ -187,14 +168,14 @@ def _contributions(steps: SampleSteps) -> str:
     rows = [(*one, "", *other) for one, other in zip_longest(*columns, fillvalue=("", ""))]
     result = "logit" if steps.rival is None else "difference"
     lines = [f"Contributions: input * gradient of {quantity}. The {result} is {_number(total)}."]
-    lines += _table((f"for {predicted}", "", "", against, ""), rows, left=(0, 3))
+    lines += table((f"for {predicted}", "", "", against, ""), rows, left=(0, 3))
     if all(ACTIVATIONS[layer.activation].is_piecewise_linear for layer in steps.layers):
         constants = dict.fromkeys(each for layer in steps.layers for each in KINDS[layer.layer.kind].constants)
         lines.append(f"   The {' and '.join(constants)} contribute the rest, {_number(total - values.sum())}.")
     return "\n".join(lines)
 
 
-def _loss(steps: SampleSteps) -> str:
+def _loss(steps: Explanation) -> str:
     label = steps.label
     assert label is not None
     name, proba = steps.class_names[label], steps.proba[label]
@@ -205,7 +186,7 @@ def _loss(steps: SampleSteps) -> str:
     )
 
 
-def _backward(steps: SampleSteps, index: int) -> str:
+def _backward(steps: Explanation, index: int) -> str:
     layer = steps.layers[index]
     assert layer.dsums is not None
     assert layer.dweight is not None
@@ -221,7 +202,7 @@ def _backward(steps: SampleSteps, index: int) -> str:
     lines.append(f"   The error of a unit is also the gradient of its bias. Nonzero errors: {nonzero:,} of {units:,}.")
     name, input_name = _output_namer(steps, index), _input_namer(steps, index)
     shown = _largest(layer.dsums)
-    lines += _table((_heading("", shown, units), "error"), [(name(i), _number(layer.dsums[i])) for i in shown])
+    lines += table((_heading("", shown, units), "error"), [(name(i), _number(layer.dsums[i])) for i in shown])
     gradient, factors = layer.dweight.ravel(), words.factors(layer)
     lines.append(
         f"   Gradient of a weight = its {words.factor} * the error of its unit. Nonzero gradients: "
@@ -232,11 +213,11 @@ def _backward(steps: SampleSteps, index: int) -> str:
         i, unit = divmod(flat, units)
         title = name(unit) if len(factors) == 1 else f"{input_name(i)} -> {name(unit)}"
         rows.append((title, *map(_number, (factors[i, unit], layer.dsums[unit], gradient[flat]))))
-    return "\n".join(lines + _table((_heading("", shown, gradient.size), words.factor, "error", "gradient"), rows))
+    return "\n".join(lines + table((_heading("", shown, gradient.size), words.factor, "error", "gradient"), rows))
 
 
 # --- Names, numbers and tables ---------------------------------------------------------------------------------------
-def _input_namer(steps: SampleSteps, index: int) -> Namer:
+def _input_namer(steps: Explanation, index: int) -> Namer:
     """Return the function that names the inputs of a layer."""
     if index:
         return lambda i: f"unit {i}"
@@ -246,7 +227,7 @@ def _input_namer(steps: SampleSteps, index: int) -> Namer:
     return lambda i: f"pixel ({i // width}, {i % width})"
 
 
-def _output_namer(steps: SampleSteps, index: int) -> Namer:
+def _output_namer(steps: Explanation, index: int) -> Namer:
     """Return the function that names the outputs of a layer."""
     if index < len(steps.layers) - 1:
         return lambda i: f"unit {i}"
@@ -269,12 +250,12 @@ def _number(value: float) -> str:
     return f"{value + 0:.4g}"  # + 0 turns -0 into 0
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:
+def table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,), indent: str = "   "
+) -> list[str]:
     """Return the lines of a table; the columns in `left` are aligned to the left, the others to the right."""
-    lines = [head, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    texts = [
-        [cell.ljust(width) if column in left else cell.rjust(width) for column, (cell, width) in enumerate(cells)]
-        for cells in (zip(line, widths, strict=True) for line in lines)
-    ]
-    return [f"   {'  '.join(text)}".rstrip() for text in texts]
+    columns = []
+    for index, column in enumerate(zip(head, *rows, strict=True)):
+        width = max(map(len, column))
+        columns.append([cell.ljust(width) if index in left else cell.rjust(width) for cell in column])
+    return [f"{indent}{'  '.join(line)}".rstrip() for line in zip(*columns, strict=True)]

@@ -11,25 +11,15 @@ from fastnn.errors import FileError
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes | bytearray | memoryview) -> None:
-    """Write `data` to `path`, replacing an existing file in one step.
+    """Write `data`, bytes or a C-contiguous memoryview, to `path`, replacing an existing file in one step.
 
     The data go to a temporary file in the same folder, which only its owner can read. It is synced to disk and then
-    renamed to `path`. Any exception, including KeyboardInterrupt, removes it and leaves the old file unchanged.
+    renamed to `path`. Any exception, including KeyboardInterrupt, removes it and leaves the old file unchanged. An
+    existing file keeps its permissions. If `path` is a symbolic link, its target is replaced and the link stays.
 
-    Parameters
-    ----------
-    path : str or path
-        The file to write. An existing file keeps its permissions; a new file gets the default permissions. If `path`
-        is a symbolic link, its target is replaced and the link stays. A folder, a device or a pipe is an error.
-    data : bytes, bytearray or C-contiguous memoryview
-        The whole content of the file.
-
-    Raises
-    ------
-    FileError
-        If the file cannot be written. The message names the path, the number of bytes and the cause. The old file is
-        unchanged, with one exception: if only the sync of the folder fails, the new file is complete, and the message
-        says that a power failure may undo the write.
+    Raises FileError, with the path and the cause, if the file cannot be written, or if `path` is a folder, a device or
+    a pipe. If only the sync of the folder fails, the new file is complete, and the message says that a power failure
+    may undo the write.
     """
     target, old_mode = _target(path)
     folder = os.path.dirname(target)

@@ -50,8 +50,9 @@ from fastnn.datasets.files import open_binary
 from fastnn.errors import DataError, FileError, SettingsError
 from fastnn.files.atomic import write_atomically
 from fastnn.network import ACTIVATIONS, LOSSES, Dense, Layer, Network
-from fastnn.network.layers import Shape, from_json, to_json
+from fastnn.network.layers import Shape, array_shapes, from_json, to_json
 from fastnn.network.model import Model, are_sizes, checked_names, default_classes
+from fastnn.network.network import chain_shapes
 
 _FORMAT, _VERSION = "fastnn-model", "3"
 _NAMES = ("classes", "image_shape", "feature_names", "unknown")
@@ -174,10 +175,8 @@ def load_classifier(path: str | os.PathLike[str]) -> Model:
     """Load a model whose output is a softmax over C classes; raise DataError for any other model."""
     model = load(path)
     if not model.network.loss.uses_labels:
-        raise DataError(
-            f"{display_path(path)}: the output of its network is {model.network.output}, "
-            f"expected softmax: one of C classes"
-        )
+        found = f"the output of its network is {model.network.output}"
+        raise DataError(f"{display_path(path)}: {found}, expected softmax: one of C classes")
     return model
 
 
@@ -191,7 +190,7 @@ def checked(model: Model) -> dict[str, Any]:
 def _serialized(model: Model) -> bytes:
     network = model.network
     code = "F64" if network.dtype == np.float64 else "F32"
-    arrays = _by_name(network.weights, network.biases, network.statistics)
+    arrays = _by_name(zip(network.weights, network.biases, strict=True), network.statistics)
     # tobytes converts to row-major order: the raw memory of a column-major array would be the transposed matrix.
     payload = b"".join(np.asarray(array, _DTYPES[code]).tobytes() for array in arrays.values())
     metadata = {
@@ -228,11 +227,12 @@ def versions() -> dict[str, str]:
     return {"fastnn": own, "numpy": np.__version__}
 
 
-def _by_name(weights: Sequence[Any], biases: Sequence[Any], statistics: Sequence[Any]) -> dict[str, Any]:
+def _by_name(parameters: Iterable[tuple[Any, ...]], statistics: Sequence[Any]) -> dict[str, Any]:
     """Return arrays, or their shapes, by the names of their tensors, in the order of the payload."""
-    pairs = enumerate(zip(weights, biases, strict=True))
-    parameters = {f"{name}.{k}": each for k, pair in pairs for name, each in zip(("weight", "bias"), pair, strict=True)}
-    return parameters | {f"statistic.{k}": each for k, each in enumerate(statistics)}
+    named = {}
+    for k, (weight, bias) in enumerate(parameters):
+        named |= {f"weight.{k}": weight, f"bias.{k}": bias}
+    return named | {f"statistic.{k}": each for k, each in enumerate(statistics)}
 
 
 def _entries(shapes: Mapping[str, Shape], code: str) -> dict[str, Any]:
@@ -267,8 +267,10 @@ def _read(file: BinaryIO, size: int) -> Model:
     if not isinstance(input_scale, float) or not 0 < input_scale < math.inf or repr(input_scale) != text:
         raise DataError(f"input_scale is {short(text)}, expected a positive number")
     layers, input_shape = _layers(metadata) if "layers" in metadata else _dense_layers(header, metadata["activation"])
-    weights, biases, statistics, output_shape = _shapes(layers, input_shape)
-    shapes = _by_name(weights, biases, statistics)
+    *input_shapes, output_shape = chain_shapes(input_shape, layers)
+    stated = array_shapes(layers, input_shapes)
+    parameters = [pair for pair, _ in stated if pair]
+    shapes = _by_name(parameters, [shape for _, statistics in stated for shape in statistics])
     dtype = _check_tensors(header, shapes)
     names = {name: _parse_json(metadata[name], name) for name in _NAMES if name in metadata}
     names = checked_names(output, math.prod(input_shape), math.prod(output_shape), **names)
@@ -281,7 +283,7 @@ def _read(file: BinaryIO, size: int) -> Model:
     numbers = np.frombuffer(payload, dtype).astype(dtype.newbyteorder("="), copy=False)
     ends = zip(shapes.values(), accumulate(map(math.prod, shapes.values())), strict=True)
     arrays = [numbers[end - math.prod(shape) : end].reshape(shape) for shape, end in ends]
-    n = 2 * len(weights)
+    n = 2 * len(parameters)
     chain = (arrays[:n:2], arrays[1:n:2], "relu", input_scale, output, layers, input_shape, arrays[n:])
     metadata = {key: metadata[key] for key in ("format_version", "fastnn", "numpy")}
     return Model(Network(*chain), metadata=metadata, **names)  # Network rejects NaN and infinity, and copies
@@ -376,21 +378,6 @@ def _dense_layers(tensors: dict[str, Any], activation: str) -> tuple[Sequence[La
         weights.append(shape)
     names = [activation] * (len(weights) - 1) + ["identity"]
     return [Dense(units, name) for (_, units), name in zip(weights, names, strict=True)], tuple(weights[0][:1])
-
-
-def _shapes(layers: Sequence[Layer], shape: Shape) -> tuple[list[Shape], list[Shape], list[Shape], Shape]:
-    """Return the shapes of the weights, biases, statistics and output, without allocating them."""
-    weights: list[Shape] = []
-    biases: list[Shape] = []
-    statistics: list[Shape] = []
-    for layer in layers:
-        parameters = layer.parameter_shapes(shape)
-        if parameters is not None:
-            weights.append(parameters[0])
-            biases.append(parameters[1])
-        statistics += layer.statistics_shapes(shape)
-        shape = layer.output_shape(shape)
-    return weights, biases, statistics, shape
 
 
 def _check_tensors(tensors: dict[str, Any], shapes: Mapping[str, Shape]) -> np.dtype[Any]:

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -115,7 +116,13 @@ def export_onnx(
     ['model.onnx']
     """
     for package in ("onnx", "onnxruntime"):
-        _require(package)
+        try:
+            import_module(package)
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"ONNX export needs onnx and onnxruntime, but {package} cannot be imported ({error}); install the "
+                "extra fastnn-digits[onnx]: in a checkout, run pip install '.[onnx]'"
+            ) from error
     if isinstance(model, Network):
         model = Model(model, default_classes(model.output, model.n_outputs))
     dtype = model.network.dtype
@@ -130,18 +137,6 @@ def export_onnx(
     except DataError as error:
         raise DataError(f"{display_path(path)}: cannot export: {error}") from None
     write_atomically(path, data)
-
-
-def _require(name: str) -> None:
-    from importlib import import_module
-
-    try:
-        import_module(name)
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"ONNX export needs onnx and onnxruntime, but {name} cannot be imported ({error}); install the extra "
-            "fastnn-digits[onnx]: in a checkout, run pip install '.[onnx]'"
-        ) from error
 
 
 # --- The graph -------------------------------------------------------------------------------------------------------
@@ -180,9 +175,8 @@ def _serialized(model: Model, dtype: np.dtype) -> bytes:
     network = model.network
     n_bytes = sum(array.nbytes for array in (*network.weights, *network.biases, *network.statistics))
     if n_bytes > _MAX_BYTES:
-        raise DataError(
-            f"the parameters take {n_bytes} bytes, expected at most {_MAX_BYTES}, the limit of an ONNX file"
-        )
+        limit = f"at most {_MAX_BYTES}, the limit of an ONNX file"
+        raise DataError(f"the parameters take {n_bytes} bytes, expected {limit}")
     graph = _Graph(network.dtype)
     answer = _add_answer(graph, model, _add_network(graph, network, dtype))
     inp, *outputs = (
@@ -333,18 +327,14 @@ def _compare(model: Model, rows: np.ndarray, found: list[np.ndarray], first: int
     wrong = (label != correct).reshape(len(rows), -1).any(axis=1) if label.shape == correct.shape else np.array([True])
     if wrong.any():
         row = int(wrong.argmax())
-        raise DataError(
-            f"onnxruntime's label of row {first + row} is {short(label.tolist()[row])}, "
-            f"expected {short(correct.tolist()[row])}"
-        )
+        predicted, expects = short(label.tolist()[row]), short(correct.tolist()[row])
+        raise DataError(f"onnxruntime's label of row {first + row} is {predicted}, expected {expects}")
 
 
 def _check_close(name: str, found: np.ndarray, expected: np.ndarray, tolerance: float, first: int) -> None:
     if found.dtype != expected.dtype or found.shape != expected.shape:
-        raise DataError(
-            f"onnxruntime's {name} are {found.dtype} of shape {found.shape}, "
-            f"expected {expected.dtype} of shape {expected.shape}"
-        )
+        what, wanted = (f"{array.dtype} of shape {array.shape}" for array in (found, expected))
+        raise DataError(f"onnxruntime's {name} are {what}, expected {wanted}")
     distance = np.abs(found - expected)
     if not (distance <= tolerance).all():
         row, column = np.unravel_index(np.argmax(np.nan_to_num(distance, nan=np.inf)), distance.shape)

@@ -17,41 +17,20 @@ LEAKY_SLOPE, ELU_ALPHA = 0.01, 1.0
 
 
 class Activation(NamedTuple):
-    """One row of the table.
+    """One row of the table."""
 
-    Attributes
-    ----------
-    forward : function of ndarray
-        The activation of each element. It must not change its argument.
-    derivative : function of ndarray
-        The derivative at each element, computed from what `needs` names; an array, or the number 1.
-    needs : {"input", "output"}
-        Whether `derivative` takes the input or the output of the activation.
-    formula, derivative_formula : str
-        Both functions in words: of ``sum``, and of ``sum`` or ``output``.
-    onnx : function of (graph, name)
-        Adds the activation's ONNX nodes to the graph, after the tensor `name`, and returns the name of its result. The
-        graph has the methods ``add(operator, inputs, **attributes)`` and ``number(value)``.
-    initializer : {"he", "glorot"}
-        The distribution of the weights that suits it; see `Network.initialize`.
-    has_kink : bool
-        Whether the derivative jumps at 0. A central difference across the jump is meaningless.
-    is_piecewise_linear : bool
-        Whether it is a straight line on each side of 0.
-    can_die : bool
-        Whether it is 0 for all negative sums. A unit with negative sums for all samples gets no gradient.
-    """
-
-    forward: Function
-    derivative: Function
-    needs: Literal["input", "output"]
-    formula: str
-    derivative_formula: str
+    forward: Function  # the activation of each element; it must not change its argument
+    derivative: Function  # the derivative at each element, from what `needs` names: an array, or the number 1
+    needs: Literal["input", "output"]  # whether `derivative` takes the input or the output of the activation
+    formula: str  # the activation in words, of ``sum``
+    derivative_formula: str  # the derivative in words, of ``sum`` or ``output``
+    # Adds the activation's ONNX nodes to a graph, after the tensor of a name, and returns the name of its result. The
+    # graph has the methods ``add(operator, inputs, **attributes)`` and ``number(value)``.
     onnx: Callable[[Any, str], str]
-    initializer: Literal["he", "glorot"] = "glorot"
-    has_kink: bool = False
-    is_piecewise_linear: bool = False
-    can_die: bool = False
+    initializer: Literal["he", "glorot"] = "glorot"  # the distribution of the weights; see `Network.initialize`
+    has_kink: bool = False  # whether the derivative jumps at 0: a central difference across the jump is meaningless
+    is_piecewise_linear: bool = False  # whether it is a straight line on each side of 0
+    can_die: bool = False  # whether it is 0 for all negative sums: a unit that has only these gets no gradient
 
 
 def _operator(operator: str, **attributes: float) -> Callable[[Any, str], str]:

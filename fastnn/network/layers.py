@@ -9,7 +9,7 @@ can compute it itself, in NumPy; it then works in both backends, in files, and i
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -24,63 +24,39 @@ Gradients = tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]
 
 
 class Arrays(NamedTuple):
-    """The arrays of one layer of a network.
-
-    Attributes
-    ----------
-    weight, bias : ndarray, or None
-        The parameters; None for a layer without parameters.
-    statistics : tuple of ndarray
-        What the layer has measured in training and uses in prediction, such as running means.
-    """
+    """The arrays of one layer of a network; weight and bias are None for a layer without parameters."""
 
     weight: Any
     bias: Any
-    statistics: tuple[np.ndarray, ...] = ()
+    statistics: tuple[np.ndarray, ...] = ()  # measured in training and used in prediction, such as running means
 
 
 class Forward(NamedTuple):
-    """The result of a layer's forward pass, before its activation.
+    """The result of a layer's forward pass, before its activation."""
 
-    Attributes
-    ----------
-    sums : ndarray of shape (B, ...)
-        The input of the activation.
-    saved : object
-        What the layer's backward pass needs besides its input.
-    statistics : tuple of ndarray
-        The statistics of this batch, in training; empty in prediction.
-    """
-
-    sums: np.ndarray
-    saved: Any = None
-    statistics: tuple[np.ndarray, ...] = ()
+    sums: np.ndarray  # (B, ...), the input of the activation
+    saved: Any = None  # what the layer's backward pass needs besides its input
+    statistics: tuple[np.ndarray, ...] = ()  # of this batch, in training; empty in prediction
 
 
 class Layer:
-    """The base class of layers, for subclasses that are frozen dataclasses with a field `activation`.
+    """The base class of layers, for subclasses that are frozen dataclasses with a field `activation`."""
 
-    The class attributes say how training treats the layer:
-
-    - kind: the name of the class in files and messages
-    - default_activation: the activation that stands for None, except in the last layer of a network
-    - is_decayed: whether L2 and weight decay apply to its weight
-    - drops_inputs: whether dropout drops its inputs, where these come from another layer
-    - accepts_sparse: whether it can be the first layer of a network with sparse inputs
-    - momentum: after a batch, statistics are ``momentum * old + (1 - momentum) * new``
-    """
-
-    kind: ClassVar[str]
-    default_activation: ClassVar[str] = "identity"
-    is_decayed: ClassVar[bool] = True
-    drops_inputs: ClassVar[bool] = False
-    accepts_sparse: ClassVar[bool] = False
-    momentum: float = 0.0
-    activation: str | None
+    kind: ClassVar[str]  # the name of the class in files and messages
+    default_activation: ClassVar[str] = "identity"  # stands for None, except in the last layer of a network
+    is_decayed: ClassVar[bool] = True  # whether L2 and weight decay apply to its weight
+    drops_inputs: ClassVar[bool] = False  # whether dropout drops its inputs, where these come from another layer
+    accepts_sparse: ClassVar[bool] = False  # whether it can be the first layer of a network with sparse inputs
+    momentum: float = 0.0  # after a batch, statistics are ``momentum * old + (1 - momentum) * new``
+    activation: Any  # str or None; a network's layers have names only
 
     def __post_init__(self) -> None:
         if self.activation is not None:
             check_choice(f"activation of a {self.kind} layer", self.activation, list(ACTIVATIONS))
+
+    def with_activation(self, activation: str | None) -> "Layer":
+        """Return the layer with another activation."""
+        return replace(self, activation=activation)  # type: ignore[type-var]
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of an output row, given that of an input row; SettingsError if the input does not fit."""
@@ -270,6 +246,14 @@ class BatchNorm(Layer):
 
 LAYERS: dict[str, type[Layer]] = {layer.kind: layer for layer in (Dense, BatchNorm)}
 """The class of every kind of layer by its name in files: dict of str to type."""
+
+
+def array_shapes(
+    layers: Sequence[Layer], input_shapes: Sequence[Shape]
+) -> list[tuple[tuple[Shape, ...], tuple[Shape, ...]]]:
+    """Return the shapes of each layer's arrays: those of weight and bias, or none, and those of its statistics."""
+    pairs = zip(layers, input_shapes, strict=True)
+    return [(layer.parameter_shapes(shape) or (), layer.statistics_shapes(shape)) for layer, shape in pairs]
 
 
 def to_json(layers: Sequence[Layer]) -> list[dict[str, Any]]:

@@ -12,36 +12,18 @@ from fastnn.network.activations import logistic
 
 
 class Loss(NamedTuple):
-    """One row of the table.
+    """One row of the table. Functions take logits (B, C), and targets: labels (B,) or numbers (B, C)."""
 
-    Attributes
-    ----------
-    outputs : function of logits
-        Returns the network's outputs, (B, C): probabilities or numbers.
-    row_losses : function of (logits, targets, smoothing)
-        Returns the loss of each row, (B,), and its gradient with respect to the logits, (B, C).
-    is_correct : function of (logits, targets), or None
-        Returns which rows are predicted correctly, bool (B,); None if outputs have no accuracy.
-    uses_labels : bool
-        Whether targets are labels, integers of shape (B,), and not numbers of shape (B, C).
-    target_range : (float, float)
-        The smallest and the largest target allowed.
-    are_independent : bool
-        Whether each output has a probability of its own, a yes-or-no label.
-    class_counts : function of C
-        Returns the possible numbers of classes of a network with C outputs, the usual one first; empty for none.
-    formula : str
-        The loss of a row in words.
-    """
-
-    outputs: Callable[[np.ndarray], np.ndarray]
+    outputs: Callable[[np.ndarray], np.ndarray]  # the network's outputs, (B, C): probabilities or numbers
+    # The loss of each row, (B,), and its gradient with respect to the logits, (B, C), of (logits, targets, smoothing).
     row_losses: Callable[[np.ndarray, np.ndarray, float], tuple[np.ndarray, np.ndarray]]
+    # Which rows are predicted correctly, bool (B,), of (logits, targets); None if outputs have no accuracy.
     is_correct: Callable[[np.ndarray, np.ndarray], np.ndarray] | None
-    uses_labels: bool
-    target_range: tuple[float, float]
-    are_independent: bool
-    class_counts: Callable[[int], tuple[int, ...]]
-    formula: str
+    uses_labels: bool  # whether targets are labels
+    target_range: tuple[float, float]  # the smallest and the largest target allowed
+    are_independent: bool  # whether each output has a probability of its own, a yes-or-no label
+    class_counts: Callable[[int], tuple[int, ...]]  # the possible numbers of classes for C outputs, the usual one first
+    formula: str  # the loss of a row in words
 
     def n_correct(self, logits: np.ndarray, targets: np.ndarray) -> int:
         """Return the number of rows predicted correctly; 0 if outputs have no accuracy."""

@@ -66,8 +66,7 @@ class Model:
         """The classes as an array of shape (C,), int64 or object (str); DataError if the model has none."""
         if self.classes is None:
             raise DataError("the model has no classes: its outputs are numbers, expected a model with classes")
-        classes = self.classes
-        return np.array(classes, object if isinstance(classes[0], str) else np.int64)
+        return np.array(self.classes, object if isinstance(self.classes[0], str) else np.int64)
 
     def decide(self, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return predicted labels and class probabilities.
@@ -142,17 +141,10 @@ def checked_names(
     feature_names: Any = None,
     unknown: Any = None,
 ) -> dict[str, Any]:
-    """Check every field of a `Model` except its network and metadata. The values are lists, as in a model file.
+    """Return the fields of a `Model` except its network and metadata, checked, with tuples instead of lists.
 
-    Returns
-    -------
-    dict of str to value
-        The arguments of `Model`, with tuples instead of lists.
-
-    Raises
-    ------
-    DataError
-        If a value is not a list of plain int, str or float, or does not fit a network with this output and size.
+    Raises DataError if a value is not a list of plain int, str or float, as in a model file, or does not fit a network
+    with this output and size.
     """
     loss = LOSSES[output]
     classes = _checked_classes(classes, loss.class_counts(n_outputs), n_outputs)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from fastnn.checks import check_choice, check_number, is_integer
 from fastnn.errors import SettingsError
 from fastnn.network.activations import ACTIVATIONS
 from fastnn.network.aligned import aligned_copy
-from fastnn.network.layers import Arrays, Dense, Layer, Shape
+from fastnn.network.layers import Arrays, Dense, Layer, Shape, array_shapes
 from fastnn.network.losses import LOSSES, Loss
 from fastnn.randomness import generator
 
@@ -105,18 +104,19 @@ class Network:
                     )
             layers = _dense_layers([weight.shape[1] for weight in self.weights], activation)
         self.layers = _complete(layers)
-        self.shapes = _shapes(self.weights[0].shape[:1] if input_shape is None else input_shape, self.layers)
+        self.shapes = chain_shapes(self.weights[0].shape[:1] if input_shape is None else input_shape, self.layers)
         self.sizes = tuple(map(math.prod, self.shapes))
         self._check_arrays()
 
     def _check_arrays(self) -> None:
         """Raise SettingsError unless every array has the shape that its layer states, and is finite."""
-        expected, statistics = [], []
+        expected: list[tuple[int, Shape, Shape]] = []
+        statistics: list[tuple[int, Shape]] = []
         self._places: list[tuple[slice, slice]] = []  # of each layer's arrays in `weights` and in `statistics`
-        for number, (layer, shape) in enumerate(zip(self.layers, self.shapes, strict=False), start=1):
-            parameters, start = layer.parameter_shapes(shape), (len(expected), len(statistics))
-            expected += [] if parameters is None else [(number, *parameters)]
-            statistics += [(number, each) for each in layer.statistics_shapes(shape)]
+        for number, (parameters, measured) in enumerate(array_shapes(self.layers, self.shapes[:-1]), start=1):
+            start = len(expected), len(statistics)
+            expected += [(number, *parameters)] if parameters else []
+            statistics += [(number, each) for each in measured]
             self._places.append((slice(start[0], len(expected)), slice(start[1], len(statistics))))
         for found, wanted, name in ((self.weights, expected, "weights"), (self.statistics, statistics, "statistics")):
             if len(found) != len(wanted):
@@ -201,7 +201,7 @@ class Network:
         rng, layers = generator(seed, "weights"), _complete(layers)
         previous = activation if isinstance(activation, str) else "relu"
         weights, biases, statistics = [], [], []
-        for layer, shape in zip(layers, _shapes(sizes, layers), strict=False):
+        for layer, shape in zip(layers, chain_shapes(sizes, layers), strict=False):
             previous = previous if layer is layers[-1] else layer.activation
             suited = ACTIVATIONS[previous].initializer if initializer == "auto" else initializer
             parameters = layer.parameter_shapes(shape)
@@ -243,9 +243,9 @@ class Network:
         n_inputs, n_outputs = data.images.shape[1], max(2, data.n_classes)
         settings = {"input_scale": 1 / data.pixel_max, **settings}
         if not any(isinstance(layer, Layer) for layer in hidden):
-            return cls.initialize((n_inputs, *hidden, n_outputs), **settings)
+            return cls.initialize((n_inputs, *hidden, n_outputs), **settings)  # type: ignore[arg-type]
         activation = settings.pop("activation", "relu")
-        names = iter(_activations(sum(not isinstance(layer, Layer) for layer in hidden), activation))
+        names = iter(hidden_activations(sum(not isinstance(layer, Layer) for layer in hidden), activation))
         layers = [layer if isinstance(layer, Layer) else Dense(layer, next(names)) for layer in hidden]
         return cls.initialize((n_inputs,), [*layers, Dense(n_outputs)], **settings)
 
@@ -277,9 +277,8 @@ class Network:
         True
         """
         statistics = self.statistics if statistics is None else statistics
-        return Network(
-            weights, biases, "relu", self.input_scale, self.output, self.layers, self.shapes[0], statistics
-        )  # fmt: skip
+        chain = (self.input_scale, self.output, self.layers, self.shapes[0], statistics)
+        return Network(weights, biases, "relu", *chain)
 
     def chain(self) -> Iterator[tuple[Layer, Arrays]]:
         """Yield every layer with its arrays, first to last."""
@@ -306,9 +305,7 @@ class Network:
     @property
     def decayed(self) -> list[bool]:
         """Whether L2 and weight decay apply to each of the weights."""
-        return [
-            layer.is_decayed for layer, (own, _) in zip(self.layers, self._places, strict=True) if own.stop > own.start
-        ]
+        return [layer.is_decayed for layer, arrays in self.chain() if arrays.weight is not None]
 
     @property
     def n_inputs(self) -> int:
@@ -343,7 +340,7 @@ class Network:
         return f"Network({inputs}{chain}, {self.dtype}, {self.n_parameters:,} parameters)"
 
 
-def _shapes(input_shape: Sequence[int], layers: Sequence[Layer]) -> tuple[Shape, ...]:
+def chain_shapes(input_shape: Sequence[int], layers: Sequence[Layer]) -> tuple[Shape, ...]:
     """Return the shape of an input row, and of each layer's output row."""
     shapes = [tuple(input_shape)]
     if not shapes[0] or any(not is_integer(size) or size < 1 for size in shapes[0]):
@@ -353,7 +350,7 @@ def _shapes(input_shape: Sequence[int], layers: Sequence[Layer]) -> tuple[Shape,
     return tuple(shapes)
 
 
-def _activations(n_hidden: int, activation: str | Sequence[str]) -> list[str]:
+def hidden_activations(n_hidden: int, activation: str | Sequence[str]) -> list[str]:
     """Return the activation of each hidden layer."""
     names = [activation] * n_hidden if isinstance(activation, str) else list(activation)
     for name in {*names, *([activation] if isinstance(activation, str) else [])}:
@@ -365,9 +362,8 @@ def _activations(n_hidden: int, activation: str | Sequence[str]) -> list[str]:
 
 def _dense_layers(units: Sequence[int], activation: str | Sequence[str]) -> list[Layer]:
     """Return dense layers with these numbers of units and activations; the last one has none yet."""
-    return [
-        Dense(size, name) for size, name in zip(units, [*_activations(len(units) - 1, activation), None], strict=True)
-    ]
+    names = [*hidden_activations(len(units) - 1, activation), None]
+    return [Dense(size, name) for size, name in zip(units, names, strict=True)]
 
 
 def _complete(layers: Sequence[Layer]) -> tuple[Layer, ...]:
@@ -379,5 +375,5 @@ def _complete(layers: Sequence[Layer]) -> tuple[Layer, ...]:
         raise SettingsError(
             f"the activation of the last layer is {last.activation}, expected identity: the output function follows it"
         )
-    named = [layer if layer.activation else replace(layer, activation=layer.default_activation) for layer in hidden]  # type: ignore[type-var]
-    return (*named, replace(last, activation="identity"))  # type: ignore[type-var]
+    named = [layer if layer.activation else layer.with_activation(layer.default_activation) for layer in hidden]
+    return (*named, last.with_activation("identity"))

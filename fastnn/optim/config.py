@@ -22,52 +22,30 @@ Shuffle = Callable[[np.ndarray], np.ndarray]
 
 
 class Option(NamedTuple):
-    """The command-line option of a setting.
+    """The command-line option of a setting."""
 
-    Attributes
-    ----------
-    help : str
-        The help text, without the default.
-    parse : function of str
-        Returns the value; ValueError for a text that is not one.
-    metavar : str
-        The placeholder of the value in the help.
-    choices : tuple of str
-        The possible values, or empty.
-    flag : str
-        The name of the option if it is not that of the setting.
-    default_text : str
-        The default in words, where the value itself would not explain it.
-    """
-
-    help: str
-    parse: Callable[[str], Any] = str
-    metavar: str = "N"
-    choices: tuple[str, ...] = ()
-    flag: str = ""
-    default_text: str = ""
+    help: str  # the help text, without the default
+    parse: Callable[[str], Any] = str  # returns the value; ValueError for a text that is not one
+    metavar: str = "N"  # the placeholder of the value in the help
+    choices: tuple[str, ...] = ()  # the possible values, or empty
+    flag: str = ""  # the name of the option if it is not that of the setting
+    default_text: str = ""  # the default in words, where the value itself would not explain it
 
 
-def _integer(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a whole number") from None
+def _parser(convert: Callable[[str], Any], fault: str) -> Callable[[str], Any]:
+    """Return `convert`, a function of a text, with an error that names the text and its `fault`."""
+
+    def parse(text: str) -> Any:
+        try:
+            return convert(text)
+        except ValueError:
+            raise ValueError(f"{text!r} is {fault}") from None
+
+    return parse
 
 
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a number") from None
-
-
-def _batch_size(text: str) -> int | None:
-    try:
-        return None if text == "full" else int(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is neither a whole number nor 'full'") from None
-
+_integer, _number = _parser(int, "not a whole number"), _parser(float, "not a number")
+_batch_size = _parser(lambda text: None if text == "full" else int(text), "neither a whole number nor 'full'")
 
 OPTIONS = {
     "epochs": Option("number of epochs", _integer),
@@ -85,10 +63,7 @@ OPTIONS = {
         "fraction of each label to spread over all classes, from 0 to less than 1", _number, "FRACTION"
     ),
     "early_stopping": Option(
-        "stop after N epochs without a lower validation loss",
-        _integer,
-        flag="patience",
-        default_text="run all epochs",
+        "stop after N epochs without a lower validation loss", _integer, flag="patience", default_text="run all epochs"
     ),
     "seed": Option("random seed, 0 or more", _integer, "SEED"),
     "backend": Option("compute backend; auto is numba if it can be imported, else numpy", choices=BACKENDS),
@@ -113,19 +88,10 @@ class LossConfig:
         The fraction of each hidden layer's units to drop, in [0, 1). Dropout applies to the inputs of every dense layer
         but the first.
     label_smoothing : float
-        The fraction of each label's probability that is spread evenly over all classes, in [0, 1) [1]_. Only for
-        softmax outputs. Evaluation uses the labels as they are.
+        The fraction of each label's probability that is spread evenly over all classes, in [0, 1) (Szegedy et al. 2016,
+        arXiv:1512.00567, section 7). Only for softmax outputs. Evaluation uses the labels as they are.
     seed : int
         From 0 to 2**63 - 1. Determines the dropout masks; in `fastnn.train` also shuffling and held-out samples.
-
-    Raises
-    ------
-    SettingsError
-        If a setting is out of range.
-
-    References
-    ----------
-    .. [1] Szegedy et al. 2016, "Rethinking the inception architecture", arXiv:1512.00567, section 7.
     """
 
     l2: float = 0.0
@@ -209,7 +175,7 @@ class TrainingConfig(LossConfig):
     schedule: str | Schedule = "constant"
     warm_up: int = 0
     optimizer: str | Optimizer | LBFGS = "sgd"
-    early_stopping: EarlyStopping | int | None = None
+    early_stopping: Any = None  # becomes an EarlyStopping or None
     shuffle: bool | Shuffle = True
     backend: str = "auto"
     threads: int | None = None
@@ -227,7 +193,7 @@ class TrainingConfig(LossConfig):
         if not (isinstance(self.shuffle, (bool, np.bool_)) or callable(self.shuffle)):
             raise SettingsError(f"shuffle is {self.shuffle!r}, expected True, False or a function of the row numbers")
         if is_integer(self.early_stopping):
-            object.__setattr__(self, "early_stopping", EarlyStopping(int(self.early_stopping)))  # type: ignore[arg-type]
+            object.__setattr__(self, "early_stopping", EarlyStopping(int(self.early_stopping)))
         elif not (self.early_stopping is None or isinstance(self.early_stopping, EarlyStopping)):
             raise SettingsError(f"early_stopping is {self.early_stopping!r}, expected a number of epochs or None")
         get_schedule(self.schedule)

@@ -259,21 +259,7 @@ OPTIMIZERS: dict[str, Optimizer | LBFGS] = {
 
 
 def get_optimizer(optimizer: str | Optimizer | LBFGS) -> Optimizer | LBFGS:
-    """Return the optimizer with that name in `OPTIMIZERS`; an optimizer object is returned unchanged.
-
-    Parameters
-    ----------
-    optimizer : str, Optimizer or LBFGS
-
-    Returns
-    -------
-    Optimizer or LBFGS
-
-    Raises
-    ------
-    SettingsError
-        If there is no optimizer with that name.
-    """
+    """Return the optimizer with that name in `OPTIMIZERS`, or SettingsError; an object is returned unchanged."""
     if isinstance(optimizer, (Optimizer, LBFGS)):
         return optimizer
     if not isinstance(optimizer, str) or optimizer not in OPTIMIZERS:

@@ -23,15 +23,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class StepDecay:
-    """The factor is ``factor ** (epoch // every)``: it drops once per `every` epochs.
-
-    Parameters
-    ----------
-    factor : float
-        Multiplies the learning rate at each drop; above 0.
-    every : int
-        The number of epochs between drops, 1 or more.
-    """
+    """The factor is ``factor ** (epoch // every)``, with `factor` above 0: it drops once per `every` epochs."""
 
     factor: float = 0.5
     every: int = 10
@@ -46,13 +38,7 @@ class StepDecay:
 
 @dataclass(frozen=True)
 class InverseTime:
-    """The factor is ``1 / (1 + decay * epoch)`` (Robbins and Monro 1951).
-
-    Parameters
-    ----------
-    decay : float
-        0 or more.
-    """
+    """The factor is ``1 / (1 + decay * epoch)``, with `decay` 0 or more (Robbins and Monro 1951)."""
 
     decay: float = 0.1
 
@@ -65,13 +51,7 @@ class InverseTime:
 
 @dataclass(frozen=True)
 class Exponential:
-    """The factor is ``decay ** epoch``.
-
-    Parameters
-    ----------
-    decay : float
-        Above 0.
-    """
+    """The factor is ``decay ** epoch``, with `decay` above 0."""
 
     decay: float = 0.95
 
@@ -84,17 +64,10 @@ class Exponential:
 
 @dataclass(frozen=True)
 class Cosine:
-    """The factor falls from 1 along half a cosine wave. It would reach `final` one epoch after the last.
+    """The factor falls from 1 along half a cosine wave. It would reach `final`, 0 or more, one epoch after the last.
 
-    Parameters
-    ----------
-    final : float
-        0 or more.
-
-    References
-    ----------
-    Loshchilov and Hutter 2017, "SGDR: stochastic gradient descent with warm restarts", arXiv:1608.03983, equation 5
-    (without the restarts).
+    The source is equation 5, without the restarts, of Loshchilov and Hutter 2017, "SGDR: stochastic gradient descent
+    with warm restarts", arXiv:1608.03983.
     """
 
     final: float = 0.0
@@ -108,14 +81,9 @@ class Cosine:
 
 @dataclass(frozen=True)
 class WarmUp:
-    """The factor rises linearly over the first `warm_up` epochs, then follows `schedule` (Goyal et al. 2017).
+    """The factor rises linearly over the first `warm_up` epochs (Goyal et al. 2017).
 
-    Parameters
-    ----------
-    warm_up : int
-        The number of epochs during which the factor rises, 0 or more.
-    schedule : function of (epoch, epochs)
-        The schedule after the rise. It counts from 0 again.
+    It then follows `schedule`, whose epochs count from 0 again.
     """
 
     warm_up: int
@@ -140,22 +108,10 @@ SCHEDULES: dict[str, type] = {
 
 
 def get_schedule(schedule: "str | Schedule") -> Schedule:
-    """Return the schedule that a string describes.
+    """Return the schedule that a string describes; a function is returned unchanged.
 
-    Parameters
-    ----------
-    schedule : str or function of (epoch, epochs)
-        ``NAME`` or ``NAME:VALUE,...`` with the settings in order, such as ``"step:0.5,10"``. The names are "constant",
-        "step", "inverse-time", "exponential" and "cosine". A function is returned unchanged.
-
-    Returns
-    -------
-    function of (epoch, epochs)
-
-    Raises
-    ------
-    SettingsError
-        If the name is unknown, there are too many values, or a value is out of range.
+    The string is ``NAME`` or ``NAME:VALUE,...``: a name in `SCHEDULES`, and its settings in order. SettingsError if the
+    name is unknown, there are too many values, or a value is out of range.
 
     Examples
     --------

@@ -1,6 +1,5 @@
 """Draws the mean image of each class, and its precision and recall."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -8,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from fastnn import evaluation
 from fastnn.errors import DataError
-from fastnn.plots.display import BLUE, VERMILION, Display, percent, tidy
+from fastnn.plots.display import BLUE, VERMILION, Display, ImageShape, Names, percent, tidy
 from fastnn.plots.montage import draw_montage, montage_size
 
 if TYPE_CHECKING:
@@ -43,11 +42,7 @@ class ClassAveragesDisplay(Display):
     """
 
     def __init__(
-        self,
-        images: ArrayLike,
-        image_shape: tuple[int, int] | None,
-        labels: ArrayLike,
-        class_names: Sequence[object] | None = None,
+        self, images: ArrayLike, image_shape: ImageShape, labels: ArrayLike, class_names: Names = None
     ) -> None:
         pixels = np.asarray(images)
         true = evaluation.check_labels("labels", labels, None, None if class_names is None else len(class_names))
@@ -64,9 +59,9 @@ class ClassAveragesDisplay(Display):
     def from_samples(
         cls,
         images: ArrayLike,
-        image_shape: tuple[int, int] | None,
+        image_shape: ImageShape,
         labels: ArrayLike,
-        class_names: Sequence[object] | None = None,
+        class_names: Names = None,
         ax: "Axes | None" = None,
     ) -> Self:
         """Average the images and plot the means into `ax` or a new figure; the class describes the other parameters."""
@@ -104,17 +99,13 @@ class ClassScoresDisplay(Display):
         If `confusion` is not a square matrix of counts, or `class_names` does not have C names.
     """
 
-    def __init__(self, confusion: ArrayLike, class_names: Sequence[object] | None = None) -> None:
+    def __init__(self, confusion: ArrayLike, class_names: Names = None) -> None:
         self.scores = evaluation.per_class(confusion)
         self.class_names = evaluation.check_names(class_names, len(self.scores))
 
     @classmethod
     def from_predictions(
-        cls,
-        labels: ArrayLike,
-        predictions: ArrayLike,
-        class_names: Sequence[object] | None = None,
-        ax: "Axes | None" = None,
+        cls, labels: ArrayLike, predictions: ArrayLike, class_names: Names = None, ax: "Axes | None" = None
     ) -> Self:
         """Compute the scores of `predictions` for `labels`, both (N,) int, and plot them into `ax` or a new figure."""
         n_classes = None if class_names is None else len(class_names)

@@ -33,23 +33,13 @@ class ReliabilityDisplay(Display):
 
     @classmethod
     def from_predictions(
-        cls,
-        labels: ArrayLike,
-        proba: ArrayLike,
-        n_bins: int = 15,
-        ax: "Sequence[Axes] | None" = None,
+        cls, labels: ArrayLike, proba: ArrayLike, n_bins: int = 15, ax: "Sequence[Axes] | None" = None
     ) -> Self:
         """Compute the bins and plot into `ax` (two Axes) or a new figure."""
         return cls(labels, proba, n_bins).plot(ax)
 
     def plot(self, ax: "Sequence[Axes] | None" = None) -> Self:
-        """Draw the diagram and the histogram into `ax`, two Axes, or a new figure.
-
-        Raises
-        ------
-        SettingsError
-            If `ax` does not hold two Axes.
-        """
+        """Draw the diagram and the histogram into `ax`, two Axes, or a new figure; SettingsError for another number."""
         expected = "two: for the diagram and for the histogram"
         accuracy_ax, count_ax = self._panels(
             ax, 2, expected, (4.8, 5.6), nrows=2, ncols=1, sharex=True, height_ratios=(2.6, 1)

@@ -1,13 +1,12 @@
 """Draws the confusion matrix."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fastnn import evaluation
-from fastnn.plots.display import VERMILION, Display, percent
+from fastnn.plots.display import VERMILION, Display, Names, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +48,7 @@ class ConfusionDisplay(Display):
 
     texts_: np.ndarray | None = None
 
-    def __init__(self, confusion: ArrayLike, class_names: Sequence[object] | None = None, normalize: bool = False):
+    def __init__(self, confusion: ArrayLike, class_names: Names = None, normalize: bool = False):
         self.confusion = evaluation.check_confusion(confusion)
         self.class_names = evaluation.check_names(class_names, len(self.confusion))
         self.normalize = normalize
@@ -60,7 +59,7 @@ class ConfusionDisplay(Display):
         cls,
         labels: ArrayLike,
         predictions: ArrayLike,
-        class_names: Sequence[object] | None = None,
+        class_names: Names = None,
         normalize: bool = False,
         ax: "Axes | None" = None,
     ) -> Self:

@@ -64,13 +64,7 @@ class LearningCurveDisplay(Display):
         return cls(history).plot(ax)
 
     def plot(self, ax: "Sequence[Axes] | None" = None) -> Self:
-        """Draw the two panels into `ax`, two Axes, or a new figure.
-
-        Raises
-        ------
-        SettingsError
-            If `ax` does not hold two Axes.
-        """
+        """Draw the two panels into `ax`, two Axes, or a new figure; SettingsError for another number."""
         loss_ax, accuracy_ax = self._panels(ax, 2, _TWO_PANELS, (9.0, 3.6), nrows=1, ncols=2)
         self._draw_panel(loss_ax, self.loss, self.validation_loss, falling=True)
         self._draw_panel(accuracy_ax, self.accuracy, self.validation_accuracy, falling=False)
@@ -148,13 +142,7 @@ class RunsDisplay(Display):
         return cls(histories).plot(ax)
 
     def plot(self, ax: "Sequence[Axes] | None" = None) -> Self:
-        """Draw the two panels into `ax`, two Axes, or a new figure.
-
-        Raises
-        ------
-        SettingsError
-            If `ax` does not hold two Axes.
-        """
+        """Draw the two panels into `ax`, two Axes, or a new figure; SettingsError for another number."""
         size = (9.0, 3.7 + 0.2 * len(self.runs))
         loss_ax, accuracy_ax = self._panels(ax, 2, _TWO_PANELS, size, nrows=1, ncols=2)
         for panel, name in ((loss_ax, "loss"), (accuracy_ax, "accuracy")):
@@ -177,9 +165,8 @@ class RunsDisplay(Display):
             legend = ax.figure.legend(lines, labels, loc="outside lower left", **style)
         else:
             legend = ax.legend(lines, labels, **style)
-        for text, name in zip(
-            legend.get_texts(), names, strict=True
-        ):  # set after the legend, because a name may contain $ or start with _
+        # Set after the legend, because a name may contain $ or start with _.
+        for text, name in zip(legend.get_texts(), names, strict=True):
             text.set(text=name, parse_math=False)
 
 

@@ -1,5 +1,6 @@
 """The base class of all displays, with the colours and helpers they share."""
 
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -18,6 +19,10 @@ BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#5F5F5F"
 COLOURS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
+ImageShape = tuple[int, int] | None  # (height, width); None is an error that names the argument
+Names = Sequence[object] | None
+
+
 class Display:
     """Base class of all displays: creates or accepts a figure, saves it, and shows it in notebooks."""
 
@@ -30,9 +35,7 @@ class Display:
         raise NotImplementedError
 
     def save(self, path: str | Path, dpi: float = 150) -> Path:
-        """Write the whole figure to a file.
-
-        The file is written under a temporary name and then renamed, so `path` never holds half a file.
+        """Write the whole figure to a file, atomically, and return its path.
 
         Parameters
         ----------
@@ -40,11 +43,6 @@ class Display:
             The extension selects the format: .png, .pdf, .svg, ...
         dpi : float
             Resolution in dots per inch.
-
-        Returns
-        -------
-        Path
-            `path`.
 
         Raises
         ------
@@ -107,4 +105,17 @@ def tidy(ax: "Axes") -> None:
     """Add a light grid and hide the top and right borders."""
     ax.grid(alpha=0.25)
     ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def draw_bars(ax: "Axes", values: np.ndarray, colours: object) -> None:
+    """Draw one bar per value (N,), with integers at the axis, and a tick for each value of 0, which has no bar."""
+    from matplotlib.ticker import MaxNLocator
+
+    indices, zero = np.arange(len(values)), values == 0
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.bar(indices, values, width=0.85, color=colours)
+    ax.plot(indices[zero], values[zero], "|", color=GREY, ms=5, mew=0.8)
+    ax.axhline(0, color=GREY, lw=0.8)
+    ax.set_xlim(-0.8, len(values) - 0.2)
     ax.spines[["top", "right"]].set_visible(False)

@@ -51,11 +51,7 @@ class DistributionsDisplay(Display):
     """
 
     def __init__(
-        self,
-        network: Network,
-        images: ArrayLike | None = None,
-        labels: ArrayLike | None = None,
-        n_bins: int = 60,
+        self, network: Network, images: ArrayLike | None = None, labels: ArrayLike | None = None, n_bins: int = 60
     ) -> None:
         self.network, self.n_bins = network, check_integer("n_bins", n_bins, 1)
         self.weights = list(network.weights)
@@ -91,11 +87,7 @@ class DistributionsDisplay(Display):
         """Draw one row per layer into `ax` or a new figure.
 
         `ax` holds L Axes, or 2 L with labels: weights and gradients of the first layer, then of the second, ...
-
-        Raises
-        ------
-        SettingsError
-            If `ax` holds another number of Axes.
+        SettingsError if it holds another number.
         """
         layers, columns = len(self.weights), 1 if self.gradients is None else 2
         expected = f"{layers * columns}: {columns} for each of {layers} layers"

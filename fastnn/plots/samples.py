@@ -1,6 +1,5 @@
 """Draws images with their true and predicted classes: all in the given order, or only the mistakes, worst first."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -9,7 +8,7 @@ from numpy.typing import ArrayLike
 from fastnn import evaluation
 from fastnn.checks import check_integer
 from fastnn.errors import DataError
-from fastnn.plots.display import VERMILION, Display
+from fastnn.plots.display import VERMILION, Display, ImageShape, Names
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
@@ -65,10 +64,10 @@ class SamplesDisplay(Display):
     def __init__(
         self,
         images: ArrayLike,
-        image_shape: tuple[int, int] | None,
+        image_shape: ImageShape,
         labels: ArrayLike | None,
         proba: ArrayLike,
-        class_names: Sequence[object] | None = None,
+        class_names: Names = None,
         n: int = 24,
     ):
         pixels, proba = np.asarray(images), evaluation.check_proba(proba)
@@ -87,10 +86,10 @@ class SamplesDisplay(Display):
     def from_predictions(
         cls,
         images: ArrayLike,
-        image_shape: tuple[int, int] | None,
+        image_shape: ImageShape,
         labels: ArrayLike | None,
         proba: ArrayLike,
-        class_names: Sequence[object] | None = None,
+        class_names: Names = None,
         n: int = 24,
         figure: "Figure | SubFigure | None" = None,
     ) -> Self:

@@ -12,7 +12,7 @@ from fastnn.backends.base import check_inputs
 from fastnn.checks import check_integer
 from fastnn.errors import DataError, SettingsError
 from fastnn.network import Network
-from fastnn.plots.display import BLUE, GREY, VERMILION, Display, tidy
+from fastnn.plots.display import BLUE, VERMILION, Display, ImageShape, draw_bars, tidy
 from fastnn.plots.montage import draw_montage, montage_size
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class WeightsDisplay(Display):
         If `n` is not a positive whole number, or the first layer is not dense.
     """
 
-    def __init__(self, network: Network, image_shape: tuple[int, int] | None, n: int = 40) -> None:
+    def __init__(self, network: Network, image_shape: ImageShape, n: int = 40) -> None:
         weight = network.weights[0]
         if weight.ndim != 2:
             raise SettingsError(f"the first layer of {network} is {network.layers[0].kind}, expected a dense layer")
@@ -61,9 +61,7 @@ class WeightsDisplay(Display):
         self.images = weight.T[: check_integer("n", n, 1)].reshape(-1, *self.image_shape)
 
     @classmethod
-    def from_network(
-        cls, network: Network, image_shape: tuple[int, int] | None, n: int = 40, ax: "Axes | None" = None
-    ) -> Self:
+    def from_network(cls, network: Network, image_shape: ImageShape, n: int = 40, ax: "Axes | None" = None) -> Self:
         """Plot the weights of `network` into `ax` or a new figure; the class describes the other parameters."""
         return cls(network, image_shape, n).plot(ax)
 
@@ -112,7 +110,7 @@ class ActivationsDisplay(Display):
         If the hidden layer does not exist.
     """
 
-    def __init__(self, network: Network, image: ArrayLike, image_shape: tuple[int, int] | None, layer: int = 1) -> None:
+    def __init__(self, network: Network, image: ArrayLike, image_shape: ImageShape, layer: int = 1) -> None:
         n_hidden = len(network.sizes) - 2
         if not n_hidden:
             raise SettingsError(f"{network} has no hidden layer, expected at least one to draw its activations")
@@ -130,7 +128,7 @@ class ActivationsDisplay(Display):
         cls,
         network: Network,
         image: ArrayLike,
-        image_shape: tuple[int, int] | None,
+        image_shape: ImageShape,
         layer: int = 1,
         ax: "Sequence[Axes] | None" = None,
     ) -> Self:
@@ -141,30 +139,16 @@ class ActivationsDisplay(Display):
         return cls(network, image, image_shape, layer).plot(ax)
 
     def plot(self, ax: "Sequence[Axes] | None" = None) -> Self:
-        """Draw the image and the outputs into `ax`, two Axes, or a new figure.
-
-        Raises
-        ------
-        SettingsError
-            If `ax` does not hold two Axes.
-        """
-        from matplotlib.ticker import MaxNLocator
-
+        """Draw the image and the outputs into `ax`, two Axes, or a new figure; SettingsError for another number."""
         image_ax, units_ax = self._panels(
             ax, 2, "two: for the image and for the units", (9.0, 2.8), nrows=1, ncols=2, width_ratios=(1, 3.2)
         )
         image_ax.imshow(self.image, cmap="gray_r", vmin=min(0.0, float(self.image.min())))
         image_ax.set(xticks=[], yticks=[], title="image")
-        units = np.arange(len(self.activations))
-        units_ax.bar(units, self.activations, width=0.85, color=BLUE)
-        zero = self.activations == 0
-        # A tick marks each unit that outputs 0, which has no visible bar.
-        units_ax.plot(units[zero], np.zeros(zero.sum()), "|", color=GREY, ms=5, mew=0.8)
-        units_ax.axhline(0, color=GREY, lw=0.8)
+        draw_bars(units_ax, self.activations, BLUE)
         units_ax.set(xlabel=f"unit of hidden layer {self.layer}", ylabel=f"output ({self.activation})")
-        units_ax.set_xlim(-0.8, len(units) - 0.2)
-        units_ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        units_ax.set_title(f"{np.sum(~zero):,} of {len(units):,} units active", fontsize=11)
+        active = f"{np.count_nonzero(self.activations):,} of {len(self.activations):,} units active"
+        units_ax.set_title(active, fontsize=11)
         image_ax.title.set_fontsize(11)
         tidy(units_ax)
         return self

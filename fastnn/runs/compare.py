@@ -2,55 +2,37 @@
 
 import os
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastnn.checks import display_path
 from fastnn.errors import SettingsError
+from fastnn.explanation.text import table
 from fastnn.runs.folder import SavedRun, read_run
 
 METRICS = ("test_accuracy", "test_loss", "epochs", "best_epoch", "seconds")
 
 
 class Comparison(NamedTuple):
-    """R runs side by side.
+    """R runs side by side. Each list has R values."""
 
-    Attributes
-    ----------
-    runs : dict of str to SavedRun
-        The runs by folder name, or by path as given if two folders have the same name.
-    settings : dict of str to list of R values
-        The settings that differ, by name. "test_data" is the name, length and digest of the test set.
-    metrics : dict of str to list of R values
-        Metrics from each report.json: accuracy and loss on the test set (None for a run that was not evaluated), the
-        number of epochs, the epoch whose weights were kept, and the training time in seconds.
-    """
-
-    runs: dict[str, SavedRun]
-    settings: dict[str, list[Any]]
-    metrics: dict[str, list[Any]]
+    runs: dict[str, SavedRun]  # by folder name, or by path as given if two folders have the same name
+    settings: dict[str, list[Any]]  # those that differ; "test_data" is the name, length and digest of the test set
+    metrics: dict[str, list[Any]]  # `METRICS` from each report.json; None for a run that was not evaluated
 
     def table(self) -> str:
         """Return a text table: a header and one line per run."""
+        settings = self.settings.items()
         columns = {
             "run": list(self.runs),
-            **{
-                name.replace("_", " "): [_text(name, each) for each in values] for name, values in self.settings.items()
-            },
+            **{name.replace("_", " "): [_text(name, each) for each in values] for name, values in settings},
             "accuracy": [_formatted(accuracy, "{:.2%}") for accuracy in self.metrics["test_accuracy"]],
             "loss": [_formatted(loss, "{:.4f}") for loss in self.metrics["test_loss"]],
             "epochs run": list(map(str, self.metrics["epochs"])),
             "seconds": [_formatted(seconds, "{:.2f}") for seconds in self.metrics["seconds"]],
         }
-        widths = [max(map(len, (name, *cells))) for name, cells in columns.items()]
-        lines = [columns, *zip(*columns.values(), strict=True)]
-        return "\n".join(
-            "  ".join(
-                cell.ljust(width) if column == 0 else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-            )
-            for line in lines
-        )
+        return "\n".join(table(list(columns), list(zip(*columns.values(), strict=True)), indent=""))
 
     def save_figure(self, path: str | os.PathLike[str]) -> Path:
         """Draw all learning curves into one figure, write it to `path` and return the path.
@@ -65,23 +47,8 @@ class Comparison(NamedTuple):
 def compare(paths: Sequence[str | os.PathLike[str]]) -> Comparison:
     """Read two or more run folders and compare them.
 
-    Parameters
-    ----------
-    paths : sequence of paths
-        The run folders.
-
-    Returns
-    -------
-    Comparison
-
-    Raises
-    ------
-    SettingsError
-        If there are fewer than two folders, or the same folder appears twice.
-    FileError
-        If a folder, or a file in it, is missing or cannot be read.
-    DataError
-        If a file is damaged.
+    Raises SettingsError if there are fewer than two folders, or the same folder appears twice. The other errors are
+    those of `read_run`.
     """
     if len(paths) < 2:
         raise SettingsError(f"{len(paths)} run given, expected two or more")
@@ -91,13 +58,10 @@ def compare(paths: Sequence[str | os.PathLike[str]]) -> Comparison:
             raise SettingsError(f"{display_path(path)} is given twice, expected different runs")
     found = [read_run(path) for path in paths]
     short = [folder.name for folder in folders]
-    ambiguous = len(set(short)) < len(short)
-    runs = dict(
-        zip([display_path(path) for path in paths] if ambiguous else map(display_path, short), found, strict=True)
-    )
+    names = short if len(set(short)) == len(short) else paths
+    runs = dict(zip(map(display_path, names), found, strict=True))
     settings = [_settings(run.report) for run in found]
-    names = list(dict.fromkeys(name for each in settings for name in each))
-    columns = {name: [each.get(name) for each in settings] for name in names}
+    columns = {name: [each.get(name) for each in settings] for name in dict.fromkeys(chain(*settings))}
     return Comparison(
         runs,
         {name: values for name, values in columns.items() if any(value != values[0] for value in values)},

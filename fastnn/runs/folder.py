@@ -37,10 +37,7 @@ SECONDS_BETWEEN_CHECKPOINTS = 5.0
 class RunFolder:
     """The folder of one run. It is created and checked before training, and removed if the run leaves no files.
 
-    Raises
-    ------
-    FileError
-        If the folder cannot be created or written to, or already holds a run.
+    Raises FileError if the folder cannot be created or written to, or already holds a run.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, name: str = "run") -> None:
@@ -76,14 +73,6 @@ class RunFolder:
             self._save(result, splits.train, _report(result, splits, settings))
         self.remove_if_empty()
 
-    def save_history(self, history: History) -> None:
-        """Write history.csv, one line per epoch."""
-        table = io.StringIO()
-        rows = csv.DictWriter(table, list(EpochRecord.__annotations__), lineterminator="\n")
-        rows.writeheader()
-        rows.writerows({name: _number(value) for name, value in asdict(record).items()} for record in history)
-        write_atomically(self.path / HISTORY, table.getvalue().encode())
-
     def save_finished(self, result: TrainingResult, splits: Splits, settings: Mapping[str, Any]) -> "FinishedRun":
         """Evaluate the network on the test set and write all files of the run except its figures."""
         scores = evaluate_classes(result.network, splits.test, result.backend)
@@ -93,7 +82,11 @@ class RunFolder:
 
     def _save(self, result: TrainingResult, data: Dataset, report: Mapping[str, Any]) -> None:
         self.save_network(result.network, data)
-        self.save_history(result.history)
+        table = io.StringIO()
+        rows = csv.DictWriter(table, list(EpochRecord.__annotations__), lineterminator="\n")
+        rows.writeheader()
+        rows.writerows(map(_numbers, result.history))
+        write_atomically(self.path / HISTORY, table.getvalue().encode())
         write_atomically(self.path / REPORT, (json.dumps(report, indent=2) + "\n").encode())
 
     def save_figures(self, run: "FinishedRun") -> None:
@@ -117,37 +110,27 @@ class RunFolder:
 
 
 class FinishedRun(NamedTuple):
-    """A finished run without its training data.
-
-    Attributes
-    ----------
-    result : TrainingResult
-    test : Dataset
-        The test set.
-    proba : ndarray of shape (N, C)
-        Predicted probabilities of the test set.
-    report : dict
-        The contents of report.json.
-    """
+    """A finished run without its training data."""
 
     result: TrainingResult
     test: Dataset
-    proba: np.ndarray
-    report: dict[str, Any]
+    proba: np.ndarray  # predicted probabilities of the test set, (N, C)
+    report: dict[str, Any]  # the contents of report.json
 
 
 def _report(
     result: TrainingResult, splits: Splits, settings: Mapping[str, Any], scores: ClassEvaluation | None = None
 ) -> dict[str, Any]:
     """Return the contents of report.json. `scores` is None for an unfinished run, which is not evaluated."""
-    history = result.history
+    history, confusion = result.history, None
     test_metrics: dict[str, Any] = {}
     if scores is not None:
+        confusion = scores.confusion
         test_metrics = {
             "test_accuracy": scores.accuracy,
             "test_loss": scores.loss,
             "per_class": [asdict(of_class) for of_class in scores.per_class],
-            "confusion": scores.confusion.tolist(),
+            "confusion": confusion.tolist(),
         }
     return {
         "epochs": len(history),
@@ -158,16 +141,9 @@ def _report(
         "backend": result.backend,
         "network": repr(result.network),
         "settings": dict(settings),
-        "data": {
-            "train": _describe(splits.train),
-            "validation": _describe(splits.validation),
-            "test": _describe(splits.test),
-        },
-        "last_epoch": {name: _number(value) for name, value in asdict(history[-1]).items()},
-        "diagnosis": [
-            asdict(finding)
-            for finding in diagnose(result, None, splits.train, None if scores is None else scores.confusion)
-        ],
+        "data": {name: _describe(data) for name, data in splits._asdict().items()},
+        "last_epoch": _numbers(history[-1]),
+        "diagnosis": [asdict(finding) for finding in diagnose(result, None, splits.train, confusion)],
         "versions": versions(),
         "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
         **test_metrics,
@@ -189,9 +165,9 @@ def _describe(data: Dataset) -> dict[str, Any]:
     return {"name": data.name, "samples": len(data), "inputs": data.images.shape[1], "sha256": data.digest()}
 
 
-def _number(value: float) -> float | None:
-    """Return `value`, or None for NaN: JSON has no NaN, and CSV writes None as an empty field."""
-    return None if value != value else value
+def _numbers(record: EpochRecord) -> dict[str, float | None]:
+    """Return the metrics by name, with None for NaN: JSON has no NaN, and CSV writes None as an empty field."""
+    return {name: None if value != value else value for name, value in asdict(record).items()}
 
 
 def _unused(folder: str, name: str) -> Path:
@@ -205,6 +181,8 @@ def _unused(folder: str, name: str) -> Path:
 
 
 # --- Reading a run folder ---
+_EXPECTED_FOLDER = "expected a run folder as fastnn train writes it"
+_EXPECTED_FILE = "expected a file as fastnn train writes it"
 _NUMBER = (float, int)
 _DATA = {"name": str, "samples": int, "inputs": int, "sha256": str}
 # Required entries of report.json and their types. A tuple lists alternatives; a list has any length.
@@ -229,57 +207,29 @@ _OPTIONAL = {
 
 
 class SavedRun(NamedTuple):
-    """A run read from its folder.
-
-    Attributes
-    ----------
-    path : Path
-        The run folder.
-    history : History
-    report : dict
-        The contents of report.json.
-    """
+    """A run read from its folder."""
 
     path: Path
     history: History
-    report: dict[str, Any]
+    report: dict[str, Any]  # the contents of report.json
 
 
 def read_run(path: str | os.PathLike[str]) -> SavedRun:
     """Read history.csv and report.json from a run folder.
 
-    Raises
-    ------
-    FileError
-        If there is no such folder, or one of the files is missing or cannot be read.
-    DataError
-        If a file is damaged.
+    Raises FileError if there is no such folder, or one of the files cannot be read, and DataError if one is damaged.
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise FileError(f"{display_path(folder)} is not a folder, expected a run folder as fastnn train writes it")
+        raise FileError(f"{display_path(folder)} is not a folder, {_EXPECTED_FOLDER}")
     history, report = (_text(folder, name) for name in (HISTORY, REPORT))
     return SavedRun(folder, _parse_history(history, folder / HISTORY), _parse_report(report, folder / REPORT))
 
 
 def load_test_data(run: SavedRun, files: Sequence[str | os.PathLike[str]] | None = None) -> Dataset:
-    """Load the test set of a run again and check that it is unchanged.
+    """Load the test set of a run again, from the recorded files or from `files`, their new locations.
 
-    Parameters
-    ----------
-    files : sequence of paths, optional
-        New locations of the run's data files; by default the recorded ones.
-
-    Returns
-    -------
-    Dataset
-
-    Raises
-    ------
-    FileError
-        If a file is missing or cannot be read.
-    DataError
-        If a file is damaged, or the test set differs from the recorded one.
+    Raises FileError if a file cannot be read, and DataError if one is damaged or the test set is not the recorded one.
     """
     settings, expected = run.report["settings"], run.report["data"]["test"]
     paths, seed, folder = files or settings["files"], settings["seed"], display_path(run.path)
@@ -299,13 +249,9 @@ def _text(folder: Path, name: str) -> str:
     try:
         return (folder / name).read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise FileError(
-            f"{display_path(folder)} has no {name}, expected a run folder as fastnn train writes it"
-        ) from None
+        raise FileError(f"{display_path(folder)} has no {name}, {_EXPECTED_FOLDER}") from None
     except UnicodeDecodeError:
-        raise DataError(
-            f"{display_path(folder / name)}: is not UTF-8 text, expected a file as fastnn train writes it"
-        ) from None
+        raise DataError(f"{display_path(folder / name)}: is not UTF-8 text, {_EXPECTED_FILE}") from None
     except OSError as error:
         raise FileError(f"{display_path(folder / name)}: cannot be read: {error.strerror or error}") from None
 
@@ -315,9 +261,7 @@ def _parse_history(text: str, path: Path) -> History:
     try:
         header, *rows = csv.reader(io.StringIO(text)) if text else [[]]
     except csv.Error as error:
-        raise DataError(
-            f"{display_path(path)}: is not CSV ({error}), expected a file as fastnn train writes it"
-        ) from None
+        raise DataError(f"{display_path(path)}: is not CSV ({error}), {_EXPECTED_FILE}") from None
     if header != names:
         raise DataError(f"{display_path(path)}: line 1 is {','.join(header)[:80]!r}, expected {','.join(names)}")
     records = []
@@ -326,9 +270,8 @@ def _parse_history(text: str, path: Path) -> History:
             epoch, *metrics = (float(field) if field else float("nan") for field in row)
             records.append(EpochRecord(int(epoch), *metrics))
         except (TypeError, ValueError, OverflowError):
-            raise DataError(
-                f"{display_path(path)}: line {line} is {','.join(row)[:80]!r}, expected {len(names)} numbers"
-            ) from None
+            found = f"line {line} is {','.join(row)[:80]!r}"
+            raise DataError(f"{display_path(path)}: {found}, expected {len(names)} numbers") from None
     if not records:
         raise DataError(f"{display_path(path)}: has no epochs, expected one line per epoch")
     return History(records)
@@ -338,9 +281,7 @@ def _parse_report(text: str, path: Path) -> dict[str, Any]:
     try:
         report = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"{display_path(path)}: is not JSON ({error}), expected a file as fastnn train writes it"
-        ) from None
+        raise DataError(f"{display_path(path)}: is not JSON ({error}), {_EXPECTED_FILE}") from None
     whole = f"{display_path(path)}: the report"
     data = report.get("data") if isinstance(report, dict) else None
     if isinstance(data, dict) and "watched" in data:  # the name of the validation data in older reports

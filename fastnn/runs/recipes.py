@@ -11,43 +11,16 @@ from fastnn.optim.config import TrainingConfig
 
 @dataclass(frozen=True)
 class Recipe:
-    """A complete run: its data, network and settings.
+    """A complete run: its data, network and settings."""
 
-    Attributes
-    ----------
-    name : str
-        Name on the command line.
-    title : str
-        One line that describes the run.
-    letter : str
-        "A" to "E" for the five programs that fastnn replaces, otherwise "".
-    data : {"mnist", "digits"}
-        MNIST, or scikit-learn's 8x8 digits.
-    hidden : tuple of int
-        Number of units in each hidden layer.
-    held_out : float
-        Fraction of the samples that is held out of training, chosen by the seed.
-    tested_on : {"test", "held-out"}
-        Test set of the run.
-        "test": MNIST's own test images, used once, after training; the held-out samples are the validation set.
-        "held-out": the held-out samples, as in the program that the recipe replaces. No setting is tuned on them.
-    config : TrainingConfig
-        The settings of the run.
-
-    Examples
-    --------
-    >>> import fastnn
-    >>> recipe = fastnn.RECIPES["digits"]
-    >>> recipe.hidden, recipe.tested_on
-    ((32, 32), 'held-out')
-    """
-
-    name: str
-    title: str
-    hidden: tuple[int, ...]
-    held_out: float
-    letter: str = ""
-    data: Literal["mnist", "digits"] = "mnist"
+    name: str  # on the command line
+    title: str  # one line that describes the run
+    hidden: tuple[int, ...]  # the number of units in each hidden layer
+    held_out: float  # the fraction of the samples that is held out of training, chosen by the seed
+    letter: str = ""  # "A" to "E" for the five programs that fastnn replaces
+    data: Literal["mnist", "digits"] = "mnist"  # MNIST, or scikit-learn's 8x8 digits
+    # The test set. "test": MNIST's own test images, used once, after training; the held-out samples are the validation
+    # set. "held-out": the held-out samples, as in the program that the recipe replaces. No setting is tuned on them.
     tested_on: Literal["test", "held-out"] = "test"
     config: TrainingConfig = field(default_factory=TrainingConfig)
 
@@ -57,18 +30,9 @@ class Recipe:
         return self.config.changed()
 
     def load(self, seed: int = 0) -> Splits:
-        """Load the recipe's data and split it.
+        """Load the recipe's data and split it; the seed determines which samples are held out.
 
-        Parameters
-        ----------
-        seed : int
-            Determines which samples are held out.
-
-        Returns
-        -------
-        Splits
-            The data sets ``train``, ``validation`` and ``test``. The last two are the same data if `tested_on` is
-            "held-out".
+        ``validation`` and ``test`` are the same data if `tested_on` is "held-out".
 
         Examples
         --------
@@ -81,11 +45,7 @@ class Recipe:
         return split(pool, test if self.tested_on == "test" else None, self.held_out, seed)
 
 
-def _recipes(*recipes: Recipe) -> dict[str, Recipe]:
-    return {recipe.name: recipe for recipe in recipes}
-
-
-RECIPES = _recipes(
+_ALL = (
     Recipe(
         name="mnist",
         title="the default: 784-128-10 on MNIST, cosine schedule, dropout",
@@ -138,6 +98,7 @@ RECIPES = _recipes(
         config=TrainingConfig(epochs=60, batch_size=32, learning_rate=0.1),
     ),
 )
+RECIPES = {recipe.name: recipe for recipe in _ALL}
 """All recipes by name, in the order in which ``fastnn recipes`` lists them: dict of str to `Recipe`."""
 
 

@@ -2,10 +2,10 @@
 
 import os
 from base64 import b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +15,9 @@ from fastnn.datasets import Dataset
 from fastnn.evaluation.evaluate import ClassEvaluation, evaluate_classes
 from fastnn.files.atomic import write_atomically
 from fastnn.files.model_file import Model, load_classifier
+from fastnn.network import Network
 from fastnn.runs.folder import MODEL, SavedRun, load_test_data, read_run
+from fastnn.training.history import History
 
 PAGE = "report.html"
 TARGET_ACCURACIES = (0.9, 0.95, 0.99, 0.995, 0.999)
@@ -34,28 +36,8 @@ _HOW_IT_ENDED = {
 }
 
 
-class Figure(NamedTuple):
-    """A picture on the page.
-
-    Attributes
-    ----------
-    section : str
-        The section it belongs to.
-    alt : str
-        What the picture shows, in words.
-    caption : str
-        How to read it.
-    source : str
-        Data URI of the PNG.
-    width : int
-        Displayed width in CSS pixels.
-    """
-
-    section: str
-    alt: str
-    caption: str
-    source: str
-    width: int
+# A picture on the page: its section, alt text, caption, source (a data URI) and width in CSS pixels, by these names.
+Figure = dict[str, Any]
 
 
 def write_report(
@@ -65,32 +47,13 @@ def write_report(
     data: Sequence[str | os.PathLike[str]] | None = None,
     backend: str = "auto",
 ) -> Path:
-    """Write the report of a run from its folder and its test set.
+    """Write the report of a run, finished or not, from its folder and its test set; return the path of the file.
 
-    The same folder, data and versions give the same bytes. An existing file is replaced.
+    The same folder, data and versions give the same bytes. An existing file is replaced. `out` is report.html in the
+    folder by default. `data` are new locations of the run's data files. `backend` predicts the test set.
 
-    Parameters
-    ----------
-    run : path
-        The run folder that `fastnn train` wrote. The run may be finished or unfinished.
-    out : path, optional
-        The file to write; by default report.html in the run folder.
-    data : sequence of paths, optional
-        New locations of the run's ``--data`` files; by default the recorded ones.
-    backend : {"auto", "numba", "numpy"}
-        The backend that predicts the test set.
-
-    Returns
-    -------
-    Path
-        The file written.
-
-    Raises
-    ------
-    FileError
-        If the folder or one of its files is missing, or the report cannot be written.
-    DataError
-        If a file is damaged, the model does not fit the data, or the data differ from those of the run.
+    Raises FileError if a file is missing or the report cannot be written, and DataError if a file is damaged, the model
+    does not fit the data, or the data differ from those of the run.
     """
     saved = read_run(run)
     model, test = load_classifier(saved.path / MODEL), load_test_data(saved, data)
@@ -121,37 +84,50 @@ def render(run: SavedRun, model: Model, test: Dataset, scores: ClassEvaluation) 
         thresholds=targets,
         classes=list(zip(model.class_names, scores.per_class, strict=True)),
         figures=list(_figures(run, model, test, scores)),
-        findings=_findings(run.report),
+        findings=run.report.get("diagnosis", []),  # what `fastnn train` found
     )
 
 
-def _findings(report: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return the problems that `fastnn train` diagnosed, each with a name, its evidence and advice."""
-    return report.get("diagnosis", [])
-
-
 def _figures(run: SavedRun, model: Model, test: Dataset, scores: ClassEvaluation) -> Iterator[Figure]:
-    network, names, labels, proba = model.network, model.class_names, test.labels, scores.proba
-    assert labels is not None
-    shape = test.image_shape or (1, network.n_inputs)  # a row of a table becomes an image one pixel high
+    assert test.labels is not None
+    names = model.class_names
+    shape = test.image_shape or (1, test.images.shape[1])  # a row of a table becomes an image one pixel high
+    yield _curves(run.history)
+    yield from _confusion(scores.confusion, names)
+    yield _classes(scores, names)
+    yield from _images(test, shape, scores.proba, names)
+    yield from _confidence(test.labels, scores)
+    yield from _network(model.network, test, shape)
 
-    curves = plots.LearningCurveDisplay(run.history)
+
+def _figure(section: str, display: plots.Display, alt: str, caption: str) -> Figure:
+    png = display.png(_DPI)
+    width = int.from_bytes(png[16:20], "big")  # the width in a PNG header
+    source = "data:image/png;base64," + b64encode(png).decode()
+    return {
+        "section": section, "alt": alt, "caption": caption, "source": source, "width": round(width * _PAGE_DPI / _DPI),
+    }  # fmt: skip
+
+
+def _curves(history: History) -> Figure:
+    curves = plots.LearningCurveDisplay(history)
     validated = "training" if curves.validation_loss is None else "training and validation"
     best = "no loss is finite" if curves.best_epoch is None else f"the loss is lowest in epoch {curves.best_epoch}"
-    yield _figure(
+    return _figure(
         "curves",
         curves,
         f"Loss and accuracy of {validated} over {len(curves.epochs)} epochs; {best}.",
         "Training values are means over an epoch, so they lag behind validation values, which are measured after it.",
     )
-    confusion = scores.confusion
+
+
+def _confusion(confusion: np.ndarray, names: Sequence[str]) -> Iterator[Figure]:
     wrong = np.where(np.eye(len(confusion), dtype=bool), 0, confusion)
     true, predicted = np.unravel_index(wrong.argmax(), wrong.shape)
-    most_frequent = (
-        f"the most frequent error is {names[true]} predicted as {names[predicted]}, {wrong.max():,} times"
-        if wrong.any()
-        else "there are no errors"
-    )
+    most_frequent = "there are no errors"
+    if wrong.any():
+        error = f"{names[true]} predicted as {names[predicted]}, {wrong.max():,} times"
+        most_frequent = f"the most frequent error is {error}"
     yield _figure(
         "confusion",
         plots.ConfusionDisplay(confusion, names),
@@ -166,15 +142,21 @@ def _figures(run: SavedRun, model: Model, test: Dataset, scores: ClassEvaluation
             f"The same confusion matrix as percentages of each true class; {most_frequent}.",
             "The same matrix as percentages of each true class.",
         )
-    per_class = scores.per_class
-    lowest = min(per_class, key=lambda score: score.recall)
-    yield _figure(
+
+
+def _classes(scores: ClassEvaluation, names: Sequence[str]) -> Figure:
+    lowest = min(scores.per_class, key=lambda score: score.recall)
+    return _figure(
         "classes",
-        plots.ClassScoresDisplay(confusion, names),
+        plots.ClassScoresDisplay(scores.confusion, names),
         f"Precision and recall per class; the lowest recall is {lowest.recall:.2%}, of class {names[lowest.label]}.",
         "Precision: fraction of a class's predictions that are correct. Recall: fraction of its samples found.",
     )
-    mistakes = plots.MistakesDisplay(test.images, shape, labels, proba, names)
+
+
+def _images(test: Dataset, shape: tuple[int, int], proba: np.ndarray, names: Sequence[str]) -> Iterator[Figure]:
+    assert test.labels is not None
+    mistakes = plots.MistakesDisplay(test.images, shape, test.labels, proba, names)
     yield _figure(
         "images",
         mistakes,
@@ -183,17 +165,20 @@ def _figures(run: SavedRun, model: Model, test: Dataset, scores: ClassEvaluation
     )
     yield _figure(
         "images",
-        plots.SamplesDisplay(test.images, shape, labels, proba, names, n=12),
+        plots.SamplesDisplay(test.images, shape, test.labels, proba, names, n=12),
         "The first 12 samples, each with its true class, its predicted class and the probability of the prediction.",
         "The first samples in the order of the data. Misclassified samples are framed.",
     )
     yield _figure(
         "images",
-        plots.ClassAveragesDisplay(test.images, shape, labels, names),
+        plots.ClassAveragesDisplay(test.images, shape, test.labels, names),
         f"The average sample of each of the {len(names)} classes.",
         "The mean of all samples of each class.",
     )
-    reliability = plots.ReliabilityDisplay(labels, proba)
+
+
+def _confidence(labels: np.ndarray, scores: ClassEvaluation) -> Iterator[Figure]:
+    reliability = plots.ReliabilityDisplay(labels, scores.proba)
     yield _figure(
         "confidence",
         reliability,
@@ -201,18 +186,20 @@ def _figures(run: SavedRun, model: Model, test: Dataset, scores: ClassEvaluation
         "Below the diagonal, the network is overconfident. The bars show the number of samples behind each point.",
     )
     higher_targets = [target for target in TARGET_ACCURACIES if target > scores.accuracy]
-    coverage = plots.CoverageDisplay(labels, proba, higher_targets[0] if higher_targets else TARGET_ACCURACIES[-1])
-    marked = (
-        f"no threshold reaches {coverage.wanted:.1%}"
-        if coverage.best is None
-        else f"{coverage.best.coverage:.2%} of the samples can be answered at an accuracy of {coverage.wanted:.1%}"
-    )
+    wanted = higher_targets[0] if higher_targets else TARGET_ACCURACIES[-1]
+    coverage = plots.CoverageDisplay(labels, scores.proba, wanted)
+    marked = f"no threshold reaches {wanted:.1%}"
+    if coverage.best is not None:
+        marked = f"{coverage.best.coverage:.2%} of the samples can be answered at an accuracy of {wanted:.1%}"
     yield _figure(
         "confidence",
         coverage,
         f"Accuracy against coverage, the fraction of samples answered; {marked}.",
         "The accuracy of the answers if the network gives no answer below a confidence threshold.",
     )
+
+
+def _network(network: Network, test: Dataset, shape: tuple[int, int]) -> Iterator[Figure]:
     weights = plots.WeightsDisplay(network, shape)
     yield _figure(
         "network",
@@ -222,30 +209,22 @@ def _figures(run: SavedRun, model: Model, test: Dataset, scores: ClassEvaluation
     )
     if len(network.sizes) > 2:
         activations = plots.ActivationsDisplay(network, test.images[0], shape)
-        active = np.count_nonzero(activations.activations)
+        shown = f"the outputs of the {network.sizes[1]} units in the first hidden layer"
         yield _figure(
             "network",
             activations,
-            f"The first sample, and the outputs of the {network.sizes[1]} units in the first hidden layer; "
-            f"{active} are nonzero.",
+            f"The first sample, and {shown}; {np.count_nonzero(activations.activations)} are nonzero.",
             "Outputs of the first hidden layer for the first sample.",
         )
     subset = test.take(slice(_SAMPLES_FOR_GRADIENTS))
     distributions = plots.DistributionsDisplay(network, subset.images, subset.labels)
-    dead = "; ".join(
-        f"{units.sum()} of {len(units)} units of hidden layer {layer} are dead"
+    dead = "".join(
+        f"; {units.sum()} of {len(units)} units of hidden layer {layer} are dead"
         for layer, units in enumerate(distributions.dead or [], start=1)
     )
     yield _figure(
         "network",
         distributions,
-        f"Histograms of the weights and gradients of {len(network.weights)} layers{'; ' if dead else ''}{dead}.",
+        f"Histograms of the weights and gradients of {len(network.weights)} layers{dead}.",
         f"Gradients are computed on {len(subset):,} samples. A dead unit outputs 0 for all of them.",
     )
-
-
-def _figure(section: str, display: plots.Display, alt: str, caption: str) -> Figure:
-    png = display.png(_DPI)
-    width = int.from_bytes(png[16:20], "big")  # the width in a PNG header
-    source = "data:image/png;base64," + b64encode(png).decode()
-    return Figure(section, alt, caption, source, round(width * _PAGE_DPI / _DPI))

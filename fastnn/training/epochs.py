@@ -15,28 +15,14 @@ from fastnn.randomness import generator
 
 
 class Job(NamedTuple):
-    """What a loop trains.
+    """What a loop trains."""
 
-    Attributes
-    ----------
-    network : Network
-        The initial network.
-    data : TrainingData
-        All samples.
-    rows : ndarray of shape (n,), int64
-        The samples to train on.
-    config : TrainingConfig
-    engine : Backend
-    state : TrainerState or None
-        The state to continue from.
-    """
-
-    network: Network
-    data: TrainingData
-    rows: np.ndarray
+    network: Network  # the initial network
+    data: TrainingData  # all samples
+    rows: np.ndarray  # the samples to train on, (n,) int64
     config: TrainingConfig
     engine: Backend
-    state: TrainerState | None
+    state: TrainerState | None  # the state to continue from
 
     @property
     def first(self) -> int:
@@ -50,21 +36,11 @@ class Job(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """How a loop ended.
+    """How a loop ended."""
 
-    Attributes
-    ----------
-    stopped : str
-        The reason, as in `TrainingResult.stopped`.
-    make_state : function
-        Returns the optimizer's state, or None if there is none.
-    loss : float or None
-        The final loss; None: that of the last epoch.
-    """
-
-    stopped: str
-    make_state: Callable[[], TrainerState | None]
-    loss: float | None = None
+    stopped: str  # the reason, as in `TrainingResult.stopped`
+    make_state: Callable[[], TrainerState | None]  # returns the optimizer's state, or None if there is none
+    loss: float | None = None  # the final loss; None: that of the last epoch
 
 
 # Called after each epoch with its result, its learning rate, its seconds and a function that returns the network.

@@ -94,28 +94,11 @@ class History(Sequence[EpochRecord]):
         return np.array([getattr(record, name) for record in self._records])
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return every metric as an array.
-
-        Returns
-        -------
-        dict of str to ndarray of shape (epochs,)
-            The columns by name, in the order of `EpochRecord`.
-        """
+        """Return every `column` by its name, in the order of `EpochRecord`: dict of str to ndarray (epochs,)."""
         return {name: self.column(name) for name in EpochRecord.__annotations__}
 
     def to_frame(self) -> "pandas.DataFrame":
-        """Return the history as a data frame.
-
-        Returns
-        -------
-        pandas.DataFrame
-            One row per epoch and one column per field of `EpochRecord`.
-
-        Raises
-        ------
-        ImportError
-            If pandas cannot be imported.
-        """
+        """Return a data frame, one row per epoch and one column per field of `EpochRecord`; it needs pandas."""
         import pandas
 
         return pandas.DataFrame([asdict(record) for record in self._records], columns=list(EpochRecord.__annotations__))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from inspect import Parameter, Signature, signature
 from typing import Any
 
 import numpy as np
@@ -191,7 +192,8 @@ def train(
     True
     """
     config = (config or TrainingConfig()).replace(**settings)
-    config = config.replace(threads=resolve_threads(config.threads))
+    threads = resolve_threads(config.threads)
+    config = config.replace(threads=threads)
     checked = TrainingData(*check_fit(network, data), check_sample_weight(sample_weight, len(data), network.dtype))
     check_config(network, config, len(data))
     rows, held_out = _split(network, data, validation, config.seed)
@@ -202,7 +204,7 @@ def train(
     loop.check(job)
 
     run = _Run(job, held_out, callbacks)
-    with BLAS_LIMIT.hold(config.threads) if run.good.backend == "numpy" else nullcontext():
+    with BLAS_LIMIT.hold(threads) if run.good.backend == "numpy" else nullcontext():
         try:
             ended = loop.run(job, run.end_epoch)
             at_end = not len(run.good.history) or run.good.best_epoch == run.good.history[-1].epoch
@@ -214,6 +216,16 @@ def train(
             )
         except KeyboardInterrupt as interrupt:
             raise TrainingInterrupted(replace(run.good, stopped="interrupted")) from interrupt
+
+
+def _with_settings(function: Callable[..., Any], config: type) -> Signature:
+    """Return the signature of a function with the fields of `config` in place of ``**settings``."""
+    *own, _ = signature(function).parameters.values()
+    named = [parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in signature(config).parameters.values()]
+    return signature(function).replace(parameters=[*own, *named])
+
+
+train.__signature__ = _with_settings(train, TrainingConfig)  # type: ignore[attr-defined]  # for help() and editors
 
 
 class _Run:

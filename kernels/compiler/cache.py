@@ -1,29 +1,34 @@
 """The disk cache of compiled kernels, and the record of what this process compiled and loaded."""
 
+import contextlib
 import functools
 import hashlib
 import logging
 import os
+import pkgutil
 import re
 import shutil
 import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
 import llvmlite.binding
 import numba
-from numba.core import caching
-from numba.core.runtime import _nrt_python
+
+from fastnn.kernels.compiler import UNTRIED_NUMBA
+from fastnn.kernels.compiler.trial import is_plain_requested
 
 # The seconds it takes to compile all kernels of a training run on a CPU core of 2024. Numba takes most of that time,
 # LLVM the rest.
 COLD_SECONDS = 12
 # A folder of kernels that has not been used for this many days is removed.
 DAYS_KEPT = 30
-SOURCES = Path(__file__).resolve().parent.parent
 
 _logger = logging.getLogger("fastnn")
 
@@ -51,15 +56,37 @@ def loads() -> int:
 
 @functools.cache
 def sources_digest() -> str:
-    """The SHA-256 hex digest of all kernel sources and of the versions of Numba and Python.
+    """The SHA-256 hex digest of all kernel sources, of the versions of all that compiles them, and of fastnn's.
 
     Numba checks only the file of the called function, so it misses a change in the file of a callee (numba#1833). A
     folder named after this digest cannot hold a stale kernel.
+
+    A frozen program may have no readable sources. The size and the time of its executable stand for them.
     """
-    digest = hashlib.sha256(f"{numba.__version__} {sys.version_info[:2]}".encode())
-    for source in sorted(SOURCES.rglob("*.py")):
-        digest.update(source.relative_to(SOURCES).as_posix().encode() + source.read_bytes())
+    try:
+        release = version("fastnn-digits")
+    except PackageNotFoundError:  # a checkout that is not installed
+        release = None
+    versions = release, numba.__version__, llvmlite.__version__, sys.version_info[:2], is_plain_requested()
+    digest = hashlib.sha256(repr(versions).encode())
+    try:
+        for name, source in _sources(import_module("fastnn.kernels").__spec__):
+            digest.update(name.encode() + source)
+    except (OSError, AttributeError, ImportError):
+        with contextlib.suppress(OSError):  # a program that embeds Python may name no executable
+            status = os.stat(sys.executable or "")
+            digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
     return digest.hexdigest()
+
+
+def _sources(spec) -> Iterator[tuple[str, bytes]]:
+    """The names and contents of a module and of all modules in it: sources, or byte code where there are no sources.
+
+    The loaders read them, so they may be in a zip file.
+    """
+    yield spec.name, spec.loader.get_data(spec.origin)
+    for finder, name, _ in pkgutil.iter_modules(spec.submodule_search_locations or []):
+        yield from _sources(finder.find_spec(name, None))
 
 
 @functools.cache
@@ -121,12 +148,21 @@ def _warn(text: str) -> None:
     warnings.warn(f"fastnn: {text}", RuntimeWarning, stacklevel=2)
 
 
-class _Locator(caching._CacheLocator):
+class Locator:
+    """Tells Numba's disk cache where kernels are kept, in place of the classes in NUMBA_CACHE_LOCATOR_CLASSES."""
+
     def __init__(self, py_file: str) -> None:
-        self._py_file = py_file
+        self._py_file = py_file  # Numba names it in a warning
+
+    @classmethod
+    def from_function(cls, py_func, py_file):
+        return cls(py_file)
 
     def get_cache_path(self) -> str:
         return str(cache_folder())
+
+    def ensure_cache_path(self) -> None:
+        pass  # `cache_folder` has created it
 
     def get_source_stamp(self) -> str:
         return sources_digest()
@@ -134,49 +170,23 @@ class _Locator(caching._CacheLocator):
     def get_disambiguator(self) -> str:
         return "kernel"
 
-    @classmethod
-    def from_function(cls, py_func, py_file):
-        return cls(py_file)
 
-
-class _Implementation(caching.CompileResultCacheImpl):
-    _locator_classes = [_Locator]  # noqa: RUF012  (Numba's interface)
-
-
-class _FolderCache(caching.FunctionCache):
-    """Numba's disk cache, changed to load a kernel in a fifth of the time.
-
-    Before loading, Numba fills the tables it uses to type and translate Python. For that it imports half of itself and
-    all of SciPy's linear algebra, and compiles its reference counting. A kernel on disk is machine code that already
-    contains the reference counting, so it needs only the addresses of the functions it calls. If a kernel has to be
-    compiled, the compiler fills the tables.
-    """
-
-    _impl_class = _Implementation
-
-    def load_overload(self, sig, target_context):
-        try:
-            for name, address in _nrt_python.c_helpers.items():
-                llvmlite.binding.add_symbol(name if name.startswith("_") else f"NRT_{name}", address)
-            with self._guard_against_spurious_io_errors():
-                return self._load_overload(sig, target_context)
-        except AttributeError:  # another Numba version may lack these internals
-            return super().load_overload(sig, target_context)
-
-
-class KernelCache(caching.NullCache):
+class KernelCache:
     """Numba's disk cache in `cache_folder`, opened on first use. A failure of the cache only costs a recompilation.
 
     Numba compiles a kernel between a `load_overload` that finds nothing and the `save_overload` that follows. No kernel
     calls another kernel, so these intervals do not overlap and their lengths can be added.
     """
 
-    def __init__(self, function) -> None:
-        self._function, self._started = function, 0.0
+    def __init__(self, dispatcher) -> None:
+        self._dispatcher, self._started = dispatcher, 0.0
 
     @functools.cached_property
     def _folder_cache(self):
-        return _FolderCache(self._function) if cache_folder() else None
+        self._dispatcher._cache = None
+        enabled = _enable_caching(self._dispatcher)
+        opened, self._dispatcher._cache = self._dispatcher._cache, self
+        return opened if enabled else None
 
     @property
     def cache_path(self):
@@ -185,42 +195,84 @@ class KernelCache(caching.NullCache):
     def load_overload(self, sig, target_context):
         loaded = self._from_disk(sig, target_context)
         if loaded is not None:
-            _loaded.append(self._function.__name__)
+            _loaded.append(self._dispatcher.__name__)
         else:
             _announce_compiling_once()
             self._started = time.perf_counter()
         return loaded
 
     def _from_disk(self, sig, target_context):
+        """The kernel on disk, or None.
+
+        Before loading, Numba fills the tables it uses to type and translate Python. For that it imports half of itself
+        and all of SciPy's linear algebra, and compiles its reference counting. A kernel on disk is machine code that
+        already contains the reference counting, so it needs only the addresses of the functions it calls. Without the
+        tables it is loaded in a fifth of the time. If a kernel has to be compiled, the compiler fills the tables.
+        """
         if not self._folder_cache:
             return None
         try:
-            return self._folder_cache.load_overload(sig, target_context)
+            if numba.version_info.short >= UNTRIED_NUMBA or is_plain_requested():
+                return self._folder_cache.load_overload(sig, target_context)
+            _add_addresses_of_reference_counting()
+            return self._folder_cache._load_overload(sig, target_context)
+        except OSError:  # on Windows, another process may be replacing the file
+            return None
         except Exception:  # unpickling a damaged file can raise any exception
             self.flush()
             return None
 
     def save_overload(self, sig, data):
-        compilations.append(Compilation(self._function.__name__, time.perf_counter() - self._started))
-        # Sets the constants of helpers, for example those of a `print`. They had no address until now, because a helper
-        # has no machine code.
-        for environment in data._find_referenced_environments():
-            data.codegen.set_env(environment.env_name, environment)
-        if not self._folder_cache:
-            return
-        try:
-            self._folder_cache.save_overload(sig, data)
-        except OSError as error:
-            _warn(f"a compiled kernel could not be saved ({error})")
-            self.__dict__["_folder_cache"] = None
+        compilations.append(Compilation(self._dispatcher.__name__, time.perf_counter() - self._started))
+        self._try("a compiled kernel could not be saved", "save_overload", sig, data)
 
     def flush(self):
+        self._try("a damaged file in the kernel cache could not be replaced", "flush")
+
+    def _try(self, failure: str, method: str, *arguments) -> None:
+        """Call a method of Numba's cache. If that fails, warn and use no cache any more."""
         if self._folder_cache:
             try:
-                self._folder_cache.flush()
-            except OSError as error:
-                _warn(f"a damaged file in the kernel cache could not be replaced ({error})")
+                getattr(self._folder_cache, method)(*arguments)
+            except Exception as error:
+                _warn(f"{failure} ({error})")
                 self.__dict__["_folder_cache"] = None
+
+
+def keep_on_disk(dispatcher):
+    """Give a kernel its `KernelCache`; returns the kernel."""
+    if hasattr(dispatcher, "_cache"):
+        dispatcher._cache = KernelCache(dispatcher)
+    elif hasattr(dispatcher, "enable_caching"):  # another version of Numba; with NUMBA_DISABLE_JIT there is neither
+        _enable_caching(dispatcher)
+    return dispatcher
+
+
+def _enable_caching(dispatcher) -> bool:
+    """Do what ``njit(cache=True)`` does, but in `cache_folder`. Returns whether that worked."""
+    if not cache_folder():
+        return False
+    try:
+        classes = numba.config.CACHE_LOCATOR_CLASSES
+        numba.config.CACHE_LOCATOR_CLASSES = f"{__name__}.{Locator.__name__}"
+        try:
+            dispatcher.enable_caching()
+        finally:
+            numba.config.CACHE_LOCATOR_CLASSES = classes
+        if dispatcher.stats.cache_path != str(cache_folder()):
+            raise ValueError(f"Numba {numba.__version__} uses {dispatcher.stats.cache_path}")
+    except Exception as error:  # another version of Numba can raise anything
+        _warn(f"compiled kernels cannot be kept on disk ({error}); every process will compile them again")
+        return False
+    return True
+
+
+@functools.cache
+def _add_addresses_of_reference_counting() -> None:
+    from numba.core.runtime import _nrt_python
+
+    for name, address in _nrt_python.c_helpers.items():
+        llvmlite.binding.add_symbol(name if name.startswith("_") else f"NRT_{name}", address)
 
 
 @functools.cache

@@ -1,20 +1,46 @@
-"""The compilers of kernels and of their helpers. All use of the internals of Numba's compiler is in this file."""
+"""The compilers of kernels and of their helpers, made from the internals of Numba's compiler.
 
+`trial` imports this file when a kernel must be compiled. If that or anything in here fails, it uses plain Numba.
+"""
+
+import ctypes
+import functools
 import gc
 
+import numba
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler, PassManager
 from numba.core.typed_passes import NopythonRewrites
 from numba.core.untyped_passes import InlineClosureLikes
 
+from fastnn.kernels.compiler import UNTRIED_NUMBA
+
 # Numba runs these passes over each function for closures and for whole-array expressions. Kernels have neither, and the
-# passes take a fifteenth of compile time.
-_NEEDLESS = (InlineClosureLikes, NopythonRewrites)
+# passes take a fifteenth of compile time. In a Numba version that was not tried, they may have gained another duty.
+_NEEDLESS = (InlineClosureLikes, NopythonRewrites) if numba.version_info.short < UNTRIED_NUMBA else ()
+
+hooks: set[str] = set()
+called: set[str] = set()
+
+
+def _hook(method):
+    """Mark a method that Numba must call: its name is in `hooks`, and after a call in `called`."""
+    hooks.add(method.__qualname__)
+
+    @functools.wraps(method)
+    def recorded(*arguments):
+        called.add(method.__qualname__)
+        return method(*arguments)
+
+    return recorded
 
 
 class _Compiler(Compiler):
-    """Numba's compiler without the passes that kernels do not need."""
+    """Numba's compiler without the passes that kernels do not need, for code in a library of the class `library`."""
 
+    library: type[JITCodeLibrary]
+
+    @_hook
     def define_pipelines(self):
         pipelines = []
         for whole in super().define_pipelines():
@@ -26,12 +52,37 @@ class _Compiler(Compiler):
             pipelines.append(lean)
         return pipelines
 
-
-class HelperCompiler(_Compiler):
-    """Compiles a helper into a `_HelperLibrary`."""
-
+    @_hook
     def compile_extra(self, func):
-        return _compile_into(_HelperLibrary, self, func)
+        self.state.library = self.library(self.state.targetctx.codegen(), func.__qualname__)
+        self.state.library.enable_object_caching()
+        return super().compile_extra(func)
+
+
+class _Library(JITCodeLibrary):
+    """Code whose functions are not optimised one by one, but as part of the kernel that contains them."""
+
+    @_hook
+    def _optimize_functions(self, ll_module):
+        ll_module.data_layout = self._codegen._data_layout
+
+
+class _KernelLibrary(_Library):
+    """The code of a kernel, linked with its helpers and all helpers they call: helper libraries are left unlinked."""
+
+    @_hook
+    def finalize(self):
+        libraries = self._linking_libraries
+        for library in libraries:  # the list grows during the loop
+            libraries += [callee for callee in library._linking_libraries if callee not in libraries]
+        super().finalize()
+
+    @_hook
+    def _optimize_final_module(self):
+        # One run of -O2. Numba optimises twice, the first time only to find reference counts it can remove. With
+        # explicit vectors -O2 gives code as good as -O3 and saves a twentieth of compile time.
+        passes, builder = self._codegen._module_pass_manager(opt=2)
+        passes.run(self._final_module, builder)
 
 
 class KernelCompiler(_Compiler):
@@ -42,43 +93,26 @@ class KernelCompiler(_Compiler):
     compilations cannot switch the collector back on for each other.
     """
 
+    library = _KernelLibrary
+
+    def __init__(self, typingctx, targetctx, library, args, return_type, flags, locals):
+        flags.no_cfunc_wrapper = True
+        super().__init__(typingctx, targetctx, library, args, return_type, flags, locals)
+
+    @_hook
     def compile_extra(self, func):
         collects = gc.isenabled()
         gc.disable()
         try:
-            return _compile_into(_KernelLibrary, self, func)
+            result = super().compile_extra(func)
         finally:
             if collects:
                 gc.enable()
-
-
-def _compile_into(kind, compiler, function):
-    compiler.state.library = kind(compiler.state.targetctx.codegen(), function.__qualname__)
-    compiler.state.library.enable_object_caching()
-    return _Compiler.compile_extra(compiler, function)
-
-
-class _Library(JITCodeLibrary):
-    """Code whose functions are not optimised one by one, but as part of the kernel that contains them."""
-
-    def _optimize_functions(self, ll_module):
-        ll_module.data_layout = self._codegen._data_layout
-
-
-class _KernelLibrary(_Library):
-    """The code of a kernel, linked with its helpers and all helpers they call: helper libraries are left unlinked."""
-
-    def finalize(self):
-        libraries = self._linking_libraries
-        for library in libraries:  # the list grows during the loop
-            libraries += [callee for callee in library._linking_libraries if callee not in libraries]
-        super().finalize()
-
-    def _optimize_final_module(self):
-        # One run of -O2. Numba optimises twice, the first time only to find reference counts it can remove. With
-        # explicit vectors -O2 gives code as good as -O3 and saves a twentieth of compile time.
-        passes, builder = self._codegen._module_pass_manager(opt=2)
-        passes.run(self._final_module, builder)
+        # Sets the constants of helpers, without which a `print` in a helper would never return. They had no address
+        # until now, because a helper has no machine code.
+        for environment in result._find_referenced_environments():
+            result.codegen.set_env(environment.env_name, environment)
+        return result
 
 
 class _HelperLibrary(_Library):
@@ -89,15 +123,21 @@ class _HelperLibrary(_Library):
     are neither optimised nor linked with their callees.
     """
 
+    @_hook
     def finalize(self):
         self._raise_if_finalized()
         self._finalize_dynamic_globals()
         self._finalized = True
 
+    @_hook
     def get_pointer_to_function(self, name):
-        return 0
+        if name.startswith("_ZN7cpython"):
+            # For calls from Python, Numba passes this function an object that cannot be called: it raises TypeError.
+            return ctypes.cast(ctypes.pythonapi.PyObject_Call, ctypes.c_void_p).value
+        raise TypeError(f"{self.name} is a helper of kernels and has no address: expected a call, not a function value")
 
     @property
+    @_hook
     def codegen(self):
         return _NoAddresses(self._codegen)
 
@@ -111,5 +151,21 @@ class _NoAddresses:
     def __getattr__(self, name):
         return getattr(self._codegen, name)
 
+    @_hook
     def set_env(self, env_name, env):
         pass
+
+
+class HelperCompiler(_Compiler):
+    """Compiles a helper into a `_HelperLibrary`.
+
+    Numba counts no references in helpers, which would take a quarter of compile time. So a helper must neither create
+    nor return an array.
+    """
+
+    library = _HelperLibrary
+
+    def __init__(self, typingctx, targetctx, library, args, return_type, flags, locals):
+        flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+        flags.nrt = False
+        super().__init__(typingctx, targetctx, library, args, return_type, flags, locals)

@@ -7,6 +7,7 @@ these rows of the weight are updated at once.
 from fastnn.kernels.epoch.forward import drop_units
 from fastnn.kernels.jit import inlined, never_inline
 from fastnn.kernels.layout import (
+    ACTIVATION,
     FIRST_HIDDEN,
     INPUTS,
     Matrix,
@@ -21,7 +22,7 @@ from fastnn.kernels.layout import (
 )
 from fastnn.kernels.ops.activations import vslope
 from fastnn.kernels.ops.matmul import ONE_ROW, OVERWRITE, START, STRIDE_1, multiply_panel
-from fastnn.kernels.ops.optimizers import apply_update, multiply_and_update
+from fastnn.kernels.ops.optimizers import BIASES, apply_update, multiply_and_update
 from fastnn.kernels.team import wait
 from fastnn.kernels.vector.simd import ONE, lanes, vadd, vload, vstore, vzero
 from fastnn.kernels.vector.tiles import transpose_tile
@@ -65,14 +66,13 @@ def input_gradient(layout, layer, n_rows, dout, scratch, panel):
 
 
 @inlined
-def slope_units(layout, n_rows, out, dout, panel, keep_prob):
-    """Multiply `dout` by the slope of the activation for a panel of hidden units.
+def slope_units(code, n_rows, out, dout, panel, keep_prob):
+    """Multiply `dout` by the slope of the activation with this code, for a panel of hidden units.
 
     The activation's outputs are ``keep_prob * out``, because dropout has multiplied `out` by ``1 / keep_prob``.
     """
-    one = out.dtype.type(1)
     for at in range(panel.at, panel.at + n_rows * panel.width, lanes(out)):
-        vstore(dout, at, vslope(layout.activation, vload(dout, at, ONE), vload(out, at, ONE), one, keep_prob))
+        vstore(dout, at, vslope(code, vload(dout, at, ONE), vload(out, at, ONE), out, keep_prob))
 
 
 @inlined
@@ -106,7 +106,7 @@ def update_bias(layout, layer, n_rows, step, dout, gradient_tile, panel):
     real, at, rows = gradient_tile.dtype.type, bias_panel(layout, layer, panel), View(dout, panel.at, panel.row)
     if step.is_last:
         sum_panel(panel.vectors, rows, n_rows, gradient_tile, START, OVERWRITE)
-        apply_update(panel.vectors, step, real(0), real(1), layout.parameters, at, gradient_tile, ONE_ROW)
+        apply_update(panel.vectors, step, BIASES, real(1), layout.parameters, at, gradient_tile, ONE_ROW)
     else:
         sum_panel(panel.vectors, rows, n_rows, step.state.gradient, at, not step.is_first)
 
@@ -159,7 +159,7 @@ def backward_block(member, layout, rows, step, dropout, units, penalty, scratch)
                 input_gradient(layout, layer, n_rows, dout, scratch, panel)
             if dropout.threshold:
                 drop_units(rows, dropout, layer - 1, dout, panel)
-            slope_units(layout, n_rows, units.out, dout, panel, dropout.keep_prob)
+            slope_units(layout.table[layer, ACTIVATION], n_rows, units.out, dout, panel, dropout.keep_prob)
         if layer + 1 < hidden:
             update_between(member, layout, layer + 1, n_rows, step, units, penalty, gradient_tile)
     if hidden > 1:

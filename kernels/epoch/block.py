@@ -84,8 +84,9 @@ class Units(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """The samples of a block: the first three are gathered from the data set, the last two are results.
+    """The samples of a block. `label`, `target` and `weight` are gathered from the data set; two fields are results.
 
+    smoothing: float64, the fraction of each label that is spread over all classes
     label: (BLOCK,) int64
     target: (BLOCK * C,), or (0,) for softmax
     weight: (BLOCK,)
@@ -93,6 +94,7 @@ class Samples(NamedTuple):
     correct: (BLOCK,) int64, whether the prediction is correct
     """
 
+    smoothing: float
     label: np.ndarray
     target: np.ndarray
     weight: np.ndarray

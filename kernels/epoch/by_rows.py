@@ -172,8 +172,8 @@ def apply_update_slices(member, layout, chunks, step, work, gradient_tile):
             _sum_chunks(gradient, size, chunks, at, gradient_tile, rows, FOUR)
         else:
             _sum_chunks(gradient, size, chunks, at, gradient_tile, rows, ONE)
-        decay, scale = step.l2 if is_weight else real(0), layout.scale if is_scaled else real(1)
-        work.penalty[k] = apply_update(vectors, step, decay, scale, layout.parameters, at, total, rows)
+        scale = layout.scale if is_scaled else real(1)
+        work.penalty[k] = apply_update(vectors, step, is_weight != 0, scale, layout.parameters, at, total, rows)
 
 
 @kernel

@@ -110,7 +110,7 @@ def update_inputs(member, layout, n_rows, step, inputs, dout, penalty, gradient_
         if inputs.form == DENSE:
             penalty[p] = update_dense(layout, n_rows, step, inputs.dense, dout, gradient_tile, panel)
         else:
-            penalty[p] = update_packed(layout, n_rows, step, inputs.packed, dout, panel)
+            penalty[p] = update_packed(panel.vectors, layout, n_rows, step, inputs.packed, dout, panel)
 
 
 @kernel

@@ -5,6 +5,7 @@
 
 from fastnn.kernels.jit import inlined, never_inline
 from fastnn.kernels.layout import (
+    ACTIVATION,
     Matrix,
     View,
     all_panels,
@@ -15,7 +16,7 @@ from fastnn.kernels.layout import (
     unit_panel,
     weight_block,
 )
-from fastnn.kernels.ops.activations import IDENTITY, vactivate
+from fastnn.kernels.ops.activations import vactivate
 from fastnn.kernels.ops.dropout import drop
 from fastnn.kernels.ops.matmul import OVERWRITE, START, STRIDE_1, multiply_panel
 from fastnn.kernels.team import wait
@@ -36,13 +37,12 @@ def hidden_sums(layout, layer, n_rows, out, panel):
 @inlined
 def finish_units(layout, layer, n_rows, scale, out, panel):
     """``out = activation(scale * out + bias)`` for a panel of the units that the weights of `layer` lead to."""
-    n, one, bias_at = lanes(out), out.dtype.type(1), bias_panel(layout, layer, panel)
-    code = layout.activation if layer < layout.n_weights - 1 else IDENTITY
+    n, code, bias_at = lanes(out), layout.table[layer + 1, ACTIVATION], bias_panel(layout, layer, panel)
     for h in range(0, panel.width, n):
         bias = vload(layout.parameters, bias_at + h, ONE)
         for s in range(n_rows):
             at = panel.at + s * panel.row + h
-            vstore(out, at, vactivate(code, vscale_add(scale, vload(out, at, ONE), bias), one))
+            vstore(out, at, vactivate(code, vscale_add(scale, vload(out, at, ONE), bias), out))
 
 
 @inlined

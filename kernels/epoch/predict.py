@@ -18,7 +18,7 @@ from fastnn.kernels.inputs.csr import Csr
 from fastnn.kernels.inputs.packed import Packed, add_sparse_product, load_weights, pack
 from fastnn.kernels.jit import inlined, kernel, never_inline
 from fastnn.kernels.layout import GROUP, View, by_vectors
-from fastnn.kernels.ops.activations import LOGISTIC, vactivate
+from fastnn.kernels.ops.activations import IDENTITY, LOGISTIC, vactivate
 from fastnn.kernels.ops.losses import LOGISTIC_OUTPUT, SOFTMAX_OUTPUT
 from fastnn.kernels.team import COUNT, STOP, Member, atomic_add, atomic_load
 from fastnn.kernels.vector.bits import nonzero_mask, trailing_zeros
@@ -39,11 +39,11 @@ from fastnn.kernels.vector.simd import (
     vzero,
 )
 
-# The columns of a table with one row per layer: the number of inputs and units of the layer, and the addresses of its
-# weight and bias. If the inputs are lists, the first row also has the addresses of a `csr.Csr`'s indptr (int64) and
-# indices (uint32); otherwise these columns are 0. Passing these arrays as arguments would cost every call more than a
-# microsecond.
-FAN_IN, FAN_OUT, WEIGHT, BIAS, INDPTR, INDICES, N_COLUMNS = range(7)
+# The columns of a table with one row per layer: the number of inputs and units of the layer, the addresses of its
+# weight and bias, and the code of its activation. If the inputs are lists, the first row also has the addresses of a
+# `csr.Csr`'s indptr (int64) and indices (uint32); otherwise these columns are 0. Passing these arrays as arguments
+# would cost every call more than a microsecond.
+FAN_IN, FAN_OUT, WEIGHT, BIAS, ACTIVATION, INDPTR, INDICES, N_COLUMNS = range(8)
 # A thread predicts ROWS rows at a time, so that weights which do not fit the second-level cache are fetched once for
 # all of them. Bytes are packed if there are MANY rows or more. Floats never are: packed floats would come from the
 # second-level cache, as weights do.
@@ -224,7 +224,7 @@ def activate_rows(activation, buffers, n_rows, n_units):
     for s in range(n_rows):
         row = buffers.inp + s * buffers.width
         for at in range(row, row + n_units, lanes(numbers)):
-            vstore(numbers, at, vactivate(activation, vload(numbers, at, ONE), numbers.dtype.type(1)))
+            vstore(numbers, at, vactivate(activation, vload(numbers, at, ONE), numbers))
 
 
 @inlined
@@ -243,11 +243,10 @@ def softmax_in_place(values, at, n_classes):
 
 
 @kernel
-def predict(table, activation, scale, images, output, barrier, out):
+def predict(table, scale, images, output, barrier, out):
     """Predict rows of `images`, ROWS at a time, until none is left. Every thread of a prediction calls this.
 
     table: (L, N_COLUMNS) int64, the addresses of a network's arrays, which are C-contiguous and have the dtype of `out`
-    activation: the code of the hidden layers' activation
     scale: the scale of the inputs
     images: (N, D), or (1, entries), the values of the lists, if the table has the addresses of lists
     output: SOFTMAX_OUTPUT or LOGISTIC_OUTPUT for probabilities, IDENTITY_OUTPUT for logits
@@ -305,8 +304,8 @@ def predict(table, activation, scale, images, output, barrier, out):
                 use_all(fan_in, n_rows, buffers)
             layer_sums(buffers, n_rows, layer, packed, k == 0 and packs)
             buffers = Buffers(numbers, buffers.out, buffers.inp, width, nonzero_masks, n_words)
-            if k < n_layers - 1:
-                activate_rows(activation, buffers, n_rows, n_units)
+            if table[k, ACTIVATION] != IDENTITY:
+                activate_rows(table[k, ACTIVATION], buffers, n_rows, n_units)
         if output == LOGISTIC_OUTPUT:
             activate_rows(LOGISTIC, buffers, n_rows, n_classes)
         for s in range(n_rows):

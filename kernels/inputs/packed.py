@@ -14,7 +14,7 @@ import numpy as np
 from fastnn.kernels.inputs.csr import ask_ahead
 from fastnn.kernels.jit import inlined, never_inline
 from fastnn.kernels.layout import GRADIENT_ROWS, GROUP, INPUTS, View, by_vectors, size_of, weight_panel
-from fastnn.kernels.ops.optimizers import SGD, move_row
+from fastnn.kernels.ops.optimizers import SGD, WEIGHTS, move_row
 from fastnn.kernels.team import own_part
 from fastnn.kernels.vector.bits import nonzero_mask, trailing_zeros
 from fastnn.kernels.vector.simd import (
@@ -281,13 +281,17 @@ def _move_input(step, parameters, at, total, factor, back, squares, n):
     if not step.is_last:
         vstore(step.state.gradient, at, total)
         return squares
-    before = move_row(step, step.l2, parameters, at, vmul(total, factor), back, n)
+    before = move_row(step, WEIGHTS, parameters, at, vmul(total, factor), back, n)
     return squares if step.l2 == parameters.dtype.type(0) else vfma(before, before, squares)
 
 
 @inlined
 def _update_vectors(layout, n_rows, step, packed, dout, panel, n):
-    """`update_packed` for a panel of `n` vectors."""
+    """Update the weights of a panel of `n` vectors. Returns the sum of their squares, 0 without L2.
+
+    An input's gradient updates its weights straight from registers, so weights and the optimizer's state are fetched
+    from the second-level cache while the next input's products are added.
+    """
     n_inputs, width, parameters = size_of(layout, INPUTS), panel.width, layout.parameters
     at, counts, penalty = weight_panel(layout, INPUTS, panel), step.l2 != parameters.dtype.type(0), 0.0
     n_groups, factor, back = (n_rows + GROUP - 1) // GROUP, vsplat(layout.scale, n), vsplat(-step.rate, n)
@@ -313,15 +317,4 @@ def _update_vectors(layout, n_rows, step, packed, dout, panel, n):
     return penalty
 
 
-_update_panel = by_vectors(_update_vectors)
-
-
-@inlined
-def update_packed(layout, n_rows, step, packed, dout, panel):
-    """Update the weights. Returns the sum of their squares, 0 without L2.
-
-    An input's gradient updates its weights straight from registers, so weights and the optimizer's state are fetched
-    from the second-level cache while the next input's products are added.
-    """
-    never_inline()
-    return _update_panel(panel.vectors, layout, n_rows, step, packed, dout, panel)
+update_packed = by_vectors(_update_vectors)

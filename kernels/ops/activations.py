@@ -1,85 +1,81 @@
-"""Activations, forward and backward. An integer code selects one, so that each kernel is compiled once for all of them.
+"""Activations of vectors, and their slopes. An integer code selects one, so each kernel is compiled once for all.
 
-Each activation is defined twice: on vectors, for the epoch kernels, and on rows of plain arrays.
+An activation is here if its derivative follows from its output: the backward pass has no other number.
 """
-
-import numpy as np
 
 from fastnn.kernels.jit import inlined, kernel
 from fastnn.kernels.vector.exp_log import vexp
-from fastnn.kernels.vector.simd import ONE, vadd, vdiv, vmul, vrelu, vscale_add, vsplat, vsub, vwhere_positive
+from fastnn.kernels.vector.simd import (
+    ONE,
+    vadd,
+    vdiv,
+    vlarger,
+    vmul,
+    vrelu,
+    vscale_add,
+    vsplat,
+    vsub,
+    vwhere_positive,
+)
 
-IDENTITY, RELU, TANH, LOGISTIC = range(4)
-ACTIVATION_CODES = {"identity": IDENTITY, "relu": RELU, "tanh": TANH, "logistic": LOGISTIC}
+IDENTITY, RELU, TANH, LOGISTIC, LEAKY_RELU, ELU = range(6)
+ACTIVATION_CODES = {
+    "identity": IDENTITY,
+    "relu": RELU,
+    "tanh": TANH,
+    "logistic": LOGISTIC,
+    "leaky_relu": LEAKY_RELU,
+    "elu": ELU,
+}
+# The slope of leaky ReLU for negative inputs.
+LEAKY_SLOPE = 0.01
 
 
 @inlined
-def vactivate(code, x, one):
-    """The activation of one vector `x`. NaN stays NaN. `one` is 1 in the dtype of `x`."""
+def vactivate(code, x, like):
+    """The activation of one vector `x`. NaN stays NaN. `like` is an array of the dtype of `x`."""
+    real = like.dtype.type
+    if code == IDENTITY:
+        return x
     if code == RELU:
         return vrelu(x)
+    if code == LEAKY_RELU:
+        return vlarger(x, vmul(vsplat(real(LEAKY_SLOPE), ONE), x))
+    ones, minus = vsplat(real(1), ONE), vmul(vsplat(real(-1), ONE), x)
+    if code == TANH:
+        exponent = vadd(x, x)
+    elif code == LOGISTIC:
+        exponent = minus
+    else:  # the negative part of x, which cannot overflow
+        exponent = vmul(vsplat(real(-1), ONE), vrelu(minus))
+    exp = vexp(exponent)
     if code == TANH:  # 1 - 2 / (exp(2 x) + 1)
-        ones = vsplat(one, ONE)
-        return vsub(ones, vdiv(vadd(ones, ones), vadd(vexp(vadd(x, x)), ones)))
+        return vsub(ones, vdiv(vadd(ones, ones), vadd(exp, ones)))
     if code == LOGISTIC:  # 1 / (1 + exp(-x)), which is 0 where exp is infinite
-        ones = vsplat(one, ONE)
-        return vdiv(ones, vadd(ones, vexp(vmul(vsplat(-one, ONE), x))))
-    return x
+        return vdiv(ones, vadd(ones, exp))
+    return vadd(vrelu(x), vsub(exp, ones))
 
 
 @inlined
-def vslope(code, dout, out, one, scale):
+def vslope(code, dout, out, like, scale):
     """`dout` times the derivative of the activation, for vectors.
 
-    The derivative is computed from the output of the activation, which is ``scale * out``. `one` and `scale` are in the
-    dtype of the vectors.
+    The derivative is computed from the output of the activation, which is ``scale * out``. `scale` has the dtype of the
+    array `like` and of the vectors.
     """
+    real = like.dtype.type
+    if code == IDENTITY:
+        return dout
     if code == RELU:
         return vwhere_positive(out, dout)
+    ones, value = vsplat(real(1), ONE), vmul(vsplat(scale, ONE), out)
+    if code == LEAKY_RELU:
+        return vmul(dout, vlarger(vwhere_positive(out, ones), vsplat(real(LEAKY_SLOPE), ONE)))
     if code == TANH:
-        value = vmul(vsplat(scale, ONE), out)
-        return vmul(dout, vscale_add(-one, vmul(value, value), vsplat(one, ONE)))
+        return vmul(dout, vscale_add(real(-1), vmul(value, value), ones))
     if code == LOGISTIC:
-        value = vmul(vsplat(scale, ONE), out)
-        return vmul(dout, vmul(value, vsub(vsplat(one, ONE), value)))
-    return dout
-
-
-@inlined
-def activate(code, out):
-    """Apply the activation to `out` in place. NaN stays NaN.
-
-    out: (H,), overwritten
-    """
-    real = out.dtype.type
-    if code == RELU:
-        for h in range(len(out)):
-            out[h] = real(0) if out[h] < real(0) else out[h]
-    elif code == TANH:
-        for h in range(len(out)):
-            out[h] = np.tanh(out[h])
-    elif code == LOGISTIC:
-        for h in range(len(out)):  # 1 / (1 + exp(-out)) in a form that cannot overflow
-            out[h] = real(0.5) * (real(1) + np.tanh(real(0.5) * out[h]))
-
-
-@inlined
-def activate_backward(code, dout, out):
-    """Multiply `dout` in place by the derivative of the activation, which is computed from its output `out`.
-
-    dout: (H,), overwritten
-    out: (H,)
-    """
-    real = out.dtype.type
-    if code == RELU:
-        for h in range(len(out)):
-            dout[h] = dout[h] if out[h] > real(0) else real(0)
-    elif code == TANH:
-        for h in range(len(out)):
-            dout[h] *= real(1) - out[h] * out[h]
-    elif code == LOGISTIC:
-        for h in range(len(out)):
-            dout[h] *= out[h] * (real(1) - out[h])
+        return vmul(dout, vmul(value, vsub(ones, value)))
+    return vmul(dout, vsub(ones, vrelu(vmul(vsplat(real(-1), ONE), value))))  # ELU: 1, or 1 + a negative output
 
 
 @kernel
@@ -91,9 +87,9 @@ def relu(inp, out):
     inp: (N,), float32 or float64
     out: (N,), the dtype of `inp`, overwritten
     """
+    zero = out.dtype.type(0)
     for h in range(len(out)):
-        out[h] = inp[h]
-    activate(RELU, out)
+        out[h] = zero if inp[h] < zero else inp[h]
 
 
 @kernel
@@ -106,6 +102,6 @@ def relu_backward(dout, out, dinp):
     out: (N,), the output of `relu`, same dtype
     dinp: (N,), same dtype, overwritten
     """
+    zero = out.dtype.type(0)
     for h in range(len(dinp)):
-        dinp[h] = dout[h]
-    activate_backward(RELU, dinp, out)
+        dinp[h] = dout[h] if out[h] > zero else zero

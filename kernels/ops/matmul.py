@@ -7,7 +7,7 @@ import numpy as np
 
 from fastnn.kernels.jit import inlined, kernel, never_inline
 from fastnn.kernels.layout import Matrix, View
-from fastnn.kernels.ops.activations import activate, activate_backward
+from fastnn.kernels.team import own_part
 from fastnn.kernels.vector.simd import EIGHT, FOUR, ONE, SIX, TWO, WHOLE_REGISTERS, lanes
 from fastnn.kernels.vector.tiles import tile
 
@@ -124,57 +124,51 @@ def matmul(inp, weight, out):
 
 
 @kernel
-def dense_forward(inp, weight, bias, activation, out):
-    """A dense layer: ``out = activation(inp @ weight + bias)``.
+def dense_forward(member, inp, weight, bias, out):
+    """A dense layer: ``out = inp @ weight + bias``, in this member's part of the rows.
 
-    Faster than the obvious loops because the product is computed by tiles, as in `matmul`, and one pass over each row
-    adds the bias and applies the activation.
+    Faster than the obvious loops because the product is computed by tiles, as in `matmul`. One thread computes each
+    number, so its bits do not depend on the number of threads.
 
     inp: (B, D), uint8, float32 or float64
     weight: (D, H), float32 or float64
     bias: (H,), the dtype of `weight`
-    activation: an activation code (`activations.py`)
     out: (B, H), the dtype of `weight`, overwritten
     """
-    n, (rows, depth) = lanes(out), inp.shape
-    rest, sums = np.empty(depth * n, out.dtype), np.empty(rows * n, out.dtype)
-    multiply_plain(out, Matrix(inp.reshape(-1), START, depth, STRIDE_1), weight, depth, rest, sums)
-    for s in range(len(out)):
-        row = out[s]
-        for h in range(len(row)):
-            row[h] += bias[h]
-        activate(activation, row)
+    n, depth, part = lanes(out), inp.shape[1], own_part(member, len(out))
+    own = out[part.start : part.stop]
+    rest, sums = np.empty(depth * n, out.dtype), np.empty(len(own) * n, out.dtype)
+    multiply_plain(own, Matrix(inp.reshape(-1), part.start * depth, depth, STRIDE_1), weight, depth, rest, sums)
+    for s in range(len(own)):
+        for h in range(len(bias)):
+            own[s, h] += bias[h]
 
 
 @kernel
-def dense_backward(dout, inp, weight, out, activation, dinp, dweight, dbias):
-    """The gradients of a dense layer.
+def dense_backward(member, dsums, inp, weight, dinp, dweight, dbias):
+    """The gradients of a dense layer, in this member's part of the rows of `dinp` and `dweight`.
 
     Faster than the obvious loops because both products are computed by tiles, as in `matmul`. The second one reads
-    `inp` transposed by its strides alone, without a copy. One pass over each row applies the derivative of the
-    activation and sums `dbias`.
+    `inp` transposed by its strides alone, without a copy.
 
-    dout: (B, H), float32 or float64, the gradient with respect to `out`
+    dsums: (B, H), float32 or float64, the gradient of the weighted sums
     inp: (B, D), uint8, float32 or float64
-    weight: (D, H), the dtype of `dout`
-    out: (B, H), the output of `dense_forward`
-    activation: an activation code (`activations.py`)
-    dinp: (B, D), overwritten
+    weight: (D, H), the dtype of `dsums`
+    dinp: (B, D), overwritten, or (0, D) if nobody needs it
     dweight: (D, H), overwritten
     dbias: (H,), overwritten
     """
-    dsum = np.empty(dout.shape, dinp.dtype)  # the gradient before the activation
-    dbias[:] = 0
-    for s in range(len(dsum)):
-        row = dsum[s]
-        for h in range(len(row)):
-            row[h] = dout[s, h]
-        activate_backward(activation, row, out[s])
-        for h in range(len(row)):
-            dbias[h] += row[h]
-    n, (rows, n_inputs), n_units = lanes(dsum), inp.shape, dsum.shape[1]
-    rest = np.empty(max(rows, n_units) * n, dsum.dtype)
-    sums = np.empty(max(rows, n_inputs) * n, dsum.dtype)
-    flat_sum, flat_inp = dsum.reshape(-1), inp.reshape(-1)
-    multiply_plain(dinp, Matrix(flat_sum, START, n_units, STRIDE_1), weight.T.copy(), n_units, rest, sums)
-    multiply_plain(dweight, Matrix(flat_inp, START, STRIDE_1, n_inputs), dsum, rows, rest, sums)
+    n, (rows, n_inputs), n_units = lanes(dsums), inp.shape, len(dbias)
+    rest, sums = np.empty(max(rows, n_units) * n, dsums.dtype), np.empty(max(rows, n_inputs) * n, dsums.dtype)
+    part = own_part(member, len(dinp))
+    if len(part):
+        left = Matrix(dsums.reshape(-1), part.start * n_units, n_units, STRIDE_1)
+        multiply_plain(dinp[part.start : part.stop], left, weight.T.copy(), n_units, rest, sums)
+    part = own_part(member, n_inputs)
+    left = Matrix(inp.reshape(-1), part.start, STRIDE_1, n_inputs)
+    multiply_plain(dweight[part.start : part.stop], left, dsums, rows, rest, sums)
+    if member.t == 0:
+        dbias[:] = 0
+        for s in range(rows):
+            for h in range(n_units):
+                dbias[h] += dsums[s, h]

@@ -35,12 +35,14 @@ from fastnn.kernels.vector.simd import (
 # KEEP_GRADIENT leaves the parameters unchanged and writes the gradient to `slot_1`. So gradient checks test the very
 # gradients that training uses.
 KEEP_GRADIENT, SGD, MOMENTUM, NESTEROV, ADAM = range(5)
+# The `is_weight` of updates. Typed constants, not literals; `matmul.py` gives the reason.
+WEIGHTS, BIASES = np.bool_(True), np.bool_(False)
 
 
 class Rule(NamedTuple):
     """The settings of an optimizer for one epoch.
 
-    kind: KEEP_GRADIENT, SGD, MOMENTUM, NESTEROV or ADAM
+    kind: KEEP_GRADIENT, SGD, MOMENTUM, NESTEROV or ADAM; AdamW is ADAM with a `keep` below 1
     rate: float64, the learning rate of the epoch
     beta_1: float64, Adam's beta_1, for the bias correction of each step
     beta_2: float64, Adam's beta_2, likewise
@@ -49,6 +51,7 @@ class Rule(NamedTuple):
     second: beta_2, in the working dtype
     rest_2: 1 - second, rounded once to the working dtype
     epsilon: Adam's epsilon, in the working dtype
+    keep: the factor of weights in each step of Adam, 1 without weight decay, in the working dtype
     l2: float64, the factor of the L2 penalty, which is ``l2 / 2 * sum of squared weights``
     divide_l2: whether `l2` is divided by the total sample weight of each batch
     """
@@ -62,6 +65,7 @@ class Rule(NamedTuple):
     second: np.floating
     rest_2: np.floating
     epsilon: np.floating
+    keep: np.floating
     l2: float
     divide_l2: bool
 
@@ -120,18 +124,17 @@ def l2_of_step(rule, weight):
 
 
 @inlined
-def move_row(step, decay, parameters, at, g, back, n):
-    """Update the `n` vectors of parameters from `at` on with the gradient ``g + decay * parameter``.
+def move_row(step, is_weight, parameters, at, g, back, n):
+    """Update the `n` vectors of parameters from `at` on. Returns them as they were before.
 
-    Returns the parameters before the update.
-
+    is_weight: whether L2 and weight decay apply
     g: n vectors, the gradient without the L2 penalty
     back: n vectors, minus the learning rate in every lane
     """
     rule, slot_1, slot_2 = step.rule, step.state.slot_1, step.state.slot_2
-    w = vload(parameters, at, n)
-    if decay != parameters.dtype.type(0):
-        g = vscale_add(decay, w, g)
+    w, real = vload(parameters, at, n), parameters.dtype.type
+    if is_weight and step.l2 != real(0):
+        g = vscale_add(step.l2, w, g)
     if rule.kind == SGD:
         vstore(parameters, at, vfma(back, g, w))
     elif rule.kind == MOMENTUM or rule.kind == NESTEROV:
@@ -149,36 +152,37 @@ def move_row(step, decay, parameters, at, g, back, n):
         vstore(slot_1, at, mean)
         vstore(slot_2, at, square)
         root = vadd(vsqrt(square), vsplat(rule.epsilon, n))
-        vstore(parameters, at, vfma(back, vdiv(mean, root), w))
+        kept = vmul(vsplat(rule.keep if is_weight else real(1), n), w)
+        vstore(parameters, at, vfma(back, vdiv(mean, root), kept))
     else:
         vstore(slot_1, at, g)
     return w
 
 
 @inlined
-def apply_update_rows(step, decay, scale, parameters, at, gradient_tile, rows, n):
+def apply_update_rows(step, is_weight, scale, parameters, at, gradient_tile, rows, n):
     """Update `rows` rows of ``len(n)`` vectors, which start at offset `at` of the parameters.
 
     The gradient is ``scale * (gradient_tile + step.state.gradient)``, or ``scale * gradient_tile`` in the first block
-    of a batch. To this the rule adds ``decay * parameter``. Returns the sum of the squared parameters before the update
-    if `decay` is nonzero, otherwise 0.
+    of a batch. Returns the sum of the squared parameters before the update if they have an L2 penalty, otherwise 0.
 
+    is_weight: whether L2 and weight decay apply
     parameters: flat, `rows` rows updated from `at` on; the same rows of the optimizer's slots are updated
     gradient_tile: (rows * vectors * lanes,) or longer
 
     Each row selects the rule again. Rows are few and wide, so this costs little compared with the update.
     """
     never_inline()
-    real, width = gradient_tile.dtype.type, len(n) * lanes(gradient_tile)
+    width, counts = len(n) * lanes(gradient_tile), is_weight and step.l2 != gradient_tile.dtype.type(0)
     squares, factor, back = vzero(gradient_tile, n), vsplat(scale, n), vsplat(-step.rate, n)
     for w_at in range(at, at + rows * width, width):
         g = vload(gradient_tile, w_at - at, n)
         if not step.is_first:
             g = vadd(vload(step.state.gradient, w_at, n), g)
-        w = move_row(step, decay, parameters, w_at, vmul(g, factor), back, n)
-        if decay != real(0):
+        w = move_row(step, is_weight, parameters, w_at, vmul(g, factor), back, n)
+        if counts:
             squares = vfma(w, w, squares)
-    return np.float64(vsum(squares)) if decay != real(0) else 0.0
+    return np.float64(vsum(squares)) if counts else 0.0
 
 
 # `apply_update_rows` for a number of vectors that is known only at run time, as the first argument.
@@ -208,5 +212,5 @@ def multiply_and_update(step, scale, weight, left, dout, height, n_rows, gradien
         at, count = weight.at + i * width, min(GRADIENT_ROWS, height - i)
         some = Matrix(left.array, left.at + i * left.row, left.row, left.column)
         multiply_panel(View(gradient_tile, START, width), some, dout, n_rows, count, vectors, OVERWRITE)
-        penalty += apply_update(vectors, step, step.l2, scale, weight.array, at, gradient_tile, count)
+        penalty += apply_update(vectors, step, WEIGHTS, scale, weight.array, at, gradient_tile, count)
     return penalty

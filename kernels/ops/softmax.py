@@ -59,14 +59,40 @@ def softmax_columns(columns, n_classes, row_weight, top, total, best):
 
 
 @inlined
+def cross_entropy_row(logits, dlogits, label, smoothing, row_weight, top, log_total):
+    """Subtract the targets of one row from its probabilities. Returns the loss of the row.
+
+    The targets are ``(1 - smoothing) * one_hot(label) + smoothing / C``.
+
+    logits: (C,)
+    dlogits: (C,), ``row_weight * softmax(logits)``, which becomes the gradient
+    smoothing: float64
+    row_weight: in the dtype of `dlogits`
+    top: the largest logit
+    log_total: the logarithm of the sum of ``exp(logit - top)``
+    """
+    real, share = dlogits.dtype.type, smoothing / len(logits)
+    dlogits[label] -= row_weight
+    # -log(softmax) is a difference in float64: a logarithm added to a large logit would be rounded away.
+    loss = np.float64(log_total) - np.float64(logits[label] - top)
+    if smoothing > 0:
+        dlogits[label] += row_weight * real(smoothing)
+        for c in range(len(logits)):
+            dlogits[c] -= row_weight * real(share)
+            loss -= share * np.float64(logits[c] - logits[label])
+    return loss
+
+
+@inlined
 def cross_entropy_rows(logits, dlogits, n_classes, samples, begin, end, row_weight, scratch):
-    """Compute the losses of n rows, and ``dlogits = row_weight * (softmax(logits) - one_hot(label))``.
+    """Compute the losses of n rows, and ``dlogits = row_weight * (softmax(logits) - targets)``.
 
     The first rows are the samples `begin` to ``end - 1``. The others must have weight 0.
 
     logits: a `View` of n rows, padded to whole vectors
     dlogits: flat, laid out like the array of `logits`, all n rows overwritten
-    samples: `label` is read; `loss`, and `correct`, whether the label has the largest logit, are overwritten
+    samples: `label` and `smoothing` are read; `loss` is overwritten, and so is `correct`, whether the label has the
+        largest logit
     row_weight: (n,)
     scratch: `columns`, `offsets` and the first 3 * n elements of `row_stats` are overwritten
     """
@@ -85,10 +111,9 @@ def cross_entropy_rows(logits, dlogits, n_classes, samples, begin, end, row_weig
         transpose_tile(dlogits, logits.at + c, logits.row, columns[c * n : (c + n) * n], offsets, 0, 0)
     for s in range(begin, end):
         r, label = s - begin, samples.label[s]
-        chosen = logits.at + r * logits.row + label
-        dlogits[chosen] -= row_weight[r]
-        # -log(softmax) is a difference in float64: a logarithm added to a large logit would be rounded away.
-        samples.loss[s] = np.float64(total[r]) - np.float64(logits.array[chosen] - top[r])
+        at = logits.at + r * logits.row
+        row, drow = logits.array[at : at + n_classes], dlogits[at : at + n_classes]
+        samples.loss[s] = cross_entropy_row(row, drow, label, samples.smoothing, row_weight[r], top[r], total[r])
         samples.correct[s] = best[r] == label
 
 
@@ -131,7 +156,7 @@ def softmax(logits, out):
 
 
 @kernel
-def softmax_cross_entropy(logits, labels, row_weights, dlogits):
+def softmax_cross_entropy(logits, labels, row_weights, smoothing, dlogits):
     """The weighted sum of the rows' cross-entropies, and its gradient.
 
     Faster than the obvious loops for two reasons. Each lane of a vector holds one row, and all lanes are computed side
@@ -140,6 +165,7 @@ def softmax_cross_entropy(logits, labels, row_weights, dlogits):
     logits: (B, C), float32 or float64
     labels: (B,) int64, from 0 to C - 1
     row_weights: (B,), the dtype of `logits`, the weight of each row, 1 / B for a mean
+    smoothing: float64, the fraction of each label that is spread over all classes
     dlogits: (B, C), the dtype of `logits`, overwritten by the gradient with respect to `logits`
     """
     n, n_classes, loss, row_weight = lanes(dlogits), logits.shape[1], 0.0, np.zeros(lanes(dlogits), dlogits.dtype)
@@ -152,10 +178,9 @@ def softmax_cross_entropy(logits, labels, row_weights, dlogits):
         softmax_columns(columns, n_classes, row_weight, top, total, row_stats[2 * n :])
         vstore(total, 0, vlog(vload(total, 0, ONE)))
         for r in range(n_rows):
-            s, label = start + r, labels[start + r]
+            s = start + r
             for c in range(n_classes):
                 dlogits[s, c] = columns[c * n + r]
-            dlogits[s, label] -= row_weights[s]
-            loss_of_row = np.float64(total[r]) - np.float64(logits[s, label] - top[r])
-            loss += np.float64(row_weights[s]) * loss_of_row
+            row_loss = cross_entropy_row(logits[s], dlogits[s], labels[s], smoothing, row_weight[r], top[r], total[r])
+            loss += np.float64(row_weight[r]) * row_loss
     return loss

@@ -25,8 +25,7 @@ def _load_nonzero(context, builder, array_type, array, offset, n):
     whole = isinstance(dtype, types.Integer)
     kind = ir.VectorType(llvm_number(dtype), n)
     pointer = element_pointer(context, builder, array_type, array, offset)
-    load = builder.load(builder.bitcast(pointer, kind.as_pointer()))
-    load.align = dtype.bitwidth // 8
+    load = builder.load(pointer, align=dtype.bitwidth // 8, typ=kind)
     zero = ir.Constant(kind, None if whole else [0.0] * n)
     return load, builder.icmp_signed("!=", load, zero) if whole else builder.fcmp_unordered("!=", load, zero)
 
@@ -71,8 +70,7 @@ def list_nonzero(_, index, value, at, array, offset, first):
             compress = cgutils.get_or_insert_function(builder.module, signature_, name)
             packed = builder.call(compress, [content, mask, ir.Constant(content.type, ir.Undefined)])
             pointer = element_pointer(context, builder, array_type, target, at_)
-            store = builder.store(packed, builder.bitcast(pointer, content.type.as_pointer()))
-            store.align = array_type.dtype.bitwidth // 8
+            builder.store(packed, pointer, align=array_type.dtype.bitwidth // 8)
         word = builder.zext(builder.bitcast(mask, ir.IntType(n)), I64)
         return builder.ctpop(word)
 

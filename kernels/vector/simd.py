@@ -72,15 +72,17 @@ def call(builder, name, vector, *args):
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.{suffix}"), args)
 
 
+def address(builder, base, kind, *indices):
+    """The address of a part of the object of LLVM type `kind` at `base`, as an opaque pointer."""
+    pointer = builder.gep(base, indices, source_etype=kind)
+    pointer.type = ir.PointerType()  # llvmlite copies the type of `base`, which Numba may still declare as typed
+    return pointer
+
+
 def element_pointer(context, builder, array_type, array, offset):
-    """The address of element `offset` of a flat array."""
-    return builder.gep(context.make_array(array_type)(context, builder, value=array).data, [offset])
-
-
-def vector_pointer(context, builder, array_type, array, offset, vector):
-    """The address of element `offset` of a flat array, as a pointer to a vector."""
-    element = element_pointer(context, builder, array_type, array, offset)
-    return builder.bitcast(element, llvm_vector(vector).as_pointer())
+    """The address of element `offset` of a flat array, as an opaque pointer."""
+    data = context.make_array(array_type)(context, builder, value=array).data
+    return address(builder, data, llvm_number(array_type.dtype), offset)
 
 
 def splat(builder, vector, value):
@@ -103,9 +105,8 @@ def vload(_, array, offset, n):
     vector = Vector(array.dtype, n.count)
 
     def codegen(context, builder, signature, args):
-        load = builder.load(vector_pointer(context, builder, array, args[0], args[1], vector))
-        load.align = array.dtype.bitwidth // 8
-        return load
+        pointer = element_pointer(context, builder, array, *args[:2])
+        return builder.load(pointer, align=array.dtype.bitwidth // 8, typ=llvm_vector(vector))
 
     return vector(array, types.int64, n), codegen
 
@@ -122,7 +123,7 @@ def vload_part(_, array, offset, count, n):
         count = builder.insert_element(undefined, args[2], ir.Constant(I32, 0))
         count = builder.shuffle_vector(count, undefined, ir.Constant(ir.VectorType(I32, vector.lanes), None))
         mask = builder.icmp_signed("<", ir.Constant(lanes, list(range(vector.lanes))), count)
-        pointer = vector_pointer(context, builder, array, args[0], args[1], vector)
+        pointer = element_pointer(context, builder, array, args[0], args[1])
         name = f"llvm.masked.load.v{vector.lanes}f{array.dtype.bitwidth}.p0"
         function = ir.FunctionType(kind, [pointer.type, I32, mask_kind, kind])
         align = ir.Constant(I32, array.dtype.bitwidth // 8)
@@ -137,8 +138,8 @@ def vstore(_, array, offset, value):
     """Write a vector to a flat array, starting at element `offset`."""
 
     def codegen(context, builder, signature, args):
-        store = builder.store(args[2], vector_pointer(context, builder, array, args[0], args[1], value))
-        store.align = array.dtype.bitwidth // 8
+        pointer = element_pointer(context, builder, array, args[0], args[1])
+        builder.store(args[2], pointer, align=array.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
     return types.void(array, types.int64, value), codegen
@@ -153,7 +154,7 @@ def load(_, array, offset):
     """
 
     def codegen(context, builder, signature, args):
-        return builder.load(element_pointer(context, builder, array, *args))
+        return builder.load(element_pointer(context, builder, array, *args), typ=llvm_number(array.dtype))
 
     return array.dtype(array, types.int64), codegen
 
@@ -169,11 +170,12 @@ def load_as(_, array, offset, like):
     target = like.dtype
 
     def codegen(context, builder, signature, args):
-        value = builder.load(element_pointer(context, builder, array, args[0], args[1]))
+        value = builder.load(element_pointer(context, builder, array, *args[:2]), typ=llvm_number(array.dtype))
         if array.dtype != types.uint8:
             return context.cast(builder, value, array.dtype, target)
         table = _numbers_of_bytes(builder.module, target)
-        return builder.load(builder.gep(table, [I64(0), builder.zext(value, I64)]))
+        number = llvm_number(target)
+        return builder.load(address(builder, table, number, builder.zext(value, I64)), typ=number)
 
     return target(array, types.int64, like), codegen
 
@@ -189,8 +191,7 @@ def vload_as(_, array, offset, like, lanes):
     def codegen(context, builder, signature, args):
         kind = ir.VectorType(llvm_number(array.dtype), vector.lanes)
         pointer = element_pointer(context, builder, array, args[0], args[1])
-        value = builder.load(builder.bitcast(pointer, kind.as_pointer()))
-        value.align = array.dtype.bitwidth // 8
+        value = builder.load(pointer, align=array.dtype.bitwidth // 8, typ=kind)
         if isinstance(array.dtype, types.Integer):
             return builder.uitofp(value, llvm_vector(vector))
         if array.dtype == like.dtype:
@@ -216,7 +217,7 @@ def prefetch(_, array, offset):
     """Prefetch the cache line of element `offset` of a flat array, which will be read soon."""
 
     def codegen(context, builder, signature, args):
-        pointer = builder.bitcast(element_pointer(context, builder, array, *args), ir.IntType(8).as_pointer())
+        pointer = element_pointer(context, builder, array, *args)
         kind = ir.FunctionType(ir.VoidType(), [pointer.type, I32, I32, I32])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         reading, kept_close, data = (ir.Constant(I32, number) for number in (0, 3, 1))

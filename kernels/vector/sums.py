@@ -4,7 +4,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastnn.kernels.vector.simd import I32, I64, call, constant, element_pointer, of_lanes, splat, vector_pointer
+from fastnn.kernels.vector.simd import I32, I64, call, constant, element_pointer, llvm_vector, of_lanes, splat
 
 
 @intrinsic
@@ -35,7 +35,7 @@ def vadd_scaled(_, sums, array, offset, x):
     def codegen(context, builder, signature, args):
         def factor(u):
             number = element_pointer(context, builder, array, args[1], builder.add(args[2], I64(u)))
-            return splat(builder, x, builder.load(number))
+            return splat(builder, x, builder.load(number, typ=llvm_vector(x).element))
 
         return _add_products(context, builder, sums, args[0], args[3], factor)
 
@@ -49,9 +49,8 @@ def vadd_products(_, sums, array, offset, x):
     def codegen(context, builder, signature, args):
         def factor(u):
             at = builder.add(args[2], I64(u * x.lanes))
-            y = builder.load(vector_pointer(context, builder, array, args[1], at, x))
-            y.align = array.dtype.bitwidth // 8
-            return y
+            pointer = element_pointer(context, builder, array, args[1], at)
+            return builder.load(pointer, align=array.dtype.bitwidth // 8, typ=llvm_vector(x))
 
         return _add_products(context, builder, sums, args[0], args[3], factor)
 
@@ -66,8 +65,8 @@ def vstore_all(_, array, offset, sums):
     def codegen(context, builder, signature, args):
         for u in range(sums.count):
             at = builder.add(args[1], I64(u * vector.lanes))
-            pointer = vector_pointer(context, builder, array, args[0], at, vector)
-            builder.store(builder.extract_value(args[2], u), pointer).align = array.dtype.bitwidth // 8
+            pointer = element_pointer(context, builder, array, args[0], at)
+            builder.store(builder.extract_value(args[2], u), pointer, align=array.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
     return types.void(array, types.int64, sums), codegen

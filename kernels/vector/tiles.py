@@ -10,13 +10,13 @@ from fastnn.kernels.vector.simd import (
     I64,
     VECTOR,
     Vector,
+    address,
     call,
     constant,
     element_pointer,
     llvm_number,
     llvm_vector,
     splat,
-    vector_pointer,
 )
 
 
@@ -44,16 +44,14 @@ def transpose_tile(_, out, out_at, out_row, inp, offsets, first, column):
 
         def source(number, r):
             if number:
-                return builder.gep(middle, [I64(0), r])
-            at = builder.load(element_pointer(context, builder, offsets, offsets_, builder.add(first_, r)))
-            pointer = element_pointer(context, builder, inp, inp_, builder.add(at, column_))
-            return builder.bitcast(pointer, vector.as_pointer())
+                return address(builder, middle, vector, r)
+            at = element_pointer(context, builder, offsets, offsets_, builder.add(first_, r))
+            return element_pointer(context, builder, inp, inp_, builder.add(builder.load(at, typ=I64), column_))
 
         def target(number, r):
             if number < len(passes) - 1:
-                return builder.gep(middle, [I64(0), r])
-            pointer = element_pointer(context, builder, out, out_, builder.add(out_at_, builder.mul(out_row_, r)))
-            return builder.bitcast(pointer, vector.as_pointer())
+                return address(builder, middle, vector, r)
+            return element_pointer(context, builder, out, out_, builder.add(out_at_, builder.mul(out_row_, r)))
 
         # A pass processes `height` rows at a time, which are `stride` apart.
         height = min(n, 16) if n < 64 else 8
@@ -66,8 +64,7 @@ def transpose_tile(_, out, out_at, out_row, inp, offsets, first, column):
                 rows = [builder.add(base, I64(stride * t)) for t in range(height)]
                 values = []
                 for r in rows:
-                    values.append(builder.load(source(number, r)))
-                    values[-1].align = align
+                    values.append(builder.load(source(number, r), align=align, typ=vector))
                 for distance in distances:
                     step = distance // stride
                     low = [k if not k & distance else n + k - distance for k in range(n)]
@@ -78,7 +75,7 @@ def transpose_tile(_, out, out_at, out_row, inp, offsets, first, column):
                             pair = values[t], values[t + step]
                             values[t], values[t + step] = (builder.shuffle_vector(*pair, mask) for mask in masks)
                 for r, value in zip(rows, values, strict=True):
-                    builder.store(value, target(number, r)).align = align
+                    builder.store(value, target(number, r), align=align)
         return context.get_dummy_value()
 
     return types.void(out, types.int64, types.int64, inp, offsets, types.int64, types.int64), codegen
@@ -108,17 +105,13 @@ def tile(_, out, left, right, depth, rows, n, add):
         right_, right_at_, right_row_ = cgutils.unpack_tuple(builder, args[2])
         depth_, add_ = args[3], args[6]
         c = [
-            builder.bitcast(
-                element_pointer(context, builder, out, out_, builder.add(out_at_, builder.mul(out_row_, I64(r)))),
-                llvm_vector(vector).as_pointer(),
-            )
+            element_pointer(context, builder, out, out_, builder.add(out_at_, builder.mul(out_row_, I64(r))))
             for r in range(height)
         ]
         align = out.dtype.bitwidth // 8
         start = []
         for r in range(height):
-            load = builder.load(c[r])
-            load.align = align
+            load = builder.load(c[r], align=align, typ=llvm_vector(vector))
             start.append(builder.select(add_, load, constant(vector, 0.0)))
         entry, loop, done = builder.block, builder.append_basic_block("k"), builder.append_basic_block("done")
         builder.branch(loop)
@@ -127,12 +120,13 @@ def tile(_, out, left, right, depth, rows, n, add):
         k.add_incoming(I64(0), entry)
         sums = [builder.phi(llvm_vector(vector)) for _ in range(height)]
         at = builder.add(right_at_, builder.mul(k, right_row_))
-        row = builder.load(vector_pointer(context, builder, right, right_, at, vector))
-        row.align = align
+        row = element_pointer(context, builder, right, right_, at)
+        row = builder.load(row, align=align, typ=llvm_vector(vector))
         new = []
         for r in range(height):
             at = builder.add(left_at_, builder.add(builder.mul(left_row_, I64(r)), builder.mul(k, left_k_)))
-            value = builder.load(element_pointer(context, builder, left, left_, at))
+            value = element_pointer(context, builder, left, left_, at)
+            value = builder.load(value, typ=llvm_number(left.dtype))
             value = context.cast(builder, value, left.dtype, out.dtype)
             new.append(call(builder, "fma", vector, splat(builder, vector, value), row, sums[r]))
         following = builder.add(k, I64(1))
@@ -143,7 +137,7 @@ def tile(_, out, left, right, depth, rows, n, add):
         builder.cbranch(builder.icmp_signed("<", following, depth_), loop, done)
         builder.position_at_end(done)
         for r in range(height):
-            builder.store(new[r], c[r]).align = align
+            builder.store(new[r], c[r], align=align)
         return context.get_dummy_value()
 
     return signature, codegen

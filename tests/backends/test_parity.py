@@ -5,6 +5,7 @@ import pytest
 
 from fastnn.backends import compiled, reference
 from fastnn.network import ACTIVATIONS, BatchNorm, Dense, Network
+from fastnn.optim.config import TrainingConfig
 from fastnn.optim.optimizers import SGD, Adam, AdamW, get_optimizer
 from tests.parity import assert_all_parity, assert_parity, astype, make_inputs, make_network
 
@@ -82,11 +83,12 @@ def test_softmax_and_its_loss_equal_values_computed_by_hand(backend):
 
 @BACKENDS
 @DTYPES
-def test_label_smoothing_equals_the_cross_entropy_with_smoothed_targets(backend, dtype):
+@pytest.mark.parametrize("classes", [2, 7, 33])
+def test_label_smoothing_equals_the_cross_entropy_with_smoothed_targets(backend, dtype, classes):
     """The expected values come from the definition: minus the sum of target * log(probability)."""
     rng = np.random.default_rng(3)
-    (logits,), labels = _rounded(dtype, rng.standard_normal((65, 7)) * 3), rng.integers(7, size=65)
-    targets = 0.8 * np.eye(7)[labels] + 0.2 / 7
+    (logits,), labels = _rounded(dtype, rng.standard_normal((65, classes)) * 3), rng.integers(classes, size=65)
+    targets = 0.8 * np.eye(classes)[labels] + 0.2 / classes
     proba = np.exp(logits.astype(np.float64)) / np.exp(logits.astype(np.float64)).sum(axis=1, keepdims=True)
     loss, dlogits = backend.softmax_cross_entropy(logits, labels, smoothing=0.2)
     assert_parity(np.array(loss, dtype), -(targets * np.log(proba)).sum(axis=1).mean())
@@ -189,27 +191,30 @@ def test_loss_and_gradients_agree_with_the_float64_reference(
     )
 
 
-# Chains that no fused kernel covers, and chains with an activation of its own for each layer.
+# Chains of layers, and whether the fused kernels cover them.
 CHAINS = {
-    "batch norm": [Dense(20, "identity"), BatchNorm("relu"), Dense(17), BatchNorm(), Dense(5)],
-    "batch norm first": [BatchNorm(), Dense(20, "tanh"), Dense(5)],
-    "gelu and silu": [Dense(20, "gelu"), Dense(17, "silu"), Dense(5)],
-    "two activations": [Dense(20, "leaky_relu"), Dense(17, "elu"), Dense(5)],
+    "batch norm": ([Dense(20, "identity"), BatchNorm("relu"), Dense(17), BatchNorm(), Dense(5)], False),
+    "batch norm first": ([BatchNorm(), Dense(20, "tanh"), Dense(5)], False),
+    "gelu and silu": ([Dense(20, "gelu"), Dense(17, "silu"), Dense(5)], False),
+    "one activation without a kernel": ([Dense(20, "relu"), Dense(17, "silu"), Dense(5)], False),
+    "two activations": ([Dense(20, "leaky_relu"), Dense(17, "elu"), Dense(5)], True),
+    "three activations": ([Dense(70, "elu"), Dense(9, "logistic"), Dense(70, "identity"), Dense(5)], True),
 }
 
 
 @BACKENDS
 @DTYPES
 @INPUT_DTYPES
-@pytest.mark.parametrize("layers", CHAINS.values(), ids=CHAINS)
+@pytest.mark.parametrize(("layers", "is_fused"), CHAINS.values(), ids=CHAINS)
 @pytest.mark.parametrize("optimizer", ["sgd", AdamW(epsilon=1e-3, weight_decay=0.3)], ids=["sgd", "adamw"])
-def test_chains_of_layers_agree_with_the_float64_reference(backend, dtype, input_dtype, layers, optimizer):
+def test_chains_of_layers_agree_with_the_float64_reference(backend, dtype, input_dtype, layers, is_fused, optimizer):
     """Compares the loss, the gradients, the predictions and the running statistics of four steps."""
     rng = np.random.default_rng(15)
     inp, labels = make_inputs(rng, (100, 30), input_dtype), rng.integers(5, size=100)
     network = Network.initialize((30,), layers, dtype=dtype, seed=1, input_scale=1 / 255 if inp.dtype == "uint8" else 1)
     options = {"l2": 0.01, "dropout": 0.2, "label_smoothing": 0.1, "sample_weight": rng.random(100), "seed": 3}
     exact = astype(network, "float64")
+    assert compiled.covers(network, TrainingConfig(optimizer=optimizer, label_smoothing=0.1)) == is_fused
     found = backend.loss_and_gradients(network, inp, labels, **options)
     expected = reference.loss_and_gradients(exact, inp, labels, **options)
     assert_parity(np.array(found.loss, dtype), np.array(expected.loss), "loss")

@@ -15,7 +15,7 @@ from fastnn.backends.compiled import predict
 from fastnn.errors import SettingsError
 from fastnn.kernels import team
 from fastnn.kernels.epoch.predict import ROWS
-from fastnn.network import Network
+from fastnn.network import BatchNorm, Dense, Network
 from tests.parity import assert_parity, assert_same_bits, astype, make_inputs, make_network
 
 BACKENDS = pytest.mark.parametrize("backend", [reference, compiled], ids=["numpy", "numba"])
@@ -34,13 +34,29 @@ NETWORKS = {
 }
 
 
+# Two dense layers each.
+LAYER_BY_LAYER = {
+    "batch norm": [Dense(65, "identity"), BatchNorm("relu"), Dense(7)],
+    "gelu": [Dense(65, "gelu"), Dense(7)],
+}
+
+
 @BACKENDS
 @DTYPES
 @KINDS
 @pytest.mark.parametrize("sizes", NETWORKS.values(), ids=NETWORKS)
 @pytest.mark.parametrize(
     ("activation", "n_rows"),
-    [("relu", 70), ("relu", 300), ("tanh", 1), ("logistic", 5), ("identity", 2), ("relu", 0)],
+    [
+        ("relu", 70),
+        ("relu", 300),
+        ("tanh", 1),
+        ("logistic", 5),
+        ("identity", 2),
+        ("relu", 0),
+        ("leaky_relu", 3),
+        ("elu", 4),
+    ],
 )
 def test_predictions_agree_with_the_reference(backend, dtype, kind, sizes, activation, n_rows):
     rng = np.random.default_rng(1)
@@ -86,6 +102,57 @@ def test_the_bits_of_a_row_do_not_depend_on_other_rows(dtype, kind, sizes, funct
     for first, last in ((1, 3), (18, 26), (97, 200)):
         assert_same_bits([function(network, inp[first:last], 2)], [expected[first:last]], f"rows from {first}")
     assert started == [1, 1, 2]  # at most one thread per 64 rows
+
+
+@BACKENDS
+@DTYPES
+def test_each_layer_has_its_own_activation(backend, dtype):
+    """Computed by hand, layer by layer, from the definitions."""
+    rng = np.random.default_rng(12)
+    names = ["elu", "relu", "leaky_relu", "identity", "tanh", "logistic"]
+    network = Network.initialize((30, 20, 19, 18, 17, 16, 15, 4), activation=names, dtype=dtype, seed=5)
+    out = inp = rng.standard_normal((70, 30)).astype(dtype)
+    functions = [
+        lambda x: np.where(x > 0, x, np.exp(np.minimum(x, 0)) - 1), lambda x: np.maximum(x, 0),
+        lambda x: np.maximum(x, 0.01 * x), lambda x: x, np.tanh, lambda x: 1 / (1 + np.exp(-x)), lambda x: x,
+    ]  # fmt: skip
+    for function, weight, bias in zip(functions, network.weights, network.biases, strict=True):
+        out = function(out.astype(np.float64) @ weight + bias)
+    assert compiled.covers(network)
+    assert_parity(backend.predict_logits(network, inp), out)
+
+
+@BACKENDS
+@DTYPES
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "elu", "tanh", "logistic"])
+def test_activations_of_extreme_sums(backend, dtype, activation):
+    """A network whose hidden units are its inputs. NaN stays NaN, infinity has its limit, and nothing overflows."""
+    network = Network([np.ones((1, 1), dtype)] * 2, [np.zeros(1, dtype)] * 2, activation, output="identity")
+    inp = np.array([-np.inf, -1e30, -2.0, -0.0, 0.0, 2.0, 1e30, np.inf, np.nan], dtype)
+    expected = {
+        "relu": [0, 0, 0, 0, 0, 2, 1e30, np.inf, np.nan],
+        "leaky_relu": [-np.inf, -1e28, -0.02, 0, 0, 2, 1e30, np.inf, np.nan],
+        "elu": [-1, -1, np.exp(-2) - 1, 0, 0, 2, 1e30, np.inf, np.nan],
+        "tanh": [-1, -1, np.tanh(-2), 0, 0, np.tanh(2), 1, 1, np.nan],
+        "logistic": [0, 0, 1 / (1 + np.exp(2)), 0.5, 0.5, 1 / (1 + np.exp(-2)), 1, 1, np.nan],
+    }[activation]
+    found = backend.predict_logits(network, inp.reshape(-1, 1))[:, 0]
+    np.testing.assert_allclose(found, expected, rtol=1e-6 if dtype == "float32" else 1e-14, atol=1e-7)
+
+
+@DTYPES
+@pytest.mark.parametrize("layers", LAYER_BY_LAYER.values(), ids=LAYER_BY_LAYER)
+@pytest.mark.parametrize("function", [compiled.predict_logits, compiled.predict_proba])
+def test_layer_by_layer_any_number_of_threads_predicts_the_same_bits(dtype, layers, function, started):
+    rng = np.random.default_rng(13)
+    network = Network.initialize((100,), layers, dtype=dtype, seed=1, input_scale=1 / 255)
+    inp = make_inputs(rng, (301, 100), "uint8")
+    assert not compiled.covers(network)
+    expected = function(network, inp, 1)
+    for threads in (2, 3, 4):
+        started.clear()
+        assert_same_bits([function(network, inp, threads)], [expected], f"{threads} threads")
+        assert started == [threads] * 2
 
 
 def test_few_rows_and_many_have_the_same_bits(started, monkeypatch):
@@ -215,9 +282,10 @@ def test_a_prediction_does_not_keep_the_network_alive():
     assert reference_to_network() is None
 
 
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
 @pytest.mark.parametrize("n_rows", [1, 5000])
-def test_the_number_of_threads_is_checked(n_rows):
-    network = Network.initialize((784, 10))
+def test_the_number_of_threads_is_checked(n_rows, activation):
+    network = Network.initialize((784, 10, 10), activation=activation)
     with pytest.raises(SettingsError, match="threads is 0"):
         compiled.predict_proba(network, np.ones((n_rows, 784)), 0)
 

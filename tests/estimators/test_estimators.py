@@ -381,7 +381,7 @@ def test_fits_work_without_the_callbacks_of_this_version_of_scikit_learn(digits,
     assert "set_callbacks" not in dir(module["CallbackSupportMixin"])
 
     class Estimator(module["CallbackSupportMixin"]):
-        fit = module["with_callbacks"](lambda self: module["FitTasks"](self, *digits, {}, dict))
+        fit = module["with_callbacks"](lambda self: module["FitTasks"](self, *digits, {}))
 
     tasks = Estimator().fit()
     assert tasks(None) is False

@@ -1,18 +1,23 @@
 """Kernels on disk are loaded again and rebuilt when damaged. A failure of the cache never stops a run."""
 
+import compileall
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+from importlib import import_module, invalidate_caches
+from importlib.util import spec_from_file_location
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+import fastnn
 from fastnn.backends import warmup
-from fastnn.kernels.compiler import cache
+from fastnn.kernels.compiler import cache, trial
 
 # These tests start dozens of processes and compile kernels from scratch.
 pytestmark = pytest.mark.slow
@@ -25,9 +30,13 @@ print(compiled.softmax(np.zeros((1, 2)))[0, 0], sum(softmax.softmax.stats.cache_
 """
 
 
-def _run(folder, **more):
+KERNELS = Path(import_module("fastnn.kernels").__file__).parent
+
+
+def run_program(folder, program=PROGRAM, cwd=None, **more):
+    """Run a program whose kernels are kept in `folder`."""
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder), **more}
-    return subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-c", program], env=environment, cwd=cwd, capture_output=True, text=True)
 
 
 def _files(folder):
@@ -35,7 +44,8 @@ def _files(folder):
 
 
 def test_a_kernel_is_compiled_once_and_then_loaded_from_disk(tmp_path):
-    first, second = _run(tmp_path), _run(tmp_path)
+    """Wherever the user wants Numba to keep other functions."""
+    first, second = run_program(tmp_path), run_program(tmp_path, NUMBA_CACHE_LOCATOR_CLASSES="InTreeCacheLocator")
     assert (first.stdout, first.stderr) == ("0.5 0\n", "")
     assert (second.stdout, second.stderr) == ("0.5 1\n", "")
     (folder,) = tmp_path.iterdir()
@@ -46,12 +56,12 @@ def test_a_kernel_is_compiled_once_and_then_loaded_from_disk(tmp_path):
 @pytest.mark.parametrize("damage", ["empty", "cut", "garbage"])
 @pytest.mark.parametrize("ending", [".nbi", ".nbc"])
 def test_a_damaged_kernel_file_is_rebuilt(tmp_path, damage, ending):
-    _run(tmp_path)
+    run_program(tmp_path)
     for path in _files(tmp_path):
         if path.suffix == ending:
             data = path.read_bytes()
             path.write_bytes({"empty": b"", "cut": data[: len(data) // 2], "garbage": b"\x80garbage" * 50}[damage])
-    repaired, after = _run(tmp_path), _run(tmp_path)
+    repaired, after = run_program(tmp_path), run_program(tmp_path)
     assert (repaired.returncode, repaired.stdout.split()[0]) == (0, "0.5"), repaired.stderr
     assert (after.stdout, after.stderr) == ("0.5 1\n", "")
 
@@ -59,7 +69,7 @@ def test_a_damaged_kernel_file_is_rebuilt(tmp_path, damage, ending):
 def test_an_unusable_cache_folder_gives_one_warning(tmp_path):
     blocker = tmp_path / "a file"
     blocker.write_text("")
-    result = _run(blocker)
+    result = run_program(blocker)
     assert result.stdout == "0.5 0\n"
     assert result.stderr.count("RuntimeWarning") == 1
     assert "compiled kernels cannot be kept on disk" in result.stderr
@@ -67,10 +77,10 @@ def test_an_unusable_cache_folder_gives_one_warning(tmp_path):
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
 def test_a_folder_that_others_can_write_to_is_not_used(tmp_path):
-    _run(tmp_path)
+    run_program(tmp_path)
     (folder,) = tmp_path.iterdir()
     folder.chmod(0o777)
-    result = _run(tmp_path)
+    result = run_program(tmp_path)
     assert result.stdout == "0.5 0\n"
     assert "is owned or writable by another user" in result.stderr
 
@@ -80,7 +90,7 @@ def test_several_processes_can_compile_at_the_same_time(tmp_path):
     command = [sys.executable, "-c", PROGRAM]
     running = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     assert [process.communicate()[0].split()[0] for process in running] == ["0.5"] * 4
-    assert _run(tmp_path).stdout.startswith("0.5")
+    assert run_program(tmp_path).stdout.startswith("0.5")
 
 
 def test_importing_kernels_compiles_nothing_and_imports_nothing_of_fastnn():
@@ -93,17 +103,69 @@ def test_importing_kernels_compiles_nothing_and_imports_nothing_of_fastnn():
     assert result.stdout == "['fastnn']\n"
 
 
+def _digest_of(package, monkeypatch):
+    """The digest for the kernels in that folder."""
+    spec = spec_from_file_location("fastnn.kernels", package / "__init__.py", submodule_search_locations=[str(package)])
+    invalidate_caches()
+    monkeypatch.setattr(cache, "import_module", lambda _: SimpleNamespace(__spec__=spec))
+    return cache.sources_digest.__wrapped__()
+
+
 def test_a_change_in_any_kernel_source_changes_the_folder_name(tmp_path, monkeypatch):
     copy = tmp_path / "kernels"
-    shutil.copytree(cache.SOURCES, copy)
-    monkeypatch.setattr(cache, "SOURCES", copy)
-    before = cache.sources_digest.__wrapped__()
+    shutil.copytree(KERNELS, copy)
+    before = _digest_of(copy, monkeypatch)
+    assert before == cache.sources_digest()
     for source in copy.rglob("*.py"):
         text = source.read_bytes()
         source.write_bytes(text + b"# changed")
-        assert cache.sources_digest.__wrapped__() != before, source
+        assert _digest_of(copy, monkeypatch) != before, source
         source.write_bytes(text)
+    assert _digest_of(copy, monkeypatch) == before
+
+
+def test_another_release_or_another_compiler_uses_another_folder(monkeypatch):
+    before = cache.sources_digest()
+    for name, value in (("version", lambda _: "99.0"), ("is_plain_requested", lambda: not trial.is_plain_requested())):
+        with monkeypatch.context() as changed:
+            changed.setattr(cache, name, value)
+            assert cache.sources_digest.__wrapped__() != before
     assert cache.sources_digest.__wrapped__() == before
+
+
+def test_a_frozen_program_without_sources_has_a_folder_of_its_own(tmp_path, monkeypatch):
+    program = tmp_path / "program"
+    monkeypatch.setattr(cache, "import_module", lambda _: SimpleNamespace(__spec__=SimpleNamespace(loader=None)))
+    monkeypatch.setattr(sys, "executable", str(program))
+    digests = []
+    for content in ("one", "another", "another"):
+        program.write_text(content)
+        os.utime(program, (0, 0))
+        digests.append(cache.sources_digest.__wrapped__())
+    assert digests[0] != digests[1] == digests[2] != cache.sources_digest()
+
+
+@pytest.mark.parametrize("form", ["zip", "byte code"])
+def test_a_program_in_a_zip_file_or_without_sources_keeps_its_kernels(tmp_path, form):
+    """Each release of such a program has a folder of its own, too."""
+    ignore = shutil.ignore_patterns("__pycache__", "mnist")
+    environment = {"PYTHONPATH": str(tmp_path / "app.zip" if form == "zip" else tmp_path / "app")}
+    for change in ("", "\nchanged = True\n"):
+        shutil.copytree(Path(fastnn.__file__).parent, tmp_path / "app" / "fastnn", ignore=ignore)
+        shutil.copytree(KERNELS, tmp_path / "app" / "fastnn" / "kernels", ignore=ignore, dirs_exist_ok=True)
+        helper = tmp_path / "app" / "fastnn" / "kernels" / "vector" / "exp_log.py"
+        helper.write_text(helper.read_text() + change)
+        if form == "zip":
+            shutil.make_archive(str(tmp_path / "app"), "zip", tmp_path / "app")
+        else:
+            compileall.compile_dir(tmp_path / "app", legacy=True, quiet=1)
+            for source in (tmp_path / "app").rglob("*.py"):
+                source.unlink()
+        for hits in (0, 1):
+            result = run_program(tmp_path / "cache", cwd=tmp_path, **environment)
+            assert (result.stdout, result.stderr) == (f"0.5 {hits}\n", "")
+        shutil.rmtree(tmp_path / "app")
+    assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
 WARMUP = [sys.executable, "-m", "fastnn", "warmup", "--json"]
@@ -272,11 +334,11 @@ def test_unused_kernel_folders_are_removed(tmp_path):
     for path in (*base.iterdir(), elsewhere):
         age = 29 if path.name == names[1] else 31
         os.utime(path, (time.time() - age * 86400,) * 2, **({} if os.name == "nt" else {"follow_symlinks": False}))
-    assert _run(base).stderr == ""
+    assert run_program(base).stderr == ""
     (new,) = {path.name for path in base.iterdir()} - {*names, "fastnn-kernels-mine", "other"}
     assert {path.name for path in base.iterdir()} == {new, *names[1:], "fastnn-kernels-mine", "other"}
     assert (elsewhere / "file").exists()
     # Using a folder resets its age.
     os.utime(base / new, (0, 0))
-    assert _run(base).stdout == "0.5 1\n"
+    assert run_program(base).stdout == "0.5 1\n"
     assert time.time() - (base / new).stat().st_mtime < 86400

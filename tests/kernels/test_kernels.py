@@ -190,7 +190,7 @@ def test_products_of_sparse_inputs_equal_those_of_numpy(vectors, n_inputs, dtype
     out, gradient, chosen = np.zeros((30, width), real), np.ones((n_inputs, width), real), images[rows].astype(float)
     table = np.zeros((2, N_COLUMNS), np.int64)
     table[:, SIZE] = n_inputs, width
-    layout = Layout(weight.reshape(-1), 1, table, activation=0, output=0, scale=weight.dtype.type(1))
+    layout = Layout(weight.reshape(-1), 1, table, output=0, scale=weight.dtype.type(1))
     panel = Panel(0, vectors, width, 0, width)
     tolerance = 1e-5 if real == "float32" else 1e-13
     empty = np.zeros(0, real)

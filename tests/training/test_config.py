@@ -1,9 +1,11 @@
 """The settings of a run: checks, replacement, and the options that are generated from them."""
 
+import inspect
 from dataclasses import fields
 
 import pytest
 
+import fastnn
 from fastnn import LBFGS, Adam, EarlyStopping, SettingsError, TrainingConfig
 from fastnn.optim.config import OPTIONS, LossConfig
 from fastnn.optim.schedules import Constant, Cosine
@@ -73,6 +75,13 @@ def test_the_plain_form_holds_every_setting():
     assert plain["early_stopping"] == 3
     assert plain["optimizer"] == repr(Adam())
     assert config.changed() == {"early_stopping": EarlyStopping(3), "optimizer": Adam(), "l2": 0.5}
+
+
+def test_the_signature_of_train_lists_every_setting_with_its_default():
+    parameters = inspect.signature(fastnn.train).parameters
+    for each in fields(TrainingConfig):
+        assert parameters[each.name].default == each.default
+    assert "settings" not in parameters
 
 
 def test_options_are_settings_and_recipes_are_configurations():

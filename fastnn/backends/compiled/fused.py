@@ -40,12 +40,13 @@ from fastnn.kernels.inputs import DENSE, FORM_NAMES, LISTS, PACKED, PACKED_LISTS
 from fastnn.kernels.inputs.packed import Packed
 from fastnn.kernels.layout import BIAS_AT, BLOCK, GRADIENT_ROWS, GROUP, WEIGHT_AT, WIDE, Layout
 from fastnn.kernels.ops.activations import ACTIVATION_CODES
+from fastnn.kernels.ops.losses import OUTPUT_CODES
 from fastnn.kernels.ops.optimizers import ADAM, KEEP_GRADIENT, MOMENTUM, NESTEROV, SGD, Rule, State
 from fastnn.kernels.vector.simd import VECTOR
 from fastnn.network import Network
 from fastnn.network.aligned import aligned_zeros
 from fastnn.optim.config import LossConfig, TrainingConfig
-from fastnn.optim.optimizers import LBFGS, Adam, Optimizer
+from fastnn.optim.optimizers import LBFGS, Adam, AdamW, Optimizer
 from fastnn.optim.optimizers import SGD as PlainOrMomentum
 from fastnn.randomness import dropout_keys, dropout_threshold
 
@@ -76,24 +77,10 @@ class Execution(NamedTuple):
 
 
 class Trainer:
-    """A network, its data and the optimizer's state, laid out for the kernels.
+    """A network that `covers` accepts, its data and the optimizer's state, laid out for the kernels.
 
-    Parameters
-    ----------
-    network : Network
-        A network that `covers` accepts; copied.
-    data : TrainingData
-        Not copied if the kernels can use it as it is.
-    config : LossConfig
-        The settings of the loss.
-    optimizer : Optimizer or None
-        None keeps the gradients instead of updating the network.
-    threads : int or None
-        The maximum number of threads; None: the number of cores this process may use.
-    state : TrainerState or None
-        The optimizer's state to continue from; None: a new run.
-    one_pass : bool
-        Whether to skip preparations that pay off only over several epochs.
+    The data are not copied if the kernels can use them as they are. Without an optimizer, the trainer keeps the
+    gradients instead of updating the network. `one_pass` skips preparations that pay off only over several epochs.
     """
 
     def __init__(
@@ -164,28 +151,9 @@ class Trainer:
         self._run_kernel(np.empty(0, np.int64), batch_size, 0.0)
 
     def run_epoch(self, order: np.ndarray, batch_size: int, learning_rate: float) -> EpochResult:
-        """Train for one epoch.
+        """Train for one epoch on the rows `order`, as `fastnn.backends.base.Trainer.run_epoch` describes.
 
-        Parameters
-        ----------
-        order : (n,) integers
-            The samples to train on, in this order.
-        batch_size : int
-            The number of samples in a batch; the last batch may have fewer.
-        learning_rate : float
-
-        Returns
-        -------
-        EpochResult
-            Loss and accuracy during the epoch. If the loss of a batch was not finite, the epoch ended there: the loss
-            is NaN, and `failed_batch` is the number of that batch.
-
-        Raises
-        ------
-        ValueError
-            `order` is empty, or `batch_size` is less than 1.
-        IndexError
-            `order` has a row number that is outside the data set.
+        Raises ValueError if `order` is empty or `batch_size` less than 1, and IndexError if a row is outside the data.
         """
         order = np.ascontiguousarray(order, np.int64)
         if not len(order) or batch_size < 1:
@@ -205,13 +173,7 @@ class Trainer:
         return EpochResult(float(results[block.LOSS] / max(1, results[block.COUNTED])), accuracy)
 
     def describe(self) -> Execution:
-        """How the last epoch ran.
-
-        Raises
-        ------
-        RuntimeError
-            Neither `prepare` nor `run_epoch` has been called.
-        """
+        """How the last epoch ran; RuntimeError if neither `prepare` nor `run_epoch` has been called."""
         if self._work is None:
             raise RuntimeError("the trainer has no kernel yet: call prepare or run_epoch before describe")
         by_rows = isinstance(self._work, WorkByRows)
@@ -353,6 +315,7 @@ class Trainer:
     def _samples(self) -> block.Samples:
         real, n_targets = self._network.dtype, self._data.targets.shape[1]
         return block.Samples(
+            smoothing=float(self._config.label_smoothing),
             label=aligned_zeros(BLOCK, np.int64),
             target=aligned_zeros(BLOCK * n_targets, real),
             weight=aligned_zeros(BLOCK, real),
@@ -398,9 +361,10 @@ def _parameter_slices(layout: Layout) -> np.ndarray:
 
 def _rule(optimizer: Optimizer | None, learning_rate: float, config: LossConfig, real: type[np.floating]) -> Rule:
     """The optimizer's settings as the kernels need them."""
-    kind, first, second, epsilon = KEEP_GRADIENT, 0.0, 0.0, 0.0
+    kind, first, second, epsilon, decay = KEEP_GRADIENT, 0.0, 0.0, 0.0, 0.0
     if isinstance(optimizer, Adam):
         kind, first, second, epsilon = ADAM, optimizer.beta_1, optimizer.beta_2, optimizer.epsilon
+        decay = optimizer.weight_decay
     elif isinstance(optimizer, PlainOrMomentum):
         kind = SGD if not optimizer.momentum else NESTEROV if optimizer.nesterov else MOMENTUM
         first = optimizer.momentum
@@ -414,6 +378,7 @@ def _rule(optimizer: Optimizer | None, learning_rate: float, config: LossConfig,
         second=real(second),
         rest_2=real(1 - second),
         epsilon=real(epsilon),
+        keep=real(1 - learning_rate * decay),
         l2=float(config.l2),
         divide_l2=config.divide_l2,
     )
@@ -422,16 +387,16 @@ def _rule(optimizer: Optimizer | None, learning_rate: float, config: LossConfig,
 def covers(network: Network, config: LossConfig | None = None) -> bool:
     """Return whether the fused kernels cover a network and, if `config` is given, its training.
 
-    They cover chains of dense layers with one activation for all hidden layers, which has a kernel, and the optimizers
-    SGD and Adam. All else runs layer by layer.
+    They cover chains of dense layers whose activations and output have kernels, and the optimizers SGD, Adam, AdamW and
+    L-BFGS. All else runs layer by layer.
     """
-    activations = {layer.activation for layer in network.layers[:-1]}
-    if not network.is_dense or len(activations) > 1 or not activations <= ACTIVATION_CODES.keys():
-        return False
-    if config is None:
-        return True
-    rule = config.update_rule if isinstance(config, TrainingConfig) else None
-    return not config.label_smoothing and type(rule) in (type(None), PlainOrMomentum, Adam, LBFGS)
+    rule = config.update_rule if isinstance(config, TrainingConfig) else LBFGS()
+    return (
+        network.is_dense
+        and all(layer.activation in ACTIVATION_CODES for layer in network.layers)
+        and network.output in OUTPUT_CODES
+        and type(rule) in (PlainOrMomentum, Adam, AdamW, LBFGS)
+    )
 
 
 def loss_and_gradients(
@@ -456,7 +421,7 @@ def loss_and_gradients(
 def objective(network: Network, data: TrainingData, config: TrainingConfig) -> Objective:
     """Return the loss and gradients of all the data as a function; the data are laid out only once."""
     if not covers(network, config):
-        return layerwise.objective(operations, network, data, config)
+        return layerwise.objective(operations.with_threads(config.threads), network, data, config)
     whole = Trainer(network, data, config, None, config.threads)
 
     def evaluate(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> LossAndGradients:
@@ -489,6 +454,6 @@ def new_trainer(
     Equal arguments give equal bits, for any number of threads.
     """
     if not covers(network, config):
-        return layerwise.Trainer(operations, network, data, config, state)
+        return layerwise.Trainer(operations.with_threads(config.threads), network, data, config, state)
     assert isinstance(config.update_rule, Optimizer)
     return Trainer(network, data, config, config.update_rule, config.threads, state)

@@ -9,6 +9,7 @@ import numpy as np
 from fastnn.datasets.sparse import canonical
 from fastnn.kernels.inputs.csr import Csr
 from fastnn.kernels.layout import (
+    ACTIVATION,
     BIAS_AT,
     BLOCK,
     N_COLUMNS,
@@ -17,6 +18,7 @@ from fastnn.kernels.layout import (
     SIZE,
     WEIGHT_AT,
     Layout,
+    Panel,
     panel_widths,
 )
 from fastnn.kernels.ops.activations import ACTIVATION_CODES
@@ -105,7 +107,8 @@ def lay_out(network: Network) -> Layout:
         (first, width // lanes, width, unit_at[-2] * BLOCK + first, padded[-1]) for first, width in panels[-1]
     ]
     table = np.zeros((len(sizes) + len(panel_rows), N_COLUMNS), np.int64)
-    table[: len(sizes), SIZE], table[len(sizes) :] = sizes, panel_rows
+    table[: len(sizes), SIZE], table[len(sizes) :, : len(Panel._fields)] = sizes, panel_rows
+    table[1 : len(sizes), ACTIVATION] = [ACTIVATION_CODES[layer.activation] for layer in network.layers]
     counts = np.array([0, *map(len, panels)])
     table[: len(sizes), N_PANELS] = counts
     table[: len(sizes), PANEL_AT] = len(sizes) + np.cumsum(counts) - counts
@@ -119,7 +122,6 @@ def lay_out(network: Network) -> Layout:
         parameters=parameters,
         n_weights=len(panels),
         table=table,
-        activation=ACTIVATION_CODES[network.layers[0].activation],
         output=OUTPUT_CODES[network.output],
         scale=network.dtype.type(network.input_scale),
     )

@@ -1,8 +1,12 @@
 """The single operations of the Numba backend: each checks shapes, allocates its result and calls a kernel.
 
-`fastnn.backends.base.Backend` describes their arguments.
+`fastnn.backends.base.Backend` describes their arguments. Each operation runs on one thread; in `with_threads`, the
+products of dense layers run on several.
 """
 
+from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,14 +14,21 @@ import numpy as np
 from fastnn.backends import reference
 from fastnn.backends.base import check_labels, check_sample_weight, check_shapes, working_inputs
 from fastnn.backends.compiled.layout import as_readonly
-from fastnn.backends.reference import activate, activate_backward, batch_norm, batch_norm_backward, batch_norm_forward
+from fastnn.backends.reference import activate, activate_backward
+from fastnn.backends.threads import resolve_threads
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
+from fastnn.kernels import team
 from fastnn.kernels.ops import activations, losses
+from fastnn.kernels.ops import batch_norm as batch_norm_kernels
 from fastnn.kernels.ops import matmul as dense_kernels
 from fastnn.kernels.ops import softmax as softmax_kernels
 
-__all__ = ["activate", "activate_backward", "batch_norm", "batch_norm_backward", "batch_norm_forward"]
+__all__ = ["activate", "activate_backward"]
+
+# A product of at most this many multiplications, about half a millisecond, gains nothing from a second thread: starting
+# the thread takes 0.15 ms.
+ONE_THREAD_PRODUCT = 2**24
 
 
 def matmul(inp: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -84,41 +95,97 @@ def mean_loss(
 ) -> tuple[float, np.ndarray]:
     """Return the mean loss that belongs to an output, and its gradient."""
     code = losses.OUTPUT_CODES.get(output)
-    if code is None or smoothing:
+    if code is None:
         return reference.mean_loss(output, logits, targets, sample_weight, smoothing)
     dlogits, logits = np.empty(logits.shape, logits.dtype), as_readonly(logits)
     sample_weight = check_sample_weight(sample_weight, len(logits), logits.dtype)
     weight = np.ones(len(logits)) if sample_weight is None else sample_weight.astype(np.float64)
     row_weights = (weight / weight.sum()).astype(logits.dtype)
     if code == losses.SOFTMAX_OUTPUT:
-        return softmax_kernels.softmax_cross_entropy(logits, as_readonly(targets), row_weights, dlogits), dlogits
+        labels = as_readonly(targets)
+        return softmax_kernels.softmax_cross_entropy(logits, labels, row_weights, float(smoothing), dlogits), dlogits
     targets = as_readonly(targets.astype(logits.dtype, copy=False))
     return losses.element_loss(code, logits, targets, row_weights, dlogits), dlogits
 
 
 def dense_forward(inp: Any, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """Return ``inp @ weight + bias``."""
-    if is_sparse(inp):  # SciPy's product of a sparse matrix and an array
-        return reference.dense_forward(inp, weight, bias)
-    check_shapes(inp=(inp, (None, len(weight))), weight=(weight, (None, None)), bias=(bias, weight.shape[1:]))
-    out = np.empty((inp.shape[0], weight.shape[1]), weight.dtype)
-    dense_kernels.dense_forward(_array(inp), as_readonly(weight), as_readonly(bias), activations.IDENTITY, out)
-    return out
+    return _dense_forward(1, inp, weight, bias)
 
 
 def dense_backward(
     dsums: np.ndarray, inp: Any, weight: np.ndarray, needs_dinp: bool = True
 ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
-    """Return the gradients of a dense layer's input, weight and bias."""
+    """Return the gradients of a dense layer's input (None unless needed), weight and bias."""
+    return _dense_backward(1, dsums, inp, weight, needs_dinp)
+
+
+def with_threads(threads: int | None) -> SimpleNamespace:
+    """Return all operations, with the products of dense layers on up to `threads` threads and with the same bits."""
+    count = resolve_threads(threads)
+    dense = {"dense_forward": partial(_dense_forward, count), "dense_backward": partial(_dense_backward, count)}
+    return SimpleNamespace(**globals() | dense)
+
+
+def _dense_forward(threads: int, inp: Any, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    if is_sparse(inp):  # SciPy's product of a sparse matrix and an array
+        return reference.dense_forward(inp, weight, bias)
+    check_shapes(inp=(inp, (None, len(weight))), weight=(weight, (None, None)), bias=(bias, weight.shape[1:]))
+    out = np.empty((inp.shape[0], weight.shape[1]), weight.dtype)
+    arrays = _array(inp), as_readonly(weight), as_readonly(bias), out
+    _run(dense_kernels.dense_forward, threads, weight.size * len(inp), *arrays)
+    return out
+
+
+def _dense_backward(
+    threads: int, dsums: np.ndarray, inp: Any, weight: np.ndarray, needs_dinp: bool = True
+) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
     if is_sparse(inp):
         return reference.dense_backward(dsums, inp, weight, needs_dinp)
     check_shapes(inp=(inp, (len(dsums), len(weight))), weight=(weight, (None, dsums.shape[1])))
-    dinp, dweight, dbias = (np.empty(shape, weight.dtype) for shape in (inp.shape, weight.shape, weight.shape[1]))
-    dsums = as_readonly(dsums)
-    dense_kernels.dense_backward(
-        dsums, _array(inp), as_readonly(weight), dsums, activations.IDENTITY, dinp, dweight, dbias
-    )
+    dinp = np.empty((len(inp) if needs_dinp else 0, len(weight)), weight.dtype)
+    dweight, dbias = np.empty(weight.shape, weight.dtype), np.empty(weight.shape[1], weight.dtype)
+    arrays = as_readonly(dsums), _array(inp), as_readonly(weight), dinp, dweight, dbias
+    _run(dense_kernels.dense_backward, threads, weight.size * (len(inp) + len(dinp)), *arrays)
     return dinp if needs_dinp else None, dweight, dbias
+
+
+def _run(kernel: Callable[..., None], threads: int, n_multiplications: int, *arrays: np.ndarray) -> None:
+    """Call a kernel as each member of a team, which has one thread if the product is small."""
+    size, barrier = (1 if n_multiplications <= ONE_THREAD_PRODUCT else threads), team.new_barrier()
+    team.run_team(lambda t: kernel(team.Member(t, size, barrier), *arrays), size, barrier, caller_works=True)
+
+
+def batch_norm(
+    inp: np.ndarray, weight: np.ndarray, bias: np.ndarray, mean: np.ndarray, variance: np.ndarray, epsilon: float
+) -> np.ndarray:
+    """Return ``weight * (inp - mean) / sqrt(variance + epsilon) + bias``."""
+    out, factor = np.empty(inp.shape, inp.dtype), weight * _slope(variance, epsilon)
+    batch_norm_kernels.batch_norm(*map(as_readonly, (inp, mean, factor, bias)), out)
+    return out
+
+
+def batch_norm_forward(
+    inp: np.ndarray, weight: np.ndarray, bias: np.ndarray, epsilon: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return `batch_norm` with the mean and variance of the batch, and both."""
+    mean, variance = np.empty((2, inp.shape[1]), inp.dtype)
+    batch_norm_kernels.batch_statistics(as_readonly(inp), mean, variance)
+    return batch_norm(inp, weight, bias, mean, variance, epsilon), mean, variance
+
+
+def batch_norm_backward(
+    dout: np.ndarray, inp: np.ndarray, weight: np.ndarray, mean: np.ndarray, variance: np.ndarray, epsilon: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the gradients of the input, weight and bias of batch normalisation with the statistics of the batch."""
+    dinp, (dweight, dbias) = np.empty(inp.shape, inp.dtype), np.empty((2, len(weight)), weight.dtype)
+    arrays = map(as_readonly, (dout, inp, weight, mean, _slope(variance, epsilon)))
+    batch_norm_kernels.batch_norm_backward(*arrays, dinp, dweight, dbias)
+    return dinp, dweight, dbias
+
+
+def _slope(variance: np.ndarray, epsilon: float) -> np.ndarray:
+    return 1 / np.sqrt(variance + variance.dtype.type(epsilon))
 
 
 def _array(inp: np.ndarray) -> np.ndarray:

@@ -26,42 +26,24 @@ ONE_THREAD_PREDICTION = 2**24
 def predict_logits(network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
     """Return the logits: the weighted sums of the last layer.
 
-    Parameters
-    ----------
-    network : Network
-    inp : (B, D) array or SciPy CSR matrix
-    threads : int or None
-        The maximum number of threads; None: the number of cores this process may use.
-
-    Returns
-    -------
-    logits : (B, C) array, in the network's dtype
-        If the weights are finite, a row's bits depend neither on the other rows nor on the number of threads.
-
-    Raises
-    ------
-    DataError
-        `inp` does not fit the network.
-    SettingsError
-        `threads` is not an integer of 1 or more.
+    If the weights are finite, a row's bits depend neither on the other rows nor on the number of threads.
     """
-    if not covers(network):
-        return layerwise.predict_logits(operations, network, inp)
-    return _predict(network, inp, threads, IDENTITY_OUTPUT)
+    table = _table(network)
+    if table is None:
+        return layerwise.predict_logits(operations.with_threads(threads), network, inp)
+    return _predict(network, table, inp, threads, IDENTITY_OUTPUT)
 
 
 def predict_proba(network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
-    """Return the network's outputs: probabilities, or the numbers of an identity output.
-
-    Parameters, errors and the guarantee about bits are those of `predict_logits`.
-    """
-    if not covers(network):
-        return layerwise.predict_proba(operations, network, inp)
-    return _predict(network, inp, threads, OUTPUT_CODES[network.output])
+    """Return the network's outputs: probabilities, or the numbers of an identity output. Bits as above."""
+    table = _table(network)
+    if table is None:
+        return layerwise.predict_proba(operations.with_threads(threads), network, inp)
+    return _predict(network, table, inp, threads, OUTPUT_CODES[network.output])
 
 
-def _predict(network: Network, inp: np.ndarray, threads: int | None, output: int) -> np.ndarray:
-    inp, table, barrier = check_inputs(network, inp), _table(network), team.new_barrier()
+def _predict(network: Network, table: "_Table", inp: np.ndarray, threads: int | None, output: int) -> np.ndarray:
+    inp, barrier = check_inputs(network, inp), team.new_barrier()
     n_rows, layers = inp.shape[0], table.layers
     if isinstance(inp, np.ndarray):
         images = readonly_view(inp)
@@ -70,10 +52,10 @@ def _predict(network: Network, inp: np.ndarray, threads: int | None, output: int
         layers[0, predict_kernels.INDPTR :] = csr.indptr.ctypes.data, csr.indices.ctypes.data
         images, layers = csr.data.reshape(1, -1), readonly_view(layers)
     out = np.empty((n_rows, network.n_outputs), network.dtype)
-    code, scale = ACTIVATION_CODES[network.layers[0].activation], network.input_scale
+    scale = network.input_scale
 
     def work(t: int) -> None:
-        predict_kernels.predict(layers, code, scale, images, output, barrier, out)
+        predict_kernels.predict(layers, scale, images, output, barrier, out)
 
     few = n_rows <= table.few_rows  # counting the cores would take longer than predicting these
     members = 1 if few and threads is None else resolve_threads(threads)
@@ -102,18 +84,20 @@ class _Table(NamedTuple):
 _TABLES: WeakKeyDictionary[Network, _Table] = WeakKeyDictionary()
 
 
-def _table(network: Network) -> _Table:
-    """The table of a network. It is cached while the network exists and keeps its arrays."""
+def _table(network: Network) -> _Table | None:
+    """The table of a network, cached while the network exists and keeps its arrays; None if no kernel covers it."""
     table = _TABLES.get(network)
     if table is not None and table.weights is network.weights and table.biases is network.biases:
         return table
+    if not covers(network):
+        return None
     weights, biases = (
         tuple(np.ascontiguousarray(array, network.dtype) for array in arrays)
         for arrays in (network.weights, network.biases)
     )
     rows = [
-        (*weight.shape, weight.ctypes.data, bias.ctypes.data, 0, 0)
-        for weight, bias in zip(weights, biases, strict=True)
+        (*weight.shape, weight.ctypes.data, bias.ctypes.data, ACTIVATION_CODES[layer.activation], 0, 0)
+        for weight, bias, layer in zip(weights, biases, network.layers, strict=True)
     ]
     layers_table = readonly_view(np.array(rows, np.int64))
     few_rows = ONE_THREAD_PREDICTION // sum(weight.size for weight in weights)
