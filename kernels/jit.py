@@ -46,3 +46,14 @@ def never_inline(_):
         return context.get_dummy_value()
 
     return types.void(), codegen
+
+
+@intrinsic
+def always_inline(_):
+    """Make LLVM inline the calling function into its callers, even if the call has many arguments."""
+
+    def codegen(context, builder, signature, args):
+        builder.function.attributes.add("alwaysinline")
+        return context.get_dummy_value()
+
+    return types.void(), codegen

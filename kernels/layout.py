@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.kernels.jit import inlined
+from fastnn.kernels.jit import always_inline, inlined
 from fastnn.kernels.team import own_part
 from fastnn.kernels.vector.simd import FOUR, ONE, TWO
 
@@ -176,6 +176,7 @@ def by_vectors(function):
 
     @inlined
     def with_vectors(vectors, *arguments):
+        always_inline()
         if vectors == 4:
             return function(*arguments, FOUR)
         if vectors == 2:

@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 from fastnn.kernels.inputs.csr import Csr
 from fastnn.kernels.inputs.packed import Packed, add_sparse_product, load_weights, pack
-from fastnn.kernels.jit import inlined, kernel, never_inline
+from fastnn.kernels.jit import always_inline, inlined, kernel, never_inline
 from fastnn.kernels.layout import GROUP, View, by_vectors
 from fastnn.kernels.ops.activations import IDENTITY, LOGISTIC, vactivate
 from fastnn.kernels.ops.losses import LOGISTIC_OUTPUT, SOFTMAX_OUTPUT
@@ -196,35 +196,62 @@ _group_sums, _pair_sums = by_vectors(group_sums), by_vectors(pair_sums)
 
 
 @inlined
-def layer_sums(buffers, n_rows, layer, packed, is_packed):
-    """Compute the outputs of a layer, before the activation, for `n_rows` rows.
-
-    packed: the inputs if `is_packed` is true, otherwise not used
-    """
+def packed_layer(buffers, n_rows, layer, packed):
+    """`layer_sums` for a packed group of rows."""
     h, n = 0, lanes(buffers.numbers)
     while h < layer.n_units:
         left = (layer.n_units - h) // n
-        vectors = 8 if left >= 8 and not is_packed else 4 if left >= 4 else 2 if left >= 2 else 1
-        if is_packed:
-            _group_sums(vectors, buffers, n_rows, packed, layer, h)
-        else:
-            for s in range(0, n_rows, 2):
-                other = min(s + 1, n_rows - 1)  # a last row without a partner is paired with itself
-                if vectors == 8:
-                    pair_sums(buffers, s, other, layer, h, EIGHT)
-                else:
-                    _pair_sums(vectors, buffers, s, other, layer, h)
+        vectors = 4 if left >= 4 else 2 if left >= 2 else 1
+        _group_sums(vectors, buffers, n_rows, packed, layer, h)
+        h += n * vectors
+
+
+@inlined
+def layer_sums(buffers, n_rows, layer):
+    """Compute the outputs of a layer, before the activation, for `n_rows` rows."""
+    h, n = 0, lanes(buffers.numbers)
+    while h < layer.n_units:
+        left = (layer.n_units - h) // n
+        vectors = 8 if left >= 8 else 4 if left >= 4 else 2 if left >= 2 else 1
+        for s in range(0, n_rows, 2):
+            other = min(s + 1, n_rows - 1)  # a last row without a partner is paired with itself
+            if vectors == 8:
+                pair_sums(buffers, s, other, layer, h, EIGHT)
+            else:
+                _pair_sums(vectors, buffers, s, other, layer, h)
         h += n * vectors
 
 
 @inlined
 def activate_rows(activation, buffers, n_rows, n_units):
-    """Apply an activation to the rows of inputs, in place."""
+    """Apply an activation to the rows of outputs, in place."""
     numbers = buffers.numbers
     for s in range(n_rows):
-        row = buffers.inp + s * buffers.width
+        row = buffers.out + s * buffers.width
         for at in range(row, row + n_units, lanes(numbers)):
             vstore(numbers, at, vactivate(activation, vload(numbers, at, ONE), numbers))
+
+
+@inlined
+def run_layer(k, code, layer, buffers, n_rows, packed, is_packed):
+    """Compute the outputs of layer number `k`. Inputs and outputs change places from layer to layer.
+
+    code: the activation code
+    packed: the inputs if `is_packed` is true, otherwise not used
+    """
+    always_inline()
+    if k % 2:
+        buffers = Buffers(
+            buffers.numbers, buffers.out, buffers.inp, buffers.width, buffers.nonzero_masks, buffers.n_words
+        )
+    if k > 0:
+        use_all(layer.n_inputs, n_rows, buffers)
+    if is_packed:
+        packed_layer(buffers, n_rows, layer, packed)
+    else:
+        layer_sums(buffers, n_rows, layer)
+    if code != IDENTITY:
+        activate_rows(code, buffers, n_rows, layer.n_units)
 
 
 @inlined
@@ -300,16 +327,10 @@ def predict(table, scale, images, output, barrier, out):
             weight = carray(_pointer(table[k, WEIGHT], out), fan_in * n_units)
             bias = carray(_pointer(table[k, BIAS], out), n_units)
             layer = Layer(weight, bias, real(scale) if k == 0 else real(1), fan_in, n_units)
-            if k > 0:
-                use_all(fan_in, n_rows, buffers)
-            layer_sums(buffers, n_rows, layer, packed, k == 0 and packs)
-            buffers = Buffers(numbers, buffers.out, buffers.inp, width, nonzero_masks, n_words)
-            if table[k, ACTIVATION] != IDENTITY:
-                activate_rows(table[k, ACTIVATION], buffers, n_rows, n_units)
-        if output == LOGISTIC_OUTPUT:
-            activate_rows(LOGISTIC, buffers, n_rows, n_classes)
+            code = LOGISTIC if k + 1 == n_layers and output == LOGISTIC_OUTPUT else table[k, ACTIVATION]
+            run_layer(k, code, layer, buffers, n_rows, packed, k == 0 and packs)
         for s in range(n_rows):
-            row = buffers.inp + s * width
+            row = (s + rows * (n_layers % 2)) * width
             if output == SOFTMAX_OUTPUT:
                 softmax_in_place(numbers, row, n_classes)
             for c in range(n_classes):

@@ -32,17 +32,16 @@ def multiply(out, left, right, depth, rows, n, add, high):
     """
     never_inline()
     for k in range(0, depth, DEPTH):
-        part, more, r = min(DEPTH, depth - k), add or k > 0, 0
+        part, more, whole = min(DEPTH, depth - k), add or k > 0, rows - rows % len(high)
         b = View(right.array, right.at + k * right.row, right.row)
-        while r < rows:
+        for r in range(0, whole, len(high)):
             o = View(out.array, out.at + r * out.row, out.row)
             a = Matrix(left.array, left.at + r * left.row + k * left.column, left.row, left.column)
-            if r + len(high) <= rows:
-                tile(o, a, b, part, high, n, more)
-                r += len(high)
-            else:
-                tile(o, a, b, part, ONE, n, more)
-                r += 1
+            tile(o, a, b, part, high, n, more)
+        for r in range(whole, rows):
+            o = View(out.array, out.at + r * out.row, out.row)
+            a = Matrix(left.array, left.at + r * left.row + k * left.column, left.row, left.column)
+            tile(o, a, b, part, ONE, n, more)
 
 
 @inlined
