@@ -171,29 +171,10 @@ class Backend(Protocol):
         """Return class probabilities, (B, C); each row sums to 1."""
         ...
 
-    def softmax_cross_entropy(
-        self, logits: np.ndarray, labels: np.ndarray, sample_weight: np.ndarray | None = None, smoothing: float = 0.0
-    ) -> tuple[float, np.ndarray]:
-        """Return the mean cross-entropy of softmax outputs and its gradient with respect to `logits`, both (B, C).
-
-        smoothing: the fraction of each label that is spread over all classes, from 0 to below 1
-        """
-        ...
-
-    def logistic_cross_entropy(
-        self, logits: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
-    ) -> tuple[float, np.ndarray]:
-        """Return the mean binary cross-entropy of logistic outputs, summed over the outputs of a row, and its gradient.
-
-        targets: (B, C), from 0 to 1
-        """
-        ...
-
-    def squared_error(
-        self, outs: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
-    ) -> tuple[float, np.ndarray]:
-        """Return the mean of half the squared errors, summed over the outputs of a row, and its gradient."""
-        ...
+    # Made by `named_losses`: functions of (logits, labels or targets, sample_weight), of softmax also of `smoothing`.
+    softmax_cross_entropy: "MeanLoss"
+    logistic_cross_entropy: "MeanLoss"
+    squared_error: "MeanLoss"
 
     def mean_loss(
         self, output: str, logits: np.ndarray, targets: np.ndarray, sample_weight: Any = None, smoothing: float = 0.0
@@ -201,6 +182,7 @@ class Backend(Protocol):
         """Return the mean loss that belongs to an output in `fastnn.network.losses.LOSSES`, and its gradient.
 
         targets: as `check_targets` returns them
+        smoothing: the fraction of each label that is spread over all classes, from 0 to below 1
         """
         ...
 
@@ -314,6 +296,36 @@ class Backend(Protocol):
     ) -> Trainer:
         """Return `trainer` for data that `check_data` has checked, with all settings in one object."""
         ...
+
+
+MeanLoss = Callable[..., tuple[float, np.ndarray]]
+
+
+def named_losses(mean_loss: MeanLoss) -> tuple[MeanLoss, MeanLoss, MeanLoss]:
+    """Return the losses of the three outputs by their names in the field, from the `mean_loss` of a backend."""
+
+    def softmax_cross_entropy(
+        logits: np.ndarray, labels: np.ndarray, sample_weight: np.ndarray | None = None, smoothing: float = 0.0
+    ) -> tuple[float, np.ndarray]:
+        """Return the mean of ``-log(probability of the label)``, and its gradient."""
+        check_shapes(logits=(logits, (None, None)))
+        return mean_loss("softmax", logits, check_labels(labels, *logits.shape), sample_weight, smoothing)
+
+    def logistic_cross_entropy(
+        logits: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
+    ) -> tuple[float, np.ndarray]:
+        """Return the mean binary cross-entropy, summed over a row's outputs, and its gradient."""
+        check_shapes(logits=(logits, (None, None)), targets=(targets, logits.shape))
+        return mean_loss("logistic", logits, targets, sample_weight)
+
+    def squared_error(
+        outs: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
+    ) -> tuple[float, np.ndarray]:
+        """Return the mean of half the squared errors, summed over a row's outputs, and its gradient."""
+        check_shapes(outs=(outs, (None, None)), targets=(targets, outs.shape))
+        return mean_loss("identity", outs, targets, sample_weight)
+
+    return softmax_cross_entropy, logistic_cross_entropy, squared_error
 
 
 # The dtypes, in native byte order, that the backends use without conversion.

@@ -25,10 +25,10 @@ from fastnn.backends.base import (
     Objective,
     TrainerState,
     TrainingData,
-    check_labels,
     check_run,
     check_sample_weight,
     check_shapes,
+    named_losses,
 )
 from fastnn.network import ACTIVATIONS, LOSSES, Network
 from fastnn.network import losses as losses_table
@@ -66,30 +66,6 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return losses_table.softmax(logits)
 
 
-def softmax_cross_entropy(
-    logits: np.ndarray, labels: np.ndarray, sample_weight: np.ndarray | None = None, smoothing: float = 0.0
-) -> tuple[float, np.ndarray]:
-    """Return the mean of ``-log(probability of the label)`` and its gradient ``(probability - one_hot(label)) / B``."""
-    check_shapes(logits=(logits, (None, None)))
-    return mean_loss("softmax", logits, check_labels(labels, *logits.shape), sample_weight, smoothing)
-
-
-def logistic_cross_entropy(
-    logits: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
-) -> tuple[float, np.ndarray]:
-    """Return the mean binary cross-entropy and its gradient ``(logistic(logits) - targets) / B``."""
-    check_shapes(logits=(logits, (None, None)), targets=(targets, logits.shape))
-    return mean_loss("logistic", logits, targets, sample_weight)
-
-
-def squared_error(
-    outs: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
-) -> tuple[float, np.ndarray]:
-    """Return the mean of a row's ``sum((out - target)**2) / 2`` and its gradient ``(out - target) / B``."""
-    check_shapes(outs=(outs, (None, None)), targets=(targets, outs.shape))
-    return mean_loss("identity", outs, targets, sample_weight)
-
-
 def mean_loss(
     output: str,
     logits: np.ndarray,
@@ -107,6 +83,9 @@ def mean_loss(
     # Rows of weight 0 are left out: 0 times infinity would be NaN.
     loss = float(np.sum(weights * np.where(weights > 0, losses, 0), dtype=np.float64))
     return loss, dlogits * weights[:, None]
+
+
+softmax_cross_entropy, logistic_cross_entropy, squared_error = named_losses(mean_loss)
 
 
 # --- The layers ------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from fastnn.backends import layerwise, reference
 from fastnn.backends.base import check_inputs
 from fastnn.checks import is_integer
 from fastnn.errors import DataError
+from fastnn.explanation.text import render
 from fastnn.network import Layer, Network
 from fastnn.network.losses import softmax_terms
 
@@ -150,8 +151,6 @@ class Explanation:
 
     def to_text(self) -> str:
         """Return the steps as text. Of a long list, only the largest entries are shown."""
-        from fastnn.explanation.text import render
-
         return render(self)
 
     __str__ = to_text
@@ -224,7 +223,8 @@ def explain(
     names = evaluation.check_names(class_names, network.n_classes)
 
     passes = layerwise.forward(reference, network, batch)
-    logits, loss, gradients = passes[-1].out, None, [(None, None)] * len(passes)
+    logits, loss = passes[-1].out, None
+    gradients: list[tuple[Any, Any]] = [(None, None)] * len(passes)
     shifted, exp, total = softmax_terms(logits)
     proba = exp / total
     if label is not None:

@@ -6,12 +6,15 @@ needs them. The arrays of the explanation hold the full numbers.
 
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from fastnn.explanation.explanation import Explanation, LayerSteps
 from fastnn.network import ACTIVATIONS
+
+# Both are in explanation.py, which imports this module.
+Explanation: TypeAlias = Any
+LayerSteps: TypeAlias = Any
 
 # A list of up to _WHOLE entries is shown whole. Of a longer list, the _LARGEST largest entries are shown.
 _WHOLE, _LARGEST = 16, 6

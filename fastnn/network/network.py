@@ -115,7 +115,7 @@ class Network:
         self._places: list[tuple[slice, slice]] = []  # of each layer's arrays in `weights` and in `statistics`
         for number, (parameters, measured) in enumerate(array_shapes(self.layers, self.shapes[:-1]), start=1):
             start = len(expected), len(statistics)
-            expected += [(number, *parameters)] if parameters else []
+            expected += [(number, parameters[0], parameters[1])] if parameters else []
             statistics += [(number, each) for each in measured]
             self._places.append((slice(start[0], len(expected)), slice(start[1], len(statistics))))
         for found, wanted, name in ((self.weights, expected, "weights"), (self.statistics, statistics, "statistics")):

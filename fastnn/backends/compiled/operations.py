@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.backends import reference
-from fastnn.backends.base import check_labels, check_sample_weight, check_shapes, working_inputs
+from fastnn.backends.base import check_sample_weight, check_shapes, named_losses, working_inputs
 from fastnn.backends.compiled.layout import as_readonly
 from fastnn.backends.reference import activate, activate_backward
 from fastnn.backends.threads import resolve_threads
@@ -62,30 +62,6 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return out
 
 
-def softmax_cross_entropy(
-    logits: np.ndarray, labels: np.ndarray, sample_weight: np.ndarray | None = None, smoothing: float = 0.0
-) -> tuple[float, np.ndarray]:
-    """Return the mean cross-entropy of the softmax of `logits`, and its gradient."""
-    check_shapes(logits=(logits, (None, None)))
-    return mean_loss("softmax", logits, check_labels(labels, *logits.shape), sample_weight, smoothing)
-
-
-def logistic_cross_entropy(
-    logits: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
-) -> tuple[float, np.ndarray]:
-    """Return the binary cross-entropy, summed over a row's outputs and averaged over rows, and its gradient."""
-    check_shapes(logits=(logits, (None, None)), targets=(targets, logits.shape))
-    return mean_loss("logistic", logits, targets, sample_weight)
-
-
-def squared_error(
-    outs: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
-) -> tuple[float, np.ndarray]:
-    """Return half the squared error, summed over a row's outputs and averaged over rows, and its gradient."""
-    check_shapes(outs=(outs, (None, None)), targets=(targets, outs.shape))
-    return mean_loss("identity", outs, targets, sample_weight)
-
-
 def mean_loss(
     output: str,
     logits: np.ndarray,
@@ -106,6 +82,9 @@ def mean_loss(
         return softmax_kernels.softmax_cross_entropy(logits, labels, row_weights, float(smoothing), dlogits), dlogits
     targets = as_readonly(targets.astype(logits.dtype, copy=False))
     return losses.element_loss(code, logits, targets, row_weights, dlogits), dlogits
+
+
+softmax_cross_entropy, logistic_cross_entropy, squared_error = named_losses(mean_loss)
 
 
 def dense_forward(inp: Any, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
