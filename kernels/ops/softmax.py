@@ -59,28 +59,20 @@ def softmax_columns(columns, n_classes, row_weight, top, total, best):
 
 
 @inlined
-def cross_entropy_row(logits, dlogits, label, smoothing, row_weight, top, log_total):
-    """Subtract the targets of one row from its probabilities. Returns the loss of the row.
-
-    The targets are ``(1 - smoothing) * one_hot(label) + smoothing / C``.
+def smooth_label(logits, dlogits, label, smoothing, row_weight):
+    """Spread the fraction `smoothing` of a row's label over all classes. Returns what this adds to the row's loss.
 
     logits: (C,)
-    dlogits: (C,), ``row_weight * softmax(logits)``, which becomes the gradient
+    dlogits: (C,), the gradient with respect to `logits` without smoothing, changed
     smoothing: float64
-    row_weight: in the dtype of `dlogits`
-    top: the largest logit
-    log_total: the logarithm of the sum of ``exp(logit - top)``
+    row_weight: the weight of the row, in the dtype of `dlogits`
     """
-    real, share = dlogits.dtype.type, smoothing / len(logits)
-    dlogits[label] -= row_weight
-    # -log(softmax) is a difference in float64: a logarithm added to a large logit would be rounded away.
-    loss = np.float64(log_total) - np.float64(logits[label] - top)
-    if smoothing > 0:
-        dlogits[label] += row_weight * real(smoothing)
-        for c in range(len(logits)):
-            dlogits[c] -= row_weight * real(share)
-            loss -= share * np.float64(logits[c] - logits[label])
-    return loss
+    real, share, added = dlogits.dtype.type, smoothing / len(logits), 0.0
+    dlogits[label] += row_weight * real(smoothing)
+    for c in range(len(logits)):
+        dlogits[c] -= row_weight * real(share)
+        added += share * np.float64(logits[label] - logits[c])
+    return added
 
 
 @inlined
@@ -112,8 +104,13 @@ def cross_entropy_rows(logits, dlogits, n_classes, samples, begin, end, row_weig
     for s in range(begin, end):
         r, label = s - begin, samples.label[s]
         at = logits.at + r * logits.row
-        row, drow = logits.array[at : at + n_classes], dlogits[at : at + n_classes]
-        samples.loss[s] = cross_entropy_row(row, drow, label, samples.smoothing, row_weight[r], top[r], total[r])
+        chosen = at + label
+        dlogits[chosen] -= row_weight[r]
+        # -log(softmax) is a difference in float64: a logarithm added to a large logit would be rounded away.
+        samples.loss[s] = np.float64(total[r]) - np.float64(logits.array[chosen] - top[r])
+        if samples.smoothing > 0:
+            row, drow = logits.array[at : at + n_classes], dlogits[at : at + n_classes]
+            samples.loss[s] += smooth_label(row, drow, label, samples.smoothing, row_weight[r])
         samples.correct[s] = best[r] == label
 
 
@@ -178,9 +175,12 @@ def softmax_cross_entropy(logits, labels, row_weights, smoothing, dlogits):
         softmax_columns(columns, n_classes, row_weight, top, total, row_stats[2 * n :])
         vstore(total, 0, vlog(vload(total, 0, ONE)))
         for r in range(n_rows):
-            s = start + r
+            s, label = start + r, labels[start + r]
             for c in range(n_classes):
                 dlogits[s, c] = columns[c * n + r]
-            row_loss = cross_entropy_row(logits[s], dlogits[s], labels[s], smoothing, row_weight[r], top[r], total[r])
-            loss += np.float64(row_weight[r]) * row_loss
+            dlogits[s, label] -= row_weights[s]
+            loss_of_row = np.float64(total[r]) - np.float64(logits[s, label] - top[r])
+            if smoothing > 0:
+                loss_of_row += smooth_label(logits[s], dlogits[s], label, smoothing, row_weights[s])
+            loss += np.float64(row_weights[s]) * loss_of_row
     return loss
