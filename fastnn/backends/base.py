@@ -79,21 +79,11 @@ class TrainerState(NamedTuple):
 
 
 class TrainingData(NamedTuple):
-    """Data that `check_data` has checked.
+    """Data that `check_data` has checked."""
 
-    Attributes
-    ----------
-    inputs : ndarray or SciPy CSR matrix of shape (N, D)
-        As `check_inputs` returns them.
-    targets : ndarray
-        Labels of shape (N,), int64, or numbers of shape (N, C) in the network's dtype.
-    sample_weight : ndarray of shape (N,), or None
-        In the network's dtype.
-    """
-
-    inputs: Any
-    targets: np.ndarray
-    sample_weight: np.ndarray | None
+    inputs: Any  # an array or a SciPy CSR matrix, (N, D), as `check_inputs` returns them
+    targets: np.ndarray  # labels, (N,) int64, or numbers, (N, C), in the network's dtype
+    sample_weight: np.ndarray | None  # (N,), in the network's dtype
 
     @property
     def weight(self) -> float:

@@ -26,27 +26,14 @@ from fastnn.randomness import dropout_keep, dropout_keys
 
 
 class LayerPass(NamedTuple):
-    """A layer's forward pass, as the backward pass needs it.
-
-    Attributes
-    ----------
-    layer : Layer
-    arrays : Arrays
-        Its weight, bias and statistics.
-    inp, out : ndarray of shape (B, ...)
-        The layer's input, with dropout, and its output.
-    mask : ndarray like `inp`, or None
-        The factors of dropout, already applied to `inp`.
-    forward : Forward
-        The weighted sums, and what the layer saved.
-    """
+    """A layer's forward pass, as the backward pass needs it."""
 
     layer: Layer
-    arrays: Arrays
-    inp: Any
-    mask: Any
-    forward: Forward
-    out: np.ndarray
+    arrays: Arrays  # the layer's weight, bias and statistics
+    inp: Any  # the layer's input, (B, ...), with dropout
+    mask: Any  # the factors of dropout, already applied to `inp`, or None
+    forward: Forward  # the weighted sums, and what the layer saved
+    out: np.ndarray  # the layer's output, (B, ...)
 
 
 # --- Forward and backward --------------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ def _add(parser: Any, name: str, default: Any) -> None:
         dest=name,
         metavar=None if option.choices else option.metavar,
         choices=option.choices or None,
-        type=parse,
+        type=option.parse if isinstance(option.parse, type) else parse,  # argparse words the errors of int and float
         default=default,
         help=f"{option.help} (default: {option.default_text or usual})",
     )

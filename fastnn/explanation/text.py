@@ -41,7 +41,7 @@ class Words(NamedTuple):
 
 def _batch_norm_columns(layer: LayerSteps) -> dict[str, np.ndarray]:
     mean, variance = layer.statistics
-    normal = (layer.inp - mean) / np.sqrt(variance + layer.layer.epsilon)  # type: ignore[attr-defined]
+    normal = (layer.inp - mean) / np.sqrt(variance + layer.layer.epsilon)
     return {
         "input": layer.inp, "mean": mean, "variance": variance, "normal": normal, "weight": layer.weight,
         "bias": layer.bias,

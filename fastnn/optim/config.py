@@ -32,42 +32,34 @@ class Option(NamedTuple):
     default_text: str = ""  # the default in words, where the value itself would not explain it
 
 
-def _parser(convert: Callable[[str], Any], fault: str) -> Callable[[str], Any]:
-    """Return `convert`, a function of a text, with an error that names the text and its `fault`."""
+def _batch_size(text: str) -> int | None:
+    try:
+        return None if text == "full" else int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither a whole number nor 'full'") from None
 
-    def parse(text: str) -> Any:
-        try:
-            return convert(text)
-        except ValueError:
-            raise ValueError(f"{text!r} is {fault}") from None
-
-    return parse
-
-
-_integer, _number = _parser(int, "not a whole number"), _parser(float, "not a number")
-_batch_size = _parser(lambda text: None if text == "full" else int(text), "neither a whole number nor 'full'")
 
 OPTIONS = {
-    "epochs": Option("number of epochs", _integer),
+    "epochs": Option("number of epochs", int),
     "batch_size": Option("samples per step, or 'full' for the whole training set", _batch_size),
-    "learning_rate": Option("learning rate, above 0", _number, "RATE"),
+    "learning_rate": Option("learning rate, above 0", float, "RATE"),
     "schedule": Option(
         "learning-rate schedule: constant, step, inverse-time, exponential or cosine, such as step:0.5,10",
         metavar="NAME[:VALUE,...]",
     ),
-    "warm_up": Option("raise the learning rate linearly over the first N epochs", _integer),
+    "warm_up": Option("raise the learning rate linearly over the first N epochs", int),
     "optimizer": Option("optimizer", choices=tuple(name for name in OPTIMIZERS if name != "lbfgs")),
-    "l2": Option("add L2 / 2 * sum of squared weights to the loss", _number, "L2"),
-    "dropout": Option("fraction of hidden units to drop, from 0 to less than 1", _number, "RATE"),
+    "l2": Option("add L2 / 2 * sum of squared weights to the loss", float, "L2"),
+    "dropout": Option("fraction of hidden units to drop, from 0 to less than 1", float, "RATE"),
     "label_smoothing": Option(
-        "fraction of each label to spread over all classes, from 0 to less than 1", _number, "FRACTION"
+        "fraction of each label to spread over all classes, from 0 to less than 1", float, "FRACTION"
     ),
     "early_stopping": Option(
-        "stop after N epochs without a lower validation loss", _integer, flag="patience", default_text="run all epochs"
+        "stop after N epochs without a lower validation loss", int, flag="patience", default_text="run all epochs"
     ),
-    "seed": Option("random seed, 0 or more", _integer, "SEED"),
+    "seed": Option("random seed, 0 or more", int, "SEED"),
     "backend": Option("compute backend; auto is numba if it can be imported, else numpy", choices=BACKENDS),
-    "threads": Option("number of threads", _integer, default_text="the cores this process may use"),
+    "threads": Option("number of threads", int, default_text="the cores this process may use"),
 }
 """The settings that have a command-line option, by name: dict of str to `Option`."""
 

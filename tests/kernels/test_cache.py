@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module, invalidate_caches
 from importlib.util import spec_from_file_location
 from pathlib import Path
@@ -34,9 +35,9 @@ KERNELS = Path(import_module("fastnn.kernels").__file__).parent
 
 
 def run_program(folder, program=PROGRAM, cwd=None, **more):
-    """Run a program whose kernels are kept in `folder`."""
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder), **more}
-    return subprocess.run([sys.executable, "-c", program], env=environment, cwd=cwd, capture_output=True, text=True)
+    """Run a program whose kernels are kept in `folder`, without modules from the current folder."""
+    environment, command = {**os.environ, "NUMBA_CACHE_DIR": str(folder), **more}, [sys.executable, "-P", "-c", program]
+    return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
 def _files(folder):
@@ -86,21 +87,15 @@ def test_a_folder_that_others_can_write_to_is_not_used(tmp_path):
 
 
 def test_several_processes_can_compile_at_the_same_time(tmp_path):
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, "-c", PROGRAM]
-    running = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    assert [process.communicate()[0].split()[0] for process in running] == ["0.5"] * 4
+    with ThreadPoolExecutor(4) as pool:
+        assert [run.stdout.split()[0] for run in pool.map(run_program, [tmp_path] * 4)] == ["0.5"] * 4
     assert run_program(tmp_path).stdout.startswith("0.5")
 
 
-def test_importing_kernels_compiles_nothing_and_imports_nothing_of_fastnn():
-    code = (
-        "import sys, fastnn.kernels.epoch.by_units as epoch\n"
-        "assert not epoch.run_epoch_by_units.overloads\n"
-        "print(sorted(name for name in sys.modules if name.startswith('fastnn') and 'kernels' not in name))"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout == "['fastnn']\n"
+def test_importing_kernels_compiles_nothing_and_imports_nothing_of_fastnn(tmp_path):
+    imports = "import sys, fastnn.kernels.epoch.by_units as epoch; assert not epoch.run_epoch_by_units.overloads"
+    found = "print(sorted(name for name in sys.modules if name.startswith('fastnn') and 'kernels' not in name))"
+    assert run_program(tmp_path, f"{imports}; {found}").stdout == "['fastnn']\n"
 
 
 def _digest_of(package, monkeypatch):
@@ -266,11 +261,9 @@ def test_the_prediction_kernel_is_compiled_by_a_background_process(tmp_path):
 
     Like a run, the background process does not import modules from the current folder.
     """
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     for module in ("json.py", "numpy.py"):
         (tmp_path / module).write_text("raise SystemExit('imported from the current folder')")
-    command = [sys.executable, "-P", "-c", IN_BACKGROUND]
-    run = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    run = run_program(tmp_path, IN_BACKGROUND, cwd=tmp_path)
     assert (run.stdout, run.stderr) == ("[] 1\n", "")
 
 
@@ -296,29 +289,28 @@ with warmup.compile_prediction_in_background("auto", "float32", np.dtype(np.uint
 
 
 def test_no_background_process_starts_if_kernels_cannot_be_imported(tmp_path):
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}  # an empty cache
-    run = subprocess.run([sys.executable, "-c", WITHOUT_KERNELS], env=environment, capture_output=True, text=True)
+    run = run_program(tmp_path, WITHOUT_KERNELS)  # an empty cache
     assert (run.returncode, run.stderr) == (0, "")
+
+
+NOISY = """
+from fastnn.kernels.jit import inlined, kernel
+@inlined
+def helper(x):
+    print('x is', x)
+    return x + 1
+@kernel
+def outer(x):
+    return helper(x)
+print(outer(1), sum(outer.stats.cache_hits.values()))
+"""
 
 
 def test_a_helper_can_print(tmp_path):
     """Prints help to debug. A helper has no machine code, so the kernel must hold the constants of its `print`."""
-    module = tmp_path / "noisy.py"
-    module.write_text(
-        "from fastnn.kernels.jit import inlined, kernel\n"
-        "@inlined\n"
-        "def helper(x):\n"
-        "    print('x is', x)\n"
-        "    return x + 1\n"
-        "@kernel\n"
-        "def outer(x):\n"
-        "    return helper(x)\n"
-        "print(outer(1), sum(outer.stats.cache_hits.values()))\n"
-    )
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    (tmp_path / "noisy.py").write_text(NOISY)
     for hits in (0, 1):
-        command = [sys.executable, "-c", "import noisy"]
-        result = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        result = run_program(tmp_path / "cache", "import noisy", PYTHONPATH=str(tmp_path))
         assert result.stdout == f"x is 1\n2 {hits}\n", result.stderr
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fastnn import BatchNorm, Dataset, Dense, Network, SettingsError
+from fastnn.network.aligned import CACHE_LINE, aligned_copy, aligned_zeros
 from fastnn.network.layers import from_json, to_json
 
 LAYERS = [Dense(4, "identity"), BatchNorm("tanh", momentum=0.5), Dense(3, "gelu"), Dense(2)]
@@ -92,3 +93,19 @@ def test_what_does_not_fit_is_refused_in_one_line(case):
     with pytest.raises(SettingsError, match=words) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [7, (3, 5), (0, 4), ()])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_aligned_arrays_are_contiguous_and_start_on_a_cache_line(shape, dtype):
+    zeros = aligned_zeros(shape, dtype)
+    copy = aligned_copy(np.ones(shape, order="F"), dtype)
+    for array, value in ((zeros, 0), (copy, 1)):
+        assert array.ctypes.data % CACHE_LINE == 0 or not array.size
+        assert array.flags.c_contiguous
+        np.testing.assert_array_equal(array, np.full(shape, value, dtype), strict=True)
+
+
+def test_the_arrays_of_a_network_start_on_cache_lines():
+    network = Network.initialize((5, 4, 3))
+    assert all(array.ctypes.data % CACHE_LINE == 0 for array in (*network.weights, *network.biases))
