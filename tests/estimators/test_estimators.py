@@ -212,15 +212,15 @@ def test_a_schedule_sets_the_learning_rate_of_each_of_max_iter_epochs(digits):
 
 
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
-@pytest.mark.parametrize("activation", ["relu", "tanh", "logistic", "identity"])
+@pytest.mark.parametrize("activation", ["relu", "tanh", "logistic", "identity", ["gelu", "elu"], ("tanh", "relu")])
 def test_transform_returns_the_last_hidden_layer(digits, activation, backend):
     images, labels = digits
     model = MLPClassifier(
         (12, 7), activation, max_iter=3, random_state=0, input_scale=1 / 16, dtype="float64", backend=backend
     ).fit(images, labels)
-    hidden = images / 16.0
-    for weight, bias in zip(model.coefs_[:-1], model.intercepts_[:-1], strict=True):
-        hidden = reference.activate(hidden @ weight + bias, activation)
+    hidden, names = images / 16.0, [activation] * 2 if isinstance(activation, str) else activation
+    for weight, bias, name in zip(model.coefs_[:-1], model.intercepts_[:-1], names, strict=True):
+        hidden = reference.activate(hidden @ weight + bias, name)
     np.testing.assert_allclose(model.transform(images), hidden, rtol=1e-10, atol=1e-12)
     names = model.get_feature_names_out()
     np.testing.assert_array_equal(names, [f"mlpclassifier{k}" for k in range(7)])
