@@ -228,10 +228,10 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         if (self.network_.output, self.network_.n_outputs) != expected:
             raise ValueError(f"y has {expected[1]} outputs, expected {self.n_outputs_} as in the previous fit")
         network = self.network_
-        arrays = ([array.astype(self._dtype) for array in each] for each in (network.weights, network.biases))
+        weights, biases = ([a.astype(self._dtype) for a in arrays] for arrays in (network.weights, network.biases))
         if not network.is_dense:  # a model from a file
-            return network.like(*arrays)
-        return Network(*arrays, self.activation, self.input_scale, network.output)
+            return network.like(weights, biases)
+        return Network(weights, biases, self.activation, self.input_scale, network.output)
 
     def _optimizer(self) -> Optimizer | LBFGS:
         if self.solver == "adam":

@@ -48,8 +48,8 @@ class ModelFileMixin(BaseEstimator):
             If the file cannot be written. An existing file then stays unchanged.
         """
         model = self.to_model()
-        names = {"classes": model.classes, "feature_names": model.feature_names}
-        save(path, model.network, **names, unknown=model.unknown)
+        names = {name: getattr(model, name) for name in ("classes", "feature_names", "unknown")}
+        save(path, model.network, **names)
 
     def export_onnx(self, path: str | os.PathLike[str], X: Any = None) -> None:
         """Write an ONNX file after checking in onnxruntime that it predicts the same as `predict`.

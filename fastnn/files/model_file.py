@@ -229,7 +229,7 @@ def versions() -> dict[str, str]:
 
 def _by_name(parameters: Iterable[tuple[Any, ...]], statistics: Sequence[Any]) -> dict[str, Any]:
     """Return arrays, or their shapes, by the names of their tensors, in the order of the payload."""
-    named = {}
+    named: dict[str, Any] = {}
     for k, (weight, bias) in enumerate(parameters):
         named |= {f"weight.{k}": weight, f"bias.{k}": bias}
     return named | {f"statistic.{k}": each for k, each in enumerate(statistics)}

@@ -111,7 +111,8 @@ class Network:
 
     def _check_arrays(self) -> None:
         """Raise SettingsError unless every array has the shape that its layer states, and is finite."""
-        expected, statistics = [], []
+        expected: list[tuple[Any, ...]] = []
+        statistics: list[tuple[int, Shape]] = []
         self._places: list[tuple[slice, slice]] = []  # of each layer's arrays in `weights` and in `statistics`
         for number, (parameters, measured) in enumerate(array_shapes(self.layers, self.shapes[:-1]), start=1):
             start = len(expected), len(statistics)

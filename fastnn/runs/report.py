@@ -123,7 +123,7 @@ def _curves(history: History) -> Figure:
 
 def _confusion(confusion: np.ndarray, names: Sequence[str]) -> Iterator[Figure]:
     wrong = np.where(np.eye(len(confusion), dtype=bool), 0, confusion)
-    true, predicted = np.unravel_index(wrong.argmax(), wrong.shape)
+    true, predicted = divmod(int(wrong.argmax()), len(wrong))
     most_frequent = "there are no errors"
     if wrong.any():
         error = f"{names[true]} predicted as {names[predicted]}, {wrong.max():,} times"
