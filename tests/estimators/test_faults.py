@@ -79,7 +79,7 @@ def test_bad_sample_weights_raise(bad, words):
 
 BAD_SETTINGS = [
     *({"learning_rate_init": bad} for bad in (0, np.nan, np.inf, "0.1", -1)),
-    {"batch_size": 0}, {"batch_size": -1}, {"max_iter": 0}, {"max_iter": 1.5}, {"activation": "gelu"},
+    {"batch_size": 0}, {"batch_size": -1}, {"max_iter": 0}, {"max_iter": 1.5}, {"activation": "swish"},
     {"hidden_layer_sizes": (0,)}, {"hidden_layer_sizes": (5, -1)}, {"hidden_layer_sizes": (2.5,)},
     {"hidden_layer_sizes": 0}, {"random_state": -1}, {"random_state": 2**32}, {"alpha": -1}, {"alpha": np.nan},
     {"momentum": 1.0}, {"solver": "rprop"}, {"dropout": 1.0}, {"dropout": -0.1}, {"input_scale": 0}, {"n_threads": 0},
