@@ -430,11 +430,20 @@ def test_version_and_help_are_printed(capsys):
     _fails([], 2, capsys, ["COMMAND"])
 
 
-def test_import_loads_no_heavy_packages():
-    """Neither `import fastnn` nor building the parser loads a heavy package."""
-    code = "import fastnn, fastnn.cli, sys; fastnn.cli.command.parser(); print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"numpy", "numba", "pandas", "matplotlib", "sklearn", "rich", "PIL"} & set(loaded)
+HEAVY = {"pandas", "matplotlib", "sklearn", "numba", "PIL"}
+DRAW = "fastnn.plots.ConfusionDisplay.from_predictions([0, 1], [0, 1])._repr_png_()"
+
+
+@pytest.mark.parametrize(("code", "unwanted"), [
+    ("import fastnn.cli; fastnn.cli.command.parser()", HEAVY | {"numpy", "rich"}),
+    ("import fastnn.datasets", HEAVY | {"scipy"}),
+    ("import fastnn.plots", HEAVY - {"PIL"}),
+    (f"import fastnn.plots; {DRAW}", {"matplotlib.pyplot"}),
+    ("import fastnn.estimators, fastnn.files.onnx; fastnn.export_onnx", {"onnx", "onnxruntime"}),
+])  # fmt: skip
+def test_packages_are_imported_when_they_are_used(code, unwanted):
+    command = [sys.executable, "-W", "error", "-c", f"{code}; import sys; print(*sys.modules)"]
+    assert not unwanted & set(subprocess.check_output(command, text=True).split())
 
 
 def test_python_started_in_a_checkout_finds_the_kernels():

@@ -1,8 +1,6 @@
 """Tests of the bundled data sets: their content, and errors for damaged or missing files."""
 
 import gzip
-import subprocess
-import sys
 from hashlib import md5
 from io import BytesIO
 from unittest.mock import Mock
@@ -59,10 +57,3 @@ def test_a_damaged_file_is_named_with_both_digests(monkeypatch, refused, part, d
 def test_a_file_missing_from_the_installation_is_named(monkeypatch, refused):
     monkeypatch.setattr(bundled, "_open", Mock(side_effect=FileNotFoundError))
     refused(load_mnist, "train-images-idx3-ubyte.gz", "missing", kind=FileError)
-
-
-def test_importing_datasets_loads_no_heavy_package():
-    heavy = {"pandas", "sklearn", "PIL", "matplotlib", "numba", "scipy"}
-    code = f"import sys, fastnn.datasets; print({heavy} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.stdout, done.stderr) == ("set()\n", "")

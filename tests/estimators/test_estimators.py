@@ -235,10 +235,9 @@ def test_predict_returns_the_unknown_label_below_the_threshold(digits):
     model = MLPClassifier(**SMALL | {"max_iter": 20}, input_scale=1 / 16).fit(images, labels)
     confidence, predicted = model.predict_proba(images).max(axis=1), model.predict(images)
     median = float(np.median(confidence))
-    model.set_params(threshold=median)
-    np.testing.assert_array_equal(model.predict(images), np.where(confidence < median, -1, predicted))
-    model.set_params(unknown_label=99)
-    np.testing.assert_array_equal(model.predict(images), np.where(confidence < median, 99, predicted))
+    for settings, label in (({"threshold": median}, -1), ({"unknown_label": 99}, 99)):
+        found = model.set_params(**settings).predict(images)
+        np.testing.assert_array_equal(found, np.where(confidence < median, label, predicted))
     names = np.array(list("abcdefghij"))[labels]
     words = MLPClassifier(**SMALL, input_scale=1 / 16, threshold=0.99).fit(images, names)
     assert "unknown" in set(words.predict(images)) <= {*"abcdefghij", "unknown"}
@@ -324,8 +323,7 @@ def test_a_scoring_monitor_sees_each_epoch(digits):
     model = MLPClassifier(**SMALL, input_scale=1 / 16)
     monitor = callback.ScoringMonitor(scoring=["accuracy", "neg_log_loss"])
     model.set_callbacks(monitor).fit(images, labels)
-    log = monitor.get_logs().data_as_pandas
-    epochs = log[log["task_name"] == "epoch"]
+    epochs = monitor.get_logs().data_as_pandas.query("task_name == 'epoch'")
     assert len(epochs) == 5
     assert epochs["accuracy"].iloc[-1] == model.score(images, labels)
     assert epochs["accuracy"].nunique() > 2
@@ -337,11 +335,8 @@ def test_a_callback_can_stop_a_fit_and_every_task_that_begins_ends(digits):
     events = []
 
     class Stopper:
-        def setup(self, estimator, context):
-            events.append("setup")
-
-        def teardown(self, estimator, context):
-            events.append("teardown")
+        setup = staticmethod(lambda estimator, context: events.append("setup"))
+        teardown = staticmethod(lambda estimator, context: events.append("teardown"))
 
         def on_fit_task_begin(self, estimator, context, *, X=None):
             events.append(("begin", context.task_name))
@@ -406,13 +401,14 @@ def test_a_saved_classifier_predicts_the_same(digits, tmp_path, names):
     images, labels = pd.DataFrame(digits[0], columns=[f"p{k}" for k in range(64)]), names[digits[1] % len(names)]
     model = MLPClassifier(**SMALL, input_scale=1 / 16, threshold=0.4).fit(images, labels)
     model.save(tmp_path / "model.safetensors")
-    again = MLPClassifier.from_model(load(tmp_path / "model.safetensors"))
+    saved = load(tmp_path / "model.safetensors")
+    again = MLPClassifier.from_model(saved)
     np.testing.assert_array_equal(again.predict(images), model.predict(images))
     np.testing.assert_array_equal(again.predict_proba(images), model.predict_proba(images))
     with pytest.raises(ValueError, match="feature names"):
         again.predict(images.rename(columns={"p0": "q0"}))
     with pytest.raises(ValueError, match="expected a regressor: use MLPClassifier"):
-        MLPRegressor.from_model(load(tmp_path / "model.safetensors"))
+        MLPRegressor.from_model(saved)
 
 
 def test_saved_multilabel_classifiers_and_regressors_predict_the_same(digits, targets, tmp_path):

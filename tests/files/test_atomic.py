@@ -2,6 +2,7 @@
 
 import builtins
 import errno
+import io
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -112,30 +113,6 @@ def test_the_temporary_file_is_private_until_it_is_complete(old_file, monkeypatc
     assert (stat.S_IMODE(seen[0].st_mode), seen[0].st_size) == (0o600, len(NEW))
 
 
-class FailingFile:
-    """A file whose write fails after half of the data, like on a full disk."""
-
-    def __init__(self, file, fail):
-        self.file, self.fail = file, fail
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self.file.close()
-
-    def __getattr__(self, name):
-        return getattr(self.file, name)
-
-    def write(self, data):
-        def half():
-            self.file.write(data[: len(data) // 2])
-            self.file.flush()
-
-        self.fail("write", half)
-        return self.file.write(data)
-
-
 class Injector:
     """Makes the n-th system call of a write fail, and records which one it was."""
 
@@ -143,13 +120,19 @@ class Injector:
         self.nth, self.make_error, self.count, self.failed = nth, make_error, 0, None
         for name in ("open", "fstat", "close", "chmod", "fsync", "replace"):
             self.wrap(monkeypatch, os, name)
-        builtin_open = builtins.open
+        monkeypatch.setattr(builtins, "open", self.open_file)
 
-        def open_file(path, *arguments, **keywords):
-            self.fail("open")
-            return FailingFile(builtin_open(path, *arguments, **keywords), self.fail)
+    def open_file(self, path, mode, **keywords):
+        self.fail("open")
+        file = io.FileIO(path, mode, **keywords)
+        write = file.write
 
-        monkeypatch.setattr(builtins, "open", open_file)
+        def failing(data):
+            self.fail("write", lambda: write(data[: len(data) // 2]))  # half of the data, like on a full disk
+            return write(data)
+
+        file.write = failing
+        return file
 
     def wrap(self, monkeypatch, module, name):
         original = getattr(module, name)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import subprocess
 import sys
 
 import numpy as np
@@ -401,11 +400,3 @@ def test_a_missing_package_is_named(path, monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(MissingDependencyError, match=rf"{missing} cannot be imported .*pip install '\.\[onnx\]'"):
         export_onnx(path, made())
-
-
-def test_onnx_is_imported_only_for_an_export():
-    program = (
-        "import sys, fastnn, fastnn.estimators, fastnn.files.onnx; fastnn.export_onnx;"
-        "sys.exit(bool({'onnx', 'onnxruntime'} & set(sys.modules)))"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True)

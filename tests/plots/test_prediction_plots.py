@@ -116,11 +116,8 @@ def test_several_runs_share_the_panels():
     display = RunsDisplay.from_histories({"a": first, "b": second})
     for ax, name in zip(display.axes_, ("loss", "accuracy"), strict=True):
         dots, line, unvalidated = ax.lines
-        for drawn, run, column in (
-            (dots, first, name),
-            (line, first, f"validation_{name}"),
-            (unvalidated, second, name),
-        ):
+        expected = (dots, first, name), (line, first, f"validation_{name}"), (unvalidated, second, name)
+        for drawn, run, column in expected:
             np.testing.assert_array_equal(drawn.get_xdata(), range(1, len(run) + 1))
             np.testing.assert_array_equal(drawn.get_ydata(), run.column(column))
         assert dots.get_color() == line.get_color() != unvalidated.get_color()
