@@ -146,11 +146,6 @@ def test_blank_paper_has_no_ink(refused, level, noise, invert):
     refused(lambda: prepare_image(blank, invert=invert), "no ink")
 
 
-def test_blank_file_has_no_ink(refused, tmp_path):
-    Image.new("RGBA", (30, 30), (0, 0, 0, 0)).save(tmp_path / "blank.png")
-    refused(lambda: prepare_image(tmp_path / "blank.png"), tmp_path / "blank.png", "no ink")
-
-
 @pytest.mark.parametrize(("array", "parts"), [
     (np.zeros(784), ["(784,)", "(height, width)"]),
     (np.zeros((28, 28, 2)), ["(28, 28, 2)"]),
@@ -177,8 +172,10 @@ def test_other_types_are_errors(refused):
         refused(lambda other=other: prepare_image(other), type(other).__name__, "expected a path", kind=SettingsError)
 
 
-def test_files_that_are_not_pictures_are_errors(refused, tmp_path, digits):
+def test_files_that_are_not_pictures_or_blank_are_errors(refused, tmp_path, digits):
     path = tmp_path / "x.png"
+    Image.new("RGBA", (30, 30), (0, 0, 0, 0)).save(path)
+    refused(lambda: prepare_image(path), path, "no ink")
     path.write_bytes(b"no picture at all")
     refused(lambda: prepare_image(path), path, "not a picture", "PNG")
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")

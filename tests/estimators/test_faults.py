@@ -131,19 +131,18 @@ def test_parameters_of_every_allowed_kind_are_accepted():
         assert MLPClassifier(**SMALL | settings).fit(X, Y).n_iter_ == 2
 
 
-def test_a_bad_parameter_of_only_one_estimator_raises_with_its_name():
-    for bad, words in (
-        ({"class_weight": "even"}, "class_weight"),
-        ({"class_weight": {0: -1.0}}, "negative"),
-        ({"threshold": 0.0}, "threshold"),
-        ({"threshold": 1.5}, "threshold"),
-        ({"threshold": 0.5, "unknown_label": "?"}, "unknown_label is '\\?', expected a number"),
-        ({"threshold": 0.5, "unknown_label": 2}, "none of the classes"),
-    ):
-        with pytest.raises(ValueError, match=words):
-            MLPClassifier(**SMALL, **bad).fit(X, Y)
-    with pytest.raises(ValueError, match="poisson"):
-        MLPRegressor("poisson", **SMALL).fit(X, Y)
+@pytest.mark.parametrize(("bad", "words"), [
+    ({"class_weight": "even"}, "class_weight"),
+    ({"class_weight": {0: -1.0}}, "negative"),
+    ({"threshold": 0.0}, "threshold"),
+    ({"threshold": 1.5}, "threshold"),
+    ({"threshold": 0.5, "unknown_label": "?"}, "unknown_label is '\\?', expected a number"),
+    ({"threshold": 0.5, "unknown_label": 2}, "none of the classes"),
+    ({"loss": "poisson"}, "poisson"),
+])  # fmt: skip
+def test_a_bad_parameter_of_only_one_estimator_raises_with_its_name(bad, words):
+    with pytest.raises(ValueError, match=words):
+        (MLPRegressor if "loss" in bad else MLPClassifier)(**SMALL, **bad).fit(X, Y)
 
 
 def test_a_batch_larger_than_the_data_is_clipped_with_a_warning():

@@ -44,16 +44,9 @@ def browser():
     chromium.quit()
 
 
-def _events(browser):
-    return [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-
-
 def _requests(browser):
-    return [
-        event["params"]["request"]["url"]
-        for event in _events(browser)
-        if event["method"] == "Network.requestWillBeSent"
-    ]
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    return [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
 
 
 def test_the_page_opens_from_a_file_without_network_or_errors(page, browser):
@@ -87,18 +80,15 @@ def test_the_checks_detect_a_broken_page(tmp_path, browser):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1100])
 def test_the_page_fits_its_window_and_has_contrast(scheme, width, page, browser):
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
-    )
-    browser.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    )
+    window = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", window)
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
     browser.get(page.as_uri())
     root = "return document.documentElement"
     assert browser.execute_script(f"{root}.scrollWidth") <= width
-    colours = browser.execute_script(
-        "const style = getComputedStyle(document.body); return [style.color, style.backgroundColor]"
-    )
+    style = "const style = getComputedStyle(document.body); "
+    colours = browser.execute_script(f"{style}return [style.color, style.backgroundColor]")
     text, background = ([int(part) for part in colour[4:-1].split(",")] for colour in colours)
     assert (sum(background) < sum(text)) == (scheme == "dark")
     assert abs(sum(text) - sum(background)) > 3 * 150
