@@ -114,7 +114,7 @@ def loss_of_batch(
         decayed = [number for number, is_decayed in enumerate(network.decayed) if is_decayed]
         loss += 0.5 * l2 * sum(float(np.sum(network.weights[k] ** 2, dtype=np.float64)) for k in decayed)
         for k in decayed:
-            dweights[k] = dweights[k] + network.dtype.type(l2) * network.weights[k]
+            dweights[k] += network.dtype.type(l2) * network.weights[k]
     statistics = tuple(array for each in passes for array in each.forward.statistics)
     return LossAndGradients(loss, dweights, dbiases, network.loss.n_correct(logits, batch.targets), statistics)
 
