@@ -11,7 +11,7 @@ import numpy as np
 from fastnn.kernels.epoch.forward import sum_logits
 from fastnn.kernels.jit import inlined, never_inline
 from fastnn.kernels.layout import View, padded_width, size_of, unit_panel
-from fastnn.kernels.ops.losses import SOFTMAX_OUTPUT, row_loss
+from fastnn.kernels.ops.losses import is_softmax, row_loss
 from fastnn.kernels.ops.matmul import START
 from fastnn.kernels.ops.optimizers import Rule
 from fastnn.kernels.ops.softmax import cross_entropy_rows
@@ -173,7 +173,7 @@ def block_loss(member, layout, n_rows, weight, units, samples, scratch):
         for r in range(n):
             counts = s + r < end and weight > 0
             row_weights[r] = real(np.float64(samples.weight[s + r]) / weight) if counts else real(0)
-        if layout.output == SOFTMAX_OUTPUT:
+        if is_softmax(layout.output):
             logits = View(out, logits_at + s * padded, padded)
             cross_entropy_rows(logits, units.dout, n_outputs, samples, s, end, row_weights, scratch)
         else:

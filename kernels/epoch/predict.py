@@ -19,7 +19,7 @@ from fastnn.kernels.inputs.packed import Packed, add_sparse_product, load_weight
 from fastnn.kernels.jit import always_inline, inlined, kernel, never_inline
 from fastnn.kernels.layout import GROUP, View, by_vectors
 from fastnn.kernels.ops.activations import IDENTITY, LOGISTIC, vactivate
-from fastnn.kernels.ops.losses import LOGISTIC_OUTPUT, SOFTMAX_OUTPUT
+from fastnn.kernels.ops.losses import is_logistic, is_softmax
 from fastnn.kernels.team import COUNT, STOP, Member, atomic_add, atomic_load
 from fastnn.kernels.vector.bits import nonzero_mask, trailing_zeros
 from fastnn.kernels.vector.exp_log import vexp
@@ -327,11 +327,11 @@ def predict(table, scale, images, output, barrier, out):
             weight = carray(_pointer(table[k, WEIGHT], out), fan_in * n_units)
             bias = carray(_pointer(table[k, BIAS], out), n_units)
             layer = Layer(weight, bias, real(scale) if k == 0 else real(1), fan_in, n_units)
-            code = LOGISTIC if k + 1 == n_layers and output == LOGISTIC_OUTPUT else table[k, ACTIVATION]
+            code = LOGISTIC if k + 1 == n_layers and is_logistic(output) else table[k, ACTIVATION]
             run_layer(k, code, layer, buffers, n_rows, packed, k == 0 and packs)
         for s in range(n_rows):
             row = (s + rows * (n_layers % 2)) * width
-            if output == SOFTMAX_OUTPUT:
+            if is_softmax(output):
                 softmax_in_place(numbers, row, n_classes)
             for c in range(n_classes):
                 out[start + s, c] = numbers[row + c]

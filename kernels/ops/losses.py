@@ -14,6 +14,18 @@ OUTPUT_CODES = {"softmax": SOFTMAX_OUTPUT, "logistic": LOGISTIC_OUTPUT, "identit
 
 
 @inlined
+def is_softmax(output):
+    """Whether the outputs of a row depend on each other, and targets are labels."""
+    return output == SOFTMAX_OUTPUT
+
+
+@inlined
+def is_logistic(output):
+    """Whether each output is a logistic function of its weighted sum."""
+    return output == LOGISTIC_OUTPUT
+
+
+@inlined
 def row_loss(output, outs, targets, row_weight, dout):
     """The loss of one row, summed over its outputs, and whether the row is predicted correctly.
 
@@ -27,11 +39,11 @@ def row_loss(output, outs, targets, row_weight, dout):
     row_weight: the weight of the row in the batch loss, in the dtype of `dout`
     dout: (C,), overwritten by `row_weight` times the gradient of the loss
     """
-    loss, correct, real = 0.0, output == LOGISTIC_OUTPUT, dout.dtype.type
+    loss, correct, real = 0.0, is_logistic(output), dout.dtype.type
     for c in range(len(outs)):
         x, y = np.float64(outs[c]), np.float64(targets[c])
         error = x - y
-        if output == LOGISTIC_OUTPUT:
+        if is_logistic(output):
             exp = np.exp(-abs(x))
             error = (1.0 if x >= 0.0 else exp) / (1.0 + exp) - y
             loss += (x if x > 0.0 else 0.0) - x * y + np.log1p(exp)
