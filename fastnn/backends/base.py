@@ -343,6 +343,8 @@ def check_run(
 ) -> tuple[TrainingData, TrainingConfig]:
     """Return the checked data and settings of `Backend.trainer`."""
     config = TrainingConfig.from_settings({"batch_size": None, **settings})
+    if not isinstance(config.update_rule, Optimizer):
+        raise SettingsError(f"optimizer is {config.update_rule}, expected one that updates by batches, such as SGD()")
     return check_data(network, inp, targets, sample_weight, config), config
 
 
@@ -354,7 +356,7 @@ def check_config(network: Network, config: LossConfig, n_samples: int) -> None:
         )
     if isinstance(config, TrainingConfig):
         for layer in network.layers:
-            layer.check_batch(n_samples if config.batch_size is None else config.batch_size)
+            layer.check_batch(min(config.batch_size or n_samples, n_samples))
 
 
 def check_inputs(network: Network, inp: Any) -> Any:

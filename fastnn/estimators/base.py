@@ -71,6 +71,8 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         arguments = (X, y)
         if isinstance(y, str):
             raise ValueError(f"y is the string {y!r}, expected one target per row of X")
+        if not warm and hasattr(self, "network_") and not self.network_.is_dense:
+            raise ValueError(f"the model is {self.network_}, which a new fit cannot build; expected warm_start=True")
         if self.early_stopping and incremental:
             raise ValueError("early_stopping is True, expected False for partial_fit, which runs one epoch")
         X, y = self._check_data(X, y, reset=not warm)
@@ -383,10 +385,11 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             X = X.toarray() if is_sparse(X) else X
             return X.astype(network.dtype) * network.dtype.type(network.input_scale)
         *layers, last = network.layers[:-1]
+        arrays = [arrays for _, arrays in network.chain()][:-1]
         hidden = Network(
-            network.weights[:-1], network.biases[:-1], input_scale=network.input_scale, output="identity",
-            layers=[*layers, last.with_activation(None)], input_shape=network.shapes[0],
-            statistics=network.statistics,
+            [each.weight for each in arrays], [each.bias for each in arrays], input_scale=network.input_scale,
+            output="identity", layers=[*layers, last.with_activation(None)], input_shape=network.shapes[0],
+            statistics=[array for each in arrays for array in each.statistics],
         )  # fmt: skip
         sums = get_backend(self.backend).predict_logits(hidden, X, self.n_threads)
         return activate(sums, last.activation)

@@ -184,6 +184,7 @@ class BatchNorm(Layer):
     -----
     The formulas are those of [1]_: algorithm 1 in training, algorithm 2 in prediction. The variance of the batch is
     divided by B, the one that enters the running average by B - 1. A network needs batches of 2 samples or more.
+    A single sample that remains at the end of an epoch is normalised as in prediction.
 
     References
     ----------
@@ -227,7 +228,7 @@ class BatchNorm(Layer):
             raise SettingsError(f"batch_size is {batch_size}, expected 2 or more for batch normalisation")
 
     def forward(self, ops: Any, inp: np.ndarray, arrays: Arrays, training: bool) -> Forward:
-        if not training:
+        if not training or len(inp) < 2:  # a single sample has no variance
             mean, variance = arrays.statistics
             return Forward(ops.batch_norm(inp, arrays.weight, arrays.bias, mean, variance, self.epsilon))
         sums, mean, variance = ops.batch_norm_forward(inp, arrays.weight, arrays.bias, self.epsilon)

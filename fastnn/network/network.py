@@ -1,7 +1,7 @@
 """A network as plain arrays: a chain of layers, their weights and biases, an output and the scale of the inputs."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,6 +96,7 @@ class Network:
         self.statistics = tuple(aligned_copy(array, dtype) for array in statistics)
         self.input_scale = float(input_scale)
         self.output = output
+        _check_single(activation, layers)
         if layers is None:
             for number, weight in enumerate(self.weights, start=1):
                 if weight.ndim != 2 or weight.size == 0:
@@ -191,6 +192,7 @@ class Network:
         >>> fastnn.Network.initialize((784, 128, 10), input_scale=1 / 255)
         Network(784 -> 128 relu -> 10 softmax, float32, 101,770 parameters)
         """
+        _check_single(activation, layers)
         if layers is None:
             if len(sizes) < 2 or any(not is_integer(size) or size < 1 for size in sizes):
                 raise SettingsError(f"sizes are {tuple(sizes)}, expected at least inputs and outputs, each 1 or more")
@@ -240,12 +242,17 @@ class Network:
         >>> fastnn.Network.for_data(fastnn.load_digits(), hidden=(32,))
         Network(64 -> 32 relu -> 10 softmax, float32, 2,410 parameters)
         """
-        n_inputs, n_outputs = data.images.shape[1], max(2, data.n_classes)
+        if not isinstance(hidden, Iterable):
+            raise SettingsError(f"hidden is {hidden!r}, expected a sequence of layers or numbers of units")
+        hidden, n_inputs, n_outputs = list(hidden), data.images.shape[1], max(2, data.n_classes)
         settings = {"input_scale": 1 / data.pixel_max, **settings}
         if not any(isinstance(layer, Layer) for layer in hidden):
             return cls.initialize((n_inputs, *hidden, n_outputs), **settings)  # type: ignore[arg-type]
         activation = settings.pop("activation", "relu")
-        names = iter(hidden_activations(sum(not isinstance(layer, Layer) for layer in hidden), activation))
+        n_numbers = sum(not isinstance(layer, Layer) for layer in hidden)
+        if not n_numbers:
+            _check_single(activation, hidden)
+        names = iter(hidden_activations(n_numbers, activation if n_numbers else ()))
         layers = [layer if isinstance(layer, Layer) else Dense(layer, next(names)) for layer in hidden]
         return cls.initialize((n_inputs,), [*layers, Dense(n_outputs)], **settings)
 
@@ -350,10 +357,18 @@ def chain_shapes(input_shape: Sequence[int], layers: Sequence[Layer]) -> tuple[S
     return tuple(shapes)
 
 
+def _check_single(activation: str | Sequence[str], layers: Any) -> None:
+    """Raise SettingsError if both an activation and layers with activations of their own are given."""
+    if layers is not None and activation != "relu":
+        raise SettingsError(f"activation is {activation!r} beside layers, expected each layer to name its own")
+
+
 def hidden_activations(n_hidden: int, activation: str | Sequence[str]) -> list[str]:
     """Return the activation of each hidden layer."""
+    if not isinstance(activation, (str, list, tuple, np.ndarray)):
+        check_choice("activation", activation, list(ACTIVATIONS))
     names = [activation] * n_hidden if isinstance(activation, str) else list(activation)
-    for name in {*names, *([activation] if isinstance(activation, str) else [])}:
+    for name in [*names, *([activation] if isinstance(activation, str) else [])]:
         check_choice("activation", name, list(ACTIVATIONS))
     if len(names) != n_hidden:
         raise SettingsError(f"{len(names)} activations, expected one name, or one for each of {n_hidden} hidden layers")
@@ -368,8 +383,8 @@ def _dense_layers(units: Sequence[int], activation: str | Sequence[str]) -> list
 
 def _complete(layers: Sequence[Layer]) -> tuple[Layer, ...]:
     """Return the layers with an activation for each: None is the layer's default, and "identity" in the last layer."""
-    if not layers or not all(isinstance(layer, Layer) for layer in layers):
-        raise SettingsError(f"layers are {list(layers)}, expected one or more, such as Dense(10)")
+    if not isinstance(layers, Sequence) or not layers or not all(isinstance(layer, Layer) for layer in layers):
+        raise SettingsError(f"layers are {layers}, expected one or more, such as Dense(10)")
     *hidden, last = layers
     if last.activation not in (None, "identity"):
         raise SettingsError(

@@ -93,12 +93,16 @@ class LossConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_number("l2", self.l2, 0)
-        check_number("dropout", self.dropout, 0, 1)
-        check_number("label_smoothing", self.label_smoothing, 0, 1)
-        check_integer("seed", self.seed, 0, MAX_SEED)
+        self._set("l2", check_number("l2", self.l2, 0))
+        self._set("dropout", check_number("dropout", self.dropout, 0, 1))
+        self._set("label_smoothing", check_number("label_smoothing", self.label_smoothing, 0, 1))
+        self._set("seed", check_integer("seed", self.seed, 0, MAX_SEED))
         if not isinstance(self.divide_l2, (bool, np.bool_)):
             raise SettingsError(f"divide_l2 is {self.divide_l2!r}, expected True or False")
+
+    def _set(self, name: str, value: Any) -> None:
+        """Replace a setting by its plain value, such as a float instead of NumPy's, which would compute otherwise."""
+        object.__setattr__(self, name, value)
 
     def l2_of_batch(self, weight: float) -> float:
         """Return the L2 factor of a batch with this total sample weight; 0 if that is 0 and divides."""
@@ -174,23 +178,29 @@ class TrainingConfig(LossConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_integer("epochs", self.epochs, 1)
+        self._set("epochs", check_integer("epochs", self.epochs, 1))
         if self.batch_size is not None:
-            check_integer("batch_size", self.batch_size, 1)
-        check_number("learning_rate", self.learning_rate, above=0)
-        check_integer("warm_up", self.warm_up, 0)
+            self._set("batch_size", check_integer("batch_size", self.batch_size, 1))
+        self._set("learning_rate", check_number("learning_rate", self.learning_rate, above=0))
+        self._set("warm_up", check_integer("warm_up", self.warm_up, 0))
         check_choice("backend", self.backend, BACKENDS)
         if self.threads is not None:
-            check_integer("threads", self.threads, 1)
+            self._set("threads", check_integer("threads", self.threads, 1))
         if not (isinstance(self.shuffle, (bool, np.bool_)) or callable(self.shuffle)):
             raise SettingsError(f"shuffle is {self.shuffle!r}, expected True, False or a function of the row numbers")
         if is_integer(self.early_stopping):
-            object.__setattr__(self, "early_stopping", EarlyStopping(int(self.early_stopping)))
+            self._set("early_stopping", EarlyStopping(int(self.early_stopping)))
         elif not (self.early_stopping is None or isinstance(self.early_stopping, EarlyStopping)):
             raise SettingsError(f"early_stopping is {self.early_stopping!r}, expected a number of epochs or None")
         get_schedule(self.schedule)
-        if isinstance(self.update_rule, LBFGS):
+        rule = self.update_rule
+        if isinstance(rule, LBFGS):
             self._check_lbfgs()
+        elif self.learning_rate * rule.weight_decay > 1:
+            raise SettingsError(
+                f"learning_rate * weight_decay is {self.learning_rate * rule.weight_decay:g}, expected "
+                "at most 1: a step would turn the sign of the weights"
+            )
 
     def _check_lbfgs(self) -> None:
         """Raise SettingsError unless the loss is a fixed function of all the data, which L-BFGS needs."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fastnn.backends import compiled, reference
+from fastnn.errors import SettingsError
 from fastnn.network import ACTIVATIONS, BatchNorm, Dense, Network
 from fastnn.optim.config import TrainingConfig
 from fastnn.optim.optimizers import SGD, Adam, AdamW, get_optimizer
@@ -243,6 +244,22 @@ def test_batch_norm_predicts_with_the_running_averages_of_its_batches():
     mean, variance = trainer.network().statistics
     np.testing.assert_allclose(mean, [0.9 * (0.1 * 2) + 0.1 * 15], rtol=1e-12)
     np.testing.assert_allclose(variance, [0.9 * (0.9 * 1 + 0.1 * 2) + 0.1 * 50], rtol=1e-12)
+
+
+@BACKENDS
+def test_a_single_sample_at_the_end_of_an_epoch_keeps_the_running_averages(backend):
+    """It has no variance, and would move the mean to itself."""
+    rng = np.random.default_rng(16)
+    network = Network.initialize((3,), [Dense(4, "identity"), BatchNorm("tanh"), Dense(2)], dtype="float64")
+    inp, labels = rng.standard_normal((9, 3)), rng.integers(2, size=9)
+    trainers = [backend.trainer(network, inp[:n], labels[:n], learning_rate=1.0) for n in (8, 9)]
+    for trainer, n in zip(trainers, (8, 9), strict=True):
+        trainer.run_epoch(np.arange(n), 8, 1e-12)
+    assert_all_parity(*(trainer.network().statistics for trainer in trainers))
+    with pytest.raises(SettingsError, match="batch_size is 1, expected 2 or more for batch normalisation"):
+        backend.trainer(network, inp[:1], labels[:1])
+    with pytest.raises(SettingsError, match=r"optimizer is LBFGS.*expected one that updates by batches"):
+        backend.trainer(network, inp, labels, "lbfgs")
 
 
 # Adam divides by the magnitude of the gradient. This epsilon is large compared with the rounding of a gradient near 0.

@@ -16,7 +16,17 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fastnn import InconsistentVersionWarning, MLPClassifier, MLPRegressor, load, load_digits
+from fastnn import (
+    BatchNorm,
+    Dense,
+    InconsistentVersionWarning,
+    MLPClassifier,
+    MLPRegressor,
+    Model,
+    Network,
+    load,
+    load_digits,
+)
 from fastnn.backends import reference
 from fastnn.backends.compiled.layout import readonly_view
 from fastnn.estimators import callbacks
@@ -209,6 +219,16 @@ def test_a_schedule_sets_the_learning_rate_of_each_of_max_iter_epochs(digits):
         steps.partial_fit(*digits, classes=np.arange(10))
     for fitted in (whole, steps):
         np.testing.assert_allclose(fitted.history_["learning_rate"], [0.01, 0.01, 0.005, 0.005, 0.0025])
+
+
+def test_a_model_with_batch_norm_predicts_and_trains_on_but_is_not_built_anew(digits):
+    images, labels = digits
+    layers = [Dense(6, "tanh"), Dense(10, "identity"), BatchNorm()]
+    model = MLPClassifier.from_model(Model(Network.initialize((64,), layers), tuple(range(10))))
+    assert model.transform(images[:5]).shape == (5, 10)
+    with pytest.raises(ValueError, match="cannot build; expected warm_start=True"):
+        model.fit(images, labels)
+    assert model.set_params(warm_start=True, max_iter=2).fit(images, labels).network_.layers[2].kind == "batch_norm"
 
 
 @pytest.mark.parametrize("backend", ["numba", "numpy"])

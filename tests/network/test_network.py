@@ -39,6 +39,7 @@ def test_an_activation_for_each_hidden_layer():
     assert [layer.activation for layer in network.layers] == ["gelu", "relu", "identity"]
     assert Network(network.weights, network.biases, ["gelu", "relu"]).layers == network.layers
     data = Dataset(np.ones((2, 5)), np.array([0, 1]))
+    assert Network.for_data(data, iter([4, 3])).sizes == (5, 4, 3, 2)
     mixed = Network.for_data(data, [Dense(4, "silu"), BatchNorm(), 3], activation="elu")
     assert [layer.activation for layer in mixed.layers] == ["silu", "identity", "elu", "identity"]
 
@@ -59,6 +60,13 @@ BAD = {
         "last layer is relu, expected identity",
     ),
     "a name": (lambda: Dense(3, "swish"), "activation of a dense layer is 'swish', expected one of relu"),
+    "both": (lambda: Network.initialize((5,), LAYERS, activation="tanh"), "activation is 'tanh' beside layers"),
+    "no sequence": (lambda: Network.initialize((5,), Dense(2)), "layers are Dense.*expected one or more"),
+    "no hidden sequence": (lambda: Network.for_data(Dataset(np.ones((2, 5)), np.array([0, 1])), 8), "hidden is 8"),
+    "no activation": (
+        lambda: Network.initialize((5, 4, 2), activation=None),
+        "activation is None, expected one of relu",
+    ),
     "units": (lambda: Dense(0), "units of a dense layer is 0"),
     "momentum": (lambda: BatchNorm(momentum=1), "momentum of a batch_norm layer is 1"),
     "epsilon": (lambda: BatchNorm(epsilon=0), "epsilon of a batch_norm layer is 0"),

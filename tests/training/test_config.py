@@ -3,10 +3,11 @@
 import inspect
 from dataclasses import fields
 
+import numpy as np
 import pytest
 
 import fastnn
-from fastnn import LBFGS, Adam, EarlyStopping, SettingsError, TrainingConfig
+from fastnn import LBFGS, Adam, AdamW, EarlyStopping, SettingsError, TrainingConfig
 from fastnn.optim.config import OPTIONS, LossConfig
 from fastnn.optim.schedules import Constant, Cosine
 from fastnn.runs.recipes import RECIPES
@@ -59,6 +60,17 @@ def test_lbfgs_refuses_what_changes_its_loss(settings, words):
     with pytest.raises(SettingsError, match=words):
         TrainingConfig(optimizer=LBFGS(), **settings)
     assert TrainingConfig(optimizer="lbfgs", batch_size=None, schedule=Constant()).update_rule == LBFGS()
+
+
+def test_numpy_numbers_are_plain_settings():
+    config = TrainingConfig(epochs=np.int64(3), learning_rate=np.float64(0.1), l2=np.float32(0.5))
+    assert [type(value) for value in (config.epochs, config.learning_rate, config.l2)] == [int, float, float]
+    assert config.to_dict()["learning_rate"] == 0.1
+
+
+def test_a_decay_that_turns_the_sign_of_weights_is_refused():
+    with pytest.raises(SettingsError, match="learning_rate \\* weight_decay is 3, expected at most 1"):
+        TrainingConfig(optimizer=AdamW(weight_decay=30), learning_rate=0.1)
 
 
 def test_the_rate_warms_up_and_then_follows_the_schedule():

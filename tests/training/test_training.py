@@ -322,3 +322,17 @@ def test_a_forked_child_can_train(digits):
 def test_optimizers_refuse_settings_out_of_range(optimizer, settings, words):
     with pytest.raises(SettingsError, match=words):
         optimizer(**settings)
+
+
+def test_arguments_of_the_wrong_kind_are_named():
+    data = load_digits()
+    network = Network.for_data(data, (4,))
+    result = train(network, data, epochs=1)
+    with pytest.raises(SettingsError, match=r"resume is a TrainingResult, .*: try its state"):
+        train(network, data, resume=result)
+    with pytest.raises(SettingsError, match="config is a dict, expected"):
+        train(network, data, config={"epochs": 1})
+    numbers = Dataset(np.ones((8, 3)), np.ones((8, 1)))
+    stopping = EarlyStopping(monitor="validation_accuracy")
+    with pytest.raises(SettingsError, match="early_stopping monitors the accuracy"):
+        train(Network.initialize((3, 1), output="identity"), numbers, validation=0.5, early_stopping=stopping)
