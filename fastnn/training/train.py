@@ -191,12 +191,12 @@ def train(
     >>> bool(result.history[-1].validation_accuracy > 0.9)
     True
     """
-    config = TrainingConfig() if config is None else config
-    for name, value, expected in (("config", config, TrainingConfig), ("resume", resume, TrainerState | None)):
-        if not isinstance(value, expected):
+    kinds: tuple[tuple[str, Any, type], ...] = (("config", config, TrainingConfig), ("resume", resume, TrainerState))
+    for name, value, kind in kinds:
+        if not (value is None or isinstance(value, kind)):
             hint = ": try its state" if isinstance(value, TrainingResult) else ""
-            raise SettingsError(f"{name} is a {type(value).__name__}, expected a {expected}{hint}")
-    config = config.replace(**settings)
+            raise SettingsError(f"{name} is a {type(value).__name__}, expected a {kind.__name__}{hint}")
+    config = (config or TrainingConfig()).replace(**settings)
     threads = resolve_threads(config.threads)
     config = config.replace(threads=threads)
     checked = TrainingData(*check_fit(network, data), check_sample_weight(sample_weight, len(data), network.dtype))
@@ -206,7 +206,10 @@ def train(
         raise SettingsError("early_stopping needs validation data, but validation is None: try validation=0.1")
     stopping = config.early_stopping
     if stopping is not None and stopping.monitor == "validation_accuracy" and network.loss.is_correct is None:
-        raise SettingsError(f"early_stopping monitors the accuracy, which {network} has not; expected validation_loss")
+        raise SettingsError(
+            f"early_stopping monitors validation_accuracy, but the outputs of {network} are numbers; "
+            "expected validation_loss"
+        )
     loop = lbfgs if isinstance(config.update_rule, LBFGS) else mini_batch
     job = Job(network, checked, rows, config, get_backend(config.backend), resume)
     loop.check(job)

@@ -330,9 +330,9 @@ def test_arguments_of_the_wrong_kind_are_named():
     result = train(network, data, epochs=1)
     with pytest.raises(SettingsError, match=r"resume is a TrainingResult, .*: try its state"):
         train(network, data, resume=result)
-    with pytest.raises(SettingsError, match="config is a dict, expected"):
+    with pytest.raises(SettingsError, match="config is a dict, expected a TrainingConfig"):
         train(network, data, config={"epochs": 1})
     numbers = Dataset(np.ones((8, 3)), np.ones((8, 1)))
     stopping = EarlyStopping(monitor="validation_accuracy")
-    with pytest.raises(SettingsError, match="early_stopping monitors the accuracy"):
+    with pytest.raises(SettingsError, match="early_stopping monitors validation_accuracy"):
         train(Network.initialize((3, 1), output="identity"), numbers, validation=0.5, early_stopping=stopping)
