@@ -234,14 +234,7 @@ class Backend(Protocol):
         ...
 
     def loss_and_gradients(
-        self,
-        network: Network,
-        inp: np.ndarray,
-        targets: np.ndarray,
-        *,
-        sample_weight: np.ndarray | None = None,
-        epoch: int = 0,
-        **settings: Any,
+        self, network: Network, inp: Any, targets: Any, *, sample_weight: Any = None, epoch: int = 0, **settings: Any
     ) -> LossAndGradients:
         """Return the loss of a batch in training, and its gradients.
 

@@ -67,11 +67,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def mean_loss(
-    output: str,
-    logits: np.ndarray,
-    targets: np.ndarray,
-    sample_weight: np.ndarray | None = None,
-    smoothing: float = 0.0,
+    output: str, logits: np.ndarray, targets: np.ndarray, sample_weight: Any = None, smoothing: float = 0.0
 ) -> tuple[float, np.ndarray]:
     """Return the mean of the rows' losses, weighted by `sample_weight`, and its gradient."""
     sample_weight = check_sample_weight(sample_weight, len(logits), logits.dtype)
@@ -155,13 +151,7 @@ def predict_proba(network: Network, inp: Any, threads: int | None = None) -> np.
 
 
 def loss_and_gradients(
-    network: Network,
-    inp: Any,
-    targets: Any,
-    *,
-    sample_weight: Any = None,
-    epoch: int = 0,
-    **settings: Any,
+    network: Network, inp: Any, targets: Any, *, sample_weight: Any = None, epoch: int = 0, **settings: Any
 ) -> LossAndGradients:
     """Return the mean loss + l2 / 2 * (sum of squared weights), and its gradients by backpropagation."""
     return layerwise.loss_and_gradients(_operations, network, inp, targets, sample_weight, epoch, settings)

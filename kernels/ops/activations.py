@@ -5,18 +5,7 @@ An activation is here if its derivative follows from its output: the backward pa
 
 from fastnn.kernels.jit import inlined, kernel
 from fastnn.kernels.vector.exp_log import vexp
-from fastnn.kernels.vector.simd import (
-    ONE,
-    vadd,
-    vdiv,
-    vlarger,
-    vmul,
-    vrelu,
-    vscale_add,
-    vsplat,
-    vsub,
-    vwhere_positive,
-)
+from fastnn.kernels.vector.simd import ONE, vadd, vdiv, vlarger, vmul, vrelu, vscale_add, vsplat, vsub, vwhere_positive
 
 IDENTITY, RELU, TANH, LOGISTIC, LEAKY_RELU, ELU = range(6)
 ACTIVATION_CODES = {

@@ -400,13 +400,7 @@ def covers(network: Network, config: LossConfig | None = None) -> bool:
 
 
 def loss_and_gradients(
-    network: Network,
-    inp: Any,
-    targets: Any,
-    *,
-    sample_weight: Any = None,
-    epoch: int = 0,
-    **settings: Any,
+    network: Network, inp: Any, targets: Any, *, sample_weight: Any = None, epoch: int = 0, **settings: Any
 ) -> LossAndGradients:
     """Return loss and gradients of one batch: a training step that keeps the gradients and updates nothing."""
     config = LossConfig.from_settings(settings)
