@@ -111,10 +111,10 @@ def loss_of_batch(
 
     l2 = config.l2_of_batch(weight)
     if l2:
-        decayed = [number for number, is_decayed in enumerate(network.decayed) if is_decayed]
-        loss += 0.5 * l2 * sum(float(np.sum(network.weights[k] ** 2, dtype=np.float64)) for k in decayed)
-        for k in decayed:
-            dweights[k] += network.dtype.type(l2) * network.weights[k]
+        loss += network.l2_penalty(l2)
+        for array, gradient, is_decayed in zip(network.weights, dweights, network.decayed, strict=True):
+            if is_decayed:
+                gradient += network.dtype.type(l2) * array
     statistics = tuple(array for each in passes for array in each.forward.statistics)
     return LossAndGradients(loss, dweights, dbiases, network.loss.n_correct(logits, batch.targets), statistics)
 

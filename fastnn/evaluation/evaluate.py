@@ -54,13 +54,7 @@ def evaluate(
     True
     """
     evaluated = evaluate_logits(network, data, backend, threads)
-    return evaluated.loss + l2_penalty(network, l2), evaluated.accuracy
-
-
-def l2_penalty(network: Network, l2: float) -> float:
-    """Return ``l2 / 2`` times the sum of the squared weights, without the biases and the scales of `BatchNorm`."""
-    decayed = [weight for weight, is_decayed in zip(network.weights, network.decayed, strict=True) if is_decayed]
-    return 0.5 * l2 * sum(float(np.sum(weight**2, dtype=np.float64)) for weight in decayed)
+    return evaluated.loss + network.l2_penalty(l2), evaluated.accuracy
 
 
 class Evaluation(NamedTuple):

@@ -184,7 +184,7 @@ def _loss(steps: Explanation) -> str:
     name, proba = steps.class_names[label], steps.proba[label]
     terms = f"log({steps.total:.7g}) - ({steps.shifted[label] + 0:.7g})"
     return (
-        f"Loss for label {name}: -log(probability of the label) = -log({proba:.7g}) = {steps.loss:.4g},\n"
+        f"Loss for label {name}: {steps.network.loss.formula} = -log({proba:.7g}) = {steps.loss:.4g},\n"
         f"   computed as log(sum of exp(z - max(z))) - (z - max(z) of the label) = {terms}."
     )
 

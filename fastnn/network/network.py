@@ -96,7 +96,7 @@ class Network:
         self.statistics = tuple(aligned_copy(array, dtype) for array in statistics)
         self.input_scale = float(input_scale)
         self.output = output
-        _check_single(activation, layers)
+        _check_only_layers(activation, layers)
         if layers is None:
             for number, weight in enumerate(self.weights, start=1):
                 if weight.ndim != 2 or weight.size == 0:
@@ -107,10 +107,10 @@ class Network:
         self.layers = _complete(layers)
         self.shapes = chain_shapes(self.weights[0].shape[:1] if input_shape is None else input_shape, self.layers)
         self.sizes = tuple(map(math.prod, self.shapes))
-        self._check_arrays()
+        self._assign_arrays()
 
-    def _check_arrays(self) -> None:
-        """Raise SettingsError unless every array has the shape that its layer states, and is finite."""
+    def _assign_arrays(self) -> None:
+        """Find each layer's arrays; SettingsError unless they have the shapes that it states, and are finite."""
         expected: list[tuple[int, Shape, Shape]] = []
         statistics: list[tuple[int, Shape]] = []
         self._places: list[tuple[slice, slice]] = []  # of each layer's arrays in `weights` and in `statistics`
@@ -192,7 +192,7 @@ class Network:
         >>> fastnn.Network.initialize((784, 128, 10), input_scale=1 / 255)
         Network(784 -> 128 relu -> 10 softmax, float32, 101,770 parameters)
         """
-        _check_single(activation, layers)
+        _check_only_layers(activation, layers)
         if layers is None:
             if len(sizes) < 2 or any(not is_integer(size) or size < 1 for size in sizes):
                 raise SettingsError(f"sizes are {tuple(sizes)}, expected at least inputs and outputs, each 1 or more")
@@ -246,13 +246,10 @@ class Network:
             raise SettingsError(f"hidden is {hidden!r}, expected a sequence of layers or numbers of units")
         hidden, n_inputs, n_outputs = list(hidden), data.images.shape[1], max(2, data.n_classes)
         settings = {"input_scale": 1 / data.pixel_max, **settings}
-        if not any(isinstance(layer, Layer) for layer in hidden):
-            return cls.initialize((n_inputs, *hidden, n_outputs), **settings)  # type: ignore[arg-type]
-        activation = settings.pop("activation", "relu")
         n_numbers = sum(not isinstance(layer, Layer) for layer in hidden)
-        if not n_numbers:
-            _check_single(activation, hidden)
-        names = iter(hidden_activations(n_numbers, activation if n_numbers else ()))
+        if n_numbers == len(hidden):
+            return cls.initialize((n_inputs, *hidden, n_outputs), **settings)  # type: ignore[arg-type]
+        names = iter(hidden_activations(n_numbers, settings.pop("activation", "relu")) if n_numbers else ())
         layers = [layer if isinstance(layer, Layer) else Dense(layer, next(names)) for layer in hidden]
         return cls.initialize((n_inputs,), [*layers, Dense(n_outputs)], **settings)
 
@@ -314,6 +311,11 @@ class Network:
         """Whether L2 and weight decay apply to each of the weights."""
         return [layer.is_decayed for layer, arrays in self.chain() if arrays.weight is not None]
 
+    def l2_penalty(self, l2: float) -> float:
+        """Return ``l2 / 2`` times the sum of the squared weights, without the biases and the scales of `BatchNorm`."""
+        pairs = zip(self.weights, self.decayed, strict=True)
+        return 0.5 * l2 * sum(float(np.sum(weight**2, dtype=np.float64)) for weight, is_decayed in pairs if is_decayed)
+
     @property
     def n_inputs(self) -> int:
         """D, the number of inputs."""
@@ -357,7 +359,7 @@ def chain_shapes(input_shape: Sequence[int], layers: Sequence[Layer]) -> tuple[S
     return tuple(shapes)
 
 
-def _check_single(activation: str | Sequence[str], layers: Any) -> None:
+def _check_only_layers(activation: str | Sequence[str], layers: Any) -> None:
     """Raise SettingsError if both an activation and layers with activations of their own are given."""
     if layers is not None and activation != "relu":
         raise SettingsError(f"activation is {activation!r} beside layers, expected each layer to name its own")
@@ -365,11 +367,9 @@ def _check_single(activation: str | Sequence[str], layers: Any) -> None:
 
 def hidden_activations(n_hidden: int, activation: str | Sequence[str]) -> list[str]:
     """Return the activation of each hidden layer."""
-    if not isinstance(activation, (str, list, tuple, np.ndarray)):
-        check_choice("activation", activation, list(ACTIVATIONS))
-    names = [activation] * n_hidden if isinstance(activation, str) else list(activation)
-    for name in [*names, *([activation] if isinstance(activation, str) else [])]:
-        check_choice("activation", name, list(ACTIVATIONS))
+    if not isinstance(activation, (list, tuple, np.ndarray)):
+        return [check_choice("activation", activation, list(ACTIVATIONS))] * n_hidden
+    names = [check_choice("activation", name, list(ACTIVATIONS)) for name in activation]
     if len(names) != n_hidden:
         raise SettingsError(f"{len(names)} activations, expected one name, or one for each of {n_hidden} hidden layers")
     return names

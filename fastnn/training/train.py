@@ -14,7 +14,7 @@ from fastnn.backends.threads import BLAS_LIMIT, resolve_threads
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.splits import draw_held_out
 from fastnn.errors import DivergenceError, SettingsError
-from fastnn.evaluation.evaluate import check_fit, evaluate_logits, l2_penalty
+from fastnn.evaluation.evaluate import check_fit, evaluate_logits
 from fastnn.network import Network
 from fastnn.optim.config import TrainingConfig
 from fastnn.optim.optimizers import LBFGS
@@ -260,7 +260,7 @@ class _Run:
         evaluated, loss, accuracy = None, NAN, NAN
         if self._held_out is not None:
             evaluated = evaluate_logits(current, self._held_out, job.engine, config.threads)
-            penalty = l2_penalty(current, config.l2_of_batch(len(self._held_out)))
+            penalty = current.l2_penalty(config.l2_of_batch(len(self._held_out)))
             loss, accuracy = evaluated.loss + penalty, evaluated.accuracy
         record = EpochRecord(epoch, rate, result.loss, result.accuracy, loss, accuracy, seconds)
         history.append(record)
