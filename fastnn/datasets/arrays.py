@@ -8,7 +8,7 @@ from fastnn.checks import short
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
 
-# Larger labels are numbered in sorted order. Otherwise a network would have an output for each number up to the largest.
+# Larger labels are numbered in sorted order: a network has an output for each number up to the largest.
 LARGEST_LABEL = 9999
 # The largest number of dimensions of images: (N, height, width, 1) or (N, 1, height, width).
 _MAX_RANK = 4

@@ -32,7 +32,8 @@ class ReadOptions:
     pixel_max : float or None
         The largest value that a pixel can have; None: by the data.
     image_shape : (int, int) or None
-        Height and width of the image in a row; None: 28 x 28 for 784 columns, 8 x 8 for 64 columns of pixels, else none.
+        Height and width of the image in a row; None: 28 x 28 for 784 columns and 8 x 8 for 64 columns, if
+        they are pixels, else none.
 
     Raises
     ------
