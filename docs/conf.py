@@ -7,13 +7,34 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 project = "fastnn"
 author = "The fastnn developers"
-extensions = ["mathml", "source_lines", "myst_parser", "matplotlib.sphinxext.plot_directive"]
-exclude_patterns = ["notebooks/*.ipynb"]
+extensions = [
+    "mathml",
+    "source_lines",
+    "command_reference",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "numpydoc",
+    "myst_nb",
+    "matplotlib.sphinxext.plot_directive",
+]
 nitpicky = True
+# Docstrings write code in single backticks. What has a page of its own becomes a link, the rest stays code.
+default_role = "py:obj"
+nitpick_ignore_regex = [("py:.*", ".*")]
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # numpydoc's sections state the types, with shapes and dtypes
+autosummary_generate = False
+numpydoc_show_class_members = False
 
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
 html_math_renderer = "mathml"
+
+nb_execution_mode = "force"  # notebooks are stored without outputs
+nb_execution_timeout = 300
+nb_execution_raise_on_error = True
+nb_merge_streams = True
 
 plot_include_source = False
 plot_basedir = str(Path(__file__).parent)
@@ -31,8 +52,19 @@ html_show_sphinx = False
 html_show_copyright = False
 html_theme_options = {
     "show_prev_next": True,
+    "header_links_before_dropdown": 7,
     "secondary_sidebar_items": [],  # leave the width to code of 120 columns
     "footer_start": [],
     "footer_end": [],
 }
-html_sidebars = {"design": [], "performance": [], "index": [], "notebooks/index": []}
+html_sidebars = {name: [] for name in ("index", "commands", "glossary", "your-own-data", "tips", "limits")}
+
+
+def _skip_foreign(app, what, name, member, skip, options):
+    """Leave out what an estimator inherits from scikit-learn, whose pages describe it."""
+    return skip or not getattr(member, "__module__", "fastnn").startswith("fastnn")
+
+
+def setup(app):
+    """Connect the filter of members."""
+    app.connect("autodoc-skip-member", _skip_foreign)

@@ -88,7 +88,8 @@ def draw(groups: Sequence[Group], path: Path) -> None:
     axes.set_axisbelow(True)
     axes.grid(axis="x", color="0.9")
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.set_xlabel("time of the peer / time of fastnn (thin line: 95 % interval; thick mark: goal)")
+    goals = "; thick mark: the goal that fastnn sets itself" if any(bar.goal is not None for bar in bars) else ""
+    axes.set_xlabel(f"time of the peer / time of fastnn (thin line: 95 % interval{goals})")
     figure.legend(loc="outside upper center", ncols=6, frameon=False, fontsize=9)
     figure.savefig(path, dpi=130, metadata={"Software": None})
 
