@@ -1,4 +1,4 @@
-"""A Sphinx extension: the directive `commands` describes each command of `fastnn` and its options, from their parsers."""
+"""A Sphinx extension: the directive `commands` describes the commands of `fastnn`, from their parsers."""
 
 import argparse
 import contextlib

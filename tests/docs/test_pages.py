@@ -1,0 +1,62 @@
+"""The reference pages name every public name, and the README's sample and chart say what is so."""
+
+import contextlib
+import io
+import re
+import sys
+
+import pytest
+
+import fastnn
+from fastnn import evaluation, explanation, plots
+from tests.docs.doc_examples import DOCS
+
+README = DOCS.parent / "README.md"
+DIRECTIVE = re.compile(r"^\.\. auto(?:function|class|exception|data):: (\S+)$", re.MULTILINE)
+
+
+def public_names() -> set[str]:
+    """Return the public names of fastnn and of the packages that the pages describe, with their module."""
+    names = {f"fastnn.{name}" for name in fastnn.__all__ if name != "__version__"}
+    for package in (evaluation, explanation, plots):
+        own = {f"{package.__name__}.{name}" for name in package.__all__ if not name.startswith("check_")}
+        names |= {name for name in own if f"fastnn.{name.rpartition('.')[2]}" not in names}
+    return names
+
+
+def test_the_reference_describes_every_public_name_once():
+    described = [name for page in (DOCS / "api").glob("*.md") for name in DIRECTIVE.findall(page.read_text("utf-8"))]
+    assert sorted(described) == sorted(public_names())
+
+
+@pytest.mark.parametrize("page", [README, DOCS / "index.md"], ids=["README", "index"])
+def test_the_first_sample_prints_what_its_comments_say(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)[0]
+    expected = re.findall(r"^print\(.*\)  # (.*)$", code, re.MULTILINE)
+    assert expected
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(code, {})
+    lines = printed.getvalue().splitlines()
+    assert len(lines) == len(expected)
+    for line, shown in zip(lines, expected, strict=True):
+        if line.startswith("accuracy"):  # differs in the last digits between processors
+            assert abs(float(line.split()[1]) - float(shown.split()[1])) <= 0.3
+        else:
+            assert line == shown
+
+
+def test_the_readme_describes_its_chart_by_the_recorded_ratios(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS))
+    monkeypatch.setattr(sys, "path", sys.path.copy())  # the script adds the checkout
+    from make_speed_charts import recorded_ratios
+
+    from benchmarks.compare.chart import STYLES
+
+    groups = recorded_ratios()
+    assert len(groups) == 10
+    alt = re.search(r'<img src="docs/images/speed.png" width="\d+" alt="(.*?)">', README.read_text("utf-8"))[1]
+    assert [f"{STYLES[bar.library][0]} {bar.median:.1f}" for bar in groups[0].bars] == re.findall(
+        r"[\w-]+ [\d.]+\d", alt
+    )
