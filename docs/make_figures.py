@@ -1,9 +1,11 @@
-"""Draw the figures of the course: run the scripts in docs/figures/ and write docs/images/figures/.
+"""Draw the figures that pages show from docs/images/figures/, with the scripts in docs/figures/.
 
-Their networks train on the reference backend, which needs no compilation. `--check` draws into memory instead, and
+`digits.png` is the figure of `digits.py`, and `network-forward.png` is that of the function `forward` in `network.py`.
+Networks are trained on the reference backend, which needs no compilation. `--check` draws into memory instead, and
 lists the stored figures that no longer look the same.
 """
 
+import re
 import runpy
 import sys
 from io import BytesIO
@@ -21,9 +23,10 @@ SAME = 0.02  # the mean difference of two thumbnails, from 0 to 1; another versi
 def main(arguments: list[str]) -> int:
     """Draw all figures, or check them; return the exit code."""
     mpl.use("agg")
+    pages = "".join(page.read_text(encoding="utf-8") for page in DOCS.rglob("*.md"))
     stale = []
-    for script in sorted((DOCS / "figures").glob("*.py")):
-        path, picture = FOLDER / f"{script.stem}.png", draw(script)
+    for name in sorted(set(re.findall(r"images/figures/([\w-]+)\.png", pages))):
+        path, picture = FOLDER / f"{name}.png", draw(*name.split("-"))
         if "--check" not in arguments:
             FOLDER.mkdir(exist_ok=True)
             # A palette needs a third of the bytes, and makes no visible difference in these figures.
@@ -34,12 +37,14 @@ def main(arguments: list[str]) -> int:
     return 1 if stale else 0
 
 
-def draw(script: Path) -> Image.Image:
-    """Return the figure that a script draws."""
+def draw(script: str, function: str = "") -> Image.Image:
+    """Return the figure that a script draws when it runs, or that one of its functions draws."""
     import matplotlib.pyplot as plt
 
     plt.close("all")
-    runpy.run_path(str(script))
+    names = runpy.run_path(str(DOCS / "figures" / f"{script}.py"))
+    if function:
+        names[function]()
     (number,) = plt.get_fignums()
     buffer = BytesIO()
     plt.figure(number).savefig(buffer, dpi=144)
