@@ -57,7 +57,7 @@ html_theme_options = {
     "footer_start": [],
     "footer_end": [],
 }
-html_sidebars = {name: [] for name in ("index", "commands", "glossary", "your-own-data", "tips", "limits")}
+html_sidebars = {name: [] for name in ("index", "commands", "your-own-data", "tips", "limits", "design", "performance")}
 
 
 def _skip_foreign(app, what, name, member, skip, options):
