@@ -11,10 +11,12 @@ import numpy as np
 from fastnn.backends import backend_name, get_backend
 from fastnn.backends.base import EpochResult, TrainerState, TrainingData, check_config, check_sample_weight
 from fastnn.backends.threads import BLAS_LIMIT, resolve_threads
+from fastnn.checks import is_number
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.splits import draw_held_out
 from fastnn.errors import DivergenceError, SettingsError
 from fastnn.evaluation.evaluate import check_fit, evaluate_logits
+from fastnn.models import as_dataset, as_network
 from fastnn.network import Network
 from fastnn.optim.config import TrainingConfig
 from fastnn.optim.optimizers import LBFGS
@@ -125,10 +127,10 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 
 def train(
-    network: Network,
-    data: Dataset,
+    network: Any,
+    data: Any,
     *,
-    validation: Dataset | float | None = None,
+    validation: Any = None,
     sample_weight: np.ndarray | None = None,
     callbacks: Sequence[Callback] = (),
     resume: TrainerState | None = None,
@@ -142,11 +144,11 @@ def train(
 
     Parameters
     ----------
-    network : Network
+    network : Network, or Model
         The network to start from.
-    data : Dataset
+    data : Dataset, or (images, labels)
         The training data. A softmax network needs labels from 0 to C - 1; other networks need targets of shape (N, C).
-    validation : Dataset, float or None
+    validation : Dataset, (images, labels), float or None
         The data to evaluate after each epoch, or the fraction of `data` to hold out for this. The seed determines which
         samples are held out.
     sample_weight : ndarray of shape (N,), or None
@@ -196,6 +198,9 @@ def train(
         if not (value is None or isinstance(value, kind)):
             hint = ": try its state" if isinstance(value, TrainingResult) else ""
             raise SettingsError(f"{name} is a {type(value).__name__}, expected a {kind.__name__}{hint}")
+    network, data = as_network(network), as_dataset(data)
+    if not (validation is None or is_number(validation)):
+        validation = as_dataset(validation, "validation")
     config = (config or TrainingConfig()).replace(**settings)
     threads = resolve_threads(config.threads)
     config = config.replace(threads=threads)
@@ -244,6 +249,9 @@ class _Run:
 
     def __init__(self, job: Job, held_out: Dataset | None, callbacks: Sequence[Callback]) -> None:
         self._job, self._held_out, self._callbacks = job, held_out, callbacks
+        if held_out is not None and job.network.standardization is not None:  # once, not after every epoch
+            images = job.network.standardization.apply(held_out.images, job.network.dtype)
+            self._held_out = replace(held_out, images=images)
         self.good = TrainingResult(job.network, History(), job.first, "epochs", backend_name(job.engine))
         self._best: EpochRecord | None = None
 
@@ -259,7 +267,7 @@ class _Run:
             raise _divergence(epoch, result.failed_batch, rate, self.good)
         evaluated, loss, accuracy = None, NAN, NAN
         if self._held_out is not None:
-            evaluated = evaluate_logits(current, self._held_out, job.engine, config.threads)
+            evaluated = evaluate_logits(current.core, self._held_out, job.engine, config.threads)
             penalty = current.l2_penalty(config.l2_of_batch(len(self._held_out)))
             loss, accuracy = evaluated.loss + penalty, evaluated.accuracy
         record = EpochRecord(epoch, rate, result.loss, result.accuracy, loss, accuracy, seconds)
