@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     from fastnn.runs.recipes import RECIPES as RECIPES
     from fastnn.runs.recipes import get_recipe as get_recipe
     from fastnn.training.history import History as History
+    from fastnn.training.rate_search import RateSearch as RateSearch
+    from fastnn.training.rate_search import find_learning_rate as find_learning_rate
     from fastnn.training.train import TrainingInterrupted as TrainingInterrupted
     from fastnn.training.train import TrainingResult as TrainingResult
     from fastnn.training.train import train as train
@@ -87,6 +89,7 @@ _PUBLIC_NAMES = {
     "optim.stopping": ["EarlyStopping"],
     "runs.recipes": ["RECIPES", "get_recipe"],
     "training.history": ["History"],
+    "training.rate_search": ["RateSearch", "find_learning_rate"],
     "training.train": ["TrainingInterrupted", "TrainingResult", "train"],
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _PUBLIC_NAMES.items() for name in names}

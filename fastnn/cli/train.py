@@ -58,6 +58,8 @@ def run(options: argparse.Namespace) -> None:
     print(f"{result.network}")
     seconds, compiling = f"{report['seconds']:.2f} s of training", f"{report['compile_seconds']:.2f} s of compiling"
     print(f"{len(result.history)} epochs in {seconds}, {compiling}, backend {result.backend}")
+    if result.rate_search is not None:
+        print(f"learning rate {result.config.learning_rate:g}, found by a search before training")
     print(f"accuracy {report['test_accuracy']:.2%}, loss {report['test_loss']:.4f} on {finished.test.name}")
     for finding in report["diagnosis"]:
         print(Finding(**finding))
@@ -77,9 +79,9 @@ def _train_and_evaluate(options: argparse.Namespace) -> "tuple[RunFolder, Finish
     from fastnn.training.train import TrainingInterrupted, train
 
     recipe = get_recipe(options.recipe or "mnist")
-    config = recipe.config.replace(**given_settings(options))
     activation = options.activation[0] if len(options.activation) == 1 else options.activation
     hidden = recipe.hidden if options.hidden is None else tuple(options.hidden)
+    config = recipe.configure(hidden, activation, **given_settings(options))
     if options.data:
         splits, name = split_files(options.data, config.seed), "data"
     else:
@@ -102,8 +104,10 @@ def _train_and_evaluate(options: argparse.Namespace) -> "tuple[RunFolder, Finish
         ):
             callbacks = [progress, folder.checkpoint(splits.train)]
             result = train(network, splits.train, validation=splits.validation, callbacks=callbacks, config=config)
+        recorded["learning_rate"] = result.config.learning_rate  # the number, where the setting is a rule or a search
         return folder, folder.save_finished(result, splits, recorded)
     except (DivergenceError, TrainingInterrupted) as stop:
+        recorded["learning_rate"] = stop.result.config.learning_rate
         folder.save_unfinished(stop.result, splits, recorded)
         if len(stop.result.history):
             say(f"fastnn: the network after epoch {stop.result.best_epoch} is in {folder.path}")

@@ -16,12 +16,13 @@ from fastnn.datasets.splits import draw_held_out
 from fastnn.errors import DivergenceError, SettingsError
 from fastnn.evaluation.evaluate import check_fit, evaluate_logits
 from fastnn.network import Network
-from fastnn.optim.config import TrainingConfig
+from fastnn.optim.config import AUTO, TrainingConfig
 from fastnn.optim.optimizers import LBFGS
 from fastnn.training import epochs as mini_batch
 from fastnn.training import lbfgs
 from fastnn.training.epochs import Job
 from fastnn.training.history import EpochRecord, History
+from fastnn.training.rate_search import RateSearch, search_rate
 
 NAN = float("nan")
 
@@ -76,6 +77,10 @@ class TrainingResult:
         run was interrupted or diverged, and for L-BFGS.
     loss : float
         The loss of the last epoch. If L-BFGS converged before its first iteration, the initial loss.
+    config : TrainingConfig
+        The settings of the run, with the number of the learning rate that it used (None for L-BFGS).
+    rate_search : RateSearch or None
+        The search for the learning rate, if that was "auto".
 
     Examples
     --------
@@ -84,6 +89,8 @@ class TrainingResult:
     >>> result = fastnn.train(fastnn.Network.for_data(data, (16,)), data, epochs=3)
     >>> result.stopped, result.best_epoch, len(result.history)
     ('epochs', 3, 3)
+    >>> result.config.learning_rate
+    0.1
     """
 
     network: Network
@@ -93,6 +100,8 @@ class TrainingResult:
     backend: str
     state: TrainerState | None = field(default=None, repr=False)
     loss: float = NAN
+    config: TrainingConfig = field(default_factory=TrainingConfig, repr=False)
+    rate_search: RateSearch | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         return f"TrainingResult({self.network}, {len(self.history)} epochs, stopped: {self.stopped})"
@@ -213,8 +222,9 @@ def train(
     loop = lbfgs if isinstance(config.update_rule, LBFGS) else mini_batch
     job = Job(network, checked, rows, config, get_backend(config.backend), resume)
     loop.check(job)
+    job, search = _choose_rate(job)
 
-    run = _Run(job, held_out, callbacks)
+    run = _Run(job, held_out, callbacks, search)
     with BLAS_LIMIT.hold(threads) if run.good.backend == "numpy" else nullcontext():
         try:
             ended = loop.run(job, run.end_epoch)
@@ -227,6 +237,16 @@ def train(
             )
         except KeyboardInterrupt as interrupt:
             raise TrainingInterrupted(replace(run.good, stopped="interrupted")) from interrupt
+
+
+def _choose_rate(job: Job) -> tuple[Job, RateSearch | None]:
+    """Return the job with a number as its learning rate, and the search for it if the setting is "auto"."""
+    config, search = job.config, None
+    if config.learning_rate == AUTO and not isinstance(config.update_rule, LBFGS):
+        search = search_rate(job)
+        config = config.replace(learning_rate=search.suggestion)
+    n_hidden = sum(weight.ndim > 1 for weight in job.network.weights) - 1  # `BatchNorm` has vectors
+    return job._replace(config=config.with_default_rate(n_hidden, len(job.rows))), search
 
 
 def _with_settings(function: Callable[..., Any], config: type) -> Signature:
@@ -242,9 +262,13 @@ train.__signature__ = _with_settings(train, TrainingConfig)  # type: ignore[attr
 class _Run:
     """Does the work after each epoch, which is the same for every optimizer. `good` is the result so far."""
 
-    def __init__(self, job: Job, held_out: Dataset | None, callbacks: Sequence[Callback]) -> None:
+    def __init__(
+        self, job: Job, held_out: Dataset | None, callbacks: Sequence[Callback], search: RateSearch | None
+    ) -> None:
         self._job, self._held_out, self._callbacks = job, held_out, callbacks
-        self.good = TrainingResult(job.network, History(), job.first, "epochs", backend_name(job.engine))
+        self.good = TrainingResult(
+            job.network, History(), job.first, "epochs", backend_name(job.engine), config=job.config, rate_search=search
+        )
         self._best: EpochRecord | None = None
 
     def end_epoch(
