@@ -50,6 +50,10 @@ def run(options: argparse.Namespace) -> None:
     folder, finished = _train_and_evaluate(options)
     folder.save_figures(finished)  # here, the training images are no longer in memory
     result, report = finished.result, finished.report
+    if result.rate_search is not None:
+        from fastnn.plots import RateSearchDisplay
+
+        RateSearchDisplay.from_search(result.rate_search).save(folder.path / "learning-rate.png")
     if options.json:
         keys = ("test_accuracy", "test_loss", "epochs", "seconds", "compile_seconds", "stopped", "backend", "diagnosis")
         recipe = report["settings"]["recipe"]

@@ -107,8 +107,8 @@ def find_learning_rate(
     1. A range test [1]_ [2]_: the rate rises from 1e-8 to 100 by a constant factor per step, until the loss is three
        times the first one. No run can use a rate beyond that.
     2. Six short runs from the initial network, with a third of that rate, a ninth, and so on. The suggestion is the
-       lowest rate whose loss falls by at least 97 % of the largest fall. The curve of the range test alone misleads where a
-       network begins on a plateau, and where momentum delays the explosion.
+       lowest rate whose loss falls by at least 97 % of the largest fall. The curve of the range test alone misleads
+       where a network begins on a plateau, and where momentum delays the explosion.
 
     References
     ----------
