@@ -79,7 +79,7 @@ def _train_and_evaluate(options: argparse.Namespace) -> "tuple[RunFolder, Finish
     from fastnn.network import Network
     from fastnn.runs.folder import RunFolder
     from fastnn.runs.recipes import get_recipe
-    from fastnn.training.progress import show_progress
+    from fastnn.training.progress import Progress
     from fastnn.training.train import TrainingInterrupted, train
 
     recipe = get_recipe(options.recipe or "mnist")
@@ -102,11 +102,8 @@ def _train_and_evaluate(options: argparse.Namespace) -> "tuple[RunFolder, Finish
     }
     folder = RunFolder(options.out, name)
     try:
-        with (
-            compile_prediction_in_background(config.backend, options.dtype, splits.train.images.dtype, config.threads),
-            show_progress(len(splits.train)) as progress,
-        ):
-            callbacks = [progress, folder.checkpoint(splits.train)]
+        with compile_prediction_in_background(config.backend, options.dtype, splits.train.images.dtype, config.threads):
+            callbacks = [Progress(), folder.checkpoint(splits.train)]
             result = train(network, splits.train, validation=splits.validation, callbacks=callbacks, config=config)
         recorded["learning_rate"] = result.config.learning_rate  # the number, where the setting is a rule or a search
         return folder, folder.save_finished(result, splits, recorded)

@@ -66,12 +66,13 @@ class RateSearchDisplay(Display):
         axes.plot(
             search.trial_rates[chosen], search.trial_losses[chosen], "o", color=VERMILION, mec="black", mew=1.4, ms=7
         )
-        right = search.suggestion > np.sqrt(search.rates[0] * search.rates[-1])
+        right = search.suggestion > np.sqrt(search.trial_rates[0] / 100 * search.rates[-1])
         axes.text(
             search.suggestion, 1, f"  suggestion {search.suggestion:.2g}  ", transform=axes.get_xaxis_transform(),
             ha="right" if right else "left", va="top", color=VERMILION,
         )  # fmt: skip
-        axes.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=(0, top))
+        lowest = max(search.rates[0], search.trial_rates[0] / 100)  # below, the curve is flat
+        axes.set(xscale="log", xlabel="learning rate", ylabel="loss", xlim=(lowest, search.rates[-1]), ylim=(0, top))
         axes.legend(frameon=False, loc="lower left")
         tidy(axes)
         return self

@@ -20,39 +20,15 @@ from fastnn.optim.config import AUTO, TrainingConfig
 from fastnn.optim.optimizers import LBFGS
 from fastnn.training import epochs as mini_batch
 from fastnn.training import lbfgs
+from fastnn.training.callbacks import Callback as Callback
+from fastnn.training.callbacks import EpochEnd as EpochEnd
+from fastnn.training.callbacks import close_callbacks
 from fastnn.training.epochs import Job
 from fastnn.training.history import EpochRecord, History
+from fastnn.training.progress import Progress
 from fastnn.training.rate_search import RateSearch, search_rate
 
 NAN = float("nan")
-
-
-@dataclass(frozen=True)
-class EpochEnd:
-    """The argument of a callback: the state of a run after an epoch.
-
-    Attributes
-    ----------
-    record : EpochRecord
-        The metrics of this epoch.
-    history : History
-        The records of all epochs so far, this one included.
-    epochs : int
-        The number of the last epoch, unless the run stops earlier.
-    validation_logits : ndarray of shape (N, C), or None
-        The network's logits for the validation data; None without validation data.
-    network : Network
-        The current network.
-    """
-
-    record: EpochRecord
-    history: History
-    epochs: int
-    validation_logits: np.ndarray | None = field(repr=False)
-    network: Network
-
-
-Callback = Callable[[EpochEnd], object]
 
 
 @dataclass(frozen=True)
@@ -140,6 +116,7 @@ def train(
     validation: Dataset | float | None = None,
     sample_weight: np.ndarray | None = None,
     callbacks: Sequence[Callback] = (),
+    verbose: bool = False,
     resume: TrainerState | None = None,
     config: TrainingConfig | None = None,
     **settings: Any,
@@ -161,7 +138,10 @@ def train(
     sample_weight : ndarray of shape (N,), or None
         The weight of each sample in the mean over its batch: finite, 0 or more. None: all equal.
     callbacks : sequence of functions of EpochEnd
-        Called after every epoch. The run ends after an epoch in which one of them returns True.
+        Called after every epoch. The run ends after an epoch in which one of them returns True. A callback that has a
+        method ``close()`` is closed when the run ends, however it ends.
+    verbose : bool
+        Whether to show the progress of the run; the same as the callback `fastnn.Progress`.
     resume : TrainerState or None
         The `state` of an earlier result; `network` must be the network of that result. The optimizer and the epoch
         numbers continue from there. Two runs of 5 epochs give the same bits as one run of 10 if the schedule gives the
@@ -224,6 +204,7 @@ def train(
     loop.check(job)
     job, search = _choose_rate(job)
 
+    callbacks = [*callbacks, *([Progress()] if verbose else [])]
     run = _Run(job, held_out, callbacks, search)
     with BLAS_LIMIT.hold(threads) if run.good.backend == "numpy" else nullcontext():
         try:
@@ -237,6 +218,8 @@ def train(
             )
         except KeyboardInterrupt as interrupt:
             raise TrainingInterrupted(replace(run.good, stopped="interrupted")) from interrupt
+        finally:
+            close_callbacks(callbacks)
 
 
 def _choose_rate(job: Job) -> tuple[Job, RateSearch | None]:
@@ -293,7 +276,8 @@ class _Run:
         if stopping is None or stopping.improves(record, self._best):
             self._best = record
             self.good = replace(self.good, network=current, best_epoch=epoch)
-        end = EpochEnd(record, history, job.last, None if evaluated is None else evaluated.logits, current)
+        logits = None if evaluated is None else evaluated.logits
+        end = EpochEnd(record, history, job.last, logits, current, len(job.rows))
         returned = [callback(end) for callback in self._callbacks]
         if any(value is True for value in returned):
             return "callback"
