@@ -10,7 +10,7 @@ from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
 from fastnn.evaluation.metrics import ClassScores, confusion, per_class
-from fastnn.network import Network
+from fastnn.network import Network, check_scale
 
 
 def evaluate(
@@ -44,6 +44,11 @@ def evaluate(
     DataError
         If the data have no labels or do not match the network.
 
+    Warns
+    -----
+    UserWarning
+        If the range of the inputs does not fit the network's input scale.
+
     Examples
     --------
     >>> import fastnn
@@ -54,6 +59,7 @@ def evaluate(
     True
     """
     evaluated = evaluate_logits(network, data, backend, threads)
+    check_scale(network, data.images, stacklevel=3)
     return evaluated.loss + network.l2_penalty(l2), evaluated.accuracy
 
 
