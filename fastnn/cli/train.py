@@ -56,6 +56,10 @@ def run(options: argparse.Namespace) -> None:
     folder, finished = _train_and_evaluate(options)
     folder.save_figures(finished)  # here, the training images are no longer in memory
     result, report = finished.result, finished.report
+    if result.rate_search is not None:
+        from fastnn.plots import RateSearchDisplay
+
+        RateSearchDisplay.from_search(result.rate_search).save(folder.path / "learning-rate.png")
     if options.json:
         keys = ("task", "test_accuracy", "test_r2", "test_rmse", "test_mae", "test_loss", "epochs", "seconds")
         keys += ("compile_seconds", "stopped", "backend", "notes", "diagnosis")
@@ -66,6 +70,8 @@ def run(options: argparse.Namespace) -> None:
     print(f"{result.network}")
     seconds, compiling = f"{report['seconds']:.2f} s of training", f"{report['compile_seconds']:.2f} s of compiling"
     print(f"{len(result.history)} epochs in {seconds}, {compiling}, backend {result.backend}")
+    if result.rate_search is not None:
+        print(f"learning rate {result.config.learning_rate:g}, found by a search before training")
     where = f"on {len(finished.test):,} samples of {finished.test.name}"
     if report["task"] == "regression":
         r2 = "undefined" if report["test_r2"] is None else f"{report['test_r2']:.4f}"
@@ -82,7 +88,7 @@ def _train_and_evaluate(options: argparse.Namespace) -> "tuple[RunFolder, Finish
     from fastnn.backends.warmup import compile_prediction_in_background
     from fastnn.errors import DivergenceError
     from fastnn.runs.folder import RunFolder
-    from fastnn.training.progress import show_progress
+    from fastnn.training.progress import Progress
     from fastnn.training.train import TrainingInterrupted, train
 
     plan, recorded, name = _plan(options)
@@ -90,15 +96,14 @@ def _train_and_evaluate(options: argparse.Namespace) -> "tuple[RunFolder, Finish
     config, training = plan.config, plan.for_training(plan.splits.train)
     folder = RunFolder(options.out, name)
     try:
-        with (
-            compile_prediction_in_background(config.backend, options.dtype, training.images.dtype, config.threads),
-            show_progress(len(training)) as progress,
-        ):
-            callbacks = [progress, folder.checkpoint(plan)]
+        with compile_prediction_in_background(config.backend, options.dtype, training.images.dtype, config.threads):
+            callbacks = [Progress(), folder.checkpoint(plan)]
             validation = plan.for_training(plan.splits.validation)
             result = train(plan.network, training, validation=validation, callbacks=callbacks, config=config)
+        recorded["learning_rate"] = result.config.learning_rate  # the number, where the setting is a rule or a search
         return folder, folder.save_finished(result, plan, recorded)
     except (DivergenceError, TrainingInterrupted) as stop:
+        recorded["learning_rate"] = stop.result.config.learning_rate
         folder.save_unfinished(stop.result, plan, recorded)
         if len(stop.result.history):
             say(f"fastnn: the network after epoch {stop.result.best_epoch} is in {folder.path}")
@@ -121,11 +126,13 @@ def _plan(options: argparse.Namespace) -> "tuple[Plan, dict[str, Any], str]":
     else:
         assert recipe is not None
         splits, name = recipe.load(seed), recipe.name
-    config = default_config(len(splits.train)) if recipe is None else recipe.config
     hidden = default_hidden() if recipe is None else recipe.hidden
     hidden = hidden if options.hidden is None else tuple(options.hidden)
     activation = options.activation[0] if len(options.activation) == 1 else options.activation
-    config = config.replace(**given)
+    if recipe is None:
+        config = default_config(len(splits.train)).replace(**given)
+    else:
+        config = recipe.configure(hidden, activation, **given)
     plan = make_plan(
         splits, hidden, config, standardize=options.standardize, activation=activation, dtype=options.dtype, seed=seed
     )

@@ -32,7 +32,6 @@ def default_config(n_samples: int) -> TrainingConfig:
         epochs=min(max(epochs, _FEWEST_EPOCHS), _MOST_EPOCHS),
         batch_size=_BATCH_SIZE,
         optimizer="adam",
-        learning_rate=0.001,
         schedule="cosine",
         l2=1e-4,
     )
