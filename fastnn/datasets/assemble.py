@@ -93,17 +93,14 @@ def _planes(values: np.ndarray, name: str) -> tuple[np.ndarray, tuple[int, int] 
         return values, None if 1 in values.shape[1:] else (values.shape[1], values.shape[2]), ()
     if values.ndim != 4:
         raise error
-    for axis in (3, 1):
-        channels = values.shape[axis]
-        if channels not in (1, 3, 4):
-            continue
-        planes = np.moveaxis(values, axis, 3)
-        shape = (planes.shape[1], planes.shape[2])
-        if channels == 1:
-            return planes[..., 0], None if 1 in shape else shape, ()
-        note = f"{name}: colour images ({channels} channels) are read as grey"
-        return _grey(planes), shape, (note,)
-    raise error
+    axis = next((axis for counts in ((1,), (3, 4)) for axis in (3, 1) if values.shape[axis] in counts), None)
+    if axis is None:
+        raise error
+    planes = np.moveaxis(values, axis, 3)
+    shape = (planes.shape[1], planes.shape[2])
+    if planes.shape[3] == 1:
+        return planes[..., 0], None if 1 in shape else shape, ()
+    return _grey(planes), shape, (f"{name}: colour images ({planes.shape[3]} channels) are read as grey",)
 
 
 def _grey(planes: np.ndarray) -> np.ndarray:

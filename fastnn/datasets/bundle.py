@@ -84,7 +84,17 @@ def train_and_test(parts: Parts) -> tuple[Dataset, Dataset | None]:
         train = replace(train, notes=(*train.notes, note))
     elif validation is not None:
         test = replace(validation, notes=(*validation.notes, f"{validation.name}: taken as the test set"))
-    return (train, None) if test is None else matched(train, test)
+    if test is not None and test.labels is None and train.labels is not None:
+        note = f"{test.name}: the {len(test)} samples have no labels, and are not used as a test set"
+        train, test = replace(train, notes=(*train.notes, note)), None
+    return (train, None) if test is None else matched(train, _numbered_alike(test, train))
+
+
+def _numbered_alike(test: Dataset, train: Dataset) -> Dataset:
+    """Return the test set with labels that number the classes of the training set."""
+    if test.labels is None or test.has_targets or train.has_targets or test.classes == train.classes:
+        return test
+    return test.with_classes(range(train.n_classes) if train.classes is None else train.classes)
 
 
 def lone_array(arrays: Arrays) -> str | None:

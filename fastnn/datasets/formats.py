@@ -242,12 +242,13 @@ def _parts_of_files(files: list[_File], options: ReadOptions) -> Parts:
         read = read_svmlight([file.source for file in ordered], options)
         return dict(zip(("train", "test"), read, strict=False))
     loaded = {id(file): _load(file, options) for file in files}
-    for groups in (_by_name(files), _by_order(files, loaded)):
-        if groups is None or (len(groups) > 1 and any(_only_labels(group, loaded) for group in groups.values())):
-            continue
-        joined = {part: _joined([loaded[id(file)] for file in group]) for part, group in groups.items()}
-        return _datasets(joined, options, names)
-    raise DataError(f"found {names}, expected {_EXPECTED}")
+    groups = _by_name(files)
+    if groups is None or any(_only_labels(group, loaded) for group in groups.values()):
+        groups = _by_order(files, loaded)
+    if groups is None:
+        raise DataError(f"found {names}, expected {_EXPECTED}")
+    joined = {part: _joined([loaded[id(file)] for file in group]) for part, group in groups.items()}
+    return _datasets(joined, options, names)
 
 
 def _load(file: _File, options: ReadOptions) -> _Loaded:

@@ -69,7 +69,7 @@ _MAGIC: tuple[tuple[bytes, Kind], ...] = (
     (rb"RIFF[\s\S]{4}WEBP", Kind("WebP", "a single picture (WebP)", _AS_FOLDER)),
     (rb"P[1-6]\s+(?:#[^\n]*\n\s*)*\d+\s+\d+\s", Kind("PPM", "a single picture (PPM)", _AS_FOLDER)),
     (rb"\0\0\0[\s\S]ftyp(?:hei|mif1|avif)", Kind("HEIC", "a single picture (HEIC or AVIF)", "save it as PNG")),
-    (rb"\0\0\1\0[\1-\x20]\0", Kind("ICO", "an icon (ICO)", "save it as PNG")),
+    (rb"\0\0\x01\0[\x01-\x20]\0", Kind("ICO", "an icon (ICO)", "save it as PNG")),
     (rb"8BPS", Kind("PSD", "a Photoshop picture", "save it as PNG")),
     (rb"\0\0\0[\s\S]ftyp|RIFF[\s\S]{4}(?:AVI |WAVE)|ID3|OggS|fLaC", Kind("media", "a sound or video file", _AS_NPZ)),
     (rb"\0\0", IDX),
