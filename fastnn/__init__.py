@@ -45,10 +45,11 @@ if TYPE_CHECKING:
     from fastnn.files.model_file import load as load
     from fastnn.files.model_file import save as save
     from fastnn.files.onnx import export_onnx as export_onnx
+    from fastnn.models import Model as Model
     from fastnn.network import BatchNorm as BatchNorm
     from fastnn.network import Dense as Dense
     from fastnn.network import Network as Network
-    from fastnn.network.model import Model as Model
+    from fastnn.network import Standardization as Standardization
     from fastnn.optim.config import TrainingConfig as TrainingConfig
     from fastnn.optim.optimizers import LBFGS as LBFGS
     from fastnn.optim.optimizers import SGD as SGD
@@ -80,8 +81,8 @@ _PUBLIC_NAMES = {
     "explanation.gradient_check": ["check_gradients"],
     "files.model_file": ["load", "save"],
     "files.onnx": ["export_onnx"],
-    "network": ["BatchNorm", "Dense", "Network"],
-    "network.model": ["Model"],
+    "models": ["Model"],
+    "network": ["BatchNorm", "Dense", "Network", "Standardization"],
     "optim.config": ["TrainingConfig"],
     "optim.optimizers": ["LBFGS", "SGD", "Adam", "AdamW"],
     "optim.stopping": ["EarlyStopping"],

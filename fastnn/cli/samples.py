@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from fastnn.datasets import Dataset
-    from fastnn.network.model import Model
+    from fastnn.models.model import Model
 
 
 def read_test_data(files: Sequence[str] | None) -> "Dataset":

@@ -15,8 +15,8 @@ from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
 from fastnn.estimators.base import BaseMLP, if_epochs, joined_validation
 from fastnn.estimators.callbacks import with_callbacks
+from fastnn.models.model import Model, class_probabilities, decide
 from fastnn.network import LOSSES
-from fastnn.network.model import Model, class_probabilities, decide
 
 NO_THRESHOLD = "threshold is set, expected None for multilabel y, whose labels have separate probabilities"
 

@@ -13,7 +13,7 @@ from fastnn.errors import InconsistentVersionWarning
 from fastnn.estimators.fit_watch import WatchState
 from fastnn.files.model_file import save, versions
 from fastnn.files.onnx import export_onnx
-from fastnn.network.model import Model
+from fastnn.models.model import Model
 from fastnn.training.history import History
 
 # The state before the first fit.

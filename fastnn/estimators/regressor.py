@@ -10,7 +10,7 @@ from sklearn.utils import column_or_1d
 from fastnn.errors import DataError
 from fastnn.estimators.base import BaseMLP, if_epochs, joined_validation
 from fastnn.estimators.callbacks import with_callbacks
-from fastnn.network.model import Model
+from fastnn.models.model import Model
 
 
 class MLPRegressor(RegressorMixin, BaseMLP):

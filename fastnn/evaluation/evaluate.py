@@ -73,7 +73,7 @@ def evaluate_logits(network: Network, data: Dataset, backend: str | Backend, thr
     """
     images, labels = check_fit(network, data)
     engine = get_backend(backend) if isinstance(backend, str) else backend
-    logits = engine.predict_logits(network, images, threads)
+    logits = engine.predict_logits(network.core, images, threads)
     with np.errstate(over="ignore", invalid="ignore"):  # an infinite or NaN loss is enough to report divergence
         loss, _ = reference.mean_loss(network.output, logits, labels)
         n_correct = network.loss.n_correct(logits, labels)
