@@ -1,14 +1,21 @@
 """Messages other than results: one line each, on stderr."""
 
+import argparse
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 
 def say(text: str) -> None:
     """Print a line on stderr."""
     print(text, file=sys.stderr)
+
+
+def say_notes(notes: Iterable[str], options: argparse.Namespace) -> None:
+    """Print what was decided for the user, such as the column of the labels, unless `--quiet` is given."""
+    for note in () if getattr(options, "quiet", False) else notes:
+        say(f"fastnn: {note}")
 
 
 def show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

@@ -14,7 +14,7 @@ from fastnn.evaluation.metrics import ClassScores, confusion, per_class
 from fastnn.models import Model, as_dataset, as_model, as_network
 from fastnn.models.model import class_probabilities
 from fastnn.models.rows import in_order
-from fastnn.network import Network
+from fastnn.network import Network, check_scale
 
 
 def evaluate(
@@ -50,6 +50,11 @@ def evaluate(
     SettingsError
         If `network` or `data` is something else.
 
+    Warns
+    -----
+    UserWarning
+        If the range of the inputs does not fit the network's input scale.
+
     Examples
     --------
     >>> import fastnn
@@ -65,6 +70,7 @@ def evaluate(
         data = data_for(model, data)
     network = as_network(network)
     evaluated = evaluate_logits(network, data, backend, threads)
+    check_scale(network, data.images, stacklevel=3)
     return evaluated.loss + network.l2_penalty(l2), evaluated.accuracy
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.checks import short
-from fastnn.datasets.arrays import as_images, feature_names
+from fastnn.datasets.arrays import as_array, as_images, feature_names
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
@@ -28,7 +28,7 @@ def model_rows(model: "Model", values: Any) -> Any:
     if isinstance(values, Dataset):
         return in_order(model, values.images, values.feature_names, values.name)
     names = feature_names(values)
-    array = values if is_sparse(values) else _with_rows(model, np.asarray(values) if names is None else values)
+    array = values if is_sparse(values) else _with_rows(model, as_array(values, "x") if names is None else values)
     images, _, _ = as_images(array, "x")
     return in_order(model, images, names, "x")
 
