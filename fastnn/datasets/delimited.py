@@ -134,9 +134,7 @@ def _is_header(first: list[str], below: list[list[str]], where: str) -> bool:
     is_data = [is_number(field) or field in MISSING_WORDS[1:] for field in first]
     texts = [column for column, field in enumerate(first) if field and not is_data[column]]
     others = [field for column, field in enumerate(first) if is_data[column]]
-    counts = others == [str(number) for number in range(len(others))] or others == [
-        str(number + 1) for number in range(len(others))
-    ]
+    counts = any(others == [str(number + start) for number in range(len(others))] for start in (0, 1))
     if not texts:
         if counts and first[0] == "" and others:  # pandas writes an index without a name
             return True
@@ -178,7 +176,7 @@ def _fitted(names: list[str], rows: list[list[str]]) -> list[str]:
         if all(len(row) == width and not row[-1] for row in rows):
             return [*names, ""]
         first = [row[0] for row in rows]
-        counts = first == [str(number) for number in range(1, len(rows) + 1)]
+        counts = any(first == [str(number + start) for number in range(len(rows))] for start in (0, 1))
         if counts or (len(set(first)) == len(first) and not any(map(is_number, first))):
             return ["", *names]
     return names

@@ -11,6 +11,7 @@ from fastnn.datasets.pixels import pixel_scale
 from fastnn.datasets.roles import is_pixel_name
 from fastnn.errors import DataError
 
+_SEPARATED = re.compile(r"[+-]?[0-9]{1,3}(?:([,.' ])[0-9]{3})(?:\1[0-9]{3})*(?:[.,][0-9]+)?")
 _PIXEL_EXPECTED = "a whole number from 0 to 255"
 _LARGEST_PIXEL = 255
 _LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
@@ -84,9 +85,16 @@ def _numbers(table: Table, positions: list[int]) -> np.ndarray:
     if wrong.any():
         row, column = divmod(int(wrong.argmax()), len(positions))
         position = positions[column]
-        hint = f"; leave the column out with drop (--drop {table.title(position)})" if table.is_text(position) else ""
-        raise table.error(row, position, f"a number{hint}")
+        raise table.error(row, position, _expected_number(table, row, position))
     return np.column_stack(columns)
+
+
+def _expected_number(table: Table, row: int, position: int) -> str:
+    text = table.texts(position)[row] or ""
+    if _SEPARATED.fullmatch(text):
+        return "a number without separators of thousands"
+    hint = f"; leave the column out with drop (--drop {table.title(position)})" if table.is_text(position) else ""
+    return f"a number{hint}"
 
 
 def _error_at(table: Table, positions: list[int], wrong: np.ndarray, expected: str) -> DataError:

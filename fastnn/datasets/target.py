@@ -55,7 +55,8 @@ def read_target(table: Table, position: int, task: str) -> Target | None:
         return _of_texts(table, position)
     whole = numbers.astype(np.int64)
     labels, classes = numbered(whole)
-    return Target(labels, classes, f"{profile.n_values} classes")
+    n_classes = int(labels.max()) + 1 if classes is None else len(classes)
+    return Target(labels, classes, f"{n_classes} classes")
 
 
 def _reason(profile: Profile) -> str:
