@@ -40,8 +40,7 @@ def _read_zip(source: Source, max_bytes: int) -> list[Member]:
     name = source_name(source)
     found = []
     with open_content(source) as content, errors_named(f"{name}: the archive", "an intact zip archive"):
-        file = BytesIO(read_whole(source, max_bytes)) if content.compression else content.raw
-        with ZipFile(file) as archive:
+        with ZipFile(content.raw) as archive:
             members = [each for each in archive.infolist() if not each.is_dir() and not is_hidden(_parts(each.filename))]
             _check_count(len(members), name)
             check_unpacked(sum(member.file_size for member in members), content.stored, max_bytes, name)

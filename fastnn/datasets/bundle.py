@@ -87,7 +87,21 @@ def train_and_test(parts: Parts) -> tuple[Dataset, Dataset | None]:
     if test is not None and test.labels is None and train.labels is not None:
         note = f"{test.name}: the {len(test)} samples have no labels, and are not used as a test set"
         train, test = replace(train, notes=(*train.notes, note)), None
-    return (train, None) if test is None else matched(train, _numbered_alike(test, train))
+    if test is None:
+        return train, None
+    test = _numbered_alike(test, train)
+    return _matched_sparse(train, test) if is_sparse(train.images) or is_sparse(test.images) else matched(train, test)
+
+
+def _matched_sparse(train: Dataset, test: Dataset) -> tuple[Dataset, Dataset]:
+    """Return sparse data sets of one width with one pixel_max; DataError if one is not sparse or the widths differ."""
+    if is_sparse(train.images) != is_sparse(test.images):
+        raise DataError(f"{train.name} and {test.name}: found one sparse matrix, expected two or none")
+    found, expected = (data.images.shape[1] for data in (test, train))
+    if found != expected:
+        raise DataError(f"{test.name}: found {found} columns, expected {expected} as in the training set {train.name}")
+    pixel_max = max(train.pixel_max, test.pixel_max)
+    return replace(train, pixel_max=pixel_max), replace(test, pixel_max=pixel_max)
 
 
 def _numbered_alike(test: Dataset, train: Dataset) -> Dataset:

@@ -1,5 +1,6 @@
 """Reads data files of any supported format. Detects the format, and groups the files into training and test set."""
 
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -165,7 +166,10 @@ def read_files(paths: FilePath | Sequence[FilePath], **options: Any) -> tuple[Da
 def _finished(parts: Parts, paths: Sequence[FilePath], options: ReadOptions) -> tuple[Dataset, Dataset | None]:
     """Return training and test set with upright images and the names of classes."""
     parts = {part: upright(with_mapping(data, paths), paths, options) for part, data in parts.items()}
-    return train_and_test(parts)
+    train, test = train_and_test(parts)
+    if options.pixel_max is None or test is None:
+        return train, test
+    return replace(train, pixel_max=options.pixel_max), replace(test, pixel_max=options.pixel_max)
 
 
 def _of_folders(paths: Sequence[FilePath], options: ReadOptions) -> tuple[Dataset, Dataset | None]:
@@ -314,7 +318,7 @@ def _holds_labels(content: _Loaded) -> bool:
     """Return whether a table or an array has one value for each sample, and so nothing but labels."""
     if isinstance(content, _Table):
         return is_label_table(content.frame)
-    return isinstance(content, Named) and len(content.values) == np.prod(content.values.shape)
+    return isinstance(content, Named) and content.values.shape[0] == math.prod(content.values.shape)
 
 
 def _joined(contents: list[_Loaded]) -> _Table | Dataset | list[Named] | Parts:
@@ -347,7 +351,7 @@ def _images_and_labels(pair: Sequence[Any]) -> tuple[Any, Any]:
     if found[0] == found[1] and not found[0]:
         found = [looks_like_labels(os.path.basename(each.name)) for each in pair]
         if found[0] == found[1] and all(isinstance(each, Named) for each in pair):
-            sizes = [np.prod(each.values.shape) for each in pair]
+            sizes = [math.prod(each.values.shape) for each in pair]
             found = [4 * sizes[0] <= sizes[1], 4 * sizes[1] <= sizes[0]]
     if found[0] == found[1]:
         listed = " and ".join(
