@@ -81,7 +81,7 @@ def read_pictures(entries: Sequence[Entry], name: str, options: ReadOptions) -> 
             del found[part]
         elif of_pictures is None:
             example = "/".join(of_part[0].parts)
-            raise DataError(f"{name}: found {len(of_part)} pictures such as {ascii(example)}, expected {_EXPECTED}")
+            raise DataError(f"{name}: found {len(of_part)} pictures such as {example!a}, expected {_EXPECTED}")
         else:
             labels[part] = of_pictures
     if not any(part in ("", "train") for part in found):
@@ -178,9 +178,8 @@ def _rows(entries: Sequence[Entry], name: str) -> tuple[np.ndarray, tuple[int, i
         for row, grey in zip(rows, _each(entries, name, _grey_bytes), strict=True):
             row[:] = grey
         return rows, (height, width), ""
-    largest = max(sizes)
-    found = f"{len(sizes)} sizes, such as {width} x {height}" if len(sizes) > 1 else f"{largest[0]} x {largest[1]} pixels"
-    note = f"{name}: pictures of {found} are prepared as digits of 28 x 28 pixels, light on black (fastnn.prepare_image)"
+    found = f"{width} x {height} pixels" if len(sizes) == 1 else f"{len(sizes)} sizes, such as {width} x {height}"
+    note = f"{name}: pictures of {found} are prepared as digits of 28 x 28 pixels, light on black (prepare_image)"
     return np.stack(list(_each(entries, name, _prepared))), (28, 28), note
 
 
@@ -202,9 +201,7 @@ def _each(entries: Sequence[Entry], name: str, call: Any) -> list[Any]:
         try:
             found.append(call(entry.source))
         except FastnnError as error:
-            errors.append(str(error).removeprefix(f"{source_name(entry.source)}: "))
-            first = source_name(entry.source) if len(errors) == 1 else first
+            errors.append(str(error))
     if errors:
-        count = f"{len(errors)} of {len(entries)} pictures cannot be used, the first is {first}"
-        raise DataError(f"{name}: {count}: {errors[0]}")
+        raise DataError(f"{name}: {len(errors)} of {len(entries)} pictures cannot be used, the first: {errors[0]}")
     return found

@@ -41,8 +41,10 @@ _EXPECTED = (
 )
 _FRAME_KINDS = {"CSV": "csv", "Parquet": "parquet", "Feather": "feather", "Excel": "excel", "JSON lines": "json-lines"}
 # Files beside the data in a folder or an archive, which are not data.
-_BESIDE = re.compile(r"read_?me|licen[cs]e|citation|notice|changelog|sample_?submission|.*-mapping\b|.*names$", re.IGNORECASE)
-_TEXT_SUFFIXES = ("", ".csv", ".tsv", ".tab", ".txt", ".data", ".dat", ".train", ".test", ".tra", ".tes", ".trn", ".tst")
+_BESIDE = re.compile(r"read_?me|licen[cs]e|citation|notice|changelog|sample_?submission|.*-mapping\b|.*names$", re.I)
+_TEXT_SUFFIXES = (
+    "", ".csv", ".tsv", ".tab", ".txt", ".data", ".dat", ".train", ".test", ".tra", ".tes", ".trn", ".tst",
+)  # fmt: skip
 # Archives in archives are read up to this depth.
 _MAX_DEPTH = 3
 
@@ -183,8 +185,8 @@ def _of_folders(paths: Sequence[FilePath], options: ReadOptions) -> tuple[Datase
         found = _expanded(path, options)
         found = found if isinstance(found, dict) else _parts_of_files(found, options)
         if len(found) != 1:
-            listed = " and ".join(found)
-            raise DataError(f"{display_path(path)}: found {listed} in one of two folders, expected one data set in each")
+            found_parts = " and ".join(found)
+            raise DataError(f"{display_path(path)}: found {found_parts} in one of two folders, expected one data set")
         made[part] = next(iter(found.values()))
     return _finished(made, paths, options)
 

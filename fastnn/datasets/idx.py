@@ -158,7 +158,8 @@ def _read_values(content: Content, dtype: np.dtype, shape: tuple[int, ...], max_
         raise DataError(f"{content.name}: {expected}, found {content.size - header_size}")
     if declared > content.max_size:
         raise DataError(
-            f"{content.name}: {expected}, found a {content.compression} file of {content.stored} bytes, which cannot hold that many"
+            f"{content.name}: {expected}, found a {content.compression} file of {content.stored} bytes, "
+            "which cannot hold that many"
         )
     values = np.empty(prod(shape), dtype)
     found = content.read_into(values)

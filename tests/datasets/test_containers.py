@@ -84,7 +84,7 @@ def test_four_files_of_arrays_are_training_and_test_set(written, names):
     paths = []
     for name in names:
         n = 4 if "test" in name or name.startswith("b") else 10
-        is_labels = "label" in name or "y" == name.split(".")[0].split("_")[-1] or "y_" in name or "1.npy" in name
+        is_labels = "label" in name or name.split(".")[0].split("_")[-1] == "y" or "y_" in name or "1.npy" in name
         values = LABELS[:n] if is_labels else IMAGES[:n]
         pack = npy if name.endswith("npy") else (lambda each: npz(arr_0=each)) if name.endswith("npz") else idx
         paths.append(written(pack(values.astype(np.uint8)), name))

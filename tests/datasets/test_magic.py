@@ -127,7 +127,8 @@ def test_formats_that_are_read_are_described(tmp_path, written):
 @pytest.mark.parametrize("text", [
     b"label,1x1,1x2\n5,0,0\n", b"5 0 0 0\n", b"5\t0\t0\n", b"a;b\n1;2\n", b'"a","b"\n', b"P5,1\n", b"BMI,age\n22,3\n",
     b"ORCID,b\n", b"ID3,x\n"[1:], b"MZ,1\n", b"#!x"[:1] + b" a,b\n", b"cat,dog\n", b"(dim),x\n", b"GIF,8\n", b"X\n1\n",
-    b"version,1\n", b"PAR1,PAR2\n", b"ARROW1,a\n", b"BZh,a\n", b"Obj,2\n", b"RDX,2\n", b"[1],2\n"[1:], b"1.5,a:b\n", "grün,é\n".encode("latin-1"), b"-0.5,1e-3\n",
+    b"version,1\n", b"PAR1,PAR2\n", b"ARROW1,a\n", b"BZh,a\n", b"Obj,2\n", b"RDX,2\n",
+    b"[1],2\n"[1:], b"1.5,a:b\n", "grün,é\n".encode("latin-1"), b"-0.5,1e-3\n",
 ])  # fmt: skip
 def test_tables_are_taken_for_no_other_format(text):
     assert kind_of_bytes(text).key == "CSV"
