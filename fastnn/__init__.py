@@ -45,19 +45,24 @@ if TYPE_CHECKING:
     from fastnn.files.model_file import load as load
     from fastnn.files.model_file import save as save
     from fastnn.files.onnx import export_onnx as export_onnx
+    from fastnn.models import Model as Model
     from fastnn.network import BatchNorm as BatchNorm
     from fastnn.network import Dense as Dense
     from fastnn.network import Network as Network
-    from fastnn.network.model import Model as Model
+    from fastnn.network import Standardization as Standardization
     from fastnn.optim.config import TrainingConfig as TrainingConfig
     from fastnn.optim.optimizers import LBFGS as LBFGS
     from fastnn.optim.optimizers import SGD as SGD
     from fastnn.optim.optimizers import Adam as Adam
     from fastnn.optim.optimizers import AdamW as AdamW
     from fastnn.optim.stopping import EarlyStopping as EarlyStopping
+    from fastnn.plots.live import LiveCurve as LiveCurve
     from fastnn.runs.recipes import RECIPES as RECIPES
     from fastnn.runs.recipes import get_recipe as get_recipe
     from fastnn.training.history import History as History
+    from fastnn.training.progress import Progress as Progress
+    from fastnn.training.rate_search import RateSearch as RateSearch
+    from fastnn.training.rate_search import find_learning_rate as find_learning_rate
     from fastnn.training.train import TrainingInterrupted as TrainingInterrupted
     from fastnn.training.train import TrainingResult as TrainingResult
     from fastnn.training.train import train as train
@@ -80,13 +85,16 @@ _PUBLIC_NAMES = {
     "explanation.gradient_check": ["check_gradients"],
     "files.model_file": ["load", "save"],
     "files.onnx": ["export_onnx"],
-    "network": ["BatchNorm", "Dense", "Network"],
-    "network.model": ["Model"],
+    "models": ["Model"],
+    "network": ["BatchNorm", "Dense", "Network", "Standardization"],
     "optim.config": ["TrainingConfig"],
     "optim.optimizers": ["LBFGS", "SGD", "Adam", "AdamW"],
     "optim.stopping": ["EarlyStopping"],
+    "plots.live": ["LiveCurve"],
     "runs.recipes": ["RECIPES", "get_recipe"],
     "training.history": ["History"],
+    "training.progress": ["Progress"],
+    "training.rate_search": ["RateSearch", "find_learning_rate"],
     "training.train": ["TrainingInterrupted", "TrainingResult", "train"],
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _PUBLIC_NAMES.items() for name in names}

@@ -353,7 +353,7 @@ def check_config(network: Network, config: LossConfig, n_samples: int) -> None:
 
 
 def check_inputs(network: Network, inp: Any) -> Any:
-    """Return `inp` in a form that the backends accept.
+    """Return `inp` in a form that the backends accept; standardised, if the network standardises its inputs.
 
     Raises DataError unless `inp` has shape (B, D), with the network's D, and real numbers. Arrays stay arrays. Sparse
     matrices become canonical CSR matrices of SciPy and are never made dense.
@@ -367,10 +367,14 @@ def check_inputs(network: Network, inp: Any) -> Any:
     if inp.ndim != 2 or inp.shape[1] != network.n_inputs:
         raise DataError(f"inputs have shape {inp.shape}, expected (samples, {network.n_inputs}) for {network}")
     if not sparse:
+        if network.standardization is not None:
+            return network.standardization.apply(inp, network.dtype)
         return working_inputs(inp)
     if not network.layers[0].accepts_sparse:
         raise DataError(f"inputs are a sparse matrix, expected an array for the first layer of {network}")
     inp = canonical(inp)
+    if network.standardization is not None:
+        return network.standardization.apply(inp, network.dtype)
     data = working_inputs(inp.data)
     return inp if data is inp.data else type(inp)((data, inp.indices, inp.indptr), shape=inp.shape)
 
@@ -396,6 +400,8 @@ def check_targets(network: Network, targets: np.ndarray, n_samples: int) -> np.n
     if loss.uses_labels:
         return check_labels(targets, n_samples, network.n_classes)
     targets = np.asarray(targets)
+    if targets.shape == (n_samples,) and network.n_outputs == 1:
+        targets = targets[:, None]
     if targets.shape != (n_samples, network.n_outputs) or targets.dtype.kind not in "buif":
         raise DataError(
             f"targets have shape {targets.shape}, dtype {targets.dtype}, expected numbers ({n_samples}, "

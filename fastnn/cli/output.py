@@ -1,19 +1,18 @@
 """The command's two streams: results on stdout, messages of one line on stderr. A broken stream gives no traceback."""
 
+import argparse
 import contextlib
 import errno
 import os
-import re
 import shutil
 import sys
 import threading
 import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TextIO, cast
 
 _FRAMES = "|/-\\"
-_CONTROL_SEQUENCE, _CLEAR_LINE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]"), "\x1b[2K"
 # Format characters that reorder the text around them. They can make a name look like another one.
 _BIDI = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
 
@@ -82,10 +81,7 @@ class _Messages(_Stream):
     """Stderr. Messages that cannot be written are lost: no result depends on them."""
 
     def write(self, text: str) -> int:
-        if _CONTROL_SEQUENCE.sub("", text).strip():
-            _spinner.stop()
-        elif _spinner.is_shown:  # a progress bar that shows nothing yet clears its line ten times a second
-            text = text.replace(_CLEAR_LINE, "")
+        _spinner.stop()
         self.draw(text)
         return len(text)
 
@@ -133,6 +129,12 @@ def say(text: str) -> None:
     """Print a message on stderr, as one line."""
     stream = sys.stderr if isinstance(sys.stderr, _Messages) else _Messages(sys.stderr)
     stream.write(f"{printable(text, lines=False)}\n")
+
+
+def say_notes(notes: Iterable[str], options: argparse.Namespace) -> None:
+    """Print what was decided for the user, such as the column of the labels, unless `--quiet` is given."""
+    for note in () if getattr(options, "quiet", False) else notes:
+        say(f"fastnn: {note}")
 
 
 def show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
@@ -218,10 +220,6 @@ class _Spinner:
         self._lock = threading.Lock()
         self._text, self._began, self._width = "", 0.0, 0
         self._end: threading.Event | None = None
-
-    @property
-    def is_shown(self) -> bool:
-        return self._end is not None
 
     def start(self, text: str) -> None:
         """Show the line, from a thread of its own; if it is shown already, change its text."""

@@ -5,12 +5,11 @@ from math import isqrt
 
 import numpy as np
 
+from fastnn.datasets.arrays import LARGEST_LABEL
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError
 
-# Larger labels are errors, because a network has one output for each number from 0 to the largest label.
-_LARGEST_LABEL = 9999
-LABEL_EXPECTED = f"a label (a whole number from 0 to {_LARGEST_LABEL})"
+LABEL_EXPECTED = f"a label (a whole number from 0 to {LARGEST_LABEL})"
 
 
 def square(n_pixels: int) -> tuple[int, int] | None:
@@ -52,7 +51,7 @@ def as_pixels(values: np.ndarray, name: str) -> np.ndarray:
 def are_labels(values: np.ndarray) -> np.ndarray:
     """Return for each number whether it is a valid label: a whole number from 0 to 9999."""
     with np.errstate(invalid="ignore"):  # every comparison with NaN is False, so NaN is invalid
-        return (values >= 0) & (values <= _LARGEST_LABEL) & (np.floor(values) == values)
+        return (values >= 0) & (values <= LARGEST_LABEL) & (np.floor(values) == values)
 
 
 def as_labels(values: np.ndarray, name: str) -> np.ndarray:

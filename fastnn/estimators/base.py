@@ -5,6 +5,8 @@ as in scikit-learn, so the same `random_state` gives the same run. `FitWatch` ap
 learning rate and for stopping.
 """
 
+import contextlib
+import inspect
 import os
 import warnings
 from collections.abc import Iterator
@@ -13,7 +15,9 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
 
+import joblib
 import numpy as np
+import sklearn
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
@@ -44,6 +48,15 @@ if TYPE_CHECKING:
 
 # The maximum fraction of the machine's memory for the parameters, their gradient and the solver's state.
 MAX_MEMORY_FRACTION = 0.9
+# Larger arrays of inputs are checked by scikit-learn: that takes only a small part of the time of their prediction.
+MAX_PLAIN_SIZE = 2**16
+# The mean of fewer validation rows says too little about their scale.
+MIN_ROWS_TO_COMPARE = 5
+# Files, and folders, of the code that can stand between the user's call and the line that warns.
+_LIBRARY_FILES = (
+    *(os.path.join(os.path.dirname(module), "") for module in (__file__, sklearn.__file__, joblib.__file__)),
+    contextlib.__file__,
+)
 
 
 class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelFileMixin):
@@ -76,6 +89,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         if self.early_stopping and incremental:
             raise ValueError("early_stopping is True, expected False for partial_fit, which runs one epoch")
         X, y = self._check_data(X, y, reset=not warm)
+        self._check_image_shape()
         targets = self._encode(y, warm=warm, incremental=incremental)
         weight, by_class = self._check_weights(sample_weight, X), self._class_weight(targets)
         random_state = check_random_state(self.random_state)
@@ -86,6 +100,8 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             network = self._initialize(X.shape[1], targets, random_state)
             watch_state, history, state = INITIAL_STATE
         held_out, held_weight = self._check_validation(validation_data)
+        if held_out is not None:
+            warn_of_other_scale(X, held_out.images)
         if self.early_stopping and held_out is None and self.solver != "lbfgs":
             rows, held = self._split(targets, random_state)
             held_out = Dataset(X, targets).take(held)
@@ -278,7 +294,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             return min(200, n_samples)
         if self.batch_size > n_samples:
             message = f"batch_size={self.batch_size} is more than the {n_samples} samples and is clipped"
-            warnings.warn(message, stacklevel=4)
+            warnings.warn(message, stacklevel=users_stacklevel())
         return min(int(self.batch_size), n_samples)
 
     def _split(self, targets: np.ndarray, random_state: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
@@ -301,7 +317,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         else:
             found = f"it reached max_iter={self.max_iter}; raise max_iter"
         message = f"{type(self).__name__} with solver {self.solver!r} did not converge: {found}"
-        warnings.warn(message, ConvergenceWarning, stacklevel=4)
+        warnings.warn(message, ConvergenceWarning, stacklevel=users_stacklevel())
 
     # --- Data ------------------------------------------------------------------------------------------------------
     @property
@@ -331,6 +347,39 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                 )
         except OverflowError as error:  # a Python integer beyond the range of float64
             raise ValueError(f"Input X contains a value too large for {dtype}") from error
+
+    def _check_image_shape(self) -> None:
+        if self.image_shape is not None and np.prod(self.image_shape) != self.n_features_in_:
+            height, width = self.image_shape
+            expected = f"{height} * {width} = {height * width}"
+            raise ValueError(f"X has {self.n_features_in_} features, expected {expected} for image_shape")
+
+    def _plain_rows(self, X: Any) -> np.ndarray | None:
+        """Return `X` as `_check_data` would, within microseconds; None if scikit-learn's checks are necessary.
+
+        Those checks take a hundred times as long as the prediction of one row. They find nothing in a small array of
+        finite numbers with the right shape. Everything else is left to them, and so are all errors and warnings.
+        """
+        fitted = self.__dict__
+        if (
+            type(X) is not np.ndarray
+            or X.ndim != 2
+            or not 0 < X.size <= MAX_PLAIN_SIZE
+            or X.shape[1] != fitted.get("n_features_in_")
+            or "feature_names_in_" in fitted
+            or "network_" not in fitted
+            or not X.flags.c_contiguous
+        ):
+            return None
+        if X.dtype == np.uint8:
+            return X
+        dtype = self.network_.dtype
+        if X.dtype != dtype:
+            if X.dtype not in (np.float32, np.float64):
+                return None
+            with np.errstate(over="ignore"):  # the next check finds what became infinite
+                X = X.astype(dtype)
+        return X if np.isfinite(X).all() else None
 
     def _check_validation(self, validation_data: Any) -> tuple[Dataset | None, np.ndarray | None]:
         """Return the user's validation data, checked like the training data, and their sample weights."""
@@ -364,8 +413,11 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
     # --- Prediction ------------------------------------------------------------------------------------------------
     def _outputs(self, X: Any) -> np.ndarray:
         """Return the network's outputs, probabilities or numbers, (N, C)."""
-        check_is_fitted(self, "network_")
-        return get_backend(self.backend).predict_proba(self.network_, self._check_data(X, reset=False), self.n_threads)
+        rows = self._plain_rows(X)
+        if rows is None:
+            check_is_fitted(self, "network_")
+            rows = self._check_data(X, reset=False)
+        return get_backend(self.backend).predict_proba(self.network_, rows, self.n_threads)
 
     def transform(self, X: Any) -> np.ndarray:
         """Return the outputs of the last hidden layer: the features that the output layer works on.
@@ -410,6 +462,57 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = []  # the dtype is a parameter
         return tags
+
+
+def users_stacklevel() -> int:
+    """Return the `stacklevel` at which a warning of the caller names the line outside fastnn and scikit-learn.
+
+    A fit may be called through scikit-learn's callbacks, pipelines and searches. In a worker process, no line is the
+    user's, and the warning names the outermost one.
+    """
+    level, frame = 1, inspect.currentframe()
+    frame = None if frame is None else frame.f_back
+    while frame is not None and frame.f_back is not None and frame.f_code.co_filename.startswith(_LIBRARY_FILES):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def joined_validation(
+    validation_data: Any, X_val: Any, y_val: Any, sample_weight_val: Any
+) -> tuple[Any, ...] | list[Any] | None:
+    """Return the validation data of a fit as one value, from either of the two ways to give them.
+
+    Raises ValueError if both ways are used or a part is missing.
+    """
+    if X_val is None and y_val is None and sample_weight_val is None:
+        return validation_data
+    if validation_data is not None:
+        raise ValueError("validation_data and X_val, y_val are given, expected one of them")
+    for name, value in (("X_val", X_val), ("y_val", y_val)):
+        if value is None:
+            raise ValueError(f"{name} is None, expected X_val and y_val together")
+    return (X_val, y_val) if sample_weight_val is None else (X_val, y_val, sample_weight_val)
+
+
+def warn_of_other_scale(X: Any, X_val: Any) -> None:
+    """Warn if validation inputs look as if a pipeline had transformed only the training inputs, (N, D) and (M, D).
+
+    In data of one kind, hardly any column has a mean more than three standard deviations away from that of the
+    training data. Sparse matrices are not examined.
+    """
+    if is_sparse(X) or is_sparse(X_val) or len(X_val) < MIN_ROWS_TO_COMPARE:
+        return
+    mean, std = X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
+    distance = np.abs(X_val.mean(axis=0, dtype=np.float64) - mean)[std > 0] / std[std > 0]
+    far = int(np.count_nonzero(distance > 3))
+    if far > 0.2 * len(distance):
+        warnings.warn(
+            f"{far} of {X.shape[1]} columns of the validation data lie more than 3 standard deviations from X, "
+            "expected data scaled alike: a pipeline does not transform validation_data; pass X_val and y_val, and "
+            "transform_input=['X_val'] to the pipeline",
+            UserWarning,
+            stacklevel=users_stacklevel(),
+        )
 
 
 def has_epochs(estimator: BaseMLP) -> bool:

@@ -1,5 +1,7 @@
 """MLPClassifier: fastnn's networks with the interface of scikit-learn's MLPClassifier, and more parameters."""
 
+import math
+from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -11,10 +13,10 @@ from fastnn.backends.base import check_sample_weight
 from fastnn.checks import short
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
-from fastnn.estimators.base import BaseMLP, if_epochs
+from fastnn.estimators.base import BaseMLP, if_epochs, joined_validation
 from fastnn.estimators.callbacks import with_callbacks
+from fastnn.models.model import Model, class_probabilities, decide
 from fastnn.network import LOSSES
-from fastnn.network.model import Model, class_probabilities, decide
 
 NO_THRESHOLD = "threshold is set, expected None for multilabel y, whose labels have separate probabilities"
 
@@ -89,6 +91,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         targets.
     unknown_label : int, str or None
         None means -1 if the labels are numbers, and "unknown" if they are strings.
+    image_shape : (int, int), or None
+        (height, width) of the image in each row of X, if it is one. Files, plots and `fastnn.explain` use it.
 
     Attributes
     ----------
@@ -160,11 +164,22 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         schedule: Any = None,
         threshold: float | None = None,
         unknown_label: Any = None,
+        image_shape: Any = None,
     ) -> None:
         self._set_parameters(locals())
 
     @with_callbacks
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        validation_data: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Self:
         """Train on X and y.
 
         Parameters
@@ -178,6 +193,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         validation_data : (X, y) or (X, y, sample_weight), or None
             Evaluated after each epoch: `history_` holds the losses and `validation_scores_` the accuracies.
             `early_stopping` uses these data instead of holding out a part of X.
+        X_val, y_val, sample_weight_val
+            Another way to give the validation data, with the names of scikit-learn. A pipeline transforms `X_val` like
+            X if it has ``transform_input=["X_val"]``; it cannot transform `validation_data`.
 
         Returns
         -------
@@ -194,8 +212,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         TrainingInterrupted
             On Ctrl-C; it is a KeyboardInterrupt. The estimator is then fitted up to the last complete epoch.
         """
+        validation = joined_validation(validation_data, X_val, y_val, sample_weight_val)
         with self._fitting():
-            return self._fit(X, y, sample_weight, validation_data, incremental=False, tasks=True)
+            return self._fit(X, y, sample_weight, validation, incremental=False, tasks=True)
 
     @if_epochs
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
@@ -359,7 +378,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return float(np.average(is_correct(logits, targets), weights=weight))
 
     def _model_fields(self) -> dict[str, Any]:
-        return {"classes": tuple(self.classes_.tolist()), "unknown": self._unknown()}
+        unknown = self._unknown()
+        return {
+            "classes": tuple(map(_stored_label, self.classes_.tolist())),
+            "unknown": None if unknown is None else (unknown[0], _stored_label(unknown[1])),
+        }
 
     def _set_model_fields(self, model: Model) -> None:
         if model.classes is None:
@@ -372,3 +395,14 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _stored_label(label: Any) -> int | str:
+    """Return a label as a model file stores it: whole numbers and booleans as int; DataError for other numbers."""
+    if isinstance(label, np.generic):
+        label = label.item()
+    if isinstance(label, str):
+        return label
+    if not isinstance(label, Real) or not math.isfinite(label) or int(label) != label:
+        raise DataError(f"a label is {label!r}, expected whole numbers, booleans or strings to save or export")
+    return int(label)

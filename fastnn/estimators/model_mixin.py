@@ -13,7 +13,7 @@ from fastnn.errors import InconsistentVersionWarning
 from fastnn.estimators.fit_watch import WatchState
 from fastnn.files.model_file import save, versions
 from fastnn.files.onnx import export_onnx
-from fastnn.network.model import Model
+from fastnn.models.model import Model
 from fastnn.training.history import History
 
 # The state before the first fit.
@@ -23,35 +23,66 @@ INITIAL_STATE: tuple[WatchState, History, TrainerState | None] = (WatchState(), 
 class ModelFileMixin(BaseEstimator):
     """Mixin for saving, loading and pickling. The estimator defines `_model_fields` and `_set_model_fields`."""
 
-    def to_model(self) -> Model:
+    image_shape: tuple[int, int] | None
+
+    def to_model(self, image_shape: tuple[int, int] | None = None) -> Model:
         """Return the contents of a model file, a `Model`: the network with its classes, feature names and threshold.
 
-        Raises NotFittedError if the estimator is not fitted.
+        Boolean labels become 0 and 1, and whole floats become integers. Predictions then still equal the labels.
+
+        Parameters
+        ----------
+        image_shape : (int, int), or None
+            (height, width) of the image in a row of X; None: the parameter `image_shape` of the estimator.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        DataError
+            If a label is neither a string nor a whole number.
         """
         check_is_fitted(self, "network_")
         names = getattr(self, "feature_names_in_", None)
-        return Model(self.network_, feature_names=None if names is None else tuple(names), **self._model_fields())
+        shape = self.image_shape if image_shape is None else image_shape
+        return Model(
+            self.network_,
+            image_shape=None if shape is None else tuple(shape),  # type: ignore[arg-type]
+            feature_names=None if names is None else tuple(names),
+            **self._model_fields(),
+        )
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], image_shape: tuple[int, int] | None = None) -> None:
         """Write a model file in the safetensors format, without pickle. Read it with `fastnn.load` and `from_model`.
 
         Parameters
         ----------
         path : str or path-like
             An existing file is replaced.
+        image_shape : (int, int), or None
+            (height, width) of the image in a row of X; None: the parameter `image_shape` of the estimator. With it,
+            ``fastnn predict`` and ``fastnn explain`` read pictures for this model.
 
         Raises
         ------
         DataError
-            If the labels are neither whole numbers nor strings.
+            If a label is neither a string nor a whole number, or `image_shape` does not match the number of inputs.
         FileError
             If the file cannot be written. An existing file then stays unchanged.
         """
-        model = self.to_model()
-        names = model.classes, model.feature_names
-        save(path, model.network, classes=names[0], feature_names=names[1], unknown=model.unknown)
+        model = self.to_model(image_shape)
+        save(
+            path,
+            model.network,
+            classes=model.classes,
+            image_shape=model.image_shape,
+            feature_names=model.feature_names,
+            unknown=model.unknown,
+        )
 
-    def export_onnx(self, path: str | os.PathLike[str], X: Any = None) -> None:
+    def export_onnx(
+        self, path: str | os.PathLike[str], X: Any = None, image_shape: tuple[int, int] | None = None
+    ) -> None:
         """Write an ONNX file after checking in onnxruntime that it predicts the same as `predict`.
 
         Parameters
@@ -59,13 +90,15 @@ class ModelFileMixin(BaseEstimator):
         path : str or path-like
         X : array-like of shape (N, D), optional
             Rows for the check; by default 256 seeded random rows.
+        image_shape : (int, int), or None
+            As in `save`; part of the metadata of the file.
 
         Raises
         ------
         DataError, FileError, MissingDependencyError
             As in `fastnn.export_onnx`.
         """
-        export_onnx(path, self.to_model(), rows=None if X is None else self._check_data(X, reset=False))
+        export_onnx(path, self.to_model(image_shape), rows=None if X is None else self._check_data(X, reset=False))
 
     @classmethod
     def from_model(cls, model: Model) -> Self:
@@ -77,7 +110,7 @@ class ModelFileMixin(BaseEstimator):
         network = model.network
         estimator = cls(
             hidden_layer_sizes=network.sizes[1:-1], activation=network.activation, input_scale=network.input_scale,
-            dtype=network.dtype.name,
+            dtype=network.dtype.name, image_shape=model.image_shape,
         )  # fmt: skip
         estimator._set_model_fields(model)
         estimator.network_ = network

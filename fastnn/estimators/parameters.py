@@ -97,6 +97,10 @@ RULES = {
     "dtype": Rule("float32 or float64", lambda value: isinstance(value, (str, type, np.dtype)) and value in DTYPES),
     "schedule": Rule("a string, a function of (epoch, epochs)", lambda value: isinstance(value, str) or callable(value))
     | NONE,
+    "image_shape": Rule(
+        "two sizes, (height, width)", lambda value: len(items(value)) == 2 and all(map(COUNT.accepts, items(value)))
+    )
+    | NONE,
     # Only of MLPClassifier:
     "class_weight": instance("a dict", dict) | one_of("balanced") | NONE,
     "threshold": Rule("a number above 0, at most 1", lambda value: is_number(value) and 0 < value <= 1) | NONE,

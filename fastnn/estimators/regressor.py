@@ -8,9 +8,9 @@ from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d
 
 from fastnn.errors import DataError
-from fastnn.estimators.base import BaseMLP, if_epochs
+from fastnn.estimators.base import BaseMLP, if_epochs, joined_validation
 from fastnn.estimators.callbacks import with_callbacks
-from fastnn.network.model import Model
+from fastnn.models.model import Model
 
 
 class MLPRegressor(RegressorMixin, BaseMLP):
@@ -78,11 +78,22 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         input_scale: float = 1.0,
         dtype: Any = "float32",
         schedule: Any = None,
+        image_shape: Any = None,
     ) -> None:
         self._set_parameters(locals())
 
     @with_callbacks
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        validation_data: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Self:
         """Train on X and y.
 
         Parameters
@@ -90,15 +101,16 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         X : array-like or SciPy sparse matrix of shape (N, D)
         y : array-like of shape (N,) or (N, C)
             Finite numbers.
-        sample_weight, validation_data
+        sample_weight, validation_data, X_val, y_val, sample_weight_val
             As in `MLPClassifier.fit`, which also lists the errors.
 
         Returns
         -------
         self
         """
+        validation = joined_validation(validation_data, X_val, y_val, sample_weight_val)
         with self._fitting():
-            return self._fit(X, y, sample_weight, validation_data, incremental=False, tasks=True)
+            return self._fit(X, y, sample_weight, validation, incremental=False, tasks=True)
 
     @if_epochs
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -119,6 +131,17 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         """
         outputs = self._outputs(X).astype(np.float64)
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
+    def _check_data(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
+        """`BaseMLP._check_data`, and ValueError for targets that are strings, even those of digits."""
+        values = np.asarray(None if isinstance(y, str) else y)
+        items = values.flat if values.dtype.kind in "OUS" else ()
+        text = next(
+            (each if isinstance(each, bytes) else str(each) for each in items if isinstance(each, (str, bytes))), None
+        )
+        if text is not None:
+            raise ValueError(f"y holds the string {text!r}, expected numbers: use MLPClassifier for classes")
+        return super()._check_data(X, y, reset=reset)
 
     # --- Hooks of BaseMLP ------------------------------------------------------------------------------------------
     def _encode(self, y: Any, *, warm: bool, incremental: bool) -> np.ndarray:

@@ -5,13 +5,14 @@ A model file is a safetensors file, so any safetensors reader can open it. It ha
 - the length of the header: 8 bytes, a little-endian integer;
 - the header: JSON in UTF-8, padded with spaces to a multiple of 8 bytes;
 - the payload: ``weight.0``, ``bias.0``, ``weight.1`` and so on, one of each per layer that has parameters, then
-  ``statistic.0`` and so on: the arrays of `Network`, with the shapes that the layers state. All tensors are F32, or all
-  are F64. They are row-major and little-endian, without gaps.
+  ``statistic.0`` and so on: the arrays of `Network`, with the shapes that the layers state, all F32 or all F64. A
+  network that standardises its inputs also has ``input.mean`` and ``input.scale``, which are F64. Tensors are row-major
+  and little-endian, without gaps.
 
 The header's ``__metadata__`` contains exactly these strings:
 
 - ``format``: "fastnn-model"
-- ``format_version``: "3"
+- ``format_version``: "4"
 - ``fastnn``, ``numpy``: the versions that wrote the file
 - ``layers``: JSON, an array with an object for each layer: its ``kind``, a key of `LAYERS`, and the fields of its class
 - ``input_shape``: JSON, an array: the shape of an input row
@@ -21,13 +22,15 @@ The header's ``__metadata__`` contains exactly these strings:
 - ``image_shape``: JSON, [height, width] or null
 - ``feature_names``: JSON, an array of strings, or null
 - ``unknown``: JSON, [threshold, label] or null; see `Model`
+- ``pixels``: JSON, [background, ink] or null; see `Model`
 - ``sha256``: a digest in lower-case hex. It covers the header without ``sha256``, written as ASCII JSON with sorted
   keys and no spaces, followed by the payload. It detects damage, not forgery: anyone who changes a file on purpose can
   recompute it.
 
-Files of earlier format versions can be loaded, too. All their layers are dense, so the weights state the sizes, and
-``activation``, the one of the hidden layers, takes the place of ``layers`` and ``input_shape``. Version "1" also lacks
-``output`` (it is "softmax"), ``feature_names`` and ``unknown``.
+Files of earlier format versions can be loaded, too. Version "3" lacks ``pixels`` and the standardization. In versions
+"1" and "2", all layers are dense, so the weights state the sizes, and ``activation``, that of the hidden layers, takes
+the place of ``layers`` and ``input_shape``. Version "1" also lacks ``output`` (it is "softmax"), ``feature_names`` and
+``unknown``.
 
 Equal networks give equal bytes, without a time stamp. The library safetensors cannot take the place of this module: its
 writer orders the metadata differently in each process. Its reader accepts a key twice and unknown keys, and maps the
@@ -39,28 +42,34 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import replace
 from hashlib import sha256
-from itertools import accumulate
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from fastnn.checks import check_choice, display_path, short
+from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.files import open_binary
 from fastnn.errors import DataError, FileError, SettingsError
 from fastnn.files.atomic import write_atomically
-from fastnn.network import ACTIVATIONS, LOSSES, Dense, Layer, Network
+from fastnn.models import Model, as_model
+from fastnn.models.model import are_sizes, checked_names
+from fastnn.network import ACTIVATIONS, LOSSES, Dense, Layer, Network, Standardization
 from fastnn.network.layers import Shape, array_shapes, from_json, to_json
-from fastnn.network.model import Model, are_sizes, checked_names, default_classes
 from fastnn.network.network import chain_shapes
 
-_FORMAT, _VERSION = "fastnn-model", "3"
-_NAMES = ("classes", "image_shape", "feature_names", "unknown")
+_FORMAT, _VERSION = "fastnn-model", "4"
+_NAMES = ("classes", "image_shape", "feature_names", "unknown", "pixels")
+_EARLIER = ("1", "2", "3")
+_STANDARDIZATION = ("input.mean", "input.scale")
+_EARLIER_NAMES = set(_NAMES) - {"pixels"}
 _COMMON = {"format", "format_version", "input_scale", "classes", "image_shape", "fastnn", "numpy", "sha256"}
 _METADATA = {  # the keys of each format version
     "1": _COMMON | {"activation"},
-    "2": _COMMON | {"activation", "output", *_NAMES},
-    "3": _COMMON | {"layers", "input_shape", "output", *_NAMES},
+    "2": _COMMON | {"activation", "output", *_EARLIER_NAMES},
+    "3": _COMMON | {"layers", "input_shape", "output", *_EARLIER_NAMES},
+    "4": _COMMON | {"layers", "input_shape", "output", *_NAMES},
 }
 _DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
 _MAX_HEADER = 1_000_000
@@ -74,6 +83,7 @@ def save(
     image_shape: Sequence[int] | None = None,
     feature_names: Sequence[str] | np.ndarray | None = None,
     unknown: tuple[float, int | str] | None = None,
+    data: Dataset | None = None,
 ) -> None:
     """Save a network, and the names of its inputs and outputs, to a file.
 
@@ -84,8 +94,9 @@ def save(
     ----------
     path : str or path
         The file to write. The usual suffix is ``.safetensors``.
-    network : Network
-        D inputs and C outputs. Its arrays may have any memory order.
+    network : Network, Model, result of `train`, or fitted estimator
+        D inputs and C outputs. Its arrays may have any memory order. A model's own names are the defaults of those
+        below.
     classes : sequence of C int or C str, or None
         The name of each output, all different. None means 0 to C - 1. A single logistic output has two names and
         gives the probability of the second (None means 0 and 1), or it has only one name. Must be None for "identity"
@@ -98,6 +109,9 @@ def save(
         A threshold in (0, 1] and a label. The model predicts this label if the largest probability is below the
         threshold. The label has the type of the classes but is not one of them. Must be None for "identity" outputs and
         for several logistic outputs.
+    data : Dataset, or None
+        The training data. They give the names that are not given otherwise, and tell the model the range and the ink
+        of its images, which `Model.predict` needs for pictures.
 
     Raises
     ------
@@ -118,12 +132,15 @@ def save(
     (('ham', 'spam'), (4, 3, 2))
     """
     try:
-        classes = default_classes(network.output, network.n_outputs) if classes is None else classes
-        data = _serialized(Model(network, classes, image_shape, {}, feature_names, unknown))  # type: ignore[arg-type]
-        _read(io.BytesIO(data), len(data))  # a file that load would reject must not replace a good one
+        model = as_model(network)
+        model = model if data is None else Model.for_data(model.network, data)
+        given = {"classes": classes, "image_shape": image_shape, "feature_names": feature_names, "unknown": unknown}
+        model = replace(model, **{name: value for name, value in given.items() if value is not None})
+        content = _serialized(model)
+        _read(io.BytesIO(content), len(content))  # a file that load would reject must not replace a good one
     except (DataError, SettingsError) as error:
         raise DataError(f"{display_path(path)}: cannot save: {error}") from None
-    write_atomically(path, data)
+    write_atomically(path, content)
 
 
 def load(path: str | os.PathLike[str]) -> Model:
@@ -156,7 +173,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     ...     fastnn.save(f"{folder}/model.safetensors", fastnn.Network.initialize((4, 3, 2), seed=0))
     ...     model = fastnn.load(f"{folder}/model.safetensors")
     >>> model.classes, model.metadata["format_version"]
-    ((0, 1), '3')
+    ((0, 1), '4')
     """
     name = display_path(path)
     with open_binary(path) as file:
@@ -190,9 +207,11 @@ def checked(model: Model) -> dict[str, Any]:
 def _serialized(model: Model) -> bytes:
     network = model.network
     code = "F64" if network.dtype == np.float64 else "F32"
-    arrays = _by_name(zip(network.weights, network.biases, strict=True), network.statistics)
+    inputs = network.standardization
+    standardization = () if inputs is None else (inputs.mean, inputs.scale)
+    arrays = _by_name(zip(network.weights, network.biases, strict=True), network.statistics, standardization)
     # tobytes converts to row-major order: the raw memory of a column-major array would be the transposed matrix.
-    payload = b"".join(np.asarray(array, _DTYPES[code]).tobytes() for array in arrays.values())
+    payload = b"".join(np.asarray(array, _DTYPES[_code(name, code)]).tobytes() for name, array in arrays.items())
     metadata = {
         "format": _FORMAT,
         "format_version": _VERSION,
@@ -227,20 +246,29 @@ def versions() -> dict[str, str]:
     return {"fastnn": own, "numpy": np.__version__}
 
 
-def _by_name(parameters: Iterable[tuple[Any, ...]], statistics: Sequence[Any]) -> dict[str, Any]:
+def _by_name(
+    parameters: Iterable[tuple[Any, ...]], statistics: Sequence[Any], standardization: Sequence[Any]
+) -> dict[str, Any]:
     """Return arrays, or their shapes, by the names of their tensors, in the order of the payload."""
     named: dict[str, Any] = {}
     for k, (weight, bias) in enumerate(parameters):
         named |= {f"weight.{k}": weight, f"bias.{k}": bias}
-    return named | {f"statistic.{k}": each for k, each in enumerate(statistics)}
+    named |= {f"statistic.{k}": each for k, each in enumerate(statistics)}
+    return named | dict(zip(_STANDARDIZATION, standardization, strict=False))
+
+
+def _code(name: str, code: str) -> str:
+    """Return the code of a tensor's dtype in a file whose weights have the dtype `code`."""
+    return "F64" if name in _STANDARDIZATION else code
 
 
 def _entries(shapes: Mapping[str, Shape], code: str) -> dict[str, Any]:
     """Return the header's entry of every tensor."""
     entries, end = {}, 0
     for name, shape in shapes.items():
-        begin, end = end, end + math.prod(shape) * _DTYPES[code].itemsize
-        entries[name] = {"dtype": code, "shape": list(shape), "data_offsets": [begin, end]}
+        own = _code(name, code)
+        begin, end = end, end + math.prod(shape) * _DTYPES[own].itemsize
+        entries[name] = {"dtype": own, "shape": list(shape), "data_offsets": [begin, end]}
     return entries
 
 
@@ -270,21 +298,32 @@ def _read(file: BinaryIO, size: int) -> Model:
     *input_shapes, output_shape = chain_shapes(input_shape, layers)
     stated = array_shapes(layers, input_shapes)
     parameters = [pair for pair, _ in stated if pair]
-    shapes = _by_name(parameters, [shape for _, statistics in stated for shape in statistics])
-    dtype = _check_tensors(header, shapes)
+    is_standardised = metadata["format_version"] not in _EARLIER and _STANDARDIZATION[0] in header
+    of_inputs = 2 * [(math.prod(input_shape),)] * is_standardised
+    shapes = _by_name(parameters, [shape for _, statistics in stated for shape in statistics], of_inputs)
+    entries = _check_tensors(header, shapes)
     names = {name: _parse_json(metadata[name], name) for name in _NAMES if name in metadata}
     names = checked_names(output, math.prod(input_shape), math.prod(output_shape), **names)
-    found, expected = size - file.tell(), sum(map(math.prod, shapes.values())) * dtype.itemsize
+    found, expected = size - file.tell(), max(each["data_offsets"][1] for each in entries.values())
     if found != expected:
         raise DataError(f"found {found} bytes of weights, expected {expected}: truncated or extended")
     payload = file.read(expected)
     if _digest(header, metadata, payload) != metadata["sha256"]:
         raise DataError("the file was changed or damaged: its SHA-256 is not the one in its header")
-    numbers = np.frombuffer(payload, dtype).astype(dtype.newbyteorder("="), copy=False)
-    ends = zip(shapes.values(), accumulate(map(math.prod, shapes.values())), strict=True)
-    arrays = [numbers[end - math.prod(shape) : end].reshape(shape) for shape, end in ends]
-    n = 2 * len(parameters)
-    chain = (arrays[:n:2], arrays[1:n:2], "relu", input_scale, output, layers, input_shape, arrays[n:])
+    arrays = {}
+    for name, entry in entries.items():
+        dtype, (begin, end) = _DTYPES[entry["dtype"]], entry["data_offsets"]
+        numbers = np.frombuffer(payload, dtype, (end - begin) // dtype.itemsize, begin)
+        arrays[name] = numbers.astype(dtype.newbyteorder("="), copy=False).reshape(entry["shape"])
+    weights, biases, statistics = (
+        [array for name, array in arrays.items() if name.startswith(kind)]
+        for kind in ("weight.", "bias.", "statistic.")
+    )
+    if is_standardised:
+        if input_scale != 1:
+            raise DataError(f"input_scale is {input_scale}, expected 1.0 with a standardization")
+        input_scale = Standardization(*(arrays[name] for name in _STANDARDIZATION))
+    chain = (weights, biases, "relu", input_scale, output, layers, input_shape, statistics)
     metadata = {key: metadata[key] for key in ("format_version", "fastnn", "numpy")}
     return Model(Network(*chain), metadata=metadata, **names)  # Network rejects NaN and infinity, and copies
 
@@ -293,7 +332,14 @@ def _read_header(file: BinaryIO, size: int) -> dict[str, Any]:
     """Read the header; the next read starts at the first byte of the payload."""
     if size < 8:
         raise DataError(f"found {size} bytes, expected a model file of at least 8")
-    length = int.from_bytes(file.read(8), "little")
+    start = file.read(9)
+    if start[8:] not in (b"{", b""):  # the header is a JSON object
+        from fastnn.datasets.magic import describe
+
+        file.seek(0)
+        raise DataError(f"is no fastnn model file: it is {describe(file.read(1024))}")
+    file.seek(8)
+    length = int.from_bytes(start[:8], "little")
     if length > _MAX_HEADER:
         raise DataError(f"its header has {length} bytes, expected a model file with at most {_MAX_HEADER}")
     if length > size - 8:
@@ -380,8 +426,8 @@ def _dense_layers(tensors: dict[str, Any], activation: str) -> tuple[Sequence[La
     return [Dense(units, name) for (_, units), name in zip(weights, names, strict=True)], tuple(weights[0][:1])
 
 
-def _check_tensors(tensors: dict[str, Any], shapes: Mapping[str, Shape]) -> np.dtype[Any]:
-    """Return the dtype of all tensors; raise DataError unless they are exactly those of these shapes."""
+def _check_tensors(tensors: dict[str, Any], shapes: Mapping[str, Shape]) -> dict[str, Any]:
+    """Return the header's entries of these tensors; raise DataError unless `tensors` are exactly these."""
     first = tensors.get("weight.0")
     code = "F64" if isinstance(first, dict) and first.get("dtype") == "F64" else "F32"
     expected = _entries(shapes, code)
@@ -390,4 +436,4 @@ def _check_tensors(tensors: dict[str, Any], shapes: Mapping[str, Shape]) -> np.d
         here, wanted = (_canonical(each[name]) if name in each else "no such tensor" for each in (tensors, expected))
         if here != wanted:
             raise DataError(f"tensor {short(name)}: found {here[:200]}, expected {wanted}")
-    return _DTYPES[code]
+    return expected

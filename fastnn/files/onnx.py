@@ -23,8 +23,9 @@ from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError, MissingDependencyError
 from fastnn.files.atomic import write_atomically
 from fastnn.files.model_file import checked, versions
+from fastnn.models import Model, as_model
+from fastnn.models.model import decide
 from fastnn.network import ACTIVATIONS, BatchNorm, Dense, Layer, Network
-from fastnn.network.model import Model, decide, default_classes
 
 if TYPE_CHECKING:
     import onnx
@@ -123,8 +124,7 @@ def export_onnx(
                 f"ONNX export needs onnx and onnxruntime, but {package} cannot be imported ({error}); install the "
                 "extra fastnn-digits[onnx]: in a checkout, run pip install '.[onnx]'"
             ) from error
-    if isinstance(model, Network):
-        model = Model(model, default_classes(model.output, model.n_outputs))
+    model = as_model(model)
     dtype = model.network.dtype
     if input_dtype is not None:
         # A dtype equals its own name and its class.
@@ -197,7 +197,15 @@ def _serialized(model: Model, dtype: np.dtype) -> bytes:
 
 def _add_network(graph: _Graph, network: Network, dtype: np.dtype) -> str:
     """Add the nodes from X, of `dtype`, to the logits; return the name of the logits."""
-    name = "X" if dtype == network.dtype else graph.add("Cast", ["X"], to=_type(network.dtype))
+    name = "X"
+    if network.standardization is not None:
+        if dtype != np.float64:
+            name = graph.add("Cast", [name], to=_type(np.float64))
+        name = graph.add("Sub", [name, graph.constant("input.mean", network.standardization.mean)])
+        name = graph.add("Mul", [name, graph.constant("input.scale", network.standardization.scale)])
+        dtype = np.dtype(np.float64)
+    if dtype != network.dtype:
+        name = graph.add("Cast", [name], to=_type(network.dtype))
     if network.input_scale != 1:
         name = graph.add("Mul", [name, graph.number(network.input_scale)])
     for number, (layer, arrays) in enumerate(network.chain()):
@@ -252,6 +260,9 @@ def _rows(model: Model, dtype: np.dtype) -> np.ndarray:
     rng, shape = np.random.default_rng(0), (_SEEDED_ROWS, model.network.n_inputs)
     if dtype == np.uint8:
         return rng.integers(0, 256, shape, np.uint8)
+    if model.network.standardization is not None:
+        inputs = model.network.standardization
+        return (rng.standard_normal(shape) / inputs.scale + inputs.mean).astype(dtype)
     if model.network.input_scale == 1:
         return rng.standard_normal(shape).astype(dtype)
     return (rng.random(shape) / model.network.input_scale).astype(dtype)
@@ -262,7 +273,7 @@ def _check(model: Model, data: bytes, rows: Any, dtype: np.dtype) -> None:
     import onnx
     import onnxruntime
 
-    rows = check_inputs(model.network, rows.tocsr() if is_sparse(rows) else rows)
+    rows = check_inputs(model.network.core, rows.tocsr() if is_sparse(rows) else rows)
     if not rows.shape[0]:
         raise DataError("rows has no samples, expected at least one to compare on")
     options = onnxruntime.SessionOptions()

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from fastnn.network.activations import ACTIVATIONS
 from fastnn.network.aligned import aligned_copy
 from fastnn.network.layers import Arrays, Dense, Layer, Shape, array_shapes
 from fastnn.network.losses import LOSSES, Loss
+from fastnn.network.standardization import Standardization
 from fastnn.randomness import generator
 
 if TYPE_CHECKING:
@@ -33,8 +35,9 @@ class Network:
     activation : str or sequence of str
         The activation of the hidden layers, one of `fastnn.network.activations.ACTIVATIONS`, or one per hidden layer.
         Only for networks without `layers`.
-    input_scale : float
-        The factor that multiplies the inputs, above 0: ``1 / 255`` for pixels from 0 to 255.
+    input_scale : float or Standardization
+        The factor that multiplies the inputs, above 0: ``1 / 255`` for pixels from 0 to 255. Or a mean and a scale for
+        each input.
     output : {"softmax", "logistic", "identity"}
         The output function, which also determines the loss:
 
@@ -58,7 +61,11 @@ class Network:
         The shape of an input row, and of each layer's output row.
     sizes : tuple of int
         The number of inputs, of outputs of each hidden layer, and of outputs.
-    input_scale, output
+    input_scale : float
+        The factor that multiplies all inputs; 1 with a standardization.
+    standardization : Standardization or None
+        The mean and the scale of each input.
+    output : str
         As given.
 
     Raises
@@ -79,14 +86,16 @@ class Network:
         weights: Sequence[Any],
         biases: Sequence[Any],
         activation: str | Sequence[str] = "relu",
-        input_scale: float = 1.0,
+        input_scale: float | Standardization = 1.0,
         output: str = "softmax",
         layers: Sequence[Layer] | None = None,
         input_shape: Sequence[int] | None = None,
         statistics: Sequence[Any] = (),
     ) -> None:
         check_choice("output", output, list(LOSSES))
-        check_number("input_scale", input_scale, above=0)
+        self.standardization = input_scale if isinstance(input_scale, Standardization) else None
+        if not isinstance(input_scale, Standardization):
+            check_number("input_scale", input_scale, above=0)
         if len(weights) == 0 or len(weights) != len(biases):
             raise SettingsError(f"{len(weights)} weights and {len(biases)} biases, expected one of each per layer")
         dtypes = {np.asarray(array).dtype for array in (*weights, *biases)}
@@ -94,7 +103,7 @@ class Network:
         self.weights = tuple(aligned_copy(weight, dtype) for weight in weights)
         self.biases = tuple(aligned_copy(bias, dtype) for bias in biases)
         self.statistics = tuple(aligned_copy(array, dtype) for array in statistics)
-        self.input_scale = float(input_scale)
+        self.input_scale = 1.0 if isinstance(input_scale, Standardization) else float(input_scale)
         self.output = output
         _check_only_layers(activation, layers)
         if layers is None:
@@ -108,6 +117,10 @@ class Network:
         self.shapes = chain_shapes(self.weights[0].shape[:1] if input_shape is None else input_shape, self.layers)
         self.sizes = tuple(map(math.prod, self.shapes))
         self._assign_arrays()
+        if self.standardization is not None and self.standardization.mean.size != self.n_inputs:
+            raise SettingsError(
+                f"a standardization of {self.standardization.mean.size} inputs, expected {self.n_inputs} for {self}"
+            )
 
     def _assign_arrays(self) -> None:
         """Find each layer's arrays; SettingsError unless they have the shapes that it states, and are finite."""
@@ -146,7 +159,7 @@ class Network:
         initializer: str = "auto",
         seed: int = 0,
         dtype: Any = np.float32,
-        input_scale: float = 1.0,
+        input_scale: float | Standardization = 1.0,
         output: str = "softmax",
     ) -> "Network":
         """Return a network with random weights and zero biases.
@@ -214,7 +227,9 @@ class Network:
         return cls(weights, biases, "relu", input_scale, output, layers, sizes, statistics)
 
     @classmethod
-    def for_data(cls, data: "Dataset", hidden: Sequence[int | Layer], **settings: Any) -> "Network":
+    def for_data(
+        cls, data: "Dataset", hidden: Sequence[int | Layer], *, standardize: bool = False, **settings: Any
+    ) -> "Network":
         """Return a network with random weights whose inputs, input scale and classes fit `data`.
 
         Parameters
@@ -223,9 +238,11 @@ class Network:
             Gives the number of inputs, the number of classes (at least 2) and the input scale ``1 / pixel_max``.
         hidden : sequence of int or Layer
             The hidden layers; a number stands for a dense layer with so many units. Empty for none.
+        standardize : bool
+            Whether the network learns the mean and the scale of each input from `data`, instead of ``1 / pixel_max``.
         settings
             Passed to `initialize`: `activation`, `initializer`, `seed`, `dtype`, `output`. `activation` is for hidden
-            layers given as numbers.
+            layers given as numbers. By default, `output` is "identity" if `data` has targets, else "softmax".
 
         Returns
         -------
@@ -244,8 +261,11 @@ class Network:
         """
         if not isinstance(hidden, Iterable):
             raise SettingsError(f"hidden is {hidden!r}, expected a sequence of layers or numbers of units")
-        hidden, n_inputs, n_outputs = list(hidden), data.images.shape[1], max(2, data.n_classes)
-        settings = {"input_scale": 1 / data.pixel_max, **settings}
+        hidden, n_inputs = list(hidden), data.images.shape[1]
+        n_outputs = data.n_classes if data.has_targets else max(2, data.n_classes)
+        scale = Standardization.fit(data.images) if standardize else 1 / data.pixel_max
+        output = "identity" if data.has_targets else "softmax"
+        settings = {"input_scale": scale, "output": output, **settings}
         n_numbers = sum(not isinstance(layer, Layer) for layer in hidden)
         if n_numbers == len(hidden):
             return cls.initialize((n_inputs, *hidden, n_outputs), **settings)  # type: ignore[arg-type]
@@ -281,8 +301,22 @@ class Network:
         True
         """
         statistics = self.statistics if statistics is None else statistics
-        chain = (self.input_scale, self.output, self.layers, self.shapes[0], statistics)
+        chain = (self.input_transform, self.output, self.layers, self.shapes[0], statistics)
         return Network(weights, biases, "relu", *chain)
+
+    @property
+    def input_transform(self) -> float | Standardization:
+        """What the network does to its inputs: the standardization, or else the input scale."""
+        return self.input_scale if self.standardization is None else self.standardization
+
+    @property
+    def core(self) -> "Network":
+        """The same network for inputs that are standardised already. It shares the arrays."""
+        if self.standardization is None:
+            return self
+        core = copy(self)
+        core.standardization = None
+        return core
 
     def chain(self) -> Iterator[tuple[Layer, Arrays]]:
         """Yield every layer with its arrays, first to last."""
@@ -345,7 +379,7 @@ class Network:
         parts = [layer.describe(shape) for layer, shape in zip(self.layers, self.shapes[1:], strict=True)]
         names = [*(layer.activation for layer in self.layers[:-1]), self.output]
         chain = "".join(f" -> {part} {name}" for part, name in zip(parts, names, strict=True))
-        inputs = "x".join(map(str, self.shapes[0]))
+        inputs = "x".join(map(str, self.shapes[0])) + " standardised" * (self.standardization is not None)
         return f"Network({inputs}{chain}, {self.dtype}, {self.n_parameters:,} parameters)"
 
 

@@ -128,7 +128,7 @@ def _cache_base() -> Path:
     base = Path(platformdirs.user_cache_dir("fastnn", appauthor=False))
     if base.is_absolute():
         return base
-    # Older versions of platformdirs follow a relative XDG_CACHE_HOME, which is invalid, and keep the ~.
+    # Older platformdirs follow a relative XDG_CACHE_HOME, which is invalid, and keep the ~ of an unknown home.
     return Path.home() / ".cache" / "fastnn"
 
 

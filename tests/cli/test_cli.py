@@ -99,7 +99,7 @@ def test_train_prints_one_json_object_and_one_line_per_epoch(run):
     lines = result.stderr.splitlines()
     assert len(lines) == 20
     assert lines[-1].startswith("epoch 20/20  loss 0.")
-    assert "images/s" in lines[-1]
+    assert "samples/s" in lines[-1]
 
 
 def test_train_reports_problems_of_a_run(tmp_path, capsys):
@@ -416,7 +416,7 @@ def test_a_terminal_gets_a_progress_bar(tmp_path):
     os.close(leader)
     out, _ = process.communicate()
     assert process.returncode == 0
-    assert all(part in seen for part in (b"epoch 8/8", b"validation", b"images/s", b"\x1b["))
+    assert all(part in seen for part in (b"epoch 8/8", b"validation accuracy", b"samples/s", b"\x1b["))
     assert b"\x1b[" not in out
     assert b"accuracy" in out
 

@@ -4,6 +4,7 @@ import multiprocessing
 import pickle
 import runpy
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -11,13 +12,16 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn import config_context
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fastnn import (
     BatchNorm,
+    DataError,
     Dense,
     InconsistentVersionWarning,
     MLPClassifier,
@@ -438,6 +442,166 @@ def test_saved_multilabel_classifiers_and_regressors_predict_the_same(digits, ta
         model.save(tmp_path / "model.safetensors")
         again = estimator.from_model(load(tmp_path / "model.safetensors"))
         np.testing.assert_array_equal(again.predict(images), model.predict(images))
+
+
+# The labels of np.loadtxt, of booleans, and of pandas' nullable types. The network is the same for all of them.
+@pytest.mark.parametrize(
+    ("convert", "stored"),
+    [
+        (lambda y: y.astype(float), int),
+        (lambda y: y == 1, int),
+        (lambda y: pd.Series(y).astype("Int64"), int),
+        (lambda y: pd.Series(y).astype("UInt8"), int),
+        (lambda y: pd.Series(y).astype("Float64"), int),
+        (lambda y: pd.Series(y == 1).astype("boolean"), int),
+        (lambda y: y.astype(">i2"), int),
+        (lambda y: [f"c{label}" for label in y], str),
+    ],
+    ids=["float", "bool", "Int64", "UInt8", "Float64", "boolean", "big-endian", "string"],
+)
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_labels_of_every_kind_can_be_saved_and_exported(digits, tmp_path, convert, stored, n_classes):
+    import onnxruntime
+
+    images, numbers = digits[0], digits[1] % n_classes
+    y = convert(numbers)
+    model = MLPClassifier(**SMALL, threshold=0.5).fit(images, y)
+    model.save(tmp_path / "model.safetensors")
+    saved = load(tmp_path / "model.safetensors")
+    assert {type(label) for label in saved.classes} == {stored}
+    again = MLPClassifier.from_model(saved)
+    assert (again.predict(images) == model.predict(images)).all()
+    again.partial_fit(images, np.asarray(y))  # the labels of the first fit are still known
+    model.export_onnx(tmp_path / "model.onnx", images[:50])
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    label, _ = session.run(None, {"X": images.astype(np.float32)})
+    assert (label == model.predict(images)).all()
+
+
+def test_labels_with_fractions_are_refused_when_they_are_saved(digits, tmp_path):
+    model = MLPClassifier(**SMALL).fit(digits[0], digits[1] % 2)
+    model.classes_ = np.array([0.5, 1.5])
+    with pytest.raises(DataError, match=r"^a label is 0\.5, expected whole numbers, booleans or strings"):
+        model.save(tmp_path / "model.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_image_shape_is_saved_checked_and_loaded(digits, tmp_path):
+    path = tmp_path / "model.safetensors"
+    MLPClassifier(**SMALL).fit(*digits).save(path, image_shape=(8, 8))
+    assert load(path).image_shape == (8, 8)
+    again = MLPClassifier.from_model(load(path))
+    again.save(path)
+    assert again.image_shape == load(path).image_shape == (8, 8)
+    MLPClassifier(**SMALL, image_shape=[8, 8]).fit(*digits).save(path)
+    assert load(path).image_shape == (8, 8)
+    with pytest.raises(ValueError, match=r"X has 64 features, expected 8 \* 9 = 72 for image_shape"):
+        MLPClassifier(**SMALL, image_shape=(8, 9)).fit(*digits)
+    with pytest.raises(DataError, match="expected a height and a width with product 64"):
+        again.save(path, image_shape=(4, 4))
+
+
+# --- Validation data -------------------------------------------------------------------------------------------------
+@pytest.fixture
+def routing():
+    with config_context(enable_metadata_routing=True):
+        yield
+
+
+@pytest.mark.usefixtures("routing")
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_a_pipeline_transforms_x_val(digits, early_stopping):
+    images, labels = digits[0] * 50.0 + 7, digits[1]
+    weight = np.arange(1, 101.0)
+    settings = SMALL | {"early_stopping": early_stopping, "max_iter": 12, "n_iter_no_change": 2}
+    request = {"X_val": True, "y_val": True, "sample_weight_val": True}
+    pipeline = Pipeline(
+        [("scale", StandardScaler()), ("network", MLPClassifier(**settings).set_fit_request(**request))],
+        transform_input=["X_val"],
+    )
+    pipeline.fit(images[:500], labels[:500], X_val=images[500:], y_val=labels[500:], sample_weight_val=weight)
+    scaler = StandardScaler().fit(images[:500])
+    rows, held = scaler.transform(images[:500]), scaler.transform(images[500:])
+    by_hand = MLPClassifier(**settings).fit(rows, labels[:500], validation_data=(held, labels[500:], weight))
+    network = pipeline["network"]
+    assert network.validation_scores_ == by_hand.validation_scores_
+    np.testing.assert_array_equal(network.history_["validation_loss"], by_hand.history_["validation_loss"])
+    assert _equal(network, by_hand)
+
+
+def test_validation_data_are_given_in_one_way_and_completely(digits):
+    images, labels = digits
+    model = MLPClassifier(**SMALL)
+    with pytest.raises(ValueError, match="validation_data and X_val, y_val are given, expected one of them"):
+        model.fit(images, labels, validation_data=(images, labels), X_val=images, y_val=labels)
+    with pytest.raises(ValueError, match="y_val is None, expected X_val and y_val together"):
+        model.fit(images, labels, X_val=images)
+    with pytest.raises(ValueError, match="X_val is None"):
+        MLPRegressor(**SMALL).fit(images, labels, sample_weight_val=labels)
+
+
+def test_validation_data_that_no_pipeline_has_scaled_are_noticed(digits):
+    images, labels = digits[0] * 50.0 + 700, digits[1]
+    pipeline = make_pipeline(StandardScaler(), MLPClassifier(**SMALL))
+    with pytest.warns(UserWarning, match="columns of the validation data lie more than 3 standard deviations from X"):
+        pipeline.fit(images[:500], labels[:500], mlpclassifier__validation_data=(images[500:], labels[500:]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        MLPClassifier(**SMALL).fit(images[:500], labels[:500], validation_data=(images[500:], labels[500:]))
+
+
+# --- Checks of the inputs of a prediction ----------------------------------------------------------------------------
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_plain_rows_are_predicted_and_refused_as_any_other_input(digits, dtype):
+    images, labels = digits
+    model = MLPClassifier(**SMALL, dtype=dtype).fit(images, labels)
+    for rows in (images.astype("u1"), images.astype("f4") / 3, images / 3):
+        expected = model.predict_proba(np.asfortranarray(rows[:7]))  # scikit-learn checks arrays in this order
+        for k in range(7):
+            np.testing.assert_array_equal(model.predict_proba(rows[k : k + 1])[0], expected[k])
+    bad = {
+        "NaN": images[:1] * np.nan,
+        "infinity": images[:1] + np.inf,
+        "features": images[:1, :5],
+        "Reshape": images[0],
+    }
+    bad["minimum of 1 is required"] = images[:0]
+    for found, rows in bad.items():
+        with np.errstate(all="ignore"), pytest.raises(ValueError, match=found):
+            model.predict(rows)
+    if dtype == "float32":
+        with pytest.raises(ValueError, match="infinity"):
+            model.predict(images[:1] + 1e300)
+    with pytest.raises(NotFittedError):
+        MLPClassifier().predict(images[:1])
+    with config_context(assume_finite=True):
+        assert np.isnan(model.predict_proba(images[:1] * np.nan)).any()
+    named = MLPClassifier(**SMALL, dtype=dtype).fit(pd.DataFrame(images).add_prefix("p"), labels)
+    with pytest.warns(UserWarning, match="X does not have valid feature names"):
+        named.predict(images[:1])
+
+
+# --- Warnings and targets --------------------------------------------------------------------------------------------
+def test_the_warning_of_convergence_names_the_line_of_the_fit(digits):
+    fits = (
+        MLPClassifier(**SMALL),
+        make_pipeline(StandardScaler(), MLPRegressor(**SMALL)),
+        GridSearchCV(MLPClassifier(**SMALL), {"alpha": [0.1]}, cv=2),
+    )
+    for estimator in fits:
+        with pytest.warns(ConvergenceWarning, match="it reached max_iter=5; raise max_iter") as caught:
+            estimator.fit(*digits)
+        assert {warning.filename for warning in caught} == {__file__}
+
+
+@pytest.mark.parametrize("dtype", [str, object, "S1", "str"])
+def test_a_regressor_refuses_numbers_that_are_strings(digits, dtype):
+    y = digits[1].astype(str)
+    y = pd.Series(y, dtype="str") if dtype == "str" else y.astype(dtype)
+    for estimator in (MLPRegressor(**SMALL), MLPRegressor(**SMALL, backend="numpy")):
+        with pytest.raises(ValueError, match=r"y holds the string b?'0', expected numbers: use MLPClassifier"):
+            estimator.fit(digits[0], y)
 
 
 # --- Threads and processes -------------------------------------------------------------------------------------------

@@ -1,12 +1,18 @@
 """A model: a network, the names of its inputs and classes, and when it answers "unknown"."""
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from fastnn.backends import get_backend
 from fastnn.checks import is_number, short
+from fastnn.datasets.dataset import Dataset
+from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
+from fastnn.models.pictures import measured_pixels
+from fastnn.models.rows import model_rows
 from fastnn.network import LOSSES, Network
 
 _INT64 = range(-(2**63), 2**63)
@@ -32,6 +38,8 @@ class Model:
         The name of each column of the inputs.
     unknown : (float, int or str), or None
         A threshold and a label. The label is predicted for samples whose largest probability is below the threshold.
+    pixels : (float, float), or None
+        The values of the background and of full ink in the images: (0, 255) for MNIST, (255, 0) for dark on light.
 
     Examples
     --------
@@ -50,6 +58,109 @@ class Model:
     metadata: dict[str, str] = field(default_factory=dict)
     feature_names: tuple[str, ...] | None = None
     unknown: tuple[float, int | str] | None = None
+    pixels: tuple[float, float] | None = None
+
+    @classmethod
+    def for_network(cls, network: Network) -> "Model":
+        """Return a model of a network whose classes are the numbers from 0 up."""
+        return cls(network, default_classes(network.output, network.n_outputs))
+
+    @classmethod
+    def for_data(cls, network: Network, data: Dataset) -> "Model":
+        """Return a model of a network trained on `data`, with its classes, feature names, image shape and pixels.
+
+        Parameters
+        ----------
+        network : Network
+        data : Dataset
+            The training data, or others with the same columns and classes.
+
+        Returns
+        -------
+        Model
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastnn
+        >>> data = fastnn.Dataset(np.eye(3), ["cat", "dog", "owl"])
+        >>> fastnn.Model.for_data(fastnn.Network.for_data(data, ()), data).classes
+        ('cat', 'dog', 'owl')
+        """
+        of_network = cls.for_network(network)
+        if of_network.classes is not None and data.classes is not None and not data.has_targets:
+            of_network = replace(of_network, classes=tuple(data.classes))
+        return replace(
+            of_network,
+            image_shape=data.image_shape,
+            feature_names=data.feature_names,
+            pixels=measured_pixels(data),
+        )
+
+    def predict(self, x: Any, *, backend: str = "auto") -> np.ndarray:
+        """Return the predicted label of each sample; for a regression, the predicted numbers.
+
+        Parameters
+        ----------
+        x : array-like of shape (N, D), (N, height, width), (D,) or (height, width), frame, Dataset, or pictures
+            Unscaled numbers, as in training. A frame may have its columns in any order, and more than the model needs.
+            Pictures are a path, a PIL image, or a list of them; `prepare_image` prepares them, and the model's own
+            range and ink are applied.
+        backend : {"auto", "numba", "numpy"}
+
+        Returns
+        -------
+        ndarray of shape (N,)
+            int64 or object (str). With `unknown`, its label where the largest probability is below the threshold.
+            Several logistic or identity outputs give shape (N, C).
+
+        Raises
+        ------
+        DataError
+            If `x` does not fit the model, or a picture has no digit.
+        FileError
+            If a picture cannot be opened.
+
+        Examples
+        --------
+        >>> import fastnn
+        >>> data = fastnn.load_digits()
+        >>> result = fastnn.train(fastnn.Network.for_data(data, (32,)), data, epochs=20, learning_rate=0.1)
+        >>> model = fastnn.Model.for_data(result.network, data)
+        >>> model.predict(data.images[:3]).tolist()
+        [0, 1, 2]
+        """
+        outputs = self._outputs(x, backend)
+        if self.classes is None:
+            return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+        return self.decide(outputs)[0]
+
+    def predict_proba(self, x: Any, *, backend: str = "auto") -> np.ndarray:
+        """Return the probability of each class for each sample.
+
+        Parameters
+        ----------
+        x, backend
+            As in `predict`.
+
+        Returns
+        -------
+        ndarray of shape (N, C), in the network's dtype
+            In the order of `classes`.
+
+        Raises
+        ------
+        DataError
+            As in `predict`; and if the model has no classes.
+        """
+        labels = self.labels  # an error before any work
+        return class_probabilities(self._outputs(x, backend), len(labels), self.is_multilabel)
+
+    def _outputs(self, x: Any, backend: str) -> np.ndarray:
+        rows = model_rows(self, x)
+        if rows.dtype.kind == "f" and not np.isfinite(rows.data if is_sparse(rows) else rows).all():
+            raise DataError("x contains NaN or infinity, expected finite numbers")
+        return get_backend(backend).predict_proba(self.network, rows)
 
     @property
     def is_multilabel(self) -> bool:
@@ -140,6 +251,7 @@ def checked_names(
     image_shape: Any = None,
     feature_names: Any = None,
     unknown: Any = None,
+    pixels: Any = None,
 ) -> dict[str, Any]:
     """Return the fields of a `Model` except its network and metadata, checked, with tuples instead of lists.
 
@@ -153,6 +265,7 @@ def checked_names(
         "image_shape": _checked_image_shape(image_shape, n_inputs),
         "feature_names": _checked_feature_names(feature_names, n_inputs),
         "unknown": _checked_unknown(unknown, classes, loss.are_independent and n_outputs > 1),
+        "pixels": _checked_pixels(pixels),
     }
 
 
@@ -208,6 +321,19 @@ def _checked_unknown(unknown: Any, classes: Any, is_multilabel: bool) -> tuple[f
         raise DataError(f"the label of unknown is {short(label)}, expected {expected} that is none of the classes")
     _check_different("unknown", [label])
     return float(threshold), label
+
+
+def _checked_pixels(pixels: Any) -> tuple[float, float] | None:
+    if pixels is None:
+        return None
+    if (
+        not isinstance(pixels, list)
+        or len(pixels) != 2
+        or not all(is_number(value) and math.isfinite(value) for value in pixels)
+        or pixels[0] == pixels[1]
+    ):
+        raise DataError(f"pixels are {short(pixels)}, expected two different numbers: the background and full ink")
+    return float(pixels[0]), float(pixels[1])
 
 
 def _check_different(name: str, labels: list[Any]) -> None:

@@ -1,0 +1,154 @@
+"""Converts what users give for samples and labels to arrays: pandas and polars, lists, tensors, images of any rank."""
+
+from typing import Any
+
+import numpy as np
+
+from fastnn.checks import short
+from fastnn.datasets.sparse import is_sparse
+from fastnn.errors import DataError
+
+# Larger labels are numbered in sorted order: a network has an output for each number up to the largest.
+LARGEST_LABEL = 9999
+# The largest number of dimensions of images: (N, height, width, 1) or (N, 1, height, width).
+_MAX_RANK = 4
+
+
+def as_images(values: Any, name: str) -> tuple[Any, tuple[int, int] | None, tuple[str, ...] | None]:
+    """Return samples as numbers (N, D), with the image shape and the feature names if `values` has some.
+
+    Arrays that are C-contiguous are not copied. Sparse matrices become CSR. Raises DataError for anything but numbers.
+    """
+    if is_sparse(values):
+        return (values if values.format == "csr" else values.tocsr()), None, None
+    names = feature_names(values)
+    array = as_array(values, f"{name}: images")
+    if array.dtype.kind not in "buif":
+        raise DataError(f"{name}: images have dtype {array.dtype}{_first_text(array)}, expected numbers")
+    shape = None
+    if array.ndim > 2:
+        sides = [side for side in array.shape[1:] if side != 1 or array.ndim == 3]
+        if array.ndim > _MAX_RANK or (array.ndim == _MAX_RANK and len(sides) != 2):
+            raise DataError(
+                f"{name}: images have shape {array.shape}, expected (samples, inputs) or (samples, height, width)"
+            )
+        shape = (sides[0], sides[1]) if 1 not in sides else None
+        array = array.reshape(len(array), -1)
+    if array.ndim != 2:
+        hint = ": give one sample as [sample]" if array.ndim == 1 else ""
+        raise DataError(f"{name}: images have shape {array.shape}, expected (samples, inputs){hint}")
+    if array.dtype == bool:
+        array = array.view(np.uint8)
+    return np.ascontiguousarray(array), shape, names
+
+
+def as_labels(values: Any, name: str, *, numbered: bool = False) -> tuple[np.ndarray, tuple[Any, ...] | None]:
+    """Return labels (N,) int64 or targets (N, C) float, and the classes if labels are not whole numbers from 0 up.
+
+    numbered: whether whole numbers already are the numbers of classes
+    """
+    array = as_array(values.toarray() if is_sparse(values) else values, f"{name}: labels")
+    if array.ndim == 2 and array.shape[1] == 1 and array.dtype.kind in "buiOUST":
+        array = array[:, 0]
+    if array.ndim == 2:
+        if array.dtype.kind not in "buif":
+            raise DataError(f"{name}: labels of shape {array.shape} have dtype {array.dtype}, expected numbers")
+        return (array if array.dtype.kind == "f" else array.astype(np.float64)), None
+    if array.ndim != 1:
+        raise DataError(f"{name}: labels have shape {array.shape}, expected (samples,) or (samples, C)")
+    if array.dtype.kind == "b":
+        return array.astype(np.int64), None
+    if array.dtype.kind == "f":
+        if len(array) and not np.isfinite(array).all():
+            row = int(np.isfinite(array).argmin())
+            raise DataError(f"{name}: label {row} (from 0): found {array[row]}, expected a finite number or a text")
+        if not (np.floor(array) == array).all():
+            return array.reshape(-1, 1), None
+    if array.dtype.kind in "uif":
+        whole = array.astype(np.int64, copy=False)
+        if numbered or not len(whole) or (whole.min() >= 0 and whole.max() <= LARGEST_LABEL):
+            return whole, None
+        classes, numbers = np.unique(whole, return_inverse=True)
+        return numbers.astype(np.int64).reshape(-1), tuple(classes.tolist())
+    texts = [_text_label(value, row, name) for row, value in enumerate(array.tolist())]
+    classes = sorted(set(texts))
+    number = {text: index for index, text in enumerate(classes)}
+    return np.array([number[text] for text in texts], np.int64), tuple(classes)
+
+
+def as_array(values: Any, name: str) -> np.ndarray:
+    """Return an array of what NumPy or pandas can convert, by position; DataError if nothing can."""
+    if type(values) is np.ndarray:
+        return values
+    if isinstance(values, np.ma.MaskedArray):
+        if np.ma.is_masked(values):
+            raise DataError(f"{name} is a masked array with missing values, expected every value")
+        return np.asarray(values)
+    try:
+        if hasattr(values, "to_numpy") and hasattr(values, "isna"):  # pandas, whose nullable types would become object
+            return _array_of_pandas(values, name)
+        if hasattr(values, "to_numpy"):  # polars and others
+            values = values.to_numpy()
+        elif hasattr(values, "to_pandas"):  # a table of Arrow
+            return _array_of_pandas(values.to_pandas(), name)
+        array = np.asarray(values)
+    except DataError:
+        raise
+    except Exception as error:  # ragged lists, tensors on another device, lazy frames
+        raise DataError(f"{name} is a {type(values).__name__} that is no array ({error}), expected an array") from None
+    if array.ndim == 0:
+        raise DataError(f"{name} is {short(values)} of type {type(values).__name__}, expected an array")
+    return array
+
+
+def feature_names(values: Any) -> tuple[str, ...] | None:
+    """Return the column names of a frame if they are strings, else None."""
+    columns = getattr(values, "columns", None)
+    if columns is None or not hasattr(values, "shape"):
+        columns = getattr(values, "column_names", None)  # a table of Arrow
+    if columns is None or callable(columns):
+        return None
+    names = list(columns)
+    return tuple(names) if names and all(isinstance(each, str) for each in names) else None
+
+
+def _array_of_pandas(values: Any, name: str) -> np.ndarray:
+    missing = np.asarray(values.isna())
+    if missing.any():
+        where = ", ".join(str(int(index[0])) for index in np.nonzero(missing))
+        raise DataError(f"{name} have a missing value at {where} (row, column, from 0), expected every value")
+    array: np.ndarray = np.asarray(values.to_numpy())
+    if array.dtype == object:
+        numbers = [_numbers(column) for column in np.atleast_2d(array.T)]
+        if all(column is not None for column in numbers):
+            stacked = np.stack(numbers, axis=-1)
+            array = stacked if array.ndim == 2 else stacked[:, 0]
+    return array
+
+
+def _numbers(column: np.ndarray) -> np.ndarray | None:
+    """Return a column of objects as numbers if all are numbers or bool, else None."""
+    kinds = {type(value) for value in column.tolist()}
+    if kinds <= {bool, np.bool_}:
+        return column.astype(bool)
+    if all(issubclass(kind, (int, float, np.number)) and kind is not bool for kind in kinds):
+        return np.array(column.tolist())
+    return None
+
+
+def _text_label(value: Any, row: int, name: str) -> str:
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if value is None or value != value:
+        raise DataError(f"{name}: label {row} (from 0) is missing, expected a class")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value)
+
+
+def _first_text(array: np.ndarray) -> str:
+    """Return where the first value stands that is no number, in words, or nothing."""
+    for place, value in np.ndenumerate(array):
+        if isinstance(value, (str, bytes)):
+            return f", such as {short(value)} at {', '.join(map(str, place))}"
+    return ""

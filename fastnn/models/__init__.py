@@ -1,0 +1,6 @@
+"""Models: a network with the names of its inputs and classes, which predicts from arrays, tables and pictures."""
+
+from fastnn.models.convert import as_dataset, as_model, as_network
+from fastnn.models.model import Model
+
+__all__ = ["Model", "as_dataset", "as_model", "as_network"]

@@ -1,0 +1,76 @@
+"""Prepares pictures for a model as its training images were: their size, the side of the scale that is ink, the range.
+
+Dimensions: D pixels in a row.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn.datasets.dataset import Dataset
+from fastnn.datasets.sparse import is_sparse
+from fastnn.errors import DataError
+
+if TYPE_CHECKING:
+    from fastnn.models.model import Model
+
+# The number of images that `measured_pixels` looks at.
+_LOOKED_AT = 2000
+
+
+def is_picture(value: Any) -> bool:
+    """Return whether `value` is a path, or a picture of PIL."""
+    return isinstance(value, str) or hasattr(value, "__fspath__") or type(value).__module__.startswith("PIL.")
+
+
+def measured_pixels(data: Dataset) -> tuple[float, float] | None:
+    """Return the values of the background and of full ink in the images of `data`; None if its rows are no images.
+
+    The border of most images is background. So images whose border is mostly nearer the upper end are dark on light.
+    """
+    if data.image_shape is None or is_sparse(data.images) or not len(data):
+        return None
+    images = data.images[:: max(1, len(data) // _LOOKED_AT)]
+    low, high = min(0.0, float(images.min())), data.pixel_max
+    if low < 0:
+        high = max(float(images.max()), low + 1e-9)
+    border = np.ones(data.image_shape, bool)
+    border[1:-1, 1:-1] = False
+    level = float(np.median(images[:, border.reshape(-1)]))
+    return (low, high) if level <= (low + high) / 2 else (high, low)
+
+
+def picture_rows(model: "Model", pictures: Sequence[Any], *, many: bool = False) -> np.ndarray:
+    """Return pictures of one digit each as rows for a model, (N, D); DataError if a picture cannot be read or prepared.
+
+    With `many`, a picture may have several digits, which become rows in the order of reading.
+    Models for 28 x 28 images get MNIST's preparation, in their own range and with their own ink.
+    """
+    from fastnn.datasets.images import prepare_image
+
+    check_takes_pictures(model)
+    if many:
+        from fastnn.datasets.images import prepare_images
+
+        return as_rows(model, np.concatenate([prepare_images(picture) for picture in pictures]))
+    return as_rows(model, np.stack([prepare_image(picture) for picture in pictures]))
+
+
+def check_takes_pictures(model: "Model") -> None:
+    """Raise DataError unless the model was trained on 28 x 28 images, the size of prepared pictures."""
+    if model.image_shape != (28, 28):
+        found = "data other than images" if model.image_shape is None else "{} x {} images".format(*model.image_shape)
+        raise DataError(f"the model is for {found}, expected one for 28 x 28 images, the size of prepared pictures")
+
+
+def as_rows(model: "Model", prepared: np.ndarray) -> np.ndarray:
+    """Return prepared images, (N, D) uint8 with ink 255 on 0, in the range and with the ink of the model's images."""
+    if model.pixels is None:  # a file of an older version does not say: those were light on dark
+        background, ink = 0.0, 1.0 if model.network.input_scale == 1 else 255.0
+    else:
+        background, ink = model.pixels
+    if {background, ink} == {0.0, 255.0}:
+        return prepared if ink else 255 - prepared
+    rows: np.ndarray = background + prepared * np.float32((ink - background) / 255)
+    return rows
