@@ -16,6 +16,7 @@ from fastnn.optim.optimizers import LBFGS, OPTIMIZERS, Optimizer, get_optimizer
 from fastnn.optim.schedules import Constant, Schedule, WarmUp, get_schedule
 from fastnn.optim.stopping import EarlyStopping
 from fastnn.randomness import MAX_SEED
+from fastnn.suggestions import did_you_mean
 
 BACKENDS = ("auto", "numba", "numpy")
 AUTO = "auto"  # the learning rate that stands for the result of a range test
@@ -278,5 +279,6 @@ def _known(config: type[LossConfig], settings: dict[str, Any]) -> dict[str, Any]
     names = [each.name for each in fields(config)]
     for name in settings:
         if name not in names:
-            raise SettingsError(f"{name!r} is no setting, expected one of {', '.join(names)}")
+            meant = did_you_mean(name, names)
+            raise SettingsError(f"{name!r} is no setting{meant}, expected one of {', '.join(names)}")
     return settings

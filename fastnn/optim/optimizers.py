@@ -9,6 +9,7 @@ import numpy as np
 
 from fastnn.checks import check_integer, check_number
 from fastnn.errors import SettingsError
+from fastnn.suggestions import did_you_mean
 
 # The batch size for which the usual rates below hold, and the largest factor for a larger batch.
 USUAL_BATCH, MAX_BATCH_FACTOR = 64, 5.0
@@ -291,7 +292,8 @@ def get_optimizer(optimizer: str | Optimizer | LBFGS) -> Optimizer | LBFGS:
     if isinstance(optimizer, (Optimizer, LBFGS)):
         return optimizer
     if not isinstance(optimizer, str) or optimizer not in OPTIMIZERS:
+        meant = did_you_mean(optimizer, OPTIMIZERS) if isinstance(optimizer, str) else ""
         raise SettingsError(
-            f"optimizer is {optimizer!r}, expected an object such as SGD(...), or one of {', '.join(OPTIMIZERS)}"
+            f"optimizer is {optimizer!r}{meant}, expected an object such as SGD(...), or one of {', '.join(OPTIMIZERS)}"
         )
     return OPTIMIZERS[optimizer]

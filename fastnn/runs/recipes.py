@@ -8,6 +8,7 @@ from fastnn.datasets import load_digits, load_mnist
 from fastnn.datasets.splits import Splits, split
 from fastnn.errors import SettingsError
 from fastnn.optim.config import TrainingConfig
+from fastnn.suggestions import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -161,4 +162,5 @@ def get_recipe(name: str) -> Recipe:
     for recipe in RECIPES.values():
         if name == recipe.name or (recipe.letter and name.upper() == recipe.letter):
             return recipe
-    raise SettingsError(f"recipe is {name!r}, expected one of {', '.join(RECIPES)}")
+    meant = did_you_mean(name, RECIPES)
+    raise SettingsError(f"recipe is {name!r}{meant}, expected one of {', '.join(RECIPES)}, or a letter from A to E")

@@ -298,7 +298,7 @@ def test_train_uses_files_and_settings_from_the_command_line(mnist, tmp_path, ca
     (["--epochs", "many"], 2, ["--epochs", "'many'"]),
     (["--hidden", "0"], 2, ["sizes are (784, 0, 10)"]),
     (["--schedule", "linear"], 2, ["schedule is 'linear'", "cosine"]),
-    (["--epoch-s", "3"], 2, ["unrecognized arguments"]),
+    (["--epoch-s", "3"], 2, ["unknown option --epoch-s", "--epochs"]),
     (["--recipe", "A", "--data", "x"], 2, ["not allowed with"]),
     (["--data", "nowhere.csv"], 1, ["nowhere.csv"]),
 ])  # fmt: skip
@@ -427,7 +427,8 @@ def test_version_and_help_are_printed(capsys):
             main(arguments)
         assert stop.value.code == 0
         assert word in capsys.readouterr().out
-    _fails([], 2, capsys, ["COMMAND"])
+    assert main([]) == 0
+    assert "fastnn train" in capsys.readouterr().out
 
 
 HEAVY = {"pandas", "matplotlib", "sklearn", "numba", "PIL"}
