@@ -78,6 +78,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         input_scale: float = 1.0,
         dtype: Any = "float32",
         schedule: Any = None,
+        standardize: bool = False,
         image_shape: Any = None,
     ) -> None:
         self._set_parameters(locals())
