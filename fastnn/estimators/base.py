@@ -509,7 +509,8 @@ def column_levels(X: Any) -> np.ndarray | None:
     if is_sparse(X):
         return None
     rows = X[:: max(1, len(X) // ROWS_FOR_LEVELS)]
-    return np.stack([rows.min(axis=0), np.median(rows, axis=0), rows.max(axis=0)]).astype(np.float32)
+    with np.errstate(over="ignore"):  # levels beyond float32 are those of no image
+        return np.stack([rows.min(axis=0), np.median(rows, axis=0), rows.max(axis=0)]).astype(np.float32)
 
 
 def joined_validation(

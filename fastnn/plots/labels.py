@@ -15,6 +15,7 @@ from fastnn.datasets.arrays import as_array
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError
 from fastnn.models import as_dataset, as_model
+from fastnn.models.pipelines import is_pipeline
 
 
 class ClassPairs(NamedTuple):
@@ -32,6 +33,13 @@ class Predictions(NamedTuple):
     labels: np.ndarray | None  # (N,) int64, from 0 to C - 1
     proba: np.ndarray  # (N, C)
     names: list[str]  # C names
+
+    @property
+    def known_labels(self) -> np.ndarray:
+        """The labels; DataError if there are none."""
+        if self.labels is None:
+            raise DataError("y is None, expected the true class of each sample")
+        return self.labels
 
 
 def class_pairs(labels: Any, predictions: Any, names: Sequence[object] | None, classes: Any) -> ClassPairs:
@@ -117,13 +125,12 @@ def class_array(name: str, values: Any) -> np.ndarray:
         return np.array([_text(item) for item in items], object)
     if kinds == {bool}:
         return np.array(items, bool)
+    if str in kinds and kinds & {bool, float}:
+        number, text = (next(item for item in items if (_kind(item) is str) == is_text) for is_text in (False, True))
+        raise DataError(f"{name} hold {short(number)} and {short(text)}, expected only numbers or only strings")
     for row, item in enumerate(items):
-        if item is None or _kind(item) is None or not np.isfinite(item) or int(item) != item:
-            mixed = " beside strings" if str in kinds else ""
+        if _kind(item) not in (bool, float) or not np.isfinite(item) or int(item) != item:
             raise DataError(f"{name} hold {short(item)} at sample {row}, expected whole numbers, booleans or strings")
-        if str in kinds:
-            mixed = next(text for text in items if _kind(text) is str)
-            raise DataError(f"{name} hold {short(item)} and {short(mixed)}, expected only numbers or only strings")
     return np.array([int(item) for item in items], np.int64)
 
 
@@ -155,6 +162,8 @@ def predict(estimator: Any, X: Any, y: Any = None) -> Predictions:
     inputs = data.images if isinstance(X, (Dataset, tuple)) else X
     if _is_classifier(estimator):
         classes, proba = list(np.asarray(estimator.classes_).tolist()), np.asarray(estimator.predict_proba(inputs))
+        if data.image_shape is None:
+            data = replace(data, image_shape=getattr(last_step(estimator), "image_shape", None))
     else:
         model = as_model(estimator)
         classes, proba = model.labels.tolist(), model.predict_proba(data if isinstance(X, (Dataset, tuple)) else X)
@@ -186,6 +195,11 @@ def predicted_pairs(estimator: Any, X: Any, y: Any = None) -> ClassPairs:
 def image_shape_of(estimator: Any, image_shape: Any) -> Any:
     """Return `image_shape`, or if it is None, that of a model or an estimator, or None."""
     return as_model(estimator).image_shape if image_shape is None else image_shape
+
+
+def last_step(estimator: Any) -> Any:
+    """Return the last step of a pipeline; anything else is returned as it is."""
+    return estimator.steps[-1][1] if is_pipeline(estimator) else estimator
 
 
 def _is_classifier(estimator: Any) -> bool:
