@@ -143,7 +143,7 @@ def _report(
         "settings": dict(settings),
         "data": {name: _describe(data) for name, data in splits._asdict().items()},
         "last_epoch": _numbers(history[-1]),
-        "diagnosis": [asdict(finding) for finding in diagnose(result, None, splits.train, confusion)],
+        "diagnosis": [asdict(finding) for finding in diagnose(result, None, splits.train, confusion, for_command=True)],
         "versions": versions(),
         "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
         **test_metrics,
