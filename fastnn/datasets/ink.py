@@ -1,6 +1,8 @@
 """Separates the digits of a grey picture from everything else, then scales and centres them like MNIST's digits."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -26,19 +28,19 @@ _NOISE_MULTIPLE = 5.0
 # Ink fainter than this fraction of the strongest ink does not enlarge the bounding box of the digit.
 _EDGE_FRACTION = 0.02
 # Where the background is uneven, ink fainter than this fraction does not connect marks.
-_STRONG_FRACTION = 0.2
+_STRONG_FRACTION = 0.3
 # A mark that contains a filled square of this fraction of its size is no digit, but a sheet or a shadow.
 _BLOB_FRACTION = 0.4
+_CUT_BLOB_FRACTION = 0.28
 
 
-# Part of the outline of a mark must be edges.
-_LEAST_SUPPORT = 0.75
 # A light mark that fills this part of its bounding box may be a sheet, if a mark of this fraction of its size is on it.
 _SHEET_FILL = 0.6
 _SHEET_MARK = 0.35
-# A digit that is cut off touches the border at few places and has nearly all ink.
-_CUT_PLACES = 8
+# A digit that is cut off has nearly all ink. A side of the picture is cut by at most this part of ink, in few places.
 _CUT_MASS = 0.85
+_CUT_SIDE = 0.4
+_CUT_PLACES = 8
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,6 @@ class _Reading:
     edge: float  # ink above this value enlarges the bounding box
     cell: int  # the side of a cell in pixels
     marks: Marks  # of cells
-
-    @property
-    def score(self) -> float:
-        return max((digit.score for digit in self.marks.digits), default=0.0)
 
 
 def find_digits(grey: np.ndarray, invert: Literal["auto"] | bool) -> list[np.ndarray] | None:
@@ -69,7 +67,7 @@ def find_digits(grey: np.ndarray, invert: Literal["auto"] | bool) -> list[np.nda
     cut_off = None if smooth is None else _cut_off_digit(smooth)
     if smooth is not None and _is_clean(smooth) and not _may_be_sheet(smooth):
         return _cropped_digits(smooth)
-    if smooth is not None and cut_off is not None:
+    if smooth is not None and cut_off is not None and _is_cut_by_strokes(smooth, cut_off):
         return [_cropped(smooth, cut_off)]
     local = _local_reading(grey, invert)
     if smooth is not None and _is_clean(smooth):
@@ -80,7 +78,9 @@ def find_digits(grey: np.ndarray, invert: Literal["auto"] | bool) -> list[np.nda
         return _cropped_digits(local if local is not None and is_sheet else smooth)
     if local is not None:
         return _cropped_digits(local)
-    return None if smooth is None else []
+    if smooth is None:
+        return None
+    return [] if cut_off is None else [_cropped(smooth, cut_off)]
 
 
 def fit_ink(ink: np.ndarray) -> np.ndarray:
@@ -112,22 +112,25 @@ def _smooth_reading(grey: np.ndarray, invert: Literal["auto"] | bool) -> _Readin
     contrast = grey - smooth_background(grey)
     if invert == "auto":
         invert = bool(np.maximum(-contrast, 0).sum(dtype=float) > np.maximum(contrast, 0).sum(dtype=float))
-    return _reading(-contrast if invert else contrast, 0.0, MIN_CONTRAST)
+    if invert:
+        contrast = -contrast
+    ink = np.maximum(contrast, 0)
+    threshold = otsu_threshold(ink)
+    strong = ink[ink > threshold]
+    if not strong.size:
+        return None
+    scaled = _scaled(ink, strong, robust_deviation(contrast[ink <= threshold]))
+    return None if scaled is None else _marked(*scaled)
 
 
 def _local_reading(grey: np.ndarray, invert: Literal["auto"] | bool) -> _Reading | None:
     """Read the picture with the background round each place; None without a digit."""
-    readings = []
-    for is_dark in (True, False) if invert == "auto" else (invert,):
-        contrast, background = local_contrast(grey, is_dark)
-        reading = _reading(contrast, 255 * _STRONG_FRACTION, 2 * MIN_CONTRAST)
-        if reading is not None:
-            supported = [d for d in reading.marks.digits if _support(reading, d, grey, background, is_dark)]
-            if supported:
-                readings.append(replace(reading, marks=replace(reading.marks, digits=supported)))
+    kinds = (True, False) if invert == "auto" else (invert,)
+    found = [_local_reading_of(grey, is_dark) for is_dark in kinds]
+    readings = [reading for reading in found if reading is not None]
     if not readings:
         return None
-    best = max(readings, key=lambda reading: reading.score)
+    best = max(readings, key=lambda reading: max(digit.score for digit in reading.marks.digits))
     for other in readings:
         # The gaps between strokes look like strokes of the other kind, but the strokes reach further.
         if other is not best and _bounds(other).encloses(_bounds(best)):
@@ -135,34 +138,60 @@ def _local_reading(grey: np.ndarray, invert: Literal["auto"] | bool) -> _Reading
     return best
 
 
-def _support(reading: _Reading, digit: Component, grey: np.ndarray, background: np.ndarray, is_dark: bool) -> bool:
-    """Return whether the digit ends at edges of the picture."""
-    mark = np.isin(reading.marks.labels, digit.numbers)
-    cells = [_in_cells(pixels, reading.cell, "edge").mean(axis=(1, 3)) for pixels in (grey, background)]
-    return edge_support(mark, cells[0], cells[1], is_dark) >= _LEAST_SUPPORT
-
-
-def _reading(contrast: np.ndarray, least: float, min_contrast: float) -> _Reading | None:
-    """Separate the ink from the noise, remove lines, and find the marks. Marks have ink above `least`."""
+def _local_reading_of(grey: np.ndarray, is_dark: bool) -> _Reading | None:
+    contrast, background = local_contrast(grey, is_dark)
     ink = np.maximum(contrast, 0)
-    threshold = otsu_threshold(ink)
-    strong = ink[ink > threshold]
-    if not strong.size:
+    strong = ink[ink > otsu_threshold(ink)]
+    if not strong.size or (full := float(np.percentile(strong, 90))) < 2 * MIN_CONTRAST:
         return None
-    noise = robust_deviation(contrast[ink <= threshold])
+    cell = _cell(grey)
+    cells = [_in_cells(pixels, cell, "edge").mean(axis=(1, 3)) for pixels in (grey, background)]
+    support = partial(edge_support, grey=cells[0], background=cells[1], is_dark=is_dark)
+    first = _marked(np.minimum(ink * (255 / full), 255), 255 * _STRONG_FRACTION, support)
+    if not first.marks.digits:
+        return None
+    # The strength of these digits and the noise round them set the scale.
+    bounds = _bounds(first)
+    margin = bounds.size // 4 + 2
+    area = np.s_[
+        max(bounds.top - margin, 0) * cell : (bounds.bottom + margin) * cell,
+        max(bounds.left - margin, 0) * cell : (bounds.right + margin) * cell,
+    ]
+    is_ink = np.isin(first.marks.labels, [number for digit in first.marks.digits for number in digit.numbers])
+    is_near = np.kron(is_ink, np.ones((cell, cell), bool))[: grey.shape[0], : grey.shape[1]]
+    kept = np.where(first.ink > 0, ink, 0)
+    strong = kept[is_near & (first.ink > first.edge)]
+    scaled = _scaled(kept, strong, robust_deviation(contrast[area][first.ink[area] <= first.edge]))
+    return None if scaled is None else replace(first, ink=scaled[0], edge=max(scaled[1], 255 * _STRONG_FRACTION / 2))
+
+
+def _scaled(ink: np.ndarray, strong: np.ndarray, noise: float) -> tuple[np.ndarray, float] | None:
+    """Scale ink to 0 ... 255, from the noise to the strong ink; None if it is hardly stronger than the noise.
+
+    Also returns the value above which ink enlarges the bounding box of a digit.
+    """
     full = float(np.percentile(strong, 90))
-    if full < max(min_contrast, _NOISE_MULTIPLE * noise):
+    if full < max(MIN_CONTRAST, _NOISE_MULTIPLE * noise):
         return None
     floor = min(3 * noise, full / 2)
     gain = 255 / (full - floor)
-    ink = np.clip((ink - floor) * gain, 0, 255)
-    edge = 255 * _EDGE_FRACTION + min(3 * noise * gain, 100)
-    mask = ink > max(edge, least)
-    kept = without_lines(mask)
-    ink[mask & ~kept] = 0
-    cell = -(-max(ink.shape) // _CELLS)
-    is_marked, sums = _in_cells(kept, cell).any(axis=(1, 3)), _in_cells(ink, cell).mean(axis=(1, 3))
-    return _Reading(ink, edge, cell, find_marks(is_marked, sums))
+    return np.clip((ink - floor) * gain, 0, 255), 255 * _EDGE_FRACTION + min(3 * noise * gain, 100)
+
+
+def _marked(
+    ink: np.ndarray, edge: float, support: Callable[[np.ndarray], np.ndarray] | None = None
+) -> _Reading:
+    """Remove lines, and find the marks."""
+    mask = ink > edge
+    ink[mask & ~without_lines(mask)] = 0
+    cell = _cell(ink)
+    is_marked, sums = _in_cells(ink > edge, cell).any(axis=(1, 3)), _in_cells(ink, cell).mean(axis=(1, 3))
+    return _Reading(ink, edge, cell, find_marks(is_marked, sums, support))
+
+
+def _cell(pixels: np.ndarray) -> int:
+    """Return the side of a cell in pixels."""
+    return -(-max(pixels.shape) // _CELLS)
 
 
 def _in_cells(pixels: np.ndarray, cell: int, mode: Literal["constant", "edge"] = "constant") -> np.ndarray:
@@ -185,11 +214,11 @@ def _is_clean(reading: _Reading) -> bool:
     return bool(marks.digits) and not marks.at_border and not any(_is_blob(reading, d) for d in marks.digits)
 
 
-def _is_blob(reading: _Reading, digit: Component) -> bool:
+def _is_blob(reading: _Reading, digit: Component, fraction: float = _BLOB_FRACTION) -> bool:
     from scipy import ndimage
 
     mask = np.isin(reading.marks.labels, digit.numbers)[digit.top : digit.bottom, digit.left : digit.right]
-    side = int(_BLOB_FRACTION * digit.size) + 2
+    side = int(fraction * digit.size) + 2
     return bool(ndimage.minimum_filter(np.pad(mask, 1), side, mode="constant").any())
 
 
@@ -204,12 +233,17 @@ def _cut_off_digit(reading: _Reading) -> Component | None:
     """Return the digit that touches the border of the picture, if nothing else is there."""
     marks = reading.marks
     digit = max(marks.at_border, key=lambda component: component.mass, default=None)
-    if digit is None or digit.mass < _CUT_MASS * marks.total or _is_blob(reading, digit):
+    if digit is None or digit.mass < _CUT_MASS * marks.total or _is_blob(reading, digit, _CUT_BLOB_FRACTION):
         return None
-    mark = np.isin(marks.labels, digit.numbers)
-    around = np.concatenate([mark[0], mark[1:, -1], mark[-1, -2::-1], mark[-2:0:-1, 0]])
-    places = np.count_nonzero(np.diff(around.astype(np.int8)) > 0)
-    return digit if places <= _CUT_PLACES else None
+    return digit
+
+
+def _is_cut_by_strokes(reading: _Reading, digit: Component) -> bool:
+    """Return whether the ink meets the border as a few strokes, unlike a shadow."""
+    mark = np.isin(reading.marks.labels, digit.numbers)
+    sides = mark[0], mark[:, -1], mark[-1, ::-1], mark[::-1, 0]
+    places = np.count_nonzero(np.diff(np.concatenate(sides).astype(np.int8)) > 0)
+    return places <= _CUT_PLACES and all(side.mean() <= _CUT_SIDE for side in sides)
 
 
 def _cropped_digits(reading: _Reading) -> list[np.ndarray]:

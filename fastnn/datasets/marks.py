@@ -1,5 +1,6 @@
 """Finds the marks in a mask of ink that may be digits, and leaves out frames, lines, edges and specks."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,10 @@ _SPECK_FRACTION = 0.02
 # Marks of at least this fraction of the tallest mark's height are digits of their own.
 _SIMILAR = 0.5
 # A smaller component belongs to the digit if the gap between them is at most this fraction of the digit's size.
-_GAP = 0.25
+_GAP = 0.15
+_GAP_BESIDE = 0.08
+# The part of a mark's outline that must be edges of the picture.
+_LEAST_SUPPORT = 0.9
 # A component whose width is at most this fraction of its length is a line, if it is level or upright.
 _LINE_RATIO = 0.09
 
@@ -69,16 +73,22 @@ class Marks:
     total: float  # the ink of all components
 
 
-def find_marks(mask: np.ndarray, ink: np.ndarray) -> Marks:
+def find_marks(
+    mask: np.ndarray, ink: np.ndarray, support: Callable[[np.ndarray], np.ndarray] | None = None
+) -> Marks:
     """Return the marks that may be digits.
 
     mask: (height, width) bool, where there is ink
     ink: (height, width) float32, from 0 to 255
+    support: returns the part of each mark's outline that is an edge, from the labels; None to trust all marks
     """
     labels, components = _components(mask, ink)
     total = sum(component.mass for component in components)
     at_border = [c for c in components if c.touches_border and c.mass >= _SPECK_FRACTION * total]
     inner = [c for c in components if not c.touches_border]
+    if support is not None and inner:
+        supports = support(labels)
+        inner = [c for c in inner if supports[c.numbers[0]] >= _LEAST_SUPPORT]
     inner_total = sum(component.mass for component in inner)
     inner = [c for c in inner if c.mass >= _SPECK_FRACTION * inner_total]
     candidates = _without_lines(_without_frames(inner, labels), labels)
@@ -182,7 +192,7 @@ def _are_one_digit(first: Component, second: Component) -> bool:
     taller, shorter = max(first.height, second.height), min(first.height, second.height)
     narrower = max(1, min(first.width, second.width))
     if shorter < _SIMILAR * taller:
-        return gap <= _GAP * max(first.size, second.size)
+        return gap <= (_GAP if across > 0 else _GAP_BESIDE) * max(first.size, second.size)
     if down >= 0.5 * shorter:  # side by side, unless one is above much of the other
         return across >= 0.5 * narrower
     if across >= 0.3 * narrower:  # one above the other
