@@ -65,7 +65,7 @@ def _text(folder: Path) -> Path:
 
 
 def _houses(folder: Path) -> Path:
-    """Write a table like California's houses: eight numbers of different ranges, and a price with noise, capped at 5."""
+    """Write a table like California's houses: eight numbers of different ranges, and a noisy price of at most 5."""
     rng = np.random.default_rng(0)
     n = 20_640
     latitude = rng.choice([34, 37.5], n) + rng.normal(0, 0.8, n)
