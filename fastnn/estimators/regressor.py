@@ -137,9 +137,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         """`BaseMLP._check_data`, and ValueError for targets that are strings, even those of digits."""
         values = np.asarray(None if isinstance(y, str) else y)
         items = values.flat if values.dtype.kind in "OUS" else ()
-        text = next(
-            (each if isinstance(each, bytes) else str(each) for each in items if isinstance(each, (str, bytes))), None
-        )
+        text = next((str(each) for each in items if isinstance(each, (str, bytes))), None)
         if text is not None:
             raise ValueError(f"y holds the string {text!r}, expected numbers: use MLPClassifier for classes")
         return super()._check_data(X, y, reset=reset)

@@ -4,14 +4,20 @@ import dataclasses
 import json
 import math
 import re
+import warnings
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from sklearn.datasets import load_wine
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import fastnn
+from fastnn import Dataset, MLPClassifier, load_digits, train
 from fastnn.backends import layerwise, reference
-from fastnn.errors import DataError
+from fastnn.errors import DataError, SettingsError
 from fastnn.explanation import ExplainDisplay, Explanation, explain
 from fastnn.explanation.text import KINDS
 from fastnn.network import ACTIVATIONS, LAYERS, BatchNorm, Dense, Network
@@ -358,9 +364,7 @@ def test_everything_that_holds_a_network_is_explained_alike():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         estimator.fit(images, np.array(list("abcdefghij"))[labels])
-    expected = explain(
-        estimator.network_, images[3], label=3, class_names="abcdefghij", image_shape=(8, 8)
-    )
+    expected = explain(estimator.network_, images[3], label=3, class_names="abcdefghij", image_shape=(8, 8))
     model = estimator.to_model()
     for given in (estimator, model, make_pipeline("passthrough", estimator)):
         for row in (images[3], images[3:4], images[3].reshape(8, 8), images[3].tolist()):
@@ -391,7 +395,9 @@ def test_a_standardised_network_is_explained_from_raw_inputs():
     assert "alcohol" in text
     assert "proline" in text
     assert "input 0" not in text
-    assert [label.get_text() for label in ExplainDisplay(found).plot().axes_["inputs"].get_xticklabels()] == [*X.columns]
+    assert [label.get_text() for label in ExplainDisplay(found).plot().axes_["inputs"].get_xticklabels()] == [
+        *X.columns
+    ]
 
 
 def test_two_classes_of_an_estimator_are_explained_as_two_logits():
