@@ -33,7 +33,7 @@ def equations(page: Path) -> list[tuple[str, float, str, float]]:
     """Return each pair of neighbouring sides of an equation that are both numeric: as written, and their values."""
     found = []
     for block in re.findall(r"^\$\$\n(.*?)\n\$\$$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
-        for line in re.split(r"\\\\|\\qquad", block):
+        for line in re.split(r"\\\\|\\qquad", re.sub(r"\\(begin|end)\{aligned\}", "", block)):
             sides = line.replace("&=", "=").split("=")
             values = [value_of(side) for side in sides]
             for k in range(len(sides) - 1):
@@ -55,6 +55,14 @@ def test_numeric_equations_hold(page):
         decimals = [len(digits) for digits in re.findall(r"\.(\d{4,})", right)]
         last_place = 10.0 ** -min(decimals) if decimals else 1e-9  # rounded numbers have four decimals or more
         assert abs(left_value - right_value) <= last_place, f"{left} = {right}, but the left side is {left_value}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_columns_and_line_breaks_stand_in_an_environment(page):
+    """TeX, MathJax and KaTeX refuse a bare `&`, and ignore a bare line break."""
+    for block in re.findall(r"^\$\$\n(.*?)\n\$\$$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
+        rest = re.sub(r"\\begin\{(\w+)\}.*?\\end\{\1\}", "", block, flags=re.DOTALL)
+        assert "&" not in rest and r"\\" not in rest, f"{page.name}: {block}"
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.stem)
