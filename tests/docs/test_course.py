@@ -43,8 +43,9 @@ def equations(page: Path) -> list[tuple[str, float, str, float]]:
     return found
 
 
-def test_course_examples_print_the_outputs_shown():
-    assert len(PAGES) == 10
+def test_course_examples_print_the_outputs_shown(monkeypatch):
+    assert len(PAGES) == 12
+    monkeypatch.syspath_prepend(COURSE)  # for tiny.py
     _, failures = run_examples(PAGES)
     assert not failures, failures
 
@@ -81,6 +82,33 @@ def test_included_code_exists(page):
             line = line.strip('"').replace('\\"', '"')  # a YAML string may be quoted
             assert line in found, f"{path} has no {line!r}"
             found = found.partition(line)[2]
+
+
+@pytest.mark.parametrize("page", PAGES[:-1], ids=lambda page: page.stem)
+def test_a_chapter_ends_with_three_exercises_and_their_solutions(page):
+    _, *rest = page.read_text(encoding="utf-8").split("\n## Exercises\n")
+    assert len(rest) == 1
+    questions, *solutions = rest[0].split("<details>\n")
+    assert re.findall(r"^(\d)\. ", questions, re.MULTILINE) == ["1", "2", "3"]
+    assert [re.match(r"<summary>Solution (\d)</summary>\n\n", text)[1] for text in solutions] == ["1", "2", "3"]
+    assert all(text.endswith("\n\n</details>\n") for text in (text.rstrip("\n") + "\n" for text in solutions))
+
+
+def test_the_glossary_is_sorted():
+    assert PAGES[-1].stem == "glossary"
+    terms = re.findall(r"^## (.*)$", PAGES[-1].read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(terms) > 50
+    assert terms == sorted(terms, key=str.casefold)
+
+
+def test_each_figure_is_shown_with_an_alternative_text():
+    scripts, shown = {path.name for path in (DOCS / "figures").glob("*.py")}, set()
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        plots = re.findall(r"^\.\. plot:: figures/(\w+\.py)(?: \w+)?\n   :alt: (.+)$", text, re.MULTILINE)
+        assert len(plots) == text.count(".. plot::"), page.name
+        shown |= {name for name, _ in plots}
+    assert shown == scripts
 
 
 def test_the_course_has_numeric_equations_to_check():
