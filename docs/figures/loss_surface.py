@@ -20,7 +20,7 @@ def loss_and_gradient(v, w):
 
 grid = np.linspace(-2.5, 2.5, 61)
 surface = np.array([[loss_and_gradient(v, w)[0] for v in grid] for w in grid])
-figure, ax = plt.subplots(figsize=(6, 4.6), layout="constrained")
+figure, ax = plt.subplots(figsize=(6, 5), layout="constrained")
 levels = surface.min() + (surface.max() - surface.min()) * np.linspace(0, 1, 22) ** 2  # dense near the minima
 filled = ax.contourf(grid, grid, surface, levels, cmap="cividis")
 ax.contour(grid, grid, surface, levels, colors="white", linewidths=0.4)
@@ -34,4 +34,4 @@ for start, colour, marker in (
     for _ in range(200):
         path.append(path[-1] - 0.3 * loss_and_gradient(*path[-1])[1])
     ax.plot(*np.transpose(path), color=colour, lw=1.5, marker=marker, markevery=10, ms=6, mec="#222222", mew=0.7)
-ax.set(xlabel="weight v, from the input to the unit", ylabel="weight w, from the unit to the classes")
+ax.set(aspect="equal", xlabel="weight v, from the input to the unit", ylabel="weight w, from the unit to the classes")

@@ -1,6 +1,7 @@
 """The course is correct: its examples print the outputs shown, and its numeric equations hold."""
 
 import ast
+import builtins
 import re
 from math import exp, log, sqrt
 from pathlib import Path
@@ -92,6 +93,22 @@ def test_a_chapter_ends_with_three_exercises_and_their_solutions(page):
     assert re.findall(r"^(\d)\. ", questions, re.MULTILINE) == ["1", "2", "3"]
     assert [re.match(r"<summary>Solution (\d)</summary>\n\n", text)[1] for text in solutions] == ["1", "2", "3"]
     assert all(text.endswith("\n\n</details>\n") for text in (text.rstrip("\n") + "\n" for text in solutions))
+
+
+def test_the_chapter_on_kernels_explains_each_function_that_they_call():
+    text, calls = PAGES[-2].read_text(encoding="utf-8"), set()
+    kernels = re.findall(r"literalinclude\} \.\./\.\./(kernels/.*)\n:pyobject: (\w+)", text)
+    for path, name in kernels:
+        module = ast.parse((DOCS.parent / path).read_text(encoding="utf-8"))
+        function = next(node for node in module.body if getattr(node, "name", None) == name)
+        for node in ast.walk(function):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not hasattr(builtins, node.func.id):
+                calls.add(node.func.id)
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    explained = set(re.findall(r"`@?(\w+)", prose))
+    assert len(kernels) == 6
+    assert len(calls) > 20
+    assert calls - explained - {"real"} == set()  # `real` converts a number to the working dtype
 
 
 def test_the_glossary_is_sorted():
