@@ -20,7 +20,7 @@ def loss_and_gradient(v, w):
 
 grid = np.linspace(-2.5, 2.5, 61)
 surface = np.array([[loss_and_gradient(v, w)[0] for v in grid] for w in grid])
-figure, ax = plt.subplots(figsize=(6, 5), layout="constrained")
+figure, ax = plt.subplots(figsize=(6, 4.9), layout="compressed")
 levels = surface.min() + (surface.max() - surface.min()) * np.linspace(0, 1, 22) ** 2  # dense near the minima
 filled = ax.contourf(grid, grid, surface, levels, cmap="cividis")
 ax.contour(grid, grid, surface, levels, colors="white", linewidths=0.4)
