@@ -9,13 +9,11 @@ project = "fastnn"
 author = "The fastnn developers"
 extensions = [
     "mathml",
-    "source_lines",
     "command_reference",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "numpydoc",
     "myst_nb",
-    "matplotlib.sphinxext.plot_directive",
 ]
 nitpicky = True
 # Docstrings write code in single backticks. What has a page of its own becomes a link, the rest stays code.
@@ -36,11 +34,6 @@ nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 
-plot_include_source = False
-plot_basedir = str(Path(__file__).parent)
-plot_html_show_formats = False
-plot_html_show_source_link = False
-plot_formats = [("png", 144)]
 
 html_theme = "pydata_sphinx_theme"
 html_title = "fastnn"

@@ -68,21 +68,32 @@ def test_columns_and_line_breaks_stand_in_an_environment(page):
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.stem)
-def test_included_code_exists(page):
-    """Each `literalinclude` names a function or class of its file, and lines in it."""
-    for path, text in re.findall(
-        r"^```\{literalinclude\} (.*)\n((?::.*\n)*)", page.read_text(encoding="utf-8"), re.MULTILINE
-    ):
-        source, options = (page.parent / path).read_text(encoding="utf-8"), dict(re.findall(r":([\w-]+): (.*)", text))
-        body, found = ast.parse(source).body, source
-        for name in filter(None, options.get("pyobject", "").split(".")):
-            node = next((node for node in body if getattr(node, "name", None) == name), None)
-            assert node is not None, f"{path} has no {options['pyobject']}"
-            body, found = node.body, ast.get_source_segment(source, node)
-        for line in filter(None, map(options.get, ("start-at", "end-at", "end-before"))):
-            line = line.strip('"').replace('\\"', '"')  # a YAML string may be quoted
-            assert line in found, f"{path} has no {line!r}"
-            found = found.partition(line)[2]
+def test_quoted_code_is_that_of_the_source(page, monkeypatch):
+    monkeypatch.syspath_prepend(DOCS)
+    from embed_code import updated
+
+    assert page.read_text(encoding="utf-8") == updated(page), "run python docs/embed_code.py"
+
+
+def test_a_change_of_quoted_code_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(DOCS)
+    import embed_code
+
+    monkeypatch.setattr(embed_code, "DOCS", tmp_path / "docs")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "code.py").write_text("def f():\n    a = 1\n    return a\n")
+    page = tmp_path / "docs" / "page.md"
+    page.write_text('Text.\n\n<!-- code: ../code.py | f | from "a =" -->\n\nMore.\n')
+    assert embed_code.main(["--check"]) == 1
+    assert embed_code.main([]) == 0
+    quoted = "[`code.py`](../code.py), `f`:\n\n```python\na = 1\nreturn a\n```\n"
+    assert page.read_text() == f'Text.\n\n<!-- code: ../code.py | f | from "a =" -->\n{quoted}\nMore.\n'
+    assert embed_code.main(["--check"]) == 0
+    (tmp_path / "code.py").write_text("def f():\n    a = 2\n    return a\n")
+    assert embed_code.main(["--check"]) == 1
+    (tmp_path / "code.py").write_text("def g():\n    a = 2\n")
+    with pytest.raises(SystemExit, match=r"docs/page\.md: \.\./code\.py: f was not found"):
+        embed_code.main([])
 
 
 @pytest.mark.parametrize("page", PAGES[:-1], ids=lambda page: page.stem)
@@ -97,14 +108,14 @@ def test_a_chapter_ends_with_three_exercises_and_their_solutions(page):
 
 def test_the_chapter_on_kernels_explains_each_function_that_they_call():
     text, calls = PAGES[-2].read_text(encoding="utf-8"), set()
-    kernels = re.findall(r"literalinclude\} \.\./\.\./(kernels/.*)\n:pyobject: (\w+)", text)
+    kernels = re.findall(r"<!-- code: \.\./\.\./(kernels/\S+) \| (\w+) -->", text)
     for path, name in kernels:
         module = ast.parse((DOCS.parent / path).read_text(encoding="utf-8"))
         function = next(node for node in module.body if getattr(node, "name", None) == name)
         for node in ast.walk(function):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not hasattr(builtins, node.func.id):
                 calls.add(node.func.id)
-    prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    prose = re.sub(r"^```.*?^```$|^\[`.*?$", "", text, flags=re.DOTALL | re.MULTILINE)
     explained = set(re.findall(r"`@?(\w+)", prose))
     assert len(kernels) == 6
     assert len(calls) > 20
@@ -118,14 +129,15 @@ def test_the_glossary_is_sorted():
     assert terms == sorted(terms, key=str.casefold)
 
 
-def test_each_figure_is_shown_with_an_alternative_text():
-    scripts, shown = {path.name for path in (DOCS / "figures").glob("*.py")}, set()
+def test_each_figure_has_a_script_and_an_alternative_text():
+    scripts, shown = {path.stem for path in (DOCS / "figures").glob("*.py")}, set()
     for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        plots = re.findall(r"^\.\. plot:: figures/(\w+\.py)(?: \w+)?\n   :alt: (.+)$", text, re.MULTILINE)
-        assert len(plots) == text.count(".. plot::"), page.name
-        shown |= {name for name, _ in plots}
-    assert shown == scripts
+        for text, name in re.findall(r"!\[(.*?)\]\((.*?)\)", page.read_text(encoding="utf-8")):
+            assert len(text) > 20, f"{page.name}: {name}"
+            assert (page.parent / name).exists()
+            shown.add(Path(name).stem)
+    assert {name.split("-")[0] for name in shown} == scripts
+    assert {path.stem for path in (DOCS / "images" / "figures").glob("*.png")} == shown
 
 
 def test_the_course_has_numeric_equations_to_check():
