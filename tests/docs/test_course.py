@@ -44,6 +44,7 @@ def equations(page: Path) -> list[tuple[str, float, str, float]]:
     return found
 
 
+@pytest.mark.filterwarnings("ignore:inputs are bytes up to 255")  # the chapter on data says so
 def test_course_examples_print_the_outputs_shown(monkeypatch):
     assert len(PAGES) == 12
     monkeypatch.syspath_prepend(COURSE)  # for tiny.py
