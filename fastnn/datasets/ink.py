@@ -36,6 +36,7 @@ _CUT_BLOB_FRACTION = 0.28
 
 
 # A light mark that fills this part of its bounding box may be a sheet, if a mark of this fraction of its size is on it.
+_SHEET_SIDE = 56
 _SHEET_FILL = 0.6
 _SHEET_CORNERS = 0.3
 _SHEET_MARK = 0.35
@@ -43,6 +44,7 @@ _SHEET_MARK = 0.35
 _CUT_MASS = 0.85
 _REST_MASS = 0.4  # the part of its ink that is a digit if the rest is not
 _CUT_SIDE = 0.4
+_MOST_MASS = 0.3
 _CUT_PLACES = 8
 
 
@@ -67,9 +69,11 @@ def find_digits(grey: np.ndarray, invert: Literal["auto"] | bool) -> list[np.nda
     """
     grey = shrunk(grey, _LARGEST_SIDE)
     smooth = _smooth_reading(grey, invert)
+    sheet = _sheet_reading(grey, smooth) if smooth is not None and invert == "auto" else None
+    if sheet is not None:
+        return _cropped_digits(sheet)
     if smooth is not None and _is_clean(smooth):
-        sheet = _sheet_reading(grey, smooth) if invert == "auto" and _may_be_sheet(smooth) else None
-        return _cropped_digits(smooth if sheet is None else sheet)
+        return _cropped_digits(smooth)
     cut_off = None if smooth is None else _cut_off_digit(smooth)
     local = _local_reading(grey, invert)
     if smooth is not None and cut_off is not None:
@@ -77,6 +81,10 @@ def find_digits(grey: np.ndarray, invert: Literal["auto"] | bool) -> list[np.nda
         is_rest = mass < _REST_MASS * cut_off.mass or _fills(smooth, cut_off)
         if local is None or (is_rest and _is_cut_by_strokes(smooth, cut_off)):
             return [_cropped(smooth, cut_off)]
+    if local is not None and smooth is None:
+        # Without a smooth background, most ink must belong to the digits; noise has many marks.
+        mass = sum(digit.mass for digit in local.marks.digits)
+        local = local if mass >= _MOST_MASS * local.marks.total else None
     if local is not None:
         return _cropped_digits(local)
     return None if smooth is None else []
@@ -232,8 +240,11 @@ def _may_be_sheet(reading: _Reading) -> bool:
     """Return whether the only mark may be a sheet of paper on a table: it is filled up to its corners."""
     from scipy import ndimage
 
-    sheet, *others = reading.marks.digits
-    if others or 2.5 * min(sheet.height, sheet.width) < sheet.size:
+    if len(reading.marks.digits) != 1 or reading.marks.at_border:
+        return False
+    sheet = reading.marks.digits[0]
+    narrow = min(sheet.height, sheet.width)
+    if narrow * reading.cell < _SHEET_SIDE or 2.5 * narrow < sheet.size:
         return False
     mask = np.isin(reading.marks.labels, sheet.numbers)[sheet.top : sheet.bottom, sheet.left : sheet.right]
     if mask.mean() < _SHEET_FILL:
@@ -249,6 +260,8 @@ def _sheet_reading(grey: np.ndarray, reading: _Reading) -> _Reading | None:
     """Read what is on the sheet of paper that is the only mark; None if nothing of a digit's size is there."""
     from scipy import ndimage
 
+    if not _may_be_sheet(reading):
+        return None
     sheet, cell = reading.marks.digits[0], reading.cell
     is_sheet = ndimage.binary_fill_holes(np.isin(reading.marks.labels, sheet.numbers))
     is_sheet = np.kron(ndimage.binary_erosion(is_sheet, np.ones((3, 3))), np.ones((cell, cell), bool))
@@ -284,7 +297,7 @@ def _is_cut_by_strokes(reading: _Reading, digit: Component) -> bool:
     mark = np.isin(reading.marks.labels, digit.numbers)
     sides = mark[0], mark[:, -1], mark[-1, ::-1], mark[::-1, 0]
     places = np.count_nonzero(np.diff(np.concatenate(sides).astype(np.int8)) > 0)
-    return places <= _CUT_PLACES and all(side.mean() <= _CUT_SIDE for side in sides)
+    return places <= _CUT_PLACES and (_fills(reading, digit) or all(side.mean() <= _CUT_SIDE for side in sides))
 
 
 def _cropped_digits(reading: _Reading) -> list[np.ndarray]:

@@ -14,6 +14,7 @@ _GAP = 0.15
 _GAP_BESIDE = 0.1
 # Where the background is uneven, digits have at least this fraction of all ink. Noise has many marks of equal size.
 _LEAST_MASS = 0.08
+_LEAST_SIZE = 0.08  # as a fraction of the picture's side
 # The part of a mark's outline that must be edges of the picture.
 _LEAST_SUPPORT = 0.85
 # A component whose width is at most this fraction of its length is a line, if it is level or upright.
@@ -89,15 +90,19 @@ def find_marks(
     at_border = [c for c in components if c.touches_border and c.mass >= _SPECK_FRACTION * total]
     inner = [c for c in components if not c.touches_border]
     all_inner = sum(component.mass for component in inner)
+    least = 0.0
     if support is not None and inner:
         supports = support(labels)
+        least = _LEAST_SIZE * max(mask.shape)
         inner = [c for c in inner if supports[c.numbers[0]] >= _LEAST_SUPPORT]
     inner_total = sum(component.mass for component in inner)
     inner = [c for c in inner if c.mass >= _SPECK_FRACTION * inner_total]
     candidates = _without_lines(_without_frames(inner, labels), labels)
     digits = _digits(candidates) if candidates else []
-    if support is not None and sum(digit.mass for digit in digits) < _LEAST_MASS * all_inner:
-        digits = []
+    if support is not None:
+        digits = [digit for digit in digits if digit.size >= least]
+        if sum(digit.mass for digit in digits) < _LEAST_MASS * all_inner:
+            digits = []
     return Marks(labels, digits, at_border, total)
 
 
