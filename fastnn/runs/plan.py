@@ -19,7 +19,7 @@ from fastnn.network.targets import TargetScale
 from fastnn.optim.config import TrainingConfig
 
 # Data of one's own: enough steps for a network to settle, whatever the number of samples.
-_STEPS = 4000
+_STEPS = 20_000
 _FEWEST_EPOCHS, _MOST_EPOCHS = 20, 1000
 # Epochs without a lower validation loss. The weights of the best epoch are kept.
 _PATIENCE = 100
