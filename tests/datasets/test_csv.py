@@ -531,18 +531,17 @@ def test_a_giant_field_is_shortened_in_the_message(table, refused):
     newline=st.sampled_from(["\n", "\r\n", "\r"]),
     mark=st.sampled_from([",", ";", "\t", "|", " ", ", "]),
     header=st.booleans(),
-    final=st.booleans(),
     encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
     packed=st.booleans(),
     seed=st.integers(0, 1000),
 )
 @in_one_folder
-def test_a_written_table_is_read_back_equal(table, pixels, newline, mark, header, final, encoding, packed, seed):
+def test_a_written_table_is_read_back_equal(table, pixels, newline, mark, header, encoding, packed, seed):
     labels = np.random.default_rng(seed).integers(0, 1000, len(pixels)).tolist()
     rows = [[label, *row] for label, row in zip(labels, pixels, strict=True)]
     content = lines(*[["digit", *(f"pixel{number}" for number in range(9))]] * header, *rows)
     content = content.replace(",", mark).replace("\n", newline)
-    data = (content if final else content.removesuffix(newline)).encode(encoding)
+    data = (content if seed % 2 else content.removesuffix(newline)).encode(encoding)
     path = table(gzip.compress(data) if packed else data)
     read = read_csv(path, header="yes" if header else "no", labels="first", image_shape=(3, 3), task="classification")
     np.testing.assert_array_equal(read.images, np.array(pixels, np.uint8), strict=True)
@@ -562,10 +561,11 @@ FIELD = st.one_of(
 @example(rows=[["1", "2"], ["3", "0x1F"]])
 @in_one_folder
 def test_numbers_are_parsed_as_python_does_or_refused(table, outcome, rows):
+    rows = [[*row, "7"] for row in rows]  # a last column that is empty would be left out
     data = outcome(lambda: read_csv(table(lines(*rows)), header="no", labels="none"))
     if isinstance(data, str):
         assert "table.csv" in data
-    elif len(data) == len(rows):
+    else:
         np.testing.assert_allclose(data.images, np.array([[float(each) for each in row] for row in rows]), rtol=1e-6)
 
 
