@@ -102,7 +102,7 @@ def test_files_that_do_not_fit_together_are_named(made, refused, tmp_path):
     refused(lambda: read_files([images, others]), images, others, "found 2 labels, expected 5")
     (narrow,) = made("csv", "narrow")
     wide = tmp_path / "wide"
-    wide.write_text(",".join(["1"] * 17))
+    wide.write_text("label," + ",".join(f"pixel{number}" for number in range(16)) + "\n" + ",".join(["1"] * 17))
     refused(lambda: read_files([narrow, wide]), narrow, wide, "found 16 pixels", "expected 9")
 
 
