@@ -51,10 +51,11 @@ _MAX_DEPTH = 3
 
 @dataclass(frozen=True)
 class _Table:
-    """A table and the name of its file."""
+    """A table, the name of its file, and whether the labels of another file are its last column."""
 
     name: str
     frame: "pd.DataFrame"
+    is_joined: bool = False
 
 
 @dataclass(frozen=True)
@@ -334,7 +335,7 @@ def _joined(contents: list[_Loaded]) -> _Table | Dataset | list[Named] | Parts:
     images, labels = _images_and_labels(contents)  # type: ignore[arg-type]
     if isinstance(images, _Table):
         label_frame = labels.frame if isinstance(labels, _Table) else _frame_of(labels)
-        return _Table(images.name, join_labels(images.frame, label_frame, images.name, labels.name))
+        return _Table(images.name, join_labels(images.frame, label_frame, images.name, labels.name), is_joined=True)
     if isinstance(labels, _Table):
         labels = Named(labels.name, labels.frame.iloc[:, -1].to_numpy())
     return [images, labels]
@@ -365,6 +366,8 @@ def _images_and_labels(pair: Sequence[Any]) -> tuple[Any, Any]:
 
 def _datasets(joined: dict[str, Any], options: ReadOptions, names: str) -> Parts:
     """Return the data sets of what each part has: tables are read alike, the training table first."""
+    if any(isinstance(each, _Table) and each.is_joined for each in joined.values()):
+        options = replace(options, label="last")
     if all(isinstance(each, _Table) for each in joined.values()):
         order = sorted(joined, key=("train", "", "validation", "test").index)
         tables = [joined[part] for part in order]
