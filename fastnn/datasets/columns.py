@@ -1,7 +1,7 @@
 """A table by columns: which are numbers, which are text, and where in the file a value stands."""
 
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -44,6 +44,7 @@ class Table:
         self.frame = frame
         self.name = name
         self.rows = rows_of(frame)
+        self.dtypes: list[Any] = frame.dtypes.tolist()
         self._texts: dict[int, bool] = {}
 
     @cached_property
@@ -69,7 +70,7 @@ class Table:
 
     def is_numeric(self, position: int) -> bool:
         """Return whether pandas holds the column as numbers or booleans."""
-        return self.frame.dtypes.iloc[position].kind in "buif"
+        return self.dtypes[position].kind in "buif"
 
     def texts(self, position: int) -> list[str | None]:
         """Return the values of a column as texts without white space around them; None for a missing value."""
@@ -81,7 +82,7 @@ class Table:
     def numbers(self, position: int) -> tuple[np.ndarray, np.ndarray]:
         """Return a column as floats (N,), with nan for missing values, and whether each value is no number (N,)."""
         if self.is_numeric(position):
-            dtype = self.frame.dtypes.iloc[position]
+            dtype = self.dtypes[position]
             values = self.frame.iloc[:, position]
             array = values.to_numpy() if isinstance(dtype, np.dtype) else values.to_numpy(np.float64, na_value=np.nan)
             return array.astype(np.float64), np.zeros(len(array), bool)
@@ -101,7 +102,7 @@ class Table:
 
     def profile(self, position: int) -> Profile:
         """Return the figures of a column of numbers, without its missing values."""
-        if self.is_numeric(position) and isinstance(self.frame.dtypes.iloc[position], np.dtype):
+        if self.is_numeric(position) and isinstance(self.dtypes[position], np.dtype):
             numbers = self.frame.iloc[:, position].to_numpy()
         else:
             numbers = self.numbers(position)[0]

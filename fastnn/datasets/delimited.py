@@ -3,6 +3,7 @@
 import csv
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -203,6 +204,9 @@ def _parsed(text: bytes, n_before: int, width: int, dialect: Dialect, places: Te
 
     if n_before:
         text = text.split(b"\n", n_before)[n_before]
+    digits = _bytes(text, width, dialect.delimiter)
+    if digits is not None:
+        return pd.DataFrame(digits)
     try:
         chunks = pd.read_csv(
             BytesIO(text),
@@ -228,6 +232,15 @@ def _parsed(text: bytes, n_before: int, width: int, dialect: Dialect, places: Te
         if wrong is not None:
             raise wrong
     return frame
+
+
+def _bytes(text: bytes, width: int, delimiter: str) -> np.ndarray | None:
+    """Return lines of whole numbers from 0 to 255 as uint8, or None: NumPy reads images in less time and memory."""
+    if delimiter != WHITE_SPACE and not text.translate(None, b"0123456789\n" + delimiter.encode()):
+        with suppress(ValueError):
+            values = np.loadtxt(BytesIO(text), np.uint8, comments=None, delimiter=delimiter, ndmin=2)
+            return values if values.shape[1] == width else None
+    return None
 
 
 def _compact(chunk: "pd.DataFrame") -> "pd.DataFrame":

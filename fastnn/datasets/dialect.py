@@ -18,6 +18,9 @@ WHITE_SPACE = " "
 _SAMPLE_BYTES = 4 * 2**20
 _SAMPLE_LINES = 50
 _COMMENT_MARKS = (b"#", b"%")
+# The starts of lines that may be blank or comments.
+_LEFT_OUT = re.compile(rb"[#%\n \t]")
+_LEFT_OUT_BELOW = re.compile(rb"\n[#%\n \t]")
 # UTF-32 comes first: its mark begins with that of UTF-16.
 _BYTE_ORDER_MARKS = (
     (b"\xff\xfe\0\0", "utf-32"),
@@ -123,10 +126,9 @@ def _check_characters(content: bytes, name: str) -> None:
 
 def data_lines(text: bytes, name: str) -> Lines:
     """Leave out blank lines and comment lines; raise DataError if nothing is left."""
-    marks = (*_COMMENT_MARKS, b"\n", b" ", b"\t")
     text = text.rstrip(b"\n\x1a")
     lines = Lines(text, None, None, 0)
-    if text.startswith(marks) or any(b"\n" + mark in text for mark in marks):
+    if _LEFT_OUT.match(text) or _LEFT_OUT_BELOW.search(text):
         kept: list[tuple[int, bytes]] = []
         comment, n_comments = None, 0
         for number, line in enumerate(text.split(b"\n"), 1):

@@ -67,7 +67,7 @@ def read_inputs(table: Table, positions: list[int], options: ReadOptions, means:
 
 def _numbers(table: Table, positions: list[int]) -> np.ndarray:
     """Return the columns as an array (N, D) of bytes, int64 or float64, with nan for missing values."""
-    dtypes = {table.frame.dtypes.iloc[position] for position in positions}
+    dtypes = {table.dtypes[position] for position in positions}
     if all(isinstance(dtype, np.dtype) and dtype.kind in "buif" for dtype in dtypes):
         every = len(positions) == table.frame.shape[1] and positions == list(range(len(positions)))
         frame = table.frame if every else table.frame.iloc[:, positions]

@@ -91,7 +91,8 @@ def find_roles(table: Table, options: ReadOptions, known: Known) -> Roles:
     if known.names is not None and table.names is not None:
         inputs = _by_names(table, rest, list(known.names))
         return Roles(inputs, label, _label_note(table, label, n_columns))
-    ids = [position for position in rest if _is_row_number(table, position, len(rest))]
+    counting = _counting(table)
+    ids = [position for position in rest if _is_row_number(table, position, len(rest), counting)]
     if known.n_inputs is not None and len(rest) - len(ids) < known.n_inputs <= len(rest):
         ids = [] if known.n_inputs == len(rest) else ids[: len(rest) - known.n_inputs]
     rest = [position for position in rest if position not in ids]
@@ -170,18 +171,31 @@ def _has_row_name(name: str) -> bool:
     return not name or name.startswith("Unnamed:") or _bare(name) in _ROW_NAMES or bool(_ID.fullmatch(name))
 
 
-def _is_row_number(table: Table, position: int, n_columns: int) -> bool:
+def _is_row_number(table: Table, position: int, n_columns: int, counting: set[int]) -> bool:
     """Return whether a column has row numbers or ids: by its name, or because it counts the rows."""
     if table.names is not None and _has_row_name(table.names[position]):
         return True
-    if n_columns == 1 or table.is_text(position):
+    if n_columns == 1:
         return False
-    values = table.frame.iloc[:, position].to_numpy()
-    if len(values) < _LEAST_COUNTED or values.dtype.kind not in "uif":
-        return False
-    if values[0] in (0, 1) and (values == np.arange(len(values)) + float(values[0])).all():
-        return True
-    return table.names is None and position == 0 and _is_sparse_id(table, position)
+    return position in counting or (table.names is None and position == 0 and _is_sparse_id(table, position))
+
+
+def _counting(table: Table) -> set[int]:
+    """Return the columns that count the rows from 0 or 1."""
+    frame = table.frame
+    if len(frame) < _LEAST_COUNTED:
+        return set()
+    found = set()
+    rows = np.arange(len(frame))
+    numeric = [position for position in range(frame.shape[1]) if isinstance(table.dtypes[position], np.dtype)]
+    starts = frame.iloc[:_LEAST_COUNTED, numeric].to_numpy()
+    for index, position in enumerate(numeric):
+        start = starts[0, index]
+        if start in (0, 1) and all(starts[:, index] == rows[:_LEAST_COUNTED] + int(start)):
+            values = frame.iloc[:, position].to_numpy()
+            if values.dtype.kind in "uif" and (values == rows + int(start)).all():
+                found.add(position)
+    return found
 
 
 def _is_sparse_id(table: Table, position: int) -> bool:
@@ -190,6 +204,8 @@ def _is_sparse_id(table: Table, position: int) -> bool:
     def unique(profile: Profile) -> bool:
         return profile.is_whole and profile.n_values >= _NEARLY_ALL * profile.n_rows >= _NEARLY_ALL * _LEAST_UNIQUE
 
+    if table.is_text(position):
+        return False
     profile = table.profile(position)
     if not unique(profile) or profile.high - profile.low < 10 * profile.n_rows:
         return False

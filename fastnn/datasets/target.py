@@ -39,7 +39,7 @@ def read_target(table: Table, position: int, task: str) -> Target | None:
         return None
     if missing.any():
         raise table.error(int(missing.argmax()), position, "a label")
-    is_bool = table.frame.dtypes.iloc[position].kind == "b"
+    is_bool = table.dtypes[position].kind == "b"
     if task != "regression" and (is_bool or table.is_text(position)):
         return _of_texts(table, position)
     numbers, invalid = table.numbers(position)
