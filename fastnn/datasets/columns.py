@@ -116,23 +116,28 @@ class Table:
             numbers = self.frame.iloc[:, position].to_numpy()
         else:
             numbers = self.numbers(position)[0]
-        if numbers.dtype.kind == "f":
-            numbers = numbers[np.isfinite(numbers)]
-        if not len(numbers):
-            return Profile(0, 0, 0, 0.0, 0.0, False, 0.0)
-        values, counts = np.unique(numbers, return_counts=True)
-        shares = counts / counts.sum()
-        entropy = float(-(shares * np.log(shares)).sum())
-        is_whole = bool((np.floor(values) == values).all()) if values.dtype.kind == "f" else True
-        return Profile(
-            n_rows=len(numbers),
-            n_values=len(values),
-            n_single=int((counts == 1).sum()),
-            low=float(values[0]),
-            high=float(values[-1]),
-            is_whole=is_whole,
-            evenness=entropy / np.log(len(values)) if len(values) > 1 else 0.0,
-        )
+        return profile_of(numbers)
+
+
+def profile_of(numbers: np.ndarray) -> Profile:
+    """Return the figures of numbers (N,), without those that are missing."""
+    if numbers.dtype.kind == "f":
+        numbers = numbers[np.isfinite(numbers)]
+    if not len(numbers):
+        return Profile(0, 0, 0, 0.0, 0.0, False, 0.0)
+    values, counts = np.unique(numbers, return_counts=True)
+    shares = counts / counts.sum()
+    entropy = float(-(shares * np.log(shares)).sum())
+    is_whole = bool((np.floor(values) == values).all()) if values.dtype.kind == "f" else True
+    return Profile(
+        n_rows=len(numbers),
+        n_values=len(values),
+        n_single=int((counts == 1).sum()),
+        low=float(values[0]),
+        high=float(values[-1]),
+        is_whole=is_whole,
+        evenness=entropy / np.log(len(values)) if len(values) > 1 else 0.0,
+    )
 
 
 def _text(value: object) -> str:

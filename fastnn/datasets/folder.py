@@ -104,7 +104,8 @@ def read_pictures(entries: Sequence[Entry], name: str, options: ReadOptions) -> 
 
 def _dataset(where: str, images: np.ndarray, classes: Any, options: ReadOptions, notes: list[str]) -> Dataset:
     options = options if options.pixel_max else replace(options, pixel_max=255.0)
-    options = replace(options, task="classification")
+    if options.task == "auto":
+        options = replace(options, task="classification")
     return dataset_of_arrays(Named(where, images), Named(f"{where}: classes", classes), options, notes=notes)
 
 

@@ -25,6 +25,8 @@ _FEWEST_EPOCHS, _MOST_EPOCHS = 20, 1000
 _PATIENCE = 100
 _BATCH_SIZE = 32
 _HIDDEN = (100,)
+# L2 is a prior of the weights: the more samples, the less it weighs beside each.
+_PRIOR = 0.1
 
 
 def default_config(n_samples: int) -> TrainingConfig:
@@ -35,7 +37,7 @@ def default_config(n_samples: int) -> TrainingConfig:
         batch_size=_BATCH_SIZE,
         optimizer="adam",
         schedule="cosine",
-        l2=1e-3,
+        l2=_PRIOR / max(100, n_samples),
         early_stopping=_PATIENCE,
     )
 
