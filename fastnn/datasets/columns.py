@@ -1,6 +1,8 @@
 """A table by columns: which are numbers, which are text, and where in the file a value stands."""
 
+from collections.abc import Sequence
 from functools import cached_property
+from shlex import quote
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -61,6 +63,14 @@ class Table:
     def title(self, position: int) -> str:
         """Return the name of a column, or its number from 1 if it has none: what the option ``label`` takes."""
         return (self.names[position] if self.names else "") or str(position + 1)
+
+    def drop_hint(self, positions: Sequence[int]) -> str:
+        """Return how to leave columns out, in words."""
+        names = [self.title(position) for position in positions]
+        if len(names) > 1:
+            return "leave them out with drop (--drop)"
+        name = names[0] if names[0].isprintable() else str(positions[0] + 1)
+        return f"leave it out with drop (--drop {quote(name)})"
 
     def error(self, row: int, position: int, expected: str) -> DataError:
         """Return the error that reports a value."""
