@@ -2,8 +2,6 @@
 
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
 
 # Common picture formats whose decoders run no external program.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-_EXIF_ORIENTATION = 0x0112
 
 
 def prepare_image(image: "FilePath | Image | np.ndarray", *, invert: Literal["auto"] | bool = "auto") -> np.ndarray:
@@ -155,23 +152,9 @@ def _read_digits(
 
 def read_grey(source: Source) -> np.ndarray:
     """Return the picture in a file in grey: (height, width) float32, from 0 to 255. Raises DataError, FileError."""
-    name = source_name(source)
-    with _opened(source, name) as picture:
-        return grey_of_picture(picture, name)
-
-
-def picture_size(source: Source) -> tuple[int, int]:
-    """Return width and height of the picture in a file, without decoding it. Raises DataError, FileError."""
-    with _opened(source, source_name(source)) as picture:
-        orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
-        return picture.size[::-1] if orientation in (5, 6, 7, 8) else picture.size
-
-
-@contextmanager
-def _opened(source: Source, name: str) -> "Iterator[Image]":
-    """Open the picture in a file; convert every error of the decoders to a DataError."""
     from PIL import Image
 
+    name = source_name(source)
     with open_source(source) as file, warnings.catch_warnings():
         # Pillow only warns of pictures that are slightly too large, so make this warning an error. Its other warnings
         # concern metadata, which do not matter here.
@@ -179,7 +162,7 @@ def _opened(source: Source, name: str) -> "Iterator[Image]":
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with Image.open(file, formats=_FORMATS) as picture:
-                yield picture
+                return grey_of_picture(picture, name)
         except DataError:
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):

@@ -113,11 +113,11 @@ def test_large_pictures_or_several_sizes_are_prepared(tmp_path):
     paper = [255 - np.pad(np.kron(image, np.ones((5, 5), np.uint8)), 40) for image in images]
     data, _ = read_files(saved(tmp_path / "large", ["0/a.png", "0/b.png", "1/a.png", "1/b.png"], paper))
     np.testing.assert_array_equal(data.images, [prepare_image(each) for each in paper])
-    assert "prepared as digits of 28 x 28 pixels" in data.notes[0]
+    assert "prepared as digits of 28 x 28" in data.notes[0]
     mixed = [paper[0], paper[1][20:], paper[2]]
     data, _ = read_files(saved(tmp_path / "mixed", ["0/a.png", "0/b.png", "1/a.png"], mixed))
     assert data.image_shape == (28, 28)
-    assert "2 sizes" in data.notes[0]
+    assert "several sizes" in data.notes[0]
 
 
 def test_other_modes_are_read_in_grey(tmp_path):
