@@ -1,14 +1,12 @@
 """Reads the members of zip and tar archives, without writing them to a disk and within a limit of size."""
 
-import os
 import tarfile
 from io import BytesIO
 from pathlib import PurePosixPath
 from zipfile import ZipFile, ZipInfo
 
-from fastnn.datasets.files import (
-    MAX_BYTES, Member, Source, check_unpacked, errors_named, open_content, read_whole, source_name,
-)  # fmt: skip
+from fastnn.datasets.files import MAX_BYTES, Member, Source, errors_named, open_content, read_whole, source_name
+from fastnn.datasets.files import check_unpacked as check_size
 from fastnn.datasets.magic import TAR, Kind
 from fastnn.errors import DataError
 
@@ -38,16 +36,16 @@ def is_hidden(parts: tuple[str, ...]) -> bool:
 
 def _read_zip(source: Source, max_bytes: int) -> list[Member]:
     name = source_name(source)
-    found = []
-    with open_content(source) as content, errors_named(f"{name}: the archive", "an intact zip archive"):
-        file = BytesIO(read_whole(source, max_bytes)) if content.compression else content.raw
-        with ZipFile(file) as archive:
-            members = [each for each in archive.infolist() if not each.is_dir() and not is_hidden(_parts(each.filename))]
-            _check_count(len(members), name)
-            check_unpacked(sum(member.file_size for member in members), content.stored, max_bytes, name)
-            for member in members:
-                found.append(_zip_member(archive, member, name))
-    return found
+    with (
+        open_content(source) as content,
+        errors_named(f"{name}: the archive", "an intact zip archive"),
+        ZipFile(content.raw) as archive,
+    ):
+        members = [member for member in archive.infolist() if not member.is_dir()]
+        members = [member for member in members if not is_hidden(_parts(member.filename))]
+        _check_count(len(members), name)
+        check_size(sum(member.file_size for member in members), content.stored, max_bytes, name)
+        return [_zip_member(archive, member, name) for member in members]
 
 
 def _zip_member(archive: ZipFile, member: ZipInfo, name: str) -> Member:
@@ -75,7 +73,7 @@ def _read_tar(source: Source, max_bytes: int) -> list[Member]:
                 continue
             total += member.size
             if total > len(data):
-                raise DataError(f"{name}: declares {total} bytes of files, expected at most the {len(data)} of the archive")
+                raise DataError(f"{name}: declares {total} bytes of files, expected at most {len(data)}")
             _check_count(len(found), name)
             file = archive.extractfile(member)
             body = file.read() if file else b""
@@ -87,7 +85,7 @@ def _read_tar(source: Source, max_bytes: int) -> list[Member]:
 
 def _parts(path: str) -> tuple[str, ...]:
     """Return the parts of a path in an archive. Nothing is written, so that ".." does no harm and is left out."""
-    return tuple(part for part in path.replace(os.sep, "/").replace("\\", "/").split("/") if part not in ("", ".", ".."))
+    return tuple(part for part in path.replace("\\", "/").split("/") if part not in ("", ".", ".."))
 
 
 def _check_count(count: int, name: str) -> None:

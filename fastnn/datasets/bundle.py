@@ -87,14 +87,22 @@ def train_and_test(parts: Parts) -> tuple[Dataset, Dataset | None]:
     if test is not None and test.labels is None and train.labels is not None:
         note = f"{test.name}: the {len(test)} samples have no labels, and are not used as a test set"
         train, test = replace(train, notes=(*train.notes, note)), None
-    return (train, None) if test is None else matched(train, _numbered_alike(test, train))
+    if test is None:
+        return train, None
+    return _matched_sparse(train, test) if is_sparse(train.images) or is_sparse(test.images) else matched(train, test)
 
 
-def _numbered_alike(test: Dataset, train: Dataset) -> Dataset:
-    """Return the test set with labels that number the classes of the training set."""
-    if test.labels is None or test.has_targets or train.has_targets or test.classes == train.classes:
-        return test
-    return test.with_classes(range(train.n_classes) if train.classes is None else train.classes)
+def _matched_sparse(train: Dataset, test: Dataset) -> tuple[Dataset, Dataset]:
+    """Return sparse data sets of one width with one pixel_max; DataError if one is not sparse or the widths differ."""
+    if is_sparse(train.images) != is_sparse(test.images):
+        raise DataError(f"{train.name} and {test.name}: found one sparse matrix, expected two or none")
+    found, expected = (data.images.shape[1] for data in (test, train))
+    if found != expected:
+        raise DataError(f"{test.name}: found {found} columns, expected {expected} as in the training set {train.name}")
+    pixel_max = max(train.pixel_max, test.pixel_max)
+    if test.classes != train.classes and not (test.labels is None or test.has_targets or train.has_targets):
+        test = test.with_classes(range(train.n_classes) if train.classes is None else train.classes)
+    return replace(train, pixel_max=pixel_max), replace(test, pixel_max=pixel_max)
 
 
 def lone_array(arrays: Arrays) -> str | None:
@@ -155,8 +163,14 @@ def _joined_digits(arrays: Arrays) -> Arrays:
     for key in arrays:
         if match := re.fullmatch(r"(train|test)_?(\d+)", key):
             found.setdefault(match[1], []).append((int(match[2]), key))
-    if "train" not in found or len(found["train"]) < 2 or any(
-        not isinstance(arrays[key], np.ndarray) or arrays[key].ndim < 2 for each in found.values() for _, key in each
+    if (
+        "train" not in found
+        or len(found["train"]) < 2
+        or any(
+            not isinstance(arrays[key], np.ndarray) or arrays[key].ndim < 2
+            for each in found.values()
+            for _, key in each
+        )
     ):
         return arrays
     joined: dict[str, Any] = {}
@@ -184,9 +198,7 @@ def _by_shape(arrays: Arrays, name: str, options: ReadOptions) -> Parts:
     if not fits or any(len_of(images.values) != each.values.size for images, each in pairs):
         raise DataError(f"{name}: found {_listed(list(arrays))}, expected {_EXPECTED}")
     note = "{} taken as images and {} as their labels, by their shapes".format
-    made = [
-        dataset_of_arrays(images, each, options, notes=(note(images.name, each.name),)) for images, each in pairs
-    ]
+    made = [dataset_of_arrays(images, each, options, notes=(note(images.name, each.name),)) for images, each in pairs]
     return dict(zip(("train", "test") if len(made) == 2 else ("",), made, strict=True))
 
 

@@ -23,7 +23,8 @@ def upright(data: Dataset, paths: Sequence[FilePath], options: ReadOptions) -> D
         return data
     if data.image_shape is None:
         if options.transpose:
-            raise DataError(f"{data.name}: found {data.images.shape[1]} columns that are no images, expected images to transpose")
+            found = f"{data.images.shape[1]} columns that are no images"
+            raise DataError(f"{data.name}: found {found}, expected images to transpose")
         return data
     height, width = data.image_shape
     order = np.arange(height * width).reshape(height, width).T.ravel()

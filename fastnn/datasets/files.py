@@ -1,4 +1,4 @@
-"""Reads the bytes of a file and decompresses gzip, bzip2 and xz, but never reads more bytes than the caller asks for."""
+"""Reads the bytes of a file and decompresses gzip, bzip2 and xz, but never more bytes than the caller asks for."""
 
 import os
 import zlib

@@ -4,7 +4,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
@@ -81,7 +81,7 @@ def read_pictures(entries: Sequence[Entry], name: str, options: ReadOptions) -> 
             del found[part]
         elif of_pictures is None:
             example = "/".join(of_part[0].parts)
-            raise DataError(f"{name}: found {len(of_part)} pictures such as {ascii(example)}, expected {_EXPECTED}")
+            raise DataError(f"{name}: found {len(of_part)} pictures such as {example!a}, expected {_EXPECTED}")
         else:
             labels[part] = of_pictures
     if not any(part in ("", "train") for part in found):
@@ -103,15 +103,9 @@ def read_pictures(entries: Sequence[Entry], name: str, options: ReadOptions) -> 
 
 
 def _dataset(where: str, images: np.ndarray, classes: Any, options: ReadOptions, notes: list[str]) -> Dataset:
-    options = options if options.pixel_max else _replaced(options, pixel_max=255.0)
-    options = _replaced(options, task="classification")
+    options = options if options.pixel_max else replace(options, pixel_max=255.0)
+    options = replace(options, task="classification")
     return dataset_of_arrays(Named(where, images), Named(f"{where}: classes", classes), options, notes=notes)
-
-
-def _replaced(options: ReadOptions, **changes: Any) -> ReadOptions:
-    from dataclasses import replace
-
-    return replace(options, **changes)
 
 
 def _is_picture(entry: Entry) -> bool:
@@ -173,22 +167,29 @@ def _labels_of_names(entries: Sequence[Entry]) -> list[str] | None:
 
 def _rows(entries: Sequence[Entry], name: str) -> tuple[np.ndarray, tuple[int, int], str]:
     """Return the pictures as rows of uint8, the shape of each image, and a note, or "" if they are read as they are."""
-    sizes = Counter(_each(entries, name, picture_size))
+    try:
+        sizes = Counter(_each(entries, name, picture_size))
+    except DataError:
+        _each(entries, name, read_grey)  # counts those as well whose damage shows later
+        raise
     (width, height), _ = sizes.most_common(1)[0]
     if len(sizes) == 1 and max(width, height) <= _LARGEST_SIDE:
         rows = np.empty((len(entries), height, width), np.uint8)
-        for row, grey in zip(rows, _each(entries, name, read_grey), strict=True):
-            row[:] = np.rint(grey)
+        for row, grey in zip(rows, _each(entries, name, _grey_bytes), strict=True):
+            row[:] = grey
         return rows, (height, width), ""
-    largest = max(sizes)
-    found = f"{len(sizes)} sizes, such as {width} x {height}" if len(sizes) > 1 else f"{largest[0]} x {largest[1]} pixels"
-    note = f"{name}: pictures of {found} are prepared as digits of 28 x 28 pixels, light on black (fastnn.prepare_image)"
+    found = f"{width} x {height} pixels" if len(sizes) == 1 else f"{len(sizes)} sizes, such as {width} x {height}"
+    note = f"{name}: pictures of {found} are prepared as digits of 28 x 28 pixels, light on black (prepare_image)"
     return np.stack(list(_each(entries, name, _prepared))), (28, 28), note
+
+
+def _grey_bytes(source: Source) -> np.ndarray:
+    return np.rint(read_grey(source)).astype(np.uint8)
 
 
 def _prepared(source: Source) -> np.ndarray:
     try:
-        return prepare_image(np.rint(read_grey(source)).astype(np.uint8))
+        return prepare_image(_grey_bytes(source))
     except DataError as error:
         raise DataError(f"{source_name(source)}: {str(error).removeprefix('image: ')}") from None
 
@@ -200,9 +201,7 @@ def _each(entries: Sequence[Entry], name: str, call: Any) -> list[Any]:
         try:
             found.append(call(entry.source))
         except FastnnError as error:
-            errors.append(str(error).removeprefix(f"{source_name(entry.source)}: "))
-            first = source_name(entry.source) if len(errors) == 1 else first
+            errors.append(str(error))
     if errors:
-        count = f"{len(errors)} of {len(entries)} pictures cannot be used, the first is {first}"
-        raise DataError(f"{name}: {count}: {errors[0]}")
+        raise DataError(f"{name}: {len(errors)} of {len(entries)} pictures cannot be used, the first: {errors[0]}")
     return found

@@ -1,5 +1,6 @@
 """Reads data files of any supported format. Detects the format, and groups the files into training and test set."""
 
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -40,8 +41,10 @@ _EXPECTED = (
 )
 _FRAME_KINDS = {"CSV": "csv", "Parquet": "parquet", "Feather": "feather", "Excel": "excel", "JSON lines": "json-lines"}
 # Files beside the data in a folder or an archive, which are not data.
-_BESIDE = re.compile(r"read_?me|licen[cs]e|citation|notice|changelog|sample_?submission|.*-mapping\b|.*names$", re.IGNORECASE)
-_TEXT_SUFFIXES = ("", ".csv", ".tsv", ".tab", ".txt", ".data", ".dat", ".train", ".test", ".tra", ".tes", ".trn", ".tst")
+_BESIDE = re.compile(r"read_?me|licen[cs]e|citation|notice|changelog|sample_?submission|.*-mapping\b|.*names$", re.I)
+_TEXT_SUFFIXES = (
+    "", ".csv", ".tsv", ".tab", ".txt", ".data", ".dat", ".train", ".test", ".tra", ".tes", ".trn", ".tst",
+)  # fmt: skip
 # Archives in archives are read up to this depth.
 _MAX_DEPTH = 3
 
@@ -165,7 +168,10 @@ def read_files(paths: FilePath | Sequence[FilePath], **options: Any) -> tuple[Da
 def _finished(parts: Parts, paths: Sequence[FilePath], options: ReadOptions) -> tuple[Dataset, Dataset | None]:
     """Return training and test set with upright images and the names of classes."""
     parts = {part: upright(with_mapping(data, paths), paths, options) for part, data in parts.items()}
-    return train_and_test(parts)
+    train, test = train_and_test(parts)
+    if options.pixel_max is None or test is None:
+        return train, test
+    return replace(train, pixel_max=options.pixel_max), replace(test, pixel_max=options.pixel_max)
 
 
 def _of_folders(paths: Sequence[FilePath], options: ReadOptions) -> tuple[Dataset, Dataset | None]:
@@ -179,8 +185,8 @@ def _of_folders(paths: Sequence[FilePath], options: ReadOptions) -> tuple[Datase
         found = _expanded(path, options)
         found = found if isinstance(found, dict) else _parts_of_files(found, options)
         if len(found) != 1:
-            listed = " and ".join(found)
-            raise DataError(f"{display_path(path)}: found {listed} in one of two folders, expected one data set in each")
+            found_parts = " and ".join(found)
+            raise DataError(f"{display_path(path)}: found {found_parts} in one of two folders, expected one data set")
         made[part] = next(iter(found.values()))
     return _finished(made, paths, options)
 
@@ -314,7 +320,7 @@ def _holds_labels(content: _Loaded) -> bool:
     """Return whether a table or an array has one value for each sample, and so nothing but labels."""
     if isinstance(content, _Table):
         return is_label_table(content.frame)
-    return isinstance(content, Named) and len(content.values) == np.prod(content.values.shape)
+    return isinstance(content, Named) and content.values.shape[0] == math.prod(content.values.shape)
 
 
 def _joined(contents: list[_Loaded]) -> _Table | Dataset | list[Named] | Parts:
@@ -347,7 +353,7 @@ def _images_and_labels(pair: Sequence[Any]) -> tuple[Any, Any]:
     if found[0] == found[1] and not found[0]:
         found = [looks_like_labels(os.path.basename(each.name)) for each in pair]
         if found[0] == found[1] and all(isinstance(each, Named) for each in pair):
-            sizes = [np.prod(each.values.shape) for each in pair]
+            sizes = [math.prod(each.values.shape) for each in pair]
             found = [4 * sizes[0] <= sizes[1], 4 * sizes[1] <= sizes[0]]
     if found[0] == found[1]:
         listed = " and ".join(

@@ -98,8 +98,8 @@ def label_column(labels: Named, images: Named) -> tuple[Named, tuple[str, ...]]:
         raise DataError(f"{name}: looks like an image file (rank {values.ndim}), expected labels (rank 1)")
     if values.dtype.kind == "f":
         raise DataError(f"{name}: found labels of type {values.dtype.name}, expected an integer type")
-    if len(values) != len(images.values):
-        expected = f"{len(images.values)}, one for each image in {images.name}"
+    if len(values) != images.values.shape[0]:
+        expected = f"{images.values.shape[0]}, one for each image in {images.name}"
         raise DataError(f"{name}: found {len(values)} labels, expected {expected}")
     if values.ndim == 1:
         return labels, ()
@@ -158,7 +158,8 @@ def _read_values(content: Content, dtype: np.dtype, shape: tuple[int, ...], max_
         raise DataError(f"{content.name}: {expected}, found {content.size - header_size}")
     if declared > content.max_size:
         raise DataError(
-            f"{content.name}: {expected}, found a {content.compression} file of {content.stored} bytes, which cannot hold that many"
+            f"{content.name}: {expected}, found a {content.compression} file of {content.stored} bytes, "
+            "which cannot hold that many"
         )
     values = np.empty(prod(shape), dtype)
     found = content.read_into(values)

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn.checks import display_path
 from fastnn.datasets.files import FilePath, Source, open_source, source_name
-from fastnn.datasets.ink import find_ink, fit_ink
+from fastnn.datasets.ink import find_digits, fit_ink
 from fastnn.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
@@ -84,10 +84,14 @@ def prepare_image(image: "FilePath | Image | np.ndarray", *, invert: Literal["au
         if not isinstance(image, Image):
             raise SettingsError(f"image is of type {type(image).__name__}, expected a path, a PIL image or an ndarray")
         grey = _grey_of_picture(image, name)
-    ink = find_ink(grey, invert)
-    if ink is None:
+    digits = find_digits(grey, invert)
+    if digits is None:
         raise DataError(f"{name}: no ink: found nothing that stands out from the background, expected a digit")
-    return fit_ink(ink)
+    if not digits:
+        raise DataError(f"{name}: cannot find one digit")
+    if len(digits) > 1:
+        raise DataError(f"{name}: found {len(digits)} marks of similar size, expected one digit")
+    return fit_ink(digits[0])
 
 
 def _grey_of_array(image: np.ndarray, name: str) -> np.ndarray:

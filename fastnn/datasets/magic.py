@@ -29,6 +29,7 @@ _AS_NPZ = "save the arrays as NPZ with numpy.savez(file, X=images, y=labels)"
 _AS_FOLDER = "give a folder with one folder of pictures per class, or `fastnn predict MODEL PICTURE`"
 _UNPACK = "unpack it first"
 _AS_CSV = "save the table as CSV"
+_TWICE = Kind("compressed twice", "a file that is compressed twice", _UNPACK)
 _PICKLE = Kind("pickle", "a Python pickle", f"loading it could run code, so fastnn does not; {_AS_NPZ}")
 _MODEL = "give a model as MODEL, not as data"
 
@@ -47,11 +48,18 @@ TAR = Kind("tar", "a tar archive")
 TABLES = (CSV, PARQUET, FEATHER, EXCEL, ARFF)
 PICTURE_KEYS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WebP", "PPM")
 
+_MEDIA = Kind("media", "a sound or video file", _AS_NPZ)
+_PROGRAM = Kind("program", "a program", "give a data file")
 _NUMBER = rb"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+# Comments, then a line of labels, perhaps a query, and column:value. The line may be longer than what is read.
+_SVMLIGHT_LINE = (
+    rb"(?:\s*#[^\n]*\n)*\s*%b(?:,\d+)*(?:[ \t]+qid:\d+)?(?:[ \t]+\d+:%b)+(?:\s*(?:#|\n|\r|$)|[ \t]+[\d:.eE+-]*$)"
+    % (_NUMBER, _NUMBER)
+)
 # The first row that matches decides. Patterns match at the start of the file.
 _MAGIC: tuple[tuple[bytes, Kind], ...] = (
-    (rb"PAR1", PARQUET),
-    (rb"ARROW1|FEA1", FEATHER),
+    (rb"PAR1(?![\w,;\s\"])", PARQUET),
+    (rb"(?:ARROW1|FEA1)\0", FEATHER),
     (rb"\x93NUMPY", NPY),
     (rb"PK(\x03\x04|\x05\x06|\x07\x08)", ZIP),
     (rb"[\s\S]{257}ustar", TAR),
@@ -71,7 +79,7 @@ _MAGIC: tuple[tuple[bytes, Kind], ...] = (
     (rb"\0\0\0[\s\S]ftyp(?:hei|mif1|avif)", Kind("HEIC", "a single picture (HEIC or AVIF)", "save it as PNG")),
     (rb"\0\0\x01\0[\x01-\x20]\0", Kind("ICO", "an icon (ICO)", "save it as PNG")),
     (rb"8BPS", Kind("PSD", "a Photoshop picture", "save it as PNG")),
-    (rb"\0\0\0[\s\S]ftyp|RIFF[\s\S]{4}(?:AVI |WAVE)|ID3|OggS|fLaC", Kind("media", "a sound or video file", _AS_NPZ)),
+    (rb"\0\0\0[\s\S]ftyp|RIFF[\s\S]{4}(?:AVI |WAVE)|ID3[\x02-\x04]|OggS|fLaC", _MEDIA),
     (rb"\0\0", IDX),
     (rb"SQLite format 3\0", Kind("SQLite", "an SQLite database", f"export the table, or {_AS_CSV}")),
     (rb"%PDF-", Kind("PDF", "a PDF document", _AS_CSV)),
@@ -87,26 +95,24 @@ _MAGIC: tuple[tuple[bytes, Kind], ...] = (
     (rb"[\s\S]{3}[\s\S]\0\0\0\0\{\s*\"", Kind("safetensors", "a model file (safetensors)", _MODEL)),
     (rb"\x08[\x01-\x20][\x12\x1a\x22\x3a]", Kind("ONNX", "a model in ONNX or another protobuf file", _MODEL)),
     (rb"GGUF", Kind("GGUF", "a language model (GGUF)", "fastnn takes tables and images")),
+    (rb"\x1f\x8b\x08|BZh[1-9]|\xfd7zXZ\0", _TWICE),
     (rb"\x28\xb5\x2f\xfd", Kind("Zstandard", "a Zstandard archive", _UNPACK)),
     (rb"\x04\x22\x4d\x18", Kind("LZ4", "an LZ4 archive", _UNPACK)),
     (rb"7z\xbc\xaf\x27\x1c", Kind("7z", "a 7-Zip archive", _UNPACK)),
     (rb"Rar!\x1a\x07", Kind("RAR", "a RAR archive", _UNPACK)),
     (rb"\x1f[\x9d\xa0]", Kind("compress", "a file of the old program compress (.Z)", _UNPACK)),
     (rb"\x5d\0\0[\s\S]{2}[\xff\0]", Kind("LZMA", "an LZMA archive", _UNPACK)),
-    (rb"RD[XAB][23]\n|[XAB]\n\0\0\0[23]", Kind("R", "an R data file", "save the table with write.csv")),
+    (rb"RD[XAB][23]\n|[XB]\n\0\0\0[\x02\x03]|A\n[23]\n\d+\n", Kind("R", "an R data file", "use write.csv in R")),
     (rb"\$FL[23]@", Kind("SPSS", "an SPSS file", _AS_CSV)),
     (rb"<stata_dta>", Kind("Stata", "a Stata file", _AS_CSV)),
     (rb"Obj\x01", Kind("Avro", "an Avro table", f"save it as Parquet, or {_AS_CSV}")),
-    (rb"ORC", Kind("ORC", "an ORC table", f"save it as Parquet, or {_AS_CSV}")),
+    (rb"ORC(?![\w,;\s\"])", Kind("ORC", "an ORC table", f"save it as Parquet, or {_AS_CSV}")),
     (rb"SIMPLE  =", Kind("FITS", "a FITS file", _AS_NPZ)),
     (rb"[\s\S]{128}DICM", Kind("DICOM", "a DICOM picture", "save it as PNG")),
     (rb"\{\\rtf", Kind("RTF", "an RTF document", _AS_CSV)),
-    (rb"\x7fELF|MZ[\s\S]{2}|\xca\xfe\xba\xbe|[\xcf\xce]\xfa\xed\xfe|\0asm", Kind("program", "a program", "give a data file")),
-    (rb"#!", Kind("script", "a script", "give a data file")),
-    (
-        rb"(?:\s*#[^\n]*\n)*\s*" + _NUMBER + rb"(?:,\d+)*(?:[ \t]+qid:\d+)?(?:[ \t]+\d+:" + _NUMBER + rb")+\s*(?:#|\n|\r|$)",
-        SVMLIGHT,
-    ),
+    (rb"\x7fELF|MZ[\s\S]\0|\xca\xfe\xba\xbe|[\xcf\xce]\xfa\xed\xfe|\0asm", _PROGRAM),
+    (rb"#!\s*/", Kind("script", "a script", "give a data file")),
+    (_SVMLIGHT_LINE, SVMLIGHT),
 )
 _PATTERNS = tuple((re.compile(pattern, re.IGNORECASE if b"doctype" in pattern or kind is ARFF else 0), kind)
                   for pattern, kind in _MAGIC)  # fmt: skip
@@ -115,7 +121,7 @@ _EMPTY = Kind("empty", "an empty file", "expected data")
 _TORCH = Kind("PyTorch", "a PyTorch file (pickle)", f"loading it could run code, so fastnn does not; {_AS_NPZ}")
 _KERAS = Kind("Keras", "a Keras model", _MODEL)
 _OFFICE = Kind("Office", "an Office document", _AS_CSV)
-_PROGRAM = Kind("package", "a program package", "give a data file")
+_PACKAGE = Kind("package", "a program package", "give a data file")
 # Bytes that text does not contain: control characters except tab, line feed, form feed, carriage return and escape.
 _CONTROL = bytes(set(range(32)) - {9, 10, 12, 13, 26, 27})
 
@@ -141,7 +147,7 @@ def kind_of_zip(names: Iterable[str]) -> Kind:
         ("xl/workbook.xml" in names or "xl/workbook.bin" in names, EXCEL),
         ("[Content_Types].xml" in names or "mimetype" in names, _OFFICE),
         ("model.weights.h5" in names, _KERAS),
-        ("META-INF/MANIFEST.MF" in names, _PROGRAM),
+        ("META-INF/MANIFEST.MF" in names, _PACKAGE),
         (bool(names) and all(name.endswith(".npy") and "/" not in name for name in names), NPZ),
     ):
         if found:
@@ -164,7 +170,7 @@ def kind_of(source: Source) -> Kind:
 
 def _kind_of_zip_content(content: Content) -> Kind:
     if content.compression:
-        return ZIP
+        return _TWICE
     try:
         with ZipFile(content.raw) as archive:
             return kind_of_zip(member.filename for member in archive.infolist())

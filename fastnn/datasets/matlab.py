@@ -57,7 +57,7 @@ def _unpacked(data: bytes, name: str, max_bytes: int) -> bytes:
                 raise DataError(f"{name}: found {more} at byte {at}, expected at most max_bytes = {max_bytes}")
             inner = int.from_bytes(body[4:8], order)
             if int.from_bytes(body[:4], order) != _MATRIX or inner > len(body) - 8:
-                raise DataError(f"{name}: found damaged data of a variable at byte {at}, expected an intact MATLAB file")
+                raise DataError(f"{name}: found a damaged variable at byte {at}, expected an intact MATLAB file")
             out.append(body)
         else:
             out.append(data[at : at + 8 + size])

@@ -117,7 +117,7 @@ def _check_names(members: Sequence[ZipInfo], name: str) -> None:
         if names.count(member_name) > 1:
             raise DataError(f"{name}: found {member_name!a} {names.count(member_name)} times, expected it once")
         if not member_name.endswith(".npy") or "\0" in member_name:
-            raise DataError(f"{name}: found {ascii(member_name[:60])}, expected {_EXPECTED}")
+            raise DataError(f"{name}: found {member_name[:60]!a}, expected {_EXPECTED}")
     if not names:
         raise DataError(f"{name}: found no arrays, expected {_EXPECTED}")
 
@@ -138,7 +138,7 @@ def _read_member(archive: ZipFile, member: ZipInfo, name: str) -> np.ndarray | D
 
 def _with_sparse_matrix(arrays: dict[str, Any], name: str) -> dict[str, Any]:
     """Replace the arrays of a sparse matrix by the matrix, in compressed sparse rows."""
-    if not _SPARSE_KEYS <= arrays.keys():
+    if not arrays.keys() >= _SPARSE_KEYS:
         return arrays
     from scipy import sparse
 

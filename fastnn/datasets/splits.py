@@ -26,7 +26,7 @@ class Splits(NamedTuple):
 def split(pool: Dataset, test: Dataset | None, held_out: float, seed: int) -> Splits:
     """Hold out a fraction of `pool` for validation. Without a test set, the validation set is also the test set.
 
-    The rows of `pool` are reordered in place. Both sets are views of its arrays.
+    The rows of `pool` are reordered in place, and both sets are views of its arrays; of sparse rows, they are copies.
     """
     in_place = not is_sparse(pool.images)
     train, validation = hold_out(pool, held_out, seed, in_place=in_place)

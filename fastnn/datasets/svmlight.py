@@ -12,9 +12,7 @@ from fastnn.errors import DataError
 _MAX_COLUMNS = 2**24
 
 
-def read_svmlight(
-    sources: list[Source], options: ReadOptions, *, max_bytes: int = MAX_BYTES
-) -> list[Dataset]:
+def read_svmlight(sources: list[Source], options: ReadOptions, *, max_bytes: int = MAX_BYTES) -> list[Dataset]:
     """Return the data sets of files of one format, with CSR matrices of the same number of columns."""
     from sklearn.datasets import load_svmlight_files
 

@@ -26,7 +26,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastnn.backends import get_backend
-from fastnn.backends.base import TrainerState, check_sample_weight
+from fastnn.backends.base import TrainerState, check_inputs, check_sample_weight
 from fastnn.backends.reference import activate
 from fastnn.checks import is_number
 from fastnn.datasets.dataset import Dataset
@@ -35,7 +35,7 @@ from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks
 from fastnn.estimators.fit_watch import FitRules, FitWatch, WatchState
 from fastnn.estimators.model_mixin import INITIAL_STATE, ModelFileMixin
 from fastnn.estimators.parameters import check_parameters, items
-from fastnn.network import Network
+from fastnn.network import Network, Standardization
 from fastnn.network.network import hidden_activations
 from fastnn.optim.config import TrainingConfig
 from fastnn.optim.optimizers import LBFGS, SGD, Adam, Optimizer
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 MAX_MEMORY_FRACTION = 0.9
 # Larger arrays of inputs are checked by scikit-learn: that takes only a small part of the time of their prediction.
 MAX_PLAIN_SIZE = 2**16
+# The number of rows that tell the levels of images.
+ROWS_FOR_LEVELS = 200
 # The mean of fewer validation rows says too little about their scale.
 MIN_ROWS_TO_COMPARE = 5
 # Files, and folders, of the code that can stand between the user's call and the line that warns.
@@ -97,8 +99,9 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             network = self._previous_network(targets)
             watch_state, history, state = self._watch_state, self._history, self._state
         else:
-            network = self._initialize(X.shape[1], targets, random_state)
+            network = self._initialize(X, targets, random_state, incremental)
             watch_state, history, state = INITIAL_STATE
+            self._levels = column_levels(X)
         held_out, held_weight = self._check_validation(validation_data)
         if held_out is not None:
             warn_of_other_scale(X, held_out.images)
@@ -213,10 +216,12 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
     def intercepts_(self, intercepts: Any) -> None:
         self.network_ = self.network_.like(self.network_.weights, intercepts)
 
-    def _initialize(self, n_inputs: int, targets: np.ndarray, random_state: np.random.RandomState) -> Network:
+    def _initialize(
+        self, X: Any, targets: np.ndarray, random_state: np.random.RandomState, incremental: bool
+    ) -> Network:
         """Draw initial weights and biases in scikit-learn's order: uniform, Glorot and Bengio (2010), equation 16."""
         output, n_outputs = self._output(targets)
-        sizes = (n_inputs, *map(int, items(self.hidden_layer_sizes)), n_outputs)
+        sizes = (X.shape[1], *map(int, items(self.hidden_layer_sizes)), n_outputs)
         self._check_memory(sizes)
         names = hidden_activations(len(sizes) - 2, self.activation)
         weights, biases = [], []
@@ -224,7 +229,17 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             bound = np.sqrt((2 if name == "logistic" else 6) / (fan_in + fan_out))
             weights.append(random_state.uniform(-bound, bound, (fan_in, fan_out)).astype(self._dtype))
             biases.append(random_state.uniform(-bound, bound, fan_out).astype(self._dtype))
-        return Network(weights, biases, self.activation, self.input_scale, output)
+        return Network(weights, biases, self.activation, self._input_transform(X, incremental), output)
+
+    def _input_transform(self, X: Any, incremental: bool) -> float | Standardization:
+        """Return the input scale, or the standardization of X; ValueError if X has too few rows for one."""
+        if not self.standardize:
+            return float(self.input_scale)
+        if self.input_scale != 1:
+            raise ValueError(f"input_scale is {self.input_scale}, expected 1 with standardize=True")
+        if incremental and X.shape[0] < 2:
+            raise ValueError("X has 1 row, expected 2 or more in the first partial_fit with standardize=True")
+        return Standardization.fit(X)
 
     def _check_memory(self, sizes: tuple[int, ...]) -> None:
         """Raise MemoryError, before any allocation, if parameters, gradient and solver state need too much memory."""
@@ -249,7 +264,10 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         weights, biases = ([array.astype(self._dtype) for array in each] for each in (network.weights, network.biases))
         if not network.is_dense:  # a model from a file
             return network.like(weights, biases)
-        return Network(weights, biases, self.activation, self.input_scale, network.output)
+        kept = network.standardization
+        if bool(self.standardize) != (kept is not None):
+            raise ValueError(f"standardize is {self.standardize}, expected {kept is not None} as in the previous fit")
+        return Network(weights, biases, self.activation, self.input_scale if kept is None else kept, network.output)
 
     def _optimizer(self) -> Optimizer | LBFGS:
         if self.solver == "adam":
@@ -328,7 +346,8 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         """Return X, and y if given, after scikit-learn's checks.
 
         uint8 stays uint8, other dtypes become the working dtype, and sparse matrices become CSR. Finiteness is checked
-        after the cast, because the cast can make a large float64 infinite.
+        after the cast, because the cast can make a large float64 infinite. A network that standardises its inputs does
+        so in float64, so float64 inputs stay as they are for it.
         """
         if isinstance(X, np.ma.MaskedArray):
             raise TypeError("X is a masked array, expected a plain one: fill the masked values or drop their rows")
@@ -339,12 +358,13 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                 f"{type(self).__name__}: flatten images into rows with X.reshape(len(X), -1)"
             )
         dtype = self.network_.dtype if isinstance(y, str) else self._dtype
+        dtypes = [dtype, np.dtype(np.uint8)]
+        if self.network_.standardization is not None if isinstance(y, str) else self.standardize:
+            dtypes = [np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.uint8)]
         options: dict[str, Any] = {} if isinstance(y, str) else {"multi_output": True, **self._target_options}
         try:
             with np.errstate(over="ignore"):
-                return validate_data(
-                    self, X, y, accept_sparse="csr", dtype=[dtype, np.dtype(np.uint8)], reset=reset, **options
-                )
+                return validate_data(self, X, y, accept_sparse="csr", dtype=dtypes, reset=reset, **options)
         except OverflowError as error:  # a Python integer beyond the range of float64
             raise ValueError(f"Input X contains a value too large for {dtype}") from error
 
@@ -374,9 +394,9 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         if X.dtype == np.uint8:
             return X
         dtype = self.network_.dtype
-        if X.dtype != dtype:
-            if X.dtype not in (np.float32, np.float64):
-                return None
+        if X.dtype not in (np.float32, np.float64):
+            return None
+        if X.dtype != dtype and self.network_.standardization is None:
             with np.errstate(over="ignore"):  # the next check finds what became infinite
                 X = X.astype(dtype)
         return X if np.isfinite(X).all() else None
@@ -417,7 +437,10 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         if rows is None:
             check_is_fitted(self, "network_")
             rows = self._check_data(X, reset=False)
-        return get_backend(self.backend).predict_proba(self.network_, rows, self.n_threads)
+        outputs = get_backend(self.backend).predict_proba(self.network_, rows, self.n_threads)
+        if self.network_.standardization is not None and not np.isfinite(outputs).all():
+            raise ValueError(f"Input X contains a value too large for {self.network_.dtype} after its standardization")
+        return outputs
 
     def transform(self, X: Any) -> np.ndarray:
         """Return the outputs of the last hidden layer: the features that the output layer works on.
@@ -434,12 +457,13 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         check_is_fitted(self, "network_")
         X, network = self._check_data(X, reset=False), self.network_
         if len(network.weights) == 1:
+            X = check_inputs(network, X)
             X = X.toarray() if is_sparse(X) else X
             return X.astype(network.dtype) * network.dtype.type(network.input_scale)
         *layers, last = network.layers[:-1]
         arrays = [arrays for _, arrays in network.chain()][:-1]
         hidden = Network(
-            [each.weight for each in arrays], [each.bias for each in arrays], input_scale=network.input_scale,
+            [each.weight for each in arrays], [each.bias for each in arrays], input_scale=network.input_transform,
             output="identity", layers=[*layers, last.with_activation(None)], input_shape=network.shapes[0],
             statistics=[array for each in arrays for array in each.statistics],
         )  # fmt: skip
@@ -475,6 +499,18 @@ def users_stacklevel() -> int:
     while frame is not None and frame.f_back is not None and frame.f_code.co_filename.startswith(_LIBRARY_FILES):
         level, frame = level + 1, frame.f_back
     return level
+
+
+def column_levels(X: Any) -> np.ndarray | None:
+    """Return the smallest, the median and the largest value of each column of X, (3, D); None for a sparse matrix.
+
+    Of many rows, it takes some. If X turns out to be images, this tells their range, and if they are dark on light.
+    """
+    if is_sparse(X):
+        return None
+    rows = X[:: max(1, len(X) // ROWS_FOR_LEVELS)]
+    with np.errstate(over="ignore"):  # levels beyond float32 are those of no image
+        return np.stack([rows.min(axis=0), np.median(rows, axis=0), rows.max(axis=0)]).astype(np.float32)
 
 
 def joined_validation(

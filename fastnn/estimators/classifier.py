@@ -91,6 +91,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         targets.
     unknown_label : int, str or None
         None means -1 if the labels are numbers, and "unknown" if they are strings.
+    standardize : bool
+        Whether the network subtracts the mean of each input and divides by its standard deviation, both learned on X
+        in `fit`, or in the first call of `partial_fit`, which needs at least two rows. Later calls and `warm_start`
+        keep them. The columns of a sparse matrix are only divided. Files contain them, so raw rows go in.
     image_shape : (int, int), or None
         (height, width) of the image in each row of X, if it is one. Files, plots and `fastnn.explain` use it.
 
@@ -164,6 +168,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         schedule: Any = None,
         threshold: float | None = None,
         unknown_label: Any = None,
+        standardize: bool = False,
         image_shape: Any = None,
     ) -> None:
         self._set_parameters(locals())

@@ -9,11 +9,15 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from fastnn.backends.base import TrainerState
+from fastnn.datasets.dataset import Dataset
 from fastnn.errors import InconsistentVersionWarning
 from fastnn.estimators.fit_watch import WatchState
 from fastnn.files.model_file import save, versions
 from fastnn.files.onnx import export_onnx
 from fastnn.models.model import Model
+from fastnn.models.pictures import measured_pixels
+from fastnn.models.pipelines import after_scaling
+from fastnn.network import Network, Standardization
 from fastnn.training.history import History
 
 # The state before the first fit.
@@ -24,8 +28,10 @@ class ModelFileMixin(BaseEstimator):
     """Mixin for saving, loading and pickling. The estimator defines `_model_fields` and `_set_model_fields`."""
 
     image_shape: tuple[int, int] | None
+    network_: Network
+    _levels: np.ndarray | None
 
-    def to_model(self, image_shape: tuple[int, int] | None = None) -> Model:
+    def to_model(self, image_shape: tuple[int, int] | None = None, scaling: Standardization | None = None) -> Model:
         """Return the contents of a model file, a `Model`: the network with its classes, feature names and threshold.
 
         Boolean labels become 0 and 1, and whole floats become integers. Predictions then still equal the labels.
@@ -34,6 +40,9 @@ class ModelFileMixin(BaseEstimator):
         ----------
         image_shape : (int, int), or None
             (height, width) of the image in a row of X; None: the parameter `image_shape` of the estimator.
+        scaling : Standardization, or None
+            What a pipeline applies to its inputs before the estimator. The network of the model then takes the inputs
+            of the pipeline.
 
         Raises
         ------
@@ -46,11 +55,23 @@ class ModelFileMixin(BaseEstimator):
         names = getattr(self, "feature_names_in_", None)
         shape = self.image_shape if image_shape is None else image_shape
         return Model(
-            self.network_,
+            self.network_ if scaling is None else after_scaling(self.network_, scaling),
             image_shape=None if shape is None else tuple(shape),  # type: ignore[arg-type]
             feature_names=None if names is None else tuple(names),
+            pixels=self._pixels(shape, scaling),
             **self._model_fields(),
         )
+
+    def _pixels(self, shape: Any, scaling: Standardization | None) -> tuple[float, float] | None:
+        """Return `Model.pixels`, from the levels of the columns of the training data."""
+        levels = getattr(self, "_levels", None)
+        if levels is None or shape is None or np.prod(shape) != levels.shape[1]:
+            return getattr(self, "_loaded_pixels", None)
+        if scaling is not None:
+            levels = np.round(levels / scaling.scale + scaling.mean, 4) + 0  # float32 rounding; + 0 turns -0 into 0
+        scale = self.network_.input_scale
+        pixel_max = float(levels.max()) if scale == 1 else round(1 / scale, 6)
+        return measured_pixels(Dataset(levels, pixel_max=max(pixel_max, 1e-9), image_shape=tuple(shape)))
 
     def save(self, path: str | os.PathLike[str], image_shape: tuple[int, int] | None = None) -> None:
         """Write a model file in the safetensors format, without pickle. Read it with `fastnn.load` and `from_model`.
@@ -70,15 +91,7 @@ class ModelFileMixin(BaseEstimator):
         FileError
             If the file cannot be written. An existing file then stays unchanged.
         """
-        model = self.to_model(image_shape)
-        save(
-            path,
-            model.network,
-            classes=model.classes,
-            image_shape=model.image_shape,
-            feature_names=model.feature_names,
-            unknown=model.unknown,
-        )
+        save(path, self.to_model(image_shape))
 
     def export_onnx(
         self, path: str | os.PathLike[str], X: Any = None, image_shape: tuple[int, int] | None = None
@@ -110,10 +123,10 @@ class ModelFileMixin(BaseEstimator):
         network = model.network
         estimator = cls(
             hidden_layer_sizes=network.sizes[1:-1], activation=network.activation, input_scale=network.input_scale,
-            dtype=network.dtype.name, image_shape=model.image_shape,
+            dtype=network.dtype.name, standardize=network.standardization is not None, image_shape=model.image_shape,
         )  # fmt: skip
         estimator._set_model_fields(model)
-        estimator.network_ = network
+        estimator.network_, estimator._levels, estimator._loaded_pixels = network, None, model.pixels
         estimator.n_features_in_ = network.n_inputs
         if model.feature_names is not None:
             estimator.feature_names_in_ = np.array(model.feature_names, dtype=object)

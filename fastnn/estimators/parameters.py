@@ -97,6 +97,7 @@ RULES = {
     "dtype": Rule("float32 or float64", lambda value: isinstance(value, (str, type, np.dtype)) and value in DTYPES),
     "schedule": Rule("a string, a function of (epoch, epochs)", lambda value: isinstance(value, str) or callable(value))
     | NONE,
+    "standardize": BOOLEAN,
     "image_shape": Rule(
         "two sizes, (height, width)", lambda value: len(items(value)) == 2 and all(map(COUNT.accepts, items(value)))
     )

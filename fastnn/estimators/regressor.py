@@ -78,6 +78,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         input_scale: float = 1.0,
         dtype: Any = "float32",
         schedule: Any = None,
+        standardize: bool = False,
         image_shape: Any = None,
     ) -> None:
         self._set_parameters(locals())
@@ -136,9 +137,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         """`BaseMLP._check_data`, and ValueError for targets that are strings, even those of digits."""
         values = np.asarray(None if isinstance(y, str) else y)
         items = values.flat if values.dtype.kind in "OUS" else ()
-        text = next(
-            (each if isinstance(each, bytes) else str(each) for each in items if isinstance(each, (str, bytes))), None
-        )
+        text = next((str(each) for each in items if isinstance(each, (str, bytes))), None)
         if text is not None:
             raise ValueError(f"y holds the string {text!r}, expected numbers: use MLPClassifier for classes")
         return super()._check_data(X, y, reset=reset)

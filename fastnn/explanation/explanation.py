@@ -4,7 +4,7 @@ Dimensions: D inputs and H units of a layer, C classes. The reference backend co
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,13 @@ from numpy.typing import ArrayLike
 from fastnn import evaluation
 from fastnn.backends import layerwise, reference
 from fastnn.backends.base import check_inputs
-from fastnn.checks import is_integer
+from fastnn.checks import short
+from fastnn.datasets.arrays import as_array, feature_names
 from fastnn.errors import DataError
 from fastnn.explanation.text import render
-from fastnn.network import Layer, Network
+from fastnn.models import Model, as_model
+from fastnn.models.rows import model_rows
+from fastnn.network import Dense, Layer, Network
 from fastnn.network.losses import softmax_terms
 
 
@@ -68,7 +71,7 @@ class Explanation:
     ----------
     network : Network
     row : ndarray of shape (D,)
-        The sample as given. ``layers[0].inp`` is the scaled sample.
+        The sample as given. ``layers[0].inp`` is the scaled or standardised sample.
     layers : tuple of LayerSteps
         From the first layer to the last. The sums of the last layer are the logits.
     logits : ndarray of shape (C,)
@@ -93,6 +96,8 @@ class Explanation:
     class_names : list of C str
     image_shape : tuple of int, or None
         (height, width) if the sample is an image.
+    feature_names : tuple of D str, or None
+        The name of each input, if the model or estimator has them.
 
     References
     ----------
@@ -114,6 +119,7 @@ class Explanation:
     loss: float | None
     class_names: list[str]
     image_shape: tuple[int, int] | None
+    feature_names: tuple[str, ...] | None = None
 
     @property
     def logits(self) -> np.ndarray:
@@ -137,6 +143,7 @@ class Explanation:
             "prediction": self.prediction,
             "label": self.label,
             "loss": self.loss,
+            "features": None if self.feature_names is None else list(self.feature_names),
             "row": self.row.tolist(),
             "layers": layers,
             "softmax": {
@@ -161,9 +168,9 @@ class Explanation:
 
 
 def explain(
-    network: Network,
+    network: Any,
     row: ArrayLike,
-    label: int | None = None,
+    label: Any = None,
     *,
     class_names: Sequence[object] | None = None,
     image_shape: tuple[int, int] | None = None,
@@ -171,19 +178,23 @@ def explain(
     """Run one sample forward and, if it has a label, backward through a network, and keep every step.
 
     Every layer computes what it computes in prediction: `BatchNorm` uses its running averages, also in the gradients.
+    A single logistic output z, as of an estimator with two classes, is explained as the equal softmax of 0 and z.
 
     Parameters
     ----------
-    network : Network
-        A network with softmax output.
-    row : array-like of shape (D,)
-        Finite numbers, unscaled (the network applies its `input_scale`): for example a row of `Dataset.images`.
-    label : int, optional
-        The true class, from 0 to C - 1. It adds the loss and the gradients, without L2 and dropout.
+    network : Network, Model, result of `train` or fitted estimator
+        Its output is softmax, or a single logistic one.
+    row : array-like of shape (D,), (1, D) or (height, width), or frame with one row
+        Finite numbers, unscaled (the network applies its `input_scale` or its standardization): for example a row of
+        `Dataset.images`.
+    label : int or str, optional
+        The true class: of a network a number from 0 to C - 1, of a model or an estimator one of its classes. It adds
+        the loss and the gradients, without L2 and dropout.
     class_names : sequence of C names, optional
-        By default 0 to C - 1.
+        By default the classes of the model or estimator; of a network, 0 to C - 1.
     image_shape : tuple of int, optional
-        (height, width) if the row is an image. The text then names an input by its row and column.
+        (height, width) if the row is an image. The text then names an input by its row and column. By default that of
+        the model or estimator.
 
     Returns
     -------
@@ -193,8 +204,10 @@ def explain(
     Raises
     ------
     DataError
-        If the output is not softmax, the row does not match the network or `image_shape`, the label is out of range,
-        or `class_names` does not have C names.
+        If the output is not softmax, the row does not match the network or `image_shape`, the label is none of the
+        classes, or `class_names` does not have C names.
+    SettingsError
+        If `network` is something else.
 
     Examples
     --------
@@ -208,21 +221,86 @@ def explain(
     >>> explanation.contributions.tolist()
     [2.0, -0.5]
     """
+    model = _with_two_logits(as_model(network))
+    network = model.network
     if not network.loss.uses_labels:
         raise DataError(f"the output of {network} is {network.output}, expected softmax over C classes")
-    values = np.asarray(row)
-    if values.shape != (network.n_inputs,):
-        raise DataError(f"row has shape {values.shape}, expected ({network.n_inputs},), one sample for {network}")
+    values, image_shape = _single_row(model, row, image_shape)
     batch = check_inputs(network, values[None])
     if not np.isfinite(batch).all():
         raise DataError("row contains NaN or infinity, expected finite numbers")
-    if label is not None and not (is_integer(label) and 0 <= label < network.n_classes):
-        raise DataError(f"label is {label!r}, expected a whole number from 0 to {network.n_classes - 1}")
+    number = None if label is None else _class_number(model, label)
     if image_shape is not None:
         image_shape = evaluation.check_images(batch, image_shape, 1)
-    names = evaluation.check_names(class_names, network.n_classes)
+    names = evaluation.check_names(model.class_names if class_names is None else class_names, network.n_classes)
+    return _steps(model, values, batch, number, names, image_shape)
 
-    passes = layerwise.forward(reference, network, batch)
+
+def _with_two_logits(model: Model) -> Model:
+    """Return a model with one logistic output and two classes as the equal softmax of the logits 0 and z.
+
+    The logistic function of z is the softmax of (0, z). Other models are returned as they are.
+    """
+    network, last = model.network, model.network.layers[-1]
+    is_binary = network.output == "logistic" and network.n_outputs == 1 and len(model.classes or ()) == 2
+    if not is_binary or not isinstance(last, Dense):
+        return model
+    weights, biases = (
+        [*arrays[:-1], np.concatenate([np.zeros_like(arrays[-1]), arrays[-1]], axis=-1)]
+        for arrays in (network.weights, network.biases)
+    )
+    whole = Network(
+        weights, biases, input_scale=network.input_transform, output="softmax",
+        layers=[*network.layers[:-1], replace(last, units=2)], input_shape=network.shapes[0],
+        statistics=network.statistics,
+    )  # fmt: skip
+    return replace(model, network=whole)
+
+
+def _single_row(
+    model: Model, row: Any, image_shape: tuple[int, int] | None
+) -> tuple[np.ndarray, tuple[int, int] | None]:
+    """Return the sample as numbers (D,), and the image shape if it is known."""
+    n_inputs = model.network.n_inputs
+    known = feature_names(row)
+    values = np.asarray(model_rows(model, row)) if known is not None else as_array(row, "row")
+    if image_shape is None:
+        image_shape = model.image_shape
+        if values.ndim == 2 and values.size == n_inputs and 1 not in values.shape:
+            image_shape = (values.shape[0], values.shape[1])
+    if values.ndim == 2 and values.size == n_inputs:
+        values = values.reshape(-1)
+    if values.shape != (n_inputs,):
+        raise DataError(f"row has shape {values.shape}, expected ({n_inputs},), one sample for {model.network}")
+    return values, image_shape
+
+
+def _class_number(model: Model, label: Any) -> int:
+    """Return the number of a class of the model; DataError if `label` is none of its classes."""
+    classes = list(model.classes or ())
+    value = label.item() if isinstance(label, np.generic) else label
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, bool | float) or value in (0, 1):
+        for number, each in enumerate(classes):
+            if each == value or (isinstance(value, (str, int)) and str(each) == str(value)):
+                return number
+    if classes == list(range(len(classes))):
+        raise DataError(f"label is {label!r}, expected a whole number from 0 to {len(classes) - 1}")
+    raise DataError(f"label is {label!r}, expected one of the classes {short(classes)}")
+
+
+def _steps(
+    model: Model,
+    values: np.ndarray,
+    batch: np.ndarray,
+    label: int | None,
+    names: list[str],
+    image_shape: tuple[int, int] | None,
+) -> Explanation:
+    """Return the explanation of a checked sample, (1, D), and its class number."""
+    network = model.network
+    passes = layerwise.forward(reference, network.core, batch)
     logits, loss = passes[-1].out, None
     gradients: list[tuple[Any, Any]] = [(None, None)] * len(passes)
     shifted, exp, total = softmax_terms(logits)
@@ -254,8 +332,9 @@ def explain(
         prediction=prediction,
         rival=rival,
         contributions=passes[0].inp[0] * dinp[0],
-        label=None if label is None else int(label),
+        label=label,
         loss=loss,
         class_names=names,
         image_shape=image_shape,
+        feature_names=model.feature_names,
     )

@@ -1,7 +1,7 @@
 """Draws an explanation: the sample, the contributions of its inputs, logits, probabilities and hidden layers."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from fastnn.evaluation import probability_text
 from fastnn.explanation.explanation import Explanation, explain
 from fastnn.explanation.text import KINDS
-from fastnn.network import ACTIVATIONS, Network
+from fastnn.network import ACTIVATIONS
 from fastnn.plots.display import BLUE, GREY, VERMILION, Display, draw_bars
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _OTHERS = "#A6A6A6"
 _MAX_CLASSES_WITH_TEXT = 20
+_MAX_NAMED_INPUTS = 30
 
 
 class ExplainDisplay(Display):
@@ -47,9 +48,9 @@ class ExplainDisplay(Display):
     @classmethod
     def from_network(
         cls,
-        network: Network,
+        network: Any,
         row: ArrayLike,
-        label: int | None = None,
+        label: Any = None,
         *,
         class_names: Sequence[object] | None = None,
         image_shape: tuple[int, int] | None = None,
@@ -60,6 +61,8 @@ class ExplainDisplay(Display):
         The other parameters and the errors are those of `fastnn.explain`.
         """
         return cls(explain(network, row, label, class_names=class_names, image_shape=image_shape)).plot(figure)
+
+    from_estimator = from_network
 
     def plot(self, figure: "Figure | SubFigure | None" = None) -> Self:
         """Draw all panels into `figure`, which should be empty, or a new figure."""
@@ -99,13 +102,21 @@ class ExplainDisplay(Display):
 
     def _draw_inputs(self, ax: "Axes") -> None:
         inp, shape = self.explanation.layers[0].inp, self.explanation.image_shape
-        _title(ax, "scaled inputs")
+        _title(ax, "scaled inputs" if self.explanation.network.standardization is None else "standardised inputs")
         if shape is None:
             draw_bars(ax, inp, GREY)
-            ax.set(xlabel="input")
+            self._name_inputs(ax)
         else:
             ax.imshow(inp.reshape(shape), cmap="gray_r", vmin=min(0.0, float(inp.min())))
             ax.set(xticks=[], yticks=[], anchor="N")
+
+    def _name_inputs(self, ax: "Axes") -> None:
+        """Write the names of the inputs at the axis, or their numbers if there are no names or too many."""
+        names = self.explanation.feature_names
+        if names is None or len(names) > _MAX_NAMED_INPUTS:
+            ax.set(xlabel="input")
+        else:
+            ax.set_xticks(range(len(names)), names, rotation=90, fontsize=8, parse_math=False)
 
     def _draw_contributions(self, ax: "Axes") -> None:
         from matplotlib.colors import LinearSegmentedColormap
@@ -117,7 +128,7 @@ class ExplainDisplay(Display):
         _title(ax, f"for {predicted} (blue){rival}")
         if shape is None:
             draw_bars(ax, values, np.where(values < 0, VERMILION, BLUE))
-            ax.set(xlabel="input")
+            self._name_inputs(ax)
             return
         limit = float(np.abs(values).max()) or 1.0
         colours = LinearSegmentedColormap.from_list("contributions", [VERMILION, "#FFFFFF", BLUE])

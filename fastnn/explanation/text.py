@@ -87,13 +87,20 @@ def render(steps: Explanation) -> str:
 
 # --- The sections ----------------------------------------------------------------------------------------------------
 def _inputs(steps: Explanation) -> str:
-    inp, scale = steps.layers[0].inp, steps.network.input_scale
+    inp, standardization = steps.layers[0].inp, steps.network.standardization
     nonzero = int(np.count_nonzero(inp))
-    lines = [f"Inputs: {len(inp):,} numbers ({nonzero:,} nonzero), multiplied by {scale:.4g}."]
+    change = f"multiplied by {steps.network.input_scale:.4g}"
+    columns = {"given": steps.row, "scaled": inp}
+    if standardization is not None:
+        change = "standardised: (given - mean) * scale"
+        columns = {
+            "given": steps.row, "mean": standardization.mean, "scale": standardization.scale, "standardised": inp,
+        }  # fmt: skip
+    lines = [f"Inputs: {len(inp):,} numbers ({nonzero:,} nonzero), {change}."]
     name = _input_namer(steps, 0)
     if len(inp) <= _WHOLE:
-        rows = [(name(i), _number(steps.row[i]), _number(value)) for i, value in enumerate(inp)]
-        lines += table(("", "given", "scaled"), rows)
+        rows = [(name(i), *(_number(values[i]) for values in columns.values())) for i in range(len(inp))]
+        lines += table(("", *columns), rows)
     elif steps.image_shape is not None:
         lines.append("   Pixels are named (row, column), counted from 0.")
     return "\n".join(lines)
@@ -224,8 +231,9 @@ def _input_namer(steps: Explanation, index: int) -> Namer:
     """Return the function that names the inputs of a layer."""
     if index:
         return lambda i: f"unit {i}"
+    names = steps.feature_names
     if steps.image_shape is None:
-        return lambda i: f"input {i}"
+        return (lambda i: f"input {i}") if names is None else (lambda i: names[i])
     width = steps.image_shape[1]
     return lambda i: f"pixel ({i // width}, {i % width})"
 

@@ -5,15 +5,17 @@ from typing import Any
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import SettingsError
 from fastnn.models.model import Model
+from fastnn.models.pipelines import is_pipeline, pipeline_model
 from fastnn.network import Network
 
-_MODEL_EXPECTED = "expected a Model, a Network, the result of train or a fitted estimator"
+_MODEL_EXPECTED = "expected a Model, a Network, the result of train, a fitted estimator or pipeline"
 
 
 def as_model(value: Any) -> Model:
     """Return a model: `value` itself, or that of a network, of a result of `train` or of a fitted estimator.
 
-    Raises SettingsError for anything else.
+    Of a fitted pipeline, the scalers become a part of the network. Raises SettingsError for anything else, and
+    DataError for a pipeline with other steps.
     """
     if isinstance(value, Model):
         return value
@@ -22,6 +24,8 @@ def as_model(value: Any) -> Model:
     if callable(getattr(value, "to_model", None)) and not isinstance(value, type):
         model: Model = value.to_model()
         return model
+    if is_pipeline(value):
+        return pipeline_model(value)
     network = getattr(value, "network", None)
     if isinstance(network, Network):
         return Model.for_network(network)

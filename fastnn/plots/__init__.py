@@ -13,6 +13,7 @@ from fastnn.plots.display import Display
 from fastnn.plots.distributions import DistributionsDisplay
 from fastnn.plots.live import LiveCurve
 from fastnn.plots.rates import RateSearchDisplay
+from fastnn.plots.regression import RegressionDisplay
 from fastnn.plots.samples import MistakesDisplay, SamplesDisplay
 from fastnn.plots.weights import ActivationsDisplay, WeightsDisplay
 
@@ -28,6 +29,7 @@ __all__ = [
     "LiveCurve",
     "MistakesDisplay",
     "RateSearchDisplay",
+    "RegressionDisplay",
     "ReliabilityDisplay",
     "RunsDisplay",
     "SamplesDisplay",

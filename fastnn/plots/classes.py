@@ -1,13 +1,16 @@
 """Draws the mean image of each class, and its precision and recall."""
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fastnn import evaluation
+from fastnn.datasets.arrays import as_array
+from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError
 from fastnn.plots.display import BLUE, VERMILION, Display, ImageShape, Names, percent, tidy
+from fastnn.plots.labels import class_pairs, predicted_pairs
 from fastnn.plots.montage import draw_montage, montage_size
 
 if TYPE_CHECKING:
@@ -19,14 +22,16 @@ class ClassAveragesDisplay(Display):
 
     Parameters
     ----------
-    images : array-like of shape (N, D)
-        One image per row, integer or float. Larger values are drawn darker.
+    images : array-like of shape (N, D), or Dataset
+        One image per row, integer or float. Larger values are drawn darker. A Dataset also has the other arguments.
     image_shape : tuple of int
         (height, width) of an image, with height * width = D.
-    labels : integer array-like of shape (N,)
-        The true classes, from 0 to C - 1.
+    labels : array-like of shape (N,)
+        The true classes: strings, whole numbers or booleans.
     class_names : sequence of C names, optional
-        By default 0 to C - 1, where C - 1 is the largest label.
+        The name of each class; whole numbers are then class numbers from 0 to C - 1. By default the classes.
+    classes : sequence of C labels, optional
+        The classes in the order of the images. By default all that occur, sorted.
 
     Attributes
     ----------
@@ -42,15 +47,27 @@ class ClassAveragesDisplay(Display):
     """
 
     def __init__(
-        self, images: ArrayLike, image_shape: ImageShape, labels: ArrayLike, class_names: Names = None
+        self,
+        images: ArrayLike | Dataset,
+        image_shape: ImageShape = None,
+        labels: ArrayLike | None = None,
+        class_names: Names = None,
+        *,
+        classes: Names = None,
     ) -> None:
-        pixels = np.asarray(images)
-        true = evaluation.check_labels("labels", labels, None, None if class_names is None else len(class_names))
-        if not len(true):
+        if isinstance(images, Dataset):
+            image_shape = images.image_shape if image_shape is None else image_shape
+            labels = images.labels if labels is None else labels
+            class_names = images.classes if class_names is None else class_names
+            images = images.images
+        if labels is None:
+            raise DataError("labels are None, expected the class of each image")
+        if len(as_array(labels, "labels")) == 0:
             raise DataError("labels are empty, expected at least one sample to average")
+        pixels = np.asarray(images)
+        true, _, self.class_names = class_pairs(labels, labels, class_names, classes)
         shape = evaluation.check_images(pixels, image_shape, len(true))
-        self.counts = np.bincount(true, minlength=0 if class_names is None else len(class_names)).astype(np.int64)
-        self.class_names = evaluation.check_names(class_names, len(self.counts))
+        self.counts = np.bincount(true, minlength=len(self.class_names)).astype(np.int64)
         self.means = np.zeros((len(self.counts), *shape))
         for label in np.flatnonzero(self.counts):
             self.means[label] = pixels[true == label].mean(axis=0, dtype=np.float64).reshape(shape)
@@ -58,14 +75,16 @@ class ClassAveragesDisplay(Display):
     @classmethod
     def from_samples(
         cls,
-        images: ArrayLike,
-        image_shape: ImageShape,
-        labels: ArrayLike,
+        images: ArrayLike | Dataset,
+        image_shape: ImageShape = None,
+        labels: ArrayLike | None = None,
         class_names: Names = None,
         ax: "Axes | None" = None,
+        *,
+        classes: Names = None,
     ) -> Self:
         """Average the images and plot the means into `ax` or a new figure; the class describes the other parameters."""
-        return cls(images, image_shape, labels, class_names).plot(ax)
+        return cls(images, image_shape, labels, class_names, classes=classes).plot(ax)
 
     def plot(self, ax: "Axes | None" = None) -> Self:
         """Draw the mean images into `ax` or a new figure."""
@@ -105,11 +124,32 @@ class ClassScoresDisplay(Display):
 
     @classmethod
     def from_predictions(
-        cls, labels: ArrayLike, predictions: ArrayLike, class_names: Names = None, ax: "Axes | None" = None
+        cls,
+        labels: ArrayLike,
+        predictions: ArrayLike,
+        class_names: Names = None,
+        ax: "Axes | None" = None,
+        *,
+        classes: Names = None,
     ) -> Self:
-        """Compute the scores of `predictions` for `labels`, both (N,) int, and plot them into `ax` or a new figure."""
-        n_classes = None if class_names is None else len(class_names)
-        return cls(evaluation.confusion(labels, predictions, n_classes), class_names).plot(ax)
+        """Compute the scores of `predictions` for `labels` and plot them into `ax` or a new figure.
+
+        The parameters and errors are those of `ConfusionDisplay.from_predictions`.
+        """
+        pairs = class_pairs(labels, predictions, class_names, classes)
+        return cls(evaluation.confusion(pairs.labels, pairs.predictions, len(pairs.names)), pairs.names).plot(ax)
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, X: Any, y: Any = None, *, class_names: Names = None, ax: "Axes | None" = None
+    ) -> Self:
+        """Predict X, compute the scores and plot them into `ax` or a new figure.
+
+        The parameters and errors are those of `ConfusionDisplay.from_estimator`.
+        """
+        pairs = predicted_pairs(estimator, X, y)
+        counts = evaluation.confusion(pairs.labels, pairs.predictions, len(pairs.names))
+        return cls(counts, pairs.names if class_names is None else class_names).plot(ax)
 
     def plot(self, ax: "Axes | None" = None) -> Self:
         """Draw the scores into `ax` or a new figure."""

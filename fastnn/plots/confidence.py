@@ -1,12 +1,13 @@
 """Draws the reliability diagram of the probabilities, and accuracy against coverage."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from numpy.typing import ArrayLike
 
 from fastnn import evaluation
-from fastnn.plots.display import BLUE, GREY, VERMILION, Display, percent, tidy
+from fastnn.plots.display import BLUE, GREY, VERMILION, Display, Names, percent, tidy
+from fastnn.plots.labels import column_labels, predict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,8 +20,15 @@ class ReliabilityDisplay(Display):
 
     Parameters
     ----------
-    labels, proba, n_bins
-        The parameters of `fastnn.evaluation.reliability`, which raises the errors.
+    labels : array-like of shape (N,)
+        The true classes: strings, whole numbers or booleans.
+    proba : array-like of shape (N, C)
+        The probability of each class.
+    n_bins : int
+        As in `fastnn.evaluation.reliability`, which raises the errors.
+    classes : sequence of C labels, optional
+        The class of each column of `proba`. By default whole numbers are the numbers of columns, and strings are
+        sorted.
 
     Attributes
     ----------
@@ -28,15 +36,33 @@ class ReliabilityDisplay(Display):
         The accuracy, confidence and count of each bin; ``bins.error`` is the expected calibration error.
     """
 
-    def __init__(self, labels: ArrayLike, proba: ArrayLike, n_bins: int = 15) -> None:
-        self.bins = evaluation.reliability(labels, proba, n_bins)
+    def __init__(self, labels: ArrayLike, proba: ArrayLike, n_bins: int = 15, *, classes: Names = None) -> None:
+        proba = evaluation.check_proba(proba)
+        self.bins = evaluation.reliability(column_labels(labels, proba.shape[1], None, classes), proba, n_bins)
 
     @classmethod
     def from_predictions(
-        cls, labels: ArrayLike, proba: ArrayLike, n_bins: int = 15, ax: "Sequence[Axes] | None" = None
+        cls,
+        labels: ArrayLike,
+        proba: ArrayLike,
+        n_bins: int = 15,
+        ax: "Sequence[Axes] | None" = None,
+        *,
+        classes: Names = None,
     ) -> Self:
-        """Compute the bins and plot into `ax` (two Axes) or a new figure."""
-        return cls(labels, proba, n_bins).plot(ax)
+        """Compute the bins and plot into `ax` (two Axes) or a new figure; the class describes the other parameters."""
+        return cls(labels, proba, n_bins, classes=classes).plot(ax)
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, X: Any, y: Any = None, *, n_bins: int = 15, ax: "Sequence[Axes] | None" = None
+    ) -> Self:
+        """Predict X and plot into `ax` (two Axes) or a new figure.
+
+        `estimator`, `X`, `y` and the errors are those of `ConfusionDisplay.from_estimator`.
+        """
+        found = predict(estimator, X, y)
+        return cls(found.known_labels, found.proba, n_bins).plot(ax)
 
     def plot(self, ax: "Sequence[Axes] | None" = None) -> Self:
         """Draw the diagram and the histogram into `ax`, two Axes, or a new figure; SettingsError for another number."""
@@ -72,8 +98,10 @@ class CoverageDisplay(Display):
 
     Parameters
     ----------
-    labels, proba, accuracy
-        The parameters of `fastnn.evaluation.threshold_for`, which raises the errors.
+    labels, proba, classes
+        As in `ReliabilityDisplay`.
+    accuracy : float
+        As in `fastnn.evaluation.threshold_for`, which raises the errors.
 
     Attributes
     ----------
@@ -86,17 +114,36 @@ class CoverageDisplay(Display):
         no threshold reaches it.
     """
 
-    def __init__(self, labels: ArrayLike, proba: ArrayLike, accuracy: float = 0.99) -> None:
+    def __init__(self, labels: ArrayLike, proba: ArrayLike, accuracy: float = 0.99, *, classes: Names = None) -> None:
+        proba = evaluation.check_proba(proba)
+        labels = column_labels(labels, proba.shape[1], None, classes)
         self.curve = evaluation.coverage_curve(labels, proba)
         self.best = evaluation.threshold_for(labels, proba, accuracy)
         self.wanted = float(accuracy)
 
     @classmethod
     def from_predictions(
-        cls, labels: ArrayLike, proba: ArrayLike, accuracy: float = 0.99, ax: "Axes | None" = None
+        cls,
+        labels: ArrayLike,
+        proba: ArrayLike,
+        accuracy: float = 0.99,
+        ax: "Axes | None" = None,
+        *,
+        classes: Names = None,
     ) -> Self:
-        """Compute the curve and plot it into `ax` or a new figure."""
-        return cls(labels, proba, accuracy).plot(ax)
+        """Compute the curve and plot it into `ax` or a new figure; the class describes the other parameters."""
+        return cls(labels, proba, accuracy, classes=classes).plot(ax)
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, X: Any, y: Any = None, *, accuracy: float = 0.99, ax: "Axes | None" = None
+    ) -> Self:
+        """Predict X and plot into `ax` or a new figure.
+
+        `estimator`, `X`, `y` and the errors are those of `ConfusionDisplay.from_estimator`.
+        """
+        found = predict(estimator, X, y)
+        return cls(found.known_labels, found.proba, accuracy).plot(ax)
 
     def plot(self, ax: "Axes | None" = None) -> Self:
         """Draw the curve into `ax` or a new figure."""

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from fastnn import evaluation
 from fastnn.plots.display import VERMILION, Display, Names, percent
+from fastnn.plots.labels import class_pairs, predicted_pairs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,10 +63,69 @@ class ConfusionDisplay(Display):
         class_names: Names = None,
         normalize: bool = False,
         ax: "Axes | None" = None,
+        *,
+        classes: Names = None,
     ) -> Self:
-        """Count each pair of `labels` and `predictions`, both (N,) int, and plot into `ax` or a new figure."""
-        n_classes = None if class_names is None else len(class_names)
-        return cls(evaluation.confusion(labels, predictions, n_classes), class_names, normalize).plot(ax)
+        """Count each pair of true and predicted class, and plot into `ax` or a new figure.
+
+        Parameters
+        ----------
+        labels, predictions : array-like of shape (N,)
+            Strings, whole numbers or booleans.
+        class_names : sequence of C names, optional
+            The name of each class; whole numbers are then class numbers from 0 to C - 1. By default the classes
+            themselves.
+        normalize, ax
+            As in the class, and the Axes to draw in.
+        classes : sequence of C labels, optional
+            The classes in the order of the rows. By default all that occur, sorted.
+
+        Raises
+        ------
+        DataError
+            If a label is missing, or is none of the classes.
+
+        Examples
+        --------
+        >>> from fastnn.plots import ConfusionDisplay
+        >>> display = ConfusionDisplay.from_predictions(["cat", "dog", "dog"], ["cat", "cat", "dog"])
+        >>> display.class_names, display.confusion.tolist()
+        (['cat', 'dog'], [[1, 0], [1, 1]])
+        """
+        pairs = class_pairs(labels, predictions, class_names, classes)
+        counts = evaluation.confusion(pairs.labels, pairs.predictions, len(pairs.names))
+        return cls(counts, pairs.names, normalize).plot(ax)
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any = None,
+        *,
+        class_names: Names = None,
+        normalize: bool = False,
+        ax: "Axes | None" = None,
+    ) -> Self:
+        """Predict X, count each pair of true and predicted class, and plot into `ax` or a new figure.
+
+        Parameters
+        ----------
+        estimator : fitted classifier, Model, Network or result of `train`
+        X : array-like of shape (N, D), or Dataset, or pair of images and labels
+        y : array-like of shape (N,), optional
+            The true classes; by default those of X.
+        class_names, normalize, ax
+            As in `from_predictions`. By default the estimator's classes are the names.
+
+        Raises
+        ------
+        DataError
+            If a label is none of the estimator's classes.
+        """
+        pairs = predicted_pairs(estimator, X, y)
+        counts = evaluation.confusion(pairs.labels, pairs.predictions, len(pairs.names))
+        return cls(counts, pairs.names if class_names is None else class_names, normalize).plot(ax)
 
     def plot(self, ax: "Axes | None" = None) -> Self:
         """Draw the heat map into `ax` or a new figure."""

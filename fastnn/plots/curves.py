@@ -7,12 +7,14 @@ import numpy as np
 
 from fastnn.errors import DataError, SettingsError
 from fastnn.plots.display import BLUE, COLOURS, GREY, VERMILION, Display, percent, tidy
+from fastnn.plots.labels import last_step
 from fastnn.training.history import History
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _TWO_PANELS = "two: for the loss and for the accuracy"
+_HISTORY_EXPECTED = "expected a training history, its DataFrame, the result of train or a fitted estimator"
 _MARKERS = "osD^vP*"  # mark the best epochs; 7 markers and 7 colours distinguish 49 runs
 
 
@@ -23,7 +25,7 @@ class LearningCurveDisplay(Display):
 
     Parameters
     ----------
-    history : History, object with a method ``to_frame()``, or DataFrame
+    history : History, result of `train`, fitted estimator, object with a method ``to_frame()``, or DataFrame
         The columns are epoch (1, 2, ...), loss and accuracy (0 to 1), and optionally validation_loss and
         validation_accuracy, which are NaN for epochs without validation.
 
@@ -43,12 +45,13 @@ class LearningCurveDisplay(Display):
     """
 
     def __init__(self, history: Any) -> None:
+        history = _history_of(history)
         if isinstance(history, History):  # avoids importing pandas, which takes longer than drawing
             frame: Any = history.arrays()
         else:
             frame = history.to_frame() if hasattr(history, "to_frame") else history
         if not isinstance(frame, dict) and not hasattr(frame, "columns"):
-            raise DataError(f"history is {type(history).__name__}, expected a training history or its DataFrame")
+            raise DataError(f"history is {type(history).__name__}, {_HISTORY_EXPECTED}")
         epochs = _column(frame, "epoch")
         if not len(epochs) or not np.isfinite(epochs).all():
             raise DataError(f"the history has {len(epochs)} epochs, expected at least one, numbered 1, 2, 3, ...")
@@ -64,6 +67,11 @@ class LearningCurveDisplay(Display):
     def from_history(cls, history: Any, ax: "Sequence[Axes] | None" = None) -> Self:
         """Plot `history` into `ax` (two Axes) or a new figure; the class describes the parameter."""
         return cls(history).plot(ax)
+
+    @classmethod
+    def from_estimator(cls, estimator: Any, ax: "Sequence[Axes] | None" = None) -> Self:
+        """Plot the history of a fitted estimator, or of a pipeline that ends with one, into `ax` or a new figure."""
+        return cls(estimator).plot(ax)
 
     def plot(self, ax: "Sequence[Axes] | None" = None) -> Self:
         """Draw the panels into `ax`, two Axes (one without an accuracy), or a new figure; SettingsError otherwise."""
@@ -133,6 +141,9 @@ class RunsDisplay(Display):
     """
 
     def __init__(self, histories: Mapping[str, Any]) -> None:
+        if not isinstance(histories, Mapping):
+            found = type(histories).__name__
+            raise SettingsError(f"histories is {found}, expected a dict of the name of each run to its history")
         if not histories:
             raise SettingsError("histories contain no run, expected at least one")
         self.runs: dict[str, LearningCurveDisplay] = {}
@@ -206,6 +217,15 @@ def _label_panel(ax: "Axes", name: str) -> None:
     if name == "accuracy":
         ax.yaxis.set_major_formatter(percent)
     tidy(ax)
+
+
+def _history_of(value: Any) -> Any:
+    """Return the history of a result of `train`, an estimator or a pipeline; anything else as it is."""
+    last = last_step(value)
+    for owner, name in ((last, "history_"), (value, "history")):
+        if hasattr(type(owner), name) or name in getattr(owner, "__dict__", {}):
+            return getattr(owner, name)
+    return value
 
 
 def _column(frame: Any, name: str) -> np.ndarray:

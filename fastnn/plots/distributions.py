@@ -8,9 +8,12 @@ from numpy.typing import ArrayLike
 from fastnn.backends import layerwise, reference
 from fastnn.backends.base import check_inputs
 from fastnn.checks import check_integer
+from fastnn.datasets.arrays import as_array
+from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError
-from fastnn.network import Network
+from fastnn.models import Model, as_model
 from fastnn.plots.display import BLUE, VERMILION, Display, percent, tidy
+from fastnn.plots.labels import class_array, class_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,12 +27,13 @@ class DistributionsDisplay(Display):
 
     Parameters
     ----------
-    network : Network
-        A network with L layers that have weights.
-    images : array-like of shape (N, D), optional
-        Samples, unscaled: the network applies its `input_scale`.
-    labels : integer array-like of shape (N,), optional
-        The true classes. The gradients are those of the mean loss over these samples, without L2 and dropout.
+    network : Network, Model, result of `train` or fitted estimator
+        It has L layers with weights.
+    images : array-like of shape (N, D), or Dataset, optional
+        Samples, unscaled: the network applies its `input_scale`. A Dataset also has the labels.
+    labels : array-like of shape (N,), optional
+        The true classes: class numbers of a network, otherwise labels of the model or estimator.
+        The gradients are those of the mean loss over these samples, without L2 and dropout.
     n_bins : int
         The number of bins per histogram, 1 or more.
 
@@ -51,8 +55,16 @@ class DistributionsDisplay(Display):
     """
 
     def __init__(
-        self, network: Network, images: ArrayLike | None = None, labels: ArrayLike | None = None, n_bins: int = 60
+        self,
+        network: Any,
+        images: ArrayLike | Dataset | None = None,
+        labels: ArrayLike | None = None,
+        n_bins: int = 60,
     ) -> None:
+        model = as_model(network)
+        network = model.network
+        if isinstance(images, Dataset):
+            images, labels = _of_dataset(images, labels)
         self.network, self.n_bins = network, check_integer("n_bins", n_bins, 1)
         self.weights = list(network.weights)
         self.gradients: list[np.ndarray] | None = None
@@ -62,26 +74,32 @@ class DistributionsDisplay(Display):
             if labels is not None:
                 raise DataError("labels are given without images, expected both or none")
             return
-        inp = check_inputs(network, np.asarray(images))
+        inp = check_inputs(network, as_array(images, "images"))
         if not len(inp):
             raise DataError("images are empty, expected at least one sample")
         self.n_samples = len(inp)
-        passes = layerwise.forward(reference, network, inp)
+        passes = layerwise.forward(reference, network.core, inp)
         self.dead = [np.logical_not(np.any(each.out, axis=0)) for each in passes[:-1]]
         if labels is not None:
-            self.gradients = reference.loss_and_gradients(network, inp, np.asarray(labels)).dweights
+            targets = _targets(model, labels)
+            self.gradients = reference.loss_and_gradients(network.core, inp, targets).dweights
 
     @classmethod
     def from_network(
         cls,
-        network: Network,
-        images: ArrayLike | None = None,
+        network: Any,
+        images: ArrayLike | Dataset | None = None,
         labels: ArrayLike | None = None,
         n_bins: int = 60,
         ax: Any = None,
     ) -> Self:
         """Plot the distributions into `ax` (see `plot`) or a new figure; the class describes the other parameters."""
         return cls(network, images, labels, n_bins).plot(ax)
+
+    @classmethod
+    def from_estimator(cls, estimator: Any, X: Any = None, y: Any = None, *, n_bins: int = 60, ax: Any = None) -> Self:
+        """Plot the distributions of a fitted estimator, with the gradients for X and y; see the class and `plot`."""
+        return cls(estimator, X, y, n_bins).plot(ax)
 
     def plot(self, ax: Any = None) -> Self:
         """Draw one row per layer into `ax` or a new figure.
@@ -118,3 +136,21 @@ class DistributionsDisplay(Display):
             return title
         dead = self.dead[number - 1]
         return f"{title}, {dead.sum():,} of {len(dead):,} units dead"
+
+
+def _of_dataset(data: Dataset, labels: Any) -> tuple[np.ndarray, Any]:
+    """Return the images and, unless `labels` are given, the labels of a data set, as its classes if it has some."""
+    if labels is None and data.labels is not None:
+        labels = data.labels if data.classes is None else np.array(data.classes, object)[data.labels]
+    return data.images, labels
+
+
+def _targets(model: Model, labels: Any) -> np.ndarray:
+    """Return labels as the loss of the model's network uses them."""
+    values = as_array(labels, "labels")
+    if model.classes is None or model.is_multilabel or values.ndim > 1:
+        return values
+    numbers = values
+    if model.classes != tuple(range(len(model.classes))) or values.dtype.kind not in "iu":
+        numbers = class_numbers("labels", class_array("labels", labels), list(model.classes))
+    return numbers if model.network.loss.uses_labels else numbers.astype(model.network.dtype)[:, None]

@@ -1,6 +1,6 @@
 """Draws images with their true and predicted classes: all in the given order, or only the mistakes, worst first."""
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -9,6 +9,7 @@ from fastnn import evaluation
 from fastnn.checks import check_integer
 from fastnn.errors import DataError
 from fastnn.plots.display import VERMILION, Display, ImageShape, Names
+from fastnn.plots.labels import column_labels, predict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
@@ -27,14 +28,17 @@ class SamplesDisplay(Display):
         One image per row, integer or float. Larger values are drawn darker.
     image_shape : tuple of int
         (height, width) of an image, with height * width = D.
-    labels : integer array-like of shape (N,), or None
-        The true classes, from 0 to C - 1; None if they are unknown.
+    labels : array-like of shape (N,), or None
+        The true classes: strings, whole numbers or booleans; None if they are unknown.
     proba : float array-like of shape (N, C)
         The probability of each class.
     class_names : sequence of C names, optional
         By default 0 to C - 1.
     n : int
         The maximum number of images to draw.
+    classes : sequence of C labels, optional
+        The class of each column of `proba`. By default whole numbers are the numbers of columns, and strings are
+        looked up in `class_names` or sorted.
 
     Attributes
     ----------
@@ -69,10 +73,15 @@ class SamplesDisplay(Display):
         proba: ArrayLike,
         class_names: Names = None,
         n: int = 24,
+        *,
+        classes: Names = None,
     ):
         pixels, proba = np.asarray(images), evaluation.check_proba(proba)
         self.image_shape = evaluation.check_images(pixels, image_shape, len(proba))
-        true = None if labels is None else evaluation.check_labels("labels", labels, len(proba), proba.shape[1])
+        true = None if labels is None else column_labels(labels, proba.shape[1], class_names, classes)
+        if true is not None and len(true) != len(proba):
+            raise DataError(f"labels hold {len(true)} samples, expected {len(proba)}")
+        class_names = classes if class_names is None else class_names
         self.class_names = evaluation.check_names(class_names, proba.shape[1])
         chosen = self._choose(true, proba)
         self.n_images, self.n_chosen = len(proba), len(chosen)
@@ -92,9 +101,33 @@ class SamplesDisplay(Display):
         class_names: Names = None,
         n: int = 24,
         figure: "Figure | SubFigure | None" = None,
+        *,
+        classes: Names = None,
     ) -> Self:
         """Draw the images into `figure` or a new figure; the class describes the other parameters."""
-        return cls(images, image_shape, labels, proba, class_names, n).plot(figure)
+        return cls(images, image_shape, labels, proba, class_names, n, classes=classes).plot(figure)
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any = None,
+        *,
+        image_shape: ImageShape = None,
+        class_names: Names = None,
+        n: int = 24,
+        figure: "Figure | SubFigure | None" = None,
+    ) -> Self:
+        """Predict X and draw the images into `figure` or a new figure; the class describes the other parameters.
+
+        `estimator`, `X`, `y` and the errors are those of `ConfusionDisplay.from_estimator`. `image_shape` is by default
+        that of X or of the estimator.
+        """
+        found = predict(estimator, X, y)
+        shape = found.data.image_shape if image_shape is None else image_shape
+        names = found.names if class_names is None else class_names
+        return cls(found.data.images, shape, found.labels, found.proba, names, n).plot(figure)
 
     def plot(self, figure: "Figure | SubFigure | None" = None) -> Self:
         """Draw the images into `figure`, which should be empty, or a new figure."""

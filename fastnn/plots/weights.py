@@ -1,7 +1,7 @@
 """Draws the weights of the first layer as images, and the activations of a hidden layer for one image."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,7 +11,7 @@ from fastnn.backends import layerwise, reference
 from fastnn.backends.base import check_inputs
 from fastnn.checks import check_integer
 from fastnn.errors import DataError, SettingsError
-from fastnn.network import Network
+from fastnn.models import as_model
 from fastnn.plots.display import BLUE, VERMILION, Display, ImageShape, draw_bars, tidy
 from fastnn.plots.montage import draw_montage, montage_size
 
@@ -31,9 +31,9 @@ class WeightsDisplay(Display):
 
     Parameters
     ----------
-    network : Network
+    network : Network, Model, result of `train` or fitted estimator
     image_shape : tuple of int
-        (height, width) of an image, with height * width = D.
+        (height, width) of an image, with height * width = D. By default that of the model or estimator.
     n : int
         The maximum number of units to draw, 1 or more.
 
@@ -52,7 +52,9 @@ class WeightsDisplay(Display):
         If `n` is not a positive whole number, or the first layer is not dense.
     """
 
-    def __init__(self, network: Network, image_shape: ImageShape, n: int = 40) -> None:
+    def __init__(self, network: Any, image_shape: ImageShape = None, n: int = 40) -> None:
+        model = as_model(network)
+        network, image_shape = model.network, model.image_shape if image_shape is None else image_shape
         weight = network.weights[0]
         if weight.ndim != 2:
             raise SettingsError(f"the first layer of {network} is {network.layers[0].kind}, expected a dense layer")
@@ -61,9 +63,16 @@ class WeightsDisplay(Display):
         self.images = weight.T[: check_integer("n", n, 1)].reshape(-1, *self.image_shape)
 
     @classmethod
-    def from_network(cls, network: Network, image_shape: ImageShape, n: int = 40, ax: "Axes | None" = None) -> Self:
+    def from_network(cls, network: Any, image_shape: ImageShape = None, n: int = 40, ax: "Axes | None" = None) -> Self:
         """Plot the weights of `network` into `ax` or a new figure; the class describes the other parameters."""
         return cls(network, image_shape, n).plot(ax)
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, *, image_shape: ImageShape = None, n: int = 40, ax: "Axes | None" = None
+    ) -> Self:
+        """Plot the weights of a fitted estimator; the class describes the other parameters."""
+        return cls(estimator, image_shape, n).plot(ax)
 
     def plot(self, ax: "Axes | None" = None) -> Self:
         """Draw the images into `ax` or a new figure."""
@@ -88,11 +97,11 @@ class ActivationsDisplay(Display):
 
     Parameters
     ----------
-    network : Network
-    image : array-like of shape (D,)
+    network : Network, Model, result of `train` or fitted estimator
+    image : array-like of shape (D,) or (height, width)
         One row of inputs, unscaled: the network applies its `input_scale`.
     image_shape : tuple of int
-        (height, width) of the image, with height * width = D.
+        (height, width) of the image, with height * width = D. By default that of the image, the model or the estimator.
     layer : int
         The number of the hidden layer, from 1.
 
@@ -110,25 +119,30 @@ class ActivationsDisplay(Display):
         If the hidden layer does not exist.
     """
 
-    def __init__(self, network: Network, image: ArrayLike, image_shape: ImageShape, layer: int = 1) -> None:
+    def __init__(self, network: Any, image: ArrayLike, image_shape: ImageShape = None, layer: int = 1) -> None:
+        model = as_model(network)
+        network, image_shape = model.network, model.image_shape if image_shape is None else image_shape
         n_hidden = len(network.sizes) - 2
         if not n_hidden:
             raise SettingsError(f"{network} has no hidden layer, expected at least one to draw its activations")
         self.layer, self.activation = check_integer("layer", layer, 1, n_hidden), network.layers[layer - 1].activation
         row = np.asarray(image)
+        if row.ndim == 2 and row.size == network.n_inputs:  # an image, or a batch of one row
+            image_shape = row.shape if image_shape is None and 1 not in row.shape else image_shape
+            row = row.reshape(-1)
         if row.ndim != 1:
             raise DataError(f"image has shape {row.shape}, expected ({network.n_inputs},), one row of inputs")
         shape = evaluation.check_images(row[None], image_shape, 1)
         self.image = row.reshape(shape)
-        passes = layerwise.forward(reference, network, check_inputs(network, row[None]))
+        passes = layerwise.forward(reference, network.core, check_inputs(network, row[None]))
         self.activations = passes[self.layer - 1].out[0]
 
     @classmethod
     def from_network(
         cls,
-        network: Network,
+        network: Any,
         image: ArrayLike,
-        image_shape: ImageShape,
+        image_shape: ImageShape = None,
         layer: int = 1,
         ax: "Sequence[Axes] | None" = None,
     ) -> Self:
@@ -137,6 +151,19 @@ class ActivationsDisplay(Display):
         The class describes the other parameters.
         """
         return cls(network, image, image_shape, layer).plot(ax)
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        image: ArrayLike,
+        *,
+        image_shape: ImageShape = None,
+        layer: int = 1,
+        ax: "Sequence[Axes] | None" = None,
+    ) -> Self:
+        """Run `image` through a fitted estimator and plot; the class describes the other parameters."""
+        return cls(estimator, image, image_shape, layer).plot(ax)
 
     def plot(self, ax: "Sequence[Axes] | None" = None) -> Self:
         """Draw the image and the outputs into `ax`, two Axes, or a new figure; SettingsError for another number."""

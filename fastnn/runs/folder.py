@@ -162,7 +162,7 @@ def _report(
         "data": {name: _describe(data) for name, data in splits._asdict().items()},
         "notes": list(plan.notes),
         "last_epoch": _numbers(history[-1]),
-        "diagnosis": [asdict(finding) for finding in diagnose(result, None, training, confusion)],
+        "diagnosis": [asdict(finding) for finding in diagnose(result, None, training, confusion, for_command=True)],
         "versions": versions(),
         "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
         **test_metrics,

@@ -20,7 +20,9 @@ from fastnn.optim.config import TrainingConfig
 
 # Data of one's own: enough steps for a network to settle, whatever the number of samples.
 _STEPS = 4000
-_FEWEST_EPOCHS, _MOST_EPOCHS = 20, 200
+_FEWEST_EPOCHS, _MOST_EPOCHS = 20, 1000
+# Epochs without a lower validation loss. The weights of the best epoch are kept.
+_PATIENCE = 100
 _BATCH_SIZE = 32
 _HIDDEN = (100,)
 
@@ -33,7 +35,8 @@ def default_config(n_samples: int) -> TrainingConfig:
         batch_size=_BATCH_SIZE,
         optimizer="adam",
         schedule="cosine",
-        l2=1e-4,
+        l2=1e-3,
+        early_stopping=_PATIENCE,
     )
 
 

@@ -600,7 +600,7 @@ def test_a_regressor_refuses_numbers_that_are_strings(digits, dtype):
     y = digits[1].astype(str)
     y = pd.Series(y, dtype="str") if dtype == "str" else y.astype(dtype)
     for estimator in (MLPRegressor(**SMALL), MLPRegressor(**SMALL, backend="numpy")):
-        with pytest.raises(ValueError, match=r"y holds the string b?'0', expected numbers: use MLPClassifier"):
+        with pytest.raises(ValueError, match=r"y holds the string .*0.*, expected numbers: use MLPClassifier"):
             estimator.fit(digits[0], y)
 
 

@@ -4,14 +4,20 @@ import dataclasses
 import json
 import math
 import re
+import warnings
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from sklearn.datasets import load_wine
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import fastnn
+from fastnn import Dataset, MLPClassifier, load_digits, train
 from fastnn.backends import layerwise, reference
-from fastnn.errors import DataError
+from fastnn.errors import DataError, SettingsError
 from fastnn.explanation import ExplainDisplay, Explanation, explain
 from fastnn.explanation.text import KINDS
 from fastnn.network import ACTIVATIONS, LAYERS, BatchNorm, Dense, Network
@@ -144,7 +150,7 @@ def test_json_contains_every_number():
 
 @pytest.mark.parametrize(("row", "label", "options", "message"), [
     ([1.0], None, {}, r"row has shape \(1,\), expected \(2,\), one sample for Network\(2 -> 2 relu"),
-    ([[1.0, 2.0]], None, {}, r"row has shape \(1, 2\)"),
+    ([[1.0, 2.0], [3.0, 4.0]], None, {}, r"row has shape \(2, 2\)"),
     (["a", "b"], None, {}, "inputs have dtype <U1, expected numbers"),
     ([1.0, math.nan], None, {}, "row contains NaN or infinity"),
     *(([1.0, 2.0], label, {}, f"label is {label}, expected a whole number from 0 to 1") for label in (2, -1, 0.5)),
@@ -348,3 +354,63 @@ def test_networks_without_hidden_layers_with_one_class_or_many_are_drawn(tmp_pat
         assert display.save(tmp_path / "figure.png").stat().st_size > 1000
     assert len(display.axes_["logits"].get_yticks()) == 21
     assert not display.axes_["probabilities"].texts
+
+
+# --- Models, estimators and results of training ----------------------------------------------------------------------
+def test_everything_that_holds_a_network_is_explained_alike():
+    data = load_digits()
+    images, labels = data.images[:200], data.labels[:200]
+    estimator = MLPClassifier((16,), max_iter=2, random_state=0, input_scale=1 / 16, image_shape=(8, 8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        estimator.fit(images, np.array(list("abcdefghij"))[labels])
+    expected = explain(estimator.network_, images[3], label=3, class_names="abcdefghij", image_shape=(8, 8))
+    model = estimator.to_model()
+    for given in (estimator, model, make_pipeline("passthrough", estimator)):
+        for row in (images[3], images[3:4], images[3].reshape(8, 8), images[3].tolist()):
+            assert str(explain(given, row, "d")) == str(expected)
+    result = train(estimator.network_, Dataset(images, labels), epochs=1, learning_rate=1e-9, backend="numpy")
+    assert explain(result, images[3]).prediction == expected.prediction
+    with pytest.raises(DataError, match=r"label is 'k', expected one of the classes \['a', 'b'"):
+        explain(estimator, images[3], "k")
+    with pytest.raises(SettingsError, match="found a tuple of 2, expected a Model, a Network"):
+        explain((images, labels), images[3])
+    display = ExplainDisplay.from_estimator(estimator, images[3], "d")
+    assert display.figure_.get_suptitle().endswith(f"label d, loss {expected.loss:.4g}")
+
+
+def test_a_standardised_network_is_explained_from_raw_inputs():
+    """The steps start from (given - mean) * scale, and the names of the columns name the inputs."""
+    X, y = load_wine(return_X_y=True, as_frame=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        estimator = MLPClassifier((8,), max_iter=3, random_state=0, standardize=True, dtype="float64").fit(X, y)
+    row, shuffled = X.iloc[5].to_numpy(), X.iloc[5:6, ::-1]
+    found = explain(estimator, shuffled, label=0)
+    np.testing.assert_allclose(found.layers[0].inp, StandardScaler().fit(X).transform(X)[5])
+    np.testing.assert_allclose(found.proba, estimator.predict_proba(X.iloc[5:6])[0])
+    np.testing.assert_array_equal(found.row, row)
+    text = str(found)
+    assert "1. Inputs: 13 numbers (13 nonzero), standardised: (given - mean) * scale." in text
+    assert "alcohol" in text
+    assert "proline" in text
+    assert "input 0" not in text
+    assert [label.get_text() for label in ExplainDisplay(found).plot().axes_["inputs"].get_xticklabels()] == [
+        *X.columns
+    ]
+
+
+def test_two_classes_of_an_estimator_are_explained_as_two_logits():
+    X, y = load_wine(return_X_y=True)
+    X, y = X[y < 2], np.array(["no", "yes"])[y[y < 2]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        estimator = MLPClassifier((8,), max_iter=3, random_state=0, standardize=True, dtype="float64").fit(X, y)
+    for row, label in zip(X[::30], y[::30], strict=True):
+        found = explain(estimator, row, label)
+        np.testing.assert_allclose(found.proba, estimator.predict_proba(row[None])[0], rtol=1e-12)
+        assert found.class_names[found.prediction] == estimator.predict(row[None])[0]
+        dense = Dataset(row[None], np.array([[float(label == "yes")]]))
+        loss = reference.loss_and_gradients(estimator.network_, dense.images, dense.labels)
+        np.testing.assert_allclose(found.loss, loss.loss)
+        np.testing.assert_allclose(found.layers[0].dweight, loss.dweights[0])
