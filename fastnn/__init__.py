@@ -56,9 +56,13 @@ if TYPE_CHECKING:
     from fastnn.optim.optimizers import Adam as Adam
     from fastnn.optim.optimizers import AdamW as AdamW
     from fastnn.optim.stopping import EarlyStopping as EarlyStopping
+    from fastnn.plots.live import LiveCurve as LiveCurve
     from fastnn.runs.recipes import RECIPES as RECIPES
     from fastnn.runs.recipes import get_recipe as get_recipe
     from fastnn.training.history import History as History
+    from fastnn.training.progress import Progress as Progress
+    from fastnn.training.rate_search import RateSearch as RateSearch
+    from fastnn.training.rate_search import find_learning_rate as find_learning_rate
     from fastnn.training.train import TrainingInterrupted as TrainingInterrupted
     from fastnn.training.train import TrainingResult as TrainingResult
     from fastnn.training.train import train as train
@@ -86,8 +90,11 @@ _PUBLIC_NAMES = {
     "optim.config": ["TrainingConfig"],
     "optim.optimizers": ["LBFGS", "SGD", "Adam", "AdamW"],
     "optim.stopping": ["EarlyStopping"],
+    "plots.live": ["LiveCurve"],
     "runs.recipes": ["RECIPES", "get_recipe"],
     "training.history": ["History"],
+    "training.progress": ["Progress"],
+    "training.rate_search": ["RateSearch", "find_learning_rate"],
     "training.train": ["TrainingInterrupted", "TrainingResult", "train"],
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _PUBLIC_NAMES.items() for name in names}

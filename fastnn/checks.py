@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.errors import SettingsError
+from fastnn.suggestions import did_you_mean
 
 
 def is_integer(value: object) -> bool:
@@ -51,7 +52,8 @@ def check_number(
 def check_choice(name: str, value: object, choices: Sequence[str]) -> str:
     """Return `value`; SettingsError unless it is one of `choices`."""
     if not isinstance(value, str) or value not in choices:
-        raise SettingsError(f"{name} is {value!r}, expected one of {', '.join(choices)}")
+        meant = did_you_mean(value, choices) if isinstance(value, str) else ""
+        raise SettingsError(f"{name} is {value!r}{meant}, expected one of {', '.join(choices)}")
     return value
 
 

@@ -10,11 +10,11 @@ from fastnn.checks import check_integer
 
 MAX_SEED = 2**63 - 1
 # One stream per purpose: another hidden size, for example, draws other weights but does not change the shuffling.
-_STREAMS = {"weights": 1, "shuffle": 2, "split": 3, "dropout": 4}
+_STREAMS = {"weights": 1, "shuffle": 2, "split": 3, "dropout": 4, "sample": 5}
 
 
 def generator(seed: int, purpose: str, *counters: int) -> np.random.Generator:
-    """Return NumPy's generator for one purpose of a run ("weights", "shuffle", "split" or "dropout").
+    """Return NumPy's generator for one purpose of a run ("weights", "shuffle", "split", "dropout" or "sample").
 
     `counters` are further integers, such as the epoch. The same arguments give the same draws.
     """

@@ -7,12 +7,21 @@ from fastnn.cli.options import AddCommand
 
 
 def register(add: AddCommand) -> None:
-    parser = add("compare", run, "compare runs: settings that differ, results, learning curves")
+    parser = add(
+        "compare",
+        run,
+        "compare runs: settings that differ, results, learning curves",
+        """
+  fastnn compare runs/*                           a table of all runs
+  fastnn compare runs/a runs/b --out curves.png   with their learning curves in one figure
+""",
+    )
     parser.add_argument("run", metavar="RUN", nargs="+", help="folder of a run; give two or more")
     parser.add_argument("--out", metavar="FILE", help="save the learning curves as a figure: .png, .svg, .pdf, ...")
 
 
 def run(options: argparse.Namespace) -> None:
+    from fastnn.checks import display_path
     from fastnn.runs.compare import compare
 
     comparison = compare(options.run)
@@ -30,4 +39,4 @@ def run(options: argparse.Namespace) -> None:
         return
     print(comparison.table())
     if figure is not None:
-        print(f"figure {figure}")
+        print(f"figure {display_path(figure)}")

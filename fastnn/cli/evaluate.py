@@ -3,38 +3,55 @@
 import argparse
 import json
 from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
+from fastnn.cli.data import FILES, add_data, read_test_data, reading
+from fastnn.cli.models import add_model, load_model
 from fastnn.cli.options import AddCommand, add_backend
-from fastnn.cli.samples import read_test_data
+from fastnn.cli.output import say_notes
+
+if TYPE_CHECKING:
+    from fastnn.evaluation.evaluate import ClassEvaluation, RegressionEvaluation
 
 
 def register(add: AddCommand) -> None:
     parser = add("evaluate", run, "evaluate a saved model on labelled data")
-    parser.add_argument("model", metavar="MODEL", help="model file, such as RUN/model.safetensors")
-    parser.add_argument(
-        "--data", metavar="FILE", nargs="+", help="CSV, NPZ or IDX files (default: MNIST's test images)"
-    )
+    add_model(parser)
+    add_data(parser, f"{FILES} (default: MNIST's test images)")
     add_backend(parser)
 
 
 def run(options: argparse.Namespace) -> None:
-    from fastnn.evaluation.evaluate import evaluate_classes
-    from fastnn.files.model_file import load_classifier
+    from fastnn.evaluation.evaluate import RegressionEvaluation, evaluate_model
 
-    model, data = load_classifier(options.model), read_test_data(options.data)
-    scores = evaluate_classes(model.network, data, options.backend)
+    model = load_model(options.model)
+    task = "regression" if model.classes is None else "classification"
+    data = read_test_data(options.data, **{"task": task, **reading(options)})
+    say_notes(data.notes, options)
+    scores = evaluate_model(model, data, options.backend)
     if options.json:
-        result = {
-            "accuracy": scores.accuracy,
-            "loss": scores.loss,
-            "samples": len(data),
-            "per_class": [asdict(score) for score in scores.per_class],
-            "confusion": scores.confusion.tolist(),
-        }
-        print(json.dumps(result))
+        print(json.dumps({**_as_json(scores), "samples": len(data)}))
         return
     print(f"{model.network}")
+    if isinstance(scores, RegressionEvaluation):
+        print(f"R2 {scores.r2:.4f} on {len(data):,} samples of {data.name}")
+        print(f"root mean squared error {scores.rmse:.4g}, mean absolute error {scores.mae:.4g}")
+        return
     print(f"accuracy {scores.accuracy:.2%}, loss {scores.loss:.4f} on {len(data):,} samples of {data.name}")
-    print("class  precision  recall      f1  samples")
+    width = max(5, *map(len, model.class_names))
+    print(f"{'class':>{width}}  precision  recall      f1  samples")
     for name, score in zip(model.class_names, scores.per_class, strict=True):
-        print(f"{name!s:>5}  {score.precision:9.2%}  {score.recall:6.2%}  {score.f1:6.2%}  {score.support:7,}")
+        print(f"{name:>{width}}  {score.precision:9.2%}  {score.recall:6.2%}  {score.f1:6.2%}  {score.support:7,}")
+
+
+def _as_json(scores: "ClassEvaluation | RegressionEvaluation") -> dict[str, Any]:
+    from fastnn.evaluation.evaluate import RegressionEvaluation
+
+    if isinstance(scores, RegressionEvaluation):
+        return {"r2": None if scores.r2 != scores.r2 else scores.r2, "rmse": scores.rmse, "mae": scores.mae}
+    return {
+        "accuracy": scores.accuracy,
+        "loss": scores.loss,
+        "per_class": [asdict(score) for score in scores.per_class],
+        "confusion": scores.confusion.tolist(),
+    }

@@ -3,25 +3,24 @@
 import argparse
 import json
 
+from fastnn.cli.data import FILES, add_data, read_test_data, reading
+from fastnn.cli.models import add_model, load_model
 from fastnn.cli.options import AddCommand
-from fastnn.cli.samples import prepare_pictures, read_test_data
+from fastnn.cli.output import say_notes
 from fastnn.errors import SettingsError
 
 
 def register(add: AddCommand) -> None:
     parser = add("explain", run, "explain a model's prediction for one sample, number by number")
-    parser.add_argument("model", metavar="MODEL", help="model file, such as RUN/model.safetensors")
+    add_model(parser)
     sample = parser.add_mutually_exclusive_group(required=True)
     sample.add_argument("image", metavar="IMAGE", nargs="?", help="PNG, JPEG or other picture of one digit")
     sample.add_argument("--row", metavar="N", type=int, help="explain sample N of the data, counted from 0")
-    parser.add_argument(
-        "--data",
-        metavar="FILE",
-        nargs="+",
-        help="CSV, NPZ or IDX files that --row selects from (default: MNIST's test images)",
-    )
+    files = f"{FILES} that --row selects from (default: MNIST's test images)"
+    add_data(parser, files, flags=("--label-column",))
     parser.add_argument(
         "--label",
+        dest="true_class",
         metavar="CLASS",
         help="true class; adds the loss and each layer's gradients (default with --row: the sample's label)",
     )
@@ -32,22 +31,25 @@ def register(add: AddCommand) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from fastnn.checks import check_choice, check_integer
+    from fastnn.evaluation.evaluate import data_for
     from fastnn.explanation import ExplainDisplay, explain
-    from fastnn.files.model_file import load_classifier
+    from fastnn.models.pictures import picture_rows
 
-    model = load_classifier(options.model)
+    model = load_model(options.model)
     names, label = list(model.class_names), None
     if options.image is not None:
         if options.data:
             raise SettingsError("--data is given with an IMAGE, expected it with --row, which selects the sample")
-        row = prepare_pictures([options.image], options.model, model)[0]
+        row = picture_rows(model, [options.image])[0]
     else:
-        data = read_test_data(options.data)
+        data = read_test_data(options.data, **reading(options))
+        say_notes(data.notes, options)
         index = check_integer("--row", options.row, 0, len(data) - 1)
-        row, label = data.images[index], None if data.labels is None else int(data.labels[index])
-    if options.label is not None:
-        label = names.index(check_choice("--label", options.label, names))
-    explanation = explain(model.network, row, label, class_names=names, image_shape=model.image_shape)
+        sample = data_for(model, data.take([index]))
+        row, label = sample.images[0], None if sample.labels is None else int(sample.labels[0])
+    if options.true_class is not None:
+        label = names.index(check_choice("--label", options.true_class, names))
+    explanation = explain(model, row, label)
     figure = None if options.out is None else str(ExplainDisplay(explanation).save(options.out))
     if options.json:
         print(json.dumps({**explanation.to_dict(), "figure": figure}))

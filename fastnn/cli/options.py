@@ -1,39 +1,105 @@
 """The parser of a command, and options that are generated from the fields of `TrainingConfig`."""
 
 import argparse
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
+
+from fastnn.suggestions import did_you_mean
 
 USAGE = 2
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of examples, and leaves room for the longest name of a command."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=26)
+
+    def add_argument(self, action: argparse.Action) -> None:
+        """Measure the names of commands with their indentation, which argparse forgets."""
+        super().add_argument(action)
+        if isinstance(action, argparse._SubParsersAction):
+            self._action_max_length += self._indent_increment
+
+
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, and whose options may be added when its command is chosen.
+    """A parser whose errors are one line with a suggestion, and whose options may be added when its command is chosen.
 
     The settings of a run need NumPy, which takes longer to import than the whole command line.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
+        options["formatter_class"] = _Formatter
         super().__init__(*arguments, **options)
         self._deferred: list[Callable[[Parser], None]] = []
 
     def defer(self, add: Callable[["Parser"], None]) -> None:
-        """Call `add` with this parser before it parses."""
+        """Call `add` with this parser before it parses or prints its help."""
         self._deferred.append(add)
 
-    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
-        """Add the deferred options, then parse."""
+    def add_deferred(self) -> None:
+        """Add the deferred options."""
         while self._deferred:
             self._deferred.pop(0)(self)
-        return super().parse_known_args(*arguments, **options)
+
+    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
+        """Add the deferred options, then parse. What is left over is an error of this command, not of `fastnn`."""
+        self.add_deferred()
+        found, rest = super().parse_known_args(*arguments, **options)
+        if rest:
+            self._refuse(rest)
+        return found, rest
+
+    def format_help(self) -> str:
+        """Return the help text, with the deferred options."""
+        self.add_deferred()
+        return super().format_help()
+
+    def _refuse(self, rest: Sequence[str]) -> NoReturn:
+        unknown = [each.partition("=")[0] for each in rest if re.match("-[^0-9.]", each)]
+        if not unknown:
+            self.error(f"unexpected argument {rest[0]!r}")
+        self.error(f"unknown option {unknown[0]}{did_you_mean(unknown[0], self._option_string_actions)}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Raise ArgumentError unless `value` is one of the action's choices."""
+        if action.choices is not None and value not in action.choices:
+            choices = [str(choice) for choice in action.choices]
+            found = f"found {value!r}{did_you_mean(str(value), choices)}, expected one of {', '.join(choices)}"
+            raise argparse.ArgumentError(action, found)
 
     def error(self, message: str) -> NoReturn:
         """Exit with one line."""
         self.exit(USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
-# Adds a command with its name, the function that runs it and its help text; returns the command's parser.
-AddCommand = Callable[[str, Callable[[argparse.Namespace], None], str], Parser]
+# Adds a command with its name, the function that runs it, its help text and examples, one line each, of command lines
+# and what they do; returns the command's parser.
+AddCommand = Callable[..., Parser]
+
+
+class HiddenUnits(argparse.Action):
+    """The numbers of units of the hidden layers, such as ``--hidden 128 64`` or ``--hidden 128,64``, as a list of int.
+
+    Examples
+    --------
+    >>> import argparse
+    >>> from fastnn.cli.options import HiddenUnits
+    >>> parser = argparse.ArgumentParser()
+    >>> _ = parser.add_argument("--hidden", nargs="*", action=HiddenUnits)
+    >>> parser.parse_args(["--hidden", "128,64"]).hidden
+    [128, 64]
+    """
+
+    def __call__(self, parser: argparse.ArgumentParser, options: argparse.Namespace, values: Any, *_: Any) -> None:
+        """Store the numbers; an error shows the right form."""
+        texts = [text for value in values for text in re.split(r"\s*,\s*|\s+", value.strip()) if text]
+        try:
+            setattr(options, self.dest, [int(text) for text in texts])
+        except ValueError:
+            found = " ".join(values)
+            raise argparse.ArgumentError(self, f"found {found!r}, expected numbers of units such as 128 64") from None
 
 
 def add_settings(parser: Parser) -> None:

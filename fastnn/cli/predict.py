@@ -1,32 +1,201 @@
-"""`fastnn predict`: predicts the digits in photos and drawings."""
+"""`fastnn predict`: predicts the digits in photos and drawings, or the rows of a table."""
 
 import argparse
 import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from fastnn.cli.data import FILES, add_data, reading
+from fastnn.cli.models import add_model, load_model
 from fastnn.cli.options import AddCommand, add_backend
-from fastnn.cli.samples import prepare_pictures
+from fastnn.cli.output import say, say_notes
+from fastnn.errors import FastnnError, SettingsError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fastnn.models import Model
+
+# The endings of the pictures in a folder. Other files in a folder are left out.
+_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
+# The number of pictures that are prepared before they are predicted together.
+_TOGETHER = 256
 
 
 def register(add: AddCommand) -> None:
-    parser = add("predict", run, "predict the digits in photos or drawings")
-    parser.add_argument("model", metavar="MODEL", help="model file, such as RUN/model.safetensors")
-    parser.add_argument("image", metavar="IMAGE", nargs="+", help="PNG, JPEG or other picture of one digit")
+    parser = add("predict", run, "predict the digits in photos or drawings, or the rows of a table")
+    add_model(parser)
+    parser.add_argument("image", metavar="IMAGE", nargs="*", help="PNG, JPEG or other picture of a digit, or a folder")
+    parser.add_argument("--many", action="store_true", help="a picture may have several digits; read them in order")
+    add_data(parser, f"predict the rows of these {FILES}", labelled=False)
+    parser.add_argument("--out", metavar="FILE", help="write the predictions to a CSV file")
+    parser.add_argument(
+        "--id",
+        metavar="NAME[,LABEL]",
+        help="write only identifiers and labels, under these names: ImageId,Label. The identifiers are the column NAME "
+        "of the data if there is one, else the numbers from 1",
+    )
     add_backend(parser)
 
 
 def run(options: argparse.Namespace) -> None:
-    from fastnn.backends import get_backend
-    from fastnn.files.model_file import load_classifier
+    if bool(options.image) == bool(options.data):
+        raise SettingsError("expected either pictures or --data FILE")
+    model = load_model(options.model)
+    if options.data:
+        if options.many:
+            raise SettingsError("--many is given with --data, expected it with pictures")
+        _predict_rows(model, options)
+    else:
+        if options.id:
+            raise SettingsError("--id is given with pictures, expected it with --data")
+        _predict_pictures(model, options)
 
-    model = load_classifier(options.model)
-    rows = prepare_pictures(options.image, options.model, model)
-    labels, proba = model.decide(get_backend(options.backend).predict_proba(model.network, rows))
-    predictions = [
-        {"image": str(image), "prediction": label, "probability": float(row.max())}
-        for image, label, row in zip(options.image, labels.tolist(), proba, strict=True)
-    ]
+
+# --- Rows of a table -------------------------------------------------------------------------------------------------
+def _predict_rows(model: "Model", options: argparse.Namespace) -> None:
+    from fastnn.datasets.samples import read_samples
+
+    id_name, _, label_name = (options.id or "").partition(",")
+    data, ids = read_samples(
+        options.data, model.network.n_inputs, model.feature_names, id_name or None, **reading(options)
+    )
+    say_notes(data.notes, options)
+    labels, proba = _answers(model, data, options.backend)
+    numbers = list(range(1, len(data) + 1)) if ids is None else ids
+    if id_name:
+        columns = {id_name: numbers, label_name or "Label": labels.tolist()}
+    else:
+        columns = {"row": numbers, **_prediction_columns(labels)}
+        if proba is not None:
+            columns["probability"] = [round(float(value), 6) for value in proba.max(axis=1)]
+    _write(columns, options)
+
+
+def _prediction_columns(labels: "np.ndarray") -> dict[str, list[Any]]:
+    if labels.ndim == 1:
+        return {"prediction": labels.tolist()}
+    return {f"prediction_{column}": labels[:, column].tolist() for column in range(labels.shape[1])}
+
+
+def _answers(model: "Model", x: Any, backend: str) -> "tuple[np.ndarray, np.ndarray | None]":
+    """Return the predictions, and the probabilities of a model with classes."""
+    if model.classes is None:
+        return model.predict(x, backend=backend), None
+    from fastnn.models.model import decide
+
+    proba = model.predict_proba(x, backend=backend)
+    return decide(proba, model.labels, model.unknown, model.is_multilabel), proba
+
+
+def _write(columns: dict[str, list[Any]], options: argparse.Namespace) -> None:
+    """Write a table: to `--out`, or as JSON or CSV to stdout."""
+    import csv
+    import io
+
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    if options.out is not None:
+        from fastnn.files.atomic import write_atomically
+
+        write_atomically(options.out, table.getvalue().encode())
     if options.json:
-        print(json.dumps(predictions))
-        return
-    for prediction in predictions:
-        print(f"{prediction['image']}: {prediction['prediction']} ({prediction['probability']:.1%})")
+        print(json.dumps([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]))
+    elif options.out is None:
+        sys.stdout.write(table.getvalue())
+    else:
+        count = len(next(iter(columns.values())))
+        print(f"{count:,} predictions in {options.out}")
+
+
+# --- Pictures --------------------------------------------------------------------------------------------------------
+def _predict_pictures(model: "Model", options: argparse.Namespace) -> None:
+    """Print an answer for each picture; name the pictures without an answer at the end, and fail if there are any."""
+    from fastnn.models.pictures import check_takes_pictures
+
+    check_takes_pictures(model)
+    failed: list[FastnnError] = []
+    answers: list[dict[str, Any]] = []
+    for names, rows in _prepared(_pictures(options.image), model, options.many, failed):
+        labels, proba = _answers(model, rows, options.backend)
+        for place, name in enumerate(names):
+            answer: dict[str, Any] = {"image": name, "prediction": labels[place].tolist()}
+            if proba is not None:
+                answer["probability"] = float(proba[place].max())
+            answers.append(answer)
+            if not (options.json or options.out):
+                print(_line(answer))
+    if options.json or options.out:
+        keys = dict.fromkeys(key for answer in answers for key in answer) or ["image", "prediction"]
+        _write({key: [answer[key] for answer in answers] for key in keys}, options)
+    if len(failed) == 1 and not answers:
+        raise failed[0]
+    if failed:
+        for error in failed:
+            say(f"fastnn: {error}")
+        found = len({answer["image"] for answer in answers})
+        raise type(failed[0])(f"{len(failed)} of {found + len(failed)} pictures have no answer")
+
+
+def _pictures(arguments: Sequence[str]) -> list[str]:
+    """Return the paths of the pictures: files as given, and the pictures in folders, in the order of their names."""
+    from fastnn.checks import display_path
+    from fastnn.errors import FileError
+
+    found: list[str] = []
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            inside = sorted(each for each in path.rglob("*") if each.suffix.lower() in _ENDINGS and each.is_file())
+            if not inside:
+                raise FileError(
+                    f"{display_path(path)}: the folder has no pictures, expected files such as .png or .jpg"
+                )
+            found += map(str, inside)
+        elif not path.exists() and any(mark in argument for mark in "*?["):  # a pattern that no shell has expanded
+            from glob import glob
+
+            matching = sorted(glob(argument, recursive=True))
+            if not matching:
+                raise FileError(f"{display_path(argument)}: no file matches the pattern")
+            found += matching
+        else:
+            found.append(argument)
+    return found
+
+
+def _prepared(
+    pictures: Sequence[str], model: "Model", many: bool, failed: list[FastnnError]
+) -> "Iterator[tuple[list[str], np.ndarray]]":
+    """Yield pictures with their rows, some at a time; append the errors of the others to `failed`."""
+    import numpy as np
+
+    from fastnn.models.pictures import picture_rows
+
+    for start in range(0, len(pictures), _TOGETHER):
+        names: list[str] = []
+        rows: list[np.ndarray] = []
+        for picture in pictures[start : start + _TOGETHER]:
+            try:
+                digits = picture_rows(model, [picture], many=many)
+            except FastnnError as error:
+                failed.append(error)
+                continue
+            rows.append(digits)
+            names += [picture] * len(digits)
+        if names:
+            yield names, np.concatenate(rows)
+
+
+def _line(answer: dict[str, Any]) -> str:
+    from fastnn.checks import display_path
+    from fastnn.evaluation.confidence import probability_text
+
+    name = display_path(answer["image"])
+    if "probability" not in answer:
+        return f"{name}: {answer['prediction']}"
+    return f"{name}: {answer['prediction']} ({probability_text(answer['probability'])})"

@@ -8,7 +8,16 @@ from fastnn.cli.options import AddCommand
 
 
 def register(add: AddCommand) -> None:
-    add("recipes", run, "list the recipes of fastnn train")
+    add(
+        "recipes",
+        run,
+        "list the recipes of fastnn train",
+        """
+  fastnn recipes                     their letters, names and titles
+  fastnn recipes --json              with all their settings
+  fastnn train --recipe digits       train one of them; "--recipe E" is the same
+""",
+    )
 
 
 def run(options: argparse.Namespace) -> None:

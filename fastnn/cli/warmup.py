@@ -7,7 +7,15 @@ from fastnn.cli.options import AddCommand
 
 
 def register(add: AddCommand) -> None:
-    parser = add("warmup", run, "compile all kernels for this CPU now, before they are needed")
+    parser = add(
+        "warmup",
+        run,
+        "compile all kernels for this CPU now, before they are needed",
+        """
+  fastnn warmup                            once, after an installation: about half a minute
+  fastnn warmup --dtype float32 float64    also for networks of double precision
+""",
+    )
     parser.add_argument(
         "--dtype",
         nargs="+",

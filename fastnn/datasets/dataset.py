@@ -225,7 +225,7 @@ class Dataset:
         )
 
     def digest(self) -> str:
-        """Return the SHA-256 digest of shape, dtype, pixel_max, pixels, labels and classes, in hex.
+        """Return the SHA-256 digest of shape, dtype, pixel_max, pixels and the class of each sample, in hex.
 
         Equal data give equal digests on every machine. Sparse images are hashed in their CSR form, so their digest
         differs from that of the same images as a dense array.
@@ -237,10 +237,14 @@ class Dataset:
             parts = [rows.indptr.astype("<i8"), rows.indices.astype("<i8"), rows.data]
         for part in parts:
             digest.update(np.ascontiguousarray(part, part.dtype.newbyteorder("<")).data)
-        if self.labels is not None:
+        if self.labels is None:
+            return digest.hexdigest()
+        if self.classes is None or self.has_targets:
             digest.update(np.ascontiguousarray(self.labels, "<f8" if self.labels.dtype.kind == "f" else "<i8").data)
-        if self.classes is not None:
-            digest.update(repr([class_text(each) for each in self.classes]).encode())
+        elif all(isinstance(each, int) for each in self.classes):
+            digest.update(np.array(self.classes, "<i8")[self.labels].data)
+        else:
+            digest.update("\0".join(map(class_text, self.class_labels())).encode())
         return digest.hexdigest()
 
 

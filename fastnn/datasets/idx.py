@@ -8,9 +8,11 @@ from math import prod
 import numpy as np
 
 from fastnn.checks import check_integer
+from fastnn.datasets.assemble import Named, dataset_of_arrays
 from fastnn.datasets.dataset import Dataset
-from fastnn.datasets.files import MAX_BYTES, Content, FilePath, open_content
-from fastnn.datasets.pixels import as_labels, as_pixels, check_not_empty, pixel_scale, square
+from fastnn.datasets.files import MAX_BYTES, Content, FilePath, Source, open_content
+from fastnn.datasets.options import ReadOptions
+from fastnn.datasets.pixels import check_not_empty
 from fastnn.errors import DataError
 
 _TYPES: dict[int, np.dtype] = {
@@ -21,11 +23,15 @@ _TYPES: dict[int, np.dtype] = {
     0x0D: np.dtype(">f4"),
     0x0E: np.dtype(">f8"),
 }
+# Images of rank 4 have one channel: (N, height, width, 1).
+_MAX_RANK = 4
+# QMNIST stores the class of a digit, its writer, and where it comes from.
+_QMNIST_COLUMNS = 8
 _TYPE_NAMES = ", ".join(f"0x{code:02x} ({dtype.name})" for code, dtype in _TYPES.items())
 
 
 def read_idx(images: FilePath, labels: FilePath | None = None, *, max_bytes: int = MAX_BYTES) -> Dataset:
-    """Read images, and optionally their labels, from IDX files. Either may be gzipped.
+    """Read images, and optionally their labels, from IDX files. Either may be compressed by gzip, bzip2 or xz.
 
     If a path does not exist, the other common spellings of its name are tried: ``train-images.idx3-ubyte`` for
     ``train-images-idx3-ubyte``, with or without ``.gz``.
@@ -33,18 +39,18 @@ def read_idx(images: FilePath, labels: FilePath | None = None, *, max_bytes: int
     Parameters
     ----------
     images : path
-        A file of rank 3, (N, height, width), or of rank 2, (N, D).
+        A file of rank 3, (N, height, width), of rank 4, (N, height, width, 1), or of rank 2, (N, D).
     labels : path, optional
-        A file of rank 1, (N,), of an integer type.
+        A file of rank 1, (N,), or of rank 2, (N, 1), of an integer type. Of QMNIST's labels (N, 8), column 1 is read.
     max_bytes : int
         The largest accepted size of the data in a file, decompressed.
 
     Returns
     -------
     Dataset
-        - images: (N, D). Integers must be from 0 to 255 and become uint8; floats stay float32 or float64.
+        - images: (N, D). Integers from 0 to 255 become uint8, others float32; floats stay float32 or float64.
         - labels: (N,) int64, or None
-        - image_shape: (height, width) for rank 3; for rank 2, (side, side) if D is a square number, else None
+        - image_shape: (height, width) for rank 3; for rank 2, (28, 28) or (8, 8) if D is 784 or 64, else None
         - pixel_max: 255; 16 for 64 pixels of at most 16; 1 for fractions
 
     Raises
@@ -67,26 +73,38 @@ def read_idx(images: FilePath, labels: FilePath | None = None, *, max_bytes: int
     ((10000, 784), (28, 28), array([7, 2, 1]))
     """
     check_integer("max_bytes", max_bytes, 1)
-    with open_content(existing_spelling(images)) as content:
-        name = content.name
+    pixels = read_idx_array(existing_spelling(images), max_bytes=max_bytes)
+    if pixels.values.ndim == 1:
+        raise DataError(f"{pixels.name}: looks like a label file (rank 1), expected images (rank 3 or 2)")
+    classes = None if labels is None else read_idx_array(existing_spelling(labels), max_bytes=max_bytes)
+    if classes is not None:
+        classes, notes = label_column(classes, pixels)
+        return dataset_of_arrays(pixels, classes, ReadOptions(), notes=notes)
+    return dataset_of_arrays(pixels, None, ReadOptions())
+
+
+def read_idx_array(source: Source, *, max_bytes: int = MAX_BYTES) -> Named:
+    """Return the array in an IDX file, of rank 1 to 4. Raises DataError if the file is damaged or has no values."""
+    with open_content(source) as content:
         dtype, shape = _read_header(content)
-        if len(shape) not in (2, 3):
-            found = "looks like a label file (rank 1)" if len(shape) == 1 else f"found rank {len(shape)}"
-            raise DataError(f"{name}: {found}, expected images (rank 3 or 2)")
-        check_not_empty(shape, name)
-        values = _read_values(content, dtype, shape, max_bytes)
-    n_pixels = prod(shape[1:])
-    pixels = as_pixels(values.reshape(-1, n_pixels), name)
-    image_shape = (shape[1], shape[2]) if len(shape) == 3 else square(n_pixels)
-    classes = None if labels is None else _read_labels(labels, len(pixels), name, max_bytes)
-    return Dataset(pixels, classes, pixel_scale(pixels), image_shape, name)
+        check_not_empty(shape, content.name)
+        return Named(content.name, _read_values(content, dtype, shape, max_bytes).reshape(shape))
 
 
-def read_rank(path: FilePath) -> int:
-    """Return the number of dimensions that an IDX file declares."""
-    with open_content(path) as content:
-        _, shape = _read_header(content)
-        return len(shape)
+def label_column(labels: Named, images: Named) -> tuple[Named, tuple[str, ...]]:
+    """Return the labels (N,) in an array of an IDX file, and notes; DataError if it holds no labels."""
+    values, name = labels.values, labels.name
+    if values.ndim > 2 or (values.ndim == 2 and values.shape[1] not in (1, _QMNIST_COLUMNS)):
+        raise DataError(f"{name}: looks like an image file (rank {values.ndim}), expected labels (rank 1)")
+    if values.dtype.kind == "f":
+        raise DataError(f"{name}: found labels of type {values.dtype.name}, expected an integer type")
+    if len(values) != images.values.shape[0]:
+        expected = f"{images.values.shape[0]}, one for each image in {images.name}"
+        raise DataError(f"{name}: found {len(values)} labels, expected {expected}")
+    if values.ndim == 1:
+        return labels, ()
+    notes = (f"{name}: column 1 of {values.shape[1]} is the label, as in QMNIST",) if values.shape[1] > 1 else ()
+    return Named(name, values[:, 0]), notes
 
 
 def existing_spelling(path: FilePath) -> FilePath:
@@ -118,27 +136,12 @@ def _read_header(content: Content) -> tuple[np.dtype, tuple[int, ...]]:
     if magic[2] not in _TYPES:
         raise DataError(f"{content.name}: found type 0x{magic[2]:02x} in byte 2, expected one of {_TYPE_NAMES}")
     rank = magic[3]
-    if rank == 0:
-        raise DataError(f"{content.name}: found rank 0 in byte 3, expected 1 (labels), 2 or 3 (images)")
+    if not 1 <= rank <= _MAX_RANK:
+        raise DataError(f"{content.name}: found rank {rank} in byte 3, expected 1 (labels), or 2 to 4 (images)")
     sizes = content.read(4 * rank)
     if len(sizes) < 4 * rank:
         raise DataError(f"{content.name}: found {4 + len(sizes)} bytes, expected an IDX header of {4 + 4 * rank}")
     return _TYPES[magic[2]], tuple(np.frombuffer(sizes, ">u4").tolist())
-
-
-def _read_labels(path: FilePath, n_images: int, images_name: str, max_bytes: int) -> np.ndarray:
-    with open_content(existing_spelling(path)) as content:
-        name = content.name
-        dtype, shape = _read_header(content)
-        if len(shape) > 1:
-            like = "looks like an image file" if len(shape) < 4 else "found an array"
-            raise DataError(f"{name}: {like} (rank {len(shape)}), expected labels (rank 1)")
-        if dtype.kind == "f":
-            raise DataError(f"{name}: found labels of type {dtype.name}, expected an integer type")
-        if shape != (n_images,):
-            expected = f"{n_images}, one for each image in {images_name}"
-            raise DataError(f"{name}: found {shape[0]} labels, expected {expected}")
-        return as_labels(_read_values(content, dtype, shape, max_bytes), name)
 
 
 def _read_values(content: Content, dtype: np.dtype, shape: tuple[int, ...], max_bytes: int) -> np.ndarray:
@@ -155,7 +158,8 @@ def _read_values(content: Content, dtype: np.dtype, shape: tuple[int, ...], max_
         raise DataError(f"{content.name}: {expected}, found {content.size - header_size}")
     if declared > content.max_size:
         raise DataError(
-            f"{content.name}: {expected}, found a gzip file of {content.stored} bytes, which cannot hold that many"
+            f"{content.name}: {expected}, found a {content.compression} file of {content.stored} bytes, "
+            "which cannot hold that many"
         )
     values = np.empty(prod(shape), dtype)
     found = content.read_into(values)

@@ -2,13 +2,15 @@
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from fastnn.checks import display_path
-from fastnn.datasets.files import FilePath, open_binary
-from fastnn.datasets.ink import find_ink, fit_ink
+from fastnn.datasets.files import FilePath, Source, open_source, source_name
+from fastnn.datasets.ink import find_digits, fit_ink
 from fastnn.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 # Common picture formats whose decoders run no external program.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+_EXIF_ORIENTATION = 0x0112
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -74,17 +77,21 @@ def prepare_image(image: "FilePath | Image | np.ndarray", *, invert: Literal["au
         grey = _grey_of_array(image, name)
     elif isinstance(image, str | os.PathLike):
         name = display_path(image)
-        grey = _grey_of_file(image, name)
+        grey = read_grey(image)
     else:
         from PIL.Image import Image
 
         if not isinstance(image, Image):
             raise SettingsError(f"image is of type {type(image).__name__}, expected a path, a PIL image or an ndarray")
         grey = _grey_of_picture(image, name)
-    ink = find_ink(grey, invert)
-    if ink is None:
+    digits = find_digits(grey, invert)
+    if digits is None:
         raise DataError(f"{name}: no ink: found nothing that stands out from the background, expected a digit")
-    return fit_ink(ink)
+    if not digits:
+        raise DataError(f"{name}: cannot find one digit")
+    if len(digits) > 1:
+        raise DataError(f"{name}: found {len(digits)} marks of similar size, expected one digit")
+    return fit_ink(digits[0])
 
 
 def _grey_of_array(image: np.ndarray, name: str) -> np.ndarray:
@@ -116,17 +123,33 @@ def _grey_of_array(image: np.ndarray, name: str) -> np.ndarray:
     return grey
 
 
-def _grey_of_file(path: FilePath, name: str) -> np.ndarray:
+def read_grey(source: Source) -> np.ndarray:
+    """Return the picture in a file in grey: (height, width) float32, from 0 to 255. Raises DataError, FileError."""
+    name = source_name(source)
+    with _opened(source, name) as picture:
+        return _grey_of_picture(picture, name)
+
+
+def picture_size(source: Source) -> tuple[int, int]:
+    """Return width and height of the picture in a file, without decoding it. Raises DataError, FileError."""
+    with _opened(source, source_name(source)) as picture:
+        orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
+        return picture.size[::-1] if orientation in (5, 6, 7, 8) else picture.size
+
+
+@contextmanager
+def _opened(source: Source, name: str) -> "Iterator[Image]":
+    """Open the picture in a file; convert every error of the decoders to a DataError."""
     from PIL import Image
 
-    with open_binary(path) as file, warnings.catch_warnings():
+    with open_source(source) as file, warnings.catch_warnings():
         # Pillow only warns of pictures that are slightly too large, so make this warning an error. Its other warnings
         # concern metadata, which do not matter here.
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with Image.open(file, formats=_FORMATS) as picture:
-                return _grey_of_picture(picture, name)
+                yield picture
         except DataError:
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):

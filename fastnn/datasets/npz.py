@@ -1,41 +1,44 @@
 """Reads NPZ, NumPy's archive format. Nothing is unpickled, and sizes are checked before memory is allocated."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from io import BytesIO
-from math import prod
-from typing import BinaryIO
+from collections.abc import Sequence
+from typing import Any, BinaryIO
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
 from numpy.lib import format as npy
 
-from fastnn.checks import check_integer, display_path
+from fastnn.checks import check_integer
+from fastnn.datasets.bundle import parts_of_arrays, train_and_test
 from fastnn.datasets.dataset import Dataset
-from fastnn.datasets.files import MAX_BYTES, FilePath, open_binary
-from fastnn.datasets.pixels import as_labels, as_pixels, check_not_empty, matched, pixel_scale, square
+from fastnn.datasets.files import MAX_BYTES, FilePath, Source, check_unpacked, errors_named, open_source, source_name
+from fastnn.datasets.npy import read_array
+from fastnn.datasets.options import ReadOptions
 from fastnn.errors import DataError
 
-_KEY_SETS = (("x_train", "y_train", "x_test", "y_test"), ("X", "y"))
-_EXPECTED_KEYS = "x_train, y_train, x_test and y_test, or X and y"
-# NumPy writes headers of about 100 bytes, and reads at most 10,000.
-_MAX_HEADER_SIZE = 10_000
-# An archive above both limits, of size and of compression ratio, is a zip bomb. Real images compress 10 to 100 times,
-# and small archives do no harm. Entries that overlap count once in the size of the file.
-_BOMB_RATIO = 1000
-_BOMB_SIZE = 64 * 2**20
+_EXPECTED = "an NPZ file with arrays such as X and y, or x_train, y_train, x_test and y_test"
+# The arrays that SciPy writes for a sparse matrix in compressed rows or columns.
+_SPARSE_KEYS = {"format", "shape", "data", "indices", "indptr"}
 
 
 def read_npz(path: FilePath, *, max_bytes: int = MAX_BYTES) -> tuple[Dataset, Dataset | None]:
     """Read a training set, and a test set if there is one, from an NPZ file.
 
+    The names of the arrays tell images from labels and training from test: ``x_train``, ``X_train``, ``trainX``,
+    ``train_images``, ``images``, ``X``, ``data``; ``y_test``, ``test_labels``, ``labels``, ``y``, ``target`` and alike.
+    If names tell nothing, as ``arr_0`` and ``arr_1``, shapes decide.
+
     Parameters
     ----------
     path : path
-        An archive with exactly the arrays x_train, y_train, x_test and y_test (as in Keras's mnist.npz), or X and y.
+        An archive with arrays of images and labels.
 
-        - x_train, x_test, X: (N, D), (N, height, width) or (N, height, width, 1), integers from 0 to 255 or floats
-        - y_train, y_test, y: (N,) or (N, 1), whole numbers
+        - images: (N, D), (N, height, width), or (N, height, width, channels) and (N, channels, height, width) of 1, 3
+          or 4 channels; numbers or booleans. Colours become grey. A sparse matrix of `scipy.sparse.save_npz` is taken,
+          too.
+        - labels: (N,) or (N, 1), numbers, booleans or texts; or one-hot rows (N, C)
+
+        Arrays of ``class_names`` and ``feature_names`` are taken, if they fit. Other arrays are not used; a note of the
+        data set names them.
     max_bytes : int
         The largest accepted size of all arrays together, decompressed.
 
@@ -43,15 +46,16 @@ def read_npz(path: FilePath, *, max_bytes: int = MAX_BYTES) -> tuple[Dataset, Da
     -------
     train : Dataset
     test : Dataset or None
-        None if the archive contains X and y. Both sets have the same dtype, width, image shape and pixel_max.
+        The validation set of the archive takes the place of a missing test set. Both sets have the same dtype, width,
+        image shape and pixel_max.
 
-        - images: (N, D), C-contiguous, uint8 for integers, float32 or float64 for floats
-        - labels: (N,) int64
+        - images: (N, D), C-contiguous, uint8 for integers from 0 to 255 and booleans, otherwise float32 or float64
+        - labels: (N,) int64; (N, 1) float for numbers to predict; or None
 
     Raises
     ------
     DataError
-        If the archive is damaged, or contains other arrays or invalid values.
+        If the archive is damaged, has no images, or contains invalid values.
     FileError
         If the file cannot be opened.
     SettingsError
@@ -68,30 +72,23 @@ def read_npz(path: FilePath, *, max_bytes: int = MAX_BYTES) -> tuple[Dataset, Da
     >>> data.images.shape, data.labels, test
     ((5, 64), array([0, 1, 2, 3, 4]), None)
     """
-    check_integer("max_bytes", max_bytes, 1)
-    with open_binary(path) as file:
-        name = display_path(path)
-        _check_start(file, name)
-        with _errors_named(f"{name}: the archive", "an intact NPZ file"):
-            arrays = _read_arrays(file, name, max_bytes)
-    if "X" in arrays:
-        return _dataset(arrays, "X", "y", name), None
-    return matched(_dataset(arrays, "x_train", "y_train", name), _dataset(arrays, "x_test", "y_test", name))
+    arrays = read_arrays(path, max_bytes=max_bytes)
+    return train_and_test(parts_of_arrays(arrays, source_name(path), ReadOptions()))
 
 
-@contextmanager
-def _errors_named(where: str, expected: str) -> Iterator[None]:
-    """Convert every error to a DataError that names the place and what was expected there.
+def read_arrays(source: Source, *, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
+    """Return the arrays of an NPZ file by key, in the order of the file.
 
-    For a damaged archive, zipfile and NumPy raise many kinds of errors, such as zlib.error, IndexError and SyntaxError.
+    A sparse matrix that SciPy saved becomes one CSR matrix under the key "data". A DataError stands for an array of
+    Python objects. Raises DataError for a damaged archive.
     """
-    try:
-        yield
-    except DataError:
-        raise
-    except Exception as error:
-        reason = str(error).split("\n")[0][:120] or type(error).__name__
-        raise DataError(f"{where}: cannot be read ({ascii(reason)[1:-1]}), expected {expected}") from None
+    check_integer("max_bytes", max_bytes, 1)
+    name = source_name(source)
+    with open_source(source) as file:
+        _check_start(file, name)
+        with errors_named(f"{name}: the archive", "an intact NPZ file"):
+            arrays = _read_members(file, name, max_bytes)
+    return _with_sparse_matrix(arrays, name)
 
 
 def _check_start(file: BinaryIO, name: str) -> None:
@@ -99,82 +96,60 @@ def _check_start(file: BinaryIO, name: str) -> None:
     if not start:
         raise DataError(f"{name}: found an empty file (0 bytes), expected an NPZ file")
     if start == npy.MAGIC_PREFIX:
-        raise DataError(f"{name}: found a single NPY array, expected an NPZ file with {_EXPECTED_KEYS}")
+        raise DataError(f"{name}: found a single NPY array, expected {_EXPECTED}")
     if start[:2] != b"PK":
         raise DataError(f"{name}: found bytes {start.hex(' ')} at the start, expected an NPZ (zip) file")
 
 
-def _read_arrays(file: BinaryIO, name: str, max_bytes: int) -> dict[str, np.ndarray]:
+def _read_members(file: BinaryIO, name: str, max_bytes: int) -> dict[str, Any]:
     stored = file.seek(0, 2)
     with ZipFile(file) as archive:
         members = archive.infolist()
-        _check_keys(members, name)
-        unpacked = sum(member.file_size for member in members)
-        for limit, expected in (
-            (max_bytes, f"max_bytes = {max_bytes}"),
-            (max(_BOMB_SIZE, _BOMB_RATIO * stored), f"{_BOMB_RATIO} times as many as the {stored} bytes of the file"),
-        ):
-            if unpacked > limit:
-                raise DataError(f"{name}: declares {unpacked} bytes after decompression, expected at most {expected}")
+        _check_names(members, name)
+        check_unpacked(sum(member.file_size for member in members), stored, max_bytes, name)
         return {member.filename.removesuffix(".npy"): _read_member(archive, member, name) for member in members}
 
 
-def _check_keys(members: Sequence[ZipInfo], name: str) -> None:
+def _check_names(members: Sequence[ZipInfo], name: str) -> None:
     # Use orig_filename: ZipInfo.filename ends at the first NUL character and hides the rest of the name.
     names = [member.orig_filename for member in members]
     for member_name in names:
         if names.count(member_name) > 1:
             raise DataError(f"{name}: found {member_name!a} {names.count(member_name)} times, expected it once")
-    expected = [sorted(f"{key}.npy" for key in keys) for keys in _KEY_SETS]
-    if sorted(names) not in expected:
-        found = ", ".join(ascii(member_name[:60].removesuffix(".npy")) for member_name in names[:8]) or "no arrays"
-        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-        raise DataError(f"{name}: found {found}{more}, expected {_EXPECTED_KEYS}")
+        if not member_name.endswith(".npy") or "\0" in member_name:
+            raise DataError(f"{name}: found {member_name[:60]!a}, expected {_EXPECTED}")
+    if not names:
+        raise DataError(f"{name}: found no arrays, expected {_EXPECTED}")
 
 
-def _read_member(archive: ZipFile, member: ZipInfo, name: str) -> np.ndarray:
-    where = f"{name}: {member.filename}"
+def _read_member(archive: ZipFile, member: ZipInfo, name: str) -> np.ndarray | DataError:
+    where = f"{name}: {ascii(member.filename)[1:-1]}"
     if member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
         raise DataError(f"{where}: found compression method {member.compress_type}, expected 0 (none) or 8 (deflate)")
-    with _errors_named(where, "an intact NPY array"), archive.open(member) as file:
-        start = BytesIO(file.read(_MAX_HEADER_SIZE))
-        is_first = npy.read_magic(start) == (1, 0)
-        shape, _, dtype = (npy.read_array_header_1_0 if is_first else npy.read_array_header_2_0)(start)
-        if dtype.hasobject:
-            raise DataError(f"{where}: found an array of Python objects, expected numbers; objects are never loaded")
-        if dtype.kind not in "iuf" or dtype.itemsize > 8:
-            raise DataError(f"{where}: found numbers of type {dtype.str!r}, expected integers or floats")
-        # Python integers: the product of the sizes can exceed 64 bits.
-        declared, found = prod(shape) * dtype.itemsize, member.file_size - start.tell()
-        if declared != found:
-            raise DataError(
-                f"{where}: declares shape {shape} of {dtype.name}, expected {declared} bytes of data, found {found}"
-            )
-        file.seek(0)
-        # The CRC of the member is checked when its last byte is read.
-        return npy.read_array(file, allow_pickle=False)
+    # The CRC of the member is checked when its last byte is read.
+    with errors_named(where, "an intact NPY array"), archive.open(member) as file:
+        try:
+            return read_array(file, member.file_size, where)
+        except DataError as error:
+            if "Python objects" in str(error):
+                return error
+            raise
 
 
-def _dataset(arrays: dict[str, np.ndarray], pixels_key: str, labels_key: str, name: str) -> Dataset:
-    pixels, labels = arrays[pixels_key], arrays[labels_key]
-    where = f"{name}: {pixels_key}"
-    shape = pixels.shape
-    if not (pixels.ndim in (2, 3) or (pixels.ndim == 4 and shape[3] == 1)):
-        raise DataError(f"{where}: found shape {shape}, expected (N, D), (N, height, width) or (N, height, width, 1)")
-    check_not_empty(shape, where)
-    rows = as_pixels(pixels.reshape(len(pixels), prod(shape[1:])), where)
-    image_shape = square(rows.shape[1]) if pixels.ndim == 2 else (shape[1], shape[2])
-    classes = _labels(labels, len(rows), f"{name}: {labels_key}", pixels_key)
-    return Dataset(rows, classes, pixel_scale(rows), image_shape, where)
+def _with_sparse_matrix(arrays: dict[str, Any], name: str) -> dict[str, Any]:
+    """Replace the arrays of a sparse matrix by the matrix, in compressed sparse rows."""
+    if not arrays.keys() >= _SPARSE_KEYS:
+        return arrays
+    from scipy import sparse
 
-
-def _labels(labels: np.ndarray, n_samples: int, where: str, pixels_key: str) -> np.ndarray:
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        found = f"shape {labels.shape}, perhaps one-hot"
-        raise DataError(f"{where}: found {found}, expected (N,); save y.argmax(axis=1) instead")
-    if labels.ndim not in (1, 2):
-        raise DataError(f"{where}: found shape {labels.shape}, expected (N,) or (N, 1)")
-    if len(labels) != n_samples or labels.size != n_samples:
-        expected = f"{n_samples}, one for each sample in {pixels_key}"
-        raise DataError(f"{where}: found {labels.size} labels, expected {expected}")
-    return as_labels(labels.reshape(-1), where)
+    kinds = {"csr": sparse.csr_matrix, "csc": sparse.csc_matrix}
+    text = arrays["format"].item() if arrays["format"].size == 1 else None
+    text = text.decode("ascii", "replace") if isinstance(text, bytes) else text
+    if text not in kinds:
+        raise DataError(f"{name}: found a sparse matrix of format {text!r}, expected 'csr': save matrix.tocsr()")
+    with errors_named(name, "an intact sparse matrix"):
+        shape = tuple(int(side) for side in arrays["shape"])
+        matrix = kinds[text](tuple(arrays[key] for key in ("data", "indices", "indptr")), shape=shape)
+        matrix.check_format(full_check=True)
+        rest = {key: values for key, values in arrays.items() if key not in {*_SPARSE_KEYS, "_is_array"}}
+        return {"data": matrix.tocsr(), **rest}

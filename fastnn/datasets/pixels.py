@@ -5,6 +5,7 @@ from math import isqrt
 
 import numpy as np
 
+from fastnn.checks import short
 from fastnn.datasets.arrays import LARGEST_LABEL
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError
@@ -66,39 +67,79 @@ def as_labels(values: np.ndarray, name: str) -> np.ndarray:
 def pixel_scale(*images: np.ndarray) -> float:
     """Return the largest value a pixel can have, guessed from one or more arrays of the same scale.
 
-    - uint8: 16 if a row has 64 pixels and none is above 16 (the 8x8 digits), else 255.
+    - uint8: 1 if all are 0 or 1, 16 if a row has 64 pixels and none is above 16 (the 8x8 digits), else 255.
     - floats: the same as for uint8 if all values are whole numbers from 0 to 255 and one is above 1. Otherwise 1,
       because the values are fractions, or features that are not pixels.
     """
     largest = max(float(array.max()) for array in images)
-    if any(array.dtype != np.uint8 for array in images) and (largest <= 1 or not all(map(_holds_bytes, images))):
+    if largest == 1 or (
+        any(array.dtype != np.uint8 for array in images) and (largest < 1 or not all(map(_holds_bytes, images)))
+    ):
         return 1.0
     return 16.0 if images[0].shape[1] == 64 and largest <= 16 else 255.0
 
 
 def matched(train: Dataset, test: Dataset) -> tuple[Dataset, Dataset]:
-    """Convert a training set and a test set to one dtype and one pixel_max.
+    """Convert a training set and a test set to one dtype, one pixel_max, one order of columns and the same classes.
 
-    Raises DataError if they differ in width, image shape or scale.
+    Raises DataError if they differ in width, names of columns, image shape or scale, or if the test set has labels that
+    the training set lacks.
     """
+    test = _with_features_of(train, test)
     for what, of_train, of_test in (
-        ("pixels per row", train.images.shape[1], test.images.shape[1]),
+        ("pixels per row" if train.image_shape else "inputs per row", train.images.shape[1], test.images.shape[1]),
         ("as image shape", train.image_shape, test.image_shape),
     ):
         if of_train != of_test:
             expected = f"{of_train} as in the training set {train.name}"
             raise DataError(f"{test.name}: found {of_test} {what}, expected {expected}")
+    train, test = _with_one_scale(train, test)
+    return train, _with_classes_of(train, test)
+
+
+def _with_features_of(train: Dataset, test: Dataset) -> Dataset:
+    """Return the test set with the columns in the order of the training set, by their names."""
+    names, own = train.feature_names, test.feature_names
+    if names is None or own is None or names == own:
+        return test
+    missing = [name for name in names if name not in own]
+    extra = [name for name in own if name not in names]
+    if missing or extra or len(set(names)) < len(names):
+        found = f"the columns {short(extra or list(own))} instead of {short(missing or list(names))}"
+        raise DataError(f"{test.name}: found {found}, expected those of the training set {train.name}")
+    order = [own.index(name) for name in names]
+    return replace(test, images=np.ascontiguousarray(test.images[:, order]), feature_names=names)
+
+
+def _with_classes_of(train: Dataset, test: Dataset) -> Dataset:
+    """Return the test set with labels that number the classes of the training set."""
+    if train.labels is None or test.labels is None or train.has_targets or test.has_targets:
+        if train.labels is not None and test.labels is not None and train.has_targets != test.has_targets:
+            kinds = [
+                f"targets of {part.n_classes} numbers" if part.has_targets else "classes" for part in (test, train)
+            ]
+            raise DataError(f"{test.name}: labels are {kinds[0]}, expected {kinds[1]} as in {train.name}")
+        return test
+    if train.classes is None and test.classes is None:
+        return test
+    return test.with_classes(range(train.n_classes) if train.classes is None else train.classes)
+
+
+def _with_one_scale(train: Dataset, test: Dataset) -> tuple[Dataset, Dataset]:
     types = [part.images.dtype for part in (train, test) if part.images.dtype != np.uint8]
     if not types:
         pixel_max = max(train.pixel_max, test.pixel_max)
         return replace(train, pixel_max=pixel_max), replace(test, pixel_max=pixel_max)
+    is_image = train.image_shape is not None
     for scaled, other in ((train, test), (test, train)):
-        if _is_fractions(scaled.images) and _holds_bytes(other.images) and other.images.max() > 1:
+        if is_image and _is_fractions(scaled.images) and _holds_bytes(other.images) and other.images.max() > 1:
             raise DataError(
                 f"{test.name}: the pixels of {scaled.name} are fractions up to 1, those of {other.name} are whole "
                 "numbers, expected training and test set to have one scale"
             )
     pixel_max = pixel_scale(train.images, test.images)
+    if train.pixel_max == test.pixel_max and not is_image:
+        pixel_max = train.pixel_max
     wide = np.result_type(*types)
     train, test = (replace(part, images=part.images.astype(wide, copy=False)) for part in (train, test))
     return replace(train, pixel_max=pixel_max), replace(test, pixel_max=pixel_max)

@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,20 +26,25 @@ class Splits(NamedTuple):
 def split(pool: Dataset, test: Dataset | None, held_out: float, seed: int) -> Splits:
     """Hold out a fraction of `pool` for validation. Without a test set, the validation set is also the test set.
 
-    The rows of `pool` are reordered in place. Both sets are views of its arrays.
+    The rows of `pool` are reordered in place, and both sets are views of its arrays; of sparse rows, they are copies.
     """
-    train, validation = hold_out(pool, held_out, seed, in_place=True)
+    in_place = not is_sparse(pool.images)
+    train, validation = hold_out(pool, held_out, seed, in_place=in_place)
+    validation = replace(validation, name=f"{pool.name} (held out)")
     return Splits(train, validation, validation if test is None else test)
 
 
-def split_files(paths: Sequence[str | os.PathLike[str]], seed: int) -> Splits:
+def split_files(paths: Sequence[str | os.PathLike[str]], seed: int, **options: Any) -> Splits:
     """Read the data of a run from files, as `fastnn.read_files` does, and hold out 10 % for validation.
 
-    Without a test file, the function first holds out 20 % of the samples for testing.
+    Without a test file, the function first holds out 20 % of the samples for testing. `options` are those of
+    `fastnn.read_files`.
     """
-    pool, test = read_files(paths)
+    pool, test = read_files(paths, **options)
     if test is None:
-        pool, test = hold_out(pool, 1 / 5, seed, in_place=True)
+        name = f"{pool.name} (held out)"
+        pool, test = hold_out(pool, 1 / 5, seed, in_place=not is_sparse(pool.images))
+        test = replace(test, name=name)
     return split(pool, test, 1 / 10, seed)
 
 

@@ -11,6 +11,7 @@ from fastnn.evaluation.confidence import (
     calibration_error,
     coverage_curve,
     mistakes,
+    probability_text,
     reliability,
     threshold_for,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "coverage_curve",
     "mistakes",
     "per_class",
+    "probability_text",
     "reliability",
     "threshold_for",
 ]

@@ -276,3 +276,35 @@ def _confidence_and_correct(labels: ArrayLike, proba: ArrayLike) -> tuple[np.nda
     if not len(true):
         raise DataError("labels are empty, expected at least one sample")
     return np.clip(probabilities.max(axis=1), 0, 1), probabilities.argmax(axis=1) == true
+
+
+def probability_text(proba: float, digits: int = 1) -> str:
+    """Return a probability as a percentage that is not rounded to certainty, such as "> 99.9 %" for 0.99999.
+
+    Only 1 itself is "100.0 %". A probability that would be rounded to 0 is "< 0.1 %".
+
+    Parameters
+    ----------
+    proba : float
+        From 0 to 1.
+    digits : int
+        The number of digits after the point.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from fastnn import evaluation
+    >>> [evaluation.probability_text(proba) for proba in (0.123, 0.9996, 1.0, 0.0001)]
+    ['12.3 %', '> 99.9 %', '100.0 %', '< 0.1 %']
+    >>> evaluation.probability_text(0.9996, digits=0)
+    '> 99 %'
+    """
+    step = 10.0**-digits
+    if 100 * proba < step / 2:
+        return f"< {step:.{digits}f} %"
+    if 100 - step / 2 <= 100 * proba < 100:
+        return f"> {100 - step:.{digits}f} %"
+    return f"{100 * proba:.{digits}f} %"

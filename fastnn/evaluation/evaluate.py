@@ -1,6 +1,7 @@
-"""Evaluates a network on labelled data: loss, accuracy, logits, and metrics per class."""
+"""Evaluates a network or a model on labelled data: loss, accuracy, logits, metrics per class or of a regression."""
 
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,19 +11,22 @@ from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
 from fastnn.evaluation.metrics import ClassScores, confusion, per_class
-from fastnn.network import Network
+from fastnn.models import Model, as_dataset, as_model, as_network
+from fastnn.models.model import class_probabilities
+from fastnn.models.rows import in_order
+from fastnn.network import Network, check_scale
 
 
 def evaluate(
-    network: Network, data: Dataset, *, backend: str | Backend = "auto", l2: float = 0.0, threads: int | None = None
+    network: Any, data: Any, *, backend: str | Backend = "auto", l2: float = 0.0, threads: int | None = None
 ) -> tuple[float, float]:
     """Return loss and accuracy of a network on labelled data.
 
     Parameters
     ----------
-    network : Network
-        D inputs and C outputs.
-    data : Dataset
+    network : Network, Model, result of `train`, or fitted estimator
+        D inputs and C outputs. For a model or an estimator, labels are looked up in its classes.
+    data : Dataset, or (images, labels)
         N samples with labels of shape (N,), or targets of shape (N, C).
     backend : str or Backend
         "auto", "numba" or "numpy", as in `get_backend`, or a backend object.
@@ -42,7 +46,14 @@ def evaluate(
     Raises
     ------
     DataError
-        If the data have no labels or do not match the network.
+        If the data have no labels or do not match the network, or a label is none of the model's classes.
+    SettingsError
+        If `network` or `data` is something else.
+
+    Warns
+    -----
+    UserWarning
+        If the range of the inputs does not fit the network's input scale.
 
     Examples
     --------
@@ -53,7 +64,13 @@ def evaluate(
     >>> 0 < accuracy < 0.3  # random weights
     True
     """
+    data = as_dataset(data)
+    if isinstance(network, Model) or hasattr(network, "to_model"):
+        model = as_model(network)
+        data = data_for(model, data)
+    network = as_network(network)
     evaluated = evaluate_logits(network, data, backend, threads)
+    check_scale(network, data.images, stacklevel=3)
     return evaluated.loss + network.l2_penalty(l2), evaluated.accuracy
 
 
@@ -98,18 +115,66 @@ def check_fit(network: Network, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(f"{data.name}: {error}") from None
 
 
+def data_for(model: Model, data: Dataset) -> Dataset:
+    """Return data with the columns and the class numbers of a model.
+
+    Raises DataError if a column is missing, or a label is none of the model's classes.
+    """
+    images = in_order(model, data.images, data.feature_names, data.name)
+    if images is not data.images:
+        data = replace(data, images=images, feature_names=model.feature_names)
+    if model.classes is None or data.labels is None or data.has_targets:
+        return data
+    return data.with_classes(model.classes)
+
+
 class ClassEvaluation(NamedTuple):
-    """The result of `evaluate_classes`."""
+    """The result of `evaluate_model` for a model with classes."""
 
     accuracy: float
     loss: float  # the mean loss, without the L2 term
     confusion: np.ndarray  # (C, C) int64; rows are true classes, columns are predicted classes
     per_class: list[ClassScores]
     proba: np.ndarray  # (N, C)
+    labels: np.ndarray  # the number of each sample's class, (N,) int64
 
 
-def evaluate_classes(network: Network, data: Dataset, backend: str) -> ClassEvaluation:
-    """Evaluate a network with a softmax output on labelled data, in one forward pass; errors as in `check_fit`."""
-    logits, labels, loss, accuracy = evaluate_logits(network, data, backend)
-    counts = confusion(labels, logits.argmax(axis=1), network.n_classes)
-    return ClassEvaluation(accuracy, loss, counts, per_class(counts), reference.softmax(logits))
+class RegressionEvaluation(NamedTuple):
+    """The result of `evaluate_model` for a model whose outputs are numbers."""
+
+    r2: float  # the coefficient of determination, the mean over the outputs; NaN for constant targets
+    rmse: float  # the root of the mean squared error, over all outputs
+    mae: float  # the mean absolute error
+    loss: float  # the mean loss, without the L2 term
+    predicted: np.ndarray  # (N, C)
+    targets: np.ndarray  # (N, C)
+
+
+def evaluate_model(model: Model, data: Dataset, backend: str) -> ClassEvaluation | RegressionEvaluation:
+    """Evaluate a model on labelled data, in one forward pass.
+
+    Raises DataError as `data_for` and `check_fit` do, and for a model of several yes-or-no labels.
+    """
+    if model.is_multilabel:
+        raise DataError(f"the model has {model.network.n_outputs} yes-or-no labels, expected one of C classes")
+    data = data_for(model, data)
+    if model.classes is None and data.labels is not None and not data.has_targets:
+        data = replace(data, labels=data.labels[:, None].astype(np.float64), classes=None)
+    logits, labels, loss, accuracy = evaluate_logits(model.network, data, backend)
+    outputs = model.network.loss.outputs(logits)
+    if model.classes is None:
+        return _regression(outputs, labels.astype(np.float64), loss)
+    assert data.labels is not None
+    proba = class_probabilities(outputs, len(model.classes), is_multilabel=False)
+    counts = confusion(data.labels, proba.argmax(axis=1), len(model.classes))
+    return ClassEvaluation(accuracy, loss, counts, per_class(counts), proba, data.labels)
+
+
+def _regression(predicted: np.ndarray, targets: np.ndarray, loss: float) -> RegressionEvaluation:
+    errors = predicted - targets
+    spread = ((targets - targets.mean(axis=0)) ** 2).sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):  # constant targets have no R2
+        r2 = np.where(spread > 0, 1 - (errors**2).sum(axis=0) / spread, np.nan).mean()
+    return RegressionEvaluation(
+        float(r2), float(np.sqrt((errors**2).mean())), float(np.abs(errors).mean()), loss, predicted, targets
+    )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastnn.evaluation import probability_text
 from fastnn.explanation.explanation import Explanation, explain
 from fastnn.explanation.text import KINDS
 from fastnn.network import ACTIVATIONS
@@ -94,7 +95,7 @@ class ExplainDisplay(Display):
     def _heading(self) -> str:
         explanation = self.explanation
         predicted, proba = explanation.class_names[explanation.prediction], explanation.proba[explanation.prediction]
-        heading = f"predicted {predicted} ({_percent(proba)})"
+        heading = f"predicted {predicted} ({probability_text(proba)})"
         if explanation.label is None:
             return heading
         return f"{heading}, label {explanation.class_names[explanation.label]}, loss {explanation.loss:.4g}"
@@ -169,14 +170,10 @@ class ExplainDisplay(Display):
         for label, value in enumerate(proba):
             inside = value > 0.7
             ax.text(
-                value - 0.02 if inside else value + 0.02, label, _percent(value), fontsize=8,
+                value - 0.02 if inside else value + 0.02, label, probability_text(value), fontsize=8,
                 va="center", ha="right" if inside else "left", color="white" if inside else "black",
             )  # fmt: skip
 
 
 def _title(ax: "Axes", text: str) -> None:
     ax.set_title(text, fontsize=10, parse_math=False)
-
-
-def _percent(proba: float) -> str:
-    return "< 0.1 %" if proba < 0.0005 else "> 99.9 %" if 0.9995 <= proba < 1 else f"{100 * proba:.1f} %"

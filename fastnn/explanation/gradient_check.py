@@ -7,15 +7,21 @@ import numpy as np
 
 from fastnn.backends import Backend, get_backend, layerwise, reference
 from fastnn.backends.base import LossAndGradients, check_data
+from fastnn.checks import check_integer
 from fastnn.network import ACTIVATIONS, Network
 from fastnn.network.layers import Arrays
 from fastnn.optim.config import LossConfig
-from fastnn.randomness import dropout_keys
+from fastnn.randomness import dropout_keys, generator
 
+# The default number of parameters to compare. A network of any size then needs seconds.
+N_WEIGHTS = 1000
 # The step. In float64, a central difference is most accurate for steps near the cube root of the unit roundoff.
 EPSILON = 1e-5
 # The difference that is always accepted, as a fraction of the largest gradient.
 LIMIT = 1e-7
+# The difference between the losses of the backend and of the reference that is always accepted, as a fraction of it:
+# kernels may sum in another order and use another exponential function.
+LOSS_LIMIT = 1e-9
 # The number of standard deviations of the rounding error that is accepted. The final rounding of the loss alone may
 # reach one of them.
 DEVIATIONS = 4
@@ -38,13 +44,16 @@ class GradientCheck(NamedTuple):
     largest_error : float
         The difference between the gradient and the central difference, divided by the largest gradient.
     place : str
-        The name of the worst parameter, such as "weight[0, 2] of layer 1".
+        The name of the worst parameter, such as "weight[0, 2] of layer 1", or "the loss itself" if the backend's loss
+        is not that of the reference.
     passed : bool
         Whether every error is within its tolerance.
     tolerance : float
         The largest accepted difference, divided by the largest gradient.
     kinks : int
         The number of parameters that were left out because an activation has its kink within the step.
+    checked : int
+        The number of parameters that were compared.
     """
 
     largest_error: float
@@ -52,6 +61,7 @@ class GradientCheck(NamedTuple):
     passed: bool
     tolerance: float
     kinks: int
+    checked: int
 
 
 def check_gradients(
@@ -60,14 +70,16 @@ def check_gradients(
     targets: Any,
     *,
     backend: str | Backend = "auto",
+    n_weights: int | None = N_WEIGHTS,
     sample_weight: Any = None,
     epoch: int = 0,
     **settings: Any,
 ) -> GradientCheck:
-    """Compare backpropagation with ``(loss(w + eps) - loss(w - eps)) / (2 * eps)`` for every weight and bias.
+    """Compare backpropagation with ``(loss(w + eps) - loss(w - eps)) / (2 * eps)`` for weights and biases.
 
-    The check always runs in float64 and in training mode: `BatchNorm` uses the statistics of the batch. It passes if
-    every difference is within its tolerance.
+    The check always runs in float64 and in training mode: `BatchNorm` uses the statistics of the batch. The reference
+    computes the losses, which is faster than whole passes of the backend and independent of it. The check passes if
+    the backend's own loss equals that of the reference up to rounding, and every difference is within its tolerance.
 
     Parameters
     ----------
@@ -77,6 +89,10 @@ def check_gradients(
         Labels of shape (B,) for a softmax output, else numbers of shape (B, C).
     backend : {"auto", "numpy", "numba"} or Backend
         The backend whose gradients are checked.
+    n_weights : int or None
+        The largest number of weights and biases to compare. A network with more is checked on a sample, which the seed
+        determines: every array gets an equal share, and an array with fewer entries than that is checked completely.
+        None: all weights and biases.
     sample_weight, epoch, settings
         As in `Backend.loss_and_gradients`: the settings are `l2`, `divide_l2`, `dropout`, `label_smoothing` and `seed`.
 
@@ -131,17 +147,18 @@ def check_gradients(
     """
     engine = get_backend(backend) if isinstance(backend, str) else backend
     exact = network.like(*([array.astype(np.float64) for array in each] for each in (network.weights, network.biases)))
-    options = {"sample_weight": sample_weight, "epoch": epoch, **settings}
-
-    def loss() -> float:
-        return engine.loss_and_gradients(exact, inp, targets, **options).loss
-
-    gradients = engine.loss_and_gradients(exact, inp, targets, **options)
+    config = LossConfig.from_settings(settings)
+    gradients = engine.loss_and_gradients(exact, inp, targets, sample_weight=sample_weight, epoch=epoch, **settings)
     scale = max(float(np.abs(gradient).max()) for gradient in (*gradients.dweights, *gradients.dbiases))
-    batch = _Batch(exact, inp, targets, sample_weight, epoch, LossConfig.from_settings(settings))
+    batch = _Batch(exact, inp, targets, sample_weight, epoch, config)
+    parameters, loss = list(batch.parameters(gradients)), batch.loss
+    accepted = max(float(deviations.max()) for *_, deviations in parameters)
+    if not abs(gradients.loss - loss()) <= LOSS_LIMIT * abs(gradients.loss) + accepted:
+        return GradientCheck(np.inf, "the loss itself", False, 0.0, 0, 0)
+    chosen = _sample([*exact.weights, *exact.biases], n_weights, config.seed)
     kinks, largest_ratio, worst = 0, -1.0, (np.inf, "", 0.0)
-    for name, array, gradient, deviations in batch.parameters(gradients):
-        for index in np.ndindex(array.shape):
+    for indices, (name, array, gradient, deviations) in zip(chosen, parameters, strict=True):
+        for index in zip(*np.unravel_index(indices, array.shape), strict=True):
             step, deviation = max(EPSILON, MIN_STEP * abs(float(array[index]))), float(deviations[index[-1]])
             difference, uncertainty = _central_difference(loss, array, index, step), deviation / step
             if not abs(difference - gradient[index]) <= LIMIT * scale + uncertainty:
@@ -156,7 +173,21 @@ def check_gradients(
                 largest_ratio, worst = ratio, (error, name.format(list(map(int, index))), tolerance)
     error, place, tolerance = worst
     unit = scale or 1.0
-    return GradientCheck(error / unit, place, 0 <= largest_ratio <= 1, float(tolerance / unit), kinks)
+    checked = sum(map(len, chosen)) - kinks
+    return GradientCheck(error / unit, place, 0 <= largest_ratio <= 1, float(tolerance / unit), kinks, checked)
+
+
+def _sample(arrays: list[np.ndarray], n_weights: int | None, seed: int) -> list[np.ndarray]:
+    """Return the flat indices of the entries to compare, in ascending order, for each array."""
+    sizes = [array.size for array in arrays]
+    left = sum(sizes) if n_weights is None else check_integer("n_weights", n_weights, 1)
+    counts = [0] * len(sizes)
+    # The smallest arrays choose first, so that the larger ones share what is left.
+    for position, number in enumerate(sorted(range(len(sizes)), key=sizes.__getitem__)):
+        counts[number] = min(sizes[number], -(-left // (len(sizes) - position)))
+        left -= counts[number]
+    rng = generator(seed, "sample")
+    return [np.sort(rng.choice(size, count, replace=False)) for size, count in zip(sizes, counts, strict=True)]
 
 
 def _central_difference(loss: Callable[[], float], array: np.ndarray, index: tuple[int, ...], step: float) -> float:
@@ -196,6 +227,17 @@ class _Batch:
 
     def _forward(self) -> list[layerwise.LayerPass]:
         return layerwise.forward(reference, self._network, self._data.inputs, self._masks, training=True)
+
+    def loss(self) -> float:
+        """Return the loss of the batch with the network's current weights."""
+        network, data, config = self._network, self._data, self._config
+        logits = self._forward()[-1].out
+        with np.errstate(over="ignore", invalid="ignore"):  # an infinite loss does not pass
+            mean, _ = reference.mean_loss(
+                network.output, logits, data.targets, data.sample_weight, config.label_smoothing
+            )
+        l2 = config.l2_of_batch(data.weight)
+        return mean + (network.l2_penalty(l2) if l2 else 0.0)
 
     def parameters(self, gradients: LossAndGradients) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
         """Yield the names of the entries, as a template, the array, its gradient and its units' deviations."""

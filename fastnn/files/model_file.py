@@ -332,7 +332,13 @@ def _read_header(file: BinaryIO, size: int) -> dict[str, Any]:
     """Read the header; the next read starts at the first byte of the payload."""
     if size < 8:
         raise DataError(f"found {size} bytes, expected a model file of at least 8")
-    length = int.from_bytes(file.read(8), "little")
+    start = file.read(1024)
+    file.seek(8)
+    length = int.from_bytes(start[:8], "little")
+    if length > _MAX_HEADER and start[8:9] != b"{":  # the header of a model file is a JSON object
+        from fastnn.datasets.magic import describe
+
+        raise DataError(f"is no fastnn model file: it is {describe(start)}")
     if length > _MAX_HEADER:
         raise DataError(f"its header has {length} bytes, expected a model file with at most {_MAX_HEADER}")
     if length > size - 8:

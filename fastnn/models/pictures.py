@@ -41,14 +41,19 @@ def measured_pixels(data: Dataset) -> tuple[float, float] | None:
     return (low, high) if level <= (low + high) / 2 else (high, low)
 
 
-def picture_rows(model: "Model", pictures: Sequence[Any]) -> np.ndarray:
+def picture_rows(model: "Model", pictures: Sequence[Any], *, many: bool = False) -> np.ndarray:
     """Return pictures of one digit each as rows for a model, (N, D); DataError if a picture cannot be read or prepared.
 
+    With `many`, a picture may have several digits, which become rows in the order of reading.
     Models for 28 x 28 images get MNIST's preparation, in their own range and with their own ink.
     """
     from fastnn.datasets.images import prepare_image
 
     check_takes_pictures(model)
+    if many:
+        from fastnn.datasets.images import prepare_images
+
+        return as_rows(model, np.concatenate([prepare_images(picture) for picture in pictures]))
     return as_rows(model, np.stack([prepare_image(picture) for picture in pictures]))
 
 

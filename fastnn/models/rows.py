@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.checks import short
-from fastnn.datasets.arrays import as_images, feature_names
+from fastnn.datasets.arrays import as_array, as_images, feature_names
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
@@ -26,11 +26,11 @@ def model_rows(model: "Model", values: Any) -> Any:
     if isinstance(values, (list, tuple)) and len(values) and all(map(is_picture, values)):
         return picture_rows(model, values)
     if isinstance(values, Dataset):
-        return _in_order(model, values.images, values.feature_names, values.name)
+        return in_order(model, values.images, values.feature_names, values.name)
     names = feature_names(values)
-    array = values if is_sparse(values) else _with_rows(model, np.asarray(values) if names is None else values)
+    array = values if is_sparse(values) else _with_rows(model, as_array(values, "x") if names is None else values)
     images, _, _ = as_images(array, "x")
-    return _in_order(model, images, names, "x")
+    return in_order(model, images, names, "x")
 
 
 def _with_rows(model: "Model", values: Any) -> Any:
@@ -43,7 +43,7 @@ def _with_rows(model: "Model", values: Any) -> Any:
     return values
 
 
-def _in_order(model: "Model", rows: Any, names: tuple[str, ...] | None, name: str) -> Any:
+def in_order(model: "Model", rows: Any, names: tuple[str, ...] | None, name: str) -> Any:
     """Return the columns in the model's order if both have names, else by position."""
     expected = model.feature_names
     if names is not None and expected is not None and names != expected:

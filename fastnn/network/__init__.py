@@ -1,9 +1,20 @@
 """The network: a chain of layers with its arrays, its standardization, the tables of activations and losses."""
 
 from fastnn.network.activations import ACTIVATIONS
+from fastnn.network.input_range import check_scale
 from fastnn.network.layers import LAYERS, BatchNorm, Dense, Layer
 from fastnn.network.losses import LOSSES
 from fastnn.network.network import Network
 from fastnn.network.standardization import Standardization
 
-__all__ = ["ACTIVATIONS", "LAYERS", "LOSSES", "BatchNorm", "Dense", "Layer", "Network", "Standardization"]
+__all__ = [
+    "ACTIVATIONS",
+    "LAYERS",
+    "LOSSES",
+    "BatchNorm",
+    "Dense",
+    "Layer",
+    "Network",
+    "Standardization",
+    "check_scale",
+]

@@ -16,8 +16,10 @@ from fastnn.optim.optimizers import LBFGS, OPTIMIZERS, Optimizer, get_optimizer
 from fastnn.optim.schedules import Constant, Schedule, WarmUp, get_schedule
 from fastnn.optim.stopping import EarlyStopping
 from fastnn.randomness import MAX_SEED
+from fastnn.suggestions import did_you_mean
 
 BACKENDS = ("auto", "numba", "numpy")
+AUTO = "auto"  # the learning rate that stands for the result of a range test
 Shuffle = Callable[[np.ndarray], np.ndarray]
 
 
@@ -39,10 +41,22 @@ def _batch_size(text: str) -> int | None:
         raise ValueError(f"{text!r} is neither a whole number nor 'full'") from None
 
 
+def _learning_rate(text: str) -> float | str:
+    try:
+        return AUTO if text == AUTO else float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither a number nor {AUTO!r}") from None
+
+
 OPTIONS = {
     "epochs": Option("number of epochs", int),
     "batch_size": Option("samples per step, or 'full' for the whole training set", _batch_size),
-    "learning_rate": Option("learning rate, above 0", float, "RATE"),
+    "learning_rate": Option(
+        "learning rate, above 0, or 'auto' for the result of a range test",
+        _learning_rate,
+        "RATE",
+        default_text="by optimizer, batch size and depth",
+    ),
     "schedule": Option(
         "learning-rate schedule: constant, step, inverse-time, exponential or cosine, such as step:0.5,10",
         metavar="NAME[:VALUE,...]",
@@ -133,8 +147,11 @@ class TrainingConfig(LossConfig):
     batch_size : int or None
         The number of samples in each step, 1 or more; the last batch of an epoch may be shorter. None: all samples
         (full batch), without shuffling. L-BFGS needs None.
-    learning_rate : float
-        Above 0; `schedule` multiplies it. L-BFGS ignores it, because a line search finds the length of each step.
+    learning_rate : float, "auto" or None
+        Above 0; `schedule` multiplies it. None: the `default_rate` of the optimizer for the batch size and the number
+        of hidden layers; for one to four of them and batches of 64 samples, this is 0.1 for "sgd", 0.032 for "momentum"
+        and "nesterov", and 0.001 for "adam" and "adamw". "auto": the suggestion of `fastnn.find_learning_rate`. L-BFGS
+        ignores it, because a line search finds the length of each step.
     schedule : str or function of (epoch, epochs)
         Gives the factor for the learning rate of each epoch; see `fastnn.optim.schedules`. L-BFGS needs "constant".
     warm_up : int
@@ -167,7 +184,7 @@ class TrainingConfig(LossConfig):
 
     epochs: int = 10
     batch_size: int | None = 64
-    learning_rate: float = 0.1
+    learning_rate: float | str | None = None
     schedule: str | Schedule = "constant"
     warm_up: int = 0
     optimizer: str | Optimizer | LBFGS = "sgd"
@@ -181,7 +198,8 @@ class TrainingConfig(LossConfig):
         self._set("epochs", check_integer("epochs", self.epochs, 1))
         if self.batch_size is not None:
             self._set("batch_size", check_integer("batch_size", self.batch_size, 1))
-        self._set("learning_rate", check_number("learning_rate", self.learning_rate, above=0))
+        if not (self.learning_rate is None or (isinstance(self.learning_rate, str) and self.learning_rate == AUTO)):
+            self._set("learning_rate", check_number("learning_rate", self.learning_rate, above=0))
         self._set("warm_up", check_integer("warm_up", self.warm_up, 0))
         check_choice("backend", self.backend, BACKENDS)
         if self.threads is not None:
@@ -196,7 +214,7 @@ class TrainingConfig(LossConfig):
         rule = self.update_rule
         if isinstance(rule, LBFGS):
             self._check_lbfgs()
-        elif self.learning_rate * rule.weight_decay > 1:
+        elif isinstance(self.learning_rate, float) and self.learning_rate * rule.weight_decay > 1:
             raise SettingsError(
                 f"learning_rate * weight_decay is {self.learning_rate * rule.weight_decay:g}, expected "
                 "at most 1: a step would turn the sign of the weights"
@@ -226,10 +244,28 @@ class TrainingConfig(LossConfig):
         """The optimizer as an object."""
         return get_optimizer(self.optimizer)
 
+    def with_default_rate(self, n_hidden: int, n_samples: int) -> Self:
+        """Return the settings with a number as the learning rate, for `n_hidden` hidden layers and `n_samples` samples.
+
+        A rate that is given stays, and L-BFGS has none.
+
+        Examples
+        --------
+        >>> import fastnn
+        >>> fastnn.TrainingConfig(optimizer="adam", batch_size=16).with_default_rate(2, n_samples=1000).learning_rate
+        0.0005
+        """
+        rule = self.update_rule
+        if self.learning_rate is not None or isinstance(rule, LBFGS):
+            return self
+        return self.replace(learning_rate=rule.default_rate(n_hidden, min(self.batch_size or n_samples, n_samples)))
+
     def rate(self, epoch: int, epochs: int) -> float:
         """Return the learning rate of an epoch, counted from 0, of `epochs` epochs."""
         schedule = get_schedule(self.schedule)
         factor = (WarmUp(self.warm_up, schedule) if self.warm_up else schedule)(epoch, epochs)
+        if not isinstance(self.learning_rate, float):
+            raise SettingsError(f"learning_rate is {self.learning_rate!r}, expected a number; see with_default_rate")
         return self.learning_rate * check_number("the schedule's factor", factor, 0)
 
 
@@ -243,5 +279,6 @@ def _known(config: type[LossConfig], settings: dict[str, Any]) -> dict[str, Any]
     names = [each.name for each in fields(config)]
     for name in settings:
         if name not in names:
-            raise SettingsError(f"{name!r} is no setting, expected one of {', '.join(names)}")
+            meant = did_you_mean(name, names)
+            raise SettingsError(f"{name!r} is no setting{meant}, expected one of {', '.join(names)}")
     return settings

@@ -1,5 +1,6 @@
 """Optimizers: their settings and their update rules."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -8,6 +9,12 @@ import numpy as np
 
 from fastnn.checks import check_integer, check_number
 from fastnn.errors import SettingsError
+from fastnn.suggestions import did_you_mean
+
+# The batch size for which the usual rates below hold, and the largest factor for a larger batch.
+USUAL_BATCH, MAX_BATCH_FACTOR = 64, 5.0
+# The number of hidden layers from which on gradient descent gets a lower rate.
+DEEP = 4
 
 
 class Optimizer:
@@ -20,6 +27,20 @@ class Optimizer:
     # The number of state arrays per parameter, and the fraction of a weight that a step subtracts, times the rate.
     n_slots: int = 0
     weight_decay: float = 0.0
+
+    def usual_rate(self, n_hidden: int) -> float:
+        """Return a learning rate that suits most networks with `n_hidden` hidden layers and batches of 64 samples."""
+        return 0.1 * min(1.0, DEEP / max(1, n_hidden))
+
+    def default_rate(self, n_hidden: int, batch_size: int) -> float:
+        """Return the learning rate that `train` uses if the user gives none, in two digits.
+
+        It is `usual_rate` times ``sqrt(batch_size / 64)``, by which the noise of a step stays the same (Krizhevsky
+        2014, arXiv:1404.5997, section 5); at most 5 times, because a step that is exact can still be too long.
+        docs/learning-rate.md has the measurements.
+        """
+        factor = min(math.sqrt(batch_size / USUAL_BATCH), MAX_BATCH_FACTOR)
+        return float(f"{self.usual_rate(n_hidden) * factor:.2g}")
 
     def update(
         self, parameter: np.ndarray, gradient: np.ndarray, slots: Sequence[np.ndarray], learning_rate: float, step: int
@@ -88,6 +109,10 @@ class SGD(Optimizer):
         """The number of state arrays per parameter."""
         return 1 if self.momentum else 0
 
+    def usual_rate(self, n_hidden: int) -> float:
+        """Return the usual rate times ``sqrt(1 - momentum)``: many steps in one direction add up with momentum."""
+        return super().usual_rate(n_hidden) * math.sqrt(1 - self.momentum)
+
     def update(
         self, parameter: np.ndarray, gradient: np.ndarray, slots: Sequence[np.ndarray], learning_rate: float, step: int
     ) -> None:
@@ -145,6 +170,10 @@ class Adam(Optimizer):
         check_number("beta_1", self.beta_1, 0, 1)
         check_number("beta_2", self.beta_2, 0, 1)
         check_number("epsilon", self.epsilon, above=0)
+
+    def usual_rate(self, n_hidden: int) -> float:
+        """Return 0.001, as in the paper. A step is as long for small gradients, so depth does not change it."""
+        return 0.001
 
     def bias_corrected(self, learning_rate: float, step: int) -> float:
         """Return the learning rate of a step (1, 2, ...), corrected for the bias of both moments towards 0."""
@@ -263,7 +292,8 @@ def get_optimizer(optimizer: str | Optimizer | LBFGS) -> Optimizer | LBFGS:
     if isinstance(optimizer, (Optimizer, LBFGS)):
         return optimizer
     if not isinstance(optimizer, str) or optimizer not in OPTIMIZERS:
+        meant = did_you_mean(optimizer, OPTIMIZERS) if isinstance(optimizer, str) else ""
         raise SettingsError(
-            f"optimizer is {optimizer!r}, expected an object such as SGD(...), or one of {', '.join(OPTIMIZERS)}"
+            f"optimizer is {optimizer!r}{meant}, expected an object such as SGD(...), or one of {', '.join(OPTIMIZERS)}"
         )
     return OPTIMIZERS[optimizer]

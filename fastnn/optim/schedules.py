@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 
 from fastnn.checks import check_integer, check_number
 from fastnn.errors import SettingsError
+from fastnn.suggestions import did_you_mean
 
 Schedule = Callable[[int, int], float]
 
@@ -125,7 +126,8 @@ def get_schedule(schedule: "str | Schedule") -> Schedule:
         return schedule
     name, _, values = schedule.partition(":")
     if name not in SCHEDULES:
-        raise SettingsError(f"schedule is {schedule!r}, expected one of {', '.join(SCHEDULES)}")
+        meant = did_you_mean(name, SCHEDULES)
+        raise SettingsError(f"schedule is {schedule!r}{meant}, expected one of {', '.join(SCHEDULES)}")
     given, settings = values.split(",") if values else [], fields(SCHEDULES[name])
     if len(given) > len(settings):
         names = ", ".join(field.name for field in settings) or "none"

@@ -11,6 +11,9 @@ from fastnn.plots.confusion import ConfusionDisplay
 from fastnn.plots.curves import LearningCurveDisplay, RunsDisplay
 from fastnn.plots.display import Display
 from fastnn.plots.distributions import DistributionsDisplay
+from fastnn.plots.live import LiveCurve
+from fastnn.plots.rates import RateSearchDisplay
+from fastnn.plots.regression import RegressionDisplay
 from fastnn.plots.samples import MistakesDisplay, SamplesDisplay
 from fastnn.plots.weights import ActivationsDisplay, WeightsDisplay
 
@@ -23,7 +26,10 @@ __all__ = [
     "Display",
     "DistributionsDisplay",
     "LearningCurveDisplay",
+    "LiveCurve",
     "MistakesDisplay",
+    "RateSearchDisplay",
+    "RegressionDisplay",
     "ReliabilityDisplay",
     "RunsDisplay",
     "SamplesDisplay",

@@ -21,6 +21,8 @@ _MARKERS = "osD^vP*"  # mark the best epochs; 7 markers and 7 colours distinguis
 class LearningCurveDisplay(Display):
     """Loss and accuracy over E epochs, for training and validation (if any), with the best epoch marked.
 
+    A run whose accuracy is NaN, because its outputs are numbers, has only the panel of the loss.
+
     Parameters
     ----------
     history : History, result of `train`, fitted estimator, object with a method ``to_frame()``, or DataFrame
@@ -72,7 +74,11 @@ class LearningCurveDisplay(Display):
         return cls(estimator).plot(ax)
 
     def plot(self, ax: "Sequence[Axes] | None" = None) -> Self:
-        """Draw the two panels into `ax`, two Axes, or a new figure; SettingsError for another number."""
+        """Draw the panels into `ax`, two Axes (one without an accuracy), or a new figure; SettingsError otherwise."""
+        if not np.isfinite(self.accuracy).any():
+            (loss_ax,) = self._panels(ax, 1, "one, for the loss", (4.8, 3.6))
+            self._draw_panel(loss_ax, self.loss, self.validation_loss, falling=True)
+            return self
         loss_ax, accuracy_ax = self._panels(ax, 2, _TWO_PANELS, (9.0, 3.6), nrows=1, ncols=2)
         self._draw_panel(loss_ax, self.loss, self.validation_loss, falling=True)
         self._draw_panel(accuracy_ax, self.accuracy, self.validation_accuracy, falling=False)

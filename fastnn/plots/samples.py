@@ -161,7 +161,7 @@ class SamplesDisplay(Display):
 
     def _title(self, i: int) -> str:
         confidence = self.confidences[i]
-        percent = "> 99 %" if 0.995 <= confidence < 1 else f"{100 * confidence:.0f} %"
+        percent = evaluation.probability_text(confidence, digits=0)
         predicted = f"predicted {self.class_names[self.predictions[i]]} ({percent})"
         return predicted if self.labels is None else f"true {self.class_names[self.labels[i]]}\n{predicted}"
 

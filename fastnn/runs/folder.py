@@ -17,19 +17,21 @@ import numpy as np
 from fastnn.backends.warmup import compile_seconds
 from fastnn.checks import display_path
 from fastnn.datasets import Dataset
-from fastnn.datasets.splits import Splits, split_files
+from fastnn.datasets.splits import split_files
 from fastnn.errors import DataError, FileError
-from fastnn.evaluation.evaluate import ClassEvaluation, evaluate_classes
+from fastnn.evaluation.evaluate import ClassEvaluation, RegressionEvaluation, evaluate, evaluate_model
 from fastnn.explanation.diagnosis import diagnose
 from fastnn.files.atomic import write_atomically
 from fastnn.files.model_file import save
+from fastnn.models import Model
 from fastnn.network import Network
+from fastnn.runs.plan import Plan
 from fastnn.runs.recipes import get_recipe
 from fastnn.training.history import EpochRecord, History
 from fastnn.training.train import EpochEnd, TrainingResult
 
 MODEL, HISTORY, REPORT = "model.safetensors", "history.csv", "report.json"
-CURVES, CONFUSION, MISTAKES = "curves.png", "confusion.png", "mistakes.png"
+CURVES, CONFUSION, MISTAKES, PREDICTIONS = "curves.png", "confusion.png", "mistakes.png", "predictions.png"
 # A killed run leaves the model of its last checkpoint. Writing one takes a few milliseconds.
 SECONDS_BETWEEN_CHECKPOINTS = 5.0
 
@@ -53,35 +55,39 @@ class RunFolder:
             raise FileError(f"{self.path} cannot be used as the folder of a run: {error.strerror or error}") from None
         self._created, self._saved_at = created, time.monotonic()
 
-    def checkpoint(self, data: Dataset) -> Any:
+    def checkpoint(self, plan: Plan) -> Any:
         """Return a callback for `fastnn.train` that saves the network every few seconds."""
 
         def callback(end: EpochEnd) -> None:
             if time.monotonic() - self._saved_at >= SECONDS_BETWEEN_CHECKPOINTS:
-                self.save_network(end.network, data)
+                self.save_network(end.network, plan)
                 self._saved_at = time.monotonic()
 
         return callback
 
-    def save_network(self, network: Network, data: Dataset) -> None:
+    def save_network(self, network: Network, plan: Plan) -> None:
         """Write model.safetensors."""
-        save(self.path / MODEL, network, image_shape=data.image_shape)
+        save(self.path / MODEL, plan.model(network))
 
-    def save_unfinished(self, result: TrainingResult, splits: Splits, settings: Mapping[str, Any]) -> None:
+    def save_unfinished(self, result: TrainingResult, plan: Plan, settings: Mapping[str, Any]) -> None:
         """Write the network, history and report of an interrupted or diverged run; nothing without a complete epoch."""
         if len(result.history):
-            self._save(result, splits.train, _report(result, splits, settings))
+            self._save(result, plan, _report(result, plan, settings))
         self.remove_if_empty()
 
-    def save_finished(self, result: TrainingResult, splits: Splits, settings: Mapping[str, Any]) -> "FinishedRun":
+    def save_finished(self, result: TrainingResult, plan: Plan, settings: Mapping[str, Any]) -> "FinishedRun":
         """Evaluate the network on the test set and write all files of the run except its figures."""
-        scores = evaluate_classes(result.network, splits.test, result.backend)
-        report = _report(result, splits, settings, scores)
-        self._save(result, splits.train, report)
-        return FinishedRun(result, splits.test, scores.proba, report)
+        model, test = plan.model(result.network), plan.splits.test
+        scores = evaluate_model(model, test, result.backend)
+        if plan.scale is not None:  # the loss of the same targets as in the history
+            loss, _ = evaluate(result.network, plan.for_training(test), backend=result.backend)
+            scores = scores._replace(loss=loss)
+        report = _report(result, plan, settings, scores)
+        self._save(result, plan, report)
+        return FinishedRun(result, model, test, scores, report)
 
-    def _save(self, result: TrainingResult, data: Dataset, report: Mapping[str, Any]) -> None:
-        self.save_network(result.network, data)
+    def _save(self, result: TrainingResult, plan: Plan, report: Mapping[str, Any]) -> None:
+        self.save_network(result.network, plan)
         table = io.StringIO()
         rows = csv.DictWriter(table, list(EpochRecord.__annotations__), lineterminator="\n")
         rows.writeheader()
@@ -90,15 +96,18 @@ class RunFolder:
         write_atomically(self.path / REPORT, (json.dumps(report, indent=2) + "\n").encode())
 
     def save_figures(self, run: "FinishedRun") -> None:
-        """Write curves.png, confusion.png and mistakes.png."""
+        """Write curves.png; of classes confusion.png and, for images, mistakes.png; of a regression predictions.png."""
         from fastnn import plots
 
-        test, proba = run.test, run.proba
-        assert test.labels is not None
         plots.LearningCurveDisplay.from_history(run.result.history).save(self.path / CURVES)
-        plots.ConfusionDisplay.from_predictions(test.labels, proba.argmax(axis=1)).save(self.path / CONFUSION)
-        shape = test.image_shape or (1, test.images.shape[1])  # a row of a table becomes an image one pixel high
-        plots.MistakesDisplay.from_predictions(test.images, shape, test.labels, proba).save(self.path / MISTAKES)
+        scores, names = run.scores, run.model.class_names
+        if isinstance(scores, RegressionEvaluation):
+            plots.RegressionDisplay(scores.targets, scores.predicted).save(self.path / PREDICTIONS)
+            return
+        plots.ConfusionDisplay(scores.confusion, names).save(self.path / CONFUSION)
+        if run.test.image_shape is not None:
+            images = (run.test.images, run.test.image_shape, scores.labels, scores.proba)
+            plots.MistakesDisplay.from_predictions(*images, names).save(self.path / MISTAKES)
 
     def remove_if_empty(self) -> None:
         """Remove the folders created for the run, innermost first, up to the first that is not empty."""
@@ -113,18 +122,26 @@ class FinishedRun(NamedTuple):
     """A finished run without its training data."""
 
     result: TrainingResult
+    model: Model
     test: Dataset
-    proba: np.ndarray  # predicted probabilities of the test set, (N, C)
+    scores: ClassEvaluation | RegressionEvaluation
     report: dict[str, Any]  # the contents of report.json
 
 
 def _report(
-    result: TrainingResult, splits: Splits, settings: Mapping[str, Any], scores: ClassEvaluation | None = None
+    result: TrainingResult,
+    plan: Plan,
+    settings: Mapping[str, Any],
+    scores: ClassEvaluation | RegressionEvaluation | None = None,
 ) -> dict[str, Any]:
     """Return the contents of report.json. `scores` is None for an unfinished run, which is not evaluated."""
-    history, confusion = result.history, None
+    history, confusion, splits = result.history, None, plan.splits
+    training = plan.for_training(splits.train)
     test_metrics: dict[str, Any] = {}
-    if scores is not None:
+    if isinstance(scores, RegressionEvaluation):
+        r2 = None if np.isnan(scores.r2) else scores.r2
+        test_metrics = {"test_r2": r2, "test_rmse": scores.rmse, "test_mae": scores.mae, "test_loss": scores.loss}
+    elif scores is not None:
         confusion = scores.confusion
         test_metrics = {
             "test_accuracy": scores.accuracy,
@@ -133,6 +150,7 @@ def _report(
             "confusion": confusion.tolist(),
         }
     return {
+        "task": plan.task,
         "epochs": len(history),
         "best_epoch": result.best_epoch,
         "stopped": result.stopped,
@@ -142,8 +160,9 @@ def _report(
         "network": repr(result.network),
         "settings": dict(settings),
         "data": {name: _describe(data) for name, data in splits._asdict().items()},
+        "notes": list(plan.notes),
         "last_epoch": _numbers(history[-1]),
-        "diagnosis": [asdict(finding) for finding in diagnose(result, None, splits.train, confusion)],
+        "diagnosis": [asdict(finding) for finding in diagnose(result, None, training, confusion, for_command=True)],
         "versions": versions(),
         "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
         **test_metrics,
@@ -202,6 +221,9 @@ _SCHEMA = {
 _OPTIONAL = {
     "test_accuracy": _NUMBER,
     "test_loss": _NUMBER,
+    "test_r2": (*_NUMBER, type(None)),
+    "test_rmse": _NUMBER,
+    "task": str,
     "diagnosis": [{"name": str, "evidence": str, "advice": str}],
 }
 
@@ -233,8 +255,9 @@ def load_test_data(run: SavedRun, files: Sequence[str | os.PathLike[str]] | None
     """
     settings, expected = run.report["settings"], run.report["data"]["test"]
     paths, seed, folder = files or settings["files"], settings["seed"], display_path(run.path)
+    reading = settings.get("reading", {})
     try:
-        test = (split_files(paths, seed) if paths else get_recipe(settings["recipe"]).load(seed)).test
+        test = (split_files(paths, seed, **reading) if paths else get_recipe(settings["recipe"]).load(seed)).test
     except FileError as error:
         raise FileError(f"{error}; expected the data of {folder}; give their new location with --data") from None
     if test.digest() != expected["sha256"]:
@@ -289,8 +312,8 @@ def _parse_report(text: str, path: Path) -> dict[str, Any]:
     _check(report, _SCHEMA, whole)
     _check(report, {name: part for name, part in _OPTIONAL.items() if name in report}, whole)
     settings = report["settings"]
-    if (settings["recipe"] is None) == (settings["files"] is None):
-        raise DataError(f"{display_path(path)}: settings name both recipe and files or neither, expected exactly one")
+    if settings["recipe"] is None and settings["files"] is None:
+        raise DataError(f"{display_path(path)}: settings name neither recipe nor files, expected one of them")
     _check(settings["files"] or [], [str], f"{whole}'s files")
     return report
 

@@ -1,5 +1,6 @@
 """Recipes are complete runs with a name: the default run and the five programs that fastnn replaces."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -7,6 +8,7 @@ from fastnn.datasets import load_digits, load_mnist
 from fastnn.datasets.splits import Splits, split
 from fastnn.errors import SettingsError
 from fastnn.optim.config import TrainingConfig
+from fastnn.suggestions import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,38 @@ class Recipe:
     def settings(self) -> dict[str, Any]:
         """The settings that differ from the defaults, as keyword arguments for `fastnn.train`."""
         return self.config.changed()
+
+    def configure(self, hidden: Sequence[int], activation: str | Sequence[str], **given: Any) -> TrainingConfig:
+        """Return the settings of the recipe with other values for some, for a network with these hidden layers.
+
+        The recipe's learning rate was chosen for its own network, optimizer and batch size. If one of them differs, and
+        no rate is given, the optimizer's default takes its place.
+
+        Parameters
+        ----------
+        hidden : sequence of int
+            The number of units in each hidden layer; only their number matters here.
+        activation : str or sequence of str
+            As in `Network.initialize`; that of the recipes is "relu".
+        given
+            Settings of `TrainingConfig`.
+
+        Examples
+        --------
+        >>> import fastnn
+        >>> recipe = fastnn.get_recipe("mnist")
+        >>> recipe.configure((64,), "relu", epochs=5).learning_rate
+        0.5
+        >>> recipe.configure((64,), "relu", optimizer="adam").learning_rate is None
+        True
+        """
+        own, config = self.config, self.config.replace(**given)
+        same_run = (config.update_rule, config.batch_size) == (own.update_rule, own.batch_size)
+        names = [activation] if isinstance(activation, str) else activation
+        same_network = len(hidden) == len(self.hidden) and set(names) <= {"relu"}
+        if "learning_rate" in given or (same_run and same_network):
+            return config
+        return config.replace(learning_rate=None)
 
     def load(self, seed: int = 0) -> Splits:
         """Load the recipe's data and split it; the seed determines which samples are held out.
@@ -128,4 +162,5 @@ def get_recipe(name: str) -> Recipe:
     for recipe in RECIPES.values():
         if name == recipe.name or (recipe.letter and name.upper() == recipe.letter):
             return recipe
-    raise SettingsError(f"recipe is {name!r}, expected one of {', '.join(RECIPES)}")
+    meant = did_you_mean(name, RECIPES)
+    raise SettingsError(f"recipe is {name!r}{meant}, expected one of {', '.join(RECIPES)}, or a letter from A to E")

@@ -12,7 +12,7 @@ import numpy as np
 from fastnn import evaluation, plots
 from fastnn.checks import display_path
 from fastnn.datasets import Dataset
-from fastnn.evaluation.evaluate import ClassEvaluation, evaluate_classes
+from fastnn.evaluation.evaluate import ClassEvaluation, evaluate_model
 from fastnn.files.atomic import write_atomically
 from fastnn.files.model_file import Model, load_classifier
 from fastnn.network import Network
@@ -58,7 +58,7 @@ def write_report(
     saved = read_run(run)
     model, test = load_classifier(saved.path / MODEL), load_test_data(saved, data)
     target = saved.path / PAGE if out is None else Path(out)
-    write_atomically(target, render(saved, model, test, evaluate_classes(model.network, test, backend)).encode())
+    write_atomically(target, render(saved, model, test, evaluate_model(model, test, backend)).encode())
     return target
 
 

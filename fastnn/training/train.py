@@ -11,47 +11,26 @@ import numpy as np
 from fastnn.backends import backend_name, get_backend
 from fastnn.backends.base import EpochResult, TrainerState, TrainingData, check_config, check_sample_weight
 from fastnn.backends.threads import BLAS_LIMIT, resolve_threads
+from fastnn.checks import is_number
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.splits import draw_held_out
 from fastnn.errors import DivergenceError, SettingsError
 from fastnn.evaluation.evaluate import check_fit, evaluate_logits
+from fastnn.models import as_dataset, as_network
 from fastnn.network import Network
-from fastnn.optim.config import TrainingConfig
+from fastnn.optim.config import AUTO, TrainingConfig
 from fastnn.optim.optimizers import LBFGS
 from fastnn.training import epochs as mini_batch
 from fastnn.training import lbfgs
+from fastnn.training.callbacks import Callback as Callback
+from fastnn.training.callbacks import EpochEnd as EpochEnd
+from fastnn.training.callbacks import close_callbacks
 from fastnn.training.epochs import Job
 from fastnn.training.history import EpochRecord, History
+from fastnn.training.progress import Progress
+from fastnn.training.rate_search import RateSearch, search_rate
 
 NAN = float("nan")
-
-
-@dataclass(frozen=True)
-class EpochEnd:
-    """The argument of a callback: the state of a run after an epoch.
-
-    Attributes
-    ----------
-    record : EpochRecord
-        The metrics of this epoch.
-    history : History
-        The records of all epochs so far, this one included.
-    epochs : int
-        The number of the last epoch, unless the run stops earlier.
-    validation_logits : ndarray of shape (N, C), or None
-        The network's logits for the validation data; None without validation data.
-    network : Network
-        The current network.
-    """
-
-    record: EpochRecord
-    history: History
-    epochs: int
-    validation_logits: np.ndarray | None = field(repr=False)
-    network: Network
-
-
-Callback = Callable[[EpochEnd], object]
 
 
 @dataclass(frozen=True)
@@ -76,6 +55,10 @@ class TrainingResult:
         run was interrupted or diverged, and for L-BFGS.
     loss : float
         The loss of the last epoch. If L-BFGS converged before its first iteration, the initial loss.
+    config : TrainingConfig
+        The settings of the run, with the number of the learning rate that it used (None for L-BFGS).
+    rate_search : RateSearch or None
+        The search for the learning rate, if that was "auto".
 
     Examples
     --------
@@ -84,6 +67,8 @@ class TrainingResult:
     >>> result = fastnn.train(fastnn.Network.for_data(data, (16,)), data, epochs=3)
     >>> result.stopped, result.best_epoch, len(result.history)
     ('epochs', 3, 3)
+    >>> result.config.learning_rate
+    0.1
     """
 
     network: Network
@@ -93,6 +78,8 @@ class TrainingResult:
     backend: str
     state: TrainerState | None = field(default=None, repr=False)
     loss: float = NAN
+    config: TrainingConfig = field(default_factory=TrainingConfig, repr=False)
+    rate_search: RateSearch | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         return f"TrainingResult({self.network}, {len(self.history)} epochs, stopped: {self.stopped})"
@@ -125,12 +112,13 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 
 def train(
-    network: Network,
-    data: Dataset,
+    network: Any,
+    data: Any,
     *,
-    validation: Dataset | float | None = None,
+    validation: Any = None,
     sample_weight: np.ndarray | None = None,
     callbacks: Sequence[Callback] = (),
+    verbose: bool = False,
     resume: TrainerState | None = None,
     config: TrainingConfig | None = None,
     **settings: Any,
@@ -142,17 +130,20 @@ def train(
 
     Parameters
     ----------
-    network : Network
+    network : Network, or Model
         The network to start from.
-    data : Dataset
+    data : Dataset, or (images, labels)
         The training data. A softmax network needs labels from 0 to C - 1; other networks need targets of shape (N, C).
-    validation : Dataset, float or None
+    validation : Dataset, (images, labels), float or None
         The data to evaluate after each epoch, or the fraction of `data` to hold out for this. The seed determines which
         samples are held out.
     sample_weight : ndarray of shape (N,), or None
         The weight of each sample in the mean over its batch: finite, 0 or more. None: all equal.
     callbacks : sequence of functions of EpochEnd
-        Called after every epoch. The run ends after an epoch in which one of them returns True.
+        Called after every epoch. The run ends after an epoch in which one of them returns True. A callback that has a
+        method ``close()`` is closed when the run ends, however it ends.
+    verbose : bool
+        Whether to show the progress of the run; the same as the callback `fastnn.Progress`.
     resume : TrainerState or None
         The `state` of an earlier result; `network` must be the network of that result. The optimizer and the epoch
         numbers continue from there. Two runs of 5 epochs give the same bits as one run of 10 if the schedule gives the
@@ -196,6 +187,9 @@ def train(
         if not (value is None or isinstance(value, kind)):
             hint = ": try its state" if isinstance(value, TrainingResult) else ""
             raise SettingsError(f"{name} is a {type(value).__name__}, expected a {kind.__name__}{hint}")
+    network, data = as_network(network), as_dataset(data)
+    if not (validation is None or is_number(validation)):
+        validation = as_dataset(validation, "validation")
     config = (config or TrainingConfig()).replace(**settings)
     threads = resolve_threads(config.threads)
     config = config.replace(threads=threads)
@@ -213,8 +207,10 @@ def train(
     loop = lbfgs if isinstance(config.update_rule, LBFGS) else mini_batch
     job = Job(network, checked, rows, config, get_backend(config.backend), resume)
     loop.check(job)
+    job, search = _choose_rate(job)
 
-    run = _Run(job, held_out, callbacks)
+    callbacks = [*callbacks, *([Progress()] if verbose else [])]
+    run = _Run(job, held_out, callbacks, search)
     with BLAS_LIMIT.hold(threads) if run.good.backend == "numpy" else nullcontext():
         try:
             ended = loop.run(job, run.end_epoch)
@@ -227,6 +223,18 @@ def train(
             )
         except KeyboardInterrupt as interrupt:
             raise TrainingInterrupted(replace(run.good, stopped="interrupted")) from interrupt
+        finally:
+            close_callbacks(callbacks)
+
+
+def _choose_rate(job: Job) -> tuple[Job, RateSearch | None]:
+    """Return the job with a number as its learning rate, and the search for it if the setting is "auto"."""
+    config, search = job.config, None
+    if config.learning_rate == AUTO and not isinstance(config.update_rule, LBFGS):
+        search = search_rate(job)
+        config = config.replace(learning_rate=search.suggestion)
+    n_hidden = sum(weight.ndim > 1 for weight in job.network.weights) - 1  # `BatchNorm` has vectors
+    return job._replace(config=config.with_default_rate(n_hidden, len(job.rows))), search
 
 
 def _with_settings(function: Callable[..., Any], config: type) -> Signature:
@@ -242,9 +250,16 @@ train.__signature__ = _with_settings(train, TrainingConfig)  # type: ignore[attr
 class _Run:
     """Does the work after each epoch, which is the same for every optimizer. `good` is the result so far."""
 
-    def __init__(self, job: Job, held_out: Dataset | None, callbacks: Sequence[Callback]) -> None:
+    def __init__(
+        self, job: Job, held_out: Dataset | None, callbacks: Sequence[Callback], search: RateSearch | None
+    ) -> None:
         self._job, self._held_out, self._callbacks = job, held_out, callbacks
-        self.good = TrainingResult(job.network, History(), job.first, "epochs", backend_name(job.engine))
+        if held_out is not None and job.network.standardization is not None:  # once, not after every epoch
+            images = job.network.standardization.apply(held_out.images, job.network.dtype)
+            self._held_out = replace(held_out, images=images)
+        self.good = TrainingResult(
+            job.network, History(), job.first, "epochs", backend_name(job.engine), config=job.config, rate_search=search
+        )
         self._best: EpochRecord | None = None
 
     def end_epoch(
@@ -259,7 +274,7 @@ class _Run:
             raise _divergence(epoch, result.failed_batch, rate, self.good)
         evaluated, loss, accuracy = None, NAN, NAN
         if self._held_out is not None:
-            evaluated = evaluate_logits(current, self._held_out, job.engine, config.threads)
+            evaluated = evaluate_logits(current.core, self._held_out, job.engine, config.threads)
             penalty = current.l2_penalty(config.l2_of_batch(len(self._held_out)))
             loss, accuracy = evaluated.loss + penalty, evaluated.accuracy
         record = EpochRecord(epoch, rate, result.loss, result.accuracy, loss, accuracy, seconds)
@@ -269,7 +284,8 @@ class _Run:
         if stopping is None or stopping.improves(record, self._best):
             self._best = record
             self.good = replace(self.good, network=current, best_epoch=epoch)
-        end = EpochEnd(record, history, job.last, None if evaluated is None else evaluated.logits, current)
+        logits = None if evaluated is None else evaluated.logits
+        end = EpochEnd(record, history, job.last, logits, current, len(job.rows))
         returned = [callback(end) for callback in self._callbacks]
         if any(value is True for value in returned):
             return "callback"

@@ -96,8 +96,8 @@ def cache_folder() -> Path | None:
     The folder is in NUMBA_CACHE_DIR if that is set, otherwise in the user's cache folder. The files are pickles, so a
     folder that another user owns or can write to is not used.
     """
-    folder = _cache_base() / f"fastnn-kernels-{sources_digest()[:16]}"
     try:
+        folder = _cache_base() / f"fastnn-kernels-{sources_digest()[:16]}"
         if not folder.exists():
             _prune(folder.parent)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -107,7 +107,7 @@ def cache_folder() -> Path | None:
                 raise PermissionError(f"{folder} is owned or writable by another user")
         tempfile.TemporaryFile(dir=folder).close()
         os.utime(folder)  # `_prune` reads this as the time of the last use
-    except OSError as error:
+    except (OSError, RuntimeError, KeyError) as error:  # the last two: a user without a name or a home folder
         _warn(f"compiled kernels cannot be kept on disk ({error}); every process will compile them again")
         return None
     return folder
@@ -120,11 +120,16 @@ def is_on_disk(kernel) -> bool:
 
 
 def _cache_base() -> Path:
+    """The folder that holds kernel folders. Raises OSError, RuntimeError or KeyError if the user has no home folder."""
     if numba.config.CACHE_DIR:
-        return Path(numba.config.CACHE_DIR)
+        return Path(numba.config.CACHE_DIR).expanduser()  # a shell keeps the ~ of NUMBA_CACHE_DIR="~/x"
     import platformdirs
 
-    return Path(platformdirs.user_cache_dir("fastnn", appauthor=False))
+    base = Path(platformdirs.user_cache_dir("fastnn", appauthor=False))
+    if base.is_absolute():
+        return base
+    # Older platformdirs follow a relative XDG_CACHE_HOME, which is invalid, and keep the ~ of an unknown home.
+    return Path.home() / ".cache" / "fastnn"
 
 
 def _prune(base: Path) -> None:

@@ -24,7 +24,8 @@ def made(tmp_path):
             labels = np.arange(len(pixels), dtype=np.uint8)
             if kind == "csv":
                 rows = np.column_stack([labels, pixels.reshape(len(pixels), -1)])
-                path.write_text("".join(",".join(map(str, row)) + "\n" for row in rows))
+                header = ",".join(["label", *(f"pixel{number}" for number in range(9))]) + "\n"
+                path.write_text(header + "".join(",".join(map(str, row)) + "\n" for row in rows))
             elif "labels" in path.name:
                 path.write_bytes(gzip.compress(struct.pack(">2x2BI", 8, 1, len(labels)) + labels.tobytes()))
             else:

@@ -5,7 +5,7 @@ import pytest
 from sklearn.calibration import calibration_curve
 
 from fastnn.errors import DataError, SettingsError
-from fastnn.evaluation import Threshold, calibration_error, coverage_curve, reliability, threshold_for
+from fastnn.evaluation import Threshold, calibration_error, coverage_curve, probability_text, reliability, threshold_for
 
 
 @pytest.fixture
@@ -108,3 +108,13 @@ def test_invalid_input_is_named_in_one_line():
             function([0, 2], [[0.5, 0.5], [0.5, 0.5]])
     with pytest.raises(SettingsError, match="n_bins is 0, expected a whole number, 1 or more"):
         reliability([0], [[0.9, 0.1]], n_bins=0)
+
+
+@pytest.mark.parametrize(("proba", "digits", "text"), [
+    (1.0, 1, "100.0 %"), (1 - 1e-9, 1, "> 99.9 %"), (0.9995, 1, "> 99.9 %"), (0.9994, 1, "99.9 %"),
+    (0.0005, 1, "0.1 %"), (0.0004, 1, "< 0.1 %"), (0.0, 1, "< 0.1 %"), (0.5, 1, "50.0 %"),
+    (0.995, 0, "> 99 %"), (0.9949, 0, "99 %"), (0.004, 0, "< 1 %"), (0.99999, 2, "> 99.99 %"), (0.98761, 2, "98.76 %"),
+])  # fmt: skip
+def test_a_probability_is_never_rounded_to_certainty(proba, digits, text):
+    assert probability_text(proba, digits) == text
+    assert probability_text(np.float32(proba), digits)[-1] == "%"

@@ -1,7 +1,10 @@
 """Tests of `diagnose`: runs of small networks show each fault, and healthy runs have no findings."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
 import fastnn
 from fastnn.datasets import Dataset
@@ -99,7 +102,10 @@ def test_a_loss_that_jumps_means_the_rate_is_too_high(digits):
         "learning rate too high",
         f"the training loss rose from {loss[before]:.4g} (epoch {before + 1}) to {loss[after]:.4g} (epoch {after + 1})",
         "Try a learning rate of 0.3 (the highest was 1), and scale the inputs to about 0 to 1",
+        {"learning_rate": 0.3},
     )
+    finding = diagnose(result, data=digits.train)[0]  # the optimizer and the inputs are known
+    assert finding.advice == ("Try a learning rate of 0.3 (the highest was 1; 0.47 is usual for gradient descent here)")
 
 
 def test_a_loss_that_is_not_finite_means_the_rate_is_too_high(digits):
@@ -139,10 +145,13 @@ def test_a_loss_that_hardly_changes_means_the_rate_is_too_low(rate, digits):
     result = _train(digits, learning_rate=rate)
     first, last = result.history[0].loss, result.history[-1].loss
     assert last > 0.9 * first
-    for findings in (diagnose(result, data=digits.train), diagnose(result.history)):
+    for findings, suggested in (
+        (diagnose(result, data=digits.train), "0.071 (the highest was {}; 0.071 is usual for gradient descent here)"),
+        (diagnose(result.history), f"{10 * rate:g} (the highest was {{}})"),
+    ):
         assert _names(findings) == ["learning rate too low"]
         assert f"from {first:.4g} to {last:.4g}" in findings[0].evidence
-        assert f"Try a learning rate of {10 * rate:g} (the highest was {rate:g})" in findings[0].advice
+        assert "Try a learning rate of " + suggested.format(f"{rate:g}") in findings[0].advice
 
 
 def test_dropout_does_not_hide_a_rate_that_is_too_low(digits):
@@ -152,7 +161,7 @@ def test_dropout_does_not_hide_a_rate_that_is_too_low(digits):
 
 
 def test_five_epochs_of_steady_progress_are_not_slow():
-    assert diagnose(_history([2.3, 2.25, 2.2, 2.15, 2.09])) == []
+    assert _names(diagnose(_history([2.3, 2.25, 2.2, 2.15, 2.09]))) == ["unfinished"]
     assert _names(diagnose(_history([2.3, 2.28, 2.26, 2.24, 2.22]))) == ["learning rate too low"]
 
 
@@ -236,6 +245,134 @@ def test_a_class_of_few_samples_is_not_a_finding():
     counts = np.array([[90, 0, 0], [6, 0, 0], [7, 0, 0]])
     assert "class 2, although 7 of 103" in diagnose(History(), confusion=counts)[0].evidence
     assert diagnose(History(), confusion=counts[:2, :2]) == []
+
+
+# --- Settings, inputs and the reader ---------------------------------------------------------------------------------
+@pytest.mark.parametrize("optimizer", ["momentum", "nesterov", "adam", "adamw"])
+def test_the_rate_of_plain_gradient_descent_is_too_high_for_other_optimizers(optimizer, digits):
+    result = _train(digits, optimizer=optimizer, learning_rate=0.5, epochs=8)
+    (finding, *others) = _diagnose(result, digits)
+    assert finding.name == "learning rate too high"
+    usual = 0.00071 if optimizer.startswith("adam") else 0.022
+    assert finding.settings == {"learning_rate": usual}
+    assert f"{usual:.2g} is usual for" in finding.advice
+    assert all("Fix the findings above first" in each.advice for each in others)
+
+
+def test_a_run_that_ends_too_soon_is_unfinished_and_not_short_of_samples(mnist):
+    """Recipe C with 10 of its 200 epochs: some classes are not predicted yet, although none is rare."""
+    recipe = fastnn.get_recipe("full-batch")
+    data = split(mnist[0].take(np.arange(6000)), None, 1 / 6, 0)
+    network = fastnn.Network.for_data(data.train, recipe.hidden)
+    settings = recipe.settings | {"epochs": 10}
+    result = fastnn.train(network, data.train, validation=data.validation, **settings)
+    findings = _diagnose(result, data)
+    assert _names(findings)[0] == "unfinished"
+    assert findings[0].settings == {"epochs": 40}
+    assert all("sample" not in finding.advice for finding in findings)
+
+
+def test_a_falling_rate_does_not_hide_an_unfinished_run():
+    def history(rates, falls):
+        loss = 2.3 * np.exp(-np.cumsum(falls))
+        epochs = enumerate(zip(rates, loss, strict=True), start=1)
+        return History([EpochRecord(i, *each, 0.5, np.nan, np.nan, 1.0) for i, each in epochs])
+
+    rates = 0.1 * (1 + np.cos(np.pi * np.arange(12) / 12)) / 2
+    assert _names(diagnose(history(rates, 0.5 * rates))) == ["unfinished"]  # 5 % an epoch at the full rate
+    assert diagnose(history(np.full(12, 0.1), np.r_[np.full(6, 0.3), np.full(6, 0.005)])) == []
+
+
+def test_a_run_that_was_stopped_early_or_is_good_is_not_unfinished(digits):
+    result = _train(digits, epochs=6, learning_rate=0.02)
+    assert _names(diagnose(result)) == ["unfinished"]
+    for other in ({"stopped": "early"}, {"stopped": "callback"}):
+        assert diagnose(replace(result, **other)) == []
+    records = [replace(record, validation_accuracy=0.95) for record in result.history]
+    assert diagnose(replace(result, history=History(records))) == []
+
+
+def test_the_scale_of_the_inputs_is_the_cause_before_the_rate(digits):
+    for factor, name in ((1 / 255, "inputs too small"), (1000.0, "inputs too large")):
+        data = replace(digits.train, images=digits.train.images / 16 * factor, pixel_max=1.0)
+        network = fastnn.Network.for_data(data, (32,))
+        try:
+            result = fastnn.train(network, data, epochs=10, backend="numpy")
+        except fastnn.DivergenceError as error:
+            result = error.result
+        findings = diagnose(result, data=data)
+        assert findings[0].name == name
+        assert findings[0].settings == {"pixel_max": pytest.approx(factor)}
+        assert "learning rate too" not in " ".join(_names(findings))
+        sparse = replace(data, images=csr_matrix(data.images))
+        assert diagnose(result, data=sparse) == findings
+
+
+def test_a_network_that_normalises_its_inputs_may_have_large_ones(digits):
+    data = replace(digits.train, images=digits.train.images * 1000.0, pixel_max=1.0)
+    network = fastnn.Network.for_data(data, (fastnn.BatchNorm(), fastnn.Dense(16)))
+    result = fastnn.train(network, data, epochs=3, learning_rate=1e-3, backend="numpy")
+    assert not any("inputs" in name for name in _names(diagnose(result, data=data)))
+
+
+def test_a_rare_class_that_is_missed_is_named_with_its_numbers():
+    labels = np.repeat([0, 1, 2], [100, 100, 8])
+    data = Dataset(np.ones((208, 3)), labels)
+    network = Network.initialize((3, 2, 3), activation="tanh")
+    counts = np.array([[30, 0, 0], [0, 30, 0], [9, 1, 0]])
+    (finding,) = diagnose(_history([1.0, 0.2, 0.1], accuracy=0.95), network, data, counts)
+    assert finding.name == "class imbalance"
+    assert "class 2 has 8 of 208 training samples, and 0 of its 10 samples" in finding.evidence
+    assert finding.settings == {"sample_weight": "balanced"}
+    (finding,) = diagnose(_history([1.0, 0.2, 0.1], accuracy=0.95), network, data, counts, for_command=True)
+    assert (finding.settings, "sample_weight" in finding.advice) == ({}, False)
+    counts[2] = 4, 1, 5  # half of them are predicted correctly
+    assert diagnose(_history([1.0, 0.2, 0.1], accuracy=0.95), network, data, counts) == []
+    counts = np.array([[30, 0, 0], [30, 0, 0], [0, 0, 10]])  # class 1 is not rare
+    (finding,) = diagnose(_history([1.0, 0.2, 0.1], accuracy=0.95), network, data, counts)
+    assert finding.name == "class never predicted"
+    assert "100 training samples" in finding.advice
+
+
+def test_lbfgs_gets_no_advice_on_a_learning_rate(digits):
+    result = _train(digits, optimizer="lbfgs", batch_size=None, epochs=4)
+    findings = diagnose(result, data=digits.train)
+    assert _names(findings) == ["unfinished"]
+    assert findings[0].settings == {"epochs": 16}
+
+
+COMMANDS = {
+    "learning_rate": "--learning-rate",
+    "epochs": "--epochs",
+    "early_stopping": "--patience",
+    "hidden": "--hidden",
+}
+
+
+def test_the_command_gets_its_own_options(overfitted, digits):
+    runs = [
+        (_train(digits, activation="logistic", epochs=8, learning_rate=0.05), "--learning-rate auto"),
+        (_train(digits, epochs=5, learning_rate=0.02), "--epochs 20"),
+        (_train(digits, hidden=(8,) * 12, epochs=6), "--hidden 8 8"),
+        (_train(overfitted, hidden=(64, 64), epochs=150, learning_rate=0.1), "--patience 15"),
+    ]
+    for result, option in runs:
+        finding, *_ = diagnose(result, data=digits.train, for_command=True)
+        assert option in finding.advice
+        assert option.split()[0] == COMMANDS[next(iter(finding.settings))]
+        in_python, *_ = diagnose(result, data=digits.train)
+        assert "--" not in in_python.advice
+        assert in_python.settings == finding.settings
+
+
+def test_after_a_search_the_rate_is_not_blamed_again():
+    rng = np.random.default_rng(0)
+    data = Dataset(rng.random((300, 5)), rng.integers(0, 3, 300))
+    network = Network.initialize((5, 4, 3))
+    result = fastnn.train(network, data, epochs=6, learning_rate="auto", backend="numpy")
+    assert result.rate_search.suggestion == result.config.learning_rate == result.history[-1].learning_rate
+    findings = diagnose(result, data=data)
+    assert all("learning rate" not in finding.name for finding in findings)
 
 
 def test_a_bad_argument_raises_a_one_line_error(digits):

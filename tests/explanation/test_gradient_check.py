@@ -145,6 +145,61 @@ def test_a_setting_that_is_none_is_an_error():
         check_gradients(network, inp, labels, momentum=0.9)
 
 
+@pytest.mark.parametrize(("n_weights", "checked"), [(1000, 1000), (50, 50), (4, 4), (1, 1)])
+def test_a_large_network_is_checked_on_a_sample(n_weights, checked):
+    """The arrays have 64 * 60, 60 * 10, 60 and 10 entries."""
+    network = Network.initialize((64, 60, 10), activation="tanh", input_scale=1 / 16)
+    data = load_digits()
+    check = check_gradients(network, data.images[:3], data.labels[:3], backend="numpy", n_weights=n_weights)
+    assert (check.passed, check.checked, check.kinks) == (True, checked, 0)
+    assert check_gradients(network, data.images[:3], data.labels[:3], backend="numpy", n_weights=n_weights) == check
+
+
+def test_the_sample_has_a_share_of_every_array_and_all_of_small_ones():
+    arrays = [np.zeros((784, 128)), np.zeros((128, 10)), np.zeros(128), np.zeros(10)]
+    chosen = gradient_check._sample(arrays, 1000, 0)
+    assert list(map(len, chosen)) == [431, 431, 128, 10]
+    assert all(len(np.unique(each)) == len(each) for each in chosen)
+    other = gradient_check._sample(arrays, 1000, 1)
+    assert not np.array_equal(chosen[0], other[0])
+    whole = gradient_check._sample(arrays, None, 0)
+    assert all(np.array_equal(each, np.arange(array.size)) for each, array in zip(whole, arrays, strict=True))
+
+
+def test_a_fault_in_a_large_array_is_found_by_the_sample():
+    data, faulty = load_digits(), Mock()
+
+    def halved(network, *given, **options):
+        result = reference.loss_and_gradients(network, *given, **options)
+        result.dweights[0][...] /= 2
+        return result
+
+    faulty.loss_and_gradients.side_effect = halved
+    network = Network.initialize((64, 60, 10), input_scale=1 / 16)
+    check = check_gradients(network, data.images[:3], data.labels[:3], backend=faulty, n_weights=200)
+    assert not check.passed
+    assert check.place.endswith("of layer 1")
+
+
+@pytest.mark.parametrize("n_weights", [0, 1.5, "all"])
+def test_a_number_of_weights_out_of_range_is_refused(n_weights):
+    network, inp, labels = problem("softmax", 0)
+    with pytest.raises(fastnn.SettingsError, match="n_weights is"):
+        check_gradients(network, inp, labels, n_weights=n_weights)
+
+
+@BACKENDS
+def test_a_network_that_is_sure_of_its_images_passes(backend):
+    """The default run's kind of network, trained: the gradients are so small that the rounding of the loss counts."""
+    data = load_digits()
+    network = Network.for_data(data, (32, 32))
+    network = fastnn.train(network, data, epochs=40, batch_size=32, backend="numpy").network
+    for first in range(0, 12, 3):
+        rows = slice(first, first + 3)
+        check = check_gradients(network, data.images[rows], data.labels[rows], backend=backend, n_weights=400)
+        assert check.passed, check
+
+
 def test_nothing_compared_does_not_pass():
     network, given = Network([np.ones((1, 2))], [np.zeros(2)]), (np.zeros((1, 1)), np.array([0]))
     undefined = Mock()

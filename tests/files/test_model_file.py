@@ -312,7 +312,12 @@ def test_paths_that_cannot_be_read_are_errors(tmp_path, path, data, monkeypatch)
 # A file, or its header as a string, and a part of the error message.
 INVALID_HEADERS = [
     ([b"", b"1234567"], "bytes, expected a model file of at least 8"),
-    ([b"PK\x03\x04" + bytes(12), b"\xff" * 16, raw(b" " * 1_000_001)], "at most 1000000"),
+    ([raw(b"{" + b" " * 1_000_000)], "at most 1000000"),
+    ([raw(b" " * 1_000_001), b"\xff" * 16], "is no fastnn model file: it is binary data"),
+    ([b"PK\x03\x04" + b"\1" * 12], "is no fastnn model file: it is a zip archive"),
+    ([b"sepal length,species\n5.1,setosa\n", b"# fastnn\n\nA fast"], "is no fastnn model file: it is a text file"),
+    ([b"\x89PNG\r\n\x1a\n" + bytes(20)], "is no fastnn model file: it is a single picture"),
+    ([b"<!DOCTYPE html><html>"], "is no fastnn model file: it is a web page"),
     ([(100).to_bytes(8, "little") + b"{}"], "its header has 100 bytes, but only 2 follow"),
     ([raw(b'{"a": "\xff"}')], "not UTF-8: byte 7 is 0xff"),
     ([raw(b'{"a": "\xed\xa0\x80"}')], "not UTF-8"),

@@ -76,6 +76,41 @@ def test_an_unusable_cache_folder_gives_one_warning(tmp_path):
     assert "compiled kernels cannot be kept on disk" in result.stderr
 
 
+NAMELESS = """
+import os, pwd
+def getpwuid(uid): raise KeyError(f"getpwuid(): uid not found: {uid}")
+pwd.getpwuid = getpwuid
+for name in ("HOME", "XDG_CACHE_HOME", "NUMBA_CACHE_DIR"): os.environ.pop(name, None)
+os.environ |= EXTRA
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX users")
+@pytest.mark.parametrize("extra", [{}, {"HOME": ""}, {"XDG_CACHE_HOME": "relative"}, {"NUMBA_CACHE_DIR": "~/x"}])
+def test_a_user_without_a_name_and_a_home_folder_gets_one_warning(tmp_path, extra):
+    """Users of containers often have a number but no entry in the list of users."""
+    result = run_program("", NAMELESS.replace("EXTRA", repr(extra)) + PROGRAM, cwd=tmp_path)
+    assert result.stdout == "0.5 0\n", result.stderr
+    assert result.stderr.count("RuntimeWarning") == 1
+    assert "compiled kernels cannot be kept on disk" in result.stderr
+    assert list(tmp_path.iterdir()) == []  # neither a folder "~" nor a relative one
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX users")
+def test_the_home_folder_in_the_name_of_the_cache_folder_is_found(tmp_path):
+    result = run_program("~/x", cwd=tmp_path, HOME=str(tmp_path / "home"))
+    assert (result.stdout, result.stderr) == ("0.5 0\n", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+    assert len(list((tmp_path / "home" / "x").iterdir())) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="XDG folders")
+def test_a_relative_xdg_cache_home_is_ignored(tmp_path):
+    result = run_program("", cwd=tmp_path, HOME=str(tmp_path / "home"), XDG_CACHE_HOME="relative")
+    assert (result.stdout, result.stderr) == ("0.5 0\n", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
 def test_a_folder_that_others_can_write_to_is_not_used(tmp_path):
     run_program(tmp_path)

@@ -1,0 +1,82 @@
+"""The options that describe data files, which every command with `--data` has, and the data that they select."""
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastnn.datasets import Dataset
+
+FILES = "files of samples: CSV and other tables, NPZ, NPY, IDX, MATLAB, ARFF, or a folder of pictures per class"
+
+
+def add_data(
+    parser: argparse.ArgumentParser, text: str, *, labelled: bool = True, flags: Sequence[str] = ("--label",)
+) -> None:
+    """Add `--data`, with this help text, and the options that describe the files.
+
+    labelled: whether the files may have labels
+    flags: the names of the option for their column
+    """
+    parser.add_argument("--data", metavar="FILE", nargs="+", help=text)
+    group = parser.add_argument_group("data files", "How to read the files of --data. Most files need none of these.")
+    if labelled:
+        group.add_argument(
+            *flags, dest="column", metavar="COLUMN", help="column of the labels: its name, its number from 1, or last"
+        )
+        group.add_argument(
+            "--task",
+            choices=("auto", "classification", "regression"),
+            default="auto",
+            help="predict classes or numbers (default: auto, by the labels)",
+        )
+    group.add_argument("--drop", metavar="COLUMN", nargs="+", default=(), help="columns to leave out")
+    group.add_argument(
+        "--header", action=argparse.BooleanOptionalAction, help="line 1 of a table has names (default: it decides)"
+    )
+    group.add_argument(
+        "--missing",
+        choices=("refuse", "mean"),
+        default="refuse",
+        help="missing values: refuse the file, or replace them by the mean of their column (default: refuse)",
+    )
+    group.add_argument(
+        "--transpose",
+        action=argparse.BooleanOptionalAction,
+        help="images have rows and columns exchanged (default: those of EMNIST)",
+    )
+    group.add_argument(
+        "--pixel-max", metavar="NUMBER", type=float, help="largest value of a pixel (default: by the data)"
+    )
+    group.add_argument(
+        "--image-shape",
+        metavar="HxW",
+        type=_shape,
+        help="height and width of the image in a row (default: 28x28 for 784 pixels, 8x8 for 64)",
+    )
+
+
+def reading(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of `read_files` that differ from the defaults."""
+    usual = {"task": "auto", "missing": "refuse", "drop": ()}
+    names = ("task", "drop", "header", "missing", "transpose", "pixel_max", "image_shape")
+    column = getattr(options, "column", None)
+    values = {name: getattr(options, name, None) for name in names}
+    values["label"] = int(column) if isinstance(column, str) and column.isdecimal() else column
+    values["drop"] = tuple(values["drop"] or ())
+    return {name: value for name, value in values.items() if value is not None and value != usual.get(name)}
+
+
+def read_test_data(files: Sequence[str] | None, **options: Any) -> "Dataset":
+    """Return the test set of the files, or all samples if there is no test set; without files, MNIST's test images."""
+    from fastnn.datasets import load_mnist, read_files
+
+    first, second = read_files(files, **options) if files else load_mnist()
+    return first if second is None else second
+
+
+def _shape(text: str) -> tuple[int, int]:
+    height, mark, width = text.lower().replace(",", "x").partition("x")
+    if not (mark and height.strip().isdecimal() and width.strip().isdecimal() and int(height) and int(width)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a height and a width, such as 28x28")
+    return int(height), int(width)

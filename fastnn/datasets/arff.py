@@ -1,0 +1,31 @@
+"""Reads ARFF, the tables of Weka and OpenML, with SciPy."""
+
+from io import StringIO
+from typing import TYPE_CHECKING
+
+from fastnn.datasets.files import MAX_BYTES, Source, errors_named, read_whole, source_name
+from fastnn.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def read_arff(source: Source, *, max_bytes: int = MAX_BYTES) -> "pd.DataFrame":
+    """Return the table of an ARFF file; nominal values are texts, missing ones NaN or None. Raises DataError."""
+    import pandas as pd
+    from scipy.io import arff
+
+    name = source_name(source)
+    text = read_whole(source, max_bytes).removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
+    with errors_named(name, "an ARFF table of numeric and nominal columns"):
+        rows, header = arff.loadarff(StringIO(text))
+        columns = {key: _texts(rows[key]) if rows[key].dtype.kind == "S" else rows[key] for key in header.names()}
+        frame = pd.DataFrame(columns)
+    if not len(frame):
+        raise DataError(f"{name}: found no rows after @DATA, expected at least one")
+    return frame
+
+
+def _texts(values: "pd.api.extensions.ExtensionArray") -> list[str | None]:
+    texts = [value.decode("utf-8", "replace") for value in values]
+    return [None if text == "?" else text for text in texts]

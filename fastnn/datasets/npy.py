@@ -1,0 +1,51 @@
+"""Reads NPY, NumPy's format of one array. Nothing is unpickled; sizes are checked before memory is allocated."""
+
+from io import BytesIO
+from math import prod
+from typing import IO
+
+import numpy as np
+from numpy.lib import format as npy
+
+from fastnn.checks import short
+from fastnn.datasets.files import MAX_BYTES, Source, errors_named, open_content, read_whole
+from fastnn.errors import DataError
+
+# NumPy writes headers of about 100 bytes, and reads at most 10,000.
+_MAX_HEADER_SIZE = 10_000
+
+
+def read_npy(source: Source, *, max_bytes: int = MAX_BYTES) -> np.ndarray:
+    """Return the array in an NPY file, which may be compressed.
+
+    Raises DataError for a damaged file, an array of Python objects, or more than `max_bytes`.
+    """
+    with open_content(source) as content:
+        name = content.name
+        if content.size is not None:
+            if content.size > max_bytes:
+                raise DataError(f"{name}: found {content.size} bytes, expected at most max_bytes = {max_bytes}")
+            return read_array(content.raw, content.size, name)
+    data = read_whole(source, max_bytes)
+    return read_array(BytesIO(data), len(data), name)
+
+
+def read_array(file: IO[bytes], size: int, where: str) -> np.ndarray:
+    """Return the array in an open NPY file of `size` bytes. Raises DataError."""
+    with errors_named(where, "an intact NPY array"):
+        start = BytesIO(file.read(_MAX_HEADER_SIZE))
+        is_first = npy.read_magic(start) == (1, 0)
+        shape, _, dtype = (npy.read_array_header_1_0 if is_first else npy.read_array_header_2_0)(start)
+        if dtype.hasobject:
+            raise DataError(f"{where}: found an array of Python objects, expected numbers; objects are never loaded")
+        kinds = {dtype[each].kind for each in dtype.names or ()} or {dtype.kind}
+        if not kinds <= set("buifUS") or dtype.itemsize == 0 or (dtype.kind in "iuf" and dtype.itemsize > 8):
+            raise DataError(f"{where}: found values of type {short(dtype.str)}, expected integers, floats or texts")
+        # Python integers: the product of the sizes can exceed 64 bits.
+        declared, found = prod(shape) * dtype.itemsize, size - start.tell()
+        if declared != found:
+            raise DataError(
+                f"{where}: declares shape {shape} of {dtype.name}, expected {declared} bytes of data, found {found}"
+            )
+        file.seek(0)
+        return npy.read_array(file, allow_pickle=False)

@@ -1,0 +1,110 @@
+"""Reads the samples that a model is to predict: files with or without labels, whose columns the model knows."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn.datasets.dataset import Dataset
+from fastnn.datasets.files import FilePath
+from fastnn.datasets.formats import _expanded, _load, _Table, read_files
+from fastnn.datasets.idx import existing_spelling
+from fastnn.datasets.options import ReadOptions
+from fastnn.datasets.table import dataset_of_frame
+from fastnn.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def read_samples(
+    paths: Sequence[FilePath],
+    n_inputs: int,
+    feature_names: Sequence[str] | None = None,
+    id_name: str | None = None,
+    **options: Any,
+) -> tuple[Dataset, list[Any] | None]:
+    """Read the samples of files for a model, and the column of their identifiers.
+
+    Parameters
+    ----------
+    paths : sequence of paths
+        Tables, whose rows are joined, or files of another format. Of a training and a test set, the test set is read.
+    n_inputs, feature_names
+        The number of columns of the model and their names. They tell the inputs from labels and row numbers.
+    id_name : str, optional
+        The name of the column of the identifiers.
+    options
+        Those of `read_files`.
+
+    Returns
+    -------
+    data : Dataset
+    ids : list, or None
+        The values of the column `id_name`; None if there is no such column.
+
+    Raises
+    ------
+    DataError, FileError, SettingsError
+        As `read_files` does; and DataError if an input of the model is missing.
+    """
+    chosen = ReadOptions(**{**options, "drop": tuple(options.get("drop", ()))})
+    tables = _tables(paths, chosen)
+    if tables is None:
+        train, test = read_files(paths, **options)
+        return (train if test is None else test), None
+    parts, ids = [], []
+    for table in tables:
+        frame = table.frame
+        if id_name is not None and id_name in frame.columns:
+            ids += _plain(frame[id_name])
+            if id_name not in (feature_names or ()):
+                frame = frame.drop(columns=id_name)
+        parts.append(_samples(frame, table.name, chosen, n_inputs, feature_names))
+    if ids and len(ids) != sum(map(len, parts)):
+        raise DataError(f"only some tables have a column {id_name!r}, expected it in all of them")
+    data = parts[0]
+    if len(parts) > 1:
+        images = np.concatenate([part.images for part in parts])
+        data = replace(data, images=images, labels=None, classes=None)
+    return data, ids or None
+
+
+def _samples(
+    frame: "pd.DataFrame", name: str, options: ReadOptions, n_inputs: int, feature_names: Sequence[str] | None
+) -> Dataset:
+    """Return the rows of a table. The columns of the model are inputs; other columns are left out."""
+    if feature_names is not None and set(feature_names) <= set(frame.columns):
+        attrs = frame.attrs
+        frame = frame[list(feature_names)]
+        frame.attrs = attrs
+        options = replace(options, label="none", drop=())
+    elif frame.shape[1] == n_inputs:
+        options = replace(options, label="none")
+    data = dataset_of_frame(frame, name, options, n_inputs=n_inputs, feature_names=feature_names)
+    return replace(data, labels=None, classes=None)
+
+
+def _tables(paths: Sequence[FilePath], options: ReadOptions) -> list[_Table] | None:
+    """Return the tables of files; None if one of them is no table."""
+    loaded = []
+    for path in paths:
+        files = _expanded(existing_spelling(path), options)
+        if isinstance(files, dict):
+            return None
+        for file in files:
+            if file.kind.key not in ("CSV", "Parquet", "Feather", "Excel", "JSON lines", "ARFF"):
+                return None
+            table = _load(file, options)
+            assert isinstance(table, _Table)
+            loaded.append(table)
+    return loaded or None
+
+
+def _plain(column: "pd.Series") -> list[Any]:
+    """Return the values of a column as Python's int and str."""
+    values = column.tolist()
+    if all(isinstance(value, float) and value.is_integer() for value in values):
+        return [int(value) for value in values]
+    return values

@@ -1,0 +1,126 @@
+"""`Plan`: what a run will do with its data, before it starts: the splits, the network, the settings and what to say.
+
+Data of one's own have no recipe, so their defaults are chosen from the data. Targets of a regression are standardised
+for training; the network that is saved and evaluated predicts the numbers of the data.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from fastnn.datasets.dataset import Dataset
+from fastnn.datasets.sparse import is_sparse
+from fastnn.datasets.splits import Splits
+from fastnn.errors import DataError
+from fastnn.evaluation.evaluate import check_fit
+from fastnn.models import Model
+from fastnn.network import Network
+from fastnn.network.targets import TargetScale
+from fastnn.optim.config import TrainingConfig
+
+# Data of one's own: enough steps for a network to settle, whatever the number of samples.
+_STEPS = 4000
+_FEWEST_EPOCHS, _MOST_EPOCHS = 20, 1000
+# Epochs without a lower validation loss. The weights of the best epoch are kept.
+_PATIENCE = 100
+_BATCH_SIZE = 32
+_HIDDEN = (100,)
+
+
+def default_config(n_samples: int) -> TrainingConfig:
+    """Return the default settings for `n_samples` training samples of data of one's own."""
+    epochs = -(-_STEPS * _BATCH_SIZE // max(1, n_samples))
+    return TrainingConfig(
+        epochs=min(max(epochs, _FEWEST_EPOCHS), _MOST_EPOCHS),
+        batch_size=_BATCH_SIZE,
+        optimizer="adam",
+        schedule="cosine",
+        l2=1e-3,
+        early_stopping=_PATIENCE,
+    )
+
+
+def default_hidden() -> tuple[int, ...]:
+    """Return the default units of the hidden layers for data of one's own."""
+    return _HIDDEN
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before it starts."""
+
+    splits: Splits  # labels are class numbers, or the targets as they are in the data
+    network: Network  # initialised; of a regression, it predicts standardised targets
+    config: TrainingConfig
+    scale: TargetScale | None  # that of a regression's targets
+    notes: tuple[str, ...] = field(default=())  # what was decided for the user, one sentence each
+
+    @property
+    def task(self) -> str:
+        """Either "classification" or "regression"."""
+        return "classification" if self.scale is None else "regression"
+
+    def for_training(self, data: Dataset) -> Dataset:
+        """Return `data` with the targets that the network is trained on."""
+        if self.scale is None:
+            return data
+        assert data.labels is not None
+        return replace(data, labels=self.scale.standardised(data.labels))
+
+    def model(self, network: Network) -> Model:
+        """Return the model of a trained network: with names, and in the units of the data."""
+        return Model.for_data(network if self.scale is None else self.scale.taken_up(network), self.splits.train)
+
+
+def make_plan(
+    splits: Splits,
+    hidden: Sequence[Any],
+    config: TrainingConfig,
+    *,
+    standardize: bool | None = None,
+    start: Model | None = None,
+    **settings: Any,
+) -> Plan:
+    """Return the plan of a run; DataError if the data do not fit together or have no labels.
+
+    hidden: the hidden layers
+    standardize: whether the network standardises its inputs; None: if they are a table of floating-point numbers
+    start: the model to start from, instead of random weights
+    settings: those of `Network.for_data`
+    """
+    splits = _with_common_classes(splits, None if start is None else start.classes)
+    train = splits.train
+    scale = TargetScale.fit(train.labels) if train.labels is not None and train.has_targets else None
+    if standardize is None:
+        standardize = train.image_shape is None and train.images.dtype.kind == "f" and not is_sparse(train.images)
+    if start is None:
+        network = Network.for_data(train, hidden, standardize=standardize, **settings)
+    else:
+        network = start.network if scale is None else scale.removed(start.network)
+    plan = Plan(splits, network, config, scale, _notes(splits))
+    for part in splits:
+        check_fit(network, plan.for_training(part))  # fail before training, not an hour later
+    return plan
+
+
+def _with_common_classes(splits: Splits, classes: Sequence[Any] | None) -> Splits:
+    """Return the splits with labels that number the classes of all of them, or these classes.
+
+    Without gaps, such as 1 to 9 without a 0, the network has no output that no sample belongs to.
+    """
+    first = splits.train
+    if first.labels is None:
+        raise DataError(f"{first.name} has no labels, expected some: name their column with label (--label)")
+    if first.has_targets:
+        return splits
+    if classes is None:
+        present = {label for part in splits if part.labels is not None for label in part.present_classes()}
+        classes = sorted(present, key=None if all(isinstance(each, int) for each in present) else str)
+    if first.classes is None and list(classes) == list(range(len(classes))):
+        return splits
+    parts = [part.with_classes(classes) for part in splits]
+    return Splits(*parts)
+
+
+def _notes(splits: Splits) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(note for part in splits for note in part.notes))

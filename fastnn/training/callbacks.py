@@ -1,0 +1,48 @@
+"""`EpochEnd`, the argument of a callback, and how `train` ends a callback."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fastnn.network import Network
+from fastnn.training.history import EpochRecord, History
+
+
+@dataclass(frozen=True)
+class EpochEnd:
+    """The argument of a callback: the state of a run after an epoch.
+
+    Attributes
+    ----------
+    record : EpochRecord
+        The metrics of this epoch.
+    history : History
+        The records of all epochs so far, this one included.
+    epochs : int
+        The number of the last epoch, unless the run stops earlier.
+    validation_logits : ndarray of shape (N, C), or None
+        The network's logits for the validation data; None without validation data.
+    network : Network
+        The current network.
+    n_samples : int
+        The number of samples that an epoch trains on.
+    """
+
+    record: EpochRecord
+    history: History
+    epochs: int
+    validation_logits: np.ndarray | None = field(repr=False)
+    network: Network
+    n_samples: int
+
+
+Callback = Callable[[EpochEnd], object]
+
+
+def close_callbacks(callbacks: Sequence[Callback]) -> None:
+    """Call the method `close` of each callback that has one, at the end of a run."""
+    for callback in callbacks:
+        close = getattr(callback, "close", None)
+        if callable(close):
+            close()

@@ -1,0 +1,195 @@
+"""Models predict from whatever users have, and public functions take what is near to a model or a data set."""
+
+import pickle
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from scipy.sparse import csr_matrix
+from sklearn.datasets import load_diabetes, load_wine
+
+import fastnn
+from fastnn import DataError, Dataset, Model, Network, SettingsError
+from fastnn.evaluation.evaluate import evaluate_model
+from fastnn.models import as_dataset, as_model, as_network
+from fastnn.models.pictures import measured_pixels
+
+WINE = load_wine(as_frame=True)
+FRAME, NAMES = WINE.data, WINE.target_names[WINE.target]
+
+
+@pytest.fixture(scope="module")
+def wine():
+    """A model of three cultivars, trained on a frame with string classes."""
+    data = Dataset(FRAME, NAMES)
+    network = Network.for_data(data, (16,), standardize=True)
+    return Model.for_data(fastnn.train(network, data, epochs=40, learning_rate=0.1, backend="numpy").network, data)
+
+
+@pytest.mark.parametrize("rows", [
+    FRAME,
+    FRAME.to_numpy(),
+    FRAME.to_numpy().tolist(),
+    FRAME.iloc[:, ::-1],
+    FRAME.assign(number=range(len(FRAME)), name="a")[["name", *FRAME.columns[::-1], "number"]].drop(columns="name"),
+    FRAME.set_index(FRAME.index[::-1]),
+    Dataset(FRAME.iloc[:, ::-1]),
+    Dataset(FRAME.to_numpy(), NAMES),
+])  # fmt: skip
+def test_rows_of_any_form_are_predicted_by_position_and_columns_by_name(wine, rows):
+    assert wine.classes == ("class_0", "class_1", "class_2")
+    assert wine.feature_names == tuple(FRAME.columns)
+    predicted = wine.predict(rows)
+    assert (predicted == NAMES).mean() > 0.95
+    np.testing.assert_array_equal(predicted, wine.predict(FRAME))
+    proba = wine.predict_proba(rows)
+    np.testing.assert_array_equal(predicted, np.array(wine.classes)[proba.argmax(axis=1)])
+
+
+def test_one_row_is_a_table_of_one_row(wine):
+    np.testing.assert_array_equal(wine.predict(FRAME.to_numpy()[5]), wine.predict(FRAME.iloc[5:6]))
+
+
+@pytest.mark.parametrize(("rows", "message"), [
+    (FRAME.drop(columns="ash"), "lacks the columns .*ash"),
+    (FRAME.to_numpy()[:, :-1], "has 12 columns, expected 13"),
+    (FRAME.replace({"ash": {FRAME.ash[3]: np.nan}}), "missing value at"),
+    (np.where(FRAME.to_numpy() > 1000, np.inf, FRAME.to_numpy()), "NaN or infinity"),
+    ([["a"] * 13], "expected numbers"),
+    (np.zeros((2, 3, 4, 5, 6)), "shape"),
+    ([[1.0] * 13, [2.0] * 12], "no array"),
+    (pd.concat([FRAME, FRAME.ash], axis=1), "two columns of one name"),
+    (csr_matrix(FRAME), "sparse matrix"),
+    ("no-such-file.png", "is for data other than images"),
+])  # fmt: skip
+def test_what_does_not_fit_is_refused_in_one_line(wine, rows, message):
+    with pytest.raises(DataError, match=message) as caught:
+        wine.predict(rows)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_is_applied(wine):
+    strict = Model(wine.network, wine.classes, unknown=(0.9999, "?"))
+    assert {"?"} < set(strict.predict(FRAME)) <= {"?", *wine.classes}
+
+
+def test_a_regression_predicts_numbers_and_has_no_probabilities():
+    inputs, target = load_diabetes(return_X_y=True)
+    data = Dataset(inputs, target / 100)
+    network = Network.for_data(data, (8,))
+    assert network.output == "identity"
+    model = Model.for_data(fastnn.train(network, data, epochs=30, learning_rate=0.05, backend="numpy").network, data)
+    assert model.predict(inputs).shape == (442,)
+    scores = evaluate_model(model, data, "numpy")
+    from sklearn import metrics
+
+    predicted = model.predict(inputs, backend="numpy")
+    assert scores.r2 == pytest.approx(metrics.r2_score(target / 100, predicted), abs=1e-6)
+    assert scores.rmse == pytest.approx(metrics.root_mean_squared_error(target / 100, predicted), rel=1e-6)
+    assert scores.mae == pytest.approx(metrics.mean_absolute_error(target / 100, predicted), rel=1e-6)
+    with pytest.raises(DataError, match="no classes"):
+        model.predict_proba(inputs)
+
+
+# --- Pictures --------------------------------------------------------------------------------------------------------
+FORMS = {
+    "bytes": lambda pixels: pixels,
+    "dark on light": lambda pixels: 255 - pixels,
+    "fractions": lambda pixels: pixels / np.float32(255),
+    "dark fractions": lambda pixels: 1 - pixels / np.float32(255),
+    "from -1 to 1": lambda pixels: pixels / np.float32(127.5) - 1,
+    "bits": lambda pixels: (pixels > 127).astype(np.uint8),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_pictures_are_prepared_as_the_training_images_were(mnist, tmp_path, form):
+    train, test = mnist
+    change = FORMS[form]
+    images = change(train.images[:6000])
+    data = Dataset(images, train.labels[:6000], 255 if images.max() > 1 else 1, (28, 28))
+    network = Network.for_data(data, (32,), standardize=form == "from -1 to 1")
+    trained = fastnn.train(network, data, epochs=8, learning_rate=0.05, batch_size=16, optimizer="sgd").network
+    fastnn.save(tmp_path / "model.safetensors", trained, data=data)
+    model = fastnn.load(tmp_path / "model.safetensors")
+    pictures = [Image.fromarray(255 - test.images[row].reshape(28, 28)).resize((140, 140)) for row in range(60)]
+    pictures[0].save(tmp_path / "digit.png")
+    on_own_rows = (model.predict(change(test.images[:60])) == test.labels[:60]).mean()
+    assert on_own_rows > 0.8
+    assert (model.predict(pictures) == test.labels[:60]).mean() >= on_own_rows - 0.1
+    assert model.predict(tmp_path / "digit.png") == model.predict(str(tmp_path / "digit.png")) == 7
+    np.testing.assert_array_equal(model.predict(change(test.images[:9]).reshape(-1, 28, 28)), model.predict(
+        change(test.images[:9])
+    ))  # fmt: skip
+
+
+@pytest.mark.parametrize(("form", "expected"), [
+    ("bytes", (0, 255)), ("dark on light", (255, 0)), ("fractions", (0, 1)), ("dark fractions", (1, 0)),
+    ("from -1 to 1", (-1, 1)), ("bits", (0, 1)),
+])  # fmt: skip
+def test_background_and_ink_are_measured(mnist_small, form, expected):
+    images = FORMS[form](mnist_small[0])
+    assert measured_pixels(Dataset(images, pixel_max=255 if images.max() > 1 else 1, image_shape=(28, 28))) == expected
+
+
+def test_tables_have_no_pixels():
+    assert measured_pixels(Dataset(FRAME)) is None
+
+
+# --- What is near to a model or a data set ---------------------------------------------------------------------------
+def test_labels_are_looked_up_in_the_classes_of_a_model(wine):
+    """A file of two of the three cultivars, in another order of numbers, is evaluated by the names."""
+    rows = NAMES != "class_0"
+    data = Dataset(FRAME[rows], NAMES[rows])
+    assert data.classes == ("class_1", "class_2")
+    scores = evaluate_model(wine, data, "numpy")
+    assert scores.accuracy == (wine.predict(FRAME[rows]) == NAMES[rows]).mean() > 0.9
+    assert fastnn.evaluate(wine, data)[1] == scores.accuracy
+    with pytest.raises(DataError, match="1 of 178 labels are none of the classes, such as 'owl' of sample 4"):
+        fastnn.evaluate(wine, Dataset(FRAME, [*NAMES[:4], "owl", *NAMES[5:]]))
+
+
+@pytest.mark.parametrize(("classes", "labels", "expected"), [
+    (range(1, 10), [9, 1], [8, 0]),
+    (["7", "3"], [3, 7], [1, 0]),
+    ([7, 3], ["3", "7"], [1, 0]),
+    ([0, 1], [True, False], [1, 0]),
+    ([0, 1], ["True", "false"], [1, 0]),
+    ([-1, 1], [1.0, -1.0], [1, 0]),
+    (["b", "a"], ["a", "b"], [1, 0]),
+])  # fmt: skip
+def test_classes_are_found_by_value_or_text(classes, labels, expected):
+    assert Dataset(np.zeros((2, 1)), labels).with_classes(classes).labels.tolist() == expected
+
+
+def test_everything_near_is_taken(wine):
+    classifier = fastnn.MLPClassifier((4,), solver="sgd", tol=1e9, random_state=0).fit(FRAME, NAMES)
+    network = wine.network
+    assert as_model(wine) is wine
+    assert as_network(network) is network
+    assert as_model(network).classes == (0, 1, 2)
+    assert as_network(SimpleNamespace(network=network)) is network
+    assert as_model(classifier).classes == wine.classes
+    loss, accuracy = fastnn.evaluate(classifier, (FRAME, NAMES))
+    assert accuracy == pytest.approx(classifier.score(FRAME, NAMES))
+    assert np.isfinite(loss)
+
+
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda: fastnn.evaluate("model.safetensors", (FRAME, NAMES)), "the path 'model.safetensors' .load it first"),
+    (lambda: fastnn.evaluate(Network, (FRAME, NAMES)), "found the class Network"),
+    (lambda: fastnn.evaluate(None, (FRAME, NAMES)), "found a NoneType"),
+    (lambda: fastnn.train(Network.initialize((13, 3)), FRAME), "data is a DataFrame, expected a Dataset or a pair"),
+    (lambda: fastnn.train(Network.initialize((13, 3)), (FRAME,)), "data is a tuple of 1, expected"),
+    (lambda: as_dataset(fastnn.load_mnist()), "pair of data sets"),
+])  # fmt: skip
+def test_anything_else_is_named_with_what_to_give(call, message):
+    with pytest.raises(SettingsError, match=message):
+        call()
+
+
+def test_models_can_be_pickled(wine):
+    copy = pickle.loads(pickle.dumps(wine))
+    np.testing.assert_array_equal(copy.predict(FRAME), wine.predict(FRAME))
