@@ -6,7 +6,7 @@ import numpy as np
 from fastnn.backends import reference
 
 logits = np.array([[2.0, 1.0, 0.0, -1.0]])
-figure, axes = plt.subplots(1, 3, figsize=(6.6, 2.9), layout="constrained")
+figure, axes = plt.subplots(1, 3, figsize=(5.6, 2.8), layout="constrained")
 panels = (
     ("logits z", logits[0], "#5F5F5F"),
     ("softmax(z)", reference.softmax(logits)[0], "#0072B2"),
