@@ -21,6 +21,8 @@ def _formula(writer: Any, node: nodes.Element, as_block: bool) -> None:
     try:
         # Browsers draw a line break between letters as a space.
         mathml = re.sub(r"\n\s*", "", tex2mathml(tex, as_block))
+        # TeX sets the lines of `aligned` like formulas of their own; docutils would set small fractions.
+        mathml = mathml.replace('<mtable class="ams-align">', '<mtable class="ams-align" displaystyle="true">')
     except MathError as error:
         _log.warning("the formula %r cannot be converted to MathML: %s", tex, error, location=node)
         mathml = f"<code>{writer.encode(tex)}</code>"

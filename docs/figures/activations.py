@@ -16,14 +16,14 @@ lines = {
     "logistic": ("#009E73", "-."),
     "identity": ("#5F5F5F", ":"),
 }
-figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
+figure, axes = plt.subplots(2, 1, figsize=(6, 6.4), sharex=True, layout="constrained")
 for name, (colour, style) in lines.items():
     h = activate(a, name)
     axes[0].plot(a, h, linestyle=style, color=colour, lw=1.8, label=name)
     axes[1].plot(a, activate_backward(np.ones_like(a), a, h, name), linestyle=style, color=colour, lw=1.8)
-axes[0].set(title="activation", xlabel="a", ylim=(-1.5, 3))
+axes[0].set(title="activation", ylim=(-1.5, 3))
 axes[1].set(title="slope", xlabel="a", ylim=(-0.2, 1.2))
-axes[0].legend(frameon=False, fontsize=8)
+axes[0].legend(frameon=False, ncols=2)
 for ax in axes:
     ax.grid(alpha=0.25)
     ax.spines[["top", "right"]].set_visible(False)

@@ -16,5 +16,5 @@ run = fastnn.train(
     validation=others,
     backend="numpy",
 )
-figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+figure, axes = plt.subplots(2, 1, figsize=(6, 6.6), layout="constrained")
 LearningCurveDisplay.from_history(run.history, axes)

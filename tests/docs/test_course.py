@@ -1,6 +1,7 @@
 """The course is correct: its examples print the outputs shown, and its numeric equations hold."""
 
 import ast
+import builtins
 import re
 from math import exp, log, sqrt
 from pathlib import Path
@@ -33,7 +34,7 @@ def equations(page: Path) -> list[tuple[str, float, str, float]]:
     """Return each pair of neighbouring sides of an equation that are both numeric: as written, and their values."""
     found = []
     for block in re.findall(r"^\$\$\n(.*?)\n\$\$$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
-        for line in re.split(r"\\\\|\\qquad", block):
+        for line in re.split(r"\\\\|\\qquad", re.sub(r"\\(begin|end)\{aligned\}", "", block)):
             sides = line.replace("&=", "=").split("=")
             values = [value_of(side) for side in sides]
             for k in range(len(sides) - 1):
@@ -43,8 +44,9 @@ def equations(page: Path) -> list[tuple[str, float, str, float]]:
     return found
 
 
-def test_course_examples_print_the_outputs_shown():
-    assert len(PAGES) == 10
+def test_course_examples_print_the_outputs_shown(monkeypatch):
+    assert len(PAGES) == 12
+    monkeypatch.syspath_prepend(COURSE)  # for tiny.py
     _, failures = run_examples(PAGES)
     assert not failures, failures
 
@@ -55,6 +57,14 @@ def test_numeric_equations_hold(page):
         decimals = [len(digits) for digits in re.findall(r"\.(\d{4,})", right)]
         last_place = 10.0 ** -min(decimals) if decimals else 1e-9  # rounded numbers have four decimals or more
         assert abs(left_value - right_value) <= last_place, f"{left} = {right}, but the left side is {left_value}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_columns_and_line_breaks_stand_in_an_environment(page):
+    """TeX, MathJax and KaTeX refuse a bare `&`, and ignore a bare line break."""
+    for block in re.findall(r"^\$\$\n(.*?)\n\$\$$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
+        rest = re.sub(r"\\begin\{(\w+)\}.*?\\end\{\1\}", "", block, flags=re.DOTALL)
+        assert not re.search(r"&|\\\\", rest), f"{page.name}: {block}"
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.stem)
@@ -73,6 +83,49 @@ def test_included_code_exists(page):
             line = line.strip('"').replace('\\"', '"')  # a YAML string may be quoted
             assert line in found, f"{path} has no {line!r}"
             found = found.partition(line)[2]
+
+
+@pytest.mark.parametrize("page", PAGES[:-1], ids=lambda page: page.stem)
+def test_a_chapter_ends_with_three_exercises_and_their_solutions(page):
+    _, *rest = page.read_text(encoding="utf-8").split("\n## Exercises\n")
+    assert len(rest) == 1
+    questions, *solutions = rest[0].split("<details>\n")
+    assert re.findall(r"^(\d)\. ", questions, re.MULTILINE) == ["1", "2", "3"]
+    assert [re.match(r"<summary>Solution (\d)</summary>\n\n", text)[1] for text in solutions] == ["1", "2", "3"]
+    assert all(text.endswith("\n\n</details>\n") for text in (text.rstrip("\n") + "\n" for text in solutions))
+
+
+def test_the_chapter_on_kernels_explains_each_function_that_they_call():
+    text, calls = PAGES[-2].read_text(encoding="utf-8"), set()
+    kernels = re.findall(r"literalinclude\} \.\./\.\./(kernels/.*)\n:pyobject: (\w+)", text)
+    for path, name in kernels:
+        module = ast.parse((DOCS.parent / path).read_text(encoding="utf-8"))
+        function = next(node for node in module.body if getattr(node, "name", None) == name)
+        for node in ast.walk(function):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not hasattr(builtins, node.func.id):
+                calls.add(node.func.id)
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    explained = set(re.findall(r"`@?(\w+)", prose))
+    assert len(kernels) == 6
+    assert len(calls) > 20
+    assert calls - explained - {"real"} == set()  # `real` converts a number to the working dtype
+
+
+def test_the_glossary_is_sorted():
+    assert PAGES[-1].stem == "glossary"
+    terms = re.findall(r"^## (.*)$", PAGES[-1].read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(terms) > 50
+    assert terms == sorted(terms, key=str.casefold)
+
+
+def test_each_figure_is_shown_with_an_alternative_text():
+    scripts, shown = {path.name for path in (DOCS / "figures").glob("*.py")}, set()
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        plots = re.findall(r"^\.\. plot:: figures/(\w+\.py)(?: \w+)?\n   :alt: (.+)$", text, re.MULTILINE)
+        assert len(plots) == text.count(".. plot::"), page.name
+        shown |= {name for name, _ in plots}
+    assert shown == scripts
 
 
 def test_the_course_has_numeric_equations_to_check():
