@@ -50,7 +50,10 @@ html_theme_options = {
     "footer_start": [],
     "footer_end": [],
 }
-html_sidebars = {name: [] for name in ("index", "commands", "your-own-data", "tips", "limits", "design", "performance")}
+html_sidebars = {
+    name: []
+    for name in ("index", "commands", "your-own-data", "tips", "learning-rate", "limits", "design", "performance")
+}
 
 
 def _skip_foreign(app, what, name, member, skip, options):

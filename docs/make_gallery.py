@@ -25,13 +25,15 @@ def main() -> None:
     network, shape, labels = result.network, test.image_shape, test.labels
     proba = fastnn.get_backend("auto").predict_proba(network, test.images)
     predictions = proba.argmax(axis=1)
+    first = int((predictions != labels).argmax()) - 3  # twelve images in a row, one of them misclassified
+    twelve = slice(first, first + 12)
     displays = {
         "curves": plots.LearningCurveDisplay.from_history(result.history),
         "runs": plots.RunsDisplay.from_histories({name: each.history for name, each in results.items()}),
         "confusion": plots.ConfusionDisplay.from_predictions(labels, predictions),
         "confusion-rates": plots.ConfusionDisplay.from_predictions(labels, predictions, normalize=True),
         "class-scores": plots.ClassScoresDisplay.from_predictions(labels, predictions),
-        "samples": plots.SamplesDisplay.from_predictions(test.images, shape, labels, proba, n=12),
+        "samples": plots.SamplesDisplay.from_predictions(test.images[twelve], shape, labels[twelve], proba[twelve]),
         "mistakes": plots.MistakesDisplay.from_predictions(test.images, shape, labels, proba, n=12),
         "class-averages": plots.ClassAveragesDisplay.from_samples(test.images, shape, labels),
         "weights": plots.WeightsDisplay.from_network(network, shape),

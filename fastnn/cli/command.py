@@ -41,10 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    options = parser().parse_args(arguments)
     warnings.showwarning = show_warning
     _on_sigterm(_raise_terminated)
     try:
+        options = parser().parse_args(arguments)
         with log_to_stderr(options.quiet):
             options.command(options)
     except (SettingsError, MissingDependencyError) as error:

@@ -33,6 +33,8 @@ class Parser(argparse.ArgumentParser):
         options["formatter_class"] = _Formatter
         super().__init__(*arguments, **options)
         self._deferred: list[Callable[[Parser], None]] = []
+        # Reads the file of --config: its path and this parser -> values of options. None: there is no --config.
+        self.read_config: Callable[[str, Parser], dict[str, Any]] | None = None
 
     def defer(self, add: Callable[["Parser"], None]) -> None:
         """Call `add` with this parser before it parses or prints its help."""
@@ -49,6 +51,10 @@ class Parser(argparse.ArgumentParser):
         found, rest = super().parse_known_args(*arguments, **options)
         if rest:
             self._refuse(rest)
+        if self.read_config is not None and found.config is not None:
+            # Options that are not on the command line have the values of the file as their defaults.
+            self.set_defaults(**self.read_config(found.config, self))
+            found, rest = super().parse_known_args(*arguments, **options)
         return found, rest
 
     def format_help(self) -> str:
@@ -116,10 +122,13 @@ def add_settings(parser: Parser) -> None:
 
 
 def given_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the settings that were given as options, by name."""
-    from fastnn.optim.config import OPTIONS
+    """Return the settings that were given as options or in the file of --config, by name."""
+    from dataclasses import fields
 
-    return {name: getattr(options, name) for name in OPTIONS if hasattr(options, name)}
+    from fastnn.optim.config import TrainingConfig
+
+    names = [field.name for field in fields(TrainingConfig)]
+    return {name: getattr(options, name) for name in names if hasattr(options, name)}
 
 
 def add_backend(parser: Parser) -> None:

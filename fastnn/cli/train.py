@@ -6,16 +6,53 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from fastnn.cli.data import FILES, add_data, reading
-from fastnn.cli.options import AddCommand, add_settings, given_settings
-from fastnn.cli.output import say, say_notes
+from fastnn.cli.models import load_model
+from fastnn.cli.options import AddCommand, HiddenUnits, add_settings, given_settings
+from fastnn.cli.output import say_notes
+from fastnn.cli.settings_file import read_settings_file
+from fastnn.errors import SettingsError
 
 if TYPE_CHECKING:
+    from fastnn.models import Model
     from fastnn.runs.folder import FinishedRun, RunFolder
     from fastnn.runs.plan import Plan
 
+EXAMPLES = """
+  fastnn train                                             MNIST, in a few seconds
+  fastnn train --data train.csv test.csv --label species   your own table, and one to test on
+  fastnn train --data pictures/ --hidden 256 128           a folder with a folder of pictures per class
+  fastnn train --optimizer momentum --learning-rate 0.05 --schedule step:0.5,10
+  fastnn train --from runs/RUN --epochs 5                  train the network of a run further
+  fastnn train --config runs/RUN                           repeat a run, to the same bits
+  fastnn train --config settings.toml --seed 1             settings from a file, one of them replaced
+
+schedules, with their values and defaults; the factor multiplies the learning rate of epoch e = 0, 1, ...:
+  constant             1
+  step:0.5,10          0.5 ** (e // 10): halved every 10 epochs
+  inverse-time:0.1     1 / (1 + 0.1 e)
+  exponential:0.95     0.95 ** e
+  cosine:0             from 1 along half a cosine wave to 0 after the last epoch
+optimizers:
+  sgd                  plain steps against the gradient
+  momentum, nesterov   with momentum 0.9
+  adam, adamw          with decay rates 0.9 and 0.999; adamw decays the weights by 0.01
+"""
+
 
 def register(add: AddCommand) -> None:
-    parser = add("train", run, "train a network (by default on MNIST) and write a run folder")
+    parser = add("train", run, "train a network (by default on MNIST) and write a run folder", EXAMPLES)
+    parser.read_config = read_settings_file
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="settings from a TOML file, or those of a run: its folder or its report.json. Options replace them",
+    )
+    parser.add_argument(
+        "--from",
+        dest="start",
+        metavar="MODEL",
+        help="train a saved model further: a model file, or the folder of a run (default: random weights)",
+    )
     parser.add_argument(
         "--recipe", metavar="NAME", help="use a recipe's settings, and its data unless --data is given (default: mnist)"
     )
@@ -29,21 +66,20 @@ def register(add: AddCommand) -> None:
         "--hidden",
         metavar="UNITS",
         nargs="*",
-        type=int,
-        help="units of each hidden layer; without a number, no hidden layer (default: the recipe's)",
+        action=HiddenUnits,
+        help="units of each hidden layer, such as 128 64 or 128,64; without a number, no hidden layer (default: the "
+        "recipe's; 100 for --data)",
     )
     parser.add_argument(
         "--activation",
         metavar="NAME",
         nargs="+",
-        default=["relu"],
         help="activation of all hidden layers, or one for each: relu, leaky_relu, elu, gelu, silu, tanh, logistic or "
         "identity (default: relu)",
     )
     parser.add_argument(
         "--dtype",
         choices=("float32", "float64"),
-        default="float32",
         help="floating-point type of the network (default: float32)",
     )
     parser.add_argument("--out", metavar="FOLDER", help="run folder, new or empty (default: runs/DATE-NAME)")
@@ -51,6 +87,7 @@ def register(add: AddCommand) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    from fastnn.checks import display_path
     from fastnn.explanation.diagnosis import Finding
 
     folder, finished = _train_and_evaluate(options)
@@ -61,8 +98,8 @@ def run(options: argparse.Namespace) -> None:
 
         RateSearchDisplay.from_search(result.rate_search).save(folder.path / "learning-rate.png")
     if options.json:
-        keys = ("task", "test_accuracy", "test_r2", "test_rmse", "test_mae", "test_loss", "epochs", "seconds")
-        keys += ("compile_seconds", "stopped", "backend", "notes", "diagnosis")
+        keys = ["task", "test_accuracy", "test_r2", "test_rmse", "test_mae", "test_loss", "epochs", "seconds"]
+        keys += ["compile_seconds", "stopped", "backend", "notes", "diagnosis"]
         recipe = report["settings"]["recipe"]
         found = {key: report[key] for key in keys if key in report}
         print(json.dumps({**found, "recipe": recipe, "run": str(folder.path)}))
@@ -80,12 +117,13 @@ def run(options: argparse.Namespace) -> None:
         print(f"accuracy {report['test_accuracy']:.2%}, loss {report['test_loss']:.4f} {where}")
     for finding in report["diagnosis"]:
         print(Finding(**finding))
-    print(f"run {folder.path}")
+    print(f"run {display_path(folder.path)}")
 
 
 def _train_and_evaluate(options: argparse.Namespace) -> "tuple[RunFolder, FinishedRun]":
     """Train, evaluate on the test set and write all files of the run folder except its figures."""
     from fastnn.backends.warmup import compile_prediction_in_background
+    from fastnn.checks import display_path
     from fastnn.errors import DivergenceError
     from fastnn.runs.folder import RunFolder
     from fastnn.training.progress import Progress
@@ -96,8 +134,9 @@ def _train_and_evaluate(options: argparse.Namespace) -> "tuple[RunFolder, Finish
     config, training = plan.config, plan.for_training(plan.splits.train)
     folder = RunFolder(options.out, name)
     try:
-        with compile_prediction_in_background(config.backend, options.dtype, training.images.dtype, config.threads):
-            callbacks = [Progress(), folder.checkpoint(plan)]
+        dtype = str(plan.network.dtype)
+        with compile_prediction_in_background(config.backend, dtype, training.images.dtype, config.threads):
+            callbacks = [folder.checkpoint(plan)] if options.quiet else [Progress(), folder.checkpoint(plan)]
             validation = plan.for_training(plan.splits.validation)
             result = train(plan.network, training, validation=validation, callbacks=callbacks, config=config)
         recorded["learning_rate"] = result.config.learning_rate  # the number, where the setting is a rule or a search
@@ -106,7 +145,7 @@ def _train_and_evaluate(options: argparse.Namespace) -> "tuple[RunFolder, Finish
         recorded["learning_rate"] = stop.result.config.learning_rate
         folder.save_unfinished(stop.result, plan, recorded)
         if len(stop.result.history):
-            say(f"fastnn: the network after epoch {stop.result.best_epoch} is in {folder.path}")
+            say_notes([f"the network after epoch {stop.result.best_epoch} is in {display_path(folder.path)}"], options)
         raise
     finally:
         folder.remove_if_empty()
@@ -126,24 +165,51 @@ def _plan(options: argparse.Namespace) -> "tuple[Plan, dict[str, Any], str]":
     else:
         assert recipe is not None
         splits, name = recipe.load(seed), recipe.name
-    hidden = default_hidden() if recipe is None else recipe.hidden
-    hidden = hidden if options.hidden is None else tuple(options.hidden)
-    activation = options.activation[0] if len(options.activation) == 1 else options.activation
+    start = None if options.start is None else load_model(options.start)
+    hidden, activation, dtype = _architecture(options, default_hidden() if recipe is None else recipe.hidden, start)
     if recipe is None:
         config = default_config(len(splits.train)).replace(**given)
     else:
         config = recipe.configure(hidden, activation, **given)
-    plan = make_plan(
-        splits, hidden, config, standardize=options.standardize, activation=activation, dtype=options.dtype, seed=seed
-    )
+    layers = {} if start is not None else {"activation": activation, "dtype": dtype, "seed": seed}
+    plan = make_plan(splits, hidden, config, standardize=options.standardize, start=start, **layers)
     recorded = {
         "recipe": None if recipe is None else recipe.name,
         "files": options.data and [os.path.abspath(path) for path in options.data],
         "reading": reading(options),
+        "from": options.start and os.path.abspath(options.start),
         "standardize": plan.network.standardization is not None,
         "hidden": list(hidden),
         "activation": activation,
-        "dtype": options.dtype,
+        "dtype": dtype,
         **config.to_dict(),
     }
     return plan, recorded, name
+
+
+def _architecture(
+    options: argparse.Namespace, usual: tuple[int, ...], start: "Model | None"
+) -> tuple[tuple[int, ...], Any, str]:
+    """Return the hidden units, the activation and the dtype: those given, or those of the model to start from.
+
+    SettingsError if an option contradicts the model.
+    """
+    activation = options.activation
+    if activation is not None and len(activation) == 1:
+        activation = activation[0]
+    if start is None:
+        hidden = usual if options.hidden is None else tuple(options.hidden)
+        return hidden, activation or "relu", options.dtype or "float32"
+    network = start.network
+    names = [layer.activation for layer in network.layers[:-1]]
+    same = names[0] if len(set(names)) == 1 else names
+    standardized = network.standardization is not None
+    for name, given, found in (
+        ("hidden", options.hidden, list(network.sizes[1:-1])),
+        ("activation", activation, activation if activation in (same, names) or not names else same),
+        ("dtype", options.dtype, str(network.dtype)),
+        ("standardize", options.standardize, standardized),
+    ):
+        if given is not None and given != found:
+            raise SettingsError(f"{name} is {given!r}, but the model of --from has {found!r}; leave out --{name}")
+    return tuple(network.sizes[1:-1]), same or activation or "relu", str(network.dtype)

@@ -11,6 +11,7 @@ from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.options import ReadOptions
 from fastnn.datasets.pixels import as_pixels, check_not_empty, pixel_scale
 from fastnn.datasets.sparse import canonical, is_sparse
+from fastnn.datasets.target import are_classes
 from fastnn.errors import DataError
 
 # Weights of red, green and blue in the brightness of a pixel (ITU-R BT.601).
@@ -18,8 +19,6 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 # Rows of this number of pixels are images: 28 x 28 as of MNIST, and 8 x 8 as of scikit-learn's digits.
 _KNOWN_SHAPES = {784: (28, 28), 64: (8, 8)}
 _IMAGES_EXPECTED = "(N, D), (N, height, width), or one, three or four channels before or after height and width"
-# Labels with more different values than this, hardly one of which repeats, are numbers to predict.
-_MANY_VALUES = 50
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def dataset_of_arrays(
     """Return the data set of images and their labels. Raises DataError, with the place, for what cannot be used."""
     rows, shape, image_notes = _rows(images, options)
     values, label_notes = None, ()
-    if labels is not None:
+    if labels is not None and options.label != "none":
         values, label_notes = label_values(labels, len_of(rows), images.name, options)
     if classes is not None and not _numbers_of(values, len(classes)):
         classes = None
@@ -221,10 +220,8 @@ def _by_task(
             row = int((np.floor(values) != values).argmax())
             raise DataError(f"{name}: label {row} (from 0): found {values[row]}, expected a whole number for a class")
         return values, notes
-    if is_number and not fractions:
-        n_values = len(np.unique(values))
-        fractions = n_values > _MANY_VALUES and 2 * n_values > len(values)
-    if not fractions:
+    if not is_number or are_classes(values):
         return values, notes
-    reason = f"{name}: labels have so many different values that they are numbers to predict, not classes"
-    return values.astype(np.float64).reshape(-1, 1), (*notes, reason)
+    found = "fractions" if fractions else f"{len(np.unique(values))} different values in {len(values)} rows"
+    note = f"{name}: {found}, read as numbers (regression); for classes, give task classification"
+    return values.astype(np.float64).reshape(-1, 1), (*notes, note)

@@ -1,19 +1,21 @@
 """Finds training, validation and test set among the named arrays of a file, such as NPZ or MATLAB."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from fastnn.checks import short
 from fastnn.datasets.assemble import Named, dataset_of_arrays, len_of
 from fastnn.datasets.dataset import Dataset
+from fastnn.datasets.emnist import characters, with_characters
 from fastnn.datasets.naming import CLASS_NAMES, FEATURE_NAMES, INPUT_NAMES, LABEL_NAMES, part_and_role
 from fastnn.datasets.options import ReadOptions
 from fastnn.datasets.pixels import matched
 from fastnn.datasets.sparse import is_sparse
-from fastnn.errors import DataError
+from fastnn.errors import DataError, SettingsError
 
 Parts = dict[str, Dataset]
 """The data sets of a file by part: "train", "validation", "test", or "" for one that belongs to no part."""
@@ -40,6 +42,7 @@ def parts_of_arrays(arrays: Arrays, name: str, options: ReadOptions, *, samples_
                             ("features", FEATURE_NAMES)):  # fmt: skip
             if plain in names:
                 keys.setdefault((part, role), []).append(key)
+    refuse_table_options(options, name, labels=arrays)
     if options.label in arrays:
         part = part_and_role(str(options.label))[0]
         keys[part, "labels"] = [str(options.label)]
@@ -59,6 +62,9 @@ def parts_of_arrays(arrays: Arrays, name: str, options: ReadOptions, *, samples_
             images = _samples_first(images, labels.values)
         texts = [_texts(arrays, keys.get(("", role), []), used) for role in ("classes", "features")]
         made[part] = dataset_of_arrays(images, labels, options, classes=texts[0], feature_names=texts[1])
+        if isinstance(arrays.get("mapping"), np.ndarray) and (mapping := characters(arrays["mapping"])):
+            used.add("mapping")
+            made[part] = with_characters(made[part], mapping)
     left = [key for key in arrays if key not in used]
     if left:
         first = next(iter(made))
@@ -103,6 +109,16 @@ def _matched_sparse(train: Dataset, test: Dataset) -> tuple[Dataset, Dataset]:
     if test.classes != train.classes and not (test.labels is None or test.has_targets or train.has_targets):
         test = test.with_classes(range(train.n_classes) if train.classes is None else train.classes)
     return replace(train, pixel_max=pixel_max), replace(test, pixel_max=pixel_max)
+
+
+def refuse_table_options(options: ReadOptions, name: str, labels: Container[str] = ()) -> None:
+    """Raise SettingsError if an option is given that concerns tables only, and the data are none.
+
+    labels: the names that the option ``label`` can have
+    """
+    for option, value in (("drop", options.drop or None), ("header", options.header), ("label", options.label)):
+        if value is not None and not (option == "label" and (value == "none" or value in labels)):
+            raise SettingsError(f"{option} is {short(value)}, but {name} has no columns with names, expected a table")
 
 
 def lone_array(arrays: Arrays) -> str | None:

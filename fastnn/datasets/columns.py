@@ -1,6 +1,8 @@
 """A table by columns: which are numbers, which are text, and where in the file a value stands."""
 
+from collections.abc import Sequence
 from functools import cached_property
+from shlex import quote
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -62,6 +64,14 @@ class Table:
         """Return the name of a column, or its number from 1 if it has none: what the option ``label`` takes."""
         return (self.names[position] if self.names else "") or str(position + 1)
 
+    def drop_hint(self, positions: Sequence[int]) -> str:
+        """Return how to leave columns out, in words."""
+        names = [self.title(position) for position in positions]
+        if len(names) > 1:
+            return "leave them out with drop (--drop)"
+        name = names[0] if names[0].isprintable() else str(positions[0] + 1)
+        return f"leave it out with drop (--drop {quote(name)})"
+
     def error(self, row: int, position: int, expected: str) -> DataError:
         """Return the error that reports a value."""
         found = self.rows.found(row, position, self.frame.iat[row, position])
@@ -106,23 +116,28 @@ class Table:
             numbers = self.frame.iloc[:, position].to_numpy()
         else:
             numbers = self.numbers(position)[0]
-        if numbers.dtype.kind == "f":
-            numbers = numbers[np.isfinite(numbers)]
-        if not len(numbers):
-            return Profile(0, 0, 0, 0.0, 0.0, False, 0.0)
-        values, counts = np.unique(numbers, return_counts=True)
-        shares = counts / counts.sum()
-        entropy = float(-(shares * np.log(shares)).sum())
-        is_whole = bool((np.floor(values) == values).all()) if values.dtype.kind == "f" else True
-        return Profile(
-            n_rows=len(numbers),
-            n_values=len(values),
-            n_single=int((counts == 1).sum()),
-            low=float(values[0]),
-            high=float(values[-1]),
-            is_whole=is_whole,
-            evenness=entropy / np.log(len(values)) if len(values) > 1 else 0.0,
-        )
+        return profile_of(numbers)
+
+
+def profile_of(numbers: np.ndarray) -> Profile:
+    """Return the figures of numbers (N,), without those that are missing."""
+    if numbers.dtype.kind == "f":
+        numbers = numbers[np.isfinite(numbers)]
+    if not len(numbers):
+        return Profile(0, 0, 0, 0.0, 0.0, False, 0.0)
+    values, counts = np.unique(numbers, return_counts=True)
+    shares = counts / counts.sum()
+    entropy = float(-(shares * np.log(shares)).sum())
+    is_whole = bool((np.floor(values) == values).all()) if values.dtype.kind == "f" else True
+    return Profile(
+        n_rows=len(numbers),
+        n_values=len(values),
+        n_single=int((counts == 1).sum()),
+        low=float(values[0]),
+        high=float(values[-1]),
+        is_whole=is_whole,
+        evenness=entropy / np.log(len(values)) if len(values) > 1 else 0.0,
+    )
 
 
 def _text(value: object) -> str:

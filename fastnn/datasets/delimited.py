@@ -103,12 +103,12 @@ def frame_of_text(content: bytes, name: str, header: bool | None) -> "pd.DataFra
     told = _DELIMITER_LINE.fullmatch(sample[0].strip())  # Excel writes and reads it
     if told:
         dialect, sample = dialect._replace(delimiter=told[1]), sample[1:]
-    rows = [dialect.fields(line) for line in sample]
+    read, rows = _records(sample, dialect)
     n_before = int(told is not None)
     where = f"{name}: line {lines.number(n_before)}"
     names = None
     if rows and (_is_header(rows[0], rows[1:], where) if header is None else header):
-        names, rows, n_before = rows[0], rows[1:], n_before + 1
+        names, rows, n_before = rows[0], rows[1:], n_before + read
     if not rows:
         found = "no lines" if names is None else f"a header of {len(names)} columns and no data"
         raise DataError(f"{name}: found {found}, expected lines of numbers after it")
@@ -128,6 +128,15 @@ def frame_of_text(content: bytes, name: str, header: bool | None) -> "pd.DataFra
         [f"read as {encoding}, since the text is not UTF-8"] * (encoding is not None)
     )
     return set_rows(_without_empty(frame), places, notes)
+
+
+def _records(sample: list[str], dialect: Dialect) -> tuple[int, list[list[str]]]:
+    """Return the number of lines of the first record, and the fields of all records of a sample of lines."""
+    try:
+        records = list(dialect.records(line + "\n" for line in sample))
+    except csv.Error:  # a giant field
+        records = [(number, dialect.fields(line)) for number, line in enumerate(sample, 1)]
+    return (records[0][0] if records else 0), [fields for _, fields in records]
 
 
 def _is_header(first: list[str], below: list[list[str]], where: str) -> bool:

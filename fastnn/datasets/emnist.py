@@ -18,7 +18,8 @@ _MAX_MAPPING = 2**16
 
 def upright(data: Dataset, paths: Sequence[FilePath], options: ReadOptions) -> Dataset:
     """Exchange rows and columns of the images if the options say so, or else if the files are named ``emnist``."""
-    by_name = any(_NAME.search(os.path.basename(os.path.normpath(path))) for path in paths)
+    names = [*map(os.fspath, paths), *data.name.split(": ")]  # files in an archive have names of their own
+    by_name = any(_NAME.search(os.path.basename(os.path.normpath(name))) for name in names)
     if options.transpose is False or (options.transpose is None and not by_name):
         return data
     if data.image_shape is None:
@@ -34,20 +35,31 @@ def upright(data: Dataset, paths: Sequence[FilePath], options: ReadOptions) -> D
 
 def with_mapping(data: Dataset, paths: Sequence[FilePath]) -> Dataset:
     """Give the classes the characters that EMNIST's file ``emnist-...-mapping.txt`` beside the files has for them."""
-    if data.classes is not None or data.labels is None or data.has_targets:
-        return data
     mapping = next(filter(None, map(_mapping_beside, paths)), None)
-    if mapping is None:
+    return data if mapping is None else with_characters(data, mapping)
+
+
+def with_characters(data: Dataset, mapping: dict[int, str]) -> Dataset:
+    """Return the data set with the character that a mapping has for each label as its class, if it has all of them."""
+    if data.labels is None or data.has_targets:
         return data
+    labels = data.class_labels()
     numbers = sorted(mapping)
-    place = {number: index for index, number in enumerate(numbers)}
-    if not set(np.unique(data.labels).tolist()) <= set(place):
-        return data
-    labels = np.array([place[label] for label in data.labels.tolist()], np.int64)
     texts = [mapping[number] for number in numbers]
-    if texts == [str(number) for number in range(len(texts))]:
+    if not set(labels) <= set(numbers) or texts == [str(number) for number in range(len(texts))]:
         return data
-    return replace(data, labels=labels, classes=tuple(texts))
+    place = {number: index for index, number in enumerate(numbers)}
+    return replace(data, labels=np.array([place[label] for label in labels], np.int64), classes=tuple(texts))
+
+
+def characters(mapping: np.ndarray) -> dict[int, str] | None:
+    """Return the character of each label from EMNIST's array of labels and codes of characters; None if it is none."""
+    if mapping.ndim != 2 or mapping.shape[1] < 2 or mapping.dtype.kind not in "iuf":
+        return None
+    try:
+        return {int(number): chr(int(code)) for number, code in mapping[:, :2].tolist()}
+    except (ValueError, OverflowError):
+        return None
 
 
 def _mapping_beside(path: FilePath) -> dict[int, str] | None:

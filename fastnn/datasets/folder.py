@@ -2,7 +2,6 @@
 
 import os
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath, PurePosixPath
@@ -16,7 +15,7 @@ from fastnn.datasets.assemble import Named, dataset_of_arrays
 from fastnn.datasets.bundle import Parts
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.files import FilePath, Member, Source, open_source, source_name
-from fastnn.datasets.images import picture_size, prepare_image, read_grey
+from fastnn.datasets.images import prepare_image, read_grey
 from fastnn.datasets.magic import PICTURE_KEYS, kind_of_bytes
 from fastnn.datasets.naming import part_of_folder
 from fastnn.datasets.options import ReadOptions
@@ -104,7 +103,8 @@ def read_pictures(entries: Sequence[Entry], name: str, options: ReadOptions) -> 
 
 def _dataset(where: str, images: np.ndarray, classes: Any, options: ReadOptions, notes: list[str]) -> Dataset:
     options = options if options.pixel_max else replace(options, pixel_max=255.0)
-    options = replace(options, task="classification")
+    if options.task == "auto":
+        options = replace(options, task="classification")
     return dataset_of_arrays(Named(where, images), Named(f"{where}: classes", classes), options, notes=notes)
 
 
@@ -167,20 +167,44 @@ def _labels_of_names(entries: Sequence[Entry]) -> list[str] | None:
 
 def _rows(entries: Sequence[Entry], name: str) -> tuple[np.ndarray, tuple[int, int], str]:
     """Return the pictures as rows of uint8, the shape of each image, and a note, or "" if they are read as they are."""
-    try:
-        sizes = Counter(_each(entries, name, picture_size))
-    except DataError:
-        _each(entries, name, read_grey)  # counts those as well whose damage shows later
-        raise
-    (width, height), _ = sizes.most_common(1)[0]
-    if len(sizes) == 1 and max(width, height) <= _LARGEST_SIDE:
-        rows = np.empty((len(entries), height, width), np.uint8)
-        for row, grey in zip(rows, _each(entries, name, _grey_bytes), strict=True):
-            row[:] = grey
-        return rows, (height, width), ""
-    found = f"{width} x {height} pixels" if len(sizes) == 1 else f"{len(sizes)} sizes, such as {width} x {height}"
-    note = f"{name}: pictures of {found} are prepared as digits of 28 x 28 pixels, light on black (prepare_image)"
-    return np.stack(list(_each(entries, name, _prepared))), (28, 28), note
+    images = _small_images(entries, name)
+    if images is not None:
+        return images, (images.shape[1], images.shape[2]), ""
+    note = f"{name}: pictures of several sizes, or above {_LARGEST_SIDE} x {_LARGEST_SIDE} pixels, are prepared as "
+    rows = np.empty((len(entries), 28 * 28), np.uint8)
+    errors = []
+    for row, entry in zip(rows, entries, strict=True):
+        try:
+            row[:] = _prepared(entry.source)
+        except FastnnError as error:
+            errors.append(str(error))
+    _refuse_all(errors, entries, name)
+    return rows, (28, 28), note + "digits of 28 x 28, light on black (prepare_image)"
+
+
+def _small_images(entries: Sequence[Entry], name: str) -> np.ndarray | None:
+    """Return the pictures in grey, (N, height, width) uint8, if all have one small size, else None."""
+    images = None
+    errors = []
+    for index, entry in enumerate(entries):
+        try:
+            grey = _grey_bytes(entry.source)
+        except FastnnError as error:
+            errors.append(str(error))
+            continue
+        if images is None and max(grey.shape) <= _LARGEST_SIDE:
+            images = np.empty((len(entries), *grey.shape), np.uint8)
+        if images is None or grey.shape != images.shape[1:]:
+            return None
+        images[index] = grey
+    _refuse_all(errors, entries, name)
+    return images
+
+
+def _refuse_all(errors: Sequence[str], entries: Sequence[Entry], name: str) -> None:
+    """Raise one DataError for all pictures that cannot be used, with the first of their errors."""
+    if errors:
+        raise DataError(f"{name}: {len(errors)} of {len(entries)} pictures cannot be used, the first: {errors[0]}")
 
 
 def _grey_bytes(source: Source) -> np.ndarray:
@@ -192,16 +216,3 @@ def _prepared(source: Source) -> np.ndarray:
         return prepare_image(_grey_bytes(source))
     except DataError as error:
         raise DataError(f"{source_name(source)}: {str(error).removeprefix('image: ')}") from None
-
-
-def _each(entries: Sequence[Entry], name: str, call: Any) -> list[Any]:
-    """Call a function with each picture; raise one DataError for all that fail, with the first of them."""
-    found, errors = [], []
-    for entry in entries:
-        try:
-            found.append(call(entry.source))
-        except FastnnError as error:
-            errors.append(str(error))
-    if errors:
-        raise DataError(f"{name}: {len(errors)} of {len(entries)} pictures cannot be used, the first: {errors[0]}")
-    return found

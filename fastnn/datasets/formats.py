@@ -15,7 +15,7 @@ from fastnn.datasets import magic
 from fastnn.datasets.archive import read_archive
 from fastnn.datasets.arff import read_arff
 from fastnn.datasets.assemble import Named, dataset_of_arrays
-from fastnn.datasets.bundle import Parts, lone_array, parts_of_arrays, train_and_test
+from fastnn.datasets.bundle import Parts, lone_array, parts_of_arrays, refuse_table_options, train_and_test
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.emnist import upright, with_mapping
 from fastnn.datasets.files import MAX_BYTES, FilePath, Member, Source, file_name, read_whole, source_name
@@ -30,6 +30,7 @@ from fastnn.datasets.npz import read_arrays
 from fastnn.datasets.options import ReadOptions
 from fastnn.datasets.svmlight import read_svmlight
 from fastnn.datasets.table import dataset_of_frame, datasets_of_frames, is_label_table, join_labels
+from fastnn.datasets.target import numbered
 from fastnn.errors import DataError
 
 if TYPE_CHECKING:
@@ -51,10 +52,11 @@ _MAX_DEPTH = 3
 
 @dataclass(frozen=True)
 class _Table:
-    """A table and the name of its file."""
+    """A table, the name of its file, and whether the labels of another file are its last column."""
 
     name: str
     frame: "pd.DataFrame"
+    is_joined: bool = False
 
 
 @dataclass(frozen=True)
@@ -152,43 +154,51 @@ def read_files(paths: FilePath | Sequence[FilePath], **options: Any) -> tuple[Da
     """
     chosen = ReadOptions(**{**options, "drop": tuple(options.get("drop", ()))})
     given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    files: list[_File] = []
-    for path in map(existing_spelling, given):
-        files_or_parts = _expanded(path, chosen)
-        if isinstance(files_or_parts, dict):
-            if len(given) > 1:
-                return _of_folders(given, chosen)
-            return _finished(files_or_parts, given, chosen)
-        files.extend(files_or_parts)
-    if not files:
+    found = [_expanded(existing_spelling(path), chosen) for path in given]
+    if not any(found):
         raise DataError(f"found no files, expected {_EXPECTED}")
+    if any(isinstance(each, dict) for each in found):
+        return _finished(_of_folders(given, found, chosen), given, chosen)
+    files = [file for each in found for file in each if isinstance(file, _File)]
     return _finished(_parts_of_files(files, chosen), given, chosen)
 
 
 def _finished(parts: Parts, paths: Sequence[FilePath], options: ReadOptions) -> tuple[Dataset, Dataset | None]:
-    """Return training and test set with upright images and the names of classes."""
+    """Return training and test set with upright images, and without numbers of classes that do not occur."""
     parts = {part: upright(with_mapping(data, paths), paths, options) for part, data in parts.items()}
-    train, test = train_and_test(parts)
+    train, test = train_and_test({part: _without_gaps(data) for part, data in parts.items()})
     if options.pixel_max is None or test is None:
         return train, test
     return replace(train, pixel_max=options.pixel_max), replace(test, pixel_max=options.pixel_max)
 
 
-def _of_folders(paths: Sequence[FilePath], options: ReadOptions) -> tuple[Dataset, Dataset | None]:
-    """Return the data sets of two folders or archives of pictures: training and test set."""
+def _without_gaps(data: Dataset) -> Dataset:
+    """Return the data set with labels from 0 up, and their numbers in the file as classes, if those begin at 1, say.
+
+    Otherwise a network would have outputs for classes without samples.
+    """
+    if data.labels is None or data.has_targets or data.classes is not None or not len(data):
+        return data
+    labels, classes = numbered(data.labels)
+    return replace(data, labels=labels, classes=classes)
+
+
+def _of_folders(paths: Sequence[FilePath], found: Sequence[list[_File] | Parts], options: ReadOptions) -> Parts:
+    """Return the data sets of a folder or an archive of pictures, or of two: training and test set."""
+    if len(found) == 1 and isinstance(found[0], dict):
+        return found[0]
     names = [part_of_file(os.path.basename(os.path.normpath(path))) for path in paths]
     if len(paths) != 2:
         raise DataError(f"found {len(paths)} files and folders, expected {_EXPECTED}")
-    order = paths[::-1] if names[0] == "test" and names[1] != "test" else paths
+    pairs = list(zip(paths, found, strict=True))
     made: Parts = {}
-    for part, path in zip(("train", "test"), order, strict=True):
-        found = _expanded(path, options)
-        found = found if isinstance(found, dict) else _parts_of_files(found, options)
-        if len(found) != 1:
-            found_parts = " and ".join(found)
+    for part, (path, each) in zip(("train", "test"), pairs[::-1] if names[0] == "test" else pairs, strict=True):
+        parts = each if isinstance(each, dict) else _parts_of_files(each, options)
+        if len(parts) != 1:
+            found_parts = " and ".join(parts)
             raise DataError(f"{display_path(path)}: found {found_parts} in one of two folders, expected one data set")
-        made[part] = next(iter(found.values()))
-    return _finished(made, paths, options)
+        made[part] = next(iter(parts.values()))
+    return made
 
 
 def _expanded(path: Source, options: ReadOptions, depth: int = 0) -> list[_File] | Parts:
@@ -207,6 +217,7 @@ def _expanded(path: Source, options: ReadOptions, depth: int = 0) -> list[_File]
 def _of_entries(entries: list[Entry], name: str, options: ReadOptions, depth: int) -> list[_File] | Parts:
     pictures = pictures_among(entries)
     if pictures:
+        refuse_table_options(options, name)
         return read_pictures(pictures, name, options)
     if depth == _MAX_DEPTH:
         raise DataError(f"{name}: found archives in archives, expected data files or pictures")
@@ -242,8 +253,10 @@ def _is_data(file: _File, name: str) -> bool:
 
 def _parts_of_files(files: list[_File], options: ReadOptions) -> Parts:
     """Return the data sets of files by part: the names of the files decide, else their order."""
-    names = ", ".join(f"{file.name} ({file.kind.key})" for file in files)
+    names = ", ".join(f"{file.name} ({file.kind.key})" for file in files[:8])
+    names += f" and {len(files) - 8} more" if len(files) > 8 else ""
     if {file.kind for file in files} == {magic.SVMLIGHT} and len(files) <= 2:
+        refuse_table_options(options, names)
         ordered = sorted(files, key=lambda file: file.part == "test")
         read = read_svmlight([file.source for file in ordered], options)
         return dict(zip(("train", "test"), read, strict=False))
@@ -334,7 +347,7 @@ def _joined(contents: list[_Loaded]) -> _Table | Dataset | list[Named] | Parts:
     images, labels = _images_and_labels(contents)  # type: ignore[arg-type]
     if isinstance(images, _Table):
         label_frame = labels.frame if isinstance(labels, _Table) else _frame_of(labels)
-        return _Table(images.name, join_labels(images.frame, label_frame, images.name, labels.name))
+        return _Table(images.name, join_labels(images.frame, label_frame, images.name, labels.name), is_joined=True)
     if isinstance(labels, _Table):
         labels = Named(labels.name, labels.frame.iloc[:, -1].to_numpy())
     return [images, labels]
@@ -365,6 +378,8 @@ def _images_and_labels(pair: Sequence[Any]) -> tuple[Any, Any]:
 
 def _datasets(joined: dict[str, Any], options: ReadOptions, names: str) -> Parts:
     """Return the data sets of what each part has: tables are read alike, the training table first."""
+    if any(isinstance(each, _Table) and each.is_joined for each in joined.values()):
+        options = replace(options, label="last")
     if all(isinstance(each, _Table) for each in joined.values()):
         order = sorted(joined, key=("train", "", "validation", "test").index)
         tables = [joined[part] for part in order]
@@ -389,6 +404,7 @@ def _of_arrays(arrays: list[Named], options: ReadOptions) -> Dataset:
     """Return the data set of images and labels, or of one array: images, or a table that has its labels in a column."""
     images = arrays[0]
     if len(arrays) == 2:
+        refuse_table_options(options, images.name)
         labels, notes = arrays[1], ()
         if labels.values.ndim == 2 and labels.values.dtype.kind in "iu" and labels.values.shape[1] == 8:
             labels, notes = label_column(labels, images)
@@ -400,4 +416,5 @@ def _of_arrays(arrays: list[Named], options: ReadOptions) -> Dataset:
         import pandas as pd
 
         return dataset_of_frame(pd.DataFrame(images.values), images.name, options)
+    refuse_table_options(options, images.name)
     return dataset_of_arrays(images, None, options)

@@ -27,19 +27,24 @@ _CELLS = 128
 _NOISE_MULTIPLE = 5.0
 # Ink fainter than this fraction of the strongest ink does not enlarge the bounding box of the digit.
 _EDGE_FRACTION = 0.02
-# Where the background is uneven, ink fainter than this fraction does not connect marks.
-_STRONG_FRACTION = 0.3
+# Where the background is uneven, ink fainter than the first fraction does not connect marks, nor, if everything is
+# connected to the border, ink fainter than the second.
+_STRONG_FRACTIONS = (0.3, 0.55)
 # A mark that contains a filled square of this fraction of its size is no digit, but a sheet or a shadow.
 _BLOB_FRACTION = 0.4
 _CUT_BLOB_FRACTION = 0.28
 
 
 # A light mark that fills this part of its bounding box may be a sheet, if a mark of this fraction of its size is on it.
+_SHEET_SIDE = 56
 _SHEET_FILL = 0.6
+_SHEET_CORNERS = 0.3
 _SHEET_MARK = 0.35
 # A digit that is cut off has nearly all ink. A side of the picture is cut by at most this part of ink, in few places.
 _CUT_MASS = 0.85
+_REST_MASS = 0.4  # the part of its ink that is a digit if the rest is not
 _CUT_SIDE = 0.4
+_MOST_MASS = 0.3
 _CUT_PLACES = 8
 
 
@@ -64,23 +69,25 @@ def find_digits(grey: np.ndarray, invert: Literal["auto"] | bool) -> list[np.nda
     """
     grey = shrunk(grey, _LARGEST_SIDE)
     smooth = _smooth_reading(grey, invert)
-    cut_off = None if smooth is None else _cut_off_digit(smooth)
-    if smooth is not None and _is_clean(smooth) and not _may_be_sheet(smooth):
-        return _cropped_digits(smooth)
-    if smooth is not None and cut_off is not None and _is_cut_by_strokes(smooth, cut_off):
-        return [_cropped(smooth, cut_off)]
-    local = _local_reading(grey, invert)
+    sheet = _sheet_reading(grey, smooth) if smooth is not None and invert == "auto" else None
+    if sheet is not None:
+        return _cropped_digits(sheet)
     if smooth is not None and _is_clean(smooth):
-        sheet = smooth.marks.digits[0]
-        is_sheet = local is not None and any(
-            sheet.encloses(digit) and digit.size >= _SHEET_MARK * sheet.size for digit in local.marks.digits
-        )
-        return _cropped_digits(local if local is not None and is_sheet else smooth)
+        return _cropped_digits(smooth)
+    cut_off = None if smooth is None else _cut_off_digit(smooth)
+    local = _local_reading(grey, invert)
+    if smooth is not None and cut_off is not None:
+        mass = 0.0 if local is None else max(digit.mass for digit in local.marks.digits)
+        is_rest = mass < _REST_MASS * cut_off.mass or _fills(smooth, cut_off)
+        if local is None or (is_rest and _is_cut_by_strokes(smooth, cut_off)):
+            return [_cropped(smooth, cut_off)]
+    if local is not None and smooth is None:
+        # Without a smooth background, most ink must belong to the digits; noise has many marks.
+        mass = sum(digit.mass for digit in local.marks.digits)
+        local = local if mass >= _MOST_MASS * local.marks.total else None
     if local is not None:
         return _cropped_digits(local)
-    if smooth is None:
-        return None
-    return [] if cut_off is None else [_cropped(smooth, cut_off)]
+    return None if smooth is None else []
 
 
 def fit_ink(ink: np.ndarray) -> np.ndarray:
@@ -130,10 +137,10 @@ def _local_reading(grey: np.ndarray, invert: Literal["auto"] | bool) -> _Reading
     readings = [reading for reading in found if reading is not None]
     if not readings:
         return None
-    best = max(readings, key=lambda reading: max(digit.score for digit in reading.marks.digits))
+    best = max(readings, key=_score)
     for other in readings:
         # The gaps between strokes look like strokes of the other kind, but the strokes reach further.
-        if other is not best and _bounds(other).encloses(_bounds(best)):
+        if other is not best and _bounds(other).encloses(_bounds(best)) and _score(other) > 0.2 * _score(best):
             return other
     return best
 
@@ -147,8 +154,11 @@ def _local_reading_of(grey: np.ndarray, is_dark: bool) -> _Reading | None:
     cell = _cell(grey)
     cells = [_in_cells(pixels, cell, "edge").mean(axis=(1, 3)) for pixels in (grey, background)]
     support = partial(edge_support, grey=cells[0], background=cells[1], is_dark=is_dark)
-    first = _marked(np.minimum(ink * (255 / full), 255), 255 * _STRONG_FRACTION, support)
-    if not first.marks.digits:
+    for fraction in _STRONG_FRACTIONS:
+        first = _marked(np.minimum(ink * (255 / full), 255), 255 * fraction, support)
+        if first.marks.digits:
+            break
+    else:
         return None
     # The strength of these digits and the noise round them set the scale.
     bounds = _bounds(first)
@@ -162,7 +172,7 @@ def _local_reading_of(grey: np.ndarray, is_dark: bool) -> _Reading | None:
     kept = np.where(first.ink > 0, ink, 0)
     strong = kept[is_near & (first.ink > first.edge)]
     scaled = _scaled(kept, strong, robust_deviation(contrast[area][first.ink[area] <= first.edge]))
-    return None if scaled is None else replace(first, ink=scaled[0], edge=max(scaled[1], 255 * _STRONG_FRACTION / 2))
+    return None if scaled is None else replace(first, ink=scaled[0], edge=max(scaled[1], 255 * _STRONG_FRACTIONS[0] / 2))
 
 
 def _scaled(ink: np.ndarray, strong: np.ndarray, noise: float) -> tuple[np.ndarray, float] | None:
@@ -198,6 +208,10 @@ def _in_cells(pixels: np.ndarray, cell: int, mode: Literal["constant", "edge"] =
     return padded.reshape(padded.shape[0] // cell, cell, padded.shape[1] // cell, cell)
 
 
+def _score(reading: _Reading) -> float:
+    return max(digit.score for digit in reading.marks.digits)
+
+
 def _bounds(reading: _Reading) -> Component:
     digits = reading.marks.digits
     bounds = digits[0]
@@ -221,10 +235,44 @@ def _is_blob(reading: _Reading, digit: Component, fraction: float = _BLOB_FRACTI
 
 
 def _may_be_sheet(reading: _Reading) -> bool:
-    """Return whether the only mark may be a sheet of paper on a table."""
-    first, *others = reading.marks.digits
-    area = np.isin(reading.marks.labels, first.numbers).sum() / (first.height * first.width)
-    return not others and area >= _SHEET_FILL and 2.5 * min(first.height, first.width) >= first.size
+    """Return whether the only mark may be a sheet of paper on a table: it is filled up to its corners."""
+    from scipy import ndimage
+
+    if len(reading.marks.digits) != 1 or reading.marks.at_border:
+        return False
+    sheet = reading.marks.digits[0]
+    narrow = min(sheet.height, sheet.width)
+    if narrow * reading.cell < _SHEET_SIDE or 2.5 * narrow < sheet.size:
+        return False
+    mask = np.isin(reading.marks.labels, sheet.numbers)[sheet.top : sheet.bottom, sheet.left : sheet.right]
+    if mask.mean() < _SHEET_FILL:
+        return False
+    filled = ndimage.binary_fill_holes(mask)
+    down, across = -(-sheet.height * 3 // 20), -(-sheet.width * 3 // 20)
+    corners = [filled[rows, columns].mean() for rows in (np.s_[:down], np.s_[-down:])
+               for columns in (np.s_[:across], np.s_[-across:])]  # fmt: skip
+    return bool(min(corners) > 0.1 and np.mean(corners) > _SHEET_CORNERS)
+
+
+def _sheet_reading(grey: np.ndarray, reading: _Reading) -> _Reading | None:
+    """Read what is on the sheet of paper that is the only mark; None if nothing of a digit's size is there."""
+    from scipy import ndimage
+
+    if not _may_be_sheet(reading):
+        return None
+    sheet, cell = reading.marks.digits[0], reading.cell
+    is_sheet = ndimage.binary_fill_holes(np.isin(reading.marks.labels, sheet.numbers))
+    is_sheet = np.kron(ndimage.binary_erosion(is_sheet, np.ones((3, 3))), np.ones((cell, cell), bool))
+    area = np.s_[sheet.top * cell : sheet.bottom * cell, sheet.left * cell : sheet.right * cell]
+    paper = grey[area]
+    inside = is_sheet[: grey.shape[0], : grey.shape[1]][area]
+    if not inside.any():
+        return None
+    found = _smooth_reading(np.where(inside, paper, np.median(paper[inside])), "auto")
+    if found is None or not _is_clean(found):
+        return None
+    size = max(digit.size for digit in found.marks.digits) * found.cell
+    return found if size >= _SHEET_MARK * sheet.size * cell else None
 
 
 def _cut_off_digit(reading: _Reading) -> Component | None:
@@ -236,12 +284,18 @@ def _cut_off_digit(reading: _Reading) -> Component | None:
     return digit
 
 
+def _fills(reading: _Reading, digit: Component) -> bool:
+    """Return whether the digit reaches from side to side, as in a picture that is cut to its size."""
+    rows, columns = reading.marks.labels.shape
+    return digit.height >= 0.85 * rows and digit.width >= 0.85 * columns
+
+
 def _is_cut_by_strokes(reading: _Reading, digit: Component) -> bool:
     """Return whether the ink meets the border as a few strokes, unlike a shadow."""
     mark = np.isin(reading.marks.labels, digit.numbers)
     sides = mark[0], mark[:, -1], mark[-1, ::-1], mark[::-1, 0]
     places = np.count_nonzero(np.diff(np.concatenate(sides).astype(np.int8)) > 0)
-    return places <= _CUT_PLACES and all(side.mean() <= _CUT_SIDE for side in sides)
+    return places <= _CUT_PLACES and (_fills(reading, digit) or all(side.mean() <= _CUT_SIDE for side in sides))
 
 
 def _cropped_digits(reading: _Reading) -> list[np.ndarray]:

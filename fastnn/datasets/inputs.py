@@ -93,7 +93,7 @@ def _expected_number(table: Table, row: int, position: int) -> str:
     text = table.texts(position)[row] or ""
     if _SEPARATED.fullmatch(text):
         return "a number without separators of thousands"
-    hint = f"; leave the column out with drop (--drop {table.title(position)})" if table.is_text(position) else ""
+    hint = f", or {table.drop_hint([position])}" if table.is_text(position) else ""
     return f"a number{hint}"
 
 

@@ -8,6 +8,8 @@ _LARGEST_ANGLE = 8.0
 _THICKNESS = 0.045
 # The part of a line that must be ink. The digit's own strokes cover less of the picture, or are thicker.
 _COVERAGE = 0.75
+# A line reaches both sides of the picture up to this fraction of its width.
+_END = 0.06
 _MAX_DIRECTIONS = 3
 _MAX_POINTS = 12_000
 
@@ -42,7 +44,10 @@ def _remove_parallel_lines(mask: np.ndarray) -> bool:
     thick[1:] |= straight[:-1]
     thick[:-1] |= straight[1:]
     length = inside.sum(axis=1)
-    is_line = (thick.sum(axis=1) >= _COVERAGE * np.maximum(length, 1)) & (length >= 0.5 * width)
+    end = max(2, round(_END * width))
+    # At both ends: in the first and last columns that the picture has in each row.
+    reaches = _near_start(thick, inside, end) & _near_start(thick[:, ::-1], inside[:, ::-1], end)
+    is_line = reaches & (thick.sum(axis=1) >= _COVERAGE * np.maximum(length, 1)) & (length >= 0.5 * width)
     found = False
     for first, last in _runs(is_line):
         if last - first + 1 <= max(6, _THICKNESS * height):
@@ -50,6 +55,12 @@ def _remove_parallel_lines(mask: np.ndarray) -> bool:
             found = True
     mask[:] = straight[rows, columns]
     return found
+
+
+def _near_start(straight: np.ndarray, inside: np.ndarray, end: int) -> np.ndarray:
+    """Return whether each row has ink in its first `end` pixels inside the picture: (rows,) bool."""
+    columns = np.minimum(inside.argmax(axis=1)[:, None] + np.arange(end), straight.shape[1] - 1)
+    return np.take_along_axis(straight, columns, axis=1).any(axis=1)
 
 
 def _angle(mask: np.ndarray) -> float:

@@ -42,10 +42,10 @@ SVMLIGHT = Kind("svmlight", "a table in svmlight format")
 PARQUET = Kind("Parquet", "a Parquet table")
 FEATHER = Kind("Feather", "a Feather (Arrow) table")
 EXCEL = Kind("Excel", "an Excel workbook")
+JSON_LINES = Kind("JSON lines", "a table in JSON lines")
 CSV = Kind("CSV", "a text file")
 ZIP = Kind("zip", "a zip archive")
 TAR = Kind("tar", "a tar archive")
-TABLES = (CSV, PARQUET, FEATHER, EXCEL, ARFF)
 PICTURE_KEYS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WebP", "PPM")
 
 _MEDIA = Kind("media", "a sound or video file", _AS_NPZ)
@@ -91,6 +91,7 @@ _MAGIC: tuple[tuple[bytes, Kind], ...] = (
         Kind("HTML", "a web page", "the download has probably failed; open the address in a browser"),
     ),
     (rb"(?:\xef\xbb\xbf)?\s*<(?:\?xml|svg|[a-z]+[ >])", Kind("XML", "an XML file", _AS_CSV)),
+    (rb"(?:\xef\xbb\xbf)?\{\s*\"[^\n]*\}\s*\n\s*\{|\{\s*\"[^\n]{%d}" % (_HEAD - 200), JSON_LINES),
     (rb"(?:\xef\xbb\xbf)?\s*(?:\{\s*[\"}]|\[\s*[\[{\"\d-])", Kind("JSON", "a JSON file", _AS_CSV)),
     (rb"[\s\S]{3}[\s\S]\0\0\0\0\{\s*\"", Kind("safetensors", "a model file (safetensors)", _MODEL)),
     (rb"\x08[\x01-\x20][\x12\x1a\x22\x3a]", Kind("ONNX", "a model in ONNX or another protobuf file", _MODEL)),

@@ -11,9 +11,12 @@ _SPECK_FRACTION = 0.02
 _SIMILAR = 0.5
 # A smaller component belongs to the digit if the gap between them is at most this fraction of the digit's size.
 _GAP = 0.15
-_GAP_BESIDE = 0.08
+_GAP_BESIDE = 0.1
+# Where the background is uneven, digits have at least this fraction of all ink. Noise has many marks of equal size.
+_LEAST_MASS = 0.08
+_LEAST_SIZE = 0.08  # as a fraction of the picture's side
 # The part of a mark's outline that must be edges of the picture.
-_LEAST_SUPPORT = 0.9
+_LEAST_SUPPORT = 0.85
 # A component whose width is at most this fraction of its length is a line, if it is level or upright.
 _LINE_RATIO = 0.09
 
@@ -87,13 +90,20 @@ def find_marks(mask: np.ndarray, ink: np.ndarray, support: Callable[[np.ndarray]
     total = sum(component.mass for component in components)
     at_border = [c for c in components if c.touches_border and c.mass >= _SPECK_FRACTION * total]
     inner = [c for c in components if not c.touches_border]
+    all_inner = sum(component.mass for component in inner)
+    least = 0.0
     if support is not None and inner:
         supports = support(labels)
+        least = _LEAST_SIZE * max(mask.shape)
         inner = [c for c in inner if supports[c.numbers[0]] >= _LEAST_SUPPORT]
     inner_total = sum(component.mass for component in inner)
     inner = [c for c in inner if c.mass >= _SPECK_FRACTION * inner_total]
     candidates = _without_lines(_without_frames(inner, labels), labels)
     digits = _digits(candidates) if candidates else []
+    if support is not None:
+        digits = [digit for digit in digits if digit.size >= least]
+        if sum(digit.mass for digit in digits) < _LEAST_MASS * all_inner:
+            digits = []
     return Marks(labels, digits, at_border, total)
 
 
@@ -193,7 +203,7 @@ def _are_one_digit(first: Component, second: Component) -> bool:
     taller, shorter = max(first.height, second.height), min(first.height, second.height)
     narrower = max(1, min(first.width, second.width))
     if shorter < _SIMILAR * taller:
-        return gap <= (_GAP if across > 0 else _GAP_BESIDE) * max(first.size, second.size)
+        return gap <= max(2, (_GAP if across > 0 else _GAP_BESIDE) * max(first.size, second.size))
     if down >= 0.5 * shorter:  # side by side, unless one is above much of the other
         return across >= 0.5 * narrower
     if across >= 0.3 * narrower:  # one above the other

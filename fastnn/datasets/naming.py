@@ -31,6 +31,9 @@ def part_of_file(name: str) -> Part:
     """
     lower = name.lower()
     found = {part for part, words in _PARTS if re.search(rf"(?<![a-z])(?:{words})(?![a-z])", lower)}
+    for word, part in (("tra|trn", "train"), ("tes|tst", "test")):  # the endings of many files of the UCI
+        if not found and re.search(rf"\.(?:{word})$", lower):
+            found = {part}
     if not found:  # names without separators, such as mnisttest.csv
         found = {part for part, words in (("test", "t10k|test"), ("train", "train")) if re.search(words, lower)}
     return found.pop() if len(found) == 1 else ""

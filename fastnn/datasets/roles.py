@@ -311,10 +311,8 @@ def _check_odd_name(table: Table, inputs: list[int]) -> None:
     if len(pixels) in IMAGE_SIDES and 0 < len(odd) <= 8:
         side = IMAGE_SIDES[len(pixels)]
         columns = " and ".join(table.column(position) for position in odd)
-        titles = ",".join(table.title(position) for position in odd)
         raise DataError(
-            f"{table.name}: found {columns} beside {side} x {side} pixels, expected only pixels; "
-            f"leave it out with drop (--drop {titles})"
+            f"{table.name}: found {columns} beside {side} x {side} pixels, expected only pixels; {table.drop_hint(odd)}"
         )
 
 
@@ -351,8 +349,7 @@ def _as_in_training(table: Table, usable: list[int], train: Table, roles: Roles)
         inputs = _by_names(table, rest, names)
         if extra:
             columns = " and ".join(table.column(position) for position in extra[:3])
-            titles = ",".join(table.title(position) for position in extra)
-            expected = f"the columns of {train.name}; leave it out with drop (--drop {titles})"
+            expected = f"the columns of {train.name}; {table.drop_hint(extra)}"
             raise DataError(f"{table.name}: found {columns}, expected {expected}")
         return Roles(inputs, label)
     if n_columns == train.frame.shape[1]:

@@ -79,6 +79,8 @@ def dataset_of_frame(
     options = options or ReadOptions()
     table = Table(frame, name)
     _check_rows(table)
+    if feature_names is not None:
+        n_inputs = len(feature_names)
     roles = find_roles(table, options, Known(n_inputs, feature_names))
     return _dataset(table, roles, options)[0]
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn.datasets.arrays import LARGEST_LABEL
-from fastnn.datasets.columns import Profile, Table
+from fastnn.datasets.columns import Profile, Table, profile_of
 from fastnn.errors import DataError
 
 # Whole numbers are numbers to predict, not classes, ...
@@ -57,6 +57,12 @@ def read_target(table: Table, position: int, task: str) -> Target | None:
     labels, classes = numbered(whole)
     n_classes = int(labels.max()) + 1 if classes is None else len(classes)
     return Target(labels, classes, f"{n_classes} classes")
+
+
+def are_classes(numbers: np.ndarray) -> bool:
+    """Return whether numbers (N,) are labels of classes, not numbers to predict."""
+    profile = profile_of(numbers)
+    return profile.is_whole and _repeats(profile)
 
 
 def _reason(profile: Profile) -> str:

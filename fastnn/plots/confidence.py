@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from fastnn import evaluation
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 class ReliabilityDisplay(Display):
     """Reliability diagram: accuracy against confidence in bins, above a histogram of the samples in each bin.
 
-    Below the diagonal the network is overconfident, above it underconfident.
+    A vertical line shows the 95 % interval of each accuracy (Wilson), which is wide for a bin with few samples. Below
+     the diagonal the network is overconfident, above it underconfident.
 
     Parameters
     ----------
@@ -73,8 +75,10 @@ class ReliabilityDisplay(Display):
         bins, filled = self.bins, self.bins.counts > 0
         accuracy_ax.plot([0, 1], [0, 1], color=GREY, ls=(0, (4, 2)), lw=1, label="perfectly calibrated")
         curve = (bins.confidence[filled], bins.accuracy[filled])
+        ends = wilson_interval(bins.accuracy[filled], bins.counts[filled])
+        accuracy_ax.vlines(curve[0], *ends, color=BLUE, lw=1.2, alpha=0.45)
         accuracy_ax.plot(*curve, "o-", color=BLUE, ms=4.5, lw=1.5, clip_on=False, label="this network")
-        accuracy_ax.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel="accuracy")
+        accuracy_ax.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel="accuracy, with 95 % intervals")
         accuracy_ax.set_title(f"expected calibration error {percent(round(bins.error, 5))}", fontsize=11, pad=28)
         # The legend is above the panel, because the curve can be anywhere inside it.
         accuracy_ax.legend(loc="lower left", bbox_to_anchor=(-0.04, 0.99), ncols=2, frameon=False, columnspacing=1.2)
@@ -88,6 +92,18 @@ class ReliabilityDisplay(Display):
             tidy(each)
         accuracy_ax.yaxis.set_major_formatter(percent)
         return self
+
+
+def wilson_interval(accuracy: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends of the 95 % intervals of accuracies, (M,) each, from the number of samples of each, (M,).
+
+    E. B. Wilson: Probable inference, the law of succession, and statistical inference. JASA 22 (1927). It stays between
+    0 and 1, also for one sample.
+    """
+    z = 1.959964
+    centre = (accuracy + z**2 / (2 * counts)) / (1 + z**2 / counts)
+    half = z / (1 + z**2 / counts) * np.sqrt(accuracy * (1 - accuracy) / counts + z**2 / (4 * counts**2))
+    return centre - half, centre + half
 
 
 class CoverageDisplay(Display):

@@ -97,22 +97,20 @@ class LearningCurveDisplay(Display):
         if len(values):
             low, high = float(values.min()), float(values.max())
             span = max(high - low, 0.02 * abs(high), 1e-6)
-            # The label of the best epoch needs free space, so that no curve runs through it.
-            below, above, upper = (0.06, 0.17, np.inf) if falling else (0.17, 0.06, 1.002)
-            ax.set_ylim(max(low - below * span, 0.0), min(high + above * span, upper))
+            ax.set_ylim(max(low - 0.06 * span, 0.0), min(high + 0.06 * span, np.inf if falling else 1.002))
         _show_epochs(ax, self.epochs)
         if self.best_epoch is not None:
-            self._mark_best(ax, self.best_epoch, curves[-1], falling)
+            self._mark_best(ax, self.best_epoch, curves[-1])
         _label_panel(ax, "loss" if falling else "accuracy")
-        ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(curves), frameon=False, handlelength=2.8)
+        # Above the panel, no curve can run through it.
+        style: dict[str, Any] = {"frameon": False, "handlelength": 2.2, "columnspacing": 1.0, "fontsize": 9}
+        ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(curves) + 1, **style)
 
-    def _mark_best(self, ax: "Axes", best: int, curve: tuple[str, np.ndarray, str, Any], falling: bool) -> None:
+    def _mark_best(self, ax: "Axes", best: int, curve: tuple[str, np.ndarray, str, Any]) -> None:
         _, values, colour, _ = curve
+        style: dict[str, Any] = {"color": colour, "mec": "black", "mew": 1.4, "ms": 7, "label": f"best epoch {best}"}
         ax.axvline(best, color=GREY, lw=0.9, zorder=1)
-        ax.plot(best, values[self.epochs == best][0], "o", color=colour, mec="black", mew=1.4, ms=7, label="_best")
-        edge, va = (1, "top") if falling else (0, "bottom")
-        ha = "right" if best > sum(ax.get_xlim()) / 2 else "left"
-        ax.text(best, edge, f"  best epoch {best}  ", transform=ax.get_xaxis_transform(), ha=ha, va=va, color=GREY)
+        ax.plot(best, values[self.epochs == best][0], "o", **style)
 
 
 class RunsDisplay(Display):

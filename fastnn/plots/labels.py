@@ -129,7 +129,7 @@ def class_array(name: str, values: Any) -> np.ndarray:
         number, text = (next(item for item in items if (_kind(item) is str) == is_text) for is_text in (False, True))
         raise DataError(f"{name} hold {short(number)} and {short(text)}, expected only numbers or only strings")
     for row, item in enumerate(items):
-        if _kind(item) not in (bool, float) or not np.isfinite(item) or int(item) != item:
+        if _kind(item) is None or (_kind(item) is not str and (not np.isfinite(item) or int(item) != item)):
             raise DataError(f"{name} hold {short(item)} at sample {row}, expected whole numbers, booleans or strings")
     return np.array([int(item) for item in items], np.int64)
 

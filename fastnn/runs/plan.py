@@ -12,19 +12,21 @@ from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
 from fastnn.datasets.splits import Splits
 from fastnn.errors import DataError
-from fastnn.evaluation.evaluate import check_fit
+from fastnn.evaluation.evaluate import check_fit, data_for
 from fastnn.models import Model
 from fastnn.network import Network
 from fastnn.network.targets import TargetScale
 from fastnn.optim.config import TrainingConfig
 
 # Data of one's own: enough steps for a network to settle, whatever the number of samples.
-_STEPS = 4000
+_STEPS = 20_000
 _FEWEST_EPOCHS, _MOST_EPOCHS = 20, 1000
 # Epochs without a lower validation loss. The weights of the best epoch are kept.
 _PATIENCE = 100
 _BATCH_SIZE = 32
 _HIDDEN = (100,)
+# L2 is a prior of the weights: the more samples, the less it weighs beside each.
+_PRIOR = 0.1
 
 
 def default_config(n_samples: int) -> TrainingConfig:
@@ -35,7 +37,7 @@ def default_config(n_samples: int) -> TrainingConfig:
         batch_size=_BATCH_SIZE,
         optimizer="adam",
         schedule="cosine",
-        l2=1e-3,
+        l2=_PRIOR / max(100, n_samples),
         early_stopping=_PATIENCE,
     )
 
@@ -88,7 +90,7 @@ def make_plan(
     start: the model to start from, instead of random weights
     settings: those of `Network.for_data`
     """
-    splits = _with_common_classes(splits, None if start is None else start.classes)
+    splits = _with_common_classes(splits) if start is None else _for_model(splits, start)
     train = splits.train
     scale = TargetScale.fit(train.labels) if train.labels is not None and train.has_targets else None
     if standardize is None:
@@ -103,8 +105,17 @@ def make_plan(
     return plan
 
 
-def _with_common_classes(splits: Splits, classes: Sequence[Any] | None) -> Splits:
-    """Return the splits with labels that number the classes of all of them, or these classes.
+def _for_model(splits: Splits, model: Model) -> Splits:
+    """Return the splits with the columns and the class numbers of a model; DataError if it does not fit the data."""
+    first = splits.train
+    if first.labels is not None and first.has_targets != (model.classes is None):
+        kinds = ("numbers", "classes") if model.classes is None else ("classes", "numbers")
+        raise DataError(f"{first.name}: the model to start from predicts {kinds[0]}, but the labels are {kinds[1]}")
+    return Splits(*(data_for(model, part) for part in splits))
+
+
+def _with_common_classes(splits: Splits) -> Splits:
+    """Return the splits with labels that number the classes of all of them.
 
     Without gaps, such as 1 to 9 without a 0, the network has no output that no sample belongs to.
     """
@@ -113,9 +124,8 @@ def _with_common_classes(splits: Splits, classes: Sequence[Any] | None) -> Split
         raise DataError(f"{first.name} has no labels, expected some: name their column with label (--label)")
     if first.has_targets:
         return splits
-    if classes is None:
-        present = {label for part in splits if part.labels is not None for label in part.present_classes()}
-        classes = sorted(present, key=None if all(isinstance(each, int) for each in present) else str)
+    present = {label for part in splits if part.labels is not None for label in part.present_classes()}
+    classes = sorted(present, key=None if all(isinstance(each, int) for each in present) else str)
     if first.classes is None and list(classes) == list(range(len(classes))):
         return splits
     parts = [part.with_classes(classes) for part in splits]

@@ -22,8 +22,9 @@ from fastnn.training.epochs import Job
 LOWEST, HIGHEST, STEPS_PER_DECADE = 1e-8, 100.0, 15
 # The range test ends at a loss of more than this times the first one.
 EXPLODED = 3.0
-# The rates of the short runs: the last rate of the range test divided by 3, 9, ..., 729.
-TRIAL_DIVISORS = 3.0 ** np.arange(1, 7)
+# The rates of the short runs: the last rate of the range test divided by 3, 9, ..., 729, and further if the lowest rate
+# is the best so far; no more than MAX_TRIALS.
+TRIAL_FACTOR, MIN_TRIALS, MAX_TRIALS = 3.0, 6, 15
 # A short run takes about this many samples, in a number of steps between these two.
 TRIAL_SAMPLES, MIN_TRIAL_STEPS, MAX_TRIAL_STEPS = 20_000, 30, 400
 # The lowest rate wins whose loss has fallen as far as the lowest loss, but for this fraction of the fall: a lower rate
@@ -106,9 +107,9 @@ def find_learning_rate(
 
     1. A range test [1]_ [2]_: the rate rises from 1e-8 to 100 by a constant factor per step, until the loss is three
        times the first one. No run can use a rate beyond that.
-    2. Six short runs from the initial network, with a third of that rate, a ninth, and so on. The suggestion is the
-       lowest rate whose loss falls by at least 97 % of the largest fall. The curve of the range test alone misleads
-       where a network begins on a plateau, and where momentum delays the explosion.
+    2. Short runs from the initial network, with a third of that rate, a ninth, and so on, at least six of them. The
+       suggestion is the lowest rate whose loss falls by at least 97 % of the largest fall. The curve of the range test
+       alone misleads where a network begins on a plateau, and where momentum delays the explosion.
 
     References
     ----------
@@ -153,18 +154,32 @@ def search_rate(job: Job) -> RateSearch:
         losses.append(_step(job, trainer, next(batches), rates[-1], probed))
         if not losses[-1] <= EXPLODED * first:
             break
-    trial_rates = np.sort(rates[-1] / TRIAL_DIVISORS)
-    trial_losses = np.array([_try(job, batch_size, rate, probed) for rate in trial_rates])
+    trial_rates, trial_losses = _trials(job, batch_size, rates[-1], first, probed)
     if not (trial_losses < first).any():
         raise DataError(
             f"none of the learning rates {', '.join(f'{rate:.2g}' for rate in trial_rates)} lowers the loss of "
             f"{first:.4g}: check that the inputs are scaled to about 0 to 1 and tell something about the labels"
         )
-    lowest = np.nanmin(trial_losses)
-    best = trial_rates[trial_losses <= lowest + ALIKE * (first - lowest)][0]
-    return RateSearch(
-        float(f"{best:.2g}"), np.array(rates), np.array(losses), trial_rates, trial_losses, first, repr(rule)
-    )
+    best = float(f"{trial_rates[_winner(trial_losses, first)]:.2g}")
+    return RateSearch(best, np.array(rates), np.array(losses), trial_rates, trial_losses, first, repr(rule))
+
+
+def _trials(
+    job: Job, batch_size: int, last_rate: float, first_loss: float, probed: TrainingData
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rates of the short runs, in ascending order, and the loss after each."""
+    rates: list[float] = []
+    losses: list[float] = []
+    while len(rates) < MIN_TRIALS or (_winner(np.array(losses), first_loss) == 0 and len(rates) < MAX_TRIALS):
+        rates.insert(0, last_rate / TRIAL_FACTOR ** (len(rates) + 1))
+        losses.insert(0, _try(job, batch_size, rates[0], probed))
+    return np.array(rates), np.array(losses)
+
+
+def _winner(losses: np.ndarray, first_loss: float) -> int:
+    """Return the index of the lowest rate whose loss fell as far as the lowest loss, or nearly; 0 if none fell."""
+    lowest = np.nanmin(losses, initial=first_loss)
+    return int((losses <= lowest + ALIKE * (first_loss - lowest)).argmax())
 
 
 def _try(job: Job, batch_size: int, rate: float, probed: TrainingData) -> float:

@@ -110,7 +110,7 @@ def test_train_reports_problems_of_a_run(tmp_path, capsys):
     assert [line.split(":")[0] for line in lines[3:6]] == [
         "learning rate too high", "dead units", "class never predicted",
     ]  # fmt: skip
-    assert "Try a learning rate of 0.5" in lines[3]
+    assert "Try a learning rate of 0.071 (the highest was 1.5; 0.071 is usual" in lines[3]
     report = json.loads((tmp_path / "text" / "report.json").read_text())
     assert [f"{found['name']}: {found['evidence']}. {found['advice']}." for found in report["diagnosis"]] == lines[3:6]
     assert _json([*arguments, str(tmp_path / "json")], capsys)["diagnosis"] == report["diagnosis"]

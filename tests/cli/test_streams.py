@@ -2,6 +2,7 @@
 
 import errno
 import io
+import json
 import os
 import subprocess
 import sys
@@ -87,6 +88,33 @@ def test_a_message_is_one_line(capsys):
     say("two\nlines\x1b[31m and a七")
     assert capsys.readouterr().err == "two\\nlines\\x1b[31m and a七\n"
     assert printable("two\nlines") == "two\nlines"
+
+
+@posix
+@pytest.mark.skipif(sys.platform == "darwin", reason="file names are UTF-8")
+def test_a_name_that_is_no_text_is_printed(tmp_path):
+    """The prediction of a picture whose name is Latin-1, in a UTF-8 locale."""
+    run = tmp_path / os.fsdecode(b"sieben\xfc\n")
+    arguments = ["train", "--recipe", "digits", "--epochs", "1", "--backend", "numpy", "--quiet", "--out", run]
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    result = subprocess.run([*COMMAND, *arguments], env=environment, capture_output=True)
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert b"sieben\\udcfc" in result.stdout.splitlines()[-1]
+    result = subprocess.run([*COMMAND, "report", run, "--backend", "numpy"], env=environment, capture_output=True)
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert len(result.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_quiet_shows_the_result_and_errors_only(before, tmp_path, capsys):
+    train = ["train", "--recipe", "digits", "--epochs", "2", "--backend", "numpy", "--json", "--out"]
+    quiet = ["--quiet", *train] if before else [train[0], "--quiet", *train[1:]]
+    assert main([*quiet, str(tmp_path / "run")]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["epochs"] == 2
+    assert err == ""
+    assert main([*quiet, str(tmp_path / "run")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_without_a_terminal_there_is_no_spinner(capsys):

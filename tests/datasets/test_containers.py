@@ -58,7 +58,7 @@ def svmlight(rows, labels, **options):
 
 def check(data, n=10):
     np.testing.assert_array_equal(data.images, IMAGES[:n].reshape(n, 784), strict=True)
-    np.testing.assert_array_equal(data.labels, LABELS[:n], strict=True)
+    assert data.class_labels() == LABELS[:n].tolist()
     assert (data.image_shape, data.pixel_max) == ((28, 28), 255)
 
 
@@ -102,7 +102,7 @@ def test_files_of_different_formats_are_images_and_labels(written):
     data, _ = read_files([images.with_name("s.npz"), labels])
     assert data.images.format == "csr"
     np.testing.assert_array_equal(data.images.toarray(), rows.toarray())
-    assert data.labels.tolist() == LABELS.tolist()
+    assert data.class_labels() == LABELS.tolist()
 
 
 def test_qmnist_labels_are_their_first_column(written):
@@ -176,7 +176,7 @@ def test_svmlight_files_become_sparse_rows(written, zero_based):
     train = written(svmlight(rows, LABELS, zero_based=zero_based), "train.svm")
     data, test = read_files(train)
     np.testing.assert_allclose(data.images.toarray(), rows, rtol=1e-14)
-    assert (data.images.format, data.labels.tolist(), test, data.image_shape) == ("csr", LABELS.tolist(), None, None)
+    assert (data.images.format, data.class_labels(), test, data.image_shape) == ("csr", LABELS.tolist(), None, None)
     narrow = written(bz2.compress(svmlight(rows[:4, :20], LABELS[:4], zero_based=zero_based)), "test.bz2")
     data, test = read_files([narrow, train])
     assert (data.images.shape, test.images.shape) == ((10, 30), (4, 30))
@@ -192,7 +192,7 @@ def test_regression_targets_are_found_and_the_task_decides(written, refused):
     many = RNG.permutation(200)
     data, _ = read_files(written(npz(X=RNG.random((200, 3)), y=many), "many.npz"))
     assert data.has_targets
-    assert "numbers to predict" in data.notes[0]
+    assert "200 different values in 200 rows, read as numbers" in data.notes[0]
 
 
 def test_missing_values_are_refused_or_filled(written, refused):
@@ -214,7 +214,7 @@ def test_options_of_pixels_are_used_and_checked(written, refused):
     refused(lambda: read_files(path, image_shape=(3, 3)), "784 pixels", "3 x 3")
     refused(lambda: read_files(path, task="guess"), "task", kind=SettingsError)
     data, _ = read_files(written(npz(X=IMAGES, fine_labels=LABELS, coarse=LABELS // 2), "two.npz"), label="coarse")
-    assert data.labels.tolist() == (LABELS // 2).tolist()
+    assert data.class_labels() == (LABELS // 2).tolist()
 
 
 @pytest.mark.parametrize("width", [4, 9, 16, 25, 100])
@@ -234,6 +234,32 @@ def test_emnist_is_transposed_unless_told(written):
     other = written(npz(X=turned, y=LABELS), "other.npz")
     np.testing.assert_array_equal(read_files(other)[0].images, turned.reshape(10, 784))
     check(read_files(other, transpose=True)[0])
+
+
+def test_options_of_tables_are_refused_where_there_is_no_table(written, refused, tmp_path):
+    path = written(npz(X=IMAGES, y=LABELS), "o.npz")
+    pair = [written(npy(IMAGES), "a.npy"), written(npy(LABELS), "b.npy")]
+    for paths in (path, pair, written(svmlight(IMAGES[:, 0] / 255, LABELS), "s")):
+        for options in ({"drop": ["a"]}, {"header": True}, {"label": "digit"}, {"label": 1}):
+            refused(lambda p=paths, o=options: read_files(p, **o), next(iter(options)), "table", kind=SettingsError)
+        assert read_files(paths, label="none")[0].labels is None
+
+
+def test_an_array_with_labels_in_a_column_is_read_as_a_table(written):
+    rows = np.column_stack([LABELS, IMAGES.reshape(10, 784)])
+    check(read_files(written(npy(rows), "rows.npy"), label="first")[0])
+    named = np.zeros(10, [("width", "f4"), ("species", "U9")])
+    named["width"], named["species"] = np.arange(10) / 3, np.where(LABELS > 3, "big", "small")
+    data, _ = read_files(written(npy(named), "named.npy"))
+    assert (data.feature_names, data.classes) == (("width",), ("big", "small"))
+
+
+def test_classes_that_do_not_begin_at_zero_have_no_empty_class(written):
+    data, _ = read_files(written(npz(X=IMAGES, y=LABELS + 1), "one.npz"))
+    assert data.classes == (2, 3, 4, 5, 6, 7, 10)
+    assert data.class_labels() == (LABELS + 1).tolist()
+    train, test = read_files(written(npz(x_train=IMAGES, y_train=LABELS, x_test=IMAGES[:2], y_test=[9, 5]), "two.npz"))
+    assert (test.classes, test.class_labels()) == (train.classes, [9, 5])
 
 
 def test_images_that_are_not_square_change_their_shape_when_transposed(written, refused):
@@ -263,6 +289,17 @@ def test_emnist_in_matlab_is_read(written):
     train, test = read_files(path)
     check(train)
     check(test, 4)
+
+
+def test_emnist_in_its_archive_is_transposed_and_uses_the_mapping_of_matlab(written):
+    turned, labels = IMAGES.transpose(0, 2, 1), LABELS.astype(np.uint8)
+    names = ("gzip/emnist-letters-train-images-idx3-ubyte.gz", "gzip/emnist-letters-train-labels-idx1-ubyte.gz")
+    members = dict(zip(names, (gzip.compress(idx(turned)), gzip.compress(idx(labels))), strict=True))
+    check(read_files(written(zipped(members), "gzip.zip"))[0])
+    mapping = np.array([[number, 64 + number, 96 + number] for number in range(1, 27)])
+    part = {"images": turned.reshape(10, 784), "labels": LABELS[:, None]}
+    data, _ = read_files(written(mat(dataset={"train": part, "mapping": mapping}), "emnist-letters.mat"))
+    assert data.class_labels() == [chr(64 + label) for label in LABELS]
 
 
 def zipped(members):

@@ -44,8 +44,8 @@ def test_small_pictures_of_one_size_are_read_as_they_are(tmp_path, ending):
         Image.fromarray(grey).save(tmp_path / name, **({"lossless": True} if ending == "webp" else {}))
     data, test = read_files(tmp_path)
     np.testing.assert_array_equal(data.images, DIGITS[:4].reshape(4, 784), strict=True)
-    assert data.labels.tolist() == [3, 3, 7, 7]
-    assert (test, data.image_shape, data.pixel_max, data.classes, data.notes) == (None, (28, 28), 255, None, ())
+    assert data.class_labels() == [3, 3, 7, 7]
+    assert (test, data.image_shape, data.pixel_max, data.classes, data.notes) == (None, (28, 28), 255, (3, 7), ())
 
 
 def test_words_are_classes_and_training_and_test_set_number_them_alike(tmp_path):
@@ -89,8 +89,8 @@ def test_two_folders_are_training_and_test_set(tmp_path):
 ])  # fmt: skip
 def test_names_tell_the_class_if_there_is_no_doubt(tmp_path, names):
     data, _ = read_files(saved(tmp_path / "flat", names))
-    assert sorted(data.labels.tolist()) == [1, 1, 7, 7]
-    np.testing.assert_array_equal(data.images[data.labels == 7], DIGITS[:2].reshape(2, 784))
+    assert sorted(data.class_labels()) == [1, 1, 7, 7]
+    np.testing.assert_array_equal(data.images[data.labels == 1], DIGITS[:2].reshape(2, 784))
 
 
 @pytest.mark.parametrize("names", [
@@ -113,11 +113,11 @@ def test_large_pictures_or_several_sizes_are_prepared(tmp_path):
     paper = [255 - np.pad(np.kron(image, np.ones((5, 5), np.uint8)), 40) for image in images]
     data, _ = read_files(saved(tmp_path / "large", ["0/a.png", "0/b.png", "1/a.png", "1/b.png"], paper))
     np.testing.assert_array_equal(data.images, [prepare_image(each) for each in paper])
-    assert "prepared as digits of 28 x 28 pixels" in data.notes[0]
+    assert "prepared as digits of 28 x 28" in data.notes[0]
     mixed = [paper[0], paper[1][20:], paper[2]]
     data, _ = read_files(saved(tmp_path / "mixed", ["0/a.png", "0/b.png", "1/a.png"], mixed))
     assert data.image_shape == (28, 28)
-    assert "2 sizes" in data.notes[0]
+    assert "several sizes" in data.notes[0]
 
 
 def test_other_modes_are_read_in_grey(tmp_path):

@@ -1,7 +1,10 @@
 """Tests of `read_files`: formats are detected by content, files are paired by rank and name."""
 
+import bz2
 import gzip
+import lzma
 import struct
+import zipfile
 
 import numpy as np
 import pytest
@@ -88,11 +91,79 @@ def test_unsupported_combinations_of_files_are_named(made, refused):
     for paths, parts in (
         ([], ["found no files"]),
         (csv, ["one.csv (CSV)", "three.csv (CSV)"]),
-        (idx[:1], ["images (IDX)"]),
         (idx, ["images (IDX)"]),
-        ([csv[0], idx[0]], ["one.csv (CSV)", "images (IDX)"]),
+        ([*idx, *csv[:2]], ["one.csv (CSV)", "images (IDX)"]),
     ):
-        refused(lambda paths=paths: read_files(paths), *parts, "expected one NPZ file, one or two CSV files")
+        refused(lambda paths=paths: read_files(paths), *parts, "expected one file or folder, one or two tables")
+
+
+def test_one_file_of_images_has_no_labels(made):
+    data, test = read_files(made("idx", "images"))
+    assert (data.labels, test, data.image_shape) == (None, None, (3, 3))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_images_and_labels_may_be_tables_and_arrays(made, tmp_path, order):
+    images, labels = made("idx", "images", "labels")
+    table = tmp_path / "pixels.csv"
+    np.savetxt(table, TRAIN.reshape(5, 9), "%d", ",")
+    column = tmp_path / "labels.csv"
+    column.write_text("label\n0\n1\n2\n3\n4\n")
+    for pair in ((images, column), (table, labels), (table, column)):
+        data, _ = read_files(pair[::order])
+        np.testing.assert_array_equal(data.images, TRAIN.reshape(5, 9))
+        assert data.class_labels() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_compressed_tables_are_read(made, tmp_path, pack):
+    (path,) = made("csv", "one.csv")
+    path.write_bytes(pack(path.read_bytes()))
+    check(*read_files(path))
+
+
+def test_a_zip_archive_of_tables_is_read_as_kaggle_packs_it(made, tmp_path):
+    paths = made("csv", "test.csv", "train.csv")
+    with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
+        for path in paths:
+            archive.write(path, path.name)
+        archive.writestr("sample_submission.csv", "ImageId,Label\n1,0\n")
+    check(*read_files(tmp_path / "data.zip"))
+    with zipfile.ZipFile(tmp_path / "one.zip", "w") as archive:
+        archive.write(paths[1], "k.csv")
+    check(*read_files(tmp_path / "one.zip"))
+
+
+def test_a_test_table_without_labels_is_not_used_but_noted(made, tmp_path):
+    rows = [",".join(f"pixel{number}" for number in range(9))]
+    rows += [",".join(map(str, row.ravel())) for row in TRAIN]
+    (tmp_path / "test.csv").write_text("\n".join(rows))
+    rows = [f"{head},{row}" for head, row in zip(["label", *range(5)], rows, strict=True)]
+    (tmp_path / "train.csv").write_text("\n".join(rows))
+    data, test = read_files([tmp_path / "train.csv", tmp_path / "test.csv"])
+    assert test is None
+    assert data.labels.tolist() == [0, 1, 2, 3, 4]
+    assert "5 samples have no labels" in data.notes[-1]
+
+
+@pytest.mark.parametrize("ending", ["arff", "arff.gz"])
+def test_an_arff_table_is_read(tmp_path, ending):
+    text = "% made\n@RELATION flowers\n@ATTRIBUTE length NUMERIC\n@ATTRIBUTE species {setosa,virginica}\n@DATA\n"
+    rows = [(1.4, "setosa"), (4.7, "virginica"), (1.5, "setosa"), (5.0, "virginica")]
+    data = (text + "".join(f"{length},{name}\n" for length, name in rows)).encode()
+    path = tmp_path / f"flowers.{ending}"
+    path.write_bytes(gzip.compress(data) if ending.endswith("gz") else data)
+    found, test = read_files(path)
+    np.testing.assert_allclose(found.images, [[1.4], [4.7], [1.5], [5.0]], rtol=1e-6)
+    assert (found.class_labels(), found.feature_names, test) == ([name for _, name in rows], ("length",), None)
+
+
+def test_a_damaged_arff_table_is_an_error(tmp_path, refused):
+    path = tmp_path / "a.arff"
+    for text in ("@relation a\n@attribute b numeric\n@data\n", "@relation a\n@attribute b string\n@data\nx\n",
+                 "@relation a\n@attribute b numeric\n@data\nx,y\n", "@relation a\n"):  # fmt: skip
+        path.write_text(text)
+        refused(lambda: read_files(path), path, "expected")
 
 
 def test_files_that_do_not_fit_together_are_named(made, refused, tmp_path):
@@ -102,16 +173,16 @@ def test_files_that_do_not_fit_together_are_named(made, refused, tmp_path):
     refused(lambda: read_files([images, others]), images, others, "found 2 labels, expected 5")
     (narrow,) = made("csv", "narrow")
     wide = tmp_path / "wide"
-    wide.write_text(",".join(["1"] * 17))
-    refused(lambda: read_files([narrow, wide]), narrow, wide, "found 16 pixels", "expected 9")
+    wide.write_text("label," + ",".join(f"pixel{number}" for number in range(16)) + "\n" + ",".join(["1"] * 17))
+    refused(lambda: read_files([narrow, wide]), narrow, wide, "found", "expected")
 
 
 def test_unreadable_files_and_unknown_formats_are_errors(tmp_path, refused):
     path = tmp_path / "x"
     path.write_bytes(b"\x89\0\1\2")
-    refused(lambda: read_files([path]), path, "89 00 01 02", "IDX, NPZ or CSV")
+    refused(lambda: read_files([path]), path, "89 00 01 02", "a table or images")
     path.write_bytes(b"")
     refused(lambda: read_files([path]), path, "empty file")
     refused(lambda: read_files([tmp_path / "no"]), "no such file", kind=FileError)
-    refused(lambda: read_files([tmp_path]), "found a folder", kind=FileError)
+    refused(lambda: read_files([tmp_path]), tmp_path, "empty file")
     refused(lambda: read_files([3]), "expected a path", kind=SettingsError)

@@ -313,7 +313,7 @@ def test_paths_that_cannot_be_read_are_errors(tmp_path, path, data, monkeypatch)
 INVALID_HEADERS = [
     ([b"", b"1234567"], "bytes, expected a model file of at least 8"),
     ([raw(b"{" + b" " * 1_000_000)], "at most 1000000"),
-    ([raw(b" " * 1_000_001), b"\xff" * 16], "is no fastnn model file: it is binary data"),
+    ([b"\0\1\2\3" * 5], "is no fastnn model file: it is binary data"),
     ([b"PK\x03\x04" + b"\1" * 12], "is no fastnn model file: it is a zip archive"),
     ([b"sepal length,species\n5.1,setosa\n", b"# fastnn\n\nA fast"], "is no fastnn model file: it is a text file"),
     ([b"\x89PNG\r\n\x1a\n" + bytes(20)], "is no fastnn model file: it is a single picture"),

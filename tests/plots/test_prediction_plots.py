@@ -8,6 +8,7 @@ from sklearn import metrics
 from fastnn import evaluation
 from fastnn.errors import DataError, SettingsError
 from fastnn.plots import ClassAveragesDisplay, ClassScoresDisplay, CoverageDisplay, ReliabilityDisplay, RunsDisplay
+from fastnn.plots.confidence import wilson_interval
 from fastnn.training.history import EpochRecord, History
 
 NAN = float("nan")
@@ -42,6 +43,20 @@ def test_the_reliability_diagram_shows_the_bins(predictions):
     np.testing.assert_allclose([bar.get_x() for bar in count_ax.patches], np.arange(12) / 12)
     assert accuracy_ax.get_title() == f"expected calibration error {100 * bins.error:.3g} %"
     assert accuracy_ax.get_xlim() == count_ax.get_xlim() == (0, 1)
+
+
+def test_each_accuracy_has_its_interval():
+    """Wilson's interval contains the rates p that a test of the normal approximation at p does not reject."""
+    low, high = wilson_interval(np.array([1.0, 0.5, 0.0, 0.9]), np.array([1, 2, 30, 1000]))
+    for accuracy, count, ends in zip((1.0, 0.5, 0.0, 0.9), (1, 2, 30, 1000), zip(low, high, strict=True), strict=True):
+        rates = np.linspace(0, 1, 200_001)
+        kept = rates[np.abs(accuracy - rates) <= 1.959964 * np.sqrt(rates * (1 - rates) / count)]
+        np.testing.assert_allclose(ends, (kept.min(), kept.max()), atol=1e-5)
+    display = ReliabilityDisplay.from_predictions([0, 1, 1], [[0.9, 0.1], [0.4, 0.6], [0.3, 0.7]])
+    (lines,) = display.axes_[0].collections
+    np.testing.assert_allclose(
+        [line[:, 0] for line in lines.get_segments()], np.array([[0.6] * 2, [0.7] * 2, [0.9] * 2])
+    )
 
 
 def test_a_network_that_is_always_certain_can_be_drawn():
