@@ -50,10 +50,8 @@ html_theme_options = {
     "footer_start": [],
     "footer_end": [],
 }
-html_sidebars = {
-    name: []
-    for name in ("index", "commands", "your-own-data", "tips", "learning-rate", "limits", "design", "performance")
-}
+WITHOUT_SIDEBAR = ["index", "commands", "your-own-data", "tips", "learning-rate", "limits", "design", "performance"]
+html_sidebars: dict[str, list[str]] = {name: [] for name in WITHOUT_SIDEBAR}
 
 
 def _skip_foreign(app, what, name, member, skip, options):
