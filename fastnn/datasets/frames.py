@@ -1,12 +1,13 @@
 """Reads files of tables into pandas frames: CSV and its relatives, Parquet, Feather, Excel and JSON lines."""
 
+import json
 from collections.abc import Callable
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from fastnn.checks import display_path
+from fastnn.checks import display_path, short
 from fastnn.datasets.delimited import frame_of_text
 from fastnn.datasets.files import MAX_BYTES, FilePath, read_whole
 from fastnn.datasets.options import ReadOptions
@@ -73,24 +74,24 @@ def read_frame(
         kind = kind or ("json-lines" if content.lstrip().startswith(b"{") else "csv")
     if kind == "csv":
         return frame_of_text(content, name, header)
+    if kind == "json-lines":
+        return _of_json_lines(content, name)
     if kind == "excel":
         return _of_excel(content, name, header)
     readers: dict[str, Callable[[Any], Any]] = {
         "parquet": lambda pd: pd.read_parquet(BytesIO(content), engine="pyarrow"),
         "feather": lambda pd: pd.read_feather(BytesIO(content)),
-        "json-lines": lambda pd: pd.read_json(BytesIO(content), lines=True, convert_dates=False),
     }
-    frame = _read(readers[kind], kind, name)
-    frame = frame.rename(columns=str)
+    frame = _read(readers[kind], kind, name).rename(columns=str)
     return set_rows(_flat(frame, name), NumberedRows())
 
 
-def _read(reader: Callable[[Any], Any], kind: Kind, name: str) -> "pd.DataFrame":
+def _read(reader: Callable[[Any], Any], kind: Kind, name: str) -> Any:
     """Return what pandas reads; raise one clear error for the many kinds that it and its engines raise."""
     import pandas as pd
 
     try:
-        frame: pd.DataFrame = reader(pd)
+        return reader(pd)
     except ImportError:
         package = _PACKAGES.get(kind, "pandas")
         raise MissingDependencyError(
@@ -99,7 +100,25 @@ def _read(reader: Callable[[Any], Any], kind: Kind, name: str) -> "pd.DataFrame"
     except Exception as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise DataError(f"{name}: cannot be read ({ascii(reason)[1:-1]}), expected an intact {kind} file") from None
-    return frame
+
+
+def _of_json_lines(content: bytes, name: str) -> "pd.DataFrame":
+    """Return a table with one JSON object per line. pandas' own reader turns some numbers into dates by their names."""
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(content.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            reason = ascii(str(error))[1:-1]
+            raise DataError(f"{name}: line {number}: cannot be read ({reason}), expected an object of JSON") from None
+        if not isinstance(row, dict):
+            raise DataError(f"{name}: line {number}: found {short(row)}, expected an object of JSON")
+        rows.append(row)
+    return set_rows(_flat(pd.DataFrame(rows), name), NumberedRows())
 
 
 def _of_excel(content: bytes, name: str, header: bool | None) -> "pd.DataFrame":

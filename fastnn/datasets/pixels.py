@@ -115,9 +115,7 @@ def _with_classes_of(train: Dataset, test: Dataset) -> Dataset:
     """Return the test set with labels that number the classes of the training set."""
     if train.labels is None or test.labels is None or train.has_targets or test.has_targets:
         if train.labels is not None and test.labels is not None and train.has_targets != test.has_targets:
-            kinds = [
-                f"targets of {part.n_classes} numbers" if part.has_targets else "classes" for part in (test, train)
-            ]
+            kinds = ["numbers to predict" if part.has_targets else "classes" for part in (test, train)]
             raise DataError(f"{test.name}: labels are {kinds[0]}, expected {kinds[1]} as in {train.name}")
         return test
     if train.classes is None and test.classes is None:
