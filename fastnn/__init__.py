@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fastnn.datasets import load_digits as load_digits
     from fastnn.datasets import load_mnist as load_mnist
     from fastnn.datasets import prepare_image as prepare_image
+    from fastnn.datasets import prepare_images as prepare_images
     from fastnn.datasets import read_csv as read_csv
     from fastnn.datasets import read_files as read_files
     from fastnn.datasets import read_idx as read_idx
@@ -67,7 +68,8 @@ _PUBLIC_NAMES = {
     "backends": ["get_backend"],
     "backends.warmup": ["warmup"],
     "datasets": [
-        "Dataset", "load_digits", "load_mnist", "prepare_image", "read_csv", "read_files", "read_idx", "read_npz",
+        "Dataset", "load_digits", "load_mnist", "prepare_image", "prepare_images", "read_csv", "read_files",
+        "read_idx", "read_npz",
     ],
     "datasets.splits": ["hold_out"],
     "errors": [

@@ -5,7 +5,10 @@ from fastnn.datasets.csv import read_csv
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.formats import read_files
 from fastnn.datasets.idx import read_idx
-from fastnn.datasets.images import prepare_image
+from fastnn.datasets.images import prepare_image, prepare_images
 from fastnn.datasets.npz import read_npz
 
-__all__ = ["Dataset", "load_digits", "load_mnist", "prepare_image", "read_csv", "read_files", "read_idx", "read_npz"]
+__all__ = [
+    "Dataset", "load_digits", "load_mnist", "prepare_image", "prepare_images", "read_csv", "read_files", "read_idx",
+    "read_npz",
+]  # fmt: skip

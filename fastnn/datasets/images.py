@@ -8,7 +8,8 @@ import numpy as np
 
 from fastnn.checks import display_path
 from fastnn.datasets.files import FilePath, Source, open_source, source_name
-from fastnn.datasets.ink import find_ink, fit_ink
+from fastnn.datasets.grey import grey_of_array, grey_of_picture
+from fastnn.datasets.ink import find_digits, fit_ink
 from fastnn.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 # Common picture formats whose decoders run no external program.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def prepare_image(image: "FilePath | Image | np.ndarray", *, invert: Literal["auto"] | bool = "auto") -> np.ndarray:
@@ -24,16 +24,20 @@ def prepare_image(image: "FilePath | Image | np.ndarray", *, invert: Literal["au
 
     The last two steps are those of MNIST:
 
-    1. Apply the orientation stored by the camera, blend transparency with white, and convert the picture to grey.
-    2. Subtract the background and stretch the contrast. What remains is the ink.
+    1. Apply the orientation stored by the camera, put transparent strokes on a contrasting ground, and convert the
+       picture to grey. If ink and paper are equally bright, their colours are compared.
+    2. Separate the ink from the paper, its lines and boxes, shadows, tables, thumbs and the edges of scans. Stretch the
+       contrast.
     3. Scale the ink to fit in 20 x 20 pixels, with anti-aliasing, preserving its aspect ratio.
     4. Put its centre of mass at the centre of 28 x 28 pixels.
 
     Parameters
     ----------
     image : path, PIL image, or ndarray
-        Arrays have shape (height, width), (height, width, 1), (height, width, 3) or (height, width, 4). They contain
-        integers from 0 to 255, floats from 0 to 1 or from 0 to 255, or booleans (True is light).
+        Arrays have shape (height, width), (1, height, width), or (height, width, channels) with 1 (grey), 2 (grey and
+        opacity), 3 (RGB) or 4 (RGBA) channels, or they are one row of a square image, such as (784,). They contain
+        integers from 0 to 255, uint16 from 0 to 65535, floats from 0 to 1, from -1 to 1 or from 0 to 255, or booleans
+        (True is light).
     invert : {"auto", True, False}
         True: the digit is dark on a light background, as on paper. False: it is light on dark, as in MNIST. "auto": it
         is dark or light, whichever differs more from the background in total.
@@ -46,11 +50,16 @@ def prepare_image(image: "FilePath | Image | np.ndarray", *, invert: Literal["au
     Raises
     ------
     DataError
-        If the file is not a picture, the picture is too large, the array is invalid, or there is no ink.
+        If the file is not a picture, the picture is too large, the array is invalid, there is no ink, there are
+        several digits, or no mark can be a digit.
     FileError
         If the file cannot be opened.
     SettingsError
         If an argument is invalid.
+
+    See Also
+    --------
+    prepare_images : For a picture of several digits.
 
     References
     ----------
@@ -67,11 +76,62 @@ def prepare_image(image: "FilePath | Image | np.ndarray", *, invert: Literal["au
     >>> row.shape, int(row.max())
     ((784,), 255)
     """
+    name, digits = _read_digits(image, invert)
+    if len(digits) > 1:
+        advice = "one digit; for several, use prepare_images, or --many on the command line"
+        raise DataError(f"{name}: found {len(digits)} marks of similar size, expected {advice}")
+    return fit_ink(digits[0])
+
+
+def prepare_images(image: "FilePath | Image | np.ndarray", *, invert: Literal["auto"] | bool = "auto") -> np.ndarray:
+    """Convert a picture of several digits to rows of pixels like MNIST's, one for each digit.
+
+    The digits must not touch each other. Parts of broken strokes are joined if they are close to each other or above
+    each other. For the arguments, the steps and the errors, see `prepare_image`.
+
+    Parameters
+    ----------
+    image : path, PIL image, or ndarray
+        The picture.
+    invert : {"auto", True, False}
+        Whether the digits are darker than the background.
+
+    Returns
+    -------
+    ndarray of shape (digits, 784) uint8
+        The digits from left to right. If they stand in several rows, from top to bottom.
+
+    Raises
+    ------
+    DataError
+        If `prepare_image` would raise it, except for several digits.
+    FileError
+        If the file cannot be opened.
+    SettingsError
+        If an argument is invalid.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastnn
+    >>> paper = np.full((100, 160), 255, np.uint8)
+    >>> paper[10:90, 40:46] = 40
+    >>> paper[14:88, 110:117] = 40
+    >>> fastnn.prepare_images(paper).shape
+    (2, 784)
+    """
+    return np.stack([fit_ink(ink) for ink in _read_digits(image, invert)[1]])
+
+
+def _read_digits(
+    image: "FilePath | Image | np.ndarray", invert: Literal["auto"] | bool
+) -> tuple[str, list[np.ndarray]]:  # fmt: skip
+    """Return the name of the picture and the ink of each of its digits, at least one."""
     if not (isinstance(invert, bool) or invert == "auto"):
         raise SettingsError(f'invert is {invert!r}, expected "auto", True or False')
     name = "image"
     if isinstance(image, np.ndarray):
-        grey = _grey_of_array(image, name)
+        grey = grey_of_array(image, name)
     elif isinstance(image, str | os.PathLike):
         name = display_path(image)
         grey = read_grey(image)
@@ -80,40 +140,14 @@ def prepare_image(image: "FilePath | Image | np.ndarray", *, invert: Literal["au
 
         if not isinstance(image, Image):
             raise SettingsError(f"image is of type {type(image).__name__}, expected a path, a PIL image or an ndarray")
-        grey = _grey_of_picture(image, name)
-    ink = find_ink(grey, invert)
-    if ink is None:
+        grey = grey_of_picture(image, name)
+    digits = find_digits(grey, invert)
+    if digits is None:
         raise DataError(f"{name}: no ink: found nothing that stands out from the background, expected a digit")
-    return fit_ink(ink)
-
-
-def _grey_of_array(image: np.ndarray, name: str) -> np.ndarray:
-    """Convert an array to grey: (height, width) float32, from 0 to 255."""
-    channels = image.shape[2] if image.ndim == 3 else 1
-    if image.ndim not in (2, 3) or channels not in (1, 3, 4):
-        expected = "(height, width) or (height, width, channels) with 1, 3 or 4 channels"
-        raise DataError(f"{name}: found shape {image.shape}, expected {expected}")
-    if image.size == 0:
-        raise DataError(f"{name}: found shape {image.shape}, expected at least 1 pixel")
-    if image.dtype.kind not in "buif":
-        raise DataError(f"{name}: found numbers of type {image.dtype}, expected integers, floats or booleans")
-    if isinstance(image, np.ma.MaskedArray):
-        raise DataError(f"{name}: found a masked array, expected a plain ndarray")
-    low, high = image.min(), image.max()
-    if not (low >= 0 and high <= 255):
-        raise DataError(f"{name}: found pixels from {low} to {high}, expected 0 to 255")
-    pixels = image.astype(np.float32)
-    if image.dtype.kind == "b" or (image.dtype.kind == "f" and high <= 1):
-        pixels *= 255
-    if image.ndim == 2:
-        return pixels
-    if channels == 1:
-        return pixels[:, :, 0]
-    grey: np.ndarray = pixels[:, :, :3] @ _LUMA
-    if channels == 4:
-        opacity = pixels[:, :, 3] / 255
-        grey = grey * opacity + 255 * (1 - opacity)
-    return grey
+    if not digits:
+        expected = "a digit with free space around it"
+        raise DataError(f"{name}: cannot find one digit: all marks are at the border or too wide, expected {expected}")
+    return name, digits
 
 
 def read_grey(source: Source) -> np.ndarray:
@@ -128,7 +162,7 @@ def read_grey(source: Source) -> np.ndarray:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with Image.open(file, formats=_FORMATS) as picture:
-                return _grey_of_picture(picture, name)
+                return grey_of_picture(picture, name)
         except DataError:
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -140,23 +174,3 @@ def read_grey(source: Source) -> np.ndarray:
                 raise DataError(f"{name}: the file is not a picture, expected one of {', '.join(_FORMATS)}") from None
             reason = ascii(str(error))[1:-1] or type(error).__name__
             raise DataError(f"{name}: the picture is damaged ({reason}), expected an intact one") from None
-
-
-def _grey_of_picture(picture: "Image", name: str) -> np.ndarray:
-    from PIL import Image, ImageOps
-
-    if 0 in picture.size:
-        found = f"a picture of {picture.width} x {picture.height} pixels"
-        raise DataError(f"{name}: found {found}, expected at least 1 x 1")
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith(("I", "F")):
-        # Grey of 16 bits or more: some cameras and scanners use only part of the range, so stretch it.
-        deep: np.ndarray = np.asarray(picture, np.float32)
-        low, high = float(deep.min()), float(deep.max())
-        if not np.isfinite([low, high]).all():
-            raise DataError(f"{name}: found pixels from {low} to {high}, expected finite numbers")
-        return (deep - low) * np.float32(255 / max(high - low, 1.0))
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return np.asarray(picture.convert("L"), np.float32)

@@ -1,45 +1,95 @@
-"""Separates the ink of a grey picture from its background, then scales and centres it like MNIST's digits."""
+"""Separates the digits of a grey picture from everything else, then scales and centres them like MNIST's digits."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
+from fastnn.datasets.background import (
+    MIN_CONTRAST,
+    local_contrast,
+    otsu_threshold,
+    robust_deviation,
+    smooth_background,
+)
+from fastnn.datasets.edges import edge_support
+from fastnn.datasets.lines import without_lines
+from fastnn.datasets.marks import Component, Marks, find_marks
+from fastnn.datasets.resize import resized, shrunk
+
 _SIDE = 28
 _BOX = 20
 _LARGEST_SIDE = 1024
-_MASK_SIDE = 128
-# The smallest contrast of ink: on a scale of 255, and as a multiple of the noise. Smaller differences from the
-# background are not ink.
-_MIN_CONTRAST = 16.0
+_CELLS = 128
+# The smallest contrast of ink as a multiple of the noise. Smaller differences from the background are not ink.
 _NOISE_MULTIPLE = 5.0
 # Ink fainter than this fraction of the strongest ink does not enlarge the bounding box of the digit.
 _EDGE_FRACTION = 0.02
-# A connected component with less than this fraction of all ink is a speck of dust.
-_SPECK_FRACTION = 0.02
+# Where the background is uneven, ink fainter than the first fraction does not connect marks, nor, if everything is
+# connected to the border, ink fainter than the second.
+_STRONG_FRACTIONS = (0.3, 0.55)
+# A mark that contains a filled square of this fraction of its size is no digit, but a sheet or a shadow.
+_BLOB_FRACTION = 0.5
+_CUT_BLOB_FRACTION = 0.28
 
 
-def find_ink(grey: np.ndarray, invert: Literal["auto"] | bool) -> np.ndarray | None:
-    """Return the ink of a picture, cropped to the digit: (h, w) float32, from 0 (background) to 255; None without ink.
+# A light mark that fills this part of its bounding box may be a sheet, if a mark of this fraction of its size is on it.
+_SHEET_SIDE = 56
+_SHEET_FILL = 0.6
+_SHEET_CORNERS = 0.3
+_SHEET_MARK = 0.35
+_SHEET_OVERLAP = 0.02
+_SHEET_MARGIN = 0.9
+# A digit that is cut off has nearly all ink. A side of the picture is cut by at most this part of ink, in few places.
+_CUT_MASS = 0.85
+_REST_MASS = 0.4  # the part of its ink that is a digit if the rest is not
+_CUT_SIDE = 0.4
+_MOST_MASS = 0.3
+_CUT_PLACES = 8
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """The ink of a picture under one estimate of the background."""
+
+    ink: np.ndarray  # (height, width) float32 from 0 to 255, without lines
+    edge: float  # ink above this value enlarges the bounding box
+    cell: int  # the side of a cell in pixels
+    marks: Marks  # of cells
+
+
+def find_digits(grey: np.ndarray, invert: Literal["auto"] | bool) -> list[np.ndarray] | None:
+    """Return the ink of each digit: (h, w) float32, cropped, from 0 (background) to 255; None without ink.
+
+    An empty list means that there is ink, but no mark that can be a digit. Digits are ordered in rows from top to
+    bottom, and from left to right within a row.
 
     grey: (height, width) float32, from 0 to 255
     invert: whether ink is darker than the background; "auto" chooses the larger total contrast
     """
-    grey = _shrunk(grey)
-    contrast = grey - _background(grey)
-    if invert == "auto":
-        invert = bool(np.maximum(-contrast, 0).sum(dtype=float) > np.maximum(contrast, 0).sum(dtype=float))
-    ink = np.maximum(-contrast if invert else contrast, 0)
-    threshold = _otsu_threshold(ink)
-    strong = ink[ink > threshold]
-    if not strong.size:
-        return None
-    noise = _robust_deviation(contrast[ink <= threshold])
-    full = float(np.percentile(strong, 90))
-    if full < max(_MIN_CONTRAST, _NOISE_MULTIPLE * noise):
-        return None
-    floor = min(3 * noise, full / 2)
-    gain = 255 / (full - floor)
-    return _cropped(np.clip((ink - floor) * gain, 0, 255), 255 * _EDGE_FRACTION + min(3 * noise * gain, 100))
+    grey = shrunk(grey, _LARGEST_SIDE)
+    smooth = _smooth_reading(grey, invert)
+    sheet = _sheet_reading(grey, smooth) if smooth is not None and invert == "auto" else None
+    if sheet is not None:
+        return _cropped_digits(sheet)
+    if smooth is not None and _is_clean(smooth):
+        return _cropped_digits(smooth)
+    cut_off = None if smooth is None else _cut_off_digit(smooth)
+    local = _local_reading(grey, invert)
+    if smooth is not None and cut_off is not None:
+        mass = 0.0 if local is None else max(digit.mass for digit in local.marks.digits)
+        is_rest = mass < _REST_MASS * cut_off.mass or _fills(smooth, cut_off)
+        if local is None or (is_rest and _is_cut_by_strokes(smooth, cut_off)):
+            return [_cropped(smooth, cut_off)]
+    if local is not None and smooth is None:
+        # Without a smooth background, most ink must belong to the digits; noise has many marks.
+        mass = sum(digit.mass for digit in local.marks.digits)
+        local = local if mass >= _MOST_MASS * local.marks.total else None
+    if local is not None:
+        return _cropped_digits(local)
+    return None if smooth is None else []
 
 
 def fit_ink(ink: np.ndarray) -> np.ndarray:
@@ -50,7 +100,7 @@ def fit_ink(ink: np.ndarray) -> np.ndarray:
     """
     scale = _BOX / max(ink.shape)
     height, width = (max(1, round(side * scale)) for side in ink.shape)
-    small = _resized(ink, height, width)
+    small = resized(ink, height, width)
     small *= 255 / small.max()
     centres = [
         np.average(np.arange(size), weights=small.sum(axis=axis, dtype=float))
@@ -66,106 +116,221 @@ def fit_ink(ink: np.ndarray) -> np.ndarray:
     return out.reshape(-1)
 
 
-def _shrunk(grey: np.ndarray) -> np.ndarray:
-    """Shrink the picture to at most 1,024 pixels per side, which is still 50 times the resolution of the result."""
-    scale = _LARGEST_SIDE / max(grey.shape)
-    if scale >= 1:
-        return grey
-    return _resized(grey, *(max(1, round(side * scale)) for side in grey.shape))
+def _smooth_reading(grey: np.ndarray, invert: Literal["auto"] | bool) -> _Reading | None:
+    """Read the picture with a smooth background, as of a sheet that fills the picture; None without ink."""
+    contrast = grey - smooth_background(grey)
+    if invert == "auto":
+        invert = bool(np.maximum(-contrast, 0).sum(dtype=float) > np.maximum(contrast, 0).sum(dtype=float))
+    if invert:
+        contrast = -contrast
+    ink = np.maximum(contrast, 0)
+    threshold = otsu_threshold(ink)
+    strong = ink[ink > threshold]
+    if not strong.size:
+        return None
+    scaled = _scaled(ink, strong, robust_deviation(contrast[ink <= threshold]))
+    return None if scaled is None else _marked(*scaled)
 
 
-def _resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize the picture: shrink it by averaging pixels, or enlarge it by interpolation."""
-    from PIL import Image
-
-    larger = max(height, width) > max(pixels.shape)
-    method = Image.Resampling.LANCZOS if larger else Image.Resampling.BOX
-    resized = Image.fromarray(np.ascontiguousarray(pixels, np.float32)).resize((width, height), method)
-    return np.clip(np.asarray(resized), 0, 255)
-
-
-def _background(grey: np.ndarray) -> np.ndarray | np.float32:
-    """Estimate the background: the median of the border or, for an unevenly lit photograph, a curved surface."""
-    height, width = grey.shape
-    margin = max(1, round(0.04 * min(height, width)))
-    inner = np.zeros(grey.shape, bool)
-    inner[margin : height - margin, margin : width - margin] = True
-    border = grey[~inner]
-    level = np.float32(np.median(border))
-    low, high = np.percentile(border, (5, 95))
-    if high - low < _MIN_CONTRAST or min(height, width) < 2 * _SIDE:
-        return level
-    return _fitted_background(grey, level)
+def _local_reading(grey: np.ndarray, invert: Literal["auto"] | bool) -> _Reading | None:
+    """Read the picture with the background round each place; None without a digit."""
+    kinds = (True, False) if invert == "auto" else (invert,)
+    found = [_local_reading_of(grey, is_dark) for is_dark in kinds]
+    readings = [reading for reading in found if reading is not None]
+    if not readings:
+        return None
+    best = max(readings, key=_score)
+    for other in readings:
+        # The gaps between strokes look like strokes of the other kind, but the strokes reach further.
+        if other is not best and _bounds(other).encloses(_bounds(best)) and _score(other) > 0.2 * _score(best):
+            return other
+    return best
 
 
-def _fitted_background(grey: np.ndarray, level: np.float32) -> np.ndarray:
-    """Fit a quadratic surface to the pixels that are not ink. `level` is the median of the border."""
-    height, width = grey.shape
-    scale = min(1.0, _MASK_SIDE / max(height, width))
-    small = _resized(grey, max(1, round(height * scale)), max(1, round(width * scale)))
-    values = small.reshape(-1)
-    terms = _quadratic_terms(*small.shape)
-    # Pixels far from the surface are ink. Each fit leaves them out, so the surface approaches the background.
-    is_background = np.abs(values - level) <= max(float(_otsu_threshold(np.abs(values - level))), _MIN_CONTRAST)
-    for _ in range(8):
-        coefficients = np.linalg.lstsq(terms[is_background], values[is_background], rcond=None)[0]
-        distance = np.abs(values - terms @ coefficients)
-        is_background = distance <= 3 * _robust_deviation((values - terms @ coefficients)[is_background]) + 1
-    return (_quadratic_terms(height, width) @ coefficients.astype(np.float32)).reshape(height, width)
+def _local_reading_of(grey: np.ndarray, is_dark: bool) -> _Reading | None:
+    contrast, background = local_contrast(grey, is_dark)
+    ink = np.maximum(contrast, 0)
+    strong = ink[ink > otsu_threshold(ink)]
+    if not strong.size or (full := float(np.percentile(strong, 90))) < 2 * MIN_CONTRAST:
+        return None
+    cell = _cell(grey)
+    cells = [_in_cells(pixels, cell, "edge").mean(axis=(1, 3)) for pixels in (grey, background)]
+    support = partial(edge_support, grey=cells[0], background=cells[1], is_dark=is_dark)
+    for fraction in _STRONG_FRACTIONS:
+        first = _marked(np.minimum(ink * (255 / full), 255), 255 * fraction, support)
+        if first.marks.digits:
+            break
+    else:
+        return None
+    # The strength of these digits and the noise round them set the scale.
+    bounds = _bounds(first)
+    margin = bounds.size // 4 + 2
+    area = np.s_[
+        max(bounds.top - margin, 0) * cell : (bounds.bottom + margin) * cell,
+        max(bounds.left - margin, 0) * cell : (bounds.right + margin) * cell,
+    ]
+    is_ink = np.isin(first.marks.labels, [number for digit in first.marks.digits for number in digit.numbers])
+    is_near = np.kron(is_ink, np.ones((cell, cell), bool))[: grey.shape[0], : grey.shape[1]]
+    kept = np.where(first.ink > 0, ink, 0)
+    strong = kept[is_near & (first.ink > first.edge)]
+    scaled = _scaled(kept, strong, robust_deviation(contrast[area][first.ink[area] <= first.edge]))
+    return None if scaled is None else replace(first, ink=scaled[0], edge=max(scaled[1], 255 * _STRONG_FRACTIONS[0] / 2))
 
 
-def _quadratic_terms(height: int, width: int) -> np.ndarray:
-    """Return the terms 1, x, y, xx, xy, yy at each pixel: (height * width, 6) float32. x and y go from -1 to 1."""
-    y, x = (axis.reshape(-1) for axis in np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32))
-    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
+def _scaled(ink: np.ndarray, strong: np.ndarray, noise: float) -> tuple[np.ndarray, float] | None:
+    """Scale ink to 0 ... 255, from the noise to the strong ink; None if it is hardly stronger than the noise.
 
-
-def _otsu_threshold(values: np.ndarray) -> float:
-    """Return Otsu's threshold, which splits the values into two groups with the largest variance between them."""
-    counts, edges = np.histogram(values, 256)
-    centres = (edges[:-1] + edges[1:]) / 2
-    below = np.cumsum(counts)
-    above = counts.sum() - below
-    sums = np.cumsum(counts * centres)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        variance_between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
-    return float(edges[1 + int(np.nanargmax(np.nan_to_num(variance_between)))])
-
-
-def _robust_deviation(values: np.ndarray) -> float:
-    """Estimate the standard deviation from the median absolute deviation, which ignores outliers."""
-    return 1.4826 * float(np.median(np.abs(values - np.median(values)))) if values.size else 0.0
-
-
-def _cropped(ink: np.ndarray, edge: float) -> np.ndarray:
-    """Remove specks and surrounding noise from the ink, then crop it to the pixels above `edge`."""
-    cell = -(-max(ink.shape) // _MASK_SIDE)
-    padded = np.pad(ink, [(0, -side % cell) for side in ink.shape])
-    cells = padded.reshape(padded.shape[0] // cell, cell, padded.shape[1] // cell, cell)
-    kept = _without_specks(np.any(cells > edge, axis=(1, 3)), cells.sum(axis=(1, 3), dtype=float))
-    near = np.kron(_largest_nearby(kept), np.ones((cell, cell), bool))
-    ink = np.where(near[: ink.shape[0], : ink.shape[1]], ink, np.float32(0))
-    rows, columns = (np.flatnonzero((ink > edge).any(axis=axis)) for axis in (1, 0))
-    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-
-
-def _without_specks(mask: np.ndarray, mass: np.ndarray) -> np.ndarray:
-    """Return the mask without the connected components that have only a small fraction of the total mass.
-
-    mask: (rows, columns) bool
-    mass: (rows, columns), the ink in each cell
+    Also returns the value above which ink enlarges the bounding box of a digit.
     """
-    # Each cell takes the largest number nearby, until all cells of a component have the same number. SciPy's
-    # function is not used, because importing it takes nearly as long as a prediction without Numba.
-    numbers = np.where(mask, np.arange(1, mask.size + 1).reshape(mask.shape), 0)
-    while not np.array_equal(numbers, nearby := np.where(mask, _largest_nearby(numbers), 0)):
-        numbers = np.where(mask, nearby.reshape(-1)[nearby - 1], 0)  # what that cell has taken: saves many rounds
-    component_mass = np.bincount(numbers.reshape(-1), np.where(mask, mass, 0).reshape(-1))
-    return mask & (component_mass >= _SPECK_FRACTION * component_mass.sum())[numbers]
+    full = float(np.percentile(strong, 90))
+    if full < max(MIN_CONTRAST, _NOISE_MULTIPLE * noise):
+        return None
+    floor = min(3 * noise, full / 2)
+    gain = 255 / (full - floor)
+    return np.clip((ink - floor) * gain, 0, 255), 255 * _EDGE_FRACTION + min(3 * noise * gain, 100)
 
 
-def _largest_nearby(values: np.ndarray) -> np.ndarray:
-    """Return the maximum of each cell and its neighbours, at most eight."""
-    rows = np.pad(values, 1)
-    rows = np.maximum(np.maximum(rows[:-2], rows[1:-1]), rows[2:])
-    return np.maximum(np.maximum(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])
+def _marked(
+    ink: np.ndarray, edge: float, support: Callable[[np.ndarray], np.ndarray] | None = None
+) -> _Reading:
+    """Remove lines, and find the marks."""
+    mask = ink > edge
+    ink[mask & ~without_lines(mask)] = 0
+    cell = _cell(ink)
+    is_marked, sums = _in_cells(ink > edge, cell).any(axis=(1, 3)), _in_cells(ink, cell).mean(axis=(1, 3))
+    return _Reading(ink, edge, cell, find_marks(is_marked, sums, support))
+
+
+def _cell(pixels: np.ndarray) -> int:
+    """Return the side of a cell in pixels."""
+    return -(-max(pixels.shape) // _CELLS)
+
+
+def _in_cells(pixels: np.ndarray, cell: int, mode: Literal["constant", "edge"] = "constant") -> np.ndarray:
+    """Return the pixels of each cell: (rows, cell, columns, cell)."""
+    padded = np.pad(pixels, [(0, -side % cell) for side in pixels.shape], mode)
+    return padded.reshape(padded.shape[0] // cell, cell, padded.shape[1] // cell, cell)
+
+
+def _score(reading: _Reading) -> float:
+    return max(digit.score for digit in reading.marks.digits)
+
+
+def _bounds(reading: _Reading) -> Component:
+    digits = reading.marks.digits
+    bounds = digits[0]
+    for digit in digits[1:]:
+        bounds = bounds.merged(digit)
+    return bounds
+
+
+def _is_clean(reading: _Reading) -> bool:
+    """Return whether the ink consists of digits alone: no part is at the border or solid."""
+    marks = reading.marks
+    return bool(marks.digits) and not marks.at_border and not any(_is_blob(reading, d) for d in marks.digits)
+
+
+def _is_blob(reading: _Reading, digit: Component, fraction: float = _BLOB_FRACTION) -> bool:
+    from scipy import ndimage
+
+    mask = np.isin(reading.marks.labels, digit.numbers)[digit.top : digit.bottom, digit.left : digit.right]
+    side = int(fraction * digit.size) + 2
+    return bool(ndimage.minimum_filter(np.pad(mask, 1), side, mode="constant").any())
+
+
+def _may_be_sheet(reading: _Reading) -> bool:
+    """Return whether the only mark may be a sheet of paper on a table: it is filled up to its corners."""
+    from scipy import ndimage
+
+    if len(reading.marks.digits) != 1 or reading.marks.at_border:
+        return False
+    sheet = reading.marks.digits[0]
+    narrow = min(sheet.height, sheet.width)
+    if narrow * reading.cell < _SHEET_SIDE or 2.5 * narrow < sheet.size:
+        return False
+    mask = np.isin(reading.marks.labels, sheet.numbers)[sheet.top : sheet.bottom, sheet.left : sheet.right]
+    if mask.mean() < _SHEET_FILL:
+        return False
+    filled = ndimage.binary_fill_holes(mask)
+    down, across = -(-sheet.height * 3 // 20), -(-sheet.width * 3 // 20)
+    corners = [filled[rows, columns].mean() for rows in (np.s_[:down], np.s_[-down:])
+               for columns in (np.s_[:across], np.s_[-across:])]  # fmt: skip
+    return bool(min(corners) > 0.1 and np.mean(corners) > _SHEET_CORNERS)
+
+
+def _sheet_reading(grey: np.ndarray, reading: _Reading) -> _Reading | None:
+    """Read what is on the sheet of paper that is the only mark; None if nothing of a digit's size is there."""
+    from scipy import ndimage
+
+    if not _may_be_sheet(reading):
+        return None
+    sheet, cell = reading.marks.digits[0], reading.cell
+    is_sheet = ndimage.binary_fill_holes(np.isin(reading.marks.labels, sheet.numbers))
+    is_sheet = np.kron(ndimage.binary_erosion(is_sheet, np.ones((3, 3))), np.ones((cell, cell), bool))
+    area = np.s_[sheet.top * cell : sheet.bottom * cell, sheet.left * cell : sheet.right * cell]
+    paper = grey[area]
+    inside = is_sheet[: grey.shape[0], : grey.shape[1]][area]
+    if not inside.any():
+        return None
+    found = _smooth_reading(np.where(inside, paper, np.median(paper[inside])), "auto")
+    if found is None or not _is_clean(found):
+        return None
+    is_mark = np.isin(found.marks.labels, [number for digit in found.marks.digits for number in digit.numbers])
+    is_mark = np.kron(is_mark, np.ones((found.cell, found.cell), bool))[: paper.shape[0], : paper.shape[1]]
+    # The uneven ink of a thick digit is as large as the digit; what is written on a sheet leaves a margin.
+    if (is_mark & ~inside).sum() > _SHEET_OVERLAP * is_mark.sum():
+        return None
+    rows, columns = (np.ptp(np.flatnonzero(is_mark.any(axis=axis))) + 1 for axis in (1, 0))
+    has_margin = rows <= _SHEET_MARGIN * paper.shape[0] and columns <= _SHEET_MARGIN * paper.shape[1]
+    return found if has_margin and max(rows, columns) >= _SHEET_MARK * sheet.size * cell else None
+
+
+def _cut_off_digit(reading: _Reading) -> Component | None:
+    """Return the digit that touches the border of the picture, if nothing else is there."""
+    marks = reading.marks
+    digit = max(marks.at_border, key=lambda component: component.mass, default=None)
+    if digit is None or digit.mass < _CUT_MASS * marks.total or _is_blob(reading, digit, _CUT_BLOB_FRACTION):
+        return None
+    return digit
+
+
+def _fills(reading: _Reading, digit: Component) -> bool:
+    """Return whether the digit reaches from side to side, as in a picture that is cut to its size."""
+    rows, columns = reading.marks.labels.shape
+    return digit.height >= 0.85 * rows and digit.width >= 0.85 * columns
+
+
+def _is_cut_by_strokes(reading: _Reading, digit: Component) -> bool:
+    """Return whether the ink meets the border as a few strokes, unlike a shadow."""
+    mark = np.isin(reading.marks.labels, digit.numbers)
+    sides = mark[0], mark[:, -1], mark[-1, ::-1], mark[::-1, 0]
+    places = np.count_nonzero(np.diff(np.concatenate(sides).astype(np.int8)) > 0)
+    return places <= _CUT_PLACES and (_fills(reading, digit) or all(side.mean() <= _CUT_SIDE for side in sides))
+
+
+def _cropped_digits(reading: _Reading) -> list[np.ndarray]:
+    return [_cropped(reading, digit) for digit in _in_reading_order(reading.marks.digits)]
+
+
+def _in_reading_order(digits: list[Component]) -> list[Component]:
+    """Order digits in rows from top to bottom, and from left to right within a row."""
+    rows: list[list[Component]] = []
+    for digit in sorted(digits, key=lambda digit: digit.top + digit.bottom):
+        middle = (digit.top + digit.bottom) / 2
+        if rows and any(other.top < middle < other.bottom for other in rows[-1]):
+            rows[-1].append(digit)
+        else:
+            rows.append([digit])
+    return [digit for row in rows for digit in sorted(row, key=lambda digit: digit.left + digit.right)]
+
+
+def _cropped(reading: _Reading, digit: Component) -> np.ndarray:
+    """Return the ink of the digit and of its surroundings of one cell, cropped to the pixels above the edge value."""
+    from scipy import ndimage
+
+    near = ndimage.binary_dilation(np.isin(reading.marks.labels, digit.numbers), np.ones((3, 3)))
+    near = np.kron(near, np.ones((reading.cell, reading.cell), bool))
+    height, width = reading.ink.shape
+    ink = np.where(near[:height, :width], reading.ink, np.float32(0))
+    rows, columns = (np.flatnonzero((ink > reading.edge).any(axis=axis)) for axis in (1, 0))
+    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]

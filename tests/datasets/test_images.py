@@ -147,8 +147,9 @@ def test_blank_paper_has_no_ink(refused, level, noise, invert):
 
 
 @pytest.mark.parametrize(("array", "parts"), [
-    (np.zeros(784), ["(784,)", "(height, width)"]),
-    (np.zeros((28, 28, 2)), ["(28, 28, 2)"]),
+    (np.zeros(783), ["(783,)", "(height, width)"]),
+    (np.zeros((28, 28, 5)), ["(28, 28, 5)"]),
+    (np.full((5, 5), -1.5), ["-1.5", "-1 to 1"]),
     (np.zeros((1, 28, 28, 3)), ["(1, 28, 28, 3)"]),
     (np.zeros((0, 28)), ["(0, 28)", "at least 1 pixel"]),
     (np.full((5, 5), np.nan), ["nan", "0 to 255"]),
