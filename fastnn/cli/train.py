@@ -168,7 +168,7 @@ def _plan(options: argparse.Namespace) -> "tuple[Plan, dict[str, Any], str]":
     start = None if options.start is None else load_model(options.start)
     hidden, activation, dtype = _architecture(options, default_hidden() if recipe is None else recipe.hidden, start)
     if recipe is None:
-        config = default_config(len(splits.train)).replace(**given)
+        config = default_config(len(splits.train), **given)
     else:
         config = recipe.configure(hidden, activation, **given)
     layers = {} if start is not None else {"activation": activation, "dtype": dtype, "seed": seed}

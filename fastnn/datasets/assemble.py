@@ -16,6 +16,7 @@ from fastnn.errors import DataError
 
 # Weights of red, green and blue in the brightness of a pixel (ITU-R BT.601).
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+LARGEST_BYTE = 255
 # Rows of this number of pixels are images: 28 x 28 as of MNIST, and 8 x 8 as of scikit-learn's digits.
 _KNOWN_SHAPES = {784: (28, 28), 64: (8, 8)}
 _IMAGES_EXPECTED = "(N, D), (N, height, width), or one, three or four channels before or after height and width"
@@ -50,7 +51,7 @@ def dataset_of_arrays(
     return Dataset(
         rows,
         values,
-        options.pixel_max or _scale(rows),
+        options.pixel_max or _scale(rows, images.values),
         shape,
         images.name,
         None if classes is None else tuple(classes),
@@ -147,12 +148,15 @@ def _sparse_rows(values: Any, name: str) -> Any:
     return rows if rows.dtype.kind == "f" and rows.dtype.itemsize >= 4 else rows.astype(np.float32)
 
 
-def _scale(rows: Any) -> float:
+def _scale(rows: Any, stored: Any) -> float:
+    """Return the largest value a pixel can have; of images with more than 8 bits, by the number of bits in use."""
     if not is_sparse(rows):
+        if stored.ndim > 2 and stored.dtype.kind in "iu" and rows.dtype != np.uint8 and rows.min() >= 0:
+            return 2.0 ** int(rows.max()).bit_length() - 1
         return pixel_scale(rows)
     # Counts of words are whole numbers, too: only bytes that use their range are taken for pixels.
     data = rows.data
-    whole = len(data) and data.min() >= 0 and data.max() <= 255 and (np.floor(data) == data).all()
+    whole = len(data) and data.min() >= 0 and data.max() <= LARGEST_BYTE and (np.floor(data) == data).all()
     return 255.0 if whole and data.max() > 200 else 1.0
 
 

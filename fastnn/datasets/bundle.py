@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.checks import short
-from fastnn.datasets.assemble import Named, dataset_of_arrays, len_of
+from fastnn.datasets.assemble import LARGEST_BYTE, Named, dataset_of_arrays, len_of
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.emnist import characters, with_characters
 from fastnn.datasets.naming import CLASS_NAMES, FEATURE_NAMES, INPUT_NAMES, LABEL_NAMES, part_and_role
@@ -95,7 +95,11 @@ def train_and_test(parts: Parts) -> tuple[Dataset, Dataset | None]:
         train, test = replace(train, notes=(*train.notes, note)), None
     if test is None:
         return train, None
-    return _matched_sparse(train, test) if is_sparse(train.images) or is_sparse(test.images) else matched(train, test)
+    if is_sparse(train.images) or is_sparse(test.images):
+        return _matched_sparse(train, test)
+    deep = max(train.pixel_max, test.pixel_max) if min(train.pixel_max, test.pixel_max) > LARGEST_BYTE else None
+    train, test = matched(train, test)
+    return (train, test) if deep is None else (replace(train, pixel_max=deep), replace(test, pixel_max=deep))
 
 
 def _matched_sparse(train: Dataset, test: Dataset) -> tuple[Dataset, Dataset]:
@@ -164,7 +168,9 @@ def _texts(arrays: Arrays, keys: Sequence[str], used: set[str]) -> list[str] | N
         values = arrays[key]
         if isinstance(values, np.ndarray) and values.dtype.kind in "US" and values.ndim >= 1:
             used.add(key)
-            return [text.decode("utf-8", "replace") if isinstance(text, bytes) else text for text in values.ravel()]
+            return [
+                text.decode("utf-8", "replace") if isinstance(text, bytes) else text for text in values.ravel().tolist()
+            ]
     return None
 
 

@@ -110,7 +110,7 @@ def frame_of_text(content: bytes, name: str, header: bool | None) -> "pd.DataFra
     if rows and (_is_header(rows[0], rows[1:], where) if header is None else header):
         names, rows, n_before = rows[0], rows[1:], n_before + read
     if not rows:
-        found = "no lines" if names is None else f"a header of {len(names)} columns and no data"
+        found = "no lines" if names is None else f"a header of {len(names)} column{'s' * (len(names) != 1)} and no data"
         raise DataError(f"{name}: found {found}, expected lines of numbers after it")
     if names is None and header is None and lines.comment is not None:
         names = _commented_header(lines.comment, rows[0], dialect)

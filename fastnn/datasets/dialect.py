@@ -30,8 +30,6 @@ _BYTE_ORDER_MARKS = (
     (b"\xfe\xff", "utf-16"),
 )
 _CONTROL = re.compile(rb"[\x01-\x08\x0e-\x1f]")
-# Share of the sampled lines that have the same number of fields, for a delimiter to be accepted at once.
-_CONSISTENT = 0.8
 _NUMBER_WITH = rb"(?:^|(?<=[;|\t \n\"']))[+-]?[0-9]*%s[0-9]+(?:[eE][+-]?[0-9]+)?(?=[;|\t \n\"']|$)"
 _COMMA_NUMBER = re.compile(_NUMBER_WITH % b",")
 _POINT_NUMBER = re.compile(_NUMBER_WITH % rb"\.")
@@ -168,8 +166,6 @@ def _delimiter(sample: list[str], quote: str) -> str:
         if not widths or (mark == WHITE_SPACE and not _mostly_numbers(rows)):
             continue
         shares[mark] = max(widths.values()) / len(sample)
-        if shares[mark] >= _CONSISTENT:
-            return mark
     return max(shares, key=lambda mark: shares[mark]) if shares else ","
 
 

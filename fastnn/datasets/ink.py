@@ -31,7 +31,7 @@ _EDGE_FRACTION = 0.02
 # connected to the border, ink fainter than the second.
 _STRONG_FRACTIONS = (0.3, 0.55)
 # A mark that contains a filled square of this fraction of its size is no digit, but a sheet or a shadow.
-_BLOB_FRACTION = 0.4
+_BLOB_FRACTION = 0.5
 _CUT_BLOB_FRACTION = 0.28
 
 
@@ -40,6 +40,8 @@ _SHEET_SIDE = 56
 _SHEET_FILL = 0.6
 _SHEET_CORNERS = 0.3
 _SHEET_MARK = 0.35
+_SHEET_OVERLAP = 0.02
+_SHEET_MARGIN = 0.9
 # A digit that is cut off has nearly all ink. A side of the picture is cut by at most this part of ink, in few places.
 _CUT_MASS = 0.85
 _REST_MASS = 0.4  # the part of its ink that is a digit if the rest is not
@@ -271,8 +273,14 @@ def _sheet_reading(grey: np.ndarray, reading: _Reading) -> _Reading | None:
     found = _smooth_reading(np.where(inside, paper, np.median(paper[inside])), "auto")
     if found is None or not _is_clean(found):
         return None
-    size = max(digit.size for digit in found.marks.digits) * found.cell
-    return found if size >= _SHEET_MARK * sheet.size * cell else None
+    is_mark = np.isin(found.marks.labels, [number for digit in found.marks.digits for number in digit.numbers])
+    is_mark = np.kron(is_mark, np.ones((found.cell, found.cell), bool))[: paper.shape[0], : paper.shape[1]]
+    # The uneven ink of a thick digit is as large as the digit; what is written on a sheet leaves a margin.
+    if (is_mark & ~inside).sum() > _SHEET_OVERLAP * is_mark.sum():
+        return None
+    rows, columns = (np.ptp(np.flatnonzero(is_mark.any(axis=axis))) + 1 for axis in (1, 0))
+    has_margin = rows <= _SHEET_MARGIN * paper.shape[0] and columns <= _SHEET_MARGIN * paper.shape[1]
+    return found if has_margin and max(rows, columns) >= _SHEET_MARK * sheet.size * cell else None
 
 
 def _cut_off_digit(reading: _Reading) -> Component | None:

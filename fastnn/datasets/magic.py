@@ -65,6 +65,8 @@ _MAGIC: tuple[tuple[bytes, Kind], ...] = (
     (rb"[\s\S]{257}ustar", TAR),
     (rb"MATLAB 7\.3 MAT-file", Kind("MATLAB 7.3", "a MATLAB 7.3 file (HDF5)", "save it with save(..., '-v7')")),
     (rb"MATLAB 5\.0 MAT-file", MATLAB),
+    # Version 4: type, rows, columns, whether complex, length of the name, name; numbers of 4 bytes.
+    (rb"[\0\x0a\x14\x1e\x28\x32-\x34\x01]\0\0\0(?:[\s\S]{3}\0){2}[\0\x01]\0\0\0[\x02-\x40]\0\0\0[A-Za-z]", MATLAB),
     (rb"(?:%[^\n]*\n|\s)*@relation\b", ARFF),
     (rb"\x89HDF\r\n\x1a\n", Kind("HDF5", "an HDF5 file", f"read it with h5py, and {_AS_NPZ}")),
     (rb"\x0e\x03\x13\x01", Kind("HDF4", "an HDF4 file", _AS_NPZ)),

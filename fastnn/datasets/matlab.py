@@ -1,4 +1,4 @@
-"""Reads MATLAB files of version 5 to 7.2, with SciPy. Sizes are checked before memory is allocated."""
+"""Reads MATLAB files up to version 7.2, with SciPy. Sizes are checked before memory is allocated."""
 
 import warnings
 import zlib
@@ -24,7 +24,9 @@ def read_matlab(source: Source, *, max_bytes: int = MAX_BYTES) -> dict[str, Any]
     from scipy.io.matlab import MatReadWarning
 
     name = source_name(source)
-    data = _unpacked(read_whole(source, max_bytes), name, max_bytes)
+    data = read_whole(source, max_bytes)
+    if data.startswith(b"MATLAB"):  # files of version 4 have no such header, and nothing compressed
+        data = _unpacked(data, name, max_bytes)
     with errors_named(f"{name}: the file", "an intact MATLAB file"), warnings.catch_warnings():
         warnings.simplefilter("ignore", MatReadWarning)
         variables = loadmat(BytesIO(data), struct_as_record=True, verify_compressed_data_integrity=False)

@@ -264,17 +264,29 @@ def _refuse(table: Table, candidates: list[int]) -> int:
 
 
 def _text_label(table: Table, texts: list[int], usable: list[int]) -> int:
-    """Return the one column of text if it stands at an end and no other column looks like labels."""
-    position = texts[0]
-    values = [text for text in table.texts(position) if text is not None]
-    repeats = 1 < len(set(values)) <= max(len(values) / 2, 2)
-    if len(texts) > 1 or position not in (usable[0], usable[-1]) or not (repeats or len(values) <= _FEW_ROWS):
-        return _refuse(table, texts)
-    other = usable[-1] if position == usable[0] else usable[0]
-    middle = [each for each in usable if each not in (position, other)]
-    if middle and _stands_out(table.profile(other), [table.profile(each) for each in _sampled(middle)]):
-        return _refuse(table, sorted([position, other]))
+    """Return the one column of text whose values repeat, if it stands at an end of the row.
+
+    Text is no input, so a last column of text has the labels. A first one may also be an input that was not encoded, and
+    labels stand last: it needs a last column that does not look like labels.
+    """
+    repeating = [position for position in texts if _repeats(table.texts(position))]
+    if len(repeating) != 1 or repeating[0] not in (usable[0], usable[-1]):
+        return _refuse(table, repeating or texts)
+    position, other = repeating[0], usable[-1]
+    middle = [table.profile(each) for each in _sampled(usable[1:-1]) if not table.is_text(each)]
+    if position != other and middle and not table.is_text(other):
+        last = table.profile(other)
+        n_whole = sum(each.is_whole for each in middle)
+        is_count = last.is_whole and 1 < last.n_values <= last.n_rows / 5 and 4 * n_whole < len(middle)
+        if is_count or _stands_out(last, middle):
+            return _refuse(table, [position, other])
     return position
+
+
+def _repeats(texts: list[str | None]) -> bool:
+    """Return whether the texts of a column can be classes; those of a few rows need not repeat."""
+    values = [text for text in texts if text is not None]
+    return len(values) <= _FEW_ROWS or 1 < len(set(values)) <= len(values) / 2
 
 
 def _stands_out(profile: Profile, middle: list[Profile]) -> bool:

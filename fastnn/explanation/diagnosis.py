@@ -168,8 +168,8 @@ def _too_high(run: RunFacts) -> Finding | None:
         return None
     scale = "scale the inputs to about 0 to 1"
     if run.rate is None:
-        lower = "Divide the learning rate by 3, and " if run.config is None else ""
-        return Finding("learning rate too high", evidence, lower + scale if lower else scale.capitalize())
+        divide = f"Divide the learning rate by 3, and {scale}"
+        return Finding("learning rate too high", evidence, divide if run.config is None else scale.capitalize())
     usual = run.usual_rate
     lower = float(f"{run.rate / 3:.1g}") if usual is None else min(float(f"{run.rate / 3:.1g}"), usual)
     known = "" if usual is None else f"; {usual:.2g} is usual for {run.optimizer} here"

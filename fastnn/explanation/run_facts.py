@@ -153,7 +153,7 @@ class RunFacts:
         if self.data is None or not len(self.data):
             return 0.0
         images = self.data.images
-        values = images.data if is_sparse(images) else images
+        values: np.ndarray = images.data if is_sparse(images) else images  # type: ignore[assignment]
         return (
             float(np.abs(values.astype(float) if values.dtype.kind in "bu" else values).max()) if values.size else 0.0
         )

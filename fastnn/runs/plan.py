@@ -24,22 +24,29 @@ _FEWEST_EPOCHS, _MOST_EPOCHS = 20, 1000
 # Epochs without a lower validation loss. The weights of the best epoch are kept.
 _PATIENCE = 100
 _BATCH_SIZE = 32
+# Three times the usual rate of Adam, which the cosine schedule lowers to 0. Chosen on validation data of ten tables.
+_RATE = 0.003
 _HIDDEN = (100,)
 # L2 is a prior of the weights: the more samples, the less it weighs beside each.
 _PRIOR = 0.1
 
 
-def default_config(n_samples: int) -> TrainingConfig:
-    """Return the default settings for `n_samples` training samples of data of one's own."""
+def default_config(n_samples: int, **settings: Any) -> TrainingConfig:
+    """Return the default settings for `n_samples` training samples of data of one's own, with these settings instead.
+
+    The learning rate belongs to the optimizer and the batch size here: with others, it is that of the general rule.
+    """
+    rate = None if {"optimizer", "batch_size"} & set(settings) else _RATE
     epochs = -(-_STEPS * _BATCH_SIZE // max(1, n_samples))
     return TrainingConfig(
         epochs=min(max(epochs, _FEWEST_EPOCHS), _MOST_EPOCHS),
         batch_size=_BATCH_SIZE,
         optimizer="adam",
+        learning_rate=rate,
         schedule="cosine",
         l2=_PRIOR / max(100, n_samples),
         early_stopping=_PATIENCE,
-    )
+    ).replace(**settings)
 
 
 def default_hidden() -> tuple[int, ...]:

@@ -65,7 +65,7 @@ def notebook_display() -> Any:
     shell = None if ipython is None else ipython.get_ipython()
     if shell is None or getattr(shell, "kernel", None) is None:  # IPython on a terminal has no kernel
         return None
-    from IPython.display import display  # type: ignore[import-not-found]
+    from IPython.display import display
 
     return display
 

@@ -55,6 +55,14 @@ class RateSearch:
         The loss before training.
     optimizer : str
         The repr of the optimizer.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> data = fastnn.load_digits()
+    >>> search = fastnn.find_learning_rate(fastnn.Network.for_data(data, (16,)), data, backend="numpy")
+    >>> bool(search.trial_losses.min() < search.first_loss / 2)
+    True
     """
 
     suggestion: float

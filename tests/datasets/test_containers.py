@@ -156,6 +156,27 @@ def test_one_variable_for_each_digit_is_read(written):
     assert train.labels.tolist() == test.labels.tolist() == [0, 0, 1, 1]
 
 
+def test_matlab_files_of_version_4_are_read(written):
+    out = io.BytesIO()
+    savemat(out, {"X": IMAGES.reshape(10, 784), "y": LABELS}, format="4")
+    check(read_files(written(out.getvalue(), "old.mat"))[0])
+
+
+def test_images_of_more_than_8_bits_are_scaled_by_their_bits(written):
+    deep = IMAGES.astype(np.uint16) * 16
+    deep[0, 0, 0] = 4000
+    train, test = read_files(written(npz(x_train=deep, y_train=LABELS, x_test=deep[:3], y_test=LABELS[:3]), "d.npz"))
+    assert train.pixel_max == test.pixel_max == 4095
+    np.testing.assert_array_equal(test.images, deep[:3].reshape(3, 784).astype(np.float32), strict=True)
+
+
+def test_names_of_classes_and_features_are_taken_if_they_fit(written):
+    names = {"target_names": np.array(list("abcdefghij")), "feature_names": np.array(["width", "height"])}
+    data, _ = read_files(written(npz(data=IMAGES[:, 0, :2] / 3, target=LABELS, **names), "n.npz"))
+    assert (data.classes, data.feature_names) == (tuple("abcdefghij"), ("width", "height"))
+    assert {type(each) for each in data.classes} == {str}
+
+
 def test_words_in_matlab_files_are_classes(written):
     words = np.array(["cat", "dog"] * 5, object)
     data, _ = read_files(written(mat(X=IMAGES, y=words), "w.mat"))

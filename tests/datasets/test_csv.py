@@ -254,6 +254,46 @@ def test_labels_that_do_not_stand_out_are_asked_for(table, refused, made):
     assert read_csv(path, label=2, task="regression").images.shape == (200, rows.shape[1] - 1)
 
 
+def column_sets():
+    """Tables as in the UCI repository, without a header: name, columns, and the position of the labels or None."""
+    rng = np.random.default_rng(0)
+    n = 600
+    fractions = [rng.random(n).round(3) for _ in range(5)]
+    ratings = [rng.integers(1, 11, n) for _ in range(5)]
+    bits, words = rng.integers(0, 2, n), rng.choice(["good", "bad"], n)
+    ids = rng.permutation(10**7)[:n]
+    return {
+        "breast cancer": ([ids, *ratings, rng.choice([2, 4], n)], 6),
+        "wdbc": ([ids, rng.choice(["B", "M"], n), *fractions], 1),
+        "glass": ([np.arange(1, n + 1), *fractions, rng.choice([1, 2, 3, 5, 6, 7], n)], 6),
+        "haberman": ([rng.integers(30, 84, n), rng.integers(58, 70, n), rng.poisson(4, n), rng.integers(1, 3, n)], 3),
+        "diabetes": ([rng.poisson(3.8, n), *(20 * column for column in ratings), *fractions, bits], 11),
+        "ionosphere": ([bits, *fractions, words], 6),
+        "letters": ([rng.choice(list("ABCDEFG"), n), *ratings], 0),
+        "banknotes": ([*fractions, bits], 5),
+        "signs": ([*fractions, 2 * bits - 1], 5),
+        "abalone": ([rng.choice(["M", "F", "I"], n), *fractions, rng.integers(3, 25, n)], None),
+        "housing": (fractions, None),
+        "cars": ([words, rng.choice(["2", "4"], n), words[::-1]], None),
+    }
+
+
+@pytest.mark.parametrize("name", column_sets())
+def test_labels_of_common_tables_are_found_or_asked_for(table, refused, name):
+    columns, label = column_sets()[name]
+    path = table(text(pd.DataFrame(dict(enumerate(columns))), header=False))
+    if label is None:
+        refused(lambda: read_csv(path), path, f"column {len(columns)}", "--label")
+    else:
+        assert [str(each) for each in read_csv(path).class_labels()] == [str(each) for each in columns[label]]
+
+
+def test_a_line_with_two_tabs_is_read_as_one_of_spaces(table):
+    rows = np.column_stack([np.arange(40) / 8, np.arange(40) / 4, np.arange(40) % 3])
+    content = "".join("\t".join(f"{value:g}" for value in row) + "\n" for row in rows).replace("\t", "\t\t", 3)
+    np.testing.assert_array_equal(read_csv(table(content)).images, rows[:, :2])
+
+
 def test_two_columns_of_words_are_asked_for(table, refused):
     path = table(lines([39, "State", "HS", "<=50K"], [50, "Private", "HS", ">50K"]))
     refused(lambda: read_csv(path), path, "column 2", "column 3", "column 4", "--label")
