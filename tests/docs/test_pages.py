@@ -1,4 +1,4 @@
-"""The reference pages name every public name, and the README's sample and chart say what is so."""
+"""The reference has every public name; samples print what the pages say; commands have the options that pages use."""
 
 import contextlib
 import io
@@ -9,9 +9,11 @@ import pytest
 
 import fastnn
 from fastnn import evaluation, explanation, plots
+from fastnn.cli import main
 from tests.docs.doc_examples import DOCS
 
 README = DOCS.parent / "README.md"
+PAGES = [README, *sorted(DOCS.rglob("*.md"))]
 DIRECTIVE = re.compile(r"^\.\. auto(?:function|class|exception|data):: (\S+)$", re.MULTILINE)
 
 
@@ -27,6 +29,38 @@ def public_names() -> set[str]:
 def test_the_reference_describes_every_public_name_once():
     described = [name for page in (DOCS / "api").glob("*.md") for name in DIRECTIVE.findall(page.read_text("utf-8"))]
     assert sorted(described) == sorted(public_names())
+
+
+def options_of_commands(capsys) -> dict[str, set[str]]:
+    """Return the options of each command, from its help."""
+    options = {}
+    for name in re.findall(r"^    (\w+)", help_of([], capsys), re.MULTILINE):
+        options[name] = set(re.findall(r"--[a-z][\w-]*", help_of([name], capsys)))
+    assert {"train", "predict", "evaluate", "explain"} <= set(options)
+    return options
+
+
+def help_of(command: list[str], capsys) -> str:
+    with pytest.raises(SystemExit):
+        main([*command, "--help"])
+    return capsys.readouterr().out
+
+
+def test_pages_use_only_options_that_the_commands_have(capsys):
+    options, checked = options_of_commands(capsys), 0
+    everywhere = set().union(*options.values())
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        for command, rest in re.findall(r"fastnn (\w+)((?: [^`|&\n]*)?)", text):
+            if command in options:
+                given = set(re.findall(r"(?<!\S)--[a-z][\w-]*", rest))
+                assert given <= options[command], f"{page.name}: fastnn {command}{rest}"
+                checked += len(given)
+        if page.stem in ("your-own-data", "tips", "learning-rate"):
+            given = set(re.findall(r"`(--[a-z][\w-]*)", text))
+            assert given <= everywhere, f"{page.name}: {given - everywhere}"
+            checked += len(given)
+    assert checked > 40
 
 
 @pytest.mark.parametrize("page", [README, DOCS / "index.md"], ids=["README", "index"])
