@@ -436,7 +436,11 @@ def corner(rng: np.random.Generator, ink: np.ndarray) -> np.ndarray:
     down, right_by = rng.integers(2, 10, 2)
     ink = np.roll(ink, (down - top, right_by - left), (0, 1))
     if rng.random() < 0.5:  # at the bottom right
-        ink = np.roll(ink, (ink.shape[0] - 1 - 2 * down - (bottom - top), ink.shape[1] - 1 - 2 * right_by - (right - left)), (0, 1))
+        ink = np.roll(
+            ink,
+            (ink.shape[0] - 1 - 2 * down - (bottom - top), ink.shape[1] - 1 - 2 * right_by - (right - left)),
+            (0, 1),
+        )
     return _taken(rng, _inked(rng, _paper(rng, ink), ink))
 
 

@@ -176,7 +176,9 @@ def _local_reading_of(grey: np.ndarray, is_dark: bool) -> _Reading | None:
     kept = np.where(first.ink > 0, ink, 0)
     strong = kept[is_near & (first.ink > first.edge)]
     scaled = _scaled(kept, strong, robust_deviation(contrast[area][first.ink[area] <= first.edge]))
-    return None if scaled is None else replace(first, ink=scaled[0], edge=max(scaled[1], 255 * _STRONG_FRACTIONS[0] / 2))
+    return (
+        None if scaled is None else replace(first, ink=scaled[0], edge=max(scaled[1], 255 * _STRONG_FRACTIONS[0] / 2))
+    )
 
 
 def _scaled(ink: np.ndarray, strong: np.ndarray, noise: float) -> tuple[np.ndarray, float] | None:
@@ -192,9 +194,7 @@ def _scaled(ink: np.ndarray, strong: np.ndarray, noise: float) -> tuple[np.ndarr
     return np.clip((ink - floor) * gain, 0, 255), 255 * _EDGE_FRACTION + min(3 * noise * gain, 100)
 
 
-def _marked(
-    ink: np.ndarray, edge: float, support: Callable[[np.ndarray], np.ndarray] | None = None
-) -> _Reading:
+def _marked(ink: np.ndarray, edge: float, support: Callable[[np.ndarray], np.ndarray] | None = None) -> _Reading:
     """Remove lines, and find the marks."""
     mask = ink > edge
     ink[mask & ~without_lines(mask)] = 0

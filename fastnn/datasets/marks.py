@@ -53,7 +53,10 @@ class Component:
 
     def encloses(self, other: "Component") -> bool:
         return (
-            self.top <= other.top and self.left <= other.left and self.bottom >= other.bottom and self.right >= other.right
+            self.top <= other.top
+            and self.left <= other.left
+            and self.bottom >= other.bottom
+            and self.right >= other.right
         )
 
     def merged(self, other: "Component") -> "Component":
@@ -76,9 +79,7 @@ class Marks:
     total: float  # the ink of all components
 
 
-def find_marks(
-    mask: np.ndarray, ink: np.ndarray, support: Callable[[np.ndarray], np.ndarray] | None = None
-) -> Marks:
+def find_marks(mask: np.ndarray, ink: np.ndarray, support: Callable[[np.ndarray], np.ndarray] | None = None) -> Marks:
     """Return the marks that may be digits.
 
     mask: (height, width) bool, where there is ink
