@@ -104,8 +104,8 @@ def test_the_page_has_a_title_headings_and_captions(page, run):
     assert page.texts["h1"] == [f"Run {run.name}"]  # the name was escaped: the parser returns it unchanged
     assert page.named("i") == []
     assert page.texts["h2"] == [
-        "Diagnosis", "Learning curves", "Confusion matrix", "Metrics per class", "Samples", "Confidence", "Inside the network",
-        "Settings, data and environment",
+        "Diagnosis", "Learning curves", "Confusion matrix", "Metrics per class", "Samples", "Confidence",
+        "Inside the network", "Settings, data and environment",
     ]  # fmt: skip
     assert all(header.get("scope") in ("row", "col") for header in page.named("th"))
     assert len(page.named("caption")) == len(page.named("table"))
@@ -333,7 +333,7 @@ def test_the_validation_data_may_have_their_old_name_but_not_be_missing(copy):
 def test_another_seed_gives_another_test_set(copy):
     with _edited(copy) as saved:
         saved["settings"]["seed"] = 1
-    with pytest.raises(DataError, match="8x8 digits .*: the test set of 359 samples differs from that of"):
+    with pytest.raises(DataError, match=r"8x8 digits .*: the test set of 359 samples differs from that of"):
         write_report(copy)
 
 
