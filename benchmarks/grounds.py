@@ -351,10 +351,12 @@ def staples(rng: np.random.Generator, ink: np.ndarray) -> np.ndarray:
     """A staple in one corner, and a clip at the edge."""
     x, y = 2 * rng.uniform(15, 40), 2 * rng.uniform(15, 30)
     edge = 2 * rng.uniform(0.3, 0.7) * ink.shape[1]
-    metal = _drawn(ink.shape, lambda draw: (
-        draw.line([(x, y), (x + 55, y + 20)], 255, 6),
-        draw.rounded_rectangle([edge, -20, edge + 24, 85], 12, outline=255, width=5),
-    ) and None)  # fmt: skip
+
+    def draw_metal(draw: ImageDraw.ImageDraw) -> None:
+        draw.line([(x, y), (x + 55, y + 20)], 255, 6)
+        draw.rounded_rectangle([edge, -20, edge + 24, 85], 12, outline=255, width=5)
+
+    metal = _drawn(ink.shape, draw_metal)
     return _taken(rng, _inked(rng, _darkened(_paper(rng, ink), metal, rng.uniform(0.4, 0.7)), ink))
 
 

@@ -4,7 +4,8 @@
 
 MODEL is a model or run folder of `fastnn train`. The digits are those that the default run
 holds out of training. A refusal is a `DataError`;
-"wrong, sure" are wrong answers with a probability above 90 %.
+"wrong, sure" are wrong answers with a probability above 90 %. The last line counts the pictures of two or three digits
+that are noticed, and those whose digits are counted correctly.
 """
 
 import argparse
@@ -64,6 +65,22 @@ def main() -> None:
         wrong = (classes != labels) & (classes >= 0)
         shares = [classes == labels, classes < 0, wrong, wrong & (sure > 0.9)]
         print(f"| {name} | {' | '.join(f'{share.mean():.1%}'.replace('%', ' %') for share in shares)} |", flush=True)
+    print(f"\n{_noticed(digits, options.seed)}")
+
+
+def _noticed(digits: fastnn.Dataset, seed: int) -> str:
+    """Return how many pictures of several digits are noticed, as a sentence."""
+    counts = []
+    for picture, labels in pairs(digits, seed):
+        try:
+            counts.append((len(fastnn.prepare_images(picture)), len(labels)))
+        except fastnn.DataError:
+            counts.append((0, len(labels)))
+    found, expected = np.array(counts).T
+    counted = (found == expected).sum()
+    return (
+        f"Of {len(counts)} pictures of 2 or 3 digits, {(found != 1).sum()} are noticed and {counted} counted correctly."
+    )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,9 @@ from fastnn.checks import check_choice
 from fastnn.errors import MissingDependencyError
 from fastnn.optim.config import BACKENDS
 
+# fastnn imports modules when they are used, so a program that packages it by its import statements misses some.
+_PACKAGED = "install fastnn again, or package all of its modules, as its hook for PyInstaller does"
+
 
 def get_backend(name: str = "auto") -> Backend:
     """Return the backend with that name.
@@ -44,12 +47,15 @@ def get_backend(name: str = "auto") -> Backend:
         try:
             return cast(Backend, import_module("fastnn.backends.compiled"))
         except ImportError as error:
+            own = (error.name or "").partition(".")[0] == "fastnn" and isinstance(error, ModuleNotFoundError)
             if name == "numba":
-                raise MissingDependencyError(
-                    f'backend "numba" needs Numba, which cannot be imported ({error}); try: pip install numba'
-                ) from error
+                cause = f"needs Numba, which cannot be imported ({error}); try: pip install numba"
+                if own:
+                    cause = f"is incomplete ({error}); {_PACKAGED}"
+                raise MissingDependencyError(f'backend "numba" {cause}') from error
+            missing = f"the Numba backend is incomplete ({error}); {_PACKAGED}" if own else ""
             warnings.warn(
-                f"fastnn: Numba cannot be imported ({error}); using the slower NumPy backend",
+                f"fastnn: {missing or f'Numba cannot be imported ({error})'}; using the slower NumPy backend",
                 RuntimeWarning,
                 stacklevel=2,
             )

@@ -60,7 +60,7 @@ def _zip_member(archive: ZipFile, member: ZipInfo, name: str) -> Member:
 def _read_tar(source: Source, max_bytes: int) -> list[Member]:
     name = source_name(source)
     data = read_whole(source, max_bytes)
-    found = []
+    found: list[Member] = []
     with (
         errors_named(f"{name}: the archive", "an intact tar archive"),
         tarfile.open(fileobj=BytesIO(data), mode="r:") as archive,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -41,7 +41,7 @@ def dataset_of_arrays(
 ) -> Dataset:
     """Return the data set of images and their labels. Raises DataError, with the place, for what cannot be used."""
     rows, shape, image_notes = _rows(images, options)
-    values, label_notes = None, ()
+    values, label_notes = None, cast(tuple[str, ...], ())
     if labels is not None and options.label != "none":
         values, label_notes = label_values(labels, len_of(rows), images.name, options)
     if classes is not None and not _numbers_of(values, len(classes)):
@@ -171,7 +171,8 @@ def label_values(
     labels: Named, n_samples: int, images_name: str, options: ReadOptions
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return labels (N,), numbers or texts, or targets (N, C) float; and notes. Raises DataError."""
-    values, name, notes = labels.values, labels.name, ()
+    values, name = labels.values, labels.name
+    notes: tuple[str, ...] = ()
     if is_sparse(values):
         values = values.toarray()
     if values.dtype.kind not in "buifUSO":

@@ -85,10 +85,10 @@ def read_csv(
     >>> import fastnn
     >>> with TemporaryDirectory() as folder:
     ...     with open(f"{folder}/flowers.csv", "w") as file:
-    ...         _ = file.write("petal length;species\\n1,4;setosa\\n4,7;versicolor\\n6,0;virginica\\n")
+    ...         _ = file.write("petal length;species\\n1,5;setosa\\n4,5;versicolor\\n6,0;virginica\\n")
     ...     data = fastnn.read_csv(f"{folder}/flowers.csv")
     >>> data.images.tolist(), data.labels, data.classes
-    ([[1.4], [4.7], [6.0]], array([0, 1, 2]), ('setosa', 'versicolor', 'virginica'))
+    ([[1.5], [4.5], [6.0]], array([0, 1, 2]), ('setosa', 'versicolor', 'virginica'))
     >>> data.notes
     ("labels: column 2 ('species'), 3 classes",)
     """

@@ -18,7 +18,10 @@ _MAX_MAPPING = 2**16
 
 def upright(data: Dataset, paths: Sequence[FilePath], options: ReadOptions) -> Dataset:
     """Exchange rows and columns of the images if the options say so, or else if the files are named ``emnist``."""
-    names = [*map(os.fspath, paths), *data.name.split(": ")]  # files in an archive have names of their own
+    names = [
+        *(os.fspath(path) for path in paths),
+        *data.name.split(": "),
+    ]  # files in an archive have names of their own
     by_name = any(_NAME.search(os.path.basename(os.path.normpath(name))) for name in names)
     if options.transpose is False or (options.transpose is None and not by_name):
         return data

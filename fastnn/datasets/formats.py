@@ -223,7 +223,8 @@ def _of_entries(entries: list[Entry], name: str, options: ReadOptions, depth: in
         return read_pictures(pictures, name, options)
     if depth == _MAX_DEPTH:
         raise DataError(f"{name}: found archives in archives, expected data files or pictures")
-    files, refused = [], []
+    files: list[_File] = []
+    refused: list[DataError] = []
     for entry in entries:
         if _is_beside(entry.parts[-1]):
             continue
@@ -287,7 +288,9 @@ def _load(file: _File, options: ReadOptions) -> _Loaded:
         is_plain = not isinstance(source, Member)
         content = None if is_plain and file.kind is magic.CSV else read_whole(source, MAX_BYTES)
         kind: Any = _FRAME_KINDS[file.kind.key]
-        return _Table(name, read_frame(name if not is_plain else source, options, content=content, kind=kind))
+        return _Table(
+            name, read_frame(name if isinstance(source, Member) else source, options, content=content, kind=kind)
+        )
     is_matlab = file.kind is magic.MATLAB
     arrays = read_matlab(source) if is_matlab else read_arrays(source)
     key = lone_array(arrays)
@@ -346,7 +349,7 @@ def _joined(contents: list[_Loaded]) -> _Table | Dataset | list[Named] | Parts:
     names = " and ".join(each.name if not isinstance(each, dict) else "a file of data sets" for each in contents)
     if any(isinstance(each, dict) for each in contents):
         raise DataError(f"found {names} as images and labels, expected one array or table in each")
-    images, labels = _images_and_labels(contents)  # type: ignore[arg-type]
+    images, labels = _images_and_labels(contents)
     if isinstance(images, _Table):
         label_frame = labels.frame if isinstance(labels, _Table) else _frame_of(labels)
         return _Table(images.name, join_labels(images.frame, label_frame, images.name, labels.name), is_joined=True)
@@ -407,7 +410,8 @@ def _of_arrays(arrays: list[Named], options: ReadOptions) -> Dataset:
     images = arrays[0]
     if len(arrays) == 2:
         refuse_table_options(options, images.name)
-        labels, notes = arrays[1], ()
+        labels = arrays[1]
+        notes: tuple[str, ...] = ()
         if labels.values.ndim == 2 and labels.values.dtype.kind in "iu" and labels.values.shape[1] == 8:
             labels, notes = label_column(labels, images)
         return dataset_of_arrays(images, labels, options, notes=notes)

@@ -1,4 +1,4 @@
-"""Converts arrays and pictures, with colours and transparency, to grey pictures in which ink differs from its ground."""
+"""Converts arrays and pictures, colours and transparency, to grey pictures in which ink differs from its ground."""
 
 from typing import TYPE_CHECKING
 

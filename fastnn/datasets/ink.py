@@ -22,6 +22,8 @@ from fastnn.datasets.resize import resized, shrunk
 _SIDE = 28
 _BOX = 20
 _LARGEST_SIDE = 1024
+# The local background takes longer, and finds no digits that are small.
+_LOCAL_SIDE = 512
 _CELLS = 128
 # The smallest contrast of ink as a multiple of the noise. Smaller differences from the background are not ink.
 _NOISE_MULTIPLE = 5.0
@@ -77,7 +79,7 @@ def find_digits(grey: np.ndarray, invert: Literal["auto"] | bool) -> list[np.nda
     if smooth is not None and _is_clean(smooth):
         return _cropped_digits(smooth)
     cut_off = None if smooth is None else _cut_off_digit(smooth)
-    local = _local_reading(grey, invert)
+    local = _local_reading(shrunk(grey, _LOCAL_SIDE), invert)
     if smooth is not None and cut_off is not None:
         mass = 0.0 if local is None else max(digit.mass for digit in local.marks.digits)
         is_rest = mass < _REST_MASS * cut_off.mass or _fills(smooth, cut_off)
@@ -174,7 +176,9 @@ def _local_reading_of(grey: np.ndarray, is_dark: bool) -> _Reading | None:
     kept = np.where(first.ink > 0, ink, 0)
     strong = kept[is_near & (first.ink > first.edge)]
     scaled = _scaled(kept, strong, robust_deviation(contrast[area][first.ink[area] <= first.edge]))
-    return None if scaled is None else replace(first, ink=scaled[0], edge=max(scaled[1], 255 * _STRONG_FRACTIONS[0] / 2))
+    return (
+        None if scaled is None else replace(first, ink=scaled[0], edge=max(scaled[1], 255 * _STRONG_FRACTIONS[0] / 2))
+    )
 
 
 def _scaled(ink: np.ndarray, strong: np.ndarray, noise: float) -> tuple[np.ndarray, float] | None:

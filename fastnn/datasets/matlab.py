@@ -3,7 +3,7 @@
 import warnings
 import zlib
 from io import BytesIO
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def read_matlab(source: Source, *, max_bytes: int = MAX_BYTES) -> dict[str, Any]
 
 def _unpacked(data: bytes, name: str, max_bytes: int) -> bytes:
     """Decompress the variables of a file, which SciPy would do without a limit."""
-    order = "big" if data[126:128] == b"MI" else "little"
+    order: Literal["big", "little"] = "big" if data[126:128] == b"MI" else "little"
     out, at, total = [data[:_HEADER]], _HEADER, 0
     while at + 8 <= len(data):
         kind, size = (int.from_bytes(data[place : place + 4], order) for place in (at, at + 4))

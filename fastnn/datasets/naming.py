@@ -1,9 +1,9 @@
 """Reads names of files, folders and arrays: which part of a data set they hold, and whether images or labels."""
 
 import re
-from typing import Literal
 
-Part = Literal["train", "validation", "test", ""]
+Part = str
+"""The part of a data set: "train", "validation", "test", or "" if a name does not tell."""
 
 _PARTS: tuple[tuple[Part, str], ...] = (
     ("test", "t10k|testing|test"),

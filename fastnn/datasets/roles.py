@@ -187,13 +187,15 @@ def _counting(table: Table) -> set[int]:
         return set()
     found = set()
     rows = np.arange(len(frame))
-    numeric = [position for position in range(frame.shape[1]) if isinstance(table.dtypes[position], np.dtype)]
+    numeric = [
+        position for position, dtype in enumerate(table.dtypes) if isinstance(dtype, np.dtype) and dtype.kind in "uif"
+    ]
     starts = frame.iloc[:_LEAST_COUNTED, numeric].to_numpy()
     for index, position in enumerate(numeric):
         start = starts[0, index]
         if start in (0, 1) and all(starts[:, index] == rows[:_LEAST_COUNTED] + int(start)):
             values = frame.iloc[:, position].to_numpy()
-            if values.dtype.kind in "uif" and (values == rows + int(start)).all():
+            if (values == rows + int(start)).all():
                 found.add(position)
     return found
 
@@ -266,8 +268,8 @@ def _refuse(table: Table, candidates: list[int]) -> int:
 def _text_label(table: Table, texts: list[int], usable: list[int]) -> int:
     """Return the one column of text whose values repeat, if it stands at an end of the row.
 
-    Text is no input, so a last column of text has the labels. A first one may also be an input that was not encoded, and
-    labels stand last: it needs a last column that does not look like labels.
+    Text is no input, so a last column of text has the labels. A first one may also be an input that was not encoded,
+    and labels stand last: it needs a last column that does not look like labels.
     """
     repeating = [position for position in texts if _repeats(table.texts(position))]
     if len(repeating) != 1 or repeating[0] not in (usable[0], usable[-1]):

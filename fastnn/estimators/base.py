@@ -15,7 +15,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
 
-import joblib
+import joblib  # type: ignore[import-untyped]
 import numpy as np
 import sklearn
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin

@@ -1,7 +1,6 @@
 """MLPClassifier: fastnn's networks with the interface of scikit-learn's MLPClassifier, and more parameters."""
 
 import math
-from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -408,6 +407,6 @@ def _stored_label(label: Any) -> int | str:
         label = label.item()
     if isinstance(label, str):
         return label
-    if not isinstance(label, Real) or not math.isfinite(label) or int(label) != label:
+    if not isinstance(label, (bool, int, float)) or not math.isfinite(label) or int(label) != label:
         raise DataError(f"a label is {label!r}, expected whole numbers, booleans or strings to save or export")
     return int(label)

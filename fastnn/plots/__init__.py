@@ -11,6 +11,7 @@ from fastnn.plots.confusion import ConfusionDisplay
 from fastnn.plots.curves import LearningCurveDisplay, RunsDisplay
 from fastnn.plots.display import Display
 from fastnn.plots.distributions import DistributionsDisplay
+from fastnn.plots.features import FeaturesDisplay
 from fastnn.plots.live import LiveCurve
 from fastnn.plots.rates import RateSearchDisplay
 from fastnn.plots.regression import RegressionDisplay
@@ -25,6 +26,7 @@ __all__ = [
     "CoverageDisplay",
     "Display",
     "DistributionsDisplay",
+    "FeaturesDisplay",
     "LearningCurveDisplay",
     "LiveCurve",
     "MistakesDisplay",

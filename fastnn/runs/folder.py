@@ -151,6 +151,7 @@ def _report(
         }
     return {
         "task": plan.task,
+        "date": time.strftime("%Y-%m-%d %H:%M:%S"),
         "epochs": len(history),
         "best_epoch": result.best_epoch,
         "stopped": result.stopped,

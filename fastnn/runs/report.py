@@ -1,6 +1,7 @@
 """Writes the report of a run: a single HTML file that contains its figures and works offline."""
 
 import os
+import shlex
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
@@ -12,9 +13,10 @@ import numpy as np
 from fastnn import evaluation, plots
 from fastnn.checks import display_path
 from fastnn.datasets import Dataset
-from fastnn.evaluation.evaluate import ClassEvaluation, evaluate_model
+from fastnn.datasets.sparse import is_sparse
+from fastnn.evaluation.evaluate import ClassEvaluation, RegressionEvaluation, data_for, evaluate_model
 from fastnn.files.atomic import write_atomically
-from fastnn.files.model_file import Model, load_classifier
+from fastnn.files.model_file import Model, load
 from fastnn.network import Network
 from fastnn.runs.folder import MODEL, SavedRun, load_test_data, read_run
 from fastnn.training.history import History
@@ -24,6 +26,7 @@ TARGET_ACCURACIES = (0.9, 0.95, 0.99, 0.995, 0.999)
 # Maximum number of test samples for gradients and dead units. The reference backend computes them and keeps the outputs
 # of every layer for all these samples.
 _SAMPLES_FOR_GRADIENTS = 10_000
+_SAMPLES_FOR_FEATURES = 2_000  # for the standard deviations of features
 # Resolution of the pictures, and the resolution at which the page shows them, in dots per inch. The pictures have more
 # pixels than the page needs, for high-resolution screens and for print.
 _DPI, _PAGE_DPI = 130, 100
@@ -56,48 +59,86 @@ def write_report(
     does not fit the data, or the data differ from those of the run.
     """
     saved = read_run(run)
-    model, test = load_classifier(saved.path / MODEL), load_test_data(saved, data)
+    model = load(saved.path / MODEL)
+    test = data_for(model, load_test_data(saved, data))
     target = saved.path / PAGE if out is None else Path(out)
     write_atomically(target, render(saved, model, test, evaluate_model(model, test, backend)).encode())
     return target
 
 
-def render(run: SavedRun, model: Model, test: Dataset, scores: ClassEvaluation) -> str:
+def render(run: SavedRun, model: Model, test: Dataset, scores: ClassEvaluation | RegressionEvaluation) -> str:
     """Return the page as HTML text."""
     from jinja2 import Environment, StrictUndefined
 
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
         files("fastnn.runs").joinpath(PAGE).read_text(encoding="utf-8")
     )
-    assert test.labels is not None
-    targets = [(target, evaluation.threshold_for(test.labels, scores.proba, target)) for target in TARGET_ACCURACIES]
+    of_task = _regression_numbers(scores) if isinstance(scores, RegressionEvaluation) else _class_numbers(model, scores)
+    figures = list(_figures(run, model, test, scores))
     return page.render(
         name=display_path(run.path.resolve().name),
         run=run,
         report=run.report,
         ended=_HOW_IT_ENDED.get(run.report["stopped"], run.report["stopped"]),
         network=model.network,
-        scores=scores,
         n_samples=len(test),
-        n_misclassified=len(test) - int(np.trace(scores.confusion)),
-        calibration_error=evaluation.calibration_error(test.labels, scores.proba),
-        thresholds=targets,
-        classes=list(zip(model.class_names, scores.per_class, strict=True)),
-        figures=list(_figures(run, model, test, scores)),
+        command=shlex.join(["fastnn", "train", "--config", str(run.path)]),
+        **of_task,
+        figures=figures,
+        shown={figure["section"] for figure in figures},
         findings=run.report.get("diagnosis", []),  # what `fastnn train` found
     )
 
 
-def _figures(run: SavedRun, model: Model, test: Dataset, scores: ClassEvaluation) -> Iterator[Figure]:
-    assert test.labels is not None
+def _class_numbers(model: Model, scores: ClassEvaluation) -> dict[str, Any]:
+    """Return what the page says of a run with classes."""
+    wrong = len(scores.labels) - int(np.trace(scores.confusion))
+    error = evaluation.calibration_error(scores.labels, scores.proba)
+    targets = [(target, evaluation.threshold_for(scores.labels, scores.proba, target)) for target in TARGET_ACCURACIES]
+    return {
+        "title": f"{100 * scores.accuracy:.2f} %",
+        "numbers": {
+            "accuracy": f"{100 * scores.accuracy:.2f} %",
+            "misclassified": f"{wrong:,} of {len(scores.labels):,}",
+            "loss": f"{scores.loss:.4f}",
+            "calibration error": f"{100 * error:.2f} %",
+        },
+        "thresholds": targets,
+        "classes": list(zip(model.class_names, scores.per_class, strict=True)),
+    }
+
+
+def _regression_numbers(scores: RegressionEvaluation) -> dict[str, Any]:
+    """Return what the page says of a run that predicts numbers."""
+    r2 = "undefined" if np.isnan(scores.r2) else f"{scores.r2:.4f}"
+    return {
+        "title": f"R² {r2}",
+        "numbers": {
+            "R²": r2,
+            "root mean squared error": f"{scores.rmse:.4g}",
+            "mean absolute error": f"{scores.mae:.4g}",
+        },
+        "thresholds": [],
+        "classes": [],
+    }
+
+
+def _figures(
+    run: SavedRun, model: Model, test: Dataset, scores: ClassEvaluation | RegressionEvaluation
+) -> Iterator[Figure]:
     names = model.class_names
-    shape = test.image_shape or (1, test.images.shape[1])  # a row of a table becomes an image one pixel high
     yield _curves(run.history)
-    yield from _confusion(scores.confusion, names)
-    yield _classes(scores, names)
-    yield from _images(test, shape, scores.proba, names)
-    yield from _confidence(test.labels, scores)
-    yield from _network(model.network, test, shape)
+    if isinstance(scores, RegressionEvaluation):
+        yield _predictions(scores)
+        labels = scores.targets
+    else:
+        labels = scores.labels
+        yield _confusion(scores.confusion, names)
+        yield _classes(scores, names)
+        if test.image_shape is not None:
+            yield from _images(test.images, test.image_shape, scores, names)
+        yield from _confidence(labels, scores)
+    yield from _network(model, test, labels)
 
 
 def _figure(section: str, display: plots.Display, alt: str, caption: str) -> Figure:
@@ -112,36 +153,38 @@ def _figure(section: str, display: plots.Display, alt: str, caption: str) -> Fig
 def _curves(history: History) -> Figure:
     curves = plots.LearningCurveDisplay(history)
     validated = "training" if curves.validation_loss is None else "training and validation"
+    shown = "Loss" if np.isnan(curves.accuracy).all() else "Loss and accuracy"
     best = "no loss is finite" if curves.best_epoch is None else f"the loss is lowest in epoch {curves.best_epoch}"
     return _figure(
         "curves",
         curves,
-        f"Loss and accuracy of {validated} over {len(curves.epochs)} epochs; {best}.",
+        f"{shown} of {validated} over {len(curves.epochs)} epochs; {best}.",
         "Training values are means over an epoch, so they lag behind validation values, which are measured after it.",
     )
 
 
-def _confusion(confusion: np.ndarray, names: Sequence[str]) -> Iterator[Figure]:
+def _predictions(scores: RegressionEvaluation) -> Figure:
+    return _figure(
+        "predictions",
+        plots.RegressionDisplay(scores.targets, scores.predicted),
+        f"Predicted against true numbers of {len(scores.targets):,} samples; mean absolute error {scores.mae:.4g}.",
+        "A point on the diagonal is predicted exactly; above it, the prediction is too large.",
+    )
+
+
+def _confusion(confusion: np.ndarray, names: Sequence[str]) -> Figure:
     wrong = np.where(np.eye(len(confusion), dtype=bool), 0, confusion)
     true, predicted = map(int, np.unravel_index(wrong.argmax(), wrong.shape))
     most_frequent = "there are no errors"
     if wrong.any():
         error = f"{names[true]} predicted as {names[predicted]}, {wrong.max():,} times"
         most_frequent = f"the most frequent error is {error}"
-    yield _figure(
+    return _figure(
         "confusion",
         plots.ConfusionDisplay(confusion, names),
         f"Confusion matrix of {len(names)} classes, as counts; {most_frequent}.",
         "Rows: true class. Columns: predicted class. Blue: correct. Orange: wrong. Each colour has its own scale.",
     )
-    rates = plots.ConfusionDisplay(confusion, names, normalize=True).plot()
-    if rates.texts_ is not None:  # without numbers in the cells, the two pictures are the same
-        yield _figure(
-            "confusion",
-            rates,
-            f"The same confusion matrix as percentages of each true class; {most_frequent}.",
-            "The same matrix as percentages of each true class.",
-        )
 
 
 def _classes(scores: ClassEvaluation, names: Sequence[str]) -> Figure:
@@ -154,9 +197,11 @@ def _classes(scores: ClassEvaluation, names: Sequence[str]) -> Figure:
     )
 
 
-def _images(test: Dataset, shape: tuple[int, int], proba: np.ndarray, names: Sequence[str]) -> Iterator[Figure]:
-    assert test.labels is not None
-    mistakes = plots.MistakesDisplay(test.images, shape, test.labels, proba, names)
+def _images(
+    images: np.ndarray, shape: tuple[int, int], scores: ClassEvaluation, names: Sequence[str]
+) -> Iterator[Figure]:
+    labels, proba = scores.labels, scores.proba
+    mistakes = plots.MistakesDisplay(images, shape, labels, proba, names)
     yield _figure(
         "images",
         mistakes,
@@ -165,13 +210,13 @@ def _images(test: Dataset, shape: tuple[int, int], proba: np.ndarray, names: Seq
     )
     yield _figure(
         "images",
-        plots.SamplesDisplay(test.images, shape, test.labels, proba, names, n=12),
+        plots.SamplesDisplay(images, shape, labels, proba, names, n=12),
         "The first 12 samples, each with its true class, its predicted class and the probability of the prediction.",
         "The first samples in the order of the data. Misclassified samples are framed.",
     )
     yield _figure(
         "images",
-        plots.ClassAveragesDisplay(test.images, shape, test.labels, names),
+        plots.ClassAveragesDisplay(images, shape, labels, names),
         f"The average sample of each of the {len(names)} classes.",
         "The mean of all samples of each class.",
     )
@@ -199,7 +244,38 @@ def _confidence(labels: np.ndarray, scores: ClassEvaluation) -> Iterator[Figure]
     )
 
 
-def _network(network: Network, test: Dataset, shape: tuple[int, int]) -> Iterator[Figure]:
+def _network(model: Model, test: Dataset, labels: np.ndarray) -> Iterator[Figure]:
+    network = model.network
+    yield from _first_layer(network, test) if test.image_shape is not None else [_features(model, test)]
+    subset, n = test.images[:_SAMPLES_FOR_GRADIENTS], min(len(test), _SAMPLES_FOR_GRADIENTS)
+    distributions = plots.DistributionsDisplay(network, subset, labels[:_SAMPLES_FOR_GRADIENTS])
+    dead = "".join(
+        f"; {units.sum()} of {len(units)} units of hidden layer {layer} are dead"
+        for layer, units in enumerate(distributions.dead or [], start=1)
+    )
+    yield _figure(
+        "network",
+        distributions,
+        f"Histograms of the weights and gradients of {len(network.weights)} layers{dead}.",
+        f"Gradients are computed on {n:,} samples. A dead unit outputs 0 for all of them.",
+    )
+
+
+def _features(model: Model, test: Dataset) -> Figure:
+    inputs = test.images[:_SAMPLES_FOR_FEATURES]
+    dense = inputs.toarray() if is_sparse(inputs) else inputs
+    features = plots.FeaturesDisplay(model.network, dense, model.feature_names)
+    largest = features.feature_names[features.influences.argmax()]
+    return _figure(
+        "network",
+        features,
+        f"The influence of the features on the first layer; that of {largest} is largest.",
+        "How much each feature moves the first layer: its weights times its standard deviation. Up to 20 are shown.",
+    )
+
+
+def _first_layer(network: Network, test: Dataset) -> Iterator[Figure]:
+    shape = test.image_shape
     weights = plots.WeightsDisplay(network, shape)
     yield _figure(
         "network",
@@ -216,15 +292,3 @@ def _network(network: Network, test: Dataset, shape: tuple[int, int]) -> Iterato
             f"The first sample, and {shown}; {np.count_nonzero(activations.activations)} are nonzero.",
             "Outputs of the first hidden layer for the first sample.",
         )
-    subset = test.take(slice(_SAMPLES_FOR_GRADIENTS))
-    distributions = plots.DistributionsDisplay(network, subset.images, subset.labels)
-    dead = "".join(
-        f"; {units.sum()} of {len(units)} units of hidden layer {layer} are dead"
-        for layer, units in enumerate(distributions.dead or [], start=1)
-    )
-    yield _figure(
-        "network",
-        distributions,
-        f"Histograms of the weights and gradients of {len(network.weights)} layers{dead}.",
-        f"Gradients are computed on {len(subset):,} samples. A dead unit outputs 0 for all of them.",
-    )

@@ -149,7 +149,7 @@ def test_a_test_table_is_read_as_the_training_table(change):
 
 
 def test_a_test_table_without_names_or_without_labels_is_read_by_position():
-    train, test = datasets_of_frames([csv_frame(part, header=False) for part in (TRAIN, TEST)], ["a", "b"])
+    _, test = datasets_of_frames([csv_frame(part, header=False) for part in (TRAIN, TEST)], ["a", "b"])
     assert test.class_labels() == TEST.species.tolist()
     bare = TEST.iloc[:, :4]
     for frame in (csv_frame(bare), csv_frame(bare, header=False)):
