@@ -50,17 +50,7 @@ html_theme_options = {
     "footer_start": [],
     "footer_end": [],
 }
-WITHOUT_SIDEBAR = [
-    "index",
-    "commands",
-    "your-own-data",
-    "photos",
-    "tips",
-    "learning-rate",
-    "limits",
-    "design",
-    "performance",
-]
+WITHOUT_SIDEBAR = "index commands your-own-data photos tips learning-rate limits design performance".split()
 html_sidebars: dict[str, list[str]] = {name: [] for name in WITHOUT_SIDEBAR}
 
 
