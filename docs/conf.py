@@ -50,7 +50,17 @@ html_theme_options = {
     "footer_start": [],
     "footer_end": [],
 }
-WITHOUT_SIDEBAR = "index commands your-own-data photos tips learning-rate limits design performance".split()
+WITHOUT_SIDEBAR = [
+    "index",
+    "commands",
+    "your-own-data",
+    "photos",
+    "tips",
+    "learning-rate",
+    "limits",
+    "design",
+    "performance",
+]
 html_sidebars: dict[str, list[str]] = {name: [] for name in WITHOUT_SIDEBAR}
 
 
