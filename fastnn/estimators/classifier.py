@@ -33,6 +33,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     activation : str or sequence of str
         The activation of all hidden layers, or one for each: a name in `fastnn.network.activations.ACTIVATIONS`.
     solver : {"adam", "sgd", "lbfgs"}
+        The optimizer: Adam, gradient descent, or L-BFGS, which takes all samples in each step.
     alpha : float
         Strength of the L2 term: the loss of a batch includes ``alpha / 2 * (sum of squared weights)``, divided by the
         number of its samples, or by the sum of their weights.
@@ -43,7 +44,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         "adaptive" divides the rate by 5 after more than `n_iter_no_change` epochs without improvement; training stops
         when the rate is at most 1e-6.
     learning_rate_init : float
+        The learning rate of the first epoch. For "sgd" and "adam".
     power_t : float
+        The exponent of "invscaling".
     max_iter : int
         The maximum number of epochs, or of iterations for L-BFGS.
     shuffle : bool
@@ -58,19 +61,22 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     warm_start : bool
         Whether `fit` continues from the current weights.
     momentum : float, in [0, 1)
-        For "sgd".
+        The part of the last step that the next one keeps. For "sgd".
     nesterovs_momentum : bool
+        Whether to use Nesterov's momentum. For "sgd" with a `momentum` above 0.
     early_stopping : bool
         Hold out `validation_fraction` of the data (unless `fit` gets validation data), stop when the validation
         accuracy no longer improves, and keep the best weights. For "sgd" and "adam".
     validation_fraction : float
+        The fraction of the training data that `early_stopping` holds out, above 0 and below 1.
     beta_1, beta_2, epsilon : float
-        For "adam".
+        The decay rates of the two moments, and the number added to the root of the second. For "adam".
     n_iter_no_change : int
         The largest accepted number of consecutive epochs without improvement; after one more, training stops.
     max_fun : int
         The maximum number of loss evaluations of L-BFGS.
     backend : {"auto", "numba", "numpy"}
+        As in `fastnn.get_backend`.
     n_threads : int or None
         The maximum number of threads; None for all cores available to the process. The results do not depend on it.
     dropout : float, in [0, 1)

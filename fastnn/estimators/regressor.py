@@ -23,13 +23,13 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     ----------
     loss : {"squared_error"}
     **others
-        The parameters of MLPClassifier except `class_weight`, `threshold` and `unknown_label`. Early stopping uses R^2,
+        The parameters of `fastnn.MLPClassifier` except `class_weight`, `threshold` and `unknown_label`. Early stopping uses R^2,
         the coefficient of determination.
 
     Attributes
     ----------
     **others
-        The attributes of MLPClassifier except `classes_`. `validation_scores_` holds R^2, `out_activation_` is
+        The attributes of `fastnn.MLPClassifier` except `classes_`. `validation_scores_` holds R^2, `out_activation_` is
         "identity", and the accuracies in `history_` are NaN.
 
     Examples
