@@ -23,8 +23,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     ----------
     loss : {"squared_error"}
     **others
-        The parameters of `fastnn.MLPClassifier` except `class_weight`, `threshold` and `unknown_label`. Early stopping uses R^2,
-        the coefficient of determination.
+        The parameters of `fastnn.MLPClassifier` except `class_weight`, `threshold` and `unknown_label`. Early stopping
+        uses R^2, the coefficient of determination.
 
     Attributes
     ----------
