@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+import fastnn
 from fastnn.backends import compiled, get_backend, layerwise, reference
 from fastnn.backends.base import Backend, Trainer
 from fastnn.errors import DataError, SettingsError
