@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> None:
     if options.image is not None:
         if options.data:
             raise SettingsError("--data is given with an IMAGE, expected it with --row, which selects the sample")
-        row = picture_rows(model, [options.image])[0]
+        row = picture_rows(model.row_format, [options.image])[0]
     else:
         data = read_test_data(options.data, **reading(options))
         say_notes(data.notes, options)

@@ -117,7 +117,7 @@ def _predict_pictures(model: "Model", options: argparse.Namespace) -> None:
     """Print an answer for each picture; name the pictures without an answer at the end, and fail if there are any."""
     from fastnn.models.pictures import check_takes_pictures
 
-    check_takes_pictures(model)
+    check_takes_pictures(model.row_format)
     failed: list[FastnnError] = []
     answers: list[dict[str, Any]] = []
     for names, rows in _prepared(_pictures(options.image), model, options.many, failed):
@@ -181,7 +181,7 @@ def _prepared(
         rows: list[np.ndarray] = []
         for picture in pictures[start : start + _TOGETHER]:
             try:
-                digits = picture_rows(model, [picture], many=many)
+                digits = picture_rows(model.row_format, [picture], many=many)
             except FastnnError as error:
                 failed.append(error)
                 continue

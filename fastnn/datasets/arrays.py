@@ -71,9 +71,9 @@ def as_labels(values: Any, name: str, *, numbered: bool = False) -> tuple[np.nda
         classes, numbers = np.unique(whole, return_inverse=True)
         return numbers.astype(np.int64).reshape(-1), tuple(classes.tolist())
     texts = [_text_label(value, row, name) for row, value in enumerate(array.tolist())]
-    classes = sorted(set(texts))
-    number = {text: index for index, text in enumerate(classes)}
-    return np.array([number[text] for text in texts], np.int64), tuple(classes)
+    names = sorted(set(texts))
+    number = {text: index for index, text in enumerate(names)}
+    return np.array([number[text] for text in texts], np.int64), tuple(names)
 
 
 def as_array(values: Any, name: str) -> np.ndarray:
@@ -119,8 +119,9 @@ def _array_of_pandas(values: Any, name: str) -> np.ndarray:
         raise DataError(f"{name} have a missing value at {where} (row, column, from 0), expected every value")
     array: np.ndarray = np.asarray(values.to_numpy())
     if array.dtype == object:
-        numbers = [_numbers(column) for column in np.atleast_2d(array.T)]
-        if all(column is not None for column in numbers):
+        columns = np.atleast_2d(array.T)
+        numbers = [each for each in map(_numbers, columns) if each is not None]
+        if numbers and len(numbers) == len(columns):
             stacked = np.stack(numbers, axis=-1)
             array = stacked if array.ndim == 2 else stacked[:, 0]
     return array

@@ -199,7 +199,8 @@ def _marked(ink: np.ndarray, edge: float, support: Callable[[np.ndarray], np.nda
     mask = ink > edge
     ink[mask & ~without_lines(mask)] = 0
     cell = _cell(ink)
-    is_marked, sums = _in_cells(ink > edge, cell).any(axis=(1, 3)), _in_cells(ink, cell).mean(axis=(1, 3))
+    is_marked = np.asarray(_in_cells(ink > edge, cell).any(axis=(1, 3)))
+    sums = _in_cells(ink, cell).mean(axis=(1, 3))
     return _Reading(ink, edge, cell, find_marks(is_marked, sums, support))
 
 
@@ -306,7 +307,7 @@ def _is_cut_by_strokes(reading: _Reading, digit: Component) -> bool:
     """Return whether the ink meets the border as a few strokes, unlike a shadow."""
     mark = np.isin(reading.marks.labels, digit.numbers)
     sides = mark[0], mark[:, -1], mark[-1, ::-1], mark[::-1, 0]
-    places = np.count_nonzero(np.diff(np.concatenate(sides).astype(np.int8)) > 0)
+    places = int(np.count_nonzero(np.diff(np.concatenate(sides).astype(np.int8)) > 0))
     return places <= _CUT_PLACES and (_fills(reading, digit) or all(side.mean() <= _CUT_SIDE for side in sides))
 
 

@@ -120,7 +120,7 @@ def data_for(model: Model, data: Dataset) -> Dataset:
 
     Raises DataError if a column is missing, or a label is none of the model's classes.
     """
-    images = in_order(model, data.images, data.feature_names, data.name)
+    images = in_order(model.row_format, data.images, data.feature_names, data.name)
     if images is not data.images:
         data = replace(data, images=images, feature_names=model.feature_names)
     if model.classes is None or data.labels is None or data.has_targets:

@@ -263,7 +263,7 @@ def _single_row(
     """Return the sample as numbers (D,), and the image shape if it is known."""
     n_inputs = model.network.n_inputs
     known = feature_names(row)
-    values = np.asarray(model_rows(model, row)) if known is not None else as_array(row, "row")
+    values = np.asarray(model_rows(model.row_format, row)) if known is not None else as_array(row, "row")
     if image_shape is None:
         image_shape = model.image_shape
         if values.ndim == 2 and values.size == n_inputs and 1 not in values.shape:

@@ -77,7 +77,7 @@ _MAX_HEADER = 1_000_000
 
 def save(
     path: str | os.PathLike[str],
-    network: Network,
+    network: Any,
     *,
     classes: Sequence[int] | Sequence[str] | np.ndarray | None = None,
     image_shape: Sequence[int] | None = None,
@@ -134,7 +134,12 @@ def save(
     try:
         model = as_model(network)
         model = model if data is None else Model.for_data(model.network, data)
-        given = {"classes": classes, "image_shape": image_shape, "feature_names": feature_names, "unknown": unknown}
+        given: dict[str, Any] = {
+            "classes": classes,
+            "image_shape": image_shape,
+            "feature_names": feature_names,
+            "unknown": unknown,
+        }
         model = replace(model, **{name: value for name, value in given.items() if value is not None})
         content = _serialized(model)
         _read(io.BytesIO(content), len(content))  # a file that load would reject must not replace a good one

@@ -48,7 +48,7 @@ _SEEDED_ROWS, _SINGLE_ROWS, _BATCH_ROWS = 256, 16, 8192
 
 def export_onnx(
     path: str | os.PathLike[str],
-    model: Model | Network,
+    model: Any,
     *,
     rows: Any = None,
     input_dtype: str | np.dtype | type | None = None,
@@ -61,8 +61,8 @@ def export_onnx(
     ----------
     path : str or path
         The file to write. The usual suffix is ``.onnx``.
-    model : Model or Network
-        A model, as `fastnn.load` returns it. A network is exported with the names that `fastnn.save` would give it.
+    model : Model, Network, result of `train`, or fitted estimator
+        A network is exported with the names that `fastnn.save` would give it.
     rows : array-like or SciPy sparse matrix of shape (N, D), or None
         Input rows for the comparison. None means 256 random rows from a fixed seed: pixels if the input is uint8,
         otherwise numbers that the input scale maps to [0, 1), or standard normal numbers if the input scale is 1.

@@ -12,6 +12,7 @@ from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
 from fastnn.models.pictures import measured_pixels
+from fastnn.models.row_format import RowFormat
 from fastnn.models.rows import model_rows
 from fastnn.network import LOSSES, Network
 
@@ -157,10 +158,17 @@ class Model:
         return class_probabilities(self._outputs(x, backend), len(labels), self.is_multilabel)
 
     def _outputs(self, x: Any, backend: str) -> np.ndarray:
-        rows = model_rows(self, x)
+        rows = model_rows(self.row_format, x)
         if rows.dtype.kind == "f" and not np.isfinite(rows.data if is_sparse(rows) else rows).all():
             raise DataError("x contains NaN or infinity, expected finite numbers")
         return get_backend(backend).predict_proba(self.network, rows)
+
+    @property
+    def row_format(self) -> RowFormat:
+        """What the model expects in a row of its inputs."""
+        # Files of older versions do not tell the pixels: those images were light on dark.
+        pixels = self.pixels or (0.0, 1.0 if self.network.input_scale == 1 else 255.0)
+        return RowFormat(self.network.n_inputs, self.image_shape, self.feature_names, pixels)
 
     @property
     def is_multilabel(self) -> bool:

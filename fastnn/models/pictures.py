@@ -4,16 +4,14 @@ Dimensions: D pixels in a row.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
-
-if TYPE_CHECKING:
-    from fastnn.models.model import Model
+from fastnn.models.row_format import RowFormat
 
 # The number of images that `measured_pixels` looks at.
 _LOOKED_AT = 2000
@@ -41,7 +39,7 @@ def measured_pixels(data: Dataset) -> tuple[float, float] | None:
     return (low, high) if level <= (low + high) / 2 else (high, low)
 
 
-def picture_rows(model: "Model", pictures: Sequence[Any], *, many: bool = False) -> np.ndarray:
+def picture_rows(rows: RowFormat, pictures: Sequence[Any], *, many: bool = False) -> np.ndarray:
     """Return pictures of one digit each as rows for a model, (N, D); DataError if a picture cannot be read or prepared.
 
     With `many`, a picture may have several digits, which become rows in the order of reading.
@@ -49,28 +47,25 @@ def picture_rows(model: "Model", pictures: Sequence[Any], *, many: bool = False)
     """
     from fastnn.datasets.images import prepare_image
 
-    check_takes_pictures(model)
+    check_takes_pictures(rows)
     if many:
         from fastnn.datasets.images import prepare_images
 
-        return as_rows(model, np.concatenate([prepare_images(picture) for picture in pictures]))
-    return as_rows(model, np.stack([prepare_image(picture) for picture in pictures]))
+        return as_rows(rows, np.concatenate([prepare_images(picture) for picture in pictures]))
+    return as_rows(rows, np.stack([prepare_image(picture) for picture in pictures]))
 
 
-def check_takes_pictures(model: "Model") -> None:
+def check_takes_pictures(rows: RowFormat) -> None:
     """Raise DataError unless the model was trained on 28 x 28 images, the size of prepared pictures."""
-    if model.image_shape != (28, 28):
-        found = "data other than images" if model.image_shape is None else "{} x {} images".format(*model.image_shape)
+    if rows.image_shape != (28, 28):
+        found = "data other than images" if rows.image_shape is None else "{} x {} images".format(*rows.image_shape)
         raise DataError(f"the model is for {found}, expected one for 28 x 28 images, the size of prepared pictures")
 
 
-def as_rows(model: "Model", prepared: np.ndarray) -> np.ndarray:
+def as_rows(rows: RowFormat, prepared: np.ndarray) -> np.ndarray:
     """Return prepared images, (N, D) uint8 with ink 255 on 0, in the range and with the ink of the model's images."""
-    if model.pixels is None:  # a file of an older version does not say: those were light on dark
-        background, ink = 0.0, 1.0 if model.network.input_scale == 1 else 255.0
-    else:
-        background, ink = model.pixels
+    background, ink = rows.pixels
     if {background, ink} == {0.0, 255.0}:
         return prepared if ink else 255 - prepared
-    rows: np.ndarray = background + prepared * np.float32((ink - background) / 255)
-    return rows
+    in_range: np.ndarray = background + prepared * np.float32((ink - background) / 255)
+    return in_range

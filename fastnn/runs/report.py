@@ -262,7 +262,7 @@ def _network(model: Model, test: Dataset, labels: np.ndarray) -> Iterator[Figure
 
 
 def _features(model: Model, test: Dataset) -> Figure:
-    inputs = test.images[:_SAMPLES_FOR_FEATURES]
+    inputs: Any = test.images[:_SAMPLES_FOR_FEATURES]
     dense = inputs.toarray() if is_sparse(inputs) else inputs
     features = plots.FeaturesDisplay(model.network, dense, model.feature_names)
     largest = features.feature_names[features.influences.argmax()]

@@ -110,7 +110,7 @@ def test_pictures_are_prepared_as_the_training_images_were(mnist, tmp_path, form
     change = FORMS[form]
     images = change(train.images[:6000])
     data = Dataset(images, train.labels[:6000], 255 if images.max() > 1 else 1, (28, 28))
-    network = Network.for_data(data, (32,), standardize=form == "from -1 to 1")
+    network = Network.for_data(data, (32,), standardize=form.startswith(("dark", "from")))
     trained = fastnn.train(network, data, epochs=8, learning_rate=0.05, batch_size=16, optimizer="sgd").network
     fastnn.save(tmp_path / "model.safetensors", trained, data=data)
     model = fastnn.load(tmp_path / "model.safetensors")

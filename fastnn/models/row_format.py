@@ -1,0 +1,15 @@
+"""What a model knows of its input rows."""
+
+from typing import NamedTuple
+
+
+class RowFormat(NamedTuple):
+    """The columns of a model's input rows and, if a row is an image, its size and ink. Fields as in `Model`.
+
+    pixels: (background, full ink), also for models of older files, which do not say
+    """
+
+    n_inputs: int
+    image_shape: tuple[int, int] | None
+    feature_names: tuple[str, ...] | None
+    pixels: tuple[float, float]
