@@ -9,7 +9,6 @@ from fastnn.cli.data import FILES, add_data, reading
 from fastnn.cli.models import load_model
 from fastnn.cli.options import AddCommand, HiddenUnits, add_settings, given_settings
 from fastnn.cli.output import say_notes
-from fastnn.cli.settings_file import read_settings_file
 from fastnn.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ optimizers:
 
 def register(add: AddCommand) -> None:
     parser = add("train", run, "train a network (by default on MNIST) and write a run folder", EXAMPLES)
-    parser.read_config = read_settings_file
+    parser.read_config = _read_config
     parser.add_argument(
         "--config",
         metavar="FILE",
@@ -84,6 +83,12 @@ def register(add: AddCommand) -> None:
     )
     parser.add_argument("--out", metavar="FOLDER", help="run folder, new or empty (default: runs/DATE-NAME)")
     add_settings(parser)
+
+
+def _read_config(path: str, parser: argparse.ArgumentParser) -> dict[str, Any]:
+    from fastnn.cli.settings_file import read_settings_file
+
+    return read_settings_file(path, parser)
 
 
 def run(options: argparse.Namespace) -> None:

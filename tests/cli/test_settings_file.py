@@ -119,7 +119,7 @@ def test_a_file_that_holds_no_settings_is_named(tmp_path, capsys):
 
 def test_a_saved_model_is_trained_further(table, tmp_path):
     """The first epoch of the second run continues where the first run ended, as one epoch of `fastnn.train` does."""
-    data = ["--data", table, "--label", "kind", "--schedule", "constant"]
+    data = ["--data", table, "--label", "kind", "--schedule", "constant", "--learning-rate", "0.0005"]
     _train(*data, "--hidden", "9", "--epochs", "40", "--out", tmp_path / "first")
     found = _train(*data, "--from", tmp_path / "first", "--epochs", "1", "--out", tmp_path / "more")
     assert found["hidden"] == [9]

@@ -84,7 +84,7 @@ def test_a_different_test_set_and_missing_settings_are_shown(runs, tmp_path):
     (twin / "report.json").write_text(json.dumps(report))
     found = compare([runs[0], twin])
     assert found.settings.keys() == {"hidden", "batch_size", "l2", "test_data"}
-    assert found.settings["test_data"][1] == "8x8 digits, 359 samples, 00000000"
+    assert found.settings["test_data"][1] == "8x8 digits (held out), 359 samples, 00000000"
     assert found.table().splitlines()[2].split()[:4] == ["other", "none", "full", "-"]
 
 
