@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 from sklearn.datasets import dump_svmlight_file
 
 from fastnn.datasets import Dataset, read_files
@@ -183,6 +183,36 @@ def test_words_in_matlab_files_are_classes(written):
     assert (data.classes, data.labels.tolist()) == (("cat", "dog"), [0, 1] * 5)
     data, _ = read_files(written(mat(X=IMAGES, y=np.array(["cat", "horse"] * 5)), "w.mat"))
     assert data.classes == ("cat", "horse")
+
+
+def test_variables_of_every_kind_are_read_as_scipy_reads_them(written):
+    rng = np.random.default_rng(0)
+    variables = {
+        **{kind: rng.integers(0, 100, (3, 4, 2)).astype(kind) for kind in ("u1", "i2", "i4", "u8", "f4", "f8")},
+        "logical": np.array([[True, False]]), "complex": rng.normal(size=(2, 3)) + 1j, "none": np.zeros((0, 3)),
+        "sparse": sparse.random(5, 6, 0.3, format="csc", random_state=0),
+        "text": "h\u00e4llo \u20ac \U0001f600", "texts": np.array(["cat", "horse"]), "nothing": "",
+    }  # fmt: skip
+    for compressed in (False, True):
+        path = written(mat(compressed, **variables, nest={"a": {"b": 7}, "c": "d"}), "kinds.mat")
+        found, expected = read_matlab(path), loadmat(path)
+        assert (found.pop("nest.a.b").item(), found.pop("nest.c").item()) == (7, "d")
+        assert list(found) == list(variables)
+        for key, values in found.items():
+            if key == "sparse":
+                values, expected[key] = values.toarray(), expected[key].toarray()
+            elif values.dtype.kind == "U":
+                expected[key] = np.char.rstrip(expected[key])
+            np.testing.assert_array_equal(values, expected[key], strict=True)
+
+
+def test_cells_and_objects_are_errors_when_they_are_needed(written, refused):
+    mixed = np.array([1, "x", np.arange(3)], object)
+    found = read_matlab(written(mat(X=IMAGES, y=LABELS, notes=mixed), "m.mat"))
+    assert "notes: found cells or objects" in str(found["notes"])
+    check(read_files(written(mat(X=IMAGES, y=LABELS, notes=mixed), "m.mat"))[0])
+    path = written(mat(X=IMAGES, y=mixed), "y.mat")
+    refused(lambda: read_files(path), path, "y: found cells or objects")
 
 
 def test_a_matlab_bomb_is_not_decompressed(written, refused):
