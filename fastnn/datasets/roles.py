@@ -85,7 +85,7 @@ def find_roles(table: Table, options: ReadOptions, known: Known) -> Roles:
         if label not in usable:
             raise DataError(f"{table.name}: {table.column(label)} is both label and drop, expected one")
     elif options.label is None:
-        label = _named(table, usable)
+        label = _named(table, usable, known.names or ())
         found_by_name = label is not None
     rest = [position for position in usable if position != label]
     if known.names is not None and table.names is not None:
@@ -147,10 +147,18 @@ def _bare(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.casefold())
 
 
-def _named(table: Table, usable: list[int]) -> int | None:
-    """Return the column whose name says that it has the labels; None if there is none."""
+def _named(table: Table, usable: list[int], inputs: Sequence[str]) -> int | None:
+    """Return the column whose name says that it has the labels; None if there is none.
+
+    inputs: the names of a model's inputs. If there is only one other column, besides ids, it has the labels.
+    """
     if table.names is None:
         return None
+    if inputs:
+        usable = [position for position in usable if table.names[position] not in set(inputs)]
+        others = [position for position in usable if not _has_row_name(table.names[position])]
+        if len(others) <= 1:
+            return others[0] if others else None
     ends = [position for position in usable if not _has_row_name(table.names[position])]
     for names in (_LABEL_NAMES, _ANSWER_NAMES):
         found = [
