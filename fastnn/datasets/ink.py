@@ -15,13 +15,13 @@ from fastnn.datasets.background import (
     smooth_background,
 )
 from fastnn.datasets.edges import edge_support
+from fastnn.datasets.grey import LARGEST_SIDE
 from fastnn.datasets.lines import without_lines
 from fastnn.datasets.marks import Component, Marks, find_marks
 from fastnn.datasets.resize import resized, shrunk
 
 _SIDE = 28
 _BOX = 20
-_LARGEST_SIDE = 1024
 # The local background takes longer, and finds no digits that are small.
 _LOCAL_SIDE = 512
 _CELLS = 128
@@ -71,7 +71,7 @@ def find_digits(grey: np.ndarray, invert: Literal["auto"] | bool) -> list[np.nda
     grey: (height, width) float32, from 0 to 255
     invert: whether ink is darker than the background; "auto" chooses the larger total contrast
     """
-    grey = shrunk(grey, _LARGEST_SIDE)
+    grey = shrunk(grey, LARGEST_SIDE)
     smooth = _smooth_reading(grey, invert)
     sheet = _sheet_reading(grey, smooth) if smooth is not None and invert == "auto" else None
     if sheet is not None:
