@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -36,10 +37,20 @@ _STRONG_FRACTIONS = (0.3, 0.55)
 # A mark that contains a filled square of this fraction of its size is no digit, but a sheet or a shadow.
 _BLOB_FRACTION = 0.5
 _CUT_BLOB_FRACTION = 0.38
-# Faint ink further from strong ink than this fraction of the digit's size is no stroke, if the strong ink has less than
-# the second fraction of this size.
-_FAINT_REACH = 0.04
-_FAINT_PART = 0.93
+_CORNER_BLOB_FRACTION = 0.28  # if it covers a corner of the picture
+# Strokes have at least the first fraction of the full ink. What is thinner than the second fraction of their width, or
+# fainter, and further from them than the third fraction of the digit's size, is no part of the digit if the strokes
+# have less than the last fraction of the whole size.
+_STROKE_STRENGTH = 0.42
+_THIN = 0.3
+_STROKE_REACH = 0.04
+_RULED_REACH = 0.015
+_STROKE_PART = 0.93
+# Digits that nearly touch are separated if together they are this much wider than high, each has this fraction of the
+# height, and their columns overlap by at most the last fraction.
+_WIDE = 1.05
+_PART_HEIGHT = 0.5
+_PART_OVERLAP = 0.15
 # A digit on a sheet has at least this fraction of the sheet's size, leaves a margin, and its contrast is this part of
 # the contrast between sheet and table.
 _SHEET_MARK = 0.15
@@ -60,6 +71,7 @@ class _Reading:
 
     ink: np.ndarray  # (height, width) float32 from 0 to 255, without lines
     edge: float  # ink above this value enlarges the bounding box
+    is_ruled: bool  # whether lines were removed
     is_dark: bool  # whether ink is darker than the background
     cell: int  # the side of a cell in pixels
     marks: Marks  # of cells
@@ -201,10 +213,11 @@ def _marked(ink: np.ndarray, edge: float, is_dark: bool, support: Callable[[np.n
             ) -> _Reading:  # fmt: skip
     """Remove lines, and find the marks."""
     mask = ink > edge
-    ink[mask & ~without_lines(mask)] = 0
+    is_line = mask & ~without_lines(mask)
+    ink[is_line] = 0
     cell = _cell(ink)
     is_marked, sums = _in_cells(ink > edge, cell).any(axis=(1, 3)), _in_cells(ink, cell).mean(axis=(1, 3))
-    return _Reading(ink, edge, is_dark, cell, find_marks(is_marked, sums, support))
+    return _Reading(ink, edge, bool(is_line.any()), is_dark, cell, find_marks(is_marked, sums, support))
 
 
 def _cell(pixels: np.ndarray) -> int:
@@ -273,9 +286,17 @@ def _cut_off_digit(reading: _Reading) -> Component | None:
     """Return the digit that touches the border of the picture, if nothing else is there."""
     marks = reading.marks
     digit = max(marks.at_border, key=lambda component: component.mass, default=None)
-    if digit is None or digit.mass < _CUT_MASS * marks.total or _is_blob(reading, digit, _CUT_BLOB_FRACTION):
+    if digit is None or digit.mass < _CUT_MASS * marks.total:
         return None
-    return digit
+    fraction = _CORNER_BLOB_FRACTION if _covers_corner(reading, digit) else _CUT_BLOB_FRACTION
+    return None if _is_blob(reading, digit, fraction) else digit
+
+
+def _covers_corner(reading: _Reading, digit: Component) -> bool:
+    """Return whether the digit covers a corner of the picture, as shadows do."""
+    mark = np.isin(reading.marks.labels, digit.numbers)
+    ends = np.s_[:4], np.s_[-4:]
+    return any(mark[rows, columns].mean() > 0.5 for rows in ends for columns in ends)
 
 
 def _fills(reading: _Reading, digit: Component) -> bool:
@@ -286,7 +307,7 @@ def _fills(reading: _Reading, digit: Component) -> bool:
 
 def _is_gap(reading: _Reading, digit: Component, other: _Reading | None) -> bool:
     """Return whether the other reading found what the digit encloses, such as the hole of a 0."""
-    if other is None or other.is_dark == reading.is_dark:
+    if other is None or other.is_dark == reading.is_dark or _covers_corner(reading, digit):
         return False
     gap = _bounds(other).scaled(max(reading.marks.labels.shape) / max(other.marks.labels.shape))
     return digit.encloses(gap)
@@ -301,7 +322,29 @@ def _is_cut_by_strokes(reading: _Reading, digit: Component) -> bool:
 
 
 def _cropped_digits(reading: _Reading) -> list[np.ndarray]:
-    return [_cropped(reading, digit) for digit in _in_reading_order(reading.marks.digits)]
+    digits = _in_reading_order(reading.marks.digits)
+    return [part for digit in digits for part in _separated(_cropped(reading, digit))]
+
+
+def _separated(ink: np.ndarray) -> list[np.ndarray]:
+    """Separate digits whose gaps are narrower than a cell: the ink of each, from left to right."""
+    from scipy import ndimage
+
+    height, width = ink.shape
+    if width < _WIDE * height:
+        return [ink]
+    padded = np.pad(ink, 2)
+    marks = find_marks(padded > 255 * _STRONG_FRACTIONS[0], padded)
+    digits = sorted(marks.digits, key=lambda digit: digit.left)
+    if min((digit.height for digit in digits), default=0) < _PART_HEIGHT * height:
+        return [ink]
+    for first, second in pairwise(digits):
+        if first.right - second.left > _PART_OVERLAP * min(first.width, second.width):
+            return [ink]
+    if len(digits) == 1:
+        return [ink]
+    near = [ndimage.maximum_filter(np.isin(marks.labels, digit.numbers), 5) for digit in digits]
+    return [np.where(mask, padded, np.float32(0))[_box(mask)] for mask in near]
 
 
 def _in_reading_order(digits: list[Component]) -> list[Component]:
@@ -324,15 +367,33 @@ def _cropped(reading: _Reading, digit: Component) -> np.ndarray:
     near = np.kron(near, np.ones((reading.cell, reading.cell), bool))
     height, width = reading.ink.shape
     ink = np.where(near[:height, :width], reading.ink, np.float32(0))
-    box = _box(ink > reading.edge)
-    # A stain or what remains of a line reaches far beyond the strong ink, unlike the faint edges of strokes.
-    reach = max(2, round(_FAINT_REACH * max(ink[box].shape)))
-    kept = np.where(ndimage.maximum_filter(ink, 2 * reach + 1) > 255 * _STRONG_FRACTIONS[0], ink, np.float32(0))
-    if (kept > reading.edge).any():
-        smaller = _box(kept > reading.edge)
-        if max(kept[smaller].shape) < _FAINT_PART * max(ink[box].shape):
-            return kept[smaller]
-    return ink[box]
+    return ink[_box_of_strokes(ink, reading.edge, reading.is_ruled)]
+
+
+def _box_of_strokes(ink: np.ndarray, edge: float, is_ruled: bool) -> tuple[slice, slice]:
+    """Return the rows and columns of the ink above the edge value.
+
+    A stain or what remains of a line is faint or thin, and reaches far beyond the strokes, unlike their own edges. If
+    the rest is clearly smaller, or lines were removed, only the rest counts.
+    """
+    from scipy import ndimage
+
+    whole = _box(ink > edge)
+    strokes = ink[whole] > 255 * _STROKE_STRENGTH
+    if not strokes.any():
+        return whole
+    width = 2 * float(np.percentile(ndimage.distance_transform_edt(np.pad(strokes, 1)), 98))
+    thick = ndimage.binary_opening(strokes, np.ones((side, side))) if (side := round(_THIN * width)) > 1 else strokes
+    reach = max(2, round((_RULED_REACH if is_ruled else _STROKE_REACH) * max(strokes.shape)))
+    near = ndimage.maximum_filter(thick, 2 * reach + 1) & (ink[whole] > edge)
+    if not near.any():
+        return whole
+    rows, columns = _box(near)
+    least = max(strokes.shape) * (1 if is_ruled else _STROKE_PART)
+    if max(rows.stop - rows.start, columns.stop - columns.start) >= least:
+        return whole
+    top, left = whole[0].start, whole[1].start
+    return slice(top + rows.start, top + rows.stop), slice(left + columns.start, left + columns.stop)
 
 
 def _box(mask: np.ndarray) -> tuple[slice, slice]:
