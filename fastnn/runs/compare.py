@@ -11,7 +11,7 @@ from fastnn.errors import SettingsError
 from fastnn.explanation.text import table
 from fastnn.runs.folder import SavedRun, read_run
 
-METRICS = ("test_accuracy", "test_loss", "epochs", "best_epoch", "seconds")
+METRICS = ("test_accuracy", "test_r2", "test_loss", "epochs", "best_epoch", "seconds")
 
 
 class Comparison(NamedTuple):
@@ -28,10 +28,14 @@ class Comparison(NamedTuple):
             "run": list(self.runs),
             **{name.replace("_", " "): [_text(name, each) for each in values] for name, values in settings},
             "accuracy": [_formatted(accuracy, "{:.2%}") for accuracy in self.metrics["test_accuracy"]],
+            "R2": [_formatted(r2, "{:.4f}") for r2 in self.metrics["test_r2"]],
             "loss": [_formatted(loss, "{:.4f}") for loss in self.metrics["test_loss"]],
             "epochs run": list(map(str, self.metrics["epochs"])),
             "seconds": [_formatted(seconds, "{:.2f}") for seconds in self.metrics["seconds"]],
         }
+        for name, metric in (("accuracy", "test_accuracy"), ("R2", "test_r2")):
+            if not any(value is not None for value in self.metrics[metric]):
+                del columns[name]  # no run of this task
         return "\n".join(table(list(columns), list(zip(*columns.values(), strict=True)), indent=""))
 
     def save_figure(self, path: str | os.PathLike[str]) -> Path:
@@ -78,6 +82,8 @@ def _settings(report: dict[str, Any]) -> dict[str, Any]:
 def _text(name: str, value: Any) -> str:
     if value is None:
         return "full" if name == "batch_size" else "-"
+    if isinstance(value, float):
+        return str(float(f"{value:.6g}"))
     return "-".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
 
 

@@ -10,14 +10,17 @@ from fastnn.training.callbacks import EpochEnd
 
 # Nobody can read more updates a second.
 _UPDATES_PER_SECOND = 20
+# In a pipe, runs of more epochs print about as many lines.
+_MOST_LINES = 200
 
 
 class Progress:
     """A callback for `train` that shows the epoch, the loss, the accuracy and the speed of a run.
 
     ``fastnn.train(..., verbose=True)`` uses it. On a terminal, it draws a bar with the remaining time on stderr; in a
-    notebook, it updates one line below the cell; in a pipe or a file, it prints a line per epoch on stderr. Networks
-    whose outputs are numbers have no accuracy, so the validation loss stands in its place.
+    notebook, it updates one line below the cell; in a pipe or a file, it prints a line per epoch on stderr, and about
+    200 lines of longer runs. Networks whose outputs are numbers have no accuracy, so the validation loss stands in its
+    place.
 
     Examples
     --------
@@ -81,7 +84,26 @@ def _display() -> tuple[Callable[[EpochEnd], None], Callable[[], None]]:
         return _notebook_line(display)
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         return _live_bar()
-    return lambda end: print(progress_line(end), file=sys.stderr, flush=True), _nothing
+    return _lines()
+
+
+def _lines() -> tuple[Callable[[EpochEnd], None], Callable[[], None]]:
+    """Print a line per epoch; of long runs, about _MOST_LINES epochs and the last one."""
+    last: EpochEnd | None = None
+    printed: EpochEnd | None = None
+
+    def show(end: EpochEnd) -> None:
+        nonlocal last, printed
+        last = end
+        if end.epochs <= _MOST_LINES or end.record.epoch % -(-end.epochs // _MOST_LINES) == 0:
+            print(progress_line(end), file=sys.stderr, flush=True)
+            printed = end
+
+    def close() -> None:
+        if last is not printed and last is not None:
+            print(progress_line(last), file=sys.stderr, flush=True)
+
+    return show, close
 
 
 def _notebook_line(display: Any) -> tuple[Callable[[EpochEnd], None], Callable[[], None]]:

@@ -102,6 +102,15 @@ def test_a_terminal_gets_a_bar_that_is_left_in_order_after_an_error(monkeypatch)
     )  # the cursor is shown again
 
 
+def test_a_long_run_prints_some_lines_in_a_pipe_and_the_last_one(capsys):
+    data = fastnn.load_digits().take(slice(20))
+    fastnn.train(fastnn.Network.for_data(data, ()), data, epochs=1003, backend="numpy", verbose=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 168
+    assert lines[0].startswith("epoch 6/1003")
+    assert lines[-1].startswith("epoch 1003/1003")
+
+
 def test_a_notebook_gets_one_line_that_is_updated(notebook, capsys):
     progress = fastnn.Progress()
     _run(callbacks=[progress])
