@@ -39,6 +39,7 @@ def started(monkeypatch):
     Layer by layer, each product of a dense layer is a team.
     """
     monkeypatch.setattr(fused, "ONE_THREAD_EPOCH", 0)
+    monkeypatch.setattr(fused, "ONE_THREAD_STEP", 0)
     monkeypatch.setattr(predict, "ONE_THREAD_PREDICTION", 0)
     monkeypatch.setattr(operations, "ONE_THREAD_PRODUCT", 0)
     monkeypatch.setattr(TeamSize, "next", lambda size: size.most)  # even while other processes keep cores busy

@@ -57,6 +57,8 @@ VECTORS_PER_ROW = 8
 # An epoch of at most this many multiplications, about a millisecond, gains nothing from a second thread. Starting the
 # thread and waiting at two barriers per step take as long as it saves.
 ONE_THREAD_EPOCH = 2**25
+# Likewise a step of at most this many multiplications: two threads wait for each other at two barriers in every step.
+ONE_THREAD_STEP = 2**22
 # In an epoch of at most this many multiplications, about 20 ms of work, the caller's thread works too instead of only
 # waiting for Ctrl-C.
 SHORT_EPOCH = 2**30
@@ -217,7 +219,9 @@ class Trainer:
         # Threads beyond the number of panels of a layer, or of chunks of a batch, would only wait.
         max_threads = n_chunks(min(batch_size, max(1, len(order)))) if by_rows else self._sizes.max_panels
         multiplications = 3 * self._layout.parameters.size * len(order)
-        threads = 1 if multiplications <= ONE_THREAD_EPOCH else min(self._team_size.next(), max_threads)
+        of_step = 3 * self._layout.parameters.size * min(batch_size, max(1, len(order)))
+        is_short = multiplications <= ONE_THREAD_EPOCH or of_step <= ONE_THREAD_STEP
+        threads = 1 if is_short else min(self._team_size.next(), max_threads)
         self._threads = threads
         rule = _rule(self._optimizer, learning_rate, config, real)
         epoch = block.Epoch(as_readonly(order), batch_size, self._step, rule, dropout)
