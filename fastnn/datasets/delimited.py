@@ -19,6 +19,7 @@ from fastnn.datasets.dialect import (
     find_dialect,
     is_number,
 )
+from fastnn.datasets.roles import names_labels
 from fastnn.datasets.rows import field_found, set_rows
 from fastnn.errors import DataError
 
@@ -30,6 +31,8 @@ _HEADER_HINT = "if line 1 is a header, say so with header (--header yes)"
 # If line 1 counts up from 0 or 1 over at least this number of columns, it may be a header: pandas gives columns such
 # names.
 _MIN_LONG_RUN = 10
+# With texts that occur in no other line, such as the name of the labels, this number of columns is enough.
+_MIN_SHORT_RUN = 3
 _CHUNK_VALUES = 4_000_000
 _LARGEST_BYTE = 255
 
@@ -157,7 +160,9 @@ def _is_header(first: list[str], below: list[list[str]], where: str) -> bool:
         return not (repeats and not any(is_number(field) for row in below for field in row))
     odd = next((column for column in texts if _is_numeric(column, below)), None)
     if odd is None:
-        return False
+        is_unique = not any(column < len(row) and row[column] == first[column] for row in below for column in texts)
+        is_label_name = any(names_labels(first[column]) for column in texts)
+        return is_unique and bool(below) and (is_label_name or (counts and len(others) >= _MIN_SHORT_RUN))
     if counts:
         return True
     found = f"{field_found(first[odd])} among numbers"

@@ -178,7 +178,8 @@ def _rows(entries: Sequence[Entry], name: str) -> tuple[np.ndarray, tuple[int, i
             row[:] = _prepared(entry.source)
         except FastnnError as error:
             errors.append(str(error))
-    _refuse_all(errors, entries, name)
+    taken = f"pictures of one size, up to {_LARGEST_SIDE} x {_LARGEST_SIDE} pixels, would be taken as they are"
+    _refuse_all(errors, entries, name, f"; {taken}, but these have several sizes or are larger")
     return rows, (28, 28), note + "digits of 28 x 28, light on black (prepare_image)"
 
 
@@ -201,10 +202,11 @@ def _small_images(entries: Sequence[Entry], name: str) -> np.ndarray | None:
     return images
 
 
-def _refuse_all(errors: Sequence[str], entries: Sequence[Entry], name: str) -> None:
+def _refuse_all(errors: Sequence[str], entries: Sequence[Entry], name: str, hint: str = "") -> None:
     """Raise one DataError for all pictures that cannot be used, with the first of their errors."""
     if errors:
-        raise DataError(f"{name}: {len(errors)} of {len(entries)} pictures cannot be used, the first: {errors[0]}")
+        found = f"{len(errors)} of {len(entries)} pictures cannot be used, the first: {errors[0]}"
+        raise DataError(f"{name}: {found}{hint}")
 
 
 def _grey_bytes(source: Source) -> np.ndarray:

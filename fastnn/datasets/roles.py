@@ -147,6 +147,11 @@ def _bare(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.casefold())
 
 
+def names_labels(name: str) -> bool:
+    """Return whether a name says that a column has the labels, such as "Class label" or "species"."""
+    return _bare(name) in _LABEL_NAMES | _ANSWER_NAMES - _ONLY_AT_ENDS
+
+
 def _named(table: Table, usable: list[int], inputs: Sequence[str]) -> int | None:
     """Return the column whose name says that it has the labels; None if there is none.
 

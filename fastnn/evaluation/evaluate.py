@@ -173,6 +173,7 @@ def evaluate_model(model: Model, data: Dataset, backend: str) -> ClassEvaluation
     if model.classes is None and data.labels is not None and not data.has_targets:
         data = replace(data, labels=data.labels[:, None].astype(np.float64), classes=None)
     logits, labels, loss, accuracy = evaluate_logits(model.network, data, backend)
+    check_scale(model.network, data.images, stacklevel=3)
     outputs = model.network.loss.outputs(logits)
     if model.classes is None:
         return _regression(outputs, labels.astype(np.float64), loss)

@@ -15,7 +15,7 @@ from fastnn.errors import DataError
 from fastnn.models.pictures import measured_pixels
 from fastnn.models.row_format import RowFormat
 from fastnn.models.rows import model_rows
-from fastnn.network import LOSSES, Network
+from fastnn.network import LOSSES, Network, check_scale
 
 _INT64 = range(-(2**63), 2**63)
 
@@ -124,6 +124,11 @@ class Model:
         FileError
             If a picture cannot be opened.
 
+        Warns
+        -----
+        UserWarning
+            If the range of the inputs does not fit the network's input scale.
+
         Examples
         --------
         >>> import fastnn
@@ -163,6 +168,7 @@ class Model:
         rows = model_rows(self.row_format, x)
         if rows.dtype.kind == "f" and not np.isfinite(rows.data if is_sparse(rows) else rows).all():
             raise DataError("x contains NaN or infinity, expected finite numbers")
+        check_scale(self.network, rows, stacklevel=4)
         return get_backend(backend).predict_proba(self.network, rows)
 
     @property

@@ -1,11 +1,13 @@
 """Commands on models of one's own tables: labels with any names, columns in any order, targets that are numbers."""
 
 import json
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import fastnn
 from fastnn.cli import main
 
 NAMES = ["a (cm)", "b", "c"]
@@ -84,3 +86,19 @@ def test_evaluate_without_data_needs_a_model_of_mnist(tmp_path, capsys):
     capsys.readouterr()
     assert main(["evaluate", run, "--backend", "numpy"]) == 2
     assert capsys.readouterr().err == "fastnn: the model takes 3 inputs, not MNIST's images; give --data FILE\n"
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_pixels_that_were_scaled_already_are_noticed(command, tmp_path, capsys):
+    """A model of pixels 0 to 16 divides them itself. Those of a table from 0 to 1 would be divided twice."""
+    digits = fastnn.load_digits()
+    frame = pd.DataFrame(digits.images[:200], columns=[f"pixel{i}" for i in range(64)])
+    run = _trained(tmp_path, frame.assign(label=digits.labels[:200]))
+    scaled = (frame / 16).assign(label=digits.labels[:200])
+    scaled.to_csv(tmp_path / "scaled.csv", index=False)
+    for name, is_noticed in (("train.csv", False), ("scaled.csv", True)):
+        capsys.readouterr()
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            assert main([command, run, "--data", str(tmp_path / name), "--backend", "numpy"]) == 0
+        assert ("pass them as they were before scaling" in capsys.readouterr().err) is is_noticed

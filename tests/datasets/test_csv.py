@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sklearn import datasets as sklearn_data
 
-from fastnn.datasets import load_mnist, read_csv
+from fastnn.datasets import load_mnist, read_csv, read_files
 from fastnn.errors import FileError, SettingsError
 
 in_one_folder = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -634,3 +634,15 @@ def test_any_text_gives_data_or_one_clear_error(table, outcome, content, labels,
     else:
         assert len(data) >= 1
         assert np.isfinite(data.images).all()
+
+
+@pytest.mark.parametrize("header", ["0,1,2,digit", "1,2,3,animal", "2019,2020,2021,Class", "5,7,9,label"])
+def test_numbers_in_line_1_are_names_beside_the_name_of_the_labels(header, tmp_path):
+    """Pandas names columns 0, 1, 2 ...; where the labels are words, their name is no further class."""
+    rows = [f"{n},{n * n % 7},{n % 5},{('cat', 'dog')[n % 2]}" for n in range(30)]
+    (tmp_path / "t.csv").write_text("\n".join([header, *rows]))
+    data = read_files(tmp_path / "t.csv")[0]
+    assert len(data) == 30
+    assert data.classes == ("cat", "dog")
+    (tmp_path / "t.csv").write_text("\n".join(["0,1,2,cat", *rows]))
+    assert len(read_files(tmp_path / "t.csv")[0]) == 31

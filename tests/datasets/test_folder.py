@@ -167,3 +167,11 @@ def test_a_picture_without_an_ending_is_found_by_its_content(tmp_path):
         (tmp_path / label).mkdir()
         (tmp_path / label / "picture").write_bytes(out.getvalue())
     assert len(read_files(tmp_path)[0]) == 2
+
+
+def test_a_picture_of_another_size_is_a_reason_of_refusal(tmp_path, refused):
+    """One odd picture makes all of them photos. If those have no digit, the message names the sizes as the cause."""
+    for number, size in enumerate([(8, 8), (8, 8), (9, 8), (8, 8)]):
+        (tmp_path / str(number % 2)).mkdir(exist_ok=True)
+        Image.new("L", size, 90).save(tmp_path / str(number % 2) / f"{number}.png")
+    refused(lambda: read_files(tmp_path), "4 of 4 pictures cannot be used", "these have several sizes or are larger")
