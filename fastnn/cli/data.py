@@ -4,8 +4,11 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from fastnn.errors import SettingsError
+
 if TYPE_CHECKING:
     from fastnn.datasets import Dataset
+    from fastnn.models import Model
 
 FILES = "files of samples: CSV and other tables, NPZ, NPY, IDX, MATLAB, ARFF, or a folder of pictures per class"
 
@@ -67,12 +70,22 @@ def reading(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None and value != usual.get(name)}
 
 
-def read_test_data(files: Sequence[str] | None, **options: Any) -> "Dataset":
-    """Return the test set of the files, or all samples if there is no test set; without files, MNIST's test images."""
-    from fastnn.datasets import load_mnist, read_files
+def read_test_data(files: Sequence[str] | None, model: "Model", **options: Any) -> "Dataset":
+    """Return the test set of the files, or all samples if there is no test set; without files, MNIST's test images.
 
-    first, second = read_files(files, **options) if files else load_mnist()
-    return first if second is None else second
+    Labels are classes or numbers as those of the model unless `options` tell the task.
+    """
+    from fastnn.datasets import load_mnist
+    from fastnn.datasets.samples import read_labelled_samples
+
+    if not files:
+        test = load_mnist()[1]
+        if test.images.shape[1] != model.network.n_inputs:
+            n_inputs = model.network.n_inputs
+            raise SettingsError(f"the model takes {n_inputs} inputs, not MNIST's images; give --data FILE")
+        return test
+    task = "regression" if model.classes is None else "classification"
+    return read_labelled_samples(files, model.feature_names, **{"task": task, **options})
 
 
 def _shape(text: str) -> tuple[int, int]:

@@ -25,12 +25,11 @@ def run(options: argparse.Namespace) -> None:
     from fastnn.evaluation.evaluate import RegressionEvaluation, evaluate_model
 
     model = load_model(options.model)
-    task = "regression" if model.classes is None else "classification"
-    data = read_test_data(options.data, **{"task": task, **reading(options)})
+    data = read_test_data(options.data, model, **reading(options))
     say_notes(data.notes, options)
     scores = evaluate_model(model, data, options.backend)
     if options.json:
-        print(json.dumps({**_as_json(scores), "samples": len(data)}))
+        print(json.dumps({**_as_json(scores, model.classes), "samples": len(data)}))
         return
     print(f"{model.network}")
     if isinstance(scores, RegressionEvaluation):
@@ -44,7 +43,7 @@ def run(options: argparse.Namespace) -> None:
         print(f"{name:>{width}}  {score.precision:9.2%}  {score.recall:6.2%}  {score.f1:6.2%}  {score.support:7,}")
 
 
-def _as_json(scores: "ClassEvaluation | RegressionEvaluation") -> dict[str, Any]:
+def _as_json(scores: "ClassEvaluation | RegressionEvaluation", classes: tuple[int | str, ...] | None) -> dict[str, Any]:
     from fastnn.evaluation.evaluate import RegressionEvaluation
 
     if isinstance(scores, RegressionEvaluation):
@@ -52,6 +51,8 @@ def _as_json(scores: "ClassEvaluation | RegressionEvaluation") -> dict[str, Any]
     return {
         "accuracy": scores.accuracy,
         "loss": scores.loss,
-        "per_class": [asdict(score) for score in scores.per_class],
+        "per_class": [
+            {**asdict(score), "label": label} for label, score in zip(classes or (), scores.per_class, strict=True)
+        ],
         "confusion": scores.confusion.tolist(),
     }

@@ -42,13 +42,15 @@ def run(options: argparse.Namespace) -> None:
             raise SettingsError("--data is given with an IMAGE, expected it with --row, which selects the sample")
         row = picture_rows(model.row_format, [options.image])[0]
     else:
-        data = read_test_data(options.data, **reading(options))
+        data = read_test_data(options.data, model, **reading(options))
         say_notes(data.notes, options)
         index = check_integer("--row", options.row, 0, len(data) - 1)
         sample = data_for(model, data.take([index]))
-        row, label = sample.images[0], None if sample.labels is None else int(sample.labels[0])
+        row = sample.images[0]
+        if model.classes is not None and sample.labels is not None and not sample.has_targets:
+            label = model.classes[int(sample.labels[0])]
     if options.true_class is not None:
-        label = names.index(check_choice("--label", options.true_class, names))
+        label = check_choice("--label", options.true_class, names)
     explanation = explain(model, row, label)
     figure = None if options.out is None else str(ExplainDisplay(explanation).save(options.out))
     if options.json:

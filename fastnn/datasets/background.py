@@ -52,20 +52,30 @@ def _fitted_surface(grey: np.ndarray, level: np.float32) -> np.ndarray:
     height, width = grey.shape
     scale = min(1.0, _FIT_SIDE / max(height, width))
     small = resized(grey, max(1, round(height * scale)), max(1, round(width * scale)))
-    values = small.reshape(-1)
+    values = small.reshape(-1).astype(float)
     terms = _quadratic_terms(*small.shape)
     # Pixels far from the surface are ink. Each fit leaves them out, so the surface approaches the background.
     is_background = np.abs(values - level) <= max(float(otsu_threshold(np.abs(values - level))), MIN_CONTRAST)
     for _ in range(8):
-        coefficients = np.linalg.lstsq(terms[is_background], values[is_background], rcond=None)[0]
-        distance = np.abs(values - terms @ coefficients)
-        is_background = distance <= 3 * robust_deviation((values - terms @ coefficients)[is_background]) + 1
-    return (_quadratic_terms(height, width) @ coefficients.astype(np.float32)).reshape(height, width)
+        kept = terms[is_background]
+        coefficients = np.linalg.lstsq(kept.T @ kept, kept.T @ values[is_background], rcond=None)[0]
+        residual = values - terms @ coefficients
+        before, is_background = is_background, np.abs(residual) <= 3 * robust_deviation(residual[is_background]) + 1
+        if np.array_equal(before, is_background):
+            break
+    one, x1, y1, xx, xy, yy = coefficients.astype(np.float32)
+    y, x = _axes(height, width)
+    return (one + y * (y1 + y * yy))[:, None] + x * (x1 + x * xx) + (xy * y)[:, None] * x
+
+
+def _axes(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return y and x, from -1 to 1: (height,) and (width,) float32."""
+    return np.linspace(-1, 1, height, dtype=np.float32), np.linspace(-1, 1, width, dtype=np.float32)
 
 
 def _quadratic_terms(height: int, width: int) -> np.ndarray:
-    """Return the terms 1, x, y, xx, xy, yy at each pixel: (height * width, 6) float32. x and y go from -1 to 1."""
-    y, x = (axis.reshape(-1) for axis in np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32))
+    """Return the terms 1, x, y, xx, xy, yy at each pixel: (height * width, 6) float64."""
+    y, x = (axis.reshape(-1).astype(float) for axis in np.meshgrid(*_axes(height, width), indexing="ij"))
     return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
 
 

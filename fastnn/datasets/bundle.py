@@ -57,11 +57,14 @@ def parts_of_arrays(arrays: Arrays, name: str, options: ReadOptions, *, samples_
     for part in parts:
         images = take(_preferred(arrays, keys[part, "inputs"]))
         of_labels = _labels_key(arrays, keys.get((part, "labels"), []), images, name)
+        notes: tuple[str, ...] = ()
+        if of_labels is None and options.label is None and (other := _fitting_array(arrays, used, images)):
+            of_labels, notes = other, (f"{name}: {other} taken as the labels, by its shape",)
         labels = None if of_labels is None else take(of_labels)
         if samples_last and labels is not None:
             images = _samples_first(images, labels.values)
         texts = [_texts(arrays, keys.get(("", role), []), used) for role in ("classes", "features")]
-        made[part] = dataset_of_arrays(images, labels, options, classes=texts[0], feature_names=texts[1])
+        made[part] = dataset_of_arrays(images, labels, options, classes=texts[0], feature_names=texts[1], notes=notes)
         if isinstance(arrays.get("mapping"), np.ndarray) and (mapping := characters(arrays["mapping"])):
             used.add("mapping")
             made[part] = with_characters(made[part], mapping)
@@ -150,6 +153,16 @@ def _labels_key(arrays: Arrays, keys: Sequence[str], images: Named, name: str) -
         listed = " and ".join(map(repr, keys))
         raise DataError(f"{name}: found labels under {listed}, expected one of them; name it as the label")
     return keys[0] if keys else None
+
+
+def _fitting_array(arrays: Arrays, used: Container[str], images: Named) -> str | None:
+    """Return the key of the only array besides the images if it has one value for each of them."""
+    others = [key for key in arrays if key not in used]
+    if len(arrays) != 2 or len(others) != 1 or part_and_role(others[0])[1]:
+        return None
+    values = arrays[others[0]]
+    is_column = isinstance(values, np.ndarray) and values.size == len_of(images.values) == max(values.shape, default=0)
+    return others[0] if is_column else None
 
 
 def _samples_first(images: Named, labels: Any) -> Named:

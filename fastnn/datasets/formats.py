@@ -43,9 +43,7 @@ _EXPECTED = (
 _FRAME_KINDS = {"CSV": "csv", "Parquet": "parquet", "Feather": "feather", "Excel": "excel", "JSON lines": "json-lines"}
 _TABLE_KINDS = {*_FRAME_KINDS, "ARFF"}
 # Files beside the data in a folder or an archive, which are not data.
-_BESIDE = re.compile(
-    r"read_?me|licen[cs]e|citation|notice|changelog|sample_?submission|index$|.*-mapping\b|.*names$", re.I
-)
+_BESIDE = re.compile(r"read_?me|licen[cs]e|citation|notice|changelog|\w*submission|index$|.*-mapping\b|.*names$", re.I)
 _TEXT_SUFFIXES = (
     "", ".csv", ".tsv", ".tab", ".txt", ".data", ".dat", ".train", ".test", ".tra", ".tes", ".trn", ".tst",
 )  # fmt: skip

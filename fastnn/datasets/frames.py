@@ -126,9 +126,11 @@ def _of_excel(content: bytes, name: str, header: bool | None) -> "pd.DataFrame":
     import pandas as pd
 
     sheets = _read(lambda _: pd.read_excel(BytesIO(content), sheet_name=None, header=None), "excel", name)
-    frame = next((sheet for sheet in sheets.values() if len(sheet)), None)
-    if frame is None:
+    filled = [title for title, sheet in sheets.items() if len(sheet)]
+    if not filled:
         raise DataError(f"{name}: found no cells, expected a table")
+    frame = sheets[filled[0]]
+    notes = [f"sheet {filled[0]!a} read; not used: {', '.join(map(ascii, filled[1:]))}"] if filled[1:] else []
     empty = int(frame.notna().any(axis=1).to_numpy().argmax())  # rows above the table
     frame = frame.iloc[empty:].dropna(axis=1, how="all")
     first = frame.iloc[0].tolist()
@@ -140,7 +142,7 @@ def _of_excel(content: bytes, name: str, header: bool | None) -> "pd.DataFrame":
     else:
         frame.columns = pd.RangeIndex(frame.shape[1])
     frame = frame.dropna(how="all").reset_index(drop=True).infer_objects()
-    return set_rows(frame, NumberedRows(empty + 1 + int(header)))
+    return set_rows(frame, NumberedRows(empty + 1 + int(header)), notes)
 
 
 def _flat(frame: "pd.DataFrame", name: str) -> "pd.DataFrame":

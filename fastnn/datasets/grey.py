@@ -10,6 +10,7 @@ from fastnn.errors import DataError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+LARGEST_SIDE = 1024  # of the pictures in which digits are found, in pixels
 # Weights of red, green and blue in the brightness of a pixel (ITU-R BT.601).
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 # The projection on the colours' own direction replaces the luma if its contrast is this many times as large.
@@ -26,6 +27,10 @@ def grey_of_array(image: np.ndarray, name: str) -> np.ndarray:
     if image.dtype.kind not in "buif":
         raise DataError(f"{name}: found numbers of type {image.dtype}, expected integers, floats or booleans")
     image = _with_axes(image, name)
+    if image.dtype == np.uint8 and (image.ndim == 2 or image.shape[2] == 3):
+        from PIL import Image
+
+        return grey_of_picture(Image.fromarray(np.ascontiguousarray(image)), name)
     pixels = _scaled(image, name)
     if pixels.ndim == 2:
         return pixels
@@ -85,6 +90,9 @@ def grey_of_picture(picture: "Image", name: str) -> np.ndarray:
         return (deep - low) * np.float32(255 / max(high - low, 1.0))
     if picture.has_transparency_data:
         return grey_of_transparent(np.asarray(picture.convert("RGBA"), np.float32))
+    # Large photographs are shrunk before they are converted to floats.
+    if picture.mode in ("L", "RGB") and (factor := max(picture.size) // LARGEST_SIDE) > 1:
+        picture = picture.reduce(factor)
     luma = np.asarray(picture.convert("L"), np.float32)
     if picture.mode in ("1", "L"):
         return luma

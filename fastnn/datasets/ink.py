@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -15,13 +16,14 @@ from fastnn.datasets.background import (
     smooth_background,
 )
 from fastnn.datasets.edges import edge_support
+from fastnn.datasets.grey import LARGEST_SIDE
 from fastnn.datasets.lines import without_lines
 from fastnn.datasets.marks import Component, Marks, find_marks
 from fastnn.datasets.resize import resized, shrunk
+from fastnn.datasets.sheets import find_sheet
 
 _SIDE = 28
 _BOX = 20
-_LARGEST_SIDE = 1024
 # The local background takes longer, and finds no digits that are small.
 _LOCAL_SIDE = 512
 _CELLS = 128
@@ -34,16 +36,27 @@ _EDGE_FRACTION = 0.02
 _STRONG_FRACTIONS = (0.3, 0.55)
 # A mark that contains a filled square of this fraction of its size is no digit, but a sheet or a shadow.
 _BLOB_FRACTION = 0.5
-_CUT_BLOB_FRACTION = 0.28
-
-
-# A light mark that fills this part of its bounding box may be a sheet, if a mark of this fraction of its size is on it.
-_SHEET_SIDE = 56
-_SHEET_FILL = 0.6
-_SHEET_CORNERS = 0.3
-_SHEET_MARK = 0.35
+_CUT_BLOB_FRACTION = 0.38
+_CORNER_BLOB_FRACTION = 0.28  # if it covers a corner of the picture
+# Strokes have at least the first fraction of the full ink. What is thinner than the second fraction of their width, or
+# fainter, and further from them than the third fraction of the digit's size, is no part of the digit if the strokes
+# have less than the last fraction of the whole size.
+_STROKE_STRENGTH = 0.42
+_THIN = 0.3
+_STROKE_REACH = 0.04
+_RULED_REACH = 0.015
+_STROKE_PART = 0.93
+# Digits that nearly touch are separated if together they are this much wider than high, each has this fraction of the
+# height, and their columns overlap by at most the last fraction.
+_WIDE = 1.05
+_PART_HEIGHT = 0.5
+_PART_OVERLAP = 0.15
+# A digit on a sheet has at least this fraction of the sheet's size, leaves a margin, and its contrast is this part of
+# the contrast between sheet and table.
+_SHEET_MARK = 0.15
 _SHEET_OVERLAP = 0.02
-_SHEET_MARGIN = 0.9
+_SHEET_MARGIN = 0.95
+_SHEET_CONTRAST = 0.2
 # A digit that is cut off has nearly all ink. A side of the picture is cut by at most this part of ink, in few places.
 _CUT_MASS = 0.85
 _REST_MASS = 0.4  # the part of its ink that is a digit if the rest is not
@@ -58,6 +71,8 @@ class _Reading:
 
     ink: np.ndarray  # (height, width) float32 from 0 to 255, without lines
     edge: float  # ink above this value enlarges the bounding box
+    is_ruled: bool  # whether lines were removed
+    is_dark: bool  # whether ink is darker than the background
     cell: int  # the side of a cell in pixels
     marks: Marks  # of cells
 
@@ -71,18 +86,18 @@ def find_digits(grey: np.ndarray, invert: Literal["auto"] | bool) -> list[np.nda
     grey: (height, width) float32, from 0 to 255
     invert: whether ink is darker than the background; "auto" chooses the larger total contrast
     """
-    grey = shrunk(grey, _LARGEST_SIDE)
-    smooth = _smooth_reading(grey, invert)
-    sheet = _sheet_reading(grey, smooth) if smooth is not None and invert == "auto" else None
+    grey = shrunk(grey, LARGEST_SIDE)
+    sheet = _sheet_reading(grey, invert)
     if sheet is not None:
         return _cropped_digits(sheet)
+    smooth = _smooth_reading(grey, invert)
     if smooth is not None and _is_clean(smooth):
         return _cropped_digits(smooth)
     cut_off = None if smooth is None else _cut_off_digit(smooth)
     local = _local_reading(shrunk(grey, _LOCAL_SIDE), invert)
     if smooth is not None and cut_off is not None:
         mass = 0.0 if local is None else max(digit.mass for digit in local.marks.digits)
-        is_rest = mass < _REST_MASS * cut_off.mass or _fills(smooth, cut_off)
+        is_rest = mass < _REST_MASS * cut_off.mass or _fills(smooth, cut_off) or _is_gap(smooth, cut_off, local)
         if local is None or (is_rest and _is_cut_by_strokes(smooth, cut_off)):
             return [_cropped(smooth, cut_off)]
     if local is not None and smooth is None:
@@ -131,7 +146,7 @@ def _smooth_reading(grey: np.ndarray, invert: Literal["auto"] | bool) -> _Readin
     if not strong.size:
         return None
     scaled = _scaled(ink, strong, robust_deviation(contrast[ink <= threshold]))
-    return None if scaled is None else _marked(*scaled)
+    return None if scaled is None else _marked(*scaled, bool(invert))
 
 
 def _local_reading(grey: np.ndarray, invert: Literal["auto"] | bool) -> _Reading | None:
@@ -159,7 +174,7 @@ def _local_reading_of(grey: np.ndarray, is_dark: bool) -> _Reading | None:
     cells = [_in_cells(pixels, cell, "edge").mean(axis=(1, 3)) for pixels in (grey, background)]
     support = partial(edge_support, grey=cells[0], background=cells[1], is_dark=is_dark)
     for fraction in _STRONG_FRACTIONS:
-        first = _marked(np.minimum(ink * (255 / full), 255), 255 * fraction, support)
+        first = _marked(np.minimum(ink * (255 / full), 255), 255 * fraction, is_dark, support)
         if first.marks.digits:
             break
     else:
@@ -194,14 +209,16 @@ def _scaled(ink: np.ndarray, strong: np.ndarray, noise: float) -> tuple[np.ndarr
     return np.clip((ink - floor) * gain, 0, 255), 255 * _EDGE_FRACTION + min(3 * noise * gain, 100)
 
 
-def _marked(ink: np.ndarray, edge: float, support: Callable[[np.ndarray], np.ndarray] | None = None) -> _Reading:
+def _marked(ink: np.ndarray, edge: float, is_dark: bool, support: Callable[[np.ndarray], np.ndarray] | None = None
+            ) -> _Reading:  # fmt: skip
     """Remove lines, and find the marks."""
     mask = ink > edge
-    ink[mask & ~without_lines(mask)] = 0
+    is_line = mask & ~without_lines(mask)
+    ink[is_line] = 0
     cell = _cell(ink)
     is_marked = np.asarray(_in_cells(ink > edge, cell).any(axis=(1, 3)))
     sums = _in_cells(ink, cell).mean(axis=(1, 3))
-    return _Reading(ink, edge, cell, find_marks(is_marked, sums, support))
+    return _Reading(ink, edge, bool(is_line.any()), is_dark, cell, find_marks(is_marked, sums, support))
 
 
 def _cell(pixels: np.ndarray) -> int:
@@ -241,66 +258,60 @@ def _is_blob(reading: _Reading, digit: Component, fraction: float = _BLOB_FRACTI
     return bool(ndimage.minimum_filter(np.pad(mask, 1), side, mode="constant").any())
 
 
-def _may_be_sheet(reading: _Reading) -> bool:
-    """Return whether the only mark may be a sheet of paper on a table: it is filled up to its corners."""
-    from scipy import ndimage
-
-    if len(reading.marks.digits) != 1 or reading.marks.at_border:
-        return False
-    sheet = reading.marks.digits[0]
-    narrow = min(sheet.height, sheet.width)
-    if narrow * reading.cell < _SHEET_SIDE or 2.5 * narrow < sheet.size:
-        return False
-    mask = np.isin(reading.marks.labels, sheet.numbers)[sheet.top : sheet.bottom, sheet.left : sheet.right]
-    if mask.mean() < _SHEET_FILL:
-        return False
-    filled = ndimage.binary_fill_holes(mask)
-    down, across = -(-sheet.height * 3 // 20), -(-sheet.width * 3 // 20)
-    corners = [filled[rows, columns].mean() for rows in (np.s_[:down], np.s_[-down:])
-               for columns in (np.s_[:across], np.s_[-across:])]  # fmt: skip
-    return bool(min(corners) > 0.1 and np.mean(corners) > _SHEET_CORNERS)
-
-
-def _sheet_reading(grey: np.ndarray, reading: _Reading) -> _Reading | None:
-    """Read what is on the sheet of paper that is the only mark; None if nothing of a digit's size is there."""
-    from scipy import ndimage
-
-    if not _may_be_sheet(reading):
+def _sheet_reading(grey: np.ndarray, invert: Literal["auto"] | bool) -> _Reading | None:
+    """Read what is on a sheet of paper on a table; None without a sheet or a digit on it."""
+    sheet = find_sheet(grey)
+    if sheet is None:
         return None
-    sheet, cell = reading.marks.digits[0], reading.cell
-    is_sheet = ndimage.binary_fill_holes(np.isin(reading.marks.labels, sheet.numbers))
-    is_sheet = np.kron(ndimage.binary_erosion(is_sheet, np.ones((3, 3))), np.ones((cell, cell), bool))
-    area = np.s_[sheet.top * cell : sheet.bottom * cell, sheet.left * cell : sheet.right * cell]
-    paper = grey[area]
-    inside = is_sheet[: grey.shape[0], : grey.shape[1]][area]
-    if not inside.any():
-        return None
-    found = _smooth_reading(np.where(inside, paper, np.median(paper[inside])), "auto")
+    rows, columns = (np.flatnonzero(sheet.any(axis=axis)) for axis in (1, 0))
+    area = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    inside, level = sheet[area], np.median(grey[sheet])
+    paper = np.where(inside, grey[area], level)
+    found = _smooth_reading(paper, invert)
     if found is None or not _is_clean(found):
         return None
     is_mark = np.isin(found.marks.labels, [number for digit in found.marks.digits for number in digit.numbers])
     is_mark = np.kron(is_mark, np.ones((found.cell, found.cell), bool))[: paper.shape[0], : paper.shape[1]]
+    is_ink = is_mark & (found.ink > 127)
     # The uneven ink of a thick digit is as large as the digit; what is written on a sheet leaves a margin.
-    if (is_mark & ~inside).sum() > _SHEET_OVERLAP * is_mark.sum():
+    if (is_mark & ~inside).sum() > _SHEET_OVERLAP * is_mark.sum() or not is_ink.any():
         return None
-    rows, columns = (np.ptp(np.flatnonzero(is_mark.any(axis=axis))) + 1 for axis in (1, 0))
-    has_margin = rows <= _SHEET_MARGIN * paper.shape[0] and columns <= _SHEET_MARGIN * paper.shape[1]
-    return found if has_margin and max(rows, columns) >= _SHEET_MARK * sheet.size * cell else None
+    difference = abs(level - np.median(grey[~sheet]))
+    is_strong = abs(level - np.median(paper[is_ink])) >= _SHEET_CONTRAST * difference
+    sides = [np.ptp(np.flatnonzero(is_mark.any(axis=axis))) + 1 for axis in (1, 0)]
+    has_margin = all(side <= _SHEET_MARGIN * length for side, length in zip(sides, paper.shape, strict=True))
+    return found if is_strong and has_margin and max(sides) >= _SHEET_MARK * max(paper.shape) else None
 
 
 def _cut_off_digit(reading: _Reading) -> Component | None:
     """Return the digit that touches the border of the picture, if nothing else is there."""
     marks = reading.marks
     digit = max(marks.at_border, key=lambda component: component.mass, default=None)
-    if digit is None or digit.mass < _CUT_MASS * marks.total or _is_blob(reading, digit, _CUT_BLOB_FRACTION):
+    if digit is None or digit.mass < _CUT_MASS * marks.total:
         return None
-    return digit
+    fraction = _CORNER_BLOB_FRACTION if _covers_corner(reading, digit) else _CUT_BLOB_FRACTION
+    return None if _is_blob(reading, digit, fraction) else digit
+
+
+def _covers_corner(reading: _Reading, digit: Component) -> bool:
+    """Return whether the digit covers a corner of the picture, as shadows do."""
+    mark = np.isin(reading.marks.labels, digit.numbers)
+    ends = np.s_[:4], np.s_[-4:]
+    return any(mark[rows, columns].mean() > 0.5 for rows in ends for columns in ends)
 
 
 def _fills(reading: _Reading, digit: Component) -> bool:
     """Return whether the digit reaches from side to side, as in a picture that is cut to its size."""
     rows, columns = reading.marks.labels.shape
     return digit.height >= 0.85 * rows and digit.width >= 0.85 * columns
+
+
+def _is_gap(reading: _Reading, digit: Component, other: _Reading | None) -> bool:
+    """Return whether the other reading found what the digit encloses, such as the hole of a 0."""
+    if other is None or other.is_dark == reading.is_dark or _covers_corner(reading, digit):
+        return False
+    gap = _bounds(other).scaled(max(reading.marks.labels.shape) / max(other.marks.labels.shape))
+    return digit.encloses(gap)
 
 
 def _is_cut_by_strokes(reading: _Reading, digit: Component) -> bool:
@@ -312,7 +323,29 @@ def _is_cut_by_strokes(reading: _Reading, digit: Component) -> bool:
 
 
 def _cropped_digits(reading: _Reading) -> list[np.ndarray]:
-    return [_cropped(reading, digit) for digit in _in_reading_order(reading.marks.digits)]
+    digits = _in_reading_order(reading.marks.digits)
+    return [part for digit in digits for part in _separated(_cropped(reading, digit))]
+
+
+def _separated(ink: np.ndarray) -> list[np.ndarray]:
+    """Separate digits whose gaps are narrower than a cell: the ink of each, from left to right."""
+    from scipy import ndimage
+
+    height, width = ink.shape
+    if width < _WIDE * height:
+        return [ink]
+    padded = np.pad(ink, 2)
+    marks = find_marks(padded > 255 * _STRONG_FRACTIONS[0], padded)
+    digits = sorted(marks.digits, key=lambda digit: digit.left)
+    if min((digit.height for digit in digits), default=0) < _PART_HEIGHT * height:
+        return [ink]
+    for first, second in pairwise(digits):
+        if first.right - second.left > _PART_OVERLAP * min(first.width, second.width):
+            return [ink]
+    if len(digits) == 1:
+        return [ink]
+    near = [ndimage.maximum_filter(np.isin(marks.labels, digit.numbers), 5) for digit in digits]
+    return [np.where(mask, padded, np.float32(0))[_box(mask)] for mask in near]
 
 
 def _in_reading_order(digits: list[Component]) -> list[Component]:
@@ -335,5 +368,36 @@ def _cropped(reading: _Reading, digit: Component) -> np.ndarray:
     near = np.kron(near, np.ones((reading.cell, reading.cell), bool))
     height, width = reading.ink.shape
     ink = np.where(near[:height, :width], reading.ink, np.float32(0))
-    rows, columns = (np.flatnonzero((ink > reading.edge).any(axis=axis)) for axis in (1, 0))
-    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return ink[_box_of_strokes(ink, reading.edge, reading.is_ruled)]
+
+
+def _box_of_strokes(ink: np.ndarray, edge: float, is_ruled: bool) -> tuple[slice, slice]:
+    """Return the rows and columns of the ink above the edge value.
+
+    A stain or what remains of a line is faint or thin, and reaches far beyond the strokes, unlike their own edges. If
+    the rest is clearly smaller, or lines were removed, only the rest counts.
+    """
+    from scipy import ndimage
+
+    whole = _box(ink > edge)
+    strokes = ink[whole] > 255 * _STROKE_STRENGTH
+    if not strokes.any():
+        return whole
+    width = 2 * float(np.percentile(ndimage.distance_transform_edt(np.pad(strokes, 1)), 98))
+    thick = ndimage.binary_opening(strokes, np.ones((side, side))) if (side := round(_THIN * width)) > 1 else strokes
+    reach = max(2, round((_RULED_REACH if is_ruled else _STROKE_REACH) * max(strokes.shape)))
+    near = ndimage.maximum_filter(thick, 2 * reach + 1) & (ink[whole] > edge)
+    if not near.any():
+        return whole
+    rows, columns = _box(near)
+    least = max(strokes.shape) * (1 if is_ruled else _STROKE_PART)
+    if max(rows.stop - rows.start, columns.stop - columns.start) >= least:
+        return whole
+    top, left = whole[0].start, whole[1].start
+    return slice(top + rows.start, top + rows.stop), slice(left + columns.start, left + columns.stop)
+
+
+def _box(mask: np.ndarray) -> tuple[slice, slice]:
+    """Return the rows and columns from the first to the last True."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)

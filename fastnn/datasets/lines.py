@@ -30,19 +30,24 @@ def without_lines(mask: np.ndarray) -> np.ndarray:
 def _remove_parallel_lines(mask: np.ndarray) -> bool:
     """Remove the nearly horizontal lines of the most frequent angle, in place; return whether there were any."""
     height, width = mask.shape
-    if min(height, width) < 56 or not mask.any():
+    if min(height, width) < 56 or mask.any(axis=0).mean() < _COVERAGE:
         return False
     angle = _angle(mask)
     if angle is None:
         return False
     shift = np.rint(np.arange(width) * np.tan(np.deg2rad(angle))).astype(int)
     shift -= shift.min()
+    # Columns that are shifted equally are moved together.
+    starts = np.flatnonzero(np.diff(shift, prepend=-1))
+    blocks = [
+        (np.s_[shift[start] : shift[start] + height, start:end], np.s_[:, start:end])
+        for start, end in zip(starts, [*starts[1:], width], strict=True)
+    ]
     straight = np.zeros((height + int(shift.max()), width), bool)
-    columns = np.arange(width)
-    rows = np.arange(height)[:, None] + shift
-    straight[rows, columns] = mask
     inside = np.zeros_like(straight)
-    inside[rows, columns] = True
+    for moved, original in blocks:
+        straight[moved] = mask[original]
+        inside[moved] = True
     thick = straight.copy()  # tolerates lines that bend by a pixel
     thick[1:] |= straight[:-1]
     thick[:-1] |= straight[1:]
@@ -56,7 +61,9 @@ def _remove_parallel_lines(mask: np.ndarray) -> bool:
         if last - first + 1 <= max(6, _THICKNESS * height):
             _erase_line(straight, first, last)
             found = True
-    mask[:] = straight[rows, columns]
+    if found:
+        for moved, original in blocks:
+            mask[original] = straight[moved]
     return found
 
 

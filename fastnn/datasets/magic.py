@@ -49,6 +49,7 @@ TAR = Kind("tar", "a tar archive")
 PICTURE_KEYS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WebP", "PPM")
 
 _MEDIA = Kind("media", "a sound or video file", _AS_NPZ)
+_JSON = Kind("JSON", "a JSON file", _AS_CSV)
 _PROGRAM = Kind("program", "a program", "give a data file")
 _NUMBER = rb"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 # Comments, then a line of labels, perhaps a query, and column:value. The line may be longer than what is read.
@@ -93,8 +94,10 @@ _MAGIC: tuple[tuple[bytes, Kind], ...] = (
         Kind("HTML", "a web page", "the download has probably failed; open the address in a browser"),
     ),
     (rb"(?:\xef\xbb\xbf)?\s*<(?:\?xml|svg|[a-z]+[ >])", Kind("XML", "an XML file", _AS_CSV)),
+    # An object of objects: the columns of a table, as pandas writes them.
+    (rb"(?:\xef\xbb\xbf)?\{\s*\"[^\"\n]*\"\s*:\s*\{", _JSON),
     (rb"(?:\xef\xbb\xbf)?\{\s*\"[^\n]*\}\s*\n\s*\{|\{\s*\"[^\n]{%d}" % (_HEAD - 200), JSON_LINES),
-    (rb"(?:\xef\xbb\xbf)?\s*(?:\{\s*[\"}]|\[\s*[\[{\"\d-])", Kind("JSON", "a JSON file", _AS_CSV)),
+    (rb"(?:\xef\xbb\xbf)?\s*(?:\{\s*[\"}]|\[\s*[\[{\"\d-])", _JSON),
     (rb"[\s\S]{3}[\s\S]\0\0\0\0\{\s*\"", Kind("safetensors", "a model file (safetensors)", _MODEL)),
     (rb"\x08[\x01-\x20][\x12\x1a\x22\x3a]", Kind("ONNX", "a model in ONNX or another protobuf file", _MODEL)),
     (rb"GGUF", Kind("GGUF", "a language model (GGUF)", "fastnn takes tables and images")),

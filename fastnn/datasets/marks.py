@@ -1,7 +1,7 @@
 """Finds the marks in a mask of ink that may be digits, and leaves out frames, lines, edges and specks."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -58,6 +58,12 @@ class Component:
             and self.bottom >= other.bottom
             and self.right >= other.right
         )
+
+    def scaled(self, factor: float) -> "Component":
+        """Return the component in a picture of another size."""
+        sides = (round(factor * side) for side in (self.top, self.left, self.bottom, self.right))
+        top, left, bottom, right = sides
+        return replace(self, top=top, left=left, bottom=bottom, right=right)
 
     def merged(self, other: "Component") -> "Component":
         mass = self.mass + other.mass
@@ -208,5 +214,5 @@ def _are_one_digit(first: Component, second: Component) -> bool:
     if down >= 0.5 * shorter:  # side by side, unless one is above much of the other
         return across >= 0.5 * narrower
     if across >= 0.3 * narrower:  # one above the other
-        return -down <= 0.15 * taller
+        return -down <= 0.35 * taller
     return gap <= 0.1 * taller

@@ -85,7 +85,7 @@ def find_roles(table: Table, options: ReadOptions, known: Known) -> Roles:
         if label not in usable:
             raise DataError(f"{table.name}: {table.column(label)} is both label and drop, expected one")
     elif options.label is None:
-        label = _named(table, usable)
+        label = _named(table, usable, [] if known.names is None else list(known.names))
         found_by_name = label is not None
     rest = [position for position in usable if position != label]
     if known.names is not None and table.names is not None:
@@ -147,10 +147,18 @@ def _bare(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.casefold())
 
 
-def _named(table: Table, usable: list[int]) -> int | None:
-    """Return the column whose name says that it has the labels; None if there is none."""
+def _named(table: Table, usable: list[int], inputs: Sequence[str]) -> int | None:
+    """Return the column whose name says that it has the labels; None if there is none.
+
+    inputs: the names of a model's inputs. If there is only one other column, besides ids, it has the labels.
+    """
     if table.names is None:
         return None
+    if inputs:
+        usable = [position for position in usable if table.names[position] not in set(inputs)]
+        others = [position for position in usable if not _has_row_name(table.names[position])]
+        if len(others) <= 1:
+            return others[0] if others else None
     ends = [position for position in usable if not _has_row_name(table.names[position])]
     for names in (_LABEL_NAMES, _ANSWER_NAMES):
         found = [
@@ -181,7 +189,7 @@ def _is_row_number(table: Table, position: int, n_columns: int, counting: set[in
 
 
 def _counting(table: Table) -> set[int]:
-    """Return the columns that count the rows from 0 or 1."""
+    """Return the columns that count the rows from 0 or 1; the first column may do so in any order."""
     frame = table.frame
     if len(frame) < _LEAST_COUNTED:
         return set()
@@ -197,6 +205,11 @@ def _counting(table: Table) -> set[int]:
             values = frame.iloc[:, position].to_numpy()
             if (values == rows + int(start)).all():
                 found.add(position)
+    if 0 in numeric and len(frame) >= _LEAST_UNIQUE:
+        # Row numbers of a table that was shuffled stand first.
+        values = np.sort(frame.iloc[:, 0].to_numpy())
+        if values[0] in (0, 1) and (values == rows + int(values[0])).all():
+            found.add(0)
     return found
 
 
@@ -295,17 +308,20 @@ def _stands_out(profile: Profile, middle: list[Profile]) -> bool:
     """Return whether a column looks like labels, and unlike the columns between both ends of the row.
 
     Labels are few whole numbers, each of which repeats, and which begin at 0 or 1 with few gaps, or are only two.
+    Beside fractions, they may begin at any number if they have no gaps.
     """
+    varied = [each for each in middle if each.n_values > 1]
     span = profile.high - profile.low + 1
     if not profile.is_whole or not 2 <= profile.n_values <= min(profile.n_rows / 2, _MOST_CLASSES):
         return False
     if profile.n_single > (profile.n_values / 2 if profile.n_rows < 100 else 0):
         return False
-    if profile.n_values > 2 and not (profile.low in (0, 1) and 2 * profile.n_values >= span):
+    is_beside_fractions = bool(varied) and 2 * sum(each.is_whole for each in varied) < len(varied)
+    has_usual_start = profile.low in (0, 1) and 2 * profile.n_values >= span
+    if profile.n_values > 2 and not has_usual_start and not (is_beside_fractions and profile.n_values == span):
         return False
     if profile.evenness < _LEAST_EVENNESS:
         return False
-    varied = [each for each in middle if each.n_values > 1]
     similar = [
         each
         for each in varied

@@ -69,6 +69,38 @@ def read_samples(
     return data, ids or None
 
 
+def read_labelled_samples(
+    paths: Sequence[FilePath], feature_names: Sequence[str] | None = None, **options: Any
+) -> Dataset:
+    """Read labelled samples to evaluate a model on: the test set of the files, or all samples if there is none.
+
+    Parameters
+    ----------
+    paths : sequence of paths
+        As in `read_files`.
+    feature_names : sequence of str, optional
+        The names of the model's inputs. In a single table that has them all, they tell the inputs from the labels, and
+        other columns are left out.
+    options
+        Those of `read_files`.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    DataError, FileError, SettingsError
+        As `read_files` does.
+    """
+    chosen = ReadOptions(**{**options, "drop": tuple(options.get("drop", ()))})
+    tables = _tables(paths, chosen) if feature_names is not None and len(paths) == 1 else None
+    if tables is not None and len(tables) == 1 and set(feature_names or ()) <= set(tables[0].frame.columns):
+        return dataset_of_frame(tables[0].frame, tables[0].name, chosen, feature_names=feature_names)
+    train, test = read_files(paths, **options)
+    return train if test is None else test
+
+
 def _samples(
     frame: "pd.DataFrame", name: str, options: ReadOptions, n_inputs: int, feature_names: Sequence[str] | None
 ) -> Dataset:

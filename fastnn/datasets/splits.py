@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn.checks import check_number
+from fastnn.datasets.convert import as_dataset
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.formats import read_files
 from fastnn.datasets.sparse import is_sparse
@@ -55,7 +56,7 @@ def hold_out(data: Dataset, share: float, seed: int = 0, *, in_place: bool = Fal
 
     Parameters
     ----------
-    data : Dataset
+    data : Dataset, or (images, labels)
         N samples.
     share : float
         The fraction of the samples to hold out, above 0 and below 1. At least one sample is held out.
@@ -83,6 +84,7 @@ def hold_out(data: Dataset, share: float, seed: int = 0, *, in_place: bool = Fal
     >>> len(training), len(validation)
     (1617, 180)
     """
+    data = as_dataset(data)
     rows, held = draw_held_out(len(data), share, seed)
     if in_place and is_sparse(data.images):
         raise DataError(f"{data.name}: images are a sparse matrix, expected an array to reorder in place")

@@ -14,7 +14,7 @@ from fastnn.datasets.inputs import Inputs, read_inputs
 from fastnn.datasets.options import ReadOptions
 from fastnn.datasets.pixels import matched
 from fastnn.datasets.roles import Known, Roles, find_roles
-from fastnn.datasets.rows import notes_of
+from fastnn.datasets.rows import notes_of, rows_of, set_rows
 from fastnn.datasets.target import read_target
 from fastnn.errors import DataError
 
@@ -161,14 +161,37 @@ def is_label_table(frame: "pd.DataFrame") -> bool:
 def join_labels(frame: "pd.DataFrame", labels: "pd.DataFrame", name: str, labels_name: str) -> "pd.DataFrame":
     """Return a table of samples with the labels of a second table as its last column, "label".
 
-    Give its data set the option ``label="last"`` if the table has no names. Raises DataError if the tables have
-    different numbers of rows.
+    Ids of one name in both tables tell which label belongs to which row. Without them, the order of the rows does.
+    Give the data set of the result the option ``label="last"`` if the table has no names. Raises DataError if the
+    tables have different numbers of rows, or different ids.
     """
     if len(frame) != len(labels):
         raise DataError(f"{labels_name}: found {len(labels)} labels, expected {len(frame)}, one for each row of {name}")
     joined = frame.copy(deep=False)
+    order = _order_by_ids(frame, labels, name, labels_name)
     column = labels.iloc[:, -1].to_numpy()
+    notes = notes_of(frame)
+    if order is not None:
+        column, notes = column[order], (*notes, f"the labels of {labels_name} are matched by {labels.columns[0]!a}")
     key = _JOINED_LABEL if any(isinstance(each, str) for each in frame.columns) else frame.shape[1]
     joined[key] = column
-    joined.attrs = frame.attrs
-    return joined
+    return set_rows(joined, rows_of(frame), notes)
+
+
+def _order_by_ids(frame: "pd.DataFrame", labels: "pd.DataFrame", name: str, labels_name: str) -> np.ndarray | None:
+    """Return the positions of the labels in the order of the samples, by ids in both tables.
+
+    None if the rows have the same order, or a table has no ids. Raises DataError if the ids are different.
+    """
+    title = labels.columns[0]
+    if labels.shape[1] != 2 or not isinstance(title, str) or title not in frame.columns:
+        return None
+    own = frame.iloc[:, list(frame.columns).index(title)].tolist()
+    theirs = labels.iloc[:, 0].tolist()
+    counts = [ids == list(range(int(ids[0] == 1), len(ids) + int(ids[0] == 1))) for ids in (own, theirs)]
+    if own == theirs or all(counts):
+        return None
+    position_of = {each: position for position, each in enumerate(theirs)}
+    if len(position_of) != len(theirs) or set(own) != set(position_of):
+        raise DataError(f"{labels_name}: found other values of {title!a} than in {name}, expected the same ids in both")
+    return np.array([position_of[each] for each in own])

@@ -12,7 +12,7 @@ from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
 from fastnn.evaluation.metrics import ClassScores, confusion, per_class
 from fastnn.models import Model, as_dataset, as_model, as_network
-from fastnn.models.model import class_probabilities
+from fastnn.models.model import class_probabilities, default_classes
 from fastnn.models.rows import in_order
 from fastnn.network import Network, check_scale
 
@@ -68,10 +68,22 @@ def evaluate(
     if isinstance(network, Model) or hasattr(network, "to_model"):
         model = as_model(network)
         data = data_for(model, data)
+    else:
+        _check_class_count(as_network(network), data)
     network = as_network(network)
     evaluated = evaluate_logits(network, data, backend, threads)
     check_scale(network, data.images, stacklevel=3)
     return evaluated.loss + network.l2_penalty(l2), evaluated.accuracy
+
+
+def _check_class_count(network: Network, data: Dataset) -> None:
+    """Raise DataError if data have names for other classes than a network has outputs: their numbers differ."""
+    expected = default_classes(network.output, network.n_outputs)
+    if expected is None or data.classes is None or data.has_targets or len(data.classes) in (1, len(expected)):
+        return
+    raise DataError(
+        f"{data.name} has {len(data.classes)} classes, the network {len(expected)}, and no names for them: give a Model"
+    )
 
 
 class Evaluation(NamedTuple):

@@ -11,8 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastnn import evaluation
+from fastnn.datasets.convert import describe
 from fastnn.datasets.dataset import Dataset
+from fastnn.errors import SettingsError
 from fastnn.explanation.run_facts import DEAD, RunFacts
+from fastnn.models import as_dataset, as_network
 from fastnn.network import Network
 from fastnn.optim.optimizers import DEEP
 from fastnn.training.history import History
@@ -112,6 +115,8 @@ def diagnose(
     ------
     DataError
         If `data` do not match the network, or `confusion` is not a square matrix of counts.
+    SettingsError
+        If `history` is something else, such as an estimator.
 
     Examples
     --------
@@ -128,7 +133,10 @@ def diagnose(
     result = history if isinstance(history, TrainingResult) else None
     if result is not None:
         history, network = result.history, result.network if network is None else network
-    assert isinstance(history, History)
+    if not isinstance(history, History):
+        raise SettingsError(f"history is {describe(history)}, expected a History or the result of train")
+    network = None if network is None else as_network(network)
+    data = None if data is None else as_dataset(data)
     run = RunFacts(history, result, network, data, counts, for_command)
     rules = (_inputs, _too_high, _too_deep, _too_low, _unfinished, _overfitting)
     cause = next((finding for finding in (rule(run) for rule in rules) if finding is not None), None)

@@ -8,6 +8,8 @@ import numpy as np
 from fastnn.backends import Backend, get_backend, layerwise, reference
 from fastnn.backends.base import LossAndGradients, check_data
 from fastnn.checks import check_integer
+from fastnn.evaluation.evaluate import check_fit, data_for
+from fastnn.models import as_dataset, as_model
 from fastnn.network import ACTIVATIONS, Network
 from fastnn.network.layers import Arrays
 from fastnn.optim.config import LossConfig
@@ -65,7 +67,7 @@ class GradientCheck(NamedTuple):
 
 
 def check_gradients(
-    network: Network,
+    network: Any,
     inp: Any,
     targets: Any,
     *,
@@ -83,6 +85,8 @@ def check_gradients(
 
     Parameters
     ----------
+    network : Network, Model, result of `train`, or fitted estimator
+        The labels of a model or an estimator are looked up in its classes.
     inp : ndarray of shape (B, D)
         A small batch: the check computes the loss at least twice for each parameter.
     targets : ndarray
@@ -145,6 +149,12 @@ def check_gradients(
     >>> check.passed, check.largest_error < check.tolerance, check.kinks
     (True, True, 0)
     """
+    if not isinstance(network, Network):
+        model = as_model(network)
+        network = model.network
+        if model.classes is not None and not model.is_multilabel:
+            data = data_for(model, as_dataset((inp, targets)))
+            inp, targets = check_fit(network, data)
     engine = get_backend(backend) if isinstance(backend, str) else backend
     exact = network.like(*([array.astype(np.float64) for array in each] for each in (network.weights, network.biases)))
     config = LossConfig.from_settings(settings)

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastnn.backends import get_backend
 from fastnn.checks import is_number, short
+from fastnn.datasets.convert import as_dataset
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
@@ -73,7 +74,7 @@ class Model:
         Parameters
         ----------
         network : Network
-        data : Dataset
+        data : Dataset, or (images, labels)
             The training data, or others with the same columns and classes.
 
         Returns
@@ -88,6 +89,7 @@ class Model:
         >>> fastnn.Model.for_data(fastnn.Network.for_data(data, ()), data).classes
         ('cat', 'dog', 'owl')
         """
+        data = as_dataset(data)
         of_network = cls.for_network(network)
         if of_network.classes is not None and data.classes is not None and not data.has_targets:
             of_network = replace(of_network, classes=tuple(data.classes))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.checks import check_choice, check_number, is_integer
+from fastnn.datasets.convert import as_dataset
 from fastnn.errors import SettingsError
 from fastnn.network.activations import ACTIVATIONS
 from fastnn.network.aligned import aligned_copy
@@ -234,7 +235,7 @@ class Network:
 
         Parameters
         ----------
-        data : Dataset
+        data : Dataset, or (images, labels)
             Gives the number of inputs, the number of classes (at least 2) and the input scale ``1 / pixel_max``.
         hidden : sequence of int or Layer
             The hidden layers; a number stands for a dense layer with so many units. Empty for none.
@@ -261,6 +262,7 @@ class Network:
         """
         if not isinstance(hidden, Iterable):
             raise SettingsError(f"hidden is {hidden!r}, expected a sequence of layers or numbers of units")
+        data = as_dataset(data)
         hidden, n_inputs = list(hidden), data.images.shape[1]
         n_outputs = data.n_classes if data.has_targets else max(2, data.n_classes)
         scale = Standardization.fit(data.images) if standardize else 1 / data.pixel_max

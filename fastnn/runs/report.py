@@ -62,7 +62,9 @@ def write_report(
     model = load(saved.path / MODEL)
     test = data_for(model, load_test_data(saved, data))
     target = saved.path / PAGE if out is None else Path(out)
-    write_atomically(target, render(saved, model, test, evaluate_model(model, test, backend)).encode())
+    write_atomically(
+        target, render(saved, model, test, evaluate_model(model, test, backend)).encode(errors="backslashreplace")
+    )
     return target
 
 

@@ -12,6 +12,7 @@ from fastnn.backends.threads import resolve_threads
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError, SettingsError
 from fastnn.evaluation.evaluate import check_fit
+from fastnn.models import as_dataset, as_network
 from fastnn.network import Network
 from fastnn.optim.config import TrainingConfig
 from fastnn.optim.optimizers import LBFGS
@@ -88,7 +89,7 @@ def find_learning_rate(
     ----------
     network : Network
         The network to start from; it does not change.
-    data : Dataset
+    data : Dataset, or (images, labels)
         The training data, as in `train`.
     sample_weight : ndarray of shape (N,), or None
         As in `train`.
@@ -135,6 +136,7 @@ def find_learning_rate(
     """
     config = (config or TrainingConfig()).replace(**settings)
     config = config.replace(threads=resolve_threads(config.threads))
+    network, data = as_network(network), as_dataset(data)
     checked = TrainingData(*check_fit(network, data), check_sample_weight(sample_weight, len(data), network.dtype))
     check_config(network, config, len(data))
     return search_rate(Job(network, checked, np.arange(len(data)), config, get_backend(config.backend), None))

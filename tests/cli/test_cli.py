@@ -251,7 +251,7 @@ def test_explain_rejects_wrong_arguments(run, mnist_model, tmp_path, monkeypatch
     _fails(["explain", model, "line.png", "--data", "x.csv"], 2, capsys, ["--data is given with an IMAGE"])
     _fails(["explain", model], 2, capsys, ["IMAGE --row", "required"])
     _fails(["explain", digits, "line.png"], 1, capsys, ["8 x 8 images", "28 x 28"])
-    _fails(["explain", digits, "--row", "0"], 1, capsys, ["MNIST test has 784 columns, expected 64 (8 x 8 pixels)"])
+    _fails(["explain", digits, "--row", "0"], 2, capsys, ["takes 64 inputs, not MNIST's images", "--data FILE"])
     _fails(["explain", model, "line.png", "--out", "figure.doc"], 2, capsys, ["figure.doc", "'.doc'", ".png"])
     _fails(["explain", model, "line.png", "--out", "no/figure.png"], 1, capsys, ["figure.png", "does not exist"])
     assert _names(tmp_path) == {"text.png", "line.png"}

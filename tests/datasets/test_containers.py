@@ -436,3 +436,21 @@ def test_any_changed_bytes_give_data_or_one_clear_error(kind, written, outcome, 
         good = good[: data.draw(st.integers(0, len(good)), "length")]
     result = outcome(lambda: read_files(written(good, "changed")))
     assert "changed" in result if isinstance(result, str) else isinstance(result[0], Dataset)
+
+
+def test_labels_of_any_name_are_found_beside_images(written, refused):
+    labels = LABELS.reshape(10, 1)
+    for name, values in (("outputs", LABELS), ("annotations", labels)):
+        data, _ = read_files(written(npz(images=IMAGES, **{name: values})))
+        np.testing.assert_array_equal(data.class_labels(), LABELS)
+        assert data.notes[0].endswith(f"data: {name} taken as the labels, by its shape")
+    data, _ = read_files(written(npz(images=IMAGES, ids=np.arange(10), more=np.arange(10))))
+    assert data.labels is None
+    assert data.notes[0].endswith("data: not used: 'ids', 'more'")
+
+
+def test_a_submission_beside_the_data_is_no_data(written):
+    table = "".join(f"{a},{b},{'xy'[int(a > b)]}\n" for a, b in RNG.random((30, 2)).round(3))
+    members = {"train.csv": f"a,b,label\n{table}", "gender_submission.csv": "id,label\n1,x\n"}
+    data, test = read_files(written(zipped({name: text.encode() for name, text in members.items()})))
+    assert (len(data), test) == (30, None)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from sklearn import datasets as sklearn_data
 
-from fastnn.datasets import Dataset, load_mnist
+from fastnn.datasets import Dataset, load_mnist, read_files
 from fastnn.datasets.frames import read_frame
 from fastnn.datasets.options import ReadOptions
 from fastnn.datasets.pixels import matched, pixel_scale
@@ -244,3 +244,50 @@ def test_bytes_of_0_and_1_have_scale_1():
     bits = np.array([[0, 1], [1, 0]], np.uint8)
     assert (pixel_scale(bits), pixel_scale(bits * 2), pixel_scale(bits * 0)) == (1, 255, 255)
     assert pixel_scale(np.ones((1, 64), np.uint8)) == 1
+
+
+@pytest.mark.parametrize("key", ["", "id", "sample_id"])
+def test_labels_in_a_second_table_are_matched_by_ids(written, refused, key):
+    """Ids in both tables tell which label belongs to which row, whatever the order of the rows."""
+    own = IRIS.iloc[:, :4].assign(**{key: range(7, 157)})
+    theirs = pd.DataFrame({key: range(7, 157), "species": IRIS.species}).sample(frac=1, random_state=0)
+
+    paths = [written(own.to_csv(index=False), "x.csv"), written(theirs.to_csv(index=False), "y.csv")]
+    data, _ = read_files(paths)
+    assert data.class_labels() == IRIS.species.tolist()
+    assert any("matched by" in note for note in data.notes)
+    written(theirs.assign(**{key: range(150)}).to_csv(index=False), "y.csv")
+    refused(lambda: read_files(paths), "y.csv", repr(key), "same ids")
+
+
+def test_row_numbers_that_begin_at_0_and_at_1_do_not_hinder_joining(written):
+    own = IRIS.iloc[:, :4].assign(id=range(150))
+    theirs = pd.DataFrame({"id": range(1, 151), "species": IRIS.species})
+    data, _ = read_files([written(own.to_csv(index=False), "x.csv"), written(theirs.to_csv(index=False), "y.csv")])
+    assert data.class_labels() == IRIS.species.tolist()
+
+
+def test_sheets_that_are_not_read_are_named(tmp_path):
+    with pd.ExcelWriter(tmp_path / "t.xlsx") as book:
+        IRIS.to_excel(book, sheet_name="first", index=False)
+        IRIS.to_excel(book, sheet_name="more", index=False)
+    assert "sheet 'first' read; not used: 'more'" in read_files(tmp_path / "t.xlsx")[0].notes
+
+
+@pytest.mark.parametrize("classes", [[2, 3, 4], [-1, 0, 1], [5, 6, 7]])
+@pytest.mark.parametrize("at_start", [False, True])
+def test_labels_without_a_gap_are_found_beside_fractions(written, classes, at_start):
+    """Without names, whole numbers that follow each other are labels, wherever they begin."""
+    labels = pd.Series(np.array(classes)[IRIS.species.astype("category").cat.codes])
+    frame = IRIS.iloc[:, :4].round(1) + 0.05
+    frame.insert(0 if at_start else 4, "x", labels)
+    data, _ = read_files(written(frame.to_csv(index=False, header=False)))
+    assert data.class_labels() == labels.tolist()
+
+
+def test_row_numbers_of_a_shuffled_table_are_left_out(written):
+    frame = IRIS.copy()
+    frame.insert(0, "nr", np.random.default_rng(0).permutation(150) + 1)
+    data, _ = read_files(written(frame.to_csv(index=False)))
+    assert data.feature_names == tuple(IRIS.columns[:4])
+    assert data.notes[0] == "left out: column 1 ('nr'), row numbers or ids"

@@ -193,3 +193,44 @@ def test_anything_else_is_named_with_what_to_give(call, message):
 def test_models_can_be_pickled(wine):
     copy = pickle.loads(pickle.dumps(wine))
     np.testing.assert_array_equal(copy.predict(FRAME), wine.predict(FRAME))
+
+
+def _words():
+    data = fastnn.load_digits()
+    return data.images, np.array(list("abcdefghij"))[data.labels]
+
+
+def test_pairs_of_images_and_labels_are_data_sets_everywhere():
+    images, words = _words()
+    pair, data = (images[:200].tolist(), words[:200].tolist()), fastnn.Dataset(images[:200], words[:200])
+    network = fastnn.Network.for_data(pair, (8,), seed=0)
+    np.testing.assert_array_equal(network.weights[0], fastnn.Network.for_data(data, (8,), seed=0).weights[0])
+    assert fastnn.Model.for_data(network, pair).classes == data.classes
+    np.testing.assert_array_equal(fastnn.hold_out(pair, 0.1)[1].labels, fastnn.hold_out(data, 0.1)[1].labels)
+    searches = [fastnn.find_learning_rate(network, each, backend="numpy").suggestion for each in (pair, data)]
+    assert searches[0] == searches[1]
+
+
+def test_gradients_of_a_model_are_checked_with_its_labels():
+    images, words = _words()
+    network = fastnn.Network.for_data((images, words), (8,), seed=0)
+    model = fastnn.Model.for_data(network, (images, words))
+    expected = fastnn.check_gradients(network, images[:4], np.array([0, 1, 2, 3]), backend="numpy", n_weights=50)
+    assert fastnn.check_gradients(model, images[:4], words[:4], backend="numpy", n_weights=50) == expected
+
+
+def test_what_is_no_history_is_refused():
+    for value in (fastnn.MLPClassifier(), "run", None):
+        with pytest.raises(fastnn.SettingsError, match="expected a History or the result of train"):
+            fastnn.diagnose(value)
+
+
+def test_a_network_is_not_evaluated_on_other_classes():
+    """A network has no names for its classes, so the numbers of five of ten names would mean others."""
+    images, words = _words()
+    network = fastnn.Network.for_data((images, words), (8,), seed=0)
+    some = words > "e"
+    with pytest.raises(fastnn.DataError, match="5 classes, the network 10"):
+        fastnn.evaluate(network, (images[some], words[some]), backend="numpy")
+    model = fastnn.Model.for_data(network, (images, words))
+    assert fastnn.evaluate(model, (images[some], words[some]), backend="numpy")[1] >= 0
