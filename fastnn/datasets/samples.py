@@ -93,10 +93,11 @@ def read_labelled_samples(
     DataError, FileError, SettingsError
         As `read_files` does.
     """
-    chosen = ReadOptions(**{**options, "drop": tuple(options.get("drop", ()))})
-    tables = _tables(paths, chosen) if feature_names is not None and len(paths) == 1 else None
-    if tables is not None and len(tables) == 1 and set(feature_names or ()) <= set(tables[0].frame.columns):
-        return dataset_of_frame(tables[0].frame, tables[0].name, chosen, feature_names=feature_names)
+    chosen = ReadOptions(**options)
+    tables = read_tables(paths, chosen) if feature_names is not None and len(paths) == 1 else None
+    if tables is not None and len(tables) == 1 and set(feature_names or ()) <= set(tables[0][1].columns):
+        name, frame = tables[0]
+        return dataset_of_frame(frame, name, chosen, feature_names=feature_names)
     train, test = read_files(paths, **options)
     return train if test is None else test
 
