@@ -1,5 +1,6 @@
 """Converts what users give for samples and labels to arrays: pandas and polars, lists, tensors, images of any rank."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -71,9 +72,14 @@ def as_labels(values: Any, name: str, *, numbered: bool = False) -> tuple[np.nda
         classes, numbers = np.unique(whole, return_inverse=True)
         return numbers.astype(np.int64).reshape(-1), tuple(classes.tolist())
     texts = [_text_label(value, row, name) for row, value in enumerate(array.tolist())]
-    names = sorted(set(texts))
-    number = {text: index for index, text in enumerate(names)}
-    return np.array([number[text] for text in texts], np.int64), tuple(names)
+    return numbered_texts(texts)
+
+
+def numbered_texts(texts: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the number of the class of each text, (N,) int64, and the classes in sorted order."""
+    classes = sorted(set(texts))
+    number = {text: index for index, text in enumerate(classes)}
+    return np.array([number[text] for text in texts], np.int64), tuple(classes)
 
 
 def as_array(values: Any, name: str) -> np.ndarray:

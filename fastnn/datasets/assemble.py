@@ -8,15 +8,13 @@ import numpy as np
 
 from fastnn.checks import short
 from fastnn.datasets.dataset import Dataset
+from fastnn.datasets.grey import LUMA
 from fastnn.datasets.options import ReadOptions
-from fastnn.datasets.pixels import as_pixels, check_not_empty, pixel_scale
+from fastnn.datasets.pixels import LARGEST_BYTE, as_pixels, check_not_empty, pixel_scale
 from fastnn.datasets.sparse import canonical, is_sparse
 from fastnn.datasets.target import are_classes
 from fastnn.errors import DataError
 
-# Weights of red, green and blue in the brightness of a pixel (ITU-R BT.601).
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-LARGEST_BYTE = 255
 # Rows of this number of pixels are images: 28 x 28 as of MNIST, and 8 x 8 as of scikit-learn's digits.
 _KNOWN_SHAPES = {784: (28, 28), 64: (8, 8)}
 _IMAGES_EXPECTED = "(N, D), (N, height, width), or one, three or four channels before or after height and width"
@@ -107,7 +105,7 @@ def _grey(planes: np.ndarray) -> np.ndarray:
     """Return the brightness of colour images (N, height, width, 3 or 4), in their own type."""
     grey = np.empty(planes.shape[:3], planes.dtype if planes.dtype.kind == "f" else np.float32)
     for start in range(0, len(planes), 1024):  # blocks, because products need a floating-point copy
-        grey[start : start + 1024] = planes[start : start + 1024, ..., :3].astype(np.float32) @ _LUMA
+        grey[start : start + 1024] = planes[start : start + 1024, ..., :3].astype(np.float32) @ LUMA
     return grey if planes.dtype.kind == "f" else np.rint(grey).astype(planes.dtype)
 
 

@@ -99,8 +99,6 @@ def read_csv(
         if options.get("label") is not None:
             raise SettingsError(f"labels is {labels!r} and label is {options['label']!r}, expected one of the two")
         options["label"] = labels
-    drop = options.get("drop", ())
-    options["drop"] = (drop,) if isinstance(drop, str) else tuple(drop)
     told = ReadOptions(header=header, **options)
     if n_pixels is not None:
         check_integer("n_pixels", n_pixels, 1)

@@ -19,6 +19,7 @@ from fastnn.datasets.dialect import (
     find_dialect,
     is_number,
 )
+from fastnn.datasets.pixels import LARGEST_BYTE
 from fastnn.datasets.roles import names_labels
 from fastnn.datasets.rows import field_found, set_rows
 from fastnn.errors import DataError
@@ -34,7 +35,6 @@ _MIN_LONG_RUN = 10
 # With texts that occur in no other line, such as the name of the labels, this number of columns is enough.
 _MIN_SHORT_RUN = 3
 _CHUNK_VALUES = 4_000_000
-_LARGEST_BYTE = 255
 
 
 class TextRows:
@@ -263,7 +263,7 @@ def _compact(chunk: "pd.DataFrame") -> "pd.DataFrame":
     if not len(whole):
         return chunk
     values = chunk.iloc[:, whole].to_numpy()
-    fits = (values.min(axis=0) >= 0) & (values.max(axis=0) <= _LARGEST_BYTE)
+    fits = (values.min(axis=0) >= 0) & (values.max(axis=0) <= LARGEST_BYTE)
     if fits.all() and len(whole) == chunk.shape[1]:
         return type(chunk)(values.astype(np.uint8), columns=chunk.columns)
     return chunk.astype(dict.fromkeys(chunk.columns[whole[fits]], np.uint8))

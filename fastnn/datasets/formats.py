@@ -41,6 +41,7 @@ _EXPECTED = (
     "(training, then test)"
 )
 _FRAME_KINDS = {"CSV": "csv", "Parquet": "parquet", "Feather": "feather", "Excel": "excel", "JSON lines": "json-lines"}
+_TABLE_KINDS = {*_FRAME_KINDS, "ARFF"}
 # Files beside the data in a folder or an archive, which are not data.
 _BESIDE = re.compile(r"read_?me|licen[cs]e|citation|notice|changelog|\w*submission|index$|.*-mapping\b|.*names$", re.I)
 _TEXT_SUFFIXES = (
@@ -152,7 +153,7 @@ def read_files(paths: FilePath | Sequence[FilePath], **options: Any) -> tuple[Da
     >>> data.images.shape, data.labels
     ((3, 784), array([0, 0, 1]))
     """
-    chosen = ReadOptions(**{**options, "drop": tuple(options.get("drop", ()))})
+    chosen = ReadOptions(**options)
     given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     found = [_expanded(existing_spelling(path), chosen) for path in given]
     if not any(found):
@@ -161,6 +162,16 @@ def read_files(paths: FilePath | Sequence[FilePath], **options: Any) -> tuple[Da
         return _finished(_of_folders(given, found, chosen), given, chosen)
     files = [file for each in found for file in each if isinstance(file, _File)]
     return _finished(_parts_of_files(files, chosen), given, chosen)
+
+
+def read_tables(paths: Sequence[FilePath], options: ReadOptions) -> "list[tuple[str, pd.DataFrame]] | None":
+    """Return the names and the frames of tables; None if one of the files is no table."""
+    found = [_expanded(existing_spelling(path), options) for path in paths]
+    files = [file for each in found for file in each if isinstance(file, _File)]
+    if any(isinstance(each, dict) for each in found) or any(file.kind.key not in _TABLE_KINDS for file in files):
+        return None
+    tables = [_load(file, options) for file in files]
+    return [(table.name, table.frame) for table in tables if isinstance(table, _Table)] or None
 
 
 def _finished(parts: Parts, paths: Sequence[FilePath], options: ReadOptions) -> tuple[Dataset, Dataset | None]:

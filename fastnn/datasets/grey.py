@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 LARGEST_SIDE = 1024  # of the pictures in which digits are found, in pixels
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+# Weights of red, green and blue in the brightness of a pixel (ITU-R BT.601).
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 # The projection on the colours' own direction replaces the luma if its contrast is this many times as large.
 _COLOUR_GAIN = 3.0
 _SAMPLE_SIDE = 128
@@ -107,7 +108,7 @@ def grey_of_transparent(pixels: np.ndarray) -> np.ndarray:
     """
     opacity = pixels[:, :, -1] / 255
     colours = pixels[:, :, :-1]
-    grey = colours[:, :, 0] if colours.shape[2] == 1 else grey_of_colours(colours) if opacity.all() else colours @ _LUMA
+    grey = colours[:, :, 0] if colours.shape[2] == 1 else grey_of_colours(colours) if opacity.all() else colours @ LUMA
     is_opaque = opacity > 0.5
     if is_opaque.mean() > 0.6:
         ground = float(np.median(grey[is_opaque]))
@@ -128,7 +129,7 @@ def grey_of_colours(picture: "Image | np.ndarray", luma: np.ndarray | None = Non
 
     if isinstance(picture, np.ndarray):
         bands = [picture[:, :, channel] for channel in range(3)]
-        luma = picture @ _LUMA if luma is None else luma
+        luma = picture @ LUMA if luma is None else luma
         samples = np.stack([shrunk(band, _SAMPLE_SIDE) for band in bands], axis=-1)
     else:
         scale = min(1.0, _SAMPLE_SIDE / max(picture.size))
@@ -156,6 +157,6 @@ def _ink_direction(colours: np.ndarray) -> np.ndarray | None:
         return None
     _, _, axes = np.linalg.svd(difference[far], full_matrices=False)
     direction = axes[0].astype(np.float32)
-    by_luma = float(np.median(np.abs(difference[far] @ _LUMA)))
+    by_luma = float(np.median(np.abs(difference[far] @ LUMA)))
     by_colour = float(np.median(np.abs(difference[far] @ direction)))
     return direction if by_colour > _COLOUR_GAIN * max(by_luma, 1.0) else None

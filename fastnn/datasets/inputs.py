@@ -7,13 +7,12 @@ import numpy as np
 
 from fastnn.datasets.columns import Table
 from fastnn.datasets.options import ReadOptions
-from fastnn.datasets.pixels import pixel_scale
+from fastnn.datasets.pixels import LARGEST_BYTE, holds_bytes, pixel_scale
 from fastnn.datasets.roles import is_pixel_name
 from fastnn.errors import DataError
 
 _SEPARATED = re.compile(r"[+-]?[0-9]{1,3}(?:([,.' ])[0-9]{3})(?:\1[0-9]{3})*(?:[.,][0-9]+)?")
 _PIXEL_EXPECTED = "a whole number from 0 to 255"
-_LARGEST_PIXEL = 255
 _LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 # float32 holds all whole numbers up to this one.
 _LARGEST_EXACT = 2**24
@@ -135,7 +134,7 @@ def _image_shape(values: np.ndarray, names: tuple[str, ...] | None) -> tuple[int
         return None
     if n_columns == 784:
         return 28, 28
-    if n_columns == 64 and _are_bytes(values):
+    if n_columns == 64 and holds_bytes(values):
         return 8, 8
     if names is None or not all(re.search(r"[a-z]", name, re.IGNORECASE) and is_pixel_name(name) for name in names):
         return None
@@ -153,32 +152,26 @@ def _are_counted(names: tuple[str, ...]) -> bool:
     return len({re.sub(r"\d+", "0", name) for name in names}) == 1
 
 
-def _are_bytes(values: np.ndarray) -> bool:
-    if values.dtype == np.uint8:
-        return True
-    return bool(values.min() >= 0 and values.max() <= _LARGEST_PIXEL and (np.floor(values) == values).all())
-
-
 def _looks_like_pixels(values: np.ndarray, names: tuple[str, ...] | None) -> bool:
     """Return whether columns are pixels of images of unknown shape."""
     if names is not None and not _are_counted(names):
         return False
     if names is not None and all(re.search(r"pix|\dx\d", name, re.IGNORECASE) for name in names):
         return True
-    if values.shape[1] < _LEAST_PIXELS or not _are_bytes(values):
+    if values.shape[1] < _LEAST_PIXELS or not holds_bytes(values):
         return False
-    return bool(values.max() > _LARGEST_PIXEL // 2 and np.median(values.max(axis=0)) >= _BRIGHT)
+    return bool(values.max() > LARGEST_BYTE // 2 and np.median(values.max(axis=0)) >= _BRIGHT)
 
 
 def _check_pixels(table: Table, positions: list[int], values: np.ndarray, pixel_max: float | None) -> None:
     """Raise DataError if most pixels are whole numbers and one is not, or is out of range."""
-    if values.dtype == np.uint8 or (pixel_max is not None and pixel_max > _LARGEST_PIXEL):
+    if values.dtype == np.uint8 or (pixel_max is not None and pixel_max > LARGEST_BYTE):
         return
     low, high = float(values.min()), float(values.max())
     fractions = np.floor(values) != values
     n_fractions = np.count_nonzero(fractions)
     if not n_fractions:
-        wrong = (values < 0) | (values > _LARGEST_PIXEL)
+        wrong = (values < 0) | (values > LARGEST_BYTE)
         if high > 1 and wrong.any():
             raise _error_at(table, positions, wrong, _PIXEL_EXPECTED)
         return
@@ -201,7 +194,7 @@ def _most_frequent(values: np.ndarray) -> float:
 
 def _stored(values: np.ndarray, is_pixels: bool) -> np.ndarray:
     """Return pixels as uint8 if they are bytes, and other numbers as float32, or float64 if float32 loses too much."""
-    if is_pixels and _are_bytes(values):
+    if is_pixels and holds_bytes(values):
         return np.ascontiguousarray(values, np.uint8)
     if values.dtype.kind in "ui" and values.dtype.itemsize == 1:
         return np.ascontiguousarray(values, np.float32)

@@ -157,10 +157,11 @@ def _without_lines(components: list[Component], labels: np.ndarray) -> list[Comp
     if not lines or not components:
         return components
     longest = max(line.size for line in lines)
-    if any(other.size >= 0.25 * longest for other in others):
-        return others
     # A digit 1 is a line, too. It is upright, and other lines beside it are longer.
     upright = [line for line in lines if line.height > line.width]
+    if any(other.size >= 0.25 * longest for other in others):
+        tallest = max(other.height for other in others)
+        return others + [line for line in upright if line.height < 1.15 * tallest]
     if len(upright) > 1:
         shortest = min(line.height for line in upright)
         upright = [line for line in upright if line.height < 1.15 * shortest]

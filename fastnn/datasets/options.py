@@ -1,5 +1,6 @@
 """`ReadOptions`: what a user says about a data file, for all readers. Each reader uses what concerns its format."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastnn.checks import check_choice, check_number, is_integer
@@ -18,7 +19,7 @@ class ReadOptions:
     label : str, int or None
         The column of the labels of a table: its name, its number from 1, "first", "last", or "none" for a table without
         labels. None: the column is found by its name, or by evidence at both ends of the row.
-    drop : tuple of str
+    drop : sequence of str
         The names of columns to leave out.
     header : bool or None
         Whether line 1 of a table has the names of the columns; None: the line itself decides.
@@ -42,7 +43,7 @@ class ReadOptions:
     """
 
     label: str | int | None = None
-    drop: tuple[str, ...] = ()
+    drop: Sequence[str] = ()
     header: bool | None = None
     missing: str = "refuse"
     task: str = "auto"
@@ -51,6 +52,7 @@ class ReadOptions:
     image_shape: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "drop", (self.drop,) if isinstance(self.drop, str) else tuple(self.drop))
         check_choice("missing", self.missing, MISSING)
         check_choice("task", self.task, TASKS)
         if not (self.label is None or isinstance(self.label, str) or is_integer(self.label)):

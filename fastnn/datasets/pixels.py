@@ -1,22 +1,14 @@
-"""The rules of all readers: which numbers are valid pixels and labels, and the largest value of a pixel."""
+"""The rules of all readers: which numbers are valid pixels, and the largest value of a pixel."""
 
 from dataclasses import replace
-from math import isqrt
 
 import numpy as np
 
 from fastnn.checks import short
-from fastnn.datasets.arrays import LARGEST_LABEL
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError
 
-LABEL_EXPECTED = f"a label (a whole number from 0 to {LARGEST_LABEL})"
-
-
-def square(n_pixels: int) -> tuple[int, int] | None:
-    """Return (side, side) if `n_pixels` is a square number of at least 2 x 2, else None."""
-    side = isqrt(n_pixels)
-    return (side, side) if side * side == n_pixels and side > 1 else None
+LARGEST_BYTE = 255
 
 
 def check_not_empty(shape: tuple[int, ...], name: str) -> None:
@@ -36,7 +28,7 @@ def as_pixels(values: np.ndarray, name: str) -> np.ndarray:
     if values.dtype == np.uint8:
         return np.ascontiguousarray(values)
     if values.dtype.kind in "iu":
-        invalid, pixel_type = (values < 0) | (values > 255), "u1"
+        invalid, pixel_type = (values < 0) | (values > LARGEST_BYTE), "u1"
         expected = "integers from 0 to 255, or floating-point numbers"
     else:
         invalid, pixel_type = ~np.isfinite(values), f"f{max(values.dtype.itemsize, 4)}"
@@ -49,21 +41,6 @@ def as_pixels(values: np.ndarray, name: str) -> np.ndarray:
     return np.ascontiguousarray(values, pixel_type)
 
 
-def are_labels(values: np.ndarray) -> np.ndarray:
-    """Return for each number whether it is a valid label: a whole number from 0 to 9999."""
-    with np.errstate(invalid="ignore"):  # every comparison with NaN is False, so NaN is invalid
-        return (values >= 0) & (values <= LARGEST_LABEL) & (np.floor(values) == values)
-
-
-def as_labels(values: np.ndarray, name: str) -> np.ndarray:
-    """Convert numbers to labels, (N,) int64; raise DataError if one is not a valid label."""
-    valid = are_labels(values)
-    if not valid.all():
-        sample = int(valid.argmin())
-        raise DataError(f"{name}: label {sample} (from 0): found {values[sample]}, expected {LABEL_EXPECTED}")
-    return values.astype(np.int64)
-
-
 def pixel_scale(*images: np.ndarray) -> float:
     """Return the largest value a pixel can have, guessed from one or more arrays of the same scale.
 
@@ -73,7 +50,7 @@ def pixel_scale(*images: np.ndarray) -> float:
     """
     largest = max(float(array.max()) for array in images)
     if largest == 1 or (
-        any(array.dtype != np.uint8 for array in images) and (largest < 1 or not all(map(_holds_bytes, images)))
+        any(array.dtype != np.uint8 for array in images) and (largest < 1 or not all(map(holds_bytes, images)))
     ):
         return 1.0
     return 16.0 if images[0].shape[1] == 64 and largest <= 16 else 255.0
@@ -130,7 +107,7 @@ def _with_one_scale(train: Dataset, test: Dataset) -> tuple[Dataset, Dataset]:
         return replace(train, pixel_max=pixel_max), replace(test, pixel_max=pixel_max)
     is_image = train.image_shape is not None
     for scaled, other in ((train, test), (test, train)):
-        if is_image and _is_fractions(scaled.images) and _holds_bytes(other.images) and other.images.max() > 1:
+        if is_image and _is_fractions(scaled.images) and holds_bytes(other.images) and other.images.max() > 1:
             raise DataError(
                 f"{test.name}: the pixels of {scaled.name} are fractions up to 1, those of {other.name} are whole "
                 "numbers, expected training and test set to have one scale"
@@ -143,12 +120,12 @@ def _with_one_scale(train: Dataset, test: Dataset) -> tuple[Dataset, Dataset]:
     return replace(train, pixel_max=pixel_max), replace(test, pixel_max=pixel_max)
 
 
-def _holds_bytes(images: np.ndarray) -> bool:
+def holds_bytes(images: np.ndarray) -> bool:
     """Return whether all values are whole numbers from 0 to 255."""
     if images.dtype == np.uint8:
         return True
-    return bool(images.min() >= 0 and images.max() <= 255 and (np.floor(images) == images).all())
+    return bool(images.min() >= 0 and images.max() <= LARGEST_BYTE and (np.floor(images) == images).all())
 
 
 def _is_fractions(images: np.ndarray) -> bool:
-    return images.dtype != np.uint8 and bool(images.max() <= 1) and not _holds_bytes(images)
+    return images.dtype != np.uint8 and bool(images.max() <= 1) and not holds_bytes(images)

@@ -8,8 +8,7 @@ import numpy as np
 
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.files import FilePath
-from fastnn.datasets.formats import _expanded, _load, _Table, read_files
-from fastnn.datasets.idx import existing_spelling
+from fastnn.datasets.formats import read_files, read_tables
 from fastnn.datasets.options import ReadOptions
 from fastnn.datasets.table import dataset_of_frame
 from fastnn.errors import DataError
@@ -49,19 +48,18 @@ def read_samples(
     DataError, FileError, SettingsError
         As `read_files` does; and DataError if an input of the model is missing.
     """
-    chosen = ReadOptions(**{**options, "drop": tuple(options.get("drop", ()))})
-    tables = _tables(paths, chosen)
+    chosen = ReadOptions(**options)
+    tables = read_tables(paths, chosen)
     if tables is None:
         train, test = read_files(paths, **options)
         return (train if test is None else test), None
     parts, ids = [], []
-    for table in tables:
-        frame = table.frame
+    for name, frame in tables:
         if id_name is not None and id_name in frame.columns:
             ids += _plain(frame[id_name])
             if id_name not in (feature_names or ()):
                 frame = frame.drop(columns=id_name)
-        parts.append(_samples(frame, table.name, chosen, n_inputs, feature_names))
+        parts.append(_samples(frame, name, chosen, n_inputs, feature_names))
     if ids and len(ids) != sum(map(len, parts)):
         raise DataError(f"only some tables have a column {id_name!r}, expected it in all of them")
     data = parts[0]
@@ -95,10 +93,11 @@ def read_labelled_samples(
     DataError, FileError, SettingsError
         As `read_files` does.
     """
-    chosen = ReadOptions(**{**options, "drop": tuple(options.get("drop", ()))})
-    tables = _tables(paths, chosen) if feature_names is not None and len(paths) == 1 else None
-    if tables is not None and len(tables) == 1 and set(feature_names or ()) <= set(tables[0].frame.columns):
-        return dataset_of_frame(tables[0].frame, tables[0].name, chosen, feature_names=feature_names)
+    chosen = ReadOptions(**options)
+    tables = read_tables(paths, chosen) if feature_names is not None and len(paths) == 1 else None
+    if tables is not None and len(tables) == 1 and set(feature_names or ()) <= set(tables[0][1].columns):
+        name, frame = tables[0]
+        return dataset_of_frame(frame, name, chosen, feature_names=feature_names)
     train, test = read_files(paths, **options)
     return train if test is None else test
 
@@ -116,22 +115,6 @@ def _samples(
         options = replace(options, label="none")
     data = dataset_of_frame(frame, name, options, n_inputs=n_inputs, feature_names=feature_names)
     return replace(data, labels=None, classes=None)
-
-
-def _tables(paths: Sequence[FilePath], options: ReadOptions) -> list[_Table] | None:
-    """Return the tables of files; None if one of them is no table."""
-    loaded = []
-    for path in paths:
-        files = _expanded(existing_spelling(path), options)
-        if isinstance(files, dict):
-            return None
-        for file in files:
-            if file.kind.key not in ("CSV", "Parquet", "Feather", "Excel", "JSON lines", "ARFF"):
-                return None
-            table = _load(file, options)
-            assert isinstance(table, _Table)
-            loaded.append(table)
-    return loaded or None
 
 
 def _plain(column: "pd.Series") -> list[Any]:

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn.datasets.arrays import LARGEST_LABEL
+from fastnn.datasets.arrays import LARGEST_LABEL, numbered_texts
 from fastnn.datasets.columns import Profile, Table, profile_of
 from fastnn.errors import DataError
 
@@ -101,10 +101,8 @@ def _of_texts(table: Table, position: int) -> Target:
     for row, text in enumerate(texts):
         if not text:
             raise table.error(row, position, "a label")
-    classes = sorted(set(texts))
+    labels, classes = numbered_texts(texts)
     if len(classes) > _MANY_VALUES and 2 * len(classes) > len(texts):
         found = f"{len(classes)} different texts in {len(texts)} rows"
         raise DataError(f"{table.name}: {table.column(position)}: found {found}, expected classes that repeat")
-    number = {text: index for index, text in enumerate(classes)}
-    labels = np.array([number[text] for text in texts], np.int64)
-    return Target(labels, tuple(classes), f"{len(classes)} classes")
+    return Target(labels, classes, f"{len(classes)} classes")

@@ -193,15 +193,6 @@ def load(path: str | os.PathLike[str]) -> Model:
             raise FileError(f"{name}: cannot be read ({error.strerror or error})") from error
 
 
-def load_classifier(path: str | os.PathLike[str]) -> Model:
-    """Load a model whose output is a softmax over C classes; raise DataError for any other model."""
-    model = load(path)
-    if not model.network.loss.uses_labels:
-        found = f"the output of its network is {model.network.output}"
-        raise DataError(f"{display_path(path)}: {found}, expected softmax: one of C classes")
-    return model
-
-
 def checked(model: Model) -> dict[str, Any]:
     """Return the names and the threshold of a model as a file stores them; raise DataError if they do not match."""
     names = {name: _as_json_types(getattr(model, name)) for name in _NAMES}

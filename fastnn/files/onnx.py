@@ -91,8 +91,8 @@ def export_onnx(
     - probabilities: (batch, C) in the network's dtype. For a single logistic output with two classes: (batch, 2).
     - values: (batch, C) in the network's dtype.
 
-    The metadata of the file are those of a model file: output, classes, image_shape, feature_names, unknown, and the
-    versions of fastnn, numpy and onnx. Values that are not text are written as JSON.
+    The metadata of the file are those of a model file: output, classes, image_shape, feature_names, unknown, pixels,
+    and the versions of fastnn, numpy and onnx. Values that are not text are written as JSON.
 
     The comparison fails in these cases:
 

@@ -192,11 +192,6 @@ def predicted_pairs(estimator: Any, X: Any, y: Any = None) -> ClassPairs:
     return class_pairs(values, predictions, None, [*classes, *others])
 
 
-def image_shape_of(estimator: Any, image_shape: Any) -> Any:
-    """Return `image_shape`, or if it is None, that of a model or an estimator, or None."""
-    return as_model(estimator).image_shape if image_shape is None else image_shape
-
-
 def last_step(estimator: Any) -> Any:
     """Return the last step of a pipeline; anything else is returned as it is."""
     return estimator.steps[-1][1] if is_pipeline(estimator) else estimator

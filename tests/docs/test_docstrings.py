@@ -12,7 +12,8 @@ import fastnn
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(fastnn.__path__, "fastnn.")
-    if not module.name.startswith(("fastnn.kernels", "fastnn.__main__"))
+    # PyInstaller imports its hook.
+    if not module.name.startswith(("fastnn.kernels", "fastnn.__main__", "fastnn._pyinstaller.hook"))
 )
 # Data, and what `explain` and `diagnose` return; exceptions need no example either.
 WITHOUT_EXAMPLE = {"RECIPES", "__version__", "Explanation", "Finding"}

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from fastnn.errors import DataError, FastnnError, FileError
 from fastnn.files import model_file
-from fastnn.files.model_file import load, load_classifier, save
+from fastnn.files.model_file import load, save
 from fastnn.models.model import Model
 from fastnn.network import BatchNorm, Dense, Network, Standardization
 from tests.parity import assert_same_bits
@@ -203,13 +203,6 @@ def test_a_model_decides_on_labels_and_probabilities(output, classes, unknown, p
     found, probabilities = Model(network, classes, unknown=unknown).decide(np.array(proba, np.float32))
     assert found.tolist() == labels
     np.testing.assert_array_equal(probabilities, np.array(expected, np.float32))
-
-
-@pytest.mark.parametrize("output", ["logistic", "identity"])
-def test_load_classifier_refuses_models_without_a_softmax(path, data, output):
-    assert names_of(load_classifier(path)) == names_of(load(path))
-    save(path, Network.initialize((2, 2), output=output))
-    assert_error(lambda: load_classifier(path), path, f"is {output}, expected softmax")
 
 
 def test_equal_networks_give_equal_bytes_even_in_another_process(path):

@@ -204,7 +204,7 @@ def test_estimators_export_what_they_predict(path, mnist):
 
 
 def test_the_file_suits_old_runtimes_and_contains_its_metadata(path):
-    model = made("softmax", image_shape=(1, 5), feature_names=tuple("vwxyz"), unknown=(0.25, "?"))
+    model = made("softmax", image_shape=(1, 5), feature_names=tuple("vwxyz"), unknown=(0.25, "?"), pixels=(255, 0))
     export_onnx(path, model)
     proto = onnx.load(path)
     assert proto.ir_version == 8
@@ -226,6 +226,7 @@ def test_the_file_suits_old_runtimes_and_contains_its_metadata(path):
         "image_shape": [1, 5],
         "feature_names": ["v", "w", "x", "y", "z"],
         "unknown": [0.25, "?"],
+        "pixels": [255, 0],
     }
     export_onnx(other := path.with_name("other.onnx"), model)
     assert other.read_bytes() == path.read_bytes()
@@ -381,7 +382,7 @@ def test_a_graph_that_onnx_refuses_is_never_written(path, monkeypatch):
     (made("identity", "identity"), {"rows": np.full((3, 5), 3e38)}, DataError, "too large for float32"),
     (made(), {"rows": np.full((3, 5), 0.5), "input_dtype": "uint8"}, DataError, "whole numbers from 0 to 255"),
     (made(), {"rows": np.full((3, 5), 256), "input_dtype": "uint8"}, DataError, "whole numbers from 0 to 255"),
-    (made(), {"input_dtype": "int8"}, SettingsError, "input_dtype is 'int8', expected one of uint8, float32"),
+    (made(), {"input_dtype": "int8"}, SettingsError, "'int8' (did you mean uint8?), expected one of uint8, float32"),
     (made(), {"input_dtype": "many"}, SettingsError, "input_dtype is"),
 ])  # fmt: skip
 def test_invalid_models_and_arguments_are_refused(path, model, options, error, part):

@@ -44,7 +44,9 @@ def test_every_setting_has_a_case_above():
 
 
 def test_a_name_that_is_no_setting_is_refused_with_the_names_that_are():
-    with pytest.raises(SettingsError, match=r"'epoch' is no setting, expected one of .*epochs"):
+    with pytest.raises(
+        SettingsError, match=r"'epoch' is no setting \(did you mean epochs\?\), expected one of .*epochs"
+    ):
         TrainingConfig().replace(epoch=3)
     with pytest.raises(SettingsError, match="'epochs' is no setting, expected one of l2"):
         LossConfig.from_settings({"epochs": 3})
