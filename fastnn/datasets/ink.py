@@ -59,7 +59,7 @@ _SHEET_MARGIN = 0.95
 _SHEET_CONTRAST = 0.2
 # A digit that is cut off has nearly all ink. A side of the picture is cut by at most this part of ink, in few places.
 _CUT_MASS = 0.85
-_REST_MASS = 0.4  # the part of its ink that is a digit if the rest is not
+_REST_MASS = 0.2  # the part of its ink that is a digit if the rest is not
 _CUT_SIDE = 0.4
 _MOST_MASS = 0.3
 _CUT_PLACES = 8
