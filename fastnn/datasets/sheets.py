@@ -10,7 +10,7 @@ _SIDE = 128
 _LEAST_AREA = 0.08
 _LEAST_CONTRAST = 40.0
 # The part that a sheet and the quadrilateral between its corners have in common. For a disc it is 0.64.
-_QUADRILATERAL = 0.82
+_QUADRILATERAL = 0.9
 _SHORTEST_SIDE = 56
 _LONGEST_SIDE = 3.0  # as a multiple of the shorter side
 _MARGIN = 2  # pixels of the reduced picture at the edge of the sheet
