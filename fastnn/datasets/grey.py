@@ -133,8 +133,8 @@ def grey_of_colours(picture: "Image | np.ndarray", luma: np.ndarray | None = Non
         samples = np.stack([shrunk(band, _SAMPLE_SIDE) for band in bands], axis=-1)
     else:
         scale = min(1.0, _SAMPLE_SIDE / max(picture.size))
-        width, height = (max(1, round(side * scale)) for side in picture.size)
-        samples = np.asarray(picture.resize((width, height), Image.Resampling.BOX), np.float32)
+        size = max(1, round(scale * picture.width)), max(1, round(scale * picture.height))
+        samples = np.asarray(picture.resize(size, Image.Resampling.BOX), np.float32)
         luma = np.asarray(picture.convert("L"), np.float32) if luma is None else luma
     direction = _ink_direction(samples.reshape(-1, 3))
     if direction is None:

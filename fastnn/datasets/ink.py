@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -15,6 +14,7 @@ from fastnn.datasets.background import (
     robust_deviation,
     smooth_background,
 )
+from fastnn.datasets.crops import box_of_strokes, separated
 from fastnn.datasets.edges import edge_support
 from fastnn.datasets.grey import LARGEST_SIDE
 from fastnn.datasets.lines import without_lines
@@ -38,19 +38,6 @@ _STRONG_FRACTIONS = (0.3, 0.55)
 _BLOB_FRACTION = 0.5
 _CUT_BLOB_FRACTION = 0.38
 _CORNER_BLOB_FRACTION = 0.28  # if it covers a corner of the picture
-# Strokes have at least the first fraction of the full ink. What is thinner than the second fraction of their width, or
-# fainter, and further from them than the third fraction of the digit's size, is no part of the digit if the strokes
-# have less than the last fraction of the whole size.
-_STROKE_STRENGTH = 0.42
-_THIN = 0.3
-_STROKE_REACH = 0.04
-_RULED_REACH = 0.015
-_STROKE_PART = 0.93
-# Digits that nearly touch are separated if together they are this much wider than high, each has this fraction of the
-# height, and their columns overlap by at most the last fraction.
-_WIDE = 1.05
-_PART_HEIGHT = 0.5
-_PART_OVERLAP = 0.15
 # A digit on a sheet has at least this fraction of the sheet's size, leaves a margin, and its contrast is this part of
 # the contrast between sheet and table.
 _SHEET_MARK = 0.15
@@ -59,7 +46,7 @@ _SHEET_MARGIN = 0.95
 _SHEET_CONTRAST = 0.2
 # A digit that is cut off has nearly all ink. A side of the picture is cut by at most this part of ink, in few places.
 _CUT_MASS = 0.85
-_REST_MASS = 0.4  # the part of its ink that is a digit if the rest is not
+_REST_MASS = 0.2  # the part of its ink that is a digit if the rest is not
 _CUT_SIDE = 0.4
 _MOST_MASS = 0.3
 _CUT_PLACES = 8
@@ -318,34 +305,14 @@ def _is_cut_by_strokes(reading: _Reading, digit: Component) -> bool:
     """Return whether the ink meets the border as a few strokes, unlike a shadow."""
     mark = np.isin(reading.marks.labels, digit.numbers)
     sides = mark[0], mark[:, -1], mark[-1, ::-1], mark[::-1, 0]
-    places = int(np.count_nonzero(np.diff(np.concatenate(sides).astype(np.int8)) > 0))
-    return places <= _CUT_PLACES and (_fills(reading, digit) or all(side.mean() <= _CUT_SIDE for side in sides))
+    places = np.count_nonzero(np.diff(np.concatenate(sides).astype(np.int8)) > 0)
+    is_narrow = all(bool(side.mean() <= _CUT_SIDE) for side in sides)
+    return bool(places <= _CUT_PLACES) and (_fills(reading, digit) or is_narrow)
 
 
 def _cropped_digits(reading: _Reading) -> list[np.ndarray]:
     digits = _in_reading_order(reading.marks.digits)
-    return [part for digit in digits for part in _separated(_cropped(reading, digit))]
-
-
-def _separated(ink: np.ndarray) -> list[np.ndarray]:
-    """Separate digits whose gaps are narrower than a cell: the ink of each, from left to right."""
-    from scipy import ndimage
-
-    height, width = ink.shape
-    if width < _WIDE * height:
-        return [ink]
-    padded = np.pad(ink, 2)
-    marks = find_marks(padded > 255 * _STRONG_FRACTIONS[0], padded)
-    digits = sorted(marks.digits, key=lambda digit: digit.left)
-    if min((digit.height for digit in digits), default=0) < _PART_HEIGHT * height:
-        return [ink]
-    for first, second in pairwise(digits):
-        if first.right - second.left > _PART_OVERLAP * min(first.width, second.width):
-            return [ink]
-    if len(digits) == 1:
-        return [ink]
-    near = [ndimage.maximum_filter(np.isin(marks.labels, digit.numbers), 5) for digit in digits]
-    return [np.where(mask, padded, np.float32(0))[_box(mask)] for mask in near]
+    return [part for digit in digits for part in separated(_cropped(reading, digit))]
 
 
 def _in_reading_order(digits: list[Component]) -> list[Component]:
@@ -368,36 +335,4 @@ def _cropped(reading: _Reading, digit: Component) -> np.ndarray:
     near = np.kron(near, np.ones((reading.cell, reading.cell), bool))
     height, width = reading.ink.shape
     ink = np.where(near[:height, :width], reading.ink, np.float32(0))
-    return ink[_box_of_strokes(ink, reading.edge, reading.is_ruled)]
-
-
-def _box_of_strokes(ink: np.ndarray, edge: float, is_ruled: bool) -> tuple[slice, slice]:
-    """Return the rows and columns of the ink above the edge value.
-
-    A stain or what remains of a line is faint or thin, and reaches far beyond the strokes, unlike their own edges. If
-    the rest is clearly smaller, or lines were removed, only the rest counts.
-    """
-    from scipy import ndimage
-
-    whole = _box(ink > edge)
-    strokes = ink[whole] > 255 * _STROKE_STRENGTH
-    if not strokes.any():
-        return whole
-    width = 2 * float(np.percentile(ndimage.distance_transform_edt(np.pad(strokes, 1)), 98))
-    thick = ndimage.binary_opening(strokes, np.ones((side, side))) if (side := round(_THIN * width)) > 1 else strokes
-    reach = max(2, round((_RULED_REACH if is_ruled else _STROKE_REACH) * max(strokes.shape)))
-    near = ndimage.maximum_filter(thick, 2 * reach + 1) & (ink[whole] > edge)
-    if not near.any():
-        return whole
-    rows, columns = _box(near)
-    least = max(strokes.shape) * (1 if is_ruled else _STROKE_PART)
-    if max(rows.stop - rows.start, columns.stop - columns.start) >= least:
-        return whole
-    top, left = whole[0].start, whole[1].start
-    return slice(top + rows.start, top + rows.stop), slice(left + columns.start, left + columns.stop)
-
-
-def _box(mask: np.ndarray) -> tuple[slice, slice]:
-    """Return the rows and columns from the first to the last True."""
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    return ink[box_of_strokes(ink, reading.edge, reading.is_ruled)]

@@ -70,7 +70,8 @@ def _remove_parallel_lines(mask: np.ndarray) -> bool:
 def _near_start(straight: np.ndarray, inside: np.ndarray, end: int) -> np.ndarray:
     """Return whether each row has ink in its first `end` pixels inside the picture: (rows,) bool."""
     columns = np.minimum(inside.argmax(axis=1)[:, None] + np.arange(end), straight.shape[1] - 1)
-    return np.asarray(np.take_along_axis(straight, columns, axis=1).any(axis=1))
+    near: np.ndarray = np.take_along_axis(straight, columns, axis=1)
+    return np.asarray(near.any(axis=1))
 
 
 def _angle(mask: np.ndarray) -> float | None:
@@ -105,8 +106,8 @@ def _erase_line(straight: np.ndarray, first: int, last: int) -> None:
     for _ in range(3):
         first -= first > 0 and straight[first - 1].mean() > 0.35
         last += last + 1 < len(straight) and straight[last + 1].mean() > 0.35
-    above = straight[max(first - 3, 0) : max(first - 1, 0)]
-    below = straight[last + 2 : last + 4]
+    above = np.asarray(straight[max(first - 3, 0) : max(first - 1, 0)].any(axis=0))
+    below = np.asarray(straight[last + 2 : last + 4].any(axis=0))
     reach = last - first + 2
     crossed = _widened(above, reach) & _widened(below, reach)
     straight[max(first - 1, 0) : last + 2] &= crossed

@@ -9,8 +9,8 @@ _SIDE = 128
 # The least part of the picture, and the least difference in brightness from the table.
 _LEAST_AREA = 0.08
 _LEAST_CONTRAST = 40.0
-# The least part of its turned bounding box that a sheet fills. A disc or a ring with its hole fills 0.79.
-_RECTANGULARITY = 0.84
+# The part that a sheet and the quadrilateral between its corners have in common. For a disc it is 0.64.
+_QUADRILATERAL = 0.9
 _SHORTEST_SIDE = 56
 _LONGEST_SIDE = 3.0  # as a multiple of the shorter side
 _MARGIN = 2  # pixels of the reduced picture at the edge of the sheet
@@ -42,29 +42,40 @@ def find_sheet(grey: np.ndarray) -> np.ndarray | None:
 
 
 def _is_sheet(area: np.ndarray, pixels: np.ndarray, scale: float) -> bool:
-    """Return whether the area is like a rectangle, lighter than its surroundings, with a table round it.
+    """Return whether the area has four corners, is lighter than its surroundings, and has a table round it.
 
     area: (height, width) bool
     pixels: (height, width) float32
     scale: the side of these pixels in pixels of the original picture
     """
+    from PIL import Image, ImageDraw
+
     reached = sum(bool(side.mean() > 0.03) for side in (area[0], area[-1], area[:, 0], area[:, -1]))
     if reached > 1 or not _LEAST_AREA <= area.mean() < 0.97:
         return False
     if np.median(pixels[area]) - np.median(pixels[~area]) < _LEAST_CONTRAST:
         return False
-    short, long = _turned_box(area)
-    is_filled = area.sum() >= _RECTANGULARITY * short * long
-    return bool(is_filled and short * scale >= _SHORTEST_SIDE and long <= _LONGEST_SIDE * short)
+    corners = _corners(area)
+    quadrilateral = Image.new("L", area.shape[::-1])
+    ImageDraw.Draw(quadrilateral).polygon([(x, y) for y, x in corners], fill=1)
+    between = np.asarray(quadrilateral) > 0
+    fit = (area & between).sum() / (area | between).sum()
+    sides = np.hypot(*(corners - np.roll(corners, 1, axis=0)).T) + 1
+    is_long = sides.max() > _LONGEST_SIDE * sides.min()
+    return bool(fit >= _QUADRILATERAL and sides.min() * scale >= _SHORTEST_SIDE and not is_long)
 
 
-def _turned_box(area: np.ndarray) -> tuple[float, float]:
-    """Return the sides of the smallest rectangle round the area, at any angle, the shorter side first."""
-    y, x = np.nonzero(area)
-    angles = np.deg2rad(np.arange(0, 90, 3))[:, None]
-    sides = np.stack([
-        np.ptp(x * np.cos(angles) + y * np.sin(angles), axis=1) + 1,
-        np.ptp(y * np.cos(angles) - x * np.sin(angles), axis=1) + 1,
-    ])  # fmt: skip
-    best = sides[:, sides.prod(axis=0).argmin()]
-    return float(best.min()), float(best.max())
+def _corners(area: np.ndarray) -> np.ndarray:
+    """Return the y and x of the area's corners, in order: (4, 2) float.
+
+    Of the extreme points in four directions at right angles, those at the angle of the largest quadrilateral.
+    """
+    from scipy import ndimage
+
+    points = np.argwhere(area & ~ndimage.binary_erosion(area)).astype(float)
+    angles = np.deg2rad(np.arange(0, 90, 3)[:, None] + [0, 90, 180, 270])
+    farthest = np.argmax(np.stack([np.sin(angles), np.cos(angles)], axis=-1) @ points.T, axis=-1)
+    quadrilaterals = points[farthest]  # (angles, 4, 2)
+    y, x = quadrilaterals[..., 0], quadrilaterals[..., 1]
+    areas = np.abs(np.sum(x * np.roll(y, 1, axis=1) - y * np.roll(x, 1, axis=1), axis=1))
+    return quadrilaterals[areas.argmax()]

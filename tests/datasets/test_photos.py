@@ -73,6 +73,9 @@ GROUNDS = {
     "black strips": lambda ink: np.where((X < 15) | (X > 270) | (Y < 20) | (Y > 285), 15, on(210, ink)),
     "a sheet on a dark table": lambda ink: sheet_on(40, ink),
     "a sheet on a striped table": lambda ink: sheet_on(90 + 20 * np.sin(Y / 4), ink),
+    "a sheet seen at an angle": lambda ink: np.where(
+        (np.abs(X - 150) < 80 + 0.3 * (Y - 60)) & (Y > 60) & (Y < 240), on(210, ink), 60),
+    "a stain that meets the digit": lambda ink: on(210 - 50 * (np.abs(np.hypot(Y - 80, X - 190) - 60) < 4), ink),
     "dotted paper": lambda ink: on(np.where(lines(Y, 25, 3) & lines(X, 25, 3), 90, 210), ink),
     "holes": lambda ink: np.where(np.hypot((Y - 20) % 110 - 55, X - 20) < 8, 40, on(210, ink)),
     "the ring of a cup": lambda ink: on(210 - 40 * (np.abs(np.hypot(Y - 250, X - 260) - 110) < 5), ink),
@@ -153,6 +156,21 @@ def test_a_digit_that_is_cut_close_is_read(inks):
         rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
         close = photo(on(210, ink))[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         assert np.abs(prepare_image(close).astype(int) - prepare_image(photo(on(210, ink)))).mean() < 8
+
+
+def test_digits_closer_than_a_cell_are_separated(mnist):
+    _, test = mnist
+    first = placed(test.images[3].reshape(28, 28), 100, 100, 40)  # 0
+    second = placed(test.images[1].reshape(28, 28), 100, 100, np.flatnonzero(first.any(axis=0))[-1] + 5)  # 2
+    page = np.maximum(first, second)
+    large = Image.fromarray(photo(on(210, page), is_exact=True)).resize((1000, 1000), Image.Resampling.BICUBIC)
+    assert len(prepare_images(large)) == 2
+
+
+def test_a_thick_digit_in_a_corner_is_read(inks):
+    rows, columns = np.flatnonzero(inks[3].any(axis=1)), np.flatnonzero(inks[3].any(axis=0))  # 0
+    corner = np.roll(inks[3], (SIZE - 1 - rows[-1], SIZE - 1 - columns[-1]), (0, 1))
+    assert distance(prepare_image(photo(on(210, corner))), prepare_image(photo(on(210, inks[3])))) < 8
 
 
 def test_a_shadow_without_a_digit_is_refused(refused):
