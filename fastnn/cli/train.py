@@ -183,7 +183,7 @@ def _plan(options: argparse.Namespace) -> "tuple[Plan, dict[str, Any], str]":
         "files": options.data and [os.path.abspath(path) for path in options.data],
         "reading": reading(options),
         "from": options.start and os.path.abspath(options.start),
-        "standardize": plan.network.standardization is not None,
+        "standardize": plan.standardize,
         "hidden": list(hidden),
         "activation": activation,
         "dtype": dtype,

@@ -47,8 +47,12 @@ def check_scale(network: Network, inputs: Any, stacklevel: int = 2) -> None:
     >>> [str(each.message) for each in caught]
     ['inputs lie in 0 ... 1, but the network multiplies them by 1/16: pass them as they were before scaling']
     """
-    scale = network.input_scale
-    if np.ndim(scale) or inputs.ndim != 2 or inputs.shape[0] == 0 or inputs.shape[1] == 0:
+    scale, scales = network.input_scale, None if network.standardization is None else network.standardization.scale
+    if scales is not None:
+        scale = float(scales[0])
+        if (scales != scale).any():  # columns of different ranges
+            return
+    if inputs.ndim != 2 or inputs.shape[0] == 0 or inputs.shape[1] == 0:
         return
     rows = inputs[:_MAX_ROWS]
     values = rows.data if is_sparse(rows) else np.asarray(rows)

@@ -14,7 +14,8 @@ from fastnn.datasets.splits import Splits
 from fastnn.errors import DataError
 from fastnn.evaluation.evaluate import check_fit, data_for
 from fastnn.models import Model
-from fastnn.network import Network
+from fastnn.models.pictures import measured_pixels
+from fastnn.network import Network, Standardization
 from fastnn.network.targets import TargetScale
 from fastnn.optim.config import TrainingConfig
 
@@ -63,6 +64,7 @@ class Plan:
     config: TrainingConfig
     scale: TargetScale | None  # that of a regression's targets
     notes: tuple[str, ...] = field(default=())  # what was decided for the user, one sentence each
+    standardize: bool = False  # whether the network standardises its inputs column by column
 
     @property
     def task(self) -> str:
@@ -103,13 +105,28 @@ def make_plan(
     if standardize is None:
         standardize = train.image_shape is None and train.images.dtype.kind == "f" and not is_sparse(train.images)
     if start is None:
+        if not standardize:
+            settings = {**_background_at_zero(train), **settings}
         network = Network.for_data(train, hidden, standardize=standardize, **settings)
     else:
         network = start.network if scale is None else scale.removed(start.network)
-    plan = Plan(splits, network, config, scale, _notes(splits))
+        standardize = network.standardization is not None
+    plan = Plan(splits, network, config, scale, _notes(splits), standardize)
     for part in splits:
         check_fit(network, plan.for_training(part))  # fail before training, not an hour later
     return plan
+
+
+def _background_at_zero(data: Dataset) -> dict[str, Any]:
+    """Return the setting that maps the background of images to 0 if it is another number, as in dark on light.
+
+    Otherwise most inputs are large and alike, and hidden units die.
+    """
+    pixels = measured_pixels(data)
+    if pixels is None or pixels[0] == 0:
+        return {}
+    n_inputs, scale = data.images.shape[1], 1 / abs(pixels[1] - pixels[0])
+    return {"input_scale": Standardization([pixels[0]] * n_inputs, [scale] * n_inputs)}
 
 
 def _for_model(splits: Splits, model: Model) -> Splits:

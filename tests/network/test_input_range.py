@@ -53,3 +53,16 @@ def test_evaluate_warns_at_the_line_that_calls_it():
     with pytest.warns(UserWarning, match=r"lie in 0 ... 1, but the network multiplies them by 1/16") as caught:
         fastnn.evaluate(network, Dataset(data.images / 16, data.labels), backend="numpy")
     assert caught[0].filename == __file__
+
+
+def test_a_standardization_that_only_scales_is_checked_too():
+    images = 255 - fastnn.load_mnist()[1].images[:50]
+    network = fastnn.Network.initialize((784, 10), input_scale=fastnn.Standardization([255] * 784, [1 / 255] * 784))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_scale(network, images)
+        check_scale(
+            fastnn.Network.initialize((3, 2), input_scale=fastnn.Standardization([0] * 3, [1, 2, 3])), images[:, :3]
+        )
+    with pytest.warns(UserWarning, match="lie in 0 ... 1, but the network multiplies them by 1/255"):
+        check_scale(network, images / 255)
