@@ -43,7 +43,7 @@ def separated(ink: np.ndarray) -> list[np.ndarray]:
     if len(digits) == 1:
         return [ink]
     near = [ndimage.maximum_filter(np.isin(marks.labels, digit.numbers), 5) for digit in digits]
-    return [np.where(mask, padded, np.float32(0))[_box(mask)] for mask in near]
+    return [np.where(mask, padded, np.float32(0))[_box(mask & (padded > 0))] for mask in near]
 
 
 def box_of_strokes(ink: np.ndarray, edge: float, is_ruled: bool) -> tuple[slice, slice]:

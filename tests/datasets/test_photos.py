@@ -5,6 +5,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from fastnn.datasets import prepare_image, prepare_images
+from fastnn.datasets.crops import separated
 
 SIZE = 300
 Y, X = np.mgrid[:SIZE, :SIZE].astype(float)
@@ -158,13 +159,10 @@ def test_a_digit_that_is_cut_close_is_read(inks):
         assert np.abs(prepare_image(close).astype(int) - prepare_image(photo(on(210, ink)))).mean() < 8
 
 
-def test_digits_closer_than_a_cell_are_separated(mnist):
-    _, test = mnist
-    first = placed(test.images[3].reshape(28, 28), 100, 100, 40)  # 0
-    second = placed(test.images[1].reshape(28, 28), 100, 100, np.flatnonzero(first.any(axis=0))[-1] + 5)  # 2
-    page = np.maximum(first, second)
-    large = Image.fromarray(photo(on(210, page), is_exact=True)).resize((1000, 1000), Image.Resampling.BICUBIC)
-    assert len(prepare_images(large)) == 2
+def test_digits_with_a_narrow_gap_are_separated():
+    ink = np.zeros((80, 100), np.float32)
+    ink[:, :20] = ink[:60, 23:] = 255
+    assert [part.shape[1] for part in separated(ink)] == [20, 77]
 
 
 def test_a_thick_digit_in_a_corner_is_read(inks):
