@@ -11,7 +11,7 @@ import pytest
 import fastnn
 from fastnn.backends import compiled, get_backend, layerwise, reference
 from fastnn.backends.base import Backend, Trainer
-from fastnn.errors import DataError, SettingsError
+from fastnn.errors import DataError, MissingDependencyError, SettingsError
 from fastnn.network import Network
 from fastnn.optim.optimizers import SGD
 
@@ -131,6 +131,6 @@ def test_a_missing_module_of_fastnn_is_no_missing_numba(missing, words, monkeypa
         raise ModuleNotFoundError("no module", name=missing)
 
     monkeypatch.setattr(backends, "import_module", import_module)
-    with pytest.raises(fastnn.MissingDependencyError, match='backend "numba"') as caught:
+    with pytest.raises(MissingDependencyError, match='backend "numba"') as caught:
         fastnn.get_backend("numba")
     assert words in str(caught.value)
