@@ -58,7 +58,8 @@ VECTORS_PER_ROW = 8
 # thread and waiting at two barriers per step take as long as it saves.
 ONE_THREAD_EPOCH = 2**25
 # Likewise a step of at most this many multiplications: two threads wait for each other at two barriers in every step.
-ONE_THREAD_STEP = 2**22
+# On idle cores a second thread is about even there; when another process runs, the waits take most of the step.
+ONE_THREAD_STEP = 2**20
 # In an epoch of at most this many multiplications, about 20 ms of work, the caller's thread works too instead of only
 # waiting for Ctrl-C.
 SHORT_EPOCH = 2**30
