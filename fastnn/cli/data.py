@@ -76,7 +76,7 @@ def read_test_data(files: Sequence[str] | None, model: "Model", **options: Any) 
     Labels are classes or numbers as those of the model unless `options` tell the task.
     """
     from fastnn.datasets import load_mnist
-    from fastnn.datasets.samples import read_labelled_samples
+    from fastnn.datasets.containers.samples import read_labelled_samples
 
     if not files:
         test = load_mnist()[1]

@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
 
 # --- Rows of a table -------------------------------------------------------------------------------------------------
 def _predict_rows(model: "Model", options: argparse.Namespace) -> None:
-    from fastnn.datasets.samples import read_samples
+    from fastnn.datasets.containers.samples import read_samples
 
     id_name, _, label_name = (options.id or "").partition(",")
     data, ids = read_samples(

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn.checks import check_number
+from fastnn.datasets.containers.formats import read_files
 from fastnn.datasets.convert import as_dataset
 from fastnn.datasets.dataset import Dataset
-from fastnn.datasets.formats import read_files
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError, SettingsError
 from fastnn.randomness import generator

@@ -332,7 +332,7 @@ def _read_header(file: BinaryIO, size: int) -> dict[str, Any]:
     file.seek(8)
     length = int.from_bytes(start[:8], "little")
     if length > _MAX_HEADER and start[8:9] != b"{":  # the header of a model file is a JSON object
-        from fastnn.datasets.magic import describe
+        from fastnn.datasets.containers.magic import describe
 
         raise DataError(f"is no fastnn model file: it is {describe(start)}")
     if length > _MAX_HEADER:

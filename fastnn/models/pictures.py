@@ -45,11 +45,11 @@ def picture_rows(rows: RowFormat, pictures: Sequence[Any], *, many: bool = False
     With `many`, a picture may have several digits, which become rows in the order of reading.
     Models for 28 x 28 images get MNIST's preparation, in their own range and with their own ink.
     """
-    from fastnn.datasets.images import prepare_image
+    from fastnn.datasets.pictures.images import prepare_image
 
     check_takes_pictures(rows)
     if many:
-        from fastnn.datasets.images import prepare_images
+        from fastnn.datasets.pictures.images import prepare_images
 
         return as_rows(rows, np.concatenate([prepare_images(picture) for picture in pictures]))
     return as_rows(rows, np.stack([prepare_image(picture) for picture in pictures]))

@@ -17,7 +17,7 @@ from scipy.io import loadmat, savemat
 from sklearn.datasets import dump_svmlight_file
 
 from fastnn.datasets import Dataset, read_files
-from fastnn.datasets.matlab import read_matlab
+from fastnn.datasets.containers.matlab import read_matlab
 from fastnn.errors import SettingsError
 
 in_one_folder = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from fastnn.datasets import read_files
-from fastnn.datasets.magic import describe, kind_of_bytes
+from fastnn.datasets.containers.magic import describe, kind_of_bytes
 
 
 def picture(kind):

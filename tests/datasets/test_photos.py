@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from fastnn.datasets import prepare_image, prepare_images
-from fastnn.datasets.crops import separated
+from fastnn.datasets.pictures.crops import separated
 
 SIZE = 300
 Y, X = np.mgrid[:SIZE, :SIZE].astype(float)

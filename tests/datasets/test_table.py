@@ -10,10 +10,10 @@ from PIL import Image
 from sklearn import datasets as sklearn_data
 
 from fastnn.datasets import Dataset, load_mnist, read_files
-from fastnn.datasets.frames import read_frame
 from fastnn.datasets.options import ReadOptions
 from fastnn.datasets.pixels import matched, pixel_scale
-from fastnn.datasets.table import dataset_of_frame, datasets_of_frames, is_label_table, join_labels, read_table
+from fastnn.datasets.tables.frames import read_frame
+from fastnn.datasets.tables.table import dataset_of_frame, datasets_of_frames, is_label_table, join_labels, read_table
 from fastnn.errors import MissingDependencyError
 
 _DATA = sklearn_data.load_iris(as_frame=True)

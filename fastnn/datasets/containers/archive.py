@@ -5,9 +5,9 @@ from io import BytesIO
 from pathlib import PurePosixPath
 from zipfile import ZipFile, ZipInfo
 
+from fastnn.datasets.containers.magic import TAR, Kind
 from fastnn.datasets.files import MAX_BYTES, Member, Source, errors_named, open_content, read_whole, source_name
 from fastnn.datasets.files import check_unpacked as check_size
-from fastnn.datasets.magic import TAR, Kind
 from fastnn.errors import DataError
 
 # Archives hold at most this number of files: more take gigabytes for their names alone.

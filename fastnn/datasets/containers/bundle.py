@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from fastnn.checks import short
-from fastnn.datasets.assemble import Named, dataset_of_arrays, len_of
+from fastnn.datasets.containers.assemble import Named, dataset_of_arrays, len_of
+from fastnn.datasets.containers.emnist import characters, with_characters
+from fastnn.datasets.containers.naming import CLASS_NAMES, FEATURE_NAMES, INPUT_NAMES, LABEL_NAMES, part_and_role
 from fastnn.datasets.dataset import Dataset
-from fastnn.datasets.emnist import characters, with_characters
-from fastnn.datasets.naming import CLASS_NAMES, FEATURE_NAMES, INPUT_NAMES, LABEL_NAMES, part_and_role
 from fastnn.datasets.options import ReadOptions
 from fastnn.datasets.pixels import LARGEST_BYTE, matched
 from fastnn.datasets.sparse import is_sparse

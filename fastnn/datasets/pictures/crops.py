@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from fastnn.datasets.marks import find_marks
+from fastnn.datasets.pictures.marks import find_marks
 
 _STRONG = 0.3  # ink of this fraction of the full ink connects a digit
 # Strokes have at least the first fraction of the full ink. What is thinner than the second fraction of their width, or

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.datasets.columns import Table
 from fastnn.datasets.options import ReadOptions
 from fastnn.datasets.pixels import LARGEST_BYTE, holds_bytes, pixel_scale
-from fastnn.datasets.roles import is_pixel_name
+from fastnn.datasets.tables.columns import Table
+from fastnn.datasets.tables.roles import is_pixel_name
 from fastnn.errors import DataError
 
 _SEPARATED = re.compile(r"[+-]?[0-9]{1,3}(?:([,.' ])[0-9]{3})(?:\1[0-9]{3})*(?:[.,][0-9]+)?")

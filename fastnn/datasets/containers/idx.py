@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from fastnn.checks import check_integer
-from fastnn.datasets.assemble import Named, dataset_of_arrays
+from fastnn.datasets.containers.assemble import Named, dataset_of_arrays
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.files import MAX_BYTES, Content, FilePath, Source, open_content
 from fastnn.datasets.options import ReadOptions

@@ -7,20 +7,20 @@ from typing import Literal
 
 import numpy as np
 
-from fastnn.datasets.background import (
+from fastnn.datasets.pictures.background import (
     MIN_CONTRAST,
     local_contrast,
     otsu_threshold,
     robust_deviation,
     smooth_background,
 )
-from fastnn.datasets.crops import box_of_strokes, separated
-from fastnn.datasets.edges import edge_support
-from fastnn.datasets.grey import LARGEST_SIDE
-from fastnn.datasets.lines import without_lines
-from fastnn.datasets.marks import Component, Marks, find_marks
-from fastnn.datasets.resize import resized, shrunk
-from fastnn.datasets.sheets import find_sheet
+from fastnn.datasets.pictures.crops import box_of_strokes, separated
+from fastnn.datasets.pictures.edges import edge_support
+from fastnn.datasets.pictures.grey import LARGEST_SIDE
+from fastnn.datasets.pictures.lines import without_lines
+from fastnn.datasets.pictures.marks import Component, Marks, find_marks
+from fastnn.datasets.pictures.resize import resized, shrunk
+from fastnn.datasets.pictures.sheets import find_sheet
 
 _SIDE = 28
 _BOX = 20

@@ -30,8 +30,8 @@ def read_matlab(source: Source, *, max_bytes: int = MAX_BYTES) -> dict[str, Any]
     """Return the arrays of a MATLAB file by name; fields of structures by names such as "train.images".
 
     Texts have dtype str: one for each row of a character array, or each cell. Cells and objects that are no texts
-    become a DataError, as in `fastnn.datasets.bundle.Arrays`. Raises DataError for a damaged file, or if it has more
-    than `max_bytes` after decompression.
+    become a DataError, as in `fastnn.datasets.containers.bundle.Arrays`. Raises DataError for a damaged file, or if it
+    has more than `max_bytes` after decompression.
     """
     name = source_name(source)
     data = read_whole(source, max_bytes)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastnn.datasets.resize import shrunk
+from fastnn.datasets.pictures.resize import shrunk
 from fastnn.errors import DataError
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from io import BytesIO
 
-from fastnn.datasets.assemble import Named, dataset_of_arrays
+from fastnn.datasets.containers.assemble import Named, dataset_of_arrays
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.files import MAX_BYTES, Source, errors_named, read_whole, source_name
 from fastnn.datasets.options import ReadOptions

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.datasets.dialect import (
+from fastnn.datasets.pixels import LARGEST_BYTE
+from fastnn.datasets.tables.dialect import (
     MISSING_WORDS,
     WHITE_SPACE,
     Dialect,
@@ -19,9 +20,8 @@ from fastnn.datasets.dialect import (
     find_dialect,
     is_number,
 )
-from fastnn.datasets.pixels import LARGEST_BYTE
-from fastnn.datasets.roles import names_labels
-from fastnn.datasets.rows import field_found, set_rows
+from fastnn.datasets.tables.roles import names_labels
+from fastnn.datasets.tables.rows import field_found, set_rows
 from fastnn.errors import DataError
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ import numpy as np
 
 from fastnn.checks import short
 from fastnn.datasets.dataset import Dataset
-from fastnn.datasets.grey import LUMA
 from fastnn.datasets.options import ReadOptions
+from fastnn.datasets.pictures.grey import LUMA
 from fastnn.datasets.pixels import LARGEST_BYTE, as_pixels, check_not_empty, pixel_scale
 from fastnn.datasets.sparse import canonical, is_sparse
-from fastnn.datasets.target import are_classes
+from fastnn.datasets.tables.target import are_classes
 from fastnn.errors import DataError
 
 # Rows of this number of pixels are images: 28 x 28 as of MNIST, and 8 x 8 as of scikit-learn's digits.

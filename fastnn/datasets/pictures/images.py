@@ -8,8 +8,8 @@ import numpy as np
 
 from fastnn.checks import display_path
 from fastnn.datasets.files import FilePath, Source, open_source, source_name
-from fastnn.datasets.grey import grey_of_array, grey_of_picture
-from fastnn.datasets.ink import find_digits, fit_ink
+from fastnn.datasets.pictures.grey import grey_of_array, grey_of_picture
+from fastnn.datasets.pictures.ink import find_digits, fit_ink
 from fastnn.errors import DataError, SettingsError
 
 if TYPE_CHECKING:

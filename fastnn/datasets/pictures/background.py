@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastnn.datasets.resize import resized
+from fastnn.datasets.pictures.resize import resized
 
 # Differences below this, on a scale of 255, are not ink.
 MIN_CONTRAST = 16.0

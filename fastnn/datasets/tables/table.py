@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastnn.checks import display_path
-from fastnn.datasets.columns import Table
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.files import FilePath
-from fastnn.datasets.frames import read_frame
-from fastnn.datasets.inputs import Inputs, read_inputs
 from fastnn.datasets.options import ReadOptions
 from fastnn.datasets.pixels import matched
-from fastnn.datasets.roles import Known, Roles, find_roles
-from fastnn.datasets.rows import notes_of, rows_of, set_rows
-from fastnn.datasets.target import read_target
+from fastnn.datasets.tables.columns import Table
+from fastnn.datasets.tables.frames import read_frame
+from fastnn.datasets.tables.inputs import Inputs, read_inputs
+from fastnn.datasets.tables.roles import Known, Roles, find_roles
+from fastnn.datasets.tables.rows import notes_of, rows_of, set_rows
+from fastnn.datasets.tables.target import read_target
 from fastnn.errors import DataError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def read_table(path: FilePath, *, options: ReadOptions | None = None) -> Dataset
     Examples
     --------
     >>> from tempfile import TemporaryDirectory
-    >>> from fastnn.datasets.table import read_table
+    >>> from fastnn.datasets.tables.table import read_table
     >>> with TemporaryDirectory() as folder:
     ...     with open(f"{folder}/flowers.jsonl", "w") as file:
     ...         _ = file.write('{"length": 1.4, "species": "setosa"}\\n{"length": 4.7, "species": "virginica"}\\n')

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fastnn.datasets.columns import Profile, Table
 from fastnn.datasets.options import ReadOptions
+from fastnn.datasets.tables.columns import Profile, Table
 from fastnn.errors import DataError
 
 # Names that say "label", and names that are the answer in well-known tables; compared without case and punctuation.

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn.datasets.arrays import LARGEST_LABEL, numbered_texts
-from fastnn.datasets.columns import Profile, Table, profile_of
+from fastnn.datasets.tables.columns import Profile, Table, profile_of
 from fastnn.errors import DataError
 
 # Whole numbers are numbers to predict, not classes, ...

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from fastnn.checks import display_path, short
-from fastnn.datasets.delimited import frame_of_text
 from fastnn.datasets.files import MAX_BYTES, FilePath, read_whole
 from fastnn.datasets.options import ReadOptions
-from fastnn.datasets.rows import NumberedRows, set_rows
+from fastnn.datasets.tables.delimited import frame_of_text
+from fastnn.datasets.tables.rows import NumberedRows, set_rows
 from fastnn.errors import DataError, MissingDependencyError
 
 if TYPE_CHECKING:

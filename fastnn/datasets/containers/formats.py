@@ -11,26 +11,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.checks import display_path
-from fastnn.datasets import magic
-from fastnn.datasets.archive import read_archive
-from fastnn.datasets.arff import read_arff
-from fastnn.datasets.assemble import Named, dataset_of_arrays
-from fastnn.datasets.bundle import Parts, lone_array, parts_of_arrays, refuse_table_options, train_and_test
+from fastnn.datasets.containers import magic
+from fastnn.datasets.containers.archive import read_archive
+from fastnn.datasets.containers.arff import read_arff
+from fastnn.datasets.containers.assemble import Named, dataset_of_arrays
+from fastnn.datasets.containers.bundle import Parts, lone_array, parts_of_arrays, refuse_table_options, train_and_test
+from fastnn.datasets.containers.emnist import upright, with_mapping
+from fastnn.datasets.containers.folder import (
+    Entry,
+    entries_of_archive,
+    entries_of_folder,
+    pictures_among,
+    read_pictures,
+)
+from fastnn.datasets.containers.idx import existing_spelling, label_column, read_idx_array
+from fastnn.datasets.containers.magic import Kind, kind_of
+from fastnn.datasets.containers.matlab import read_matlab
+from fastnn.datasets.containers.naming import looks_like_labels, part_of_file, part_of_folder
+from fastnn.datasets.containers.npy import read_npy
+from fastnn.datasets.containers.npz import read_arrays
+from fastnn.datasets.containers.svmlight import read_svmlight
 from fastnn.datasets.dataset import Dataset
-from fastnn.datasets.emnist import upright, with_mapping
 from fastnn.datasets.files import MAX_BYTES, FilePath, Member, Source, file_name, read_whole, source_name
-from fastnn.datasets.folder import Entry, entries_of_archive, entries_of_folder, pictures_among, read_pictures
-from fastnn.datasets.frames import read_frame
-from fastnn.datasets.idx import existing_spelling, label_column, read_idx_array
-from fastnn.datasets.magic import Kind, kind_of
-from fastnn.datasets.matlab import read_matlab
-from fastnn.datasets.naming import looks_like_labels, part_of_file, part_of_folder
-from fastnn.datasets.npy import read_npy
-from fastnn.datasets.npz import read_arrays
 from fastnn.datasets.options import ReadOptions
-from fastnn.datasets.svmlight import read_svmlight
-from fastnn.datasets.table import dataset_of_frame, datasets_of_frames, is_label_table, join_labels
-from fastnn.datasets.target import numbered
+from fastnn.datasets.tables.frames import read_frame
+from fastnn.datasets.tables.table import dataset_of_frame, datasets_of_frames, is_label_table, join_labels
+from fastnn.datasets.tables.target import numbered
 from fastnn.errors import DataError
 
 if TYPE_CHECKING:

@@ -198,7 +198,7 @@ def describe(source: FilePath | bytes) -> str:
 
     Examples
     --------
-    >>> from fastnn.datasets.magic import describe
+    >>> from fastnn.datasets.containers.magic import describe
     >>> describe(b"PAR1")
     'a Parquet table'
     >>> describe(b"<!DOCTYPE html>")

@@ -5,9 +5,9 @@ from typing import Any, Literal
 from fastnn.checks import check_choice, check_integer, display_path
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.files import MAX_BYTES, FilePath
-from fastnn.datasets.frames import read_frame
 from fastnn.datasets.options import ReadOptions
-from fastnn.datasets.table import dataset_of_frame
+from fastnn.datasets.tables.frames import read_frame
+from fastnn.datasets.tables.table import dataset_of_frame
 from fastnn.errors import SettingsError
 
 Header = Literal["auto", "yes", "no"]

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.lib import format as npy
 
 from fastnn.checks import check_integer
-from fastnn.datasets.bundle import parts_of_arrays, train_and_test
+from fastnn.datasets.containers.bundle import parts_of_arrays, train_and_test
+from fastnn.datasets.containers.npy import read_array
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.files import MAX_BYTES, FilePath, Source, check_unpacked, errors_named, open_source, source_name
-from fastnn.datasets.npy import read_array
 from fastnn.datasets.options import ReadOptions
 from fastnn.errors import DataError
 

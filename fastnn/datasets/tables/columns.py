@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastnn.datasets.dialect import MISSING_WORDS
-from fastnn.datasets.rows import rows_of
+from fastnn.datasets.tables.dialect import MISSING_WORDS
+from fastnn.datasets.tables.rows import rows_of
 from fastnn.errors import DataError
 
 if TYPE_CHECKING:

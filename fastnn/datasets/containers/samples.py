@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastnn.datasets.containers.formats import read_files, read_tables
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.files import FilePath
-from fastnn.datasets.formats import read_files, read_tables
 from fastnn.datasets.options import ReadOptions
-from fastnn.datasets.table import dataset_of_frame
+from fastnn.datasets.tables.table import dataset_of_frame
 from fastnn.errors import DataError
 
 if TYPE_CHECKING:

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 
 from fastnn.checks import display_path
-from fastnn.datasets.archive import is_hidden
-from fastnn.datasets.assemble import Named, dataset_of_arrays
-from fastnn.datasets.bundle import Parts
+from fastnn.datasets.containers.archive import is_hidden
+from fastnn.datasets.containers.assemble import Named, dataset_of_arrays
+from fastnn.datasets.containers.bundle import Parts
+from fastnn.datasets.containers.magic import PICTURE_KEYS, kind_of_bytes
+from fastnn.datasets.containers.naming import part_of_folder
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.files import FilePath, Member, Source, open_source, source_name
-from fastnn.datasets.images import prepare_image, read_grey
-from fastnn.datasets.magic import PICTURE_KEYS, kind_of_bytes
-from fastnn.datasets.naming import part_of_folder
 from fastnn.datasets.options import ReadOptions
+from fastnn.datasets.pictures.images import prepare_image, read_grey
 from fastnn.errors import DataError, FastnnError, FileError
 
 # Pictures of one size up to this side are read as they are. Larger ones are photos or scans of digits.

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from fastnn.datasets.background import otsu_threshold
-from fastnn.datasets.resize import shrunk
+from fastnn.datasets.pictures.background import otsu_threshold
+from fastnn.datasets.pictures.resize import shrunk
 
 _SIDE = 128
 # The least part of the picture, and the least difference in brightness from the table.
