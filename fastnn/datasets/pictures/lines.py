@@ -113,6 +113,6 @@ def _erase_line(straight: np.ndarray, first: int, last: int) -> None:
     straight[max(first - 1, 0) : last + 2] &= crossed
 
 
-def _widened(rows: np.ndarray, reach: int) -> np.ndarray:
-    """Return which columns of the rows have ink, with `reach` neighbours on both sides of each."""
-    return np.convolve(rows.any(axis=0), np.ones(2 * reach + 1))[reach:-reach] > 0.5
+def _widened(flags: np.ndarray, reach: int) -> np.ndarray:
+    """Return the flags with `reach` neighbours on both sides of each True."""
+    return np.convolve(flags, np.ones(2 * reach + 1))[reach:-reach] > 0.5

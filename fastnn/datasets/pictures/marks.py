@@ -161,7 +161,10 @@ def _without_lines(components: list[Component], labels: np.ndarray) -> list[Comp
     upright = [line for line in lines if line.height > line.width]
     if any(other.size >= 0.25 * longest for other in others):
         tallest = max(other.height for other in others)
-        return others + [line for line in upright if line.height < 1.15 * tallest]
+        is_one = (
+            len(upright) == 1 and 0.6 * tallest < upright[0].height < 1.15 * tallest
+        )  # several are of squared paper
+        return others + upright if is_one else others
     if len(upright) > 1:
         shortest = min(line.height for line in upright)
         upright = [line for line in upright if line.height < 1.15 * shortest]
