@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from fastnn.network import Dense as Dense
     from fastnn.network import Network as Network
     from fastnn.network import Standardization as Standardization
+    from fastnn.network import TargetScale as TargetScale
     from fastnn.optim.config import TrainingConfig as TrainingConfig
     from fastnn.optim.optimizers import LBFGS as LBFGS
     from fastnn.optim.optimizers import SGD as SGD
@@ -88,7 +89,7 @@ _PUBLIC_NAMES = {
     "files.model_file": ["load", "save"],
     "files.onnx": ["export_onnx"],
     "models": ["Model"],
-    "network": ["BatchNorm", "Dense", "Network", "Standardization"],
+    "network": ["BatchNorm", "Dense", "Network", "Standardization", "TargetScale"],
     "optim.config": ["TrainingConfig"],
     "optim.optimizers": ["LBFGS", "SGD", "Adam", "AdamW"],
     "optim.stopping": ["EarlyStopping"],

@@ -85,7 +85,7 @@ def read_test_data(files: Sequence[str] | None, model: "Model", **options: Any) 
             raise SettingsError(f"the model takes {n_inputs} inputs, not MNIST's images; give --data FILE")
         return test
     task = "regression" if model.classes is None else "classification"
-    return read_labelled_samples(files, model.feature_names, **{"task": task, **options})
+    return read_labelled_samples(files, model.row_format, **{"task": task, **options})
 
 
 def _shape(text: str) -> tuple[int, int]:

@@ -108,13 +108,19 @@ class HiddenUnits(argparse.Action):
             raise argparse.ArgumentError(self, f"found {found!r}, expected numbers of units such as 128 64") from None
 
 
+DEFAULTS = (
+    "A recipe's own settings replace these defaults. With --data and no recipe: adam, batches of 32, a cosine "
+    "schedule, as many epochs as 20,000 steps need (20 to 1,000), --patience 100, and L2 by the number of samples."
+)
+
+
 def add_settings(parser: Parser) -> None:
     """Add the options of all settings. An option that is not given sets nothing."""
 
     def add(parser: Parser) -> None:
         from fastnn.optim.config import OPTIONS
 
-        group = parser.add_argument_group("settings of the run", "A recipe's own settings replace these defaults.")
+        group = parser.add_argument_group("settings of the run", DEFAULTS)
         for name in OPTIONS:
             _add(group, name, argparse.SUPPRESS)
 

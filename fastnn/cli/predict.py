@@ -59,9 +59,7 @@ def _predict_rows(model: "Model", options: argparse.Namespace) -> None:
     from fastnn.datasets.containers.samples import read_samples
 
     id_name, _, label_name = (options.id or "").partition(",")
-    data, ids = read_samples(
-        options.data, model.network.n_inputs, model.feature_names, id_name or None, **reading(options)
-    )
+    data, ids = read_samples(options.data, model.row_format, id_name or None, **reading(options))
     say_notes(data.notes, options)
     labels, proba = _answers(model, data, options.backend)
     numbers = list(range(1, len(data) + 1)) if ids is None else ids
@@ -117,15 +115,18 @@ def _predict_pictures(model: "Model", options: argparse.Namespace) -> None:
     """Print an answer for each picture; name the pictures without an answer at the end, and fail if there are any."""
     from fastnn.models.pictures import check_takes_pictures
 
-    check_takes_pictures(model.row_format)
+    if model.image_shape is None:
+        raise SettingsError("the model is for rows of a table, expected --data FILE instead of pictures")
+    if options.many:
+        check_takes_pictures(model.row_format)
     failed: list[FastnnError] = []
     answers: list[dict[str, Any]] = []
     for names, rows in _prepared(_pictures(options.image), model, options.many, failed):
         labels, proba = _answers(model, rows, options.backend)
-        for place, name in enumerate(names):
-            answer: dict[str, Any] = {"image": name, "prediction": labels[place].tolist()}
+        for place, (name, label) in enumerate(zip(names, labels.tolist(), strict=True)):
+            answer: dict[str, Any] = {"image": name, "prediction": label}
             if proba is not None:
-                answer["probability"] = float(proba[place].max())
+                answer["probability"] = round(float(proba[place].max()), 6)
             answers.append(answer)
             if not (options.json or options.out):
                 print(_line(answer))

@@ -52,6 +52,9 @@ RARE = 0.25
 # Layers of these activations pass on a quarter of a gradient or less, so that few of them make a network deep.
 _SATURATED, _DEEP_SATURATED = ("logistic",), 3
 
+# The typical sizes of targets, as the root of their mean square, that a regression learns at usual rates.
+SMALL_TARGET, LARGE_TARGET = 0.01, 30.0
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -138,7 +141,7 @@ def diagnose(
     network = None if network is None else as_network(network)
     data = None if data is None else as_dataset(data)
     run = RunFacts(history, result, network, data, counts, for_command)
-    rules = (_inputs, _too_high, _too_deep, _too_low, _unfinished, _overfitting)
+    rules = (_inputs, _targets, _too_high, _too_deep, _too_low, _unfinished, _overfitting)
     cause = next((finding for finding in (rule(run) for rule in rules) if finding is not None), None)
     findings = [cause, _dead_units(run, cause), _missed_classes(run, cause)]
     return [finding for finding in findings if finding is not None]
@@ -167,6 +170,23 @@ def _inputs(run: RunFacts) -> Finding | None:
         evidence = f"the typical size of input {column} is {sizes[column]:.3g} after the network's scaling"
         return Finding("inputs too large", evidence, advice, change)
     return None
+
+
+def _targets(run: RunFacts) -> Finding | None:
+    data = run.data
+    if run.network is None or run.network.output != "identity" or data is None or data.labels is None or not len(data):
+        return None
+    if data.labels.ndim != 2:
+        return None
+    size = float(np.sqrt((data.labels.astype(np.float64) ** 2).mean()))
+    if SMALL_TARGET <= size <= LARGE_TARGET or size == 0:
+        return None
+    return Finding(
+        "targets not scaled",
+        f"the typical size of a target is {size:.3g}, where the network begins near 0 with outputs around 1",
+        "Standardise the targets: train on fastnn.TargetScale.fit(labels).standardised(labels), and let its taken_up "
+        "turn the network back. Leave the learning rate as it is",
+    )
 
 
 # --- The learning rate -----------------------------------------------------------------------------------------------

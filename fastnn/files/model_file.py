@@ -180,6 +180,9 @@ def load(path: str | os.PathLike[str]) -> Model:
     >>> model.classes, model.metadata["format_version"]
     ((0, 1), '4')
     """
+    if isinstance(path, str | os.PathLike) and os.path.isdir(path):
+        inside = os.path.join(path, "model.safetensors")
+        path = inside if os.path.exists(inside) else path
     name = display_path(path)
     with open_binary(path) as file:
         try:

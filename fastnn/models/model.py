@@ -176,7 +176,9 @@ class Model:
         """What the model expects in a row of its inputs."""
         # Files of older versions do not tell the pixels: those images were light on dark.
         pixels = self.pixels or (0.0, 1.0 if self.network.input_scale == 1 else 255.0)
-        return RowFormat(self.network.n_inputs, self.image_shape, self.feature_names, pixels)
+        inputs = self.network.standardization
+        means = None if inputs is None or self.image_shape is not None else inputs.mean
+        return RowFormat(self.network.n_inputs, self.image_shape, self.feature_names, pixels, means)
 
     @property
     def is_multilabel(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.checks import display_path
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
@@ -43,10 +44,13 @@ def picture_rows(rows: RowFormat, pictures: Sequence[Any], *, many: bool = False
     """Return pictures of one digit each as rows for a model, (N, D); DataError if a picture cannot be read or prepared.
 
     With `many`, a picture may have several digits, which become rows in the order of reading.
-    Models for 28 x 28 images get MNIST's preparation, in their own range and with their own ink.
+    Models for 28 x 28 images get MNIST's preparation, in their own range and with their own ink. Models for images of
+    another size get the grey pixels of pictures of that size, as folders of pictures are read.
     """
     from fastnn.datasets.pictures.images import prepare_image
 
+    if rows.image_shape not in (None, (28, 28)) and not many:
+        return np.stack([_grey_row(rows, picture) for picture in pictures])
     check_takes_pictures(rows)
     if many:
         from fastnn.datasets.pictures.images import prepare_images
@@ -55,10 +59,30 @@ def picture_rows(rows: RowFormat, pictures: Sequence[Any], *, many: bool = False
     return as_rows(rows, np.stack([prepare_image(picture) for picture in pictures]))
 
 
+def _grey_row(rows: RowFormat, picture: Any) -> np.ndarray:
+    """Return the grey pixels of a picture as a row, in the model's range; DataError if it has another size."""
+    from fastnn.datasets.pictures.grey import grey_of_picture
+    from fastnn.datasets.pictures.images import read_grey
+
+    is_path = isinstance(picture, str) or hasattr(picture, "__fspath__")
+    name = display_path(picture) if is_path else "image"
+    grey = read_grey(picture) if is_path else grey_of_picture(picture, name)
+    if grey.shape != rows.image_shape:
+        found, expected = (" x ".join(map(str, shape)) for shape in (grey.shape, rows.image_shape or ()))
+        raise DataError(f"{name}: found a picture of {found} pixels, expected {expected}, as in training")
+    low, high = sorted(rows.pixels)
+    if (low, high) == (0, 255):
+        return np.rint(grey).astype(np.uint8).reshape(-1)
+    in_range: np.ndarray = low + grey.reshape(-1) * np.float32((high - low) / 255)
+    return in_range
+
+
 def check_takes_pictures(rows: RowFormat) -> None:
     """Raise DataError unless the model was trained on 28 x 28 images, the size of prepared pictures."""
     if rows.image_shape != (28, 28):
-        found = "data other than images" if rows.image_shape is None else "{} x {} images".format(*rows.image_shape)
+        if rows.image_shape is None:
+            raise DataError("the model is for rows of a table, not for pictures: expected an array or a frame")
+        found = "{} x {} images".format(*rows.image_shape)
         raise DataError(f"the model is for {found}, expected one for 28 x 28 images, the size of prepared pictures")
 
 

@@ -26,6 +26,11 @@ def model_rows(rows: RowFormat, values: Any) -> Any:
     if isinstance(values, Dataset):
         return in_order(rows, values.images, values.feature_names, values.name)
     names = feature_names(values)
+    if names is not None and rows.feature_names is not None and set(rows.feature_names) <= set(names):
+        if len(set(names)) < len(names):
+            raise DataError("x has two columns of one name, expected different names")
+        names = rows.feature_names  # other columns may be texts
+        values = values.select(list(names)) if hasattr(values, "column_names") else values[list(names)]
     array = values if is_sparse(values) else _with_rows(rows, as_array(values, "x") if names is None else values)
     images, _, _ = as_images(array, "x")
     return in_order(rows, images, names, "x")
@@ -47,9 +52,7 @@ def in_order(rows: RowFormat, images: Any, names: tuple[str, ...] | None, name: 
     if names is not None and expected is not None and names != expected:
         missing = [each for each in expected if each not in names]
         if missing:
-            raise DataError(
-                f"{name} lacks the columns {short(missing)}, expected those of the model: {short(list(expected))}"
-            )
+            raise DataError(f"{name} lacks the columns {short(missing)} of the model, found {short(list(names))}")
         if len(set(names)) < len(names):
             raise DataError(f"{name} has two columns of one name, expected different names")
         images = images[:, [names.index(each) for each in expected]]

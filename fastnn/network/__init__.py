@@ -6,6 +6,7 @@ from fastnn.network.layers import LAYERS, BatchNorm, Dense, Layer
 from fastnn.network.losses import LOSSES
 from fastnn.network.network import Network
 from fastnn.network.standardization import Standardization
+from fastnn.network.targets import TargetScale
 
 __all__ = [
     "ACTIVATIONS",
@@ -16,5 +17,6 @@ __all__ = [
     "Layer",
     "Network",
     "Standardization",
+    "TargetScale",
     "check_scale",
 ]

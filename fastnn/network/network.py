@@ -381,7 +381,9 @@ class Network:
         parts = [layer.describe(shape) for layer, shape in zip(self.layers, self.shapes[1:], strict=True)]
         names = [*(layer.activation for layer in self.layers[:-1]), self.output]
         chain = "".join(f" -> {part} {name}" for part, name in zip(parts, names, strict=True))
-        inputs = "x".join(map(str, self.shapes[0])) + " standardised" * (self.standardization is not None)
+        inputs = "x".join(map(str, self.shapes[0]))
+        if self.standardization is not None:
+            inputs += " shifted" if self.standardization.is_uniform else " standardised"
         return f"Network({inputs}{chain}, {self.dtype}, {self.n_parameters:,} parameters)"
 
 

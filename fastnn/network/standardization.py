@@ -106,6 +106,11 @@ class Standardization:
             data = (inputs.data * self.scale[inputs.indices]).astype(dtype)
         return type(inputs)((data, inputs.indices, inputs.indptr), shape=inputs.shape)
 
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all inputs have one mean and one scale, as pixels whose background becomes 0."""
+        return bool((self.mean == self.mean[0]).all() and (self.scale == self.scale[0]).all() and self.mean.size > 1)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Standardization) and all(
             np.array_equal(mine, its) for mine, its in ((self.mean, other.mean), (self.scale, other.scale))

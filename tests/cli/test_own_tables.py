@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import fastnn
 from fastnn.cli import main
@@ -102,3 +103,50 @@ def test_pixels_that_were_scaled_already_are_noticed(command, tmp_path, capsys):
             warnings.simplefilter("default")
             assert main([command, run, "--data", str(tmp_path / name), "--backend", "numpy"]) == 0
         assert ("pass them as they were before scaling" in capsys.readouterr().err) is is_noticed
+
+
+def test_a_folder_of_named_classes_is_trained_and_predicted(tmp_path, capsys):
+    """Classes are words and pictures are not 28 x 28: pictures of the same size are answered, others refused by name."""
+    rng = np.random.default_rng(0)
+    for kind in ("light", "dark"):
+        (tmp_path / "shapes" / kind).mkdir(parents=True)
+        for number in range(20):
+            pixels = rng.integers(0, 60, (12, 16)) + (150 if kind == "light" else 20)
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "shapes" / kind / f"{number}.png")
+    run = str(tmp_path / "run")
+    assert main(["train", "--data", str(tmp_path / "shapes"), "--epochs", "60", "--out", run]) == 0
+    capsys.readouterr()
+    assert main(["predict", run, str(tmp_path / "shapes" / "light")]) == 0
+    assert capsys.readouterr().out.count(": light (") == 20
+    Image.fromarray(np.zeros((28, 28), np.uint8)).save(tmp_path / "other.png")
+    assert main(["predict", run, str(tmp_path / "other.png")]) == 1
+    assert "other.png: found a picture of 28 x 28 pixels, expected 12 x 16" in capsys.readouterr().err
+
+
+def test_missing_values_take_the_means_of_training_and_are_named_by_their_place(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    rows = rng.normal([10, 200], [1, 20], (60, 2))
+    kinds = np.where(rows[:, 0] > 10, "big", "small")
+    lines = [f"{number};{a:.3f};{b:.3f};{kind}" for number, ((a, b), kind) in enumerate(zip(rows, kinds, strict=True))]
+    (tmp_path / "train.csv").write_text("id;a;b;kind\n" + "\n".join(lines))
+    (tmp_path / "new.csv").write_text("id;place;a;b\n7;x;12.5;\n")
+    run = str(tmp_path / "run")
+    assert main(["train", "--data", str(tmp_path / "train.csv"), "--epochs", "50", "--out", run]) == 0
+    capsys.readouterr()
+    new = str(tmp_path / "new.csv")
+    assert main(["predict", run, "--data", new]) == 1
+    assert "new.csv: line 2, column 4 ('b'): found a missing value" in capsys.readouterr().err
+    assert main(["predict", run, "--data", new, "--missing", "mean", "--id", "id"]) == 0
+    assert capsys.readouterr().out == "id,Label\n7,big\n"
+    model = fastnn.load(run)
+    expected = model.predict_proba([[12.5, model.network.standardization.mean[1]]]).max()
+    assert main(["predict", run, "--data", new, "--missing", "mean", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["probability"] == pytest.approx(expected, abs=2e-6)
+    frame = pd.read_csv(new, sep=";").fillna(200)
+    assert model.predict(frame).tolist() == ["big"]
+
+
+def test_pictures_for_a_model_of_a_table_are_refused_with_what_to_give(tmp_path, capsys):
+    fastnn.save(tmp_path / "model.safetensors", fastnn.Network.initialize((3, 2)))
+    assert main(["predict", str(tmp_path), "new.csv"]) == 2
+    assert "expected --data FILE instead of pictures" in capsys.readouterr().err

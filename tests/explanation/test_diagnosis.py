@@ -381,3 +381,17 @@ def test_a_bad_argument_raises_a_one_line_error(digits):
         diagnose(History(), network, digits.train)
     with pytest.raises(fastnn.DataError, match=r"^confusion has shape \(2, 3\)"):
         diagnose(History(), confusion=np.ones((2, 3), int))
+
+
+def test_targets_that_are_not_scaled_are_named_before_the_rate():
+    inputs = np.random.default_rng(0).normal(size=(60, 3))
+    raw = Dataset(inputs, 1000.5 * inputs @ [1, 2, 3])
+    scaled = Dataset(inputs, fastnn.TargetScale.fit(raw.labels).standardised(raw.labels))
+    names = []
+    for data in (raw, scaled):
+        result = fastnn.train(
+            fastnn.Network.for_data(data, (8,)), data, epochs=30, optimizer="adam", learning_rate=0.003, backend="numpy"
+        )
+        names.append([finding.name for finding in fastnn.diagnose(result, data=data)])
+    assert names[0] == ["targets not scaled"]
+    assert "targets not scaled" not in names[1]

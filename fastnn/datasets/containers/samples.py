@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -17,12 +17,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+class KnownInputs(Protocol):
+    """What a model knows of its inputs."""
+
+    @property
+    def n_inputs(self) -> int: ...
+    @property
+    def feature_names(self) -> Sequence[str] | None: ...
+    @property
+    def means(self) -> np.ndarray | None: ...
+
+
 def read_samples(
-    paths: Sequence[FilePath],
-    n_inputs: int,
-    feature_names: Sequence[str] | None = None,
-    id_name: str | None = None,
-    **options: Any,
+    paths: Sequence[FilePath], known: KnownInputs, id_name: str | None = None, **options: Any
 ) -> tuple[Dataset, list[Any] | None]:
     """Read the samples of files for a model, and the column of their identifiers.
 
@@ -30,8 +37,9 @@ def read_samples(
     ----------
     paths : sequence of paths
         Tables, whose rows are joined, or files of another format. Of a training and a test set, the test set is read.
-    n_inputs, feature_names
-        The number of columns of the model and their names. They tell the inputs from labels and row numbers.
+    known : KnownInputs
+        The number of columns of the model and their names, which tell the inputs from labels and row numbers; and their
+        means in training, or None, which take the place of missing values with ``missing="mean"``.
     id_name : str, optional
         The name of the column of the identifiers.
     options
@@ -48,18 +56,19 @@ def read_samples(
     DataError, FileError, SettingsError
         As `read_files` does; and DataError if an input of the model is missing.
     """
-    chosen = ReadOptions(**options)
+    chosen, feature_names = ReadOptions(**options), known.feature_names
     tables = read_tables(paths, chosen)
     if tables is None:
         train, test = read_files(paths, **options)
         return (train if test is None else test), None
     parts, ids = [], []
     for name, frame in tables:
+        own = chosen
         if id_name is not None and id_name in frame.columns:
             ids += _plain(frame[id_name])
             if id_name not in (feature_names or ()):
-                frame = frame.drop(columns=id_name)
-        parts.append(_samples(frame, name, chosen, n_inputs, feature_names))
+                own = replace(chosen, drop=(*chosen.drop, id_name))
+        parts.append(_samples(frame, name, own, known))
     if ids and len(ids) != sum(map(len, parts)):
         raise DataError(f"only some tables have a column {id_name!r}, expected it in all of them")
     data = parts[0]
@@ -69,18 +78,16 @@ def read_samples(
     return data, ids or None
 
 
-def read_labelled_samples(
-    paths: Sequence[FilePath], feature_names: Sequence[str] | None = None, **options: Any
-) -> Dataset:
+def read_labelled_samples(paths: Sequence[FilePath], known: KnownInputs, **options: Any) -> Dataset:
     """Read labelled samples to evaluate a model on: the test set of the files, or all samples if there is none.
 
     Parameters
     ----------
     paths : sequence of paths
         As in `read_files`.
-    feature_names : sequence of str, optional
-        The names of the model's inputs. In a single table that has them all, they tell the inputs from the labels, and
-        other columns are left out.
+    known : KnownInputs
+        As in `read_samples`. In a single table that has all the model's inputs, they tell the inputs from the labels,
+        and other columns are left out.
     options
         Those of `read_files`.
 
@@ -93,27 +100,23 @@ def read_labelled_samples(
     DataError, FileError, SettingsError
         As `read_files` does.
     """
-    chosen = ReadOptions(**options)
+    chosen, feature_names = ReadOptions(**options), known.feature_names
     tables = read_tables(paths, chosen) if feature_names is not None and len(paths) == 1 else None
     if tables is not None and len(tables) == 1 and set(feature_names or ()) <= set(tables[0][1].columns):
         name, frame = tables[0]
-        return dataset_of_frame(frame, name, chosen, feature_names=feature_names)
+        return dataset_of_frame(frame, name, chosen, feature_names=feature_names, means=known.means)
     train, test = read_files(paths, **options)
     return train if test is None else test
 
 
-def _samples(
-    frame: "pd.DataFrame", name: str, options: ReadOptions, n_inputs: int, feature_names: Sequence[str] | None
-) -> Dataset:
+def _samples(frame: "pd.DataFrame", name: str, options: ReadOptions, known: KnownInputs) -> Dataset:
     """Return the rows of a table. The columns of the model are inputs; other columns are left out."""
-    if feature_names is not None and set(feature_names) <= set(frame.columns):
-        attrs = frame.attrs
-        frame = frame[list(feature_names)]
-        frame.attrs = attrs
-        options = replace(options, label="none", drop=())
-    elif frame.shape[1] == n_inputs:
+    names = known.feature_names
+    if names is not None and set(names) <= set(frame.columns):
+        options = replace(options, label="none", drop=tuple(each for each in options.drop if each not in names))
+    elif frame.shape[1] == known.n_inputs:
         options = replace(options, label="none")
-    data = dataset_of_frame(frame, name, options, n_inputs=n_inputs, feature_names=feature_names)
+    data = dataset_of_frame(frame, name, options, n_inputs=known.n_inputs, feature_names=names, means=known.means)
     return replace(data, labels=None, classes=None)
 
 

@@ -70,11 +70,13 @@ def dataset_of_frame(
     *,
     n_inputs: int | None = None,
     feature_names: Sequence[str] | None = None,
+    means: np.ndarray | None = None,
 ) -> Dataset:
     """Return the data set of one table.
 
     n_inputs, feature_names: those of a model that will read the data, if there is one. They tell the inputs from
     labels and row numbers.
+    means: what takes the place of missing values with ``missing="mean"``; None: the means of this table
     """
     options = options or ReadOptions()
     table = Table(frame, name)
@@ -82,7 +84,7 @@ def dataset_of_frame(
     if feature_names is not None:
         n_inputs = len(feature_names)
     roles = find_roles(table, options, Known(n_inputs, feature_names))
-    return _dataset(table, roles, options)[0]
+    return _dataset(table, roles, options, means)[0]
 
 
 def datasets_of_frames(
