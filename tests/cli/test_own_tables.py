@@ -106,7 +106,7 @@ def test_pixels_that_were_scaled_already_are_noticed(command, tmp_path, capsys):
 
 
 def test_a_folder_of_named_classes_is_trained_and_predicted(tmp_path, capsys):
-    """Classes are words and pictures are not 28 x 28: pictures of the same size are answered, others refused by name."""
+    """Classes are words and pictures are not 28 x 28: pictures of this size are answered, others are named."""
     rng = np.random.default_rng(0)
     for kind in ("light", "dark"):
         (tmp_path / "shapes" / kind).mkdir(parents=True)

@@ -62,7 +62,7 @@ def test_one_row_is_a_table_of_one_row(wine):
     ([[1.0] * 13, [2.0] * 12], "no array"),
     (pd.concat([FRAME, FRAME.ash], axis=1), "two columns of one name"),
     (csr_matrix(FRAME), "sparse matrix"),
-    ("no-such-file.png", "is for data other than images"),
+    ("no-such-file.png", "is for rows of a table, not for pictures"),
 ])  # fmt: skip
 def test_what_does_not_fit_is_refused_in_one_line(wine, rows, message):
     with pytest.raises(DataError, match=message) as caught:
