@@ -138,7 +138,7 @@ class ConfusionDisplay(Display):
         worst = float(self.rates[~diagonal].max(initial=0.0))
         colours = np.zeros((n_classes, n_classes, 4))
         for name, shown, ends, top in (
-            ("misclassified", ~diagonal, ["#FFFFFF", "#F7BE94", VERMILION], worst or 0.01),
+            ("errors", ~diagonal, ["#FFFFFF", "#F7BE94", VERMILION], worst or 0.01),
             ("correct", diagonal, ["#E3F0F8", "#00588A"], 1.0),
         ):
             rates = np.ma.masked_array(self.rates, ~shown)
@@ -146,7 +146,7 @@ class ConfusionDisplay(Display):
             colours[shown] = image.to_rgba(self.rates)[shown]
             bar = ax.figure.colorbar(image, ax=ax, shrink=0.8, aspect=28, pad=0.03, format=percent)
             bar.ax.set_title(name, fontsize=9, pad=8, loc="left")
-            bar.set_label("fraction of the true class" if name == "misclassified" else "")
+            bar.set_label("fraction of the true class" if name == "errors" else "")
         self._label(ax)
         self.texts_ = self._write(ax, colours) if n_classes <= _MAX_CLASSES_WITH_TEXT else None
         return self
