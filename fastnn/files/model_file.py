@@ -156,6 +156,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     Parameters
     ----------
     path : str or path
+        The file, or the folder of a run, which has one.
 
     Returns
     -------

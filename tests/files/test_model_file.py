@@ -295,7 +295,9 @@ def test_an_invalid_network_is_refused_and_the_old_file_stays(path, data, invali
 # --- Files that are not loaded ---------------------------------------------------------------------------------------
 def test_paths_that_cannot_be_read_are_errors(tmp_path, path, data, monkeypatch):
     os.mkfifo(tmp_path / "pipe")
-    for name, part in (("missing", "no such file"), ("", "a folder"), ("pipe", "a pipe"), ("nul\0", "null")):
+    (tmp_path / "empty").mkdir()
+    assert load(tmp_path).network.sizes == load(path).network.sizes  # the folder of a run stands for its model
+    for name, part in (("missing", "no such file"), ("empty", "a folder"), ("pipe", "a pipe"), ("nul\0", "null")):
         assert_error(lambda name=name: load(tmp_path / name), part, kind=FileError)
     for error, kind, part in ((OSError(5, "broken"), FileError, "broken"), (MemoryError(), DataError, "fit in memory")):
         monkeypatch.setattr(model_file, "_read_header", Mock(side_effect=error))
