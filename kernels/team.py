@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
@@ -26,6 +27,8 @@ COUNT, STOP, BARRIER_SIZE = 0, 8, 16
 # A step takes a few dozen microseconds, so most waits are shorter than a system call: a thread spins first. Then it
 # yields, because the thread it waits for may have lost its core.
 SPINS = 2000
+# After Ctrl-C, a thread whose start was interrupted gets this long to begin.
+_START_SECONDS = 1.0
 
 
 class Member(NamedTuple):
@@ -119,6 +122,15 @@ def wait(member):
     return atomic_load(barrier, STOP) == 0
 
 
+def _join(thread: threading.Thread) -> None:
+    """Wait until a thread has ended. It may not have begun yet, or never begin, if Ctrl-C interrupted its start."""
+    deadline = time.monotonic() + _START_SECONDS
+    while thread.ident is None and time.monotonic() < deadline:
+        time.sleep(0.001)
+    if thread.ident is not None:
+        thread.join()
+
+
 def _start_apart(t: int, threads: int) -> None:
     """Move this thread to the t-th core if there is one core per thread. The system may move it again later.
 
@@ -170,11 +182,11 @@ def run_team(work: Callable[[int], None], threads: int, barrier: np.ndarray, cal
             finished.release()
 
     members = [threading.Thread(target=member, args=(t,), daemon=True) for t in range(int(caller_works), threads)]
-    started = 0
+    begun = []
     try:
         for thread in members:
+            begun.append(thread)  # before it starts: Ctrl-C may come while `start` waits for a thread that runs already
             thread.start()
-            started += 1
         if caller_works:
             work(0)
         for _ in members:
@@ -182,8 +194,8 @@ def run_team(work: Callable[[int], None], threads: int, barrier: np.ndarray, cal
                 pass
     except BaseException:
         barrier[STOP] = 1
-        for thread in members[:started]:
-            thread.join()
+        for thread in begun:
+            _join(thread)
         raise
     if errors:
         raise errors[0]

@@ -179,7 +179,7 @@ def test_predict_recognizes_digits_in_pictures(mnist_model, mnist, tmp_path, cap
 def test_predict_rejects_bad_models_and_pictures(run, mnist_model, tmp_path, capsys):
     text, model = tmp_path / "text.png", str(mnist_model)
     text.write_text("no picture")
-    _fails(["predict", str(run[0] / "model.safetensors"), str(text)], 1, capsys, ["8 x 8 images", "28 x 28"])
+    _fails(["predict", str(run[0] / "model.safetensors"), str(text)], 1, capsys, ["text.png", "not a picture"])
     _fails(["predict", model, str(text)], 1, capsys, ["text.png"])
     _fails(["predict", model, str(tmp_path / "none.png")], 1, capsys, ["none.png"])
     _fails(["predict", str(text), str(text)], 1, capsys, ["text.png"])
@@ -250,7 +250,7 @@ def test_explain_rejects_wrong_arguments(run, mnist_model, tmp_path, monkeypatch
     _fails(["explain", model, "line.png", "--row", "1"], 2, capsys, ["not allowed with"])
     _fails(["explain", model, "line.png", "--data", "x.csv"], 2, capsys, ["--data is given with an IMAGE"])
     _fails(["explain", model], 2, capsys, ["IMAGE --row", "required"])
-    _fails(["explain", digits, "line.png"], 1, capsys, ["8 x 8 images", "28 x 28"])
+    _fails(["explain", digits, "line.png"], 1, capsys, ["found a picture of 50 x 50 pixels, expected 8 x 8"])
     _fails(["explain", digits, "--row", "0"], 2, capsys, ["takes 64 inputs, not MNIST's images", "--data FILE"])
     _fails(["explain", model, "line.png", "--out", "figure.doc"], 2, capsys, ["figure.doc", "'.doc'", ".png"])
     _fails(["explain", model, "line.png", "--out", "no/figure.png"], 1, capsys, ["figure.png", "does not exist"])

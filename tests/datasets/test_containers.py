@@ -1,6 +1,7 @@
 """Tests of arrays in NPY, MATLAB, svmlight and archives, of EMNIST, and of damaged files of every kind."""
 
 import bz2
+import csv
 import gzip
 import io
 import lzma
@@ -454,3 +455,12 @@ def test_a_submission_beside_the_data_is_no_data(written):
     members = {"train.csv": f"a,b,label\n{table}", "gender_submission.csv": "id,label\n1,x\n"}
     data, test = read_files(written(zipped({name: text.encode() for name, text in members.items()})))
     assert (len(data), test) == (30, None)
+
+
+def test_arff_leaves_the_limits_of_the_process(tmp_path):
+    limit = csv.field_size_limit()
+    (tmp_path / "a.arff").write_text(
+        "@RELATION a\n@ATTRIBUTE x NUMERIC\n@ATTRIBUTE class {u,v}\n@DATA\n1,u\n2,v\n3,u\n4,v\n"
+    )
+    read_files(tmp_path / "a.arff")
+    assert csv.field_size_limit() == limit

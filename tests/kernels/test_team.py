@@ -69,6 +69,28 @@ def test_an_exception_in_one_thread_stops_the_others(caller_works):
         team.run_team(work, 2, barrier, caller_works)
 
 
+def test_ctrl_c_waits_for_a_thread_whose_start_it_interrupts(monkeypatch):
+    """The thread runs already when Ctrl-C ends the wait of `start`."""
+    barrier, ended = team.new_barrier(), []
+    start = threading.Thread.start
+
+    def interrupted(thread):
+        start(thread)
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+
+    def work(t):
+        while not barrier[team.STOP]:
+            time.sleep(0.001)
+        time.sleep(0.05)
+        ended.append(t)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        team.run_team(work, 2, barrier)
+    assert ended == [0]
+
+
 def test_ctrl_c_stops_running_threads():
     barrier, passed = team.new_barrier(), [None, None]
 

@@ -1,5 +1,6 @@
 """Reads ARFF, the tables of Weka and OpenML, with SciPy."""
 
+import csv
 from io import StringIO
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,12 @@ def read_arff(source: Source, *, max_bytes: int = MAX_BYTES) -> "pd.DataFrame":
 
     name = source_name(source)
     text = read_whole(source, max_bytes).removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
+    limit = csv.field_size_limit()
     with errors_named(name, "an ARFF table of numeric and nominal columns"):
-        rows, header = arff.loadarff(StringIO(text))
+        try:
+            rows, header = arff.loadarff(StringIO(text))
+        finally:
+            csv.field_size_limit(limit)  # SciPy raises that of the whole process
         columns = {key: _texts(rows[key]) if rows[key].dtype.kind == "S" else rows[key] for key in header.names()}
         frame = pd.DataFrame(columns)
     if not len(frame):
