@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from fastnn.models import Model
 
-# The endings of the pictures in a folder. Other files in a folder are left out.
-_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
 # The number of pictures that are prepared before they are predicted together.
 _TOGETHER = 256
 
@@ -145,13 +143,14 @@ def _predict_pictures(model: "Model", options: argparse.Namespace) -> None:
 def _pictures(arguments: Sequence[str]) -> list[str]:
     """Return the paths of the pictures: files as given, and the pictures in folders, in the order of their names."""
     from fastnn.checks import display_path
+    from fastnn.datasets.pictures.images import SUFFIXES
     from fastnn.errors import FileError
 
     found: list[str] = []
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            inside = sorted(each for each in path.rglob("*") if each.suffix.lower() in _ENDINGS and each.is_file())
+            inside = sorted(each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES and each.is_file())
             if not inside:
                 raise FileError(
                     f"{display_path(path)}: the folder has no pictures, expected files such as .png or .jpg"

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.checks import display_path
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
@@ -61,12 +60,9 @@ def picture_rows(rows: RowFormat, pictures: Sequence[Any], *, many: bool = False
 
 def _grey_row(rows: RowFormat, picture: Any) -> np.ndarray:
     """Return the grey pixels of a picture as a row, in the model's range; DataError if it has another size."""
-    from fastnn.datasets.pictures.grey import grey_of_picture
-    from fastnn.datasets.pictures.images import read_grey
+    from fastnn.datasets.pictures.images import grey_of
 
-    is_path = isinstance(picture, str) or hasattr(picture, "__fspath__")
-    name = display_path(picture) if is_path else "image"
-    grey = read_grey(picture) if is_path else grey_of_picture(picture, name)
+    name, grey = grey_of(picture)
     if grey.shape != rows.image_shape:
         found, expected = (" x ".join(map(str, shape)) for shape in (grey.shape, rows.image_shape or ()))
         raise DataError(f"{name}: found a picture of {found} pixels, expected {expected}, as in training")

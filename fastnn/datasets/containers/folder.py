@@ -18,12 +18,11 @@ from fastnn.datasets.containers.naming import part_of_folder
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.files import FilePath, Member, Source, open_source, source_name
 from fastnn.datasets.options import ReadOptions
-from fastnn.datasets.pictures.images import prepare_image, read_grey
+from fastnn.datasets.pictures.images import SUFFIXES, prepare_image, read_grey
 from fastnn.errors import DataError, FastnnError, FileError
 
 # Pictures of one size up to this side are read as they are. Larger ones are photos or scans of digits.
 _LARGEST_SIDE = 64
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".pbm", ".ppm", ".pnm"}
 _EXPECTED = "one folder of pictures for each class, such as 7/a.png, or train/7/a.png and test/7/b.png"
 # Names of pictures that tell the class: "label_7_0001", "digit7-12", "7_0001", "cat.12".
 _TAGGED = re.compile(r"(?:^|[^a-z0-9])(?:label|class|digit|number|num)[-_=]?(\d+|[a-z]+)(?=[^a-z0-9]|$)", re.IGNORECASE)
@@ -110,7 +109,7 @@ def _dataset(where: str, images: np.ndarray, classes: Any, options: ReadOptions,
 
 def _is_picture(entry: Entry) -> bool:
     suffix = PurePosixPath(entry.parts[-1]).suffix.lower()
-    if suffix in _SUFFIXES:
+    if suffix in SUFFIXES:
         return True
     if suffix and not suffix[1:].isdecimal():
         return False

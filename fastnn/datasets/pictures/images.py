@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # Common picture formats whose decoders run no external program.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+# The usual endings of their names.
+SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".pbm", ".ppm", ".pnm"}
 
 
 def prepare_image(image: "FilePath | Image | np.ndarray", *, invert: Literal["auto"] | bool = "auto") -> np.ndarray:
@@ -129,18 +131,7 @@ def _read_digits(
     """Return the name of the picture and the ink of each of its digits, at least one."""
     if not (isinstance(invert, bool) or invert == "auto"):
         raise SettingsError(f'invert is {invert!r}, expected "auto", True or False')
-    name = "image"
-    if isinstance(image, np.ndarray):
-        grey = grey_of_array(image, name)
-    elif isinstance(image, str | os.PathLike):
-        name = display_path(image)
-        grey = read_grey(image)
-    else:
-        from PIL.Image import Image
-
-        if not isinstance(image, Image):
-            raise SettingsError(f"image is of type {type(image).__name__}, expected a path, a PIL image or an ndarray")
-        grey = grey_of_picture(image, name)
+    name, grey = grey_of(image)
     digits = find_digits(grey, invert)
     if digits is None:
         raise DataError(f"{name}: no ink: found nothing that stands out from the background, expected a digit")
@@ -148,6 +139,22 @@ def _read_digits(
         expected = "a digit with free space around it"
         raise DataError(f"{name}: cannot find one digit: all marks are at the border or too wide, expected {expected}")
     return name, digits
+
+
+def grey_of(image: "FilePath | Image | np.ndarray") -> tuple[str, np.ndarray]:
+    """Return the name of a picture for messages, and the picture in grey: (height, width) float32, from 0 to 255.
+
+    Raises DataError and FileError as `prepare_image` does, and SettingsError for anything but a picture.
+    """
+    if isinstance(image, np.ndarray):
+        return "image", grey_of_array(image, "image")
+    if isinstance(image, str | os.PathLike):
+        return display_path(image), read_grey(image)
+    from PIL.Image import Image
+
+    if not isinstance(image, Image):
+        raise SettingsError(f"image is of type {type(image).__name__}, expected a path, a PIL image or an ndarray")
+    return "image", grey_of_picture(image, "image")
 
 
 def read_grey(source: Source) -> np.ndarray:
