@@ -122,9 +122,21 @@ def check_fit(network: Network, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
         images = check_inputs(network, data.images)
         if images.dtype.kind == "f" and not np.isfinite(images.data if is_sparse(images) else images).all():
             raise DataError("inputs contain NaN or infinity, expected finite numbers")
-        return images, check_targets(network, data.labels, len(data))
+        return images, check_targets(network, _targets(network, data), len(data))
     except DataError as error:
         raise DataError(f"{data.name}: {error}") from None
+
+
+def _targets(network: Network, data: Dataset) -> np.ndarray:
+    """Return the labels or targets of the data. A network without classes needs numbers, not the numbers of classes."""
+    assert data.labels is not None
+    if data.classes is None or data.has_targets or network.loss.class_counts(network.n_outputs):
+        return data.labels
+    values = data.class_labels()
+    texts = [value for value in values if isinstance(value, str)]
+    if texts:
+        raise DataError(f"labels are texts, such as {texts[0]!r}, expected numbers for {network}")
+    return np.array(values, np.float64)
 
 
 def data_for(model: Model, data: Dataset) -> Dataset:
@@ -170,8 +182,6 @@ def evaluate_model(model: Model, data: Dataset, backend: str) -> ClassEvaluation
     if model.is_multilabel:
         raise DataError(f"the model has {model.network.n_outputs} yes-or-no labels, expected one of C classes")
     data = data_for(model, data)
-    if model.classes is None and data.labels is not None and not data.has_targets:
-        data = replace(data, labels=data.labels[:, None].astype(np.float64), classes=None)
     logits, labels, loss, accuracy = evaluate_logits(model.network, data, backend)
     check_scale(model.network, data.images, stacklevel=3)
     outputs = model.network.loss.outputs(logits)

@@ -93,6 +93,20 @@ def test_a_regression_predicts_numbers_and_has_no_probabilities():
         model.predict_proba(inputs)
 
 
+def test_whole_numbers_are_targets_of_a_regression_and_not_numbers_of_classes():
+    """Negative or large whole numbers are numbered as classes in a data set; a regression needs the numbers."""
+    inputs, targets = np.array([[1.0], [2.0], [3.0]]), [-30, 250_000, 7]
+    network = Network([[[2.0]]], [[1.0]], output="identity")
+    loss, _ = fastnn.evaluate(network, (inputs, targets))
+    assert loss == pytest.approx(0.5 * np.mean([(3 + 30) ** 2, (5 - 250_000) ** 2, (7 - 7) ** 2]))
+    scores = evaluate_model(Model.for_network(network), Dataset(inputs, targets), "numpy")
+    np.testing.assert_array_equal(scores.targets[:, 0], targets)
+    result = fastnn.train(network, (inputs, targets), epochs=1, batch_size=None, learning_rate=1e-6, backend="numpy")
+    assert result.history[0].loss == pytest.approx(loss)
+    with pytest.raises(DataError, match="labels are texts, such as 'a', expected numbers"):
+        fastnn.evaluate(network, (inputs, ["a", "b", "a"]))
+
+
 # --- Pictures --------------------------------------------------------------------------------------------------------
 FORMS = {
     "bytes": lambda pixels: pixels,
