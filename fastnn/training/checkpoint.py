@@ -7,13 +7,12 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn.backends.base import Trainer, TrainerState
-from fastnn.checks import check_choice, check_number, display_path
+from fastnn.backends.base import TrainerState
+from fastnn.checks import check_choice, check_number
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError, FileError, SettingsError
 from fastnn.files.atomic import check_writable
@@ -204,6 +203,16 @@ def stateful(callbacks: Sequence[Any]) -> dict[str, Any]:
     return {f"callback{k}": each for k, each in enumerate(has_state)}
 
 
+def restore(callbacks: Sequence[Any], state: RunState) -> None:
+    """Give the callbacks their states of a checkpoint; SettingsError unless it has one for each."""
+    found = {name: part for name, part in state.parts.items() if name.startswith("callback")}
+    wanted = stateful(callbacks)
+    if found.keys() != wanted.keys():
+        raise SettingsError(f"the checkpoint has the states of {len(found)} callbacks, found {len(wanted)} with states")
+    for name, callback in wanted.items():
+        callback.load_state_dict(found[name])
+
+
 def _as_array(history: History) -> np.ndarray:
     names = list(EpochRecord.__annotations__)
     return np.array([[getattr(record, name) for name in names] for record in history]).reshape(-1, len(names))
@@ -241,10 +250,7 @@ def bit_versions(backend: str) -> dict[str, str]:
 
 def continued(state: RunState, config: TrainingConfig | None, settings: dict[str, Any]) -> TrainingConfig:
     """Return the settings of the run that continues `state`: those of the state, with the given ones instead."""
-    if config is None:
-        config = TrainingConfig.from_dict(state.settings, **settings)
-    else:
-        config = config.replace(**settings)
+    config = TrainingConfig.from_dict(state.settings, **settings) if config is None else config.replace(**settings)
     saved = state.settings["learning_rate"]
     if not isinstance(config.learning_rate, float) and isinstance(saved, float):
         config = config.replace(learning_rate=saved)  # the number that the rule or the search gave
@@ -260,12 +266,18 @@ def check_continues(
     """
     _check_network(state, network)
     _check_end(state, config)
-    wrong = [*_changed_settings(state, config, backend), *_changed(state.data, data), *_changed(state.versions, bit_versions(backend))]
+    wrong = [
+        *_changed_settings(state, config, backend),
+        *_changed(state.data, data),
+        *_changed(state.versions, bit_versions(backend)),
+    ]
     if not wrong:
         return
     if not force:
         kind = DataError if all(name in data for name, _ in wrong) else SettingsError
-        raise kind(f"the run cannot continue: {'; '.join(text for _, text in wrong)}; force=True continues nevertheless")
+        raise kind(
+            f"the run cannot continue: {'; '.join(text for _, text in wrong)}; force=True continues nevertheless"
+        )
     for _, text in wrong:
         message = f"fastnn: {text}: the result is not that of one run"
         warnings.warn(message, RuntimeWarning, stacklevel=3)
@@ -275,10 +287,14 @@ def _check_network(state: RunState, network: Network) -> None:
     """Raise SettingsError unless the network has the layers, the dtype and the inputs of the run."""
     mine, other = ((each.layers, each.shapes, each.dtype, each.output) for each in (state.network, network))
     if mine != other:
-        raise SettingsError(f"the checkpoint is of {state.network}, {state.network.dtype}, expected {network}, {network.dtype}")
+        raise SettingsError(
+            f"the checkpoint is of {state.network}, {state.network.dtype}, expected {network}, {network.dtype}"
+        )
     one, two = state.network.input_transform, network.input_transform
-    same = one == two if isinstance(one, float) or isinstance(two, float) else (
-        np.array_equal(one.mean, two.mean) and np.array_equal(one.scale, two.scale)
+    same = (
+        one == two
+        if isinstance(one, float) or isinstance(two, float)
+        else (np.array_equal(one.mean, two.mean) and np.array_equal(one.scale, two.scale))
     )
     if not same:
         raise SettingsError("the checkpoint is of a network that scales its inputs differently")
@@ -305,10 +321,11 @@ def _changed_settings(state: RunState, config: TrainingConfig, backend: str) -> 
         before["learning_rate"] = now["learning_rate"]
     if _has_same_rates(state, config):
         before["epochs"] = now["epochs"]
-    was, stopping = TrainingConfig.from_dict({"early_stopping": before["early_stopping"]}).early_stopping, config.early_stopping
-    if was is not None and stopping is not None and stopping.patience >= was.patience:
-        if replace(was, patience=stopping.patience) == stopping:  # no epoch so far would have been another
-            before["early_stopping"] = now["early_stopping"]
+    was = TrainingConfig.from_dict({"early_stopping": before["early_stopping"]}).early_stopping
+    stopping = config.early_stopping
+    longer = was is not None and stopping is not None and stopping.patience >= was.patience
+    if longer and replace(was, patience=stopping.patience) == stopping:  # no epoch so far would have been another
+        before["early_stopping"] = now["early_stopping"]
     return _changed(before, now)
 
 

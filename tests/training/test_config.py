@@ -94,7 +94,11 @@ def test_the_plain_form_holds_every_setting():
 
 def test_settings_survive_their_plain_form_but_for_functions():
     for settings in (
-        {"optimizer": AdamW(weight_decay=0.1), "schedule": Cosine(0.1), "early_stopping": EarlyStopping(3, min_delta=0.1)},
+        {
+            "optimizer": AdamW(weight_decay=0.1),
+            "schedule": Cosine(0.1),
+            "early_stopping": EarlyStopping(3, min_delta=0.1),
+        },
         {"optimizer": "nesterov", "schedule": WarmUp(2, Cosine()), "batch_size": None, "shuffle": False},
         {"optimizer": LBFGS(0.1), "batch_size": None},
     ):
@@ -102,7 +106,7 @@ def test_settings_survive_their_plain_form_but_for_functions():
         assert TrainingConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     named = TrainingConfig(shuffle=np.flip).to_dict()
     assert named["shuffle"] == {"name": "numpy.flip"}
-    with pytest.raises(SettingsError, match="shuffle was 'numpy.flip', which is in no file"):
+    with pytest.raises(SettingsError, match=r"shuffle was 'numpy\.flip', which is in no file"):
         TrainingConfig.from_dict(named)
     assert TrainingConfig.from_dict(named, shuffle=np.flip).shuffle is np.flip
     for value in ({"kind": "Popen"}, {"kind": "SGD"}, {"kind": ["SGD"]}, {}):
