@@ -97,7 +97,7 @@ class Saver:
         self._checkpoint, self._about, self._history = checkpoint, about, history
         self._stateful = stateful(callbacks)
         self._mark: Mark | None = None
-        self._is_written = True
+        self._good: Mark | None = None  # the last one whose weights have been found finite: that of a whole epoch
         self._marked_at = self._mark_seconds = self._write_seconds = 0.0
         self._written_at = time.monotonic()
         self._since_write = {"epochs": 0, "batches": 0}
@@ -128,7 +128,10 @@ class Saver:
     def after_epoch(self, make_mark: Callable[[dict[str, dict[str, Any]]], Mark]) -> None:
         """Copy the state after an epoch, and write it if it is time."""
         self._since_write["epochs"] += 1
+        before = self._mark
         self.after_batches(make_mark)
+        if self._mark is not before:
+            self._good = self._mark
 
     def after_batches(self, make_mark: Callable[[dict[str, dict[str, Any]]], Mark]) -> None:
         """Copy the state after some batches, and write it if it is time. `make_mark` gets the states of callbacks."""
@@ -144,7 +147,8 @@ class Saver:
     def _take(self, make_mark: Callable[[dict[str, dict[str, Any]]], Mark]) -> None:
         start = time.monotonic()
         self._mark = make_mark({name: each.state_dict() for name, each in self._stateful.items()})
-        self._marked_at, self._is_written = time.monotonic(), False
+        self._marked_at = time.monotonic()
+        self._good = self._good or self._mark  # the first one is the beginning of the run
         self._mark_seconds = self._marked_at - start
 
     def _is_due(self, now: float) -> bool:
@@ -155,11 +159,16 @@ class Saver:
         return (since if self._checkpoint.unit == "seconds" else self._since_write[self._checkpoint.unit]) >= every
 
     def finish(self, stopped: str, make_mark: Callable[[dict[str, dict[str, Any]]], Mark] | None = None) -> None:
-        """Write the last state of a run that has ended: that of `make_mark`, or else the last copy."""
+        """Write the last state of a run that has ended: that of `make_mark`, or else the last copy.
+
+        The weights of a run that diverged may have been large for some batches, so it goes back to a whole epoch.
+        """
         if self._checkpoint is None:
             return
         if make_mark is not None:
             self._take(make_mark)
+        elif stopped == "diverged":
+            self._mark = self._good
         self._write(stopped)
 
     def _write(self, stopped: str) -> None:
