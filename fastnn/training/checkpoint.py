@@ -115,6 +115,7 @@ class Saver:
             if self._checkpoint.unit == "batches":
                 size = min(size, math.ceil(self._checkpoint.every))
             part = range(first, min(n_batches, first + size))
+            self._since_write["batches"] += len(part)
             start = time.monotonic()
             yield part
             seconds = time.monotonic() - start
@@ -122,7 +123,6 @@ class Saver:
                 self._part_size *= 2
             elif seconds > 2 * SECONDS_OF_PART:
                 self._part_size = max(1, self._part_size // 2)
-            self._since_write["batches"] += len(part)
             first = part.stop
 
     def after_epoch(self, make_mark: Callable[[dict[str, dict[str, Any]]], Mark]) -> None:
