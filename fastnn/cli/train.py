@@ -3,16 +3,18 @@
 import argparse
 import json
 import os
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fastnn.cli.data import FILES, add_data, reading
 from fastnn.cli.models import load_model
 from fastnn.cli.options import AddCommand, HiddenUnits, add_settings, given_settings
 from fastnn.cli.output import say_notes
+from fastnn.cli.signals import SIGNALS
 from fastnn.errors import SettingsError
 
 if TYPE_CHECKING:
+    from types import FunctionType
+
     from fastnn.models import Model
     from fastnn.runs.folder import FinishedRun, RunFolder, RunRecord
     from fastnn.runs.plan import Plan
@@ -112,6 +114,7 @@ def _finished_run(
 ) -> "FinishedRun":
     """Train, evaluate on the test set, and write all files of the run folder except its figures."""
     from fastnn.backends.warmup import compile_prediction_in_background
+    from fastnn.checks import display_path
     from fastnn.runs.folder import RunRecord
     from fastnn.training.progress import Progress
     from fastnn.training.train import train
@@ -120,38 +123,37 @@ def _finished_run(
     training, validation = plan.for_training(plan.splits.train), plan.for_training(plan.splits.validation)
     callbacks = [folder.checkpoint(plan)] if options.quiet else [Progress(), folder.checkpoint(plan)]
     dtype = str(plan.network.dtype)
+
+    def run_training() -> "TrainingResult":
+        return train(plan.network, training, validation=validation, callbacks=callbacks, config=config)
+
     with compile_prediction_in_background(config.backend, dtype, training.images.dtype, config.threads):
-        result = _saved(
-            lambda: train(plan.network, training, validation=validation, callbacks=callbacks, config=config),
-            folder,
-            record,
-            options,
-        )
+        try:
+            result = _saved_result(run_training, folder, record)
+        except BaseException as error:
+            unfinished = getattr(error, "result", None)
+            if unfinished is not None and len(unfinished.history):
+                where = f"the network after epoch {unfinished.best_epoch} is in {display_path(folder.path)}"
+                say_notes([where], options)
+                folder.save_diagnosis(unfinished, record)
+            raise
     return folder.evaluate(result, record)
 
 
-def _saved(
-    train: "Callable[[], TrainingResult]", folder: "RunFolder", record: "RunRecord", options: argparse.Namespace
-) -> "TrainingResult":
+def _saved_result(run_training: "FunctionType", folder: "RunFolder", record: "RunRecord") -> "TrainingResult":
     """Train, save the model, the history and the report, and return the result.
 
     Whatever ends the training, what there is of it is saved before anything else happens.
     """
-    from fastnn.checks import display_path
-
-    result = None
-    try:
-        result = train()
-    except BaseException as error:
-        result = getattr(error, "result", None)
-        if result is not None:
-            folder.save(result, record)
-            if len(result.history):
-                where = f"the network after epoch {result.best_epoch} is in {display_path(folder.path)}"
-                say_notes([where], options)
-                folder.save_diagnosis(result, record)
-        raise
-    folder.save(result, record)
+    with SIGNALS.kept_outside(run_training.__code__):
+        try:
+            result = run_training()
+        except BaseException as error:
+            unfinished = getattr(error, "result", None)
+            if unfinished is not None:
+                folder.save(unfinished, record)
+            raise
+        folder.save(result, record)
     return result
 
 

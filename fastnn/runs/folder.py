@@ -127,8 +127,8 @@ class RunFolder:
         """Write the model, the history and the report of a run that has ended in any way, in this order.
 
         Nothing is evaluated or diagnosed for it, so little can go wrong. A run without a complete epoch leaves nothing
-        unless it was finished. A file that cannot be written is tried again for some seconds. The others are written all
-        the same, and the last error is raised.
+        unless it was finished. A file that cannot be written is tried again for some seconds. The others are written
+        all the same, and the last error is raised.
         """
         if not len(result.history) and result.stopped in ("interrupted", "diverged"):
             return
