@@ -9,12 +9,16 @@ from fastnn.cli.data import FILES, add_data, reading
 from fastnn.cli.models import load_model
 from fastnn.cli.options import AddCommand, HiddenUnits, add_settings, given_settings
 from fastnn.cli.output import say_notes
+from fastnn.cli.signals import SIGNALS
 from fastnn.errors import SettingsError
 
 if TYPE_CHECKING:
+    from types import FunctionType
+
     from fastnn.models import Model
-    from fastnn.runs.folder import FinishedRun, RunFolder
+    from fastnn.runs.folder import FinishedRun, RunFolder, RunRecord
     from fastnn.runs.plan import Plan
+    from fastnn.training.train import TrainingResult
 
 EXAMPLES = """
   fastnn train                                             MNIST, in a few seconds
@@ -92,16 +96,72 @@ def _read_config(path: str, parser: argparse.ArgumentParser) -> dict[str, Any]:
 
 
 def run(options: argparse.Namespace) -> None:
+    from fastnn.runs.folder import RunFolder
+
+    plan, recorded, name = _plan(options)
+    say_notes(plan.notes, options)
+    with RunFolder(options.out, name) as folder:
+        finished = _finished_run(folder, plan, recorded, options)
+        del plan  # the figures need no training images
+        try:
+            folder.save_figures(finished)
+        finally:  # figures that cannot be drawn or saved do not hide the result
+            _print_result(finished, folder, options)
+
+
+def _finished_run(
+    folder: "RunFolder", plan: "Plan", recorded: dict[str, Any], options: argparse.Namespace
+) -> "FinishedRun":
+    """Train, evaluate on the test set, and write all files of the run folder except its figures."""
+    from fastnn.backends.warmup import compile_prediction_in_background
+    from fastnn.checks import display_path
+    from fastnn.runs.folder import RunRecord
+    from fastnn.training.progress import Progress
+    from fastnn.training.train import train
+
+    record, config = RunRecord.of(plan, recorded), plan.config
+    training, validation = plan.for_training(plan.splits.train), plan.for_training(plan.splits.validation)
+    callbacks = [folder.checkpoint(plan)] if options.quiet else [Progress(), folder.checkpoint(plan)]
+    dtype = str(plan.network.dtype)
+
+    def run_training() -> "TrainingResult":
+        return train(plan.network, training, validation=validation, callbacks=callbacks, config=config)
+
+    with compile_prediction_in_background(config.backend, dtype, training.images.dtype, config.threads):
+        try:
+            result = _saved_result(run_training, folder, record)
+        except BaseException as error:
+            unfinished = getattr(error, "result", None)
+            if unfinished is not None and len(unfinished.history):
+                where = f"the network after epoch {unfinished.best_epoch} is in {display_path(folder.path)}"
+                say_notes([where], options)
+                folder.save_diagnosis(unfinished, record)
+            raise
+    return folder.evaluate(result, record)
+
+
+def _saved_result(run_training: "FunctionType", folder: "RunFolder", record: "RunRecord") -> "TrainingResult":
+    """Train, save the model, the history and the report, and return the result.
+
+    Whatever ends the training, what there is of it is saved before anything else happens.
+    """
+    with SIGNALS.kept_outside(run_training.__code__):
+        try:
+            result = run_training()
+        except BaseException as error:
+            unfinished = getattr(error, "result", None)
+            if unfinished is not None:
+                folder.save(unfinished, record)
+            raise
+        folder.save(result, record)
+    return result
+
+
+def _print_result(finished: "FinishedRun", folder: "RunFolder", options: argparse.Namespace) -> None:
     from fastnn.checks import display_path
     from fastnn.explanation.diagnosis import Finding
 
-    folder, finished = _train_and_evaluate(options)
-    folder.save_figures(finished)  # here, the training images are no longer in memory
     result, report = finished.result, finished.report
-    if result.rate_search is not None:
-        from fastnn.plots import RateSearchDisplay
-
-        RateSearchDisplay.from_search(result.rate_search).save(folder.path / "learning-rate.png")
     if options.json:
         keys = ["task", "test_accuracy", "test_r2", "test_rmse", "test_mae", "test_loss", "epochs", "seconds"]
         keys += ["compile_seconds", "stopped", "backend", "notes", "diagnosis"]
@@ -123,37 +183,6 @@ def run(options: argparse.Namespace) -> None:
     for finding in report["diagnosis"]:
         print(Finding(**finding))
     print(f"run {display_path(folder.path)}")
-
-
-def _train_and_evaluate(options: argparse.Namespace) -> "tuple[RunFolder, FinishedRun]":
-    """Train, evaluate on the test set and write all files of the run folder except its figures."""
-    from fastnn.backends.warmup import compile_prediction_in_background
-    from fastnn.checks import display_path
-    from fastnn.errors import DivergenceError
-    from fastnn.runs.folder import RunFolder
-    from fastnn.training.progress import Progress
-    from fastnn.training.train import TrainingInterrupted, train
-
-    plan, recorded, name = _plan(options)
-    say_notes(plan.notes, options)
-    config, training = plan.config, plan.for_training(plan.splits.train)
-    folder = RunFolder(options.out, name)
-    try:
-        dtype = str(plan.network.dtype)
-        with compile_prediction_in_background(config.backend, dtype, training.images.dtype, config.threads):
-            callbacks = [folder.checkpoint(plan)] if options.quiet else [Progress(), folder.checkpoint(plan)]
-            validation = plan.for_training(plan.splits.validation)
-            result = train(plan.network, training, validation=validation, callbacks=callbacks, config=config)
-        recorded["learning_rate"] = result.config.learning_rate  # the number, where the setting is a rule or a search
-        return folder, folder.save_finished(result, plan, recorded)
-    except (DivergenceError, TrainingInterrupted) as stop:
-        recorded["learning_rate"] = stop.result.config.learning_rate
-        folder.save_unfinished(stop.result, plan, recorded)
-        if len(stop.result.history):
-            say_notes([f"the network after epoch {stop.result.best_epoch} is in {display_path(folder.path)}"], options)
-        raise
-    finally:
-        folder.remove_if_empty()
 
 
 def _plan(options: argparse.Namespace) -> "tuple[Plan, dict[str, Any], str]":
