@@ -62,7 +62,7 @@ class RunFolder:
     def __init__(self, path: str | os.PathLike[str] | None, name: str = "run", *, resumed: bool = False) -> None:
         self._created: list[Path] = []
         self._lock: FolderLock | None = None
-        self._saved_at, self._failing = time.monotonic(), False
+        self._failing = False
         try:
             if path is None:
                 self.path = self._create_unused(Path("runs"), name)
@@ -136,18 +136,12 @@ class RunFolder:
             with suppress(OSError):
                 os.unlink(path)
 
-    def model_saver(self, plan: Plan) -> Any:
-        """Return a callback for `fastnn.train` that saves the network every few seconds.
+    def saver(self, record: "RunRecord") -> "_Saver":
+        """Return a callback for `fastnn.train` that writes the report at the beginning, and the network now and then.
 
-        If it cannot be saved, as on a full disk, one warning says so, and training goes on.
+        If the network cannot be saved, as on a full disk, one warning says so, and training goes on.
         """
-
-        def callback(end: EpochEnd) -> None:
-            if time.monotonic() - self._saved_at >= SECONDS_BETWEEN_MODELS:
-                self.try_to_save(lambda: self.save_network(end.network, plan))
-                self._saved_at = time.monotonic()
-
-        return callback
+        return _Saver(self, record)
 
     def try_to_save(self, write: Callable[[], object]) -> None:
         """Call `write` during training. The first of several failures in a row is logged, and so is the recovery."""
@@ -254,6 +248,22 @@ class RunFolder:
         if found:
             holds = "a run" if {MODEL, REPORT} & found else f"other files, such as {display_path(min(found))}"
             raise FileError(f"{display_path(self.path)} already holds {holds}, expected a new or empty folder")
+
+
+class _Saver:
+    """The callback of `RunFolder.saver`."""
+
+    def __init__(self, folder: RunFolder, record: "RunRecord") -> None:
+        self._folder, self._record, self._saved_at = folder, record, time.monotonic()
+
+    def begin(self) -> None:
+        """Write the report of a running run, once nothing in the arguments of `train` was wrong."""
+        self._folder.begin(self._record)
+
+    def __call__(self, end: EpochEnd) -> None:
+        if time.monotonic() - self._saved_at >= SECONDS_BETWEEN_MODELS:
+            self._folder.try_to_save(lambda: self._folder.save_network(end.network, self._record.plan))
+            self._saved_at = time.monotonic()
 
 
 def _persist(write: Callable[[], object]) -> None:
