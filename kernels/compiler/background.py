@@ -193,7 +193,7 @@ def _leave() -> None:
         for job in list(_jobs.values()):
             while job.runs and not (can_leave and job.in_optimizer):
                 job.wait()
-    except KeyboardInterrupt:
+    except BaseException:  # a second Ctrl-C, or another signal
         with contextlib.suppress(Exception):
             sys.stdout.flush()
             sys.stderr.flush()
