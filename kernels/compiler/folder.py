@@ -94,13 +94,16 @@ class PrivateFolder:
             raise
         except OSError as error:  # a symbolic link, which O_NOFOLLOW refuses with another number on each system
             raise UnsafeFileError(str(error)) from error
-        with open(descriptor, "rb") as file:
+        try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_BYTES:
                 raise UnsafeFileError(f"{status.st_size} bytes of mode {status.st_mode:o}, not a kernel's file")
             if _POSIX and (status.st_uid != os.geteuid() or status.st_mode & 0o022):
                 raise UnsafeFileError(f"owner {status.st_uid} and mode {status.st_mode & 0o7777:o}, not only this user")
-            return file.read(_MOST_BYTES)
+            with open(descriptor, "rb", closefd=False) as file:
+                return file.read(_MOST_BYTES)
+        finally:
+            os.close(descriptor)
 
     def replace(self, name: str, data: bytes) -> None:
         """Create or replace a file. After a crash or a power cut, the file has its old or its new contents, whole."""
