@@ -513,8 +513,8 @@ def test_after_ctrl_c_the_kernel_is_compiled_on_and_used(tmp_path):
     assert (process.returncode, err) == (0, "")
     assert out[0] == "interrupted"
     assert out[2] == "1"
-    again = _start(tmp_path, "answer(); from fastnn.kernels.compiler import cache; print(); print(cache.compilations)")
-    assert again.communicate(timeout=60)[0] == "[]\n"
+    again = "answer(); from fastnn.kernels.compiler import cache; print(cache.compilations, cache.loads())"
+    assert _run(tmp_path, COMPILING + again).communicate(timeout=60) == ("[] 1\n", "")
 
 
 PROGRAM = """
@@ -525,8 +525,8 @@ print(compiled.relu(np.array([[-1.0, 2.0]])).tolist(), sum(activations.relu.stat
 """
 
 
-def _run(folder, program=PROGRAM, **options):
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder), **options.pop("variables", {})}
+def _run(folder, program=PROGRAM, **variables):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder), **variables}
     return subprocess.Popen(
         [sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -590,7 +590,7 @@ except fastnn.errors.MissingDependencyError as error:
 
 @pytest.mark.slow
 def test_numba_that_compiles_nothing_leaves_the_reference(tmp_path):
-    out, err = _run(tmp_path, DISABLED, variables={"NUMBA_DISABLE_JIT": "1"}).communicate(timeout=100)
+    out, err = _run(tmp_path, DISABLED, NUMBA_DISABLE_JIT="1").communicate(timeout=100)
     backend, failure = out.splitlines()
     assert backend == "fastnn.backends.reference"
     assert failure.startswith('backend "numba" needs Numba, which cannot be used (NUMBA_DISABLE_JIT is set')
