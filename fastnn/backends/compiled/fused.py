@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from copy import copy
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -16,11 +17,13 @@ from fastnn.backends.base import (
     TrainingData,
     check_data,
     check_run,
+    check_shapes,
 )
 from fastnn.backends.compiled import operations
 from fastnn.backends.compiled.inputs import NonzeroInputs
 from fastnn.backends.compiled.layout import (
     as_readonly,
+    hold,
     in_kernel_dtype,
     lay_out,
     pack,
@@ -82,8 +85,10 @@ class Execution(NamedTuple):
 class Trainer:
     """A network that `covers` accepts, its data and the optimizer's state, laid out for the kernels.
 
-    The data are not copied if the kernels can use them as they are. Without an optimizer, the trainer keeps the
-    gradients instead of updating the network. `one_pass` skips preparations that pay off only over several epochs.
+    The inputs are not copied if the kernels can use them as they are: a program that changes them meanwhile changes
+    numbers. All that kernels compute addresses from, such as labels, is the trainer's own. Without an optimizer, the
+    trainer keeps the gradients instead of updating the network. `one_pass` skips preparations that pay off only over
+    several epochs.
     """
 
     def __init__(
@@ -99,12 +104,15 @@ class Trainer:
         inputs, targets, sample_weight = data
         self._n_samples = inputs.shape[0]
         self._optimizer, self._config, self._one_pass = optimizer, config, one_pass
-        self._network, self._layout = network, lay_out(network)
+        self._layout = lay_out(network)
+        self._network = network = _without_arrays(network, self._layout.parameters.dtype)
+        check_shapes(inputs=(inputs, (None, network.n_inputs)))
         self._sizes = scratch_sizes(self._layout)
         matrix = inputs if is_sparse(inputs) else None
         images = as_readonly(
             in_kernel_dtype(inputs if matrix is None else np.empty((0, network.n_inputs), inputs.dtype), network.dtype)
         )
+        self._held = hold(images if matrix is None else matrix.data)
         self._nonzero_inputs = NonzeroInputs(images, matrix, network.dtype)
         self._sparse = matrix is not None or self._nonzero_inputs.count <= SPARSE_BELOW * images.size
         self._data = block.Data(
@@ -338,6 +346,16 @@ class Trainer:
             row_stats=aligned_zeros(4 * lanes, real),
             offsets=aligned_zeros(GROUP, np.int64),
         )
+
+
+def _without_arrays(network: Network, dtype: np.dtype) -> Network:
+    """A copy of a network whose weights and biases are empty: the trainer's own are in its layout.
+
+    The caller's network may be given other arrays while the trainer runs.
+    """
+    template, empty = copy(network), tuple(np.empty(0, dtype) for _ in network.layers)
+    template.weights = template.biases = empty
+    return template
 
 
 def _parameter_slices(layout: Layout) -> np.ndarray:
