@@ -408,8 +408,8 @@ def _rule(optimizer: Optimizer | None, learning_rate: float, config: LossConfig,
     return Rule(
         kind=kind,
         rate=float(learning_rate),
-        beta_1=first,
-        beta_2=second,
+        beta_1=float(first),  # an int or a float32 would compile another kernel
+        beta_2=float(second),
         first=real(first),
         rest_1=real(1 - first),
         second=real(second),
