@@ -329,14 +329,16 @@ def named_losses(mean_loss: MeanLoss) -> tuple[MeanLoss, MeanLoss, MeanLoss]:
         logits: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
     ) -> tuple[float, np.ndarray]:
         """Return the mean binary cross-entropy, summed over a row's outputs, and its gradient."""
-        check_shapes(logits=(logits, (None, None)), targets=(targets, logits.shape))
+        check_shapes(logits=(logits, (None, None)))
+        check_shapes(targets=(targets, logits.shape))
         return mean_loss("logistic", logits, targets, sample_weight)
 
     def squared_error(
         outs: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
     ) -> tuple[float, np.ndarray]:
         """Return the mean of half the squared errors, summed over a row's outputs, and its gradient."""
-        check_shapes(outs=(outs, (None, None)), targets=(targets, outs.shape))
+        check_shapes(outs=(outs, (None, None)))
+        check_shapes(targets=(targets, outs.shape))
         return mean_loss("identity", outs, targets, sample_weight)
 
     return softmax_cross_entropy, logistic_cross_entropy, squared_error

@@ -38,7 +38,7 @@ def matmul(inp: np.ndarray, weight: np.ndarray) -> np.ndarray:
     if is_sparse(inp):
         raise DataError("inp is a sparse matrix, expected an array: only whole networks accept sparse inputs")
     if not _have_kernels(weight) or not inp.size:
-        return reference.matmul(np.asarray(inp), np.asarray(weight))
+        return _by_reference(reference.matmul, inp, weight)
     out = np.empty((inp.shape[0], weight.shape[1]), weight.dtype)
     dense_kernels.matmul(_in_dtype(inp, weight), as_readonly(weight), out)
     return out
@@ -48,7 +48,7 @@ def relu(inp: np.ndarray) -> np.ndarray:
     """Return ``max(inp, 0)``; NaN stays NaN."""
     check_numbers(inp=inp)
     if not _have_kernels(inp):
-        return reference.relu(np.asarray(inp))
+        return _by_reference(reference.relu, inp)
     out = np.empty(inp.shape, inp.dtype)
     activations.relu(as_readonly(inp).reshape(-1), out.reshape(-1))
     return out
@@ -59,7 +59,7 @@ def relu_backward(dout: np.ndarray, out: np.ndarray) -> np.ndarray:
     check_numbers(dout=dout, out=out)
     check_shapes(dout=(dout, out.shape))
     if not _have_kernels(dout, out):
-        return reference.relu_backward(np.asarray(dout), np.asarray(out))
+        return _by_reference(reference.relu_backward, dout, out)
     dinp = np.empty(out.shape, out.dtype)
     activations.relu_backward(as_readonly(dout).reshape(-1), as_readonly(out).reshape(-1), dinp.reshape(-1))
     return dinp
@@ -69,7 +69,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Return the softmax of each row."""
     _check_logits(logits)
     if not _have_kernels(logits):
-        return reference.softmax(np.asarray(logits))
+        return _by_reference(reference.softmax, logits)
     out = np.empty(logits.shape, logits.dtype)
     softmax_kernels.softmax(as_readonly(logits), out)
     return out
@@ -127,9 +127,9 @@ def _dense_forward(threads: int, inp: Any, weight: np.ndarray, bias: np.ndarray)
     check_shapes(weight=(weight, (None, None)), inp=(inp, (None, None)))
     check_shapes(inp=(inp, (None, len(weight))), bias=(bias, weight.shape[1:]))
     if is_sparse(inp):  # SciPy's product of a sparse matrix and an array
-        return reference.dense_forward(canonical(inp), np.asarray(weight), np.asarray(bias))
+        return _by_reference(reference.dense_forward, canonical(inp), weight, bias)
     if not _have_kernels(weight, bias) or not inp.size:
-        return reference.dense_forward(*map(np.asarray, (inp, weight, bias)))
+        return _by_reference(reference.dense_forward, inp, weight, bias)
     out = np.empty((inp.shape[0], weight.shape[1]), weight.dtype)
     arrays = _in_dtype(inp, weight), as_readonly(weight), as_readonly(bias), out
     _run(dense_kernels.dense_forward, threads, weight.size * len(inp), *arrays)
@@ -142,9 +142,9 @@ def _dense_backward(
     check_shapes(dsums=(dsums, (None, None)), weight=(weight, (None, None)))
     check_shapes(inp=(inp, (len(dsums), len(weight))), weight=(weight, (None, dsums.shape[1])))
     if is_sparse(inp):
-        return reference.dense_backward(np.asarray(dsums), canonical(inp), np.asarray(weight), needs_dinp)
+        return _by_reference(reference.dense_backward, dsums, canonical(inp), weight, needs_dinp)
     if not _have_kernels(dsums, weight) or not inp.size:
-        return reference.dense_backward(*map(np.asarray, (dsums, inp, weight)), needs_dinp)
+        return _by_reference(reference.dense_backward, dsums, inp, weight, needs_dinp)
     dinp = np.empty((len(inp) if needs_dinp else 0, len(weight)), weight.dtype)
     dweight, dbias = np.empty(weight.shape, weight.dtype), np.empty(weight.shape[1], weight.dtype)
     arrays = as_readonly(dsums), _in_dtype(inp, weight), as_readonly(weight), dinp, dweight, dbias
@@ -164,7 +164,7 @@ def batch_norm(
     """Return ``weight * (inp - mean) / sqrt(variance + epsilon) + bias``."""
     _check_units(inp, weight=weight, bias=bias, mean=mean, variance=variance)
     if not _have_kernels(inp, weight, bias, mean, variance):
-        return reference.batch_norm(*map(np.asarray, (inp, weight, bias, mean, variance)), epsilon)
+        return _by_reference(reference.batch_norm, inp, weight, bias, mean, variance, epsilon)
     out, factor = np.empty(inp.shape, inp.dtype), weight * _slope(variance, epsilon)
     batch_norm_kernels.batch_norm(*map(as_readonly, (inp, mean, factor, bias)), out)
     return out
@@ -176,7 +176,7 @@ def batch_norm_forward(
     """Return `batch_norm` with the mean and variance of the batch, and both."""
     _check_units(inp, weight=weight, bias=bias)
     if not _have_kernels(inp, weight, bias):
-        return reference.batch_norm_forward(*map(np.asarray, (inp, weight, bias)), epsilon)
+        return _by_reference(reference.batch_norm_forward, inp, weight, bias, epsilon)
     mean, variance = np.empty((2, inp.shape[1]), inp.dtype)
     batch_norm_kernels.batch_statistics(as_readonly(inp), mean, variance)
     return batch_norm(inp, weight, bias, mean, variance, epsilon), mean, variance
@@ -189,7 +189,7 @@ def batch_norm_backward(
     _check_units(inp, weight=weight, mean=mean, variance=variance)
     check_shapes(dout=(dout, inp.shape))
     if not _have_kernels(dout, inp, weight, mean, variance):
-        return reference.batch_norm_backward(*map(np.asarray, (dout, inp, weight, mean, variance)), epsilon)
+        return _by_reference(reference.batch_norm_backward, dout, inp, weight, mean, variance, epsilon)
     dinp, (dweight, dbias) = np.empty(inp.shape, inp.dtype), np.empty((2, len(weight)), weight.dtype)
     arrays = map(as_readonly, (dout, inp, weight, mean, _slope(variance, epsilon)))
     batch_norm_kernels.batch_norm_backward(*arrays, dinp, dweight, dbias)
@@ -207,6 +207,16 @@ def _have_kernels(*arrays: np.ndarray) -> bool:
     """
     dtype = arrays[0].dtype
     return dtype in REAL_DTYPES and all(array.size and array.dtype == dtype for array in arrays)
+
+
+def _by_reference(operation: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of an operation of the reference; DataError if NumPy has none for these arrays."""
+    plain = [np.asarray(each) if isinstance(each, np.ndarray) else each for each in arguments]
+    try:
+        return operation(*plain)
+    except (TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{operation.__name__} cannot be computed of these arrays ({reason})") from None
 
 
 def _check_logits(logits: np.ndarray) -> None:
