@@ -247,7 +247,7 @@ class Trainer:
         threads = 1 if is_short else min(self._team_size.next(), max_threads)
         self._threads = threads
         rule = _rule(self._optimizer, learning_rate, config, real)
-        epoch = block.Epoch(as_readonly(order), batch_size, self._step, rule, dropout)
+        epoch = block.Epoch(as_readonly(order), int(batch_size), self._step, rule, dropout)
         on_core = [0.0] * threads
 
         def member(t: int) -> None:

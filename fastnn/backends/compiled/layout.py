@@ -59,15 +59,18 @@ def as_readonly(array: np.ndarray) -> np.ndarray:
     return readonly_view(array)
 
 
-def hold(array: np.ndarray) -> "weakref.ref[np.ndarray] | None":
-    """Return an object during whose life the memory of `array` stays where it is; None if nothing can move it.
+def hold(array: np.ndarray) -> "weakref.ref[np.ndarray]":
+    """Return an object during whose life the memory of `array` stays where it is.
 
     NumPy refuses to resize an array that has a weak reference, even with ``refcheck=False``. A view of `array` keeps
     the memory alive, but would not prevent that.
     """
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return weakref.ref(array) if array.flags.owndata else None
+    owner = array.base
+    if type(owner) is not np.ndarray or owner.base is not None:
+        owner = array
+        while isinstance(owner.base, np.ndarray):
+            owner = owner.base
+    return weakref.ref(owner)
 
 
 def readonly_view(array: np.ndarray) -> np.ndarray:

@@ -1,6 +1,5 @@
 """Predictions of the Numba backend: a table of the network's arrays, and threads that share the rows."""
 
-from operator import attrgetter
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -47,8 +46,8 @@ def predict_proba(network: Network, inp: np.ndarray, threads: int | None = None)
 def _predict(network: Network, table: "_Table", inp: np.ndarray, threads: int | None, output: int) -> np.ndarray:
     inp, barrier, layers = check_inputs(network, inp), team.new_barrier(), table.layers
     if isinstance(inp, np.ndarray):
-        images = readonly_view(in_kernel_dtype(inp, table.dtype))
-        (n_rows, n_inputs), values = images.shape, images
+        images = values = readonly_view(inp if inp.dtype is table.dtype else in_kernel_dtype(inp, table.dtype))
+        n_rows, n_inputs = images.shape
     else:
         csr, layers, (n_rows, n_inputs) = to_csr(inp, table.dtype, np.uint32), layers.copy(), inp.shape
         layers[0, predict_kernels.INDPTR :] = csr.indptr.ctypes.data, csr.indices.ctypes.data  # `csr` keeps them alive
@@ -76,7 +75,7 @@ class _Table(NamedTuple):
     """The table of a network's layers for the kernel.
 
     weights, biases: the network's tuples of arrays
-    forms: the `_FORM` of each of these arrays
+    forms: each of these arrays, its shape and its dtype, which a program may change in place
     layers: (L, N_COLUMNS) int64, see `kernels/epoch/predict.py`
     kept: views of the arrays, whose addresses are in `layers`, and what `hold` returned for them. So the addresses stay
         valid whatever becomes of the arrays
@@ -87,7 +86,7 @@ class _Table(NamedTuple):
 
     weights: tuple[np.ndarray, ...]
     biases: tuple[np.ndarray, ...]
-    forms: tuple[Any, ...]
+    forms: tuple[tuple[np.ndarray, tuple[int, ...], np.dtype], ...]
     layers: np.ndarray
     kept: tuple[Any, ...]
     dtype: np.dtype
@@ -98,8 +97,6 @@ class _Table(NamedTuple):
 
 # The tables hold addresses, not copies: changing a weight in place changes the predictions.
 _TABLES: WeakKeyDictionary[Network, _Table] = WeakKeyDictionary()
-# What a program may change of an array in place, besides its numbers.
-_FORM = attrgetter("shape", "strides", "dtype")
 
 
 def _table(network: Network) -> _Table | None:
@@ -107,14 +104,13 @@ def _table(network: Network) -> _Table | None:
 
     Raises SettingsError as `checked_arrays` does.
     """
-    table, weights, biases = _TABLES.get(network), network.weights, network.biases
-    if (
-        table is not None
-        and table.weights is weights
-        and table.biases is biases
-        and table.forms == (*map(_FORM, weights), *map(_FORM, biases))
-    ):
-        return table
+    table = _TABLES.get(network)
+    if table is not None and table.weights is network.weights and table.biases is network.biases:
+        for array, shape, dtype in table.forms:  # predicting one row takes microseconds: this takes half a one
+            if array.shape != shape or array.dtype is not dtype:
+                break
+        else:
+            return table
     return _new_table(network) if covers(network) else None
 
 
@@ -128,7 +124,7 @@ def _new_table(network: Network) -> _Table:
     table = _Table(
         weights=network.weights,
         biases=network.biases,
-        forms=tuple(map(_FORM, views)),
+        forms=tuple((array, view.shape, view.dtype) for array, view in zip(arrays, views, strict=True)),
         layers=readonly_view(np.array(rows, np.int64)),
         kept=tuple((view, hold(view)) for view in views),
         dtype=weights[0].dtype,
