@@ -91,6 +91,16 @@ class RunState:
         The order of the running epoch, if the seed does not determine it.
     parts : dict of str to dict
         Further states, such as those of callbacks: plain values and arrays by name.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import fastnn
+    >>> data = fastnn.load_digits()
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = fastnn.train(fastnn.Network.for_data(data, (16,)), data, epochs=2, checkpoint=f"{folder}/run")
+    ...     fastnn.load_checkpoint(f"{folder}/run")
+    RunState(Network(64 -> 16 relu -> 10 softmax, float32, 1,210 parameters), 2 epochs and 0 batches, epochs)
     """
 
     network: Network

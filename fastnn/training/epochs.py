@@ -52,6 +52,10 @@ class Position(NamedTuple):
 class Observer(Protocol):
     """Is told by a loop about each epoch."""
 
+    def begin(self, position: Position) -> None:
+        """Note that training is about to begin."""
+        ...
+
     def parts(self, first: int, n_batches: int) -> Iterator[range]:
         """Yield the batches of an epoch, from `first` on, in parts to run one after the other."""
         ...
@@ -86,9 +90,9 @@ def run(job: Job, observer: Observer) -> Ended:
     config, batch_size = job.config, job.config.batch_size or len(job.rows)
     trainer = job.engine.new_trainer(job.network, job.data, config, job.state)
     trainer.prepare(len(job.rows), batch_size)
-    begun, seconds, kept_order = 0, job.seconds, job.order
-    if job.state is not None:
-        begun = job.state.sums.batches
+    begun = 0 if job.state is None else job.state.sums.batches
+    seconds, kept_order = job.seconds, job.order
+    observer.begin(Position(trainer, seconds, kept_order))
     for epoch in range(job.first if job.state is None else job.state.epochs, job.last):
         order = _order(job.rows, config, epoch) if kept_order is None else kept_order
         drawn = order if callable(config.shuffle) else None

@@ -81,6 +81,10 @@ class Run:
             parts=parts,
         )
 
+    def begin(self, position: Position) -> None:
+        """Copy the state at the beginning of the run."""
+        self._saver.after_batches(self._mark(position, self._current))
+
     def parts(self, first: int, n_batches: int) -> Iterator[range]:
         """Yield the batches of an epoch in the parts between which the state may be saved."""
         return self._saver.parts(first, n_batches)
