@@ -106,8 +106,8 @@ class TrainingData(NamedTuple):
     """Data that `check_data` has checked."""
 
     inputs: Any  # an array or a SciPy CSR matrix, (N, D), as `check_inputs` returns them
-    targets: np.ndarray  # labels, (N,) int64, or numbers, (N, C), in the network's dtype
-    sample_weight: np.ndarray | None  # (N,), in the network's dtype
+    targets: np.ndarray  # labels, (N,) int64, or numbers, (N, C), in the network's dtype; a copy of the caller's
+    sample_weight: np.ndarray | None  # (N,), in the network's dtype; a copy of the caller's
 
     @property
     def weight(self) -> float:
@@ -297,7 +297,8 @@ class Backend(Protocol):
         """Return a trainer with the network and the data laid out for training.
 
         network: copied
-        images: (N, D), an array or a SciPy CSR matrix; not copied
+        images: (N, D), an array or a SciPy CSR matrix; the values are not copied
+        targets, sample_weight: copied
         state: the state to continue from; None: a new run
         settings: those of `TrainingConfig` that the loop over epochs does not use: `l2`, `divide_l2`, `dropout`,
             `label_smoothing`, `seed` and `threads`
@@ -328,14 +329,16 @@ def named_losses(mean_loss: MeanLoss) -> tuple[MeanLoss, MeanLoss, MeanLoss]:
         logits: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
     ) -> tuple[float, np.ndarray]:
         """Return the mean binary cross-entropy, summed over a row's outputs, and its gradient."""
-        check_shapes(logits=(logits, (None, None)), targets=(targets, logits.shape))
+        check_shapes(logits=(logits, (None, None)))
+        check_shapes(targets=(targets, logits.shape))
         return mean_loss("logistic", logits, targets, sample_weight)
 
     def squared_error(
         outs: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
     ) -> tuple[float, np.ndarray]:
         """Return the mean of half the squared errors, summed over a row's outputs, and its gradient."""
-        check_shapes(outs=(outs, (None, None)), targets=(targets, outs.shape))
+        check_shapes(outs=(outs, (None, None)))
+        check_shapes(targets=(targets, outs.shape))
         return mean_loss("identity", outs, targets, sample_weight)
 
     return softmax_cross_entropy, logistic_cross_entropy, squared_error
@@ -421,7 +424,7 @@ def working_inputs(inp: np.ndarray) -> np.ndarray:
 
 
 def check_targets(network: Network, targets: np.ndarray, n_samples: int) -> np.ndarray:
-    """Return `targets` in the form that the network's loss uses.
+    """Return a copy of `targets` in the form that the network's loss uses.
 
     Softmax outputs use labels, which `check_labels` checks. Other outputs use numbers of shape (n_samples, C) in the
     network's dtype. Raises DataError unless they are finite, and from 0 to 1 for logistic outputs.
@@ -438,7 +441,7 @@ def check_targets(network: Network, targets: np.ndarray, n_samples: int) -> np.n
             f"{network.n_outputs}) for {network}"
         )
     with np.errstate(over="ignore"):  # the check below finds overflow
-        targets = np.ascontiguousarray(targets, network.dtype)
+        targets = np.array(targets, network.dtype, order="C")
     if not np.isfinite(targets).all():
         raise DataError(f"targets contain NaN, infinity or a value too large for {network.dtype}")
     low, high = loss.target_range
@@ -450,28 +453,33 @@ def check_targets(network: Network, targets: np.ndarray, n_samples: int) -> np.n
 
 
 def check_labels(labels: np.ndarray, n_samples: int, n_classes: int) -> np.ndarray:
-    """Return `labels` as int64, shape (n_samples,); DataError unless they are integers from 0 to n_classes - 1."""
+    """Return a copy of `labels` as int64, shape (n_samples,).
+
+    Raises DataError unless they are integers from 0 to n_classes - 1. The copy is what is checked: a kernel writes
+    where a label says, and the caller's array may change at any time.
+    """
     labels = np.asarray(labels)
     if labels.shape != (n_samples,) or labels.dtype.kind not in "iu":
         raise DataError(
             f"labels have shape {labels.shape}, dtype {labels.dtype}, expected ({n_samples},) whole numbers"
         )
-    if len(labels) and not (labels.min() >= 0 and labels.max() < n_classes):
+    own = np.array(labels, np.int64)  # a number beyond int64 becomes negative
+    if len(own) and not (own.min() >= 0 and own.max() < n_classes):
         raise DataError(
             f"labels run from {labels.min()} to {labels.max()}, expected 0 to {n_classes - 1} for {n_classes} classes"
         )
-    return np.ascontiguousarray(labels, np.int64)
+    return own
 
 
 def check_sample_weight(sample_weight: Any, n_samples: int, dtype: np.dtype) -> np.ndarray | None:
-    """Return `sample_weight` as `dtype`, shape (n_samples,), or None.
+    """Return a copy of `sample_weight` as `dtype`, shape (n_samples,), or None.
 
     Raises DataError unless every weight is finite and 0 or more, and at least one is above 0.
     """
     if sample_weight is None:
         return None
     with np.errstate(over="ignore"):  # the check below finds overflow
-        weight = np.ascontiguousarray(sample_weight, dtype)
+        weight = np.array(sample_weight, dtype, order="C")
     if weight.shape != (n_samples,):
         raise DataError(f"sample_weight has shape {weight.shape}, expected ({n_samples},)")
     if not (np.isfinite(weight).all() and (weight >= 0).all()):
@@ -482,9 +490,23 @@ def check_sample_weight(sample_weight: Any, n_samples: int, dtype: np.dtype) -> 
 
 
 def check_shapes(**arrays: tuple[np.ndarray, Sequence[int | None]]) -> None:
-    """Raise DataError unless each array has its expected shape; None matches any size."""
+    """Raise DataError unless each is an array of numbers with its expected shape; None matches any size."""
+    check_numbers(**{name: array for name, (array, _) in arrays.items()})
     for name, (array, shape) in arrays.items():
         fitting = tuple(have if want is None else want for have, want in zip(array.shape, shape, strict=False))
         if array.ndim != len(shape) or array.shape != fitting:
             wanted = ", ".join("any" if size is None else str(size) for size in shape)
             raise DataError(f"{name} has shape {array.shape}, expected ({wanted})")
+
+
+def check_numbers(**arrays: Any) -> None:
+    """Raise DataError unless each is an array, or a sparse matrix, of real numbers.
+
+    A `numpy.matrix` multiplies where arrays work element by element, and the mask of a masked array would be lost: both
+    are refused.
+    """
+    for name, array in arrays.items():
+        if not hasattr(array, "dtype") or isinstance(array, (np.matrix, np.ma.MaskedArray, np.generic)):
+            raise DataError(f"{name} is a {type(array).__name__}, expected an array")
+        if array.dtype.kind not in "buif":
+            raise DataError(f"{name} has dtype {array.dtype}, expected numbers")
