@@ -11,6 +11,9 @@ from fastnn.errors import DataError
 
 # Larger labels are numbered in sorted order: a network has an output for each number up to the largest.
 LARGEST_LABEL = 9999
+# The largest number of characters in the name of a class or a feature. Longer ones are texts that a file or a mistake
+# put there: tables and figures of a report would take gigabytes for them.
+LONGEST_NAME = 1000
 # The largest number of dimensions of images: (N, height, width, 1) or (N, 1, height, width).
 _MAX_RANK = 4
 

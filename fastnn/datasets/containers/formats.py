@@ -53,6 +53,8 @@ _BESIDE = re.compile(r"read_?me|licen[cs]e|citation|notice|changelog|\w*submissi
 _TEXT_SUFFIXES = (
     "", ".csv", ".tsv", ".tab", ".txt", ".data", ".dat", ".train", ".test", ".tra", ".tes", ".trn", ".tst",
 )  # fmt: skip
+# Images and labels in two files each, for training, validation and test.
+_MAX_FILES = 6
 # Archives in archives are read up to this depth.
 _MAX_DEPTH = 3
 
@@ -273,6 +275,8 @@ def _parts_of_files(files: list[_File], options: ReadOptions) -> Parts:
     """Return the data sets of files by part: the names of the files decide, else their order."""
     names = ", ".join(f"{file.name} ({file.kind.key})" for file in files[:8])
     names += f" and {len(files) - 8} more" if len(files) > 8 else ""
+    if len(files) > _MAX_FILES:  # before any of them takes memory
+        raise DataError(f"found {names}, expected {_EXPECTED}")
     if {file.kind for file in files} == {magic.SVMLIGHT} and len(files) <= 2:
         refuse_table_options(options, names)
         ordered = sorted(files, key=lambda file: file.part == "test")
