@@ -32,7 +32,7 @@ from fastnn.datasets.containers.npy import read_npy
 from fastnn.datasets.containers.npz import read_arrays
 from fastnn.datasets.containers.svmlight import read_svmlight
 from fastnn.datasets.dataset import Dataset
-from fastnn.datasets.files import MAX_BYTES, FilePath, Member, Source, file_name, read_whole, source_name
+from fastnn.datasets.files import MAX_BYTES, FilePath, Member, Source, allowance_of, file_name, read_whole, source_name
 from fastnn.datasets.options import ReadOptions
 from fastnn.datasets.tables.frames import read_frame
 from fastnn.datasets.tables.table import dataset_of_frame, datasets_of_frames, is_label_table, join_labels
@@ -307,9 +307,8 @@ def _load(file: _File, options: ReadOptions) -> _Loaded:
         is_plain = not isinstance(source, Member)
         content = None if is_plain and file.kind is magic.CSV else read_whole(source, MAX_BYTES)
         kind: Any = _FRAME_KINDS[file.kind.key]
-        return _Table(
-            name, read_frame(name if isinstance(source, Member) else source, options, content=content, kind=kind)
-        )
+        path = name if isinstance(source, Member) else source
+        return _Table(name, read_frame(path, options, content=content, kind=kind, allowance=allowance_of(source)))
     is_matlab = file.kind is magic.MATLAB
     arrays = read_matlab(source) if is_matlab else read_arrays(source)
     key = lone_array(arrays)
