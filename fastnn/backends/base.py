@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from fastnn.datasets.arrays import as_array
 from fastnn.datasets.sparse import canonical, is_sparse
 from fastnn.errors import DataError, SettingsError
 from fastnn.network import Network
@@ -313,6 +314,9 @@ def named_losses(mean_loss: MeanLoss) -> tuple[MeanLoss, MeanLoss, MeanLoss]:
 
 # The dtypes, in native byte order, that the backends use without conversion.
 _WORKING_DTYPES = frozenset(map(np.dtype, (np.uint8, np.float32, np.float64)))
+_LARGEST = {np.dtype(each): float(np.finfo(each).max) for each in (np.float32, np.float64)}
+# The number of values to check at a time, which stay in the cache between two passes over them.
+_FEW_VALUES = 16384
 
 
 def check_data(
@@ -355,28 +359,62 @@ def check_config(network: Network, config: LossConfig, n_samples: int) -> None:
 def check_inputs(network: Network, inp: Any) -> Any:
     """Return `inp` in a form that the backends accept; standardised, if the network standardises its inputs.
 
-    Raises DataError unless `inp` has shape (B, D), with the network's D, and real numbers. Arrays stay arrays. Sparse
-    matrices become canonical CSR matrices of SciPy and are never made dense.
+    Raises DataError unless `inp` has shape (B, D), with the network's D, and numbers that are finite in the dtype of
+    the network. Arrays stay arrays. Sparse matrices become canonical CSR matrices of SciPy and are never made dense.
     """
     sparse = False
     if type(inp) is not np.ndarray:  # plain arrays skip this: predicting one row takes only microseconds
         sparse = is_sparse(inp)
-        inp = inp if sparse else np.asarray(inp)
+        inp = inp if sparse else as_array(inp, "inputs")
     if inp.dtype.kind not in "buif":
         raise DataError(f"inputs have dtype {inp.dtype}, expected numbers")
     if inp.ndim != 2 or inp.shape[1] != network.n_inputs:
         raise DataError(f"inputs have shape {inp.shape}, expected (samples, {network.n_inputs}) for {network}")
-    if not sparse:
-        if network.standardization is not None:
-            return network.standardization.apply(inp, network.dtype)
-        return working_inputs(inp)
-    if not network.layers[0].accepts_sparse:
+    if sparse and not network.layers[0].accepts_sparse:
         raise DataError(f"inputs are a sparse matrix, expected an array for the first layer of {network}")
-    inp = canonical(inp)
+    raw = inp = canonical(inp) if sparse else inp
     if network.standardization is not None:
-        return network.standardization.apply(inp, network.dtype)
-    data = working_inputs(inp.data)
-    return inp if data is inp.data else type(inp)((data, inp.indices, inp.indptr), shape=inp.shape)
+        inp = network.standardization.apply(inp, network.dtype)
+    elif sparse:
+        data = working_inputs(inp.data)
+        inp = inp if data is inp.data else type(inp)((data, inp.indices, inp.indptr), shape=inp.shape)
+    else:
+        inp = working_inputs(inp)
+    if not are_finite(inp.data if sparse else inp, network.dtype):
+        raise _not_finite(raw, inp, network.dtype)
+    return inp
+
+
+def are_finite(values: np.ndarray, dtype: np.dtype) -> bool:
+    """Return whether all values are finite numbers of a floating-point dtype, to which a kernel will convert them."""
+    if values.dtype.kind != "f" or not values.size:
+        return True
+    limit = _LARGEST[dtype] if values.dtype.itemsize > dtype.itemsize else None
+    flat = values.reshape(-1) if values.flags.c_contiguous else np.ravel(values)
+    for start in range(0, flat.size, _FEW_VALUES):
+        part = flat[start : start + _FEW_VALUES]
+        # Minimum and maximum are NaN if a value is.
+        if not (np.isfinite(part).all() if limit is None else part.min() >= -limit and part.max() <= limit):
+            return False
+    return True
+
+
+def _not_finite(raw: Any, inp: Any, dtype: np.dtype) -> DataError:
+    """Return the error that names the first input that is not finite, or not after the conversion to `dtype`.
+
+    raw: the inputs as they were given
+    inp: the same after the conversion to a working dtype, and standardised
+    """
+    with np.errstate(over="ignore"):
+        if is_sparse(inp):
+            rows = inp.tocoo()
+            at = int(np.isfinite(rows.data.astype(dtype)).argmin())
+            row, column = int(rows.row[at]), int(rows.col[at])
+        else:
+            row, column = divmod(int(np.isfinite(inp.astype(dtype)).argmin()), inp.shape[1])
+    value = raw[row, column]
+    expected = f"a number that {dtype} can hold" if np.isfinite(value) else "a finite number"
+    return DataError(f"inputs have {value:g} in row {row}, column {column} (from 0), expected {expected}")
 
 
 def working_inputs(inp: np.ndarray) -> np.ndarray:
@@ -399,7 +437,7 @@ def check_targets(network: Network, targets: np.ndarray, n_samples: int) -> np.n
     loss = network.loss
     if loss.uses_labels:
         return check_labels(targets, n_samples, network.n_classes)
-    targets = np.asarray(targets)
+    targets = as_array(targets, "targets")
     if targets.shape == (n_samples,) and network.n_outputs == 1:
         targets = targets[:, None]
     if targets.shape != (n_samples, network.n_outputs) or targets.dtype.kind not in "buif":
@@ -421,7 +459,7 @@ def check_targets(network: Network, targets: np.ndarray, n_samples: int) -> np.n
 
 def check_labels(labels: np.ndarray, n_samples: int, n_classes: int) -> np.ndarray:
     """Return `labels` as int64, shape (n_samples,); DataError unless they are integers from 0 to n_classes - 1."""
-    labels = np.asarray(labels)
+    labels = as_array(labels, "labels")
     if labels.shape != (n_samples,) or labels.dtype.kind not in "iu":
         raise DataError(
             f"labels have shape {labels.shape}, dtype {labels.dtype}, expected ({n_samples},) whole numbers"
@@ -440,10 +478,11 @@ def check_sample_weight(sample_weight: Any, n_samples: int, dtype: np.dtype) -> 
     """
     if sample_weight is None:
         return None
+    given = as_array(sample_weight, "sample_weight")
+    if given.shape != (n_samples,) or given.dtype.kind not in "buif":
+        raise DataError(f"sample_weight has shape {given.shape}, dtype {given.dtype}, expected ({n_samples},) numbers")
     with np.errstate(over="ignore"):  # the check below finds overflow
-        weight = np.ascontiguousarray(sample_weight, dtype)
-    if weight.shape != (n_samples,):
-        raise DataError(f"sample_weight has shape {weight.shape}, expected ({n_samples},)")
+        weight = np.ascontiguousarray(given, dtype)
     if not (np.isfinite(weight).all() and (weight >= 0).all()):
         raise DataError(f"sample_weight has an entry that is negative or not finite as {dtype}, expected 0 or more")
     if not weight.any():
