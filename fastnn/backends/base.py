@@ -359,8 +359,8 @@ def check_config(network: Network, config: LossConfig, n_samples: int) -> None:
 def check_inputs(network: Network, inp: Any) -> Any:
     """Return `inp` in a form that the backends accept; standardised, if the network standardises its inputs.
 
-    Raises DataError unless `inp` has shape (B, D), with the network's D, and numbers that are finite in the dtype of
-    the network. Arrays stay arrays. Sparse matrices become canonical CSR matrices of SciPy and are never made dense.
+    Raises DataError unless `inp` has shape (B, D), with the network's D, and real numbers. Arrays stay arrays. Sparse
+    matrices become canonical CSR matrices of SciPy and are never made dense.
     """
     sparse = False
     if type(inp) is not np.ndarray:  # plain arrays skip this: predicting one row takes only microseconds
@@ -370,19 +370,28 @@ def check_inputs(network: Network, inp: Any) -> Any:
         raise DataError(f"inputs have dtype {inp.dtype}, expected numbers")
     if inp.ndim != 2 or inp.shape[1] != network.n_inputs:
         raise DataError(f"inputs have shape {inp.shape}, expected (samples, {network.n_inputs}) for {network}")
-    if sparse and not network.layers[0].accepts_sparse:
+    if not sparse:
+        if network.standardization is not None:
+            return network.standardization.apply(inp, network.dtype)
+        return working_inputs(inp)
+    if not network.layers[0].accepts_sparse:
         raise DataError(f"inputs are a sparse matrix, expected an array for the first layer of {network}")
-    raw = inp = canonical(inp) if sparse else inp
+    inp = canonical(inp)
     if network.standardization is not None:
-        inp = network.standardization.apply(inp, network.dtype)
-    elif sparse:
-        data = working_inputs(inp.data)
-        inp = inp if data is inp.data else type(inp)((data, inp.indices, inp.indptr), shape=inp.shape)
-    else:
-        inp = working_inputs(inp)
-    if not are_finite(inp.data if sparse else inp, network.dtype):
-        raise _not_finite(raw, inp, network.dtype)
-    return inp
+        return network.standardization.apply(inp, network.dtype)
+    data = working_inputs(inp.data)
+    return inp if data is inp.data else type(inp)((data, inp.indices, inp.indptr), shape=inp.shape)
+
+
+def check_finite_inputs(network: Network, inp: Any) -> Any:
+    """Return what `check_inputs` returns; DataError, with the place, unless it is finite in the network's dtype.
+
+    A finite float64 number can be infinite in float32. Training would diverge, and a prediction would be NaN.
+    """
+    inputs = check_inputs(network, inp)
+    if not are_finite(inputs.data if is_sparse(inputs) else inputs, network.dtype):
+        raise _not_finite(canonical(inp) if is_sparse(inp) else inp, inputs, network.dtype)
+    return inputs
 
 
 def are_finite(values: np.ndarray, dtype: np.dtype) -> bool:
@@ -413,8 +422,10 @@ def _not_finite(raw: Any, inp: Any, dtype: np.dtype) -> DataError:
         else:
             row, column = divmod(int(np.isfinite(inp.astype(dtype)).argmin()), inp.shape[1])
     value = raw[row, column]
-    expected = f"a number that {dtype} can hold" if np.isfinite(value) else "a finite number"
-    return DataError(f"inputs have {value:g} in row {row}, column {column} (from 0), expected {expected}")
+    where = f"{value:g} in row {row}, column {column} (from 0)"
+    if np.isfinite(value):
+        return DataError(f"inputs contain {where}, too large for {dtype}, expected smaller numbers or a scaled column")
+    return DataError(f"inputs contain NaN or infinity, such as {where}, expected finite numbers")
 
 
 def working_inputs(inp: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn.backends import Backend, get_backend, reference
-from fastnn.backends.base import check_inputs, check_targets
+from fastnn.backends.base import check_finite_inputs, check_targets
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError
 from fastnn.evaluation.metrics import ClassScores, confusion, per_class
@@ -119,7 +119,7 @@ def check_fit(network: Network, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
     if not len(data):
         raise DataError(f"{data.name} has no samples")
     try:
-        images = check_inputs(network, data.images)
+        images = check_finite_inputs(network, data.images)
         return images, check_targets(network, _targets(network, data), len(data))
     except DataError as error:
         raise DataError(f"{data.name}: {error}") from None

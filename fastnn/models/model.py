@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.backends import get_backend
+from fastnn.backends.base import check_finite_inputs
 from fastnn.checks import is_number, short
 from fastnn.datasets.arrays import check_lengths
 from fastnn.datasets.convert import as_dataset
@@ -167,7 +168,8 @@ class Model:
     def _outputs(self, x: Any, backend: str) -> np.ndarray:
         rows = model_rows(self.row_format, x)
         check_scale(self.network, rows, stacklevel=4)
-        return get_backend(backend).predict_proba(self.network, rows)
+        inputs = check_finite_inputs(self.network, rows)
+        return get_backend(backend).predict_proba(self.network.core, inputs)
 
     @property
     def row_format(self) -> RowFormat:
