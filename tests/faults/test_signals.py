@@ -36,7 +36,7 @@ def twin(tmp_path_factory):
 
 
 def read(folder, twin, capfd):
-    """Return the report of a run after checking that it has its three files, which agree, and that `compare` reads it."""
+    """Return the report of a run after checking that its three files agree and that `compare` reads it."""
     assert names(folder) >= SAVED
     assert not {name for name in names(folder) if name.startswith(".fastnn")}
     report = json.loads((folder / "report.json").read_text())
