@@ -15,6 +15,7 @@ def run() -> NoReturn:
     """
     SIGNALS.install()
     _reserve_standard_descriptors()
+    os.environ["MPLBACKEND"] = "Agg"  # figures go to files only, whatever backend is set, installed or misspelt
     try:
         from fastnn.cli.command import main
 

@@ -123,6 +123,7 @@ def _finished_run(
     training, validation = plan.for_training(plan.splits.train), plan.for_training(plan.splits.validation)
     callbacks = [folder.checkpoint(plan)] if options.quiet else [Progress(), folder.checkpoint(plan)]
     dtype = str(plan.network.dtype)
+    folder.check_free_space(plan.network)
 
     def run_training() -> "TrainingResult":
         return train(plan.network, training, validation=validation, callbacks=callbacks, config=config)
