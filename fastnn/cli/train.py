@@ -156,6 +156,7 @@ def _finished_run(
         result = result_of(state, ended)
         folder.save(result, record)
         return folder.evaluate(result, record)
+    folder.check_free_space(plan.network)
 
     def run_training() -> "TrainingResult":
         try:

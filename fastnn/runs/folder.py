@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 import shlex
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -44,6 +45,9 @@ CURVES, CONFUSION, MISTAKES, PREDICTIONS = "curves.png", "confusion.png", "mista
 RATES = "learning-rate.png"
 # A killed run leaves a model that is at most so many seconds, or an epoch, old. Writing one takes a few milliseconds.
 SECONDS_BETWEEN_MODELS = 5.0
+# What a run may keep on disk at once: the model, two checkpoints with two numbers of an optimizer for each weight, and
+# a temporary file of one; and its figures, history and report.
+_COPIES, _BYTES_OF_FIGURES = 10, 2_000_000
 # Seconds before a file that could not be written at the end of a run is tried again.
 _PAUSES = (0.1, 1.0, 3.0)
 _LOGGER = logging.getLogger("fastnn")
@@ -101,6 +105,19 @@ class RunFolder:
                 folder.rmdir()
             except OSError:
                 return
+
+    def check_free_space(self, network: Network) -> None:
+        """Log a warning if the disk has less than twice the space that the files of the run are expected to need."""
+        n_bytes = sum(array.nbytes for array in (*network.weights, *network.biases))
+        expected = _COPIES * n_bytes + _BYTES_OF_FIGURES
+        try:
+            free = shutil.disk_usage(self.path).free
+        except OSError:
+            return
+        if free < 2 * expected:
+            shown = display_path(self.path)
+            found = f"{free / 1e6:,.1f} MB are free, and the files of the run may need {expected / 1e6:,.1f} MB"
+            _LOGGER.warning("%s: the disk is almost full: %s", shown, found)
 
     # --- Writing, in the order of a run ---
     @property
