@@ -28,7 +28,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from fastnn.backends import get_backend
 from fastnn.backends.base import TrainerState, check_inputs, check_sample_weight
 from fastnn.backends.reference import activate
-from fastnn.checks import is_number
+from fastnn.checks import is_number, short
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
 from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks
@@ -36,6 +36,7 @@ from fastnn.estimators.fit_watch import FitRules, FitWatch, WatchState
 from fastnn.estimators.model_mixin import INITIAL_STATE, ModelFileMixin
 from fastnn.estimators.parameters import check_parameters, items
 from fastnn.estimators.row_order import ScikitOrder
+from fastnn.memory import check_memory, check_training_memory
 from fastnn.network import Network, Standardization
 from fastnn.network.network import hidden_activations
 from fastnn.optim.config import TrainingConfig
@@ -47,8 +48,6 @@ from fastnn.training.train import EpochEnd, TrainingInterrupted, TrainingResult,
 if TYPE_CHECKING:
     import pandas
 
-# The maximum fraction of the machine's memory for the parameters, their gradient and the solver's state.
-MAX_MEMORY_FRACTION = 0.9
 # Larger arrays of inputs are checked by scikit-learn: that takes only a small part of the time of their prediction.
 MAX_PLAIN_SIZE = 2**16
 # The number of rows that tell the levels of images.
@@ -233,18 +232,13 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         return Standardization.fit(X)
 
     def _check_memory(self, sizes: tuple[int, ...]) -> None:
-        """Raise MemoryError, before any allocation, if parameters, gradient and solver state need too much memory."""
-        n_parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
-        n_bytes = n_parameters * (8 + 4 * self._dtype.itemsize)
-        try:
-            memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        except (AttributeError, ValueError, OSError):  # some systems do not report their memory
-            return
-        if n_bytes > MAX_MEMORY_FRACTION * memory:
-            raise MemoryError(
-                f"hidden_layer_sizes={self.hidden_layer_sizes} gives {n_parameters:,} parameters, which need about "
-                f"{n_bytes / 2**30:,.1f} GiB to train, expected at most {MAX_MEMORY_FRACTION * memory / 2**30:.1f} GiB"
-            )
+        """Raise OutOfMemoryError, before any allocation, if the network and its training need too much memory."""
+        n_parameters, itemsize = (
+            sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes)),
+            self._dtype.itemsize,
+        )
+        named = f"hidden_layer_sizes is {short(self.hidden_layer_sizes)}: {n_parameters:,} parameters"
+        check_training_memory(n_parameters, itemsize, self._optimizer().state_bytes(itemsize), named)
 
     def _previous_network(self, targets: np.ndarray) -> Network:
         """Return the current network with the current parameters; raise ValueError if it does not match the targets."""
@@ -430,7 +424,9 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         if rows is None:
             check_is_fitted(self, "network_")
             rows = self._check_data(X, reset=False)
-        outputs = get_backend(self.backend).predict_proba(self.network_, rows, self.n_threads)
+        network, n_rows = self.network_, rows.shape[0]
+        check_memory(n_rows * network.n_outputs * network.dtype.itemsize, f"the outputs of {n_rows:,} rows of X")
+        outputs = get_backend(self.backend).predict_proba(network, rows, self.n_threads)
         if self.network_.standardization is not None and not np.isfinite(outputs).all():
             raise ValueError(f"Input X contains a value too large for {self.network_.dtype} after its standardization")
         return outputs

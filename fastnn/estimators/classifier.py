@@ -78,7 +78,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     backend : {"auto", "numba", "numpy"}
         As in `fastnn.get_backend`.
     n_threads : int or None
-        The maximum number of threads; None for all cores available to the process. The results do not depend on it.
+        The maximum number of threads; None for the cores available to the process, which joblib divides among its
+        worker processes. The results do not depend on it.
     dropout : float, in [0, 1)
         The fraction of hidden units dropped in each training step (Srivastava et al. 2014). Not for "lbfgs".
     class_weight : dict of label to float, "balanced" or None
