@@ -48,8 +48,8 @@ def test_bad_inputs_raise_in_fit_and_predict(bad, error, words):
 
 @pytest.mark.parametrize(("bad", "words"), [
     (np.where(Y == 0, np.nan, Y), "contains NaN"),
-    (np.array([None, "a", "b"] * 10, dtype=object), "Unknown label type"),
-    (np.array([1, "a", "b"] * 10, dtype=object), "Unknown label type"),
+    (np.array([None, "a", "b"] * 10, dtype=object), "y contains NaN or another missing value, in row 0"),
+    (np.array([1, "a", "b"] * 10, dtype=object), "y mixes strings and other labels, such as 'a' and 1"),
     (np.stack([Y, Y], axis=1), "multiclass-multioutput targets are not supported"),
     ("abc", "y is the string 'abc'"),
 ])  # fmt: skip
