@@ -13,6 +13,7 @@ import numpy as np
 from fastnn.datasets.arrays import as_array
 from fastnn.datasets.sparse import canonical, is_sparse
 from fastnn.errors import DataError, SettingsError
+from fastnn.memory import check_training_memory
 from fastnn.network import Network
 from fastnn.optim.config import LossConfig, TrainingConfig
 from fastnn.optim.optimizers import Optimizer
@@ -379,7 +380,7 @@ def check_run(
 
 
 def check_config(network: Network, config: LossConfig, n_samples: int) -> None:
-    """Raise SettingsError unless the settings fit the network and the number of samples."""
+    """Raise SettingsError unless the settings fit the network and the number of samples, and the run the memory."""
     if config.label_smoothing and not network.loss.uses_labels:
         raise SettingsError(
             f"label_smoothing is {config.label_smoothing}, expected 0 for {network}: only softmax outputs have labels"
@@ -387,6 +388,9 @@ def check_config(network: Network, config: LossConfig, n_samples: int) -> None:
     if isinstance(config, TrainingConfig):
         for layer in network.layers:
             layer.check_batch(min(config.batch_size or n_samples, n_samples))
+        rule, itemsize = config.update_rule, network.dtype.itemsize
+        named = f"the arrays to train {network} with {rule}"
+        check_training_memory(network.n_parameters, itemsize, rule.state_bytes(itemsize), named)
 
 
 def check_inputs(network: Network, inp: Any) -> Any:
