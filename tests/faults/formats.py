@@ -88,7 +88,8 @@ def _npz(**arrays: Any) -> bytes:
 
 SPLIT = {"x_train": PIXELS, "y_train": LABELS, "x_test": PIXELS[:2], "y_test": LABELS[:2]}
 SPARSE = {
-    "format": b"csr", "shape": [3, 4], "data": [1.0, 2, 3], "indices": [0, 3, 1], "indptr": [0, 2, 2, 3], "y": [0, 1, 0],
+    "format": b"csr", "shape": [3, 4], "data": [1.0, 2, 3], "indices": [0, 3, 1], "indptr": [0, 2, 2, 3],
+    "y": [0, 1, 0],
 }  # fmt: skip
 
 
@@ -126,7 +127,9 @@ REPORT_TEXT = json.dumps(
     {
         "network": "n", "stopped": "epochs", "backend": "numpy", "epochs": 2, "best_epoch": 2, "seconds": 0.5,
         "settings": {"recipe": "digits", "files": None, "seed": 0, "hidden": [16], "learning_rate": 0.1},
-        "data": {part: {"name": "d", "samples": 3, "inputs": 4, "sha256": "00"} for part in ("train", "validation", "test")},
+        "data": {
+            part: {"name": "d", "samples": 3, "inputs": 4, "sha256": "00"} for part in ("train", "validation", "test")
+        },
         "versions": {"python": "3"}, "machine": {"system": "x"}, "test_accuracy": 0.5, "test_loss": 1.5,
         "diagnosis": [{"name": "n", "evidence": "e", "advice": "a"}], "task": "classification",
     },
@@ -225,8 +228,12 @@ FORMATS = {
     "GIF": Format("p.gif", [_picture("GIF"), _picture("GIF", "P", interlace=False)], fastnn.prepare_image, cases=300),
     "TIFF": Format(
         "p.tif",
-        [_picture("TIFF"), _picture("TIFF", "RGB", compression="tiff_lzw"), _picture("TIFF", "1", compression="group4")]
-        + [_picture("TIFF", compression="tiff_adobe_deflate")],
+        [
+            _picture("TIFF"),
+            _picture("TIFF", "RGB", compression="tiff_lzw"),
+            _picture("TIFF", "1", compression="group4"),
+            _picture("TIFF", compression="tiff_adobe_deflate"),
+        ],
         fastnn.prepare_image,
         cases=300,
     ),

@@ -25,10 +25,11 @@ NUMBERS = {
 }
 TOKENS = [
     b"", b"0", b"-1", b"1e999", b"-0", b"nan", b"NaN", b"inf", b"-Infinity", b"1e308", b"5e-324", b"0x10", b"1_0",
-    b"9223372036854775808", b"18446744073709551616", b"9" * 400, b"1" * 5000, b"null", b"true", b"[]", b"{}", b'"', b"'",
-    b"\\", b"\0", b"\n", b"\r", b"\r\n", b",", b";", b"\t", b" ", b":", b"?", b"%", b"#", b"@", b"[" * 2000, b"{\"a\":" * 500,
-    b"\xff\xfe", b"\xef\xbb\xbf", b"\xc3\x28", "\u2028é\u202e".encode(), b"\x1b[31m", b"../../x", b"/etc/passwd", b"=1+1",
-    b"1970-01-01", b"," * 300, b"a" * 20000, b"object", b"<U9", b">f8", b"V16", b"-", b"\\ud800",
+    b"9223372036854775808", b"18446744073709551616", b"9" * 400, b"1" * 5000, b"null", b"true", b"[]", b"{}",
+    b'"', b"'", b"\\", b"\0", b"\n", b"\r", b"\r\n", b",", b";", b"\t", b" ", b":", b"?", b"%", b"#", b"@",
+    b"[" * 2000, b'{"a":' * 500, b"\xff\xfe", b"\xef\xbb\xbf", b"\xc3\x28", "\u2028é\u202e".encode(), b"\x1b[31m",
+    b"../../x", b"/etc/passwd", b"=1+1", b"1970-01-01", b"," * 300, b"a" * 20000, b"object", b"<U9", b">f8", b"V16",
+    b"-", b"\\ud800",
 ]  # fmt: skip
 
 
@@ -173,6 +174,9 @@ def _join_npy(parts: list[bytes]) -> bytes:
 npy = Structure(_split_npy, _join_npy)
 
 
+_MEMBER = b"\0member"  # stands between the members
+
+
 def _split_npz(data: bytes) -> list[bytes]:
     """Return the tokens of the headers of all members, one after another, with their names between."""
     parts = _split_zip(data)
@@ -186,7 +190,7 @@ def _split_npz(data: bytes) -> list[bytes]:
 def _join_npz(parts: list[bytes]) -> bytes:
     members: list[list[bytes]] = []
     for part in parts:
-        if part == b"\0member" or not members:
+        if part == _MEMBER or not members:
             members.append([])
         else:
             members[-1].append(part)
