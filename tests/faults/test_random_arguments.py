@@ -150,6 +150,7 @@ def test_random_trainings_agree_with_the_float64_reference(faults, started):
             error.add_note(f"case {case}: {each}")
             raise
         faults.counts["random trainings compared between backends"] += 1
+    assert {1, 2, 3, 4} <= set(started)
 
 
 def test_random_predictions_agree_with_the_float64_reference(faults, started):
@@ -167,6 +168,7 @@ def test_random_predictions_agree_with_the_float64_reference(faults, started):
             error.add_note(f"case {case}: {each}")
             raise
         faults.counts["random predictions compared between backends"] += 1
+    assert {1, 2, 4} <= set(started)
 
 
 def _operations(backend, rng, values, dtype):
