@@ -35,6 +35,7 @@ from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks
 from fastnn.estimators.fit_watch import FitRules, FitWatch, WatchState
 from fastnn.estimators.model_mixin import INITIAL_STATE, ModelFileMixin
 from fastnn.estimators.parameters import check_parameters, items
+from fastnn.estimators.row_order import ScikitOrder
 from fastnn.network import Network, Standardization
 from fastnn.network.network import hidden_activations
 from fastnn.optim.config import TrainingConfig
@@ -118,7 +119,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         resume = state if incremental and self._can_resume(state) else None
         if resume is None:
             watch_state = replace(watch_state, rate=self.learning_rate_init)
-        watch = self._make_watch(watch_state, len(data), held_out, held_weight)
+        watch = self._make_watch(watch_state, network, len(data), held_out, held_weight)
         config = self._config(watch, len(data), random_state, epochs=1 if incremental else self.max_iter)
         self.n_outputs_, self.n_layers_ = network.n_outputs, len(network.sizes)
         self.out_activation_ = network.output
@@ -151,21 +152,11 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         schedule = self._schedule()
         if self.solver == "lbfgs":
             return TrainingConfig(**common, batch_size=None)
-        rows = np.arange(n_samples)
-
-        def next_order(_: np.ndarray) -> np.ndarray:
-            nonlocal rows
-            permutation = np.arange(len(rows))
-            # The same draw as sklearn.utils.shuffle, whose argument checks take ten times as long.
-            random_state.shuffle(permutation)
-            rows = rows[permutation]
-            return rows
-
         return TrainingConfig(
             **common,
             batch_size=self._batch_size(n_samples),
             schedule=lambda epoch, last: watch.factor() * schedule(epoch, max(last, self.max_iter)),
-            shuffle=next_order if self.shuffle else False,
+            shuffle=ScikitOrder(n_samples, random_state) if self.shuffle else False,
         )
 
     def _store(self, result: TrainingResult, watch: FitWatch, history: History) -> None:
@@ -293,7 +284,9 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             raise ValueError(f"learning_rate is {self.learning_rate!r}, expected 'constant' together with a schedule")
         return get_schedule(self.schedule)
 
-    def _make_watch(self, state: WatchState, n_samples: int, held_out: Dataset | None, held_weight: Any) -> FitWatch:
+    def _make_watch(
+        self, state: WatchState, network: Network, n_samples: int, held_out: Dataset | None, held_weight: Any
+    ) -> FitWatch:
         def score(end: EpochEnd) -> float:
             assert held_out is not None
             assert end.validation_logits is not None
@@ -305,7 +298,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         if self.solver == "lbfgs":  # it stops by its own rules and has no rate that depends on the samples
             tol, n_iter_no_change, n_samples = 0.0, np.inf, 0
         rules = FitRules(learning_rate, self.learning_rate_init, self.power_t, tol, n_iter_no_change, by_score)
-        return FitWatch(state, rules, n_samples, None if held_out is None else score, bool(self.verbose))
+        return FitWatch(state, rules, n_samples, None if held_out is None else score, bool(self.verbose), network)
 
     def _batch_size(self, n_samples: int) -> int:
         if self.batch_size == "auto":
