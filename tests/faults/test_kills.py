@@ -10,7 +10,7 @@ import pytest
 
 import fastnn
 from tests.faults.failing import temporary_files
-from tests.faults.killing import Command, kill_until_done, run_whole
+from tests.faults.killing import Command, kill_until_done, run_whole, train, train_batch_norm
 
 pytestmark = [
     pytest.mark.faults,
@@ -50,7 +50,7 @@ def test_a_killed_save_leaves_one_of_the_models(faults, tmp_path):
     process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == "ready\n"
-        for _ in faults.cases(60):
+        for _ in faults.cases(40):
             process.stdin.write("\n")
             process.stdin.flush()
             child = int(process.stdout.readline())
@@ -105,3 +105,45 @@ def test_the_loop_of_kills_tells_a_resumed_run_from_one_that_lost_its_state(faul
     assert kills >= 3
     assert (found == whole) == (memory == "keep")
     faults.counts["kills of a process that is resumed"] += kills
+
+
+RUNS = {
+    "sgd": ["--optimizer", "sgd"],
+    "momentum": ["--optimizer", "momentum"],
+    "nesterov": ["--optimizer", "nesterov"],
+    "adam": ["--optimizer", "adam"],
+    "adamw": ["--optimizer", "adamw", "--l2", "0.001"],
+    "dropout": ["--optimizer", "adam", "--dropout", "0.3", "--label-smoothing", "0.1"],
+    "early stopping": ["--optimizer", "adam", "--patience", "1000"],  # the result is the network of the best epoch
+    "warm-up": ["--schedule", "cosine", "--warm-up", "20"],
+    "batch norm": [],
+}
+WAYS = [("numba", "1"), ("numba", "2"), ("numpy", "1")]
+USUAL = [("dropout", "numba", "2"), ("early stopping", "numpy", "1"), ("batch norm", "numba", "1")]
+KILLS = 2
+
+
+def pytest_generate_tests(metafunc):
+    if "run" in metafunc.fixturenames:
+        is_long = metafunc.config.getoption("--faults") not in ("1", "")
+        runs = [(name, *way) for name in RUNS for way in WAYS] if is_long else USUAL
+        metafunc.parametrize("run", runs, ids=[", ".join(run) for run in runs])
+
+
+def _command(folder, run, epochs):
+    name, backend, threads = run
+    if name == "batch norm":
+        return train_batch_norm(folder, backend, threads, epochs)
+    options = ["--recipe", "digits", "--epochs", epochs, "--hidden", "64", "--learning-rate", "0.01"]
+    return train(folder, *options, "--backend", backend, "--threads", threads, *RUNS[name])
+
+
+def test_a_killed_and_resumed_run_ends_with_the_files_of_one_never_killed(faults, tmp_path, run):
+    run_whole(_command(tmp_path / "compiled", run, "1"))  # the time to compile is not a part of the others
+    whole, seconds = run_whole(_command(tmp_path / "whole", run, "200"))
+    assert "model.safetensors" in whole
+    kills = round(KILLS * min(faults.times, 4))
+    found, killed = kill_until_done(_command(tmp_path / "killed", run, "200"), seconds, faults.rng(*run), kills)
+    assert killed
+    assert found == whole
+    faults.counts["kills of a training that is resumed"] += killed

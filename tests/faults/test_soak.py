@@ -23,8 +23,8 @@ pytestmark = [
 RNG = np.random.default_rng(5)
 IMAGES = RNG.random((64, 20), dtype=np.float32)
 LABELS = RNG.integers(3, size=64)
-# Pools of the allocator and of Python grow in steps of up to 1 MB, also after the warm-up; 8 such steps are allowed. The
-# smallest leak that this finds has 400 bytes at each prediction or 40 kB at each fit; with --faults=full, a hundredth.
+# Pools of the allocator and of Python grow in steps of up to 1 MB, also after the warm-up; 8 such steps are allowed.
+# The smallest leak that this finds is 400 bytes a prediction or 40 kB a fit; with --faults=full, a hundredth of that.
 MEGABYTES = 8
 
 
