@@ -18,6 +18,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--faults",
+        metavar="TIMES",
+        default="1",
+        help="try TIMES as many cases in tests/faults as by default; full: 100 times as many, in hours",
+    )
+
+
 @pytest.fixture(scope="session")
 def mnist():
     """MNIST as (train, test)."""
