@@ -68,7 +68,7 @@ def test_a_regression_of_sparse_rows_goes_on(tmp_path, stop_after):
         hidden_layer_sizes=8, random_state=0, max_iter=6, validation_fraction=0.2, early_stopping=True
     ).fit(X, y)
     stop_after(7)
-    made = [MLPRegressor(**whole.get_params()) for _ in range(2)]
+    made = [MLPRegressor(**parameters) for _ in range(2)]
     with pytest.raises(TrainingInterrupted):
         made[0].fit(X, y, checkpoint=tmp_path / "fit")
     stop_after(0)
