@@ -526,7 +526,7 @@ print(compiled.relu(np.array([[-1.0, 2.0]])).tolist(), sum(activations.relu.stat
 
 
 def _run(folder, program=PROGRAM, **variables):
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder), **variables}
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder)} | variables
     return subprocess.Popen(
         [sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -574,6 +574,21 @@ def test_a_user_without_a_home_gets_one_warning_for_all_kernels(tmp_path):
     assert out == "[[0.0, 2.0]] 0\n"
     assert err.count("RuntimeWarning") == 1
     assert "compiled kernels cannot be kept on disk" in err
+
+
+@posix
+@pytest.mark.slow
+def test_the_home_of_another_user_is_not_used(tmp_path):
+    """As under `sudo -E`. Nothing is created there."""
+    if os.geteuid():
+        pytest.skip("only root can give a folder away")
+    os.chown(tmp_path, 12345, -1)
+    variables = {"NUMBA_CACHE_DIR": "", "XDG_CACHE_HOME": "", "HOME": str(tmp_path)}
+    out, err = _run("", PROGRAM + MORE, **variables).communicate(timeout=100)
+    assert out == "[[0.0, 2.0]] 0\n"
+    assert err.count("RuntimeWarning") == 1
+    assert f"{tmp_path} is owned or writable by another user (owner 12345" in err
+    assert list(tmp_path.iterdir()) == []
 
 
 DISABLED = """
