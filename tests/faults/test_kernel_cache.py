@@ -321,6 +321,17 @@ def test_options_of_numba_that_change_the_code_have_files_of_their_own(saved, fo
     assert len(list(folder.glob("*._doubled-*.kernel"))) == 2
 
 
+def test_functions_that_differ_in_a_constant_have_files_of_their_own(folder):
+    """They have the same name and the same byte code."""
+    results = []
+    for factor in "23":
+        scope = {}
+        exec(f"def f(array, out):\n for k in range(array.size):\n  out[k] = {factor} * array[k]", scope)
+        scope["f"].__module__ = __name__
+        results.append(_call(scope["f"]))
+    assert results == [([0, 2, 4], 0), ([0, 3, 6], 0)]
+
+
 def test_a_folder_that_cannot_be_written_gives_one_warning(folder, monkeypatch):
     monkeypatch.setattr(folders.os, "fsync", _raise_no_space)
     with pytest.warns(RuntimeWarning, match="could not be saved in .*No space left") as caught:
