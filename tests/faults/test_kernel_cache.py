@@ -474,6 +474,12 @@ def answer():
 """
 # At the end of the process, the compiler is in one of its phases: Python, the optimiser, or the emission of code.
 ENDS = "print(time.time(), flush=True)\nif answer():\n    ENDING"
+DAEMON = """
+print(time.time(), flush=True)
+threading.Thread(target=answer, daemon=True).start()
+time.sleep(SECONDS)
+print("main ends", time.time(), flush=True)
+"""
 RESUMES = """
 print(time.time(), flush=True)
 assert answer()
@@ -514,6 +520,16 @@ def test_ctrl_c_while_a_kernel_compiles_ends_the_process(seconds, ending, code, 
     assert "ignored" not in err
     assert err == "" or err.rstrip().endswith("KeyboardInterrupt")
     assert float(out[1]) - sent < 2
+
+
+@posix
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.5, 2])
+def test_the_end_of_the_process_waits_for_no_daemon_that_compiles(seconds, tmp_path):
+    process = _start(tmp_path, DAEMON.replace("SECONDS", str(seconds)))
+    out, err = process.communicate(timeout=100)
+    assert (process.returncode, err) == (0, "")
+    assert out.startswith("main ends")
 
 
 @posix
