@@ -3,6 +3,7 @@
 Before each was refused or copied, most of these cases ended the process or wrote to memory of others.
 """
 
+import mmap
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -509,3 +510,26 @@ def test_random_operations_are_those_of_the_reference(seed):
         arguments = [arrays[each] if rng.random() < 0.7 else _strided(arrays[each]) for each in OPERATIONS[name]]
         found, expected = (_called(each, name, arguments) for each in (compiled, reference))
         _assert_close(found, expected, 3 if dtype == "float32" else 8, name)
+
+
+# --- Files ------------------------------------------------------------------------------------------------------------
+def test_no_reader_maps_a_file_into_memory(tmp_path, monkeypatch):
+    """A mapped file that another program cuts short ends the process."""
+    images, labels = _data(20, 16, 2)
+    np.savez(tmp_path / "data.npz", images=images, labels=labels)
+    np.save(tmp_path / "data.npy", np.column_stack([labels, images]))
+    np.savetxt(tmp_path / "data.csv", np.column_stack([labels, images]), "%d", ",")
+    fastnn.save(tmp_path / "model.safetensors", _network((16, 4, 2)))
+
+    def refuse(*_, **__):
+        raise AssertionError("a file was mapped")
+
+    for module, name in ((mmap, "mmap"), (np, "memmap"), (np.lib.format, "open_memmap")):
+        monkeypatch.setattr(module, name, refuse)
+    for data in (
+        fastnn.read_npz(tmp_path / "data.npz")[0],
+        fastnn.read_files(tmp_path / "data.npy", label=1)[0],
+        fastnn.read_csv(tmp_path / "data.csv", label=1),
+    ):
+        np.testing.assert_array_equal(data.images, images)
+    fastnn.load(tmp_path / "model.safetensors")
