@@ -10,8 +10,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from fastnn.datasets.arrays import as_array
 from fastnn.datasets.sparse import canonical, is_sparse
 from fastnn.errors import DataError, SettingsError
+from fastnn.memory import check_training_memory
 from fastnn.network import Network
 from fastnn.optim.config import LossConfig, TrainingConfig
 from fastnn.optim.optimizers import Optimizer
@@ -346,6 +348,9 @@ def named_losses(mean_loss: MeanLoss) -> tuple[MeanLoss, MeanLoss, MeanLoss]:
 
 # The dtypes, in native byte order, that the backends use without conversion.
 _WORKING_DTYPES = frozenset(map(np.dtype, (np.uint8, np.float32, np.float64)))
+_LARGEST = {np.dtype(each): float(np.finfo(each).max) for each in (np.float32, np.float64)}
+# The number of values to check at a time, which stay in the cache between two passes over them.
+_FEW_VALUES = 16384
 
 
 def check_data(
@@ -375,7 +380,7 @@ def check_run(
 
 
 def check_config(network: Network, config: LossConfig, n_samples: int) -> None:
-    """Raise SettingsError unless the settings fit the network and the number of samples."""
+    """Raise SettingsError unless the settings fit the network and the number of samples, and the run the memory."""
     if config.label_smoothing and not network.loss.uses_labels:
         raise SettingsError(
             f"label_smoothing is {config.label_smoothing}, expected 0 for {network}: only softmax outputs have labels"
@@ -383,6 +388,9 @@ def check_config(network: Network, config: LossConfig, n_samples: int) -> None:
     if isinstance(config, TrainingConfig):
         for layer in network.layers:
             layer.check_batch(min(config.batch_size or n_samples, n_samples))
+        rule, itemsize = config.update_rule, network.dtype.itemsize
+        named = f"the arrays to train {network} with {rule}"
+        check_training_memory(network.n_parameters, itemsize, rule.state_bytes(itemsize), named)
 
 
 def check_inputs(network: Network, inp: Any) -> Any:
@@ -394,7 +402,7 @@ def check_inputs(network: Network, inp: Any) -> Any:
     sparse = False
     if type(inp) is not np.ndarray:  # plain arrays skip this: predicting one row takes only microseconds
         sparse = is_sparse(inp)
-        inp = inp if sparse else np.asarray(inp)
+        inp = inp if sparse else as_array(inp, "inputs")
     if inp.dtype.kind not in "buif":
         raise DataError(f"inputs have dtype {inp.dtype}, expected numbers")
     if inp.ndim != 2 or inp.shape[1] != network.n_inputs:
@@ -410,6 +418,51 @@ def check_inputs(network: Network, inp: Any) -> Any:
         return network.standardization.apply(inp, network.dtype)
     data = working_inputs(inp.data)
     return inp if data is inp.data else type(inp)((data, inp.indices, inp.indptr), shape=inp.shape)
+
+
+def check_finite_inputs(network: Network, inp: Any) -> Any:
+    """Return what `check_inputs` returns; DataError, with the place, unless it is finite in the network's dtype.
+
+    A finite float64 number can be infinite in float32. Training would diverge, and a prediction would be NaN.
+    """
+    inputs = check_inputs(network, inp)
+    if not are_finite(inputs.data if is_sparse(inputs) else inputs, network.dtype):
+        raise _not_finite(canonical(inp) if is_sparse(inp) else inp, inputs, network.dtype)
+    return inputs
+
+
+def are_finite(values: np.ndarray, dtype: np.dtype) -> bool:
+    """Return whether all values are finite numbers of a floating-point dtype, to which a kernel will convert them."""
+    if values.dtype.kind != "f" or not values.size:
+        return True
+    limit = _LARGEST[dtype] if values.dtype.itemsize > dtype.itemsize else None
+    flat = values.reshape(-1) if values.flags.c_contiguous else np.ravel(values)
+    for start in range(0, flat.size, _FEW_VALUES):
+        part = flat[start : start + _FEW_VALUES]
+        # Minimum and maximum are NaN if a value is.
+        if not (np.isfinite(part).all() if limit is None else part.min() >= -limit and part.max() <= limit):
+            return False
+    return True
+
+
+def _not_finite(raw: Any, inp: Any, dtype: np.dtype) -> DataError:
+    """Return the error that names the first input that is not finite, or not after the conversion to `dtype`.
+
+    raw: the inputs as they were given
+    inp: the same after the conversion to a working dtype, and standardised
+    """
+    with np.errstate(over="ignore"):
+        if is_sparse(inp):
+            rows = inp.tocoo()
+            at = int(np.isfinite(rows.data.astype(dtype)).argmin())
+            row, column = int(rows.row[at]), int(rows.col[at])
+        else:
+            row, column = divmod(int(np.isfinite(inp.astype(dtype)).argmin()), inp.shape[1])
+    value = raw[row, column]
+    where = f"{value:g} in row {row}, column {column} (from 0)"
+    if np.isfinite(value):
+        return DataError(f"inputs contain {where}, too large for {dtype}, expected smaller numbers or a scaled column")
+    return DataError(f"inputs contain NaN or infinity, such as {where}, expected finite numbers")
 
 
 def working_inputs(inp: np.ndarray) -> np.ndarray:
@@ -432,7 +485,7 @@ def check_targets(network: Network, targets: np.ndarray, n_samples: int) -> np.n
     loss = network.loss
     if loss.uses_labels:
         return check_labels(targets, n_samples, network.n_classes)
-    targets = np.asarray(targets)
+    targets = as_array(targets, "targets")
     if targets.shape == (n_samples,) and network.n_outputs == 1:
         targets = targets[:, None]
     if targets.shape != (n_samples, network.n_outputs) or targets.dtype.kind not in "buif":
@@ -458,7 +511,7 @@ def check_labels(labels: np.ndarray, n_samples: int, n_classes: int) -> np.ndarr
     Raises DataError unless they are integers from 0 to n_classes - 1. The copy is what is checked: a kernel writes
     where a label says, and the caller's array may change at any time.
     """
-    labels = np.asarray(labels)
+    labels = as_array(labels, "labels")
     if labels.shape != (n_samples,) or labels.dtype.kind not in "iu":
         raise DataError(
             f"labels have shape {labels.shape}, dtype {labels.dtype}, expected ({n_samples},) whole numbers"
@@ -478,10 +531,11 @@ def check_sample_weight(sample_weight: Any, n_samples: int, dtype: np.dtype) -> 
     """
     if sample_weight is None:
         return None
+    given = as_array(sample_weight, "sample_weight")
+    if given.shape != (n_samples,) or given.dtype.kind not in "buif":
+        raise DataError(f"sample_weight has shape {given.shape}, dtype {given.dtype}, expected ({n_samples},) numbers")
     with np.errstate(over="ignore"):  # the check below finds overflow
-        weight = np.array(sample_weight, dtype, order="C")
-    if weight.shape != (n_samples,):
-        raise DataError(f"sample_weight has shape {weight.shape}, expected ({n_samples},)")
+        weight = np.array(given, dtype, order="C")
     if not (np.isfinite(weight).all() and (weight >= 0).all()):
         raise DataError(f"sample_weight has an entry that is negative or not finite as {dtype}, expected 0 or more")
     if not weight.any():

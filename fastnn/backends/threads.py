@@ -9,11 +9,8 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
-from fastnn.checks import check_integer
+from fastnn.checks import MAX_THREADS, check_integer
 from fastnn.control_group import cpu_quota
-
-# More threads than this are a mistake: no machine with so many cores runs networks this small any faster.
-MAX_THREADS = 1024
 
 # If a thread runs on a core for less than this fraction of an epoch, another process competes for the core.
 CROWDED_BELOW = 0.7
