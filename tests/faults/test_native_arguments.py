@@ -271,7 +271,6 @@ BAD_ARRAYS = {
     "a first weight of the other byte order": _replaced("weights", 0, np.zeros((40, 33), ">f4")),
     "a first weight of half precision": _replaced("weights", 0, np.zeros((40, 33), np.float16)),
     "fewer weights": lambda network: setattr(network, "weights", network.weights[:1]),
-    "None": lambda network: setattr(network, "biases", None),
     "more biases": lambda network: setattr(network, "biases", (*network.biases, np.zeros(1, np.float32))),
     "another shape in place": _in_place("shape", (10, 33)),
     "a flat shape in place": _in_place("shape", (330,)),
@@ -493,6 +492,16 @@ def test_an_operation_refuses_a_sparse_matrix_with_a_bad_structure(operation, ca
     weight, bias, dsums = np.ones((40, 3), "f4"), np.ones(3, "f4"), np.ones((matrix.shape[0], 3), "f4")
     arguments = (matrix, weight, bias) if operation == "dense_forward" else (dsums, matrix, weight)
     _refused(DataError, getattr(compiled, operation), *arguments)
+
+
+@pytest.mark.parametrize("batch_size", [301, 10**6, 2**63 - 1, 2**63, 2**100])
+@pytest.mark.parametrize("sizes", [(40, 10), (40, 65, 10)], ids=["by rows", "by units"])
+def test_a_batch_larger_than_the_data_is_one_batch(batch_size, sizes):
+    images, labels = _data()
+    found, expected = (compiled.trainer(_network(sizes), images, labels, SGD()) for _ in range(2))
+    found.run_epoch(np.arange(300), batch_size, 0.1)
+    expected.run_epoch(np.arange(300), 300, 0.1)
+    assert_same_bits(trained_arrays(found), trained_arrays(expected))
 
 
 # --- Random arguments -------------------------------------------------------------------------------------------------
