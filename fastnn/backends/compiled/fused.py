@@ -128,7 +128,7 @@ class Trainer:
         self._state = State(slot_1, slot_2, gradient=aligned_zeros(0, network.dtype))
         self._step, self.epoch, self._sums = 0, 0, EpochSums()
         if state is not None:
-            self._step, self.epoch, self._sums = state.steps, state.epochs, state.sums
+            self._step, self.epoch, self._sums = int(state.steps), int(state.epochs), state.sums
             for slot, arrays in zip((slot_1, slot_2), state.slots, strict=False):
                 pack(network.sizes, slot, arrays)
         self._work: WorkByUnits | WorkByRows | None = None
@@ -224,6 +224,7 @@ class Trainer:
     def _run_kernel(self, order: np.ndarray, batch_size: int, learning_rate: float) -> np.ndarray:
         real, barrier, work, own = self._network.dtype.type, team.new_barrier(), self._work, self._own
         assert work is not None
+        batch_size = min(int(batch_size), max(1, len(order)))  # an int of another type would compile another kernel
         config, n_hidden = self._config, len(self._network.weights) - 1
         dropout = block.Dropout(
             keys=dropout_keys(config.seed, self.epoch, n_hidden) if config.dropout else np.zeros(n_hidden, np.uint64),
@@ -240,14 +241,14 @@ class Trainer:
         by_rows = isinstance(work, WorkByRows)
         kernel = run_epoch_by_rows if by_rows else run_epoch_by_units
         # Threads beyond the number of panels of a layer, or of chunks of a batch, would only wait.
-        max_threads = n_chunks(min(batch_size, max(1, len(order)))) if by_rows else self._sizes.max_panels
+        max_threads = n_chunks(batch_size) if by_rows else self._sizes.max_panels
         multiplications = 3 * self._layout.parameters.size * len(order)
-        of_step = 3 * self._layout.parameters.size * min(batch_size, max(1, len(order)))
+        of_step = 3 * self._layout.parameters.size * batch_size
         is_short = multiplications <= ONE_THREAD_EPOCH or of_step <= ONE_THREAD_STEP
         threads = 1 if is_short else min(self._team_size.next(), max_threads)
         self._threads = threads
         rule = _rule(self._optimizer, learning_rate, config, real)
-        epoch = block.Epoch(as_readonly(order), int(batch_size), self._step, rule, dropout)
+        epoch = block.Epoch(as_readonly(order), batch_size, self._step, rule, dropout)
         on_core = [0.0] * threads
 
         def member(t: int) -> None:
