@@ -43,6 +43,10 @@ _COMPRESSIONS = (
 )
 
 
+class UnpackedSizeError(DataError):
+    """A file unpacks to more than it may."""
+
+
 class Allowance:
     """The number of bytes that the content of one file on disk may have after decompression.
 
@@ -65,10 +69,10 @@ class Allowance:
         if self.left < 0:
             raise self.exceeded(name)
 
-    def exceeded(self, name: str, found: str = "more bytes after decompression") -> DataError:
+    def exceeded(self, name: str, found: str = "more bytes after decompression") -> UnpackedSizeError:
         """Return the error of a file whose content is too large."""
         expected = f"at most {_BOMB_RATIO} times the {self._stored} bytes of the file, or {_BOMB_SIZE >> 20} MiB"
-        return DataError(f"{name}: found {found}, expected {expected}; if it is intact, decompress it first")
+        return UnpackedSizeError(f"{name}: found {found}, expected {expected}; if it is intact, decompress it first")
 
 
 @dataclass(frozen=True)
