@@ -11,7 +11,7 @@ from fastnn.checks import display_path, short
 from fastnn.datasets.files import MAX_BYTES, Allowance, FilePath, allowance_of, read_whole
 from fastnn.datasets.options import ReadOptions
 from fastnn.datasets.pictures.decode import open_picture
-from fastnn.datasets.tables.declared import check_parquet, check_workbook
+from fastnn.datasets.tables.declared import check_feather, check_parquet, check_workbook
 from fastnn.datasets.tables.delimited import frame_of_text
 from fastnn.datasets.tables.rows import NumberedRows, set_rows
 from fastnn.errors import DataError, FastnnError, MissingDependencyError
@@ -89,6 +89,7 @@ def read_frame(
         _read(lambda _: check_parquet(content, name, allowance), kind, name)
         frame = _read(lambda pd: pd.read_parquet(BytesIO(content), engine="pyarrow"), kind, name)
     else:
+        _read(lambda _: check_feather(content, name, allowance), kind, name)
         frame = _read(lambda pd: pd.read_feather(BytesIO(content)), kind, name)
     return set_rows(_flat(frame.rename(columns=str), name, allowance), NumberedRows())
 
