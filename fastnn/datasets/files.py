@@ -28,6 +28,7 @@ _CHUNK = 2**20
 # times, so that a larger ratio would be no limit.
 _BOMB_RATIO = 100
 _BOMB_SIZE = 32 * 2**20
+_OBJECT_RATIO = 8
 
 
 class _Compression(NamedTuple):
@@ -236,6 +237,15 @@ def allowance_of(source: Source) -> Allowance:
         return source.allowance
     with open_binary(source) as file:
         return Allowance(file.seek(0, os.SEEK_END))
+
+
+def check_text_size(content: bytes, allowance: Allowance, name: str) -> None:
+    """Raise DataError if a text whose reader makes Python objects of its values was compressed too much.
+
+    The objects take about 30 times the memory of the text.
+    """
+    if _OBJECT_RATIO * len(content) > allowance.left:
+        raise allowance.exceeded(name, f"a text of {len(content)} bytes, which takes many times the memory")
 
 
 def check_unpacked(unpacked: int, allowance: Allowance, max_bytes: int, name: str) -> None:

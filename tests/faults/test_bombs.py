@@ -321,6 +321,13 @@ DECLARED = {
     "texts.parquet": (lambda: parquet(a=["x" * 2**20] * 100, b=list(range(100))), "more bytes after decompression"),
     "names.jsonl": (lambda: "".join(f'{{"k{n}":1}}\n' for n in range(9000)).encode(), "different names in the first"),
     "depth.jsonl": (lambda: b'{"a":' + b"[" * 10**6 + b"\n" * 2 + b'{"a":1}', "line 1"),
+    "rows.arff.gz": (
+        lambda: gzip.compress(b"@relation t\n@attribute a numeric\n@attribute b numeric\n@data\n" + b"1,0\n" * 2**21),
+        "a text of",
+    ),
+    "rows.jsonl.gz": (lambda: gzip.compress(b'{"a":1,"b":0}\n' * 2**20), "a text of"),
+    "empty.jsonl": (lambda: b'{"a":[],"y":0}\n' * 9, "row 1: found an empty list"),
+    "number.jsonl": (lambda: b'{"a":[1%s],"y":0}\n{"a":[1],"y":0}\n' % (b"0" * 400), "row 1: found a list"),
     "columns.svm": (lambda: b"1 2147483648:1\n0 1:1\n", "columns"),
     "rows.npz": (lambda: sparse_npz((2**40, 1)), "a sparse matrix of shape"),
     "rows.mat": (lambda: sparse_mat(2**31 - 1), "a sparse matrix of shape"),

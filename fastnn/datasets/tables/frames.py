@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from fastnn.checks import display_path, short
-from fastnn.datasets.files import MAX_BYTES, Allowance, FilePath, allowance_of, read_whole
+from fastnn.datasets.files import MAX_BYTES, Allowance, FilePath, allowance_of, check_text_size, read_whole
 from fastnn.datasets.options import ReadOptions
 from fastnn.datasets.pictures.decode import open_picture
 from fastnn.datasets.tables.declared import check_feather, check_parquet, check_workbook
@@ -116,6 +116,7 @@ def _of_json_lines(content: bytes, name: str, allowance: Allowance) -> "pd.DataF
     """Return a table with one JSON object per line. pandas' own reader turns some numbers into dates by their names."""
     import pandas as pd
 
+    check_text_size(content, allowance, name)
     rows: list[dict[str, Any]] = []
     names: set[str] = set()
     for number, line in enumerate(BytesIO(content), 1):
@@ -188,8 +189,10 @@ def _numbers(values: "pd.Series", column: str, where: str) -> "pd.DataFrame":
     for row, value in enumerate(values, 1):
         try:
             numbers = np.asarray(value.tolist() if isinstance(value, np.ndarray) else value, np.float64).reshape(-1)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise DataError(f"{where}, row {row}: found a list that is not of numbers, expected numbers") from None
+        if not len(numbers):
+            raise DataError(f"{where}, row {row}: found an empty list, expected numbers")
         if rows and len(numbers) != len(rows[0]):
             raise DataError(f"{where}, row {row}: found {len(numbers)} numbers, expected {len(rows[0])} as in row 1")
         rows.append(numbers)
