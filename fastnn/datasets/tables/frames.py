@@ -56,7 +56,7 @@ def read_frame(
         The largest accepted size of the content.
     allowance : Allowance, optional
         What the cells may take in memory: formats other than text declare any number of them in a few bytes. None: that
-        of the file.
+        of the file, or of the content.
 
     Returns
     -------
@@ -74,7 +74,8 @@ def read_frame(
     """
     name = display_path(path)
     header = None if options is None else options.header
-    allowance = allowance_of(path) if allowance is None else allowance
+    if allowance is None:
+        allowance = allowance_of(path) if content is None else Allowance(len(content))
     content = read_whole(path, max_bytes) if content is None else content
     if kind is None:
         kind = next((kind for magic, kind in _MAGIC if content.startswith(magic)), None)
