@@ -142,7 +142,8 @@ def read_files(paths: FilePath | Sequence[FilePath], **options: Any) -> tuple[Da
     Raises
     ------
     DataError
-        If the files do not match, are invalid, or have a format that is not read. The message names the format.
+        If the files do not match, are invalid, unpack to more than 100 times their size and 32 MiB, or have a format
+        that is not read. The message names the format.
     FileError
         If a file cannot be opened.
     SettingsError
