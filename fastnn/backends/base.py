@@ -461,7 +461,9 @@ def _not_finite(raw: Any, inp: Any, dtype: np.dtype) -> DataError:
     value = raw[row, column]
     where = f"{value:g} in row {row}, column {column} (from 0)"
     if np.isfinite(value):
-        return DataError(f"inputs contain {where}, too large for {dtype}, expected smaller numbers or a scaled column")
+        return DataError(
+            f"inputs contain {where}, too large for {dtype}, expected at most {_LARGEST[dtype]:.3g}; scale it"
+        )
     return DataError(f"inputs contain NaN or infinity, such as {where}, expected finite numbers")
 
 
