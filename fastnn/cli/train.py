@@ -13,7 +13,7 @@ from fastnn.cli.signals import SIGNALS
 from fastnn.errors import SettingsError
 
 if TYPE_CHECKING:
-    from types import FunctionType
+    from collections.abc import Callable
 
     from fastnn.models import Model
     from fastnn.runs.folder import FinishedRun, RunFolder, RunRecord
@@ -141,12 +141,14 @@ def _finished_run(
     return folder.evaluate(result, record)
 
 
-def _saved_result(run_training: "FunctionType", folder: "RunFolder", record: "RunRecord") -> "TrainingResult":
+def _saved_result(
+    run_training: "Callable[[], TrainingResult]", folder: "RunFolder", record: "RunRecord"
+) -> "TrainingResult":
     """Train, save the model, the history and the report, and return the result.
 
     Whatever ends the training, what there is of it is saved before anything else happens.
     """
-    with SIGNALS.kept_outside(run_training.__code__):
+    with SIGNALS.kept_outside(run_training):
         try:
             result = run_training()
         except BaseException as error:

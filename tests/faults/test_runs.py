@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import fastnn
@@ -321,6 +322,48 @@ def test_a_disk_that_is_almost_full_is_a_warning(tmp_path, monkeypatch, capsys):
     assert main([*TRAIN, "--quiet", "--out", str(tmp_path / "run")]) == 0
     (line,) = capsys.readouterr().err.splitlines()
     assert "the disk is almost full: 1.0 MB are free, and the files of the run may need 2.1 MB" in line
+
+
+@posix
+@pytest.mark.parametrize(("redirection", "code"), [
+    (">&-", 1),
+    (">/dev/full", 1),
+    ("2>&-", 0),
+    ("0<&- >&- 2>&-", 1),
+    ("2>&1 | head -n 1 >/dev/null", 1),
+    ("2>/dev/full", 0),
+])  # fmt: skip
+def test_a_broken_stream_leaves_a_whole_run(redirection, code, tmp_path, twin, capsys):
+    """Progress that nobody reads ends nothing. A result that cannot be printed is an error, after all is saved."""
+    if "/dev/full" in redirection and not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full")
+    out = tmp_path / "run"
+    line = f'( "$@"; echo $? >"{tmp_path}/code" ) {redirection}'
+    command = ["sh", "-c", line, "sh", sys.executable, "-m", "fastnn", *TRAIN, "--out", str(out)]
+    environment = {**os.environ, "MPLBACKEND": "misspelt"}
+    subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=120)
+    assert (tmp_path / "code").read_text() == f"{code}\n"
+    assert names(out) == SAVED | PICTURES
+    check_run(out, twin, 2, capsys)
+
+
+def test_names_cannot_control_the_terminal_or_add_lines(tmp_path, capsys):
+    """The names of classes are those of a file that anyone may have written."""
+    classes, model = ["red\x1b[31m\nfastnn: accuracy 100%", "b\u202etxt"], str(tmp_path / "model")
+    fastnn.save(model, fastnn.Network.initialize((4, 3, 2), seed=0), classes=classes)
+    data, rows = str(tmp_path / "data.npz"), np.random.default_rng(0).random((8, 4))
+    np.savez(data, x=rows, y=np.array(classes * 4))
+    assert main(["evaluate", model, "--data", data, "--backend", "numpy"]) == 0
+    out, _ = capsys.readouterr()
+    assert len(out.splitlines()) == 5
+    assert "red\\x1b[31m\\nfastnn: accuracy 100%" in out
+    assert "b\\u202etxt" in out
+    assert main(["evaluate", model, "--data", data, "--backend", "numpy", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["per_class"][0]["label"] == classes[0]
+    with pytest.raises(SystemExit):
+        main(["train", "--epo\x1b[31m\n"])
+    err = capsys.readouterr().err
+    assert (err.count("\n"), "\x1b" in err) == (1, False)
 
 
 def test_an_error_nobody_expected_is_one_line(tmp_path, monkeypatch, capsys):
