@@ -145,7 +145,7 @@ def _predict_pictures(model: "Model", options: argparse.Namespace) -> None:
 def _pictures(arguments: Sequence[str]) -> list[str]:
     """Return the paths of the pictures: files as given, and the pictures in folders, in the order of their names."""
     from fastnn.checks import display_path
-    from fastnn.datasets.pictures.images import SUFFIXES
+    from fastnn.datasets.pictures.decode import SUFFIXES
     from fastnn.errors import FileError
 
     found: list[str] = []

@@ -10,14 +10,16 @@ from fastnn.cli.models import load_model
 from fastnn.cli.options import AddCommand, HiddenUnits, add_settings, given_settings
 from fastnn.cli.output import say_notes
 from fastnn.cli.signals import SIGNALS
-from fastnn.errors import SettingsError
+from fastnn.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fastnn.files.checkpoint_file import RunState
     from fastnn.models import Model
     from fastnn.runs.folder import FinishedRun, RunFolder, RunRecord
     from fastnn.runs.plan import Plan
+    from fastnn.training.callbacks import Callback
     from fastnn.training.train import TrainingResult
 
 EXAMPLES = """
@@ -28,6 +30,7 @@ EXAMPLES = """
   fastnn train --from runs/RUN --epochs 5                  train the network of a run further
   fastnn train --config runs/RUN                           repeat a run, to the same bits
   fastnn train --config settings.toml --seed 1             settings from a file, one of them replaced
+  fastnn train --resume runs/RUN                           go on with a run that was interrupted or killed
 
 schedules, with their values and defaults; the factor multiplies the learning rate of epoch e = 0, 1, ...:
   constant             1
@@ -44,11 +47,22 @@ optimizers:
 
 def register(add: AddCommand) -> None:
     parser = add("train", run, "train a network (by default on MNIST) and write a run folder", EXAMPLES)
-    parser.read_config = _read_config
+    parser.readers = {"config": _read_config, "resume": _read_run}
     parser.add_argument(
         "--config",
         metavar="FILE",
         help="settings from a TOML file, or those of a run: its folder or its report.json. Options replace them",
+    )
+    parser.add_argument(
+        "--resume",
+        metavar="RUN",
+        help="go on with a run from its folder, to the same files as if it had never stopped. After it has ended: more "
+        "--epochs, a larger --patience or, if it diverged, another --learning-rate",
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="with --resume: go on although data, settings or versions differ from those of the run",
     )
     parser.add_argument(
         "--from",
@@ -89,6 +103,16 @@ def register(add: AddCommand) -> None:
     add_settings(parser)
 
 
+def _read_run(path: str, parser: argparse.ArgumentParser) -> dict[str, Any]:
+    from fastnn.checks import display_path
+    from fastnn.cli.settings_file import read_settings_file
+    from fastnn.errors import FileError
+
+    if not os.path.isdir(path):
+        raise FileError(f"{display_path(path)} is not a folder, expected a run folder as fastnn train writes it")
+    return read_settings_file(path, parser)
+
+
 def _read_config(path: str, parser: argparse.ArgumentParser) -> dict[str, Any]:
     from fastnn.cli.settings_file import read_settings_file
 
@@ -98,9 +122,13 @@ def _read_config(path: str, parser: argparse.ArgumentParser) -> dict[str, Any]:
 def run(options: argparse.Namespace) -> None:
     from fastnn.runs.folder import RunFolder
 
+    if options.force and not options.resume:
+        raise SettingsError("--force is for --resume RUN, which is not given")
+    if options.resume and (options.config or options.out):
+        raise SettingsError("--resume RUN has the settings and the folder of the run: leave out --config and --out")
     plan, recorded, name = _plan(options)
     say_notes(plan.notes, options)
-    with RunFolder(options.out, name) as folder:
+    with RunFolder(options.resume or options.out, name, resumed=bool(options.resume)) as folder:
         finished = _finished_run(folder, plan, recorded, options)
         del plan  # the figures need no training images
         try:
@@ -116,17 +144,31 @@ def _finished_run(
     from fastnn.backends.warmup import compile_prediction_in_background
     from fastnn.checks import display_path
     from fastnn.runs.folder import RunRecord
+    from fastnn.training.checkpoint import continued, end_of, result_of
     from fastnn.training.progress import Progress
     from fastnn.training.train import train
 
     record, config = RunRecord.of(plan, recorded), plan.config
     training, validation = plan.for_training(plan.splits.train), plan.for_training(plan.splits.validation)
-    callbacks = [folder.checkpoint(plan)] if options.quiet else [Progress(), folder.checkpoint(plan)]
-    dtype = str(plan.network.dtype)
+    callbacks: list[Callback] = [folder.saver(record)]
+    if not options.quiet:
+        callbacks.insert(0, Progress())
+    dtype, state = str(plan.network.dtype), _state(folder, record, options)
+    ended = None if state is None else end_of(state, continued(state, config, {}))
+    if state is not None and ended is not None:  # it may have been killed before all its files were written
+        result = result_of(state, ended)
+        folder.save(result, record)
+        return folder.evaluate(result, record)
     folder.check_free_space(plan.network)
 
     def run_training() -> "TrainingResult":
-        return train(plan.network, training, validation=validation, callbacks=callbacks, config=config)
+        try:
+            return train(
+                plan.network, training, validation=validation, callbacks=callbacks, config=config,
+                checkpoint=folder.checkpoint_path, resume=state, force=options.force,
+            )  # fmt: skip
+        except (SettingsError, DataError) as error:
+            raise type(error)(str(error).replace("force=True continues", "--force continues")) from None
 
     with compile_prediction_in_background(config.backend, dtype, training.images.dtype, config.threads):
         try:
@@ -139,6 +181,30 @@ def _finished_run(
                 folder.save_diagnosis(unfinished, record)
             raise
     return folder.evaluate(result, record)
+
+
+def _state(folder: "RunFolder", record: "RunRecord", options: argparse.Namespace) -> "RunState | None":
+    """Return the state to go on from, or None for a new run and for one that was stopped before its first checkpoint.
+
+    Says where the run goes on.
+    """
+    from fastnn.training.checkpoint import continued, end_of
+
+    if not options.resume:
+        return None
+    if not options.force:
+        folder.check_data(record)
+    state = folder.state()
+    if state is None:
+        say_notes(["the run had no checkpoint yet and begins again"], options)
+        return None
+    ended = end_of(state, continued(state, record.plan.config, {}))
+    where = f"after epoch {state.trainer.epochs}"
+    if state.trainer.sums.batches:
+        where += f" and {state.trainer.sums.batches} batches"
+    more = "--epochs, or a larger --patience, would let it go on"
+    say_notes([f"the run goes on {where}" if ended is None else f"the run has ended {where}; more {more}"], options)
+    return state
 
 
 def _saved_result(

@@ -1,16 +1,20 @@
 """Decides after each epoch, by scikit-learn's rules, whether to stop, and the learning rate of the next epoch."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
+from fastnn.errors import SettingsError
 from fastnn.network import Network
 from fastnn.training.train import EpochEnd
 
 LEARNING_RATES = ("constant", "invscaling", "adaptive")
 # An adaptive rate is divided by DIVISOR. Once it is at most LOWEST_RATE, training stops instead.
 DIVISOR, LOWEST_RATE = 5.0, 1e-6
+# The attributes of a network that hold its arrays, in the order of the arguments of `Network.like`.
+NETWORK_ARRAYS = ("weights", "biases", "statistics")
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,20 @@ class FitWatch:
     one if its validation score is at least `tol` above the highest so far. Training stops after more than
     `n_iter_no_change` consecutive epochs without improvement. With an adaptive learning rate, it continues at a fifth
     of the rate instead, until the rate is at most 1e-6.
+
+    Parameters
+    ----------
+    state : WatchState
+        The state after the previous fits.
+    rules : FitRules
+    n_samples : int
+        The number of samples that an epoch trains on.
+    score : function of EpochEnd, or None
+        Returns the validation score of an epoch; None without validation data.
+    verbose : bool
+        Whether to print the loss and the score of each epoch.
+    network : Network
+        The network to train, which gives the layers of the best one in `load_state_dict`.
     """
 
     def __init__(
@@ -53,10 +71,44 @@ class FitWatch:
         n_samples: int,
         score: Callable[[EpochEnd], float] | None,
         verbose: bool,
+        network: Network,
     ) -> None:
         self.state = replace(state, scores=[*state.scores])
         self.best: Network | None = None
         self._rules, self._n_samples, self._score, self._verbose = rules, n_samples, score, verbose
+        self._network = network
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as JSON values and arrays: the fields of `WatchState`, the best network's arrays, the rules.
+
+        JSON has no infinity: `best_loss` and `best_score` are None before the first epoch.
+        """
+        fields: dict[str, Any] = {
+            name: value if np.isfinite(value) else None
+            for name, value in asdict(self.state).items()
+            if name != "scores"
+        }
+        best = None
+        if self.best is not None:
+            best = {kind: [*map(np.copy, getattr(self.best, kind))] for kind in NETWORK_ARRAYS}
+        rules = {name: value if value != np.inf else None for name, value in asdict(self._rules).items()}
+        return {**fields, "scores": np.array(self.state.scores, np.float64), "best": best, "rules": rules}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state of `state_dict`; SettingsError if its network has other shapes or its rules differ."""
+        rest = ("scores", "best", "rules")
+        fields = {name: value for name, value in state.items() if name not in rest and value is not None}
+        for name, value in asdict(self._rules).items():
+            was = state.get("rules", {}).get(name)
+            if was != (None if value == np.inf else value):
+                raise SettingsError(f"{name} was {was!r} in the fit to continue, found {value!r}")
+        try:
+            loaded = replace(WatchState(), **fields, scores=np.asarray(state["scores"], np.float64).tolist())
+            best = state["best"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise SettingsError(f"the state is not that of a fit: {error}") from error
+        self.best = None if best is None else self._network.like(*(best[kind] for kind in NETWORK_ARRAYS))
+        self.state = loaded
 
     def factor(self) -> float:
         """Return the learning rate of the next epoch divided by the initial one."""
@@ -86,7 +138,7 @@ class FitWatch:
             idle=state.idle + 1 if worse else 0,
         )
         if rules.learning_rate == "invscaling":
-            self.state = state = replace(state, rate=rules.learning_rate_init / (state.seen + 1) ** rules.power_t)
+            self.state = state = replace(state, rate=_inverse_scaled(rules, state.seen))
         if state.idle <= rules.n_iter_no_change:
             return False
         adaptive = rules.learning_rate == "adaptive" and state.rate > LOWEST_RATE
@@ -97,3 +149,11 @@ class FitWatch:
             epochs = f"more than {rules.n_iter_no_change} epochs"
             print(f"{metric} did not improve by tol={rules.tol:f} for {epochs}: {action}.")
         return not adaptive
+
+
+def _inverse_scaled(rules: FitRules, seen: int) -> float:
+    """Return the rate of "invscaling" after `seen` samples; 0 if the power is beyond the range of float64."""
+    try:
+        return float(rules.learning_rate_init / (seen + 1) ** rules.power_t)
+    except OverflowError:
+        return 0.0

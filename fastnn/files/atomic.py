@@ -7,6 +7,7 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import NamedTuple
 
 from fastnn.checks import display_path
 from fastnn.errors import FileError
@@ -24,7 +25,12 @@ def is_temporary(name: str) -> bool:
     return _TEMPORARY.fullmatch(name) is not None
 
 
-def write_atomically(path: str | os.PathLike[str], data: bytes | bytearray | memoryview) -> None:
+def write_atomically(
+    path: str | os.PathLike[str],
+    data: bytes | bytearray | memoryview,
+    *,
+    previous: str | os.PathLike[str] | None = None,
+) -> None:
     """Write `data`, bytes or a C-contiguous memoryview, to `path`, replacing an existing file in one step.
 
     The data go to a temporary file in the same folder, which only its owner can read. It is synced to disk and then
@@ -33,26 +39,32 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | bytearray | mem
 
     A process that is killed while it writes leaves its temporary file. The next write into the folder removes it.
 
+    previous: where an existing file goes, instead of being replaced. Before that, the new file is read back and
+        compared with `data`. For a moment, only `previous` exists.
+
     Raises FileError, with the path and the cause, if the file cannot be written, or if `path` is a folder, a device or
     a pipe. If only the sync of the folder fails, the new file is complete, and the message says that a power failure
     may undo the write.
     """
-    target, old_mode = _target(path)
-    _remove_abandoned(os.path.dirname(target))
+    target = _Target(path, *_target(path), previous)
+    _remove_abandoned(os.path.dirname(target.file))
     for attempt in range(_ATTEMPTS):
-        if _replace(path, target, old_mode, data, needs_lock=attempt + 1 < _ATTEMPTS):
+        if _replace(target, data, needs_lock=attempt + 1 < _ATTEMPTS):
             return
 
 
-def _replace(
-    path: str | os.PathLike[str],
-    target: str,
-    old_mode: int | None,
-    data: bytes | bytearray | memoryview,
-    needs_lock: bool,
-) -> bool:
+class _Target(NamedTuple):
+    """What a write replaces."""
+
+    name: str | os.PathLike[str]  # the path as it was given
+    file: str  # the path with links resolved
+    mode: int | None  # the permissions of the existing file, or None
+    previous: str | os.PathLike[str] | None  # where the existing file goes
+
+
+def _replace(target: _Target, data: bytes | bytearray | memoryview, needs_lock: bool) -> bool:
     """Write `data` to `target`; return False if another process took the temporary file for an abandoned one."""
-    folder = os.path.dirname(target)
+    path, folder = target.name, os.path.dirname(target.file)
     temporary = os.path.join(folder, f".fastnn-{os.urandom(8).hex()}.tmp")
     in_place = False
     try:
@@ -63,11 +75,17 @@ def _replace(
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-            os.chmod(temporary, new_mode if old_mode is None else old_mode)
+            if target.previous is not None:
+                file.seek(0)
+                if file.read() != data:
+                    raise OSError(errno.EIO, "what was read back is not what was written")
+            os.chmod(temporary, new_mode if target.mode is None else target.mode)
             if os.name == "nt":  # an open file cannot be renamed
                 file.close()
             with _open_folder(folder) as descriptor:
-                os.replace(temporary, target)
+                if target.previous is not None and target.mode is not None:
+                    os.replace(target.file, target.previous)
+                os.replace(temporary, target.file)
                 in_place = True
                 if descriptor is not None:
                     _sync_folder(descriptor)
@@ -84,6 +102,23 @@ def _replace(
             with suppress(OSError):
                 os.unlink(temporary)
     return True
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise FileError, as `write_atomically` would, if the file cannot be written. The file itself is not touched."""
+    target, _ = _target(path)
+    folder = os.path.dirname(target)
+    temporary = os.path.join(folder, f".fastnn-{os.urandom(8).hex()}.tmp")
+    try:
+        _create(temporary)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if isinstance(error, FileNotFoundError) and not os.path.isdir(folder):
+            reason = f"the folder {display_path(folder)} does not exist"
+        raise FileError(f"{display_path(path)}: cannot write: {reason}") from error
+    finally:
+        with suppress(OSError):
+            os.unlink(temporary)
 
 
 def _target(path: str | os.PathLike[str]) -> tuple[str, int | None]:

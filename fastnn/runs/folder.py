@@ -7,10 +7,11 @@ import json
 import logging
 import os
 import platform
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,20 +27,24 @@ from fastnn.errors import DataError, FileError
 from fastnn.evaluation.evaluate import ClassEvaluation, RegressionEvaluation, evaluate, evaluate_model
 from fastnn.explanation.diagnosis import diagnose
 from fastnn.files.atomic import is_temporary, write_atomically
+from fastnn.files.checkpoint_file import CHECKPOINT, RunState, load_checkpoint, previous_path
 from fastnn.files.lock import LOCK, FolderLock
 from fastnn.files.model_file import save
 from fastnn.models import Model
 from fastnn.network import Network
 from fastnn.runs.plan import Plan
 from fastnn.runs.recipes import get_recipe
+from fastnn.training.checkpoint import as_history
 from fastnn.training.history import EpochRecord, History
 from fastnn.training.train import EpochEnd, TrainingResult
 
 MODEL, HISTORY, REPORT = "model.safetensors", "history.csv", "report.json"
+# Why a run that has not ended, or was killed, stopped.
+RUNNING = "running"
 CURVES, CONFUSION, MISTAKES, PREDICTIONS = "curves.png", "confusion.png", "mistakes.png", "predictions.png"
 RATES = "learning-rate.png"
-# A killed run leaves the model of its last checkpoint. Writing one takes a few milliseconds.
-SECONDS_BETWEEN_CHECKPOINTS = 5.0
+# A killed run leaves a model that is at most so many seconds, or an epoch, old. Writing one takes a few milliseconds.
+SECONDS_BETWEEN_MODELS = 5.0
 # What a run may keep on disk at once: the model, two checkpoints with two numbers of an optimizer for each weight, and
 # a temporary file of one; and its figures, history and report.
 _COPIES, _BYTES_OF_FIGURES = 10, 2_000_000
@@ -52,23 +57,28 @@ class RunFolder:
     """The folder of one run: created, locked and checked before training. Leave it, as a context manager, at the end.
 
     While the run lasts, no other process can use the folder. At the end, the lock is removed, and so are the folders
-    that were created for the run if it leaves no files.
+    that were created for the run if it leaves no files. `resumed`: whether the folder is that of a run to continue.
 
-    Raises FileError if the folder cannot be created or written to, is in use by another process, or is not empty.
+    Raises FileError if the folder cannot be created or written to, is in use by another process, or is not empty;
+    with `resumed`, if it does not exist or has no report.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None, name: str = "run") -> None:
+    def __init__(self, path: str | os.PathLike[str] | None, name: str = "run", *, resumed: bool = False) -> None:
         self._created: list[Path] = []
         self._lock: FolderLock | None = None
-        self._saved_at, self._failing = time.monotonic(), False
+        self._failing = False
         try:
             if path is None:
                 self.path = self._create_unused(Path("runs"), name)
             else:
                 self.path = Path(path)
-                self._create(self.path)
+                if resumed:
+                    _read_report(self.path)
+                else:
+                    self._create(self.path)
             self._lock = FolderLock(self.path)
-            self._check_empty()
+            if not resumed:
+                self._check_empty()
         except FileError:
             self.close()
             raise
@@ -110,18 +120,45 @@ class RunFolder:
             _LOGGER.warning("%s: the disk is almost full: %s", shown, found)
 
     # --- Writing, in the order of a run ---
-    def checkpoint(self, plan: Plan) -> Any:
-        """Return a callback for `fastnn.train` that saves the network every few seconds.
+    @property
+    def checkpoint_path(self) -> Path:
+        """The file with the state of the run."""
+        return self.path / CHECKPOINT
 
-        If it cannot be saved, as on a full disk, one warning says so, and training goes on.
+    def state(self) -> RunState | None:
+        """Return the state of the run that the folder has, or None if it was stopped before the first checkpoint."""
+        if os.path.lexists(self.checkpoint_path) or os.path.lexists(previous_path(self.checkpoint_path)):
+            return load_checkpoint(self.checkpoint_path)
+        return None
+
+    def begin(self, record: "RunRecord") -> None:
+        """Write the report of a run that is running, so that it can continue if it is killed."""
+        nothing = TrainingResult(record.plan.network, History(), 0, RUNNING, record.plan.config.backend)
+        report = {**_report(nothing, record), "settings": record.settings}
+        self._write(REPORT, _json(report))
+
+    def check_data(self, record: "RunRecord") -> None:
+        """Raise DataError unless the data are those that the run in the folder has begun with."""
+        recorded = _read_report(self.path)["data"]
+        for name, data in record.data.items():
+            if data["sha256"] != recorded[name]["sha256"]:
+                raise DataError(
+                    f"{data['name']}: the {name} set of {data['samples']:,} samples differs from that of "
+                    f"{display_path(self.path)}, expected its {recorded[name]['samples']:,} samples, unchanged"
+                )
+
+    def discard(self) -> None:
+        """Remove what a run leaves that was stopped before its first step."""
+        for path in (self.path / REPORT, self.checkpoint_path, previous_path(self.checkpoint_path)):
+            with suppress(OSError):
+                os.unlink(path)
+
+    def saver(self, record: "RunRecord") -> "_Saver":
+        """Return a callback for `fastnn.train` that writes the report at the beginning, and the network now and then.
+
+        If the network cannot be saved, as on a full disk, one warning says so, and training goes on.
         """
-
-        def callback(end: EpochEnd) -> None:
-            if time.monotonic() - self._saved_at >= SECONDS_BETWEEN_CHECKPOINTS:
-                self.try_to_save(lambda: self.save_network(end.network, plan))
-                self._saved_at = time.monotonic()
-
-        return callback
+        return _Saver(self, record)
 
     def try_to_save(self, write: Callable[[], object]) -> None:
         """Call `write` during training. The first of several failures in a row is logged, and so is the recovery."""
@@ -129,11 +166,11 @@ class RunFolder:
             write()
         except (FileError, MemoryError) as error:
             if not self._failing:
-                _LOGGER.warning("the checkpoint is not saved: %s; training goes on", error or "out of memory")
+                _LOGGER.warning("the model is not saved: %s; training goes on", error or "out of memory")
             self._failing = True
         else:
             if self._failing:
-                _LOGGER.warning("checkpoints are saved again")
+                _LOGGER.warning("the model is saved again")
             self._failing = False
 
     def save_network(self, network: Network, plan: Plan) -> None:
@@ -143,16 +180,26 @@ class RunFolder:
     def save(self, result: TrainingResult, record: "RunRecord") -> None:
         """Write the model, the history and the report of a run that has ended in any way, in this order.
 
-        Nothing is evaluated or diagnosed for it, so little can go wrong. A run without a complete epoch leaves nothing
-        unless it was finished. A file that cannot be written is tried again for some seconds. The others are written
-        all the same, and the last error is raised.
+        Nothing is evaluated or diagnosed for it, so little can go wrong. A run without a complete epoch has no model,
+        and leaves nothing at all if it was stopped before its first step. A file that cannot be written is tried again
+        for some seconds. The others are written all the same, and the last error is raised.
         """
-        if not len(result.history) and result.stopped in ("interrupted", "diverged"):
+        if not len(result.history) and result.stopped in ("interrupted", "diverged", "failed"):
+            if not self._has_trained():
+                self.discard()
             return
         with ExitStack() as files:  # calls the last one first, and each of them whatever the others raise
             files.callback(_persist, lambda: self._write(REPORT, _json(_report(result, record))))
             files.callback(_persist, lambda: self._write(HISTORY, _csv(result.history)))
             files.callback(_persist, lambda: self.save_network(result.network, record.plan))
+
+    def _has_trained(self) -> bool:
+        """Whether the folder has a state after some steps."""
+        try:
+            state = self.state()
+        except (FileError, DataError):
+            return True  # whatever it is, it is not thrown away
+        return state is not None and state.trainer.steps > 0
 
     def save_diagnosis(self, result: TrainingResult, record: "RunRecord") -> None:
         """Add the diagnosis to the report of an unfinished run."""
@@ -218,6 +265,22 @@ class RunFolder:
         if found:
             holds = "a run" if {MODEL, REPORT} & found else f"other files, such as {display_path(min(found))}"
             raise FileError(f"{display_path(self.path)} already holds {holds}, expected a new or empty folder")
+
+
+class _Saver:
+    """The callback of `RunFolder.saver`."""
+
+    def __init__(self, folder: RunFolder, record: "RunRecord") -> None:
+        self._folder, self._record, self._saved_at = folder, record, time.monotonic()
+
+    def begin(self) -> None:
+        """Write the report of a running run, once nothing in the arguments of `train` was wrong."""
+        self._folder.begin(self._record)
+
+    def __call__(self, end: EpochEnd) -> None:
+        if time.monotonic() - self._saved_at >= SECONDS_BETWEEN_MODELS:
+            self._folder.try_to_save(lambda: self._folder.save_network(end.network, self._record.plan))
+            self._saved_at = time.monotonic()
 
 
 def _persist(write: Callable[[], object]) -> None:
@@ -383,8 +446,33 @@ def read_run(path: str | os.PathLike[str]) -> SavedRun:
     folder = Path(path)
     if not os.path.isdir(folder):
         raise FileError(f"{display_path(folder)} is not a folder, {_EXPECTED_FOLDER}")
-    history, report = (_text(folder, name) for name in (HISTORY, REPORT))
-    return SavedRun(folder, _parse_history(history, folder / HISTORY), _parse_report(report, folder / REPORT))
+    report = _read_report(folder)
+    if report["stopped"] == RUNNING:
+        return _read_running(folder, report)
+    return SavedRun(folder, _parse_history(_text(folder, HISTORY), folder / HISTORY), report)
+
+
+def _read_report(folder: Path) -> dict[str, Any]:
+    return _parse_report(_text(folder, REPORT), folder / REPORT)
+
+
+def _read_running(folder: Path, report: dict[str, Any]) -> SavedRun:
+    """Return a run that is running or was killed, as its last checkpoint has it; FileError without a whole epoch."""
+    state = load_checkpoint(folder) if os.path.lexists(folder / CHECKPOINT) else None
+    if state is None or not len(state.history):
+        raise FileError(
+            f"{display_path(folder)} has no whole epoch yet, expected one; continue the run with "
+            f"fastnn train --resume {shlex.quote(str(folder))}"
+        )
+    history = as_history(state.history)
+    found = {
+        "epochs": len(history),
+        "best_epoch": state.best_epoch,
+        "seconds": float(history.column("seconds").sum()),
+        "backend": state.backend,
+        "last_epoch": _numbers(history[-1]),
+    }
+    return SavedRun(folder, history, report | found)
 
 
 def load_test_data(run: SavedRun, files: Sequence[str | os.PathLike[str]] | None = None) -> Dataset:
