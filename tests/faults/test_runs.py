@@ -14,6 +14,7 @@ import fastnn
 from fastnn.cli.command import main
 from fastnn.errors import FileError
 from fastnn.files import atomic
+from fastnn.files.checkpoint_file import CHECKPOINT
 from fastnn.files.lock import LOCK, FolderLock
 from fastnn.runs import folder as run_folder
 from fastnn.runs.folder import RunFolder
@@ -133,11 +134,11 @@ def test_a_checkpoint_that_fails_warns_once_until_it_works_again(tmp_path, twin,
         save(*arguments)
 
     monkeypatch.setattr(run_folder, "save", full)
-    monkeypatch.setattr(run_folder, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr(run_folder, "SECONDS_BETWEEN_MODELS", 0.0)
     assert main([*TRAIN[:-1], "5", "--quiet", "--out", str(out)]) == 0
     lines = capsys.readouterr().err.splitlines()
-    failed = "fastnn: the checkpoint is not saved: the disk is full; training goes on"
-    assert lines == [failed, "fastnn: checkpoints are saved again", failed]
+    failed = "fastnn: the model is not saved: the disk is full; training goes on"
+    assert lines == [failed, "fastnn: the model is saved again", failed]
     check_run(out, twin, 5, capsys)
 
 
@@ -207,14 +208,15 @@ def test_two_processes_never_share_a_folder(tmp_path, capsys):
     fails([*TRAIN, "--out", str(out)], capsys, f"{out} is in use by process {process.pid} on ", "new or empty folder")
     _, err = process.communicate("\n\n\n")
     assert process.returncode == 0, err
-    assert names(out) == SAVED | PICTURES
+    assert names(out) - {CHECKPOINT} == SAVED | PICTURES
     fails([*TRAIN, "--out", str(out)], capsys, "already holds a run")
 
 
 @posix
 def test_a_lock_of_a_dead_process_is_no_obstacle(tmp_path):
     program = (
-        "import os, signal, sys; from fastnn.files.lock import FolderLock\n"
+        "import os, signal, sys; from fastnn.files.checkpoint_file import CHECKPOINT
+from fastnn.files.lock import FolderLock\n"
         "lock = FolderLock(sys.argv[1]); os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", program, tmp_path])
@@ -343,7 +345,7 @@ def test_a_broken_stream_leaves_a_whole_run(redirection, code, tmp_path, twin, c
     environment = {**os.environ, "MPLBACKEND": "misspelt"}
     subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=120)
     assert (tmp_path / "code").read_text() == f"{code}\n"
-    assert names(out) == SAVED | PICTURES
+    assert names(out) - {CHECKPOINT} == SAVED | PICTURES
     check_run(out, twin, 2, capsys)
 
 
