@@ -215,8 +215,7 @@ def test_two_processes_never_share_a_folder(tmp_path, capsys):
 @posix
 def test_a_lock_of_a_dead_process_is_no_obstacle(tmp_path):
     program = (
-        "import os, signal, sys; from fastnn.files.checkpoint_file import CHECKPOINT
-from fastnn.files.lock import FolderLock\n"
+        "import os, signal, sys; from fastnn.files.lock import FolderLock\n"
         "lock = FolderLock(sys.argv[1]); os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", program, tmp_path])
