@@ -167,6 +167,7 @@ class FailingCall:
             self.is_writing = False
 
 
+@pytest.mark.filterwarnings("ignore:fastnn. no checkpoint was written:RuntimeWarning")
 @pytest.mark.parametrize("call", ["open", "chmod", "fsync", "replace", "mkdir", "stat", "fstat", "listdir"])
 def test_one_failing_call_never_loses_the_result(call, tmp_path, twin, monkeypatch, capsys):
     """The n-th call of the operating system fails: before training with one line, after it without harm to the run."""
