@@ -35,6 +35,7 @@ from fastnn.estimators.arguments import check_labels_given, check_rows, check_we
 from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks
 from fastnn.estimators.fit_watch import FitRules, FitWatch, WatchState
 from fastnn.estimators.model_mixin import INITIAL_STATE, ModelFileMixin
+from fastnn.estimators.one_fit import one_fit, reads_one_fit
 from fastnn.estimators.parameters import check_parameters, items
 from fastnn.estimators.row_order import ScikitOrder
 from fastnn.memory import check_memory, check_training_memory
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
 
 # Larger arrays of inputs are checked by scikit-learn: that takes only a small part of the time of their prediction.
 MAX_PLAIN_SIZE = 2**16
+# The attributes that a fit sets, besides those whose name ends with an underscore.
+PRIVATE_FITTED = ("_watch_state", "_history", "_state", "_levels")
 # The number of rows that tell the levels of images.
 ROWS_FOR_LEVELS = 200
 # The mean of fewer validation rows says too little about their scale.
@@ -178,18 +181,18 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
     @contextmanager
     def _fitting(self) -> Iterator[None]:
-        """Check the parameters, and restore the fitted attributes if a fit fails, unless Ctrl-C interrupts it."""
+        """Check the parameters, allow one fit at a time, and restore the attributes if it fails, unless by Ctrl-C."""
         check_parameters(self)
-        before = {name: value for name, value in vars(self).items() if name.endswith("_")}
-        try:
-            yield
-        except TrainingInterrupted:
-            raise
-        except BaseException:
-            for name in [name for name in vars(self) if name.endswith("_")]:
-                delattr(self, name)
-            self.__dict__.update(before)
-            raise
+        with one_fit(self) as before:
+            try:
+                yield
+            except TrainingInterrupted:
+                raise
+            except BaseException:
+                for name in [name for name in vars(self) if _is_fitted(name)]:
+                    delattr(self, name)
+                self.__dict__.update({name: value for name, value in before.items() if _is_fitted(name)})
+                raise
 
     @property
     def coefs_(self) -> list[np.ndarray]:
@@ -438,6 +441,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             raise ValueError(f"Input X contains a value too large for {self.network_.dtype} after its standardization")
         return outputs
 
+    @reads_one_fit
     def transform(self, X: Any) -> np.ndarray:
         """Return the outputs of the last hidden layer: the features that the output layer works on.
 
@@ -472,6 +476,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         return self.network_.sizes[-2]
 
     @property
+    @reads_one_fit
     def history_(self) -> "pandas.DataFrame":
         """One row per epoch of all fits since the weights were drawn. `EpochRecord` describes the columns."""
         check_is_fitted(self, "network_")
@@ -482,6 +487,11 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = []  # the dtype is a parameter
         return tags
+
+
+def _is_fitted(name: str) -> bool:
+    """Return whether an attribute is set by a fit."""
+    return name.endswith("_") or name in PRIVATE_FITTED
 
 
 def users_stacklevel() -> int:
