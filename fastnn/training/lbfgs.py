@@ -5,14 +5,17 @@ The minimiser is SciPy's L-BFGS-B (Byrd et al. 1995; Zhu et al. 1997), as in sci
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import accumulate
 
 import numpy as np
 
-from fastnn.backends.base import EpochResult, LossAndGradients
+from fastnn.backends import backend_name
+from fastnn.backends.base import Backend, EpochResult, LossAndGradients
+from fastnn.backends.threads import BLAS_LIMIT
 from fastnn.errors import SettingsError
 from fastnn.optim.optimizers import LBFGS
-from fastnn.training.epochs import Ended, EndEpoch, Job
+from fastnn.training.epochs import Ended, Job, Observer
 
 
 def check(job: Job) -> None:
@@ -21,8 +24,8 @@ def check(job: Job) -> None:
         raise SettingsError(f"resume is {job.state!r} with L-BFGS, expected None: it needs one fixed loss")
 
 
-def run(job: Job, end_epoch: EndEpoch) -> Ended:
-    """Minimise the loss, starting from the network's weights; call `end_epoch` after each iteration."""
+def run(job: Job, observer: Observer) -> Ended:
+    """Minimise the loss, starting from the network's weights; tell the observer of each iteration."""
     from scipy.optimize import minimize as scipy_minimize
 
     network, config, optimizer = job.network, job.config, job.config.update_rule
@@ -51,7 +54,7 @@ def run(job: Job, end_epoch: EndEpoch) -> Ended:
                 last = result
                 return result.loss, gradient
         if last is None:  # not even the initial weights have a finite loss: the first epoch fails
-            end_epoch(EpochResult(np.nan, np.nan), np.nan, time.perf_counter() - began, lambda: network)
+            observer.end_epoch(EpochResult(np.nan, np.nan), np.nan, time.perf_counter() - began, lambda: network)
         return np.inf, np.zeros(flat.shape)
 
     def callback(flat: np.ndarray) -> None:
@@ -59,18 +62,27 @@ def run(job: Job, end_epoch: EndEpoch) -> Ended:
         assert last is not None  # SciPy accepts the point that it evaluated last
         result = EpochResult(last.loss, network.loss.accuracy(last.n_correct, len(job.rows)))
         statistics, seconds = last.statistics, time.perf_counter() - began
-        reason = end_epoch(result, np.nan, seconds, lambda: network.like(*split(flat), statistics))
+        reason = observer.end_epoch(result, np.nan, seconds, lambda: network.like(*split(flat), statistics))
         if reason is not None:
             raise StopIteration
         began = time.perf_counter()
 
-    found = scipy_minimize(
-        value_and_gradient, _join(arrays), jac=True, method="L-BFGS-B", callback=callback,
-        options={"maxiter": config.epochs, "maxfun": optimizer.max_evaluations, "gtol": optimizer.tolerance},
-    )  # fmt: skip
+    with _same_bits_on_any_cores(job.engine):
+        found = scipy_minimize(
+            value_and_gradient, _join(arrays), jac=True, method="L-BFGS-B", callback=callback,
+            options={"maxiter": config.epochs, "maxfun": optimizer.max_evaluations, "gtol": optimizer.tolerance},
+        )  # fmt: skip
     stopped = reason or {0: "converged", 1: "epochs"}.get(found.status, "stalled")
     return Ended(stopped, lambda: None, float(found.fun))
 
 
 def _join(arrays: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([array.ravel() for array in arrays], dtype=np.float64)
+
+
+def _same_bits_on_any_cores(engine: Backend) -> AbstractContextManager[None]:
+    """Keep BLAS on one thread for SciPy's dot products, whose rounding depends on the number of threads.
+
+    Not with the reference backend: its own products need all threads, and it promises no bits for another number.
+    """
+    return nullcontext() if backend_name(engine) == "numpy" else BLAS_LIMIT.hold(1)
