@@ -33,7 +33,7 @@ from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
 from fastnn.estimators.arguments import check_labels_given, check_rows, check_weights_given
 from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks
-from fastnn.estimators.fit_watch import FitRules, FitWatch, WatchState
+from fastnn.estimators.fit_watch import FitRules, FitWatch, WatchedSchedule, WatchState
 from fastnn.estimators.model_mixin import INITIAL_STATE, ModelFileMixin
 from fastnn.estimators.one_fit import one_fit, reads_one_fit
 from fastnn.estimators.parameters import check_parameters, items
@@ -160,7 +160,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         return TrainingConfig(
             **common,
             batch_size=self._batch_size(n_samples),
-            schedule=lambda epoch, last: watch.factor() * schedule(epoch, max(last, self.max_iter)),
+            schedule=WatchedSchedule(watch, schedule, self.max_iter),
             shuffle=ScikitOrder(n_samples, random_state) if self.shuffle else False,
         )
 
