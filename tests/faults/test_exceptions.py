@@ -35,7 +35,7 @@ def _interruption():
 def _divergence_of_an_estimator(early_stopping=True):
     MLPClassifier(
         (5,), solver="sgd", learning_rate_init=1e30, early_stopping=early_stopping, validation_fraction=0.3,
-        backend="numpy", n_iter_no_change=99,
+        backend="numpy", n_iter_no_change=99, random_state=0,
     ).fit(X * 1e3, Y)  # fmt: skip
 
 
