@@ -136,6 +136,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                 sample_weight=check_sample_weight(weight, len(data), network.dtype),
             )  # fmt: skip
         except TrainingInterrupted as interrupt:
+            watch.count_samples(len(interrupt.result.history), watch_state)
             self._store(interrupt.result, watch, history)
             raise
         self._store(result, watch, history)

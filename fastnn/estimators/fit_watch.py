@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.checks import check_number
 from fastnn.errors import SettingsError
 from fastnn.network import Network
 from fastnn.optim.schedules import Schedule
@@ -109,6 +110,10 @@ class FitWatch:
         """Return the learning rate of the next epoch divided by the initial one."""
         return self.state.rate / self._rules.learning_rate_init
 
+    def count_samples(self, n_epochs: int, before: WatchState) -> None:
+        """Count the samples of `n_epochs` epochs since `before`: an interrupt may have kept the last from the watch."""
+        self.state = replace(self.state, seen=max(self.state.seen, before.seen + n_epochs * self._n_samples))
+
     def __getstate__(self) -> dict[str, Any]:
         # An error of a fit holds the watch. When it is sent to another process, the validation data stay behind.
         return {**vars(self), "_score": None}
@@ -158,7 +163,8 @@ class WatchedSchedule:
 
     def __call__(self, epoch: int, epochs: int) -> float:
         """Return the factor for the learning rate of an epoch."""
-        return self._watch.factor() * self._schedule(epoch, max(epochs, self._max_iter))
+        factor = self._schedule(epoch, max(epochs, self._max_iter))
+        return self._watch.factor() * check_number("the schedule's factor", factor, 0)
 
 
 def _inverse_scaled(rules: FitRules, seen: int) -> float:
