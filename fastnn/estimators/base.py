@@ -98,18 +98,13 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         `tasks` enables scikit-learn's callbacks. The local `warm` says that training starts from the current weights.
         """
         warm = hasattr(self, "network_") and (self.warm_start or incremental)
-        arguments = (X, y)
-        if isinstance(y, str):
-            raise ValueError(f"y is the string {y!r}, expected one target per row of X")
-        if not warm and hasattr(self, "network_") and not self.network_.is_dense:
-            raise ValueError(f"the model is {self.network_}, which a new fit cannot build; expected warm_start=True")
-        if self.early_stopping and incremental:
-            raise ValueError("early_stopping is True, expected False for partial_fit, which runs one epoch")
-        begun = saved_fit(checkpoint, warm)
+        self._check_call(y, warm, incremental)
+        arguments, begun = (X, y), saved_fit(checkpoint, warm)
         X, y = self._check_data(X, y, reset=not warm)
         self._check_image_shape()
         targets = self._encode(y, warm=warm, incremental=incremental)
-        weight, by_class = self._check_weights(sample_weight, X), self._class_weight(targets)
+        weight = self._check_weights(sample_weight, X)
+        total_weight = _product(weight, self._class_weight(targets))
         random_state = check_random_state(self.random_state)
         if warm:
             network = self._previous_network(targets)
@@ -118,30 +113,23 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             network = self._initialize(X, targets, random_state, incremental)
             watch_state, history, state = INITIAL_STATE
             self._levels = column_levels(X)
-        held_out, held_weight = self._check_validation(validation_data)
-        if held_out is not None:
-            warn_of_other_scale(X, held_out.images)
+        held_out, held_weight = self._check_validation(validation_data, X)
         if self.early_stopping and held_out is None and self.solver != "lbfgs":
             rows, held = self._split(targets, random_state)
             held_out = Dataset(X, targets).take(held)
             held_weight = None if weight is None else weight[held]
-            X, targets = X[rows], targets[rows]
-            weight, by_class = (None if each is None else each[rows] for each in (weight, by_class))
-        if by_class is not None:
-            weight = by_class if weight is None else weight * by_class
-
+            X, targets, total_weight = X[rows], targets[rows], None if total_weight is None else total_weight[rows]
         data = Dataset(X, targets, name="the training data")
         resume = state if incremental and self._can_resume(state) else None
         if resume is None:
             watch_state = replace(watch_state, rate=self.learning_rate_init)
         watch = self._make_watch(watch_state, network, len(data), held_out, held_weight)
         config = self._config(watch, len(data), random_state, epochs=1 if incremental else self.max_iter)
-        self.n_outputs_, self.n_layers_ = network.n_outputs, len(network.sizes)
-        self.out_activation_ = network.output
+        self.n_outputs_, self.n_layers_, self.out_activation_ = network.n_outputs, len(network.sizes), network.output
         metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
         callbacks = [FitTasks(self, *arguments, metadata)] if tasks else []
         try:
-            weight = check_sample_weight(weight, len(data), network.dtype)
+            weight = check_sample_weight(total_weight, len(data), network.dtype)
             result = None if begun is None else result_of_ended(begun, network, data, weight, held_out, watch, config)
             if result is None:
                 result = train(
@@ -158,6 +146,15 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         for callback in callbacks:
             callback.end()
         return self
+
+    def _check_call(self, y: Any, warm: bool, incremental: bool) -> None:
+        """Raise ValueError if this fit is impossible, whatever the data."""
+        if isinstance(y, str):
+            raise ValueError(f"y is the string {y!r}, expected one target per row of X")
+        if not warm and hasattr(self, "network_") and not self.network_.is_dense:
+            raise ValueError(f"the model is {self.network_}, which a new fit cannot build; expected warm_start=True")
+        if self.early_stopping and incremental:
+            raise ValueError("early_stopping is True, expected False for partial_fit, which runs one epoch")
 
     def _config(
         self, watch: FitWatch, n_samples: int, random_state: np.random.RandomState, epochs: int
@@ -411,8 +408,8 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                 X = X.astype(dtype)
         return X if np.isfinite(X).all() else None
 
-    def _check_validation(self, validation_data: Any) -> tuple[Dataset | None, np.ndarray | None]:
-        """Return the user's validation data, checked like the training data, and their sample weights."""
+    def _check_validation(self, validation_data: Any, training: Any) -> tuple[Dataset | None, np.ndarray | None]:
+        """Return the user's validation data, checked like the inputs for training, and their sample weights."""
         if validation_data is None:
             return None, None
         if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
@@ -422,6 +419,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         X, y = self._check_data(X, y, reset=False, source=" of validation_data")
         data = Dataset(X, self._encode(y, warm=True, incremental=True), name="validation_data")
         held_weight = self._check_weights(weight[0] if weight else None, X, " of validation_data")
+        warn_of_other_scale(training, X)
         return data, check_sample_weight(held_weight, len(data), self._dtype)
 
     def _check_weights(self, sample_weight: Any, X: Any, source: str = "") -> np.ndarray | None:
@@ -501,6 +499,13 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = []  # the dtype is a parameter
         return tags
+
+
+def _product(weight: np.ndarray | None, factor: np.ndarray | None) -> np.ndarray | None:
+    """Return the product of two weights of each sample, of which None stands for 1."""
+    if weight is None or factor is None:
+        return factor if weight is None else weight
+    return weight * factor
 
 
 def _is_fitted(name: str) -> bool:
