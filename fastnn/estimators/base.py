@@ -34,8 +34,9 @@ from fastnn.datasets.sparse import is_sparse
 from fastnn.estimators.arguments import check_labels_given, check_rows, check_weights_given
 from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks
 from fastnn.estimators.checkpoint import result_of_ended, saved_fit
-from fastnn.estimators.fit_watch import FitRules, FitWatch, WatchState
+from fastnn.estimators.fit_watch import FitRules, FitWatch, WatchedSchedule, WatchState
 from fastnn.estimators.model_mixin import INITIAL_STATE, ModelFileMixin
+from fastnn.estimators.one_fit import one_fit, reads_one_fit
 from fastnn.estimators.parameters import check_parameters, items
 from fastnn.estimators.row_order import ScikitOrder
 from fastnn.memory import check_memory, check_training_memory
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 
 # Larger arrays of inputs are checked by scikit-learn: that takes only a small part of the time of their prediction.
 MAX_PLAIN_SIZE = 2**16
+# The attributes that a fit sets, besides those whose name ends with an underscore.
+PRIVATE_FITTED = ("_watch_state", "_history", "_state", "_levels")
 # The number of rows that tell the levels of images.
 ROWS_FOR_LEVELS = 200
 # The mean of fewer validation rows says too little about their scale.
@@ -95,18 +98,13 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         `tasks` enables scikit-learn's callbacks. The local `warm` says that training starts from the current weights.
         """
         warm = hasattr(self, "network_") and (self.warm_start or incremental)
-        arguments = (X, y)
-        if isinstance(y, str):
-            raise ValueError(f"y is the string {y!r}, expected one target per row of X")
-        if not warm and hasattr(self, "network_") and not self.network_.is_dense:
-            raise ValueError(f"the model is {self.network_}, which a new fit cannot build; expected warm_start=True")
-        if self.early_stopping and incremental:
-            raise ValueError("early_stopping is True, expected False for partial_fit, which runs one epoch")
-        begun = saved_fit(checkpoint, warm)
+        self._check_call(y, warm, incremental)
+        arguments, begun = (X, y), saved_fit(checkpoint, warm)
         X, y = self._check_data(X, y, reset=not warm)
         self._check_image_shape()
         targets = self._encode(y, warm=warm, incremental=incremental)
-        weight, by_class = self._check_weights(sample_weight, X), self._class_weight(targets)
+        weight = self._check_weights(sample_weight, X)
+        total_weight = _product(weight, self._class_weight(targets))
         random_state = check_random_state(self.random_state)
         if warm:
             network = self._previous_network(targets)
@@ -115,30 +113,23 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             network = self._initialize(X, targets, random_state, incremental)
             watch_state, history, state = INITIAL_STATE
             self._levels = column_levels(X)
-        held_out, held_weight = self._check_validation(validation_data)
-        if held_out is not None:
-            warn_of_other_scale(X, held_out.images)
+        held_out, held_weight = self._check_validation(validation_data, X)
         if self.early_stopping and held_out is None and self.solver != "lbfgs":
             rows, held = self._split(targets, random_state)
             held_out = Dataset(X, targets).take(held)
             held_weight = None if weight is None else weight[held]
-            X, targets = X[rows], targets[rows]
-            weight, by_class = (None if each is None else each[rows] for each in (weight, by_class))
-        if by_class is not None:
-            weight = by_class if weight is None else weight * by_class
-
+            X, targets, total_weight = X[rows], targets[rows], None if total_weight is None else total_weight[rows]
         data = Dataset(X, targets, name="the training data")
         resume = state if incremental and self._can_resume(state) else None
         if resume is None:
             watch_state = replace(watch_state, rate=self.learning_rate_init)
         watch = self._make_watch(watch_state, network, len(data), held_out, held_weight)
         config = self._config(watch, len(data), random_state, epochs=1 if incremental else self.max_iter)
-        self.n_outputs_, self.n_layers_ = network.n_outputs, len(network.sizes)
-        self.out_activation_ = network.output
+        self.n_outputs_, self.n_layers_, self.out_activation_ = network.n_outputs, len(network.sizes), network.output
         metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
         callbacks = [FitTasks(self, *arguments, metadata)] if tasks else []
         try:
-            weight = check_sample_weight(weight, len(data), network.dtype)
+            weight = check_sample_weight(total_weight, len(data), network.dtype)
             result = None if begun is None else result_of_ended(begun, network, data, weight, held_out, watch, config)
             if result is None:
                 result = train(
@@ -146,6 +137,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                     sample_weight=weight, checkpoint=checkpoint, resume=resume if begun is None else begun,
                 )  # fmt: skip
         except TrainingInterrupted as interrupt:
+            watch.count_samples(len(interrupt.result.history), watch_state)
             self._store(interrupt.result, watch, history)
             raise
         self._store(result, watch, history)
@@ -154,6 +146,15 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         for callback in callbacks:
             callback.end()
         return self
+
+    def _check_call(self, y: Any, warm: bool, incremental: bool) -> None:
+        """Raise ValueError if this fit is impossible, whatever the data."""
+        if isinstance(y, str):
+            raise ValueError(f"y is the string {y!r}, expected one target per row of X")
+        if not warm and hasattr(self, "network_") and not self.network_.is_dense:
+            raise ValueError(f"the model is {self.network_}, which a new fit cannot build; expected warm_start=True")
+        if self.early_stopping and incremental:
+            raise ValueError("early_stopping is True, expected False for partial_fit, which runs one epoch")
 
     def _config(
         self, watch: FitWatch, n_samples: int, random_state: np.random.RandomState, epochs: int
@@ -170,7 +171,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         return TrainingConfig(
             **common,
             batch_size=self._batch_size(n_samples),
-            schedule=lambda epoch, last: watch.factor() * schedule(epoch, max(last, self.max_iter)),
+            schedule=WatchedSchedule(watch, schedule, self.max_iter),
             shuffle=ScikitOrder(n_samples, random_state) if self.shuffle else False,
         )
 
@@ -191,18 +192,18 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
     @contextmanager
     def _fitting(self) -> Iterator[None]:
-        """Check the parameters, and restore the fitted attributes if a fit fails, unless Ctrl-C interrupts it."""
+        """Check the parameters, allow one fit at a time, and restore the attributes if it fails, unless by Ctrl-C."""
         check_parameters(self)
-        before = {name: value for name, value in vars(self).items() if name.endswith("_")}
-        try:
-            yield
-        except TrainingInterrupted:
-            raise
-        except BaseException:
-            for name in [name for name in vars(self) if name.endswith("_")]:
-                delattr(self, name)
-            self.__dict__.update(before)
-            raise
+        with one_fit(self) as before:
+            try:
+                yield
+            except TrainingInterrupted:
+                raise
+            except BaseException:
+                for name in [name for name in vars(self) if _is_fitted(name)]:
+                    delattr(self, name)
+                self.__dict__.update({name: value for name, value in before.items() if _is_fitted(name)})
+                raise
 
     @property
     def coefs_(self) -> list[np.ndarray]:
@@ -407,8 +408,8 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                 X = X.astype(dtype)
         return X if np.isfinite(X).all() else None
 
-    def _check_validation(self, validation_data: Any) -> tuple[Dataset | None, np.ndarray | None]:
-        """Return the user's validation data, checked like the training data, and their sample weights."""
+    def _check_validation(self, validation_data: Any, training: Any) -> tuple[Dataset | None, np.ndarray | None]:
+        """Return the user's validation data, checked like the inputs for training, and their sample weights."""
         if validation_data is None:
             return None, None
         if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
@@ -418,6 +419,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         X, y = self._check_data(X, y, reset=False, source=" of validation_data")
         data = Dataset(X, self._encode(y, warm=True, incremental=True), name="validation_data")
         held_weight = self._check_weights(weight[0] if weight else None, X, " of validation_data")
+        warn_of_other_scale(training, X)
         return data, check_sample_weight(held_weight, len(data), self._dtype)
 
     def _check_weights(self, sample_weight: Any, X: Any, source: str = "") -> np.ndarray | None:
@@ -451,6 +453,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             raise ValueError(f"Input X contains a value too large for {self.network_.dtype} after its standardization")
         return outputs
 
+    @reads_one_fit
     def transform(self, X: Any) -> np.ndarray:
         """Return the outputs of the last hidden layer: the features that the output layer works on.
 
@@ -485,6 +488,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         return self.network_.sizes[-2]
 
     @property
+    @reads_one_fit
     def history_(self) -> "pandas.DataFrame":
         """One row per epoch of all fits since the weights were drawn. `EpochRecord` describes the columns."""
         check_is_fitted(self, "network_")
@@ -495,6 +499,18 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = []  # the dtype is a parameter
         return tags
+
+
+def _product(weight: np.ndarray | None, factor: np.ndarray | None) -> np.ndarray | None:
+    """Return the product of two weights of each sample, of which None stands for 1."""
+    if weight is None or factor is None:
+        return factor if weight is None else weight
+    return weight * factor
+
+
+def _is_fitted(name: str) -> bool:
+    """Return whether an attribute is set by a fit."""
+    return name.endswith("_") or name in PRIVATE_FITTED
 
 
 def users_stacklevel() -> int:

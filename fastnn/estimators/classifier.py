@@ -15,6 +15,7 @@ from fastnn.errors import DataError
 from fastnn.estimators.arguments import check_labels_given, check_scored
 from fastnn.estimators.base import BaseMLP, if_epochs, joined_validation
 from fastnn.estimators.callbacks import with_callbacks
+from fastnn.estimators.one_fit import reads_one_fit
 from fastnn.models.model import Model, class_probabilities, decide
 from fastnn.network import LOSSES
 
@@ -257,6 +258,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             self._set_classes(y, classes)
             return self._fit(X, y, sample_weight, None, incremental=True)
 
+    @reads_one_fit
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable label of each row, or `unknown_label` if its probability is below `threshold`.
 
@@ -274,6 +276,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             raise ValueError(NO_THRESHOLD)
         return decide(proba, self.classes_, self._unknown(), self._multilabel)
 
+    @reads_one_fit
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class.
 
