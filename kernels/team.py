@@ -19,6 +19,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from fastnn.kernels.compiler.background import stop_waiting_when
 from fastnn.kernels.jit import inlined
 from fastnn.kernels.vector.simd import element_pointer
 
@@ -174,6 +175,7 @@ def run_team(work: Callable[[int], None], threads: int, barrier: np.ndarray, cal
     def member(t: int) -> None:
         try:
             _start_apart(t, threads)
+            stop_waiting_when(lambda: bool(barrier[STOP]))
             work(t)
         except BaseException as error:
             errors.append(error)

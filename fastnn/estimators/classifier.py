@@ -1,7 +1,7 @@
 """MLPClassifier: fastnn's networks with the interface of scikit-learn's MLPClassifier, and more parameters."""
 
 import math
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin
@@ -12,6 +12,7 @@ from fastnn.backends.base import check_sample_weight
 from fastnn.checks import short
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
+from fastnn.estimators.arguments import check_labels_given, check_scored
 from fastnn.estimators.base import BaseMLP, if_epochs, joined_validation
 from fastnn.estimators.callbacks import with_callbacks
 from fastnn.models.model import Model, class_probabilities, decide
@@ -78,7 +79,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     backend : {"auto", "numba", "numpy"}
         As in `fastnn.get_backend`.
     n_threads : int or None
-        The maximum number of threads; None for all cores available to the process. The results do not depend on it.
+        The maximum number of threads; None for the cores available to the process, which joblib divides among its
+        worker processes. The results do not depend on it.
     dropout : float, in [0, 1)
         The fraction of hidden units dropped in each training step (Srivastava et al. 2014). Not for "lbfgs".
     class_weight : dict of label to float, "balanced" or None
@@ -134,7 +136,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     (2, 10)
     """
 
-    _target_options: ClassVar[dict[str, Any]] = {}
+    _numeric_targets = False
 
     classes_: np.ndarray
 
@@ -189,6 +191,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
+        checkpoint: Any = None,
     ) -> Self:
         """Train on X and y.
 
@@ -206,6 +209,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         X_val, y_val, sample_weight_val
             Another way to give the validation data, with the names of scikit-learn. A pipeline transforms `X_val` like
             X if it has ``transform_input=["X_val"]``; it cannot transform `validation_data`.
+        checkpoint : str, path or Checkpoint, or None
+            A file for the state of the fit, see `fastnn.Checkpoint`. If it exists, the fit goes on from it, to the same
+            bits as one that was never stopped; a fit that had ended is restored. The parameters and the data must be
+            those of that fit, and `random_state` an integer. Not for ``warm_start=True`` and the solver "lbfgs".
 
         Returns
         -------
@@ -224,7 +231,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         """
         validation = joined_validation(validation_data, X_val, y_val, sample_weight_val)
         with self._fitting():
-            return self._fit(X, y, sample_weight, validation, incremental=False, tasks=True)
+            return self._fit(X, y, sample_weight, validation, incremental=False, tasks=True, checkpoint=checkpoint)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy of `predict` for X, weighted by `sample_weight`. Arguments as in `fit`."""
+        y, sample_weight = check_scored(y, sample_weight, numeric=False)
+        return float(super().score(X, y, sample_weight))
 
     @if_epochs
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
@@ -287,7 +299,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             raise ValueError("class_weight 'balanced' needs all data at once, expected a dict for partial_fit")
         known = getattr(self, "classes_", None)
         if classes is not None:
-            labels = unique_labels(classes)
+            labels = unique_labels(check_labels_given(classes, "classes", numeric=False))
             if known is not None and not np.array_equal(known, labels):
                 raise ValueError(f"classes is {short(classes)}, expected {known.tolist()} as in the first call")
             self.classes_ = labels

@@ -79,7 +79,7 @@ class FitWatch:
         self._network = network
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state as JSON values and arrays: the fields of `WatchState`, and the arrays of the best network.
+        """Return the state as JSON values and arrays: the fields of `WatchState`, the best network's arrays, the rules.
 
         JSON has no infinity: `best_loss` and `best_score` are None before the first epoch.
         """
@@ -91,11 +91,17 @@ class FitWatch:
         best = None
         if self.best is not None:
             best = {kind: [*map(np.copy, getattr(self.best, kind))] for kind in NETWORK_ARRAYS}
-        return {**fields, "scores": np.array(self.state.scores, np.float64), "best": best}
+        rules = {name: value if value != np.inf else None for name, value in asdict(self._rules).items()}
+        return {**fields, "scores": np.array(self.state.scores, np.float64), "best": best, "rules": rules}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state of `state_dict`; SettingsError if its network has other shapes."""
-        fields = {name: value for name, value in state.items() if name not in ("scores", "best") and value is not None}
+        """Continue from a state of `state_dict`; SettingsError if its network has other shapes or its rules differ."""
+        rest = ("scores", "best", "rules")
+        fields = {name: value for name, value in state.items() if name not in rest and value is not None}
+        for name, value in asdict(self._rules).items():
+            was = state.get("rules", {}).get(name)
+            if was != (None if value == np.inf else value):
+                raise SettingsError(f"{name} was {was!r} in the fit to continue, found {value!r}")
         try:
             loaded = replace(WatchState(), **fields, scores=np.asarray(state["scores"], np.float64).tolist())
             best = state["best"]
@@ -132,7 +138,7 @@ class FitWatch:
             idle=state.idle + 1 if worse else 0,
         )
         if rules.learning_rate == "invscaling":
-            self.state = state = replace(state, rate=rules.learning_rate_init / (state.seen + 1) ** rules.power_t)
+            self.state = state = replace(state, rate=_inverse_scaled(rules, state.seen))
         if state.idle <= rules.n_iter_no_change:
             return False
         adaptive = rules.learning_rate == "adaptive" and state.rate > LOWEST_RATE
@@ -143,3 +149,11 @@ class FitWatch:
             epochs = f"more than {rules.n_iter_no_change} epochs"
             print(f"{metric} did not improve by tol={rules.tol:f} for {epochs}: {action}.")
         return not adaptive
+
+
+def _inverse_scaled(rules: FitRules, seen: int) -> float:
+    """Return the rate of "invscaling" after `seen` samples; 0 if the power is beyond the range of float64."""
+    try:
+        return float(rules.learning_rate_init / (seen + 1) ** rules.power_t)
+    except OverflowError:
+        return 0.0

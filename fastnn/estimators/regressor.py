@@ -1,6 +1,6 @@
 """MLPRegressor: fastnn's networks with the interface of scikit-learn's MLPRegressor."""
 
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import RegressorMixin
@@ -8,6 +8,7 @@ from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d
 
 from fastnn.errors import DataError
+from fastnn.estimators.arguments import check_scored
 from fastnn.estimators.base import BaseMLP, if_epochs, joined_validation
 from fastnn.estimators.callbacks import with_callbacks
 from fastnn.models.model import Model
@@ -43,7 +44,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     True
     """
 
-    _target_options: ClassVar[dict[str, Any]] = {"y_numeric": True}
+    _numeric_targets = True
 
     def __init__(
         self,
@@ -94,6 +95,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
+        checkpoint: Any = None,
     ) -> Self:
         """Train on X and y.
 
@@ -102,7 +104,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         X : array-like or SciPy sparse matrix of shape (N, D)
         y : array-like of shape (N,) or (N, C)
             Finite numbers.
-        sample_weight, validation_data, X_val, y_val, sample_weight_val
+        sample_weight, validation_data, X_val, y_val, sample_weight_val, checkpoint
             As in `MLPClassifier.fit`, which also lists the errors.
 
         Returns
@@ -111,7 +113,12 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         """
         validation = joined_validation(validation_data, X_val, y_val, sample_weight_val)
         with self._fitting():
-            return self._fit(X, y, sample_weight, validation, incremental=False, tasks=True)
+            return self._fit(X, y, sample_weight, validation, incremental=False, tasks=True, checkpoint=checkpoint)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return R^2 of `predict` for X, weighted by `sample_weight`. Arguments as in `fit`."""
+        y, sample_weight = check_scored(y, sample_weight, numeric=True)
+        return float(super().score(X, y, sample_weight))
 
     @if_epochs
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -132,15 +139,6 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         """
         outputs = self._outputs(X).astype(np.float64)
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
-
-    def _check_data(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
-        """`BaseMLP._check_data`, and ValueError for targets that are strings, even those of digits."""
-        values = np.asarray(None if isinstance(y, str) else y)
-        items = values.flat if values.dtype.kind in "OUS" else ()
-        text = next((str(each) for each in items if isinstance(each, (str, bytes))), None)
-        if text is not None:
-            raise ValueError(f"y holds the string {text!r}, expected numbers: use MLPClassifier for classes")
-        return super()._check_data(X, y, reset=reset)
 
     # --- Hooks of BaseMLP ------------------------------------------------------------------------------------------
     def _encode(self, y: Any, *, warm: bool, incremental: bool) -> np.ndarray:

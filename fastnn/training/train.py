@@ -24,7 +24,7 @@ from fastnn.optim.config import AUTO, TrainingConfig
 from fastnn.optim.optimizers import LBFGS
 from fastnn.training import epochs as mini_batch
 from fastnn.training import lbfgs
-from fastnn.training.callbacks import Callback, close_callbacks
+from fastnn.training.callbacks import Callback, call_method
 from fastnn.training.callbacks import EpochEnd as EpochEnd
 from fastnn.training.checkpoint import Checkpoint, as_run_state, check_continues, continued, data_digests
 from fastnn.training.epochs import Job
@@ -66,8 +66,9 @@ def train(
     sample_weight : ndarray of shape (N,), or None
         The weight of each sample in the mean over its batch: finite, 0 or more. None: all equal.
     callbacks : sequence of functions of EpochEnd
-        Called after every epoch. The run ends after an epoch in which one of them returns True. A callback that has a
-        method ``close()`` is closed when the run ends, however it ends.
+        Called after every epoch. The run ends after an epoch in which one of them returns True. A callback may have a
+        method ``begin()``, which is called before the first epoch, once the arguments are checked, and a method
+        ``close()``, which is called when the run ends, however it ends.
     verbose : bool
         Whether to show the progress of the run; the same as the callback `fastnn.Progress`.
     checkpoint : Checkpoint, str or path, or None
@@ -135,7 +136,8 @@ def train(
         validation = as_dataset(validation, "validation")
     begun = None if resume is None or isinstance(resume, TrainerState) else as_run_state(resume)
     config = (config or TrainingConfig()).replace(**settings) if begun is None else continued(begun, config, settings)
-    config = config.replace(threads=resolve_threads(config.threads))
+    threads = resolve_threads(config.threads)
+    config = config.replace(threads=threads)
     checked = TrainingData(*check_fit(network, data), check_sample_weight(sample_weight, len(data), network.dtype))
     rows, held_out = _split(network, data, validation, config.seed)
     check_config(network, config, len(rows))
@@ -157,8 +159,9 @@ def train(
 
     callbacks = [*callbacks, *([Progress()] if verbose else [])]
     run = Run(job, held_out, callbacks, search, _as_checkpoint(checkpoint), digests, begun)
-    with BLAS_LIMIT.hold(config.threads) if run.good.backend == "numpy" else nullcontext():
+    with BLAS_LIMIT.hold(threads) if run.good.backend == "numpy" else nullcontext():
         try:
+            call_method(callbacks, "begin")
             return run.finished(loop.run(job, run))
         except BaseException as error:
             to_raise = run.ended_by(error)
@@ -166,7 +169,7 @@ def train(
                 raise
             raise to_raise from error
         finally:
-            close_callbacks(callbacks)
+            call_method(callbacks, "close")
 
 
 def _check_types(**arguments: Any) -> None:
