@@ -75,7 +75,6 @@ ARFF = (
     b"% comment\n@relation flowers\n@attribute length numeric\n@attribute 'the width' real\n"
     b"@attribute class {a,b,c}\n@data\n1.5,2,a\n3,4.5,b\n2.5,1,c\n-1e3,1,a\n"
 )
-SPARSE_ARFF = b"@relation s\n@attribute x integer\n@attribute y real\n@attribute c {0,1}\n@data\n{0 3, 2 1}\n{1 2.5}\n"
 SVMLIGHT = b"# a comment\n1 1:0.5 3:2 7:1e-3\n-1 2:1 3:-4 # end\n1 1:1 2:2\n-1 7:3\n"
 JSON_LINES = b'{"x": 1, "y": 2.5, "label": "a"}\n{"x": 3, "y": 4, "label": "b"}\n{"x": 5, "y": 1, "label": "a"}\n'
 
@@ -232,7 +231,7 @@ FORMATS = {
         "data", [_npz(**SPLIT), _npz(**SPARSE)], fastnn.read_files, [mutations.zipped, mutations.npz]
     ),
     "MATLAB": Format("data.mat", [_mat()], fastnn.read_files, [mutations.mat]),
-    "ARFF": Format("table.arff", [ARFF, SPARSE_ARFF], fastnn.read_files, TEXT, 300),
+    "ARFF": Format("table.arff", [ARFF], fastnn.read_files, TEXT, 300),
     "svmlight": Format("table.svm", [SVMLIGHT], fastnn.read_files, TEXT, 300),
     "JSON lines": Format("table.jsonl", [JSON_LINES], fastnn.read_files, TEXT, 200),
     "zip of tables": Format(
