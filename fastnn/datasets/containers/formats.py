@@ -369,7 +369,7 @@ def _holds_labels(content: _Loaded) -> bool:
     """Return whether a table or an array has one value for each sample, and so nothing but labels."""
     if isinstance(content, _Table):
         return is_label_table(content.frame)
-    return isinstance(content, Named) and content.values.shape[0] == math.prod(content.values.shape)
+    return isinstance(content, Named) and content.values.shape[:1] == (math.prod(content.values.shape),)
 
 
 def _joined(contents: list[_Loaded]) -> _Table | Dataset | list[Named] | Parts:

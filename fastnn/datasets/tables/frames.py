@@ -1,6 +1,7 @@
 """Reads files of tables into pandas frames: CSV and its relatives, Parquet, Feather, Excel and JSON lines."""
 
 import json
+import warnings
 from collections.abc import Callable
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal
@@ -115,8 +116,6 @@ def _read(reader: Callable[[Any], Any], kind: Kind, name: str) -> Any:
 
 def _of_json_lines(content: bytes, name: str, allowance: Allowance) -> "pd.DataFrame":
     """Return a table with one JSON object per line. pandas' own reader turns some numbers into dates by their names."""
-    import pandas as pd
-
     check_text_size(content, allowance, name)
     rows: list[dict[str, Any]] = []
     names: set[str] = set()
@@ -134,7 +133,7 @@ def _of_json_lines(content: bytes, name: str, allowance: Allowance) -> "pd.DataF
         names.update(row)
         if 8 * len(rows) * len(names) > allowance.left:  # a table of so many cells would be empty for the most part
             raise allowance.exceeded(name, f"{len(names)} different names in the first {len(rows)} rows")
-    return set_rows(_flat(pd.DataFrame(rows), name, allowance), NumberedRows())
+    return set_rows(_flat(_read(lambda pd: pd.DataFrame(rows), "json-lines", name), name, allowance), NumberedRows())
 
 
 def _of_excel(content: bytes, name: str, header: bool | None, allowance: Allowance) -> "pd.DataFrame":
@@ -142,7 +141,9 @@ def _of_excel(content: bytes, name: str, header: bool | None, allowance: Allowan
     import pandas as pd
 
     _read(lambda _: check_workbook(content, name, allowance), "excel", name)
-    sheets = _read(lambda _: pd.read_excel(BytesIO(content), sheet_name=None, header=None), "excel", name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # openpyxl warns of styles and links that it leaves out
+        sheets = _read(lambda _: pd.read_excel(BytesIO(content), sheet_name=None, header=None), "excel", name)
     filled = [title for title, sheet in sheets.items() if len(sheet)]
     if not filled:
         raise DataError(f"{name}: found no cells, expected a table")
