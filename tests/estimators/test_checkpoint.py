@@ -64,9 +64,8 @@ def test_a_regression_of_sparse_rows_goes_on(tmp_path, stop_after):
     rng = np.random.default_rng(0)
     X = scipy.sparse.random_array((300, 20), density=0.2, rng=rng, format="csr")
     y = np.asarray(X @ rng.normal(size=20))
-    whole = MLPRegressor(
-        hidden_layer_sizes=8, random_state=0, max_iter=6, validation_fraction=0.2, early_stopping=True
-    ).fit(X, y)
+    parameters = {"hidden_layer_sizes": 8, "random_state": 0, "max_iter": 6, "early_stopping": True}
+    whole = MLPRegressor(**parameters).fit(X, y)
     stop_after(7)
     made = [MLPRegressor(**parameters) for _ in range(2)]
     with pytest.raises(TrainingInterrupted):
