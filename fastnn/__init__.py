@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from fastnn.explanation.diagnosis import Finding as Finding
     from fastnn.explanation.diagnosis import diagnose as diagnose
     from fastnn.explanation.gradient_check import check_gradients as check_gradients
+    from fastnn.files.checkpoint_file import RunState as RunState
+    from fastnn.files.checkpoint_file import load_checkpoint as load_checkpoint
     from fastnn.files.model_file import load as load
     from fastnn.files.model_file import save as save
     from fastnn.files.onnx import export_onnx as export_onnx
@@ -61,12 +63,13 @@ if TYPE_CHECKING:
     from fastnn.plots.live import LiveCurve as LiveCurve
     from fastnn.runs.recipes import RECIPES as RECIPES
     from fastnn.runs.recipes import get_recipe as get_recipe
+    from fastnn.training.checkpoint import Checkpoint as Checkpoint
     from fastnn.training.history import History as History
     from fastnn.training.progress import Progress as Progress
     from fastnn.training.rate_search import RateSearch as RateSearch
     from fastnn.training.rate_search import find_learning_rate as find_learning_rate
-    from fastnn.training.train import TrainingInterrupted as TrainingInterrupted
-    from fastnn.training.train import TrainingResult as TrainingResult
+    from fastnn.training.result import TrainingInterrupted as TrainingInterrupted
+    from fastnn.training.result import TrainingResult as TrainingResult
     from fastnn.training.train import train as train
 
 # The public names of each module. A module is imported when one of its names is first used, not by `import fastnn`.
@@ -86,6 +89,7 @@ _PUBLIC_NAMES = {
     "explanation": ["Explanation", "explain"],
     "explanation.diagnosis": ["Finding", "diagnose"],
     "explanation.gradient_check": ["check_gradients"],
+    "files.checkpoint_file": ["RunState", "load_checkpoint"],
     "files.model_file": ["load", "save"],
     "files.onnx": ["export_onnx"],
     "models": ["Model"],
@@ -95,10 +99,12 @@ _PUBLIC_NAMES = {
     "optim.stopping": ["EarlyStopping"],
     "plots.live": ["LiveCurve"],
     "runs.recipes": ["RECIPES", "get_recipe"],
+    "training.checkpoint": ["Checkpoint"],
     "training.history": ["History"],
     "training.progress": ["Progress"],
     "training.rate_search": ["RateSearch", "find_learning_rate"],
-    "training.train": ["TrainingInterrupted", "TrainingResult", "train"],
+    "training.result": ["TrainingInterrupted", "TrainingResult"],
+    "training.train": ["train"],
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _PUBLIC_NAMES.items() for name in names}
 __all__ = [*_MODULE_OF, "__version__"]

@@ -49,7 +49,7 @@ class EpochResult(NamedTuple):
         Batches whose samples all have weight 0 are left out. The loss is not finite if a batch failed.
     accuracy : float
         The fraction of correctly classified samples, with the same weights. A multilabel sample is correct if all its
-        outputs are correct. NaN for "identity" outputs; meaningless if a batch failed.
+        outputs are correct. NaN for "identity" outputs, and if a batch failed.
     failed_batch : int or None
         The number of the first batch whose loss was not finite, counted from 0; the epoch ended there. None if every
         loss was finite.
@@ -58,6 +58,27 @@ class EpochResult(NamedTuple):
     loss: float
     accuracy: float
     failed_batch: int | None = None
+
+
+class EpochSums(NamedTuple):
+    """What an epoch has summed so far.
+
+    Attributes
+    ----------
+    batches : int
+        The number of batches so far.
+    loss : float
+        The sum of their losses, each times its number of samples.
+    counted : int
+        The number of samples in `loss`; batches whose sample weights are all 0 are left out.
+    correct : int
+        The number of correctly classified samples.
+    """
+
+    batches: int = 0
+    loss: float = 0.0
+    counted: int = 0
+    correct: int = 0
 
 
 class TrainerState(NamedTuple):
@@ -70,12 +91,15 @@ class TrainerState(NamedTuple):
     steps : int
         The number of updates so far.
     epochs : int
-        The number of epochs so far.
+        The number of whole epochs so far.
+    sums : EpochSums
+        The part of the next epoch that has run; no batches between two epochs.
     """
 
     slots: tuple[tuple[list[np.ndarray], list[np.ndarray]], ...]
     steps: int
     epochs: int
+    sums: EpochSums = EpochSums()
 
 
 class TrainingData(NamedTuple):
@@ -112,10 +136,16 @@ class Trainer(Protocol):
         """
         ...
 
-    def run_epoch(self, order: np.ndarray, batch_size: int, learning_rate: float) -> EpochResult:
+    def run_epoch(
+        self, order: np.ndarray, batch_size: int, learning_rate: float, batches: range | None = None
+    ) -> EpochResult:
         """Train for one epoch on the rows `order`, (n,) int64, in this order.
 
         The last batch may be shorter than `batch_size`. `failed_batch` of the result is set if the run diverged.
+
+        batches: the numbers of consecutive batches, from 0: only these, which must begin where the call before ended.
+            The result is that of the epoch so far. An epoch in parts has the same bits as in one call. None: all, from
+            the first batch that has not run yet.
         """
         ...
 

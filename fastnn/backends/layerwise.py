@@ -11,6 +11,7 @@ import numpy as np
 
 from fastnn.backends.base import (
     EpochResult,
+    EpochSums,
     LossAndGradients,
     Objective,
     TrainerState,
@@ -165,31 +166,36 @@ class Trainer:
         self._decayed = [*network.decayed, *(False for _ in network.biases)]
         self._slots = [[np.zeros_like(array) for array in self._parameters] for _ in range(self._optimizer.n_slots)]
         self._epoch = self._step = 0
+        self._sums = EpochSums()
         if state is not None:
             self._slots = [[array.copy() for array in (*weights, *biases)] for weights, biases in state.slots]
-            self._epoch, self._step = state.epochs, state.steps
+            self._epoch, self._step, self._sums = state.epochs, state.steps, state.sums
 
     def prepare(self, n_rows: int, batch_size: int) -> None:
         """Do nothing: there is nothing to lay out."""
 
-    def run_epoch(self, order: np.ndarray, batch_size: int, learning_rate: float) -> EpochResult:
-        """Train on the rows `order`, `batch_size` at a time."""
+    def run_epoch(
+        self, order: np.ndarray, batch_size: int, learning_rate: float, batches: range | None = None
+    ) -> EpochResult:
+        """Train on the rows `order`, `batch_size` at a time, as `fastnn.backends.base.Trainer.run_epoch` describes."""
         keys = dropout_keys(self._config.seed, self._epoch, len(dropped_sizes(self._network)))
-        total_loss, n_counted, n_correct = 0.0, 0, 0
-        for first in range(0, len(order), batch_size):
-            rows = order[first : first + batch_size]
+        n_batches = -(-len(order) // batch_size)
+        for number in range(self._sums.batches, n_batches) if batches is None else batches:
+            rows = order[number * batch_size : (number + 1) * batch_size]
             batch, masks = self._data.take(rows), dropout_masks(self._network, self._config.dropout, keys, rows)
             with np.errstate(over="ignore", invalid="ignore"):  # the loss shows whether the run diverges
                 result = loss_of_batch(self._ops, self._network, batch, self._config, masks)
                 if not np.isfinite(result.loss):
-                    return EpochResult(result.loss, n_correct / max(1, first), failed_batch=first // batch_size)
+                    return EpochResult(result.loss, np.nan, failed_batch=number)
                 self._update(result, learning_rate)
+            _, loss, counted, correct = self._sums
             if batch.weight > 0:
-                total_loss += result.loss * len(rows)
-                n_counted += len(rows)
-            n_correct += result.n_correct
-        self._epoch += 1
-        return EpochResult(total_loss / max(1, n_counted), self._network.loss.accuracy(n_correct, len(order)))
+                loss, counted = loss + result.loss * len(rows), counted + len(rows)
+            self._sums = EpochSums(number + 1, loss, counted, correct + result.n_correct)
+        sums, n_rows = self._sums, min(len(order), self._sums.batches * batch_size)
+        if sums.batches == n_batches:
+            self._epoch, self._sums = self._epoch + 1, EpochSums()
+        return EpochResult(sums.loss / max(1, sums.counted), self._network.loss.accuracy(sums.correct, n_rows))
 
     def _update(self, result: LossAndGradients, learning_rate: float) -> None:
         """Update all parameters with the gradients of a batch, and the running statistics with its statistics."""
@@ -214,4 +220,4 @@ class Trainer:
     def state(self) -> TrainerState:
         """Return a copy of the optimizer's current state."""
         n, copies = len(self._network.weights), [[array.copy() for array in slot] for slot in self._slots]
-        return TrainerState(tuple((slot[:n], slot[n:]) for slot in copies), self._step, self._epoch)
+        return TrainerState(tuple((slot[:n], slot[n:]) for slot in copies), self._step, self._epoch, self._sums)

@@ -10,12 +10,20 @@ from fastnn.checks import display_path
 from fastnn.errors import FileError
 
 
-def write_atomically(path: str | os.PathLike[str], data: bytes | bytearray | memoryview) -> None:
+def write_atomically(
+    path: str | os.PathLike[str],
+    data: bytes | bytearray | memoryview,
+    *,
+    previous: str | os.PathLike[str] | None = None,
+) -> None:
     """Write `data`, bytes or a C-contiguous memoryview, to `path`, replacing an existing file in one step.
 
     The data go to a temporary file in the same folder, which only its owner can read. It is synced to disk and then
     renamed to `path`. Any exception, including KeyboardInterrupt, removes it and leaves the old file unchanged. An
     existing file keeps its permissions. If `path` is a symbolic link, its target is replaced and the link stays.
+
+    previous: where an existing file goes, instead of being replaced. Before that, the new file is read back and
+        compared with `data`. For a moment, only `previous` exists.
 
     Raises FileError, with the path and the cause, if the file cannot be written, or if `path` is a folder, a device or
     a pipe. If only the sync of the folder fails, the new file is complete, and the message says that a power failure
@@ -31,8 +39,14 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | bytearray | mem
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+            if previous is not None:
+                file.seek(0)
+                if file.read() != data:
+                    raise OSError(errno.EIO, "what was read back is not what was written")
         os.chmod(temporary, new_mode if old_mode is None else old_mode)
         with _open_folder(folder) as descriptor:
+            if previous is not None and old_mode is not None:
+                os.replace(target, previous)
             os.replace(temporary, target)
             in_place = True
             if descriptor is not None:
@@ -49,6 +63,23 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | bytearray | mem
         if not in_place:
             with suppress(OSError):
                 os.unlink(temporary)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise FileError, as `write_atomically` would, if the file cannot be written. The file itself is not touched."""
+    target, _ = _target(path)
+    folder = os.path.dirname(target)
+    temporary = os.path.join(folder, f".fastnn-{os.urandom(8).hex()}.tmp")
+    try:
+        _create(temporary)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if isinstance(error, FileNotFoundError) and not os.path.isdir(folder):
+            reason = f"the folder {display_path(folder)} does not exist"
+        raise FileError(f"{display_path(path)}: cannot write: {reason}") from error
+    finally:
+        with suppress(OSError):
+            os.unlink(temporary)
 
 
 def _target(path: str | os.PathLike[str]) -> tuple[str, int | None]:

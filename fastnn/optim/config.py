@@ -4,16 +4,16 @@ The command's options are generated from `OPTIONS` and the fields below. To add 
 should have it on the command line, an option; then use it where it takes effect.
 """
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from fastnn.checks import check_choice, check_integer, check_number, is_integer
+from fastnn.checks import check_choice, check_integer, check_number, is_integer, short
 from fastnn.errors import SettingsError
-from fastnn.optim.optimizers import LBFGS, OPTIMIZERS, Optimizer, get_optimizer
-from fastnn.optim.schedules import Constant, Schedule, WarmUp, get_schedule
+from fastnn.optim.optimizers import LBFGS, OPTIMIZERS, SGD, Adam, AdamW, Optimizer, get_optimizer
+from fastnn.optim.schedules import SCHEDULES, Constant, Schedule, WarmUp, get_schedule
 from fastnn.optim.stopping import EarlyStopping
 from fastnn.randomness import MAX_SEED
 from fastnn.suggestions import did_you_mean
@@ -235,9 +235,30 @@ class TrainingConfig(LossConfig):
         return {name: value for name, (value, default) in values.items() if value != default}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as values that JSON can store; an object without a plain form is named by its repr."""
+        """Return the settings as values that JSON can store; `from_dict` makes them settings again.
+
+        An object of fastnn is a dict of its fields, with its class as "kind". A function or an object of another class
+        is only named.
+        """
         names = [each.name for each in fields(self)]
         return {name: _plain(getattr(self, name)) for name in sorted(names, key=[*OPTIONS, *names].index)}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any], **given: Any) -> Self:
+        """Return the settings of a result of `to_dict`, with those that are `given` instead.
+
+        SettingsError for a value that is no setting, or if a function that is only named is not given. Nothing is
+        imported by name.
+
+        Examples
+        --------
+        >>> import fastnn
+        >>> config = fastnn.TrainingConfig(optimizer=fastnn.SGD(0.5), early_stopping=3)
+        >>> fastnn.TrainingConfig.from_dict(config.to_dict()) == config
+        True
+        """
+        values = {name: _from_plain(name, value) for name, value in plain.items() if name not in given}
+        return cls.from_settings({**values, **given})
 
     @property
     def update_rule(self) -> Optimizer | LBFGS:
@@ -269,10 +290,32 @@ class TrainingConfig(LossConfig):
         return self.learning_rate * check_number("the schedule's factor", factor, 0)
 
 
+# The classes whose objects are settings. Nothing else is made from a file.
+_KINDS = {each.__name__: each for each in (SGD, Adam, AdamW, LBFGS, EarlyStopping, *SCHEDULES.values(), WarmUp)}
+
+
 def _plain(value: Any) -> Any:
-    if isinstance(value, EarlyStopping):
-        return value.patience if value == EarlyStopping(value.patience) else asdict(value)
-    return value if value is None or isinstance(value, (bool, int, float, str)) else repr(value)
+    if isinstance(value, EarlyStopping) and value == EarlyStopping(value.patience):
+        return value.patience
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if type(value) in _KINDS.values():
+        return {"kind": type(value).__name__} | {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+    function = value if hasattr(value, "__qualname__") else type(value)
+    return {"name": f"{function.__module__}.{function.__qualname__}"}
+
+
+def _from_plain(name: str, value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if "name" in value:
+        raise SettingsError(f"{name} was {short(value['name'])}, which is in no file: give it again")
+    kind = value.get("kind")
+    arguments = {key: _from_plain(key, each) for key, each in value.items() if key != "kind"}
+    names = [each.name for each in fields(_KINDS[kind])] if isinstance(kind, str) and kind in _KINDS else None
+    if names != list(arguments):
+        raise SettingsError(f"{name} is {short(value)}, expected a kind from {', '.join(_KINDS)} and its fields")
+    return _KINDS[kind](**arguments)
 
 
 def _known(config: type[LossConfig], settings: dict[str, Any]) -> dict[str, Any]:

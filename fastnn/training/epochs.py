@@ -1,12 +1,12 @@
 """The loop of mini-batch training: for each epoch, an order of the rows, a learning rate, and a trainer's epoch."""
 
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from fastnn.backends.base import Backend, EpochResult, TrainerState, TrainingData
+from fastnn.backends.base import Backend, EpochResult, Trainer, TrainerState, TrainingData
 from fastnn.errors import SettingsError
 from fastnn.network import Network
 from fastnn.optim.config import TrainingConfig
@@ -17,17 +17,15 @@ from fastnn.randomness import generator
 class Job(NamedTuple):
     """What a loop trains."""
 
-    network: Network  # the initial network
+    network: Network  # the initial network, or the one to continue from
     data: TrainingData  # all samples
     rows: np.ndarray  # the samples to train on, (n,) int64
     config: TrainingConfig
     engine: Backend
     state: TrainerState | None  # the state to continue from
-
-    @property
-    def first(self) -> int:
-        """The number of epochs before this run."""
-        return 0 if self.state is None else self.state.epochs
+    first: int = 0  # the number of epochs before this run
+    seconds: float = 0.0  # the training time of the running epoch so far
+    order: np.ndarray | None = None  # the order of the running epoch, if the seed does not determine it
 
     @property
     def last(self) -> int:
@@ -43,9 +41,38 @@ class Ended(NamedTuple):
     loss: float | None = None  # the final loss; None: that of the last epoch
 
 
-# Called after each epoch with its result, its learning rate, its seconds and a function that returns the network.
-# Returns the reason to stop, or None.
-EndEpoch = Callable[[EpochResult, float, float, Callable[[], Network]], str | None]
+class Position(NamedTuple):
+    """Where a loop is within an epoch."""
+
+    trainer: Trainer
+    seconds: float  # the training time of the epoch so far; 0 between two epochs
+    order: np.ndarray | None  # the order of the epoch, if the seed does not determine it
+
+
+class Observer(Protocol):
+    """Is told by a loop about each epoch."""
+
+    def begin(self, position: Position) -> None:
+        """Note that training is about to begin."""
+        ...
+
+    def parts(self, first: int, n_batches: int) -> Iterator[range]:
+        """Yield the batches of an epoch, from `first` on, in parts to run one after the other."""
+        ...
+
+    def end_part(self, position: Position) -> None:
+        """Note that a part of an epoch has run, but not the last one."""
+        ...
+
+    def end_epoch(
+        self, result: EpochResult, rate: float, seconds: float, make_network: Callable[[], Network]
+    ) -> str | None:
+        """Evaluate and record an epoch; return the reason to stop, or None."""
+        ...
+
+    def between_epochs(self, position: Position) -> None:
+        """Note that an epoch has ended, and the trainer is at the beginning of the next."""
+        ...
 
 
 def check(job: Job) -> None:
@@ -58,18 +85,31 @@ def check(job: Job) -> None:
         raise SettingsError(f"resume has {len(slots)} slots, expected {optimizer.n_slots} with the shapes of {network}")
 
 
-def run(job: Job, end_epoch: EndEpoch) -> Ended:
-    """Train until all epochs have run or `end_epoch` returns a reason to stop."""
+def run(job: Job, observer: Observer) -> Ended:
+    """Train until all epochs have run or the observer returns a reason to stop."""
     config, batch_size = job.config, job.config.batch_size or len(job.rows)
     trainer = job.engine.new_trainer(job.network, job.data, config, job.state)
     trainer.prepare(len(job.rows), batch_size)
-    for epoch in range(job.first, job.last):
-        order, rate = _order(job.rows, config, epoch), config.rate(epoch, job.last)
-        start = time.perf_counter()
-        result = trainer.run_epoch(order, batch_size, rate)
-        stopped = end_epoch(result, rate, time.perf_counter() - start, trainer.network)
+    begun = 0 if job.state is None else job.state.sums.batches
+    seconds, kept_order = job.seconds, job.order
+    observer.begin(Position(trainer, seconds, kept_order))
+    for epoch in range(job.first if job.state is None else job.state.epochs, job.last):
+        order = _order(job.rows, config, epoch) if kept_order is None else kept_order
+        drawn = order if callable(config.shuffle) else None
+        rate, n_batches = config.rate(epoch, job.last), -(-len(order) // batch_size)
+        for part in observer.parts(begun, n_batches):
+            start = time.perf_counter()
+            result = trainer.run_epoch(order, batch_size, rate, part)
+            seconds += time.perf_counter() - start
+            if result.failed_batch is not None:
+                break
+            if part.stop < n_batches:
+                observer.end_part(Position(trainer, seconds, drawn))
+        stopped = observer.end_epoch(result, rate, seconds, trainer.network)
+        observer.between_epochs(Position(trainer, 0.0, None))
         if stopped is not None:
             return Ended(stopped, trainer.state)
+        begun, seconds, kept_order = 0, 0.0, None
     return Ended("epochs", trainer.state)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from fastnn.backends.base import EpochResult, LossAndGradients
 from fastnn.errors import SettingsError
 from fastnn.optim.optimizers import LBFGS
-from fastnn.training.epochs import Ended, EndEpoch, Job
+from fastnn.training.epochs import Ended, Job, Observer
 
 
 def check(job: Job) -> None:
@@ -21,8 +21,8 @@ def check(job: Job) -> None:
         raise SettingsError(f"resume is {job.state!r} with L-BFGS, expected None: it needs one fixed loss")
 
 
-def run(job: Job, end_epoch: EndEpoch) -> Ended:
-    """Minimise the loss, starting from the network's weights; call `end_epoch` after each iteration."""
+def run(job: Job, observer: Observer) -> Ended:
+    """Minimise the loss, starting from the network's weights; tell the observer of each iteration."""
     from scipy.optimize import minimize as scipy_minimize
 
     network, config, optimizer = job.network, job.config, job.config.update_rule
@@ -51,7 +51,7 @@ def run(job: Job, end_epoch: EndEpoch) -> Ended:
                 last = result
                 return result.loss, gradient
         if last is None:  # not even the initial weights have a finite loss: the first epoch fails
-            end_epoch(EpochResult(np.nan, np.nan), np.nan, time.perf_counter() - began, lambda: network)
+            observer.end_epoch(EpochResult(np.nan, np.nan), np.nan, time.perf_counter() - began, lambda: network)
         return np.inf, np.zeros(flat.shape)
 
     def callback(flat: np.ndarray) -> None:
@@ -59,7 +59,7 @@ def run(job: Job, end_epoch: EndEpoch) -> Ended:
         assert last is not None  # SciPy accepts the point that it evaluated last
         result = EpochResult(last.loss, network.loss.accuracy(last.n_correct, len(job.rows)))
         statistics, seconds = last.statistics, time.perf_counter() - began
-        reason = end_epoch(result, np.nan, seconds, lambda: network.like(*split(flat), statistics))
+        reason = observer.end_epoch(result, np.nan, seconds, lambda: network.like(*split(flat), statistics))
         if reason is not None:
             raise StopIteration
         began = time.perf_counter()

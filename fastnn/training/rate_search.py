@@ -75,6 +75,14 @@ class RateSearch:
     optimizer: str
 
 
+def search_from(fields: dict[str, Any] | None) -> RateSearch | None:
+    """Return the search with these fields, which a checkpoint has; None without them, or if they are not its fields."""
+    try:
+        return None if fields is None else RateSearch(**fields)
+    except TypeError:
+        return None
+
+
 def find_learning_rate(
     network: Network,
     data: Dataset,

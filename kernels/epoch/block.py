@@ -198,6 +198,12 @@ def half_squares(l2, penalty):
 
 
 @inlined
+def sums_so_far(results):
+    """The sums of loss, counted samples and correct predictions with which the batches of a call begin."""
+    return results[LOSS], np.int64(results[COUNTED]), np.int64(results[CORRECT])
+
+
+@inlined
 def report(member, results, total_loss, n_counted, n_correct):
     """Write the epoch's results, in thread 0 only."""
     if member.t == 0:

@@ -22,6 +22,7 @@ from fastnn.kernels.epoch.block import (
     half_squares,
     is_finite,
     report,
+    sums_so_far,
 )
 from fastnn.kernels.epoch.forward import finish_layer, forward_block
 from fastnn.kernels.inputs import LISTS, ROW_BLOCKS
@@ -178,7 +179,7 @@ def apply_update_slices(member, layout, chunks, step, work, gradient_tile):
 
 @kernel
 def run_epoch_by_rows(member, layout, data, epoch, work, own):
-    """Train for one epoch, as one member of a team.
+    """Train on the batches of an epoch, or of a part of it, as one member of a team.
 
     work: a `WorkByRows`, shared by the team
     own: this thread's `OwnByRows`
@@ -189,7 +190,7 @@ def run_epoch_by_rows(member, layout, data, epoch, work, own):
     real, size, samples = own.units.out.dtype.type, len(layout.parameters), own.samples
     slot_1, slot_2, gradient = work.state
     unit = BLOCK if own.inputs.form == ROW_BLOCKS else 1  # each mask of a `Bsr` covers a whole block
-    total_loss, n_counted, n_correct = 0.0, 0, 0
+    total_loss, n_counted, n_correct = sums_so_far(work.results)
     for first in range(0, len(order), batch_size):
         batch = order[first : first + batch_size]
         n_steps += 1

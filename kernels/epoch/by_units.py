@@ -21,6 +21,7 @@ from fastnn.kernels.epoch.block import (
     half_squares,
     is_finite,
     report,
+    sums_so_far,
 )
 from fastnn.kernels.epoch.forward import finish_layer, forward_block
 from fastnn.kernels.inputs import DENSE, PACKED_LISTS
@@ -115,7 +116,7 @@ def update_inputs(member, layout, n_rows, step, inputs, dout, penalty, gradient_
 
 @kernel
 def run_epoch_by_units(member, layout, data, epoch, work, scratch):
-    """Train for one epoch, as one member of a team.
+    """Train on the batches of an epoch, or of a part of it, as one member of a team.
 
     member: this thread's place in the team; if the stop flag of its barrier is set, the epoch ends early
     layout: the network; its parameters are updated
@@ -124,17 +125,17 @@ def run_epoch_by_units(member, layout, data, epoch, work, scratch):
     work: a `WorkByUnits`, shared by the team; its state is updated, and thread 0 writes its results
     scratch: this thread's own
 
-    The results, one element each:
+    The results, one element each. The sums go on from the values that the caller sets:
         LOSS: the sum of the batches' losses, each times its number of samples
         COUNTED: the number of samples in LOSS; batches whose sample weights are all 0 are left out
         CORRECT: the number of samples whose prediction was correct
-        FAILED: the number of the first batch whose loss was not finite, counted from 0; that batch ends the epoch. The
+        FAILED: the number of the first batch in `order` whose loss was not finite, from 0; it ends the epoch. The
             caller sets it to -1 beforehand; it stays -1 if no batch fails
     """
     order, batch_size, rule, n_steps = epoch.order, epoch.batch_size, epoch.rule, epoch.n_steps
     units, penalty, real = work.units, work.penalty, work.units.out.dtype.type
     (samples, next_samples), (inputs, next_inputs) = work.samples, work.inputs
-    total_loss, n_counted, n_correct = 0.0, 0, 0
+    total_loss, n_counted, n_correct = sums_so_far(work.results)
     rate, l2, weight, loss = real(0), real(0), 0.0, 0.0
     first, start = 0, 0  # the position of the batch in `order`, and of the block in the batch
     if len(order):

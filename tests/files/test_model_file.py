@@ -300,7 +300,7 @@ def test_paths_that_cannot_be_read_are_errors(tmp_path, path, data, monkeypatch)
     for name, part in (("missing", "no such file"), ("empty", "a folder"), ("pipe", "a pipe"), ("nul\0", "null")):
         assert_error(lambda name=name: load(tmp_path / name), part, kind=FileError)
     for error, kind, part in ((OSError(5, "broken"), FileError, "broken"), (MemoryError(), DataError, "fit in memory")):
-        monkeypatch.setattr(model_file, "_read_header", Mock(side_effect=error))
+        monkeypatch.setattr(model_file, "read_header", Mock(side_effect=error))
         assert_error(lambda: load(path), path, part, kind=kind)
 
 

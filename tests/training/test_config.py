@@ -1,6 +1,7 @@
 """The settings of a run: checks, replacement, and the options that are generated from them."""
 
 import inspect
+import json
 from dataclasses import fields
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import fastnn
 from fastnn import LBFGS, Adam, AdamW, EarlyStopping, SettingsError, TrainingConfig
 from fastnn.optim.config import OPTIONS, LossConfig
-from fastnn.optim.schedules import Constant, Cosine
+from fastnn.optim.schedules import Constant, Cosine, WarmUp
 from fastnn.runs.recipes import RECIPES
 
 BAD = {
@@ -87,8 +88,30 @@ def test_the_plain_form_holds_every_setting():
     plain = config.to_dict()
     assert set(plain) == {each.name for each in fields(TrainingConfig)}
     assert plain["early_stopping"] == 3
-    assert plain["optimizer"] == repr(Adam())
+    assert plain["optimizer"] == {"kind": "Adam", "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8}
     assert config.changed() == {"early_stopping": EarlyStopping(3), "optimizer": Adam(), "l2": 0.5}
+
+
+def test_settings_survive_their_plain_form_but_for_functions():
+    for settings in (
+        {
+            "optimizer": AdamW(weight_decay=0.1),
+            "schedule": Cosine(0.1),
+            "early_stopping": EarlyStopping(3, min_delta=0.1),
+        },
+        {"optimizer": "nesterov", "schedule": WarmUp(2, Cosine()), "batch_size": None, "shuffle": False},
+        {"optimizer": LBFGS(0.1), "batch_size": None},
+    ):
+        config = TrainingConfig(**settings)
+        assert TrainingConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    named = TrainingConfig(shuffle=np.flip).to_dict()
+    assert named["shuffle"] == {"name": "numpy.flip"}
+    with pytest.raises(SettingsError, match=r"shuffle was 'numpy\.flip', which is in no file"):
+        TrainingConfig.from_dict(named)
+    assert TrainingConfig.from_dict(named, shuffle=np.flip).shuffle is np.flip
+    for value in ({"kind": "Popen"}, {"kind": "SGD"}, {"kind": ["SGD"]}, {}):
+        with pytest.raises(SettingsError, match="optimizer is"):
+            TrainingConfig.from_dict({"optimizer": value})
 
 
 def test_the_signature_of_train_lists_every_setting_with_its_default():

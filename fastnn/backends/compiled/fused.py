@@ -10,6 +10,7 @@ import numpy as np
 from fastnn.backends import layerwise
 from fastnn.backends.base import (
     EpochResult,
+    EpochSums,
     LossAndGradients,
     Objective,
     TrainerState,
@@ -117,9 +118,9 @@ class Trainer:
         n_slots, size = (1 if optimizer is None else optimizer.n_slots), self._layout.parameters.size
         slot_1, slot_2 = (aligned_zeros(size if n_slots > k else 0, network.dtype) for k in range(2))
         self._state = State(slot_1, slot_2, gradient=aligned_zeros(0, network.dtype))
-        self._step, self.epoch = 0, 0
+        self._step, self.epoch, self._sums = 0, 0, EpochSums()
         if state is not None:
-            self._step, self.epoch = state.steps, state.epochs
+            self._step, self.epoch, self._sums = state.steps, state.epochs, state.sums
             for slot, arrays in zip((slot_1, slot_2), state.slots, strict=False):
                 pack(network.sizes, slot, arrays)
         self._work: WorkByUnits | WorkByRows | None = None
@@ -153,27 +154,36 @@ class Trainer:
         # An epoch without rows compiles or loads the kernel here, so that the first epoch's time does not include it.
         self._run_kernel(np.empty(0, np.int64), batch_size, 0.0)
 
-    def run_epoch(self, order: np.ndarray, batch_size: int, learning_rate: float) -> EpochResult:
+    def run_epoch(
+        self, order: np.ndarray, batch_size: int, learning_rate: float, batches: range | None = None
+    ) -> EpochResult:
         """Train for one epoch on the rows `order`, as `fastnn.backends.base.Trainer.run_epoch` describes.
 
         Raises ValueError if `order` is empty or `batch_size` less than 1, and IndexError if a row is outside the data.
         """
-        order = np.ascontiguousarray(order, np.int64)
         if not len(order) or batch_size < 1:
             raise ValueError(f"order of {len(order)} rows, batch_size {batch_size}: expected 1 or more of each")
-        if not (order.min() >= 0 and order.max() < self._n_samples):
+        n_rows, n_batches = len(order), -(-len(order) // batch_size)
+        batches = range(self._sums.batches, n_batches) if batches is None else batches
+        # A copy, because the kernel trusts the row numbers, and the caller or another thread may change the array.
+        rows = np.array(order[batches.start * batch_size : batches.stop * batch_size], np.int64)
+        if not (rows.min() >= 0 and rows.max() < self._n_samples):
             raise IndexError(f"order has rows outside 0 to {self._n_samples - 1}")
-        is_whole = len(order) == self._n_samples <= batch_size and np.bincount(order).max() == 1
-        self._prepare(len(order), batch_size, is_whole)
+        is_whole = n_rows == self._n_samples <= batch_size and np.bincount(rows).max() == 1
+        self._prepare(n_rows, batch_size, is_whole)
         if self._form() == ROW_BLOCKS:
-            order = self._nonzero_inputs.row_blocks(self._network.sizes[1]).order
-        results = self._run_kernel(order, batch_size, learning_rate)
-        self.epoch += 1
-        self._step += -(-len(order) // batch_size)
+            rows = self._nonzero_inputs.row_blocks(self._network.sizes[1]).order
+        results = self._run_kernel(rows, batch_size, learning_rate)
         if results[block.FAILED] >= 0:
-            return EpochResult(float("nan"), 0.0, int(results[block.FAILED]))
-        accuracy = self._network.loss.accuracy(float(results[block.CORRECT]), len(order))
-        return EpochResult(float(results[block.LOSS] / max(1, results[block.COUNTED])), accuracy)
+            return EpochResult(float("nan"), float("nan"), batches.start + int(results[block.FAILED]))
+        self._step += len(batches)
+        sums = EpochSums(
+            batches.stop, float(results[block.LOSS]), int(results[block.COUNTED]), int(results[block.CORRECT])
+        )
+        self._sums = sums if sums.batches < n_batches else EpochSums()
+        self.epoch += sums.batches == n_batches
+        accuracy = self._network.loss.accuracy(float(sums.correct), min(n_rows, sums.batches * batch_size))
+        return EpochResult(sums.loss / max(1, sums.counted), accuracy)
 
     def describe(self) -> Execution:
         """How the last epoch ran; RuntimeError if neither `prepare` nor `run_epoch` has been called."""
@@ -190,7 +200,7 @@ class Trainer:
         """A copy of the optimizer's state as it is now."""
         slots = (self._state.slot_1, self._state.slot_2)
         return TrainerState(
-            tuple(unpack(self._network.sizes, slot) for slot in slots if slot.size), self._step, self.epoch
+            tuple(unpack(self._network.sizes, slot) for slot in slots if slot.size), self._step, self.epoch, self._sums
         )
 
     def move_to(self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> None:
@@ -213,8 +223,12 @@ class Trainer:
             keep_prob=real(1 - config.dropout),
             scale=real(1 / (1 - config.dropout)),
         )
-        work.results[:] = 0
-        work.results[block.FAILED] = -1
+        work.results[:] = (
+            self._sums.loss,
+            self._sums.counted,
+            self._sums.correct,
+            -1,
+        )  # LOSS, COUNTED, CORRECT, FAILED
         by_rows = isinstance(work, WorkByRows)
         kernel = run_epoch_by_rows if by_rows else run_epoch_by_units
         # Threads beyond the number of panels of a layer, or of chunks of a batch, would only wait.

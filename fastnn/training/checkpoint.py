@@ -1,0 +1,357 @@
+"""Checkpoints: when the state of a run is copied and written, and how a run continues from one."""
+
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastnn.backends.base import TrainerState
+from fastnn.checks import check_choice, check_number
+from fastnn.datasets.dataset import Dataset
+from fastnn.errors import DataError, FileError, SettingsError
+from fastnn.files.atomic import check_writable
+from fastnn.files.checkpoint_file import RunState, load_checkpoint, write_checkpoint
+from fastnn.files.model_file import versions
+from fastnn.network import Network
+from fastnn.optim.config import TrainingConfig
+from fastnn.training.history import EpochRecord, History
+
+UNITS = ("seconds", "epochs", "batches")
+# The time to copy the state, and the time to write it, stay below this fraction of the training time.
+MAX_COST = 0.005
+# Two writes are at least this many seconds apart, so that a disk is not kept busy by short epochs.
+SECONDS_BETWEEN_WRITES = 2.0
+# An epoch is trained in parts of about this many seconds, between which its state can be saved.
+SECONDS_OF_PART = 0.5
+# The number of batches in the first part. Later parts have as many as SECONDS_OF_PART allow.
+FIRST_PART = 16
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where and how often `fastnn.train` saves the state of the run.
+
+    A run that is interrupted or killed continues from the file with the same bits: see ``resume`` of `fastnn.train`.
+
+    Parameters
+    ----------
+    path : str or path
+        The file; the usual suffix is ``.safetensors``. The checkpoint before the last one stays beside it, as
+        ``<stem>.previous.safetensors``, until the new one has been verified.
+    every : float
+        The interval, above 0: a checkpoint is written when it has passed. Writes are at least two seconds apart, and
+        take less than 1 % of the training time. The end of a run, whatever ends it, writes the newest state.
+    unit : {"seconds", "epochs", "batches"}
+        The unit of `every`. With "epochs", checkpoints are taken between two epochs only.
+
+    Raises
+    ------
+    SettingsError
+        If a value is out of range.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> fastnn.Checkpoint("run.safetensors", every=10, unit="epochs")
+    Checkpoint(path='run.safetensors', every=10, unit='epochs')
+    """
+
+    path: str | os.PathLike[str]
+    every: float = 5.0
+    unit: str = "seconds"
+
+    def __post_init__(self) -> None:
+        check_number("every", self.every, above=0)
+        check_choice("unit", self.unit, UNITS)
+
+
+class Mark(NamedTuple):
+    """A copy of the state of a run in memory. The history is not copied, because it only grows."""
+
+    network: Network
+    kept: Network
+    trainer: TrainerState
+    n_records: int
+    best_epoch: int
+    seconds: float
+    order: np.ndarray | None
+    parts: dict[str, dict[str, Any]]
+
+
+class Saver:
+    """Copies the state of a run between batches, and writes copies to the checkpoint.
+
+    A copy is taken after every epoch and about every half second within one, unless copies take too long for that.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint | None, about: Callable[[], RunState], history: History, callbacks: Sequence[Any]
+    ) -> None:
+        """`about` returns the state of the run with the fields that do not change."""
+        self._checkpoint, self._about, self._history = checkpoint, about, history
+        self._stateful = stateful(callbacks)
+        self._mark: Mark | None = None
+        self._good: Mark | None = None  # the last one whose weights have been found finite: that of a whole epoch
+        self._marked_at = self._mark_seconds = self._write_seconds = 0.0
+        self._written_at = time.monotonic()
+        self._since_write = {"epochs": 0, "batches": 0}
+        self._part_size, self._failure = FIRST_PART, ""
+        if checkpoint is not None:
+            check_writable(checkpoint.path)
+
+    def parts(self, first: int, n_batches: int) -> Iterator[range]:
+        """Yield the batches of an epoch, from `first` on, in the parts between which the state may be saved."""
+        if self._checkpoint is None or self._checkpoint.unit == "epochs":
+            yield range(first, n_batches)
+            return
+        while first < n_batches:
+            size = self._part_size
+            if self._checkpoint.unit == "batches":
+                size = min(size, math.ceil(self._checkpoint.every))
+            part = range(first, min(n_batches, first + size))
+            start = time.monotonic()
+            yield part
+            seconds = time.monotonic() - start
+            if len(part) == self._part_size and seconds < SECONDS_OF_PART / 2:
+                self._part_size *= 2
+            elif seconds > 2 * SECONDS_OF_PART:
+                self._part_size = max(1, self._part_size // 2)
+            self._since_write["batches"] += len(part)
+            first = part.stop
+
+    def after_epoch(self, make_mark: Callable[[dict[str, dict[str, Any]]], Mark]) -> None:
+        """Copy the state after an epoch, and write it if it is time."""
+        self._since_write["epochs"] += 1
+        before = self._mark
+        self.after_batches(make_mark)
+        if self._mark is not before:
+            self._good = self._mark
+
+    def after_batches(self, make_mark: Callable[[dict[str, dict[str, Any]]], Mark]) -> None:
+        """Copy the state after some batches, and write it if it is time. `make_mark` gets the states of callbacks."""
+        if self._checkpoint is None:
+            return
+        now = time.monotonic()
+        if now - self._marked_at < self._mark_seconds / MAX_COST:
+            return
+        self._take(make_mark)
+        if self._is_due(now):
+            self._write("running")
+
+    def _take(self, make_mark: Callable[[dict[str, dict[str, Any]]], Mark]) -> None:
+        start = time.monotonic()
+        self._mark = make_mark({name: each.state_dict() for name, each in self._stateful.items()})
+        self._marked_at = time.monotonic()
+        self._good = self._good or self._mark  # the first one is the beginning of the run
+        self._mark_seconds = self._marked_at - start
+
+    def _is_due(self, now: float) -> bool:
+        assert self._checkpoint is not None
+        since, every = now - self._written_at, self._checkpoint.every
+        if since < max(SECONDS_BETWEEN_WRITES, self._write_seconds / MAX_COST):
+            return False
+        return (since if self._checkpoint.unit == "seconds" else self._since_write[self._checkpoint.unit]) >= every
+
+    def finish(self, stopped: str, make_mark: Callable[[dict[str, dict[str, Any]]], Mark] | None = None) -> None:
+        """Write the last state of a run that has ended: that of `make_mark`, or else the last copy.
+
+        The weights of a run that diverged may have been large for some batches, so it goes back to a whole epoch.
+        """
+        if self._checkpoint is None:
+            return
+        if make_mark is not None:
+            self._take(make_mark)
+        elif stopped == "diverged":
+            self._mark = self._good
+        self._write(stopped)
+
+    def _write(self, stopped: str) -> None:
+        """Write the copy. A failure is a warning, because the run itself goes on; the next write may succeed."""
+        if self._mark is None:
+            return
+        assert self._checkpoint is not None
+        start = time.monotonic()
+        try:
+            write_checkpoint(self._checkpoint.path, self._state(self._mark, stopped))
+        except (FileError, DataError, MemoryError) as error:
+            text = str(error) or "out of memory"
+            if text != self._failure:
+                message = f"fastnn: no checkpoint was written, training goes on: {text}"
+                warnings.warn(message, RuntimeWarning, stacklevel=2)
+            self._failure = text
+        else:
+            self._failure = ""
+        self._written_at = time.monotonic()
+        self._write_seconds = self._written_at - start
+        self._since_write = dict.fromkeys(self._since_write, 0)
+
+    def _state(self, mark: Mark, stopped: str) -> RunState:
+        return replace(
+            self._about(),
+            network=mark.network,
+            kept=mark.kept,
+            trainer=mark.trainer,
+            history=_as_array(self._history[: mark.n_records]),
+            best_epoch=mark.best_epoch,
+            seconds=mark.seconds,
+            order=mark.order,
+            parts={**self._about().parts, **mark.parts},
+            stopped=stopped,
+        )
+
+
+def stateful(callbacks: Sequence[Any]) -> dict[str, Any]:
+    """Return the callbacks that have a state to save, by the name of their part in a checkpoint."""
+    has_state = [each for each in callbacks if callable(getattr(each, "state_dict", None))]
+    return {f"callback{k}": each for k, each in enumerate(has_state)}
+
+
+def restore(callbacks: Sequence[Any], state: RunState) -> None:
+    """Give the callbacks their states of a checkpoint; SettingsError unless it has one for each."""
+    found = {name: part for name, part in state.parts.items() if name.startswith("callback")}
+    wanted = stateful(callbacks)
+    if found.keys() != wanted.keys():
+        raise SettingsError(f"the checkpoint has the states of {len(found)} callbacks, found {len(wanted)} with states")
+    for name, callback in wanted.items():
+        callback.load_state_dict(found[name])
+
+
+def _as_array(history: History) -> np.ndarray:
+    names = list(EpochRecord.__annotations__)
+    return np.array([[getattr(record, name) for name in names] for record in history]).reshape(-1, len(names))
+
+
+def as_history(array: np.ndarray) -> History:
+    """Return the history whose records are the rows of `array`, (E, 7)."""
+    return History([EpochRecord(int(epoch), *map(float, metrics)) for epoch, *metrics in array.tolist()])
+
+
+# --- Continuing a run ------------------------------------------------------------------------------------------------
+def as_run_state(value: Any) -> RunState:
+    """Return the state of a run: `value`, or that in the file or the run folder with this path."""
+    if isinstance(value, RunState):
+        return value
+    return load_checkpoint(value)
+
+
+def data_digests(data: Dataset, sample_weight: np.ndarray | None, validation: Any) -> dict[str, str]:
+    """Return the digests of what a run is trained on, as `RunState.data` has them."""
+    weight = "none" if sample_weight is None else sha256(np.ascontiguousarray(sample_weight, "<f8").data).hexdigest()
+    if isinstance(validation, Dataset):
+        held_out = validation.digest()
+    else:
+        held_out = "none" if validation is None else f"fraction {float(validation)!r}"
+    return {"training data": data.digest(), "sample weights": weight, "validation data": held_out}
+
+
+def bit_versions(backend: str) -> dict[str, str]:
+    """Return the versions on which the bits of a run depend."""
+    from importlib.metadata import version
+
+    return {**versions(), **({"numba": version("numba")} if backend == "numba" else {})}
+
+
+def continued(state: RunState, config: TrainingConfig | None, settings: dict[str, Any]) -> TrainingConfig:
+    """Return the settings of the run that continues `state`: those of the state, with the given ones instead."""
+    config = TrainingConfig.from_dict(state.settings, **settings) if config is None else config.replace(**settings)
+    saved = state.settings["learning_rate"]
+    if not isinstance(config.learning_rate, float) and isinstance(saved, float):
+        config = config.replace(learning_rate=saved)  # the number that the rule or the search gave
+    return config
+
+
+def check_continues(
+    state: RunState, network: Network, config: TrainingConfig, backend: str, data: dict[str, str], force: bool
+) -> None:
+    """Raise SettingsError or DataError unless the run would have the bits of one that was never stopped.
+
+    With `force`, differences that can be ignored are warnings, which say what is lost.
+    """
+    _check_network(state, network)
+    _check_end(state, config)
+    wrong = [
+        *_changed_settings(state, config, backend),
+        *_changed(state.data, data),
+        *_changed(state.versions, bit_versions(backend)),
+    ]
+    if not wrong:
+        return
+    if not force:
+        kind = DataError if all(name in data for name, _ in wrong) else SettingsError
+        raise kind(
+            f"the run cannot continue: {'; '.join(text for _, text in wrong)}; force=True continues nevertheless"
+        )
+    for _, text in wrong:
+        message = f"fastnn: {text}: the result is not that of one run"
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
+
+
+def _check_network(state: RunState, network: Network) -> None:
+    """Raise SettingsError unless the network has the layers, the dtype and the inputs of the run."""
+    mine, other = ((each.layers, each.shapes, each.dtype, each.output) for each in (state.network, network))
+    if mine != other:
+        raise SettingsError(
+            f"the checkpoint is of {state.network}, {state.network.dtype}, expected {network}, {network.dtype}"
+        )
+    one, two = state.network.input_transform, network.input_transform
+    same = (
+        one == two
+        if isinstance(one, float) or isinstance(two, float)
+        else (np.array_equal(one.mean, two.mean) and np.array_equal(one.scale, two.scale))
+    )
+    if not same:
+        raise SettingsError("the checkpoint is of a network that scales its inputs differently")
+
+
+def _check_end(state: RunState, config: TrainingConfig) -> None:
+    """Raise SettingsError if the run has ended and nothing is left to do."""
+    done, stopping = state.trainer.epochs - state.first, config.early_stopping
+    if done >= config.epochs:
+        raise SettingsError(f"the run has ended after epoch {state.trainer.epochs}: give more epochs than {done}")
+    if stopping is not None and len(state.history) and state.trainer.epochs - state.best_epoch >= stopping.patience:
+        raise SettingsError(
+            f"the run has ended after epoch {state.trainer.epochs}, {stopping.patience} epochs after the best one: "
+            "give a larger patience"
+        )
+
+
+def _changed_settings(state: RunState, config: TrainingConfig, backend: str) -> list[tuple[str, str]]:
+    """Return the settings that would give other bits, with a sentence for each."""
+    before, now = {**state.settings, "backend": state.backend}, {**config.to_dict(), "backend": backend}
+    if backend == "numba":
+        before["threads"] = now["threads"]  # the bits do not depend on them
+    if state.stopped == "diverged":
+        before["learning_rate"] = now["learning_rate"]
+    if _has_same_rates(state, config):
+        before["epochs"] = now["epochs"]
+    was = TrainingConfig.from_dict({"early_stopping": before["early_stopping"]}).early_stopping
+    stopping = config.early_stopping
+    longer = was is not None and stopping is not None and stopping.patience >= was.patience
+    if longer and replace(was, patience=stopping.patience) == stopping:  # no epoch so far would have been another
+        before["early_stopping"] = now["early_stopping"]
+    return _changed(before, now)
+
+
+def _has_same_rates(state: RunState, config: TrainingConfig) -> bool:
+    """Whether a run of this many epochs would have had the learning rates of the epochs that have run."""
+    if not isinstance(config.learning_rate, float):
+        return False
+    last = state.first + config.epochs
+    rates = [config.rate(epoch, last) for epoch in range(state.first, state.trainer.epochs)]
+    return np.array_equal(rates, state.history[:, 1])
+
+
+def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[tuple[str, str]]:
+    names = [name for name in {**before, **now} if before.get(name, "none") != now.get(name, "none")]
+    return [(name, f"{name} was {_shown(before.get(name))}, found {_shown(now.get(name))}") for name in names]
+
+
+def _shown(value: Any) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) < 24 else f"{text[:12]}..."

@@ -1,0 +1,89 @@
+"""`TrainingResult`, and the exception that carries it when Ctrl-C interrupts a run."""
+
+from dataclasses import dataclass, field
+
+from fastnn.backends.base import TrainerState
+from fastnn.network import Network
+from fastnn.optim.config import TrainingConfig
+from fastnn.training.history import History
+from fastnn.training.rate_search import RateSearch
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """The result of `train`.
+
+    Attributes
+    ----------
+    network : Network
+        The trained network.
+    history : History
+        One record per epoch.
+    best_epoch : int
+        The epoch whose weights `network` has: with early stopping the best one, otherwise the last.
+    stopped : str
+        Why the run ended: "epochs" (all of them ran), "early" (early stopping), "callback", "interrupted" or
+        "diverged". L-BFGS may also end with "converged", or with "stalled" if its line search finds no lower loss.
+    backend : str
+        The backend that trained: "numba" or "numpy".
+    state : TrainerState or None
+        The optimizer's state, for `train(resume=...)`. None if `network` is not the network of the last epoch, if the
+        run was interrupted or diverged, and for L-BFGS.
+    loss : float
+        The loss of the last epoch. If L-BFGS converged before its first iteration, the initial loss.
+    config : TrainingConfig
+        The settings of the run, with the number of the learning rate that it used (None for L-BFGS).
+    rate_search : RateSearch or None
+        The search for the learning rate, if that was "auto".
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> data = fastnn.load_digits()
+    >>> result = fastnn.train(fastnn.Network.for_data(data, (16,)), data, epochs=3)
+    >>> result.stopped, result.best_epoch, len(result.history)
+    ('epochs', 3, 3)
+    >>> result.config.learning_rate
+    0.1
+    """
+
+    network: Network
+    history: History
+    best_epoch: int
+    stopped: str
+    backend: str
+    state: TrainerState | None = field(default=None, repr=False)
+    loss: float = NAN
+    config: TrainingConfig = field(default_factory=TrainingConfig, repr=False)
+    rate_search: RateSearch | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        return f"TrainingResult({self.network}, {len(self.history)} epochs, stopped: {self.stopped})"
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Raised when Ctrl-C interrupts `train`. It is a KeyboardInterrupt.
+
+    Attributes
+    ----------
+    result : TrainingResult
+        The network after the last complete epoch (with early stopping, after the best one), and the history.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> def press_ctrl_c(end):
+    ...     raise KeyboardInterrupt
+    >>> data = fastnn.load_digits()
+    >>> try:
+    ...     fastnn.train(fastnn.Network.for_data(data, (16,)), data, callbacks=[press_ctrl_c])
+    ... except fastnn.TrainingInterrupted as interrupt:
+    ...     len(interrupt.result.history)
+    1
+    """
+
+    def __init__(self, result: TrainingResult) -> None:
+        super().__init__()
+        self.result = result
