@@ -134,7 +134,7 @@ def interruptible(function: Callable[..., Result], /, *args: Any, work: float = 
 
 
 def stop_if_abandoned() -> None:
-    """End the current call of `interruptible` if it has been abandoned: work in several steps calls this between them."""
+    """End the current call of `interruptible` if it has been abandoned. Work calls this between two of its steps."""
     call = getattr(_thread, "call", None)
     if call is not None and call.is_abandoned:
         raise _Abandoned

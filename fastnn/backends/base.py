@@ -12,6 +12,7 @@ import numpy as np
 
 from fastnn.datasets.sparse import canonical, is_sparse
 from fastnn.errors import DataError, SettingsError
+from fastnn.interruptible import interruptible
 from fastnn.network import Network
 from fastnn.optim.config import LossConfig, TrainingConfig
 from fastnn.optim.optimizers import Optimizer
@@ -119,7 +120,8 @@ class TrainingData(NamedTuple):
     def take(self, rows: np.ndarray) -> "TrainingData":
         """Return the data of these rows."""
         weight = None if self.sample_weight is None else self.sample_weight[rows]
-        return TrainingData(self.inputs[rows], self.targets[rows], weight)
+        inputs = interruptible(self.inputs.__getitem__, rows, work=len(rows) * self.inputs.shape[1])
+        return TrainingData(inputs, self.targets[rows], weight)
 
 
 # A function of weights and biases that returns the loss and its gradients.
@@ -398,13 +400,13 @@ def check_inputs(network: Network, inp: Any) -> Any:
         raise DataError(f"inputs have shape {inp.shape}, expected (samples, {network.n_inputs}) for {network}")
     if not sparse:
         if network.standardization is not None:
-            return network.standardization.apply(inp, network.dtype)
+            return interruptible(network.standardization.apply, inp, network.dtype, work=3 * inp.size)
         return working_inputs(inp)
     if not network.layers[0].accepts_sparse:
         raise DataError(f"inputs are a sparse matrix, expected an array for the first layer of {network}")
-    inp = canonical(inp)
+    inp = interruptible(canonical, inp, work=4 * inp.nnz)
     if network.standardization is not None:
-        return network.standardization.apply(inp, network.dtype)
+        return interruptible(network.standardization.apply, inp, network.dtype, work=3 * inp.nnz)
     data = working_inputs(inp.data)
     return inp if data is inp.data else type(inp)((data, inp.indices, inp.indptr), shape=inp.shape)
 
@@ -417,7 +419,8 @@ def working_inputs(inp: np.ndarray) -> np.ndarray:
     if inp.dtype in _WORKING_DTYPES and inp.flags.c_contiguous:
         return inp
     dtypes = {"bool": np.uint8, "float16": np.float32, "uint8": np.uint8, "float32": np.float32}
-    return np.ascontiguousarray(inp, dtypes.get(inp.dtype.newbyteorder("=").name, np.float64))
+    dtype = dtypes.get(inp.dtype.newbyteorder("=").name, np.float64)
+    return interruptible(np.ascontiguousarray, inp, dtype, work=2 * inp.size)
 
 
 def check_targets(network: Network, targets: np.ndarray, n_samples: int) -> np.ndarray:

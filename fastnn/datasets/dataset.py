@@ -11,6 +11,7 @@ from fastnn.checks import short
 from fastnn.datasets.arrays import as_images, as_labels
 from fastnn.datasets.sparse import canonical, is_sparse
 from fastnn.errors import DataError
+from fastnn.interruptible import interruptible
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,7 +220,7 @@ class Dataset:
         """
         return replace(
             self,
-            images=self.images[rows],
+            images=interruptible(self.images.__getitem__, rows, work=np.size(rows) * self.images.shape[1]),
             labels=None if self.labels is None else self.labels[rows],
             name=self.name if name is None else name,
         )

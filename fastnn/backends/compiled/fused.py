@@ -31,6 +31,7 @@ from fastnn.backends.compiled.layout import (
 )
 from fastnn.backends.threads import TeamSize, resolve_threads
 from fastnn.datasets.sparse import is_sparse
+from fastnn.interruptible import interruptible
 from fastnn.kernels import team
 from fastnn.kernels.epoch import block
 from fastnn.kernels.epoch import by_rows as rows_kernel
@@ -64,6 +65,8 @@ ONE_THREAD_STEP = 2**20
 # In an epoch of at most this many multiplications, about 20 ms of work, the caller's thread works too instead of only
 # waiting for Ctrl-C.
 SHORT_EPOCH = 2**30
+# The number of multiplications that take as long as a row and a step do without those of the products.
+_PER_ROW, _PER_STEP = 2**11, 2**16
 
 
 class Execution(NamedTuple):
@@ -103,9 +106,8 @@ class Trainer:
         self._network, self._layout = network, lay_out(network)
         self._sizes = scratch_sizes(self._layout)
         matrix = inputs if is_sparse(inputs) else None
-        images = as_readonly(
-            in_kernel_dtype(inputs if matrix is None else np.empty((0, network.n_inputs), inputs.dtype), network.dtype)
-        )
+        images = inputs if matrix is None else np.empty((0, network.n_inputs), inputs.dtype)
+        images = as_readonly(interruptible(in_kernel_dtype, images, network.dtype, work=2 * images.size))
         self._nonzero_inputs = NonzeroInputs(images, matrix, network.dtype)
         self._sparse = matrix is not None or self._nonzero_inputs.count <= SPARSE_BELOW * images.size
         self._data = block.Data(
@@ -144,7 +146,8 @@ class Trainer:
         work_type = WorkByRows if by_rows else WorkByUnits
         is_new = type(self._work) is not work_type
         if is_new:
-            self._work, self._own = self._work_by_rows() if by_rows else self._work_by_units()
+            make_work = self._work_by_rows if by_rows else self._work_by_units
+            self._work, self._own = interruptible(make_work, work=self._nonzero_inputs.count)
         assert self._work is not None
         self._work = self._work._replace(state=self._state)
         if by_rows and self._sparse:
@@ -152,7 +155,7 @@ class Trainer:
         if not is_new:
             return
         # An epoch without rows compiles or loads the kernel here, so that the first epoch's time does not include it.
-        self._run_kernel(np.empty(0, np.int64), batch_size, 0.0)
+        interruptible(self._run_kernel, np.empty(0, np.int64), batch_size, 0.0)
 
     def run_epoch(
         self, order: np.ndarray, batch_size: int, learning_rate: float, batches: range | None = None
@@ -214,7 +217,7 @@ class Trainer:
         return LossAndGradients(loss, *unpack(self._network.sizes, self._state.slot_1), n_correct)
 
     def _run_kernel(self, order: np.ndarray, batch_size: int, learning_rate: float) -> np.ndarray:
-        real, barrier, work, own = self._network.dtype.type, team.new_barrier(), self._work, self._own
+        real, work, own = self._network.dtype.type, self._work, self._own
         assert work is not None
         config, n_hidden = self._config, len(self._network.weights) - 1
         dropout = block.Dropout(
@@ -235,21 +238,21 @@ class Trainer:
         max_threads = n_chunks(min(batch_size, max(1, len(order)))) if by_rows else self._sizes.max_panels
         multiplications = 3 * self._layout.parameters.size * len(order)
         of_step = 3 * self._layout.parameters.size * min(batch_size, max(1, len(order)))
+        is_soon_done = multiplications + len(order) * _PER_ROW + -(-len(order) // batch_size) * _PER_STEP <= SHORT_EPOCH
         is_short = multiplications <= ONE_THREAD_EPOCH or of_step <= ONE_THREAD_STEP
         threads = 1 if is_short else min(self._team_size.next(), max_threads)
-        self._threads = threads
         rule = _rule(self._optimizer, learning_rate, config, real)
         epoch = block.Epoch(as_readonly(order), batch_size, self._step, rule, dropout)
         on_core = [0.0] * threads
 
-        def member(t: int) -> None:
+        def run(member: team.Member) -> None:
             start = time.thread_time()
-            kernel(team.Member(t, threads, barrier), self._layout, self._data, epoch, work, own[t])
-            on_core[t] = time.thread_time() - start
+            kernel(member, self._layout, self._data, epoch, work, own[member.t])
+            on_core[member.t] = time.thread_time() - start
 
         start = time.perf_counter()
-        team.run_team(member, threads, barrier, caller_works=multiplications <= SHORT_EPOCH)
-        self._team_size.note(time.perf_counter() - start, on_core)
+        self._threads = team.run_team(run, threads, caller_works=is_soon_done)
+        self._team_size.note(time.perf_counter() - start, on_core[: self._threads])
         return work.results
 
     def _form(self) -> int:

@@ -12,6 +12,7 @@ from fastnn.backends.compiled import operations
 from fastnn.backends.compiled.fused import covers
 from fastnn.backends.compiled.layout import readonly_view, to_csr
 from fastnn.backends.threads import resolve_threads
+from fastnn.interruptible import interruptible
 from fastnn.kernels import team
 from fastnn.kernels.epoch import predict as predict_kernels
 from fastnn.kernels.ops.activations import ACTIVATION_CODES
@@ -21,6 +22,8 @@ from fastnn.network import Network
 # A prediction of at most this many multiplications takes 0.1 to 0.4 ms, depending on the number of zeros. Starting
 # threads takes 0.15 ms.
 ONE_THREAD_PREDICTION = 2**24
+# The largest number of rows that even a tiny network predicts without starting threads.
+ONE_THREAD_ROWS = 2**17
 
 
 def predict_logits(network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
@@ -43,27 +46,34 @@ def predict_proba(network: Network, inp: np.ndarray, threads: int | None = None)
 
 
 def _predict(network: Network, table: "_Table", inp: np.ndarray, threads: int | None, output: int) -> np.ndarray:
-    inp, barrier = check_inputs(network, inp), team.new_barrier()
+    inp = check_inputs(network, inp)
     n_rows, layers = inp.shape[0], table.layers
     if isinstance(inp, np.ndarray):
         images = readonly_view(inp)
     else:
-        csr, layers = to_csr(inp, network.dtype, np.uint32), layers.copy()  # `csr` keeps the arrays alive
+        csr = interruptible(to_csr, inp, network.dtype, np.uint32, work=2 * inp.nnz)  # `csr` keeps the arrays alive
+        layers = layers.copy()
         layers[0, predict_kernels.INDPTR :] = csr.indptr.ctypes.data, csr.indices.ctypes.data
         images, layers = csr.data.reshape(1, -1), readonly_view(layers)
     out = np.empty((n_rows, network.n_outputs), network.dtype)
     scale = network.input_scale
 
-    def work(t: int) -> None:
-        predict_kernels.predict(layers, scale, images, output, barrier, out)
+    def work(member: team.Member) -> None:
+        predict_kernels.predict(layers, scale, images, output, member.barrier, out)
 
+    if (images.dtype, out.dtype) not in _READY:  # without rows: Ctrl-C need not wait for a kernel that compiles
+        interruptible(predict_kernels.predict, layers, scale, images, output, team.new_barrier(), out[:0])
+        _READY.add((images.dtype, out.dtype))
     few = n_rows <= table.few_rows  # counting the cores would take longer than predicting these
     members = 1 if few and threads is None else resolve_threads(threads)
     if few:
-        work(0)
+        work(team.Member(0, 1, team.new_barrier()))
     else:
-        team.run_team(work, min(members, -(-n_rows // predict_kernels.ROWS)), barrier)
+        team.run_team(work, min(members, -(-n_rows // predict_kernels.ROWS)))
     return out
+
+
+_READY: set[tuple[np.dtype, np.dtype]] = set()  # the dtypes of inputs and outputs whose kernel is loaded
 
 
 class _Table(NamedTuple):
@@ -100,7 +110,7 @@ def _table(network: Network) -> _Table | None:
         for weight, bias, layer in zip(weights, biases, network.layers, strict=True)
     ]
     layers_table = readonly_view(np.array(rows, np.int64))
-    few_rows = ONE_THREAD_PREDICTION // sum(weight.size for weight in weights)
+    few_rows = min(ONE_THREAD_PREDICTION // sum(weight.size for weight in weights), ONE_THREAD_ROWS)
     if all(map(is_, (*weights, *biases), (*network.weights, *network.biases))):
         _TABLES[network] = table = _Table(tuple(network.weights), tuple(network.biases), layers_table, few_rows)
         return table
