@@ -224,7 +224,7 @@ def test_another_ctrl_c_exits_without_waiting_for_abandoned_work():
 
 
 # --- The library -----------------------------------------------------------------------------------------------------
-def digits(n_samples=3000, dtype="uint8"):
+def digits(n_samples=5000, dtype="uint8"):
     """Images of which a fifth is nonzero, in rows that share inputs, so that row blocks are faster than lists."""
     rng = np.random.default_rng(5)
     kinds = rng.random((10, 64)) < 0.2
@@ -364,12 +364,12 @@ def test_an_interrupted_batch_leaves_the_trainer_as_it_was(all_is_long, monkeypa
     """A batch that is abandoned changes neither weights nor slots, not even later."""
     data, stand_in = digits(), StandIn()
     trainer = reference.trainer(Network.initialize((64, 10, 10)), data.images, data.labels, "adam")
-    trainer.run_epoch(np.arange(3000), 1500, 0.01)
+    trainer.run_epoch(np.arange(5000), 2500, 0.01)
     before = trainer.state()
     with monkeypatch.context() as patch:
         patch.setattr(reference, "matmul", stand_in)
         with stand_in.interrupted():
-            trainer.run_epoch(np.arange(3000), 1500, 0.01)
+            trainer.run_epoch(np.arange(5000), 2500, 0.01)
     after = trainer.state()
     assert after[1:] == before[1:]
     for mine, its in zip(after.slots, before.slots, strict=True):
