@@ -1,6 +1,34 @@
-"""Run the command line: `python -m fastnn`."""
+"""Run the command line in a process of its own: `python -m fastnn`, and the script `fastnn`."""
 
-from fastnn.cli.command import main
+import os
+import sys
+from typing import NoReturn
+
+from fastnn.cli.signals import SIGNALS
+
+
+def run() -> NoReturn:
+    """Run the command line of this process and exit with its code.
+
+    Signals are answered from here on, while the command is imported, too, and until the process has ended. After a
+    signal, nothing that still runs in another thread is waited for.
+    """
+    SIGNALS.install()
+    try:
+        from fastnn.cli.command import main
+
+        code = main()
+    except KeyboardInterrupt:
+        code = SIGNALS.exit_code
+    if SIGNALS.received is None:
+        raise SystemExit(code)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):  # closed
+            continue
+    os._exit(code)
+
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run()

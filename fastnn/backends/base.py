@@ -411,6 +411,16 @@ def check_inputs(network: Network, inp: Any) -> Any:
     return inp if data is inp.data else type(inp)((data, inp.indices, inp.indptr), shape=inp.shape)
 
 
+def all_finite(inp: Any) -> bool:
+    """Return whether an array or a CSR matrix of numbers contains neither NaN nor infinity."""
+    numbers = inp.data if is_sparse(inp) else inp
+    return numbers.dtype.kind != "f" or interruptible(_all_finite, numbers, work=numbers.size)
+
+
+def _all_finite(numbers: np.ndarray) -> bool:
+    return bool(np.isfinite(numbers).all())
+
+
 def working_inputs(inp: np.ndarray) -> np.ndarray:
     """Return `inp` itself if it is C-contiguous uint8, float32 or float64 in native byte order, else a copy that is.
 

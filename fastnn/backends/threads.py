@@ -1,13 +1,19 @@
-"""The number of threads of a run: the user's setting, or the number of cores this process may use."""
+"""The number of threads of a run: the user's setting, or the number of cores that this process may use."""
 
+import math
 import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from functools import lru_cache
 from typing import Any
 
 from fastnn.checks import check_integer
+from fastnn.control_group import cpu_quota
+
+# More threads than this are a mistake: no machine with so many cores runs networks this small any faster.
+MAX_THREADS = 1024
 
 # If a thread runs on a core for less than this fraction of an epoch, another process competes for the core.
 CROWDED_BELOW = 0.7
@@ -19,29 +25,36 @@ EPOCHS_TO_RETRY = 4
 
 def resolve_threads(threads: int | None) -> int:
     """Return `threads`, or `usable_cores()` for None; SettingsError unless it is an integer from 1 to 1024."""
-    return usable_cores() if threads is None else check_integer("threads", threads, 1, 1024)
+    return usable_cores() if threads is None else check_integer("threads", threads, 1, MAX_THREADS)
 
 
 def usable_cores() -> int:
-    """Return the number of cores this process may use: its CPU affinity, capped by its cgroup quota rounded up."""
+    """Return the number of cores this process may use.
+
+    It is the number of cores of its CPU affinity, but at most
+
+    - the CPU quota of its control group, rounded up,
+    - the environment variable LOKY_MAX_CPU_COUNT, which limits joblib's count of the cores,
+    - the environment variable NUMBA_NUM_THREADS, or without it OMP_NUM_THREADS. joblib sets both in its worker
+      processes, so that these share the cores.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cgroup_quota()
-    return cores if quota is None else max(1, min(cores, int(-(-quota // 1))))
+    quota = _recent_quota(int(time.monotonic()))
+    threads = _from_environment("NUMBA_NUM_THREADS") or _from_environment("OMP_NUM_THREADS")
+    limits = (None if quota is None else math.ceil(quota), _from_environment("LOKY_MAX_CPU_COUNT"), threads)
+    return max(1, min(cores, MAX_THREADS, *(limit for limit in limits if limit is not None)))
 
 
-def _cgroup_quota() -> float | None:
-    """Return the CPU quota of the Linux control group in cores (version 2, else 1), or None without a limit."""
-    try:
-        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return None if limit == "max" else int(limit) / int(period)
-    except (OSError, ValueError):
-        pass
-    try:
-        folder = Path("/sys/fs/cgroup/cpu")
-        limit, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
-        return int(limit) / int(period) if int(limit) > 0 else None
-    except (OSError, ValueError):
-        return None
+@lru_cache(maxsize=1)
+def _recent_quota(second: int) -> float | None:
+    """Return the CPU quota as it was within this second: reading it takes longer than a small prediction."""
+    return cpu_quota()
+
+
+def _from_environment(name: str) -> int | None:
+    """Return the number in an environment variable, 1 or more; None if there is none."""
+    first = os.environ.get(name, "").split(",")[0].strip()  # OMP_NUM_THREADS may have a number for each nested level
+    return int(first) if first.isascii() and first.isdigit() and len(first) < 10 and int(first) > 0 else None
 
 
 class TeamSize:

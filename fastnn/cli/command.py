@@ -1,8 +1,8 @@
 """The `fastnn` command and its subcommands. Results go to stdout, progress goes to stderr."""
 
 import argparse
-import contextlib
-import signal
+import os
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -10,9 +10,11 @@ from typing import Any, NoReturn
 from fastnn.cli import compare, completion, evaluate, explain, help, predict, recipes, report, train, warmup
 from fastnn.cli.options import USAGE, Parser
 from fastnn.cli.output import OutputError, log_to_stderr, say, show_warning, standard_streams
+from fastnn.cli.signals import SIGNALS
 from fastnn.errors import FastnnError, MissingDependencyError, SettingsError
 
-FAILED, INTERRUPTED, TERMINATED = 1, 130, 143
+FAILED = 1
+TRACEBACK = "FASTNN_TRACEBACK"
 EXAMPLES = """examples:
   fastnn train                                           train on MNIST, which comes with fastnn
   fastnn predict runs/RUN/model.safetensors photo.png    read the digit in a photo
@@ -23,43 +25,64 @@ EXAMPLES = """examples:
 """
 
 
-class _Terminated(KeyboardInterrupt):
-    """Raised on SIGTERM. The run ends as it does after Ctrl-C."""
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments`, by default ``sys.argv[1:]``; return the exit code.
 
-    It is 0 (success), 1 (the run failed), 2 (wrong usage), 130 (Ctrl-C) or 143 (SIGTERM). After wrong usage and
-    ``--help``, argparse raises SystemExit instead.
+    It is 0 (success), 1 (the run failed), 2 (wrong usage), or, after a signal, 128 and its number: 130 (Ctrl-C), 143
+    (SIGTERM) or 129 (SIGHUP, a closed terminal). After wrong usage and ``--help``, argparse raises SystemExit instead.
+    With FASTNN_TRACEBACK=1 in the environment, an error that fastnn did not expect prints its traceback.
     """
-    try:
-        with standard_streams():
-            return _run(arguments)
-    except OutputError as error:
-        return FAILED if error.is_closed_pipe else _fail(error, FAILED)
+    with SIGNALS.answered(_run.__code__):
+        try:
+            with standard_streams():
+                return _run(arguments)
+        except OutputError as error:
+            return FAILED if error.is_closed_pipe else _fail(error, FAILED)
+        except KeyboardInterrupt:
+            return SIGNALS.exit_code
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    warnings.showwarning = show_warning
-    _on_sigterm(_raise_terminated)
+    code, ended = 0, None
     try:
+        warnings.showwarning = show_warning
         options = parser().parse_args(arguments)
         with log_to_stderr(options.quiet):
             options.command(options)
-    except (SettingsError, MissingDependencyError) as error:
+    except OutputError:
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        ended = error
+    if isinstance(ended, Exception) and not (SIGNALS.received and _may_come_of_a_signal(ended)):
+        code = _report(ended)
+    if SIGNALS.received or isinstance(ended, KeyboardInterrupt):
+        say(f"fastnn: {SIGNALS.ending}")
+        code = SIGNALS.exit_code
+    return code
+
+
+def _may_come_of_a_signal(error: Exception) -> bool:
+    """Return whether `error` may be what a library made of the exception of a signal."""
+    return not isinstance(error, (FastnnError, MemoryError))
+
+
+def _report(error: Exception) -> int:
+    """Print an error as one line and return the exit code."""
+    if isinstance(error, (SettingsError, MissingDependencyError)):
         return _fail(error, USAGE)
-    except FastnnError as error:
+    if isinstance(error, FastnnError):
         return _fail(error, FAILED)
-    except KeyboardInterrupt as interrupt:
-        terminated = isinstance(interrupt, _Terminated) or isinstance(interrupt.__cause__, _Terminated)
-        say(f"fastnn: {'terminated' if terminated else 'interrupted'}")
-        return TERMINATED if terminated else INTERRUPTED
-    except MemoryError as error:
-        return _fail(error, FAILED, "out of memory: ")
-    finally:
-        _on_sigterm(signal.SIG_DFL)
-    return 0
+    if isinstance(error, MemoryError):
+        return _fail(error, FAILED, "out of memory: " if str(error) else "out of memory")
+    if os.environ.get(TRACEBACK) == "1":
+        traceback.print_exception(error)
+    if isinstance(error, ImportError):
+        return _fail(error, USAGE, "a package of fastnn cannot be imported, so install fastnn-digits again: ")
+    if isinstance(error, OSError) and error.strerror:
+        name = "" if error.filename is None else f"{error.filename!r}: "
+        return _fail(error.strerror, FAILED, name)
+    text = " ".join(str(error).split())
+    return _fail(text, FAILED, f"internal error, please report it with {TRACEBACK}=1: {type(error).__name__}: ")
 
 
 class _Version(argparse.Action):
@@ -97,15 +120,6 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
-def _fail(error: BaseException, code: int, prefix: str = "") -> int:
+def _fail(error: BaseException | str, code: int, prefix: str = "") -> int:
     say(f"fastnn: {prefix}{error}")
     return code
-
-
-def _on_sigterm(handler: Any) -> None:
-    with contextlib.suppress(ValueError):  # only the main thread may set a handler; elsewhere the old one stays
-        signal.signal(signal.SIGTERM, handler)
-
-
-def _raise_terminated(*_: Any) -> NoReturn:
-    raise _Terminated

@@ -33,8 +33,8 @@ class Parser(argparse.ArgumentParser):
         options["formatter_class"] = _Formatter
         super().__init__(*arguments, **options)
         self._deferred: list[Callable[[Parser], None]] = []
-        # Reads the file of --config: its path and this parser -> values of options. None: there is no --config.
-        self.read_config: Callable[[str, Parser], dict[str, Any]] | None = None
+        # For options such as --config, whose value is a file with settings: path and this parser -> values of options.
+        self.readers: dict[str, Callable[[str, Parser], dict[str, Any]]] = {}
 
     def defer(self, add: Callable[["Parser"], None]) -> None:
         """Call `add` with this parser before it parses or prints its help."""
@@ -51,9 +51,11 @@ class Parser(argparse.ArgumentParser):
         found, rest = super().parse_known_args(*arguments, **options)
         if rest:
             self._refuse(rest)
-        if self.read_config is not None and found.config is not None:
+        given = [name for name in self.readers if getattr(found, name) is not None]
+        for name in given:
             # Options that are not on the command line have the values of the file as their defaults.
-            self.set_defaults(**self.read_config(found.config, self))
+            self.set_defaults(**self.readers[name](getattr(found, name), self))
+        if given:
             found, rest = super().parse_known_args(*arguments, **options)
         return found, rest
 

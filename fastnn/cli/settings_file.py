@@ -20,7 +20,7 @@ from fastnn.errors import DataError, FastnnError, SettingsError
 from fastnn.suggestions import did_you_mean
 
 # Options that are no settings of a run, and other names of options, as reports have them.
-_NO_SETTINGS = {"help", "json", "quiet", "config"}
+_NO_SETTINGS = {"help", "json", "quiet", "config", "resume", "force"}
 _OTHER_NAMES = {"files": "data"}
 
 

@@ -9,12 +9,17 @@ from fastnn.cli.data import FILES, add_data, reading
 from fastnn.cli.models import load_model
 from fastnn.cli.options import AddCommand, HiddenUnits, add_settings, given_settings
 from fastnn.cli.output import say_notes
-from fastnn.errors import SettingsError
+from fastnn.cli.signals import SIGNALS
+from fastnn.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
+    from types import FunctionType
+
+    from fastnn.files.checkpoint_file import RunState
     from fastnn.models import Model
-    from fastnn.runs.folder import FinishedRun, RunFolder
+    from fastnn.runs.folder import FinishedRun, RunFolder, RunRecord
     from fastnn.runs.plan import Plan
+    from fastnn.training.train import TrainingResult
 
 EXAMPLES = """
   fastnn train                                             MNIST, in a few seconds
@@ -24,6 +29,7 @@ EXAMPLES = """
   fastnn train --from runs/RUN --epochs 5                  train the network of a run further
   fastnn train --config runs/RUN                           repeat a run, to the same bits
   fastnn train --config settings.toml --seed 1             settings from a file, one of them replaced
+  fastnn train --resume runs/RUN                           go on with a run that was interrupted or killed
 
 schedules, with their values and defaults; the factor multiplies the learning rate of epoch e = 0, 1, ...:
   constant             1
@@ -40,11 +46,22 @@ optimizers:
 
 def register(add: AddCommand) -> None:
     parser = add("train", run, "train a network (by default on MNIST) and write a run folder", EXAMPLES)
-    parser.read_config = _read_config
+    parser.readers = {"config": _read_config, "resume": _read_run}
     parser.add_argument(
         "--config",
         metavar="FILE",
         help="settings from a TOML file, or those of a run: its folder or its report.json. Options replace them",
+    )
+    parser.add_argument(
+        "--resume",
+        metavar="RUN",
+        help="go on with a run from its folder, to the same files as if it had never stopped. After it has ended: more "
+        "--epochs, a larger --patience or, if it diverged, another --learning-rate",
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="with --resume: go on although data, settings or versions differ from those of the run",
     )
     parser.add_argument(
         "--from",
@@ -85,6 +102,16 @@ def register(add: AddCommand) -> None:
     add_settings(parser)
 
 
+def _read_run(path: str, parser: argparse.ArgumentParser) -> dict[str, Any]:
+    from fastnn.checks import display_path
+    from fastnn.cli.settings_file import read_settings_file
+    from fastnn.errors import FileError
+
+    if not os.path.isdir(path):
+        raise FileError(f"{display_path(path)} is not a folder, expected a run folder as fastnn train writes it")
+    return read_settings_file(path, parser)
+
+
 def _read_config(path: str, parser: argparse.ArgumentParser) -> dict[str, Any]:
     from fastnn.cli.settings_file import read_settings_file
 
@@ -92,16 +119,113 @@ def _read_config(path: str, parser: argparse.ArgumentParser) -> dict[str, Any]:
 
 
 def run(options: argparse.Namespace) -> None:
+    from fastnn.runs.folder import RunFolder
+
+    if options.force and not options.resume:
+        raise SettingsError("--force is for --resume RUN, which is not given")
+    if options.resume and (options.config or options.out):
+        raise SettingsError("--resume RUN has the settings and the folder of the run: leave out --config and --out")
+    plan, recorded, name = _plan(options)
+    say_notes(plan.notes, options)
+    with RunFolder(options.resume or options.out, name, resumed=bool(options.resume)) as folder:
+        finished = _finished_run(folder, plan, recorded, options)
+        del plan  # the figures need no training images
+        try:
+            folder.save_figures(finished)
+        finally:  # figures that cannot be drawn or saved do not hide the result
+            _print_result(finished, folder, options)
+
+
+def _finished_run(
+    folder: "RunFolder", plan: "Plan", recorded: dict[str, Any], options: argparse.Namespace
+) -> "FinishedRun":
+    """Train, evaluate on the test set, and write all files of the run folder except its figures."""
+    from fastnn.backends.warmup import compile_prediction_in_background
+    from fastnn.checks import display_path
+    from fastnn.runs.folder import RunRecord
+    from fastnn.training.checkpoint import continued, end_of, result_of
+    from fastnn.training.progress import Progress
+    from fastnn.training.train import train
+
+    record, config = RunRecord.of(plan, recorded), plan.config
+    training, validation = plan.for_training(plan.splits.train), plan.for_training(plan.splits.validation)
+    callbacks = [folder.model_saver(plan)] if options.quiet else [Progress(), folder.model_saver(plan)]
+    dtype, state = str(plan.network.dtype), _state(folder, record, options)
+    ended = None if state is None else end_of(state, continued(state, config, {}))
+    if state is not None and ended is not None:  # it may have been killed before all its files were written
+        result = result_of(state, ended)
+        folder.save(result, record)
+        return folder.evaluate(result, record)
+    folder.begin(record)
+
+    def run_training() -> "TrainingResult":
+        try:
+            return train(
+                plan.network, training, validation=validation, callbacks=callbacks, config=config,
+                checkpoint=folder.checkpoint_path, resume=state, force=options.force,
+            )  # fmt: skip
+        except (SettingsError, DataError) as error:
+            raise type(error)(str(error).replace("force=True continues", "--force continues")) from None
+
+    with compile_prediction_in_background(config.backend, dtype, training.images.dtype, config.threads):
+        try:
+            result = _saved_result(run_training, folder, record)
+        except BaseException as error:
+            unfinished = getattr(error, "result", None)
+            if unfinished is not None and len(unfinished.history):
+                where = f"the network after epoch {unfinished.best_epoch} is in {display_path(folder.path)}"
+                say_notes([where], options)
+                folder.save_diagnosis(unfinished, record)
+            raise
+    return folder.evaluate(result, record)
+
+
+def _state(folder: "RunFolder", record: "RunRecord", options: argparse.Namespace) -> "RunState | None":
+    """Return the state to go on from, or None for a new run and for one that was stopped before its first checkpoint.
+
+    Says where the run goes on.
+    """
+    from fastnn.training.checkpoint import continued, end_of
+
+    if not options.resume:
+        return None
+    if not options.force:
+        folder.check_data(record)
+    state = folder.state()
+    if state is None:
+        say_notes(["the run had no checkpoint yet and begins again"], options)
+        return None
+    ended = end_of(state, continued(state, record.plan.config, {}))
+    where = f"after epoch {state.trainer.epochs}"
+    if state.trainer.sums.batches:
+        where += f" and {state.trainer.sums.batches} batches"
+    more = "--epochs, or a larger --patience, would let it go on"
+    say_notes([f"the run goes on {where}" if ended is None else f"the run has ended {where}; more {more}"], options)
+    return state
+
+
+def _saved_result(run_training: "FunctionType", folder: "RunFolder", record: "RunRecord") -> "TrainingResult":
+    """Train, save the model, the history and the report, and return the result.
+
+    Whatever ends the training, what there is of it is saved before anything else happens.
+    """
+    with SIGNALS.kept_outside(run_training.__code__):
+        try:
+            result = run_training()
+        except BaseException as error:
+            unfinished = getattr(error, "result", None)
+            if unfinished is not None:
+                folder.save(unfinished, record)
+            raise
+        folder.save(result, record)
+    return result
+
+
+def _print_result(finished: "FinishedRun", folder: "RunFolder", options: argparse.Namespace) -> None:
     from fastnn.checks import display_path
     from fastnn.explanation.diagnosis import Finding
 
-    folder, finished = _train_and_evaluate(options)
-    folder.save_figures(finished)  # here, the training images are no longer in memory
     result, report = finished.result, finished.report
-    if result.rate_search is not None:
-        from fastnn.plots import RateSearchDisplay
-
-        RateSearchDisplay.from_search(result.rate_search).save(folder.path / "learning-rate.png")
     if options.json:
         keys = ["task", "test_accuracy", "test_r2", "test_rmse", "test_mae", "test_loss", "epochs", "seconds"]
         keys += ["compile_seconds", "stopped", "backend", "notes", "diagnosis"]
@@ -123,37 +247,6 @@ def run(options: argparse.Namespace) -> None:
     for finding in report["diagnosis"]:
         print(Finding(**finding))
     print(f"run {display_path(folder.path)}")
-
-
-def _train_and_evaluate(options: argparse.Namespace) -> "tuple[RunFolder, FinishedRun]":
-    """Train, evaluate on the test set and write all files of the run folder except its figures."""
-    from fastnn.backends.warmup import compile_prediction_in_background
-    from fastnn.checks import display_path
-    from fastnn.errors import DivergenceError
-    from fastnn.runs.folder import RunFolder
-    from fastnn.training.progress import Progress
-    from fastnn.training.train import TrainingInterrupted, train
-
-    plan, recorded, name = _plan(options)
-    say_notes(plan.notes, options)
-    config, training = plan.config, plan.for_training(plan.splits.train)
-    folder = RunFolder(options.out, name)
-    try:
-        dtype = str(plan.network.dtype)
-        with compile_prediction_in_background(config.backend, dtype, training.images.dtype, config.threads):
-            callbacks = [folder.checkpoint(plan)] if options.quiet else [Progress(), folder.checkpoint(plan)]
-            validation = plan.for_training(plan.splits.validation)
-            result = train(plan.network, training, validation=validation, callbacks=callbacks, config=config)
-        recorded["learning_rate"] = result.config.learning_rate  # the number, where the setting is a rule or a search
-        return folder, folder.save_finished(result, plan, recorded)
-    except (DivergenceError, TrainingInterrupted) as stop:
-        recorded["learning_rate"] = stop.result.config.learning_rate
-        folder.save_unfinished(stop.result, plan, recorded)
-        if len(stop.result.history):
-            say_notes([f"the network after epoch {stop.result.best_epoch} is in {display_path(folder.path)}"], options)
-        raise
-    finally:
-        folder.remove_if_empty()
 
 
 def _plan(options: argparse.Namespace) -> "tuple[Plan, dict[str, Any], str]":

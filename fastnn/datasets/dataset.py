@@ -237,7 +237,8 @@ class Dataset:
             rows = canonical(self.images)
             parts = [rows.indptr.astype("<i8"), rows.indices.astype("<i8"), rows.data]
         for part in parts:
-            digest.update(np.ascontiguousarray(part, part.dtype.newbyteorder("<")).data)
+            numbers = np.ascontiguousarray(part, part.dtype.newbyteorder("<"))
+            interruptible(digest.update, numbers.data, work=numbers.nbytes)
         if self.labels is None:
             return digest.hexdigest()
         if self.classes is None or self.has_targets:

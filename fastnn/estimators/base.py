@@ -6,6 +6,7 @@ learning rate and for stopping.
 """
 
 import contextlib
+import copy
 import inspect
 import os
 import warnings
@@ -35,6 +36,8 @@ from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks
 from fastnn.estimators.fit_watch import FitRules, FitWatch, WatchState
 from fastnn.estimators.model_mixin import INITIAL_STATE, ModelFileMixin
 from fastnn.estimators.parameters import check_parameters, items
+from fastnn.estimators.row_order import ScikitOrder
+from fastnn.interruptible import LONG_WORK, interruptible
 from fastnn.network import Network, Standardization
 from fastnn.network.network import hidden_activations
 from fastnn.optim.config import TrainingConfig
@@ -50,6 +53,8 @@ if TYPE_CHECKING:
 MAX_MEMORY_FRACTION = 0.9
 # Larger arrays of inputs are checked by scikit-learn: that takes only a small part of the time of their prediction.
 MAX_PLAIN_SIZE = 2**16
+# About how many times a check or a statistic reads or writes a value.
+_N_VALUE = 4
 # The number of rows that tell the levels of images.
 ROWS_FOR_LEVELS = 200
 # The mean of fewer validation rows says too little about their scale.
@@ -109,7 +114,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             rows, held = self._split(targets, random_state)
             held_out = Dataset(X, targets).take(held)
             held_weight = None if weight is None else weight[held]
-            X, targets = X[rows], targets[rows]
+            X, targets = interruptible(X.__getitem__, rows, work=len(rows) * X.shape[1]), targets[rows]
             weight, by_class = (None if each is None else each[rows] for each in (weight, by_class))
         if by_class is not None:
             weight = by_class if weight is None else weight * by_class
@@ -118,7 +123,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         resume = state if incremental and self._can_resume(state) else None
         if resume is None:
             watch_state = replace(watch_state, rate=self.learning_rate_init)
-        watch = self._make_watch(watch_state, len(data), held_out, held_weight)
+        watch = self._make_watch(watch_state, network, len(data), held_out, held_weight)
         config = self._config(watch, len(data), random_state, epochs=1 if incremental else self.max_iter)
         self.n_outputs_, self.n_layers_ = network.n_outputs, len(network.sizes)
         self.out_activation_ = network.output
@@ -151,21 +156,11 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         schedule = self._schedule()
         if self.solver == "lbfgs":
             return TrainingConfig(**common, batch_size=None)
-        rows = np.arange(n_samples)
-
-        def next_order(_: np.ndarray) -> np.ndarray:
-            nonlocal rows
-            permutation = np.arange(len(rows))
-            # The same draw as sklearn.utils.shuffle, whose argument checks take ten times as long.
-            random_state.shuffle(permutation)
-            rows = rows[permutation]
-            return rows
-
         return TrainingConfig(
             **common,
             batch_size=self._batch_size(n_samples),
             schedule=lambda epoch, last: watch.factor() * schedule(epoch, max(last, self.max_iter)),
-            shuffle=next_order if self.shuffle else False,
+            shuffle=ScikitOrder(n_samples, random_state) if self.shuffle else False,
         )
 
     def _store(self, result: TrainingResult, watch: FitWatch, history: History) -> None:
@@ -239,7 +234,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             raise ValueError(f"input_scale is {self.input_scale}, expected 1 with standardize=True")
         if incremental and X.shape[0] < 2:
             raise ValueError("X has 1 row, expected 2 or more in the first partial_fit with standardize=True")
-        return Standardization.fit(X)
+        return interruptible(Standardization.fit, X, work=_N_VALUE * np.prod(X.shape))
 
     def _check_memory(self, sizes: tuple[int, ...]) -> None:
         """Raise MemoryError, before any allocation, if parameters, gradient and solver state need too much memory."""
@@ -293,7 +288,9 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             raise ValueError(f"learning_rate is {self.learning_rate!r}, expected 'constant' together with a schedule")
         return get_schedule(self.schedule)
 
-    def _make_watch(self, state: WatchState, n_samples: int, held_out: Dataset | None, held_weight: Any) -> FitWatch:
+    def _make_watch(
+        self, state: WatchState, network: Network, n_samples: int, held_out: Dataset | None, held_weight: Any
+    ) -> FitWatch:
         def score(end: EpochEnd) -> float:
             assert held_out is not None
             assert end.validation_logits is not None
@@ -305,7 +302,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         if self.solver == "lbfgs":  # it stops by its own rules and has no rate that depends on the samples
             tol, n_iter_no_change, n_samples = 0.0, np.inf, 0
         rules = FitRules(learning_rate, self.learning_rate_init, self.power_t, tol, n_iter_no_change, by_score)
-        return FitWatch(state, rules, n_samples, None if held_out is None else score, bool(self.verbose))
+        return FitWatch(state, rules, n_samples, None if held_out is None else score, bool(self.verbose), network)
 
     def _batch_size(self, n_samples: int) -> int:
         if self.batch_size == "auto":
@@ -364,9 +361,23 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         options: dict[str, Any] = {} if isinstance(y, str) else {"multi_output": True, **self._target_options}
         try:
             with np.errstate(over="ignore"):
-                return validate_data(self, X, y, accept_sparse="csr", dtype=dtypes, reset=reset, **options)
+                return self._validated(X, y, accept_sparse="csr", dtype=dtypes, reset=reset, **options)
         except OverflowError as error:  # a Python integer beyond the range of float64
             raise ValueError(f"Input X contains a value too large for {dtype}") from error
+
+    def _validated(self, X: Any, y: Any, **options: Any) -> Any:
+        """Return the result of scikit-learn's `validate_data`. Large data are checked so that Ctrl-C interrupts it."""
+        work = _N_VALUE * getattr(X, "size", 0)
+        if work < LONG_WORK:
+            return validate_data(self, X, y, **options)
+        stand_in = copy.copy(self)  # a check that Ctrl-C has ended must not change this estimator
+        checked = interruptible(validate_data, stand_in, X, y, work=work, **options)
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(stand_in, name):
+                setattr(self, name, getattr(stand_in, name))
+            else:
+                self.__dict__.pop(name, None)
+        return checked
 
     def _check_image_shape(self) -> None:
         if self.image_shape is not None and np.prod(self.image_shape) != self.n_features_in_:
@@ -530,6 +541,10 @@ def joined_validation(
     return (X_val, y_val) if sample_weight_val is None else (X_val, y_val, sample_weight_val)
 
 
+def _mean_and_std(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
+
+
 def warn_of_other_scale(X: Any, X_val: Any) -> None:
     """Warn if validation inputs look as if a pipeline had transformed only the training inputs, (N, D) and (M, D).
 
@@ -538,7 +553,7 @@ def warn_of_other_scale(X: Any, X_val: Any) -> None:
     """
     if is_sparse(X) or is_sparse(X_val) or len(X_val) < MIN_ROWS_TO_COMPARE:
         return
-    mean, std = X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
+    mean, std = interruptible(_mean_and_std, X, work=_N_VALUE * X.size)
     distance = np.abs(X_val.mean(axis=0, dtype=np.float64) - mean)[std > 0] / std[std > 0]
     far = int(np.count_nonzero(distance > 3))
     if far > 0.2 * len(distance):

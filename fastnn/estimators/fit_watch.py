@@ -1,16 +1,20 @@
 """Decides after each epoch, by scikit-learn's rules, whether to stop, and the learning rate of the next epoch."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
+from fastnn.errors import SettingsError
 from fastnn.network import Network
 from fastnn.training.train import EpochEnd
 
 LEARNING_RATES = ("constant", "invscaling", "adaptive")
 # An adaptive rate is divided by DIVISOR. Once it is at most LOWEST_RATE, training stops instead.
 DIVISOR, LOWEST_RATE = 5.0, 1e-6
+# The attributes of a network that hold its arrays, in the order of the arguments of `Network.like`.
+NETWORK_ARRAYS = ("weights", "biases", "statistics")
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,20 @@ class FitWatch:
     one if its validation score is at least `tol` above the highest so far. Training stops after more than
     `n_iter_no_change` consecutive epochs without improvement. With an adaptive learning rate, it continues at a fifth
     of the rate instead, until the rate is at most 1e-6.
+
+    Parameters
+    ----------
+    state : WatchState
+        The state after the previous fits.
+    rules : FitRules
+    n_samples : int
+        The number of samples that an epoch trains on.
+    score : function of EpochEnd, or None
+        Returns the validation score of an epoch; None without validation data.
+    verbose : bool
+        Whether to print the loss and the score of each epoch.
+    network : Network
+        The network to train, which gives the layers of the best one in `load_state_dict`.
     """
 
     def __init__(
@@ -53,10 +71,38 @@ class FitWatch:
         n_samples: int,
         score: Callable[[EpochEnd], float] | None,
         verbose: bool,
+        network: Network,
     ) -> None:
         self.state = replace(state, scores=[*state.scores])
         self.best: Network | None = None
         self._rules, self._n_samples, self._score, self._verbose = rules, n_samples, score, verbose
+        self._network = network
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as JSON values and arrays: the fields of `WatchState`, and the arrays of the best network.
+
+        JSON has no infinity: `best_loss` and `best_score` are None before the first epoch.
+        """
+        fields: dict[str, Any] = {
+            name: value if np.isfinite(value) else None
+            for name, value in asdict(self.state).items()
+            if name != "scores"
+        }
+        best = None
+        if self.best is not None:
+            best = {kind: [*map(np.copy, getattr(self.best, kind))] for kind in NETWORK_ARRAYS}
+        return {**fields, "scores": np.array(self.state.scores, np.float64), "best": best}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state of `state_dict`; SettingsError if its network has other shapes."""
+        fields = {name: value for name, value in state.items() if name not in ("scores", "best") and value is not None}
+        try:
+            loaded = replace(WatchState(), **fields, scores=np.asarray(state["scores"], np.float64).tolist())
+            best = state["best"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise SettingsError(f"the state is not that of a fit: {error}") from error
+        self.best = None if best is None else self._network.like(*(best[kind] for kind in NETWORK_ARRAYS))
+        self.state = loaded
 
     def factor(self) -> float:
         """Return the learning rate of the next epoch divided by the initial one."""

@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn.backends import Backend, get_backend, reference
-from fastnn.backends.base import check_inputs, check_targets
+from fastnn.backends.base import all_finite, check_inputs, check_targets
 from fastnn.datasets.dataset import Dataset
-from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
 from fastnn.evaluation.metrics import ClassScores, confusion, per_class
 from fastnn.interruptible import interruptible
@@ -124,16 +123,11 @@ def check_fit(network: Network, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(f"{data.name} has no samples")
     try:
         images = check_inputs(network, data.images)
-        numbers = images.data if is_sparse(images) else images
-        if images.dtype.kind == "f" and not interruptible(_all_finite, numbers, work=numbers.size):
+        if not all_finite(images):
             raise DataError("inputs contain NaN or infinity, expected finite numbers")
         return images, check_targets(network, _targets(network, data), len(data))
     except DataError as error:
         raise DataError(f"{data.name}: {error}") from None
-
-
-def _all_finite(numbers: np.ndarray) -> bool:
-    return bool(np.isfinite(numbers).all())
 
 
 def _targets(network: Network, data: Dataset) -> np.ndarray:

@@ -2,12 +2,20 @@
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from fastnn.checks import display_path
 from fastnn.errors import FileError
+
+_TEMPORARY = re.compile(r"\.fastnn-[0-9a-f]{16}\.tmp")
+
+
+def is_temporary(name: str) -> bool:
+    """Return whether a file name is that of a temporary file of `write_atomically`."""
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def write_atomically(

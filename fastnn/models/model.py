@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from fastnn.backends import get_backend
+from fastnn.backends.base import all_finite
 from fastnn.checks import is_number, short
 from fastnn.datasets.convert import as_dataset
 from fastnn.datasets.dataset import Dataset
-from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
 from fastnn.models.pictures import measured_pixels
 from fastnn.models.row_format import RowFormat
@@ -166,7 +166,7 @@ class Model:
 
     def _outputs(self, x: Any, backend: str) -> np.ndarray:
         rows = model_rows(self.row_format, x)
-        if rows.dtype.kind == "f" and not np.isfinite(rows.data if is_sparse(rows) else rows).all():
+        if not all_finite(rows):
             raise DataError("x contains NaN or infinity, expected finite numbers")
         check_scale(self.network, rows, stacklevel=4)
         return get_backend(backend).predict_proba(self.network, rows)

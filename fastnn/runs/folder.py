@@ -2,11 +2,15 @@
 
 import csv
 import io
+import itertools
 import json
+import logging
 import os
 import platform
+import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,85 +25,196 @@ from fastnn.datasets.splits import split_files
 from fastnn.errors import DataError, FileError
 from fastnn.evaluation.evaluate import ClassEvaluation, RegressionEvaluation, evaluate, evaluate_model
 from fastnn.explanation.diagnosis import diagnose
-from fastnn.files.atomic import write_atomically
+from fastnn.files.atomic import is_temporary, write_atomically
+from fastnn.files.checkpoint_file import CHECKPOINT, RunState, load_checkpoint, previous_path
+from fastnn.files.lock import LOCK, FolderLock
 from fastnn.files.model_file import save
 from fastnn.models import Model
 from fastnn.network import Network
 from fastnn.runs.plan import Plan
 from fastnn.runs.recipes import get_recipe
+from fastnn.training.checkpoint import as_history
 from fastnn.training.history import EpochRecord, History
 from fastnn.training.train import EpochEnd, TrainingResult
 
 MODEL, HISTORY, REPORT = "model.safetensors", "history.csv", "report.json"
+# Why a run that has not ended, or was killed, stopped.
+RUNNING = "running"
 CURVES, CONFUSION, MISTAKES, PREDICTIONS = "curves.png", "confusion.png", "mistakes.png", "predictions.png"
-# A killed run leaves the model of its last checkpoint. Writing one takes a few milliseconds.
-SECONDS_BETWEEN_CHECKPOINTS = 5.0
+RATES = "learning-rate.png"
+# A killed run leaves a model that is at most so many seconds, or an epoch, old. Writing one takes a few milliseconds.
+SECONDS_BETWEEN_MODELS = 5.0
+# Seconds before a file that could not be written at the end of a run is tried again.
+_PAUSES = (0.1, 1.0, 3.0)
+_LOGGER = logging.getLogger("fastnn")
 
 
 class RunFolder:
-    """The folder of one run. It is created and checked before training, and removed if the run leaves no files.
+    """The folder of one run: created, locked and checked before training. Leave it, as a context manager, at the end.
 
-    Raises FileError if the folder cannot be created or written to, or already holds a run.
+    While the run lasts, no other process can use the folder. At the end, the lock is removed, and so are the folders
+    that were created for the run if it leaves no files. `resumed`: whether the folder is that of a run to continue.
+
+    Raises FileError if the folder cannot be created or written to, is in use by another process, or is not empty;
+    with `resumed`, if it does not exist or has no report.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None, name: str = "run") -> None:
-        self.path = _unused("runs", name) if path is None else Path(path)
-        if (self.path / MODEL).exists() or (self.path / REPORT).exists():
-            raise FileError(f"{self.path} already holds a run, expected a new or empty folder")
-        created = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+    def __init__(self, path: str | os.PathLike[str] | None, name: str = "run", *, resumed: bool = False) -> None:
+        self._created: list[Path] = []
+        self._lock: FolderLock | None = None
+        self._saved_at, self._failing = time.monotonic(), False
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            if not os.access(self.path, os.W_OK | os.X_OK):
-                raise PermissionError(13, "it is not writable")
-        except OSError as error:
-            raise FileError(f"{self.path} cannot be used as the folder of a run: {error.strerror or error}") from None
-        self._created, self._saved_at = created, time.monotonic()
+            if path is None:
+                self.path = self._create_unused(Path("runs"), name)
+            else:
+                self.path = Path(path)
+                if resumed:
+                    _read_report(self.path)
+                else:
+                    self._create(self.path)
+            self._lock = FolderLock(self.path)
+            if not resumed:
+                self._check_empty()
+        except FileError:
+            self.close()
+            raise
+        except (OSError, ValueError) as error:  # ValueError: the path has a NUL or invalid characters
+            self.close()
+            reason = getattr(error, "strerror", None) or error
+            shown = display_path(path or "runs")
+            raise FileError(f"{shown} cannot be used as the folder of a run: {reason}") from None
 
-    def checkpoint(self, plan: Plan) -> Any:
-        """Return a callback for `fastnn.train` that saves the network every few seconds."""
+    def __enter__(self) -> "RunFolder":
+        """Return the folder."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the folder."""
+        self.close()
+
+    def close(self) -> None:
+        """End the lock, and remove the folders created for the run, innermost first, up to the first with a file."""
+        if self._lock is not None:
+            self._lock.release()
+        for folder in self._created:
+            try:
+                folder.rmdir()
+            except OSError:
+                return
+
+    # --- Writing, in the order of a run ---
+    @property
+    def checkpoint_path(self) -> Path:
+        """The file with the state of the run."""
+        return self.path / CHECKPOINT
+
+    def state(self) -> RunState | None:
+        """Return the state of the run that the folder has, or None if it was stopped before the first checkpoint."""
+        if os.path.lexists(self.checkpoint_path) or os.path.lexists(previous_path(self.checkpoint_path)):
+            return load_checkpoint(self.checkpoint_path)
+        return None
+
+    def begin(self, record: "RunRecord") -> None:
+        """Write the report of a run that is running, so that it can continue if it is killed."""
+        nothing = TrainingResult(record.plan.network, History(), 0, RUNNING, record.plan.config.backend)
+        report = {**_report(nothing, record), "settings": record.settings}
+        self._write(REPORT, _json(report))
+
+    def check_data(self, record: "RunRecord") -> None:
+        """Raise DataError unless the data are those that the run in the folder has begun with."""
+        recorded = _read_report(self.path)["data"]
+        for name, data in record.data.items():
+            if data["sha256"] != recorded[name]["sha256"]:
+                raise DataError(
+                    f"{data['name']}: the {name} set of {data['samples']:,} samples differs from that of "
+                    f"{display_path(self.path)}, expected its {recorded[name]['samples']:,} samples, unchanged"
+                )
+
+    def discard(self) -> None:
+        """Remove what a run leaves that was stopped before its first step."""
+        for path in (self.path / REPORT, self.checkpoint_path, previous_path(self.checkpoint_path)):
+            with suppress(OSError):
+                os.unlink(path)
+
+    def model_saver(self, plan: Plan) -> Any:
+        """Return a callback for `fastnn.train` that saves the network every few seconds.
+
+        If it cannot be saved, as on a full disk, one warning says so, and training goes on.
+        """
 
         def callback(end: EpochEnd) -> None:
-            if time.monotonic() - self._saved_at >= SECONDS_BETWEEN_CHECKPOINTS:
-                self.save_network(end.network, plan)
+            if time.monotonic() - self._saved_at >= SECONDS_BETWEEN_MODELS:
+                self.try_to_save(lambda: self.save_network(end.network, plan))
                 self._saved_at = time.monotonic()
 
         return callback
+
+    def try_to_save(self, write: Callable[[], object]) -> None:
+        """Call `write` during training. The first of several failures in a row is logged, and so is the recovery."""
+        try:
+            write()
+        except (FileError, MemoryError) as error:
+            if not self._failing:
+                _LOGGER.warning("the model is not saved: %s; training goes on", error or "out of memory")
+            self._failing = True
+        else:
+            if self._failing:
+                _LOGGER.warning("the model is saved again")
+            self._failing = False
 
     def save_network(self, network: Network, plan: Plan) -> None:
         """Write model.safetensors."""
         save(self.path / MODEL, plan.model(network))
 
-    def save_unfinished(self, result: TrainingResult, plan: Plan, settings: Mapping[str, Any]) -> None:
-        """Write the network, history and report of an interrupted or diverged run; nothing without a complete epoch."""
-        if len(result.history):
-            self._save(result, plan, _report(result, plan, settings))
-        self.remove_if_empty()
+    def save(self, result: TrainingResult, record: "RunRecord") -> None:
+        """Write the model, the history and the report of a run that has ended in any way, in this order.
 
-    def save_finished(self, result: TrainingResult, plan: Plan, settings: Mapping[str, Any]) -> "FinishedRun":
-        """Evaluate the network on the test set and write all files of the run except its figures."""
+        Nothing is evaluated or diagnosed for it, so little can go wrong. A run without a complete epoch has no model,
+        and leaves nothing at all if it was stopped before its first step. A file that cannot be written is tried again
+        for some seconds. The others are written all the same, and the last error is raised.
+        """
+        if not len(result.history) and result.stopped in ("interrupted", "diverged", "failed"):
+            if not self._has_trained():
+                self.discard()
+            return
+        with ExitStack() as files:  # calls the last one first, and each of them whatever the others raise
+            files.callback(_persist, lambda: self._write(REPORT, _json(_report(result, record))))
+            files.callback(_persist, lambda: self._write(HISTORY, _csv(result.history)))
+            files.callback(_persist, lambda: self.save_network(result.network, record.plan))
+
+    def _has_trained(self) -> bool:
+        """Whether the folder has a state after some steps."""
+        try:
+            state = self.state()
+        except (FileError, DataError):
+            return True  # whatever it is, it is not thrown away
+        return state is not None and state.trainer.steps > 0
+
+    def save_diagnosis(self, result: TrainingResult, record: "RunRecord") -> None:
+        """Add the diagnosis to the report of an unfinished run."""
+        if len(result.history):
+            self._write(REPORT, _json(_diagnosed(_report(result, record), result, record.plan)))
+
+    def evaluate(self, result: TrainingResult, record: "RunRecord") -> "FinishedRun":
+        """Evaluate the network on the test set, diagnose the run, and write both into the report."""
+        plan = record.plan
         model, test = plan.model(result.network), plan.splits.test
         scores = evaluate_model(model, test, result.backend)
         if plan.scale is not None:  # the loss of the same targets as in the history
             loss, _ = evaluate(result.network, plan.for_training(test), backend=result.backend)
             scores = scores._replace(loss=loss)
-        report = _report(result, plan, settings, scores)
-        self._save(result, plan, report)
+        report = _diagnosed({**_report(result, record), **_test_metrics(scores)}, result, plan, scores)
+        self._write(REPORT, _json(report))
         return FinishedRun(result, model, test, scores, report)
-
-    def _save(self, result: TrainingResult, plan: Plan, report: Mapping[str, Any]) -> None:
-        self.save_network(result.network, plan)
-        table = io.StringIO()
-        rows = csv.DictWriter(table, list(EpochRecord.__annotations__), lineterminator="\n")
-        rows.writeheader()
-        rows.writerows(map(_numbers, result.history))
-        write_atomically(self.path / HISTORY, table.getvalue().encode())
-        write_atomically(self.path / REPORT, (json.dumps(report, indent=2) + "\n").encode())
 
     def save_figures(self, run: "FinishedRun") -> None:
         """Write curves.png; of classes confusion.png and, for images, mistakes.png; of a regression predictions.png."""
         from fastnn import plots
 
-        plots.LearningCurveDisplay.from_history(run.result.history).save(self.path / CURVES)
+        if len(run.result.history):
+            plots.LearningCurveDisplay.from_history(run.result.history).save(self.path / CURVES)
+        if run.result.rate_search is not None:
+            plots.RateSearchDisplay.from_search(run.result.rate_search).save(self.path / RATES)
         scores, names = run.scores, run.model.class_names
         if isinstance(scores, RegressionEvaluation):
             plots.RegressionDisplay(scores.targets, scores.predicted).save(self.path / PREDICTIONS)
@@ -109,13 +224,61 @@ class RunFolder:
             images = (run.test.images, run.test.image_shape, scores.labels, scores.proba)
             plots.MistakesDisplay.from_predictions(*images, names).save(self.path / MISTAKES)
 
-    def remove_if_empty(self) -> None:
-        """Remove the folders created for the run, innermost first, up to the first that is not empty."""
-        for folder in self._created:
+    def _write(self, name: str, data: bytes) -> None:
+        write_atomically(self.path / name, data)
+
+    # --- The folder itself ---
+    def _create_unused(self, parent: Path, name: str) -> Path:
+        """Create a folder in `parent`, named after the date and time, that no other process has; return its path."""
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        for count in itertools.count(1):
+            path = parent / (f"{stamp}-{name}" if count == 1 else f"{stamp}-{name}-{count}")
             try:
-                folder.rmdir()
-            except OSError:
-                return
+                self._create(path, exist_ok=False)
+            except FileExistsError:
+                if not os.path.lexists(path):  # a parent is a file
+                    raise
+            else:
+                return path
+        raise AssertionError
+
+    def _create(self, path: Path, *, exist_ok: bool = True) -> None:
+        """Create the folder and its parents, and note which of them are new."""
+        missing = list(itertools.takewhile(lambda folder: not os.path.lexists(folder), (path, *path.parents)))
+        path.mkdir(parents=True, exist_ok=exist_ok)
+        self._created = missing
+
+    def _check_empty(self) -> None:
+        """Raise FileError if the folder holds any file that this run could overwrite or mix with its own."""
+        found = {name for name in os.listdir(self.path) if name != LOCK and not is_temporary(name)}
+        if found:
+            holds = "a run" if {MODEL, REPORT} & found else f"other files, such as {display_path(min(found))}"
+            raise FileError(f"{display_path(self.path)} already holds {holds}, expected a new or empty folder")
+
+
+def _persist(write: Callable[[], object]) -> None:
+    """Call `write` until it succeeds; after some seconds, raise its error. Hours of training are worth the wait."""
+    for pause in _PAUSES:
+        try:
+            return write()
+        except FileError as error:
+            _LOGGER.warning("%s; it is tried again", error)
+            time.sleep(pause)
+    write()
+
+
+class RunRecord(NamedTuple):
+    """What the report says of a run before it starts."""
+
+    plan: Plan
+    settings: dict[str, Any]
+    data: dict[str, dict[str, Any]]  # the name, size and digest of each split
+
+    @classmethod
+    def of(cls, plan: Plan, settings: Mapping[str, Any]) -> "RunRecord":
+        """Return the record. It computes the digests of the data, so that the end of a run need not."""
+        data = {name: _describe(data) for name, data in plan.splits._asdict().items()}
+        return cls(plan, dict(settings), data)
 
 
 class FinishedRun(NamedTuple):
@@ -128,29 +291,14 @@ class FinishedRun(NamedTuple):
     report: dict[str, Any]  # the contents of report.json
 
 
-def _report(
-    result: TrainingResult,
-    plan: Plan,
-    settings: Mapping[str, Any],
-    scores: ClassEvaluation | RegressionEvaluation | None = None,
-) -> dict[str, Any]:
-    """Return the contents of report.json. `scores` is None for an unfinished run, which is not evaluated."""
-    history, confusion, splits = result.history, None, plan.splits
-    training = plan.for_training(splits.train)
-    test_metrics: dict[str, Any] = {}
-    if isinstance(scores, RegressionEvaluation):
-        r2 = None if np.isnan(scores.r2) else scores.r2
-        test_metrics = {"test_r2": r2, "test_rmse": scores.rmse, "test_mae": scores.mae, "test_loss": scores.loss}
-    elif scores is not None:
-        confusion = scores.confusion
-        test_metrics = {
-            "test_accuracy": scores.accuracy,
-            "test_loss": scores.loss,
-            "per_class": [asdict(of_class) for of_class in scores.per_class],
-            "confusion": confusion.tolist(),
-        }
+def _report(result: TrainingResult, record: RunRecord) -> dict[str, Any]:
+    """Return the contents of report.json for a run that is neither evaluated nor diagnosed yet.
+
+    The recorded learning rate is the number that the run used, where the setting is a rule or a search.
+    """
+    history = result.history
     return {
-        "task": plan.task,
+        "task": record.plan.task,
         "date": time.strftime("%Y-%m-%d %H:%M:%S"),
         "epochs": len(history),
         "best_epoch": result.best_epoch,
@@ -159,15 +307,50 @@ def _report(
         "compile_seconds": compile_seconds(result.backend),
         "backend": result.backend,
         "network": repr(result.network),
-        "settings": dict(settings),
-        "data": {name: _describe(data) for name, data in splits._asdict().items()},
-        "notes": list(plan.notes),
-        "last_epoch": _numbers(history[-1]),
-        "diagnosis": [asdict(finding) for finding in diagnose(result, None, training, confusion, for_command=True)],
+        "settings": {**record.settings, "learning_rate": result.config.learning_rate},
+        "data": record.data,
+        "notes": list(record.plan.notes),
+        "last_epoch": _numbers(history[-1]) if len(history) else None,
+        "diagnosis": [],
         "versions": versions(),
         "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
-        **test_metrics,
     }
+
+
+def _test_metrics(scores: ClassEvaluation | RegressionEvaluation) -> dict[str, Any]:
+    if isinstance(scores, RegressionEvaluation):
+        r2 = None if np.isnan(scores.r2) else scores.r2
+        return {"test_r2": r2, "test_rmse": scores.rmse, "test_mae": scores.mae, "test_loss": scores.loss}
+    return {
+        "test_accuracy": scores.accuracy,
+        "test_loss": scores.loss,
+        "per_class": [asdict(of_class) for of_class in scores.per_class],
+        "confusion": scores.confusion.tolist(),
+    }
+
+
+def _diagnosed(
+    report: dict[str, Any],
+    result: TrainingResult,
+    plan: Plan,
+    scores: ClassEvaluation | RegressionEvaluation | None = None,
+) -> dict[str, Any]:
+    """Return the report with the findings of the diagnosis. `scores` is None for a run that is not evaluated."""
+    confusion = scores.confusion if isinstance(scores, ClassEvaluation) else None
+    findings = diagnose(result, None, plan.for_training(plan.splits.train), confusion, for_command=True)
+    return {**report, "diagnosis": [asdict(finding) for finding in findings]}
+
+
+def _json(report: Mapping[str, Any]) -> bytes:
+    return (json.dumps(report, indent=2) + "\n").encode()
+
+
+def _csv(history: History) -> bytes:
+    table = io.StringIO()
+    rows = csv.DictWriter(table, list(EpochRecord.__annotations__), lineterminator="\n")
+    rows.writeheader()
+    rows.writerows(map(_numbers, history))
+    return table.getvalue().encode()
 
 
 def versions() -> dict[str, str]:
@@ -188,16 +371,6 @@ def _describe(data: Dataset) -> dict[str, Any]:
 def _numbers(record: EpochRecord) -> dict[str, float | None]:
     """Return the metrics by name, with None for NaN: JSON has no NaN, and CSV writes None as an empty field."""
     return {name: None if value != value else value for name, value in asdict(record).items()}
-
-
-def _unused(folder: str, name: str) -> Path:
-    """Return a path that does not exist yet, named after the date and time."""
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    path, count = Path(folder) / f"{stamp}-{name}", 1
-    while path.exists():
-        count += 1
-        path = Path(folder) / f"{stamp}-{name}-{count}"
-    return path
 
 
 # --- Reading a run folder ---
@@ -243,10 +416,35 @@ def read_run(path: str | os.PathLike[str]) -> SavedRun:
     Raises FileError if there is no such folder, or one of the files cannot be read, and DataError if one is damaged.
     """
     folder = Path(path)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise FileError(f"{display_path(folder)} is not a folder, {_EXPECTED_FOLDER}")
-    history, report = (_text(folder, name) for name in (HISTORY, REPORT))
-    return SavedRun(folder, _parse_history(history, folder / HISTORY), _parse_report(report, folder / REPORT))
+    report = _read_report(folder)
+    if report["stopped"] == RUNNING:
+        return _read_running(folder, report)
+    return SavedRun(folder, _parse_history(_text(folder, HISTORY), folder / HISTORY), report)
+
+
+def _read_report(folder: Path) -> dict[str, Any]:
+    return _parse_report(_text(folder, REPORT), folder / REPORT)
+
+
+def _read_running(folder: Path, report: dict[str, Any]) -> SavedRun:
+    """Return a run that is running or was killed, as its last checkpoint has it; FileError without a whole epoch."""
+    state = load_checkpoint(folder) if os.path.lexists(folder / CHECKPOINT) else None
+    if state is None or not len(state.history):
+        raise FileError(
+            f"{display_path(folder)} has no whole epoch yet, expected one; continue the run with "
+            f"fastnn train --resume {shlex.quote(str(folder))}"
+        )
+    history = as_history(state.history)
+    found = {
+        "epochs": len(history),
+        "best_epoch": state.best_epoch,
+        "seconds": float(history.column("seconds").sum()),
+        "backend": state.backend,
+        "last_epoch": _numbers(history[-1]),
+    }
+    return SavedRun(folder, history, report | found)
 
 
 def load_test_data(run: SavedRun, files: Sequence[str | os.PathLike[str]] | None = None) -> Dataset:

@@ -32,6 +32,8 @@ _SAMPLES_FOR_FEATURES = 2_000  # for the standard deviations of features
 _DPI, _PAGE_DPI = 130, 100
 _HOW_IT_ENDED = {
     "epochs": "ran all epochs",
+    "running": "running, or killed: this is its last checkpoint",
+    "failed": "ended by an error",
     "early": "stopped early because validation had stopped improving",
     "callback": "stopped by a callback",
     "interrupted": "interrupted",

@@ -5,6 +5,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -16,11 +17,13 @@ from fastnn.checks import check_choice, check_number
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError, FileError, SettingsError
 from fastnn.files.atomic import check_writable
-from fastnn.files.checkpoint_file import RunState, load_checkpoint, write_checkpoint
+from fastnn.files.checkpoint_file import RunState, load_checkpoint, previous_path, write_checkpoint
 from fastnn.files.model_file import versions
 from fastnn.network import Network
 from fastnn.optim.config import TrainingConfig
 from fastnn.training.history import EpochRecord, History
+from fastnn.training.rate_search import search_from
+from fastnn.training.result import TrainingResult
 
 UNITS = ("seconds", "epochs", "batches")
 # The time to copy the state, and the time to write it, stay below this fraction of the training time.
@@ -115,6 +118,7 @@ class Saver:
             if self._checkpoint.unit == "batches":
                 size = min(size, math.ceil(self._checkpoint.every))
             part = range(first, min(n_batches, first + size))
+            self._since_write["batches"] += len(part)
             start = time.monotonic()
             yield part
             seconds = time.monotonic() - start
@@ -122,7 +126,6 @@ class Saver:
                 self._part_size *= 2
             elif seconds > 2 * SECONDS_OF_PART:
                 self._part_size = max(1, self._part_size // 2)
-            self._since_write["batches"] += len(part)
             first = part.stop
 
     def after_epoch(self, make_mark: Callable[[dict[str, dict[str, Any]]], Mark]) -> None:
@@ -161,6 +164,8 @@ class Saver:
     def finish(self, stopped: str, make_mark: Callable[[dict[str, dict[str, Any]]], Mark] | None = None) -> None:
         """Write the last state of a run that has ended: that of `make_mark`, or else the last copy.
 
+        After a run that ended by itself, the checkpoint before the last one is removed.
+
         The weights of a run that diverged may have been large for some batches, so it goes back to a whole epoch.
         """
         if self._checkpoint is None:
@@ -170,6 +175,9 @@ class Saver:
         elif stopped == "diverged":
             self._mark = self._good
         self._write(stopped)
+        if make_mark is not None and not self._failure:
+            with suppress(OSError):
+                os.unlink(previous_path(self._checkpoint.path))
 
     def _write(self, stopped: str) -> None:
         """Write the copy. A failure is a warning, because the run itself goes on; the next write may succeed."""
@@ -232,6 +240,26 @@ def as_history(array: np.ndarray) -> History:
     return History([EpochRecord(int(epoch), *map(float, metrics)) for epoch, *metrics in array.tolist()])
 
 
+def result_of(state: RunState, stopped: str) -> TrainingResult:
+    """Return the result of a run that has ended, as `fastnn.train` returns it, but without the optimizer's state."""
+    history = as_history(state.history)
+    return TrainingResult(
+        network=state.kept,
+        history=history,
+        best_epoch=state.best_epoch,
+        stopped=stopped,
+        backend=state.backend,
+        loss=history[-1].loss if history else float("nan"),
+        config=TrainingConfig.from_dict({name: each for name, each in state.settings.items() if not _is_named(each)}),
+        rate_search=search_from(state.parts.get("rate search")),
+    )
+
+
+def _is_named(value: Any) -> bool:
+    """Whether a setting is only named in a checkpoint, as functions are."""
+    return isinstance(value, dict) and "name" in value
+
+
 # --- Continuing a run ------------------------------------------------------------------------------------------------
 def as_run_state(value: Any) -> RunState:
     """Return the state of a run: `value`, or that in the file or the run folder with this path."""
@@ -274,7 +302,9 @@ def check_continues(
     With `force`, differences that can be ignored are warnings, which say what is lost.
     """
     _check_network(state, network)
-    _check_end(state, config)
+    ended = end_of(state, config)
+    if ended is not None:
+        raise _ended(ended, state, config)
     wrong = [
         *_changed_settings(state, config, backend),
         *_changed(state.data, data),
@@ -309,16 +339,20 @@ def _check_network(state: RunState, network: Network) -> None:
         raise SettingsError("the checkpoint is of a network that scales its inputs differently")
 
 
-def _check_end(state: RunState, config: TrainingConfig) -> None:
-    """Raise SettingsError if the run has ended and nothing is left to do."""
-    done, stopping = state.trainer.epochs - state.first, config.early_stopping
-    if done >= config.epochs:
-        raise SettingsError(f"the run has ended after epoch {state.trainer.epochs}: give more epochs than {done}")
+def end_of(state: RunState, config: TrainingConfig) -> str | None:
+    """Return why a run with these settings has ended, "early" or "epochs", or None if it goes on."""
+    stopping = config.early_stopping
     if stopping is not None and len(state.history) and state.trainer.epochs - state.best_epoch >= stopping.patience:
-        raise SettingsError(
-            f"the run has ended after epoch {state.trainer.epochs}, {stopping.patience} epochs after the best one: "
-            "give a larger patience"
-        )
+        return "early"
+    return "epochs" if state.trainer.epochs - state.first >= config.epochs else None
+
+
+def _ended(stopped: str, state: RunState, config: TrainingConfig) -> SettingsError:
+    """Return the error that says that a run has ended, and which settings would let it go on."""
+    of, hint = f"the run has ended after epoch {state.trainer.epochs}", f"more epochs than {config.epochs}"
+    if stopped == "early":
+        of, hint = f"{of}, {config.early_stopping.patience} epochs after the best one", "a larger patience"
+    return SettingsError(f"{of}: to go on, give {hint}")
 
 
 def _changed_settings(state: RunState, config: TrainingConfig, backend: str) -> list[tuple[str, str]]:

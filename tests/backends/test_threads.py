@@ -1,7 +1,9 @@
-"""The number of threads of an epoch."""
+"""The number of threads: of a run, by the limits of the machine, and of an epoch."""
 
+import joblib
 import pytest
 
+from fastnn.backends import threads
 from fastnn.backends.threads import EPOCHS_TO_RETRY, TeamSize
 
 
@@ -39,3 +41,51 @@ def test_the_next_number_of_threads_follows_from_those_that_ran_not_from_the_max
     size = TeamSize(8)
     size.note(1.0, [1.0, 0.4])  # two threads ran, because the layer has only two panels
     assert size.next() == 1
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A function that sets the cores of the CPU affinity, the CPU quota and environment variables."""
+
+    def configure(cores, quota=None, **environment):
+        threads._recent_quota.cache_clear()
+        monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+        monkeypatch.setattr(threads, "cpu_quota", lambda: quota)
+        for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+
+    yield configure
+    threads._recent_quota.cache_clear()
+
+
+@pytest.mark.parametrize(("cores", "quota", "environment", "expected"), [
+    (8, None, {}, 8),
+    (8, 0.5, {}, 1),
+    (8, 2.0, {}, 2),
+    (8, 2.1, {}, 3),
+    (8, 64.0, {}, 8),
+    (8, None, {"OMP_NUM_THREADS": "3"}, 3),
+    (8, None, {"OMP_NUM_THREADS": "4,2"}, 4),
+    (8, None, {"OMP_NUM_THREADS": "3", "NUMBA_NUM_THREADS": "5"}, 5),
+    (8, 2.0, {"NUMBA_NUM_THREADS": "5"}, 2),
+    (8, None, {"NUMBA_NUM_THREADS": "5", "LOKY_MAX_CPU_COUNT": "2"}, 2),
+    (8, None, {"OMP_NUM_THREADS": "100"}, 8),
+    (5000, None, {}, 1024),
+    *((8, None, {"OMP_NUM_THREADS": text}, 8) for text in ("", "0", "-1", "many", "²", "9" * 5000)),
+])  # fmt: skip
+def test_the_usable_cores_are_at_most_those_of_each_limit(machine, cores, quota, environment, expected):
+    machine(cores, quota, **environment)
+    assert threads.usable_cores() == threads.resolve_threads(None) == expected
+    assert threads.resolve_threads(7) == 7  # the user's number is used as it is
+
+
+def _cores_of_worker():
+    return threads.usable_cores()
+
+
+@pytest.mark.slow
+def test_the_worker_processes_of_joblib_share_the_cores():
+    cores = threads.usable_cores()
+    assert joblib.Parallel(n_jobs=8)([joblib.delayed(_cores_of_worker)()] * 2) == [max(1, cores // 8)] * 2

@@ -439,7 +439,7 @@ DRAW = "fastnn.plots.ConfusionDisplay.from_predictions([0, 1], [0, 1])._repr_png
 
 
 @pytest.mark.parametrize(("code", "unwanted"), [
-    ("import fastnn.cli; fastnn.cli.command.parser()", HEAVY | {"numpy", "rich"}),
+    ("import fastnn.cli.command; fastnn.cli.command.parser()", HEAVY | {"numpy", "rich"}),
     ("import fastnn.datasets", HEAVY | {"scipy"}),
     ("import fastnn.plots", HEAVY - {"PIL"}),
     (f"import fastnn.plots; {DRAW}", {"matplotlib.pyplot"}),

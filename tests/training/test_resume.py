@@ -290,7 +290,7 @@ def test_an_early_stopped_run_continues_with_a_larger_patience(data, tmp_path):
     file = tmp_path / "run.safetensors"
     early = train(make_network(), data, checkpoint=file, early_stopping=2, **settings)
     assert early.stopped == "early"
-    with pytest.raises(SettingsError, match="2 epochs after the best one: give a larger patience"):
+    with pytest.raises(SettingsError, match="2 epochs after the best one: to go on, give a larger patience"):
         train(make_network(), data, resume=file, validation=0.3)
     longer = train(make_network(), data, resume=file, validation=0.3, early_stopping=8)
     whole = train(make_network(), data, early_stopping=8, **settings)
@@ -303,7 +303,7 @@ def test_an_early_stopped_run_continues_with_a_larger_patience(data, tmp_path):
 def test_a_finished_run_continues_with_more_epochs_if_the_rates_stay(data, tmp_path):
     file = tmp_path / "run.safetensors"
     train(make_network(), data, checkpoint=file, epochs=2, schedule="step:0.5,3")
-    with pytest.raises(SettingsError, match="ended after epoch 2: give more epochs than 2"):
+    with pytest.raises(SettingsError, match="ended after epoch 2: to go on, give more epochs than 2"):
         train(make_network(), data, resume=file)
     longer = train(make_network(), data, resume=file, epochs=5)
     whole = train(make_network(), data, epochs=5, schedule="step:0.5,3")
@@ -427,7 +427,7 @@ def test_a_checkpoint_that_fails_is_one_warning_and_training_goes_on(data, tmp_p
 
 def test_the_checkpoint_before_the_last_one_is_kept_and_used_if_the_last_one_is_damaged(file, data):
     first = load_checkpoint(file)
-    train(make_network(), data, resume=file, checkpoint=file)
+    write_checkpoint(file, replace(first, seconds=9.0))
     assert previous_path(file).name == "run.previous.safetensors"
     content = bytearray(file.read_bytes())
     content[-9] ^= 1
