@@ -20,8 +20,9 @@ Result = TypeVar("Result")
 
 # Less work than this takes a few milliseconds and runs in the thread of the caller. Starting a thread takes 0.1 ms.
 LONG_WORK = 2**24
-# A multiplication of a matrix product takes this fraction of the time of reading a number and writing it.
-PER_MULTIPLICATION = 1 / 16
+# The time of a multiplication in a matrix product, of drawing a place in a random order, and of sorting one of many
+# numbers, as a multiple of the time of reading a number and writing it.
+PER_MULTIPLICATION, PER_DRAW, PER_SORT = 1 / 16, 8, 32
 # Windows can interrupt only a wait that has a timeout.
 _POLL_SECONDS = 0.05
 # After Ctrl-C, work that ends within this time is not left behind.
@@ -37,7 +38,8 @@ class _Call:
 
     def __init__(self, function: Callable[[], Any]) -> None:
         self._function = function
-        self._context, self._errstate = contextvars.copy_context(), np.errstate(call=np.geterrcall(), **np.geterr())
+        errors: dict[str, Any] = {**np.geterr(), "call": np.geterrcall()}
+        self._context, self._errstate = contextvars.copy_context(), np.errstate(**errors)
         self._ended = threading.Lock()
         self._ended.acquire()
         self.is_abandoned = False

@@ -14,12 +14,10 @@ from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
 from fastnn.estimators.base import BaseMLP, if_epochs, joined_validation
 from fastnn.estimators.callbacks import with_callbacks
-from fastnn.interruptible import interruptible
+from fastnn.interruptible import PER_SORT, interruptible
 from fastnn.models.model import Model, class_probabilities, decide
 from fastnn.network import LOSSES
 
-# About how many times a sort reads or writes a label.
-_N_SORT = 32
 NO_THRESHOLD = "threshold is set, expected None for multilabel y, whose labels have separate probabilities"
 
 
@@ -343,7 +341,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if y.ndim != 1:
             raise ValueError(f"y has shape {y.shape}, expected (N,): multiclass-multioutput targets are not supported")
         try:
-            labels = interruptible(np.unique, y, work=_N_SORT * len(y))
+            labels = interruptible(np.unique, y, work=PER_SORT * len(y))
             known = self.classes_ if keep_classes else labels
             numbers = np.searchsorted(known, y)
         except TypeError as error:

@@ -12,10 +12,7 @@ from numpy.typing import ArrayLike
 from fastnn.checks import check_integer, is_number
 from fastnn.errors import DataError, SettingsError
 from fastnn.evaluation.checks import check_labels, check_proba
-from fastnn.interruptible import interruptible
-
-# About how many times a sort reads or writes a number.
-_N_SORT = 32
+from fastnn.interruptible import PER_SORT, interruptible
 
 
 class Reliability(NamedTuple):
@@ -110,7 +107,7 @@ def mistakes(labels: ArrayLike, proba: ArrayLike) -> np.ndarray:
     predicted = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != true)
     excess = probabilities[wrong, predicted[wrong]] - probabilities[wrong, true[wrong]]
-    order = interruptible(np.argsort, -excess, kind="stable", work=_N_SORT * len(excess))
+    order = interruptible(np.argsort, -excess, kind="stable", work=PER_SORT * len(excess))
     return wrong[order].astype(np.int64)
 
 
@@ -224,7 +221,7 @@ def coverage_curve(labels: ArrayLike, proba: ArrayLike) -> Coverage:
     (array([0.75 , 0.625]), array([0.5, 1. ]), array([1. , 0.5]))
     """
     confidence, correct = _confidence_and_correct(labels, proba)
-    order = interruptible(np.argsort, -confidence, kind="stable", work=_N_SORT * len(confidence))
+    order = interruptible(np.argsort, -confidence, kind="stable", work=PER_SORT * len(confidence))
     falling = confidence[order]
     # Samples with equal confidence share a threshold: keep the last of each group.
     last = np.append(np.flatnonzero(np.diff(falling)), len(falling) - 1)

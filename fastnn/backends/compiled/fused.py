@@ -172,7 +172,7 @@ class Trainer:
         rows = np.array(order[batches.start * batch_size : batches.stop * batch_size], np.int64)
         if not (rows.min() >= 0 and rows.max() < self._n_samples):
             raise IndexError(f"order has rows outside 0 to {self._n_samples - 1}")
-        is_whole = n_rows == self._n_samples <= batch_size and np.bincount(rows).max() == 1
+        is_whole = n_rows == self._n_samples <= batch_size and self._are_different(rows)
         self._prepare(n_rows, batch_size, is_whole)
         if self._form() == ROW_BLOCKS:
             rows = self._nonzero_inputs.row_blocks(self._network.sizes[1]).order
@@ -187,6 +187,10 @@ class Trainer:
         self.epoch += sums.batches == n_batches
         accuracy = self._network.loss.accuracy(float(sums.correct), min(n_rows, sums.batches * batch_size))
         return EpochResult(sums.loss / max(1, sums.counted), accuracy)
+
+    def _are_different(self, rows: np.ndarray) -> bool:
+        counts = interruptible(np.bincount, rows, work=4 * len(rows))
+        return int(counts.max()) == 1
 
     def describe(self) -> Execution:
         """How the last epoch ran; RuntimeError if neither `prepare` nor `run_epoch` has been called."""
