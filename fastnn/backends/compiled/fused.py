@@ -66,7 +66,7 @@ ONE_THREAD_STEP = 2**20
 # waiting for Ctrl-C.
 SHORT_EPOCH = 2**30
 # The number of multiplications that take as long as a row and a step do without those of the products.
-_PER_ROW, _PER_STEP = 2**11, 2**16
+_PER_ROW, _PER_STEP = 2**13, 2**18
 
 
 class Execution(NamedTuple):
