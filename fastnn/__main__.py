@@ -14,6 +14,8 @@ def run() -> NoReturn:
     signal, nothing that still runs in another thread is waited for.
     """
     SIGNALS.install()
+    _reserve_standard_descriptors()
+    os.environ["MPLBACKEND"] = "Agg"  # figures go to files only, whatever backend is set, installed or misspelt
     try:
         from fastnn.cli.command import main
 
@@ -28,6 +30,18 @@ def run() -> NoReturn:
         except (AttributeError, OSError, ValueError):  # closed
             continue
     os._exit(code)
+
+
+def _reserve_standard_descriptors() -> None:
+    """Open the null device where stdin, stdout or stderr is closed, so that no file of a run takes its place.
+
+    Python's streams stay None: a result that cannot be printed is an error. Other packages write to descriptors.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
 
 
 if __name__ == "__main__":

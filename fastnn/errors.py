@@ -45,6 +45,22 @@ class SettingsError(FastnnError, ValueError):
     """
 
 
+class OutOfMemoryError(SettingsError, MemoryError):
+    """A network, its training or a prediction would need more memory than the process may use.
+
+    It is raised before anything is allocated. It is a MemoryError.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> try:
+    ...     fastnn.Network.initialize((784, 10**12, 10))
+    ... except MemoryError:
+    ...     print("too large")
+    too large
+    """
+
+
 class FileError(FastnnError, OSError):
     """A file or folder cannot be read or written.
 

@@ -5,11 +5,15 @@ import numba
 from numba import types
 from numba.extending import intrinsic
 
+from fastnn.kernels.compiler.background import compile_apart
 from fastnn.kernels.compiler.cache import keep_on_disk
 from fastnn.kernels.compiler.trial import helper_compiler, kernel_compiler
 
 if llvmlite.binding.llvm_version_info < (19,):  # older LLVM crashes on the intrinsic of `bits.list_nonzero`
     raise ImportError(f"Numba {numba.__version__} is too old, expected 0.62 or newer")
+
+if numba.config.DISABLE_JIT:  # kernels are not written to run as Python: they use addresses, vectors and atomics
+    raise ImportError("NUMBA_DISABLE_JIT is set, so Numba compiles nothing")
 
 # Fast-math without `nnan` and `ninf`: with those, LLVM deletes checks for NaN and a diverging run goes unnoticed.
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
@@ -19,9 +23,9 @@ _FLAGS = {"nogil": True, "error_model": "numpy", "fastmath": FASTMATH}
 def kernel(function):
     """Compile `function` on its first call and keep it on disk. It runs without the GIL.
 
-    This decorator is for functions that are called from Python.
+    This decorator is for functions that are called from Python. Ctrl-C interrupts a call that compiles.
     """
-    return keep_on_disk(numba.njit(**_FLAGS, pipeline_class=kernel_compiler)(function))
+    return compile_apart(keep_on_disk(numba.njit(**_FLAGS, pipeline_class=kernel_compiler)(function)))
 
 
 def inlined(function):

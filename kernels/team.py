@@ -20,6 +20,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from fastnn.kernels.compiler.background import stop_waiting_when
 from fastnn.kernels.jit import inlined
 from fastnn.kernels.vector.simd import element_pointer
 
@@ -194,6 +195,7 @@ def _run_members(work: Callable[[Member], None], threads: int, caller_works: boo
     def run(t: int) -> None:
         try:
             _start_apart(t, threads)
+            stop_waiting_when(lambda: bool(barrier[STOP]))
             work(Member(t, threads, barrier))
         except BaseException as error:
             errors.append(error)

@@ -10,11 +10,21 @@ from fastnn.backends.compiled import fused, operations, predict
 from fastnn.backends.threads import TeamSize
 from fastnn.datasets import load_mnist
 from fastnn.kernels import team
+from fastnn.training import checkpoint
 
 # A process that a script starts in the background ignores Ctrl-C, and so do its children. Tests that send Ctrl-C to a
 # child would then wait forever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--faults",
+        metavar="TIMES",
+        default="1",
+        help="try TIMES as many cases in tests/faults as by default; full: 100 times as many, in hours",
+    )
 
 
 @pytest.fixture(scope="session")
@@ -59,3 +69,30 @@ def started(monkeypatch):
 
     monkeypatch.setattr(team, "run_team", counted)
     return counts
+
+
+@pytest.fixture
+def copies_after_every_batch(monkeypatch):
+    """Copy the state after every batch, and write it only at the end of a run."""
+    monkeypatch.setattr(checkpoint, "FIRST_PART", 1)
+    monkeypatch.setattr(checkpoint, "SECONDS_OF_PART", 0.0)
+    monkeypatch.setattr(checkpoint, "MAX_COST", float("inf"))
+    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN_WRITES", float("inf"))
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """Return a function that makes the next run stop with an exception after some copies of its state; 0: never."""
+    take, left = checkpoint.Saver._take, [0, KeyboardInterrupt()]
+
+    def counted(saver, make_mark):
+        take(saver, make_mark)
+        left[0] -= 1
+        if left[0] == 0:
+            raise left[1]
+
+    def stop(copies, error=None):
+        left[:] = copies, KeyboardInterrupt() if error is None else error
+
+    monkeypatch.setattr(checkpoint.Saver, "_take", counted)
+    return stop

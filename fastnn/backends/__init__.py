@@ -1,5 +1,6 @@
 """The backends: one contract (`base`), a reference in NumPy (`reference`) and compiled Numba kernels (`compiled`)."""
 
+import sys
 import warnings
 from importlib import import_module
 from typing import cast
@@ -19,8 +20,9 @@ def get_backend(name: str = "auto") -> Backend:
     Parameters
     ----------
     name : {"auto", "numba", "numpy"}
-        "numba" for the compiled kernels, "numpy" for the reference. "auto" is "numba" if Numba can be imported.
-        Otherwise "auto" is "numpy", and a RuntimeWarning says so; Python shows it once by default.
+        "numba" for the compiled kernels, "numpy" for the reference. "auto" is "numba" if Numba can be imported and
+        NUMBA_DISABLE_JIT is not set. Otherwise "auto" is "numpy", and a RuntimeWarning says so; Python shows it once
+        by default.
 
     Returns
     -------
@@ -32,7 +34,7 @@ def get_backend(name: str = "auto") -> Backend:
     SettingsError
         If the name is unknown.
     MissingDependencyError
-        If `name` is "numba" and Numba cannot be imported.
+        If `name` is "numba" and Numba cannot be imported, or NUMBA_DISABLE_JIT is set.
 
     Examples
     --------
@@ -49,17 +51,23 @@ def get_backend(name: str = "auto") -> Backend:
         except ImportError as error:
             own = (error.name or "").partition(".")[0] == "fastnn" and isinstance(error, ModuleNotFoundError)
             if name == "numba":
-                cause = f"needs Numba, which cannot be imported ({error}); try: pip install numba"
+                cause = f"needs Numba, which cannot be used ({error}); try: {_remedy()}"
                 if own:
                     cause = f"is incomplete ({error}); {_PACKAGED}"
                 raise MissingDependencyError(f'backend "numba" {cause}') from error
             missing = f"the Numba backend is incomplete ({error}); {_PACKAGED}" if own else ""
             warnings.warn(
-                f"fastnn: {missing or f'Numba cannot be imported ({error})'}; using the slower NumPy backend",
+                f"fastnn: {missing or f'Numba cannot be used ({error})'}; using the slower NumPy backend",
                 RuntimeWarning,
                 stacklevel=2,
             )
     return cast(Backend, import_module("fastnn.backends.reference"))
+
+
+def _remedy() -> str:
+    numba = sys.modules.get("numba")
+    disabled = numba is not None and numba.config.DISABLE_JIT
+    return 'unset NUMBA_DISABLE_JIT, or take the backend "numpy"' if disabled else "pip install numba"
 
 
 def backend_name(backend: Backend) -> str:

@@ -10,9 +10,11 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from fastnn.datasets.arrays import as_array
 from fastnn.datasets.sparse import canonical, is_sparse
 from fastnn.errors import DataError, SettingsError
 from fastnn.interruptible import interruptible
+from fastnn.memory import check_training_memory
 from fastnn.network import Network
 from fastnn.optim.config import LossConfig, TrainingConfig
 from fastnn.optim.optimizers import Optimizer
@@ -107,8 +109,8 @@ class TrainingData(NamedTuple):
     """Data that `check_data` has checked."""
 
     inputs: Any  # an array or a SciPy CSR matrix, (N, D), as `check_inputs` returns them
-    targets: np.ndarray  # labels, (N,) int64, or numbers, (N, C), in the network's dtype
-    sample_weight: np.ndarray | None  # (N,), in the network's dtype
+    targets: np.ndarray  # labels, (N,) int64, or numbers, (N, C), in the network's dtype; a copy of the caller's
+    sample_weight: np.ndarray | None  # (N,), in the network's dtype; a copy of the caller's
 
     @property
     def weight(self) -> float:
@@ -299,7 +301,8 @@ class Backend(Protocol):
         """Return a trainer with the network and the data laid out for training.
 
         network: copied
-        images: (N, D), an array or a SciPy CSR matrix; not copied
+        images: (N, D), an array or a SciPy CSR matrix; the values are not copied
+        targets, sample_weight: copied
         state: the state to continue from; None: a new run
         settings: those of `TrainingConfig` that the loop over epochs does not use: `l2`, `divide_l2`, `dropout`,
             `label_smoothing`, `seed` and `threads`
@@ -330,14 +333,16 @@ def named_losses(mean_loss: MeanLoss) -> tuple[MeanLoss, MeanLoss, MeanLoss]:
         logits: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
     ) -> tuple[float, np.ndarray]:
         """Return the mean binary cross-entropy, summed over a row's outputs, and its gradient."""
-        check_shapes(logits=(logits, (None, None)), targets=(targets, logits.shape))
+        check_shapes(logits=(logits, (None, None)))
+        check_shapes(targets=(targets, logits.shape))
         return mean_loss("logistic", logits, targets, sample_weight)
 
     def squared_error(
         outs: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
     ) -> tuple[float, np.ndarray]:
         """Return the mean of half the squared errors, summed over a row's outputs, and its gradient."""
-        check_shapes(outs=(outs, (None, None)), targets=(targets, outs.shape))
+        check_shapes(outs=(outs, (None, None)))
+        check_shapes(targets=(targets, outs.shape))
         return mean_loss("identity", outs, targets, sample_weight)
 
     return softmax_cross_entropy, logistic_cross_entropy, squared_error
@@ -345,6 +350,9 @@ def named_losses(mean_loss: MeanLoss) -> tuple[MeanLoss, MeanLoss, MeanLoss]:
 
 # The dtypes, in native byte order, that the backends use without conversion.
 _WORKING_DTYPES = frozenset(map(np.dtype, (np.uint8, np.float32, np.float64)))
+_LARGEST = {np.dtype(each): float(np.finfo(each).max) for each in (np.float32, np.float64)}
+# The number of values to check at a time, which stay in the cache between two passes over them.
+_FEW_VALUES = 16384
 
 
 def check_data(
@@ -374,7 +382,7 @@ def check_run(
 
 
 def check_config(network: Network, config: LossConfig, n_samples: int) -> None:
-    """Raise SettingsError unless the settings fit the network and the number of samples."""
+    """Raise SettingsError unless the settings fit the network and the number of samples, and the run the memory."""
     if config.label_smoothing and not network.loss.uses_labels:
         raise SettingsError(
             f"label_smoothing is {config.label_smoothing}, expected 0 for {network}: only softmax outputs have labels"
@@ -382,6 +390,9 @@ def check_config(network: Network, config: LossConfig, n_samples: int) -> None:
     if isinstance(config, TrainingConfig):
         for layer in network.layers:
             layer.check_batch(min(config.batch_size or n_samples, n_samples))
+        rule, itemsize = config.update_rule, network.dtype.itemsize
+        named = f"the arrays to train {network} with {rule}"
+        check_training_memory(network.n_parameters, itemsize, rule.state_bytes(itemsize), named)
 
 
 def check_inputs(network: Network, inp: Any) -> Any:
@@ -393,32 +404,67 @@ def check_inputs(network: Network, inp: Any) -> Any:
     sparse = False
     if type(inp) is not np.ndarray:  # plain arrays skip this: predicting one row takes only microseconds
         sparse = is_sparse(inp)
-        inp = inp if sparse else np.asarray(inp)
+        inp = inp if sparse else as_array(inp, "inputs")
     if inp.dtype.kind not in "buif":
         raise DataError(f"inputs have dtype {inp.dtype}, expected numbers")
     if inp.ndim != 2 or inp.shape[1] != network.n_inputs:
         raise DataError(f"inputs have shape {inp.shape}, expected (samples, {network.n_inputs}) for {network}")
     if not sparse:
         if network.standardization is not None:
-            return interruptible(network.standardization.apply, inp, network.dtype, work=3 * inp.size)
+            return network.standardization.apply(inp, network.dtype)
         return working_inputs(inp)
     if not network.layers[0].accepts_sparse:
         raise DataError(f"inputs are a sparse matrix, expected an array for the first layer of {network}")
     inp = interruptible(canonical, inp, work=4 * inp.nnz)
     if network.standardization is not None:
-        return interruptible(network.standardization.apply, inp, network.dtype, work=3 * inp.nnz)
+        return network.standardization.apply(inp, network.dtype)
     data = working_inputs(inp.data)
     return inp if data is inp.data else type(inp)((data, inp.indices, inp.indptr), shape=inp.shape)
 
 
-def all_finite(inp: Any) -> bool:
-    """Return whether an array or a CSR matrix of numbers contains neither NaN nor infinity."""
-    numbers = inp.data if is_sparse(inp) else inp
-    return numbers.dtype.kind != "f" or interruptible(_all_finite, numbers, work=numbers.size)
+def check_finite_inputs(network: Network, inp: Any) -> Any:
+    """Return what `check_inputs` returns; DataError, with the place, unless it is finite in the network's dtype.
+
+    A finite float64 number can be infinite in float32. Training would diverge, and a prediction would be NaN.
+    """
+    inputs = check_inputs(network, inp)
+    if not are_finite(inputs.data if is_sparse(inputs) else inputs, network.dtype):
+        raise _not_finite(canonical(inp) if is_sparse(inp) else inp, inputs, network.dtype)
+    return inputs
 
 
-def _all_finite(numbers: np.ndarray) -> bool:
-    return bool(np.isfinite(numbers).all())
+def are_finite(values: np.ndarray, dtype: np.dtype) -> bool:
+    """Return whether all values are finite numbers of a floating-point dtype, to which a kernel will convert them."""
+    if values.dtype.kind != "f" or not values.size:
+        return True
+    limit = _LARGEST[dtype] if values.dtype.itemsize > dtype.itemsize else None
+    flat = values.reshape(-1) if values.flags.c_contiguous else np.ravel(values)
+    for start in range(0, flat.size, _FEW_VALUES):
+        part = flat[start : start + _FEW_VALUES]
+        # Minimum and maximum are NaN if a value is.
+        if not (np.isfinite(part).all() if limit is None else part.min() >= -limit and part.max() <= limit):
+            return False
+    return True
+
+
+def _not_finite(raw: Any, inp: Any, dtype: np.dtype) -> DataError:
+    """Return the error that names the first input that is not finite, or not after the conversion to `dtype`.
+
+    raw: the inputs as they were given
+    inp: the same after the conversion to a working dtype, and standardised
+    """
+    with np.errstate(over="ignore"):
+        if is_sparse(inp):
+            rows = inp.tocoo()
+            at = int(np.isfinite(rows.data.astype(dtype)).argmin())
+            row, column = int(rows.row[at]), int(rows.col[at])
+        else:
+            row, column = divmod(int(np.isfinite(inp.astype(dtype)).argmin()), inp.shape[1])
+    value = raw[row, column]
+    where = f"{value:g} in row {row}, column {column} (from 0)"
+    if np.isfinite(value):
+        return DataError(f"inputs contain {where}, too large for {dtype}, expected smaller numbers or a scaled column")
+    return DataError(f"inputs contain NaN or infinity, such as {where}, expected finite numbers")
 
 
 def working_inputs(inp: np.ndarray) -> np.ndarray:
@@ -434,7 +480,7 @@ def working_inputs(inp: np.ndarray) -> np.ndarray:
 
 
 def check_targets(network: Network, targets: np.ndarray, n_samples: int) -> np.ndarray:
-    """Return `targets` in the form that the network's loss uses.
+    """Return a copy of `targets` in the form that the network's loss uses.
 
     Softmax outputs use labels, which `check_labels` checks. Other outputs use numbers of shape (n_samples, C) in the
     network's dtype. Raises DataError unless they are finite, and from 0 to 1 for logistic outputs.
@@ -442,7 +488,7 @@ def check_targets(network: Network, targets: np.ndarray, n_samples: int) -> np.n
     loss = network.loss
     if loss.uses_labels:
         return check_labels(targets, n_samples, network.n_classes)
-    targets = np.asarray(targets)
+    targets = as_array(targets, "targets")
     if targets.shape == (n_samples,) and network.n_outputs == 1:
         targets = targets[:, None]
     if targets.shape != (n_samples, network.n_outputs) or targets.dtype.kind not in "buif":
@@ -451,7 +497,7 @@ def check_targets(network: Network, targets: np.ndarray, n_samples: int) -> np.n
             f"{network.n_outputs}) for {network}"
         )
     with np.errstate(over="ignore"):  # the check below finds overflow
-        targets = np.ascontiguousarray(targets, network.dtype)
+        targets = np.array(targets, network.dtype, order="C")
     if not np.isfinite(targets).all():
         raise DataError(f"targets contain NaN, infinity or a value too large for {network.dtype}")
     low, high = loss.target_range
@@ -463,30 +509,36 @@ def check_targets(network: Network, targets: np.ndarray, n_samples: int) -> np.n
 
 
 def check_labels(labels: np.ndarray, n_samples: int, n_classes: int) -> np.ndarray:
-    """Return `labels` as int64, shape (n_samples,); DataError unless they are integers from 0 to n_classes - 1."""
-    labels = np.asarray(labels)
+    """Return a copy of `labels` as int64, shape (n_samples,).
+
+    Raises DataError unless they are integers from 0 to n_classes - 1. The copy is what is checked: a kernel writes
+    where a label says, and the caller's array may change at any time.
+    """
+    labels = as_array(labels, "labels")
     if labels.shape != (n_samples,) or labels.dtype.kind not in "iu":
         raise DataError(
             f"labels have shape {labels.shape}, dtype {labels.dtype}, expected ({n_samples},) whole numbers"
         )
-    if len(labels) and not (labels.min() >= 0 and labels.max() < n_classes):
+    own = np.array(labels, np.int64)  # a number beyond int64 becomes negative
+    if len(own) and not (own.min() >= 0 and own.max() < n_classes):
         raise DataError(
             f"labels run from {labels.min()} to {labels.max()}, expected 0 to {n_classes - 1} for {n_classes} classes"
         )
-    return np.ascontiguousarray(labels, np.int64)
+    return own
 
 
 def check_sample_weight(sample_weight: Any, n_samples: int, dtype: np.dtype) -> np.ndarray | None:
-    """Return `sample_weight` as `dtype`, shape (n_samples,), or None.
+    """Return a copy of `sample_weight` as `dtype`, shape (n_samples,), or None.
 
     Raises DataError unless every weight is finite and 0 or more, and at least one is above 0.
     """
     if sample_weight is None:
         return None
+    given = as_array(sample_weight, "sample_weight")
+    if given.shape != (n_samples,) or given.dtype.kind not in "buif":
+        raise DataError(f"sample_weight has shape {given.shape}, dtype {given.dtype}, expected ({n_samples},) numbers")
     with np.errstate(over="ignore"):  # the check below finds overflow
-        weight = np.ascontiguousarray(sample_weight, dtype)
-    if weight.shape != (n_samples,):
-        raise DataError(f"sample_weight has shape {weight.shape}, expected ({n_samples},)")
+        weight = np.array(given, dtype, order="C")
     if not (np.isfinite(weight).all() and (weight >= 0).all()):
         raise DataError(f"sample_weight has an entry that is negative or not finite as {dtype}, expected 0 or more")
     if not weight.any():
@@ -495,9 +547,23 @@ def check_sample_weight(sample_weight: Any, n_samples: int, dtype: np.dtype) -> 
 
 
 def check_shapes(**arrays: tuple[np.ndarray, Sequence[int | None]]) -> None:
-    """Raise DataError unless each array has its expected shape; None matches any size."""
+    """Raise DataError unless each is an array of numbers with its expected shape; None matches any size."""
+    check_numbers(**{name: array for name, (array, _) in arrays.items()})
     for name, (array, shape) in arrays.items():
         fitting = tuple(have if want is None else want for have, want in zip(array.shape, shape, strict=False))
         if array.ndim != len(shape) or array.shape != fitting:
             wanted = ", ".join("any" if size is None else str(size) for size in shape)
             raise DataError(f"{name} has shape {array.shape}, expected ({wanted})")
+
+
+def check_numbers(**arrays: Any) -> None:
+    """Raise DataError unless each is an array, or a sparse matrix, of real numbers.
+
+    A `numpy.matrix` multiplies where arrays work element by element, and the mask of a masked array would be lost: both
+    are refused.
+    """
+    for name, array in arrays.items():
+        if not hasattr(array, "dtype") or isinstance(array, (np.matrix, np.ma.MaskedArray, np.generic)):
+            raise DataError(f"{name} is a {type(array).__name__}, expected an array")
+        if array.dtype.kind not in "buif":
+            raise DataError(f"{name} has dtype {array.dtype}, expected numbers")

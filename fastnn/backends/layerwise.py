@@ -20,6 +20,7 @@ from fastnn.backends.base import (
     check_inputs,
 )
 from fastnn.interruptible import PER_MULTIPLICATION, interruptible, stop_if_abandoned
+from fastnn.memory import check_memory
 from fastnn.network import Network
 from fastnn.network.layers import Arrays, Forward, Layer
 from fastnn.optim.config import LossConfig, TrainingConfig
@@ -146,9 +147,17 @@ def _loss_of_batch(
     return LossAndGradients(loss, dweights, dbiases, network.loss.n_correct(logits, batch.targets), statistics)
 
 
+def _check_memory(network: Network, n_rows: int, purpose: str) -> None:
+    """Raise OutOfMemoryError if the passes of all layers need more memory than the process may use."""
+    n_units = network.sizes[0] + 2 * sum(network.sizes[1:])  # the weighted sums and the outputs
+    named = f"the outputs of all layers for {n_rows:,} rows {purpose} by {network}"
+    check_memory(n_rows * n_units * network.dtype.itemsize, named)
+
+
 # --- The functions of a backend --------------------------------------------------------------------------------------
 def predict_logits(ops: Any, network: Network, inp: Any) -> np.ndarray:
     """Return the last layer's weighted sums."""
+    _check_memory(network, inp.shape[0], "to predict")
     inp = check_inputs(network, inp)
     return interruptible(_logits, ops, network, inp, work=_work_of_pass(network, inp.shape[0]))
 
@@ -204,7 +213,8 @@ class Trainer:
             self._epoch, self._step, self._sums = state.epochs, state.steps, state.sums
 
     def prepare(self, n_rows: int, batch_size: int) -> None:
-        """Do nothing: there is nothing to lay out."""
+        """Check that a batch fits in memory; there is nothing to lay out."""
+        _check_memory(self._network, min(batch_size, n_rows), "of a batch")
 
     def run_epoch(
         self, order: np.ndarray, batch_size: int, learning_rate: float, batches: range | None = None

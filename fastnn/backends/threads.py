@@ -9,11 +9,8 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
-from fastnn.checks import check_integer
+from fastnn.checks import MAX_THREADS, check_integer
 from fastnn.control_group import cpu_quota
-
-# More threads than this are a mistake: no machine with so many cores runs networks this small any faster.
-MAX_THREADS = 1024
 
 # If a thread runs on a core for less than this fraction of an epoch, another process competes for the core.
 CROWDED_BELOW = 0.7
@@ -88,31 +85,36 @@ class TeamSize:
 
 
 class BlasLimit:
-    """Caps BLAS threads while any run of the reference backend is active.
+    """Caps BLAS threads while any run needs that: those of the reference backend, and L-BFGS.
 
-    The limit applies to the whole process. Of concurrent runs, the first one sets it and the last one to end lifts it.
+    The limit applies to the whole process. Of concurrent runs, the smallest number counts; the last one to end lifts
+    the limit.
     """
 
     def __init__(self) -> None:
-        self._lock, self._runs = threading.Lock(), 0
-        self._limit: Any = None
+        self._lock = threading.Lock()
+        self._numbers: list[int] = []  # those of the runs
+        self._before: Any = None  # restores what was there before the first of these runs
 
     @contextmanager
     def hold(self, threads: int) -> Iterator[None]:
         """Keep the limit for the duration of one run."""
-        import threadpoolctl
+        from threadpoolctl import threadpool_limits
 
         with self._lock:
-            self._runs += 1
-            if self._runs == 1:
-                self._limit = threadpoolctl.threadpool_limits(threads, user_api="blas")
+            limits = threadpool_limits(min([threads, *self._numbers]), user_api="blas")
+            self._before = self._before or limits
+            self._numbers.append(threads)
         try:
             yield
         finally:
             with self._lock:
-                self._runs -= 1
-                if self._runs == 0:
-                    self._limit.restore_original_limits()
+                self._numbers.remove(threads)
+                if self._numbers:
+                    threadpool_limits(min(self._numbers), user_api="blas")
+                else:
+                    self._before.restore_original_limits()
+                    self._before = None
 
 
 BLAS_LIMIT = BlasLimit()

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,9 +40,8 @@ class Warmup(NamedTuple):
 def warmup(dtypes: Sequence[str] = ("float32",)) -> Warmup:
     """Compile the kernels of the Numba backend, or load them if they are on disk already.
 
-    The kernels cover training and prediction with networks of any shape, on uint8 pixels and on inputs with the
-    network's dtype. They also cover the backend's single operations, except `logistic_cross_entropy` and
-    `squared_error`.
+    The kernels cover training and prediction with networks of any shape, on inputs of any dtype, and the backend's
+    single operations. Nothing is left to compile after it for networks of these dtypes.
 
     Parameters
     ----------
@@ -74,23 +73,11 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> Warmup:
     from fastnn.kernels.compiler import cache
 
     n_compiled, n_loaded = len(cache.compilations), cache.loads()
-    n_samples = 4096
-    images, labels = np.tile(np.array([0, 0, 1, 1], np.uint8), (n_samples, 1)), np.zeros(n_samples, np.int64)
     for network in networks:
-        for inputs in (images, images.astype(network.dtype)):
-            trainer = engine.trainer(network, inputs, labels, SGD(), threads=1)
-            # In small batches threads share units. In the full batch they share rows, in row blocks.
-            for batch_size in (1, n_samples):
-                trainer.prepare(n_samples, batch_size)
-            engine.predict_proba(network, inputs[:1])
-        inp, weight, bias = np.ones((1, 4), network.dtype), network.weights[0], network.biases[0]
-        engine.matmul(inp, weight)
-        engine.relu_backward(inp, engine.relu(inp))
-        engine.softmax_cross_entropy(engine.softmax(inp), labels[:1])
-        out = engine.dense_forward(inp, weight, bias)
-        engine.dense_backward(out, inp, weight)
-        out, mean, variance = engine.batch_norm_forward(out, bias, bias, 1e-5)
-        engine.batch_norm_backward(out, out, bias, mean, variance, 1e-5)
+        for dtype in (np.dtype(np.uint8), network.dtype):  # all other inputs are converted to the network's dtype
+            _call_epochs(engine, network, dtype)
+            _call_epochs_of_many_inputs(engine, network.dtype, dtype)
+        _call_operations(engine, network)
     compiled = cache.compilations[n_compiled:]
     return Warmup(
         tuple(compilation.kernel for compilation in compiled),
@@ -98,6 +85,54 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> Warmup:
         time.perf_counter() - start,
         sum((compilation.seconds for compilation in compiled), 0.0),
     )
+
+
+# The number of samples that are enough for row blocks, and for threads to share the rows of the widest networks.
+_N_SAMPLES = 4096
+
+
+def _call_epochs(engine: Any, network: Network, dtype: np.dtype) -> None:
+    """Prepare epochs and predict, on inputs of `dtype`."""
+    images, labels = np.tile(np.array([0, 0, 1, 1], dtype), (_N_SAMPLES, 1)), np.zeros(_N_SAMPLES, np.int64)
+    trainer = engine.trainer(network, images, labels, SGD(), threads=1)
+    # In small batches threads share units. In the full batch they share rows, in row blocks.
+    for batch_size in (1, _N_SAMPLES):
+        trainer.prepare(_N_SAMPLES, batch_size)
+    engine.predict_proba(network, images[:1])
+
+
+def _call_epochs_of_many_inputs(engine: Any, real: np.dtype, dtype: np.dtype) -> None:
+    """Prepare epochs whose lists of nonzero inputs have indices of four bytes: two bytes are too few for the inputs."""
+    from scipy.sparse import csr_matrix
+
+    from fastnn.backends.compiled.inputs import NonzeroInputs
+    from fastnn.backends.compiled.layout import readonly_view
+    from fastnn.kernels.inputs.row_blocks import MOST_UNITS, ROW_BLOCK
+
+    n_inputs, n_samples = 2**16 + 1, 2 * _N_SAMPLES + 1
+    NonzeroInputs(readonly_view(np.ones((ROW_BLOCK, n_inputs), dtype)), None, real).row_blocks(MOST_UNITS)
+    matrix = csr_matrix((n_samples, n_inputs), dtype=dtype)
+    network = Network.initialize((n_inputs, 1), dtype=real)
+    trainer = engine.trainer(network, matrix, np.zeros(n_samples, np.int64), SGD(), threads=1)
+    trainer.prepare(n_samples, n_samples)
+
+
+def _call_operations(engine: Any, network: Network) -> None:
+    """Call each operation that has a kernel."""
+    inp, label, weight, bias = (
+        np.ones((1, 4), network.dtype),
+        np.zeros(1, np.int64),
+        network.weights[0],
+        network.biases[0],
+    )
+    engine.matmul(inp, weight)
+    engine.relu_backward(inp, engine.relu(inp))
+    engine.softmax_cross_entropy(engine.softmax(inp), label)
+    engine.squared_error(inp, inp)
+    out = engine.dense_forward(inp, weight, bias)
+    engine.dense_backward(out, inp, weight)
+    out, mean, variance = engine.batch_norm_forward(out, bias, bias, 1e-5)
+    engine.batch_norm_backward(out, out, bias, mean, variance, 1e-5)
 
 
 def compile_seconds(backend: str) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastnn.cli.data import FILES, add_data, read_test_data, reading
 from fastnn.cli.models import add_model, load_model
 from fastnn.cli.options import AddCommand, add_backend
-from fastnn.cli.output import say_notes
+from fastnn.cli.output import printable, say_notes
 
 if TYPE_CHECKING:
     from fastnn.evaluation.evaluate import ClassEvaluation, RegressionEvaluation
@@ -37,9 +37,10 @@ def run(options: argparse.Namespace) -> None:
         print(f"root mean squared error {scores.rmse:.4g}, mean absolute error {scores.mae:.4g}")
         return
     print(f"accuracy {scores.accuracy:.2%}, loss {scores.loss:.4f} on {len(data):,} samples of {data.name}")
-    width = max(5, *map(len, model.class_names))
+    names = [printable(name, lines=False) for name in model.class_names]
+    width = max(5, *map(len, names))
     print(f"{'class':>{width}}  precision  recall      f1  samples")
-    for name, score in zip(model.class_names, scores.per_class, strict=True):
+    for name, score in zip(names, scores.per_class, strict=True):
         print(f"{name:>{width}}  {score.precision:9.2%}  {score.recall:6.2%}  {score.f1:6.2%}  {score.support:7,}")
 
 

@@ -30,7 +30,7 @@ def register(add: AddCommand) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from fastnn.checks import check_choice, check_integer
+    from fastnn.checks import check_choice, check_integer, display_path
     from fastnn.evaluation.evaluate import data_for
     from fastnn.explanation import ExplainDisplay, explain
     from fastnn.models.pictures import picture_rows
@@ -58,4 +58,4 @@ def run(options: argparse.Namespace) -> None:
         return
     print(explanation)
     if figure is not None:
-        print(f"\nfigure {figure}")
+        print(f"\nfigure {display_path(figure)}")

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from fastnn.cli.output import printable
 from fastnn.suggestions import did_you_mean
 
 USAGE = 2
@@ -79,6 +80,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exit with one line."""
+        message = printable(message, lines=False)
         self.exit(USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 

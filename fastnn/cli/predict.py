@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fastnn.cli.data import FILES, add_data, reading
 from fastnn.cli.models import add_model, load_model
 from fastnn.cli.options import AddCommand, add_backend
-from fastnn.cli.output import say, say_notes
+from fastnn.cli.output import printable, say, say_notes
 from fastnn.errors import FastnnError, SettingsError
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def _write(columns: dict[str, list[Any]], options: argparse.Namespace) -> None:
     writer.writerow(columns)
     writer.writerows(zip(*columns.values(), strict=True))
     if options.out is not None:
+        from fastnn.checks import display_path
         from fastnn.files.atomic import write_atomically
 
         write_atomically(options.out, table.getvalue().encode())
@@ -105,7 +107,7 @@ def _write(columns: dict[str, list[Any]], options: argparse.Namespace) -> None:
         sys.stdout.write(table.getvalue())
     else:
         count = len(next(iter(columns.values())))
-        print(f"{count:,} predictions in {options.out}")
+        print(f"{count:,} predictions in {display_path(options.out)}")
 
 
 # --- Pictures --------------------------------------------------------------------------------------------------------
@@ -143,20 +145,23 @@ def _predict_pictures(model: "Model", options: argparse.Namespace) -> None:
 def _pictures(arguments: Sequence[str]) -> list[str]:
     """Return the paths of the pictures: files as given, and the pictures in folders, in the order of their names."""
     from fastnn.checks import display_path
-    from fastnn.datasets.pictures.images import SUFFIXES
+    from fastnn.datasets.pictures.decode import SUFFIXES
     from fastnn.errors import FileError
 
     found: list[str] = []
     for argument in arguments:
         path = Path(argument)
-        if path.is_dir():
-            inside = sorted(each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES and each.is_file())
+        if os.path.isdir(path):
+            inside = sorted(
+                each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES and os.path.isfile(each)
+            )
             if not inside:
                 raise FileError(
                     f"{display_path(path)}: the folder has no pictures, expected files such as .png or .jpg"
                 )
             found += map(str, inside)
-        elif not path.exists() and any(mark in argument for mark in "*?["):  # a pattern that no shell has expanded
+        elif not os.path.exists(path) and any(mark in argument for mark in "*?["):
+            # A pattern that no shell has expanded.
             from glob import glob
 
             matching = sorted(glob(argument, recursive=True))
@@ -195,7 +200,7 @@ def _line(answer: dict[str, Any]) -> str:
     from fastnn.checks import display_path
     from fastnn.evaluation.confidence import probability_text
 
-    name = display_path(answer["image"])
+    name, predicted = display_path(answer["image"]), printable(str(answer["prediction"]), lines=False)
     if "probability" not in answer:
-        return f"{name}: {answer['prediction']}"
-    return f"{name}: {answer['prediction']} ({probability_text(answer['probability'])})"
+        return f"{name}: {predicted}"
+    return f"{name}: {predicted} ({probability_text(answer['probability'])})"

@@ -149,14 +149,14 @@ def _finished_run(
 
     record, config = RunRecord.of(plan, recorded), plan.config
     training, validation = plan.for_training(plan.splits.train), plan.for_training(plan.splits.validation)
-    callbacks = [folder.model_saver(plan)] if options.quiet else [Progress(), folder.model_saver(plan)]
+    callbacks = [folder.saver(record)] if options.quiet else [Progress(), folder.saver(record)]
     dtype, state = str(plan.network.dtype), _state(folder, record, options)
     ended = None if state is None else end_of(state, continued(state, config, {}))
     if state is not None and ended is not None:  # it may have been killed before all its files were written
         result = result_of(state, ended)
         folder.save(result, record)
         return folder.evaluate(result, record)
-    folder.begin(record)
+    folder.check_free_space(plan.network)
 
     def run_training() -> "TrainingResult":
         try:

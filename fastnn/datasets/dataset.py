@@ -1,14 +1,14 @@
 """`Dataset`, which every reader returns: samples, labels and their classes, the scale of pixels and the image shape."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 
 import numpy as np
 
-from fastnn.checks import short
-from fastnn.datasets.arrays import as_images, as_labels
+from fastnn.checks import is_integer, is_number, short
+from fastnn.datasets.arrays import as_images, as_labels, check_lengths
 from fastnn.datasets.sparse import canonical, is_sparse
 from fastnn.errors import DataError
 from fastnn.interruptible import interruptible
@@ -54,8 +54,9 @@ class Dataset:
     Raises
     ------
     DataError
-        If images or labels are no numbers or their shapes do not match, or if `pixel_max` is not a positive finite
-        number.
+        If images are no numbers or have missing values, labels are missing or mix texts and numbers, shapes do not
+        match, `pixel_max` is not a positive finite number, or a name has more than 1,000 characters. Masked arrays with
+        missing values and `numpy.matrix` are refused.
 
     Examples
     --------
@@ -81,14 +82,16 @@ class Dataset:
 
     def __post_init__(self) -> None:
         images, shape, names = as_images(self.images, self.name)
-        self._set(images=images, notes=tuple(self.notes))
+        for field_name in ("classes", "feature_names", "notes"):
+            self._set(**{field_name: _as_tuple(getattr(self, field_name), f"{self.name}: {field_name}")})
+        self._set(images=images)
         if self.image_shape is None:
             self._set(image_shape=shape)
         if self.feature_names is None:
             self._set(feature_names=names)
         if self.labels is not None:
             labels, classes = as_labels(self.labels, self.name, numbered=self.classes is not None)
-            self._set(labels=labels, classes=classes if self.classes is None else tuple(self.classes))
+            self._set(labels=labels, classes=classes if self.classes is None else self.classes)
         self._check()
 
     def _set(self, **values: Any) -> None:
@@ -117,8 +120,10 @@ class Dataset:
                     f"{self.name}: labels run from {self.labels.min()} to {largest}, "
                     f"expected 0 to {len(self.classes) - 1} for the classes {short(list(self.classes))}"
                 )
-        if not (np.isfinite(self.pixel_max) and self.pixel_max > 0):
-            raise DataError(f"{self.name}: pixel_max is {self.pixel_max}, expected a positive number")
+        if not (is_number(self.pixel_max) and np.isfinite(self.pixel_max) and self.pixel_max > 0):
+            raise DataError(f"{self.name}: pixel_max is {short(self.pixel_max)}, expected a positive number")
+        check_lengths(self.classes or (), f"{self.name}: classes")
+        check_lengths(self.feature_names or (), f"{self.name}: feature_names")
 
     def __len__(self) -> int:
         return int(self.images.shape[0])
@@ -258,8 +263,19 @@ def class_text(label: Any) -> str:
     return str(int(label)) if float(label).is_integer() else repr(float(label))
 
 
+def _as_tuple(values: Any, name: str) -> tuple[Any, ...] | None:
+    """Return a sequence as a tuple; DataError for a single text, and for a set, which has no order."""
+    if values is None:
+        return None
+    if isinstance(values, str | bytes | set | frozenset) or not isinstance(values, Iterable):
+        raise DataError(f"{name} is {short(values)}, expected a sequence")
+    return tuple(values)
+
+
 def _checked_shape(shape: Any, n_inputs: int, name: str) -> tuple[int, int]:
-    sides = tuple(shape)
+    sides = _as_tuple(shape, f"{name}: image_shape") or ()
+    if not all(map(is_integer, sides)):
+        raise DataError(f"{name}: image_shape is {short(shape)}, expected (height, width)")
     if len(sides) != 2 or sides[0] * sides[1] != n_inputs:
         raise DataError(
             f"{name}: images have {n_inputs} pixels, expected {' x '.join(map(str, sides))} as in image_shape"

@@ -24,34 +24,64 @@ MAX_BYTES = 4 * 2**30
 """The default of the readers' `max_bytes`: the largest size of a file's content, decompressed."""
 
 _CHUNK = 2**20
-# An archive above both limits, of size and of compression ratio, is a bomb. Real images compress 10 to 100 times, and
-# small archives do no harm. Entries that overlap count once in the size of the file.
-_BOMB_RATIO = 1000
-_BOMB_SIZE = 64 * 2**20
+# A file that unpacks to more than both limits is a bomb. Real images compress 5 to 100 times, and deflate at most 1,032
+# times, so that a larger ratio would be no limit.
+_BOMB_RATIO = 100
+_BOMB_SIZE = 32 * 2**20
 
 
 class _Compression(NamedTuple):
     name: str
     magic: bytes
     open: Any
-    # The largest factor of compression. A larger declared size is an error before anything is decompressed.
-    limit: int
 
 
 _COMPRESSIONS = (
-    _Compression("gzip", b"\x1f\x8b", lambda file: GzipFile(fileobj=file), 1032),
-    _Compression("bzip2", b"BZh", BZ2File, 2**21),
-    _Compression("xz", b"\xfd7zXZ\0", LZMAFile, 2**14),
+    _Compression("gzip", b"\x1f\x8b", lambda file: GzipFile(fileobj=file)),
+    _Compression("bzip2", b"BZh", BZ2File),
+    _Compression("xz", b"\xfd7zXZ\0", LZMAFile),
 )
+
+
+class Allowance:
+    """The number of bytes that the content of one file on disk may have after decompression.
+
+    It is 100 times the size of the file, and at least 32 MiB. The files in an archive share the allowance of the
+    archive, and so do archives in archives: otherwise each level of nesting would multiply the size.
+
+    Parameters
+    ----------
+    stored : int
+        The size of the file on disk, in bytes.
+    """
+
+    def __init__(self, stored: int) -> None:
+        self._stored = stored
+        self.left = max(_BOMB_SIZE, _BOMB_RATIO * stored)
+
+    def take(self, size: int, name: str) -> None:
+        """Count `size` more bytes; raise DataError if the file `name` has more than allowed."""
+        self.left -= size
+        if self.left < 0:
+            raise self.exceeded(name)
+
+    def exceeded(self, name: str, found: str = "more bytes after decompression") -> DataError:
+        """Return the error of a file whose content is too large."""
+        expected = f"at most {_BOMB_RATIO} times the {self._stored} bytes of the file, or {_BOMB_SIZE >> 20} MiB"
+        return DataError(f"{name}: found {found}, expected {expected}; if it is intact, decompress it first")
 
 
 @dataclass(frozen=True)
 class Member:
-    """A file inside an archive: its name in messages, its path in the archive, and its bytes as they are stored."""
+    """A file inside an archive: its name in messages, its path in the archive, and its bytes as they are stored.
+
+    `allowance` is that of the archive on disk.
+    """
 
     name: str
     path: PurePath
     data: bytes = field(repr=False)
+    allowance: Allowance = field(repr=False, compare=False)
 
 
 Source = FilePath | Member
@@ -103,10 +133,11 @@ class Content:
 
     A compressed file is recognised by its first bytes, not by its name. `name` is the name of the file in messages,
     `stored` the size of the file on disk, `compression` its name or "", and `size` that of the content, in bytes; None
-    for a compressed file, whose size is unknown until it is read.
+    for a compressed file, whose size is unknown until it is read. `allowance` limits the size of what is decompressed;
+    None: that of the file itself.
     """
 
-    def __init__(self, file: IO[bytes], name: str) -> None:
+    def __init__(self, file: IO[bytes], name: str, allowance: Allowance | None = None) -> None:
         self.name = name
         self._file = file
         self.stored = file.seek(0, os.SEEK_END)
@@ -118,6 +149,7 @@ class Content:
         self._packed = next((each for each in _COMPRESSIONS if start.startswith(each.magic)), None)
         self.compression = self._packed.name if self._packed else ""
         self.size = None if self._packed else self.stored
+        self.allowance = allowance or Allowance(self.stored)
         self._data: IO[bytes] = self._packed.open(file) if self._packed else file
 
     def __enter__(self) -> "Content":
@@ -131,14 +163,12 @@ class Content:
         """The stored bytes, as an open file."""
         return self._file
 
-    @property
-    def max_size(self) -> int:
-        """An upper bound for the size of the content, in bytes."""
-        return self.stored * self._packed.limit if self._packed else self.stored
-
     def read(self, size: int) -> bytes:
         """Read the next `size` bytes, or fewer at the end of the content."""
-        return self._read(self._data, size)
+        data = self._read(self._data, size)
+        if self._packed:
+            self.allowance.take(len(data), self.name)
+        return data
 
     def read_into(self, values: np.ndarray) -> int:
         """Fill the one-dimensional `values` with the next bytes; return the number of bytes read.
@@ -176,7 +206,7 @@ def open_content(source: Source) -> Content:
     """Open a file as `Content`; raise FileError if it cannot be opened, DataError if it is empty."""
     file = open_source(source)
     try:
-        return Content(file, source_name(source))
+        return Content(file, source_name(source), source.allowance if isinstance(source, Member) else None)
     except BaseException:
         file.close()
         raise
@@ -196,14 +226,22 @@ def read_whole(source: Source, max_bytes: int) -> bytes:
     return data.getvalue()
 
 
-def check_unpacked(unpacked: int, stored: int, max_bytes: int, name: str) -> None:
-    """Raise DataError if an archive of `stored` bytes declares too many bytes after decompression."""
-    for limit, expected in (
-        (max_bytes, f"max_bytes = {max_bytes}"),
-        (max(_BOMB_SIZE, _BOMB_RATIO * stored), f"{_BOMB_RATIO} times as many as the {stored} bytes of the file"),
-    ):
-        if unpacked > limit:
-            raise DataError(f"{name}: declares {unpacked} bytes after decompression, expected at most {expected}")
+def allowance_of(source: Source) -> Allowance:
+    """Return what a file may have after decompression: of a file in an archive, what the archive has left."""
+    if isinstance(source, Member):
+        return source.allowance
+    with open_binary(source) as file:
+        return Allowance(file.seek(0, os.SEEK_END))
+
+
+def check_unpacked(unpacked: int, allowance: Allowance, max_bytes: int, name: str) -> None:
+    """Raise DataError if an archive declares too many bytes after decompression; else count them."""
+    found = f"declares {unpacked} bytes after decompression"
+    if unpacked > max_bytes:
+        raise DataError(f"{name}: {found}, expected at most max_bytes = {max_bytes}")
+    if unpacked > allowance.left:
+        raise allowance.exceeded(name, f"an archive that {found}")
+    allowance.take(unpacked, name)
 
 
 @contextmanager

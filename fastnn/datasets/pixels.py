@@ -9,6 +9,9 @@ from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError
 
 LARGEST_BYTE = 255
+# A sparse matrix of a few bytes can declare any number of rows and columns. Each row takes 8 bytes in a CSR matrix, and
+# a network has weights for each column.
+MAX_SPARSE_SIDE = 2**24
 
 
 def check_not_empty(shape: tuple[int, ...], name: str) -> None:
@@ -17,6 +20,12 @@ def check_not_empty(shape: tuple[int, ...], name: str) -> None:
         raise DataError(f"{name}: found array with 0 sample(s) (shape={shape}) while a minimum of 1 is required")
     if 0 in shape:
         raise DataError(f"{name}: found array with 0 feature(s) (shape={shape}) while a minimum of 1 is required")
+
+
+def check_sparse_shape(shape: tuple[int, ...]) -> None:
+    """Raise ValueError, to which the reader adds the place, if a sparse matrix declares too many rows or columns."""
+    if max(shape) > MAX_SPARSE_SIDE:
+        raise ValueError(f"a sparse matrix of shape {shape}, above {MAX_SPARSE_SIDE} rows or columns")
 
 
 def as_pixels(values: np.ndarray, name: str) -> np.ndarray:

@@ -15,21 +15,20 @@ def is_sparse(inp: Any) -> bool:
 def canonical(inp: Any) -> Any:
     """Return the CSR matrix `inp` with sorted column indices, no duplicates and no explicit zeros.
 
-    Therefore equal data give equal index and value arrays. The result shares the arrays of `inp` if they already have
-    this form; otherwise it has copies. The arrays of `inp` are never changed.
+    Therefore equal data give equal index and value arrays. The result has its own `indptr` and `indices`, which are
+    checked after they are copied: kernels read and write where these say, and the caller's arrays may change at any
+    time. It shares the values if they already have this form. The arrays of `inp` are never changed.
 
     Raises DataError if `inp` has another sparse format, or if its indptr or indices do not match its shape. The kernels
-    rely on this check.
+    rely on this check. Flags that SciPy has cached in `inp` are ignored.
     """
-    if inp.format != "csr":
-        raise DataError(f"inputs are a sparse matrix of format {inp.format!r}, expected 'csr': try .tocsr()")
-    indptr, indices, data = inp.indptr, inp.indices, inp.data
-    has_rows = len(indptr) == inp.shape[0] + 1 and indptr[0] == 0 and (np.diff(indptr) >= 0).all()
-    consistent = has_rows and len(indices) == len(data) and indptr[-1] <= len(data)
-    if not consistent or (len(indices) and not (indices.min() >= 0 and indices.max() < inp.shape[1])):
-        raise DataError(f"inputs are a CSR matrix whose indptr or indices do not fit its shape {inp.shape}")
-    # A new object: SciPy caches in it whether the indices are sorted, and trusts that cache later.
-    matrix = type(inp)((data[: indptr[-1]], indices[: indptr[-1]], indptr), shape=inp.shape)
+    if getattr(inp, "format", None) != "csr":
+        found = getattr(inp, "format", type(inp).__name__)
+        raise DataError(f"inputs are a sparse matrix of format {found!r}, expected 'csr': try .tocsr()")
+    indptr, indices, data, shape = np.array(inp.indptr), np.array(inp.indices), np.asarray(inp.data), inp.shape
+    if not _fits(indptr, indices, data, shape):
+        raise DataError(f"inputs are a CSR matrix whose indptr or indices do not fit its shape {shape}")
+    matrix = type(inp)((data[: indptr[-1]], indices[: indptr[-1]], indptr), shape=shape)
     if not matrix.has_canonical_format:
         matrix = matrix.copy()
         matrix.sum_duplicates()
@@ -37,3 +36,18 @@ def canonical(inp: Any) -> Any:
         matrix = matrix.copy()
         matrix.eliminate_zeros()
     return matrix
+
+
+def _fits(indptr: np.ndarray, indices: np.ndarray, data: np.ndarray, shape: tuple[int, ...]) -> bool:
+    """Return whether the arrays of a CSR matrix fit its shape."""
+    if len(shape) != 2 or any(each.ndim != 1 for each in (indptr, indices, data)):
+        return False
+    if any(each.dtype.kind not in "iu" for each in (indptr, indices)):
+        return False
+    # Neighbours are compared, not subtracted: a difference can wrap.
+    if len(indptr) != shape[0] + 1 or indptr[0] != 0 or not (indptr[1:] >= indptr[:-1]).all():
+        return False
+    if len(indices) != len(data) or indptr[-1] > len(data):
+        return False
+    used = indices[: indptr[-1]]
+    return not len(used) or bool(used.min() >= 0 and used.max() < shape[1])

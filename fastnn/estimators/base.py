@@ -29,15 +29,17 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from fastnn.backends import get_backend
 from fastnn.backends.base import TrainerState, check_inputs, check_sample_weight
 from fastnn.backends.reference import activate
-from fastnn.checks import is_number
+from fastnn.checks import is_number, short
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
+from fastnn.estimators.arguments import check_labels_given, check_rows, check_weights_given
 from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks
 from fastnn.estimators.fit_watch import FitRules, FitWatch, WatchState
 from fastnn.estimators.model_mixin import INITIAL_STATE, ModelFileMixin
 from fastnn.estimators.parameters import check_parameters, items
 from fastnn.estimators.row_order import ScikitOrder
 from fastnn.interruptible import LONG_WORK, interruptible
+from fastnn.memory import check_memory, check_training_memory
 from fastnn.network import Network, Standardization
 from fastnn.network.network import hidden_activations
 from fastnn.optim.config import TrainingConfig
@@ -49,8 +51,6 @@ from fastnn.training.train import EpochEnd, TrainingInterrupted, TrainingResult,
 if TYPE_CHECKING:
     import pandas
 
-# The maximum fraction of the machine's memory for the parameters, their gradient and the solver's state.
-MAX_MEMORY_FRACTION = 0.9
 # Larger arrays of inputs are checked by scikit-learn: that takes only a small part of the time of their prediction.
 MAX_PLAIN_SIZE = 2**16
 # About how many times a check or a statistic reads or writes a value.
@@ -68,6 +68,8 @@ _LIBRARY_FILES = (
 
 class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelFileMixin):
     """Base class of the estimators; use MLPClassifier or MLPRegressor."""
+
+    _numeric_targets: bool  # whether the targets are numbers, rather than labels
 
     network_: Network
     n_features_in_: int
@@ -237,18 +239,13 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         return interruptible(Standardization.fit, X, work=_N_VALUE * np.prod(X.shape))
 
     def _check_memory(self, sizes: tuple[int, ...]) -> None:
-        """Raise MemoryError, before any allocation, if parameters, gradient and solver state need too much memory."""
-        n_parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
-        n_bytes = n_parameters * (8 + 4 * self._dtype.itemsize)
-        try:
-            memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        except (AttributeError, ValueError, OSError):  # some systems do not report their memory
-            return
-        if n_bytes > MAX_MEMORY_FRACTION * memory:
-            raise MemoryError(
-                f"hidden_layer_sizes={self.hidden_layer_sizes} gives {n_parameters:,} parameters, which need about "
-                f"{n_bytes / 2**30:,.1f} GiB to train, expected at most {MAX_MEMORY_FRACTION * memory / 2**30:.1f} GiB"
-            )
+        """Raise OutOfMemoryError, before any allocation, if the network and its training need too much memory."""
+        n_parameters, itemsize = (
+            sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes)),
+            self._dtype.itemsize,
+        )
+        named = f"hidden_layer_sizes is {short(self.hidden_layer_sizes)}: {n_parameters:,} parameters"
+        check_training_memory(n_parameters, itemsize, self._optimizer().state_bytes(itemsize), named)
 
     def _previous_network(self, targets: np.ndarray) -> Network:
         """Return the current network with the current parameters; raise ValueError if it does not match the targets."""
@@ -339,15 +336,16 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
     def _dtype(self) -> np.dtype:
         return np.dtype(self.dtype)
 
-    def _check_data(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
-        """Return X, and y if given, after scikit-learn's checks.
+    def _check_data(self, X: Any, y: Any = "no_validation", *, reset: bool, source: str = "") -> Any:
+        """Return X, and y if given, after scikit-learn's checks. `source` is what messages add to "X" and "y".
 
         uint8 stays uint8, other dtypes become the working dtype, and sparse matrices become CSR. Finiteness is checked
         after the cast, because the cast can make a large float64 infinite. A network that standardises its inputs does
         so in float64, so float64 inputs stay as they are for it.
         """
-        if isinstance(X, np.ma.MaskedArray):
-            raise TypeError("X is a masked array, expected a plain one: fill the masked values or drop their rows")
+        check_rows(X, f"X{source}")
+        if not isinstance(y, str):
+            y = check_labels_given(y, f"y{source}", numeric=self._numeric_targets)
         shape = getattr(X, "shape", ())
         if len(shape) == 3:
             raise ValueError(
@@ -358,7 +356,9 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         dtypes = [dtype, np.dtype(np.uint8)]
         if self.network_.standardization is not None if isinstance(y, str) else self.standardize:
             dtypes = [np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.uint8)]
-        options: dict[str, Any] = {} if isinstance(y, str) else {"multi_output": True, **self._target_options}
+        options: dict[str, Any] = (
+            {} if isinstance(y, str) else {"multi_output": True, "y_numeric": self._numeric_targets}
+        )
         try:
             with np.errstate(over="ignore"):
                 return self._validated(X, y, accept_sparse="csr", dtype=dtypes, reset=reset, **options)
@@ -420,18 +420,19 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             found = type(validation_data).__name__
             raise ValueError(f"validation_data is {found}, expected (X, y) or (X, y, sample_weight)")
         X, y, *weight = validation_data
-        X, y = self._check_data(X, y, reset=False)
+        X, y = self._check_data(X, y, reset=False, source=" of validation_data")
         data = Dataset(X, self._encode(y, warm=True, incremental=True), name="validation_data")
-        held_weight = self._check_weights(weight[0] if weight else None, X)
+        held_weight = self._check_weights(weight[0] if weight else None, X, " of validation_data")
         return data, check_sample_weight(held_weight, len(data), self._dtype)
 
-    def _check_weights(self, sample_weight: Any, X: Any) -> np.ndarray | None:
+    def _check_weights(self, sample_weight: Any, X: Any, source: str = "") -> np.ndarray | None:
         """Return the weight of each sample, float64; None if there are no weights. A number is the weight of all."""
         if sample_weight is None:
             return None
         n_samples, dtype = X.shape[0], np.dtype(np.float64)
         if is_number(sample_weight):
-            sample_weight = np.full(n_samples, sample_weight)
+            sample_weight = np.full(n_samples, *check_weights_given([sample_weight], f"sample_weight{source}"))
+        sample_weight = check_weights_given(sample_weight, f"sample_weight{source}")
         weight = check_array(sample_weight, ensure_2d=False, dtype=dtype, input_name="sample_weight")
         if not weight.any():  # scikit-learn's checks look for the word zero
             raise ValueError("sample_weight is zero for every sample, expected at least one above zero")
@@ -448,7 +449,9 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         if rows is None:
             check_is_fitted(self, "network_")
             rows = self._check_data(X, reset=False)
-        outputs = get_backend(self.backend).predict_proba(self.network_, rows, self.n_threads)
+        network, n_rows = self.network_, rows.shape[0]
+        check_memory(n_rows * network.n_outputs * network.dtype.itemsize, f"the outputs of {n_rows:,} rows of X")
+        outputs = get_backend(self.backend).predict_proba(network, rows, self.n_threads)
         if self.network_.standardization is not None and not np.isfinite(outputs).all():
             raise ValueError(f"Input X contains a value too large for {self.network_.dtype} after its standardization")
         return outputs

@@ -1,7 +1,7 @@
 """MLPClassifier: fastnn's networks with the interface of scikit-learn's MLPClassifier, and more parameters."""
 
 import math
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin
@@ -12,6 +12,7 @@ from fastnn.backends.base import check_sample_weight
 from fastnn.checks import short
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
+from fastnn.estimators.arguments import check_labels_given, check_scored
 from fastnn.estimators.base import BaseMLP, if_epochs, joined_validation
 from fastnn.estimators.callbacks import with_callbacks
 from fastnn.interruptible import PER_SORT, interruptible
@@ -79,7 +80,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     backend : {"auto", "numba", "numpy"}
         As in `fastnn.get_backend`.
     n_threads : int or None
-        The maximum number of threads; None for all cores available to the process. The results do not depend on it.
+        The maximum number of threads; None for the cores available to the process, which joblib divides among its
+        worker processes. The results do not depend on it.
     dropout : float, in [0, 1)
         The fraction of hidden units dropped in each training step (Srivastava et al. 2014). Not for "lbfgs".
     class_weight : dict of label to float, "balanced" or None
@@ -135,7 +137,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     (2, 10)
     """
 
-    _target_options: ClassVar[dict[str, Any]] = {}
+    _numeric_targets = False
 
     classes_: np.ndarray
 
@@ -227,6 +229,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         with self._fitting():
             return self._fit(X, y, sample_weight, validation, incremental=False, tasks=True)
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy of `predict` for X, weighted by `sample_weight`. Arguments as in `fit`."""
+        y, sample_weight = check_scored(y, sample_weight, numeric=False)
+        return float(super().score(X, y, sample_weight))
+
     @if_epochs
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
         """Train for one more epoch on X and y, resuming weights and optimizer state.
@@ -288,7 +295,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             raise ValueError("class_weight 'balanced' needs all data at once, expected a dict for partial_fit")
         known = getattr(self, "classes_", None)
         if classes is not None:
-            labels = unique_labels(classes)
+            labels = unique_labels(check_labels_given(classes, "classes", numeric=False))
             if known is not None and not np.array_equal(known, labels):
                 raise ValueError(f"classes is {short(classes)}, expected {known.tolist()} as in the first call")
             self.classes_ = labels

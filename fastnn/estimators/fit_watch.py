@@ -132,7 +132,7 @@ class FitWatch:
             idle=state.idle + 1 if worse else 0,
         )
         if rules.learning_rate == "invscaling":
-            self.state = state = replace(state, rate=rules.learning_rate_init / (state.seen + 1) ** rules.power_t)
+            self.state = state = replace(state, rate=_inverse_scaled(rules, state.seen))
         if state.idle <= rules.n_iter_no_change:
             return False
         adaptive = rules.learning_rate == "adaptive" and state.rate > LOWEST_RATE
@@ -143,3 +143,11 @@ class FitWatch:
             epochs = f"more than {rules.n_iter_no_change} epochs"
             print(f"{metric} did not improve by tol={rules.tol:f} for {epochs}: {action}.")
         return not adaptive
+
+
+def _inverse_scaled(rules: FitRules, seen: int) -> float:
+    """Return the rate of "invscaling" after `seen` samples; 0 if the power is beyond the range of float64."""
+    try:
+        return float(rules.learning_rate_init / (seen + 1) ** rules.power_t)
+    except OverflowError:
+        return 0.0

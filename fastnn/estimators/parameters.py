@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from fastnn.backends import BACKENDS
-from fastnn.checks import is_integer, is_number, short
+from fastnn.checks import is_count, is_finite, is_number, is_ordered, short
 from fastnn.errors import SettingsError
 from fastnn.estimators.fit_watch import LEARNING_RATES
 from fastnn.network import ACTIVATIONS
@@ -46,13 +46,12 @@ def instance(expected: str, *types: type) -> Rule:
 
 def items(value: Any) -> list[Any]:
     """Return the items of a parameter with one item for each hidden layer, which may be a single item."""
-    is_collection = isinstance(value, Collection) and not isinstance(value, str) and getattr(value, "ndim", 1) > 0
-    return list(value) if is_collection else [value]
+    return list(value) if isinstance(value, Collection) and is_ordered(value) else [value]
 
 
-COUNT = Rule("a whole number, 1 or more", lambda value: is_integer(value) and value >= 1)
-NOT_NEGATIVE = Rule("a finite number, 0 or more", lambda value: is_number(value) and 0 <= value < math.inf)
-POSITIVE = Rule("a finite number above 0", lambda value: is_number(value) and 0 < value < math.inf)
+COUNT = Rule("a whole number, 1 or more", is_count)
+NOT_NEGATIVE = Rule("a finite number, 0 or more", lambda value: is_finite(value) and value >= 0)
+POSITIVE = Rule("a finite number above 0", lambda value: is_finite(value) and value > 0)
 FRACTION = Rule("a number, at least 0 and less than 1", lambda value: is_number(value) and 0 <= value < 1)
 BOOLEAN = instance("True or False", bool, np.bool_)
 NONE = Rule("None", lambda value: value is None)
@@ -75,11 +74,11 @@ RULES = {
     "power_t": NOT_NEGATIVE,
     "max_iter": COUNT,
     "shuffle": BOOLEAN,
-    "random_state": Rule("a whole number from 0 to 2**32 - 1", lambda value: is_integer(value) and 0 <= value < 2**32)
+    "random_state": Rule("a whole number from 0 to 2**32 - 1", lambda value: is_count(value, 0, 2**32 - 1))
     | instance("a RandomState", np.random.RandomState)
     | NONE,
     "tol": NOT_NEGATIVE,
-    "verbose": BOOLEAN | Rule("a whole number, 0 or more", lambda value: is_integer(value) and value >= 0),
+    "verbose": BOOLEAN | Rule("a whole number, 0 or more", lambda value: is_count(value, 0)),
     "warm_start": BOOLEAN,
     "momentum": FRACTION,
     "nesterovs_momentum": BOOLEAN,

@@ -1,6 +1,6 @@
 """MLPRegressor: fastnn's networks with the interface of scikit-learn's MLPRegressor."""
 
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import RegressorMixin
@@ -8,6 +8,7 @@ from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d
 
 from fastnn.errors import DataError
+from fastnn.estimators.arguments import check_scored
 from fastnn.estimators.base import BaseMLP, if_epochs, joined_validation
 from fastnn.estimators.callbacks import with_callbacks
 from fastnn.models.model import Model
@@ -43,7 +44,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     True
     """
 
-    _target_options: ClassVar[dict[str, Any]] = {"y_numeric": True}
+    _numeric_targets = True
 
     def __init__(
         self,
@@ -113,6 +114,11 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         with self._fitting():
             return self._fit(X, y, sample_weight, validation, incremental=False, tasks=True)
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return R^2 of `predict` for X, weighted by `sample_weight`. Arguments as in `fit`."""
+        y, sample_weight = check_scored(y, sample_weight, numeric=True)
+        return float(super().score(X, y, sample_weight))
+
     @if_epochs
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train for one more epoch on X and y, resuming weights and optimizer state. Parameters as in `fit`."""
@@ -132,15 +138,6 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         """
         outputs = self._outputs(X).astype(np.float64)
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
-
-    def _check_data(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
-        """`BaseMLP._check_data`, and ValueError for targets that are strings, even those of digits."""
-        values = np.asarray(None if isinstance(y, str) else y)
-        items = values.flat if values.dtype.kind in "OUS" else ()
-        text = next((str(each) for each in items if isinstance(each, (str, bytes))), None)
-        if text is not None:
-            raise ValueError(f"y holds the string {text!r}, expected numbers: use MLPClassifier for classes")
-        return super()._check_data(X, y, reset=reset)
 
     # --- Hooks of BaseMLP ------------------------------------------------------------------------------------------
     def _encode(self, y: Any, *, warm: bool, incremental: bool) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn.backends import Backend, get_backend, reference
-from fastnn.backends.base import all_finite, check_inputs, check_targets
+from fastnn.backends.base import check_finite_inputs, check_targets
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError
 from fastnn.evaluation.metrics import ClassScores, confusion, per_class
@@ -115,16 +115,15 @@ def evaluate_logits(network: Network, data: Dataset, backend: str | Backend, thr
 def check_fit(network: Network, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Return the inputs and the labels or targets of the data in the form that backends accept.
 
-    Raises DataError if the data have no labels or no samples, contain NaN or infinity, or do not match the network.
+    Raises DataError if the data have no labels or no samples, have numbers that are not finite in the dtype of the
+    network, or do not match the network.
     """
     if data.labels is None:
         raise DataError(f"{data.name} has no labels")
     if not len(data):
         raise DataError(f"{data.name} has no samples")
     try:
-        images = check_inputs(network, data.images)
-        if not all_finite(images):
-            raise DataError("inputs contain NaN or infinity, expected finite numbers")
+        images = check_finite_inputs(network, data.images)
         return images, check_targets(network, _targets(network, data), len(data))
     except DataError as error:
         raise DataError(f"{data.name}: {error}") from None

@@ -4,13 +4,20 @@ import errno
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import NamedTuple
 
 from fastnn.checks import display_path
 from fastnn.errors import FileError
+from fastnn.files.lock import try_lock
 
 _TEMPORARY = re.compile(r"\.fastnn-[0-9a-f]{16}\.tmp")
+# Where files cannot be locked, a temporary file this old belongs to no living process.
+_SECONDS_OF_A_WRITE = 3600.0
+# Attempts at a temporary file that no other process takes for an abandoned one. The last one goes without a lock.
+_ATTEMPTS = 10
 
 
 def is_temporary(name: str) -> bool:
@@ -30,6 +37,8 @@ def write_atomically(
     renamed to `path`. Any exception, including KeyboardInterrupt, removes it and leaves the old file unchanged. An
     existing file keeps its permissions. If `path` is a symbolic link, its target is replaced and the link stays.
 
+    A process that is killed while it writes leaves its temporary file. The next write into the folder removes it.
+
     previous: where an existing file goes, instead of being replaced. Before that, the new file is read back and
         compared with `data`. For a moment, only `previous` exists.
 
@@ -37,28 +46,49 @@ def write_atomically(
     a pipe. If only the sync of the folder fails, the new file is complete, and the message says that a power failure
     may undo the write.
     """
-    target, old_mode = _target(path)
-    folder = os.path.dirname(target)
+    target = _Target(path, *_target(path), previous)
+    _remove_abandoned(os.path.dirname(target.file))
+    for attempt in range(_ATTEMPTS):
+        if _replace(target, data, needs_lock=attempt + 1 < _ATTEMPTS):
+            return
+
+
+class _Target(NamedTuple):
+    """What a write replaces."""
+
+    name: str | os.PathLike[str]  # the path as it was given
+    file: str  # the path with links resolved
+    mode: int | None  # the permissions of the existing file, or None
+    previous: str | os.PathLike[str] | None  # where the existing file goes
+
+
+def _replace(target: _Target, data: bytes | bytearray | memoryview, needs_lock: bool) -> bool:
+    """Write `data` to `target`; return False if another process took the temporary file for an abandoned one."""
+    path, folder = target.name, os.path.dirname(target.file)
     temporary = os.path.join(folder, f".fastnn-{os.urandom(8).hex()}.tmp")
     in_place = False
     try:
         new_mode = _create(temporary)
         with open(temporary, "r+b") as file:
+            if needs_lock and not _lock(file.fileno(), temporary):
+                return False
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-            if previous is not None:
+            if target.previous is not None:
                 file.seek(0)
                 if file.read() != data:
                     raise OSError(errno.EIO, "what was read back is not what was written")
-        os.chmod(temporary, new_mode if old_mode is None else old_mode)
-        with _open_folder(folder) as descriptor:
-            if previous is not None and old_mode is not None:
-                os.replace(target, previous)
-            os.replace(temporary, target)
-            in_place = True
-            if descriptor is not None:
-                _sync_folder(descriptor)
+            os.chmod(temporary, new_mode if target.mode is None else target.mode)
+            if os.name == "nt":  # an open file cannot be renamed
+                file.close()
+            with _open_folder(folder) as descriptor:
+                if target.previous is not None and target.mode is not None:
+                    os.replace(target.file, target.previous)
+                os.replace(temporary, target.file)
+                in_place = True
+                if descriptor is not None:
+                    _sync_folder(descriptor)
     except OSError as error:
         reason = error.strerror or str(error)
         if isinstance(error, FileNotFoundError) and not os.path.isdir(folder):
@@ -71,6 +101,7 @@ def write_atomically(
         if not in_place:
             with suppress(OSError):
                 os.unlink(temporary)
+    return True
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
@@ -104,6 +135,40 @@ def _target(path: str | os.PathLike[str]) -> tuple[str, int | None]:
         found = "a folder" if stat.S_ISDIR(mode) else "a device, a pipe or a socket"
         raise FileError(f"{display_path(path)}: cannot write: it is {found}, expected a file or a new path")
     return target, stat.S_IMODE(mode) & 0o777
+
+
+def _remove_abandoned(folder: str) -> None:
+    """Remove the temporary files in `folder` that processes left behind when they were killed.
+
+    A process locks the file that it writes, so a file that can be locked belongs to none.
+    """
+    try:
+        abandoned = [name for name in os.listdir(folder) if is_temporary(name)]
+    except OSError:  # a folder that may be written to but not read
+        return
+    for name in abandoned:
+        path = os.path.join(folder, name)
+        with suppress(OSError):
+            if os.name == "nt":
+                if _is_old(os.stat(path)):
+                    os.unlink(path)
+                continue
+            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                locked = try_lock(descriptor)
+                if locked or (locked is None and _is_old(os.fstat(descriptor))):
+                    os.unlink(path)
+            finally:
+                os.close(descriptor)
+
+
+def _is_old(status: os.stat_result) -> bool:
+    return time.time() - status.st_mtime > _SECONDS_OF_A_WRITE
+
+
+def _lock(descriptor: int, path: str) -> bool:
+    """Lock a temporary file; return False if another process has done so, or has removed it."""
+    return os.name == "nt" or (try_lock(descriptor) is not False and os.path.lexists(path))
 
 
 def _create(path: str) -> int:

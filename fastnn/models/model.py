@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from fastnn.backends import get_backend
-from fastnn.backends.base import all_finite
+from fastnn.backends.base import check_finite_inputs
 from fastnn.checks import is_number, short
+from fastnn.datasets.arrays import check_lengths
 from fastnn.datasets.convert import as_dataset
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError
@@ -166,10 +167,9 @@ class Model:
 
     def _outputs(self, x: Any, backend: str) -> np.ndarray:
         rows = model_rows(self.row_format, x)
-        if not all_finite(rows):
-            raise DataError("x contains NaN or infinity, expected finite numbers")
         check_scale(self.network, rows, stacklevel=4)
-        return get_backend(backend).predict_proba(self.network, rows)
+        inputs = check_finite_inputs(self.network, rows)
+        return get_backend(backend).predict_proba(self.network.core, inputs)
 
     @property
     def row_format(self) -> RowFormat:
@@ -355,9 +355,10 @@ def _checked_pixels(pixels: Any) -> tuple[float, float] | None:
 
 
 def _check_different(name: str, labels: list[Any]) -> None:
-    """Raise DataError if two labels are equal or one cannot be encoded as UTF-8."""
+    """Raise DataError if two labels are equal, or one is too long or cannot be encoded as UTF-8."""
     if len(set(labels)) != len(labels):
         raise DataError(f"{name} are {short(labels)}, expected all of them different")
+    check_lengths(labels, name)
     try:
         "".join(label for label in labels if isinstance(label, str)).encode("utf-8")
     except UnicodeEncodeError:

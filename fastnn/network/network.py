@@ -1,15 +1,16 @@
 """A network as plain arrays: a chain of layers, their weights and biases, an output and the scale of the inputs."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.checks import check_choice, check_number, is_integer
+from fastnn.checks import check_choice, check_number, is_count, is_ordered, short
 from fastnn.datasets.convert import as_dataset
-from fastnn.errors import SettingsError
+from fastnn.errors import OutOfMemoryError, SettingsError
+from fastnn.memory import check_memory
 from fastnn.network.activations import ACTIVATIONS
 from fastnn.network.aligned import aligned_copy
 from fastnn.network.layers import Arrays, Dense, Layer, Shape, array_shapes
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from fastnn.datasets.dataset import Dataset
 
 INITIALIZERS = ("auto", "he", "glorot")
+SIZES = "at least inputs and outputs, each a whole number, 1 or more and less than 2**63"
 
 
 class Network:
@@ -193,6 +195,8 @@ class Network:
         ------
         SettingsError
             If an argument is out of range.
+        OutOfMemoryError
+            If the arrays would need more memory than the process may use. Nothing is allocated then.
 
         References
         ----------
@@ -208,16 +212,21 @@ class Network:
         """
         _check_only_layers(activation, layers)
         if layers is None:
-            if len(sizes) < 2 or any(not is_integer(size) or size < 1 for size in sizes):
-                raise SettingsError(f"sizes are {tuple(sizes)}, expected at least inputs and outputs, each 1 or more")
+            if not is_ordered(sizes) or len(sizes) < 2 or not all(map(is_count, sizes)):
+                raise SettingsError(f"sizes are {short(sizes)}, expected {SIZES}")
+            named = f"sizes are {short(tuple(sizes))}"
             sizes, layers = sizes[:1], _dense_layers(sizes[1:], activation)
+        else:
+            named = ""
         check_choice("initializer", initializer, INITIALIZERS)
         if np.dtype(dtype) not in (np.dtype(np.float32), np.dtype(np.float64)):
             raise SettingsError(f"dtype is {np.dtype(dtype)}, expected float32 or float64")
         rng, layers = generator(seed, "weights"), _complete(layers)
+        shapes = chain_shapes(sizes, layers)
+        _check_initial_memory(named, layers, shapes, np.dtype(dtype))
         previous = activation if isinstance(activation, str) else "relu"
         weights, biases, statistics = [], [], []
-        for layer, shape in zip(layers, chain_shapes(sizes, layers), strict=False):
+        for layer, shape in zip(layers, shapes, strict=False):
             previous = previous if layer is layers[-1] else layer.activation
             suited = ACTIVATIONS[previous].initializer if initializer == "auto" else initializer
             parameters = layer.parameter_shapes(shape)
@@ -253,6 +262,8 @@ class Network:
         ------
         SettingsError
             If an argument is out of range.
+        OutOfMemoryError
+            As in `initialize`.
 
         Examples
         --------
@@ -260,8 +271,8 @@ class Network:
         >>> fastnn.Network.for_data(fastnn.load_digits(), hidden=(32,))
         Network(64 -> 32 relu -> 10 softmax, float32, 2,410 parameters)
         """
-        if not isinstance(hidden, Iterable):
-            raise SettingsError(f"hidden is {hidden!r}, expected a sequence of layers or numbers of units")
+        if not is_ordered(hidden):
+            raise SettingsError(f"hidden is {short(hidden)}, expected a sequence of layers or numbers of units")
         data = as_dataset(data)
         hidden, n_inputs = list(hidden), data.images.shape[1]
         n_outputs = data.n_classes if data.has_targets else max(2, data.n_classes)
@@ -269,8 +280,15 @@ class Network:
         output = "identity" if data.has_targets else "softmax"
         settings = {"input_scale": scale, "output": output, **settings}
         n_numbers = sum(not isinstance(layer, Layer) for layer in hidden)
+        if not all(isinstance(layer, Layer) or is_count(layer) for layer in hidden):
+            raise SettingsError(
+                f"hidden is {short(hidden)}, expected layers or numbers of units, whole, 1 or more and less than 2**63"
+            )
         if n_numbers == len(hidden):
-            return cls.initialize((n_inputs, *hidden, n_outputs), **settings)  # type: ignore[arg-type]
+            try:
+                return cls.initialize((n_inputs, *hidden, n_outputs), **settings)  # type: ignore[arg-type]
+            except OutOfMemoryError as error:
+                raise OutOfMemoryError(f"hidden is {short(hidden)}, {error}") from None
         names = iter(hidden_activations(n_numbers, settings.pop("activation", "relu")) if n_numbers else ())
         layers = [layer if isinstance(layer, Layer) else Dense(layer, next(names)) for layer in hidden]
         return cls.initialize((n_inputs,), [*layers, Dense(n_outputs)], **settings)
@@ -390,11 +408,22 @@ class Network:
 def chain_shapes(input_shape: Sequence[int], layers: Sequence[Layer]) -> tuple[Shape, ...]:
     """Return the shape of an input row, and of each layer's output row."""
     shapes = [tuple(input_shape)]
-    if not shapes[0] or any(not is_integer(size) or size < 1 for size in shapes[0]):
-        raise SettingsError(f"input_shape is {shapes[0]}, expected sizes of 1 or more")
+    if not shapes[0] or not all(map(is_count, shapes[0])):
+        raise SettingsError(f"input_shape is {short(shapes[0])}, expected sizes of 1 or more")
     for layer in layers:
         shapes.append(layer.output_shape(shapes[-1]))
     return tuple(shapes)
+
+
+def _check_initial_memory(named: str, layers: Sequence[Layer], shapes: Sequence[Shape], dtype: np.dtype) -> None:
+    """Raise OutOfMemoryError if the arrays of a network, while they are drawn, need more memory than there is."""
+    sizes = [sum(map(math.prod, each)) for each, _ in array_shapes(layers, shapes[:-1])]
+    n_parameters = sum(sizes)
+    # Each array is drawn in float64. At the end, there are the arrays and the network's copies.
+    n_bytes = n_parameters * dtype.itemsize + max(n_parameters * dtype.itemsize, 8 * max(sizes))
+    parts = (layer.describe(shape) for layer, shape in zip(layers, shapes[1:], strict=True))
+    named = named or f"layers are {' -> '.join(parts)}"
+    check_memory(n_bytes, f"{named}: {n_parameters:,} parameters")
 
 
 def _check_only_layers(activation: str | Sequence[str], layers: Any) -> None:

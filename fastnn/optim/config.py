@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from fastnn.checks import check_choice, check_integer, check_number, is_integer, short
+from fastnn.checks import MAX_THREADS, check_choice, check_integer, check_number, is_integer, short
 from fastnn.errors import SettingsError
 from fastnn.optim.optimizers import LBFGS, OPTIMIZERS, SGD, Adam, AdamW, Optimizer, get_optimizer
 from fastnn.optim.schedules import SCHEDULES, Constant, Schedule, WarmUp, get_schedule
@@ -166,8 +166,9 @@ class TrainingConfig(LossConfig):
     backend : {"auto", "numba", "numpy"}
         See `get_backend`.
     threads : int or None
-        The maximum number of threads; None: the number of cores this process may use. When another process keeps a
-        core busy, the Numba backend uses fewer threads for a few epochs; the result has the same bits.
+        The maximum number of threads, up to 1024; None: the number of cores this process may use, which is at most the
+        CPU quota of its container and the environment variable NUMBA_NUM_THREADS or OMP_NUM_THREADS. When another
+        process keeps a core busy, the Numba backend uses fewer threads for a few epochs; the result has the same bits.
 
     Raises
     ------
@@ -203,7 +204,7 @@ class TrainingConfig(LossConfig):
         self._set("warm_up", check_integer("warm_up", self.warm_up, 0))
         check_choice("backend", self.backend, BACKENDS)
         if self.threads is not None:
-            self._set("threads", check_integer("threads", self.threads, 1))
+            self._set("threads", check_integer("threads", self.threads, 1, MAX_THREADS))
         if not (isinstance(self.shuffle, (bool, np.bool_)) or callable(self.shuffle)):
             raise SettingsError(f"shuffle is {self.shuffle!r}, expected True, False or a function of the row numbers")
         if is_integer(self.early_stopping):

@@ -42,6 +42,10 @@ class Optimizer:
         factor = min(math.sqrt(batch_size / USUAL_BATCH), MAX_BATCH_FACTOR)
         return float(f"{self.usual_rate(n_hidden) * factor:.2g}")
 
+    def state_bytes(self, itemsize: int) -> int:
+        """Return the bytes of state for each parameter of `itemsize` bytes."""
+        return self.n_slots * itemsize
+
     def update(
         self, parameter: np.ndarray, gradient: np.ndarray, slots: Sequence[np.ndarray], learning_rate: float, step: int
     ) -> None:
@@ -274,6 +278,10 @@ class LBFGS:
     def __post_init__(self) -> None:
         check_number("tolerance", self.tolerance, 0)
         check_integer("max_evaluations", self.max_evaluations, 1)
+
+    def state_bytes(self, itemsize: int) -> int:
+        """Return the bytes of state for each parameter: SciPy keeps 10 pairs of vectors and 5 more, in float64."""
+        return 25 * 8
 
 
 OPTIMIZERS: dict[str, Optimizer | LBFGS] = {

@@ -56,11 +56,11 @@ def compare(paths: Sequence[str | os.PathLike[str]]) -> Comparison:
     """
     if len(paths) < 2:
         raise SettingsError(f"{len(paths)} run given, expected two or more")
+    found = [read_run(path) for path in paths]
     folders = [Path(path).resolve() for path in paths]
     for folder, path in zip(folders, paths, strict=True):
         if folders.count(folder) > 1:
             raise SettingsError(f"{display_path(path)} is given twice, expected different runs")
-    found = [read_run(path) for path in paths]
     short = [folder.name for folder in folders]
     names = short if len(set(short)) == len(short) else paths
     runs = dict(zip(map(display_path, names), found, strict=True))

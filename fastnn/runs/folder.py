@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 import shlex
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -44,6 +45,9 @@ CURVES, CONFUSION, MISTAKES, PREDICTIONS = "curves.png", "confusion.png", "mista
 RATES = "learning-rate.png"
 # A killed run leaves a model that is at most so many seconds, or an epoch, old. Writing one takes a few milliseconds.
 SECONDS_BETWEEN_MODELS = 5.0
+# What a run may keep on disk at once: the model, two checkpoints with two numbers of an optimizer for each weight, and
+# a temporary file of one; and its figures, history and report.
+_COPIES, _BYTES_OF_FIGURES = 10, 2_000_000
 # Seconds before a file that could not be written at the end of a run is tried again.
 _PAUSES = (0.1, 1.0, 3.0)
 _LOGGER = logging.getLogger("fastnn")
@@ -62,7 +66,7 @@ class RunFolder:
     def __init__(self, path: str | os.PathLike[str] | None, name: str = "run", *, resumed: bool = False) -> None:
         self._created: list[Path] = []
         self._lock: FolderLock | None = None
-        self._saved_at, self._failing = time.monotonic(), False
+        self._failing = False
         try:
             if path is None:
                 self.path = self._create_unused(Path("runs"), name)
@@ -102,6 +106,19 @@ class RunFolder:
             except OSError:
                 return
 
+    def check_free_space(self, network: Network) -> None:
+        """Log a warning if the disk has less than twice the space that the files of the run are expected to need."""
+        n_bytes = sum(array.nbytes for array in (*network.weights, *network.biases))
+        expected = _COPIES * n_bytes + _BYTES_OF_FIGURES
+        try:
+            free = shutil.disk_usage(self.path).free
+        except OSError:
+            return
+        if free < 2 * expected:
+            shown = display_path(self.path)
+            found = f"{free / 1e6:,.1f} MB are free, and the files of the run may need {expected / 1e6:,.1f} MB"
+            _LOGGER.warning("%s: the disk is almost full: %s", shown, found)
+
     # --- Writing, in the order of a run ---
     @property
     def checkpoint_path(self) -> Path:
@@ -136,18 +153,12 @@ class RunFolder:
             with suppress(OSError):
                 os.unlink(path)
 
-    def model_saver(self, plan: Plan) -> Any:
-        """Return a callback for `fastnn.train` that saves the network every few seconds.
+    def saver(self, record: "RunRecord") -> "_Saver":
+        """Return a callback for `fastnn.train` that writes the report at the beginning, and the network now and then.
 
-        If it cannot be saved, as on a full disk, one warning says so, and training goes on.
+        If the network cannot be saved, as on a full disk, one warning says so, and training goes on.
         """
-
-        def callback(end: EpochEnd) -> None:
-            if time.monotonic() - self._saved_at >= SECONDS_BETWEEN_MODELS:
-                self.try_to_save(lambda: self.save_network(end.network, plan))
-                self._saved_at = time.monotonic()
-
-        return callback
+        return _Saver(self, record)
 
     def try_to_save(self, write: Callable[[], object]) -> None:
         """Call `write` during training. The first of several failures in a row is logged, and so is the recovery."""
@@ -254,6 +265,22 @@ class RunFolder:
         if found:
             holds = "a run" if {MODEL, REPORT} & found else f"other files, such as {display_path(min(found))}"
             raise FileError(f"{display_path(self.path)} already holds {holds}, expected a new or empty folder")
+
+
+class _Saver:
+    """The callback of `RunFolder.saver`."""
+
+    def __init__(self, folder: RunFolder, record: "RunRecord") -> None:
+        self._folder, self._record, self._saved_at = folder, record, time.monotonic()
+
+    def begin(self) -> None:
+        """Write the report of a running run, once nothing in the arguments of `train` was wrong."""
+        self._folder.begin(self._record)
+
+    def __call__(self, end: EpochEnd) -> None:
+        if time.monotonic() - self._saved_at >= SECONDS_BETWEEN_MODELS:
+            self._folder.try_to_save(lambda: self._folder.save_network(end.network, self._record.plan))
+            self._saved_at = time.monotonic()
 
 
 def _persist(write: Callable[[], object]) -> None:

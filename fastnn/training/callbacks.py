@@ -40,9 +40,9 @@ class EpochEnd:
 Callback = Callable[[EpochEnd], object]
 
 
-def close_callbacks(callbacks: Sequence[Callback]) -> None:
-    """Call the method `close` of each callback that has one, at the end of a run."""
+def call_method(callbacks: Sequence[Callback], name: str) -> None:
+    """Call the method with this name of each callback that has one: "begin" or "close"."""
     for callback in callbacks:
-        close = getattr(callback, "close", None)
-        if callable(close):
-            close()
+        method = getattr(callback, name, None)
+        if callable(method):
+            method()

@@ -5,11 +5,14 @@ The minimiser is SciPy's L-BFGS-B (Byrd et al. 1995; Zhu et al. 1997), as in sci
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import accumulate
 
 import numpy as np
 
-from fastnn.backends.base import EpochResult, LossAndGradients
+from fastnn.backends import backend_name
+from fastnn.backends.base import Backend, EpochResult, LossAndGradients
+from fastnn.backends.threads import BLAS_LIMIT
 from fastnn.errors import SettingsError
 from fastnn.optim.optimizers import LBFGS
 from fastnn.training.epochs import Ended, Job, Observer
@@ -64,13 +67,22 @@ def run(job: Job, observer: Observer) -> Ended:
             raise StopIteration
         began = time.perf_counter()
 
-    found = scipy_minimize(
-        value_and_gradient, _join(arrays), jac=True, method="L-BFGS-B", callback=callback,
-        options={"maxiter": config.epochs, "maxfun": optimizer.max_evaluations, "gtol": optimizer.tolerance},
-    )  # fmt: skip
+    with _same_bits_on_any_cores(job.engine):
+        found = scipy_minimize(
+            value_and_gradient, _join(arrays), jac=True, method="L-BFGS-B", callback=callback,
+            options={"maxiter": config.epochs, "maxfun": optimizer.max_evaluations, "gtol": optimizer.tolerance},
+        )  # fmt: skip
     stopped = reason or {0: "converged", 1: "epochs"}.get(found.status, "stalled")
     return Ended(stopped, lambda: None, float(found.fun))
 
 
 def _join(arrays: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([array.ravel() for array in arrays], dtype=np.float64)
+
+
+def _same_bits_on_any_cores(engine: Backend) -> AbstractContextManager[None]:
+    """Keep BLAS on one thread for SciPy's dot products, whose rounding depends on the number of threads.
+
+    Not with the reference backend: its own products need all threads, and it promises no bits for another number.
+    """
+    return nullcontext() if backend_name(engine) == "numpy" else BLAS_LIMIT.hold(1)

@@ -24,7 +24,7 @@ from fastnn.optim.config import AUTO, TrainingConfig
 from fastnn.optim.optimizers import LBFGS
 from fastnn.training import epochs as mini_batch
 from fastnn.training import lbfgs
-from fastnn.training.callbacks import Callback, close_callbacks
+from fastnn.training.callbacks import Callback, call_method
 from fastnn.training.callbacks import EpochEnd as EpochEnd
 from fastnn.training.checkpoint import Checkpoint, as_run_state, check_continues, continued, data_digests
 from fastnn.training.epochs import Job
@@ -66,8 +66,9 @@ def train(
     sample_weight : ndarray of shape (N,), or None
         The weight of each sample in the mean over its batch: finite, 0 or more. None: all equal.
     callbacks : sequence of functions of EpochEnd
-        Called after every epoch. The run ends after an epoch in which one of them returns True. A callback that has a
-        method ``close()`` is closed when the run ends, however it ends.
+        Called after every epoch. The run ends after an epoch in which one of them returns True. A callback may have a
+        method ``begin()``, which is called before the first epoch, once the arguments are checked, and a method
+        ``close()``, which is called when the run ends, however it ends.
     verbose : bool
         Whether to show the progress of the run; the same as the callback `fastnn.Progress`.
     checkpoint : Checkpoint, str or path, or None
@@ -159,6 +160,7 @@ def train(
     run = Run(job, held_out, callbacks, search, _as_checkpoint(checkpoint), digests, begun)
     with BLAS_LIMIT.hold(config.threads) if run.good.backend == "numpy" else nullcontext():
         try:
+            call_method(callbacks, "begin")
             return run.finished(loop.run(job, run))
         except BaseException as error:
             to_raise = run.ended_by(error)
@@ -166,7 +168,7 @@ def train(
                 raise
             raise to_raise from error
         finally:
-            close_callbacks(callbacks)
+            call_method(callbacks, "close")
 
 
 def _check_types(**arguments: Any) -> None:

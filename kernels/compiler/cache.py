@@ -5,11 +5,11 @@ import functools
 import hashlib
 import logging
 import os
+import pickle
 import pkgutil
 import re
 import shutil
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Iterator
@@ -20,8 +20,13 @@ from typing import NamedTuple
 
 import llvmlite.binding
 import numba
+from numba.core.compiler import CompileResult
+from numba.core.serialize import dumps
+from numba.core.sigutils import normalize_signature
 
 from fastnn.kernels.compiler import UNTRIED_NUMBA
+from fastnn.kernels.compiler.folder import PrivateFolder
+from fastnn.kernels.compiler.kernel_file import DamagedFileError, pack, unpack
 from fastnn.kernels.compiler.trial import is_plain_requested
 
 # The seconds it takes to compile all kernels of a training run on a CPU core of 2024. Numba takes most of that time,
@@ -29,6 +34,20 @@ from fastnn.kernels.compiler.trial import is_plain_requested
 COLD_SECONDS = 12
 # A folder of kernels that has not been used for this many days is removed.
 DAYS_KEPT = 30
+_ENDING = ".kernel"
+# Numba's options, set by environment variables, that change the machine code.
+_OPTIONS = (
+    "BOUNDSCHECK",
+    "DEBUGINFO_DEFAULT",
+    "DEBUG_NRT",
+    "EXTEND_VARIABLE_LIFETIMES",
+    "OPT",
+    "LOOP_VECTORIZE",
+    "SLP_VECTORIZE",
+    "LLVM_REFPRUNE_PASS",
+    "LLVM_REFPRUNE_FLAGS",
+    "USING_SVML",
+)
 
 _logger = logging.getLogger("fastnn")
 
@@ -42,6 +61,7 @@ class Compilation(NamedTuple):
 
 compilations: list[Compilation] = []
 _loaded: list[str] = []
+_warned: set[str] = set()
 
 
 def compile_seconds() -> float:
@@ -93,30 +113,41 @@ def _sources(spec) -> Iterator[tuple[str, bytes]]:
 def cache_folder() -> Path | None:
     """The folder for compiled kernels. If it cannot be used, warns once and returns None.
 
-    The folder is in NUMBA_CACHE_DIR if that is set, otherwise in the user's cache folder. The files are pickles, so a
-    folder that another user owns or can write to is not used.
+    The folder is in NUMBA_CACHE_DIR if that is set, otherwise in the user's cache folder. Each user has one. The files
+    are machine code and pickles, so a folder that another user could change is not used (`PrivateFolder`).
     """
     try:
-        folder = _cache_base() / f"fastnn-kernels-{sources_digest()[:16]}"
-        if not folder.exists():
-            _prune(folder.parent)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if hasattr(os, "getuid"):
-            status = folder.stat()
-            if status.st_uid != os.getuid() or status.st_mode & 0o022:
-                raise PermissionError(f"{folder} is owned or writable by another user")
-        tempfile.TemporaryFile(dir=folder).close()
-        os.utime(folder)  # `_prune` reads this as the time of the last use
+        user = os.geteuid() if hasattr(os, "geteuid") else ""
+        digest = hashlib.sha256(f"{sources_digest()} {user}".encode()).hexdigest()
+        path = (_cache_base() / f"fastnn-kernels-{digest[:16]}").absolute()
+        if not path.exists():
+            _prune(path.parent)
+        with PrivateFolder(path, create=True) as folder:
+            folder.touch()  # `_prune` reads this as the time of the last use
     except (OSError, RuntimeError, KeyError) as error:  # the last two: a user without a name or a home folder
-        _warn(f"compiled kernels cannot be kept on disk ({error}); every process will compile them again")
+        _warn_once(
+            "not kept", f"compiled kernels cannot be kept on disk ({error}); every process will compile them again"
+        )
         return None
-    return folder
+    return path
 
 
 def is_on_disk(kernel) -> bool:
     """Whether the cache folder holds this kernel, for any dtypes and any CPU."""
-    folder = cache_folder()
-    return folder is not None and any(folder.glob(f"*.{kernel.py_func.__name__}-*.nbi"))
+    path = cache_folder()
+    if path is None:
+        return False
+    try:
+        with PrivateFolder(path) as folder:
+            return any(name.startswith(_stem(kernel.py_func)) and name.endswith(_ENDING) for name in folder.names())
+    except OSError:
+        return False
+
+
+def _stem(function) -> str:
+    """The beginning of the names of a kernel's files."""
+    name = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
+    return re.sub(r"[^\w.]", "_", name, flags=re.ASCII)[:100] + "-"
 
 
 def _cache_base() -> Path:
@@ -149,35 +180,19 @@ def _prune(base: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)  # refuses symbolic links and plain files
 
 
-def _warn(text: str) -> None:
-    warnings.warn(f"fastnn: {text}", RuntimeWarning, stacklevel=2)
-
-
-class Locator:
-    """Tells Numba's disk cache where kernels are kept, in place of the classes in NUMBA_CACHE_LOCATOR_CLASSES."""
-
-    def __init__(self, py_file: str) -> None:
-        self._py_file = py_file  # Numba names it in a warning
-
-    @classmethod
-    def from_function(cls, py_func, py_file):
-        return cls(py_file)
-
-    def get_cache_path(self) -> str:
-        return str(cache_folder())
-
-    def ensure_cache_path(self) -> None:
-        pass  # `cache_folder` has created it
-
-    def get_source_stamp(self) -> str:
-        return sources_digest()
-
-    def get_disambiguator(self) -> str:
-        return "kernel"
+def _warn_once(kind: str, text: str) -> None:
+    """Warn, unless this process has warned of that kind of failure."""
+    if kind not in _warned:
+        _warned.add(kind)
+        warnings.warn(f"fastnn: {text}", RuntimeWarning, stacklevel=2)
 
 
 class KernelCache:
-    """Numba's disk cache in `cache_folder`, opened on first use. A failure of the cache only costs a recompilation.
+    """The compiled versions of one kernel on disk, in the place of Numba's own cache.
+
+    Numba's cache has an index and files for each function, unpickles both as they are, and renames them without a lock.
+    Here each version has a file of its own, named by its key and checked before anything is unpickled or run (see
+    `kernel_file`). A file that is missing, damaged or unsafe only costs a recompilation, which replaces it.
 
     Numba compiles a kernel between a `load_overload` that finds nothing and the `save_overload` that follows. No kernel
     calls another kernel, so these intervals do not overlap and their lengths can be added.
@@ -186,18 +201,14 @@ class KernelCache:
     def __init__(self, dispatcher) -> None:
         self._dispatcher, self._started = dispatcher, 0.0
 
-    @functools.cached_property
-    def _folder_cache(self):
-        self._dispatcher._cache = None
-        enabled = _enable_caching(self._dispatcher)
-        opened, self._dispatcher._cache = self._dispatcher._cache, self
-        return opened if enabled else None
-
     @property
     def cache_path(self):
-        return self._folder_cache and self._folder_cache.cache_path
+        """The folder, for `dispatcher.stats`."""
+        path = cache_folder()
+        return path and str(path)
 
     def load_overload(self, sig, target_context):
+        """The kernel on disk for these argument types, or None."""
         loaded = self._from_disk(sig, target_context)
         if loaded is not None:
             _loaded.append(self._dispatcher.__name__)
@@ -207,69 +218,99 @@ class KernelCache:
         return loaded
 
     def _from_disk(self, sig, target_context):
-        """The kernel on disk, or None.
-
-        Before loading, Numba fills the tables it uses to type and translate Python. For that it imports half of itself
-        and all of SciPy's linear algebra, and compiles its reference counting. A kernel on disk is machine code that
-        already contains the reference counting, so it needs only the addresses of the functions it calls. Without the
-        tables it is loaded in a fifth of the time. If a kernel has to be compiled, the compiler fills the tables.
-        """
-        if not self._folder_cache:
+        path = cache_folder()
+        if path is None:
             return None
         try:
-            if numba.version_info.short >= UNTRIED_NUMBA or is_plain_requested():
-                return self._folder_cache.load_overload(sig, target_context)
-            _add_addresses_of_reference_counting()
-            return self._folder_cache._load_overload(sig, target_context)
-        except OSError:  # on Windows, another process may be replacing the file
-            return None
-        except Exception:  # unpickling a damaged file can raise any exception
-            self.flush()
-            return None
+            name, key = self._entry(sig, target_context.codegen())
+            try:
+                with PrivateFolder(path) as folder:
+                    data = folder.read(name)
+            except FileNotFoundError:
+                return None
+            return _rebuild(target_context, unpack(data, key), sig)
+        except PermissionError as error:  # on Windows, another process may be replacing the file
+            if os.name != "nt":
+                self._warn_of_damage(error)
+        except Exception as error:  # another version of Numba can raise anything
+            self._warn_of_damage(error)
+        return None
+
+    def _warn_of_damage(self, error: Exception) -> None:
+        _warn_once(
+            "damaged",
+            f"a file of the compiled kernel {self._dispatcher.__name__} in {cache_folder()} cannot be used ({error}); "
+            "the kernel is compiled again",
+        )
 
     def save_overload(self, sig, data):
+        """Keep a kernel that was compiled for these argument types. Warns if that fails, once in a process."""
         compilations.append(Compilation(self._dispatcher.__name__, time.perf_counter() - self._started))
-        self._try("a compiled kernel could not be saved", "save_overload", sig, data)
+        path = cache_folder()
+        if path is None or "not saved" in _warned:
+            return
+        try:
+            if data.library.has_dynamic_globals or any(not function.can_cache for function in data.lifted):
+                return  # it holds addresses of this process
+            name, key = self._entry(sig, data.codegen)
+            with PrivateFolder(path, create=True) as folder:
+                folder.replace(name, pack(key, dumps(data._reduce())))
+        except Exception as error:  # a full disk, or another version of Numba, which can raise anything
+            _warn_once(
+                "not saved",
+                f"a compiled kernel could not be saved in {path} ({error}); other processes will compile it again",
+            )
 
     def flush(self):
-        self._try("a damaged file in the kernel cache could not be replaced", "flush")
+        """Nothing: `dispatcher.recompile` replaces the files."""
 
-    def _try(self, failure: str, method: str, *arguments) -> None:
-        """Call a method of Numba's cache. If that fails, warn and use no cache any more."""
-        if self._folder_cache:
-            try:
-                getattr(self._folder_cache, method)(*arguments)
-            except Exception as error:
-                _warn(f"{failure} ({error})")
-                self.__dict__["_folder_cache"] = None
+    def _entry(self, sig, codegen) -> tuple[str, str]:
+        """The name of a kernel's file, and its key: all that its machine code depends on."""
+        function = self._dispatcher.py_func
+        code = function.__code__
+        variables = tuple(cell.cell_contents for cell in function.__closure__ or ())
+        parts = (
+            f"{function.__module__}.{function.__qualname__}",
+            repr(sig),
+            repr(codegen.magic_tuple()),
+            repr({name: getattr(numba.config, name, None) for name in _OPTIONS}),
+            f"Numba {numba.__version__}, llvmlite {llvmlite.__version__}, Python {sys.version}",
+            sources_digest(),
+            hashlib.sha256(code.co_code + (dumps(variables) if variables else b"")).hexdigest(),
+        )
+        key = "\n".join(parts)
+        return f"{_stem(function)}{hashlib.sha256(key.encode()).hexdigest()[:32]}{_ENDING}", key
+
+
+def _rebuild(target_context, payload: bytes, sig):
+    """The compiled kernel in a file's payload.
+
+    Before loading, Numba fills the tables it uses to type and translate Python. For that it imports half of itself and
+    all of SciPy's linear algebra, and compiles its reference counting. A kernel on disk is machine code that already
+    contains the reference counting, so it needs only the addresses of the functions it calls. Without the tables it is
+    loaded in a fifth of the time. If a kernel has to be compiled, the compiler fills the tables.
+    """
+    if numba.version_info.short >= UNTRIED_NUMBA or is_plain_requested():
+        target_context.refresh()
+    else:
+        _add_addresses_of_reference_counting()
+    kernel = CompileResult._rebuild(target_context, *pickle.loads(payload))
+    if kernel.signature.args != normalize_signature(sig)[0]:
+        raise DamagedFileError("it is the file of another kernel")
+    return kernel
 
 
 def keep_on_disk(dispatcher):
-    """Give a kernel its `KernelCache`; returns the kernel."""
+    """Give a kernel its `KernelCache`; returns the kernel.
+
+    In another version of Numba it may have no place for one. Then every process compiles: Numba's own cache would run
+    damaged files.
+    """
     if hasattr(dispatcher, "_cache"):
         dispatcher._cache = KernelCache(dispatcher)
-    elif hasattr(dispatcher, "enable_caching"):  # another version of Numba; with NUMBA_DISABLE_JIT there is neither
-        _enable_caching(dispatcher)
+    else:
+        _warn_once("not kept", f"Numba {numba.__version__} cannot keep compiled kernels on disk for fastnn")
     return dispatcher
-
-
-def _enable_caching(dispatcher) -> bool:
-    """Do what ``njit(cache=True)`` does, but in `cache_folder`. Returns whether that worked."""
-    if not cache_folder():
-        return False
-    try:
-        classes = numba.config.CACHE_LOCATOR_CLASSES
-        numba.config.CACHE_LOCATOR_CLASSES = f"{__name__}.{Locator.__name__}"
-        try:
-            dispatcher.enable_caching()
-        finally:
-            numba.config.CACHE_LOCATOR_CLASSES = classes
-        if dispatcher.stats.cache_path != str(cache_folder()):
-            raise ValueError(f"Numba {numba.__version__} uses {dispatcher.stats.cache_path}")
-    except Exception as error:  # another version of Numba can raise anything
-        _warn(f"compiled kernels cannot be kept on disk ({error}); every process will compile them again")
-        return False
-    return True
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from numba.core.typed_passes import NopythonRewrites
 from numba.core.untyped_passes import InlineClosureLikes
 
 from fastnn.kernels.compiler import UNTRIED_NUMBA
+from fastnn.kernels.compiler.background import leave_at_exit, optimizing
 
 # Numba runs these passes over each function for closures and for whole-array expressions. Kernels have neither, and the
 # passes take a fifteenth of compile time. In a Numba version that was not tried, they may have gained another duty.
@@ -64,6 +65,7 @@ class _Library(JITCodeLibrary):
 
     @_hook
     def _optimize_functions(self, ll_module):
+        leave_at_exit()
         ll_module.data_layout = self._codegen._data_layout
 
 
@@ -82,7 +84,8 @@ class _KernelLibrary(_Library):
         # One run of -O2. Numba optimises twice, the first time only to find reference counts it can remove. With
         # explicit vectors -O2 gives code as good as -O3 and saves a twentieth of compile time.
         passes, builder = self._codegen._module_pass_manager(opt=2)
-        passes.run(self._final_module, builder)
+        with optimizing():
+            passes.run(self._final_module, builder)
 
 
 class KernelCompiler(_Compiler):

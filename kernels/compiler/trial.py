@@ -12,14 +12,18 @@ import numba
 import numpy as np
 from numba.core.compiler import Compiler
 
+from fastnn.kernels.compiler.background import leave_at_exit
+
 
 def kernel_compiler(*arguments):
     """A compiler of one kernel. The arguments are those of Numba's `Compiler`."""
+    leave_at_exit()
     return (_pipeline().KernelCompiler if _pipeline() else Compiler)(*arguments)
 
 
 def helper_compiler(*arguments):
     """A compiler of one helper. The arguments are those of Numba's `Compiler`."""
+    leave_at_exit()
     return (_pipeline().HelperCompiler if _pipeline() else Compiler)(*arguments)
 
 

@@ -115,13 +115,13 @@ def test_a_numba_whose_llvm_is_too_old_for_the_kernels_is_refused():
 
 def test_without_numba_auto_warns_and_numba_says_what_to_install():
     warned, failed = _in_a_fresh_process('sys.modules["numba"] = None')
-    assert warned.startswith("RuntimeWarning: fastnn: Numba cannot be imported")
+    assert warned.startswith("RuntimeWarning: fastnn: Numba cannot be used")
     assert "pip install numba" in failed
 
 
 @pytest.mark.parametrize(("missing", "words"), [
     ("fastnn.backends.compiled", "is incomplete (no module); install fastnn again"),
-    ("numba", "needs Numba, which cannot be imported (no module); try: pip install numba"),
+    ("numba", "needs Numba, which cannot be used (no module); try: pip install numba"),
 ])  # fmt: skip
 def test_a_missing_module_of_fastnn_is_no_missing_numba(missing, words, monkeypatch):
     """A program that was packaged without fastnn's own modules must not send its user to install Numba."""

@@ -241,12 +241,16 @@ def test_any_csr_matrix_is_accepted_and_not_changed(backend, dtype, index_dtype,
     assert vars(matrix) == attributes
 
 
-def test_the_arrays_of_a_sorted_matrix_are_shared():
+def test_the_values_of_a_sorted_matrix_are_shared_and_its_structure_is_copied_once():
+    """Kernels read and write where the structure says, and the caller may change the matrix at any time."""
     matrix = scipy.sparse.csr_matrix(np.eye(4, dtype=np.float32))
     inp = check_inputs(Network.initialize((4, 2)), matrix)
-    for shared in (inp, to_csr(inp, np.dtype(np.float32), np.uint32)):
+    csr = to_csr(inp, np.dtype(np.float32), np.uint32)
+    for shared in (inp, csr):
         assert np.shares_memory(shared.data, matrix.data)
-        assert np.shares_memory(shared.indices, matrix.indices)
+        for name in ("indices", "indptr"):
+            assert not np.shares_memory(getattr(shared, name), getattr(matrix, name))
+    assert np.shares_memory(csr.indices, inp.indices)
 
 
 @pytest.mark.parametrize("small", [0.0, 1e-60])

@@ -298,7 +298,7 @@ def test_train_uses_files_and_settings_from_the_command_line(mnist, tmp_path, ca
     (["--batch-size", "all"], 2, ["'all'", "'full'"]),
     (["--learning-rate", "nan"], 2, ["learning_rate is nan", "greater than 0"]),
     (["--epochs", "many"], 2, ["--epochs", "'many'"]),
-    (["--hidden", "0"], 2, ["sizes are (784, 0, 10)"]),
+    (["--hidden", "0"], 2, ["hidden is [0]"]),
     (["--schedule", "linear"], 2, ["schedule is 'linear'", "cosine"]),
     (["--epoch-s", "3"], 2, ["unknown option --epoch-s", "--epochs"]),
     (["--recipe", "A", "--data", "x"], 1, ["x: no such file"]),

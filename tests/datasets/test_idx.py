@@ -195,12 +195,10 @@ def test_all_compressions_are_read_and_damage_is_an_error(written, refused, pack
     assert peak < 2**24  # the dictionary of xz has 8 MiB
 
 
-@pytest.mark.parametrize(
-    ("pack", "found"), [(bytes, "found 100"), (gzip.compress, "which cannot hold that many")], ids=["plain", "gzip"]
-)
+@pytest.mark.parametrize(("pack", "found"), [(bytes, "found 100"), (gzip.compress, "100 times")], ids=["plain", "gzip"])
 def test_no_memory_is_allocated_for_declared_terabytes(written, refused, pack, found):
     path = written(pack(TERABYTE))
-    refused(lambda: read_idx(path, max_bytes=10**13), path, f"expected {10**12} bytes", found)
+    refused(lambda: read_idx(path, max_bytes=10**13), path, f"{10**12} bytes of data", found)
 
 
 @pytest.mark.parametrize(("name", "data"), [

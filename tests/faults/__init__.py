@@ -1,0 +1,1 @@
+"""Faults: damaged files, failing disks, killed processes, random arguments, and thousands of repetitions."""

@@ -1,4 +1,4 @@
-"""Ctrl-C is answered while NumPy, a kernel or the compiler works, by Python's own handler and from the library.
+"""Ctrl-C is answered while NumPy or a kernel works, by Python's own handler and from the library.
 
 No clock decides: the work that Ctrl-C meets is a stand-in that ends only when the test lets it, after the interrupt.
 """
@@ -285,15 +285,12 @@ WORK = {
     ),
     "evaluation by NumPy": (reference, "matmul", lambda: evaluate("numpy")),
     "prediction by NumPy": (reference, "matmul", lambda: predict_model("numpy")),
-    "standardization for NumPy": (Standardization, "apply", lambda: evaluate_standardized("numpy")),
-    "standardization for Numba": (Standardization, "apply", lambda: evaluate_standardized("numba")),
+    "standardization for NumPy": (Standardization, "_apply", lambda: evaluate_standardized("numpy")),
+    "standardization for Numba": (Standardization, "_apply", lambda: evaluate_standardized("numba")),
     "the lists of a data set": (nonzero_inputs, "list_inputs", lambda: full_batch("numba")),
     "the order of row blocks": (nonzero_inputs, "mark_inputs", lambda: full_batch("numba")),
     "the count of row blocks": (nonzero_inputs, "count_row_blocks", lambda: full_batch("numba")),
     "row blocks": (nonzero_inputs, "fill_row_blocks", lambda: full_batch("numba")),
-    "a kernel by rows that compiles": (fused, "run_epoch_by_rows", lambda: full_batch("numba", ())),
-    "a kernel by units that compiles": (fused, "run_epoch_by_units", lambda: full_batch("numba", (100,))),
-    "L-BFGS of Numba": (fused, "run_epoch_by_rows", lambda: full_batch("numba", optimizer="lbfgs", learning_rate=None)),
     "a dense layer of Numba": (operations.dense_kernels, "dense_forward", with_batch_norm),
 }
 
@@ -306,23 +303,17 @@ def test_ctrl_c_interrupts(name, stand_in, all_is_long, monkeypatch):
         call()
 
 
-def test_ctrl_c_interrupts_the_first_prediction_while_its_kernel_compiles(stand_in, all_is_long, monkeypatch):
-    monkeypatch.setattr(predict, "_READY", set())
-    monkeypatch.setattr(predict.predict_kernels, "predict", stand_in)
-    with stand_in.interrupted():
-        predict_model("numba")
-
-
 @pytest.mark.parametrize("threads", [1, 2, 4])
 @pytest.mark.parametrize("hidden", [(10,), (100,)], ids=["by rows", "by units"])
-def test_ctrl_c_stops_a_long_epoch_of_kernels(hidden, threads, all_is_long, monkeypatch):
+@pytest.mark.parametrize("is_lbfgs", [False, True], ids=["sgd", "lbfgs"])
+def test_ctrl_c_stops_a_long_epoch_of_kernels(hidden, threads, is_lbfgs, all_is_long, monkeypatch):
     """Once the epoch runs, every member sees the stop flag, and the main thread is in none of them."""
     monkeypatch.setattr(fused, "ONE_THREAD_EPOCH", 0)
     monkeypatch.setattr(fused, "ONE_THREAD_STEP", 0)
     stopped, pressed = [], threading.Event()
 
     def kernel(member, layout, data, epoch, *_):
-        if not len(epoch.order):  # the call that compiles
+        if not len(epoch.order):  # the call that only compiles
             return
         if member.t == 0:
             pressed.set()
@@ -335,8 +326,9 @@ def test_ctrl_c_stops_a_long_epoch_of_kernels(hidden, threads, all_is_long, monk
     monkeypatch.setattr(fused, "run_epoch_by_units", kernel)
     interrupter = threading.Thread(target=lambda: pressed.wait(_GIVE_UP) and press_ctrl_c())
     interrupter.start()
+    lbfgs = {"optimizer": "lbfgs", "learning_rate": None} if is_lbfgs else {}
     with pytest.raises(fastnn.TrainingInterrupted) as interrupt:
-        full_batch("numba", hidden, threads=threads)
+        full_batch("numba", hidden, threads=threads, **lbfgs)
     interrupter.join()
     assert stopped == [(1, False)] * len(stopped)
     assert 1 <= len(stopped) <= threads

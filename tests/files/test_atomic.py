@@ -4,13 +4,18 @@ import builtins
 import errno
 import io
 import os
+import signal
 import stat
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import Mock
 
 import pytest
 
 from fastnn.errors import FileError
+from fastnn.files import atomic
 from fastnn.files.atomic import write_atomically
 
 OLD = b"the old content"
@@ -224,4 +229,62 @@ def test_concurrent_writers_leave_one_whole_file(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(write_atomically, [path] * 8, contents))
     assert path.read_bytes() in contents
+    assert os.listdir(tmp_path) == ["model.bin"]
+
+
+def temporary_files(folder):
+    return [name for name in os.listdir(folder) if name.endswith(".tmp")]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX locks")
+def test_the_next_write_removes_what_killed_processes_left(tmp_path):
+    """Each process is killed at the sync of its file, so each leaves one, which the next one removes."""
+    program = (
+        "import os, signal, sys; from fastnn.files.atomic import write_atomically\n"
+        "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "write_atomically(sys.argv[1], b'new')"
+    )
+    path = tmp_path / "model.bin"
+    for _ in range(3):
+        assert subprocess.run([sys.executable, "-c", program, path]).returncode == -signal.SIGKILL
+        assert len(temporary_files(tmp_path)) == 1
+    (tmp_path / ".fastnn-notes.tmp").write_text("another file")
+    write_atomically(path, NEW)
+    assert temporary_files(tmp_path) == [".fastnn-notes.tmp"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX locks")
+def test_the_temporary_file_of_a_living_process_stays(tmp_path, monkeypatch):
+    """While one write waits for the disk, another one into the same folder leaves its temporary file alone."""
+    fsync = os.fsync
+
+    def write_another(descriptor):
+        monkeypatch.setattr(os, "fsync", fsync)
+        write_atomically(tmp_path / "other.bin", OLD)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", write_another)
+    write_atomically(tmp_path / "model.bin", NEW)
+    assert (tmp_path / "model.bin").read_bytes() == NEW
+    assert sorted(os.listdir(tmp_path)) == ["model.bin", "other.bin"]
+
+
+@pytest.mark.parametrize(("age", "left"), [(10, 1), (7200, 0)])
+def test_without_locks_only_old_temporary_files_are_removed(tmp_path, monkeypatch, age, left):
+    monkeypatch.setattr(atomic, "try_lock", lambda _: None)
+    abandoned = tmp_path / f".fastnn-{'0' * 16}.tmp"
+    abandoned.write_bytes(OLD)
+    os.utime(abandoned, (time.time() - age,) * 2)
+    write_atomically(tmp_path / "model.bin", NEW)
+    assert len(temporary_files(tmp_path)) == left
+
+
+def test_a_temporary_file_taken_for_an_abandoned_one_is_replaced_by_another(tmp_path, monkeypatch):
+    answers = iter([False, True])
+    monkeypatch.setattr(atomic, "try_lock", lambda _: next(answers))
+    write_atomically(tmp_path / "model.bin", NEW)
+    assert os.listdir(tmp_path) == ["model.bin"]
+    monkeypatch.setattr(atomic, "try_lock", lambda _: False)  # forever: it is written all the same
+    write_atomically(tmp_path / "model.bin", OLD)
+    assert (tmp_path / "model.bin").read_bytes() == OLD
     assert os.listdir(tmp_path) == ["model.bin"]

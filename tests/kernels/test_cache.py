@@ -54,16 +54,19 @@ def test_a_kernel_is_compiled_once_and_then_loaded_from_disk(tmp_path):
     assert os.name == "nt" or folder.stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "garbage"])
-@pytest.mark.parametrize("ending", [".nbi", ".nbc"])
-def test_a_damaged_kernel_file_is_rebuilt(tmp_path, damage, ending):
+@pytest.mark.parametrize("damage", ["empty", "cut", "garbage", "a changed bit"])
+def test_a_damaged_kernel_file_is_rebuilt(tmp_path, damage):
+    """`tests/faults/test_kernel_cache.py` damages files in more ways."""
     run_program(tmp_path)
-    for path in _files(tmp_path):
-        if path.suffix == ending:
-            data = path.read_bytes()
-            path.write_bytes({"empty": b"", "cut": data[: len(data) // 2], "garbage": b"\x80garbage" * 50}[damage])
+    (path,) = _files(tmp_path)
+    data = path.read_bytes()
+    changed = data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]
+    half = data[: len(data) // 2]
+    path.write_bytes({"empty": b"", "cut": half, "garbage": b"\x80garbage" * 50, "a changed bit": changed}[damage])
     repaired, after = run_program(tmp_path), run_program(tmp_path)
-    assert (repaired.returncode, repaired.stdout.split()[0]) == (0, "0.5"), repaired.stderr
+    assert (repaired.returncode, repaired.stdout) == (0, "0.5 0\n"), repaired.stderr
+    assert repaired.stderr.count("RuntimeWarning") == 1
+    assert f"in {path.parent} cannot be used" in repaired.stderr
     assert (after.stdout, after.stderr) == ("0.5 1\n", "")
 
 

@@ -1,13 +1,15 @@
 """Kernels are compiled by shortcuts through Numba's internals, or by plain Numba where those have changed."""
 
 import sys
+import threading
 import tomllib
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numba
 import pytest
-from numba.core import caching, codegen, untyped_passes
+from numba.core import codegen, compiler, compiler_lock, untyped_passes
 
 import fastnn.kernels.compiler
 from fastnn.kernels.compiler import UNTRIED_NUMBA, cache, pipeline, trial
@@ -67,19 +69,46 @@ def test_changed_internals_give_one_warning_and_plain_njit(change, message, monk
     assert len(all_warnings) == 1
 
 
-@pytest.mark.parametrize("change", ["no locators", "another folder", "no cache"])
-def test_a_changed_disk_cache_never_stops_a_kernel(change, monkeypatch, tmp_path):
-    if change == "no locators":
-        monkeypatch.delattr(numba.config, "CACHE_LOCATOR_CLASSES")
-    elif change == "another folder":
-        monkeypatch.setattr(cache.Locator, "get_cache_path", lambda self: str(tmp_path))
-    else:
-        monkeypatch.setattr(caching.FunctionCache, "__init__", None)
+@pytest.fixture
+def folder(monkeypatch, tmp_path):
+    """An empty folder for kernels."""
+    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(cache, "_warned", set())
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "warned"),
+    [
+        (compiler.CompileResult, "_reduce", ["could not be saved"]),
+        (codegen.CPUCodegen, "magic_tuple", ["cannot be used", "could not be saved"]),
+    ],
+)
+def test_a_changed_disk_cache_never_stops_a_kernel(owner, name, warned, monkeypatch, folder):
+    monkeypatch.delattr(owner, name)
     triple = kernel(lambda x: 3 * x)
-    with pytest.warns(RuntimeWarning, match="compiled kernels cannot be kept on disk") as all_warnings:
+    with pytest.warns(RuntimeWarning, match=f"compiled kernel .*{name}") as caught:
         assert (triple(2), triple(2.5)) == (6, 7.5)
-    assert len(all_warnings) == 1
-    assert not list(tmp_path.iterdir())
+    assert len(caught) == len(warned)
+    assert all(words in str(warning.message) for words, warning in zip(warned, caught, strict=True))
+    assert list(folder.glob("[!.]*")) == []
+
+
+def test_a_numba_without_a_place_for_the_cache_gives_one_warning(folder):
+    """Numba's own cache, which runs damaged files, is not used instead."""
+    functions = [lambda x: x] * 2
+    with pytest.warns(RuntimeWarning, match="cannot keep compiled kernels on disk") as caught:
+        assert [cache.keep_on_disk(function) for function in functions] == functions
+    assert len(caught) == 1
+
+
+def test_a_numba_with_another_lock_compiles_in_the_calling_thread(monkeypatch, folder):
+    monkeypatch.setitem(sys.modules, compiler_lock.__name__, SimpleNamespace())
+    threads = []
+    triple = kernel(lambda x: 3 * x)
+    monkeypatch.setattr(triple._cache, "load_overload", lambda *_: threads.append(threading.current_thread()))
+    assert triple(2) == 6
+    assert threads == [threading.current_thread()]
 
 
 CHANGED = "import sys; sys.modules['fastnn.kernels.compiler.pipeline'] = None\n"

@@ -31,6 +31,8 @@ from fastnn.network import BatchNorm, Dense
 from fastnn.optim.schedules import Cosine, WarmUp
 from fastnn.training import checkpoint as module
 
+pytestmark = pytest.mark.usefixtures("copies_after_every_batch")
+
 N, BATCH, EPOCHS = 230, 32, 4
 PER_EPOCH = -(-N // BATCH)
 
@@ -40,33 +42,6 @@ def data():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (N, 24)).astype(np.uint8)
     return Dataset(images, (images[:, :6].sum(axis=1) // 300).astype(int) % 5)
-
-
-@pytest.fixture(autouse=True)
-def eager(monkeypatch):
-    """Copy the state after every batch, and write it only at the end of a run."""
-    monkeypatch.setattr(module, "FIRST_PART", 1)
-    monkeypatch.setattr(module, "SECONDS_OF_PART", 0.0)
-    monkeypatch.setattr(module, "MAX_COST", float("inf"))
-    monkeypatch.setattr(module, "SECONDS_BETWEEN_WRITES", float("inf"))
-
-
-@pytest.fixture
-def stop_after(monkeypatch):
-    """Return a function that makes the next run stop with an exception after some copies of its state; 0: never."""
-    take, left = module.Saver._take, [0, KeyboardInterrupt()]
-
-    def counted(saver, make_mark):
-        take(saver, make_mark)
-        left[0] -= 1
-        if left[0] == 0:
-            raise left[1]
-
-    def stop(copies, error=None):
-        left[:] = copies, KeyboardInterrupt() if error is None else error
-
-    monkeypatch.setattr(module.Saver, "_take", counted)
-    return stop
 
 
 def bits(state):

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from copy import copy
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -17,11 +18,13 @@ from fastnn.backends.base import (
     TrainingData,
     check_data,
     check_run,
+    check_shapes,
 )
 from fastnn.backends.compiled import operations
 from fastnn.backends.compiled.inputs import NonzeroInputs
 from fastnn.backends.compiled.layout import (
     as_readonly,
+    hold,
     in_kernel_dtype,
     lay_out,
     pack,
@@ -86,8 +89,10 @@ class Execution(NamedTuple):
 class Trainer:
     """A network that `covers` accepts, its data and the optimizer's state, laid out for the kernels.
 
-    The data are not copied if the kernels can use them as they are. Without an optimizer, the trainer keeps the
-    gradients instead of updating the network. `one_pass` skips preparations that pay off only over several epochs.
+    The inputs are not copied if the kernels can use them as they are: a program that changes them meanwhile changes
+    numbers. All that kernels compute addresses from, such as labels, is the trainer's own. Without an optimizer, the
+    trainer keeps the gradients instead of updating the network. `one_pass` skips preparations that pay off only over
+    several epochs.
     """
 
     def __init__(
@@ -103,11 +108,14 @@ class Trainer:
         inputs, targets, sample_weight = data
         self._n_samples = inputs.shape[0]
         self._optimizer, self._config, self._one_pass = optimizer, config, one_pass
-        self._network, self._layout = network, lay_out(network)
+        self._layout = lay_out(network)
+        self._network = network = _without_arrays(network, self._layout.parameters.dtype)
+        check_shapes(inputs=(inputs, (None, network.n_inputs)))
         self._sizes = scratch_sizes(self._layout)
         matrix = inputs if is_sparse(inputs) else None
         images = inputs if matrix is None else np.empty((0, network.n_inputs), inputs.dtype)
         images = as_readonly(interruptible(in_kernel_dtype, images, network.dtype, work=2 * images.size))
+        self._held = hold(images if matrix is None else matrix.data)
         self._nonzero_inputs = NonzeroInputs(images, matrix, network.dtype)
         self._sparse = matrix is not None or self._nonzero_inputs.count <= SPARSE_BELOW * images.size
         self._data = block.Data(
@@ -155,7 +163,7 @@ class Trainer:
         if not is_new:
             return
         # An epoch without rows compiles or loads the kernel here, so that the first epoch's time does not include it.
-        interruptible(self._run_kernel, np.empty(0, np.int64), batch_size, 0.0)
+        self._run_kernel(np.empty(0, np.int64), batch_size, 0.0)
 
     def run_epoch(
         self, order: np.ndarray, batch_size: int, learning_rate: float, batches: range | None = None
@@ -246,7 +254,7 @@ class Trainer:
         is_short = multiplications <= ONE_THREAD_EPOCH or of_step <= ONE_THREAD_STEP
         threads = 1 if is_short else min(self._team_size.next(), max_threads)
         rule = _rule(self._optimizer, learning_rate, config, real)
-        epoch = block.Epoch(as_readonly(order), batch_size, self._step, rule, dropout)
+        epoch = block.Epoch(as_readonly(order), int(batch_size), self._step, rule, dropout)
         on_core = [0.0] * threads
 
         def run(member: team.Member) -> None:
@@ -361,6 +369,16 @@ class Trainer:
         )
 
 
+def _without_arrays(network: Network, dtype: np.dtype) -> Network:
+    """A copy of a network whose weights and biases are empty: the trainer's own are in its layout.
+
+    The caller's network may be given other arrays while the trainer runs.
+    """
+    template, empty = copy(network), tuple(np.empty(0, dtype) for _ in network.layers)
+    template.weights = template.biases = empty
+    return template
+
+
 def _parameter_slices(layout: Layout) -> np.ndarray:
     """The `slices` of `WorkByRows`: the parameters in slices of at most a gradient tile."""
     lanes = VECTOR // layout.parameters.itemsize
@@ -397,8 +415,8 @@ def _rule(optimizer: Optimizer | None, learning_rate: float, config: LossConfig,
     return Rule(
         kind=kind,
         rate=float(learning_rate),
-        beta_1=first,
-        beta_2=second,
+        beta_1=float(first),  # an int or a float32 would compile another kernel
+        beta_2=float(second),
         first=real(first),
         rest_1=real(1 - first),
         second=real(second),

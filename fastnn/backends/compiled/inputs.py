@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn.backends.compiled.layout import empty_csr, readonly_view, to_csr
+from fastnn.errors import DataError
 from fastnn.interruptible import interruptible
 from fastnn.kernels.inputs.csr import Csr, list_inputs
 from fastnn.kernels.inputs.row_blocks import MOST_UNITS, ROW_BLOCK, Bsr, count_row_blocks, fill_row_blocks, mark_inputs
@@ -19,6 +20,8 @@ _N_SAMPLED, _N_COMPARED, _N_CHOSEN = 2048, 512, 20
 _MAX_INPUTS_PER_NONZERO = 64
 # About how many times lists and row blocks read or write an entry.
 _N_ENTRY = 16
+# The number of inputs that are listed in one call of the kernel.
+_LISTED_AT_ONCE = 2**20
 
 
 class RowBlocks(NamedTuple):
@@ -91,14 +94,34 @@ class NonzeroInputs:
     def _make_lists(self) -> Csr:
         if self._matrix is not None:
             return self.matrix_lists(self._index_dtype)
-        room = self.count + VECTOR  # the kernel stores whole vectors
-        csr = Csr(
-            indptr=np.zeros(len(self._images) + 1, np.int64),
-            indices=np.empty(room, self._index_dtype),
-            data=np.empty(room, self._images.dtype),
-        )
-        list_inputs(self._images, csr)
+        csr = Csr(np.zeros(len(self._images) + 1, np.int64), *self._empty_entries(self.count))
+        n_rows, at = max(1, _LISTED_AT_ONCE // self._images.shape[1]), 0
+        for start in range(0, len(self._images), n_rows):
+            at += self._list_rows(self._images[start : start + n_rows], csr, start, at)
         return Csr(*map(readonly_view, csr))
+
+    def _empty_entries(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Arrays for the indices and the data of `count` entries, and of one vector more: the kernel stores vectors."""
+        return np.empty(count + VECTOR, self._index_dtype), np.empty(count + VECTOR, self._images.dtype)
+
+    def _list_rows(self, rows: np.ndarray, csr: Csr, start: int, at: int) -> int:
+        """List the samples from `start` on in `csr`, from entry `at` on; return the number of their entries.
+
+        The caller's array may have more nonzero inputs by now than when they were counted. So where the samples could
+        fill more than the room that is left in `csr`, the kernel writes aside. DataError if there are more.
+        """
+        fits, indptr = at + rows.size <= self.count, csr.indptr[start : start + len(rows) + 1]
+        indices, data = (csr.indices[at:], csr.data[at:]) if fits else self._empty_entries(rows.size)
+        part = Csr(indptr, indices, data)
+        list_inputs(rows, part)
+        n_entries = int(indptr[-1])
+        if at + n_entries > self.count:
+            raise DataError("inputs changed while a trainer was made of them, expected them to stay as they are")
+        if not fits:
+            csr.indices[at : at + n_entries] = part.indices[:n_entries]
+            csr.data[at : at + n_entries] = part.data[:n_entries]
+        indptr += at
+        return n_entries
 
     def _make_row_blocks(self, csr: Csr, n_units: int) -> RowBlocks:
         n_inputs, n_row_blocks = self._images.shape[1], -(-(len(csr.indptr) - 1) // ROW_BLOCK)

@@ -1,5 +1,6 @@
 """Convert a network to the kernels' layout and back: flat arrays, columns in panels (see `kernels/layout.py`)."""
 
+import weakref
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
@@ -7,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn.datasets.sparse import canonical
+from fastnn.errors import SettingsError
 from fastnn.kernels.inputs.csr import Csr
 from fastnn.kernels.layout import (
     ACTIVATION,
@@ -26,6 +28,9 @@ from fastnn.kernels.ops.losses import OUTPUT_CODES
 from fastnn.kernels.vector.simd import VECTOR
 from fastnn.network import Network
 from fastnn.network.aligned import aligned_zeros
+
+# The dtypes of networks, in native byte order. Kernels are compiled for these.
+REAL_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 class ScratchSizes(NamedTuple):
@@ -50,8 +55,22 @@ def as_readonly(array: np.ndarray) -> np.ndarray:
     """
     flags = array.flags
     if type(array) is not np.ndarray or not (flags.c_contiguous and flags.aligned):  # `require` is slow
-        array = np.require(array, requirements=["C", "A"])
+        array = np.require(np.asarray(array), requirements=["C", "A"])
     return readonly_view(array)
+
+
+def hold(array: np.ndarray) -> "weakref.ref[np.ndarray]":
+    """Return an object during whose life the memory of `array` stays where it is.
+
+    NumPy refuses to resize an array that has a weak reference, even with ``refcheck=False``. A view of `array` keeps
+    the memory alive, but would not prevent that.
+    """
+    owner = array.base
+    if type(owner) is not np.ndarray or owner.base is not None:
+        owner = array
+        while isinstance(owner.base, np.ndarray):
+            owner = owner.base
+    return weakref.ref(owner)
 
 
 def readonly_view(array: np.ndarray) -> np.ndarray:
@@ -63,7 +82,37 @@ def readonly_view(array: np.ndarray) -> np.ndarray:
 
 def in_kernel_dtype(inp: np.ndarray, real: np.dtype) -> np.ndarray:
     """Inputs unchanged if they are uint8, otherwise in the working dtype: kernels are compiled for these two only."""
-    return inp if inp.dtype == np.uint8 else inp.astype(real, copy=False)
+    if inp.dtype == np.uint8 or inp.dtype == real:
+        return inp
+    with np.errstate(over="ignore"):  # whoever needs finite inputs checks for infinity
+        return inp.astype(real)
+
+
+def checked_arrays(network: Network) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Views of the weights and biases of a dense network, C-contiguous and in its dtype; copies where that is needed.
+
+    Raises SettingsError unless they have the shapes of the layers. `Network` has checked that, but its attributes can
+    be given other arrays, and an array can get another shape or dtype in place. The views cannot.
+    """
+    given, shapes = (network.weights, network.biases), [*pairwise(network.sizes)]
+    if any(not isinstance(arrays, (tuple, list)) or len(arrays) != len(shapes) for arrays in given):
+        found = [len(each) if isinstance(each, (tuple, list)) else f"a {type(each).__name__} of" for each in given]
+        raise SettingsError(f"{found[0]} weights and {found[1]} biases, expected {len(shapes)} of each for the layers")
+    weights, biases = ([np.asarray(array).view() for array in arrays] for arrays in given)
+    dtype = weights[0].dtype
+    if dtype not in REAL_DTYPES:
+        raise SettingsError(f"layer 1: weight of dtype {dtype}, expected float32 or float64")
+    for number, (weight, bias, shape) in enumerate(zip(weights, biases, shapes, strict=True), start=1):
+        for name, array, expected in (("weight", weight, shape), ("bias", bias, shape[1:])):
+            if array.shape != expected or array.dtype.kind not in "buif":
+                found = f"shape {array.shape}, dtype {array.dtype}"
+                raise SettingsError(f"layer {number}: {name} of {found}, expected {expected} numbers")
+    return [_plain(each, dtype) for each in weights], [_plain(each, dtype) for each in biases]
+
+
+def _plain(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    plain = np.ascontiguousarray(array, dtype)
+    return plain if plain.flags.aligned else plain.copy()
 
 
 def to_csr(matrix: Any, real: np.dtype, index_dtype: type[np.unsignedinteger]) -> Csr:
@@ -93,8 +142,9 @@ def _panels(size: int, lanes: int) -> list[tuple[int, int]]:
 
 
 def lay_out(network: Network) -> Layout:
-    """Copy a network into the kernels' layout."""
-    lanes, sizes = VECTOR // network.dtype.itemsize, network.sizes
+    """Copy a network into the kernels' layout; the errors are those of `checked_arrays`."""
+    weights, biases = checked_arrays(network)
+    lanes, sizes = VECTOR // weights[0].itemsize, network.sizes
     padded = [-(-size // lanes) * lanes for size in sizes]
     panels = [_panels(size, lanes) for size in sizes[1:]]
     unit_at = list(accumulate(padded[1:], initial=0))
@@ -116,8 +166,8 @@ def lay_out(network: Network) -> Layout:
     for layer, (fan_in, width) in enumerate(zip(sizes, padded[1:], strict=False)):
         table[layer, [WEIGHT_AT, BIAS_AT]] = end, end + fan_in * width
         end += (fan_in + 1) * width
-    parameters = aligned_zeros(end, network.dtype)
-    pack(sizes, parameters, (network.weights, network.biases))
+    parameters = aligned_zeros(end, weights[0].dtype)
+    pack(sizes, parameters, (weights, biases))
     return Layout(
         parameters=parameters,
         n_weights=len(panels),

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from fastnn.backends import reference
-from fastnn.backends.base import check_sample_weight, check_shapes, named_losses, working_inputs
-from fastnn.backends.compiled.layout import as_readonly
+from fastnn.backends.base import check_labels, check_numbers, check_sample_weight, check_shapes, named_losses
+from fastnn.backends.compiled.layout import REAL_DTYPES, as_readonly
 from fastnn.backends.reference import activate, activate_backward
 from fastnn.backends.threads import resolve_threads
-from fastnn.datasets.sparse import is_sparse
+from fastnn.datasets.sparse import canonical, is_sparse
 from fastnn.errors import DataError
 from fastnn.kernels import team
 from fastnn.kernels.ops import activations, losses
@@ -36,14 +36,22 @@ SHORT_PRODUCT = 2**30
 
 def matmul(inp: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Return ``inp @ weight``."""
-    check_shapes(inp=(inp, (None, None)), weight=(weight, (inp.shape[-1], None)))
+    check_shapes(inp=(inp, (None, None)))
+    check_shapes(weight=(weight, (inp.shape[1], None)))
+    if is_sparse(inp):
+        raise DataError("inp is a sparse matrix, expected an array: only whole networks accept sparse inputs")
+    if not _have_kernels(weight) or not inp.size:
+        return _by_reference(reference.matmul, inp, weight)
     out = np.empty((inp.shape[0], weight.shape[1]), weight.dtype)
-    dense_kernels.matmul(_array(inp), as_readonly(weight), out)
+    dense_kernels.matmul(_in_dtype(inp, weight), as_readonly(weight), out)
     return out
 
 
 def relu(inp: np.ndarray) -> np.ndarray:
     """Return ``max(inp, 0)``; NaN stays NaN."""
+    check_numbers(inp=inp)
+    if not _have_kernels(inp):
+        return _by_reference(reference.relu, inp)
     out = np.empty(inp.shape, inp.dtype)
     activations.relu(as_readonly(inp).reshape(-1), out.reshape(-1))
     return out
@@ -51,7 +59,10 @@ def relu(inp: np.ndarray) -> np.ndarray:
 
 def relu_backward(dout: np.ndarray, out: np.ndarray) -> np.ndarray:
     """Return `dout` where `out` is above 0, and 0 elsewhere."""
+    check_numbers(dout=dout, out=out)
     check_shapes(dout=(dout, out.shape))
+    if not _have_kernels(dout, out):
+        return _by_reference(reference.relu_backward, dout, out)
     dinp = np.empty(out.shape, out.dtype)
     activations.relu_backward(as_readonly(dout).reshape(-1), as_readonly(out).reshape(-1), dinp.reshape(-1))
     return dinp
@@ -59,7 +70,9 @@ def relu_backward(dout: np.ndarray, out: np.ndarray) -> np.ndarray:
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Return the softmax of each row."""
-    check_shapes(logits=(logits, (None, None)))
+    _check_logits(logits)
+    if not _have_kernels(logits):
+        return _by_reference(reference.softmax, logits)
     out = np.empty(logits.shape, logits.dtype)
     softmax_kernels.softmax(as_readonly(logits), out)
     return out
@@ -76,13 +89,17 @@ def mean_loss(
     code = losses.OUTPUT_CODES.get(output)
     if code is None:
         return reference.mean_loss(output, logits, targets, sample_weight, smoothing)
+    _check_logits(logits)
+    if not len(logits) or logits.dtype not in REAL_DTYPES:
+        raise DataError(f"logits are {logits.dtype} of shape {logits.shape}, expected float32 or float64, and rows")
     dlogits, logits = np.empty(logits.shape, logits.dtype), as_readonly(logits)
     sample_weight = check_sample_weight(sample_weight, len(logits), logits.dtype)
     weight = np.ones(len(logits)) if sample_weight is None else sample_weight.astype(np.float64)
     row_weights = (weight / weight.sum()).astype(logits.dtype)
-    if code == losses.SOFTMAX_OUTPUT:
-        labels = as_readonly(targets)
+    if code == losses.SOFTMAX_OUTPUT:  # the kernel writes where a label says, so a copy is checked
+        labels = as_readonly(check_labels(targets, *logits.shape))
         return softmax_kernels.softmax_cross_entropy(logits, labels, row_weights, float(smoothing), dlogits), dlogits
+    check_shapes(targets=(targets, logits.shape))
     targets = as_readonly(targets.astype(logits.dtype, copy=False))
     return losses.element_loss(code, logits, targets, row_weights, dlogits), dlogits
 
@@ -110,11 +127,14 @@ def with_threads(threads: int | None) -> SimpleNamespace:
 
 
 def _dense_forward(threads: int, inp: Any, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    check_shapes(weight=(weight, (None, None)), inp=(inp, (None, None)))
+    check_shapes(inp=(inp, (None, len(weight))), bias=(bias, weight.shape[1:]))
     if is_sparse(inp):  # SciPy's product of a sparse matrix and an array
-        return reference.dense_forward(inp, weight, bias)
-    check_shapes(inp=(inp, (None, len(weight))), weight=(weight, (None, None)), bias=(bias, weight.shape[1:]))
+        return _by_reference(reference.dense_forward, canonical(inp), weight, bias)
+    if not _have_kernels(weight, bias) or not inp.size:
+        return _by_reference(reference.dense_forward, inp, weight, bias)
     out = np.empty((inp.shape[0], weight.shape[1]), weight.dtype)
-    arrays = _array(inp), as_readonly(weight), as_readonly(bias), out
+    arrays = _in_dtype(inp, weight), as_readonly(weight), as_readonly(bias), out
     _run(dense_kernels.dense_forward, threads, weight.size * len(inp), *arrays)
     return out
 
@@ -122,12 +142,15 @@ def _dense_forward(threads: int, inp: Any, weight: np.ndarray, bias: np.ndarray)
 def _dense_backward(
     threads: int, dsums: np.ndarray, inp: Any, weight: np.ndarray, needs_dinp: bool = True
 ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
-    if is_sparse(inp):
-        return reference.dense_backward(dsums, inp, weight, needs_dinp)
+    check_shapes(dsums=(dsums, (None, None)), weight=(weight, (None, None)))
     check_shapes(inp=(inp, (len(dsums), len(weight))), weight=(weight, (None, dsums.shape[1])))
+    if is_sparse(inp):
+        return _by_reference(reference.dense_backward, dsums, canonical(inp), weight, needs_dinp)
+    if not _have_kernels(dsums, weight) or not inp.size:
+        return _by_reference(reference.dense_backward, dsums, inp, weight, needs_dinp)
     dinp = np.empty((len(inp) if needs_dinp else 0, len(weight)), weight.dtype)
     dweight, dbias = np.empty(weight.shape, weight.dtype), np.empty(weight.shape[1], weight.dtype)
-    arrays = as_readonly(dsums), _array(inp), as_readonly(weight), dinp, dweight, dbias
+    arrays = as_readonly(dsums), _in_dtype(inp, weight), as_readonly(weight), dinp, dweight, dbias
     _run(dense_kernels.dense_backward, threads, weight.size * (len(inp) + len(dinp)), *arrays)
     return dinp if needs_dinp else None, dweight, dbias
 
@@ -142,6 +165,9 @@ def batch_norm(
     inp: np.ndarray, weight: np.ndarray, bias: np.ndarray, mean: np.ndarray, variance: np.ndarray, epsilon: float
 ) -> np.ndarray:
     """Return ``weight * (inp - mean) / sqrt(variance + epsilon) + bias``."""
+    _check_units(inp, weight=weight, bias=bias, mean=mean, variance=variance)
+    if not _have_kernels(inp, weight, bias, mean, variance):
+        return _by_reference(reference.batch_norm, inp, weight, bias, mean, variance, epsilon)
     out, factor = np.empty(inp.shape, inp.dtype), weight * _slope(variance, epsilon)
     batch_norm_kernels.batch_norm(*map(as_readonly, (inp, mean, factor, bias)), out)
     return out
@@ -151,6 +177,9 @@ def batch_norm_forward(
     inp: np.ndarray, weight: np.ndarray, bias: np.ndarray, epsilon: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return `batch_norm` with the mean and variance of the batch, and both."""
+    _check_units(inp, weight=weight, bias=bias)
+    if not _have_kernels(inp, weight, bias):
+        return _by_reference(reference.batch_norm_forward, inp, weight, bias, epsilon)
     mean, variance = np.empty((2, inp.shape[1]), inp.dtype)
     batch_norm_kernels.batch_statistics(as_readonly(inp), mean, variance)
     return batch_norm(inp, weight, bias, mean, variance, epsilon), mean, variance
@@ -160,6 +189,10 @@ def batch_norm_backward(
     dout: np.ndarray, inp: np.ndarray, weight: np.ndarray, mean: np.ndarray, variance: np.ndarray, epsilon: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the gradients of the input, weight and bias of batch normalisation with the statistics of the batch."""
+    _check_units(inp, weight=weight, mean=mean, variance=variance)
+    check_shapes(dout=(dout, inp.shape))
+    if not _have_kernels(dout, inp, weight, mean, variance):
+        return _by_reference(reference.batch_norm_backward, dout, inp, weight, mean, variance, epsilon)
     dinp, (dweight, dbias) = np.empty(inp.shape, inp.dtype), np.empty((2, len(weight)), weight.dtype)
     arrays = map(as_readonly, (dout, inp, weight, mean, _slope(variance, epsilon)))
     batch_norm_kernels.batch_norm_backward(*arrays, dinp, dweight, dbias)
@@ -170,8 +203,37 @@ def _slope(variance: np.ndarray, epsilon: float) -> np.ndarray:
     return 1 / np.sqrt(variance + variance.dtype.type(epsilon))
 
 
-def _array(inp: np.ndarray) -> np.ndarray:
-    """`inp` in the form that the kernels of single operations accept."""
-    if is_sparse(inp):
-        raise DataError("inp is a sparse matrix, expected an array: only whole networks accept sparse inputs")
-    return as_readonly(working_inputs(inp))
+def _have_kernels(*arrays: np.ndarray) -> bool:
+    """Whether kernels accept these arrays: one dtype, float32 or float64 in native byte order, and no empty array.
+
+    The reference computes the rest. So a call compiles no kernel but those of `warmup`.
+    """
+    dtype = arrays[0].dtype
+    return dtype in REAL_DTYPES and all(array.size and array.dtype == dtype for array in arrays)
+
+
+def _by_reference(operation: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of an operation of the reference; DataError if NumPy has none for these arrays."""
+    plain = [np.asarray(each) if isinstance(each, np.ndarray) else each for each in arguments]
+    try:
+        return operation(*plain)
+    except (TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{operation.__name__} cannot be computed of these arrays ({reason})") from None
+
+
+def _check_logits(logits: np.ndarray) -> None:
+    check_shapes(logits=(logits, (None, None)))
+    if not logits.shape[1]:
+        raise DataError(f"logits have shape {logits.shape}, expected one column or more")
+
+
+def _check_units(inp: np.ndarray, **arrays: np.ndarray) -> None:
+    """Raise DataError unless `inp` has two dimensions, and each of `arrays` one number for each of its columns."""
+    check_shapes(inp=(inp, (None, None)))
+    check_shapes(**{name: (array, inp.shape[1:]) for name, array in arrays.items()})
+
+
+def _in_dtype(inp: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """`inp` in the dtype of `weight`, as an input of kernels."""
+    return as_readonly(inp.astype(weight.dtype, copy=False))

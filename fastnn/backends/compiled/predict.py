@@ -1,7 +1,6 @@
 """Predictions of the Numba backend: a table of the network's arrays, and threads that share the rows."""
 
-from operator import is_
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -10,8 +9,9 @@ from fastnn.backends import layerwise
 from fastnn.backends.base import check_inputs
 from fastnn.backends.compiled import operations
 from fastnn.backends.compiled.fused import covers
-from fastnn.backends.compiled.layout import readonly_view, to_csr
+from fastnn.backends.compiled.layout import checked_arrays, hold, in_kernel_dtype, readonly_view, to_csr
 from fastnn.backends.threads import resolve_threads
+from fastnn.errors import DataError
 from fastnn.interruptible import interruptible
 from fastnn.kernels import team
 from fastnn.kernels.epoch import predict as predict_kernels
@@ -29,7 +29,8 @@ ONE_THREAD_ROWS = 2**17
 def predict_logits(network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
     """Return the logits: the weighted sums of the last layer.
 
-    If the weights are finite, a row's bits depend neither on the other rows nor on the number of threads.
+    If the weights are finite, a row's bits depend neither on the other rows nor on the number of threads. SettingsError
+    if the network was given arrays that do not have the shapes of its layers.
     """
     table = _table(network)
     if table is None:
@@ -38,7 +39,7 @@ def predict_logits(network: Network, inp: np.ndarray, threads: int | None = None
 
 
 def predict_proba(network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
-    """Return the network's outputs: probabilities, or the numbers of an identity output. Bits as above."""
+    """Return the network's outputs: probabilities, or the numbers of an identity output. Bits and errors as above."""
     table = _table(network)
     if table is None:
         return layerwise.predict_proba(operations.with_threads(threads), network, inp)
@@ -46,47 +47,59 @@ def predict_proba(network: Network, inp: np.ndarray, threads: int | None = None)
 
 
 def _predict(network: Network, table: "_Table", inp: np.ndarray, threads: int | None, output: int) -> np.ndarray:
-    inp = check_inputs(network, inp)
-    n_rows, layers = inp.shape[0], table.layers
+    inp, layers = check_inputs(network, inp), table.layers
     if isinstance(inp, np.ndarray):
-        images = readonly_view(inp)
+        images = values = readonly_view(inp if inp.dtype is table.dtype else _in_kernel_dtype(inp, table.dtype))
+        n_rows, n_inputs = images.shape
     else:
-        csr = interruptible(to_csr, inp, network.dtype, np.uint32, work=2 * inp.nnz)  # `csr` keeps the arrays alive
-        layers = layers.copy()
-        layers[0, predict_kernels.INDPTR :] = csr.indptr.ctypes.data, csr.indices.ctypes.data
-        images, layers = csr.data.reshape(1, -1), readonly_view(layers)
-    out = np.empty((n_rows, network.n_outputs), network.dtype)
-    scale = network.input_scale
+        csr = interruptible(to_csr, inp, table.dtype, np.uint32, work=2 * inp.nnz)
+        layers, (n_rows, n_inputs) = layers.copy(), inp.shape
+        layers[0, predict_kernels.INDPTR :] = csr.indptr.ctypes.data, csr.indices.ctypes.data  # `csr` keeps them alive
+        images, layers, values = csr.data.reshape(1, -1), readonly_view(layers), csr.data
+    if n_inputs != table.n_inputs:
+        raise DataError(f"inputs have {n_inputs} columns, expected {table.n_inputs} as the first weight has rows")
+    held = hold(values)
+    out = np.empty((n_rows, table.n_outputs), table.dtype)
+    scale = float(network.input_scale)
 
     def work(member: team.Member) -> None:
         predict_kernels.predict(layers, scale, images, output, member.barrier, out)
 
-    if (images.dtype, out.dtype) not in _READY:  # without rows: Ctrl-C need not wait for a kernel that compiles
-        interruptible(predict_kernels.predict, layers, scale, images, output, team.new_barrier(), out[:0])
-        _READY.add((images.dtype, out.dtype))
     few = n_rows <= table.few_rows  # counting the cores would take longer than predicting these
     members = 1 if few and threads is None else resolve_threads(threads)
     if few:
         work(team.Member(0, 1, team.new_barrier()))
     else:
         team.run_team(work, min(members, -(-n_rows // predict_kernels.ROWS)))
+    del held  # until here, the memory of the inputs could not move
     return out
 
 
-_READY: set[tuple[np.dtype, np.dtype]] = set()  # the dtypes of inputs and outputs whose kernel is loaded
+def _in_kernel_dtype(inp: np.ndarray, real: np.dtype) -> np.ndarray:
+    return interruptible(in_kernel_dtype, inp, real, work=2 * inp.size)
 
 
 class _Table(NamedTuple):
     """The table of a network's layers for the kernel.
 
-    weights, biases: the network's tuples of arrays, whose addresses are in `layers`
+    weights, biases: the network's tuples of arrays
+    forms: each of these arrays, its shape and its dtype, which a program may change in place
     layers: (L, N_COLUMNS) int64, see `kernels/epoch/predict.py`
+    kept: views of the arrays, whose addresses are in `layers`, and what `hold` returned for them. So the addresses stay
+        valid whatever becomes of the arrays
+    dtype: that of the arrays and of the results
+    n_inputs, n_outputs: those of the first and of the last weight
     few_rows: the largest number of rows that are predicted without starting threads
     """
 
     weights: tuple[np.ndarray, ...]
     biases: tuple[np.ndarray, ...]
+    forms: tuple[tuple[np.ndarray, tuple[int, ...], np.dtype], ...]
     layers: np.ndarray
+    kept: tuple[Any, ...]
+    dtype: np.dtype
+    n_inputs: int
+    n_outputs: int
     few_rows: int
 
 
@@ -95,23 +108,44 @@ _TABLES: WeakKeyDictionary[Network, _Table] = WeakKeyDictionary()
 
 
 def _table(network: Network) -> _Table | None:
-    """The table of a network, cached while the network exists and keeps its arrays; None if no kernel covers it."""
+    """The table of a network, cached while the network exists and keeps its arrays; None if no kernel covers it.
+
+    Raises SettingsError as `checked_arrays` does.
+    """
     table = _TABLES.get(network)
     if table is not None and table.weights is network.weights and table.biases is network.biases:
-        return table
-    if not covers(network):
-        return None
-    weights, biases = (
-        tuple(np.ascontiguousarray(array, network.dtype) for array in arrays)
-        for arrays in (network.weights, network.biases)
-    )
+        for array, shape, dtype in table.forms:  # predicting one row takes microseconds: this takes half a one
+            if array.shape != shape or array.dtype is not dtype:
+                break
+        else:
+            return table
+    return _new_table(network) if covers(network) else None
+
+
+def _new_table(network: Network) -> _Table:
+    weights, biases = checked_arrays(network)
     rows = [
         (*weight.shape, weight.ctypes.data, bias.ctypes.data, ACTIVATION_CODES[layer.activation], 0, 0)
         for weight, bias, layer in zip(weights, biases, network.layers, strict=True)
     ]
-    layers_table = readonly_view(np.array(rows, np.int64))
-    few_rows = min(ONE_THREAD_PREDICTION // sum(weight.size for weight in weights), ONE_THREAD_ROWS)
-    if all(map(is_, (*weights, *biases), (*network.weights, *network.biases))):
-        _TABLES[network] = table = _Table(tuple(network.weights), tuple(network.biases), layers_table, few_rows)
-        return table
-    return _Table(weights, biases, layers_table, few_rows)
+    views, arrays = (*weights, *biases), (*network.weights, *network.biases)
+    table = _Table(
+        weights=network.weights,
+        biases=network.biases,
+        forms=tuple((array, view.shape, view.dtype) for array, view in zip(arrays, views, strict=True)),
+        layers=readonly_view(np.array(rows, np.int64)),
+        kept=tuple((view, hold(view)) for view in views),
+        dtype=weights[0].dtype,
+        n_inputs=weights[0].shape[0],
+        n_outputs=weights[-1].shape[1],
+        few_rows=min(ONE_THREAD_PREDICTION // sum(weight.size for weight in weights), ONE_THREAD_ROWS),
+    )
+    # Copies of the arrays would not follow changes in place, and the entries of lists can be replaced.
+    are_tuples = type(network.weights) is type(network.biases) is tuple
+    if are_tuples and all(map(_is_view, views, arrays)):
+        _TABLES[network] = table
+    return table
+
+
+def _is_view(view: np.ndarray, array: Any) -> bool:
+    return isinstance(array, np.ndarray) and view.ctypes.data == array.ctypes.data

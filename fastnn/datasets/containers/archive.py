@@ -6,8 +6,18 @@ from pathlib import PurePosixPath
 from zipfile import ZipFile, ZipInfo
 
 from fastnn.datasets.containers.magic import TAR, Kind
-from fastnn.datasets.files import MAX_BYTES, Member, Source, errors_named, open_content, read_whole, source_name
-from fastnn.datasets.files import check_unpacked as check_size
+from fastnn.datasets.files import (
+    MAX_BYTES,
+    Allowance,
+    Member,
+    Source,
+    allowance_of,
+    check_unpacked,
+    errors_named,
+    open_content,
+    read_whole,
+    source_name,
+)
 from fastnn.errors import DataError
 
 # Archives hold at most this number of files: more take gigabytes for their names alone.
@@ -17,7 +27,7 @@ _MAX_MEMBERS = 2_000_000
 def read_archive(source: Source, kind: Kind, *, max_bytes: int = MAX_BYTES) -> list[Member]:
     """Return the files in a zip or tar archive, sorted by path, without hidden ones and those of operating systems.
 
-    Raises DataError for a damaged or encrypted archive, or one that declares more than `max_bytes`.
+    Raises DataError for a damaged or encrypted archive, or one that declares more than `max_bytes` or its allowance.
     """
     read = _read_tar if kind is TAR else _read_zip
     members = sorted(read(source, max_bytes), key=lambda member: member.path)
@@ -44,21 +54,21 @@ def _read_zip(source: Source, max_bytes: int) -> list[Member]:
         members = [member for member in archive.infolist() if not member.is_dir()]
         members = [member for member in members if not is_hidden(_parts(member.filename))]
         _check_count(len(members), name)
-        check_size(sum(member.file_size for member in members), content.stored, max_bytes, name)
-        return [_zip_member(archive, member, name) for member in members]
+        check_unpacked(sum(member.file_size for member in members), content.allowance, max_bytes, name)
+        return [_zip_member(archive, member, name, content.allowance) for member in members]
 
 
-def _zip_member(archive: ZipFile, member: ZipInfo, name: str) -> Member:
+def _zip_member(archive: ZipFile, member: ZipInfo, name: str, allowance: Allowance) -> Member:
     where = f"{name}: {ascii(member.filename)[1:-1]}"
     if member.flag_bits & 1:
         raise DataError(f"{where}: found an encrypted file, expected one without a password")
     with errors_named(where, "an intact file in the archive"), archive.open(member) as file:
         data = file.read(member.file_size + 1)
-    return Member(where, PurePosixPath(*_parts(member.filename)), data)
+    return Member(where, PurePosixPath(*_parts(member.filename)), data, allowance)
 
 
 def _read_tar(source: Source, max_bytes: int) -> list[Member]:
-    name = source_name(source)
+    name, allowance = source_name(source), allowance_of(source)
     data = read_whole(source, max_bytes)
     found: list[Member] = []
     with (
@@ -79,7 +89,7 @@ def _read_tar(source: Source, max_bytes: int) -> list[Member]:
             body = file.read() if file else b""
             if len(body) != member.size:
                 raise DataError(f"{name}: {member.name!a}: found {len(body)} bytes, expected {member.size}")
-            found.append(Member(f"{name}: {ascii(member.name)[1:-1]}", PurePosixPath(*parts), body))
+            found.append(Member(f"{name}: {ascii(member.name)[1:-1]}", PurePosixPath(*parts), body, allowance))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, cast
 
 import numpy as np
@@ -17,6 +18,8 @@ from fastnn.errors import DataError
 
 # Rows of this number of pixels are images: 28 x 28 as of MNIST, and 8 x 8 as of scikit-learn's digits.
 _KNOWN_SHAPES = {784: (28, 28), 64: (8, 8)}
+# Sparse labels become an array, so that a few bytes could declare any size.
+_MAX_SPARSE_LABELS = 2**24
 _IMAGES_EXPECTED = "(N, D), (N, height, width), or one, three or four channels before or after height and width"
 
 
@@ -172,6 +175,8 @@ def label_values(
     values, name = labels.values, labels.name
     notes: tuple[str, ...] = ()
     if is_sparse(values):
+        if prod(values.shape) > _MAX_SPARSE_LABELS:
+            raise DataError(f"{name}: found sparse labels of shape {values.shape}, expected one for each sample")
         values = values.toarray()
     if values.dtype.kind not in "buifUSO":
         raise DataError(f"{name}: found labels of type {values.dtype}, expected numbers or texts")

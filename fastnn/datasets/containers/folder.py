@@ -18,7 +18,8 @@ from fastnn.datasets.containers.naming import part_of_folder
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.files import FilePath, Member, Source, open_source, source_name
 from fastnn.datasets.options import ReadOptions
-from fastnn.datasets.pictures.images import SUFFIXES, prepare_image, read_grey
+from fastnn.datasets.pictures.decode import SUFFIXES
+from fastnn.datasets.pictures.images import prepare_image, read_grey
 from fastnn.errors import DataError, FastnnError, FileError
 
 # Pictures of one size up to this side are read as they are. Larger ones are photos or scans of digits.

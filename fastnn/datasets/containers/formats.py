@@ -32,7 +32,7 @@ from fastnn.datasets.containers.npy import read_npy
 from fastnn.datasets.containers.npz import read_arrays
 from fastnn.datasets.containers.svmlight import read_svmlight
 from fastnn.datasets.dataset import Dataset
-from fastnn.datasets.files import MAX_BYTES, FilePath, Member, Source, file_name, read_whole, source_name
+from fastnn.datasets.files import MAX_BYTES, FilePath, Member, Source, allowance_of, file_name, read_whole, source_name
 from fastnn.datasets.options import ReadOptions
 from fastnn.datasets.tables.frames import read_frame
 from fastnn.datasets.tables.table import dataset_of_frame, datasets_of_frames, is_label_table, join_labels
@@ -53,6 +53,8 @@ _BESIDE = re.compile(r"read_?me|licen[cs]e|citation|notice|changelog|\w*submissi
 _TEXT_SUFFIXES = (
     "", ".csv", ".tsv", ".tab", ".txt", ".data", ".dat", ".train", ".test", ".tra", ".tes", ".trn", ".tst",
 )  # fmt: skip
+# Images and labels in two files each, for training, validation and test.
+_MAX_FILES = 6
 # Archives in archives are read up to this depth.
 _MAX_DEPTH = 3
 
@@ -273,6 +275,8 @@ def _parts_of_files(files: list[_File], options: ReadOptions) -> Parts:
     """Return the data sets of files by part: the names of the files decide, else their order."""
     names = ", ".join(f"{file.name} ({file.kind.key})" for file in files[:8])
     names += f" and {len(files) - 8} more" if len(files) > 8 else ""
+    if len(files) > _MAX_FILES:  # before any of them takes memory
+        raise DataError(f"found {names}, expected {_EXPECTED}")
     if {file.kind for file in files} == {magic.SVMLIGHT} and len(files) <= 2:
         refuse_table_options(options, names)
         ordered = sorted(files, key=lambda file: file.part == "test")
@@ -303,9 +307,8 @@ def _load(file: _File, options: ReadOptions) -> _Loaded:
         is_plain = not isinstance(source, Member)
         content = None if is_plain and file.kind is magic.CSV else read_whole(source, MAX_BYTES)
         kind: Any = _FRAME_KINDS[file.kind.key]
-        return _Table(
-            name, read_frame(name if isinstance(source, Member) else source, options, content=content, kind=kind)
-        )
+        path = name if isinstance(source, Member) else source
+        return _Table(name, read_frame(path, options, content=content, kind=kind, allowance=allowance_of(source)))
     is_matlab = file.kind is magic.MATLAB
     arrays = read_matlab(source) if is_matlab else read_arrays(source)
     key = lone_array(arrays)

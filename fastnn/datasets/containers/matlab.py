@@ -11,7 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fastnn.datasets.files import MAX_BYTES, Source, errors_named, read_whole, source_name
+from fastnn.datasets.arrays import LONGEST_NAME
+from fastnn.datasets.files import MAX_BYTES, Allowance, Source, allowance_of, errors_named, read_whole, source_name
+from fastnn.datasets.pixels import check_sparse_shape
 from fastnn.errors import DataError
 
 _HEADER = 128
@@ -24,6 +26,8 @@ _CELL, _STRUCTURE, _CHARACTERS, _SPARSE = 1, 2, 4, 5
 _NUMBERS = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
 _IS_COMPLEX = 0x800
 _MAX_DEPTH = 20
+# The size in bytes of the longest text among cells: an array has as much room for each of its texts.
+_MAX_TEXT = 4 * LONGEST_NAME
 
 
 def read_matlab(source: Source, *, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
@@ -31,14 +35,16 @@ def read_matlab(source: Source, *, max_bytes: int = MAX_BYTES) -> dict[str, Any]
 
     Texts have dtype str: one for each row of a character array, or each cell. Cells and objects that are no texts
     become a DataError, as in `fastnn.datasets.containers.bundle.Arrays`. Raises DataError for a damaged file, or if it
-    has more than `max_bytes` after decompression.
+    has more than `max_bytes` or its allowance after decompression.
     """
     name = source_name(source)
     data = read_whole(source, max_bytes)
     arrays: dict[str, Any] = {}
     with errors_named(f"{name}: the file", "an intact MATLAB file"):
         # Files of version 4 have no such header, and nothing compressed.
-        variables = _variables(data, name, max_bytes) if data.startswith(b"MATLAB") else _version_4(data)
+        variables = (
+            _variables(data, name, max_bytes, allowance_of(source)) if data.startswith(b"MATLAB") else _version_4(data)
+        )
     for key, values in variables.items():
         _add(arrays, key, values, name)
     # EMNIST has a single structure "dataset" with structures "train" and "test".
@@ -48,13 +54,16 @@ def read_matlab(source: Source, *, max_bytes: int = MAX_BYTES) -> dict[str, Any]
 
 
 def _version_4(data: bytes) -> dict[str, Any]:
-    from scipy.io import loadmat
+    from scipy.io import loadmat, whosmat
 
+    for _, shape, kind in whosmat(BytesIO(data)):
+        if kind == "sparse":
+            check_sparse_shape(shape)
     variables = {key: values for key, values in loadmat(BytesIO(data)).items() if not key.startswith("__")}
     return {key: np.char.rstrip(values) if values.dtype.kind == "U" else values for key, values in variables.items()}
 
 
-def _variables(data: bytes, name: str, max_bytes: int) -> dict[str, Any]:
+def _variables(data: bytes, name: str, max_bytes: int, allowance: Allowance) -> dict[str, Any]:
     """Return the variables of a file by name."""
     order: Literal["big", "little"] = "big" if data[126:128] == b"MI" else "little"
     variables: dict[str, Any] = {}
@@ -67,7 +76,7 @@ def _variables(data: bytes, name: str, max_bytes: int) -> dict[str, Any]:
             raise DataError(f"{name}: found {found}, expected an intact MATLAB file")
         with errors_named(f"{name}: the variable at byte {at}", "an intact MATLAB file"):
             if kind == _COMPRESSED:
-                body = _decompressed(body, max_bytes, total)
+                body = _decompressed(body, max_bytes, total, allowance, name)
                 kind, body = _Elements(body, order).take()
             total += len(body)
             key, values = _variable(body, order)
@@ -77,10 +86,11 @@ def _variables(data: bytes, name: str, max_bytes: int) -> dict[str, Any]:
     return variables
 
 
-def _decompressed(body: bytes, max_bytes: int, total: int) -> bytes:
+def _decompressed(body: bytes, max_bytes: int, total: int, allowance: Allowance, name: str) -> bytes:
     """Decompress a variable, where `total` bytes were decompressed before it."""
     unpacker = zlib.decompressobj()
-    data = unpacker.decompress(body, max(1, max_bytes - total))
+    data = unpacker.decompress(body, max(1, min(max_bytes - total, allowance.left + 1)))
+    allowance.take(len(data), name)
     if unpacker.unconsumed_tail:
         raise ValueError(f"more than max_bytes = {max_bytes}")
     if not unpacker.eof:
@@ -174,6 +184,7 @@ def _sparse(elements: _Elements, flags: int, shape: tuple[int, ...]) -> Any:
     if not len(ends) or not 0 <= ends[-1] <= min(len(rows), len(values)):
         raise ValueError("a sparse matrix whose indices do not fit its values")
     n = int(ends[-1])
+    check_sparse_shape(shape)
     values = values[:n].astype(np.float64)
     if flags & _IS_COMPLEX:
         values = values + 1j * elements.numbers()[:n]
@@ -200,7 +211,8 @@ def _add(arrays: dict[str, Any], key: str, values: Any, name: str) -> None:
         return
     if isinstance(values, list):
         if values and all(
-            isinstance(cell, np.ndarray) and cell.dtype.kind == "U" and cell.size == 1 for cell in values
+            isinstance(cell, np.ndarray) and cell.dtype.kind == "U" and cell.size == 1 and cell.itemsize <= _MAX_TEXT
+            for cell in values
         ):
             values = np.array([cell.item() for cell in values])
         elif len(values) == 1 and isinstance(values[0], np.ndarray):

@@ -1,5 +1,6 @@
 """Reads NPZ, NumPy's archive format. Nothing is unpickled, and sizes are checked before memory is allocated."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
@@ -11,8 +12,19 @@ from fastnn.checks import check_integer
 from fastnn.datasets.containers.bundle import parts_of_arrays, train_and_test
 from fastnn.datasets.containers.npy import read_array
 from fastnn.datasets.dataset import Dataset
-from fastnn.datasets.files import MAX_BYTES, FilePath, Source, check_unpacked, errors_named, open_source, source_name
+from fastnn.datasets.files import (
+    MAX_BYTES,
+    Allowance,
+    FilePath,
+    Source,
+    allowance_of,
+    check_unpacked,
+    errors_named,
+    open_source,
+    source_name,
+)
 from fastnn.datasets.options import ReadOptions
+from fastnn.datasets.pixels import check_sparse_shape
 from fastnn.errors import DataError
 
 _EXPECTED = "an NPZ file with arrays such as X and y, or x_train, y_train, x_test and y_test"
@@ -83,11 +95,11 @@ def read_arrays(source: Source, *, max_bytes: int = MAX_BYTES) -> dict[str, Any]
     Python objects. Raises DataError for a damaged archive.
     """
     check_integer("max_bytes", max_bytes, 1)
-    name = source_name(source)
+    name, allowance = source_name(source), allowance_of(source)
     with open_source(source) as file:
         _check_start(file, name)
         with errors_named(f"{name}: the archive", "an intact NPZ file"):
-            arrays = _read_members(file, name, max_bytes)
+            arrays = _read_members(file, name, max_bytes, allowance)
     return _with_sparse_matrix(arrays, name)
 
 
@@ -101,21 +113,20 @@ def _check_start(file: BinaryIO, name: str) -> None:
         raise DataError(f"{name}: found bytes {start.hex(' ')} at the start, expected an NPZ (zip) file")
 
 
-def _read_members(file: BinaryIO, name: str, max_bytes: int) -> dict[str, Any]:
-    stored = file.seek(0, 2)
+def _read_members(file: BinaryIO, name: str, max_bytes: int, allowance: Allowance) -> dict[str, Any]:
     with ZipFile(file) as archive:
         members = archive.infolist()
         _check_names(members, name)
-        check_unpacked(sum(member.file_size for member in members), stored, max_bytes, name)
+        check_unpacked(sum(member.file_size for member in members), allowance, max_bytes, name)
         return {member.filename.removesuffix(".npy"): _read_member(archive, member, name) for member in members}
 
 
 def _check_names(members: Sequence[ZipInfo], name: str) -> None:
     # Use orig_filename: ZipInfo.filename ends at the first NUL character and hides the rest of the name.
-    names = [member.orig_filename for member in members]
-    for member_name in names:
-        if names.count(member_name) > 1:
-            raise DataError(f"{name}: found {member_name!a} {names.count(member_name)} times, expected it once")
+    names = Counter(member.orig_filename for member in members)
+    for member_name, count in names.items():
+        if count > 1:
+            raise DataError(f"{name}: found {member_name[:60]!a} {count} times, expected it once")
         if not member_name.endswith(".npy") or "\0" in member_name:
             raise DataError(f"{name}: found {member_name[:60]!a}, expected {_EXPECTED}")
     if not names:
@@ -149,6 +160,7 @@ def _with_sparse_matrix(arrays: dict[str, Any], name: str) -> dict[str, Any]:
         raise DataError(f"{name}: found a sparse matrix of format {text!r}, expected 'csr': save matrix.tocsr()")
     with errors_named(name, "an intact sparse matrix"):
         shape = tuple(int(side) for side in arrays["shape"])
+        check_sparse_shape(shape)
         matrix = kinds[text](tuple(arrays[key] for key in ("data", "indices", "indptr")), shape=shape)
         matrix.check_format(full_check=True)
         rest = {key: values for key, values in arrays.items() if key not in {*_SPARSE_KEYS, "_is_array"}}

@@ -6,10 +6,8 @@ from fastnn.datasets.containers.assemble import Named, dataset_of_arrays
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.files import MAX_BYTES, Source, errors_named, read_whole, source_name
 from fastnn.datasets.options import ReadOptions
+from fastnn.datasets.pixels import MAX_SPARSE_SIDE
 from fastnn.errors import DataError
-
-# Column numbers up to this are taken: a line can name any column, and a network has weights for each.
-_MAX_COLUMNS = 2**24
 
 
 def read_svmlight(sources: list[Source], options: ReadOptions, *, max_bytes: int = MAX_BYTES) -> list[Dataset]:
@@ -23,7 +21,7 @@ def read_svmlight(sources: list[Source], options: ReadOptions, *, max_bytes: int
     found = []
     for source, rows, labels in zip(sources, read[::2], read[1::2], strict=True):
         name = source_name(source)
-        if rows.shape[1] > _MAX_COLUMNS:
-            raise DataError(f"{name}: found column {rows.shape[1]}, expected at most {_MAX_COLUMNS} columns")
+        if rows.shape[1] > MAX_SPARSE_SIDE:  # a line can name any column
+            raise DataError(f"{name}: found column {rows.shape[1]}, expected at most {MAX_SPARSE_SIDE} columns")
         found.append(dataset_of_arrays(Named(name, rows), Named(f"{name}: labels", labels), options))
     return found

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastnn.datasets.pictures.decode import check_picture_size
 from fastnn.datasets.pictures.resize import shrunk
 from fastnn.errors import DataError
 
@@ -16,6 +17,9 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 # The projection on the colours' own direction replaces the luma if its contrast is this many times as large.
 _COLOUR_GAIN = 3.0
 _SAMPLE_SIDE = 128
+_STRIP_PIXELS = 2**21
+# Where Pillow looks for the orientation of the camera.
+_ORIENTATION_KEYS = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 
 
 def grey_of_array(image: np.ndarray, name: str) -> np.ndarray:
@@ -27,6 +31,7 @@ def grey_of_array(image: np.ndarray, name: str) -> np.ndarray:
     if image.dtype.kind not in "buif":
         raise DataError(f"{name}: found numbers of type {image.dtype}, expected integers, floats or booleans")
     image = _with_axes(image, name)
+    check_picture_size(image.shape[1], image.shape[0], name)
     if image.dtype == np.uint8 and (image.ndim == 2 or image.shape[2] == 3):
         from PIL import Image
 
@@ -77,10 +82,8 @@ def grey_of_picture(picture: "Image", name: str) -> np.ndarray:
     """Convert a picture to grey: (height, width) float32, from 0 to 255."""
     from PIL import ImageOps
 
-    if 0 in picture.size:
-        found = f"a picture of {picture.width} x {picture.height} pixels"
-        raise DataError(f"{name}: found {found}, expected at least 1 x 1")
-    picture = ImageOps.exif_transpose(picture)
+    check_picture_size(*picture.size, name)
+    picture = ImageOps.exif_transpose(_reduced(picture))
     if picture.mode.startswith(("I", "F")):
         # Grey of 16 bits or more: some cameras and scanners use only part of the range, so stretch it.
         deep: np.ndarray = np.asarray(picture, np.float32)
@@ -90,13 +93,42 @@ def grey_of_picture(picture: "Image", name: str) -> np.ndarray:
         return (deep - low) * np.float32(255 / max(high - low, 1.0))
     if picture.has_transparency_data:
         return grey_of_transparent(np.asarray(picture.convert("RGBA"), np.float32))
-    # Large photographs are shrunk before they are converted to floats.
-    if picture.mode in ("L", "RGB") and (factor := max(picture.size) // LARGEST_SIDE) > 1:
-        picture = picture.reduce(factor)
     luma = np.asarray(picture.convert("L"), np.float32)
     if picture.mode in ("1", "L"):
         return luma
     return grey_of_colours(picture if picture.mode == "RGB" else picture.convert("RGB"), luma)
+
+
+def _reduced(picture: "Image") -> "Image":
+    """Return the picture with its longer side below 2 * LARGEST_SIDE, by averaging blocks of pixels.
+
+    Strips of the picture are converted one after the other, so that no large copy of it is made.
+    """
+    from PIL import Image
+
+    factor = max(picture.size) // LARGEST_SIDE
+    if factor <= 1:
+        return picture
+    picture.load()
+    width, height = picture.size
+    mode = _plain_mode(picture)
+    small = Image.new(mode, (-(-width // factor), -(-height // factor)))
+    step = factor * max(1, _STRIP_PIXELS // (factor * width))
+    for top in range(0, height, step):
+        strip = picture.crop((0, top, width, min(top + step, height)))
+        strip = strip if strip.mode == mode else strip.convert(mode)
+        small.paste(strip.reduce(factor), (0, top // factor))
+    small.info.update({key: picture.info[key] for key in _ORIENTATION_KEYS if key in picture.info})
+    return small
+
+
+def _plain_mode(picture: "Image") -> str:
+    """Return the mode of pixels that can be averaged, and that holds those of the picture."""
+    if picture.mode.startswith(("I", "F")):
+        return picture.mode[:1]
+    if picture.has_transparency_data:
+        return "RGBA"
+    return "L" if picture.mode in ("1", "L") else "RGB"
 
 
 def grey_of_transparent(pixels: np.ndarray) -> np.ndarray:

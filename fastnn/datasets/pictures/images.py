@@ -1,24 +1,19 @@
 """Converts pictures of single digits to the format of MNIST: 28 x 28 pixels, light on black, centred."""
 
 import os
-import warnings
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from fastnn.checks import display_path
 from fastnn.datasets.files import FilePath, Source, open_source, source_name
+from fastnn.datasets.pictures.decode import open_picture, picture_errors
 from fastnn.datasets.pictures.grey import grey_of_array, grey_of_picture
 from fastnn.datasets.pictures.ink import find_digits, fit_ink
 from fastnn.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-# Common picture formats whose decoders run no external program.
-_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-# The usual endings of their names.
-SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".pbm", ".ppm", ".pnm"}
 
 
 def prepare_image(image: "FilePath | Image | np.ndarray", *, invert: Literal["auto"] | bool = "auto") -> np.ndarray:
@@ -154,30 +149,12 @@ def grey_of(image: "FilePath | Image | np.ndarray") -> tuple[str, np.ndarray]:
 
     if not isinstance(image, Image):
         raise SettingsError(f"image is of type {type(image).__name__}, expected a path, a PIL image or an ndarray")
-    return "image", grey_of_picture(image, "image")
+    with picture_errors("image"):  # the picture may be a file that is not decoded yet
+        return "image", grey_of_picture(image, "image")
 
 
 def read_grey(source: Source) -> np.ndarray:
     """Return the picture in a file in grey: (height, width) float32, from 0 to 255. Raises DataError, FileError."""
-    from PIL import Image
-
     name = source_name(source)
-    with open_source(source) as file, warnings.catch_warnings():
-        # Pillow only warns of pictures that are slightly too large, so make this warning an error. Its other warnings
-        # concern metadata, which do not matter here.
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
-            with Image.open(file, formats=_FORMATS) as picture:
-                return grey_of_picture(picture, name)
-        except DataError:
-            raise
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            limit = f"at most {Image.MAX_IMAGE_PIXELS} pixels"
-            raise DataError(f"{name}: found a picture too large to decode, expected {limit}") from None
-        # For a damaged file, decoders raise many kinds of errors, such as SyntaxError, struct.error and KeyError.
-        except Exception as error:
-            if isinstance(error, Image.UnidentifiedImageError):
-                raise DataError(f"{name}: the file is not a picture, expected one of {', '.join(_FORMATS)}") from None
-            reason = ascii(str(error))[1:-1] or type(error).__name__
-            raise DataError(f"{name}: the picture is damaged ({reason}), expected an intact one") from None
+    with open_source(source) as file, open_picture(file, name) as picture:
+        return grey_of_picture(picture, name)

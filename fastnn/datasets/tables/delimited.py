@@ -35,6 +35,8 @@ _MIN_LONG_RUN = 10
 # With texts that occur in no other line, such as the name of the labels, this number of columns is enough.
 _MIN_SHORT_RUN = 3
 _CHUNK_VALUES = 4_000_000
+# Images of 512 x 512 pixels have this number of columns. pandas takes kilobytes for each.
+_MAX_COLUMNS = 2**18
 
 
 class TextRows:
@@ -67,9 +69,13 @@ class TextRows:
                 return DataError(f"{self.name}: line {number}: found {found}, expected {width} {source}")
         return None
 
+    @property
+    def _is_quoted(self) -> bool:
+        return self._dialect.quote.encode() in self._lines.text
+
     def _records(self) -> Iterator[tuple[int, list[str]]]:
-        lines = self._lines.text.decode(errors="replace").split("\n")[self._n_before :]
-        if self._dialect.quote not in self._lines.text.decode(errors="replace"):
+        lines = self._lines.from_index(self._n_before)
+        if not self._is_quoted:
             for index, line in enumerate(lines, self._n_before):
                 yield self._lines.number(index), self._dialect.fields(line)
             return
@@ -83,11 +89,9 @@ class TextRows:
             raise DataError(f"{where}: cannot be read ({error}), expected fields of a table") from None
 
     def _record(self, row: int) -> tuple[int, list[str]]:
-        quoted = self._dialect.quote.encode() in self._lines.text
-        if not quoted:
+        if not self._is_quoted:
             index = self._n_before + row
-            line = self._lines.text.split(b"\n", index + 1)[index].decode(errors="replace")
-            return self._lines.number(index), self._dialect.fields(line)
+            return self._lines.number(index), self._dialect.fields(next(self._lines.from_index(index)))
         for index, record in enumerate(self._records()):
             if index == row:
                 return record
@@ -110,6 +114,8 @@ def frame_of_text(content: bytes, name: str, header: bool | None) -> "pd.DataFra
     n_before = int(told is not None)
     where = f"{name}: line {lines.number(n_before)}"
     names = None
+    if rows and len(rows[0]) > _MAX_COLUMNS:
+        raise DataError(f"{where}: found {len(rows[0])} columns, expected at most {_MAX_COLUMNS}")
     if rows and (_is_header(rows[0], rows[1:], where) if header is None else header):
         names, rows, n_before = rows[0], rows[1:], n_before + read
     if not rows:
@@ -237,7 +243,7 @@ def _parsed(text: bytes, n_before: int, width: int, dialect: Dialect, places: Te
         )
         with chunks:
             frame = pd.concat([_compact(chunk) for chunk in chunks], ignore_index=True)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except (ValueError, OverflowError, MemoryError) as error:  # pandas' ParserError and EmptyDataError are ValueErrors
         wrong = places.wrong_width(width, source)
         raise wrong or DataError(f"{places.name}: {' '.join(str(error).split())}, expected a table") from None
     if frame.shape[1] != width or not isinstance(frame.index, pd.RangeIndex) or frame.iloc[:, -1].isna().any():

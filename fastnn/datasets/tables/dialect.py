@@ -2,8 +2,11 @@
 
 import csv
 import re
+from array import array
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from io import BytesIO
 from itertools import islice
 from typing import NamedTuple
 
@@ -67,13 +70,21 @@ class Lines(NamedTuple):
     """The lines of a file that hold names and values, as UTF-8 with line feeds."""
 
     text: bytes
-    numbers: list[int] | None  # the number of each line in the file, from 1; None if no line was left out
-    comment: str | None  # the last comment line before the first of these lines, without its mark
-    n_comments: int  # comment lines after the first of these lines
+    # For each place where lines were left out: the index of the line after them, and its number in the file, from 1.
+    gaps: tuple[Sequence[int], Sequence[int]] = ((), ())
+    comment: str | None = None  # the last comment line before the first of these lines, without its mark
+    n_comments: int = 0  # comment lines after the first of these lines
 
     def number(self, index: int) -> int:
         """Return the number in the file of the line at `index`."""
-        return index + 1 if self.numbers is None else self.numbers[index]
+        starts, numbers = self.gaps
+        gap = bisect_right(starts, index) - 1
+        return index + 1 if gap < 0 else numbers[gap] + index - starts[gap]
+
+    def from_index(self, index: int) -> Iterator[str]:
+        """Yield the lines from the one at `index` on, without their ends."""
+        for line in islice(BytesIO(self.text), index, None):
+            yield line.removesuffix(b"\n").decode(errors="replace")
 
     def sample(self) -> list[str]:
         """Return the first lines as text."""
@@ -125,25 +136,39 @@ def _check_characters(content: bytes, name: str) -> None:
 def data_lines(text: bytes, name: str) -> Lines:
     """Leave out blank lines and comment lines; raise DataError if nothing is left."""
     text = text.rstrip(b"\n\x1a")
-    lines = Lines(text, None, None, 0)
+    lines = Lines(text)
     if _LEFT_OUT.match(text) or _LEFT_OUT_BELOW.search(text):
-        kept: list[tuple[int, bytes]] = []
-        comment, n_comments = None, 0
-        for number, line in enumerate(text.split(b"\n"), 1):
-            bare = line.strip()
-            if not bare.startswith(_COMMENT_MARKS):
-                if bare:
-                    kept.append((number, line))
-            elif kept:
-                n_comments += 1
-            else:
-                comment = bare.lstrip(b"#%! \t").decode(errors="replace")
-        text = b"\n".join(line for _, line in kept)
-        lines = Lines(text, [number for number, _ in kept], comment, n_comments)
-    if not text.strip():
+        lines = _without_left_out(text)
+    if not lines.text.strip():
         found = "only comment lines" if lines.comment else "no text"
         raise DataError(f"{name}: found {found}, expected lines of numbers")
+    if len(lines.text) > _SAMPLE_BYTES and lines.text.find(b"\n", 0, _SAMPLE_BYTES) < 0:
+        raise DataError(
+            f"{name}: line {lines.number(0)}: found more than {_SAMPLE_BYTES} bytes, expected a shorter line"
+        )
     return lines
+
+
+def _without_left_out(text: bytes) -> Lines:
+    """Return the lines that are neither blank nor comments. A list of them would take 50 times as much memory."""
+    kept = bytearray()
+    starts, numbers = array("q"), array("q")
+    comment, n_comments, n_kept, is_gap = None, 0, 0, False
+    for number, line in enumerate(BytesIO(text), 1):
+        bare = line.strip()
+        if bare and not bare.startswith(_COMMENT_MARKS):
+            if is_gap:
+                starts.append(n_kept)
+                numbers.append(number)
+            kept += line
+            n_kept, is_gap = n_kept + 1, False
+            continue
+        is_gap = True
+        if bare and n_kept:
+            n_comments += 1
+        elif bare:
+            comment = bare.lstrip(b"#%! \t").decode(errors="replace")
+    return Lines(bytes(kept).removesuffix(b"\n"), (starts, numbers), comment, n_comments)
 
 
 def find_dialect(lines: Lines) -> Dialect:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from fastnn.checks import display_path, short
-from fastnn.datasets.files import MAX_BYTES, FilePath, read_whole
+from fastnn.datasets.files import MAX_BYTES, Allowance, FilePath, allowance_of, read_whole
 from fastnn.datasets.options import ReadOptions
+from fastnn.datasets.pictures.decode import open_picture
+from fastnn.datasets.tables.declared import check_parquet, check_workbook
 from fastnn.datasets.tables.delimited import frame_of_text
 from fastnn.datasets.tables.rows import NumberedRows, set_rows
-from fastnn.errors import DataError, MissingDependencyError
+from fastnn.errors import DataError, FastnnError, MissingDependencyError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +38,7 @@ def read_frame(
     content: bytes | None = None,
     kind: Kind | None = None,
     max_bytes: int = MAX_BYTES,
+    allowance: Allowance | None = None,
 ) -> "pd.DataFrame":
     """Return the table of a file as a frame, whose columns are names, or numbers from 0 if the file has no header.
 
@@ -51,6 +54,9 @@ def read_frame(
         None: by the first bytes of the content.
     max_bytes : int
         The largest accepted size of the content.
+    allowance : Allowance, optional
+        What the cells may take in memory: formats other than text declare any number of them in a few bytes. None: that
+        of the file.
 
     Returns
     -------
@@ -68,6 +74,7 @@ def read_frame(
     """
     name = display_path(path)
     header = None if options is None else options.header
+    allowance = allowance_of(path) if allowance is None else allowance
     content = read_whole(path, max_bytes) if content is None else content
     if kind is None:
         kind = next((kind for magic, kind in _MAGIC if content.startswith(magic)), None)
@@ -75,15 +82,15 @@ def read_frame(
     if kind == "csv":
         return frame_of_text(content, name, header)
     if kind == "json-lines":
-        return _of_json_lines(content, name)
+        return _of_json_lines(content, name, allowance)
     if kind == "excel":
-        return _of_excel(content, name, header)
-    readers: dict[str, Callable[[Any], Any]] = {
-        "parquet": lambda pd: pd.read_parquet(BytesIO(content), engine="pyarrow"),
-        "feather": lambda pd: pd.read_feather(BytesIO(content)),
-    }
-    frame = _read(readers[kind], kind, name).rename(columns=str)
-    return set_rows(_flat(frame, name), NumberedRows())
+        return _of_excel(content, name, header, allowance)
+    if kind == "parquet":
+        _read(lambda _: check_parquet(content, name, allowance), kind, name)
+        frame = _read(lambda pd: pd.read_parquet(BytesIO(content), engine="pyarrow"), kind, name)
+    else:
+        frame = _read(lambda pd: pd.read_feather(BytesIO(content)), kind, name)
+    return set_rows(_flat(frame.rename(columns=str), name, allowance), NumberedRows())
 
 
 def _read(reader: Callable[[Any], Any], kind: Kind, name: str) -> Any:
@@ -92,6 +99,8 @@ def _read(reader: Callable[[Any], Any], kind: Kind, name: str) -> Any:
 
     try:
         return reader(pd)
+    except FastnnError:
+        raise
     except ImportError:
         package = _PACKAGES.get(kind, "pandas")
         raise MissingDependencyError(
@@ -102,29 +111,34 @@ def _read(reader: Callable[[Any], Any], kind: Kind, name: str) -> Any:
         raise DataError(f"{name}: cannot be read ({ascii(reason)[1:-1]}), expected an intact {kind} file") from None
 
 
-def _of_json_lines(content: bytes, name: str) -> "pd.DataFrame":
+def _of_json_lines(content: bytes, name: str, allowance: Allowance) -> "pd.DataFrame":
     """Return a table with one JSON object per line. pandas' own reader turns some numbers into dates by their names."""
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
-    for number, line in enumerate(content.splitlines(), 1):
+    names: set[str] = set()
+    for number, line in enumerate(BytesIO(content), 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
-            reason = ascii(str(error))[1:-1]
+        except (ValueError, RecursionError) as error:
+            reason = ascii(str(error)[:80])[1:-1]
             raise DataError(f"{name}: line {number}: cannot be read ({reason}), expected an object of JSON") from None
         if not isinstance(row, dict):
             raise DataError(f"{name}: line {number}: found {short(row)}, expected an object of JSON")
         rows.append(row)
-    return set_rows(_flat(pd.DataFrame(rows), name), NumberedRows())
+        names.update(row)
+        if 8 * len(rows) * len(names) > allowance.left:  # a table of so many cells would be empty for the most part
+            raise allowance.exceeded(name, f"{len(names)} different names in the first {len(rows)} rows")
+    return set_rows(_flat(pd.DataFrame(rows), name, allowance), NumberedRows())
 
 
-def _of_excel(content: bytes, name: str, header: bool | None) -> "pd.DataFrame":
+def _of_excel(content: bytes, name: str, header: bool | None, allowance: Allowance) -> "pd.DataFrame":
     """Return the first sheet that has cells. Its first row is the header unless one of its cells is a number."""
     import pandas as pd
 
+    _read(lambda _: check_workbook(content, name, allowance), "excel", name)
     sheets = _read(lambda _: pd.read_excel(BytesIO(content), sheet_name=None, header=None), "excel", name)
     filled = [title for title, sheet in sheets.items() if len(sheet)]
     if not filled:
@@ -145,7 +159,7 @@ def _of_excel(content: bytes, name: str, header: bool | None) -> "pd.DataFrame":
     return set_rows(frame, NumberedRows(empty + 1 + int(header)), notes)
 
 
-def _flat(frame: "pd.DataFrame", name: str) -> "pd.DataFrame":
+def _flat(frame: "pd.DataFrame", name: str, allowance: Allowance) -> "pd.DataFrame":
     """Replace columns of lists by one column for each number, and columns of pictures by their pixels."""
     import pandas as pd
 
@@ -154,12 +168,12 @@ def _flat(frame: "pd.DataFrame", name: str) -> "pd.DataFrame":
         values = frame.iloc[:, position]
         first = next((value for value in values if value is not None), None) if values.dtype == object else None
         if isinstance(first, (dict, bytes)):
-            pixels = _pixels(values, f"{name}: column {position + 1} ({column!a})")
+            pixels = _pixels(values, f"{name}: column {position + 1} ({column[:60]!a})", allowance)
             columns = pd.MultiIndex.from_product([range(pixels.shape[1]), range(pixels.shape[2])])
             names = [f"pixel_{row}_{column}" for row, column in columns]
             parts.append(pd.DataFrame(pixels.reshape(len(pixels), -1), columns=names))
         elif isinstance(first, (list, tuple, np.ndarray)):
-            parts.append(_numbers(values, str(column), f"{name}: column {position + 1} ({column!a})"))
+            parts.append(_numbers(values, str(column), f"{name}: column {position + 1} ({column[:60]!a})"))
         else:
             parts.append(frame.iloc[:, [position]].reset_index(drop=True))
     return pd.concat(parts, axis=1)
@@ -184,21 +198,17 @@ def _numbers(values: "pd.Series", column: str, where: str) -> "pd.DataFrame":
     return pd.DataFrame(array, columns=[f"{column}_{number}" for number in range(array.shape[1])])
 
 
-def _pixels(values: "pd.Series", where: str) -> np.ndarray:
+def _pixels(values: "pd.Series", where: str, allowance: Allowance) -> np.ndarray:
     """Return a column of encoded pictures, all of one size, as grey pixels (N, height, width)."""
-    from PIL import Image
-
     pictures: list[np.ndarray] = []
     for row, value in enumerate(values, 1):
         data = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(data, bytes):
             raise DataError(f"{where}, row {row}: found {type(data).__name__}, expected the bytes of a picture")
-        try:
-            with Image.open(BytesIO(data)) as picture:
-                pixels = np.asarray(picture.convert("L"))
-        except Exception as error:
-            reason = ascii(" ".join(str(error).split())[:80])[1:-1]
-            raise DataError(f"{where}, row {row}: no picture that Pillow can read ({reason})") from None
+        place = f"{where}, row {row}"
+        with open_picture(BytesIO(data), place) as picture:
+            allowance.take(picture.width * picture.height, place)
+            pixels = np.asarray(picture.convert("L"))
         if pictures and pixels.shape != pictures[0].shape:
             sizes = [" x ".join(map(str, each)) for each in (pixels.shape, pictures[0].shape)]
             raise DataError(f"{where}, row {row}: found a picture of {sizes[0]} pixels, expected {sizes[1]} as row 1")

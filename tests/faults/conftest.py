@@ -1,0 +1,56 @@
+"""Decides how many faults are tried, keeps what failed, and prints the number of faults at the end of the run.
+
+Every case has its own seed, which is its name and number, so a run with more cases repeats those of a run with fewer.
+"""
+
+import random
+from collections import Counter
+
+import pytest
+
+FULL = 100
+
+
+class Faults:
+    """The number of cases to try, their random generators, and the counts for the summary."""
+
+    def __init__(self, times, folder):
+        self.times, self._folder, self.counts = times, folder, Counter()
+
+    def cases(self, usual):
+        """Return the numbers of the cases to try, where `usual` is how many a run without options tries."""
+        return range(max(1, round(usual * self.times)))
+
+    def rng(self, *name):
+        """Return the random generator of a case."""
+        return random.Random("/".join(map(str, name)))
+
+    def keep(self, name, data):
+        """Save the bytes of a case that failed, and return the path."""
+        folder = self._folder() / "faults"
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_bytes(data)
+        return folder / name
+
+
+_FAULTS = pytest.StashKey()
+
+
+@pytest.fixture(scope="session")
+def faults(request, tmp_path_factory):
+    """The `Faults` of the session."""
+    given = request.config.getoption("--faults")
+    found = request.config.stash[_FAULTS] = Faults(
+        FULL if given == "full" else float(given), tmp_path_factory.getbasetemp
+    )
+    return found
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Print a line for each kind of fault."""
+    found = config.stash.get(_FAULTS, None)
+    if found is None or not found.counts:
+        return
+    terminalreporter.section(f"faults tried ({found.times:g} times the usual number)")
+    for what, count in found.counts.items():
+        terminalreporter.write_line(f"{count:10,} {what}")
