@@ -27,8 +27,9 @@ from fastnn.optim.config import LossConfig, TrainingConfig
 from fastnn.optim.optimizers import Optimizer
 from fastnn.randomness import dropout_keep, dropout_keys
 
-# About how many times a pass reads or writes the output of a unit, and dropout the factor of an input.
-_N_UNIT, _N_MASK = 4, 8
+# About how many times a pass reads or writes the output of a unit, dropout the factor of an input, and an update a
+# parameter.
+_N_UNIT, _N_MASK, _N_UPDATE = 4, 8, 8
 
 
 class LayerPass(NamedTuple):
@@ -206,6 +207,7 @@ class Trainer:
         self._parameters = [*self._network.weights, *self._network.biases]
         self._decayed = [*network.decayed, *(False for _ in network.biases)]
         self._slots = [[np.zeros_like(array) for array in self._parameters] for _ in range(self._optimizer.n_slots)]
+        self._work_of_update = _N_UPDATE * sum(array.size for array in self._parameters)
         self._epoch = self._step = 0
         self._sums = EpochSums()
         if state is not None:
@@ -229,7 +231,7 @@ class Trainer:
                 result = loss_of_batch(self._ops, self._network, batch, self._config, masks)
                 if not np.isfinite(result.loss):
                     return EpochResult(result.loss, np.nan, failed_batch=number)
-                self._update(result, learning_rate)
+                interruptible(self._update, result, learning_rate, work=self._work_of_update)
             _, loss, counted, correct = self._sums
             if batch.weight > 0:
                 loss, counted = loss + result.loss * len(rows), counted + len(rows)
