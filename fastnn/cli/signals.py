@@ -155,7 +155,7 @@ class Signals:
 
             signal.pthread_kill(threading.main_thread().ident or 0, number)
         else:
-            _thread.interrupt_main(number)
+            _thread.interrupt_main(signal.Signals(number))
 
 
 def _runs_in(frame: FrameType | None, is_meant: Callable[[CodeType], bool], limit: CodeType | None = None) -> bool:

@@ -3,7 +3,7 @@
 import argparse
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from fastnn.cli.data import FILES, add_data, reading
 from fastnn.cli.models import load_model
@@ -13,12 +13,13 @@ from fastnn.cli.signals import SIGNALS
 from fastnn.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
-    from types import FunctionType
+    from collections.abc import Callable
 
     from fastnn.files.checkpoint_file import RunState
     from fastnn.models import Model
     from fastnn.runs.folder import FinishedRun, RunFolder, RunRecord
     from fastnn.runs.plan import Plan
+    from fastnn.training.callbacks import Callback
     from fastnn.training.train import TrainingResult
 
 EXAMPLES = """
@@ -149,7 +150,9 @@ def _finished_run(
 
     record, config = RunRecord.of(plan, recorded), plan.config
     training, validation = plan.for_training(plan.splits.train), plan.for_training(plan.splits.validation)
-    callbacks = [folder.saver(record)] if options.quiet else [Progress(), folder.saver(record)]
+    callbacks: list[Callback] = [folder.saver(record)]
+    if not options.quiet:
+        callbacks.insert(0, Progress())
     dtype, state = str(plan.network.dtype), _state(folder, record, options)
     ended = None if state is None else end_of(state, continued(state, config, {}))
     if state is not None and ended is not None:  # it may have been killed before all its files were written
@@ -204,12 +207,14 @@ def _state(folder: "RunFolder", record: "RunRecord", options: argparse.Namespace
     return state
 
 
-def _saved_result(run_training: "FunctionType", folder: "RunFolder", record: "RunRecord") -> "TrainingResult":
+def _saved_result(
+    run_training: "Callable[[], TrainingResult]", folder: "RunFolder", record: "RunRecord"
+) -> "TrainingResult":
     """Train, save the model, the history and the report, and return the result.
 
     Whatever ends the training, what there is of it is saved before anything else happens.
     """
-    with SIGNALS.kept_outside(run_training.__code__):
+    with SIGNALS.kept_outside(cast(Any, run_training).__code__):
         try:
             result = run_training()
         except BaseException as error:

@@ -34,6 +34,7 @@ from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
 from fastnn.estimators.arguments import check_labels_given, check_rows, check_weights_given
 from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks
+from fastnn.estimators.checkpoint import result_of_ended, saved_fit
 from fastnn.estimators.fit_watch import FitRules, FitWatch, WatchState
 from fastnn.estimators.model_mixin import INITIAL_STATE, ModelFileMixin
 from fastnn.estimators.parameters import check_parameters, items
@@ -83,7 +84,15 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
     # --- Fitting ---------------------------------------------------------------------------------------------------
     def _fit(
-        self, X: Any, y: Any, sample_weight: Any, validation_data: Any, *, incremental: bool, tasks: bool = False
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        validation_data: Any,
+        *,
+        incremental: bool,
+        tasks: bool = False,
+        checkpoint: Any = None,
     ) -> Self:
         """Do the work of `fit` or, if `incremental`, of `partial_fit`, after their parameter checks.
 
@@ -97,6 +106,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             raise ValueError(f"the model is {self.network_}, which a new fit cannot build; expected warm_start=True")
         if self.early_stopping and incremental:
             raise ValueError("early_stopping is True, expected False for partial_fit, which runs one epoch")
+        begun = saved_fit(checkpoint, warm)
         X, y = self._check_data(X, y, reset=not warm)
         self._check_image_shape()
         targets = self._encode(y, warm=warm, incremental=incremental)
@@ -132,10 +142,13 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
         callbacks = [FitTasks(self, *arguments, metadata)] if tasks else []
         try:
-            result = train(
-                network, data, validation=held_out, callbacks=[watch, *callbacks], resume=resume, config=config,
-                sample_weight=check_sample_weight(weight, len(data), network.dtype),
-            )  # fmt: skip
+            weight = check_sample_weight(weight, len(data), network.dtype)
+            result = None if begun is None else result_of_ended(begun, network, data, weight, held_out, watch, config)
+            if result is None:
+                result = train(
+                    network, data, validation=held_out, callbacks=[watch, *callbacks], config=config,
+                    sample_weight=weight, checkpoint=checkpoint, resume=resume if begun is None else begun,
+                )  # fmt: skip
         except TrainingInterrupted as interrupt:
             self._store(interrupt.result, watch, history)
             raise

@@ -192,6 +192,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
+        checkpoint: Any = None,
     ) -> Self:
         """Train on X and y.
 
@@ -209,6 +210,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         X_val, y_val, sample_weight_val
             Another way to give the validation data, with the names of scikit-learn. A pipeline transforms `X_val` like
             X if it has ``transform_input=["X_val"]``; it cannot transform `validation_data`.
+        checkpoint : str, path or Checkpoint, or None
+            A file for the state of the fit, see `fastnn.Checkpoint`. If it exists, the fit goes on from it, to the same
+            bits as one that was never stopped; a fit that had ended is restored. The parameters and the data must be
+            those of that fit, and `random_state` an integer. Not for ``warm_start=True`` and the solver "lbfgs".
 
         Returns
         -------
@@ -227,7 +232,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         """
         validation = joined_validation(validation_data, X_val, y_val, sample_weight_val)
         with self._fitting():
-            return self._fit(X, y, sample_weight, validation, incremental=False, tasks=True)
+            return self._fit(X, y, sample_weight, validation, incremental=False, tasks=True, checkpoint=checkpoint)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy of `predict` for X, weighted by `sample_weight`. Arguments as in `fit`."""

@@ -79,7 +79,7 @@ class FitWatch:
         self._network = network
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state as JSON values and arrays: the fields of `WatchState`, and the arrays of the best network.
+        """Return the state as JSON values and arrays: the fields of `WatchState`, the best network's arrays, the rules.
 
         JSON has no infinity: `best_loss` and `best_score` are None before the first epoch.
         """
@@ -91,11 +91,17 @@ class FitWatch:
         best = None
         if self.best is not None:
             best = {kind: [*map(np.copy, getattr(self.best, kind))] for kind in NETWORK_ARRAYS}
-        return {**fields, "scores": np.array(self.state.scores, np.float64), "best": best}
+        rules = {name: value if value != np.inf else None for name, value in asdict(self._rules).items()}
+        return {**fields, "scores": np.array(self.state.scores, np.float64), "best": best, "rules": rules}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state of `state_dict`; SettingsError if its network has other shapes."""
-        fields = {name: value for name, value in state.items() if name not in ("scores", "best") and value is not None}
+        """Continue from a state of `state_dict`; SettingsError if its network has other shapes or its rules differ."""
+        rest = ("scores", "best", "rules")
+        fields = {name: value for name, value in state.items() if name not in rest and value is not None}
+        for name, value in asdict(self._rules).items():
+            was = state.get("rules", {}).get(name)
+            if was != (None if value == np.inf else value):
+                raise SettingsError(f"{name} was {was!r} in the fit to continue, found {value!r}")
         try:
             loaded = replace(WatchState(), **fields, scores=np.asarray(state["scores"], np.float64).tolist())
             best = state["best"]

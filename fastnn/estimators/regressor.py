@@ -95,6 +95,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
+        checkpoint: Any = None,
     ) -> Self:
         """Train on X and y.
 
@@ -103,7 +104,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         X : array-like or SciPy sparse matrix of shape (N, D)
         y : array-like of shape (N,) or (N, C)
             Finite numbers.
-        sample_weight, validation_data, X_val, y_val, sample_weight_val
+        sample_weight, validation_data, X_val, y_val, sample_weight_val, checkpoint
             As in `MLPClassifier.fit`, which also lists the errors.
 
         Returns
@@ -112,7 +113,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         """
         validation = joined_validation(validation_data, X_val, y_val, sample_weight_val)
         with self._fitting():
-            return self._fit(X, y, sample_weight, validation, incremental=False, tasks=True)
+            return self._fit(X, y, sample_weight, validation, incremental=False, tasks=True, checkpoint=checkpoint)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return R^2 of `predict` for X, weighted by `sample_weight`. Arguments as in `fit`."""

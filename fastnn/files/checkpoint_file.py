@@ -7,14 +7,14 @@ A checkpoint is a `tensor_file`. The header's ``__metadata__`` contains exactly 
 - ``layers``, ``input_shape``, ``output``, ``input_scale``: the network, as `network_part` describes it
 - ``trainer``: JSON: ``steps``, ``epochs``, ``slots`` (their number) and ``sums``, the fields of `TrainerState`
 - ``run``: JSON: the other fields of `RunState` that are no arrays
-- ``parts``: JSON: the further states of the run by name, each with its ``values``, plain ones, and ``arrays``, the
-  dtype and shape of each
+- ``parts``: JSON: the further states of the run by name, each with its ``values``, nested plain ones in which
+  ``{"__array__": k}`` stands for array k, and ``arrays``, the dtype and shape of each
 - ``sha256``: the digest of the file, see `tensor_file`
 
 The tensors, in this order: those of the network; ``slot.S.weight.K`` and ``slot.S.bias.K``, the optimizer's arrays; if
 the result of the run is another network, its weights, biases and statistics, named ``kept.weight.K`` and so on;
 ``history``, F64, a row per epoch with the fields of `EpochRecord`; in the middle of an epoch whose order is not a
-function of the seed, ``order``, I64; and ``part.PART.NAME``, the arrays of further states.
+function of the seed, ``order``, I64; and ``part.NAME.K``, the arrays of further states.
 
 `write_checkpoint` keeps the checkpoint before the last one in a second file, ``<stem>.previous.safetensors``.
 """
@@ -23,7 +23,7 @@ import io
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -55,6 +55,7 @@ _KEYS = {"1": KEYS | {"format", "format_version", "trainer", "run", "parts", "sh
 N_METRICS = 7
 STOPPED = ("running", "epochs", "early", "callback", "interrupted", "diverged", "failed")
 _MOST_SLOTS = 8
+_ARRAY = "__array__"
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class RunState:
     order : ndarray of shape (n,), int64, or None
         The order of the running epoch, if the seed does not determine it.
     parts : dict of str to dict
-        Further states, such as those of callbacks: plain values and arrays by name.
+        Further states, such as those of callbacks: nested plain values and arrays by name.
 
     Examples
     --------
@@ -231,11 +232,10 @@ def _serialized(state: RunState) -> bytes:
         arrays["order"] = np.asarray(state.order, np.int64)
     parts = {}
     for name, part in state.parts.items():
-        found = {key: value for key, value in part.items() if isinstance(value, np.ndarray)}
-        values = {key: value for key, value in part.items() if key not in found}
-        described = {key: [code_of_dtype(array.dtype), list(array.shape)] for key, array in found.items()}
-        parts[name] = {"values": values, "arrays": described}
-        arrays |= {f"part.{name}.{key}": array for key, array in found.items()}
+        found: list[np.ndarray] = []
+        values = _without_arrays(part, found)
+        parts[name] = {"values": values, "arrays": [[code_of_dtype(each.dtype), list(each.shape)] for each in found]}
+        arrays |= {f"part.{name}.{k}": array for k, array in enumerate(found)}
     about = {"steps": trainer.steps, "epochs": trainer.epochs, "slots": len(trainer.slots), "sums": list(trainer.sums)}
     metadata = {
         "format": "fastnn-checkpoint",
@@ -246,6 +246,32 @@ def _serialized(state: RunState) -> bytes:
         "parts": _json(parts, "states of the callbacks"),
     }
     return serialized(metadata, arrays)
+
+
+def _without_arrays(value: Any, found: list[np.ndarray]) -> Any:
+    """Return nested dicts and lists with the number of an array in place of each, which is added to `found`."""
+    if isinstance(value, np.ndarray):
+        found.append(value)
+        return {_ARRAY: len(found) - 1}
+    if isinstance(value, dict):
+        if _ARRAY in value:
+            raise DataError(f"a state of the callbacks has the key {_ARRAY!r}, which stands for an array")
+        return {key: _without_arrays(each, found) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_arrays(each, found) for each in value]
+    return value
+
+
+def _with_arrays(value: Any, arrays: Sequence[np.ndarray]) -> Any:
+    """Return what `_without_arrays` was given."""
+    if isinstance(value, dict):
+        if value.keys() == {_ARRAY}:
+            number = value[_ARRAY]
+            if not is_integer(number) or not 0 <= number < len(arrays):
+                raise DataError(f"its parts name array {short(number)}, expected 0 to {len(arrays) - 1}")
+            return arrays[number]
+        return {key: _with_arrays(each, arrays) for key, each in value.items()}
+    return [_with_arrays(each, arrays) for each in value] if isinstance(value, list) else value
 
 
 def _json(value: Any, what: str) -> str:
@@ -296,7 +322,10 @@ def _read(file: BinaryIO, size: int) -> RunState:
         trainer=state,
         history=history,
         order=arrays["order"].copy() if "order" in arrays else None,
-        parts={name: part["values"] | _part(arrays, f"part.{name}.") for name, part in parts.items()},
+        parts={
+            name: _with_arrays(part["values"], [*_part(arrays, f"part.{name}.").values()])
+            for name, part in parts.items()
+        },
         **run,
     )
 
@@ -319,12 +348,12 @@ def _further_types(
     if not isinstance(parts, dict):
         raise DataError(f"its parts are {short(parts)}, expected an object")
     for part_name, part in parts.items():
-        _check_object(part, {"values": dict, "arrays": dict}, "parts")
-        for key, described in part["arrays"].items():
-            code, shape = described if isinstance(described, list) and len(described) == 2 else (None, None)
+        _check_object(part, {"values": dict, "arrays": list}, "parts")
+        for k, described in enumerate(part["arrays"]):
+            code, shape = described if isinstance(described, list) and len(described) == 2 else ("", None)
             if code not in DTYPES or not (isinstance(shape, list) and all(is_integer(n) and n >= 0 for n in shape)):
-                raise DataError(f"array {short(key)} of its parts is {short(described)}, expected dtype and shape")
-            types[f"part.{part_name}.{key}"] = TensorType(code, tuple(shape))
+                raise DataError(f"array {k} of its parts is {short(described)}, expected dtype and shape")
+            types[f"part.{part_name}.{k}"] = TensorType(code, tuple(shape))
     return types
 
 

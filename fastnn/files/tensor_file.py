@@ -112,7 +112,7 @@ def check_metadata(metadata: Any, kind: str, keys: Mapping[str, Set[str]]) -> di
             raise DataError(f"its {short(key)} is {short(value)}, expected a string")
     # Check the version first: another one has other keys.
     version = metadata.get("format_version")
-    if version not in keys:
+    if not isinstance(version, str) or version not in keys:
         expected = f"one of {', '.join(keys)}; a newer one needs a newer fastnn"
         raise DataError(f"its format_version is {short(version)}, expected {expected}")
     for key in sorted(metadata.keys() ^ keys[version]):

@@ -313,10 +313,10 @@ def _from_plain(name: str, value: Any) -> Any:
         raise SettingsError(f"{name} was {short(value['name'])}, which is in no file: give it again")
     kind = value.get("kind")
     arguments = {key: _from_plain(key, each) for key, each in value.items() if key != "kind"}
-    names = [each.name for each in fields(_KINDS[kind])] if isinstance(kind, str) and kind in _KINDS else None
-    if names != list(arguments):
+    found = _KINDS.get(kind) if isinstance(kind, str) else None
+    if found is None or [each.name for each in fields(found)] != list(arguments):
         raise SettingsError(f"{name} is {short(value)}, expected a kind from {', '.join(_KINDS)} and its fields")
-    return _KINDS[kind](**arguments)
+    return found(**arguments)
 
 
 def _known(config: type[LossConfig], settings: dict[str, Any]) -> dict[str, Any]:

@@ -287,7 +287,8 @@ def _persist(write: Callable[[], object]) -> None:
     """Call `write` until it succeeds; after some seconds, raise its error. Hours of training are worth the wait."""
     for pause in _PAUSES:
         try:
-            return write()
+            write()
+            return
         except FileError as error:
             _LOGGER.warning("%s; it is tried again", error)
             time.sleep(pause)

@@ -297,14 +297,21 @@ def continued(state: RunState, config: TrainingConfig | None, settings: dict[str
 def check_continues(
     state: RunState, network: Network, config: TrainingConfig, backend: str, data: dict[str, str], force: bool
 ) -> None:
-    """Raise SettingsError or DataError unless the run would have the bits of one that was never stopped.
+    """Raise SettingsError or DataError unless the run goes on with the bits of one that was never stopped.
 
     With `force`, differences that can be ignored are warnings, which say what is lost.
     """
-    _check_network(state, network)
     ended = end_of(state, config)
     if ended is not None:
         raise _ended(ended, state, config)
+    check_same(state, network, config, backend, data, force)
+
+
+def check_same(
+    state: RunState, network: Network, config: TrainingConfig, backend: str, data: dict[str, str], force: bool
+) -> None:
+    """Do what `check_continues` does, also for a run that has ended."""
+    _check_network(state, network)
     wrong = [
         *_changed_settings(state, config, backend),
         *_changed(state.data, data),

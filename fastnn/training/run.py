@@ -51,7 +51,8 @@ class Run:
             rate_search=search if begun is None else search_from(begun.parts.get("rate search")),
         )
         self._best: EpochRecord | None = next((each for each in history if each.epoch == self.good.best_epoch), None)
-        self._current, self._last = job.network, None
+        self._current = job.network
+        self._last: Position | None = None
         parts = [*callbacks, job.config.shuffle]
         if begun is not None:
             restore(parts, begun)

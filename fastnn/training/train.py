@@ -136,7 +136,8 @@ def train(
         validation = as_dataset(validation, "validation")
     begun = None if resume is None or isinstance(resume, TrainerState) else as_run_state(resume)
     config = (config or TrainingConfig()).replace(**settings) if begun is None else continued(begun, config, settings)
-    config = config.replace(threads=resolve_threads(config.threads))
+    threads = resolve_threads(config.threads)
+    config = config.replace(threads=threads)
     checked = TrainingData(*check_fit(network, data), check_sample_weight(sample_weight, len(data), network.dtype))
     rows, held_out = _split(network, data, validation, config.seed)
     check_config(network, config, len(rows))
@@ -158,7 +159,7 @@ def train(
 
     callbacks = [*callbacks, *([Progress()] if verbose else [])]
     run = Run(job, held_out, callbacks, search, _as_checkpoint(checkpoint), digests, begun)
-    with BLAS_LIMIT.hold(config.threads) if run.good.backend == "numpy" else nullcontext():
+    with BLAS_LIMIT.hold(threads) if run.good.backend == "numpy" else nullcontext():
         try:
             call_method(callbacks, "begin")
             return run.finished(loop.run(job, run))

@@ -1,0 +1,54 @@
+"""How `fit` goes on from a checkpoint of an earlier fit with the same parameters and data."""
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fastnn.backends import backend_name, get_backend
+from fastnn.backends.threads import resolve_threads
+from fastnn.datasets.dataset import Dataset
+from fastnn.estimators.fit_watch import FitWatch
+from fastnn.files.checkpoint_file import RunState, load_checkpoint, previous_path
+from fastnn.network import Network
+from fastnn.optim.config import TrainingConfig
+from fastnn.training.checkpoint import Checkpoint, check_same, continued, data_digests, end_of, restore, result_of
+from fastnn.training.result import TrainingResult
+
+
+def saved_fit(checkpoint: Any, warm: bool) -> RunState | None:
+    """Return the state in the file of a `Checkpoint` or path; None if it does not exist yet."""
+    if checkpoint is None:
+        return None
+    if warm:
+        raise ValueError("checkpoint is given with warm_start=True, expected one of them")
+    path = checkpoint.path if isinstance(checkpoint, Checkpoint) else checkpoint
+    if not isinstance(path, (str, os.PathLike)):
+        raise ValueError(f"checkpoint is a {type(path).__name__}, expected a path or a Checkpoint")
+    exists = os.path.lexists(path) or os.path.lexists(previous_path(path))
+    return load_checkpoint(path) if exists else None
+
+
+def result_of_ended(
+    state: RunState,
+    network: Network,
+    data: Dataset,
+    weight: np.ndarray | None,
+    held_out: Dataset | None,
+    watch: FitWatch,
+    config: TrainingConfig,
+) -> TrainingResult | None:
+    """Return the result of a fit that has ended, and give `watch` its state; None if the fit has to go on.
+
+    Raises SettingsError or DataError unless the fit had these arguments.
+    """
+    config = continued(state, config, {"threads": resolve_threads(config.threads)})
+    ended = state.stopped if state.stopped == "callback" else end_of(state, config)
+    if ended is None:
+        return None
+    backend = backend_name(get_backend(config.backend))
+    check_same(state, network, config, backend, data_digests(data, weight, held_out), force=False)
+    restore([watch, config.shuffle], state)
+    result = result_of(state, ended)
+    return replace(result, state=state.trainer if result.best_epoch == state.trainer.epochs else None)
