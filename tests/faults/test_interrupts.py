@@ -83,6 +83,7 @@ def stand_in():
 def all_is_long(monkeypatch):
     """Treat small work as long work."""
     monkeypatch.setattr(module, "LONG_WORK", 0)
+    monkeypatch.setattr("fastnn.estimators.base.LONG_WORK", 0)
     monkeypatch.setattr(fused, "SHORT_EPOCH", -1)
     monkeypatch.setattr(predict, "ONE_THREAD_PREDICTION", 0)
     monkeypatch.setattr(operations, "SHORT_PRODUCT", -1)
@@ -278,7 +279,8 @@ WORK = {
     ),
     "gradients of NumPy": (reference, "matmul", gradients),
     "an estimator of NumPy": (reference, "matmul", lambda: fit(backend="numpy")),
-    "validation of NumPy": (
+    "the checks of an estimator": ("fastnn.estimators.base.validate_data", None, lambda: fit(backend="numpy")),
+    "the loss of the validation data": (
         "fastnn.evaluation.evaluate.reference.mean_loss",
         None,
         lambda: full_batch("numba", validation=0.2),
@@ -407,3 +409,18 @@ def test_a_notebook_is_interrupted_and_goes_on():
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
+
+
+def test_large_data_give_an_estimator_the_same_attributes(all_is_long):
+    """Large data are checked by a copy of the estimator, which hands on what the check found."""
+    pandas = pytest.importorskip("pandas")
+    data = digits()
+    frame = pandas.DataFrame(data.images, columns=[f"pixel{column}" for column in range(64)])
+    estimator = fastnn.MLPClassifier((4,), max_iter=1, backend="numpy", batch_size=2500, learning_rate_init=1e-5)
+    with pytest.warns(match="onverge"):
+        estimator.fit(frame, data.labels)
+    assert estimator.n_features_in_ == 64
+    assert list(estimator.feature_names_in_) == list(frame.columns)
+    with pytest.warns(match="onverge"):
+        estimator.fit(data.images, data.labels)
+    assert not hasattr(estimator, "feature_names_in_")
