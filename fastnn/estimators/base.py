@@ -6,6 +6,7 @@ learning rate and for stopping.
 """
 
 import contextlib
+import copy
 import inspect
 import os
 import warnings
@@ -39,6 +40,7 @@ from fastnn.estimators.model_mixin import INITIAL_STATE, ModelFileMixin
 from fastnn.estimators.one_fit import one_fit, reads_one_fit
 from fastnn.estimators.parameters import check_parameters, items
 from fastnn.estimators.row_order import ScikitOrder
+from fastnn.interruptible import LONG_WORK, interruptible
 from fastnn.memory import check_memory, check_training_memory
 from fastnn.network import Network, Standardization
 from fastnn.network.network import hidden_activations
@@ -55,6 +57,8 @@ if TYPE_CHECKING:
 MAX_PLAIN_SIZE = 2**16
 # The attributes that a fit sets, besides those whose name ends with an underscore.
 PRIVATE_FITTED = ("_watch_state", "_history", "_state", "_levels")
+# About how many times a check or a statistic reads or writes a value.
+_N_VALUE = 4
 # The number of rows that tell the levels of images.
 ROWS_FOR_LEVELS = 200
 # The mean of fewer validation rows says too little about their scale.
@@ -118,7 +122,8 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             rows, held = self._split(targets, random_state)
             held_out = Dataset(X, targets).take(held)
             held_weight = None if weight is None else weight[held]
-            X, targets, total_weight = X[rows], targets[rows], None if total_weight is None else total_weight[rows]
+            X, targets = interruptible(X.__getitem__, rows, work=len(rows) * X.shape[1]), targets[rows]
+            total_weight = None if total_weight is None else total_weight[rows]
         data = Dataset(X, targets, name="the training data")
         resume = state if incremental and self._can_resume(state) else None
         if resume is None:
@@ -246,7 +251,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             raise ValueError(f"input_scale is {self.input_scale}, expected 1 with standardize=True")
         if incremental and X.shape[0] < 2:
             raise ValueError("X has 1 row, expected 2 or more in the first partial_fit with standardize=True")
-        return Standardization.fit(X)
+        return interruptible(Standardization.fit, X, work=_N_VALUE * np.prod(X.shape))
 
     def _check_memory(self, sizes: tuple[int, ...]) -> None:
         """Raise OutOfMemoryError, before any allocation, if the network and its training need too much memory."""
@@ -371,9 +376,23 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         )
         try:
             with np.errstate(over="ignore"):
-                return validate_data(self, X, y, accept_sparse="csr", dtype=dtypes, reset=reset, **options)
+                return self._validated(X, y, accept_sparse="csr", dtype=dtypes, reset=reset, **options)
         except OverflowError as error:  # a Python integer beyond the range of float64
             raise ValueError(f"Input X contains a value too large for {dtype}") from error
+
+    def _validated(self, X: Any, y: Any, **options: Any) -> Any:
+        """Return the result of scikit-learn's `validate_data`. Large data are checked so that Ctrl-C interrupts it."""
+        work = _N_VALUE * getattr(X, "size", 0)
+        if work < LONG_WORK:
+            return validate_data(self, X, y, **options)
+        stand_in = copy.copy(self)  # a check that Ctrl-C has ended must not change this estimator
+        checked = interruptible(validate_data, stand_in, X, y, work=work, **options)
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(stand_in, name):
+                setattr(self, name, getattr(stand_in, name))
+            else:
+                self.__dict__.pop(name, None)
+        return checked
 
     def _check_image_shape(self) -> None:
         if self.image_shape is not None and np.prod(self.image_shape) != self.n_features_in_:
@@ -555,6 +574,10 @@ def joined_validation(
     return (X_val, y_val) if sample_weight_val is None else (X_val, y_val, sample_weight_val)
 
 
+def _mean_and_std(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
+
+
 def warn_of_other_scale(X: Any, X_val: Any) -> None:
     """Warn if validation inputs look as if a pipeline had transformed only the training inputs, (N, D) and (M, D).
 
@@ -563,7 +586,7 @@ def warn_of_other_scale(X: Any, X_val: Any) -> None:
     """
     if is_sparse(X) or is_sparse(X_val) or len(X_val) < MIN_ROWS_TO_COMPARE:
         return
-    mean, std = X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
+    mean, std = interruptible(_mean_and_std, X, work=_N_VALUE * X.size)
     distance = np.abs(X_val.mean(axis=0, dtype=np.float64) - mean)[std > 0] / std[std > 0]
     far = int(np.count_nonzero(distance > 3))
     if far > 0.2 * len(distance):

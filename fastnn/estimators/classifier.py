@@ -16,6 +16,7 @@ from fastnn.estimators.arguments import check_labels_given, check_scored
 from fastnn.estimators.base import BaseMLP, if_epochs, joined_validation
 from fastnn.estimators.callbacks import with_callbacks
 from fastnn.estimators.one_fit import reads_one_fit
+from fastnn.interruptible import PER_SORT, interruptible
 from fastnn.models.model import Model, class_probabilities, decide
 from fastnn.network import LOSSES
 
@@ -355,7 +356,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if y.ndim != 1:
             raise ValueError(f"y has shape {y.shape}, expected (N,): multiclass-multioutput targets are not supported")
         try:
-            labels = np.unique(y)
+            labels = interruptible(np.unique, y, work=PER_SORT * len(y))
             known = self.classes_ if keep_classes else labels
             numbers = np.searchsorted(known, y)
         except TypeError as error:
