@@ -58,6 +58,9 @@ WITHOUT_SIDEBAR = [
     "tips",
     "learning-rate",
     "limits",
+    "checkpoints",
+    "faults",
+    "security",
     "design",
     "performance",
 ]
