@@ -75,6 +75,21 @@ class FileError(FastnnError, OSError):
     """
 
 
+class ConcurrentFitError(FastnnError, RuntimeError):
+    """An estimator is fitted while another call, usually in another thread, fits it.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> model = fastnn.MLPClassifier((4,), max_iter=1)
+    >>> model.schedule = lambda epoch, epochs: model.fit([[0.0], [1.0]], [0, 1])
+    >>> model.fit([[0.0], [1.0]], [0, 1])  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    fastnn.errors.ConcurrentFitError: this MLPClassifier is being fitted by another call, expected one fit at a time...
+    """
+
+
 class MissingDependencyError(FastnnError, ImportError):
     """An operation needs a package that cannot be imported."""
 

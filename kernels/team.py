@@ -9,6 +9,7 @@ import platform
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
@@ -149,49 +150,72 @@ def _start_apart(t: int, threads: int) -> None:
                 os.sched_setaffinity(0, cores)
 
 
-def run_team(work: Callable[[int], None], threads: int, barrier: np.ndarray, caller_works: bool = False) -> None:
-    """Call ``work(t)`` for t = 0 ... threads - 1, each in its own thread, and wait until all calls have ended.
+def run_team(work: Callable[[Member], None], threads: int, caller_works: bool = False) -> int:
+    """Call `work` for each member of a team of `threads`, each in its own thread, and wait until all calls have ended.
+
+    If the system does not let so many threads start, a smaller team does the work, and a warning tells its size.
 
     Parameters
     ----------
     work
-        The function to call. It must return soon after the barrier's stop flag is set.
+        The function to call. It must return soon after the stop flag of the member's barrier is set. Until all members
+        have met at the barrier, it must not change what a second call reads: a smaller team calls it again.
     threads
-        The number of calls.
-    barrier
-        A `new_barrier` that `work` also uses. Its stop flag is set after Ctrl-C and after an exception in `work`.
+        The number of members.
     caller_works
-        Whether the calling thread runs ``work(0)`` itself. That saves one thread start, but Ctrl-C then takes effect
-        only when ``work(0)`` has ended. By default the calling thread only waits, so that Ctrl-C reaches it.
+        Whether the calling thread runs the work of member 0 itself. That saves one thread start, but Ctrl-C then takes
+        effect only when that work has ended. By default the calling thread only waits, so that Ctrl-C reaches it.
+
+    Returns
+    -------
+    int
+        The number of members of the team that did the work.
 
     Raises
     ------
     BaseException
         The first exception that `work` raised, or `KeyboardInterrupt` after Ctrl-C, once all threads have ended.
-    """
-    errors: list[BaseException] = []
-    finished = threading.Semaphore(0)
 
-    def member(t: int) -> None:
+    Warns
+    -----
+    RuntimeWarning
+        If fewer threads could be started.
+    """
+    started = _run_members(work, threads, caller_works)
+    if started < threads:
+        warnings.warn(f"the system started {started} of {threads} threads", RuntimeWarning, stacklevel=2)
+        return run_team(work, started, caller_works) if started else run_team(work, 1, caller_works=True)
+    return threads
+
+
+def _run_members(work: Callable[[Member], None], threads: int, caller_works: bool) -> int:
+    """`run_team`, but return the number of members that could start; if that is less than `threads`, all have ended."""
+    barrier, errors, finished = new_barrier(), list[BaseException](), threading.Semaphore(0)
+
+    def run(t: int) -> None:
         try:
             _start_apart(t, threads)
             stop_waiting_when(lambda: bool(barrier[STOP]))
-            work(t)
+            work(Member(t, threads, barrier))
         except BaseException as error:
             errors.append(error)
             barrier[STOP] = 1
         finally:
             finished.release()
 
-    members = [threading.Thread(target=member, args=(t,), daemon=True) for t in range(int(caller_works), threads)]
+    members = [threading.Thread(target=run, args=(t,), daemon=True) for t in range(int(caller_works), threads)]
     begun = []
     try:
         for thread in members:
             begun.append(thread)  # before it starts: Ctrl-C may come while `start` waits for a thread that runs already
-            thread.start()
-        if caller_works:
-            work(0)
-        for _ in members:
+            if not _start(thread):
+                begun.pop()
+                break
+        if len(begun) < len(members):
+            barrier[STOP] = 1
+        elif caller_works:
+            work(Member(0, threads, barrier))
+        for _ in begun:
             while not finished.acquire(timeout=0.05):  # Windows can interrupt only a wait that has a timeout
                 pass
     except BaseException:
@@ -201,3 +225,13 @@ def run_team(work: Callable[[int], None], threads: int, barrier: np.ndarray, cal
         raise
     if errors:
         raise errors[0]
+    return threads - len(members) + len(begun)
+
+
+def _start(thread: threading.Thread) -> bool:
+    """Start a thread. Returns False if the system has no more threads."""
+    try:
+        thread.start()
+    except RuntimeError:
+        return False
+    return True

@@ -58,12 +58,12 @@ def started(monkeypatch):
     def counted(work, *arguments, **options):
         workers = []  # thread objects, because the identifier of an ended thread may be reused
 
-        def member(t):
+        def run(member):
             workers.append(threading.current_thread())
-            work(t)
+            work(member)
 
         try:
-            run_team(member, *arguments, **options)
+            return run_team(run, *arguments, **options)
         finally:
             counts.append(len(set(workers)))
 

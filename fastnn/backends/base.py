@@ -13,6 +13,7 @@ import numpy as np
 from fastnn.datasets.arrays import as_array
 from fastnn.datasets.sparse import canonical, is_sparse
 from fastnn.errors import DataError, SettingsError
+from fastnn.interruptible import interruptible
 from fastnn.memory import check_training_memory
 from fastnn.network import Network
 from fastnn.optim.config import LossConfig, TrainingConfig
@@ -121,7 +122,8 @@ class TrainingData(NamedTuple):
     def take(self, rows: np.ndarray) -> "TrainingData":
         """Return the data of these rows."""
         weight = None if self.sample_weight is None else self.sample_weight[rows]
-        return TrainingData(self.inputs[rows], self.targets[rows], weight)
+        inputs = interruptible(self.inputs.__getitem__, rows, work=len(rows) * self.inputs.shape[1])
+        return TrainingData(inputs, self.targets[rows], weight)
 
 
 # A function of weights and biases that returns the loss and its gradients.
@@ -413,7 +415,7 @@ def check_inputs(network: Network, inp: Any) -> Any:
         return working_inputs(inp)
     if not network.layers[0].accepts_sparse:
         raise DataError(f"inputs are a sparse matrix, expected an array for the first layer of {network}")
-    inp = canonical(inp)
+    inp = interruptible(canonical, inp, work=4 * inp.nnz)
     if network.standardization is not None:
         return network.standardization.apply(inp, network.dtype)
     data = working_inputs(inp.data)
@@ -461,7 +463,9 @@ def _not_finite(raw: Any, inp: Any, dtype: np.dtype) -> DataError:
     value = raw[row, column]
     where = f"{value:g} in row {row}, column {column} (from 0)"
     if np.isfinite(value):
-        return DataError(f"inputs contain {where}, too large for {dtype}, expected smaller numbers or a scaled column")
+        return DataError(
+            f"inputs contain {where}, too large for {dtype}, expected at most {_LARGEST[dtype]:.3g}; scale it"
+        )
     return DataError(f"inputs contain NaN or infinity, such as {where}, expected finite numbers")
 
 
@@ -473,7 +477,8 @@ def working_inputs(inp: np.ndarray) -> np.ndarray:
     if inp.dtype in _WORKING_DTYPES and inp.flags.c_contiguous:
         return inp
     dtypes = {"bool": np.uint8, "float16": np.float32, "uint8": np.uint8, "float32": np.float32}
-    return np.ascontiguousarray(inp, dtypes.get(inp.dtype.newbyteorder("=").name, np.float64))
+    dtype = dtypes.get(inp.dtype.newbyteorder("=").name, np.float64)
+    return interruptible(np.ascontiguousarray, inp, dtype, work=2 * inp.size)
 
 
 def check_targets(network: Network, targets: np.ndarray, n_samples: int) -> np.ndarray:

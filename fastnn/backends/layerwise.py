@@ -19,12 +19,17 @@ from fastnn.backends.base import (
     check_data,
     check_inputs,
 )
+from fastnn.interruptible import PER_MULTIPLICATION, interruptible, stop_if_abandoned
 from fastnn.memory import check_memory
 from fastnn.network import Network
 from fastnn.network.layers import Arrays, Forward, Layer
 from fastnn.optim.config import LossConfig, TrainingConfig
 from fastnn.optim.optimizers import Optimizer
 from fastnn.randomness import dropout_keep, dropout_keys
+
+# About how many times a pass reads or writes the output of a unit, dropout the factor of an input, and an update a
+# parameter.
+_N_UNIT, _N_MASK, _N_UPDATE = 4, 8, 8
 
 
 class LayerPass(NamedTuple):
@@ -49,6 +54,7 @@ def forward(
     out: Any = inp.astype(network.dtype) * network.dtype.type(network.input_scale)
     passes, remaining = [], iter(masks)
     for number, (layer, arrays) in enumerate(network.chain()):
+        stop_if_abandoned()
         mask = next(remaining) if masks and number and layer.drops_inputs else None
         layer_inp = out if mask is None else out * mask
         result = layer.forward(ops, layer_inp, arrays, training)
@@ -68,6 +74,7 @@ def backward(
     dweights: list[np.ndarray] = []
     dbiases: list[np.ndarray] = []
     for number, (layer, arrays, inp, mask, result, out) in reversed(list(enumerate(passes))):
+        stop_if_abandoned()
         dsums = ops.activate_backward(dout, result.sums, out, layer.activation)
         dout, dweight, dbias = layer.backward(ops, dsums, inp, result.saved, arrays, needs_dinp or number > 0)
         if mask is not None:
@@ -91,6 +98,12 @@ def dropout_masks(network: Network, dropout: float, keys: np.ndarray, rows: np.n
     """
     if not dropout:
         return []
+    return interruptible(
+        _dropout_masks, network, dropout, keys, rows, work=_N_MASK * len(rows) * sum(dropped_sizes(network))
+    )
+
+
+def _dropout_masks(network: Network, dropout: float, keys: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
     scale = network.dtype.type(1 - dropout)
     return [
         dropout_keep(key, rows, size, dropout) / scale for key, size in zip(keys, dropped_sizes(network), strict=True)
@@ -100,7 +113,21 @@ def dropout_masks(network: Network, dropout: float, keys: np.ndarray, rows: np.n
 def loss_of_batch(
     ops: Any, network: Network, batch: TrainingData, config: LossConfig, masks: Sequence[np.ndarray] = ()
 ) -> LossAndGradients:
-    """Return the loss of a batch in training and its gradients, by backpropagation."""
+    """Return the loss of a batch in training and its gradients, by backpropagation. Ctrl-C interrupts a large batch."""
+    return interruptible(
+        _loss_of_batch, ops, network, batch, config, masks, work=3 * _work_of_pass(network, batch.inputs.shape[0])
+    )
+
+
+def _work_of_pass(network: Network, n_rows: int) -> float:
+    """About how many numbers a forward pass reads and writes, as `interruptible` counts them."""
+    n_parameters = sum(weight.size for weight in network.weights)
+    return n_rows * (PER_MULTIPLICATION * n_parameters + _N_UNIT * sum(network.sizes))
+
+
+def _loss_of_batch(
+    ops: Any, network: Network, batch: TrainingData, config: LossConfig, masks: Sequence[np.ndarray]
+) -> LossAndGradients:
     passes = forward(ops, network, batch.inputs, masks, training=True)
     logits, weight = passes[-1].out, batch.weight
     if weight > 0:
@@ -132,12 +159,18 @@ def _check_memory(network: Network, n_rows: int, purpose: str) -> None:
 def predict_logits(ops: Any, network: Network, inp: Any) -> np.ndarray:
     """Return the last layer's weighted sums."""
     _check_memory(network, inp.shape[0], "to predict")
-    return forward(ops, network, check_inputs(network, inp))[-1].out
+    inp = check_inputs(network, inp)
+    return interruptible(_logits, ops, network, inp, work=_work_of_pass(network, inp.shape[0]))
 
 
 def predict_proba(ops: Any, network: Network, inp: Any) -> np.ndarray:
     """Apply the network's output function to the logits."""
-    return network.loss.outputs(predict_logits(ops, network, inp))
+    logits = predict_logits(ops, network, inp)
+    return interruptible(network.loss.outputs, logits, work=_N_UNIT * logits.size)
+
+
+def _logits(ops: Any, network: Network, inp: Any) -> np.ndarray:
+    return forward(ops, network, inp)[-1].out
 
 
 def loss_and_gradients(
@@ -174,6 +207,7 @@ class Trainer:
         self._parameters = [*self._network.weights, *self._network.biases]
         self._decayed = [*network.decayed, *(False for _ in network.biases)]
         self._slots = [[np.zeros_like(array) for array in self._parameters] for _ in range(self._optimizer.n_slots)]
+        self._work_of_update = _N_UPDATE * sum(array.size for array in self._parameters)
         self._epoch = self._step = 0
         self._sums = EpochSums()
         if state is not None:
@@ -197,7 +231,7 @@ class Trainer:
                 result = loss_of_batch(self._ops, self._network, batch, self._config, masks)
                 if not np.isfinite(result.loss):
                     return EpochResult(result.loss, np.nan, failed_batch=number)
-                self._update(result, learning_rate)
+                interruptible(self._update, result, learning_rate, work=self._work_of_update)
             _, loss, counted, correct = self._sums
             if batch.weight > 0:
                 loss, counted = loss + result.loss * len(rows), counted + len(rows)

@@ -29,7 +29,7 @@ class Signalled(KeyboardInterrupt):
     """Raised in the main thread by the first signal."""
 
 
-class Signals:
+class SignalAnswers:
     """The handlers of the signals, and what has been received so far."""
 
     def __init__(self) -> None:
@@ -80,13 +80,13 @@ class Signals:
         return old
 
     @contextlib.contextmanager
-    def kept_outside(self, function: CodeType) -> Iterator[None]:
-        """Raise `Signalled` in the block only while the function of this code runs; otherwise, at the end of the block.
+    def kept_outside(self, function: Callable[..., object]) -> Iterator[None]:
+        """Raise `Signalled` in the block only while `function` runs; otherwise, at the end of the block.
 
         So nothing comes between the function and what is done with its result, however it ends. An error that the block
         raises is not replaced.
         """
-        self._function = function
+        self._function = getattr(function, "__code__", None)
         failed = True
         try:
             yield
@@ -149,7 +149,7 @@ class Signals:
     def _send_again(self) -> None:
         time.sleep(_RETRY_SECONDS)
         self._is_retry = True
-        number = self.received or signal.SIGINT
+        number = signal.Signals(self.received or signal.SIGINT)
         if hasattr(signal, "pthread_kill"):
             import threading
 
@@ -171,4 +171,4 @@ def _loses_exceptions(code: CodeType) -> bool:
     return code.co_filename.startswith(_IMPORTS) or _LLVM in code.co_filename
 
 
-SIGNALS = Signals()
+SIGNALS = SignalAnswers()

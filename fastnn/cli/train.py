@@ -3,7 +3,7 @@
 import argparse
 import json
 import os
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from fastnn.cli.data import FILES, add_data, reading
 from fastnn.cli.models import load_model
@@ -214,7 +214,7 @@ def _saved_result(
 
     Whatever ends the training, what there is of it is saved before anything else happens.
     """
-    with SIGNALS.kept_outside(cast(Any, run_training).__code__):
+    with SIGNALS.kept_outside(run_training):
         try:
             result = run_training()
         except BaseException as error:

@@ -83,9 +83,9 @@ def as_labels(values: Any, name: str, *, numbered: bool = False) -> tuple[np.nda
             return whole, None
         classes, numbers = np.unique(whole, return_inverse=True)
         return numbers.astype(np.int64).reshape(-1), tuple(classes.tolist())
-    if array.dtype.kind in "mM":
-        array = np.where(np.isnat(array), None, array.astype(str).astype(object))
     labels = array.tolist()
+    if array.dtype.kind in "mM":
+        labels = [None if label == "NaT" else label for label in array.astype(str).tolist()]
     texts = [_text_label(value, row, name) for row, value in enumerate(labels)]
     if len({isinstance(value, str | bytes) for value in labels}) > 1:
         row = next(row for row, value in enumerate(labels) if not isinstance(value, str | bytes))

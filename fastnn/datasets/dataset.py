@@ -11,6 +11,7 @@ from fastnn.checks import is_integer, is_number, short
 from fastnn.datasets.arrays import as_images, as_labels, check_lengths
 from fastnn.datasets.sparse import canonical, is_sparse
 from fastnn.errors import DataError
+from fastnn.interruptible import interruptible
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,7 +225,7 @@ class Dataset:
         """
         return replace(
             self,
-            images=self.images[rows],
+            images=interruptible(self.images.__getitem__, rows, work=np.size(rows) * self.images.shape[1]),
             labels=None if self.labels is None else self.labels[rows],
             name=self.name if name is None else name,
         )
@@ -241,7 +242,8 @@ class Dataset:
             rows = canonical(self.images)
             parts = [rows.indptr.astype("<i8"), rows.indices.astype("<i8"), rows.data]
         for part in parts:
-            digest.update(np.ascontiguousarray(part, part.dtype.newbyteorder("<")).data)
+            numbers = np.ascontiguousarray(part, part.dtype.newbyteorder("<"))
+            interruptible(digest.update, numbers.data, work=numbers.nbytes)
         if self.labels is None:
             return digest.hexdigest()
         if self.classes is None or self.has_targets:

@@ -28,6 +28,7 @@ _CHUNK = 2**20
 # times, so that a larger ratio would be no limit.
 _BOMB_RATIO = 100
 _BOMB_SIZE = 32 * 2**20
+_OBJECT_RATIO = 8
 
 
 class _Compression(NamedTuple):
@@ -41,6 +42,10 @@ _COMPRESSIONS = (
     _Compression("bzip2", b"BZh", BZ2File),
     _Compression("xz", b"\xfd7zXZ\0", LZMAFile),
 )
+
+
+class UnpackedSizeError(DataError):
+    """A file unpacks to more than it may."""
 
 
 class Allowance:
@@ -65,10 +70,10 @@ class Allowance:
         if self.left < 0:
             raise self.exceeded(name)
 
-    def exceeded(self, name: str, found: str = "more bytes after decompression") -> DataError:
+    def exceeded(self, name: str, found: str = "more bytes after decompression") -> UnpackedSizeError:
         """Return the error of a file whose content is too large."""
         expected = f"at most {_BOMB_RATIO} times the {self._stored} bytes of the file, or {_BOMB_SIZE >> 20} MiB"
-        return DataError(f"{name}: found {found}, expected {expected}; if it is intact, decompress it first")
+        return UnpackedSizeError(f"{name}: found {found}, expected {expected}; if it is intact, decompress it first")
 
 
 @dataclass(frozen=True)
@@ -232,6 +237,15 @@ def allowance_of(source: Source) -> Allowance:
         return source.allowance
     with open_binary(source) as file:
         return Allowance(file.seek(0, os.SEEK_END))
+
+
+def check_text_size(content: bytes, allowance: Allowance, name: str) -> None:
+    """Raise DataError if a text whose reader makes Python objects of its values was compressed too much.
+
+    The objects take about 30 times the memory of the text.
+    """
+    if _OBJECT_RATIO * len(content) > allowance.left:
+        raise allowance.exceeded(name, f"a text of {len(content)} bytes, which takes many times the memory")
 
 
 def check_unpacked(unpacked: int, allowance: Allowance, max_bytes: int, name: str) -> None:

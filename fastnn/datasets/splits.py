@@ -13,6 +13,7 @@ from fastnn.datasets.convert import as_dataset
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError, SettingsError
+from fastnn.interruptible import PER_DRAW, PER_SORT, interruptible
 from fastnn.randomness import generator
 
 
@@ -114,5 +115,6 @@ def draw_held_out(n: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarr
     count = max(1, round(share * n))
     if count >= n:
         raise SettingsError(f"a held-out share of {share:g} of {n} samples leaves none to train on")
-    order = generator(seed, "split").permutation(n)
-    return np.sort(order[count:]), np.sort(order[:count])
+    order = interruptible(generator(seed, "split").permutation, n, work=PER_DRAW * n)
+    rows, held = (interruptible(np.sort, part, work=PER_SORT * len(part)) for part in (order[count:], order[:count]))
+    return rows, held

@@ -6,6 +6,7 @@ learning rate and for stopping.
 """
 
 import contextlib
+import copy
 import inspect
 import os
 import warnings
@@ -34,10 +35,12 @@ from fastnn.datasets.sparse import is_sparse
 from fastnn.estimators.arguments import check_labels_given, check_rows, check_weights_given
 from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks
 from fastnn.estimators.checkpoint import result_of_ended, saved_fit
-from fastnn.estimators.fit_watch import FitRules, FitWatch, WatchState
+from fastnn.estimators.fit_watch import FitRules, FitWatch, WatchedSchedule, WatchState
 from fastnn.estimators.model_mixin import INITIAL_STATE, ModelFileMixin
+from fastnn.estimators.one_fit import one_fit, reads_one_fit
 from fastnn.estimators.parameters import check_parameters, items
 from fastnn.estimators.row_order import ScikitOrder
+from fastnn.interruptible import LONG_WORK, interruptible
 from fastnn.memory import check_memory, check_training_memory
 from fastnn.network import Network, Standardization
 from fastnn.network.network import hidden_activations
@@ -52,6 +55,10 @@ if TYPE_CHECKING:
 
 # Larger arrays of inputs are checked by scikit-learn: that takes only a small part of the time of their prediction.
 MAX_PLAIN_SIZE = 2**16
+# The attributes that a fit sets, besides those whose name ends with an underscore.
+PRIVATE_FITTED = ("_watch_state", "_history", "_state", "_levels")
+# About how many times a check or a statistic reads or writes a value.
+_N_VALUE = 4
 # The number of rows that tell the levels of images.
 ROWS_FOR_LEVELS = 200
 # The mean of fewer validation rows says too little about their scale.
@@ -95,18 +102,13 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         `tasks` enables scikit-learn's callbacks. The local `warm` says that training starts from the current weights.
         """
         warm = hasattr(self, "network_") and (self.warm_start or incremental)
-        arguments = (X, y)
-        if isinstance(y, str):
-            raise ValueError(f"y is the string {y!r}, expected one target per row of X")
-        if not warm and hasattr(self, "network_") and not self.network_.is_dense:
-            raise ValueError(f"the model is {self.network_}, which a new fit cannot build; expected warm_start=True")
-        if self.early_stopping and incremental:
-            raise ValueError("early_stopping is True, expected False for partial_fit, which runs one epoch")
-        begun = saved_fit(checkpoint, warm)
+        self._check_call(y, warm, incremental)
+        arguments, begun = (X, y), saved_fit(checkpoint, warm)
         X, y = self._check_data(X, y, reset=not warm)
         self._check_image_shape()
         targets = self._encode(y, warm=warm, incremental=incremental)
-        weight, by_class = self._check_weights(sample_weight, X), self._class_weight(targets)
+        weight = self._check_weights(sample_weight, X)
+        total_weight = _product(weight, self._class_weight(targets))
         random_state = check_random_state(self.random_state)
         if warm:
             network = self._previous_network(targets)
@@ -115,30 +117,24 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             network = self._initialize(X, targets, random_state, incremental)
             watch_state, history, state = INITIAL_STATE
             self._levels = column_levels(X)
-        held_out, held_weight = self._check_validation(validation_data)
-        if held_out is not None:
-            warn_of_other_scale(X, held_out.images)
+        held_out, held_weight = self._check_validation(validation_data, X)
         if self.early_stopping and held_out is None and self.solver != "lbfgs":
             rows, held = self._split(targets, random_state)
             held_out = Dataset(X, targets).take(held)
             held_weight = None if weight is None else weight[held]
-            X, targets = X[rows], targets[rows]
-            weight, by_class = (None if each is None else each[rows] for each in (weight, by_class))
-        if by_class is not None:
-            weight = by_class if weight is None else weight * by_class
-
+            X, targets = interruptible(X.__getitem__, rows, work=len(rows) * X.shape[1]), targets[rows]
+            total_weight = None if total_weight is None else total_weight[rows]
         data = Dataset(X, targets, name="the training data")
         resume = state if incremental and self._can_resume(state) else None
         if resume is None:
             watch_state = replace(watch_state, rate=self.learning_rate_init)
         watch = self._make_watch(watch_state, network, len(data), held_out, held_weight)
         config = self._config(watch, len(data), random_state, epochs=1 if incremental else self.max_iter)
-        self.n_outputs_, self.n_layers_ = network.n_outputs, len(network.sizes)
-        self.out_activation_ = network.output
+        self.n_outputs_, self.n_layers_, self.out_activation_ = network.n_outputs, len(network.sizes), network.output
         metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
         callbacks = [FitTasks(self, *arguments, metadata)] if tasks else []
         try:
-            weight = check_sample_weight(weight, len(data), network.dtype)
+            weight = check_sample_weight(total_weight, len(data), network.dtype)
             result = None if begun is None else result_of_ended(begun, network, data, weight, held_out, watch, config)
             if result is None:
                 result = train(
@@ -146,6 +142,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                     sample_weight=weight, checkpoint=checkpoint, resume=resume if begun is None else begun,
                 )  # fmt: skip
         except TrainingInterrupted as interrupt:
+            watch.count_samples(len(interrupt.result.history), watch_state)
             self._store(interrupt.result, watch, history)
             raise
         self._store(result, watch, history)
@@ -154,6 +151,15 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         for callback in callbacks:
             callback.end()
         return self
+
+    def _check_call(self, y: Any, warm: bool, incremental: bool) -> None:
+        """Raise ValueError if this fit is impossible, whatever the data."""
+        if isinstance(y, str):
+            raise ValueError(f"y is the string {y!r}, expected one target per row of X")
+        if not warm and hasattr(self, "network_") and not self.network_.is_dense:
+            raise ValueError(f"the model is {self.network_}, which a new fit cannot build; expected warm_start=True")
+        if self.early_stopping and incremental:
+            raise ValueError("early_stopping is True, expected False for partial_fit, which runs one epoch")
 
     def _config(
         self, watch: FitWatch, n_samples: int, random_state: np.random.RandomState, epochs: int
@@ -170,7 +176,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         return TrainingConfig(
             **common,
             batch_size=self._batch_size(n_samples),
-            schedule=lambda epoch, last: watch.factor() * schedule(epoch, max(last, self.max_iter)),
+            schedule=WatchedSchedule(watch, schedule, self.max_iter),
             shuffle=ScikitOrder(n_samples, random_state) if self.shuffle else False,
         )
 
@@ -191,18 +197,18 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
     @contextmanager
     def _fitting(self) -> Iterator[None]:
-        """Check the parameters, and restore the fitted attributes if a fit fails, unless Ctrl-C interrupts it."""
+        """Check the parameters, allow one fit at a time, and restore the attributes if it fails, unless by Ctrl-C."""
         check_parameters(self)
-        before = {name: value for name, value in vars(self).items() if name.endswith("_")}
-        try:
-            yield
-        except TrainingInterrupted:
-            raise
-        except BaseException:
-            for name in [name for name in vars(self) if name.endswith("_")]:
-                delattr(self, name)
-            self.__dict__.update(before)
-            raise
+        with one_fit(self) as before:
+            try:
+                yield
+            except TrainingInterrupted:
+                raise
+            except BaseException:
+                for name in [name for name in vars(self) if _is_fitted(name)]:
+                    delattr(self, name)
+                self.__dict__.update({name: value for name, value in before.items() if _is_fitted(name)})
+                raise
 
     @property
     def coefs_(self) -> list[np.ndarray]:
@@ -245,7 +251,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             raise ValueError(f"input_scale is {self.input_scale}, expected 1 with standardize=True")
         if incremental and X.shape[0] < 2:
             raise ValueError("X has 1 row, expected 2 or more in the first partial_fit with standardize=True")
-        return Standardization.fit(X)
+        return interruptible(Standardization.fit, X, work=_N_VALUE * np.prod(X.shape))
 
     def _check_memory(self, sizes: tuple[int, ...]) -> None:
         """Raise OutOfMemoryError, before any allocation, if the network and its training need too much memory."""
@@ -370,9 +376,23 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         )
         try:
             with np.errstate(over="ignore"):
-                return validate_data(self, X, y, accept_sparse="csr", dtype=dtypes, reset=reset, **options)
+                return self._validated(X, y, accept_sparse="csr", dtype=dtypes, reset=reset, **options)
         except OverflowError as error:  # a Python integer beyond the range of float64
             raise ValueError(f"Input X contains a value too large for {dtype}") from error
+
+    def _validated(self, X: Any, y: Any, **options: Any) -> Any:
+        """Return the result of scikit-learn's `validate_data`. Large data are checked so that Ctrl-C interrupts it."""
+        work = _N_VALUE * getattr(X, "size", 0)
+        if work < LONG_WORK:
+            return validate_data(self, X, y, **options)
+        stand_in = copy.copy(self)  # a check that Ctrl-C has ended must not change this estimator
+        checked = interruptible(validate_data, stand_in, X, y, work=work, **options)
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(stand_in, name):
+                setattr(self, name, getattr(stand_in, name))
+            else:
+                self.__dict__.pop(name, None)
+        return checked
 
     def _check_image_shape(self) -> None:
         if self.image_shape is not None and np.prod(self.image_shape) != self.n_features_in_:
@@ -407,8 +427,8 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                 X = X.astype(dtype)
         return X if np.isfinite(X).all() else None
 
-    def _check_validation(self, validation_data: Any) -> tuple[Dataset | None, np.ndarray | None]:
-        """Return the user's validation data, checked like the training data, and their sample weights."""
+    def _check_validation(self, validation_data: Any, training: Any) -> tuple[Dataset | None, np.ndarray | None]:
+        """Return the user's validation data, checked like the inputs for training, and their sample weights."""
         if validation_data is None:
             return None, None
         if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
@@ -418,6 +438,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         X, y = self._check_data(X, y, reset=False, source=" of validation_data")
         data = Dataset(X, self._encode(y, warm=True, incremental=True), name="validation_data")
         held_weight = self._check_weights(weight[0] if weight else None, X, " of validation_data")
+        warn_of_other_scale(training, X)
         return data, check_sample_weight(held_weight, len(data), self._dtype)
 
     def _check_weights(self, sample_weight: Any, X: Any, source: str = "") -> np.ndarray | None:
@@ -451,6 +472,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             raise ValueError(f"Input X contains a value too large for {self.network_.dtype} after its standardization")
         return outputs
 
+    @reads_one_fit
     def transform(self, X: Any) -> np.ndarray:
         """Return the outputs of the last hidden layer: the features that the output layer works on.
 
@@ -485,6 +507,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         return self.network_.sizes[-2]
 
     @property
+    @reads_one_fit
     def history_(self) -> "pandas.DataFrame":
         """One row per epoch of all fits since the weights were drawn. `EpochRecord` describes the columns."""
         check_is_fitted(self, "network_")
@@ -495,6 +518,18 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = []  # the dtype is a parameter
         return tags
+
+
+def _product(weight: np.ndarray | None, factor: np.ndarray | None) -> np.ndarray | None:
+    """Return the product of two weights of each sample, of which None stands for 1."""
+    if weight is None or factor is None:
+        return factor if weight is None else weight
+    return weight * factor
+
+
+def _is_fitted(name: str) -> bool:
+    """Return whether an attribute is set by a fit."""
+    return name.endswith("_") or name in PRIVATE_FITTED
 
 
 def users_stacklevel() -> int:
@@ -539,6 +574,10 @@ def joined_validation(
     return (X_val, y_val) if sample_weight_val is None else (X_val, y_val, sample_weight_val)
 
 
+def _mean_and_std(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
+
+
 def warn_of_other_scale(X: Any, X_val: Any) -> None:
     """Warn if validation inputs look as if a pipeline had transformed only the training inputs, (N, D) and (M, D).
 
@@ -547,7 +586,7 @@ def warn_of_other_scale(X: Any, X_val: Any) -> None:
     """
     if is_sparse(X) or is_sparse(X_val) or len(X_val) < MIN_ROWS_TO_COMPARE:
         return
-    mean, std = X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
+    mean, std = interruptible(_mean_and_std, X, work=_N_VALUE * X.size)
     distance = np.abs(X_val.mean(axis=0, dtype=np.float64) - mean)[std > 0] / std[std > 0]
     far = int(np.count_nonzero(distance > 3))
     if far > 0.2 * len(distance):

@@ -15,6 +15,8 @@ from fastnn.errors import DataError
 from fastnn.estimators.arguments import check_labels_given, check_scored
 from fastnn.estimators.base import BaseMLP, if_epochs, joined_validation
 from fastnn.estimators.callbacks import with_callbacks
+from fastnn.estimators.one_fit import reads_one_fit
+from fastnn.interruptible import PER_SORT, interruptible
 from fastnn.models.model import Model, class_probabilities, decide
 from fastnn.network import LOSSES
 
@@ -257,6 +259,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             self._set_classes(y, classes)
             return self._fit(X, y, sample_weight, None, incremental=True)
 
+    @reads_one_fit
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable label of each row, or `unknown_label` if its probability is below `threshold`.
 
@@ -274,6 +277,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             raise ValueError(NO_THRESHOLD)
         return decide(proba, self.classes_, self._unknown(), self._multilabel)
 
+    @reads_one_fit
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class.
 
@@ -352,7 +356,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if y.ndim != 1:
             raise ValueError(f"y has shape {y.shape}, expected (N,): multiclass-multioutput targets are not supported")
         try:
-            labels = np.unique(y)
+            labels = interruptible(np.unique, y, work=PER_SORT * len(y))
             known = self.classes_ if keep_classes else labels
             numbers = np.searchsorted(known, y)
         except TypeError as error:

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.checks import check_number
 from fastnn.errors import SettingsError
 from fastnn.network import Network
+from fastnn.optim.schedules import Schedule
 from fastnn.training.train import EpochEnd
 
 LEARNING_RATES = ("constant", "invscaling", "adaptive")
@@ -114,6 +116,14 @@ class FitWatch:
         """Return the learning rate of the next epoch divided by the initial one."""
         return self.state.rate / self._rules.learning_rate_init
 
+    def count_samples(self, n_epochs: int, before: WatchState) -> None:
+        """Count the samples of `n_epochs` epochs since `before`: an interrupt may have kept the last from the watch."""
+        self.state = replace(self.state, seen=max(self.state.seen, before.seen + n_epochs * self._n_samples))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # An error of a fit holds the watch. When it is sent to another process, the validation data stay behind.
+        return {**vars(self), "_score": None}
+
     def __call__(self, end: EpochEnd) -> bool:
         """Record an epoch; return whether to stop after it."""
         rules, state, loss = self._rules, self.state, end.record.loss
@@ -149,6 +159,18 @@ class FitWatch:
             epochs = f"more than {rules.n_iter_no_change} epochs"
             print(f"{metric} did not improve by tol={rules.tol:f} for {epochs}: {action}.")
         return not adaptive
+
+
+class WatchedSchedule:
+    """The schedule of a fit: the rate of a `FitWatch`, times the user's schedule over at least `max_iter` epochs."""
+
+    def __init__(self, watch: FitWatch, schedule: Schedule, max_iter: int) -> None:
+        self._watch, self._schedule, self._max_iter = watch, schedule, max_iter
+
+    def __call__(self, epoch: int, epochs: int) -> float:
+        """Return the factor for the learning rate of an epoch."""
+        factor = self._schedule(epoch, max(epochs, self._max_iter))
+        return self._watch.factor() * check_number("the schedule's factor", factor, 0)
 
 
 def _inverse_scaled(rules: FitRules, seen: int) -> float:

@@ -12,6 +12,7 @@ from fastnn.backends.base import TrainerState
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import InconsistentVersionWarning
 from fastnn.estimators.fit_watch import WatchState
+from fastnn.estimators.one_fit import reads_one_fit
 from fastnn.files.model_file import save, versions
 from fastnn.files.onnx import export_onnx
 from fastnn.models.model import Model
@@ -31,6 +32,7 @@ class ModelFileMixin(BaseEstimator):
     network_: Network
     _levels: np.ndarray | None
 
+    @reads_one_fit
     def to_model(self, image_shape: tuple[int, int] | None = None, scaling: Standardization | None = None) -> Model:
         """Return the contents of a model file, a `Model`: the network with its classes, feature names and threshold.
 
@@ -93,6 +95,7 @@ class ModelFileMixin(BaseEstimator):
         """
         save(path, self.to_model(image_shape))
 
+    @reads_one_fit
     def export_onnx(
         self, path: str | os.PathLike[str], X: Any = None, image_shape: tuple[int, int] | None = None
     ) -> None:
@@ -135,6 +138,7 @@ class ModelFileMixin(BaseEstimator):
         estimator._watch_state, estimator._history, estimator._state = INITIAL_STATE
         return estimator
 
+    @reads_one_fit
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_fastnn_version": versions()["fastnn"]}
 

@@ -11,6 +11,7 @@ from fastnn.errors import DataError
 from fastnn.estimators.arguments import check_scored
 from fastnn.estimators.base import BaseMLP, if_epochs, joined_validation
 from fastnn.estimators.callbacks import with_callbacks
+from fastnn.estimators.one_fit import reads_one_fit
 from fastnn.models.model import Model
 
 
@@ -126,6 +127,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         with self._fitting():
             return self._fit(X, y, sample_weight, None, incremental=True)
 
+    @reads_one_fit
     def predict(self, X: Any) -> np.ndarray:
         """Return the predicted numbers.
 

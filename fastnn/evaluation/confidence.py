@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from fastnn.checks import check_integer, is_number
 from fastnn.errors import DataError, SettingsError
 from fastnn.evaluation.checks import check_labels, check_proba
+from fastnn.interruptible import PER_SORT, interruptible
 
 
 class Reliability(NamedTuple):
@@ -106,7 +107,8 @@ def mistakes(labels: ArrayLike, proba: ArrayLike) -> np.ndarray:
     predicted = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != true)
     excess = probabilities[wrong, predicted[wrong]] - probabilities[wrong, true[wrong]]
-    return wrong[np.argsort(-excess, kind="stable")].astype(np.int64)
+    order = interruptible(np.argsort, -excess, kind="stable", work=PER_SORT * len(excess))
+    return wrong[order].astype(np.int64)
 
 
 def reliability(labels: ArrayLike, proba: ArrayLike, n_bins: int = 15) -> Reliability:
@@ -219,7 +221,7 @@ def coverage_curve(labels: ArrayLike, proba: ArrayLike) -> Coverage:
     (array([0.75 , 0.625]), array([0.5, 1. ]), array([1. , 0.5]))
     """
     confidence, correct = _confidence_and_correct(labels, proba)
-    order = np.argsort(-confidence, kind="stable")
+    order = interruptible(np.argsort, -confidence, kind="stable", work=PER_SORT * len(confidence))
     falling = confidence[order]
     # Samples with equal confidence share a threshold: keep the last of each group.
     last = np.append(np.flatnonzero(np.diff(falling)), len(falling) - 1)

@@ -10,10 +10,14 @@ from fastnn.backends.base import check_finite_inputs, check_targets
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError
 from fastnn.evaluation.metrics import ClassScores, confusion, per_class
+from fastnn.interruptible import interruptible
 from fastnn.models import Model, as_dataset, as_model, as_network
 from fastnn.models.model import class_probabilities, default_classes
 from fastnn.models.rows import in_order
 from fastnn.network import Network, check_scale
+
+# About how many times a loss or an output function reads or writes a logit.
+_N_LOGIT = 8
 
 
 def evaluate(
@@ -103,8 +107,8 @@ def evaluate_logits(network: Network, data: Dataset, backend: str | Backend, thr
     engine = get_backend(backend) if isinstance(backend, str) else backend
     logits = engine.predict_logits(network.core, images, threads)
     with np.errstate(over="ignore", invalid="ignore"):  # an infinite or NaN loss is enough to report divergence
-        loss, _ = reference.mean_loss(network.output, logits, labels)
-        n_correct = network.loss.n_correct(logits, labels)
+        loss, _ = interruptible(reference.mean_loss, network.output, logits, labels, work=_N_LOGIT * logits.size)
+        n_correct = interruptible(network.loss.n_correct, logits, labels, work=logits.size)
     return Evaluation(logits, labels, loss, network.loss.accuracy(n_correct, len(logits)))
 
 
@@ -182,12 +186,13 @@ def evaluate_model(model: Model, data: Dataset, backend: str) -> ClassEvaluation
     data = data_for(model, data)
     logits, labels, loss, accuracy = evaluate_logits(model.network, data, backend)
     check_scale(model.network, data.images, stacklevel=3)
-    outputs = model.network.loss.outputs(logits)
+    outputs = interruptible(model.network.loss.outputs, logits, work=_N_LOGIT * logits.size)
     if model.classes is None:
         return _regression(outputs, labels.astype(np.float64), loss)
     assert data.labels is not None
     proba = class_probabilities(outputs, len(model.classes), is_multilabel=False)
-    counts = confusion(data.labels, proba.argmax(axis=1), len(model.classes))
+    predicted = interruptible(proba.argmax, axis=1, work=proba.size)
+    counts = confusion(data.labels, predicted, len(model.classes))
     return ClassEvaluation(accuracy, loss, counts, per_class(counts), proba, data.labels)
 
 

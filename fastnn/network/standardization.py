@@ -7,6 +7,7 @@ import numpy as np
 
 from fastnn.datasets.sparse import canonical, is_sparse
 from fastnn.errors import DataError, SettingsError
+from fastnn.interruptible import interruptible
 
 
 class Standardization:
@@ -98,6 +99,10 @@ class Standardization:
         The computation is in float64, so that a large mean does not cancel digits. Raises DataError if the mean of a
         sparse matrix is not 0.
         """
+        size = inputs.nnz if is_sparse(inputs) else np.size(inputs)
+        return interruptible(self._apply, inputs, dtype, work=4 * size)
+
+    def _apply(self, inputs: Any, dtype: Any) -> Any:
         with np.errstate(over="ignore", invalid="ignore"):  # whoever needs finite inputs checks for infinity
             if not is_sparse(inputs):
                 return np.ascontiguousarray((inputs - self.mean) * self.scale, dtype)

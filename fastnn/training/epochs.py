@@ -8,6 +8,7 @@ import numpy as np
 
 from fastnn.backends.base import Backend, EpochResult, Trainer, TrainerState, TrainingData
 from fastnn.errors import SettingsError
+from fastnn.interruptible import PER_DRAW, interruptible
 from fastnn.network import Network
 from fastnn.optim.config import TrainingConfig
 from fastnn.optim.optimizers import Optimizer
@@ -124,4 +125,4 @@ def _order(rows: np.ndarray, config: TrainingConfig, epoch: int) -> np.ndarray:
         return order
     if not config.shuffle or config.batch_size is None:
         return rows
-    return generator(config.seed, "shuffle", epoch).permutation(rows)
+    return interruptible(generator(config.seed, "shuffle", epoch).permutation, rows, work=PER_DRAW * len(rows))

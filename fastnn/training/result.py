@@ -1,6 +1,7 @@
 """`TrainingResult`, and the exception that carries it when Ctrl-C interrupts a run."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from fastnn.backends.base import TrainerState
 from fastnn.network import Network
@@ -87,3 +88,6 @@ class TrainingInterrupted(KeyboardInterrupt):
     def __init__(self, result: TrainingResult) -> None:
         super().__init__()
         self.result = result
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.result,), vars(self)  # an exception would be made of its `args`, of which it has none

@@ -6,7 +6,7 @@ optimises, there is no line for seconds.
 
 An interrupted caller leaves its job running. The next call of the kernel waits for that job and starts no other.
 
-At the end of the process, a job without a caller ends at its next check (`leave_at_exit`). LLVM's optimiser cannot be
+At the end of the process, a job ends at its next check (`leave_at_exit`). LLVM's optimiser cannot be
 interrupted and takes seconds, and it must not run on while C++ destroys LLVM's global variables. So the C library is
 told to end the process before it comes to that, where it can be told. Elsewhere the process waits for the optimiser.
 While LLVM emits code, which takes less time, the process always waits: LLVM then calls Python, which is gone.
@@ -19,6 +19,7 @@ import ctypes
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -33,7 +34,7 @@ class InterruptedWaitError(Exception):
 
 
 class _EndedError(BaseException):
-    """The process ends, and nobody waits for this job. No handler in Numba may catch it."""
+    """The process ends. Threads that are still there are daemons. No handler in Numba may catch it."""
 
 
 class _Here(threading.local):
@@ -61,7 +62,6 @@ class _Job:
         self._claim, self._wake = threading.Lock(), threading.Lock()
         self._wake.acquire()
         self.ended = self.in_optimizer = False
-        self.waiting: set[int] = set()  # the identifiers of the threads that wait
         self.result: Any = None
         self.error: BaseException | None = None
 
@@ -101,7 +101,9 @@ class _Job:
 
     def wait(self) -> None:
         """Wait a while, or until the job has ended."""
-        if self._wake.acquire(timeout=_POLL_SECONDS):
+        if isinstance(self.error, _EndedError):
+            time.sleep(_POLL_SECONDS)
+        elif self._wake.acquire(timeout=_POLL_SECONDS):
             self._wake.release()  # for the next thread that waits
 
 
@@ -120,15 +122,11 @@ def compile_apart(dispatcher: Any) -> Any:
             return compile_here(signature)
         key = id(dispatcher), signature
         job = _jobs.setdefault(key, _Job(key, compile_here))
-        try:
-            job.waiting.add(threading.get_ident())
-            while not job.ended:
-                job.start()
-                job.wait()
-                if not job.ended and _here.stopped and _here.stopped():
-                    raise InterruptedWaitError(f"{dispatcher.__name__} was given up before it was compiled")
-        finally:
-            job.waiting.discard(threading.get_ident())
+        while not job.ended or isinstance(job.error, _EndedError):  # the end of the process ends this daemon as well
+            job.start()
+            job.wait()
+            if not job.ended and _here.stopped and _here.stopped():
+                raise InterruptedWaitError(f"{dispatcher.__name__} was given up before it was compiled")
         if job.error is not None:
             raise job.error
         return job.result
@@ -144,7 +142,7 @@ def stop_waiting_when(stopped: Callable[[], bool]) -> None:
 
 def leave_at_exit() -> None:
     """End this thread's job if the process ends. Compilers call this often."""
-    if _ending and _here.job is not None and not _here.job.waiting:
+    if _ending and _here.job is not None:
         raise _EndedError
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import CodeType
 from typing import NamedTuple
 
 import llvmlite.binding
@@ -120,10 +121,11 @@ def cache_folder() -> Path | None:
         user = os.geteuid() if hasattr(os, "geteuid") else ""
         digest = hashlib.sha256(f"{sources_digest()} {user}".encode()).hexdigest()
         path = (_cache_base() / f"fastnn-kernels-{digest[:16]}").absolute()
-        if not path.exists():
-            _prune(path.parent)
+        is_new = not path.exists()
         with PrivateFolder(path, create=True) as folder:
             folder.touch()  # `_prune` reads this as the time of the last use
+        if is_new:
+            _prune(path.parent)
     except (OSError, RuntimeError, KeyError) as error:  # the last two: a user without a name or a home folder
         _warn_once(
             "not kept", f"compiled kernels cannot be kept on disk ({error}); every process will compile them again"
@@ -256,6 +258,8 @@ class KernelCache:
             with PrivateFolder(path, create=True) as folder:
                 folder.replace(name, pack(key, dumps(data._reduce())))
         except Exception as error:  # a full disk, or another version of Numba, which can raise anything
+            if os.name == "nt" and isinstance(error, PermissionError):
+                return  # another process reads the file of the same kernel
             _warn_once(
                 "not saved",
                 f"a compiled kernel could not be saved in {path} ({error}); other processes will compile it again",
@@ -267,7 +271,6 @@ class KernelCache:
     def _entry(self, sig, codegen) -> tuple[str, str]:
         """The name of a kernel's file, and its key: all that its machine code depends on."""
         function = self._dispatcher.py_func
-        code = function.__code__
         variables = tuple(cell.cell_contents for cell in function.__closure__ or ())
         parts = (
             f"{function.__module__}.{function.__qualname__}",
@@ -276,13 +279,19 @@ class KernelCache:
             repr({name: getattr(numba.config, name, None) for name in _OPTIONS}),
             f"Numba {numba.__version__}, llvmlite {llvmlite.__version__}, Python {sys.version}",
             sources_digest(),
-            hashlib.sha256(code.co_code + (dumps(variables) if variables else b"")).hexdigest(),
+            hashlib.sha256(_code(function.__code__) + (dumps(variables) if variables else b"")).hexdigest(),
         )
         key = "\n".join(parts)
         return f"{_stem(function)}{hashlib.sha256(key.encode()).hexdigest()[:32]}{_ENDING}", key
 
 
-def _rebuild(target_context, payload: bytes, sig):
+def _code(code) -> bytes:
+    """What a function does, apart from the functions and global variables that it uses."""
+    constants = [_code(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts]
+    return repr((code.co_code, code.co_names, constants)).encode()
+
+
+def _rebuild(target_context, payload: memoryview, sig):
     """The compiled kernel in a file's payload.
 
     Before loading, Numba fills the tables it uses to type and translate Python. For that it imports half of itself and

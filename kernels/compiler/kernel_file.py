@@ -26,16 +26,16 @@ def pack(key: str, payload: bytes) -> bytes:
     return MAGIC + hashlib.sha256(body).digest() + body
 
 
-def unpack(data: bytes, key: str) -> bytes:
-    """The payload, which is exactly what `pack` was given.
+def unpack(data: bytes, key: str) -> memoryview:
+    """The payload in the contents of a file, exactly what `pack` was given.
 
     Raises DamagedFileError if a byte has changed, or if the file has another key.
     """
-    body = data[_DIGEST:]
+    body = memoryview(data)[_DIGEST:]
     if not data.startswith(MAGIC) or hashlib.sha256(body).digest() != data[len(MAGIC) : _DIGEST]:
         raise DamagedFileError("its SHA-256 digest differs")
     name = key.encode()
     prefix = len(name).to_bytes(_LENGTH, "big") + name
-    if not body.startswith(prefix):
+    if body[: len(prefix)] != prefix:
         raise DamagedFileError("it is the file of another kernel")
     return body[len(prefix) :]

@@ -3,8 +3,11 @@
 Every case has its own seed, which is its name and number, so a run with more cases repeats those of a run with fewer.
 """
 
+import os
 import random
 from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -44,6 +47,16 @@ def faults(request, tmp_path_factory):
         FULL if given == "full" else float(given), tmp_path_factory.getbasetemp
     )
     return found
+
+
+@pytest.fixture
+def memory_folder(tmp_path):
+    """A folder in memory, where there is one: a disk would start to write each of the thousands of files."""
+    if not os.access("/dev/shm", os.W_OK):
+        yield tmp_path
+        return
+    with TemporaryDirectory(dir="/dev/shm", prefix="fastnn-test-") as folder:
+        yield Path(folder)
 
 
 def pytest_terminal_summary(terminalreporter, config):

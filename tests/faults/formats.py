@@ -9,7 +9,10 @@ import lzma
 import struct
 import tarfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +22,7 @@ from PIL import Image
 
 import fastnn
 from fastnn.cli.command import parser
+from fastnn.files.checkpoint_file import RunState, write_checkpoint
 from fastnn.runs.folder import HISTORY, REPORT, read_run
 from tests.faults import mutations
 from tests.faults.mutations import Structure
@@ -71,7 +75,6 @@ ARFF = (
     b"% comment\n@relation flowers\n@attribute length numeric\n@attribute 'the width' real\n"
     b"@attribute class {a,b,c}\n@data\n1.5,2,a\n3,4.5,b\n2.5,1,c\n-1e3,1,a\n"
 )
-SPARSE_ARFF = b"@relation s\n@attribute x integer\n@attribute y real\n@attribute c {0,1}\n@data\n{0 3, 2 1}\n{1 2.5}\n"
 SVMLIGHT = b"# a comment\n1 1:0.5 3:2 7:1e-3\n-1 2:1 3:-4 # end\n1 1:1 2:2\n-1 7:3\n"
 JSON_LINES = b'{"x": 1, "y": 2.5, "label": "a"}\n{"x": 3, "y": 4, "label": "b"}\n{"x": 5, "y": 1, "label": "a"}\n'
 
@@ -179,6 +182,27 @@ def _second(intact: bytes) -> Callable[[Path], Any]:
     return read
 
 
+def checkpoint_state(epochs: int = 3) -> RunState:
+    """Return the state of a small run with early stopping, Adam and batch normalisation, without its times."""
+    network = fastnn.Network.initialize((3,), [fastnn.Dense(2), fastnn.BatchNorm("tanh"), fastnn.Dense(2)], seed=1)
+    images, labels = np.arange(30, dtype=np.float32).reshape(10, 3) / 30, np.arange(10) % 2
+    settings = {"optimizer": "adam", "early_stopping": 9, "validation": 0.2, "batch_size": 4, "learning_rate": 0.5}
+    with TemporaryDirectory() as folder:
+        file = f"{folder}/checkpoint.safetensors"
+        fastnn.train(network, (images, labels), epochs=epochs, backend="numpy", checkpoint=file, **settings)
+        state = fastnn.load_checkpoint(file)
+    history = np.where(np.arange(state.history.shape[1]) == 6, 0.0, state.history)
+    return replace(state, seconds=0.0, history=history, order=np.arange(8), parts={"p": {"a": np.ones(2), "b": "c"}})
+
+
+@cache
+def checkpoint_bytes(epochs: int = 3) -> bytes:
+    """Return the file of `checkpoint_state`."""
+    with TemporaryDirectory() as folder:
+        write_checkpoint(f"{folder}/checkpoint.safetensors", checkpoint_state(epochs))
+        return Path(folder, "checkpoint.safetensors").read_bytes()
+
+
 MODELS = [path.read_bytes() for path in sorted(GOLDEN.glob("*.safetensors"))]
 TEXT = (mutations.text, mutations.lines)
 _INNER = Structure(
@@ -207,7 +231,7 @@ FORMATS = {
         "data", [_npz(**SPLIT), _npz(**SPARSE)], fastnn.read_files, [mutations.zipped, mutations.npz]
     ),
     "MATLAB": Format("data.mat", [_mat()], fastnn.read_files, [mutations.mat]),
-    "ARFF": Format("table.arff", [ARFF, SPARSE_ARFF], fastnn.read_files, TEXT, 300),
+    "ARFF": Format("table.arff", [ARFF], fastnn.read_files, TEXT, 300),
     "svmlight": Format("table.svm", [SVMLIGHT], fastnn.read_files, TEXT, 300),
     "JSON lines": Format("table.jsonl", [JSON_LINES], fastnn.read_files, TEXT, 200),
     "zip of tables": Format(
@@ -243,9 +267,10 @@ FORMATS = {
     "BMP": Format("p.bmp", [_picture("BMP"), _picture("BMP", "RGB")], fastnn.prepare_image, cases=300),
     "PPM": Format("p.ppm", [_picture("PPM"), b"P2\n3 2\n255\n0 9 0\n0 255 1\n"], fastnn.prepare_image, cases=200),
     "several digits": Format("p.png", [_picture("PNG")], fastnn.prepare_images, [mutations.png], 100),
-    "model": Format("model.safetensors", MODELS, fastnn.load, [mutations.safetensors], 1500),
-    "report.json": Format("r", [REPORT_TEXT], _read_run_with(REPORT), TEXT),
-    "history.csv": Format("h", [_history()], _read_run_with(HISTORY), TEXT),
+    "model": Format("model.safetensors", MODELS, fastnn.load, [mutations.safetensors], 1000),
+    "checkpoint": Format("c.safetensors", [checkpoint_bytes()], fastnn.load_checkpoint, [mutations.safetensors], 1000),
+    "report.json": Format("r", [REPORT_TEXT], _read_run_with(REPORT), TEXT, 300),
+    "history.csv": Format("h", [_history()], _read_run_with(HISTORY), TEXT, 300),
     "settings in TOML": Format("settings.toml", [TOML], _read_settings, TEXT, 150),
     "settings in JSON": Format("settings.json", [REPORT_TEXT], _read_settings, TEXT, 150),
     "Parquet": Format(

@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+import warnings
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +13,11 @@ import fastnn
 from fastnn.cli import main
 from fastnn.errors import FileError
 from fastnn.files.atomic import write_atomically
+from fastnn.files.checkpoint_file import write_checkpoint
 from fastnn.plots import LearningCurveDisplay
 from tests.faults.failing import ERRORS, FailingCalls, RecordedCalls, states_after_power_loss, temporary_files
-from tests.faults.formats import CSV
+from tests.faults.formats import CSV, checkpoint_state
+from tests.faults.test_every_byte import assert_same_state
 
 pytestmark = pytest.mark.faults
 
@@ -51,8 +55,8 @@ WRITERS = {
 @pytest.mark.parametrize("lasting", [False, True], ids=["once", "from there on"])
 @pytest.mark.parametrize("existing", [True, False], ids=["old file", "no file"])
 @pytest.mark.parametrize("writer", WRITERS)
-def test_the_nth_call_fails(faults, tmp_path, writer, existing, lasting):
-    path, write = tmp_path / "file.png", WRITERS[writer]
+def test_the_nth_call_fails(faults, memory_folder, writer, existing, lasting):
+    path, write = memory_folder / "file.png", WRITERS[writer]
     write(path, 1)
     old = path.read_bytes()
     write(path, 2)
@@ -63,7 +67,7 @@ def test_the_nth_call_fails(faults, tmp_path, writer, existing, lasting):
             path.unlink(missing_ok=True)
             if existing:
                 path.write_bytes(old)
-            with FailingCalls(tmp_path, nth, error, lasting) as calls:
+            with FailingCalls(memory_folder, nth, error, lasting) as calls:
                 try:
                     write(path, 2)
                     message = ""
@@ -94,9 +98,9 @@ def _check_outcome(path, failed, old, new, message):
 
 
 @pytest.fixture
-def flowers(tmp_path):
+def flowers(memory_folder):
     """The path of a small table, outside of the folder of runs."""
-    path = tmp_path / "flowers.csv"
+    path = memory_folder / "flowers.csv"
     path.write_bytes(CSV * 1 + CSV.partition(b"\n")[2] * 8)
     return path
 
@@ -122,14 +126,15 @@ def _assert_whole(folder):
 
 
 @pytest.mark.parametrize("lasting", [False, True], ids=["once", "from there on"])
-def test_the_nth_call_of_a_run_fails(faults, tmp_path, flowers, capsys, monkeypatch, lasting):
+def test_the_nth_call_of_a_run_fails(faults, memory_folder, flowers, capsys, monkeypatch, lasting):
     """Every call, with one of the four errors in turn; figures, which take most of the time, only with more faults."""
     if faults.times < 10:
         monkeypatch.setattr("fastnn.runs.folder.RunFolder.save_figures", lambda *_: None)
-    out = tmp_path / "runs" / "run"
+    monkeypatch.setattr("fastnn.runs.folder._PAUSES", (0.0, 0.0, 0.0))
+    out = memory_folder / "runs" / "run"
     problems = []
     for nth in range(1, MOST_CALLS):
-        with FailingCalls(tmp_path / "runs", nth, ERRORS[nth % 4], lasting) as calls:
+        with FailingCalls(memory_folder / "runs", nth, ERRORS[nth % 4], lasting) as calls:
             try:
                 code = main(_command(flowers, out))
             except SystemExit as stop:
@@ -144,10 +149,10 @@ def test_the_nth_call_of_a_run_fails(faults, tmp_path, flowers, capsys, monkeypa
             problems.append(f"{what}: no message")
         if "Traceback" in printed:
             problems.append(f"{what}: {printed[-300:]}")
-        if temporary_files(tmp_path) and not set(calls.failed) & {"unlink", "remove"}:
+        if temporary_files(memory_folder) and not set(calls.failed) & {"unlink", "remove"}:
             problems.append(f"{what}: left a temporary file")
-        _assert_whole(tmp_path / "runs")
-        for path in sorted((tmp_path / "runs").rglob("*"), reverse=True):
+        _assert_whole(memory_folder / "runs")
+        for path in sorted((memory_folder / "runs").rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
         if not calls.failed:
             break
@@ -181,10 +186,10 @@ print(refused, len(limits))
 """
 
 
-def test_a_limit_of_file_sizes_is_one_error_and_the_old_file_stays(faults, tmp_path):
+def test_a_limit_of_file_sizes_is_one_error_and_the_old_file_stays(faults, memory_folder):
     """Like a full disk, but without the rights of root: each limit lets another part of the file be written."""
-    (tmp_path / "run").mkdir()
-    path, other = tmp_path / "run" / "model.safetensors", tmp_path / "other.safetensors"
+    (memory_folder / "run").mkdir()
+    path, other = memory_folder / "run" / "model.safetensors", memory_folder / "other.safetensors"
     fastnn.save(path, _model(1))
     fastnn.save(other, _model(2))
     arguments = [sys.executable, "-W", "error", "-c", LIMITED, str(path), str(other)]
@@ -204,8 +209,8 @@ def _recorded(folder, path, number):
 
 
 @pytest.mark.parametrize("existing", [True, False], ids=["old file", "no file"])
-def test_a_power_loss_leaves_the_old_file_or_the_new_one(faults, tmp_path, existing):
-    path = tmp_path.resolve() / "model.safetensors"
+def test_a_power_loss_leaves_the_old_file_or_the_new_one(faults, memory_folder, existing):
+    path = memory_folder.resolve() / "model.safetensors"
     fastnn.save(path, _model(2))
     new, old = path.read_bytes(), None
     path.unlink()
@@ -222,12 +227,73 @@ def test_a_power_loss_leaves_the_old_file_or_the_new_one(faults, tmp_path, exist
     assert {state.get(str(path)) for state in finished} == {new}, "a write that returned can be lost"
 
 
-def test_the_simulation_of_a_power_loss_notices_a_missing_sync(tmp_path):
+def test_the_simulation_of_a_power_loss_notices_a_missing_sync(memory_folder):
     """Without the sync of the file, it may become empty; without that of the folder, it may be lost."""
-    path = tmp_path.resolve() / "model.safetensors"
+    path = memory_folder.resolve() / "model.safetensors"
     changes = _recorded(path.parent, path, 1)
     of_file, of_folder = (k for k, change in enumerate(changes) if change[0] == "fsync")
     for at, lost in ((of_file, b""), (of_folder, None)):
         without = changes[:at] + changes[at + 1 :]
         finished = states_after_power_loss(without, {}, path.parent, len(without))
         assert lost in [state.get(str(path)) for state in finished]
+
+
+def _checkpoint_outcome(folder, states):
+    """Return the number of the state that the checkpoint in a folder has, after a fault."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the checkpoint before the last one is used
+        found = fastnn.load_checkpoint(folder / "checkpoint.safetensors")
+    number = len(found.history) - len(states[0].history)
+    assert_same_state(found, states[number])
+    return number
+
+
+@pytest.fixture(scope="module")
+def states():
+    """Three states of a run, of one after the other."""
+    return [checkpoint_state(epochs) for epochs in (2, 3, 4)]
+
+
+@pytest.mark.parametrize("lasting", [False, True], ids=["once", "from there on"])
+@pytest.mark.parametrize("error", ERRORS)
+def test_the_nth_call_fails_while_a_checkpoint_is_written(faults, memory_folder, states, error, lasting):
+    path = memory_folder / "checkpoint.safetensors"
+    for nth in range(1, MOST_CALLS):
+        for number in (0, 1):
+            write_checkpoint(path, states[number])
+        with FailingCalls(memory_folder, nth, error, lasting) as calls:
+            try:
+                write_checkpoint(path, states[2])
+                message = ""
+            except FileError as failure:
+                message = str(failure)
+        assert _checkpoint_outcome(memory_folder, states) in ((1, 2) if message else (2,)), calls.failed
+        for temporary in temporary_files(memory_folder):
+            assert set(calls.failed) & {"unlink", "remove"}, f"left by {calls.failed}"
+            temporary.unlink()
+        if not calls.failed:
+            break
+        faults.counts["calls to a disk that failed"] += 1
+    assert 8 < nth < MOST_CALLS - 1
+    assert not message
+
+
+def test_a_power_loss_leaves_a_checkpoint(faults, memory_folder, states):
+    folder = memory_folder.resolve() / "run"
+    folder.mkdir()
+    path = folder / "checkpoint.safetensors"
+    for number in (0, 1):
+        write_checkpoint(path, states[number])
+    before = {str(file): file.read_bytes() for file in folder.iterdir()}
+    with RecordedCalls(folder) as calls:
+        write_checkpoint(path, states[2])
+    after, found = memory_folder / "after", set()
+    after.mkdir()
+    for state in states_after_power_loss(calls.changes, before, folder):
+        for old in after.iterdir():
+            old.unlink()
+        for name, data in state.items():
+            (after / Path(name).name).write_bytes(data)
+        found.add(_checkpoint_outcome(after, states))
+        faults.counts["states of a disk after a power loss"] += 1
+    assert found == {1, 2}

@@ -40,9 +40,9 @@ def _problem(watch, read, path):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_damaged_file_is_read_or_refused_in_one_line(faults, tmp_path, name):
+def test_a_damaged_file_is_read_or_refused_in_one_line(faults, memory_folder, name):
     row = FORMATS[name]
-    path = tmp_path / row.name
+    path = memory_folder / row.name
     problems = {}
     with watched() as watch:
         for intact in row.intact:  # imports what the reader needs, and shows that the intact files can be read

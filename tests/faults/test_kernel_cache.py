@@ -321,6 +321,17 @@ def test_options_of_numba_that_change_the_code_have_files_of_their_own(saved, fo
     assert len(list(folder.glob("*._doubled-*.kernel"))) == 2
 
 
+def test_functions_that_differ_in_a_constant_have_files_of_their_own(folder):
+    """They have the same name and the same byte code."""
+    results = []
+    for factor in "23":
+        scope = {}
+        exec(f"def f(array, out):\n for k in range(array.size):\n  out[k] = {factor} * array[k]", scope)
+        scope["f"].__module__ = __name__
+        results.append(_call(scope["f"]))
+    assert results == [([0, 2, 4], 0), ([0, 3, 6], 0)]
+
+
 def test_a_folder_that_cannot_be_written_gives_one_warning(folder, monkeypatch):
     monkeypatch.setattr(folders.os, "fsync", _raise_no_space)
     with pytest.warns(RuntimeWarning, match="could not be saved in .*No space left") as caught:
@@ -463,6 +474,12 @@ def answer():
 """
 # At the end of the process, the compiler is in one of its phases: Python, the optimiser, or the emission of code.
 ENDS = "print(time.time(), flush=True)\nif answer():\n    ENDING"
+DAEMON = """
+print(time.time(), flush=True)
+threading.Thread(target=answer, daemon=True).start()
+time.sleep(SECONDS)
+print("main ends", time.time(), flush=True)
+"""
 RESUMES = """
 print(time.time(), flush=True)
 assert answer()
@@ -507,6 +524,16 @@ def test_ctrl_c_while_a_kernel_compiles_ends_the_process(seconds, ending, code, 
 
 @posix
 @pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.5, 2])
+def test_the_end_of_the_process_waits_for_no_daemon_that_compiles(seconds, tmp_path):
+    process = _start(tmp_path, DAEMON.replace("SECONDS", str(seconds)))
+    out, err = process.communicate(timeout=100)
+    assert (process.returncode, err) == (0, "")
+    assert out.startswith("main ends")
+
+
+@posix
+@pytest.mark.slow
 def test_after_ctrl_c_the_kernel_is_compiled_on_and_used(tmp_path):
     process = _start(tmp_path, RESUMES)
     _, out, err = _interrupt(process, 0.5)
@@ -526,7 +553,7 @@ print(compiled.relu(np.array([[-1.0, 2.0]])).tolist(), sum(activations.relu.stat
 
 
 def _run(folder, program=PROGRAM, **variables):
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder), **variables}
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder)} | variables
     return subprocess.Popen(
         [sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -574,6 +601,21 @@ def test_a_user_without_a_home_gets_one_warning_for_all_kernels(tmp_path):
     assert out == "[[0.0, 2.0]] 0\n"
     assert err.count("RuntimeWarning") == 1
     assert "compiled kernels cannot be kept on disk" in err
+
+
+@posix
+@pytest.mark.slow
+def test_the_home_of_another_user_is_not_used(tmp_path):
+    """As under `sudo -E`. Nothing is created there."""
+    if os.geteuid():
+        pytest.skip("only root can give a folder away")
+    os.chown(tmp_path, 12345, -1)
+    variables = {"NUMBA_CACHE_DIR": "", "XDG_CACHE_HOME": "", "HOME": str(tmp_path)}
+    out, err = _run("", PROGRAM + MORE, **variables).communicate(timeout=100)
+    assert out == "[[0.0, 2.0]] 0\n"
+    assert err.count("RuntimeWarning") == 1
+    assert f"{tmp_path} is owned or writable by another user (owner 12345" in err
+    assert list(tmp_path.iterdir()) == []
 
 
 DISABLED = """

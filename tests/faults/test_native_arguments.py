@@ -3,6 +3,7 @@
 Before each was refused or copied, most of these cases ended the process or wrote to memory of others.
 """
 
+import mmap
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -270,7 +271,6 @@ BAD_ARRAYS = {
     "a first weight of the other byte order": _replaced("weights", 0, np.zeros((40, 33), ">f4")),
     "a first weight of half precision": _replaced("weights", 0, np.zeros((40, 33), np.float16)),
     "fewer weights": lambda network: setattr(network, "weights", network.weights[:1]),
-    "None": lambda network: setattr(network, "biases", None),
     "more biases": lambda network: setattr(network, "biases", (*network.biases, np.zeros(1, np.float32))),
     "another shape in place": _in_place("shape", (10, 33)),
     "a flat shape in place": _in_place("shape", (330,)),
@@ -494,6 +494,16 @@ def test_an_operation_refuses_a_sparse_matrix_with_a_bad_structure(operation, ca
     _refused(DataError, getattr(compiled, operation), *arguments)
 
 
+@pytest.mark.parametrize("batch_size", [301, 10**6, 2**63 - 1, 2**63, 2**100])
+@pytest.mark.parametrize("sizes", [(40, 10), (40, 65, 10)], ids=["by rows", "by units"])
+def test_a_batch_larger_than_the_data_is_one_batch(batch_size, sizes):
+    images, labels = _data()
+    found, expected = (compiled.trainer(_network(sizes), images, labels, SGD()) for _ in range(2))
+    found.run_epoch(np.arange(300), batch_size, 0.1)
+    expected.run_epoch(np.arange(300), 300, 0.1)
+    assert_same_bits(trained_arrays(found), trained_arrays(expected))
+
+
 # --- Random arguments -------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("seed", range(30))
 def test_random_operations_are_those_of_the_reference(seed):
@@ -509,3 +519,26 @@ def test_random_operations_are_those_of_the_reference(seed):
         arguments = [arrays[each] if rng.random() < 0.7 else _strided(arrays[each]) for each in OPERATIONS[name]]
         found, expected = (_called(each, name, arguments) for each in (compiled, reference))
         _assert_close(found, expected, 3 if dtype == "float32" else 8, name)
+
+
+# --- Files ------------------------------------------------------------------------------------------------------------
+def test_no_reader_maps_a_file_into_memory(tmp_path, monkeypatch):
+    """A mapped file that another program cuts short ends the process."""
+    images, labels = _data(20, 16, 2)
+    np.savez(tmp_path / "data.npz", images=images, labels=labels)
+    np.save(tmp_path / "data.npy", np.column_stack([labels, images]))
+    np.savetxt(tmp_path / "data.csv", np.column_stack([labels, images]), "%d", ",")
+    fastnn.save(tmp_path / "model.safetensors", _network((16, 4, 2)))
+
+    def refuse(*_, **__):
+        raise AssertionError("a file was mapped")
+
+    for module, name in ((mmap, "mmap"), (np, "memmap"), (np.lib.format, "open_memmap")):
+        monkeypatch.setattr(module, name, refuse)
+    for data in (
+        fastnn.read_npz(tmp_path / "data.npz")[0],
+        fastnn.read_files(tmp_path / "data.npy", label=1)[0],
+        fastnn.read_csv(tmp_path / "data.csv", label=1),
+    ):
+        np.testing.assert_array_equal(data.images, images)
+    fastnn.load(tmp_path / "model.safetensors")

@@ -7,12 +7,14 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import fastnn
 from fastnn.cli.command import main
 from fastnn.errors import FileError
 from fastnn.files import atomic
+from fastnn.files.checkpoint_file import CHECKPOINT
 from fastnn.files.lock import LOCK, FolderLock
 from fastnn.runs import folder as run_folder
 from fastnn.runs.folder import RunFolder
@@ -132,11 +134,11 @@ def test_a_checkpoint_that_fails_warns_once_until_it_works_again(tmp_path, twin,
         save(*arguments)
 
     monkeypatch.setattr(run_folder, "save", full)
-    monkeypatch.setattr(run_folder, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr(run_folder, "SECONDS_BETWEEN_MODELS", 0.0)
     assert main([*TRAIN[:-1], "5", "--quiet", "--out", str(out)]) == 0
     lines = capsys.readouterr().err.splitlines()
-    failed = "fastnn: the checkpoint is not saved: the disk is full; training goes on"
-    assert lines == [failed, "fastnn: checkpoints are saved again", failed]
+    failed = "fastnn: the model is not saved: the disk is full; training goes on"
+    assert lines == [failed, "fastnn: the model is saved again", failed]
     check_run(out, twin, 5, capsys)
 
 
@@ -165,6 +167,7 @@ class FailingCall:
             self.is_writing = False
 
 
+@pytest.mark.filterwarnings("ignore:fastnn. no checkpoint was written:RuntimeWarning")
 @pytest.mark.parametrize("call", ["open", "chmod", "fsync", "replace", "mkdir", "stat", "fstat", "listdir"])
 def test_one_failing_call_never_loses_the_result(call, tmp_path, twin, monkeypatch, capsys):
     """The n-th call of the operating system fails: before training with one line, after it without harm to the run."""
@@ -206,7 +209,7 @@ def test_two_processes_never_share_a_folder(tmp_path, capsys):
     fails([*TRAIN, "--out", str(out)], capsys, f"{out} is in use by process {process.pid} on ", "new or empty folder")
     _, err = process.communicate("\n\n\n")
     assert process.returncode == 0, err
-    assert names(out) == SAVED | PICTURES
+    assert names(out) - {CHECKPOINT} == SAVED | PICTURES
     fails([*TRAIN, "--out", str(out)], capsys, "already holds a run")
 
 
@@ -321,6 +324,48 @@ def test_a_disk_that_is_almost_full_is_a_warning(tmp_path, monkeypatch, capsys):
     assert main([*TRAIN, "--quiet", "--out", str(tmp_path / "run")]) == 0
     (line,) = capsys.readouterr().err.splitlines()
     assert "the disk is almost full: 1.0 MB are free, and the files of the run may need 2.1 MB" in line
+
+
+@posix
+@pytest.mark.parametrize(("redirection", "code"), [
+    (">&-", 1),
+    (">/dev/full", 1),
+    ("2>&-", 0),
+    ("0<&- >&- 2>&-", 1),
+    ("2>&1 | head -n 1 >/dev/null", 1),
+    ("2>/dev/full", 0),
+])  # fmt: skip
+def test_a_broken_stream_leaves_a_whole_run(redirection, code, tmp_path, twin, capsys):
+    """Progress that nobody reads ends nothing. A result that cannot be printed is an error, after all is saved."""
+    if "/dev/full" in redirection and not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full")
+    out = tmp_path / "run"
+    line = f'( "$@"; echo $? >"{tmp_path}/code" ) {redirection}'
+    command = ["sh", "-c", line, "sh", sys.executable, "-m", "fastnn", *TRAIN, "--out", str(out)]
+    environment = {**os.environ, "MPLBACKEND": "misspelt"}
+    subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=120)
+    assert (tmp_path / "code").read_text() == f"{code}\n"
+    assert names(out) - {CHECKPOINT} == SAVED | PICTURES
+    check_run(out, twin, 2, capsys)
+
+
+def test_names_cannot_control_the_terminal_or_add_lines(tmp_path, capsys):
+    """The names of classes are those of a file that anyone may have written."""
+    classes, model = ["red\x1b[31m\nfastnn: accuracy 100%", "b\u202etxt"], str(tmp_path / "model")
+    fastnn.save(model, fastnn.Network.initialize((4, 3, 2), seed=0), classes=classes)
+    data, rows = str(tmp_path / "data.npz"), np.random.default_rng(0).random((8, 4))
+    np.savez(data, x=rows, y=np.array(classes * 4))
+    assert main(["evaluate", model, "--data", data, "--backend", "numpy"]) == 0
+    out, _ = capsys.readouterr()
+    assert len(out.splitlines()) == 5
+    assert "red\\x1b[31m\\nfastnn: accuracy 100%" in out
+    assert "b\\u202etxt" in out
+    assert main(["evaluate", model, "--data", data, "--backend", "numpy", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["per_class"][0]["label"] == classes[0]
+    with pytest.raises(SystemExit):
+        main(["train", "--epo\x1b[31m\n"])
+    err = capsys.readouterr().err
+    assert (err.count("\n"), "\x1b" in err) == (1, False)
 
 
 def test_an_error_nobody_expected_is_one_line(tmp_path, monkeypatch, capsys):

@@ -34,6 +34,7 @@ from fastnn.backends.compiled.layout import (
 )
 from fastnn.backends.threads import TeamSize, resolve_threads
 from fastnn.datasets.sparse import is_sparse
+from fastnn.interruptible import interruptible
 from fastnn.kernels import team
 from fastnn.kernels.epoch import block
 from fastnn.kernels.epoch import by_rows as rows_kernel
@@ -67,6 +68,8 @@ ONE_THREAD_STEP = 2**20
 # In an epoch of at most this many multiplications, about 20 ms of work, the caller's thread works too instead of only
 # waiting for Ctrl-C.
 SHORT_EPOCH = 2**30
+# The number of multiplications that take as long as a row and a step do without those of the products.
+_PER_ROW, _PER_STEP = 2**13, 2**18
 
 
 class Execution(NamedTuple):
@@ -110,9 +113,8 @@ class Trainer:
         check_shapes(inputs=(inputs, (None, network.n_inputs)))
         self._sizes = scratch_sizes(self._layout)
         matrix = inputs if is_sparse(inputs) else None
-        images = as_readonly(
-            in_kernel_dtype(inputs if matrix is None else np.empty((0, network.n_inputs), inputs.dtype), network.dtype)
-        )
+        images = inputs if matrix is None else np.empty((0, network.n_inputs), inputs.dtype)
+        images = as_readonly(interruptible(in_kernel_dtype, images, network.dtype, work=2 * images.size))
         self._held = hold(images if matrix is None else matrix.data)
         self._nonzero_inputs = NonzeroInputs(images, matrix, network.dtype)
         self._sparse = matrix is not None or self._nonzero_inputs.count <= SPARSE_BELOW * images.size
@@ -128,7 +130,7 @@ class Trainer:
         self._state = State(slot_1, slot_2, gradient=aligned_zeros(0, network.dtype))
         self._step, self.epoch, self._sums = 0, 0, EpochSums()
         if state is not None:
-            self._step, self.epoch, self._sums = state.steps, state.epochs, state.sums
+            self._step, self.epoch, self._sums = int(state.steps), int(state.epochs), state.sums
             for slot, arrays in zip((slot_1, slot_2), state.slots, strict=False):
                 pack(network.sizes, slot, arrays)
         self._work: WorkByUnits | WorkByRows | None = None
@@ -152,7 +154,8 @@ class Trainer:
         work_type = WorkByRows if by_rows else WorkByUnits
         is_new = type(self._work) is not work_type
         if is_new:
-            self._work, self._own = self._work_by_rows() if by_rows else self._work_by_units()
+            make_work = self._work_by_rows if by_rows else self._work_by_units
+            self._work, self._own = interruptible(make_work, work=self._nonzero_inputs.count)
         assert self._work is not None
         self._work = self._work._replace(state=self._state)
         if by_rows and self._sparse:
@@ -177,7 +180,7 @@ class Trainer:
         rows = np.array(order[batches.start * batch_size : batches.stop * batch_size], np.int64)
         if not (rows.min() >= 0 and rows.max() < self._n_samples):
             raise IndexError(f"order has rows outside 0 to {self._n_samples - 1}")
-        is_whole = n_rows == self._n_samples <= batch_size and np.bincount(rows).max() == 1
+        is_whole = n_rows == self._n_samples <= batch_size and self._are_different(rows)
         self._prepare(n_rows, batch_size, is_whole)
         if self._form() == ROW_BLOCKS:
             rows = self._nonzero_inputs.row_blocks(self._network.sizes[1]).order
@@ -192,6 +195,10 @@ class Trainer:
         self.epoch += sums.batches == n_batches
         accuracy = self._network.loss.accuracy(float(sums.correct), min(n_rows, sums.batches * batch_size))
         return EpochResult(sums.loss / max(1, sums.counted), accuracy)
+
+    def _are_different(self, rows: np.ndarray) -> bool:
+        counts = interruptible(np.bincount, rows, work=4 * len(rows))
+        return int(counts.max()) == 1
 
     def describe(self) -> Execution:
         """How the last epoch ran; RuntimeError if neither `prepare` nor `run_epoch` has been called."""
@@ -222,8 +229,9 @@ class Trainer:
         return LossAndGradients(loss, *unpack(self._network.sizes, self._state.slot_1), n_correct)
 
     def _run_kernel(self, order: np.ndarray, batch_size: int, learning_rate: float) -> np.ndarray:
-        real, barrier, work, own = self._network.dtype.type, team.new_barrier(), self._work, self._own
+        real, work, own = self._network.dtype.type, self._work, self._own
         assert work is not None
+        batch_size = min(int(batch_size), max(1, len(order)))  # an int of another type would compile another kernel
         config, n_hidden = self._config, len(self._network.weights) - 1
         dropout = block.Dropout(
             keys=dropout_keys(config.seed, self.epoch, n_hidden) if config.dropout else np.zeros(n_hidden, np.uint64),
@@ -240,24 +248,24 @@ class Trainer:
         by_rows = isinstance(work, WorkByRows)
         kernel = run_epoch_by_rows if by_rows else run_epoch_by_units
         # Threads beyond the number of panels of a layer, or of chunks of a batch, would only wait.
-        max_threads = n_chunks(min(batch_size, max(1, len(order)))) if by_rows else self._sizes.max_panels
+        max_threads = n_chunks(batch_size) if by_rows else self._sizes.max_panels
         multiplications = 3 * self._layout.parameters.size * len(order)
-        of_step = 3 * self._layout.parameters.size * min(batch_size, max(1, len(order)))
+        of_step = 3 * self._layout.parameters.size * batch_size
+        is_soon_done = multiplications + len(order) * _PER_ROW + -(-len(order) // batch_size) * _PER_STEP <= SHORT_EPOCH
         is_short = multiplications <= ONE_THREAD_EPOCH or of_step <= ONE_THREAD_STEP
         threads = 1 if is_short else min(self._team_size.next(), max_threads)
-        self._threads = threads
         rule = _rule(self._optimizer, learning_rate, config, real)
-        epoch = block.Epoch(as_readonly(order), int(batch_size), self._step, rule, dropout)
+        epoch = block.Epoch(as_readonly(order), batch_size, self._step, rule, dropout)
         on_core = [0.0] * threads
 
-        def member(t: int) -> None:
+        def run(member: team.Member) -> None:
             start = time.thread_time()
-            kernel(team.Member(t, threads, barrier), self._layout, self._data, epoch, work, own[t])
-            on_core[t] = time.thread_time() - start
+            kernel(member, self._layout, self._data, epoch, work, own[member.t])
+            on_core[member.t] = time.thread_time() - start
 
         start = time.perf_counter()
-        team.run_team(member, threads, barrier, caller_works=multiplications <= SHORT_EPOCH)
-        self._team_size.note(time.perf_counter() - start, on_core)
+        self._threads = team.run_team(run, threads, caller_works=is_soon_done)
+        self._team_size.note(time.perf_counter() - start, on_core[: self._threads])
         return work.results
 
     def _form(self) -> int:

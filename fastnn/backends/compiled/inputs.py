@@ -6,6 +6,7 @@ import numpy as np
 
 from fastnn.backends.compiled.layout import empty_csr, readonly_view, to_csr
 from fastnn.errors import DataError
+from fastnn.interruptible import interruptible
 from fastnn.kernels.inputs.csr import Csr, list_inputs
 from fastnn.kernels.inputs.row_blocks import MOST_UNITS, ROW_BLOCK, Bsr, count_row_blocks, fill_row_blocks, mark_inputs
 from fastnn.kernels.layout import BLOCK
@@ -17,6 +18,8 @@ _N_SAMPLED, _N_COMPARED, _N_CHOSEN = 2048, 512, 20
 # If fewer than one input in this many is nonzero, sixteen samples share too few inputs for row blocks. Counting the
 # shared inputs would take long, so row blocks are not tried.
 _MAX_INPUTS_PER_NONZERO = 64
+# About how many times lists and row blocks read or write an entry.
+_N_ENTRY = 16
 # The number of inputs that are listed in one call of the kernel.
 _LISTED_AT_ONCE = 2**20
 
@@ -47,8 +50,10 @@ class NonzeroInputs:
     """
 
     def __init__(self, images: np.ndarray, matrix: Any, real: np.dtype) -> None:
-        self.count = int(np.count_nonzero(images)) if matrix is None else matrix.nnz
+        count = matrix.nnz if matrix is not None else interruptible(np.count_nonzero, images, work=images.size)
+        self.count = int(count)
         self._images, self._matrix, self._real = images, matrix, real
+        self._work = images.size + _N_ENTRY * self.count
         self._index_dtype: type[np.unsignedinteger] = np.uint16 if images.shape[1] <= 2**16 else np.uint32
         self._lists: Csr | None = None
         self._row_blocks: RowBlocks | None = None
@@ -66,7 +71,7 @@ class NonzeroInputs:
     def lists(self) -> Csr:
         """The data set in compressed sparse rows."""
         if self._lists is None:
-            self._lists = self._make_lists()
+            self._lists = interruptible(self._make_lists, work=self._work)
         return self._lists
 
     def empty_row_blocks(self) -> Bsr:
@@ -80,8 +85,8 @@ class NonzeroInputs:
         The first call chooses: later calls return the same result.
         """
         if self._row_blocks is None:
-            csr = self._lists or self._make_lists()
-            self._row_blocks = self._make_row_blocks(csr, n_units)
+            csr = self._lists or interruptible(self._make_lists, work=self._work)
+            self._row_blocks = interruptible(self._make_row_blocks, csr, n_units, work=self._work)
             if not self._row_blocks.is_faster:  # with row blocks, lists would be half as much memory again
                 self._lists = csr
         return self._row_blocks

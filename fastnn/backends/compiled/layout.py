@@ -96,8 +96,8 @@ def checked_arrays(network: Network) -> tuple[list[np.ndarray], list[np.ndarray]
     """
     given, shapes = (network.weights, network.biases), [*pairwise(network.sizes)]
     if any(not isinstance(arrays, (tuple, list)) or len(arrays) != len(shapes) for arrays in given):
-        found = [len(each) if isinstance(each, (tuple, list)) else f"a {type(each).__name__} of" for each in given]
-        raise SettingsError(f"{found[0]} weights and {found[1]} biases, expected {len(shapes)} of each for the layers")
+        counts = [len(each) if isinstance(each, (tuple, list)) else f"a {type(each).__name__} of" for each in given]
+        raise SettingsError(f"{counts[0]} weights and {counts[1]} biases, expected {len(shapes)} of each")
     weights, biases = ([np.asarray(array).view() for array in arrays] for arrays in given)
     dtype = weights[0].dtype
     if dtype not in REAL_DTYPES:

@@ -29,6 +29,9 @@ __all__ = ["activate", "activate_backward"]
 # A product of at most this many multiplications, about half a millisecond, gains nothing from a second thread: starting
 # the thread takes 0.15 ms.
 ONE_THREAD_PRODUCT = 2**24
+# During a product of more multiplications, about 20 ms of work, the caller's thread only waits, so that Ctrl-C reaches
+# it.
+SHORT_PRODUCT = 2**30
 
 
 def matmul(inp: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -154,8 +157,8 @@ def _dense_backward(
 
 def _run(kernel: Callable[..., None], threads: int, n_multiplications: int, *arrays: np.ndarray) -> None:
     """Call a kernel as each member of a team, which has one thread if the product is small."""
-    size, barrier = (1 if n_multiplications <= ONE_THREAD_PRODUCT else threads), team.new_barrier()
-    team.run_team(lambda t: kernel(team.Member(t, size, barrier), *arrays), size, barrier, caller_works=True)
+    size = 1 if n_multiplications <= ONE_THREAD_PRODUCT else threads
+    team.run_team(lambda member: kernel(member, *arrays), size, caller_works=n_multiplications <= SHORT_PRODUCT)
 
 
 def batch_norm(

@@ -12,6 +12,7 @@ from fastnn.backends.compiled.fused import covers
 from fastnn.backends.compiled.layout import checked_arrays, hold, in_kernel_dtype, readonly_view, to_csr
 from fastnn.backends.threads import resolve_threads
 from fastnn.errors import DataError
+from fastnn.interruptible import interruptible
 from fastnn.kernels import team
 from fastnn.kernels.epoch import predict as predict_kernels
 from fastnn.kernels.ops.activations import ACTIVATION_CODES
@@ -21,6 +22,8 @@ from fastnn.network import Network
 # A prediction of at most this many multiplications takes 0.1 to 0.4 ms, depending on the number of zeros. Starting
 # threads takes 0.15 ms.
 ONE_THREAD_PREDICTION = 2**24
+# The largest number of rows that even a tiny network predicts without starting threads.
+ONE_THREAD_ROWS = 2**17
 
 
 def predict_logits(network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
@@ -44,12 +47,13 @@ def predict_proba(network: Network, inp: np.ndarray, threads: int | None = None)
 
 
 def _predict(network: Network, table: "_Table", inp: np.ndarray, threads: int | None, output: int) -> np.ndarray:
-    inp, barrier, layers = check_inputs(network, inp), team.new_barrier(), table.layers
+    inp, layers = check_inputs(network, inp), table.layers
     if isinstance(inp, np.ndarray):
-        images = values = readonly_view(inp if inp.dtype is table.dtype else in_kernel_dtype(inp, table.dtype))
+        images = values = readonly_view(inp if inp.dtype is table.dtype else _in_kernel_dtype(inp, table.dtype))
         n_rows, n_inputs = images.shape
     else:
-        csr, layers, (n_rows, n_inputs) = to_csr(inp, table.dtype, np.uint32), layers.copy(), inp.shape
+        csr = interruptible(to_csr, inp, table.dtype, np.uint32, work=2 * inp.nnz)
+        layers, (n_rows, n_inputs) = layers.copy(), inp.shape
         layers[0, predict_kernels.INDPTR :] = csr.indptr.ctypes.data, csr.indices.ctypes.data  # `csr` keeps them alive
         images, layers, values = csr.data.reshape(1, -1), readonly_view(layers), csr.data
     if n_inputs != table.n_inputs:
@@ -58,17 +62,21 @@ def _predict(network: Network, table: "_Table", inp: np.ndarray, threads: int | 
     out = np.empty((n_rows, table.n_outputs), table.dtype)
     scale = float(network.input_scale)
 
-    def work(t: int) -> None:
-        predict_kernels.predict(layers, scale, images, output, barrier, out)
+    def work(member: team.Member) -> None:
+        predict_kernels.predict(layers, scale, images, output, member.barrier, out)
 
     few = n_rows <= table.few_rows  # counting the cores would take longer than predicting these
     members = 1 if few and threads is None else resolve_threads(threads)
     if few:
-        work(0)
+        work(team.Member(0, 1, team.new_barrier()))
     else:
-        team.run_team(work, min(members, -(-n_rows // predict_kernels.ROWS)), barrier)
+        team.run_team(work, min(members, -(-n_rows // predict_kernels.ROWS)))
     del held  # until here, the memory of the inputs could not move
     return out
+
+
+def _in_kernel_dtype(inp: np.ndarray, real: np.dtype) -> np.ndarray:
+    return interruptible(in_kernel_dtype, inp, real, work=2 * inp.size)
 
 
 class _Table(NamedTuple):
@@ -130,7 +138,7 @@ def _new_table(network: Network) -> _Table:
         dtype=weights[0].dtype,
         n_inputs=weights[0].shape[0],
         n_outputs=weights[-1].shape[1],
-        few_rows=ONE_THREAD_PREDICTION // sum(weight.size for weight in weights),
+        few_rows=min(ONE_THREAD_PREDICTION // sum(weight.size for weight in weights), ONE_THREAD_ROWS),
     )
     # Copies of the arrays would not follow changes in place, and the entries of lists can be replaced.
     are_tuples = type(network.weights) is type(network.biases) is tuple

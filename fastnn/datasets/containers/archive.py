@@ -59,7 +59,7 @@ def _read_zip(source: Source, max_bytes: int) -> list[Member]:
 
 
 def _zip_member(archive: ZipFile, member: ZipInfo, name: str, allowance: Allowance) -> Member:
-    where = f"{name}: {ascii(member.filename)[1:-1]}"
+    where = f"{name}: {shown_member(member.filename)}"
     if member.flag_bits & 1:
         raise DataError(f"{where}: found an encrypted file, expected one without a password")
     with errors_named(where, "an intact file in the archive"), archive.open(member) as file:
@@ -88,9 +88,15 @@ def _read_tar(source: Source, max_bytes: int) -> list[Member]:
             file = archive.extractfile(member)
             body = file.read() if file else b""
             if len(body) != member.size:
-                raise DataError(f"{name}: {member.name!a}: found {len(body)} bytes, expected {member.size}")
-            found.append(Member(f"{name}: {ascii(member.name)[1:-1]}", PurePosixPath(*parts), body, allowance))
+                raise DataError(f"{name}: {shown_member(member.name)}: found {len(body)} bytes, expected {member.size}")
+            found.append(Member(f"{name}: {shown_member(member.name)}", PurePosixPath(*parts), body, allowance))
     return found
+
+
+def shown_member(path: str) -> str:
+    """Return the path of a member for a message: on one line, and not too long."""
+    text = ascii(path)[1:-1]
+    return text if len(text) <= 200 else f"{text[:90]} ... {text[-90:]}"
 
 
 def _parts(path: str) -> tuple[str, ...]:

@@ -4,7 +4,15 @@ import csv
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from fastnn.datasets.files import MAX_BYTES, Source, errors_named, read_whole, source_name
+from fastnn.datasets.files import (
+    MAX_BYTES,
+    Source,
+    allowance_of,
+    check_text_size,
+    errors_named,
+    read_whole,
+    source_name,
+)
 from fastnn.errors import DataError
 
 if TYPE_CHECKING:
@@ -17,7 +25,9 @@ def read_arff(source: Source, *, max_bytes: int = MAX_BYTES) -> "pd.DataFrame":
     from scipy.io import arff
 
     name = source_name(source)
-    text = read_whole(source, max_bytes).removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
+    content = read_whole(source, max_bytes)
+    check_text_size(content, allowance_of(source), name)
+    text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
     limit = csv.field_size_limit()
     with errors_named(name, "an ARFF table of numeric and nominal columns"):
         try:

@@ -23,6 +23,7 @@ Parts = dict[str, Dataset]
 Arrays = Mapping[str, Any]
 """The arrays of a file by key. A DataError stands for one that cannot be read; it is raised if the array is needed."""
 
+_LONGEST_KEY = 60
 _EXPECTED = (
     "images and labels under names such as X and y, images and labels, data and target, "
     "or x_train, y_train, x_test and y_test"
@@ -59,7 +60,7 @@ def parts_of_arrays(arrays: Arrays, name: str, options: ReadOptions, *, samples_
         of_labels = _labels_key(arrays, keys.get((part, "labels"), []), images, name)
         notes: tuple[str, ...] = ()
         if of_labels is None and options.label is None and (other := _fitting_array(arrays, used, images)):
-            of_labels, notes = other, (f"{name}: {other} taken as the labels, by its shape",)
+            of_labels, notes = other, (f"{name}: {key_text(other)} taken as the labels, by its shape",)
         labels = None if of_labels is None else take(of_labels)
         if samples_last and labels is not None:
             images = _samples_first(images, labels.values)
@@ -128,6 +129,11 @@ def refuse_table_options(options: ReadOptions, name: str, labels: Container[str]
             raise SettingsError(f"{option} is {short(value)}, but {name} has no columns with names, expected a table")
 
 
+def key_text(key: str) -> str:
+    """Return the name of an array for messages, on one line and shortened."""
+    return key if key.isprintable() and len(key) <= _LONGEST_KEY else ascii(key[:_LONGEST_KEY])
+
+
 def lone_array(arrays: Arrays) -> str | None:
     """Return the key of the only array of a file, if it has one."""
     return next(iter(arrays)) if len(arrays) == 1 else None
@@ -138,7 +144,7 @@ def _taker(arrays: Arrays, name: str, used: set[str]) -> Callable[[str], Named]:
         used.add(key)
         if isinstance(arrays[key], DataError):
             raise arrays[key]
-        return Named(f"{name}: {key}", arrays[key])
+        return Named(f"{name}: {key_text(key)}", arrays[key])
 
     return take
 
@@ -150,7 +156,7 @@ def _preferred(arrays: Arrays, keys: Sequence[str]) -> str:
 
 def _labels_key(arrays: Arrays, keys: Sequence[str], images: Named, name: str) -> str | None:
     if len(keys) > 1:
-        listed = " and ".join(map(repr, keys))
+        listed = " and ".join(ascii(key[:60]) for key in keys[:8])
         raise DataError(f"{name}: found labels under {listed}, expected one of them; name it as the label")
     return keys[0] if keys else None
 
@@ -223,7 +229,9 @@ def _by_shape(arrays: Arrays, name: str, options: ReadOptions) -> Parts:
 
     Four arrays are images and labels for training, then for testing; or images twice, then labels twice.
     """
-    named = [Named(f"{name}: {key}", values) for key, values in arrays.items() if not isinstance(values, DataError)]
+    named = [
+        Named(f"{name}: {key_text(key)}", values) for key, values in arrays.items() if not isinstance(values, DataError)
+    ]
     inputs = [each for each in named if _is_inputs(each.values)]
     labels = [each for each in named if not _is_inputs(each.values)]
     pairs = list(zip(inputs, labels, strict=False))

@@ -32,7 +32,17 @@ from fastnn.datasets.containers.npy import read_npy
 from fastnn.datasets.containers.npz import read_arrays
 from fastnn.datasets.containers.svmlight import read_svmlight
 from fastnn.datasets.dataset import Dataset
-from fastnn.datasets.files import MAX_BYTES, FilePath, Member, Source, allowance_of, file_name, read_whole, source_name
+from fastnn.datasets.files import (
+    MAX_BYTES,
+    FilePath,
+    Member,
+    Source,
+    UnpackedSizeError,
+    allowance_of,
+    file_name,
+    read_whole,
+    source_name,
+)
 from fastnn.datasets.options import ReadOptions
 from fastnn.datasets.tables.frames import read_frame
 from fastnn.datasets.tables.table import dataset_of_frame, datasets_of_frames, is_label_table, join_labels
@@ -132,7 +142,8 @@ def read_files(paths: FilePath | Sequence[FilePath], **options: Any) -> tuple[Da
     Raises
     ------
     DataError
-        If the files do not match, are invalid, or have a format that is not read. The message names the format.
+        If the files do not match, are invalid, unpack to more than 100 times their size and 32 MiB, or have a format
+        that is not read. The message names the format.
     FileError
         If a file cannot be opened.
     SettingsError
@@ -247,6 +258,8 @@ def _of_entries(entries: list[Entry], name: str, options: ReadOptions, depth: in
             continue
         try:
             found = _expanded(entry.source, options, depth + 1)
+        except UnpackedSizeError:  # the other files would take what is left of the memory
+            raise
         except DataError as error:
             refused.append(error)
             continue
@@ -356,7 +369,7 @@ def _holds_labels(content: _Loaded) -> bool:
     """Return whether a table or an array has one value for each sample, and so nothing but labels."""
     if isinstance(content, _Table):
         return is_label_table(content.frame)
-    return isinstance(content, Named) and content.values.shape[0] == math.prod(content.values.shape)
+    return isinstance(content, Named) and content.values.shape[:1] == (math.prod(content.values.shape),)
 
 
 def _joined(contents: list[_Loaded]) -> _Table | Dataset | list[Named] | Parts:

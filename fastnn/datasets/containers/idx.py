@@ -157,8 +157,8 @@ def _read_values(content: Content, dtype: np.dtype, shape: tuple[int, ...], max_
     if content.size is not None and content.size != header_size + declared:
         raise DataError(f"{content.name}: {expected}, found {content.size - header_size}")
     if content.compression and declared > content.allowance.left:
-        found = f"a {content.compression} file that declares {declared} bytes of data ({sizes})"
-        raise content.allowance.exceeded(content.name, found)
+        too_many = f"a {content.compression} file that declares {declared} bytes of data ({sizes})"
+        raise content.allowance.exceeded(content.name, too_many)
     values = np.empty(prod(shape), dtype)
     found = content.read_into(values)
     more = content.read(1)  # reading to the end of a gzip file checks its CRC

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fastnn.datasets.arrays import LONGEST_NAME
+from fastnn.datasets.containers.bundle import key_text
 from fastnn.datasets.files import MAX_BYTES, Allowance, Source, allowance_of, errors_named, read_whole, source_name
 from fastnn.datasets.pixels import check_sparse_shape
 from fastnn.errors import DataError
@@ -220,5 +221,5 @@ def _add(arrays: dict[str, Any], key: str, values: Any, name: str) -> None:
         else:
             values = None
     if values is None:
-        values = DataError(f"{name}: {key}: found cells or objects, expected numbers or texts")
+        values = DataError(f"{name}: {key_text(key)}: found cells or objects, expected numbers or texts")
     arrays[key] = values

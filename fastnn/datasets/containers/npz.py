@@ -9,6 +9,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from fastnn.checks import check_integer
+from fastnn.datasets.containers.archive import shown_member
 from fastnn.datasets.containers.bundle import parts_of_arrays, train_and_test
 from fastnn.datasets.containers.npy import read_array
 from fastnn.datasets.dataset import Dataset
@@ -134,7 +135,7 @@ def _check_names(members: Sequence[ZipInfo], name: str) -> None:
 
 
 def _read_member(archive: ZipFile, member: ZipInfo, name: str) -> np.ndarray | DataError:
-    where = f"{name}: {ascii(member.filename)[1:-1]}"
+    where = f"{name}: {shown_member(member.filename)}"
     if member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
         raise DataError(f"{where}: found compression method {member.compress_type}, expected 0 (none) or 8 (deflate)")
     # The CRC of the member is checked when its last byte is read.

@@ -1,5 +1,6 @@
 """Opens files of pictures. Checks the header before anything is decoded: a few bytes can declare any size."""
 
+import logging
 import os
 import threading
 import warnings
@@ -46,6 +47,10 @@ def open_picture(file: IO[bytes], name: str) -> Iterator["Image"]:
     """
     from PIL import Image
 
+    # Without a handler, Python prints what Pillow logs about damaged files to stderr.
+    logger = logging.getLogger("PIL")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
     with picture_errors(name), Image.open(file, formats=_FORMATS) as picture:
         # Photos of phones may be MPO files: JPEG with a second picture, such as a depth map, which is not read.
         limits = {"JPEG": _MAX_JPEG_PIXELS, "MPO": _MAX_JPEG_PIXELS, "WEBP": _MAX_WEBP_PIXELS}

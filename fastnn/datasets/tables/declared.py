@@ -1,4 +1,4 @@
-"""Checks how many cells Excel and Parquet files declare, before they are read: a few bytes can declare billions."""
+"""Checks how many cells Excel, Parquet and Feather files declare, before they are read as frames."""
 
 import re
 from io import BytesIO
@@ -105,6 +105,23 @@ def check_parquet(content: bytes, name: str, allowance: Allowance) -> None:
                 allowance.take(pc.sum(lengths).as_py() or 0, name)
             else:
                 allowance.take(column.nbytes, name)
+
+
+def check_feather(content: bytes, name: str, allowance: Allowance) -> None:
+    """Raise an error if a Feather file has too many bytes after decompression, or offsets outside of its data.
+
+    pyarrow does not look at the offsets of texts before they are used.
+    """
+    from pyarrow import feather, ipc
+
+    if not content.startswith(b"ARROW1"):  # version 1 has no compression
+        feather.read_table(BytesIO(content)).validate(full=True)
+        return
+    file = ipc.open_file(BytesIO(content))
+    for number in range(file.num_record_batches):
+        batch = file.get_batch(number)
+        batch.validate(full=True)
+        allowance.take(batch.nbytes, name)
 
 
 def _leaves(columns: list[Any]) -> list[Any]:

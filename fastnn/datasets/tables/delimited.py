@@ -62,12 +62,22 @@ class TextRows:
 
     def wrong_width(self, width: int, source: str) -> DataError | None:
         """Return the error of the first row with another number of fields than `width`; None if there is none."""
-        for number, fields in self._records():
+        for number, fields in self._odd_records(width):
             # A delimiter at the end of a line adds an empty field.
             if len(fields) != width and not (len(fields) == width + 1 and not fields[-1]):
                 found = f"{len(fields)} column{'s' * (len(fields) != 1)}"
                 return DataError(f"{self.name}: line {number}: found {found}, expected {width} {source}")
         return None
+
+    def _odd_records(self, width: int) -> Iterator[tuple[int, list[str]]]:
+        """Yield the records that may have another number of fields. Where a delimiter always separates, count them."""
+        delimiter = self._dialect.delimiter
+        if self._is_quoted or delimiter == WHITE_SPACE:
+            yield from self._records()
+            return
+        for index, line in enumerate(self._lines.from_index(self._n_before), self._n_before):
+            if line.count(delimiter) + 1 != width:
+                yield self._lines.number(index), self._dialect.fields(line)
 
     @property
     def _is_quoted(self) -> bool:

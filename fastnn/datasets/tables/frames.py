@@ -1,6 +1,7 @@
 """Reads files of tables into pandas frames: CSV and its relatives, Parquet, Feather, Excel and JSON lines."""
 
 import json
+import warnings
 from collections.abc import Callable
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal
@@ -8,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from fastnn.checks import display_path, short
-from fastnn.datasets.files import MAX_BYTES, Allowance, FilePath, allowance_of, read_whole
+from fastnn.datasets.files import MAX_BYTES, Allowance, FilePath, allowance_of, check_text_size, read_whole
 from fastnn.datasets.options import ReadOptions
 from fastnn.datasets.pictures.decode import open_picture
-from fastnn.datasets.tables.declared import check_parquet, check_workbook
+from fastnn.datasets.tables.declared import check_feather, check_parquet, check_workbook
 from fastnn.datasets.tables.delimited import frame_of_text
 from fastnn.datasets.tables.rows import NumberedRows, set_rows
 from fastnn.errors import DataError, FastnnError, MissingDependencyError
@@ -56,7 +57,7 @@ def read_frame(
         The largest accepted size of the content.
     allowance : Allowance, optional
         What the cells may take in memory: formats other than text declare any number of them in a few bytes. None: that
-        of the file.
+        of the file, or of the content.
 
     Returns
     -------
@@ -74,7 +75,8 @@ def read_frame(
     """
     name = display_path(path)
     header = None if options is None else options.header
-    allowance = allowance_of(path) if allowance is None else allowance
+    if allowance is None:
+        allowance = allowance_of(path) if content is None else Allowance(len(content))
     content = read_whole(path, max_bytes) if content is None else content
     if kind is None:
         kind = next((kind for magic, kind in _MAGIC if content.startswith(magic)), None)
@@ -89,6 +91,7 @@ def read_frame(
         _read(lambda _: check_parquet(content, name, allowance), kind, name)
         frame = _read(lambda pd: pd.read_parquet(BytesIO(content), engine="pyarrow"), kind, name)
     else:
+        _read(lambda _: check_feather(content, name, allowance), kind, name)
         frame = _read(lambda pd: pd.read_feather(BytesIO(content)), kind, name)
     return set_rows(_flat(frame.rename(columns=str), name, allowance), NumberedRows())
 
@@ -113,8 +116,7 @@ def _read(reader: Callable[[Any], Any], kind: Kind, name: str) -> Any:
 
 def _of_json_lines(content: bytes, name: str, allowance: Allowance) -> "pd.DataFrame":
     """Return a table with one JSON object per line. pandas' own reader turns some numbers into dates by their names."""
-    import pandas as pd
-
+    check_text_size(content, allowance, name)
     rows: list[dict[str, Any]] = []
     names: set[str] = set()
     for number, line in enumerate(BytesIO(content), 1):
@@ -131,7 +133,7 @@ def _of_json_lines(content: bytes, name: str, allowance: Allowance) -> "pd.DataF
         names.update(row)
         if 8 * len(rows) * len(names) > allowance.left:  # a table of so many cells would be empty for the most part
             raise allowance.exceeded(name, f"{len(names)} different names in the first {len(rows)} rows")
-    return set_rows(_flat(pd.DataFrame(rows), name, allowance), NumberedRows())
+    return set_rows(_flat(_read(lambda pd: pd.DataFrame(rows), "json-lines", name), name, allowance), NumberedRows())
 
 
 def _of_excel(content: bytes, name: str, header: bool | None, allowance: Allowance) -> "pd.DataFrame":
@@ -139,7 +141,9 @@ def _of_excel(content: bytes, name: str, header: bool | None, allowance: Allowan
     import pandas as pd
 
     _read(lambda _: check_workbook(content, name, allowance), "excel", name)
-    sheets = _read(lambda _: pd.read_excel(BytesIO(content), sheet_name=None, header=None), "excel", name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # openpyxl warns of styles and links that it leaves out
+        sheets = _read(lambda _: pd.read_excel(BytesIO(content), sheet_name=None, header=None), "excel", name)
     filled = [title for title, sheet in sheets.items() if len(sheet)]
     if not filled:
         raise DataError(f"{name}: found no cells, expected a table")
@@ -187,8 +191,10 @@ def _numbers(values: "pd.Series", column: str, where: str) -> "pd.DataFrame":
     for row, value in enumerate(values, 1):
         try:
             numbers = np.asarray(value.tolist() if isinstance(value, np.ndarray) else value, np.float64).reshape(-1)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise DataError(f"{where}, row {row}: found a list that is not of numbers, expected numbers") from None
+        if not len(numbers):
+            raise DataError(f"{where}, row {row}: found an empty list, expected numbers")
         if rows and len(numbers) != len(rows[0]):
             raise DataError(f"{where}, row {row}: found {len(numbers)} numbers, expected {len(rows[0])} as in row 1")
         rows.append(numbers)
