@@ -41,7 +41,7 @@ class Skeleton(NamedTuple):
 
     @property
     def shapes(self) -> list[Shape]:
-        """The shapes of the input, of each layer's output."""
+        """The shapes of an input row and of each layer's output."""
         return list(chain_shapes(self.input_shape, self.layers))
 
     def types(self, code: str, is_standardised: bool) -> dict[str, TensorType]:

@@ -380,7 +380,7 @@ def test_a_signal_ends_the_run_after_its_last_whole_epoch(sent, code, word, tmp_
 def test_a_killed_run_leaves_its_last_checkpoint(tmp_path):
     out = tmp_path / "run"
     program = (
-        "import fastnn.runs.folder, sys; fastnn.runs.folder.SECONDS_BETWEEN_CHECKPOINTS = 0.0\n"
+        "import fastnn.runs.folder, sys; fastnn.runs.folder.SECONDS_BETWEEN_MODELS = 0.0\n"
         "from fastnn.cli import main; main(sys.argv[1:])"
     )
     command = [sys.executable, "-c", program, "train", "--epochs", "100000", "--recipe", "digits", "--out", str(out)]

@@ -11,7 +11,7 @@ from fastnn import load, load_checkpoint
 from fastnn.cli.command import main
 from fastnn.files.checkpoint_file import previous_path
 from fastnn.runs import folder as folder_module
-from fastnn.runs.folder import read_run
+from fastnn.runs.saved import read_run
 
 pytestmark = pytest.mark.usefixtures("copies_after_every_batch")
 

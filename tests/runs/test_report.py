@@ -18,8 +18,8 @@ from fastnn import evaluation
 from fastnn.cli.command import main
 from fastnn.errors import DataError, FileError
 from fastnn.runs import report
-from fastnn.runs.folder import read_run
 from fastnn.runs.report import write_report
+from fastnn.runs.saved import read_run
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 
