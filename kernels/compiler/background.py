@@ -175,7 +175,7 @@ def _is_compiling() -> bool:
 
 def _is_importing(dispatcher: Any) -> bool:
     """Whether the kernel's module is being imported. Pickling the kernel in another thread would wait for that."""
-    spec = getattr(sys.modules.get(dispatcher.__module__), "__spec__", None)
+    spec = getattr(sys.modules.get(getattr(dispatcher, "__module__", "")), "__spec__", None)
     return getattr(spec, "_initializing", False)
 
 
