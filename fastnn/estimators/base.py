@@ -27,7 +27,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastnn.backends import get_backend
-from fastnn.backends.base import TrainerState, check_inputs, check_sample_weight
+from fastnn.backends.arguments import check_inputs, check_sample_weight
+from fastnn.backends.base import TrainerState
 from fastnn.backends.reference import activate
 from fastnn.checks import is_number, short
 from fastnn.datasets.dataset import Dataset

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.backends import get_backend
-from fastnn.backends.base import check_finite_inputs
+from fastnn.backends.arguments import check_finite_inputs
 from fastnn.checks import is_count, is_number, short
 from fastnn.datasets.arrays import check_lengths
 from fastnn.datasets.convert import as_dataset
