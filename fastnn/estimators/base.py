@@ -44,7 +44,7 @@ from fastnn.interruptible import LONG_WORK, interruptible
 from fastnn.memory import check_memory, check_training_memory
 from fastnn.network import Network, Standardization
 from fastnn.network.network import hidden_activations
-from fastnn.optim.config import TrainingConfig
+from fastnn.optim.config import TrainingConfig, as_plain
 from fastnn.optim.optimizers import LBFGS, SGD, Adam, Optimizer
 from fastnn.optim.schedules import Schedule, get_schedule
 from fastnn.training.history import History
@@ -313,7 +313,10 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         tol, n_iter_no_change = self.tol, self.n_iter_no_change
         if self.solver == "lbfgs":  # it stops by its own rules and has no rate that depends on the samples
             tol, n_iter_no_change, n_samples = 0.0, np.inf, 0
-        rules = FitRules(learning_rate, self.learning_rate_init, self.power_t, tol, n_iter_no_change, by_score)
+        schedule = as_plain(self.schedule)
+        rules = FitRules(
+            learning_rate, self.learning_rate_init, self.power_t, tol, n_iter_no_change, by_score, schedule
+        )
         return FitWatch(state, rules, n_samples, None if held_out is None else score, bool(self.verbose), network)
 
     def _batch_size(self, n_samples: int) -> int:

@@ -41,6 +41,7 @@ class FitRules:
     tol: float
     n_iter_no_change: float
     by_score: bool  # whether the validation score decides, rather than the training loss
+    schedule: Any = None  # the user's schedule, as a plain value
 
 
 class FitWatch:

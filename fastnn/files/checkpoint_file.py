@@ -341,7 +341,7 @@ def _further_types(
     types["history"] = TensorType("F64", (trainer["epochs"] - run["first"], N_METRICS))
     if "order" in header.tensors:
         entry = header.tensors["order"]
-        shape = entry.get("shape") if isinstance(entry, dict) else None
+        shape: Any = entry.get("shape") if isinstance(entry, dict) else None
         if not are_sizes(shape, 1):
             raise DataError(f"order is {short(entry)}, expected a tensor of shape [n]")
         types["order"] = TensorType("I64", tuple(shape))

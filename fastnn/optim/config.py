@@ -242,7 +242,7 @@ class TrainingConfig(LossConfig):
         is only named.
         """
         names = [each.name for each in fields(self)]
-        return {name: _plain(getattr(self, name)) for name in sorted(names, key=[*OPTIONS, *names].index)}
+        return {name: as_plain(getattr(self, name)) for name in sorted(names, key=[*OPTIONS, *names].index)}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any], **given: Any) -> Self:
@@ -295,13 +295,16 @@ class TrainingConfig(LossConfig):
 _KINDS = {each.__name__: each for each in (SGD, Adam, AdamW, LBFGS, EarlyStopping, *SCHEDULES.values(), WarmUp)}
 
 
-def _plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
+    """Return a setting as a value that JSON can store, see `TrainingConfig.to_dict`."""
     if isinstance(value, EarlyStopping) and value == EarlyStopping(value.patience):
         return value.patience
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if type(value) in _KINDS.values():
-        return {"kind": type(value).__name__} | {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+        return {"kind": type(value).__name__} | {
+            each.name: as_plain(getattr(value, each.name)) for each in fields(value)
+        }
     function = value if hasattr(value, "__qualname__") else type(value)
     return {"name": f"{function.__module__}.{function.__qualname__}"}
 

@@ -85,6 +85,7 @@ def test_a_regression_of_sparse_rows_goes_on(tmp_path, stop_after):
         ({"tol": 0.5}, "tol was 0.0001 in the fit to continue, found 0.5"),
         ({"n_iter_no_change": 3}, "n_iter_no_change was 10 in the fit to continue, found 3"),
         ({"early_stopping": True}, "validation data was none"),
+        ({"schedule": "cosine"}, "schedule was None in the fit to continue, found 'cosine'"),
         ({"shuffle": False}, "shuffle was"),
         ({"warm_start": True}, None),
     ],

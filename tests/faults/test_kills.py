@@ -119,7 +119,7 @@ RUNS = {
     "batch norm": [],
 }
 WAYS = [("numba", "1"), ("numba", "2"), ("numpy", "1")]
-USUAL = [("dropout", "numba", "2"), ("early stopping", "numpy", "1"), ("batch norm", "numba", "1")]
+USUAL = [("dropout", "numba", "2"), ("early stopping", "numpy", "1")]
 KILLS = 2
 
 

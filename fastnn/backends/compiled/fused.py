@@ -1,7 +1,7 @@
 """The trainer of the Numba backend: lays out data and optimizer state, and runs epochs on a team of threads."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
@@ -154,7 +154,7 @@ class Trainer:
         work_type = WorkByRows if by_rows else WorkByUnits
         is_new = type(self._work) is not work_type
         if is_new:
-            make_work = self._work_by_rows if by_rows else self._work_by_units
+            make_work: Callable[[], Any] = self._work_by_rows if by_rows else self._work_by_units
             self._work, self._own = interruptible(make_work, work=self._nonzero_inputs.count)
         assert self._work is not None
         self._work = self._work._replace(state=self._state)

@@ -51,7 +51,7 @@ def read_target(table: Table, position: int, task: str) -> Target | None:
     if task == "regression" or (task == "auto" and not (profile.is_whole and _repeats(profile))):
         kind = "" if task == "regression" else _reason(profile)
         return Target(numbers.reshape(-1, 1), None, f"{kind}read as numbers (regression)" + _force(task))
-    if not profile.is_whole or np.abs(numbers).max() >= 2**63:  # larger ones would become equal as integers
+    if not profile.is_whole or np.abs(numbers).max(initial=0) >= 2**63:  # larger ones would become equal as integers
         return _of_texts(table, position)
     whole = numbers.astype(np.int64)
     labels, classes = numbered(whole)
