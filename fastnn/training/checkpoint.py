@@ -370,7 +370,7 @@ def _changed_settings(state: RunState, config: TrainingConfig, backend: str) -> 
         before["threads"] = now["threads"]  # the bits do not depend on them
     if state.stopped == "diverged":
         before["learning_rate"] = now["learning_rate"]
-    if _has_same_rates(state, config):
+    if config.epochs >= state.trainer.epochs - state.first and _has_same_rates(state, config):
         before["epochs"] = now["epochs"]
     was = TrainingConfig.from_dict({"early_stopping": before["early_stopping"]}).early_stopping
     stopping = config.early_stopping

@@ -219,6 +219,16 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before(stopped, tmp_path, c
     assert _files(stopped) == _files(tmp_path / "whole")
 
 
+def test_a_run_that_has_ended_is_not_shortened(tmp_path, capsys):
+    run = tmp_path / "run"
+    assert _train(*RUN, "--out", run) == 0
+    before = (run / "report.json").read_bytes()
+    capsys.readouterr()
+    assert _train("--resume", run, "--epochs", 2) == 2
+    assert "epochs was 3, found 2" in capsys.readouterr().err
+    assert (run / "report.json").read_bytes() == before
+
+
 def test_a_run_stopped_before_its_first_step_leaves_nothing(tmp_path, stop_after):
     stop_after(1)
     assert _train(*RUN, "--out", tmp_path / "new" / "run") == 130
