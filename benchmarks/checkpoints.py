@@ -70,11 +70,11 @@ def measure(name: str, rounds: int, spent: Spent, file: Path) -> str:
                 own.append((spent.seconds - before) / seconds[way][-1])
         if not all((one == other).all() for one, other in zip(ends[0].weights, ends[1].weights, strict=True)):
             raise SystemExit(f"{name}: the weights differ with checkpoints")
-    ratio, low, high = paired_ratio(seconds["with"], seconds["without"])
+    ratio = paired_ratio(seconds["with"], seconds["without"])
     cells = (
         name,
         f"{statistics.median(seconds['with']):.1f}",
-        f"{ratio:.3f} ({low:.3f} to {high:.3f})",
+        f"{ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f})",
         f"{100 * statistics.median(own):.2f} ({100 * min(own):.2f} to {100 * max(own):.2f})",
         f"{file.stat().st_size / 1e6:.2f}",
     )
