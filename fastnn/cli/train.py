@@ -156,6 +156,7 @@ def _finished_run(
     dtype, state = str(plan.network.dtype), _state(folder, record, options)
     ended = None if state is None else end_of(state, continued(state, config, {}))
     if state is not None and ended is not None:  # it may have been killed before all its files were written
+        _check_same(state, plan, options)
         result = result_of(state, ended)
         folder.save(result, record)
         return folder.evaluate(result, record)
@@ -168,7 +169,7 @@ def _finished_run(
                 checkpoint=folder.checkpoint_path, resume=state, force=options.force,
             )  # fmt: skip
         except (SettingsError, DataError) as error:
-            raise type(error)(str(error).replace("force=True continues", "--force continues")) from None
+            raise _for_the_command(error) from None
 
     with compile_prediction_in_background(config.backend, dtype, training.images.dtype, config.threads):
         try:
@@ -205,6 +206,25 @@ def _state(folder: "RunFolder", record: "RunRecord", options: argparse.Namespace
     more = "--epochs, or a larger --patience, would let it go on"
     say_notes([f"the run goes on {where}" if ended is None else f"the run has ended {where}; more {more}"], options)
     return state
+
+
+def _check_same(state: "RunState", plan: "Plan", options: argparse.Namespace) -> None:
+    """Raise SettingsError if a run that has ended had other settings, which its report would then state."""
+    from fastnn.backends import backend_name, get_backend
+    from fastnn.backends.threads import resolve_threads
+    from fastnn.training.checkpoint import check_same, continued
+
+    config = continued(state, plan.config, {"threads": resolve_threads(plan.config.threads)})
+    backend = backend_name(get_backend(config.backend))
+    try:
+        check_same(state, plan.network, config, backend, state.data, options.force)
+    except SettingsError as error:
+        raise _for_the_command(error) from None
+
+
+def _for_the_command(error: "SettingsError | DataError") -> "SettingsError | DataError":
+    """Return the error with the option in the place of the argument `force`."""
+    return type(error)(str(error).replace("force=True continues", "--force continues"))
 
 
 def _saved_result(

@@ -132,8 +132,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         watch = self._make_watch(watch_state, network, len(data), held_out, held_weight)
         config = self._config(watch, len(data), random_state, epochs=1 if incremental else self.max_iter)
         self.n_outputs_, self.n_layers_, self.out_activation_ = network.n_outputs, len(network.sizes), network.output
-        metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
-        callbacks = [FitTasks(self, *arguments, metadata)] if tasks else []
+        callbacks = [FitTasks(self, *arguments, sample_weight)] if tasks else []
         try:
             weight = check_sample_weight(total_weight, len(data), network.dtype)
             result = None if begun is None else result_of_ended(begun, network, data, weight, held_out, watch, config)

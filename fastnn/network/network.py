@@ -425,7 +425,7 @@ def chain_shapes(input_shape: Sequence[int], layers: Sequence[Layer]) -> tuple[S
     """Return the shape of an input row, and of each layer's output row."""
     shapes = [tuple(input_shape)]
     if not shapes[0] or not all(map(is_count, shapes[0])):
-        raise SettingsError(f"input_shape is {short(shapes[0])}, expected sizes of 1 or more")
+        raise SettingsError(f"input_shape is {short(shapes[0])}, expected sizes from 1 to 2**63 - 1")
     for layer in layers:
         shapes.append(layer.output_shape(shapes[-1]))
     return tuple(shapes)

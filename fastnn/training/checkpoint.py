@@ -45,8 +45,8 @@ class Checkpoint:
     Parameters
     ----------
     path : str or path
-        The file; the usual suffix is ``.safetensors``. The checkpoint before the last one stays beside it, as
-        ``<stem>.previous.safetensors``, until the new one has been verified.
+        The file; the usual suffix is ``.safetensors``. The checkpoint before the last one is kept beside it, as
+        ``<stem>.previous.safetensors``, until the run ends by itself.
     every : float
         The interval, above 0: a checkpoint is written when it has passed. Writes are at least two seconds apart, and
         take less than 1 % of the training time. The end of a run, whatever ends it, writes the newest state.
@@ -162,11 +162,11 @@ class Saver:
         return (since if self._checkpoint.unit == "seconds" else self._since_write[self._checkpoint.unit]) >= every
 
     def finish(self, stopped: str, make_mark: Callable[[dict[str, dict[str, Any]]], Mark] | None = None) -> None:
-        """Write the last state of a run that has ended: that of `make_mark`, or else the last copy.
+        """Write the last state of a run that has ended.
 
-        After a run that ended by itself, the checkpoint before the last one is removed.
-
-        The weights of a run that diverged may have been large for some batches, so it goes back to a whole epoch.
+        After a run that ended by itself, this is the state of `make_mark`, and the checkpoint before it is removed.
+        Otherwise, it is the last copy; after a divergence the last one of a whole epoch, because the weights may have
+        been huge for some batches.
         """
         if self._checkpoint is None:
             return
@@ -200,8 +200,9 @@ class Saver:
         self._since_write = dict.fromkeys(self._since_write, 0)
 
     def _state(self, mark: Mark, stopped: str) -> RunState:
+        about = self._about()
         return replace(
-            self._about(),
+            about,
             network=mark.network,
             kept=mark.kept,
             trainer=mark.trainer,
@@ -209,7 +210,7 @@ class Saver:
             best_epoch=mark.best_epoch,
             seconds=mark.seconds,
             order=mark.order,
-            parts={**self._about().parts, **mark.parts},
+            parts={**about.parts, **mark.parts},
             stopped=stopped,
         )
 
