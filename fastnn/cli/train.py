@@ -110,6 +110,11 @@ def _read_run(path: str, parser: argparse.ArgumentParser) -> dict[str, Any]:
 
     if not os.path.isdir(path):
         raise FileError(f"{display_path(path)} is not a folder, expected a run folder as fastnn train writes it")
+    if not os.path.lexists(os.path.join(path, "report.json")):
+        raise FileError(
+            f"{display_path(path)} has no report.json, expected a run folder as fastnn train writes it. A run that was "
+            "killed before its training began has none: start it again"
+        )
     return read_settings_file(path, parser)
 
 
@@ -148,7 +153,10 @@ def _finished_run(
     from fastnn.training.progress import Progress
     from fastnn.training.train import train
 
-    record, config = RunRecord.of(plan, recorded), plan.config
+    record = RunRecord.of(plan, recorded)
+    if options.resume:
+        record = folder.as_begun(record)
+    plan, config = record.plan, record.plan.config
     training, validation = plan.for_training(plan.splits.train), plan.for_training(plan.splits.validation)
     callbacks: list[Callback] = [folder.saver(record)]
     if not options.quiet:

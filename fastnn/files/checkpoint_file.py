@@ -141,8 +141,8 @@ _RUN: dict[str, type] = {
 
 
 def previous_path(path: str | os.PathLike[str]) -> Path:
-    """Return the file that keeps the checkpoint before the last one."""
-    file = Path(path)
+    """Return the file that keeps the checkpoint before the last one: beside the file itself, if `path` is a link."""
+    file = Path(os.path.realpath(os.fsdecode(path)))
     return file.with_name(f"{file.stem}.previous{file.suffix}")
 
 
@@ -198,7 +198,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> RunState:
     except (DataError, FileError) as error:
         try:
             state = load_file(previous_path(path), "checkpoint", _read)
-        except (DataError, FileError):
+        except (DataError, FileError, OSError, ValueError):  # ValueError: the path has a NUL or no name
             raise error from None
         warnings.warn(f"fastnn: {error}; using the checkpoint before it", RuntimeWarning, stacklevel=2)
         return state

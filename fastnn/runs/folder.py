@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -139,6 +139,22 @@ class RunFolder:
                     f"{data['name']}: the {name} set of {data['samples']:,} samples differs from that of "
                     f"{display_path(self.path)}, expected its {recorded[name]['samples']:,} samples, unchanged"
                 )
+
+    def as_begun(self, record: "RunRecord") -> "RunRecord":
+        """Return the record with the names of the data and the notes with which the run in the folder has begun.
+
+        Names have the path of a file as it was given, which the report must not show of every resumption. Other data,
+        as with ``--force``, keep their own names.
+        """
+        report, splits = _read_report(self.path), record.plan.splits
+        begun = report["data"]
+        if any(data["sha256"] != begun[name]["sha256"] for name, data in record.data.items()):
+            return record
+        named = {name: replace(part, name=begun[name]["name"]) for name, part in splits._asdict().items()}
+        notes = tuple(report.get("notes", record.plan.notes))
+        plan = replace(record.plan, splits=splits._replace(**named), notes=notes)
+        data = {name: {**data, "name": begun[name]["name"]} for name, data in record.data.items()}
+        return RunRecord(plan, record.settings, data)
 
     def discard(self) -> None:
         """Remove what a run leaves that was stopped before its first step."""

@@ -2,6 +2,7 @@
 
 import math
 import os
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -9,11 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import numpy as np
 
 from fastnn.backends.base import TrainerState
-from fastnn.checks import check_choice, check_number
+from fastnn.checks import check_choice, check_number, display_path
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError, FileError, SettingsError
 from fastnn.files.atomic import check_writable
@@ -56,7 +58,7 @@ class Checkpoint:
     Raises
     ------
     SettingsError
-        If a value is out of range.
+        If a value is out of range, or the path is none.
 
     Examples
     --------
@@ -70,6 +72,8 @@ class Checkpoint:
     unit: str = "seconds"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.path, (str, os.PathLike)) or not isinstance(os.fspath(self.path), str):
+            raise SettingsError(f"path is a {type(self.path).__name__}, expected a path of str or os.PathLike")
         check_number("every", self.every, above=0)
         check_choice("unit", self.unit, UNITS)
 
@@ -85,6 +89,33 @@ class Mark(NamedTuple):
     seconds: float
     order: np.ndarray | None
     parts: dict[str, dict[str, Any]]
+
+
+# The files that the running trainings of this process write. A saver that nobody refers to any more uses none.
+_IN_USE: WeakValueDictionary[str, "Saver"] = WeakValueDictionary()
+_LOCK = threading.Lock()
+
+
+def _checked_file(path: str | os.PathLike[str]) -> str:
+    """Return the file of a checkpoint, with links resolved.
+
+    FileError if it, or the one before it, cannot be written, or if they exist and neither is a checkpoint.
+    """
+    files = [path, previous_path(path)]
+    for file in files:
+        check_writable(file)
+    found = [file for file in files if os.path.exists(file) and os.path.getsize(file)]
+    if found:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)
+                load_checkpoint(path)
+        except DataError as error:
+            raise FileError(f"{error}; it is not replaced, expected a checkpoint or a new path") from None
+        except FileError:  # there is only the file with the name of the one before
+            name = display_path(found[0])
+            raise FileError(f"{name} is no checkpoint and not replaced, expected a checkpoint or a new path") from None
+    return os.path.realpath(path)
 
 
 class Saver:
@@ -105,8 +136,18 @@ class Saver:
         self._written_at = time.monotonic()
         self._since_write = {"epochs": 0, "batches": 0}
         self._part_size, self._failure = FIRST_PART, ""
+        self._file = "" if checkpoint is None else _checked_file(checkpoint.path)
         if checkpoint is not None:
-            check_writable(checkpoint.path)
+            with _LOCK:
+                if self._file in _IN_USE:
+                    raise FileError(f"{display_path(checkpoint.path)} is the checkpoint of another training that runs")
+                _IN_USE[self._file] = self
+
+    def close(self) -> None:
+        """Let other runs of this process use the file."""
+        with _LOCK:
+            if _IN_USE.get(self._file) is self:
+                del _IN_USE[self._file]
 
     def parts(self, first: int, n_batches: int) -> Iterator[range]:
         """Yield the batches of an epoch, from `first` on, in the parts between which the state may be saved."""

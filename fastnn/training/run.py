@@ -82,6 +82,10 @@ class Run:
             parts=parts,
         )
 
+    def close(self) -> None:
+        """Let other runs use the checkpoint."""
+        self._saver.close()
+
     def begin(self, position: Position) -> None:
         """Copy the state at the beginning of the run."""
         self._saver.after_batches(self._mark(position, self._current))

@@ -170,6 +170,7 @@ def train(
                 raise
             raise to_raise from error
         finally:
+            run.close()
             call_method(callbacks, "close")
 
 

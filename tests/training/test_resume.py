@@ -359,6 +359,76 @@ def test_arguments_of_the_wrong_kind_are_refused(file, data, tmp_path):
     assert isinstance(pickle.loads(pickle.dumps(load_checkpoint(file))), RunState)
 
 
+class _BytesPath:
+    def __fspath__(self):
+        return b"run"
+
+
+@pytest.mark.parametrize("path", [3, b"run", None, _BytesPath()])
+def test_a_path_that_is_none_is_refused(path):
+    with pytest.raises(SettingsError, match=r"path is a \w+, expected a path of str or os\.PathLike"):
+        Checkpoint(path)
+
+
+@pytest.mark.parametrize("path", ["", "/", "a\0b", "none.safetensors", "n" * 250 + ".safetensors"])
+def test_a_path_without_a_checkpoint_is_a_file_error(path, data):
+    with pytest.raises(FileError):
+        train(make_network(), data, resume=path)
+
+
+# --- What a checkpoint may replace -----------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["run.csv", "run.previous.csv"])
+def test_a_file_that_is_no_checkpoint_is_never_replaced(name, data, tmp_path):
+    theirs = tmp_path / name
+    theirs.write_text("a,b\n1,2\n")
+    with pytest.raises(FileError, match=rf"{name}.* not replaced, expected a checkpoint or a new path"):
+        train(make_network(), data, epochs=1, checkpoint=tmp_path / "run.csv")
+    assert theirs.read_text() == "a,b\n1,2\n"
+    assert [each.name for each in tmp_path.iterdir()] == [name]
+
+
+def test_a_model_is_never_replaced(data, tmp_path):
+    fastnn.save(tmp_path / "model.safetensors", make_network())
+    with pytest.raises(FileError, match="not a fastnn checkpoint.* not replaced"):
+        train(make_network(), data, epochs=1, checkpoint=tmp_path / "model.safetensors")
+    assert fastnn.load(tmp_path / "model.safetensors")
+
+
+def test_a_name_that_is_too_long_for_the_file_before_is_refused_before_training(data, tmp_path):
+    with pytest.raises(FileError, match=r"previous\.safetensors: cannot write: File name too long"):
+        train(make_network(), data, epochs=1, checkpoint=tmp_path / ("n" * 240 + ".safetensors"))
+
+
+def test_two_trainings_at_once_cannot_have_one_checkpoint(data, tmp_path):
+    file, link = tmp_path / "run", tmp_path / "link"
+    link.symlink_to(file)
+    errors = []
+
+    def train_again(end):
+        try:
+            train(make_network(), data, epochs=1, checkpoint=link)
+        except FileError as error:
+            errors.append(str(error))
+
+    train(make_network(), data, epochs=1, checkpoint=file, callbacks=[train_again])
+    assert [error.endswith("is the checkpoint of another training that runs") for error in errors] == [True]
+    for _ in range(2):  # whatever ended the one before
+        with pytest.raises(ZeroDivisionError):
+            train(make_network(), data, epochs=1, checkpoint=link, callbacks=[lambda end: 1 / 0])
+
+
+def test_the_checkpoint_before_is_beside_the_file_of_a_link(file, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "elsewhere" / "link"
+    link.symlink_to(file)
+    write_checkpoint(link, load_checkpoint(link))
+    assert [each.name for each in link.parent.iterdir()] == ["link"]
+    assert previous_path(link) == previous_path(file)
+    file.unlink()
+    with pytest.warns(RuntimeWarning, match="using the checkpoint before it"):
+        load_checkpoint(link)
+
+
 # --- When checkpoints are written ------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("unit", "every", "expected"),
