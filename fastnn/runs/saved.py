@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from fastnn.checks import display_path
 from fastnn.datasets import Dataset
+from fastnn.datasets.files import open_binary
 from fastnn.datasets.splits import split_files
 from fastnn.errors import DataError, FileError
 from fastnn.files.checkpoint_file import CHECKPOINT, load_existing
@@ -121,8 +122,13 @@ def load_test_data(run: SavedRun, files: Sequence[str | os.PathLike[str]] | None
 
 
 def _text(folder: Path, name: str) -> str:
+    """Return the text of a file of a run; a pipe or a device in its place is refused, because it could block."""
     try:
-        return (folder / name).read_text(encoding="utf-8")
+        os.stat(folder / name)
+        with open_binary(folder / name) as file:
+            return file.read().decode()
+    except FileError:
+        raise
     except FileNotFoundError:
         raise FileError(f"{display_path(folder)} has no {name}, {_EXPECTED_FOLDER}") from None
     except UnicodeDecodeError:

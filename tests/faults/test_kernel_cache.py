@@ -560,9 +560,9 @@ def _run(folder, program=PROGRAM, **variables):
 
 
 @pytest.mark.slow
-def test_eight_processes_that_compile_at_once_leave_one_whole_file(tmp_path):
-    for process in [_run(tmp_path) for _ in range(8)]:
-        out, err = process.communicate(timeout=100)
+def test_four_processes_that_compile_at_once_leave_one_whole_file(tmp_path):
+    for process in [_run(tmp_path) for _ in range(4)]:
+        out, err = process.communicate(timeout=300)
         assert (out[:13], err) == ("[[0.0, 2.0]] ", "")
     (path,) = tmp_path.iterdir()
     assert len([file for file in path.iterdir() if file.suffix == ".kernel"]) == 1

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -347,6 +348,25 @@ def test_a_broken_stream_leaves_a_whole_run(redirection, code, tmp_path, twin, c
     assert (tmp_path / "code").read_text() == f"{code}\n"
     assert names(out) - {CHECKPOINT} == SAVED | PICTURES
     check_run(out, twin, 2, capsys)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("compare", "history.csv"),
+        ("compare", "report.json"),
+        ("report", "history.csv"),
+        ("report", "report.json"),
+        ("report", "model.safetensors"),
+    ],
+)
+def test_a_pipe_in_a_run_is_refused_and_never_waited_for(command, name, tmp_path, twin, capsys):
+    run = shutil.copytree(twin, tmp_path / "run")
+    (run / name).unlink()
+    os.mkfifo(run / name)
+    runs = [str(twin), str(run)] if command == "compare" else [str(run)]
+    fails([command, *runs], capsys, name, "expected a regular file")
 
 
 def test_names_cannot_control_the_terminal_or_add_lines(tmp_path, capsys):
