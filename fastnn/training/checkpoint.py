@@ -14,7 +14,9 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
+from fastnn.backends import backend_name, get_backend
 from fastnn.backends.base import TrainerState
+from fastnn.backends.threads import resolve_threads
 from fastnn.checks import check_choice, check_number, display_path
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError, FileError, SettingsError
@@ -368,6 +370,15 @@ def check_same(
     for _, text in wrong:
         message = f"fastnn: {text}: the result is not that of one run"
         warnings.warn(message, RuntimeWarning, stacklevel=3)
+
+
+def check_ended(
+    state: RunState, network: Network, data: Dataset, validation: Dataset | None, config: TrainingConfig, force: bool
+) -> None:
+    """Do what `check_same` does for a run without sample weights that has ended."""
+    config = continued(state, config, {"threads": resolve_threads(config.threads)})
+    backend = backend_name(get_backend(config.backend))
+    check_same(state, network, config, backend, data_digests(data, None, validation), force)
 
 
 def _check_network(state: RunState, network: Network) -> None:
