@@ -38,15 +38,15 @@ def test_a_resumed_run_keeps_the_names_of_its_data(table, tmp_path, monkeypatch,
 
 
 def test_the_checkpoint_of_another_run_that_has_ended_is_refused(table, tmp_path, capsys):
-    for name, seed in (("one", 1), ("two", 2)):
-        assert _train("--data", table, table, "--seed", seed, "--out", tmp_path / name) == 0
+    for name, l2 in (("one", 0.1), ("two", 0.2)):
+        assert _train("--data", table, "--l2", l2, "--out", tmp_path / name) == 0
     model = (tmp_path / "one/model.safetensors").read_bytes()
     shutil.copy(tmp_path / "two/checkpoint.safetensors", tmp_path / "one")
     capsys.readouterr()
-    assert _train("--resume", tmp_path / "one") == 1
+    assert _train("--resume", tmp_path / "one") == 2
     found = capsys.readouterr().err.splitlines()[-1]
     assert "the run cannot continue: " in found
-    assert "seed was 2, found 1" in found
+    assert "l2 was 0.2, found 0.1" in found
     assert found.endswith("--force continues nevertheless")
     assert (tmp_path / "one/model.safetensors").read_bytes() == model
 
