@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,8 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from benchmarks import digests
+import fastnn
+from benchmarks import checkpoints, digests
 from benchmarks.compare import __main__ as compare
 from benchmarks.compare.cases import CASES, FASTEST, select
 from benchmarks.compare.checkout import WrongCheckout, probe
@@ -417,3 +419,13 @@ def test_an_unknown_run_is_named():
     assert digests.select(["numba-csr*"]) == ["numba-csr", "numba-csr-numbers"]
     with pytest.raises(ValueError, match="no run matches 'sgd'"):
         digests.select(["sgd"])
+
+
+def test_the_cost_of_checkpoints_is_a_line_of_a_table(monkeypatch, tmp_path):
+    for name in ("_take", "_write"):
+        monkeypatch.setattr(checkpoints.Saver, name, getattr(checkpoints.Saver, name))  # restored after the test
+    monkeypatch.setattr(checkpoints, "CASES", {"tiny": (fastnn.load_digits, (4,), {"epochs": 2, "backend": "numpy"})})
+    line = checkpoints.measure("tiny", 2, checkpoints.Spent(), tmp_path / "run")
+    name, seconds, ratio, cost, size = (cell.strip() for cell in line.strip("|").split("|"))
+    assert name == "tiny"
+    assert all(re.fullmatch(r"\d+\.\d+( \(\d+\.\d+ to \d+\.\d+\))?", cell) for cell in (seconds, ratio, cost, size))

@@ -2,7 +2,7 @@
 
 Dimensions: B samples in a batch, N samples in the data set, D inputs, H units, C classes or outputs. Inputs may be
 uint8, float32 or float64. Weights are float32 or float64, and results have the dtype of the weights. Both backends
-check shapes with the `check_*` functions of this module.
+check what they are given with the functions of `arguments.py`.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,13 +10,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from fastnn.datasets.arrays import as_array
-from fastnn.datasets.sparse import canonical, is_sparse
-from fastnn.errors import DataError, SettingsError
-from fastnn.interruptible import interruptible
-from fastnn.memory import check_training_memory
+from fastnn.backends.arguments import TrainingData, check_labels, check_logits, check_shapes
 from fastnn.network import Network
-from fastnn.optim.config import LossConfig, TrainingConfig
+from fastnn.optim.config import TrainingConfig
 from fastnn.optim.optimizers import Optimizer
 
 
@@ -105,27 +101,6 @@ class TrainerState(NamedTuple):
     sums: EpochSums = EpochSums()
 
 
-class TrainingData(NamedTuple):
-    """Data that `check_data` has checked."""
-
-    inputs: Any  # an array or a SciPy CSR matrix, (N, D), as `check_inputs` returns them
-    targets: np.ndarray  # labels, (N,) int64, or numbers, (N, C), in the network's dtype; a copy of the caller's
-    sample_weight: np.ndarray | None  # (N,), in the network's dtype; a copy of the caller's
-
-    @property
-    def weight(self) -> float:
-        """The sum of the sample weights; without weights, the number of samples."""
-        if self.sample_weight is None:
-            return float(self.inputs.shape[0])
-        return float(self.sample_weight.sum(dtype=np.float64))
-
-    def take(self, rows: np.ndarray) -> "TrainingData":
-        """Return the data of these rows."""
-        weight = None if self.sample_weight is None else self.sample_weight[rows]
-        inputs = interruptible(self.inputs.__getitem__, rows, work=len(rows) * self.inputs.shape[1])
-        return TrainingData(inputs, self.targets[rows], weight)
-
-
 # A function of weights and biases that returns the loss and its gradients.
 Objective = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], LossAndGradients]
 
@@ -145,7 +120,8 @@ class Trainer(Protocol):
     ) -> EpochResult:
         """Train for one epoch on the rows `order`, (n,) int64, in this order.
 
-        The last batch may be shorter than `batch_size`. `failed_batch` of the result is set if the run diverged.
+        The last batch may be shorter than `batch_size`. `failed_batch` of the result is set if the run diverged. The
+        errors are those of `check_order`.
 
         batches: the numbers of consecutive batches, from 0: only these, which must begin where the call before ended.
             The result is that of the epoch so far. An epoch in parts has the same bits as in one call. None: all, from
@@ -326,14 +302,14 @@ def named_losses(mean_loss: MeanLoss) -> tuple[MeanLoss, MeanLoss, MeanLoss]:
         logits: np.ndarray, labels: np.ndarray, sample_weight: np.ndarray | None = None, smoothing: float = 0.0
     ) -> tuple[float, np.ndarray]:
         """Return the mean of ``-log(probability of the label)``, and its gradient."""
-        check_shapes(logits=(logits, (None, None)))
+        check_logits(logits)
         return mean_loss("softmax", logits, check_labels(labels, *logits.shape), sample_weight, smoothing)
 
     def logistic_cross_entropy(
         logits: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
     ) -> tuple[float, np.ndarray]:
         """Return the mean binary cross-entropy, summed over a row's outputs, and its gradient."""
-        check_shapes(logits=(logits, (None, None)))
+        check_logits(logits)
         check_shapes(targets=(targets, logits.shape))
         return mean_loss("logistic", logits, targets, sample_weight)
 
@@ -346,226 +322,3 @@ def named_losses(mean_loss: MeanLoss) -> tuple[MeanLoss, MeanLoss, MeanLoss]:
         return mean_loss("identity", outs, targets, sample_weight)
 
     return softmax_cross_entropy, logistic_cross_entropy, squared_error
-
-
-# The dtypes, in native byte order, that the backends use without conversion.
-_WORKING_DTYPES = frozenset(map(np.dtype, (np.uint8, np.float32, np.float64)))
-_LARGEST = {np.dtype(each): float(np.finfo(each).max) for each in (np.float32, np.float64)}
-# The number of values to check at a time, which stay in the cache between two passes over them.
-_FEW_VALUES = 16384
-
-
-def check_data(
-    network: Network, inp: Any, targets: Any, sample_weight: Any = None, config: LossConfig | None = None
-) -> TrainingData:
-    """Return the data of a training run in the forms that backends use.
-
-    Raises DataError unless `check_inputs`, `check_targets` and `check_sample_weight` accept them, and SettingsError
-    unless the settings fit the network.
-    """
-    inputs = check_inputs(network, inp)
-    n_samples = inputs.shape[0]
-    if config is not None:
-        check_config(network, config, n_samples)
-    targets = check_targets(network, targets, n_samples)
-    return TrainingData(inputs, targets, check_sample_weight(sample_weight, n_samples, network.dtype))
-
-
-def check_run(
-    network: Network, inp: Any, targets: Any, sample_weight: Any, settings: dict[str, Any]
-) -> tuple[TrainingData, TrainingConfig]:
-    """Return the checked data and settings of `Backend.trainer`."""
-    config = TrainingConfig.from_settings({"batch_size": None, **settings})
-    if not isinstance(config.update_rule, Optimizer):
-        raise SettingsError(f"optimizer is {config.update_rule}, expected one that updates by batches, such as SGD()")
-    return check_data(network, inp, targets, sample_weight, config), config
-
-
-def check_config(network: Network, config: LossConfig, n_samples: int) -> None:
-    """Raise SettingsError unless the settings fit the network and the number of samples, and the run the memory."""
-    if config.label_smoothing and not network.loss.uses_labels:
-        raise SettingsError(
-            f"label_smoothing is {config.label_smoothing}, expected 0 for {network}: only softmax outputs have labels"
-        )
-    if isinstance(config, TrainingConfig):
-        for layer in network.layers:
-            layer.check_batch(min(config.batch_size or n_samples, n_samples))
-        rule, itemsize = config.update_rule, network.dtype.itemsize
-        named = f"the arrays to train {network} with {rule}"
-        check_training_memory(network.n_parameters, itemsize, rule.state_bytes(itemsize), named)
-
-
-def check_inputs(network: Network, inp: Any) -> Any:
-    """Return `inp` in a form that the backends accept; standardised, if the network standardises its inputs.
-
-    Raises DataError unless `inp` has shape (B, D), with the network's D, and real numbers. Arrays stay arrays. Sparse
-    matrices become canonical CSR matrices of SciPy and are never made dense.
-    """
-    sparse = False
-    if type(inp) is not np.ndarray:  # plain arrays skip this: predicting one row takes only microseconds
-        sparse = is_sparse(inp)
-        inp = inp if sparse else as_array(inp, "inputs")
-    if inp.dtype.kind not in "buif":
-        raise DataError(f"inputs have dtype {inp.dtype}, expected numbers")
-    if inp.ndim != 2 or inp.shape[1] != network.n_inputs:
-        raise DataError(f"inputs have shape {inp.shape}, expected (samples, {network.n_inputs}) for {network}")
-    if not sparse:
-        if network.standardization is not None:
-            return network.standardization.apply(inp, network.dtype)
-        return working_inputs(inp)
-    if not network.layers[0].accepts_sparse:
-        raise DataError(f"inputs are a sparse matrix, expected an array for the first layer of {network}")
-    inp = interruptible(canonical, inp, work=4 * inp.nnz)
-    if network.standardization is not None:
-        return network.standardization.apply(inp, network.dtype)
-    data = working_inputs(inp.data)
-    return inp if data is inp.data else type(inp)((data, inp.indices, inp.indptr), shape=inp.shape)
-
-
-def check_finite_inputs(network: Network, inp: Any) -> Any:
-    """Return what `check_inputs` returns; DataError, with the place, unless it is finite in the network's dtype.
-
-    A finite float64 number can be infinite in float32. Training would diverge, and a prediction would be NaN.
-    """
-    inputs = check_inputs(network, inp)
-    if not are_finite(inputs.data if is_sparse(inputs) else inputs, network.dtype):
-        raise _not_finite(canonical(inp) if is_sparse(inp) else inp, inputs, network.dtype)
-    return inputs
-
-
-def are_finite(values: np.ndarray, dtype: np.dtype) -> bool:
-    """Return whether all values are finite numbers of a floating-point dtype, to which a kernel will convert them."""
-    if values.dtype.kind != "f" or not values.size:
-        return True
-    limit = _LARGEST[dtype] if values.dtype.itemsize > dtype.itemsize else None
-    flat = values.reshape(-1) if values.flags.c_contiguous else np.ravel(values)
-    for start in range(0, flat.size, _FEW_VALUES):
-        part = flat[start : start + _FEW_VALUES]
-        # Minimum and maximum are NaN if a value is.
-        if not (np.isfinite(part).all() if limit is None else part.min() >= -limit and part.max() <= limit):
-            return False
-    return True
-
-
-def _not_finite(raw: Any, inp: Any, dtype: np.dtype) -> DataError:
-    """Return the error that names the first input that is not finite, or not after the conversion to `dtype`.
-
-    raw: the inputs as they were given
-    inp: the same after the conversion to a working dtype, and standardised
-    """
-    with np.errstate(over="ignore"):
-        if is_sparse(inp):
-            rows = inp.tocoo()
-            at = int(np.isfinite(rows.data.astype(dtype)).argmin())
-            row, column = int(rows.row[at]), int(rows.col[at])
-        else:
-            row, column = divmod(int(np.isfinite(inp.astype(dtype)).argmin()), inp.shape[1])
-    value = raw[row, column]
-    where = f"{value:g} in row {row}, column {column} (from 0)"
-    if np.isfinite(value):
-        return DataError(
-            f"inputs contain {where}, too large for {dtype}, expected at most {_LARGEST[dtype]:.3g}; scale it"
-        )
-    return DataError(f"inputs contain NaN or infinity, such as {where}, expected finite numbers")
-
-
-def working_inputs(inp: np.ndarray) -> np.ndarray:
-    """Return `inp` itself if it is C-contiguous uint8, float32 or float64 in native byte order, else a copy that is.
-
-    bool becomes uint8 and float16 becomes float32. Every other dtype becomes float64, which represents it best.
-    """
-    if inp.dtype in _WORKING_DTYPES and inp.flags.c_contiguous:
-        return inp
-    dtypes = {"bool": np.uint8, "float16": np.float32, "uint8": np.uint8, "float32": np.float32}
-    dtype = dtypes.get(inp.dtype.newbyteorder("=").name, np.float64)
-    return interruptible(np.ascontiguousarray, inp, dtype, work=2 * inp.size)
-
-
-def check_targets(network: Network, targets: np.ndarray, n_samples: int) -> np.ndarray:
-    """Return a copy of `targets` in the form that the network's loss uses.
-
-    Softmax outputs use labels, which `check_labels` checks. Other outputs use numbers of shape (n_samples, C) in the
-    network's dtype. Raises DataError unless they are finite, and from 0 to 1 for logistic outputs.
-    """
-    loss = network.loss
-    if loss.uses_labels:
-        return check_labels(targets, n_samples, network.n_classes)
-    targets = as_array(targets, "targets")
-    if targets.shape == (n_samples,) and network.n_outputs == 1:
-        targets = targets[:, None]
-    if targets.shape != (n_samples, network.n_outputs) or targets.dtype.kind not in "buif":
-        raise DataError(
-            f"targets have shape {targets.shape}, dtype {targets.dtype}, expected numbers ({n_samples}, "
-            f"{network.n_outputs}) for {network}"
-        )
-    with np.errstate(over="ignore"):  # the check below finds overflow
-        targets = np.array(targets, network.dtype, order="C")
-    if not np.isfinite(targets).all():
-        raise DataError(f"targets contain NaN, infinity or a value too large for {network.dtype}")
-    low, high = loss.target_range
-    if not ((targets >= low) & (targets <= high)).all():
-        raise DataError(
-            f"targets run from {targets.min():g} to {targets.max():g}, expected {low} to {high} for {network}"
-        )
-    return targets
-
-
-def check_labels(labels: np.ndarray, n_samples: int, n_classes: int) -> np.ndarray:
-    """Return a copy of `labels` as int64, shape (n_samples,).
-
-    Raises DataError unless they are integers from 0 to n_classes - 1. The copy is what is checked: a kernel writes
-    where a label says, and the caller's array may change at any time.
-    """
-    labels = as_array(labels, "labels")
-    if labels.shape != (n_samples,) or labels.dtype.kind not in "iu":
-        raise DataError(
-            f"labels have shape {labels.shape}, dtype {labels.dtype}, expected ({n_samples},) whole numbers"
-        )
-    own = np.array(labels, np.int64)  # a number beyond int64 becomes negative
-    if len(own) and not (own.min() >= 0 and own.max() < n_classes):
-        raise DataError(
-            f"labels run from {labels.min()} to {labels.max()}, expected 0 to {n_classes - 1} for {n_classes} classes"
-        )
-    return own
-
-
-def check_sample_weight(sample_weight: Any, n_samples: int, dtype: np.dtype) -> np.ndarray | None:
-    """Return a copy of `sample_weight` as `dtype`, shape (n_samples,), or None.
-
-    Raises DataError unless every weight is finite and 0 or more, and at least one is above 0.
-    """
-    if sample_weight is None:
-        return None
-    given = as_array(sample_weight, "sample_weight")
-    if given.shape != (n_samples,) or given.dtype.kind not in "buif":
-        raise DataError(f"sample_weight has shape {given.shape}, dtype {given.dtype}, expected ({n_samples},) numbers")
-    with np.errstate(over="ignore"):  # the check below finds overflow
-        weight = np.array(given, dtype, order="C")
-    if not (np.isfinite(weight).all() and (weight >= 0).all()):
-        raise DataError(f"sample_weight has an entry that is negative or not finite as {dtype}, expected 0 or more")
-    if not weight.any():
-        raise DataError("sample_weight is 0 for every sample, expected at least one above 0")
-    return weight
-
-
-def check_shapes(**arrays: tuple[np.ndarray, Sequence[int | None]]) -> None:
-    """Raise DataError unless each is an array of numbers with its expected shape; None matches any size."""
-    check_numbers(**{name: array for name, (array, _) in arrays.items()})
-    for name, (array, shape) in arrays.items():
-        fitting = tuple(have if want is None else want for have, want in zip(array.shape, shape, strict=False))
-        if array.ndim != len(shape) or array.shape != fitting:
-            wanted = ", ".join("any" if size is None else str(size) for size in shape)
-            raise DataError(f"{name} has shape {array.shape}, expected ({wanted})")
-
-
-def check_numbers(**arrays: Any) -> None:
-    """Raise DataError unless each is an array, or a sparse matrix, of real numbers.
-
-    A `numpy.matrix` multiplies where arrays work element by element, and the mask of a masked array would be lost: both
-    are refused.
-    """
-    for name, array in arrays.items():
-        if not hasattr(array, "dtype") or isinstance(array, (np.matrix, np.ma.MaskedArray, np.generic)):
-            raise DataError(f"{name} is a {type(array).__name__}, expected an array")
-        if array.dtype.kind not in "buif":
-            raise DataError(f"{name} has dtype {array.dtype}, expected numbers")

@@ -9,16 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn.backends.base import (
-    EpochResult,
-    EpochSums,
-    LossAndGradients,
-    Objective,
-    TrainerState,
-    TrainingData,
-    check_data,
-    check_inputs,
-)
+from fastnn.backends.arguments import TrainingData, check_data, check_inputs, check_order
+from fastnn.backends.base import EpochResult, EpochSums, LossAndGradients, Objective, TrainerState
 from fastnn.interruptible import PER_MULTIPLICATION, interruptible, stop_if_abandoned
 from fastnn.memory import check_memory
 from fastnn.network import Network
@@ -158,8 +150,9 @@ def _check_memory(network: Network, n_rows: int, purpose: str) -> None:
 # --- The functions of a backend --------------------------------------------------------------------------------------
 def predict_logits(ops: Any, network: Network, inp: Any) -> np.ndarray:
     """Return the last layer's weighted sums."""
-    _check_memory(network, inp.shape[0], "to predict")
+    network.check_arrays()
     inp = check_inputs(network, inp)
+    _check_memory(network, inp.shape[0], "to predict")
     return interruptible(_logits, ops, network, inp, work=_work_of_pass(network, inp.shape[0]))
 
 
@@ -223,9 +216,10 @@ class Trainer:
     ) -> EpochResult:
         """Train on the rows `order`, `batch_size` at a time, as `fastnn.backends.base.Trainer.run_epoch` describes."""
         keys = dropout_keys(self._config.seed, self._epoch, len(dropped_sizes(self._network)))
+        batches, all_rows = check_order(order, batch_size, batches, self._sums.batches, len(self._data.targets))
         n_batches = -(-len(order) // batch_size)
-        for number in range(self._sums.batches, n_batches) if batches is None else batches:
-            rows = order[number * batch_size : (number + 1) * batch_size]
+        for at, number in enumerate(batches):
+            rows = all_rows[at * batch_size : (at + 1) * batch_size]
             batch, masks = self._data.take(rows), dropout_masks(self._network, self._config.dropout, keys, rows)
             with np.errstate(over="ignore", invalid="ignore"):  # the loss shows whether the run diverges
                 result = loss_of_batch(self._ops, self._network, batch, self._config, masks)

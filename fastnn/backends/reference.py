@@ -20,16 +20,15 @@ from typing import Any
 import numpy as np
 
 from fastnn.backends import layerwise
-from fastnn.backends.base import (
-    LossAndGradients,
-    Objective,
-    TrainerState,
+from fastnn.backends.arguments import (
     TrainingData,
+    check_logits,
+    check_logits_of_loss,
     check_run,
     check_sample_weight,
     check_shapes,
-    named_losses,
 )
+from fastnn.backends.base import LossAndGradients, Objective, TrainerState, named_losses
 from fastnn.network import ACTIVATIONS, LOSSES, Network
 from fastnn.network import losses as losses_table
 from fastnn.optim.config import TrainingConfig
@@ -62,7 +61,7 @@ def relu_backward(dout: np.ndarray, out: np.ndarray) -> np.ndarray:
 # --- Softmax and the losses ------------------------------------------------------------------------------------------
 def softmax(logits: np.ndarray) -> np.ndarray:
     """``exp(logits) / sum(exp(logits))`` in each row."""
-    check_shapes(logits=(logits, (None, None)))
+    check_logits(logits)
     return losses_table.softmax(logits)
 
 
@@ -70,6 +69,7 @@ def mean_loss(
     output: str, logits: np.ndarray, targets: np.ndarray, sample_weight: Any = None, smoothing: float = 0.0
 ) -> tuple[float, np.ndarray]:
     """Return the mean of the rows' losses, weighted by `sample_weight`, and its gradient."""
+    check_logits_of_loss(logits)
     sample_weight = check_sample_weight(sample_weight, len(logits), logits.dtype)
     losses, dlogits = LOSSES[output].row_losses(logits, targets, smoothing)
     if sample_weight is None:

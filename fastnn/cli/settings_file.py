@@ -41,7 +41,7 @@ def read_settings_file(path: str, parser: argparse.ArgumentParser) -> dict[str, 
         action = actions.get(_OTHER_NAMES.get(key, key).replace("-", "_"))
         if action is None:
             meant = did_you_mean(key, [each.replace("_", "-") for each in actions])
-            raise SettingsError(f"{name}: {key!r} is no setting{meant}; fastnn train --help lists them")
+            raise SettingsError(f"{name}: {short(key)} is no setting{meant}; fastnn train --help lists them")
         try:
             if isinstance(action, str):
                 found[action] = value

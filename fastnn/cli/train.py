@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from fastnn.cli.data import FILES, add_data, reading
@@ -14,7 +13,7 @@ from fastnn.cli.signals import SIGNALS
 from fastnn.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from fastnn.files.checkpoint_file import RunState
     from fastnn.models import Model
@@ -150,7 +149,7 @@ def _finished_run(
     from fastnn.backends.warmup import compile_prediction_in_background
     from fastnn.checks import display_path
     from fastnn.runs.folder import RunRecord
-    from fastnn.training.checkpoint import check_ended, continued, end_of, result_of
+    from fastnn.training.checkpoint import continued, end_of, result_of
     from fastnn.training.progress import Progress
     from fastnn.training.train import train
 
@@ -165,19 +164,20 @@ def _finished_run(
     dtype, state = str(plan.network.dtype), _state(folder, record, options)
     ended = None if state is None else end_of(state, continued(state, config, {}))
     if state is not None and ended is not None:  # it may have been killed before all its files were written
-        with _force_is_an_option():
-            check_ended(state, plan.network, training, validation, config, options.force)
+        _check_same(state, plan, options)
         result = result_of(state, ended)
         folder.save(result, record)
         return folder.evaluate(result, record)
     folder.check_free_space(plan.network)
 
     def run_training() -> "TrainingResult":
-        with _force_is_an_option():
+        try:
             return train(
                 plan.network, training, validation=validation, callbacks=callbacks, config=config,
                 checkpoint=folder.checkpoint_path, resume=state, force=options.force,
             )  # fmt: skip
+        except (SettingsError, DataError) as error:
+            raise _for_the_command(error) from None
 
     with compile_prediction_in_background(config.backend, dtype, training.images.dtype, config.threads):
         try:
@@ -190,15 +190,6 @@ def _finished_run(
                 folder.save_diagnosis(unfinished, record)
             raise
     return folder.evaluate(result, record)
-
-
-@contextmanager
-def _force_is_an_option() -> "Iterator[None]":
-    """Name the option in errors that `force=True` would ignore."""
-    try:
-        yield
-    except (SettingsError, DataError) as error:
-        raise type(error)(str(error).replace("force=True continues", "--force continues")) from None
 
 
 def _state(folder: "RunFolder", record: "RunRecord", options: argparse.Namespace) -> "RunState | None":
@@ -223,6 +214,25 @@ def _state(folder: "RunFolder", record: "RunRecord", options: argparse.Namespace
     more = "--epochs, or a larger --patience, would let it go on"
     say_notes([f"the run goes on {where}" if ended is None else f"the run has ended {where}; more {more}"], options)
     return state
+
+
+def _check_same(state: "RunState", plan: "Plan", options: argparse.Namespace) -> None:
+    """Raise SettingsError if a run that has ended had other settings, which its report would then state."""
+    from fastnn.backends import backend_name, get_backend
+    from fastnn.backends.threads import resolve_threads
+    from fastnn.training.checkpoint import check_same, continued
+
+    config = continued(state, plan.config, {"threads": resolve_threads(plan.config.threads)})
+    backend = backend_name(get_backend(config.backend))
+    try:
+        check_same(state, plan.network, config, backend, state.data, options.force)
+    except SettingsError as error:
+        raise _for_the_command(error) from None
+
+
+def _for_the_command(error: "SettingsError | DataError") -> "SettingsError | DataError":
+    """Return the error with the option in the place of the argument `force`."""
+    return type(error)(str(error).replace("force=True continues", "--force continues"))
 
 
 def _saved_result(

@@ -12,7 +12,7 @@ def register(add: AddCommand) -> None:
         run,
         "compile all kernels for this CPU now, before they are needed",
         """
-  fastnn warmup                            once, after an installation: about half a minute
+  fastnn warmup                            once, after an installation: about a minute
   fastnn warmup --dtype float32 float64    also for networks of double precision
 """,
     )

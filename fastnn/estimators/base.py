@@ -27,7 +27,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastnn.backends import get_backend
-from fastnn.backends.base import TrainerState, check_inputs, check_sample_weight
+from fastnn.backends.arguments import check_inputs, check_sample_weight
+from fastnn.backends.base import TrainerState
 from fastnn.backends.reference import activate
 from fastnn.checks import is_number, short
 from fastnn.datasets.dataset import Dataset
@@ -131,8 +132,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         watch = self._make_watch(watch_state, network, len(data), held_out, held_weight)
         config = self._config(watch, len(data), random_state, epochs=1 if incremental else self.max_iter)
         self.n_outputs_, self.n_layers_, self.out_activation_ = network.n_outputs, len(network.sizes), network.output
-        metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
-        callbacks = [FitTasks(self, *arguments, metadata)] if tasks else []
+        callbacks = [FitTasks(self, *arguments, sample_weight)] if tasks else []
         try:
             weight = check_sample_weight(total_weight, len(data), network.dtype)
             result = None if begun is None else result_of_ended(begun, network, data, weight, held_out, watch, config)

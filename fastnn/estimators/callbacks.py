@@ -33,7 +33,8 @@ __all__ = ["CallbackSupportMixin", "FitTasks", "with_callbacks"]
 class FitTasks:
     """Notifies an estimator's callbacks when a fit and its epochs begin and end."""
 
-    def __init__(self, estimator: Any, X: Any, y: Any, metadata: dict[str, Any]) -> None:
+    def __init__(self, estimator: Any, X: Any, y: Any, sample_weight: Any) -> None:
+        metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
         self._task = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
         self._fit: Any = None
         self._epoch: Any = None
@@ -46,9 +47,9 @@ class FitTasks:
         """End an epoch and begin the next; return whether a callback asks to stop."""
         if self._epoch is None:
             return False
-        # With these fitted attributes, an estimator predicts as this one did at the end of the epoch.
-        fitted = {"network_": end.network}
-        stop = self._epoch.call_on_fit_task_end(**self._task, reconstruction_attributes=lambda: fitted)
+        stop = self._epoch.call_on_fit_task_end(
+            **self._task, reconstruction_attributes=lambda: self._attributes() | {"network_": end.network}
+        )
         self._epoch = None
         if not stop and end.record.epoch < end.epochs:
             self._begin_epoch()
@@ -59,7 +60,11 @@ class FitTasks:
         if self._epoch is not None:
             self._epoch.call_on_fit_task_end(estimator=self._task["estimator"])
         if self._fit is not None:
-            self._fit.call_on_fit_task_end(**self._task, reconstruction_attributes={})
+            self._fit.call_on_fit_task_end(**self._task, reconstruction_attributes=self._attributes)
+
+    def _attributes(self) -> dict[str, Any]:
+        """Return the estimator's attributes, which a copy of it does not have: during a fit, it has those before it."""
+        return vars(self._task["estimator"]).copy()
 
     def _begin_epoch(self) -> None:
         self._epoch = self._fit.subcontext(task_name="epoch")

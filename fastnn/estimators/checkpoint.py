@@ -10,7 +10,7 @@ from fastnn.backends import backend_name, get_backend
 from fastnn.backends.threads import resolve_threads
 from fastnn.datasets.dataset import Dataset
 from fastnn.estimators.fit_watch import FitWatch
-from fastnn.files.checkpoint_file import RunState, load_checkpoint, previous_path
+from fastnn.files.checkpoint_file import RunState, load_existing
 from fastnn.network import Network
 from fastnn.optim.config import TrainingConfig
 from fastnn.training.checkpoint import Checkpoint, check_same, continued, data_digests, end_of, restore, result_of
@@ -26,8 +26,7 @@ def saved_fit(checkpoint: Any, warm: bool) -> RunState | None:
     path = checkpoint.path if isinstance(checkpoint, Checkpoint) else checkpoint
     if not isinstance(path, (str, os.PathLike)):
         raise ValueError(f"checkpoint is a {type(path).__name__}, expected a path or a Checkpoint")
-    exists = os.path.lexists(path) or os.path.lexists(previous_path(path))
-    return load_checkpoint(path) if exists else None
+    return load_existing(path)
 
 
 def result_of_ended(

@@ -8,7 +8,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 
-from fastnn.backends.base import check_sample_weight
+from fastnn.backends.arguments import check_sample_weight
 from fastnn.checks import short
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError

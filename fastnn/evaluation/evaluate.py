@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn.backends import Backend, get_backend, reference
-from fastnn.backends.base import check_finite_inputs, check_targets
+from fastnn.backends.arguments import check_finite_inputs, check_targets
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError
 from fastnn.evaluation.metrics import ClassScores, confusion, per_class

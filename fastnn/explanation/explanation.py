@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from fastnn import evaluation
 from fastnn.backends import layerwise, reference
-from fastnn.backends.base import check_inputs
+from fastnn.backends.arguments import check_inputs
 from fastnn.checks import short
 from fastnn.datasets.arrays import as_array, feature_names
 from fastnn.errors import DataError

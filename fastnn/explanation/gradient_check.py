@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn.backends import Backend, get_backend, layerwise, reference
-from fastnn.backends.base import LossAndGradients, check_data
+from fastnn.backends.arguments import check_data
+from fastnn.backends.base import LossAndGradients
 from fastnn.checks import check_integer
 from fastnn.evaluation.evaluate import check_fit, data_for
 from fastnn.models import as_dataset, as_model

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from fastnn.backends import layerwise, reference
-from fastnn.backends.base import check_inputs
+from fastnn.backends.arguments import check_inputs
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
 from fastnn.network import ACTIVATIONS, Network

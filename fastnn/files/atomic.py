@@ -90,13 +90,10 @@ def _replace(target: _Target, data: bytes | bytearray | memoryview, needs_lock: 
                 if descriptor is not None:
                     _sync_folder(descriptor)
     except OSError as error:
-        reason = error.strerror or str(error)
-        if isinstance(error, FileNotFoundError) and not os.path.isdir(folder):
-            reason = f"the folder {display_path(folder)} does not exist"
         failure = f"cannot write {memoryview(data).nbytes} bytes"
         if in_place:
             failure = "the file is written, but its folder cannot be synced, so a power failure may undo that"
-        raise FileError(f"{display_path(path)}: {failure}: {reason}") from error
+        raise FileError(f"{display_path(path)}: {failure}: {_reason(error, folder)}") from error
     finally:
         if not in_place:
             with suppress(OSError):
@@ -112,13 +109,17 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     try:
         _create(temporary)
     except OSError as error:
-        reason = error.strerror or str(error)
-        if isinstance(error, FileNotFoundError) and not os.path.isdir(folder):
-            reason = f"the folder {display_path(folder)} does not exist"
-        raise FileError(f"{display_path(path)}: cannot write: {reason}") from error
+        raise FileError(f"{display_path(path)}: cannot write: {_reason(error, folder)}") from error
     finally:
         with suppress(OSError):
             os.unlink(temporary)
+
+
+def _reason(error: OSError, folder: str) -> str:
+    """Return why a file in `folder` cannot be written."""
+    if isinstance(error, FileNotFoundError) and not os.path.isdir(folder):
+        return f"the folder {display_path(folder)} does not exist"
+    return error.strerror or str(error)
 
 
 def _target(path: str | os.PathLike[str]) -> tuple[str, int | None]:

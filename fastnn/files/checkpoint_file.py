@@ -31,9 +31,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from fastnn.backends.base import EpochSums, TrainerState
-from fastnn.checks import display_path, is_integer, is_number, short
-from fastnn.datasets.files import open_binary
-from fastnn.errors import DataError, FileError, SettingsError
+from fastnn.checks import is_integer, is_number, short
+from fastnn.errors import DataError, FileError
 from fastnn.files.atomic import write_atomically
 from fastnn.files.network_part import KEYS, STANDARDIZATION, arrays_of, code_of, metadata_of, parse_skeleton
 from fastnn.files.tensor_file import (
@@ -42,6 +41,7 @@ from fastnn.files.tensor_file import (
     TensorType,
     check_metadata,
     code_of_dtype,
+    load_file,
     parse_json,
     read_arrays,
     read_header,
@@ -50,6 +50,8 @@ from fastnn.files.tensor_file import (
 from fastnn.models.model import are_sizes
 from fastnn.network import Network
 
+# The name of the checkpoint in the folder of a run.
+CHECKPOINT = "checkpoint.safetensors"
 _KEYS = {"1": KEYS | {"format", "format_version", "trainer", "run", "parts", "sha256"}}
 # The number of columns of the history: the fields of `EpochRecord`.
 N_METRICS = 7
@@ -145,9 +147,10 @@ def previous_path(path: str | os.PathLike[str]) -> Path:
 
 
 def write_checkpoint(path: str | os.PathLike[str], state: RunState) -> None:
-    """Write a checkpoint. The one before stays, under the name of `previous_path`, until the new one has been verified.
+    """Write a checkpoint, and keep the one before it under the name of `previous_path`.
 
-    Raises FileError if the file cannot be written, or if what is read back is not what was written.
+    Raises DataError if the state cannot be saved, and FileError if the file cannot be written, or if what is read back
+    is not what was written. The file that was there then stays.
     """
     content = _serialized(state)
     _read(io.BytesIO(content), len(content))  # a state that cannot be loaded must not replace one that can
@@ -191,32 +194,20 @@ def load_checkpoint(path: str | os.PathLike[str]) -> RunState:
     if isinstance(path, str | os.PathLike) and os.path.isdir(path):
         path = os.path.join(path, CHECKPOINT)
     try:
-        return _load(path)
+        return load_file(path, "checkpoint", _read)
     except (DataError, FileError) as error:
         try:
-            state = _load(previous_path(path))
+            state = load_file(previous_path(path), "checkpoint", _read)
         except (DataError, FileError, OSError, ValueError):  # ValueError: the path has a NUL or no name
             raise error from None
         warnings.warn(f"fastnn: {error}; using the checkpoint before it", RuntimeWarning, stacklevel=2)
         return state
 
 
-CHECKPOINT = "checkpoint.safetensors"
-"""The name of the checkpoint in the folder of a run."""
-
-
-def _load(path: str | os.PathLike[str]) -> RunState:
-    with open_binary(path) as file:
-        try:
-            return _read(file, os.fstat(file.fileno()).st_size)
-        except (DataError, SettingsError) as error:
-            text = str(error)  # may quote a long value of a damaged file
-            short_text = text if len(text) < 400 else f"{text[:200]} ... {text[-200:]}"
-            raise DataError(f"{display_path(path)}: {short_text}") from None
-        except MemoryError:
-            raise DataError(f"{display_path(path)}: the checkpoint does not fit in memory") from None
-        except OSError as error:
-            raise FileError(f"{display_path(path)}: cannot be read ({error.strerror or error})") from error
+def load_existing(path: str | os.PathLike[str]) -> RunState | None:
+    """Load a checkpoint as `load_checkpoint` does; return None if there is neither it nor the one before it."""
+    exists = os.path.lexists(path) or os.path.lexists(previous_path(path))
+    return load_checkpoint(path) if exists else None
 
 
 def _serialized(state: RunState) -> bytes:

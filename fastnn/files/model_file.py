@@ -34,8 +34,7 @@ import numpy as np
 
 from fastnn.checks import check_choice, display_path, short
 from fastnn.datasets.dataset import Dataset
-from fastnn.datasets.files import open_binary
-from fastnn.errors import DataError, FileError, SettingsError
+from fastnn.errors import DataError, SettingsError
 from fastnn.files.atomic import write_atomically
 from fastnn.files.network_part import (
     STANDARDIZATION,
@@ -45,7 +44,15 @@ from fastnn.files.network_part import (
     metadata_of,
     parse_skeleton,
 )
-from fastnn.files.tensor_file import check_metadata, check_tensors, parse_json, read_arrays, read_header, serialized
+from fastnn.files.tensor_file import (
+    check_metadata,
+    check_tensors,
+    load_file,
+    parse_json,
+    read_arrays,
+    read_header,
+    serialized,
+)
 from fastnn.models import Model, as_model
 from fastnn.models.model import are_sizes, checked_names
 from fastnn.network import ACTIVATIONS, Dense, Layer
@@ -173,17 +180,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     if isinstance(path, str | os.PathLike) and os.path.isdir(path):
         inside = os.path.join(path, "model.safetensors")
         path = inside if os.path.exists(inside) else path
-    name = display_path(path)
-    with open_binary(path) as file:
-        try:
-            return _read(file, os.fstat(file.fileno()).st_size)
-        except (DataError, SettingsError) as error:
-            text = str(error)  # may quote a long value of a damaged file
-            raise DataError(f"{name}: {text if len(text) < 400 else f'{text[:200]} ... {text[-200:]}'}") from None
-        except MemoryError:
-            raise DataError(f"{name}: the model does not fit in memory") from None
-        except OSError as error:
-            raise FileError(f"{name}: cannot be read ({error.strerror or error})") from error
+    return load_file(path, "model", _read)
 
 
 def checked(model: Model) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Skeleton(NamedTuple):
 
     @property
     def shapes(self) -> list[Shape]:
-        """The shapes of the input, of each layer's output."""
+        """The shapes of an input row and of each layer's output."""
         return list(chain_shapes(self.input_shape, self.layers))
 
     def types(self, code: str, is_standardised: bool) -> dict[str, TensorType]:
@@ -95,7 +95,7 @@ def parse_skeleton(metadata: Mapping[str, str]) -> Skeleton:
         raise DataError(f"the activations of its layers are {short(names)}, expected names, the last one identity")
     input_shape = parse_json(metadata["input_shape"], "input_shape")
     if not are_sizes(input_shape):
-        raise DataError(f"input_shape is {short(input_shape)}, expected sizes of 1 or more")
+        raise DataError(f"input_shape is {short(input_shape)}, expected sizes from 1 to 2**63 - 1")
     return make_skeleton(layers, tuple(input_shape), metadata)
 
 

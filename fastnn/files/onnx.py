@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.backends import reference
-from fastnn.backends.base import check_inputs
+from fastnn.backends.arguments import check_inputs
 from fastnn.checks import check_choice, display_path, short
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError, MissingDependencyError

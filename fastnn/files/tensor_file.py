@@ -18,14 +18,16 @@ one truncates the file.
 
 import json
 import math
-from collections.abc import Mapping, Set
+import os
+from collections.abc import Callable, Mapping, Set
 from hashlib import sha256
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 
-from fastnn.checks import short
-from fastnn.errors import DataError
+from fastnn.checks import display_path, short
+from fastnn.datasets.files import open_binary
+from fastnn.errors import DataError, FileError, SettingsError
 
 # The codes of the dtypes that may be in a file.
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -35,6 +37,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "U32": np.dtype("<u4"),
 }
 _MAX_HEADER = 1_000_000
+_Content = TypeVar("_Content")
 
 
 class TensorType(NamedTuple):
@@ -69,6 +72,24 @@ def serialized(metadata: Mapping[str, str], arrays: Mapping[str, np.ndarray]) ->
     text = json.dumps({**entries, "__metadata__": signed}, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # aligns the payload for readers that map the file into memory
     return len(text).to_bytes(8, "little") + text + payload
+
+
+def load_file(path: str | os.PathLike[str], kind: str, read: Callable[[BinaryIO, int], _Content]) -> _Content:
+    """Open a file and return what `read`, called with the file and its size, returns. Errors name the path.
+
+    kind: what the file should be, such as "model", for messages
+    """
+    name = display_path(path)
+    with open_binary(path) as file:
+        try:
+            return read(file, os.fstat(file.fileno()).st_size)
+        except (DataError, SettingsError) as error:
+            text = str(error)  # may quote a long value of a damaged file
+            raise DataError(f"{name}: {text if len(text) < 400 else f'{text[:200]} ... {text[-200:]}'}") from None
+        except MemoryError:
+            raise DataError(f"{name}: the {kind} does not fit in memory") from None
+        except OSError as error:
+            raise FileError(f"{name}: cannot be read ({error.strerror or error})") from error
 
 
 def read_header(file: BinaryIO, size: int, kind: str) -> Header:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from fastnn.backends import get_backend
-from fastnn.backends.base import check_finite_inputs
-from fastnn.checks import is_number, short
+from fastnn.backends.arguments import check_finite_inputs
+from fastnn.checks import is_count, is_number, short
 from fastnn.datasets.arrays import check_lengths
 from fastnn.datasets.convert import as_dataset
 from fastnn.datasets.dataset import Dataset
@@ -366,6 +366,6 @@ def _check_different(name: str, labels: list[Any]) -> None:
 
 
 def are_sizes(values: Any, n: int | None = None) -> bool:
-    """Return whether `values` is a list of `n` integers, each 1 or more; None: of one or more integers."""
+    """Return whether `values` is a list of `n` sizes (None: of one or more): integers from 1 to 2**63 - 1."""
     fits = isinstance(values, list) and len(values) == (n or max(1, len(values)))
-    return fits and all(type(size) is int and size > 0 for size in values)
+    return fits and all(type(size) is int and is_count(size) for size in values)

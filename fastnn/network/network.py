@@ -338,6 +338,22 @@ class Network:
         core.standardization = None
         return core
 
+    def check_arrays(self) -> None:
+        """Raise SettingsError unless the network still has as many arrays of numbers as its layers need.
+
+        The constructor has checked that, but a program may have given the attributes other values.
+        """
+        own, statistics = self._places[-1]
+        for name, count in (("weights", own.stop), ("biases", own.stop), ("statistics", statistics.stop)):
+            arrays = getattr(self, name)
+            if not isinstance(arrays, (tuple, list)) or len(arrays) != count:
+                found = f"{len(arrays)} arrays" if isinstance(arrays, (tuple, list)) else f"a {type(arrays).__name__}"
+                raise SettingsError(f"the {name} of the network are {found}, expected {count} arrays")
+            for number, array in enumerate(arrays, start=1):
+                if not isinstance(array, (np.ndarray, list)):
+                    found = type(array).__name__
+                    raise SettingsError(f"array {number} of the network's {name} is a {found}, expected an array")
+
     def chain(self) -> Iterator[tuple[Layer, Arrays]]:
         """Yield every layer with its arrays, first to last."""
         for layer, (own, statistics) in zip(self.layers, self._places, strict=True):
@@ -409,7 +425,7 @@ def chain_shapes(input_shape: Sequence[int], layers: Sequence[Layer]) -> tuple[S
     """Return the shape of an input row, and of each layer's output row."""
     shapes = [tuple(input_shape)]
     if not shapes[0] or not all(map(is_count, shapes[0])):
-        raise SettingsError(f"input_shape is {short(shapes[0])}, expected sizes of 1 or more")
+        raise SettingsError(f"input_shape is {short(shapes[0])}, expected sizes from 1 to 2**63 - 1")
     for layer in layers:
         shapes.append(layer.output_shape(shapes[-1]))
     return tuple(shapes)

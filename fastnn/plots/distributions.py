@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastnn.backends import layerwise, reference
-from fastnn.backends.base import check_inputs
+from fastnn.backends.arguments import check_inputs
 from fastnn.checks import check_integer
 from fastnn.datasets.arrays import as_array
 from fastnn.datasets.dataset import Dataset

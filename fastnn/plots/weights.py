@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from fastnn import evaluation
 from fastnn.backends import layerwise, reference
-from fastnn.backends.base import check_inputs
+from fastnn.backends.arguments import check_inputs
 from fastnn.checks import check_integer
 from fastnn.errors import DataError, SettingsError
 from fastnn.models import as_model

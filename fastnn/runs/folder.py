@@ -1,4 +1,4 @@
-"""Writes and reads a run folder: the model, its history, a JSON report and three figures."""
+"""Writes the folder of a run: the model, its history, a JSON report and figures."""
 
 import csv
 import io
@@ -7,10 +7,9 @@ import json
 import logging
 import os
 import platform
-import shlex
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -22,25 +21,21 @@ import numpy as np
 from fastnn.backends.warmup import compile_seconds
 from fastnn.checks import display_path
 from fastnn.datasets import Dataset
-from fastnn.datasets.splits import split_files
 from fastnn.errors import DataError, FileError
 from fastnn.evaluation.evaluate import ClassEvaluation, RegressionEvaluation, evaluate, evaluate_model
 from fastnn.explanation.diagnosis import diagnose
 from fastnn.files.atomic import is_temporary, write_atomically
-from fastnn.files.checkpoint_file import CHECKPOINT, RunState, load_checkpoint, previous_path
+from fastnn.files.checkpoint_file import CHECKPOINT, RunState, load_existing, previous_path
 from fastnn.files.lock import LOCK, FolderLock
 from fastnn.files.model_file import save
 from fastnn.models import Model
 from fastnn.network import Network
 from fastnn.runs.plan import Plan
-from fastnn.runs.recipes import get_recipe
-from fastnn.training.checkpoint import as_history
+from fastnn.runs.saved import HISTORY, REPORT, RUNNING, numbers, read_report
 from fastnn.training.history import EpochRecord, History
 from fastnn.training.train import EpochEnd, TrainingResult
 
-MODEL, HISTORY, REPORT = "model.safetensors", "history.csv", "report.json"
-# Why a run that has not ended, or was killed, stopped.
-RUNNING = "running"
+MODEL = "model.safetensors"
 CURVES, CONFUSION, MISTAKES, PREDICTIONS = "curves.png", "confusion.png", "mistakes.png", "predictions.png"
 RATES = "learning-rate.png"
 # A killed run leaves a model that is at most so many seconds, or an epoch, old. Writing one takes a few milliseconds.
@@ -73,7 +68,7 @@ class RunFolder:
             else:
                 self.path = Path(path)
                 if resumed:
-                    _read_report(self.path)
+                    read_report(self.path)
                 else:
                     self._create(self.path)
             self._lock = FolderLock(self.path)
@@ -127,9 +122,7 @@ class RunFolder:
 
     def state(self) -> RunState | None:
         """Return the state of the run that the folder has, or None if it was stopped before the first checkpoint."""
-        if os.path.lexists(self.checkpoint_path) or os.path.lexists(previous_path(self.checkpoint_path)):
-            return load_checkpoint(self.checkpoint_path)
-        return None
+        return load_existing(self.checkpoint_path)
 
     def begin(self, record: "RunRecord") -> None:
         """Write the report of a run that is running, so that it can continue if it is killed."""
@@ -139,7 +132,7 @@ class RunFolder:
 
     def check_data(self, record: "RunRecord") -> None:
         """Raise DataError unless the data are those that the run in the folder has begun with."""
-        recorded = _read_report(self.path)["data"]
+        recorded = read_report(self.path)["data"]
         for name, data in record.data.items():
             if data["sha256"] != recorded[name]["sha256"]:
                 raise DataError(
@@ -153,7 +146,7 @@ class RunFolder:
         Names have the path of a file as it was given, which the report must not show of every resumption. Other data,
         as with ``--force``, keep their own names.
         """
-        report, splits = _read_report(self.path), record.plan.splits
+        report, splits = read_report(self.path), record.plan.splits
         begun = report["data"]
         if any(data["sha256"] != begun[name]["sha256"] for name, data in record.data.items()):
             return record
@@ -354,7 +347,7 @@ def _report(result: TrainingResult, record: RunRecord) -> dict[str, Any]:
         "settings": {**record.settings, "learning_rate": result.config.learning_rate},
         "data": record.data,
         "notes": list(record.plan.notes),
-        "last_epoch": _numbers(history[-1]) if len(history) else None,
+        "last_epoch": numbers(history[-1]) if len(history) else None,
         "diagnosis": [],
         "versions": versions(),
         "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
@@ -393,7 +386,7 @@ def _csv(history: History) -> bytes:
     table = io.StringIO()
     rows = csv.DictWriter(table, list(EpochRecord.__annotations__), lineterminator="\n")
     rows.writeheader()
-    rows.writerows(map(_numbers, history))
+    rows.writerows(map(numbers, history))
     return table.getvalue().encode()
 
 
@@ -410,166 +403,3 @@ def versions() -> dict[str, str]:
 
 def _describe(data: Dataset) -> dict[str, Any]:
     return {"name": data.name, "samples": len(data), "inputs": data.images.shape[1], "sha256": data.digest()}
-
-
-def _numbers(record: EpochRecord) -> dict[str, float | None]:
-    """Return the metrics by name, with None for NaN: JSON has no NaN, and CSV writes None as an empty field."""
-    return {name: None if value != value else value for name, value in asdict(record).items()}
-
-
-# --- Reading a run folder ---
-_EXPECTED_FOLDER = "expected a run folder as fastnn train writes it"
-_EXPECTED_FILE = "expected a file as fastnn train writes it"
-_NUMBER = (float, int)
-_DATA = {"name": str, "samples": int, "inputs": int, "sha256": str}
-# Required entries of report.json and their types. A tuple lists alternatives; a list has any length.
-_SCHEMA = {
-    "network": str,
-    "stopped": str,
-    "backend": str,
-    "epochs": int,
-    "best_epoch": int,
-    "seconds": _NUMBER,
-    "settings": {"recipe": (str, type(None)), "files": (list, type(None)), "seed": int},
-    "data": {"train": _DATA, "validation": _DATA, "test": _DATA},
-    "versions": dict,
-    "machine": dict,
-}
-# Optional entries: the metrics of an evaluated run and the findings of its diagnosis.
-_OPTIONAL = {
-    "test_accuracy": _NUMBER,
-    "test_loss": _NUMBER,
-    "test_r2": (*_NUMBER, type(None)),
-    "test_rmse": _NUMBER,
-    "task": str,
-    "diagnosis": [{"name": str, "evidence": str, "advice": str}],
-}
-
-
-class SavedRun(NamedTuple):
-    """A run read from its folder."""
-
-    path: Path
-    history: History
-    report: dict[str, Any]  # the contents of report.json
-
-
-def read_run(path: str | os.PathLike[str]) -> SavedRun:
-    """Read history.csv and report.json from a run folder.
-
-    Raises FileError if there is no such folder, or one of the files cannot be read, and DataError if one is damaged.
-    """
-    folder = Path(path)
-    if not os.path.isdir(folder):
-        raise FileError(f"{display_path(folder)} is not a folder, {_EXPECTED_FOLDER}")
-    report = _read_report(folder)
-    if report["stopped"] == RUNNING:
-        return _read_running(folder, report)
-    return SavedRun(folder, _parse_history(_text(folder, HISTORY), folder / HISTORY), report)
-
-
-def _read_report(folder: Path) -> dict[str, Any]:
-    return _parse_report(_text(folder, REPORT), folder / REPORT)
-
-
-def _read_running(folder: Path, report: dict[str, Any]) -> SavedRun:
-    """Return a run that is running or was killed, as its last checkpoint has it; FileError without a whole epoch."""
-    state = load_checkpoint(folder) if os.path.lexists(folder / CHECKPOINT) else None
-    if state is None or not len(state.history):
-        raise FileError(
-            f"{display_path(folder)} has no whole epoch yet, expected one; continue the run with "
-            f"fastnn train --resume {shlex.quote(str(folder))}"
-        )
-    history = as_history(state.history)
-    found = {
-        "epochs": len(history),
-        "best_epoch": state.best_epoch,
-        "seconds": float(history.column("seconds").sum()),
-        "backend": state.backend,
-        "last_epoch": _numbers(history[-1]),
-    }
-    return SavedRun(folder, history, report | found)
-
-
-def load_test_data(run: SavedRun, files: Sequence[str | os.PathLike[str]] | None = None) -> Dataset:
-    """Load the test set of a run again, from the recorded files or from `files`, their new locations.
-
-    Raises FileError if a file cannot be read, and DataError if one is damaged or the test set is not the recorded one.
-    """
-    settings, expected = run.report["settings"], run.report["data"]["test"]
-    paths, seed, folder = files or settings["files"], settings["seed"], display_path(run.path)
-    reading = settings.get("reading", {})
-    try:
-        test = (split_files(paths, seed, **reading) if paths else get_recipe(settings["recipe"]).load(seed)).test
-    except FileError as error:
-        raise FileError(f"{error}; expected the data of {folder}; give their new location with --data") from None
-    if test.digest() != expected["sha256"]:
-        raise DataError(
-            f"{test.name}: the test set of {len(test):,} samples differs from that of {folder}, "
-            f"expected the {expected['samples']:,} samples of that run, unchanged"
-        )
-    return test
-
-
-def _text(folder: Path, name: str) -> str:
-    try:
-        return (folder / name).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise FileError(f"{display_path(folder)} has no {name}, {_EXPECTED_FOLDER}") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{display_path(folder / name)}: is not UTF-8 text, {_EXPECTED_FILE}") from None
-    except OSError as error:
-        raise FileError(f"{display_path(folder / name)}: cannot be read: {error.strerror or error}") from None
-
-
-def _parse_history(text: str, path: Path) -> History:
-    names = list(EpochRecord.__annotations__)
-    try:
-        header, *rows = csv.reader(io.StringIO(text)) if text else [[]]
-    except csv.Error as error:
-        raise DataError(f"{display_path(path)}: is not CSV ({error}), {_EXPECTED_FILE}") from None
-    if header != names:
-        raise DataError(f"{display_path(path)}: line 1 is {','.join(header)[:80]!r}, expected {','.join(names)}")
-    records = []
-    for line, row in enumerate(rows, start=2):
-        try:
-            epoch, *metrics = (float(field) if field else float("nan") for field in row)
-            records.append(EpochRecord(int(epoch), *metrics))
-        except (TypeError, ValueError, OverflowError):
-            found = f"line {line} is {','.join(row)[:80]!r}"
-            raise DataError(f"{display_path(path)}: {found}, expected {len(names)} numbers") from None
-    if not records:
-        raise DataError(f"{display_path(path)}: has no epochs, expected one line per epoch")
-    return History(records)
-
-
-def _parse_report(text: str, path: Path) -> dict[str, Any]:
-    try:
-        report = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{display_path(path)}: is not JSON ({error}), {_EXPECTED_FILE}") from None
-    whole = f"{display_path(path)}: the report"
-    data = report.get("data") if isinstance(report, dict) else None
-    if isinstance(data, dict) and "watched" in data:  # the name of the validation data in older reports
-        data["validation"] = data.pop("watched")
-    _check(report, _SCHEMA, whole)
-    _check(report, {name: part for name, part in _OPTIONAL.items() if name in report}, whole)
-    settings = report["settings"]
-    if settings["recipe"] is None and settings["files"] is None:
-        raise DataError(f"{display_path(path)}: settings name neither recipe nor files, expected one of them")
-    _check(settings["files"] or [], [str], f"{whole}'s files")
-    return report
-
-
-def _check(value: Any, schema: Any, name: str) -> None:
-    """Raise a DataError that names the entry if `value` does not have the keys and types of `schema`."""
-    types = type(schema) if isinstance(schema, (dict, list)) else schema
-    if not isinstance(value, types) or isinstance(value, bool):
-        expected = " or ".join(each.__name__ for each in (types if isinstance(types, tuple) else (types,)))
-        raise DataError(f"{name} is {type(value).__name__}, expected {expected}, as fastnn train writes it")
-    for key, part in schema.items() if isinstance(schema, dict) else ():
-        if key not in value:
-            raise DataError(f"{name} has no {key}, expected it as fastnn train writes it")
-        _check(value[key], part, f"{name}'s {key}")
-    for element in value if isinstance(schema, list) else ():
-        _check(element, schema[0], name)

@@ -18,7 +18,8 @@ from fastnn.evaluation.evaluate import ClassEvaluation, RegressionEvaluation, da
 from fastnn.files.atomic import write_atomically
 from fastnn.files.model_file import Model, load
 from fastnn.network import Network
-from fastnn.runs.folder import MODEL, SavedRun, load_test_data, read_run
+from fastnn.runs.folder import MODEL
+from fastnn.runs.saved import SavedRun, load_test_data, read_run
 from fastnn.training.history import History
 
 PAGE = "report.html"

@@ -14,9 +14,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from fastnn.backends import backend_name, get_backend
 from fastnn.backends.base import TrainerState
-from fastnn.backends.threads import resolve_threads
 from fastnn.checks import check_choice, check_number, display_path
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError, FileError, SettingsError
@@ -50,8 +48,8 @@ class Checkpoint:
     Parameters
     ----------
     path : str or path
-        The file; the usual suffix is ``.safetensors``. The checkpoint before the last one stays beside it, as
-        ``<stem>.previous.safetensors``, until the new one has been verified.
+        The file; the usual suffix is ``.safetensors``. The checkpoint before the last one is kept beside it, as
+        ``<stem>.previous.safetensors``, until the run ends by itself.
     every : float
         The interval, above 0: a checkpoint is written when it has passed. Writes are at least two seconds apart, and
         take less than 1 % of the training time. The end of a run, whatever ends it, writes the newest state.
@@ -209,11 +207,11 @@ class Saver:
         return (since if self._checkpoint.unit == "seconds" else self._since_write[self._checkpoint.unit]) >= every
 
     def finish(self, stopped: str, make_mark: Callable[[dict[str, dict[str, Any]]], Mark] | None = None) -> None:
-        """Write the last state of a run that has ended: that of `make_mark`, or else the last copy.
+        """Write the last state of a run that has ended.
 
-        After a run that ended by itself, the checkpoint before the last one is removed.
-
-        The weights of a run that diverged may have been large for some batches, so it goes back to a whole epoch.
+        After a run that ended by itself, this is the state of `make_mark`, and the checkpoint before it is removed.
+        Otherwise, it is the last copy; after a divergence the last one of a whole epoch, because the weights may have
+        been huge for some batches.
         """
         if self._checkpoint is None:
             return
@@ -247,8 +245,9 @@ class Saver:
         self._since_write = dict.fromkeys(self._since_write, 0)
 
     def _state(self, mark: Mark, stopped: str) -> RunState:
+        about = self._about()
         return replace(
-            self._about(),
+            about,
             network=mark.network,
             kept=mark.kept,
             trainer=mark.trainer,
@@ -256,7 +255,7 @@ class Saver:
             best_epoch=mark.best_epoch,
             seconds=mark.seconds,
             order=mark.order,
-            parts={**self._about().parts, **mark.parts},
+            parts={**about.parts, **mark.parts},
             stopped=stopped,
         )
 
@@ -376,15 +375,6 @@ def check_same(
         warnings.warn(message, RuntimeWarning, stacklevel=3)
 
 
-def check_ended(
-    state: RunState, network: Network, data: Dataset, validation: Dataset | None, config: TrainingConfig, force: bool
-) -> None:
-    """Do what `check_same` does for a run without sample weights that has ended."""
-    config = continued(state, config, {"threads": resolve_threads(config.threads)})
-    backend = backend_name(get_backend(config.backend))
-    check_same(state, network, config, backend, data_digests(data, None, validation), force)
-
-
 def _check_network(state: RunState, network: Network) -> None:
     """Raise SettingsError unless the network has the layers, the dtype and the inputs of the run."""
     mine, other = ((each.layers, each.shapes, each.dtype, each.output) for each in (state.network, network))
@@ -425,7 +415,7 @@ def _changed_settings(state: RunState, config: TrainingConfig, backend: str) -> 
         before["threads"] = now["threads"]  # the bits do not depend on them
     if state.stopped == "diverged":
         before["learning_rate"] = now["learning_rate"]
-    if _has_same_rates(state, config):
+    if config.epochs >= state.trainer.epochs - state.first and _has_same_rates(state, config):
         before["epochs"] = now["epochs"]
     was = TrainingConfig.from_dict({"early_stopping": before["early_stopping"]}).early_stopping
     stopping = config.early_stopping

@@ -6,7 +6,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from fastnn.backends.base import Backend, EpochResult, Trainer, TrainerState, TrainingData
+from fastnn.backends.arguments import TrainingData
+from fastnn.backends.base import Backend, EpochResult, Trainer, TrainerState
 from fastnn.errors import SettingsError
 from fastnn.interruptible import PER_DRAW, interruptible
 from fastnn.network import Network

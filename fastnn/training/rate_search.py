@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from fastnn.backends import get_backend, reference
-from fastnn.backends.base import Trainer, TrainingData, check_config, check_sample_weight
+from fastnn.backends.arguments import TrainingData, check_config, check_sample_weight
+from fastnn.backends.base import Trainer
 from fastnn.backends.threads import resolve_threads
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError, SettingsError

@@ -1,4 +1,4 @@
-"""`TrainingResult`, and the exception that carries it when Ctrl-C interrupts a run."""
+"""`TrainingResult`, and the exception that carries it after Ctrl-C."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,13 +25,14 @@ class TrainingResult:
     best_epoch : int
         The epoch whose weights `network` has: with early stopping the best one, otherwise the last.
     stopped : str
-        Why the run ended: "epochs" (all of them ran), "early" (early stopping), "callback", "interrupted" or
-        "diverged". L-BFGS may also end with "converged", or with "stalled" if its line search finds no lower loss.
+        Why the run ended: "epochs" (all of them ran), "early" (early stopping), "callback", "interrupted", "diverged"
+        or "failed" (another exception). L-BFGS may also end with "converged", or with "stalled" if its line search
+        finds no lower loss.
     backend : str
         The backend that trained: "numba" or "numpy".
     state : TrainerState or None
-        The optimizer's state, for `train(resume=...)`. None if `network` is not the network of the last epoch, if the
-        run was interrupted or diverged, and for L-BFGS.
+        The optimizer's state, for `train(resume=...)`. None if `network` is not the network of the last epoch, if an
+        exception ended the run, and for L-BFGS.
     loss : float
         The loss of the last epoch. If L-BFGS converged before its first iteration, the initial loss.
     config : TrainingConfig

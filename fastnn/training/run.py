@@ -143,8 +143,9 @@ class Run:
         self._current = current
         evaluated, loss, accuracy = None, NAN, NAN
         if self._held_out is not None:
-            evaluated = evaluate_logits(current.core, self._held_out, job.engine, config.threads)
-            penalty = current.l2_penalty(config.l2_of_batch(len(self._held_out)))
+            with np.errstate(over="ignore", invalid="ignore"):  # the loss shows whether the run diverges
+                evaluated = evaluate_logits(current.core, self._held_out, job.engine, config.threads)
+                penalty = current.l2_penalty(config.l2_of_batch(len(self._held_out)))
             loss, accuracy = evaluated.loss + penalty, evaluated.accuracy
         record = EpochRecord(epoch, rate, result.loss, result.accuracy, loss, accuracy, seconds)
         history.append(record)

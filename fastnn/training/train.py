@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from fastnn.backends import backend_name, get_backend
-from fastnn.backends.base import TrainerState, TrainingData, check_config, check_sample_weight
+from fastnn.backends.arguments import TrainingData, check_config, check_sample_weight
+from fastnn.backends.base import TrainerState
 from fastnn.backends.threads import BLAS_LIMIT, resolve_threads
 from fastnn.checks import is_number
 from fastnn.datasets.dataset import Dataset

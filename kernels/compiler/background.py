@@ -118,7 +118,7 @@ def compile_apart(dispatcher: Any) -> Any:
         return dispatcher
 
     def compile(signature):
-        if _is_compiling() or _ending:
+        if _is_compiling() or _ending or _is_importing(dispatcher):
             return compile_here(signature)
         key = id(dispatcher), signature
         job = _jobs.setdefault(key, _Job(key, compile_here))
@@ -171,6 +171,12 @@ def _is_compiling() -> bool:
         return global_compiler_lock.is_locked()
     except (ImportError, AttributeError):  # another version of Numba: compile in the calling thread
         return True
+
+
+def _is_importing(dispatcher: Any) -> bool:
+    """Whether the kernel's module is being imported. Pickling the kernel in another thread would wait for that."""
+    spec = getattr(sys.modules.get(getattr(dispatcher, "__module__", "")), "__spec__", None)
+    return getattr(spec, "_initializing", False)
 
 
 def _finish() -> None:

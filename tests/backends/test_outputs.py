@@ -6,7 +6,8 @@ from scipy.special import expit
 from sklearn.metrics import log_loss, mean_squared_error
 
 from fastnn.backends import compiled, reference
-from fastnn.backends.base import TrainerState, check_run
+from fastnn.backends.arguments import check_run
+from fastnn.backends.base import TrainerState
 from fastnn.errors import DataError
 from fastnn.explanation.gradient_check import check_gradients
 from fastnn.network import Network

@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse
 
 from fastnn.backends import compiled, reference
-from fastnn.backends.base import check_run
+from fastnn.backends.arguments import check_run
 from fastnn.backends.compiled import inputs
 from fastnn.backends.compiled.inputs import NonzeroInputs
 from fastnn.kernels.inputs.row_blocks import ROW_BLOCK

@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse
 
 from fastnn.backends import compiled, reference
-from fastnn.backends.base import check_inputs
+from fastnn.backends.arguments import check_inputs
 from fastnn.backends.compiled import fused
 from fastnn.backends.compiled.layout import to_csr
 from fastnn.datasets import Dataset

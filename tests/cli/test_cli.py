@@ -18,7 +18,7 @@ from fastnn.cli.command import main
 from fastnn.datasets import Dataset
 from fastnn.training.history import EpochRecord
 
-NETWORK_FILES = {"model.safetensors", "history.csv", "report.json"}
+RUN_FILES = {"model.safetensors", "history.csv", "report.json", "checkpoint.safetensors"}
 PICTURES = {"curves.png", "confusion.png", "mistakes.png"}
 
 
@@ -78,7 +78,7 @@ def run(tmp_path_factory):
 
 def test_train_writes_the_files_of_a_run(run):
     folder, _ = run
-    assert _names(folder) == NETWORK_FILES | PICTURES
+    assert _names(folder) == RUN_FILES | PICTURES
     for name in PICTURES:
         with Image.open(folder / name) as picture:
             assert min(picture.size) > 300
@@ -346,7 +346,7 @@ def test_divergence_gives_one_line_and_keeps_the_last_good_network(tmp_path, cap
     err = capsys.readouterr().err
     assert "fastnn: training diverged in epoch 2" in err
     assert "the network after epoch 1 is in" in err
-    assert _names(out) == NETWORK_FILES
+    assert _names(out) == RUN_FILES
     report = json.loads((out / "report.json").read_text())
     assert (report["stopped"], report["epochs"]) == ("diverged", 1)
     assert report.keys() & {"test_accuracy", "test_loss", "per_class", "confusion"} == set()
@@ -361,15 +361,15 @@ def test_divergence_gives_one_line_and_keeps_the_last_good_network(tmp_path, cap
 @pytest.mark.parametrize(("sent", "code", "word"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")])
 def test_a_signal_ends_the_run_after_its_last_whole_epoch(sent, code, word, tmp_path):
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "fastnn", "train", "--epochs", "100000", "--recipe", "digits", "--out", str(out)]
+    command = [sys.executable, "-m", "fastnn", "train", "--epochs", "20000", "--recipe", "digits", "--out", str(out)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    for _ in range(5):
+    for _ in range(2):  # a line every 100 epochs
         assert process.stderr.readline().startswith("epoch")
     process.send_signal(getattr(signal, sent))
     out_text, err = process.communicate(timeout=30)
     assert (process.returncode, out_text) == (code, "")
     assert err.splitlines()[-1] == f"fastnn: {word}"
-    assert _names(out) == NETWORK_FILES
+    assert _names(out) - {"checkpoint.previous.safetensors"} == RUN_FILES
     assert json.loads((out / "report.json").read_text())["stopped"] == "interrupted"
     epochs = len((out / "history.csv").read_text().splitlines()) - 1
     assert f"after epoch {epochs} is in" in err
@@ -380,13 +380,12 @@ def test_a_signal_ends_the_run_after_its_last_whole_epoch(sent, code, word, tmp_
 def test_a_killed_run_leaves_its_last_checkpoint(tmp_path):
     out = tmp_path / "run"
     program = (
-        "import fastnn.runs.folder, sys; fastnn.runs.folder.SECONDS_BETWEEN_CHECKPOINTS = 0.0\n"
+        "import fastnn.runs.folder, sys; fastnn.runs.folder.SECONDS_BETWEEN_MODELS = 0.0\n"
         "from fastnn.cli import main; main(sys.argv[1:])"
     )
-    command = [sys.executable, "-c", program, "train", "--epochs", "100000", "--recipe", "digits", "--out", str(out)]
+    command = [sys.executable, "-c", program, "train", "--epochs", "20000", "--recipe", "digits", "--out", str(out)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        for _ in range(5):
-            process.stderr.readline()
+        process.stderr.readline()  # after 100 epochs
         time.sleep(0.2)
         process.kill()
     assert fastnn.load(out / "model.safetensors").network.sizes == (64, 32, 32, 10)

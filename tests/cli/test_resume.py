@@ -11,7 +11,7 @@ from fastnn import load, load_checkpoint
 from fastnn.cli.command import main
 from fastnn.files.checkpoint_file import previous_path
 from fastnn.runs import folder as folder_module
-from fastnn.runs.folder import read_run
+from fastnn.runs.saved import read_run
 
 pytestmark = pytest.mark.usefixtures("copies_after_every_batch")
 
@@ -166,6 +166,29 @@ def test_what_does_not_match_is_refused_and_forced(stopped, tmp_path, capsys):
     assert "batch_size was 32, found 16: the result is not that of one run" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_a_run_that_has_ended_keeps_its_settings(backend, tmp_path, capsys):
+    """Its report states the settings with which it was trained."""
+    run = tmp_path / "run"
+    assert _train(*RUN[:-1], backend, "--out", run) == 0
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    for arguments, words in (
+        (["--batch-size", "16"], "batch_size was 32, found 16; --force continues nevertheless"),
+        (["--learning-rate", "0.5"], "learning_rate was 0.1, found 0.5; --force continues nevertheless"),
+    ):
+        capsys.readouterr()
+        assert _train("--resume", run, *arguments, "--quiet") == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert words in line
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+    assert _train("--resume", run, "--quiet") == 0
+    capsys.readouterr()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert _train("--resume", run, "--batch-size", "16", "--force", "--quiet") == 0
+    assert "batch_size was 32, found 16: the result is not that of one run" in capsys.readouterr().err
+
+
 def test_wrong_folders_are_refused_in_one_line(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
@@ -194,6 +217,16 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before(stopped, tmp_path, c
         assert _train("--resume", stopped) == 0
     assert "was changed or damaged" in capsys.readouterr().err
     assert _files(stopped) == _files(tmp_path / "whole")
+
+
+def test_a_run_that_has_ended_is_not_shortened(tmp_path, capsys):
+    run = tmp_path / "run"
+    assert _train(*RUN, "--out", run) == 0
+    before = (run / "report.json").read_bytes()
+    capsys.readouterr()
+    assert _train("--resume", run, "--epochs", 2) == 2
+    assert "epochs was 3, found 2" in capsys.readouterr().err
+    assert (run / "report.json").read_bytes() == before
 
 
 def test_a_run_stopped_before_its_first_step_leaves_nothing(tmp_path, stop_after):

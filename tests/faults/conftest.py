@@ -7,7 +7,7 @@ import os
 import random
 from collections import Counter
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 import pytest
 
@@ -17,8 +17,8 @@ FULL = 100
 class Faults:
     """The number of cases to try, their random generators, and the counts for the summary."""
 
-    def __init__(self, times, folder):
-        self.times, self._folder, self.counts = times, folder, Counter()
+    def __init__(self, times):
+        self.times, self.counts = times, Counter()
 
     def cases(self, usual):
         """Return the numbers of the cases to try, where `usual` is how many a run without options tries."""
@@ -30,7 +30,7 @@ class Faults:
 
     def keep(self, name, data):
         """Save the bytes of a case that failed, and return the path."""
-        folder = self._folder() / "faults"
+        folder = Path(gettempdir(), "fastnn-faults")  # the folders of pytest are removed after a few runs
         folder.mkdir(exist_ok=True)
         (folder / name).write_bytes(data)
         return folder / name
@@ -40,12 +40,10 @@ _FAULTS = pytest.StashKey()
 
 
 @pytest.fixture(scope="session")
-def faults(request, tmp_path_factory):
+def faults(request):
     """The `Faults` of the session."""
     given = request.config.getoption("--faults")
-    found = request.config.stash[_FAULTS] = Faults(
-        FULL if given == "full" else float(given), tmp_path_factory.getbasetemp
-    )
+    found = request.config.stash[_FAULTS] = Faults(FULL if given == "full" else float(given))
     return found
 
 

@@ -23,7 +23,7 @@ from PIL import Image
 import fastnn
 from fastnn.cli.command import parser
 from fastnn.files.checkpoint_file import RunState, write_checkpoint
-from fastnn.runs.folder import HISTORY, REPORT, read_run
+from fastnn.runs.saved import HISTORY, REPORT, read_run
 from tests.faults import mutations
 from tests.faults.mutations import Structure
 

@@ -294,6 +294,50 @@ def test_a_network_given_arrays_of_another_shape_is_refused(case, warm):
         _refused(FastnnError, call)
 
 
+@BACKENDS
+@pytest.mark.parametrize("layers", [[Dense(9), Dense(10)], [Dense(9, "identity"), BatchNorm("relu"), Dense(10)]])
+@pytest.mark.parametrize("name", ["weights", "biases", "statistics"])
+@pytest.mark.parametrize("value", [None, 5, "ab", {}, (1,), (np.ones(9),) * 4], ids=repr)
+def test_other_values_in_the_place_of_a_networks_arrays_are_refused(value, name, layers, backend):
+    network, (images, labels) = Network.initialize((40,), layers), _data()
+    setattr(network, name, value)
+    for call in (
+        lambda: backend.predict_proba(network, images),
+        lambda: backend.predict_logits(network, images),
+        lambda: backend.trainer(network, images, labels, SGD()),
+        lambda: backend.loss_and_gradients(network, images, labels),
+    ):
+        assert name in _refused(SettingsError, call)
+
+
+@BACKENDS
+@pytest.mark.parametrize("layers", [None, [Dense(9, "identity"), BatchNorm("relu"), Dense(10)]])
+@pytest.mark.parametrize(
+    ("order", "batch_size", "batches", "error"),
+    [
+        (np.arange(40).reshape(20, 2), 10, None, ValueError),
+        (np.arange(40.0), 10, None, ValueError),
+        (np.arange(40) > 3, 10, None, ValueError),
+        (np.int64(3), 10, None, ValueError),
+        (np.arange(0), 10, None, ValueError),
+        (np.arange(40), 0, None, ValueError),
+        (np.arange(40), 10, range(1, 4), ValueError),
+        (np.arange(40), 10, range(0, 5), ValueError),
+        (np.arange(40), 10, range(0, 0), ValueError),
+        (np.arange(40), 10, range(0, 4, 2), ValueError),
+        (np.arange(261, 301), 10, None, IndexError),
+        (np.arange(-1, 39), 10, None, IndexError),
+        (np.arange(40, dtype=np.uint64) + 2**63, 10, None, IndexError),
+    ],
+)
+def test_a_bad_order_of_an_epoch_is_refused_and_changes_nothing(order, batch_size, batches, error, layers, backend):
+    network, (images, labels) = _network() if layers is None else Network.initialize((40,), layers), _data()
+    trainer = backend.trainer(network, images, labels, SGD())
+    _refused(error, trainer.run_epoch, order, batch_size, 0.1, batches)
+    assert_same_bits(trainer.network().weights, network.weights)
+    assert trainer.state().steps == 0
+
+
 def test_a_shape_that_is_changed_in_place_and_back_is_noticed_both_times():
     network, (images, _) = _network(), _data()
     expected = compiled.predict_proba(network, images)
@@ -474,6 +518,22 @@ def test_an_operation_is_that_of_the_reference_or_refused(name, form, dtype):
             assert found[-1].dtype == wanted.dtype.newbyteorder("=")
             _assert_close(found, expected, digits)
         assert found is not None or form not in ACCEPTED, changed
+
+
+@BACKENDS
+@pytest.mark.parametrize("logits", [np.ones((4, 3), bool), np.ones((4, 0), np.float32), np.ones(4, np.float32)])
+def test_logits_that_are_no_numbers_or_have_no_columns_are_refused(backend, logits):
+    with_rows = np.zeros(4, np.int64)
+    assert "logits" in _refused(DataError, backend.softmax, logits)
+    assert "logits" in _refused(DataError, backend.softmax_cross_entropy, logits, with_rows)
+    if logits.ndim == 2:
+        assert "logits" in _refused(DataError, backend.squared_error, logits, logits)
+
+
+@BACKENDS
+@pytest.mark.parametrize("logits", [np.ones((4, 3), np.int64), np.ones((4, 3), np.float16), np.ones((0, 3))])
+def test_a_loss_needs_rows_of_a_dtype_that_can_hold_its_gradient(backend, logits):
+    assert "float32 or float64, and rows" in _refused(DataError, backend.squared_error, logits, logits)
 
 
 @BACKENDS

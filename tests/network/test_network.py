@@ -73,7 +73,7 @@ BAD = {
     "activations": (lambda: Network.initialize((5, 4, 2), activation=["relu", "relu"]), "2 activations, expected one"),
     "input shape": (
         lambda: Network.initialize((0,), [Dense(2)]),
-        r"input_shape is \(0,\), expected sizes of 1 or more",
+        r"input_shape is \(0,\), expected sizes from 1 to",
     ),
     "a missing array": (lambda: Network([np.ones((5, 2))], [np.ones(2)], layers=LAYERS), "1 weights, expected 4"),
     "a shape": (

@@ -18,8 +18,8 @@ from fastnn import evaluation
 from fastnn.cli.command import main
 from fastnn.errors import DataError, FileError
 from fastnn.runs import report
-from fastnn.runs.folder import read_run
 from fastnn.runs.report import write_report
+from fastnn.runs.saved import read_run
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 
@@ -150,22 +150,22 @@ def test_alt_texts_state_the_result_of_a_picture(page, run):
     assert f"the most frequent error is {true} predicted as {predicted}, {counts.max()} times" in words[1]
 
 
-def test_the_same_run_gives_the_same_bytes(run, tmp_path):
+def test_the_same_run_gives_the_same_bytes(page, run, tmp_path):
     again = write_report(run, tmp_path / "again.html")
     assert again.read_bytes() == (run / "report.html").read_bytes()
 
 
-def test_findings_are_on_the_page_and_escaped(run, copy):
+def test_findings_are_on_the_page_and_escaped(page, copy):
     advice = "<script>alert(1)</script> & 'more'"
     with _edited(copy) as saved:
         saved["diagnosis"] = [{"name": "overfitting", "evidence": "1 < 2", "advice": advice}]
         saved["settings"]["schedule"] = '"><img src=x onerror=alert(1)>'
-    page = Page(write_report(copy))
-    assert page.texts["h2"][0] == "Diagnosis"
-    assert page.texts["li"][-1] == f"overfitting: 1 < 2. {advice}."
-    assert '"><img src=x onerror=alert(1)>' in page.texts["td"]
-    assert page.named("script") == []
-    assert len(page.named("img")) == len(Page(run / "report.html").named("img"))
+    found = Page(write_report(copy))
+    assert found.texts["h2"][0] == "Diagnosis"
+    assert found.texts["li"][-1] == f"overfitting: 1 < 2. {advice}."
+    assert '"><img src=x onerror=alert(1)>' in found.texts["td"]
+    assert found.named("script") == []
+    assert len(found.named("img")) == len(page.named("img"))
 
 
 def test_moved_data_files_are_found_with_the_data_option(tmp_path, capsys, monkeypatch):

@@ -211,6 +211,17 @@ def test_divergence_names_the_epoch_and_keeps_the_last_finite_network(digits, ba
     np.testing.assert_array_equal(result.network.weights[0], one_epoch.network.weights[0])
 
 
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_a_run_that_diverges_gives_no_warnings_from_its_validation(digits, backend):
+    """After the first step, the weights are finite, but the loss of the validation data is not."""
+    network = Network.initialize((64, 16, 10), input_scale=1 / 16, output="identity")
+    targets = Dataset(digits.images, np.eye(10)[digits.labels])
+    settings = {"learning_rate": 1e9, "validation": 0.2, "batch_size": None, "l2": 1e-3, "backend": backend}
+    with pytest.raises(DivergenceError) as caught:  # a warning would be another error
+        train(network, targets, epochs=3, **settings)
+    assert len(caught.value.result.history) >= 1
+
+
 @pytest.mark.parametrize(("settings", "error", "words"), [  # test_config has the ranges of the settings
     ({"epochs": 1.5}, SettingsError, "epochs is 1.5, expected a whole number, 1 or more"),
     ({"learning_rate": "0.1"}, SettingsError, "learning_rate is '0.1', expected a finite number greater"),

@@ -9,17 +9,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from fastnn.backends import layerwise
-from fastnn.backends.base import (
-    EpochResult,
-    EpochSums,
-    LossAndGradients,
-    Objective,
-    TrainerState,
-    TrainingData,
-    check_data,
-    check_run,
-    check_shapes,
-)
+from fastnn.backends.arguments import TrainingData, check_data, check_order, check_run, check_shapes
+from fastnn.backends.base import EpochResult, EpochSums, LossAndGradients, Objective, TrainerState
 from fastnn.backends.compiled import operations
 from fastnn.backends.compiled.inputs import NonzeroInputs
 from fastnn.backends.compiled.layout import (
@@ -170,16 +161,10 @@ class Trainer:
     ) -> EpochResult:
         """Train for one epoch on the rows `order`, as `fastnn.backends.base.Trainer.run_epoch` describes.
 
-        Raises ValueError if `order` is empty or `batch_size` less than 1, and IndexError if a row is outside the data.
+        The errors are those of `check_order`.
         """
-        if not len(order) or batch_size < 1:
-            raise ValueError(f"order of {len(order)} rows, batch_size {batch_size}: expected 1 or more of each")
+        batches, rows = check_order(order, batch_size, batches, self._sums.batches, self._n_samples)
         n_rows, n_batches = len(order), -(-len(order) // batch_size)
-        batches = range(self._sums.batches, n_batches) if batches is None else batches
-        # A copy, because the kernel trusts the row numbers, and the caller or another thread may change the array.
-        rows = np.array(order[batches.start * batch_size : batches.stop * batch_size], np.int64)
-        if not (rows.min() >= 0 and rows.max() < self._n_samples):
-            raise IndexError(f"order has rows outside 0 to {self._n_samples - 1}")
         is_whole = n_rows == self._n_samples <= batch_size and self._are_different(rows)
         self._prepare(n_rows, batch_size, is_whole)
         if self._form() == ROW_BLOCKS:
@@ -239,12 +224,8 @@ class Trainer:
             keep_prob=real(1 - config.dropout),
             scale=real(1 / (1 - config.dropout)),
         )
-        work.results[:] = (
-            self._sums.loss,
-            self._sums.counted,
-            self._sums.correct,
-            -1,
-        )  # LOSS, COUNTED, CORRECT, FAILED
+        _, loss, counted, correct = self._sums
+        work.results[[block.LOSS, block.COUNTED, block.CORRECT, block.FAILED]] = loss, counted, correct, -1
         by_rows = isinstance(work, WorkByRows)
         kernel = run_epoch_by_rows if by_rows else run_epoch_by_units
         # Threads beyond the number of panels of a layer, or of chunks of a batch, would only wait.

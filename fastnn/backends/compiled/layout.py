@@ -76,7 +76,7 @@ def hold(array: np.ndarray) -> "weakref.ref[np.ndarray]":
 def readonly_view(array: np.ndarray) -> np.ndarray:
     """A read-only view of a contiguous array."""
     view = array.view()
-    view.flags.writeable = False
+    view.setflags(write=False)  # predicting one row takes microseconds: this is faster than `view.flags`
     return view
 
 
@@ -94,15 +94,12 @@ def checked_arrays(network: Network) -> tuple[list[np.ndarray], list[np.ndarray]
     Raises SettingsError unless they have the shapes of the layers. `Network` has checked that, but its attributes can
     be given other arrays, and an array can get another shape or dtype in place. The views cannot.
     """
-    given, shapes = (network.weights, network.biases), [*pairwise(network.sizes)]
-    if any(not isinstance(arrays, (tuple, list)) or len(arrays) != len(shapes) for arrays in given):
-        counts = [len(each) if isinstance(each, (tuple, list)) else f"a {type(each).__name__} of" for each in given]
-        raise SettingsError(f"{counts[0]} weights and {counts[1]} biases, expected {len(shapes)} of each")
-    weights, biases = ([np.asarray(array).view() for array in arrays] for arrays in given)
+    network.check_arrays()
+    weights, biases = ([np.asarray(each).view() for each in arrays] for arrays in (network.weights, network.biases))
     dtype = weights[0].dtype
     if dtype not in REAL_DTYPES:
         raise SettingsError(f"layer 1: weight of dtype {dtype}, expected float32 or float64")
-    for number, (weight, bias, shape) in enumerate(zip(weights, biases, shapes, strict=True), start=1):
+    for number, (weight, bias, shape) in enumerate(zip(weights, biases, pairwise(network.sizes), strict=True), start=1):
         for name, array, expected in (("weight", weight, shape), ("bias", bias, shape[1:])):
             if array.shape != expected or array.dtype.kind not in "buif":
                 found = f"shape {array.shape}, dtype {array.dtype}"

@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 
 from fastnn.backends import reference
-from fastnn.backends.base import check_labels, check_numbers, check_sample_weight, check_shapes, named_losses
+from fastnn.backends.arguments import (
+    check_labels,
+    check_logits,
+    check_logits_of_loss,
+    check_numbers,
+    check_sample_weight,
+    check_shapes,
+)
+from fastnn.backends.base import named_losses
 from fastnn.backends.compiled.layout import REAL_DTYPES, as_readonly
 from fastnn.backends.reference import activate, activate_backward
 from fastnn.backends.threads import resolve_threads
@@ -70,7 +78,7 @@ def relu_backward(dout: np.ndarray, out: np.ndarray) -> np.ndarray:
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Return the softmax of each row."""
-    _check_logits(logits)
+    check_logits(logits)
     if not _have_kernels(logits):
         return _by_reference(reference.softmax, logits)
     out = np.empty(logits.shape, logits.dtype)
@@ -89,9 +97,7 @@ def mean_loss(
     code = losses.OUTPUT_CODES.get(output)
     if code is None:
         return reference.mean_loss(output, logits, targets, sample_weight, smoothing)
-    _check_logits(logits)
-    if not len(logits) or logits.dtype not in REAL_DTYPES:
-        raise DataError(f"logits are {logits.dtype} of shape {logits.shape}, expected float32 or float64, and rows")
+    check_logits_of_loss(logits)
     dlogits, logits = np.empty(logits.shape, logits.dtype), as_readonly(logits)
     sample_weight = check_sample_weight(sample_weight, len(logits), logits.dtype)
     weight = np.ones(len(logits)) if sample_weight is None else sample_weight.astype(np.float64)
@@ -220,12 +226,6 @@ def _by_reference(operation: Callable[..., Any], *arguments: Any) -> Any:
     except (TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{operation.__name__} cannot be computed of these arrays ({reason})") from None
-
-
-def _check_logits(logits: np.ndarray) -> None:
-    check_shapes(logits=(logits, (None, None)))
-    if not logits.shape[1]:
-        raise DataError(f"logits have shape {logits.shape}, expected one column or more")
 
 
 def _check_units(inp: np.ndarray, **arrays: np.ndarray) -> None:

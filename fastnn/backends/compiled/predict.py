@@ -6,7 +6,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from fastnn.backends import layerwise
-from fastnn.backends.base import check_inputs
+from fastnn.backends.arguments import check_inputs
 from fastnn.backends.compiled import operations
 from fastnn.backends.compiled.fused import covers
 from fastnn.backends.compiled.layout import checked_arrays, hold, in_kernel_dtype, readonly_view, to_csr
@@ -24,6 +24,7 @@ from fastnn.network import Network
 ONE_THREAD_PREDICTION = 2**24
 # The largest number of rows that even a tiny network predicts without starting threads.
 ONE_THREAD_ROWS = 2**17
+_UINT8 = np.dtype(np.uint8)
 
 
 def predict_logits(network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
@@ -49,7 +50,9 @@ def predict_proba(network: Network, inp: np.ndarray, threads: int | None = None)
 def _predict(network: Network, table: "_Table", inp: np.ndarray, threads: int | None, output: int) -> np.ndarray:
     inp, layers = check_inputs(network, inp), table.layers
     if isinstance(inp, np.ndarray):
-        images = values = readonly_view(inp if inp.dtype is table.dtype else _in_kernel_dtype(inp, table.dtype))
+        if inp.dtype is not table.dtype and inp.dtype is not _UINT8:
+            inp = interruptible(in_kernel_dtype, inp, table.dtype, work=2 * inp.size)
+        images = values = readonly_view(inp)
         n_rows, n_inputs = images.shape
     else:
         csr = interruptible(to_csr, inp, table.dtype, np.uint32, work=2 * inp.nnz)
@@ -62,21 +65,18 @@ def _predict(network: Network, table: "_Table", inp: np.ndarray, threads: int | 
     out = np.empty((n_rows, table.n_outputs), table.dtype)
     scale = float(network.input_scale)
 
-    def work(member: team.Member) -> None:
-        predict_kernels.predict(layers, scale, images, output, member.barrier, out)
-
-    few = n_rows <= table.few_rows  # counting the cores would take longer than predicting these
-    members = 1 if few and threads is None else resolve_threads(threads)
-    if few:
-        work(team.Member(0, 1, team.new_barrier()))
+    if n_rows <= table.few_rows:  # counting the cores would take longer than predicting these
+        if threads is not None:
+            resolve_threads(threads)
+        predict_kernels.predict(layers, scale, images, output, team.new_barrier(), out)
     else:
-        team.run_team(work, min(members, -(-n_rows // predict_kernels.ROWS)))
+
+        def work(member: team.Member) -> None:
+            predict_kernels.predict(layers, scale, images, output, member.barrier, out)
+
+        team.run_team(work, min(resolve_threads(threads), -(-n_rows // predict_kernels.ROWS)))
     del held  # until here, the memory of the inputs could not move
     return out
-
-
-def _in_kernel_dtype(inp: np.ndarray, real: np.dtype) -> np.ndarray:
-    return interruptible(in_kernel_dtype, inp, real, work=2 * inp.size)
 
 
 class _Table(NamedTuple):

@@ -101,7 +101,7 @@ def shown_member(path: str) -> str:
 
 def _parts(path: str) -> tuple[str, ...]:
     """Return the parts of a path in an archive. Nothing is written, so that ".." does no harm and is left out."""
-    return tuple(part for part in path.replace("\\", "/").split("/") if part not in ("", ".", ".."))
+    return tuple(part for part in path.replace("\\", "/").split("/") if part not in ("", ".", "..")) or ("unnamed",)
 
 
 def _check_count(count: int, name: str) -> None:

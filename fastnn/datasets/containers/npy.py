@@ -1,5 +1,6 @@
 """Reads NPY, NumPy's format of one array. Nothing is unpickled; sizes are checked before memory is allocated."""
 
+import warnings
 from io import BytesIO
 from math import prod
 from typing import IO
@@ -32,7 +33,8 @@ def read_npy(source: Source, *, max_bytes: int = MAX_BYTES) -> np.ndarray:
 
 def read_array(file: IO[bytes], size: int, where: str) -> np.ndarray:
     """Return the array in an open NPY file of `size` bytes. Raises DataError."""
-    with errors_named(where, "an intact NPY array"):
+    with errors_named(where, "an intact NPY array"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of headers that Python 2 wrote, and of what Python's parser finds in others
         start = BytesIO(file.read(_MAX_HEADER_SIZE))
         is_first = npy.read_magic(start) == (1, 0)
         shape, _, dtype = (npy.read_array_header_1_0 if is_first else npy.read_array_header_2_0)(start)
