@@ -68,6 +68,22 @@ class Scale(Layer):
 
 
 @BACKENDS
+def test_a_layer_that_files_cannot_name_is_refused_before_training(backend, tmp_path):
+    network = fastnn.Network.initialize((6,), [fastnn.Dense(5, "identity"), Scale("tanh"), fastnn.Dense(3)])
+    seen = []
+    with pytest.raises(fastnn.SettingsError, match=r"layer 2 is .*scale.*expected a kind from"):
+        fastnn.train(
+            network,
+            fastnn.Dataset(INPUTS, LABELS),
+            backend=backend,
+            checkpoint=tmp_path / "run",
+            callbacks=[seen.append],
+        )
+    assert not seen
+    assert not [*tmp_path.iterdir()]
+
+
+@BACKENDS
 def test_a_layer_is_a_class(backend, monkeypatch, tmp_path):
     monkeypatch.setitem(LAYERS, "scale", Scale)
     layers = [fastnn.Dense(5, "identity"), Scale("tanh"), fastnn.Dense(3)]

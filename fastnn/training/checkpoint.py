@@ -21,6 +21,7 @@ from fastnn.errors import DataError, FileError, SettingsError
 from fastnn.files.atomic import check_writable
 from fastnn.files.checkpoint_file import RunState, load_checkpoint, previous_path, write_checkpoint
 from fastnn.files.model_file import versions
+from fastnn.files.network_part import metadata_of, parse_skeleton
 from fastnn.network import Network
 from fastnn.optim.config import TrainingConfig
 from fastnn.training.history import EpochRecord, History
@@ -190,7 +191,10 @@ class Saver:
 
     def _take(self, make_mark: Callable[[dict[str, dict[str, Any]]], Mark]) -> None:
         start = time.monotonic()
-        self._mark = make_mark({name: each.state_dict() for name, each in self._stateful.items()})
+        mark = make_mark({name: each.state_dict() for name, each in self._stateful.items()})
+        if self._mark is None:  # a layer of a kind that no file can name is refused before training
+            parse_skeleton(metadata_of(mark.network))
+        self._mark = mark
         self._marked_at = time.monotonic()
         self._good = self._good or self._mark  # the first one is the beginning of the run
         self._mark_seconds = self._marked_at - start
@@ -228,7 +232,7 @@ class Saver:
         start = time.monotonic()
         try:
             write_checkpoint(self._checkpoint.path, self._state(self._mark, stopped))
-        except (FileError, DataError, MemoryError) as error:
+        except (FileError, DataError, SettingsError, MemoryError) as error:
             text = str(error) or "out of memory"
             if text != self._failure:
                 message = f"fastnn: no checkpoint was written, training goes on: {text}"
