@@ -146,7 +146,7 @@ class RunFolder:
         Names have the path of a file as it was given, which the report must not show of every resumption. Other data,
         as with ``--force``, keep their own names.
         """
-        report, splits = _read_report(self.path), record.plan.splits
+        report, splits = read_report(self.path), record.plan.splits
         begun = report["data"]
         if any(data["sha256"] != begun[name]["sha256"] for name, data in record.data.items()):
             return record

@@ -389,7 +389,7 @@ def test_a_file_that_is_no_checkpoint_is_never_replaced(name, data, tmp_path):
 
 def test_a_model_is_never_replaced(data, tmp_path):
     fastnn.save(tmp_path / "model.safetensors", make_network())
-    with pytest.raises(FileError, match="not a fastnn checkpoint.* not replaced"):
+    with pytest.raises(FileError, match=r"not a fastnn checkpoint.* not replaced"):
         train(make_network(), data, epochs=1, checkpoint=tmp_path / "model.safetensors")
     assert fastnn.load(tmp_path / "model.safetensors")
 
