@@ -40,8 +40,11 @@ def test_the_help_of_a_command_is_the_same_either_way(command, capsys):
     assert text.startswith(f"usage: fastnn {command} ")
 
 
-def test_the_examples_of_the_help_are_accepted(capsys, monkeypatch):
+def test_the_examples_of_the_help_are_accepted(capsys, monkeypatch, tmp_path):
     """Every line that begins with fastnn parses: no option in it is misspelt."""
+    (tmp_path / "runs" / "RUN").mkdir(parents=True)
+    (tmp_path / "runs" / "RUN" / "report.json").touch()
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("fastnn.cli.settings_file.read_settings_file", lambda path, parser: {})
     for command in COMMANDS:
         for line in _output(["help", command], capsys).splitlines():
