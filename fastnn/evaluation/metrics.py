@@ -110,9 +110,12 @@ def confusion(labels: ArrayLike, predictions: ArrayLike, n_classes: int | None =
             raise DataError(f"the largest class is {classes - 1}, expected below {MAX_CLASSES} (or pass n_classes)")
     check_range("labels", true, classes)
     check_range("predictions", predicted, classes)
-    pairs = true * classes + predicted
-    counts = interruptible(np.bincount, pairs, minlength=classes**2, work=_N_COUNT * len(pairs))
-    return counts.reshape(classes, classes).astype(np.int64)
+    return interruptible(count_pairs, true, predicted, classes, work=_N_COUNT * len(true))
+
+
+def count_pairs(true: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Return the number of samples for each pair of classes, both (N,) from 0 to `classes` - 1."""
+    return np.bincount(true * classes + predicted, minlength=classes**2).reshape(classes, classes).astype(np.int64)
 
 
 def per_class(confusion: ArrayLike) -> list[ClassScores]:
