@@ -19,7 +19,7 @@ from fastnn.optim.config import LossConfig, TrainingConfig
 from fastnn.optim.optimizers import Optimizer
 from fastnn.randomness import dropout_keep, dropout_keys
 
-# About how many times a pass reads or writes the output of a unit, dropout the factor of an input, and an update a
+# About how many times a pass reads or writes the output of a unit, dropout the factor of a unit, and an update a
 # parameter.
 _N_UNIT, _N_MASK, _N_UPDATE = 4, 8, 8
 
@@ -46,7 +46,7 @@ def forward(
     out: Any = inp.astype(network.dtype) * network.dtype.type(network.input_scale)
     passes, remaining = [], iter(masks)
     for number, (layer, arrays) in enumerate(network.chain()):
-        stop_if_abandoned()
+        stop_if_abandoned()  # after Ctrl-C
         mask = next(remaining) if masks and number and layer.drops_inputs else None
         layer_inp = out if mask is None else out * mask
         result = layer.forward(ops, layer_inp, arrays, training)
@@ -66,7 +66,7 @@ def backward(
     dweights: list[np.ndarray] = []
     dbiases: list[np.ndarray] = []
     for number, (layer, arrays, inp, mask, result, out) in reversed(list(enumerate(passes))):
-        stop_if_abandoned()
+        stop_if_abandoned()  # after Ctrl-C
         dsums = ops.activate_backward(dout, result.sums, out, layer.activation)
         dout, dweight, dbias = layer.backward(ops, dsums, inp, result.saved, arrays, needs_dinp or number > 0)
         if mask is not None:
@@ -90,12 +90,6 @@ def dropout_masks(network: Network, dropout: float, keys: np.ndarray, rows: np.n
     """
     if not dropout:
         return []
-    return interruptible(
-        _dropout_masks, network, dropout, keys, rows, work=_N_MASK * len(rows) * sum(dropped_sizes(network))
-    )
-
-
-def _dropout_masks(network: Network, dropout: float, keys: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
     scale = network.dtype.type(1 - dropout)
     return [
         dropout_keep(key, rows, size, dropout) / scale for key, size in zip(keys, dropped_sizes(network), strict=True)
@@ -105,21 +99,7 @@ def _dropout_masks(network: Network, dropout: float, keys: np.ndarray, rows: np.
 def loss_of_batch(
     ops: Any, network: Network, batch: TrainingData, config: LossConfig, masks: Sequence[np.ndarray] = ()
 ) -> LossAndGradients:
-    """Return the loss of a batch in training and its gradients, by backpropagation. Ctrl-C interrupts a large batch."""
-    return interruptible(
-        _loss_of_batch, ops, network, batch, config, masks, work=3 * _work_of_pass(network, batch.inputs.shape[0])
-    )
-
-
-def _work_of_pass(network: Network, n_rows: int) -> float:
-    """About how many numbers a forward pass reads and writes, as `interruptible` counts them."""
-    n_parameters = sum(weight.size for weight in network.weights)
-    return n_rows * (PER_MULTIPLICATION * n_parameters + _N_UNIT * sum(network.sizes))
-
-
-def _loss_of_batch(
-    ops: Any, network: Network, batch: TrainingData, config: LossConfig, masks: Sequence[np.ndarray]
-) -> LossAndGradients:
+    """Return the loss of a batch in training and its gradients, by backpropagation."""
     passes = forward(ops, network, batch.inputs, masks, training=True)
     logits, weight = passes[-1].out, batch.weight
     if weight > 0:
@@ -140,6 +120,17 @@ def _loss_of_batch(
     return LossAndGradients(loss, dweights, dbiases, network.loss.n_correct(logits, batch.targets), statistics)
 
 
+def _work_of_pass(network: Network, n_rows: int) -> float:
+    """About how many numbers a forward pass reads and writes, as `interruptible` counts them."""
+    n_parameters = sum(weight.size for weight in network.weights)
+    return n_rows * (PER_MULTIPLICATION * n_parameters + _N_UNIT * sum(network.sizes))
+
+
+def _work_of_batch(network: Network, n_rows: int) -> float:
+    """Likewise for a training step: three passes' worth of products, dropout, and the update of the parameters."""
+    return (3 + _N_MASK / _N_UNIT) * _work_of_pass(network, n_rows) + _N_UPDATE * network.n_parameters
+
+
 def _check_memory(network: Network, n_rows: int, purpose: str) -> None:
     """Raise OutOfMemoryError if the passes of all layers need more memory than the process may use."""
     n_units = network.sizes[0] + 2 * sum(network.sizes[1:])  # the weighted sums and the outputs
@@ -153,17 +144,13 @@ def predict_logits(ops: Any, network: Network, inp: Any) -> np.ndarray:
     network.check_arrays()
     inp = check_inputs(network, inp)
     _check_memory(network, inp.shape[0], "to predict")
-    return interruptible(_logits, ops, network, inp, work=_work_of_pass(network, inp.shape[0]))
+    return interruptible(forward, ops, network, inp, work=_work_of_pass(network, inp.shape[0]))[-1].out
 
 
 def predict_proba(ops: Any, network: Network, inp: Any) -> np.ndarray:
     """Apply the network's output function to the logits."""
     logits = predict_logits(ops, network, inp)
     return interruptible(network.loss.outputs, logits, work=_N_UNIT * logits.size)
-
-
-def _logits(ops: Any, network: Network, inp: Any) -> np.ndarray:
-    return forward(ops, network, inp)[-1].out
 
 
 def loss_and_gradients(
@@ -174,15 +161,17 @@ def loss_and_gradients(
     data = check_data(network, inp, targets, sample_weight, config)
     keys = dropout_keys(config.seed, epoch, len(dropped_sizes(network)))
     masks = dropout_masks(network, config.dropout, keys, np.arange(len(data.targets)))
-    return loss_of_batch(ops, network, data, config, masks)
+    work = _work_of_batch(network, len(data.targets))
+    return interruptible(loss_of_batch, ops, network, data, config, masks, work=work)
 
 
 def objective(ops: Any, network: Network, data: TrainingData, config: LossConfig) -> Objective:
     """Return `loss_of_batch` on all the data as a function of weights and biases."""
+    work = _work_of_batch(network, len(data.targets))
 
     def evaluate(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> LossAndGradients:
         with np.errstate(over="ignore", invalid="ignore"):  # after too long a step the loss is not finite
-            return loss_of_batch(ops, network.like(weights, biases), data, config)
+            return interruptible(loss_of_batch, ops, network.like(weights, biases), data, config, work=work)
 
     return evaluate
 
@@ -200,7 +189,6 @@ class Trainer:
         self._parameters = [*self._network.weights, *self._network.biases]
         self._decayed = [*network.decayed, *(False for _ in network.biases)]
         self._slots = [[np.zeros_like(array) for array in self._parameters] for _ in range(self._optimizer.n_slots)]
-        self._work_of_update = _N_UPDATE * sum(array.size for array in self._parameters)
         self._epoch = self._step = 0
         self._sums = EpochSums()
         if state is not None:
@@ -220,20 +208,30 @@ class Trainer:
         n_batches = -(-len(order) // batch_size)
         for at, number in enumerate(batches):
             rows = all_rows[at * batch_size : (at + 1) * batch_size]
-            batch, masks = self._data.take(rows), dropout_masks(self._network, self._config.dropout, keys, rows)
-            with np.errstate(over="ignore", invalid="ignore"):  # the loss shows whether the run diverges
-                result = loss_of_batch(self._ops, self._network, batch, self._config, masks)
-                if not np.isfinite(result.loss):
-                    return EpochResult(result.loss, np.nan, failed_batch=number)
-                interruptible(self._update, result, learning_rate, work=self._work_of_update)
+            work = _work_of_batch(self._network, len(rows))
+            weight, result = interruptible(self._train_batch, rows, keys, learning_rate, work=work)
+            if not np.isfinite(result.loss):
+                return EpochResult(result.loss, np.nan, failed_batch=number)
             _, loss, counted, correct = self._sums
-            if batch.weight > 0:
+            if weight > 0:
                 loss, counted = loss + result.loss * len(rows), counted + len(rows)
             self._sums = EpochSums(number + 1, loss, counted, correct + result.n_correct)
         sums, n_rows = self._sums, min(len(order), self._sums.batches * batch_size)
         if sums.batches == n_batches:
             self._epoch, self._sums = self._epoch + 1, EpochSums()
         return EpochResult(sums.loss / max(1, sums.counted), self._network.loss.accuracy(sums.correct, n_rows))
+
+    def _train_batch(self, rows: np.ndarray, keys: np.ndarray, learning_rate: float) -> tuple[float, LossAndGradients]:
+        """Update the network with the gradients of a batch, unless its loss is not finite.
+
+        Returns the sum of the sample weights, and the loss with its gradients.
+        """
+        batch, masks = self._data.take(rows), dropout_masks(self._network, self._config.dropout, keys, rows)
+        with np.errstate(over="ignore", invalid="ignore"):  # the loss shows whether the run diverges
+            result = loss_of_batch(self._ops, self._network, batch, self._config, masks)
+            if np.isfinite(result.loss):
+                self._update(result, learning_rate)
+        return batch.weight, result
 
     def _update(self, result: LossAndGradients, learning_rate: float) -> None:
         """Update all parameters with the gradients of a batch, and the running statistics with its statistics."""

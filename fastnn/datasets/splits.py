@@ -13,7 +13,7 @@ from fastnn.datasets.convert import as_dataset
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError, SettingsError
-from fastnn.interruptible import PER_DRAW, PER_SORT, interruptible
+from fastnn.interruptible import PER_SORT, interruptible
 from fastnn.randomness import generator
 
 
@@ -86,7 +86,7 @@ def hold_out(data: Dataset, share: float, seed: int = 0, *, in_place: bool = Fal
     (1617, 180)
     """
     data = as_dataset(data)
-    rows, held = draw_held_out(len(data), share, seed)
+    rows, held = interruptible(draw_held_out, len(data), share, seed, work=PER_SORT * len(data))
     if in_place and is_sparse(data.images):
         raise DataError(f"{data.name}: images are a sparse matrix, expected an array to reorder in place")
     if not in_place:
@@ -115,6 +115,5 @@ def draw_held_out(n: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarr
     count = max(1, round(share * n))
     if count >= n:
         raise SettingsError(f"a held-out share of {share:g} of {n} samples leaves none to train on")
-    order = interruptible(generator(seed, "split").permutation, n, work=PER_DRAW * n)
-    rows, held = (interruptible(np.sort, part, work=PER_SORT * len(part)) for part in (order[count:], order[:count]))
-    return rows, held
+    order = generator(seed, "split").permutation(n)
+    return np.sort(order[count:]), np.sort(order[:count])

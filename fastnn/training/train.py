@@ -19,6 +19,7 @@ from fastnn.datasets.splits import draw_held_out
 from fastnn.errors import SettingsError
 from fastnn.evaluation.evaluate import check_fit
 from fastnn.files.checkpoint_file import RunState
+from fastnn.interruptible import PER_SORT, interruptible
 from fastnn.models import as_dataset, as_network
 from fastnn.network import Network
 from fastnn.optim.config import AUTO, TrainingConfig
@@ -234,5 +235,5 @@ def _split(
     if isinstance(validation, Dataset):
         check_fit(network, validation)
         return np.arange(len(data)), validation
-    rows, held = draw_held_out(len(data), validation, seed)
+    rows, held = interruptible(draw_held_out, len(data), validation, seed, work=PER_SORT * len(data))
     return rows, data.take(held, f"{data.name} (held out)")
