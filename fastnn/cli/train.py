@@ -232,7 +232,9 @@ def _check_same(state: "RunState", plan: "Plan", options: argparse.Namespace) ->
 
 def _for_the_command(error: "SettingsError | DataError") -> "SettingsError | DataError":
     """Return the error with the option in the place of the argument `force`."""
-    return type(error)(str(error).replace("force=True continues", "--force continues"))
+    from fastnn.training.checkpoint import FORCE_HINT
+
+    return type(error)(str(error).replace(FORCE_HINT, "--force continues nevertheless"))
 
 
 def _saved_result(

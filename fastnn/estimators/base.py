@@ -35,7 +35,7 @@ from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
 from fastnn.estimators.arguments import check_labels_given, check_rows, check_weights_given
 from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks
-from fastnn.estimators.checkpoint import result_of_ended, saved_fit
+from fastnn.estimators.checkpoint import result_of_ended, saved_fit, without_force
 from fastnn.estimators.fit_watch import FitRules, FitWatch, WatchedSchedule, WatchState
 from fastnn.estimators.model_mixin import INITIAL_STATE, ModelFileMixin
 from fastnn.estimators.one_fit import one_fit, reads_one_fit
@@ -204,7 +204,8 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                 yield
             except TrainingInterrupted:
                 raise
-            except BaseException:
+            except BaseException as error:
+                without_force(error)
                 for name in [name for name in vars(self) if _is_fitted(name)]:
                     delattr(self, name)
                 self.__dict__.update({name: value for name, value in before.items() if _is_fitted(name)})

@@ -9,11 +9,21 @@ import numpy as np
 from fastnn.backends import backend_name, get_backend
 from fastnn.backends.threads import resolve_threads
 from fastnn.datasets.dataset import Dataset
+from fastnn.errors import DataError, SettingsError
 from fastnn.estimators.fit_watch import FitWatch
 from fastnn.files.checkpoint_file import RunState, load_existing
 from fastnn.network import Network
 from fastnn.optim.config import TrainingConfig
-from fastnn.training.checkpoint import Checkpoint, check_same, continued, data_digests, end_of, restore, result_of
+from fastnn.training.checkpoint import (
+    FORCE_HINT,
+    Checkpoint,
+    check_same,
+    continued,
+    data_digests,
+    end_of,
+    restore,
+    result_of,
+)
 from fastnn.training.result import TrainingResult
 
 
@@ -27,6 +37,12 @@ def saved_fit(checkpoint: Any, warm: bool) -> RunState | None:
     if not isinstance(path, (str, os.PathLike)):
         raise ValueError(f"checkpoint is a {type(path).__name__}, expected a path or a Checkpoint")
     return load_existing(path)
+
+
+def without_force(error: BaseException) -> None:
+    """Word the refusal of a checkpoint for `fit`, which cannot be forced."""
+    if isinstance(error, (SettingsError, DataError)) and FORCE_HINT in str(error):
+        error.args = (str(error).replace(FORCE_HINT, "expected the arguments of that fit, or another file"),)
 
 
 def result_of_ended(

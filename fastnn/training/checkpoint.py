@@ -28,6 +28,8 @@ from fastnn.training.history import EpochRecord, History
 from fastnn.training.rate_search import search_from
 from fastnn.training.result import TrainingResult
 
+# The end of a refusal to continue a run.
+FORCE_HINT = "force=True continues nevertheless"
 UNITS = ("seconds", "epochs", "batches")
 # The time to copy the state, and the time to write it, stay below this fraction of the training time.
 MAX_COST = 0.005
@@ -367,9 +369,7 @@ def check_same(
         return
     if not force:
         kind = DataError if all(name in data for name, _ in wrong) else SettingsError
-        raise kind(
-            f"the run cannot continue: {'; '.join(text for _, text in wrong)}; force=True continues nevertheless"
-        )
+        raise kind(f"the run cannot continue: {'; '.join(text for _, text in wrong)}; {FORCE_HINT}")
     for _, text in wrong:
         message = f"fastnn: {text}: the result is not that of one run"
         warnings.warn(message, RuntimeWarning, stacklevel=3)

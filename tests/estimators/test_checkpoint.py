@@ -100,8 +100,9 @@ def test_other_parameters_are_refused_by_name(parameters, words, digits, tmp_pat
     if words is None:  # it matters only to an estimator that is fitted
         assert _bits(_make(**parameters).fit(*digits, checkpoint=file)) == _bits(_make().fit(*digits))
         return
-    with pytest.raises((SettingsError, DataError), match=words):
+    with pytest.raises((SettingsError, DataError), match=words) as refused:
         _make(**parameters).fit(*digits, checkpoint=file)
+    assert "force" not in str(refused.value)
 
 
 def test_other_data_and_wrong_arguments_are_refused(digits, tmp_path):
