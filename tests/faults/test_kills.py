@@ -118,7 +118,7 @@ RUNS = {
     "warm-up": ["--schedule", "cosine", "--warm-up", "20"],
     "batch norm": [],
 }
-WAYS = [("numba", "1"), ("numba", "2"), ("numpy", "1")]
+WAYS = [("numba", "1"), ("numba", "2"), ("numpy", "1"), ("numpy", "2")]
 USUAL = [("dropout", "numba", "2"), ("early stopping", "numpy", "1")]
 KILLS = 2
 
