@@ -90,6 +90,8 @@ def _replace(target: _Target, data: bytes | bytearray | memoryview, needs_lock: 
                 if descriptor is not None:
                     _sync_folder(descriptor)
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and needs_lock and os.path.isdir(folder):
+            return False  # it was removed before it was locked
         failure = f"cannot write {memoryview(data).nbytes} bytes"
         if in_place:
             failure = "the file is written, but its folder cannot be synced, so a power failure may undo that"
