@@ -32,7 +32,7 @@ from fastnn.training.result import TrainingResult
 FORCE_HINT = "force=True continues nevertheless"
 UNITS = ("seconds", "epochs", "batches")
 # The time to copy the state, and the time to write it, stay below this fraction of the training time.
-MAX_COST = 0.005
+MAX_COST = 0.003
 # Two writes are at least this many seconds apart, so that a disk is not kept busy by short epochs.
 SECONDS_BETWEEN_WRITES = 2.0
 # An epoch is trained in parts of about this many seconds, between which its state can be saved.
