@@ -149,7 +149,7 @@ def _finished_run(
     from fastnn.backends.warmup import compile_prediction_in_background
     from fastnn.checks import display_path
     from fastnn.runs.folder import RunRecord
-    from fastnn.training.checkpoint import continued, end_of, result_of
+    from fastnn.training.checkpoint import continued, result_of
     from fastnn.training.progress import Progress
     from fastnn.training.train import train
 
@@ -161,11 +161,10 @@ def _finished_run(
     callbacks: list[Callback] = [folder.saver(record)]
     if not options.quiet:
         callbacks.insert(0, Progress())
-    dtype, state = str(plan.network.dtype), _state(folder, record, options)
-    ended = None if state is None else end_of(state, continued(state, config, {}))
+    dtype, (state, ended) = str(plan.network.dtype), _state(folder, record, options)
     if state is not None and ended is not None:  # it may have been killed before all its files were written
         _check_same(state, plan, options)
-        result = result_of(state, ended)
+        result = result_of(state, ended, continued(state, config, {}))
         folder.save(result, record)
         return folder.evaluate(result, record)
     folder.check_free_space(plan.network)
@@ -192,28 +191,30 @@ def _finished_run(
     return folder.evaluate(result, record)
 
 
-def _state(folder: "RunFolder", record: "RunRecord", options: argparse.Namespace) -> "RunState | None":
-    """Return the state to go on from, or None for a new run and for one that was stopped before its first checkpoint.
+def _state(
+    folder: "RunFolder", record: "RunRecord", options: argparse.Namespace
+) -> "tuple[RunState | None, str | None]":
+    """Return the state to go on from, and why the run has ended if it has.
 
-    Says where the run goes on.
+    There is no state of a new run, nor of one that was stopped before its first checkpoint. Says where the run goes on.
     """
     from fastnn.training.checkpoint import continued, end_of
 
     if not options.resume:
-        return None
+        return None, None
     if not options.force:
         folder.check_data(record)
     state = folder.state()
     if state is None:
         say_notes(["the run had no checkpoint yet and begins again"], options)
-        return None
+        return None, None
     ended = end_of(state, continued(state, record.plan.config, {}))
     where = f"after epoch {state.trainer.epochs}"
     if state.trainer.sums.batches:
         where += f" and {state.trainer.sums.batches} batches"
     more = "--epochs, or a larger --patience, would let it go on"
     say_notes([f"the run goes on {where}" if ended is None else f"the run has ended {where}; more {more}"], options)
-    return state
+    return state, ended
 
 
 def _check_same(state: "RunState", plan: "Plan", options: argparse.Namespace) -> None:

@@ -65,5 +65,5 @@ def result_of_ended(
     backend = backend_name(get_backend(config.backend))
     check_same(state, network, config, backend, data_digests(data, weight, held_out), force=False)
     restore([watch, config.shuffle], state)
-    result = result_of(state, ended)
+    result = result_of(state, ended, config)
     return replace(result, state=state.trainer if result.best_epoch == state.trainer.epochs else None)

@@ -128,9 +128,13 @@ class Saver:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint | None, about: Callable[[], RunState], history: History, callbacks: Sequence[Any]
+        self,
+        checkpoint: Checkpoint | None,
+        about: Callable[[], dict[str, Any]],
+        history: History,
+        callbacks: Sequence[Any],
     ) -> None:
-        """`about` returns the state of the run with the fields that do not change."""
+        """`about` returns the fields of `RunState` that do not change during a run."""
         self._checkpoint, self._about, self._history = checkpoint, about, history
         self._stateful = stateful(callbacks)
         self._mark: Mark | None = None
@@ -248,8 +252,7 @@ class Saver:
 
     def _state(self, mark: Mark, stopped: str) -> RunState:
         about = self._about()
-        return replace(
-            about,
+        return RunState(
             network=mark.network,
             kept=mark.kept,
             trainer=mark.trainer,
@@ -257,8 +260,8 @@ class Saver:
             best_epoch=mark.best_epoch,
             seconds=mark.seconds,
             order=mark.order,
-            parts={**about.parts, **mark.parts},
             stopped=stopped,
+            **{**about, "parts": {**about["parts"], **mark.parts}},
         )
 
 
@@ -288,8 +291,8 @@ def as_history(array: np.ndarray) -> History:
     return History([EpochRecord(int(epoch), *map(float, metrics)) for epoch, *metrics in array.tolist()])
 
 
-def result_of(state: RunState, stopped: str) -> TrainingResult:
-    """Return the result of a run that has ended, as `fastnn.train` returns it, but without the optimizer's state."""
+def result_of(state: RunState, stopped: str, config: TrainingConfig) -> TrainingResult:
+    """Return the result so far of a run with these settings, without the optimizer's state."""
     history = as_history(state.history)
     return TrainingResult(
         network=state.kept,
@@ -298,14 +301,9 @@ def result_of(state: RunState, stopped: str) -> TrainingResult:
         stopped=stopped,
         backend=state.backend,
         loss=history[-1].loss if history else float("nan"),
-        config=TrainingConfig.from_dict({name: each for name, each in state.settings.items() if not _is_named(each)}),
+        config=config,
         rate_search=search_from(state.parts.get("rate search")),
     )
-
-
-def _is_named(value: Any) -> bool:
-    """Whether a setting is only named in a checkpoint, as functions are."""
-    return isinstance(value, dict) and "name" in value
 
 
 # --- Continuing a run ------------------------------------------------------------------------------------------------

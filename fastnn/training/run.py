@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 
 from fastnn.backends import backend_name
-from fastnn.backends.base import EpochResult, TrainerState
+from fastnn.backends.base import EpochResult
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DivergenceError, SettingsError
 from fastnn.evaluation.evaluate import evaluate_logits
 from fastnn.files.checkpoint_file import RunState
 from fastnn.network import Network
 from fastnn.training.callbacks import Callback, EpochEnd
-from fastnn.training.checkpoint import Checkpoint, Mark, Saver, as_history, bit_versions, restore
+from fastnn.training.checkpoint import Checkpoint, Mark, Saver, bit_versions, restore, result_of
 from fastnn.training.epochs import Ended, Job, Position
 from fastnn.training.history import EpochRecord, History
-from fastnn.training.rate_search import RateSearch, search_from
+from fastnn.training.rate_search import RateSearch
 from fastnn.training.result import NAN, TrainingInterrupted, TrainingResult
 
 
@@ -39,17 +39,14 @@ class Run:
         if held_out is not None and job.network.standardization is not None:  # once, not after every epoch
             images = job.network.standardization.apply(held_out.images, job.network.dtype)
             self._held_out = replace(held_out, images=images)
-        history = History() if begun is None else as_history(begun.history)
-        self.good = TrainingResult(
-            job.network if begun is None else begun.kept,
-            history,
-            job.first if begun is None else begun.best_epoch,
-            "epochs",
-            backend_name(job.engine),
-            loss=history[-1].loss if history else NAN,
-            config=job.config,
-            rate_search=search if begun is None else search_from(begun.parts.get("rate search")),
-        )
+        backend = backend_name(job.engine)
+        if begun is None:
+            self.good = TrainingResult(
+                job.network, History(), job.first, "epochs", backend, config=job.config, rate_search=search
+            )
+        else:
+            self.good = replace(result_of(begun, "epochs", job.config), backend=backend)
+        history = self.good.history
         self._best: EpochRecord | None = next((each for each in history if each.epoch == self.good.best_epoch), None)
         self._current = job.network
         self._last: Position | None = None
@@ -58,16 +55,17 @@ class Run:
             restore(parts, begun)
         self._saver = Saver(checkpoint, self._about, history, parts)
 
-    def _about(self) -> RunState:
-        """Return the state of the run with what does not change, for the checkpoint."""
+    def _about(self) -> dict[str, Any]:
+        """Return the fields of `RunState` that do not change during the run."""
         job, good = self._job, self.good
-        state = TrainerState((), 0, 0)
-        parts = {} if good.rate_search is None else {"rate search": asdict(good.rate_search)}
-        return RunState(
-            network=job.network, kept=job.network, trainer=state, history=np.empty((0, 7)), best_epoch=0,
-            first=job.first, seconds=0.0, stopped="running", settings=job.config.to_dict(), backend=good.backend,
-            data=self._digests(), versions=bit_versions(good.backend), parts=parts,
-        )  # fmt: skip
+        return {
+            "first": job.first,
+            "settings": job.config.to_dict(),
+            "backend": good.backend,
+            "data": self._digests(),
+            "versions": bit_versions(good.backend),
+            "parts": {} if good.rate_search is None else {"rate search": asdict(good.rate_search)},
+        }
 
     def _mark(self, position: Position, network: Network) -> Callable[[dict[str, dict[str, Any]]], Mark]:
         good = self.good
