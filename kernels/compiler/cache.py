@@ -1,11 +1,10 @@
-"""The disk cache of compiled kernels, and the record of what this process compiled and loaded."""
+"""Compiled kernels on disk, and the record of what this process compiled and loaded."""
 
 import contextlib
 import functools
 import hashlib
 import logging
 import os
-import pickle
 import pkgutil
 import re
 import shutil
@@ -17,18 +16,12 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import CodeType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import llvmlite.binding
-import numba
-from numba.core.compiler import CompileResult
-from numba.core.serialize import dumps
-from numba.core.sigutils import normalize_signature
-
-from fastnn.kernels.compiler import UNTRIED_NUMBA
+from fastnn.kernels.compiler import is_plain_requested, machine, shipped
+from fastnn.kernels.compiler.background import optimizing
 from fastnn.kernels.compiler.folder import PrivateFolder
-from fastnn.kernels.compiler.kernel_file import DamagedFileError, pack, unpack
-from fastnn.kernels.compiler.trial import is_plain_requested
+from fastnn.kernels.compiler.kernel_file import pack, unpack
 
 # The seconds it takes to compile all kernels of a training run on a CPU core of 2024. Numba takes most of that time,
 # LLVM the rest.
@@ -37,18 +30,7 @@ COLD_SECONDS = 12
 DAYS_KEPT = 30
 _ENDING = ".kernel"
 # Numba's options, set by environment variables, that change the machine code.
-_OPTIONS = (
-    "BOUNDSCHECK",
-    "DEBUGINFO_DEFAULT",
-    "DEBUG_NRT",
-    "EXTEND_VARIABLE_LIFETIMES",
-    "OPT",
-    "LOOP_VECTORIZE",
-    "SLP_VECTORIZE",
-    "LLVM_REFPRUNE_PASS",
-    "LLVM_REFPRUNE_FLAGS",
-    "USING_SVML",
-)
+_OPTIONS = ("NUMBA_BOUNDSCHECK", "NUMBA_DEBUGINFO", "NUMBA_OPT")
 
 _logger = logging.getLogger("fastnn")
 
@@ -84,12 +66,15 @@ def sources_digest() -> str:
 
     A frozen program may have no readable sources. The size and the time of its executable stand for them.
     """
-    try:
-        release = version("fastnn-digits")
-    except PackageNotFoundError:  # a checkout that is not installed
-        release = None
-    versions = release, numba.__version__, llvmlite.__version__, sys.version_info[:2], is_plain_requested()
-    digest = hashlib.sha256(repr(versions).encode())
+    versions = [_version(name) for name in ("fastnn-digits", "numba", "llvmlite")]
+    content = versions, sys.version_info[:2], is_plain_requested(), _sources_alone()
+    return hashlib.sha256(repr(content).encode()).hexdigest()
+
+
+@functools.cache
+def _sources_alone() -> str:
+    """The SHA-256 hex digest of all kernel sources."""
+    digest = hashlib.sha256()
     try:
         for name, source in _sources(import_module("fastnn.kernels").__spec__):
             digest.update(name.encode() + source)
@@ -98,6 +83,13 @@ def sources_digest() -> str:
             status = os.stat(sys.executable or "")
             digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
     return digest.hexdigest()
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:  # a checkout that is not installed, or a frozen program
+        return None
 
 
 def _sources(spec) -> Iterator[tuple[str, bytes]]:
@@ -115,7 +107,7 @@ def cache_folder() -> Path | None:
     """The folder for compiled kernels. If it cannot be used, warns once and returns None.
 
     The folder is in NUMBA_CACHE_DIR if that is set, otherwise in the user's cache folder. Each user has one. The files
-    are machine code and pickles, so a folder that another user could change is not used (`PrivateFolder`).
+    are machine code, so a folder that another user could change is not used (`PrivateFolder`).
     """
     try:
         user = os.geteuid() if hasattr(os, "geteuid") else ""
@@ -132,6 +124,15 @@ def cache_folder() -> Path | None:
         )
         return None
     return path
+
+
+def has_any() -> bool:
+    """Whether compiled kernels are at hand, so that Numba may not be needed."""
+    path = cache_folder()
+    try:
+        return shipped.is_there() or (path is not None and any(name.endswith(_ENDING) for name in os.listdir(path)))
+    except OSError:
+        return False
 
 
 def is_on_disk(kernel) -> bool:
@@ -154,8 +155,8 @@ def _stem(function) -> str:
 
 def _cache_base() -> Path:
     """The folder that holds kernel folders. Raises OSError, RuntimeError or KeyError if the user has no home folder."""
-    if numba.config.CACHE_DIR:
-        return Path(numba.config.CACHE_DIR).expanduser()  # a shell keeps the ~ of NUMBA_CACHE_DIR="~/x"
+    if os.environ.get("NUMBA_CACHE_DIR"):
+        return Path(os.environ["NUMBA_CACHE_DIR"]).expanduser()  # a shell keeps the ~ of NUMBA_CACHE_DIR="~/x"
     import platformdirs
 
     base = Path(platformdirs.user_cache_dir("fastnn", appauthor=False))
@@ -189,145 +190,144 @@ def _warn_once(kind: str, text: str) -> None:
         warnings.warn(f"fastnn: {text}", RuntimeWarning, stacklevel=2)
 
 
-class KernelCache:
-    """The compiled versions of one kernel on disk, in the place of Numba's own cache.
+class Loaded(NamedTuple):
+    """A kernel in this process.
 
-    Numba's cache has an index and files for each function, unpickles both as they are, and renames them without a lock.
-    Here each version has a file of its own, named by its key and checked before anything is unpickled or run (see
-    `kernel_file`). A file that is missing, damaged or unsafe only costs a recompilation, which replaces it.
-
-    Numba compiles a kernel between a `load_overload` that finds nothing and the `save_overload` that follows. No kernel
-    calls another kernel, so these intervals do not overlap and their lengths can be added.
+    address: that of its `machine.ENTRY`; None while kernels are recorded for a wheel, and not run
+    result: the name of its result's type
+    was_on_disk: whether it was loaded from disk
     """
 
-    def __init__(self, dispatcher) -> None:
-        self._dispatcher, self._started = dispatcher, 0.0
+    address: int | None
+    result: str
+    was_on_disk: bool = False
 
-    @property
-    def cache_path(self):
-        """The folder, for `dispatcher.stats`."""
-        path = cache_folder()
-        return path and str(path)
 
-    def load_overload(self, sig, target_context):
-        """The kernel on disk for these argument types, or None."""
-        loaded = self._from_disk(sig, target_context)
-        if loaded is not None:
-            _loaded.append(self._dispatcher.__name__)
-        else:
-            _announce_compiling_once()
-            self._started = time.perf_counter()
-        return loaded
+def version_of(kernel: Any, kind: str, values: list[Any]) -> Loaded:
+    """The version of a kernel for arguments like `values`: from disk, or compiled and kept on disk.
 
-    def _from_disk(self, sig, target_context):
-        path = cache_folder()
-        if path is None:
-            return None
-        try:
-            name, key = self._entry(sig, target_context.codegen())
-            try:
-                with PrivateFolder(path) as folder:
-                    data = folder.read(name)
-            except FileNotFoundError:
-                return None
-            return _rebuild(target_context, unpack(data, key), sig)
-        except PermissionError as error:  # on Windows, another process may be replacing the file
-            if os.name != "nt":
-                self._warn_of_damage(error)
-        except Exception as error:  # another version of Numba can raise anything
-            self._warn_of_damage(error)
+    Each version has a file of its own, named by its key and checked before anything in it is run (see `kernel_file`).
+    A file that is missing, damaged or unsafe only costs a recompilation, which replaces it.
+
+    kind: names the types of `values`
+    """
+    found = _from_disk(kernel, kind)
+    if found is not None:
+        _loaded.append(kernel.__name__)
+        return found
+    _announce_compiling_once()
+    start, key = time.perf_counter(), _shipped_key(kernel.py_func, kind)
+    result, optimized = _split(shipped.find(key) or _optimized(kernel, values))
+    if shipped.is_recording():
+        shipped.keep(key, _joined(result, optimized))
+        return Loaded(None, result)
+    with optimizing():
+        code = machine.assemble(optimized)
+    compilations.append(Compilation(kernel.__name__, time.perf_counter() - start))
+    _keep(kernel, kind, _joined(result, code))
+    return Loaded(machine.load(code), result)
+
+
+def _optimized(kernel: Any, values: list[Any]) -> bytes:
+    """A kernel's optimised intermediate code, after the name of its result's type."""
+    from fastnn.kernels.compiler.trial import lower  # imports Numba
+
+    lowered = lower(kernel.py_func, values)
+    with optimizing():
+        return _joined(lowered.result, machine.optimize(lowered.code))
+
+
+def _joined(result: str, code: bytes) -> bytes:
+    return result.encode() + b"\0" + code
+
+
+def _split(content: bytes) -> tuple[str, bytes]:
+    result, code = content.split(b"\0", 1)
+    return result.decode(), code
+
+
+def _from_disk(kernel: Any, kind: str) -> Loaded | None:
+    path = cache_folder()
+    if path is None:
         return None
-
-    def _warn_of_damage(self, error: Exception) -> None:
-        _warn_once(
-            "damaged",
-            f"a file of the compiled kernel {self._dispatcher.__name__} in {cache_folder()} cannot be used ({error}); "
-            "the kernel is compiled again",
-        )
-
-    def save_overload(self, sig, data):
-        """Keep a kernel that was compiled for these argument types. Warns if that fails, once in a process."""
-        compilations.append(Compilation(self._dispatcher.__name__, time.perf_counter() - self._started))
-        path = cache_folder()
-        if path is None or "not saved" in _warned:
-            return
+    try:
+        name, key = _entry(kernel.py_func, kind)
         try:
-            if data.library.has_dynamic_globals or any(not function.can_cache for function in data.lifted):
-                return  # it holds addresses of this process
-            name, key = self._entry(sig, data.codegen)
-            with PrivateFolder(path, create=True) as folder:
-                folder.replace(name, pack(key, dumps(data._reduce())))
-        except Exception as error:  # a full disk, or another version of Numba, which can raise anything
-            if os.name == "nt" and isinstance(error, PermissionError):
-                return  # another process reads the file of the same kernel
-            _warn_once(
-                "not saved",
-                f"a compiled kernel could not be saved in {path} ({error}); other processes will compile it again",
-            )
+            with PrivateFolder(path) as folder:
+                data = folder.read(name)
+        except FileNotFoundError:
+            return None
+        result, code = _split(bytes(unpack(data, key)))
+        return Loaded(machine.load(code), result, was_on_disk=True)
+    except PermissionError as error:  # on Windows, another process may be replacing the file
+        if os.name != "nt":
+            _warn_of_damage(kernel, error)
+    except Exception as error:
+        _warn_of_damage(kernel, error)
+    return None
 
-    def flush(self):
-        """Nothing: `dispatcher.recompile` replaces the files."""
 
-    def _entry(self, sig, codegen) -> tuple[str, str]:
-        """The name of a kernel's file, and its key: all that its machine code depends on."""
-        function = self._dispatcher.py_func
-        variables = tuple(cell.cell_contents for cell in function.__closure__ or ())
-        parts = (
-            f"{function.__module__}.{function.__qualname__}",
-            repr(sig),
-            repr(codegen.magic_tuple()),
-            repr({name: getattr(numba.config, name, None) for name in _OPTIONS}),
-            f"Numba {numba.__version__}, llvmlite {llvmlite.__version__}, Python {sys.version}",
-            sources_digest(),
-            hashlib.sha256(_code(function.__code__) + (dumps(variables) if variables else b"")).hexdigest(),
+def _warn_of_damage(kernel: Any, error: Exception) -> None:
+    _warn_once(
+        "damaged",
+        f"a file of the compiled kernel {kernel.__name__} in {cache_folder()} cannot be used ({error}); "
+        "the kernel is compiled again",
+    )
+
+
+def _keep(kernel: Any, kind: str, content: bytes) -> None:
+    """Keep a compiled kernel. Warns if that fails, once in a process."""
+    path = cache_folder()
+    if path is None or "not saved" in _warned:
+        return
+    try:
+        name, key = _entry(kernel.py_func, kind)
+        with PrivateFolder(path, create=True) as folder:
+            folder.replace(name, pack(key, content))
+    except Exception as error:  # a full disk
+        if os.name == "nt" and isinstance(error, PermissionError):
+            return  # another process reads the file of the same kernel
+        _warn_once(
+            "not saved",
+            f"a compiled kernel could not be saved in {path} ({error}); other processes will compile it again",
         )
-        key = "\n".join(parts)
-        return f"{_stem(function)}{hashlib.sha256(key.encode()).hexdigest()[:32]}{_ENDING}", key
 
 
-def _code(code) -> bytes:
-    """What a function does, apart from the functions and global variables that it uses."""
-    constants = [_code(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts]
-    return repr((code.co_code, code.co_names, constants)).encode()
+def _shipped_key(function: Any, kind: str) -> str:
+    """All that the optimised code of a shipped kernel depends on: neither the version of Python nor that of Numba."""
+    host = machine.host()
+    name = f"{function.__module__}.{function.__qualname__}"
+    return "\n".join((name, kind, host.triple, host.level, _options(), _sources_alone()))
 
 
-def _rebuild(target_context, payload: memoryview, sig):
-    """The compiled kernel in a file's payload.
-
-    Before loading, Numba fills the tables it uses to type and translate Python. For that it imports half of itself and
-    all of SciPy's linear algebra, and compiles its reference counting. A kernel on disk is machine code that already
-    contains the reference counting, so it needs only the addresses of the functions it calls. Without the tables it is
-    loaded in a fifth of the time. If a kernel has to be compiled, the compiler fills the tables.
-    """
-    if numba.version_info.short >= UNTRIED_NUMBA or is_plain_requested():
-        target_context.refresh()
-    else:
-        _add_addresses_of_reference_counting()
-    kernel = CompileResult._rebuild(target_context, *pickle.loads(payload))
-    if kernel.signature.args != normalize_signature(sig)[0]:
-        raise DamagedFileError("it is the file of another kernel")
-    return kernel
+def _options() -> str:
+    return repr({name: os.environ.get(name) for name in _OPTIONS})
 
 
-def keep_on_disk(dispatcher):
-    """Give a kernel its `KernelCache`; returns the kernel.
+def _entry(function: Any, kind: str) -> tuple[str, str]:
+    """The name of a kernel's file, and its key: all that its machine code depends on."""
+    parts = (
+        f"{function.__module__}.{function.__qualname__}",
+        kind,
+        repr(machine.host()),
+        _options(),
+        sources_digest(),
+        hashlib.sha256(_code(function)).hexdigest(),
+    )
+    key = "\n".join(parts)
+    return f"{_stem(function)}{hashlib.sha256(key.encode()).hexdigest()[:32]}{_ENDING}", key
 
-    In another version of Numba it may have no place for one. Then every process compiles: Numba's own cache would run
-    damaged files.
-    """
-    if hasattr(dispatcher, "_cache"):
-        dispatcher._cache = KernelCache(dispatcher)
-    else:
-        _warn_once("not kept", f"Numba {numba.__version__} cannot keep compiled kernels on disk for fastnn")
-    return dispatcher
+
+def _code(function: Any) -> bytes:
+    """What a function does, apart from the global functions and variables that it uses."""
+    variables = [cell.cell_contents for cell in function.__closure__ or ()]
+    within = [_code(each.py_func) if hasattr(each, "py_func") else repr(each) for each in variables]
+    return repr((_plain_code(function.__code__), within)).encode()
 
 
-@functools.cache
-def _add_addresses_of_reference_counting() -> None:
-    from numba.core.runtime import _nrt_python
-
-    for name, address in _nrt_python.c_helpers.items():
-        llvmlite.binding.add_symbol(name if name.startswith("_") else f"NRT_{name}", address)
+def _plain_code(code: CodeType) -> tuple:
+    constants = [_plain_code(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts]
+    return code.co_code, code.co_names, constants
 
 
 @functools.cache

@@ -11,8 +11,6 @@ Dimensions: N rows, D inputs, H units, C classes.
 from typing import NamedTuple
 
 import numpy as np
-from numba import carray, types
-from numba.extending import intrinsic
 
 from fastnn.kernels.inputs.csr import Csr
 from fastnn.kernels.inputs.packed import Packed, add_sparse_product, load_weights, pack
@@ -28,6 +26,8 @@ from fastnn.kernels.vector.simd import (
     ONE,
     SIXTEEN,
     VECTOR,
+    array_at,
+    flattened,
     lanes,
     load,
     vload,
@@ -88,20 +88,10 @@ class Layer(NamedTuple):
     n_units: int
 
 
-@intrinsic
-def _pointer(_, address, like):
-    """The address as a pointer; its elements have the dtype `like`, or the dtype of the array `like`."""
-
-    def codegen(context, builder, signature, args):
-        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
-
-    return types.CPointer(like.dtype)(types.int64, like), codegen
-
-
 @inlined
 def gather_inputs(images, start, n_rows, buffers):
     """Copy the rows of `images` from `start` on into `buffers`, and mark their nonzero inputs."""
-    n_inputs, flat, values = images.shape[1], images.reshape(-1), buffers.numbers
+    n_inputs, flat, values = images.shape[1], flattened(images), buffers.numbers
     for s in range(n_rows):
         image, row, masks = images[start + s], buffers.inp + s * buffers.width, s * buffers.n_words
         whole = n_inputs // _WORD
@@ -269,8 +259,41 @@ def softmax_in_place(values, at, n_classes):
         values[at + c] /= total
 
 
+class Scratch(NamedTuple):
+    """A thread's memory for a prediction, as `new_scratch` makes it.
+
+    nonzero_masks: uint64, first for packed inputs, then for each layer's rows
+    numbers: the numbers of the rows, before and after a layer
+    packed: the packed inputs
+    offsets: (2 * GROUP,) int64
+    """
+
+    nonzero_masks: np.ndarray
+    numbers: np.ndarray
+    packed: np.ndarray
+    offsets: np.ndarray
+
+
+def new_scratch(table: np.ndarray, images: np.ndarray, n_rows: int, real: np.dtype) -> Scratch:
+    """Memory for the prediction of `n_rows` rows by the network of a table (see `predict`)."""
+    n_inputs, rows = int(table[0, FAN_IN]), min(ROWS, n_rows)
+    packs = images.itemsize == 1 and not table[0, INDPTR] and n_rows >= MANY
+    most = max(int(table[:, FAN_OUT].max()), 0 if packs else n_inputs)
+    n_words = (most + _WORD - 1) // _WORD
+    lanes_ = VECTOR // real.itemsize
+    size = 2 * rows * (n_words * _WORD + lanes_)
+    both = np.empty(size + lanes_, real)
+    first = -both.ctypes.data % VECTOR // real.itemsize  # a vector that crosses cache lines takes twice as long to load
+    return Scratch(
+        np.empty(max(rows * n_words, n_inputs if packs else 0), np.uint64),
+        both[first : first + size],
+        np.empty(n_inputs * GROUP if packs else 0, images.dtype),
+        np.empty(2 * GROUP, np.int64),
+    )
+
+
 @kernel
-def predict(table, scale, images, output, barrier, out):
+def predict(table, scale, images, output, barrier, out, scratch):
     """Predict rows of `images`, ROWS at a time, until none is left. Every thread of a prediction calls this.
 
     table: (L, N_COLUMNS) int64, the addresses of a network's arrays, which are C-contiguous and have the dtype of `out`
@@ -280,6 +303,7 @@ def predict(table, scale, images, output, barrier, out):
     barrier: a new one for each prediction, shared by its threads. Its count is the number of requests for rows so far;
         its stop flag ends the prediction early
     out: (N, C), overwritten
+    scratch: this thread's own `Scratch`
 
     A row's sums are always added in the same order, so its bits depend neither on the other rows, nor on the number of
     threads, nor on the form of the inputs. Weights that are not finite are the exception: they may affect a
@@ -298,15 +322,9 @@ def predict(table, scale, images, output, barrier, out):
     n_words = (most + _WORD - 1) // _WORD
     # Rows that are a power of 2 apart would share the same cache sets.
     width, rows = n_words * _WORD + lanes(out), min(ROWS, n_all)
-    # First the masks of packed inputs, then those of each layer's rows.
-    nonzero_masks = np.empty(max(rows * n_words, n_inputs if packs else 0), np.uint64)
-    both = np.empty(2 * rows * width + lanes(out), out.dtype)
-    first = -both.ctypes.data % VECTOR // both.itemsize  # a vector that crosses cache lines takes twice as long to load
-    numbers = both[first : first + 2 * rows * width]
+    nonzero_masks, numbers, packed_values, offsets = scratch
     buffers = Buffers(numbers, 0, rows * width, width, nonzero_masks, n_words)
-    packed = Packed(np.empty(n_inputs * GROUP if packs else 0, images.dtype), nonzero_masks)
-    offsets = np.empty(2 * GROUP, np.int64)
-    chosen = offsets[GROUP:]
+    packed, chosen = Packed(packed_values, nonzero_masks), offsets[GROUP:]
     while not atomic_load(barrier, STOP):
         start = atomic_add(barrier, COUNT, 1) * ROWS
         n_rows = min(ROWS, n_all - start)
@@ -317,15 +335,15 @@ def predict(table, scale, images, output, barrier, out):
                 chosen[s] = start + s
             pack(Member(np.int64(0), np.int64(1), barrier), images, chosen[:n_rows], packed, offsets)
         elif lists:
-            indptr = carray(_pointer(table[0, INDPTR], table), n_all + 1)
-            indices = carray(_pointer(table[0, INDICES], np.uint32), images.size)
-            gather_lists(Csr(indptr, indices, images.reshape(-1)), start, n_rows, buffers)
+            indptr = array_at(table[0, INDPTR], n_all + 1, table)
+            indices = array_at(table[0, INDICES], images.size, np.uint32)
+            gather_lists(Csr(indptr, indices, flattened(images)), start, n_rows, buffers)
         else:
             gather_inputs(images, start, n_rows, buffers)
         for k in range(n_layers):
             fan_in, n_units = table[k, FAN_IN], table[k, FAN_OUT]
-            weight = carray(_pointer(table[k, WEIGHT], out), fan_in * n_units)
-            bias = carray(_pointer(table[k, BIAS], out), n_units)
+            weight = array_at(table[k, WEIGHT], fan_in * n_units, out)
+            bias = array_at(table[k, BIAS], n_units, out)
             layer = Layer(weight, bias, real(scale) if k == 0 else real(1), fan_in, n_units)
             code = LOGISTIC if k + 1 == n_layers and is_logistic(output) else table[k, ACTIVATION]
             run_layer(k, code, layer, buffers, n_rows, packed, k == 0 and packs)

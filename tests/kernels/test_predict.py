@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastnn.kernels import team
-from fastnn.kernels.epoch.predict import ROWS, predict
+from fastnn.kernels.epoch.predict import ROWS, new_scratch, predict
 from fastnn.kernels.jit import kernel
 from fastnn.kernels.ops.activations import IDENTITY
 from fastnn.kernels.ops.losses import IDENTITY_OUTPUT
@@ -31,11 +31,12 @@ def test_predict_skips_rows_already_claimed_and_stops_on_request():
     table = np.array([[3, 2, weight.ctypes.data, bias.ctypes.data, IDENTITY, 0, 0]])
     images, out = np.ones((100, 3), np.float32), np.zeros((100, 2), np.float32)
     table.flags.writeable = images.flags.writeable = False  # as in the backend, so no other kernel is compiled
+    scratch = new_scratch(table, images, 100, images.dtype)
     barrier = team.new_barrier()
     barrier[team.COUNT] = 1  # another thread has claimed the first rows
-    predict(table, 1.0, images, IDENTITY_OUTPUT, barrier, out)
+    predict(table, 1.0, images, IDENTITY_OUTPUT, barrier, out, scratch)
     np.testing.assert_array_equal(out, np.repeat([[0, 0], [3, 3]], [ROWS, 100 - ROWS], axis=0))
     out[:], barrier = 0, team.new_barrier()
     barrier[team.STOP] = 1
-    predict(table, 1.0, images, IDENTITY_OUTPUT, barrier, out)
+    predict(table, 1.0, images, IDENTITY_OUTPUT, barrier, out, scratch)
     assert not out.any()

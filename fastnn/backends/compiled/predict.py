@@ -68,11 +68,13 @@ def _predict(network: Network, table: "_Table", inp: np.ndarray, threads: int | 
     if n_rows <= table.few_rows:  # counting the cores would take longer than predicting these
         if threads is not None:
             resolve_threads(threads)
-        predict_kernels.predict(layers, scale, images, output, team.new_barrier(), out)
+        scratch = predict_kernels.new_scratch(layers, images, n_rows, table.dtype)
+        predict_kernels.predict(layers, scale, images, output, team.new_barrier(), out, scratch)
     else:
 
         def work(member: team.Member) -> None:
-            predict_kernels.predict(layers, scale, images, output, member.barrier, out)
+            scratch = predict_kernels.new_scratch(layers, images, n_rows, table.dtype)
+            predict_kernels.predict(layers, scale, images, output, member.barrier, out, scratch)
 
         team.run_team(work, min(resolve_threads(threads), -(-n_rows // predict_kernels.ROWS)))
     del held  # until here, the memory of the inputs could not move
