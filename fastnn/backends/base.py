@@ -12,6 +12,7 @@ import numpy as np
 
 from fastnn.backends.arguments import TrainingData, check_labels, check_logits, check_shapes
 from fastnn.network import Network
+from fastnn.network.snapshot import Snapshot
 from fastnn.optim.config import TrainingConfig
 from fastnn.optim.optimizers import Optimizer
 
@@ -131,6 +132,10 @@ class Trainer(Protocol):
 
     def network(self) -> Network:
         """Return a copy of the current network, as plain arrays; SettingsError if a weight or bias is not finite."""
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """Return the current network for later: `network`, but made only when it is needed; the same errors."""
         ...
 
     def state(self) -> TrainerState:

@@ -15,6 +15,7 @@ from fastnn.interruptible import PER_MULTIPLICATION, interruptible, stop_if_aban
 from fastnn.memory import check_memory
 from fastnn.network import Network
 from fastnn.network.layers import Arrays, Forward, Layer
+from fastnn.network.snapshot import Snapshot
 from fastnn.optim.config import LossConfig, TrainingConfig
 from fastnn.optim.optimizers import Optimizer
 from fastnn.randomness import dropout_keep, dropout_keys
@@ -252,6 +253,10 @@ class Trainer:
     def network(self) -> Network:
         """Return a copy of the current network."""
         return self._network.like(self._network.weights, self._network.biases)
+
+    def snapshot(self) -> Snapshot:
+        """Return the current network for later."""
+        return Snapshot.of(self.network())
 
     def state(self) -> TrainerState:
         """Return a copy of the optimizer's current state."""
