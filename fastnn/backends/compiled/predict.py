@@ -57,7 +57,10 @@ def _predict(network: Network, table: "_Table", inp: np.ndarray, threads: int | 
     else:
         csr = interruptible(to_csr, inp, table.dtype, np.uint32, work=2 * inp.nnz)
         layers, (n_rows, n_inputs) = layers.copy(), inp.shape
-        layers[0, predict_kernels.INDPTR :] = csr.indptr.ctypes.data, csr.indices.ctypes.data  # `csr` keeps them alive
+        layers[0, [predict_kernels.INDPTR, predict_kernels.INDICES]] = (
+            csr.indptr.ctypes.data,
+            csr.indices.ctypes.data,
+        )  # `csr` keeps them alive
         images, layers, values = csr.data.reshape(1, -1), readonly_view(layers), csr.data
     if n_inputs != table.n_inputs:
         raise DataError(f"inputs have {n_inputs} columns, expected {table.n_inputs} as the first weight has rows")
@@ -124,11 +127,13 @@ def _table(network: Network) -> _Table | None:
 
 def _new_table(network: Network) -> _Table:
     weights, biases = checked_arrays(network)
+    unused = [0] * (predict_kernels.N_COLUMNS - predict_kernels.ACTIVATION - 1)
     rows = [
-        (*weight.shape, weight.ctypes.data, bias.ctypes.data, ACTIVATION_CODES[layer.activation], 0, 0)
+        [*weight.shape, weight.ctypes.data, bias.ctypes.data, ACTIVATION_CODES[layer.activation], *unused]
         for weight, bias, layer in zip(weights, biases, network.layers, strict=True)
     ]
     views, arrays = (*weights, *biases), (*network.weights, *network.biases)
+    rows[0][predict_kernels.AT_ONCE] = predict_kernels.MOST_AT_ONCE
     table = _Table(
         weights=network.weights,
         biases=network.biases,
