@@ -11,20 +11,8 @@ import numpy as np
 from fastnn.kernels.jit import inlined, kernel, never_inline
 from fastnn.kernels.layout import INPUTS, size_of, weight_panel
 from fastnn.kernels.vector.bits import list_nonzero
-from fastnn.kernels.vector.simd import (
-    ONE,
-    TWO,
-    VECTOR,
-    flattened,
-    load,
-    load_as,
-    prefetch,
-    vadd,
-    vload,
-    vscale_add,
-    vstore,
-    vzero,
-)
+from fastnn.kernels.vector.memory import flattened
+from fastnn.kernels.vector.simd import ONE, TWO, VECTOR, load, load_as, prefetch, vadd, vload, vscale_add, vstore, vzero
 
 # A sample's list is prefetched this many samples before it is visited, so that it arrives in time.
 AHEAD = 3

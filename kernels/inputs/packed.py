@@ -17,8 +17,8 @@ from fastnn.kernels.layout import GRADIENT_ROWS, GROUP, INPUTS, View, by_vectors
 from fastnn.kernels.ops.optimizers import SGD, WEIGHTS, move_row
 from fastnn.kernels.team import own_part
 from fastnn.kernels.vector.bits import nonzero_mask, trailing_zeros
+from fastnn.kernels.vector.memory import flattened
 from fastnn.kernels.vector.simd import (
-    flattened,
     lanes,
     load,
     load_as,

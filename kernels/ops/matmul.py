@@ -10,7 +10,8 @@ import numpy as np
 from fastnn.kernels.jit import inlined, kernel, never_inline
 from fastnn.kernels.layout import Matrix, View
 from fastnn.kernels.team import own_part
-from fastnn.kernels.vector.simd import EIGHT, FOUR, ONE, SIX, TWO, VECTOR, WHOLE_REGISTERS, flattened, lanes
+from fastnn.kernels.vector.memory import flattened
+from fastnn.kernels.vector.simd import EIGHT, FOUR, ONE, SIX, TWO, VECTOR, WHOLE_REGISTERS, lanes
 from fastnn.kernels.vector.tiles import tile
 
 # The number of rows of the right-hand side per pass of a product: 16 KB at the width of the widest panel.

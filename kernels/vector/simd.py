@@ -9,7 +9,7 @@ The vector count is a compile-time constant. Numba specialises on a tuple's leng
 for their type.
 """
 
-from fastnn.kernels.compiler.lazy import arrayobj, cgutils, ir, types
+from fastnn.kernels.compiler.lazy import cgutils, ir, types
 from fastnn.kernels.compiler.machine import host
 from fastnn.kernels.jit import inlined, intrinsic
 
@@ -85,38 +85,6 @@ def lanes(array):
 
 
 # --- Memory ----------------------------------------------------------------------------------------------------------
-@intrinsic
-def flattened(_, array):
-    """A C-contiguous array as one row. Numba's `reshape` would call a function of Numba's at run time."""
-    result = types.Array(array.dtype, 1, "C", readonly=not array.mutable)
-
-    def codegen(context, builder, signature, args):
-        parts = context.make_array(array)(context, builder, value=args[0])
-        return _row(context, builder, result, parts.data, parts.nitems)
-
-    return result(array), codegen
-
-
-@intrinsic
-def array_at(_, address, count, like):
-    """The array of `count` elements at an address. They have the dtype `like`, or the dtype of the array `like`."""
-    result = types.Array(like.dtype, 1, "C")
-
-    def codegen(context, builder, signature, args):
-        data = builder.inttoptr(args[0], context.get_value_type(types.CPointer(like.dtype)))
-        return _row(context, builder, result, data, args[1])
-
-    return result(types.int64, types.int64, like), codegen
-
-
-def _row(context, builder, kind, data, count):
-    """The array of Numba type `kind` with one dimension and `count` elements at `data`."""
-    array = context.make_array(kind)(context, builder)
-    size = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(kind.dtype)))
-    arrayobj.populate_array(array, data, [count], [size], size, None)
-    return array._getvalue()
-
-
 @intrinsic
 def vload(_, array, offset, n):
     """`n` vectors that start at element `offset` of a flat array."""
