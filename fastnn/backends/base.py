@@ -101,8 +101,31 @@ class TrainerState(NamedTuple):
     sums: EpochSums = EpochSums()
 
 
-# A function of weights and biases that returns the loss and its gradients.
-Objective = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], LossAndGradients]
+class Objective(Protocol):
+    """The loss of all the data as a function of one vector of all weights and biases, in the objective's own order.
+
+    Attributes
+    ----------
+    start : ndarray of shape (P,), float64
+        The vector of the network that the objective was made for. P may exceed the number of parameters; the elements
+        that are no parameters are 0, and so are their gradients.
+    n_correct : int
+        The number of samples that the last evaluation classified correctly; 0 for "identity" outputs.
+    """
+
+    start: np.ndarray
+    n_correct: int
+
+    def evaluate(self, at: np.ndarray, gradient: np.ndarray) -> float:
+        """Return the loss at a vector, (P,) float64, and write its gradient into `gradient`, likewise.
+
+        Weights are rounded to the network's dtype. The loss or the gradient is not finite if it is too large.
+        """
+        ...
+
+    def network(self, at: np.ndarray) -> Network:
+        """Return the network at a vector, with the statistics of the last evaluation; SettingsError if not finite."""
+        ...
 
 
 class Trainer(Protocol):
@@ -256,9 +279,8 @@ class Backend(Protocol):
         ...
 
     def objective(self, network: Network, data: TrainingData, config: TrainingConfig) -> Objective:
-        """Return `loss_and_gradients` on all the data as a function of weights and biases, for L-BFGS.
+        """Return `loss_and_gradients` on all the data as a function of the network's parameters, for L-BFGS.
 
-        network: gives the layers and the output; its weights are not used
         data: the result of `check_data`
         """
         ...

@@ -77,6 +77,14 @@ class Execution(NamedTuple):
     threads: int
 
 
+class _Call(NamedTuple):
+    """A call of a trainer's kernel: the epoch, the maximum number of threads, and whether the caller's thread works."""
+
+    epoch: block.Epoch
+    max_threads: int
+    is_soon_done: bool
+
+
 class Trainer:
     """A network that `covers` accepts, its data and the optimizer's state, laid out for the kernels.
 
@@ -203,19 +211,56 @@ class Trainer:
             tuple(unpack(self._network.sizes, slot) for slot in slots if slot.size), self._step, self.epoch, self._sums
         )
 
-    def move_to(self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> None:
-        """Replace the network's weights and biases."""
-        pack(self._network.sizes, self._layout.parameters, (weights, biases))
-
     def loss_and_gradients(self) -> LossAndGradients:
         """Loss and gradients of all the data as one batch. Needs a trainer without an optimizer; updates nothing."""
         loss, accuracy, _ = self.run_epoch(np.arange(self._n_samples), self._n_samples, 0.0)
         n_correct = 0 if np.isnan(accuracy) else round(accuracy * self._n_samples)
         return LossAndGradients(loss, *unpack(self._network.sizes, self._state.slot_1), n_correct)
 
-    def _run_kernel(self, order: np.ndarray, batch_size: int, learning_rate: float) -> np.ndarray:
-        real, work, own = self._network.dtype.type, self._work, self._own
+    @property
+    def parameters(self) -> np.ndarray:
+        """The weights and biases in the kernels' layout, flat; padding is 0."""
+        return self._layout.parameters
+
+    @property
+    def gradient(self) -> np.ndarray:
+        """The gradient of a trainer without an optimizer, in the layout of `parameters`."""
+        return self._state.slot_1
+
+    def whole_pass(self) -> Callable[[], tuple[float, int]]:
+        """Return a function that computes the loss and gradient of all the data, and returns the loss and `n_correct`.
+
+        Needs a trainer without an optimizer. All but the kernel's run is done here, once.
+        """
+        n_rows = self._n_samples
+        self._prepare(n_rows, n_rows, is_whole=True)
+        order = np.arange(n_rows)
+        if self._form() == ROW_BLOCKS:
+            order = self._nonzero_inputs.row_blocks(self._network.sizes[1]).order
+        call = self._prepare_call(order, n_rows, 0.0)
+
+        work, alone, nothing = self._work, team.Member(0, 1, team.new_barrier()), np.array([0.0, 0.0, 0.0, -1.0])
         assert work is not None
+        kernel = run_epoch_by_rows if isinstance(work, WorkByRows) else run_epoch_by_units
+
+        def run() -> tuple[float, int]:
+            if call.max_threads == 1 and call.is_soon_done:
+                work.results[:] = nothing
+                kernel(alone, self._layout, self._data, call.epoch, work, self._own[0])
+                results = work.results
+            else:
+                results = self._call(call)
+            if results[block.FAILED] >= 0:
+                return float("nan"), 0
+            return float(results[block.LOSS]) / max(1, int(results[block.COUNTED])), int(results[block.CORRECT])
+
+        return run
+
+    def _run_kernel(self, order: np.ndarray, batch_size: int, learning_rate: float) -> np.ndarray:
+        return self._call(self._prepare_call(order, batch_size, learning_rate))
+
+    def _prepare_call(self, order: np.ndarray, batch_size: int, learning_rate: float) -> "_Call":
+        real = self._network.dtype.type
         batch_size = min(int(batch_size), max(1, len(order)))  # an int of another type would compile another kernel
         config, n_hidden = self._config, len(self._network.weights) - 1
         dropout = block.Dropout(
@@ -224,30 +269,35 @@ class Trainer:
             keep_prob=real(1 - config.dropout),
             scale=real(1 / (1 - config.dropout)),
         )
-        _, loss, counted, correct = self._sums
-        work.results[[block.LOSS, block.COUNTED, block.CORRECT, block.FAILED]] = loss, counted, correct, -1
-        by_rows = isinstance(work, WorkByRows)
-        kernel = run_epoch_by_rows if by_rows else run_epoch_by_units
         # Threads beyond the number of panels of a layer, or of chunks of a batch, would only wait.
-        max_threads = n_chunks(batch_size) if by_rows else self._sizes.max_panels
+        max_threads = n_chunks(batch_size) if isinstance(self._work, WorkByRows) else self._sizes.max_panels
         multiplications = 3 * self._layout.parameters.size * len(order)
         of_step = 3 * self._layout.parameters.size * batch_size
         is_soon_done = multiplications + len(order) * _PER_ROW + -(-len(order) // batch_size) * _PER_STEP <= SHORT_EPOCH
         is_short = multiplications <= ONE_THREAD_EPOCH or of_step <= ONE_THREAD_STEP
-        threads = 1 if is_short else min(self._team_size.next(), max_threads)
         rule = _rule(self._optimizer, learning_rate, config, real)
         epoch = block.Epoch(as_readonly(order), batch_size, self._step, rule, dropout)
+        return _Call(epoch, 1 if is_short else max_threads, is_soon_done)
+
+    def _call(self, call: "_Call") -> np.ndarray:
+        work, own = self._work, self._own
+        assert work is not None
+        _, loss, counted, correct = self._sums
+        results = work.results
+        results[[block.LOSS, block.COUNTED, block.CORRECT, block.FAILED]] = loss, counted, correct, -1
+        kernel = run_epoch_by_rows if isinstance(work, WorkByRows) else run_epoch_by_units
+        threads = 1 if call.max_threads == 1 else min(self._team_size.next(), call.max_threads)
         on_core = [0.0] * threads
 
         def run(member: team.Member) -> None:
             start = time.thread_time()
-            kernel(member, self._layout, self._data, epoch, work, own[member.t])
+            kernel(member, self._layout, self._data, call.epoch, work, own[member.t])
             on_core[member.t] = time.thread_time() - start
 
         start = time.perf_counter()
-        self._threads = team.run_team(run, threads, caller_works=is_soon_done)
+        self._threads = team.run_team(run, threads, caller_works=call.is_soon_done)
         self._team_size.note(time.perf_counter() - start, on_core[: self._threads])
-        return work.results
+        return results
 
     def _form(self) -> int:
         """The form of the inputs, one of the codes of `fastnn.kernels.inputs`."""
@@ -438,17 +488,37 @@ def loss_and_gradients(
     return single.loss_and_gradients()
 
 
+class WholeObjective:
+    """The loss of all the data, as `fastnn.backends.base.Objective` describes; a vector has the layout of the kernels.
+
+    The data are laid out and the kernel's arguments prepared only once.
+    """
+
+    def __init__(self, network: Network, data: TrainingData, config: TrainingConfig) -> None:
+        self._template, self._n_samples = network, len(data.targets)
+        self._trainer = Trainer(network, data, config, None, config.threads)
+        self.start, self.n_correct = self._trainer.parameters.astype(np.float64), 0
+        self._run = self._trainer.whole_pass()
+
+    def evaluate(self, at: np.ndarray, gradient: np.ndarray) -> float:
+        """Return the loss at a vector, and write its gradient."""
+        with np.errstate(over="ignore"):  # after too long a step the loss is not finite
+            self._trainer.parameters[:] = at
+        loss, self.n_correct = self._run()
+        gradient[:] = self._trainer.gradient
+        return loss
+
+    def network(self, at: np.ndarray) -> Network:
+        """Return the network at a vector."""
+        with np.errstate(over="ignore"):
+            return self._template.like(*unpack(self._template.sizes, at.astype(self._template.dtype)))
+
+
 def objective(network: Network, data: TrainingData, config: TrainingConfig) -> Objective:
-    """Return the loss and gradients of all the data as a function; the data are laid out only once."""
+    """Return the loss and gradients of all the data as a function of all parameters."""
     if not covers(network, config):
-        return layerwise.objective(operations.with_threads(config.threads), network, data, config)
-    whole = Trainer(network, data, config, None, config.threads)
-
-    def evaluate(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> LossAndGradients:
-        whole.move_to(weights, biases)
-        return whole.loss_and_gradients()
-
-    return evaluate
+        return layerwise.Objective(operations.with_threads(config.threads), network, data, config)
+    return WholeObjective(network, data, config)
 
 
 def trainer(
