@@ -40,6 +40,13 @@ def mnist_small(mnist):
     return np.ascontiguousarray(train.images[:2000]), train.labels[:2000].astype(np.int64)
 
 
+class NeverLoaded(set):
+    """Stands for the kernels that have run, and says that none has."""
+
+    def __contains__(self, _):
+        return False
+
+
 @pytest.fixture
 def started(monkeypatch):
     """Run small jobs on as many threads as large ones; return a list with the number of threads of each team so far.
@@ -48,6 +55,7 @@ def started(monkeypatch):
     at most one thread per `ROWS` rows. A trainer's first entry is 1: the epoch without rows that compiles its kernel.
     Layer by layer, each product of a dense layer is a team.
     """
+    monkeypatch.setattr(fused, "_LOADED", NeverLoaded())
     monkeypatch.setattr(fused, "ONE_THREAD_EPOCH", 0)
     monkeypatch.setattr(fused, "ONE_THREAD_STEP", 0)
     monkeypatch.setattr(predict, "ONE_THREAD_PREDICTION", 0)

@@ -5,13 +5,14 @@ uint8, float32 or float64. Weights are float32 or float64, and results have the 
 check what they are given with the functions of `arguments.py`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from fastnn.backends.arguments import TrainingData, check_labels, check_logits, check_shapes
 from fastnn.network import Network
+from fastnn.network.snapshot import Snapshot
 from fastnn.optim.config import TrainingConfig
 from fastnn.optim.optimizers import Optimizer
 
@@ -119,12 +120,16 @@ class Objective(Protocol):
     def evaluate(self, at: np.ndarray, gradient: np.ndarray) -> float:
         """Return the loss at a vector, (P,) float64, and write its gradient into `gradient`, likewise.
 
-        Weights are rounded to the network's dtype. The loss or the gradient is not finite if it is too large.
+        Weights are rounded to the network's dtype. The loss or the gradient is not finite if it is too large. The loss
+        is NaN, and the gradient undefined, if a weight is too large for this dtype.
         """
         ...
 
-    def network(self, at: np.ndarray) -> Network:
-        """Return the network at a vector, with the statistics of the last evaluation; SettingsError if not finite."""
+    def snapshot(self, at: np.ndarray) -> Snapshot:
+        """Return the network at a vector, with the statistics of the last evaluation.
+
+        The network is made when it is first needed; until then, the vector must not change.
+        """
         ...
 
 
@@ -154,6 +159,10 @@ class Trainer(Protocol):
 
     def network(self) -> Network:
         """Return a copy of the current network, as plain arrays; SettingsError if a weight or bias is not finite."""
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """Return the current network for later: `network`, but made only when it is needed; the same errors."""
         ...
 
     def state(self) -> TrainerState:

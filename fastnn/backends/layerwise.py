@@ -18,6 +18,7 @@ from fastnn.interruptible import PER_MULTIPLICATION, interruptible, stop_if_aban
 from fastnn.memory import check_memory
 from fastnn.network import Network
 from fastnn.network.layers import Arrays, Forward, Layer
+from fastnn.network.snapshot import Snapshot
 from fastnn.optim.config import LossConfig, TrainingConfig
 from fastnn.optim.optimizers import Optimizer
 from fastnn.randomness import dropout_keep, dropout_keys
@@ -175,7 +176,7 @@ def loss_and_gradients(
 
 
 class Objective:
-    """`loss_of_batch` on all the data, as `fastnn.backends.base.Objective` describes; a vector has array after array."""
+    """`loss_of_batch` on all the data, as `fastnn.backends.base.Objective` says. A vector has array after array."""
 
     def __init__(self, ops: Any, network: Network, data: TrainingData, config: LossConfig) -> None:
         self._ops, self._config, self._work = ops, config, _work_of_batch(network, len(data.targets))
@@ -183,7 +184,10 @@ class Objective:
         self._data, self._template = data._replace(inputs=scaled), network
         arrays = (*network.weights, *network.biases)
         self.start = np.concatenate([array.ravel() for array in arrays], dtype=np.float64)
-        self._ends, self._parameters = list(accumulate(array.size for array in arrays)), self.start.astype(network.dtype)
+        self._ends, self._parameters = (
+            list(accumulate(array.size for array in arrays)),
+            self.start.astype(network.dtype),
+        )
         self._network = copy(network.core)
         self._network.input_scale = 1.0
         self._network.weights, self._network.biases = self._split(self._parameters)
@@ -200,17 +204,23 @@ class Objective:
 
     def evaluate(self, at: np.ndarray, gradient: np.ndarray) -> float:
         """Return the loss at a vector, and write its gradient."""
+        try:
+            with np.errstate(over="raise"):
+                self._parameters[:] = at
+        except FloatingPointError:  # too large for the network's dtype
+            self.n_correct = 0
+            return float("nan")
         with np.errstate(over="ignore", invalid="ignore"):  # after too long a step the loss is not finite
-            self._parameters[:] = at
             result = interruptible(loss_of_batch, self._ops, self._network, self._data, self._config, work=self._work)
             arrays = (*result.dweights, *result.dbiases)
             np.concatenate([array.ravel() for array in arrays], out=gradient)
         self.n_correct, self._statistics = result.n_correct, result.statistics
         return result.loss
 
-    def network(self, at: np.ndarray) -> Network:
+    def snapshot(self, at: np.ndarray) -> Snapshot:
         """Return the network at a vector, with the statistics of the last evaluation."""
-        return self._template.like(*self._split(at.astype(self._template.dtype)), self._statistics)
+        template, statistics = self._template, self._statistics
+        return Snapshot(lambda: template.like(*self._split(at.astype(template.dtype)), statistics))
 
 
 # --- Training --------------------------------------------------------------------------------------------------------
@@ -289,6 +299,10 @@ class Trainer:
     def network(self) -> Network:
         """Return a copy of the current network."""
         return self._network.like(self._network.weights, self._network.biases)
+
+    def snapshot(self) -> Snapshot:
+        """Return the current network for later."""
+        return Snapshot.of(self.network())
 
     def state(self) -> TrainerState:
         """Return a copy of the optimizer's current state."""

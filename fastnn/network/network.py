@@ -324,6 +324,15 @@ class Network:
         chain = (self.input_transform, self.output, self.layers, self.shapes[0], statistics)
         return Network(weights, biases, "relu", *chain)
 
+    def holding(self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> "Network":
+        """Return `like` of arrays that a trainer has just made: they are neither copied nor checked.
+
+        Without statistics only, which both networks would share. The caller vouches for shapes, dtype and finiteness.
+        """
+        network = object.__new__(type(self))
+        network.__dict__ = {**self.__dict__, "weights": tuple(weights), "biases": tuple(biases)}
+        return network
+
     @property
     def input_transform(self) -> float | Standardization:
         """What the network does to its inputs: the standardization, or else the input scale."""

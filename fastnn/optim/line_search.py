@@ -67,7 +67,7 @@ class LineSearch:
         new, start = Point(self.step, loss, slope), self._start
         promised = DECREASE * start.slope
         enough = start.loss + new.step * promised
-        if loss <= enough and abs(slope) <= -CURVATURE * start.slope or self._must_end(new, enough, promised):
+        if (loss <= enough and abs(slope) <= -CURVATURE * start.slope) or self._must_end(new, enough, promised):
             return True
         self._has_descended |= loss <= enough and slope >= 0
         if not self._has_descended and enough < loss <= self._best.loss:

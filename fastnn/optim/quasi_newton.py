@@ -145,7 +145,7 @@ def minimize(
         The search has converged when no entry of the gradient exceeds this in magnitude.
     max_iterations, max_evaluations : int
     end_iteration : function of an ndarray of shape (P,) and a float
-        Called after each iteration with the vector and its value; True ends the search.
+        Called after each iteration with the vector, which does not change later, and its value; True ends the search.
 
     Returns
     -------
@@ -175,8 +175,8 @@ def minimize(
         for _ in range(MAX_STEPS if slope < 0 else 0):
             step = search.step
             np.add(at, direction if step == 1 else np.multiply(direction, step, out=trial), out=trial)
-            new_value = function(trial, gradient)
-            n_evaluations, new_slope = n_evaluations + 1, float(direction @ gradient)
+            new_value, n_evaluations = function(trial, gradient), n_evaluations + 1
+            new_slope = float(direction @ gradient) if math.isfinite(new_value) else math.nan
             accepted = search.accepts(new_value, new_slope)
             if accepted:
                 break
@@ -185,7 +185,7 @@ def minimize(
                 return Minimum(at, value, "stalled")
             inverse.forget()
             continue
-        at, trial, n_iterations = trial, at, n_iterations + 1
+        at, trial, n_iterations = trial, np.empty_like(at), n_iterations + 1
         decrease, value = value - new_value, new_value
         if end_iteration(at, value):
             return Minimum(at, value, "stopped")

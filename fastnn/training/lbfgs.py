@@ -46,7 +46,7 @@ def run(job: Job, observer: Observer) -> Ended:
     def end_iteration(at: np.ndarray, loss: float) -> bool:
         nonlocal reason, began
         result = EpochResult(loss, network.loss.accuracy(objective.n_correct, len(job.rows)))
-        reason = observer.end_epoch(result, np.nan, time.perf_counter() - began, lambda: objective.network(at))
+        reason = observer.end_epoch(result, np.nan, time.perf_counter() - began, lambda: objective.snapshot(at))
         began = time.perf_counter()
         return reason is not None
 
