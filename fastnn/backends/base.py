@@ -5,7 +5,7 @@ uint8, float32 or float64. Weights are float32 or float64, and results have the 
 check what they are given with the functions of `arguments.py`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -102,8 +102,35 @@ class TrainerState(NamedTuple):
     sums: EpochSums = EpochSums()
 
 
-# A function of weights and biases that returns the loss and its gradients.
-Objective = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], LossAndGradients]
+class Objective(Protocol):
+    """The loss of all the data as a function of one vector of all weights and biases, in the objective's own order.
+
+    Attributes
+    ----------
+    start : ndarray of shape (P,), float64
+        The vector of the network that the objective was made for. P may exceed the number of parameters; the elements
+        that are no parameters are 0, and so are their gradients.
+    n_correct : int
+        The number of samples that the last evaluation classified correctly; 0 for "identity" outputs.
+    """
+
+    start: np.ndarray
+    n_correct: int
+
+    def evaluate(self, at: np.ndarray, gradient: np.ndarray) -> float:
+        """Return the loss at a vector, (P,) float64, and write its gradient into `gradient`, likewise.
+
+        Weights are rounded to the network's dtype. The loss or the gradient is not finite if it is too large. The loss
+        is NaN, and the gradient undefined, if a weight is too large for this dtype.
+        """
+        ...
+
+    def snapshot(self, at: np.ndarray) -> Snapshot:
+        """Return the network at a vector, with the statistics of the last evaluation.
+
+        The network is made when it is first needed; until then, the vector must not change.
+        """
+        ...
 
 
 class Trainer(Protocol):
@@ -261,9 +288,8 @@ class Backend(Protocol):
         ...
 
     def objective(self, network: Network, data: TrainingData, config: TrainingConfig) -> Objective:
-        """Return `loss_and_gradients` on all the data as a function of weights and biases, for L-BFGS.
+        """Return `loss_and_gradients` on all the data as a function of the network's parameters, for L-BFGS.
 
-        network: gives the layers and the output; its weights are not used
         data: the result of `check_data`
         """
         ...

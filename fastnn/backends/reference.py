@@ -160,8 +160,8 @@ def loss_and_gradients(
 
 
 def objective(network: Network, data: TrainingData, config: TrainingConfig) -> Objective:
-    """Return the loss and gradients of all the data as a function of weights and biases."""
-    return layerwise.objective(_operations, network, data, config)
+    """Return the loss and gradients of all the data as a function of all parameters."""
+    return layerwise.Objective(_operations, network, data, config)
 
 
 def trainer(

@@ -1,7 +1,7 @@
 """The trainer of the Numba backend: lays out data and optimizer state, and runs epochs on a team of threads."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any, Literal, NamedTuple, cast
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from fastnn.backends import layerwise
 from fastnn.backends.arguments import TrainingData, check_data, check_order, check_run, check_shapes
-from fastnn.backends.base import EpochResult, EpochSums, LossAndGradients, Objective, TrainerState
+from fastnn.backends.base import EpochResult, EpochSums, LossAndGradients, TrainerState
 from fastnn.backends.compiled import operations
 from fastnn.backends.compiled.inputs import NonzeroInputs
 from fastnn.backends.compiled.layout import (
@@ -269,23 +269,59 @@ class Trainer:
         keys = dropout_keys(self._config.seed, self.epoch, self._layout.n_weights - 1)
         return self._dropout._replace(keys=keys)
 
-    def _run_kernel(self, order: np.ndarray, batch_size: int, learning_rate: float) -> np.ndarray:
-        work, own, results = self._work, self._own, cast(Any, self._work).results
+    def flat_arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """The parameters, and the gradient of a trainer without an optimizer: flat, laid out alike, padding is 0."""
+        return self._layout.parameters, self._state.slot_1
+
+    def whole_pass(self) -> Callable[[], tuple[float, int]]:
+        """Return a function that computes the loss and the gradient of all the data as one batch.
+
+        It returns the loss, and the number of correctly classified samples. Needs a trainer without an optimizer.
+        Everything but the run of the kernel is done here, once.
+        """
+        n_rows = self._n_samples
+        self._prepare(n_rows, n_rows, None)
+        is_sorted = self._form() == ROW_BLOCKS
+        order = self._nonzero_inputs.row_blocks(self._network.sizes[1]).order if is_sorted else np.arange(n_rows)
+        epoch, max_threads, is_soon_done = self._plan(order, n_rows, 0.0)
+        work, own, alone = cast(Any, self._work), self._own[0], team.Member(0, 1, team.new_barrier())
+        kernel = run_epoch_by_rows if isinstance(work, WorkByRows) else run_epoch_by_units
+        nothing = np.array([0.0, 0.0, 0.0, -1.0])
+
+        def run() -> tuple[float, int]:
+            if max_threads == 1 and is_soon_done:
+                work.results[:] = nothing
+                kernel(alone, self._layout, self._data, epoch, work, own)
+            else:
+                self._run_planned(epoch, max_threads, is_soon_done)
+            loss, counted, correct, failed = work.results.tolist()
+            return (loss / max(1.0, counted), int(correct)) if failed < 0 else (float("nan"), 0)
+
+        return run
+
+    def _plan(self, order: np.ndarray, batch_size: int, learning_rate: float) -> tuple[block.Epoch, int, bool]:
+        """The settings of an epoch, the maximum number of threads, and whether the caller's thread works, too."""
         batch_size = min(int(batch_size), max(1, len(order)))  # an int of another type would compile another kernel
-        _, results[block.LOSS], results[block.COUNTED], results[block.CORRECT] = self._sums
-        results[block.FAILED] = -1
-        by_rows = isinstance(work, WorkByRows)
-        kernel = run_epoch_by_rows if by_rows else run_epoch_by_units
         # Threads beyond the number of panels of a layer, or of chunks of a batch, would only wait.
-        max_threads = n_chunks(batch_size) if by_rows else self._shape.sizes.max_panels
+        max_threads = n_chunks(batch_size) if isinstance(self._work, WorkByRows) else self._shape.sizes.max_panels
         multiplications = 3 * self._layout.parameters.size * len(order)
         of_step = 3 * self._layout.parameters.size * batch_size
         is_soon_done = multiplications + len(order) * _PER_ROW + -(-len(order) // batch_size) * _PER_STEP <= SHORT_EPOCH
         is_short = multiplications <= ONE_THREAD_EPOCH or of_step <= ONE_THREAD_STEP
-        threads = 1 if is_short else min(self._team_size.next(), max_threads)
         if learning_rate != self._rule.rate:
             self._rule = _rule(self._optimizer, learning_rate, self._config, self._network.dtype.type)
         epoch = block.Epoch(as_readonly(order), batch_size, self._step, self._rule, self._dropout_of_epoch())
+        return epoch, 1 if is_short else max_threads, is_soon_done
+
+    def _run_kernel(self, order: np.ndarray, batch_size: int, learning_rate: float) -> np.ndarray:
+        return self._run_planned(*self._plan(order, batch_size, learning_rate))
+
+    def _run_planned(self, epoch: block.Epoch, max_threads: int, is_soon_done: bool) -> np.ndarray:
+        work, own, results = self._work, self._own, cast(Any, self._work).results
+        _, results[block.LOSS], results[block.COUNTED], results[block.CORRECT] = self._sums
+        results[block.FAILED] = -1
+        kernel = run_epoch_by_rows if isinstance(work, WorkByRows) else run_epoch_by_units
+        threads = min(self._team_size.next(), max_threads)
         on_core = [0.0] * threads
 
         def run(member: team.Member) -> None:
@@ -387,19 +423,6 @@ def loss_and_gradients(
     single = Trainer(network, data, config, None, threads=1, one_pass=True)
     single.epoch = epoch
     return single.loss_and_gradients()
-
-
-def objective(network: Network, data: TrainingData, config: TrainingConfig) -> Objective:
-    """Return the loss and gradients of all the data as a function; the data are laid out only once."""
-    if not covers(network, config):
-        return layerwise.objective(operations.with_threads(config.threads), network, data, config)
-    whole = Trainer(network, data, config, None, config.threads)
-
-    def evaluate(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> LossAndGradients:
-        whole.move_to(weights, biases)
-        return whole.loss_and_gradients()
-
-    return evaluate
 
 
 def trainer(
