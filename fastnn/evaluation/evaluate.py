@@ -43,8 +43,8 @@ def evaluate(
     loss : float
         The mean loss over the samples, plus the L2 term.
     accuracy : float
-        From 0 to 1; NaN for outputs that are numbers. With several logistic outputs, a sample is correct only if all its
-        outputs are correct.
+        From 0 to 1; NaN for outputs that are numbers. With several logistic outputs, a sample is correct only if all
+        its outputs are correct.
 
     Raises
     ------

@@ -41,7 +41,8 @@ _LAYERS: dict[type[Layer], Callable[["_Graph", Any, list[str]], str]] = {
     Dense: lambda graph, layer, inputs: graph.add("Gemm", inputs),
     BatchNorm: lambda graph, layer, inputs: graph.add("BatchNormalization", inputs, epsilon=layer.epsilon),
 }
-_OUTPUTS = {"softmax": "Softmax", "logistic": "Sigmoid", "identity": "Identity", "exp": "Exp"}  # the operator of each output
+# The operator of each output.
+_OUTPUTS = {"softmax": "Softmax", "logistic": "Sigmoid", "identity": "Identity", "exp": "Exp"}
 _MAX_BYTES = 2_000_000_000  # a protobuf message has at most 2 GiB
 _SEEDED_ROWS, _SINGLE_ROWS, _BATCH_ROWS = 256, 16, 8192
 

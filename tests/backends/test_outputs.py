@@ -1,4 +1,4 @@
-"""Logistic, identity and exponential outputs in both backends: losses, gradients, training steps, predictions and errors."""
+"""Logistic, identity and exponential outputs in both backends: losses, gradients, steps, predictions and errors."""
 
 import numpy as np
 import pytest
@@ -189,7 +189,8 @@ def test_logits_and_probabilities_agree_with_the_float64_reference(backend, dtyp
     network, inp, _ = _problem(np.random.default_rng(7), (30, 70, 5), output, dtype)
     logits = reference.predict_logits(astype(network, "float64"), inp)
     assert_parity(backend.predict_logits(network, inp), logits)
-    assert_parity(backend.predict_proba(network, inp), {"logistic": expit, "identity": np.array, "exp": np.exp}[output](logits))
+    function = {"logistic": expit, "identity": np.array, "exp": np.exp}[output]
+    assert_parity(backend.predict_proba(network, inp), function(logits))
 
 
 @BACKENDS
