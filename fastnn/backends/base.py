@@ -27,7 +27,7 @@ class LossAndGradients(NamedTuple):
     dweights, dbiases : list of ndarray
         The gradient of each weight and each bias, in their shapes.
     n_correct : int
-        The number of correctly classified samples; 0 for "identity" outputs.
+        The number of correctly classified samples; 0 for outputs that are numbers.
     statistics : tuple of ndarray
         The statistics of the batch, in the order of `Network.statistics`.
     """
@@ -49,7 +49,7 @@ class EpochResult(NamedTuple):
         Batches whose samples all have weight 0 are left out. The loss is not finite if a batch failed.
     accuracy : float
         The fraction of correctly classified samples, with the same weights. A multilabel sample is correct if all its
-        outputs are correct. NaN for "identity" outputs, and if a batch failed.
+        outputs are correct. NaN for outputs that are numbers, and if a batch failed.
     failed_batch : int or None
         The number of the first batch whose loss was not finite, counted from 0; the epoch ended there. None if every
         loss was finite.
@@ -272,7 +272,7 @@ class Backend(Protocol):
         ...
 
     def predict_proba(self, network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
-        """Return the outputs, (B, C): probabilities, or numbers for an "identity" output. `inp` as above."""
+        """Return the outputs, (B, C): probabilities, or numbers. `inp` as above."""
         ...
 
     def loss_and_gradients(

@@ -148,7 +148,7 @@ def predict_logits(network: Network, inp: Any, threads: int | None = None) -> np
 
 
 def predict_proba(network: Network, inp: Any, threads: int | None = None) -> np.ndarray:
-    """Apply the network's output function (softmax, logistic or identity) to the logits; `threads` is ignored."""
+    """Apply the network's output function (softmax, logistic, identity or exp) to the logits; `threads` is ignored."""
     return layerwise.predict_proba(_operations, network, inp)
 
 

@@ -33,13 +33,16 @@ from fastnn.backends.reference import activate
 from fastnn.checks import is_number, short
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
+from fastnn.errors import DivergenceError
 from fastnn.estimators.arguments import check_labels_given, check_rows, check_weights_given
 from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks
-from fastnn.estimators.checkpoint import result_of_ended, saved_fit, without_force
+from fastnn.estimators.checkpoint import in_words_of_fit, result_of_ended, saved_fit
+from fastnn.estimators.coefficients import CoefficientsMixin
 from fastnn.estimators.fit_watch import FitRules, FitWatch, WatchedSchedule, WatchState
 from fastnn.estimators.model_mixin import INITIAL_STATE, ModelFileMixin
 from fastnn.estimators.one_fit import one_fit, reads_one_fit
 from fastnn.estimators.parameters import check_parameters, items
+from fastnn.estimators.reported_loss import ReportedLoss
 from fastnn.estimators.row_order import ScikitOrder
 from fastnn.interruptible import LONG_WORK, interruptible
 from fastnn.memory import check_memory, check_training_memory
@@ -71,7 +74,9 @@ _LIBRARY_FILES = (
 )
 
 
-class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelFileMixin):
+class BaseMLP(
+    CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, CoefficientsMixin, ModelFileMixin
+):
     """Base class of the estimators; use MLPClassifier or MLPRegressor."""
 
     _numeric_targets: bool  # whether the targets are numbers, rather than labels
@@ -129,7 +134,8 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         resume = state if incremental and self._can_resume(state) else None
         if resume is None:
             watch_state = replace(watch_state, rate=self.learning_rate_init)
-        watch = self._make_watch(watch_state, network, len(data), held_out, held_weight)
+        loss = self._reported_loss(network, len(data), total_weight)
+        watch = self._make_watch(watch_state, network, len(data), held_out, held_weight, loss)
         config = self._config(watch, len(data), random_state, epochs=1 if incremental else self.max_iter)
         self.n_outputs_, self.n_layers_, self.out_activation_ = network.n_outputs, len(network.sizes), network.output
         callbacks = [FitTasks(self, *arguments, sample_weight)] if tasks else []
@@ -142,11 +148,15 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                     sample_weight=weight, checkpoint=checkpoint, resume=resume if begun is None else begun,
                 )  # fmt: skip
         except TrainingInterrupted as interrupt:
-            watch.count_samples(len(interrupt.result.history), watch_state)
+            watch.catch_up(interrupt.result, watch_state)
             self._store(interrupt.result, watch, history)
             raise
+        except DivergenceError as error:
+            result = watch.kept(error)
+            if result is None:
+                raise
         self._store(result, watch, history)
-        if result.stopped in ("epochs", "stalled") and not incremental:
+        if result.stopped in ("epochs", "stalled", "diverged") and not incremental:
             self._warn_of_convergence(result)
         for callback in callbacks:
             callback.end()
@@ -159,7 +169,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         if not warm and hasattr(self, "network_") and not self.network_.is_dense:
             raise ValueError(f"the model is {self.network_}, which a new fit cannot build; expected warm_start=True")
         if self.early_stopping and incremental:
-            raise ValueError("early_stopping is True, expected False for partial_fit, which runs one epoch")
+            raise ValueError("partial_fit does not support early_stopping=True, as it runs one epoch")
 
     def _config(
         self, watch: FitWatch, n_samples: int, random_state: np.random.RandomState, epochs: int
@@ -189,7 +199,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         records = [*history, *result.history]
         self._history = History([replace(record, epoch=epoch) for epoch, record in enumerate(records, start=1)])
         self.n_iter_, self.t_ = len(result.history), state.seen
-        self.loss_curve_, self.loss_ = self._history.column("loss").tolist(), result.loss
+        self.loss_curve_, self.loss_ = [*state.losses], watch.last_loss(result)
         validated = bool(state.scores)
         self.validation_scores_ = [*state.scores] if validated else None
         self.best_validation_score_ = state.best_score if validated else None
@@ -205,29 +215,11 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             except TrainingInterrupted:
                 raise
             except BaseException as error:
-                without_force(error)
+                in_words_of_fit(error)
                 for name in [name for name in vars(self) if _is_fitted(name)]:
                     delattr(self, name)
                 self.__dict__.update({name: value for name, value in before.items() if _is_fitted(name)})
                 raise
-
-    @property
-    def coefs_(self) -> list[np.ndarray]:
-        """The weights of each layer, (fan_in, fan_out); assignment replaces them."""
-        return list(self.network_.weights)
-
-    @coefs_.setter
-    def coefs_(self, coefs: Any) -> None:
-        self.network_ = self.network_.like(coefs, self.network_.biases)
-
-    @property
-    def intercepts_(self) -> list[np.ndarray]:
-        """The biases of each layer, (fan_out,); assignment replaces them."""
-        return list(self.network_.biases)
-
-    @intercepts_.setter
-    def intercepts_(self, intercepts: Any) -> None:
-        self.network_ = self.network_.like(self.network_.weights, intercepts)
 
     def _initialize(
         self, X: Any, targets: np.ndarray, random_state: np.random.RandomState, incremental: bool
@@ -302,7 +294,13 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         return get_schedule(self.schedule)
 
     def _make_watch(
-        self, state: WatchState, network: Network, n_samples: int, held_out: Dataset | None, held_weight: Any
+        self,
+        state: WatchState,
+        network: Network,
+        n_samples: int,
+        held_out: Dataset | None,
+        held_weight: Any,
+        loss: ReportedLoss,
     ) -> FitWatch:
         def score(end: EpochEnd) -> float:
             assert held_out is not None
@@ -318,7 +316,12 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         rules = FitRules(
             learning_rate, self.learning_rate_init, self.power_t, tol, n_iter_no_change, by_score, schedule
         )
-        return FitWatch(state, rules, n_samples, None if held_out is None else score, bool(self.verbose), network)
+        scored = None if held_out is None else score
+        return FitWatch(state, rules, n_samples, scored, bool(self.verbose), network, loss)
+
+    def _reported_loss(self, network: Network, n_samples: int, weight: np.ndarray | None) -> ReportedLoss:
+        """Return the conversion of this fit's losses to those of scikit-learn."""
+        return ReportedLoss()
 
     def _batch_size(self, n_samples: int) -> int:
         if self.batch_size == "auto":
@@ -337,11 +340,16 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             stratify=self._stratify(targets),
         )  # fmt: skip
         if len(held) < 2:
-            raise ValueError(f"validation_fraction holds out {len(held)} samples, expected at least 2")
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset: it has "
+                f"{len(held)} samples, expected at least 2"
+            )
         return rows, held
 
     def _warn_of_convergence(self, result: TrainingResult) -> None:
-        if result.stopped == "stalled":
+        if result.stopped == "diverged":
+            found = f"the loss was not finite in epoch {self.n_iter_}, so the best network before is kept"
+        elif result.stopped == "stalled":
             found = "the line search found no lower loss; scale the data"
         elif self.solver == "lbfgs" and self.n_iter_ < self.max_iter:
             found = f"it reached max_fun={self.max_fun} evaluations; raise max_fun"

@@ -363,13 +363,14 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             raise ValueError(
                 "y mixes labels of types that cannot be sorted, expected for example only strings"
             ) from error
+        if warm and self.warm_start and not incremental and not np.array_equal(labels, known):
+            raise ValueError(
+                "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
+                f"Previously got {known}, `y` has {labels}"
+            )
         unseen = np.setdiff1d(labels, known)
         if len(unseen):
             raise ValueError(f"y has the new classes {unseen.tolist()}, expected only {known.tolist()}")
-        if warm and self.warm_start and not incremental and len(labels) < len(known):
-            raise ValueError(
-                f"y has the classes {labels.tolist()}, expected {known.tolist()} as in the previous fit with warm_start"
-            )
         self.classes_ = known
         self._unknown()
         return numbers.astype(self._dtype)[:, None] if len(known) <= 2 else numbers
@@ -379,7 +380,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def _stratify(self, targets: np.ndarray) -> np.ndarray | None:
         """Return the classes to stratify by. Like scikit-learn, only targets of one column are stratified."""
-        return targets if targets.ndim == 2 and targets.shape[1] == 1 else None
+        return targets.astype(bool) if targets.ndim == 2 and targets.shape[1] == 1 else None
 
     def _class_weight(self, targets: np.ndarray) -> np.ndarray | None:
         if self.class_weight is None:

@@ -106,7 +106,7 @@ RULES = {
     "threshold": Rule("a number above 0, at most 1", lambda value: is_number(value) and 0 < value <= 1) | NONE,
     "unknown_label": instance("a string, a number", str, Real) | NONE,
     # Only of MLPRegressor:
-    "loss": one_of("squared_error"),
+    "loss": one_of("squared_error", "poisson"),
 }
 
 

@@ -95,16 +95,16 @@ def save(
         below.
     classes : sequence of C int or C str, or None
         The name of each output, all different. None means 0 to C - 1. A single logistic output has two names and
-        gives the probability of the second (None means 0 and 1), or it has only one name. Must be None for "identity"
-        outputs.
+        gives the probability of the second (None means 0 and 1), or it has only one name. Must be None for outputs
+        that are numbers ("identity" and "exp").
     image_shape : (int, int), or None
         Height and width of the image in an input row. Their product must be D.
     feature_names : sequence of D str, or None
         The name of each input, all different.
     unknown : (float, int or str), or None
         A threshold in (0, 1] and a label. The model predicts this label if the largest probability is below the
-        threshold. The label has the type of the classes but is not one of them. Must be None for "identity" outputs and
-        for several logistic outputs.
+        threshold. The label has the type of the classes but is not one of them. Must be None for outputs
+        that are numbers and for several logistic outputs.
     data : Dataset, or None
         The training data. They give the names that are not given otherwise, and tell the model the range and the ink
         of its images, which `Model.predict` needs for pictures.

@@ -31,8 +31,8 @@ class Model:
         The network itself, not a copy. Its arrays are writable.
     classes : tuple of int, tuple of str, or None
         The name of each output. A network with a single logistic output has two classes, and the output is the
-        probability of the second. It has one class if the training data had only one. None for "identity", whose
-        outputs are numbers.
+        probability of the second. It has one class if the training data had only one. None for "identity" and
+        "exp", whose outputs are numbers.
     image_shape : (int, int), or None
         The height and width in pixels of the image in an input row, stored row by row; None if a row is not an image.
     metadata : dict of str to str
@@ -116,7 +116,7 @@ class Model:
         -------
         ndarray of shape (N,)
             int64 or object (str). With `unknown`, its label where the largest probability is below the threshold.
-            Several logistic or identity outputs give shape (N, C).
+            Several outputs without softmax give shape (N, C).
 
         Raises
         ------
@@ -255,7 +255,7 @@ def decide(
 
 
 def default_classes(output: str, n_outputs: int) -> tuple[int, ...] | None:
-    """Return the classes 0 to C - 1; 0 and 1 for a single logistic output; None for "identity"."""
+    """Return the classes 0 to C - 1; 0 and 1 for a single logistic output; None for numbers."""
     counts = LOSSES[output].class_counts(n_outputs)
     return tuple(range(counts[0])) if counts else None
 

@@ -41,12 +41,13 @@ class Network:
     input_scale : float or Standardization
         The factor that multiplies the inputs, above 0: ``1 / 255`` for pixels from 0 to 255. Or a mean and a scale for
         each input.
-    output : {"softmax", "logistic", "identity"}
+    output : {"softmax", "logistic", "identity", "exp"}
         The output function, which also determines the loss:
 
         - "softmax" for one of C classes: cross-entropy.
         - "logistic" for C independent yes-or-no labels: binary cross-entropy, summed over the outputs.
         - "identity" for C numbers (regression): half the squared error, summed over the outputs.
+        - "exp" for C counts or other numbers that are 0 or more: half the Poisson deviance, summed over the outputs.
     layers : sequence of Layer, or None
         The layers, first to last; None: one `Dense` layer per weight. The activation of the last layer is "identity".
     input_shape : tuple of int, or None

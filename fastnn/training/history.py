@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """The metrics of one epoch. Accuracies of networks with "identity" outputs are NaN.
+    """The metrics of one epoch. Accuracies of networks whose outputs are numbers are NaN.
 
     Attributes
     ----------

@@ -179,6 +179,7 @@ def test_a_saved_network_is_loaded_with_identical_bits(path, network):
     ("logistic", 1, {"unknown": (1, np.int64(2**63 - 1))}, [(0, 1), None, None, (1.0, 2**63 - 1)]),
     ("logistic", 1, {"classes": ["a"], "unknown": (5e-324, "")}, [("a",), None, None, (5e-324, "")]),
     ("identity", 1, {}, [None, None, None, None]),
+    ("exp", 2, {}, [None, None, None, None]),
     ("identity", 3, {"feature_names": np.array(["a", "", "d 🙂", "d"])}, [None, None, ("a", "", "d 🙂", "d"), None]),
 ])  # fmt: skip
 def test_names_are_restored_as_plain_values(path, output, n_outputs, names, expected):

@@ -40,7 +40,7 @@ def predict_logits(network: Network, inp: np.ndarray, threads: int | None = None
 
 
 def predict_proba(network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
-    """Return the network's outputs: probabilities, or the numbers of an identity output. Bits and errors as above."""
+    """Return the network's outputs: probabilities, or numbers. Bits and errors as above."""
     table = _table(network)
     if table is None:
         return layerwise.predict_proba(operations.with_threads(threads), network, inp)
