@@ -237,6 +237,7 @@ class Trainer:
         """Update all parameters with the gradients of a batch, and the running statistics with its statistics."""
         self._step += 1
         gradients = [*result.dweights, *result.dbiases]
+        self._config.clip(gradients)
         for parameter, gradient, is_decayed, *slots in zip(
             self._parameters, gradients, self._decayed, *self._slots, strict=True
         ):
