@@ -299,6 +299,7 @@ class Trainer:
         """Update all parameters with the gradients of a batch, and the running statistics with its statistics."""
         self._step += 1
         gradients = [*result.dweights, *result.dbiases]
+        self._config.clip(gradients)
         if self._optimizer.weight_decay:
             for parameter, is_decayed in zip(self._parameters, self._decayed, strict=True):
                 if is_decayed:

@@ -95,6 +95,12 @@ def register(add: AddCommand) -> None:
         "identity (default: relu)",
     )
     parser.add_argument(
+        "--initializer",
+        metavar="NAME",
+        help="distribution of the initial weights: auto, he, he_uniform, glorot, glorot_normal or lecun (default: "
+        "auto, the one that suits the activation of each layer)",
+    )
+    parser.add_argument(
         "--dtype",
         choices=("float32", "float64"),
         help="floating-point type of the network (default: float32)",
@@ -305,8 +311,9 @@ def _plan(options: argparse.Namespace) -> "tuple[Plan, dict[str, Any], str]":
         config = default_config(len(splits.train), **given)
     else:
         config = recipe.configure(hidden, activation, **given)
-    layers = {} if start is not None else {"activation": activation, "dtype": dtype, "seed": seed}
-    plan = make_plan(splits, hidden, config, standardize=options.standardize, start=start, **layers)
+    initializer = None if start is not None else options.initializer or "auto"
+    layers = {"activation": activation, "dtype": dtype, "seed": seed, "initializer": initializer}
+    plan = make_plan(splits, hidden, config, standardize=options.standardize, start=start, **({} if start else layers))
     recorded = {
         "recipe": None if recipe is None else recipe.name,
         "files": options.data and [os.path.abspath(path) for path in options.data],
@@ -315,6 +322,7 @@ def _plan(options: argparse.Namespace) -> "tuple[Plan, dict[str, Any], str]":
         "standardize": plan.standardize,
         "hidden": list(hidden),
         "activation": activation,
+        "initializer": initializer,
         "dtype": dtype,
         **config.to_dict(),
     }
@@ -334,6 +342,10 @@ def _architecture(
     if start is None:
         hidden = usual if options.hidden is None else tuple(options.hidden)
         return hidden, activation or "relu", options.dtype or "float32"
+    if options.initializer is not None:
+        raise SettingsError(
+            f"initializer is {options.initializer!r}, but --from has a network with weights; leave out --initializer"
+        )
     network = start.network
     names = [layer.activation for layer in network.layers[:-1]]
     same = names[0] if len(set(names)) == 1 else names

@@ -27,9 +27,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastnn.backends import get_backend
-from fastnn.backends.arguments import check_inputs, check_sample_weight
+from fastnn.backends.arguments import check_sample_weight
 from fastnn.backends.base import TrainerState
-from fastnn.backends.reference import activate
 from fastnn.checks import is_number, short
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
@@ -46,6 +45,7 @@ from fastnn.estimators.reported_loss import ReportedLoss
 from fastnn.estimators.row_order import ScikitOrder
 from fastnn.interruptible import LONG_WORK, interruptible
 from fastnn.memory import check_memory, check_training_memory
+from fastnn.models.hidden import hidden_outputs, hidden_size
 from fastnn.network import Network, Standardization
 from fastnn.network.network import hidden_activations
 from fastnn.optim.config import TrainingConfig, as_plain
@@ -179,6 +179,7 @@ class BaseMLP(
             "epochs": epochs, "optimizer": self._optimizer(), "l2": self.alpha, "divide_l2": True,
             "dropout": self.dropout, "seed": int(random_state.randint(2**31 - 1)) if self.dropout else 0,
             "learning_rate": self.learning_rate_init, "backend": self.backend, "threads": self.n_threads,
+            "clip_norm": self.clip_norm, "clip_value": self.clip_value,
         }  # fmt: skip
         schedule = self._schedule()
         if self.solver == "lbfgs":
@@ -224,10 +225,18 @@ class BaseMLP(
     def _initialize(
         self, X: Any, targets: np.ndarray, random_state: np.random.RandomState, incremental: bool
     ) -> Network:
-        """Draw initial weights and biases in scikit-learn's order: uniform, Glorot and Bengio (2010), equation 16."""
+        """Draw initial weights; without `initializer`, weights and biases in scikit-learn's order and distribution.
+
+        That is uniform: Glorot and Bengio (2010), equation 16.
+        """
         output, n_outputs = self._output(targets)
         sizes = (X.shape[1], *map(int, items(self.hidden_layer_sizes)), n_outputs)
         self._check_memory(sizes)
+        if self.initializer is not None:
+            return Network.initialize(
+                sizes, activation=self.activation, initializer=self.initializer, dtype=self._dtype, output=output,
+                seed=int(random_state.randint(2**31 - 1)), input_scale=self._input_transform(X, incremental),
+            )  # fmt: skip
         names = hidden_activations(len(sizes) - 2, self.activation)
         weights, biases = [], []
         for (fan_in, fan_out), name in zip(pairwise(sizes), [*names, *names[-1:]] or [self.activation], strict=True):
@@ -485,38 +494,38 @@ class BaseMLP(
         return outputs
 
     @reads_one_fit
-    def transform(self, X: Any) -> np.ndarray:
-        """Return the outputs of the last hidden layer: the features that the output layer works on.
+    def transform(self, X: Any, layer: int | None = None) -> np.ndarray:
+        """Return the outputs of a hidden layer: the features that the layer after it works on.
 
         Parameters
         ----------
         X : array-like or sparse matrix of shape (N, D)
+        layer : int or None
+            The hidden layer: 0 is the first one, -1 the last one. None: the parameter `transform_layer`, which
+            `get_feature_names_out` and data frames as output (`set_output`) refer to.
 
         Returns
         -------
         ndarray of shape (N, H), in the estimator's dtype
-            H is the last of `hidden_layer_sizes`. Without hidden layers, the scaled inputs of shape (N, D).
+            H is the number of units of the layer. Without hidden layers, the scaled inputs of shape (N, D).
+
+        Raises
+        ------
+        ValueError
+            If there is no such layer, X does not fit, or a layer of another size is asked for as a data frame.
         """
         check_is_fitted(self, "network_")
-        X, network = self._check_data(X, reset=False), self.network_
-        if len(network.weights) == 1:
-            X = check_inputs(network, X)
-            X = X.toarray() if is_sparse(X) else X
-            return X.astype(network.dtype) * network.dtype.type(network.input_scale)
-        *layers, last = network.layers[:-1]
-        arrays = [arrays for _, arrays in network.chain()][:-1]
-        hidden = Network(
-            [each.weight for each in arrays], [each.bias for each in arrays], input_scale=network.input_transform,
-            output="identity", layers=[*layers, last.with_activation(None)], input_shape=network.shapes[0],
-            statistics=[array for each in arrays for array in each.statistics],
-        )  # fmt: skip
-        sums = get_backend(self.backend).predict_logits(hidden, X, self.n_threads)
-        return activate(sums, last.activation)
+        if layer is None:
+            layer = self.transform_layer
+        elif hidden_size(self.network_, layer) != self._n_features_out and _returns_frames(self):
+            raise ValueError(f"layer is {layer}, expected transform_layer={layer} for data frames as output")
+        X = self._check_data(X, reset=False)
+        return hidden_outputs(self.network_, X, layer, backend=self.backend, threads=self.n_threads)
 
     @property
     def _n_features_out(self) -> int:
         """The number of columns that `transform` returns."""
-        return self.network_.sizes[-2]
+        return hidden_size(self.network_, self.transform_layer)
 
     @property
     @reads_one_fit
@@ -530,6 +539,12 @@ class BaseMLP(
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = []  # the dtype is a parameter
         return tags
+
+
+def _returns_frames(estimator: BaseMLP) -> bool:
+    """Return whether scikit-learn turns the result of `transform` into a data frame, as `set_output` says."""
+    own = getattr(estimator, "_sklearn_output_config", {}).get("transform")
+    return bool((sklearn.get_config()["transform_output"] if own is None else own) != "default")
 
 
 def _product(weight: np.ndarray | None, factor: np.ndarray | None) -> np.ndarray | None:

@@ -85,6 +85,14 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         worker processes. The results do not depend on it.
     dropout : float, in [0, 1)
         The fraction of hidden units dropped in each training step (Srivastava et al. 2014). Not for "lbfgs".
+    clip_norm, clip_value : float or None
+        A limit for the gradients of each step: for their norm over all layers, or for each entry. At most one of them.
+        Not for "lbfgs". `fastnn.TrainingConfig` describes both.
+    initializer : {"auto", "he", "he_uniform", "glorot", "glorot_normal", "lecun"} or None
+        The distribution of the initial weights, with biases of 0; `fastnn.Network.initialize` describes them. None:
+        weights and biases are those of scikit-learn, uniform as "glorot".
+    transform_layer : int
+        The hidden layer whose outputs `transform` returns: 0 is the first one, -1 the last one.
     class_weight : dict of label to float, "balanced" or None
         The weight of each class in training, multiplied by `sample_weight`; 1 for classes not in the dict. "balanced"
         is ``N / (C * samples of the class)``. Not for multilabel targets.
@@ -171,6 +179,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         backend: str = "auto",
         n_threads: int | None = None,
         dropout: float = 0.0,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        initializer: str | None = None,
+        transform_layer: int = -1,
         class_weight: Any = None,
         input_scale: float = 1.0,
         dtype: Any = "float32",

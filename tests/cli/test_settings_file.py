@@ -47,6 +47,7 @@ def table(tmp_path):
 @pytest.mark.parametrize("arguments", [
     ["--recipe", "digits", "--epochs", "3", "--dropout", "0.1", "--seed", "5"],
     ["--recipe", "digits", "--hidden", "16", "8", "--activation", "tanh", "gelu", "--batch-size", "full"],
+    ["--recipe", "digits", "--epochs", "2", "--initializer", "lecun", "--clip-value", "0.01"],
     ["--data", "table.csv", "--label", "kind", "--drop", "b", "--epochs", "3", "--patience", "2", "--dtype", "float64"],
     ["--data", "table.csv", "--label", "1", "--drop", "kind", "--task", "regression", "--epochs", "2"],
 ])  # fmt: skip
@@ -98,6 +99,8 @@ def test_all_kinds_of_values_are_taken_from_a_file(table, tmp_path):
     ("standardize = 1", ["standardize is 1: expected true or false"]),
     ("dtype = ['float32', 'float64']", ["expected one value"]),
     ("optimizer = 'adm'", ["did you mean adam?"]),
+    ("initializer = 'glorott'", ["initializer is 'glorott'", "did you mean glorot?"]),
+    ("clip-norm = 1\nclip_value = 2", ["clip_norm is 1 and clip_value is 2, expected one of them"]),
 ])  # fmt: skip
 def test_a_wrong_setting_in_a_file_is_one_line(text, words, tmp_path, capsys):
     (tmp_path / "run.toml").write_text(text)
@@ -152,6 +155,7 @@ def test_a_model_that_does_not_fit_is_refused(table, tmp_path, capsys):
     _train(*data, "--hidden", "9", "--out", tmp_path / "first")
     start = [*data, "--from", tmp_path / "first", *out]
     _fails([*start, "--hidden", "8"], ["hidden is [8], but the model of --from has [9]"], capsys)
+    _fails([*start, "--initializer", "he"], ["initializer is 'he', but --from has a network with weights"], capsys)
     _fails([*start, "--activation", "tanh"], ["activation is 'tanh', but the model of --from has 'relu'"], capsys)
     _fails([*start, "--dtype", "float64"], ["dtype is 'float64'", "'float32'"], capsys)
     _fails(["--from", tmp_path / "first", "--recipe", "digits", *out], ["8x8 digits"], capsys, 1)

@@ -401,7 +401,8 @@ def covers(network: Network, config: LossConfig | None = None) -> bool:
     """Return whether the fused kernels cover a network and, if `config` is given, its training.
 
     They cover chains of dense layers whose activations and output have kernels, and the optimizers SGD, Adam, AdamW and
-    L-BFGS. All else runs layer by layer.
+    L-BFGS. All else runs layer by layer, and so does gradient clipping: the kernels update a layer before they know the
+    gradients of all.
     """
     rule = config.update_rule if isinstance(config, TrainingConfig) else LBFGS()
     return (
@@ -409,6 +410,7 @@ def covers(network: Network, config: LossConfig | None = None) -> bool:
         and all(layer.activation in ACTIVATION_CODES for layer in network.layers)
         and network.output in OUTPUT_CODES
         and type(rule) in (PlainOrMomentum, Adam, AdamW, LBFGS)
+        and not (isinstance(config, TrainingConfig) and config.clips)
     )
 
 
