@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +10,11 @@ import pytest
 from fastnn.backends.compiled import fused, operations, predict
 from fastnn.backends.threads import TeamSize
 from fastnn.datasets import load_mnist
+from fastnn.files.atomic import write_atomically
 from fastnn.kernels import team
+from fastnn.plots.display import Display
 from fastnn.training import checkpoint
+from tests.figures import PIXEL
 
 # A process that a script starts in the background ignores Ctrl-C, and so do its children. Tests that send Ctrl-C to a
 # child would then wait forever.
@@ -45,6 +49,12 @@ class NeverLoaded(set):
 
     def __contains__(self, _):
         return False
+
+
+@pytest.fixture
+def undrawn_figures(monkeypatch):
+    """Write figures of one pixel."""
+    monkeypatch.setattr(Display, "save", lambda display, path, dpi=150: write_atomically(Path(path), PIXEL))
 
 
 @pytest.fixture

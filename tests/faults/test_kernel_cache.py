@@ -520,8 +520,10 @@ def _interrupt(process, seconds):
 
 @posix
 @pytest.mark.slow
-@pytest.mark.parametrize("seconds", [0.3, 1.5, 3.0])
-@pytest.mark.parametrize(("ending", "code"), [("raise", -signal.SIGINT), ("sys.exit(130)", 130)])
+@pytest.mark.parametrize(
+    ("seconds", "ending", "code"),
+    [(0.3, "raise", -signal.SIGINT), (1.5, "sys.exit(130)", 130), (3.0, "raise", -signal.SIGINT)],
+)
 def test_ctrl_c_while_a_kernel_compiles_ends_the_process(seconds, ending, code, tmp_path):
     """Whatever the compiler does at that moment. The limits are wide; an idle machine takes milliseconds."""
     ending = "raise KeyboardInterrupt" if ending == "raise" else ending
