@@ -65,7 +65,14 @@ class FitWatch:
         Whether to print the loss and the score of each epoch.
     network : Network
         The network to train, which gives the layers of the best one in `load_state_dict`.
+
+    Attributes
+    ----------
+    expected_epochs : int or None
+        The number of epochs to choose a backend for (`fastnn.backends.choice`).
     """
+
+    expected_epochs: int | None = None
 
     def __init__(
         self,

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backends import get_backend
 from fastnn.backends.arguments import check_finite_inputs
+from fastnn.backends.choice import CHOOSER
 from fastnn.checks import is_count, is_number, short
 from fastnn.datasets.arrays import check_lengths
 from fastnn.datasets.convert import as_dataset
@@ -169,7 +169,7 @@ class Model:
         rows = model_rows(self.row_format, x)
         check_scale(self.network, rows, stacklevel=4)
         inputs = check_finite_inputs(self.network, rows)
-        return get_backend(backend).predict_proba(self.network.core, inputs)
+        return CHOOSER.predictor(backend, self.network, inputs).predict_proba(self.network.core, inputs)
 
     @property
     def row_format(self) -> RowFormat:
