@@ -284,9 +284,10 @@ def check_shapes(**arrays: tuple[np.ndarray, Sequence[int | None]]) -> None:
         if type(array) is not np.ndarray or array.dtype.kind not in "buif":  # the plain case costs the least
             check_numbers(**{name: array})
         found = array.shape
-        if len(found) != len(shape) or any(
-            want is not None and want != have for have, want in zip(found, shape, strict=True)
-        ):
+        fits = len(found) == len(shape)
+        for have, want in zip(found, shape, strict=False):
+            fits = fits and (want is None or want == have)
+        if not fits:
             wanted = ", ".join("any" if size is None else str(size) for size in shape)
             raise DataError(f"{name} has shape {found}, expected ({wanted})")
 

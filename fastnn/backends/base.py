@@ -94,12 +94,15 @@ class TrainerState(NamedTuple):
         The number of whole epochs so far.
     sums : EpochSums
         The part of the next epoch that has run; no batches between two epochs.
+    backend : str
+        The backend that has trained so far, "numba" or "numpy"; "" if it does not matter.
     """
 
     slots: tuple[tuple[list[np.ndarray], list[np.ndarray]], ...]
     steps: int
     epochs: int
     sums: EpochSums = EpochSums()
+    backend: str = ""
 
 
 class Objective(Protocol):

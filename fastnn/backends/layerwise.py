@@ -353,5 +353,5 @@ def _in_one_vector(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.nd
 
 
 def _copy_all(arrays: Sequence[np.ndarray], into: Sequence[np.ndarray]) -> None:
-    for array, copy in zip(arrays, into, strict=True):
-        copy[...] = array
+    for array, target in zip(arrays, into, strict=True):
+        target[...] = array

@@ -152,6 +152,7 @@ def _finished_run(
     folder: "RunFolder", plan: "Plan", recorded: dict[str, Any], options: argparse.Namespace
 ) -> "FinishedRun":
     """Train, evaluate on the test set, and write all files of the run folder except its figures."""
+    from fastnn.backends.choice import CHOOSER, fit_work
     from fastnn.backends.warmup import compile_prediction_in_background
     from fastnn.checks import display_path
     from fastnn.runs.folder import RunRecord
@@ -184,7 +185,9 @@ def _finished_run(
         except (SettingsError, DataError) as error:
             raise _for_the_command(error) from None
 
-    with compile_prediction_in_background(config.backend, dtype, training.images.dtype, config.threads):
+    work = fit_work(plan.network, training.images, len(training), config, n_held_out=len(validation or ()))
+    backend = CHOOSER.peek(config.backend, work, "" if state is None else state.backend).backend
+    with compile_prediction_in_background(backend, dtype, training.images.dtype, config.threads):
         try:
             result = _saved_result(run_training, folder, record)
         except BaseException as error:
@@ -225,12 +228,12 @@ def _state(
 
 def _check_same(state: "RunState", plan: "Plan", options: argparse.Namespace) -> None:
     """Raise SettingsError if a run that has ended had other settings, which its report would then state."""
-    from fastnn.backends import backend_name, get_backend
+    from fastnn.backends.choice import continued_backend
     from fastnn.backends.threads import resolve_threads
     from fastnn.training.checkpoint import check_same, continued
 
     config = continued(state, plan.config, {"threads": resolve_threads(plan.config.threads)})
-    backend = backend_name(get_backend(config.backend))
+    backend = continued_backend(config.backend, state.backend)
     try:
         check_same(state, plan.network, config, backend, state.data, options.force)
     except SettingsError as error:

@@ -26,9 +26,9 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fastnn.backends import get_backend
 from fastnn.backends.arguments import check_sample_weight
 from fastnn.backends.base import TrainerState
+from fastnn.backends.choice import CHOOSER, continued_backend, expected_epochs_of_fit
 from fastnn.checks import is_number, short
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
@@ -136,7 +136,10 @@ class BaseMLP(
             watch_state = replace(watch_state, rate=self.learning_rate_init)
         loss = self._reported_loss(network, len(data), total_weight)
         watch = self._make_watch(watch_state, network, len(data), held_out, held_weight, loss)
+        watch.expected_epochs = expected_epochs_of_fit(self.max_iter, self.early_stopping, incremental)
         config = self._config(watch, len(data), random_state, epochs=1 if incremental else self.max_iter)
+        if warm:  # what goes on stays on its backend
+            config = config.replace(backend=continued_backend(self.backend, getattr(self, "backend_", None)))
         self.n_outputs_, self.n_layers_, self.out_activation_ = network.n_outputs, len(network.sizes), network.output
         callbacks = [FitTasks(self, *arguments, sample_weight)] if tasks else []
         try:
@@ -199,7 +202,7 @@ class BaseMLP(
         self.network_, self._watch_state, state = network, watch.state, watch.state
         records = [*history, *result.history]
         self._history = History([replace(record, epoch=epoch) for epoch, record in enumerate(records, start=1)])
-        self.n_iter_, self.t_ = len(result.history), state.seen
+        self.n_iter_, self.t_, self.backend_ = len(result.history), state.seen, result.backend
         self.loss_curve_, self.loss_ = [*state.losses], watch.last_loss(result)
         validated = bool(state.scores)
         self.validation_scores_ = [*state.scores] if validated else None
@@ -488,7 +491,7 @@ class BaseMLP(
             rows = self._check_data(X, reset=False)
         network, n_rows = self.network_, rows.shape[0]
         check_memory(n_rows * network.n_outputs * network.dtype.itemsize, f"the outputs of {n_rows:,} rows of X")
-        outputs = get_backend(self.backend).predict_proba(network, rows, self.n_threads)
+        outputs = CHOOSER.predictor(self.backend, network, rows).predict_proba(network, rows, self.n_threads)
         if self.network_.standardization is not None and not np.isfinite(outputs).all():
             raise ValueError(f"Input X contains a value too large for {self.network_.dtype} after its standardization")
         return outputs

@@ -71,7 +71,14 @@ class FitWatch:
         The network to train. If an earlier fit has a validation score, it is the best network so far.
     loss : ReportedLoss
         Converts the loss of an epoch to the one that `tol` refers to.
+
+    Attributes
+    ----------
+    expected_epochs : int or None
+        The number of epochs to choose a backend for (`fastnn.backends.choice`).
     """
+
+    expected_epochs: int | None = None
 
     def __init__(
         self,

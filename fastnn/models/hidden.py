@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backends import get_backend
 from fastnn.backends.arguments import check_inputs
+from fastnn.backends.choice import CHOOSER
 from fastnn.backends.reference import activate
 from fastnn.checks import check_integer
 from fastnn.datasets.sparse import is_sparse
@@ -34,7 +34,7 @@ def hidden_outputs(
         output="identity", layers=[*layers, last.with_activation(None)], input_shape=network.shapes[0],
         statistics=[array for each in arrays for array in each.statistics],
     )  # fmt: skip
-    return activate(get_backend(backend).predict_logits(part, inputs, threads), last.activation)
+    return activate(CHOOSER.predictor(backend, part, inputs).predict_logits(part, inputs, threads), last.activation)
 
 
 def hidden_size(network: Network, layer: int = LAST) -> int:

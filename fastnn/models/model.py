@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backends import get_backend
 from fastnn.backends.arguments import check_finite_inputs
+from fastnn.backends.choice import CHOOSER
 from fastnn.checks import is_count, is_number, short
 from fastnn.datasets.arrays import check_lengths
 from fastnn.datasets.convert import as_dataset
@@ -200,7 +200,8 @@ class Model:
         return hidden_outputs(self.network.core, self._inputs(x), layer, backend=backend)
 
     def _outputs(self, x: Any, backend: str) -> np.ndarray:
-        return get_backend(backend).predict_proba(self.network.core, self._inputs(x, stacklevel=5))
+        inputs = self._inputs(x, stacklevel=5)
+        return CHOOSER.predictor(backend, self.network, inputs).predict_proba(self.network.core, inputs)
 
     def _inputs(self, x: Any, stacklevel: int = 4) -> Any:
         """Return the rows of `x` as the core of the network takes them."""

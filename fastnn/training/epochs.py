@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from fastnn.backends import backend_name
 from fastnn.backends.arguments import TrainingData
 from fastnn.backends.base import Backend, EpochResult, Trainer, TrainerState
 from fastnn.errors import SettingsError
@@ -96,6 +97,10 @@ def run(job: Job, observer: Observer) -> Ended:
     begun = 0 if job.state is None else job.state.sums.batches
     seconds, kept_order = job.seconds, job.order
     observer.begin(Position(trainer, seconds, kept_order))
+
+    def state() -> TrainerState:
+        return trainer.state()._replace(backend=backend_name(job.engine))
+
     for epoch in range(job.first if job.state is None else job.state.epochs, job.last):
         order = _order(job.rows, config, epoch) if kept_order is None else kept_order
         drawn = order if callable(config.shuffle) else None
@@ -111,9 +116,9 @@ def run(job: Job, observer: Observer) -> Ended:
         stopped = observer.end_epoch(result, rate, seconds, trainer.snapshot)
         observer.between_epochs(Position(trainer, 0.0, None))
         if stopped is not None:
-            return Ended(stopped, trainer.state)
+            return Ended(stopped, state)
         begun, seconds, kept_order = 0, 0.0, None
-    return Ended("epochs", trainer.state)
+    return Ended("epochs", state)
 
 
 def _order(rows: np.ndarray, config: TrainingConfig, epoch: int) -> np.ndarray:

@@ -15,23 +15,17 @@ from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import CodeType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from fastnn.kernels.compiler import is_plain_requested, machine, shipped
-from fastnn.kernels.compiler.background import optimizing
+from fastnn.kernels.compiler import is_plain_requested, shipped
 from fastnn.kernels.compiler.folder import PrivateFolder
-from fastnn.kernels.compiler.kernel_file import pack, unpack
 
 # The seconds it takes to compile all kernels of a training run on a CPU core of 2024. Numba takes most of that time,
 # LLVM the rest.
 COLD_SECONDS = 12
 # A folder of kernels that has not been used for this many days is removed.
 DAYS_KEPT = 30
-_ENDING = ".kernel"
-# Numba's options, set by environment variables, that change the machine code.
-_OPTIONS = ("NUMBA_BOUNDSCHECK", "NUMBA_DEBUGINFO", "NUMBA_OPT")
-
+ENDING = ".kernel"
 _logger = logging.getLogger("fastnn")
 
 
@@ -43,8 +37,8 @@ class Compilation(NamedTuple):
 
 
 compilations: list[Compilation] = []
-_loaded: list[str] = []
-_warned: set[str] = set()
+loaded: list[str] = []
+warned: set[str] = set()
 
 
 def compile_seconds() -> float:
@@ -54,7 +48,7 @@ def compile_seconds() -> float:
 
 def loads() -> int:
     """The number of kernels this process has loaded from disk."""
-    return len(_loaded)
+    return len(loaded)
 
 
 @functools.cache
@@ -67,12 +61,12 @@ def sources_digest() -> str:
     A frozen program may have no readable sources. The size and the time of its executable stand for them.
     """
     versions = [_version(name) for name in ("fastnn-digits", "numba", "llvmlite")]
-    content = versions, sys.version_info[:2], is_plain_requested(), _sources_alone()
+    content = versions, sys.version_info[:2], is_plain_requested(), sources_alone()
     return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
 @functools.cache
-def _sources_alone() -> str:
+def sources_alone() -> str:
     """The SHA-256 hex digest of all kernel sources."""
     digest = hashlib.sha256()
     try:
@@ -119,7 +113,7 @@ def cache_folder() -> Path | None:
         if is_new:
             _prune(path.parent)
     except (OSError, RuntimeError, KeyError) as error:  # the last two: a user without a name or a home folder
-        _warn_once(
+        warn_once(
             "not kept", f"compiled kernels cannot be kept on disk ({error}); every process will compile them again"
         )
         return None
@@ -130,7 +124,7 @@ def has_any() -> bool:
     """Whether compiled kernels are at hand, so that Numba may not be needed."""
     path = cache_folder()
     try:
-        return shipped.is_there() or (path is not None and any(name.endswith(_ENDING) for name in os.listdir(path)))
+        return shipped.is_there() or (path is not None and any(name.endswith(ENDING) for name in os.listdir(path)))
     except OSError:
         return False
 
@@ -142,12 +136,12 @@ def is_on_disk(kernel) -> bool:
         return False
     try:
         with PrivateFolder(path) as folder:
-            return any(name.startswith(_stem(kernel.py_func)) and name.endswith(_ENDING) for name in folder.names())
+            return any(name.startswith(stem(kernel.py_func)) and name.endswith(ENDING) for name in folder.names())
     except OSError:
         return False
 
 
-def _stem(function) -> str:
+def stem(function) -> str:
     """The beginning of the names of a kernel's files."""
     name = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
     return re.sub(r"[^\w.]", "_", name, flags=re.ASCII)[:100] + "-"
@@ -183,153 +177,13 @@ def _prune(base: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)  # refuses symbolic links and plain files
 
 
-def _warn_once(kind: str, text: str) -> None:
+def warn_once(kind: str, text: str) -> None:
     """Warn, unless this process has warned of that kind of failure."""
-    if kind not in _warned:
-        _warned.add(kind)
+    if kind not in warned:
+        warned.add(kind)
         warnings.warn(f"fastnn: {text}", RuntimeWarning, stacklevel=2)
 
 
-class Loaded(NamedTuple):
-    """A kernel in this process.
-
-    address: that of its `machine.ENTRY`; None while kernels are recorded for a wheel, and not run
-    result: the name of its result's type
-    was_on_disk: whether it was loaded from disk
-    """
-
-    address: int | None
-    result: str
-    was_on_disk: bool = False
-
-
-def version_of(kernel: Any, kind: str, values: list[Any]) -> Loaded:
-    """The version of a kernel for arguments like `values`: from disk, or compiled and kept on disk.
-
-    Each version has a file of its own, named by its key and checked before anything in it is run (see `kernel_file`).
-    A file that is missing, damaged or unsafe only costs a recompilation, which replaces it.
-
-    kind: names the types of `values`
-    """
-    found = _from_disk(kernel, kind)
-    if found is not None:
-        _loaded.append(kernel.__name__)
-        return found
-    _announce_compiling_once()
-    start, key = time.perf_counter(), _shipped_key(kernel.py_func, kind)
-    result, optimized = _split(shipped.find(key) or _optimized(kernel, values))
-    if shipped.is_recording():
-        shipped.keep(key, _joined(result, optimized))
-        return Loaded(None, result)
-    with optimizing():
-        code = machine.assemble(optimized)
-    compilations.append(Compilation(kernel.__name__, time.perf_counter() - start))
-    _keep(kernel, kind, _joined(result, code))
-    return Loaded(machine.load(code), result)
-
-
-def _optimized(kernel: Any, values: list[Any]) -> bytes:
-    """A kernel's optimised intermediate code, after the name of its result's type."""
-    from fastnn.kernels.compiler.trial import lower  # imports Numba
-
-    lowered = lower(kernel.py_func, values)
-    with optimizing():
-        return _joined(lowered.result, machine.optimize(lowered.code))
-
-
-def _joined(result: str, code: bytes) -> bytes:
-    return result.encode() + b"\0" + code
-
-
-def _split(content: bytes) -> tuple[str, bytes]:
-    result, code = content.split(b"\0", 1)
-    return result.decode(), code
-
-
-def _from_disk(kernel: Any, kind: str) -> Loaded | None:
-    path = cache_folder()
-    if path is None:
-        return None
-    try:
-        name, key = _entry(kernel.py_func, kind)
-        try:
-            with PrivateFolder(path) as folder:
-                data = folder.read(name)
-        except FileNotFoundError:
-            return None
-        result, code = _split(bytes(unpack(data, key)))
-        return Loaded(machine.load(code), result, was_on_disk=True)
-    except PermissionError as error:  # on Windows, another process may be replacing the file
-        if os.name != "nt":
-            _warn_of_damage(kernel, error)
-    except Exception as error:
-        _warn_of_damage(kernel, error)
-    return None
-
-
-def _warn_of_damage(kernel: Any, error: Exception) -> None:
-    _warn_once(
-        "damaged",
-        f"a file of the compiled kernel {kernel.__name__} in {cache_folder()} cannot be used ({error}); "
-        "the kernel is compiled again",
-    )
-
-
-def _keep(kernel: Any, kind: str, content: bytes) -> None:
-    """Keep a compiled kernel. Warns if that fails, once in a process."""
-    path = cache_folder()
-    if path is None or "not saved" in _warned:
-        return
-    try:
-        name, key = _entry(kernel.py_func, kind)
-        with PrivateFolder(path, create=True) as folder:
-            folder.replace(name, pack(key, content))
-    except Exception as error:  # a full disk
-        if os.name == "nt" and isinstance(error, PermissionError):
-            return  # another process reads the file of the same kernel
-        _warn_once(
-            "not saved",
-            f"a compiled kernel could not be saved in {path} ({error}); other processes will compile it again",
-        )
-
-
-def _shipped_key(function: Any, kind: str) -> str:
-    """All that the optimised code of a shipped kernel depends on: neither the version of Python nor that of Numba."""
-    host = machine.host()
-    name = f"{function.__module__}.{function.__qualname__}"
-    return "\n".join((name, kind, host.triple, host.level, _options(), _sources_alone()))
-
-
-def _options() -> str:
-    return repr({name: os.environ.get(name) for name in _OPTIONS})
-
-
-def _entry(function: Any, kind: str) -> tuple[str, str]:
-    """The name of a kernel's file, and its key: all that its machine code depends on."""
-    parts = (
-        f"{function.__module__}.{function.__qualname__}",
-        kind,
-        repr(machine.host()),
-        _options(),
-        sources_digest(),
-        hashlib.sha256(_code(function)).hexdigest(),
-    )
-    key = "\n".join(parts)
-    return f"{_stem(function)}{hashlib.sha256(key.encode()).hexdigest()[:32]}{_ENDING}", key
-
-
-def _code(function: Any) -> bytes:
-    """What a function does, apart from the global functions and variables that it uses."""
-    variables = [cell.cell_contents for cell in function.__closure__ or ()]
-    within = [_code(each.py_func) if hasattr(each, "py_func") else repr(each) for each in variables]
-    return repr((_plain_code(function.__code__), within)).encode()
-
-
-def _plain_code(code: CodeType) -> tuple:
-    constants = [_plain_code(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts]
-    return code.co_code, code.co_names, constants
-
-
 @functools.cache
-def _announce_compiling_once() -> None:
+def announce_compiling_once() -> None:
     _logger.info("compiling kernels for this CPU, once; those of a training run take about %d s", COLD_SECONDS)

@@ -5,9 +5,9 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from fastnn.kernels.compiler import cache
 from fastnn.kernels.compiler.arguments import Record
 from fastnn.kernels.compiler.background import compile_apart
+from fastnn.kernels.compiler.versions import version_of
 
 ENTRY_TYPE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_char_p)
 # What kernels can return.
@@ -75,7 +75,7 @@ class Kernel:
         return version
 
     def _make(self, kind: str, records: list[Record]) -> Version:
-        found = cache.version_of(self, kind, [each.value for each in records])
+        found = version_of(self, kind, [each.value for each in records])
         call = _run_nothing if found.address is None else ENTRY_TYPE(found.address)
         return Version(call, RESULTS[found.result], found.was_on_disk)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastnn.kernels.compiler import background, cache, kernel_file, machine
+from fastnn.kernels.compiler import background, cache, kernel_file, machine, versions
 from fastnn.kernels.compiler import folder as folders
 from fastnn.kernels.compiler.arguments import Record
 from fastnn.kernels.compiler.folder import PrivateFolder, UnsafeFileError
@@ -46,7 +46,7 @@ def folder(monkeypatch, tmp_path):
     """The folder of kernels, empty; nothing has been warned of."""
     path = tmp_path / "kernels"
     monkeypatch.setattr(cache, "cache_folder", lambda: path)
-    monkeypatch.setattr(cache, "_warned", set())
+    monkeypatch.setattr(cache, "warned", set())
     return path
 
 
@@ -79,10 +79,10 @@ def _assert_refused(path, data, run, monkeypatch):
     """The cache does not load these contents, says so once, and compiles the kernel."""
     path.write_bytes(data)
     run.clear()
-    monkeypatch.setattr(cache, "_warned", set())
+    monkeypatch.setattr(cache, "warned", set())
     kind = f"{Record(np.zeros(3)).kind} {Record(np.zeros(3)).kind}"
     with pytest.warns(RuntimeWarning, match="cannot be used") as caught:
-        loaded = [cache._from_disk(kernel(_doubled), kind) for _ in range(2)]
+        loaded = [versions._from_disk(kernel(_doubled), kind) for _ in range(2)]
     assert loaded == [None, None]
     assert len(caught) == 1
     assert str(path.parent) in str(caught[0].message)

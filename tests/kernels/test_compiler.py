@@ -14,6 +14,7 @@ from numba.core import codegen, compiler_lock, untyped_passes
 
 import fastnn.kernels.compiler
 from fastnn.kernels.compiler import UNTRIED_NUMBA, cache, is_plain_requested, pipeline, trial
+from fastnn.kernels.compiler import kernel as kernel_module
 from fastnn.kernels.jit import inlined, kernel
 from tests.kernels.test_cache import PROGRAM, run_program
 
@@ -74,19 +75,19 @@ def test_changed_internals_give_one_warning_and_plain_njit(change, message, monk
 def folder(monkeypatch, tmp_path):
     """An empty folder for kernels."""
     monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path)
-    monkeypatch.setattr(cache, "_warned", set())
+    monkeypatch.setattr(cache, "warned", set())
     return tmp_path
 
 
 def test_a_numba_with_another_lock_compiles_in_the_calling_thread(monkeypatch, folder):
     monkeypatch.setitem(sys.modules, compiler_lock.__name__, SimpleNamespace())
-    threads, find = [], cache.version_of
+    threads, find = [], kernel_module.version_of
 
     def version_of(*arguments):
         threads.append(threading.current_thread())
         return find(*arguments)
 
-    monkeypatch.setattr(cache, "version_of", version_of)
+    monkeypatch.setattr(kernel_module, "version_of", version_of)
     assert kernel(lambda x: 3 * x)(2) == 6
     assert threads == [threading.current_thread()]
 
