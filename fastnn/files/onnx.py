@@ -87,8 +87,8 @@ def export_onnx(
     The graph has one input, "X", of shape (batch, D): any number of rows, unscaled. Its outputs are "label" and
     "probabilities", or only "values" for "identity" and "exp" outputs.
 
-    - label: (batch,) int64 or string, a class or the label of `Model.unknown`. For several logistic outputs: (batch, C)
-      int64, 0 or 1.
+    - label: (batch,) int64, double, bool or string, a class or the label of `Model.unknown`. For several logistic
+      outputs: (batch, C) int64, 0 or 1.
     - probabilities: (batch, C) in the network's dtype. For a single logistic output with two classes: (batch, 2).
     - values: (batch, C) in the network's dtype.
 
