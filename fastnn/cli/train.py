@@ -42,6 +42,7 @@ optimizers:
   sgd                  plain steps against the gradient
   momentum, nesterov   with momentum 0.9
   adam, adamw          with decay rates 0.9 and 0.999; adamw decays the weights by 0.01
+  lbfgs                all samples in each step, for small data: no batches, no learning rate, no checkpoints
 """
 
 
@@ -131,6 +132,7 @@ def _read_config(path: str, parser: argparse.ArgumentParser) -> dict[str, Any]:
 
 
 def run(options: argparse.Namespace) -> None:
+    from fastnn.optim.optimizers import LBFGS
     from fastnn.runs.folder import RunFolder
 
     if options.force and not options.resume:
@@ -138,6 +140,8 @@ def run(options: argparse.Namespace) -> None:
     if options.resume and (options.config or options.out):
         raise SettingsError("--resume RUN has the settings and the folder of the run: leave out --config and --out")
     plan, recorded, name = _plan(options)
+    if options.resume and isinstance(plan.config.update_rule, LBFGS):
+        raise SettingsError("--resume RUN is a run of lbfgs, which has no checkpoints; --config RUN begins it again")
     say_notes(plan.notes, options)
     with RunFolder(options.resume or options.out, name, resumed=bool(options.resume)) as folder:
         finished = _finished_run(folder, plan, recorded, options)
@@ -155,6 +159,7 @@ def _finished_run(
     from fastnn.backends.choice import CHOOSER, fit_work
     from fastnn.backends.warmup import compile_prediction_in_background
     from fastnn.checks import display_path
+    from fastnn.optim.optimizers import LBFGS
     from fastnn.runs.folder import RunRecord
     from fastnn.training.checkpoint import continued, result_of
     from fastnn.training.progress import Progress
@@ -175,12 +180,13 @@ def _finished_run(
         folder.save(result, record)
         return folder.evaluate(result, record)
     folder.check_free_space(plan.network)
+    checkpoint = None if isinstance(config.update_rule, LBFGS) else folder.checkpoint_path
 
     def run_training() -> "TrainingResult":
         try:
             return train(
                 plan.network, training, validation=validation, callbacks=callbacks, config=config,
-                checkpoint=folder.checkpoint_path, resume=state, force=options.force,
+                checkpoint=checkpoint, resume=state, force=options.force,
             )  # fmt: skip
         except (SettingsError, DataError) as error:
             raise _for_the_command(error) from None

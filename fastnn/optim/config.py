@@ -20,6 +20,11 @@ from fastnn.randomness import MAX_SEED
 from fastnn.suggestions import did_you_mean
 
 BACKENDS = ("auto", "numba", "numpy")
+# What L-BFGS needs, because it minimises one fixed function of all the data, and a usual number of iterations.
+_LBFGS_NEEDS: dict[str, Any] = {
+    "batch_size": None, "schedule": "constant", "warm_up": 0, "dropout": 0.0, "clip_norm": None, "clip_value": None,
+}  # fmt: skip
+_LBFGS_ITERATIONS = 200
 AUTO = "auto"  # the learning rate that stands for the result of a range test
 Shuffle = Callable[[np.ndarray], np.ndarray]
 
@@ -50,7 +55,7 @@ def _learning_rate(text: str) -> float | str:
 
 
 OPTIONS = {
-    "epochs": Option("number of epochs", int),
+    "epochs": Option("number of epochs, or of iterations with lbfgs", int),
     "batch_size": Option("samples per step, or 'full' for the whole training set", _batch_size),
     "learning_rate": Option(
         "learning rate, above 0, or 'auto' for the result of a range test",
@@ -63,7 +68,7 @@ OPTIONS = {
         metavar="NAME[:VALUE,...]",
     ),
     "warm_up": Option("raise the learning rate linearly over the first N epochs", int),
-    "optimizer": Option("optimizer", choices=tuple(name for name in OPTIMIZERS if name != "lbfgs")),
+    "optimizer": Option("optimizer", choices=tuple(OPTIMIZERS)),
     "l2": Option("add L2 / 2 * sum of squared weights to the loss", float, "L2"),
     "dropout": Option("fraction of hidden units to drop, from 0 to less than 1", float, "RATE"),
     "label_smoothing": Option(
@@ -249,18 +254,28 @@ class TrainingConfig(LossConfig):
 
     def _check_lbfgs(self) -> None:
         """Raise SettingsError unless the loss is a fixed function of all the data, which L-BFGS needs."""
-        if not isinstance(get_schedule(self.schedule), Constant):
-            raise SettingsError(f"schedule is {self.schedule!r} with L-BFGS, which has no learning rate")
-        for name, needed in (("batch_size", None), ("dropout", 0), ("warm_up", 0)):
+        for name, needed in _LBFGS_NEEDS.items():
             value = getattr(self, name)
+            if name == "schedule" and isinstance(get_schedule(value), Constant):
+                continue
             if value != needed:
-                raise SettingsError(f"{name} is {value!r} with L-BFGS, expected {needed}: it needs one fixed loss")
-        for name in ("clip_norm", "clip_value"):
-            value = getattr(self, name)
-            if value is not None:
-                raise SettingsError(
-                    f"{name} is {value!r} with L-BFGS, expected None: its line search needs the gradient"
-                )
+                raise SettingsError(f"{name} is {value!r} with L-BFGS, expected {needed}: it minimises one fixed loss")
+
+    def adapted(self, **given: Any) -> Self:
+        """Return a copy with these settings instead, and if they choose L-BFGS, with what it needs.
+
+        A given setting stays as it is, so that a contradiction is refused by its name.
+
+        Examples
+        --------
+        >>> import fastnn
+        >>> config = fastnn.TrainingConfig(batch_size=64, schedule="cosine", dropout=0.2)
+        >>> config.adapted(optimizer="lbfgs", l2=0.1).changed()
+        {'l2': 0.1, 'epochs': 200, 'batch_size': None, 'optimizer': 'lbfgs'}
+        """
+        if isinstance(get_optimizer(given.get("optimizer", self.optimizer)), LBFGS):
+            given = {**_LBFGS_NEEDS, "epochs": _LBFGS_ITERATIONS, "learning_rate": None, **given}
+        return self.replace(**given)
 
     def changed(self) -> dict[str, Any]:
         """Return the settings that differ from the defaults."""

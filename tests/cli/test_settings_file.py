@@ -47,6 +47,7 @@ def table(tmp_path):
 @pytest.mark.parametrize("arguments", [
     ["--recipe", "digits", "--epochs", "3", "--dropout", "0.1", "--seed", "5"],
     ["--recipe", "digits", "--hidden", "16", "8", "--activation", "tanh", "gelu", "--batch-size", "full"],
+    ["--recipe", "digits", "--hidden", "8", "--epochs", "5", "--optimizer", "lbfgs"],
     ["--recipe", "digits", "--epochs", "2", "--initializer", "lecun", "--clip-value", "0.01"],
     ["--data", "table.csv", "--label", "kind", "--drop", "b", "--epochs", "3", "--patience", "2", "--dtype", "float64"],
     ["--data", "table.csv", "--label", "1", "--drop", "kind", "--task", "regression", "--epochs", "2"],
@@ -169,3 +170,21 @@ def test_a_recipe_lends_its_settings_to_own_data(table, tmp_path):
     found = _train("--recipe", "decay", "--data", table, "--label", "kind", "--epochs", "1", "--out", tmp_path / "run")
     assert (found["recipe"], found["hidden"], found["schedule"]) == ("decay", [64], "inverse-time:0.2")
     assert found["files"] == [str(table)]
+
+
+def test_lbfgs_takes_what_it_needs_and_refuses_the_rest_by_name(table, tmp_path, capsys):
+    data, out = (
+        ["--data", table, "--label", "kind", "--hidden", "4", "--optimizer", "lbfgs"],
+        ["--out", tmp_path / "run"],
+    )
+    found = _train(*data, "--epochs", "9", "--patience", "4", *out)
+    expected = {"optimizer": "lbfgs", "batch_size": None, "schedule": "constant", "learning_rate": None, "epochs": 9}
+    assert {name: found[name] for name in expected} == expected
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["last_epoch"]["learning_rate"] is None
+    assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
+    assert main(["train", "--resume", str(tmp_path / "run"), *QUIET]) == 2
+    assert "lbfgs, which has no checkpoints; --config RUN" in capsys.readouterr().err
+    for name, value in (("batch-size", "8"), ("dropout", "0.1"), ("schedule", "cosine"), ("clip-norm", "1")):
+        words = [f"{name.replace('-', '_')} is", "with L-BFGS, expected"]
+        _fails([*data, f"--{name}", value, "--out", tmp_path / "other"], words, capsys)
