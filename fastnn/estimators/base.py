@@ -80,6 +80,9 @@ class BaseMLP(
     """Base class of the estimators; use MLPClassifier or MLPRegressor."""
 
     _numeric_targets: bool  # whether the targets are numbers, rather than labels
+    # scikit-learn's HTML view of an estimator links to this page, and then shows the descriptions of parameters.
+    _doc_link_module = "fastnn"
+    _doc_link_template = "https://fastnn-digits.readthedocs.io/en/stable/api/estimators.html"
 
     network_: Network
     n_features_in_: int
@@ -271,7 +274,8 @@ class BaseMLP(
         """Return the current network with the current parameters; raise ValueError if it does not match the targets."""
         expected = self._output(targets)
         if (self.network_.output, self.network_.n_outputs) != expected:
-            raise ValueError(f"y has {expected[1]} outputs, expected {self.n_outputs_} as in the previous fit")
+            was = f"{self.n_outputs_} {self.network_.output} outputs"
+            raise ValueError(f"y needs {expected[1]} {expected[0]} outputs, expected {was} as in the previous fit")
         network = self.network_
         weights, biases = ([array.astype(self._dtype) for array in each] for each in (network.weights, network.biases))
         if not network.is_dense:  # a model from a file
@@ -502,7 +506,8 @@ class BaseMLP(
 
         Parameters
         ----------
-        X : array-like or sparse matrix of shape (N, D)
+        X : array-like or SciPy sparse matrix of shape (N, D)
+            The samples, as in `fit`.
         layer : int or None
             The hidden layer: 0 is the first one, -1 the last one. None: the parameter `transform_layer`, which
             `get_feature_names_out` and data frames as output (`set_output`) refer to.

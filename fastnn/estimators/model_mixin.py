@@ -46,6 +46,11 @@ class ModelFileMixin(BaseEstimator):
             What a pipeline applies to its inputs before the estimator. The network of the model then takes the inputs
             of the pipeline.
 
+        Returns
+        -------
+        Model
+            It shares the arrays of the network, unless there is a `scaling`.
+
         Raises
         ------
         NotFittedError
@@ -104,6 +109,7 @@ class ModelFileMixin(BaseEstimator):
         Parameters
         ----------
         path : str or path-like
+            The file to write. An existing file is replaced.
         X : array-like of shape (N, D), optional
             Rows for the check; by default 256 seeded random rows.
         image_shape : (int, int), or None
@@ -120,8 +126,22 @@ class ModelFileMixin(BaseEstimator):
     def from_model(cls, model: Model) -> Self:
         """Return a fitted estimator from a model, usually the result of `fastnn.load`.
 
-        Only the parameters that prediction needs are set; the others have their defaults. DataError if the model is a
-        regressor and the estimator a classifier, or vice versa.
+        Only the parameters that prediction needs are set; the others have their defaults.
+
+        Parameters
+        ----------
+        model : Model
+            Its network is used, not copied.
+
+        Returns
+        -------
+        estimator
+            An instance of this class.
+
+        Raises
+        ------
+        DataError
+            If the model is a regressor and the estimator a classifier, or vice versa.
         """
         network = model.network
         estimator = cls(
