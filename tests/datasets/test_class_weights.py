@@ -24,10 +24,10 @@ def test_a_class_is_weighed_by_its_name_or_number():
 
 
 def test_wrong_weights_and_data_are_named():
-    data = Dataset(np.zeros((3, 1)), ["cat", "dog", "dog"])
+    data = Dataset(np.zeros((3, 1)), ["cat", "virginica", "virginica"])
     for weights, words in (
-        ({"dgo": 1}, "name 'dgo' .did you mean dog"), ({"dog": -1}, "weight of class 'dog' is -1"),
-        ({"dog": np.nan}, "weight of class 'dog' is nan"), ("balancd", "class weights are 'balancd'"), (2, "are 2"),
+        ({"virginca": 1}, "name 'virginca' .did you mean virginica"), ({"cat": -1}, "weight of class 'cat' is -1"),
+        ({"cat": np.nan}, "weight of class 'cat' is nan"), ("balancd", "class weights are 'balancd'"), (2, "are 2"),
     ):  # fmt: skip
         with pytest.raises(SettingsError, match=words):
             fastnn.class_weights(data, weights)
