@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from fastnn.cli.data import FILES, add_data, reading
 from fastnn.cli.models import load_model
-from fastnn.cli.options import AddCommand, HiddenUnits, add_settings, given_settings
+from fastnn.cli.options import AddCommand, HiddenUnits, Parser, add_settings, given_settings
 from fastnn.cli.output import say_notes
 from fastnn.cli.signals import SIGNALS
 from fastnn.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import numpy as np
 
     from fastnn.files.checkpoint_file import RunState
     from fastnn.models import Model
@@ -80,6 +82,20 @@ def register(add: AddCommand) -> None:
         action=argparse.BooleanOptionalAction,
         help="scale each input to mean 0 and deviation 1, inside the model (default: for tables of fractions)",
     )
+    _add_network(parser)
+    parser.add_argument(
+        "--class-weight",
+        metavar="WEIGHT",
+        nargs="+",
+        help="weights of the classes in training: balanced (each class counts as much as any other), or CLASS=NUMBER "
+        "for each that does not weigh 1, such as cat=2 dog=0.5 (default: all samples weigh 1)",
+    )
+    parser.add_argument("--out", metavar="FOLDER", help="run folder, new or empty (default: runs/DATE-NAME)")
+    add_settings(parser)
+
+
+def _add_network(parser: Parser) -> None:
+    """Add the options of a new network."""
     parser.add_argument(
         "--hidden",
         metavar="UNITS",
@@ -106,8 +122,6 @@ def register(add: AddCommand) -> None:
         choices=("float32", "float64"),
         help="floating-point type of the network (default: float32)",
     )
-    parser.add_argument("--out", metavar="FOLDER", help="run folder, new or empty (default: runs/DATE-NAME)")
-    add_settings(parser)
 
 
 def _read_run(path: str, parser: argparse.ArgumentParser) -> dict[str, Any]:
@@ -179,13 +193,15 @@ def _finished_run(
         result = result_of(state, ended, continued(state, config, {}))
         folder.save(result, record)
         return folder.evaluate(result, record)
+    weight = _sample_weight(plan, options)
     folder.check_free_space(plan.network)
     checkpoint = None if isinstance(config.update_rule, LBFGS) else folder.checkpoint_path
 
     def run_training() -> "TrainingResult":
         try:
             return train(
-                plan.network, training, validation=validation, callbacks=callbacks, config=config,
+                plan.network, training, validation=validation, sample_weight=weight, callbacks=callbacks,
+                config=config,
                 checkpoint=checkpoint, resume=state, force=options.force,
             )  # fmt: skip
         except (SettingsError, DataError) as error:
@@ -204,6 +220,29 @@ def _finished_run(
                 folder.save_diagnosis(unfinished, record)
             raise
     return folder.evaluate(result, record)
+
+
+def _sample_weight(plan: "Plan", options: argparse.Namespace) -> "np.ndarray | None":
+    """Return the weight of each training sample that --class-weight gives; SettingsError for a wrong one."""
+    from fastnn.datasets.class_weights import BALANCED, class_weights
+
+    given = options.class_weight
+    if given is None:
+        return None
+    if plan.task == "regression":
+        raise SettingsError("--class-weight is given, but the labels are numbers, which have no classes")
+    if given == [BALANCED]:
+        return class_weights(plan.splits.train)
+    weights: dict[str, float] = {}
+    for text in given:
+        label, mark, number = text.rpartition("=")
+        try:
+            weights[label] = float(number)
+        except ValueError:
+            mark = ""
+        if not mark:
+            raise SettingsError(f"--class-weight is {text!r}, expected {BALANCED}, or CLASS=NUMBER such as cat=2")
+    return class_weights(plan.splits.train, weights)
 
 
 def _state(
@@ -332,6 +371,7 @@ def _plan(options: argparse.Namespace) -> "tuple[Plan, dict[str, Any], str]":
         "hidden": list(hidden),
         "activation": activation,
         "initializer": initializer,
+        "class_weight": options.class_weight,
         "dtype": dtype,
         **config.to_dict(),
     }

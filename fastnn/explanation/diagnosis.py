@@ -410,6 +410,6 @@ def _imbalance(run: RunFacts, rare: np.ndarray, counts: np.ndarray, cause: Findi
     if cause is not None:
         return Finding("class imbalance", found, _FIX_FIRST)
     if run.for_command:
-        return Finding("class imbalance", found, "Add training samples of the class")
-    advice = "Give each class the same total sample_weight, or add training samples of the class"
+        return Finding("class imbalance", found, "Weigh the class more, --class-weight balanced, or add samples of it")
+    advice = "Give each class the same total sample_weight, as fastnn.class_weights does, or add samples of the class"
     return Finding("class imbalance", found, advice, {"sample_weight": "balanced"})

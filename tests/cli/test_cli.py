@@ -294,7 +294,8 @@ def test_train_uses_files_and_settings_from_the_command_line(mnist, tmp_path, ca
     assert report["settings"]["files"] == files
     assert report["settings"] | {"files": None} == {
         "recipe": None, "files": None, "from": None, "reading": {}, "standardize": False,
-        "hidden": [16, 8], "activation": "tanh", "initializer": "he_uniform", "dtype": "float64", "epochs": 2,
+        "hidden": [16, 8], "activation": "tanh", "initializer": "he_uniform", "class_weight": None,
+        "dtype": "float64", "epochs": 2,
         "batch_size": None, "learning_rate": 0.01, "schedule": "step:0.5,1", "optimizer": "adam", "l2": 0.001,
         "dropout": 0.1, "seed": 3, "threads": 1, "warm_up": 1, "early_stopping": 9, "backend": "numpy",
         "label_smoothing": 0.0, "divide_l2": False, "shuffle": True, "clip_norm": 2.0, "clip_value": None,

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 import fastnn
+from fastnn import Network, TrainingConfig
 from fastnn.cli.command import main
+from fastnn.datasets.splits import split_files
 
 QUIET = ["--backend", "numpy", "--quiet"]
 
@@ -49,7 +51,8 @@ def table(tmp_path):
     ["--recipe", "digits", "--hidden", "16", "8", "--activation", "tanh", "gelu", "--batch-size", "full"],
     ["--recipe", "digits", "--hidden", "8", "--epochs", "5", "--optimizer", "lbfgs"],
     ["--recipe", "digits", "--epochs", "2", "--initializer", "lecun", "--clip-value", "0.01"],
-    ["--data", "table.csv", "--label", "kind", "--drop", "b", "--epochs", "3", "--patience", "2", "--dtype", "float64"],
+    ["--data", "table.csv", "--label", "kind", "--drop", "b", "--epochs", "3", "--patience", "2", "--dtype", "float64",
+     "--class-weight", "x=2", "y=0.5"],
     ["--data", "table.csv", "--label", "1", "--drop", "kind", "--task", "regression", "--epochs", "2"],
 ])  # fmt: skip
 @pytest.mark.parametrize("whole_folder", [True, False])
@@ -188,3 +191,28 @@ def test_lbfgs_takes_what_it_needs_and_refuses_the_rest_by_name(table, tmp_path,
     for name, value in (("batch-size", "8"), ("dropout", "0.1"), ("schedule", "cosine"), ("clip-norm", "1")):
         words = [f"{name.replace('-', '_')} is", "with L-BFGS, expected"]
         _fails([*data, f"--{name}", value, "--out", tmp_path / "other"], words, capsys)
+
+
+def test_class_weights_are_those_of_the_function(table, tmp_path, capsys):
+    """The run is the one of `fastnn.train` with the same sample weights."""
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([*lines[:70], *(line for line in lines[70:] if line.endswith("x"))]) + "\n")
+    data = ["--data", table, "--label", "kind", "--hidden", "5", "--epochs", "3"]
+    plain = _train(*data, "--out", tmp_path / "plain")
+    _train(*data, "--class-weight", "balanced", "--out", tmp_path / "run")
+    splits = split_files([str(table)], 0, label="kind")
+    network = Network.for_data(splits.train, (5,), standardize=True, seed=0)
+    config = TrainingConfig.from_dict({name: plain[name] for name in TrainingConfig().to_dict()})
+    weight = fastnn.class_weights(splits.train)
+    expected = fastnn.train(network, splits.train, validation=splits.validation, sample_weight=weight, config=config)
+    for folder, is_same in (("run", True), ("plain", False)):
+        found = fastnn.load(tmp_path / folder / "model.safetensors").network
+        assert np.array_equal(found.weights[0], expected.network.weights[0]) == is_same
+    out = ["--out", tmp_path / "other"]
+    for given, words in (
+        (["cat=2"], ["name 'cat', which is no class"]), (["x=-1"], ["weight of class 'x' is -1"]),
+        (["x"], ["--class-weight is 'x', expected balanced, or CLASS=NUMBER"]), (["x=two"], ["is 'x=two'"]),
+    ):  # fmt: skip
+        _fails([*data, "--class-weight", *given, *out], words, capsys)
+    numbers = ["--data", table, "--label", "1", "--drop", "kind", "--task", "regression"]
+    _fails([*numbers, "--class-weight", "balanced", *out], ["labels are numbers"], capsys)
