@@ -4,7 +4,7 @@
 `reference.py` this is the reference backend. With the compiled ones it trains every network that no fused epoch covers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -262,3 +262,21 @@ class Trainer:
         """Return a copy of the optimizer's current state."""
         n, copies = len(self._network.weights), [[array.copy() for array in slot] for slot in self._slots]
         return TrainerState(tuple((slot[:n], slot[n:]) for slot in copies), self._step, self._epoch, self._sums)
+
+    def state_for_later(self) -> Callable[[], TrainerState]:
+        """Return a function that returns the current state of the optimizer."""
+        state = self.state()
+        return lambda: state
+
+    def move_to(self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> None:
+        """Replace the network's weights and biases."""
+        for parameter, array in zip(self._parameters, (*weights, *biases), strict=True):
+            parameter[...] = array
+
+    def replace_data(self, data: TrainingData) -> None:
+        """Train on other data from the next epoch on."""
+        self._data = data
+
+    def release_data(self) -> None:
+        """Let go of the data."""
+        self._data = self._data.take(np.empty(0, np.int64))

@@ -10,7 +10,7 @@ import copy
 import inspect
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
@@ -36,8 +36,9 @@ from fastnn.datasets.sparse import is_sparse
 from fastnn.estimators.arguments import check_labels_given, check_rows, check_weights_given
 from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks
 from fastnn.estimators.checkpoint import result_of_ended, saved_fit, without_force
+from fastnn.estimators.continuation import as_state, continue_fit, keep_first, take
 from fastnn.estimators.fit_watch import FitRules, FitWatch, WatchedSchedule, WatchState
-from fastnn.estimators.model_mixin import INITIAL_STATE, ModelFileMixin
+from fastnn.estimators.model_mixin import ModelFileMixin, initial_state
 from fastnn.estimators.one_fit import one_fit, reads_one_fit
 from fastnn.estimators.parameters import check_parameters, items
 from fastnn.estimators.row_order import ScikitOrder
@@ -48,7 +49,7 @@ from fastnn.network.network import hidden_activations
 from fastnn.optim.config import TrainingConfig, as_plain
 from fastnn.optim.optimizers import LBFGS, SGD, Adam, Optimizer
 from fastnn.optim.schedules import Schedule, get_schedule
-from fastnn.training.history import History
+from fastnn.training.history import EpochRecord, History
 from fastnn.training.train import EpochEnd, TrainingInterrupted, TrainingResult, train
 
 if TYPE_CHECKING:
@@ -102,8 +103,11 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
         `tasks` enables scikit-learn's callbacks. The local `warm` says that training starts from the current weights.
         """
+        kept = take(self)
         warm = hasattr(self, "network_") and (self.warm_start or incremental)
         self._check_call(y, warm, incremental)
+        if incremental and kept is not None and continue_fit(self, kept, X, y, sample_weight):
+            return self
         arguments, begun = (X, y), saved_fit(checkpoint, warm)
         X, y = self._check_data(X, y, reset=not warm)
         self._check_image_shape()
@@ -113,10 +117,10 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         random_state = check_random_state(self.random_state)
         if warm:
             network = self._previous_network(targets)
-            watch_state, history, state = self._watch_state, self._history, self._state
+            watch_state, history, state = self._watch_state, self._history, as_state(self._state)
         else:
             network = self._initialize(X, targets, random_state, incremental)
-            watch_state, history, state = INITIAL_STATE
+            watch_state, history, state = initial_state()
             self._levels = column_levels(X)
         held_out, held_weight = self._check_validation(validation_data, X)
         if self.early_stopping and held_out is None and self.solver != "lbfgs":
@@ -143,9 +147,12 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                 )  # fmt: skip
         except TrainingInterrupted as interrupt:
             watch.count_samples(len(interrupt.result.history), watch_state)
-            self._store(interrupt.result, watch, history)
+            result = interrupt.result
+            self._store(result.network, result.state, result.history, result.loss, watch, history)
             raise
-        self._store(result, watch, history)
+        self._store(result.network, result.state, result.history, result.loss, watch, history)
+        if incremental:
+            keep_first(self, result)
         if result.stopped in ("epochs", "stalled") and not incremental:
             self._warn_of_convergence(result)
         for callback in callbacks:
@@ -180,20 +187,46 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             shuffle=ScikitOrder(n_samples, random_state) if self.shuffle else False,
         )
 
-    def _store(self, result: TrainingResult, watch: FitWatch, history: History) -> None:
-        """Set the fitted attributes and the state for later fits. `history` holds the epochs of the previous fits."""
-        network, self._state = result.network, result.state
+    def _store(
+        self,
+        network: Network,
+        state: Any,
+        records: Sequence[EpochRecord],
+        loss: float,
+        watch: FitWatch,
+        past: History,
+    ) -> None:
+        """Set the fitted attributes and the state for later fits.
+
+        records: the epochs of this fit
+        loss: the last loss
+        past: the epochs of the previous fits
+        """
         if watch.best is not None:
-            network, self._state = watch.best, None  # the optimizer state belongs to the last epoch, not to the best
-        self.network_, self._watch_state, state = network, watch.state, watch.state
-        records = [*history, *result.history]
-        self._history = History([replace(record, epoch=epoch) for epoch, record in enumerate(records, start=1)])
-        self.n_iter_, self.t_ = len(result.history), state.seen
-        self.loss_curve_, self.loss_ = self._history.column("loss").tolist(), result.loss
-        validated = bool(state.scores)
-        self.validation_scores_ = [*state.scores] if validated else None
-        self.best_validation_score_ = state.best_score if validated else None
-        self.best_loss_ = None if self.early_stopping and validated else state.best_loss
+            network, state = watch.best, None  # the optimizer state belongs to the last epoch, not to the best
+        self.network_, self._state, self._watch_state = network, state, watch.state
+        self._history = past.continued(records)
+        self.n_iter_, self.t_, self.loss_ = len(records), watch.state.seen, loss
+        validated = bool(watch.state.scores)
+        self.best_validation_score_ = watch.state.best_score if validated else None
+        self.best_loss_ = None if self.early_stopping and validated else watch.state.best_loss
+
+    @property
+    def loss_curve_(self) -> list[float]:
+        """The loss of each epoch since the weights were drawn."""
+        self._check_attribute("loss_curve_")
+        return self._history.column("loss").tolist()
+
+    @property
+    def validation_scores_(self) -> list[float] | None:
+        """The validation score of each epoch since the weights were drawn; None without validation data."""
+        self._check_attribute("validation_scores_")
+        return [*self._watch_state.scores] or None
+
+    def _check_attribute(self, name: str) -> None:
+        """Raise AttributeError unless a fit has set the attributes."""
+        if "n_iter_" not in vars(self):
+            raise AttributeError(f"this {type(self).__name__} has no {name} before it is fitted")
 
     @contextmanager
     def _fitting(self) -> Iterator[None]:
@@ -457,6 +490,10 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         if not weight.any():  # scikit-learn's checks look for the word zero
             raise ValueError("sample_weight is zero for every sample, expected at least one above zero")
         return check_sample_weight(weight, n_samples, dtype)
+
+    def _total_weight(self, sample_weight: Any, X: Any, targets: np.ndarray) -> np.ndarray | None:
+        """Return the weight of each sample, its class weight included; None if there are no weights."""
+        return _product(self._check_weights(sample_weight, X), self._class_weight(targets))
 
     def _class_weight(self, targets: np.ndarray) -> np.ndarray | None:
         """Return the class weight of each sample; None for regression."""
