@@ -120,8 +120,8 @@ class BlasLimit:
 def _blas_libraries(n_modules: int) -> Any:
     """Return the libraries that the process has loaded.
 
-    Looking for them takes longer than many epochs. A library comes with a module, so the number of modules tells whether
-    to look again.
+    Looking for them takes longer than many epochs. A library comes with a module, so it looks again only when the
+    number of modules has changed.
     """
     from threadpoolctl import ThreadpoolController
 

@@ -49,10 +49,10 @@ def fitted(model):
     """Return everything that a fit has set, except times."""
     state = continuation.as_state(model._state)
     slots = [] if state is None else [array for slot in state.slots for arrays in slot for array in arrays]
-    history = model.history_.drop(columns="seconds")
+    history = [column.tobytes() for name, column in model._history.arrays().items() if name != "seconds"]
     arrays = [*model.coefs_, *model.intercepts_, *slots]
     facts = (model.n_iter_, model.t_, model.loss_, model.loss_curve_, model.best_loss_, model._watch_state)
-    return [array.tobytes() for array in arrays], history.to_csv(), facts, None if state is None else state[1:]
+    return [array.tobytes() for array in arrays], history, facts, None if state is None else state[1:]
 
 
 def rows_of_calls(form):
