@@ -172,6 +172,22 @@ class Trainer(Protocol):
         """Return a copy of the optimizer's current state."""
         ...
 
+    def state_for_later(self) -> Callable[[], TrainerState]:
+        """Return a function that returns `state` as it is now."""
+        ...
+
+    def move_to(self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> None:
+        """Replace the network's weights and biases, whose shapes stay."""
+        ...
+
+    def replace_data(self, data: TrainingData) -> None:
+        """Train on other data from the next epoch on; the optimizer's state goes on."""
+        ...
+
+    def release_data(self) -> None:
+        """Let go of the data; `replace_data` comes before the next epoch."""
+        ...
+
 
 class Backend(Protocol):
     """The functions of a backend module.

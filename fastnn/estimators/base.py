@@ -10,7 +10,7 @@ import copy
 import inspect
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
@@ -37,8 +37,9 @@ from fastnn.estimators.arguments import check_labels_given, check_rows, check_we
 from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks
 from fastnn.estimators.checkpoint import in_words_of_fit, result_of_ended, saved_fit
 from fastnn.estimators.coefficients import CoefficientsMixin
+from fastnn.estimators.continuation import as_state, continue_fit, keep_first, take
 from fastnn.estimators.fit_watch import FitRules, FitWatch, WatchedSchedule, WatchState
-from fastnn.estimators.model_mixin import INITIAL_STATE, ModelFileMixin
+from fastnn.estimators.model_mixin import ModelFileMixin, initial_state
 from fastnn.estimators.one_fit import one_fit, reads_one_fit
 from fastnn.estimators.parameters import check_parameters, items
 from fastnn.estimators.reported_loss import ReportedLoss
@@ -51,7 +52,7 @@ from fastnn.network.network import hidden_activations
 from fastnn.optim.config import TrainingConfig, as_plain
 from fastnn.optim.optimizers import LBFGS, SGD, Adam, Optimizer
 from fastnn.optim.schedules import Schedule, get_schedule
-from fastnn.training.history import History
+from fastnn.training.history import EpochRecord, History
 from fastnn.training.train import EpochEnd, TrainingInterrupted, TrainingResult, train
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class BaseMLP(
     n_features_in_: int
     _watch_state: WatchState
     _history: History
+    _reported: History  # with the losses that scikit-learn reports; the same as `_history` unless they differ
     _state: TrainerState | None
 
     def _set_parameters(self, arguments: dict[str, Any]) -> None:
@@ -110,8 +112,11 @@ class BaseMLP(
 
         `tasks` enables scikit-learn's callbacks. The local `warm` says that training starts from the current weights.
         """
+        kept = take(self)
         warm = hasattr(self, "network_") and (self.warm_start or incremental)
         self._check_call(y, warm, incremental)
+        if incremental and kept is not None and continue_fit(self, kept, X, y, sample_weight):
+            return self
         arguments, begun = (X, y), saved_fit(checkpoint, warm)
         X, y = self._check_data(X, y, reset=not warm)
         self._check_image_shape()
@@ -121,10 +126,10 @@ class BaseMLP(
         random_state = check_random_state(self.random_state)
         if warm:
             network = self._previous_network(targets)
-            watch_state, history, state = self._watch_state, self._history, self._state
+            watch_state, history, state = self._watch_state, self._history, as_state(self._state)
         else:
             network = self._initialize(X, targets, random_state, incremental)
-            watch_state, history, state = INITIAL_STATE
+            watch_state, history, state = initial_state()
             self._levels = column_levels(X)
         held_out, held_weight = self._check_validation(validation_data, X)
         if self.early_stopping and held_out is None and self.solver != "lbfgs":
@@ -155,13 +160,15 @@ class BaseMLP(
                 )  # fmt: skip
         except TrainingInterrupted as interrupt:
             watch.catch_up(interrupt.result, watch_state)
-            self._store(interrupt.result, watch, history)
+            self._store_result(interrupt.result, watch, history)
             raise
         except DivergenceError as error:
             result = watch.kept(error)
             if result is None:
                 raise
-        self._store(result, watch, history)
+        self._store_result(result, watch, history)
+        if incremental:
+            keep_first(self, result)
         if result.stopped in ("epochs", "stalled", "diverged") and not incremental:
             self._warn_of_convergence(result)
         for callback in callbacks:
@@ -197,20 +204,57 @@ class BaseMLP(
             shuffle=ScikitOrder(n_samples, random_state) if self.shuffle else False,
         )
 
-    def _store(self, result: TrainingResult, watch: FitWatch, history: History) -> None:
-        """Set the fitted attributes and the state for later fits. `history` holds the epochs of the previous fits."""
-        network, self._state = result.network, result.state
+    def _store_result(self, result: TrainingResult, watch: FitWatch, past: History) -> None:
+        self._store(result.network, result.state, result.history, result.loss, result.backend, watch, past)
+
+    def _store(
+        self,
+        network: Network,
+        state: Any,
+        records: Sequence[EpochRecord],
+        loss: float,
+        backend: str,
+        watch: FitWatch,
+        past: History,
+    ) -> None:
+        """Set the fitted attributes and the state for later fits.
+
+        records: the epochs of this fit
+        loss: the last loss
+        backend: the name of the backend that computed
+        past: the epochs of the previous fits
+        """
         if watch.best is not None:
-            network, self._state = watch.best, None  # the optimizer state belongs to the last epoch, not to the best
-        self.network_, self._watch_state, state = network, watch.state, watch.state
-        records = [*history, *result.history]
-        self._history = History([replace(record, epoch=epoch) for epoch, record in enumerate(records, start=1)])
-        self.n_iter_, self.t_, self.backend_ = len(result.history), state.seen, result.backend
-        self.loss_curve_, self.loss_ = [*state.losses], watch.last_loss(result)
-        validated = bool(state.scores)
-        self.validation_scores_ = [*state.scores] if validated else None
-        self.best_validation_score_ = state.best_score if validated else None
-        self.best_loss_ = None if self.early_stopping and validated else state.best_loss
+            network, state = watch.best, None  # the optimizer state belongs to the last epoch, not to the best
+        self.network_, self._state, self._watch_state, self.backend_ = network, state, watch.state, backend
+        reported = self._reported if len(past) else past
+        self._history = past.continued(records)
+        if watch.reports_its_own_loss:
+            pairs = zip(records, watch.losses, strict=False)
+            self._reported = reported.continued(replace(record, loss=loss) for record, loss in pairs)
+        else:
+            self._reported = self._history
+        self.n_iter_, self.t_, self.loss_ = len(records), watch.state.seen, watch.last_loss(loss)
+        validated = bool(watch.state.scores)
+        self.best_validation_score_ = watch.state.best_score if validated else None
+        self.best_loss_ = None if self.early_stopping and validated else watch.state.best_loss
+
+    @property
+    def loss_curve_(self) -> list[float]:
+        """The loss of each epoch since the weights were drawn, as scikit-learn reports it."""
+        self._check_attribute("loss_curve_")
+        return self._reported.column("loss").tolist()
+
+    @property
+    def validation_scores_(self) -> list[float] | None:
+        """The validation score of each epoch since the weights were drawn; None without validation data."""
+        self._check_attribute("validation_scores_")
+        return [*self._watch_state.scores] or None
+
+    def _check_attribute(self, name: str) -> None:
+        """Raise AttributeError unless a fit has set the attributes."""
+        if "n_iter_" not in vars(self):
+            raise AttributeError(f"this {type(self).__name__} has no {name} before it is fitted")
 
     @contextmanager
     def _fitting(self) -> Iterator[None]:
@@ -481,6 +525,10 @@ class BaseMLP(
         if not weight.any():  # scikit-learn's checks look for the word zero
             raise ValueError("sample_weight is zero for every sample, expected at least one above zero")
         return check_sample_weight(weight, n_samples, dtype)
+
+    def _total_weight(self, sample_weight: Any, X: Any, targets: np.ndarray) -> np.ndarray | None:
+        """Return the weight of each sample, its class weight included; None if there are no weights."""
+        return _product(self._check_weights(sample_weight, X), self._class_weight(targets))
 
     def _class_weight(self, targets: np.ndarray) -> np.ndarray | None:
         """Return the class weight of each sample; None for regression."""
