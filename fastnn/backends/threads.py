@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -95,14 +96,14 @@ class BlasLimit:
         self._lock = threading.Lock()
         self._numbers: list[int] = []  # those of the runs
         self._before: Any = None  # restores what was there before the first of these runs
+        self._libraries: Any = None  # the controller of the libraries that were loaded with `_n_modules` modules
+        self._n_modules = 0
 
     @contextmanager
     def hold(self, threads: int) -> Iterator[None]:
         """Keep the limit for the duration of one run."""
-        from threadpoolctl import threadpool_limits
-
         with self._lock:
-            limits = threadpool_limits(min([threads, *self._numbers]), user_api="blas")
+            limits = self._limit(min([threads, *self._numbers]))
             self._before = self._before or limits
             self._numbers.append(threads)
         try:
@@ -111,10 +112,21 @@ class BlasLimit:
             with self._lock:
                 self._numbers.remove(threads)
                 if self._numbers:
-                    threadpool_limits(min(self._numbers), user_api="blas")
+                    self._limit(min(self._numbers))
                 else:
                     self._before.restore_original_limits()
                     self._before = None
+
+    def _limit(self, threads: int) -> Any:
+        """Set the limit, and return what can restore the one before.
+
+        Finding the libraries takes milliseconds, which is long for a small fit. A new one comes with a module.
+        """
+        if self._n_modules != len(sys.modules):
+            from threadpoolctl import ThreadpoolController
+
+            self._libraries, self._n_modules = ThreadpoolController(), len(sys.modules)
+        return self._libraries.limit(limits=threads, user_api="blas")
 
 
 BLAS_LIMIT = BlasLimit()
