@@ -6,18 +6,20 @@
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from itertools import accumulate, repeat
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastnn.backends.arguments import TrainingData, check_data, check_inputs, check_order
-from fastnn.backends.base import EpochResult, EpochSums, LossAndGradients, Objective, TrainerState
+from fastnn.backends.base import EpochResult, EpochSums, LossAndGradients, TrainerState
 from fastnn.interruptible import PER_MULTIPLICATION, interruptible, stop_if_abandoned
 from fastnn.memory import check_memory
 from fastnn.network import Network
 from fastnn.network.aligned import CACHE_LINE, aligned_zeros
 from fastnn.network.layers import Arrays, Forward, Layer
+from fastnn.network.snapshot import Snapshot
 from fastnn.optim.config import LossConfig, TrainingConfig
 from fastnn.optim.optimizers import Optimizer
 from fastnn.randomness import dropout_keep, dropout_keys
@@ -48,9 +50,7 @@ def forward(
 
     With dropout, `masks` holds one mask for each layer in `dropped_sizes`, which multiplies its input.
     """
-    out: Any = inp.astype(network.dtype, copy=False)
-    if network.input_scale != 1:
-        out = out * network.dtype.type(network.input_scale)
+    out: Any = _scaled(network, inp)
     passes, remaining = [], iter(masks)
     for number, (layer, arrays) in enumerate(network.chain()):
         stop_if_abandoned()  # after Ctrl-C
@@ -60,6 +60,12 @@ def forward(
         out = ops.activate(result.sums, layer.activation)
         passes.append(LayerPass(layer, arrays, layer_inp, mask, result, out))
     return passes
+
+
+def _scaled(network: Network, inp: Any) -> Any:
+    """Return inputs in the network's dtype, multiplied by its scale; unchanged if they need neither."""
+    out = inp.astype(network.dtype, copy=False)
+    return out if network.input_scale == 1 else out * network.dtype.type(network.input_scale)
 
 
 def backward(
@@ -172,15 +178,52 @@ def loss_and_gradients(
     return interruptible(loss_of_batch, ops, network, data, config, masks, work=work)
 
 
-def objective(ops: Any, network: Network, data: TrainingData, config: LossConfig) -> Objective:
-    """Return `loss_of_batch` on all the data as a function of weights and biases."""
-    work = _work_of_batch(network, len(data.targets))
+class Objective:
+    """`loss_of_batch` on all the data, as `fastnn.backends.base.Objective` says. A vector has array after array."""
 
-    def evaluate(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> LossAndGradients:
+    def __init__(self, ops: Any, network: Network, data: TrainingData, config: LossConfig) -> None:
+        self._ops, self._config, self._work = ops, config, _work_of_batch(network, len(data.targets))
+        scaled = interruptible(_scaled, network, data.inputs, work=2 * math.prod(data.inputs.shape))
+        self._data, self._template = data._replace(inputs=scaled), network
+        arrays = (*network.weights, *network.biases)
+        self.start = np.concatenate([array.ravel() for array in arrays], dtype=np.float64)
+        self._ends, self._parameters = (
+            list(accumulate(array.size for array in arrays)),
+            self.start.astype(network.dtype),
+        )
+        self._network = copy(network.core)
+        self._network.input_scale = 1.0
+        self._network.weights, self._network.biases = self._split(self._parameters)
+        self.n_correct, self._statistics = 0, network.statistics
+
+    def _split(self, flat: np.ndarray) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+        """Return views of the weights and the biases in a vector."""
+        template = self._template
+        arrays = (*template.weights, *template.biases)
+        views = tuple(
+            flat[end - array.size : end].reshape(array.shape) for array, end in zip(arrays, self._ends, strict=True)
+        )
+        return views[: len(template.weights)], views[len(template.weights) :]
+
+    def evaluate(self, at: np.ndarray, gradient: np.ndarray) -> float:
+        """Return the loss at a vector, and write its gradient."""
+        try:
+            with np.errstate(over="raise"):
+                self._parameters[:] = at
+        except FloatingPointError:  # too large for the network's dtype
+            self.n_correct = 0
+            return float("nan")
         with np.errstate(over="ignore", invalid="ignore"):  # after too long a step the loss is not finite
-            return interruptible(loss_of_batch, ops, network.like(weights, biases), data, config, work=work)
+            result = interruptible(loss_of_batch, self._ops, self._network, self._data, self._config, work=self._work)
+            arrays = (*result.dweights, *result.dbiases)
+            np.concatenate([array.ravel() for array in arrays], out=gradient)
+        self.n_correct, self._statistics = result.n_correct, result.statistics
+        return result.loss
 
-    return evaluate
+    def snapshot(self, at: np.ndarray) -> Snapshot:
+        """Return the network at a vector, with the statistics of the last evaluation."""
+        template, statistics = self._template, self._statistics
+        return Snapshot(lambda: template.like(*self._split(at.astype(template.dtype)), statistics))
 
 
 # --- Training --------------------------------------------------------------------------------------------------------
@@ -256,6 +299,7 @@ class Trainer:
         """Update all parameters with the gradients of a batch, and the running statistics with its statistics."""
         self._step += 1
         gradients = [*result.dweights, *result.dbiases]
+        self._config.clip(gradients)
         if self._optimizer.weight_decay:
             for parameter, is_decayed in zip(self._parameters, self._decayed, strict=True):
                 if is_decayed:
@@ -285,6 +329,10 @@ class Trainer:
         """Return a copy of the current network."""
         return self._network.like(self._network.weights, self._network.biases)
 
+    def snapshot(self) -> Snapshot:
+        """Return the current network for later."""
+        return Snapshot.of(self.network())
+
     def state(self) -> TrainerState:
         """Return a copy of the optimizer's current state."""
         n, copies = len(self._network.weights), [[array.copy() for array in parts] for _, parts in self._slots]
@@ -305,5 +353,5 @@ def _in_one_vector(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.nd
 
 
 def _copy_all(arrays: Sequence[np.ndarray], into: Sequence[np.ndarray]) -> None:
-    for array, copy in zip(arrays, into, strict=True):
-        copy[...] = array
+    for array, target in zip(arrays, into, strict=True):
+        target[...] = array

@@ -148,7 +148,7 @@ def predict_logits(network: Network, inp: Any, threads: int | None = None) -> np
 
 
 def predict_proba(network: Network, inp: Any, threads: int | None = None) -> np.ndarray:
-    """Apply the network's output function (softmax, logistic or identity) to the logits; `threads` is ignored."""
+    """Apply the network's output function (softmax, logistic, identity or exp) to the logits; `threads` is ignored."""
     return layerwise.predict_proba(_operations, network, inp)
 
 
@@ -160,8 +160,8 @@ def loss_and_gradients(
 
 
 def objective(network: Network, data: TrainingData, config: TrainingConfig) -> Objective:
-    """Return the loss and gradients of all the data as a function of weights and biases."""
-    return layerwise.objective(_operations, network, data, config)
+    """Return the loss and gradients of all the data as a function of all parameters."""
+    return layerwise.Objective(_operations, network, data, config)
 
 
 def trainer(

@@ -42,6 +42,7 @@ optimizers:
   sgd                  plain steps against the gradient
   momentum, nesterov   with momentum 0.9
   adam, adamw          with decay rates 0.9 and 0.999; adamw decays the weights by 0.01
+  lbfgs                all samples in each step, for small data: no batches, no learning rate, no checkpoints
 """
 
 
@@ -95,6 +96,12 @@ def register(add: AddCommand) -> None:
         "identity (default: relu)",
     )
     parser.add_argument(
+        "--initializer",
+        metavar="NAME",
+        help="distribution of the initial weights: auto, he, he_uniform, glorot, glorot_normal or lecun (default: "
+        "auto, the one that suits the activation of each layer)",
+    )
+    parser.add_argument(
         "--dtype",
         choices=("float32", "float64"),
         help="floating-point type of the network (default: float32)",
@@ -125,6 +132,7 @@ def _read_config(path: str, parser: argparse.ArgumentParser) -> dict[str, Any]:
 
 
 def run(options: argparse.Namespace) -> None:
+    from fastnn.optim.optimizers import LBFGS
     from fastnn.runs.folder import RunFolder
 
     if options.force and not options.resume:
@@ -132,6 +140,8 @@ def run(options: argparse.Namespace) -> None:
     if options.resume and (options.config or options.out):
         raise SettingsError("--resume RUN has the settings and the folder of the run: leave out --config and --out")
     plan, recorded, name = _plan(options)
+    if options.resume and isinstance(plan.config.update_rule, LBFGS):
+        raise SettingsError("--resume RUN is a run of lbfgs, which has no checkpoints; --config RUN begins it again")
     say_notes(plan.notes, options)
     with RunFolder(options.resume or options.out, name, resumed=bool(options.resume)) as folder:
         finished = _finished_run(folder, plan, recorded, options)
@@ -149,6 +159,7 @@ def _finished_run(
     from fastnn.backends.choice import CHOOSER, fit_work
     from fastnn.backends.warmup import compile_prediction_in_background
     from fastnn.checks import display_path
+    from fastnn.optim.optimizers import LBFGS
     from fastnn.runs.folder import RunRecord
     from fastnn.training.checkpoint import continued, result_of
     from fastnn.training.progress import Progress
@@ -169,12 +180,13 @@ def _finished_run(
         folder.save(result, record)
         return folder.evaluate(result, record)
     folder.check_free_space(plan.network)
+    checkpoint = None if isinstance(config.update_rule, LBFGS) else folder.checkpoint_path
 
     def run_training() -> "TrainingResult":
         try:
             return train(
                 plan.network, training, validation=validation, callbacks=callbacks, config=config,
-                checkpoint=folder.checkpoint_path, resume=state, force=options.force,
+                checkpoint=checkpoint, resume=state, force=options.force,
             )  # fmt: skip
         except (SettingsError, DataError) as error:
             raise _for_the_command(error) from None
@@ -308,8 +320,9 @@ def _plan(options: argparse.Namespace) -> "tuple[Plan, dict[str, Any], str]":
         config = default_config(len(splits.train), **given)
     else:
         config = recipe.configure(hidden, activation, **given)
-    layers = {} if start is not None else {"activation": activation, "dtype": dtype, "seed": seed}
-    plan = make_plan(splits, hidden, config, standardize=options.standardize, start=start, **layers)
+    initializer = None if start is not None else options.initializer or "auto"
+    layers = {"activation": activation, "dtype": dtype, "seed": seed, "initializer": initializer}
+    plan = make_plan(splits, hidden, config, standardize=options.standardize, start=start, **({} if start else layers))
     recorded = {
         "recipe": None if recipe is None else recipe.name,
         "files": options.data and [os.path.abspath(path) for path in options.data],
@@ -318,6 +331,7 @@ def _plan(options: argparse.Namespace) -> "tuple[Plan, dict[str, Any], str]":
         "standardize": plan.standardize,
         "hidden": list(hidden),
         "activation": activation,
+        "initializer": initializer,
         "dtype": dtype,
         **config.to_dict(),
     }
@@ -337,6 +351,10 @@ def _architecture(
     if start is None:
         hidden = usual if options.hidden is None else tuple(options.hidden)
         return hidden, activation or "relu", options.dtype or "float32"
+    if options.initializer is not None:
+        raise SettingsError(
+            f"initializer is {options.initializer!r}, but --from has a network with weights; leave out --initializer"
+        )
     network = start.network
     names = [layer.activation for layer in network.layers[:-1]]
     same = names[0] if len(set(names)) == 1 else names

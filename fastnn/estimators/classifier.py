@@ -5,8 +5,10 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin
+from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
+from sklearn.utils.validation import check_is_fitted
 
 from fastnn.backends.arguments import check_sample_weight
 from fastnn.checks import short
@@ -85,6 +87,14 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         worker processes. The results do not depend on it.
     dropout : float, in [0, 1)
         The fraction of hidden units dropped in each training step (Srivastava et al. 2014). Not for "lbfgs".
+    clip_norm, clip_value : float or None
+        A limit for the gradients of each step: for their norm over all layers, or for each entry. At most one of them.
+        Not for "lbfgs". `fastnn.TrainingConfig` describes both.
+    initializer : {"auto", "he", "he_uniform", "glorot", "glorot_normal", "lecun"} or None
+        The distribution of the initial weights, with biases of 0; `fastnn.Network.initialize` describes them. None:
+        weights and biases are those of scikit-learn, uniform as "glorot".
+    transform_layer : int
+        The hidden layer whose outputs `transform` returns: 0 is the first one, -1 the last one.
     class_weight : dict of label to float, "balanced" or None
         The weight of each class in training, multiplied by `sample_weight`; 1 for classes not in the dict. "balanced"
         is ``N / (C * samples of the class)``. Not for multilabel targets.
@@ -171,6 +181,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         backend: str = "auto",
         n_threads: int | None = None,
         dropout: float = 0.0,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        initializer: str | None = None,
+        transform_layer: int = -1,
         class_weight: Any = None,
         input_scale: float = 1.0,
         dtype: Any = "float32",
@@ -297,6 +311,17 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
 
+    @property
+    def _label_binarizer(self) -> LabelBinarizer:
+        """scikit-learn's encoder of the labels. Converters of its MLPClassifier, such as skl2onnx's, read it."""
+        check_is_fitted(self, "network_")
+        if self.network_.input_transform != 1:
+            raise AttributeError(
+                f"{self.network_} scales its inputs, which readers of coefs_ do not see: use export_onnx or to_model"
+            )
+        labels = np.eye(len(self.classes_), dtype=np.int64) if self._multilabel else self.classes_
+        return LabelBinarizer().fit(labels)
+
     def _set_classes(self, y: Any, classes: Any) -> None:
         """Set `classes_` in the first call of `partial_fit`, and check `classes` in later calls."""
         if isinstance(self.class_weight, str):
@@ -357,19 +382,22 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             raise ValueError(f"y has shape {y.shape}, expected (N,): multiclass-multioutput targets are not supported")
         try:
             labels = interruptible(np.unique, y, work=PER_SORT * len(y))
+            if labels.dtype == object:
+                labels = np.array(labels.tolist())  # an array of strings, as in scikit-learn
             known = self.classes_ if keep_classes else labels
             numbers = np.searchsorted(known, y)
         except TypeError as error:
             raise ValueError(
                 "y mixes labels of types that cannot be sorted, expected for example only strings"
             ) from error
+        if warm and self.warm_start and not incremental and not np.array_equal(labels, known):
+            raise ValueError(
+                "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
+                f"Previously got {known}, `y` has {labels}"
+            )
         unseen = np.setdiff1d(labels, known)
         if len(unseen):
             raise ValueError(f"y has the new classes {unseen.tolist()}, expected only {known.tolist()}")
-        if warm and self.warm_start and not incremental and len(labels) < len(known):
-            raise ValueError(
-                f"y has the classes {labels.tolist()}, expected {known.tolist()} as in the previous fit with warm_start"
-            )
         self.classes_ = known
         self._unknown()
         return numbers.astype(self._dtype)[:, None] if len(known) <= 2 else numbers
@@ -379,7 +407,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def _stratify(self, targets: np.ndarray) -> np.ndarray | None:
         """Return the classes to stratify by. Like scikit-learn, only targets of one column are stratified."""
-        return targets if targets.ndim == 2 and targets.shape[1] == 1 else None
+        return targets.astype(bool) if targets.ndim == 2 and targets.shape[1] == 1 else None
 
     def _class_weight(self, targets: np.ndarray) -> np.ndarray | None:
         if self.class_weight is None:
@@ -404,11 +432,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return float(np.average(is_correct(logits, targets), weights=weight))
 
     def _model_fields(self) -> dict[str, Any]:
-        unknown = self._unknown()
-        return {
-            "classes": tuple(map(_stored_label, self.classes_.tolist())),
-            "unknown": None if unknown is None else (unknown[0], _stored_label(unknown[1])),
-        }
+        unknown, labels = self._unknown(), self.classes_.tolist()
+        if unknown is None:
+            return {"classes": tuple(map(_stored_label, labels)), "unknown": None}
+        # The label for unknown rows makes numbers of booleans, as in `predict`.
+        dtype = np.result_type(self.classes_, np.array(unknown[1])) if self.classes_.dtype.kind in "biuf" else object
+        *labels, label = np.array([*labels, unknown[1]], dtype).tolist()
+        return {"classes": tuple(map(_stored_label, labels)), "unknown": (unknown[0], _stored_label(label))}
 
     def _set_model_fields(self, model: Model) -> None:
         if model.classes is None:
@@ -423,12 +453,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return tags
 
 
-def _stored_label(label: Any) -> int | str:
-    """Return a label as a model file stores it: whole numbers and booleans as int; DataError for other numbers."""
+def _stored_label(label: Any) -> bool | int | float | str:
+    """Return a label as a model file stores it; DataError for what is no finite number and no string."""
     if isinstance(label, np.generic):
         label = label.item()
-    if isinstance(label, str):
-        return label
-    if not isinstance(label, (bool, int, float)) or not math.isfinite(label) or int(label) != label:
-        raise DataError(f"a label is {label!r}, expected whole numbers, booleans or strings to save or export")
-    return int(label)
+    if not isinstance(label, (str, bool, int, float)) or (isinstance(label, float) and not math.isfinite(label)):
+        raise DataError(f"a label is {label!r}, expected finite numbers, booleans or strings to save or export")
+    return label

@@ -36,7 +36,7 @@ class ModelFileMixin(BaseEstimator):
     def to_model(self, image_shape: tuple[int, int] | None = None, scaling: Standardization | None = None) -> Model:
         """Return the contents of a model file, a `Model`: the network with its classes, feature names and threshold.
 
-        Boolean labels become 0 and 1, and whole floats become integers. Predictions then still equal the labels.
+        Labels keep their type: integers, floats, booleans or strings. Booleans become 0 and 1 with a threshold.
 
         Parameters
         ----------
@@ -51,7 +51,7 @@ class ModelFileMixin(BaseEstimator):
         NotFittedError
             If the estimator is not fitted.
         DataError
-            If a label is neither a string nor a whole number.
+            If a label is neither a string nor a finite number.
         """
         check_is_fitted(self, "network_")
         names = getattr(self, "feature_names_in_", None)
@@ -89,7 +89,7 @@ class ModelFileMixin(BaseEstimator):
         Raises
         ------
         DataError
-            If a label is neither a string nor a whole number, or `image_shape` does not match the number of inputs.
+            If a label is neither a string nor a finite number, or `image_shape` does not match the number of inputs.
         FileError
             If the file cannot be written. An existing file then stays unchanged.
         """

@@ -12,7 +12,9 @@ from fastnn.estimators.arguments import check_scored
 from fastnn.estimators.base import BaseMLP, if_epochs, joined_validation
 from fastnn.estimators.callbacks import with_callbacks
 from fastnn.estimators.one_fit import reads_one_fit
+from fastnn.estimators.reported_loss import ReportedLoss
 from fastnn.models.model import Model
+from fastnn.network import LOSSES, Network
 
 
 class MLPRegressor(RegressorMixin, BaseMLP):
@@ -77,6 +79,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         backend: str = "auto",
         n_threads: int | None = None,
         dropout: float = 0.0,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        initializer: str | None = None,
+        transform_layer: int = -1,
         input_scale: float = 1.0,
         dtype: Any = "float32",
         schedule: Any = None,
@@ -137,9 +143,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
         Returns
         -------
-        ndarray of float64 and shape (N,) for one target, otherwise (N, C)
+        ndarray of shape (N,) for one target, otherwise (N, C), in the estimator's dtype
         """
-        outputs = self._outputs(X).astype(np.float64)
+        outputs = self._outputs(X)
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
     # --- Hooks of BaseMLP ------------------------------------------------------------------------------------------
@@ -151,13 +157,22 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             return y.reshape(len(y), -1).astype(self._dtype)
 
     def _output(self, targets: np.ndarray) -> tuple[str, int]:
-        return "identity", targets.shape[1]
+        return "exp" if self.loss == "poisson" else "identity", targets.shape[1]
+
+    def _reported_loss(self, network: Network, n_samples: int, weight: np.ndarray | None) -> ReportedLoss:
+        if self.loss == "poisson":  # scikit-learn's is a sum over the targets, too
+            return ReportedLoss()
+        is_lbfgs = self.solver == "lbfgs"
+        batch_size = n_samples if is_lbfgs else 200 if self.batch_size == "auto" else int(self.batch_size)
+        total = n_samples if weight is None else float(weight.sum())
+        return ReportedLoss(network.n_outputs, -(-n_samples // batch_size), total, self.alpha, is_lbfgs)
 
     def _stratify(self, targets: np.ndarray) -> None:
         return None
 
     def _score_logits(self, logits: np.ndarray, targets: np.ndarray, weight: np.ndarray | None) -> float:
-        return float(r2_score(targets, logits, sample_weight=weight)) if np.isfinite(logits).all() else float("nan")
+        outputs = LOSSES[self.out_activation_].outputs(logits)
+        return float(r2_score(targets, outputs, sample_weight=weight)) if np.isfinite(outputs).all() else float("nan")
 
     def _model_fields(self) -> dict[str, Any]:
         return {"classes": None, "unknown": None}

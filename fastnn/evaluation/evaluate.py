@@ -44,8 +44,8 @@ def evaluate(
     loss : float
         The mean loss over the samples, plus the L2 term.
     accuracy : float
-        From 0 to 1; NaN for "identity" outputs. With several logistic outputs, a sample is correct only if all its
-        outputs are correct.
+        From 0 to 1; NaN for outputs that are numbers. With several logistic outputs, a sample is correct only if all
+        its outputs are correct.
 
     Raises
     ------
@@ -96,7 +96,7 @@ class Evaluation(NamedTuple):
     logits: np.ndarray  # (N, C)
     labels: np.ndarray  # labels (N,), or targets (N, C)
     loss: float  # the mean loss, without the L2 term
-    accuracy: float  # NaN for "identity" outputs
+    accuracy: float  # NaN for outputs that are numbers
 
 
 def evaluate_logits(network: Network, data: Dataset, backend: str | Backend, threads: int | None = None) -> Evaluation:

@@ -12,6 +12,7 @@ from fastnn.backends.base import Backend, EpochResult, Trainer, TrainerState
 from fastnn.errors import SettingsError
 from fastnn.interruptible import PER_DRAW, interruptible
 from fastnn.network import Network
+from fastnn.network.snapshot import Snapshot
 from fastnn.optim.config import TrainingConfig
 from fastnn.optim.optimizers import Optimizer
 from fastnn.randomness import generator
@@ -68,7 +69,7 @@ class Observer(Protocol):
         ...
 
     def end_epoch(
-        self, result: EpochResult, rate: float, seconds: float, make_network: Callable[[], Network]
+        self, result: EpochResult, rate: float, seconds: float, make_network: Callable[[], Network | Snapshot]
     ) -> str | None:
         """Evaluate and record an epoch; return the reason to stop, or None."""
         ...
@@ -112,7 +113,7 @@ def run(job: Job, observer: Observer) -> Ended:
                 break
             if part.stop < n_batches:
                 observer.end_part(Position(trainer, seconds, drawn))
-        stopped = observer.end_epoch(result, rate, seconds, trainer.network)
+        stopped = observer.end_epoch(result, rate, seconds, trainer.snapshot)
         observer.between_epochs(Position(trainer, 0.0, None))
         if stopped is not None:
             return Ended(stopped, state)

@@ -165,7 +165,7 @@ def train(
 
     callbacks = [*callbacks, *([Progress()] if verbose else [])]
     run = Run(job, held_out, callbacks, search, _as_checkpoint(checkpoint), digests, begun)
-    with BLAS_LIMIT.hold(threads) if run.good.backend == "numpy" else nullcontext():
+    with BLAS_LIMIT.hold(threads) if run.backend == "numpy" else nullcontext():
         try:
             call_method(callbacks, "begin")
             return run.finished(loop.run(job, run))

@@ -40,7 +40,7 @@ def predict_logits(network: Network, inp: np.ndarray, threads: int | None = None
 
 
 def predict_proba(network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
-    """Return the network's outputs: probabilities, or the numbers of an identity output. Bits and errors as above."""
+    """Return the network's outputs: probabilities, or numbers. Bits and errors as above."""
     table = _table(network)
     if table is None:
         return layerwise.predict_proba(operations.with_threads(threads), network, inp)
@@ -57,7 +57,10 @@ def _predict(network: Network, table: "_Table", inp: np.ndarray, threads: int | 
     else:
         csr = interruptible(to_csr, inp, table.dtype, np.uint32, work=2 * inp.nnz)
         layers, (n_rows, n_inputs) = layers.copy(), inp.shape
-        layers[0, predict_kernels.INDPTR :] = csr.indptr.ctypes.data, csr.indices.ctypes.data  # `csr` keeps them alive
+        layers[0, [predict_kernels.INDPTR, predict_kernels.INDICES]] = (
+            csr.indptr.ctypes.data,
+            csr.indices.ctypes.data,
+        )  # `csr` keeps them alive
         images, layers, values = csr.data.reshape(1, -1), readonly_view(layers), csr.data
     if n_inputs != table.n_inputs:
         raise DataError(f"inputs have {n_inputs} columns, expected {table.n_inputs} as the first weight has rows")
@@ -65,16 +68,17 @@ def _predict(network: Network, table: "_Table", inp: np.ndarray, threads: int | 
     out = np.empty((n_rows, table.n_outputs), table.dtype)
     scale = float(network.input_scale)
 
+    def work(barrier: np.ndarray) -> None:
+        if not predict_kernels.predict(layers, scale, images, output, barrier, out):
+            raise MemoryError("there is not enough memory to predict")
+
     if n_rows <= table.few_rows:  # counting the cores would take longer than predicting these
         if threads is not None:
             resolve_threads(threads)
-        predict_kernels.predict(layers, scale, images, output, team.new_barrier(), out)
+        work(team.new_barrier())
     else:
-
-        def work(member: team.Member) -> None:
-            predict_kernels.predict(layers, scale, images, output, member.barrier, out)
-
-        team.run_team(work, min(resolve_threads(threads), -(-n_rows // predict_kernels.ROWS)))
+        size = min(resolve_threads(threads), -(-n_rows // predict_kernels.ROWS))
+        team.run_team(lambda member: work(member.barrier), size)
     del held  # until here, the memory of the inputs could not move
     return out
 
@@ -124,11 +128,13 @@ def _table(network: Network) -> _Table | None:
 
 def _new_table(network: Network) -> _Table:
     weights, biases = checked_arrays(network)
+    unused = [0] * (predict_kernels.N_COLUMNS - predict_kernels.ACTIVATION - 1)
     rows = [
-        (*weight.shape, weight.ctypes.data, bias.ctypes.data, ACTIVATION_CODES[layer.activation], 0, 0)
+        [*weight.shape, weight.ctypes.data, bias.ctypes.data, ACTIVATION_CODES[layer.activation], *unused]
         for weight, bias, layer in zip(weights, biases, network.layers, strict=True)
     ]
     views, arrays = (*weights, *biases), (*network.weights, *network.biases)
+    rows[0][predict_kernels.AT_ONCE] = predict_kernels.MOST_AT_ONCE
     table = _Table(
         weights=network.weights,
         biases=network.biases,
