@@ -5,7 +5,7 @@ uint8, float32 or float64. Weights are float32 or float64, and results have the 
 check what they are given with the functions of `arguments.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np

@@ -87,7 +87,10 @@ OPTIONS = {
         "stop after N epochs without a lower validation loss", int, flag="patience", default_text="run all epochs"
     ),
     "seed": Option("random seed, 0 or more", int, "SEED"),
-    "backend": Option("compute backend; auto is numba if it can be imported, else numpy", choices=BACKENDS),
+    "backend": Option(
+        "compute backend; auto is numpy for work that it finishes before numba's kernels are loaded or compiled",
+        choices=BACKENDS,
+    ),
     "threads": Option("number of threads", int, default_text="the cores this process may use"),
 }
 """The settings that have a command-line option, by name: dict of str to `Option`."""
@@ -186,7 +189,10 @@ class TrainingConfig(LossConfig):
         Whether each epoch has a new random order, determined by the seed. A function is called before each epoch with
         the row numbers to train on (int64, shape (n,)) and returns them in the order of the epoch.
     backend : {"auto", "numba", "numpy"}
-        See `get_backend`.
+        "numba" for the compiled kernels, "numpy" for the reference. "auto" is "numpy" as long as the estimated time of
+        all work of the process with NumPy, this run included, is shorter than the time to load the kernels from disk
+        or to compile them, then "numba"; and "numpy" where Numba cannot be used. A run that is resumed stays on its
+        backend. Both backends agree within rounding; the same bits in every process need one of them by name.
     threads : int or None
         The maximum number of threads, up to 1024; None: the number of cores this process may use, which is at most the
         CPU quota of its container and the environment variable NUMBA_NUM_THREADS or OMP_NUM_THREADS. When another
