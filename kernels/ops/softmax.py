@@ -66,7 +66,7 @@ def softmax_columns(columns, n_classes, row_weight, top, total, best):
 def _invert(sums):
     """Replace each of n numbers by its reciprocal.
 
-    Never inlined: the compiler could divide differently, and round differently, where it knows that all lanes are equal.
+    Never inlined: where the compiler knows that all lanes are equal, it may divide, and round, in another way.
 
     sums: (n,)
     """
