@@ -106,8 +106,8 @@ class InconsistentVersionWarning(UserWarning):
     """
 
 
-class DivergenceError(FastnnError, ArithmeticError):
-    """Training diverged: a loss or a weight is not finite.
+class DivergenceError(FastnnError, ArithmeticError, ValueError):
+    """Training diverged: a loss or a weight is not finite. It is a ValueError, as in scikit-learn.
 
     Attributes
     ----------

@@ -5,13 +5,14 @@ uint8, float32 or float64. Weights are float32 or float64, and results have the 
 check what they are given with the functions of `arguments.py`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from fastnn.backends.arguments import TrainingData, check_labels, check_logits, check_shapes
 from fastnn.network import Network
+from fastnn.network.snapshot import Snapshot
 from fastnn.optim.config import TrainingConfig
 from fastnn.optim.optimizers import Optimizer
 
@@ -26,7 +27,7 @@ class LossAndGradients(NamedTuple):
     dweights, dbiases : list of ndarray
         The gradient of each weight and each bias, in their shapes.
     n_correct : int
-        The number of correctly classified samples; 0 for "identity" outputs.
+        The number of correctly classified samples; 0 for outputs that are numbers.
     statistics : tuple of ndarray
         The statistics of the batch, in the order of `Network.statistics`.
     """
@@ -48,7 +49,7 @@ class EpochResult(NamedTuple):
         Batches whose samples all have weight 0 are left out. The loss is not finite if a batch failed.
     accuracy : float
         The fraction of correctly classified samples, with the same weights. A multilabel sample is correct if all its
-        outputs are correct. NaN for "identity" outputs, and if a batch failed.
+        outputs are correct. NaN for outputs that are numbers, and if a batch failed.
     failed_batch : int or None
         The number of the first batch whose loss was not finite, counted from 0; the epoch ended there. None if every
         loss was finite.
@@ -93,16 +94,46 @@ class TrainerState(NamedTuple):
         The number of whole epochs so far.
     sums : EpochSums
         The part of the next epoch that has run; no batches between two epochs.
+    backend : str
+        The backend that has trained so far, "numba" or "numpy"; "" if it does not matter.
     """
 
     slots: tuple[tuple[list[np.ndarray], list[np.ndarray]], ...]
     steps: int
     epochs: int
     sums: EpochSums = EpochSums()
+    backend: str = ""
 
 
-# A function of weights and biases that returns the loss and its gradients.
-Objective = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], LossAndGradients]
+class Objective(Protocol):
+    """The loss of all the data as a function of one vector of all weights and biases, in the objective's own order.
+
+    Attributes
+    ----------
+    start : ndarray of shape (P,), float64
+        The vector of the network that the objective was made for. P may exceed the number of parameters; the elements
+        that are no parameters are 0, and so are their gradients.
+    n_correct : int
+        The number of samples that the last evaluation classified correctly; 0 for "identity" outputs.
+    """
+
+    start: np.ndarray
+    n_correct: int
+
+    def evaluate(self, at: np.ndarray, gradient: np.ndarray) -> float:
+        """Return the loss at a vector, (P,) float64, and write its gradient into `gradient`, likewise.
+
+        Weights are rounded to the network's dtype. The loss or the gradient is not finite if it is too large. The loss
+        is NaN, and the gradient undefined, if a weight is too large for this dtype.
+        """
+        ...
+
+    def snapshot(self, at: np.ndarray) -> Snapshot:
+        """Return the network at a vector, with the statistics of the last evaluation.
+
+        The network is made when it is first needed; until then, the vector must not change.
+        """
+        ...
 
 
 class Trainer(Protocol):
@@ -131,6 +162,10 @@ class Trainer(Protocol):
 
     def network(self) -> Network:
         """Return a copy of the current network, as plain arrays; SettingsError if a weight or bias is not finite."""
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """Return the current network for later: `network`, but made only when it is needed; the same errors."""
         ...
 
     def state(self) -> TrainerState:
@@ -240,7 +275,7 @@ class Backend(Protocol):
         ...
 
     def predict_proba(self, network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
-        """Return the outputs, (B, C): probabilities, or numbers for an "identity" output. `inp` as above."""
+        """Return the outputs, (B, C): probabilities, or numbers. `inp` as above."""
         ...
 
     def loss_and_gradients(
@@ -256,9 +291,8 @@ class Backend(Protocol):
         ...
 
     def objective(self, network: Network, data: TrainingData, config: TrainingConfig) -> Objective:
-        """Return `loss_and_gradients` on all the data as a function of weights and biases, for L-BFGS.
+        """Return `loss_and_gradients` on all the data as a function of the network's parameters, for L-BFGS.
 
-        network: gives the layers and the output; its weights are not used
         data: the result of `check_data`
         """
         ...

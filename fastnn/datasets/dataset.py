@@ -150,7 +150,7 @@ class Dataset:
 
     @property
     def has_targets(self) -> bool:
-        """Whether the labels are numbers of shape (N, C), for networks with "logistic" or "identity" outputs."""
+        """Whether the labels are numbers of shape (N, C), for networks without softmax outputs."""
         return self.labels is not None and self.labels.ndim == 2
 
     def class_labels(self) -> list[Any]:

@@ -26,23 +26,26 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fastnn.backends import get_backend
-from fastnn.backends.arguments import check_inputs, check_sample_weight
+from fastnn.backends.arguments import check_sample_weight
 from fastnn.backends.base import TrainerState
-from fastnn.backends.reference import activate
+from fastnn.backends.choice import CHOOSER, continued_backend, expected_epochs_of_fit
 from fastnn.checks import is_number, short
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
+from fastnn.errors import DivergenceError
 from fastnn.estimators.arguments import check_labels_given, check_rows, check_weights_given
 from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks
-from fastnn.estimators.checkpoint import result_of_ended, saved_fit, without_force
+from fastnn.estimators.checkpoint import in_words_of_fit, result_of_ended, saved_fit
+from fastnn.estimators.coefficients import CoefficientsMixin
 from fastnn.estimators.fit_watch import FitRules, FitWatch, WatchedSchedule, WatchState
 from fastnn.estimators.model_mixin import INITIAL_STATE, ModelFileMixin
 from fastnn.estimators.one_fit import one_fit, reads_one_fit
 from fastnn.estimators.parameters import check_parameters, items
+from fastnn.estimators.reported_loss import ReportedLoss
 from fastnn.estimators.row_order import ScikitOrder
 from fastnn.interruptible import LONG_WORK, interruptible
 from fastnn.memory import check_memory, check_training_memory
+from fastnn.models.hidden import hidden_outputs, hidden_size
 from fastnn.network import Network, Standardization
 from fastnn.network.network import hidden_activations
 from fastnn.optim.config import TrainingConfig, as_plain
@@ -71,10 +74,15 @@ _LIBRARY_FILES = (
 )
 
 
-class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ModelFileMixin):
+class BaseMLP(
+    CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, CoefficientsMixin, ModelFileMixin
+):
     """Base class of the estimators; use MLPClassifier or MLPRegressor."""
 
     _numeric_targets: bool  # whether the targets are numbers, rather than labels
+    # scikit-learn's HTML view of an estimator links to this page, and then shows the descriptions of parameters.
+    _doc_link_module = "fastnn"
+    _doc_link_template = "https://fastnn-digits.readthedocs.io/en/stable/api/estimators.html"
 
     network_: Network
     n_features_in_: int
@@ -129,8 +137,12 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         resume = state if incremental and self._can_resume(state) else None
         if resume is None:
             watch_state = replace(watch_state, rate=self.learning_rate_init)
-        watch = self._make_watch(watch_state, network, len(data), held_out, held_weight)
+        loss = self._reported_loss(network, len(data), total_weight)
+        watch = self._make_watch(watch_state, network, len(data), held_out, held_weight, loss)
+        watch.expected_epochs = expected_epochs_of_fit(self.max_iter, self.early_stopping, incremental)
         config = self._config(watch, len(data), random_state, epochs=1 if incremental else self.max_iter)
+        if warm:  # what goes on stays on its backend
+            config = config.replace(backend=continued_backend(self.backend, getattr(self, "backend_", None)))
         self.n_outputs_, self.n_layers_, self.out_activation_ = network.n_outputs, len(network.sizes), network.output
         callbacks = [FitTasks(self, *arguments, sample_weight)] if tasks else []
         try:
@@ -142,11 +154,15 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                     sample_weight=weight, checkpoint=checkpoint, resume=resume if begun is None else begun,
                 )  # fmt: skip
         except TrainingInterrupted as interrupt:
-            watch.count_samples(len(interrupt.result.history), watch_state)
+            watch.catch_up(interrupt.result, watch_state)
             self._store(interrupt.result, watch, history)
             raise
+        except DivergenceError as error:
+            result = watch.kept(error)
+            if result is None:
+                raise
         self._store(result, watch, history)
-        if result.stopped in ("epochs", "stalled") and not incremental:
+        if result.stopped in ("epochs", "stalled", "diverged") and not incremental:
             self._warn_of_convergence(result)
         for callback in callbacks:
             callback.end()
@@ -159,7 +175,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         if not warm and hasattr(self, "network_") and not self.network_.is_dense:
             raise ValueError(f"the model is {self.network_}, which a new fit cannot build; expected warm_start=True")
         if self.early_stopping and incremental:
-            raise ValueError("early_stopping is True, expected False for partial_fit, which runs one epoch")
+            raise ValueError("partial_fit does not support early_stopping=True, as it runs one epoch")
 
     def _config(
         self, watch: FitWatch, n_samples: int, random_state: np.random.RandomState, epochs: int
@@ -169,6 +185,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             "epochs": epochs, "optimizer": self._optimizer(), "l2": self.alpha, "divide_l2": True,
             "dropout": self.dropout, "seed": int(random_state.randint(2**31 - 1)) if self.dropout else 0,
             "learning_rate": self.learning_rate_init, "backend": self.backend, "threads": self.n_threads,
+            "clip_norm": self.clip_norm, "clip_value": self.clip_value,
         }  # fmt: skip
         schedule = self._schedule()
         if self.solver == "lbfgs":
@@ -188,8 +205,8 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         self.network_, self._watch_state, state = network, watch.state, watch.state
         records = [*history, *result.history]
         self._history = History([replace(record, epoch=epoch) for epoch, record in enumerate(records, start=1)])
-        self.n_iter_, self.t_ = len(result.history), state.seen
-        self.loss_curve_, self.loss_ = self._history.column("loss").tolist(), result.loss
+        self.n_iter_, self.t_, self.backend_ = len(result.history), state.seen, result.backend
+        self.loss_curve_, self.loss_ = [*state.losses], watch.last_loss(result)
         validated = bool(state.scores)
         self.validation_scores_ = [*state.scores] if validated else None
         self.best_validation_score_ = state.best_score if validated else None
@@ -205,37 +222,27 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             except TrainingInterrupted:
                 raise
             except BaseException as error:
-                without_force(error)
+                in_words_of_fit(error)
                 for name in [name for name in vars(self) if _is_fitted(name)]:
                     delattr(self, name)
                 self.__dict__.update({name: value for name, value in before.items() if _is_fitted(name)})
                 raise
 
-    @property
-    def coefs_(self) -> list[np.ndarray]:
-        """The weights of each layer, (fan_in, fan_out); assignment replaces them."""
-        return list(self.network_.weights)
-
-    @coefs_.setter
-    def coefs_(self, coefs: Any) -> None:
-        self.network_ = self.network_.like(coefs, self.network_.biases)
-
-    @property
-    def intercepts_(self) -> list[np.ndarray]:
-        """The biases of each layer, (fan_out,); assignment replaces them."""
-        return list(self.network_.biases)
-
-    @intercepts_.setter
-    def intercepts_(self, intercepts: Any) -> None:
-        self.network_ = self.network_.like(self.network_.weights, intercepts)
-
     def _initialize(
         self, X: Any, targets: np.ndarray, random_state: np.random.RandomState, incremental: bool
     ) -> Network:
-        """Draw initial weights and biases in scikit-learn's order: uniform, Glorot and Bengio (2010), equation 16."""
+        """Draw initial weights; without `initializer`, weights and biases in scikit-learn's order and distribution.
+
+        That is uniform: Glorot and Bengio (2010), equation 16.
+        """
         output, n_outputs = self._output(targets)
         sizes = (X.shape[1], *map(int, items(self.hidden_layer_sizes)), n_outputs)
         self._check_memory(sizes)
+        if self.initializer is not None:
+            return Network.initialize(
+                sizes, activation=self.activation, initializer=self.initializer, dtype=self._dtype, output=output,
+                seed=int(random_state.randint(2**31 - 1)), input_scale=self._input_transform(X, incremental),
+            )  # fmt: skip
         names = hidden_activations(len(sizes) - 2, self.activation)
         weights, biases = [], []
         for (fan_in, fan_out), name in zip(pairwise(sizes), [*names, *names[-1:]] or [self.activation], strict=True):
@@ -267,7 +274,8 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         """Return the current network with the current parameters; raise ValueError if it does not match the targets."""
         expected = self._output(targets)
         if (self.network_.output, self.network_.n_outputs) != expected:
-            raise ValueError(f"y has {expected[1]} outputs, expected {self.n_outputs_} as in the previous fit")
+            was = f"{self.n_outputs_} {self.network_.output} outputs"
+            raise ValueError(f"y needs {expected[1]} {expected[0]} outputs, expected {was} as in the previous fit")
         network = self.network_
         weights, biases = ([array.astype(self._dtype) for array in each] for each in (network.weights, network.biases))
         if not network.is_dense:  # a model from a file
@@ -302,7 +310,13 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         return get_schedule(self.schedule)
 
     def _make_watch(
-        self, state: WatchState, network: Network, n_samples: int, held_out: Dataset | None, held_weight: Any
+        self,
+        state: WatchState,
+        network: Network,
+        n_samples: int,
+        held_out: Dataset | None,
+        held_weight: Any,
+        loss: ReportedLoss,
     ) -> FitWatch:
         def score(end: EpochEnd) -> float:
             assert held_out is not None
@@ -318,7 +332,12 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         rules = FitRules(
             learning_rate, self.learning_rate_init, self.power_t, tol, n_iter_no_change, by_score, schedule
         )
-        return FitWatch(state, rules, n_samples, None if held_out is None else score, bool(self.verbose), network)
+        scored = None if held_out is None else score
+        return FitWatch(state, rules, n_samples, scored, bool(self.verbose), network, loss)
+
+    def _reported_loss(self, network: Network, n_samples: int, weight: np.ndarray | None) -> ReportedLoss:
+        """Return the conversion of this fit's losses to those of scikit-learn."""
+        return ReportedLoss()
 
     def _batch_size(self, n_samples: int) -> int:
         if self.batch_size == "auto":
@@ -337,11 +356,16 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             stratify=self._stratify(targets),
         )  # fmt: skip
         if len(held) < 2:
-            raise ValueError(f"validation_fraction holds out {len(held)} samples, expected at least 2")
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset: it has "
+                f"{len(held)} samples, expected at least 2"
+            )
         return rows, held
 
     def _warn_of_convergence(self, result: TrainingResult) -> None:
-        if result.stopped == "stalled":
+        if result.stopped == "diverged":
+            found = f"the loss was not finite in epoch {self.n_iter_}, so the best network before is kept"
+        elif result.stopped == "stalled":
             found = "the line search found no lower loss; scale the data"
         elif self.solver == "lbfgs" and self.n_iter_ < self.max_iter:
             found = f"it reached max_fun={self.max_fun} evaluations; raise max_fun"
@@ -471,44 +495,45 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             rows = self._check_data(X, reset=False)
         network, n_rows = self.network_, rows.shape[0]
         check_memory(n_rows * network.n_outputs * network.dtype.itemsize, f"the outputs of {n_rows:,} rows of X")
-        outputs = get_backend(self.backend).predict_proba(network, rows, self.n_threads)
+        outputs = CHOOSER.predictor(self.backend, network, rows).predict_proba(network, rows, self.n_threads)
         if self.network_.standardization is not None and not np.isfinite(outputs).all():
             raise ValueError(f"Input X contains a value too large for {self.network_.dtype} after its standardization")
         return outputs
 
     @reads_one_fit
-    def transform(self, X: Any) -> np.ndarray:
-        """Return the outputs of the last hidden layer: the features that the output layer works on.
+    def transform(self, X: Any, layer: int | None = None) -> np.ndarray:
+        """Return the outputs of a hidden layer: the features that the layer after it works on.
 
         Parameters
         ----------
-        X : array-like or sparse matrix of shape (N, D)
+        X : array-like or SciPy sparse matrix of shape (N, D)
+            The samples, as in `fit`.
+        layer : int or None
+            The hidden layer: 0 is the first one, -1 the last one. None: the parameter `transform_layer`, which
+            `get_feature_names_out` and data frames as output (`set_output`) refer to.
 
         Returns
         -------
         ndarray of shape (N, H), in the estimator's dtype
-            H is the last of `hidden_layer_sizes`. Without hidden layers, the scaled inputs of shape (N, D).
+            H is the number of units of the layer. Without hidden layers, the scaled inputs of shape (N, D).
+
+        Raises
+        ------
+        ValueError
+            If there is no such layer, X does not fit, or a layer of another size is asked for as a data frame.
         """
         check_is_fitted(self, "network_")
-        X, network = self._check_data(X, reset=False), self.network_
-        if len(network.weights) == 1:
-            X = check_inputs(network, X)
-            X = X.toarray() if is_sparse(X) else X
-            return X.astype(network.dtype) * network.dtype.type(network.input_scale)
-        *layers, last = network.layers[:-1]
-        arrays = [arrays for _, arrays in network.chain()][:-1]
-        hidden = Network(
-            [each.weight for each in arrays], [each.bias for each in arrays], input_scale=network.input_transform,
-            output="identity", layers=[*layers, last.with_activation(None)], input_shape=network.shapes[0],
-            statistics=[array for each in arrays for array in each.statistics],
-        )  # fmt: skip
-        sums = get_backend(self.backend).predict_logits(hidden, X, self.n_threads)
-        return activate(sums, last.activation)
+        if layer is None:
+            layer = self.transform_layer
+        elif hidden_size(self.network_, layer) != self._n_features_out and _returns_frames(self):
+            raise ValueError(f"layer is {layer}, expected transform_layer={layer} for data frames as output")
+        X = self._check_data(X, reset=False)
+        return hidden_outputs(self.network_, X, layer, backend=self.backend, threads=self.n_threads)
 
     @property
     def _n_features_out(self) -> int:
         """The number of columns that `transform` returns."""
-        return self.network_.sizes[-2]
+        return hidden_size(self.network_, self.transform_layer)
 
     @property
     @reads_one_fit
@@ -522,6 +547,12 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = []  # the dtype is a parameter
         return tags
+
+
+def _returns_frames(estimator: BaseMLP) -> bool:
+    """Return whether scikit-learn turns the result of `transform` into a data frame, as `set_output` says."""
+    own = getattr(estimator, "_sklearn_output_config", {}).get("transform")
+    return bool((sklearn.get_config()["transform_output"] if own is None else own) != "default")
 
 
 def _product(weight: np.ndarray | None, factor: np.ndarray | None) -> np.ndarray | None:

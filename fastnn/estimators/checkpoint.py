@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backends import backend_name, get_backend
+from fastnn.backends.choice import continued_backend
 from fastnn.backends.threads import resolve_threads
 from fastnn.datasets.dataset import Dataset
-from fastnn.errors import DataError, SettingsError
+from fastnn.errors import DataError, DivergenceError, SettingsError
 from fastnn.estimators.fit_watch import FitWatch
 from fastnn.files.checkpoint_file import RunState, load_existing
 from fastnn.network import Network
@@ -26,6 +26,11 @@ from fastnn.training.checkpoint import (
 )
 from fastnn.training.result import TrainingResult
 
+# scikit-learn's message for weights that are not finite, which tells users what to do.
+NON_FINITE = (
+    "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
+)
+
 
 def saved_fit(checkpoint: Any, warm: bool) -> RunState | None:
     """Return the state in the file of a `Checkpoint` or path; None if it does not exist yet."""
@@ -39,8 +44,10 @@ def saved_fit(checkpoint: Any, warm: bool) -> RunState | None:
     return load_existing(path)
 
 
-def without_force(error: BaseException) -> None:
-    """Word the refusal of a checkpoint for `fit`, which cannot be forced."""
+def in_words_of_fit(error: BaseException) -> None:
+    """Word an error for `fit`: a checkpoint cannot be forced, and divergence has the words of scikit-learn, too."""
+    if isinstance(error, DivergenceError) and NON_FINITE not in str(error):
+        error.args = (f"{error}. {NON_FINITE}",)
     if isinstance(error, (SettingsError, DataError)) and FORCE_HINT in str(error):
         error.args = (str(error).replace(FORCE_HINT, "expected the arguments of that fit, or another file"),)
 
@@ -62,7 +69,7 @@ def result_of_ended(
     ended = state.stopped if state.stopped == "callback" else end_of(state, config)
     if ended is None:
         return None
-    backend = backend_name(get_backend(config.backend))
+    backend = continued_backend(config.backend, state.backend)
     check_same(state, network, config, backend, data_digests(data, weight, held_out), force=False)
     restore([watch, config.shuffle], state)
     result = result_of(state, ended, config)

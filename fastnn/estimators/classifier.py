@@ -5,8 +5,10 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin
+from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
+from sklearn.utils.validation import check_is_fitted
 
 from fastnn.backends.arguments import check_sample_weight
 from fastnn.checks import short
@@ -15,6 +17,7 @@ from fastnn.errors import DataError
 from fastnn.estimators.arguments import check_labels_given, check_scored
 from fastnn.estimators.base import BaseMLP, if_epochs, joined_validation
 from fastnn.estimators.callbacks import with_callbacks
+from fastnn.estimators.descriptions import described
 from fastnn.estimators.one_fit import reads_one_fit
 from fastnn.interruptible import PER_SORT, interruptible
 from fastnn.models.model import Model, class_probabilities, decide
@@ -23,6 +26,7 @@ from fastnn.network import LOSSES
 NO_THRESHOLD = "threshold is set, expected None for multilabel y, whose labels have separate probabilities"
 
 
+@described("MLPClassifier")
 class MLPClassifier(ClassifierMixin, BaseMLP):
     """Multilayer perceptron for classification, with scikit-learn's parameters and attributes.
 
@@ -31,100 +35,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     Parameters
     ----------
-    hidden_layer_sizes : int or sequence of int
-        The number of units of each hidden layer; ``()`` for none.
-    activation : str or sequence of str
-        The activation of all hidden layers, or one for each: a name in `fastnn.network.activations.ACTIVATIONS`.
-    solver : {"adam", "sgd", "lbfgs"}
-        The optimizer: Adam, gradient descent, or L-BFGS, which takes all samples in each step.
-    alpha : float
-        Strength of the L2 term: the loss of a batch includes ``alpha / 2 * (sum of squared weights)``, divided by the
-        number of its samples, or by the sum of their weights.
-    batch_size : int or "auto"
-        Samples per step, at most N; "auto" is min(200, N). L-BFGS uses all samples.
-    learning_rate : {"constant", "invscaling", "adaptive"}
-        For "sgd". "invscaling" is ``learning_rate_init / (t + 1) ** power_t`` after t samples, updated once per epoch.
-        "adaptive" divides the rate by 5 after more than `n_iter_no_change` epochs without improvement; training stops
-        when the rate is at most 1e-6.
-    learning_rate_init : float
-        The learning rate of the first epoch. For "sgd" and "adam".
-    power_t : float
-        The exponent of "invscaling".
-    max_iter : int
-        The maximum number of epochs, or of iterations for L-BFGS.
-    shuffle : bool
-        Whether each epoch uses a new random order.
-    random_state : int, RandomState or None
-        Determines the initial weights, the validation samples, the order of each epoch, and dropout.
-    tol : float
-        The minimum improvement of the loss, or of the validation score. L-BFGS has converged when every entry of the
-        gradient has at most this magnitude.
-    verbose : bool
-        Whether to print one line per epoch.
-    warm_start : bool
-        Whether `fit` continues from the current weights.
-    momentum : float, in [0, 1)
-        The part of the last step that the next one keeps. For "sgd".
-    nesterovs_momentum : bool
-        Whether to use Nesterov's momentum. For "sgd" with a `momentum` above 0.
-    early_stopping : bool
-        Hold out `validation_fraction` of the data (unless `fit` gets validation data), stop when the validation
-        accuracy no longer improves, and keep the best weights. For "sgd" and "adam".
-    validation_fraction : float
-        The fraction of the training data that `early_stopping` holds out, above 0 and below 1.
-    beta_1, beta_2, epsilon : float
-        The decay rates of the two moments, and the number added to the root of the second. For "adam".
-    n_iter_no_change : int
-        The largest accepted number of consecutive epochs without improvement; after one more, training stops.
-    max_fun : int
-        The maximum number of loss evaluations of L-BFGS.
-    backend : {"auto", "numba", "numpy"}
-        As in `fastnn.get_backend`.
-    n_threads : int or None
-        The maximum number of threads; None for the cores available to the process, which joblib divides among its
-        worker processes. The results do not depend on it.
-    dropout : float, in [0, 1)
-        The fraction of hidden units dropped in each training step (Srivastava et al. 2014). Not for "lbfgs".
-    class_weight : dict of label to float, "balanced" or None
-        The weight of each class in training, multiplied by `sample_weight`; 1 for classes not in the dict. "balanced"
-        is ``N / (C * samples of the class)``. Not for multilabel targets.
-    input_scale : float
-        A factor that the network applies to its inputs. With ``1 / 255``, pixels can stay uint8.
-    dtype : {"float32", "float64"}
-        The dtype of the computation. scikit-learn computes most inputs in float64.
-    schedule : str, function of (epoch, epochs), or None
-        The factor of the learning rate in each of `max_iter` epochs; `fastnn.optim.schedules` describes the strings.
-        For "sgd" and "adam" with a "constant" `learning_rate`.
-    threshold : float or None
-        `predict` returns `unknown_label` for rows whose largest probability is below the threshold. Not for multilabel
-        targets.
-    unknown_label : int, str or None
-        None means -1 if the labels are numbers, and "unknown" if they are strings.
-    standardize : bool
-        Whether the network subtracts the mean of each input and divides by its standard deviation, both learned on X
-        in `fit`, or in the first call of `partial_fit`, which needs at least two rows. Later calls and `warm_start`
-        keep them. The columns of a sparse matrix are only divided. Files contain them, so raw rows go in.
-    image_shape : (int, int), or None
-        (height, width) of the image in each row of X, if it is one. Files, plots and `fastnn.explain` use it.
+    {parameters}
 
     Attributes
     ----------
-    classes_ : ndarray of shape (C,)
-        The sorted labels.
-    coefs_, intercepts_ : list of ndarray, (fan_in, fan_out) and (fan_out,)
-    network_ : Network
-        The fitted network, for `fastnn.explain` and the plots; it holds the same arrays.
-    loss_, loss_curve_, best_loss_ : float, list of float, float or None
-        The training loss of the last epoch, of each epoch, and the lowest one. The lowest is None with early stopping.
-    validation_scores_, best_validation_score_ : list of float and float, or None without validation data
-        Validation accuracies.
-    history_ : DataFrame
-        One row per epoch of all fits since the weights were drawn: learning rate, seconds, and losses and accuracies
-        of training and validation data. These accuracies ignore sample weights.
-    n_iter_, t_ : int
-        The number of epochs of the last fit, and the number of samples trained on.
-    n_layers_, n_outputs_, out_activation_ : int, int, {"softmax", "logistic"}
-    n_features_in_, feature_names_in_ : int, ndarray of str
+    {attributes}
+
+    See Also
+    --------
+    MLPRegressor : The same for targets that are numbers.
 
     Examples
     --------
@@ -171,6 +90,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         backend: str = "auto",
         n_threads: int | None = None,
         dropout: float = 0.0,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        initializer: str | None = None,
+        transform_layer: int = -1,
         class_weight: Any = None,
         input_scale: float = 1.0,
         dtype: Any = "float32",
@@ -183,6 +106,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         self._set_parameters(locals())
 
     @with_callbacks
+    @described("MLPClassifier")
     def fit(
         self,
         X: Any,
@@ -199,77 +123,81 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         Parameters
         ----------
-        X : array-like or SciPy sparse matrix of shape (N, D)
-            uint8 stays uint8 and CSR stays sparse; other dtypes become the estimator's dtype.
-        y : array-like of shape (N,) or (N, C)
-            Labels (N,) of any sortable type, or indicators (N, C) of 0 and 1 for multilabel targets.
-        sample_weight : array-like of shape (N,), or None
-            The weight of each sample, 0 or more.
-        validation_data : (X, y) or (X, y, sample_weight), or None
-            Evaluated after each epoch: `history_` holds the losses and `validation_scores_` the accuracies.
-            `early_stopping` uses these data instead of holding out a part of X.
-        X_val, y_val, sample_weight_val
-            Another way to give the validation data, with the names of scikit-learn. A pipeline transforms `X_val` like
-            X if it has ``transform_input=["X_val"]``; it cannot transform `validation_data`.
-        checkpoint : str, path or Checkpoint, or None
-            A file for the state of the fit, see `fastnn.Checkpoint`. If it exists, the fit goes on from it, to the same
-            bits as one that was never stopped; a fit that had ended is restored. The parameters and the data must be
-            those of that fit, and `random_state` an integer. Not for ``warm_start=True`` and the solver "lbfgs".
+        {X}
+        {y}
+        {sample_weight}
+        {validation_data}
+        {X_val}
+        {y_val}
+        {sample_weight_val}
+        {checkpoint}
 
         Returns
         -------
-        self
+        {self}
 
         Raises
         ------
-        ValueError
-            If a parameter or the data are invalid.
-        TypeError
-            If X or y is not an array.
-        DivergenceError
-            If the loss becomes NaN or infinite. Its `result` holds the network of the last good epoch.
-        TrainingInterrupted
-            On Ctrl-C; it is a KeyboardInterrupt. The estimator is then fitted up to the last complete epoch.
+        {raises}
         """
         validation = joined_validation(validation_data, X_val, y_val, sample_weight_val)
         with self._fitting():
             return self._fit(X, y, sample_weight, validation, incremental=False, tasks=True, checkpoint=checkpoint)
 
+    @described("MLPClassifier")
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the accuracy of `predict` for X, weighted by `sample_weight`. Arguments as in `fit`."""
+        """Return the accuracy of `predict` for X, weighted by `sample_weight`.
+
+        Parameters
+        ----------
+        {X}
+        {y}
+        {sample_weight}
+
+        Returns
+        -------
+        float
+            From 0 to 1. For multilabel targets, the fraction of samples whose labels are all correct.
+        """
         y, sample_weight = check_scored(y, sample_weight, numeric=False)
         return float(super().score(X, y, sample_weight))
 
     @if_epochs
+    @described("MLPClassifier")
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
         """Train for one more epoch on X and y, resuming weights and optimizer state.
 
         Parameters
         ----------
-        X, y, sample_weight
-            As in `fit`, which also lists the errors.
-        classes : array-like of shape (C,)
-            All labels that can occur in any call. Required in the first call.
+        {X}
+        {y}
+        {sample_weight}
+        {classes}
 
         Returns
         -------
-        self
+        {self}
+
+        Raises
+        ------
+        {raises}
         """
         with self._fitting():
             self._set_classes(y, classes)
             return self._fit(X, y, sample_weight, None, incremental=True)
 
     @reads_one_fit
+    @described("MLPClassifier")
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable label of each row, or `unknown_label` if its probability is below `threshold`.
 
         Parameters
         ----------
-        X : array-like or SciPy sparse matrix of shape (N, D)
+        {X}
 
         Returns
         -------
-        ndarray of shape (N,)
+        ndarray of shape (N,), in the dtype of `classes_`
             For multilabel targets, indicators of shape (N, C).
         """
         proba = self.predict_proba(X)
@@ -278,12 +206,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return decide(proba, self.classes_, self._unknown(), self._multilabel)
 
     @reads_one_fit
+    @described("MLPClassifier")
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class.
 
         Parameters
         ----------
-        X : array-like or SciPy sparse matrix of shape (N, D)
+        {X}
 
         Returns
         -------
@@ -292,10 +221,32 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         """
         return class_probabilities(self._outputs(X), len(self.classes_), self._multilabel)
 
+    @described("MLPClassifier")
     def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Return the logarithm of `predict_proba`, minus infinity for probabilities of 0."""
+        """Return the logarithm of `predict_proba`.
+
+        Parameters
+        ----------
+        {X}
+
+        Returns
+        -------
+        ndarray of shape (N, C), in the estimator's dtype
+            Minus infinity for probabilities of 0.
+        """
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
+
+    @property
+    def _label_binarizer(self) -> LabelBinarizer:
+        """scikit-learn's encoder of the labels. Converters of its MLPClassifier, such as skl2onnx's, read it."""
+        check_is_fitted(self, "network_")
+        if self.network_.input_transform != 1:
+            raise AttributeError(
+                f"{self.network_} scales its inputs, which readers of coefs_ do not see: use export_onnx or to_model"
+            )
+        labels = np.eye(len(self.classes_), dtype=np.int64) if self._multilabel else self.classes_
+        return LabelBinarizer().fit(labels)
 
     def _set_classes(self, y: Any, classes: Any) -> None:
         """Set `classes_` in the first call of `partial_fit`, and check `classes` in later calls."""
@@ -357,19 +308,22 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             raise ValueError(f"y has shape {y.shape}, expected (N,): multiclass-multioutput targets are not supported")
         try:
             labels = interruptible(np.unique, y, work=PER_SORT * len(y))
+            if labels.dtype == object:
+                labels = np.array(labels.tolist())  # an array of strings, as in scikit-learn
             known = self.classes_ if keep_classes else labels
             numbers = np.searchsorted(known, y)
         except TypeError as error:
             raise ValueError(
                 "y mixes labels of types that cannot be sorted, expected for example only strings"
             ) from error
+        if warm and self.warm_start and not incremental and not np.array_equal(labels, known):
+            raise ValueError(
+                "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
+                f"Previously got {known}, `y` has {labels}"
+            )
         unseen = np.setdiff1d(labels, known)
         if len(unseen):
             raise ValueError(f"y has the new classes {unseen.tolist()}, expected only {known.tolist()}")
-        if warm and self.warm_start and not incremental and len(labels) < len(known):
-            raise ValueError(
-                f"y has the classes {labels.tolist()}, expected {known.tolist()} as in the previous fit with warm_start"
-            )
         self.classes_ = known
         self._unknown()
         return numbers.astype(self._dtype)[:, None] if len(known) <= 2 else numbers
@@ -379,7 +333,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def _stratify(self, targets: np.ndarray) -> np.ndarray | None:
         """Return the classes to stratify by. Like scikit-learn, only targets of one column are stratified."""
-        return targets if targets.ndim == 2 and targets.shape[1] == 1 else None
+        return targets.astype(bool) if targets.ndim == 2 and targets.shape[1] == 1 else None
 
     def _class_weight(self, targets: np.ndarray) -> np.ndarray | None:
         if self.class_weight is None:
@@ -404,11 +358,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return float(np.average(is_correct(logits, targets), weights=weight))
 
     def _model_fields(self) -> dict[str, Any]:
-        unknown = self._unknown()
-        return {
-            "classes": tuple(map(_stored_label, self.classes_.tolist())),
-            "unknown": None if unknown is None else (unknown[0], _stored_label(unknown[1])),
-        }
+        unknown, labels = self._unknown(), self.classes_.tolist()
+        if unknown is None:
+            return {"classes": tuple(map(_stored_label, labels)), "unknown": None}
+        # The label for unknown rows makes numbers of booleans, as in `predict`.
+        dtype = np.result_type(self.classes_, np.array(unknown[1])) if self.classes_.dtype.kind in "biuf" else object
+        *labels, label = np.array([*labels, unknown[1]], dtype).tolist()
+        return {"classes": tuple(map(_stored_label, labels)), "unknown": (unknown[0], _stored_label(label))}
 
     def _set_model_fields(self, model: Model) -> None:
         if model.classes is None:
@@ -423,12 +379,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return tags
 
 
-def _stored_label(label: Any) -> int | str:
-    """Return a label as a model file stores it: whole numbers and booleans as int; DataError for other numbers."""
+def _stored_label(label: Any) -> bool | int | float | str:
+    """Return a label as a model file stores it; DataError for what is no finite number and no string."""
     if isinstance(label, np.generic):
         label = label.item()
-    if isinstance(label, str):
-        return label
-    if not isinstance(label, (bool, int, float)) or not math.isfinite(label) or int(label) != label:
-        raise DataError(f"a label is {label!r}, expected whole numbers, booleans or strings to save or export")
-    return int(label)
+    if not isinstance(label, (str, bool, int, float)) or (isinstance(label, float) and not math.isfinite(label)):
+        raise DataError(f"a label is {label!r}, expected finite numbers, booleans or strings to save or export")
+    return label

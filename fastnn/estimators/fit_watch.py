@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from fastnn.checks import check_number
-from fastnn.errors import SettingsError
+from fastnn.errors import DivergenceError, SettingsError
+from fastnn.estimators.reported_loss import ReportedLoss
 from fastnn.network import Network
 from fastnn.optim.schedules import Schedule
-from fastnn.training.train import EpochEnd
+from fastnn.training.history import EpochRecord, History
+from fastnn.training.train import EpochEnd, TrainingResult
 
 LEARNING_RATES = ("constant", "invscaling", "adaptive")
 # An adaptive rate is divided by DIVISOR. Once it is at most LOWEST_RATE, training stops instead.
@@ -24,11 +26,13 @@ class WatchState:
     """The state that `warm_start` and `partial_fit` carry from one fit to the next."""
 
     scores: list[float] = field(default_factory=list)  # the validation score of each epoch
+    losses: list[float] = field(default_factory=list)  # the reported training loss of each epoch
     best_loss: float = np.inf  # the lowest training loss so far
     best_score: float = -np.inf  # the highest validation score so far
     seen: int = 0  # the number of samples trained on
     rate: float = 0.0  # the learning rate
     idle: int = 0  # the number of consecutive epochs without improvement
+    squares: float = 0.0  # `ReportedLoss.squares` of the current network
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,17 @@ class FitWatch:
     verbose : bool
         Whether to print the loss and the score of each epoch.
     network : Network
-        The network to train, which gives the layers of the best one in `load_state_dict`.
+        The network to train. If an earlier fit has a validation score, it is the best network so far.
+    loss : ReportedLoss
+        Converts the loss of an epoch to the one that `tol` refers to.
+
+    Attributes
+    ----------
+    expected_epochs : int or None
+        The number of epochs to choose a backend for (`fastnn.backends.choice`).
     """
+
+    expected_epochs: int | None = None
 
     def __init__(
         self,
@@ -75,11 +88,12 @@ class FitWatch:
         score: Callable[[EpochEnd], float] | None,
         verbose: bool,
         network: Network,
+        loss: ReportedLoss,
     ) -> None:
-        self.state = replace(state, scores=[*state.scores])
-        self.best: Network | None = None
+        self.state = replace(state, scores=[*state.scores], losses=[*state.losses], squares=loss.squares(network))
+        self.best: Network | None = network if rules.by_score and np.isfinite(state.best_score) else None
         self._rules, self._n_samples, self._score, self._verbose = rules, n_samples, score, verbose
-        self._network = network
+        self._network, self._loss = network, loss
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as JSON values and arrays: the fields of `WatchState`, the best network's arrays, the rules.
@@ -89,24 +103,26 @@ class FitWatch:
         fields: dict[str, Any] = {
             name: value if np.isfinite(value) else None
             for name, value in asdict(self.state).items()
-            if name != "scores"
+            if name not in ("scores", "losses")
         }
         best = None
         if self.best is not None:
             best = {kind: [*map(np.copy, getattr(self.best, kind))] for kind in NETWORK_ARRAYS}
         rules = {name: value if value != np.inf else None for name, value in asdict(self._rules).items()}
-        return {**fields, "scores": np.array(self.state.scores, np.float64), "best": best, "rules": rules}
+        lists = {name: np.array(getattr(self.state, name), np.float64) for name in ("scores", "losses")}
+        return {**fields, **lists, "best": best, "rules": rules}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state of `state_dict`; SettingsError if its network has other shapes or its rules differ."""
-        rest = ("scores", "best", "rules")
+        rest = ("scores", "losses", "best", "rules")
         fields = {name: value for name, value in state.items() if name not in rest and value is not None}
         for name, value in asdict(self._rules).items():
             was = state.get("rules", {}).get(name)
             if was != (None if value == np.inf else value):
                 raise SettingsError(f"{name} was {was!r} in the fit to continue, found {value!r}")
         try:
-            loaded = replace(WatchState(), **fields, scores=np.asarray(state["scores"], np.float64).tolist())
+            lists = {name: np.asarray(state[name], np.float64).tolist() for name in ("scores", "losses")}
+            loaded = replace(WatchState(), **fields, **lists)
             best = state["best"]
         except (KeyError, TypeError, ValueError) as error:
             raise SettingsError(f"the state is not that of a fit: {error}") from error
@@ -117,9 +133,37 @@ class FitWatch:
         """Return the learning rate of the next epoch divided by the initial one."""
         return self.state.rate / self._rules.learning_rate_init
 
-    def count_samples(self, n_epochs: int, before: WatchState) -> None:
-        """Count the samples of `n_epochs` epochs since `before`: an interrupt may have kept the last from the watch."""
-        self.state = replace(self.state, seen=max(self.state.seen, before.seen + n_epochs * self._n_samples))
+    def catch_up(self, result: TrainingResult, before: WatchState) -> None:
+        """Count the epochs of a fit that began at `before`: an interrupt may have kept the last from the watch."""
+        history, squares = result.history, self._loss.squares(result.network)
+        for record in history[len(self.state.losses) - len(before.losses) :]:
+            self._count(self._loss.reported(record.loss, self.state.squares, squares), squares)
+        self.state = replace(self.state, seen=max(self.state.seen, before.seen + len(history) * self._n_samples))
+
+    def kept(self, error: DivergenceError) -> TrainingResult | None:
+        """Return the result of a fit that diverged after a best epoch, with the failed epoch as NaN; None without one.
+
+        Only with `by_score`, where `best` is the network to keep.
+        """
+        if self.best is None:
+            return None
+        result: TrainingResult = error.result
+        nan, epoch = float("nan"), 1 + len(result.history)
+        failed = EpochRecord(epoch, self.state.rate, nan, nan, nan, nan, 0.0)
+        self._count(nan, 0.0)
+        self.state.scores.append(nan)
+        self.state = replace(self.state, seen=self.state.seen + self._n_samples)
+        return replace(result, history=History([*result.history, failed]), loss=nan)
+
+    def last_loss(self, result: TrainingResult) -> float:
+        """Return the reported loss of the last epoch; of the initial weights, if L-BFGS had none to improve."""
+        if result.history:
+            return self.state.losses[-1]
+        return self._loss.reported(result.loss, self.state.squares, self.state.squares)
+
+    def _count(self, loss: float, squares: float) -> None:
+        self.state.losses.append(loss)
+        self.state = replace(self.state, squares=squares)
 
     def __getstate__(self) -> dict[str, Any]:
         # An error of a fit holds the watch. When it is sent to another process, the validation data stay behind.
@@ -127,8 +171,10 @@ class FitWatch:
 
     def __call__(self, end: EpochEnd) -> bool:
         """Record an epoch; return whether to stop after it."""
-        rules, state, loss = self._rules, self.state, end.record.loss
-        score = np.nan if self._score is None else self._score(end)
+        rules, squares = self._rules, self._loss.squares(end.network)
+        loss = self._loss.reported(end.record.loss, self.state.squares, squares)
+        self._count(loss, squares)
+        state, score = self.state, np.nan if self._score is None else self._score(end)
         if self._score is not None:
             state.scores.append(score)
         if self._verbose:

@@ -36,7 +36,7 @@ class ModelFileMixin(BaseEstimator):
     def to_model(self, image_shape: tuple[int, int] | None = None, scaling: Standardization | None = None) -> Model:
         """Return the contents of a model file, a `Model`: the network with its classes, feature names and threshold.
 
-        Boolean labels become 0 and 1, and whole floats become integers. Predictions then still equal the labels.
+        Labels keep their type: integers, floats, booleans or strings. Booleans become 0 and 1 with a threshold.
 
         Parameters
         ----------
@@ -46,12 +46,17 @@ class ModelFileMixin(BaseEstimator):
             What a pipeline applies to its inputs before the estimator. The network of the model then takes the inputs
             of the pipeline.
 
+        Returns
+        -------
+        Model
+            It shares the arrays of the network, unless there is a `scaling`.
+
         Raises
         ------
         NotFittedError
             If the estimator is not fitted.
         DataError
-            If a label is neither a string nor a whole number.
+            If a label is neither a string nor a finite number.
         """
         check_is_fitted(self, "network_")
         names = getattr(self, "feature_names_in_", None)
@@ -89,7 +94,7 @@ class ModelFileMixin(BaseEstimator):
         Raises
         ------
         DataError
-            If a label is neither a string nor a whole number, or `image_shape` does not match the number of inputs.
+            If a label is neither a string nor a finite number, or `image_shape` does not match the number of inputs.
         FileError
             If the file cannot be written. An existing file then stays unchanged.
         """
@@ -104,6 +109,7 @@ class ModelFileMixin(BaseEstimator):
         Parameters
         ----------
         path : str or path-like
+            The file to write. An existing file is replaced.
         X : array-like of shape (N, D), optional
             Rows for the check; by default 256 seeded random rows.
         image_shape : (int, int), or None
@@ -120,8 +126,22 @@ class ModelFileMixin(BaseEstimator):
     def from_model(cls, model: Model) -> Self:
         """Return a fitted estimator from a model, usually the result of `fastnn.load`.
 
-        Only the parameters that prediction needs are set; the others have their defaults. DataError if the model is a
-        regressor and the estimator a classifier, or vice versa.
+        Only the parameters that prediction needs are set; the others have their defaults.
+
+        Parameters
+        ----------
+        model : Model
+            Its network is used, not copied.
+
+        Returns
+        -------
+        estimator
+            An instance of this class.
+
+        Raises
+        ------
+        DataError
+            If the model is a regressor and the estimator a classifier, or vice versa.
         """
         network = model.network
         estimator = cls(

@@ -17,6 +17,7 @@ from fastnn.checks import is_count, is_finite, is_number, is_ordered, short
 from fastnn.errors import SettingsError
 from fastnn.estimators.fit_watch import LEARNING_RATES
 from fastnn.network import ACTIVATIONS
+from fastnn.network.initializers import INITIALIZER_NAMES
 
 SOLVERS = ("lbfgs", "sgd", "adam")
 DTYPES = ("float32", "float64", float, np.float32, np.float64)
@@ -92,6 +93,10 @@ RULES = {
     "backend": one_of(*BACKENDS),
     "n_threads": COUNT | NONE,
     "dropout": FRACTION,
+    "initializer": one_of(*INITIALIZER_NAMES) | NONE,
+    "transform_layer": Rule("a whole number", lambda value: is_count(value, -(2**63))),
+    "clip_norm": POSITIVE | NONE,
+    "clip_value": POSITIVE | NONE,
     "input_scale": POSITIVE,
     "dtype": Rule("float32 or float64", lambda value: isinstance(value, (str, type, np.dtype)) and value in DTYPES),
     "schedule": Rule("a string, a function of (epoch, epochs)", lambda value: isinstance(value, str) or callable(value))
@@ -106,7 +111,7 @@ RULES = {
     "threshold": Rule("a number above 0, at most 1", lambda value: is_number(value) and 0 < value <= 1) | NONE,
     "unknown_label": instance("a string, a number", str, Real) | NONE,
     # Only of MLPRegressor:
-    "loss": one_of("squared_error"),
+    "loss": one_of("squared_error", "poisson"),
 }
 
 

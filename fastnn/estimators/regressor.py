@@ -11,28 +11,33 @@ from fastnn.errors import DataError
 from fastnn.estimators.arguments import check_scored
 from fastnn.estimators.base import BaseMLP, if_epochs, joined_validation
 from fastnn.estimators.callbacks import with_callbacks
+from fastnn.estimators.descriptions import described
 from fastnn.estimators.one_fit import reads_one_fit
+from fastnn.estimators.reported_loss import ReportedLoss
 from fastnn.models.model import Model
+from fastnn.network import LOSSES, Network
 
 
+@described("MLPRegressor")
 class MLPRegressor(RegressorMixin, BaseMLP):
     """Multilayer perceptron for regression, with scikit-learn's parameters and attributes.
 
-    The loss is half the squared error, summed over the targets of a sample. scikit-learn divides the loss it reports by
-    the number of targets, but follows the same gradient.
+    The loss is half the squared error, or half the Poisson deviance. The steps follow the gradient of its sum over the
+    targets, as in scikit-learn. With equal parameters, `random_state` and ``dtype="float64"``, the weights after every
+    epoch equal scikit-learn's up to rounding. docs/from-scikit-learn.md lists the differences.
 
     Parameters
     ----------
-    loss : {"squared_error"}
-    **others
-        The parameters of `fastnn.MLPClassifier` except `class_weight`, `threshold` and `unknown_label`. Early stopping
-        uses R^2, the coefficient of determination.
+    {parameters}
 
     Attributes
     ----------
-    **others
-        The attributes of `fastnn.MLPClassifier` except `classes_`. `validation_scores_` holds R^2, `out_activation_` is
-        "identity", and the accuracies in `history_` are NaN.
+    {attributes}
+
+    See Also
+    --------
+    MLPClassifier : The same for classes.
+    TargetScale : Standardises targets of other sizes than about 1.
 
     Examples
     --------
@@ -77,6 +82,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         backend: str = "auto",
         n_threads: int | None = None,
         dropout: float = 0.0,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        initializer: str | None = None,
+        transform_layer: int = -1,
         input_scale: float = 1.0,
         dtype: Any = "float32",
         schedule: Any = None,
@@ -86,6 +95,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         self._set_parameters(locals())
 
     @with_callbacks
+    @described("MLPRegressor")
     def fit(
         self,
         X: Any,
@@ -102,44 +112,82 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
         Parameters
         ----------
-        X : array-like or SciPy sparse matrix of shape (N, D)
-        y : array-like of shape (N,) or (N, C)
-            Finite numbers.
-        sample_weight, validation_data, X_val, y_val, sample_weight_val, checkpoint
-            As in `MLPClassifier.fit`, which also lists the errors.
+        {X}
+        {y}
+        {sample_weight}
+        {validation_data}
+        {X_val}
+        {y_val}
+        {sample_weight_val}
+        {checkpoint}
 
         Returns
         -------
-        self
+        {self}
+
+        Raises
+        ------
+        {raises}
         """
         validation = joined_validation(validation_data, X_val, y_val, sample_weight_val)
         with self._fitting():
             return self._fit(X, y, sample_weight, validation, incremental=False, tasks=True, checkpoint=checkpoint)
 
+    @described("MLPRegressor")
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return R^2 of `predict` for X, weighted by `sample_weight`. Arguments as in `fit`."""
+        """Return R^2, the coefficient of determination, of `predict` for X, weighted by `sample_weight`.
+
+        Parameters
+        ----------
+        {X}
+        {y}
+        {sample_weight}
+
+        Returns
+        -------
+        float
+            At most 1; the mean over the targets.
+        """
         y, sample_weight = check_scored(y, sample_weight, numeric=True)
         return float(super().score(X, y, sample_weight))
 
     @if_epochs
+    @described("MLPRegressor")
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train for one more epoch on X and y, resuming weights and optimizer state. Parameters as in `fit`."""
+        """Train for one more epoch on X and y, resuming weights and optimizer state.
+
+        Parameters
+        ----------
+        {X}
+        {y}
+        {sample_weight}
+
+        Returns
+        -------
+        {self}
+
+        Raises
+        ------
+        {raises}
+        """
         with self._fitting():
             return self._fit(X, y, sample_weight, None, incremental=True)
 
     @reads_one_fit
+    @described("MLPRegressor")
     def predict(self, X: Any) -> np.ndarray:
         """Return the predicted numbers.
 
         Parameters
         ----------
-        X : array-like or SciPy sparse matrix of shape (N, D)
+        {X}
 
         Returns
         -------
-        ndarray of float64 and shape (N,) for one target, otherwise (N, C)
+        ndarray of shape (N,) for one target, otherwise (N, C)
+            In the dtype of the network: float32, or float64 for ``dtype="float64"``.
         """
-        outputs = self._outputs(X).astype(np.float64)
+        outputs = self._outputs(X)
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
     # --- Hooks of BaseMLP ------------------------------------------------------------------------------------------
@@ -151,13 +199,22 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             return y.reshape(len(y), -1).astype(self._dtype)
 
     def _output(self, targets: np.ndarray) -> tuple[str, int]:
-        return "identity", targets.shape[1]
+        return "exp" if self.loss == "poisson" else "identity", targets.shape[1]
+
+    def _reported_loss(self, network: Network, n_samples: int, weight: np.ndarray | None) -> ReportedLoss:
+        if self.loss == "poisson":  # scikit-learn's is a sum over the targets, too
+            return ReportedLoss()
+        is_lbfgs = self.solver == "lbfgs"
+        batch_size = n_samples if is_lbfgs else 200 if self.batch_size == "auto" else int(self.batch_size)
+        total = n_samples if weight is None else float(weight.sum())
+        return ReportedLoss(network.n_outputs, -(-n_samples // batch_size), total, self.alpha, is_lbfgs)
 
     def _stratify(self, targets: np.ndarray) -> None:
         return None
 
     def _score_logits(self, logits: np.ndarray, targets: np.ndarray, weight: np.ndarray | None) -> float:
-        return float(r2_score(targets, logits, sample_weight=weight)) if np.isfinite(logits).all() else float("nan")
+        outputs = LOSSES[self.out_activation_].outputs(logits)
+        return float(r2_score(targets, outputs, sample_weight=weight)) if np.isfinite(outputs).all() else float("nan")
 
     def _model_fields(self) -> dict[str, Any]:
         return {"classes": None, "unknown": None}
@@ -165,6 +222,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     def _set_model_fields(self, model: Model) -> None:
         if model.classes is not None:
             raise DataError("the model is a classifier, expected a regressor: use MLPClassifier.from_model")
+        self.loss = "poisson" if model.network.output == "exp" else "squared_error"
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -281,7 +281,7 @@ def _class_number(model: Model, label: Any) -> int:
     value = label.item() if isinstance(label, np.generic) else label
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if not isinstance(value, bool | float) or value in (0, 1):
+    if not isinstance(value, bool | float) or value in (0, 1, *classes):
         for number, each in enumerate(classes):
             if each == value or (isinstance(value, (str, int)) and str(each) == str(value)):
                 return number

@@ -7,7 +7,7 @@ header's ``__metadata__`` contains exactly these strings:
 - ``format_version``: "4"
 - ``fastnn``, ``numpy``: the versions that wrote the file
 - ``layers``, ``input_shape``, ``output``, ``input_scale``: the network, as `network_part` describes it
-- ``classes``: JSON, an array of integers or of strings, or null
+- ``classes``: JSON, an array of integers, of numbers with a point, of booleans or of strings, or null
 - ``image_shape``: JSON, [height, width] or null
 - ``feature_names``: JSON, an array of strings, or null
 - ``unknown``: JSON, [threshold, label] or null; see `Model`
@@ -75,10 +75,10 @@ def save(
     path: str | os.PathLike[str],
     network: Any,
     *,
-    classes: Sequence[int] | Sequence[str] | np.ndarray | None = None,
+    classes: Sequence[int] | Sequence[str] | Sequence[float] | np.ndarray | None = None,
     image_shape: Sequence[int] | None = None,
     feature_names: Sequence[str] | np.ndarray | None = None,
-    unknown: tuple[float, int | str] | None = None,
+    unknown: tuple[float, int | str | float] | None = None,
     data: Dataset | None = None,
 ) -> None:
     """Save a network, and the names of its inputs and outputs, to a file.
@@ -93,18 +93,18 @@ def save(
     network : Network, Model, result of `train`, or fitted estimator
         D inputs and C outputs. Its arrays may have any memory order. A model's own names are the defaults of those
         below.
-    classes : sequence of C int or C str, or None
+    classes : sequence of C int, C str, C float or C bool, or None
         The name of each output, all different. None means 0 to C - 1. A single logistic output has two names and
-        gives the probability of the second (None means 0 and 1), or it has only one name. Must be None for "identity"
-        outputs.
+        gives the probability of the second (None means 0 and 1), or it has only one name. Must be None for outputs
+        that are numbers ("identity" and "exp").
     image_shape : (int, int), or None
         Height and width of the image in an input row. Their product must be D.
     feature_names : sequence of D str, or None
         The name of each input, all different.
-    unknown : (float, int or str), or None
+    unknown : (float, int or str or float), or None
         A threshold in (0, 1] and a label. The model predicts this label if the largest probability is below the
-        threshold. The label has the type of the classes but is not one of them. Must be None for "identity" outputs and
-        for several logistic outputs.
+        threshold. The label has the type of the classes, not bool, but is not one of them. Must be None for outputs
+        that are numbers and for several logistic outputs.
     data : Dataset, or None
         The training data. They give the names that are not given otherwise, and tell the model the range and the ink
         of its images, which `Model.predict` needs for pictures.

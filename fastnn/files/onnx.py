@@ -41,7 +41,8 @@ _LAYERS: dict[type[Layer], Callable[["_Graph", Any, list[str]], str]] = {
     Dense: lambda graph, layer, inputs: graph.add("Gemm", inputs),
     BatchNorm: lambda graph, layer, inputs: graph.add("BatchNormalization", inputs, epsilon=layer.epsilon),
 }
-_OUTPUTS = {"softmax": "Softmax", "logistic": "Sigmoid", "identity": "Identity"}  # the operator of each output
+# The operator of each output.
+_OUTPUTS = {"softmax": "Softmax", "logistic": "Sigmoid", "identity": "Identity", "exp": "Exp"}
 _MAX_BYTES = 2_000_000_000  # a protobuf message has at most 2 GiB
 _SEEDED_ROWS, _SINGLE_ROWS, _BATCH_ROWS = 256, 16, 8192
 
@@ -84,10 +85,10 @@ def export_onnx(
     Notes
     -----
     The graph has one input, "X", of shape (batch, D): any number of rows, unscaled. Its outputs are "label" and
-    "probabilities", or only "values" for "identity" outputs.
+    "probabilities", or only "values" for "identity" and "exp" outputs.
 
-    - label: (batch,) int64 or string, a class or the label of `Model.unknown`. For several logistic outputs: (batch, C)
-      int64, 0 or 1.
+    - label: (batch,) int64, double, bool or string, a class or the label of `Model.unknown`. For several logistic
+      outputs: (batch, C) int64, 0 or 1.
     - probabilities: (batch, C) in the network's dtype. For a single logistic output with two classes: (batch, 2).
     - values: (batch, C) in the network's dtype.
 

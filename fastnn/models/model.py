@@ -6,19 +6,22 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backends import get_backend
 from fastnn.backends.arguments import check_finite_inputs
+from fastnn.backends.choice import CHOOSER
 from fastnn.checks import is_count, is_number, short
 from fastnn.datasets.arrays import check_lengths
 from fastnn.datasets.convert import as_dataset
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError
+from fastnn.models.hidden import LAST, hidden_outputs, hidden_size
 from fastnn.models.pictures import measured_pixels
 from fastnn.models.row_format import RowFormat
 from fastnn.models.rows import model_rows
 from fastnn.network import LOSSES, Network, check_scale
 
 _INT64 = range(-(2**63), 2**63)
+# The dtype of an array of labels of each type.
+_LABEL_DTYPES: dict[type, Any] = {int: np.int64, str: object, float: np.float64, bool: np.bool_}
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,18 +32,19 @@ class Model:
     ----------
     network : Network
         The network itself, not a copy. Its arrays are writable.
-    classes : tuple of int, tuple of str, or None
+    classes : tuple of int, of str, of float or of bool, or None
         The name of each output. A network with a single logistic output has two classes, and the output is the
-        probability of the second. It has one class if the training data had only one. None for "identity", whose
-        outputs are numbers.
+        probability of the second. It has one class if the training data had only one. None for "identity" and
+        "exp", whose outputs are numbers.
     image_shape : (int, int), or None
         The height and width in pixels of the image in an input row, stored row by row; None if a row is not an image.
     metadata : dict of str to str
         "format_version" is the version of the file format; "fastnn" and "numpy" are the versions that wrote the file.
     feature_names : tuple of D str, or None
         The name of each column of the inputs.
-    unknown : (float, int or str), or None
-        A threshold and a label. The label is predicted for samples whose largest probability is below the threshold.
+    unknown : (float, int or str or float), or None
+        A threshold and a label of the type of the classes; not for classes that are bool. The label is predicted for
+        samples whose largest probability is below the threshold.
     pixels : (float, float), or None
         The values of the background and of full ink in the images: (0, 255) for MNIST, (255, 0) for dark on light.
 
@@ -56,11 +60,11 @@ class Model:
     """
 
     network: Network
-    classes: tuple[int, ...] | tuple[str, ...] | None
+    classes: tuple[int, ...] | tuple[str, ...] | tuple[float, ...] | None
     image_shape: tuple[int, int] | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     feature_names: tuple[str, ...] | None = None
-    unknown: tuple[float, int | str] | None = None
+    unknown: tuple[float, int | str | float] | None = None
     pixels: tuple[float, float] | None = None
 
     @classmethod
@@ -115,8 +119,8 @@ class Model:
         Returns
         -------
         ndarray of shape (N,)
-            int64 or object (str). With `unknown`, its label where the largest probability is below the threshold.
-            Several logistic or identity outputs give shape (N, C).
+            In the dtype of `labels`. With `unknown`, its label where the largest probability is below the threshold.
+            Several outputs without softmax give shape (N, C).
 
         Raises
         ------
@@ -165,11 +169,48 @@ class Model:
         labels = self.labels  # an error before any work
         return class_probabilities(self._outputs(x, backend), len(labels), self.is_multilabel)
 
+    def transform(self, x: Any, layer: int = LAST, *, backend: str = "auto") -> np.ndarray:
+        """Return the outputs of a hidden layer for each sample: the features that the network has learned.
+
+        Parameters
+        ----------
+        x, backend
+            As in `predict`.
+        layer : int
+            The hidden layer: 0 is the first one, -1 the last one.
+
+        Returns
+        -------
+        ndarray of shape (N, H), in the network's dtype
+            H is the number of outputs of the layer. Without hidden layers, the scaled inputs of shape (N, D).
+
+        Raises
+        ------
+        SettingsError
+            If there is no such layer.
+        DataError, FileError
+            As in `predict`.
+
+        Examples
+        --------
+        >>> import fastnn
+        >>> data = fastnn.load_digits()
+        >>> model = fastnn.Model.for_data(fastnn.Network.for_data(data, (32, 16)), data)
+        >>> model.transform(data.images[:3]).shape, model.transform(data.images[:3], layer=0).shape
+        ((3, 16), (3, 32))
+        """
+        hidden_size(self.network, layer)  # an error before any work
+        return hidden_outputs(self.network.core, self._inputs(x), layer, backend=backend)
+
     def _outputs(self, x: Any, backend: str) -> np.ndarray:
+        inputs = self._inputs(x, stacklevel=5)
+        return CHOOSER.predictor(backend, self.network, inputs).predict_proba(self.network.core, inputs)
+
+    def _inputs(self, x: Any, stacklevel: int = 4) -> Any:
+        """Return the rows of `x` as the core of the network takes them."""
         rows = model_rows(self.row_format, x)
-        check_scale(self.network, rows, stacklevel=4)
-        inputs = check_finite_inputs(self.network, rows)
-        return get_backend(backend).predict_proba(self.network.core, inputs)
+        check_scale(self.network, rows, stacklevel=stacklevel)
+        return check_finite_inputs(self.network, rows)
 
     @property
     def row_format(self) -> RowFormat:
@@ -192,10 +233,13 @@ class Model:
 
     @property
     def labels(self) -> np.ndarray:
-        """The classes as an array of shape (C,), int64 or object (str); DataError if the model has none."""
+        """The classes as an array of shape (C,): int64, float64, bool or object (str).
+
+        DataError if the model has none.
+        """
         if self.classes is None:
             raise DataError("the model has no classes: its outputs are numbers, expected a model with classes")
-        return np.array(self.classes, object if isinstance(self.classes[0], str) else np.int64)
+        return np.array(self.classes, _LABEL_DTYPES.get(type(self.classes[0]), np.int64))
 
     def decide(self, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return predicted labels and class probabilities.
@@ -207,7 +251,7 @@ class Model:
 
         Returns
         -------
-        labels : ndarray of shape (N,), int64 or object (str)
+        labels : ndarray of shape (N,), in the dtype of `labels`
             The most probable class (the first one in a tie), or the label of `unknown`. For multilabel models, an array
             of shape (N, C), int64: 1 where the probability is above 0.5, else 0.
         probabilities : ndarray of shape (N, C)
@@ -255,7 +299,7 @@ def decide(
 
 
 def default_classes(output: str, n_outputs: int) -> tuple[int, ...] | None:
-    """Return the classes 0 to C - 1; 0 and 1 for a single logistic output; None for "identity"."""
+    """Return the classes 0 to C - 1; 0 and 1 for a single logistic output; None for numbers."""
     counts = LOSSES[output].class_counts(n_outputs)
     return tuple(range(counts[0])) if counts else None
 
@@ -294,15 +338,23 @@ def _checked_classes(classes: Any, counts: tuple[int, ...], n_outputs: int) -> t
         return None
     if (
         not isinstance(classes, list)
-        or {type(label) for label in classes} not in ({int}, {str})
-        or any(isinstance(label, int) and label not in _INT64 for label in classes)
+        or {type(label) for label in classes} not in [{each} for each in _LABEL_DTYPES]
+        or not all(map(_is_storable, classes))
     ):
-        raise DataError(f"classes are {short(classes)}, expected a list of int64 integers or of strings")
+        expected = "int64 integers, of finite floats, of booleans or of strings"
+        raise DataError(f"classes are {short(classes)}, expected a list of {expected}")
     if len(classes) not in counts:
         expected = "one or two" if len(counts) > 1 else "one each"
         raise DataError(f"{len(classes)} classes for {n_outputs} outputs of the network, expected {expected}")
     _check_different("classes", classes)
     return tuple(classes)
+
+
+def _is_storable(label: Any) -> bool:
+    """Return whether a label can be a class of a file, if its type can."""
+    if isinstance(label, float):
+        return math.isfinite(label)
+    return isinstance(label, str) or label in _INT64
 
 
 def _checked_image_shape(image_shape: Any, n_inputs: int) -> tuple[int, int] | None:
@@ -334,8 +386,10 @@ def _checked_unknown(unknown: Any, classes: Any, is_multilabel: bool) -> tuple[f
     if not is_number(threshold) or not 0 < threshold <= 1:
         raise DataError(f"the threshold of unknown is {short(threshold)}, expected a number above 0, at most 1")
     label_type = type(classes[0])
-    if type(label) is not label_type or label in classes or (label_type is int and label not in _INT64):
-        expected = "an int64 integer" if label_type is int else "a string"
+    if label_type is bool:
+        raise DataError(f"unknown is {short(unknown)}, expected none: the classes are booleans")
+    if type(label) is not label_type or label in classes or not _is_storable(label):
+        expected = {int: "an int64 integer", float: "a finite float", str: "a string"}[label_type]
         raise DataError(f"the label of unknown is {short(label)}, expected {expected} that is none of the classes")
     _check_different("unknown", [label])
     return float(threshold), label

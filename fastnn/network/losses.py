@@ -83,6 +83,23 @@ def half_squared_error(outs: np.ndarray, targets: np.ndarray, _: float = 0.0) ->
     return 0.5 * (errors**2).sum(axis=1), errors
 
 
+def exponential(logits: np.ndarray) -> np.ndarray:
+    """``exp(logits)``; infinity beyond the range of the dtype."""
+    with np.errstate(over="ignore"):
+        return np.exp(logits)
+
+
+def poisson_deviance(logits: np.ndarray, targets: np.ndarray, _: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Half the Poisson deviance, summed over a row, and its gradient ``out - y``; out is ``exp(logit)``.
+
+    The deviance of one output is ``2 * (y log(y / out) - y + out)``. The code uses ``y (log(y) - logit) - y + out``,
+    in which out cannot underflow to a division by 0, and ``0 log(0) = 0``.
+    """
+    outs = exponential(logits)
+    excess = targets * (np.log(np.where(targets > 0, targets, 1)) - logits)
+    return (excess - targets + outs).sum(axis=1), outs - targets
+
+
 LOSSES: dict[str, Loss] = {
     "softmax": Loss(
         outputs=softmax,
@@ -114,6 +131,16 @@ LOSSES: dict[str, Loss] = {
         are_independent=False,
         class_counts=lambda n_outputs: (),
         formula="sum of (output - target)^2 / 2",
+    ),
+    "exp": Loss(
+        outputs=exponential,
+        row_losses=poisson_deviance,
+        is_correct=None,
+        uses_labels=False,
+        target_range=(0, np.inf),
+        are_independent=False,
+        class_counts=lambda n_outputs: (),
+        formula="sum of target * log(target / output) - target + output",
     ),
 }
 """The loss of every output by the name of the output: dict of str to `Loss`."""

@@ -6,11 +6,13 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from fastnn.backends import backend_name
 from fastnn.backends.arguments import TrainingData
 from fastnn.backends.base import Backend, EpochResult, Trainer, TrainerState
 from fastnn.errors import SettingsError
 from fastnn.interruptible import PER_DRAW, interruptible
 from fastnn.network import Network
+from fastnn.network.snapshot import Snapshot
 from fastnn.optim.config import TrainingConfig
 from fastnn.optim.optimizers import Optimizer
 from fastnn.randomness import generator
@@ -67,7 +69,7 @@ class Observer(Protocol):
         ...
 
     def end_epoch(
-        self, result: EpochResult, rate: float, seconds: float, make_network: Callable[[], Network]
+        self, result: EpochResult, rate: float, seconds: float, make_network: Callable[[], Network | Snapshot]
     ) -> str | None:
         """Evaluate and record an epoch; return the reason to stop, or None."""
         ...
@@ -95,6 +97,10 @@ def run(job: Job, observer: Observer) -> Ended:
     begun = 0 if job.state is None else job.state.sums.batches
     seconds, kept_order = job.seconds, job.order
     observer.begin(Position(trainer, seconds, kept_order))
+
+    def state() -> TrainerState:
+        return trainer.state()._replace(backend=backend_name(job.engine))
+
     for epoch in range(job.first if job.state is None else job.state.epochs, job.last):
         order = _order(job.rows, config, epoch) if kept_order is None else kept_order
         drawn = order if callable(config.shuffle) else None
@@ -107,12 +113,12 @@ def run(job: Job, observer: Observer) -> Ended:
                 break
             if part.stop < n_batches:
                 observer.end_part(Position(trainer, seconds, drawn))
-        stopped = observer.end_epoch(result, rate, seconds, trainer.network)
+        stopped = observer.end_epoch(result, rate, seconds, trainer.snapshot)
         observer.between_epochs(Position(trainer, 0.0, None))
         if stopped is not None:
-            return Ended(stopped, trainer.state)
+            return Ended(stopped, state)
         begun, seconds, kept_order = 0, 0.0, None
-    return Ended("epochs", trainer.state)
+    return Ended("epochs", state)
 
 
 def _order(rows: np.ndarray, config: TrainingConfig, epoch: int) -> np.ndarray:

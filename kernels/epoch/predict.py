@@ -22,7 +22,7 @@ from fastnn.kernels.epoch.predict_dense import (
 )
 from fastnn.kernels.inputs.csr import Csr
 from fastnn.kernels.inputs.packed import Packed, add_sparse_product, load_weights, pack
-from fastnn.kernels.inputs.strided import SIDE, Square, Strided, array_at, gather_strided
+from fastnn.kernels.inputs.strided import SIDE, Square, Strided, gather_strided
 from fastnn.kernels.jit import always_inline, inlined, kernel, never_inline
 from fastnn.kernels.layout import GROUP, View, by_vectors
 from fastnn.kernels.ops.activations import IDENTITY, LOGISTIC, vactivate
@@ -31,6 +31,7 @@ from fastnn.kernels.ops.matmul import START
 from fastnn.kernels.ops.softmax import MANY_ROWS, softmax_rows
 from fastnn.kernels.team import COUNT, STOP, Member, atomic_add, atomic_load
 from fastnn.kernels.vector.bits import nonzero_mask, trailing_zeros
+from fastnn.kernels.vector.memory import allocate, array_at, flattened, release
 from fastnn.kernels.vector.simd import (
     EIGHT,
     ONE,
@@ -118,7 +119,7 @@ class Request(NamedTuple):
 @inlined
 def gather_inputs(images, start, n_rows, buffers):
     """Copy the rows of `images` from `start` on into `buffers`, and mark their nonzero inputs."""
-    n_inputs, flat, values = images.shape[1], images.reshape(-1), buffers.numbers
+    n_inputs, flat, values = images.shape[1], flattened(images), buffers.numbers
     for s in range(n_rows):
         image, row, masks = images[start + s], buffers.inp + s * buffers.width, s * buffers.n_words
         whole = n_inputs // _WORD
@@ -350,7 +351,7 @@ def sparse_rows(request, start, n_rows, buffers, packed, offsets, square):
     elif table[0, INDPTR] != 0:
         indptr = array_at(table[0, INDPTR], len(request.out) + 1, table)
         indices = array_at(table[0, INDICES], images.size, np.uint32)
-        gather_lists(Csr(indptr, indices, images.reshape(-1)), start, n_rows, buffers)
+        gather_lists(Csr(indptr, indices, flattened(images)), start, n_rows, buffers)
     elif source.itemsize:
         gather_strided(source, start, n_rows, START, n_inputs, buffers.numbers, buffers.width, square)
         mark_inputs(n_inputs, n_rows, buffers)
@@ -418,6 +419,8 @@ def predict(table, scale, images, output, barrier, out):
     threads, nor on the form of the inputs. Weights that are not finite are the exception: they may affect a
     neighbouring row.
 
+    Returns False, before any row is predicted by this thread, if there is not enough memory.
+
     Faster than one call per layer: no intermediate result leaves the caches.
     """
     n_layers, n_all, n_inputs, n_classes = len(table), len(out), table[0, FAN_IN], table[len(table) - 1, FAN_OUT]
@@ -435,25 +438,30 @@ def predict(table, scale, images, output, barrier, out):
     at_once = max(1, min(table[0, AT_ONCE], BLOCK_SIZE // (width * ROWS))) if tiles else 1
     rows = min(at_once * ROWS, n_all)
     # First the masks of packed inputs, then those of each layer's rows.
-    nonzero_masks = np.empty(0 if tiles else max(rows * n_words, n_inputs if packs else 0), np.uint64)
+    n_masks = 0 if tiles else max(rows * n_words, n_inputs if packs else 0)
     gathers = tiles and (source.itemsize > 0 or images.itemsize != out.itemsize)
     piece, part = DEPTH * MOST_VECTORS * n if tiles else 0, rows * DEPTH if gathers else 0
     stats = n + (n * (n_classes + n) if rows >= MANY_ROWS and is_softmax(output) else 0)
-    size = 2 * rows * width + piece + part + stats + SIDE * SIDE
-    scratch = np.empty(size + n, out.dtype)
-    first = -scratch.ctypes.data % VECTOR // scratch.itemsize  # a vector that crosses cache lines takes twice as long
-    numbers, free = scratch[first : first + size], 2 * rows * width
+    free, n_packed = 2 * rows * width, n_inputs * GROUP if packs else 0
+    size = free + piece + part + stats + SIDE * SIDE
+    size += size % 2  # so that the arrays after `numbers` are aligned
+    memory = allocate(VECTOR + size * out.itemsize + 8 * (n_masks + 2 * GROUP) + n_packed * images.itemsize)
+    if memory == 0:
+        return False
+    begin = memory + -memory % VECTOR  # a vector that crosses cache lines takes twice as long to load
+    masks_at = begin + size * out.itemsize
+    numbers, nonzero_masks = array_at(begin, size, out), array_at(masks_at, n_masks, np.uint64)
+    offsets = array_at(masks_at + 8 * n_masks, 2 * GROUP, np.int64)
+    packed = Packed(array_at(masks_at + 8 * (n_masks + 2 * GROUP), n_packed, images), nonzero_masks)
     buffers = Buffers(numbers, 0, rows * width, width, nonzero_masks, n_words)
-    packed = Packed(np.empty(n_inputs * GROUP if packs else 0, images.dtype), nonzero_masks)
-    offsets = np.empty(2 * GROUP, np.int64)
     square = Square(numbers[size - SIDE * SIDE :], offsets)
     pieces = Pieces(numbers[free : free + piece], numbers[free + piece : free + piece + part], square)
-    softmax_scratch, flat = numbers[free + piece + part :], out.reshape(-1)
+    softmax_scratch, flat = numbers[free + piece + part :], flattened(out)
     while not atomic_load(barrier, STOP):
         start = atomic_add(barrier, COUNT, at_once) * ROWS
         n_rows, result = min(rows, n_all - start), rows * (n_layers % 2) * width
         if n_rows <= 0:
-            return
+            break
         if tiles:
             dense_rows(request, start, n_rows, buffers, pieces)
         else:
@@ -461,3 +469,5 @@ def predict(table, scale, images, output, barrier, out):
         if is_softmax(output):
             softmax_rows(numbers, result, width, n_rows, n_classes, softmax_scratch, offsets)
         write_rows(numbers, result, width, flat, start * n_classes, n_rows, n_classes)
+    release(memory)
+    return True

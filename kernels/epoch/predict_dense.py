@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.kernels.inputs.strided import Square, array_at, copy_inputs, gather_strided
+from fastnn.kernels.inputs.strided import Square, copy_inputs, gather_strided
 from fastnn.kernels.jit import inlined, never_inline
 from fastnn.kernels.layout import Matrix, View
 from fastnn.kernels.ops.activations import IDENTITY, RELU, vactivate
+from fastnn.kernels.vector.memory import array_at
 from fastnn.kernels.vector.simd import (
     FOUR,
     ONE,

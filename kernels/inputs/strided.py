@@ -9,11 +9,9 @@ compile again.
 from typing import NamedTuple
 
 import numpy as np
-from numba import types
-from numba.extending import intrinsic
-from numba.np.arrayobj import populate_array
 
 from fastnn.kernels.jit import inlined, never_inline
+from fastnn.kernels.vector.memory import array_at
 from fastnn.kernels.vector.simd import SIXTEEN, lanes, load, vload_as, vstore
 from fastnn.kernels.vector.tiles import transpose_tile
 
@@ -44,24 +42,6 @@ class Square(NamedTuple):
 
     numbers: np.ndarray
     offsets: np.ndarray
-
-
-@intrinsic
-def array_at(_, address, size, like):
-    """The flat array of `size` numbers at an address. They have the dtype `like`, or the dtype of the array `like`.
-
-    Unlike Numba's `carray`, it can be called in a helper.
-    """
-    array = types.Array(like.dtype, 1, "C")
-
-    def codegen(context, builder, signature, args):
-        result = context.make_array(array)(context, builder)
-        itemsize = context.get_constant(types.intp, array.dtype.bitwidth // 8)
-        data = builder.inttoptr(args[0], context.get_data_type(array.dtype).as_pointer())
-        populate_array(result, data, [args[1]], [itemsize], itemsize, None)
-        return result._getvalue()
-
-    return array(types.int64, types.int64, like), codegen
 
 
 @inlined

@@ -11,6 +11,7 @@ from fastnn.kernels.jit import inlined, kernel, never_inline
 from fastnn.kernels.vector.exp_log import vexp, vlog
 from fastnn.kernels.vector.simd import (
     ONE,
+    VECTOR,
     lanes,
     vadd,
     vdiv,
@@ -66,7 +67,7 @@ def softmax_columns(columns, n_classes, row_weight, top, total, best):
 def _invert(sums):
     """Replace each of n numbers by its reciprocal.
 
-    Never inlined: where the compiler knows that all lanes are equal, it may divide, and round, in another way.
+    Never inlined: where LLVM knows that all lanes are equal, it could divide, and so round, differently.
 
     sums: (n,)
     """
@@ -234,8 +235,13 @@ def fill_columns(logits, start, columns):
     return min(n, n_rows)
 
 
+def new_scratch(logits: np.ndarray) -> np.ndarray:
+    """Scratch for the softmax of `logits`."""
+    return np.empty((logits.shape[1] + 4) * (VECTOR // logits.itemsize), logits.dtype)
+
+
 @kernel
-def softmax(logits, out):
+def softmax(logits, out, scratch):
     """The softmax of each row of `logits`.
 
     Faster than one row at a time because each lane of a vector holds one row, and the exponentials, sums and divisions
@@ -243,10 +249,12 @@ def softmax(logits, out):
 
     logits: (B, C), float32 or float64
     out: (B, C), the dtype of `logits`, overwritten
+    scratch: ((C + 4) * n,), the dtype of `logits`
     """
     n, n_classes = lanes(out), logits.shape[1]
-    columns, row_stats = np.empty(n_classes * n, out.dtype), np.empty(3 * n, out.dtype)
-    row_weight = np.ones(n, out.dtype)
+    columns, row_weight = scratch[: n_classes * n], scratch[n_classes * n : (n_classes + 1) * n]
+    row_stats = scratch[(n_classes + 1) * n :]
+    row_weight[:] = 1
     for start in range(0, len(logits), n):
         n_rows = fill_columns(logits, start, columns)
         softmax_columns(columns, n_classes, row_weight, row_stats[:n], row_stats[n:], row_stats[2 * n :])
@@ -256,7 +264,7 @@ def softmax(logits, out):
 
 
 @kernel
-def softmax_cross_entropy(logits, labels, row_weights, smoothing, dlogits):
+def softmax_cross_entropy(logits, labels, row_weights, smoothing, dlogits, scratch):
     """The weighted sum of the rows' cross-entropies, and its gradient.
 
     Faster than the obvious loops for two reasons. Each lane of a vector holds one row, and all lanes are computed side
@@ -267,9 +275,12 @@ def softmax_cross_entropy(logits, labels, row_weights, smoothing, dlogits):
     row_weights: (B,), the dtype of `logits`, the weight of each row, 1 / B for a mean
     smoothing: float64, the fraction of each label that is spread over all classes
     dlogits: (B, C), the dtype of `logits`, overwritten by the gradient with respect to `logits`
+    scratch: ((C + 4) * n,), the dtype of `logits`
     """
-    n, n_classes, loss, row_weight = lanes(dlogits), logits.shape[1], 0.0, np.zeros(lanes(dlogits), dlogits.dtype)
-    columns, row_stats = np.empty(n_classes * n, dlogits.dtype), np.empty(3 * n, dlogits.dtype)
+    n, n_classes, loss = lanes(dlogits), logits.shape[1], 0.0
+    columns, row_weight = scratch[: n_classes * n], scratch[n_classes * n : (n_classes + 1) * n]
+    row_stats = scratch[(n_classes + 1) * n :]
+    row_weight[:] = 0
     top, total = row_stats[:n], row_stats[n : 2 * n]
     for start in range(0, len(logits), n):
         n_rows = fill_columns(logits, start, columns)

@@ -1,9 +1,9 @@
-"""Logistic and identity outputs in both backends: losses, gradients, training steps, predictions and errors."""
+"""Logistic, identity and exponential outputs in both backends: losses, gradients, steps, predictions and errors."""
 
 import numpy as np
 import pytest
 from scipy.special import expit
-from sklearn.metrics import log_loss, mean_squared_error
+from sklearn.metrics import log_loss, mean_poisson_deviance, mean_squared_error
 
 from fastnn.backends import compiled, reference
 from fastnn.backends.arguments import check_run
@@ -16,7 +16,8 @@ from tests.parity import assert_all_parity, assert_parity, astype, make_inputs
 
 BACKENDS = pytest.mark.parametrize("backend", [reference, compiled], ids=["numpy", "numba"])
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
-OUTPUTS = pytest.mark.parametrize("output", ["logistic", "identity"])
+OUTPUTS = pytest.mark.parametrize("output", ["logistic", "identity", "exp"])
+FUSED_OUTPUTS = pytest.mark.parametrize("output", ["logistic", "identity"])  # those with kernels
 # "rows": threads share the rows of a batch. "panels": they share panels of units.
 SIZES = {"rows": (23, 17, 5), "panels": (65, 200, 70, 19), "no hidden layer": (30, 3), "one output": (12, 90, 1)}
 SHAPES = pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
@@ -27,7 +28,8 @@ def _problem(rng, sizes, output, dtype, n=131, input_dtype="uint8"):
     network = Network.initialize(sizes, activation="tanh", dtype=np.float64, input_scale=scale, output=output, seed=4)
     network = network.like(network.weights, [rng.standard_normal(bias.shape) * 0.1 for bias in network.biases])
     targets = rng.random((n, sizes[-1]))
-    targets = (targets > 0.6).astype(float) if output == "logistic" else targets * 3 - 1
+    of_output = {"logistic": targets > 0.6, "identity": targets * 3 - 1, "exp": np.floor(targets * 4)}
+    targets = of_output.get(output, targets).astype(float)
     return astype(network, dtype), make_inputs(rng, (n, sizes[0]), input_dtype), targets
 
 
@@ -53,6 +55,23 @@ def test_losses_agree_with_scikit_learn(backend, dtype, outputs, weighted):
     expected = 0.5 * outputs * mean_squared_error(targets, rounded.astype(np.float64), sample_weight=sample_weight)
     assert_parity(np.array(found, dtype), np.array(expected))
     assert_parity(douts, errors * mean_weight[:, None])
+
+
+@BACKENDS
+@DTYPES
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_loss_of_exponential_outputs_is_half_the_poisson_deviance(backend, dtype, outputs, weighted):
+    rng = np.random.default_rng(2)
+    logits, targets = rng.standard_normal((65, outputs)).astype(dtype), rng.poisson(1.0, (65, outputs)).astype(dtype)
+    weight = rng.random(65) if weighted else None
+    found, dlogits = backend.mean_loss("exp", logits, targets, weight)
+    rates = np.exp(logits.astype(np.float64))
+    columns = zip(targets.T, rates.T, strict=True)
+    expected = sum(mean_poisson_deviance(column, rate, sample_weight=weight) / 2 for column, rate in columns)
+    assert_parity(np.array(found, dtype), np.array(expected))
+    share = np.full(65, 1 / 65) if weight is None else weight / weight.sum()
+    assert_parity(dlogits, (rates - targets) * share[:, None])
 
 
 @BACKENDS
@@ -145,7 +164,7 @@ MAX_THREADS = {
 }  # fmt: skip
 
 
-@OUTPUTS
+@FUSED_OUTPUTS
 @pytest.mark.parametrize("case", MAX_THREADS, ids=", ".join)
 def test_same_bits_for_any_number_of_threads(output, case, started):
     (shape, dtype), runs = case, []
@@ -170,7 +189,8 @@ def test_logits_and_probabilities_agree_with_the_float64_reference(backend, dtyp
     network, inp, _ = _problem(np.random.default_rng(7), (30, 70, 5), output, dtype)
     logits = reference.predict_logits(astype(network, "float64"), inp)
     assert_parity(backend.predict_logits(network, inp), logits)
-    assert_parity(backend.predict_proba(network, inp), expit(logits) if output == "logistic" else logits)
+    function = {"logistic": expit, "identity": np.array, "exp": np.exp}[output]
+    assert_parity(backend.predict_proba(network, inp), function(logits))
 
 
 @BACKENDS
@@ -179,11 +199,12 @@ def test_logits_and_probabilities_agree_with_the_float64_reference(backend, dtyp
     [
         ("logistic", np.zeros(4), r"shape \(4,\), dtype float64, expected numbers \(4, 3\)"),
         ("logistic", np.full((4, 3), 2.0), "from 2 to 2, expected 0 to 1"),
+        ("exp", np.full((4, 3), -1.0), "from -1 to -1, expected 0 to inf"),
         ("identity", np.full((4, 3), np.nan), "NaN, infinity or a value too large for float32"),
         ("identity", np.full((4, 3), 1e300), "too large for float32"),
         ("identity", np.array([["a"] * 3] * 4), "expected numbers"),
     ],
-    ids=["shape", "range", "NaN", "too large", "text"],
+    ids=["shape", "range", "negative", "NaN", "too large", "text"],
 )
 def test_bad_targets_raise_an_error_of_one_line(backend, output, targets, words):
     network = Network.initialize((2, 3), output=output)
@@ -224,14 +245,20 @@ def test_the_objective_returns_loss_and_gradients_at_other_weights(backend, size
     if output == "softmax":
         targets = rng.integers(sizes[-1], size=300)
     weight = rng.random(300)
-    objective = backend.objective(network, *check_run(network, inp, targets, weight, {"l2": 0.2, "threads": 2}))
+    data = check_run(network, inp, targets, weight, {"l2": 0.2, "threads": 2})
+    objective = backend.objective(network, *data)
+    started.clear()
     for _ in range(2):
         moved = network.like(*([array + rng.random(array.shape) for array in arrays] for arrays in
                                (network.weights, network.biases)))  # fmt: skip
-        found = objective(moved.weights, moved.biases)
+        at = backend.objective(moved, *data).start
+        gradient, there = np.empty(len(at)), objective.snapshot(at).network
+        assert_all_parity((*there.weights, *there.biases), (*moved.weights, *moved.biases))
         expected = reference.loss_and_gradients(moved, inp, targets, l2=0.2, sample_weight=weight)
-        assert found.loss == pytest.approx(expected.loss, rel=1e-10)
-        assert_all_parity(found.dweights, expected.dweights)
-        assert_all_parity(found.dbiases, expected.dbiases)
-        assert found.n_correct == expected.n_correct
-    assert started == ([1, 2, 2] if backend is compiled else [])
+        assert objective.evaluate(at, gradient) == pytest.approx(expected.loss, rel=1e-10)
+        as_parameters = objective.snapshot(gradient).network  # the gradient in the shapes of the parameters
+        assert_all_parity(as_parameters.weights, expected.dweights)
+        assert_all_parity(as_parameters.biases, expected.dbiases)
+        assert objective.n_correct == expected.n_correct
+        assert np.count_nonzero(at) == sum(np.count_nonzero(array) for array in (*moved.weights, *moved.biases))
+    assert [each for each in started if each > 1] == ([2, 2] if backend is compiled else [])

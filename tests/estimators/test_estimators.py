@@ -117,7 +117,7 @@ def test_labels_of_every_type(digits, case):
     model = MLPClassifier(**SMALL | {"max_iter": 30}, input_scale=1 / 16).fit(images, labels)
     np.testing.assert_array_equal(model.classes_, np.unique(labels))
     predicted = model.predict(images)
-    assert predicted.dtype.kind == names.dtype.kind
+    assert predicted.dtype.kind == {"O": "U"}.get(names.dtype.kind, names.dtype.kind)  # as in scikit-learn
     assert np.mean(predicted == labels) > 0.8
     proba = model.predict_proba(images)
     assert proba.shape == (600, len(names))
@@ -243,15 +243,28 @@ def test_transform_returns_the_last_hidden_layer(digits, activation, backend):
         (12, 7), activation, max_iter=3, random_state=0, input_scale=1 / 16, dtype="float64", backend=backend
     ).fit(images, labels)
     hidden, names = images / 16.0, [activation] * 2 if isinstance(activation, str) else activation
+    outputs = []
     for weight, bias, name in zip(model.coefs_[:-1], model.intercepts_[:-1], names, strict=True):
         hidden = reference.activate(hidden @ weight + bias, name)
+        outputs.append(hidden)
     np.testing.assert_allclose(model.transform(images), hidden, rtol=1e-10, atol=1e-12)
+    for layer in (-2, -1, 0, 1):
+        np.testing.assert_allclose(model.transform(images, layer), outputs[layer], rtol=1e-10, atol=1e-12)
     names = model.get_feature_names_out()
     np.testing.assert_array_equal(names, [f"mlpclassifier{k}" for k in range(7)])
     frame = model.set_output(transform="pandas").transform(images)
     np.testing.assert_array_equal(frame.columns, names)
+    with pytest.raises(ValueError, match="layer is 0, expected transform_layer=0 for data frames"):
+        model.transform(images, 0)
+    frame = model.set_params(transform_layer=0).transform(images)
+    assert list(frame.columns) == list(model.get_feature_names_out()) == [f"mlpclassifier{k}" for k in range(12)]
+    np.testing.assert_allclose(frame, outputs[0], rtol=1e-10, atol=1e-12)
+    with pytest.raises(ValueError, match=r"layer of Network.* is 2, expected a whole number, from -2 to 1"):
+        model.transform(images, 2)
     none = MLPClassifier((), max_iter=2, input_scale=1 / 16, dtype="float64", backend=backend).fit(images, labels)
     np.testing.assert_allclose(none.transform(images), images / 16)
+    with pytest.raises(ValueError, match=r"no hidden layers, is 0, expected"):
+        none.transform(images, 0)
 
 
 def test_predict_returns_the_unknown_label_below_the_threshold(digits):
@@ -448,40 +461,43 @@ def test_saved_multilabel_classifiers_and_regressors_predict_the_same(digits, ta
 @pytest.mark.parametrize(
     ("convert", "stored"),
     [
-        (lambda y: y.astype(float), int),
-        (lambda y: y == 1, int),
-        (lambda y: pd.Series(y).astype("Int64"), int),
-        (lambda y: pd.Series(y).astype("UInt8"), int),
-        (lambda y: pd.Series(y).astype("Float64"), int),
-        (lambda y: pd.Series(y == 1).astype("boolean"), int),
+        (lambda y: y.astype(float), float),
+        (lambda y: y.astype(np.float32), float),
+        (lambda y: y == 1, bool),
+        (lambda y: pd.Series(y).astype("Int64"), float),
+        (lambda y: pd.Series(y == 1).astype("boolean"), float),
         (lambda y: y.astype(">i2"), int),
         (lambda y: [f"c{label}" for label in y], str),
+        (lambda y: pd.Series([f"c{label}" for label in y], dtype="category"), str),
     ],
-    ids=["float", "bool", "Int64", "UInt8", "Float64", "boolean", "big-endian", "string"],
+    ids=["float", "float32", "bool", "Int64", "boolean", "big-endian", "string", "category"],
 )
-@pytest.mark.parametrize("n_classes", [2, 3])
-def test_labels_of_every_kind_can_be_saved_and_exported(digits, tmp_path, convert, stored, n_classes):
+@pytest.mark.parametrize(("n_classes", "threshold"), [(2, None), (3, None), (3, 0.5)])
+def test_labels_of_every_kind_can_be_saved_and_exported(digits, tmp_path, convert, stored, n_classes, threshold):
     import onnxruntime
 
     images, numbers = digits[0], digits[1] % n_classes
     y = convert(numbers)
-    model = MLPClassifier(**SMALL, threshold=0.5).fit(images, y)
+    model = MLPClassifier(**SMALL, threshold=threshold).fit(images, y)
     model.save(tmp_path / "model.safetensors")
     saved = load(tmp_path / "model.safetensors")
-    assert {type(label) for label in saved.classes} == {stored}
+    # With a threshold, predictions of booleans are numbers: 0, 1 and -1.
+    assert {type(label) for label in saved.classes} == {int if threshold and stored is bool else stored}
     again = MLPClassifier.from_model(saved)
+    assert again.predict(images).dtype.kind == saved.labels.dtype.kind.replace("O", "U")
     assert (again.predict(images) == model.predict(images)).all()
     again.partial_fit(images, np.asarray(y))  # the labels of the first fit are still known
     model.export_onnx(tmp_path / "model.onnx", images[:50])
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     label, _ = session.run(None, {"X": images.astype(np.float32)})
+    assert label.dtype == saved.labels.dtype
     assert (label == model.predict(images)).all()
 
 
-def test_labels_with_fractions_are_refused_when_they_are_saved(digits, tmp_path):
+def test_labels_that_are_not_finite_are_refused_when_they_are_saved(digits, tmp_path):
     model = MLPClassifier(**SMALL).fit(digits[0], digits[1] % 2)
-    model.classes_ = np.array([0.5, 1.5])
-    with pytest.raises(DataError, match=r"^a label is 0\.5, expected whole numbers, booleans or strings"):
+    model.classes_ = np.array([0.5, np.inf])
+    with pytest.raises(DataError, match=r"^a label is inf, expected finite numbers, booleans or strings"):
         model.save(tmp_path / "model.safetensors")
     assert not list(tmp_path.iterdir())
 

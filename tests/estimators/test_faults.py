@@ -138,7 +138,7 @@ def test_parameters_of_every_allowed_kind_are_accepted():
     ({"threshold": 1.5}, "threshold"),
     ({"threshold": 0.5, "unknown_label": "?"}, "unknown_label is '\\?', expected a number"),
     ({"threshold": 0.5, "unknown_label": 2}, "none of the classes"),
-    ({"loss": "poisson"}, "poisson"),
+    ({"loss": "absolute_error"}, "absolute_error"),
 ])  # fmt: skip
 def test_a_bad_parameter_of_only_one_estimator_raises_with_its_name(bad, words):
     with pytest.raises(ValueError, match=words):

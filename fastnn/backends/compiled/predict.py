@@ -43,7 +43,7 @@ def predict_logits(network: Network, inp: np.ndarray, threads: int | None = None
 
 
 def predict_proba(network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
-    """Return the network's outputs: probabilities, or the numbers of an identity output. Bits and errors as above."""
+    """Return the network's outputs: probabilities, or numbers. Bits and errors as above."""
     table = _table(network)
     if table is None:
         return layerwise.predict_proba(operations.with_threads(threads), network, inp)
@@ -94,11 +94,16 @@ def _predict_at_once(network: Network, table: "_Table", inp: Any, threads: int |
     out = np.empty((n_rows, table.n_outputs), table.dtype)
     scale = float(network.input_scale)
 
+    def work(barrier: np.ndarray) -> None:
+        if not predict_kernels.predict(layers, scale, images, output, barrier, out):
+            raise MemoryError("there is not enough memory to predict")
+
     if n_rows <= table.few_rows:  # counting the cores would take longer than predicting these
         if threads is not None:
             resolve_threads(threads)
-        predict_kernels.predict(layers, scale, images, output, team.new_barrier(), out)
+        work(team.new_barrier())
     else:
+<<<<<<< HEAD
 
         def work(member: team.Member) -> None:
             predict_kernels.predict(layers, scale, images, output, member.barrier, out)
@@ -108,6 +113,11 @@ def _predict_at_once(network: Network, table: "_Table", inp: Any, threads: int |
             layers = _shared(layers, n_rows, n_threads)
         team.run_team(work, n_threads)
     del held, values  # until here, the memory of the inputs could not move
+=======
+        size = min(resolve_threads(threads), -(-n_rows // predict_kernels.ROWS))
+        team.run_team(lambda member: work(member.barrier), size)
+    del held  # until here, the memory of the inputs could not move
+>>>>>>> main
     return out
 
 
