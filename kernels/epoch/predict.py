@@ -60,7 +60,7 @@ ROWS, MANY = GROUP, 256
 # nonzero. For fewer rows, copying the weights takes too long. Packed bytes are skipped faster than other zeros.
 TILED, SAMPLED, DENSE, DENSE_BYTES = 8, 16, 0.15, 0.3
 # The largest number of groups, and of outputs of a layer, in a block of dense rows: half the second-level cache.
-MOST_AT_ONCE, BLOCK_SIZE = 4, 2**17
+MOST_AT_ONCE, BLOCK_SIZE = 4, 2**18
 _WORD, _ONE_BIT, _ALL = 64, np.uint64(1), ~np.uint64(0)
 _BITS = np.uint32(_WORD)  # unsigned, as indices are: signed ones would be tested for negative values
 

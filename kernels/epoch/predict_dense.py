@@ -24,6 +24,7 @@ from fastnn.kernels.vector.simd import (
     TWO,
     WHOLE_REGISTERS,
     lanes,
+    prefetch,
     vload,
     vload_part,
     vrelu,
@@ -75,18 +76,25 @@ def _copy_weights(layer, first, depth, h, piece, n):
 
 
 @inlined
-def _multiply(out, left, piece, depth, n_rows, add, n):
+def _multiply(out, left, piece, depth, n_rows, add, following, n):
     """``out (+)= left @ piece`` for `n` vectors of units; if `add` is false, the product overwrites `out`.
 
     out: a `View`, (n_rows, `n` vectors)
     left: a `Matrix`, (n_rows, depth)
+    following: a `View` of the next piece's weights where the network has them. They are prefetched between the tiles:
+        each of their rows is in another page if the layer is wide, and the CPU would not fetch them by itself
     """
     never_inline()
-    right, r = View(piece, np.int64(0), len(n) * lanes(piece)), 0
+    right, r, asked = View(piece, np.int64(0), len(n) * lanes(piece)), 0, 0
     while r + len(HIGH) <= n_rows:
         o, a = View(out.array, out.at + r * out.row, out.row), left.at + r * left.row
         tile(o, Matrix(left.array, a, left.row, left.column), right, depth, HIGH, n, add)
         r += len(HIGH)
+        until = depth * r // n_rows
+        for k in range(asked, until):
+            for v in range(0, len(n) * lanes(piece), lanes(piece)):
+                prefetch(following.array, following.at + k * following.row + v)
+        asked = until
     while r + len(FOUR) <= n_rows:
         o, a = View(out.array, out.at + r * out.row, out.row), left.at + r * left.row
         tile(o, Matrix(left.array, a, left.row, left.column), right, depth, FOUR, n, add)
@@ -120,13 +128,15 @@ def _add_piece(out, layer, code, left, first, depth, n_rows, piece):
     """Add the products of the inputs `first` to ``first + depth`` to the sums; after the last, finish the layer."""
     one, h = lanes(out.array), 0
     while h < layer.n_units:
-        o = View(out.array, out.at + h, out.row)
+        o, is_last = View(out.array, out.at + h, out.row), h + MOST_VECTORS * one >= layer.n_units
+        at = (first + depth) * layer.n_units if is_last else first * layer.n_units + h + MOST_VECTORS * one
+        following = View(layer.weight, at, layer.n_units)
         if MOST_VECTORS == 2 and layer.n_units - h > one:
             _copy_weights(layer, first, depth, h, piece, TWO)
-            _multiply(o, left, piece, depth, n_rows, first > 0, TWO)
+            _multiply(o, left, piece, depth, n_rows, first > 0, following, TWO)
         else:
             _copy_weights(layer, first, depth, h, piece, ONE)
-            _multiply(o, left, piece, depth, n_rows, first > 0, ONE)
+            _multiply(o, left, piece, depth, n_rows, first > 0, following, ONE)
         if first + depth == layer.n_inputs:
             for v in range(h, min(h + MOST_VECTORS * one, layer.n_units), one):
                 _finish(out, layer, code, n_rows, v)
