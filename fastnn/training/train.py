@@ -145,7 +145,8 @@ def train(
     check_config(network, config, len(rows))
     _check_stopping(network, config, held_out)
     digests = lru_cache(lambda: data_digests(data, checked.sample_weight, validation))
-    job = Job(network, checked, rows, config, get_backend(config.backend), None)
+    shape = data.image_shape
+    job = Job(network, checked, rows, config, get_backend(config.backend), None, image_shape=shape)
     if isinstance(resume, TrainerState):
         job = job._replace(state=resume, first=resume.epochs)
     elif begun is not None:
