@@ -156,7 +156,7 @@ def train(
     loop = lbfgs if isinstance(config.update_rule, LBFGS) else mini_batch
     loop.check(job)
     if checkpoint is not None and loop is lbfgs:
-        raise SettingsError("checkpoint is given with L-BFGS, expected None: SciPy keeps the state of its search")
+        raise SettingsError("checkpoint is given with L-BFGS, expected None: the state of its search is not kept")
     job, search = _choose_rate(job)
 
     callbacks = [*callbacks, *([Progress()] if verbose else [])]
