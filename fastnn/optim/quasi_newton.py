@@ -19,6 +19,8 @@ PAIRS, MAX_STEPS, SMALLEST_DECREASE = 10, 20, 2.220446049250313e-09
 _EPSILON = float(np.finfo(np.float64).eps)
 # The number of elements of a vector that are processed at a time: with those of all pairs, about a megabyte.
 _PART = 8192
+# With fewer variables than this, the time for products is small, and all of them are computed in float64.
+_MANY = 2**17
 
 # A function of a vector that writes the gradient into the second argument and returns the value.
 Function = Callable[[np.ndarray, np.ndarray], float]
@@ -50,8 +52,8 @@ class InverseHessian:
     representation of [1]_, theorem 2.2. The products of a pair with the others are differences of such products, so
     they need no other pass over the pairs.
 
-    Memory limits the speed for large networks. So vectors are processed in parts that stay in the cache, and pairs are
-    stored in the dtype of the gradients, though all products are computed in float64.
+    Vectors are processed in parts that stay in the cache. If there are many variables, the products within a part are
+    computed in the precision of the gradients, which have no more digits; those of all parts are added in float64.
 
     Parameters
     ----------
@@ -72,7 +74,8 @@ class InverseHessian:
 
     def __init__(self, size: int, dtype: np.typing.DTypeLike = np.float64) -> None:
         self.gradient = np.empty(size)
-        self._rows = np.empty((2 * PAIRS, size), dtype)  # rows 2 k and 2 k + 1: a step, the gradient's change along it
+        # Rows 2 k and 2 k + 1 are a step, and the change of the gradient along it.
+        self._rows = np.empty((2 * PAIRS, size), np.float64 if size < _MANY else dtype)
         self._parts = [slice(start, min(start + _PART, size)) for start in range(0, size, _PART)]
         self.forget()
 
@@ -85,10 +88,6 @@ class InverseHessian:
         self._changes = np.empty((0, 0))  # the products of the changes with each other
         self._products = np.empty(0)  # the product of each row with the gradient
 
-    def _rows_of(self, part: slice) -> np.ndarray:
-        """Return a part of all pairs, (2 * n_pairs, elements), in float64."""
-        return self._rows[: 2 * self.n_pairs, part].astype(np.float64, copy=False)
-
     def direction(self, out: np.ndarray) -> np.ndarray:
         """Write minus the product of the inverse Hessian and the gradient into `out`, (P,), and return it."""
         scale, steps = self._scale, self._steps
@@ -98,8 +97,9 @@ class InverseHessian:
         back = self._curvatures * along + scale * (self._changes @ along - self._products[steps + 1])
         factors = np.empty(2 * self.n_pairs)
         factors[steps], factors[steps + 1] = -(back @ self._inverse), scale * along
+        factors, rows = factors.astype(self._rows.dtype, copy=False), self._rows[: 2 * self.n_pairs]
         for part in self._parts:
-            np.subtract(factors @ self._rows_of(part), scale * self.gradient[part], out=out[part])
+            np.subtract(factors @ rows[:, part], scale * self.gradient[part], out=out[part])
         return out
 
     def move(self, step: float, direction: np.ndarray, gradient: np.ndarray, slopes: tuple[float, float]) -> None:
@@ -113,7 +113,7 @@ class InverseHessian:
         first = int(is_kept and self.n_pairs == PAIRS)  # the oldest pair is overwritten
         if is_kept:
             self.n_pairs, self._next = self.n_pairs + 1 - first, (self._next + 1) % PAIRS
-        self._products = np.zeros(2 * self.n_pairs)
+        self._products, rows = np.zeros(2 * self.n_pairs), self._rows[: 2 * self.n_pairs]
         for part in self._parts:
             after = gradient[part]
             if is_kept:
@@ -122,7 +122,7 @@ class InverseHessian:
                 self._rows[row + 1, part] = change
                 np.multiply(direction[part], step, out=self._rows[row, part])
             self.gradient[part] = after
-            self._products += self._rows_of(part) @ after
+            self._products += rows[:, part] @ after.astype(rows.dtype, copy=False)
         if is_kept:
             steps, changed = self._steps[first:], self._products[: len(before)] - before
             self._inverse = _bordered(self._inverse[first:, first:], changed[steps], curvature)
