@@ -27,20 +27,21 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastnn.backends import get_backend
-from fastnn.backends.arguments import check_inputs, check_sample_weight
+from fastnn.backends.arguments import are_finite, check_inputs, check_sample_weight
 from fastnn.backends.base import TrainerState
 from fastnn.backends.reference import activate
 from fastnn.checks import is_number, short
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
 from fastnn.estimators.arguments import check_labels_given, check_rows, check_weights_given
-from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks
+from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks, has_callbacks
 from fastnn.estimators.checkpoint import result_of_ended, saved_fit, without_force
 from fastnn.estimators.continuation import as_state, continue_fit, keep_first, take
 from fastnn.estimators.fit_watch import FitRules, FitWatch, WatchedSchedule, WatchState
 from fastnn.estimators.model_mixin import ModelFileMixin, initial_state
 from fastnn.estimators.one_fit import one_fit, reads_one_fit
 from fastnn.estimators.parameters import check_parameters, items
+from fastnn.estimators.plain_data import plain_rows
 from fastnn.estimators.row_order import ScikitOrder
 from fastnn.interruptible import LONG_WORK, interruptible
 from fastnn.memory import check_memory, check_training_memory
@@ -136,7 +137,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         watch = self._make_watch(watch_state, network, len(data), held_out, held_weight)
         config = self._config(watch, len(data), random_state, epochs=1 if incremental else self.max_iter)
         self.n_outputs_, self.n_layers_, self.out_activation_ = network.n_outputs, len(network.sizes), network.output
-        callbacks = [FitTasks(self, *arguments, sample_weight)] if tasks else []
+        callbacks = [FitTasks(self, *arguments, sample_weight)] if tasks and has_callbacks(self) else []
         try:
             weight = check_sample_weight(total_weight, len(data), network.dtype)
             result = None if begun is None else result_of_ended(begun, network, data, weight, held_out, watch, config)
@@ -395,6 +396,9 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         after the cast, because the cast can make a large float64 infinite. A network that standardises its inputs does
         so in float64, so float64 inputs stay as they are for it.
         """
+        plain = None if isinstance(y, str) else self._plain_data(X, y, reset)
+        if plain is not None:
+            return plain, y
         check_rows(X, f"X{source}")
         if not isinstance(y, str):
             y = check_labels_given(y, f"y{source}", numeric=self._numeric_targets)
@@ -416,6 +420,22 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                 return self._validated(X, y, accept_sparse="csr", dtype=dtypes, reset=reset, **options)
         except OverflowError as error:  # a Python integer beyond the range of float64
             raise ValueError(f"Input X contains a value too large for {dtype}") from error
+
+    def _plain_data(self, X: Any, y: Any, reset: bool) -> np.ndarray | None:
+        """Return X as scikit-learn's checks of X and y would, and set what they set; None if they are necessary."""
+        if type(X) is not np.ndarray or X.ndim != 2 or self.standardize:
+            return None
+        if not reset and ("feature_names_in_" in vars(self) or self.n_features_in_ != X.shape[1]):
+            return None
+        if type(y) is not np.ndarray or y.shape != (len(X),):
+            return None
+        if y.dtype not in (np.float32, np.float64) if self._numeric_targets else y.dtype.kind not in "iub":
+            return None
+        rows = plain_rows(X, X.shape[1], self._dtype) if are_finite(y, y.dtype) else None
+        if rows is not None and reset:
+            self.__dict__.pop("feature_names_in_", None)
+            self.n_features_in_ = X.shape[1]
+        return rows
 
     def _validated(self, X: Any, y: Any, **options: Any) -> Any:
         """Return the result of scikit-learn's `validate_data`. Large data are checked so that Ctrl-C interrupts it."""

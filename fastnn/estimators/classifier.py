@@ -16,7 +16,7 @@ from fastnn.estimators.arguments import check_labels_given, check_scored
 from fastnn.estimators.base import BaseMLP, if_epochs, joined_validation
 from fastnn.estimators.callbacks import with_callbacks
 from fastnn.estimators.one_fit import reads_one_fit
-from fastnn.estimators.plain_data import plain_labels
+from fastnn.estimators.plain_data import is_plain_labels, plain_labels
 from fastnn.interruptible import PER_SORT, interruptible
 from fastnn.models.model import Model, class_probabilities, decide
 from fastnn.network import LOSSES
@@ -343,6 +343,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Sets `classes_` unless a previous fit or call has set them.
         """
         keep_classes = warm or (incremental and hasattr(self, "classes_"))
+        if is_plain_labels(y):
+            return self._encode_labels(y, keep_classes, warm, incremental)
         if type_of_target(y, input_name="y", raise_unknown=True) == "multilabel-indicator":
             indicators = y.toarray() if is_sparse(y) else np.asarray(y)
             if not keep_classes:
@@ -358,6 +360,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             y = column_or_1d(y, warn=True)
         if y.ndim != 1:
             raise ValueError(f"y has shape {y.shape}, expected (N,): multiclass-multioutput targets are not supported")
+        return self._encode_labels(y, keep_classes, warm, incremental)
+
+    def _encode_labels(self, y: np.ndarray, keep_classes: bool, warm: bool, incremental: bool) -> np.ndarray:
+        """Do the work of `_encode` for labels (N,)."""
         try:
             labels = interruptible(np.unique, y, work=PER_SORT * len(y))
             known = self.classes_ if keep_classes else labels
