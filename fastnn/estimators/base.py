@@ -294,8 +294,12 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes)),
             self._dtype.itemsize,
         )
-        named = f"hidden_layer_sizes is {short(self.hidden_layer_sizes)}: {n_parameters:,} parameters"
-        check_training_memory(n_parameters, itemsize, self._optimizer().state_bytes(itemsize), named)
+        check_training_memory(
+            n_parameters,
+            itemsize,
+            self._optimizer().state_bytes(itemsize),
+            lambda: f"hidden_layer_sizes is {short(self.hidden_layer_sizes)}: {n_parameters:,} parameters",
+        )
 
     def _previous_network(self, targets: np.ndarray) -> Network:
         """Return the current network with the current parameters; raise ValueError if it does not match the targets."""
@@ -614,8 +618,11 @@ def column_levels(X: Any) -> np.ndarray | None:
     if is_sparse(X):
         return None
     rows = X[:: max(1, len(X) // ROWS_FOR_LEVELS)]
+    rows = np.sort(rows.astype(np.float32) if rows.dtype == np.uint8 else rows, axis=0)  # bytes sort slowly
+    n_rows = len(rows)
     with np.errstate(over="ignore"):  # levels beyond float32 are those of no image
-        return np.stack([rows.min(axis=0), np.median(rows, axis=0), rows.max(axis=0)]).astype(np.float32)
+        median = rows[(n_rows - 1) // 2 : n_rows // 2 + 1].mean(axis=0)
+        return np.stack([rows[0], median, rows[-1]]).astype(np.float32)
 
 
 def joined_validation(

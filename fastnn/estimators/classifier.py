@@ -372,7 +372,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             raise ValueError(
                 "y mixes labels of types that cannot be sorted, expected for example only strings"
             ) from error
-        unseen = np.setdiff1d(labels, known)
+        unseen = () if known is labels else np.setdiff1d(labels, known)
         if len(unseen):
             raise ValueError(f"y has the new classes {unseen.tolist()}, expected only {known.tolist()}")
         if warm and self.warm_start and not incremental and len(labels) < len(known):

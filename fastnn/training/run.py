@@ -53,7 +53,9 @@ class Run:
         self._history = history = self._begun.history
         self._loss, self._best_epoch = self._begun.loss, self._begun.best_epoch
         self._kept = Snapshot.of(self._begun.network)
-        self._best: EpochRecord | None = next((each for each in history if each.epoch == self._best_epoch), None)
+        self._best: EpochRecord | None = None
+        if begun is not None:
+            self._best = next((each for each in history if each.epoch == self._best_epoch), None)
         self._current = Snapshot.of(job.network)
         self._last: Position | None = None
         parts = [*callbacks, job.config.shuffle]
