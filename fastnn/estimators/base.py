@@ -26,7 +26,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fastnn.backends.arguments import check_sample_weight
+from fastnn.backends.arguments import are_finite, check_sample_weight
 from fastnn.backends.base import TrainerState
 from fastnn.backends.choice import CHOOSER, continued_backend, expected_epochs_of_fit
 from fastnn.checks import is_number, short
@@ -34,7 +34,7 @@ from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DivergenceError
 from fastnn.estimators.arguments import check_labels_given, check_rows, check_weights_given
-from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks
+from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks, has_callbacks
 from fastnn.estimators.checkpoint import in_words_of_fit, result_of_ended, saved_fit
 from fastnn.estimators.coefficients import CoefficientsMixin
 from fastnn.estimators.continuation import as_state, continue_fit, keep_first, take
@@ -42,6 +42,7 @@ from fastnn.estimators.fit_watch import FitRules, FitWatch, WatchedSchedule, Wat
 from fastnn.estimators.model_mixin import ModelFileMixin, initial_state
 from fastnn.estimators.one_fit import one_fit, reads_one_fit
 from fastnn.estimators.parameters import check_parameters, items
+from fastnn.estimators.plain_data import plain_rows
 from fastnn.estimators.reported_loss import ReportedLoss
 from fastnn.estimators.row_order import ScikitOrder
 from fastnn.interruptible import LONG_WORK, interruptible
@@ -149,7 +150,7 @@ class BaseMLP(
         if warm:  # what goes on stays on its backend
             config = config.replace(backend=continued_backend(self.backend, getattr(self, "backend_", None)))
         self.n_outputs_, self.n_layers_, self.out_activation_ = network.n_outputs, len(network.sizes), network.output
-        callbacks = [FitTasks(self, *arguments, sample_weight)] if tasks else []
+        callbacks = [FitTasks(self, *arguments, sample_weight)] if tasks and has_callbacks(self) else []
         try:
             weight = check_sample_weight(total_weight, len(data), network.dtype)
             result = None if begun is None else result_of_ended(begun, network, data, weight, held_out, watch, config)
@@ -311,8 +312,12 @@ class BaseMLP(
             sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes)),
             self._dtype.itemsize,
         )
-        named = f"hidden_layer_sizes is {short(self.hidden_layer_sizes)}: {n_parameters:,} parameters"
-        check_training_memory(n_parameters, itemsize, self._optimizer().state_bytes(itemsize), named)
+        check_training_memory(
+            n_parameters,
+            itemsize,
+            self._optimizer().state_bytes(itemsize),
+            lambda: f"hidden_layer_sizes is {short(self.hidden_layer_sizes)}: {n_parameters:,} parameters",
+        )
 
     def _previous_network(self, targets: np.ndarray) -> Network:
         """Return the current network with the current parameters; raise ValueError if it does not match the targets."""
@@ -430,6 +435,9 @@ class BaseMLP(
         after the cast, because the cast can make a large float64 infinite. A network that standardises its inputs does
         so in float64, so float64 inputs stay as they are for it.
         """
+        plain = None if isinstance(y, str) else self._plain_data(X, y, reset)
+        if plain is not None:
+            return plain, y
         check_rows(X, f"X{source}")
         if not isinstance(y, str):
             y = check_labels_given(y, f"y{source}", numeric=self._numeric_targets)
@@ -451,6 +459,22 @@ class BaseMLP(
                 return self._validated(X, y, accept_sparse="csr", dtype=dtypes, reset=reset, **options)
         except OverflowError as error:  # a Python integer beyond the range of float64
             raise ValueError(f"Input X contains a value too large for {dtype}") from error
+
+    def _plain_data(self, X: Any, y: Any, reset: bool) -> np.ndarray | None:
+        """Return X as scikit-learn's checks of X and y would, and set what they set; None if they are necessary."""
+        if type(X) is not np.ndarray or X.ndim != 2 or self.standardize:
+            return None
+        if not reset and ("feature_names_in_" in vars(self) or self.n_features_in_ != X.shape[1]):
+            return None
+        if type(y) is not np.ndarray or y.shape != (len(X),):
+            return None
+        if y.dtype not in (np.float32, np.float64) if self._numeric_targets else y.dtype.kind not in "iub":
+            return None
+        rows = plain_rows(X, X.shape[1], self._dtype) if are_finite(y, y.dtype) else None
+        if rows is not None and reset:
+            self.__dict__.pop("feature_names_in_", None)
+            self.n_features_in_ = X.shape[1]
+        return rows
 
     def _validated(self, X: Any, y: Any, **options: Any) -> Any:
         """Return the result of scikit-learn's `validate_data`. Large data are checked so that Ctrl-C interrupts it."""
@@ -636,8 +660,11 @@ def column_levels(X: Any) -> np.ndarray | None:
     if is_sparse(X):
         return None
     rows = X[:: max(1, len(X) // ROWS_FOR_LEVELS)]
+    rows = np.sort(rows.astype(np.float32) if rows.dtype == np.uint8 else rows, axis=0)  # bytes sort slowly
+    n_rows = len(rows)
     with np.errstate(over="ignore"):  # levels beyond float32 are those of no image
-        return np.stack([rows.min(axis=0), np.median(rows, axis=0), rows.max(axis=0)]).astype(np.float32)
+        median = rows[(n_rows - 1) // 2 : n_rows // 2 + 1].mean(axis=0)
+        return np.stack([rows[0], median, rows[-1]]).astype(np.float32)
 
 
 def joined_validation(

@@ -26,7 +26,7 @@ from fastnn.checks import is_integer
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import SettingsError
 from fastnn.estimators.fit_watch import WatchedSchedule
-from fastnn.estimators.parameters import parameter_names
+from fastnn.estimators.parameters import parameter_defaults
 from fastnn.estimators.plain_data import plain_rows
 from fastnn.estimators.row_order import ScikitOrder
 from fastnn.evaluation.evaluate import check_fit
@@ -100,7 +100,7 @@ class _Parameter(NamedTuple):
 def fixed_parameters(estimator: Any) -> tuple[_Parameter, ...] | None:
     """Return the parameters of an estimator to compare with later ones; None if one of them may change in place."""
     found = []
-    for name in parameter_names(type(estimator)):
+    for name in parameter_defaults(type(estimator)):
         value = getattr(estimator, name)
         if isinstance(value, (list, tuple, np.ndarray)) and np.ndim(value) == 1:
             value = tuple(value)
