@@ -14,7 +14,6 @@ import numpy as np
 from numba import carray, types
 from numba.extending import intrinsic
 
-from fastnn.kernels.inputs.csr import Csr
 from fastnn.kernels.inputs.packed import Packed, add_sparse_product, load_weights, pack
 from fastnn.kernels.jit import always_inline, inlined, kernel, never_inline
 from fastnn.kernels.layout import GROUP, View, by_vectors
@@ -30,26 +29,28 @@ from fastnn.kernels.vector.simd import (
     VECTOR,
     lanes,
     load,
+    vadd,
+    vdiv,
     vload,
     vload_as,
+    vload_part,
     vscale_add,
     vsplat,
     vstore,
     vsub,
+    vsum,
     vzero,
 )
 
 # The columns of a table with one row per layer: the number of inputs and units of the layer, the addresses of its
-# weight and bias, and the code of its activation. If the inputs are lists, the first row also has the addresses of a
-# `csr.Csr`'s indptr (int64) and indices (uint32); otherwise these columns are 0. Passing these arrays as arguments
-# would cost every call more than a microsecond.
-FAN_IN, FAN_OUT, WEIGHT, BIAS, ACTIVATION, INDPTR, INDICES, N_COLUMNS = range(8)
+# weight and bias, the code of its activation, and whether its inputs are the outputs of another layer although it is
+# the first. Passing arrays as arguments would cost every call more than a microsecond.
+FAN_IN, FAN_OUT, WEIGHT, BIAS, ACTIVATION, KEEPS_ZEROS, N_COLUMNS = range(7)
 # A thread predicts ROWS rows at a time, so that weights which do not fit the second-level cache are fetched once for
 # all of them. Bytes are packed if there are MANY rows or more. Floats never are: packed floats would come from the
 # second-level cache, as weights do.
 ROWS, MANY = GROUP, 256
 _WORD, _ONE_BIT, _ALL = 64, np.uint64(1), ~np.uint64(0)
-_BITS = np.uint32(_WORD)  # unsigned, as indices are: signed ones would be tested for negative values
 
 
 class Buffers(NamedTuple):
@@ -117,30 +118,6 @@ def gather_inputs(images, start, n_rows, buffers):
                 bits |= _ONE_BIT << np.uint64(i % _WORD)
         if n_inputs % _WORD:
             buffers.nonzero_masks[masks + whole] = bits
-
-
-@inlined
-def gather_lists(csr, start, n_rows, buffers):
-    """`gather_inputs` for samples that are already lists.
-
-    In each row of inputs, only those that are nonzero in this row or in the other row of its pair are written. No
-    others are read. So the cost grows with the number of entries, not of inputs, except for clearing the masks.
-
-    csr: the whole data set
-    """
-    never_inline()
-    real, width, n_words = buffers.numbers.dtype.type, buffers.width, buffers.n_words
-    for s in range(n_rows):
-        row = buffers.numbers[buffers.inp + s * width : buffers.inp + (s + 1) * width]
-        used = buffers.nonzero_masks[s * n_words : (s + 1) * n_words]
-        neighbour = start + min(s ^ 1, n_rows - 1)
-        for k in range(csr.indptr[neighbour], csr.indptr[neighbour + 1]):
-            row[csr.indices[k]] = 0
-        used[:] = 0
-        for k in range(csr.indptr[start + s], csr.indptr[start + s + 1]):
-            i = csr.indices[k]
-            row[i] = real(csr.data[k])
-            used[i // _BITS] |= _ONE_BIT << np.uint64(i % _BITS)
 
 
 @inlined
@@ -233,18 +210,19 @@ def activate_rows(activation, buffers, n_rows, n_units):
 
 
 @inlined
-def run_layer(k, code, layer, buffers, n_rows, packed, is_packed):
+def run_layer(k, code, layer, buffers, n_rows, packed, is_packed, keeps_zeros):
     """Compute the outputs of layer number `k`. Inputs and outputs change places from layer to layer.
 
     code: the activation code
     packed: the inputs if `is_packed` is true, otherwise not used
+    keeps_zeros: whether inputs of 0 count too, because they are outputs of another layer
     """
     always_inline()
     if k % 2:
         buffers = Buffers(
             buffers.numbers, buffers.out, buffers.inp, buffers.width, buffers.nonzero_masks, buffers.n_words
         )
-    if k > 0:
+    if keeps_zeros:
         use_all(layer.n_inputs, n_rows, buffers)
     if is_packed:
         packed_layer(buffers, n_rows, layer, packed)
@@ -257,16 +235,16 @@ def run_layer(k, code, layer, buffers, n_rows, packed, is_packed):
 @inlined
 def softmax_in_place(values, at, n_classes):
     """Softmax of the `n_classes` numbers from `at` on, in place; the rest of their last vector is overwritten."""
-    top = values[at]
+    top, n = values[at], lanes(values)
     for c in range(1, n_classes):
         top = max(top, values[at + c])
-    for c in range(0, n_classes, lanes(values)):
+    total = vzero(values, ONE)  # a vector: in a loop over numbers, LLVM would choose the order of the sum
+    for c in range(0, n_classes, n):
         vstore(values, at + c, vexp(vsub(vload(values, at + c, ONE), vsplat(top, ONE))))
-    total = values.dtype.type(0)
-    for c in range(n_classes):
-        total += values[at + c]
-    for c in range(n_classes):
-        values[at + c] /= total
+        total = vadd(total, vload_part(values, at + c, n_classes - c, ONE))
+    all_lanes = vsplat(vsum(total), ONE)
+    for c in range(0, n_classes, n):
+        vstore(values, at + c, vdiv(vload(values, at + c, ONE), all_lanes))
 
 
 @kernel
@@ -275,7 +253,7 @@ def predict(table, scale, images, output, barrier, out):
 
     table: (L, N_COLUMNS) int64, the addresses of a network's arrays, which are C-contiguous and have the dtype of `out`
     scale: the scale of the inputs
-    images: (N, D), or (1, entries), the values of the lists, if the table has the addresses of lists
+    images: (N, D)
     output: SOFTMAX_OUTPUT or LOGISTIC_OUTPUT for probabilities, IDENTITY_OUTPUT for logits
     barrier: a new one for each prediction, shared by its threads. Its count is the number of requests for rows so far;
         its stop flag ends the prediction early
@@ -289,8 +267,7 @@ def predict(table, scale, images, output, barrier, out):
     """
     n_layers, real, n_all = len(table), out.dtype.type, len(out)
     n_inputs, n_classes, most = table[0, FAN_IN], table[n_layers - 1, FAN_OUT], table[0, FAN_OUT]
-    lists = table[0, INDPTR] != 0
-    packs = images.itemsize == 1 and not lists and n_all >= MANY
+    packs = images.itemsize == 1 and n_all >= MANY
     for layer in range(1, n_layers):
         most = max(most, table[layer, FAN_OUT])
     if not packs:
@@ -316,10 +293,6 @@ def predict(table, scale, images, output, barrier, out):
             for s in range(n_rows):
                 chosen[s] = start + s
             pack(Member(np.int64(0), np.int64(1), barrier), images, chosen[:n_rows], packed, offsets)
-        elif lists:
-            indptr = carray(_pointer(table[0, INDPTR], table), n_all + 1)
-            indices = carray(_pointer(table[0, INDICES], np.uint32), images.size)
-            gather_lists(Csr(indptr, indices, images.reshape(-1)), start, n_rows, buffers)
         else:
             gather_inputs(images, start, n_rows, buffers)
         for k in range(n_layers):
@@ -328,7 +301,7 @@ def predict(table, scale, images, output, barrier, out):
             bias = carray(_pointer(table[k, BIAS], out), n_units)
             layer = Layer(weight, bias, real(scale) if k == 0 else real(1), fan_in, n_units)
             code = LOGISTIC if k + 1 == n_layers and is_logistic(output) else table[k, ACTIVATION]
-            run_layer(k, code, layer, buffers, n_rows, packed, k == 0 and packs)
+            run_layer(k, code, layer, buffers, n_rows, packed, k == 0 and packs, k > 0 or table[k, KEEPS_ZEROS])
         for s in range(n_rows):
             row = (s + rows * (n_layers % 2)) * width
             if is_softmax(output):

@@ -9,8 +9,10 @@ from fastnn.backends import layerwise
 from fastnn.backends.arguments import check_inputs
 from fastnn.backends.compiled import operations
 from fastnn.backends.compiled.fused import covers
-from fastnn.backends.compiled.layout import checked_arrays, hold, in_kernel_dtype, readonly_view, to_csr
+from fastnn.backends.compiled.layout import checked_arrays, hold, in_kernel_dtype, readonly_view
+from fastnn.backends.compiled.predict_csr import predict_csr
 from fastnn.backends.threads import resolve_threads
+from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
 from fastnn.interruptible import interruptible
 from fastnn.kernels import team
@@ -48,20 +50,16 @@ def predict_proba(network: Network, inp: np.ndarray, threads: int | None = None)
 
 
 def _predict(network: Network, table: "_Table", inp: np.ndarray, threads: int | None, output: int) -> np.ndarray:
+    if type(inp) is not np.ndarray and is_sparse(inp):
+        return predict_csr(network, table, inp, threads, output)
     inp, layers = check_inputs(network, inp), table.layers
-    if isinstance(inp, np.ndarray):
-        if inp.dtype is not table.dtype and inp.dtype is not _UINT8:
-            inp = interruptible(in_kernel_dtype, inp, table.dtype, work=2 * inp.size)
-        images = values = readonly_view(inp)
-        n_rows, n_inputs = images.shape
-    else:
-        csr = interruptible(to_csr, inp, table.dtype, np.uint32, work=2 * inp.nnz)
-        layers, (n_rows, n_inputs) = layers.copy(), inp.shape
-        layers[0, predict_kernels.INDPTR :] = csr.indptr.ctypes.data, csr.indices.ctypes.data  # `csr` keeps them alive
-        images, layers, values = csr.data.reshape(1, -1), readonly_view(layers), csr.data
+    if inp.dtype is not table.dtype and inp.dtype is not _UINT8:
+        inp = interruptible(in_kernel_dtype, inp, table.dtype, work=2 * inp.size)
+    images = readonly_view(inp)
+    n_rows, n_inputs = images.shape
     if n_inputs != table.n_inputs:
         raise DataError(f"inputs have {n_inputs} columns, expected {table.n_inputs} as the first weight has rows")
-    held = hold(values)
+    held = hold(images)
     out = np.empty((n_rows, table.n_outputs), table.dtype)
     scale = float(network.input_scale)
 
@@ -125,7 +123,7 @@ def _table(network: Network) -> _Table | None:
 def _new_table(network: Network) -> _Table:
     weights, biases = checked_arrays(network)
     rows = [
-        (*weight.shape, weight.ctypes.data, bias.ctypes.data, ACTIVATION_CODES[layer.activation], 0, 0)
+        (*weight.shape, weight.ctypes.data, bias.ctypes.data, ACTIVATION_CODES[layer.activation], 0)
         for weight, bias, layer in zip(weights, biases, network.layers, strict=True)
     ]
     views, arrays = (*weights, *biases), (*network.weights, *network.biases)
