@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from fastnn import interruptible
 from fastnn.backends import compiled, reference
 from fastnn.backends.compiled import predict_csr
 from fastnn.errors import DataError
@@ -127,3 +128,15 @@ def test_the_kernel_itself_refuses_what_does_not_fit(indptr, indices, n_units):
     layer = _readonly(np.ones((5, n_units), np.float32)), _readonly(np.ones(n_units, np.float32)), np.float32(1)
     out = np.zeros((1, n_units), np.float32)
     assert not predict_first_layer(csr, 0, layer, (0, 2), team.new_barrier(), out)
+
+
+def test_the_reference_starts_no_thread_for_few_entries(monkeypatch):
+    """Ctrl-C is answered by a thread in long work only, and inputs without entries are no work."""
+    started, network = [], Network.initialize((30_000, 20, 5))
+    monkeypatch.setattr(interruptible, "_start", lambda thread: started.append(thread) or thread.start() is None)
+    matrix = _matrix(np.random.default_rng(5), 200, 30_000, 80)
+    expected = reference.predict_logits(network, matrix.toarray())
+    assert started
+    started.clear()
+    np.testing.assert_allclose(reference.predict_logits(network, matrix), expected, rtol=1e-4, atol=1e-5)
+    assert not started
