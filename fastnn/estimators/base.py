@@ -45,6 +45,7 @@ from fastnn.estimators.parameters import check_parameters, items
 from fastnn.estimators.plain_data import plain_rows
 from fastnn.estimators.reported_loss import ReportedLoss
 from fastnn.estimators.row_order import ScikitOrder
+from fastnn.estimators.rows import rows_to_predict
 from fastnn.interruptible import LONG_WORK, interruptible
 from fastnn.memory import check_memory, check_training_memory
 from fastnn.models.hidden import hidden_outputs, hidden_size
@@ -59,8 +60,6 @@ from fastnn.training.train import EpochEnd, TrainingInterrupted, TrainingResult,
 if TYPE_CHECKING:
     import pandas
 
-# Larger arrays of inputs are checked by scikit-learn: that takes only a small part of the time of their prediction.
-MAX_PLAIN_SIZE = 2**16
 # The attributes that a fit sets, besides those whose name ends with an underscore.
 PRIVATE_FITTED = ("_watch_state", "_history", "_state", "_levels")
 # About how many times a check or a statistic reads or writes a value.
@@ -496,33 +495,6 @@ class BaseMLP(
             expected = f"{height} * {width} = {height * width}"
             raise ValueError(f"X has {self.n_features_in_} features, expected {expected} for image_shape")
 
-    def _plain_rows(self, X: Any) -> np.ndarray | None:
-        """Return `X` as `_check_data` would, within microseconds; None if scikit-learn's checks are necessary.
-
-        Those checks take a hundred times as long as the prediction of one row. They find nothing in a small array of
-        finite numbers with the right shape. Everything else is left to them, and so are all errors and warnings.
-        """
-        fitted = self.__dict__
-        if (
-            type(X) is not np.ndarray
-            or X.ndim != 2
-            or not 0 < X.size <= MAX_PLAIN_SIZE
-            or X.shape[1] != fitted.get("n_features_in_")
-            or "feature_names_in_" in fitted
-            or "network_" not in fitted
-            or not X.flags.c_contiguous
-        ):
-            return None
-        if X.dtype == np.uint8:
-            return X
-        dtype = self.network_.dtype
-        if X.dtype not in (np.float32, np.float64):
-            return None
-        if X.dtype != dtype and self.network_.standardization is None:
-            with np.errstate(over="ignore"):  # the next check finds what became infinite
-                X = X.astype(dtype)
-        return X if np.isfinite(X).all() else None
-
     def _check_validation(self, validation_data: Any, training: Any) -> tuple[Dataset | None, np.ndarray | None]:
         """Return the user's validation data, checked like the inputs for training, and their sample weights."""
         if validation_data is None:
@@ -561,7 +533,7 @@ class BaseMLP(
     # --- Prediction ------------------------------------------------------------------------------------------------
     def _outputs(self, X: Any) -> np.ndarray:
         """Return the network's outputs, probabilities or numbers, (N, C)."""
-        rows = self._plain_rows(X)
+        rows = rows_to_predict(self, X)
         if rows is None:
             check_is_fitted(self, "network_")
             rows = self._check_data(X, reset=False)
