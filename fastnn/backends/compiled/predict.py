@@ -103,21 +103,11 @@ def _predict_at_once(network: Network, table: "_Table", inp: Any, threads: int |
             resolve_threads(threads)
         work(team.new_barrier())
     else:
-<<<<<<< HEAD
-
-        def work(member: team.Member) -> None:
-            predict_kernels.predict(layers, scale, images, output, member.barrier, out)
-
         n_threads = min(resolve_threads(threads), -(-n_rows // predict_kernels.ROWS))
         if n_threads > 1:
             layers = _shared(layers, n_rows, n_threads)
-        team.run_team(work, n_threads)
+        team.run_team(lambda member: work(member.barrier), n_threads)
     del held, values  # until here, the memory of the inputs could not move
-=======
-        size = min(resolve_threads(threads), -(-n_rows // predict_kernels.ROWS))
-        team.run_team(lambda member: work(member.barrier), size)
-    del held  # until here, the memory of the inputs could not move
->>>>>>> main
     return out
 
 
