@@ -22,6 +22,14 @@ from fastnn.backends.compiled.layout import (
     unpack,
 )
 from fastnn.backends.compiled.work import WorkShape, work_by_rows, work_by_units
+from fastnn.backends.compiled.strided import (
+    AT_ONCE,
+    NOT_STRIDED,
+    can_be_strided,
+    count_nonzero,
+    needs_no_strides,
+    strided,
+)
 from fastnn.backends.threads import TeamSize, resolve_threads
 from fastnn.datasets.sparse import is_sparse
 from fastnn.interruptible import interruptible
@@ -135,15 +143,24 @@ class Trainer:
         self._n_samples = inputs.shape[0]
         matrix = inputs if is_sparse(inputs) else None
         images = inputs if matrix is None else np.empty((0, network.n_inputs), inputs.dtype)
+        source = NOT_STRIDED
+        self._sparse = matrix is not None
+        if matrix is None and images.size > AT_ONCE and not needs_no_strides(images, network.dtype):
+            count = interruptible(count_nonzero, images, network.dtype, work=2 * images.size)
+            if can_be_strided(images) and count > SPARSE_BELOW * images.size:
+                source, images = strided(images, network.dtype)
         images = as_readonly(interruptible(in_kernel_dtype, images, network.dtype, work=2 * images.size))
-        self._held = hold(images if matrix is None else matrix.data)
+        # The kernels read strided inputs where they are, so these must stay there and must not be freed.
+        self._held: Any = (hold(images), hold(inputs if matrix is None else matrix.data), inputs)
         self._nonzero_inputs = NonzeroInputs(images, matrix, network.dtype)
-        self._sparse = matrix is not None or self._nonzero_inputs.count <= SPARSE_BELOW * images.size
+        if source is NOT_STRIDED and matrix is None:
+            self._sparse = self._nonzero_inputs.count <= SPARSE_BELOW * images.size
         self._data = block.Data(
             images=images,
             labels=as_readonly(targets if network.loss.uses_labels else np.empty(0, np.int64)),
             targets=as_readonly(np.empty((0, 0), network.dtype) if network.loss.uses_labels else targets),
             weights=as_readonly(np.empty(0, network.dtype) if sample_weight is None else sample_weight),
+            source=source,
         )
         self._form_of_rows: int | None = None  # the form of sparse inputs for threads that share rows
 
