@@ -21,7 +21,6 @@ from fastnn.backends.compiled.layout import (
     scratch_sizes,
     unpack,
 )
-from fastnn.backends.compiled.work import WorkShape, work_by_rows, work_by_units
 from fastnn.backends.compiled.strided import (
     AT_ONCE,
     NOT_STRIDED,
@@ -30,6 +29,7 @@ from fastnn.backends.compiled.strided import (
     needs_no_strides,
     strided,
 )
+from fastnn.backends.compiled.work import WorkShape, work_by_rows, work_by_units
 from fastnn.backends.threads import TeamSize, resolve_threads
 from fastnn.datasets.sparse import is_sparse
 from fastnn.interruptible import interruptible
