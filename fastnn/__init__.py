@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from fastnn.network import Network as Network
     from fastnn.network import Standardization as Standardization
     from fastnn.network import TargetScale as TargetScale
+    from fastnn.optim.augmentation import Augmentation as Augmentation
     from fastnn.optim.config import TrainingConfig as TrainingConfig
     from fastnn.optim.optimizers import LBFGS as LBFGS
     from fastnn.optim.optimizers import SGD as SGD
@@ -96,6 +97,7 @@ _PUBLIC_NAMES = {
     "files.onnx": ["export_onnx"],
     "models": ["Model"],
     "network": ["BatchNorm", "Dense", "Network", "Standardization", "TargetScale"],
+    "optim.augmentation": ["Augmentation"],
     "optim.config": ["TrainingConfig"],
     "optim.optimizers": ["LBFGS", "SGD", "Adam", "AdamW"],
     "optim.stopping": ["EarlyStopping"],

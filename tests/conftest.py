@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastnn.backends.choice import CHOOSER
 from fastnn.backends.compiled import fused, operations, predict
 from fastnn.backends.threads import TeamSize
 from fastnn.datasets import load_mnist
@@ -20,6 +21,11 @@ from tests.figures import PIXEL
 # child would then wait forever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# Tests run on kernels, however small their work is. Those of the choice have choosers and processes of their own.
+for dtype in (np.float32, np.float64):
+    CHOOSER.note_loaded(np.dtype(dtype))
 
 
 def pytest_addoption(parser):

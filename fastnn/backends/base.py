@@ -5,7 +5,7 @@ uint8, float32 or float64. Weights are float32 or float64, and results have the 
 check what they are given with the functions of `arguments.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -170,6 +170,22 @@ class Trainer(Protocol):
 
     def state(self) -> TrainerState:
         """Return a copy of the optimizer's current state."""
+        ...
+
+    def state_for_later(self) -> Callable[[], TrainerState]:
+        """Return a function that returns `state` as it is now."""
+        ...
+
+    def move_to(self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> None:
+        """Replace the network's weights and biases, whose shapes stay."""
+        ...
+
+    def replace_data(self, data: TrainingData) -> None:
+        """Train on other data from the next epoch on; the optimizer's state goes on."""
+        ...
+
+    def release_data(self) -> None:
+        """Let go of the data; `replace_data` comes before the next epoch."""
         ...
 
 

@@ -198,6 +198,10 @@ class Chooser:
             return 0.0 if self._loaded else LOAD_SECONDS
         return COMPILE_SECONDS[purpose]
 
+    def note_loaded(self, dtype: np.dtype) -> None:
+        """Note that the process has all kernels for networks of a dtype."""
+        self._loaded.update((purpose, np.dtype(dtype)) for purpose in COMPILE_SECONDS)
+
     def peek(self, name: str, work: Work, began: str = "") -> Choice:
         """Return the choice for some work, without making it."""
         if name != "auto":

@@ -5,7 +5,7 @@
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from itertools import accumulate, repeat
 from typing import Any, NamedTuple
@@ -337,6 +337,24 @@ class Trainer:
         """Return a copy of the optimizer's current state."""
         n, copies = len(self._network.weights), [[array.copy() for array in parts] for _, parts in self._slots]
         return TrainerState(tuple((slot[:n], slot[n:]) for slot in copies), self._step, self._epoch, self._sums)
+
+    def state_for_later(self) -> Callable[[], TrainerState]:
+        """Return a function that returns the current state of the optimizer."""
+        state = self.state()
+        return lambda: state
+
+    def move_to(self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> None:
+        """Replace the network's weights and biases."""
+        for parameter, array in zip(self._parameters, (*weights, *biases), strict=True):
+            parameter[...] = array
+
+    def replace_data(self, data: TrainingData) -> None:
+        """Train on other data from the next epoch on."""
+        self._data = data
+
+    def release_data(self) -> None:
+        """Let go of the data."""
+        self._data = self._data.take(np.empty(0, np.int64))
 
 
 def _in_one_vector(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:

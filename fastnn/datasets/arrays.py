@@ -21,7 +21,8 @@ _MAX_RANK = 4
 def as_images(values: Any, name: str) -> tuple[Any, tuple[int, int] | None, tuple[str, ...] | None]:
     """Return samples as numbers (N, D), with the image shape and the feature names if `values` has some.
 
-    Arrays of float32 and float64, and others that are C-contiguous, are not copied. Sparse matrices become CSR. Raises DataError for anything but numbers.
+    Arrays of float32 and float64, and others that are C-contiguous, are not copied. Sparse matrices become CSR.
+    Raises DataError for anything but numbers.
     """
     if is_sparse(values):
         if values.ndim != 2 or values.dtype.kind not in "buif":

@@ -10,7 +10,7 @@ import copy
 import inspect
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
@@ -26,7 +26,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fastnn.backends.arguments import check_sample_weight
+from fastnn.backends.arguments import are_finite, check_sample_weight
 from fastnn.backends.base import TrainerState
 from fastnn.backends.choice import CHOOSER, continued_backend, expected_epochs_of_fit
 from fastnn.checks import is_number, short
@@ -37,8 +37,9 @@ from fastnn.estimators.arguments import check_labels_given, check_rows, check_we
 from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks
 from fastnn.estimators.checkpoint import in_words_of_fit, result_of_ended, saved_fit
 from fastnn.estimators.coefficients import CoefficientsMixin
+from fastnn.estimators.continuation import as_state, continue_fit, keep_first, take
 from fastnn.estimators.fit_watch import FitRules, FitWatch, WatchedSchedule, WatchState
-from fastnn.estimators.model_mixin import INITIAL_STATE, ModelFileMixin
+from fastnn.estimators.model_mixin import ModelFileMixin, initial_state
 from fastnn.estimators.one_fit import one_fit, reads_one_fit
 from fastnn.estimators.parameters import check_parameters, items
 from fastnn.estimators.reported_loss import ReportedLoss
@@ -51,7 +52,7 @@ from fastnn.network.network import hidden_activations
 from fastnn.optim.config import TrainingConfig, as_plain
 from fastnn.optim.optimizers import LBFGS, SGD, Adam, Optimizer
 from fastnn.optim.schedules import Schedule, get_schedule
-from fastnn.training.history import History
+from fastnn.training.history import EpochRecord, History
 from fastnn.training.train import EpochEnd, TrainingInterrupted, TrainingResult, train
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ if TYPE_CHECKING:
 
 # Larger arrays of inputs are checked by scikit-learn: that takes only a small part of the time of their prediction.
 MAX_PLAIN_SIZE = 2**16
+# Larger arrays of float64 are not cast as a whole.
+MAX_CAST_SIZE = 2**18
 # The attributes that a fit sets, besides those whose name ends with an underscore.
 PRIVATE_FITTED = ("_watch_state", "_history", "_state", "_levels")
 # About how many times a check or a statistic reads or writes a value.
@@ -88,6 +91,7 @@ class BaseMLP(
     n_features_in_: int
     _watch_state: WatchState
     _history: History
+    _reported: History  # with the losses that scikit-learn reports; the same as `_history` unless they differ
     _state: TrainerState | None
 
     def _set_parameters(self, arguments: dict[str, Any]) -> None:
@@ -110,8 +114,11 @@ class BaseMLP(
 
         `tasks` enables scikit-learn's callbacks. The local `warm` says that training starts from the current weights.
         """
+        kept = take(self)
         warm = hasattr(self, "network_") and (self.warm_start or incremental)
         self._check_call(y, warm, incremental)
+        if incremental and kept is not None and continue_fit(self, kept, X, y, sample_weight):
+            return self
         arguments, begun = (X, y), saved_fit(checkpoint, warm)
         X, y = self._check_data(X, y, reset=not warm)
         self._check_image_shape()
@@ -121,10 +128,10 @@ class BaseMLP(
         random_state = check_random_state(self.random_state)
         if warm:
             network = self._previous_network(targets)
-            watch_state, history, state = self._watch_state, self._history, self._state
+            watch_state, history, state = self._watch_state, self._history, as_state(self._state)
         else:
             network = self._initialize(X, targets, random_state, incremental)
-            watch_state, history, state = INITIAL_STATE
+            watch_state, history, state = initial_state()
             self._levels = column_levels(X)
         held_out, held_weight = self._check_validation(validation_data, X)
         if self.early_stopping and held_out is None and self.solver != "lbfgs":
@@ -155,13 +162,15 @@ class BaseMLP(
                 )  # fmt: skip
         except TrainingInterrupted as interrupt:
             watch.catch_up(interrupt.result, watch_state)
-            self._store(interrupt.result, watch, history)
+            self._store_result(interrupt.result, watch, history)
             raise
         except DivergenceError as error:
             result = watch.kept(error)
             if result is None:
                 raise
-        self._store(result, watch, history)
+        self._store_result(result, watch, history)
+        if incremental:
+            keep_first(self, result)
         if result.stopped in ("epochs", "stalled", "diverged") and not incremental:
             self._warn_of_convergence(result)
         for callback in callbacks:
@@ -197,20 +206,57 @@ class BaseMLP(
             shuffle=ScikitOrder(n_samples, random_state) if self.shuffle else False,
         )
 
-    def _store(self, result: TrainingResult, watch: FitWatch, history: History) -> None:
-        """Set the fitted attributes and the state for later fits. `history` holds the epochs of the previous fits."""
-        network, self._state = result.network, result.state
+    def _store_result(self, result: TrainingResult, watch: FitWatch, past: History) -> None:
+        self._store(result.network, result.state, result.history, result.loss, result.backend, watch, past)
+
+    def _store(
+        self,
+        network: Network,
+        state: Any,
+        records: Sequence[EpochRecord],
+        loss: float,
+        backend: str,
+        watch: FitWatch,
+        past: History,
+    ) -> None:
+        """Set the fitted attributes and the state for later fits.
+
+        records: the epochs of this fit
+        loss: the last loss
+        backend: the name of the backend that computed
+        past: the epochs of the previous fits
+        """
         if watch.best is not None:
-            network, self._state = watch.best, None  # the optimizer state belongs to the last epoch, not to the best
-        self.network_, self._watch_state, state = network, watch.state, watch.state
-        records = [*history, *result.history]
-        self._history = History([replace(record, epoch=epoch) for epoch, record in enumerate(records, start=1)])
-        self.n_iter_, self.t_, self.backend_ = len(result.history), state.seen, result.backend
-        self.loss_curve_, self.loss_ = [*state.losses], watch.last_loss(result)
-        validated = bool(state.scores)
-        self.validation_scores_ = [*state.scores] if validated else None
-        self.best_validation_score_ = state.best_score if validated else None
-        self.best_loss_ = None if self.early_stopping and validated else state.best_loss
+            network, state = watch.best, None  # the optimizer state belongs to the last epoch, not to the best
+        self.network_, self._state, self._watch_state, self.backend_ = network, state, watch.state, backend
+        reported = self._reported if len(past) else past
+        self._history = past.continued(records)
+        if watch.reports_its_own_loss:
+            pairs = zip(records, watch.losses, strict=False)
+            self._reported = reported.continued(replace(record, loss=loss) for record, loss in pairs)
+        else:
+            self._reported = self._history
+        self.n_iter_, self.t_, self.loss_ = len(records), watch.state.seen, watch.last_loss(loss)
+        validated = bool(watch.state.scores)
+        self.best_validation_score_ = watch.state.best_score if validated else None
+        self.best_loss_ = None if self.early_stopping and validated else watch.state.best_loss
+
+    @property
+    def loss_curve_(self) -> list[float]:
+        """The loss of each epoch since the weights were drawn, as scikit-learn reports it."""
+        self._check_attribute("loss_curve_")
+        return self._reported.column("loss").tolist()
+
+    @property
+    def validation_scores_(self) -> list[float] | None:
+        """The validation score of each epoch since the weights were drawn; None without validation data."""
+        self._check_attribute("validation_scores_")
+        return [*self._watch_state.scores] or None
+
+    def _check_attribute(self, name: str) -> None:
+        """Raise AttributeError unless a fit has set the attributes."""
+        if "n_iter_" not in vars(self):
+            raise AttributeError(f"this {type(self).__name__} has no {name} before it is fitted")
 
     @contextmanager
     def _fitting(self) -> Iterator[None]:
@@ -384,7 +430,8 @@ class BaseMLP(
 
         uint8 stays uint8, other dtypes become the working dtype, and sparse matrices become CSR. Finiteness is checked
         after the cast, because the cast can make a large float64 infinite. A network that standardises its inputs does
-        so in float64, so float64 inputs stay as they are for it.
+        so in float64, so float64 inputs stay as they are for it. So do large arrays: a cast would copy all of them,
+        and backends cast them part by part. The check then tests whether the cast would make them infinite.
         """
         check_rows(X, f"X{source}")
         if not isinstance(y, str):
@@ -399,14 +446,21 @@ class BaseMLP(
         dtypes = [dtype, np.dtype(np.uint8)]
         if self.network_.standardization is not None if isinstance(y, str) else self.standardize:
             dtypes = [np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.uint8)]
+        elif getattr(X, "size", 0) > MAX_CAST_SIZE and not is_sparse(X):
+            dtypes = [*dtypes, np.dtype(np.float64)]
         options: dict[str, Any] = (
             {} if isinstance(y, str) else {"multi_output": True, "y_numeric": self._numeric_targets}
         )
         try:
             with np.errstate(over="ignore"):
-                return self._validated(X, y, accept_sparse="csr", dtype=dtypes, reset=reset, **options)
+                checked = self._validated(X, y, accept_sparse="csr", dtype=dtypes, reset=reset, **options)
         except OverflowError as error:  # a Python integer beyond the range of float64
             raise ValueError(f"Input X contains a value too large for {dtype}") from error
+        inputs = checked if isinstance(y, str) else checked[0]
+        is_cast_later = len(dtypes) > 2 and dtypes[0] == dtype and inputs.dtype.itemsize > dtype.itemsize
+        if is_cast_later and not interruptible(are_finite, inputs, dtype, work=_N_VALUE * inputs.size):
+            raise ValueError(f"Input X contains infinity or a value too large for {dtype!r}.")
+        return checked
 
     def _validated(self, X: Any, y: Any, **options: Any) -> Any:
         """Return the result of scikit-learn's `validate_data`. Large data are checked so that Ctrl-C interrupts it."""
@@ -481,6 +535,10 @@ class BaseMLP(
         if not weight.any():  # scikit-learn's checks look for the word zero
             raise ValueError("sample_weight is zero for every sample, expected at least one above zero")
         return check_sample_weight(weight, n_samples, dtype)
+
+    def _total_weight(self, sample_weight: Any, X: Any, targets: np.ndarray) -> np.ndarray | None:
+        """Return the weight of each sample, its class weight included; None if there are no weights."""
+        return _product(self._check_weights(sample_weight, X), self._class_weight(targets))
 
     def _class_weight(self, targets: np.ndarray) -> np.ndarray | None:
         """Return the class weight of each sample; None for regression."""

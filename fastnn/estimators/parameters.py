@@ -6,6 +6,7 @@ scikit-learn wants a constructor to store its arguments unchanged, so `fit` and 
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import lru_cache
 from numbers import Real
 from typing import Any
 
@@ -115,8 +116,15 @@ RULES = {
 }
 
 
+@lru_cache(maxsize=64)
+def parameter_names(kind: type[BaseEstimator]) -> tuple[str, ...]:
+    """Return the names of the parameters of a class of estimators: reading its signature takes long."""
+    return tuple(kind._get_param_names())
+
+
 def check_parameters(estimator: BaseEstimator) -> None:
     """Raise SettingsError if a parameter of `estimator` breaks its rule. The error names the parameter."""
-    for name, value in estimator.get_params(deep=False).items():
+    for name in parameter_names(type(estimator)):
+        value = getattr(estimator, name)
         if name in RULES and not RULES[name].accepts(value):
             raise SettingsError(f"{name} is {short(value)}, expected {RULES[name].expected}")

@@ -12,6 +12,7 @@ import numpy as np
 
 from fastnn.checks import MAX_THREADS, check_choice, check_integer, check_number, is_integer, short
 from fastnn.errors import SettingsError
+from fastnn.optim.augmentation import Augmentation, get_augmentation
 from fastnn.optim.clipping import clip_by_norm, clip_by_value
 from fastnn.optim.optimizers import LBFGS, OPTIMIZERS, SGD, Adam, AdamW, Optimizer, get_optimizer
 from fastnn.optim.schedules import SCHEDULES, Constant, Schedule, WarmUp, get_schedule
@@ -23,6 +24,7 @@ BACKENDS = ("auto", "numba", "numpy")
 # What L-BFGS needs, because it minimises one fixed function of all the data, and a usual number of iterations.
 _LBFGS_NEEDS: dict[str, Any] = {
     "batch_size": None, "schedule": "constant", "warm_up": 0, "dropout": 0.0, "clip_norm": None, "clip_value": None,
+    "augmentation": None,
 }  # fmt: skip
 _LBFGS_ITERATIONS = 200
 AUTO = "auto"  # the learning rate that stands for the result of a range test
@@ -74,6 +76,13 @@ OPTIONS = {
     "label_smoothing": Option(
         "fraction of each label to spread over all classes, from 0 to less than 1", float, "FRACTION"
     ),
+    "augmentation": Option(
+        "change the images of every epoch at random: the largest shift (pixels), rotation (degrees), scale (fraction), "
+        "elastic distortion (pixels) and noise (fraction), such as shift=2,rotate=10,scale=0.1",
+        metavar="NAME=VALUE,...",
+        flag="augment",
+        default_text="none",
+    ),
     "clip_norm": Option(
         "scale the gradients of a batch down to this norm over all layers",
         float,
@@ -87,7 +96,10 @@ OPTIONS = {
         "stop after N epochs without a lower validation loss", int, flag="patience", default_text="run all epochs"
     ),
     "seed": Option("random seed, 0 or more", int, "SEED"),
-    "backend": Option("compute backend; auto is numba if it can be imported, else numpy", choices=BACKENDS),
+    "backend": Option(
+        "compute backend; auto is numpy for work that it finishes before numba's kernels are loaded or compiled",
+        choices=BACKENDS,
+    ),
     "threads": Option("number of threads", int, default_text="the cores this process may use"),
 }
 """The settings that have a command-line option, by name: dict of str to `Option`."""
@@ -173,6 +185,9 @@ class TrainingConfig(LossConfig):
         The number of first epochs over which the learning rate rises linearly, before `schedule` begins; 0 or more.
     optimizer : str, Optimizer or LBFGS
         The update rule: an object, or one of "sgd", "momentum", "nesterov", "adam", "adamw" and "lbfgs".
+    augmentation : str, Augmentation or None
+        How the images of every epoch are changed at random, such as "shift=2,rotate=10"; see `Augmentation`. The data
+        need an `image_shape`. A copy of them is made for each epoch; validation data stay as they are. Not for L-BFGS.
     clip_norm : float or None
         Above 0. If the Euclidean norm of a batch's gradients, taken over all layers, exceeds it, all are scaled down to
         this norm (Pascanu et al. 2013, arXiv:1211.5063). The gradients include that of the L2 term; the weight decay of
@@ -186,7 +201,10 @@ class TrainingConfig(LossConfig):
         Whether each epoch has a new random order, determined by the seed. A function is called before each epoch with
         the row numbers to train on (int64, shape (n,)) and returns them in the order of the epoch.
     backend : {"auto", "numba", "numpy"}
-        See `get_backend`.
+        "numba" for the compiled kernels, "numpy" for the reference. "auto" is "numpy" as long as the estimated time of
+        all work of the process with NumPy, this run included, is shorter than the time to load the kernels from disk
+        or to compile them, then "numba"; and "numpy" where Numba cannot be used. A run that is resumed stays on its
+        backend. Both backends agree within rounding; the same bits in every process need one of them by name.
     threads : int or None
         The maximum number of threads, up to 1024; None: the number of cores this process may use, which is at most the
         CPU quota of its container and the environment variable NUMBA_NUM_THREADS or OMP_NUM_THREADS. When another
@@ -211,6 +229,7 @@ class TrainingConfig(LossConfig):
     schedule: str | Schedule = "constant"
     warm_up: int = 0
     optimizer: str | Optimizer | LBFGS = "sgd"
+    augmentation: str | Augmentation | None = None
     clip_norm: float | None = None
     clip_value: float | None = None
     early_stopping: Any = None  # becomes an EarlyStopping or None
@@ -243,6 +262,7 @@ class TrainingConfig(LossConfig):
         elif not (self.early_stopping is None or isinstance(self.early_stopping, EarlyStopping)):
             raise SettingsError(f"early_stopping is {self.early_stopping!r}, expected a number of epochs or None")
         get_schedule(self.schedule)
+        get_augmentation(self.augmentation)
         rule = self.update_rule
         if isinstance(rule, LBFGS):
             self._check_lbfgs()
@@ -351,7 +371,9 @@ class TrainingConfig(LossConfig):
 
 
 # The classes whose objects are settings. Nothing else is made from a file.
-_KINDS = {each.__name__: each for each in (SGD, Adam, AdamW, LBFGS, EarlyStopping, *SCHEDULES.values(), WarmUp)}
+_KINDS = {
+    each.__name__: each for each in (SGD, Adam, AdamW, LBFGS, EarlyStopping, Augmentation, *SCHEDULES.values(), WarmUp)
+}
 
 
 def as_plain(value: Any) -> Any:

@@ -149,7 +149,8 @@ def train(
     n_held_out = 0 if held_out is None else len(held_out)
     work = fit_work(network, checked.inputs, len(rows), config, expected_epochs(config, callbacks), n_held_out)
     began = begun.backend if begun is not None else resume.backend if isinstance(resume, TrainerState) else ""
-    job = Job(network, checked, rows, config, CHOOSER.choose(config.backend, work, began), None)
+    engine = CHOOSER.choose(config.backend, work, began)
+    job = Job(network, checked, rows, config, engine, None, image_shape=data.image_shape)
     if isinstance(resume, TrainerState):
         job = job._replace(state=resume, first=resume.epochs)
     elif begun is not None:

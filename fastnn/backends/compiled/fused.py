@@ -38,6 +38,8 @@ from fastnn.kernels.epoch import block
 from fastnn.kernels.epoch.by_rows import CHUNKS, WorkByRows, n_chunks, run_epoch_by_rows
 from fastnn.kernels.epoch.by_units import WorkByUnits, run_epoch_by_units
 from fastnn.kernels.inputs import FORM_NAMES, LISTS, ROW_BLOCKS
+from fastnn.kernels.inputs.csr import Csr
+from fastnn.kernels.inputs.row_blocks import Bsr
 from fastnn.kernels.layout import BLOCK
 from fastnn.kernels.ops.activations import ACTIVATION_CODES
 from fastnn.kernels.ops.losses import OUTPUT_CODES
@@ -162,16 +164,29 @@ class Trainer:
             weights=as_readonly(np.empty(0, network.dtype) if sample_weight is None else sample_weight),
             source=source,
         )
+        self._kind = (self._sparse, images.dtype, matrix is not None)  # what the arrays of an epoch depend on
         self._form_of_rows: int | None = None  # the form of sparse inputs for threads that share rows
 
     def replace_data(self, data: TrainingData) -> None:
-        """Train on other data from the next epoch on. The optimizer goes on; arrays of the same sizes are kept."""
-        before = self._sparse, self._data.images.dtype, self._nonzero_inputs.is_matrix
+        """Train on other data from the next epoch on; the optimizer's state and arrays of the same sizes stay."""
+        before = self._kind
         self._set_data(data)
-        if before != (self._sparse, self._data.images.dtype, self._nonzero_inputs.is_matrix):
+        if before != self._kind:
             self._work = None
         elif isinstance(self._work, WorkByUnits):
             self._work = self._work._replace(csr=self._nonzero_inputs.matrix_lists(np.uint32))
+
+    def release_data(self) -> None:
+        """Let go of the data; `replace_data` comes before the next epoch."""
+        nonzero = self._nonzero_inputs
+        n_inputs, dtype = self._network.n_inputs, self._data.images.dtype
+        self._held = None
+        self._nonzero_inputs = empty = NonzeroInputs(np.empty((0, n_inputs), dtype), None, self._network.dtype)
+        self._data = self._data._replace(images=as_readonly(np.empty((0, n_inputs), dtype)), source=NOT_STRIDED)
+        if isinstance(self._work, WorkByUnits) and nonzero.is_matrix:
+            self._work = self._work._replace(csr=empty.matrix_lists(np.uint32))
+        elif isinstance(self._work, WorkByRows) and self._sparse:
+            self._take_sparse_form(LISTS, empty.empty_lists(), empty.empty_row_blocks())
 
     def prepare(self, n_rows: int, batch_size: int) -> None:
         """Allocate memory for epochs of `n_rows` rows in batches of `batch_size`, and load or compile their kernel."""
@@ -260,10 +275,13 @@ class Trainer:
 
     def state(self) -> TrainerState:
         """A copy of the optimizer's state as it is now."""
-        slots = (self._state.slot_1, self._state.slot_2)
-        return TrainerState(
-            tuple(unpack(self._network.sizes, slot) for slot in slots if slot.size), self._step, self.epoch, self._sums
-        )
+        return self.state_for_later()()
+
+    def state_for_later(self) -> Callable[[], TrainerState]:
+        """A function that returns the optimizer's state as it is now."""
+        slots = [slot.copy() for slot in (self._state.slot_1, self._state.slot_2) if slot.size]
+        sizes, counts = self._network.sizes, (self._step, self.epoch, self._sums)
+        return lambda: TrainerState(tuple(unpack(sizes, slot) for slot in slots), *counts)
 
     def move_to(self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> None:
         """Replace the network's weights and biases."""
@@ -373,6 +391,9 @@ class Trainer:
         self._form_of_rows = form
         csr = nonzero.empty_lists() if use_row_blocks else nonzero.lists()
         bsr = nonzero.row_blocks(n_units).bsr if use_row_blocks else nonzero.empty_row_blocks()
+        self._take_sparse_form(form, csr, bsr)
+
+    def _take_sparse_form(self, form: int, csr: Csr, bsr: Bsr) -> None:
         for t, own in enumerate(self._own):
             row_block_work = own.inputs.row_blocks._replace(bsr=bsr)
             inputs = own.inputs._replace(form=form, csr=csr, row_blocks=row_block_work)
