@@ -60,6 +60,8 @@ from fastnn.training.train import EpochEnd, TrainingInterrupted, TrainingResult,
 if TYPE_CHECKING:
     import pandas
 
+# Larger arrays of float64 are not cast as a whole.
+MAX_CAST_SIZE = 2**18
 # The attributes that a fit sets, besides those whose name ends with an underscore.
 PRIVATE_FITTED = ("_watch_state", "_history", "_state", "_levels")
 # About how many times a check or a statistic reads or writes a value.
@@ -432,7 +434,8 @@ class BaseMLP(
 
         uint8 stays uint8, other dtypes become the working dtype, and sparse matrices become CSR. Finiteness is checked
         after the cast, because the cast can make a large float64 infinite. A network that standardises its inputs does
-        so in float64, so float64 inputs stay as they are for it.
+        so in float64, so float64 inputs stay as they are for it. So do large arrays: a cast would copy all of them,
+        and backends cast them part by part. The check then tests whether the cast would make them infinite.
         """
         plain = None if isinstance(y, str) else self._plain_data(X, y, reset)
         if plain is not None:
@@ -450,14 +453,21 @@ class BaseMLP(
         dtypes = [dtype, np.dtype(np.uint8)]
         if self.network_.standardization is not None if isinstance(y, str) else self.standardize:
             dtypes = [np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.uint8)]
+        elif getattr(X, "size", 0) > MAX_CAST_SIZE and not is_sparse(X):
+            dtypes = [*dtypes, np.dtype(np.float64)]
         options: dict[str, Any] = (
             {} if isinstance(y, str) else {"multi_output": True, "y_numeric": self._numeric_targets}
         )
         try:
             with np.errstate(over="ignore"):
-                return self._validated(X, y, accept_sparse="csr", dtype=dtypes, reset=reset, **options)
+                checked = self._validated(X, y, accept_sparse="csr", dtype=dtypes, reset=reset, **options)
         except OverflowError as error:  # a Python integer beyond the range of float64
             raise ValueError(f"Input X contains a value too large for {dtype}") from error
+        inputs = checked if isinstance(y, str) else checked[0]
+        is_cast_later = len(dtypes) > 2 and dtypes[0] == dtype and inputs.dtype.itemsize > dtype.itemsize
+        if is_cast_later and not interruptible(are_finite, inputs, dtype, work=_N_VALUE * inputs.size):
+            raise ValueError(f"Input X contains infinity or a value too large for {dtype!r}.")
+        return checked
 
     def _plain_data(self, X: Any, y: Any, reset: bool) -> np.ndarray | None:
         """Return X as scikit-learn's checks of X and y would, and set what they set; None if they are necessary."""

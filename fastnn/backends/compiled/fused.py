@@ -21,6 +21,14 @@ from fastnn.backends.compiled.layout import (
     scratch_sizes,
     unpack,
 )
+from fastnn.backends.compiled.strided import (
+    AT_ONCE,
+    NOT_STRIDED,
+    can_be_strided,
+    count_nonzero,
+    needs_no_strides,
+    strided,
+)
 from fastnn.backends.compiled.work import WorkShape, work_by_rows, work_by_units
 from fastnn.backends.threads import TeamSize, resolve_threads
 from fastnn.datasets.sparse import is_sparse
@@ -138,15 +146,24 @@ class Trainer:
         self._n_samples = inputs.shape[0]
         matrix = inputs if is_sparse(inputs) else None
         images = inputs if matrix is None else np.empty((0, network.n_inputs), inputs.dtype)
+        source = NOT_STRIDED
+        self._sparse = matrix is not None
+        if matrix is None and images.size > AT_ONCE and not needs_no_strides(images, network.dtype):
+            count = interruptible(count_nonzero, images, network.dtype, work=2 * images.size)
+            if can_be_strided(images) and count > SPARSE_BELOW * images.size:
+                source, images = strided(images, network.dtype)
         images = as_readonly(interruptible(in_kernel_dtype, images, network.dtype, work=2 * images.size))
-        self._held: Any = hold(images if matrix is None else matrix.data)
+        # The kernels read strided inputs where they are, so these must stay there and must not be freed.
+        self._held: Any = (hold(images), hold(inputs if matrix is None else matrix.data), inputs)
         self._nonzero_inputs = NonzeroInputs(images, matrix, network.dtype)
-        self._sparse = matrix is not None or self._nonzero_inputs.count <= SPARSE_BELOW * images.size
+        if source is NOT_STRIDED and matrix is None:
+            self._sparse = self._nonzero_inputs.count <= SPARSE_BELOW * images.size
         self._data = block.Data(
             images=images,
             labels=as_readonly(targets if network.loss.uses_labels else np.empty(0, np.int64)),
             targets=as_readonly(np.empty((0, 0), network.dtype) if network.loss.uses_labels else targets),
             weights=as_readonly(np.empty(0, network.dtype) if sample_weight is None else sample_weight),
+            source=source,
         )
         self._kind = (self._sparse, images.dtype, matrix is not None)  # what the arrays of an epoch depend on
         self._form_of_rows: int | None = None  # the form of sparse inputs for threads that share rows
@@ -166,7 +183,7 @@ class Trainer:
         n_inputs, dtype = self._network.n_inputs, self._data.images.dtype
         self._held = None
         self._nonzero_inputs = empty = NonzeroInputs(np.empty((0, n_inputs), dtype), None, self._network.dtype)
-        self._data = self._data._replace(images=as_readonly(np.empty((0, n_inputs), dtype)))
+        self._data = self._data._replace(images=as_readonly(np.empty((0, n_inputs), dtype)), source=NOT_STRIDED)
         self._records.clear()
         if isinstance(self._work, WorkByUnits) and nonzero.is_matrix:
             self._work = self._work._replace(csr=empty.matrix_lists(np.uint32))
