@@ -9,6 +9,7 @@ import pytest
 import fastnn
 from fastnn.cli.command import main
 
+pytestmark = pytest.mark.usefixtures("undrawn_figures")
 QUIET = ["--backend", "numpy", "--quiet"]
 
 
