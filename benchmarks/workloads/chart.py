@@ -6,9 +6,9 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
-WIDTH, MARGIN = 640, 24
-TITLE, LANE, GAP, HEAD, FOOT = 24, 30, 20, 66, 58
-RADIUS, BEFORE_RADIUS = 4.5, 3.5
+WIDTH, MARGIN = 480, 20  # a phone shows it at three quarters of this width
+TITLE, LANE, GAP, HEAD, FOOT = 24, 28, 20, 66, 58
+RADIUS, BEFORE_RADIUS = 4.0, 3.2
 TICKS = (1, 2, 5)
 
 STYLE = """
@@ -50,11 +50,22 @@ def svg(title: str, strips: Mapping[str, Strip]) -> str:
         f"<title>{escape(title)}</title><style>{STYLE}</style>",
         f'<rect class="page" width="{WIDTH}" height="{height}"/>',
         _text(MARGIN, 28, title, "text head"),
-        _circle(MARGIN + 5, 46, "slow") + _text(MARGIN + 15, 51, "fastnn slower", "note"),
-        _circle(MARGIN + 145, 46, "fast") + _text(MARGIN + 155, 51, "fastnn faster", "note"),
-        _circle(MARGIN + 285, 46, "before") + _text(MARGIN + 295, 51, "before", "note"),
+        *_legend(strips),
     ]
     return "\n".join([*frame, *_axis(scale, HEAD, y - GAP, height), *parts, "</svg>\n"])
+
+
+def _legend(strips: Mapping[str, Strip]) -> list[str]:
+    kinds = []
+    if any(len(strip.get("now", ())) for strip in strips.values()):
+        kinds += [("slow", "fastnn slower"), ("fast", "fastnn faster")]
+    if any(len(strip.get("before", ())) for strip in strips.values()):
+        kinds.append(("before", "before"))
+    places = range(MARGIN + 5, WIDTH, 145)
+    return [
+        _circle(x, 46, kind) + _text(x + 10, 51, text, "note")
+        for x, (kind, text) in zip(places, kinds, strict=False)
+    ]  # fmt: skip
 
 
 class _Scale:

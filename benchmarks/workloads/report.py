@@ -83,7 +83,7 @@ def markdown(report: Report) -> str:
     removed = ", ".join(f"`{name}={value}`" for name, value in report.removed.items()) or "none"
     load = "unknown" if report.load is None else f"{report.load:.1f}"
     lines = [
-        f"`{report.command}`, {report.rounds} round{'s' * (report.rounds != 1)}, {report.dtype}, one thread, {report.cpu}; load {load}.",
+        f"`{report.command}`, rounds: {report.rounds}, {report.dtype}, one thread, {report.cpu}, load {load}.",
         "Ratios are scikit-learn / fastnn of CPU seconds: the median over rounds, with its 95 % interval.",
         f"Removed from the environment: {removed}.",
         "",
