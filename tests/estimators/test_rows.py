@@ -10,6 +10,7 @@ from sklearn.exceptions import NotFittedError
 
 from fastnn import MLPClassifier, MLPRegressor
 from fastnn.estimators import base
+from fastnn.estimators.rows import rows_to_predict
 
 FORMS = (scipy.sparse.csr_matrix, scipy.sparse.csr_array)
 
