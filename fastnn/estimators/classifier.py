@@ -93,6 +93,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         weights and biases are those of scikit-learn, uniform as "glorot".
     transform_layer : int
         The hidden layer whose outputs `transform` returns: 0 is the first one, -1 the last one.
+    augmentation : str, Augmentation or None
+        How the images of every epoch are changed at random, such as "shift=2,rotate=10"; see `fastnn.Augmentation`. It
+        needs `image_shape`. Not for "lbfgs".
     class_weight : dict of label to float, "balanced" or None
         The weight of each class in training, multiplied by `sample_weight`; 1 for classes not in the dict. "balanced"
         is ``N / (C * samples of the class)``. Not for multilabel targets.
@@ -183,6 +186,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         clip_value: float | None = None,
         initializer: str | None = None,
         transform_layer: int = -1,
+        augmentation: Any = None,
         class_weight: Any = None,
         input_scale: float = 1.0,
         dtype: Any = "float32",
