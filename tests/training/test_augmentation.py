@@ -135,7 +135,8 @@ def test_data_that_are_no_images_are_refused(images):
 @pytest.mark.parametrize(("value", "words"), [
     ("shift", "shift is no number"), ("shift=two", "shift is no number"), ("", "expected NAME=VALUE"),
     ("turn=2", "names are shift, rotate, scale, elastic, noise"), ("scale=1", "scale is 1"),
-    ("shift=-1", "shift is -1"), ("shift=0", "all settings of the augmentation are 0"), ("shift=nan", "shift is nan"), (2, "augmentation is 2"),
+    ("shift=-1", "shift is -1"), ("shift=0", "all settings of the augmentation are 0"), ("shift=nan", "shift is nan"),
+    (2, "augmentation is 2"),
 ])  # fmt: skip
 def test_a_wrong_augmentation_is_one_line(value, words):
     with pytest.raises(SettingsError, match=words) as caught:
