@@ -140,7 +140,7 @@ class BaseMLP(
             held_weight = None if weight is None else weight[held]
             X, targets = interruptible(X.__getitem__, rows, work=len(rows) * X.shape[1]), targets[rows]
             total_weight = None if total_weight is None else total_weight[rows]
-        data = Dataset(X, targets, name="the training data")
+        data = Dataset(X, targets, image_shape=self.image_shape, name="the training data")
         resume = state if incremental and self._can_resume(state) else None
         if resume is None:
             watch_state = replace(watch_state, rate=self.learning_rate_init)
@@ -190,11 +190,12 @@ class BaseMLP(
         self, watch: FitWatch, n_samples: int, random_state: np.random.RandomState, epochs: int
     ) -> TrainingConfig:
         """Return the settings of `train`. Rows are drawn as in scikit-learn, and `watch` gives the learning rate."""
+        is_random = self.dropout or self.augmentation is not None
         common = {
             "epochs": epochs, "optimizer": self._optimizer(), "l2": self.alpha, "divide_l2": True,
-            "dropout": self.dropout, "seed": int(random_state.randint(2**31 - 1)) if self.dropout else 0,
+            "dropout": self.dropout, "seed": int(random_state.randint(2**31 - 1)) if is_random else 0,
             "learning_rate": self.learning_rate_init, "backend": self.backend, "threads": self.n_threads,
-            "clip_norm": self.clip_norm, "clip_value": self.clip_value,
+            "clip_norm": self.clip_norm, "clip_value": self.clip_value, "augmentation": self.augmentation,
         }  # fmt: skip
         schedule = self._schedule()
         if self.solver == "lbfgs":

@@ -95,6 +95,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         clip_value: float | None = None,
         initializer: str | None = None,
         transform_layer: int = -1,
+        augmentation: Any = None,
         class_weight: Any = None,
         input_scale: float = 1.0,
         dtype: Any = "float32",

@@ -131,7 +131,13 @@ def take(estimator: Any) -> Continuation | None:
 def keep_first(estimator: Any, result: TrainingResult) -> None:
     """Keep what an ordinary `partial_fit` with this result leaves for the next one, if there can be anything."""
     parameters, network, state = fixed_parameters(estimator), estimator.network_, estimator._state
-    if parameters is not None and network.is_dense and not estimator.dropout and isinstance(state, TrainerState):
+    if (
+        parameters is not None
+        and network.is_dense
+        and not estimator.dropout
+        and estimator.augmentation is None
+        and isinstance(state, TrainerState)
+    ):
         config = result.config.replace(schedule="constant", shuffle=True)
         keep(estimator, Continuation(parameters, network, state, result.backend, config, state.epochs))
 

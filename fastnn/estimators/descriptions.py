@@ -110,6 +110,11 @@ PARAMETERS = {
     "transform_layer": Entry(
         "int", "The hidden layer whose outputs `transform` returns: 0 is the first one, -1 the last one."
     ),
+    "augmentation": Entry(
+        "str, Augmentation or None",
+        'How the images of every epoch are changed at random, such as "shift=2,rotate=10"; see `fastnn.Augmentation`. '
+        'It needs `image_shape`. Not for "lbfgs".',
+    ),
     "class_weight": Entry(
         'dict of label to float, "balanced" or None',
         'The weight of each class in training, multiplied by `sample_weight`; 1 for classes not in the dict. "balanced"'

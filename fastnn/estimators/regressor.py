@@ -87,6 +87,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         clip_value: float | None = None,
         initializer: str | None = None,
         transform_layer: int = -1,
+        augmentation: Any = None,
         input_scale: float = 1.0,
         dtype: Any = "float32",
         schedule: Any = None,

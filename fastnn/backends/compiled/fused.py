@@ -10,6 +10,7 @@ import numpy as np
 from fastnn.backends import layerwise
 from fastnn.backends.arguments import TrainingData, check_data, check_order, check_run, check_shapes
 from fastnn.backends.base import EpochResult, EpochSums, LossAndGradients, TrainerState
+from fastnn.backends.clipping import ClippingTrainer
 from fastnn.backends.compiled import operations
 from fastnn.backends.compiled.inputs import NonzeroInputs
 from fastnn.backends.compiled.layout import (
@@ -443,8 +444,7 @@ def covers(network: Network, config: LossConfig | None = None) -> bool:
     """Return whether the fused kernels cover a network and, if `config` is given, its training.
 
     They cover chains of dense layers whose activations and output have kernels, and the optimizers SGD, Adam, AdamW and
-    L-BFGS. All else runs layer by layer, and so does gradient clipping: the kernels update a layer before they know the
-    gradients of all.
+    L-BFGS, without gradient clipping: the kernels update a layer before they know the gradients of all.
     """
     rule = config.update_rule if isinstance(config, TrainingConfig) else LBFGS()
     return (
@@ -487,11 +487,16 @@ def trainer(
 def new_trainer(
     network: Network, data: TrainingData, config: TrainingConfig, state: TrainerState | None = None
 ) -> Trainer | layerwise.Trainer:
-    """Return a trainer: fused if the kernels cover the run, else layer by layer.
+    """Return a trainer: fused if the kernels cover the run, else layer by layer; with clipping, fused gradients.
 
     Equal arguments give equal bits, for any number of threads.
     """
+    ops = operations.with_threads(config.threads)
+    if config.clips and covers(network, config.replace(clip_norm=None, clip_value=None)):
+        return ClippingTrainer(
+            lambda data: Trainer(network, data, config, None, config.threads), ops, network, data, config, state
+        )
     if not covers(network, config):
-        return layerwise.Trainer(operations.with_threads(config.threads), network, data, config, state)
+        return layerwise.Trainer(ops, network, data, config, state)
     assert isinstance(config.update_rule, Optimizer)
     return Trainer(network, data, config, config.update_rule, config.threads, state)
