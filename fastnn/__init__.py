@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fastnn.datasets import read_files as read_files
     from fastnn.datasets import read_idx as read_idx
     from fastnn.datasets import read_npz as read_npz
+    from fastnn.datasets.class_weights import class_weights as class_weights
     from fastnn.datasets.splits import hold_out as hold_out
     from fastnn.errors import DataError as DataError
     from fastnn.errors import DivergenceError as DivergenceError
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from fastnn.network import Network as Network
     from fastnn.network import Standardization as Standardization
     from fastnn.network import TargetScale as TargetScale
+    from fastnn.optim.augmentation import Augmentation as Augmentation
     from fastnn.optim.config import TrainingConfig as TrainingConfig
     from fastnn.optim.optimizers import LBFGS as LBFGS
     from fastnn.optim.optimizers import SGD as SGD
@@ -80,6 +82,7 @@ _PUBLIC_NAMES = {
         "Dataset", "load_digits", "load_mnist", "prepare_image", "prepare_images", "read_csv", "read_files",
         "read_idx", "read_npz",
     ],
+    "datasets.class_weights": ["class_weights"],
     "datasets.splits": ["hold_out"],
     "errors": [
         "DataError", "DivergenceError", "FastnnError", "FileError", "InconsistentVersionWarning", "SettingsError",
@@ -94,6 +97,7 @@ _PUBLIC_NAMES = {
     "files.onnx": ["export_onnx"],
     "models": ["Model"],
     "network": ["BatchNorm", "Dense", "Network", "Standardization", "TargetScale"],
+    "optim.augmentation": ["Augmentation"],
     "optim.config": ["TrainingConfig"],
     "optim.optimizers": ["LBFGS", "SGD", "Adam", "AdamW"],
     "optim.stopping": ["EarlyStopping"],

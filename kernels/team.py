@@ -15,13 +15,10 @@ from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from fastnn.kernels.compiler.background import stop_waiting_when
-from fastnn.kernels.jit import inlined
+from fastnn.kernels.compiler.lazy import cgutils, ir, types
+from fastnn.kernels.jit import inlined, intrinsic
 from fastnn.kernels.vector.simd import element_pointer
 
 # A barrier is an int64 array. Two of its entries are used, one cache line apart: the arrival count and the stop flag.

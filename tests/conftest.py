@@ -2,20 +2,30 @@
 
 import signal
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fastnn.backends.choice import CHOOSER
 from fastnn.backends.compiled import fused, operations, predict
 from fastnn.backends.threads import TeamSize
 from fastnn.datasets import load_mnist
+from fastnn.files.atomic import write_atomically
 from fastnn.kernels import team
+from fastnn.plots.display import Display
 from fastnn.training import checkpoint
+from tests.figures import PIXEL
 
 # A process that a script starts in the background ignores Ctrl-C, and so do its children. Tests that send Ctrl-C to a
 # child would then wait forever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# Tests run on kernels, however small their work is. Those of the choice have choosers and processes of their own.
+for dtype in (np.float32, np.float64):
+    CHOOSER.note_loaded(np.dtype(dtype))
 
 
 def pytest_addoption(parser):
@@ -40,6 +50,19 @@ def mnist_small(mnist):
     return np.ascontiguousarray(train.images[:2000]), train.labels[:2000].astype(np.int64)
 
 
+class NeverLoaded(set):
+    """Stands for the kernels that have run, and says that none has."""
+
+    def __contains__(self, _):
+        return False
+
+
+@pytest.fixture
+def undrawn_figures(monkeypatch):
+    """Write figures of one pixel."""
+    monkeypatch.setattr(Display, "save", lambda display, path, dpi=150: write_atomically(Path(path), PIXEL))
+
+
 @pytest.fixture
 def started(monkeypatch):
     """Run small jobs on as many threads as large ones; return a list with the number of threads of each team so far.
@@ -48,6 +71,7 @@ def started(monkeypatch):
     at most one thread per `ROWS` rows. A trainer's first entry is 1: the epoch without rows that compiles its kernel.
     Layer by layer, each product of a dense layer is a team.
     """
+    monkeypatch.setattr(fused, "_LOADED", NeverLoaded())
     monkeypatch.setattr(fused, "ONE_THREAD_EPOCH", 0)
     monkeypatch.setattr(fused, "ONE_THREAD_STEP", 0)
     monkeypatch.setattr(predict, "ONE_THREAD_PREDICTION", 0)

@@ -1,6 +1,6 @@
 """The checks of what callers give to backends, which return it in the forms that backends use."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -83,8 +83,10 @@ def check_config(network: Network, config: LossConfig, n_samples: int) -> None:
         check_training_memory(network.n_parameters, itemsize, rule.state_bytes(itemsize), named)
 
 
-def check_inputs(network: Network, inp: Any) -> Any:
+def check_inputs(network: Network, inp: Any, *, any_order: bool = False) -> Any:
     """Return `inp` in a form that the backends accept; standardised, if the network standardises its inputs.
+
+    Arrays are C-contiguous unless `any_order` allows float32 and float64 in any memory order: they are then not copied.
 
     Raises DataError unless `inp` has shape (B, D), with the network's D, and real numbers. Arrays stay arrays. Sparse
     matrices become canonical CSR matrices of SciPy and are never made dense.
@@ -100,7 +102,7 @@ def check_inputs(network: Network, inp: Any) -> Any:
     if not sparse:
         if network.standardization is not None:
             return network.standardization.apply(inp, network.dtype)
-        return working_inputs(inp)
+        return working_inputs(inp, any_order)
     if not network.layers[0].accepts_sparse:
         raise DataError(f"inputs are a sparse matrix, expected an array for the first layer of {network}")
     inp = interruptible(canonical, inp, work=4 * inp.nnz)
@@ -126,13 +128,29 @@ def are_finite(values: np.ndarray, dtype: np.dtype) -> bool:
     if values.dtype.kind != "f" or not values.size:
         return True
     limit = _LARGEST[dtype] if values.dtype.itemsize > dtype.itemsize else None
-    flat = values.reshape(-1) if values.flags.c_contiguous else np.ravel(values)
+    parts = _flat_parts(values) if values.flags.c_contiguous else _parts(values)
+    # Minimum and maximum are NaN if a value is.
+    return all(
+        np.isfinite(part).all() if limit is None else part.min() >= -limit and part.max() <= limit for part in parts
+    )
+
+
+def _flat_parts(values: np.ndarray) -> Iterator[np.ndarray]:
+    flat = values.reshape(-1)
     for start in range(0, flat.size, _FEW_VALUES):
-        part = flat[start : start + _FEW_VALUES]
-        # Minimum and maximum are NaN if a value is.
-        if not (np.isfinite(part).all() if limit is None else part.min() >= -limit and part.max() <= limit):
-            return False
-    return True
+        yield flat[start : start + _FEW_VALUES]
+
+
+def _parts(values: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the values of an array that is not C-contiguous, in parts that are views."""
+    if values.ndim == 2 and abs(values.strides[0]) < abs(values.strides[1]):
+        values = values.T
+    if values.flags.c_contiguous:
+        yield from _flat_parts(values)
+        return
+    n_rows = max(1, _FEW_VALUES // max(1, values[:1].size))
+    for start in range(0, len(values), n_rows):
+        yield values[start : start + n_rows]
 
 
 def _not_finite(raw: Any, inp: Any, dtype: np.dtype) -> DataError:
@@ -157,12 +175,15 @@ def _not_finite(raw: Any, inp: Any, dtype: np.dtype) -> DataError:
     return DataError(f"inputs contain NaN or infinity, such as {where}, expected finite numbers")
 
 
-def working_inputs(inp: np.ndarray) -> np.ndarray:
+def working_inputs(inp: np.ndarray, any_order: bool = False) -> np.ndarray:
     """Return `inp` itself if it is C-contiguous uint8, float32 or float64 in native byte order, else a copy that is.
 
-    bool becomes uint8 and float16 becomes float32. Every other dtype becomes float64, which represents it best.
+    bool becomes uint8 and float16 becomes float32. Every other dtype becomes float64, which represents it best. With
+    `any_order`, an aligned array of float32 or float64 need not be C-contiguous.
     """
-    if inp.dtype in _WORKING_DTYPES and inp.flags.c_contiguous:
+    if inp.dtype in _WORKING_DTYPES and (
+        inp.flags.c_contiguous or (any_order and inp.dtype != np.uint8 and inp.flags.aligned)
+    ):
         return inp
     dtypes = {"bool": np.uint8, "float16": np.float32, "uint8": np.uint8, "float32": np.float32}
     dtype = dtypes.get(inp.dtype.newbyteorder("=").name, np.float64)
@@ -280,12 +301,16 @@ def check_sample_weight(sample_weight: Any, n_samples: int, dtype: np.dtype) -> 
 
 def check_shapes(**arrays: tuple[np.ndarray, Sequence[int | None]]) -> None:
     """Raise DataError unless each is an array of numbers with its expected shape; None matches any size."""
-    check_numbers(**{name: array for name, (array, _) in arrays.items()})
     for name, (array, shape) in arrays.items():
-        fitting = tuple(have if want is None else want for have, want in zip(array.shape, shape, strict=False))
-        if array.ndim != len(shape) or array.shape != fitting:
+        if type(array) is not np.ndarray or array.dtype.kind not in "buif":  # the plain case costs the least
+            check_numbers(**{name: array})
+        found = array.shape
+        fits = len(found) == len(shape)
+        for have, want in zip(found, shape, strict=False):
+            fits = fits and (want is None or want == have)
+        if not fits:
             wanted = ", ".join("any" if size is None else str(size) for size in shape)
-            raise DataError(f"{name} has shape {array.shape}, expected ({wanted})")
+            raise DataError(f"{name} has shape {found}, expected ({wanted})")
 
 
 def check_numbers(**arrays: Any) -> None:

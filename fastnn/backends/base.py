@@ -12,6 +12,7 @@ import numpy as np
 
 from fastnn.backends.arguments import TrainingData, check_labels, check_logits, check_shapes
 from fastnn.network import Network
+from fastnn.network.snapshot import Snapshot
 from fastnn.optim.config import TrainingConfig
 from fastnn.optim.optimizers import Optimizer
 
@@ -93,16 +94,46 @@ class TrainerState(NamedTuple):
         The number of whole epochs so far.
     sums : EpochSums
         The part of the next epoch that has run; no batches between two epochs.
+    backend : str
+        The backend that has trained so far, "numba" or "numpy"; "" if it does not matter.
     """
 
     slots: tuple[tuple[list[np.ndarray], list[np.ndarray]], ...]
     steps: int
     epochs: int
     sums: EpochSums = EpochSums()
+    backend: str = ""
 
 
-# A function of weights and biases that returns the loss and its gradients.
-Objective = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], LossAndGradients]
+class Objective(Protocol):
+    """The loss of all the data as a function of one vector of all weights and biases, in the objective's own order.
+
+    Attributes
+    ----------
+    start : ndarray of shape (P,), float64
+        The vector of the network that the objective was made for. P may exceed the number of parameters; the elements
+        that are no parameters are 0, and so are their gradients.
+    n_correct : int
+        The number of samples that the last evaluation classified correctly; 0 for "identity" outputs.
+    """
+
+    start: np.ndarray
+    n_correct: int
+
+    def evaluate(self, at: np.ndarray, gradient: np.ndarray) -> float:
+        """Return the loss at a vector, (P,) float64, and write its gradient into `gradient`, likewise.
+
+        Weights are rounded to the network's dtype. The loss or the gradient is not finite if it is too large. The loss
+        is NaN, and the gradient undefined, if a weight is too large for this dtype.
+        """
+        ...
+
+    def snapshot(self, at: np.ndarray) -> Snapshot:
+        """Return the network at a vector, with the statistics of the last evaluation.
+
+        The network is made when it is first needed; until then, the vector must not change.
+        """
+        ...
 
 
 class Trainer(Protocol):
@@ -133,8 +164,28 @@ class Trainer(Protocol):
         """Return a copy of the current network, as plain arrays; SettingsError if a weight or bias is not finite."""
         ...
 
+    def snapshot(self) -> Snapshot:
+        """Return the current network for later: `network`, but made only when it is needed; the same errors."""
+        ...
+
     def state(self) -> TrainerState:
         """Return a copy of the optimizer's current state."""
+        ...
+
+    def state_for_later(self) -> Callable[[], TrainerState]:
+        """Return a function that returns `state` as it is now."""
+        ...
+
+    def move_to(self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> None:
+        """Replace the network's weights and biases, whose shapes stay."""
+        ...
+
+    def replace_data(self, data: TrainingData) -> None:
+        """Train on other data from the next epoch on; the optimizer's state goes on."""
+        ...
+
+    def release_data(self) -> None:
+        """Let go of the data; `replace_data` comes before the next epoch."""
         ...
 
 
@@ -256,9 +307,8 @@ class Backend(Protocol):
         ...
 
     def objective(self, network: Network, data: TrainingData, config: TrainingConfig) -> Objective:
-        """Return `loss_and_gradients` on all the data as a function of weights and biases, for L-BFGS.
+        """Return `loss_and_gradients` on all the data as a function of the network's parameters, for L-BFGS.
 
-        network: gives the layers and the output; its weights are not used
         data: the result of `check_data`
         """
         ...

@@ -4,17 +4,22 @@
 `reference.py` this is the reference backend. With the compiled ones it trains every network that no fused epoch covers.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from copy import copy
+from itertools import accumulate, repeat
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastnn.backends.arguments import TrainingData, check_data, check_inputs, check_order
-from fastnn.backends.base import EpochResult, EpochSums, LossAndGradients, Objective, TrainerState
+from fastnn.backends.base import EpochResult, EpochSums, LossAndGradients, TrainerState
 from fastnn.interruptible import PER_MULTIPLICATION, interruptible, stop_if_abandoned
 from fastnn.memory import check_memory
 from fastnn.network import Network
+from fastnn.network.aligned import CACHE_LINE, aligned_zeros
 from fastnn.network.layers import Arrays, Forward, Layer
+from fastnn.network.snapshot import Snapshot
 from fastnn.optim.config import LossConfig, TrainingConfig
 from fastnn.optim.optimizers import Optimizer
 from fastnn.randomness import dropout_keep, dropout_keys
@@ -22,6 +27,8 @@ from fastnn.randomness import dropout_keep, dropout_keys
 # About how many times a pass reads or writes the output of a unit, dropout the factor of a unit, and an update a
 # parameter.
 _N_UNIT, _N_MASK, _N_UPDATE = 4, 8, 8
+# The number of parameters to update at a time: what an optimizer computes of them stays in the second-level cache.
+_BLOCK = 2**14
 
 
 class LayerPass(NamedTuple):
@@ -43,7 +50,7 @@ def forward(
 
     With dropout, `masks` holds one mask for each layer in `dropped_sizes`, which multiplies its input.
     """
-    out: Any = inp.astype(network.dtype) * network.dtype.type(network.input_scale)
+    out: Any = _scaled(network, inp)
     passes, remaining = [], iter(masks)
     for number, (layer, arrays) in enumerate(network.chain()):
         stop_if_abandoned()  # after Ctrl-C
@@ -53,6 +60,12 @@ def forward(
         out = ops.activate(result.sums, layer.activation)
         passes.append(LayerPass(layer, arrays, layer_inp, mask, result, out))
     return passes
+
+
+def _scaled(network: Network, inp: Any) -> Any:
+    """Return inputs in the network's dtype, multiplied by its scale; unchanged if they need neither."""
+    out = inp.astype(network.dtype, copy=False)
+    return out if network.input_scale == 1 else out * network.dtype.type(network.input_scale)
 
 
 def backward(
@@ -72,9 +85,9 @@ def backward(
         if mask is not None:
             dout = dout * mask
         if dweight is not None:
-            dweights.insert(0, dweight)
-            dbiases.insert(0, dbias)
-    return dout, dweights, dbiases
+            dweights.append(dweight)
+            dbiases.append(dbias)
+    return dout, dweights[::-1], dbiases[::-1]
 
 
 def dropped_sizes(network: Network) -> list[int]:
@@ -165,20 +178,61 @@ def loss_and_gradients(
     return interruptible(loss_of_batch, ops, network, data, config, masks, work=work)
 
 
-def objective(ops: Any, network: Network, data: TrainingData, config: LossConfig) -> Objective:
-    """Return `loss_of_batch` on all the data as a function of weights and biases."""
-    work = _work_of_batch(network, len(data.targets))
+class Objective:
+    """`loss_of_batch` on all the data, as `fastnn.backends.base.Objective` says. A vector has array after array."""
 
-    def evaluate(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> LossAndGradients:
+    def __init__(self, ops: Any, network: Network, data: TrainingData, config: LossConfig) -> None:
+        self._ops, self._config, self._work = ops, config, _work_of_batch(network, len(data.targets))
+        scaled = interruptible(_scaled, network, data.inputs, work=2 * math.prod(data.inputs.shape))
+        self._data, self._template = data._replace(inputs=scaled), network
+        arrays = (*network.weights, *network.biases)
+        self.start = np.concatenate([array.ravel() for array in arrays], dtype=np.float64)
+        self._ends, self._parameters = (
+            list(accumulate(array.size for array in arrays)),
+            self.start.astype(network.dtype),
+        )
+        self._network = copy(network.core)
+        self._network.input_scale = 1.0
+        self._network.weights, self._network.biases = self._split(self._parameters)
+        self.n_correct, self._statistics = 0, network.statistics
+
+    def _split(self, flat: np.ndarray) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+        """Return views of the weights and the biases in a vector."""
+        template = self._template
+        arrays = (*template.weights, *template.biases)
+        views = tuple(
+            flat[end - array.size : end].reshape(array.shape) for array, end in zip(arrays, self._ends, strict=True)
+        )
+        return views[: len(template.weights)], views[len(template.weights) :]
+
+    def evaluate(self, at: np.ndarray, gradient: np.ndarray) -> float:
+        """Return the loss at a vector, and write its gradient."""
+        try:
+            with np.errstate(over="raise"):
+                self._parameters[:] = at
+        except FloatingPointError:  # too large for the network's dtype
+            self.n_correct = 0
+            return float("nan")
         with np.errstate(over="ignore", invalid="ignore"):  # after too long a step the loss is not finite
-            return interruptible(loss_of_batch, ops, network.like(weights, biases), data, config, work=work)
+            result = interruptible(loss_of_batch, self._ops, self._network, self._data, self._config, work=self._work)
+            arrays = (*result.dweights, *result.dbiases)
+            np.concatenate([array.ravel() for array in arrays], out=gradient)
+        self.n_correct, self._statistics = result.n_correct, result.statistics
+        return result.loss
 
-    return evaluate
+    def snapshot(self, at: np.ndarray) -> Snapshot:
+        """Return the network at a vector, with the statistics of the last evaluation."""
+        template, statistics = self._template, self._statistics
+        return Snapshot(lambda: template.like(*self._split(at.astype(template.dtype)), statistics))
 
 
 # --- Training --------------------------------------------------------------------------------------------------------
 class Trainer:
-    """Mini-batch gradient descent: forward, loss, backward and update for each batch."""
+    """Mini-batch gradient descent: forward, loss, backward and update for each batch.
+
+    The parameters lie in one vector, of which the network's weights and biases are parts, and so do their gradients. An
+    optimizer of the library works element by element, so one call updates all parameters.
+    """
 
     def __init__(
         self, ops: Any, network: Network, data: TrainingData, config: TrainingConfig, state: TrainerState | None = None
@@ -186,13 +240,21 @@ class Trainer:
         assert isinstance(config.update_rule, Optimizer)
         self._ops, self._data, self._config, self._optimizer = ops, data, config, config.update_rule
         self._network = network.like(network.weights, network.biases)
-        self._parameters = [*self._network.weights, *self._network.biases]
+        initial = [*network.weights, *network.biases]
+        self._vector, self._parameters = _in_one_vector(initial)
+        self._gradient, self._gradients = _in_one_vector(initial)
+        self._slots = [_in_one_vector(initial) for _ in range(self._optimizer.n_slots)]
+        n_weights = len(network.weights)
+        self._network.weights = tuple(self._parameters[:n_weights])
+        self._network.biases = tuple(self._parameters[n_weights:])
+        _copy_all(initial, self._parameters)
         self._decayed = [*network.decayed, *(False for _ in network.biases)]
-        self._slots = [[np.zeros_like(array) for array in self._parameters] for _ in range(self._optimizer.n_slots)]
+        self._n_dropped = len(dropped_sizes(network))
         self._epoch = self._step = 0
         self._sums = EpochSums()
         if state is not None:
-            self._slots = [[array.copy() for array in (*weights, *biases)] for weights, biases in state.slots]
+            for (weights, biases), (_, parts) in zip(state.slots, self._slots, strict=True):
+                _copy_all([*weights, *biases], parts)
             self._epoch, self._step, self._sums = state.epochs, state.steps, state.sums
 
     def prepare(self, n_rows: int, batch_size: int) -> None:
@@ -203,19 +265,20 @@ class Trainer:
         self, order: np.ndarray, batch_size: int, learning_rate: float, batches: range | None = None
     ) -> EpochResult:
         """Train on the rows `order`, `batch_size` at a time, as `fastnn.backends.base.Trainer.run_epoch` describes."""
-        keys = dropout_keys(self._config.seed, self._epoch, len(dropped_sizes(self._network)))
         batches, all_rows = check_order(order, batch_size, batches, self._sums.batches, len(self._data.targets))
         n_batches = -(-len(order) // batch_size)
-        for at, number in enumerate(batches):
-            rows = all_rows[at * batch_size : (at + 1) * batch_size]
-            work = _work_of_batch(self._network, len(rows))
-            weight, result = interruptible(self._train_batch, rows, keys, learning_rate, work=work)
-            if not np.isfinite(result.loss):
-                return EpochResult(result.loss, np.nan, failed_batch=number)
-            _, loss, counted, correct = self._sums
-            if weight > 0:
-                loss, counted = loss + result.loss * len(rows), counted + len(rows)
-            self._sums = EpochSums(number + 1, loss, counted, correct + result.n_correct)
+        keys = dropout_keys(self._config.seed, self._epoch, self._n_dropped) if self._config.dropout else np.empty(0)
+        work = _work_of_batch(self._network, min(batch_size, len(all_rows)))
+        with np.errstate(over="ignore", invalid="ignore"):  # the loss shows whether the run diverges
+            for at, number in enumerate(batches):
+                rows = all_rows[at * batch_size : (at + 1) * batch_size]
+                weight, result = interruptible(self._train_batch, rows, keys, learning_rate, work=work)
+                if not math.isfinite(result.loss):
+                    return EpochResult(result.loss, np.nan, failed_batch=number)
+                _, loss, counted, correct = self._sums
+                if weight > 0:
+                    loss, counted = loss + result.loss * len(rows), counted + len(rows)
+                self._sums = EpochSums(number + 1, loss, counted, correct + result.n_correct)
         sums, n_rows = self._sums, min(len(order), self._sums.batches * batch_size)
         if sums.batches == n_batches:
             self._epoch, self._sums = self._epoch + 1, EpochSums()
@@ -227,33 +290,86 @@ class Trainer:
         Returns the sum of the sample weights, and the loss with its gradients.
         """
         batch, masks = self._data.take(rows), dropout_masks(self._network, self._config.dropout, keys, rows)
-        with np.errstate(over="ignore", invalid="ignore"):  # the loss shows whether the run diverges
-            result = loss_of_batch(self._ops, self._network, batch, self._config, masks)
-            if np.isfinite(result.loss):
-                self._update(result, learning_rate)
+        result = loss_of_batch(self._ops, self._network, batch, self._config, masks)
+        if math.isfinite(result.loss):
+            self._update(result, learning_rate)
         return batch.weight, result
 
     def _update(self, result: LossAndGradients, learning_rate: float) -> None:
         """Update all parameters with the gradients of a batch, and the running statistics with its statistics."""
         self._step += 1
         gradients = [*result.dweights, *result.dbiases]
-        for parameter, gradient, is_decayed, *slots in zip(
-            self._parameters, gradients, self._decayed, *self._slots, strict=True
-        ):
-            if is_decayed:
-                self._optimizer.decay(parameter, learning_rate)
-            self._optimizer.update(parameter, gradient, slots, learning_rate, self._step)
-        remaining = iter(result.statistics)
+        self._config.clip(gradients)
+        if self._optimizer.weight_decay:
+            for parameter, is_decayed in zip(self._parameters, self._decayed, strict=True):
+                if is_decayed:
+                    self._optimizer.decay(parameter, learning_rate)
+        if self._optimizer.is_elementwise:
+            _copy_all(gradients, self._gradients)
+            for start in range(0, len(self._vector), _BLOCK):
+                part = slice(start, start + _BLOCK)
+                slots = [vector[part] for vector, _ in self._slots]
+                self._optimizer.update(self._vector[part], self._gradient[part], slots, learning_rate, self._step)
+        else:
+            slots_of_each = zip(*(parts for _, parts in self._slots), strict=True) if self._slots else repeat(())
+            for parameter, gradient, slots in zip(self._parameters, gradients, slots_of_each, strict=False):
+                self._optimizer.update(parameter, gradient, slots, learning_rate, self._step)
+        if result.statistics:
+            self._update_statistics(result.statistics)
+
+    def _update_statistics(self, of_batch: Sequence[np.ndarray]) -> None:
+        """Update the running statistics with those of a batch."""
+        remaining = iter(of_batch)
         for layer, arrays in self._network.chain():
-            for running, of_batch in zip(arrays.statistics, remaining, strict=False):
+            for running, new in zip(arrays.statistics, remaining, strict=False):
                 running *= layer.momentum
-                running += (1 - layer.momentum) * of_batch
+                running += (1 - layer.momentum) * new
 
     def network(self) -> Network:
         """Return a copy of the current network."""
         return self._network.like(self._network.weights, self._network.biases)
 
+    def snapshot(self) -> Snapshot:
+        """Return the current network for later."""
+        return Snapshot.of(self.network())
+
     def state(self) -> TrainerState:
         """Return a copy of the optimizer's current state."""
-        n, copies = len(self._network.weights), [[array.copy() for array in slot] for slot in self._slots]
+        n, copies = len(self._network.weights), [[array.copy() for array in parts] for _, parts in self._slots]
         return TrainerState(tuple((slot[:n], slot[n:]) for slot in copies), self._step, self._epoch, self._sums)
+
+    def state_for_later(self) -> Callable[[], TrainerState]:
+        """Return a function that returns the current state of the optimizer."""
+        state = self.state()
+        return lambda: state
+
+    def move_to(self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> None:
+        """Replace the network's weights and biases."""
+        for parameter, array in zip(self._parameters, (*weights, *biases), strict=True):
+            parameter[...] = array
+
+    def replace_data(self, data: TrainingData) -> None:
+        """Train on other data from the next epoch on."""
+        self._data = data
+
+    def release_data(self) -> None:
+        """Let go of the data."""
+        self._data = self._data.take(np.empty(0, np.int64))
+
+
+def _in_one_vector(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return a vector of zeros and parts of it that have the shapes of `arrays` and start on cache lines."""
+    dtype = arrays[0].dtype
+    step = CACHE_LINE // dtype.itemsize
+    sizes = [-(-array.size // step) * step for array in arrays]
+    vector = aligned_zeros(sum(sizes), dtype)
+    starts = accumulate(sizes, initial=0)
+    parts = [
+        vector[start : start + array.size].reshape(array.shape) for start, array in zip(starts, arrays, strict=False)
+    ]
+    return vector, parts
+
+
+def _copy_all(arrays: Sequence[np.ndarray], into: Sequence[np.ndarray]) -> None:
+    for array, target in zip(arrays, into, strict=True):
+        target[...] = array

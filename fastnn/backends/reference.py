@@ -73,12 +73,12 @@ def mean_loss(
     sample_weight = check_sample_weight(sample_weight, len(logits), logits.dtype)
     losses, dlogits = LOSSES[output].row_losses(logits, targets, smoothing)
     if sample_weight is None:
-        weights = np.full(len(logits), 1 / len(logits), logits.dtype)
+        weights = logits.dtype.type(1 / len(logits))
     else:
         weights = (sample_weight / sample_weight.sum(dtype=np.float64)).astype(logits.dtype)
-    # Rows of weight 0 are left out: 0 times infinity would be NaN.
-    loss = float(np.sum(weights * np.where(weights > 0, losses, 0), dtype=np.float64))
-    return loss, dlogits * weights[:, None]
+        losses = np.where(weights > 0, losses, 0)  # rows of weight 0 are left out: 0 times infinity would be NaN
+    dlogits *= weights.reshape(-1, 1)
+    return float(np.sum(weights * losses, dtype=np.float64)), dlogits
 
 
 softmax_cross_entropy, logistic_cross_entropy, squared_error = named_losses(mean_loss)
@@ -94,7 +94,9 @@ def matmul(inp: np.ndarray, weight: np.ndarray) -> np.ndarray:
 def dense_forward(inp: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """``inp @ weight + bias``."""
     check_shapes(bias=(bias, weight.shape[1:]))
-    return matmul(inp, weight) + bias
+    sums = matmul(inp, weight)
+    sums += bias
+    return sums
 
 
 def dense_backward(
@@ -158,8 +160,8 @@ def loss_and_gradients(
 
 
 def objective(network: Network, data: TrainingData, config: TrainingConfig) -> Objective:
-    """Return the loss and gradients of all the data as a function of weights and biases."""
-    return layerwise.objective(_operations, network, data, config)
+    """Return the loss and gradients of all the data as a function of all parameters."""
+    return layerwise.Objective(_operations, network, data, config)
 
 
 def trainer(

@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -99,10 +100,8 @@ class BlasLimit:
     @contextmanager
     def hold(self, threads: int) -> Iterator[None]:
         """Keep the limit for the duration of one run."""
-        from threadpoolctl import threadpool_limits
-
         with self._lock:
-            limits = threadpool_limits(min([threads, *self._numbers]), user_api="blas")
+            limits = _blas_libraries(len(sys.modules)).limit(limits=min([threads, *self._numbers]), user_api="blas")
             self._before = self._before or limits
             self._numbers.append(threads)
         try:
@@ -111,10 +110,22 @@ class BlasLimit:
             with self._lock:
                 self._numbers.remove(threads)
                 if self._numbers:
-                    threadpool_limits(min(self._numbers), user_api="blas")
+                    _blas_libraries(len(sys.modules)).limit(limits=min(self._numbers), user_api="blas")
                 else:
                     self._before.restore_original_limits()
                     self._before = None
+
+
+@lru_cache(maxsize=1)
+def _blas_libraries(n_modules: int) -> Any:
+    """Return the libraries that the process has loaded.
+
+    Looking for them takes longer than many epochs. A library comes with a module, so it looks again only when the
+    number of modules has changed.
+    """
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 BLAS_LIMIT = BlasLimit()

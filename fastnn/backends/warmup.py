@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn.backends import get_backend
+from fastnn.backends.choice import CHOOSER
 from fastnn.backends.threads import resolve_threads, usable_cores
 from fastnn.network import Network
 from fastnn.optim.optimizers import SGD
@@ -78,6 +79,7 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> Warmup:
             _call_epochs(engine, network, dtype)
             _call_epochs_of_many_inputs(engine, network.dtype, dtype)
         _call_operations(engine, network)
+        CHOOSER.note_loaded(network.dtype)
     compiled = cache.compilations[n_compiled:]
     return Warmup(
         tuple(compilation.kernel for compilation in compiled),

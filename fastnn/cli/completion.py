@@ -35,6 +35,7 @@ def script(root: argparse.ArgumentParser, shell: str) -> str:
     import shtab
 
     from fastnn.network.activations import ACTIVATIONS
+    from fastnn.network.initializers import INITIALIZER_NAMES
     from fastnn.optim.schedules import SCHEDULES
     from fastnn.runs.recipes import RECIPES
 
@@ -42,6 +43,7 @@ def script(root: argparse.ArgumentParser, shell: str) -> str:
     values: dict[str, Iterable[str]] = {
         "recipe": RECIPES,
         "activation": ACTIVATIONS,
+        "initializer": INITIALIZER_NAMES,
         "schedule": SCHEDULES,
         "topic": commands,
     }

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from fastnn.cli.models import run_folder
 from fastnn.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -70,22 +71,44 @@ def reading(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None and value != usual.get(name)}
 
 
-def read_test_data(files: Sequence[str] | None, model: "Model", **options: Any) -> "Dataset":
-    """Return the test set of the files, or all samples if there is no test set; without files, MNIST's test images.
+def add_test_data(parser: argparse.ArgumentParser, text: str, **options: Any) -> None:
+    """Add `--data` with this help text, as `add_data` does, and `--recipe`, for `read_test_data`."""
+    usual = "the test set of the run that wrote the model, else MNIST's test images"
+    add_data(parser, f"{text} (default: {usual})", **options)
+    parser.add_argument("--recipe", metavar="NAME", help="the test set of a recipe, such as digits, in place of --data")
 
-    Labels are classes or numbers as those of the model unless `options` tell the task.
+
+def read_test_data(options: argparse.Namespace, model: "Model") -> "Dataset":
+    """Return the test set that the options of `add_test_data` select, in the form that the model takes.
+
+    Of files without a test set, it is all samples. Labels are classes or numbers as those of the model unless `--task`
+    is given.
     """
     from fastnn.datasets import load_mnist
     from fastnn.datasets.containers.samples import read_labelled_samples
+    from fastnn.evaluation.evaluate import data_for
+    from fastnn.runs.recipes import get_recipe
+    from fastnn.runs.saved import load_test_data, read_run
 
-    if not files:
-        test = load_mnist()[1]
-        if test.images.shape[1] != model.network.n_inputs:
-            n_inputs = model.network.n_inputs
-            raise SettingsError(f"the model takes {n_inputs} inputs, not MNIST's images; give --data FILE")
-        return test
-    task = "regression" if model.classes is None else "classification"
-    return read_labelled_samples(files, model.row_format, **{"task": task, **options})
+    if options.data:
+        if options.recipe:
+            raise SettingsError("--data and --recipe are given, expected one of them")
+        task = "regression" if model.classes is None else "classification"
+        return read_labelled_samples(options.data, model.row_format, **{"task": task, **reading(options)})
+    described = next(iter(reading(options)), None)
+    if described is not None:
+        raise SettingsError(f"--{described.replace('_', '-')} describes the files of --data, which is not given")
+    folder = run_folder(options.model)
+    if options.recipe:
+        recipe = get_recipe(options.recipe)
+        test, named = recipe.load(recipe.config.seed).test, f"the images of the recipe {recipe.name}"
+    elif folder is not None:
+        return data_for(model, load_test_data(read_run(folder)))
+    else:
+        test, named = load_mnist()[1], "MNIST's images"
+    if test.images.shape[1] != model.network.n_inputs:
+        raise SettingsError(f"the model takes {model.network.n_inputs} inputs, not {named}; give --data FILE")
+    return test
 
 
 def _shape(text: str) -> tuple[int, int]:

@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from fastnn.cli.data import FILES, add_data, read_test_data, reading
+from fastnn.cli.data import FILES, add_test_data, read_test_data
 from fastnn.cli.models import add_model, load_model
 from fastnn.cli.options import AddCommand, add_backend
 from fastnn.cli.output import printable, say_notes
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def register(add: AddCommand) -> None:
     parser = add("evaluate", run, "evaluate a saved model on labelled data")
     add_model(parser)
-    add_data(parser, f"{FILES} (default: MNIST's test images)")
+    add_test_data(parser, FILES)
     add_backend(parser)
 
 
@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> None:
     from fastnn.evaluation.evaluate import RegressionEvaluation, evaluate_model
 
     model = load_model(options.model)
-    data = read_test_data(options.data, model, **reading(options))
+    data = read_test_data(options, model)
     say_notes(data.notes, options)
     scores = evaluate_model(model, data, options.backend)
     if options.json:

@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from fastnn.cli.data import FILES, add_data, read_test_data, reading
+from fastnn.cli.data import FILES, add_test_data, read_test_data
 from fastnn.cli.models import add_model, load_model
 from fastnn.cli.options import AddCommand
 from fastnn.cli.output import say_notes
@@ -16,8 +16,7 @@ def register(add: AddCommand) -> None:
     sample = parser.add_mutually_exclusive_group(required=True)
     sample.add_argument("image", metavar="IMAGE", nargs="?", help="PNG, JPEG or other picture of one digit")
     sample.add_argument("--row", metavar="N", type=int, help="explain sample N of the data, counted from 0")
-    files = f"{FILES} that --row selects from (default: MNIST's test images)"
-    add_data(parser, files, flags=("--label-column",))
+    add_test_data(parser, f"{FILES} that --row selects from", flags=("--label-column",))
     parser.add_argument(
         "--label",
         dest="true_class",
@@ -38,11 +37,12 @@ def run(options: argparse.Namespace) -> None:
     model = load_model(options.model)
     names, label = list(model.class_names), None
     if options.image is not None:
-        if options.data:
-            raise SettingsError("--data is given with an IMAGE, expected it with --row, which selects the sample")
+        given = next((name for name in ("data", "recipe") if getattr(options, name)), None)
+        if given:
+            raise SettingsError(f"--{given} is given with an IMAGE, expected it with --row, which selects the sample")
         row = picture_rows(model.row_format, [options.image])[0]
     else:
-        data = read_test_data(options.data, model, **reading(options))
+        data = read_test_data(options, model)
         say_notes(data.notes, options)
         index = check_integer("--row", options.row, 0, len(data) - 1)
         sample = data_for(model, data.take([index]))

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from fastnn.cli.data import FILES, add_data, reading
 from fastnn.cli.models import load_model
-from fastnn.cli.options import AddCommand, HiddenUnits, add_settings, given_settings
+from fastnn.cli.options import AddCommand, HiddenUnits, Parser, add_settings, given_settings
 from fastnn.cli.output import say_notes
 from fastnn.cli.signals import SIGNALS
 from fastnn.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import numpy as np
 
     from fastnn.files.checkpoint_file import RunState
     from fastnn.models import Model
@@ -42,6 +44,7 @@ optimizers:
   sgd                  plain steps against the gradient
   momentum, nesterov   with momentum 0.9
   adam, adamw          with decay rates 0.9 and 0.999; adamw decays the weights by 0.01
+  lbfgs                all samples in each step, for small data: no batches, no learning rate, no checkpoints
 """
 
 
@@ -79,6 +82,20 @@ def register(add: AddCommand) -> None:
         action=argparse.BooleanOptionalAction,
         help="scale each input to mean 0 and deviation 1, inside the model (default: for tables of fractions)",
     )
+    _add_network(parser)
+    parser.add_argument(
+        "--class-weight",
+        metavar="WEIGHT",
+        nargs="+",
+        help="weights of the classes in training: balanced (each class counts as much as any other), or CLASS=NUMBER "
+        "for each that does not weigh 1, such as cat=2 dog=0.5 (default: all samples weigh 1)",
+    )
+    parser.add_argument("--out", metavar="FOLDER", help="run folder, new or empty (default: runs/DATE-NAME)")
+    add_settings(parser)
+
+
+def _add_network(parser: Parser) -> None:
+    """Add the options of a new network."""
     parser.add_argument(
         "--hidden",
         metavar="UNITS",
@@ -95,12 +112,16 @@ def register(add: AddCommand) -> None:
         "identity (default: relu)",
     )
     parser.add_argument(
+        "--initializer",
+        metavar="NAME",
+        help="distribution of the initial weights: auto, he, he_uniform, glorot, glorot_normal or lecun (default: "
+        "auto, the one that suits the activation of each layer)",
+    )
+    parser.add_argument(
         "--dtype",
         choices=("float32", "float64"),
         help="floating-point type of the network (default: float32)",
     )
-    parser.add_argument("--out", metavar="FOLDER", help="run folder, new or empty (default: runs/DATE-NAME)")
-    add_settings(parser)
 
 
 def _read_run(path: str, parser: argparse.ArgumentParser) -> dict[str, Any]:
@@ -125,6 +146,7 @@ def _read_config(path: str, parser: argparse.ArgumentParser) -> dict[str, Any]:
 
 
 def run(options: argparse.Namespace) -> None:
+    from fastnn.optim.optimizers import LBFGS
     from fastnn.runs.folder import RunFolder
 
     if options.force and not options.resume:
@@ -132,6 +154,8 @@ def run(options: argparse.Namespace) -> None:
     if options.resume and (options.config or options.out):
         raise SettingsError("--resume RUN has the settings and the folder of the run: leave out --config and --out")
     plan, recorded, name = _plan(options)
+    if options.resume and isinstance(plan.config.update_rule, LBFGS):
+        raise SettingsError("--resume RUN is a run of lbfgs, which has no checkpoints; --config RUN begins it again")
     say_notes(plan.notes, options)
     with RunFolder(options.resume or options.out, name, resumed=bool(options.resume)) as folder:
         finished = _finished_run(folder, plan, recorded, options)
@@ -146,8 +170,10 @@ def _finished_run(
     folder: "RunFolder", plan: "Plan", recorded: dict[str, Any], options: argparse.Namespace
 ) -> "FinishedRun":
     """Train, evaluate on the test set, and write all files of the run folder except its figures."""
+    from fastnn.backends.choice import CHOOSER, fit_work
     from fastnn.backends.warmup import compile_prediction_in_background
     from fastnn.checks import display_path
+    from fastnn.optim.optimizers import LBFGS
     from fastnn.runs.folder import RunRecord
     from fastnn.training.checkpoint import continued, result_of
     from fastnn.training.progress import Progress
@@ -167,18 +193,23 @@ def _finished_run(
         result = result_of(state, ended, continued(state, config, {}))
         folder.save(result, record)
         return folder.evaluate(result, record)
+    weight = _sample_weight(plan, options)
     folder.check_free_space(plan.network)
+    checkpoint = None if isinstance(config.update_rule, LBFGS) else folder.checkpoint_path
 
     def run_training() -> "TrainingResult":
         try:
             return train(
-                plan.network, training, validation=validation, callbacks=callbacks, config=config,
-                checkpoint=folder.checkpoint_path, resume=state, force=options.force,
+                plan.network, training, validation=validation, sample_weight=weight, callbacks=callbacks,
+                config=config,
+                checkpoint=checkpoint, resume=state, force=options.force,
             )  # fmt: skip
         except (SettingsError, DataError) as error:
             raise _for_the_command(error) from None
 
-    with compile_prediction_in_background(config.backend, dtype, training.images.dtype, config.threads):
+    work = fit_work(plan.network, training.images, len(training), config, n_held_out=len(validation or ()))
+    backend = CHOOSER.peek(config.backend, work, "" if state is None else state.backend).backend
+    with compile_prediction_in_background(backend, dtype, training.images.dtype, config.threads):
         try:
             result = _saved_result(run_training, folder, record)
         except BaseException as error:
@@ -189,6 +220,29 @@ def _finished_run(
                 folder.save_diagnosis(unfinished, record)
             raise
     return folder.evaluate(result, record)
+
+
+def _sample_weight(plan: "Plan", options: argparse.Namespace) -> "np.ndarray | None":
+    """Return the weight of each training sample that --class-weight gives; SettingsError for a wrong one."""
+    from fastnn.datasets.class_weights import BALANCED, class_weights
+
+    given = options.class_weight
+    if given is None:
+        return None
+    if plan.task == "regression":
+        raise SettingsError("--class-weight is given, but the labels are numbers, which have no classes")
+    if given == [BALANCED]:
+        return class_weights(plan.splits.train)
+    weights: dict[str, float] = {}
+    for text in given:
+        label, mark, number = text.rpartition("=")
+        try:
+            weights[label] = float(number)
+        except ValueError:
+            mark = ""
+        if not mark:
+            raise SettingsError(f"--class-weight is {text!r}, expected {BALANCED}, or CLASS=NUMBER such as cat=2")
+    return class_weights(plan.splits.train, weights)
 
 
 def _state(
@@ -219,12 +273,12 @@ def _state(
 
 def _check_same(state: "RunState", plan: "Plan", options: argparse.Namespace) -> None:
     """Raise SettingsError if a run that has ended had other settings, which its report would then state."""
-    from fastnn.backends import backend_name, get_backend
+    from fastnn.backends.choice import continued_backend
     from fastnn.backends.threads import resolve_threads
     from fastnn.training.checkpoint import check_same, continued
 
     config = continued(state, plan.config, {"threads": resolve_threads(plan.config.threads)})
-    backend = backend_name(get_backend(config.backend))
+    backend = continued_backend(config.backend, state.backend)
     try:
         check_same(state, plan.network, config, backend, state.data, options.force)
     except SettingsError as error:
@@ -305,8 +359,9 @@ def _plan(options: argparse.Namespace) -> "tuple[Plan, dict[str, Any], str]":
         config = default_config(len(splits.train), **given)
     else:
         config = recipe.configure(hidden, activation, **given)
-    layers = {} if start is not None else {"activation": activation, "dtype": dtype, "seed": seed}
-    plan = make_plan(splits, hidden, config, standardize=options.standardize, start=start, **layers)
+    initializer = None if start is not None else options.initializer or "auto"
+    layers = {"activation": activation, "dtype": dtype, "seed": seed, "initializer": initializer}
+    plan = make_plan(splits, hidden, config, standardize=options.standardize, start=start, **({} if start else layers))
     recorded = {
         "recipe": None if recipe is None else recipe.name,
         "files": options.data and [os.path.abspath(path) for path in options.data],
@@ -315,6 +370,8 @@ def _plan(options: argparse.Namespace) -> "tuple[Plan, dict[str, Any], str]":
         "standardize": plan.standardize,
         "hidden": list(hidden),
         "activation": activation,
+        "initializer": initializer,
+        "class_weight": options.class_weight,
         "dtype": dtype,
         **config.to_dict(),
     }
@@ -334,6 +391,10 @@ def _architecture(
     if start is None:
         hidden = usual if options.hidden is None else tuple(options.hidden)
         return hidden, activation or "relu", options.dtype or "float32"
+    if options.initializer is not None:
+        raise SettingsError(
+            f"initializer is {options.initializer!r}, but --from has a network with weights; leave out --initializer"
+        )
     network = start.network
     names = [layer.activation for layer in network.layers[:-1]]
     same = names[0] if len(set(names)) == 1 else names

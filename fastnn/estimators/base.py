@@ -10,7 +10,7 @@ import copy
 import inspect
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
@@ -26,10 +26,9 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fastnn.backends import get_backend
-from fastnn.backends.arguments import check_inputs, check_sample_weight
+from fastnn.backends.arguments import check_sample_weight
 from fastnn.backends.base import TrainerState
-from fastnn.backends.reference import activate
+from fastnn.backends.choice import CHOOSER, continued_backend, expected_epochs_of_fit
 from fastnn.checks import is_number, short
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
@@ -38,20 +37,22 @@ from fastnn.estimators.arguments import check_labels_given, check_rows, check_we
 from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks
 from fastnn.estimators.checkpoint import in_words_of_fit, result_of_ended, saved_fit
 from fastnn.estimators.coefficients import CoefficientsMixin
+from fastnn.estimators.continuation import as_state, continue_fit, keep_first, take
 from fastnn.estimators.fit_watch import FitRules, FitWatch, WatchedSchedule, WatchState
-from fastnn.estimators.model_mixin import INITIAL_STATE, ModelFileMixin
+from fastnn.estimators.model_mixin import ModelFileMixin, initial_state
 from fastnn.estimators.one_fit import one_fit, reads_one_fit
 from fastnn.estimators.parameters import check_parameters, items
 from fastnn.estimators.reported_loss import ReportedLoss
 from fastnn.estimators.row_order import ScikitOrder
 from fastnn.interruptible import LONG_WORK, interruptible
 from fastnn.memory import check_memory, check_training_memory
+from fastnn.models.hidden import hidden_outputs, hidden_size
 from fastnn.network import Network, Standardization
 from fastnn.network.network import hidden_activations
 from fastnn.optim.config import TrainingConfig, as_plain
 from fastnn.optim.optimizers import LBFGS, SGD, Adam, Optimizer
 from fastnn.optim.schedules import Schedule, get_schedule
-from fastnn.training.history import History
+from fastnn.training.history import EpochRecord, History
 from fastnn.training.train import EpochEnd, TrainingInterrupted, TrainingResult, train
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class BaseMLP(
     n_features_in_: int
     _watch_state: WatchState
     _history: History
+    _reported: History  # with the losses that scikit-learn reports; the same as `_history` unless they differ
     _state: TrainerState | None
 
     def _set_parameters(self, arguments: dict[str, Any]) -> None:
@@ -110,8 +112,11 @@ class BaseMLP(
 
         `tasks` enables scikit-learn's callbacks. The local `warm` says that training starts from the current weights.
         """
+        kept = take(self)
         warm = hasattr(self, "network_") and (self.warm_start or incremental)
         self._check_call(y, warm, incremental)
+        if incremental and kept is not None and continue_fit(self, kept, X, y, sample_weight):
+            return self
         arguments, begun = (X, y), saved_fit(checkpoint, warm)
         X, y = self._check_data(X, y, reset=not warm)
         self._check_image_shape()
@@ -121,10 +126,10 @@ class BaseMLP(
         random_state = check_random_state(self.random_state)
         if warm:
             network = self._previous_network(targets)
-            watch_state, history, state = self._watch_state, self._history, self._state
+            watch_state, history, state = self._watch_state, self._history, as_state(self._state)
         else:
             network = self._initialize(X, targets, random_state, incremental)
-            watch_state, history, state = INITIAL_STATE
+            watch_state, history, state = initial_state()
             self._levels = column_levels(X)
         held_out, held_weight = self._check_validation(validation_data, X)
         if self.early_stopping and held_out is None and self.solver != "lbfgs":
@@ -139,7 +144,10 @@ class BaseMLP(
             watch_state = replace(watch_state, rate=self.learning_rate_init)
         loss = self._reported_loss(network, len(data), total_weight)
         watch = self._make_watch(watch_state, network, len(data), held_out, held_weight, loss)
+        watch.expected_epochs = expected_epochs_of_fit(self.max_iter, self.early_stopping, incremental)
         config = self._config(watch, len(data), random_state, epochs=1 if incremental else self.max_iter)
+        if warm:  # what goes on stays on its backend
+            config = config.replace(backend=continued_backend(self.backend, getattr(self, "backend_", None)))
         self.n_outputs_, self.n_layers_, self.out_activation_ = network.n_outputs, len(network.sizes), network.output
         callbacks = [FitTasks(self, *arguments, sample_weight)] if tasks else []
         try:
@@ -152,13 +160,15 @@ class BaseMLP(
                 )  # fmt: skip
         except TrainingInterrupted as interrupt:
             watch.catch_up(interrupt.result, watch_state)
-            self._store(interrupt.result, watch, history)
+            self._store_result(interrupt.result, watch, history)
             raise
         except DivergenceError as error:
             result = watch.kept(error)
             if result is None:
                 raise
-        self._store(result, watch, history)
+        self._store_result(result, watch, history)
+        if incremental:
+            keep_first(self, result)
         if result.stopped in ("epochs", "stalled", "diverged") and not incremental:
             self._warn_of_convergence(result)
         for callback in callbacks:
@@ -182,6 +192,7 @@ class BaseMLP(
             "epochs": epochs, "optimizer": self._optimizer(), "l2": self.alpha, "divide_l2": True,
             "dropout": self.dropout, "seed": int(random_state.randint(2**31 - 1)) if self.dropout else 0,
             "learning_rate": self.learning_rate_init, "backend": self.backend, "threads": self.n_threads,
+            "clip_norm": self.clip_norm, "clip_value": self.clip_value,
         }  # fmt: skip
         schedule = self._schedule()
         if self.solver == "lbfgs":
@@ -193,20 +204,57 @@ class BaseMLP(
             shuffle=ScikitOrder(n_samples, random_state) if self.shuffle else False,
         )
 
-    def _store(self, result: TrainingResult, watch: FitWatch, history: History) -> None:
-        """Set the fitted attributes and the state for later fits. `history` holds the epochs of the previous fits."""
-        network, self._state = result.network, result.state
+    def _store_result(self, result: TrainingResult, watch: FitWatch, past: History) -> None:
+        self._store(result.network, result.state, result.history, result.loss, result.backend, watch, past)
+
+    def _store(
+        self,
+        network: Network,
+        state: Any,
+        records: Sequence[EpochRecord],
+        loss: float,
+        backend: str,
+        watch: FitWatch,
+        past: History,
+    ) -> None:
+        """Set the fitted attributes and the state for later fits.
+
+        records: the epochs of this fit
+        loss: the last loss
+        backend: the name of the backend that computed
+        past: the epochs of the previous fits
+        """
         if watch.best is not None:
-            network, self._state = watch.best, None  # the optimizer state belongs to the last epoch, not to the best
-        self.network_, self._watch_state, state = network, watch.state, watch.state
-        records = [*history, *result.history]
-        self._history = History([replace(record, epoch=epoch) for epoch, record in enumerate(records, start=1)])
-        self.n_iter_, self.t_ = len(result.history), state.seen
-        self.loss_curve_, self.loss_ = [*state.losses], watch.last_loss(result)
-        validated = bool(state.scores)
-        self.validation_scores_ = [*state.scores] if validated else None
-        self.best_validation_score_ = state.best_score if validated else None
-        self.best_loss_ = None if self.early_stopping and validated else state.best_loss
+            network, state = watch.best, None  # the optimizer state belongs to the last epoch, not to the best
+        self.network_, self._state, self._watch_state, self.backend_ = network, state, watch.state, backend
+        reported = self._reported if len(past) else past
+        self._history = past.continued(records)
+        if watch.reports_its_own_loss:
+            pairs = zip(records, watch.losses, strict=False)
+            self._reported = reported.continued(replace(record, loss=loss) for record, loss in pairs)
+        else:
+            self._reported = self._history
+        self.n_iter_, self.t_, self.loss_ = len(records), watch.state.seen, watch.last_loss(loss)
+        validated = bool(watch.state.scores)
+        self.best_validation_score_ = watch.state.best_score if validated else None
+        self.best_loss_ = None if self.early_stopping and validated else watch.state.best_loss
+
+    @property
+    def loss_curve_(self) -> list[float]:
+        """The loss of each epoch since the weights were drawn, as scikit-learn reports it."""
+        self._check_attribute("loss_curve_")
+        return self._reported.column("loss").tolist()
+
+    @property
+    def validation_scores_(self) -> list[float] | None:
+        """The validation score of each epoch since the weights were drawn; None without validation data."""
+        self._check_attribute("validation_scores_")
+        return [*self._watch_state.scores] or None
+
+    def _check_attribute(self, name: str) -> None:
+        """Raise AttributeError unless a fit has set the attributes."""
+        if "n_iter_" not in vars(self):
+            raise AttributeError(f"this {type(self).__name__} has no {name} before it is fitted")
 
     @contextmanager
     def _fitting(self) -> Iterator[None]:
@@ -227,10 +275,18 @@ class BaseMLP(
     def _initialize(
         self, X: Any, targets: np.ndarray, random_state: np.random.RandomState, incremental: bool
     ) -> Network:
-        """Draw initial weights and biases in scikit-learn's order: uniform, Glorot and Bengio (2010), equation 16."""
+        """Draw initial weights; without `initializer`, weights and biases in scikit-learn's order and distribution.
+
+        That is uniform: Glorot and Bengio (2010), equation 16.
+        """
         output, n_outputs = self._output(targets)
         sizes = (X.shape[1], *map(int, items(self.hidden_layer_sizes)), n_outputs)
         self._check_memory(sizes)
+        if self.initializer is not None:
+            return Network.initialize(
+                sizes, activation=self.activation, initializer=self.initializer, dtype=self._dtype, output=output,
+                seed=int(random_state.randint(2**31 - 1)), input_scale=self._input_transform(X, incremental),
+            )  # fmt: skip
         names = hidden_activations(len(sizes) - 2, self.activation)
         weights, biases = [], []
         for (fan_in, fan_out), name in zip(pairwise(sizes), [*names, *names[-1:]] or [self.activation], strict=True):
@@ -470,6 +526,10 @@ class BaseMLP(
             raise ValueError("sample_weight is zero for every sample, expected at least one above zero")
         return check_sample_weight(weight, n_samples, dtype)
 
+    def _total_weight(self, sample_weight: Any, X: Any, targets: np.ndarray) -> np.ndarray | None:
+        """Return the weight of each sample, its class weight included; None if there are no weights."""
+        return _product(self._check_weights(sample_weight, X), self._class_weight(targets))
+
     def _class_weight(self, targets: np.ndarray) -> np.ndarray | None:
         """Return the class weight of each sample; None for regression."""
         return None
@@ -483,45 +543,45 @@ class BaseMLP(
             rows = self._check_data(X, reset=False)
         network, n_rows = self.network_, rows.shape[0]
         check_memory(n_rows * network.n_outputs * network.dtype.itemsize, f"the outputs of {n_rows:,} rows of X")
-        outputs = get_backend(self.backend).predict_proba(network, rows, self.n_threads)
+        outputs = CHOOSER.predictor(self.backend, network, rows).predict_proba(network, rows, self.n_threads)
         if self.network_.standardization is not None and not np.isfinite(outputs).all():
             raise ValueError(f"Input X contains a value too large for {self.network_.dtype} after its standardization")
         return outputs
 
     @reads_one_fit
-    def transform(self, X: Any) -> np.ndarray:
-        """Return the outputs of the last hidden layer: the features that the output layer works on.
+    def transform(self, X: Any, layer: int | None = None) -> np.ndarray:
+        """Return the outputs of a hidden layer: the features that the layer after it works on.
 
         Parameters
         ----------
         X : array-like or SciPy sparse matrix of shape (N, D)
             The samples, as in `fit`.
+        layer : int or None
+            The hidden layer: 0 is the first one, -1 the last one. None: the parameter `transform_layer`, which
+            `get_feature_names_out` and data frames as output (`set_output`) refer to.
 
         Returns
         -------
         ndarray of shape (N, H), in the estimator's dtype
-            H is the last of `hidden_layer_sizes`. Without hidden layers, the scaled inputs of shape (N, D).
+            H is the number of units of the layer. Without hidden layers, the scaled inputs of shape (N, D).
+
+        Raises
+        ------
+        ValueError
+            If there is no such layer, X does not fit, or a layer of another size is asked for as a data frame.
         """
         check_is_fitted(self, "network_")
-        X, network = self._check_data(X, reset=False), self.network_
-        if len(network.weights) == 1:
-            X = check_inputs(network, X)
-            X = X.toarray() if is_sparse(X) else X
-            return X.astype(network.dtype) * network.dtype.type(network.input_scale)
-        *layers, last = network.layers[:-1]
-        arrays = [arrays for _, arrays in network.chain()][:-1]
-        hidden = Network(
-            [each.weight for each in arrays], [each.bias for each in arrays], input_scale=network.input_transform,
-            output="identity", layers=[*layers, last.with_activation(None)], input_shape=network.shapes[0],
-            statistics=[array for each in arrays for array in each.statistics],
-        )  # fmt: skip
-        sums = get_backend(self.backend).predict_logits(hidden, X, self.n_threads)
-        return activate(sums, last.activation)
+        if layer is None:
+            layer = self.transform_layer
+        elif hidden_size(self.network_, layer) != self._n_features_out and _returns_frames(self):
+            raise ValueError(f"layer is {layer}, expected transform_layer={layer} for data frames as output")
+        X = self._check_data(X, reset=False)
+        return hidden_outputs(self.network_, X, layer, backend=self.backend, threads=self.n_threads)
 
     @property
     def _n_features_out(self) -> int:
         """The number of columns that `transform` returns."""
-        return self.network_.sizes[-2]
+        return hidden_size(self.network_, self.transform_layer)
 
     @property
     @reads_one_fit
@@ -535,6 +595,12 @@ class BaseMLP(
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = []  # the dtype is a parameter
         return tags
+
+
+def _returns_frames(estimator: BaseMLP) -> bool:
+    """Return whether scikit-learn turns the result of `transform` into a data frame, as `set_output` says."""
+    own = getattr(estimator, "_sklearn_output_config", {}).get("transform")
+    return bool((sklearn.get_config()["transform_output"] if own is None else own) != "default")
 
 
 def _product(weight: np.ndarray | None, factor: np.ndarray | None) -> np.ndarray | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backends import backend_name, get_backend
+from fastnn.backends.choice import continued_backend
 from fastnn.backends.threads import resolve_threads
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError, DivergenceError, SettingsError
@@ -69,7 +69,7 @@ def result_of_ended(
     ended = state.stopped if state.stopped == "callback" else end_of(state, config)
     if ended is None:
         return None
-    backend = backend_name(get_backend(config.backend))
+    backend = continued_backend(config.backend, state.backend)
     check_same(state, network, config, backend, data_digests(data, weight, held_out), force=False)
     restore([watch, config.shuffle], state)
     result = result_of(state, ended, config)

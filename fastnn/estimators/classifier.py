@@ -19,6 +19,7 @@ from fastnn.estimators.base import BaseMLP, if_epochs, joined_validation
 from fastnn.estimators.callbacks import with_callbacks
 from fastnn.estimators.descriptions import described
 from fastnn.estimators.one_fit import reads_one_fit
+from fastnn.estimators.plain_data import plain_labels
 from fastnn.interruptible import PER_SORT, interruptible
 from fastnn.models.model import Model, class_probabilities, decide
 from fastnn.network import LOSSES
@@ -90,6 +91,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         backend: str = "auto",
         n_threads: int | None = None,
         dropout: float = 0.0,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        initializer: str | None = None,
+        transform_layer: int = -1,
         class_weight: Any = None,
         input_scale: float = 1.0,
         dtype: Any = "float32",
@@ -249,6 +254,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if isinstance(self.class_weight, str):
             raise ValueError("class_weight 'balanced' needs all data at once, expected a dict for partial_fit")
         known = getattr(self, "classes_", None)
+        if known is not None and type(classes) in (np.ndarray, list) and np.array_equal(classes, known):
+            return
         if classes is not None:
             labels = unique_labels(check_labels_given(classes, "classes", numeric=False))
             if known is not None and not np.array_equal(known, labels):
@@ -323,6 +330,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         self.classes_ = known
         self._unknown()
         return numbers.astype(self._dtype)[:, None] if len(known) <= 2 else numbers
+
+    def _plain_targets(self, y: Any, n_rows: int) -> np.ndarray | None:
+        """Return what `_encode` returns, checked, within microseconds; None if its checks are necessary."""
+        numbers = None if self._multilabel else plain_labels(y, n_rows, self.classes_)
+        if numbers is None or len(self.classes_) > 2:
+            return numbers
+        return numbers.astype(self._dtype)[:, None]
 
     def _output(self, targets: np.ndarray) -> tuple[str, int]:
         return ("softmax", len(self.classes_)) if targets.ndim == 1 else ("logistic", targets.shape[1])

@@ -93,6 +93,23 @@ PARAMETERS = {
         "The fraction of hidden units dropped in each training step (Srivastava et al. 2014), in [0, 1). Not for "
         '"lbfgs".',
     ),
+    "clip_norm": Entry(
+        "float or None",
+        "The largest norm of the gradient of a step over all layers; a longer one is shortened. Not with `clip_value`, "
+        'and not for "lbfgs".',
+    ),
+    "clip_value": Entry(
+        "float or None",
+        'The largest magnitude of an entry of the gradient. Not with `clip_norm`, and not for "lbfgs".',
+    ),
+    "initializer": Entry(
+        '{"auto", "he", "he_uniform", "glorot", "glorot_normal", "lecun"} or None',
+        "The distribution of the initial weights, with biases of 0; `fastnn.Network.initialize` describes them. None: "
+        'weights and biases are those of scikit-learn, uniform as "glorot".',
+    ),
+    "transform_layer": Entry(
+        "int", "The hidden layer whose outputs `transform` returns: 0 is the first one, -1 the last one."
+    ),
     "class_weight": Entry(
         'dict of label to float, "balanced" or None',
         'The weight of each class in training, multiplied by `sample_weight`; 1 for classes not in the dict. "balanced"'

@@ -26,7 +26,6 @@ class WatchState:
     """The state that `warm_start` and `partial_fit` carry from one fit to the next."""
 
     scores: list[float] = field(default_factory=list)  # the validation score of each epoch
-    losses: list[float] = field(default_factory=list)  # the reported training loss of each epoch
     best_loss: float = np.inf  # the lowest training loss so far
     best_score: float = -np.inf  # the highest validation score so far
     seen: int = 0  # the number of samples trained on
@@ -71,7 +70,14 @@ class FitWatch:
         The network to train, which gives the layers of the best one in `load_state_dict`.
     loss : ReportedLoss
         Converts the loss of an epoch to the one that `tol` refers to.
+
+    Attributes
+    ----------
+    expected_epochs : int or None
+        The number of epochs to choose a backend for (`fastnn.backends.choice`).
     """
+
+    expected_epochs: int | None = None
 
     def __init__(
         self,
@@ -83,7 +89,9 @@ class FitWatch:
         network: Network,
         loss: ReportedLoss,
     ) -> None:
-        self.state = replace(state, scores=[*state.scores], losses=[*state.losses], squares=loss.squares(network))
+        self.state = replace(state, scores=[*state.scores], squares=loss.squares(network))
+        self.losses: list[float] = []  # the reported loss of each epoch of this fit
+        self.reports_its_own_loss = loss.n_targets > 1
         self.best: Network | None = None
         # What a fit that diverges before any better epoch falls back to: the best network of an earlier fit.
         self._earlier = network if rules.by_score and np.isfinite(state.best_score) else None
@@ -98,13 +106,13 @@ class FitWatch:
         fields: dict[str, Any] = {
             name: value if np.isfinite(value) else None
             for name, value in asdict(self.state).items()
-            if name not in ("scores", "losses")
+            if name != "scores"
         }
         best = None
         if self.best is not None:
             best = {kind: [*map(np.copy, getattr(self.best, kind))] for kind in NETWORK_ARRAYS}
         rules = {name: value if value != np.inf else None for name, value in asdict(self._rules).items()}
-        lists = {name: np.array(getattr(self.state, name), np.float64) for name in ("scores", "losses")}
+        lists = {"scores": np.array(self.state.scores, np.float64), "losses": np.array(self.losses, np.float64)}
         return {**fields, **lists, "best": best, "rules": rules}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -117,12 +125,12 @@ class FitWatch:
                 raise SettingsError(f"{name} was {was!r} in the fit to continue, found {value!r}")
         try:
             lists = {name: np.asarray(state[name], np.float64).tolist() for name in ("scores", "losses")}
-            loaded = replace(WatchState(), **fields, **lists)
+            loaded = replace(WatchState(), **fields, scores=lists["scores"])
             best = state["best"]
         except (KeyError, TypeError, ValueError) as error:
             raise SettingsError(f"the state is not that of a fit: {error}") from error
         self.best = None if best is None else self._network.like(*(best[kind] for kind in NETWORK_ARRAYS))
-        self.state = loaded
+        self.state, self.losses = loaded, lists["losses"]
 
     def factor(self) -> float:
         """Return the learning rate of the next epoch divided by the initial one."""
@@ -131,7 +139,7 @@ class FitWatch:
     def catch_up(self, result: TrainingResult, before: WatchState) -> None:
         """Count the epochs of a fit that began at `before`: an interrupt may have kept the last from the watch."""
         history, squares = result.history, self._loss.squares(result.network)
-        for record in history[len(self.state.losses) - len(before.losses) :]:
+        for record in history[len(self.losses) :]:
             self._count(self._loss.reported(record.loss, self.state.squares, squares), squares)
         self.state = replace(self.state, seen=max(self.state.seen, before.seen + len(history) * self._n_samples))
 
@@ -151,14 +159,12 @@ class FitWatch:
         self.state = replace(self.state, seen=self.state.seen + self._n_samples)
         return replace(result, history=History([*result.history, failed]), loss=nan)
 
-    def last_loss(self, result: TrainingResult) -> float:
-        """Return the reported loss of the last epoch; of the initial weights, if L-BFGS had none to improve."""
-        if result.history:
-            return self.state.losses[-1]
-        return self._loss.reported(result.loss, self.state.squares, self.state.squares)
+    def last_loss(self, loss: float) -> float:
+        """Return the reported loss of the last epoch; without one, that of the initial weights, whose loss is given."""
+        return self.losses[-1] if self.losses else self._loss.reported(loss, self.state.squares, self.state.squares)
 
     def _count(self, loss: float, squares: float) -> None:
-        self.state.losses.append(loss)
+        self.losses.append(loss)
         self.state = replace(self.state, squares=squares)
 
     def __getstate__(self) -> dict[str, Any]:

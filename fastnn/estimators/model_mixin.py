@@ -21,8 +21,10 @@ from fastnn.models.pipelines import after_scaling
 from fastnn.network import Network, Standardization
 from fastnn.training.history import History
 
-# The state before the first fit.
-INITIAL_STATE: tuple[WatchState, History, TrainerState | None] = (WatchState(), History(), None)
+
+def initial_state() -> tuple[WatchState, History, TrainerState | None]:
+    """Return the state before the first fit: `_watch_state`, `_history` and `_state`."""
+    return WatchState(), History(), None
 
 
 class ModelFileMixin(BaseEstimator):
@@ -155,7 +157,7 @@ class ModelFileMixin(BaseEstimator):
             estimator.feature_names_in_ = np.array(model.feature_names, dtype=object)
         estimator.n_outputs_, estimator.n_layers_ = network.n_outputs, len(network.sizes)
         estimator.out_activation_ = network.output
-        estimator._watch_state, estimator._history, estimator._state = INITIAL_STATE
+        estimator._watch_state, estimator._history, estimator._state = initial_state()
         return estimator
 
     @reads_one_fit

@@ -27,9 +27,10 @@ class _Fit:
         self.before: dict[str, Any] | None = None  # the attributes of the estimator before the fit
 
 
-# The fits that are running, by the identity of their estimator, and the fit that began last.
+# The fits that are running, by the identity of their estimator, and an object that stands for the one that began last:
+# the fit itself would keep its estimator in memory.
 _RUNNING: dict[int, _Fit] = {}
-_LATEST: list[_Fit | None] = [None]
+_LATEST: list[object] = [None]
 
 
 @contextmanager
@@ -42,7 +43,7 @@ def one_fit(estimator: Any) -> Iterator[dict[str, Any]]:
                 f"this {type(estimator).__name__} is being fitted by another call, expected one fit at a time: "
                 "fit a copy in each thread, such as sklearn.base.clone(model)"
             )
-        _LATEST[0] = fit
+        _LATEST[0] = object()
         fit.before = estimator.__dict__.copy()
         yield fit.before.copy()
     finally:

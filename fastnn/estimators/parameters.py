@@ -6,6 +6,7 @@ scikit-learn wants a constructor to store its arguments unchanged, so `fit` and 
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import lru_cache
 from numbers import Real
 from typing import Any
 
@@ -17,6 +18,7 @@ from fastnn.checks import is_count, is_finite, is_number, is_ordered, short
 from fastnn.errors import SettingsError
 from fastnn.estimators.fit_watch import LEARNING_RATES
 from fastnn.network import ACTIVATIONS
+from fastnn.network.initializers import INITIALIZER_NAMES
 
 SOLVERS = ("lbfgs", "sgd", "adam")
 DTYPES = ("float32", "float64", float, np.float32, np.float64)
@@ -92,6 +94,10 @@ RULES = {
     "backend": one_of(*BACKENDS),
     "n_threads": COUNT | NONE,
     "dropout": FRACTION,
+    "initializer": one_of(*INITIALIZER_NAMES) | NONE,
+    "transform_layer": Rule("a whole number", lambda value: is_count(value, -(2**63))),
+    "clip_norm": POSITIVE | NONE,
+    "clip_value": POSITIVE | NONE,
     "input_scale": POSITIVE,
     "dtype": Rule("float32 or float64", lambda value: isinstance(value, (str, type, np.dtype)) and value in DTYPES),
     "schedule": Rule("a string, a function of (epoch, epochs)", lambda value: isinstance(value, str) or callable(value))
@@ -110,8 +116,15 @@ RULES = {
 }
 
 
+@lru_cache(maxsize=64)
+def parameter_names(kind: type[BaseEstimator]) -> tuple[str, ...]:
+    """Return the names of the parameters of a class of estimators: reading its signature takes long."""
+    return tuple(kind._get_param_names())
+
+
 def check_parameters(estimator: BaseEstimator) -> None:
     """Raise SettingsError if a parameter of `estimator` breaks its rule. The error names the parameter."""
-    for name, value in estimator.get_params(deep=False).items():
+    for name in parameter_names(type(estimator)):
+        value = getattr(estimator, name)
         if name in RULES and not RULES[name].accepts(value):
             raise SettingsError(f"{name} is {short(value)}, expected {RULES[name].expected}")

@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn.backends import Backend, get_backend, reference
+from fastnn.backends import Backend, reference
 from fastnn.backends.arguments import check_finite_inputs, check_targets
+from fastnn.backends.choice import CHOOSER
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError
 from fastnn.evaluation.metrics import ClassScores, confusion, per_class
@@ -104,7 +105,7 @@ def evaluate_logits(network: Network, data: Dataset, backend: str | Backend, thr
     The backend computes the logits. The reference always computes the loss: compiling a kernel for it takes longer.
     """
     images, labels = check_fit(network, data)
-    engine = get_backend(backend) if isinstance(backend, str) else backend
+    engine = CHOOSER.predictor(backend, network, images) if isinstance(backend, str) else backend
     logits = engine.predict_logits(network.core, images, threads)
     with np.errstate(over="ignore", invalid="ignore"):  # an infinite or NaN loss is enough to report divergence
         loss, _ = interruptible(reference.mean_loss, network.output, logits, labels, work=_N_LOGIT * logits.size)

@@ -17,7 +17,7 @@ from fastnn.errors import SettingsError
 from fastnn.explanation.run_facts import DEAD, RunFacts
 from fastnn.models import as_dataset, as_network
 from fastnn.network import Network
-from fastnn.optim.optimizers import DEEP
+from fastnn.optim.optimizers import DEEP, LBFGS
 from fastnn.training.history import History
 from fastnn.training.train import TrainingResult
 
@@ -330,12 +330,13 @@ def _overfitting(run: RunFacts) -> Finding | None:
     if validation[-OVERFIT_EPOCHS:].min() < OVERFIT_RATIO * validation[best] or loss[-1] >= loss[best]:
         return None
     patience = max(OVERFIT_EPOCHS, len(history) // 10)
+    dropout = "" if run.config is not None and isinstance(run.config.update_rule, LBFGS) else "dropout, "
     option = f"--patience {patience}" if run.for_command else f"early_stopping={patience}"
     return Finding(
         "overfitting",
         f"the validation loss was lowest in epoch {best + 1} ({validation[best]:.4g}) and is {validation[-1]:.4g} in "
         f"epoch {len(loss)}, while the training loss kept falling from {loss[best]:.4g} to {loss[-1]:.4g}",
-        f"Try early stopping, {option} (it keeps the best epoch's network), dropout, L2, fewer units, or more training "
+        f"Try early stopping, {option} (it keeps the best epoch's network), {dropout}L2, fewer units, or more training "
         "data",
         {"early_stopping": patience},
     )
@@ -409,6 +410,6 @@ def _imbalance(run: RunFacts, rare: np.ndarray, counts: np.ndarray, cause: Findi
     if cause is not None:
         return Finding("class imbalance", found, _FIX_FIRST)
     if run.for_command:
-        return Finding("class imbalance", found, "Add training samples of the class")
-    advice = "Give each class the same total sample_weight, or add training samples of the class"
+        return Finding("class imbalance", found, "Weigh the class more, --class-weight balanced, or add samples of it")
+    advice = "Give each class the same total sample_weight, as fastnn.class_weights does, or add samples of the class"
     return Finding("class imbalance", found, advice, {"sample_weight": "balanced"})

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backends import get_backend
 from fastnn.backends.arguments import check_finite_inputs
+from fastnn.backends.choice import CHOOSER
 from fastnn.checks import is_count, is_number, short
 from fastnn.datasets.arrays import check_lengths
 from fastnn.datasets.convert import as_dataset
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError
+from fastnn.models.hidden import LAST, hidden_outputs, hidden_size
 from fastnn.models.pictures import measured_pixels
 from fastnn.models.row_format import RowFormat
 from fastnn.models.rows import model_rows
@@ -168,11 +169,48 @@ class Model:
         labels = self.labels  # an error before any work
         return class_probabilities(self._outputs(x, backend), len(labels), self.is_multilabel)
 
+    def transform(self, x: Any, layer: int = LAST, *, backend: str = "auto") -> np.ndarray:
+        """Return the outputs of a hidden layer for each sample: the features that the network has learned.
+
+        Parameters
+        ----------
+        x, backend
+            As in `predict`.
+        layer : int
+            The hidden layer: 0 is the first one, -1 the last one.
+
+        Returns
+        -------
+        ndarray of shape (N, H), in the network's dtype
+            H is the number of outputs of the layer. Without hidden layers, the scaled inputs of shape (N, D).
+
+        Raises
+        ------
+        SettingsError
+            If there is no such layer.
+        DataError, FileError
+            As in `predict`.
+
+        Examples
+        --------
+        >>> import fastnn
+        >>> data = fastnn.load_digits()
+        >>> model = fastnn.Model.for_data(fastnn.Network.for_data(data, (32, 16)), data)
+        >>> model.transform(data.images[:3]).shape, model.transform(data.images[:3], layer=0).shape
+        ((3, 16), (3, 32))
+        """
+        hidden_size(self.network, layer)  # an error before any work
+        return hidden_outputs(self.network.core, self._inputs(x), layer, backend=backend)
+
     def _outputs(self, x: Any, backend: str) -> np.ndarray:
+        inputs = self._inputs(x, stacklevel=5)
+        return CHOOSER.predictor(backend, self.network, inputs).predict_proba(self.network.core, inputs)
+
+    def _inputs(self, x: Any, stacklevel: int = 4) -> Any:
+        """Return the rows of `x` as the core of the network takes them."""
         rows = model_rows(self.row_format, x)
-        check_scale(self.network, rows, stacklevel=4)
-        inputs = check_finite_inputs(self.network, rows)
-        return get_backend(backend).predict_proba(self.network.core, inputs)
+        check_scale(self.network, rows, stacklevel=stacklevel)
+        return check_finite_inputs(self.network, rows)
 
     @property
     def row_format(self) -> RowFormat:

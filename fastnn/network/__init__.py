@@ -1,6 +1,7 @@
-"""The network: a chain of layers with its arrays, its standardization, the tables of activations and losses."""
+"""The network: a chain of layers with its arrays, its standardization, and the tables its names are looked up in."""
 
 from fastnn.network.activations import ACTIVATIONS
+from fastnn.network.initializers import INITIALIZERS
 from fastnn.network.input_range import check_scale
 from fastnn.network.layers import LAYERS, BatchNorm, Dense, Layer
 from fastnn.network.losses import LOSSES
@@ -10,6 +11,7 @@ from fastnn.network.targets import TargetScale
 
 __all__ = [
     "ACTIVATIONS",
+    "INITIALIZERS",
     "LAYERS",
     "LOSSES",
     "BatchNorm",

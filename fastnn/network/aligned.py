@@ -1,5 +1,7 @@
 """Arrays that start on a cache line. NumPy aligns arrays to 16 bytes only, and loads across cache lines cost double."""
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,16 +11,25 @@ CACHE_LINE = 64
 
 def aligned_zeros(shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
     """Return C-contiguous zeros that start on a cache line."""
-    dtype = np.dtype(dtype)
-    n_bytes = int(np.prod(shape)) * dtype.itemsize
-    raw = np.zeros(n_bytes + CACHE_LINE, np.uint8)
-    start = -raw.ctypes.data % CACHE_LINE
-    return raw[start : start + n_bytes].view(dtype).reshape(shape)
+    return _aligned(np.zeros, shape, dtype)
+
+
+def aligned_empty(shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Return a C-contiguous array without values that starts on a cache line."""
+    return _aligned(np.empty, shape, dtype)
 
 
 def aligned_copy(array: Any, dtype: Any) -> np.ndarray:
     """Return a C-contiguous copy of `array` with dtype `dtype`. The copy starts on a cache line."""
-    array = np.asarray(array, dtype)
-    copy = aligned_zeros(array.shape, array.dtype)
+    array = np.asarray(array)
+    copy = aligned_empty(array.shape, dtype)
     copy[...] = array
     return copy
+
+
+def _aligned(make: Callable[[int, Any], np.ndarray], shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
+    dtype = np.dtype(dtype)
+    n_bytes = (shape if isinstance(shape, int) else math.prod(shape)) * dtype.itemsize
+    raw = make(n_bytes + CACHE_LINE, np.uint8)
+    start = -raw.__array_interface__["data"][0] % CACHE_LINE
+    return raw[start : start + n_bytes].view(dtype).reshape(shape)

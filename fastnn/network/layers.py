@@ -17,6 +17,7 @@ import numpy as np
 from fastnn.checks import check_choice, check_integer, check_number, short
 from fastnn.errors import SettingsError
 from fastnn.network.activations import ACTIVATIONS
+from fastnn.network.initializers import INITIALIZERS
 
 Shape = tuple[int, ...]
 # The gradients of a layer's input, weight and bias; None for those that nobody needs or that the layer lacks.
@@ -67,7 +68,7 @@ class Layer:
         return None
 
     def initial_weight(self, rng: np.random.Generator, input_shape: Shape, initializer: str) -> np.ndarray:
-        """Draw the weight in float64; `initializer` is "he" or "glorot"."""
+        """Draw the weight in float64; `initializer` is a name in `fastnn.network.initializers.INITIALIZERS`."""
         raise NotImplementedError
 
     def initial_statistics(self, input_shape: Shape) -> tuple[np.ndarray, ...]:
@@ -141,10 +142,7 @@ class Dense(Layer):
 
     def initial_weight(self, rng: np.random.Generator, input_shape: Shape, initializer: str) -> np.ndarray:
         fan_in, fan_out = math.prod(input_shape), self.units
-        if initializer == "he":
-            return rng.standard_normal((fan_in, fan_out)) * np.sqrt(2 / fan_in)
-        bound = np.sqrt(6 / (fan_in + fan_out))
-        return rng.uniform(-bound, bound, (fan_in, fan_out))
+        return INITIALIZERS[initializer].draw(rng, (fan_in, fan_out), fan_in, fan_out)
 
     def forward(self, ops: Any, inp: np.ndarray, arrays: Arrays, training: bool) -> Forward:
         return Forward(ops.dense_forward(inp, arrays.weight, arrays.bias))

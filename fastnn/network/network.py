@@ -13,6 +13,7 @@ from fastnn.errors import OutOfMemoryError, SettingsError
 from fastnn.memory import check_memory
 from fastnn.network.activations import ACTIVATIONS
 from fastnn.network.aligned import aligned_copy
+from fastnn.network.initializers import AUTO_INITIALIZER, INITIALIZER_NAMES
 from fastnn.network.layers import Arrays, Dense, Layer, Shape, array_shapes
 from fastnn.network.losses import LOSSES, Loss
 from fastnn.network.standardization import Standardization
@@ -21,7 +22,6 @@ from fastnn.randomness import generator
 if TYPE_CHECKING:
     from fastnn.datasets.dataset import Dataset
 
-INITIALIZERS = ("auto", "he", "glorot")
 SIZES = "at least inputs and outputs, each a whole number, 1 or more and less than 2**63"
 
 
@@ -177,11 +177,13 @@ class Network:
             The layers, first to last. None: dense layers.
         activation, input_scale, output
             As in `Network`.
-        initializer : {"auto", "he", "glorot"}
-            The distribution of the weights:
+        initializer : {"auto", "he", "he_uniform", "glorot", "glorot_normal", "lecun"}
+            The distribution of the weights. Biases begin at 0.
 
-            - "he": normal with variance 2 / fan_in [1]_, suited to ReLU.
-            - "glorot": uniform within +-sqrt(6 / (fan_in + fan_out)) [2]_.
+            - "he": normal with variance 2 / fan_in [1]_, suited to ReLU; "he_uniform": uniform with this variance.
+            - "glorot": uniform within +-sqrt(6 / (fan_in + fan_out)) [2]_; "glorot_normal": normal with the same
+              variance, 2 / (fan_in + fan_out).
+            - "lecun": normal with variance 1 / fan_in [3]_.
             - "auto": for each layer, the one that suits its activation: "he" for ReLU and its relatives, else
               "glorot". The last layer has that of the layer before it.
         seed : int
@@ -204,6 +206,7 @@ class Network:
         .. [1] He et al. 2015, "Delving deep into rectifiers", arXiv:1502.01852, equation 10.
         .. [2] Glorot and Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks",
            equation 16.
+        .. [3] LeCun et al. 1998, "Efficient backprop", section 4.6.
 
         Examples
         --------
@@ -219,7 +222,7 @@ class Network:
             sizes, layers = sizes[:1], _dense_layers(sizes[1:], activation)
         else:
             named = ""
-        check_choice("initializer", initializer, INITIALIZERS)
+        check_choice("initializer", initializer, INITIALIZER_NAMES)
         if np.dtype(dtype) not in (np.dtype(np.float32), np.dtype(np.float64)):
             raise SettingsError(f"dtype is {np.dtype(dtype)}, expected float32 or float64")
         rng, layers = generator(seed, "weights"), _complete(layers)
@@ -229,7 +232,7 @@ class Network:
         weights, biases, statistics = [], [], []
         for layer, shape in zip(layers, shapes, strict=False):
             previous = previous if layer is layers[-1] else layer.activation
-            suited = ACTIVATIONS[previous].initializer if initializer == "auto" else initializer
+            suited = ACTIVATIONS[previous].initializer if initializer == AUTO_INITIALIZER else initializer
             parameters = layer.parameter_shapes(shape)
             if parameters is not None:
                 weights.append(layer.initial_weight(rng, shape, suited).astype(dtype))
@@ -324,6 +327,15 @@ class Network:
         statistics = self.statistics if statistics is None else statistics
         chain = (self.input_transform, self.output, self.layers, self.shapes[0], statistics)
         return Network(weights, biases, "relu", *chain)
+
+    def holding(self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> "Network":
+        """Return `like` of arrays that a trainer has just made: they are neither copied nor checked.
+
+        Without statistics only, which both networks would share. The caller vouches for shapes, dtype and finiteness.
+        """
+        network = object.__new__(type(self))
+        network.__dict__ = {**self.__dict__, "weights": tuple(weights), "biases": tuple(biases)}
+        return network
 
     @property
     def input_transform(self) -> float | Standardization:

@@ -4,7 +4,7 @@ The command's options are generated from `OPTIONS` and the fields below. To add 
 should have it on the command line, an option; then use it where it takes effect.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple, Self
 
@@ -12,6 +12,8 @@ import numpy as np
 
 from fastnn.checks import MAX_THREADS, check_choice, check_integer, check_number, is_integer, short
 from fastnn.errors import SettingsError
+from fastnn.optim.augmentation import Augmentation, get_augmentation
+from fastnn.optim.clipping import clip_by_norm, clip_by_value
 from fastnn.optim.optimizers import LBFGS, OPTIMIZERS, SGD, Adam, AdamW, Optimizer, get_optimizer
 from fastnn.optim.schedules import SCHEDULES, Constant, Schedule, WarmUp, get_schedule
 from fastnn.optim.stopping import EarlyStopping
@@ -19,6 +21,12 @@ from fastnn.randomness import MAX_SEED
 from fastnn.suggestions import did_you_mean
 
 BACKENDS = ("auto", "numba", "numpy")
+# What L-BFGS needs, because it minimises one fixed function of all the data, and a usual number of iterations.
+_LBFGS_NEEDS: dict[str, Any] = {
+    "batch_size": None, "schedule": "constant", "warm_up": 0, "dropout": 0.0, "clip_norm": None, "clip_value": None,
+    "augmentation": None,
+}  # fmt: skip
+_LBFGS_ITERATIONS = 200
 AUTO = "auto"  # the learning rate that stands for the result of a range test
 Shuffle = Callable[[np.ndarray], np.ndarray]
 
@@ -49,7 +57,7 @@ def _learning_rate(text: str) -> float | str:
 
 
 OPTIONS = {
-    "epochs": Option("number of epochs", int),
+    "epochs": Option("number of epochs, or of iterations with lbfgs", int),
     "batch_size": Option("samples per step, or 'full' for the whole training set", _batch_size),
     "learning_rate": Option(
         "learning rate, above 0, or 'auto' for the result of a range test",
@@ -62,17 +70,36 @@ OPTIONS = {
         metavar="NAME[:VALUE,...]",
     ),
     "warm_up": Option("raise the learning rate linearly over the first N epochs", int),
-    "optimizer": Option("optimizer", choices=tuple(name for name in OPTIMIZERS if name != "lbfgs")),
+    "optimizer": Option("optimizer", choices=tuple(OPTIMIZERS)),
     "l2": Option("add L2 / 2 * sum of squared weights to the loss", float, "L2"),
     "dropout": Option("fraction of hidden units to drop, from 0 to less than 1", float, "RATE"),
     "label_smoothing": Option(
         "fraction of each label to spread over all classes, from 0 to less than 1", float, "FRACTION"
     ),
+    "augmentation": Option(
+        "change the images of every epoch at random: the largest shift (pixels), rotation (degrees), scale (fraction), "
+        "elastic distortion (pixels) and noise (fraction), such as shift=2,rotate=10,scale=0.1",
+        metavar="NAME=VALUE,...",
+        flag="augment",
+        default_text="none",
+    ),
+    "clip_norm": Option(
+        "scale the gradients of a batch down to this norm over all layers",
+        float,
+        "NORM",
+        default_text="no limit",
+    ),
+    "clip_value": Option(
+        "limit each entry of the gradients of a batch to this size", float, "VALUE", default_text="no limit"
+    ),
     "early_stopping": Option(
         "stop after N epochs without a lower validation loss", int, flag="patience", default_text="run all epochs"
     ),
     "seed": Option("random seed, 0 or more", int, "SEED"),
-    "backend": Option("compute backend; auto is numba if it can be imported, else numpy", choices=BACKENDS),
+    "backend": Option(
+        "compute backend; auto is numpy for work that it finishes before numba's kernels are loaded or compiled",
+        choices=BACKENDS,
+    ),
     "threads": Option("number of threads", int, default_text="the cores this process may use"),
 }
 """The settings that have a command-line option, by name: dict of str to `Option`."""
@@ -158,13 +185,26 @@ class TrainingConfig(LossConfig):
         The number of first epochs over which the learning rate rises linearly, before `schedule` begins; 0 or more.
     optimizer : str, Optimizer or LBFGS
         The update rule: an object, or one of "sgd", "momentum", "nesterov", "adam", "adamw" and "lbfgs".
+    augmentation : str, Augmentation or None
+        How the images of every epoch are changed at random, such as "shift=2,rotate=10"; see `Augmentation`. The data
+        need an `image_shape`. A copy of them is made for each epoch; validation data stay as they are. Not for L-BFGS.
+    clip_norm : float or None
+        Above 0. If the Euclidean norm of a batch's gradients, taken over all layers, exceeds it, all are scaled down to
+        this norm (Pascanu et al. 2013, arXiv:1211.5063). The gradients include that of the L2 term; the weight decay of
+        "adamw" is not clipped. The Numba backend then trains layer by layer, which is slower. Not for L-BFGS.
+    clip_value : float or None
+        Above 0. Every entry of a batch's gradients is limited to [-clip_value, clip_value]; otherwise like `clip_norm`,
+        and only one of the two can be set.
     early_stopping : EarlyStopping, int or None
         When to stop early; an int is the patience. This needs validation data.
     shuffle : bool or function
         Whether each epoch has a new random order, determined by the seed. A function is called before each epoch with
         the row numbers to train on (int64, shape (n,)) and returns them in the order of the epoch.
     backend : {"auto", "numba", "numpy"}
-        See `get_backend`.
+        "numba" for the compiled kernels, "numpy" for the reference. "auto" is "numpy" as long as the estimated time of
+        all work of the process with NumPy, this run included, is shorter than the time to load the kernels from disk
+        or to compile them, then "numba"; and "numpy" where Numba cannot be used. A run that is resumed stays on its
+        backend. Both backends agree within rounding; the same bits in every process need one of them by name.
     threads : int or None
         The maximum number of threads, up to 1024; None: the number of cores this process may use, which is at most the
         CPU quota of its container and the environment variable NUMBA_NUM_THREADS or OMP_NUM_THREADS. When another
@@ -189,6 +229,9 @@ class TrainingConfig(LossConfig):
     schedule: str | Schedule = "constant"
     warm_up: int = 0
     optimizer: str | Optimizer | LBFGS = "sgd"
+    augmentation: str | Augmentation | None = None
+    clip_norm: float | None = None
+    clip_value: float | None = None
     early_stopping: Any = None  # becomes an EarlyStopping or None
     shuffle: bool | Shuffle = True
     backend: str = "auto"
@@ -202,6 +245,13 @@ class TrainingConfig(LossConfig):
         if not (self.learning_rate is None or (isinstance(self.learning_rate, str) and self.learning_rate == AUTO)):
             self._set("learning_rate", check_number("learning_rate", self.learning_rate, above=0))
         self._set("warm_up", check_integer("warm_up", self.warm_up, 0))
+        for name in ("clip_norm", "clip_value"):
+            if getattr(self, name) is not None:
+                self._set(name, check_number(name, getattr(self, name), above=0))
+        if self.clip_norm is not None and self.clip_value is not None:
+            raise SettingsError(
+                f"clip_norm is {self.clip_norm:g} and clip_value is {self.clip_value:g}, expected one of them"
+            )
         check_choice("backend", self.backend, BACKENDS)
         if self.threads is not None:
             self._set("threads", check_integer("threads", self.threads, 1, MAX_THREADS))
@@ -212,6 +262,7 @@ class TrainingConfig(LossConfig):
         elif not (self.early_stopping is None or isinstance(self.early_stopping, EarlyStopping)):
             raise SettingsError(f"early_stopping is {self.early_stopping!r}, expected a number of epochs or None")
         get_schedule(self.schedule)
+        get_augmentation(self.augmentation)
         rule = self.update_rule
         if isinstance(rule, LBFGS):
             self._check_lbfgs()
@@ -223,12 +274,28 @@ class TrainingConfig(LossConfig):
 
     def _check_lbfgs(self) -> None:
         """Raise SettingsError unless the loss is a fixed function of all the data, which L-BFGS needs."""
-        if not isinstance(get_schedule(self.schedule), Constant):
-            raise SettingsError(f"schedule is {self.schedule!r} with L-BFGS, which has no learning rate")
-        for name, needed in (("batch_size", None), ("dropout", 0), ("warm_up", 0)):
+        for name, needed in _LBFGS_NEEDS.items():
             value = getattr(self, name)
+            if name == "schedule" and isinstance(get_schedule(value), Constant):
+                continue
             if value != needed:
-                raise SettingsError(f"{name} is {value!r} with L-BFGS, expected {needed}: it needs one fixed loss")
+                raise SettingsError(f"{name} is {value!r} with L-BFGS, expected {needed}: it minimises one fixed loss")
+
+    def adapted(self, **given: Any) -> Self:
+        """Return a copy with these settings instead, and if they choose L-BFGS, with what it needs.
+
+        A given setting stays as it is, so that a contradiction is refused by its name.
+
+        Examples
+        --------
+        >>> import fastnn
+        >>> config = fastnn.TrainingConfig(batch_size=64, schedule="cosine", dropout=0.2)
+        >>> config.adapted(optimizer="lbfgs", l2=0.1).changed()
+        {'l2': 0.1, 'epochs': 200, 'batch_size': None, 'optimizer': 'lbfgs'}
+        """
+        if isinstance(get_optimizer(given.get("optimizer", self.optimizer)), LBFGS):
+            given = {**_LBFGS_NEEDS, "epochs": _LBFGS_ITERATIONS, "learning_rate": None, **given}
+        return self.replace(**given)
 
     def changed(self) -> dict[str, Any]:
         """Return the settings that differ from the defaults."""
@@ -266,6 +333,18 @@ class TrainingConfig(LossConfig):
         """The optimizer as an object."""
         return get_optimizer(self.optimizer)
 
+    @property
+    def clips(self) -> bool:
+        """Whether the gradients of each batch are clipped."""
+        return self.clip_norm is not None or self.clip_value is not None
+
+    def clip(self, gradients: Sequence[np.ndarray]) -> None:
+        """Clip the gradients of a batch in place, as `clip_norm` or `clip_value` says."""
+        if self.clip_norm is not None:
+            clip_by_norm(gradients, self.clip_norm)
+        elif self.clip_value is not None:
+            clip_by_value(gradients, self.clip_value)
+
     def with_default_rate(self, n_hidden: int, n_samples: int) -> Self:
         """Return the settings with a number as the learning rate, for `n_hidden` hidden layers and `n_samples` samples.
 
@@ -292,7 +371,9 @@ class TrainingConfig(LossConfig):
 
 
 # The classes whose objects are settings. Nothing else is made from a file.
-_KINDS = {each.__name__: each for each in (SGD, Adam, AdamW, LBFGS, EarlyStopping, *SCHEDULES.values(), WarmUp)}
+_KINDS = {
+    each.__name__: each for each in (SGD, Adam, AdamW, LBFGS, EarlyStopping, Augmentation, *SCHEDULES.values(), WarmUp)
+}
 
 
 def as_plain(value: Any) -> Any:

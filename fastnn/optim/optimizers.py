@@ -28,6 +28,11 @@ class Optimizer:
     n_slots: int = 0
     weight_decay: float = 0.0
 
+    @property
+    def is_elementwise(self) -> bool:
+        """Whether `update` treats each number by itself, so that it may be given any part of the parameters."""
+        return type(self).update in (SGD.update, Adam.update)
+
     def usual_rate(self, n_hidden: int) -> float:
         """Return a learning rate that suits most networks with `n_hidden` hidden layers and batches of 64 samples."""
         return 0.1 * min(1.0, DEEP / max(1, n_hidden))
@@ -125,9 +130,10 @@ class SGD(Optimizer):
             parameter -= learning_rate * gradient
             return
         (velocity,) = slots
+        step_down = learning_rate * gradient
         velocity *= self.momentum
-        velocity -= learning_rate * gradient
-        parameter += self.momentum * velocity - learning_rate * gradient if self.nesterov else velocity
+        velocity -= step_down
+        parameter += self.momentum * velocity - step_down if self.nesterov else velocity
 
 
 @dataclass(frozen=True)
@@ -181,7 +187,7 @@ class Adam(Optimizer):
 
     def bias_corrected(self, learning_rate: float, step: int) -> float:
         """Return the learning rate of a step (1, 2, ...), corrected for the bias of both moments towards 0."""
-        return float(learning_rate * np.sqrt(1 - self.beta_2**step) / (1 - self.beta_1**step))
+        return learning_rate * math.sqrt(1 - self.beta_2**step) / (1 - self.beta_1**step)
 
     def update(
         self, parameter: np.ndarray, gradient: np.ndarray, slots: Sequence[np.ndarray], learning_rate: float, step: int
@@ -192,7 +198,9 @@ class Adam(Optimizer):
         mean += (1 - self.beta_1) * gradient
         square *= self.beta_2
         square += (1 - self.beta_2) * gradient**2
-        parameter -= self.bias_corrected(learning_rate, step) * mean / (np.sqrt(square) + self.epsilon)
+        deviation = np.sqrt(square)
+        deviation += self.epsilon
+        parameter -= self.bias_corrected(learning_rate, step) * mean / deviation
 
 
 @dataclass(frozen=True)

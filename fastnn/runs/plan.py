@@ -48,7 +48,7 @@ def default_config(n_samples: int, **settings: Any) -> TrainingConfig:
         schedule="cosine",
         l2=_PRIOR / max(100, n_samples),
         early_stopping=_PATIENCE,
-    ).replace(**settings)
+    ).adapted(**settings)
 
 
 def default_hidden() -> tuple[int, ...]:

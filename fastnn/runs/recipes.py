@@ -55,7 +55,7 @@ class Recipe:
         >>> recipe.configure((64,), "relu", optimizer="adam").learning_rate is None
         True
         """
-        own, config = self.config, self.config.replace(**given)
+        own, config = self.config, self.config.adapted(**given)
         same_run = (config.update_rule, config.batch_size) == (own.update_rule, own.batch_size)
         names = [activation] if isinstance(activation, str) else activation
         same_network = len(hidden) == len(self.hidden) and set(names) <= {"relu"}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fastnn.network import Network
+from fastnn.network.snapshot import Snapshot
 from fastnn.training.history import EpochRecord, History
 
 
@@ -23,18 +24,23 @@ class EpochEnd:
         The number of the last epoch, unless the run stops earlier.
     validation_logits : ndarray of shape (N, C), or None
         The network's logits for the validation data; None without validation data.
-    network : Network
-        The current network.
     n_samples : int
         The number of samples that an epoch trains on.
+    snapshot : Snapshot
+        Makes the `network`.
     """
 
     record: EpochRecord
     history: History
     epochs: int
     validation_logits: np.ndarray | None = field(repr=False)
-    network: Network
     n_samples: int
+    snapshot: Snapshot = field(repr=False)
+
+    @property
+    def network(self) -> Network:
+        """The current network. It is made when a callback first asks for it."""
+        return self.snapshot.network
 
 
 Callback = Callable[[EpochEnd], object]

@@ -6,14 +6,18 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from fastnn.backends import backend_name
 from fastnn.backends.arguments import TrainingData
 from fastnn.backends.base import Backend, EpochResult, Trainer, TrainerState
 from fastnn.errors import SettingsError
 from fastnn.interruptible import PER_DRAW, interruptible
 from fastnn.network import Network
+from fastnn.network.snapshot import Snapshot
+from fastnn.optim.augmentation import get_augmentation
 from fastnn.optim.config import TrainingConfig
 from fastnn.optim.optimizers import Optimizer
 from fastnn.randomness import generator
+from fastnn.training.augmented import AugmentedData, check_augmentable
 
 
 class Job(NamedTuple):
@@ -28,6 +32,7 @@ class Job(NamedTuple):
     first: int = 0  # the number of epochs before this run
     seconds: float = 0.0  # the training time of the running epoch so far
     order: np.ndarray | None = None  # the order of the running epoch, if the seed does not determine it
+    image_shape: tuple[int, int] | None = None  # of the image in each row, if it is one
 
     @property
     def last(self) -> int:
@@ -67,7 +72,7 @@ class Observer(Protocol):
         ...
 
     def end_epoch(
-        self, result: EpochResult, rate: float, seconds: float, make_network: Callable[[], Network]
+        self, result: EpochResult, rate: float, seconds: float, make_network: Callable[[], Network | Snapshot]
     ) -> str | None:
         """Evaluate and record an epoch; return the reason to stop, or None."""
         ...
@@ -78,7 +83,12 @@ class Observer(Protocol):
 
 
 def check(job: Job) -> None:
-    """Raise SettingsError unless the state has the slots of this optimizer and the shapes of this network."""
+    """Raise SettingsError unless the state has the slots of this optimizer and the shapes of this network.
+
+    And unless the data can be augmented, if the settings ask for it.
+    """
+    if job.config.augmentation is not None:
+        check_augmentable(job.network, job.data, job.image_shape)
     network, optimizer, state = job.network, job.config.update_rule, job.state
     assert isinstance(optimizer, Optimizer)
     shapes = [array.shape for array in (*network.weights, *network.biases)]
@@ -92,13 +102,24 @@ def run(job: Job, observer: Observer) -> Ended:
     config, batch_size = job.config, job.config.batch_size or len(job.rows)
     trainer = job.engine.new_trainer(job.network, job.data, config, job.state)
     trainer.prepare(len(job.rows), batch_size)
+    augmented = _augmented(job)
     begun = 0 if job.state is None else job.state.sums.batches
     seconds, kept_order = job.seconds, job.order
     observer.begin(Position(trainer, seconds, kept_order))
+
+    def state() -> TrainerState:
+        return trainer.state()._replace(backend=backend_name(job.engine))
+
     for epoch in range(job.first if job.state is None else job.state.epochs, job.last):
         order = _order(job.rows, config, epoch) if kept_order is None else kept_order
         drawn = order if callable(config.shuffle) else None
         rate, n_batches = config.rate(epoch, job.last), -(-len(order) // batch_size)
+        if augmented is not None:
+            start = time.perf_counter()
+            data = augmented.of_epoch(epoch)
+            trainer = job.engine.new_trainer(trainer.network(), data, config, trainer.state())
+            trainer.prepare(len(job.rows), batch_size)
+            seconds += time.perf_counter() - start
         for part in observer.parts(begun, n_batches):
             start = time.perf_counter()
             result = trainer.run_epoch(order, batch_size, rate, part)
@@ -107,12 +128,21 @@ def run(job: Job, observer: Observer) -> Ended:
                 break
             if part.stop < n_batches:
                 observer.end_part(Position(trainer, seconds, drawn))
-        stopped = observer.end_epoch(result, rate, seconds, trainer.network)
+        stopped = observer.end_epoch(result, rate, seconds, trainer.snapshot)
         observer.between_epochs(Position(trainer, 0.0, None))
         if stopped is not None:
-            return Ended(stopped, trainer.state)
+            return Ended(stopped, state)
         begun, seconds, kept_order = 0, 0.0, None
-    return Ended("epochs", trainer.state)
+    return Ended("epochs", state)
+
+
+def _augmented(job: Job) -> AugmentedData | None:
+    """Return the data of each epoch, if the settings ask for augmentation."""
+    augmentation = get_augmentation(job.config.augmentation)
+    if augmentation is None:
+        return None
+    assert job.image_shape is not None
+    return AugmentedData(job.data, job.rows, augmentation, job.image_shape, job.config.seed)
 
 
 def _order(rows: np.ndarray, config: TrainingConfig, epoch: int) -> np.ndarray:

@@ -1,7 +1,8 @@
 """The history of a run: one record of metrics per epoch."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +39,15 @@ class EpochRecord:
     seconds: float
 
 
+NAN = float("nan")
+_FIELDS = tuple(EpochRecord.__annotations__)
+_N_FIELDS = len(_FIELDS)
+
+
+def _values_of(record: EpochRecord) -> tuple[float, ...]:
+    return tuple(vars(record).values())
+
+
 class History(Sequence[EpochRecord]):
     """A sequence with one `EpochRecord` per epoch of a run. A slice of a History is a History.
 
@@ -57,21 +67,51 @@ class History(Sequence[EpochRecord]):
     """
 
     def __init__(self, records: Sequence[EpochRecord] = ()) -> None:
-        self._records = list(records)
+        # The values of all records, one after the other: a tenth of the memory of the records.
+        self._values = array("d", [value for record in records for value in _values_of(record)])
+        self._length = len(records)
+        self._claims: dict[str, object] = {}  # whether a longer history shares `_values`
 
     def append(self, record: EpochRecord) -> None:
         """Add the record of the next epoch, as `fastnn.train` does."""
-        self._records.append(record)
+        self._extend(_values_of(record))
+
+    def continued(self, records: Iterable[EpochRecord]) -> "History":
+        """Return the history with further records, numbered from its last epoch on; this one does not change.
+
+        The new history shares the memory of this one, so it costs only the new records. Of two histories that continue
+        the same one, the second copies it.
+        """
+        longer = History.__new__(type(self))
+        longer._values, longer._length, longer._claims = self._values, self._length, self._claims
+        for record in records:
+            longer._extend((longer._length + 1, *_values_of(record)[1:]))
+        return longer
+
+    def _extend(self, values: Iterable[float]) -> None:
+        # The first to set the claim may write behind these records. Setting it is a single operation of Python.
+        claim = object()
+        if self._claims.setdefault("taken", claim) is not claim:
+            self._values = self._values[: self._length * _N_FIELDS]
+        self._values.extend(values)
+        self._length, self._claims = self._length + 1, {}
 
     def __len__(self) -> int:
-        return len(self._records)
+        return self._length
 
     def __getitem__(self, index: Any) -> Any:
-        return History(self._records[index]) if isinstance(index, slice) else self._records[index]
+        if isinstance(index, slice):
+            return History([self[k] for k in range(self._length)[index]])
+        start = range(self._length)[index] * _N_FIELDS
+        epoch, *metrics = self._values[start : start + _N_FIELDS]
+        return EpochRecord(int(epoch), *(value if value == value else NAN for value in metrics))
 
     def __repr__(self) -> str:
-        last = f", last {self._records[-1]}" if self._records else ""
+        last = f", last {self[-1]}" if self._length else ""
         return f"History({len(self)} epochs{last})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_values": self._values[: self._length * _N_FIELDS], "_length": self._length, "_claims": {}}
 
     def column(self, name: str) -> np.ndarray:
         """Return one metric of every epoch.
@@ -91,14 +131,17 @@ class History(Sequence[EpochRecord]):
         AttributeError
             If there is no field with that name.
         """
-        return np.array([getattr(record, name) for record in self._records])
+        if name not in _FIELDS:
+            raise AttributeError(f"{name!r} is no metric of an epoch, expected one of {', '.join(_FIELDS)}")
+        column = np.array(self._values[_FIELDS.index(name) : self._length * _N_FIELDS : _N_FIELDS])
+        return column.astype(np.int64) if name == "epoch" else column
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return every `column` by its name, in the order of `EpochRecord`: dict of str to ndarray (epochs,)."""
-        return {name: self.column(name) for name in EpochRecord.__annotations__}
+        return {name: self.column(name) for name in _FIELDS}
 
     def to_frame(self) -> "pandas.DataFrame":
         """Return a data frame, one row per epoch and one column per field of `EpochRecord`; it needs pandas."""
         import pandas
 
-        return pandas.DataFrame([asdict(record) for record in self._records], columns=list(EpochRecord.__annotations__))
+        return pandas.DataFrame(self.arrays())

@@ -6,16 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backends import get_backend, reference
+from fastnn.backends import reference
 from fastnn.backends.arguments import TrainingData, check_config, check_sample_weight
 from fastnn.backends.base import Trainer
+from fastnn.backends.choice import CHOOSER, fit_work
 from fastnn.backends.threads import resolve_threads
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError, SettingsError
 from fastnn.evaluation.evaluate import check_fit
 from fastnn.models import as_dataset, as_network
 from fastnn.network import Network
-from fastnn.optim.config import TrainingConfig
+from fastnn.optim.config import AUTO, TrainingConfig
 from fastnn.optim.optimizers import LBFGS
 from fastnn.randomness import generator
 from fastnn.training.epochs import Job
@@ -148,7 +149,9 @@ def find_learning_rate(
     network, data = as_network(network), as_dataset(data)
     checked = TrainingData(*check_fit(network, data), check_sample_weight(sample_weight, len(data), network.dtype))
     check_config(network, config, len(data))
-    return search_rate(Job(network, checked, np.arange(len(data)), config, get_backend(config.backend), None))
+    work = fit_work(network, checked.inputs, len(data), config.replace(learning_rate=AUTO), epochs=0)
+    engine = CHOOSER.choose(config.backend, work)
+    return search_rate(Job(network, checked, np.arange(len(data)), config, engine, None))
 
 
 def search_rate(job: Job) -> RateSearch:

@@ -6,10 +6,8 @@ from typing import Any
 from fastnn.backends.base import TrainerState
 from fastnn.network import Network
 from fastnn.optim.config import TrainingConfig
-from fastnn.training.history import History
+from fastnn.training.history import NAN, History
 from fastnn.training.rate_search import RateSearch
-
-NAN = float("nan")
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """`Run` observes a loop: it evaluates and records each epoch, stops early, calls callbacks, and saves the state."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -14,16 +15,21 @@ from fastnn.errors import DivergenceError, SettingsError
 from fastnn.evaluation.evaluate import evaluate_logits
 from fastnn.files.checkpoint_file import RunState
 from fastnn.network import Network
+from fastnn.network.snapshot import Snapshot
 from fastnn.training.callbacks import Callback, EpochEnd
 from fastnn.training.checkpoint import Checkpoint, Mark, Saver, bit_versions, restore, result_of
 from fastnn.training.epochs import Ended, Job, Position
-from fastnn.training.history import EpochRecord, History
+from fastnn.training.history import NAN, EpochRecord, History
 from fastnn.training.rate_search import RateSearch
-from fastnn.training.result import NAN, TrainingInterrupted, TrainingResult
+from fastnn.training.result import TrainingInterrupted, TrainingResult
 
 
 class Run:
-    """Does the work after each epoch, which is the same for every optimizer. `good` is the result so far."""
+    """Does the work after each epoch, which is the same for every optimizer.
+
+    No network is made of the trainer's numbers unless something needs one: validation data, a callback, a checkpoint or
+    the end of the run.
+    """
 
     def __init__(
         self,
@@ -39,46 +45,57 @@ class Run:
         if held_out is not None and job.network.standardization is not None:  # once, not after every epoch
             images = job.network.standardization.apply(held_out.images, job.network.dtype)
             self._held_out = replace(held_out, images=images)
-        backend = backend_name(job.engine)
+        self.backend = backend_name(job.engine)
         if begun is None:
-            self.good = TrainingResult(
-                job.network, History(), job.first, "epochs", backend, config=job.config, rate_search=search
+            self._begun = TrainingResult(
+                job.network, History(), job.first, "epochs", self.backend, config=job.config, rate_search=search
             )
         else:
-            self.good = replace(result_of(begun, "epochs", job.config), backend=backend)
-        history = self.good.history
-        self._best: EpochRecord | None = next((each for each in history if each.epoch == self.good.best_epoch), None)
-        self._current = job.network
+            self._begun = replace(result_of(begun, "epochs", job.config), backend=self.backend)
+        self._history = history = self._begun.history
+        self._loss, self._best_epoch = self._begun.loss, self._begun.best_epoch
+        self._kept = Snapshot.of(self._begun.network)
+        self._best: EpochRecord | None = next((each for each in history if each.epoch == self._best_epoch), None)
+        self._current = Snapshot.of(job.network)
         self._last: Position | None = None
         parts = [*callbacks, job.config.shuffle]
         if begun is not None:
             restore(parts, begun)
         self._saver = Saver(checkpoint, self._about, history, parts)
 
+    @property
+    def good(self) -> TrainingResult:
+        """The result so far."""
+        return replace(self._begun, network=self._kept.network, best_epoch=self._best_epoch, loss=self._loss)
+
     def _about(self) -> dict[str, Any]:
         """Return the fields of `RunState` that do not change during the run."""
-        job, good = self._job, self.good
+        job, search = self._job, self._begun.rate_search
         return {
             "first": job.first,
             "settings": job.config.to_dict(),
-            "backend": good.backend,
+            "backend": self.backend,
             "data": self._digests(),
-            "versions": bit_versions(good.backend),
-            "parts": {} if good.rate_search is None else {"rate search": asdict(good.rate_search)},
+            "versions": bit_versions(self.backend),
+            "parts": {} if search is None else {"rate search": asdict(search)},
         }
 
-    def _mark(self, position: Position, network: Network) -> Callable[[dict[str, dict[str, Any]]], Mark]:
-        good = self.good
+    def _mark(
+        self, position: Position, make_network: Callable[[], Network]
+    ) -> Callable[[dict[str, dict[str, Any]]], Mark]:
         return lambda parts: Mark(
-            network=network,
-            kept=good.network,
+            network=make_network(),
+            kept=self._kept.network,
             trainer=position.trainer.state(),
-            n_records=len(good.history),
-            best_epoch=good.best_epoch if good.history else 0,
+            n_records=len(self._history),
+            best_epoch=self._best_epoch if self._history else 0,
             seconds=position.seconds,
             order=position.order,
             parts=parts,
         )
+
+    def _current_network(self) -> Network:
+        return self._current.network
 
     def close(self) -> None:
         """Let other runs use the checkpoint."""
@@ -86,7 +103,7 @@ class Run:
 
     def begin(self, position: Position) -> None:
         """Copy the state at the beginning of the run."""
-        self._saver.after_batches(self._mark(position, self._current))
+        self._saver.after_batches(self._mark(position, self._current_network))
 
     def parts(self, first: int, n_batches: int) -> Iterator[range]:
         """Yield the batches of an epoch in the parts between which the state may be saved."""
@@ -94,12 +111,12 @@ class Run:
 
     def end_part(self, position: Position) -> None:
         """Save the state within an epoch if it is time."""
-        self._saver.after_batches(lambda parts: self._mark(position, position.trainer.network())(parts))
+        self._saver.after_batches(self._mark(position, position.trainer.network))
 
     def between_epochs(self, position: Position) -> None:
         """Save the state after an epoch if it is time."""
         self._last = position
-        self._saver.after_epoch(self._mark(position, self._current))
+        self._saver.after_epoch(self._mark(position, self._current_network))
 
     def finished(self, ended: Ended) -> TrainingResult:
         """Return the result of a run that has ended by itself."""
@@ -112,7 +129,7 @@ class Run:
             loss=good.loss if ended.loss is None else ended.loss,
         )
         if self._last is not None:
-            self._saver.finish(ended.stopped, self._mark(self._last, self._current))
+            self._saver.finish(ended.stopped, self._mark(self._last, self._current_network))
         return good
 
     def ended_by(self, error: BaseException) -> BaseException:
@@ -129,45 +146,45 @@ class Run:
         return error
 
     def end_epoch(
-        self, result: EpochResult, rate: float, seconds: float, make_network: Callable[[], Network]
+        self, result: EpochResult, rate: float, seconds: float, make_network: Callable[[], Network | Snapshot]
     ) -> str | None:
         """Evaluate the network, record the epoch and call the callbacks; return the reason to stop, or None."""
-        job, config, history = self._job, self._job.config, self.good.history
+        job, config, history = self._job, self._job.config, self._history
         epoch = job.first + len(history) + 1
-        failed = result.failed_batch is not None or not np.isfinite(result.loss)
-        current = None if failed else _finite_network(make_network)
+        failed = result.failed_batch is not None or not math.isfinite(result.loss)
+        current = None if failed else _finite_snapshot(make_network)
         if current is None:
             raise _divergence(epoch, result.failed_batch, rate)
         self._current = current
-        evaluated, loss, accuracy = None, NAN, NAN
+        logits, loss, accuracy = None, NAN, NAN
         if self._held_out is not None:
+            network = current.network
             with np.errstate(over="ignore", invalid="ignore"):  # the loss shows whether the run diverges
-                evaluated = evaluate_logits(current.core, self._held_out, job.engine, config.threads)
-                penalty = current.l2_penalty(config.l2_of_batch(len(self._held_out)))
-            loss, accuracy = evaluated.loss + penalty, evaluated.accuracy
+                evaluated = evaluate_logits(network.core, self._held_out, job.engine, config.threads)
+                penalty = network.l2_penalty(config.l2_of_batch(len(self._held_out)))
+            logits, loss, accuracy = evaluated.logits, evaluated.loss + penalty, evaluated.accuracy
         record = EpochRecord(epoch, rate, result.loss, result.accuracy, loss, accuracy, seconds)
         history.append(record)
-        stopping = config.early_stopping
-        self.good = replace(self.good, loss=result.loss)
+        stopping, self._loss = config.early_stopping, result.loss
         if stopping is None or stopping.improves(record, self._best):
-            self._best = record
-            self.good = replace(self.good, network=current, best_epoch=epoch)
-        logits = None if evaluated is None else evaluated.logits
-        end = EpochEnd(record, history, job.last, logits, current, len(job.rows))
-        returned = [callback(end) for callback in self._callbacks]
-        if any(value is True for value in returned):
-            return "callback"
-        if stopping is not None and epoch - self.good.best_epoch >= stopping.patience:
+            self._best, self._best_epoch, self._kept = record, epoch, current
+        if self._callbacks:
+            end = EpochEnd(record, history, job.last, logits, len(job.rows), current)
+            returned = [callback(end) for callback in self._callbacks]
+            if any(value is True for value in returned):
+                return "callback"
+        if stopping is not None and epoch - self._best_epoch >= stopping.patience:
             return "early"
         return None
 
 
-def _finite_network(make: Callable[[], Network]) -> Network | None:
+def _finite_snapshot(make: Callable[[], Network | Snapshot]) -> Snapshot | None:
     """Return the trainer's network, or None if a weight is no longer finite."""
     try:
-        return make()
+        made = make()
     except SettingsError:
         return None
+    return made if isinstance(made, Snapshot) else Snapshot.of(made)
 
 
 def _divergence(epoch: int, batch: int | None, rate: float) -> DivergenceError:

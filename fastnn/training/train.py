@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backends import backend_name, get_backend
+from fastnn.backends import backend_name
 from fastnn.backends.arguments import TrainingData, check_config, check_sample_weight
 from fastnn.backends.base import TrainerState
+from fastnn.backends.choice import CHOOSER, expected_epochs, fit_work
 from fastnn.backends.threads import BLAS_LIMIT, resolve_threads
 from fastnn.checks import is_number
 from fastnn.datasets.dataset import Dataset
@@ -145,7 +146,11 @@ def train(
     check_config(network, config, len(rows))
     _check_stopping(network, config, held_out)
     digests = lru_cache(lambda: data_digests(data, checked.sample_weight, validation))
-    job = Job(network, checked, rows, config, get_backend(config.backend), None)
+    n_held_out = 0 if held_out is None else len(held_out)
+    work = fit_work(network, checked.inputs, len(rows), config, expected_epochs(config, callbacks), n_held_out)
+    began = begun.backend if begun is not None else resume.backend if isinstance(resume, TrainerState) else ""
+    engine = CHOOSER.choose(config.backend, work, began)
+    job = Job(network, checked, rows, config, engine, None, image_shape=data.image_shape)
     if isinstance(resume, TrainerState):
         job = job._replace(state=resume, first=resume.epochs)
     elif begun is not None:
@@ -161,7 +166,7 @@ def train(
 
     callbacks = [*callbacks, *([Progress()] if verbose else [])]
     run = Run(job, held_out, callbacks, search, _as_checkpoint(checkpoint), digests, begun)
-    with BLAS_LIMIT.hold(threads) if run.good.backend == "numpy" else nullcontext():
+    with BLAS_LIMIT.hold(threads) if run.backend == "numpy" else nullcontext():
         try:
             call_method(callbacks, "begin")
             return run.finished(loop.run(job, run))

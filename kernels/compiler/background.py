@@ -49,15 +49,15 @@ class _Here(threading.local):
 
 
 _here = _Here()
-_jobs: dict[tuple[int, Any], "_Job"] = {}
+_jobs: dict[tuple[int, str], "_Job"] = {}
 _ending = False
 
 
 class _Job:
     """The compilation of one kernel for one signature, run at most once."""
 
-    def __init__(self, key: tuple[int, Any], compile_here: Callable[[Any], Any]) -> None:
-        self._key, self._compile = key, compile_here
+    def __init__(self, key: tuple[int, str], make: Callable[[], Any]) -> None:
+        self._key, self._make = key, make
         self._context = contextvars.copy_context()
         self._claim, self._wake = threading.Lock(), threading.Lock()
         self._wake.acquire()
@@ -71,7 +71,7 @@ class _Job:
             return
         _here.job = self
         try:
-            self.result = self._context.run(self._compile, self._key[1])
+            self.result = self._context.run(self._make)
         except BaseException as error:
             self.error = error
         finally:
@@ -107,32 +107,25 @@ class _Job:
             self._wake.release()  # for the next thread that waits
 
 
-def compile_apart(dispatcher: Any) -> Any:
-    """Make a kernel compile and load its code in other threads; returns the kernel.
+def compile_apart(kernel: Any, kind: str, make: Callable[[], Any]) -> Any:
+    """The result of `make`, which loads or compiles a version of a kernel, from another thread.
 
-    `dispatcher.compile(signature)` waits, raises what compiling raised, and can be interrupted. Calls of compiled code
-    do not come here.
+    Waits, raises what `make` raised, and can be interrupted. Several threads that need the same version wait for one.
+
+    kind: names the version
     """
-    compile_here = getattr(dispatcher, "compile", None)
-    if compile_here is None:  # another version of Numba
-        return dispatcher
-
-    def compile(signature):
-        if _is_compiling() or _ending or _is_importing(dispatcher):
-            return compile_here(signature)
-        key = id(dispatcher), signature
-        job = _jobs.setdefault(key, _Job(key, compile_here))
-        while not job.ended or isinstance(job.error, _EndedError):  # the end of the process ends this daemon as well
-            job.start()
-            job.wait()
-            if not job.ended and _here.stopped and _here.stopped():
-                raise InterruptedWaitError(f"{dispatcher.__name__} was given up before it was compiled")
-        if job.error is not None:
-            raise job.error
-        return job.result
-
-    dispatcher.compile = compile
-    return dispatcher
+    if _is_compiling() or _ending or _is_importing(kernel):
+        return make()
+    key = id(kernel), kind
+    job = _jobs.setdefault(key, _Job(key, make))
+    while not job.ended or isinstance(job.error, _EndedError):  # the end of the process ends this daemon as well
+        job.start()
+        job.wait()
+        if not job.ended and _here.stopped and _here.stopped():
+            raise InterruptedWaitError(f"{kernel.__name__} was given up before it was compiled")
+    if job.error is not None:
+        raise job.error
+    return job.result
 
 
 def stop_waiting_when(stopped: Callable[[], bool]) -> None:
@@ -165,17 +158,16 @@ def _is_compiling() -> bool:
     """Whether this thread compiles already, so that it holds Numba's lock, which another thread would wait for."""
     if _here.job is not None:
         return True
+    compiler_lock = sys.modules.get("numba.core.compiler_lock")
     try:
-        from numba.core.compiler_lock import global_compiler_lock
-
-        return global_compiler_lock.is_locked()
-    except (ImportError, AttributeError):  # another version of Numba: compile in the calling thread
+        return compiler_lock is not None and compiler_lock.global_compiler_lock.is_locked()
+    except AttributeError:  # another version of Numba: compile in the calling thread
         return True
 
 
-def _is_importing(dispatcher: Any) -> bool:
-    """Whether the kernel's module is being imported. Pickling the kernel in another thread would wait for that."""
-    spec = getattr(sys.modules.get(getattr(dispatcher, "__module__", "")), "__spec__", None)
+def _is_importing(kernel: Any) -> bool:
+    """Whether the kernel's module is being imported. Another thread that imports it would wait for that."""
+    spec = getattr(sys.modules.get(kernel.__module__), "__spec__", None)
     return getattr(spec, "_initializing", False)
 
 

@@ -9,12 +9,14 @@ import gc
 
 import numba
 from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import Compiler, PassManager
+from numba.core.compiler import Compiler, Flags, PassManager, compile_extra
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import cpu_target
 from numba.core.typed_passes import NopythonRewrites
 from numba.core.untyped_passes import InlineClosureLikes
 
 from fastnn.kernels.compiler import UNTRIED_NUMBA
-from fastnn.kernels.compiler.background import leave_at_exit, optimizing
+from fastnn.kernels.compiler.background import leave_at_exit
 
 # Numba runs these passes over each function for closures and for whole-array expressions. Kernels have neither, and the
 # passes take a fifteenth of compile time. In a Numba version that was not tried, they may have gained another duty.
@@ -70,22 +72,17 @@ class _Library(JITCodeLibrary):
 
 
 class _KernelLibrary(_Library):
-    """The code of a kernel, linked with its helpers and all helpers they call: helper libraries are left unlinked."""
+    """The code of a kernel. It is linked with its helpers and all helpers they call, which are left unlinked."""
 
     @_hook
     def finalize(self):
+        self._raise_if_finalized()
         libraries = self._linking_libraries
         for library in libraries:  # the list grows during the loop
             libraries += [callee for callee in library._linking_libraries if callee not in libraries]
-        super().finalize()
-
-    @_hook
-    def _optimize_final_module(self):
-        # One run of -O2. Numba optimises twice, the first time only to find reference counts it can remove. With
-        # explicit vectors -O2 gives code as good as -O3 and saves a twentieth of compile time.
-        passes, builder = self._codegen._module_pass_manager(opt=2)
-        with optimizing():
-            passes.run(self._final_module, builder)
+        for library in dict.fromkeys(libraries):
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._finalized = True
 
 
 class KernelCompiler(_Compiler):
@@ -98,24 +95,32 @@ class KernelCompiler(_Compiler):
 
     library = _KernelLibrary
 
-    def __init__(self, typingctx, targetctx, library, args, return_type, flags, locals):
-        flags.no_cfunc_wrapper = True
-        super().__init__(typingctx, targetctx, library, args, return_type, flags, locals)
-
     @_hook
     def compile_extra(self, func):
         collects = gc.isenabled()
         gc.disable()
         try:
-            result = super().compile_extra(func)
+            return super().compile_extra(func)
         finally:
             if collects:
                 gc.enable()
-        # Sets the constants of helpers, without which a `print` in a helper would never return. They had no address
-        # until now, because a helper has no machine code.
-        for environment in result._find_referenced_environments():
-            result.codegen.set_env(environment.env_name, environment)
-        return result
+
+
+def lower(function, argument_types, options):
+    """Compile a function to LLVM's intermediate code, not optimised, without machine code and wrappers.
+
+    Returns the module, the name of the function in it, and the Numba type of the result.
+    """
+    flags = Flags()
+    cpu_target.options.parse_as_flags(flags, {"nopython": True, **options})
+    flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+    typing, target = cpu_target.typing_context, cpu_target.target_context
+    with global_compiler_lock:
+        typing.refresh()
+        target.refresh()
+        result = compile_extra(typing, target, function, argument_types, None, flags, {}, pipeline_class=KernelCompiler)
+        result.library.finalize()
+    return result.library._final_module, result.fndesc.llvm_func_name, result.signature.return_type
 
 
 class _HelperLibrary(_Library):

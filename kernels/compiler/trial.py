@@ -1,39 +1,68 @@
-"""Chooses the compiler of a kernel or helper: one of `pipeline`, or Numba's own if those fail in a trial.
+"""Chooses how Numba compiles kernels and their helpers: by `pipeline`, or by plain `njit` if that fails in a trial.
 
-Both functions here are given to Numba as a ``pipeline_class``. Numba calls them only when it must compile, so a process
-that loads all kernels from disk tries nothing.
+This file imports Numba. It is imported when a kernel must be compiled, so a process that loads all kernels from disk
+tries nothing.
 """
 
 import functools
-import os
 import warnings
+from typing import Any, NamedTuple
 
+import llvmlite.binding
 import numba
 import numpy as np
-from numba.core.compiler import Compiler
 
+from fastnn.kernels.compiler import FASTMATH, is_plain_requested, machine
+from fastnn.kernels.compiler.arguments import Record
 from fastnn.kernels.compiler.background import leave_at_exit
+from fastnn.kernels.compiler.kernel import ENTRY_TYPE
+
+# `_nrt`: Numba counts no references, which would take a quarter of compile time.
+_OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": FASTMATH, "_nrt": False}
 
 
-def kernel_compiler(*arguments):
-    """A compiler of one kernel. The arguments are those of Numba's `Compiler`."""
+class Lowered(NamedTuple):
+    """A kernel in LLVM's intermediate code, not optimised.
+
+    code: LLVM's bitcode, with the function `machine.ENTRY`
+    result: the name of the result's type, a key of `kernel.RESULTS`
+    """
+
+    code: bytes
+    result: str
+
+
+def lower(function: Any, values: list[Any]) -> Lowered:
+    """Compile a function for arguments like `values`, up to LLVM's intermediate code."""
     leave_at_exit()
-    return (_pipeline().KernelCompiler if _pipeline() else Compiler)(*arguments)
+    types = tuple(map(numba.typeof, values))
+    module, name, result = (_pipeline() or _Plain).lower(function, types, _OPTIONS)
+    result_name = {"none": "none", "boolean": "bool"}.get(str(result), str(result))
+    machine.add_entry(module, name, returns=result_name != "none")
+    return Lowered(module.as_bitcode(), result_name)
 
 
-def helper_compiler(*arguments):
-    """A compiler of one helper. The arguments are those of Numba's `Compiler`."""
+def helper_dispatcher(function: Any) -> Any:
+    """Numba's dispatcher of a helper, for the compiler of its callers."""
     leave_at_exit()
-    return (_pipeline().HelperCompiler if _pipeline() else Compiler)(*arguments)
+    pipeline = _pipeline()
+    return numba.njit(**_OPTIONS, **({} if pipeline is None else {"pipeline_class": pipeline.HelperCompiler}))(function)
 
 
-def is_plain_requested() -> bool:
-    """Whether the environment variable FASTNN_PLAIN_NJIT requests Numba's own compiler."""
-    return os.environ.get("FASTNN_PLAIN_NJIT", "0") not in ("", "0")
+class _Plain:
+    """Stands for the module `pipeline` where Numba's internals have changed: all it uses is documented."""
+
+    @staticmethod
+    def lower(function, argument_types, options):
+        dispatcher = numba.njit(**options)(function)
+        dispatcher.compile(argument_types)
+        compiled = dispatcher.overloads[argument_types]
+        module = llvmlite.binding.parse_assembly(dispatcher.inspect_llvm(argument_types))
+        return module, compiled.fndesc.llvm_func_name, compiled.signature.return_type
 
 
 @functools.cache
-def _pipeline():
+def _pipeline() -> Any:
     """The module `pipeline` if it works with this Numba, else None, with a warning unless that was requested."""
     if is_plain_requested():
         return None
@@ -52,21 +81,22 @@ def _pipeline():
     return pipeline
 
 
-def _try_out(pipeline) -> None:
+def _try_out(pipeline: Any) -> None:
     """Compile and call a kernel of three lines and its helper. Raises an exception if anything is not as it should."""
 
     @numba.njit(pipeline_class=pipeline.HelperCompiler)
     def twice(x):
         return x + x
 
-    @numba.njit(pipeline_class=pipeline.KernelCompiler)
     def trial(array):
         for k in range(array.size):
             array[k] = twice(array[k])
 
     pipeline.called.clear()
     array = np.arange(3.0)
-    trial(array)
+    module, name, _ = pipeline.lower(trial, (numba.typeof(array),), _OPTIONS)
+    machine.add_entry(module, name, returns=False)
+    ENTRY_TYPE(machine.load(machine.assemble(machine.optimize(module.as_bitcode()))))(Record(array).words)
     if array.tolist() != [0, 2, 4]:
         raise RuntimeError(f"the trial kernel computed {array.tolist()}, expected [0, 2, 4]")
     if pipeline.hooks != pipeline.called:

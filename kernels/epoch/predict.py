@@ -2,8 +2,9 @@
 
 Training lays weights out in panels; for one row, that would take longer than the prediction. So nothing is laid out
 here. Each row of a weight is read up to eight vectors at a time. If the row ends within a vector, only that part of the
-vector is loaded. Rows of inputs are processed in pairs. If there are many rows of bytes, the first layer processes 64
-rows at a time, packed as in training, so that each weight is fetched once for all of them.
+vector is loaded. Rows of inputs are processed in pairs. If there are many rows of bytes with many zeros, the first
+layer processes 64 rows at a time, packed as in training, so that each weight is fetched once for all of them. If there
+are several rows of mostly nonzero inputs, register tiles multiply them all (`predict_dense.py`).
 
 Dimensions: N rows, D inputs, H units, C classes.
 """
@@ -11,18 +12,26 @@ Dimensions: N rows, D inputs, H units, C classes.
 from typing import NamedTuple
 
 import numpy as np
-from numba import carray, types
-from numba.extending import intrinsic
 
+from fastnn.kernels.epoch.predict_dense import (
+    DEPTH,
+    MOST_VECTORS,
+    Pieces,
+    dense_layer,
+    gathered_layer,
+)
 from fastnn.kernels.inputs.csr import Csr
 from fastnn.kernels.inputs.packed import Packed, add_sparse_product, load_weights, pack
+from fastnn.kernels.inputs.strided import SIDE, Square, Strided, gather_strided
 from fastnn.kernels.jit import always_inline, inlined, kernel, never_inline
 from fastnn.kernels.layout import GROUP, View, by_vectors
 from fastnn.kernels.ops.activations import IDENTITY, LOGISTIC, vactivate
 from fastnn.kernels.ops.losses import is_logistic, is_softmax
+from fastnn.kernels.ops.matmul import START
+from fastnn.kernels.ops.softmax import MANY_ROWS, softmax_rows
 from fastnn.kernels.team import COUNT, STOP, Member, atomic_add, atomic_load
 from fastnn.kernels.vector.bits import nonzero_mask, trailing_zeros
-from fastnn.kernels.vector.exp_log import vexp
+from fastnn.kernels.vector.memory import allocate, array_at, flattened, release
 from fastnn.kernels.vector.simd import (
     EIGHT,
     ONE,
@@ -33,21 +42,25 @@ from fastnn.kernels.vector.simd import (
     vload,
     vload_as,
     vscale_add,
-    vsplat,
     vstore,
-    vsub,
     vzero,
 )
 
 # The columns of a table with one row per layer: the number of inputs and units of the layer, the addresses of its
-# weight and bias, and the code of its activation. If the inputs are lists, the first row also has the addresses of a
-# `csr.Csr`'s indptr (int64) and indices (uint32); otherwise these columns are 0. Passing these arrays as arguments
-# would cost every call more than a microsecond.
-FAN_IN, FAN_OUT, WEIGHT, BIAS, ACTIVATION, INDPTR, INDICES, N_COLUMNS = range(8)
-# A thread predicts ROWS rows at a time, so that weights which do not fit the second-level cache are fetched once for
-# all of them. Bytes are packed if there are MANY rows or more. Floats never are: packed floats would come from the
-# second-level cache, as weights do.
+# weight and bias, and the code of its activation. The other columns are used in the first row, and are 0 otherwise: if
+# the inputs are lists, the addresses of a `csr.Csr`'s indptr (int64) and indices (uint32); if they are strided, the
+# four fields of a `Strided` from SOURCE on; and the number of groups of ROWS rows that a thread takes at a time if the
+# inputs are dense. Passing these as arguments would cost every call more than a microsecond.
+FAN_IN, FAN_OUT, WEIGHT, BIAS, ACTIVATION, INDPTR, INDICES, AT_ONCE, SOURCE = range(9)
+N_COLUMNS = SOURCE + len(Strided._fields)
+# A thread predicts ROWS rows at a time, or several times as many if they are dense, so that weights which do not fit
+# the second-level cache are fetched once for all of them. Bytes with zeros are packed if there are MANY rows or more.
 ROWS, MANY = GROUP, 256
+# Tiles multiply all inputs if there are TILED rows or more, and if more than DENSE of the inputs of SAMPLED rows are
+# nonzero. For fewer rows, copying the weights takes too long. Packed bytes are skipped faster than other zeros.
+TILED, SAMPLED, DENSE, DENSE_BYTES = 8, 16, 0.15, 0.3
+# The largest number of groups, and of outputs of a layer, in a block of dense rows: half the second-level cache.
+MOST_AT_ONCE, BLOCK_SIZE = 4, 2**18
 _WORD, _ONE_BIT, _ALL = 64, np.uint64(1), ~np.uint64(0)
 _BITS = np.uint32(_WORD)  # unsigned, as indices are: signed ones would be tested for negative values
 
@@ -88,20 +101,25 @@ class Layer(NamedTuple):
     n_units: int
 
 
-@intrinsic
-def _pointer(_, address, like):
-    """The address as a pointer; its elements have the dtype `like`, or the dtype of the array `like`."""
+class Request(NamedTuple):
+    """What to predict, as `predict` was given it.
 
-    def codegen(context, builder, signature, args):
-        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+    scale: in the dtype of `out`
+    source: a `Strided`
+    """
 
-    return types.CPointer(like.dtype)(types.int64, like), codegen
+    table: np.ndarray
+    scale: np.floating
+    images: np.ndarray
+    source: Strided
+    output: int
+    out: np.ndarray
 
 
 @inlined
 def gather_inputs(images, start, n_rows, buffers):
     """Copy the rows of `images` from `start` on into `buffers`, and mark their nonzero inputs."""
-    n_inputs, flat, values = images.shape[1], images.reshape(-1), buffers.numbers
+    n_inputs, flat, values = images.shape[1], flattened(images), buffers.numbers
     for s in range(n_rows):
         image, row, masks = images[start + s], buffers.inp + s * buffers.width, s * buffers.n_words
         whole = n_inputs // _WORD
@@ -141,6 +159,18 @@ def gather_lists(csr, start, n_rows, buffers):
             i = csr.indices[k]
             row[i] = real(csr.data[k])
             used[i // _BITS] |= _ONE_BIT << np.uint64(i % _BITS)
+
+
+@inlined
+def mark_inputs(n_inputs, n_rows, buffers):
+    """Mark the nonzero inputs of rows that have been copied into `buffers`."""
+    n_words = (n_inputs + _WORD - 1) // _WORD
+    for s in range(n_rows):
+        row = buffers.inp + s * buffers.width
+        buffers.numbers[row + n_inputs : row + n_words * _WORD] = 0
+        for word in range(n_words):
+            bits = nonzero_mask(buffers.numbers, row + word * _WORD)
+            buffers.nonzero_masks[s * buffers.n_words + word] = bits
 
 
 @inlined
@@ -255,18 +285,121 @@ def run_layer(k, code, layer, buffers, n_rows, packed, is_packed):
 
 
 @inlined
-def softmax_in_place(values, at, n_classes):
-    """Softmax of the `n_classes` numbers from `at` on, in place; the rest of their last vector is overwritten."""
-    top = values[at]
-    for c in range(1, n_classes):
-        top = max(top, values[at + c])
-    for c in range(0, n_classes, lanes(values)):
-        vstore(values, at + c, vexp(vsub(vload(values, at + c, ONE), vsplat(top, ONE))))
-    total = values.dtype.type(0)
-    for c in range(n_classes):
-        total += values[at + c]
-    for c in range(n_classes):
-        values[at + c] /= total
+def _count_nonzero(images, source, row, n_inputs):
+    """The number of nonzero inputs of a row."""
+    count = 0
+    if source.itemsize == 0:
+        image = images[row]
+        for i in range(n_inputs):
+            count += image[i] != 0
+        return count
+    at = row * source.row_stride
+    if source.itemsize == 8:
+        double = array_at(source.address, 1, np.float64)
+        for i in range(n_inputs):
+            count += load(double, at + i * source.column_stride) != 0
+        return count
+    single = array_at(source.address, 1, np.float32)
+    for i in range(n_inputs):
+        count += load(single, at + i * source.column_stride) != 0
+    return count
+
+
+@inlined
+def is_dense(images, source, n_all, n_inputs):
+    """Whether so many inputs are nonzero that multiplying all of them is faster than skipping zeros.
+
+    Counted in SAMPLED rows, spread over the data. The bits of a prediction do not depend on the answer.
+    """
+    never_inline()
+    count, n_sampled = 0, min(SAMPLED, n_all)
+    for sample in range(n_sampled):
+        count += _count_nonzero(images, source, n_all * sample // n_sampled, n_inputs)
+    limit = DENSE_BYTES if images.itemsize == 1 and n_all >= MANY else DENSE
+    return count > limit * n_sampled * n_inputs
+
+
+@inlined
+def layer_of(request, k):
+    """Layer number `k`, and the code of what follows its sums."""
+    table, like = request.table, request.out
+    fan_in, n_units = table[k, FAN_IN], table[k, FAN_OUT]
+    weight = array_at(table[k, WEIGHT], fan_in * n_units, like)
+    bias = array_at(table[k, BIAS], n_units, like)
+    scale = request.scale if k == 0 else like.dtype.type(1)
+    is_last = k + 1 == len(table)
+    code = LOGISTIC if is_last and is_logistic(request.output) else table[k, ACTIVATION]
+    return Layer(weight, bias, scale, fan_in, n_units), code
+
+
+@inlined
+def sparse_rows(request, start, n_rows, buffers, packed, offsets, square):
+    """Compute the last layer's outputs, before softmax, for the rows from `start` on, without inputs that are 0.
+
+    packed: scratch for packed rows, or empty arrays
+    offsets: (2 * GROUP,) int64, scratch
+    square: scratch for strided inputs
+    """
+    never_inline()
+    table, images, source, n_inputs = request.table, request.images, request.source, request.table[0, FAN_IN]
+    packs = len(packed.values) > 0
+    if packs:
+        chosen = offsets[GROUP:]
+        for s in range(n_rows):
+            chosen[s] = start + s
+        pack(Member(np.int64(0), np.int64(1), offsets), images, chosen[:n_rows], packed, offsets)
+    elif table[0, INDPTR] != 0:
+        indptr = array_at(table[0, INDPTR], len(request.out) + 1, table)
+        indices = array_at(table[0, INDICES], images.size, np.uint32)
+        gather_lists(Csr(indptr, indices, flattened(images)), start, n_rows, buffers)
+    elif source.itemsize:
+        gather_strided(source, start, n_rows, START, n_inputs, buffers.numbers, buffers.width, square)
+        mark_inputs(n_inputs, n_rows, buffers)
+    else:
+        gather_inputs(images, start, n_rows, buffers)
+    for k in range(len(table)):
+        layer, code = layer_of(request, k)
+        run_layer(k, code, layer, buffers, n_rows, packed, k == 0 and packs)
+
+
+@inlined
+def dense_rows(request, start, n_rows, buffers, pieces):
+    """`sparse_rows`, but all inputs are multiplied, by register tiles. The bits are the same.
+
+    pieces: scratch
+    """
+    never_inline()
+    images, numbers, width, n_inputs = request.images, buffers.numbers, buffers.width, request.table[0, FAN_IN]
+    for k in range(len(request.table)):
+        layer, code = layer_of(request, k)
+        inp, out = (buffers.out, buffers.inp) if k % 2 else (buffers.inp, buffers.out)
+        view = View(numbers, out, width)
+        if k > 0:
+            dense_layer(view, layer, code, View(numbers, inp, width), n_rows, pieces.weight)
+        elif len(pieces.inputs):
+            gathered_layer(view, layer, code, images, request.source, start, n_rows, pieces)
+        else:  # the rows are read where they are
+            rows = array_at(images.ctypes.data, images.size, numbers)
+            dense_layer(view, layer, code, View(rows, start * n_inputs, n_inputs), n_rows, pieces.weight)
+
+
+@inlined
+def write_rows(values, at, row, out, out_at, n_rows, n_classes):
+    """Copy rows that are `row` apart to contiguous rows of `out`. Both are flat.
+
+    Whole vectors are stored. What they write beyond the end of a row, the next row overwrites. The last rows are stored
+    number by number, because the rows after them may belong to other threads.
+    """
+    never_inline()
+    n, end = lanes(out), out_at + n_rows * n_classes
+    for s in range(n_rows):
+        to, first = out_at + s * n_classes, at + s * row
+        for c in range(0, n_classes, n):
+            if to + c + n <= end:
+                vstore(out, to + c, vload(values, first + c, ONE))
+            else:
+                for k in range(c, min(c + n, n_classes)):
+                    out[to + k] = values[first + k]
 
 
 @kernel
@@ -275,63 +408,66 @@ def predict(table, scale, images, output, barrier, out):
 
     table: (L, N_COLUMNS) int64, the addresses of a network's arrays, which are C-contiguous and have the dtype of `out`
     scale: the scale of the inputs
-    images: (N, D), or (1, entries), the values of the lists, if the table has the addresses of lists
+    images: (N, D); or (1, entries), the values of the lists, if the table has the addresses of lists; or (0, D) if it
+        has a strided source
     output: SOFTMAX_OUTPUT or LOGISTIC_OUTPUT for probabilities, IDENTITY_OUTPUT for logits
-    barrier: a new one for each prediction, shared by its threads. Its count is the number of requests for rows so far;
-        its stop flag ends the prediction early
+    barrier: a new one for each prediction, shared by its threads. Its count is the number of groups of rows that were
+        requested so far; its stop flag ends the prediction early
     out: (N, C), overwritten
 
     A row's sums are always added in the same order, so its bits depend neither on the other rows, nor on the number of
     threads, nor on the form of the inputs. Weights that are not finite are the exception: they may affect a
     neighbouring row.
 
+    Returns False, before any row is predicted by this thread, if there is not enough memory.
+
     Faster than one call per layer: no intermediate result leaves the caches.
     """
-    n_layers, real, n_all = len(table), out.dtype.type, len(out)
-    n_inputs, n_classes, most = table[0, FAN_IN], table[n_layers - 1, FAN_OUT], table[0, FAN_OUT]
-    lists = table[0, INDPTR] != 0
-    packs = images.itemsize == 1 and not lists and n_all >= MANY
+    n_layers, n_all, n_inputs, n_classes = len(table), len(out), table[0, FAN_IN], table[len(table) - 1, FAN_OUT]
+    source = Strided(table[0, SOURCE], table[0, SOURCE + 1], table[0, SOURCE + 2], table[0, SOURCE + 3])
+    request, lists = Request(table, out.dtype.type(scale), images, source, output, out), table[0, INDPTR] != 0
+    tiles = n_all >= TILED and not lists and is_dense(images, source, n_all, n_inputs)
+    packs = images.itemsize == 1 and not lists and n_all >= MANY and not tiles
+    most = table[0, FAN_OUT]
     for layer in range(1, n_layers):
         most = max(most, table[layer, FAN_OUT])
-    if not packs:
+    if not packs and not tiles:
         most = max(most, n_inputs)
-    n_words = (most + _WORD - 1) // _WORD
-    # Rows that are a power of 2 apart would share the same cache sets.
-    width, rows = n_words * _WORD + lanes(out), min(ROWS, n_all)
+    n_words, n = (most + _WORD - 1) // _WORD, lanes(out)
+    width = n_words * _WORD + n  # rows that are a power of 2 apart would share the same cache sets
+    at_once = max(1, min(table[0, AT_ONCE], BLOCK_SIZE // (width * ROWS))) if tiles else 1
+    rows = min(at_once * ROWS, n_all)
     # First the masks of packed inputs, then those of each layer's rows.
-    nonzero_masks = np.empty(max(rows * n_words, n_inputs if packs else 0), np.uint64)
-    both = np.empty(2 * rows * width + lanes(out), out.dtype)
-    first = -both.ctypes.data % VECTOR // both.itemsize  # a vector that crosses cache lines takes twice as long to load
-    numbers = both[first : first + 2 * rows * width]
+    n_masks = 0 if tiles else max(rows * n_words, n_inputs if packs else 0)
+    gathers = tiles and (source.itemsize > 0 or images.itemsize != out.itemsize)
+    piece, part = DEPTH * MOST_VECTORS * n if tiles else 0, rows * DEPTH if gathers else 0
+    stats = n + (n * (n_classes + n) if rows >= MANY_ROWS and is_softmax(output) else 0)
+    free, n_packed = 2 * rows * width, n_inputs * GROUP if packs else 0
+    size = free + piece + part + stats + SIDE * SIDE
+    size += size % 2  # so that the arrays after `numbers` are aligned
+    memory = allocate(VECTOR + size * out.itemsize + 8 * (n_masks + 2 * GROUP) + n_packed * images.itemsize)
+    if memory == 0:
+        return False
+    begin = memory + -memory % VECTOR  # a vector that crosses cache lines takes twice as long to load
+    masks_at = begin + size * out.itemsize
+    numbers, nonzero_masks = array_at(begin, size, out), array_at(masks_at, n_masks, np.uint64)
+    offsets = array_at(masks_at + 8 * n_masks, 2 * GROUP, np.int64)
+    packed = Packed(array_at(masks_at + 8 * (n_masks + 2 * GROUP), n_packed, images), nonzero_masks)
     buffers = Buffers(numbers, 0, rows * width, width, nonzero_masks, n_words)
-    packed = Packed(np.empty(n_inputs * GROUP if packs else 0, images.dtype), nonzero_masks)
-    offsets = np.empty(2 * GROUP, np.int64)
-    chosen = offsets[GROUP:]
+    square = Square(numbers[size - SIDE * SIDE :], offsets)
+    pieces = Pieces(numbers[free : free + piece], numbers[free + piece : free + piece + part], square)
+    softmax_scratch, flat = numbers[free + piece + part :], flattened(out)
     while not atomic_load(barrier, STOP):
-        start = atomic_add(barrier, COUNT, 1) * ROWS
-        n_rows = min(ROWS, n_all - start)
+        start = atomic_add(barrier, COUNT, at_once) * ROWS
+        n_rows, result = min(rows, n_all - start), rows * (n_layers % 2) * width
         if n_rows <= 0:
-            return
-        if packs:
-            for s in range(n_rows):
-                chosen[s] = start + s
-            pack(Member(np.int64(0), np.int64(1), barrier), images, chosen[:n_rows], packed, offsets)
-        elif lists:
-            indptr = carray(_pointer(table[0, INDPTR], table), n_all + 1)
-            indices = carray(_pointer(table[0, INDICES], np.uint32), images.size)
-            gather_lists(Csr(indptr, indices, images.reshape(-1)), start, n_rows, buffers)
+            break
+        if tiles:
+            dense_rows(request, start, n_rows, buffers, pieces)
         else:
-            gather_inputs(images, start, n_rows, buffers)
-        for k in range(n_layers):
-            fan_in, n_units = table[k, FAN_IN], table[k, FAN_OUT]
-            weight = carray(_pointer(table[k, WEIGHT], out), fan_in * n_units)
-            bias = carray(_pointer(table[k, BIAS], out), n_units)
-            layer = Layer(weight, bias, real(scale) if k == 0 else real(1), fan_in, n_units)
-            code = LOGISTIC if k + 1 == n_layers and is_logistic(output) else table[k, ACTIVATION]
-            run_layer(k, code, layer, buffers, n_rows, packed, k == 0 and packs)
-        for s in range(n_rows):
-            row = (s + rows * (n_layers % 2)) * width
-            if is_softmax(output):
-                softmax_in_place(numbers, row, n_classes)
-            for c in range(n_classes):
-                out[start + s, c] = numbers[row + c]
+            sparse_rows(request, start, n_rows, buffers, packed, offsets, square)
+        if is_softmax(output):
+            softmax_rows(numbers, result, width, n_rows, n_classes, softmax_scratch, offsets)
+        write_rows(numbers, result, width, flat, start * n_classes, n_rows, n_classes)
+    release(memory)
+    return True

@@ -11,6 +11,7 @@ import numpy as np
 from fastnn.kernels.jit import inlined, kernel, never_inline
 from fastnn.kernels.layout import INPUTS, size_of, weight_panel
 from fastnn.kernels.vector.bits import list_nonzero
+from fastnn.kernels.vector.memory import flattened
 from fastnn.kernels.vector.simd import ONE, TWO, VECTOR, load, load_as, prefetch, vadd, vload, vscale_add, vstore, vzero
 
 # A sample's list is prefetched this many samples before it is visited, so that it arrives in time.
@@ -40,7 +41,7 @@ def list_inputs(images, csr):
     Faster than testing one input at a time: the nonzero inputs of a whole vector are appended without a branch that
     depends on the data.
     """
-    flat, n_inputs, n, at = images.reshape(-1), images.shape[1], VECTOR // max(4, images.itemsize), 0
+    flat, n_inputs, n, at = flattened(images), images.shape[1], VECTOR // max(4, images.itemsize), 0
     for s in range(len(images)):
         csr.indptr[s] = at
         row, i = s * n_inputs, 0

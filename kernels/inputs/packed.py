@@ -17,6 +17,7 @@ from fastnn.kernels.layout import GRADIENT_ROWS, GROUP, INPUTS, View, by_vectors
 from fastnn.kernels.ops.optimizers import SGD, WEIGHTS, move_row
 from fastnn.kernels.team import own_part
 from fastnn.kernels.vector.bits import nonzero_mask, trailing_zeros
+from fastnn.kernels.vector.memory import flattened
 from fastnn.kernels.vector.simd import (
     lanes,
     load,
@@ -80,7 +81,7 @@ def pack(member, images, rows, packed, offsets):
     Missing samples of the last group repeat its first sample; their bits in the masks are 0.
     """
     never_inline()
-    n_inputs, flat, n = images.shape[1], images.reshape(-1), lanes(images)
+    n_inputs, flat, n = images.shape[1], flattened(images), lanes(images)
     tiles = (n_inputs + n - 1) // n
     known, part = -1, own_part(member, (len(rows) + GROUP - 1) // GROUP * tiles)
     for u in part:

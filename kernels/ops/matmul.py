@@ -3,18 +3,38 @@
 Dimensions: B rows, D inputs, H units. A panel is a group of columns of whole vectors (`layout.py`).
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from fastnn.kernels.jit import inlined, kernel, never_inline
 from fastnn.kernels.layout import Matrix, View
 from fastnn.kernels.team import own_part
-from fastnn.kernels.vector.simd import EIGHT, FOUR, ONE, SIX, TWO, WHOLE_REGISTERS, lanes
+from fastnn.kernels.vector.memory import flattened
+from fastnn.kernels.vector.simd import EIGHT, FOUR, ONE, SIX, TWO, VECTOR, WHOLE_REGISTERS, lanes
 from fastnn.kernels.vector.tiles import tile
 
 # The number of rows of the right-hand side per pass of a product: 16 KB at the width of the widest panel.
 DEPTH = 64
 # Typed constants, because Numba would compile a function again for each literal it is called with.
 START, STRIDE_1, ONE_ROW, OVERWRITE = np.int64(0), np.int64(1), np.int64(1), np.bool_(False)
+
+
+class Scratch(NamedTuple):
+    """Memory for the last columns of a product, which do not fill a vector. n is the number of lanes of a vector.
+
+    rest: (depth * n,) or longer, for columns of the right-hand side
+    sums: (rows * n,) or longer, for columns of the product
+    """
+
+    rest: np.ndarray
+    sums: np.ndarray
+
+
+def new_scratch(depth: int, rows: int, dtype: np.dtype) -> Scratch:
+    """Scratch for products of at most `rows` rows, over at most `depth` numbers each."""
+    n = VECTOR // dtype.itemsize
+    return Scratch(np.empty(depth * n, dtype), np.empty(rows * n, dtype))
 
 
 @inlined
@@ -76,19 +96,18 @@ multiply_panel = _multiply_wide if WHOLE_REGISTERS else _multiply_narrow
 
 
 @inlined
-def multiply_plain(out, left, right, depth, rest, sums):
-    """``out = left @ right`` for C-contiguous arrays. n is the number of lanes of a vector.
+def multiply_plain(out, left, right, depth, scratch):
+    """``out = left @ right`` for C-contiguous arrays.
 
     The last columns, which do not fill a vector, are copied to scratch, so that tiles do all the work.
 
     out: (M, N), overwritten
     left: a `Matrix`, (M, depth)
     right: (depth, N)
-    rest: (depth * n,) or longer, scratch for columns of `right`
-    sums: (M * n,) or longer, scratch for columns of `out`
+    scratch: a `Scratch` for this depth and M rows
     """
-    rows, columns = out.shape
-    flat_out, flat_right, n = out.reshape(-1), right.reshape(-1), lanes(out)
+    (rows, columns), (rest, sums) = out.shape, scratch
+    flat_out, flat_right, n = flattened(out), flattened(right), lanes(out)
     h = 0
     while h + n <= columns:
         vectors = 4 if h + 4 * n <= columns else 1
@@ -107,7 +126,7 @@ def multiply_plain(out, left, right, depth, rest, sums):
 
 
 @kernel
-def matmul(inp, weight, out):
+def matmul(inp, weight, out, scratch):
     """The matrix product ``out = inp @ weight``.
 
     Faster than the triple loop because a tile of the result stays in registers while columns of `inp` and rows of
@@ -116,14 +135,14 @@ def matmul(inp, weight, out):
     inp: (B, D), uint8, float32 or float64
     weight: (D, H), float32 or float64
     out: (B, H), the dtype of `weight`, overwritten
+    scratch: a `Scratch` for depth D and B rows
     """
-    n, (rows, depth) = lanes(out), inp.shape
-    rest, sums = np.empty(depth * n, out.dtype), np.empty(rows * n, out.dtype)
-    multiply_plain(out, Matrix(inp.reshape(-1), START, depth, STRIDE_1), weight, depth, rest, sums)
+    depth = inp.shape[1]
+    multiply_plain(out, Matrix(flattened(inp), START, depth, STRIDE_1), weight, depth, scratch)
 
 
 @kernel
-def dense_forward(member, inp, weight, bias, out):
+def dense_forward(member, inp, weight, bias, out, scratch):
     """A dense layer: ``out = inp @ weight + bias``, in this member's part of the rows.
 
     Faster than the obvious loops because the product is computed by tiles, as in `matmul`. One thread computes each
@@ -133,18 +152,18 @@ def dense_forward(member, inp, weight, bias, out):
     weight: (D, H), float32 or float64
     bias: (H,), the dtype of `weight`
     out: (B, H), the dtype of `weight`, overwritten
+    scratch: this thread's own `Scratch` for depth D and B rows
     """
-    n, depth, part = lanes(out), inp.shape[1], own_part(member, len(out))
+    depth, part = inp.shape[1], own_part(member, len(out))
     own = out[part.start : part.stop]
-    rest, sums = np.empty(depth * n, out.dtype), np.empty(len(own) * n, out.dtype)
-    multiply_plain(own, Matrix(inp.reshape(-1), part.start * depth, depth, STRIDE_1), weight, depth, rest, sums)
+    multiply_plain(own, Matrix(flattened(inp), part.start * depth, depth, STRIDE_1), weight, depth, scratch)
     for s in range(len(own)):
         for h in range(len(bias)):
             own[s, h] += bias[h]
 
 
 @kernel
-def dense_backward(member, dsums, inp, weight, dinp, dweight, dbias):
+def dense_backward(member, dsums, inp, transposed, dinp, dweight, dbias, scratch):
     """The gradients of a dense layer, in this member's part of the rows of `dinp` and `dweight`.
 
     Faster than the obvious loops because both products are computed by tiles, as in `matmul`. The second one reads
@@ -152,20 +171,20 @@ def dense_backward(member, dsums, inp, weight, dinp, dweight, dbias):
 
     dsums: (B, H), float32 or float64, the gradient of the weighted sums
     inp: (B, D), uint8, float32 or float64
-    weight: (D, H), the dtype of `dsums`
+    transposed: (H, D), the dtype of `dsums`, the transposed weight; not read if `dinp` is empty
     dinp: (B, D), overwritten, or (0, D) if nobody needs it
     dweight: (D, H), overwritten
     dbias: (H,), overwritten
+    scratch: this thread's own `Scratch` for depth B or H, and B or D rows, whichever is larger
     """
-    n, (rows, n_inputs), n_units = lanes(dsums), inp.shape, len(dbias)
-    rest, sums = np.empty(max(rows, n_units) * n, dsums.dtype), np.empty(max(rows, n_inputs) * n, dsums.dtype)
+    (rows, n_inputs), n_units = inp.shape, len(dbias)
     part = own_part(member, len(dinp))
     if len(part):
-        left = Matrix(dsums.reshape(-1), part.start * n_units, n_units, STRIDE_1)
-        multiply_plain(dinp[part.start : part.stop], left, weight.T.copy(), n_units, rest, sums)
+        left = Matrix(flattened(dsums), part.start * n_units, n_units, STRIDE_1)
+        multiply_plain(dinp[part.start : part.stop], left, transposed, n_units, scratch)
     part = own_part(member, n_inputs)
-    left = Matrix(inp.reshape(-1), part.start, STRIDE_1, n_inputs)
-    multiply_plain(dweight[part.start : part.stop], left, dsums, rows, rest, sums)
+    left = Matrix(flattened(inp), part.start, STRIDE_1, n_inputs)
+    multiply_plain(dweight[part.start : part.stop], left, dsums, rows, scratch)
     if member.t == 0:
         dbias[:] = 0
         for s in range(rows):

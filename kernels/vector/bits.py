@@ -1,11 +1,8 @@
 """Find the nonzero elements of an array, as the bits of a word or as a list."""
 
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
-
-from fastnn.kernels.vector.simd import I1, I32, I64, VECTOR, element_pointer, llvm_number
+from fastnn.kernels.compiler.lazy import cgutils, ir, types
+from fastnn.kernels.jit import intrinsic
+from fastnn.kernels.vector.simd import VECTOR, element_pointer, llvm_number
 
 
 @intrinsic
@@ -13,7 +10,7 @@ def trailing_zeros(_, word):
     """The position of the lowest set bit of a nonzero uint64."""
 
     def codegen(context, builder, signature, args):
-        zero_is_undefined = ir.Constant(I1, 1)
+        zero_is_undefined = ir.Constant(ir.I1, 1)
         return builder.cttz(args[0], zero_is_undefined)
 
     return types.int64(types.uint64), codegen
@@ -36,7 +33,7 @@ def nonzero_mask(_, array, offset):
 
     def codegen(context, builder, signature, args):
         _, test = _load_nonzero(context, builder, array, args[0], args[1], 64)
-        return builder.bitcast(test, I64)
+        return builder.bitcast(test, ir.I64)
 
     return types.uint64(array, types.int64), codegen
 
@@ -60,8 +57,8 @@ def list_nonzero(_, index, value, at, array, offset, first):
         values, mask = _load_nonzero(context, builder, array, array_, offset_, n)
         numbers = ir.VectorType(bits, n)
         undefined = ir.Constant(numbers, ir.Undefined)
-        start = builder.insert_element(undefined, builder.trunc(first_, bits), ir.Constant(I32, 0))
-        start = builder.shuffle_vector(start, undefined, ir.Constant(ir.VectorType(I32, n), [0] * n))
+        start = builder.insert_element(undefined, builder.trunc(first_, bits), ir.Constant(ir.I32, 0))
+        start = builder.shuffle_vector(start, undefined, ir.Constant(ir.VectorType(ir.I32, n), [0] * n))
         offsets = builder.add(start, ir.Constant(numbers, list(range(n))))
         for array_type, target, content in ((value, value_, values), (index, index_, offsets)):
             suffix = f"v{n}{'i' if isinstance(array_type.dtype, types.Integer) else 'f'}{array_type.dtype.bitwidth}"
@@ -71,7 +68,7 @@ def list_nonzero(_, index, value, at, array, offset, first):
             packed = builder.call(compress, [content, mask, ir.Constant(content.type, ir.Undefined)])
             pointer = element_pointer(context, builder, array_type, target, at_)
             builder.store(packed, pointer, align=array_type.dtype.bitwidth // 8)
-        word = builder.zext(builder.bitcast(mask, ir.IntType(n)), I64)
+        word = builder.zext(builder.bitcast(mask, ir.IntType(n)), ir.I64)
         return builder.ctpop(word)
 
     return types.int64(index, value, types.int64, array, types.int64, types.int64), codegen

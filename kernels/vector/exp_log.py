@@ -2,9 +2,8 @@
 
 import math
 
-from llvmlite import ir
-from numba.extending import intrinsic
-
+from fastnn.kernels.compiler.lazy import ir
+from fastnn.kernels.jit import intrinsic
 from fastnn.kernels.vector.simd import call, constant, llvm_vector
 
 # exp(x) = 2**n * exp(r) with n = round(x / ln 2) and |r| <= ln 2 / 2. exp(r) is a Taylor polynomial of this degree: its

@@ -1,4 +1,4 @@
-"""Explicit vectors for Numba: the type `Vector`, and its loads, stores and arithmetic.
+"""Explicit vectors for Numba: their type, loads, stores and arithmetic.
 
 In plain Numba loops, LLVM's auto-vectoriser falls short of what these kernels need: it checks at run time whether
 arrays overlap, keeps sums in memory instead of registers, and prefers half the register width on AVX-512. The values
@@ -9,42 +9,27 @@ The vector count is a compile-time constant. Numba specialises on a tuple's leng
 for their type.
 """
 
-import llvmlite.binding
-import numba
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic, models, register_model
-
-from fastnn.kernels.jit import inlined
+from fastnn.kernels.compiler.lazy import cgutils, ir, types
+from fastnn.kernels.compiler.machine import host
+from fastnn.kernels.jit import inlined, intrinsic
 
 # The bytes of a vector: one register of AVX-512, two of AVX2, four of NEON.
 VECTOR = 64
 ONE, TWO, FOUR, FIVE, SIX, EIGHT, TEN, SIXTEEN = ((0,) * count for count in (1, 2, 4, 5, 6, 8, 10, 16))
-# Whether a vector fits in one register of the target CPU: this CPU, or the one that NUMBA_CPU_FEATURES describes.
-_features = numba.config.CPU_FEATURES
-WHOLE_REGISTERS = "+avx512f" in (llvmlite.binding.get_host_cpu_features().flatten() if _features is None else _features)
-
-I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
+# Whether a vector fits in one register of the CPU that kernels are compiled for.
+WHOLE_REGISTERS = host().has_whole_registers
 
 
-class Vector(types.Type):
+def vectors(element, n):
     """The Numba type of `n` vectors of 64 bytes, treated as one value, with lanes of the float type `element`."""
+    from fastnn.kernels.vector.vector_type import Vector
 
-    def __init__(self, element, n):
-        self.element, self.n, self.lanes = element, n, n * VECTOR * 8 // element.bitwidth
-        super().__init__(name=f"Vector({element}, {n})")
+    return Vector(element, n)
 
 
 def of_lanes(element, lanes):
-    """The `Vector` type whose lane count is the length of the tuple type `lanes`."""
-    return Vector(element, lanes.count * element.bitwidth // (VECTOR * 8))
-
-
-@register_model(Vector)
-class _VectorModel(models.PrimitiveModel):
-    def __init__(self, dmm, fe_type):
-        super().__init__(dmm, fe_type, llvm_vector(fe_type))
+    """The type of vectors whose lane count is the length of the tuple type `lanes`."""
+    return vectors(element, lanes.count * element.bitwidth // (VECTOR * 8))
 
 
 # --- Helpers for intrinsics ------------------------------------------------------------------------------------------
@@ -88,8 +73,9 @@ def element_pointer(context, builder, array_type, array, offset):
 def splat(builder, vector, value):
     """A vector whose lanes all equal the LLVM value `value`."""
     undefined = ir.Constant(llvm_vector(vector), ir.Undefined)
-    first = builder.insert_element(undefined, value, ir.Constant(I32, 0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(I32, vector.lanes), [0] * vector.lanes))
+    first = builder.insert_element(undefined, value, ir.Constant(ir.I32, 0))
+    first_lane = ir.Constant(ir.VectorType(ir.I32, vector.lanes), [0] * vector.lanes)
+    return builder.shuffle_vector(first, undefined, first_lane)
 
 
 @inlined
@@ -102,7 +88,7 @@ def lanes(array):
 @intrinsic
 def vload(_, array, offset, n):
     """`n` vectors that start at element `offset` of a flat array."""
-    vector = Vector(array.dtype, n.count)
+    vector = vectors(array.dtype, n.count)
 
     def codegen(context, builder, signature, args):
         pointer = element_pointer(context, builder, array, *args[:2])
@@ -114,19 +100,19 @@ def vload(_, array, offset, n):
 @intrinsic
 def vload_part(_, array, offset, count, n):
     """The first `count` lanes of `vload`. The other lanes are 0, and their memory is not read."""
-    vector = Vector(array.dtype, n.count)
+    vector = vectors(array.dtype, n.count)
 
     def codegen(context, builder, signature, args):
-        kind, lanes = llvm_vector(vector), ir.VectorType(I64, vector.lanes)
-        mask_kind = ir.VectorType(I1, vector.lanes)
+        kind, lanes = llvm_vector(vector), ir.VectorType(ir.I64, vector.lanes)
+        mask_kind = ir.VectorType(ir.I1, vector.lanes)
         undefined = ir.Constant(lanes, ir.Undefined)
-        count = builder.insert_element(undefined, args[2], ir.Constant(I32, 0))
-        count = builder.shuffle_vector(count, undefined, ir.Constant(ir.VectorType(I32, vector.lanes), None))
+        count = builder.insert_element(undefined, args[2], ir.Constant(ir.I32, 0))
+        count = builder.shuffle_vector(count, undefined, ir.Constant(ir.VectorType(ir.I32, vector.lanes), None))
         mask = builder.icmp_signed("<", ir.Constant(lanes, list(range(vector.lanes))), count)
         pointer = element_pointer(context, builder, array, args[0], args[1])
         name = f"llvm.masked.load.v{vector.lanes}f{array.dtype.bitwidth}.p0"
-        function = ir.FunctionType(kind, [pointer.type, I32, mask_kind, kind])
-        align = ir.Constant(I32, array.dtype.bitwidth // 8)
+        function = ir.FunctionType(kind, [pointer.type, ir.I32, mask_kind, kind])
+        align = ir.Constant(ir.I32, array.dtype.bitwidth // 8)
         load = cgutils.get_or_insert_function(builder.module, function, name)
         return builder.call(load, [pointer, align, mask, constant(vector, 0.0)])
 
@@ -175,7 +161,7 @@ def load_as(_, array, offset, like):
             return context.cast(builder, value, array.dtype, target)
         table = _numbers_of_bytes(builder.module, target)
         number = llvm_number(target)
-        return builder.load(address(builder, table, number, builder.zext(value, I64)), typ=number)
+        return builder.load(address(builder, table, number, builder.zext(value, ir.I64)), typ=number)
 
     return target(array, types.int64, like), codegen
 
@@ -218,9 +204,9 @@ def prefetch(_, array, offset):
 
     def codegen(context, builder, signature, args):
         pointer = element_pointer(context, builder, array, *args)
-        kind = ir.FunctionType(ir.VoidType(), [pointer.type, I32, I32, I32])
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, ir.I32, ir.I32, ir.I32])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        reading, kept_close, data = (ir.Constant(I32, number) for number in (0, 3, 1))
+        reading, kept_close, data = (ir.Constant(ir.I32, number) for number in (0, 3, 1))
         builder.call(function, [pointer, reading, kept_close, data])
         return context.get_dummy_value()
 
@@ -231,14 +217,14 @@ def prefetch(_, array, offset):
 @intrinsic
 def vsplat(_, value, n):
     """`n` vectors whose lanes all equal `value`."""
-    vector = Vector(value, n.count)
+    vector = vectors(value, n.count)
     return vector(value, n), lambda context, builder, signature, args: splat(builder, vector, args[0])
 
 
 @intrinsic
 def vzero(_, array, n):
     """`n` vectors of zeros of the array's dtype."""
-    vector = Vector(array.dtype, n.count)
+    vector = vectors(array.dtype, n.count)
     return vector(array, n), lambda context, builder, signature, args: constant(vector, 0.0)
 
 
@@ -309,9 +295,9 @@ def vsum(_, x):
         while lanes > 1:
             lanes //= 2
             mask = [*range(lanes, 2 * lanes), *[0] * (x.lanes - lanes)]  # the other lanes are not used
-            other = builder.shuffle_vector(value, value, ir.Constant(ir.VectorType(I32, x.lanes), mask))
+            other = builder.shuffle_vector(value, value, ir.Constant(ir.VectorType(ir.I32, x.lanes), mask))
             value = builder.fadd(value, other)
-        return builder.extract_element(value, ir.Constant(I32, 0))
+        return builder.extract_element(value, ir.Constant(ir.I32, 0))
 
     return x.element(x), codegen
 

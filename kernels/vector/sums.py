@@ -1,10 +1,8 @@
 """Several vector sums at once, held as one tuple of vectors."""
 
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
-
-from fastnn.kernels.vector.simd import I32, I64, call, constant, element_pointer, llvm_vector, of_lanes, splat
+from fastnn.kernels.compiler.lazy import ir, types
+from fastnn.kernels.jit import intrinsic
+from fastnn.kernels.vector.simd import call, constant, element_pointer, llvm_vector, of_lanes, splat
 
 
 @intrinsic
@@ -34,7 +32,7 @@ def vadd_scaled(_, sums, array, offset, x):
 
     def codegen(context, builder, signature, args):
         def factor(u):
-            number = element_pointer(context, builder, array, args[1], builder.add(args[2], I64(u)))
+            number = element_pointer(context, builder, array, args[1], builder.add(args[2], ir.I64(u)))
             return splat(builder, x, builder.load(number, typ=llvm_vector(x).element))
 
         return _add_products(context, builder, sums, args[0], args[3], factor)
@@ -48,7 +46,7 @@ def vadd_products(_, sums, array, offset, x):
 
     def codegen(context, builder, signature, args):
         def factor(u):
-            at = builder.add(args[2], I64(u * x.lanes))
+            at = builder.add(args[2], ir.I64(u * x.lanes))
             pointer = element_pointer(context, builder, array, args[1], at)
             return builder.load(pointer, align=array.dtype.bitwidth // 8, typ=llvm_vector(x))
 
@@ -64,7 +62,7 @@ def vstore_all(_, array, offset, sums):
 
     def codegen(context, builder, signature, args):
         for u in range(sums.count):
-            at = builder.add(args[1], I64(u * vector.lanes))
+            at = builder.add(args[1], ir.I64(u * vector.lanes))
             pointer = element_pointer(context, builder, array, args[0], at)
             builder.store(builder.extract_value(args[2], u), pointer, align=array.dtype.bitwidth // 8)
         return context.get_dummy_value()
@@ -88,7 +86,7 @@ def vsum_each(_, sums):
         while distance < n:
             low = [k if not k & distance else n + k - distance for k in range(n)]
             high = [k + distance if not k & distance else n + k for k in range(n)]
-            masks = [ir.Constant(ir.VectorType(I32, n), mask) for mask in (low, high)]
+            masks = [ir.Constant(ir.VectorType(ir.I32, n), mask) for mask in (low, high)]
             pairs = [(values[k], values[k + 1] if k + 1 < len(values) else zero) for k in range(0, len(values), 2)]
             values = [builder.fadd(*(builder.shuffle_vector(*pair, mask) for mask in masks)) for pair in pairs]
             distance *= 2

@@ -1,15 +1,9 @@
 """Transposed tiles, and tiles of a matrix product. The code is generated for each height and width."""
 
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
-
+from fastnn.kernels.compiler.lazy import cgutils, ir, types
+from fastnn.kernels.jit import intrinsic
 from fastnn.kernels.vector.simd import (
-    I32,
-    I64,
     VECTOR,
-    Vector,
     address,
     call,
     constant,
@@ -17,6 +11,7 @@ from fastnn.kernels.vector.simd import (
     llvm_number,
     llvm_vector,
     splat,
+    vectors,
 )
 
 
@@ -46,7 +41,7 @@ def transpose_tile(_, out, out_at, out_row, inp, offsets, first, column):
             if number:
                 return address(builder, middle, vector, r)
             at = element_pointer(context, builder, offsets, offsets_, builder.add(first_, r))
-            return element_pointer(context, builder, inp, inp_, builder.add(builder.load(at, typ=I64), column_))
+            return element_pointer(context, builder, inp, inp_, builder.add(builder.load(at, typ=ir.I64), column_))
 
         def target(number, r):
             if number < len(passes) - 1:
@@ -59,9 +54,9 @@ def transpose_tile(_, out, out_at, out_row, inp, offsets, first, column):
             [(8, [32, 16, 8]), (1, [4, 2, 1])] if n == 64 else [(1, [2**k for k in range(n.bit_length() - 2, -1, -1)])]
         )
         for number, (stride, distances) in enumerate(passes):
-            with cgutils.for_range(builder, I64(n // height)) as loop:
-                base = loop.index if stride > 1 else builder.mul(loop.index, I64(height))
-                rows = [builder.add(base, I64(stride * t)) for t in range(height)]
+            with cgutils.for_range(builder, ir.I64(n // height)) as loop:
+                base = loop.index if stride > 1 else builder.mul(loop.index, ir.I64(height))
+                rows = [builder.add(base, ir.I64(stride * t)) for t in range(height)]
                 values = []
                 for r in rows:
                     values.append(builder.load(source(number, r), align=align, typ=vector))
@@ -69,7 +64,7 @@ def transpose_tile(_, out, out_at, out_row, inp, offsets, first, column):
                     step = distance // stride
                     low = [k if not k & distance else n + k - distance for k in range(n)]
                     high = [k + distance if not k & distance else n + k for k in range(n)]
-                    masks = [ir.Constant(ir.VectorType(I32, n), mask) for mask in (low, high)]
+                    masks = [ir.Constant(ir.VectorType(ir.I32, n), mask) for mask in (low, high)]
                     for t in range(height):
                         if not t & step:
                             pair = values[t], values[t + step]
@@ -97,7 +92,7 @@ def tile(_, out, left, right, depth, rows, n, add):
     """
     signature = types.void(out, left, right, types.int64, rows, n, types.boolean)
     out, left, right = out.types[0], left.types[0], right.types[0]  # the arrays
-    vector, height = Vector(out.dtype, n.count), rows.count
+    vector, height = vectors(out.dtype, n.count), rows.count
 
     def codegen(context, builder, signature, args):
         out_, out_at_, out_row_ = cgutils.unpack_tuple(builder, args[0])
@@ -105,7 +100,7 @@ def tile(_, out, left, right, depth, rows, n, add):
         right_, right_at_, right_row_ = cgutils.unpack_tuple(builder, args[2])
         depth_, add_ = args[3], args[6]
         c = [
-            element_pointer(context, builder, out, out_, builder.add(out_at_, builder.mul(out_row_, I64(r))))
+            element_pointer(context, builder, out, out_, builder.add(out_at_, builder.mul(out_row_, ir.I64(r))))
             for r in range(height)
         ]
         align = out.dtype.bitwidth // 8
@@ -116,20 +111,20 @@ def tile(_, out, left, right, depth, rows, n, add):
         entry, loop, done = builder.block, builder.append_basic_block("k"), builder.append_basic_block("done")
         builder.branch(loop)
         builder.position_at_end(loop)
-        k = builder.phi(I64)
-        k.add_incoming(I64(0), entry)
+        k = builder.phi(ir.I64)
+        k.add_incoming(ir.I64(0), entry)
         sums = [builder.phi(llvm_vector(vector)) for _ in range(height)]
         at = builder.add(right_at_, builder.mul(k, right_row_))
         row = element_pointer(context, builder, right, right_, at)
         row = builder.load(row, align=align, typ=llvm_vector(vector))
         new = []
         for r in range(height):
-            at = builder.add(left_at_, builder.add(builder.mul(left_row_, I64(r)), builder.mul(k, left_k_)))
+            at = builder.add(left_at_, builder.add(builder.mul(left_row_, ir.I64(r)), builder.mul(k, left_k_)))
             value = element_pointer(context, builder, left, left_, at)
             value = builder.load(value, typ=llvm_number(left.dtype))
             value = context.cast(builder, value, left.dtype, out.dtype)
             new.append(call(builder, "fma", vector, splat(builder, vector, value), row, sums[r]))
-        following = builder.add(k, I64(1))
+        following = builder.add(k, ir.I64(1))
         k.add_incoming(following, loop)
         for r in range(height):
             sums[r].add_incoming(start[r], entry)

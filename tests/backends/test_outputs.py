@@ -245,14 +245,20 @@ def test_the_objective_returns_loss_and_gradients_at_other_weights(backend, size
     if output == "softmax":
         targets = rng.integers(sizes[-1], size=300)
     weight = rng.random(300)
-    objective = backend.objective(network, *check_run(network, inp, targets, weight, {"l2": 0.2, "threads": 2}))
+    data = check_run(network, inp, targets, weight, {"l2": 0.2, "threads": 2})
+    objective = backend.objective(network, *data)
+    started.clear()
     for _ in range(2):
         moved = network.like(*([array + rng.random(array.shape) for array in arrays] for arrays in
                                (network.weights, network.biases)))  # fmt: skip
-        found = objective(moved.weights, moved.biases)
+        at = backend.objective(moved, *data).start
+        gradient, there = np.empty(len(at)), objective.snapshot(at).network
+        assert_all_parity((*there.weights, *there.biases), (*moved.weights, *moved.biases))
         expected = reference.loss_and_gradients(moved, inp, targets, l2=0.2, sample_weight=weight)
-        assert found.loss == pytest.approx(expected.loss, rel=1e-10)
-        assert_all_parity(found.dweights, expected.dweights)
-        assert_all_parity(found.dbiases, expected.dbiases)
-        assert found.n_correct == expected.n_correct
-    assert started == ([1, 2, 2] if backend is compiled else [])
+        assert objective.evaluate(at, gradient) == pytest.approx(expected.loss, rel=1e-10)
+        as_parameters = objective.snapshot(gradient).network  # the gradient in the shapes of the parameters
+        assert_all_parity(as_parameters.weights, expected.dweights)
+        assert_all_parity(as_parameters.biases, expected.dbiases)
+        assert objective.n_correct == expected.n_correct
+        assert np.count_nonzero(at) == sum(np.count_nonzero(array) for array in (*moved.weights, *moved.biases))
+    assert [each for each in started if each > 1] == ([2, 2] if backend is compiled else [])

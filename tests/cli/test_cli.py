@@ -147,6 +147,18 @@ def test_evaluate_gives_the_metrics_of_the_run(run, tmp_path, capsys):
     report = json.loads((folder / "report.json").read_text())
     assert answer["accuracy"] == report["test_accuracy"]
     assert answer["confusion"] == report["confusion"]
+    for arguments in ([folder], [folder / "model.safetensors"], [folder, "--recipe", "digits"]):
+        found = _json(["evaluate", *map(str, arguments)], capsys)
+        assert found == answer, arguments
+    explained = _json(["explain", str(folder), "--row", "4"], capsys)
+    assert explained["row"] == test.images[4].tolist()
+    for arguments, words in (
+        (["--data", data, "--recipe", "digits"], ["--data and --recipe", "expected one"]),
+        (["--recipe", "mnist"], ["takes 64 inputs, not the images of the recipe mnist"]),
+        (["--recipe", "digts"], ["did you mean digits?"]),
+        (["--label", "1"], ["--label describes the files of --data, which is not given"]),
+    ):
+        _fails(["evaluate", str(folder), *arguments], 2, capsys, words)
     assert main(["evaluate", str(folder / "model.safetensors"), "--data", data, "--backend", "numpy"]) == 0
     out = capsys.readouterr().out
     assert f"accuracy {answer['accuracy']:.2%}" in out
@@ -251,7 +263,10 @@ def test_explain_rejects_wrong_arguments(run, mnist_model, tmp_path, monkeypatch
     _fails(["explain", model, "line.png", "--data", "x.csv"], 2, capsys, ["--data is given with an IMAGE"])
     _fails(["explain", model], 2, capsys, ["IMAGE --row", "required"])
     _fails(["explain", digits, "line.png"], 1, capsys, ["found a picture of 50 x 50 pixels, expected 8 x 8"])
-    _fails(["explain", digits, "--row", "0"], 2, capsys, ["takes 64 inputs, not MNIST's images", "--data FILE"])
+    shutil.copy(digits, "alone.safetensors")
+    _fails(["explain", "alone.safetensors", "--row", "0"], 2, capsys, ["takes 64 inputs, not MNIST's", "--data FILE"])
+    os.remove("alone.safetensors")
+    _fails(["explain", digits, "line.png", "--recipe", "E"], 2, capsys, ["--recipe is given with an IMAGE"])
     _fails(["explain", model, "line.png", "--out", "figure.doc"], 2, capsys, ["figure.doc", "'.doc'", ".png"])
     _fails(["explain", model, "line.png", "--out", "no/figure.png"], 1, capsys, ["figure.png", "does not exist"])
     assert _names(tmp_path) == {"text.png", "line.png"}
@@ -271,6 +286,7 @@ def test_train_uses_files_and_settings_from_the_command_line(mnist, tmp_path, ca
     arguments = ["--hidden", "16", "8", "--epochs", "2", "--batch-size", "full", "--optimizer", "adam", "--l2", "0.001"]
     more = ["--learning-rate", "0.01", "--schedule", "step:0.5,1", "--dropout", "0.1", "--seed", "3", "--threads", "1"]
     last = ["--warm-up", "1", "--activation", "tanh", "--dtype", "float64", "--backend", "numpy", "--patience", "9"]
+    last += ["--clip-norm", "2", "--initializer", "he_uniform"]
     assert main(["train", "--data", *files, *arguments, *more, *last, "--out", str(out)]) == 0
     report = json.loads((out / "report.json").read_text())
     assert report["data"]["test"]["samples"] == 100
@@ -278,10 +294,11 @@ def test_train_uses_files_and_settings_from_the_command_line(mnist, tmp_path, ca
     assert report["settings"]["files"] == files
     assert report["settings"] | {"files": None} == {
         "recipe": None, "files": None, "from": None, "reading": {}, "standardize": False,
-        "hidden": [16, 8], "activation": "tanh", "dtype": "float64", "epochs": 2,
+        "hidden": [16, 8], "activation": "tanh", "initializer": "he_uniform", "class_weight": None,
+        "dtype": "float64", "epochs": 2,
         "batch_size": None, "learning_rate": 0.01, "schedule": "step:0.5,1", "optimizer": "adam", "l2": 0.001,
         "dropout": 0.1, "seed": 3, "threads": 1, "warm_up": 1, "early_stopping": 9, "backend": "numpy",
-        "label_smoothing": 0.0, "divide_l2": False, "shuffle": True,
+        "label_smoothing": 0.0, "divide_l2": False, "shuffle": True, "clip_norm": 2.0, "clip_value": None,
     }  # fmt: skip
     assert report["network"].startswith("Network(784 -> 16 tanh -> 8 tanh -> 10 softmax, float64")
     assert fastnn.load(out / "model.safetensors").network.sizes == (784, 16, 8, 10)

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -82,9 +83,12 @@ def test_the_columns_of_a_model_tell_inputs_from_labels(tmp_path, capsys):
     assert row["classes"][row["label"]] == str(frame["Type"][7])
 
 
-def test_evaluate_without_data_needs_a_model_of_mnist(tmp_path, capsys):
+def test_evaluate_without_data_takes_those_of_the_run(tmp_path, capsys):
     run = _trained(tmp_path, _table(["x", "y", "z"]))
-    capsys.readouterr()
+    answer = _answer(capsys, "evaluate", run, "--backend", "numpy")
+    report = json.loads(Path(run, "report.json").read_text())
+    assert (answer["accuracy"], answer["samples"]) == (report["test_accuracy"], report["data"]["test"]["samples"])
+    Path(run, "report.json").unlink()
     assert main(["evaluate", run, "--backend", "numpy"]) == 2
     assert capsys.readouterr().err == "fastnn: the model takes 3 inputs, not MNIST's images; give --data FILE\n"
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 import fastnn
+from fastnn import Network, TrainingConfig
 from fastnn.cli.command import main
+from fastnn.datasets.splits import split_files
 
 QUIET = ["--backend", "numpy", "--quiet"]
 
@@ -47,7 +49,10 @@ def table(tmp_path):
 @pytest.mark.parametrize("arguments", [
     ["--recipe", "digits", "--epochs", "3", "--dropout", "0.1", "--seed", "5"],
     ["--recipe", "digits", "--hidden", "16", "8", "--activation", "tanh", "gelu", "--batch-size", "full"],
-    ["--data", "table.csv", "--label", "kind", "--drop", "b", "--epochs", "3", "--patience", "2", "--dtype", "float64"],
+    ["--recipe", "digits", "--hidden", "8", "--epochs", "5", "--optimizer", "lbfgs"],
+    ["--recipe", "digits", "--epochs", "2", "--initializer", "lecun", "--clip-value", "0.01"],
+    ["--data", "table.csv", "--label", "kind", "--drop", "b", "--epochs", "3", "--patience", "2", "--dtype", "float64",
+     "--class-weight", "x=2", "y=0.5"],
     ["--data", "table.csv", "--label", "1", "--drop", "kind", "--task", "regression", "--epochs", "2"],
 ])  # fmt: skip
 @pytest.mark.parametrize("whole_folder", [True, False])
@@ -98,6 +103,8 @@ def test_all_kinds_of_values_are_taken_from_a_file(table, tmp_path):
     ("standardize = 1", ["standardize is 1: expected true or false"]),
     ("dtype = ['float32', 'float64']", ["expected one value"]),
     ("optimizer = 'adm'", ["did you mean adam?"]),
+    ("initializer = 'glorott'", ["initializer is 'glorott'", "did you mean glorot?"]),
+    ("clip-norm = 1\nclip_value = 2", ["clip_norm is 1 and clip_value is 2, expected one of them"]),
 ])  # fmt: skip
 def test_a_wrong_setting_in_a_file_is_one_line(text, words, tmp_path, capsys):
     (tmp_path / "run.toml").write_text(text)
@@ -152,6 +159,7 @@ def test_a_model_that_does_not_fit_is_refused(table, tmp_path, capsys):
     _train(*data, "--hidden", "9", "--out", tmp_path / "first")
     start = [*data, "--from", tmp_path / "first", *out]
     _fails([*start, "--hidden", "8"], ["hidden is [8], but the model of --from has [9]"], capsys)
+    _fails([*start, "--initializer", "he"], ["initializer is 'he', but --from has a network with weights"], capsys)
     _fails([*start, "--activation", "tanh"], ["activation is 'tanh', but the model of --from has 'relu'"], capsys)
     _fails([*start, "--dtype", "float64"], ["dtype is 'float64'", "'float32'"], capsys)
     _fails(["--from", tmp_path / "first", "--recipe", "digits", *out], ["8x8 digits"], capsys, 1)
@@ -165,3 +173,46 @@ def test_a_recipe_lends_its_settings_to_own_data(table, tmp_path):
     found = _train("--recipe", "decay", "--data", table, "--label", "kind", "--epochs", "1", "--out", tmp_path / "run")
     assert (found["recipe"], found["hidden"], found["schedule"]) == ("decay", [64], "inverse-time:0.2")
     assert found["files"] == [str(table)]
+
+
+def test_lbfgs_takes_what_it_needs_and_refuses_the_rest_by_name(table, tmp_path, capsys):
+    data, out = (
+        ["--data", table, "--label", "kind", "--hidden", "4", "--optimizer", "lbfgs"],
+        ["--out", tmp_path / "run"],
+    )
+    found = _train(*data, "--epochs", "9", "--patience", "4", *out)
+    expected = {"optimizer": "lbfgs", "batch_size": None, "schedule": "constant", "learning_rate": None, "epochs": 9}
+    assert {name: found[name] for name in expected} == expected
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["last_epoch"]["learning_rate"] is None
+    assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
+    assert main(["train", "--resume", str(tmp_path / "run"), *QUIET]) == 2
+    assert "lbfgs, which has no checkpoints; --config RUN" in capsys.readouterr().err
+    for name, value in (("batch-size", "8"), ("dropout", "0.1"), ("schedule", "cosine"), ("clip-norm", "1")):
+        words = [f"{name.replace('-', '_')} is", "with L-BFGS, expected"]
+        _fails([*data, f"--{name}", value, "--out", tmp_path / "other"], words, capsys)
+
+
+def test_class_weights_are_those_of_the_function(table, tmp_path, capsys):
+    """The run is the one of `fastnn.train` with the same sample weights."""
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([*lines[:70], *(line for line in lines[70:] if line.endswith("x"))]) + "\n")
+    data = ["--data", table, "--label", "kind", "--hidden", "5", "--epochs", "3"]
+    plain = _train(*data, "--out", tmp_path / "plain")
+    _train(*data, "--class-weight", "balanced", "--out", tmp_path / "run")
+    splits = split_files([str(table)], 0, label="kind")
+    network = Network.for_data(splits.train, (5,), standardize=True, seed=0)
+    config = TrainingConfig.from_dict({name: plain[name] for name in TrainingConfig().to_dict()})
+    weight = fastnn.class_weights(splits.train)
+    expected = fastnn.train(network, splits.train, validation=splits.validation, sample_weight=weight, config=config)
+    for folder, is_same in (("run", True), ("plain", False)):
+        found = fastnn.load(tmp_path / folder / "model.safetensors").network
+        assert np.array_equal(found.weights[0], expected.network.weights[0]) == is_same
+    out = ["--out", tmp_path / "other"]
+    for given, words in (
+        (["cat=2"], ["name 'cat', which is no class"]), (["x=-1"], ["weight of class 'x' is -1"]),
+        (["x"], ["--class-weight is 'x', expected balanced, or CLASS=NUMBER"]), (["x=two"], ["is 'x=two'"]),
+    ):  # fmt: skip
+        _fails([*data, "--class-weight", *given, *out], words, capsys)
+    numbers = ["--data", table, "--label", "1", "--drop", "kind", "--task", "regression"]
+    _fails([*numbers, "--class-weight", "balanced", *out], ["labels are numbers"], capsys)

@@ -243,15 +243,28 @@ def test_transform_returns_the_last_hidden_layer(digits, activation, backend):
         (12, 7), activation, max_iter=3, random_state=0, input_scale=1 / 16, dtype="float64", backend=backend
     ).fit(images, labels)
     hidden, names = images / 16.0, [activation] * 2 if isinstance(activation, str) else activation
+    outputs = []
     for weight, bias, name in zip(model.coefs_[:-1], model.intercepts_[:-1], names, strict=True):
         hidden = reference.activate(hidden @ weight + bias, name)
+        outputs.append(hidden)
     np.testing.assert_allclose(model.transform(images), hidden, rtol=1e-10, atol=1e-12)
+    for layer in (-2, -1, 0, 1):
+        np.testing.assert_allclose(model.transform(images, layer), outputs[layer], rtol=1e-10, atol=1e-12)
     names = model.get_feature_names_out()
     np.testing.assert_array_equal(names, [f"mlpclassifier{k}" for k in range(7)])
     frame = model.set_output(transform="pandas").transform(images)
     np.testing.assert_array_equal(frame.columns, names)
+    with pytest.raises(ValueError, match="layer is 0, expected transform_layer=0 for data frames"):
+        model.transform(images, 0)
+    frame = model.set_params(transform_layer=0).transform(images)
+    assert list(frame.columns) == list(model.get_feature_names_out()) == [f"mlpclassifier{k}" for k in range(12)]
+    np.testing.assert_allclose(frame, outputs[0], rtol=1e-10, atol=1e-12)
+    with pytest.raises(ValueError, match=r"layer of Network.* is 2, expected a whole number, from -2 to 1"):
+        model.transform(images, 2)
     none = MLPClassifier((), max_iter=2, input_scale=1 / 16, dtype="float64", backend=backend).fit(images, labels)
     np.testing.assert_allclose(none.transform(images), images / 16)
+    with pytest.raises(ValueError, match=r"no hidden layers, is 0, expected"):
+        none.transform(images, 0)
 
 
 def test_predict_returns_the_unknown_label_below_the_threshold(digits):
@@ -633,7 +646,7 @@ def test_several_models_can_be_fitted_in_threads_at_once(digits):
 
 @pytest.mark.filterwarnings("ignore")
 def test_fits_in_a_process_pool_give_the_same_weights(digits):
-    model = MLPClassifier(**SMALL)
+    model = MLPClassifier(**SMALL, backend="numba")  # "auto" may choose another backend in another process
     found = joblib.Parallel(2, backend="loky")(joblib.delayed(clone(model).fit)(*digits) for _ in range(2))
     model.fit(*digits)
     assert all(_equal(other, model) for other in found)

@@ -127,13 +127,16 @@ def _assert_whole(folder):
 
 @pytest.mark.parametrize("lasting", [False, True], ids=["once", "from there on"])
 def test_the_nth_call_of_a_run_fails(faults, memory_folder, flowers, capsys, monkeypatch, lasting):
-    """Every call, with one of the four errors in turn; figures, which take most of the time, only with more faults."""
+    """Every call, or every third of those that fail from there on, with one of the four errors in turn.
+
+    With more faults all of them, and the figures, which take most of the time.
+    """
     if faults.times < 10:
         monkeypatch.setattr("fastnn.runs.folder.RunFolder.save_figures", lambda *_: None)
     monkeypatch.setattr("fastnn.runs.folder._PAUSES", (0.0, 0.0, 0.0))
     out = memory_folder / "runs" / "run"
     problems = []
-    for nth in range(1, MOST_CALLS):
+    for nth in range(1, MOST_CALLS, 3 if lasting and faults.times < 10 else 1):
         with FailingCalls(memory_folder / "runs", nth, ERRORS[nth % 4], lasting) as calls:
             try:
                 code = main(_command(flowers, out))

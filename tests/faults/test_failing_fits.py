@@ -19,8 +19,9 @@ X = RNG.standard_normal((40, 4)).astype(np.float32)
 Y = np.arange(40) % 2
 WIDE, OTHER = RNG.standard_normal((50, 6)).astype(np.float32), np.arange(50) % 3  # another network
 SMALL = {"hidden_layer_sizes": (5,), "max_iter": 4, "random_state": 0, "backend": "numpy"}
-ESTIMATORS = pytest.mark.parametrize("estimator", [MLPClassifier, MLPRegressor])
-SOLVERS = pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+BOTH, ALL = (MLPClassifier, MLPRegressor), ("adam", "sgd", "lbfgs")
+ESTIMATORS = pytest.mark.parametrize("estimator", BOTH)
+SOLVERS = pytest.mark.parametrize("solver", ALL)
 
 
 class _Broken(Exception):
@@ -79,10 +80,16 @@ def _assert_same_model(one, other, rows):
     np.testing.assert_array_equal(one.predict(rows), other.predict(rows))
 
 
-@ESTIMATORS
-@SOLVERS
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+# Every error at every place, with each solver at every place and each estimator with every solver.
+@pytest.mark.parametrize(
+    ("place", "error", "estimator", "solver"),
+    [
+        (place, error, BOTH[(k + n) % 2], ALL[(k + n) % 3])
+        for k, place in enumerate(PLACES)
+        for n, error in enumerate(ERRORS)
+    ],
+    ids=lambda each: each if isinstance(each, str) else getattr(each, "__name__", type(each).__name__),
+)
 def test_a_failed_fit_changes_nothing_and_the_next_one_is_that_of_a_new_estimator(
     estimator, solver, place, error, monkeypatch
 ):

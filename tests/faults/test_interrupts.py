@@ -346,6 +346,7 @@ def test_a_tiny_network_on_many_rows_is_no_short_epoch(monkeypatch):
         return run_team(work, threads, caller_works)
 
     monkeypatch.setattr(team, "run_team", noted)
+    monkeypatch.setattr(fused, "_LOADED", set())
     inp = np.zeros((2**20, 1), np.float32)
     network = Network.initialize((1, 2))
     trainer = compiled.trainer(network, inp, np.zeros(len(inp), int), threads=1)

@@ -139,7 +139,8 @@ def _command(folder, run, epochs):
 
 
 def test_a_killed_and_resumed_run_ends_with_the_files_of_one_never_killed(faults, tmp_path, run):
-    run_whole(_command(tmp_path / "compiled", run, "1"))  # the time to compile is not a part of the others
+    if run[1] == "numba":  # the time to compile is not a part of the others
+        run_whole(_command(tmp_path / "compiled", run, "1"))
     whole, seconds = run_whole(_command(tmp_path / "whole", run, "200"))
     assert "model.safetensors" in whole
     kills = round(KILLS * min(faults.times, 4))

@@ -20,6 +20,7 @@ from fastnn.files.lock import LOCK, FolderLock
 from fastnn.runs import folder as run_folder
 from fastnn.runs.folder import RunFolder
 from fastnn.training import train as training
+from tests.figures import UNDRAWN
 
 TRAIN = ["train", "--recipe", "digits", "--backend", "numpy", "--epochs", "2"]
 SAVED = {"model.safetensors", "history.csv", "report.json"}
@@ -35,7 +36,7 @@ ENDS = {
 
 
 @pytest.fixture(autouse=True)
-def _no_pauses(monkeypatch):
+def _quick(monkeypatch, undrawn_figures):
     monkeypatch.setattr(run_folder, "_PAUSES", (0.0, 0.0, 0.0))
 
 
@@ -195,7 +196,7 @@ def test_one_failing_call_never_loses_the_result(call, tmp_path, twin, monkeypat
 def test_two_processes_never_share_a_folder(tmp_path, capsys):
     """While one run waits inside its training, another one with the same folder is refused by name."""
     out = tmp_path / "run"
-    program = (
+    program = UNDRAWN + (
         "import sys; import fastnn.training.progress; from fastnn.__main__ import run\n"
         "def wait(*_):\n"
         "    print('ready', flush=True); sys.stdin.readline()\n"
@@ -342,7 +343,8 @@ def test_a_broken_stream_leaves_a_whole_run(redirection, code, tmp_path, twin, c
         pytest.skip("no /dev/full")
     out = tmp_path / "run"
     line = f'( "$@"; echo $? >"{tmp_path}/code" ) {redirection}'
-    command = ["sh", "-c", line, "sh", sys.executable, "-m", "fastnn", *TRAIN, "--out", str(out)]
+    program = UNDRAWN + "from fastnn.__main__ import run; run()"
+    command = ["sh", "-c", line, "sh", sys.executable, "-c", program, *TRAIN, "--out", str(out)]
     environment = {**os.environ, "MPLBACKEND": "misspelt"}
     subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=120)
     assert (tmp_path / "code").read_text() == f"{code}\n"

@@ -63,6 +63,8 @@ NUMBERS = {
     "l2": lambda value: TrainingConfig(l2=value),
     "dropout": lambda value: TrainingConfig(dropout=value),
     "label_smoothing": lambda value: TrainingConfig(label_smoothing=value),
+    "clip_norm": lambda value: TrainingConfig(clip_norm=value),
+    "clip_value": lambda value: TrainingConfig(clip_value=value),
     "momentum": lambda value: SGD(value),
     "beta_1": lambda value: Adam(beta_1=value),
     "epsilon": lambda value: Adam(epsilon=value),
@@ -77,7 +79,7 @@ NUMBERS = {
 )
 @pytest.mark.parametrize("name", NUMBERS)
 def test_a_setting_that_is_no_finite_float_is_refused_by_name(name, value):
-    _refuses(name, NUMBERS[name], value, optional=name == "learning_rate")
+    _refuses(name, NUMBERS[name], value, optional=name in ("learning_rate", "clip_norm", "clip_value"))
 
 
 ESTIMATOR_INTEGERS = ("hidden_layer_sizes", "batch_size", "max_iter", "max_fun", "n_threads", "random_state")

@@ -18,6 +18,7 @@ from fastnn.cli import signals
 from fastnn.cli.command import main
 from fastnn.cli.signals import SIGNALS, Signalled
 from fastnn.files.lock import LOCK
+from tests.figures import UNDRAWN
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 TRAIN = ["train", "--recipe", "digits", "--backend", "numpy", "--out"]
@@ -49,27 +50,33 @@ def read(folder, twin, capfd):
 
 
 # A program that sends signals to itself at one place of a run: NAME is called as usual, but signals come first.
-AT = """
+AT = (
+    UNDRAWN
+    + """
 import os, signal, sys, time
 import fastnn.plots, fastnn.runs.folder, fastnn.training.progress
 from fastnn.__main__ import run
-owner = fastnn.{owner}
-original = owner.{name}
+owner = fastnn.OWNER
+original = getattr(owner, NAME)
 def send(*arguments, **options):
-    for number in {signals}:
+    for number in SIGNALS:
         os.kill(os.getpid(), number)
     for _ in range(1000):
         pass  # the interpreter runs the handler
     return original(*arguments, **options)
-owner.{name} = send
-sys.argv[1:] = {arguments}
+setattr(owner, NAME, send)
+sys.argv[1:] = ARGUMENTS
 run()
 """
+)
 
 
 def run_with_signal(out, owner, name, numbers, *options):
     arguments = [*TRAIN, str(out), "--epochs", "2", *options]
-    program = AT.format(owner=owner, name=name, signals=[int(each) for each in numbers], arguments=arguments)
+    given = {"OWNER": owner, "NAME": repr(name), "SIGNALS": [int(each) for each in numbers], "ARGUMENTS": arguments}
+    program = AT
+    for word, value in given.items():
+        program = program.replace(word, str(value))
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
 
 

@@ -24,7 +24,7 @@ RNG = np.random.default_rng(5)
 IMAGES = RNG.random((64, 20), dtype=np.float32)
 LABELS = RNG.integers(3, size=64)
 # Pools of the allocator and of Python grow in steps of up to 1 MB, also after the warm-up; 8 such steps are allowed.
-# The smallest leak that this finds is 400 bytes a prediction or 40 kB a fit; with --faults=full, a hundredth of that.
+# The smallest leak that this finds is 800 bytes a prediction or 80 kB a fit; with --faults=full, a hundredth of that.
 MEGABYTES = 8
 
 
@@ -82,15 +82,15 @@ MODEL = _model()
 MATRIX = sparse.csr_matrix(IMAGES * (IMAGES > 0.7))
 # What is repeated, how often by default, and the number of repetitions of the warm-up.
 WORK = {
-    "predictions": (lambda folder, number: MODEL.predict(IMAGES[: 1 + number % 64]), 20_000, 2000),
-    "sparse predictions": (lambda folder, number: MODEL.predict(MATRIX[: 1 + number % 64]), 3000, 500),
-    "networks that predict once": (lambda folder, number: _model().predict(IMAGES), 2000, 500),
-    "fits": (_fit, 200, 50),
-    "trainings, half of which diverge (numba)": (lambda folder, number: _train("numba", number), 300, 60),
-    "trainings, half of which diverge (numpy)": (lambda folder, number: _train("numpy", number), 150, 50),
-    "models saved and loaded": (_save_and_load, 200, 50),
-    "failed loads and saves": (_save_broken, 300, 100),
-    "figures": (_figure, 10, 5),
+    "predictions": (lambda folder, number: MODEL.predict(IMAGES[: 1 + number % 64]), 10_000, 1000),
+    "sparse predictions": (lambda folder, number: MODEL.predict(MATRIX[: 1 + number % 64]), 1500, 250),
+    "networks that predict once": (lambda folder, number: _model().predict(IMAGES), 1000, 250),
+    "fits": (_fit, 100, 25),
+    "trainings, half of which diverge (numba)": (lambda folder, number: _train("numba", number), 150, 30),
+    "trainings, half of which diverge (numpy)": (lambda folder, number: _train("numpy", number), 80, 25),
+    "models saved and loaded": (_save_and_load, 100, 25),
+    "failed loads and saves": (_save_broken, 150, 50),
+    "figures": (_figure, 5, 3),
 }  # fmt: skip
 
 

@@ -48,4 +48,4 @@ def test_an_index_outside_an_array_is_an_error(name, index, tmp_path):
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM, name, str(index)], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
-    assert run.stdout == "IndexError: index is out of bounds\n", run.stderr
+    assert run.stdout == f"IndexError: {name}: an index is out of bounds\n", run.stderr

@@ -8,11 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numba
+import numpy as np
 import pytest
-from numba.core import codegen, compiler, compiler_lock, untyped_passes
+from numba.core import codegen, compiler_lock, untyped_passes
 
 import fastnn.kernels.compiler
-from fastnn.kernels.compiler import UNTRIED_NUMBA, cache, pipeline, trial
+from fastnn.kernels.compiler import UNTRIED_NUMBA, cache, is_plain_requested, pipeline, trial
+from fastnn.kernels.compiler import kernel as kernel_module
 from fastnn.kernels.jit import inlined, kernel
 from tests.kernels.test_cache import PROGRAM, run_program
 
@@ -29,7 +31,7 @@ def _two_on(x):
 
 def test_the_shortcuts_work_with_this_numba():
     with warnings.catch_warnings(action="error"):
-        assert trial._pipeline.__wrapped__() is (None if trial.is_plain_requested() else pipeline)
+        assert trial._pipeline.__wrapped__() is (None if is_plain_requested() else pipeline)
     assert _two_on(1) == 3
 
 
@@ -40,7 +42,7 @@ def _remove(monkeypatch):
 
 
 def _rename(monkeypatch):
-    monkeypatch.delattr(codegen.CPUCodegen, "_module_pass_manager")
+    monkeypatch.delattr(codegen.CPUCodeLibrary, "_get_module_for_linking")
 
 
 def _call_no_hook(monkeypatch):
@@ -49,14 +51,14 @@ def _call_no_hook(monkeypatch):
 
 
 def _compute_nothing(monkeypatch):
-    monkeypatch.setattr(numba, "njit", lambda **_: lambda function: lambda *_: None)
+    monkeypatch.setattr(trial, "ENTRY_TYPE", lambda _: lambda _: 0)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (_remove, "ImportError: cannot import name 'InlineClosureLikes'"),
-        (_rename, "AttributeError: .* no attribute '_module_pass_manager'"),
+        (_rename, "AttributeError: .* no attribute '_get_module_for_linking'"),
         (_call_no_hook, "RuntimeError: Numba did not call _Library._optimize_functions"),
         (_compute_nothing, r"RuntimeError: the trial kernel computed \[0.0, 1.0, 2.0\], expected \[0, 2, 4\]"),
     ],
@@ -73,41 +75,20 @@ def test_changed_internals_give_one_warning_and_plain_njit(change, message, monk
 def folder(monkeypatch, tmp_path):
     """An empty folder for kernels."""
     monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path)
-    monkeypatch.setattr(cache, "_warned", set())
+    monkeypatch.setattr(cache, "warned", set())
     return tmp_path
-
-
-@pytest.mark.parametrize(
-    ("owner", "name", "warned"),
-    [
-        (compiler.CompileResult, "_reduce", ["could not be saved"]),
-        (codegen.CPUCodegen, "magic_tuple", ["cannot be used", "could not be saved"]),
-    ],
-)
-def test_a_changed_disk_cache_never_stops_a_kernel(owner, name, warned, monkeypatch, folder):
-    monkeypatch.delattr(owner, name)
-    triple = kernel(lambda x: 3 * x)
-    with pytest.warns(RuntimeWarning, match=f"compiled kernel .*{name}") as caught:
-        assert (triple(2), triple(2.5)) == (6, 7.5)
-    assert len(caught) == len(warned)
-    assert all(words in str(warning.message) for words, warning in zip(warned, caught, strict=True))
-    assert list(folder.glob("[!.]*")) == []
-
-
-def test_a_numba_without_a_place_for_the_cache_gives_one_warning(folder):
-    """Numba's own cache, which runs damaged files, is not used instead."""
-    functions = [lambda x: x] * 2
-    with pytest.warns(RuntimeWarning, match="cannot keep compiled kernels on disk") as caught:
-        assert [cache.keep_on_disk(function) for function in functions] == functions
-    assert len(caught) == 1
 
 
 def test_a_numba_with_another_lock_compiles_in_the_calling_thread(monkeypatch, folder):
     monkeypatch.setitem(sys.modules, compiler_lock.__name__, SimpleNamespace())
-    threads = []
-    triple = kernel(lambda x: 3 * x)
-    monkeypatch.setattr(triple._cache, "load_overload", lambda *_: threads.append(threading.current_thread()))
-    assert triple(2) == 6
+    threads, find = [], kernel_module.version_of
+
+    def version_of(*arguments):
+        threads.append(threading.current_thread())
+        return find(*arguments)
+
+    monkeypatch.setattr(kernel_module, "version_of", version_of)
+    assert kernel(lambda x: 3 * x)(2) == 6
     assert threads == [threading.current_thread()]
 
 
@@ -123,15 +104,28 @@ def test_plain_njit_computes_the_same_and_keeps_kernels_on_disk(tmp_path, progra
         assert result.stderr.count("Warning") == (0 if hits else n_warnings), result.stderr
 
 
-@pytest.mark.skipif(trial.is_plain_requested(), reason="plain njit compiles helpers as kernels")
-def test_a_helper_used_as_a_function_raises_instead_of_calling_address_0():
-    @numba.njit("int64(FunctionType(int64(int64)), int64)")
-    def call(function, x):
-        return function(x)
+def test_kernels_take_numbers_arrays_and_tuples_and_return_numbers():
+    """One version for each combination of types. Read-only, strided and unaligned arrays have their own."""
+    numbers = [2, 2.5, True, np.float32(2.5), np.uint64(2**63 + 1), np.int64(-3)]
+    identity = kernel(lambda x: x)
+    assert [identity(x) for x in numbers] == numbers
+    assert len(identity.versions) == 5  # an int is an int64
 
-    with pytest.raises(TypeError, match="_next is a helper of kernels and has no address"):
-        call(_next, 1)
-    with pytest.raises(TypeError, match="not callable"):
+    @kernel
+    def third(pair):
+        array, k = pair
+        return array[k]
+
+    frozen, every = np.arange(5.0), np.arange(10.0)[::2]
+    frozen.flags.writeable = False
+    assert [third((array, 3)) for array in (np.arange(5.0), frozen, every)] == [3, 3, 6]
+    assert len(third.versions) == 3
+    with pytest.raises(TypeError, match="argument of type str"):
+        third("text")
+
+
+def test_a_helper_is_not_callable_from_python():
+    with pytest.raises(TypeError, match="_next is a part of kernels"):
         _next(1)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastnn.kernels import team
-from fastnn.kernels.epoch.predict import ROWS, predict
+from fastnn.kernels.epoch.predict import N_COLUMNS, ROWS, predict
 from fastnn.kernels.jit import kernel
 from fastnn.kernels.ops.activations import IDENTITY
 from fastnn.kernels.ops.losses import IDENTITY_OUTPUT
@@ -28,7 +28,7 @@ def test_a_partial_load_fills_the_other_lanes_with_zeros(dtype):
 
 def test_predict_skips_rows_already_claimed_and_stops_on_request():
     weight, bias = np.ones((3, 2), np.float32), np.zeros(2, np.float32)
-    table = np.array([[3, 2, weight.ctypes.data, bias.ctypes.data, IDENTITY, 0, 0]])
+    table = np.array([[3, 2, weight.ctypes.data, bias.ctypes.data, IDENTITY, *[0] * (N_COLUMNS - 5)]])
     images, out = np.ones((100, 3), np.float32), np.zeros((100, 2), np.float32)
     table.flags.writeable = images.flags.writeable = False  # as in the backend, so no other kernel is compiled
     barrier = team.new_barrier()

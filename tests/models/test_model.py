@@ -12,6 +12,7 @@ from sklearn.datasets import load_diabetes, load_wine
 
 import fastnn
 from fastnn import DataError, Dataset, Model, Network, SettingsError
+from fastnn.backends import layerwise, reference
 from fastnn.evaluation.evaluate import evaluate_model
 from fastnn.models import as_dataset, as_model, as_network
 from fastnn.models.pictures import measured_pixels
@@ -46,6 +47,26 @@ def test_rows_of_any_form_are_predicted_by_position_and_columns_by_name(wine, ro
     np.testing.assert_array_equal(predicted, wine.predict(FRAME))
     proba = wine.predict_proba(rows)
     np.testing.assert_array_equal(predicted, np.array(wine.classes)[proba.argmax(axis=1)])
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_hidden_layers_of_any_kind_are_returned(wine, backend):
+    """The reference is the whole chain, one layer after the other, on inputs that the test standardises."""
+    layers = [fastnn.Dense(6, "tanh"), fastnn.BatchNorm("relu"), fastnn.Dense(3)]
+    scaling = wine.network.standardization
+    network = Network.initialize((13,), layers, input_scale=scaling)
+    network = network.like(network.weights, network.biases, [np.full(6, 0.1), np.full(6, 2.0)])
+    inputs = ((FRAME.to_numpy() - scaling.mean) * scaling.scale).astype(np.float32)
+    passes = layerwise.forward(reference, network.core, inputs)
+    model = Model(network, wine.classes, feature_names=wine.feature_names)
+    for layer in (0, 1):
+        for given in (layer, layer - 2):
+            found = model.transform(FRAME.iloc[:, ::-1], given, backend=backend)
+            np.testing.assert_allclose(found, passes[layer].out, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(model.transform(FRAME, backend=backend), found)
+    for layer in (2, -3, 0.5, "0", True):
+        with pytest.raises(SettingsError, match="expected a whole number, from -2 to 1"):
+            model.transform(FRAME, layer)
 
 
 def test_one_row_is_a_table_of_one_row(wine):

@@ -23,6 +23,8 @@ BAD = {
     "l2": (-1, "l2 is -1"),
     "dropout": (1, "dropout is 1"),
     "label_smoothing": (1.0, "label_smoothing is 1.0"),
+    "clip_norm": (0, "clip_norm is 0"),
+    "clip_value": (-1.0, "clip_value is -1"),
     "early_stopping": (0, "patience is 0"),
     "shuffle": ("yes", "shuffle is 'yes'"),
     "divide_l2": (1, "divide_l2 is 1"),
@@ -58,6 +60,8 @@ def test_a_name_that_is_no_setting_is_refused_with_the_names_that_are():
     ({"batch_size": None, "dropout": 0.1}, "dropout is 0.1 with L-BFGS, expected 0"),
     ({"batch_size": None, "schedule": "cosine"}, "schedule is 'cosine' with L-BFGS"),
     ({"batch_size": None, "warm_up": 1}, "warm_up is 1 with L-BFGS, expected 0"),
+    ({"batch_size": None, "clip_norm": 1}, "clip_norm is 1.0 with L-BFGS, expected None"),
+    ({"batch_size": None, "clip_value": 1}, "clip_value is 1.0 with L-BFGS, expected None"),
 ])  # fmt: skip
 def test_lbfgs_refuses_what_changes_its_loss(settings, words):
     with pytest.raises(SettingsError, match=words):

@@ -78,6 +78,7 @@ RUNS = {
     "full batch": {"batch_size": None, "epochs": 6},
     "label smoothing": {"label_smoothing": 0.1, "validation": 0.1},
     "no shuffle": {"shuffle": False},
+    "clipping": {"clip_norm": 0.1, "optimizer": "momentum"},
 }
 
 

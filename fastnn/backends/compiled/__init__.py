@@ -1,6 +1,7 @@
 """The Numba backend: lays arrays out for the kernels and calls them."""
 
-from fastnn.backends.compiled.fused import Trainer, covers, loss_and_gradients, new_trainer, objective, trainer
+from fastnn.backends.compiled.full_batch import objective
+from fastnn.backends.compiled.fused import Trainer, covers, loss_and_gradients, new_trainer, trainer
 from fastnn.backends.compiled.operations import (
     activate,
     activate_backward,

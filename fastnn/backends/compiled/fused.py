@@ -3,14 +3,13 @@
 import time
 from collections.abc import Callable, Sequence
 from copy import copy
-from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 
 from fastnn.backends import layerwise
 from fastnn.backends.arguments import TrainingData, check_data, check_order, check_run, check_shapes
-from fastnn.backends.base import EpochResult, EpochSums, LossAndGradients, Objective, TrainerState
+from fastnn.backends.base import EpochResult, EpochSums, LossAndGradients, TrainerState
 from fastnn.backends.compiled import operations
 from fastnn.backends.compiled.inputs import NonzeroInputs
 from fastnn.backends.compiled.layout import (
@@ -19,28 +18,28 @@ from fastnn.backends.compiled.layout import (
     in_kernel_dtype,
     lay_out,
     pack,
-    readonly_view,
     scratch_sizes,
     unpack,
 )
+from fastnn.backends.compiled.work import WorkShape, work_by_rows, work_by_units
 from fastnn.backends.threads import TeamSize, resolve_threads
 from fastnn.datasets.sparse import is_sparse
 from fastnn.interruptible import interruptible
 from fastnn.kernels import team
 from fastnn.kernels.epoch import block
-from fastnn.kernels.epoch import by_rows as rows_kernel
-from fastnn.kernels.epoch import by_units as units_kernel
-from fastnn.kernels.epoch.by_rows import CHUNKS, OwnByRows, WorkByRows, n_chunks, run_epoch_by_rows
+from fastnn.kernels.epoch.by_rows import CHUNKS, WorkByRows, n_chunks, run_epoch_by_rows
 from fastnn.kernels.epoch.by_units import WorkByUnits, run_epoch_by_units
-from fastnn.kernels.inputs import DENSE, FORM_NAMES, LISTS, PACKED, PACKED_LISTS, ROW_BLOCKS, row_blocks
-from fastnn.kernels.inputs.packed import Packed
-from fastnn.kernels.layout import BIAS_AT, BLOCK, GRADIENT_ROWS, GROUP, WEIGHT_AT, WIDE, Layout
+from fastnn.kernels.inputs import FORM_NAMES, LISTS, ROW_BLOCKS
+from fastnn.kernels.inputs.csr import Csr
+from fastnn.kernels.inputs.row_blocks import Bsr
+from fastnn.kernels.layout import BLOCK
 from fastnn.kernels.ops.activations import ACTIVATION_CODES
 from fastnn.kernels.ops.losses import OUTPUT_CODES
 from fastnn.kernels.ops.optimizers import ADAM, KEEP_GRADIENT, MOMENTUM, NESTEROV, SGD, Rule, State
 from fastnn.kernels.vector.simd import VECTOR
 from fastnn.network import Network
 from fastnn.network.aligned import aligned_zeros
+from fastnn.network.snapshot import Snapshot
 from fastnn.optim.config import LossConfig, TrainingConfig
 from fastnn.optim.optimizers import LBFGS, Adam, AdamW, Optimizer
 from fastnn.optim.optimizers import SGD as PlainOrMomentum
@@ -61,6 +60,8 @@ ONE_THREAD_STEP = 2**20
 SHORT_EPOCH = 2**30
 # The number of multiplications that take as long as a row and a step do without those of the products.
 _PER_ROW, _PER_STEP = 2**13, 2**18
+# The kernels that have run in this process, which are therefore loaded, see `Trainer._kernel_key`.
+_LOADED: set[tuple[Any, ...]] = set()
 
 
 class Execution(NamedTuple):
@@ -96,26 +97,22 @@ class Trainer:
         state: TrainerState | None = None,
         one_pass: bool = False,
     ) -> None:
-        inputs, targets, sample_weight = data
-        self._n_samples = inputs.shape[0]
         self._optimizer, self._config, self._one_pass = optimizer, config, one_pass
         self._layout = lay_out(network)
         self._network = network = _without_arrays(network, self._layout.parameters.dtype)
-        check_shapes(inputs=(inputs, (None, network.n_inputs)))
-        self._sizes = scratch_sizes(self._layout)
-        matrix = inputs if is_sparse(inputs) else None
-        images = inputs if matrix is None else np.empty((0, network.n_inputs), inputs.dtype)
-        images = as_readonly(interruptible(in_kernel_dtype, images, network.dtype, work=2 * images.size))
-        self._held = hold(images if matrix is None else matrix.data)
-        self._nonzero_inputs = NonzeroInputs(images, matrix, network.dtype)
-        self._sparse = matrix is not None or self._nonzero_inputs.count <= SPARSE_BELOW * images.size
-        self._data = block.Data(
-            images=images,
-            labels=as_readonly(targets if network.loss.uses_labels else np.empty(0, np.int64)),
-            targets=as_readonly(np.empty((0, 0), network.dtype) if network.loss.uses_labels else targets),
-            weights=as_readonly(np.empty(0, network.dtype) if sample_weight is None else sample_weight),
-        )
         self._team_size = TeamSize(resolve_threads(threads))
+        self._shape = WorkShape(
+            self._layout,
+            scratch_sizes(self._layout),
+            network.n_inputs,
+            0 if network.loss.uses_labels else network.n_outputs,
+            float(config.label_smoothing),
+            self._team_size.most,
+        )
+        self._work: WorkByUnits | WorkByRows | None = None
+        self._own: list[Any] = []  # each thread's `Scratch` or `OwnByRows`
+        self._threads = 0
+        self._set_data(data)
         n_slots, size = (1 if optimizer is None else optimizer.n_slots), self._layout.parameters.size
         slot_1, slot_2 = (aligned_zeros(size if n_slots > k else 0, network.dtype) for k in range(2))
         self._state = State(slot_1, slot_2, gradient=aligned_zeros(0, network.dtype))
@@ -124,37 +121,91 @@ class Trainer:
             self._step, self.epoch, self._sums = int(state.steps), int(state.epochs), state.sums
             for slot, arrays in zip((slot_1, slot_2), state.slots, strict=False):
                 pack(network.sizes, slot, arrays)
-        self._work: WorkByUnits | WorkByRows | None = None
-        self._own: list[Any] = []  # each thread's `Scratch` or `OwnByRows`
-        self._threads = 0
+        real = network.dtype.type
+        self._rule = _rule(optimizer, 0.0, config, real)
+        self._dropout = block.Dropout(
+            keys=np.zeros(self._layout.n_weights - 1, np.uint64),
+            threshold=dropout_threshold(config.dropout),
+            keep_prob=real(1 - config.dropout),
+            scale=real(1 / (1 - config.dropout)),
+        )
+
+    def _set_data(self, data: TrainingData) -> None:
+        inputs, targets, sample_weight = data
+        network = self._network
+        check_shapes(inputs=(inputs, (None, network.n_inputs)))
+        self._n_samples = inputs.shape[0]
+        matrix = inputs if is_sparse(inputs) else None
+        images = inputs if matrix is None else np.empty((0, network.n_inputs), inputs.dtype)
+        images = as_readonly(interruptible(in_kernel_dtype, images, network.dtype, work=2 * images.size))
+        self._held: Any = hold(images if matrix is None else matrix.data)
+        self._nonzero_inputs = NonzeroInputs(images, matrix, network.dtype)
+        self._sparse = matrix is not None or self._nonzero_inputs.count <= SPARSE_BELOW * images.size
+        self._data = block.Data(
+            images=images,
+            labels=as_readonly(targets if network.loss.uses_labels else np.empty(0, np.int64)),
+            targets=as_readonly(np.empty((0, 0), network.dtype) if network.loss.uses_labels else targets),
+            weights=as_readonly(np.empty(0, network.dtype) if sample_weight is None else sample_weight),
+        )
+        self._kind = (self._sparse, images.dtype, matrix is not None)  # what the arrays of an epoch depend on
+        self._form_of_rows: int | None = None  # the form of sparse inputs for threads that share rows
+
+    def replace_data(self, data: TrainingData) -> None:
+        """Train on other data from the next epoch on; the optimizer's state and arrays of the same sizes stay."""
+        before = self._kind
+        self._set_data(data)
+        if before != self._kind:
+            self._work = None
+        elif isinstance(self._work, WorkByUnits):
+            self._work = self._work._replace(csr=self._nonzero_inputs.matrix_lists(np.uint32))
+
+    def release_data(self) -> None:
+        """Let go of the data; `replace_data` comes before the next epoch."""
+        nonzero = self._nonzero_inputs
+        n_inputs, dtype = self._network.n_inputs, self._data.images.dtype
+        self._held = None
+        self._nonzero_inputs = empty = NonzeroInputs(np.empty((0, n_inputs), dtype), None, self._network.dtype)
+        self._data = self._data._replace(images=as_readonly(np.empty((0, n_inputs), dtype)))
+        if isinstance(self._work, WorkByUnits) and nonzero.is_matrix:
+            self._work = self._work._replace(csr=empty.matrix_lists(np.uint32))
+        elif isinstance(self._work, WorkByRows) and self._sparse:
+            self._take_sparse_form(LISTS, empty.empty_lists(), empty.empty_row_blocks())
 
     def prepare(self, n_rows: int, batch_size: int) -> None:
         """Allocate memory for epochs of `n_rows` rows in batches of `batch_size`, and load or compile their kernel."""
-        self._prepare(n_rows, batch_size, is_whole=n_rows == self._n_samples <= batch_size)
+        self._prepare(n_rows, batch_size, None)
 
-    def _prepare(self, n_rows: int, batch_size: int, is_whole: bool) -> None:
-        """`prepare`. `is_whole`: whether one batch has each sample exactly once."""
+    def _prepare(self, n_rows: int, batch_size: int, rows: np.ndarray | None) -> None:
+        """`prepare`. `rows`: the rows of the epoch; None: all of them."""
+        is_one_batch = n_rows == self._n_samples <= batch_size
         batch_size = min(batch_size, n_rows)
         parameters, real = self._layout.parameters.size, self._network.dtype
         # By rows, each chunk of a batch has its own gradient. That pays off if the gradient is small for the chunk.
         vectors = parameters * real.itemsize // VECTOR
-        by_rows = self._sizes.max_panels == 1 and vectors <= VECTORS_PER_ROW * batch_size
+        by_rows = self._shape.sizes.max_panels == 1 and vectors <= VECTORS_PER_ROW * batch_size
         n_gradients = n_chunks(batch_size) if by_rows else int(batch_size > BLOCK)
         if self._state.gradient.size < n_gradients * parameters:
             self._state = self._state._replace(gradient=aligned_zeros(n_gradients * parameters, real))
-        work_type = WorkByRows if by_rows else WorkByUnits
-        is_new = type(self._work) is not work_type
+        is_new = type(self._work) is not (WorkByRows if by_rows else WorkByUnits)
         if is_new:
-            make_work: Callable[[], Any] = self._work_by_rows if by_rows else self._work_by_units
-            self._work, self._own = interruptible(make_work, work=self._nonzero_inputs.count)
+            self._work, self._own = interruptible(self._make_work, by_rows, work=self._nonzero_inputs.count)
+            self._form_of_rows = None
         assert self._work is not None
-        self._work = self._work._replace(state=self._state)
+        if self._work.state is not self._state:
+            self._work = self._work._replace(state=self._state)
         if by_rows and self._sparse:
-            self._choose_sparse_form(is_whole)
-        if not is_new:
-            return
-        # An epoch without rows compiles or loads the kernel here, so that the first epoch's time does not include it.
-        self._run_kernel(np.empty(0, np.int64), batch_size, 0.0)
+            self._choose_sparse_form(is_one_batch and (rows is None or self._are_different(rows)))
+        if is_new and self._kernel_key() not in _LOADED:
+            # An epoch without rows loads or compiles the kernel, so that the first epoch's time does not include it.
+            self._run_kernel(np.empty(0, np.int64), batch_size, 0.0)
+
+    def _make_work(self, by_rows: bool) -> tuple[WorkByUnits | WorkByRows, list[Any]]:
+        nonzero = self._nonzero_inputs
+        if by_rows:
+            return work_by_rows(self._shape, self._state, nonzero, self._sparse)
+        # Always uint32, even for few inputs: another dtype would compile another kernel.
+        csr = nonzero.matrix_lists(np.uint32)
+        return work_by_units(self._shape, self._state, csr, self._data.images.dtype, self._sparse)
 
     def run_epoch(
         self, order: np.ndarray, batch_size: int, learning_rate: float, batches: range | None = None
@@ -165,8 +216,7 @@ class Trainer:
         """
         batches, rows = check_order(order, batch_size, batches, self._sums.batches, self._n_samples)
         n_rows, n_batches = len(order), -(-len(order) // batch_size)
-        is_whole = n_rows == self._n_samples <= batch_size and self._are_different(rows)
-        self._prepare(n_rows, batch_size, is_whole)
+        self._prepare(n_rows, batch_size, rows)
         if self._form() == ROW_BLOCKS:
             rows = self._nonzero_inputs.row_blocks(self._network.sizes[1]).order
         results = self._run_kernel(rows, batch_size, learning_rate)
@@ -193,15 +243,28 @@ class Trainer:
         return Execution("by rows" if by_rows else "by units", FORM_NAMES[self._form()], self._threads)
 
     def network(self) -> Network:
-        """A copy of the network as it is now."""
-        return self._network.like(*unpack(self._network.sizes, self._layout.parameters))
+        """A copy of the network as it is now; SettingsError if a weight or bias is not finite."""
+        return self.snapshot().network
+
+    def snapshot(self) -> Snapshot:
+        """A copy of the numbers of the network as it is now, from which the network is made when it is needed.
+
+        Raises SettingsError if a weight or bias is not finite.
+        """
+        template, numbers = self._network, self._layout.parameters.copy()
+        if not np.isfinite(numbers).all():  # `like` names the layer
+            return Snapshot.of(template.like(*unpack(template.sizes, numbers)))
+        return Snapshot(lambda: template.holding(*unpack(template.sizes, numbers)))
 
     def state(self) -> TrainerState:
         """A copy of the optimizer's state as it is now."""
-        slots = (self._state.slot_1, self._state.slot_2)
-        return TrainerState(
-            tuple(unpack(self._network.sizes, slot) for slot in slots if slot.size), self._step, self.epoch, self._sums
-        )
+        return self.state_for_later()()
+
+    def state_for_later(self) -> Callable[[], TrainerState]:
+        """A function that returns the optimizer's state as it is now."""
+        slots = [slot.copy() for slot in (self._state.slot_1, self._state.slot_2) if slot.size]
+        sizes, counts = self._network.sizes, (self._step, self.epoch, self._sums)
+        return lambda: TrainerState(tuple(unpack(sizes, slot) for slot in slots), *counts)
 
     def move_to(self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> None:
         """Replace the network's weights and biases."""
@@ -213,30 +276,70 @@ class Trainer:
         n_correct = 0 if np.isnan(accuracy) else round(accuracy * self._n_samples)
         return LossAndGradients(loss, *unpack(self._network.sizes, self._state.slot_1), n_correct)
 
-    def _run_kernel(self, order: np.ndarray, batch_size: int, learning_rate: float) -> np.ndarray:
-        real, work, own = self._network.dtype.type, self._work, self._own
-        assert work is not None
+    def _kernel_key(self) -> tuple[Any, ...]:
+        """What decides which kernel runs: how threads share the work, and the dtypes of its arrays."""
+        images, by_rows = self._data.images, isinstance(self._work, WorkByRows)
+        return by_rows, self._network.dtype, images.dtype, by_rows and self._nonzero_inputs.index_dtype
+
+    def _dropout_of_epoch(self) -> block.Dropout:
+        if not self._config.dropout:
+            return self._dropout
+        keys = dropout_keys(self._config.seed, self.epoch, self._layout.n_weights - 1)
+        return self._dropout._replace(keys=keys)
+
+    def flat_arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """The parameters, and the gradient of a trainer without an optimizer: flat, laid out alike, padding is 0."""
+        return self._layout.parameters, self._state.slot_1
+
+    def whole_pass(self) -> Callable[[], tuple[float, int]]:
+        """Return a function that computes the loss and the gradient of all the data as one batch.
+
+        It returns the loss, and the number of correctly classified samples. Needs a trainer without an optimizer.
+        Everything but the run of the kernel is done here, once.
+        """
+        n_rows = self._n_samples
+        self._prepare(n_rows, n_rows, None)
+        is_sorted = self._form() == ROW_BLOCKS
+        order = self._nonzero_inputs.row_blocks(self._network.sizes[1]).order if is_sorted else np.arange(n_rows)
+        epoch, max_threads, is_soon_done = self._plan(order, n_rows, 0.0)
+        work, own, alone = cast(Any, self._work), self._own[0], team.Member(0, 1, team.new_barrier())
+        kernel = run_epoch_by_rows if isinstance(work, WorkByRows) else run_epoch_by_units
+        nothing = np.array([0.0, 0.0, 0.0, -1.0])
+
+        def run() -> tuple[float, int]:
+            if max_threads == 1 and is_soon_done:
+                work.results[:] = nothing
+                kernel(alone, self._layout, self._data, epoch, work, own)
+            else:
+                self._run_planned(epoch, max_threads, is_soon_done)
+            loss, counted, correct, failed = work.results.tolist()
+            return (loss / max(1.0, counted), int(correct)) if failed < 0 else (float("nan"), 0)
+
+        return run
+
+    def _plan(self, order: np.ndarray, batch_size: int, learning_rate: float) -> tuple[block.Epoch, int, bool]:
+        """The settings of an epoch, the maximum number of threads, and whether the caller's thread works, too."""
         batch_size = min(int(batch_size), max(1, len(order)))  # an int of another type would compile another kernel
-        config, n_hidden = self._config, len(self._network.weights) - 1
-        dropout = block.Dropout(
-            keys=dropout_keys(config.seed, self.epoch, n_hidden) if config.dropout else np.zeros(n_hidden, np.uint64),
-            threshold=dropout_threshold(config.dropout),
-            keep_prob=real(1 - config.dropout),
-            scale=real(1 / (1 - config.dropout)),
-        )
-        _, loss, counted, correct = self._sums
-        work.results[[block.LOSS, block.COUNTED, block.CORRECT, block.FAILED]] = loss, counted, correct, -1
-        by_rows = isinstance(work, WorkByRows)
-        kernel = run_epoch_by_rows if by_rows else run_epoch_by_units
         # Threads beyond the number of panels of a layer, or of chunks of a batch, would only wait.
-        max_threads = n_chunks(batch_size) if by_rows else self._sizes.max_panels
+        max_threads = n_chunks(batch_size) if isinstance(self._work, WorkByRows) else self._shape.sizes.max_panels
         multiplications = 3 * self._layout.parameters.size * len(order)
         of_step = 3 * self._layout.parameters.size * batch_size
         is_soon_done = multiplications + len(order) * _PER_ROW + -(-len(order) // batch_size) * _PER_STEP <= SHORT_EPOCH
         is_short = multiplications <= ONE_THREAD_EPOCH or of_step <= ONE_THREAD_STEP
-        threads = 1 if is_short else min(self._team_size.next(), max_threads)
-        rule = _rule(self._optimizer, learning_rate, config, real)
-        epoch = block.Epoch(as_readonly(order), batch_size, self._step, rule, dropout)
+        if learning_rate != self._rule.rate:
+            self._rule = _rule(self._optimizer, learning_rate, self._config, self._network.dtype.type)
+        epoch = block.Epoch(as_readonly(order), batch_size, self._step, self._rule, self._dropout_of_epoch())
+        return epoch, 1 if is_short else max_threads, is_soon_done
+
+    def _run_kernel(self, order: np.ndarray, batch_size: int, learning_rate: float) -> np.ndarray:
+        return self._run_planned(*self._plan(order, batch_size, learning_rate))
+
+    def _run_planned(self, epoch: block.Epoch, max_threads: int, is_soon_done: bool) -> np.ndarray:
+        work, own, results = self._work, self._own, cast(Any, self._work).results
+        _, results[block.LOSS], results[block.COUNTED], results[block.CORRECT] = self._sums
+        results[block.FAILED] = -1
+        kernel = run_epoch_by_rows if isinstance(work, WorkByRows) else run_epoch_by_units
+        threads = min(self._team_size.next(), max_threads)
         on_core = [0.0] * threads
 
         def run(member: team.Member) -> None:
@@ -247,63 +350,14 @@ class Trainer:
         start = time.perf_counter()
         self._threads = team.run_team(run, threads, caller_works=is_soon_done)
         self._team_size.note(time.perf_counter() - start, on_core[: self._threads])
-        return work.results
+        _LOADED.add(self._kernel_key())
+        return cast(np.ndarray, results)
 
     def _form(self) -> int:
         """The form of the inputs, one of the codes of `fastnn.kernels.inputs`."""
         assert self._work is not None
         inputs = self._own[0].inputs if isinstance(self._work, WorkByRows) else self._work.inputs[0]
         return inputs.form
-
-    def _work_by_units(self) -> tuple[WorkByUnits, list[block.Scratch]]:
-        real, n_inputs = self._network.dtype, BLOCK * self._network.n_inputs
-        # Always uint32, even for few inputs: another dtype would compile another kernel.
-        csr = self._nonzero_inputs.matrix_lists(np.uint32)
-        packed, dense = (n_inputs, 0) if self._sparse else (0, n_inputs)
-        form = DENSE if not self._sparse else PACKED_LISTS if len(csr.indptr) else PACKED
-        first, second = (
-            units_kernel.Inputs(
-                form,
-                Packed(aligned_zeros(packed, self._data.images.dtype), aligned_zeros(packed // GROUP, np.uint64)),
-                aligned_zeros(dense, real),
-            )
-            for _ in range(2)
-        )
-        samples = self._samples()
-        work = WorkByUnits(
-            units=self._units(),
-            state=self._state,
-            samples=(samples, self._samples()._replace(loss=samples.loss, correct=samples.correct)),
-            inputs=(first, second),
-            csr=csr,
-            penalty=np.zeros(len(self._network.weights) * self._sizes.max_panels),
-            results=np.zeros(block.N_RESULTS),
-        )
-        return work, [self._scratch() for _ in range(min(self._team_size.most, self._sizes.max_panels))]
-
-    def _work_by_rows(self) -> tuple[WorkByRows, list[OwnByRows]]:
-        real, nonzero, slices = self._network.dtype, self._nonzero_inputs, _parameter_slices(self._layout)
-        own = []
-        for _ in range(min(self._team_size.most, CHUNKS)):
-            scratch = self._scratch()
-            transposed = aligned_zeros(row_blocks.SCRATCH, real)
-            inputs = rows_kernel.Inputs(
-                DENSE,
-                nonzero.empty_lists(),
-                row_blocks.RowBlockWork(nonzero.empty_row_blocks(), transposed, scratch.offsets),
-                aligned_zeros(0 if self._sparse else BLOCK * self._network.n_inputs, real),
-            )
-            alone, penalty = team.Member(0, 1, team.new_barrier()), np.zeros(self._layout.n_weights)
-            own.append(OwnByRows(alone, inputs, self._units(), self._samples(), penalty, scratch))
-        work = WorkByRows(
-            state=self._state,
-            chunk_loss=np.zeros(CHUNKS),
-            chunk_correct=np.zeros(CHUNKS, np.int64),
-            slices=slices,
-            penalty=np.zeros(len(slices)),
-            results=np.zeros(block.N_RESULTS),
-        )
-        return work, own
 
     def _choose_sparse_form(self, is_whole: bool) -> None:
         """Prepare the nonzero inputs for threads that share rows: in row blocks if they are faster, otherwise as lists.
@@ -315,40 +369,18 @@ class Trainer:
         may_use_row_blocks = is_whole and not self._one_pass and self._n_samples >= CHUNKS * BLOCK
         use_row_blocks = may_use_row_blocks and nonzero.row_blocks(n_units).is_faster
         form = ROW_BLOCKS if use_row_blocks else LISTS
-        if form == self._form():
+        if form == self._form_of_rows:
             return
+        self._form_of_rows = form
         csr = nonzero.empty_lists() if use_row_blocks else nonzero.lists()
         bsr = nonzero.row_blocks(n_units).bsr if use_row_blocks else nonzero.empty_row_blocks()
+        self._take_sparse_form(form, csr, bsr)
+
+    def _take_sparse_form(self, form: int, csr: Csr, bsr: Bsr) -> None:
         for t, own in enumerate(self._own):
             row_block_work = own.inputs.row_blocks._replace(bsr=bsr)
             inputs = own.inputs._replace(form=form, csr=csr, row_blocks=row_block_work)
             self._own[t] = own._replace(inputs=inputs)
-
-    def _units(self) -> block.Units:
-        n_units, n_logits, real = BLOCK * self._sizes.n_units, self._sizes.n_partial_logits, self._network.dtype
-        return block.Units(aligned_zeros(n_units, real), aligned_zeros(n_units, real), aligned_zeros(n_logits, real))
-
-    def _samples(self) -> block.Samples:
-        real, n_targets = self._network.dtype, self._data.targets.shape[1]
-        return block.Samples(
-            smoothing=float(self._config.label_smoothing),
-            label=aligned_zeros(BLOCK, np.int64),
-            target=aligned_zeros(BLOCK * n_targets, real),
-            weight=aligned_zeros(BLOCK, real),
-            loss=aligned_zeros(BLOCK, np.float64),
-            correct=aligned_zeros(BLOCK, np.int64),
-        )
-
-    def _scratch(self) -> block.Scratch:
-        real = self._network.dtype
-        lanes = VECTOR // real.itemsize
-        return block.Scratch(
-            gradient_tile=aligned_zeros(GRADIENT_ROWS * WIDE * lanes, real),
-            transposed=aligned_zeros((WIDE * lanes) ** 2, real),
-            columns=aligned_zeros(self._sizes.padded_classes * lanes, real),
-            row_stats=aligned_zeros(4 * lanes, real),
-            offsets=aligned_zeros(GROUP, np.int64),
-        )
 
 
 def _without_arrays(network: Network, dtype: np.dtype) -> Network:
@@ -359,30 +391,6 @@ def _without_arrays(network: Network, dtype: np.dtype) -> Network:
     template, empty = copy(network), tuple(np.empty(0, dtype) for _ in network.layers)
     template.weights = template.biases = empty
     return template
-
-
-def _parameter_slices(layout: Layout) -> np.ndarray:
-    """The `slices` of `WorkByRows`: the parameters in slices of at most a gradient tile."""
-    lanes = VECTOR // layout.parameters.itemsize
-    starts = layout.table[: layout.n_weights, [WEIGHT_AT, BIAS_AT]].tolist()
-    bounds = [*starts, (layout.parameters.size, None)]
-    slices = []
-    for layer, ((weight_at, bias_at), (end, _)) in enumerate(pairwise(bounds)):
-        for at, stop, is_weight in ((weight_at, bias_at, True), (bias_at, end, False)):
-            # Four vectors are updated together if their number is a multiple of four, for any width of the layer.
-            vectors = 4 if (stop - at) % (4 * lanes) == 0 else 1
-            tile = GRADIENT_ROWS * WIDE * lanes
-            slices += [
-                (
-                    start,
-                    (min(start + tile, stop) - start) // (vectors * lanes),
-                    vectors,
-                    is_weight,
-                    is_weight and layer == 0,
-                )
-                for start in range(at, stop, tile)
-            ]
-    return readonly_view(np.array(slices, np.int64))
 
 
 def _rule(optimizer: Optimizer | None, learning_rate: float, config: LossConfig, real: type[np.floating]) -> Rule:
@@ -414,7 +422,8 @@ def covers(network: Network, config: LossConfig | None = None) -> bool:
     """Return whether the fused kernels cover a network and, if `config` is given, its training.
 
     They cover chains of dense layers whose activations and output have kernels, and the optimizers SGD, Adam, AdamW and
-    L-BFGS. All else runs layer by layer.
+    L-BFGS. All else runs layer by layer, and so does gradient clipping: the kernels update a layer before they know the
+    gradients of all.
     """
     rule = config.update_rule if isinstance(config, TrainingConfig) else LBFGS()
     return (
@@ -422,6 +431,7 @@ def covers(network: Network, config: LossConfig | None = None) -> bool:
         and all(layer.activation in ACTIVATION_CODES for layer in network.layers)
         and network.output in OUTPUT_CODES
         and type(rule) in (PlainOrMomentum, Adam, AdamW, LBFGS)
+        and not (isinstance(config, TrainingConfig) and config.clips)
     )
 
 
@@ -436,19 +446,6 @@ def loss_and_gradients(
     single = Trainer(network, data, config, None, threads=1, one_pass=True)
     single.epoch = epoch
     return single.loss_and_gradients()
-
-
-def objective(network: Network, data: TrainingData, config: TrainingConfig) -> Objective:
-    """Return the loss and gradients of all the data as a function; the data are laid out only once."""
-    if not covers(network, config):
-        return layerwise.objective(operations.with_threads(config.threads), network, data, config)
-    whole = Trainer(network, data, config, None, config.threads)
-
-    def evaluate(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> LossAndGradients:
-        whole.move_to(weights, biases)
-        return whole.loss_and_gradients()
-
-    return evaluate
 
 
 def trainer(

@@ -47,14 +47,16 @@ class NonzeroInputs:
     matrix: None, or the data set as a SciPy CSR matrix
     real: the working dtype
     count: the number of nonzero inputs
+    index_dtype: the dtype of the indices in `lists` and `row_blocks`
+    is_matrix: whether the data set is a SciPy matrix
     """
 
     def __init__(self, images: np.ndarray, matrix: Any, real: np.dtype) -> None:
         count = matrix.nnz if matrix is not None else interruptible(np.count_nonzero, images, work=images.size)
-        self.count = int(count)
+        self.count, self.is_matrix = int(count), matrix is not None
         self._images, self._matrix, self._real = images, matrix, real
         self._work = images.size + _N_ENTRY * self.count
-        self._index_dtype: type[np.unsignedinteger] = np.uint16 if images.shape[1] <= 2**16 else np.uint32
+        self.index_dtype: type[np.unsignedinteger] = np.uint16 if images.shape[1] <= 2**16 else np.uint32
         self._lists: Csr | None = None
         self._row_blocks: RowBlocks | None = None
 
@@ -66,7 +68,7 @@ class NonzeroInputs:
 
     def empty_lists(self) -> Csr:
         """Empty arrays with the dtypes of `lists`."""
-        return empty_csr(self._index_dtype, self._images.dtype)
+        return empty_csr(self.index_dtype, self._images.dtype)
 
     def lists(self) -> Csr:
         """The data set in compressed sparse rows."""
@@ -76,7 +78,7 @@ class NonzeroInputs:
 
     def empty_row_blocks(self) -> Bsr:
         """Empty arrays with the dtypes of `row_blocks`."""
-        dtypes = (np.int64, self._index_dtype, self._images.dtype, np.uint16)
+        dtypes = (np.int64, self.index_dtype, self._images.dtype, np.uint16)
         return Bsr(*(readonly_view(np.empty(0, dtype)) for dtype in dtypes))
 
     def row_blocks(self, n_units: int) -> RowBlocks:
@@ -93,7 +95,7 @@ class NonzeroInputs:
 
     def _make_lists(self) -> Csr:
         if self._matrix is not None:
-            return self.matrix_lists(self._index_dtype)
+            return self.matrix_lists(self.index_dtype)
         csr = Csr(np.zeros(len(self._images) + 1, np.int64), *self._empty_entries(self.count))
         n_rows, at = max(1, _LISTED_AT_ONCE // self._images.shape[1]), 0
         for start in range(0, len(self._images), n_rows):
@@ -102,7 +104,7 @@ class NonzeroInputs:
 
     def _empty_entries(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Arrays for the indices and the data of `count` entries, and of one vector more: the kernel stores vectors."""
-        return np.empty(count + VECTOR, self._index_dtype), np.empty(count + VECTOR, self._images.dtype)
+        return np.empty(count + VECTOR, self.index_dtype), np.empty(count + VECTOR, self._images.dtype)
 
     def _list_rows(self, rows: np.ndarray, csr: Csr, start: int, at: int) -> int:
         """List the samples from `start` on in `csr`, from entry `at` on; return the number of their entries.
@@ -136,7 +138,7 @@ class NonzeroInputs:
         if n_entries * MOST_UNITS > _multiplications_per_entry(self._real, n_units) * self.count:
             return empty
         data = aligned_zeros(n_entries * ROW_BLOCK, self._images.dtype)
-        bsr = Bsr(indptr, np.zeros(n_entries, self._index_dtype), data, nonzero_masks)
+        bsr = Bsr(indptr, np.zeros(n_entries, self.index_dtype), data, nonzero_masks)
         fill_row_blocks(csr, order, bsr, np.zeros(n_inputs, np.int64))
         return RowBlocks(order, Bsr(*map(readonly_view, bsr)))
 

@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from fastnn.kernels.ops.activations import ACTIVATION_CODES
 from fastnn.kernels.ops.losses import OUTPUT_CODES
 from fastnn.kernels.vector.simd import VECTOR
 from fastnn.network import Network
-from fastnn.network.aligned import aligned_zeros
+from fastnn.network.aligned import aligned_empty, aligned_zeros
 
 # The dtypes of networks, in native byte order. Kernels are compiled for these.
 REAL_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
@@ -132,10 +133,11 @@ def empty_csr(index_dtype: type[np.unsignedinteger], dtype: np.dtype) -> Csr:
     return Csr(*(readonly_view(np.empty(0, each)) for each in (np.int64, index_dtype, dtype)))
 
 
-def _panels(size: int, lanes: int) -> list[tuple[int, int]]:
+@lru_cache(maxsize=256)
+def _panels(size: int, lanes: int) -> tuple[tuple[int, int], ...]:
     """The first column and the width, including padding, of each panel of a layer of `size` units."""
     widths = [vectors * lanes for vectors in panel_widths(-(-size // lanes))]
-    return list(zip(accumulate(widths, initial=0), widths, strict=False))
+    return tuple(zip(accumulate(widths, initial=0), widths, strict=False))
 
 
 def lay_out(network: Network) -> Layout:
@@ -209,8 +211,8 @@ def pack(sizes: tuple[int, ...], flat: np.ndarray, arrays: tuple[Sequence[np.nda
 
 def unpack(sizes: tuple[int, ...], flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Copy weights and biases out of a flat array laid out like the parameters."""
-    weights = [np.empty(shape, flat.dtype) for shape in pairwise(sizes)]
-    biases = [np.empty(size, flat.dtype) for size in sizes[1:]]
+    weights = [aligned_empty(shape, flat.dtype) for shape in pairwise(sizes)]
+    biases = [aligned_empty(size, flat.dtype) for size in sizes[1:]]
     for view, array in _views(sizes, flat, (weights, biases)):
         array[...] = view
     return weights, biases

@@ -51,7 +51,8 @@ def matmul(inp: np.ndarray, weight: np.ndarray) -> np.ndarray:
     if not _have_kernels(weight) or not inp.size:
         return _by_reference(reference.matmul, inp, weight)
     out = np.empty((inp.shape[0], weight.shape[1]), weight.dtype)
-    dense_kernels.matmul(_in_dtype(inp, weight), as_readonly(weight), out)
+    scratch = dense_kernels.new_scratch(len(weight), len(out), weight.dtype)
+    dense_kernels.matmul(_in_dtype(inp, weight), as_readonly(weight), out, scratch)
     return out
 
 
@@ -82,7 +83,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     if not _have_kernels(logits):
         return _by_reference(reference.softmax, logits)
     out = np.empty(logits.shape, logits.dtype)
-    softmax_kernels.softmax(as_readonly(logits), out)
+    softmax_kernels.softmax(as_readonly(logits), out, softmax_kernels.new_scratch(logits))
     return out
 
 
@@ -104,7 +105,9 @@ def mean_loss(
     row_weights = (weight / weight.sum()).astype(logits.dtype)
     if code == losses.SOFTMAX_OUTPUT:  # the kernel writes where a label says, so a copy is checked
         labels = as_readonly(check_labels(targets, *logits.shape))
-        return softmax_kernels.softmax_cross_entropy(logits, labels, row_weights, float(smoothing), dlogits), dlogits
+        scratch = softmax_kernels.new_scratch(logits)
+        loss = softmax_kernels.softmax_cross_entropy(logits, labels, row_weights, float(smoothing), dlogits, scratch)
+        return loss, dlogits
     check_shapes(targets=(targets, logits.shape))
     targets = as_readonly(targets.astype(logits.dtype, copy=False))
     return losses.element_loss(code, logits, targets, row_weights, dlogits), dlogits
@@ -141,7 +144,8 @@ def _dense_forward(threads: int, inp: Any, weight: np.ndarray, bias: np.ndarray)
         return _by_reference(reference.dense_forward, inp, weight, bias)
     out = np.empty((inp.shape[0], weight.shape[1]), weight.dtype)
     arrays = _in_dtype(inp, weight), as_readonly(weight), as_readonly(bias), out
-    _run(dense_kernels.dense_forward, threads, weight.size * len(inp), *arrays)
+    scratch = partial(dense_kernels.new_scratch, len(weight), len(inp), weight.dtype)
+    _run(dense_kernels.dense_forward, threads, weight.size * len(inp), arrays, scratch)
     return out
 
 
@@ -156,15 +160,25 @@ def _dense_backward(
         return _by_reference(reference.dense_backward, dsums, inp, weight, needs_dinp)
     dinp = np.empty((len(inp) if needs_dinp else 0, len(weight)), weight.dtype)
     dweight, dbias = np.empty(weight.shape, weight.dtype), np.empty(weight.shape[1], weight.dtype)
-    arrays = as_readonly(dsums), _in_dtype(inp, weight), as_readonly(weight), dinp, dweight, dbias
-    _run(dense_kernels.dense_backward, threads, weight.size * (len(inp) + len(dinp)), *arrays)
+    transposed = np.ascontiguousarray(weight.T if needs_dinp else weight[:0])
+    arrays = as_readonly(dsums), _in_dtype(inp, weight), as_readonly(transposed), dinp, dweight, dbias
+    depth, rows = max(len(inp), len(dbias)), max(inp.shape)
+    scratch = partial(dense_kernels.new_scratch, depth, rows, weight.dtype)
+    _run(dense_kernels.dense_backward, threads, weight.size * (len(inp) + len(dinp)), arrays, scratch)
     return dinp if needs_dinp else None, dweight, dbias
 
 
-def _run(kernel: Callable[..., None], threads: int, n_multiplications: int, *arrays: np.ndarray) -> None:
+def _run(
+    kernel: Callable[..., None],
+    threads: int,
+    n_multiplications: int,
+    arrays: tuple[np.ndarray, ...],
+    scratch: Callable[[], tuple[np.ndarray, ...]],
+) -> None:
     """Call a kernel as each member of a team, which has one thread if the product is small."""
     size = 1 if n_multiplications <= ONE_THREAD_PRODUCT else threads
-    team.run_team(lambda member: kernel(member, *arrays), size, caller_works=n_multiplications <= SHORT_PRODUCT)
+    is_short = n_multiplications <= SHORT_PRODUCT
+    team.run_team(lambda member: kernel(member, *arrays, scratch()), size, caller_works=is_short)
 
 
 def batch_norm(
@@ -187,7 +201,7 @@ def batch_norm_forward(
     if not _have_kernels(inp, weight, bias):
         return _by_reference(reference.batch_norm_forward, inp, weight, bias, epsilon)
     mean, variance = np.empty((2, inp.shape[1]), inp.dtype)
-    batch_norm_kernels.batch_statistics(as_readonly(inp), mean, variance)
+    batch_norm_kernels.batch_statistics(as_readonly(inp), mean, variance, np.empty(inp.shape[1]))
     return batch_norm(inp, weight, bias, mean, variance, epsilon), mean, variance
 
 
@@ -200,8 +214,10 @@ def batch_norm_backward(
     if not _have_kernels(dout, inp, weight, mean, variance):
         return _by_reference(reference.batch_norm_backward, dout, inp, weight, mean, variance, epsilon)
     dinp, (dweight, dbias) = np.empty(inp.shape, inp.dtype), np.empty((2, len(weight)), weight.dtype)
-    arrays = map(as_readonly, (dout, inp, weight, mean, _slope(variance, epsilon)))
-    batch_norm_kernels.batch_norm_backward(*arrays, dinp, dweight, dbias)
+    arrays = map(as_readonly, (dout, inp, weight))
+    statistics = batch_norm_kernels.Statistics(*map(as_readonly, (mean, _slope(variance, epsilon))))
+    scratch = batch_norm_kernels.new_scratch(len(weight), weight.dtype)
+    batch_norm_kernels.batch_norm_backward(*arrays, statistics, dinp, dweight, dbias, scratch)
     return dinp, dweight, dbias
 
 

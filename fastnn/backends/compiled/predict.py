@@ -10,6 +10,7 @@ from fastnn.backends.arguments import check_inputs
 from fastnn.backends.compiled import operations
 from fastnn.backends.compiled.fused import covers
 from fastnn.backends.compiled.layout import checked_arrays, hold, in_kernel_dtype, readonly_view, to_csr
+from fastnn.backends.compiled.strided import AT_ONCE, can_be_strided, needs_no_strides, rows_at_once, strided
 from fastnn.backends.threads import resolve_threads
 from fastnn.errors import DataError
 from fastnn.interruptible import interruptible
@@ -24,6 +25,8 @@ from fastnn.network import Network
 ONE_THREAD_PREDICTION = 2**24
 # The largest number of rows that even a tiny network predicts without starting threads.
 ONE_THREAD_ROWS = 2**17
+# The number of times that each of several threads takes rows, unless that would be too few rows.
+_SHARES = 4
 _UINT8 = np.dtype(np.uint8)
 
 
@@ -47,36 +50,73 @@ def predict_proba(network: Network, inp: np.ndarray, threads: int | None = None)
     return _predict(network, table, inp, threads, OUTPUT_CODES[network.output])
 
 
-def _predict(network: Network, table: "_Table", inp: np.ndarray, threads: int | None, output: int) -> np.ndarray:
-    inp, layers = check_inputs(network, inp), table.layers
+def _predict(network: Network, table: "_Table", inp: Any, threads: int | None, output: int) -> np.ndarray:
+    if type(inp) is np.ndarray and inp.size > AT_ONCE and _is_copied(network, inp):
+        out = np.empty((len(inp), table.n_outputs), table.dtype)
+        n_rows = rows_at_once(inp.shape[1])
+        for start in range(0, len(inp), n_rows):  # so that there is never a copy of all rows
+            rows = inp[start : start + n_rows]
+            out[start : start + n_rows] = _predict_at_once(network, table, rows, threads, output)
+        return out
+    return _predict_at_once(network, table, inp, threads, output)
+
+
+def _is_copied(network: Network, inp: np.ndarray) -> bool:
+    """Whether correct inputs must be copied before a kernel can read them."""
+    if inp.ndim != 2 or inp.shape[1] != network.n_inputs or inp.dtype.kind not in "buif":
+        return False
+    is_read = can_be_strided(inp) or needs_no_strides(inp, network.dtype)
+    return network.standardization is not None or not is_read
+
+
+def _predict_at_once(network: Network, table: "_Table", inp: Any, threads: int | None, output: int) -> np.ndarray:
+    inp, layers = check_inputs(network, inp, any_order=True), table.layers
     if isinstance(inp, np.ndarray):
-        if inp.dtype is not table.dtype and inp.dtype is not _UINT8:
-            inp = interruptible(in_kernel_dtype, inp, table.dtype, work=2 * inp.size)
-        images = values = readonly_view(inp)
-        n_rows, n_inputs = images.shape
+        images = values = inp
+        n_rows, n_inputs = inp.shape
+        if not inp.flags.c_contiguous or (inp.dtype is not table.dtype and inp.dtype is not _UINT8):
+            if inp.size > AT_ONCE and can_be_strided(inp):
+                source, images = strided(inp, table.dtype)
+                layers = layers.copy()
+                layers[0, predict_kernels.SOURCE :] = source  # `held` keeps the memory
+                layers = readonly_view(layers)
+            else:
+                images = values = np.ascontiguousarray(in_kernel_dtype(inp, table.dtype))
+        images = readonly_view(images)
     else:
         csr = interruptible(to_csr, inp, table.dtype, np.uint32, work=2 * inp.nnz)
         layers, (n_rows, n_inputs) = layers.copy(), inp.shape
-        layers[0, predict_kernels.INDPTR :] = csr.indptr.ctypes.data, csr.indices.ctypes.data  # `csr` keeps them alive
-        images, layers, values = csr.data.reshape(1, -1), readonly_view(layers), csr.data
+        layers[0, [predict_kernels.INDPTR, predict_kernels.INDICES]] = csr.indptr.ctypes.data, csr.indices.ctypes.data
+        images, layers, values = csr.data.reshape(1, -1), readonly_view(layers), csr.data  # `csr` keeps them alive
     if n_inputs != table.n_inputs:
         raise DataError(f"inputs have {n_inputs} columns, expected {table.n_inputs} as the first weight has rows")
     held = hold(values)
     out = np.empty((n_rows, table.n_outputs), table.dtype)
     scale = float(network.input_scale)
 
+    def work(barrier: np.ndarray) -> None:
+        if not predict_kernels.predict(layers, scale, images, output, barrier, out):
+            raise MemoryError("there is not enough memory to predict")
+
     if n_rows <= table.few_rows:  # counting the cores would take longer than predicting these
         if threads is not None:
             resolve_threads(threads)
-        predict_kernels.predict(layers, scale, images, output, team.new_barrier(), out)
+        work(team.new_barrier())
     else:
-
-        def work(member: team.Member) -> None:
-            predict_kernels.predict(layers, scale, images, output, member.barrier, out)
-
-        team.run_team(work, min(resolve_threads(threads), -(-n_rows // predict_kernels.ROWS)))
-    del held  # until here, the memory of the inputs could not move
+        n_threads = min(resolve_threads(threads), -(-n_rows // predict_kernels.ROWS))
+        if n_threads > 1:
+            layers = _shared(layers, n_rows, n_threads)
+        team.run_team(lambda member: work(member.barrier), n_threads)
+    del held, values  # until here, the memory of the inputs could not move
     return out
+
+
+def _shared(layers: np.ndarray, n_rows: int, threads: int) -> np.ndarray:
+    """The table for several threads: each takes so few rows at a time that all end at about the same time."""
+    layers = layers.copy()
+    at_once = n_rows // (predict_kernels.ROWS * _SHARES * threads)
+    layers[0, predict_kernels.AT_ONCE] = min(max(1, at_once), predict_kernels.MOST_AT_ONCE)
+    return readonly_view(layers)
 
 
 class _Table(NamedTuple):
@@ -124,11 +164,13 @@ def _table(network: Network) -> _Table | None:
 
 def _new_table(network: Network) -> _Table:
     weights, biases = checked_arrays(network)
+    unused = [0] * (predict_kernels.N_COLUMNS - predict_kernels.ACTIVATION - 1)
     rows = [
-        (*weight.shape, weight.ctypes.data, bias.ctypes.data, ACTIVATION_CODES[layer.activation], 0, 0)
+        [*weight.shape, weight.ctypes.data, bias.ctypes.data, ACTIVATION_CODES[layer.activation], *unused]
         for weight, bias, layer in zip(weights, biases, network.layers, strict=True)
     ]
     views, arrays = (*weights, *biases), (*network.weights, *network.biases)
+    rows[0][predict_kernels.AT_ONCE] = predict_kernels.MOST_AT_ONCE
     table = _Table(
         weights=network.weights,
         biases=network.biases,

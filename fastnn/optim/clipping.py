@@ -1,0 +1,55 @@
+"""Gradient clipping: limits the gradients of a batch before the optimizer uses them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def clip_by_value(gradients: Sequence[np.ndarray], limit: float) -> None:
+    """Limit every entry of the gradients to [-limit, limit], in place.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn.optim.clipping import clip_by_value
+    >>> gradient = np.array([3.0, -0.5])
+    >>> clip_by_value([gradient], 1.0)
+    >>> gradient
+    array([ 1. , -0.5])
+    """
+    for gradient in gradients:
+        np.clip(gradient, -limit, limit, out=gradient)
+
+
+def clip_by_norm(gradients: Sequence[np.ndarray], limit: float) -> None:
+    """Scale the gradients of all layers, in place, so that their joint Euclidean norm is at most `limit`.
+
+    All are multiplied by the same factor, so the direction of the step stays (Pascanu et al. 2013, "On the difficulty
+    of training recurrent neural networks", algorithm 1).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn.optim.clipping import clip_by_norm
+    >>> weight, bias = np.array([3.0, 0.0]), np.array([4.0])
+    >>> clip_by_norm([weight, bias], 1.0)
+    >>> weight, bias
+    (array([0.6, 0. ]), array([0.8]))
+    """
+    norm = global_norm(gradients)
+    if norm > limit:
+        for gradient in gradients:
+            gradient *= gradient.dtype.type(limit / norm)
+
+
+def global_norm(gradients: Sequence[np.ndarray]) -> float:
+    """Return the Euclidean norm of all entries of the gradients together; NaN or infinite if an entry is.
+
+    It is summed in float64 by NumPy, whose order of addition depends on the shapes only. The entries are divided by the
+    largest one, so that no square overflows.
+    """
+    largest = max(float(np.abs(gradient).max()) for gradient in gradients)
+    if largest == 0 or not np.isfinite(largest):
+        return largest
+    squares = (np.square(np.divide(gradient, largest, dtype=np.float64)).sum() for gradient in gradients)
+    return largest * float(np.sqrt(sum(squares)))

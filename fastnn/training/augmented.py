@@ -1,0 +1,54 @@
+"""The inputs of each epoch of a run with augmentation."""
+
+import numpy as np
+
+from fastnn.backends.arguments import TrainingData
+from fastnn.datasets.sparse import is_sparse
+from fastnn.errors import SettingsError
+from fastnn.memory import check_memory
+from fastnn.network import Network
+from fastnn.optim.augmentation import Augmentation
+from fastnn.randomness import augmentation_key
+
+# Images that are changed together: their intermediate arrays stay small, and Ctrl-C is answered between two blocks.
+_BLOCK = 256
+
+
+def check_augmentable(network: Network, data: TrainingData, image_shape: tuple[int, int] | None) -> None:
+    """Raise SettingsError unless the data are images whose pixels have one scale."""
+    found = None
+    if is_sparse(data.inputs):
+        found = "the inputs are a sparse matrix"
+    elif image_shape is None:
+        found = "the data have no image_shape"
+    elif network.standardization is not None and not network.standardization.is_uniform:
+        found = "the network standardises each pixel by itself"
+    if found is not None:
+        raise SettingsError(f"augmentation is set, but {found}, expected images, or augmentation=None")
+
+
+class AugmentedData:
+    """Training data whose inputs are drawn anew for each epoch, into one copy of the inputs.
+
+    An epoch's inputs depend on the seed, the epoch and the row only. So an epoch can be repeated, and a run that is
+    resumed within an epoch trains on the same inputs.
+    """
+
+    def __init__(
+        self, data: TrainingData, rows: np.ndarray, augmentation: Augmentation, image_shape: tuple[int, int], seed: int
+    ) -> None:
+        inputs = data.inputs
+        check_memory(inputs.nbytes, f"the copy of {len(inputs):,} images for augmentation")
+        self._data, self._rows, self._augmentation = data, rows, augmentation
+        self._shape, self._seed = image_shape, seed
+        self._levels = (float(inputs.min()), float(inputs.max())) if inputs.size else (0.0, 0.0)
+        self._drawn = inputs.copy()
+
+    def of_epoch(self, epoch: int) -> TrainingData:
+        """Return the data of an epoch. The data of the epoch before are overwritten."""
+        key = augmentation_key(self._seed, epoch)
+        for first in range(0, len(self._rows), _BLOCK):
+            rows = self._rows[first : first + _BLOCK]
+            images = self._data.inputs[rows]
+            self._drawn[rows] = self._augmentation.apply(images, self._shape, key, rows, self._levels)
+        return self._data._replace(inputs=self._drawn)

@@ -1,0 +1,79 @@
+"""Turns the arguments of a kernel into the machine words that its code takes.
+
+A kernel's code takes a number of 8 bytes for each integer and float of an argument, and seven or more for an array, in
+the order of Numba's own calling convention: two that Numba uses for counting references, which are 0 here, the number
+of elements, the bytes of one, the address, the shape and the strides.
+"""
+
+import struct
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+
+class Record:
+    """One argument of a kernel, ready for any number of calls.
+
+    Preparing an argument takes microseconds, so a caller that passes the same arrays again keeps the record.
+
+    kind: names the argument's type, as far as compiled code depends on it
+    words: the machine words, 8 bytes each
+    value: the argument. It keeps the memory that `words` points to alive
+    """
+
+    __slots__ = ("kind", "value", "words")
+
+    def __init__(self, value: Any) -> None:
+        kinds: list[str] = []
+        numbers: list[Any] = []
+        _append(value, kinds, numbers)
+        self.kind, self.value = " ".join(kinds), value
+        self.words: bytes = _packing(self.kind).pack(*numbers)
+
+
+# How the words of each scalar are packed. Smaller numbers are in the first bytes of their word.
+_FORMATS = {"bool": "q", "int64": "q", "uint64": "Q", "int32": "q", "uint32": "q", "float64": "d", "float32": "f4x"}
+_PYTHON = {int: "int64", float: "float64", bool: "bool", np.bool_: "bool"}
+_SCALARS = _PYTHON | {np.dtype(name).type: name for name in _FORMATS if name != "bool"}
+
+
+def _append(value: Any, kinds: list[str], numbers: list[Any]) -> None:
+    """Append the kinds and the numbers of a scalar, an array, or a tuple of those."""
+    cls = type(value)
+    if cls is np.ndarray:
+        kinds.append(_array_kind(value.dtype, value.ndim, value.flags.num))
+        address = value.__array_interface__["data"][0]
+        numbers += (0, 0, value.size, value.itemsize, address, *value.shape, *value.strides)
+    elif cls in _SCALARS:
+        kinds.append(_SCALARS[cls])
+        numbers.append(value)
+    elif isinstance(value, tuple):
+        kinds.append(f"{cls.__name__}(")
+        for each in value:
+            _append(each, kinds, numbers)
+        kinds.append(")")
+    else:
+        raise TypeError(f"a kernel's argument of type {cls.__name__}, expected numbers, arrays and tuples of them")
+
+
+# The bits of `ndarray.flags.num`.
+_C, _F, _ALIGNED, _WRITEABLE = 0x1, 0x2, 0x100, 0x400
+
+
+@lru_cache(1024)
+def _array_kind(dtype: np.dtype, dimensions: int, flags: int) -> str:
+    order = "C" if flags & _C else "F" if flags & _F else "A"
+    return f"{dtype.str}{order}{dimensions}{'' if flags & _WRITEABLE else 'r'}{'' if flags & _ALIGNED else 'u'}"
+
+
+@lru_cache(1024)
+def _packing(kind: str) -> struct.Struct:
+    """The packing of all words of an argument, from the name of its type."""
+    formats = ["="]
+    for each in kind.split():
+        if each[0] in "<>|=":  # an array
+            formats.append(f"{5 + 2 * int(each.rstrip('ru')[-1])}q")
+        else:
+            formats.append(_FORMATS.get(each, ""))
+    return struct.Struct("".join(formats))

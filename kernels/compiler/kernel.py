@@ -1,0 +1,84 @@
+"""A kernel: a function that is called from Python and runs as machine code."""
+
+import ctypes
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from fastnn.kernels.compiler.arguments import Record
+from fastnn.kernels.compiler.background import compile_apart
+from fastnn.kernels.compiler.versions import version_of
+
+ENTRY_TYPE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_char_p)
+# What kernels can return.
+RESULTS = {
+    "none": None,
+    "bool": ctypes.c_bool,
+    "int64": ctypes.c_int64,
+    "uint64": ctypes.c_uint64,
+    "float64": ctypes.c_double,
+    "float32": ctypes.c_float,
+}
+
+
+class Version(NamedTuple):
+    """A kernel for arguments of certain types, loaded.
+
+    call: its ENTRY (`machine`)
+    result: the type of its result, or None
+    was_on_disk: whether it was loaded from disk
+    """
+
+    call: Callable[[bytes], int]
+    result: Any
+    was_on_disk: bool
+
+
+class Kernel:
+    """A function that is compiled for the types of its arguments, kept on disk, and called without the GIL.
+
+    Arguments are numbers, NumPy arrays and tuples of them, or a `Record` of one. What a call does is in machine code
+    alone: Numba is imported only when no compiled version is at hand.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.py_func = self.__wrapped__ = function
+        self.__name__, self.__qualname__, self.__module__ = (
+            function.__name__,
+            function.__qualname__,
+            function.__module__,
+        )
+        self.__doc__ = function.__doc__
+        self.versions: dict[str, Version] = {}
+
+    def __call__(self, *arguments):
+        records = [each if type(each) is Record else Record(each) for each in arguments]
+        version = self.versions.get(" ".join([each.kind for each in records])) or self.load(*records)
+        words = b"".join([each.words for each in records])
+        if version.result is None:
+            status = version.call(words)
+            result = None
+        else:
+            result = version.result()
+            status = version.call(ctypes.addressof(result).to_bytes(8, sys.byteorder) + words)
+        if status:
+            raise IndexError(f"{self.__name__}: an index is out of bounds")  # only with NUMBA_BOUNDSCHECK
+        return None if result is None else result.value
+
+    def load(self, *arguments) -> Version:
+        """Load or compile the version for arguments of these types; returns it. Ctrl-C interrupts the wait for that."""
+        records = [each if type(each) is Record else Record(each) for each in arguments]
+        kind = " ".join([each.kind for each in records])
+        version = self.versions.get(kind)
+        if version is None:
+            version = self.versions[kind] = compile_apart(self, kind, lambda: self._make(kind, records))
+        return version
+
+    def _make(self, kind: str, records: list[Record]) -> Version:
+        found = version_of(self, kind, [each.value for each in records])
+        call = _run_nothing if found.address is None else ENTRY_TYPE(found.address)
+        return Version(call, RESULTS[found.result], found.was_on_disk)
+
+
+def _run_nothing(_: bytes) -> int:
+    return 0
