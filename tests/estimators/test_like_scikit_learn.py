@@ -16,6 +16,7 @@ from sklearn.preprocessing import LabelBinarizer
 
 import fastnn
 from fastnn import DataError, DivergenceError, MLPClassifier, MLPRegressor, SettingsError
+from fastnn.backends.choice import CHOOSER, fit_work
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 BACKENDS = pytest.mark.parametrize("backend", ["numba", "numpy"])
@@ -172,6 +173,15 @@ def test_a_regression_of_counts_is_saved_exported_and_continued(backend, tmp_pat
     session = onnxruntime.InferenceSession(tmp_path / "counts.onnx", providers=["CPUExecutionProvider"])
     (values,) = session.run(None, {"X": X.astype(np.float32)})
     np.testing.assert_allclose(values[:, 0], model.predict(X), rtol=1e-5)
+
+
+def test_auto_trains_the_poisson_loss_with_numpy_however_much_work_it_is():
+    network = fastnn.Network.initialize((50, 100, 1), output="exp")
+    inputs, config = np.zeros((100_000, 50), np.float32), fastnn.TrainingConfig(epochs=1000)
+    choice = CHOOSER.peek("auto", fit_work(network, inputs, len(inputs), config))
+    assert choice.backend == "numpy"
+    assert fit_work(network, inputs, len(inputs), config).seconds > 100
+    assert MLPRegressor(**SMALL, loss="poisson").fit(X, COUNTS).backend_ == "numpy"
 
 
 def test_what_the_poisson_loss_cannot_train_on_is_refused():
