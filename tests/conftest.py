@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastnn.backends.choice import CHOOSER
-from fastnn.backends.compiled import fused, operations, predict
+from fastnn.backends.compiled import fused, operations, predict, predict_csr
 from fastnn.backends.threads import TeamSize
 from fastnn.datasets import load_mnist
 from fastnn.files.atomic import write_atomically
@@ -50,13 +50,6 @@ def mnist_small(mnist):
     return np.ascontiguousarray(train.images[:2000]), train.labels[:2000].astype(np.int64)
 
 
-class NeverLoaded(set):
-    """Stands for the kernels that have run, and says that none has."""
-
-    def __contains__(self, _):
-        return False
-
-
 @pytest.fixture
 def undrawn_figures(monkeypatch):
     """Write figures of one pixel."""
@@ -68,13 +61,13 @@ def started(monkeypatch):
     """Run small jobs on as many threads as large ones; return a list with the number of threads of each team so far.
 
     An epoch runs on the requested threads, at most one per panel of units or per chunk of a batch. A prediction runs on
-    at most one thread per `ROWS` rows. A trainer's first entry is 1: the epoch without rows that compiles its kernel.
+    at most one thread per `ROWS` rows.
     Layer by layer, each product of a dense layer is a team.
     """
-    monkeypatch.setattr(fused, "_LOADED", NeverLoaded())
     monkeypatch.setattr(fused, "ONE_THREAD_EPOCH", 0)
     monkeypatch.setattr(fused, "ONE_THREAD_STEP", 0)
     monkeypatch.setattr(predict, "ONE_THREAD_PREDICTION", 0)
+    monkeypatch.setattr(predict_csr, "ONE_THREAD_PRODUCTS", 0)
     monkeypatch.setattr(operations, "ONE_THREAD_PRODUCT", 0)
     monkeypatch.setattr(TeamSize, "next", lambda size: size.most)  # even while other processes keep cores busy
     run_team, counts = team.run_team, []

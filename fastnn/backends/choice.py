@@ -28,6 +28,8 @@ from fastnn.optim.optimizers import LBFGS, Optimizer
 # The seconds until a process has kernels that are on disk, and those of a fit and of a prediction that are not.
 LOAD_SECONDS = 0.1
 COMPILE_SECONDS = {"fit": 8.0, "predict": 3.0}
+# The seconds where an installed wheel contains the kernel as LLVM's code (float32).
+SHIPPED_SECONDS = {"fit": 1.5, "predict": 0.7}
 
 # The seconds that NumPy needs, measured on one core of 2024: for a training step of any size and for each of its
 # layers, for a prediction and each of its layers, for a multiplication with a dense and with a sparse input, for a unit
@@ -156,7 +158,7 @@ def decide(seconds: float, spent: float, price: float) -> Choice:
     spent : float
         The estimated time of all earlier work of the process with NumPy.
     price : float
-        The time until the process has the kernels: 0, `LOAD_SECONDS` or one of `COMPILE_SECONDS`.
+        The time until the process has the kernels: 0, `LOAD_SECONDS`, or those of `seconds_to_make`.
 
     Examples
     --------
@@ -202,7 +204,7 @@ class Chooser:
             self._on_disk[purpose, dtype] = self._find_on_disk(purpose, dtype)
         if self._on_disk[purpose, dtype]:
             return 0.0 if self._loaded else LOAD_SECONDS
-        return COMPILE_SECONDS[purpose]
+        return seconds_to_make(purpose, dtype)
 
     def note_loaded(self, dtype: np.dtype) -> None:
         """Note that the process has all kernels for networks of a dtype."""
@@ -279,6 +281,13 @@ _TYPES = {
     ("predict", "float32"): rb"Array\(float32, 2, 'C', False|<f4C2\s",
     ("predict", "float64"): rb"Array\(float64, 2, 'C', False|<f8C2\s",
 }
+
+
+def seconds_to_make(purpose: str, dtype: np.dtype) -> float:
+    """Return the seconds that it takes to make the kernels for a purpose and the dtype of a network."""
+    from fastnn.kernels.compiler import shipped
+
+    return SHIPPED_SECONDS[purpose] if dtype == np.float32 and shipped.is_there() else COMPILE_SECONDS[purpose]
 
 
 def kernels_on_disk(purpose: str, dtype: np.dtype) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 
 from fastnn.backends.arguments import TrainingData, check_data, check_inputs, check_order
 from fastnn.backends.base import EpochResult, EpochSums, LossAndGradients, TrainerState
+from fastnn.datasets.sparse import is_sparse
 from fastnn.interruptible import PER_MULTIPLICATION, interruptible, stop_if_abandoned
 from fastnn.memory import check_memory
 from fastnn.network import Network
@@ -139,14 +140,25 @@ def _work_of_pass(network: Network, n_rows: int) -> float:
     return n_rows * (PER_MULTIPLICATION * n_parameters + _N_UNIT * sum(network.sizes))
 
 
+def _work_of_prediction(network: Network, inp: Any) -> float:
+    """Likewise for `inp`: inputs without an entry in a sparse matrix cost nothing."""
+    work, (n_rows, n_inputs) = _work_of_pass(network, inp.shape[0]), inp.shape
+    if is_sparse(inp):
+        work -= (n_rows * n_inputs - inp.nnz) * (PER_MULTIPLICATION * network.weights[0].size / n_inputs + _N_UNIT)
+    return work
+
+
 def _work_of_batch(network: Network, n_rows: int) -> float:
     """Likewise for a training step: three passes' worth of products, dropout, and the update of the parameters."""
     return (3 + _N_MASK / _N_UNIT) * _work_of_pass(network, n_rows) + _N_UPDATE * network.n_parameters
 
 
-def _check_memory(network: Network, n_rows: int, purpose: str) -> None:
-    """Raise OutOfMemoryError if the passes of all layers need more memory than the process may use."""
-    n_units = network.sizes[0] + 2 * sum(network.sizes[1:])  # the weighted sums and the outputs
+def _check_memory(network: Network, n_rows: int, purpose: str, without: int = 0) -> None:
+    """Raise OutOfMemoryError if the passes of all layers need more memory than the process may use.
+
+    without: the number of a row's inputs that need none, because they have no entry in a sparse matrix
+    """
+    n_units = network.sizes[0] - without + 2 * sum(network.sizes[1:])  # the weighted sums and the outputs
     named = f"the outputs of all layers for {n_rows:,} rows {purpose} by {network}"
     check_memory(n_rows * n_units * network.dtype.itemsize, named)
 
@@ -156,8 +168,8 @@ def predict_logits(ops: Any, network: Network, inp: Any) -> np.ndarray:
     """Return the last layer's weighted sums."""
     network.check_arrays()
     inp = check_inputs(network, inp)
-    _check_memory(network, inp.shape[0], "to predict")
-    return interruptible(forward, ops, network, inp, work=_work_of_pass(network, inp.shape[0]))[-1].out
+    _check_memory(network, inp.shape[0], "to predict", without=network.n_inputs if is_sparse(inp) else 0)
+    return interruptible(forward, ops, network, inp, work=_work_of_prediction(network, inp))[-1].out
 
 
 def predict_proba(ops: Any, network: Network, inp: Any) -> np.ndarray:

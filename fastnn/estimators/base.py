@@ -26,7 +26,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fastnn.backends.arguments import check_sample_weight
+from fastnn.backends.arguments import are_finite, check_sample_weight
 from fastnn.backends.base import TrainerState
 from fastnn.backends.choice import CHOOSER, continued_backend, expected_epochs_of_fit
 from fastnn.checks import is_number, short
@@ -34,7 +34,7 @@ from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DivergenceError
 from fastnn.estimators.arguments import check_labels_given, check_rows, check_weights_given
-from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks
+from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks, has_callbacks
 from fastnn.estimators.checkpoint import in_words_of_fit, result_of_ended, saved_fit
 from fastnn.estimators.coefficients import CoefficientsMixin
 from fastnn.estimators.continuation import as_state, continue_fit, keep_first, take
@@ -42,8 +42,10 @@ from fastnn.estimators.fit_watch import FitRules, FitWatch, WatchedSchedule, Wat
 from fastnn.estimators.model_mixin import ModelFileMixin, initial_state
 from fastnn.estimators.one_fit import one_fit, reads_one_fit
 from fastnn.estimators.parameters import check_parameters, items
+from fastnn.estimators.plain_data import plain_rows
 from fastnn.estimators.reported_loss import ReportedLoss
 from fastnn.estimators.row_order import ScikitOrder
+from fastnn.estimators.rows import rows_to_predict
 from fastnn.interruptible import LONG_WORK, interruptible
 from fastnn.memory import check_memory, check_training_memory
 from fastnn.models.hidden import hidden_outputs, hidden_size
@@ -58,8 +60,6 @@ from fastnn.training.train import EpochEnd, TrainingInterrupted, TrainingResult,
 if TYPE_CHECKING:
     import pandas
 
-# Larger arrays of inputs are checked by scikit-learn: that takes only a small part of the time of their prediction.
-MAX_PLAIN_SIZE = 2**16
 # The attributes that a fit sets, besides those whose name ends with an underscore.
 PRIVATE_FITTED = ("_watch_state", "_history", "_state", "_levels")
 # About how many times a check or a statistic reads or writes a value.
@@ -149,7 +149,7 @@ class BaseMLP(
         if warm:  # what goes on stays on its backend
             config = config.replace(backend=continued_backend(self.backend, getattr(self, "backend_", None)))
         self.n_outputs_, self.n_layers_, self.out_activation_ = network.n_outputs, len(network.sizes), network.output
-        callbacks = [FitTasks(self, *arguments, sample_weight)] if tasks else []
+        callbacks = [FitTasks(self, *arguments, sample_weight)] if tasks and has_callbacks(self) else []
         try:
             weight = check_sample_weight(total_weight, len(data), network.dtype)
             result = None if begun is None else result_of_ended(begun, network, data, weight, held_out, watch, config)
@@ -311,8 +311,12 @@ class BaseMLP(
             sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes)),
             self._dtype.itemsize,
         )
-        named = f"hidden_layer_sizes is {short(self.hidden_layer_sizes)}: {n_parameters:,} parameters"
-        check_training_memory(n_parameters, itemsize, self._optimizer().state_bytes(itemsize), named)
+        check_training_memory(
+            n_parameters,
+            itemsize,
+            self._optimizer().state_bytes(itemsize),
+            lambda: f"hidden_layer_sizes is {short(self.hidden_layer_sizes)}: {n_parameters:,} parameters",
+        )
 
     def _previous_network(self, targets: np.ndarray) -> Network:
         """Return the current network with the current parameters; raise ValueError if it does not match the targets."""
@@ -430,6 +434,9 @@ class BaseMLP(
         after the cast, because the cast can make a large float64 infinite. A network that standardises its inputs does
         so in float64, so float64 inputs stay as they are for it.
         """
+        plain = None if isinstance(y, str) else self._plain_data(X, y, reset)
+        if plain is not None:
+            return plain, y
         check_rows(X, f"X{source}")
         if not isinstance(y, str):
             y = check_labels_given(y, f"y{source}", numeric=self._numeric_targets)
@@ -452,6 +459,22 @@ class BaseMLP(
         except OverflowError as error:  # a Python integer beyond the range of float64
             raise ValueError(f"Input X contains a value too large for {dtype}") from error
 
+    def _plain_data(self, X: Any, y: Any, reset: bool) -> np.ndarray | None:
+        """Return X as scikit-learn's checks of X and y would, and set what they set; None if they are necessary."""
+        if type(X) is not np.ndarray or X.ndim != 2 or self.standardize:
+            return None
+        if not reset and ("feature_names_in_" in vars(self) or self.n_features_in_ != X.shape[1]):
+            return None
+        if type(y) is not np.ndarray or y.shape != (len(X),):
+            return None
+        if y.dtype not in (np.float32, np.float64) if self._numeric_targets else y.dtype.kind not in "iub":
+            return None
+        rows = plain_rows(X, X.shape[1], self._dtype) if are_finite(y, y.dtype) else None
+        if rows is not None and reset:
+            self.__dict__.pop("feature_names_in_", None)
+            self.n_features_in_ = X.shape[1]
+        return rows
+
     def _validated(self, X: Any, y: Any, **options: Any) -> Any:
         """Return the result of scikit-learn's `validate_data`. Large data are checked so that Ctrl-C interrupts it."""
         work = _N_VALUE * getattr(X, "size", 0)
@@ -471,33 +494,6 @@ class BaseMLP(
             height, width = self.image_shape
             expected = f"{height} * {width} = {height * width}"
             raise ValueError(f"X has {self.n_features_in_} features, expected {expected} for image_shape")
-
-    def _plain_rows(self, X: Any) -> np.ndarray | None:
-        """Return `X` as `_check_data` would, within microseconds; None if scikit-learn's checks are necessary.
-
-        Those checks take a hundred times as long as the prediction of one row. They find nothing in a small array of
-        finite numbers with the right shape. Everything else is left to them, and so are all errors and warnings.
-        """
-        fitted = self.__dict__
-        if (
-            type(X) is not np.ndarray
-            or X.ndim != 2
-            or not 0 < X.size <= MAX_PLAIN_SIZE
-            or X.shape[1] != fitted.get("n_features_in_")
-            or "feature_names_in_" in fitted
-            or "network_" not in fitted
-            or not X.flags.c_contiguous
-        ):
-            return None
-        if X.dtype == np.uint8:
-            return X
-        dtype = self.network_.dtype
-        if X.dtype not in (np.float32, np.float64):
-            return None
-        if X.dtype != dtype and self.network_.standardization is None:
-            with np.errstate(over="ignore"):  # the next check finds what became infinite
-                X = X.astype(dtype)
-        return X if np.isfinite(X).all() else None
 
     def _check_validation(self, validation_data: Any, training: Any) -> tuple[Dataset | None, np.ndarray | None]:
         """Return the user's validation data, checked like the inputs for training, and their sample weights."""
@@ -537,7 +533,7 @@ class BaseMLP(
     # --- Prediction ------------------------------------------------------------------------------------------------
     def _outputs(self, X: Any) -> np.ndarray:
         """Return the network's outputs, probabilities or numbers, (N, C)."""
-        rows = self._plain_rows(X)
+        rows = rows_to_predict(self, X)
         if rows is None:
             check_is_fitted(self, "network_")
             rows = self._check_data(X, reset=False)
@@ -636,8 +632,11 @@ def column_levels(X: Any) -> np.ndarray | None:
     if is_sparse(X):
         return None
     rows = X[:: max(1, len(X) // ROWS_FOR_LEVELS)]
+    rows = np.sort(rows.astype(np.float32) if rows.dtype == np.uint8 else rows, axis=0)  # bytes sort slowly
+    n_rows = len(rows)
     with np.errstate(over="ignore"):  # levels beyond float32 are those of no image
-        return np.stack([rows.min(axis=0), np.median(rows, axis=0), rows.max(axis=0)]).astype(np.float32)
+        median = rows[(n_rows - 1) // 2 : n_rows // 2 + 1].mean(axis=0)
+        return np.stack([rows[0], median, rows[-1]]).astype(np.float32)
 
 
 def joined_validation(

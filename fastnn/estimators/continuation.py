@@ -26,7 +26,7 @@ from fastnn.checks import is_integer
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import SettingsError
 from fastnn.estimators.fit_watch import WatchedSchedule
-from fastnn.estimators.parameters import parameter_names
+from fastnn.estimators.parameters import parameter_defaults
 from fastnn.estimators.plain_data import plain_rows
 from fastnn.estimators.row_order import ScikitOrder
 from fastnn.evaluation.evaluate import check_fit
@@ -43,15 +43,15 @@ _FIXED = (type(None), bool, int, float, str, type, np.generic, np.dtype, np.rand
 class LaterState:
     """The optimizer's state after a `partial_fit`. Few of them are ever looked at: it is made when it is needed."""
 
-    def __init__(self, make: Callable[[], TrainerState]) -> None:
-        self._make = make
+    def __init__(self, make: Callable[[], TrainerState], backend: str) -> None:
+        self._make, self._backend = make, backend
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return TrainerState, tuple(self._make())  # pickles and copies have the state itself
+        return TrainerState, tuple(self.state())  # pickles and copies have the state itself
 
     def state(self) -> TrainerState:
         """Return the state."""
-        return self._make()
+        return self._make()._replace(backend=self._backend)
 
 
 def as_state(state: TrainerState | LaterState | None) -> TrainerState | None:
@@ -100,7 +100,7 @@ class _Parameter(NamedTuple):
 def fixed_parameters(estimator: Any) -> tuple[_Parameter, ...] | None:
     """Return the parameters of an estimator to compare with later ones; None if one of them may change in place."""
     found = []
-    for name in parameter_names(type(estimator)):
+    for name in parameter_defaults(type(estimator)):
         value = getattr(estimator, name)
         if isinstance(value, (list, tuple, np.ndarray)) and np.ndim(value) == 1:
             value = tuple(value)
@@ -169,7 +169,7 @@ def continue_fit(estimator: Any, kept: Continuation, X: Any, y: Any, sample_weig
         record = EpochRecord(kept.epochs, rate, result.loss, result.accuracy, NAN, NAN, seconds)
         watch(EpochEnd(record, history, kept.epochs, None, n_rows, snapshot))
         trainer.release_data()
-        kept.network, kept.state = snapshot.network, LaterState(trainer.state_for_later())
+        kept.network, kept.state = snapshot.network, LaterState(trainer.state_for_later(), kept.backend)
     except KeyboardInterrupt:
         interrupted = TrainingResult(network, History(), kept.epochs, "interrupted", kept.backend, config=kept.config)
         estimator._store_result(interrupted, watch, history)
