@@ -48,6 +48,9 @@ _SEARCH_STEPS = 2000
 
 _LOGGER = logging.getLogger("fastnn")
 
+# The outputs that no fused kernel trains.
+_WITHOUT_KERNELS = ("exp",)
+
 
 class Work(NamedTuple):
     """Work for a backend.
@@ -60,11 +63,14 @@ class Work(NamedTuple):
         That of the network.
     seconds : float
         The estimated time with the NumPy backend.
+    is_layerwise : bool
+        Whether no fused kernel has the network's output. NumPy then takes half the time.
     """
 
     purpose: str
     dtype: np.dtype
     seconds: float
+    is_layerwise: bool = False  # whether it needs a layer-by-layer loop with either backend
 
 
 def prediction_work(network: Network, inputs: Any) -> Work:
@@ -102,7 +108,7 @@ def fit_work(
     seconds = (n_steps + n_searched) * fixed + rows * _pass_seconds(network, inputs, 1, (2, 3))
     if n_held_out:
         seconds += epochs * (_PREDICT + _pass_seconds(network, inputs, n_held_out, (1, 1)))
-    return Work("fit", network.dtype, seconds)
+    return Work("fit", network.dtype, seconds, network.output in _WITHOUT_KERNELS)
 
 
 def _pass_seconds(network: Network, inputs: Any, n_rows: int, products: tuple[int, int]) -> float:
@@ -212,6 +218,8 @@ class Chooser:
             return Choice(began, f"the run began with {began}")
         if not self._is_usable:
             return Choice("numpy", "Numba cannot be used")
+        if work.is_layerwise:
+            return Choice("numpy", "no kernel trains a network with this output")
         # The disk is not looked at for work that is too small for any kernels to be loaded.
         small = not self._loaded and self.spent + work.seconds <= LOAD_SECONDS
         price = LOAD_SECONDS if small else self.price(work.purpose, work.dtype)

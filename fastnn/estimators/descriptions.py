@@ -163,6 +163,7 @@ ATTRIBUTES = {
     ),
     "intercepts_": Entry("list of ndarray of shape (fan_out,)", "The biases of each layer, assigned like `coefs_`."),
     "network_": Entry("Network", "The fitted network, for `fastnn.explain` and the plots; it holds the same arrays."),
+    "backend_": Entry('{"numba", "numpy"}', "The backend that computed the last fit."),
     "loss_": Entry("float", "The training loss of the last epoch{loss}."),
     "loss_curve_": Entry("list of float", "The training loss of each epoch, of the same kind."),
     "best_loss_": Entry("float or None", "The lowest training loss. None with early stopping."),

@@ -67,7 +67,7 @@ class FitWatch:
     verbose : bool
         Whether to print the loss and the score of each epoch.
     network : Network
-        The network to train. If an earlier fit has a validation score, it is the best network so far.
+        The network to train, which gives the layers of the best one in `load_state_dict`.
     loss : ReportedLoss
         Converts the loss of an epoch to the one that `tol` refers to.
 
@@ -92,7 +92,9 @@ class FitWatch:
         self.state = replace(state, scores=[*state.scores], squares=loss.squares(network))
         self.losses: list[float] = []  # the reported loss of each epoch of this fit
         self.reports_its_own_loss = loss.n_targets > 1
-        self.best: Network | None = network if rules.by_score and np.isfinite(state.best_score) else None
+        self.best: Network | None = None
+        # What a fit that diverges before any better epoch falls back to: the best network of an earlier fit.
+        self._earlier = network if rules.by_score and np.isfinite(state.best_score) else None
         self._rules, self._n_samples, self._score, self._verbose = rules, n_samples, score, verbose
         self._network, self._loss = network, loss
 
@@ -144,8 +146,9 @@ class FitWatch:
     def kept(self, error: DivergenceError) -> TrainingResult | None:
         """Return the result of a fit that diverged after a best epoch, with the failed epoch as NaN; None without one.
 
-        Only with `by_score`, where `best` is the network to keep.
+        Only with `by_score`. `best` is then the network to keep.
         """
+        self.best = self.best or self._earlier
         if self.best is None:
             return None
         result: TrainingResult = error.result

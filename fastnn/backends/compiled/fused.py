@@ -441,7 +441,7 @@ def _rule(optimizer: Optimizer | None, learning_rate: float, config: LossConfig,
 
 
 def covers(network: Network, config: LossConfig | None = None) -> bool:
-    """Return whether the fused kernels cover a network and, if `config` is given, its training.
+    """Return whether the fused kernels cover the logits of a network and, if `config` is given, its training.
 
     They cover chains of dense layers whose activations and output have kernels, and the optimizers SGD, Adam, AdamW and
     L-BFGS, without gradient clipping: the kernels update a layer before they know the gradients of all.
@@ -450,7 +450,7 @@ def covers(network: Network, config: LossConfig | None = None) -> bool:
     return (
         network.is_dense
         and all(layer.activation in ACTIVATION_CODES for layer in network.layers)
-        and network.output in OUTPUT_CODES
+        and (config is None or network.output in OUTPUT_CODES)
         and type(rule) in (PlainOrMomentum, Adam, AdamW, LBFGS)
         and not (isinstance(config, TrainingConfig) and config.clips)
     )

@@ -48,6 +48,9 @@ def predict_proba(network: Network, inp: np.ndarray, threads: int | None = None)
     table = _table(network)
     if table is None:
         return layerwise.predict_proba(operations.with_threads(threads), network, inp)
+    if network.output not in OUTPUT_CODES:
+        logits = _predict(network, table, inp, threads, IDENTITY_OUTPUT)
+        return interruptible(network.loss.outputs, logits, work=4 * logits.size)
     return _predict(network, table, inp, threads, OUTPUT_CODES[network.output])
 
 
