@@ -15,6 +15,7 @@ from fastnn.errors import DataError
 from fastnn.estimators.arguments import check_labels_given, check_scored
 from fastnn.estimators.base import BaseMLP, if_epochs, joined_validation
 from fastnn.estimators.callbacks import with_callbacks
+from fastnn.estimators.continuation import continue_fit
 from fastnn.estimators.one_fit import reads_one_fit
 from fastnn.estimators.plain_data import is_plain_labels, plain_labels
 from fastnn.interruptible import PER_SORT, interruptible
@@ -256,8 +257,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         -------
         self
         """
-        with self._fitting():
+        with self._fitting() as kept:
             self._set_classes(y, classes)
+            if kept is not None and continue_fit(self, kept, X, y, sample_weight):
+                return self
             return self._fit(X, y, sample_weight, None, incremental=True)
 
     @reads_one_fit
