@@ -96,7 +96,7 @@ def fixed_parameters(estimator: Any) -> tuple[Any, ...] | None:
     They are the types and the values: 1 and True are equal, but may mean different things.
     """
     found: list[Any] = []
-    for name in parameter_defaults(type(estimator)):
+    for name in parameter_defaults(type(estimator)):  # type: ignore[arg-type]
         value = getattr(estimator, name)
         if isinstance(value, np.ndarray):
             value = value.tolist()
