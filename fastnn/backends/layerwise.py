@@ -324,8 +324,8 @@ class Trainer:
                 self._optimizer.update(self._vector[part], self._gradient[part], slots, learning_rate, self._step)
         else:
             slots_of_each = zip(*(parts for _, parts in self._slots), strict=True) if self._slots else repeat(())
-            for parameter, gradient, slots in zip(self._parameters, gradients, slots_of_each, strict=False):
-                self._optimizer.update(parameter, gradient, slots, learning_rate, self._step)
+            for parameter, gradient, own in zip(self._parameters, gradients, slots_of_each, strict=False):
+                self._optimizer.update(parameter, gradient, own, learning_rate, self._step)
         if result.statistics:
             self._update_statistics(result.statistics)
 

@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
         print(f"{name:>{width}}  {score.precision:9.2%}  {score.recall:6.2%}  {score.f1:6.2%}  {score.support:7,}")
 
 
-def _as_json(scores: "ClassEvaluation | RegressionEvaluation", classes: tuple[int | str, ...] | None) -> dict[str, Any]:
+def _as_json(scores: "ClassEvaluation | RegressionEvaluation", classes: Any) -> dict[str, Any]:
     from fastnn.evaluation.evaluate import RegressionEvaluation
 
     if isinstance(scores, RegressionEvaluation):

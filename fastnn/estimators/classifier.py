@@ -334,7 +334,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                 "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
                 f"Previously got {known}, `y` has {labels}"
             )
-        unseen = () if known is labels else np.setdiff1d(labels, known)
+        unseen = labels[:0] if known is labels else np.setdiff1d(labels, known)
         if len(unseen):
             raise ValueError(f"y has the new classes {unseen.tolist()}, expected only {known.tolist()}")
         self.classes_ = known

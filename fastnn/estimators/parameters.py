@@ -120,15 +120,16 @@ RULES = {
 
 
 @lru_cache(maxsize=64)
-def parameter_defaults(kind: type[BaseEstimator]) -> dict[str, Any]:
+def parameter_defaults(kind: Any) -> dict[str, Any]:
     """Return the parameters of a class of estimators, with their defaults: reading a signature takes long."""
-    parameters = signature(kind.__init__).parameters  # type: ignore[misc]
+    parameters = signature(kind.__init__).parameters
     return {name: parameters[name].default for name in kind._get_param_names()}
 
 
 def check_parameters(estimator: BaseEstimator) -> None:
     """Raise SettingsError if a parameter of `estimator` breaks its rule. The error names the parameter."""
-    for name, default in parameter_defaults(type(estimator)).items():
+    kind: Any = type(estimator)
+    for name, default in parameter_defaults(kind).items():
         value = getattr(estimator, name)
         if value is not default and name in RULES and not RULES[name].accepts(value):
             raise SettingsError(f"{name} is {short(value)}, expected {RULES[name].expected}")

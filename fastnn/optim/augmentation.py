@@ -75,8 +75,8 @@ class Augmentation:
         rows: the number of each image in the training data, (B,)
         levels: the smallest and the largest value of a pixel
         """
-        draws = np.float32(2 * uniform(key, rows, _N_AFFINE + _N_GRID) - 1)  # (B, draws), from -1 to 1
-        result = images.astype(np.float32 if images.dtype != np.float64 else np.float64)
+        draws = (2 * uniform(key, rows, _N_AFFINE + _N_GRID) - 1).astype(np.float32)  # (B, draws), from -1 to 1
+        result: np.ndarray = images.astype(np.float32 if images.dtype != np.float64 else np.float64)
         if self.shift or self.rotate or self.scale or self.elastic:
             result = _interpolated(result, shape, *self._sources(draws, shape))
         if self.noise:

@@ -78,7 +78,8 @@ class LineSearch:
             ]
         else:
             points = [self._best, self._other, new]
-        step, bracketed = _next_step(*points, self._is_bracketed, self._low, self._high)
+        best, other, last = points
+        step, bracketed = _next_step(best, other, last, self._is_bracketed, self._low, self._high)
         if points[2].loss > points[0].loss:
             self._other = new
         else:

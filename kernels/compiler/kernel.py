@@ -5,11 +5,11 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from fastnn.kernels.compiler import machine
 from fastnn.kernels.compiler.arguments import Record
 from fastnn.kernels.compiler.background import compile_apart
 from fastnn.kernels.compiler.versions import version_of
 
-ENTRY_TYPE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_char_p)
 # What kernels can return.
 RESULTS = {
     "none": None,
@@ -91,7 +91,7 @@ class Kernel:
         if found.address is None:
             call = _return_true if found.result == "bool" else _run_nothing
         else:
-            call = ENTRY_TYPE(found.address)
+            call = machine.ENTRY_TYPE(found.address)
         return Version(call, RESULTS[found.result], found.was_on_disk)
 
 

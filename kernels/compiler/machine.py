@@ -3,6 +3,7 @@
 Only `llvmlite.binding` is imported, which takes a sixth of the time that Numba takes.
 """
 
+import ctypes
 import os
 import platform
 from functools import cache
@@ -13,8 +14,9 @@ import llvmlite.binding as llvm
 if llvm.llvm_version_info < (19,):  # older LLVM crashes on the intrinsic of `bits.list_nonzero`
     raise ImportError(f"llvmlite {llvm.llvm_version_info} is too old, expected one of Numba 0.62 or newer")
 
-# The name of the function in each kernel's machine code that is called.
+# The name of the function in each kernel's machine code that is called, and its type.
 ENTRY = "fastnn_entry"
+ENTRY_TYPE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_char_p)
 
 
 class Host(NamedTuple):

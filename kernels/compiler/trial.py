@@ -15,7 +15,6 @@ import numpy as np
 from fastnn.kernels.compiler import FASTMATH, is_plain_requested, machine
 from fastnn.kernels.compiler.arguments import Record
 from fastnn.kernels.compiler.background import leave_at_exit
-from fastnn.kernels.compiler.kernel import ENTRY_TYPE
 
 # `_nrt`: Numba counts no references, which would take a quarter of compile time.
 _OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": FASTMATH, "_nrt": False}
@@ -96,7 +95,7 @@ def _try_out(pipeline: Any) -> None:
     array = np.arange(3.0)
     module, name, _ = pipeline.lower(trial, (numba.typeof(array),), _OPTIONS)
     machine.add_entry(module, name, returns=False)
-    ENTRY_TYPE(machine.load(machine.assemble(machine.optimize(module.as_bitcode()))))(Record(array).words)
+    machine.ENTRY_TYPE(machine.load(machine.assemble(machine.optimize(module.as_bitcode()))))(Record(array).words)
     if array.tolist() != [0, 2, 4]:
         raise RuntimeError(f"the trial kernel computed {array.tolist()}, expected [0, 2, 4]")
     if pipeline.hooks != pipeline.called:

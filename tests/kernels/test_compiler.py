@@ -13,7 +13,7 @@ import pytest
 from numba.core import codegen, compiler_lock, untyped_passes
 
 import fastnn.kernels.compiler
-from fastnn.kernels.compiler import UNTRIED_NUMBA, cache, is_plain_requested, pipeline, trial
+from fastnn.kernels.compiler import UNTRIED_NUMBA, cache, is_plain_requested, machine, pipeline, trial
 from fastnn.kernels.compiler import kernel as kernel_module
 from fastnn.kernels.jit import inlined, kernel
 from tests.kernels.test_cache import PROGRAM, run_program
@@ -51,7 +51,7 @@ def _call_no_hook(monkeypatch):
 
 
 def _compute_nothing(monkeypatch):
-    monkeypatch.setattr(trial, "ENTRY_TYPE", lambda _: lambda _: 0)
+    monkeypatch.setattr(machine, "ENTRY_TYPE", lambda _: lambda _: 0)
 
 
 @pytest.mark.parametrize(
