@@ -15,6 +15,7 @@ from fastnn.backends.compiled.strided import AT_ONCE, can_be_strided, needs_no_s
 from fastnn.backends.threads import resolve_threads
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
+from fastnn.interruptible import interruptible
 from fastnn.kernels import team
 from fastnn.kernels.epoch import predict as predict_kernels
 from fastnn.kernels.ops.activations import ACTIVATION_CODES
