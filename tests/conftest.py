@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Tests run on kernels, however small their work is. Those of the choice have choosers and processes of their own.
 for dtype in (np.float32, np.float64):
     CHOOSER.note_loaded(np.dtype(dtype))
+FAULTS = pytest.StashKey()  # the number of faults of each kind that tests/faults tried
 
 
 def pytest_addoption(parser):
@@ -35,6 +37,27 @@ def pytest_addoption(parser):
         default="1",
         help="try TIMES as many cases in tests/faults as by default; full: 100 times as many, in hours",
     )
+
+
+def pytest_sessionfinish(session):
+    """Send the counts of faults to the process that started this one, with `pytest -n`."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["faults"] = dict(session.config.stash.get(FAULTS, {}))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Add the counts of an ended worker process."""
+    node.config.stash.setdefault(FAULTS, Counter()).update(getattr(node, "workeroutput", {}).get("faults", {}))
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Print a line for each kind of fault."""
+    counts = config.stash.get(FAULTS, None)
+    if counts:
+        terminalreporter.section(f"faults tried ({config.getoption('--faults')} times the usual number)")
+        for what, count in counts.items():
+            terminalreporter.write_line(f"{count:10,} {what}")
 
 
 @pytest.fixture(scope="session")

@@ -51,7 +51,7 @@ def check_data(
     unless the settings fit the network and `Network.check_arrays` accepts it.
     """
     network.check_arrays()
-    inputs = check_inputs(network, inp)
+    inputs = check_inputs(network, inp, any_order=True)
     n_samples = inputs.shape[0]
     if config is not None:
         check_config(network, config, n_samples)
@@ -117,11 +117,12 @@ def check_inputs(network: Network, inp: Any, *, any_order: bool = False) -> Any:
 
 
 def check_finite_inputs(network: Network, inp: Any) -> Any:
-    """Return what `check_inputs` returns; DataError, with the place, unless it is finite in the network's dtype.
+    """Return what `check_inputs` returns, arrays in any memory order; DataError, with the place, unless it is finite.
 
-    A finite float64 number can be infinite in float32. Training would diverge, and a prediction would be NaN.
+    It must be finite in the network's dtype: a finite float64 number can be infinite in float32. Training would
+    diverge, and a prediction would be NaN.
     """
-    inputs = check_inputs(network, inp)
+    inputs = check_inputs(network, inp, any_order=True)
     if not are_finite(inputs.data if is_sparse(inputs) else inputs, network.dtype):
         raise _not_finite(canonical(inp) if is_sparse(inp) else inp, inputs, network.dtype)
     return inputs

@@ -26,7 +26,7 @@ from fastnn.optim.config import AUTO, TrainingConfig
 from fastnn.optim.optimizers import LBFGS, Optimizer
 
 # The seconds until a process has kernels that are on disk, and those of a fit and of a prediction that are not.
-LOAD_SECONDS = 0.1
+LOAD_SECONDS = 0.15
 COMPILE_SECONDS = {"fit": 8.0, "predict": 3.0}
 # The seconds where an installed wheel contains the kernel as LLVM's code (float32).
 SHIPPED_SECONDS = {"fit": 1.5, "predict": 0.7}

@@ -342,18 +342,25 @@ class Trainer:
         return self._network.like(self._network.weights, self._network.biases)
 
     def snapshot(self) -> Snapshot:
-        """Return the current network for later."""
-        return Snapshot.of(self.network())
+        """Return the current network for later: a copy of its numbers."""
+        vector, statistics = self._vector.copy(), [array.copy() for array in self._network.statistics]
+        if not all(np.isfinite(array).all() for array in (vector, *statistics)):
+            self.network()  # raises the error
+        return Snapshot(lambda: self._network.like(*self._split(vector), statistics))
 
     def state(self) -> TrainerState:
         """Return a copy of the optimizer's current state."""
-        n, copies = len(self._network.weights), [[array.copy() for array in parts] for _, parts in self._slots]
-        return TrainerState(tuple((slot[:n], slot[n:]) for slot in copies), self._step, self._epoch, self._sums)
+        return self.state_for_later()()
 
     def state_for_later(self) -> Callable[[], TrainerState]:
         """Return a function that returns the current state of the optimizer."""
-        state = self.state()
-        return lambda: state
+        slots, counts = [vector.copy() for vector, _ in self._slots], (self._step, self._epoch, self._sums)
+        return lambda: TrainerState(tuple(self._split(vector) for vector in slots), *counts)
+
+    def _split(self, vector: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Return the weights and the biases in a vector like that of the parameters."""
+        parts, n_weights = _parts(vector, self._parameters), len(self._network.weights)
+        return parts[:n_weights], parts[n_weights:]
 
     def move_to(self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> None:
         """Replace the network's weights and biases."""
@@ -370,16 +377,23 @@ class Trainer:
 
 
 def _in_one_vector(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Return a vector of zeros and parts of it that have the shapes of `arrays` and start on cache lines."""
-    dtype = arrays[0].dtype
-    step = CACHE_LINE // dtype.itemsize
-    sizes = [-(-array.size // step) * step for array in arrays]
-    vector = aligned_zeros(sum(sizes), dtype)
-    starts = accumulate(sizes, initial=0)
-    parts = [
+    """Return a vector of zeros, and parts of it that have the shapes of `arrays` and start on cache lines."""
+    vector = aligned_zeros(sum(_lengths(arrays)), arrays[0].dtype)
+    return vector, _parts(vector, arrays)
+
+
+def _parts(vector: np.ndarray, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the parts of a vector of `_in_one_vector`."""
+    starts = accumulate(_lengths(arrays), initial=0)
+    return [
         vector[start : start + array.size].reshape(array.shape) for start, array in zip(starts, arrays, strict=False)
     ]
-    return vector, parts
+
+
+def _lengths(arrays: Sequence[np.ndarray]) -> list[int]:
+    """Return the size of each array, rounded up to whole cache lines."""
+    step = CACHE_LINE // arrays[0].dtype.itemsize
+    return [-(-array.size // step) * step for array in arrays]
 
 
 def _copy_all(arrays: Sequence[np.ndarray], into: Sequence[np.ndarray]) -> None:

@@ -21,7 +21,8 @@ _MAX_RANK = 4
 def as_images(values: Any, name: str) -> tuple[Any, tuple[int, int] | None, tuple[str, ...] | None]:
     """Return samples as numbers (N, D), with the image shape and the feature names if `values` has some.
 
-    Arrays that are C-contiguous are not copied. Sparse matrices become CSR. Raises DataError for anything but numbers.
+    Arrays of float32 and float64, and others that are C-contiguous, are not copied. Sparse matrices become CSR.
+    Raises DataError for anything but numbers.
     """
     if is_sparse(values):
         if values.ndim != 2 or values.dtype.kind not in "buif":
@@ -46,7 +47,8 @@ def as_images(values: Any, name: str) -> tuple[Any, tuple[int, int] | None, tupl
         raise DataError(f"{name}: images have shape {array.shape}, expected (samples, inputs){hint}")
     if array.dtype == bool:
         array = array.view(np.uint8)
-    return np.ascontiguousarray(array), shape, names
+    is_plain = array.dtype in (np.float32, np.float64) and array.flags.aligned
+    return (array if is_plain else np.ascontiguousarray(array)), shape, names
 
 
 def as_labels(values: Any, name: str, *, numbered: bool = False) -> tuple[np.ndarray, tuple[Any, ...] | None]:

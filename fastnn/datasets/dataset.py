@@ -45,7 +45,8 @@ class Dataset:
     Attributes
     ----------
     images : ndarray of shape (N, D), or SciPy CSR matrix
-        C-contiguous. The readers return uint8 for whole numbers from 0 to 255, otherwise float32 or float64.
+        C-contiguous, but arrays of float32 and float64 keep their memory order. The readers return uint8 for whole
+        numbers from 0 to 255, otherwise float32 or float64.
     labels : ndarray of shape (N,) int64, or (N, C) float, or None
     classes, feature_names, notes : tuple, or None
     pixel_max, image_shape, name

@@ -89,7 +89,7 @@ class FitWatch:
         network: Network,
         loss: ReportedLoss,
     ) -> None:
-        self.state = replace(state, scores=[*state.scores], squares=loss.squares(network))
+        self.state = replace(state, scores=[*state.scores], squares=loss.squares(lambda: network))
         self.losses: list[float] = []  # the reported loss of each epoch of this fit
         self.reports_its_own_loss = loss.n_targets > 1
         self.best: Network | None = None
@@ -138,7 +138,7 @@ class FitWatch:
 
     def catch_up(self, result: TrainingResult, before: WatchState) -> None:
         """Count the epochs of a fit that began at `before`: an interrupt may have kept the last from the watch."""
-        history, squares = result.history, self._loss.squares(result.network)
+        history, squares = result.history, self._loss.squares(lambda: result.network)
         for record in history[len(self.losses) :]:
             self._count(self._loss.reported(record.loss, self.state.squares, squares), squares)
         self.state = replace(self.state, seen=max(self.state.seen, before.seen + len(history) * self._n_samples))
@@ -173,7 +173,7 @@ class FitWatch:
 
     def __call__(self, end: EpochEnd) -> bool:
         """Record an epoch; return whether to stop after it."""
-        rules, squares = self._rules, self._loss.squares(end.network)
+        rules, squares = self._rules, self._loss.squares(lambda: end.network)
         loss = self._loss.reported(end.record.loss, self.state.squares, squares)
         self._count(loss, squares)
         state, score = self.state, np.nan if self._score is None else self._score(end)

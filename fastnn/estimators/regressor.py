@@ -11,6 +11,7 @@ from fastnn.errors import DataError
 from fastnn.estimators.arguments import check_scored
 from fastnn.estimators.base import BaseMLP, if_epochs, joined_validation
 from fastnn.estimators.callbacks import with_callbacks
+from fastnn.estimators.continuation import continue_fit
 from fastnn.estimators.descriptions import described
 from fastnn.estimators.one_fit import reads_one_fit
 from fastnn.estimators.plain_data import plain_numbers
@@ -87,6 +88,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         clip_value: float | None = None,
         initializer: str | None = None,
         transform_layer: int = -1,
+        augmentation: Any = None,
         input_scale: float = 1.0,
         dtype: Any = "float32",
         schedule: Any = None,
@@ -171,7 +173,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         ------
         {raises}
         """
-        with self._fitting():
+        with self._fitting() as kept:
+            if kept is not None and continue_fit(self, kept, X, y, sample_weight):
+                return self
             return self._fit(X, y, sample_weight, None, incremental=True)
 
     @reads_one_fit

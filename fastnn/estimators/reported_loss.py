@@ -4,6 +4,7 @@ fastnn has one definition of the loss of several numbers: the sum of their losse
 scikit-learn follows the same gradient but reports the mean over the targets. Its `loss_` and `tol` mean that number.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from fastnn.network import Network
@@ -22,9 +23,9 @@ class ReportedLoss(NamedTuple):
     alpha: float = 0.0
     is_last: bool = False  # whether an epoch is evaluated after its step, as an iteration of L-BFGS
 
-    def squares(self, network: Network) -> float:
-        """Return the sum of the squared weights, which `reported` needs; 0 if it does not need it."""
-        return network.l2_penalty(2.0) if self.n_targets > 1 else 0.0
+    def squares(self, make: Callable[[], Network]) -> float:
+        """Return the sum of the squared weights, which `reported` needs; 0, without making the network, if not."""
+        return make().l2_penalty(2.0) if self.n_targets > 1 else 0.0
 
     def reported(self, loss: float, before: float, after: float) -> float:
         """Return the reported loss of an epoch with these squares before and after it."""

@@ -105,7 +105,12 @@ class Standardization:
     def _apply(self, inputs: Any, dtype: Any) -> Any:
         with np.errstate(over="ignore", invalid="ignore"):  # whoever needs finite inputs checks for infinity
             if not is_sparse(inputs):
-                return np.ascontiguousarray((inputs - self.mean) * self.scale, dtype)
+                inputs = np.asarray(inputs)
+                out = np.empty(np.broadcast_shapes(inputs.shape, self.mean.shape), dtype)
+                for start in range(0, len(out), _ROWS):  # float64 numbers of all rows would need as much memory again
+                    rows = inputs[start : start + _ROWS] if inputs.ndim > 1 else inputs
+                    out[start : start + _ROWS] = (rows - self.mean) * self.scale
+                return out
             if self.mean.any():
                 raise DataError("inputs are a sparse matrix, expected an array: the network subtracts a mean from each")
             data = (inputs.data * self.scale[inputs.indices]).astype(dtype)

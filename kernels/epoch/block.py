@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastnn.kernels.epoch.forward import sum_logits
+from fastnn.kernels.inputs.strided import Strided
 from fastnn.kernels.jit import inlined, never_inline
 from fastnn.kernels.layout import View, padded_width, size_of, unit_panel
 from fastnn.kernels.ops.losses import is_softmax, row_loss
@@ -29,12 +30,14 @@ class Data(NamedTuple):
     labels: (N,) int64, or (0,)
     targets: (N, C), or (0, 0)
     weights: (N,), the sample weights, or (0,) if there are none
+    source: where the images are, in any memory order, if they are not in `images`, which is then (0, D)
     """
 
     images: np.ndarray
     labels: np.ndarray
     targets: np.ndarray
     weights: np.ndarray
+    source: Strided
 
 
 class Dropout(NamedTuple):
@@ -181,7 +184,7 @@ def block_loss(member, layout, n_rows, weight, units, samples, scratch):
                 at = logits_at + r * padded
                 outs, dout, target = out[at : at + n_outputs], units.dout[at : at + n_outputs], r * n_outputs
                 samples.loss[r], samples.correct[r] = row_loss(
-                    layout.output, outs, samples.target[target:], row_weights[r - s], dout
+                    layout.output, outs, samples.target[target:], row_weights[r - s], dout, samples.loss
                 )
         for r in range(end - s):
             weighted = np.float64(row_weights[r]) * samples.loss[s + r]

@@ -27,7 +27,7 @@ from fastnn.kernels.epoch.block import (
 from fastnn.kernels.epoch.forward import finish_layer, forward_block
 from fastnn.kernels.inputs import LISTS, ROW_BLOCKS
 from fastnn.kernels.inputs.csr import Csr, csr_sums, csr_weight_gradient
-from fastnn.kernels.inputs.dense import copy_inputs, dense_sums, update_dense
+from fastnn.kernels.inputs.dense import dense_sums, gather_inputs, update_dense
 from fastnn.kernels.inputs.row_blocks import RowBlockWork, row_block_sums, row_block_weight_gradient
 from fastnn.kernels.jit import inlined, kernel, never_inline
 from fastnn.kernels.layout import BLOCK, FIRST_HIDDEN, INPUTS, unit_panel
@@ -130,7 +130,7 @@ def train_block(layout, data, start, rows, weight, step, dropout, own):
     elif inputs.form == LISTS:
         csr_sums(layout, rows, inputs.csr, units.out, panel)
     else:
-        copy_inputs(alone, data.images, rows, inputs.dense)
+        gather_inputs(alone, data, rows, inputs.dense)
         dense_sums(alone, layout, n_rows, inputs.dense, units.out)
     finish_layer(alone, layout, INPUTS, rows, layout.scale, dropout, units.out)
     forward_block(alone, layout, rows, dropout, units)

@@ -26,7 +26,7 @@ from fastnn.kernels.epoch.block import (
 from fastnn.kernels.epoch.forward import finish_layer, forward_block
 from fastnn.kernels.inputs import DENSE, PACKED_LISTS
 from fastnn.kernels.inputs.csr import Csr
-from fastnn.kernels.inputs.dense import copy_inputs, dense_sums, update_dense
+from fastnn.kernels.inputs.dense import dense_sums, gather_inputs, update_dense
 from fastnn.kernels.inputs.packed import Packed, pack, pack_csr, packed_sums, update_packed
 from fastnn.kernels.jit import inlined, kernel, never_inline
 from fastnn.kernels.layout import BLOCK, FIRST_HIDDEN, INPUTS, own_panels, unit_panel
@@ -85,7 +85,7 @@ def gather_block(member, data, csr, rows, samples, inputs, offsets):
     never_inline()
     gather_samples(member, data, rows, samples)
     if inputs.form == DENSE:
-        copy_inputs(member, data.images, rows, inputs.dense)
+        gather_inputs(member, data, rows, inputs.dense)
     elif inputs.form == PACKED_LISTS:
         pack_csr(member, csr, rows, data.images.shape[1], inputs.packed)
     else:

@@ -6,6 +6,9 @@ would read a cache line or two of each of them, from as many pages. All panels v
 the next one, which stays in the second-level cache meanwhile.
 """
 
+import numpy as np
+
+from fastnn.kernels.inputs.strided import copy_rows
 from fastnn.kernels.jit import inlined, never_inline
 from fastnn.kernels.layout import (
     BLOCK,
@@ -18,29 +21,59 @@ from fastnn.kernels.layout import (
     unit_panel,
     weight_panel,
 )
-from fastnn.kernels.ops.matmul import DEPTH, STRIDE_1, multiply_panel
+from fastnn.kernels.ops.matmul import DEPTH, ONE_ROW, START, STRIDE_1, multiply_panel
 from fastnn.kernels.ops.optimizers import multiply_and_update
 from fastnn.kernels.team import own_part
+from fastnn.kernels.vector.memory import array_at
+from fastnn.kernels.vector.simd import load
 
 # As many inputs as one pass of a product, so that segments do not change the order of its sums.
 SEGMENT, SEGMENTS = DEPTH, 8
 
 
 @inlined
-def copy_inputs(member, images, rows, dense):
+def gather_inputs(member, data, rows, dense):
     """Copy this member's part of the samples into the segments of `dense`, in the working dtype.
 
+    data: a `block.Data`
     dense: (BLOCK * D,), overwritten
     """
     never_inline()
+    images, source = data.images, data.source
     n_inputs, real = images.shape[1], dense.dtype.type
-    for s in own_part(member, len(rows)):
-        image = images[rows[s]]
-        for i in range(0, n_inputs, SEGMENT):
-            width = min(SEGMENT, n_inputs - i)
-            row = dense[i * BLOCK + s * width : i * BLOCK + (s + 1) * width]
+    if source.itemsize == 8:
+        _gather_strided(member, array_at(source.address, 1, np.float64), source, rows, n_inputs, dense)
+    elif source.itemsize == 4:
+        _gather_strided(member, array_at(source.address, 1, np.float32), source, rows, n_inputs, dense)
+    else:
+        for s in own_part(member, len(rows)):
+            image = images[rows[s]]
+            for i in range(0, n_inputs, SEGMENT):
+                width = min(SEGMENT, n_inputs - i)
+                row = dense[i * BLOCK + s * width : i * BLOCK + (s + 1) * width]
+                for k in range(width):
+                    row[k] = real(image[i + k])
+
+
+@inlined
+def _gather_strided(member, numbers, source, rows, n_inputs, dense):
+    """`gather_inputs` from an array in any memory order.
+
+    Numbers that are far apart are gathered column by column: neighbouring numbers of a row would be in as many pages as
+    there are columns, more than the CPU keeps the addresses of.
+    """
+    part, real, columns = own_part(member, len(rows)), dense.dtype.type, source.column_stride
+    for i in range(0, n_inputs, SEGMENT):
+        width = min(SEGMENT, n_inputs - i)
+        if columns == 1:
+            for s in part:
+                at = rows[s] * source.row_stride + i
+                copy_rows(numbers, at, START, ONE_ROW, width, dense[i * BLOCK + s * width :], width)
+        else:
             for k in range(width):
-                row[k] = real(image[i + k])
+                for s in part:
+                    value = load(numbers, rows[s] * source.row_stride + (i + k) * columns)
+                    dense[i * BLOCK + s * width + k] = real(value)
 
 
 @inlined

@@ -45,7 +45,7 @@ class Square(NamedTuple):
 
 
 @inlined
-def _copy_rows(inp, at, row_stride, n_rows, depth, out, out_row):
+def copy_rows(inp, at, row_stride, n_rows, depth, out, out_row):
     """Copy rows whose numbers are contiguous, converted to the dtype of `out`."""
     real, whole = out.dtype.type, depth - depth % len(SIXTEEN)
     for s in range(n_rows):
@@ -87,7 +87,7 @@ def copy_inputs(inp, at, row_stride, column_stride, n_rows, depth, out, out_row,
     never_inline()
     real = out.dtype.type
     if column_stride == 1:
-        _copy_rows(inp, at, row_stride, n_rows, depth, out, out_row)
+        copy_rows(inp, at, row_stride, n_rows, depth, out, out_row)
         return
     done = 0
     if row_stride == 1:

@@ -296,6 +296,7 @@ def test_ctrl_c_leaves_the_model_of_the_call_before(monkeypatch):
         (X, np.where(LABELS == 0, -1, LABELS), "new classes"),
         (X * 1e300, LABELS, "infinity|too large"),
         (X[:0], LABELS[:0], "0 sample"),
+        (X, "labels", "y is the string"),
     ],
 )
 def test_wrong_data_are_refused_in_every_call(inputs, labels, message):

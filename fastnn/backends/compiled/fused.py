@@ -10,6 +10,7 @@ import numpy as np
 from fastnn.backends import layerwise
 from fastnn.backends.arguments import TrainingData, check_data, check_order, check_run, check_shapes
 from fastnn.backends.base import EpochResult, EpochSums, LossAndGradients, TrainerState
+from fastnn.backends.clipping import ClippingTrainer
 from fastnn.backends.compiled import operations
 from fastnn.backends.compiled.inputs import NonzeroInputs
 from fastnn.backends.compiled.layout import (
@@ -20,6 +21,14 @@ from fastnn.backends.compiled.layout import (
     pack,
     scratch_sizes,
     unpack,
+)
+from fastnn.backends.compiled.strided import (
+    AT_ONCE,
+    NOT_STRIDED,
+    can_be_strided,
+    count_nonzero,
+    needs_no_strides,
+    strided,
 )
 from fastnn.backends.compiled.work import WorkShape, work_by_rows, work_by_units
 from fastnn.backends.threads import TeamSize, resolve_threads
@@ -138,15 +147,24 @@ class Trainer:
         self._n_samples = inputs.shape[0]
         matrix = inputs if is_sparse(inputs) else None
         images = inputs if matrix is None else np.empty((0, network.n_inputs), inputs.dtype)
+        source = NOT_STRIDED
+        self._sparse = matrix is not None
+        if matrix is None and images.size > AT_ONCE and not needs_no_strides(images, network.dtype):
+            count = interruptible(count_nonzero, images, network.dtype, work=2 * images.size)
+            if can_be_strided(images) and count > SPARSE_BELOW * images.size:
+                source, images = strided(images, network.dtype)
         images = as_readonly(interruptible(in_kernel_dtype, images, network.dtype, work=2 * images.size))
-        self._held: Any = hold(images if matrix is None else matrix.data)
+        # The kernels read strided inputs where they are, so these must stay there and must not be freed.
+        self._held: Any = (hold(images), hold(inputs if matrix is None else matrix.data), inputs)
         self._nonzero_inputs = NonzeroInputs(images, matrix, network.dtype)
-        self._sparse = matrix is not None or self._nonzero_inputs.count <= SPARSE_BELOW * images.size
+        if source is NOT_STRIDED and matrix is None:
+            self._sparse = self._nonzero_inputs.count <= SPARSE_BELOW * images.size
         self._data = block.Data(
             images=images,
             labels=as_readonly(targets if network.loss.uses_labels else np.empty(0, np.int64)),
             targets=as_readonly(np.empty((0, 0), network.dtype) if network.loss.uses_labels else targets),
             weights=as_readonly(np.empty(0, network.dtype) if sample_weight is None else sample_weight),
+            source=source,
         )
         self._kind = (self._sparse, images.dtype, matrix is not None)  # what the arrays of an epoch depend on
         self._form_of_rows: int | None = None  # the form of sparse inputs for threads that share rows
@@ -166,7 +184,7 @@ class Trainer:
         n_inputs, dtype = self._network.n_inputs, self._data.images.dtype
         self._held = None
         self._nonzero_inputs = empty = NonzeroInputs(np.empty((0, n_inputs), dtype), None, self._network.dtype)
-        self._data = self._data._replace(images=as_readonly(np.empty((0, n_inputs), dtype)))
+        self._data = self._data._replace(images=as_readonly(np.empty((0, n_inputs), dtype)), source=NOT_STRIDED)
         self._records.clear()
         if isinstance(self._work, WorkByUnits) and nonzero.is_matrix:
             self._work = self._work._replace(csr=empty.matrix_lists(np.uint32))
@@ -426,8 +444,7 @@ def covers(network: Network, config: LossConfig | None = None) -> bool:
     """Return whether the fused kernels cover the logits of a network and, if `config` is given, its training.
 
     They cover chains of dense layers whose activations and output have kernels, and the optimizers SGD, Adam, AdamW and
-    L-BFGS. All else runs layer by layer, and so does gradient clipping: the kernels update a layer before they know the
-    gradients of all.
+    L-BFGS, without gradient clipping: the kernels update a layer before they know the gradients of all.
     """
     rule = config.update_rule if isinstance(config, TrainingConfig) else LBFGS()
     return (
@@ -470,11 +487,16 @@ def trainer(
 def new_trainer(
     network: Network, data: TrainingData, config: TrainingConfig, state: TrainerState | None = None
 ) -> Trainer | layerwise.Trainer:
-    """Return a trainer: fused if the kernels cover the run, else layer by layer.
+    """Return a trainer: fused if the kernels cover the run, else layer by layer; with clipping, fused gradients.
 
     Equal arguments give equal bits, for any number of threads.
     """
+    ops = operations.with_threads(config.threads)
+    if config.clips and covers(network, config.replace(clip_norm=None, clip_value=None)):
+        return ClippingTrainer(
+            lambda data: Trainer(network, data, config, None, config.threads), ops, network, data, config, state
+        )
     if not covers(network, config):
-        return layerwise.Trainer(operations.with_threads(config.threads), network, data, config, state)
+        return layerwise.Trainer(ops, network, data, config, state)
     assert isinstance(config.update_rule, Optimizer)
     return Trainer(network, data, config, config.update_rule, config.threads, state)
