@@ -4,6 +4,7 @@ Without this check, a system with little memory swaps for minutes and then ends 
 """
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 
 from fastnn.control_group import memory_limit
@@ -26,27 +27,28 @@ def usable_memory() -> int | None:
     return min((limit for limit in limits if limit is not None and limit > 0), default=None)
 
 
-def check_memory(n_bytes: int, subject: str) -> None:
+def check_memory(n_bytes: int, subject: str | Callable[[], str]) -> None:
     """Raise OutOfMemoryError if `n_bytes` are more than the process may use. `subject` begins the message.
 
     Parameters
     ----------
     n_bytes : int
         A number of Python, which cannot overflow. It should rather be too small than too large.
-    subject : str
+    subject : str, or function that returns it
         What needs the memory, in the plural, with the name and the value of the argument that asks for it.
     """
     if n_bytes <= _NEGLIGIBLE:
         return
     memory = usable_memory()
     if memory is not None and n_bytes > MAX_FRACTION * memory:
+        named = subject if isinstance(subject, str) else subject()
         raise OutOfMemoryError(
-            f"{subject} need about {n_bytes / 2**30:,.1f} GiB, expected at most {MAX_FRACTION * memory / 2**30:,.1f} "
+            f"{named} need about {n_bytes / 2**30:,.1f} GiB, expected at most {MAX_FRACTION * memory / 2**30:,.1f} "
             "GiB of memory"
         )
 
 
-def check_training_memory(n_parameters: int, itemsize: int, state_bytes: int, subject: str) -> None:
+def check_training_memory(n_parameters: int, itemsize: int, state_bytes: int, subject: str | Callable[[], str]) -> None:
     """Raise OutOfMemoryError if training would need more memory than the process may use.
 
     Parameters
@@ -55,7 +57,7 @@ def check_training_memory(n_parameters: int, itemsize: int, state_bytes: int, su
         The number of weights and biases, and the bytes of each.
     state_bytes : int
         The bytes of the optimizer's state for each parameter, its `state_bytes`.
-    subject : str
+    subject : str, or function that returns it
         As in `check_memory`.
     """
     # The initial network, the trainer's parameters, and at an epoch's end two copies and the network before.

@@ -2,13 +2,14 @@
 
 import signal
 import threading
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fastnn.backends.choice import CHOOSER
-from fastnn.backends.compiled import fused, operations, predict
+from fastnn.backends.compiled import fused, operations, predict, predict_csr
 from fastnn.backends.threads import TeamSize
 from fastnn.datasets import load_mnist
 from fastnn.files.atomic import write_atomically
@@ -26,6 +27,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Tests run on kernels, however small their work is. Those of the choice have choosers and processes of their own.
 for dtype in (np.float32, np.float64):
     CHOOSER.note_loaded(np.dtype(dtype))
+FAULTS = pytest.StashKey()  # the number of faults of each kind that tests/faults tried
 
 
 def pytest_addoption(parser):
@@ -35,6 +37,27 @@ def pytest_addoption(parser):
         default="1",
         help="try TIMES as many cases in tests/faults as by default; full: 100 times as many, in hours",
     )
+
+
+def pytest_sessionfinish(session):
+    """Send the counts of faults to the process that started this one, with `pytest -n`."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["faults"] = dict(session.config.stash.get(FAULTS, {}))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Add the counts of an ended worker process."""
+    node.config.stash.setdefault(FAULTS, Counter()).update(getattr(node, "workeroutput", {}).get("faults", {}))
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Print a line for each kind of fault."""
+    counts = config.stash.get(FAULTS, None)
+    if counts:
+        terminalreporter.section(f"faults tried ({config.getoption('--faults')} times the usual number)")
+        for what, count in counts.items():
+            terminalreporter.write_line(f"{count:10,} {what}")
 
 
 @pytest.fixture(scope="session")
@@ -50,13 +73,6 @@ def mnist_small(mnist):
     return np.ascontiguousarray(train.images[:2000]), train.labels[:2000].astype(np.int64)
 
 
-class NeverLoaded(set):
-    """Stands for the kernels that have run, and says that none has."""
-
-    def __contains__(self, _):
-        return False
-
-
 @pytest.fixture
 def undrawn_figures(monkeypatch):
     """Write figures of one pixel."""
@@ -68,13 +84,13 @@ def started(monkeypatch):
     """Run small jobs on as many threads as large ones; return a list with the number of threads of each team so far.
 
     An epoch runs on the requested threads, at most one per panel of units or per chunk of a batch. A prediction runs on
-    at most one thread per `ROWS` rows. A trainer's first entry is 1: the epoch without rows that compiles its kernel.
+    at most one thread per `ROWS` rows.
     Layer by layer, each product of a dense layer is a team.
     """
-    monkeypatch.setattr(fused, "_LOADED", NeverLoaded())
     monkeypatch.setattr(fused, "ONE_THREAD_EPOCH", 0)
     monkeypatch.setattr(fused, "ONE_THREAD_STEP", 0)
     monkeypatch.setattr(predict, "ONE_THREAD_PREDICTION", 0)
+    monkeypatch.setattr(predict_csr, "ONE_THREAD_PRODUCTS", 0)
     monkeypatch.setattr(operations, "ONE_THREAD_PRODUCT", 0)
     monkeypatch.setattr(TeamSize, "next", lambda size: size.most)  # even while other processes keep cores busy
     run_team, counts = team.run_team, []

@@ -1,6 +1,8 @@
 """Helpers that compare results, and make the networks and data for the comparisons."""
 
 from collections.abc import Sequence
+from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +12,15 @@ from fastnn.network import Network
 # (rtol, atol) for one step of a backend against the float64 reference, by the backend's dtype. atol is relative to the
 # largest entry, because an entry near 0 can be the sum of larger terms.
 TOLERANCES = {np.dtype(np.float64): (1e-10, 1e-12), np.dtype(np.float32): (1e-4, 2e-6)}
+
+
+def alternating(*values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Return every combination of all sequences but the last, each with the values of the last in turn.
+
+    So every value of the last one meets every value of each other one, in tests that would repeat themselves otherwise.
+    """
+    places = product(*(range(len(each)) for each in values[:-1]))
+    return [(*(v[k] for v, k in zip(values, p, strict=False)), values[-1][sum(p) % len(values[-1])]) for p in places]
 
 
 def assert_parity(found: np.ndarray, expected: np.ndarray, what: str = "") -> None:

@@ -57,7 +57,7 @@ def test_a_network_larger_than_the_memory_is_refused_by_the_name_of_its_argument
 @pytest.mark.parametrize(("settings", "n_bytes"), [
     ({"optimizer": "sgd", "batch_size": 2}, 5 * 4),
     ({"optimizer": "adam", "batch_size": 2}, 7 * 4),
-    ({"optimizer": "lbfgs", "batch_size": None}, 5 * 4 + 200),
+    ({"optimizer": "lbfgs", "batch_size": None}, 5 * 4 + 128),
 ])  # fmt: skip
 def test_the_state_of_the_optimizer_counts(small_machine, settings, n_bytes):
     network = Network.for_data(DATA, (10**6,))  # 7,000,002 parameters

@@ -79,8 +79,12 @@ def check_config(network: Network, config: LossConfig, n_samples: int) -> None:
         for layer in network.layers:
             layer.check_batch(min(config.batch_size or n_samples, n_samples))
         rule, itemsize = config.update_rule, network.dtype.itemsize
-        named = f"the arrays to train {network} with {rule}"
-        check_training_memory(network.n_parameters, itemsize, rule.state_bytes(itemsize), named)
+        check_training_memory(
+            network.n_parameters,
+            itemsize,
+            rule.state_bytes(itemsize),
+            lambda: f"the arrays to train {network} with {rule}",
+        )
 
 
 def check_inputs(network: Network, inp: Any, *, any_order: bool = False) -> Any:

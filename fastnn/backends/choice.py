@@ -26,8 +26,10 @@ from fastnn.optim.config import AUTO, TrainingConfig
 from fastnn.optim.optimizers import LBFGS, Optimizer
 
 # The seconds until a process has kernels that are on disk, and those of a fit and of a prediction that are not.
-LOAD_SECONDS = 0.1
+LOAD_SECONDS = 0.15
 COMPILE_SECONDS = {"fit": 8.0, "predict": 3.0}
+# The seconds where an installed wheel contains the kernel as LLVM's code (float32).
+SHIPPED_SECONDS = {"fit": 1.5, "predict": 0.7}
 
 # The seconds that NumPy needs, measured on one core of 2024: for a training step of any size and for each of its
 # layers, for a prediction and each of its layers, for a multiplication with a dense and with a sparse input, for a unit
@@ -46,6 +48,9 @@ _SEARCH_STEPS = 2000
 
 _LOGGER = logging.getLogger("fastnn")
 
+# The outputs that no fused kernel trains.
+_WITHOUT_KERNELS = ("exp",)
+
 
 class Work(NamedTuple):
     """Work for a backend.
@@ -58,11 +63,14 @@ class Work(NamedTuple):
         That of the network.
     seconds : float
         The estimated time with the NumPy backend.
+    is_layerwise : bool
+        Whether no fused kernel has the network's output. NumPy then takes half the time.
     """
 
     purpose: str
     dtype: np.dtype
     seconds: float
+    is_layerwise: bool = False  # whether it needs a layer-by-layer loop with either backend
 
 
 def prediction_work(network: Network, inputs: Any) -> Work:
@@ -100,7 +108,7 @@ def fit_work(
     seconds = (n_steps + n_searched) * fixed + rows * _pass_seconds(network, inputs, 1, (2, 3))
     if n_held_out:
         seconds += epochs * (_PREDICT + _pass_seconds(network, inputs, n_held_out, (1, 1)))
-    return Work("fit", network.dtype, seconds)
+    return Work("fit", network.dtype, seconds, network.output in _WITHOUT_KERNELS)
 
 
 def _pass_seconds(network: Network, inputs: Any, n_rows: int, products: tuple[int, int]) -> float:
@@ -150,7 +158,7 @@ def decide(seconds: float, spent: float, price: float) -> Choice:
     spent : float
         The estimated time of all earlier work of the process with NumPy.
     price : float
-        The time until the process has the kernels: 0, `LOAD_SECONDS` or one of `COMPILE_SECONDS`.
+        The time until the process has the kernels: 0, `LOAD_SECONDS`, or those of `seconds_to_make`.
 
     Examples
     --------
@@ -196,7 +204,7 @@ class Chooser:
             self._on_disk[purpose, dtype] = self._find_on_disk(purpose, dtype)
         if self._on_disk[purpose, dtype]:
             return 0.0 if self._loaded else LOAD_SECONDS
-        return COMPILE_SECONDS[purpose]
+        return seconds_to_make(purpose, dtype)
 
     def note_loaded(self, dtype: np.dtype) -> None:
         """Note that the process has all kernels for networks of a dtype."""
@@ -210,6 +218,8 @@ class Chooser:
             return Choice(began, f"the run began with {began}")
         if not self._is_usable:
             return Choice("numpy", "Numba cannot be used")
+        if work.is_layerwise:
+            return Choice("numpy", "no kernel trains a network with this output")
         # The disk is not looked at for work that is too small for any kernels to be loaded.
         small = not self._loaded and self.spent + work.seconds <= LOAD_SECONDS
         price = LOAD_SECONDS if small else self.price(work.purpose, work.dtype)
@@ -271,6 +281,13 @@ _TYPES = {
     ("predict", "float32"): rb"Array\(float32, 2, 'C', False|<f4C2\s",
     ("predict", "float64"): rb"Array\(float64, 2, 'C', False|<f8C2\s",
 }
+
+
+def seconds_to_make(purpose: str, dtype: np.dtype) -> float:
+    """Return the seconds that it takes to make the kernels for a purpose and the dtype of a network."""
+    from fastnn.kernels.compiler import shipped
+
+    return SHIPPED_SECONDS[purpose] if dtype == np.float32 and shipped.is_there() else COMPILE_SECONDS[purpose]
 
 
 def kernels_on_disk(purpose: str, dtype: np.dtype) -> bool:

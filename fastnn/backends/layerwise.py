@@ -14,6 +14,7 @@ import numpy as np
 
 from fastnn.backends.arguments import TrainingData, check_data, check_inputs, check_order
 from fastnn.backends.base import EpochResult, EpochSums, LossAndGradients, TrainerState
+from fastnn.datasets.sparse import is_sparse
 from fastnn.interruptible import PER_MULTIPLICATION, interruptible, stop_if_abandoned
 from fastnn.memory import check_memory
 from fastnn.network import Network
@@ -139,14 +140,25 @@ def _work_of_pass(network: Network, n_rows: int) -> float:
     return n_rows * (PER_MULTIPLICATION * n_parameters + _N_UNIT * sum(network.sizes))
 
 
+def _work_of_prediction(network: Network, inp: Any) -> float:
+    """Likewise for `inp`: inputs without an entry in a sparse matrix cost nothing."""
+    work, (n_rows, n_inputs) = _work_of_pass(network, inp.shape[0]), inp.shape
+    if is_sparse(inp):
+        work -= (n_rows * n_inputs - inp.nnz) * (PER_MULTIPLICATION * network.weights[0].size / n_inputs + _N_UNIT)
+    return work
+
+
 def _work_of_batch(network: Network, n_rows: int) -> float:
     """Likewise for a training step: three passes' worth of products, dropout, and the update of the parameters."""
     return (3 + _N_MASK / _N_UNIT) * _work_of_pass(network, n_rows) + _N_UPDATE * network.n_parameters
 
 
-def _check_memory(network: Network, n_rows: int, purpose: str) -> None:
-    """Raise OutOfMemoryError if the passes of all layers need more memory than the process may use."""
-    n_units = network.sizes[0] + 2 * sum(network.sizes[1:])  # the weighted sums and the outputs
+def _check_memory(network: Network, n_rows: int, purpose: str, without: int = 0) -> None:
+    """Raise OutOfMemoryError if the passes of all layers need more memory than the process may use.
+
+    without: the number of a row's inputs that need none, because they have no entry in a sparse matrix
+    """
+    n_units = network.sizes[0] - without + 2 * sum(network.sizes[1:])  # the weighted sums and the outputs
     named = f"the outputs of all layers for {n_rows:,} rows {purpose} by {network}"
     check_memory(n_rows * n_units * network.dtype.itemsize, named)
 
@@ -156,8 +168,8 @@ def predict_logits(ops: Any, network: Network, inp: Any) -> np.ndarray:
     """Return the last layer's weighted sums."""
     network.check_arrays()
     inp = check_inputs(network, inp)
-    _check_memory(network, inp.shape[0], "to predict")
-    return interruptible(forward, ops, network, inp, work=_work_of_pass(network, inp.shape[0]))[-1].out
+    _check_memory(network, inp.shape[0], "to predict", without=network.n_inputs if is_sparse(inp) else 0)
+    return interruptible(forward, ops, network, inp, work=_work_of_prediction(network, inp))[-1].out
 
 
 def predict_proba(ops: Any, network: Network, inp: Any) -> np.ndarray:
@@ -330,18 +342,25 @@ class Trainer:
         return self._network.like(self._network.weights, self._network.biases)
 
     def snapshot(self) -> Snapshot:
-        """Return the current network for later."""
-        return Snapshot.of(self.network())
+        """Return the current network for later: a copy of its numbers."""
+        vector, statistics = self._vector.copy(), [array.copy() for array in self._network.statistics]
+        if not all(np.isfinite(array).all() for array in (vector, *statistics)):
+            self.network()  # raises the error
+        return Snapshot(lambda: self._network.like(*self._split(vector), statistics))
 
     def state(self) -> TrainerState:
         """Return a copy of the optimizer's current state."""
-        n, copies = len(self._network.weights), [[array.copy() for array in parts] for _, parts in self._slots]
-        return TrainerState(tuple((slot[:n], slot[n:]) for slot in copies), self._step, self._epoch, self._sums)
+        return self.state_for_later()()
 
     def state_for_later(self) -> Callable[[], TrainerState]:
         """Return a function that returns the current state of the optimizer."""
-        state = self.state()
-        return lambda: state
+        slots, counts = [vector.copy() for vector, _ in self._slots], (self._step, self._epoch, self._sums)
+        return lambda: TrainerState(tuple(self._split(vector) for vector in slots), *counts)
+
+    def _split(self, vector: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Return the weights and the biases in a vector like that of the parameters."""
+        parts, n_weights = _parts(vector, self._parameters), len(self._network.weights)
+        return parts[:n_weights], parts[n_weights:]
 
     def move_to(self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> None:
         """Replace the network's weights and biases."""
@@ -358,16 +377,23 @@ class Trainer:
 
 
 def _in_one_vector(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Return a vector of zeros and parts of it that have the shapes of `arrays` and start on cache lines."""
-    dtype = arrays[0].dtype
-    step = CACHE_LINE // dtype.itemsize
-    sizes = [-(-array.size // step) * step for array in arrays]
-    vector = aligned_zeros(sum(sizes), dtype)
-    starts = accumulate(sizes, initial=0)
-    parts = [
+    """Return a vector of zeros, and parts of it that have the shapes of `arrays` and start on cache lines."""
+    vector = aligned_zeros(sum(_lengths(arrays)), arrays[0].dtype)
+    return vector, _parts(vector, arrays)
+
+
+def _parts(vector: np.ndarray, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the parts of a vector of `_in_one_vector`."""
+    starts = accumulate(_lengths(arrays), initial=0)
+    return [
         vector[start : start + array.size].reshape(array.shape) for start, array in zip(starts, arrays, strict=False)
     ]
-    return vector, parts
+
+
+def _lengths(arrays: Sequence[np.ndarray]) -> list[int]:
+    """Return the size of each array, rounded up to whole cache lines."""
+    step = CACHE_LINE // arrays[0].dtype.itemsize
+    return [-(-array.size // step) * step for array in arrays]
 
 
 def _copy_all(arrays: Sequence[np.ndarray], into: Sequence[np.ndarray]) -> None:

@@ -117,6 +117,7 @@ def _call_epochs_of_many_inputs(engine: Any, real: np.dtype, dtype: np.dtype) ->
     network = Network.initialize((n_inputs, 1), dtype=real)
     trainer = engine.trainer(network, matrix, np.zeros(n_samples, np.int64), SGD(), threads=1)
     trainer.prepare(n_samples, n_samples)
+    engine.predict_proba(network, matrix[:1])
 
 
 def _call_operations(engine: Any, network: Network) -> None:

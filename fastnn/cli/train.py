@@ -31,6 +31,7 @@ EXAMPLES = """
   fastnn train --optimizer momentum --learning-rate 0.05 --schedule step:0.5,10
   fastnn train --from runs/RUN --epochs 5                  train the network of a run further
   fastnn train --config runs/RUN                           repeat a run, to the same bits
+  fastnn train --config runs/RUN --learning-rate 0.05      the same start with another rate; fastnn compare shows both
   fastnn train --config settings.toml --seed 1             settings from a file, one of them replaced
   fastnn train --resume runs/RUN                           go on with a run that was interrupted or killed
 

@@ -10,7 +10,7 @@ import copy
 import inspect
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
@@ -34,16 +34,18 @@ from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DivergenceError
 from fastnn.estimators.arguments import check_labels_given, check_rows, check_weights_given
-from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks
+from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks, has_callbacks
 from fastnn.estimators.checkpoint import in_words_of_fit, result_of_ended, saved_fit
 from fastnn.estimators.coefficients import CoefficientsMixin
-from fastnn.estimators.continuation import as_state, continue_fit, keep_first, take
+from fastnn.estimators.continuation import Continuation, as_state, keep_first, take
 from fastnn.estimators.fit_watch import FitRules, FitWatch, WatchedSchedule, WatchState
 from fastnn.estimators.model_mixin import ModelFileMixin, initial_state
 from fastnn.estimators.one_fit import one_fit, reads_one_fit
 from fastnn.estimators.parameters import check_parameters, items
+from fastnn.estimators.plain_data import plain_rows
 from fastnn.estimators.reported_loss import ReportedLoss
 from fastnn.estimators.row_order import ScikitOrder
+from fastnn.estimators.rows import rows_to_predict
 from fastnn.interruptible import LONG_WORK, interruptible
 from fastnn.memory import check_memory, check_training_memory
 from fastnn.models.hidden import hidden_outputs, hidden_size
@@ -52,18 +54,16 @@ from fastnn.network.network import hidden_activations
 from fastnn.optim.config import TrainingConfig, as_plain
 from fastnn.optim.optimizers import LBFGS, SGD, Adam, Optimizer
 from fastnn.optim.schedules import Schedule, get_schedule
-from fastnn.training.history import EpochRecord, History
+from fastnn.training.history import History
 from fastnn.training.train import EpochEnd, TrainingInterrupted, TrainingResult, train
 
 if TYPE_CHECKING:
     import pandas
 
-# Larger arrays of inputs are checked by scikit-learn: that takes only a small part of the time of their prediction.
-MAX_PLAIN_SIZE = 2**16
 # Larger arrays of float64 are not cast as a whole.
 MAX_CAST_SIZE = 2**18
 # The attributes that a fit sets, besides those whose name ends with an underscore.
-PRIVATE_FITTED = ("_watch_state", "_history", "_state", "_levels")
+PRIVATE_FITTED = ("_watch_state", "_history", "_reported", "_state", "_levels")
 # About how many times a check or a statistic reads or writes a value.
 _N_VALUE = 4
 # The number of rows that tell the levels of images.
@@ -114,11 +114,8 @@ class BaseMLP(
 
         `tasks` enables scikit-learn's callbacks. The local `warm` says that training starts from the current weights.
         """
-        kept = take(self)
         warm = hasattr(self, "network_") and (self.warm_start or incremental)
         self._check_call(y, warm, incremental)
-        if incremental and kept is not None and continue_fit(self, kept, X, y, sample_weight):
-            return self
         arguments, begun = (X, y), saved_fit(checkpoint, warm)
         X, y = self._check_data(X, y, reset=not warm)
         self._check_image_shape()
@@ -132,7 +129,6 @@ class BaseMLP(
         else:
             network = self._initialize(X, targets, random_state, incremental)
             watch_state, history, state = initial_state()
-            self._levels = column_levels(X)
         held_out, held_weight = self._check_validation(validation_data, X)
         if self.early_stopping and held_out is None and self.solver != "lbfgs":
             rows, held = self._split(targets, random_state)
@@ -140,7 +136,7 @@ class BaseMLP(
             held_weight = None if weight is None else weight[held]
             X, targets = interruptible(X.__getitem__, rows, work=len(rows) * X.shape[1]), targets[rows]
             total_weight = None if total_weight is None else total_weight[rows]
-        data = Dataset(X, targets, name="the training data")
+        data = Dataset(X, targets, image_shape=self.image_shape, name="the training data")
         resume = state if incremental and self._can_resume(state) else None
         if resume is None:
             watch_state = replace(watch_state, rate=self.learning_rate_init)
@@ -151,7 +147,7 @@ class BaseMLP(
         if warm:  # what goes on stays on its backend
             config = config.replace(backend=continued_backend(self.backend, getattr(self, "backend_", None)))
         self.n_outputs_, self.n_layers_, self.out_activation_ = network.n_outputs, len(network.sizes), network.output
-        callbacks = [FitTasks(self, *arguments, sample_weight)] if tasks else []
+        callbacks = [FitTasks(self, *arguments, sample_weight)] if tasks and has_callbacks(self) else []
         try:
             weight = check_sample_weight(total_weight, len(data), network.dtype)
             result = None if begun is None else result_of_ended(begun, network, data, weight, held_out, watch, config)
@@ -162,16 +158,16 @@ class BaseMLP(
                 )  # fmt: skip
         except TrainingInterrupted as interrupt:
             watch.catch_up(interrupt.result, watch_state)
-            self._store_result(interrupt.result, watch, history)
+            self._store(interrupt.result, watch, history)
             raise
         except DivergenceError as error:
             result = watch.kept(error)
             if result is None:
                 raise
-        self._store_result(result, watch, history)
+        self._store(result, watch, history)
         if incremental:
             keep_first(self, result)
-        if result.stopped in ("epochs", "stalled", "diverged") and not incremental:
+        elif result.stopped in ("epochs", "stalled", "diverged"):
             self._warn_of_convergence(result)
         for callback in callbacks:
             callback.end()
@@ -190,11 +186,12 @@ class BaseMLP(
         self, watch: FitWatch, n_samples: int, random_state: np.random.RandomState, epochs: int
     ) -> TrainingConfig:
         """Return the settings of `train`. Rows are drawn as in scikit-learn, and `watch` gives the learning rate."""
+        is_random = self.dropout or self.augmentation is not None
         common = {
             "epochs": epochs, "optimizer": self._optimizer(), "l2": self.alpha, "divide_l2": True,
-            "dropout": self.dropout, "seed": int(random_state.randint(2**31 - 1)) if self.dropout else 0,
+            "dropout": self.dropout, "seed": int(random_state.randint(2**31 - 1)) if is_random else 0,
             "learning_rate": self.learning_rate_init, "backend": self.backend, "threads": self.n_threads,
-            "clip_norm": self.clip_norm, "clip_value": self.clip_value,
+            "clip_norm": self.clip_norm, "clip_value": self.clip_value, "augmentation": self.augmentation,
         }  # fmt: skip
         schedule = self._schedule()
         if self.solver == "lbfgs":
@@ -206,40 +203,22 @@ class BaseMLP(
             shuffle=ScikitOrder(n_samples, random_state) if self.shuffle else False,
         )
 
-    def _store_result(self, result: TrainingResult, watch: FitWatch, past: History) -> None:
-        self._store(result.network, result.state, result.history, result.loss, result.backend, watch, past)
-
-    def _store(
-        self,
-        network: Network,
-        state: Any,
-        records: Sequence[EpochRecord],
-        loss: float,
-        backend: str,
-        watch: FitWatch,
-        past: History,
-    ) -> None:
-        """Set the fitted attributes and the state for later fits.
-
-        records: the epochs of this fit
-        loss: the last loss
-        backend: the name of the backend that computed
-        past: the epochs of the previous fits
-        """
+    def _store(self, result: TrainingResult, watch: FitWatch, past: History) -> None:
+        """Set the fitted attributes and the state for later fits. `past` holds the epochs of the previous fits."""
+        self.network_, self._state, state = result.network, result.state, watch.state
         if watch.best is not None:
-            network, state = watch.best, None  # the optimizer state belongs to the last epoch, not to the best
-        self.network_, self._state, self._watch_state, self.backend_ = network, state, watch.state, backend
+            self.network_, self._state = watch.best, None  # the optimizer state belongs to the last epoch
         reported = self._reported if len(past) else past
-        self._history = past.continued(records)
+        self._watch_state, self._history = state, past.continued(result.history)
         if watch.reports_its_own_loss:
-            pairs = zip(records, watch.losses, strict=False)
+            pairs = zip(result.history, watch.losses, strict=False)
             self._reported = reported.continued(replace(record, loss=loss) for record, loss in pairs)
         else:
             self._reported = self._history
-        self.n_iter_, self.t_, self.loss_ = len(records), watch.state.seen, watch.last_loss(loss)
-        validated = bool(watch.state.scores)
-        self.best_validation_score_ = watch.state.best_score if validated else None
-        self.best_loss_ = None if self.early_stopping and validated else watch.state.best_loss
+        self.n_iter_, self.t_, self.backend_ = len(result.history), state.seen, result.backend
+        self.loss_, validated = watch.last_loss(result.loss), bool(state.scores)
+        self.best_validation_score_ = state.best_score if validated else None
+        self.best_loss_ = None if self.early_stopping and validated else state.best_loss
 
     @property
     def loss_curve_(self) -> list[float]:
@@ -259,12 +238,15 @@ class BaseMLP(
             raise AttributeError(f"this {type(self).__name__} has no {name} before it is fitted")
 
     @contextmanager
-    def _fitting(self) -> Iterator[None]:
-        """Check the parameters, allow one fit at a time, and restore the attributes if it fails, unless by Ctrl-C."""
+    def _fitting(self) -> Iterator[Continuation | None]:
+        """Check the parameters, allow one fit at a time, and restore the attributes if it fails, unless by Ctrl-C.
+
+        Yields what a `partial_fit` has left for this fit, if it can go on from there.
+        """
         check_parameters(self)
         with one_fit(self) as before:
             try:
-                yield
+                yield take(self)
             except TrainingInterrupted:
                 raise
             except BaseException as error:
@@ -281,7 +263,7 @@ class BaseMLP(
 
         That is uniform: Glorot and Bengio (2010), equation 16.
         """
-        output, n_outputs = self._output(targets)
+        self._levels, (output, n_outputs) = column_levels(X), self._output(targets)
         sizes = (X.shape[1], *map(int, items(self.hidden_layer_sizes)), n_outputs)
         self._check_memory(sizes)
         if self.initializer is not None:
@@ -313,8 +295,12 @@ class BaseMLP(
             sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes)),
             self._dtype.itemsize,
         )
-        named = f"hidden_layer_sizes is {short(self.hidden_layer_sizes)}: {n_parameters:,} parameters"
-        check_training_memory(n_parameters, itemsize, self._optimizer().state_bytes(itemsize), named)
+        check_training_memory(
+            n_parameters,
+            itemsize,
+            self._optimizer().state_bytes(itemsize),
+            lambda: f"hidden_layer_sizes is {short(self.hidden_layer_sizes)}: {n_parameters:,} parameters",
+        )
 
     def _previous_network(self, targets: np.ndarray) -> Network:
         """Return the current network with the current parameters; raise ValueError if it does not match the targets."""
@@ -433,6 +419,9 @@ class BaseMLP(
         so in float64, so float64 inputs stay as they are for it. So do large arrays: a cast would copy all of them,
         and backends cast them part by part. The check then tests whether the cast would make them infinite.
         """
+        plain = None if isinstance(y, str) else self._plain_data(X, y, reset)
+        if plain is not None:
+            return plain, y
         check_rows(X, f"X{source}")
         if not isinstance(y, str):
             y = check_labels_given(y, f"y{source}", numeric=self._numeric_targets)
@@ -462,6 +451,22 @@ class BaseMLP(
             raise ValueError(f"Input X contains infinity or a value too large for {dtype!r}.")
         return checked
 
+    def _plain_data(self, X: Any, y: Any, reset: bool) -> np.ndarray | None:
+        """Return X as scikit-learn's checks of X and y would, and set what they set; None if they are necessary."""
+        if type(X) is not np.ndarray or X.ndim != 2 or self.standardize:
+            return None
+        if not reset and ("feature_names_in_" in vars(self) or self.n_features_in_ != X.shape[1]):
+            return None
+        if type(y) is not np.ndarray or y.shape != (len(X),):
+            return None
+        if y.dtype not in (np.float32, np.float64) if self._numeric_targets else y.dtype.kind not in "iub":
+            return None
+        rows = plain_rows(X, X.shape[1], self._dtype) if are_finite(y, y.dtype) else None
+        if rows is not None and reset:
+            self.__dict__.pop("feature_names_in_", None)
+            self.n_features_in_ = X.shape[1]
+        return rows
+
     def _validated(self, X: Any, y: Any, **options: Any) -> Any:
         """Return the result of scikit-learn's `validate_data`. Large data are checked so that Ctrl-C interrupts it."""
         work = _N_VALUE * getattr(X, "size", 0)
@@ -481,33 +486,6 @@ class BaseMLP(
             height, width = self.image_shape
             expected = f"{height} * {width} = {height * width}"
             raise ValueError(f"X has {self.n_features_in_} features, expected {expected} for image_shape")
-
-    def _plain_rows(self, X: Any) -> np.ndarray | None:
-        """Return `X` as `_check_data` would, within microseconds; None if scikit-learn's checks are necessary.
-
-        Those checks take a hundred times as long as the prediction of one row. They find nothing in a small array of
-        finite numbers with the right shape. Everything else is left to them, and so are all errors and warnings.
-        """
-        fitted = self.__dict__
-        if (
-            type(X) is not np.ndarray
-            or X.ndim != 2
-            or not 0 < X.size <= MAX_PLAIN_SIZE
-            or X.shape[1] != fitted.get("n_features_in_")
-            or "feature_names_in_" in fitted
-            or "network_" not in fitted
-            or not X.flags.c_contiguous
-        ):
-            return None
-        if X.dtype == np.uint8:
-            return X
-        dtype = self.network_.dtype
-        if X.dtype not in (np.float32, np.float64):
-            return None
-        if X.dtype != dtype and self.network_.standardization is None:
-            with np.errstate(over="ignore"):  # the next check finds what became infinite
-                X = X.astype(dtype)
-        return X if np.isfinite(X).all() else None
 
     def _check_validation(self, validation_data: Any, training: Any) -> tuple[Dataset | None, np.ndarray | None]:
         """Return the user's validation data, checked like the inputs for training, and their sample weights."""
@@ -547,7 +525,7 @@ class BaseMLP(
     # --- Prediction ------------------------------------------------------------------------------------------------
     def _outputs(self, X: Any) -> np.ndarray:
         """Return the network's outputs, probabilities or numbers, (N, C)."""
-        rows = self._plain_rows(X)
+        rows = rows_to_predict(self, X)
         if rows is None:
             check_is_fitted(self, "network_")
             rows = self._check_data(X, reset=False)
@@ -646,8 +624,11 @@ def column_levels(X: Any) -> np.ndarray | None:
     if is_sparse(X):
         return None
     rows = X[:: max(1, len(X) // ROWS_FOR_LEVELS)]
+    rows = np.sort(rows.astype(np.float32) if rows.dtype == np.uint8 else rows, axis=0)  # bytes sort slowly
+    n_rows = len(rows)
     with np.errstate(over="ignore"):  # levels beyond float32 are those of no image
-        return np.stack([rows.min(axis=0), np.median(rows, axis=0), rows.max(axis=0)]).astype(np.float32)
+        median = rows[(n_rows - 1) // 2 : n_rows // 2 + 1].mean(axis=0)
+        return np.stack([rows[0], median, rows[-1]]).astype(np.float32)
 
 
 def joined_validation(

@@ -30,6 +30,11 @@ except (ImportError, AttributeError, TypeError):
 __all__ = ["CallbackSupportMixin", "FitTasks", "with_callbacks"]
 
 
+def has_callbacks(estimator: Any) -> bool:
+    """Return whether an estimator has callbacks, of its own or of an estimator around it."""
+    return bool(getattr(estimator, "_skl_callbacks", None)) or hasattr(estimator, "_parent_callback_ctx")
+
+
 class FitTasks:
     """Notifies an estimator's callbacks when a fit and its epochs begin and end."""
 
@@ -38,7 +43,7 @@ class FitTasks:
         self._task = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
         self._fit: Any = None
         self._epoch: Any = None
-        if hasattr(estimator, "_init_callback_context"):
+        if hasattr(estimator, "_init_callback_context") and has_callbacks(estimator):
             self._fit = estimator._init_callback_context(max_subtasks=estimator.max_iter)
             self._fit.call_on_fit_task_begin(**self._task)
             self._begin_epoch()

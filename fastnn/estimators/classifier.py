@@ -17,9 +17,10 @@ from fastnn.errors import DataError
 from fastnn.estimators.arguments import check_labels_given, check_scored
 from fastnn.estimators.base import BaseMLP, if_epochs, joined_validation
 from fastnn.estimators.callbacks import with_callbacks
+from fastnn.estimators.continuation import continue_fit
 from fastnn.estimators.descriptions import described
 from fastnn.estimators.one_fit import reads_one_fit
-from fastnn.estimators.plain_data import plain_labels
+from fastnn.estimators.plain_data import is_plain_labels, plain_labels
 from fastnn.interruptible import PER_SORT, interruptible
 from fastnn.models.model import Model, class_probabilities, decide
 from fastnn.network import LOSSES
@@ -95,6 +96,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         clip_value: float | None = None,
         initializer: str | None = None,
         transform_layer: int = -1,
+        augmentation: Any = None,
         class_weight: Any = None,
         input_scale: float = 1.0,
         dtype: Any = "float32",
@@ -183,8 +185,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         ------
         {raises}
         """
-        with self._fitting():
+        with self._fitting() as kept:
             self._set_classes(y, classes)
+            if kept is not None and continue_fit(self, kept, X, y, sample_weight):
+                return self
             return self._fit(X, y, sample_weight, None, incremental=True)
 
     @reads_one_fit
@@ -294,6 +298,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Sets `classes_` unless a previous fit or call has set them.
         """
         keep_classes = warm or (incremental and hasattr(self, "classes_"))
+        if is_plain_labels(y):
+            return self._encode_labels(y, keep_classes, warm, incremental)
         if type_of_target(y, input_name="y", raise_unknown=True) == "multilabel-indicator":
             indicators = y.toarray() if is_sparse(y) else np.asarray(y)
             if not keep_classes:
@@ -309,6 +315,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             y = column_or_1d(y, warn=True)
         if y.ndim != 1:
             raise ValueError(f"y has shape {y.shape}, expected (N,): multiclass-multioutput targets are not supported")
+        return self._encode_labels(y, keep_classes, warm, incremental)
+
+    def _encode_labels(self, y: np.ndarray, keep_classes: bool, warm: bool, incremental: bool) -> np.ndarray:
+        """Do the work of `_encode` for labels (N,)."""
         try:
             labels = interruptible(np.unique, y, work=PER_SORT * len(y))
             if labels.dtype == object:
@@ -324,7 +334,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                 "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
                 f"Previously got {known}, `y` has {labels}"
             )
-        unseen = np.setdiff1d(labels, known)
+        unseen = () if known is labels else np.setdiff1d(labels, known)
         if len(unseen):
             raise ValueError(f"y has the new classes {unseen.tolist()}, expected only {known.tolist()}")
         self.classes_ = known

@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from types import FunctionType
-from typing import Any, NamedTuple
+from typing import Any, cast
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -22,11 +22,11 @@ from fastnn.backends import get_backend
 from fastnn.backends.arguments import TrainingData, check_sample_weight
 from fastnn.backends.base import Trainer, TrainerState
 from fastnn.backends.threads import BLAS_LIMIT
-from fastnn.checks import is_integer
+from fastnn.checks import check_number, is_integer
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import SettingsError
-from fastnn.estimators.fit_watch import WatchedSchedule
-from fastnn.estimators.parameters import parameter_names
+from fastnn.estimators.fit_watch import FitWatch, WatchedSchedule
+from fastnn.estimators.parameters import parameter_defaults
 from fastnn.estimators.plain_data import plain_rows
 from fastnn.estimators.row_order import ScikitOrder
 from fastnn.evaluation.evaluate import check_fit
@@ -43,15 +43,15 @@ _FIXED = (type(None), bool, int, float, str, type, np.generic, np.dtype, np.rand
 class LaterState:
     """The optimizer's state after a `partial_fit`. Few of them are ever looked at: it is made when it is needed."""
 
-    def __init__(self, make: Callable[[], TrainerState]) -> None:
-        self._make = make
+    def __init__(self, make: Callable[[], TrainerState], backend: str) -> None:
+        self._make, self._backend = make, backend
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return TrainerState, tuple(self._make())  # pickles and copies have the state itself
+        return TrainerState, tuple(self.state())  # pickles and copies have the state itself
 
     def state(self) -> TrainerState:
         """Return the state."""
-        return self._make()
+        return self._make()._replace(backend=self._backend)
 
 
 def as_state(state: TrainerState | LaterState | None) -> TrainerState | None:
@@ -90,23 +90,21 @@ class Continuation:
         return fixed_parameters(estimator) == self.parameters
 
 
-class _Parameter(NamedTuple):
-    """A parameter to compare: equal to another one of the same type and value."""
+def fixed_parameters(estimator: Any) -> tuple[Any, ...] | None:
+    """Return the parameters of an estimator to compare with later ones; None if one of them may change in place.
 
-    type: type
-    value: Any
-
-
-def fixed_parameters(estimator: Any) -> tuple[_Parameter, ...] | None:
-    """Return the parameters of an estimator to compare with later ones; None if one of them may change in place."""
-    found = []
-    for name in parameter_names(type(estimator)):
+    They are the types and the values: 1 and True are equal, but may mean different things.
+    """
+    found: list[Any] = []
+    for name in parameter_defaults(type(estimator)):  # type: ignore[arg-type]
         value = getattr(estimator, name)
-        if isinstance(value, (list, tuple, np.ndarray)) and np.ndim(value) == 1:
+        if isinstance(value, np.ndarray):
+            value = value.tolist()
+        if isinstance(value, (list, tuple)):
             value = tuple(value)
         elif not isinstance(value, _FIXED):
             return None
-        found.append(_Parameter(type(value), value))
+        found += (type(value), value)
     return tuple(found)
 
 
@@ -131,7 +129,8 @@ def take(estimator: Any) -> Continuation | None:
 def keep_first(estimator: Any, result: TrainingResult) -> None:
     """Keep what an ordinary `partial_fit` with this result leaves for the next one, if there can be anything."""
     parameters, network, state = fixed_parameters(estimator), estimator.network_, estimator._state
-    if parameters is not None and network.is_dense and not estimator.dropout and isinstance(state, TrainerState):
+    plain = estimator.dropout == 0 and estimator.augmentation is estimator.clip_norm is estimator.clip_value is None
+    if parameters is not None and network.is_dense and plain and isinstance(state, TrainerState):
         config = result.config.replace(schedule="constant", shuffle=True)
         keep(estimator, Continuation(parameters, network, state, result.backend, config, state.epochs))
 
@@ -142,6 +141,7 @@ def continue_fit(estimator: Any, kept: Continuation, X: Any, y: Any, sample_weig
     Returns False if the ordinary way has to do the work, which it then does from the beginning: if the epoch diverges,
     or if the network has other shapes than it had. Raises what the ordinary way raises otherwise.
     """
+    estimator._check_call(y, warm=True, incremental=True)
     network = kept.network
     data = _checked(estimator, network, X, y, sample_weight)
     if data is None or not _has_its_shapes(network):
@@ -154,8 +154,7 @@ def continue_fit(estimator: Any, kept: Continuation, X: Any, y: Any, sample_weig
         threads = kept.config.threads or 1
         with BLAS_LIMIT.hold(threads) if kept.backend == "numpy" else nullcontext():
             trainer = _prepared_trainer(kept, data)
-            schedule = WatchedSchedule(watch, estimator._schedule(), estimator.max_iter)
-            rate = kept.config.replace(schedule=schedule).rate(kept.epochs, kept.epochs + 1)
+            rate = _rate(estimator, kept, watch)
             start = time.perf_counter()
             result = trainer.run_epoch(_order(estimator, kept, n_rows), batch_size, rate)
             seconds = time.perf_counter() - start
@@ -169,12 +168,15 @@ def continue_fit(estimator: Any, kept: Continuation, X: Any, y: Any, sample_weig
         record = EpochRecord(kept.epochs, rate, result.loss, result.accuracy, NAN, NAN, seconds)
         watch(EpochEnd(record, history, kept.epochs, None, n_rows, snapshot))
         trainer.release_data()
-        kept.network, kept.state = snapshot.network, LaterState(trainer.state_for_later())
+        kept.network, kept.state = snapshot.network, LaterState(trainer.state_for_later(), kept.backend)
     except KeyboardInterrupt:
         interrupted = TrainingResult(network, History(), kept.epochs, "interrupted", kept.backend, config=kept.config)
-        estimator._store_result(interrupted, watch, history)
+        estimator._store(interrupted, watch, history)
         raise TrainingInterrupted(interrupted) from None
-    estimator._store(kept.network, kept.state, [record], result.loss, kept.backend, watch, history)
+    records, state = History([record]), cast(TrainerState, kept.state)
+    estimator._store(
+        TrainingResult(kept.network, records, kept.epochs, "epochs", kept.backend, state, result.loss), watch, history
+    )
     keep(estimator, kept)
     return True
 
@@ -211,6 +213,13 @@ def _prepared_trainer(kept: Continuation, data: TrainingData) -> Trainer:
         kept.trainer.replace_data(data)
         kept.trainer.move_to(kept.network.weights, kept.network.biases)
     return kept.trainer
+
+
+def _rate(estimator: Any, kept: Continuation, watch: FitWatch) -> float:
+    """Return the learning rate of the epoch, as `TrainingConfig.rate` computes it."""
+    schedule = WatchedSchedule(watch, estimator._schedule(), estimator.max_iter)
+    factor = check_number("the schedule's factor", schedule(kept.epochs, kept.epochs + 1), 0)
+    return float(estimator.learning_rate_init) * factor
 
 
 def _order(estimator: Any, kept: Continuation, n_rows: int) -> np.ndarray:

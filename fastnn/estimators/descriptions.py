@@ -110,6 +110,11 @@ PARAMETERS = {
     "transform_layer": Entry(
         "int", "The hidden layer whose outputs `transform` returns: 0 is the first one, -1 the last one."
     ),
+    "augmentation": Entry(
+        "str, Augmentation or None",
+        'How the images of every epoch are changed at random, such as "shift=2,rotate=10"; see `fastnn.Augmentation`. '
+        'It needs `image_shape`. Not for "lbfgs".',
+    ),
     "class_weight": Entry(
         'dict of label to float, "balanced" or None',
         'The weight of each class in training, multiplied by `sample_weight`; 1 for classes not in the dict. "balanced"'
@@ -158,6 +163,7 @@ ATTRIBUTES = {
     ),
     "intercepts_": Entry("list of ndarray of shape (fan_out,)", "The biases of each layer, assigned like `coefs_`."),
     "network_": Entry("Network", "The fitted network, for `fastnn.explain` and the plots; it holds the same arrays."),
+    "backend_": Entry('{"numba", "numpy"}', "The backend that computed the last fit."),
     "loss_": Entry("float", "The training loss of the last epoch{loss}."),
     "loss_curve_": Entry("list of float", "The training loss of each epoch, of the same kind."),
     "best_loss_": Entry("float or None", "The lowest training loss. None with early stopping."),

@@ -67,7 +67,7 @@ class FitWatch:
     verbose : bool
         Whether to print the loss and the score of each epoch.
     network : Network
-        The network to train. If an earlier fit has a validation score, it is the best network so far.
+        The network to train, which gives the layers of the best one in `load_state_dict`.
     loss : ReportedLoss
         Converts the loss of an epoch to the one that `tol` refers to.
 
@@ -89,10 +89,12 @@ class FitWatch:
         network: Network,
         loss: ReportedLoss,
     ) -> None:
-        self.state = replace(state, scores=[*state.scores], squares=loss.squares(network))
+        self.state = replace(state, scores=[*state.scores], squares=loss.squares(lambda: network))
         self.losses: list[float] = []  # the reported loss of each epoch of this fit
         self.reports_its_own_loss = loss.n_targets > 1
-        self.best: Network | None = network if rules.by_score and np.isfinite(state.best_score) else None
+        self.best: Network | None = None
+        # What a fit that diverges before any better epoch falls back to: the best network of an earlier fit.
+        self._earlier = network if rules.by_score and np.isfinite(state.best_score) else None
         self._rules, self._n_samples, self._score, self._verbose = rules, n_samples, score, verbose
         self._network, self._loss = network, loss
 
@@ -136,7 +138,7 @@ class FitWatch:
 
     def catch_up(self, result: TrainingResult, before: WatchState) -> None:
         """Count the epochs of a fit that began at `before`: an interrupt may have kept the last from the watch."""
-        history, squares = result.history, self._loss.squares(result.network)
+        history, squares = result.history, self._loss.squares(lambda: result.network)
         for record in history[len(self.losses) :]:
             self._count(self._loss.reported(record.loss, self.state.squares, squares), squares)
         self.state = replace(self.state, seen=max(self.state.seen, before.seen + len(history) * self._n_samples))
@@ -144,8 +146,9 @@ class FitWatch:
     def kept(self, error: DivergenceError) -> TrainingResult | None:
         """Return the result of a fit that diverged after a best epoch, with the failed epoch as NaN; None without one.
 
-        Only with `by_score`, where `best` is the network to keep.
+        Only with `by_score`. `best` is then the network to keep.
         """
+        self.best = self.best or self._earlier
         if self.best is None:
             return None
         result: TrainingResult = error.result
@@ -170,7 +173,7 @@ class FitWatch:
 
     def __call__(self, end: EpochEnd) -> bool:
         """Record an epoch; return whether to stop after it."""
-        rules, squares = self._rules, self._loss.squares(end.network)
+        rules, squares = self._rules, self._loss.squares(lambda: end.network)
         loss = self._loss.reported(end.record.loss, self.state.squares, squares)
         self._count(loss, squares)
         state, score = self.state, np.nan if self._score is None else self._score(end)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import lru_cache
+from inspect import signature
 from numbers import Real
 from typing import Any
 
@@ -19,6 +20,7 @@ from fastnn.errors import SettingsError
 from fastnn.estimators.fit_watch import LEARNING_RATES
 from fastnn.network import ACTIVATIONS
 from fastnn.network.initializers import INITIALIZER_NAMES
+from fastnn.optim.augmentation import Augmentation
 
 SOLVERS = ("lbfgs", "sgd", "adam")
 DTYPES = ("float32", "float64", float, np.float32, np.float64)
@@ -96,6 +98,7 @@ RULES = {
     "dropout": FRACTION,
     "initializer": one_of(*INITIALIZER_NAMES) | NONE,
     "transform_layer": Rule("a whole number", lambda value: is_count(value, -(2**63))),
+    "augmentation": instance("a text such as 'shift=2,rotate=10', an Augmentation", str, Augmentation) | NONE,
     "clip_norm": POSITIVE | NONE,
     "clip_value": POSITIVE | NONE,
     "input_scale": POSITIVE,
@@ -117,14 +120,15 @@ RULES = {
 
 
 @lru_cache(maxsize=64)
-def parameter_names(kind: type[BaseEstimator]) -> tuple[str, ...]:
-    """Return the names of the parameters of a class of estimators: reading its signature takes long."""
-    return tuple(kind._get_param_names())
+def parameter_defaults(kind: type[BaseEstimator]) -> dict[str, Any]:
+    """Return the parameters of a class of estimators, with their defaults: reading a signature takes long."""
+    parameters = signature(kind.__init__).parameters  # type: ignore[misc]
+    return {name: parameters[name].default for name in kind._get_param_names()}
 
 
 def check_parameters(estimator: BaseEstimator) -> None:
     """Raise SettingsError if a parameter of `estimator` breaks its rule. The error names the parameter."""
-    for name in parameter_names(type(estimator)):
+    for name, default in parameter_defaults(type(estimator)).items():
         value = getattr(estimator, name)
-        if name in RULES and not RULES[name].accepts(value):
+        if value is not default and name in RULES and not RULES[name].accepts(value):
             raise SettingsError(f"{name} is {short(value)}, expected {RULES[name].expected}")

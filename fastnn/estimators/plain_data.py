@@ -13,6 +13,8 @@ from fastnn.interruptible import LONG_WORK
 
 # About how many times the checks read or write a value.
 _N_VALUE = 4
+# scikit-learn does not compare the number of classes with that of so few samples.
+_FEW_SAMPLES = 20
 
 
 def plain_rows(X: Any, n_inputs: int, dtype: np.dtype) -> np.ndarray | None:
@@ -24,6 +26,13 @@ def plain_rows(X: Any, n_inputs: int, dtype: np.dtype) -> np.ndarray | None:
     if X.dtype not in (np.float32, np.float64) or not are_finite(X, dtype):
         return None
     return np.ascontiguousarray(X, dtype)
+
+
+def is_plain_labels(y: Any) -> bool:
+    """Return whether scikit-learn takes `y` for labels (N,) without a word: it warns of many classes in few samples."""
+    if type(y) is not np.ndarray or y.ndim != 1 or y.dtype.kind not in "iub":
+        return False
+    return 0 < len(y) <= _FEW_SAMPLES or (len(y) > 0 and y.min() >= 0 and y.max() < len(y) // 2)
 
 
 def plain_labels(y: Any, n_rows: int, classes: np.ndarray) -> np.ndarray | None:

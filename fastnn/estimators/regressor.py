@@ -11,6 +11,7 @@ from fastnn.errors import DataError
 from fastnn.estimators.arguments import check_scored
 from fastnn.estimators.base import BaseMLP, if_epochs, joined_validation
 from fastnn.estimators.callbacks import with_callbacks
+from fastnn.estimators.continuation import continue_fit
 from fastnn.estimators.descriptions import described
 from fastnn.estimators.one_fit import reads_one_fit
 from fastnn.estimators.plain_data import plain_numbers
@@ -87,6 +88,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         clip_value: float | None = None,
         initializer: str | None = None,
         transform_layer: int = -1,
+        augmentation: Any = None,
         input_scale: float = 1.0,
         dtype: Any = "float32",
         schedule: Any = None,
@@ -171,7 +173,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         ------
         {raises}
         """
-        with self._fitting():
+        with self._fitting() as kept:
+            if kept is not None and continue_fit(self, kept, X, y, sample_weight):
+                return self
             return self._fit(X, y, sample_weight, None, incremental=True)
 
     @reads_one_fit
@@ -219,7 +223,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     def _score_logits(self, logits: np.ndarray, targets: np.ndarray, weight: np.ndarray | None) -> float:
         outputs = LOSSES[self.out_activation_].outputs(logits)
-        return float(r2_score(targets, outputs, sample_weight=weight)) if np.isfinite(outputs).all() else float("nan")
+        return r2(targets, outputs, weight) if np.isfinite(outputs).all() else float("nan")
 
     def _model_fields(self) -> dict[str, Any]:
         return {"classes": None, "unknown": None}
@@ -233,3 +237,24 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
+
+
+def r2(targets: np.ndarray, outputs: np.ndarray, weight: np.ndarray | None = None) -> float:
+    """Return R^2, the mean over the targets, with the bits of scikit-learn's `r2_score` but without its checks.
+
+    targets, outputs: (N, C), finite
+    weight: (N,), the weight of each row
+    """
+    if len(targets) < 2:
+        return float(r2_score(targets, outputs, sample_weight=weight))  # with its warning
+    dtype = np.result_type(*(each for each in (targets, outputs, weight) if each is not None))
+    targets, outputs = targets.astype(dtype, copy=False), outputs.astype(dtype, copy=False)
+    factor: Any = 1.0 if weight is None else weight.astype(dtype, copy=False)[:, None]
+    mean = np.average(targets, axis=0, weights=None if weight is None else factor[:, 0])
+    errors = np.sum(factor * (targets - outputs) ** 2, axis=0)
+    variance = np.sum(factor * (targets - mean) ** 2, axis=0)
+    scores = np.ones(len(errors), dtype)
+    is_wrong, varies = errors != 0, variance != 0
+    scores[is_wrong & varies] = 1 - errors[is_wrong & varies] / variance[is_wrong & varies]
+    scores[is_wrong & ~varies] = 0
+    return float(np.average(scores))

@@ -4,6 +4,7 @@ fastnn has one definition of the loss of several numbers: the sum of their losse
 scikit-learn follows the same gradient but reports the mean over the targets. Its `loss_` and `tol` mean that number.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from fastnn.network import Network
@@ -13,7 +14,7 @@ class ReportedLoss(NamedTuple):
     """Converts the loss of an epoch: everything but the L2 term is divided by the number of targets.
 
     A history holds only the sum of both. The L2 term is known before and after an epoch. Within one, it is taken to
-    change by the same amount in each batch. With the default `alpha`, this changes the eighth digit of the result.
+    change by the same amount in each batch. With the default `alpha`, this changes the seventh digit of the result.
     """
 
     n_targets: int = 1  # 1 leaves the loss as it is
@@ -22,9 +23,9 @@ class ReportedLoss(NamedTuple):
     alpha: float = 0.0
     is_last: bool = False  # whether an epoch is evaluated after its step, as an iteration of L-BFGS
 
-    def squares(self, network: Network) -> float:
-        """Return the sum of the squared weights, which `reported` needs; 0 if it does not need it."""
-        return network.l2_penalty(2.0) if self.n_targets > 1 else 0.0
+    def squares(self, make: Callable[[], Network]) -> float:
+        """Return the sum of the squared weights, which `reported` needs; 0, without making the network, if not."""
+        return make().l2_penalty(2.0) if self.n_targets > 1 else 0.0
 
     def reported(self, loss: float, before: float, after: float) -> float:
         """Return the reported loss of an epoch with these squares before and after it."""

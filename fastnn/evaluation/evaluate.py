@@ -106,6 +106,13 @@ def evaluate_logits(network: Network, data: Dataset, backend: str | Backend, thr
     """
     images, labels = check_fit(network, data)
     engine = CHOOSER.predictor(backend, network, images) if isinstance(backend, str) else backend
+    return evaluate_checked(network, images, labels, engine, threads)
+
+
+def evaluate_checked(
+    network: Network, images: Any, labels: np.ndarray, engine: Backend, threads: int | None
+) -> Evaluation:
+    """Do the work of `evaluate_logits` for the result of `check_fit`, which does not change from epoch to epoch."""
     logits = engine.predict_logits(network.core, images, threads)
     with np.errstate(over="ignore", invalid="ignore"):  # an infinite or NaN loss is enough to report divergence
         loss, _ = interruptible(reference.mean_loss, network.output, logits, labels, work=_N_LOGIT * logits.size)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,15 @@ CACHE_LINE = 64
 def aligned_zeros(shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
     """Return C-contiguous zeros that start on a cache line."""
     return _aligned(np.zeros, shape, dtype)
+
+
+def aligned_parts(*parts: tuple[int, Any]) -> list[np.ndarray]:
+    """Return zeros of these sizes and dtypes, which share one allocation. Each array starts on a cache line."""
+    dtypes = [np.dtype(dtype) for _, dtype in parts]
+    sizes = [size * dtype.itemsize for (size, _), dtype in zip(parts, dtypes, strict=True)]
+    starts = list(accumulate((-(-size // CACHE_LINE) * CACHE_LINE for size in sizes), initial=0))
+    raw = aligned_zeros(starts[-1], np.uint8)
+    return [raw[start : start + size].view(dtype) for start, size, dtype in zip(starts, sizes, dtypes, strict=False)]
 
 
 def aligned_empty(shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:

@@ -1,8 +1,12 @@
 """Gradient clipping: limits the gradients of a batch before the optimizer uses them."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
+
+# A smaller sum of squares may have lost some of them: those of float32 numbers below 1e-19 underflow.
+_SMALLEST = 1e-30
 
 
 def clip_by_value(gradients: Sequence[np.ndarray], limit: float) -> None:
@@ -45,11 +49,15 @@ def clip_by_norm(gradients: Sequence[np.ndarray], limit: float) -> None:
 def global_norm(gradients: Sequence[np.ndarray]) -> float:
     """Return the Euclidean norm of all entries of the gradients together; NaN or infinite if an entry is.
 
-    It is summed in float64 by NumPy, whose order of addition depends on the shapes only. The entries are divided by the
-    largest one, so that no square overflows.
+    NumPy adds in an order that depends on the shapes only, so the result does not depend on the number of threads.
     """
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        total = sum(float(np.square(gradient).sum(dtype=np.float64)) for gradient in gradients)
+    if _SMALLEST < total < np.inf:
+        return math.sqrt(total)
     largest = max(float(np.abs(gradient).max()) for gradient in gradients)
     if largest == 0 or not np.isfinite(largest):
         return largest
-    squares = (np.square(np.divide(gradient, largest, dtype=np.float64)).sum() for gradient in gradients)
-    return largest * float(np.sqrt(sum(squares)))
+    # Squares overflow or underflow: the entries are divided by the largest one.
+    scaled = (np.square(np.divide(gradient, largest, dtype=np.float64)).sum() for gradient in gradients)
+    return largest * math.sqrt(sum(scaled))

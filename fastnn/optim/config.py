@@ -191,7 +191,7 @@ class TrainingConfig(LossConfig):
     clip_norm : float or None
         Above 0. If the Euclidean norm of a batch's gradients, taken over all layers, exceeds it, all are scaled down to
         this norm (Pascanu et al. 2013, arXiv:1211.5063). The gradients include that of the L2 term; the weight decay of
-        "adamw" is not clipped. The Numba backend then trains layer by layer, which is slower. Not for L-BFGS.
+        "adamw" is not clipped. The Numba backend then updates the network in NumPy, which is slower. Not for L-BFGS.
     clip_value : float or None
         Above 0. Every entry of a batch's gradients is limited to [-clip_value, clip_value]; otherwise like `clip_norm`,
         and only one of the two can be set.

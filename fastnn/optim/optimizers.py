@@ -263,7 +263,8 @@ class LBFGS:
 
     Notes
     -----
-    The algorithm is that of [1]_, in SciPy's implementation (L-BFGS-B). `train` needs ``batch_size=None`` with it, and
+    The algorithm is that of [1]_, with the line search and the stopping rules of SciPy's L-BFGS-B. `train` needs
+    ``batch_size=None`` with it, and
     neither dropout nor a schedule.
 
     References
@@ -288,8 +289,8 @@ class LBFGS:
         check_integer("max_evaluations", self.max_evaluations, 1)
 
     def state_bytes(self, itemsize: int) -> int:
-        """Return the bytes of state for each parameter: SciPy keeps 10 pairs of vectors and 5 more, in float64."""
-        return 25 * 8
+        """Return the bytes of state for each parameter: 10 pairs of vectors, and 6 vectors in float64."""
+        return 20 * itemsize + 6 * 8
 
 
 OPTIMIZERS: dict[str, Optimizer | LBFGS] = {

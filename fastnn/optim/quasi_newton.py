@@ -2,7 +2,7 @@
 
 For a network this is a few hundred calls of the function, with vectors as long as all its parameters between them. For
 small networks the time is that of Python, for large ones that of memory: so the search keeps few vectors, and reads the
-pairs of the inverse Hessian twice an iteration, in two matrix products.
+pairs of the inverse Hessian twice an iteration.
 """
 
 import math
@@ -17,6 +17,10 @@ from fastnn.optim.line_search import LineSearch
 # ends the search.
 PAIRS, MAX_STEPS, SMALLEST_DECREASE = 10, 20, 2.220446049250313e-09
 _EPSILON = float(np.finfo(np.float64).eps)
+# The number of elements of a vector that are processed at a time: with those of all pairs, about a megabyte.
+_PART = 8192
+# With fewer variables than this, the time for products is small, and all of them are computed in float64.
+_MANY = 2**17
 
 # A function of a vector that writes the gradient into the second argument and returns the value.
 Function = Callable[[np.ndarray, np.ndarray], float]
@@ -48,6 +52,16 @@ class InverseHessian:
     representation of [1]_, theorem 2.2. The products of a pair with the others are differences of such products, so
     they need no other pass over the pairs.
 
+    Vectors are processed in parts that stay in the cache. If there are many variables, the products within a part are
+    computed in the precision of the gradients, which have no more digits; those of all parts are added in float64.
+
+    Parameters
+    ----------
+    size : int
+        P, the number of variables.
+    dtype : dtype
+        The precision of the gradients: float32 or float64.
+
     Attributes
     ----------
     gradient : ndarray of shape (P,), float64
@@ -58,10 +72,11 @@ class InverseHessian:
            methods".
     """
 
-    def __init__(self, size: int) -> None:
-        # Row 0 is the gradient. Rows 1 + 2 k and 2 + 2 k are a pair: a step, and the change of the gradient along it.
-        self._rows = np.empty((1 + 2 * PAIRS, size))
-        self.gradient = self._rows[0]
+    def __init__(self, size: int, dtype: np.typing.DTypeLike = np.float64) -> None:
+        self.gradient = np.empty(size)
+        # Rows 2 k and 2 k + 1 are a step, and the change of the gradient along it.
+        self._rows = np.empty((2 * PAIRS, size), np.float64 if size < _MANY else dtype)
+        self._parts = [slice(start, min(start + _PART, size)) for start in range(0, size, _PART)]
         self.forget()
 
     def forget(self) -> None:
@@ -76,32 +91,40 @@ class InverseHessian:
     def direction(self, out: np.ndarray) -> np.ndarray:
         """Write minus the product of the inverse Hessian and the gradient into `out`, (P,), and return it."""
         scale, steps = self._scale, self._steps
-        factors = np.empty(1 + 2 * self.n_pairs)
-        factors[0] = -scale
-        if self.n_pairs:
-            along = self._inverse @ self._products[steps]
-            back = self._curvatures * along + scale * (self._changes @ along - self._products[steps + 1])
-            factors[steps], factors[steps + 1] = -(back @ self._inverse), scale * along
-        return np.dot(factors, self._rows[: len(factors)], out=out)
+        if not self.n_pairs:
+            return np.multiply(self.gradient, -scale, out=out)
+        along = self._inverse @ self._products[steps]
+        back = self._curvatures * along + scale * (self._changes @ along - self._products[steps + 1])
+        factors = np.empty(2 * self.n_pairs)
+        factors[steps], factors[steps + 1] = -(back @ self._inverse), scale * along
+        factors, rows = factors.astype(self._rows.dtype, copy=False), self._rows[: 2 * self.n_pairs]
+        for part in self._parts:
+            np.subtract(factors @ rows[:, part], scale * self.gradient[part], out=out[part])
+        return out
 
     def move(self, step: float, direction: np.ndarray, gradient: np.ndarray, slopes: tuple[float, float]) -> None:
         """Move by ``step * direction`` to a vector with this gradient, and keep the pair if its curvature is positive.
 
         slopes: the products of `direction` with the gradient before and with `gradient`
         """
-        curvature = (slopes[1] - slopes[0]) * step
+        curvature, before = (slopes[1] - slopes[0]) * step, self._products
         is_kept = curvature > -_EPSILON * slopes[0] * step
+        row, squared = 2 * self._next, 0.0
+        first = int(is_kept and self.n_pairs == PAIRS)  # the oldest pair is overwritten
         if is_kept:
-            row = 1 + 2 * self._next
-            change = np.subtract(gradient, self.gradient, out=self._rows[row + 1])
-            np.multiply(direction, step, out=self._rows[row])
-            first = int(self.n_pairs == PAIRS)  # the oldest pair has been overwritten
             self.n_pairs, self._next = self.n_pairs + 1 - first, (self._next + 1) % PAIRS
-        self.gradient[:] = gradient
-        before, self._products = self._products, self._rows[: 1 + 2 * self.n_pairs] @ gradient
+        self._products, rows = np.zeros(2 * self.n_pairs), self._rows[: 2 * self.n_pairs]
+        for part in self._parts:
+            after = gradient[part]
+            if is_kept:
+                change = after - self.gradient[part]
+                squared += float(change @ change)
+                self._rows[row + 1, part] = change
+                np.multiply(direction[part], step, out=self._rows[row, part])
+            self.gradient[part] = after
+            self._products += rows[:, part] @ after.astype(rows.dtype, copy=False)
         if is_kept:
-            squared, steps = float(change @ change), self._steps[first:]
-            changed = self._products[: len(before)] - before
+            steps, changed = self._steps[first:], self._products[: len(before)] - before
             self._inverse = _bordered(self._inverse[first:, first:], changed[steps], curvature)
             self._changes = _bordered_squares(self._changes[first:, first:], changed[steps + 1], squared)
             self._curvatures = np.append(self._curvatures[first:], curvature)
@@ -131,6 +154,7 @@ def minimize(
     max_iterations: int,
     max_evaluations: int,
     end_iteration: Callable[[np.ndarray, float], bool],
+    dtype: np.typing.DTypeLike = np.float64,
 ) -> Minimum:
     """Minimize a function, with the stopping rules of SciPy's L-BFGS-B.
 
@@ -146,6 +170,8 @@ def minimize(
     max_iterations, max_evaluations : int
     end_iteration : function of an ndarray of shape (P,) and a float
         Called after each iteration with the vector, which does not change later, and its value; True ends the search.
+    dtype : dtype
+        The precision of the gradients: float32 or float64.
 
     Returns
     -------
@@ -162,7 +188,7 @@ def minimize(
     >>> found.reason, np.round(found.at, 6).tolist()
     ('converged', [3.0, 3.0])
     """
-    at, inverse = start.copy(), InverseHessian(start.size)
+    at, inverse = start.copy(), InverseHessian(start.size, dtype)
     trial, direction, gradient = (np.empty_like(at) for _ in range(3))
     value, n_evaluations, n_iterations = function(at, inverse.gradient), 1, 0
     if _largest(inverse.gradient) <= tolerance:

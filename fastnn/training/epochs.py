@@ -111,7 +111,7 @@ def run(job: Job, observer: Observer) -> Ended:
         return trainer.state()._replace(backend=backend_name(job.engine))
 
     for epoch in range(job.first if job.state is None else job.state.epochs, job.last):
-        order = _order(job.rows, config, epoch) if kept_order is None else kept_order
+        order = _order(job, epoch) if kept_order is None else kept_order
         drawn = order if callable(config.shuffle) else None
         rate, n_batches = config.rate(epoch, job.last), -(-len(order) // batch_size)
         if augmented is not None:
@@ -145,11 +145,12 @@ def _augmented(job: Job) -> AugmentedData | None:
     return AugmentedData(job.data, job.rows, augmentation, job.image_shape, job.config.seed)
 
 
-def _order(rows: np.ndarray, config: TrainingConfig, epoch: int) -> np.ndarray:
+def _order(job: Job, epoch: int) -> np.ndarray:
     """Return the row numbers in the order of this epoch."""
+    rows, config = job.rows, job.config
     if callable(config.shuffle):
         order = np.asarray(config.shuffle(rows))
-        if order.ndim != 1 or order.dtype.kind not in "iu" or not len(order) or not np.isin(order, rows).all():
+        if order.ndim != 1 or order.dtype.kind not in "iu" or not len(order) or not _are_rows(order, job):
             raise SettingsError(
                 f"shuffle returned {order.dtype} of shape {order.shape}, expected row numbers to train on"
             )
@@ -157,3 +158,11 @@ def _order(rows: np.ndarray, config: TrainingConfig, epoch: int) -> np.ndarray:
     if not config.shuffle or config.batch_size is None:
         return rows
     return interruptible(generator(config.seed, "shuffle", epoch).permutation, rows, work=PER_DRAW * len(rows))
+
+
+def _are_rows(numbers: np.ndarray, job: Job) -> bool:
+    """Return whether all numbers are those of rows to train on."""
+    n_samples = len(job.data.targets)
+    if len(job.rows) < n_samples:
+        return bool(np.isin(numbers, job.rows).all())
+    return bool(numbers.min() >= 0 and numbers.max() < n_samples)

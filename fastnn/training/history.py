@@ -84,17 +84,22 @@ class History(Sequence[EpochRecord]):
         """
         longer = History.__new__(type(self))
         longer._values, longer._length, longer._claims = self._values, self._length, self._claims
-        for record in records:
-            longer._extend((longer._length + 1, *_values_of(record)[1:]))
+        values = records._copied() if isinstance(records, History) else History([*records])._values
+        for at in range(0, len(values), _N_FIELDS):
+            values[at] = self._length + at // _N_FIELDS + 1
+        longer._extend(values)
         return longer
 
-    def _extend(self, values: Iterable[float]) -> None:
+    def _copied(self) -> array:
+        return self._values[: self._length * _N_FIELDS]
+
+    def _extend(self, values: Sequence[float]) -> None:
         # The first to set the claim may write behind these records. Setting it is a single operation of Python.
         claim = object()
         if self._claims.setdefault("taken", claim) is not claim:
-            self._values = self._values[: self._length * _N_FIELDS]
+            self._values = self._copied()
         self._values.extend(values)
-        self._length, self._claims = self._length + 1, {}
+        self._length, self._claims = self._length + len(values) // _N_FIELDS, {}
 
     def __len__(self) -> int:
         return self._length
@@ -111,7 +116,7 @@ class History(Sequence[EpochRecord]):
         return f"History({len(self)} epochs{last})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_values": self._values[: self._length * _N_FIELDS], "_length": self._length, "_claims": {}}
+        return {"_values": self._copied(), "_length": self._length, "_claims": {}}
 
     def column(self, name: str) -> np.ndarray:
         """Return one metric of every epoch.

@@ -52,8 +52,9 @@ def run(job: Job, observer: Observer) -> Ended:
 
     with _same_bits_on_any_cores(job.engine), np.errstate(over="ignore", invalid="ignore"):
         found = minimize(
-            evaluate, objective.start, optimizer.tolerance, config.epochs, optimizer.max_evaluations, end_iteration
-        )
+            evaluate, objective.start, optimizer.tolerance, config.epochs, optimizer.max_evaluations, end_iteration,
+            network.dtype,
+        )  # fmt: skip
     return Ended(reason or _STOPPED[found.reason], lambda: None, found.value)
 
 

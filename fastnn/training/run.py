@@ -12,7 +12,7 @@ from fastnn.backends import backend_name
 from fastnn.backends.base import EpochResult
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DivergenceError, SettingsError
-from fastnn.evaluation.evaluate import evaluate_logits
+from fastnn.evaluation.evaluate import check_fit, evaluate_checked
 from fastnn.files.checkpoint_file import RunState
 from fastnn.network import Network
 from fastnn.network.snapshot import Snapshot
@@ -41,10 +41,8 @@ class Run:
         digests: Callable[[], dict[str, str]],
         begun: RunState | None,
     ) -> None:
-        self._job, self._held_out, self._callbacks, self._digests = job, held_out, callbacks, digests
-        if held_out is not None and job.network.standardization is not None:  # once, not after every epoch
-            images = job.network.standardization.apply(held_out.images, job.network.dtype)
-            self._held_out = replace(held_out, images=images)
+        self._job, self._callbacks, self._digests = job, callbacks, digests
+        self._held_out = None if held_out is None else check_fit(job.network, held_out)  # standardised once
         self.backend = backend_name(job.engine)
         if begun is None:
             self._begun = TrainingResult(
@@ -55,7 +53,9 @@ class Run:
         self._history = history = self._begun.history
         self._loss, self._best_epoch = self._begun.loss, self._begun.best_epoch
         self._kept = Snapshot.of(self._begun.network)
-        self._best: EpochRecord | None = next((each for each in history if each.epoch == self._best_epoch), None)
+        self._best: EpochRecord | None = None
+        if begun is not None:
+            self._best = next((each for each in history if each.epoch == self._best_epoch), None)
         self._current = Snapshot.of(job.network)
         self._last: Position | None = None
         parts = [*callbacks, job.config.shuffle]
@@ -160,8 +160,8 @@ class Run:
         if self._held_out is not None:
             network = current.network
             with np.errstate(over="ignore", invalid="ignore"):  # the loss shows whether the run diverges
-                evaluated = evaluate_logits(network.core, self._held_out, job.engine, config.threads)
-                penalty = network.l2_penalty(config.l2_of_batch(len(self._held_out)))
+                evaluated = evaluate_checked(network.core, *self._held_out, job.engine, config.threads)
+                penalty = network.l2_penalty(config.l2_of_batch(len(evaluated.labels)))
             logits, loss, accuracy = evaluated.logits, evaluated.loss + penalty, evaluated.accuracy
         record = EpochRecord(epoch, rate, result.loss, result.accuracy, loss, accuracy, seconds)
         history.append(record)

@@ -138,9 +138,13 @@ def train(
     if not (validation is None or is_number(validation)):
         validation = as_dataset(validation, "validation")
     begun = None if resume is None or isinstance(resume, TrainerState) else as_run_state(resume)
-    config = (config or TrainingConfig()).replace(**settings) if begun is None else continued(begun, config, settings)
+    if begun is not None:
+        config = continued(begun, config, settings)
+    elif config is None or settings:
+        config = (config or TrainingConfig()).replace(**settings)
     threads = resolve_threads(config.threads)
-    config = config.replace(threads=threads)
+    if threads != config.threads:
+        config = config.replace(threads=threads)
     checked = TrainingData(*check_fit(network, data), check_sample_weight(sample_weight, len(data), network.dtype))
     rows, held_out = _split(network, data, validation, config.seed)
     check_config(network, config, len(rows))
@@ -161,7 +165,7 @@ def train(
     loop = lbfgs if isinstance(config.update_rule, LBFGS) else mini_batch
     loop.check(job)
     if checkpoint is not None and loop is lbfgs:
-        raise SettingsError("checkpoint is given with L-BFGS, expected None: SciPy keeps the state of its search")
+        raise SettingsError("checkpoint is given with L-BFGS, expected None: the state of its search is not kept")
     job, search = _choose_rate(job)
 
     callbacks = [*callbacks, *([Progress()] if verbose else [])]

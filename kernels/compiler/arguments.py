@@ -32,6 +32,24 @@ class Record:
         self.words: bytes = _packing(self.kind).pack(*numbers)
 
 
+class Records:
+    """The records of arguments that are passed again and again, each under a name: a new one for a new object."""
+
+    def __init__(self) -> None:
+        self._records: dict[Any, Record] = {}
+
+    def of(self, name: Any, value: Any) -> Record:
+        """The record of an argument, which is prepared if it is another object than the last one of this name."""
+        record = self._records.get(name)
+        if record is None or record.value is not value:
+            record = self._records[name] = Record(value)
+        return record
+
+    def clear(self) -> None:
+        """Let go of all arguments."""
+        self._records.clear()
+
+
 # How the words of each scalar are packed. Smaller numbers are in the first bytes of their word.
 _FORMATS = {"bool": "q", "int64": "q", "uint64": "Q", "int32": "q", "uint32": "q", "float64": "d", "float32": "f4x"}
 _PYTHON = {int: "int64", float: "float64", bool: "bool", np.bool_: "bool"}

@@ -54,16 +54,28 @@ class Kernel:
     def __call__(self, *arguments):
         records = [each if type(each) is Record else Record(each) for each in arguments]
         version = self.versions.get(" ".join([each.kind for each in records])) or self.load(*records)
-        words = b"".join([each.words for each in records])
+        return self._run(version, b"".join([each.words for each in records]))
+
+    def bind(self, *arguments) -> Callable[[], Any]:
+        """A call with these arguments, all prepared, for any number of times. What arrays hold may change meanwhile."""
+        records = [each if type(each) is Record else Record(each) for each in arguments]
+        version, words = self.load(*records), b"".join([each.words for each in records])
+
+        def call(kept: list[Record] = records) -> Any:
+            return self._run(version, words)
+
+        return call
+
+    def _run(self, version: Version, words: bytes) -> Any:
         if version.result is None:
-            status = version.call(words)
-            result = None
+            status, result = version.call(words), None
         else:
-            result = version.result()
-            status = version.call(ctypes.addressof(result).to_bytes(8, sys.byteorder) + words)
+            place = version.result()
+            status = version.call(ctypes.addressof(place).to_bytes(8, sys.byteorder) + words)
+            result = place.value
         if status:
             raise IndexError(f"{self.__name__}: an index is out of bounds")  # only with NUMBA_BOUNDSCHECK
-        return None if result is None else result.value
+        return result
 
     def load(self, *arguments) -> Version:
         """Load or compile the version for arguments of these types; returns it. Ctrl-C interrupts the wait for that."""
@@ -76,9 +88,17 @@ class Kernel:
 
     def _make(self, kind: str, records: list[Record]) -> Version:
         found = version_of(self, kind, [each.value for each in records])
-        call = _run_nothing if found.address is None else ENTRY_TYPE(found.address)
+        if found.address is None:
+            call = _return_true if found.result == "bool" else _run_nothing
+        else:
+            call = ENTRY_TYPE(found.address)
         return Version(call, RESULTS[found.result], found.was_on_disk)
 
 
-def _run_nothing(_: bytes) -> int:
+def _run_nothing(words: bytes) -> int:
+    return 0
+
+
+def _return_true(words: bytes) -> int:
+    ctypes.c_bool.from_address(int.from_bytes(words[:8], sys.byteorder)).value = True
     return 0

@@ -184,7 +184,7 @@ def block_loss(member, layout, n_rows, weight, units, samples, scratch):
                 at = logits_at + r * padded
                 outs, dout, target = out[at : at + n_outputs], units.dout[at : at + n_outputs], r * n_outputs
                 samples.loss[r], samples.correct[r] = row_loss(
-                    layout.output, outs, samples.target[target:], row_weights[r - s], dout
+                    layout.output, outs, samples.target[target:], row_weights[r - s], dout, samples.loss
                 )
         for r in range(end - s):
             weighted = np.float64(row_weights[r]) * samples.loss[s + r]

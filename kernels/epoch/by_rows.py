@@ -131,7 +131,7 @@ def train_block(layout, data, start, rows, weight, step, dropout, own):
         csr_sums(layout, rows, inputs.csr, units.out, panel)
     else:
         gather_inputs(alone, data, rows, inputs.dense)
-        dense_sums(layout, n_rows, inputs.dense, units.out, panel)
+        dense_sums(alone, layout, n_rows, inputs.dense, units.out)
     finish_layer(alone, layout, INPUTS, rows, layout.scale, dropout, units.out)
     forward_block(alone, layout, rows, dropout, units)
     block_loss(alone, layout, n_rows, weight, units, samples, scratch)
@@ -141,7 +141,7 @@ def train_block(layout, data, start, rows, weight, step, dropout, own):
     elif inputs.form == LISTS:
         csr_weight_gradient(layout, rows, step, inputs.csr, units.dout, panel)
     else:
-        update_dense(layout, n_rows, step, inputs.dense, units.dout, scratch.gradient_tile, panel)
+        update_dense(alone, layout, n_rows, step, inputs.dense, units.dout, penalty, scratch.gradient_tile)
 
 
 @inlined

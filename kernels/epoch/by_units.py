@@ -39,7 +39,7 @@ class Inputs(NamedTuple):
 
     form: DENSE, PACKED or PACKED_LISTS
     packed: for sparse inputs, group by group
-    dense: (BLOCK * D,), sample after sample, in the working dtype
+    dense: (BLOCK * D,), segment after segment, in the working dtype
     """
 
     form: int
@@ -95,23 +95,22 @@ def gather_block(member, data, csr, rows, samples, inputs, offsets):
 @inlined
 def input_sums(member, layout, n_rows, inputs, out):
     """Compute the weighted sums of the first layer, before scale and bias, for this member's panels."""
+    if inputs.form == DENSE:
+        dense_sums(member, layout, n_rows, inputs.dense, out)
+        return
     for p in own_panels(member, layout, FIRST_HIDDEN):
-        panel = unit_panel(layout, FIRST_HIDDEN, p)
-        if inputs.form == DENSE:
-            dense_sums(layout, n_rows, inputs.dense, out, panel)
-        else:
-            packed_sums(layout, n_rows, inputs.packed, out, panel)
+        packed_sums(layout, n_rows, inputs.packed, out, unit_panel(layout, FIRST_HIDDEN, p))
 
 
 @inlined
 def update_inputs(member, layout, n_rows, step, inputs, dout, penalty, gradient_tile):
     """Update the first layer's weights that lead to this member's panels; write the sums of squares to `penalty`."""
+    if inputs.form == DENSE:
+        update_dense(member, layout, n_rows, step, inputs.dense, dout, penalty, gradient_tile)
+        return
     for p in own_panels(member, layout, FIRST_HIDDEN):
         panel = unit_panel(layout, FIRST_HIDDEN, p)
-        if inputs.form == DENSE:
-            penalty[p] = update_dense(layout, n_rows, step, inputs.dense, dout, gradient_tile, panel)
-        else:
-            penalty[p] = update_packed(panel.vectors, layout, n_rows, step, inputs.packed, dout, panel)
+        penalty[p] = update_packed(panel.vectors, layout, n_rows, step, inputs.packed, dout, panel)
 
 
 @kernel

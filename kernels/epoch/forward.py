@@ -93,10 +93,9 @@ def sum_logits(layout, begin, end, out, partial_logits):
     padded, count = padded_width(layout, last), n_panels(layout, last - 1)
     classes, apart = unit_panel(layout, last, START), len(partial_logits) // count
     at, bias_at = classes.at, bias_panel(layout, last - 1, classes)
-    for h in range(0, padded, n):
-        bias = vload(layout.parameters, bias_at + h, ONE)
-        for s in range(begin, end):
-            total = bias
+    for s in range(begin, end):
+        for h in range(0, padded, n):
+            total = vload(layout.parameters, bias_at + h, ONE)
             for p in range(count):
                 total = vadd(total, vload(partial_logits, p * apart + s * padded + h, ONE))
             vstore(out, at + s * padded + h, total)

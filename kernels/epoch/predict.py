@@ -20,7 +20,6 @@ from fastnn.kernels.epoch.predict_dense import (
     dense_layer,
     gathered_layer,
 )
-from fastnn.kernels.inputs.csr import Csr
 from fastnn.kernels.inputs.packed import Packed, add_sparse_product, load_weights, pack
 from fastnn.kernels.inputs.strided import SIDE, Square, Strided, gather_strided
 from fastnn.kernels.jit import always_inline, inlined, kernel, never_inline
@@ -47,11 +46,11 @@ from fastnn.kernels.vector.simd import (
 )
 
 # The columns of a table with one row per layer: the number of inputs and units of the layer, the addresses of its
-# weight and bias, and the code of its activation. The other columns are used in the first row, and are 0 otherwise: if
-# the inputs are lists, the addresses of a `csr.Csr`'s indptr (int64) and indices (uint32); if they are strided, the
-# four fields of a `Strided` from SOURCE on; and the number of groups of ROWS rows that a thread takes at a time if the
-# inputs are dense. Passing these as arguments would cost every call more than a microsecond.
-FAN_IN, FAN_OUT, WEIGHT, BIAS, ACTIVATION, INDPTR, INDICES, AT_ONCE, SOURCE = range(9)
+# weight and bias, and the code of its activation. The other columns are used in the first row. KEEPS_ZEROS is 1 if its
+# inputs are the outputs of another layer. AT_ONCE is the number of groups of ROWS rows that a thread takes at a time if
+# the inputs are dense. From SOURCE on are the four fields of a `Strided`, or zeros. Passing these as arguments would
+# cost every call more than a microsecond.
+FAN_IN, FAN_OUT, WEIGHT, BIAS, ACTIVATION, KEEPS_ZEROS, AT_ONCE, SOURCE = range(8)
 N_COLUMNS = SOURCE + len(Strided._fields)
 # A thread predicts ROWS rows at a time, or several times as many if they are dense, so that weights which do not fit
 # the second-level cache are fetched once for all of them. Bytes with zeros are packed if there are MANY rows or more.
@@ -62,7 +61,6 @@ TILED, SAMPLED, DENSE, DENSE_BYTES = 8, 16, 0.15, 0.3
 # The largest number of groups, and of outputs of a layer, in a block of dense rows: half the second-level cache.
 MOST_AT_ONCE, BLOCK_SIZE = 4, 2**18
 _WORD, _ONE_BIT, _ALL = 64, np.uint64(1), ~np.uint64(0)
-_BITS = np.uint32(_WORD)  # unsigned, as indices are: signed ones would be tested for negative values
 
 
 class Buffers(NamedTuple):
@@ -135,30 +133,6 @@ def gather_inputs(images, start, n_rows, buffers):
                 bits |= _ONE_BIT << np.uint64(i % _WORD)
         if n_inputs % _WORD:
             buffers.nonzero_masks[masks + whole] = bits
-
-
-@inlined
-def gather_lists(csr, start, n_rows, buffers):
-    """`gather_inputs` for samples that are already lists.
-
-    In each row of inputs, only those that are nonzero in this row or in the other row of its pair are written. No
-    others are read. So the cost grows with the number of entries, not of inputs, except for clearing the masks.
-
-    csr: the whole data set
-    """
-    never_inline()
-    real, width, n_words = buffers.numbers.dtype.type, buffers.width, buffers.n_words
-    for s in range(n_rows):
-        row = buffers.numbers[buffers.inp + s * width : buffers.inp + (s + 1) * width]
-        used = buffers.nonzero_masks[s * n_words : (s + 1) * n_words]
-        neighbour = start + min(s ^ 1, n_rows - 1)
-        for k in range(csr.indptr[neighbour], csr.indptr[neighbour + 1]):
-            row[csr.indices[k]] = 0
-        used[:] = 0
-        for k in range(csr.indptr[start + s], csr.indptr[start + s + 1]):
-            i = csr.indices[k]
-            row[i] = real(csr.data[k])
-            used[i // _BITS] |= _ONE_BIT << np.uint64(i % _BITS)
 
 
 @inlined
@@ -263,18 +237,19 @@ def activate_rows(activation, buffers, n_rows, n_units):
 
 
 @inlined
-def run_layer(k, code, layer, buffers, n_rows, packed, is_packed):
+def run_layer(k, code, layer, buffers, n_rows, packed, is_packed, keeps_zeros):
     """Compute the outputs of layer number `k`. Inputs and outputs change places from layer to layer.
 
     code: the activation code
     packed: the inputs if `is_packed` is true, otherwise not used
+    keeps_zeros: whether inputs of 0 count too, because they are outputs of another layer
     """
     always_inline()
     if k % 2:
         buffers = Buffers(
             buffers.numbers, buffers.out, buffers.inp, buffers.width, buffers.nonzero_masks, buffers.n_words
         )
-    if k > 0:
+    if keeps_zeros:
         use_all(layer.n_inputs, n_rows, buffers)
     if is_packed:
         packed_layer(buffers, n_rows, layer, packed)
@@ -348,10 +323,6 @@ def sparse_rows(request, start, n_rows, buffers, packed, offsets, square):
         for s in range(n_rows):
             chosen[s] = start + s
         pack(Member(np.int64(0), np.int64(1), offsets), images, chosen[:n_rows], packed, offsets)
-    elif table[0, INDPTR] != 0:
-        indptr = array_at(table[0, INDPTR], len(request.out) + 1, table)
-        indices = array_at(table[0, INDICES], images.size, np.uint32)
-        gather_lists(Csr(indptr, indices, flattened(images)), start, n_rows, buffers)
     elif source.itemsize:
         gather_strided(source, start, n_rows, START, n_inputs, buffers.numbers, buffers.width, square)
         mark_inputs(n_inputs, n_rows, buffers)
@@ -359,7 +330,7 @@ def sparse_rows(request, start, n_rows, buffers, packed, offsets, square):
         gather_inputs(images, start, n_rows, buffers)
     for k in range(len(table)):
         layer, code = layer_of(request, k)
-        run_layer(k, code, layer, buffers, n_rows, packed, k == 0 and packs)
+        run_layer(k, code, layer, buffers, n_rows, packed, k == 0 and packs, k > 0 or table[k, KEEPS_ZEROS] != 0)
 
 
 @inlined
@@ -408,8 +379,7 @@ def predict(table, scale, images, output, barrier, out):
 
     table: (L, N_COLUMNS) int64, the addresses of a network's arrays, which are C-contiguous and have the dtype of `out`
     scale: the scale of the inputs
-    images: (N, D); or (1, entries), the values of the lists, if the table has the addresses of lists; or (0, D) if it
-        has a strided source
+    images: (N, D), or (0, D) if the table has a strided source
     output: SOFTMAX_OUTPUT or LOGISTIC_OUTPUT for probabilities, IDENTITY_OUTPUT for logits
     barrier: a new one for each prediction, shared by its threads. Its count is the number of groups of rows that were
         requested so far; its stop flag ends the prediction early
@@ -425,9 +395,9 @@ def predict(table, scale, images, output, barrier, out):
     """
     n_layers, n_all, n_inputs, n_classes = len(table), len(out), table[0, FAN_IN], table[len(table) - 1, FAN_OUT]
     source = Strided(table[0, SOURCE], table[0, SOURCE + 1], table[0, SOURCE + 2], table[0, SOURCE + 3])
-    request, lists = Request(table, out.dtype.type(scale), images, source, output, out), table[0, INDPTR] != 0
-    tiles = n_all >= TILED and not lists and is_dense(images, source, n_all, n_inputs)
-    packs = images.itemsize == 1 and not lists and n_all >= MANY and not tiles
+    request = Request(table, out.dtype.type(scale), images, source, output, out)
+    tiles = n_all >= TILED and is_dense(images, source, n_all, n_inputs)
+    packs = images.itemsize == 1 and n_all >= MANY and not tiles
     most = table[0, FAN_OUT]
     for layer in range(1, n_layers):
         most = max(most, table[layer, FAN_OUT])

@@ -1,20 +1,39 @@
-"""The first layer for dense inputs: samples are copied side by side and multiplied by register tiles."""
+"""The first layer for dense inputs: samples are copied side by side and multiplied by register tiles.
+
+The inputs of a block are cut into segments of SEGMENT inputs, and a segment holds the samples one after the other. So a
+tile reads a few pages that follow each other, however many inputs there are: with whole samples one after the other, it
+would read a cache line or two of each of them, from as many pages. All panels visit a strip of SEGMENTS segments before
+the next one, which stays in the second-level cache meanwhile.
+"""
 
 import numpy as np
 
 from fastnn.kernels.inputs.strided import copy_rows
 from fastnn.kernels.jit import inlined, never_inline
-from fastnn.kernels.layout import INPUTS, Matrix, View, size_of, weight_panel
-from fastnn.kernels.ops.matmul import ONE_ROW, OVERWRITE, START, STRIDE_1, multiply_panel
+from fastnn.kernels.layout import (
+    BLOCK,
+    FIRST_HIDDEN,
+    INPUTS,
+    Matrix,
+    View,
+    own_panels,
+    size_of,
+    unit_panel,
+    weight_panel,
+)
+from fastnn.kernels.ops.matmul import DEPTH, ONE_ROW, START, STRIDE_1, multiply_panel
 from fastnn.kernels.ops.optimizers import multiply_and_update
 from fastnn.kernels.team import own_part
 from fastnn.kernels.vector.memory import array_at
 from fastnn.kernels.vector.simd import load
 
+# As many inputs as one pass of a product, so that segments do not change the order of its sums.
+SEGMENT, SEGMENTS = DEPTH, 8
+
 
 @inlined
 def gather_inputs(member, data, rows, dense):
-    """Copy this member's part of the samples into `dense`, one after the other, in the working dtype.
+    """Copy this member's part of the samples into the segments of `dense`, in the working dtype.
 
     data: a `block.Data`
     dense: (BLOCK * D,), overwritten
@@ -28,9 +47,12 @@ def gather_inputs(member, data, rows, dense):
         _gather_strided(member, array_at(source.address, 1, np.float32), source, rows, n_inputs, dense)
     else:
         for s in own_part(member, len(rows)):
-            image, row = images[rows[s]], dense[s * n_inputs : (s + 1) * n_inputs]
-            for i in range(n_inputs):
-                row[i] = real(image[i])
+            image = images[rows[s]]
+            for i in range(0, n_inputs, SEGMENT):
+                width = min(SEGMENT, n_inputs - i)
+                row = dense[i * BLOCK + s * width : i * BLOCK + (s + 1) * width]
+                for k in range(width):
+                    row[k] = real(image[i + k])
 
 
 @inlined
@@ -40,34 +62,56 @@ def _gather_strided(member, numbers, source, rows, n_inputs, dense):
     Numbers that are far apart are gathered column by column: neighbouring numbers of a row would be in as many pages as
     there are columns, more than the CPU keeps the addresses of.
     """
-    part, real = own_part(member, len(rows)), dense.dtype.type
-    if source.column_stride == 1:
-        for s in part:
-            copy_rows(numbers, rows[s] * source.row_stride, START, ONE_ROW, n_inputs, dense[s * n_inputs :], n_inputs)
-        return
-    for i in range(n_inputs):
-        at = i * source.column_stride
-        for s in part:
-            dense[s * n_inputs + i] = real(load(numbers, rows[s] * source.row_stride + at))
+    part, real, columns = own_part(member, len(rows)), dense.dtype.type, source.column_stride
+    for i in range(0, n_inputs, SEGMENT):
+        width = min(SEGMENT, n_inputs - i)
+        if columns == 1:
+            for s in part:
+                at = rows[s] * source.row_stride + i
+                copy_rows(numbers, at, START, ONE_ROW, width, dense[i * BLOCK + s * width :], width)
+        else:
+            for k in range(width):
+                for s in part:
+                    value = load(numbers, rows[s] * source.row_stride + (i + k) * columns)
+                    dense[i * BLOCK + s * width + k] = real(value)
 
 
 @inlined
-def dense_sums(layout, n_rows, dense, out, panel):
-    """Compute the weighted sums of the samples in `dense`."""
+def dense_sums(member, layout, n_rows, dense, out):
+    """Compute the weighted sums of the samples in `dense`, for this member's panels."""
+    never_inline()
     n_inputs = size_of(layout, INPUTS)
-    left = Matrix(dense, START, n_inputs, STRIDE_1)
-    weight = View(layout.parameters, weight_panel(layout, INPUTS, panel), panel.width)
-    multiply_panel(View(out, panel.at, panel.row), left, weight, n_inputs, n_rows, panel.vectors, OVERWRITE)
+    for strip in range(0, n_inputs, SEGMENTS * SEGMENT):
+        end = min(strip + SEGMENTS * SEGMENT, n_inputs)
+        for p in own_panels(member, layout, FIRST_HIDDEN):
+            panel = unit_panel(layout, FIRST_HIDDEN, p)
+            sums, weight_at = View(out, panel.at, panel.row), weight_panel(layout, INPUTS, panel)
+            for i in range(strip, end, SEGMENT):
+                width = min(SEGMENT, n_inputs - i)
+                left = Matrix(dense, i * BLOCK, width, STRIDE_1)
+                weight = View(layout.parameters, weight_at + i * panel.width, panel.width)
+                multiply_panel(sums, left, weight, width, n_rows, panel.vectors, i > 0)
 
 
 @inlined
-def update_dense(layout, n_rows, step, dense, dout, gradient_tile, panel):
-    """Update the weights. Returns the sum of their squares, 0 without L2.
+def update_dense(member, layout, n_rows, step, dense, dout, penalty, gradient_tile):
+    """Update the weights that lead to this member's panels; write the sums of their squares, 0 without L2.
 
     dense: (BLOCK * D,), the samples
+    penalty: one element per panel, overwritten
     gradient_tile: (GRADIENT_ROWS * widest panel,), scratch
     """
+    never_inline()
     n_inputs = size_of(layout, INPUTS)
-    weight = View(layout.parameters, weight_panel(layout, INPUTS, panel), panel.width)
-    left, right = Matrix(dense, START, STRIDE_1, n_inputs), View(dout, panel.at, panel.row)
-    return multiply_and_update(step, layout.scale, weight, left, right, n_inputs, n_rows, gradient_tile)
+    for p in own_panels(member, layout, FIRST_HIDDEN):
+        penalty[p] = 0.0
+    for strip in range(0, n_inputs, SEGMENTS * SEGMENT):
+        end = min(strip + SEGMENTS * SEGMENT, n_inputs)
+        for p in own_panels(member, layout, FIRST_HIDDEN):
+            panel = unit_panel(layout, FIRST_HIDDEN, p)
+            right, weight_at = View(dout, panel.at, panel.row), weight_panel(layout, INPUTS, panel)
+            for i in range(strip, end, SEGMENT):
+                width = min(SEGMENT, n_inputs - i)
+                weight = View(layout.parameters, weight_at + i * panel.width, panel.width)
+                left = Matrix(dense, i * BLOCK, STRIDE_1, width)
+                penalty[p] += multiply_and_update(step, layout.scale, weight, left, right, width, n_rows, gradient_tile)

@@ -76,7 +76,7 @@ def _invert(sums):
 
 
 @inlined
-def _softmax_row(values, at, n_classes, scratch):
+def softmax_row(values, at, n_classes, scratch):
     """`softmax_rows` for one row. Its exponentials are computed side by side.
 
     scratch: (n,)
@@ -144,7 +144,7 @@ def softmax_rows(values, at, row, n_rows, n_classes, scratch, offsets):
         count, first = min(n, n_rows - s), at + s * row
         if count < MANY_ROWS:
             for r in range(count):
-                _softmax_row(values, first + r * row, n_classes, scratch)
+                softmax_row(values, first + r * row, n_classes, scratch)
             continue
         for r in range(n):
             offsets[r] = first + min(r, count - 1) * row

@@ -187,6 +187,22 @@ def vload_as(_, array, offset, like, lanes):
     return vector(array, types.int64, like, lanes), codegen
 
 
+@intrinsic
+def vstore_as(_, array, offset, value):
+    """Write a vector to a flat array of float32 or float64, from `offset` on, converted to the array's dtype."""
+
+    def codegen(context, builder, signature, args):
+        bits = array.dtype.bitwidth
+        stored = args[2]
+        if bits != value.element.bitwidth:
+            kind = ir.VectorType(llvm_number(array.dtype), value.lanes)
+            stored = (builder.fptrunc if bits == 32 else builder.fpext)(stored, kind)
+        builder.store(stored, element_pointer(context, builder, array, args[0], args[1]), align=bits // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, value), codegen
+
+
 def _numbers_of_bytes(module, element):
     """The constant array of the numbers 0 to 255 in a float type, created once per LLVM module."""
     name, kind = f"fastnn.bytes.f{element.bitwidth}", ir.ArrayType(llvm_number(element), 256)

@@ -175,7 +175,7 @@ def test_same_bits_for_any_number_of_threads(output, case, started):
             network, inp, targets, Adam(), l2=0.1, divide_l2=True, dropout=0.2, threads=threads, seed=1
         )
         results = [trainer.run_epoch(np.arange(700), size, 0.01) for size in (128, 700)]
-        assert started == [1, *(min(threads, limit) for limit in MAX_THREADS[case])]
+        assert started == [min(threads, limit) for limit in MAX_THREADS[case]]
         runs.append((results, trainer.network().weights))
     for results, weights in runs[1:]:
         np.testing.assert_equal(results, runs[0][0])

@@ -286,7 +286,7 @@ def test_train_uses_files_and_settings_from_the_command_line(mnist, tmp_path, ca
     arguments = ["--hidden", "16", "8", "--epochs", "2", "--batch-size", "full", "--optimizer", "adam", "--l2", "0.001"]
     more = ["--learning-rate", "0.01", "--schedule", "step:0.5,1", "--dropout", "0.1", "--seed", "3", "--threads", "1"]
     last = ["--warm-up", "1", "--activation", "tanh", "--dtype", "float64", "--backend", "numpy", "--patience", "9"]
-    last += ["--clip-norm", "2", "--initializer", "he_uniform"]
+    last += ["--clip-norm", "2", "--initializer", "he_uniform", "--augment", "shift=2,rotate=5"]
     assert main(["train", "--data", *files, *arguments, *more, *last, "--out", str(out)]) == 0
     report = json.loads((out / "report.json").read_text())
     assert report["data"]["test"]["samples"] == 100
@@ -299,6 +299,7 @@ def test_train_uses_files_and_settings_from_the_command_line(mnist, tmp_path, ca
         "batch_size": None, "learning_rate": 0.01, "schedule": "step:0.5,1", "optimizer": "adam", "l2": 0.001,
         "dropout": 0.1, "seed": 3, "threads": 1, "warm_up": 1, "early_stopping": 9, "backend": "numpy",
         "label_smoothing": 0.0, "divide_l2": False, "shuffle": True, "clip_norm": 2.0, "clip_value": None,
+        "augmentation": "shift=2,rotate=5",
     }  # fmt: skip
     assert report["network"].startswith("Network(784 -> 16 tanh -> 8 tanh -> 10 softmax, float64")
     assert fastnn.load(out / "model.safetensors").network.sizes == (784, 16, 8, 10)

@@ -12,6 +12,7 @@ from PIL import Image
 import fastnn
 from fastnn.cli import main
 
+pytestmark = pytest.mark.usefixtures("undrawn_figures")
 NAMES = ["a (cm)", "b", "c"]
 
 

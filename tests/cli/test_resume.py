@@ -13,7 +13,7 @@ from fastnn.files.checkpoint_file import previous_path
 from fastnn.runs import folder as folder_module
 from fastnn.runs.saved import read_run
 
-pytestmark = pytest.mark.usefixtures("copies_after_every_batch")
+pytestmark = pytest.mark.usefixtures("copies_after_every_batch", "undrawn_figures")
 
 RUN = ["--recipe", "digits", "--epochs", "3", "--quiet", "--backend", "numpy"]
 # Values that say when and how fast a run was.

@@ -8,6 +8,8 @@ import pytest
 
 from fastnn.cli.command import main
 
+pytestmark = pytest.mark.usefixtures("undrawn_figures")
+
 
 def _train(*arguments):
     return main(["train", "--quiet", "--backend", "numpy", "--epochs", "3", *map(str, arguments)])

@@ -11,6 +11,7 @@ from fastnn import Network, TrainingConfig
 from fastnn.cli.command import main
 from fastnn.datasets.splits import split_files
 
+pytestmark = pytest.mark.usefixtures("undrawn_figures")
 QUIET = ["--backend", "numpy", "--quiet"]
 
 

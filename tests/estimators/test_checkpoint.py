@@ -60,11 +60,12 @@ def test_a_restored_fit_can_be_trained_further(digits, tmp_path):
     assert _bits(restored) == _bits(whole)
 
 
-def test_a_regression_of_sparse_rows_goes_on(tmp_path, stop_after):
+@pytest.mark.parametrize("n_targets", [1, 3])
+def test_a_regression_of_sparse_rows_goes_on(tmp_path, stop_after, n_targets):
     rng = np.random.default_rng(0)
     X = scipy.sparse.random_array((300, 20), density=0.2, rng=rng, format="csr")
-    y = np.asarray(X @ rng.normal(size=20))
-    parameters = {"hidden_layer_sizes": 8, "random_state": 0, "max_iter": 6, "early_stopping": True}
+    y = np.asarray(X @ rng.normal(size=(20, n_targets))).squeeze()
+    parameters = {"hidden_layer_sizes": 8, "random_state": 0, "max_iter": 6, "early_stopping": n_targets == 1}
     whole = MLPRegressor(**parameters).fit(X, y)
     stop_after(7)
     made = [MLPRegressor(**parameters) for _ in range(2)]

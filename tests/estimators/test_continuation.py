@@ -12,11 +12,13 @@ import pytest
 import scipy.sparse
 from sklearn import neural_network
 from sklearn.base import clone
+from sklearn.metrics import r2_score
 
 import fastnn
 from fastnn import MLPClassifier, MLPRegressor
 from fastnn.backends import compiled, reference
 from fastnn.estimators import base, continuation
+from fastnn.estimators.regressor import r2
 
 SMALL = {"hidden_layer_sizes": (7, 5), "random_state": 3, "n_threads": 1}
 RNG = np.random.default_rng(0)
@@ -294,6 +296,7 @@ def test_ctrl_c_leaves_the_model_of_the_call_before(monkeypatch):
         (X, np.where(LABELS == 0, -1, LABELS), "new classes"),
         (X * 1e300, LABELS, "infinity|too large"),
         (X[:0], LABELS[:0], "0 sample"),
+        (X, "labels", "y is the string"),
     ],
 )
 def test_wrong_data_are_refused_in_every_call(inputs, labels, message):
@@ -319,3 +322,17 @@ def test_labels_of_every_type(classes, ordinary):
             model.partial_fit(X, given, classes=classes)
             ordinary(lambda: expected.partial_fit(X, given, classes=classes))  # noqa: B023
         assert fitted(model) == fitted(expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("weights", [None, "float32", "float64"])
+def test_r2_has_the_bits_of_scikit_learn(dtype, weights):
+    rng = np.random.default_rng(1)
+    for n_rows, n_targets in ((2, 1), (44, 1), (300, 3)):
+        targets = rng.standard_normal((n_rows, n_targets)).astype(dtype)
+        outputs = targets + rng.standard_normal(targets.shape).astype(dtype) / 3
+        outputs[:, n_targets // 2 :] = targets[:, n_targets // 2 :] if n_targets > 2 else outputs
+        targets[:, 2:] = 1
+        outputs[:, 2:] = 2
+        weight = None if weights is None else rng.uniform(0, 3, n_rows).astype(weights)
+        assert r2(targets, outputs, weight) == r2_score(targets, outputs, sample_weight=weight)

@@ -572,10 +572,12 @@ def test_validation_data_that_no_pipeline_has_scaled_are_noticed(digits):
 def test_plain_rows_are_predicted_and_refused_as_any_other_input(digits, dtype):
     images, labels = digits
     model = MLPClassifier(**SMALL, dtype=dtype).fit(images, labels)
-    for rows in (images.astype("u1"), images.astype("f4") / 3, images / 3):
-        expected = model.predict_proba(np.asfortranarray(rows[:7]))  # scikit-learn checks arrays in this order
+    for rows in (images.astype("u1"), images.astype("i8"), images > 7, images.astype("f4") / 3, images / 3):
+        expected = model.predict_proba(rows[:7].tolist())  # scikit-learn checks lists
         for k in range(7):
             np.testing.assert_array_equal(model.predict_proba(rows[k : k + 1])[0], expected[k])
+        for form in (np.asfortranarray(rows[:7]), np.repeat(rows[:7], 2, axis=1)[:, ::2]):
+            np.testing.assert_array_equal(model.predict_proba(form), expected)
     bad = {
         "NaN": images[:1] * np.nan,
         "infinity": images[:1] + np.inf,

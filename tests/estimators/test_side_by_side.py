@@ -82,15 +82,82 @@ def test_every_loss_and_weight_equals_scikit_learns(digits, settings, target, we
         assert a.score(images, targets) == b.score(images, targets)
 
 
-def test_several_regression_targets_follow_scikit_learns_gradient(digits):
-    """scikit-learn divides the reported loss by the number of targets, but not the gradient."""
-    images, labels = digits
+# Fits of several targets, and the tolerance of their losses: within an epoch, the L2 term is interpolated.
+SEVERAL_TARGETS = {
+    "adam": ({}, 2e-6),
+    "without L2": ({"alpha": 0.0, "batch_size": 37}, 1e-10),
+    "full batches": ({"alpha": 5.0, "batch_size": 300, "learning_rate_init": 0.01}, 1e-10),
+    "adaptive": ({"solver": "sgd", "learning_rate": "adaptive", "learning_rate_init": 0.1}, 1e-5),
+    "early stopping": ({"early_stopping": True}, 2e-6),
+    "poisson": ({"loss": "poisson", "alpha": 1.0}, 1e-10),
+    "poisson, early stopping": ({"loss": "poisson", "early_stopping": True}, 1e-10),
+}
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
+@pytest.mark.parametrize("n_targets", [2, 20])
+@pytest.mark.parametrize("case", SEVERAL_TARGETS)
+def test_several_targets_have_scikit_learns_losses_and_stop_after_as_many_epochs(case, n_targets, weighted):
+    """scikit-learn divides the reported squared error by the number of targets, but neither its gradient nor the L2."""
+    settings, tolerance = SEVERAL_TARGETS[case]
+    if "loss" in settings and "loss" not in signature(peer.MLPRegressor).parameters:
+        pytest.skip("scikit-learn has the Poisson loss since version 1.7")
+    rng = np.random.default_rng(n_targets)
+    X = rng.standard_normal((300, 5))
+    Y = np.tanh(X @ rng.standard_normal((5, n_targets)) / 2)
+    Y = rng.poisson(np.exp(Y)) if "loss" in settings else Y
+    weight = {}
+    if weighted and "sample_weight" in signature(peer.MLPRegressor.fit).parameters:
+        weight = {"sample_weight": np.where(np.arange(300) % 2, 1.0, 1.0 + 1e-3)}
+    settings = {"hidden_layer_sizes": 20, "random_state": 0, "max_iter": 300, "learning_rate_init": 0.01, **settings}
+    a = MLPRegressor(dtype="float64", backend="numpy", **settings).fit(X, Y, **weight)
+    b = peer.MLPRegressor(**settings).fit(X, Y, **weight)
+    assert a.n_iter_ == b.n_iter_
+    np.testing.assert_allclose(a.loss_curve_, b.loss_curve_, rtol=tolerance)
+    assert a.loss_ == a.loss_curve_[-1]
+    assert a.best_loss_ == (None if b.best_loss_ is None else pytest.approx(b.best_loss_, rel=tolerance))
+    np.testing.assert_allclose(a.predict(X), b.predict(X), rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(a.validation_scores_ or [], b.validation_scores_ or [], rtol=1e-7)
+
+
+def test_the_loss_of_several_targets_goes_on_over_partial_fits_and_interrupts(digits):
+    """Calls of `partial_fit` have the losses of scikit-learn, and `history_` keeps fastnn's own, the sum."""
+    images, labels = digits[0][:300], digits[1][:300]
     targets = np.stack([labels / 3.0, labels**2 / 30.0], axis=1)
-    settings = {"max_iter": 5, "random_state": 0, "alpha": 0.0}
+    settings = {"random_state": 0, "alpha": 3.0, "batch_size": 300, "hidden_layer_sizes": 8}
+    a, b = MLPRegressor(dtype="float64", backend="numpy", **settings), peer.MLPRegressor(**settings)
+    for each in (a, b):
+        each.random_state = np.random.RandomState(0)
+        for _ in range(4):
+            each.partial_fit(images, targets)
+    np.testing.assert_allclose(a.loss_curve_, b.loss_curve_, rtol=1e-9)
+    penalty = np.array(a.loss_curve_) * 2 - a.history_["loss"]  # half of it is divided in our sum
+    assert (penalty > 0).all()
+
+
+def test_lbfgs_has_scikit_learns_loss_of_several_targets(digits):
+    images, labels = digits
+    targets = np.stack([labels, labels**2], axis=1) / 30.0
+    settings = {"solver": "lbfgs", "max_iter": 3, "random_state": 0, "alpha": 2.0}
     a = MLPRegressor(dtype="float64", **settings).fit(images, targets)
-    b = peer.MLPRegressor(**settings).fit(images, targets)
-    np.testing.assert_allclose(a.predict(images), b.predict(images), rtol=1e-10)
-    np.testing.assert_allclose(np.array(a.loss_curve_) / 2, b.loss_curve_, rtol=1e-10)
+    errors = ((a.predict(images) - targets) ** 2).mean() / 2
+    penalty = 2.0 / 2 * sum((weight**2).sum() for weight in a.coefs_) / len(images)
+    assert a.loss_ == a.loss_curve_[-1] == pytest.approx(errors + penalty, rel=1e-10)
+
+
+def test_a_warm_start_with_early_stopping_goes_on_as_in_scikit_learn(digits):
+    images, labels = digits[0][:300], digits[1][:300] / 3.0
+    settings = {
+        "hidden_layer_sizes": 8, "random_state": 0, "early_stopping": True, "warm_start": True, "max_iter": 15,
+        "learning_rate_init": 0.01,
+    }  # fmt: skip
+    fits = [MLPRegressor(dtype="float64", backend="numpy", **settings), peer.MLPRegressor(**settings)]
+    for each in fits:
+        each.fit(images, labels)
+        each.set_params(learning_rate_init=3.0, max_iter=4).fit(images, labels)  # nothing gets better
+    a, b = fits
+    np.testing.assert_allclose(a.validation_scores_, b.validation_scores_, rtol=1e-7)
+    np.testing.assert_allclose(a.predict(images), b.predict(images), rtol=1e-8)
 
 
 @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])

@@ -1,4 +1,4 @@
-"""Decides how many faults are tried, keeps what failed, and prints the number of faults at the end of the run.
+"""Decides how many faults are tried, keeps what failed, and counts them; tests/conftest.py prints the counts.
 
 Every case has its own seed, which is its name and number, so a run with more cases repeats those of a run with fewer.
 """
@@ -10,6 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
 import pytest
+
+from tests.conftest import FAULTS
 
 FULL = 100
 
@@ -36,15 +38,13 @@ class Faults:
         return folder / name
 
 
-_FAULTS = pytest.StashKey()
-
-
 @pytest.fixture(scope="session")
 def faults(request):
     """The `Faults` of the session."""
     given = request.config.getoption("--faults")
-    found = request.config.stash[_FAULTS] = Faults(FULL if given == "full" else float(given))
-    return found
+    found = Faults(FULL if given == "full" else float(given))
+    yield found
+    request.config.stash.setdefault(FAULTS, Counter()).update(found.counts)
 
 
 @pytest.fixture
@@ -55,13 +55,3 @@ def memory_folder(tmp_path):
         return
     with TemporaryDirectory(dir="/dev/shm", prefix="fastnn-test-") as folder:
         yield Path(folder)
-
-
-def pytest_terminal_summary(terminalreporter, config):
-    """Print a line for each kind of fault."""
-    found = config.stash.get(_FAULTS, None)
-    if found is None or not found.counts:
-        return
-    terminalreporter.section(f"faults tried ({found.times:g} times the usual number)")
-    for what, count in found.counts.items():
-        terminalreporter.write_line(f"{count:10,} {what}")

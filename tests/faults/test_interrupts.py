@@ -315,8 +315,6 @@ def test_ctrl_c_stops_a_long_epoch_of_kernels(hidden, threads, is_lbfgs, all_is_
     stopped, pressed = [], threading.Event()
 
     def kernel(member, layout, data, epoch, *_):
-        if not len(epoch.order):  # the call that only compiles
-            return
         if member.t == 0:
             pressed.set()
         deadline = time.monotonic() + _GIVE_UP
@@ -324,6 +322,7 @@ def test_ctrl_c_stops_a_long_epoch_of_kernels(hidden, threads, is_lbfgs, all_is_
             time.sleep(0.001)
         stopped.append((member.barrier[team.STOP], threading.current_thread() is MAIN))
 
+    kernel.load = kernel.bind = lambda *_: None
     monkeypatch.setattr(fused, "run_epoch_by_rows", kernel)
     monkeypatch.setattr(fused, "run_epoch_by_units", kernel)
     interrupter = threading.Thread(target=lambda: pressed.wait(_GIVE_UP) and press_ctrl_c())
@@ -346,13 +345,12 @@ def test_a_tiny_network_on_many_rows_is_no_short_epoch(monkeypatch):
         return run_team(work, threads, caller_works)
 
     monkeypatch.setattr(team, "run_team", noted)
-    monkeypatch.setattr(fused, "_LOADED", set())
     inp = np.zeros((2**20, 1), np.float32)
     network = Network.initialize((1, 2))
     trainer = compiled.trainer(network, inp, np.zeros(len(inp), int), threads=1)
     trainer.run_epoch(np.arange(len(inp)), len(inp), 0.1)
     trainer.run_epoch(np.arange(1000), 1000, 0.1)
-    assert asked == [True, False, True]
+    assert asked == [False, True]
 
 
 def test_an_interrupted_batch_leaves_the_trainer_as_it_was(all_is_long, monkeypatch):

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
 import fastnn
 from fastnn import AdamW, BatchNorm, Dense, Network, SettingsError, TrainingConfig, get_backend
@@ -83,6 +84,7 @@ def test_the_norm_neither_overflows_nor_hides_a_gradient_that_is_not_finite():
     assert global_norm(huge) == pytest.approx(1e200)
     clip_by_norm(huge, 1.0)
     assert huge[1] == pytest.approx(1)
+    assert global_norm([np.array([3e-25], np.float32), np.array([4e-25], np.float32)]) == pytest.approx(5e-25)
     assert global_norm([np.zeros(3)]) == 0
     assert math.isnan(global_norm([np.array([1.0, np.nan])]))
     assert math.isinf(global_norm([np.array([1.0, -np.inf])]))
@@ -101,3 +103,42 @@ def test_clipping_keeps_a_run_finite_that_diverges_without_it():
 def test_both_kinds_at_once_are_refused():
     with pytest.raises(SettingsError, match=r"clip_norm is 1 and clip_value is 0\.5, expected one of them"):
         TrainingConfig(clip_norm=1, clip_value=0.5)
+
+
+@pytest.mark.parametrize("form", ["array", "sparse"])
+def test_fused_gradients_are_clipped_with_dropout_and_sample_weights(form, data):
+    """The reference, in float64, takes the same steps; the last batch is shorter, and one has no weight."""
+    inputs, labels = np.where(data[0] > 0, data[0], 0).astype(np.float32), data[1]
+    weight = np.random.default_rng(5).random(40)
+    weight[:8] = 0
+    given = csr_matrix(inputs) if form == "sparse" else inputs
+    settings = {"epochs": 3, "batch_size": 7, "learning_rate": 0.1, "dropout": 0.3, "clip_norm": 0.2, "l2": 0.01}
+    results = [
+        fastnn.train(
+            Network.initialize((6, 16, 9, 3), dtype=dtype, seed=2),
+            (given, labels),
+            backend=backend,
+            sample_weight=weight,
+            shuffle=False,
+            optimizer="adam",
+            **settings,
+        )
+        for backend, dtype in (("numba", "float32"), ("numpy", "float64"))
+    ]
+    for found, expected in zip(*(result.network.weights for result in results), strict=True):
+        assert np.allclose(found, expected, rtol=1e-3, atol=1e-5)
+    losses, accuracies = ([result.history.column(name) for result in results] for name in ("loss", "accuracy"))
+    assert np.allclose(*losses, rtol=1e-4)
+    assert np.array_equal(*accuracies)
+
+
+def test_clipped_training_has_the_same_bits_with_any_number_of_threads(data):
+    inputs = np.random.default_rng(1).normal(size=(600, 40)).astype(np.float32)
+    labels = (inputs[:, 0] > 0).astype(np.int64)
+    network = Network.initialize((40, 300, 2))
+    found = [
+        fastnn.train(network, (inputs, labels), epochs=2, batch_size=300, clip_norm=0.1, backend="numba", threads=n)
+        for n in (1, 3)
+    ]
+    for one, other in zip(*(result.network.weights for result in found), strict=True):
+        np.testing.assert_array_equal(one, other)

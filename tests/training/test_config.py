@@ -23,6 +23,7 @@ BAD = {
     "l2": (-1, "l2 is -1"),
     "dropout": (1, "dropout is 1"),
     "label_smoothing": (1.0, "label_smoothing is 1.0"),
+    "augmentation": ("shft=1", r"augmentation is 'shft=1' \(did you mean shift"),
     "clip_norm": (0, "clip_norm is 0"),
     "clip_value": (-1.0, "clip_value is -1"),
     "early_stopping": (0, "patience is 0"),
@@ -60,6 +61,7 @@ def test_a_name_that_is_no_setting_is_refused_with_the_names_that_are():
     ({"batch_size": None, "dropout": 0.1}, "dropout is 0.1 with L-BFGS, expected 0"),
     ({"batch_size": None, "schedule": "cosine"}, "schedule is 'cosine' with L-BFGS"),
     ({"batch_size": None, "warm_up": 1}, "warm_up is 1 with L-BFGS, expected 0"),
+    ({"batch_size": None, "augmentation": "shift=1"}, "augmentation is 'shift=1' with L-BFGS, expected None"),
     ({"batch_size": None, "clip_norm": 1}, "clip_norm is 1.0 with L-BFGS, expected None"),
     ({"batch_size": None, "clip_value": 1}, "clip_value is 1.0 with L-BFGS, expected None"),
 ])  # fmt: skip
@@ -102,6 +104,7 @@ def test_settings_survive_their_plain_form_but_for_functions():
             "optimizer": AdamW(weight_decay=0.1),
             "schedule": Cosine(0.1),
             "early_stopping": EarlyStopping(3, min_delta=0.1),
+            "augmentation": fastnn.Augmentation(shift=2, noise=0.1),
         },
         {"optimizer": "nesterov", "schedule": WarmUp(2, Cosine()), "batch_size": None, "shuffle": False},
         {"optimizer": LBFGS(0.1), "batch_size": None},

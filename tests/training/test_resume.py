@@ -41,7 +41,7 @@ PER_EPOCH = -(-N // BATCH)
 def data():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (N, 24)).astype(np.uint8)
-    return Dataset(images, (images[:, :6].sum(axis=1) // 300).astype(int) % 5)
+    return Dataset(images, (images[:, :6].sum(axis=1) // 300).astype(int) % 5, image_shape=(4, 6))
 
 
 def bits(state):
@@ -78,6 +78,7 @@ RUNS = {
     "full batch": {"batch_size": None, "epochs": 6},
     "label smoothing": {"label_smoothing": 0.1, "validation": 0.1},
     "no shuffle": {"shuffle": False},
+    "augmentation": {"augmentation": "shift=1,rotate=20,noise=0.1", "dropout": 0.2, "validation": 0.2},
     "clipping": {"clip_norm": 0.1, "optimizer": "momentum"},
 }
 

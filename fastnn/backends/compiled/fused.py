@@ -10,6 +10,7 @@ import numpy as np
 from fastnn.backends import layerwise
 from fastnn.backends.arguments import TrainingData, check_data, check_order, check_run, check_shapes
 from fastnn.backends.base import EpochResult, EpochSums, LossAndGradients, TrainerState
+from fastnn.backends.clipping import ClippingTrainer
 from fastnn.backends.compiled import operations
 from fastnn.backends.compiled.inputs import NonzeroInputs
 from fastnn.backends.compiled.layout import (
@@ -34,6 +35,8 @@ from fastnn.backends.threads import TeamSize, resolve_threads
 from fastnn.datasets.sparse import is_sparse
 from fastnn.interruptible import interruptible
 from fastnn.kernels import team
+from fastnn.kernels.compiler.arguments import Records
+from fastnn.kernels.compiler.kernel import Kernel
 from fastnn.kernels.epoch import block
 from fastnn.kernels.epoch.by_rows import CHUNKS, WorkByRows, n_chunks, run_epoch_by_rows
 from fastnn.kernels.epoch.by_units import WorkByUnits, run_epoch_by_units
@@ -68,8 +71,6 @@ ONE_THREAD_STEP = 2**20
 SHORT_EPOCH = 2**30
 # The number of multiplications that take as long as a row and a step do without those of the products.
 _PER_ROW, _PER_STEP = 2**13, 2**18
-# The kernels that have run in this process, which are therefore loaded, see `Trainer._kernel_key`.
-_LOADED: set[tuple[Any, ...]] = set()
 
 
 class Execution(NamedTuple):
@@ -117,6 +118,7 @@ class Trainer:
             float(config.label_smoothing),
             self._team_size.most,
         )
+        self._records = Records()
         self._work: WorkByUnits | WorkByRows | None = None
         self._own: list[Any] = []  # each thread's `Scratch` or `OwnByRows`
         self._threads = 0
@@ -183,6 +185,7 @@ class Trainer:
         self._held = None
         self._nonzero_inputs = empty = NonzeroInputs(np.empty((0, n_inputs), dtype), None, self._network.dtype)
         self._data = self._data._replace(images=as_readonly(np.empty((0, n_inputs), dtype)), source=NOT_STRIDED)
+        self._records.clear()
         if isinstance(self._work, WorkByUnits) and nonzero.is_matrix:
             self._work = self._work._replace(csr=empty.matrix_lists(np.uint32))
         elif isinstance(self._work, WorkByRows) and self._sparse:
@@ -212,9 +215,9 @@ class Trainer:
             self._work = self._work._replace(state=self._state)
         if by_rows and self._sparse:
             self._choose_sparse_form(is_one_batch and (rows is None or self._are_different(rows)))
-        if is_new and self._kernel_key() not in _LOADED:
-            # An epoch without rows loads or compiles the kernel, so that the first epoch's time does not include it.
-            self._run_kernel(np.empty(0, np.int64), batch_size, 0.0)
+        if is_new:  # the first epoch's time does not include that of loading or compiling the kernel
+            epoch, *_ = self._plan(np.empty(0, np.int64), batch_size, 0.0)
+            self._kernel().load(*self._arguments(team.Member(0, 1, team.new_barrier()), epoch))
 
     def _make_work(self, by_rows: bool) -> tuple[WorkByUnits | WorkByRows, list[Any]]:
         nonzero = self._nonzero_inputs
@@ -293,10 +296,14 @@ class Trainer:
         n_correct = 0 if np.isnan(accuracy) else round(accuracy * self._n_samples)
         return LossAndGradients(loss, *unpack(self._network.sizes, self._state.slot_1), n_correct)
 
-    def _kernel_key(self) -> tuple[Any, ...]:
-        """What decides which kernel runs: how threads share the work, and the dtypes of its arrays."""
-        images, by_rows = self._data.images, isinstance(self._work, WorkByRows)
-        return by_rows, self._network.dtype, images.dtype, by_rows and self._nonzero_inputs.index_dtype
+    def _kernel(self) -> Kernel:
+        return run_epoch_by_rows if isinstance(self._work, WorkByRows) else run_epoch_by_units
+
+    def _arguments(self, member: team.Member, epoch: block.Epoch) -> tuple[Any, ...]:
+        """The arguments of the kernel for a member of a team. Those that stay from epoch to epoch are prepared once."""
+        layout, data = self._records.of("layout", self._layout), self._records.of("data", self._data)
+        own = self._records.of(member.t, self._own[member.t])
+        return member, layout, data, epoch, self._records.of("work", self._work), own
 
     def _dropout_of_epoch(self) -> block.Dropout:
         if not self._config.dropout:
@@ -319,14 +326,14 @@ class Trainer:
         is_sorted = self._form() == ROW_BLOCKS
         order = self._nonzero_inputs.row_blocks(self._network.sizes[1]).order if is_sorted else np.arange(n_rows)
         epoch, max_threads, is_soon_done = self._plan(order, n_rows, 0.0)
-        work, own, alone = cast(Any, self._work), self._own[0], team.Member(0, 1, team.new_barrier())
-        kernel = run_epoch_by_rows if isinstance(work, WorkByRows) else run_epoch_by_units
+        work = cast(Any, self._work)
+        call = self._kernel().bind(*self._arguments(team.Member(0, 1, team.new_barrier()), epoch))
         nothing = np.array([0.0, 0.0, 0.0, -1.0])
 
         def run() -> tuple[float, int]:
             if max_threads == 1 and is_soon_done:
                 work.results[:] = nothing
-                kernel(alone, self._layout, self._data, epoch, work, own)
+                call()
             else:
                 self._run_planned(epoch, max_threads, is_soon_done)
             loss, counted, correct, failed = work.results.tolist()
@@ -352,22 +359,20 @@ class Trainer:
         return self._run_planned(*self._plan(order, batch_size, learning_rate))
 
     def _run_planned(self, epoch: block.Epoch, max_threads: int, is_soon_done: bool) -> np.ndarray:
-        work, own, results = self._work, self._own, cast(Any, self._work).results
+        kernel, results = self._kernel(), cast(Any, self._work).results
         _, results[block.LOSS], results[block.COUNTED], results[block.CORRECT] = self._sums
         results[block.FAILED] = -1
-        kernel = run_epoch_by_rows if isinstance(work, WorkByRows) else run_epoch_by_units
         threads = min(self._team_size.next(), max_threads)
         on_core = [0.0] * threads
 
         def run(member: team.Member) -> None:
             start = time.thread_time()
-            kernel(member, self._layout, self._data, epoch, work, own[member.t])
+            kernel(*self._arguments(member, epoch))
             on_core[member.t] = time.thread_time() - start
 
         start = time.perf_counter()
         self._threads = team.run_team(run, threads, caller_works=is_soon_done)
         self._team_size.note(time.perf_counter() - start, on_core[: self._threads])
-        _LOADED.add(self._kernel_key())
         return cast(np.ndarray, results)
 
     def _form(self) -> int:
@@ -436,17 +441,16 @@ def _rule(optimizer: Optimizer | None, learning_rate: float, config: LossConfig,
 
 
 def covers(network: Network, config: LossConfig | None = None) -> bool:
-    """Return whether the fused kernels cover a network and, if `config` is given, its training.
+    """Return whether the fused kernels cover the logits of a network and, if `config` is given, its training.
 
     They cover chains of dense layers whose activations and output have kernels, and the optimizers SGD, Adam, AdamW and
-    L-BFGS. All else runs layer by layer, and so does gradient clipping: the kernels update a layer before they know the
-    gradients of all.
+    L-BFGS, without gradient clipping: the kernels update a layer before they know the gradients of all.
     """
     rule = config.update_rule if isinstance(config, TrainingConfig) else LBFGS()
     return (
         network.is_dense
         and all(layer.activation in ACTIVATION_CODES for layer in network.layers)
-        and network.output in OUTPUT_CODES
+        and (config is None or network.output in OUTPUT_CODES)
         and type(rule) in (PlainOrMomentum, Adam, AdamW, LBFGS)
         and not (isinstance(config, TrainingConfig) and config.clips)
     )
@@ -483,11 +487,16 @@ def trainer(
 def new_trainer(
     network: Network, data: TrainingData, config: TrainingConfig, state: TrainerState | None = None
 ) -> Trainer | layerwise.Trainer:
-    """Return a trainer: fused if the kernels cover the run, else layer by layer.
+    """Return a trainer: fused if the kernels cover the run, else layer by layer; with clipping, fused gradients.
 
     Equal arguments give equal bits, for any number of threads.
     """
+    ops = operations.with_threads(config.threads)
+    if config.clips and covers(network, config.replace(clip_norm=None, clip_value=None)):
+        return ClippingTrainer(
+            lambda data: Trainer(network, data, config, None, config.threads), ops, network, data, config, state
+        )
     if not covers(network, config):
-        return layerwise.Trainer(operations.with_threads(config.threads), network, data, config, state)
+        return layerwise.Trainer(ops, network, data, config, state)
     assert isinstance(config.update_rule, Optimizer)
     return Trainer(network, data, config, config.update_rule, config.threads, state)

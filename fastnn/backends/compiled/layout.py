@@ -143,7 +143,22 @@ def _panels(size: int, lanes: int) -> tuple[tuple[int, int], ...]:
 def lay_out(network: Network) -> Layout:
     """Copy a network into the kernels' layout; the errors are those of `checked_arrays`."""
     weights, biases = checked_arrays(network)
-    lanes, sizes = VECTOR // weights[0].itemsize, network.sizes
+    dtype, sizes = weights[0].dtype, network.sizes
+    table, n_parameters = _table(sizes, tuple(layer.activation for layer in network.layers), VECTOR // dtype.itemsize)
+    parameters = aligned_zeros(n_parameters, dtype)
+    pack(sizes, parameters, (weights, biases))
+    return Layout(
+        parameters=parameters,
+        n_weights=len(sizes) - 1,
+        table=table.copy(),
+        output=OUTPUT_CODES[network.output],
+        scale=network.dtype.type(network.input_scale),
+    )
+
+
+@lru_cache(maxsize=64)
+def _table(sizes: tuple[int, ...], activations: tuple[str, ...], lanes: int) -> tuple[np.ndarray, int]:
+    """The table of a layout for vectors of `lanes` numbers, and the number of parameters with their padding."""
     padded = [-(-size // lanes) * lanes for size in sizes]
     panels = [_panels(size, lanes) for size in sizes[1:]]
     unit_at = list(accumulate(padded[1:], initial=0))
@@ -157,7 +172,7 @@ def lay_out(network: Network) -> Layout:
     ]
     table = np.zeros((len(sizes) + len(panel_rows), N_COLUMNS), np.int64)
     table[: len(sizes), SIZE], table[len(sizes) :, : len(Panel._fields)] = sizes, panel_rows
-    table[1 : len(sizes), ACTIVATION] = [ACTIVATION_CODES[layer.activation] for layer in network.layers]
+    table[1 : len(sizes), ACTIVATION] = [ACTIVATION_CODES[name] for name in activations]
     counts = np.array([0, *map(len, panels)])
     table[: len(sizes), N_PANELS] = counts
     table[: len(sizes), PANEL_AT] = len(sizes) + np.cumsum(counts) - counts
@@ -165,15 +180,7 @@ def lay_out(network: Network) -> Layout:
     for layer, (fan_in, width) in enumerate(zip(sizes, padded[1:], strict=False)):
         table[layer, [WEIGHT_AT, BIAS_AT]] = end, end + fan_in * width
         end += (fan_in + 1) * width
-    parameters = aligned_zeros(end, weights[0].dtype)
-    pack(sizes, parameters, (weights, biases))
-    return Layout(
-        parameters=parameters,
-        n_weights=len(panels),
-        table=table,
-        output=OUTPUT_CODES[network.output],
-        scale=network.dtype.type(network.input_scale),
-    )
+    return table, end
 
 
 def scratch_sizes(layout: Layout) -> ScratchSizes:

@@ -9,9 +9,11 @@ from fastnn.backends import layerwise
 from fastnn.backends.arguments import check_inputs
 from fastnn.backends.compiled import operations
 from fastnn.backends.compiled.fused import covers
-from fastnn.backends.compiled.layout import checked_arrays, hold, in_kernel_dtype, readonly_view, to_csr
+from fastnn.backends.compiled.layout import checked_arrays, hold, in_kernel_dtype, readonly_view
+from fastnn.backends.compiled.predict_csr import predict_csr
 from fastnn.backends.compiled.strided import AT_ONCE, can_be_strided, needs_no_strides, rows_at_once, strided
 from fastnn.backends.threads import resolve_threads
+from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
 from fastnn.interruptible import interruptible
 from fastnn.kernels import team
@@ -47,10 +49,15 @@ def predict_proba(network: Network, inp: np.ndarray, threads: int | None = None)
     table = _table(network)
     if table is None:
         return layerwise.predict_proba(operations.with_threads(threads), network, inp)
+    if network.output not in OUTPUT_CODES:
+        logits = _predict(network, table, inp, threads, IDENTITY_OUTPUT)
+        return interruptible(network.loss.outputs, logits, work=4 * logits.size)
     return _predict(network, table, inp, threads, OUTPUT_CODES[network.output])
 
 
 def _predict(network: Network, table: "_Table", inp: Any, threads: int | None, output: int) -> np.ndarray:
+    if type(inp) is not np.ndarray and is_sparse(inp):
+        return predict_csr(network, table, inp, threads, output)
     if type(inp) is np.ndarray and inp.size > AT_ONCE and _is_copied(network, inp):
         out = np.empty((len(inp), table.n_outputs), table.dtype)
         n_rows = rows_at_once(inp.shape[1])
@@ -71,23 +78,17 @@ def _is_copied(network: Network, inp: np.ndarray) -> bool:
 
 def _predict_at_once(network: Network, table: "_Table", inp: Any, threads: int | None, output: int) -> np.ndarray:
     inp, layers = check_inputs(network, inp, any_order=True), table.layers
-    if isinstance(inp, np.ndarray):
-        images = values = inp
-        n_rows, n_inputs = inp.shape
-        if not inp.flags.c_contiguous or (inp.dtype is not table.dtype and inp.dtype is not _UINT8):
-            if inp.size > AT_ONCE and can_be_strided(inp):
-                source, images = strided(inp, table.dtype)
-                layers = layers.copy()
-                layers[0, predict_kernels.SOURCE :] = source  # `held` keeps the memory
-                layers = readonly_view(layers)
-            else:
-                images = values = np.ascontiguousarray(in_kernel_dtype(inp, table.dtype))
-        images = readonly_view(images)
-    else:
-        csr = interruptible(to_csr, inp, table.dtype, np.uint32, work=2 * inp.nnz)
-        layers, (n_rows, n_inputs) = layers.copy(), inp.shape
-        layers[0, [predict_kernels.INDPTR, predict_kernels.INDICES]] = csr.indptr.ctypes.data, csr.indices.ctypes.data
-        images, layers, values = csr.data.reshape(1, -1), readonly_view(layers), csr.data  # `csr` keeps them alive
+    images = values = inp
+    n_rows, n_inputs = inp.shape
+    if not inp.flags.c_contiguous or (inp.dtype is not table.dtype and inp.dtype is not _UINT8):
+        if inp.size > AT_ONCE and can_be_strided(inp):
+            source, images = strided(inp, table.dtype)
+            layers = layers.copy()
+            layers[0, predict_kernels.SOURCE :] = source  # `held` keeps the memory
+            layers = readonly_view(layers)
+        else:
+            images = values = np.ascontiguousarray(in_kernel_dtype(inp, table.dtype))
+    images = readonly_view(images)
     if n_inputs != table.n_inputs:
         raise DataError(f"inputs have {n_inputs} columns, expected {table.n_inputs} as the first weight has rows")
     held = hold(values)

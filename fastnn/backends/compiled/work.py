@@ -19,7 +19,7 @@ from fastnn.kernels.inputs.packed import Packed
 from fastnn.kernels.layout import BIAS_AT, BLOCK, GRADIENT_ROWS, GROUP, WEIGHT_AT, WIDE, Layout
 from fastnn.kernels.ops.optimizers import State
 from fastnn.kernels.vector.simd import VECTOR
-from fastnn.network.aligned import aligned_zeros
+from fastnn.network.aligned import aligned_parts, aligned_zeros
 
 
 class WorkShape(NamedTuple):
@@ -57,13 +57,10 @@ def work_by_units(
     size, sizes = BLOCK * shape.n_inputs, shape.sizes
     packed, dense = (size, 0) if is_sparse else (0, size)
     form = DENSE if not is_sparse else PACKED_LISTS if len(csr.indptr) else PACKED
+    sizes_of_inputs = (packed, image_dtype), (packed // GROUP, np.uint64), (dense, shape.real)
     first, second = (
-        units_kernel.Inputs(
-            form,
-            Packed(aligned_zeros(packed, image_dtype), aligned_zeros(packed // GROUP, np.uint64)),
-            aligned_zeros(dense, shape.real),
-        )
-        for _ in range(2)
+        units_kernel.Inputs(form, Packed(values, masks), numbers)
+        for values, masks, numbers in (aligned_parts(*sizes_of_inputs) for _ in range(2))
     )
     samples = _samples(shape)
     work = WorkByUnits(
@@ -110,30 +107,31 @@ def work_by_rows(
 
 def _units(shape: WorkShape) -> block.Units:
     n_units, n_logits, real = BLOCK * shape.sizes.n_units, shape.sizes.n_partial_logits, shape.real
-    return block.Units(aligned_zeros(n_units, real), aligned_zeros(n_units, real), aligned_zeros(n_logits, real))
+    return block.Units(*aligned_parts((n_units, real), (n_units, real), (n_logits, real)))
 
 
 def _samples(shape: WorkShape) -> block.Samples:
-    return block.Samples(
-        smoothing=shape.smoothing,
-        label=aligned_zeros(BLOCK, np.int64),
-        target=aligned_zeros(BLOCK * shape.n_targets, shape.real),
-        weight=aligned_zeros(BLOCK, shape.real),
-        loss=aligned_zeros(BLOCK, np.float64),
-        correct=aligned_zeros(BLOCK, np.int64),
+    label, target, weight, loss, correct = aligned_parts(
+        (BLOCK, np.int64),
+        (BLOCK * shape.n_targets, shape.real),
+        (BLOCK, shape.real),
+        (BLOCK, np.float64),
+        (BLOCK, np.int64),
     )
+    return block.Samples(shape.smoothing, label, target, weight, loss, correct)
 
 
 def _scratch(shape: WorkShape) -> block.Scratch:
     real = shape.real
     lanes = VECTOR // real.itemsize
-    return block.Scratch(
-        gradient_tile=aligned_zeros(GRADIENT_ROWS * WIDE * lanes, real),
-        transposed=aligned_zeros((WIDE * lanes) ** 2, real),
-        columns=aligned_zeros(shape.sizes.padded_classes * lanes, real),
-        row_stats=aligned_zeros(4 * lanes, real),
-        offsets=aligned_zeros(GROUP, np.int64),
+    gradient_tile, transposed, columns, row_stats, offsets = aligned_parts(
+        (GRADIENT_ROWS * WIDE * lanes, real),
+        ((WIDE * lanes) ** 2, real),
+        (shape.sizes.padded_classes * lanes, real),
+        (4 * lanes, real),
+        (GROUP, np.int64),
     )
+    return block.Scratch(gradient_tile, transposed, columns, row_stats, offsets)
 
 
 def _parameter_slices(layout: Layout) -> np.ndarray:

@@ -1,0 +1,109 @@
+"""Inputs that skip scikit-learn's checks are predicted, warned of and refused like those that do not."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+from sklearn.exceptions import NotFittedError
+
+from fastnn import MLPClassifier, MLPRegressor
+from fastnn.estimators import base
+from fastnn.estimators.rows import rows_to_predict
+
+FORMS = (scipy.sparse.csr_matrix, scipy.sparse.csr_array)
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    X = rng.random((60, 30)) * (rng.random((60, 30)) < 0.2)
+    return X, rng.integers(3, size=60)
+
+
+@pytest.fixture(scope="module", params=["numba", "numpy"])
+def model(request, data):
+    return MLPClassifier((8,), solver="lbfgs", max_iter=500, tol=1.0, random_state=0, backend=request.param).fit(*data)
+
+
+@pytest.fixture
+def checked(monkeypatch):
+    """Count the calls of scikit-learn's checks."""
+    calls, validate = [], base.validate_data
+    monkeypatch.setattr(base, "validate_data", lambda *args, **options: calls.append(1) or validate(*args, **options))
+    return calls
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", ["u1", "f4", "f8"])
+def test_csr_rows_skip_the_checks_with_the_same_predictions(model, data, form, dtype, checked):
+    X = (data[0] * (100 if dtype == "u1" else 1)).astype(dtype)
+    matrix = form(X)
+    found = [model.predict_proba(matrix[:n]) for n in (1, 2, 60)] + [model.predict_proba(X)]
+    assert not checked
+    expected = model.predict_proba(matrix.tocsc())
+    assert len(checked) == 1
+    for n, each in zip((1, 2, 60), found, strict=False):
+        np.testing.assert_allclose(each, expected[:n], rtol=1e-5)
+    np.testing.assert_allclose(found[-1], expected, rtol=1e-5)
+
+
+def _with(matrix, **arrays):
+    changed = matrix.copy()
+    for name, array in arrays.items():
+        setattr(changed, name, array)
+    return changed
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_csr_rows_that_are_not_right_are_refused_with_the_usual_errors(model, data, form):
+    matrix = form(data[0].astype("f4"))
+    wrong = matrix.indices.copy()
+    wrong[-1] = 30
+    cases = {
+        "contains NaN": _with(matrix, data=matrix.data * np.float32("nan")),
+        "contains infinity": _with(matrix, data=matrix.data + np.float32("inf")),
+        "too large|infinity": form(data[0] * 1e300),
+        "has 29 features, but MLPClassifier is expecting 30": matrix[:, :29],
+        "minimum of 1 is required": matrix[:0],
+        "do not fit its shape": _with(matrix, indices=wrong),
+    }
+    for message, rows in cases.items():
+        with pytest.raises(ValueError, match=message):
+            model.predict(rows)
+    with pytest.raises(NotFittedError):
+        MLPClassifier().predict(matrix)
+
+
+def test_a_fit_with_feature_names_warns_of_rows_without_them(data):
+    model = MLPRegressor(hidden_layer_sizes=(4,), solver="lbfgs", max_iter=500, tol=1.0)
+    names = [f"x{i}" for i in range(30)]
+    model.fit(pd.DataFrame(data[0], columns=names), data[1])
+    for rows in (data[0][:1], scipy.sparse.csr_matrix(data[0][:1])):
+        with pytest.warns(UserWarning, match="X does not have valid feature names"):
+            model.predict(rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.predict(pd.DataFrame(data[0][:1], columns=names))
+        model.fit(*data)
+        model.predict(data[0][:1])
+    with pytest.warns(UserWarning, match="X has feature names, but MLPRegressor was fitted without"):
+        model.predict(pd.DataFrame(data[0][:1], columns=names))
+
+
+class _Subclass(np.ndarray):
+    pass
+
+
+def test_only_plain_numbers_are_plain_rows(data):
+    X = data[0]
+    model = MLPClassifier((4,), solver="lbfgs", max_iter=500, tol=1.0).fit(*data)
+    plain = (X, X.astype(">i4").astype(int), X[::2], X.T[:, :30].T, X > 0, X.astype(np.float16))
+    assert all(rows_to_predict(model, rows) is not None for rows in plain)
+    others = (
+        X.astype(object), X.astype(str), X.astype(complex), X.astype(">f4"), X.view(_Subclass), np.ma.array(X),
+        X[0], X[None], X[:, :5], X[:0], X * np.nan, X.tolist(), pd.DataFrame(X), scipy.sparse.csc_matrix(X),
+        scipy.sparse.csr_matrix(X.astype(int)),
+    )  # fmt: skip
+    assert all(rows_to_predict(model, rows) is None for rows in others)
