@@ -42,7 +42,7 @@ from fastnn.estimators.fit_watch import FitRules, FitWatch, WatchedSchedule, Wat
 from fastnn.estimators.model_mixin import ModelFileMixin, initial_state
 from fastnn.estimators.one_fit import one_fit, reads_one_fit
 from fastnn.estimators.parameters import check_parameters, items
-from fastnn.estimators.plain_data import plain_rows
+from fastnn.estimators.plain_data import MAX_CAST_SIZE, plain_rows
 from fastnn.estimators.reported_loss import ReportedLoss
 from fastnn.estimators.row_order import ScikitOrder
 from fastnn.estimators.rows import rows_to_predict
@@ -60,8 +60,6 @@ from fastnn.training.train import EpochEnd, TrainingInterrupted, TrainingResult,
 if TYPE_CHECKING:
     import pandas
 
-# Larger arrays of float64 are not cast as a whole.
-MAX_CAST_SIZE = 2**18
 # The attributes that a fit sets, besides those whose name ends with an underscore.
 PRIVATE_FITTED = ("_watch_state", "_history", "_reported", "_state", "_levels")
 # About how many times a check or a statistic reads or writes a value.

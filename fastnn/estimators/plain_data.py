@@ -13,19 +13,24 @@ from fastnn.interruptible import LONG_WORK
 
 # About how many times the checks read or write a value.
 _N_VALUE = 4
+# Larger arrays of float64 are not cast as a whole.
+MAX_CAST_SIZE = 2**18
 # scikit-learn does not compare the number of classes with that of so few samples.
 _FEW_SAMPLES = 20
 
 
 def plain_rows(X: Any, n_inputs: int, dtype: np.dtype) -> np.ndarray | None:
-    """Return the rows `X`, (N, n_inputs), uint8 or in the working dtype; None if other checks are necessary."""
+    """Return the rows `X`, (N, n_inputs), uint8 or in the working dtype; None if other checks are necessary.
+
+    Large arrays of float32 and float64 stay as they are: the backends cast them part by part.
+    """
     if type(X) is not np.ndarray or X.ndim != 2 or X.shape[1] != n_inputs or not 0 < _N_VALUE * X.size < LONG_WORK:
         return None
     if X.dtype == np.uint8:
         return np.ascontiguousarray(X)
     if X.dtype not in (np.float32, np.float64) or not are_finite(X, dtype):
         return None
-    return np.ascontiguousarray(X, dtype)
+    return X if X.size > MAX_CAST_SIZE else np.ascontiguousarray(X, dtype)
 
 
 def is_plain_labels(y: Any) -> bool:
