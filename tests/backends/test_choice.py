@@ -213,7 +213,7 @@ found["numba after it"] = "numba.core.compiler" in sys.modules
 found["digest"] = hashlib.sha256(model.predict_proba(small[0]).tobytes()).hexdigest()
 found["on disk"] = kernels_on_disk("fit", np.dtype(np.float32))
 network = fastnn.Network.initialize((50, 200, 2))
-result = fastnn.train(network, large, epochs=2, threads=1)
+result = fastnn.train(network, large, epochs=8, threads=1)
 found["large fit"] = result.backend
 found["resumed"] = fastnn.train(result.network, small_of(large), epochs=1, resume=result.state, threads=1).backend
 found["partial_fit"] = [model.partial_fit(*small).backend_ for _ in range(2)]
