@@ -10,7 +10,7 @@ from sklearn.exceptions import NotFittedError
 import fastnn
 from fastnn import DivergenceError, MLPClassifier, MLPRegressor
 from fastnn.backends import reference
-from fastnn.estimators import base, fit_watch
+from fastnn.estimators import base, data_checks, fit_watch
 from fastnn.training.result import TrainingInterrupted
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning", "ignore::RuntimeWarning")
@@ -50,7 +50,7 @@ def _out_of_memory_of_epoch(monkeypatch, error):
 
 
 PLACES = {
-    "data": lambda patch, error: patch.setattr(base, "validate_data", _raise(error)),
+    "data": lambda patch, error: patch.setattr(data_checks, "validate_data", _raise(error)),
     "targets": lambda patch, error: patch.setattr(base, "column_levels", _raise(error)),
     "split": lambda patch, error: patch.setattr(base, "check_sample_weight", _raise(error)),
     "backend": _out_of_memory_of_epoch,
