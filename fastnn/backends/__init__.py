@@ -22,8 +22,8 @@ def get_backend(name: str = "auto") -> Backend:
     name : {"auto", "numba", "numpy"}
         "numba" for the compiled kernels, "numpy" for the reference. "auto" is "numba" if Numba can be imported and
         NUMBA_DISABLE_JIT is not set. Otherwise "auto" is "numpy", and a RuntimeWarning says so; Python shows it once
-        by default. (As a setting of `train`, of estimators and of predictions, "auto" also weighs what the kernels
-        cost against what they save; see `fastnn.backends.choice`.)
+        by default. As a setting of `train`, estimators and predictions, "auto" is also "numpy" for work that NumPy is
+        expected to finish before the kernels are loaded or compiled; see `fastnn.backends.choice`.
 
     Returns
     -------

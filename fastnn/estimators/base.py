@@ -5,52 +5,44 @@ as in scikit-learn, so the same `random_state` gives the same run. `FitWatch` ap
 learning rate and for stopping.
 """
 
-import contextlib
-import copy
-import inspect
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
 
-import joblib  # type: ignore[import-untyped]
 import numpy as np
 import sklearn
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from fastnn.backends.arguments import are_finite, check_sample_weight
+from fastnn.backends.arguments import check_sample_weight
 from fastnn.backends.base import TrainerState
 from fastnn.backends.choice import CHOOSER, continued_backend, expected_epochs_of_fit
-from fastnn.checks import is_number, short
 from fastnn.datasets.dataset import Dataset
-from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DivergenceError
-from fastnn.estimators.arguments import check_labels_given, check_rows, check_weights_given
 from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks, has_callbacks
 from fastnn.estimators.checkpoint import in_words_of_fit, result_of_ended, saved_fit
 from fastnn.estimators.coefficients import CoefficientsMixin
 from fastnn.estimators.continuation import Continuation, as_state, keep_first, take
+from fastnn.estimators.data_checks import DataChecksMixin
 from fastnn.estimators.fit_watch import FitRules, FitWatch, WatchedSchedule, WatchState
+from fastnn.estimators.initial_network import column_levels, initial_network
 from fastnn.estimators.model_mixin import ModelFileMixin, initial_state
 from fastnn.estimators.one_fit import one_fit, reads_one_fit
-from fastnn.estimators.parameters import check_parameters, items
-from fastnn.estimators.plain_data import MAX_CAST_SIZE, plain_rows
+from fastnn.estimators.parameters import check_parameters
 from fastnn.estimators.reported_loss import ReportedLoss
 from fastnn.estimators.row_order import ScikitOrder
 from fastnn.estimators.rows import rows_to_predict
-from fastnn.interruptible import LONG_WORK, interruptible
-from fastnn.memory import check_memory, check_training_memory
+from fastnn.estimators.stacklevel import users_stacklevel
+from fastnn.interruptible import interruptible
+from fastnn.memory import check_memory
 from fastnn.models.hidden import hidden_outputs, hidden_size
-from fastnn.network import Network, Standardization
-from fastnn.network.network import hidden_activations
+from fastnn.network import Network
 from fastnn.optim.config import TrainingConfig, as_plain
 from fastnn.optim.optimizers import LBFGS, SGD, Adam, Optimizer
 from fastnn.optim.schedules import Schedule, get_schedule
@@ -62,25 +54,18 @@ if TYPE_CHECKING:
 
 # The attributes that a fit sets, besides those whose name ends with an underscore.
 PRIVATE_FITTED = ("_watch_state", "_history", "_reported", "_state", "_levels")
-# About how many times a check or a statistic reads or writes a value.
-_N_VALUE = 4
-# The number of rows that tell the levels of images.
-ROWS_FOR_LEVELS = 200
-# The mean of fewer validation rows says too little about their scale.
-MIN_ROWS_TO_COMPARE = 5
-# Files, and folders, of the code that can stand between the user's call and the line that warns.
-_LIBRARY_FILES = (
-    *(os.path.join(os.path.dirname(module), "") for module in (__file__, sklearn.__file__, joblib.__file__)),
-    contextlib.__file__,
-)
 
 
 class BaseMLP(
-    CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, CoefficientsMixin, ModelFileMixin
+    CallbackSupportMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    CoefficientsMixin,
+    DataChecksMixin,
+    ModelFileMixin,
 ):
     """Base class of the estimators; use MLPClassifier or MLPRegressor."""
 
-    _numeric_targets: bool  # whether the targets are numbers, rather than labels
     # scikit-learn's HTML view of an estimator links to this page, and then shows the descriptions of parameters.
     _doc_link_module = "fastnn"
     _doc_link_template = "https://fastnn-digits.readthedocs.io/en/stable/api/estimators.html"
@@ -121,12 +106,8 @@ class BaseMLP(
         weight = self._check_weights(sample_weight, X)
         total_weight = _product(weight, self._class_weight(targets))
         random_state = check_random_state(self.random_state)
-        if warm:
-            network = self._previous_network(targets)
-            watch_state, history, state = self._watch_state, self._history, as_state(self._state)
-        else:
-            network = self._initialize(X, targets, random_state, incremental)
-            watch_state, history, state = initial_state()
+        network = self._previous_network(targets) if warm else self._new_network(X, targets, random_state, incremental)
+        watch_state, history, state = self._state_before() if warm else initial_state()
         held_out, held_weight = self._check_validation(validation_data, X)
         if self.early_stopping and held_out is None and self.solver != "lbfgs":
             rows, held = self._split(targets, random_state)
@@ -136,14 +117,9 @@ class BaseMLP(
             total_weight = None if total_weight is None else total_weight[rows]
         data = Dataset(X, targets, image_shape=self.image_shape, name="the training data")
         resume = state if incremental and self._can_resume(state) else None
-        if resume is None:
-            watch_state = replace(watch_state, rate=self.learning_rate_init)
-        loss = self._reported_loss(network, len(data), total_weight)
-        watch = self._make_watch(watch_state, network, len(data), held_out, held_weight, loss)
-        watch.expected_epochs = expected_epochs_of_fit(self.max_iter, self.early_stopping, incremental)
-        config = self._config(watch, len(data), random_state, epochs=1 if incremental else self.max_iter)
-        if warm:  # what goes on stays on its backend
-            config = config.replace(backend=continued_backend(self.backend, getattr(self, "backend_", None)))
+        watch_state = replace(watch_state, rate=self.learning_rate_init) if resume is None else watch_state
+        watch = self._make_watch(watch_state, network, len(data), total_weight, held_out, held_weight, incremental)
+        config = self._config(watch, len(data), random_state, warm, epochs=1 if incremental else self.max_iter)
         self.n_outputs_, self.n_layers_, self.out_activation_ = network.n_outputs, len(network.sizes), network.output
         callbacks = [FitTasks(self, *arguments, sample_weight)] if tasks and has_callbacks(self) else []
         try:
@@ -181,14 +157,16 @@ class BaseMLP(
             raise ValueError("partial_fit does not support early_stopping=True, as it runs one epoch")
 
     def _config(
-        self, watch: FitWatch, n_samples: int, random_state: np.random.RandomState, epochs: int
+        self, watch: FitWatch, n_samples: int, random_state: np.random.RandomState, warm: bool, epochs: int
     ) -> TrainingConfig:
         """Return the settings of `train`. Rows are drawn as in scikit-learn, and `watch` gives the learning rate."""
+        began = getattr(self, "backend_", None) if warm else None  # what goes on stays on its backend
         is_random = self.dropout or self.augmentation is not None
         common = {
             "epochs": epochs, "optimizer": self._optimizer(), "l2": self.alpha, "divide_l2": True,
             "dropout": self.dropout, "seed": int(random_state.randint(2**31 - 1)) if is_random else 0,
-            "learning_rate": self.learning_rate_init, "backend": self.backend, "threads": self.n_threads,
+            "learning_rate": self.learning_rate_init, "threads": self.n_threads,
+            "backend": continued_backend(self.backend, began),
             "clip_norm": self.clip_norm, "clip_value": self.clip_value, "augmentation": self.augmentation,
         }  # fmt: skip
         schedule = self._schedule()
@@ -254,51 +232,16 @@ class BaseMLP(
                 self.__dict__.update({name: value for name, value in before.items() if _is_fitted(name)})
                 raise
 
-    def _initialize(
+    def _new_network(
         self, X: Any, targets: np.ndarray, random_state: np.random.RandomState, incremental: bool
     ) -> Network:
-        """Draw initial weights; without `initializer`, weights and biases in scikit-learn's order and distribution.
+        """Return a network with initial weights, and keep the levels of X."""
+        self._levels = column_levels(X)
+        return initial_network(self, X, self._output(targets), random_state, incremental)
 
-        That is uniform: Glorot and Bengio (2010), equation 16.
-        """
-        self._levels, (output, n_outputs) = column_levels(X), self._output(targets)
-        sizes = (X.shape[1], *map(int, items(self.hidden_layer_sizes)), n_outputs)
-        self._check_memory(sizes)
-        if self.initializer is not None:
-            return Network.initialize(
-                sizes, activation=self.activation, initializer=self.initializer, dtype=self._dtype, output=output,
-                seed=int(random_state.randint(2**31 - 1)), input_scale=self._input_transform(X, incremental),
-            )  # fmt: skip
-        names = hidden_activations(len(sizes) - 2, self.activation)
-        weights, biases = [], []
-        for (fan_in, fan_out), name in zip(pairwise(sizes), [*names, *names[-1:]] or [self.activation], strict=True):
-            bound = np.sqrt((2 if name == "logistic" else 6) / (fan_in + fan_out))
-            weights.append(random_state.uniform(-bound, bound, (fan_in, fan_out)).astype(self._dtype))
-            biases.append(random_state.uniform(-bound, bound, fan_out).astype(self._dtype))
-        return Network(weights, biases, self.activation, self._input_transform(X, incremental), output)
-
-    def _input_transform(self, X: Any, incremental: bool) -> float | Standardization:
-        """Return the input scale, or the standardization of X; ValueError if X has too few rows for one."""
-        if not self.standardize:
-            return float(self.input_scale)
-        if self.input_scale != 1:
-            raise ValueError(f"input_scale is {self.input_scale}, expected 1 with standardize=True")
-        if incremental and X.shape[0] < 2:
-            raise ValueError("X has 1 row, expected 2 or more in the first partial_fit with standardize=True")
-        return interruptible(Standardization.fit, X, work=_N_VALUE * np.prod(X.shape))
-
-    def _check_memory(self, sizes: tuple[int, ...]) -> None:
-        """Raise OutOfMemoryError, before any allocation, if the network and its training need too much memory."""
-        n_parameters, itemsize = (
-            sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes)),
-            self._dtype.itemsize,
-        )
-        check_training_memory(
-            n_parameters,
-            itemsize,
-            self._optimizer().state_bytes(itemsize),
-            lambda: f"hidden_layer_sizes is {short(self.hidden_layer_sizes)}: {n_parameters:,} parameters",
-        )
+    def _state_before(self) -> tuple[WatchState, History, TrainerState | None]:
+        """Return the state that the fit before has left, like `initial_state`."""
+        return self._watch_state, self._history, as_state(self._state)
 
     def _previous_network(self, targets: np.ndarray) -> Network:
         """Return the current network with the current parameters; raise ValueError if it does not match the targets."""
@@ -344,10 +287,13 @@ class BaseMLP(
         state: WatchState,
         network: Network,
         n_samples: int,
+        weight: np.ndarray | None,
         held_out: Dataset | None,
-        held_weight: Any,
-        loss: ReportedLoss,
+        held_weight: np.ndarray | None,
+        incremental: bool,
     ) -> FitWatch:
+        """Return what observes a fit. `weight` is that of each sample, `held_weight` that of the validation data."""
+
         def score(end: EpochEnd) -> float:
             assert held_out is not None
             assert end.validation_logits is not None
@@ -356,6 +302,7 @@ class BaseMLP(
         learning_rate = self.learning_rate if self.solver == "sgd" else "constant"
         by_score = self.early_stopping and self.solver != "lbfgs"
         tol, n_iter_no_change = self.tol, self.n_iter_no_change
+        loss = self._reported_loss(network, n_samples, weight)
         if self.solver == "lbfgs":  # it stops by its own rules and has no rate that depends on the samples
             tol, n_iter_no_change, n_samples = 0.0, np.inf, 0
         schedule = as_plain(self.schedule)
@@ -363,7 +310,9 @@ class BaseMLP(
             learning_rate, self.learning_rate_init, self.power_t, tol, n_iter_no_change, by_score, schedule
         )
         scored = None if held_out is None else score
-        return FitWatch(state, rules, n_samples, scored, bool(self.verbose), network, loss)
+        watch = FitWatch(state, rules, n_samples, scored, bool(self.verbose), network, loss)
+        watch.expected_epochs = expected_epochs_of_fit(self.max_iter, self.early_stopping, incremental)
+        return watch
 
     def _reported_loss(self, network: Network, n_samples: int, weight: np.ndarray | None) -> ReportedLoss:
         """Return the conversion of this fit's losses to those of scikit-learn."""
@@ -403,114 +352,6 @@ class BaseMLP(
             found = f"it reached max_iter={self.max_iter}; raise max_iter"
         message = f"{type(self).__name__} with solver {self.solver!r} did not converge: {found}"
         warnings.warn(message, ConvergenceWarning, stacklevel=users_stacklevel())
-
-    # --- Data ------------------------------------------------------------------------------------------------------
-    @property
-    def _dtype(self) -> np.dtype:
-        return np.dtype(self.dtype)
-
-    def _check_data(self, X: Any, y: Any = "no_validation", *, reset: bool, source: str = "") -> Any:
-        """Return X, and y if given, after scikit-learn's checks. `source` is what messages add to "X" and "y".
-
-        uint8 stays uint8, other dtypes become the working dtype, and sparse matrices become CSR. Finiteness is checked
-        after the cast, because the cast can make a large float64 infinite. A network that standardises its inputs does
-        so in float64, so float64 inputs stay as they are for it. So do large arrays: a cast would copy all of them,
-        and backends cast them part by part. The check then tests whether the cast would make them infinite.
-        """
-        plain = None if isinstance(y, str) else self._plain_data(X, y, reset)
-        if plain is not None:
-            return plain, y
-        check_rows(X, f"X{source}")
-        if not isinstance(y, str):
-            y = check_labels_given(y, f"y{source}", numeric=self._numeric_targets)
-        shape = getattr(X, "shape", ())
-        if len(shape) == 3:
-            raise ValueError(
-                f"Found array with dim 3, shape {tuple(shape)}, while dim <= 2 is required by "
-                f"{type(self).__name__}: flatten images into rows with X.reshape(len(X), -1)"
-            )
-        dtype = self.network_.dtype if isinstance(y, str) else self._dtype
-        dtypes = [dtype, np.dtype(np.uint8)]
-        if self.network_.standardization is not None if isinstance(y, str) else self.standardize:
-            dtypes = [np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.uint8)]
-        elif getattr(X, "size", 0) > MAX_CAST_SIZE and not is_sparse(X):
-            dtypes = [*dtypes, np.dtype(np.float64)]
-        options: dict[str, Any] = (
-            {} if isinstance(y, str) else {"multi_output": True, "y_numeric": self._numeric_targets}
-        )
-        try:
-            with np.errstate(over="ignore"):
-                checked = self._validated(X, y, accept_sparse="csr", dtype=dtypes, reset=reset, **options)
-        except OverflowError as error:  # a Python integer beyond the range of float64
-            raise ValueError(f"Input X contains a value too large for {dtype}") from error
-        inputs = checked if isinstance(y, str) else checked[0]
-        is_cast_later = len(dtypes) > 2 and dtypes[0] == dtype and inputs.dtype.itemsize > dtype.itemsize
-        if is_cast_later and not interruptible(are_finite, inputs, dtype, work=_N_VALUE * inputs.size):
-            raise ValueError(f"Input X contains infinity or a value too large for {dtype!r}.")
-        return checked
-
-    def _plain_data(self, X: Any, y: Any, reset: bool) -> np.ndarray | None:
-        """Return X as scikit-learn's checks of X and y would, and set what they set; None if they are necessary."""
-        if type(X) is not np.ndarray or X.ndim != 2 or self.standardize:
-            return None
-        if not reset and ("feature_names_in_" in vars(self) or self.n_features_in_ != X.shape[1]):
-            return None
-        if type(y) is not np.ndarray or y.shape != (len(X),):
-            return None
-        if y.dtype not in (np.float32, np.float64) if self._numeric_targets else y.dtype.kind not in "iub":
-            return None
-        rows = plain_rows(X, X.shape[1], self._dtype) if are_finite(y, y.dtype) else None
-        if rows is not None and reset:
-            self.__dict__.pop("feature_names_in_", None)
-            self.n_features_in_ = X.shape[1]
-        return rows
-
-    def _validated(self, X: Any, y: Any, **options: Any) -> Any:
-        """Return the result of scikit-learn's `validate_data`. Large data are checked so that Ctrl-C interrupts it."""
-        work = _N_VALUE * getattr(X, "size", 0)
-        if work < LONG_WORK:
-            return validate_data(self, X, y, **options)
-        stand_in = copy.copy(self)  # a check that Ctrl-C has ended must not change this estimator
-        checked = interruptible(validate_data, stand_in, X, y, work=work, **options)
-        for name in ("n_features_in_", "feature_names_in_"):
-            if hasattr(stand_in, name):
-                setattr(self, name, getattr(stand_in, name))
-            else:
-                self.__dict__.pop(name, None)
-        return checked
-
-    def _check_image_shape(self) -> None:
-        if self.image_shape is not None and np.prod(self.image_shape) != self.n_features_in_:
-            height, width = self.image_shape
-            expected = f"{height} * {width} = {height * width}"
-            raise ValueError(f"X has {self.n_features_in_} features, expected {expected} for image_shape")
-
-    def _check_validation(self, validation_data: Any, training: Any) -> tuple[Dataset | None, np.ndarray | None]:
-        """Return the user's validation data, checked like the inputs for training, and their sample weights."""
-        if validation_data is None:
-            return None, None
-        if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
-            found = type(validation_data).__name__
-            raise ValueError(f"validation_data is {found}, expected (X, y) or (X, y, sample_weight)")
-        X, y, *weight = validation_data
-        X, y = self._check_data(X, y, reset=False, source=" of validation_data")
-        data = Dataset(X, self._encode(y, warm=True, incremental=True), name="validation_data")
-        held_weight = self._check_weights(weight[0] if weight else None, X, " of validation_data")
-        warn_of_other_scale(training, X)
-        return data, check_sample_weight(held_weight, len(data), self._dtype)
-
-    def _check_weights(self, sample_weight: Any, X: Any, source: str = "") -> np.ndarray | None:
-        """Return the weight of each sample, float64; None if there are no weights. A number is the weight of all."""
-        if sample_weight is None:
-            return None
-        n_samples, dtype = X.shape[0], np.dtype(np.float64)
-        if is_number(sample_weight):
-            sample_weight = np.full(n_samples, *check_weights_given([sample_weight], f"sample_weight{source}"))
-        sample_weight = check_weights_given(sample_weight, f"sample_weight{source}")
-        weight = check_array(sample_weight, ensure_2d=False, dtype=dtype, input_name="sample_weight")
-        if not weight.any():  # scikit-learn's checks look for the word zero
-            raise ValueError("sample_weight is zero for every sample, expected at least one above zero")
-        return check_sample_weight(weight, n_samples, dtype)
 
     def _total_weight(self, sample_weight: Any, X: Any, targets: np.ndarray) -> np.ndarray | None:
         """Return the weight of each sample, its class weight included; None if there are no weights."""
@@ -599,76 +440,6 @@ def _product(weight: np.ndarray | None, factor: np.ndarray | None) -> np.ndarray
 def _is_fitted(name: str) -> bool:
     """Return whether an attribute is set by a fit."""
     return name.endswith("_") or name in PRIVATE_FITTED
-
-
-def users_stacklevel() -> int:
-    """Return the `stacklevel` at which a warning of the caller names the line outside fastnn and scikit-learn.
-
-    A fit may be called through scikit-learn's callbacks, pipelines and searches. In a worker process, no line is the
-    user's, and the warning names the outermost one.
-    """
-    level, frame = 1, inspect.currentframe()
-    frame = None if frame is None else frame.f_back
-    while frame is not None and frame.f_back is not None and frame.f_code.co_filename.startswith(_LIBRARY_FILES):
-        level, frame = level + 1, frame.f_back
-    return level
-
-
-def column_levels(X: Any) -> np.ndarray | None:
-    """Return the smallest, the median and the largest value of each column of X, (3, D); None for a sparse matrix.
-
-    Of many rows, it takes some. If X turns out to be images, this tells their range, and if they are dark on light.
-    """
-    if is_sparse(X):
-        return None
-    rows = X[:: max(1, len(X) // ROWS_FOR_LEVELS)]
-    rows = np.sort(rows.astype(np.float32) if rows.dtype == np.uint8 else rows, axis=0)  # bytes sort slowly
-    n_rows = len(rows)
-    with np.errstate(over="ignore"):  # levels beyond float32 are those of no image
-        median = rows[(n_rows - 1) // 2 : n_rows // 2 + 1].mean(axis=0)
-        return np.stack([rows[0], median, rows[-1]]).astype(np.float32)
-
-
-def joined_validation(
-    validation_data: Any, X_val: Any, y_val: Any, sample_weight_val: Any
-) -> tuple[Any, ...] | list[Any] | None:
-    """Return the validation data of a fit as one value, from either of the two ways to give them.
-
-    Raises ValueError if both ways are used or a part is missing.
-    """
-    if X_val is None and y_val is None and sample_weight_val is None:
-        return validation_data
-    if validation_data is not None:
-        raise ValueError("validation_data and X_val, y_val are given, expected one of them")
-    for name, value in (("X_val", X_val), ("y_val", y_val)):
-        if value is None:
-            raise ValueError(f"{name} is None, expected X_val and y_val together")
-    return (X_val, y_val) if sample_weight_val is None else (X_val, y_val, sample_weight_val)
-
-
-def _mean_and_std(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
-
-
-def warn_of_other_scale(X: Any, X_val: Any) -> None:
-    """Warn if validation inputs look as if a pipeline had transformed only the training inputs, (N, D) and (M, D).
-
-    In data of one kind, hardly any column has a mean more than three standard deviations away from that of the
-    training data. Sparse matrices are not examined.
-    """
-    if is_sparse(X) or is_sparse(X_val) or len(X_val) < MIN_ROWS_TO_COMPARE:
-        return
-    mean, std = interruptible(_mean_and_std, X, work=_N_VALUE * X.size)
-    distance = np.abs(X_val.mean(axis=0, dtype=np.float64) - mean)[std > 0] / std[std > 0]
-    far = int(np.count_nonzero(distance > 3))
-    if far > 0.2 * len(distance):
-        warnings.warn(
-            f"{far} of {X.shape[1]} columns of the validation data lie more than 3 standard deviations from X, "
-            "expected data scaled alike: a pipeline does not transform validation_data; pass X_val and y_val, and "
-            "transform_input=['X_val'] to the pipeline",
-            UserWarning,
-            stacklevel=users_stacklevel(),
-        )
 
 
 def has_epochs(estimator: BaseMLP) -> bool:

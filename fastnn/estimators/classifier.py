@@ -15,9 +15,10 @@ from fastnn.checks import short
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
 from fastnn.estimators.arguments import check_labels_given, check_scored
-from fastnn.estimators.base import BaseMLP, if_epochs, joined_validation
+from fastnn.estimators.base import BaseMLP, if_epochs
 from fastnn.estimators.callbacks import with_callbacks
 from fastnn.estimators.continuation import continue_fit
+from fastnn.estimators.data_checks import joined_validation
 from fastnn.estimators.descriptions import described
 from fastnn.estimators.one_fit import reads_one_fit
 from fastnn.estimators.plain_data import is_plain_labels, plain_labels

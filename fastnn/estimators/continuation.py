@@ -147,9 +147,8 @@ def continue_fit(estimator: Any, kept: Continuation, X: Any, y: Any, sample_weig
     if data is None or not _has_its_shapes(network):
         return False
     n_rows, history, watch_state = data.inputs.shape[0], estimator._history, estimator._watch_state
-    loss = estimator._reported_loss(network, n_rows, data.sample_weight)
     batch_size = estimator._batch_size(n_rows)
-    watch = estimator._make_watch(watch_state, network, n_rows, None, None, loss)
+    watch = estimator._make_watch(watch_state, network, n_rows, data.sample_weight, None, None, incremental=True)
     try:
         threads = kept.config.threads or 1
         with BLAS_LIMIT.hold(threads) if kept.backend == "numpy" else nullcontext():

@@ -82,7 +82,12 @@ PARAMETERS = {
         "The largest accepted number of consecutive epochs without improvement; after one more, training stops.",
     ),
     "max_fun": Entry("int", "The maximum number of loss evaluations of L-BFGS."),
-    "backend": Entry('{"auto", "numba", "numpy"}', "The backend, as in `fastnn.get_backend`."),
+    "backend": Entry(
+        '{"auto", "numba", "numpy"}',
+        '"numba" for the compiled kernels, "numpy" for the NumPy reference. "auto" is "numpy" for work that it is '
+        'expected to finish before the process has the kernels, and for `loss="poisson"`; see `backend_`. What goes on '
+        "with a fit stays on its backend. Both agree within rounding.",
+    ),
     "n_threads": Entry(
         "int or None",
         "The maximum number of threads; None for the cores available to the process, which joblib divides among its "
@@ -163,7 +168,9 @@ ATTRIBUTES = {
     ),
     "intercepts_": Entry("list of ndarray of shape (fan_out,)", "The biases of each layer, assigned like `coefs_`."),
     "network_": Entry("Network", "The fitted network, for `fastnn.explain` and the plots; it holds the same arrays."),
-    "backend_": Entry('{"numba", "numpy"}', "The backend that computed the last fit."),
+    "backend_": Entry(
+        '{"numba", "numpy"}', 'The backend that computed the last fit; with `backend="auto"`, the one that was chosen.'
+    ),
     "loss_": Entry("float", "The training loss of the last epoch{loss}."),
     "loss_curve_": Entry("list of float", "The training loss of each epoch, of the same kind."),
     "best_loss_": Entry("float or None", "The lowest training loss. None with early stopping."),

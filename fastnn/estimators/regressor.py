@@ -9,9 +9,10 @@ from sklearn.utils import column_or_1d
 
 from fastnn.errors import DataError
 from fastnn.estimators.arguments import check_scored
-from fastnn.estimators.base import BaseMLP, if_epochs, joined_validation
+from fastnn.estimators.base import BaseMLP, if_epochs
 from fastnn.estimators.callbacks import with_callbacks
 from fastnn.estimators.continuation import continue_fit
+from fastnn.estimators.data_checks import joined_validation
 from fastnn.estimators.descriptions import described
 from fastnn.estimators.one_fit import reads_one_fit
 from fastnn.estimators.plain_data import plain_numbers

@@ -16,7 +16,7 @@ _OTHERS = frozenset(map(np.dtype, "?bhHiIlLqQe"))
 
 
 def rows_to_predict(estimator: Any, X: Any) -> Any:
-    """Return `X` in the form of `BaseMLP._check_data`, or None if scikit-learn's checks are necessary.
+    """Return `X` in the form of `DataChecksMixin._check_data`, or None if scikit-learn's checks are necessary.
 
     Those checks take a hundred times as long as the prediction of one row. They find nothing in finite numbers with the
     right shape, if neither the fit nor `X` has feature names. Everything else is left to them, and so are all errors

@@ -159,9 +159,7 @@ def train(
         job = job._replace(state=resume, first=resume.epochs)
     elif begun is not None:
         check_continues(begun, network, config, backend_name(job.engine), digests(), force)
-        job = job._replace(
-            network=begun.network, state=begun.trainer, first=begun.first, seconds=begun.seconds, order=begun.order
-        )
+        job = _continuing(job, begun)
     loop = lbfgs if isinstance(config.update_rule, LBFGS) else mini_batch
     loop.check(job)
     if checkpoint is not None and loop is lbfgs:
@@ -209,6 +207,13 @@ def _check_stopping(network: Network, config: TrainingConfig, held_out: Dataset 
             f"early_stopping monitors validation_accuracy, but the outputs of {network} are numbers; "
             "expected validation_loss"
         )
+
+
+def _continuing(job: Job, begun: RunState) -> Job:
+    """Return the job that goes on from the state of a run."""
+    return job._replace(
+        network=begun.network, state=begun.trainer, first=begun.first, seconds=begun.seconds, order=begun.order
+    )
 
 
 def _as_checkpoint(value: Any) -> Checkpoint | None:

@@ -9,7 +9,7 @@ import scipy.sparse
 from sklearn.exceptions import NotFittedError
 
 from fastnn import MLPClassifier, MLPRegressor
-from fastnn.estimators import base
+from fastnn.estimators import data_checks
 from fastnn.estimators.rows import rows_to_predict
 
 FORMS = (scipy.sparse.csr_matrix, scipy.sparse.csr_array)
@@ -30,8 +30,10 @@ def model(request, data):
 @pytest.fixture
 def checked(monkeypatch):
     """Count the calls of scikit-learn's checks."""
-    calls, validate = [], base.validate_data
-    monkeypatch.setattr(base, "validate_data", lambda *args, **options: calls.append(1) or validate(*args, **options))
+    calls, validate = [], data_checks.validate_data
+    monkeypatch.setattr(
+        data_checks, "validate_data", lambda *args, **options: calls.append(1) or validate(*args, **options)
+    )
     return calls
 
 

@@ -10,7 +10,7 @@ from sklearn.exceptions import NotFittedError
 import fastnn
 from fastnn import DivergenceError, MLPClassifier, MLPRegressor
 from fastnn.backends import reference
-from fastnn.estimators import base, fit_watch
+from fastnn.estimators import base, data_checks, fit_watch
 from fastnn.training.result import TrainingInterrupted
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning", "ignore::RuntimeWarning")
@@ -44,18 +44,23 @@ def _in_second_epoch(error):
     return fail
 
 
+def _in_scikit_learns_checks(monkeypatch, error):
+    monkeypatch.setattr(data_checks, "plain_rows", lambda *_arguments: None)  # which would skip them
+    monkeypatch.setattr(data_checks, "validate_data", _raise(error))
+
+
 def _out_of_memory_of_epoch(monkeypatch, error):
     monkeypatch.setattr(reference, "new_trainer", _raise(error))
     monkeypatch.setattr(reference, "objective", _raise(error))
 
 
 PLACES = {
-    "data": lambda patch, error: patch.setattr(base, "validate_data", _raise(error)),
+    "data": _in_scikit_learns_checks,
     "targets": lambda patch, error: patch.setattr(base, "column_levels", _raise(error)),
     "split": lambda patch, error: patch.setattr(base, "check_sample_weight", _raise(error)),
     "backend": _out_of_memory_of_epoch,
     "epoch": lambda patch, error: patch.setattr(fit_watch.FitWatch, "__call__", _in_second_epoch(error)),
-    "store": lambda patch, error: patch.setattr(base, "History", _raise(error)),
+    "store": lambda patch, error: patch.setattr(base.History, "continued", _raise(error)),
     "end": lambda patch, error: patch.setattr(base.BaseMLP, "_warn_of_convergence", _raise(error)),
 }
 ERRORS = [_Broken(), MemoryError("no more"), OSError(28, "No space left"), KeyboardInterrupt(), SystemExit(3)]
@@ -175,14 +180,14 @@ def test_a_schedule_that_fails_changes_nothing():
 @pytest.mark.skipif(sys.platform != "linux", reason="signals itself")
 @SOLVERS
 def test_ctrl_c_during_validation_keeps_the_complete_epochs(solver, monkeypatch):
-    def interrupt(*arguments, original=fastnn.training.run.evaluate_logits):
+    def interrupt(*arguments, original=fastnn.training.run.evaluate_checked):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
         return original(*arguments)
 
     calls, model = [], MLPClassifier(**SMALL, solver=solver)
-    monkeypatch.setattr(fastnn.training.run, "evaluate_logits", interrupt)
+    monkeypatch.setattr(fastnn.training.run, "evaluate_checked", interrupt)
     with pytest.raises(TrainingInterrupted) as caught:
         model.fit(X, Y, validation_data=(X, Y))
     assert len(caught.value.result.history) == model.n_iter_ == 2

@@ -83,7 +83,7 @@ def stand_in():
 def all_is_long(monkeypatch):
     """Treat small work as long work."""
     monkeypatch.setattr(module, "LONG_WORK", 0)
-    monkeypatch.setattr("fastnn.estimators.base.LONG_WORK", 0)
+    monkeypatch.setattr("fastnn.estimators.data_checks.LONG_WORK", 0)
     monkeypatch.setattr(fused, "SHORT_EPOCH", -1)
     monkeypatch.setattr(predict, "ONE_THREAD_PREDICTION", 0)
     monkeypatch.setattr(operations, "SHORT_PRODUCT", -1)
@@ -279,7 +279,7 @@ WORK = {
     ),
     "gradients of NumPy": (reference, "matmul", gradients),
     "an estimator of NumPy": (reference, "matmul", lambda: fit(backend="numpy")),
-    "the checks of an estimator": ("fastnn.estimators.base.validate_data", None, lambda: fit(backend="numpy")),
+    "the checks of an estimator": ("fastnn.estimators.data_checks.validate_data", None, lambda: fit(backend="numpy")),
     "the loss of the validation data": (
         "fastnn.evaluation.evaluate.reference.mean_loss",
         None,
