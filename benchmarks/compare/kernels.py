@@ -75,13 +75,10 @@ def _mkl_instructions() -> str:
     return found[1] if found else "unknown"
 
 
-def _numba() -> dict[str, str]:
-    from numba.core import config
-    from numba.core.registry import cpu_target
+def _fastnn() -> dict[str, str]:
+    from fastnn.kernels.compiler.machine import host
 
-    if config.DISABLE_JIT:
-        return {"Numba": "disabled"}
-    _, cpu, features = cpu_target.target_context.codegen().magic_tuple()
+    _, cpu, features = host()
     vectors = next((name for name in ("avx512f", "avx2", "avx", "neon", "sve") if f"+{name}" in features), "no vectors")
     return {"Numba": f"code for {cpu}, {vectors}"}
 
@@ -98,7 +95,13 @@ def _onnxruntime() -> dict[str, str]:
     return {"onnxruntime": f"MLAS, chooses its own kernels; {', '.join(onnxruntime.get_available_providers())}"}
 
 
-_DESCRIPTIONS = {"numpy": _numpy, "numba": _numba, "torch": _torch, "jax": _jax, "onnxruntime": _onnxruntime}
+_DESCRIPTIONS = {
+    "numpy": _numpy,
+    "fastnn.kernels.compiler.machine": _fastnn,
+    "torch": _torch,
+    "jax": _jax,
+    "onnxruntime": _onnxruntime,
+}
 
 
 def _threads(count: int) -> str:

@@ -175,7 +175,7 @@ class FitWatch:
         """Record an epoch; return whether to stop after it."""
         rules, squares = self._rules, self._loss.squares(lambda: end.network)
         loss = self._loss.reported(end.record.loss, self.state.squares, squares)
-        self._count(loss, squares)
+        self.losses.append(loss)
         state, score = self.state, np.nan if self._score is None else self._score(end)
         if self._score is not None:
             state.scores.append(score)
@@ -195,6 +195,7 @@ class FitWatch:
             best_score=max(score, state.best_score) if score == score else state.best_score,
             seen=state.seen + self._n_samples,
             idle=state.idle + 1 if worse else 0,
+            squares=squares,
         )
         if rules.learning_rate == "invscaling":
             self.state = state = replace(state, rate=_inverse_scaled(rules, state.seen))

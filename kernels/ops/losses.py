@@ -118,7 +118,7 @@ def row_loss(output, outs, targets, row_weight, dout, numbers):
 
 
 @kernel
-def element_loss(output, outs, targets, row_weights, dout):
+def element_loss(output, outs, targets, row_weights, dout, numbers):
     """The weighted sum of the rows' losses, and its gradient.
 
     Faster than the obvious loops because one pass computes both: the loss and the gradient of a logistic output share
@@ -129,8 +129,9 @@ def element_loss(output, outs, targets, row_weights, dout):
     targets: (B, C), the dtype of `outs`
     row_weights: (B,), the dtype of `outs`, the weight of each row, 1 / B for a mean
     dout: (B, C), the dtype of `outs`, overwritten by the gradient with respect to `outs`
+    numbers: any float64 array
     """
-    loss, numbers = 0.0, np.empty(0)
+    loss = 0.0
     for s in range(len(outs)):
         loss_of_row, _ = row_loss(output, outs[s], targets[s], row_weights[s], dout[s], numbers)
         loss += np.float64(row_weights[s]) * loss_of_row

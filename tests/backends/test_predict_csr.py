@@ -127,7 +127,8 @@ def test_the_kernel_itself_refuses_what_does_not_fit(indptr, indices, n_units):
     csr = Csr(*map(_readonly, (np.array(indptr), np.array(indices, np.uint32), np.ones(len(indices), np.float32))))
     layer = _readonly(np.ones((5, n_units), np.float32)), _readonly(np.ones(n_units, np.float32)), np.float32(1)
     out = np.zeros((1, n_units), np.float32)
-    assert not predict_first_layer(csr, 0, layer, (0, 2), team.new_barrier(), out)
+    sums = np.zeros(n_units + 32, np.float32)
+    assert not predict_first_layer(csr, 0, layer, (0, 2), team.new_barrier(), out, sums)
 
 
 def test_the_reference_starts_no_thread_for_few_entries(monkeypatch):

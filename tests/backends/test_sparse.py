@@ -121,7 +121,7 @@ def test_sparse_inputs_compile_no_further_kernels():
             network = Network.initialize((20, *hidden, 3))
             _trained(compiled, network, inputs, labels, SGD(), batch_size, 1)
             compiled.predict_proba(network, inputs)
-        return [len(kernel.signatures) for kernel in kernels]
+        return [len(kernel.versions) for kernel in kernels]
 
     expected = n_compiled_after_use(inp)
     for form, dtype in itertools.product(FORMS, (np.float32, np.float64)):

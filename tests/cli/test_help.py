@@ -114,7 +114,7 @@ complete_line "$@"
     (["tr"], ["train"]),
     (["he"], ["help"]),
     (["train", "--opt"], ["--optimizer"]),
-    (["train", "--optimizer", ""], ["sgd", "momentum", "nesterov", "adam", "adamw"]),
+    (["train", "--optimizer", ""], ["sgd", "momentum", "nesterov", "adam", "adamw", "lbfgs"]),
     (["train", "--recipe", "di"], ["digits"]),
     (["train", "--schedule", "co"], ["constant", "cosine"]),
     (["report", ""], ["folder"]),

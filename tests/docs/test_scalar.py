@@ -10,7 +10,7 @@ import pytest
 from fastnn.kernels.inputs.packed import Packed, add_sparse_product, sparse_weight_gradient
 from fastnn.kernels.jit import kernel
 from fastnn.kernels.layout import View
-from fastnn.kernels.ops.matmul import matmul
+from fastnn.kernels.ops.matmul import matmul, new_scratch
 from fastnn.kernels.ops.optimizers import SGD, WEIGHTS, Rule, State, Step, apply_update_rows
 from fastnn.kernels.ops.softmax import softmax_columns
 from fastnn.kernels.vector.simd import ONE, vstore
@@ -67,7 +67,7 @@ def _packed(group):
 
 def test_matmul(rng):
     inp, weight, out = rng.normal(size=(5, 7)), rng.normal(size=(7, 11)), np.empty((5, 11))
-    matmul(inp, weight, out)
+    matmul(inp, weight, out, new_scratch(7, 5, out.dtype))
     found = [[0.0] * 11 for _ in range(5)]
     scalar.matmul(inp.tolist(), weight.tolist(), found)
     np.testing.assert_allclose(found, out, **CLOSE)

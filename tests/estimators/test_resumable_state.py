@@ -8,6 +8,7 @@ import pytest
 
 from fastnn import Network, SettingsError
 from fastnn.estimators.fit_watch import FitRules, FitWatch, WatchState
+from fastnn.estimators.reported_loss import ReportedLoss
 from fastnn.estimators.row_order import ScikitOrder
 
 
@@ -92,7 +93,7 @@ def test_a_watch_continues_with_the_same_decisions(learning_rate, by_score):
 
     def watch(seed):
         rules = FitRules(learning_rate, 0.5, 0.4, 1e-3, 2, by_score)
-        return FitWatch(WatchState(rate=0.5), rules, 11, lambda end: end.score, False, network(seed))
+        return FitWatch(WatchState(rate=0.5), rules, 11, lambda end: end.score, False, network(seed), ReportedLoss())
 
     for when in (0, 1, 4, 9):
         one, other = watch(100), watch(200)
@@ -106,7 +107,9 @@ def test_a_watch_continues_with_the_same_decisions(learning_rate, by_score):
 
 def test_a_watch_refuses_the_state_of_another():
     network = Network.initialize((4, 3, 2))
-    watch = FitWatch(WatchState(), FitRules("constant", 0.5, 0.4, 0, 2, True), 11, lambda end: 1.0, False, network)
+    watch = FitWatch(
+        WatchState(), FitRules("constant", 0.5, 0.4, 0, 2, True), 11, lambda end: 1.0, False, network, ReportedLoss()
+    )
     watch(SimpleNamespace(record=SimpleNamespace(epoch=1, loss=1.0), network=network))
     state = watch.state_dict()
     other = Network.initialize((4, 5, 2))

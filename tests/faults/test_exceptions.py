@@ -32,7 +32,7 @@ def _interruption():
     fastnn.train(fastnn.Network.for_data(data, (5,)), data, epochs=3, backend="numpy", callbacks=[_interrupt])
 
 
-def _divergence_of_an_estimator(early_stopping=True):
+def _divergence_of_an_estimator(early_stopping=False):
     MLPClassifier(
         (5,), solver="sgd", learning_rate_init=1e30, early_stopping=early_stopping, validation_fraction=0.3,
         backend="numpy", n_iter_no_change=99, random_state=0,

@@ -136,11 +136,15 @@ def test_importing_kernels_compiles_nothing_and_imports_nothing_of_fastnn(tmp_pa
     assert run_program(tmp_path, f"{imports}; {found}").stdout == "['fastnn']\n"
 
 
+_UNCACHED = cache.sources_alone.__wrapped__
+
+
 def _digest_of(package, monkeypatch):
     """The digest for the kernels in that folder."""
     spec = spec_from_file_location("fastnn.kernels", package / "__init__.py", submodule_search_locations=[str(package)])
     invalidate_caches()
     monkeypatch.setattr(cache, "import_module", lambda _: SimpleNamespace(__spec__=spec))
+    monkeypatch.setattr(cache, "sources_alone", _UNCACHED)
     return cache.sources_digest.__wrapped__()
 
 
@@ -169,6 +173,7 @@ def test_another_release_or_another_compiler_uses_another_folder(monkeypatch):
 def test_a_frozen_program_without_sources_has_a_folder_of_its_own(tmp_path, monkeypatch):
     program = tmp_path / "program"
     monkeypatch.setattr(cache, "import_module", lambda _: SimpleNamespace(__spec__=SimpleNamespace(loader=None)))
+    monkeypatch.setattr(cache, "sources_alone", _UNCACHED)
     monkeypatch.setattr(sys, "executable", str(program))
     digests = []
     for content in ("one", "another", "another"):

@@ -34,6 +34,9 @@ from fastnn.kernels.ops import softmax as softmax_kernels
 
 __all__ = ["activate", "activate_backward"]
 
+# Names a dtype to kernels.
+_FLOAT64 = np.empty(0)
+
 # A product of at most this many multiplications, about half a millisecond, gains nothing from a second thread: starting
 # the thread takes 0.15 ms.
 ONE_THREAD_PRODUCT = 2**24
@@ -110,7 +113,7 @@ def mean_loss(
         return loss, dlogits
     check_shapes(targets=(targets, logits.shape))
     targets = as_readonly(targets.astype(logits.dtype, copy=False))
-    return losses.element_loss(code, logits, targets, row_weights, dlogits), dlogits
+    return losses.element_loss(code, logits, targets, row_weights, dlogits, _FLOAT64), dlogits
 
 
 softmax_cross_entropy, logistic_cross_entropy, squared_error = named_losses(mean_loss)
