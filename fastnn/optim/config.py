@@ -203,7 +203,7 @@ class TrainingConfig(LossConfig):
     backend : {"auto", "numba", "numpy"}
         "numba" for the compiled kernels, "numpy" for the reference. "auto" is "numpy" as long as the estimated time of
         all work of the process with NumPy, this run included, is shorter than the time to load the kernels from disk
-        or to compile them, then "numba"; and "numpy" where Numba cannot be used, and for training with the output "exp".
+        or to compile them, then "numba"; also "numpy" where Numba cannot be used, and to train with the output "exp".
         A run that is resumed stays on its backend. Both backends agree within rounding; the same bits in every process
         need one of them by name.
     threads : int or None
