@@ -85,8 +85,8 @@ PARAMETERS = {
     "backend": Entry(
         '{"auto", "numba", "numpy"}',
         '"numba" for the compiled kernels, "numpy" for the NumPy reference. "auto" is "numpy" for work that it is '
-        'expected to finish before the process has the kernels, and for `loss="poisson"`; see `backend_`. What goes on '
-        "with a fit stays on its backend. Both agree within rounding.",
+        "expected to finish before the process has the kernels, and to train with exponential outputs; see `backend_`. "
+        "What goes on with a fit stays on its backend. Both agree within rounding.",
     ),
     "n_threads": Entry(
         "int or None",

@@ -33,7 +33,7 @@ def evaluate(
     data : Dataset, or (images, labels)
         N samples with labels of shape (N,), or targets of shape (N, C).
     backend : str or Backend
-        "auto", "numba" or "numpy", as in `get_backend`, or a backend object.
+        "auto", "numba" or "numpy", as in `TrainingConfig`, or a backend object.
     l2 : float
         The L2 strength: the loss includes ``l2 / 2`` times the sum of the squared weights.
     threads : int, optional

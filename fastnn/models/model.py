@@ -115,6 +115,7 @@ class Model:
             Pictures are a path, a PIL image, or a list of them; `prepare_image` prepares them, and the model's own
             range and ink are applied.
         backend : {"auto", "numba", "numpy"}
+            As in `TrainingConfig`: with "auto", NumPy predicts as long as the kernels are not worth loading.
 
         Returns
         -------

@@ -203,8 +203,9 @@ class TrainingConfig(LossConfig):
     backend : {"auto", "numba", "numpy"}
         "numba" for the compiled kernels, "numpy" for the reference. "auto" is "numpy" as long as the estimated time of
         all work of the process with NumPy, this run included, is shorter than the time to load the kernels from disk
-        or to compile them, then "numba"; and "numpy" where Numba cannot be used. A run that is resumed stays on its
-        backend. Both backends agree within rounding; the same bits in every process need one of them by name.
+        or to compile them, then "numba"; also "numpy" where Numba cannot be used, and to train with the output "exp".
+        A run that is resumed stays on its backend. Both backends agree within rounding; the same bits in every process
+        need one of them by name.
     threads : int or None
         The maximum number of threads, up to 1024; None: the number of cores this process may use, which is at most the
         CPU quota of its container and the environment variable NUMBA_NUM_THREADS or OMP_NUM_THREADS. When another

@@ -27,7 +27,7 @@ class TrainingResult:
         or "failed" (another exception). L-BFGS may also end with "converged", or with "stalled" if its line search
         finds no lower loss.
     backend : str
-        The backend that trained: "numba" or "numpy".
+        The backend that trained, "numba" or "numpy"; with the setting "auto", the one that was chosen.
     state : TrainerState or None
         The optimizer's state, for `train(resume=...)`. None if `network` is not the network of the last epoch, if an
         exception ended the run, and for L-BFGS.
