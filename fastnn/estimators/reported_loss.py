@@ -14,12 +14,8 @@ class ReportedLoss(NamedTuple):
     """Converts the loss of an epoch: everything but the L2 term is divided by the number of targets.
 
     A history holds only the sum of both. The L2 term is known before and after an epoch. Within one, it is taken to
-    <<<<<<< HEAD
-    change by the same amount in each batch. With the default `alpha`, this changes about the seventh digit.
-    =======
     change by the same amount in each batch. With the default `alpha`, this changes about the seventh digit of the
     result, with a large one earlier digits.
-    >>>>>>> wt-docs17
     """
 
     n_targets: int = 1  # 1 leaves the loss as it is
