@@ -3,7 +3,8 @@
 The NumPy backend runs at once. The kernels of the Numba backend are several times faster, but a process first has to
 load them from disk or, where there are none, to compile them. Nobody knows what else a process will do, so the rule is
 that of renting or buying skis: NumPy as long as its total work in this process, with the work at hand, would take less
-time than getting the kernels; then the kernels, for all that follows. So a process waits at most about twice as long
+time than getting the kernels; then the kernels, for all that follows. After a first fit, loading them counts half: a
+process that fits twice mostly fits more often. So a process waits at most about twice as long
 as it would with the better backend from the start.
 
 The rule depends on estimates, never on a clock: the same program takes the same backends each time, as long as the same
@@ -27,6 +28,8 @@ from fastnn.optim.optimizers import LBFGS, Optimizer
 
 # The seconds until a process has kernels that are on disk, and those of a fit and of a prediction that are not.
 LOAD_SECONDS = 0.15
+# Likewise after other work of the process, which makes still more of it likely: then the kernels pay sooner.
+LOAD_AGAIN_SECONDS = 0.08
 COMPILE_SECONDS = {"fit": 8.0, "predict": 3.0}
 # The seconds where an installed wheel contains the kernel as LLVM's code (float32).
 SHIPPED_SECONDS = {"fit": 1.5, "predict": 0.7}
@@ -158,7 +161,7 @@ def decide(seconds: float, spent: float, price: float) -> Choice:
     spent : float
         The estimated time of all earlier work of the process with NumPy.
     price : float
-        The time until the process has the kernels: 0, `LOAD_SECONDS`, or those of `seconds_to_make`.
+        The time until the process has the kernels: 0, `LOAD_SECONDS`, `LOAD_AGAIN_SECONDS`, or those of `seconds_to_make`.
 
     Examples
     --------
@@ -203,8 +206,12 @@ class Chooser:
         if (purpose, dtype) not in self._on_disk:
             self._on_disk[purpose, dtype] = self._find_on_disk(purpose, dtype)
         if self._on_disk[purpose, dtype]:
-            return 0.0 if self._loaded else LOAD_SECONDS
+            return 0.0 if self._loaded else self._loading
         return seconds_to_make(purpose, dtype)
+
+    @property
+    def _loading(self) -> float:
+        return LOAD_AGAIN_SECONDS if self.spent else LOAD_SECONDS
 
     def note_loaded(self, dtype: np.dtype) -> None:
         """Note that the process has all kernels for networks of a dtype."""
@@ -221,8 +228,8 @@ class Chooser:
         if work.is_layerwise:
             return Choice("numpy", "no kernel trains a network with this output")
         # The disk is not looked at for work that is too small for any kernels to be loaded.
-        small = not self._loaded and self.spent + work.seconds <= LOAD_SECONDS
-        price = LOAD_SECONDS if small else self.price(work.purpose, work.dtype)
+        small = not self._loaded and self.spent + work.seconds <= self._loading
+        price = self._loading if small else self.price(work.purpose, work.dtype)
         return decide(work.seconds, self.spent, price)
 
     def choose(self, name: str, work: Work, began: str = "") -> Backend:

@@ -13,7 +13,16 @@ from scipy import sparse
 import fastnn
 from fastnn import Network
 from fastnn.backends import choice
-from fastnn.backends.choice import COMPILE_SECONDS, LOAD_SECONDS, Chooser, Work, decide, fit_work, prediction_work
+from fastnn.backends.choice import (
+    COMPILE_SECONDS,
+    LOAD_AGAIN_SECONDS,
+    LOAD_SECONDS,
+    Chooser,
+    Work,
+    decide,
+    fit_work,
+    prediction_work,
+)
 from fastnn.optim.config import TrainingConfig
 from tests.without_kernels import DISABLED
 
@@ -115,7 +124,7 @@ def test_numpy_is_chosen_until_its_time_exceeds_that_of_getting_kernels(seconds,
 
 @needs_kernels
 def test_a_process_moves_to_kernels_on_disk_when_all_its_work_would_have_paid_for_them():
-    part = LOAD_SECONDS * 0.4
+    part = LOAD_AGAIN_SECONDS * 0.4
     chooser = Chooser(all_on_disk)
     assert chosen(chooser, *[work_of(part)] * 5) == ["numpy", "numpy", "numba", "numba", "numba"]
     # Kernels of another purpose or dtype are then close at hand, if they are on disk.
@@ -125,8 +134,8 @@ def test_a_process_moves_to_kernels_on_disk_when_all_its_work_would_have_paid_fo
 
 @needs_kernels
 def test_predictions_count_as_well():
-    few = chosen(Chooser(all_on_disk), *[work_of(LOAD_SECONDS / 100, "predict")] * 99)
-    many = chosen(Chooser(all_on_disk), *[work_of(LOAD_SECONDS / 100, "predict")] * 103)
+    few = chosen(Chooser(all_on_disk), *[work_of(LOAD_AGAIN_SECONDS / 100, "predict")] * 99)
+    many = chosen(Chooser(all_on_disk), *[work_of(LOAD_AGAIN_SECONDS / 100, "predict")] * 103)
     assert set(few) == {"numpy"}
     assert many[-1] == "numba"
 
