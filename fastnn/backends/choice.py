@@ -161,7 +161,8 @@ def decide(seconds: float, spent: float, price: float) -> Choice:
     spent : float
         The estimated time of all earlier work of the process with NumPy.
     price : float
-        The time until the process has the kernels: 0, `LOAD_SECONDS`, `LOAD_AGAIN_SECONDS`, or those of `seconds_to_make`.
+        The time until the process has the kernels: 0, `LOAD_SECONDS`, `LOAD_AGAIN_SECONDS`, or those of
+        `seconds_to_make`.
 
     Examples
     --------
