@@ -39,7 +39,7 @@ def aligned_copy(array: Any, dtype: Any) -> np.ndarray:
 
 def _aligned(make: Callable[[int, Any], np.ndarray], shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
     dtype = np.dtype(dtype)
-    n_bytes = (shape if isinstance(shape, int) else math.prod(shape)) * dtype.itemsize
+    n_bytes = (math.prod(shape) if isinstance(shape, tuple) else int(shape)) * dtype.itemsize
     raw = make(n_bytes + CACHE_LINE, np.uint8)
     start = -raw.__array_interface__["data"][0] % CACHE_LINE
     return raw[start : start + n_bytes].view(dtype).reshape(shape)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import llvmlite.binding as llvm
 
 if llvm.llvm_version_info < (19,):  # older LLVM crashes on the intrinsic of `bits.list_nonzero`
-    raise ImportError(f"llvmlite {llvm.llvm_version_info} is too old, expected one of Numba 0.62 or newer")
+    raise ImportError(f"Numba with LLVM {llvm.llvm_version_info[0]} is too old, expected 0.62 or newer")
 
 # The name of the function in each kernel's machine code that is called, and its type.
 ENTRY = "fastnn_entry"
@@ -122,11 +122,15 @@ def optimize(code: bytes) -> bytes:
     return module.as_bitcode()
 
 
+_NOT_OURS = ("numba_", "NRT_", "Py", "_Py")
+
+
 def _check_addresses(module: Any) -> None:
     """Raise TypeError if the code needs an address that another process may not have: loading it would end Python."""
     globals_ = [each.name for each in module.global_variables if each.name.startswith("numba.dynamic.globals")]
     outside = [each.name for each in module.functions if each.is_declaration and not each.name.startswith("llvm.")]
-    missing = [name for name in outside if llvm.address_of_symbol(name) is None]
+    # Numba has announced its own functions to LLVM in this process.
+    missing = [name for name in outside if name.startswith(_NOT_OURS) or llvm.address_of_symbol(name) is None]
     if globals_ or missing:
         raise TypeError(f"a kernel needs {', '.join(globals_ + missing)}, which its machine code cannot have")
 

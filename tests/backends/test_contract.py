@@ -30,7 +30,10 @@ def _parameters(function):
 def test_the_contract_has_the_operations_of_the_design():
     assert {"matmul", "relu", "relu_backward", "softmax", "dense_forward", "dense_backward"} < set(OPERATIONS)
     assert {"mean_loss", "predict_proba", "loss_and_gradients", "trainer"} < set(OPERATIONS)
-    assert set(METHODS) == {"prepare", "run_epoch", "network", "state"}
+    assert set(METHODS) == {
+        "prepare", "run_epoch", "network", "state", "snapshot", "state_for_later", "move_to", "replace_data",
+        "release_data",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("backend", [reference, compiled], ids=["numpy", "numba"])

@@ -84,6 +84,7 @@ def all_is_long(monkeypatch):
     """Treat small work as long work."""
     monkeypatch.setattr(module, "LONG_WORK", 0)
     monkeypatch.setattr("fastnn.estimators.data_checks.LONG_WORK", 0)
+    monkeypatch.setattr("fastnn.estimators.plain_data.LONG_WORK", 0)
     monkeypatch.setattr(fused, "SHORT_EPOCH", -1)
     monkeypatch.setattr(predict, "ONE_THREAD_PREDICTION", 0)
     monkeypatch.setattr(operations, "SHORT_PRODUCT", -1)
