@@ -104,7 +104,11 @@ def add_entry(module: Any, function: str, returns: bool) -> None:
     entry = llvm.parse_assembly(text)
     entry.triple, entry.data_layout = module.triple, module.data_layout
     module.link_in(entry)
-    module.get_function(function).linkage = "internal"
+    # What nothing calls is left out, if it is internal: plain `njit` has made wrappers for Python.
+    wrappers = [each for each in module.functions if each.name.startswith(("_ZN7cpython", "cfunc."))]
+    for each in (module.get_function(function), *wrappers):
+        if not each.is_declaration:
+            each.linkage = "internal"
     module.verify()
 
 
