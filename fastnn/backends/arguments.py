@@ -271,6 +271,16 @@ def check_order(
     return batches, rows
 
 
+def write_parameters(parameters: np.ndarray, at: np.ndarray) -> bool:
+    """Write a vector of float64 into the parameters, (P,); return False if a value is too large for their dtype."""
+    try:
+        with np.errstate(over="raise"):
+            parameters[:] = at
+    except FloatingPointError:
+        return False
+    return True
+
+
 def check_logits(logits: np.ndarray) -> None:
     """Raise DataError unless `logits` is a (B, C) array of numbers with one column or more."""
     check_shapes(logits=(logits, (None, None)))

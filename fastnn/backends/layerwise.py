@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn.backends.arguments import TrainingData, check_data, check_inputs, check_order
+from fastnn.backends.arguments import TrainingData, check_data, check_inputs, check_order, write_parameters
 from fastnn.backends.base import EpochResult, EpochSums, LossAndGradients, TrainerState
 from fastnn.datasets.sparse import is_sparse
 from fastnn.interruptible import PER_MULTIPLICATION, interruptible, stop_if_abandoned
@@ -219,10 +219,7 @@ class Objective:
 
     def evaluate(self, at: np.ndarray, gradient: np.ndarray) -> float:
         """Return the loss at a vector, and write its gradient."""
-        try:
-            with np.errstate(over="raise"):
-                self._parameters[:] = at
-        except FloatingPointError:  # too large for the network's dtype
+        if not write_parameters(self._parameters, at):
             self.n_correct = 0
             return float("nan")
         with np.errstate(over="ignore", invalid="ignore"):  # after too long a step the loss is not finite

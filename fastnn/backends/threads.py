@@ -101,7 +101,7 @@ class BlasLimit:
     def hold(self, threads: int) -> Iterator[None]:
         """Keep the limit for the duration of one run."""
         with self._lock:
-            limits = _blas_libraries(len(sys.modules)).limit(limits=min([threads, *self._numbers]), user_api="blas")
+            limits = _limit_blas(min([threads, *self._numbers]))
             self._before = self._before or limits
             self._numbers.append(threads)
         try:
@@ -110,10 +110,15 @@ class BlasLimit:
             with self._lock:
                 self._numbers.remove(threads)
                 if self._numbers:
-                    _blas_libraries(len(sys.modules)).limit(limits=min(self._numbers), user_api="blas")
+                    _limit_blas(min(self._numbers))
                 else:
                     self._before.restore_original_limits()
                     self._before = None
+
+
+def _limit_blas(threads: int) -> Any:
+    """Limit the BLAS threads of the process, and return what restores the number of before."""
+    return _blas_libraries(len(sys.modules)).limit(limits=threads, user_api="blas")
 
 
 @lru_cache(maxsize=1)

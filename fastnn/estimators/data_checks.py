@@ -14,13 +14,11 @@ from fastnn.checks import is_number
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
 from fastnn.estimators.arguments import check_labels_given, check_rows, check_weights_given
-from fastnn.estimators.plain_data import MAX_CAST_SIZE, plain_rows
+from fastnn.estimators.plain_data import MAX_CAST_SIZE, N_PASSES, plain_rows
 from fastnn.estimators.stacklevel import users_stacklevel
 from fastnn.interruptible import LONG_WORK, interruptible
 from fastnn.network import Network
 
-# About how many times a check or a statistic reads or writes a value.
-_N_VALUE = 4
 # The mean of fewer validation rows says too little about their scale.
 MIN_ROWS_TO_COMPARE = 5
 
@@ -76,7 +74,7 @@ class DataChecksMixin(BaseEstimator):
             raise ValueError(f"Input X contains a value too large for {dtype}") from error
         inputs = checked if isinstance(y, str) else checked[0]
         is_cast_later = len(dtypes) > 2 and dtypes[0] == dtype and inputs.dtype.itemsize > dtype.itemsize
-        if is_cast_later and not interruptible(are_finite, inputs, dtype, work=_N_VALUE * inputs.size):
+        if is_cast_later and not interruptible(are_finite, inputs, dtype, work=N_PASSES * inputs.size):
             raise ValueError(f"Input X contains infinity or a value too large for {dtype!r}.")
         return checked
 
@@ -98,7 +96,7 @@ class DataChecksMixin(BaseEstimator):
 
     def _validated(self, X: Any, y: Any, **options: Any) -> Any:
         """Return the result of scikit-learn's `validate_data`. Large data are checked so that Ctrl-C interrupts it."""
-        work = _N_VALUE * getattr(X, "size", 0)
+        work = N_PASSES * getattr(X, "size", 0)
         if work < LONG_WORK:
             return validate_data(self, X, y, **options)
         stand_in = copy.copy(self)  # a check that Ctrl-C has ended must not change this estimator
@@ -173,7 +171,7 @@ def warn_of_other_scale(X: Any, X_val: Any) -> None:
     """
     if is_sparse(X) or is_sparse(X_val) or len(X_val) < MIN_ROWS_TO_COMPARE:
         return
-    mean, std = interruptible(_mean_and_std, X, work=_N_VALUE * X.size)
+    mean, std = interruptible(_mean_and_std, X, work=N_PASSES * X.size)
     distance = np.abs(X_val.mean(axis=0, dtype=np.float64) - mean)[std > 0] / std[std > 0]
     far = int(np.count_nonzero(distance > 3))
     if far > 0.2 * len(distance):

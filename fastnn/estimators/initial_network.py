@@ -8,13 +8,12 @@ import numpy as np
 from fastnn.checks import short
 from fastnn.datasets.sparse import is_sparse
 from fastnn.estimators.parameters import items
+from fastnn.estimators.plain_data import N_PASSES
 from fastnn.interruptible import interruptible
 from fastnn.memory import check_training_memory
 from fastnn.network import Network, Standardization
 from fastnn.network.network import hidden_activations
 
-# About how many times a statistic reads or writes a value.
-_N_VALUE = 4
 # The number of rows that tell the levels of images.
 ROWS_FOR_LEVELS = 200
 
@@ -71,7 +70,7 @@ def _input_transform(estimator: Any, X: Any, incremental: bool) -> float | Stand
         raise ValueError(f"input_scale is {estimator.input_scale}, expected 1 with standardize=True")
     if incremental and X.shape[0] < 2:
         raise ValueError("X has 1 row, expected 2 or more in the first partial_fit with standardize=True")
-    return interruptible(Standardization.fit, X, work=_N_VALUE * np.prod(X.shape))
+    return interruptible(Standardization.fit, X, work=N_PASSES * np.prod(X.shape))
 
 
 def _check_memory(estimator: Any, sizes: tuple[int, ...], itemsize: int) -> None:

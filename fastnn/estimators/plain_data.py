@@ -11,8 +11,8 @@ import numpy as np
 from fastnn.backends.arguments import are_finite
 from fastnn.interruptible import LONG_WORK
 
-# About how many times the checks read or write a value.
-_N_VALUE = 4
+# About how many times a check or a statistic reads or writes a value.
+N_PASSES = 4
 # Larger arrays of float64 are not cast as a whole.
 MAX_CAST_SIZE = 2**18
 # scikit-learn does not compare the number of classes with that of so few samples.
@@ -24,7 +24,7 @@ def plain_rows(X: Any, n_inputs: int, dtype: np.dtype) -> np.ndarray | None:
 
     Large arrays of float32 and float64 stay as they are: the backends cast them part by part.
     """
-    if type(X) is not np.ndarray or X.ndim != 2 or X.shape[1] != n_inputs or not 0 < _N_VALUE * X.size < LONG_WORK:
+    if type(X) is not np.ndarray or X.ndim != 2 or X.shape[1] != n_inputs or not 0 < N_PASSES * X.size < LONG_WORK:
         return None
     if X.dtype == np.uint8:
         return np.ascontiguousarray(X)

@@ -72,7 +72,7 @@ class Observer(Protocol):
         ...
 
     def end_epoch(
-        self, result: EpochResult, rate: float, seconds: float, make_network: Callable[[], Network | Snapshot]
+        self, result: EpochResult, rate: float, seconds: float, make_snapshot: Callable[[], Snapshot]
     ) -> str | None:
         """Evaluate and record an epoch; return the reason to stop, or None."""
         ...

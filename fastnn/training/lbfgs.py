@@ -12,6 +12,7 @@ from fastnn.backends import backend_name
 from fastnn.backends.base import Backend, EpochResult
 from fastnn.backends.threads import BLAS_LIMIT
 from fastnn.errors import SettingsError
+from fastnn.network.snapshot import Snapshot
 from fastnn.optim.optimizers import LBFGS
 from fastnn.optim.quasi_newton import minimize
 from fastnn.training.epochs import Ended, Job, Observer
@@ -39,7 +40,8 @@ def run(job: Job, observer: Observer) -> Ended:
         nonlocal is_first
         loss = objective.evaluate(at, gradient)
         if is_first and not (np.isfinite(loss) and np.isfinite(gradient).all()):  # the first epoch fails
-            observer.end_epoch(EpochResult(np.nan, np.nan), np.nan, time.perf_counter() - began, lambda: network)
+            failed, seconds = EpochResult(np.nan, np.nan), time.perf_counter() - began
+            observer.end_epoch(failed, np.nan, seconds, lambda: Snapshot.of(network))
         is_first = False
         return loss
 

@@ -146,13 +146,13 @@ class Run:
         return error
 
     def end_epoch(
-        self, result: EpochResult, rate: float, seconds: float, make_network: Callable[[], Network | Snapshot]
+        self, result: EpochResult, rate: float, seconds: float, make_snapshot: Callable[[], Snapshot]
     ) -> str | None:
         """Evaluate the network, record the epoch and call the callbacks; return the reason to stop, or None."""
         job, config, history = self._job, self._job.config, self._history
         epoch = job.first + len(history) + 1
         failed = result.failed_batch is not None or not math.isfinite(result.loss)
-        current = None if failed else _finite_snapshot(make_network)
+        current = None if failed else _finite_snapshot(make_snapshot)
         if current is None:
             raise _divergence(epoch, result.failed_batch, rate)
         self._current = current
@@ -178,13 +178,12 @@ class Run:
         return None
 
 
-def _finite_snapshot(make: Callable[[], Network | Snapshot]) -> Snapshot | None:
+def _finite_snapshot(make: Callable[[], Snapshot]) -> Snapshot | None:
     """Return the trainer's network, or None if a weight is no longer finite."""
     try:
-        made = make()
+        return make()
     except SettingsError:
         return None
-    return made if isinstance(made, Snapshot) else Snapshot.of(made)
 
 
 def _divergence(epoch: int, batch: int | None, rate: float) -> DivergenceError:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastnn.backends import layerwise
-from fastnn.backends.arguments import TrainingData
+from fastnn.backends.arguments import TrainingData, write_parameters
 from fastnn.backends.base import Objective
 from fastnn.backends.compiled import operations
 from fastnn.backends.compiled.fused import Trainer, covers
@@ -27,10 +27,7 @@ class FusedObjective:
 
     def evaluate(self, at: np.ndarray, gradient: np.ndarray) -> float:
         """Return the loss at a vector, and write its gradient."""
-        try:
-            with np.errstate(over="raise"):
-                self._parameters[:] = at
-        except FloatingPointError:  # too large for the network's dtype
+        if not write_parameters(self._parameters, at):
             self.n_correct = 0
             return float("nan")
         loss, self.n_correct = self._run()
