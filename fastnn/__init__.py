@@ -50,8 +50,11 @@ if TYPE_CHECKING:
     from fastnn.files.model_file import save as save
     from fastnn.files.onnx import export_onnx as export_onnx
     from fastnn.models import Model as Model
+    from fastnn.network import AvgPool2D as AvgPool2D
     from fastnn.network import BatchNorm as BatchNorm
+    from fastnn.network import Conv2D as Conv2D
     from fastnn.network import Dense as Dense
+    from fastnn.network import MaxPool2D as MaxPool2D
     from fastnn.network import Network as Network
     from fastnn.network import Standardization as Standardization
     from fastnn.network import TargetScale as TargetScale
@@ -96,7 +99,9 @@ _PUBLIC_NAMES = {
     "files.model_file": ["load", "save"],
     "files.onnx": ["export_onnx"],
     "models": ["Model"],
-    "network": ["BatchNorm", "Dense", "Network", "Standardization", "TargetScale"],
+    "network": [
+        "AvgPool2D", "BatchNorm", "Conv2D", "Dense", "MaxPool2D", "Network", "Standardization", "TargetScale",
+    ],
     "optim.augmentation": ["Augmentation"],
     "optim.config": ["TrainingConfig"],
     "optim.optimizers": ["LBFGS", "SGD", "Adam", "AdamW"],

@@ -11,6 +11,7 @@ from fastnn.errors import DataError, SettingsError
 from fastnn.interruptible import interruptible
 from fastnn.memory import check_training_memory
 from fastnn.network import Network
+from fastnn.network.layers.windows import Pair, window_grid
 from fastnn.optim.config import LossConfig, TrainingConfig
 from fastnn.optim.optimizers import Optimizer
 
@@ -326,6 +327,28 @@ def check_shapes(**arrays: tuple[np.ndarray, Sequence[int | None]]) -> None:
         if not fits:
             wanted = ", ".join("any" if size is None else str(size) for size in shape)
             raise DataError(f"{name} has shape {found}, expected ({wanted})")
+
+
+def check_windows(inp: np.ndarray, window: Pair, stride: Pair, padding: Pair) -> Pair:
+    """Return the number of windows on images, (B, C, H, W), downwards and across.
+
+    Raises DataError unless `inp` are such images, and SettingsError unless at least one window fits.
+    """
+    check_shapes(inp=(inp, (None, None, None, None)))
+    return window_grid("a window of", inp.shape[1:], window, stride, padding)
+
+
+def check_image_shapes(inp: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair, **arrays: np.ndarray) -> None:
+    """Raise DataError or SettingsError unless the arrays of a convolution fit together.
+
+    arrays: the `bias` or the `dsums` of the convolution
+    """
+    check_shapes(weight=(weight, (None, None, None, None)))
+    check_shapes(inp=(inp, (None, len(weight), None, None)))
+    places = check_windows(inp, weight.shape[1:3], stride, padding)
+    n_channels = weight.shape[3]
+    shapes = {"bias": (n_channels,), "dsums": (len(inp), n_channels, *places)}
+    check_shapes(**{name: (array, shapes[name]) for name, array in arrays.items()})
 
 
 def check_numbers(**arrays: Any) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from fastnn.backends.arguments import TrainingData, check_labels, check_logits, check_shapes
 from fastnn.network import Network
+from fastnn.network.layers.windows import Pair
 from fastnn.network.snapshot import Snapshot
 from fastnn.optim.config import TrainingConfig
 from fastnn.optim.optimizers import Optimizer
@@ -283,6 +284,57 @@ class Backend(Protocol):
         epsilon: float,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the gradients of the input, (B, H), the weight and the bias of `batch_norm_forward`."""
+        ...
+
+    # --- Images -------------------------------------------------------------------------------------------------------
+    # B samples of C channels, height H and width W; O output channels, a kernel of KH x KW, and OH x OW places, as
+    # `fastnn.network.layers.windows.window_grid` counts them. `stride`, `padding` and `size` are (height, width).
+    def conv_forward(
+        self, inp: np.ndarray, weight: np.ndarray, bias: np.ndarray, stride: Pair, padding: Pair
+    ) -> np.ndarray:
+        """Return the convolution, (B, O, OH, OW), of `inp` (B, C, H, W) with `weight` (C, KH, KW, O), plus `bias`."""
+        ...
+
+    def conv_backward(
+        self,
+        dsums: np.ndarray,
+        inp: np.ndarray,
+        weight: np.ndarray,
+        stride: Pair,
+        padding: Pair,
+        needs_dinp: bool = True,
+    ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
+        """Return the gradients of a convolution's input (None unless `needs_dinp`), weight and bias.
+
+        dsums: (B, O, OH, OW), the gradient of the result
+        """
+        ...
+
+    def max_pool(self, inp: np.ndarray, size: Pair, stride: Pair, padding: Pair) -> tuple[np.ndarray, np.ndarray]:
+        """Return the largest number of each window, (B, C, OH, OW), and its tap, (B, C, OH, OW) int32.
+
+        The tap (k, l) of a window is ``KW * k + l``. Of equal numbers, the first tap counts; NaN is the largest.
+        """
+        ...
+
+    def max_pool_backward(
+        self, dout: np.ndarray, taps: np.ndarray, shape: Sequence[int], size: Pair, stride: Pair, padding: Pair
+    ) -> np.ndarray:
+        """Return the gradient of the input of `max_pool`, (B, C, H, W), which is `shape`.
+
+        dout: (B, C, OH, OW), the gradient of the maxima
+        taps: as `max_pool` returned them
+        """
+        ...
+
+    def avg_pool(self, inp: np.ndarray, size: Pair, stride: Pair, padding: Pair) -> np.ndarray:
+        """Return the mean of each window, (B, C, OH, OW), padding included as zeros."""
+        ...
+
+    def avg_pool_backward(
+        self, dout: np.ndarray, shape: Sequence[int], size: Pair, stride: Pair, padding: Pair
+    ) -> np.ndarray:
+        """Return the gradient of the input of `avg_pool`, (B, C, H, W), which is `shape`; `dout`: (B, C, OH, OW)."""
         ...
 
     # --- Networks -----------------------------------------------------------------------------------------------------

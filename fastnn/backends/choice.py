@@ -116,7 +116,8 @@ def fit_work(
 
 def _pass_seconds(network: Network, inputs: Any, n_rows: int, products: tuple[int, int]) -> float:
     """The seconds for some rows, with so many products of the first layer and of each other layer."""
-    first, *others = (weight.size for weight in network.weights)
+    pairs = zip(network.layers, network.shapes, strict=False)
+    first, *others = (layer.n_multiplications(shape) for layer, shape in pairs)
     in_first = _DENSE * first
     if not isinstance(inputs, np.ndarray) and hasattr(inputs, "nnz"):
         in_first = _SPARSE * first * inputs.nnz / max(1, math.prod(inputs.shape))

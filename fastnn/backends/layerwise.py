@@ -30,6 +30,8 @@ from fastnn.randomness import dropout_keep, dropout_keys
 _N_UNIT, _N_MASK, _N_UPDATE = 4, 8, 8
 # The number of parameters to update at a time: what an optimizer computes of them stays in the second-level cache.
 _BLOCK = 2**14
+# About how many numbers the layers may hold at a time while a network with convolutions predicts: 64 MB of float32.
+_PREDICTED_AT_ONCE = 2**24
 
 
 class LayerPass(NamedTuple):
@@ -37,10 +39,10 @@ class LayerPass(NamedTuple):
 
     layer: Layer
     arrays: Arrays  # the layer's weight, bias and statistics
-    inp: Any  # the layer's input, (B, ...), with dropout
+    inp: Any  # the layer's input, (B, *input shape), with dropout
     mask: Any  # the factors of dropout, already applied to `inp`, or None
     forward: Forward  # the weighted sums, and what the layer saved
-    out: np.ndarray  # the layer's output, (B, ...)
+    out: np.ndarray  # the layer's output, (B, *output shape)
 
 
 # --- Forward and backward --------------------------------------------------------------------------------------------
@@ -52,10 +54,12 @@ def forward(
     With dropout, `masks` holds one mask for each layer in `dropped_sizes`, which multiplies its input.
     """
     out: Any = _scaled(network, inp)
+    if len(network.shapes[0]) > 1:  # rows of data are flat
+        out = out.reshape(len(out), *network.shapes[0])
     passes, remaining = [], iter(masks)
     for number, (layer, arrays) in enumerate(network.chain()):
         stop_if_abandoned()  # after Ctrl-C
-        mask = next(remaining) if masks and number and layer.drops_inputs else None
+        mask = next(remaining).reshape(out.shape) if masks and number and layer.drops_inputs else None
         layer_inp = out if mask is None else out * mask
         result = layer.forward(ops, layer_inp, arrays, training)
         out = ops.activate(result.sums, layer.activation)
@@ -91,6 +95,16 @@ def backward(
     return dout, dweights[::-1], dbiases[::-1]
 
 
+def _rows(out: np.ndarray) -> np.ndarray:
+    """Return the outputs of a last layer as rows of logits, (B, C)."""
+    return out if out.ndim == 2 else out.reshape(len(out), -1)
+
+
+def _n_scratch(network: Network) -> int:
+    """Return how many numbers a row needs at once besides the inputs and outputs of layers."""
+    return max(layer.n_scratch(shape) for layer, shape in zip(network.layers, network.shapes, strict=False))
+
+
 def dropped_sizes(network: Network) -> list[int]:
     """Return the number of inputs of each layer to which dropout applies: those of dense layers, but for the first."""
     layers = list(zip(network.layers, network.sizes, strict=False))
@@ -115,14 +129,14 @@ def loss_of_batch(
 ) -> LossAndGradients:
     """Return the loss of a batch in training and its gradients, by backpropagation."""
     passes = forward(ops, network, batch.inputs, masks, training=True)
-    logits, weight = passes[-1].out, batch.weight
+    logits, weight = _rows(passes[-1].out), batch.weight
     if weight > 0:
         loss, dlogits = ops.mean_loss(
             network.output, logits, batch.targets, batch.sample_weight, config.label_smoothing
         )
     else:  # every sample of the batch has weight 0
         loss, dlogits = 0.0, np.zeros_like(logits)
-    _, dweights, dbiases = backward(ops, passes, dlogits)
+    _, dweights, dbiases = backward(ops, passes, dlogits.reshape(passes[-1].out.shape))
 
     l2 = config.l2_of_batch(weight)
     if l2:
@@ -136,8 +150,7 @@ def loss_of_batch(
 
 def _work_of_pass(network: Network, n_rows: int) -> float:
     """About how many numbers a forward pass reads and writes, as `interruptible` counts them."""
-    n_parameters = sum(weight.size for weight in network.weights)
-    return n_rows * (PER_MULTIPLICATION * n_parameters + _N_UNIT * sum(network.sizes))
+    return n_rows * (PER_MULTIPLICATION * network.n_multiplications + _N_UNIT * sum(network.sizes))
 
 
 def _work_of_prediction(network: Network, inp: Any) -> float:
@@ -159,6 +172,7 @@ def _check_memory(network: Network, n_rows: int, purpose: str, without: int = 0)
     without: the number of a row's inputs that need none, because they have no entry in a sparse matrix
     """
     n_units = network.sizes[0] - without + 2 * sum(network.sizes[1:])  # the weighted sums and the outputs
+    n_units += _n_scratch(network)
     named = f"the outputs of all layers for {n_rows:,} rows {purpose} by {network}"
     check_memory(n_rows * n_units * network.dtype.itemsize, named)
 
@@ -168,8 +182,19 @@ def predict_logits(ops: Any, network: Network, inp: Any) -> np.ndarray:
     """Return the last layer's weighted sums."""
     network.check_arrays()
     inp = check_inputs(network, inp)
-    _check_memory(network, inp.shape[0], "to predict", without=network.n_inputs if is_sparse(inp) else 0)
-    return interruptible(forward, ops, network, inp, work=_work_of_prediction(network, inp))[-1].out
+    n_scratch = _n_scratch(network)
+    if not n_scratch:
+        _check_memory(network, inp.shape[0], "to predict", without=network.n_inputs if is_sparse(inp) else 0)
+        return interruptible(forward, ops, network, inp, work=_work_of_prediction(network, inp))[-1].out
+    # The patches of a convolution are many times larger than its images, so rows are predicted block by block.
+    n_rows = max(1, _PREDICTED_AT_ONCE // (n_scratch + 2 * sum(network.sizes)))
+    _check_memory(network, min(n_rows, len(inp)), "to predict")
+    logits = np.empty((len(inp), network.n_outputs), network.dtype)
+    for start in range(0, len(inp), n_rows):
+        block = inp[start : start + n_rows]
+        passes = interruptible(forward, ops, network, block, work=_work_of_prediction(network, block))
+        logits[start : start + n_rows] = _rows(passes[-1].out)
+    return logits
 
 
 def predict_proba(ops: Any, network: Network, inp: Any) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The reference backend: every operation in NumPy, with each formula written once, as in a textbook.
 
-Read it from top to bottom: activations, softmax and the losses, the layers, forward and backward. The formulas of
+Read it from top to bottom: activations, softmax and the losses, dense layers, convolutions and pools. The formulas of
 activations and losses are rows of two tables, `fastnn.network.activations` and `fastnn.network.losses`. The whole
 network and the loop over mini-batches are in `layerwise.py`, which runs on the operations of this file.
 
@@ -10,11 +10,18 @@ Notation, for B samples, D inputs, H units and C classes:
     bias: (H,)
     sums, out: (B, H)
     logits: (B, C)
+Images have C channels, height H and width W; a convolution has O output channels, a kernel of KH x KW, and OH x OW
+places:
+    inp: (B, C, H, W)
+    weight: (C, KH, KW, O)
+    bias: (O,)
+    sums: (B, O, OH, OW)
 A gradient has the name of its array with `d` in front: `dweight` is the gradient of the loss with respect to `weight`.
 `fastnn.backends.base` describes the arguments in full.
 """
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,13 +29,15 @@ import numpy as np
 from fastnn.backends import layerwise
 from fastnn.backends.arguments import (
     TrainingData,
+    check_image_shapes,
     check_logits,
     check_logits_of_loss,
     check_run,
     check_sample_weight,
     check_shapes,
+    check_windows,
 )
-from fastnn.backends.base import LossAndGradients, Objective, TrainerState, named_losses
+from fastnn.backends.base import LossAndGradients, Objective, Pair, TrainerState, named_losses
 from fastnn.network import ACTIVATIONS, LOSSES, Network
 from fastnn.network import losses as losses_table
 from fastnn.optim.config import TrainingConfig
@@ -136,6 +145,111 @@ def batch_norm_backward(
     dweight, dbias = (dout * normal).sum(axis=0), dout.sum(axis=0)
     dinp = weight / deviation * (dout - dbias / len(inp) - normal * (dweight / len(inp)))
     return dinp, dweight, dbias
+
+
+# --- Convolutions ----------------------------------------------------------------------------------------------------
+def conv_forward(inp: np.ndarray, weight: np.ndarray, bias: np.ndarray, stride: Pair, padding: Pair) -> np.ndarray:
+    """``sums[b, o, i, j] = bias[o] + sum over c, k, l of weight[c, k, l, o] * padded[b, c, s * i + k, s * j + l]``.
+
+    Every place sees a patch of C x KH x KW numbers. One product multiplies all patches by the weight.
+    """
+    check_image_shapes(inp, weight, stride, padding, bias=bias)
+    patches = _patches(_pad(inp.astype(weight.dtype, copy=False), padding), weight.shape[1:3], stride)
+    sums = np.tensordot(patches, weight, axes=((1, 4, 5), (0, 1, 2))) + bias  # (B, OH, OW, O)
+    return np.ascontiguousarray(np.moveaxis(sums, 3, 1))
+
+
+def conv_backward(
+    dsums: np.ndarray, inp: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair, needs_dinp: bool = True
+) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
+    """Return the gradients of the input (None unless needed), the weight and the bias.
+
+    A weight has met one input at every place, so its gradient is a sum over all places: one product of all patches and
+    `dsums`. The gradient of an input is a sum over the taps of the kernel: through the tap (k, l), the place (i, j) has
+    seen the input (s * i + k, s * j + l).
+    """
+    check_image_shapes(inp, weight, stride, padding, dsums=dsums)
+    padded = _pad(inp.astype(weight.dtype, copy=False), padding)
+    patches = _patches(padded, weight.shape[1:3], stride)
+    dweight = np.tensordot(patches, dsums, axes=((0, 2, 3), (0, 2, 3)))  # (C, KH, KW, O)
+    dbias = dsums.sum(axis=(0, 2, 3))
+    if not needs_dinp:
+        return None, dweight, dbias
+    dpadded = np.zeros_like(padded)
+    for tap in np.ndindex(weight.shape[1:3]):
+        dseen = np.tensordot(dsums, weight[:, *tap], axes=(1, 1))  # (B, OH, OW, C)
+        _seen(dpadded, tap, stride, dsums)[...] += np.moveaxis(dseen, 3, 1)
+    return _crop(dpadded, padding), dweight, dbias
+
+
+def _pad(images: np.ndarray, padding: Pair) -> np.ndarray:
+    """Surround each image with rows and columns of zeros."""
+    return np.pad(images, ((0, 0), (0, 0), *((each, each) for each in padding)))
+
+
+def _crop(padded: np.ndarray, padding: Pair) -> np.ndarray:
+    """Return the images within their padding."""
+    rows, columns = (slice(each, size - each) for each, size in zip(padding, padded.shape[2:], strict=True))
+    return np.ascontiguousarray(padded[:, :, rows, columns])
+
+
+def _patches(padded: np.ndarray, window: Pair, stride: Pair) -> np.ndarray:
+    """Return what each place sees, (B, C, OH, OW, KH, KW), as a view."""
+    return np.lib.stride_tricks.sliding_window_view(padded, window, axis=(2, 3))[:, :, :: stride[0], :: stride[1]]
+
+
+def _seen(padded: np.ndarray, tap: Sequence[int], stride: Pair, out: np.ndarray) -> np.ndarray:
+    """Return what all places of `out`, (..., OH, OW), see through one tap of their windows, as a view."""
+    rows, columns = (
+        slice(start, start + step * count, step) for start, step, count in zip(tap, stride, out.shape[2:], strict=True)
+    )
+    return padded[:, :, rows, columns]
+
+
+# --- Pools -----------------------------------------------------------------------------------------------------------
+def max_pool(inp: np.ndarray, size: Pair, stride: Pair, padding: Pair) -> tuple[np.ndarray, np.ndarray]:
+    """Return the largest number of each window, (B, C, OH, OW), and the tap at which it was: ``KW * k + l``.
+
+    Of equal numbers the first one counts, row by row. NaN is larger than all numbers. Padding is never the largest.
+    """
+    places = check_windows(inp, size, stride, padding)
+    padded, is_inside = _pad(inp, padding), _pad(np.ones_like(inp[:1, :1], np.bool_), padding)
+    largest, taps = np.zeros((*inp.shape[:2], *places), inp.dtype), np.full((*inp.shape[:2], *places), -1, np.int32)
+    for number, tap in enumerate(np.ndindex(size)):
+        value = _seen(padded, tap, stride, largest)
+        is_larger = (value > largest) | (np.isnan(value) & ~np.isnan(largest)) | (taps < 0)
+        wins = is_larger & _seen(is_inside, tap, stride, largest)
+        largest, taps = np.where(wins, value, largest), np.where(wins, np.int32(number), taps)
+    return largest, taps
+
+
+def max_pool_backward(
+    dout: np.ndarray, taps: np.ndarray, shape: Sequence[int], size: Pair, stride: Pair, padding: Pair
+) -> np.ndarray:
+    """Return the gradient of the input, of this shape: each place passes its gradient on to the largest number it saw.
+
+    A number that was the largest in several windows gets the sum.
+    """
+    dpadded = _pad(np.zeros(shape, dout.dtype), padding)
+    check_shapes(dout=(dout, taps.shape))
+    for number, tap in enumerate(np.ndindex(size)):
+        _seen(dpadded, tap, stride, dout)[...] += np.where(taps == number, dout, 0)
+    return _crop(dpadded, padding)
+
+
+def avg_pool(inp: np.ndarray, size: Pair, stride: Pair, padding: Pair) -> np.ndarray:
+    """Return the mean of each window, (B, C, OH, OW). Padding counts as zeros."""
+    check_windows(inp, size, stride, padding)
+    return _patches(_pad(inp, padding), size, stride).mean(axis=(4, 5))
+
+
+def avg_pool_backward(dout: np.ndarray, shape: Sequence[int], size: Pair, stride: Pair, padding: Pair) -> np.ndarray:
+    """Return the gradient of the input, of this shape: each place passes equal parts on to all numbers it saw."""
+    dpadded = _pad(np.zeros(shape, dout.dtype), padding)
+    share = dout / dout.dtype.type(size[0] * size[1])
+    for tap in np.ndindex(size):
+        _seen(dpadded, tap, stride, dout)[...] += share
+    return _crop(dpadded, padding)
 
 
 # --- The network, layer by layer -------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Checks the gradients of any network and any backend against central differences of the loss."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from fastnn.checks import check_integer
 from fastnn.evaluation.evaluate import check_fit, data_for
 from fastnn.models import as_dataset, as_model
 from fastnn.network import ACTIVATIONS, Network
-from fastnn.network.layers import Arrays
+from fastnn.network.layers import Arrays, MaxPool2D
 from fastnn.optim.config import LossConfig
 from fastnn.randomness import dropout_keys, generator
 
@@ -277,11 +278,12 @@ class _Batch:
         row_errors = shares / shares.sum() * (np.sqrt(network.n_outputs) + np.abs(logits).max(axis=1))
         later = (np.sqrt(len(logits)) * loss + sum(penalties)) ** 2 + (row_errors**2).sum()
         deviations: list[np.ndarray] = []
+        dout = dout.reshape(passes[-1].out.shape)
         for each in reversed(passes):
             sums, weight = each.forward.sums, each.arrays.weight
             dsums = reference.activate_backward(dout, sums, each.out, each.layer.activation)
             errors = _SUM_ERRORS.get(each.layer.kind, _linear_errors)(each)
-            own = (errors * dsums**2).sum(axis=0) + ((2 * dout * each.out) ** 2).sum(axis=0)
+            own = (errors * dsums**2 + (2 * dout * each.out) ** 2).sum(axis=_all_but_units(dout))
             if weight is not None:
                 penalty = weight.size * penalties.pop() ** 2
                 deviations.insert(0, DEVIATIONS * np.finfo(np.float64).eps / 2 * np.sqrt(own + later + penalty))
@@ -290,19 +292,23 @@ class _Batch:
         return deviations
 
     def has_kink(self, array: np.ndarray, index: tuple[int, ...], step: float) -> bool:
-        """Whether a sum changes its sign within the step, in a layer whose activation has a kink."""
+        """Whether the loss has a kink within the step.
+
+        That is where a sum changes its sign in a layer whose activation has a kink, or another number of a window
+        becomes the largest.
+        """
         kept, patterns = array[index], []
         for moved in (kept - step, kept, kept + step):
             array[index] = moved
-            patterns.append(
-                [each.forward.sums > 0 for each in self._forward() if ACTIVATIONS[each.layer.activation].has_kink]
-            )
+            passes = self._forward()
+            signs = [each.forward.sums > 0 for each in passes if ACTIVATIONS[each.layer.activation].has_kink]
+            patterns.append([*signs, *(each.forward.saved for each in passes if isinstance(each.layer, MaxPool2D))])
         array[index] = kept
         return any(not (low == mid).all() or not (mid == high).all() for low, mid, high in zip(*patterns, strict=True))
 
 
 def _linear_errors(each: layerwise.LayerPass) -> np.ndarray:
-    """Return the squared rounding error of each sum of products of a layer, (B, H), in units of the roundoff."""
+    """Return the squared rounding error of each sum of products of a layer, (B, H, ...), in units of the roundoff."""
     weight, bias = np.abs(each.arrays.weight), np.abs(each.arrays.bias)
     n_terms = weight.size // bias.size + 1
     return n_terms * each.layer.forward(reference, abs(each.inp), Arrays(weight, bias), training=True).sums ** 2
@@ -311,9 +317,29 @@ def _linear_errors(each: layerwise.LayerPass) -> np.ndarray:
 def _batch_norm_errors(each: layerwise.LayerPass) -> np.ndarray:
     """`_linear_errors` for batch normalisation: the sizes of ``weight * (inp - mean) / deviation + bias``."""
     inp, (_, variance) = np.abs(each.inp), each.forward.saved
-    normal = (inp + inp.mean(axis=0)) / np.sqrt(variance + each.layer.epsilon)  # type: ignore[attr-defined]
-    return (len(inp) * (np.abs(each.arrays.weight) * normal + np.abs(each.arrays.bias))) ** 2
+    if each.inp.ndim == 2:
+        weight, bias = each.arrays.weight, each.arrays.bias
+    else:  # a unit is a channel
+        weight, bias, variance = (array[:, None, None] for array in (each.arrays.weight, each.arrays.bias, variance))
+    means, n_rows = inp.mean(axis=_all_but_units(inp), keepdims=True), inp[:, 0].size
+    normal = (inp + means) / np.sqrt(variance + each.layer.epsilon)  # type: ignore[attr-defined]
+    return (n_rows * (np.abs(weight) * normal + np.abs(bias))) ** 2
 
 
-# The estimates of layers whose sums are not plain sums of products, by the kind of layer.
-_SUM_ERRORS = {"batch_norm": _batch_norm_errors}
+def _mean_errors(each: layerwise.LayerPass) -> np.ndarray:
+    """`_linear_errors` for the means of windows."""
+    n_terms = math.prod(each.layer.size)  # type: ignore[attr-defined]
+    return n_terms * each.layer.forward(reference, abs(each.inp), each.arrays, training=True).sums ** 2
+
+
+def _all_but_units(batch: np.ndarray) -> tuple[int, ...]:
+    """Return the axes of a batch besides that of its units, which are the channels of images."""
+    return (0, *range(2, batch.ndim))
+
+
+# The estimates of layers whose sums are not plain sums of products, by the kind of layer. A maximum is exact.
+_SUM_ERRORS: dict[str, Callable[[layerwise.LayerPass], Any]] = {
+    "batch_norm": _batch_norm_errors,
+    "avg_pool2d": _mean_errors,
+    "max_pool2d": lambda each: 0.0,
+}

@@ -3,7 +3,7 @@
 from fastnn.network.activations import ACTIVATIONS
 from fastnn.network.initializers import INITIALIZERS
 from fastnn.network.input_range import check_scale
-from fastnn.network.layers import LAYERS, BatchNorm, Dense, Layer
+from fastnn.network.layers import LAYERS, AvgPool2D, BatchNorm, Conv2D, Dense, Layer, MaxPool2D
 from fastnn.network.losses import LOSSES
 from fastnn.network.network import Network
 from fastnn.network.standardization import Standardization
@@ -14,9 +14,12 @@ __all__ = [
     "INITIALIZERS",
     "LAYERS",
     "LOSSES",
+    "AvgPool2D",
     "BatchNorm",
+    "Conv2D",
     "Dense",
     "Layer",
+    "MaxPool2D",
     "Network",
     "Standardization",
     "TargetScale",

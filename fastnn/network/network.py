@@ -14,7 +14,7 @@ from fastnn.memory import check_memory
 from fastnn.network.activations import ACTIVATIONS
 from fastnn.network.aligned import aligned_copy
 from fastnn.network.initializers import AUTO_INITIALIZER, INITIALIZER_NAMES
-from fastnn.network.layers import Arrays, Dense, Layer, Shape, array_shapes
+from fastnn.network.layers import Arrays, AvgPool2D, Conv2D, Dense, Layer, MaxPool2D, Shape, array_shapes
 from fastnn.network.losses import LOSSES, Loss
 from fastnn.network.standardization import Standardization
 from fastnn.randomness import generator
@@ -251,7 +251,8 @@ class Network:
         data : Dataset, or (images, labels)
             Gives the number of inputs, the number of classes (at least 2) and the input scale ``1 / pixel_max``.
         hidden : sequence of int or Layer
-            The hidden layers; a number stands for a dense layer with so many units. Empty for none.
+            The hidden layers; a number stands for a dense layer with so many units. Empty for none. With a layer for
+            images, such as `Conv2D`, `data` needs an image shape.
         standardize : bool
             Whether the network learns the mean and the scale of each input from `data`, instead of ``1 / pixel_max``.
         settings
@@ -295,7 +296,7 @@ class Network:
                 raise OutOfMemoryError(f"hidden is {short(hidden)}, {error}") from None
         names = iter(hidden_activations(n_numbers, settings.pop("activation", "relu")) if n_numbers else ())
         layers = [layer if isinstance(layer, Layer) else Dense(layer, next(names)) for layer in hidden]
-        return cls.initialize((n_inputs,), [*layers, Dense(n_outputs)], **settings)
+        return cls.initialize(_input_shape(data, layers), [*layers, Dense(n_outputs)], **settings)
 
     def like(self, weights: Sequence[Any], biases: Sequence[Any], statistics: Sequence[Any] | None = None) -> "Network":
         """Return a network with these weights and biases, and everything else of this network.
@@ -420,6 +421,12 @@ class Network:
         return self.weights[0].dtype
 
     @property
+    def n_multiplications(self) -> int:
+        """About how many multiplications the prediction of a row takes."""
+        pairs = zip(self.layers, self.shapes, strict=False)
+        return sum(layer.n_multiplications(shape) for layer, shape in pairs)
+
+    @property
     def n_parameters(self) -> int:
         """The number of weights and biases."""
         return sum(array.size for array in (*self.weights, *self.biases))
@@ -427,7 +434,12 @@ class Network:
     def __repr__(self) -> str:
         parts = [layer.describe(shape) for layer, shape in zip(self.layers, self.shapes[1:], strict=True)]
         names = [*(layer.activation for layer in self.layers[:-1]), self.output]
-        chain = "".join(f" -> {part} {name}" for part, name in zip(parts, names, strict=True))
+        # Whoever reads "max pool" expects no activation.
+        told = [
+            f" {name}" if name != "identity" or arrays.weight is not None else ""
+            for name, (_, arrays) in zip(names, self.chain(), strict=True)
+        ]
+        chain = "".join(f" -> {part}{name}" for part, name in zip(parts, told, strict=True))
         inputs = "x".join(map(str, self.shapes[0]))
         if self.standardization is not None:
             inputs += " shifted" if self.standardization.is_uniform else " standardised"
@@ -439,9 +451,21 @@ def chain_shapes(input_shape: Sequence[int], layers: Sequence[Layer]) -> tuple[S
     shapes = [tuple(input_shape)]
     if not shapes[0] or not all(map(is_count, shapes[0])):
         raise SettingsError(f"input_shape is {short(shapes[0])}, expected sizes from 1 to 2**63 - 1")
-    for layer in layers:
-        shapes.append(layer.output_shape(shapes[-1]))
+    for number, layer in enumerate(layers, start=1):
+        try:
+            shapes.append(layer.output_shape(shapes[-1]))
+        except SettingsError as error:
+            raise SettingsError(f"layer {number}: {error}") from None
     return tuple(shapes)
+
+
+def _input_shape(data: "Dataset", layers: Sequence[Layer]) -> Shape:
+    """Return the shape of the rows of `data` for these hidden layers: (1, H, W) if a layer needs images."""
+    n_inputs = data.images.shape[1]
+    if data.image_shape is None or not any(isinstance(layer, (Conv2D, MaxPool2D, AvgPool2D)) for layer in layers):
+        return (n_inputs,)
+    height, width = data.image_shape
+    return (n_inputs // (height * width), height, width)
 
 
 def _check_initial_memory(named: str, layers: Sequence[Layer], shapes: Sequence[Shape], dtype: np.dtype) -> None:

@@ -22,7 +22,16 @@ from fastnn.backends.arguments import (
 )
 from fastnn.backends.base import named_losses
 from fastnn.backends.compiled.layout import REAL_DTYPES, as_readonly
-from fastnn.backends.reference import activate, activate_backward
+from fastnn.backends.reference import (
+    activate,
+    activate_backward,
+    avg_pool,
+    avg_pool_backward,
+    conv_backward,
+    conv_forward,
+    max_pool,
+    max_pool_backward,
+)
 from fastnn.backends.threads import resolve_threads
 from fastnn.datasets.sparse import canonical, is_sparse
 from fastnn.errors import DataError
@@ -32,7 +41,16 @@ from fastnn.kernels.ops import batch_norm as batch_norm_kernels
 from fastnn.kernels.ops import matmul as dense_kernels
 from fastnn.kernels.ops import softmax as softmax_kernels
 
-__all__ = ["activate", "activate_backward"]
+__all__ = [
+    "activate",
+    "activate_backward",
+    "avg_pool",
+    "avg_pool_backward",
+    "conv_backward",
+    "conv_forward",
+    "max_pool",
+    "max_pool_backward",
+]
 
 # Names a dtype to kernels.
 _FLOAT64 = np.empty(0)
