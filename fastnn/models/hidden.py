@@ -4,12 +4,14 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.backends import Backend
 from fastnn.backends.arguments import check_inputs
 from fastnn.backends.choice import CHOOSER
 from fastnn.backends.reference import activate
 from fastnn.checks import check_integer
 from fastnn.datasets.sparse import is_sparse
 from fastnn.network import Network
+from fastnn.network.parts import Front, first_layers
 
 LAST = -1  # the last hidden layer; without hidden layers, the scaled inputs
 
@@ -26,15 +28,13 @@ def hidden_outputs(
         rows = check_inputs(network, inputs)
         dense = rows.toarray() if is_sparse(rows) else rows
         return dense.astype(network.dtype) * network.dtype.type(network.input_scale)
-    *layers, last = network.layers[:n_layers]
-    arrays = [arrays for _, arrays in network.chain()][:n_layers]
-    parameters = [each for each in arrays if each.weight is not None]
-    part = Network(
-        [each.weight for each in parameters], [each.bias for each in parameters], input_scale=network.input_transform,
-        output="identity", layers=[*layers, last.with_activation(None)], input_shape=network.shapes[0],
-        statistics=[array for each in arrays for array in each.statistics],
-    )  # fmt: skip
-    return activate(CHOOSER.predictor(backend, part, inputs).predict_logits(part, inputs, threads), last.activation)
+    front = first_layers(network, n_layers)
+    return features_of(front, inputs, CHOOSER.predictor(backend, front.network, inputs), threads)
+
+
+def features_of(front: Front, inputs: Any, engine: Backend, threads: int | None = None) -> np.ndarray:
+    """Return the features that a front makes of checked inputs, (N, H), in the network's dtype."""
+    return activate(engine.predict_logits(front.network, inputs, threads), front.activation)
 
 
 def hidden_size(network: Network, layer: int = LAST) -> int:

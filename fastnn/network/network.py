@@ -352,6 +352,26 @@ class Network:
         core.standardization = None
         return core
 
+    def part(self, start: int, stop: int, layers: Sequence[Layer]) -> "Network":
+        """Return a copy of this network that has only the arrays of its layers from `start` to before `stop`.
+
+        It shares the arrays. `layers` take the place of these layers: their activations may differ. SettingsError if
+        none of them has a weight.
+        """
+        (first, first_statistics), (last, last_statistics) = self._places[start], self._places[stop - 1]
+        own, statistics = slice(first.start, last.stop), slice(first_statistics.start, last_statistics.stop)
+        if own.start == own.stop:
+            raise SettingsError(f"layers {start + 1} to {stop} of {self} have no weights, expected some")
+        part = copy(self)
+        part.weights, part.biases, part.statistics = self.weights[own], self.biases[own], self.statistics[statistics]
+        part.layers, shapes = tuple(layers), slice(start, stop + 1)
+        part.shapes, part.sizes = self.shapes[shapes], self.sizes[shapes]
+        part._places = [
+            (_moved(place, own.start), _moved(measured, statistics.start))
+            for place, measured in self._places[start:stop]
+        ]
+        return part
+
     def check_arrays(self) -> None:
         """Raise SettingsError unless the network still has as many arrays of numbers as its layers need.
 
@@ -457,6 +477,11 @@ def chain_shapes(input_shape: Sequence[int], layers: Sequence[Layer]) -> tuple[S
         except SettingsError as error:
             raise SettingsError(f"layer {number}: {error}") from None
     return tuple(shapes)
+
+
+def _moved(place: slice, by: int) -> slice:
+    """Return a slice with both ends nearer to 0."""
+    return slice(place.start - by, place.stop - by)
 
 
 def _input_shape(data: "Dataset", layers: Sequence[Layer]) -> Shape:
