@@ -5,13 +5,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastnn.checks import is_count, short
 from fastnn.datasets.arrays import as_array
 from fastnn.datasets.sparse import canonical, is_sparse
 from fastnn.errors import DataError, SettingsError
 from fastnn.interruptible import interruptible
 from fastnn.memory import check_training_memory
 from fastnn.network import Network
-from fastnn.network.layers.windows import Pair, window_grid
+from fastnn.network.layers.windows import Pair, as_pair, window_grid
 from fastnn.optim.config import LossConfig, TrainingConfig
 from fastnn.optim.optimizers import Optimizer
 
@@ -332,10 +333,28 @@ def check_shapes(**arrays: tuple[np.ndarray, Sequence[int | None]]) -> None:
 def check_windows(inp: np.ndarray, window: Pair, stride: Pair, padding: Pair) -> Pair:
     """Return the number of windows on images, (B, C, H, W), downwards and across.
 
-    Raises DataError unless `inp` are such images, and SettingsError unless at least one window fits.
+    Raises DataError unless `inp` are such images, and SettingsError unless at least one window fits and every window
+    covers a part of the image.
     """
     check_shapes(inp=(inp, (None, None, None, None)))
-    return window_grid("a window of", inp.shape[1:], window, stride, padding)
+    return _window_grid(inp.shape, window, stride, padding)
+
+
+def check_pool_gradient(shape: Sequence[int], size: Pair, stride: Pair, padding: Pair, **arrays: np.ndarray) -> None:
+    """Raise DataError or SettingsError unless each of `arrays` has a number for each window on images of this shape."""
+    grid = _window_grid(shape, size, stride, padding)
+    check_shapes(**{name: (array, (*shape[:2], *grid)) for name, array in arrays.items()})
+
+
+def _window_grid(shape: Sequence[int], window: Pair, stride: Pair, padding: Pair) -> Pair:
+    if len(shape) != 4 or not (is_count(shape[2]) and is_count(shape[3])):
+        raise DataError(f"images have shape {tuple(shape)}, expected (samples, channels, height, width)")
+    for name, pair, low in (("window", window, 1), ("stride", stride, 1), ("padding", padding, 0)):
+        if as_pair(name, pair, low) != pair:
+            raise SettingsError(f"{name} is {short(pair)}, expected a tuple of height and width")
+    if padding[0] >= window[0] or padding[1] >= window[1]:
+        raise SettingsError(f"padding is {padding}, expected less than the window {window}, or a window would cover padding only")
+    return window_grid("a window of", tuple(shape[1:]), window, stride, padding)
 
 
 def check_image_shapes(inp: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair, **arrays: np.ndarray) -> None:
@@ -345,9 +364,9 @@ def check_image_shapes(inp: np.ndarray, weight: np.ndarray, stride: Pair, paddin
     """
     check_shapes(weight=(weight, (None, None, None, None)))
     check_shapes(inp=(inp, (None, len(weight), None, None)))
-    places = check_windows(inp, weight.shape[1:3], stride, padding)
+    grid = check_windows(inp, weight.shape[1:3], stride, padding)
     n_channels = weight.shape[3]
-    shapes = {"bias": (n_channels,), "dsums": (len(inp), n_channels, *places)}
+    shapes = {"bias": (n_channels,), "dsums": (len(inp), n_channels, *grid)}
     check_shapes(**{name: (array, shapes[name]) for name, array in arrays.items()})
 
 

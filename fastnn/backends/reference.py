@@ -32,6 +32,7 @@ from fastnn.backends.arguments import (
     check_image_shapes,
     check_logits,
     check_logits_of_loss,
+    check_pool_gradient,
     check_run,
     check_sample_weight,
     check_shapes,
@@ -155,7 +156,8 @@ def conv_forward(inp: np.ndarray, weight: np.ndarray, bias: np.ndarray, stride: 
     """
     check_image_shapes(inp, weight, stride, padding, bias=bias)
     patches = _patches(_pad(inp.astype(weight.dtype, copy=False), padding), weight.shape[1:3], stride)
-    sums = np.tensordot(patches, weight, axes=((1, 4, 5), (0, 1, 2))) + bias  # (B, OH, OW, O)
+    sums = np.tensordot(patches, weight, axes=((1, 4, 5), (0, 1, 2)))  # (B, OH, OW, O)
+    sums += bias
     return np.ascontiguousarray(np.moveaxis(sums, 3, 1))
 
 
@@ -230,8 +232,8 @@ def max_pool_backward(
 
     A number that was the largest in several windows gets the sum.
     """
+    check_pool_gradient(shape, size, stride, padding, dout=dout, taps=taps)
     dpadded = _pad(np.zeros(shape, dout.dtype), padding)
-    check_shapes(dout=(dout, taps.shape))
     for number, tap in enumerate(np.ndindex(size)):
         _seen(dpadded, tap, stride, dout)[...] += np.where(taps == number, dout, 0)
     return _crop(dpadded, padding)
@@ -245,6 +247,7 @@ def avg_pool(inp: np.ndarray, size: Pair, stride: Pair, padding: Pair) -> np.nda
 
 def avg_pool_backward(dout: np.ndarray, shape: Sequence[int], size: Pair, stride: Pair, padding: Pair) -> np.ndarray:
     """Return the gradient of the input, of this shape: each place passes equal parts on to all numbers it saw."""
+    check_pool_gradient(shape, size, stride, padding, dout=dout)
     dpadded = _pad(np.zeros(shape, dout.dtype), padding)
     share = dout / dout.dtype.type(size[0] * size[1])
     for tap in np.ndindex(size):

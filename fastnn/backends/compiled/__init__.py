@@ -5,13 +5,19 @@ from fastnn.backends.compiled.fused import Trainer, covers, loss_and_gradients, 
 from fastnn.backends.compiled.operations import (
     activate,
     activate_backward,
+    avg_pool,
+    avg_pool_backward,
     batch_norm,
     batch_norm_backward,
     batch_norm_forward,
+    conv_backward,
+    conv_forward,
     dense_backward,
     dense_forward,
     logistic_cross_entropy,
     matmul,
+    max_pool,
+    max_pool_backward,
     mean_loss,
     relu,
     relu_backward,
@@ -22,8 +28,9 @@ from fastnn.backends.compiled.operations import (
 from fastnn.backends.compiled.predict import predict_logits, predict_proba
 
 __all__ = [
-    "Trainer", "activate", "activate_backward", "batch_norm", "batch_norm_backward", "batch_norm_forward", "covers",
-    "dense_backward", "dense_forward", "logistic_cross_entropy", "loss_and_gradients", "matmul", "mean_loss",
+    "Trainer", "activate", "activate_backward", "avg_pool", "avg_pool_backward", "batch_norm", "batch_norm_backward",
+    "batch_norm_forward", "conv_backward", "conv_forward", "covers", "dense_backward", "dense_forward",
+    "logistic_cross_entropy", "loss_and_gradients", "matmul", "max_pool", "max_pool_backward", "mean_loss",
     "new_trainer", "objective", "predict_logits", "predict_proba", "relu", "relu_backward", "softmax",
     "softmax_cross_entropy", "squared_error", "trainer",
 ]  # fmt: skip
