@@ -80,6 +80,15 @@ def test_the_outputs_of_a_full_batch_count_layer_by_layer(small_machine):
         fastnn.get_backend("numpy").predict_logits(network, data.images)
 
 
+@pytest.mark.parametrize("pool", [fastnn.MaxPool2D, fastnn.AvgPool2D])
+def test_the_padding_of_a_pool_counts(small_machine, pool):
+    """A file of a few bytes can have such a layer: without parameters, and with one output."""
+    network = Network.initialize((1, 28, 28), [pool(10**6, padding=5 * 10**5), Dense(2)])
+    for backend in ("numpy", "numba"):
+        with pytest.raises(OutOfMemoryError, match=r"^the outputs of all layers for 1 rows to predict .* 3,72"):
+            fastnn.get_backend(backend).predict_logits(network, np.zeros((1, 784), np.float32))
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_the_outputs_of_a_prediction_count(small_machine):
     model = MLPRegressor(hidden_layer_sizes=3, max_iter=1).fit(DATA.images[:, :1], np.zeros((20, 2000)))

@@ -3,7 +3,7 @@
 A checkpoint is a `tensor_file`. The header's ``__metadata__`` contains exactly these strings:
 
 - ``format``: "fastnn-checkpoint"
-- ``format_version``: "1"
+- ``format_version``: "2"; version "1", which can be loaded too, has no layers for images
 - ``layers``, ``input_shape``, ``output``, ``input_scale``: the network, as `network_part` describes it
 - ``trainer``: JSON: ``steps``, ``epochs``, ``slots`` (their number) and ``sums``, the fields of `TrainerState`
 - ``run``: JSON: the other fields of `RunState` that are no arrays
@@ -52,7 +52,8 @@ from fastnn.network import Network
 
 # The name of the checkpoint in the folder of a run.
 CHECKPOINT = "checkpoint.safetensors"
-_KEYS = {"1": KEYS | {"format", "format_version", "trainer", "run", "parts", "sha256"}}
+_VERSION = "2"
+_KEYS = dict.fromkeys(("1", _VERSION), KEYS | {"format", "format_version", "trainer", "run", "parts", "sha256"})
 # The number of columns of the history: the fields of `EpochRecord`.
 N_METRICS = 7
 STOPPED = ("running", "epochs", "early", "callback", "interrupted", "diverged", "failed")
@@ -230,7 +231,7 @@ def _serialized(state: RunState) -> bytes:
     about = {"steps": trainer.steps, "epochs": trainer.epochs, "slots": len(trainer.slots), "sums": list(trainer.sums)}
     metadata = {
         "format": "fastnn-checkpoint",
-        "format_version": "1",
+        "format_version": _VERSION,
         **metadata_of(state.network),
         "trainer": _json(about, "trainer"),
         "run": _json({name: getattr(state, name) for name in _RUN}, "run"),

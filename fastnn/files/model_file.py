@@ -4,7 +4,7 @@ A model file is a `tensor_file`, so any safetensors reader can open it. Its tens
 header's ``__metadata__`` contains exactly these strings:
 
 - ``format``: "fastnn-model"
-- ``format_version``: "4"
+- ``format_version``: "5"
 - ``fastnn``, ``numpy``: the versions that wrote the file
 - ``layers``, ``input_shape``, ``output``, ``input_scale``: the network, as `network_part` describes it
 - ``classes``: JSON, an array of integers, of numbers with a point, of booleans or of strings, or null
@@ -14,7 +14,8 @@ header's ``__metadata__`` contains exactly these strings:
 - ``pixels``: JSON, [background, ink] or null; see `Model`
 - ``sha256``: the digest of the file, see `tensor_file`
 
-Files of earlier format versions can be loaded, too. Version "3" lacks ``pixels`` and the standardization. In versions
+Files of earlier format versions can be loaded, too. Versions below "5" have no layers for images, only dense ones and
+batch normalisation. Version "3" lacks ``pixels`` and the standardization. In versions
 "1" and "2", all layers are dense, so the weights state the sizes, and ``activation``, that of the hidden layers, takes
 the place of ``layers`` and ``input_shape``. Version "1" also lacks ``output`` (it is "softmax"), ``feature_names`` and
 ``unknown``.
@@ -58,7 +59,7 @@ from fastnn.models.model import are_sizes, checked_names
 from fastnn.network import ACTIVATIONS, Dense, Layer
 from fastnn.network.layers import Shape
 
-_VERSION = "4"
+_VERSION = "5"
 _NAMES = ("classes", "image_shape", "feature_names", "unknown", "pixels")
 _EARLIER = ("1", "2", "3")
 _EARLIER_NAMES = set(_NAMES) - {"pixels"}
@@ -68,6 +69,7 @@ _METADATA = {  # the keys of each format version
     "2": _COMMON | {"activation", "output", *_EARLIER_NAMES},
     "3": _COMMON | {"layers", "input_shape", "output", *_EARLIER_NAMES},
     "4": _COMMON | {"layers", "input_shape", "output", *_NAMES},
+    "5": _COMMON | {"layers", "input_shape", "output", *_NAMES},
 }
 
 
@@ -175,7 +177,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     ...     fastnn.save(f"{folder}/model.safetensors", fastnn.Network.initialize((4, 3, 2), seed=0))
     ...     model = fastnn.load(f"{folder}/model.safetensors")
     >>> model.classes, model.metadata["format_version"]
-    ((0, 1), '4')
+    ((0, 1), '5')
     """
     if isinstance(path, str | os.PathLike) and os.path.isdir(path):
         inside = os.path.join(path, "model.safetensors")

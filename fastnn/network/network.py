@@ -471,12 +471,20 @@ def chain_shapes(input_shape: Sequence[int], layers: Sequence[Layer]) -> tuple[S
     shapes = [tuple(input_shape)]
     if not shapes[0] or not all(map(is_count, shapes[0])):
         raise SettingsError(f"input_shape is {short(shapes[0])}, expected sizes from 1 to 2**63 - 1")
+    _check_size("input_shape is", shapes[0])
     for number, layer in enumerate(layers, start=1):
         try:
             shapes.append(layer.output_shape(shapes[-1]))
         except SettingsError as error:
             raise SettingsError(f"layer {number}: {error}") from None
+        _check_size(f"layer {number}: the output shape is", shapes[-1])
     return tuple(shapes)
+
+
+def _check_size(named: str, shape: Shape) -> None:
+    """Raise SettingsError if a row of this shape has more numbers than an index can count."""
+    if not is_count(math.prod(shape)):
+        raise SettingsError(f"{named} {short(shape)}, {math.prod(shape)} numbers, expected less than 2**63")
 
 
 def _moved(place: slice, by: int) -> slice:

@@ -182,24 +182,32 @@ def _second(intact: bytes) -> Callable[[Path], Any]:
     return read
 
 
-def checkpoint_state(epochs: int = 3) -> RunState:
+# The shape of an input row and the hidden layers of the network of a checkpoint.
+NETWORKS: dict[str, tuple[tuple[int, ...], list[Any]]] = {
+    "dense": ((3,), [fastnn.Dense(2), fastnn.BatchNorm("tanh")]),
+    "images": ((1, 3, 4), [fastnn.Conv2D(2, 2, padding=1), fastnn.BatchNorm(), fastnn.MaxPool2D(), fastnn.AvgPool2D()]),
+}
+
+
+def checkpoint_state(epochs: int = 3, network: str = "dense") -> RunState:
     """Return the state of a small run with early stopping, Adam and batch normalisation, without its times."""
-    network = fastnn.Network.initialize((3,), [fastnn.Dense(2), fastnn.BatchNorm("tanh"), fastnn.Dense(2)], seed=1)
-    images, labels = np.arange(30, dtype=np.float32).reshape(10, 3) / 30, np.arange(10) % 2
+    shape, hidden = NETWORKS[network]
+    start = fastnn.Network.initialize(shape, [*hidden, fastnn.Dense(2)], seed=1)
+    images, labels = np.arange(10 * start.n_inputs, dtype=np.float32).reshape(10, -1) / 30, np.arange(10) % 2
     settings = {"optimizer": "adam", "early_stopping": 9, "validation": 0.2, "batch_size": 4, "learning_rate": 0.5}
     with TemporaryDirectory() as folder:
         file = f"{folder}/checkpoint.safetensors"
-        fastnn.train(network, (images, labels), epochs=epochs, backend="numpy", checkpoint=file, **settings)
+        fastnn.train(start, (images, labels), epochs=epochs, backend="numpy", checkpoint=file, **settings)
         state = fastnn.load_checkpoint(file)
     history = np.where(np.arange(state.history.shape[1]) == 6, 0.0, state.history)
     return replace(state, seconds=0.0, history=history, order=np.arange(8), parts={"p": {"a": np.ones(2), "b": "c"}})
 
 
 @cache
-def checkpoint_bytes(epochs: int = 3) -> bytes:
+def checkpoint_bytes(epochs: int = 3, network: str = "dense") -> bytes:
     """Return the file of `checkpoint_state`."""
     with TemporaryDirectory() as folder:
-        write_checkpoint(f"{folder}/checkpoint.safetensors", checkpoint_state(epochs))
+        write_checkpoint(f"{folder}/checkpoint.safetensors", checkpoint_state(epochs, network))
         return Path(folder, "checkpoint.safetensors").read_bytes()
 
 
@@ -268,7 +276,13 @@ FORMATS = {
     "PPM": Format("p.ppm", [_picture("PPM"), b"P2\n3 2\n255\n0 9 0\n0 255 1\n"], fastnn.prepare_image, cases=200),
     "several digits": Format("p.png", [_picture("PNG")], fastnn.prepare_images, [mutations.png], 100),
     "model": Format("model.safetensors", MODELS, fastnn.load, [mutations.safetensors], 1000),
-    "checkpoint": Format("c.safetensors", [checkpoint_bytes()], fastnn.load_checkpoint, [mutations.safetensors], 1000),
+    "checkpoint": Format(
+        "c.safetensors",
+        [checkpoint_bytes(), checkpoint_bytes(network="images")],
+        fastnn.load_checkpoint,
+        [mutations.safetensors],
+        1000,
+    ),
     "report.json": Format("r", [REPORT_TEXT], _read_run_with(REPORT), TEXT, 300),
     "history.csv": Format("h", [_history()], _read_run_with(HISTORY), TEXT, 300),
     "settings in TOML": Format("settings.toml", [TOML], _read_settings, TEXT, 150),

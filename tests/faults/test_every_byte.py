@@ -51,8 +51,11 @@ def _assert_same_model(one, other):
 FILES = {
     path.stem: OwnFile(path.read_bytes(), fastnn.load, _assert_same_model)
     for path in sorted(GOLDEN.glob("*.safetensors"))
-} | {"checkpoint": OwnFile(checkpoint_bytes(), fastnn.load_checkpoint, assert_same_state)}
-USUAL = ("v4-standardised",)  # always tried at every byte; of the others, some bytes are
+} | {
+    "checkpoint": OwnFile(checkpoint_bytes(), fastnn.load_checkpoint, assert_same_state),
+    "checkpoint of images": OwnFile(checkpoint_bytes(network="images"), fastnn.load_checkpoint, assert_same_state),
+}
+USUAL = ("v4-standardised", "v5-images")  # always tried at every byte; of the others, some bytes are
 
 
 def _is_refused(path, data, file, intact):
@@ -73,7 +76,8 @@ def test_every_changed_byte_and_every_cut_is_refused_or_changes_nothing(faults, 
     intact, data = file.load(path), file.data
     accepted, places = set(), range(len(data))
     if name not in USUAL:
-        places = faults.rng(name).sample(places, min(len(data), len(faults.cases(400 if name == "checkpoint" else 20))))
+        cases = faults.cases(400 if name.startswith("checkpoint") else 20)
+        places = faults.rng(name).sample(places, min(len(data), len(cases)))
     for at in places:
         byte = data[at]
         for changed in {byte ^ 1 << bit for bit in range(8)} | {255, 0} - {byte}:

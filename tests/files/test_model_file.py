@@ -22,7 +22,7 @@ from fastnn.errors import DataError, FastnnError, FileError
 from fastnn.files import model_file
 from fastnn.files.model_file import load, save
 from fastnn.models.model import Model
-from fastnn.network import BatchNorm, Dense, Network, Standardization
+from fastnn.network import AvgPool2D, BatchNorm, Conv2D, Dense, MaxPool2D, Network, Standardization
 from tests.parity import assert_same_bits
 
 VERSIONS = {"fastnn": "0.1.0", "numpy": "2.4.6"}
@@ -43,9 +43,17 @@ def norm_network(scale=1 / 16):
     return counted((2,), layers, input_scale=scale)
 
 
+IMAGE_LAYERS = [
+    Conv2D(2, (3, 2), stride=(1, 2), padding=(1, 0), activation="tanh"),  # 2x5x3
+    BatchNorm("relu", momentum=0.5, epsilon=0.001),
+    MaxPool2D((2, 1), stride=1, padding=(1, 0)),  # 2x6x3
+    Conv2D(3, 2),  # 3x5x2
+    AvgPool2D((2, 1)),  # 3x2x2
+    Dense(2),
+]
 SEVEN = {"classes": [7, -3], "unknown": (0.5, 0)}
 # The files in the folder golden: their networks and names. Fastnn wrote those of version 2 when it had no newer one;
-# those of version 1 were put together by hand. All must stay readable, and saving must give those of version 4.
+# those of version 1 were put together by hand. All must stay readable, and saving must give those of version 5.
 GOLDEN = {
     "v1-tanh": (
         counted((2, 3, 2), activation="tanh", input_scale=1 / 16), {"classes": ["no", "yes"], "image_shape": (1, 2)},
@@ -60,6 +68,7 @@ GOLDEN = {
     "v3-batch-norm": (norm_network(), NAMES),
     "v3-activations": (counted((3, 2, 2, 1), activation=["elu", "silu"], output="logistic", dtype=np.float64), SEVEN),
     "v4-standardised": (counted((2, 3, 2), input_scale=Standardization([1980.5, -3.0], [0.1, 7.0])), NAMES),
+    "v5-images": (counted((1, 5, 6), IMAGE_LAYERS, input_scale=1 / 255), {"classes": [2, 3], "image_shape": (5, 6)}),
 }  # fmt: skip
 
 
@@ -136,7 +145,7 @@ def test_files_of_every_version_are_loaded(path, name, monkeypatch):
     assert model.metadata == {"format_version": name[1], **VERSIONS}
     monkeypatch.setattr(model_file, "versions", lambda: VERSIONS)
     save(path, replace(model, metadata={}))
-    assert (path.read_bytes() == golden(name).read_bytes()) == name.startswith("v4")
+    assert (path.read_bytes() == golden(name).read_bytes()) == name.startswith("v5")
     # Other spaces in the header and another order of its keys, and a digest computed here.
     header, payload = split(golden(name).read_bytes())
     path.write_bytes(joined(dict(reversed(header.items())), payload))
@@ -152,6 +161,8 @@ NORMS = [BatchNorm(momentum=0), Dense(2, "leaky_relu"), BatchNorm("silu"), Batch
     Network.initialize((6, 5, 4, 3, 2, 3, 4, 5, 6, 7, 8, 9, 10, 2), activation="logistic", dtype=np.float64),
     Network.initialize((3, 4), NORMS, dtype=np.float32),
     Network.initialize((3, 4), NORMS, dtype=np.float64),
+    Network.initialize((3, 5, 6), [Conv2D(4, padding="same"), BatchNorm("gelu"), MaxPool2D(), Dense(3)], seed=2),
+    Network.initialize((2, 4, 7), IMAGE_LAYERS, dtype=np.float64),
     Network([np.array([[TINY, -0.0], [HUGE, -HUGE]])], [np.array([0.1, -TINY])], input_scale=5e-324),
 ])  # fmt: skip
 def test_a_saved_network_is_loaded_with_identical_bits(path, network):
@@ -160,7 +171,7 @@ def test_a_saved_network_is_loaded_with_identical_bits(path, network):
     assert_same(model.network, network)
     assert all(array.flags.carray for array in (*model.network.weights, *model.network.biases))
     assert names_of(model) == {**dict.fromkeys(NAMES), "classes": tuple(range(network.n_outputs))}
-    assert model.metadata == {"format_version": "4", "fastnn": version("fastnn-digits"), "numpy": np.__version__}
+    assert model.metadata == {"format_version": "5", "fastnn": version("fastnn-digits"), "numpy": np.__version__}
 
 
 @pytest.mark.parametrize(("output", "n_outputs", "names", "expected"), [
@@ -340,9 +351,9 @@ def test_an_invalid_header_is_described(path, content, part):
     assert_refused(path, raw(content.encode()) if isinstance(content, str) else content, part)
 
 
-def edited(old, new):
-    """Return the layers of the golden file, as JSON, with `new` in the place of the first `old`."""
-    text = split(golden("v3-batch-norm").read_bytes())[0]["__metadata__"]["layers"]
+def edited(old, new, name="v3-batch-norm"):
+    """Return the layers of a golden file, as JSON, with `new` in the place of the first `old`."""
+    text = split(golden(name).read_bytes())[0]["__metadata__"]["layers"]
     assert old in text
     return text.replace(old, new, 1)
 
@@ -350,7 +361,7 @@ def edited(old, new):
 REMOVED = object()
 # A key of the metadata, or one with a dot: a tensor; a list of invalid values (one case each); a part of the message.
 INVALID_VALUES = [
-    ("format_version", ["5", "12", "0", "one", "\u0662", REMOVED], "expected one of 1, 2, 3, 4; a newer one needs"),
+    ("format_version", ["6", "12", "0", "one", "\u0662", REMOVED], "expected one of 1, 2, 3, 4, 5; a newer one needs"),
     ("format_version", ["2"], "lacks the key 'activation'"),
     ("format_version", [3], "its 'format_version' is 3, expected a string"),
     ("pickle", ["x"], "has the unknown key 'pickle'"),
@@ -427,9 +438,53 @@ INVALID_OLD_VALUES = [
 ]
 
 
+def image(old, *new):
+    """Return the layers of the golden file of images, once for each `new` in the place of the first `old`."""
+    return [edited(old, each, "v5-images") for each in new]
+
+
+HUGE_SIZE = str(2**62)
+# The same for a network of images: layers 1 to 6 are those of IMAGE_LAYERS.
+INVALID_IMAGE_VALUES = [
+    ("layers", image('"channels": 2', '"channels": 0'), "layer 1: channels of a conv2d layer is 0, expected"),
+    ("layers", image('"channels": 2', '"channels": 2.0', '"channels": true', '"channels": [2]'), "layer 1: channels"),
+    ("layers", image('"channels": 2, ', ""), "layer 1, conv2d, has"),
+    ("layers", image('"channels": 2', '"channels": 2, "groups": 1'), "layer 1, conv2d, has"),
+    ("layers", image("[3, 2]", "[3]", "[3, 2, 1]", "[3, 2.0]", "[3, true]", "[0, 2]", '"3"', "null"), "layer 1: ke"),
+    ("layers", image('"kernel": [2, 2]', '"kernel": 2'), "layer 4: kernel of a conv2d layer is 2, expected [2, 2]"),
+    ("layers", image("[1, 2]", "[0, 2]", "[1, -2]", "[1, 2e0]", "[1, null]", "{}"), "layer 1: stride of a conv2d"),
+    ("layers", image('"padding": [1, 0]', '"padding": "same"'), "layer 1: padding of a conv2d layer is 'same' with"),
+    ("layers", image('"padding": [1, 0]', '"padding": [3, 0]', '"padding": [1, 2]'), "layer 1: padding of a conv2d"),
+    ("layers", image('"padding": [1, 0]', f'"padding": [1, {HUGE_SIZE}]'), "layer 1: padding of a conv2d"),
+    ("layers", image('"size": [2, 1]', '"size": [0, 1]', '"size": "2"'), "layer 3: size of a max_pool2d layer is"),
+    ("layers", image('"stride": [1, 1], "padding": [1, 0], "activation": "i', '"stride": null, "padding": [1, 0], '
+        '"activation": "i'), "layer 3: stride of a max_pool2d layer is null, expected [2, 1]"),
+    ("layers", image('"stride": [2, 1]', '"stride": 2', '"stride": [2]'), "layer 5: stride of a avg_pool2d"),
+    ("layers", image('"size": [2, 1], "stride": [2, 1]', '"size": [9, 1], "stride": [2, 1]'),
+        "layer 5: inputs of shape (3, 5, 2) come into avg_pool2d 9x1, expected at least the size of its window"),
+    ("layers", image('"tanh"', '"Tanh"'), "layer 1: activation of a conv2d layer is 'Tanh'"),
+    # Shapes of more numbers than memory or an index has.
+    ("layers", image('"channels": 2', f'"channels": {HUGE_SIZE}'), "layer 1: the output shape is ("),
+    ("layers", image('"channels": 2', '"channels": 10000000000'), "tensor 'weight.0': found {"),
+    ("layers", image('"kernel": [2, 2], "stride": [1, 1], "padding": [0, 0]', f'"kernel": [{HUGE_SIZE}, {HUGE_SIZE}], '
+        f'"stride": [1, 1], "padding": [{2**61}, {2**61}]'), "tensor 'weight.2': found {"),
+    ("input_shape", ["[30]", "[5, 6]", "[1, 1, 5, 6]"], "layer 1: inputs of shape ("),
+    ("input_shape", ["[1, 1, 1]"], "layer 1: inputs of shape (1, 1, 1) come into conv2d 3x2, expected at least"),
+    ("input_shape", ["[2, 5, 6]", "[1, 50, 60]", f"[{2**40}, 5, 6]"], ": found {"),
+    ("input_shape", [f"[1, {2**62}, 6]"], f"input_shape is (1, {2**62}, 6), {6 * 2**62} numbers, expected less than"),
+    ("image_shape", ["[6, 6]", "[1, 5, 6]"], "expected a height and a width with product 30"),
+    ("weight.0 shape", [[1, 3, 4], [2, 1, 3, 2], [6, 2], [1, 3, 2, 2, 1]], '"dtype":"F32","shape":[1,3,2,2]}'),
+    ("statistic.0 shape", [[30], [1]], '"dtype":"F32","shape":[2]}'),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(("name", "key_path", "value", "part"), [
     (name, row[0], value, row[2])
-    for name, rows in (("v3-batch-norm", INVALID_VALUES), ("v2-softmax", INVALID_OLD_VALUES))
+    for name, rows in (
+        ("v3-batch-norm", INVALID_VALUES),
+        ("v2-softmax", INVALID_OLD_VALUES),
+        ("v5-images", INVALID_IMAGE_VALUES),
+    )
     for row in rows
     for value in row[1]
 ])  # fmt: skip
@@ -500,7 +555,8 @@ JSON_VALUES = st.recursive(
 @given(drawn=st.data())
 def test_random_values_in_the_header_are_refused_or_change_nothing_essential(tmp_path_factory, drawn):
     path = tmp_path_factory.getbasetemp() / "header.safetensors"
-    header, payload = split(golden(drawn.draw(st.sampled_from(["v2-softmax", "v3-batch-norm"]))).read_bytes())
+    name = drawn.draw(st.sampled_from(["v2-softmax", "v3-batch-norm", "v5-images"]))
+    header, payload = split(golden(name).read_bytes())
     layers = json.loads(header["__metadata__"].get("layers", "[]"))
     parts = [header, *header.values(), *layers]
     container, key = drawn.draw(st.sampled_from([(part, key) for part in parts for key in part]))
@@ -513,4 +569,5 @@ def test_random_values_in_the_header_are_refused_or_change_nothing_essential(tmp
     except DataError as error:
         assert len(str(error).splitlines()) == 1  # noqa: PT017
     else:
-        assert (model.network.n_inputs, model.network.n_outputs, len(model.classes)) == (2, 2, 2)
+        assert model.network.n_inputs == GOLDEN[name][0].n_inputs
+        assert (model.network.n_outputs, len(model.classes)) == (2, 2)

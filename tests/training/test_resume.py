@@ -27,7 +27,7 @@ from fastnn import (
 )
 from fastnn.files import checkpoint_file
 from fastnn.files.checkpoint_file import RunState, previous_path, write_checkpoint
-from fastnn.network import BatchNorm, Dense
+from fastnn.network import BatchNorm, Conv2D, Dense, MaxPool2D
 from fastnn.optim.schedules import Cosine, WarmUp
 from fastnn.training import checkpoint as module
 
@@ -116,6 +116,14 @@ def test_a_stopped_run_continues_to_the_same_bits(name, backend, data, tmp_path,
 def test_layers_with_statistics_continue_to_the_same_bits(dtype, backend, data, tmp_path, stop_after):
     network = Network.for_data(data, [Dense(12, "identity"), BatchNorm("relu")], dtype=dtype)
     check_resumed(tmp_path, stop_after, network, data, (3, 9), backend=backend, optimizer="adam", validation=0.1)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_layers_for_images_continue_to_the_same_bits(backend, data, tmp_path, stop_after):
+    hidden = [Conv2D(3, (2, 3), activation="identity"), BatchNorm("relu"), MaxPool2D((1, 2)), 7]
+    network = Network.for_data(data, hidden)
+    settings = {"backend": backend, "optimizer": "adam", "dropout": 0.2, "l2": 0.01, "early_stopping": 9}
+    check_resumed(tmp_path, stop_after, network, data, (3, 9), validation=0.1, **settings)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -583,6 +591,14 @@ def test_a_rate_search_is_kept(data, tmp_path, stop_after):
     assert found.rate_search.suggestion == whole.rate_search.suggestion
     assert (found.rate_search.trial_losses == whole.rate_search.trial_losses).all()
     assert found.history[-1].loss == whole.history[-1].loss
+
+
+def test_files_of_version_1_are_loaded(file, tmp_path, monkeypatch):
+    state = load_checkpoint(file)
+    monkeypatch.setattr(checkpoint_file, "_VERSION", "1")
+    write_checkpoint(tmp_path / "old", state)
+    assert b'"format_version":"1"' in (tmp_path / "old").read_bytes()
+    assert bits(load_checkpoint(tmp_path / "old")) == bits(state)
 
 
 def test_equal_states_give_equal_bytes(file, tmp_path):

@@ -1,5 +1,6 @@
 """`MaxPool2D` and `AvgPool2D`: every window of an image becomes one number, its maximum or its mean."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -31,6 +32,11 @@ class _Pool2D(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         grid = window_grid(self.kind, input_shape, self.size, self.stride, self.padding)
         return (input_shape[0], *grid)
+
+    def n_scratch(self, input_shape: Shape) -> int:
+        # The image with its padding.
+        sizes = [size + 2 * pad for size, pad in zip(input_shape[1:], self.padding, strict=True)]
+        return input_shape[0] * math.prod(sizes) if any(self.padding) else 0
 
     def describe(self, output_shape: Shape) -> str:
         words = self.kind.removesuffix("2d").replace("_", " ")

@@ -4,6 +4,7 @@ To add a layer, write a class and add it to `LAYERS`. If a backend lacks an oper
 can compute it itself, in NumPy; it then works in both backends, in files, and in the layer-by-layer trainer.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
@@ -42,7 +43,10 @@ def _plain(value: Any, kind: Any) -> Any:
 
 
 def from_json(values: Any) -> list[Layer]:
-    """Return the layers that `to_json` wrote; SettingsError for anything else. Nothing is imported by name."""
+    """Return the layers that `to_json` wrote; SettingsError for anything else. Nothing is imported by name.
+
+    A value that the class would accept but `to_json` never writes, such as a kernel of one number, is refused too.
+    """
     if not isinstance(values, list):
         raise SettingsError(f"layers are {short(values)}, expected a list")
     layers = []
@@ -54,5 +58,13 @@ def from_json(values: Any) -> list[Layer]:
         names = [field.name for field in fields(LAYERS[kind])]  # type: ignore[arg-type]
         if sorted(arguments) != sorted(names):
             raise SettingsError(f"layer {number}, {kind}, has {short(sorted(arguments))}, expected {sorted(names)}")
-        layers.append(LAYERS[kind](**arguments))
+        try:
+            layer = LAYERS[kind](**arguments)
+        except SettingsError as error:
+            raise SettingsError(f"layer {number}: {error}") from None
+        for name, written in to_json([layer])[0].items():
+            found, expected = json.dumps(value[name]), json.dumps(written)
+            if found != expected:
+                raise SettingsError(f"layer {number}: {name} of a {kind} layer is {found}, expected {expected}")
+        layers.append(layer)
     return layers
