@@ -1,7 +1,8 @@
 """Exports a model to ONNX: one graph from raw input rows to labels and probabilities, checked before it is written.
 
 The graph is the reference's forward pass: Cast (if `input_dtype` requires it), Mul by the input scale, each layer and
-its activation, then Softmax, Sigmoid or nothing. ArgMax and Gather compute the labels, so the file needs no separate
+its activation, then Softmax, Sigmoid or nothing. Rows are flat; Reshape makes them images before the first layer that
+needs images, and Flatten makes rows of these again. ArgMax and Gather compute the labels, so the file needs no separate
 table of classes.
 
 To export another kind of layer, add a row to `_LAYERS`; an activation has its nodes in its own table.
@@ -12,7 +13,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -25,7 +26,8 @@ from fastnn.files.atomic import write_atomically
 from fastnn.files.model_file import checked, versions
 from fastnn.models import Model, as_model
 from fastnn.models.model import decide
-from fastnn.network import ACTIVATIONS, BatchNorm, Dense, Layer, Network
+from fastnn.network import ACTIVATIONS, AvgPool2D, BatchNorm, Conv2D, Dense, Layer, MaxPool2D, Network
+from fastnn.network.layers import Arrays, Shape
 
 if TYPE_CHECKING:
     import onnx
@@ -35,11 +37,29 @@ if TYPE_CHECKING:
 OPSET, IR_VERSION = 17, 8
 INPUT_DTYPES = ("uint8", "float32", "float64")
 TOLERANCE, ROUNDINGS = 1e-5, 10
-# Functions of (graph, layer, inputs) that add the nodes of a layer and return the name of its sums. The inputs are that
-# of the layer, the weight, the bias and the statistics.
-_LAYERS: dict[type[Layer], Callable[["_Graph", Any, list[str]], str]] = {
-    Dense: lambda graph, layer, inputs: graph.add("Gemm", inputs),
-    BatchNorm: lambda graph, layer, inputs: graph.add("BatchNormalization", inputs, epsilon=layer.epsilon),
+
+
+class _Operator(NamedTuple):
+    """The ONNX operator of a layer. Its inputs are that of the layer, the weight, the bias and the statistics."""
+
+    name: str
+    attributes: Callable[[Any], dict[str, Any]] = lambda layer: {}  # of the layer
+    weight_axes: tuple[int, ...] | None = None  # the order of the weight's axes in ONNX, if it is another one
+    is_single: bool = False  # whether onnxruntime has it for float32 only
+
+
+def _window(layer: Any, size: tuple[int, int]) -> dict[str, Any]:
+    return {"kernel_shape": size, "strides": layer.stride, "pads": (*layer.padding, *layer.padding)}
+
+
+_LAYERS: dict[type[Layer], _Operator] = {
+    Dense: _Operator("Gemm"),
+    BatchNorm: _Operator("BatchNormalization", lambda layer: {"epsilon": layer.epsilon}),
+    Conv2D: _Operator("Conv", lambda layer: _window(layer, layer.kernel), weight_axes=(3, 0, 1, 2), is_single=True),
+    MaxPool2D: _Operator("MaxPool", lambda layer: _window(layer, layer.size)),
+    AvgPool2D: _Operator(
+        "AveragePool", lambda layer: {**_window(layer, layer.size), "count_include_pad": 1}, is_single=True
+    ),
 }
 # The operator of each output.
 _OUTPUTS = {"softmax": "Softmax", "logistic": "Sigmoid", "identity": "Identity", "exp": "Exp"}
@@ -209,14 +229,40 @@ def _add_network(graph: _Graph, network: Network, dtype: np.dtype) -> str:
         name = graph.add("Cast", [name], to=_type(network.dtype))
     if network.input_scale != 1:
         name = graph.add("Mul", [name, graph.number(network.input_scale)])
+    shape: Shape = (network.n_inputs,)
     for number, (layer, arrays) in enumerate(network.chain()):
         if type(layer) not in _LAYERS:
             raise DataError(f"layer {number + 1} is {layer.kind}, expected one of {', '.join(k.kind for k in _LAYERS)}")
-        constants = {f"weight.{number}": arrays.weight, f"bias.{number}": arrays.bias}
-        constants |= {f"statistic.{number}.{k}": array for k, array in enumerate(arrays.statistics)}
-        inputs = [name, *(graph.constant(key, array) for key, array in constants.items() if array is not None)]
-        name = ACTIVATIONS[str(layer.activation)].onnx(graph, _LAYERS[type(layer)](graph, layer, inputs))
-    return name
+        is_image = len(network.shapes[number]) == 3 and type(layer) is not Dense
+        name = _as_shape(graph, name, shape, network.shapes[number] if is_image else (network.sizes[number],))
+        name = ACTIVATIONS[str(layer.activation)].onnx(graph, _add_layer(graph, name, number, layer, arrays))
+        shape = network.shapes[number + 1] if is_image else (network.sizes[number + 1],)
+    return _as_shape(graph, name, shape, (network.n_outputs,))
+
+
+def _add_layer(graph: _Graph, name: str, number: int, layer: Layer, arrays: Arrays) -> str:
+    """Add the nodes from the inputs of a layer, the tensor of a name, to its sums; return the name of the sums."""
+    operator = _LAYERS[type(layer)]
+    dtype = np.dtype(np.float32) if operator.is_single else graph.dtype
+    weight = arrays.weight if operator.weight_axes is None else arrays.weight.transpose(operator.weight_axes)
+    constants = {f"weight.{number}": weight, f"bias.{number}": arrays.bias}
+    constants |= {f"statistic.{number}.{k}": array for k, array in enumerate(arrays.statistics)}
+    inputs = [name if dtype == graph.dtype else graph.add("Cast", [name], to=_type(dtype))]
+    for key, array in constants.items():
+        if array is not None:
+            inputs.append(graph.constant(key, array.astype(dtype, copy=False)))
+    sums = graph.add(operator.name, inputs, **operator.attributes(layer))
+    return sums if dtype == graph.dtype else graph.add("Cast", [sums], to=_type(graph.dtype))
+
+
+def _as_shape(graph: _Graph, name: str, found: Shape, wanted: Shape) -> str:
+    """Return the name of a tensor with rows of the shape that a layer needs; a node is added only where they differ."""
+    if found == wanted:
+        return name
+    if len(wanted) == 1:
+        return graph.add("Flatten", [name], axis=1)
+    sizes = np.array((0, *wanted), np.int64)  # 0 keeps the number of rows, even if there are none
+    return graph.add("Reshape", [name, graph.constant(f"shape.{len(graph.constants)}", sizes)])
 
 
 def _add_answer(graph: _Graph, model: Model, logits: str) -> dict[str, tuple[Any, ...]]:
@@ -313,16 +359,20 @@ def _tolerance(network: Network, rows: np.ndarray) -> float:
     Two sums of the same terms in different orders differ by about as much as either differs from the exact sum. With
     unscaled inputs the terms are large, and this difference can exceed 1e-5. The rounding error of the reference is an
     estimate of the difference. On few rows it may be small by chance, so rows with small random changes are added.
+
+    Some of a float64 network's operators run in float32, so the rounding is that of a float32 network there.
     """
     if len(rows) < _SEEDED_ROWS:
         copies = rows[np.arange(_SEEDED_ROWS) % len(rows)]
         rows = np.concatenate([rows, copies * np.random.default_rng(0).uniform(1 - 1e-5, 1 + 1e-5, copies.shape)])
-    double = network.like(*([array.astype(np.float64) for array in kind] for kind in (network.weights, network.biases)))
+    is_single = any(_LAYERS[type(layer)].is_single for layer in network.layers)
+    dtype = np.float32 if is_single and network.dtype == np.float64 else np.float64
+    other = network.like(*([array.astype(dtype) for array in kind] for kind in (network.weights, network.biases)))
     with np.errstate(over="ignore", invalid="ignore"):
         outputs = reference.predict_proba(network, rows)
     if not np.isfinite(outputs).all():
         raise DataError(f"predictions for such rows are too large for {network.dtype}, expected finite numbers")
-    rounding = np.abs(outputs - reference.predict_proba(double, rows)).max()
+    rounding = np.abs(outputs - reference.predict_proba(other, rows)).max()
     return float(max(TOLERANCE * max(1.0, np.abs(outputs).max()), ROUNDINGS * rounding))
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from functools import partial
 
 import numpy as np
 import onnx
@@ -15,7 +16,7 @@ import fastnn
 from fastnn import DataError, FileError, Model, Network, SettingsError, export_onnx
 from fastnn.errors import MissingDependencyError
 from fastnn.files import onnx as onnx_export
-from fastnn.network import ACTIVATIONS, LAYERS, LOSSES, BatchNorm, Dense
+from fastnn.network import ACTIVATIONS, LAYERS, LOSSES, AvgPool2D, BatchNorm, Conv2D, Dense, MaxPool2D
 from tests.parity import astype
 
 DTYPES = ("float32", "float64")
@@ -43,11 +44,12 @@ def trained(mnist):
     return fastnn.train(network, mnist[0], epochs=1, batch_size=64).network
 
 
-def made(kind="softmax", activation="tanh", dtype="float32", scale=0.25, layers=None, **names):
-    """Return a model of random numbers: 5 inputs, two hidden layers, or the hidden layers given."""
+def made(kind="softmax", activation="tanh", dtype="float32", scale=0.25, layers=None, shape=(5,), last=None, **names):
+    """Return a model of random numbers: 5 inputs and two hidden layers, or the shape and the hidden layers given."""
     output, n_outputs, classes = ANSWERS[kind]
     layers = [Dense(6, activation), Dense(4, activation)] if layers is None else layers
-    network = Network.initialize((5,), [*layers, Dense(n_outputs)], dtype=dtype, input_scale=scale, output=output)
+    layers = [*layers, last or Dense(n_outputs)]
+    network = Network.initialize(shape, layers, dtype=dtype, input_scale=scale, output=output)
     rng = np.random.default_rng(5)
     weights = [rng.normal(0, 2, weight.shape).astype(dtype) for weight in network.weights]
     biases = [rng.normal(0, 0.3, bias.shape).astype(dtype) for bias in network.biases]
@@ -86,17 +88,35 @@ def in_float64(network, rows):
         "exp": np.exp,
         "softmax": lambda sums: np.exp(sums) / np.exp(sums).sum(axis=1)[:, None],
     }
-    values = rows.astype(np.float64) * network.input_scale
+    values = (rows.astype(np.float64) * network.input_scale).reshape(-1, *network.shapes[0])
     weights, biases, statistics = map(iter, (network.weights, network.biases, network.statistics))
-    for layer in network.layers:
-        weight, bias = next(weights).astype(np.float64), next(biases)
+    for layer, shape in zip(network.layers, network.shapes[1:], strict=True):
+        if isinstance(layer, (MaxPool2D, AvgPool2D)):
+            fill, reduced = (-np.inf, np.max) if isinstance(layer, MaxPool2D) else (0, np.mean)
+            sums = in_windows(values, layer, layer.size, shape, fill, partial(reduced, axis=(2, 3)))
+        else:
+            weight, bias = next(weights).astype(np.float64), next(biases)
         if isinstance(layer, BatchNorm):
             mean, variance = next(statistics), next(statistics).astype(np.float64)
-            sums = weight * (values - mean) / np.sqrt(variance + layer.epsilon) + bias
-        else:
-            sums = values @ weight + bias
+            values = np.moveaxis(values, 1, -1)
+            sums = np.moveaxis(weight * (values - mean) / np.sqrt(variance + layer.epsilon) + bias, -1, 1)
+        elif isinstance(layer, Conv2D):
+            multiply = lambda window, w=weight, b=bias: np.einsum("bckl,cklo->bo", window, w) + b  # noqa: E731
+            sums = in_windows(values, layer, layer.kernel, shape, 0, multiply)
+        elif isinstance(layer, Dense):
+            sums = values.reshape(len(rows), -1) @ weight + bias
         values = functions[layer.activation](sums)
-    return functions[network.output](values)
+    return functions[network.output](values.reshape(len(rows), -1))
+
+
+def in_windows(values, layer, size, shape, fill, function):
+    """Return `function` of every window of the images, place by place."""
+    pads = ((0, 0), (0, 0), *((each, each) for each in layer.padding))
+    padded, out = np.pad(values, pads, constant_values=fill), np.empty((len(values), *shape))
+    for row, column in np.ndindex(*shape[1:]):
+        top, left = row * layer.stride[0], column * layer.stride[1]
+        out[:, :, row, column] = function(padded[:, :, top : top + size[0], left : left + size[1]])
+    return out
 
 
 # Hidden layers with every kind of layer and activation.
@@ -141,12 +161,95 @@ def test_the_graph_agrees_with_the_formulas(path, kind, layers, dtype):
         assert found["label"].tolist() == [model.classes[index] for index in expected.argmax(axis=1)]
 
 
+# Shapes of an input row and the hidden layers: height and width differ, and so do both axes of each window.
+IMAGES = {
+    "valid": ((3, 7, 9), [Conv2D(4, (2, 3)), MaxPool2D((2, 3)), Dense(6)]),
+    "strided and padded": ((2, 8, 5), [
+        Conv2D(5, (3, 2), stride=(2, 1), padding=(2, 1), activation="tanh"), BatchNorm("relu"),
+        MaxPool2D((2, 3), stride=(2, 1), padding=(1, 0)), Conv2D(3, 3, padding="same"),
+        AvgPool2D((3, 2), stride=(1, 2), padding=(1, 1), activation="tanh"),
+    ]),
+    "what does not fit is left out": ((1, 6, 11), [Conv2D(2, 2, stride=3), AvgPool2D((1, 3)), BatchNorm(), Dense(3)]),
+    "no parameters first": ((2, 4, 6), [AvgPool2D(2, stride=1), MaxPool2D(3, stride=1, padding=1)]),
+    "normalised pixels": ((2, 3, 4), [BatchNorm(), Dense(5), BatchNorm("elu"), Dense(4)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", IMAGES)
+def test_networks_of_images_are_exported(path, name, dtype):
+    shape, layers = IMAGES[name]
+    model = made("identity", layers=layers, dtype=dtype, shape=shape)
+    export_onnx(path, model)
+    rows = np.random.default_rng(1).normal(0, 4, (60, math.prod(shape))).astype(dtype)
+    expected, found = in_float64(model.network, rows), run(path, rows)["values"]
+    assert found.dtype == dtype
+    assert expected.std(axis=0).min() > 0.1
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    assert run(path, rows[:0])["values"].shape == (0, 2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_network_that_ends_in_an_image_has_flat_values(path, dtype):
+    model = made("identity", layers=[Conv2D(2, 2)], dtype=dtype, shape=(1, 3, 4), last=Conv2D(2, (2, 1)))
+    export_onnx(path, model)
+    rows = np.random.default_rng(1).normal(0, 4, (9, 12)).astype(dtype)
+    expected = in_float64(model.network, rows)
+    np.testing.assert_allclose(run(path, rows)["values"], expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_the_graph_of_images_has_one_operator_for_each_layer(path):
+    layers = [Conv2D(6, 5, padding=(2, 1)), BatchNorm(), MaxPool2D(2, stride=(1, 2)), AvgPool2D(2)]
+    export_onnx(path, made(layers=layers, shape=(1, 9, 8)))
+    nodes = {node.op_type: node for node in onnx.load(path).graph.node}
+    assert list(nodes) == [
+        "Mul", "Reshape", "Conv", "Relu", "BatchNormalization", "MaxPool", "AveragePool", "Flatten", "Gemm", "Softmax",
+        "ArgMax", "Gather",
+    ]  # fmt: skip
+    attributes = {
+        name: {each.name: onnx.helper.get_attribute_value(each) for each in nodes[name].attribute}
+        for name in ("Conv", "MaxPool", "AveragePool")
+    }
+    assert attributes == {
+        "Conv": {"kernel_shape": [5, 5], "strides": [1, 1], "pads": [2, 1, 2, 1]},
+        "MaxPool": {"kernel_shape": [2, 2], "strides": [1, 2], "pads": [0, 0, 0, 0]},
+        "AveragePool": {"kernel_shape": [2, 2], "strides": [2, 2], "pads": [0, 0, 0, 0], "count_include_pad": 1},
+    }
+
+
+def test_a_convolutional_network_labels_mnist_as_we_do(path, mnist):
+    train_set, test = mnist
+    layers = [Conv2D(6, 5), MaxPool2D(), Conv2D(16, 5), MaxPool2D(), 120, 84]
+    network = Network.for_data(train_set, layers)
+    assert network.n_parameters == 44_426
+    some = train_set.take(np.arange(3000))
+    network = fastnn.train(network, some, epochs=1, optimizer="adam", batch_size=32, backend="numba").network
+    export_onnx(path, Model(network, tuple(range(10)), (28, 28)), rows=test.images[:100], input_dtype="uint8")
+    found = run(path, test.images)
+    for backend in ("numpy", "numba"):
+        expected = fastnn.get_backend(backend).predict_proba(network, test.images)
+        np.testing.assert_array_equal(found["label"], expected.argmax(axis=1))
+        np.testing.assert_allclose(found["probabilities"], expected, rtol=0, atol=1e-5)
+    assert np.mean(found["label"] == test.labels) > 0.8
+
+
+def test_large_inputs_of_a_float64_convolution_are_compared_with_the_rounding_of_float32(path):
+    """In onnxruntime, there are convolutions for float32 only."""
+    network = made(layers=[Conv2D(2, 2, activation="tanh")], dtype="float64", shape=(1, 3, 4), scale=1.0).network
+    first, second = network.weights
+    model = Model(network.like([first - first.mean(axis=(0, 1, 2)), second], network.biases), tuple("abcd"))
+    rows = np.random.default_rng(8).normal(30_000, 1, (50, 12))
+    export_onnx(path, model, rows=rows)
+    distance = np.abs(run(path, rows)["probabilities"] - in_float64(model.network, rows)).max()
+    assert 1e-5 < distance < 0.05
+
+
 def test_every_kind_of_layer_and_output_is_exported(path):
     assert set(onnx_export._LAYERS) == set(LAYERS.values())
     assert set(onnx_export._OUTPUTS) == set(LOSSES)
     other = type("Other", (Dense,), {"kind": "other"})
     message = refused(path, made(layers=[other(3, "relu")]))
-    assert "layer 1 is other, expected one of dense, batch_norm" in message
+    assert "layer 1 is other, expected one of dense, batch_norm, conv2d, max_pool2d, avg_pool2d" in message
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
