@@ -353,7 +353,7 @@ def _window_grid(shape: Sequence[int], window: Pair, stride: Pair, padding: Pair
         if as_pair(name, pair, low) != pair:
             raise SettingsError(f"{name} is {short(pair)}, expected a tuple of height and width")
     if padding[0] >= window[0] or padding[1] >= window[1]:
-        raise SettingsError(f"padding is {padding}, expected less than the window {window}, or a window would cover padding only")
+        raise SettingsError(f"padding is {padding}, expected less than {window}: a window would cover padding only")
     return window_grid("a window of", tuple(shape[1:]), window, stride, padding)
 
 
