@@ -46,7 +46,12 @@ class Layer:
 
     def __post_init__(self) -> None:
         if self.activation is not None:
-            check_choice(f"activation of a {self.kind} layer", self.activation, list(ACTIVATIONS))
+            check_choice(f"activation of {self.label}", self.activation, list(ACTIVATIONS))
+
+    @property
+    def label(self) -> str:
+        """The layer in messages: "a dense layer"."""
+        return f"a{'n' if self.kind[0] in 'aeiou' else ''} {self.kind} layer"
 
     def with_activation(self, activation: str | None) -> "Layer":
         """Return the layer with another activation."""
@@ -78,7 +83,7 @@ class Layer:
         return 0 if parameters is None else math.prod(parameters[0])
 
     def n_scratch(self, input_shape: Shape) -> int:
-        """Return how many numbers the NumPy backend holds for a row at once, besides the layer's inputs and outputs."""
+        """Return the number of further elements that the NumPy backend holds for a row besides inputs and outputs."""
         return 0
 
     def check_batch(self, batch_size: int) -> None:

@@ -28,9 +28,9 @@ class Conv2D(Layer):
     kernel : int or (int, int)
         The height and the width of the pattern, 1 or more.
     stride : int or (int, int)
-        How far apart two neighbouring places are, downwards and across, 1 or more.
+        The distance between neighbouring places, downwards and across, 1 or more.
     padding : int, (int, int) or "same"
-        How many rows and columns of zeros surround the image on each side, less than the kernel. "same" stands for
+        The number of rows and columns of zeros on each side of the image, less than the kernel. "same" stands for
         ``(kernel - 1) / 2``, which keeps height and width; it needs an odd kernel and stride 1.
     activation : str or None
         A name in `fastnn.network.activations.ACTIVATIONS`. None is "relu", but "identity" in the last layer.
@@ -64,18 +64,19 @@ class Conv2D(Layer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_integer("channels of a conv2d layer", self.channels, 1)
+        check_integer(f"channels of {self.label}", self.channels, 1)
         kernel, stride = (
-            as_pair("kernel of a conv2d layer", self.kernel),
-            as_pair("stride of a conv2d layer", self.stride),
+            as_pair(f"kernel of {self.label}", self.kernel),
+            as_pair(f"stride of {self.label}", self.stride),
         )
-        padding = _same_padding(kernel, stride) if isinstance(self.padding, str) and self.padding == "same" else None
-        if padding is None:
-            if isinstance(self.padding, str):
-                raise SettingsError(f"padding of a conv2d layer is {short(self.padding)}, expected numbers or 'same'")
-            padding = as_pair("padding of a conv2d layer", self.padding, low=0)
+        if not isinstance(self.padding, str):
+            padding = as_pair(f"padding of {self.label}", self.padding, low=0)
+        elif self.padding == "same":
+            padding = _same_padding(kernel, stride)
+        else:
+            raise SettingsError(f"padding of {self.label} is {short(self.padding)}, expected numbers or 'same'")
         most = [size - 1 for size in kernel]
-        check_padding(self.kind, padding, most, "less than the kernel, so that every place sees a part of the image")
+        check_padding(self.label, padding, most, "less than the kernel, so that every place sees a part of the image")
         for name, value in (("kernel", kernel), ("stride", stride), ("padding", padding)):
             object.__setattr__(self, name, value)  # a number and a pair of this number are equal layers
 
@@ -112,7 +113,7 @@ class Conv2D(Layer):
 
 
 def _same_padding(kernel: Pair, stride: Pair) -> Pair:
-    """Return the padding that keeps height and width; SettingsError if none on both sides does."""
+    """Return the padding that keeps height and width; SettingsError if no equal padding of both sides does."""
     if stride != (1, 1):
         raise SettingsError(f"padding of a conv2d layer is 'same' with stride {stride}, expected stride 1, or numbers")
     if kernel[0] % 2 == 0 or kernel[1] % 2 == 0:

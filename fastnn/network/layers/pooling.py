@@ -21,11 +21,11 @@ class _Pool2D(Layer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        size = as_pair(f"size of a {self.kind} layer", self.size)
-        stride = size if self.stride is None else as_pair(f"stride of a {self.kind} layer", self.stride)
-        padding = as_pair(f"padding of a {self.kind} layer", self.padding, low=0)
+        size = as_pair(f"size of {self.label}", self.size)
+        stride = size if self.stride is None else as_pair(f"stride of {self.label}", self.stride)
+        padding = as_pair(f"padding of {self.label}", self.padding, low=0)
         most = [each // 2 for each in size]
-        check_padding(self.kind, padding, most, "half the size, so that every window sees a part of the image")
+        check_padding(self.label, padding, most, "half the size, so that every window sees a part of the image")
         for name, value in (("size", size), ("stride", stride), ("padding", padding)):
             object.__setattr__(self, name, value)  # a number and a pair of this number are equal layers
 
@@ -54,13 +54,14 @@ class MaxPool2D(_Pool2D):
     size : int or (int, int)
         The height and the width of a window, 1 or more.
     stride : int, (int, int) or None
-        How far apart two neighbouring windows are, downwards and across, 1 or more. None: `size`. Rows and columns at
+        The distance between neighbouring windows, downwards and across, 1 or more. None: `size`. Rows and columns at
         the bottom and on the right that fill no window are not used.
     padding : int or (int, int)
-        How many rows and columns are added on each side, at most half the size. They are never the largest.
+        The number of rows and columns that are added on each side, at most half the size. They never count as the
+        largest.
     activation : str or None
-        A name in `fastnn.network.activations.ACTIVATIONS`; None is "identity". Where the layer before has "identity",
-        "relu" here computes the same as "relu" there, and a quarter as often.
+        A name in `fastnn.network.activations.ACTIVATIONS`; None is "identity". After a layer with "identity", "relu"
+        here gives the same result as "relu" there, for a quarter of the work with the default size.
 
     Raises
     ------
@@ -97,10 +98,10 @@ class AvgPool2D(_Pool2D):
     size : int or (int, int)
         The height and the width of a window, 1 or more.
     stride : int, (int, int) or None
-        How far apart two neighbouring windows are, downwards and across, 1 or more. None: `size`. Rows and columns at
+        The distance between neighbouring windows, downwards and across, 1 or more. None: `size`. Rows and columns at
         the bottom and on the right that fill no window are not used.
     padding : int or (int, int)
-        How many rows and columns of zeros are added on each side, at most half the size. They count in the mean.
+        The number of rows and columns of zeros on each side, at most half the size. They count in the mean.
     activation : str or None
         A name in `fastnn.network.activations.ACTIVATIONS`; None is "identity".
 

@@ -1,4 +1,4 @@
-"""The windows that convolutions and pools move over images: their settings, and how many fit."""
+"""The windows that convolutions and pools move over images: their settings, and the number that fits."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,17 +18,17 @@ def as_pair(name: str, value: Any, low: int = 1) -> Pair:
     return int(pair[0]), int(pair[1])
 
 
-def check_padding(kind: str, padding: Pair, most: Sequence[int], meaning: str) -> None:
-    """Raise SettingsError if a padding exceeds the largest one that makes sense for the window."""
+def check_padding(label: str, padding: Pair, most: Sequence[int], meaning: str) -> None:
+    """Raise SettingsError if the padding of a layer exceeds the largest one that makes sense for its window."""
     if any(each > limit for each, limit in zip(padding, most, strict=True)):
         limits = most[0] if len(set(most)) == 1 else tuple(most)
-        raise SettingsError(f"padding of a {kind} layer is {padding}, expected at most {limits}: {meaning}")
+        raise SettingsError(f"padding of {label} is {padding}, expected at most {limits}: {meaning}")
 
 
 def window_grid(kind: str, input_shape: Shape, window: Pair, stride: Pair, padding: Pair) -> Pair:
     """Return the number of windows that fit into an image, downwards and across.
 
-    ``floor((size + 2 * padding - window) / stride) + 1``: what is left at the bottom and on the right is not used.
+    ``floor((size + 2 * padding - window) / stride) + 1``: a remainder at the bottom and on the right is not used.
     SettingsError unless the input shape is (channels, height, width), and at least one window fits.
     """
     if len(input_shape) != 3:
