@@ -30,7 +30,8 @@ from fastnn.randomness import dropout_keep, dropout_keys
 _N_UNIT, _N_MASK, _N_UPDATE = 4, 8, 8
 # The number of parameters to update at a time: what an optimizer computes of them stays in the second-level cache.
 _BLOCK = 2**14
-# About how many numbers the layers may hold at a time while a network with convolutions predicts: 64 MB of float32.
+# About how many numbers the layers may hold at a time in a forward pass of a network with convolutions: 64 MB of
+# float32.
 _PREDICTED_AT_ONCE = 2**24
 
 
@@ -43,6 +44,12 @@ class LayerPass(NamedTuple):
     mask: Any  # the factors of dropout, already applied to `inp`, or None
     forward: Forward  # the weighted sums, and what the layer saved
     out: np.ndarray  # the layer's output, (B, *output shape)
+
+    @property
+    def active_units(self) -> np.ndarray:
+        """Whether each unit, or each channel of images, has a nonzero output for a sample: (H,) or (C,), bool."""
+        active: np.ndarray = self.out.any(axis=(0, *range(2, self.out.ndim)))  # type: ignore[assignment]
+        return active
 
 
 # --- Forward and backward --------------------------------------------------------------------------------------------
@@ -103,6 +110,14 @@ def _rows(out: np.ndarray) -> np.ndarray:
 def _n_scratch(network: Network) -> int:
     """Return how many numbers a row needs at once besides the inputs and outputs of layers."""
     return max(layer.n_scratch(shape) for layer, shape in zip(network.layers, network.shapes, strict=False))
+
+
+def rows_at_once(network: Network, n_rows: int) -> int:
+    """Return how many of `n_rows` rows a forward pass should take: fewer than all only with convolutions."""
+    n_scratch = _n_scratch(network)
+    if not n_scratch:
+        return n_rows
+    return max(1, min(n_rows, _PREDICTED_AT_ONCE // (n_scratch + 2 * sum(network.sizes))))
 
 
 def dropped_sizes(network: Network) -> list[int]:
@@ -187,8 +202,8 @@ def predict_logits(ops: Any, network: Network, inp: Any) -> np.ndarray:
         _check_memory(network, inp.shape[0], "to predict", without=network.n_inputs if is_sparse(inp) else 0)
         return interruptible(forward, ops, network, inp, work=_work_of_prediction(network, inp))[-1].out
     # The patches of a convolution are many times larger than its images, so rows are predicted block by block.
-    n_rows = max(1, _PREDICTED_AT_ONCE // (n_scratch + 2 * sum(network.sizes)))
-    _check_memory(network, min(n_rows, len(inp)), "to predict")
+    n_rows = rows_at_once(network, len(inp))
+    _check_memory(network, n_rows, "to predict")
     logits = np.empty((len(inp), network.n_outputs), network.dtype)
     for start in range(0, len(inp), n_rows):
         block = inp[start : start + n_rows]

@@ -15,11 +15,13 @@ from fastnn.evaluation.confidence import (
     reliability,
     threshold_for,
 )
+from fastnn.evaluation.hidden_patches import Occlusion, occlusion
 from fastnn.evaluation.metrics import ClassScores, accuracy, confusion, per_class
 
 __all__ = [
     "ClassScores",
     "Coverage",
+    "Occlusion",
     "Reliability",
     "Threshold",
     "accuracy",
@@ -32,6 +34,7 @@ __all__ = [
     "confusion",
     "coverage_curve",
     "mistakes",
+    "occlusion",
     "per_class",
     "probability_text",
     "reliability",

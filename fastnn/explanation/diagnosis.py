@@ -285,14 +285,16 @@ def _too_deep(run: RunFacts) -> Finding | None:
     deep = run.n_hidden > DEEP or saturated >= _DEEP_SATURATED
     if not (very_deep or (deep and (_is_slow(loss) or run.is_dying))):
         return None
+    has_images = len(run.network.shapes[0]) > 1
     option = f"--hidden {' '.join(map(str, units[:2]))}" if run.for_command else f"hidden={tuple(units[:2])}"
+    such_as = "" if has_images else f", such as {option}"
     batch_norm = "" if run.for_command else ", or BatchNorm between the layers"
     return Finding(
         "network too deep",
         f"in {len(loss)} epochs the training loss fell only from {loss[0]:.4g} to {loss[-1]:.4g}, and the gradient "
         f"passes {run.n_hidden} hidden layers",
-        f"Try fewer hidden layers, such as {option}{batch_norm}",
-        {"hidden": units[:2]},
+        f"Try fewer hidden layers{such_as}{batch_norm}",
+        {} if has_images else {"hidden": units[:2]},
     )
 
 
@@ -347,19 +349,24 @@ _FIX_FIRST = "Fix the findings above first"
 
 
 def _dead_units(run: RunFacts, cause: Finding | None) -> Finding | None:
+    if run.network is None or not run.is_dying:
+        return None
+    network = run.network
+    names = [layer.unit_name(shape) for layer, shape in zip(network.layers, network.shapes[1:], strict=True)]
     layers = [
-        f"{count} of {units} units of hidden layer {number}"
+        f"{count} of {units} {names[number - 1]}s of hidden layer {number}"
         for number, (count, units) in run.dead.items()
         if count >= DEAD * units
     ]
-    if not layers:
-        return None
     evidence = f"{' and '.join(layers)} output 0 for every training sample, so no gradient can revive them"
     if cause is not None:
         return Finding("dead units", evidence, f"{_FIX_FIRST}, and train a new network")
     option = "--activation leaky_relu" if run.for_command else 'activation="leaky_relu"'
+    settings = {"activation": "leaky_relu"}
+    if len(network.shapes[0]) > 1:  # each of its layers names its own activation
+        option, settings = "leaky_relu as the activation of its layers", {}
     advice = f"Train a new network with {option}, whose units cannot die, or with a lower learning rate"
-    return Finding("dead units", evidence, advice, {"activation": "leaky_relu"})
+    return Finding("dead units", evidence, advice, settings)
 
 
 def _missed_classes(run: RunFacts, cause: Finding | None) -> Finding | None:

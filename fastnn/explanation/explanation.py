@@ -13,11 +13,11 @@ from numpy.typing import ArrayLike
 from fastnn import evaluation
 from fastnn.backends import layerwise, reference
 from fastnn.backends.arguments import check_inputs
-from fastnn.checks import short
 from fastnn.datasets.arrays import as_array, feature_names
 from fastnn.errors import DataError
 from fastnn.explanation.text import render
 from fastnn.models import Model, as_model
+from fastnn.models.model import class_number
 from fastnn.models.rows import model_rows
 from fastnn.network import Dense, Layer, Network
 from fastnn.network.losses import softmax_terms
@@ -229,7 +229,7 @@ def explain(
     batch = check_inputs(network, values[None])
     if not np.isfinite(batch).all():
         raise DataError("row contains NaN or infinity, expected finite numbers")
-    number = None if label is None else _class_number(model, label)
+    number = None if label is None else class_number(model.classes, label)
     if image_shape is not None:
         image_shape = evaluation.check_images(batch, image_shape, 1)
     names = evaluation.check_names(model.class_names if class_names is None else class_names, network.n_classes)
@@ -273,21 +273,6 @@ def _single_row(
     if values.shape != (n_inputs,):
         raise DataError(f"row has shape {values.shape}, expected ({n_inputs},), one sample for {model.network}")
     return values, image_shape
-
-
-def _class_number(model: Model, label: Any) -> int:
-    """Return the number of a class of the model; DataError if `label` is none of its classes."""
-    classes = list(model.classes or ())
-    value = label.item() if isinstance(label, np.generic) else label
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if not isinstance(value, bool | float) or value in (0, 1, *classes):
-        for number, each in enumerate(classes):
-            if each == value or (isinstance(value, (str, int)) and str(each) == str(value)):
-                return number
-    if classes == list(range(len(classes))):
-        raise DataError(f"label is {label!r}, expected a whole number from 0 to {len(classes) - 1}")
-    raise DataError(f"label is {label!r}, expected one of the classes {short(classes)}")
 
 
 def _steps(

@@ -9,7 +9,8 @@ from fastnn.backends import layerwise, reference
 from fastnn.backends.arguments import check_inputs
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
-from fastnn.network import ACTIVATIONS, Network
+from fastnn.network import ACTIVATIONS, BatchNorm, Network
+from fastnn.network.layers import n_units
 from fastnn.optim.config import TrainingConfig
 from fastnn.optim.optimizers import SGD, Adam
 from fastnn.training.history import History
@@ -139,13 +140,18 @@ class RunFacts:
         """
         if self.network is None or self.data is None or not len(self.data):
             return None
-        if not self.network.layers[0].drops_inputs:  # `BatchNorm`
+        if isinstance(self.network.layers[0], BatchNorm):
             return None
-        rows = check_inputs(self.network, self.data.images)[:_CHUNK_ROWS]
+        rows = check_inputs(self.network, self.data.images)[: self._chunk_rows]
         inp = layerwise.forward(reference, self.network, rows)[0].inp
         with np.errstate(over="ignore"):
             squares = inp.multiply(inp).mean(axis=0) if is_sparse(inp) else np.mean(np.square(inp, dtype=float), axis=0)
         return np.sqrt(np.asarray(squares, float).ravel())
+
+    @property
+    def _chunk_rows(self) -> int:
+        """The number of samples in a forward pass."""
+        return _CHUNK_ROWS if self.network is None else layerwise.rows_at_once(self.network, _CHUNK_ROWS)
 
     @cached_property
     def largest_input(self) -> float:
@@ -162,23 +168,24 @@ class RunFacts:
     def dead(self) -> dict[int, tuple[int, int]]:
         """The numbers of dead units and of units, by the number of the layer, for layers whose units can die.
 
-        A dead unit outputs 0 for every sample.
+        A dead unit outputs 0 for every sample; of images, a unit is a channel, and a dead one outputs 0 everywhere.
+        The samples are read until no layer is dying, so the numbers of layers that are not may be too large.
         """
         if self.network is None or self.data is None:
             return {}
         network, images = self.network, check_inputs(self.network, self.data.images)
         dead = {
-            number: np.ones(size, bool)
-            for number, (layer, size) in enumerate(zip(network.layers, network.sizes[1:], strict=True), start=1)
+            number: np.ones(n_units(shape), bool)
+            for number, (layer, shape) in enumerate(zip(network.layers, network.shapes[1:], strict=True), start=1)
             if ACTIVATIONS[str(layer.activation)].can_die
         }
-        for first in range(0, len(self.data), _CHUNK_ROWS):
-            if not any(units.any() for units in dead.values()):
+        for first in range(0, len(self.data), self._chunk_rows):
+            if not any(units.mean() >= DEAD for units in dead.values()):
                 break
             with np.errstate(over="ignore", invalid="ignore"):  # a diverging run may leave huge weights
-                passes = layerwise.forward(reference, network, images[first : first + _CHUNK_ROWS])
+                passes = layerwise.forward(reference, network, images[first : first + self._chunk_rows])
             for number, units in dead.items():
-                units &= ~(passes[number - 1].out > 0).any(axis=0)
+                units &= ~passes[number - 1].active_units
         return {number: (int(units.sum()), len(units)) for number, units in dead.items()}
 
     @property

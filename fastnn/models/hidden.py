@@ -1,13 +1,13 @@
 """The outputs of a hidden layer: the features that a network has learned."""
 
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from fastnn.backends import Backend
+from fastnn.backends import Backend, layerwise, reference
 from fastnn.backends.arguments import check_inputs
 from fastnn.backends.choice import CHOOSER
-from fastnn.backends.reference import activate
 from fastnn.checks import check_integer
 from fastnn.datasets.sparse import is_sparse
 from fastnn.network import Network
@@ -28,13 +28,16 @@ def hidden_outputs(
         rows = check_inputs(network, inputs)
         dense = rows.toarray() if is_sparse(rows) else rows
         return dense.astype(network.dtype) * network.dtype.type(network.input_scale)
+    if all(arrays.weight is None for _, arrays in islice(network.chain(), n_layers)):  # pools are no network alone
+        rows = check_inputs(network, inputs)
+        return layerwise.forward(reference, network, rows)[n_layers - 1].out.reshape(len(rows), -1)
     front = first_layers(network, n_layers)
     return features_of(front, inputs, CHOOSER.predictor(backend, front.network, inputs), threads)
 
 
 def features_of(front: Front, inputs: Any, engine: Backend, threads: int | None = None) -> np.ndarray:
     """Return the features that a front makes of checked inputs, (N, H), in the network's dtype."""
-    return activate(engine.predict_logits(front.network, inputs, threads), front.activation)
+    return reference.activate(engine.predict_logits(front.network, inputs, threads), front.activation)
 
 
 def hidden_size(network: Network, layer: int = LAST) -> int:

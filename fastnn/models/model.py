@@ -1,6 +1,7 @@
 """A model: a network, the names of its inputs and classes, and when it answers "unknown"."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -69,8 +70,13 @@ class Model:
 
     @classmethod
     def for_network(cls, network: Network) -> "Model":
-        """Return a model of a network whose classes are the numbers from 0 up."""
-        return cls(network, default_classes(network.output, network.n_outputs))
+        """Return a model of a network whose classes are the numbers from 0 up.
+
+        Its image shape is known if the first layer takes images of one channel.
+        """
+        shape = network.shapes[0]
+        image_shape = (shape[1], shape[2]) if len(shape) == 3 and shape[0] == 1 else None
+        return cls(network, default_classes(network.output, network.n_outputs), image_shape)
 
     @classmethod
     def for_data(cls, network: Network, data: Dataset) -> "Model":
@@ -100,7 +106,7 @@ class Model:
             of_network = replace(of_network, classes=tuple(data.classes))
         return replace(
             of_network,
-            image_shape=data.image_shape,
+            image_shape=of_network.image_shape if data.image_shape is None else data.image_shape,
             feature_names=data.feature_names,
             pixels=measured_pixels(data),
         )
@@ -303,6 +309,21 @@ def default_classes(output: str, n_outputs: int) -> tuple[int, ...] | None:
     """Return the classes 0 to C - 1; 0 and 1 for a single logistic output; None for numbers."""
     counts = LOSSES[output].class_counts(n_outputs)
     return tuple(range(counts[0])) if counts else None
+
+
+def class_number(classes: Sequence[Any] | None, label: Any) -> int:
+    """Return the number of a class of a model; DataError if `label` is none of its classes."""
+    classes = list(classes or ())
+    value = label.item() if isinstance(label, np.generic) else label
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, bool | float) or value in (0, 1, *classes):
+        for number, each in enumerate(classes):
+            if each == value or (isinstance(value, (str, int)) and str(each) == str(value)):
+                return number
+    if classes == list(range(len(classes))):
+        raise DataError(f"label is {label!r}, expected a whole number from 0 to {len(classes) - 1}")
+    raise DataError(f"label is {label!r}, expected one of the classes {short(classes)}")
 
 
 def checked_names(

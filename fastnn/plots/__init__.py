@@ -12,7 +12,9 @@ from fastnn.plots.curves import LearningCurveDisplay, RunsDisplay
 from fastnn.plots.display import Display
 from fastnn.plots.distributions import DistributionsDisplay
 from fastnn.plots.features import FeaturesDisplay
+from fastnn.plots.filters import FeatureMapsDisplay, FiltersDisplay
 from fastnn.plots.live import LiveCurve
+from fastnn.plots.occlusion import OcclusionDisplay
 from fastnn.plots.rates import RateSearchDisplay
 from fastnn.plots.regression import RegressionDisplay
 from fastnn.plots.samples import MistakesDisplay, SamplesDisplay
@@ -26,10 +28,13 @@ __all__ = [
     "CoverageDisplay",
     "Display",
     "DistributionsDisplay",
+    "FeatureMapsDisplay",
     "FeaturesDisplay",
+    "FiltersDisplay",
     "LearningCurveDisplay",
     "LiveCurve",
     "MistakesDisplay",
+    "OcclusionDisplay",
     "RateSearchDisplay",
     "RegressionDisplay",
     "ReliabilityDisplay",

@@ -96,6 +96,13 @@ class Display:
         return self._render("png", "figure") if self._owns_figure else None
 
 
+def signed_colours() -> Any:
+    """Return the colour map of numbers with a sign: vermilion below 0, white at 0, blue above."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("signed", [VERMILION, "#F7D9C4", "#FFFFFF", "#C2DDEE", BLUE])
+
+
 def percent(fraction: float, _: object = None) -> str:
     """Return a fraction as a percentage, for titles and as a tick formatter."""
     return f"{100 * fraction:.4g} %"

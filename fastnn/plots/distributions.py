@@ -12,6 +12,8 @@ from fastnn.datasets.arrays import as_array
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError
 from fastnn.models import Model, as_model
+from fastnn.network import Network
+from fastnn.network.layers import n_units
 from fastnn.plots.display import BLUE, VERMILION, Display, percent, tidy
 from fastnn.plots.labels import class_array, class_numbers
 
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
 class DistributionsDisplay(Display):
     """Histograms of each layer's weights and, with labelled samples, of their gradients. The titles count dead units.
 
-    A hidden unit is dead if it outputs 0 for every given sample. With ReLU, its gradient is then 0, so it cannot learn
-    from these samples.
+    A hidden unit is dead if it outputs 0 for every given sample, and a filter or another channel of images if it
+    outputs 0 everywhere. With ReLU, its gradient is then 0, so it cannot learn from these samples.
 
     Parameters
     ----------
@@ -44,7 +46,7 @@ class DistributionsDisplay(Display):
     gradients : list of L ndarray, or None
         The gradients of the weights, with the same shapes; None without labels.
     dead : list of ndarray of bool and shape (H,), or None
-        For each hidden layer, whether each of its H units is dead; None without images.
+        For each hidden layer, whether each of its H units or channels is dead; None without images.
 
     Raises
     ------
@@ -78,11 +80,8 @@ class DistributionsDisplay(Display):
         if not len(inp):
             raise DataError("images are empty, expected at least one sample")
         self.n_samples = len(inp)
-        passes = layerwise.forward(reference, network.core, inp)
-        self.dead = [np.logical_not(np.any(each.out, axis=0)) for each in passes[:-1]]
-        if labels is not None:
-            targets = _targets(model, labels)
-            self.gradients = reference.loss_and_gradients(network.core, inp, targets).dweights
+        targets = None if labels is None else _targets(model, labels)
+        self.dead, self.gradients = _measured(network.core, inp, targets)
 
     @classmethod
     def from_network(
@@ -135,7 +134,27 @@ class DistributionsDisplay(Display):
         if self.dead is None or number > len(self.dead):
             return title
         dead = self.dead[number - 1]
-        return f"{title}, {dead.sum():,} of {len(dead):,} units dead"
+        unit = self.network.layers[number - 1].unit_name(self.network.shapes[number])
+        return f"{title}, {dead.sum():,} of {len(dead):,} {unit}s dead"
+
+
+def _measured(
+    network: Network, inp: Any, targets: np.ndarray | None
+) -> tuple[list[np.ndarray], list[np.ndarray] | None]:
+    """Return the dead units of each hidden layer, and the gradients of the weights: None without targets."""
+    n_rows, n_samples = layerwise.rows_at_once(network, len(inp)), len(inp)
+    dead = [np.ones(n_units(shape), bool) for shape in network.shapes[1:-1]]
+    gradients: list[np.ndarray] = []
+    for first in range(0, n_samples, n_rows):
+        block = slice(first, first + n_rows)
+        for units, each in zip(dead, layerwise.forward(reference, network, inp[block]), strict=False):
+            units &= ~each.active_units
+        if targets is not None:
+            of_block = reference.loss_and_gradients(network, inp[block], targets[block]).dweights
+            share = network.dtype.type(len(inp[block]) / n_samples)
+            scaled = [share * gradient for gradient in of_block]
+            gradients = [a + b for a, b in zip(gradients, scaled, strict=True)] if gradients else scaled
+    return dead, None if targets is None else gradients
 
 
 def _of_dataset(data: Dataset, labels: Any) -> tuple[np.ndarray, Any]:

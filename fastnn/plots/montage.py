@@ -4,12 +4,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastnn.plots.display import signed_colours
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
 
 _GAP = 0.08  # the gap beside an image, as a fraction of the width of its cell
 _STRIP = 0.19  # the height above an image for its name, in inches
+_FRAME = "#CCCCCC"
 
 
 def montage_size(count: int, image_shape: tuple[int, int], columns: int, width: float) -> tuple[float, float]:
@@ -45,3 +48,25 @@ def draw_montage(
     ax.set(xlim=(-0.02, total_width), ylim=(total_height, 0), xticks=[], yticks=[], aspect="equal")
     ax.spines[:].set_visible(False)
     return drawn
+
+
+def draw_signed_montage(
+    ax: "Axes", images: np.ndarray, names: list[str], columns: int, label: str, percentile: float = 100.0
+) -> None:
+    """Draw images of numbers with a sign, with a colour bar: 0 is white, and both scales end at the same magnitude.
+
+    images: (K, height, width), K >= 1
+    names: K strings
+    percentile: the share of the magnitudes, in percent, that the scale covers
+    """
+    from matplotlib.patches import Rectangle
+
+    limit = float(np.percentile(np.abs(images), percentile)) or 1.0
+    drawn = draw_montage(ax, images, names, columns, signed_colours(), -limit, limit)
+    extend = "neither" if percentile == 100 else "both"
+    bar = ax.figure.colorbar(drawn, ax=ax, extend=extend, aspect=28, shrink=0.8, pad=0.02)
+    bar.set_label(label)
+    if images.min() >= 0:
+        bar.ax.set_ylim(0, limit)
+    for left, right, bottom, top in (image.get_extent() for image in ax.images):  # 0 is as white as the page
+        ax.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=_FRAME, linewidth=0.6))

@@ -10,17 +10,18 @@ from fastnn import evaluation
 from fastnn.backends import layerwise, reference
 from fastnn.backends.arguments import check_inputs
 from fastnn.checks import check_integer
-from fastnn.errors import DataError, SettingsError
+from fastnn.errors import SettingsError
+from fastnn.evaluation.images import picture, single_image
 from fastnn.models import as_model
-from fastnn.plots.display import BLUE, VERMILION, Display, ImageShape, draw_bars, tidy
-from fastnn.plots.montage import draw_montage, montage_size
+from fastnn.plots.display import BLUE, Display, ImageShape, draw_bars, tidy
+from fastnn.plots.montage import draw_signed_montage, montage_size
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# The colour scale ends at this percentile of the magnitudes. If it ended at the maximum, a few large weights would make
-# all others look white.
-_PERCENTILE = 99.5
+# The colour scale of weights ends at this percentile of the magnitudes. If it ended at the maximum, a few large weights
+# would make all others look white.
+WEIGHTS_SHOWN = 99.5
 
 
 class WeightsDisplay(Display):
@@ -57,7 +58,8 @@ class WeightsDisplay(Display):
         network, image_shape = model.network, model.image_shape if image_shape is None else image_shape
         weight = network.weights[0]
         if weight.ndim != 2:
-            raise SettingsError(f"the first layer of {network} is {network.layers[0].kind}, expected a dense layer")
+            found = f"the first layer of {network} is {network.layers[0].kind}, expected a dense layer"
+            raise SettingsError(f"{found}: FiltersDisplay draws convolutions")
         self.image_shape = evaluation.check_images(weight.T, image_shape, weight.shape[1])
         self.n_units = weight.shape[1]
         self.images = weight.T[: check_integer("n", n, 1)].reshape(-1, *self.image_shape)
@@ -76,17 +78,11 @@ class WeightsDisplay(Display):
 
     def plot(self, ax: "Axes | None" = None) -> Self:
         """Draw the images into `ax` or a new figure."""
-        from matplotlib.colors import LinearSegmentedColormap
-
         columns = 10
         width, height = montage_size(len(self.images), self.image_shape, columns, 9.0)
         (ax,) = self._panels(ax, 1, "one", (width + 0.6, height + 0.5))
-        limit = float(np.percentile(np.abs(self.images), _PERCENTILE)) or 1.0
-        colours = LinearSegmentedColormap.from_list("weights", [VERMILION, "#F7D9C4", "#FFFFFF", "#C2DDEE", BLUE])
         names = [str(unit) for unit in range(len(self.images))]
-        image = draw_montage(ax, self.images, names, columns, colours, -limit, limit)
-        bar = ax.figure.colorbar(image, ax=ax, extend="both", aspect=28, shrink=0.8, pad=0.02)
-        bar.set_label("weight")
+        draw_signed_montage(ax, self.images, names, columns, "weight", WEIGHTS_SHOWN)
         shown = "all" if len(self.images) == self.n_units else f"{len(self.images):,} of"
         ax.set_title(f"weights into {shown} {self.n_units:,} units of the first layer", fontsize=11)
         return self
@@ -121,21 +117,15 @@ class ActivationsDisplay(Display):
 
     def __init__(self, network: Any, image: ArrayLike, image_shape: ImageShape = None, layer: int = 1) -> None:
         model = as_model(network)
-        network, image_shape = model.network, model.image_shape if image_shape is None else image_shape
+        network = model.network
         n_hidden = len(network.sizes) - 2
         if not n_hidden:
             raise SettingsError(f"{network} has no hidden layer, expected at least one to draw its activations")
         self.layer, self.activation = check_integer("layer", layer, 1, n_hidden), network.layers[layer - 1].activation
-        row = np.asarray(image)
-        if row.ndim == 2 and row.size == network.n_inputs:  # an image, or a batch of one row
-            image_shape = row.shape if image_shape is None and 1 not in row.shape else image_shape
-            row = row.reshape(-1)
-        if row.ndim != 1:
-            raise DataError(f"image has shape {row.shape}, expected ({network.n_inputs},), one row of inputs")
-        shape = evaluation.check_images(row[None], image_shape, 1)
-        self.image = row.reshape(shape)
+        row, shape = single_image(model, image, image_shape)
+        self.image = picture(row, shape)
         passes = layerwise.forward(reference, network.core, check_inputs(network, row[None]))
-        self.activations = passes[self.layer - 1].out[0]
+        self.activations = passes[self.layer - 1].out[0].reshape(-1)
 
     @classmethod
     def from_network(

@@ -17,7 +17,7 @@ from fastnn.datasets.sparse import is_sparse
 from fastnn.evaluation.evaluate import ClassEvaluation, RegressionEvaluation, data_for, evaluate_model
 from fastnn.files.atomic import write_atomically
 from fastnn.files.model_file import Model, load
-from fastnn.network import Network
+from fastnn.network import Conv2D, Network
 from fastnn.runs.folder import MODEL
 from fastnn.runs.saved import SavedRun, load_test_data, read_run
 from fastnn.training.history import History
@@ -27,6 +27,8 @@ TARGET_ACCURACIES = (0.9, 0.95, 0.99, 0.995, 0.999)
 # Maximum number of test samples for gradients and dead units. The reference backend computes them and keeps the outputs
 # of every layer for all these samples.
 _SAMPLES_FOR_GRADIENTS = 10_000
+# About how many multiplications their forward pass may take if there are convolutions, with at least so many samples.
+_WORK_FOR_GRADIENTS, _FEWEST_FOR_GRADIENTS = 500_000_000, 100
 _SAMPLES_FOR_FEATURES = 2_000  # for the standard deviations of features
 # Resolution of the pictures, and the resolution at which the page shows them, in dots per inch. The pictures have more
 # pixels than the page needs, for high-resolution screens and for print.
@@ -251,12 +253,17 @@ def _confidence(labels: np.ndarray, scores: ClassEvaluation) -> Iterator[Figure]
 
 def _network(model: Model, test: Dataset, labels: np.ndarray) -> Iterator[Figure]:
     network = model.network
-    yield from _first_layer(network, test) if test.image_shape is not None else [_features(model, test)]
-    subset, n = test.images[:_SAMPLES_FOR_GRADIENTS], min(len(test), _SAMPLES_FOR_GRADIENTS)
-    distributions = plots.DistributionsDisplay(network, subset, labels[:_SAMPLES_FOR_GRADIENTS])
+    n = min(len(test), _SAMPLES_FOR_GRADIENTS)
+    if any(isinstance(layer, Conv2D) for layer in network.layers):
+        yield from _convolutions(network, test)
+        n = min(n, max(_FEWEST_FOR_GRADIENTS, _WORK_FOR_GRADIENTS // network.n_multiplications))
+    else:
+        yield from _first_layer(network, test) if test.image_shape is not None else [_features(model, test)]
+    distributions = plots.DistributionsDisplay(network, test.images[:n], labels[:n])
+    names = [layer.unit_name(shape) for layer, shape in zip(network.layers, network.shapes[1:], strict=True)]
     dead = "".join(
-        f"; {units.sum()} of {len(units)} units of hidden layer {layer} are dead"
-        for layer, units in enumerate(distributions.dead or [], start=1)
+        f"; {units.sum()} of {len(units)} {name}s of hidden layer {layer} are dead"
+        for layer, (units, name) in enumerate(zip(distributions.dead or [], names, strict=False), start=1)
     )
     yield _figure(
         "network",
@@ -276,6 +283,23 @@ def _features(model: Model, test: Dataset) -> Figure:
         features,
         f"The influence of the features on the first layer; that of {largest} is largest.",
         "How much each feature moves the first layer: its weights times its standard deviation. Up to 20 are shown.",
+    )
+
+
+def _convolutions(network: Network, test: Dataset) -> Iterator[Figure]:
+    filters = plots.FiltersDisplay(network)
+    yield _figure(
+        "network",
+        filters,
+        f"{len(filters.images)} of {filters.n_filters} filters of layer {filters.layer}, drawn as images.",
+        "A filter responds most where inputs are large under blue weights and small under orange ones.",
+    )
+    maps = plots.FeatureMapsDisplay(network, test.images[0])
+    yield _figure(
+        "network",
+        maps,
+        f"The first sample, and the feature maps of {len(maps.maps)} layers for it.",
+        "The outputs of all layers that give images, for the first sample. Each layer has its own scale.",
     )
 
 

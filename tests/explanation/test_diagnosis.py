@@ -11,7 +11,8 @@ from fastnn.datasets import Dataset
 from fastnn.datasets.splits import split
 from fastnn.evaluation import confusion
 from fastnn.explanation.diagnosis import Finding, diagnose
-from fastnn.network import Network
+from fastnn.explanation.run_facts import RunFacts
+from fastnn.network import BatchNorm, Conv2D, Dense, MaxPool2D, Network
 from fastnn.training.history import EpochRecord, History
 
 
@@ -228,6 +229,51 @@ def test_dead_units_are_a_finding_from_half_a_layer_on():
     weights, biases = [dead, -np.eye(4), -np.eye(4), out[0]], [np.zeros(4), np.full(4, -9.0), np.full(4, -9.0), out[1]]
     findings = diagnose(History(), Network(weights, biases, ["tanh", "leaky_relu", "relu"]), data)
     assert findings[0].evidence.startswith("4 of 4 units of hidden layer 3 output 0")
+
+
+def test_of_images_whole_filters_are_dead_and_the_advice_fits_their_layers():
+    """Filters see pixels from 0 to 1. Filter 0 has only negative weights, filter 1 is alive in one corner alone."""
+    data = Dataset(np.random.default_rng(0).random((300, 16)))
+    weight = np.ones((1, 2, 2, 2))
+    weight[..., 0] = -1
+    layers = [Conv2D(2, 2), MaxPool2D(activation="relu"), Dense(2)]
+    network = Network([weight, np.ones((2, 2))], [np.zeros(2), np.zeros(2)], layers=layers, input_shape=(1, 4, 4))
+    (finding,) = diagnose(History(), network, data)
+    expected = "1 of 2 filters of hidden layer 1 and 1 of 2 channels of hidden layer 2 output 0 for every"
+    assert finding.evidence.startswith(expected)
+    assert "leaky_relu as the activation of its layers" in finding.advice
+    assert finding.settings == {}
+    # One place of one image is enough for a filter to be alive. What is dead in the layers above follows from it.
+    data.images[299, 5] = -100
+    assert diagnose(History(), network, data) == []
+
+
+def test_a_layer_that_is_not_dying_ends_the_search_for_dead_units():
+    network = Network.initialize((4, 8, 2), seed=0)
+    network.biases[0][:] = [-9, -9, 9, 9, 9, 9, 9, 9]
+    facts = RunFacts(History(), network=network, data=Dataset(np.ones((5000, 4))))
+    assert (facts.dead, facts.is_dying) == ({1: (2, 8)}, False)
+
+
+def test_images_are_checked_for_their_scale_but_not_before_a_normalisation():
+    images = np.full((50, 16), 200.0)
+    slow = _history([1.05, 1.049, 1.048, 1.048, 1.047])
+    for layers, names in (
+        ([Conv2D(2, 2), Dense(3)], ["inputs too large"]),
+        ([MaxPool2D(), Conv2D(2, 2), Dense(3)], ["inputs too large"]),
+        ([BatchNorm(), Conv2D(2, 2), Dense(3)], ["learning rate too low"]),
+    ):
+        network = Network.initialize((1, 4, 4), layers, seed=3)
+        assert _names(diagnose(slow, network, Dataset(images)))[:1] == names
+
+
+def test_the_advice_for_a_deep_image_network_names_no_dense_layers():
+    layers = [Conv2D(2, 3, padding="same") for _ in range(9)]
+    network = Network.initialize((1, 4, 4), [*layers, Dense(3)])
+    (finding,) = diagnose(_history([1.1, 1.09, 1.08, 1.07, 1.06]), network)
+    assert finding.name == "network too deep"
+    assert finding.advice == "Try fewer hidden layers, or BatchNorm between the layers"
+    assert finding.settings == {}
 
 
 def test_a_class_missing_from_the_training_data_is_never_predicted(digits):

@@ -69,6 +69,17 @@ def test_hidden_layers_of_any_kind_are_returned(wine, backend):
             model.transform(FRAME, layer)
 
 
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_feature_maps_are_hidden_layers_as_flat_rows(backend):
+    layers = [fastnn.MaxPool2D(), fastnn.Conv2D(3, 2, activation="tanh"), fastnn.AvgPool2D(), fastnn.Dense(4)]
+    network = Network.initialize((1, 8, 6), layers, seed=1)
+    images = np.random.default_rng(2).random((5, 48)).astype(np.float32)
+    passes = layerwise.forward(reference, network, images)
+    for layer in range(3):
+        found = Model.for_network(network).transform(images, layer, backend=backend)
+        np.testing.assert_allclose(found, passes[layer].out.reshape(5, -1), rtol=1e-5, atol=1e-6)
+
+
 def test_one_row_is_a_table_of_one_row(wine):
     np.testing.assert_array_equal(wine.predict(FRAME.to_numpy()[5]), wine.predict(FRAME.iloc[5:6]))
 

@@ -6,6 +6,7 @@ import json
 import shlex
 import shutil
 from contextlib import contextmanager
+from dataclasses import replace
 from html.parser import HTMLParser
 from io import BytesIO
 
@@ -226,6 +227,20 @@ def test_a_table_has_a_chart_of_features_and_no_pictures_of_samples(task, tmp_pa
         assert terms["root mean squared error"] == f"{saved['test_rmse']:.4g}"
     else:
         assert terms["accuracy"] == f"{100 * saved['test_accuracy']:.2f} %"
+
+
+def test_a_network_for_images_has_pictures_of_its_filters_and_feature_maps(copy):
+    model = fastnn.load(copy / "model.safetensors")
+    layers = [fastnn.Conv2D(4, 3), fastnn.MaxPool2D(), fastnn.Dense(10)]
+    network = fastnn.Network.initialize((1, 8, 8), layers, input_scale=1 / 16)
+    network.biases[0][2] = -100
+    fastnn.save(copy / "model.safetensors", replace(model, network=network))
+    page = Page(write_report(copy, backend="numpy"))
+    alts = [image["alt"] for image in page.named("img")]
+    assert "4 of 4 filters of layer 1, drawn as images." in alts
+    assert "The first sample, and the feature maps of 2 layers for it." in alts
+    assert alts[-1].endswith("; 1 of 4 filters of hidden layer 1 are dead; 1 of 4 channels of hidden layer 2 are dead.")
+    assert not any("weights into" in alt for alt in alts)
 
 
 def test_a_run_that_diverged_has_a_report(tmp_path):

@@ -4,7 +4,7 @@ A layer states the shapes of its output, parameters and statistics for a given i
 of a backend compute it. Rows of data stay flat, so a shape such as (channels, height, width) costs nothing.
 """
 
-from fastnn.network.layers.base import Arrays, Forward, Gradients, Layer, Shape
+from fastnn.network.layers.base import Arrays, Forward, Gradients, Layer, Shape, n_units
 from fastnn.network.layers.batch_norm import BatchNorm
 from fastnn.network.layers.convolution import Conv2D
 from fastnn.network.layers.dense import Dense
@@ -25,5 +25,6 @@ __all__ = [
     "Shape",
     "array_shapes",
     "from_json",
+    "n_units",
     "to_json",
 ]

@@ -14,6 +14,11 @@ Shape = tuple[int, ...]
 Gradients = tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]
 
 
+def n_units(shape: Shape) -> int:
+    """Return the number of units in a row of this shape: of images, (C, H, W), the channels, else all numbers."""
+    return shape[0] if len(shape) == 3 else math.prod(shape)
+
+
 class Arrays(NamedTuple):
     """The arrays of one layer of a network; weight and bias are None for a layer without parameters."""
 
@@ -98,6 +103,10 @@ class Layer:
     ) -> Gradients:
         """Return the gradients of the input, the weight and the bias; that of the input only if `needs_dinp`."""
         raise NotImplementedError
+
+    def unit_name(self, output_shape: Shape) -> str:
+        """Return what one of the `n_units` of an output row is called."""
+        return "channel" if len(output_shape) == 3 else "unit"
 
     def describe(self, output_shape: Shape) -> str:
         """Return the layer's words in the repr of a network, before the name of its activation."""

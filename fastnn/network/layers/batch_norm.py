@@ -8,7 +8,7 @@ import numpy as np
 
 from fastnn.checks import check_number
 from fastnn.errors import SettingsError
-from fastnn.network.layers.base import Arrays, Forward, Gradients, Layer, Shape
+from fastnn.network.layers.base import Arrays, Forward, Gradients, Layer, Shape, n_units
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,13 @@ class BatchNorm(Layer):
         check_number("epsilon of a batch_norm layer", self.epsilon, above=0)
 
     def parameter_shapes(self, input_shape: Shape) -> tuple[Shape, Shape]:
-        return (_n_units(input_shape),), (_n_units(input_shape),)
+        return (n_units(input_shape),), (n_units(input_shape),)
 
     def initial_weight(self, rng: np.random.Generator, input_shape: Shape, initializer: str) -> np.ndarray:
-        return np.ones(_n_units(input_shape))
+        return np.ones(n_units(input_shape))
 
     def initial_statistics(self, input_shape: Shape) -> tuple[np.ndarray, ...]:
-        return np.zeros(_n_units(input_shape)), np.ones(_n_units(input_shape))
+        return np.zeros(n_units(input_shape)), np.ones(n_units(input_shape))
 
     def statistics_shapes(self, input_shape: Shape) -> tuple[Shape, ...]:
         return self.parameter_shapes(input_shape)
@@ -106,11 +106,6 @@ class BatchNorm(Layer):
         slope = 1 / np.sqrt(variance + inp.dtype.type(self.epsilon))
         dinp = _as_before(dsums * (arrays.weight * slope), shape)
         return dinp, (dsums * ((inp - mean) * slope)).sum(axis=0), dsums.sum(axis=0)
-
-
-def _n_units(input_shape: Shape) -> int:
-    """Return the number of units that are normalised: of images the channels, else all inputs."""
-    return input_shape[0] if len(input_shape) == 3 else math.prod(input_shape)
 
 
 def _by_units(inp: np.ndarray) -> np.ndarray:

@@ -108,6 +108,9 @@ class Conv2D(Layer):
     ) -> Gradients:
         return ops.conv_backward(dsums, inp, arrays.weight, self.stride, self.padding, needs_dinp)
 
+    def unit_name(self, output_shape: Shape) -> str:
+        return "filter"
+
     def describe(self, output_shape: Shape) -> str:
         return describe_window("conv", self.kernel, self.stride, (1, 1), self.padding, output_shape)
 
