@@ -71,6 +71,13 @@ def trained_arrays(trainer: Trainer) -> list[np.ndarray]:
     return [*network.weights, *network.biases, *(array for slot in slots for arrays in slot for array in arrays)]
 
 
+def changes(before: Network, trainer: Trainer) -> list[np.ndarray]:
+    """Return the change of each array of the network by training, in float64."""
+    after = trainer.network()
+    pairs = zip((*before.weights, *before.biases), (*after.weights, *after.biases), strict=True)
+    return [one.astype(np.float64) - start for start, one in pairs]
+
+
 def make_network(
     rng: np.random.Generator, sizes: Sequence[int], input_dtype: str, dtype: str, activation: str | Sequence[str]
 ) -> Network:
@@ -83,5 +90,5 @@ def make_network(
 
 def astype(network: Network, dtype: str) -> Network:
     """Return the network converted to another dtype."""
-    weights, biases = ([array.astype(dtype) for array in arrays] for arrays in (network.weights, network.biases))
-    return network.like(weights, biases)
+    kinds = network.weights, network.biases, network.statistics
+    return network.like(*([array.astype(dtype) for array in arrays] for arrays in kinds))

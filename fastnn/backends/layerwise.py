@@ -102,7 +102,7 @@ def backward(
     return dout, dweights[::-1], dbiases[::-1]
 
 
-def _rows(out: np.ndarray) -> np.ndarray:
+def as_rows(out: np.ndarray) -> np.ndarray:
     """Return the outputs of a last layer as rows of logits, (B, C)."""
     return out if out.ndim == 2 else out.reshape(len(out), -1)
 
@@ -144,7 +144,7 @@ def loss_of_batch(
 ) -> LossAndGradients:
     """Return the loss of a batch in training and its gradients, by backpropagation."""
     passes = forward(ops, network, batch.inputs, masks, training=True)
-    logits, weight = _rows(passes[-1].out), batch.weight
+    logits, weight = as_rows(passes[-1].out), batch.weight
     if weight > 0:
         loss, dlogits = ops.mean_loss(
             network.output, logits, batch.targets, batch.sample_weight, config.label_smoothing
@@ -200,7 +200,8 @@ def predict_logits(ops: Any, network: Network, inp: Any) -> np.ndarray:
     n_scratch = _n_scratch(network)
     if not n_scratch:
         _check_memory(network, inp.shape[0], "to predict", without=network.n_inputs if is_sparse(inp) else 0)
-        return interruptible(forward, ops, network, inp, work=_work_of_prediction(network, inp))[-1].out
+        passes = interruptible(forward, ops, network, inp, work=_work_of_prediction(network, inp))
+        return as_rows(passes[-1].out)
     # The patches of a convolution are many times larger than its images, so rows are predicted block by block.
     n_rows = rows_at_once(network, len(inp))
     _check_memory(network, n_rows, "to predict")
@@ -208,7 +209,7 @@ def predict_logits(ops: Any, network: Network, inp: Any) -> np.ndarray:
     for start in range(0, len(inp), n_rows):
         block = inp[start : start + n_rows]
         passes = interruptible(forward, ops, network, block, work=_work_of_prediction(network, block))
-        logits[start : start + n_rows] = _rows(passes[-1].out)
+        logits[start : start + n_rows] = as_rows(passes[-1].out)
     return logits
 
 

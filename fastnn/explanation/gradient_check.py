@@ -243,7 +243,7 @@ class _Batch:
     def loss(self) -> float:
         """Return the loss of the batch with the network's current weights."""
         network, data, config = self._network, self._data, self._config
-        logits = self._forward()[-1].out
+        logits = layerwise.as_rows(self._forward()[-1].out)
         with np.errstate(over="ignore", invalid="ignore"):  # an infinite loss does not pass
             mean, _ = reference.mean_loss(
                 network.output, logits, data.targets, data.sample_weight, config.label_smoothing
@@ -266,7 +266,7 @@ class _Batch:
     def _deviations(self) -> list[np.ndarray]:
         """Return the accepted rounding error of the loss, `DEVIATIONS` standard deviations, for each layer's units."""
         network, data, passes = self._network, self._data, self._forward()
-        logits, l2 = passes[-1].out, self._config.l2_of_batch(data.weight)
+        logits, l2 = layerwise.as_rows(passes[-1].out), self._config.l2_of_batch(data.weight)
         loss, dout = reference.mean_loss(
             network.output, logits, data.targets, data.sample_weight, self._config.label_smoothing
         )

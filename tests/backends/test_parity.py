@@ -8,7 +8,7 @@ from fastnn.errors import SettingsError
 from fastnn.network import ACTIVATIONS, BatchNorm, Dense, Network
 from fastnn.optim.config import TrainingConfig
 from fastnn.optim.optimizers import SGD, Adam, AdamW, get_optimizer
-from tests.parity import assert_all_parity, assert_parity, astype, make_inputs, make_network
+from tests.parity import assert_all_parity, assert_parity, astype, changes, make_inputs, make_network
 
 BACKENDS = pytest.mark.parametrize("backend", [reference, compiled], ids=["numpy", "numba"])
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -273,13 +273,6 @@ OPTIMIZERS = {
 }
 
 
-def _changes(before, trainer):
-    """Return the change of each array of the network by training, in float64."""
-    after = trainer.network()
-    pairs = zip((*before.weights, *before.biases), (*after.weights, *after.biases), strict=True)
-    return [one.astype(np.float64) - start for start, one in pairs]
-
-
 @BACKENDS
 @DTYPES
 @INPUT_DTYPES
@@ -302,7 +295,7 @@ def test_training_steps_agree_with_the_float64_reference(backend, dtype, input_d
     eps, steps = np.finfo(dtype).eps, epochs * -(-rows // batch)
     arrays = (*network.weights, *network.biases)
     for index, (start, one, other) in enumerate(
-        zip(arrays, _changes(network, found), _changes(network, exact), strict=True)
+        zip(arrays, changes(network, found), changes(network, exact), strict=True)
     ):
         largest_weight, largest_change = np.abs(start).max(), np.abs(other).max()
         assert largest_change > 0

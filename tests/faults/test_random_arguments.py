@@ -13,7 +13,15 @@ from fastnn.backends import compiled, reference
 from fastnn.network import ACTIVATIONS, Network
 from fastnn.optim.optimizers import SGD, Adam, AdamW
 from tests.faults.guarded import guarded
-from tests.parity import assert_all_parity, assert_parity, assert_same_bits, astype, make_inputs, trained_arrays
+from tests.parity import (
+    assert_all_parity,
+    assert_parity,
+    assert_same_bits,
+    astype,
+    changes,
+    make_inputs,
+    trained_arrays,
+)
 
 pytestmark = pytest.mark.faults
 
@@ -109,12 +117,6 @@ def _trained(backend, each, network, **settings):
     return trainer, trainer.run_epoch(each.order, each.batch_size, 0.01)
 
 
-def _changes(network, trainer):
-    after = trainer.network()
-    pairs = zip((*network.weights, *network.biases), (*after.weights, *after.biases), strict=True)
-    return [one.astype(np.float64) - start for start, one in pairs]
-
-
 def _check_training(each, backend, exact, expected):
     """Compare the loss and the changes of all weights with those of the reference in float64."""
     network = each.network
@@ -129,7 +131,7 @@ def _check_training(each, backend, exact, expected):
         assert abs(result.accuracy - expected.accuracy) <= (0 if network.dtype == np.float64 else 0.1) + 1e-12
     arrays = (*network.weights, *network.biases)
     for index, (start, one, other) in enumerate(
-        zip(arrays, _changes(network, trainer), _changes(network, exact), strict=True)
+        zip(arrays, changes(network, trainer), changes(network, exact), strict=True)
     ):
         weight, change = np.abs(start).max(), np.abs(other).max()
         tolerance = eps * (steps * (weight + change) + 4000 * change) + kink * change
