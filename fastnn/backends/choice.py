@@ -23,6 +23,7 @@ import numpy as np
 
 from fastnn.backends import Backend, backend_name, get_backend
 from fastnn.network import Network
+from fastnn.network.parts import split_frozen
 from fastnn.optim.config import AUTO, TrainingConfig
 from fastnn.optim.optimizers import LBFGS, Optimizer
 
@@ -101,6 +102,12 @@ def fit_work(
         The number of samples to evaluate after each epoch.
     """
     epochs = expected_epochs(config) if epochs is None else epochs
+    if config.frozen:
+        front, tail = split_frozen(network, config.frozen)
+        n_passes = 1 if config.augmentation is None else epochs
+        seconds = _pass_seconds(front.network, inputs, n_passes * n_rows + n_held_out, (1, 1))
+        work = fit_work(tail, None, n_rows, config.replace(frozen=0), epochs, n_held_out)  # features are dense
+        return work._replace(seconds=work.seconds + seconds)
     batch_size, rule = min(config.batch_size or n_rows, n_rows), config.update_rule
     n_steps = epochs * math.ceil(n_rows / batch_size)
     n_searched = _SEARCH_STEPS if config.learning_rate == AUTO and isinstance(rule, Optimizer) else 0

@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 from fastnn.checks import check_integer
+from fastnn.errors import SettingsError
 from fastnn.network.layers import Dense
 from fastnn.network.network import Network
 
@@ -94,7 +95,16 @@ def join(front: Front, tail: Network) -> Network:
     )  # fmt: skip
 
 
-def n_layers_before(network: Network, number: int) -> int:
-    """Return the number of layers before the layer whose weight is ``network.weights[number]``."""
-    with_weights = [place for place, (_, arrays) in enumerate(network.chain()) if arrays.weight is not None]
-    return with_weights[number]
+def split_frozen(network: Network, n_frozen: int) -> tuple[Front, Network]:
+    """Return the layers before the layer of ``network.weights[n_frozen]``, and the other ones, as `split` does.
+
+    SettingsError if there is no such layer. `n_frozen` is 1 or more.
+    """
+    n_weights = len(network.weights)
+    if n_frozen >= n_weights:
+        raise SettingsError(
+            f"frozen is {n_frozen}, expected at most {n_weights - 1} of the {n_weights} layers with weights of "
+            f"{network}: the last one trains"
+        )
+    places = [place for place, (_, arrays) in enumerate(network.chain()) if arrays.weight is not None]
+    return split(network, places[n_frozen])

@@ -195,6 +195,12 @@ class TrainingConfig(LossConfig):
     clip_value : float or None
         Above 0. Every entry of a batch's gradients is limited to [-clip_value, clip_value]; otherwise like `clip_norm`,
         and only one of the two can be set.
+    frozen : int
+        The number of first layers that stay as they are, of those with weights (`BatchNorm` is one of them): those of
+        ``network.weights[:frozen]``, and the layers without weights up to the next one. Their outputs, as in a
+        prediction, are computed once, and in each epoch with augmentation. The others train on these as a network of
+        their own: `l2`, `clip_norm` and the default learning rate see the trained layers only, and so does the loss.
+        Dropout drops the inputs of each trained dense layer, the frozen layers' outputs included.
     early_stopping : EarlyStopping, int or None
         When to stop early; an int is the patience. This needs validation data.
     shuffle : bool or function
@@ -233,6 +239,7 @@ class TrainingConfig(LossConfig):
     augmentation: str | Augmentation | None = None
     clip_norm: float | None = None
     clip_value: float | None = None
+    frozen: int = 0
     early_stopping: Any = None  # becomes an EarlyStopping or None
     shuffle: bool | Shuffle = True
     backend: str = "auto"
@@ -253,6 +260,7 @@ class TrainingConfig(LossConfig):
             raise SettingsError(
                 f"clip_norm is {self.clip_norm:g} and clip_value is {self.clip_value:g}, expected one of them"
             )
+        self._set("frozen", check_integer("frozen", self.frozen, 0))
         check_choice("backend", self.backend, BACKENDS)
         if self.threads is not None:
             self._set("threads", check_integer("threads", self.threads, 1, MAX_THREADS))

@@ -408,7 +408,8 @@ def _ended(stopped: str, state: RunState, config: TrainingConfig) -> SettingsErr
 
 def _changed_settings(state: RunState, config: TrainingConfig, backend: str) -> list[tuple[str, str]]:
     """Return the settings that would give other bits, with a sentence for each."""
-    before, now = {**state.settings, "backend": state.backend}, {**config.to_dict(), "backend": backend}
+    settings = {**TrainingConfig().to_dict(), **state.settings}  # an earlier version had fewer settings
+    before, now = {**settings, "backend": state.backend}, {**config.to_dict(), "backend": backend}
     if backend == "numba":
         before["threads"] = now["threads"]  # the bits do not depend on them
     if state.stopped == "diverged":

@@ -18,6 +18,7 @@ from fastnn.optim.config import TrainingConfig
 from fastnn.optim.optimizers import Optimizer
 from fastnn.randomness import generator
 from fastnn.training.augmented import AugmentedData, check_augmentable
+from fastnn.training.frozen import FeaturesOfEpochs, FrozenLayers
 
 
 class Job(NamedTuple):
@@ -33,11 +34,31 @@ class Job(NamedTuple):
     seconds: float = 0.0  # the training time of the running epoch so far
     order: np.ndarray | None = None  # the order of the running epoch, if the seed does not determine it
     image_shape: tuple[int, int] | None = None  # of the image in each row, if it is one
+    frozen: FrozenLayers | None = None  # those before `network`, which make the inputs in `data`
+    raw: TrainingData | None = None  # the data with the inputs of the frozen layers, if there are any
 
     @property
     def last(self) -> int:
         """The number of the last epoch."""
         return self.first + self.config.epochs
+
+
+def freeze(job: Job, n_held_out: int = 0) -> Job:
+    """Return the job that trains the layers that are not frozen, as a network of their own; without any, `job` itself.
+
+    n_held_out: the number of further samples whose features will be in memory
+    """
+    if not job.config.frozen:
+        return job
+    frozen = FrozenLayers(job.network, job.config, job.engine)
+    frozen.check_memory(len(job.data.targets), n_held_out)
+    return job._replace(
+        network=frozen.tail,
+        data=job.data._replace(inputs=frozen.features(job.data.inputs)),
+        state=None if job.state is None else frozen.state_of_tail(job.state),
+        frozen=frozen,
+        raw=job.data,
+    )
 
 
 class Ended(NamedTuple):
@@ -102,7 +123,7 @@ def run(job: Job, observer: Observer) -> Ended:
     config, batch_size = job.config, job.config.batch_size or len(job.rows)
     trainer = job.engine.new_trainer(job.network, job.data, config, job.state)
     trainer.prepare(len(job.rows), batch_size)
-    augmented = _augmented(job)
+    changing = _changing_data(job)
     begun = 0 if job.state is None else job.state.sums.batches
     seconds, kept_order = job.seconds, job.order
     observer.begin(Position(trainer, seconds, kept_order))
@@ -114,9 +135,9 @@ def run(job: Job, observer: Observer) -> Ended:
         order = _order(job, epoch) if kept_order is None else kept_order
         drawn = order if callable(config.shuffle) else None
         rate, n_batches = config.rate(epoch, job.last), -(-len(order) // batch_size)
-        if augmented is not None:
+        if changing is not None:
             start = time.perf_counter()
-            data = augmented.of_epoch(epoch)
+            data = changing.of_epoch(epoch)
             trainer = job.engine.new_trainer(trainer.network(), data, config, trainer.state())
             trainer.prepare(len(job.rows), batch_size)
             seconds += time.perf_counter() - start
@@ -136,13 +157,15 @@ def run(job: Job, observer: Observer) -> Ended:
     return Ended("epochs", state)
 
 
-def _augmented(job: Job) -> AugmentedData | None:
-    """Return the data of each epoch, if the settings ask for augmentation."""
-    augmentation = get_augmentation(job.config.augmentation)
-    if augmentation is None:
-        return None
-    assert job.image_shape is not None
-    return AugmentedData(job.data, job.rows, augmentation, job.image_shape, job.config.seed)
+def _changing_data(job: Job) -> AugmentedData | FeaturesOfEpochs | None:
+    """Return the data of each epoch, if the settings change them from epoch to epoch."""
+    augmentation, augmented = get_augmentation(job.config.augmentation), None
+    if augmentation is not None:
+        assert job.image_shape is not None
+        augmented = AugmentedData(job.raw or job.data, job.rows, augmentation, job.image_shape, job.config.seed)
+    if job.frozen is not None and job.frozen.changes_features:
+        return FeaturesOfEpochs(job.frozen, job.data, job.rows, job.config, augmented)
+    return augmented
 
 
 def _order(job: Job, epoch: int) -> np.ndarray:

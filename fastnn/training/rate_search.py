@@ -19,7 +19,8 @@ from fastnn.network import Network
 from fastnn.optim.config import AUTO, TrainingConfig
 from fastnn.optim.optimizers import LBFGS
 from fastnn.randomness import generator
-from fastnn.training.epochs import Job
+from fastnn.training.epochs import Job, freeze
+from fastnn.training.frozen import trained_part
 
 # The first and the last rate of the range test, and its number of steps for a factor of 10.
 LOWEST, HIGHEST, STEPS_PER_DECADE = 1e-8, 100.0, 15
@@ -148,10 +149,10 @@ def find_learning_rate(
     config = config.replace(threads=resolve_threads(config.threads))
     network, data = as_network(network), as_dataset(data)
     checked = TrainingData(*check_fit(network, data), check_sample_weight(sample_weight, len(data), network.dtype))
-    check_config(network, config, len(data))
+    check_config(trained_part(network, config.frozen), config, len(data))
     work = fit_work(network, checked.inputs, len(data), config.replace(learning_rate=AUTO), epochs=0)
     engine = CHOOSER.choose(config.backend, work)
-    return search_rate(Job(network, checked, np.arange(len(data)), config, engine, None))
+    return search_rate(freeze(Job(network, checked, np.arange(len(data)), config, engine, None)))
 
 
 def search_rate(job: Job) -> RateSearch:

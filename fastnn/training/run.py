@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from fastnn.backends import backend_name
-from fastnn.backends.base import EpochResult
-from fastnn.datasets.dataset import Dataset
+from fastnn.backends.base import EpochResult, TrainerState
 from fastnn.errors import DivergenceError, SettingsError
-from fastnn.evaluation.evaluate import check_fit, evaluate_checked
+from fastnn.evaluation.evaluate import evaluate_checked
 from fastnn.files.checkpoint_file import RunState
 from fastnn.network import Network
 from fastnn.network.snapshot import Snapshot
@@ -27,6 +26,8 @@ from fastnn.training.result import TrainingInterrupted, TrainingResult
 class Run:
     """Does the work after each epoch, which is the same for every optimizer.
 
+    With frozen layers, the job trains the others. Their snapshots and states become those of the whole network here.
+
     No network is made of the trainer's numbers unless something needs one: validation data, a callback, a checkpoint or
     the end of the run.
     """
@@ -34,7 +35,7 @@ class Run:
     def __init__(
         self,
         job: Job,
-        held_out: Dataset | None,
+        held_out: tuple[Any, np.ndarray] | None,
         callbacks: Sequence[Callback],
         search: RateSearch | None,
         checkpoint: Checkpoint | None,
@@ -42,11 +43,12 @@ class Run:
         begun: RunState | None,
     ) -> None:
         self._job, self._callbacks, self._digests = job, callbacks, digests
-        self._held_out = None if held_out is None else check_fit(job.network, held_out)  # standardised once
+        self._held_out = held_out
+        initial = self._whole(Snapshot.of(job.network))
         self.backend = backend_name(job.engine)
         if begun is None:
             self._begun = TrainingResult(
-                job.network, History(), job.first, "epochs", self.backend, config=job.config, rate_search=search
+                initial.network, History(), job.first, "epochs", self.backend, config=job.config, rate_search=search
             )
         else:
             self._begun = replace(result_of(begun, "epochs", job.config), backend=self.backend)
@@ -56,7 +58,7 @@ class Run:
         self._best: EpochRecord | None = None
         if begun is not None:
             self._best = next((each for each in history if each.epoch == self._best_epoch), None)
-        self._current = Snapshot.of(job.network)
+        self._current = initial
         self._last: Position | None = None
         parts = [*callbacks, job.config.shuffle]
         if begun is not None:
@@ -86,13 +88,21 @@ class Run:
         return lambda parts: Mark(
             network=make_network(),
             kept=self._kept.network,
-            trainer=position.trainer.state(),
+            trainer=self._state_of_whole(position.trainer.state()),
             n_records=len(self._history),
             best_epoch=self._best_epoch if self._history else 0,
             seconds=position.seconds,
             order=position.order,
             parts=parts,
         )
+
+    def _whole(self, snapshot: Snapshot) -> Snapshot:
+        frozen = self._job.frozen
+        return snapshot if frozen is None else frozen.whole(snapshot)
+
+    def _state_of_whole(self, state: TrainerState) -> TrainerState:
+        frozen = self._job.frozen
+        return state if frozen is None else frozen.state_of_whole(state)
 
     def _current_network(self) -> Network:
         return self._current.network
@@ -111,7 +121,8 @@ class Run:
 
     def end_part(self, position: Position) -> None:
         """Save the state within an epoch if it is time."""
-        self._saver.after_batches(self._mark(position, position.trainer.network))
+        current = self._whole(Snapshot(position.trainer.network))
+        self._saver.after_batches(self._mark(position, lambda: current.network))
 
     def between_epochs(self, position: Position) -> None:
         """Save the state after an epoch if it is time."""
@@ -122,10 +133,11 @@ class Run:
         """Return the result of a run that has ended by itself."""
         good = self.good
         at_end = not len(good.history) or good.best_epoch == good.history[-1].epoch
+        state = ended.make_state() if at_end else None
         good = replace(
             good,
             stopped=ended.stopped,
-            state=ended.make_state() if at_end else None,
+            state=None if state is None else self._state_of_whole(state),
             loss=good.loss if ended.loss is None else ended.loss,
         )
         if self._last is not None:
@@ -152,13 +164,13 @@ class Run:
         job, config, history = self._job, self._job.config, self._history
         epoch = job.first + len(history) + 1
         failed = result.failed_batch is not None or not math.isfinite(result.loss)
-        current = None if failed else _finite_snapshot(make_snapshot)
-        if current is None:
+        trained = None if failed else _finite_snapshot(make_snapshot)
+        if trained is None:
             raise _divergence(epoch, result.failed_batch, rate)
-        self._current = current
+        self._current = current = self._whole(trained)
         logits, loss, accuracy = None, NAN, NAN
         if self._held_out is not None:
-            network = current.network
+            network = trained.network
             with np.errstate(over="ignore", invalid="ignore"):  # the loss shows whether the run diverges
                 evaluated = evaluate_checked(network.core, *self._held_out, job.engine, config.threads)
                 penalty = network.l2_penalty(config.l2_of_batch(len(evaluated.labels)))

@@ -30,7 +30,8 @@ from fastnn.training import lbfgs
 from fastnn.training.callbacks import Callback, call_method
 from fastnn.training.callbacks import EpochEnd as EpochEnd
 from fastnn.training.checkpoint import Checkpoint, as_run_state, check_continues, continued, data_digests
-from fastnn.training.epochs import Job
+from fastnn.training.epochs import Job, freeze
+from fastnn.training.frozen import trained_part
 from fastnn.training.progress import Progress
 from fastnn.training.rate_search import RateSearch, search_rate
 from fastnn.training.result import TrainingInterrupted as TrainingInterrupted
@@ -147,7 +148,7 @@ def train(
         config = config.replace(threads=threads)
     checked = TrainingData(*check_fit(network, data), check_sample_weight(sample_weight, len(data), network.dtype))
     rows, held_out = _split(network, data, validation, config.seed)
-    check_config(network, config, len(rows))
+    check_config(trained_part(network, config.frozen), config, len(rows))
     _check_stopping(network, config, held_out)
     digests = lru_cache(lambda: data_digests(data, checked.sample_weight, validation))
     n_held_out = 0 if held_out is None else len(held_out)
@@ -164,10 +165,14 @@ def train(
     loop.check(job)
     if checkpoint is not None and loop is lbfgs:
         raise SettingsError("checkpoint is given with L-BFGS, expected None: the state of its search is not kept")
+    evaluated = None if held_out is None else check_fit(network, held_out)
+    job = freeze(job, n_held_out)
+    if job.frozen is not None and evaluated is not None:
+        evaluated = job.frozen.features(evaluated[0]), evaluated[1]
     job, search = _choose_rate(job)
 
     callbacks = [*callbacks, *([Progress()] if verbose else [])]
-    run = Run(job, held_out, callbacks, search, _as_checkpoint(checkpoint), digests, begun)
+    run = Run(job, evaluated, callbacks, search, _as_checkpoint(checkpoint), digests, begun)
     with BLAS_LIMIT.hold(threads) if run.backend == "numpy" else nullcontext():
         try:
             call_method(callbacks, "begin")

@@ -6,7 +6,7 @@ import pytest
 from fastnn import AvgPool2D, BatchNorm, Conv2D, Dense, MaxPool2D, Network, SettingsError, Standardization
 from fastnn.backends import get_backend
 from fastnn.models.hidden import features_of, hidden_outputs
-from fastnn.network.parts import join, n_layers_before, split
+from fastnn.network.parts import join, split, split_frozen
 from tests.parity import assert_same_bits
 
 LAYERS = [
@@ -74,9 +74,12 @@ def test_a_dense_tail_of_feature_maps_has_flat_inputs():
     assert split(network, 4)[1].shapes[0] == network.shapes[4]
 
 
-def test_the_layers_without_weights_belong_to_the_weight_before_them():
+def test_frozen_layers_end_before_the_next_layer_with_weights():
     network = make_network()
-    assert [n_layers_before(network, number) for number in range(len(network.weights))] == [0, 1, 3, 5, 6, 7]
+    assert [len(split_frozen(network, n)[0].network.layers) for n in range(1, 6)] == [1, 3, 5, 6, 7]
+    assert [len(split_frozen(network, n)[0].network.weights) for n in range(1, 6)] == [1, 2, 3, 4, 5]
+    with pytest.raises(SettingsError, match=r"frozen is 6, expected at most 5 of the 6 layers with weights of Network"):
+        split_frozen(network, 6)
 
 
 def test_parts_that_no_network_has():

@@ -26,6 +26,7 @@ BAD = {
     "augmentation": ("shft=1", r"augmentation is 'shft=1' \(did you mean shift"),
     "clip_norm": (0, "clip_norm is 0"),
     "clip_value": (-1.0, "clip_value is -1"),
+    "frozen": (-1, "frozen is -1"),
     "early_stopping": (0, "patience is 0"),
     "shuffle": ("yes", "shuffle is 'yes'"),
     "divide_l2": (1, "divide_l2 is 1"),

@@ -80,6 +80,9 @@ RUNS = {
     "no shuffle": {"shuffle": False},
     "augmentation": {"augmentation": "shift=1,rotate=20,noise=0.1", "dropout": 0.2, "validation": 0.2},
     "clipping": {"clip_norm": 0.1, "optimizer": "momentum"},
+    "frozen": {"frozen": 1, "optimizer": "adam", "early_stopping": 3, "validation": 0.2, "epochs": 12},
+    "frozen, dropout": {"frozen": 1, "optimizer": "momentum", "dropout": 0.3},
+    "frozen, augmentation": {"frozen": 1, "augmentation": "shift=1", "dropout": 0.2, "validation": 0.2},
 }
 
 

@@ -1,0 +1,160 @@
+"""Frozen layers: the first layers of a network stay as they are, and the rest trains on the features that they make.
+
+The features are those of a prediction: no dropout, and the running averages of `BatchNorm`. They are computed once, and
+the rest trains as a network of its own, so nothing in training can reach what is frozen.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+
+from fastnn.backends import backend_name
+from fastnn.backends.arguments import TrainingData
+from fastnn.backends.base import Backend, TrainerState
+from fastnn.backends.layerwise import dropped_sizes
+from fastnn.backends.threads import BLAS_LIMIT, resolve_threads
+from fastnn.memory import check_memory
+from fastnn.models.hidden import features_of
+from fastnn.network import Network
+from fastnn.network.parts import join, split_frozen
+from fastnn.network.snapshot import Snapshot
+from fastnn.optim.config import TrainingConfig
+from fastnn.randomness import dropout_keep, dropout_keys
+from fastnn.training.augmented import AugmentedData
+
+# About how many numbers the frozen layers make at a time: 32 MB of float32.
+_AT_ONCE = 2**23
+# The number of rows whose features are dropped at a time.
+_BLOCK = 256
+
+
+def trained_part(network: Network, n_frozen: int) -> Network:
+    """Return the layers of a network that train: all, or those after the frozen ones. It shares the arrays."""
+    return split_frozen(network, n_frozen)[1] if n_frozen else network
+
+
+class FrozenLayers:
+    """The frozen layers of a run.
+
+    Parameters
+    ----------
+    network : Network
+        The whole network; copied.
+    config : TrainingConfig
+        Its `frozen` is above 0.
+    engine : Backend
+        Computes the features.
+
+    Attributes
+    ----------
+    tail : Network
+        The network that trains on the features, (N, F).
+    """
+
+    def __init__(self, network: Network, config: TrainingConfig, engine: Backend) -> None:
+        own = network.like(network.weights, network.biases)  # a callback may change the arrays of the caller
+        self._front, self.tail = split_frozen(own, config.frozen)
+        self._config, self._engine = config, engine
+
+    @property
+    def drops_features(self) -> bool:
+        """Whether dropout applies to the features, as it does where they are inputs of a dense layer in the network."""
+        return self._config.dropout > 0 and self.tail.layers[0].drops_inputs
+
+    @property
+    def changes_features(self) -> bool:
+        """Whether each epoch has other features: with dropout, or those of augmented images."""
+        return self.drops_features or self._config.augmentation is not None
+
+    def check_memory(self, n_rows: int, n_held_out: int) -> None:
+        """Raise OutOfMemoryError if the features of all samples need more memory than the process may use."""
+        size, itemsize = self.tail.n_inputs, self.tail.dtype.itemsize
+        n_arrays = n_held_out + n_rows * (2 if self.changes_features else 1)
+        named = f"frozen is {self._config.frozen}: the features of {n_arrays:,} samples, {size:,} numbers each,"
+        check_memory(n_arrays * size * itemsize, named)
+
+    def features(self, inputs: Any) -> np.ndarray:
+        """Return the features of checked inputs, (N, F)."""
+        out = np.empty((inputs.shape[0], self.tail.n_inputs), self.tail.dtype)
+        self.write_features(inputs, np.arange(len(out)), out)
+        return out
+
+    def write_features(self, inputs: Any, rows: np.ndarray, out: np.ndarray) -> None:
+        """Write the features of some rows of checked inputs into these rows of `out`, (N, F), block by block."""
+        front = self._front._replace(network=self._front.network.core)  # checked inputs are standardised
+        n_rows = max(1, _AT_ONCE // sum(front.network.sizes))
+        with self._blas, np.errstate(over="ignore", invalid="ignore"):  # the loss shows whether a feature is finite
+            for start in range(0, len(rows), n_rows):
+                block = rows[start : start + n_rows]
+                out[block] = features_of(front, inputs[block], self._engine, self._config.threads)
+
+    def whole(self, snapshot: Snapshot) -> Snapshot:
+        """Return the whole network with a tail as it was at one moment."""
+        return Snapshot(lambda: join(self._front, snapshot.network))
+
+    def state_of_whole(self, state: TrainerState) -> TrainerState:
+        """Return the optimizer's state of the tail as that of the whole network: zeros for what is frozen."""
+        first = self._front.network
+        frozen = [np.zeros_like(array) for array in first.weights], [np.zeros_like(array) for array in first.biases]
+        slots = tuple(([*frozen[0], *weights], [*frozen[1], *biases]) for weights, biases in state.slots)
+        return state._replace(slots=slots)
+
+    def state_of_tail(self, state: TrainerState) -> TrainerState:
+        """Return the tail's part of an optimizer's state of the whole network."""
+        n_frozen = len(self._front.network.weights)
+        slots = tuple((weights[n_frozen:], biases[n_frozen:]) for weights, biases in state.slots)
+        return state._replace(slots=slots)
+
+    @property
+    def _blas(self) -> AbstractContextManager[None]:
+        threads = resolve_threads(self._config.threads)
+        return BLAS_LIMIT.hold(threads) if backend_name(self._engine) == "numpy" else nullcontext()
+
+
+class FeaturesOfEpochs:
+    """Training data whose features differ from epoch to epoch, in one copy of the features.
+
+    The features of an epoch depend on the seed, the epoch and the row only, so that an epoch can be repeated.
+
+    Parameters
+    ----------
+    frozen : FrozenLayers
+    data : TrainingData
+        The features of the inputs as they are, and the targets.
+    rows : ndarray of shape (n,), int64
+        The rows to train on.
+    config : TrainingConfig
+    augmented : AugmentedData or None
+        The inputs of each epoch, if the settings ask for augmentation.
+    """
+
+    def __init__(
+        self,
+        frozen: FrozenLayers,
+        data: TrainingData,
+        rows: np.ndarray,
+        config: TrainingConfig,
+        augmented: AugmentedData | None,
+    ) -> None:
+        self._frozen, self._data, self._rows, self._config, self._augmented = frozen, data, rows, config, augmented
+        self._drawn = data.inputs.copy()
+
+    def of_epoch(self, epoch: int) -> TrainingData:
+        """Return the data of an epoch. The data of the epoch before are overwritten."""
+        features = self._data.inputs
+        if self._augmented is not None:
+            features = self._drawn
+            self._frozen.write_features(self._augmented.of_epoch(epoch).inputs, self._rows, features)
+        if self._frozen.drops_features:
+            self._drop(epoch, features)
+        return self._data._replace(inputs=self._drawn)
+
+    def _drop(self, epoch: int, features: np.ndarray) -> None:
+        """Apply inverted dropout, with the key after those of the tail's own layers."""
+        rate, n_own = self._config.dropout, len(dropped_sizes(self._frozen.tail))
+        key = dropout_keys(self._config.seed, epoch, n_own + 1)[n_own]
+        scale = features.dtype.type(1 - rate)
+        for first in range(0, len(self._rows), _BLOCK):
+            rows = self._rows[first : first + _BLOCK]
+            self._drawn[rows] = features[rows] * (dropout_keep(key, rows, features.shape[1], rate) / scale)
