@@ -128,7 +128,7 @@ def update_between(member, layout, layer, n_rows, step, units, penalty, gradient
 
 @inlined
 def backward_block(member, layout, rows, step, dropout, units, penalty, scratch):
-    """Run the backward pass, and update all parameters except the weights of the first layer.
+    """Run the backward pass, and update all parameters except those of the first layer.
 
     Returns False if the team must stop. Unless `step.is_last`, the gradients are only added up in ``step.state``, and
     no parameter changes.
@@ -166,6 +166,11 @@ def backward_block(member, layout, rows, step, dropout, units, penalty, scratch)
         if not wait(member):
             return False
         update_between(member, layout, FIRST_HIDDEN, n_rows, step, units, penalty, gradient_tile)
+    return True
+
+
+@inlined
+def update_first_bias(member, layout, n_rows, step, dout, gradient_tile):
+    """Update the biases of this member's panels of the first layer."""
     for p in own_panels(member, layout, FIRST_HIDDEN):
         update_bias(layout, INPUTS, n_rows, step, dout, gradient_tile, unit_panel(layout, FIRST_HIDDEN, p))
-    return True

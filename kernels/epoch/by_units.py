@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.kernels.epoch.backward import backward_block
+from fastnn.kernels.epoch.backward import backward_block, update_first_bias
 from fastnn.kernels.epoch.block import (
     FAILED,
     Samples,
@@ -173,6 +173,7 @@ def run_epoch_by_units(member, layout, data, epoch, work, scratch):
 
         if not backward_block(member, layout, rows, step, epoch.dropout, units, penalty, scratch):
             return
+        update_first_bias(member, layout, n_rows, step, units.dout, scratch.gradient_tile)
         update_inputs(member, layout, n_rows, step, inputs, units.dout, penalty, scratch.gradient_tile)
         if (layout.n_weights > 2 or rule.l2 != 0.0) and not wait(member):
             return

@@ -6,8 +6,8 @@ from fastnn.backends import layerwise
 from fastnn.backends.arguments import TrainingData, write_parameters
 from fastnn.backends.base import Objective
 from fastnn.backends.compiled import operations
-from fastnn.backends.compiled.fused import Trainer, covers
-from fastnn.backends.compiled.layout import unpack
+from fastnn.backends.compiled.fused import Trainer
+from fastnn.backends.compiled.trainers import fused_trainer
 from fastnn.network import Network
 from fastnn.network.snapshot import Snapshot
 from fastnn.optim.config import TrainingConfig
@@ -19,8 +19,8 @@ class FusedObjective:
     The data are laid out and the arguments of the kernel prepared only once.
     """
 
-    def __init__(self, network: Network, data: TrainingData, config: TrainingConfig) -> None:
-        self._network, self._trainer = network, Trainer(network, data, config, None, config.threads)
+    def __init__(self, make: type[Trainer], network: Network, data: TrainingData, config: TrainingConfig) -> None:
+        self._network, self._trainer = network, make(network, data, config, None, config.threads)
         self._parameters, self._gradient = self._trainer.flat_arrays()
         self._run = self._trainer.whole_pass()
         self.start, self.n_correct = self._parameters.astype(np.float64), 0
@@ -36,12 +36,13 @@ class FusedObjective:
 
     def snapshot(self, at: np.ndarray) -> Snapshot:
         """Return the network at a vector, which must not change before the network is made."""
-        template = self._network
-        return Snapshot(lambda: template.like(*unpack(template.sizes, at.astype(template.dtype))))
+        template, unpack = self._network, self._trainer.arrays_of
+        return Snapshot(lambda: template.like(*unpack(at.astype(template.dtype))))
 
 
 def objective(network: Network, data: TrainingData, config: TrainingConfig) -> Objective:
     """Return the loss and gradients of all the data as a function of all parameters."""
-    if not covers(network, config):
+    make = fused_trainer(network, config)
+    if make is None:
         return layerwise.Objective(operations.with_threads(config.threads), network, data, config)
-    return FusedObjective(network, data, config)
+    return FusedObjective(make, network, data, config)

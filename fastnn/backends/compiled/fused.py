@@ -7,20 +7,16 @@ from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 
-from fastnn.backends import layerwise
-from fastnn.backends.arguments import TrainingData, check_data, check_order, check_run, check_shapes
+from fastnn.backends.arguments import TrainingData, check_order, check_shapes
 from fastnn.backends.base import EpochResult, EpochSums, LossAndGradients, TrainerState
-from fastnn.backends.clipping import ClippingTrainer
-from fastnn.backends.compiled import operations
 from fastnn.backends.compiled.inputs import NonzeroInputs
 from fastnn.backends.compiled.layout import (
+    Arrangement,
     as_readonly,
     hold,
     in_kernel_dtype,
     lay_out,
-    pack,
     scratch_sizes,
-    unpack,
 )
 from fastnn.backends.compiled.strided import (
     AT_ONCE,
@@ -38,22 +34,21 @@ from fastnn.kernels import team
 from fastnn.kernels.compiler.arguments import Records
 from fastnn.kernels.compiler.kernel import Kernel
 from fastnn.kernels.epoch import block
-from fastnn.kernels.epoch.by_rows import CHUNKS, WorkByRows, n_chunks, run_epoch_by_rows
+from fastnn.kernels.epoch.by_rows import n_chunks, run_epoch_by_rows
 from fastnn.kernels.epoch.by_units import WorkByUnits, run_epoch_by_units
+from fastnn.kernels.epoch.chunks import CHUNKS, WorkByChunks
 from fastnn.kernels.inputs import FORM_NAMES, LISTS, ROW_BLOCKS
 from fastnn.kernels.inputs.csr import Csr
 from fastnn.kernels.inputs.row_blocks import Bsr
 from fastnn.kernels.layout import BLOCK
-from fastnn.kernels.ops.activations import ACTIVATION_CODES
-from fastnn.kernels.ops.losses import OUTPUT_CODES
 from fastnn.kernels.ops.optimizers import ADAM, KEEP_GRADIENT, MOMENTUM, NESTEROV, SGD, Rule, State
 from fastnn.kernels.vector.simd import VECTOR
 from fastnn.network import Network
 from fastnn.network.aligned import aligned_zeros
 from fastnn.network.snapshot import Snapshot
-from fastnn.optim.config import LossConfig, TrainingConfig
-from fastnn.optim.optimizers import LBFGS, Adam, AdamW, Optimizer
+from fastnn.optim.config import LossConfig
 from fastnn.optim.optimizers import SGD as PlainOrMomentum
+from fastnn.optim.optimizers import Adam, Optimizer
 from fastnn.randomness import dropout_keys, dropout_threshold
 
 # If at most this fraction of the inputs is nonzero, the first layer skips zeros.
@@ -76,13 +71,14 @@ _PER_ROW, _PER_STEP = 2**13, 2**18
 class Execution(NamedTuple):
     """How a trainer ran its last epoch.
 
-    kernel: "by units" if threads share the units of layers, "by rows" if they share the rows of a batch
-    inputs: the form of the inputs in the first layer: "packed", "dense", "lists", or "row blocks", which are groups of
-        similar samples of a full batch
+    kernel: "by units" if threads share the units of layers, "by rows" if they share the rows of a batch, "by images" if
+        these rows are images for convolutions
+    inputs: the form of the inputs in the first layer: "packed", "dense", "lists", "images", or "row blocks", which are
+        groups of similar samples of a full batch
     threads: the number of threads
     """
 
-    kernel: Literal["by units", "by rows"]
+    kernel: Literal["by units", "by rows", "by images"]
     inputs: str
     threads: int
 
@@ -107,7 +103,8 @@ class Trainer:
         one_pass: bool = False,
     ) -> None:
         self._optimizer, self._config, self._one_pass = optimizer, config, one_pass
-        self._layout = lay_out(network)
+        self._arrangement = self._arrange(network)
+        self._layout = lay_out(network, self._arrangement, self._activations(network))
         self._network = network = _without_arrays(network, self._layout.parameters.dtype)
         self._team_size = TeamSize(resolve_threads(threads))
         self._shape = WorkShape(
@@ -119,7 +116,7 @@ class Trainer:
             self._team_size.most,
         )
         self._records = Records()
-        self._work: WorkByUnits | WorkByRows | None = None
+        self._work: WorkByUnits | WorkByChunks | None = None
         self._own: list[Any] = []  # each thread's `Scratch` or `OwnByRows`
         self._threads = 0
         self._set_data(data)
@@ -130,7 +127,7 @@ class Trainer:
         if state is not None:
             self._step, self.epoch, self._sums = int(state.steps), int(state.epochs), state.sums
             for slot, arrays in zip((slot_1, slot_2), state.slots, strict=False):
-                pack(network.sizes, slot, arrays)
+                self._arrangement.pack(slot, arrays)
         real = network.dtype.type
         self._rule = _rule(optimizer, 0.0, config, real)
         self._dropout = block.Dropout(
@@ -139,6 +136,12 @@ class Trainer:
             keep_prob=real(1 - config.dropout),
             scale=real(1 / (1 - config.dropout)),
         )
+
+    def _arrange(self, network: Network) -> Arrangement:
+        return Arrangement(network.sizes, network.weights[0].dtype)
+
+    def _activations(self, network: Network) -> list[str]:
+        return [layer.activation for layer in network.layers]
 
     def _set_data(self, data: TrainingData) -> None:
         inputs, targets, sample_weight = data
@@ -188,7 +191,7 @@ class Trainer:
         self._records.clear()
         if isinstance(self._work, WorkByUnits) and nonzero.is_matrix:
             self._work = self._work._replace(csr=empty.matrix_lists(np.uint32))
-        elif isinstance(self._work, WorkByRows) and self._sparse:
+        elif isinstance(self._work, WorkByChunks) and self._sparse:
             self._take_sparse_form(LISTS, empty.empty_lists(), empty.empty_row_blocks())
 
     def prepare(self, n_rows: int, batch_size: int) -> None:
@@ -206,7 +209,7 @@ class Trainer:
         n_gradients = n_chunks(batch_size) if by_rows else int(batch_size > BLOCK)
         if self._state.gradient.size < n_gradients * parameters:
             self._state = self._state._replace(gradient=aligned_zeros(n_gradients * parameters, real))
-        is_new = type(self._work) is not (WorkByRows if by_rows else WorkByUnits)
+        is_new = type(self._work) is not (WorkByChunks if by_rows else WorkByUnits)
         if is_new:
             self._work, self._own = interruptible(self._make_work, by_rows, work=self._nonzero_inputs.count)
             self._form_of_rows = None
@@ -219,7 +222,7 @@ class Trainer:
             epoch, *_ = self._plan(np.empty(0, np.int64), batch_size, 0.0)
             self._kernel().load(*self._arguments(team.Member(0, 1, team.new_barrier()), epoch))
 
-    def _make_work(self, by_rows: bool) -> tuple[WorkByUnits | WorkByRows, list[Any]]:
+    def _make_work(self, by_rows: bool) -> tuple[WorkByUnits | WorkByChunks, list[Any]]:
         nonzero = self._nonzero_inputs
         if by_rows:
             return work_by_rows(self._shape, self._state, nonzero, self._sparse)
@@ -237,9 +240,7 @@ class Trainer:
         batches, rows = check_order(order, batch_size, batches, self._sums.batches, self._n_samples)
         n_rows, n_batches = len(order), -(-len(order) // batch_size)
         self._prepare(n_rows, batch_size, rows)
-        if self._form() == ROW_BLOCKS:
-            rows = self._nonzero_inputs.row_blocks(self._network.sizes[1]).order
-        results = self._run_kernel(rows, batch_size, learning_rate)
+        results = self._run_planned(*self._plan(self._in_order_of_inputs(rows), batch_size, learning_rate))
         if results[block.FAILED] >= 0:
             return EpochResult(float("nan"), float("nan"), batches.start + int(results[block.FAILED]))
         self._step += len(batches)
@@ -251,6 +252,10 @@ class Trainer:
         accuracy = self._network.loss.accuracy(float(sums.correct), min(n_rows, sums.batches * batch_size))
         return EpochResult(sums.loss / max(1, sums.counted), accuracy)
 
+    def _in_order_of_inputs(self, rows: np.ndarray) -> np.ndarray:
+        """The rows of an epoch in the order in which the inputs are stored, if they are in row blocks."""
+        return self._nonzero_inputs.row_blocks(self._network.sizes[1]).order if self._form() == ROW_BLOCKS else rows
+
     def _are_different(self, rows: np.ndarray) -> bool:
         counts = interruptible(np.bincount, rows, work=4 * len(rows))
         return int(counts.max()) == 1
@@ -259,7 +264,7 @@ class Trainer:
         """How the last epoch ran; RuntimeError if neither `prepare` nor `run_epoch` has been called."""
         if self._work is None:
             raise RuntimeError("the trainer has no kernel yet: call prepare or run_epoch before describe")
-        by_rows = isinstance(self._work, WorkByRows)
+        by_rows = isinstance(self._work, WorkByChunks)
         return Execution("by rows" if by_rows else "by units", FORM_NAMES[self._form()], self._threads)
 
     def network(self) -> Network:
@@ -273,8 +278,9 @@ class Trainer:
         """
         template, numbers = self._network, self._layout.parameters.copy()
         if not np.isfinite(numbers).all():  # `like` names the layer
-            return Snapshot.of(template.like(*unpack(template.sizes, numbers)))
-        return Snapshot(lambda: template.holding(*unpack(template.sizes, numbers)))
+            return Snapshot.of(template.like(*self._arrangement.unpack(numbers)))
+        unpack = self._arrangement.unpack
+        return Snapshot(lambda: template.holding(*unpack(numbers)))
 
     def state(self) -> TrainerState:
         """A copy of the optimizer's state as it is now."""
@@ -283,21 +289,21 @@ class Trainer:
     def state_for_later(self) -> Callable[[], TrainerState]:
         """A function that returns the optimizer's state as it is now."""
         slots = [slot.copy() for slot in (self._state.slot_1, self._state.slot_2) if slot.size]
-        sizes, counts = self._network.sizes, (self._step, self.epoch, self._sums)
-        return lambda: TrainerState(tuple(unpack(sizes, slot) for slot in slots), *counts)
+        unpack, counts = self._arrangement.unpack, (self._step, self.epoch, self._sums)
+        return lambda: TrainerState(tuple(unpack(slot) for slot in slots), *counts)
 
     def move_to(self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> None:
         """Replace the network's weights and biases."""
-        pack(self._network.sizes, self._layout.parameters, (weights, biases))
+        self._arrangement.pack(self._layout.parameters, (weights, biases))
 
     def loss_and_gradients(self) -> LossAndGradients:
         """Loss and gradients of all the data as one batch. Needs a trainer without an optimizer; updates nothing."""
         loss, accuracy, _ = self.run_epoch(np.arange(self._n_samples), self._n_samples, 0.0)
         n_correct = 0 if np.isnan(accuracy) else round(accuracy * self._n_samples)
-        return LossAndGradients(loss, *unpack(self._network.sizes, self._state.slot_1), n_correct)
+        return LossAndGradients(loss, *self._arrangement.unpack(self._state.slot_1), n_correct)
 
     def _kernel(self) -> Kernel:
-        return run_epoch_by_rows if isinstance(self._work, WorkByRows) else run_epoch_by_units
+        return run_epoch_by_rows if isinstance(self._work, WorkByChunks) else run_epoch_by_units
 
     def _arguments(self, member: team.Member, epoch: block.Epoch) -> tuple[Any, ...]:
         """The arguments of the kernel for a member of a team. Those that stay from epoch to epoch are prepared once."""
@@ -315,6 +321,10 @@ class Trainer:
         """The parameters, and the gradient of a trainer without an optimizer: flat, laid out alike, padding is 0."""
         return self._layout.parameters, self._state.slot_1
 
+    def arrays_of(self, flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """The weights and the biases in an array that is laid out like the parameters."""
+        return self._arrangement.unpack(flat)
+
     def whole_pass(self) -> Callable[[], tuple[float, int]]:
         """Return a function that computes the loss and the gradient of all the data as one batch.
 
@@ -323,8 +333,7 @@ class Trainer:
         """
         n_rows = self._n_samples
         self._prepare(n_rows, n_rows, None)
-        is_sorted = self._form() == ROW_BLOCKS
-        order = self._nonzero_inputs.row_blocks(self._network.sizes[1]).order if is_sorted else np.arange(n_rows)
+        order = self._in_order_of_inputs(np.arange(n_rows))
         epoch, max_threads, is_soon_done = self._plan(order, n_rows, 0.0)
         work = cast(Any, self._work)
         call = self._kernel().bind(*self._arguments(team.Member(0, 1, team.new_barrier()), epoch))
@@ -344,10 +353,8 @@ class Trainer:
     def _plan(self, order: np.ndarray, batch_size: int, learning_rate: float) -> tuple[block.Epoch, int, bool]:
         """The settings of an epoch, the maximum number of threads, and whether the caller's thread works, too."""
         batch_size = min(int(batch_size), max(1, len(order)))  # an int of another type would compile another kernel
-        # Threads beyond the number of panels of a layer, or of chunks of a batch, would only wait.
-        max_threads = n_chunks(batch_size) if isinstance(self._work, WorkByRows) else self._shape.sizes.max_panels
-        multiplications = 3 * self._layout.parameters.size * len(order)
-        of_step = 3 * self._layout.parameters.size * batch_size
+        max_threads, of_row = self._max_threads(batch_size), 3 * self._multiplications()
+        multiplications, of_step = of_row * len(order), of_row * batch_size
         is_soon_done = multiplications + len(order) * _PER_ROW + -(-len(order) // batch_size) * _PER_STEP <= SHORT_EPOCH
         is_short = multiplications <= ONE_THREAD_EPOCH or of_step <= ONE_THREAD_STEP
         if learning_rate != self._rule.rate:
@@ -355,8 +362,13 @@ class Trainer:
         epoch = block.Epoch(as_readonly(order), batch_size, self._step, self._rule, self._dropout_of_epoch())
         return epoch, 1 if is_short else max_threads, is_soon_done
 
-    def _run_kernel(self, order: np.ndarray, batch_size: int, learning_rate: float) -> np.ndarray:
-        return self._run_planned(*self._plan(order, batch_size, learning_rate))
+    def _max_threads(self, batch_size: int) -> int:
+        """The number of panels of a layer, or of chunks of a batch: further threads would only wait."""
+        return n_chunks(batch_size) if isinstance(self._work, WorkByChunks) else self._shape.sizes.max_panels
+
+    def _multiplications(self) -> int:
+        """About the number of multiplications of a row's forward pass."""
+        return self._layout.parameters.size
 
     def _run_planned(self, epoch: block.Epoch, max_threads: int, is_soon_done: bool) -> np.ndarray:
         kernel, results = self._kernel(), cast(Any, self._work).results
@@ -378,7 +390,7 @@ class Trainer:
     def _form(self) -> int:
         """The form of the inputs, one of the codes of `fastnn.kernels.inputs`."""
         assert self._work is not None
-        inputs = self._own[0].inputs if isinstance(self._work, WorkByRows) else self._work.inputs[0]
+        inputs = self._own[0].inputs if isinstance(self._work, WorkByChunks) else self._work.inputs[0]
         return inputs.form
 
     def _choose_sparse_form(self, is_whole: bool) -> None:
@@ -438,65 +450,3 @@ def _rule(optimizer: Optimizer | None, learning_rate: float, config: LossConfig,
         l2=float(config.l2),
         divide_l2=config.divide_l2,
     )
-
-
-def covers(network: Network, config: LossConfig | None = None) -> bool:
-    """Return whether the fused kernels cover the logits of a network and, if `config` is given, its training.
-
-    They cover chains of dense layers whose activations and output have kernels, and the optimizers SGD, Adam, AdamW and
-    L-BFGS, without gradient clipping: the kernels update a layer before they know the gradients of all.
-    """
-    rule = config.update_rule if isinstance(config, TrainingConfig) else LBFGS()
-    return (
-        network.is_dense
-        and all(layer.activation in ACTIVATION_CODES for layer in network.layers)
-        and (config is None or network.output in OUTPUT_CODES)
-        and type(rule) in (PlainOrMomentum, Adam, AdamW, LBFGS)
-        and not (isinstance(config, TrainingConfig) and config.clips)
-    )
-
-
-def loss_and_gradients(
-    network: Network, inp: Any, targets: Any, *, sample_weight: Any = None, epoch: int = 0, **settings: Any
-) -> LossAndGradients:
-    """Return loss and gradients of one batch: a training step that keeps the gradients and updates nothing."""
-    config = LossConfig.from_settings(settings)
-    if not covers(network, config):
-        return layerwise.loss_and_gradients(operations, network, inp, targets, sample_weight, epoch, settings)
-    data = check_data(network, inp, targets, sample_weight, config)
-    single = Trainer(network, data, config, None, threads=1, one_pass=True)
-    single.epoch = epoch
-    return single.loss_and_gradients()
-
-
-def trainer(
-    network: Network,
-    images: Any,
-    targets: Any,
-    optimizer: str | Optimizer = "sgd",
-    *,
-    sample_weight: Any = None,
-    state: TrainerState | None = None,
-    **settings: Any,
-) -> Trainer | layerwise.Trainer:
-    """Check the data and the settings, and return a trainer."""
-    data, config = check_run(network, images, targets, sample_weight, {"optimizer": optimizer, **settings})
-    return new_trainer(network, data, config, state)
-
-
-def new_trainer(
-    network: Network, data: TrainingData, config: TrainingConfig, state: TrainerState | None = None
-) -> Trainer | layerwise.Trainer:
-    """Return a trainer: fused if the kernels cover the run, else layer by layer; with clipping, fused gradients.
-
-    Equal arguments give equal bits, for any number of threads.
-    """
-    ops = operations.with_threads(config.threads)
-    if config.clips and covers(network, config.replace(clip_norm=None, clip_value=None)):
-        return ClippingTrainer(
-            lambda data: Trainer(network, data, config, None, config.threads), ops, network, data, config, state
-        )
-    if not covers(network, config):
-        return layerwise.Trainer(ops, network, data, config, state)
-    assert isinstance(config.update_rule, Optimizer)
-    return Trainer(network, data, config, config.update_rule, config.threads, state)

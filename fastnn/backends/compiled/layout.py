@@ -1,5 +1,6 @@
 """Convert a network to the kernels' layout and back: flat arrays, columns in panels (see `kernels/layout.py`)."""
 
+import math
 import weakref
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -29,6 +30,7 @@ from fastnn.kernels.ops.losses import OUTPUT_CODES
 from fastnn.kernels.vector.simd import VECTOR
 from fastnn.network import Network
 from fastnn.network.aligned import aligned_empty, aligned_zeros
+from fastnn.network.layers import Shape, array_shapes
 
 # The dtypes of networks, in native byte order. Kernels are compiled for these.
 REAL_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
@@ -90,7 +92,7 @@ def in_kernel_dtype(inp: np.ndarray, real: np.dtype) -> np.ndarray:
 
 
 def checked_arrays(network: Network) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Views of the weights and biases of a dense network, C-contiguous and in its dtype; copies where that is needed.
+    """Views of the weights and biases of a network, C-contiguous and in its dtype; copies where that is needed.
 
     Raises SettingsError unless they have the shapes of the layers. `Network` has checked that, but its attributes can
     be given other arrays, and an array can get another shape or dtype in place. The views cannot.
@@ -100,8 +102,12 @@ def checked_arrays(network: Network) -> tuple[list[np.ndarray], list[np.ndarray]
     dtype = weights[0].dtype
     if dtype not in REAL_DTYPES:
         raise SettingsError(f"layer 1: weight of dtype {dtype}, expected float32 or float64")
-    for number, (weight, bias, shape) in enumerate(zip(weights, biases, pairwise(network.sizes), strict=True), start=1):
-        for name, array, expected in (("weight", weight, shape), ("bias", bias, shape[1:])):
+    shapes = [pair for pair, _ in array_shapes(network.layers, network.shapes[:-1])]
+    remaining = iter(zip(weights, biases, strict=True))
+    for number, pair in enumerate(shapes, start=1):
+        if not pair:
+            continue
+        for name, array, expected in zip(("weight", "bias"), next(remaining), pair, strict=True):
             if array.shape != expected or array.dtype.kind not in "buif":
                 found = f"shape {array.shape}, dtype {array.dtype}"
                 raise SettingsError(f"layer {number}: {name} of {found}, expected {expected} numbers")
@@ -133,6 +139,69 @@ def empty_csr(index_dtype: type[np.unsignedinteger], dtype: np.dtype) -> Csr:
     return Csr(*(readonly_view(np.empty(0, each)) for each in (np.int64, index_dtype, dtype)))
 
 
+class Arrangement:
+    """Where the weights and biases of a network are in a flat array of the kernels.
+
+    The dense layers come first, panel by panel. The arrays of the layers before them, convolutions, follow one after
+    the other; each is padded to whole vectors.
+
+    dense_sizes: the numbers of units of the dense layers, after that of their inputs
+    plain_shapes: the shapes of the weight and the bias of each layer before them
+    lanes: the number of lanes of a vector
+    n_dense: the number of elements of the dense layers, padding included
+    n_parameters: likewise of all layers
+    plain_at: the offsets of the weight and the bias of each layer before the dense ones
+    """
+
+    def __init__(
+        self, dense_sizes: Sequence[int], dtype: np.dtype, plain_shapes: Sequence[tuple[Shape, ...]] = ()
+    ) -> None:
+        self.dense_sizes, self.plain_shapes = tuple(dense_sizes), tuple(plain_shapes)
+        self.dtype, self.lanes = np.dtype(dtype), VECTOR // np.dtype(dtype).itemsize
+        self.n_dense = end = sum((n + 1) * self._padded(size) for n, size in pairwise(self.dense_sizes))
+        self.plain_at = []
+        for shapes in self.plain_shapes:
+            starts = []
+            for shape in shapes:
+                starts.append(end)
+                end += self._padded(math.prod(shape))
+            self.plain_at.append(tuple(starts))
+        self.n_parameters = end
+
+    def _padded(self, size: int) -> int:
+        return -(-size // self.lanes) * self.lanes
+
+    def _views(
+        self, flat: np.ndarray, arrays: tuple[Sequence[np.ndarray], Sequence[np.ndarray]]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Pairs of views: a part of `flat`, and the matching part of a weight or a bias in `arrays`."""
+        weights, biases = arrays
+        for number, (shapes, starts) in enumerate(zip(self.plain_shapes, self.plain_at, strict=True)):
+            for array, shape, start in zip((weights[number], biases[number]), shapes, starts, strict=True):
+                yield flat[start : start + math.prod(shape)].reshape(shape), array
+        end, before = 0, len(self.plain_shapes)
+        for layer, (fan_in, size) in enumerate(pairwise(self.dense_sizes), start=before):
+            for first, width in _panels(size, self.lanes):
+                columns, panel = min(width, size - first), flat[end : end + fan_in * width].reshape(fan_in, width)
+                yield panel[:, :columns], weights[layer][:, first : first + columns]
+                end += fan_in * width
+            yield flat[end : end + size], biases[layer]
+            end += self._padded(size)
+
+    def pack(self, flat: np.ndarray, arrays: tuple[Sequence[np.ndarray], Sequence[np.ndarray]]) -> None:
+        """Copy weights and biases into a flat array laid out like the parameters; the padding is unchanged."""
+        for view, array in self._views(flat, arrays):
+            view[...] = array
+
+    def unpack(self, flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Copy weights and biases out of a flat array laid out like the parameters."""
+        shapes = [*self.plain_shapes, *((shape, shape[1:]) for shape in pairwise(self.dense_sizes))]
+        weights, biases = ([aligned_empty(pair[k], flat.dtype) for pair in shapes] for k in range(2))
+        for view, array in self._views(flat, (weights, biases)):
+            array[...] = view
+        return weights, biases
+
+
 @lru_cache(maxsize=256)
 def _panels(size: int, lanes: int) -> tuple[tuple[int, int], ...]:
     """The first column and the width, including padding, of each panel of a layer of `size` units."""
@@ -140,13 +209,17 @@ def _panels(size: int, lanes: int) -> tuple[tuple[int, int], ...]:
     return tuple(zip(accumulate(widths, initial=0), widths, strict=False))
 
 
-def lay_out(network: Network) -> Layout:
-    """Copy a network into the kernels' layout; the errors are those of `checked_arrays`."""
+def lay_out(network: Network, arrangement: Arrangement, activations: Sequence[str]) -> Layout:
+    """Copy a network into the kernels' layout; the errors are those of `checked_arrays`.
+
+    activations: those of the dense layers; before them, with convolutions, that of the dense layers' inputs
+    """
     weights, biases = checked_arrays(network)
-    dtype, sizes = weights[0].dtype, network.sizes
-    table, n_parameters = _table(sizes, tuple(layer.activation for layer in network.layers), VECTOR // dtype.itemsize)
-    parameters = aligned_zeros(n_parameters, dtype)
-    pack(sizes, parameters, (weights, biases))
+    dtype, sizes = weights[0].dtype, arrangement.dense_sizes
+    parameters = aligned_zeros(arrangement.n_parameters, dtype)
+    arrangement.pack(parameters, (weights, biases))
+    sizes = (0, *sizes) if arrangement.plain_shapes else sizes  # nothing leads into the inputs of the dense layers
+    table, _ = _table(sizes, tuple(activations), VECTOR // dtype.itemsize)
     return Layout(
         parameters=parameters,
         n_weights=len(sizes) - 1,
@@ -158,7 +231,10 @@ def lay_out(network: Network) -> Layout:
 
 @lru_cache(maxsize=64)
 def _table(sizes: tuple[int, ...], activations: tuple[str, ...], lanes: int) -> tuple[np.ndarray, int]:
-    """The table of a layout for vectors of `lanes` numbers, and the number of parameters with their padding."""
+    """The table of a layout for vectors of `lanes` numbers, and the number of parameters with their padding.
+
+    A first size of 0 stands for units that no weights lead to, and that have no biases.
+    """
     padded = [-(-size // lanes) * lanes for size in sizes]
     panels = [_panels(size, lanes) for size in sizes[1:]]
     unit_at = list(accumulate(padded[1:], initial=0))
@@ -179,7 +255,7 @@ def _table(sizes: tuple[int, ...], activations: tuple[str, ...], lanes: int) -> 
     end = 0
     for layer, (fan_in, width) in enumerate(zip(sizes, padded[1:], strict=False)):
         table[layer, [WEIGHT_AT, BIAS_AT]] = end, end + fan_in * width
-        end += (fan_in + 1) * width
+        end += (fan_in + 1) * width if fan_in else 0
     return table, end
 
 
@@ -194,32 +270,3 @@ def scratch_sizes(layout: Layout) -> ScratchSizes:
         padded_classes=int(padded[-1]),
         max_panels=int(table[:, N_PANELS].max()),
     )
-
-
-def _views(
-    sizes: tuple[int, ...], flat: np.ndarray, arrays: tuple[Sequence[np.ndarray], Sequence[np.ndarray]]
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of views: a panel or bias in `flat`, and the matching columns of a weight or the bias in `arrays`."""
-    lanes, end = VECTOR // flat.dtype.itemsize, 0
-    for layer, (fan_in, size) in enumerate(pairwise(sizes)):
-        for first, width in _panels(size, lanes):
-            columns, panel = min(width, size - first), flat[end : end + fan_in * width].reshape(fan_in, width)
-            yield panel[:, :columns], arrays[0][layer][:, first : first + columns]
-            end += fan_in * width
-        yield flat[end : end + size], arrays[1][layer]
-        end += -(-size // lanes) * lanes
-
-
-def pack(sizes: tuple[int, ...], flat: np.ndarray, arrays: tuple[Sequence[np.ndarray], Sequence[np.ndarray]]) -> None:
-    """Copy weights and biases into a flat array laid out like the parameters; the padding is unchanged."""
-    for view, array in _views(sizes, flat, arrays):
-        view[...] = array
-
-
-def unpack(sizes: tuple[int, ...], flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Copy weights and biases out of a flat array laid out like the parameters."""
-    weights = [aligned_empty(shape, flat.dtype) for shape in pairwise(sizes)]
-    biases = [aligned_empty(size, flat.dtype) for size in sizes[1:]]
-    for view, array in _views(sizes, flat, (weights, biases)):
-        array[...] = view
-    return weights, biases

@@ -8,10 +8,10 @@ import numpy as np
 from fastnn.backends import layerwise
 from fastnn.backends.arguments import check_inputs
 from fastnn.backends.compiled import operations
-from fastnn.backends.compiled.fused import covers
 from fastnn.backends.compiled.layout import checked_arrays, hold, in_kernel_dtype, readonly_view
 from fastnn.backends.compiled.predict_csr import predict_csr
 from fastnn.backends.compiled.strided import AT_ONCE, can_be_strided, needs_no_strides, rows_at_once, strided
+from fastnn.backends.compiled.trainers import have_kernels
 from fastnn.backends.threads import resolve_threads
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
@@ -160,7 +160,7 @@ def _table(network: Network) -> _Table | None:
                 break
         else:
             return table
-    return _new_table(network) if covers(network) else None
+    return _new_table(network) if network.is_dense and have_kernels(network) else None
 
 
 def _new_table(network: Network) -> _Table:
