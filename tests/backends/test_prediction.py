@@ -109,7 +109,7 @@ def test_each_layer_has_its_own_activation(backend, dtype):
     ]  # fmt: skip
     for function, weight, bias in zip(functions, network.weights, network.biases, strict=True):
         out = function(out.astype(np.float64) @ weight + bias)
-    assert compiled.covers(network)
+    assert compiled.fused_trainer(network) is not None
     assert_parity(backend.predict_logits(network, inp), out)
 
 
@@ -138,7 +138,7 @@ def test_layer_by_layer_any_number_of_threads_predicts_the_same_bits(dtype, laye
     rng = np.random.default_rng(13)
     network = Network.initialize((100,), layers, dtype=dtype, seed=1, input_scale=1 / 255)
     inp = make_inputs(rng, (301, 100), "uint8")
-    assert not compiled.covers(network)
+    assert compiled.fused_trainer(network) is None
     expected = function(network, inp, 1)
     for threads in (2, 3, 4):
         started.clear()

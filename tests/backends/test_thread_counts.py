@@ -115,7 +115,7 @@ def test_layer_by_layer_any_number_of_threads_gives_the_same_bits(layers, dtype,
     inp, labels = make_inputs(rng, (150, 33), dtype), rng.integers(5, size=150)
     network = Network.initialize((33,), layers, dtype=dtype, seed=1)
     options = {"l2": 0.01, "dropout": 0.2, "label_smoothing": 0.1, "sample_weight": rng.random(150)}
-    assert not compiled.covers(network)
+    assert compiled.fused_trainer(network) is None
     runs = []
     for threads in (1, 2, 3, 4):
         started.clear()

@@ -17,7 +17,7 @@ from fastnn.optim.config import LossConfig, TrainingConfig
 from fastnn.optim.optimizers import LBFGS, SGD, Adam, AdamW, Optimizer
 
 
-def fused_trainer(network: Network, config: LossConfig) -> type[Trainer] | None:
+def fused_trainer(network: Network, config: LossConfig | None = None) -> type[Trainer] | None:
     """Return the trainer whose kernels cover the training of a network; None if no kernels do.
 
     They cover dense layers, and convolutions and pools before these, whose activations and output have kernels; and the
