@@ -79,15 +79,19 @@ class Plan(NamedTuple):
     stages: (S, N_COLUMNS) int64, a row for each stage
     table: flat int64, all tables
     rows: (R, 3) int64, the rows of the input images: offset in the image, in the input buffer, and number of pixels
+    out_rows: (1, 3) int64, likewise of the output of the last stage
     size: the number of elements of all buffers of a group
     n_inputs: the number of pixels of an image
+    n_outputs: the number of outputs of the last stage
     """
 
     stages: np.ndarray
     table: np.ndarray
     rows: np.ndarray
+    out_rows: np.ndarray
     size: int
     n_inputs: int
+    n_outputs: int
 
 
 class Own(NamedTuple):

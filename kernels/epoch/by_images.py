@@ -137,7 +137,8 @@ def _train_block(member, layout, data, rows, weight, step, dropout, own):
             return False
         at = s // n * size
         values, winners = images.values[at : at + size], images.winners[at : at + size]
-        gather_images(plan, data.images, rows[s : s + n], layout.scale, values, images.numbers, scratch.offsets)
+        gather_images(plan.rows, plan.n_inputs, data.images, rows[s : s + n], layout.scale, values, images.numbers,
+                      scratch.offsets)  # fmt: skip
         image_stages(plan, layout.parameters, images.packed, values, winners)
         images_to_rows(layout, last, values, units.out, s, scratch.offsets)
     if dropout.threshold:

@@ -11,11 +11,13 @@ from fastnn.kernels.vector.tiles import transpose_tile
 
 
 @inlined
-def gather_images(plan, images, rows, scale, values, numbers, offsets):
-    """Copy up to n samples into the input buffer of a group, times `scale`. Lanes without a sample become 0.
+def gather_images(places, n_inputs, images, rows, scale, values, numbers, offsets):
+    """Copy up to n samples into a buffer of a group, times `scale`. Lanes without a sample become 0.
 
     Faster than a loop over pixels, because whole vectors are converted and transposed.
 
+    places: where the pixels are in the buffer, `Plan.rows`
+    n_inputs: D, the number of pixels
     images: (N, D) uint8 or the working dtype
     rows: int64, the samples, one to n
     values: those of the group
@@ -23,7 +25,7 @@ def gather_images(plan, images, rows, scale, values, numbers, offsets):
     offsets: (n,) int64, scratch
     """
     never_inline()
-    n, n_inputs = lanes(values), plan.n_inputs
+    n = lanes(values)
     padded, flat = (n_inputs + n - 1) // n * n, array_at(images.ctypes.data, 1, images)
     for s in range(n):
         offsets[s] = s * padded
@@ -36,10 +38,35 @@ def gather_images(plan, images, rows, scale, values, numbers, offsets):
     for i in range(0, padded, n):
         transpose_tile(numbers, pixels + i * n, n, numbers, offsets, START, i)
     factor = vsplat(scale, ONE)
-    for r in range(len(plan.rows)):
-        source, target, width = plan.rows[r, 0], plan.rows[r, 1], plan.rows[r, 2]
+    for r in range(len(places)):
+        source, target, width = places[r, 0], places[r, 1], places[r, 2]
         for k in range(0, width * n, n):
             vstore(values, target + k, vmul(factor, vload(numbers, pixels + source * n + k, ONE)))
+
+
+@inlined
+def scatter_images(places, n_inputs, values, out, start, count, numbers, offsets):
+    """Copy samples of a group from a buffer to rows of an array: the reverse of `gather_images`.
+
+    out: flat, (N, D), the rows `start` to ``start + count - 1`` overwritten
+    count: the number of samples, one to n
+    """
+    never_inline()
+    n = lanes(values)
+    padded = (n_inputs + n - 1) // n * n
+    pixels = n * padded
+    for r in range(len(places)):
+        source, target, width = places[r, 0], places[r, 1], places[r, 2]
+        for k in range(0, width * n, n):
+            vstore(numbers, pixels + source * n + k, vload(values, target + k, ONE))
+    for k in range(n):
+        offsets[k] = pixels + k * n
+    for i in range(0, padded, n):
+        transpose_tile(numbers, i, padded, numbers[i * n :], offsets, START, START)
+    for s in range(count):
+        at, target = s * padded, (start + s) * n_inputs
+        for i in range(n_inputs):
+            out[target + i] = numbers[at + i]
 
 
 @inlined

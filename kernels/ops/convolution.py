@@ -216,8 +216,8 @@ def _tap_groups(sums, sums_at, inp, taps, places, wide, wide_at, wide_channel, w
     never_inline()
     size = len(n) * lanes(sums)
     for t in range(0, n_taps, TAPS):
-        place_tile(sums, sums_at + t * size, inp, taps, t, places, wide, wide_at, wide_channel, wide_places, first, last,
-                   FIVE, n)  # fmt: skip
+        place_tile(sums, sums_at + t * size, inp, taps, t, places, wide, wide_at, wide_channel, wide_places, first,
+                   last, FIVE, n)  # fmt: skip
 
 
 tap_groups = by_channels(_tap_groups)
@@ -239,8 +239,8 @@ def weight_gradient(stage, table, values, wide, sums):
         sums_at, wide_at = stage[SUMS_AT] + first * n_taps * lanes(sums), stage[WIDE_AT] + first * stage[WIDE_CHANNEL]
         for place in range(0, stage[N_PLACES], PLACES_AT_ONCE):
             last = min(place + PLACES_AT_ONCE, stage[N_PLACES])
-            tap_groups(count, sums, sums_at, values, taps, places, wide, wide_at, stage[WIDE_CHANNEL], wide_places, place,
-                       last, n_taps)  # fmt: skip
+            tap_groups(count, sums, sums_at, values, taps, places, wide, wide_at, stage[WIDE_CHANNEL], wide_places,
+                       place, last, n_taps)  # fmt: skip
 
 
 @inlined

@@ -247,7 +247,7 @@ def add_lanes(_, out, out_at, inp, inp_at):
 
 @intrinsic
 def largest_of_window(_, out, winners, at, inp, inp_at, entries, first, last):
-    """The largest vector of a window, lane by lane, and the tap at which it was; the first of equal ones, NaN the largest.
+    """The largest vector of a window, lane by lane, and its tap: of equal ones the first; NaN is the largest.
 
     out: flat, a vector written at `at`
     winners: flat uint8, an element for each lane written at `at`

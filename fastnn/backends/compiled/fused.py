@@ -84,7 +84,7 @@ class Execution(NamedTuple):
 
 
 class Trainer:
-    """A network of dense layers for which `trainers.fused_trainer` chooses this class, its data and the optimizer's state, laid out for the kernels.
+    """A network of dense layers, its data and the optimizer's state, laid out for the kernels.
 
     The inputs are not copied if the kernels can use them as they are: a program that changes them meanwhile changes
     numbers. All that kernels compute addresses from, such as labels, is the trainer's own. Without an optimizer, the

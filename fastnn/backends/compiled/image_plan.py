@@ -38,28 +38,41 @@ class Stage(NamedTuple):
 
 
 def split_images(network: Network) -> tuple[list[Stage], int] | None:
-    """Return the stages of a network and the number of layers in them; None unless dense layers, and no others, follow.
+    """Return the stages of a network and the number of layers in them.
+
+    None unless there is a convolution, and all layers after the stages, one or more, are dense.
+    """
+    stages, number = image_stages(network)
+    rest = network.layers[number:]
+    has_convolution = any(type(stage.layer) is Conv2D for stage in stages)
+    return (stages, number) if has_convolution and rest and all(type(layer) is Dense for layer in rest) else None
+
+
+def image_stages(network: Network) -> tuple[list[Stage], int]:
+    """Return the stages with which a network begins, and the number of layers in them.
 
     A pool of 2 x 2 becomes part of the convolution before it if the order of pool and activation does not matter: one
     of the two activations is "identity". The activations that kernels have never decrease, so the largest sum has the
     largest activation.
     """
-    stages, number, layers = [], 0, network.layers
-    while number < len(layers) and isinstance(layers[number], (Conv2D, MaxPool2D, AvgPool2D)):
+    stages: list[Stage] = []
+    number, layers = 0, network.layers
+    while number < len(layers) and _is_stage(layers[number]):
         layer, following = layers[number], layers[number + 1 : number + 2]
-        names, is_pooled = [layer.activation], False
+        names = [layer.activation]
         if type(layer) is Conv2D and following and _is_pool_of_four(following[0]):
-            names = sorted({layer.activation, following[0].activation} - {"identity"}) or ["identity"]
-            is_pooled = len(names) == 1 and "identity" in (layer.activation, following[0].activation)
+            names.append(following[0].activation)
+        is_pooled = len(names) == 2 and "identity" in names
+        activation = max(names, key=lambda name: name != "identity") if is_pooled else names[0]
         end = number + 1 + is_pooled
-        activation = names[0] if is_pooled else layer.activation
         stages.append(Stage(layer, is_pooled, activation, network.shapes[number], network.shapes[end]))
         number = end
-    rest = layers[number:]
-    if not rest or not all(type(layer) is Dense for layer in rest) or not any(type(s.layer) is Conv2D for s in stages):
-        return None
-    pools = [stage.layer for stage in stages if type(stage.layer) is not Conv2D]
-    return (stages, number) if all(math.prod(pool.size) <= MOST_POOLED for pool in pools) else None
+    return stages, number
+
+
+def _is_stage(layer: Layer) -> bool:
+    is_pool = type(layer) in (MaxPool2D, AvgPool2D)
+    return type(layer) is Conv2D or (is_pool and math.prod(layer.size) <= MOST_POOLED)  # type: ignore[attr-defined]
 
 
 def _is_pool_of_four(layer: Layer) -> bool:
@@ -110,7 +123,9 @@ class ImagePlan:
     plan: for the kernels
     """
 
-    def __init__(self, stages: Sequence[Stage], arrangement: Arrangement) -> None:
+    def __init__(self, stages: Sequence[Stage], arrangement: Arrangement, trains_inputs: bool = False) -> None:
+        """`trains_inputs` is whether the gradient of the images themselves is needed."""
+        self._trains_inputs = trains_inputs
         self._stages, self._n, self._real = stages, arrangement.lanes, arrangement.dtype
         self._tables, self._rows = _Tables(), []
         self._wide_size = self._sums_size = self._packed_size = self._numbers_size = 0
@@ -129,21 +144,23 @@ class ImagePlan:
         (n_channels, height, width), first = stages[0].input_shape, self._geometries[0]
         channels, rows = np.divmod(np.arange(n_channels * height), height)
         targets = first.at + channels * first.channel + first.place(rows, 0)
-        n_inputs = n_channels * height * width
+        n_inputs, n_outputs = n_channels * height * width, math.prod(stages[-1].output_shape)
         self.plan = Plan(
             stages=readonly_view(np.array(self._rows, np.int64)),
             table=readonly_view(self._tables.array()),
             rows=readonly_view(
                 np.stack([np.arange(len(targets)) * width, targets, np.full(len(targets), width)], axis=1)
             ),
+            out_rows=readonly_view(np.array([[0, self._geometries[-1].at, n_outputs]], np.int64)),
             size=self._size,
             n_inputs=n_inputs,
+            n_outputs=n_outputs,
         )
-        padded = -(-n_inputs // self._n) * self._n
+        padded = -(-max(n_inputs, n_outputs) // self._n) * self._n
         self._numbers_size = max(self._numbers_size + self._n, 2 * self._n * padded)
 
     def _trains_before(self, number: int) -> bool:
-        return any(type(stage.layer) is Conv2D for stage in self._stages[:number])
+        return self._trains_inputs or any(type(stage.layer) is Conv2D for stage in self._stages[:number])
 
     def _place_buffers(self) -> list[Geometry]:
         """Return the geometry of each stage's input, and of the last output."""
@@ -255,14 +272,16 @@ class ImagePlan:
         )
         last_row = (sums_shape[0] - 1) * layer.stride[0]
         columns_of_row = _whole_tiles(np.arange(width))
-        rows, places, out_places = [], [], []
+        rows: list[tuple[int, ...]] = []
+        places: list[np.ndarray] = []
+        out_places: list[np.ndarray] = []
         for i in range(height):
             # Kernel row k connects row i of the input with row ``i + padding - k`` of the sums.
             first, last = max(0, i + before[0] - last_row), min(kernel_height - 1, i + before[0])
             if first > last:
                 continue  # no place sees this row: its gradient stays 0
             taps_of_row = n_outputs * kernel_width
-            tile = sum(map(len, places)) // PLACES
+            tile = len(places) * len(columns_of_row) // PLACES
             rows.append((tile, len(columns_of_row) // PLACES, first * taps_of_row, (last + 1) * taps_of_row))
             places.append(wide.at + wide.place(i + before[0], columns_of_row + before[1]))
             out_places.append(inp.place(i, columns_of_row))
@@ -279,7 +298,8 @@ class ImagePlan:
     def _describe_pool(self, row: dict[int, Any], number: int, stage: Stage) -> None:
         layer, inp, out = stage.layer, *self._geometries[number : number + 2]
         (_, height, width), (_, n_rows, n_columns) = stage.input_shape, stage.output_shape
-        windows, entries = [], []
+        windows: list[tuple[int, ...]] = []
+        entries: list[tuple[int, int]] = []
         for i, j in np.ndindex(n_rows, n_columns):
             top, left = i * layer.stride[0] - layer.padding[0], j * layer.stride[1] - layer.padding[1]
             first = len(entries)

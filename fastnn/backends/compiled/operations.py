@@ -1,7 +1,7 @@
 """The single operations of the Numba backend: each checks shapes, allocates its result and calls a kernel.
 
-`fastnn.backends.base.Backend` describes their arguments. Each operation runs on one thread; in `with_threads`, the
-products of dense layers run on several.
+`fastnn.backends.base.Backend` describes their arguments. Each operation runs on one thread; in `with_threads`, dense
+layers and convolutions run on several.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ import numpy as np
 
 from fastnn.backends import reference
 from fastnn.backends.arguments import (
+    check_image_shapes,
     check_labels,
     check_logits,
     check_logits_of_loss,
@@ -21,14 +22,13 @@ from fastnn.backends.arguments import (
     check_shapes,
 )
 from fastnn.backends.base import named_losses
+from fastnn.backends.compiled.image_operations import ConvOperation
 from fastnn.backends.compiled.layout import REAL_DTYPES, as_readonly
 from fastnn.backends.reference import (
     activate,
     activate_backward,
     avg_pool,
     avg_pool_backward,
-    conv_backward,
-    conv_forward,
     max_pool,
     max_pool_backward,
 )
@@ -40,14 +40,13 @@ from fastnn.kernels.ops import activations, losses
 from fastnn.kernels.ops import batch_norm as batch_norm_kernels
 from fastnn.kernels.ops import matmul as dense_kernels
 from fastnn.kernels.ops import softmax as softmax_kernels
+from fastnn.network.layers.windows import Pair
 
 __all__ = [
     "activate",
     "activate_backward",
     "avg_pool",
     "avg_pool_backward",
-    "conv_backward",
-    "conv_forward",
     "max_pool",
     "max_pool_backward",
 ]
@@ -150,10 +149,15 @@ def dense_backward(
 
 
 def with_threads(threads: int | None) -> SimpleNamespace:
-    """Return all operations, with the products of dense layers on up to `threads` threads and with the same bits."""
+    """Return all operations, with dense layers and convolutions on up to `threads` threads and with the same bits."""
     count = resolve_threads(threads)
-    dense = {"dense_forward": partial(_dense_forward, count), "dense_backward": partial(_dense_backward, count)}
-    return SimpleNamespace(**globals() | dense)
+    several = {
+        "dense_forward": partial(_dense_forward, count),
+        "dense_backward": partial(_dense_backward, count),
+        "conv_forward": partial(_conv_forward, count),
+        "conv_backward": partial(_conv_backward, count),
+    }
+    return SimpleNamespace(**globals() | several)
 
 
 def _dense_forward(threads: int, inp: Any, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
@@ -187,6 +191,50 @@ def _dense_backward(
     scratch = partial(dense_kernels.new_scratch, depth, rows, weight.dtype)
     _run(dense_kernels.dense_backward, threads, weight.size * (len(inp) + len(dinp)), arrays, scratch)
     return dinp if needs_dinp else None, dweight, dbias
+
+
+def conv_forward(inp: np.ndarray, weight: np.ndarray, bias: np.ndarray, stride: Pair, padding: Pair) -> np.ndarray:
+    """Return the convolution of images, plus `bias`."""
+    return _conv_forward(1, inp, weight, bias, stride, padding)
+
+
+def conv_backward(
+    dsums: np.ndarray, inp: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair, needs_dinp: bool = True
+) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
+    """Return the gradients of a convolution's input (None unless needed), weight and bias."""
+    return _conv_backward(1, dsums, inp, weight, stride, padding, needs_dinp)
+
+
+def _conv_forward(
+    threads: int, inp: np.ndarray, weight: np.ndarray, bias: np.ndarray, stride: Pair, padding: Pair
+) -> np.ndarray:
+    check_image_shapes(inp, weight, stride, padding, bias=bias)
+    if not _has_image_kernel(padding, weight, inp, bias):
+        return _by_reference(reference.conv_forward, inp, weight, bias, stride, padding)
+    operation = ConvOperation.of(inp.shape, weight.shape, weight.dtype, stride, padding)
+    return operation.forward(_in_dtype(inp, weight), as_readonly(weight), as_readonly(bias), threads)
+
+
+def _conv_backward(
+    threads: int,
+    dsums: np.ndarray,
+    inp: np.ndarray,
+    weight: np.ndarray,
+    stride: Pair,
+    padding: Pair,
+    needs_dinp: bool = True,
+) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
+    check_image_shapes(inp, weight, stride, padding, dsums=dsums)
+    if not _has_image_kernel(padding, weight, inp, dsums):
+        return _by_reference(reference.conv_backward, dsums, inp, weight, stride, padding, needs_dinp)
+    operation = ConvOperation.of(inp.shape, weight.shape, weight.dtype, stride, padding, needs_dinp)
+    return operation.backward(as_readonly(dsums), _in_dtype(inp, weight), as_readonly(weight), threads)
+
+
+def _has_image_kernel(padding: Pair, weight: np.ndarray, inp: np.ndarray, other: np.ndarray) -> bool:
+    """Whether a kernel computes a convolution. With more padding, some places would see nothing of the image."""
+    is_usual = all(pad < size for pad, size in zip(padding, weight.shape[1:3], strict=True))
+    return is_usual and inp.size > 0 and _have_kernels(weight, other)
 
 
 def _run(

@@ -10,6 +10,7 @@ from fastnn.backends.arguments import check_inputs
 from fastnn.backends.compiled import operations
 from fastnn.backends.compiled.layout import checked_arrays, hold, in_kernel_dtype, readonly_view
 from fastnn.backends.compiled.predict_csr import predict_csr
+from fastnn.backends.compiled.predict_images import image_front
 from fastnn.backends.compiled.strided import AT_ONCE, can_be_strided, needs_no_strides, rows_at_once, strided
 from fastnn.backends.compiled.trainers import have_kernels
 from fastnn.backends.threads import resolve_threads
@@ -40,7 +41,11 @@ def predict_logits(network: Network, inp: np.ndarray, threads: int | None = None
     """
     table = _table(network)
     if table is None:
-        return layerwise.predict_logits(operations.with_threads(threads), network, inp)
+        front = image_front(network)
+        if front is None:
+            return layerwise.predict_logits(operations.with_threads(threads), network, inp)
+        features = front.features(network, inp, threads)
+        return features if front.tail is None else predict_logits(front.tail, features, threads)
     return _predict(network, table, inp, threads, IDENTITY_OUTPUT)
 
 
@@ -48,7 +53,13 @@ def predict_proba(network: Network, inp: np.ndarray, threads: int | None = None)
     """Return the network's outputs: probabilities, or numbers. Bits and errors as above."""
     table = _table(network)
     if table is None:
-        return layerwise.predict_proba(operations.with_threads(threads), network, inp)
+        front = image_front(network)
+        if front is not None and front.tail is not None:
+            return predict_proba(front.tail, front.features(network, inp, threads), threads)
+        if front is None:
+            return layerwise.predict_proba(operations.with_threads(threads), network, inp)
+        logits = front.features(network, inp, threads)
+        return interruptible(network.loss.outputs, logits, work=4 * logits.size)
     if network.output not in OUTPUT_CODES:
         logits = _predict(network, table, inp, threads, IDENTITY_OUTPUT)
         return interruptible(network.loss.outputs, logits, work=4 * logits.size)
