@@ -15,7 +15,7 @@ from fastnn.kernels.epoch.image_passes import forward_images
 from fastnn.memory import check_memory
 from fastnn.network import Dense, Network
 from fastnn.network.aligned import aligned_zeros
-from fastnn.network.layers import array_shapes
+from fastnn.network.layers import Conv2D, array_shapes
 from fastnn.network.parts import split
 
 # A prediction of at most this many multiplications takes 0.2 ms. Starting threads takes 0.15 ms.
@@ -104,7 +104,8 @@ def _new_front(network: Network) -> ImageFront | None:
     if not have_kernels(network):
         return None
     stages, n_layers = image_stages(network)
-    if not stages or not all(type(layer) is Dense for layer in network.layers[n_layers:]):
+    has_convolution = any(type(stage.layer) is Conv2D for stage in stages)
+    if not has_convolution or not all(type(layer) is Dense for layer in network.layers[n_layers:]):
         return None
     network.check_arrays()
     layers = network.layers[:n_layers]
