@@ -30,6 +30,7 @@ EXAMPLES = """
   fastnn train --data pictures/ --hidden 256 128           a folder with a folder of pictures per class
   fastnn train --optimizer momentum --learning-rate 0.05 --schedule step:0.5,10
   fastnn train --from runs/RUN --epochs 5                  train the network of a run further
+  fastnn train --from runs/RUN --frozen 1 --data mine.csv  keep its first layer, and train the others on your own table
   fastnn train --config runs/RUN                           repeat a run, to the same bits
   fastnn train --config runs/RUN --learning-rate 0.05      the same start with another rate; fastnn compare shows both
   fastnn train --config settings.toml --seed 1             settings from a file, one of them replaced
@@ -72,7 +73,8 @@ def register(add: AddCommand) -> None:
         "--from",
         dest="start",
         metavar="MODEL",
-        help="train a saved model further: a model file, or the folder of a run (default: random weights)",
+        help="train a saved model further: a model file, or the folder of a run. If the data have other classes, its "
+        "last layer is replaced by a new one (default: random weights)",
     )
     parser.add_argument(
         "--recipe", metavar="NAME", help="use a recipe's settings, and its data unless --data is given (default: mnist)"
@@ -347,6 +349,8 @@ def _plan(options: argparse.Namespace) -> "tuple[Plan, dict[str, Any], str]":
     from fastnn.runs.recipes import get_recipe
 
     given = given_settings(options)
+    if given.get("frozen") and options.start is None:
+        raise SettingsError("--frozen is for --from MODEL, which is not given: random layers would stay random")
     recipe = get_recipe(options.recipe or "mnist") if options.recipe or not options.data else None
     seed = given.get("seed", 0 if recipe is None else recipe.config.seed)
     if options.data:

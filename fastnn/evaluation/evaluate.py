@@ -154,12 +154,16 @@ def data_for(model: Model, data: Dataset) -> Dataset:
 
     Raises DataError if a column is missing, or a label is none of the model's classes.
     """
-    images = in_order(model.row_format, data.images, data.feature_names, data.name)
-    if images is not data.images:
-        data = replace(data, images=images, feature_names=model.feature_names)
+    data = with_columns_of(model, data)
     if model.classes is None or data.labels is None or data.has_targets:
         return data
     return data.with_classes(model.classes)
+
+
+def with_columns_of(model: Model, data: Dataset) -> Dataset:
+    """Return data with the columns of a model; DataError if one is missing."""
+    images = in_order(model.row_format, data.images, data.feature_names, data.name)
+    return data if images is data.images else replace(data, images=images, feature_names=model.feature_names)
 
 
 class ClassEvaluation(NamedTuple):

@@ -338,6 +338,44 @@ class Network:
         network.__dict__ = {**self.__dict__, "weights": tuple(weights), "biases": tuple(biases)}
         return network
 
+    def with_outputs(self, n_outputs: int, *, output: str | None = None, seed: int = 0) -> "Network":
+        """Return a network with a new last layer, whose weights are random, and everything else of this network.
+
+        Parameters
+        ----------
+        n_outputs : int
+            The number of units of the new layer.
+        output : str or None
+            The output function, as in `Network`; None: that of this network.
+        seed : int
+            Determines the new weights: they are those of `initialize`.
+
+        Returns
+        -------
+        Network
+
+        Raises
+        ------
+        SettingsError
+            If the last layer is not dense, or an argument is out of range.
+
+        Examples
+        --------
+        >>> import fastnn
+        >>> network = fastnn.Network.initialize((784, 128, 10))
+        >>> network.with_outputs(5)
+        Network(784 -> 128 relu -> 5 softmax, float32, 101,125 parameters)
+        """
+        *layers, last = self.layers
+        if type(last) is not Dense:
+            raise SettingsError(f"the last layer of {self} is {last}, expected a dense one to replace")
+        fresh = Network.initialize(self.shapes[0], [*layers, Dense(n_outputs)], seed=seed, dtype=self.dtype)
+        return Network(
+            [*self.weights[:-1], fresh.weights[-1]], [*self.biases[:-1], fresh.biases[-1]],
+            input_scale=self.input_transform, output=output or self.output, layers=fresh.layers,
+            input_shape=self.shapes[0], statistics=self.statistics,
+        )  # fmt: skip
+
     @property
     def input_transform(self) -> float | Standardization:
         """What the network does to its inputs: the standardization, or else the input scale."""

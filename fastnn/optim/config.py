@@ -92,6 +92,9 @@ OPTIONS = {
     "clip_value": Option(
         "limit each entry of the gradients of a batch to this size", float, "VALUE", default_text="no limit"
     ),
+    "frozen": Option(
+        "keep the first N layers with weights of the model of --from as they are, and train the others", int
+    ),
     "early_stopping": Option(
         "stop after N epochs without a lower validation loss", int, flag="patience", default_text="run all epochs"
     ),

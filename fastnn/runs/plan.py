@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fastnn.datasets.dataset import Dataset
+from fastnn.datasets.dataset import Dataset, class_text
 from fastnn.datasets.sparse import is_sparse
 from fastnn.datasets.splits import Splits
-from fastnn.errors import DataError
-from fastnn.evaluation.evaluate import check_fit, data_for
+from fastnn.errors import DataError, SettingsError
+from fastnn.evaluation.evaluate import check_fit, with_columns_of
 from fastnn.models import Model
 from fastnn.models.pictures import measured_pixels
 from fastnn.network import Network, Standardization
+from fastnn.network.parts import split_frozen
 from fastnn.network.targets import TargetScale
 from fastnn.optim.config import TrainingConfig
 
@@ -95,24 +96,33 @@ def make_plan(
 ) -> Plan:
     """Return the plan of a run; DataError if the data do not fit together or have no labels.
 
+    Of a model with other classes than the data, the last layer is replaced by a new one.
+
     hidden: the hidden layers
     standardize: whether the network standardises its inputs; None: if they are a table of floating-point numbers
     start: the model to start from, instead of random weights
     settings: those of `Network.for_data`
     """
-    splits = _with_common_classes(splits) if start is None else _for_model(splits, start)
+    saved, notes = None, _notes(splits)
+    if start is None:
+        splits = _with_common_classes(splits)
+    else:
+        splits, saved, note = _with_model(splits, start, config.seed)
+        notes = (*notes, *note)
     train = splits.train
     scale = TargetScale.fit(train.labels) if train.labels is not None and train.has_targets else None
     if standardize is None:
         standardize = train.image_shape is None and train.images.dtype.kind == "f" and not is_sparse(train.images)
-    if start is None:
+    if saved is None:
         if not standardize:
             settings = {**_background_at_zero(train), **settings}
         network = Network.for_data(train, hidden, standardize=standardize, **settings)
     else:
-        network = start.network if scale is None else scale.removed(start.network)
+        network = saved if scale is None else scale.removed(saved)
         standardize = network.standardization is not None
-    plan = Plan(splits, network, config, scale, _notes(splits), standardize)
+    if config.frozen:
+        split_frozen(network, config.frozen)  # raises the error of a number out of range
+    plan = Plan(splits, network, config, scale, notes, standardize)
     for part in splits:
         check_fit(network, plan.for_training(part))  # fail before training, not an hour later
     return plan
@@ -130,13 +140,31 @@ def _background_at_zero(data: Dataset) -> dict[str, Any]:
     return {"input_scale": Standardization([pixels[0]] * n_inputs, [scale] * n_inputs)}
 
 
-def _for_model(splits: Splits, model: Model) -> Splits:
-    """Return the splits with the columns and the class numbers of a model; DataError if it does not fit the data."""
+def _with_model(splits: Splits, model: Model, seed: int) -> tuple[Splits, Network, tuple[str, ...]]:
+    """Return the splits with the columns of a model, the network to start from, and what to say about it.
+
+    If all labels are classes of the model, the splits get its class numbers. Otherwise the network gets a new last
+    layer. DataError if the columns do not fit, or the one has classes and the other predicts numbers.
+    """
     first = splits.train
     if first.labels is not None and first.has_targets != (model.classes is None):
         kinds = ("numbers", "classes") if model.classes is None else ("classes", "numbers")
         raise DataError(f"{first.name}: the model to start from predicts {kinds[0]}, but the labels are {kinds[1]}")
-    return Splits(*(data_for(model, part) for part in splits))
+    splits = Splits(*(with_columns_of(model, part) for part in splits))
+    if first.labels is None or model.classes is None:
+        return splits, model.network, ()
+    known = {class_text(each) for each in model.classes}
+    labels = [label for part in splits if part.labels is not None for label in part.present_classes()]
+    unknown = [label for label in labels if class_text(label) not in known]
+    if not unknown:
+        parts = [part if part.labels is None else part.with_classes(model.classes) for part in splits]
+        return Splits(*parts), model.network, ()
+    found = f"{first.name} has classes that the model does not have, such as {unknown[0]!r}"
+    if len(model.network.weights) == 1:
+        raise SettingsError(f"{found}, and {model.network} has no layer before the last one to start from")
+    splits = _with_common_classes(splits)
+    network = model.network.with_outputs(max(2, splits.train.n_classes), output="softmax", seed=seed)
+    return splits, network, (f"{found}: the model's last layer is replaced by one of {network.n_outputs} outputs",)
 
 
 def _with_common_classes(splits: Splits) -> Splits:

@@ -155,6 +155,40 @@ def test_a_regression_is_trained_further(table, tmp_path):
     assert more["test_rmse"] == pytest.approx(first["test_rmse"], rel=0.1)
 
 
+def test_other_classes_get_a_new_last_layer_and_frozen_layers_keep_their_bits(table, tmp_path, capsys):
+    """Three classes become four, of which two are new; a run, its --config and its --resume draw the same new layer."""
+    data = ["--data", table, "--label", "kind", "--hidden", "9", "7"]
+    _train(*data, "--epochs", "3", "--out", tmp_path / "first")
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([*lines[:60], *(f"{line}w" for line in lines[60:])]).replace("z", "v") + "\n")
+    settings = ["--data", table, "--label", "kind", "--from", tmp_path / "first", "--seed", "4", "--frozen", "1"]
+    capsys.readouterr()
+    assert main(["train", *map(str, [*settings, "--epochs", "2", "--out", tmp_path / "more"]), *QUIET[:2]]) == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if "replaced" in line]
+    found = f"fastnn: {table} has classes that the model does not have, such as 'v': "
+    assert notes == [f"{found}the model's last layer is replaced by one of 6 outputs"]
+    start, after = (fastnn.load(tmp_path / name / "model.safetensors") for name in ("first", "more"))
+    assert after.classes == ("v", "vw", "x", "xw", "y", "yw")
+    assert (after.network.weights[0] == start.network.weights[0]).all()
+    assert (after.network.weights[1] != start.network.weights[1]).any()
+    found = json.loads((tmp_path / "more" / "report.json").read_text())["settings"]
+    assert (found["frozen"], found["hidden"]) == (1, [9, 7])
+    assert _train("--config", tmp_path / "more", "--out", tmp_path / "again") == found
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (
+        tmp_path / "more" / "model.safetensors"
+    ).read_bytes()
+    longer = [*settings, "--schedule", "constant"]
+    _train(*longer, "--epochs", "4", "--out", tmp_path / "whole")
+    _train(*longer, "--epochs", "2", "--out", tmp_path / "part")
+    _resume(tmp_path / "part", "--epochs", "4")
+    parts = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "part")]
+    assert parts[0] == parts[1]
+
+
+def _resume(folder, *arguments):
+    assert main(["train", "--resume", str(folder), *arguments, *QUIET]) == 0
+
+
 def test_a_model_that_does_not_fit_is_refused(table, tmp_path, capsys):
     data, out = ["--data", table, "--label", "kind", "--epochs", "1"], ["--out", tmp_path / "run"]
     _train(*data, "--hidden", "9", "--out", tmp_path / "first")
@@ -165,8 +199,15 @@ def test_a_model_that_does_not_fit_is_refused(table, tmp_path, capsys):
     _fails([*start, "--dtype", "float64"], ["dtype is 'float64'", "'float32'"], capsys)
     _fails(["--from", tmp_path / "first", "--recipe", "digits", *out], ["8x8 digits"], capsys, 1)
     _fails([*start, "--label", "1", "--drop", "kind", "--task", "regression"], ["predicts classes"], capsys, 1)
-    (tmp_path / "table.csv").write_text(table.read_text().replace(",z", ",w"))
-    _fails(start, ["'w'"], capsys, 1)
+    _fails([*start, "--frozen", "2"], ["frozen is 2, expected at most 1 of the 2 layers with weights"], capsys)
+    _fails([*data, "--frozen", "1", *out], ["--frozen is for --from MODEL"], capsys)
+    _train(*data, "--hidden", "--out", tmp_path / "flat")
+    table.write_text(table.read_text().replace(",z", ",w"))
+    _fails(
+        [*data, "--from", tmp_path / "flat", *out], ["such as 'w', and Network(", "no layer before the last"], capsys
+    )
+    table.write_text(table.read_text().replace("a,b,c", "a,b,d"))
+    _fails(start, ["lacks the columns ['c'] of the model"], capsys, 1)
     _fails([*data, "--from", table, *out], ["is no fastnn model file"], capsys, 1)
 
 

@@ -117,3 +117,20 @@ def test_aligned_arrays_are_contiguous_and_start_on_a_cache_line(shape, dtype):
 def test_the_arrays_of_a_network_start_on_cache_lines():
     network = Network.initialize((5, 4, 3))
     assert all(array.ctypes.data % CACHE_LINE == 0 for array in (*network.weights, *network.biases))
+
+
+def test_new_outputs_replace_the_last_layer_only():
+    network = Network.initialize((5,), LAYERS, input_scale=0.5, dtype="float64")
+    statistics = [array + 1 for array in network.statistics]
+    network = network.like(network.weights, [bias + 1 for bias in network.biases], statistics)
+    new = network.with_outputs(6, output="logistic", seed=9)
+    fresh = Network.initialize((5,), [*LAYERS[:-1], Dense(6)], seed=9, dtype="float64")
+    assert (new.layers, new.shapes, new.output, new.input_scale) == (fresh.layers, fresh.shapes, "logistic", 0.5)
+    assert all((one == other).all() for one, other in zip(new.weights[:-1], network.weights[:-1], strict=True))
+    assert all((one == other).all() for one, other in zip(new.biases[:-1], network.biases[:-1], strict=True))
+    assert (new.weights[-1] == fresh.weights[-1]).all()
+    assert not new.biases[-1].any()
+    assert all((one == other).all() for one, other in zip(new.statistics, network.statistics, strict=True))
+    assert network.with_outputs(2).output == "softmax"
+    with pytest.raises(SettingsError, match=r"the last layer of .* is BatchNorm.*, expected a dense one"):
+        Network.initialize((5,), [Dense(2), BatchNorm()]).with_outputs(3)
