@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from fastnn.errors import FileError as FileError
     from fastnn.errors import InconsistentVersionWarning as InconsistentVersionWarning
     from fastnn.errors import SettingsError as SettingsError
+    from fastnn.estimators import CNNClassifier as CNNClassifier
     from fastnn.estimators import MLPClassifier as MLPClassifier
     from fastnn.estimators import MLPRegressor as MLPRegressor
     from fastnn.evaluation.evaluate import evaluate as evaluate
@@ -90,7 +91,7 @@ _PUBLIC_NAMES = {
     "errors": [
         "DataError", "DivergenceError", "FastnnError", "FileError", "InconsistentVersionWarning", "SettingsError",
     ],
-    "estimators": ["MLPClassifier", "MLPRegressor"],
+    "estimators": ["CNNClassifier", "MLPClassifier", "MLPRegressor"],
     "evaluation.evaluate": ["evaluate"],
     "explanation": ["Explanation", "explain"],
     "explanation.diagnosis": ["Finding", "diagnose"],

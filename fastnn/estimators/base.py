@@ -1,4 +1,4 @@
-"""The base class of both estimators: scikit-learn's parameters, checks and attributes around `fastnn.train`.
+"""The base class of all estimators: scikit-learn's parameters, checks and attributes around `fastnn.train`.
 
 A fit translates its arguments into those of `train`, which does the training. Initial weights and row orders are drawn
 as in scikit-learn, so the same `random_state` gives the same run. `FitWatch` applies scikit-learn's rules for the
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 PRIVATE_FITTED = ("_watch_state", "_history", "_reported", "_state", "_levels")
 
 
-class BaseMLP(
+class NetworkEstimator(
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
@@ -64,7 +64,7 @@ class BaseMLP(
     DataChecksMixin,
     ModelFileMixin,
 ):
-    """Base class of the estimators; use MLPClassifier or MLPRegressor."""
+    """Base class of the estimators. A subclass encodes its targets, and a mixin makes layers of its parameters."""
 
     # scikit-learn's HTML view of an estimator links to this page, and then shows the descriptions of parameters.
     _doc_link_module = "fastnn"
@@ -101,7 +101,7 @@ class BaseMLP(
         self._check_call(y, warm, incremental)
         arguments, begun = (X, y), saved_fit(checkpoint, warm)
         X, y = self._check_data(X, y, reset=not warm)
-        self._check_image_shape()
+        self._check_image_shape(arguments[0], warm)
         targets = self._encode(y, warm=warm, incremental=incremental)
         weight = self._check_weights(sample_weight, X)
         total_weight = _product(weight, self._class_weight(targets))
@@ -115,7 +115,7 @@ class BaseMLP(
             held_weight = None if weight is None else weight[held]
             X, targets = interruptible(X.__getitem__, rows, work=len(rows) * X.shape[1]), targets[rows]
             total_weight = None if total_weight is None else total_weight[rows]
-        data = Dataset(X, targets, image_shape=self.image_shape, name="the training data")
+        data = Dataset(X, targets, image_shape=self._picture_shape, name="the training data")
         resume = state if incremental and self._can_resume(state) else None
         watch_state = replace(watch_state, rate=self.learning_rate_init) if resume is None else watch_state
         watch = self._make_watch(watch_state, network, len(data), total_weight, held_out, held_weight, incremental)
@@ -151,8 +151,8 @@ class BaseMLP(
         """Raise ValueError if this fit is impossible, whatever the data."""
         if isinstance(y, str):
             raise ValueError(f"y is the string {y!r}, expected one target per row of X")
-        if not warm and hasattr(self, "network_") and not self.network_.is_dense:
-            raise ValueError(f"the model is {self.network_}, which a new fit cannot build; expected warm_start=True")
+        if not warm and hasattr(self, "network_"):
+            self._check_chain()
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True, as it runs one epoch")
 
@@ -251,12 +251,14 @@ class BaseMLP(
             raise ValueError(f"y needs {expected[1]} {expected[0]} outputs, expected {was} as in the previous fit")
         network = self.network_
         weights, biases = ([array.astype(self._dtype) for array in each] for each in (network.weights, network.biases))
-        if not network.is_dense:  # a model from a file
-            return network.like(weights, biases)
         kept = network.standardization
         if bool(self.standardize) != (kept is not None):
             raise ValueError(f"standardize is {self.standardize}, expected {kept is not None} as in the previous fit")
-        return Network(weights, biases, self.activation, self.input_scale if kept is None else kept, network.output)
+        shape, layers = self._continued_chain(network)
+        return Network(
+            weights, biases, input_scale=self.input_scale if kept is None else kept, output=network.output,
+            layers=layers, input_shape=shape, statistics=network.statistics,
+        )  # fmt: skip
 
     def _optimizer(self) -> Optimizer | LBFGS:
         if self.solver == "adam":
@@ -419,12 +421,12 @@ class BaseMLP(
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
+        tags.input_tags.sparse = self._accepts_sparse
         tags.transformer_tags.preserves_dtype = []  # the dtype is a parameter
         return tags
 
 
-def _returns_frames(estimator: BaseMLP) -> bool:
+def _returns_frames(estimator: NetworkEstimator) -> bool:
     """Return whether scikit-learn turns the result of `transform` into a data frame, as `set_output` says."""
     own = getattr(estimator, "_sklearn_output_config", {}).get("transform")
     return bool((sklearn.get_config()["transform_output"] if own is None else own) != "default")
@@ -442,7 +444,7 @@ def _is_fitted(name: str) -> bool:
     return name.endswith("_") or name in PRIVATE_FITTED
 
 
-def has_epochs(estimator: BaseMLP) -> bool:
+def has_epochs(estimator: NetworkEstimator) -> bool:
     """Return True; raise AttributeError for L-BFGS, which has no epochs and therefore no `partial_fit`."""
     if estimator.solver == "lbfgs":
         raise AttributeError("solver is 'lbfgs', expected 'sgd' or 'adam' for partial_fit")

@@ -11,7 +11,6 @@ import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import pairwise
 from types import FunctionType
 from typing import Any, cast
 
@@ -31,6 +30,7 @@ from fastnn.estimators.plain_data import plain_rows
 from fastnn.estimators.row_order import ScikitOrder
 from fastnn.evaluation.evaluate import check_fit
 from fastnn.network import Network
+from fastnn.network.layers import array_shapes
 from fastnn.optim.config import TrainingConfig
 from fastnn.training.callbacks import EpochEnd
 from fastnn.training.history import NAN, EpochRecord, History
@@ -130,7 +130,7 @@ def keep_first(estimator: Any, result: TrainingResult) -> None:
     """Keep what an ordinary `partial_fit` with this result leaves for the next one, if there can be anything."""
     parameters, network, state = fixed_parameters(estimator), estimator.network_, estimator._state
     plain = estimator.dropout == 0 and estimator.augmentation is estimator.clip_norm is estimator.clip_value is None
-    if parameters is not None and network.is_dense and plain and isinstance(state, TrainerState):
+    if parameters is not None and not network.statistics and plain and isinstance(state, TrainerState):
         config = result.config.replace(schedule="constant", shuffle=True)
         keep(estimator, Continuation(parameters, network, state, result.backend, config, state.epochs))
 
@@ -197,10 +197,11 @@ def _checked(estimator: Any, network: Network, X: Any, y: Any, sample_weight: An
 
 
 def _has_its_shapes(network: Network) -> bool:
-    """Return whether a dense network has the arrays that its layers need: a program may have replaced them."""
+    """Return whether a network has the arrays that its layers need: a program may have replaced them."""
     network.check_arrays()
-    weights, biases = ([np.shape(each) for each in arrays] for arrays in (network.weights, network.biases))
-    return weights == [*pairwise(network.sizes)] and biases == [(size,) for size in network.sizes[1:]]
+    expected = [shapes for shapes, _ in array_shapes(network.layers, network.shapes[:-1]) if shapes]
+    pairs = zip(network.weights, network.biases, strict=True)
+    return [(np.shape(weight), np.shape(bias)) for weight, bias in pairs] == expected
 
 
 def _prepared_trainer(kept: Continuation, data: TrainingData) -> Trainer:

@@ -24,13 +24,13 @@ MIN_ROWS_TO_COMPARE = 5
 
 
 class DataChecksMixin(BaseEstimator):
-    """Mixin for the checks of data. The estimator defines `_encode`, and whether its targets are numbers."""
+    """Mixin for the checks of data. The estimator defines `_encode`, `_as_rows`, and what it accepts."""
 
     _numeric_targets: bool  # whether the targets are numbers, rather than labels
+    _accepts_sparse: bool  # whether X may be a sparse matrix
 
     dtype: str
     standardize: bool
-    image_shape: tuple[int, int] | None
     network_: Network
     n_features_in_: int
 
@@ -52,24 +52,19 @@ class DataChecksMixin(BaseEstimator):
         check_rows(X, f"X{source}")
         if not isinstance(y, str):
             y = check_labels_given(y, f"y{source}", numeric=self._numeric_targets)
-        shape = getattr(X, "shape", ())
-        if len(shape) == 3:
-            raise ValueError(
-                f"Found array with dim 3, shape {tuple(shape)}, while dim <= 2 is required by "
-                f"{type(self).__name__}: flatten images into rows with X.reshape(len(X), -1)"
-            )
+        X = self._as_rows(X, reset)
         dtype = self.network_.dtype if isinstance(y, str) else self._dtype
         dtypes = [dtype, np.dtype(np.uint8)]
         if self.network_.standardization is not None if isinstance(y, str) else self.standardize:
             dtypes = [np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.uint8)]
         elif getattr(X, "size", 0) > MAX_CAST_SIZE and not is_sparse(X):
             dtypes = [*dtypes, np.dtype(np.float64)]
-        options: dict[str, Any] = (
-            {} if isinstance(y, str) else {"multi_output": True, "y_numeric": self._numeric_targets}
-        )
+        options: dict[str, Any] = {"accept_sparse": "csr" if self._accepts_sparse else False}
+        if not isinstance(y, str):
+            options |= {"multi_output": True, "y_numeric": self._numeric_targets}
         try:
             with np.errstate(over="ignore"):
-                checked = self._validated(X, y, accept_sparse="csr", dtype=dtypes, reset=reset, **options)
+                checked = self._validated(X, y, dtype=dtypes, reset=reset, **options)
         except OverflowError as error:  # a Python integer beyond the range of float64
             raise ValueError(f"Input X contains a value too large for {dtype}") from error
         inputs = checked if isinstance(y, str) else checked[0]
@@ -107,12 +102,6 @@ class DataChecksMixin(BaseEstimator):
             else:
                 self.__dict__.pop(name, None)
         return checked
-
-    def _check_image_shape(self) -> None:
-        if self.image_shape is not None and np.prod(self.image_shape) != self.n_features_in_:
-            height, width = self.image_shape
-            expected = f"{height} * {width} = {height * width}"
-            raise ValueError(f"X has {self.n_features_in_} features, expected {expected} for image_shape")
 
     def _check_validation(self, validation_data: Any, training: Any) -> tuple[Dataset | None, np.ndarray | None]:
         """Return the user's validation data, checked like the inputs for training, and their sample weights."""

@@ -1,4 +1,4 @@
-"""The descriptions of the estimators' parameters, arguments and attributes, once for both classes and their methods.
+"""The descriptions of the estimators' parameters, arguments and attributes, once for all classes and their methods.
 
 A docstring names an entry by a line such as ``{X}``, and `described` replaces the line, so `help` shows the whole text.
 """
@@ -20,6 +20,15 @@ class Entry(NamedTuple):
 
 
 PARAMETERS = {
+    "layers": Entry(
+        "sequence of Layer and int, or None",
+        "The hidden layers, such as ``[Conv2D(6, 5), MaxPool2D(), 120]``; a number stands for a dense layer with so many "
+        "units. The layer of the classes follows them. None: layers that suit the size of the images. From 16 x 16 "
+        "pixels on, they are those of LeNet-5: ``[Conv2D(6, 5), MaxPool2D(), Conv2D(16, 5), MaxPool2D(), 120, 84]``. "
+        "For smaller images, they are two convolutions with kernels of 3 x 3 and a dense layer. For 8 x 8 pixels, they "
+        "are ``[Conv2D(16, 3), MaxPool2D(), Conv2D(32, 3), 64]``. Along a side of fewer than 3 pixels kernels have 1, "
+        "and pools halve only 4 or more.",
+    ),
     "loss": Entry(
         '{"squared_error", "poisson"}',
         "The loss. The squared error has identity outputs. The Poisson deviance has exponential outputs, for targets "
@@ -159,6 +168,44 @@ PARAMETERS = {
 }
 """The parameters of the constructors."""
 
+OF_IMAGES = {
+    "activation": Entry(
+        "str or sequence of str",
+        "The activation of the convolutions and dense layers in `layers` that name none, or one for each of them: a name "
+        "in `fastnn.network.activations.ACTIVATIONS`.",
+    ),
+    "dropout": Entry(
+        "float",
+        "The fraction of the inputs of each dense layer, unless it is the first layer, that is dropped in each training "
+        'step (Srivastava et al. 2014), in [0, 1). Not for "lbfgs".',
+    ),
+    "transform_layer": Entry(
+        "int",
+        "The hidden layer whose outputs `transform` returns, flat: 0 is the first one, -1 the last one. Pools count.",
+    ),
+    "augmentation": Entry(
+        "str, Augmentation or None",
+        'How the images of every epoch are changed at random, such as "shift=2,rotate=10"; see `fastnn.Augmentation`. '
+        'For images with one channel. Not for "lbfgs".',
+    ),
+    "image_shape": Entry(
+        "sequence of 2 or 3 int, or None",
+        "The shape of the image in each row of X: (height, width), or (channels, height, width), channel after channel. "
+        "One size may be -1: what the others leave of a row, so (1, -1) makes a signal of each row. None: the shape of "
+        "the images if X is an array of them, otherwise a square with one channel. If the number of columns is no "
+        "square, it is an error. Files and plots use the shape if there is one channel.",
+    ),
+    "coefs_": Entry(
+        "list of ndarray",
+        "The weights of each layer that has some: (fan_in, fan_out) of a dense layer, (channels, kernel height, kernel "
+        "width, output channels) of a convolution. Assigning an item or a whole list changes the network, as does "
+        "changing an array in place. Shapes are fixed; the values are copied.",
+    ),
+    "n_layers_": Entry("int", "The number of layers, with pools and that of the inputs."),
+    "n_features_in_": Entry("int", "The number of columns of X, or of the pixels of an image in all channels."),
+}
+"""The parameters and attributes that mean something else in the classes for images."""
+
 ATTRIBUTES = {
     "classes_": Entry("ndarray of shape (C,)", "The sorted labels. For multilabel targets, the column numbers."),
     "coefs_": Entry(
@@ -190,6 +237,7 @@ ATTRIBUTES = {
     "n_outputs_": Entry("int", "The number of outputs of the network."),
     "out_activation_": Entry("{outputs}", "The function of the outputs."),
     "n_features_in_": Entry("int", "The number of columns of X."),
+    "image_shape_": Entry("(int, int, int)", "The (channels, height, width) of an image."),
     "feature_names_in_": Entry("ndarray of str", "The names of the columns, if X is a data frame with names."),
 }
 """The attributes that a fit sets."""
@@ -197,7 +245,8 @@ ATTRIBUTES = {
 ARGUMENTS = {
     "X": Entry(
         "array-like or SciPy sparse matrix of shape (N, D)",
-        "The samples. uint8 stays uint8 and CSR stays sparse; other dtypes become the estimator's dtype.",
+        "The samples. uint8 stays uint8 and CSR stays sparse; other dtypes become the estimator's dtype. CNNClassifier "
+        "takes images of shape (N, H, W) or (N, channels, H, W), too, but no sparse matrix.",
     ),
     "y": Entry("{targets}", "{of_targets}"),
     "sample_weight": Entry("array-like of shape (N,), or None", "The weight of each sample, 0 or more. None: all 1."),
@@ -243,15 +292,18 @@ RAISES = {
 }
 """The errors of a fit."""
 
+_OF_CLASSIFIERS = {
+    "score": "the accuracy",
+    "loss": "",
+    "history": "the accuracies ignore sample weights",
+    "outputs": '{"softmax", "logistic"}',
+    "targets": "array-like of shape (N,) or (N, C)",
+    "of_targets": "Labels (N,) of any sortable type, or indicators (N, C) of 0 and 1 for multilabel targets.",
+}
 WORDS = {
-    "MLPClassifier": {
-        "score": "the accuracy",
-        "loss": "",
-        "history": "the accuracies ignore sample weights",
-        "outputs": '{"softmax", "logistic"}',
-        "targets": "array-like of shape (N,) or (N, C)",
-        "of_targets": "Labels (N,) of any sortable type, or indicators (N, C) of 0 and 1 for multilabel targets.",
-    },
+    "NetworkClassifier": _OF_CLASSIFIERS,
+    "MLPClassifier": _OF_CLASSIFIERS,
+    "CNNClassifier": _OF_CLASSIFIERS,
     "MLPRegressor": {
         "score": "R^2",
         "loss": ', as scikit-learn reports it: the squared error is the mean over the targets, while "poisson" is '
@@ -271,7 +323,8 @@ def described(class_name: str) -> Callable[[Documented], Documented]:
     A line ``{parameters}`` or ``{attributes}`` stands for all of the class, and ``{raises}`` for the errors of a fit.
     Another line in braces stands for an argument.
     """
-    words = WORDS[class_name]
+    words, own = WORDS[class_name], OF_IMAGES if class_name == "CNNClassifier" else {}
+    is_absent = {"classes_": class_name == "MLPRegressor", "image_shape_": class_name != "CNNClassifier"}
 
     def fill(documented: Documented) -> Documented:
         if documented.__doc__ is None:  # Python ran with -OO
@@ -280,10 +333,10 @@ def described(class_name: str) -> Callable[[Documented], Documented]:
         for line in documented.__doc__.splitlines():
             name, indent = line.strip(), line[: len(line) - len(line.lstrip())]
             if name == "{parameters}":
-                lines += _section(_of_signature(documented), words, indent)
+                lines += _section(_of_signature(documented, PARAMETERS | own), words, indent)
             elif name == "{attributes}":
-                names = [each for each in ATTRIBUTES if each != "classes_" or class_name == "MLPClassifier"]
-                lines += _section({each: ATTRIBUTES[each] for each in names}, words, indent)
+                names = [each for each in ATTRIBUTES if not is_absent.get(each)]
+                lines += _section({each: (ATTRIBUTES | own)[each] for each in names}, words, indent)
             elif name == "{raises}":
                 lines += _section(RAISES, words, indent)
             elif name.startswith("{") and name[1:-1] in ARGUMENTS:
@@ -296,12 +349,12 @@ def described(class_name: str) -> Callable[[Documented], Documented]:
     return fill
 
 
-def _of_signature(estimator: Callable[..., Any]) -> dict[str, Entry]:
+def _of_signature(estimator: Callable[..., Any], descriptions: Mapping[str, Entry]) -> dict[str, Entry]:
     """Return the entries of a constructor's parameters in their order, with their defaults."""
     entries = {}
     for name, parameter in inspect.signature(estimator).parameters.items():
         default = f'"{parameter.default}"' if isinstance(parameter.default, str) else repr(parameter.default)
-        kind, text = PARAMETERS[name]
+        kind, text = descriptions[name]
         entries[name] = Entry(f"{kind}, default={default}", text)
     return entries
 

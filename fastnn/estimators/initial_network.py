@@ -1,18 +1,19 @@
 """The network that a fit starts from: weights drawn as in scikit-learn or by an initializer, and the input scale."""
 
-from itertools import pairwise
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from fastnn.checks import short
 from fastnn.datasets.sparse import is_sparse
-from fastnn.estimators.parameters import items
 from fastnn.estimators.plain_data import N_PASSES
 from fastnn.interruptible import interruptible
 from fastnn.memory import check_training_memory
-from fastnn.network import Network, Standardization
-from fastnn.network.network import hidden_activations
+from fastnn.network import ACTIVATIONS, Layer, Network, Standardization
+from fastnn.network.initializers import AUTO_INITIALIZER
+from fastnn.network.layers import Shape, array_shapes
+from fastnn.network.network import chain_shapes
 
 # The number of rows that tell the levels of images.
 ROWS_FOR_LEVELS = 200
@@ -28,7 +29,7 @@ def initial_network(
 
     Parameters
     ----------
-    estimator : BaseMLP
+    estimator : NetworkEstimator
     X : ndarray or CSR matrix of shape (N, D)
         The training inputs, which a network with `standardize` learns their scale from.
     output : (str, int)
@@ -46,20 +47,35 @@ def initial_network(
         If the network and its training need more memory than there is.
     """
     dtype, (function, n_outputs) = np.dtype(estimator.dtype), output
-    sizes = (X.shape[1], *map(int, items(estimator.hidden_layer_sizes)), n_outputs)
-    _check_memory(estimator, sizes, dtype.itemsize)
+    shape, layers = estimator._new_chain(n_outputs)
+    shapes = chain_shapes(shape, layers)[:-1]
+    _check_memory(estimator, layers, shapes, dtype.itemsize)
     if estimator.initializer is not None:
+        name = estimator.initializer
+        if name == AUTO_INITIALIZER and len(layers) == 1:
+            name = ACTIVATIONS[estimator.activation].initializer
         return Network.initialize(
-            sizes, activation=estimator.activation, initializer=estimator.initializer, dtype=dtype, output=function,
-            seed=int(random_state.randint(2**31 - 1)), input_scale=_input_transform(estimator, X, incremental),
+            shape, layers, initializer=name, dtype=dtype, output=function, seed=int(random_state.randint(2**31 - 1)),
+            input_scale=_input_transform(estimator, X, incremental),
         )  # fmt: skip
-    names = hidden_activations(len(sizes) - 2, estimator.activation)
-    weights, biases = [], []
-    for (fan_in, fan_out), name in zip(pairwise(sizes), [*names, *names[-1:]] or [estimator.activation], strict=True):
-        bound = np.sqrt((2 if name == "logistic" else 6) / (fan_in + fan_out))
-        weights.append(random_state.uniform(-bound, bound, (fan_in, fan_out)).astype(dtype))
-        biases.append(random_state.uniform(-bound, bound, fan_out).astype(dtype))
-    return Network(weights, biases, estimator.activation, _input_transform(estimator, X, incremental), function)
+    weights, biases, statistics = [], [], []
+    previous = estimator.activation  # without hidden layers, it decides
+    for layer, inp in zip(layers, shapes, strict=True):
+        parameters, fans = layer.parameter_shapes(inp), layer.fans(inp)
+        if parameters is not None and fans is not None:
+            previous = previous if layer is layers[-1] else layer.activation
+            bound = np.sqrt((2 if previous == "logistic" else 6) / sum(fans))
+            weights.append(random_state.uniform(-bound, bound, parameters[0]).astype(dtype))
+            biases.append(random_state.uniform(-bound, bound, parameters[1]).astype(dtype))
+        elif parameters is not None:  # such as the scale and the shift of batch normalisation
+            generator = np.random.default_rng(int(random_state.randint(2**31 - 1)))
+            weights.append(layer.initial_weight(generator, inp, "glorot").astype(dtype))
+            biases.append(np.zeros(parameters[1], dtype))
+        statistics += [array.astype(dtype) for array in layer.initial_statistics(inp)]
+    transform = _input_transform(estimator, X, incremental)
+    return Network(
+        weights, biases, input_scale=transform, output=function, layers=layers, input_shape=shape, statistics=statistics
+    )
 
 
 def _input_transform(estimator: Any, X: Any, incremental: bool) -> float | Standardization:
@@ -73,14 +89,14 @@ def _input_transform(estimator: Any, X: Any, incremental: bool) -> float | Stand
     return interruptible(Standardization.fit, X, work=N_PASSES * np.prod(X.shape))
 
 
-def _check_memory(estimator: Any, sizes: tuple[int, ...], itemsize: int) -> None:
+def _check_memory(estimator: Any, layers: Sequence[Layer], shapes: Sequence[Shape], itemsize: int) -> None:
     """Raise OutOfMemoryError, before any allocation, if the network and its training need too much memory."""
-    n_parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
+    n_parameters = sum(math.prod(shape) for parameters, _ in array_shapes(layers, shapes) for shape in parameters)
     check_training_memory(
         n_parameters,
         itemsize,
         estimator._optimizer().state_bytes(itemsize),
-        lambda: f"hidden_layer_sizes is {short(estimator.hidden_layer_sizes)}: {n_parameters:,} parameters",
+        lambda: f"{estimator._chain_given()}: {n_parameters:,} parameters",
     )
 
 

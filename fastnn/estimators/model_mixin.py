@@ -28,9 +28,8 @@ def initial_state() -> tuple[WatchState, History, TrainerState | None]:
 
 
 class ModelFileMixin(BaseEstimator):
-    """Mixin for saving, loading and pickling. The estimator defines `_model_fields` and `_set_model_fields`."""
+    """Mixin for saving, loading and pickling. The estimator defines the hooks for the fields of a model."""
 
-    image_shape: tuple[int, int] | None
     network_: Network
     _levels: np.ndarray | None
 
@@ -62,7 +61,7 @@ class ModelFileMixin(BaseEstimator):
         """
         check_is_fitted(self, "network_")
         names = getattr(self, "feature_names_in_", None)
-        shape = self.image_shape if image_shape is None else image_shape
+        shape = self._picture_shape if image_shape is None else image_shape
         return Model(
             self.network_ if scaling is None else after_scaling(self.network_, scaling),
             image_shape=None if shape is None else tuple(shape),  # type: ignore[arg-type]
@@ -147,8 +146,8 @@ class ModelFileMixin(BaseEstimator):
         """
         network = model.network
         estimator = cls(
-            hidden_layer_sizes=network.sizes[1:-1], activation=network.activation, input_scale=network.input_scale,
-            dtype=network.dtype.name, standardize=network.standardization is not None, image_shape=model.image_shape,
+            **cls._chain_parameters(model), input_scale=network.input_scale, dtype=network.dtype.name,
+            standardize=network.standardization is not None,
         )  # fmt: skip
         estimator._set_model_fields(model)
         estimator.network_, estimator._levels, estimator._loaded_pixels = network, None, model.pixels

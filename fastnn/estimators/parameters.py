@@ -110,7 +110,7 @@ RULES = {
         "two sizes, (height, width)", lambda value: len(items(value)) == 2 and all(map(COUNT.accepts, items(value)))
     )
     | NONE,
-    # Only of MLPClassifier:
+    # Only of the classifiers:
     "class_weight": instance("a dict", dict) | one_of("balanced") | NONE,
     "threshold": Rule("a number above 0, at most 1", lambda value: is_number(value) and 0 < value <= 1) | NONE,
     "unknown_label": instance("a string, a number", str, Real) | NONE,
@@ -129,7 +129,8 @@ def parameter_defaults(kind: Any) -> dict[str, Any]:
 def check_parameters(estimator: BaseEstimator) -> None:
     """Raise SettingsError if a parameter of `estimator` breaks its rule. The error names the parameter."""
     kind: Any = type(estimator)
+    rules: dict[str, Rule] = kind._rules
     for name, default in parameter_defaults(kind).items():
         value = getattr(estimator, name)
-        if value is not default and name in RULES and not RULES[name].accepts(value):
-            raise SettingsError(f"{name} is {short(value)}, expected {RULES[name].expected}")
+        if value is not default and name in rules and not rules[name].accepts(value):
+            raise SettingsError(f"{name} is {short(value)}, expected {rules[name].expected}")

@@ -9,10 +9,11 @@ from sklearn.utils import column_or_1d
 
 from fastnn.errors import DataError
 from fastnn.estimators.arguments import check_scored
-from fastnn.estimators.base import BaseMLP, if_epochs
+from fastnn.estimators.base import NetworkEstimator, if_epochs
 from fastnn.estimators.callbacks import with_callbacks
 from fastnn.estimators.continuation import continue_fit
 from fastnn.estimators.data_checks import joined_validation
+from fastnn.estimators.dense_layers import DenseLayersMixin
 from fastnn.estimators.descriptions import described
 from fastnn.estimators.one_fit import reads_one_fit
 from fastnn.estimators.plain_data import plain_numbers
@@ -22,7 +23,7 @@ from fastnn.network import LOSSES, Network
 
 
 @described("MLPRegressor")
-class MLPRegressor(RegressorMixin, BaseMLP):
+class MLPRegressor(DenseLayersMixin, RegressorMixin, NetworkEstimator):
     """Multilayer perceptron for regression, with scikit-learn's parameters and attributes.
 
     The loss is half the squared error, or half the Poisson deviance. The steps follow the gradient of its sum over the
@@ -196,7 +197,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         outputs = self._outputs(X)
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
-    # --- Hooks of BaseMLP ------------------------------------------------------------------------------------------
+    # --- Hooks of NetworkEstimator -----------------------------------------------------------------------------------
     def _encode(self, y: Any, *, warm: bool, incremental: bool) -> np.ndarray:
         """Return the targets, (N, C), in the working dtype."""
         if y.ndim == 2 and y.shape[1] == 1:

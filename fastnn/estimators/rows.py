@@ -27,7 +27,7 @@ def rows_to_predict(estimator: Any, X: Any) -> Any:
         return None
     if type(X) is np.ndarray:
         return _plain_array(fitted, X)
-    if type(X) is csr_matrix or type(X) is csr_array:
+    if estimator._accepts_sparse and (type(X) is csr_matrix or type(X) is csr_array):
         return _plain_csr(fitted, X)
     return None
 

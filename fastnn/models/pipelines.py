@@ -48,7 +48,7 @@ def pipeline_model(pipeline: Any) -> "Model":
     *before, (last_name, last) = pipeline.steps
     if not callable(getattr(last, "to_model", None)):
         raise DataError(
-            f"the last step {last_name} is {type(last).__name__}, expected an MLPClassifier or MLPRegressor"
+            f"the last step {last_name} is {type(last).__name__}, expected an MLPClassifier, MLPRegressor or CNNClassifier"
         )
     scalings = [_scaling(name, step) for name, step in before if step is not None and not isinstance(step, str)]
     if not scalings:

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastnn.checks import check_choice
 from fastnn.network.activations import ACTIVATIONS
+from fastnn.network.initializers import INITIALIZERS
 
 Shape = tuple[int, ...]
 # The gradients of a layer's input, weight and bias; None for those that nobody needs or that the layer lacks.
@@ -70,9 +71,19 @@ class Layer:
         """Return the shapes of the weight and the bias; None for a layer without parameters."""
         return None
 
+    def fans(self, input_shape: Shape) -> tuple[int, int] | None:
+        """Return fan_in and fan_out, which the distribution of a random weight depends on.
+
+        None for a layer whose initial weight is not random, or that has none.
+        """
+        return None
+
     def initial_weight(self, rng: np.random.Generator, input_shape: Shape, initializer: str) -> np.ndarray:
         """Draw the weight in float64; `initializer` is a name in `fastnn.network.initializers.INITIALIZERS`."""
-        raise NotImplementedError
+        parameters, fans = self.parameter_shapes(input_shape), self.fans(input_shape)
+        assert parameters is not None
+        assert fans is not None
+        return INITIALIZERS[initializer].draw(rng, parameters[0], *fans)
 
     def initial_statistics(self, input_shape: Shape) -> tuple[np.ndarray, ...]:
         """Return the statistics before training, in float64; empty for a layer without statistics."""

@@ -8,7 +8,6 @@ import numpy as np
 
 from fastnn.checks import check_integer, short
 from fastnn.errors import SettingsError
-from fastnn.network.initializers import INITIALIZERS
 from fastnn.network.layers.base import Arrays, Forward, Gradients, Layer, Shape
 from fastnn.network.layers.windows import Pair, as_pair, check_padding, describe_window, window_grid
 
@@ -86,10 +85,9 @@ class Conv2D(Layer):
     def parameter_shapes(self, input_shape: Shape) -> tuple[Shape, Shape]:
         return (input_shape[0], *self.kernel, self.channels), (self.channels,)
 
-    def initial_weight(self, rng: np.random.Generator, input_shape: Shape, initializer: str) -> np.ndarray:
-        shape, _ = self.parameter_shapes(input_shape)
+    def fans(self, input_shape: Shape) -> tuple[int, int]:
         places = math.prod(self.kernel)
-        return INITIALIZERS[initializer].draw(rng, shape, input_shape[0] * places, self.channels * places)
+        return input_shape[0] * places, self.channels * places
 
     def n_multiplications(self, input_shape: Shape) -> int:
         return math.prod(self.parameter_shapes(input_shape)[0]) * math.prod(self.output_shape(input_shape)[1:])

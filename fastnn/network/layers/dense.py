@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnn.checks import check_integer
-from fastnn.network.initializers import INITIALIZERS
 from fastnn.network.layers.base import Arrays, Forward, Gradients, Layer, Shape
 
 
@@ -54,9 +53,8 @@ class Dense(Layer):
     def parameter_shapes(self, input_shape: Shape) -> tuple[Shape, Shape]:
         return (math.prod(input_shape), self.units), (self.units,)
 
-    def initial_weight(self, rng: np.random.Generator, input_shape: Shape, initializer: str) -> np.ndarray:
-        fan_in, fan_out = math.prod(input_shape), self.units
-        return INITIALIZERS[initializer].draw(rng, (fan_in, fan_out), fan_in, fan_out)
+    def fans(self, input_shape: Shape) -> tuple[int, int]:
+        return math.prod(input_shape), self.units
 
     def forward(self, ops: Any, inp: np.ndarray, arrays: Arrays, training: bool) -> Forward:
         return Forward(ops.dense_forward(_flat(inp), arrays.weight, arrays.bias))
