@@ -11,8 +11,8 @@ from fastnn.estimators.network_classifier import NetworkClassifier
 class CNNClassifier(ImageLayersMixin, NetworkClassifier):
     """Convolutional network for the classification of images, with the parameters of MLPClassifier.
 
-    scikit-learn has no such estimator. With dense layers only and ``initializer=None``, it is the same as MLPClassifier,
-    to the same bits.
+    scikit-learn has no such estimator. With dense layers only and ``initializer=None``, it is the same as
+    MLPClassifier, to the same bits.
 
     Parameters
     ----------

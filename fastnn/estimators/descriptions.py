@@ -22,9 +22,9 @@ class Entry(NamedTuple):
 PARAMETERS = {
     "layers": Entry(
         "sequence of Layer and int, or None",
-        "The hidden layers, such as ``[Conv2D(6, 5), MaxPool2D(), 120]``; a number stands for a dense layer with so many "
-        "units. The layer of the classes follows them. None: layers that suit the size of the images. From 16 x 16 "
-        "pixels on, they are those of LeNet-5: ``[Conv2D(6, 5), MaxPool2D(), Conv2D(16, 5), MaxPool2D(), 120, 84]``. "
+        "The hidden layers, such as ``[Conv2D(6, 5), MaxPool2D(), 120]``; a number is a dense layer of so many units. "
+        "The layer of the classes follows them. None: layers that suit the size of the images. From 16 x 16 pixels on, "
+        "they are those of LeNet-5: ``[Conv2D(6, 5), MaxPool2D(), Conv2D(16, 5), MaxPool2D(), 120, 84]``. "
         "For smaller images, they are two convolutions with kernels of 3 x 3 and a dense layer. For 8 x 8 pixels, they "
         "are ``[Conv2D(16, 3), MaxPool2D(), Conv2D(32, 3), 64]``. Along a side of fewer than 3 pixels kernels have 1, "
         "and pools halve only 4 or more.",
@@ -171,13 +171,13 @@ PARAMETERS = {
 OF_IMAGES = {
     "activation": Entry(
         "str or sequence of str",
-        "The activation of the convolutions and dense layers in `layers` that name none, or one for each of them: a name "
-        "in `fastnn.network.activations.ACTIVATIONS`.",
+        "The activation of the convolutions and dense layers that name none in `layers`, or one for each of them: a "
+        "name in `fastnn.network.activations.ACTIVATIONS`.",
     ),
     "dropout": Entry(
         "float",
-        "The fraction of the inputs of each dense layer, unless it is the first layer, that is dropped in each training "
-        'step (Srivastava et al. 2014), in [0, 1). Not for "lbfgs".',
+        "The fraction of the inputs of each dense layer, unless it is the first layer, that each training step drops "
+        '(Srivastava et al. 2014), in [0, 1). Not for "lbfgs".',
     ),
     "transform_layer": Entry(
         "int",
@@ -190,7 +190,7 @@ OF_IMAGES = {
     ),
     "image_shape": Entry(
         "sequence of 2 or 3 int, or None",
-        "The shape of the image in each row of X: (height, width), or (channels, height, width), channel after channel. "
+        "The shape of the image in each row of X: (height, width) or (channels, height, width), channel after channel. "
         "One size may be -1: what the others leave of a row, so (1, -1) makes a signal of each row. None: the shape of "
         "the images if X is an array of them, otherwise a square with one channel. If the number of columns is no "
         "square, it is an error. Files and plots use the shape if there is one channel.",

@@ -64,7 +64,7 @@ class ModelFileMixin(BaseEstimator):
         shape = self._picture_shape if image_shape is None else image_shape
         return Model(
             self.network_ if scaling is None else after_scaling(self.network_, scaling),
-            image_shape=None if shape is None else tuple(shape),  # type: ignore[arg-type]
+            image_shape=None if shape is None else tuple(shape),
             feature_names=None if names is None else tuple(names),
             pixels=self._pixels(shape, scaling),
             **self._model_fields(),

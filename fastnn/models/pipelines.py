@@ -47,9 +47,8 @@ def pipeline_model(pipeline: Any) -> "Model":
     """
     *before, (last_name, last) = pipeline.steps
     if not callable(getattr(last, "to_model", None)):
-        raise DataError(
-            f"the last step {last_name} is {type(last).__name__}, expected an MLPClassifier, MLPRegressor or CNNClassifier"
-        )
+        expected = "an MLPClassifier, MLPRegressor or CNNClassifier"
+        raise DataError(f"the last step {last_name} is {type(last).__name__}, expected {expected}")
     scalings = [_scaling(name, step) for name, step in before if step is not None and not isinstance(step, str)]
     if not scalings:
         model: Model = last.to_model()
