@@ -384,7 +384,7 @@ class NetworkEstimator(
         Parameters
         ----------
         X : array-like or SciPy sparse matrix of shape (N, D)
-            The samples, as in `fit`.
+            The samples, or what else `fit` takes.
         layer : int or None
             The hidden layer: 0 is the first one, -1 the last one. None: the parameter `transform_layer`, which
             `get_feature_names_out` and data frames as output (`set_output`) refer to.
@@ -392,7 +392,7 @@ class NetworkEstimator(
         Returns
         -------
         ndarray of shape (N, H), in the estimator's dtype
-            H is the number of units of the layer. Without hidden layers, the scaled inputs of shape (N, D).
+            H is the number of outputs of the layer. Without hidden layers, the scaled inputs of shape (N, D).
 
         Raises
         ------

@@ -32,7 +32,8 @@ class CNNClassifier(ImageLayersMixin, NetworkClassifier):
     >>> import fastnn
     >>> data = fastnn.load_digits()
     >>> layers = [fastnn.Conv2D(8, 3), fastnn.MaxPool2D(), 32]
-    >>> model = fastnn.CNNClassifier(layers, (8, 8), early_stopping=True, random_state=0, input_scale=1 / 16)
+    >>> settings = {"early_stopping": True, "learning_rate_init": 0.01, "random_state": 0, "input_scale": 1 / 16}
+    >>> model = fastnn.CNNClassifier(layers, (8, 8), **settings)
     >>> model = model.fit(data.images[:1400], data.labels[:1400])
     >>> model.score(data.images[1400:], data.labels[1400:]) > 0.9
     True

@@ -69,7 +69,7 @@ class CoefficientsMixin(BaseEstimator):
 
     @property
     def coefs_(self) -> list[np.ndarray]:
-        """The weights of each layer, (fan_in, fan_out). Assigning an item, or a list, changes the network."""
+        """The weights of each layer, such as (fan_in, fan_out). Assigning an item, or a list, changes the network."""
         check_is_fitted(self, "network_")
         return ArrayList(self.network_, "weights")
 

@@ -17,6 +17,8 @@ from fastnn.network.network import chain_shapes, hidden_activations
 
 # LeNet-5's layers need so many rows and columns: kernels of 5 x 5, each before a pool, leave nothing of fewer.
 MIN_SIZE_OF_LENET = 16
+# An image with more channels than this, and no more columns, is taken for one whose channels come last.
+MAX_COLOURS = 4
 
 _RULES = {
     "layers": Rule(
@@ -84,6 +86,11 @@ def resolved_image_shape(image_shape: Any, row_shape: Sequence[int]) -> Shape:
     """
     n_features = math.prod(row_shape)
     if image_shape is None and len(row_shape) > 1:
+        if len(row_shape) == 3 and row_shape[2] <= MAX_COLOURS < row_shape[0]:
+            raise ValueError(
+                f"X has images of shape {tuple(row_shape)}, whose channels seem to come last, expected (channels, "
+                "height, width): X.transpose(0, 3, 1, 2), or this shape as image_shape"
+            )
         return _with_channels(row_shape)
     if image_shape is None:
         side = math.isqrt(n_features)
@@ -165,6 +172,10 @@ class ImageLayersMixin(BaseEstimator):
         Raises ValueError if the images have another shape than in the fit, unless this is the fit, as `reset` says.
         """
         if _are_images(X):
+            others = [each for each in X if np.shape(each) != X[0].shape]
+            if others:
+                found = f"{X[0].shape} and {np.shape(others[0])}"
+                raise ValueError(f"X has images of shape {found}, expected one shape for all")
             X = np.asarray(X)
         shape = getattr(X, "shape", ())
         if is_sparse(X) or len(shape) not in (3, 4):

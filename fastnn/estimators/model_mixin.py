@@ -42,7 +42,7 @@ class ModelFileMixin(BaseEstimator):
         Parameters
         ----------
         image_shape : (int, int), or None
-            (height, width) of the image in a row of X; None: the parameter `image_shape` of the estimator.
+            (height, width) of the image in a row of X; None: that of the estimator.
         scaling : Standardization, or None
             What a pipeline applies to its inputs before the estimator. The network of the model then takes the inputs
             of the pipeline.
@@ -89,7 +89,7 @@ class ModelFileMixin(BaseEstimator):
         path : str or path-like
             An existing file is replaced.
         image_shape : (int, int), or None
-            (height, width) of the image in a row of X; None: the parameter `image_shape` of the estimator. With it,
+            (height, width) of the image in a row of X; None: that of the estimator. With it,
             ``fastnn predict`` and ``fastnn explain`` read pictures for this model.
 
         Raises

@@ -161,6 +161,8 @@ def test_channels_come_one_after_the_other(colours):
         assert_equal(CNNClassifier(image_shape=shape, **settings).fit(rows, labels), expected)
     assert_same_bits(expected.predict_proba(images), expected.predict_proba(rows))
     expected.partial_fit(rows, labels)  # goes on, although 60 is no square
+    narrow = images.reshape(-1, 10, 6, 1)
+    assert CNNClassifier([2], (10, 6, 1), max_iter=1).fit(narrow, labels).image_shape_ == (10, 6, 1)
 
 
 @pytest.mark.parametrize(("shape", "row", "message"), [
@@ -170,6 +172,7 @@ def test_channels_come_one_after_the_other(colours):
     ((30, -1), (20,), r"X has 20 features, expected image_shape \(30, -1\)"),
     ((4, 5), (5, 4), r"X has images of shape \(5, 4\), expected image_shape \(4, 5\)"),
     ((2, 4, 5), (4, 2, 5), r"X has images of shape \(4, 2, 5\), expected image_shape \(2, 4, 5\)"),
+    (None, (8, 8, 3), r"X has images of shape \(8, 8, 3\), whose channels seem to come last, expected \(channels, "),
     ((4,), (16,), r"image_shape is \(4,\), expected two or three sizes, \(height, width\) or \(channels, "),
     ((-1, -1), (16,), "expected two or three sizes"),
     ((4, 0), (16,), "expected two or three sizes"),
@@ -195,6 +198,10 @@ def test_a_fitted_model_refuses_images_of_another_shape(colours):
         with pytest.raises(ValueError, match=message):
             call()
     assert model.fit(other, labels).image_shape_ == (2, 6, 5)  # a new fit begins anew
+    with pytest.raises(
+        ValueError, match=r"X has images of shape \(2, 5, 6\) and \(2, 6, 5\), expected one shape for all"
+    ):
+        model.fit([*images, *other], [*labels, *labels])
 
 
 def test_sparse_matrices_and_masks_are_refused(digits):

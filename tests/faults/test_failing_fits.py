@@ -61,7 +61,7 @@ PLACES = {
     "backend": _out_of_memory_of_epoch,
     "epoch": lambda patch, error: patch.setattr(fit_watch.FitWatch, "__call__", _in_second_epoch(error)),
     "store": lambda patch, error: patch.setattr(base.History, "continued", _raise(error)),
-    "end": lambda patch, error: patch.setattr(base.BaseMLP, "_warn_of_convergence", _raise(error)),
+    "end": lambda patch, error: patch.setattr(base.NetworkEstimator, "_warn_of_convergence", _raise(error)),
 }
 ERRORS = [_Broken(), MemoryError("no more"), OSError(28, "No space left"), KeyboardInterrupt(), SystemExit(3)]
 
@@ -134,7 +134,7 @@ def test_a_failed_partial_fit_loses_no_state(estimator, solver, place, monkeypat
         patch.setattr(fit_watch.FitWatch, "__call__", _raise(_Broken()))
         PLACES[place](patch, _Broken())
         if place == "targets":  # only a first call looks at the levels
-            patch.setattr(base.BaseMLP, "_previous_network", _raise(_Broken()))
+            patch.setattr(base.NetworkEstimator, "_previous_network", _raise(_Broken()))
         if place == "epoch":
             patch.setattr(fit_watch.FitWatch, "__call__", _raise(_Broken()))
         with pytest.raises(_Broken):
