@@ -340,10 +340,26 @@ def check_windows(inp: np.ndarray, window: Pair, stride: Pair, padding: Pair) ->
     return _window_grid(inp.shape, window, stride, padding)
 
 
-def check_pool_gradient(shape: Sequence[int], size: Pair, stride: Pair, padding: Pair, **arrays: np.ndarray) -> None:
-    """Raise DataError or SettingsError unless each of `arrays` has a number for each window on images of this shape."""
+def check_pool_gradient(
+    shape: Sequence[int], size: Pair, stride: Pair, padding: Pair, dout: np.ndarray, taps: np.ndarray | None = None
+) -> None:
+    """Raise DataError or SettingsError unless there is a number for each window on images of this shape.
+
+    dout: the gradient of a pool, of floating-point numbers
+    taps: the taps of the largest numbers, whole numbers; None: those of a mean, which has none
+    """
     grid = _window_grid(shape, size, stride, padding)
-    check_shapes(**{name: (array, (*shape[:2], *grid)) for name, array in arrays.items()})
+    places = (*shape[:2], *grid)
+    check_shapes(dout=(dout, places), **({} if taps is None else {"taps": (taps, places)}))
+    _check_floating(dout=dout)
+    if taps is not None and taps.dtype.kind not in "iu":
+        raise DataError(f"taps have dtype {taps.dtype}, expected whole numbers")
+
+
+def _check_floating(**arrays: np.ndarray) -> None:
+    for name, array in arrays.items():
+        if array.dtype.kind != "f":
+            raise DataError(f"{name} has dtype {array.dtype}, expected float32 or float64")
 
 
 def _window_grid(shape: Sequence[int], window: Pair, stride: Pair, padding: Pair) -> Pair:
@@ -360,7 +376,7 @@ def _window_grid(shape: Sequence[int], window: Pair, stride: Pair, padding: Pair
 def check_image_shapes(inp: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair, **arrays: np.ndarray) -> None:
     """Raise DataError or SettingsError unless the arrays of a convolution fit together.
 
-    arrays: the `bias` or the `dsums` of the convolution
+    arrays: the `bias` or the `dsums` of the convolution; like `weight`, of floating-point numbers
     """
     check_shapes(weight=(weight, (None, None, None, None)))
     check_shapes(inp=(inp, (None, len(weight), None, None)))
@@ -368,6 +384,7 @@ def check_image_shapes(inp: np.ndarray, weight: np.ndarray, stride: Pair, paddin
     n_channels = weight.shape[3]
     shapes = {"bias": (n_channels,), "dsums": (len(inp), n_channels, *grid)}
     check_shapes(**{name: (array, shapes[name]) for name, array in arrays.items()})
+    _check_floating(weight=weight, **arrays)
 
 
 def check_numbers(**arrays: Any) -> None:

@@ -232,8 +232,8 @@ def max_pool_backward(
 
     A number that was the largest in several windows gets the sum.
     """
-    check_pool_gradient(shape, size, stride, padding, dout=dout, taps=taps)
-    dpadded = _pad(np.zeros(shape, dout.dtype), padding)
+    check_pool_gradient(shape, size, stride, padding, dout, taps)
+    dpadded = _pad(np.zeros(shape, dout.dtype.newbyteorder("=")), padding)
     for number, tap in enumerate(np.ndindex(size)):
         _seen(dpadded, tap, stride, dout)[...] += np.where(taps == number, dout, 0)
     return _crop(dpadded, padding)
@@ -247,8 +247,8 @@ def avg_pool(inp: np.ndarray, size: Pair, stride: Pair, padding: Pair) -> np.nda
 
 def avg_pool_backward(dout: np.ndarray, shape: Sequence[int], size: Pair, stride: Pair, padding: Pair) -> np.ndarray:
     """Return the gradient of the input, of this shape: each place passes equal parts on to all numbers it saw."""
-    check_pool_gradient(shape, size, stride, padding, dout=dout)
-    dpadded = _pad(np.zeros(shape, dout.dtype), padding)
+    check_pool_gradient(shape, size, stride, padding, dout)
+    dpadded = _pad(np.zeros(shape, dout.dtype.newbyteorder("=")), padding)
     share = dout / dout.dtype.type(size[0] * size[1])
     for tap in np.ndindex(size):
         _seen(dpadded, tap, stride, dout)[...] += share

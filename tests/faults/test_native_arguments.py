@@ -458,6 +458,10 @@ FORMS = {
     "None": lambda array: None,
 }  # fmt: skip
 ACCEPTED = ("as they are", "Fortran", "strided", "unaligned", "read-only", "overlapping", "subclass")
+IMAGES = {
+    "images": (5, 2, 4, 6), "kernels": (2, 2, 2, 3), "filters": (3,), "dsums": (5, 3, 3, 5), "dout": (5, 2, 3, 5),
+    "taps": (5, 2, 3, 5),
+}  # fmt: skip
 ARRAYS = {"inp": (7, 5), "weight": (5, 3), "bias": (3,), "sums": (7, 3), "more": (7, 3), "mean": (3,), "variance": (3,)}
 OPERATIONS = {
     "matmul": ("inp", "weight"),
@@ -472,13 +476,26 @@ OPERATIONS = {
     "softmax_cross_entropy": ("sums", "labels"),
     "logistic_cross_entropy": ("sums", "more"),
     "squared_error": ("sums", "more"),
+    "conv_forward": ("images", "kernels", "filters"),
+    "conv_backward": ("dsums", "images", "kernels"),
+    "max_pool": ("images",),
+    "max_pool_backward": ("dout", "taps"),
+    "avg_pool": ("images",),
+    "avg_pool_backward": ("dout",),
 }
+STRIDE, PADDING, SIZE = (2, 1), (1, 0), (2, 2)
+# The arguments after the arrays.
+REST = {
+    "batch_norm": (1e-5,), "batch_norm_forward": (1e-5,), "batch_norm_backward": (1e-5,),
+    "conv_forward": (STRIDE, PADDING), "conv_backward": (STRIDE, PADDING),
+    "max_pool": (SIZE, STRIDE, PADDING), "max_pool_backward": (IMAGES["images"], SIZE, STRIDE, PADDING),
+    "avg_pool": (SIZE, STRIDE, PADDING), "avg_pool_backward": (IMAGES["images"], SIZE, STRIDE, PADDING),
+}  # fmt: skip
 
 
 def _called(backend, name, arguments):
-    rest = (1e-5,) if name.startswith("batch_norm") else ()
     with np.errstate(all="ignore"):
-        found = getattr(backend, name)(*arguments, *rest)
+        found = getattr(backend, name)(*arguments, *REST.get(name, ()))
     return found if isinstance(found, tuple) else (found,)
 
 
@@ -505,8 +522,8 @@ def _assert_close(found, expected, digits, what=""):
 def test_an_operation_is_that_of_the_reference_or_refused(name, form, dtype):
     """Each array of an operation in turn has another form, and then all have."""
     rng = np.random.default_rng(5)
-    arrays = {each: rng.random(shape).astype(dtype) for each, shape in ARRAYS.items()}
-    arrays["labels"] = rng.integers(3, size=7)
+    arrays = {each: rng.random(shape).astype(dtype) for each, shape in (ARRAYS | IMAGES).items()}
+    arrays |= {"labels": rng.integers(3, size=7), "taps": rng.integers(4, size=IMAGES["taps"]).astype(np.int32)}
     names, make = OPERATIONS[name], FORMS[form]
     digits = 2 if form == "float16" else 5 if "float32" in (dtype, form) or form == ">f4" else 10
     for changed in (*({each} for each in names), set(names)):
@@ -518,6 +535,15 @@ def test_an_operation_is_that_of_the_reference_or_refused(name, form, dtype):
             assert found[-1].dtype == wanted.dtype.newbyteorder("=")
             _assert_close(found, expected, digits)
         assert found is not None or form not in ACCEPTED, changed
+
+
+@BACKENDS
+@pytest.mark.parametrize("tap", [HUGE, -1, -HUGE, 4, 2**31 - 1])
+def test_a_tap_outside_the_window_gets_no_gradient(backend, tap):
+    shape = IMAGES["taps"]
+    dout, taps = np.ones(shape, np.float32), np.full(shape, tap, np.int32)
+    with suppress(DataError):
+        assert not backend.max_pool_backward(dout, taps, IMAGES["images"], SIZE, STRIDE, PADDING).any()
 
 
 @BACKENDS
@@ -569,7 +595,7 @@ def test_a_batch_larger_than_the_data_is_one_batch(batch_size, sizes):
 def test_random_operations_are_those_of_the_reference(seed):
     rng = np.random.default_rng([6, seed])
     dtype = rng.choice(["float32", "float64"])
-    (b, d, h), names = rng.integers(1, 80, 3), list(OPERATIONS)
+    (b, d, h), names = rng.integers(1, 80, 3), [each for each in OPERATIONS if not set(OPERATIONS[each]) & set(IMAGES)]
     shapes = {"inp": (b, d), "weight": (d, h), "sums": (b, h), "more": (b, h)}
     for name in names:
         arrays = {each: rng.random(shapes.get(each, (h,))).astype(dtype) for each in ARRAYS}

@@ -5,9 +5,11 @@ import pytest
 import scipy.sparse
 
 from fastnn.backends import compiled, reference
+from fastnn.network import Conv2D, Dense, MaxPool2D, Network
 from fastnn.optim.optimizers import SGD, Adam
 from tests.faults.pages import guarded, with_guarded_arrays
 from tests.parity import assert_parity, assert_same_bits, astype, make_inputs, make_network, trained_arrays
+from tests.plain_loops import CASES, POOLS
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 # Widths below, at and above a word of bits, a vector and a panel; sums of several panels.
@@ -56,6 +58,25 @@ def test_training_reads_nothing_beyond_its_arrays(sizes, dtype, n_rows, batch_si
 
 
 @DTYPES
+def test_networks_for_images_read_nothing_beyond_their_arrays(dtype):
+    rng = np.random.default_rng(6)
+    layers = [Conv2D(7, 3), MaxPool2D(), Conv2D(17, (2, 3), padding=1), MaxPool2D((2, 1)), Dense(70), Dense(3)]
+    network = Network.initialize((3, 11, 9), layers, dtype=dtype, input_scale=1 / 255)
+    network, labels = with_guarded_arrays(network), rng.integers(3, size=67)
+    for name, inp in list(_forms(rng, 67, 297, dtype))[:2]:
+        expected = reference.predict_logits(astype(network, "float64"), inp)
+        for n_rows in (1, 5, 67):
+            assert_parity(compiled.predict_logits(network, guarded(inp[:n_rows])), expected[:n_rows], name)
+        trainers = [
+            compiled.trainer(network, inputs, given(labels), Adam(), l2=1e-3, dropout=0.2)
+            for inputs, given in ((inp, guarded), (inp.copy(), np.copy))
+        ]
+        for trainer in trainers:
+            trainer.run_epoch(np.arange(67), 33, 0.01)
+        assert_same_bits(*map(trained_arrays, trainers), name)
+
+
+@DTYPES
 def test_row_blocks_read_nothing_beyond_their_arrays(dtype):
     """4,099 similar samples of a full batch, so that the last row block is not full."""
     rng = np.random.default_rng(3)
@@ -93,3 +114,26 @@ def test_operations_read_nothing_beyond_their_arrays(dtype):
             found, expected = (getattr(backend, name)(*arguments) for backend in (compiled, reference))
             for one, other in zip(*(r if isinstance(r, tuple) else (r,) for r in (found, expected)), strict=True):
                 np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+@DTYPES
+@pytest.mark.parametrize(
+    "case", [*CASES.values(), *POOLS.values()], ids=[*CASES, *(f"{name}, a pool" for name in POOLS)]
+)
+def test_operations_on_images_read_nothing_beyond_their_arrays(case, dtype):
+    rng = np.random.default_rng(5)
+    shapes = case.shape, (case.channels, *case.window, case.filters), (case.filters,)
+    inp, weight, bias, dsums, dout = (
+        guarded(rng.standard_normal(shape).astype(dtype))
+        for shape in (*shapes, (case.samples, case.filters, *case.grid), (case.samples, case.channels, *case.grid))
+    )
+    taps = guarded(reference.max_pool(inp, case.window, *case.windows)[1])
+    windows = case.window, *case.windows
+    for name, arguments in {
+        "conv_forward": (inp, weight, bias, *case.windows), "conv_backward": (dsums, inp, weight, *case.windows),
+        "max_pool": (inp, *windows), "max_pool_backward": (dout, taps, case.shape, *windows),
+        "avg_pool": (inp, *windows), "avg_pool_backward": (dout, case.shape, *windows),
+    }.items():  # fmt: skip
+        found, expected = (getattr(backend, name)(*arguments) for backend in (compiled, reference))
+        for one, other in zip(*(r if isinstance(r, tuple) else (r,) for r in (found, expected)), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4, err_msg=name)
