@@ -23,7 +23,7 @@ from fastnn.backends.compiled import fused, operations, predict
 from fastnn.backends.compiled import inputs as nonzero_inputs
 from fastnn.interruptible import interruptible, stop_if_abandoned
 from fastnn.kernels import team
-from fastnn.network import Dense, Network, Standardization
+from fastnn.network import AvgPool2D, BatchNorm, Conv2D, Dense, MaxPool2D, Network, Standardization
 
 MAIN = threading.main_thread()
 _GIVE_UP = 300  # seconds; no test waits so long unless it fails, or kernels compile before the work begins
@@ -246,6 +246,18 @@ def with_batch_norm():
     return fastnn.train(network, digits(), backend="numba", learning_rate=0.1, batch_size=None, epochs=2, threads=2)
 
 
+def for_images(backend):
+    """Train a network that no fused epoch covers."""
+    layers = [Conv2D(3, 3, activation="identity"), BatchNorm("relu"), MaxPool2D(), AvgPool2D(), Dense(10)]
+    network = Network.initialize((1, 8, 8), layers)
+    return fastnn.train(network, digits(500), backend=backend, learning_rate=0.1, batch_size=None, epochs=2, threads=2)
+
+
+def predict_images():
+    layers = [Conv2D(3, 3), MaxPool2D(), Dense(10)]
+    return fastnn.evaluate(Network.initialize((1, 8, 8), layers), digits(500), backend="numpy")
+
+
 def evaluate(backend):
     return fastnn.evaluate(Network.initialize((64, 10, 10)), digits(), backend=backend)
 
@@ -294,6 +306,12 @@ WORK = {
     "the order of row blocks": (nonzero_inputs, "mark_inputs", lambda: full_batch("numba")),
     "the count of row blocks": (nonzero_inputs, "count_row_blocks", lambda: full_batch("numba")),
     "row blocks": (nonzero_inputs, "fill_row_blocks", lambda: full_batch("numba")),
+    "a convolution of NumPy": (reference, "conv_forward", lambda: for_images("numpy")),
+    "the gradients of a convolution": (reference, "conv_backward", lambda: for_images("numpy")),
+    "a maximum of NumPy": (reference, "max_pool", lambda: for_images("numpy")),
+    "the gradient of a mean": (reference, "avg_pool_backward", lambda: for_images("numpy")),
+    "a prediction of images": (reference, "conv_forward", predict_images),
+    "a convolution of Numba": (operations, "conv_forward", lambda: for_images("numba")),
     "a dense layer of Numba": (operations.dense_kernels, "dense_forward", with_batch_norm),
 }
 

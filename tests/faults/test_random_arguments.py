@@ -10,7 +10,7 @@ import pytest
 from scipy import sparse
 
 from fastnn.backends import compiled, reference
-from fastnn.network import ACTIVATIONS, Network
+from fastnn.network import ACTIVATIONS, AvgPool2D, Conv2D, Dense, MaxPool2D, Network
 from fastnn.optim.optimizers import SGD, Adam, AdamW
 from tests.faults.guarded import guarded
 from tests.parity import (
@@ -22,6 +22,7 @@ from tests.parity import (
     make_inputs,
     trained_arrays,
 )
+from tests.plain_loops import Case
 
 pytestmark = pytest.mark.faults
 
@@ -67,9 +68,38 @@ def _network(rng, values, n_inputs, output, dtype, input_dtype):
     activation = names if rng.random() < 0.5 else names[0] if names else "relu"
     scale = 1 / 255 if input_dtype == "uint8" else 1.0
     start = Network.initialize(sizes, activation=activation, output=output, seed=rng.randrange(1000), dtype=np.float64)
+    return _guarded(start, values, dtype, scale)
+
+
+def _image_network(rng, values, output, dtype, input_dtype):
+    shape, layers = _images(rng)
+    layers.append(Dense(_size(rng, 100, 10, 99, 100)))
+    scale = 1 / 255 if input_dtype == "uint8" else 1.0
+    start = Network.initialize(shape, layers, output=output, seed=rng.randrange(1000), dtype=np.float64)
+    return _guarded(start, values, dtype, scale)
+
+
+def _guarded(start, values, dtype, scale):
+    """Return the network with random biases, and with arrays that end at memory that must not be touched."""
     biases = [guarded((values.standard_normal(bias.shape) * 0.1).astype(dtype)) for bias in start.biases]
     weights = [guarded(weight.astype(dtype)) for weight in start.weights]
-    return Network(weights, biases, activation, scale, output)
+    return Network(weights, biases, "relu", scale, start.output, start.layers, start.shapes[0])
+
+
+def _images(rng):
+    """Return the shape of an input row and the hidden layers of a random network for images."""
+    channels, height, width = rng.choice([1, 1, 2, 3]), rng.randint(1, 13), rng.randint(1, 13)
+    layers, shape = [], (channels, height, width)
+    for _ in range(rng.randint(1, 4)):
+        size, stride = tuple(rng.randint(1, min(4, each)) for each in shape[1:]), (rng.randint(1, 4), rng.randint(1, 4))
+        kind, name = rng.choice([Conv2D, Conv2D, MaxPool2D, AvgPool2D]), rng.choice(list(ACTIVATIONS))
+        most = [each - 1 if kind is Conv2D else each // 2 for each in size]
+        padding = tuple(rng.choice([0, rng.randint(0, each)]) for each in most)
+        given = (_size(rng, 40),) if kind is Conv2D else ()
+        layers.append(kind(*given, size, stride, padding, name))
+        shape = layers[-1].output_shape(shape)
+    units = [Dense(_size(rng, 160), rng.choice(list(ACTIVATIONS))) for _ in range(rng.randrange(3))]
+    return (channels, height, width), [*layers, *units]
 
 
 def _targets(values, output, n, n_outputs, dtype):
@@ -88,14 +118,17 @@ def _weights(rng, values, n):
     return guarded(weight)
 
 
-def _arguments(rng):
+def _arguments(rng, kind):
     values = np.random.default_rng(rng.getrandbits(64))
     output = rng.choice(["softmax", "softmax", "logistic", "identity"])
     dtype, input_dtype = rng.choice(["float32", "float64"]), rng.choice(["uint8", "float32", "float64"])
-    n, n_inputs = _size(rng, 300, 256, 257), _size(rng, 784, 255, 256, 257, 783, 784)
-    network = _network(rng, values, n_inputs, output, dtype, input_dtype)
-    inputs = guarded(make_inputs(values, (n, n_inputs), input_dtype))
-    if rng.random() < 0.3:
+    if kind == "images":
+        n, network = _size(rng, 70), _image_network(rng, values, output, dtype, input_dtype)
+    else:
+        n, n_inputs = _size(rng, 300, 256, 257), _size(rng, 784, 255, 256, 257, 783, 784)
+        network = _network(rng, values, n_inputs, output, dtype, input_dtype)
+    inputs = guarded(make_inputs(values, (n, network.n_inputs), input_dtype))
+    if kind == "rows" and rng.random() < 0.3:
         inputs = _guarded_csr(sparse.csr_matrix(inputs * (values.random(inputs.shape) < 0.2)))
     batch_size = rng.choice([rng.randint(1, n), rng.randint(1, 10 * n), n])
     rows = min(n, STEPS * batch_size)
@@ -112,6 +145,9 @@ def _arguments(rng):
     return Arguments(network, inputs, targets, guarded(order), batch_size, rng.choice(OPTIMIZERS), settings)
 
 
+KINDS = pytest.mark.parametrize(("kind", "usual"), [("rows", 60), ("images", 25)], ids=["rows", "images"])
+
+
 def _trained(backend, each, network, **settings):
     trainer = backend.trainer(network, each.inputs, each.targets, each.optimizer, **each.settings, **settings)
     return trainer, trainer.run_epoch(each.order, each.batch_size, 0.01)
@@ -123,8 +159,8 @@ def _check_training(each, backend, exact, expected):
     trainer, result = _trained(backend, each, network)
     eps = np.finfo(network.dtype).eps
     # A sum that is rounded to the other side of a kink switches a unit off for one sample.
-    names = {layer.activation for layer in network.layers}
-    kink = 0.02 if network.dtype == np.float32 and names & KINKS else 0
+    has_kink = any(layer.activation in KINKS or isinstance(layer, MaxPool2D) for layer in network.layers)
+    kink = 0.02 if network.dtype == np.float32 and has_kink else 0
     steps = -(-len(each.order) // each.batch_size)
     np.testing.assert_allclose(result.loss, expected.loss, rtol=4000 * eps + kink / 10)
     if np.isfinite(expected.accuracy):
@@ -138,9 +174,10 @@ def _check_training(each, backend, exact, expected):
         np.testing.assert_allclose(one, other, rtol=0, atol=tolerance, err_msg=f"change of array {index}")
 
 
-def test_random_trainings_agree_with_the_float64_reference(faults, started):
-    for case in faults.cases(60):
-        each = _arguments(faults.rng("trainings", case))
+@KINDS
+def test_random_trainings_agree_with_the_float64_reference(faults, started, kind, usual):
+    for case in faults.cases(usual):
+        each = _arguments(faults.rng("trainings", *([] if kind == "rows" else [kind]), case), kind)
         try:
             exact, expected = _trained(reference, each, astype(each.network, "float64"))
             for backend in BACKENDS.values():
@@ -155,9 +192,10 @@ def test_random_trainings_agree_with_the_float64_reference(faults, started):
     assert {1, 2, 3, 4} <= set(started)
 
 
-def test_random_predictions_agree_with_the_float64_reference(faults, started):
-    for case in faults.cases(60):
-        each = _arguments(faults.rng("predictions", case))
+@KINDS
+def test_random_predictions_agree_with_the_float64_reference(faults, started, kind, usual):
+    for case in faults.cases(usual):
+        each = _arguments(faults.rng("predictions", *([] if kind == "rows" else [kind]), case), kind)
         exact = astype(each.network, "float64")
         try:
             for function in ("predict_logits", "predict_proba"):
@@ -204,13 +242,40 @@ def _operations(backend, rng, values, dtype):
         yield loss, [np.array(value, logits.dtype), gradient]
 
 
-def test_random_operations_agree_with_the_float64_reference(faults):
+def _image_operations(backend, rng, values, dtype):
+    """`_operations` on images."""
+    height, width = rng.randint(1, 12), rng.randint(1, 12)
+    size, stride = (
+        (rng.randint(1, min(4, height)), rng.randint(1, min(4, width))),
+        (rng.randint(1, 4), rng.randint(1, 4)),
+    )
+    padding = rng.randint(0, size[0] // 2), rng.randint(0, size[1] // 2)
+    case = Case(_size(rng, 40), rng.randint(1, 20), _size(rng, 33), (height, width), size, stride, padding)
+    b, c, o, *_ = case
+    shapes = {"weight": (c, *size, o), "bias": (o,), "dsums": (b, o, *case.grid), "dout": (b, c, *case.grid)}
+    inp = guarded(make_inputs(values, case.shape, dtype))
+    arrays = {name: guarded(values.standard_normal(shape).astype(dtype)) for name, shape in shapes.items()}
+    if backend is None:
+        backend, inp = reference, inp.astype(np.float64)
+        arrays = {name: array.astype(np.float64) for name, array in arrays.items()}
+    weight, dout = arrays["weight"], arrays["dout"]
+    yield f"conv_forward {case}", [backend.conv_forward(inp, weight, arrays["bias"], stride, padding)]
+    yield f"conv_backward {case}", backend.conv_backward(arrays["dsums"], inp, weight, stride, padding)
+    largest, taps = backend.max_pool(inp, size, stride, padding)
+    yield f"max_pool {case}", [largest]
+    yield f"max_pool_backward {case}", [backend.max_pool_backward(dout, taps, inp.shape, size, stride, padding)]
+    yield f"avg_pool {case}", [backend.avg_pool(inp, size, stride, padding)]
+    yield f"avg_pool_backward {case}", [backend.avg_pool_backward(dout, inp.shape, size, stride, padding)]
+
+
+@pytest.mark.parametrize("operations", [_operations, _image_operations], ids=["rows", "images"])
+def test_random_operations_agree_with_the_float64_reference(faults, operations):
     for case in faults.cases(40):
         dtype = faults.rng("operations", case).choice(["float32", "float64"])
         seed = faults.rng("operations", case).getrandbits(64)
 
         def results(backend, dtype=dtype, case=case, seed=seed):
-            return _operations(backend, faults.rng("shapes", case), np.random.default_rng(seed), dtype)
+            return operations(backend, faults.rng("shapes", case), np.random.default_rng(seed), dtype)
 
         for backend in BACKENDS.values():
             for (name, found), (_, expected) in zip(results(backend), results(None), strict=True):

@@ -79,10 +79,13 @@ def _figure(folder, number):
 
 
 MODEL = _model()
+LAYERS = [fastnn.Conv2D(3, 3), fastnn.MaxPool2D((1, 2)), fastnn.Dense(3)]
+IMAGES_MODEL = fastnn.Model(fastnn.Network.initialize((1, 4, 5), LAYERS), (0, 1, 2))
 MATRIX = sparse.csr_matrix(IMAGES * (IMAGES > 0.7))
 # What is repeated, how often by default, and the number of repetitions of the warm-up.
 WORK = {
     "predictions": (lambda folder, number: MODEL.predict(IMAGES[: 1 + number % 64]), 10_000, 1000),
+    "predictions of images": (lambda folder, number: IMAGES_MODEL.predict(IMAGES[: 1 + number % 64]), 400, 150),
     "sparse predictions": (lambda folder, number: MODEL.predict(MATRIX[: 1 + number % 64]), 1500, 250),
     "networks that predict once": (lambda folder, number: _model().predict(IMAGES), 1000, 250),
     "fits": (_fit, 100, 25),
