@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn.backends import Backend, backend_name, get_backend
-from fastnn.network import Network
+from fastnn.network import Conv2D, Layer, Network
 from fastnn.network.parts import split_frozen
 from fastnn.optim.config import AUTO, TrainingConfig
 from fastnn.optim.optimizers import LBFGS, Optimizer
@@ -31,16 +31,16 @@ from fastnn.optim.optimizers import LBFGS, Optimizer
 LOAD_SECONDS = 0.15
 # Likewise after other work of the process, which makes still more of it likely: then the kernels pay sooner.
 LOAD_AGAIN_SECONDS = 0.08
-COMPILE_SECONDS = {"fit": 8.0, "predict": 3.0}
+COMPILE_SECONDS = {"fit": 8.0, "predict": 3.0, "fit images": 12.0, "predict images": 6.0}
 # The seconds where an installed wheel contains the kernel as LLVM's code (float32).
-SHIPPED_SECONDS = {"fit": 1.5, "predict": 0.7}
+SHIPPED_SECONDS = {"fit": 1.5, "predict": 0.7, "fit images": 2.5, "predict images": 1.2}
 
 # The seconds that NumPy needs, measured on one core of 2024: for a training step of any size and for each of its
-# layers, for a prediction and each of its layers, for a multiplication with a dense and with a sparse input, for a unit
-# of a row, and for a parameter in an update, once and for each state array of the optimizer.
+# layers, for a prediction and each of its layers, for a multiplication with a dense and with a sparse input and in a
+# convolution, for a unit of a row, and for a parameter in an update, once and for each state array of the optimizer.
 _STEP, _STEP_LAYER = 1e-4, 2e-5
 _PREDICT, _PREDICT_LAYER = 3e-5, 1e-5
-_DENSE, _SPARSE, _UNIT = 3e-11, 9e-10, 3.5e-9
+_DENSE, _SPARSE, _CONVOLVED, _UNIT = 3e-11, 9e-10, 3e-10, 3.5e-9
 _UPDATE, _SLOT = 5e-10, 1e-9
 
 # A run that can stop early is expected to last so many epochs at most: one that stops for its training loss, and one
@@ -61,8 +61,8 @@ class Work(NamedTuple):
 
     Attributes
     ----------
-    purpose : {"fit", "predict"}
-        Determines the kernels that the work needs.
+    purpose : {"fit", "predict", "fit images", "predict images"}
+        Determines the kernels that the work needs: those for images if the network has convolutions.
     dtype : dtype
         That of the network.
     seconds : float
@@ -81,7 +81,7 @@ def prediction_work(network: Network, inputs: Any) -> Work:
     """Return the work of predicting inputs, (N, D), an array or a sparse matrix."""
     n_rows, layers = inputs.shape[0], _PREDICT_LAYER * len(network.layers)
     seconds = _PREDICT + layers + _pass_seconds(network, inputs, n_rows, (1, 1))
-    return Work("predict", network.dtype, seconds)
+    return Work(_purpose("predict", network), network.dtype, seconds)
 
 
 def fit_work(
@@ -118,18 +118,27 @@ def fit_work(
     seconds = (n_steps + n_searched) * fixed + rows * _pass_seconds(network, inputs, 1, (2, 3))
     if n_held_out:
         seconds += epochs * (_PREDICT + _pass_seconds(network, inputs, n_held_out, (1, 1)))
-    return Work("fit", network.dtype, seconds, network.output in _WITHOUT_KERNELS)
+    return Work(_purpose("fit", network), network.dtype, seconds, network.output in _WITHOUT_KERNELS)
 
 
 def _pass_seconds(network: Network, inputs: Any, n_rows: int, products: tuple[int, int]) -> float:
     """The seconds for some rows, with so many products of the first layer and of each other layer."""
     pairs = zip(network.layers, network.shapes, strict=False)
-    first, *others = (layer.n_multiplications(shape) for layer, shape in pairs)
-    in_first = _DENSE * first
+    first, *others = (_of_layer(layer) * layer.n_multiplications(shape) for layer, shape in pairs)
     if not isinstance(inputs, np.ndarray) and hasattr(inputs, "nnz"):
-        in_first = _SPARSE * first * inputs.nnz / max(1, math.prod(inputs.shape))
+        first *= _SPARSE / _DENSE * inputs.nnz / max(1, math.prod(inputs.shape))
     units = _UNIT * sum(network.sizes[1:])
-    return n_rows * (products[0] * in_first + products[1] * _DENSE * sum(others) + units)
+    return n_rows * (products[0] * first + products[1] * sum(others) + units)
+
+
+def _of_layer(layer: Layer) -> float:
+    """The seconds of a multiplication in a layer."""
+    return _CONVOLVED if isinstance(layer, Conv2D) else _DENSE
+
+
+def _purpose(work: str, network: Network) -> str:
+    """The purpose of work, which is "fit" or "predict", with a network."""
+    return f"{work} images" if any(isinstance(layer, Conv2D) for layer in network.layers) else work
 
 
 def expected_epochs(config: TrainingConfig, callbacks: Sequence[Any] = ()) -> int:
@@ -272,7 +281,8 @@ class Chooser:
 
     def predictor(self, name: str, network: Network, inputs: Any) -> Backend:
         """Return the backend to predict inputs with, as `choose` does."""
-        if name == "auto" and ("predict", network.dtype) in self._loaded:  # one row takes only microseconds
+        # Predicting one row takes only microseconds.
+        if name == "auto" and network.is_dense and ("predict", network.dtype) in self._loaded:
             return get_backend("numba")
         return self.choose(name, prediction_work(network, inputs))
 
@@ -289,13 +299,22 @@ def continued_backend(name: str, began: str | None) -> str:
 
 # The beginnings of the names of the kernel files of each purpose. The key at the beginning of a file names the types of
 # the kernel's arguments: those of the network's layout, or of the array that predictions are written to.
-_FILES = {"fit": ("by_units.", "by_rows."), "predict": ("predict.predict-",)}
+_FILES = {
+    "fit": ("by_units.", "by_rows."),
+    "predict": ("predict.predict-",),
+    "fit images": ("by_images.",),
+    "predict images": ("image_passes.forward_images-",),
+}
 _HEADER = 8192
 _TYPES = {
     ("fit", "float32"): rb"Layout\( ?(array\(float32|<f4)",
     ("fit", "float64"): rb"Layout\( ?(array\(float64|<f8)",
     ("predict", "float32"): rb"Array\(float32, 2, 'C', False|<f4C2\s",
     ("predict", "float64"): rb"Array\(float64, 2, 'C', False|<f8C2\s",
+    ("fit images", "float32"): rb"Layout\( ?<f4",
+    ("fit images", "float64"): rb"Layout\( ?<f8",
+    ("predict images", "float32"): rb"Own\( ?<f4",
+    ("predict images", "float64"): rb"Own\( ?<f8",
 }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from fastnn.backends import get_backend
 from fastnn.backends.choice import CHOOSER
 from fastnn.backends.threads import resolve_threads, usable_cores
-from fastnn.network import Network
+from fastnn.network import Conv2D, Dense, Network
 from fastnn.optim.optimizers import SGD
 
 
@@ -78,6 +78,7 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> Warmup:
         for dtype in (np.dtype(np.uint8), network.dtype):  # all other inputs are converted to the network's dtype
             _call_epochs(engine, network, dtype)
             _call_epochs_of_many_inputs(engine, network.dtype, dtype)
+            _call_image_epochs(engine, network.dtype, dtype)
         _call_operations(engine, network)
         CHOOSER.note_loaded(network.dtype)
     compiled = cache.compilations[n_compiled:]
@@ -101,6 +102,14 @@ def _call_epochs(engine: Any, network: Network, dtype: np.dtype) -> None:
     for batch_size in (1, _N_SAMPLES):
         trainer.prepare(_N_SAMPLES, batch_size)
     engine.predict_proba(network, images[:1])
+
+
+def _call_image_epochs(engine: Any, real: np.dtype, dtype: np.dtype) -> None:
+    """Prepare epochs of an image network, and predict, on inputs of `dtype`."""
+    network = Network.initialize((1, 4, 4), [Conv2D(2), Dense(2)], dtype=real)
+    images, labels = np.ones((2, 16), dtype), np.zeros(2, np.int64)
+    engine.trainer(network, images, labels, SGD(), threads=1).prepare(2, 2)
+    engine.predict_proba(network, images)
 
 
 def _call_epochs_of_many_inputs(engine: Any, real: np.dtype, dtype: np.dtype) -> None:
@@ -134,6 +143,10 @@ def _call_operations(engine: Any, network: Network) -> None:
     engine.squared_error(inp, inp)
     out = engine.dense_forward(inp, weight, bias)
     engine.dense_backward(out, inp, weight)
+    image, filters = inp.reshape(1, 1, 2, 2), np.ones((1, 2, 2, 1), network.dtype)
+    engine.conv_backward(
+        engine.conv_forward(image, filters, filters[0, 0, 0], (1, 1), (0, 0)), image, filters, (1, 1), (0, 0)
+    )
     out, mean, variance = engine.batch_norm_forward(out, bias, bias, 1e-5)
     engine.batch_norm_backward(out, out, bias, mean, variance, 1e-5)
 

@@ -3,15 +3,28 @@
 from fastnn.kernels.epoch.by_images import image_gradients, image_stages, pack_weights
 from fastnn.kernels.images import CONV, KIND
 from fastnn.kernels.inputs.images import gather_images, scatter_images
-from fastnn.kernels.jit import kernel
+from fastnn.kernels.jit import inlined, kernel
 from fastnn.kernels.ops.convolution import finish_gradient
 from fastnn.kernels.team import STOP, atomic_load, own_part
-from fastnn.kernels.vector.memory import flattened
+from fastnn.kernels.vector.memory import array_at, flattened
 from fastnn.kernels.vector.simd import lanes
 
 
+@inlined
+def gather_parameters(sources, parameters):
+    """Copy arrays into `parameters`.
+
+    sources: (K, 3) int64, for each array the address, the number of elements, and where they go
+    """
+    for k in range(len(sources)):
+        address, count, target = sources[k, 0], sources[k, 1], sources[k, 2]
+        array = array_at(address, count, parameters)
+        for i in range(count):
+            parameters[target + i] = array[i]
+
+
 @kernel
-def forward_images(member, plan, parameters, scale, images, rows, own, offsets, out):
+def forward_images(member, plan, sources, parameters, scale, images, rows, own, offsets, out):
     """The outputs of the last image layer, as rows.
 
     Faster than a loop over images, because the lanes of vectors hold different images. A row's bits do not depend on
@@ -19,7 +32,8 @@ def forward_images(member, plan, parameters, scale, images, rows, own, offsets, 
 
     member: this thread's place in the team; if the stop flag of its barrier is set, the call ends early
     plan: the image layers, a `Plan`
-    parameters: flat, the weights and biases of the convolutions
+    sources: the weights and biases of the convolutions, see `gather_parameters`
+    parameters: this thread's own, overwritten by them
     scale: the factor of the inputs
     images: (N, D) uint8 or the working dtype
     rows: (N,) int64, the numbers 0 to N - 1
@@ -28,6 +42,7 @@ def forward_images(member, plan, parameters, scale, images, rows, own, offsets, 
     out: (N, outputs), overwritten
     """
     n, flat = lanes(own.values), flattened(out)
+    gather_parameters(sources, parameters)
     pack_weights(plan, parameters, own.packed, False)
     for group in own_part(member, (len(rows) + n - 1) // n):
         if atomic_load(member.barrier, STOP):
@@ -41,7 +56,7 @@ def forward_images(member, plan, parameters, scale, images, rows, own, offsets, 
 
 
 @kernel
-def backward_images(member, plan, parameters, images, dout, rows, own, offsets, n_chunks, gradients, dinp):
+def backward_images(member, plan, sources, parameters, images, dout, rows, own, offsets, n_chunks, gradients, dinp):
     """The gradients of the image layers: those of the inputs, and those of all parameters for each chunk of the rows.
 
     Faster than a loop over images, as `forward_images` is. The chunks do not depend on the number of threads, so
@@ -56,6 +71,7 @@ def backward_images(member, plan, parameters, images, dout, rows, own, offsets, 
     The other arguments are those of `forward_images`.
     """
     n, real, flat, size = lanes(own.values), own.values.dtype.type, flattened(dinp), len(parameters)
+    gather_parameters(sources, parameters)
     pack_weights(plan, parameters, own.packed, True)
     n_groups = (len(rows) + n - 1) // n
     for chunk in own_part(member, n_chunks):

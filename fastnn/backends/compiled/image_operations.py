@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.backends.compiled.image_plan import ImagePlan, Stage
-from fastnn.backends.compiled.layout import Arrangement
+from fastnn.backends.compiled.layout import Arrangement, readonly_view
 from fastnn.kernels import team
 from fastnn.kernels.epoch.image_passes import backward_images, forward_images
 from fastnn.memory import check_memory
@@ -51,13 +51,14 @@ class ConvOperation:
 
     def forward(self, inp: np.ndarray, weight: np.ndarray, bias: np.ndarray, threads: int) -> np.ndarray:
         """Return the sums, (B, O, OH, OW), for arrays that the kernels can read."""
-        rows, parameters = self._rows(inp), self._packed(weight, bias)
+        rows, sources = self._rows(inp), self._sources(weight, bias)
         out = np.empty((len(inp), *self._output_shape), self._dtype)
         flat, one = out.reshape(len(inp), -1), self._dtype.type(1)
 
         def work(member: team.Member, *scratch: Any) -> None:
-            own, offsets = scratch
-            forward_images(member, self._plan.plan, parameters, one, rows, np.arange(len(rows)), own, offsets, flat)
+            parameters, own, offsets = scratch
+            numbers, plan = np.arange(len(rows)), self._plan.plan
+            forward_images(member, plan, sources, parameters, one, rows, numbers, own, offsets, flat)
 
         self._run(work, len(inp), -(-len(inp) // self._arrangement.lanes), threads, trains=False)
         return out
@@ -66,14 +67,15 @@ class ConvOperation:
         self, dsums: np.ndarray, inp: np.ndarray, weight: np.ndarray, threads: int
     ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
         """Return the gradients of the inputs (None unless they are needed), the weight and the bias."""
-        rows, parameters = self._rows(inp), self._packed(weight, np.zeros(weight.shape[3:], self._dtype))
+        rows, bias = self._rows(inp), np.zeros(weight.shape[3:], self._dtype)
+        sources, size = self._sources(weight, bias), self._arrangement.n_parameters
         dinp = np.empty((len(inp) if self._needs_dinp else 0, *self._input_shape), self._dtype)
         flat, dout = dinp.reshape(len(dinp), rows.shape[1]), self._rows(dsums)
-        gradients = aligned_zeros((CHUNKS, parameters.size), self._dtype)
+        gradients = aligned_zeros((CHUNKS, size), self._dtype)
 
         def work(member: team.Member, *scratch: Any) -> None:
-            own, offsets = scratch
-            arrays, numbers = (parameters, rows, dout), np.arange(len(rows))
+            parameters, own, offsets = scratch
+            arrays, numbers = (sources, parameters, rows, dout), np.arange(len(rows))
             whole = gradients.reshape(-1)
             backward_images(member, self._plan.plan, *arrays, numbers, own, offsets, CHUNKS, whole, flat)
 
@@ -85,10 +87,10 @@ class ConvOperation:
     def _rows(images: np.ndarray) -> np.ndarray:
         return images.reshape(len(images), -1)
 
-    def _packed(self, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-        parameters = aligned_zeros(self._arrangement.n_parameters, self._dtype)
-        self._arrangement.pack(parameters, ([weight], [bias]))
-        return parameters
+    def _sources(self, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+        (targets,) = self._arrangement.plain_at
+        rows = [(array.ctypes.data, array.size, at) for array, at in zip((weight, bias), targets, strict=True)]
+        return readonly_view(np.array(rows, np.int64))
 
     def _run(self, work: Any, n_passes: int, most_threads: int, threads: int, trains: bool) -> None:
         multiplications, lanes = n_passes * self._multiplications, self._arrangement.lanes
@@ -96,7 +98,8 @@ class ConvOperation:
         check_memory(threads * self._plan.n_bytes(lanes, trains), "the arrays of a convolution")
 
         def run(member: team.Member) -> None:
-            work(member, self._plan.new_own(lanes, trains), np.empty(_OFFSETS, np.int64))
+            parameters = aligned_zeros(self._arrangement.n_parameters, self._dtype)
+            work(member, parameters, self._plan.new_own(lanes, trains), np.empty(_OFFSETS, np.int64))
 
         team.run_team(run, threads, caller_works=multiplications <= SHORT)
 

@@ -98,7 +98,7 @@ class Geometry(NamedTuple):
         return (i + self.padding[0]) * self.row + (j + self.padding[1]) * self.column
 
 
-class _Tables:
+class Tables:
     """Collects tables in one flat array, and remembers where each begins."""
 
     def __init__(self) -> None:
@@ -127,7 +127,7 @@ class ImagePlan:
         """`trains_inputs` is whether the gradient of the images themselves is needed."""
         self._trains_inputs = trains_inputs
         self._stages, self._n, self._real = stages, arrangement.lanes, arrangement.dtype
-        self._tables, self._rows = _Tables(), []
+        self._tables, self._rows = Tables(), []
         self._wide_size = self._sums_size = self._packed_size = self._numbers_size = 0
         self._geometries = self._place_buffers()
         plain_at = iter(arrangement.plain_at)
@@ -207,7 +207,7 @@ class ImagePlan:
             i, j = i[:, None] + np.array([0, 0, 1, 1]), j[:, None] + np.array([0, 1, 0, 1])
             out_places = out.place(*np.divmod(np.arange(height * width), width))
         else:
-            filled = _whole_tiles(np.arange(height * width))
+            filled = whole_tiles(np.arange(height * width))
             i, j = np.divmod(filled, width)
             out_places = out.place(i, j)
         i, j = i.ravel(), j.ravel()
@@ -217,7 +217,7 @@ class ImagePlan:
         taps = c * inp.channel + k * inp.row + m * inp.column
         n_taps, n_places = len(taps), (height * width * (PLACES if stage.is_pooled else 1))
         rounded = -(-n_taps // TAPS) * TAPS
-        blocks = _blocks(n_outputs, n_taps, self._packed_size)
+        blocks = blocks_of(n_outputs, n_taps, self._packed_size)
         self._packed_size += n_taps * n_outputs
         wide = self._place_wide(stage, sums_shape, has_gradient)
         wide_places = wide.place(*((i, j) if not has_gradient else (i * stride[0], j * stride[1])))
@@ -265,13 +265,13 @@ class ImagePlan:
         layer, inp = stage.layer, self._geometries[number]
         (n_inputs, height, width), n_outputs = stage.input_shape, stage.output_shape[0]
         (kernel_height, kernel_width), before = layer.kernel, layer.padding
-        blocks = _blocks(n_inputs, n_outputs * math.prod(layer.kernel), self._packed_size)
+        blocks = blocks_of(n_inputs, n_outputs * math.prod(layer.kernel), self._packed_size)
         self._packed_size += n_outputs * math.prod(layer.kernel) * n_inputs
         k, o, m = np.unravel_index(
             np.arange(kernel_height * n_outputs * kernel_width), (kernel_height, n_outputs, kernel_width)
         )
         last_row = (sums_shape[0] - 1) * layer.stride[0]
-        columns_of_row = _whole_tiles(np.arange(width))
+        columns_of_row = whole_tiles(np.arange(width))
         rows: list[tuple[int, ...]] = []
         places: list[np.ndarray] = []
         out_places: list[np.ndarray] = []
@@ -338,12 +338,12 @@ class ImagePlan:
         return Own(*aligned_parts(*sizes))
 
 
-def _whole_tiles(places: np.ndarray) -> np.ndarray:
+def whole_tiles(places: np.ndarray) -> np.ndarray:
     """Return places with the last one repeated until they fill whole tiles."""
     return np.concatenate([places, np.repeat(places[-1:], -len(places) % PLACES)])
 
 
-def _blocks(n_channels: int, n_taps: int, packed_at: int) -> list[tuple[int, int, int]]:
+def blocks_of(n_channels: int, n_taps: int, packed_at: int) -> list[tuple[int, int, int]]:
     """Return the blocks of channels: the first channel, their number, and where their packed weights begin."""
     sizes = block_sizes(n_channels)
     starts = accumulate(sizes, initial=0)

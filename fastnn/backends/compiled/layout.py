@@ -119,6 +119,11 @@ def _plain(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return plain if plain.flags.aligned else plain.copy()
 
 
+def is_view(view: np.ndarray, array: Any) -> bool:
+    """Whether a view, as `checked_arrays` returns them, has the memory of an array."""
+    return isinstance(array, np.ndarray) and view.ctypes.data == array.ctypes.data
+
+
 def to_csr(matrix: Any, real: np.dtype, index_dtype: type[np.unsignedinteger]) -> Csr:
     """Convert a SciPy CSR matrix that `check_inputs` returned. Arrays that have the kernels' dtypes are shared.
 
@@ -159,13 +164,11 @@ class Arrangement:
         self.dense_sizes, self.plain_shapes = tuple(dense_sizes), tuple(plain_shapes)
         self.dtype, self.lanes = np.dtype(dtype), VECTOR // np.dtype(dtype).itemsize
         self.n_dense = end = sum((n + 1) * self._padded(size) for n, size in pairwise(self.dense_sizes))
-        self.plain_at = []
-        for shapes in self.plain_shapes:
-            starts = []
-            for shape in shapes:
-                starts.append(end)
-                end += self._padded(math.prod(shape))
-            self.plain_at.append(tuple(starts))
+        self.plain_at: list[tuple[int, int]] = []
+        for weight, bias in self.plain_shapes:
+            bias_at = end + self._padded(math.prod(weight))
+            self.plain_at.append((end, bias_at))
+            end = bias_at + self._padded(math.prod(bias))
         self.n_parameters = end
 
     def _padded(self, size: int) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 from fastnn.backends import layerwise
 from fastnn.backends.arguments import check_inputs
 from fastnn.backends.compiled import operations
-from fastnn.backends.compiled.layout import checked_arrays, hold, in_kernel_dtype, readonly_view
+from fastnn.backends.compiled.layout import checked_arrays, hold, in_kernel_dtype, is_view, readonly_view
 from fastnn.backends.compiled.predict_csr import predict_csr
 from fastnn.backends.compiled.predict_images import image_front
 from fastnn.backends.compiled.strided import AT_ONCE, can_be_strided, needs_no_strides, rows_at_once, strided
@@ -196,10 +196,6 @@ def _new_table(network: Network) -> _Table:
     )
     # Copies of the arrays would not follow changes in place, and the entries of lists can be replaced.
     are_tuples = type(network.weights) is type(network.biases) is tuple
-    if are_tuples and all(map(_is_view, views, arrays)):
+    if are_tuples and all(map(is_view, views, arrays)):
         _TABLES[network] = table
     return table
-
-
-def _is_view(view: np.ndarray, array: Any) -> bool:
-    return isinstance(array, np.ndarray) and view.ctypes.data == array.ctypes.data

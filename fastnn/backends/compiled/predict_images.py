@@ -1,21 +1,24 @@
 """Predictions of image networks in the Numba backend: features of images, and rows of these for the dense layers."""
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from fastnn.backends.arguments import check_inputs
-from fastnn.backends.compiled.image_plan import ImagePlan, image_stages
-from fastnn.backends.compiled.layout import Arrangement, checked_arrays, hold, in_kernel_dtype, readonly_view
+from fastnn.backends.compiled.image_plan import ImagePlan, Stage, image_stages
+from fastnn.backends.compiled.layout import Arrangement, checked_arrays, hold, in_kernel_dtype, is_view, readonly_view
+from fastnn.backends.compiled.one_image import FEW_IMAGES, OneImage, can_be_one
 from fastnn.backends.compiled.trainers import have_kernels
 from fastnn.backends.threads import resolve_threads
 from fastnn.kernels import team
+from fastnn.kernels.compiler.arguments import Record
 from fastnn.kernels.epoch.image_passes import forward_images
 from fastnn.memory import check_memory
-from fastnn.network import Dense, Network
+from fastnn.network import Conv2D, Dense, Network
 from fastnn.network.aligned import aligned_zeros
-from fastnn.network.layers import Conv2D, array_shapes
+from fastnn.network.layers import array_shapes
 from fastnn.network.parts import split
 
 # A prediction of at most this many multiplications takes 0.2 ms. Starting threads takes 0.15 ms.
@@ -27,75 +30,97 @@ _NUMBERS_AT_ONCE = 2**23
 _OFFSETS = 64
 
 
-class ImageFront(NamedTuple):
-    """The image layers of a network, ready to compute features.
+class ImageFront:
+    """The image layers of a network, ready to compute features, and the dense layers that follow.
 
-    weights, biases: those of the network when this was made: the arrays of other tuples may have other shapes
-    arrangement: of the convolutions alone
-    plan: likewise
-    n_arrays: the number of convolutions
-    n_features: the number of outputs of the last image layer
-    n_multiplications: about those of a row
-    tail: the other layers, which are dense; None if there are none
+    tail: a network of the dense layers; None if there are none
     """
 
-    weights: Any
-    biases: Any
-    arrangement: Arrangement
-    plan: ImagePlan
-    n_arrays: int
-    n_features: int
-    n_multiplications: int
-    tail: Network | None
+    def __init__(self, network: Network, stages: Sequence[Stage], n_layers: int) -> None:
+        layers = network.layers[:n_layers]
+        shapes = [pair for pair, _ in array_shapes(layers, network.shapes[:n_layers]) if pair]
+        self._n_arrays, self._n_features = len(shapes), network.sizes[n_layers]
+        self._weights, self._biases = network.weights, network.biases
+        arrays = self._arrays(network)
+        self._dtype = arrays[0].dtype
+        given = [*network.weights[: self._n_arrays], *network.biases[: self._n_arrays]]
+        self._forms = [(each, array.shape, array.dtype) for each, array in zip(given, arrays, strict=True)]
+        self._held = [(array, hold(array)) for array in arrays]
+        self._arrangement = Arrangement((), self._dtype, shapes)
+        targets = [at for k in range(2) for at in (pair[k] for pair in self._arrangement.plain_at)]
+        sources = [(array.ctypes.data, array.size, at) for array, at in zip(arrays, targets, strict=True)]
+        self._sources = Record(readonly_view(np.array(sources, np.int64)))
+        self._plan = ImagePlan(stages, self._arrangement)
+        self._one = OneImage(stages, self._arrangement) if can_be_one(stages) else None
+        pairs = zip(layers, network.shapes, strict=False)
+        self._multiplications = sum(layer.n_multiplications(shape) for layer, shape in pairs)
+        self.tail = split(network, n_layers)[1] if n_layers < len(network.layers) else None
+        # Copies of the arrays would not follow changes in place, and the entries of lists can be replaced.
+        are_tuples = type(self._weights) is type(self._biases) is tuple
+        self.can_be_kept = are_tuples and all(map(is_view, arrays, given))
+
+    def _arrays(self, network: Network) -> list[np.ndarray]:
+        weights, biases = checked_arrays(network)
+        return [*weights[: self._n_arrays], *biases[: self._n_arrays]]
+
+    def is_of(self, network: Network) -> bool:
+        """Whether the network still has the arrays for which this was made; their numbers may have changed."""
+        if self._weights is not network.weights or self._biases is not network.biases:
+            return False
+        return all(array.shape == shape and array.dtype is dtype for array, shape, dtype in self._forms)
 
     def features(self, network: Network, inp: Any, threads: int | None) -> np.ndarray:
         """Return the outputs of the last image layer, (N, features), for inputs that are not checked yet."""
         inp = check_inputs(network, inp)
-        out = np.empty((len(inp), self.n_features), network.dtype)
-        parameters = aligned_zeros(self.arrangement.n_parameters, network.dtype)
-        weights, biases = checked_arrays(network)
-        self.arrangement.pack(parameters, (weights[: self.n_arrays], biases[: self.n_arrays]))
-        n_rows = max(64, _NUMBERS_AT_ONCE // (network.n_inputs + self.n_features))
+        scale = self._dtype.type(network.input_scale)
+        if len(inp) <= FEW_IMAGES and self._one is not None and len(inp):
+            if threads is not None:
+                resolve_threads(threads)
+            held = hold(inp)
+            images = readonly_view(np.ascontiguousarray(in_kernel_dtype(inp, self._dtype)))
+            features = self._one.outputs(images, self._sources, scale)
+            del held
+            return features
+        out = np.empty((len(inp), self._n_features), self._dtype)
+        n_rows = max(64, _NUMBERS_AT_ONCE // (network.n_inputs + self._n_features))
         for start in range(0, len(inp), n_rows):
             block = slice(start, start + n_rows)
-            self._features(network, parameters, inp[block], out[block], threads)
+            self._compute(network, scale, inp[block], out[block], threads)
         return out
 
-    def _features(
-        self, network: Network, parameters: np.ndarray, inp: np.ndarray, out: np.ndarray, threads: int | None
+    def _compute(
+        self, network: Network, scale: np.floating, inp: np.ndarray, out: np.ndarray, threads: int | None
     ) -> None:
-        images = readonly_view(np.ascontiguousarray(in_kernel_dtype(inp, network.dtype)))
-        held, work, rows = hold(inp), self.n_multiplications * len(inp), np.arange(len(inp))
-        n_threads = 1
-        if work > ONE_THREAD_PREDICTION or threads is not None:
-            n_threads = min(resolve_threads(threads), -(-len(inp) // self.arrangement.lanes))
-        n_threads = 1 if work <= ONE_THREAD_PREDICTION else n_threads
+        """Compute the features of some rows."""
+        images = readonly_view(np.ascontiguousarray(in_kernel_dtype(inp, self._dtype)))
+        held, work, rows = hold(inp), self._multiplications * len(inp), np.arange(len(inp))
+        lanes, n_parameters = self._arrangement.lanes, self._arrangement.n_parameters
+        n_threads = min(resolve_threads(threads), -(-len(inp) // lanes)) if work > ONE_THREAD_PREDICTION else 1
         named = f"the arrays to predict with {network}"
-        check_memory(n_threads * self.plan.n_bytes(self.arrangement.lanes, trains=False), named)
-        scale = network.dtype.type(network.input_scale)
+        check_memory(n_threads * self._plan.n_bytes(lanes, trains=False), named)
 
         def run(member: team.Member) -> None:
-            own = self.plan.new_own(self.arrangement.lanes, trains=False)
-            offsets = np.empty(_OFFSETS, np.int64)
-            forward_images(member, self.plan.plan, parameters, scale, images, rows, own, offsets, out)
+            own, offsets = self._plan.new_own(lanes, trains=False), np.empty(_OFFSETS, np.int64)
+            parameters = aligned_zeros(n_parameters, self._dtype)
+            plan = self._plan.plan
+            forward_images(member, plan, self._sources, parameters, scale, images, rows, own, offsets, out)
 
-        if n_threads == 1 and work <= SHORT_PREDICTION:
-            run(team.Member(0, 1, team.new_barrier()))
-        else:
-            team.run_team(run, n_threads, caller_works=work <= SHORT_PREDICTION)
+        team.run_team(run, n_threads, caller_works=work <= SHORT_PREDICTION)
         del held
 
 
-# The fronts hold no copies of arrays: changing a weight in place changes the predictions.
 _FRONTS: WeakKeyDictionary[Network, ImageFront] = WeakKeyDictionary()
 
 
 def image_front(network: Network) -> ImageFront | None:
-    """Return the image layers of a network whose other layers are dense; None if no kernels cover them."""
+    """Return the image layers of a network whose other layers are dense; None if no kernels cover them.
+
+    It is kept while the network exists and has the same arrays.
+    """
     front = _FRONTS.get(network)
-    if front is None or front.weights is not network.weights or front.biases is not network.biases:
+    if front is None or not front.is_of(network):
         front = _new_front(network)
-        if front is not None:
+        if front is not None and front.can_be_kept:
             _FRONTS[network] = front
     return front
 
@@ -107,19 +132,4 @@ def _new_front(network: Network) -> ImageFront | None:
     has_convolution = any(type(stage.layer) is Conv2D for stage in stages)
     if not has_convolution or not all(type(layer) is Dense for layer in network.layers[n_layers:]):
         return None
-    network.check_arrays()
-    layers = network.layers[:n_layers]
-    shapes = [pair for pair, _ in array_shapes(layers, network.shapes[:n_layers]) if pair]
-    arrangement = Arrangement((), network.weights[0].dtype, shapes)
-    return ImageFront(
-        weights=network.weights,
-        biases=network.biases,
-        arrangement=arrangement,
-        plan=ImagePlan(stages, arrangement),
-        n_arrays=len(shapes),
-        n_features=network.sizes[n_layers],
-        n_multiplications=sum(
-            layer.n_multiplications(shape) for layer, shape in zip(layers, network.shapes, strict=False)
-        ),
-        tail=split(network, n_layers)[1] if n_layers < len(network.layers) else None,
-    )
+    return ImageFront(network, stages, n_layers)

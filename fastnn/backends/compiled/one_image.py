@@ -1,0 +1,174 @@
+"""The plan of the image layers for one image at a time: neighbouring columns are in the lanes of a vector."""
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastnn.backends.compiled.image_plan import Geometry, Stage, Tables, blocks_of, whole_tiles
+from fastnn.backends.compiled.layout import Arrangement, readonly_view
+from fastnn.kernels import images as columns
+from fastnn.kernels.compiler.arguments import Record
+from fastnn.kernels.epoch import one_image
+from fastnn.kernels.epoch.one_image import OneOwn, OnePlan, forward_one_image
+from fastnn.kernels.images import PLACES, TAPS, Plan
+from fastnn.kernels.ops.activations import ACTIVATION_CODES, IDENTITY, RELU
+from fastnn.network.aligned import aligned_parts
+from fastnn.network.layers import AvgPool2D, Conv2D, Shape
+from fastnn.network.layers.windows import Pair
+
+# The largest number of images for which this is faster than a group of images.
+FEW_IMAGES = 4
+
+
+class OneImage:
+    """The image layers of a network for one image at a time, and calls of their kernel."""
+
+    def __init__(self, stages: Sequence[Stage], arrangement: Arrangement) -> None:
+        self._n, self._dtype = arrangement.lanes, arrangement.dtype
+        self._n_parameters = arrangement.n_parameters
+        self._tables, self._end, self._packed_size = Tables(), 0, 0
+        self._rows: list[list[int]] = []
+        self._pools: list[tuple[int, ...]] = []
+        plain_at = iter(arrangement.plain_at)
+        at, shape = self._place(stages[0].input_shape, _padding(stages[0])), stages[0].input_shape
+        inputs, n_inputs = at, math.prod(shape)
+        for number, stage in enumerate(stages):
+            following = stages[number + 1] if number + 1 < len(stages) else None
+            if type(stage.layer) is Conv2D:
+                at = self._add_convolution(stage, at, next(plain_at))
+                shape = (stage.output_shape[0], *stage.layer.output_shape(stage.input_shape)[1:])
+            if type(stage.layer) is not Conv2D or stage.is_pooled:
+                at = self._add_pool(stage, at, shape)
+                shape = stage.output_shape
+            if following is not None and _padding(following) != (0, 0):
+                at = self._add_copy(at, shape, _padding(following))
+        self._n_outputs = math.prod(shape)
+        plan = Plan(
+            stages=readonly_view(np.array(self._rows, np.int64)),
+            table=readonly_view(self._tables.array()),
+            rows=readonly_view(_rows_of(inputs, stages[0].input_shape)),
+            out_rows=readonly_view(_rows_of(at, shape)),
+            size=self._end,
+            n_inputs=n_inputs,
+            n_outputs=self._n_outputs,
+        )
+        self._plan = Record(OnePlan(plan, readonly_view(np.array(self._pools, np.int64))))
+        self._free: deque[Record] = deque()  # arrays that no call uses at the moment
+
+    def outputs(self, images: np.ndarray, sources: Record, scale: np.floating) -> np.ndarray:
+        """Return the outputs of the last image layer, (N, outputs), for arrays that the kernel can read."""
+        out = np.empty((len(images), self._n_outputs), self._dtype)
+        try:
+            own = self._free.pop()
+        except IndexError:
+            own = self._new_own()
+        forward_one_image(self._plan, sources, scale, images, own, out)
+        self._free.append(own)
+        return out
+
+    def _new_own(self) -> Record:
+        sizes = self._end + self._n, self._packed_size, self._n_parameters
+        return Record(OneOwn(*aligned_parts(*((size, self._dtype) for size in sizes), (0, np.uint8))))
+
+    def _place(self, shape: Shape, padding: Pair = (0, 0), row: int | None = None) -> Geometry:
+        """Return the geometry of a new buffer. A channel has whole vectors, which the activation changes together."""
+        n_channels, height, width = shape
+        row = width + 2 * padding[1] if row is None else row
+        channel = -(-(height + 2 * padding[0]) * row // self._n) * self._n
+        geometry = Geometry(self._end, channel, row, 1, padding)
+        self._end += n_channels * channel + self._n  # a vector at the end of a row reaches beyond it
+        return geometry
+
+    def _add(
+        self, inp: Geometry, out: Geometry, n_channels: int, others: dict[int, Any], pool: Sequence[int]
+    ) -> Geometry:
+        row = dict.fromkeys(range(columns.N_COLUMNS), 0) | {
+            columns.CHANNELS_OUT: n_channels,
+            columns.INP_AT: inp.at + inp.place(0, 0),
+            columns.INP_CHANNEL: inp.channel,
+            columns.OUT_AT: out.at + out.place(0, 0),
+            columns.OUT_CHANNEL: out.channel,
+            columns.OUT_ROWS_AT: self._tables.add([0, out.channel]),
+            columns.N_OUT_ROWS: 1,
+            **others,
+        }
+        self._rows.append([int(row[column]) for column in range(columns.N_COLUMNS)])
+        self._pools.append(tuple(pool) or (0,) * one_image.N_POOL_COLUMNS)
+        return out
+
+    def _add_convolution(self, stage: Stage, inp: Geometry, arrays_at: tuple[int, int]) -> Geometry:
+        layer, n = stage.layer, self._n
+        n_outputs, height, width = layer.output_shape(stage.input_shape)
+        out = self._place((n_outputs, height, width), row=max(width, n))
+        starts = np.minimum(np.arange(0, width, n), max(0, width - n))
+        i, j = np.repeat(np.arange(height), len(starts)), np.tile(starts, height)
+        i, j = whole_tiles(i), whole_tiles(j)
+        c, k, m = np.unravel_index(
+            np.arange(stage.input_shape[0] * math.prod(layer.kernel)), (stage.input_shape[0], *layer.kernel)
+        )
+        taps = c * inp.channel + k * inp.row + m
+        blocks = blocks_of(n_outputs, len(taps), self._packed_size)
+        self._packed_size += len(taps) * n_outputs
+        code = ACTIVATION_CODES[stage.activation]
+        commutes = code in (IDENTITY, RELU) or not stage.is_pooled
+        others = {
+            columns.KIND: columns.CONV,
+            columns.ACTIVATION: code if commutes else IDENTITY,
+            columns.WEIGHT_AT: arrays_at[0],
+            columns.BIAS_AT: arrays_at[1],
+            columns.KERNEL_HEIGHT: layer.kernel[0],
+            columns.KERNEL_WIDTH: layer.kernel[1],
+            columns.N_TAPS: len(taps),
+            columns.TAPS_AT: self._tables.add(np.pad(taps, (0, -len(taps) % TAPS))),
+            # Places are counted in the padded image, in which the first one is at row 0 and column 0.
+            columns.PLACES_AT: self._tables.add(inp.at + i * layer.stride[0] * inp.row + j),
+            columns.OUT_PLACES_AT: self._tables.add(out.place(i, j)),
+            columns.N_TILES: len(i) // PLACES,
+            columns.BLOCKS_AT: self._tables.add(blocks),
+            columns.N_BLOCKS: len(blocks),
+        }
+        return self._add(inp, out, n_outputs, others, ())
+
+    def _add_pool(self, stage: Stage, inp: Geometry, shape: Shape) -> Geometry:
+        """Add the pool of a stage: its own, or that of 2 x 2 after a convolution."""
+        out, code = self._place(stage.output_shape), ACTIVATION_CODES[stage.activation]
+        is_convolution = type(stage.layer) is Conv2D
+        size, stride, padding = ((2, 2), (2, 2), (0, 0)) if is_convolution else _windows(stage.layer)
+        done = is_convolution and code == RELU  # by the convolution
+        others = {
+            columns.KIND: columns.AVG_POOL if type(stage.layer) is AvgPool2D else columns.MAX_POOL,
+            columns.IS_POOLED: is_convolution,
+            columns.ACTIVATION: IDENTITY if done else code,
+        }
+        pool = (*shape[1:], inp.row, *stage.output_shape[1:], out.row, *size, *stride, *padding)
+        return self._add(inp, out, shape[0], others, pool)
+
+    def _add_copy(self, inp: Geometry, shape: Shape, padding: Pair) -> Geometry:
+        """Add a copy to a buffer with padding: a pool whose windows have one number."""
+        out = self._place(shape, padding)
+        pool = (*shape[1:], inp.row, *shape[1:], out.row, 1, 1, 1, 1, 0, 0)
+        return self._add(inp, out, shape[0], {columns.KIND: columns.MAX_POOL}, pool)
+
+
+def can_be_one(stages: Sequence[Stage]) -> bool:
+    """Whether the columns of a vector are neighbours in the inputs of all convolutions."""
+    return all(stage.layer.stride[1] == 1 for stage in stages if type(stage.layer) is Conv2D)
+
+
+def _padding(stage: Stage) -> Pair:
+    return stage.layer.padding if type(stage.layer) is Conv2D else (0, 0)
+
+
+def _windows(layer: Any) -> tuple[Pair, Pair, Pair]:
+    return layer.size, layer.stride, layer.padding
+
+
+def _rows_of(geometry: Geometry, shape: Shape) -> np.ndarray:
+    """Return the rows of images of a shape in a buffer, as `Plan.rows`."""
+    n_channels, height, width = shape
+    channels, rows = np.divmod(np.arange(n_channels * height), height)
+    targets = geometry.at + channels * geometry.channel + geometry.place(rows, 0)
+    return np.stack([np.arange(len(targets)) * width, targets, np.full(len(targets), width)], axis=1)
