@@ -3,6 +3,7 @@
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 import fastnn
@@ -10,6 +11,7 @@ from fastnn import plots
 from fastnn.datasets.splits import split
 from fastnn.explanation import ExplainDisplay
 
+_HIDDEN = 8  # the test image of the occlusion map: a 5 that might be a 6
 FOLDER = Path(__file__).resolve().parent / "images" / "gallery"
 
 
@@ -39,6 +41,7 @@ def main() -> None:
         "weights": plots.WeightsDisplay.from_network(network, shape),
         "activations": plots.ActivationsDisplay.from_network(network, test.images[0], shape),
         "distributions": plots.DistributionsDisplay.from_network(network, test.images, labels),
+        **_of_image_network(train, test),
         "reliability": plots.ReliabilityDisplay.from_predictions(labels, proba),
         "coverage": plots.CoverageDisplay.from_predictions(labels, proba, 0.995),
     }
@@ -49,6 +52,19 @@ def main() -> None:
     _save(_run_picture(*(displays[name] for name in ("curves", "confusion", "mistakes"))), FOLDER.parent / "run.png")
     explanation = fastnn.explain(network, test.images[4289], label=int(labels[4289]), image_shape=shape)
     _save(_picture(ExplainDisplay(explanation), dpi=130), FOLDER.parent / "explain.png")
+
+
+def _of_image_network(train: fastnn.Dataset, test: fastnn.Dataset) -> dict[str, plots.Display]:
+    """Return the figures of a network with convolutions, trained on a few images."""
+    few = train.take(np.arange(3000))
+    layers = [fastnn.Conv2D(6, 5), fastnn.MaxPool2D(), fastnn.Conv2D(16, 5), fastnn.MaxPool2D(), 120, 84]
+    network = fastnn.Network.for_data(few, layers)
+    network = fastnn.train(network, few, optimizer="adam", batch_size=32, epochs=4).network
+    return {
+        "filters": plots.FiltersDisplay.from_network(network),
+        "feature-maps": plots.FeatureMapsDisplay.from_network(network, test.images[0]),
+        "occlusion": plots.OcclusionDisplay.from_network(network, test.images[_HIDDEN], int(test.labels[_HIDDEN])),
+    }
 
 
 def _picture(display: plots.Display, dpi: float) -> Image.Image:

@@ -19,7 +19,7 @@ from fastnn.explanation.text import render
 from fastnn.models import Model, as_model
 from fastnn.models.model import class_number
 from fastnn.models.rows import model_rows
-from fastnn.network import Dense, Layer, Network
+from fastnn.network import Dense, Layer, MaxPool2D, Network
 from fastnn.network.losses import softmax_terms
 
 
@@ -32,35 +32,39 @@ class LayerSteps:
     layer : Layer
     weight, bias, statistics
         The layer's arrays, as in `fastnn.network.layers.Arrays`.
-    inp : ndarray of shape (D,)
+        Weight and bias are None for a layer without parameters.
+    inp : ndarray of shape (D,), or (channels, height, width) for layers of images
         The input of the layer: the scaled sample, or the output of the previous layer.
-    sums : ndarray of shape (H,)
-        The weighted sums: ``inp @ weight + bias`` for a dense layer, and in `BatchNorm` the scaled and shifted inputs.
-    out : ndarray of shape (H,)
-        ``activation(sums)``.
-    dsums, dweight : ndarray of shape (H,) and of the shape of `weight`, or None
-        The gradients of the loss with respect to the sums (the layer's error) and the weights; None without a label.
+    sums : ndarray of shape (H,), or (channels, height, width) for layers that give images
+        What the layer computes before its activation: ``inp @ weight + bias`` for a dense layer, the weighted sums of
+        all patches for a convolution, the largest or the mean number of each window for a pool, and in `BatchNorm` the
+        scaled and shifted inputs.
+    out : ndarray of the shape of `sums`
+        ``activation(sums)``: of a convolution the feature maps.
+    taps : ndarray of int32 and the shape of `sums`, or None
+        Of a max pool, where the largest number of each window was: the window's width * row + column, within the
+        window. None for other layers.
+    dsums, dweight, dbias : ndarray of the shapes of `sums`, `weight` and `bias`, or None
+        The gradients of the loss with respect to the sums (the layer's error), the weights and the biases; None without
+        a label, and `dweight` and `dbias` for a layer without parameters.
     """
 
     layer: Layer
-    weight: np.ndarray
-    bias: np.ndarray
+    weight: np.ndarray | None
+    bias: np.ndarray | None
     statistics: tuple[np.ndarray, ...]
     inp: np.ndarray
     sums: np.ndarray
     out: np.ndarray
-    dsums: np.ndarray | None
-    dweight: np.ndarray | None
+    taps: np.ndarray | None
+    dsums: np.ndarray | None = None
+    dweight: np.ndarray | None = None
+    dbias: np.ndarray | None = None
 
     @property
     def activation(self) -> str:
         """The name of the layer's activation; "identity" for the last layer."""
         return str(self.layer.activation)
-
-    @property
-    def dbias(self) -> np.ndarray | None:
-        """The gradient with respect to the biases, shape (H,); for one sample it equals the error `dsums`."""
-        return self.dsums
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,17 +128,25 @@ class Explanation:
     @property
     def logits(self) -> np.ndarray:
         """The inputs of the softmax, shape (C,): the sums of the last layer."""
-        return self.layers[-1].sums
+        return self.layers[-1].sums.reshape(-1)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int] | None:
+        """The shape (channels, height, width) of the sample if it is an image."""
+        shape = self.network.shapes[0]
+        if len(shape) == 3:
+            return (shape[0], shape[1], shape[2])
+        return None if self.image_shape is None else (1, *self.image_shape)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all numbers except the network's weights, as plain lists that JSON can store.
 
         "prediction", "label", "for" and "against" are class numbers, that is, indices into "classes".
         """
-        arrays = ("inp", "sums", "out") + (() if self.label is None else ("dsums", "dweight", "dbias"))
+        names = ("inp", "sums", "out", "taps", "dsums", "dweight", "dbias")
         layers = [
             {"kind": layer.layer.kind, "activation": layer.activation}
-            | {name: getattr(layer, name).tolist() for name in arrays}
+            | {name: array.tolist() for name in names if (array := getattr(layer, name)) is not None}
             for layer in self.layers
         ]
         return {
@@ -184,7 +196,7 @@ def explain(
     ----------
     network : Network, Model, result of `train` or fitted estimator
         Its output is softmax, or a single logistic one.
-    row : array-like of shape (D,), (1, D) or (height, width), or frame with one row
+    row : array-like of shape (D,), (1, D), (height, width) or (channels, height, width), or frame with one row
         Finite numbers, unscaled (the network applies its `input_scale` or its standardization): for example a row of
         `Dataset.images`.
     label : int or str, optional
@@ -268,7 +280,7 @@ def _single_row(
         image_shape = model.image_shape
         if values.ndim == 2 and values.size == n_inputs and 1 not in values.shape:
             image_shape = (values.shape[0], values.shape[1])
-    if values.ndim == 2 and values.size == n_inputs:
+    if (values.ndim == 2 and values.size == n_inputs) or values.shape == model.network.shapes[0]:
         values = values.reshape(-1)
     if values.shape != (n_inputs,):
         raise DataError(f"row has shape {values.shape}, expected ({n_inputs},), one sample for {model.network}")
@@ -286,26 +298,20 @@ def _steps(
     """Return the explanation of a checked sample, (1, D), and its class number."""
     network = model.network
     passes = layerwise.forward(reference, network.core, batch)
-    logits, loss = passes[-1].out, None
-    gradients: list[tuple[Any, Any]] = [(None, None)] * len(passes)
+    logits, loss = passes[-1].out.reshape(1, -1), None
+    layers = [_forward_steps(each) for each in passes]
     shifted, exp, total = softmax_terms(logits)
     proba = exp / total
     if label is not None:
         loss, dlogits = reference.mean_loss(network.output, logits, np.array([label]))
-        _, dweights, dbiases = layerwise.backward(reference, passes, dlogits)
-        # The gradient of a bias is the sum of its unit's errors over the batch, and this batch has one sample.
-        gradients = list(zip(dbiases, dweights, strict=True))
-    layers = [
-        LayerSteps(each.layer, *each.arrays, each.inp[0], each.forward.sums[0], each.out[0], *of_layer)
-        for each, of_layer in zip(passes, gradients, strict=True)
-    ]
+        layers = _with_gradients(layers, passes, dlogits)
     prediction, *others = np.argsort(-proba[0], kind="stable").tolist()
     rival = None if not others else label if label not in (None, prediction) else others[0]
     dlogits = np.zeros_like(logits)
     dlogits[0, prediction] = 1
     if rival is not None:
         dlogits[0, rival] = -1
-    dinp, _, _ = layerwise.backward(reference, passes, dlogits, needs_dinp=True)
+    dinp, _, _ = layerwise.backward(reference, passes, dlogits.reshape(passes[-1].out.shape), needs_dinp=True)
     return Explanation(
         network=network,
         row=values,
@@ -316,10 +322,31 @@ def _steps(
         proba=proba[0],
         prediction=prediction,
         rival=rival,
-        contributions=passes[0].inp[0] * dinp[0],
+        contributions=(passes[0].inp * dinp).reshape(-1),
         label=label,
         loss=loss,
         class_names=names,
         image_shape=image_shape,
         feature_names=model.feature_names,
     )
+
+
+def _forward_steps(each: layerwise.LayerPass) -> LayerSteps:
+    """Return the steps of a layer's forward pass of one sample."""
+    inp = each.inp[0].reshape(-1) if isinstance(each.layer, Dense) else each.inp[0]
+    taps = each.forward.saved[0] if isinstance(each.layer, MaxPool2D) else None
+    return LayerSteps(each.layer, *each.arrays, inp, each.forward.sums[0], each.out[0], taps)
+
+
+def _with_gradients(
+    layers: Sequence[LayerSteps], passes: Sequence[layerwise.LayerPass], dlogits: np.ndarray
+) -> list[LayerSteps]:
+    """Return the steps with the gradients of every layer, computed layer by layer from the last one."""
+    dout: Any = dlogits.reshape(passes[-1].out.shape)
+    complete = []
+    for layer, each in zip(reversed(layers), reversed(passes), strict=True):
+        dsums = reference.activate_backward(dout, each.forward.sums, each.out, layer.activation)
+        dout, dweights, dbiases = layerwise.backward(reference, [each], dout, needs_dinp=True)
+        dweight, dbias = (dweights[0], dbiases[0]) if dweights else (None, None)
+        complete.append(replace(layer, dsums=dsums[0], dweight=dweight, dbias=dbias))
+    return complete[::-1]

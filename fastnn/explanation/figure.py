@@ -7,18 +7,22 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastnn.evaluation import probability_text
+from fastnn.evaluation.images import picture
 from fastnn.explanation.explanation import Explanation, explain
 from fastnn.explanation.text import KINDS
-from fastnn.network import ACTIVATIONS
+from fastnn.network import ACTIVATIONS, Conv2D
 from fastnn.plots.display import BLUE, GREY, VERMILION, Display, draw_bars
+from fastnn.plots.montage import draw_signed_montage
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
+    from matplotlib.gridspec import SubplotSpec
 
 _OTHERS = "#A6A6A6"
 _MAX_CLASSES_WITH_TEXT = 20
 _MAX_NAMED_INPUTS = 30
+_MOST_MAPS, _MAPS_HEIGHT = 16, 2.2
 
 
 class ExplainDisplay(Display):
@@ -26,7 +30,9 @@ class ExplainDisplay(Display):
 
     The top row has four panels: the scaled inputs, the contribution of each input to the predicted class (blue) or to
     its rival (vermilion), the logits, and the probabilities. Below, each hidden layer has a row with the outputs of its
-    units.
+    units, or with its feature maps; the row of a convolution begins with its filters, each of them the mean of its
+    channels. Up to 16 filters and maps of a layer are drawn. Of a sample with several channels, the mean is drawn, and
+    the sum of their contributions.
 
     Parameters
     ----------
@@ -37,7 +43,8 @@ class ExplainDisplay(Display):
     ----------
     explanation : Explanation
     axes_ : dict of str to Axes
-        "inputs", "contributions", "logits", "probabilities", and "layer 1", "layer 2", ... for the hidden layers.
+        "inputs", "contributions", "logits", "probabilities", and "layer 1", "layer 2", ... for the hidden layers;
+        "layer 1 filters" if layer 1 is a convolution.
     """
 
     axes_: "dict[str, Axes]"
@@ -69,10 +76,11 @@ class ExplainDisplay(Display):
         explanation, hidden = self.explanation, self.explanation.layers[:-1]
         n_classes = len(explanation.proba)
         top = float(np.clip(0.24 * n_classes, 2.4, 5.0)) + 0.5
+        heights = [_MAPS_HEIGHT if layer.out.ndim == 3 else 1.5 for layer in hidden]
         self._owns_figure = figure is None
         if figure is None:
-            figure = self._new_figure(12.0, top + 0.5 + 1.5 * len(hidden))
-        grid = figure.add_gridspec(1 + len(hidden), 4, height_ratios=[top, *[1.5] * len(hidden)])
+            figure = self._new_figure(12.0, top + 0.5 + sum(heights))
+        grid = figure.add_gridspec(1 + len(hidden), 4, height_ratios=[top, *heights])
         names = ("inputs", "contributions", "logits", "probabilities")
         self.axes_ = {name: figure.add_subplot(grid[0, column]) for column, name in enumerate(names)}
         self.axes_["probabilities"].sharey(self.axes_["logits"])
@@ -81,16 +89,48 @@ class ExplainDisplay(Display):
         self._draw_classes(self.axes_["logits"], explanation.logits)
         self._draw_probabilities(self.axes_["probabilities"])
         for number, layer in enumerate(hidden, start=1):
-            ax = self.axes_[f"layer {number}"] = figure.add_subplot(grid[number, :])
-            draw_bars(ax, layer.out, BLUE)
-            title = f"layer {number}: {KINDS[layer.layer.kind].title}{layer.activation}"
-            if ACTIVATIONS[layer.activation].can_die:
-                title += f", {np.count_nonzero(layer.out):,} of {len(layer.out):,} units active"
-            _title(ax, title)
-            ax.set(xlabel="unit" if number == len(hidden) else "", ylabel="output")
+            is_last = number == len(hidden)
+            if layer.out.ndim == 3:
+                self._draw_maps(figure, grid[number, :], number)
+            else:
+                ax = self.axes_[f"layer {number}"] = figure.add_subplot(grid[number, :])
+                self._draw_units(ax, number, "unit" if is_last else "")
         figure.suptitle(self._heading(), fontsize=12, parse_math=False)
         self.figure_ = figure
         return self
+
+    def _draw_units(self, ax: "Axes", number: int, label: str) -> None:
+        layer = self.explanation.layers[number - 1]
+        draw_bars(ax, layer.out, BLUE)
+        title = f"layer {number}: {KINDS[layer.layer.kind].title}{layer.activation}"
+        if ACTIVATIONS[layer.activation].can_die:
+            title += f", {np.count_nonzero(layer.out):,} of {len(layer.out):,} units active"
+        _title(ax, title)
+        ax.set(xlabel=label, ylabel="output")
+
+    def _draw_maps(self, figure: "Figure | SubFigure", cell: "SubplotSpec", number: int) -> None:
+        """Draw the feature maps of a layer, and the filters of a convolution on their left."""
+        layer = self.explanation.layers[number - 1]
+        cells = cell.subgridspec(1, 2, width_ratios=(1, 2.4))
+        ax = self.axes_[f"layer {number}"] = figure.add_subplot(cells[0, 1])
+        unit = f"{layer.layer.unit_name(layer.out.shape)}s"
+        shown = "" if len(layer.out) <= _MOST_MAPS else f", the first {_MOST_MAPS} {unit}"
+        words = layer.layer.describe(layer.out.shape)
+        activation = "" if layer.activation == "identity" else f" {layer.activation}"
+        names = [str(number) for number in range(len(layer.out))]
+        self._draw_pictures(ax, layer.out, names, "output")
+        _title(ax, f"layer {number}: {words}{activation}{shown}")
+        if not isinstance(layer.layer, Conv2D):
+            return
+        ax = self.axes_[f"layer {number} filters"] = figure.add_subplot(cells[0, 0])
+        assert layer.weight is not None
+        n_channels = len(layer.weight)
+        # In the order of their maps. The numbers would be larger than the filters.
+        self._draw_pictures(ax, layer.weight.mean(axis=0).transpose(2, 0, 1), [""] * len(names), "weight")
+        _title(ax, "its filters" + (f", mean of {n_channels} channels" if n_channels > 1 else ""))
+
+    def _draw_pictures(self, ax: "Axes", pictures: np.ndarray, names: list[str], label: str) -> None:
+        draw_signed_montage(ax, pictures[:_MOST_MAPS], names[:_MOST_MAPS], _MOST_MAPS // 2, label)
 
     def _heading(self) -> str:
         explanation = self.explanation
@@ -101,13 +141,14 @@ class ExplainDisplay(Display):
         return f"{heading}, label {explanation.class_names[explanation.label]}, loss {explanation.loss:.4g}"
 
     def _draw_inputs(self, ax: "Axes") -> None:
-        inp, shape = self.explanation.layers[0].inp, self.explanation.image_shape
+        inp, shape = self.explanation.layers[0].inp, self.explanation.input_shape
         _title(ax, "scaled inputs" if self.explanation.network.standardization is None else "standardised inputs")
         if shape is None:
-            draw_bars(ax, inp, GREY)
+            draw_bars(ax, inp.ravel(), GREY)
             self._name_inputs(ax)
         else:
-            ax.imshow(inp.reshape(shape), cmap="gray_r", vmin=min(0.0, float(inp.min())))
+            drawn = picture(inp, shape)
+            ax.imshow(drawn, cmap="gray_r", vmin=min(0.0, float(drawn.min())))
             ax.set(xticks=[], yticks=[], anchor="N")
 
     def _name_inputs(self, ax: "Axes") -> None:
@@ -122,7 +163,7 @@ class ExplainDisplay(Display):
         from matplotlib.colors import LinearSegmentedColormap
 
         explanation = self.explanation
-        values, shape, names = explanation.contributions, explanation.image_shape, explanation.class_names
+        values, shape, names = explanation.contributions, explanation.input_shape, explanation.class_names
         predicted = names[explanation.prediction]
         rival = "" if explanation.rival is None else f", for {names[explanation.rival]} (vermilion)"
         _title(ax, f"for {predicted} (blue){rival}")
@@ -130,9 +171,10 @@ class ExplainDisplay(Display):
             draw_bars(ax, values, np.where(values < 0, VERMILION, BLUE))
             self._name_inputs(ax)
             return
+        values = values.reshape(shape).sum(axis=0)
         limit = float(np.abs(values).max()) or 1.0
         colours = LinearSegmentedColormap.from_list("contributions", [VERMILION, "#FFFFFF", BLUE])
-        image = ax.imshow(values.reshape(shape), cmap=colours, vmin=-limit, vmax=limit)
+        image = ax.imshow(values, cmap=colours, vmin=-limit, vmax=limit)
         ax.set(xticks=[], yticks=[], anchor="N")
         # The layout ignores an inset, so this image stays as large as that of the inputs.
         ax.figure.colorbar(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from fastnn.checks import display_path
 from fastnn.errors import SettingsError
-from fastnn.explanation.text import table
+from fastnn.explanation.tables import table
 from fastnn.runs.saved import SavedRun, read_run
 
 METRICS = ("test_accuracy", "test_r2", "test_loss", "epochs", "best_epoch", "seconds")
