@@ -28,7 +28,7 @@ LayerSteps: TypeAlias = Any
 # In a layer of up to this number of weights, the weighted sum of every unit is shown. In a larger layer, only that of
 # the unit with the largest output is shown.
 _TINY = 32
-_LINE = 115  # the length above which the head of a layer takes two lines
+_LINE = 115  # the length above which the head of a layer of images takes two lines
 
 
 class Words(NamedTuple):
@@ -150,7 +150,7 @@ def _forward(steps: Explanation, index: int) -> str:
     else:
         named = f"{_size(after)} {words.title}{'classes' if last else layer.activation}"
     head = f"Layer {index + 1}, {_size(before)} -> {named}: {quantity} = {words.formula}"
-    if len(head + formula) > _LINE:
+    if len(after) == 3 and len(head + formula) > _LINE:
         formula = formula.replace(", ", ",\n   ", 1)
     lines = [f"{head}{formula}."]
     if words.note:
