@@ -44,4 +44,4 @@ def patches():
 def occlusion():
     """Draw which pixels of a test image the prediction needs."""
     figure, axes = plt.subplots(1, 2, figsize=(6.4, 3.1), layout="constrained")
-    OcclusionDisplay.from_network(network, test_set.images[0], backend="numpy", ax=axes)
+    OcclusionDisplay.from_network(network, test_set.images[12], backend="numpy", ax=axes)
