@@ -57,9 +57,9 @@ def pools():
         for i, j in np.ndindex(2, 2):
             _frame(ax, left + 2 * j, top + 2 * i, 2, "#444444", width=1.6)
     for (i, j), tap in np.ndenumerate(taps[0, 0]):
-        k, l = divmod(tap, 2)
+        row, column = divmod(tap, 2)
         for left, top in ((0.3, 0), (3, 5.3)):
-            _frame(ax, left + 2 * j + l, top + 2 * i + k, 1, FIRST, 0.09)
+            _frame(ax, left + 2 * j + column, top + 2 * i + row, 1, FIRST, 0.09)
 
 
 def _axes(height=6.1):
@@ -80,7 +80,14 @@ def _grid(ax, left, top, numbers, title, ink=False):
         text = f"{number:g}".replace("-", "\N{MINUS SIGN}")
         weight_of_font = "bold" if number else "normal"
         ax.text(
-            left + j + 0.5, top + i + 0.53, text, color=color, ha="center", va="center", fontsize=12, weight=weight_of_font
+            left + j + 0.5,
+            top + i + 0.53,
+            text,
+            color=color,
+            ha="center",
+            va="center",
+            fontsize=12,
+            weight=weight_of_font,
         )
     ax.text(left + columns / 2, top - 0.2, title, ha="center", va="bottom", fontsize=11, color="#111111")
 

@@ -1,4 +1,4 @@
-"""Draw what a trained LeNet-5 sees: its filters, the feature maps of a digit, the strongest patches, and an occlusion map."""
+"""Draw what a trained LeNet-5 sees: filters, feature maps of a digit, the strongest patches, an occlusion map."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,13 +17,13 @@ network = fastnn.train(start, some, **settings).network
 
 def filters():
     """Draw the six filters of the first layer."""
-    figure, ax = plt.subplots(figsize=(6.4, 1.5), layout="constrained")
+    _, ax = plt.subplots(figsize=(6.4, 1.5), layout="constrained")
     FiltersDisplay.from_network(network, ax=ax)
 
 
 def maps():
     """Draw the feature maps of all layers for one test image."""
-    figure, axes = plt.subplots(5, 1, figsize=(6.4, 8), layout="constrained")
+    _, axes = plt.subplots(5, 1, figsize=(6.4, 8), layout="constrained")
     FeatureMapsDisplay.from_network(network, test_set.images[0], ax=axes)
 
 
@@ -31,7 +31,7 @@ def patches():
     """Draw, for eight filters of the second convolution, the patches of test images with the largest outputs."""
     images = test_set.images[:1000].reshape(-1, 28, 28)
     out = layerwise.forward(reference, network, test_set.images[:1000])[2].out
-    figure, axes = plt.subplots(8, 8, figsize=(6, 6.4), layout="constrained")
+    _, axes = plt.subplots(8, 8, figsize=(6, 6.4), layout="constrained")
     for channel, row in enumerate(axes):
         best = out[:, channel].max(axis=(1, 2)).argsort()[::-1][: len(row)]
         row[0].set_ylabel(f"{channel}", rotation=0, va="center", labelpad=10, fontsize=11)
@@ -43,5 +43,5 @@ def patches():
 
 def occlusion():
     """Draw which pixels of a test image the prediction needs."""
-    figure, axes = plt.subplots(1, 2, figsize=(6.4, 3.1), layout="constrained")
+    _, axes = plt.subplots(1, 2, figsize=(6.4, 3.1), layout="constrained")
     OcclusionDisplay.from_network(network, test_set.images[12], backend="numpy", ax=axes)
