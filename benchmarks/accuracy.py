@@ -23,7 +23,7 @@ def measure(name: str, seeds: int, backend: str) -> tuple[np.ndarray, float]:
     recipe, accuracies, seconds = get_recipe(name), [], []
     for seed in range(seeds):
         splits = recipe.load(seed)
-        network = Network.for_data(splits.train, recipe.hidden, seed=seed)
+        network = Network.for_data(splits.train, recipe.hidden_layers, seed=seed)
         start = time.perf_counter()
         result = train(network, splits.train, seed=seed, backend=backend, **recipe.settings)
         seconds.append(time.perf_counter() - start)
@@ -41,9 +41,10 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- | --- |")
     for name in options.recipe:
         recipe = get_recipe(name)
-        label = f"{recipe.name} ({recipe.letter})" if recipe.letter else f"{recipe.name} (default)"
+        mark = recipe.letter or ("default" if name == "mnist" else "")
+        label = f"{recipe.name} ({mark})" if mark else recipe.name
         inputs = 64 if recipe.data == "digits" else 784
-        sizes = "-".join(map(str, (inputs, *recipe.hidden, 10)))
+        sizes = recipe.layers or "-".join(map(str, (inputs, *recipe.hidden, 10)))
         test_set = "MNIST's 10,000 test images" if recipe.tested_on == "test" else "held-out samples"
         for backend in ("numba", "numpy") if not recipe.letter else ("numba",):
             found, _ = measure(name, options.seeds, backend)

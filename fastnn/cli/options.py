@@ -110,6 +110,34 @@ class HiddenUnits(argparse.Action):
         except ValueError:
             found = " ".join(values)
             raise argparse.ArgumentError(self, f"found {found!r}, expected numbers of units such as 128 64") from None
+        options.layers = None  # those of a settings file
+
+
+class LayersText(argparse.Action):
+    """The hidden layers as text, such as ``--layers conv:6x5,pool:2,120``, in the form of `format_layers`.
+
+    Examples
+    --------
+    >>> import argparse
+    >>> from fastnn.cli.options import LayersText
+    >>> parser = argparse.ArgumentParser()
+    >>> _ = parser.add_argument("--layers", nargs="+", action=LayersText)
+    >>> parser.parse_args(["--layers", "conv:6x5,", "maxpool, 120"]).layers
+    'conv:6x5,pool:2,120'
+    """
+
+    def __call__(self, parser: argparse.ArgumentParser, options: argparse.Namespace, values: Any, *_: Any) -> None:
+        """Store the text; an error has the place in it."""
+        from fastnn.errors import SettingsError
+        from fastnn.network.layers.notation import format_layers, parse_layers
+
+        # Spaces separate layers, too, as they do in --hidden.
+        text = re.sub(r"\s*,\s*|\s+", ",", " ".join(value.strip().removesuffix(",") for value in values))
+        try:
+            setattr(options, self.dest, format_layers(parse_layers(text)))
+        except SettingsError as error:
+            raise argparse.ArgumentError(self, str(error)) from None
+        options.hidden = None  # those of a settings file
 
 
 DEFAULTS = (

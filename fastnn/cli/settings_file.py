@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fastnn.checks import check_choice, display_path, short
+from fastnn.cli.options import HiddenUnits, LayersText
 from fastnn.errors import DataError, FastnnError, SettingsError
 from fastnn.suggestions import did_you_mean
 
@@ -50,6 +51,8 @@ def read_settings_file(path: str, parser: argparse.ArgumentParser) -> dict[str, 
         except (FastnnError, ValueError, argparse.ArgumentError, argparse.ArgumentTypeError) as error:
             text = error.message if isinstance(error, argparse.ArgumentError) else str(error)
             raise SettingsError(f"{name}: {key} is {short(value)}: {text}") from None
+    if {"hidden", "layers"} <= found.keys():
+        raise SettingsError(f"{name}: hidden and layers are set, expected one of them")
     return found
 
 
@@ -103,12 +106,16 @@ def _value(action: argparse.Action, value: Any, folder: Path) -> Any:
         if action.type is None or not all(isinstance(each, int) for each in values):
             raise SettingsError("expected one value")
         return tuple(values)  # such as the shape of an image
+    if isinstance(value, dict) and action.default is argparse.SUPPRESS:  # an object, as reports have it
+        from fastnn.optim.config import TrainingConfig
+
+        return getattr(TrainingConfig.from_dict({action.dest: value}), action.dest)
     if isinstance(value, dict) or any(isinstance(each, (list, dict)) for each in values):
         raise SettingsError(f"expected {'a list of values' if several else 'one value'}")
-    if action.dest == "hidden":
+    if isinstance(action, (HiddenUnits, LayersText)):
         options = argparse.Namespace()
         action(argparse.ArgumentParser(), options, [str(each) for each in values])
-        return options.hidden
+        return getattr(options, action.dest)
     if action.default is argparse.SUPPRESS:  # a setting of `TrainingConfig`, which checks it; argparse parses strings
         return value
     for each in values:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastnn.cli.data import FILES, add_data, reading
 from fastnn.cli.models import load_model
-from fastnn.cli.options import AddCommand, HiddenUnits, Parser, add_settings, given_settings
+from fastnn.cli.options import AddCommand, HiddenUnits, LayersText, Parser, add_settings, given_settings
 from fastnn.cli.output import say_notes
 from fastnn.cli.signals import SIGNALS
 from fastnn.errors import DataError, SettingsError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from fastnn.files.checkpoint_file import RunState
     from fastnn.models import Model
+    from fastnn.network.layers import Layer
     from fastnn.runs.folder import FinishedRun, RunFolder, RunRecord
     from fastnn.runs.plan import Plan
     from fastnn.training.callbacks import Callback
@@ -28,6 +29,7 @@ EXAMPLES = """
   fastnn train                                             MNIST, in a few seconds
   fastnn train --data train.csv test.csv --label species   your own table, and one to test on
   fastnn train --data pictures/ --hidden 256 128           a folder with a folder of pictures per class
+  fastnn train --layers conv:6x5,pool:2,conv:16x5,pool:2,120,84
   fastnn train --optimizer momentum --learning-rate 0.05 --schedule step:0.5,10
   fastnn train --from runs/RUN --epochs 5                  train the network of a run further
   fastnn train --from runs/RUN --frozen 1 --data mine.csv  keep its first layer, and train the others on your own table
@@ -36,12 +38,20 @@ EXAMPLES = """
   fastnn train --config settings.toml --seed 1             settings from a file, one of them replaced
   fastnn train --resume runs/RUN                           go on with a run that was interrupted or killed
 
+layers of --layers, separated by commas; OPTIONS follow the sizes: s2 or s2x1 is a stride, p1 or p1x0 a padding, and
+same the padding that keeps the size. A layer may name its activation: conv:6x5:tanh, norm:relu
+  120                            dense layer of 120 units
+  conv:CHANNELSxKERNEL[OPTIONS]  convolution: conv:6x5, conv:16x3x5 (3 high, 5 wide), conv:16x3s2p1, conv:16x3same
+  pool:SIZE[OPTIONS]             largest value of each window: pool:2, pool:2x3, pool:3s2p1; maxpool is the same
+  avgpool:SIZE[OPTIONS]          mean of each window
+  norm                           batch normalisation of each unit, or of each channel of images
 schedules, with their values and defaults; the factor multiplies the learning rate of epoch e = 0, 1, ...:
   constant             1
   step:0.5,10          0.5 ** (e // 10): halved every 10 epochs
   inverse-time:0.1     1 / (1 + 0.1 e)
   exponential:0.95     0.95 ** e
   cosine:0             from 1 along half a cosine wave to 0 after the last epoch
+  one-cycle:0.3,0.04   from 0.04 along half a cosine wave to 1 after 0.3 of the run, then to 0 at its end
 optimizers:
   sgd                  plain steps against the gradient
   momentum, nesterov   with momentum 0.9
@@ -99,7 +109,8 @@ def register(add: AddCommand) -> None:
 
 def _add_network(parser: Parser) -> None:
     """Add the options of a new network."""
-    parser.add_argument(
+    hidden = parser.add_mutually_exclusive_group()
+    hidden.add_argument(
         "--hidden",
         metavar="UNITS",
         nargs="*",
@@ -107,12 +118,19 @@ def _add_network(parser: Parser) -> None:
         help="units of each hidden layer, such as 128 64 or 128,64; without a number, no hidden layer (default: the "
         "recipe's; 100 for --data)",
     )
+    hidden.add_argument(
+        "--layers",
+        metavar="LAYER,...",
+        nargs="+",
+        action=LayersText,
+        help="hidden layers of any kind, in place of --hidden: such as conv:6x5,pool:2,120 for images; see below",
+    )
     parser.add_argument(
         "--activation",
         metavar="NAME",
         nargs="+",
         help="activation of all hidden layers, or one for each: relu, leaky_relu, elu, gelu, silu, tanh, logistic or "
-        "identity (default: relu)",
+        "identity; with --layers, of the convolutions and dense layers that name none (default: relu)",
     )
     parser.add_argument(
         "--initializer",
@@ -345,6 +363,7 @@ def _print_result(finished: "FinishedRun", folder: "RunFolder", options: argpars
 def _plan(options: argparse.Namespace) -> "tuple[Plan, dict[str, Any], str]":
     """Return the plan of the run, the settings to record, and the name of its folder."""
     from fastnn.datasets.splits import split_files
+    from fastnn.network.layers import Layer, format_layers
     from fastnn.runs.plan import default_config, default_hidden, make_plan
     from fastnn.runs.recipes import get_recipe
 
@@ -359,22 +378,27 @@ def _plan(options: argparse.Namespace) -> "tuple[Plan, dict[str, Any], str]":
         assert recipe is not None
         splits, name = recipe.load(seed), recipe.name
     start = None if options.start is None else load_model(options.start)
-    hidden, activation, dtype = _architecture(options, default_hidden() if recipe is None else recipe.hidden, start)
+    usual = default_hidden() if recipe is None else recipe.hidden_layers
+    hidden, activation, dtype = _architecture(options, usual, start)
     if recipe is None:
         config = default_config(len(splits.train), **given)
     else:
         config = recipe.configure(hidden, activation, **given)
     initializer = None if start is not None else options.initializer or "auto"
-    layers = {"activation": activation, "dtype": dtype, "seed": seed, "initializer": initializer}
-    plan = make_plan(splits, hidden, config, standardize=options.standardize, start=start, **({} if start else layers))
+    settings = {"activation": activation, "dtype": dtype, "seed": seed, "initializer": initializer}
+    settings = {} if start else settings
+    plan = make_plan(splits, hidden, config, standardize=options.standardize, start=start, **settings)
+    # Layers in the form of --layers name their activations.
+    is_text = any(isinstance(layer, Layer) for layer in hidden)
     recorded = {
         "recipe": None if recipe is None else recipe.name,
         "files": options.data and [os.path.abspath(path) for path in options.data],
         "reading": reading(options),
         "from": options.start and os.path.abspath(options.start),
         "standardize": plan.standardize,
-        "hidden": list(hidden),
-        "activation": activation,
+        "hidden": None if is_text else list(hidden),
+        "layers": format_layers(plan.network.layers[:-1]) if is_text else None,
+        "activation": None if is_text else activation,
         "initializer": initializer,
         "class_weight": options.class_weight,
         "dtype": dtype,
@@ -384,17 +408,21 @@ def _plan(options: argparse.Namespace) -> "tuple[Plan, dict[str, Any], str]":
 
 
 def _architecture(
-    options: argparse.Namespace, usual: tuple[int, ...], start: "Model | None"
-) -> tuple[tuple[int, ...], Any, str]:
-    """Return the hidden units, the activation and the dtype: those given, or those of the model to start from.
+    options: argparse.Namespace, usual: "tuple[int | Layer, ...]", start: "Model | None"
+) -> "tuple[tuple[int | Layer, ...], Any, str]":
+    """Return the hidden layers, the activation and the dtype: those given, or those of the model to start from.
 
     SettingsError if an option contradicts the model.
     """
+    from fastnn.network.layers import format_layers, parse_layers
+
     activation = options.activation
     if activation is not None and len(activation) == 1:
         activation = activation[0]
     if start is None:
         hidden = usual if options.hidden is None else tuple(options.hidden)
+        if options.layers is not None:
+            hidden = tuple(parse_layers(options.layers))
         return hidden, activation or "relu", options.dtype or "float32"
     if options.initializer is not None:
         raise SettingsError(
@@ -406,10 +434,13 @@ def _architecture(
     standardized = network.standardization is not None
     for name, given, found in (
         ("hidden", options.hidden, list(network.sizes[1:-1])),
+        ("layers", options.layers, format_layers(network.layers[:-1])),
         ("activation", activation, activation if activation in (same, names) or not names else same),
         ("dtype", options.dtype, str(network.dtype)),
         ("standardize", options.standardize, standardized),
     ):
         if given is not None and given != found:
             raise SettingsError(f"{name} is {given!r}, but the model of --from has {found!r}; leave out --{name}")
+    if not network.is_dense:
+        return network.layers[:-1], "relu", str(network.dtype)
     return tuple(network.sizes[1:-1]), same or activation or "relu", str(network.dtype)

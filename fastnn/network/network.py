@@ -14,7 +14,17 @@ from fastnn.memory import check_memory
 from fastnn.network.activations import ACTIVATIONS
 from fastnn.network.aligned import aligned_copy
 from fastnn.network.initializers import AUTO_INITIALIZER, INITIALIZER_NAMES
-from fastnn.network.layers import Arrays, AvgPool2D, Conv2D, Dense, Layer, MaxPool2D, Shape, array_shapes
+from fastnn.network.layers import (
+    Arrays,
+    AvgPool2D,
+    Conv2D,
+    Dense,
+    Layer,
+    MaxPool2D,
+    Shape,
+    array_shapes,
+    format_layers,
+)
 from fastnn.network.losses import LOSSES, Loss
 from fastnn.network.standardization import Standardization
 from fastnn.randomness import generator
@@ -257,7 +267,8 @@ class Network:
             Whether the network learns the mean and the scale of each input from `data`, instead of ``1 / pixel_max``.
         settings
             Passed to `initialize`: `activation`, `initializer`, `seed`, `dtype`, `output`. `activation` is for hidden
-            layers given as numbers. By default, `output` is "identity" if `data` has targets, else "softmax".
+            layers that name none, except pools and `BatchNorm`. By default, `output` is "identity" if `data` has
+            targets, else "softmax".
 
         Returns
         -------
@@ -294,8 +305,7 @@ class Network:
                 return cls.initialize((n_inputs, *hidden, n_outputs), **settings)  # type: ignore[arg-type]
             except OutOfMemoryError as error:
                 raise OutOfMemoryError(f"hidden is {short(hidden)}, {error}") from None
-        names = iter(hidden_activations(n_numbers, settings.pop("activation", "relu")) if n_numbers else ())
-        layers = [layer if isinstance(layer, Layer) else Dense(layer, next(names)) for layer in hidden]
+        layers = hidden_layers(hidden, settings.pop("activation", "relu"))
         return cls.initialize(_input_shape(data, layers), [*layers, Dense(n_outputs)], **settings)
 
     def like(self, weights: Sequence[Any], biases: Sequence[Any], statistics: Sequence[Any] | None = None) -> "Network":
@@ -533,8 +543,13 @@ def _moved(place: slice, by: int) -> slice:
 def _input_shape(data: "Dataset", layers: Sequence[Layer]) -> Shape:
     """Return the shape of the rows of `data` for these hidden layers: (1, H, W) if a layer needs images."""
     n_inputs = data.images.shape[1]
-    if data.image_shape is None or not any(isinstance(layer, (Conv2D, MaxPool2D, AvgPool2D)) for layer in layers):
+    if not any(isinstance(layer, (Conv2D, MaxPool2D, AvgPool2D)) for layer in layers):
         return (n_inputs,)
+    if data.image_shape is None:
+        raise SettingsError(
+            f"layers are {format_layers(layers)}, which need images, but {data.name} has rows of {n_inputs} inputs "
+            "without an image shape; give image_shape (--image-shape HxW)"
+        )
     height, width = data.image_shape
     return (n_inputs // (height * width), height, width)
 
@@ -564,6 +579,20 @@ def hidden_activations(n_hidden: int, activation: str | Sequence[str]) -> list[s
     if len(names) != n_hidden:
         raise SettingsError(f"{len(names)} activations, expected one name, or one for each of {n_hidden} hidden layers")
     return names
+
+
+def hidden_layers(hidden: Sequence[Any], activation: str | Sequence[str]) -> list[Layer]:
+    """Return hidden layers, each with an activation; a number stands for a dense layer.
+
+    activation: that of the layers that name none, or one for each of these. Pools and `BatchNorm` are not among them.
+    """
+    layers = [layer if isinstance(layer, Layer) else Dense(layer) for layer in hidden]
+    is_open = [layer.activation is None and layer.default_activation != "identity" for layer in layers]
+    names = iter(hidden_activations(sum(is_open), activation))
+    return [
+        layer.with_activation(next(names) if each else layer.activation or layer.default_activation)
+        for layer, each in zip(layers, is_open, strict=True)
+    ]
 
 
 def _dense_layers(units: Sequence[int], activation: str | Sequence[str]) -> list[Layer]:

@@ -66,7 +66,7 @@ OPTIONS = {
         default_text="by optimizer, batch size and depth",
     ),
     "schedule": Option(
-        "learning-rate schedule: constant, step, inverse-time, exponential or cosine, such as step:0.5,10",
+        "learning-rate schedule: constant, step, inverse-time, exponential, cosine or one-cycle, such as step:0.5,10",
         metavar="NAME[:VALUE,...]",
     ),
     "warm_up": Option("raise the learning rate linearly over the first N epochs", int),

@@ -81,6 +81,33 @@ class Cosine:
 
 
 @dataclass(frozen=True)
+class OneCycle:
+    """The factor rises along half a cosine wave from `start` to 1, and falls along another one to 0.
+
+    It is 1 after the fraction `rise` of the run, from 0 to 1. `start` is from 0 to 1. An epoch has the factor at its
+    middle, so runs of one or two epochs have a useful rate, too.
+
+    The source is Smith and Topin 2019, "Super-convergence: very fast training of neural networks using large learning
+    rates", arXiv:1708.07120; the cosine waves in place of straight lines are common.
+    """
+
+    rise: float = 0.3
+    start: float = 0.04
+
+    def __post_init__(self) -> None:
+        for name in ("rise", "start"):
+            value = check_number(f"{name} of the one-cycle schedule", getattr(self, name), 0)
+            if value > 1:
+                raise SettingsError(f"{name} of the one-cycle schedule is {value:g}, expected at most 1")
+
+    def __call__(self, epoch: int, epochs: int) -> float:
+        place = (epoch + 0.5) / epochs
+        if place < self.rise:
+            return self.start + (1 - self.start) * (1 - math.cos(math.pi * place / self.rise)) / 2
+        return (1 + math.cos(math.pi * (place - self.rise) / (1 - self.rise))) / 2
+
+
+@dataclass(frozen=True)
 class WarmUp:
     """The factor rises linearly over the first `warm_up` epochs (Goyal et al. 2017).
 
@@ -105,6 +132,7 @@ SCHEDULES: dict[str, type] = {
     "inverse-time": InverseTime,
     "exponential": Exponential,
     "cosine": Cosine,
+    "one-cycle": OneCycle,
 }
 
 

@@ -1,4 +1,4 @@
-"""Recipes are complete runs with a name: the default run and the five programs that fastnn replaces."""
+"""Recipes are complete runs with a name: the default run, the five programs that fastnn replaces, and convolutions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,9 @@ from typing import Any, Literal
 from fastnn.datasets import load_digits, load_mnist
 from fastnn.datasets.splits import Splits, split
 from fastnn.errors import SettingsError
+from fastnn.network.layers import Dense, Layer, parse_layers
 from fastnn.optim.config import TrainingConfig
+from fastnn.optim.optimizers import Adam
 from fastnn.suggestions import did_you_mean
 
 
@@ -17,8 +19,9 @@ class Recipe:
 
     name: str  # on the command line
     title: str  # one line that describes the run
-    hidden: tuple[int, ...]  # the number of units in each hidden layer
     held_out: float  # the fraction of the samples that is held out of training, chosen by the seed
+    hidden: tuple[int, ...] = ()  # the number of units in each hidden layer, if all of them are dense
+    layers: str = ""  # the hidden layers, if they are not: as `fastnn train --layers` has them
     letter: str = ""  # "A" to "E" for the five programs that fastnn replaces
     data: Literal["mnist", "digits"] = "mnist"  # MNIST, or scikit-learn's 8x8 digits
     # The test set. "test": MNIST's own test images, used once, after training; the held-out samples are the validation
@@ -31,7 +34,12 @@ class Recipe:
         """The settings that differ from the defaults, as keyword arguments for `fastnn.train`."""
         return self.config.changed()
 
-    def configure(self, hidden: Sequence[int], activation: str | Sequence[str], **given: Any) -> TrainingConfig:
+    @property
+    def hidden_layers(self) -> tuple[int | Layer, ...]:
+        """The hidden layers, as `Network.for_data` has them."""
+        return tuple(parse_layers(self.layers)) if self.layers else self.hidden
+
+    def configure(self, hidden: Sequence[int | Layer], activation: str | Sequence[str], **given: Any) -> TrainingConfig:
         """Return the settings of the recipe with other values for some, for a network with these hidden layers.
 
         The recipe's learning rate was chosen for its own network, optimizer and batch size. If one of them differs, and
@@ -39,10 +47,10 @@ class Recipe:
 
         Parameters
         ----------
-        hidden : sequence of int
-            The number of units in each hidden layer; only their number matters here.
+        hidden : sequence of int or Layer
+            The hidden layers; only their kinds and activations matter here.
         activation : str or sequence of str
-            As in `Network.initialize`; that of the recipes is "relu".
+            As in `Network.for_data`; that of the recipes is "relu".
         given
             Settings of `TrainingConfig`.
 
@@ -58,7 +66,7 @@ class Recipe:
         own, config = self.config, self.config.adapted(**given)
         same_run = (config.update_rule, config.batch_size) == (own.update_rule, own.batch_size)
         names = [activation] if isinstance(activation, str) else activation
-        same_network = len(hidden) == len(self.hidden) and set(names) <= {"relu"}
+        same_network = _outline(hidden) == _outline(self.hidden_layers) and set(names) <= {"relu"}
         if "learning_rate" in given or (same_run and same_network):
             return config
         return config.replace(learning_rate=None)
@@ -77,6 +85,12 @@ class Recipe:
         """
         pool, test = (load_digits(), None) if self.data == "digits" else load_mnist()
         return split(pool, test if self.tested_on == "test" else None, self.held_out, seed)
+
+
+def _outline(hidden: Sequence[int | Layer]) -> list[tuple[str, str]]:
+    """Return the kind and the activation of each hidden layer."""
+    layers = (each if isinstance(each, Layer) else Dense for each in hidden)
+    return [(each.kind, getattr(each, "activation", None) or each.default_activation) for each in layers]
 
 
 _ALL = (
@@ -130,6 +144,23 @@ _ALL = (
         held_out=1 / 5,
         tested_on="held-out",
         config=TrainingConfig(epochs=60, batch_size=32, learning_rate=0.1),
+    ),
+    Recipe(
+        name="lenet",
+        title="LeNet-5 on MNIST: 6C5-P-16C5-P-120-84-10, Adam, cosine schedule",
+        layers="conv:6x5,pool:2,conv:16x5,pool:2,120,84",
+        held_out=1 / 12,
+        config=TrainingConfig(epochs=12, batch_size=64, optimizer="adam", learning_rate=0.002, schedule="cosine"),
+    ),
+    Recipe(
+        name="fast",
+        title="24C5-P-32C3-P-256-10 on MNIST, Adam, one cycle: 99 % within few epochs",
+        # The activations follow the pools, which is the same for ReLU and a quarter of the work.
+        layers="conv:24x5:identity,pool:2:relu,conv:32x3:identity,pool:2:relu,256",
+        held_out=1 / 12,
+        config=TrainingConfig(
+            epochs=4, batch_size=256, optimizer=Adam(0.7, 0.9), learning_rate=0.01, schedule="one-cycle"
+        ),
     ),
 )
 RECIPES = {recipe.name: recipe for recipe in _ALL}

@@ -459,7 +459,7 @@ INVALID_IMAGE_VALUES = [
     ("layers", image('"size": [2, 1]', '"size": [0, 1]', '"size": "2"'), "layer 3: size of a max_pool2d layer is"),
     ("layers", image('"stride": [1, 1], "padding": [1, 0], "activation": "i', '"stride": null, "padding": [1, 0], '
         '"activation": "i'), "layer 3: stride of a max_pool2d layer is null, expected [2, 1]"),
-    ("layers", image('"stride": [2, 1]', '"stride": 2', '"stride": [2]'), "layer 5: stride of a avg_pool2d"),
+    ("layers", image('"stride": [2, 1]', '"stride": 2', '"stride": [2]'), "layer 5: stride of an avg_pool2d layer"),
     ("layers", image('"size": [2, 1], "stride": [2, 1]', '"size": [9, 1], "stride": [2, 1]'),
         "layer 5: inputs of shape (3, 5, 2) come into avg_pool2d 9x1, expected at least the size of its window"),
     ("layers", image('"tanh"', '"Tanh"'), "layer 1: activation of a conv2d layer is 'Tanh'"),

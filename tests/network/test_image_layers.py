@@ -95,7 +95,7 @@ def test_a_network_for_data_has_the_shape_of_its_images():
     assert Network.for_data(data, [Conv2D(2, 2), 7]).shapes == ((1, 5, 4), (2, 4, 3), (7,), (3,))
     assert Network.for_data(data, [MaxPool2D(2)]).shapes[0] == (1, 5, 4)
     assert Network.for_data(data, [BatchNorm(), 7]).shapes[0] == (20,)  # no layer needs images
-    with pytest.raises(SettingsError, match=r"layer 1: inputs of shape \(20,\) come into conv2d 3x3"):
+    with pytest.raises(SettingsError, match=r"layers are conv:2x3, which need images, but data has rows of 20 inputs"):
         Network.for_data(Dataset(images, np.arange(4) % 3), [Conv2D(2)])
 
 

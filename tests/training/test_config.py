@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 from dataclasses import fields
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import fastnn
 from fastnn import LBFGS, Adam, AdamW, EarlyStopping, SettingsError, TrainingConfig
 from fastnn.optim.config import OPTIONS, LossConfig
-from fastnn.optim.schedules import Constant, Cosine, WarmUp
+from fastnn.optim.schedules import Constant, Cosine, OneCycle, WarmUp, get_schedule
 from fastnn.runs.recipes import RECIPES
 
 BAD = {
@@ -83,6 +84,24 @@ def test_a_decay_that_turns_the_sign_of_weights_is_refused():
         TrainingConfig(optimizer=AdamW(weight_decay=30), learning_rate=0.1)
 
 
+def test_one_cycle_rises_to_its_peak_and_falls_to_0():
+    """An epoch has the factor of its middle: four epochs have those at 1/8, 3/8, 5/8 and 7/8 of the run."""
+    factors = [OneCycle(rise=0.25, start=0.5)(epoch, 4) for epoch in range(4)]
+    # 1/8 is half of the rise: the middle between start and 1. 3/8, 5/8 and 7/8 are 1/6, 1/2 and 5/6 of the fall.
+    expected = [0.75, (1 + math.sqrt(3) / 2) / 2, 0.5, (1 - math.sqrt(3) / 2) / 2]
+    assert factors == pytest.approx(expected)
+    many = [OneCycle()(epoch, 1000) for epoch in range(1000)]
+    assert many.index(max(many)) in (299, 300)
+    assert 0.04 < many[0] < 0.0401
+    assert 0 < many[-1] < 1e-5
+    assert OneCycle(rise=0)(0, 1) == pytest.approx(0.5)
+    assert OneCycle(rise=1, start=0)(0, 1) == pytest.approx(0.5)
+    assert get_schedule("one-cycle:0.2,0.1") == OneCycle(0.2, 0.1)
+    for text in ("one-cycle:1.1", "one-cycle:-0.1", "one-cycle:0.2,2", "one-cycle:nan"):
+        with pytest.raises(SettingsError, match="of the one-cycle schedule is"):
+            get_schedule(text)
+
+
 def test_the_rate_warms_up_and_then_follows_the_schedule():
     config = TrainingConfig(learning_rate=0.4, schedule="cosine", warm_up=1)
     assert config.rate(0, 5) == pytest.approx(0.2)
@@ -107,7 +126,7 @@ def test_settings_survive_their_plain_form_but_for_functions():
             "early_stopping": EarlyStopping(3, min_delta=0.1),
             "augmentation": fastnn.Augmentation(shift=2, noise=0.1),
         },
-        {"optimizer": "nesterov", "schedule": WarmUp(2, Cosine()), "batch_size": None, "shuffle": False},
+        {"optimizer": "nesterov", "schedule": WarmUp(2, OneCycle(0.2)), "batch_size": None, "shuffle": False},
         {"optimizer": LBFGS(0.1), "batch_size": None},
     ):
         config = TrainingConfig(**settings)

@@ -127,6 +127,18 @@ def test_the_rate_of_a_recipe_is_for_its_own_network_and_optimizer(hidden, activ
     assert config.schedule == "cosine"
 
 
+def test_the_rate_of_a_recipe_of_images_is_for_its_own_layers():
+    recipe = fastnn.get_recipe("lenet")
+    own = recipe.config.learning_rate
+    assert recipe.configure(recipe.hidden_layers, "relu", epochs=1).learning_rate == own
+    wider = fastnn.network.layers.parse_layers("conv:8x3,pool:3,conv:9x2,pool:2,50,40")
+    assert recipe.configure(wider, "relu").learning_rate == own
+    for layers, activation in (((128,), "relu"), (wider[1:], "relu"), (wider, "tanh")):
+        assert recipe.configure(layers, activation).learning_rate is None
+    named = [layer.with_activation("tanh") for layer in recipe.hidden_layers]
+    assert recipe.configure(named, "relu").learning_rate is None
+
+
 def test_the_command_records_the_rate_and_draws_the_search(tmp_path, capsys):
     common = ["train", "--recipe", "digits", "--epochs", "2", "--out"]
     assert main([*common, str(tmp_path / "adam"), "--optimizer", "adam"]) == 0

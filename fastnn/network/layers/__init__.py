@@ -8,6 +8,7 @@ from fastnn.network.layers.base import Arrays, Forward, Gradients, Layer, Shape,
 from fastnn.network.layers.batch_norm import BatchNorm
 from fastnn.network.layers.convolution import Conv2D
 from fastnn.network.layers.dense import Dense
+from fastnn.network.layers.notation import format_layers, parse_layers
 from fastnn.network.layers.pooling import AvgPool2D, MaxPool2D
 from fastnn.network.layers.table import LAYERS, array_shapes, from_json, to_json
 
@@ -24,7 +25,9 @@ __all__ = [
     "MaxPool2D",
     "Shape",
     "array_shapes",
+    "format_layers",
     "from_json",
     "n_units",
+    "parse_layers",
     "to_json",
 ]

@@ -65,6 +65,6 @@ def from_json(values: Any) -> list[Layer]:
         for name, written in to_json([layer])[0].items():
             found, expected = json.dumps(value[name]), json.dumps(written)
             if found != expected:
-                raise SettingsError(f"layer {number}: {name} of a {kind} layer is {found}, expected {expected}")
+                raise SettingsError(f"layer {number}: {name} of {layer.label} is {found}, expected {expected}")
         layers.append(layer)
     return layers
