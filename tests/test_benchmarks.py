@@ -18,15 +18,20 @@ import pytest
 import fastnn
 from benchmarks import checkpoints, digests
 from benchmarks.compare import __main__ as compare
+from benchmarks.compare import problems, training
+from benchmarks.compare.architecture import parse, shapes
 from benchmarks.compare.cases import CASES, FASTEST, select
 from benchmarks.compare.checkout import WrongCheckout, probe
 from benchmarks.compare.contenders import CONTENDERS, LIBRARIES
+from benchmarks.compare.contenders.fastnn_numba import build_network
+from benchmarks.compare.contenders.multiply_adds import per_sample
 from benchmarks.compare.environment import THREADS, environment, removed
-from benchmarks.compare.ratios import disagreement, paired_ratio
+from benchmarks.compare.problems import Problem
+from benchmarks.compare.ratios import disagreement, paired_ratio, relative_norm
 from benchmarks.compare.report import Report, quantity, write
 from benchmarks.compare.results import CaseResult, ContenderResult
-from benchmarks.compare.rounds import Run, compare_results, time_rounds
-from benchmarks.compare.worker import TooSlow, Worker
+from benchmarks.compare.rounds import Run, check_accuracies, compare_changes, compare_results, time_rounds
+from benchmarks.compare.worker import Missing, TooSlow, Worker, load
 
 ROOT = Path(__file__).parent.parent
 
@@ -97,7 +102,11 @@ def test_another_checkout_adds_a_contender_for_each_fastnn_contender():
 
 
 def test_select_accepts_patterns_and_names_unknown_cases():
-    assert [case.name for case in select(["predict-*", "memory"])] == ["predict-10000", "predict-one", "memory"]
+    assert [case.name for case in select(["predict-lenet-*", "memory"])] == [
+        "predict-lenet-10000",
+        "predict-lenet-one",
+        "memory",
+    ]
     with pytest.raises(ValueError, match="no case matches 'epochs'"):
         select(["epochs"])
 
@@ -287,6 +296,140 @@ def test_arrays_are_compared_entry_by_entry():
     assert "differs" in disagreement(expected.T, expected, 1e-4)
 
 
+# --- Networks of images ----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("name", "parameters", "megaflops"), [
+    # Multiply-adds by hand, of forward, weight gradient and input gradient except of the first layer, times 2.
+    ("lenet-sgd", 44_426, 2 * (2 * 25 * 6 * 24**2 + 3 * (150 * 16 * 8**2 + 256 * 120 + 120 * 84 + 840)) / 1e6),
+    ("cnn-fast", 215_194, 2 * (2 * 25 * 24 * 24**2 + 3 * (216 * 32 * 10**2 + 800 * 256 + 2560)) / 1e6),
+    ("cnn-wide", 1_199_882, 2 * (2 * 9 * 32 * 26**2 + 3 * (288 * 64 * 24**2 + 9216 * 128 + 1280)) / 1e6),
+])  # fmt: skip
+def test_an_architecture_is_the_network_of_its_notation(name, parameters, megaflops):
+    problem = Problem(CASES[name], Path())
+    network = build_network(problem)
+    assert network.n_parameters == parameters
+    assert list(network.shapes) == shapes(problem.layers)
+    assert 2e-6 * per_sample(problem) == pytest.approx(megaflops)
+
+
+@pytest.mark.parametrize(("text", "error"), [
+    ("6c5-10", "'6c5' in '6c5-10' is no layer"),
+    ("6C5--10", "'' in '6C5--10' is no layer"),
+    ("120-P-10", "'P' in '120-P-10' follows a dense layer"),
+])  # fmt: skip
+def test_what_is_no_architecture_is_named(text, error):
+    with pytest.raises(ValueError, match=re.escape(error)):
+        parse(text)
+
+
+@pytest.fixture(scope="module")
+def folder_of_images(tmp_path_factory):
+    return tmp_path_factory.mktemp("images")
+
+
+def _tiny(name, folder):
+    """The problem of a case with few samples, in batches of 8, of which the last one is shorter."""
+    case = replace(CASES[name], rows=44, batch_size=8, check_steps=6)
+    problems.write(case, folder)
+    return Problem(case, folder)
+
+
+def _module(contender):
+    try:
+        return load(contender)
+    except Missing as error:
+        pytest.skip(str(error))
+
+
+# Compiling PyTorch's functions takes a C++ compiler and a minute. They have the model and the weights of "torch".
+IMAGE_PEERS = (
+    "fastnn-numpy", "torch", "torch-channels-last", "jax", "jax-patches", "jax-batch-last", "tensorflow",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "contender"), [
+    *(("lenet-adam", contender) for contender in IMAGE_PEERS),
+    *((name, contender) for name in ("lenet-sgd", "frozen-head") for contender in ("torch", "tensorflow")),
+    *(("frozen-head", contender) for contender in ("torch-on-features", "jax-patches")),
+])  # fmt: skip
+def test_peers_change_all_weights_of_an_image_network_as_fastnn_does(name, contender, folder_of_images):
+    problem, band = _tiny(name, folder_of_images), CASES[name].changes_band
+    module, fastnn_module = _module(contender), load("fastnn")
+    run, own = module.epoch(problem, 1), fastnn_module.epoch(problem, 1)
+    found, expected = training.changes(run, problem), training.changes(own, problem)
+    assert len(found) == 2 * len(problem.weights)
+    for array in expected:
+        assert relative_norm(found[array], expected[array]) <= band
+    for number in range(len(problem.weights)):
+        is_trained = number >= problem.case.frozen
+        assert found[f"weight_{number}"].any() == found[f"bias_{number}"].any() == is_trained
+    order, rate = problem.order(1), problem.case.learning_rate
+    assert run(order, rate) == pytest.approx(own(order, rate), rel=1e-3)
+
+
+@pytest.mark.parametrize("contender", ["onnxruntime", *IMAGE_PEERS])
+def test_peers_predict_the_probabilities_of_an_image_network(contender, folder_of_images):
+    problem = _tiny("predict-lenet-10000", folder_of_images)
+    expected = load("fastnn").predict(problem, 1)()
+    assert expected.shape == (44, 10)
+    assert disagreement(_module(contender).predict(problem, 1)(), expected, problem.case.band) is None
+
+
+def test_a_training_has_the_steps_of_its_recipe_in_all_contenders(folder_of_images):
+    problem = _tiny("start-to-99", folder_of_images)
+    peer, fastnn_module = _module("torch"), load("fastnn")
+    trained = [training.prepare(module, problem, 1)() for module in (fastnn_module, peer)]
+    for own, found in zip(*map(sum, trained, ([], [])), strict=True):
+        assert relative_norm(found, own) < 1e-3
+    accuracies = {training.accuracy(module, problem, trained[0], 1) for module in (fastnn_module, peer)}
+    assert len(accuracies) == 1
+    other = replace(problem, seed=1)
+    assert not (other.weights[0] == problem.weights[0]).any()
+    assert (other.order(0) != problem.order(0)).any()
+
+
+def test_start_to_99_has_the_settings_of_the_recipe():
+    if "fast" not in fastnn.RECIPES:
+        pytest.skip("there is no recipe 'fast'")
+    case, config = CASES["start-to-99"], fastnn.get_recipe("fast").config
+    assert (config.batch_size, config.epochs) == (case.batch_size, len(case.factors))
+    assert config.update_rule == fastnn.Adam(*case.betas)
+    rates = [case.learning_rate * factor for factor in case.factors]
+    assert [config.rate(epoch, config.epochs) for epoch in range(config.epochs)] == pytest.approx(rates)
+    others = {"batch_size", "epochs", "optimizer", "learning_rate", "schedule"}
+    assert set(config.changed()) <= others
+
+
+def test_other_changes_of_weights_are_a_fault():
+    result = CaseResult(CASES["lenet-sgd"], {name: ContenderResult(name) for name in ("fastnn", "torch", "jax")})
+    own = {"weight_0": np.array([0.0, 2.0]), "bias_0": np.zeros(1)}
+    other = {"weight_0": np.array([0.0, 2.001]), "bias_0": np.zeros(1)}
+    compare_changes(result, {"fastnn": own, "torch": own, "jax": other})
+    (fault,) = result.faults
+    assert fault == "jax: change of weight_0 after 5 steps differs from fastnn's by 0.0005 of its norm, allowed 0.0001"
+
+
+def test_a_mean_accuracy_that_is_too_low_is_a_fault():
+    accuracies = {"fastnn": [0.992, 0.988], "torch": [0.992, 0.987]}
+    case = CASES["start-to-99"]
+    result = CaseResult(case, {name: ContenderResult(name, accuracies=each) for name, each in accuracies.items()})
+    check_accuracies(result)
+    assert result.contenders["fastnn"].result == pytest.approx(0.99)
+    assert result.faults == ["torch: mean accuracy 98.95%, expected 99%"]
+
+
+def test_the_share_of_the_peak_is_paired_by_rounds_and_the_chart_has_the_fastest_form_of_a_library():
+    seconds = {"fastnn": [2, 4, 2], "torch": [20, 20, 20], "torch-channels-last": [10, 12, 10],
+               "jax": [30, 30, 30], "multiply-adds": [1, 3, 1]}  # fmt: skip
+    result = CaseResult(CASES["lenet-sgd"], {name: ContenderResult(name, each) for name, each in seconds.items()})
+    assert result.share_of_peak("fastnn").median == 0.5
+    assert result.share_of_peak("multiply-adds") is None
+    assert result.goals()[1].measured.median == 0.5
+    report = Report("", 2, 3, False, cases=[result])
+    assert "10% of the peak" in report.as_text()  # PyTorch with channels last
+    ((group,)) = report.chart_groups()
+    assert {bar.library: bar.median for bar in group.bars} == {"torch": 5, "jax": 15}
+
+
 # --- The report ------------------------------------------------------------------------------------------------------
 def _report(quick=False):
     seconds = {"fastnn": 1.0, "fastnn-again": 1.0, "jax": 5.0, "numpy": 4.0}
@@ -380,6 +523,20 @@ def test_a_quick_run_works_end_to_end(tmp_path):
     assert value["kernels"].keys() == {name for case in value["cases"] for name in case["contenders"]}
     assert "Numba" in value["kernels"]["fastnn-bundled"]  # this contender is a whole program
     assert value["kernels"]["numpy"]["BLAS in numpy"].endswith("2 threads")
+
+
+def test_a_quick_run_of_image_networks_works_end_to_end(tmp_path):
+    cases = ["lenet-sgd", "predict-lenet-one", "start-to-99", "frozen-head"]
+    _, value = _compare(tmp_path, "--contenders", "fastnn", "numpy", "--cases", *cases)
+    assert value["comparable"]
+    assert [case["case"]["name"] for case in value["cases"]] == cases
+    names = [set(case["contenders"]) for case in value["cases"]]
+    assert names[0] == {"fastnn", "fastnn-again", "fastnn-numpy", "multiply-adds"}
+    assert names[2] == {"fastnn", "fastnn-again"}
+    assert all(len(found["rounds"]) == 2 for case in value["cases"] for found in case["contenders"].values())
+    for found in value["cases"][2]["contenders"].values():
+        assert len(found["accuracies"]) == 2
+        assert min(found["accuracies"]) > 0.2  # ten classes
 
 
 def test_an_unknown_case_is_named(capsys):

@@ -1,14 +1,15 @@
-"""Compare fastnn with NumPy, scikit-learn, PyTorch, JAX and onnxruntime in one interleaved run.
+"""Compare fastnn with NumPy, scikit-learn, PyTorch, JAX, TensorFlow and onnxruntime in one interleaved run.
 
     python -m benchmarks.compare [--cases NAME ...] [--contenders NAME ...] [--threads 2] [--repeats N] [--quick]
         [--against FOLDER] [--out FOLDER]
 
 Every contender gets the same data, order, initial weights, batch size, steps, threads and float32 arithmetic, and runs
 in its own process. Only scikit-learn shuffles by itself, so its order differs. First, all contenders do the same work
-from the same weights, and their results are compared. If the results of a case differ, the case is not comparable and
-the exit code is 1. Then rounds are timed. In each round, every contender runs once, in a new random order, while all
-others are blocked. Untimed epochs directly precede the timed ones. The report names the libraries that are not
-installed; they are skipped. Case names may be patterns, such as "epoch-*".
+from the same weights, and their results are compared. For networks of images, all weights are also compared after a few
+steps. If the results of a case differ, the case is not comparable and the exit code is 1. Then rounds are timed. In
+each round, every contender runs once, in a new random order, while all others are blocked. Untimed epochs directly
+precede the timed ones. The report names the libraries that are not installed; they are skipped. Case names may be
+patterns, such as "epoch-*".
 
 Variables that tune a library, such as OPENBLAS_CORETYPE, are removed from every contender's environment. The report
 names these variables and the kernels that actually ran. With `--against`, fastnn from another checkout runs in the same
@@ -25,9 +26,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.compare import environment, programs, rounds
-from benchmarks.compare.cases import CASES, select
+from benchmarks.compare.cases import CASES, WORKER_WORK, select
 from benchmarks.compare.checkout import WrongCheckout, commit, probe
-from benchmarks.compare.contenders import LIBRARIES
+from benchmarks.compare.contenders import LIBRARIES, MACHINE
 from benchmarks.compare.environment import ROOT
 from benchmarks.compare.report import Report, write
 
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run = rounds.Run(
             threads=options.threads,
             repeats=repeats,
-            libraries={"fastnn", *options.contenders},
+            libraries={"fastnn", MACHINE, *options.contenders},
             folder=Path(folder),
             quick=options.quick,
             pause=0.02 if options.quick else options.pause,
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 measured = case.quick() if options.quick else case
                 if options.against is not None:
                     measured = measured.with_other_checkout()
-                by_workers = case.work in ("epoch", "predict", "product")
+                by_workers = case.work in WORKER_WORK
                 report.cases.append((rounds if by_workers else programs).measure(run, measured))
         finally:
             run.close()

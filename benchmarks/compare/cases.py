@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-from benchmarks.compare.contenders import BUSY, CONTENDERS, other_name
+from benchmarks.compare.contenders import BUSY, CONTENDERS, PEAK, other_name
 
 FASTEST = "the fastest peer"
+WORKER_WORK = ("epoch", "predict", "product", "train")
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,15 @@ class Case:
         Name on the command line.
     title : str
         Title in the report.
-    work : {"epoch", "predict", "product", "start", "first-train", "memory"}
-        The work of one round. The first three run in workers that live as long as the run; the others are whole
+    work : {"epoch", "predict", "product", "train", "start", "first-train", "memory"}
+        The work of one round. Those in `WORKER_WORK` run in workers that live as long as the run; the others are whole
         processes.
     sizes : tuple of int
         Inputs, hidden units, classes; for a product (rows, inputs, columns).
+    architecture : str
+        An image network in the notation of `benchmarks.compare.architecture`; empty for the dense one of `sizes`.
+    frozen : int
+        The number of layers with weights, from the first one, that are not trained.
     contenders : tuple of str
         Keys of `benchmarks.compare.contenders.CONTENDERS`. The first one is a fastnn contender.
     goals : tuple of Goal
@@ -51,10 +56,21 @@ class Case:
         None for a full batch, in the order of the data.
     optimizer : {"sgd", "momentum", "adam"}
     learning_rate : float
+    betas : (float, float)
+        The decay rates of Adam's moments.
+    factors : tuple of float
+        Work "train": for each epoch, the factor on the learning rate.
+    accuracy : float
+        Work "train": the least mean accuracy on the test images.
     inner : int
         Repetitions of the work per round, more than 1 if one repetition is too short to time.
     check_epochs : int
         Epochs before the losses are compared, more than 1 if an epoch is a single step.
+    check_steps : int
+        Steps from the initial weights before the changes of all weights are compared; 0 to compare losses only.
+    changes_band : float
+        Largest allowed difference between the changes of an array and fastnn's, in the 2-norm, as a fraction of the
+        norm of fastnn's.
     band : float
         Largest allowed difference from fastnn's result, as a fraction of its largest entry.
     unit : str
@@ -69,13 +85,20 @@ class Case:
     contenders: tuple[str, ...]
     goals: tuple[Goal, ...]
     sizes: tuple[int, ...] = (784, 128, 10)
+    architecture: str = ""
+    frozen: int = 0
     data: str = "mnist"
     rows: int | None = None
     batch_size: int | None = 64
     optimizer: str = "sgd"
     learning_rate: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.999)
+    factors: tuple[float, ...] = ()
+    accuracy: float = 0.0
     inner: int = 1
     check_epochs: int = 1
+    check_steps: int = 0
+    changes_band: float = 1e-4
     band: float = 0.02
     unit: str = "s"
     most_seconds: float = math.inf
@@ -111,6 +134,41 @@ def _epoch(name: str, title: str, goals: tuple[Goal, ...], *, more: tuple[str, .
 
 def _fastest(must: float, aim: float) -> tuple[Goal, ...]:
     return (Goal(FASTEST, must, aim),)
+
+
+_ADAM = {"optimizer": "adam", "learning_rate": 1e-3, "changes_band": 1e-3}
+# LeNet-5 as libraries have it today (LeCun et al. 1998, without padding, with ReLU and maxima), a network with more
+# channels, and one with as many as suit the other libraries' kernels for convolutions.
+LENET, FAST, WIDE = "6C5-P-16C5-P-120-84-10", "24C5-P-32C3-P-256-10", "32C3-64C3-P-128-10"
+# In "lenet-sgd", peers run in every form. The other cases leave out the forms that are far from the fastest of their
+# library there: compiled PyTorch, and JAX's own convolution.
+_ALL_FORMS = (
+    "fastnn-numpy", "torch", "torch-channels-last", "torch-compiled", "torch-compiled-channels-last",
+    "jax", "jax-patches", "jax-batch-last", "tensorflow",
+)  # fmt: skip
+_FAST_FORMS = ("torch", "torch-channels-last", "jax-patches", "jax-batch-last", "tensorflow")
+
+
+def _images(
+    name: str,
+    architecture: str,
+    title: str,
+    goals: tuple[Goal, ...],
+    peers: tuple[str, ...] = _FAST_FORMS,
+    **settings: object,
+) -> Case:
+    """Return an epoch of a network of images. Its weights are compared after a few steps."""
+    contenders = (*_CONTROL, *peers, PEAK)
+    settings = {"learning_rate": 0.05, "check_steps": 5, "most_seconds": 1800, **settings}
+    return Case(name, f"epoch {title}", "epoch", contenders, goals, architecture=architecture, **settings)  # type: ignore[arg-type]
+
+
+def _one_cycle(epochs: int, rise: float = 0.3, start: float = 0.04) -> tuple[float, ...]:
+    """Return the factors of the schedule "one-cycle" of fastnn, at the middle of each epoch."""
+    places = [(epoch + 0.5) / epochs for epoch in range(epochs)]
+    up = [start + (1 - start) * (1 - math.cos(math.pi * place / rise)) / 2 for place in places if place < rise]
+    down = [(1 + math.cos(math.pi * (place - rise) / (1 - rise))) / 2 for place in places if place >= rise]
+    return (*up, *down)
 
 
 _LIMITS = ("openblas-products", "mkl-products")
@@ -198,6 +256,72 @@ CASES = {
             rows=1,
             inner=2000,
             band=_EXACT,
+        ),
+        _images(
+            "lenet-sgd",
+            LENET,
+            "LeNet-5, batch 64, SGD",
+            (*_fastest(5, 10), Goal(PEAK, 0.3, 0.5)),
+            _ALL_FORMS,
+        ),
+        _images("lenet-adam", LENET, "LeNet-5, batch 64, Adam", _fastest(5, 10), **_ADAM),
+        _images("lenet-batch-256", LENET, "LeNet-5, batch 256, SGD", _fastest(4, 8), batch_size=256, learning_rate=0.1),
+        _images("cnn-fast", FAST, f"{FAST}, batch 64, SGD", _fastest(3, 5)),
+        _images("cnn-wide", WIDE, f"{WIDE}, batch 64, SGD, 10,000 images", _fastest(1, 1.5), rows=10_000),
+        *(
+            Case(
+                f"predict-lenet-{name}",
+                f"predict {title}",
+                "predict",
+                (*_CONTROL, "onnxruntime", *_ALL_FORMS),
+                (Goal("onnxruntime", 1.0, 1.5),),
+                architecture=LENET,
+                rows=rows,
+                inner=inner,
+                band=_EXACT,
+            )
+            for name, title, rows, inner in (
+                ("10000", "10,000 images, LeNet-5", 10_000, 1),
+                ("one", "one image, LeNet-5, from Python", 1, 1000),
+            )
+        ),
+        Case(
+            "start-to-99",
+            # The recipe "fast", written out for the peers.
+            f"start of training to 99 % on the test images, {FAST}",
+            "train",
+            (*_CONTROL, "torch", "torch-channels-last", "tensorflow"),
+            (*_fastest(3, 5), Goal("seconds", 3, at_most=True)),
+            architecture=FAST,
+            rows=55_000,  # the recipe holds out the others
+            batch_size=256,
+            optimizer="adam",
+            learning_rate=0.01,
+            betas=(0.7, 0.9),
+            factors=_one_cycle(4),
+            accuracy=0.99,
+            check_steps=5,
+            changes_band=1e-3,
+        ),
+        Case(
+            "frozen-head",
+            "epoch of LeNet-5's dense layers, batch 64, SGD, with frozen convolutions",
+            "epoch",
+            (*_CONTROL, *_FAST_FORMS, "torch-on-features"),
+            (Goal("torch", 10, 30),),
+            architecture=LENET,
+            frozen=2,
+            learning_rate=0.05,
+            check_steps=5,
+        ),
+        Case(
+            "threads-lenet",
+            "epoch LeNet-5, batch 64: speedup of two threads over one",
+            "epoch",
+            ("fastnn", "fastnn-one-thread"),
+            (Goal("fastnn-one-thread", 1.7, 1.9),),
+            architecture=LENET,
+            learning_rate=0.05,
         ),
         *(
             Case(

@@ -16,6 +16,7 @@ STYLES = {
     "torch-compiled": ("PyTorch, compiled", "#CC79A7", "\\\\"),
     "scikit-learn": ("scikit-learn", "#009E73", ".."),
     "onnxruntime": ("onnxruntime", "#56B4E9", "xx"),
+    "tensorflow": ("TensorFlow", "#F0E442", ""),
 }
 
 
@@ -89,12 +90,21 @@ def draw(groups: Sequence[Group], path: Path) -> None:
     axes.grid(axis="x", color="0.9")
     axes.spines[["top", "right", "left"]].set_visible(False)
     goals = "; thick mark: the goal that fastnn sets itself" if any(bar.goal is not None for bar in bars) else ""
-    axes.set_xlabel(f"time of the peer / time of fastnn (thin line: 95 % interval{goals})")
-    figure.legend(loc="outside upper center", ncols=6, frameon=False, fontsize=9)
+    axes.set_xlabel(f"time of the peer / time of fastnn (thin line: 95 % interval{goals})", loc="right")
+    figure.legend(loc="outside upper center", ncols=7, frameon=False, fontsize=9)
     figure.savefig(path, dpi=130, metadata={"Software": None})
 
 
 def _break_lines(title: str) -> str:
-    for start in (" every", " test accuracy", " while", " one core busy"):
+    places = (
+        " every",
+        " test accuracy",
+        " while",
+        " one core busy",
+        " on the test",
+        " SGD, 10,000",
+        " batch 64, SGD, with",
+    )
+    for start in places:
         title = title.replace(start, f"\n{start[1:]}", 1)
     return title

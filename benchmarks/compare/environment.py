@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TUNING = (
     "OPENBLAS", "GOTO_", "MKL_", "NVPL_", "BLIS_", "ARMPL_", "VECLIB_", "ONEDNN_", "DNNL_", "FBGEMM_",
     "OMP_", "KMP_", "GOMP_", "TBB_",
-    "NUMBA_", "XLA_", "JAX_", "TF_XLA_", "TF_CPP_", "PYTHONDEVMODE", "PYTHONMALLOC", "PYTHONTRACEMALLOC",
+    "NUMBA_", "XLA_", "JAX_", "TF_", "PYTHONDEVMODE", "PYTHONMALLOC", "PYTHONTRACEMALLOC",
     "NPY_", "NUMPY_", "NUMEXPR_", "SCIPY_", "SKLEARN_", "TORCH", "PYTORCH_", "ATEN_", "ORT_",
     "MALLOC_", "GLIBC_TUNABLES",
 )  # fmt: skip

@@ -89,6 +89,13 @@ def _jax() -> dict[str, str]:
     return {"XLA": f"code for this {jax.default_backend()}, XLA_FLAGS={os.environ.get('XLA_FLAGS', '')!r}"}
 
 
+def _tensorflow() -> dict[str, str]:
+    import tensorflow as tf
+
+    threads = _threads(tf.config.threading.get_intra_op_parallelism_threads())
+    return {"TensorFlow": f"Eigen and oneDNN, chooses its own kernels; {threads}"}
+
+
 def _onnxruntime() -> dict[str, str]:
     import onnxruntime
 
@@ -100,6 +107,7 @@ _DESCRIPTIONS = {
     "fastnn.kernels.compiler.machine": _fastnn,
     "torch": _torch,
     "jax": _jax,
+    "tensorflow": _tensorflow,
     "onnxruntime": _onnxruntime,
 }
 

@@ -80,19 +80,24 @@ def _triad(out: np.ndarray, left: np.ndarray, right: np.ndarray, factor: np.floa
         out[i] = left[i] + factor * right[i]
 
 
+def multiply_adds_on_threads(count: int, threads: int) -> Callable[[], None]:
+    """Return a callable that computes `count` float32 multiply-adds on `threads` threads, all data in registers."""
+    start = np.float32(0.5)
+    _multiply_adds(1, start)
+    steps = max(1, round(count / (threads * CHAINS * lanes())))
+    return lambda: _on_threads([lambda: _multiply_adds(steps, start)] * threads)
+
+
 def multiply_add_rate(threads: int, seconds: float = 0.2) -> float:
     """Return the peak float32 operations per second of `threads` threads, with all data in registers.
 
     A multiply-add counts as two operations.
     """
-    start = np.float32(0.5)
-    _multiply_adds(1, start)
-    steps = 1_000_000
-    while (took := _seconds(_multiply_adds, steps, start)) < seconds / 10:
-        steps *= 4
-    steps = int(steps * seconds / took)
-    took = _best(lambda: _on_threads([lambda: _multiply_adds(steps, start)] * threads), 3)
-    return threads * steps * CHAINS * lanes() * 2 / took
+    count = 1_000_000 * threads * CHAINS * lanes()
+    while (took := _seconds(multiply_adds_on_threads(count, threads))) < seconds / 10:
+        count *= 4
+    count = int(count * seconds / took)
+    return 2 * count / _best(multiply_adds_on_threads(count, threads), 3)
 
 
 def bandwidth(threads: int, entries: int = TRIAD_ENTRIES) -> float:

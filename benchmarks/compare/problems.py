@@ -1,12 +1,13 @@
 """The data of a case. The runner writes them once from one seed, and every worker reads the same files."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.compare.architecture import IMAGE, Conv, Dense, Layer, is_weighted, parse, shapes
 from benchmarks.compare.cases import Case
 
 SEED = 20
@@ -15,10 +16,16 @@ CLASSES = 10
 
 @dataclass(frozen=True)
 class Problem:
-    """A case with its files. Arrays are read on first access, so a worker holds only the arrays its library uses."""
+    """A case with its files. Arrays are read on first access, so a worker holds only the arrays its library uses.
+
+    `seed` draws the initial weights and the orders, for cases that train more than one network. `part` is "train" or
+    "test".
+    """
 
     case: Case
     folder: Path
+    seed: int = 0
+    part: str = "train"
 
     @cached_property
     def images(self) -> np.ndarray:
@@ -41,17 +48,45 @@ class Problem:
         return {"mnist": 1 / 255, "digits": 1 / 16, "dense": 1.0}[self.case.data]
 
     @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers of the network, first to last."""
+        case = self.case
+        return parse(case.architecture) if case.architecture else tuple(map(Dense, case.sizes[1:]))
+
+    @cached_property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of an input row: (1, 28, 28) for the networks with an architecture."""
+        return IMAGE if self.case.architecture else self.case.sizes[:1]
+
+    @cached_property
     def weights(self) -> list[np.ndarray]:
-        """Initial weights of each layer, (fan_in, fan_out) float32, drawn as in He et al. 2015."""
-        rng = np.random.default_rng([SEED, *self.case.sizes])
-        return [
-            (rng.standard_normal(pair) * np.sqrt(2 / pair[0])).astype(np.float32) for pair in pairwise(self.case.sizes)
-        ]
+        """Initial weights, float32, drawn as in He et al. 2015.
+
+        That of a dense layer has shape (fan_in, fan_out), that of a convolution (input channels, kernel, kernel,
+        channels).
+        """
+        rng = np.random.default_rng([SEED, *self.case.sizes, *self.case.architecture.encode(), self.seed])
+        found = []
+        for layer, shape in zip(self.layers, shapes(self.layers, self.input_shape), strict=False):
+            if isinstance(layer, Conv):
+                weight_shape = (shape[0], layer.kernel, layer.kernel, layer.channels)
+            elif isinstance(layer, Dense):
+                weight_shape = (math.prod(shape), layer.units)
+            else:
+                continue
+            scale = np.sqrt(2 / math.prod(weight_shape[:-1]))
+            found.append((rng.standard_normal(weight_shape) * scale).astype(np.float32))
+        return found
 
     @cached_property
     def biases(self) -> list[np.ndarray]:
-        """Initial biases of each layer, (fan_out,) float32, all zero."""
-        return [np.zeros(size, np.float32) for size in self.case.sizes[1:]]
+        """Initial biases of each layer with weights, (fan_out,) float32, all zero."""
+        return [np.zeros(weight.shape[-1], np.float32) for weight in self.weights]
+
+    @property
+    def n_frozen(self) -> int:
+        """The number of layers, with those without weights, before the first layer that is trained."""
+        return [number for number, layer in enumerate(self.layers) if is_weighted(layer)][self.case.frozen]
 
     @cached_property
     def factors(self) -> tuple[np.ndarray, np.ndarray]:
@@ -71,25 +106,39 @@ class Problem:
         """Return the row order of a round, (N,) int64, or None for a full batch, which keeps the order of the data."""
         if self.case.batch_size is None:
             return None
-        return np.random.default_rng([SEED, round_number]).permutation(len(self.labels))
+        return np.random.default_rng([SEED, round_number, self.seed]).permutation(len(self.labels))
+
+    def on_test_images(self, weights: list[np.ndarray], biases: list[np.ndarray]) -> "Problem":
+        """Return the problem of predicting the test images with trained weights."""
+        found = replace(self, part="test")
+        found.__dict__.update(weights=weights, biases=biases)  # in the place of the initial ones, which are cached here
+        return found
 
     def _read(self, name: str) -> np.ndarray:
-        return np.load(self.folder / f"{self.case.data}-{self.case.rows or 'all'}-{name}.npy")
+        return np.load(self.folder / f"{_stem(self.case, self.part)}-{name}.npy")
+
+
+def _stem(case: Case, part: str) -> str:
+    return f"{case.data}-{case.rows or 'all'}-{part}"
 
 
 def write(case: Case, folder: Path) -> None:
     """Write the data of a case, unless an earlier case already wrote the same data."""
-    stem = f"{case.data}-{case.rows or 'all'}"
-    if (folder / f"{stem}-labels.npy").exists() or case.work == "product":
+    if case.work == "product":
         return
-    images, labels, pixel_max = _load("digits" if case.data == "digits" else "mnist")
+    for part in ("train", "test") if case.work == "train" else ("train",):
+        if not (folder / f"{_stem(case, part)}-labels.npy").exists():
+            _write_part(case, part, folder)
+
+
+def _write_part(case: Case, part: str, folder: Path) -> None:
+    images, labels, pixel_max = _load("digits" if case.data == "digits" else "mnist", part)
     images, labels = np.ascontiguousarray(images[: case.rows]), labels[: case.rows]
     scaled = images.astype(np.float32) / np.float32(pixel_max)
     if case.data == "dense":  # MNIST's usual mean and standard deviation; every entry becomes nonzero
         scaled = (scaled - np.float32(0.1307)) / np.float32(0.3081)
-    np.save(folder / f"{stem}-images.npy", images)
-    np.save(folder / f"{stem}-scaled.npy", scaled)
-    np.save(folder / f"{stem}-labels.npy", labels)
+    for name, array in (("images", images), ("scaled", scaled), ("labels", labels)):
+        np.save(folder / f"{_stem(case, part)}-{name}.npy", array)
 
 
 def write_split(path: Path, rows: int | None) -> None:
@@ -106,9 +155,9 @@ def write_split(path: Path, rows: int | None) -> None:
     )
 
 
-def _load(name: str) -> tuple[np.ndarray, np.ndarray, float]:
+def _load(name: str, part: str) -> tuple[np.ndarray, np.ndarray, float]:
     from fastnn import load_digits, load_mnist
 
-    data = load_digits() if name == "digits" else load_mnist()[0]
+    data = load_digits() if name == "digits" else load_mnist()[part == "test"]
     assert data.labels is not None
     return data.images, data.labels, data.pixel_max

@@ -55,6 +55,20 @@ def distance(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(found - expected).max() / largest) if largest else float(np.abs(found).max())
 
 
+def relative_norm(found: np.ndarray, expected: np.ndarray) -> float:
+    """Return the 2-norm of the difference as a fraction of that of the expected array.
+
+    It is infinite if the shapes differ or an entry is not finite. Where rounding decides, as at the kink of ReLU, a few
+    entries differ; they weigh little in it.
+    """
+    found, expected = np.asarray(found, float), np.asarray(expected, float)
+    if found.shape != expected.shape or not (np.isfinite(found).all() and np.isfinite(expected).all()):
+        return float("inf")
+    norm = float(np.linalg.norm(expected))
+    off = float(np.linalg.norm(found - expected))
+    return off / norm if norm else off
+
+
 def disagreement(found: np.ndarray, expected: np.ndarray, band: float) -> str | None:
     """Return how a result differs from the expected one, or None if their `distance` is at most `band`."""
     off = distance(found, expected)

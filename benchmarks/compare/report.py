@@ -198,6 +198,7 @@ def _contender_rows(result: CaseResult) -> list[list[str]]:
     for name, contender in result.contenders.items():
         ratio: Ratio | None = result.ratio(name)
         control = name == "fastnn-again" and ratio is not None
+        share = result.share_of_peak(name)
         verdict = ("interval contains 1" if ratio.contains_one else "interval does NOT contain 1") if control else ""
         rows.append(
             [
@@ -206,7 +207,7 @@ def _contender_rows(result: CaseResult) -> list[list[str]]:
                 *_ratio_cells(ratio),
                 "" if contender.first_call is None else quantity(contender.first_call, "s"),
                 "" if contender.result is None else f"{contender.result:.5g}",
-                "; ".join(filter(None, [contender.note, verdict])),
+                "; ".join(filter(None, [contender.note, verdict, share and f"{share.median:.0%} of the peak"])),
             ]
         )
     return rows
@@ -226,21 +227,23 @@ def _disturbance_rows(result: CaseResult) -> list[list[str]]:
 
 
 def _bars(result: CaseResult) -> list[Bar]:
-    """Return the ratios of the peers; in a case with disturbed contenders, only those of the disturbed peers."""
+    """Return the ratio of each peer library, in its fastest form or that of a goal.
+
+    In a case with disturbed contenders, only disturbed peers count.
+    """
     is_disturbed = any(CONTENDERS[name].disturbed for name in result.contenders if CONTENDERS[name].role == PEER)
     goals = {}
     for found in result.goals():
         against = result.fastest_peer() if found.goal.against == FASTEST else found.goal.against
         if against is not None:
             goals[against] = found.goal.must
-    bars = []
-    for name in result.contenders:
-        contender = CONTENDERS[name]
-        if contender.role == PEER and contender.disturbed == is_disturbed:
-            ratio = result.ratio(name)
-            if ratio is not None:
-                bars.append(Bar(contender.library, ratio.median, ratio.low, ratio.high, goals.get(name)))
-    return bars
+    bars: dict[str, Bar] = {}
+    for name in sorted(result.contenders, key=lambda name: (name not in goals, result.contenders[name].median)):
+        contender, ratio = CONTENDERS[name], result.ratio(name)
+        is_shown = contender.role == PEER and contender.disturbed == is_disturbed and contender.library not in bars
+        if is_shown and ratio is not None:
+            bars[contender.library] = Bar(contender.library, ratio.median, ratio.low, ratio.high, goals.get(name))
+    return list(bars.values())
 
 
 def _ratio_cells(ratio: Ratio | None) -> tuple[str, str]:

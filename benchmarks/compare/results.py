@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.compare.cases import FASTEST, Case, Goal
-from benchmarks.compare.contenders import BUSY, CONTENDERS, PEER, other_name
+from benchmarks.compare.contenders import BUSY, CONTENDERS, PEAK, PEER, other_name
 from benchmarks.compare.ratios import Ratio, paired_ratio
 
 # Largest allowed slowdown of this checkout relative to the other.
@@ -15,7 +15,10 @@ SLOWDOWN = 0.03
 
 @dataclass
 class ContenderResult:
-    """One contender in one case. `rounds` holds the times; `note` gives the reason if there are none."""
+    """One contender in one case. `rounds` holds the times; `note` gives the reason if there are none.
+
+    `accuracies` holds the accuracy on the test images of each round's network, for the work "train".
+    """
 
     contender: str
     rounds: list[float] = field(default_factory=list)
@@ -23,6 +26,7 @@ class ContenderResult:
     result: float | None = None
     note: str = ""
     digest: str = ""
+    accuracies: list[float] = field(default_factory=list)
 
     @property
     def median(self) -> float:
@@ -113,6 +117,13 @@ class CaseResult:
         """
         is_disturbed_peer = CONTENDERS[contender].disturbed and CONTENDERS[contender].role == PEER
         return self._paired(contender, f"fastnn{BUSY}" if is_disturbed_peer else self.case.contenders[0])
+
+    def share_of_peak(self, contender: str) -> Ratio | None:
+        """Return a contender's share of the machine's peak of multiply-adds, of those that the maths needs.
+
+        None if the case does not time the peak.
+        """
+        return None if contender == PEAK else self._paired(PEAK, contender)
 
     def fastest_peer(self) -> str | None:
         """Return the undisturbed peer with the smallest median time."""

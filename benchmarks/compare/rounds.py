@@ -16,7 +16,7 @@ from benchmarks.compare import problems
 from benchmarks.compare.cases import MIN_ROUNDS, Case
 from benchmarks.compare.contenders import CONTENDERS, LIMIT
 from benchmarks.compare.environment import ROOT
-from benchmarks.compare.ratios import disagreement
+from benchmarks.compare.ratios import disagreement, relative_norm
 from benchmarks.compare.results import CaseResult, ContenderResult
 from benchmarks.compare.worker import Broken, Missing, TooSlow, Worker, usable_cores
 
@@ -118,6 +118,7 @@ def measure(run: Run, case: Case) -> CaseResult:
     """Prepare every contender, compare their results, then time the rounds."""
     problems.write(case, run.folder)
     result, checks = CaseResult(case), {}
+    changes: dict[str, dict[str, np.ndarray]] = {}
     for contender in filter(run.takes_part, case.contenders):
         run.progress(f"{case.name}: preparing {contender}")
         result.contenders[contender] = ContenderResult(contender)
@@ -127,7 +128,7 @@ def measure(run: Run, case: Case) -> CaseResult:
                 case=case.name,
                 quick=run.quick,
                 folder=str(run.folder),
-                check=str(run.folder / f"check-{contender}.npy"),
+                check=str(run.folder / f"check-{contender}.npz"),
             )
         except Missing as error:
             run.missing[CONTENDERS[contender].library] = str(error)
@@ -142,9 +143,14 @@ def measure(run: Run, case: Case) -> CaseResult:
         result.contenders[contender].first_call = answer["first_call"]
         result.contenders[contender].digest = answer["digest"]
         if CONTENDERS[contender].role != LIMIT:
-            checks[contender] = np.load(run.folder / f"check-{contender}.npy")
+            with np.load(run.folder / f"check-{contender}.npz") as file:
+                changes[contender] = dict(file)
+            checks[contender] = changes[contender].pop("result")
     compare_results(result, checks)
+    compare_changes(result, changes)
     time_rounds(run, case, result)
+    if not run.quick:
+        check_accuracies(result)
     for contender, found in result.contenders.items():
         if found.first_call is not None:
             with contextlib.suppress(Broken):
@@ -165,6 +171,32 @@ def compare_results(result: CaseResult, checks: dict[str, np.ndarray]) -> None:
         if reason is not None:
             result.contenders[contender].note = reason
             result.faults.append(f"{contender}: {reason}")
+
+
+def compare_changes(result: CaseResult, changes: dict[str, dict[str, np.ndarray]]) -> None:
+    """Compare what the first steps changed in every contender's weights with fastnn's. A difference is a fault."""
+    base = changes.get(result.case.contenders[0], {})
+    for contender, found in changes.items():
+        for name, expected in base.items():
+            off = relative_norm(found[name], expected)
+            if not off <= result.case.changes_band:
+                reason = (
+                    f"change of {name} after {result.case.check_steps} steps differs from fastnn's by {off:.2g} of its "
+                    f"norm, allowed {result.case.changes_band:.2g}"
+                )
+                result.contenders[contender].note = reason
+                result.faults.append(f"{contender}: {reason}")
+                break
+
+
+def check_accuracies(result: CaseResult) -> None:
+    """Replace each contender's result by its mean accuracy. One that is too low is a fault."""
+    for contender, found in result.contenders.items():
+        if found.accuracies:
+            found.result = float(np.mean(found.accuracies))
+            if found.result < result.case.accuracy:
+                found.note = f"mean accuracy {found.result:.2%}, expected {result.case.accuracy:.0%}"
+                result.faults.append(f"{contender}: {found.note}")
 
 
 def time_rounds(run: Run, case: Case, result: CaseResult) -> None:
@@ -198,6 +230,8 @@ def time_rounds(run: Run, case: Case, result: CaseResult) -> None:
                     active.remove(contender)
                 else:
                     result.contenders[contender].rounds.append(answer["seconds"])
+                    if "accuracy" in answer:
+                        result.contenders[contender].accuracies.append(answer["accuracy"])
                 finally:
                     disturb(False)
 

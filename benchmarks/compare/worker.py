@@ -16,12 +16,14 @@ import tempfile
 import threading
 import time
 import traceback
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from benchmarks.compare import training
 from benchmarks.compare.cases import CASES, Case
 from benchmarks.compare.checkout import WrongCheckout, check_origin
 from benchmarks.compare.contenders import CONTENDERS, LIMIT
@@ -182,29 +184,48 @@ class WorkerServer:
         return loaded_kernels()
 
     def prepare(self, case: str, quick: bool, folder: str, check: str) -> dict[str, Any]:
-        """Prepare the case, do its work once (`check_epochs` epochs) and write the result to the file `check`."""
+        """Prepare the case, do its work once (`check_epochs` epochs) and write the result to the file `check`.
+
+        If the case has `check_steps`, the changes of all weights in these steps are written as well.
+        """
         chosen: Case = CASES[case].quick() if quick else CASES[case]
         self._problem = problem = Problem(chosen, Path(folder))
         work = self._contender.work or chosen.work
-        if not hasattr(self._module, work):
+        if not hasattr(self._module, "epoch" if work == "train" else work):
             return {"cannot": f"does not implement {work}"}
+        checked: dict[str, np.ndarray] = {}
         start = time.perf_counter()
-        self._run = getattr(self._module, work)(problem, self._threads)
+        if self._is_training:
+            checked = training.changes(self._module.epoch(problem, self._threads), problem)
+        else:
+            self._run = getattr(self._module, work)(problem, self._threads)
+            if chosen.check_steps and self._contender.role != LIMIT:
+                checked = training.changes(self._run, problem)
         found = self._call(0)
         first_call = time.perf_counter() - start
         for epoch in range(1, chosen.check_epochs if chosen.work == "epoch" else 1):
             found = self._call(epoch)
         if self._contender.role != LIMIT:
-            np.save(check, np.asarray(found, np.float64))
+            np.savez(check, result=np.asarray(found, np.float64), **checked)
         return {"first_call": first_call, "digest": self._digest(found)}
 
     def time(self, round_number: int) -> dict[str, Any]:
         """Return the seconds that the work takes once: the mean over the repetitions of the case.
 
         Epochs are timed directly after as many untimed epochs. In real training, each epoch follows another one; here,
-        other contenders have used the shared caches since the last round.
+        other contenders have used the shared caches since the last round. Training is timed as a whole, with the
+        weights and the orders of another seed in each round, and without the evaluation of the trained network.
         """
         assert self._problem is not None
+        if self._is_training:
+            train = training.prepare(self._module, replace(self._problem, seed=round_number), self._threads)
+            start = time.perf_counter()
+            trained = train()
+            seconds = time.perf_counter() - start
+            return {
+                "seconds": seconds,
+                "accuracy": training.accuracy(self._module, self._problem, trained, self._threads),
+            }
         inner = self._problem.case.inner
         run = self._run
         if self._is_epoch:
@@ -232,11 +253,18 @@ class WorkerServer:
         assert self._problem is not None
         return self._problem.case.work == "epoch"
 
+    @property
+    def _is_training(self) -> bool:
+        assert self._problem is not None
+        return self._problem.case.work == "train"
+
     def _arguments(self, round_number: int) -> tuple:
         assert self._problem is not None
         return (self._problem.order(round_number), self._problem.case.learning_rate) if self._is_epoch else ()
 
     def _call(self, round_number: int) -> Any:
+        if self._is_training:
+            return self.time(round_number)["accuracy"]
         return self._run(*self._arguments(round_number))
 
     def _digest(self, found: Any) -> str:

@@ -6,7 +6,9 @@ the data and returns a callable that does the work once:
 - `epoch(problem, threads)` -> `run(order, rate)` -> mean training loss; `run.weights()` -> weights, biases;
 - `predict(problem, threads)` -> `run()` -> probabilities (N, C);
 - `product(problem, threads)` -> `run()` -> the product;
-- `products(problem, threads)` -> `run(order, rate)` -> NaN, after only the first layer's matrix products of an epoch.
+- `products(problem, threads)` -> `run(order, rate)` -> NaN, after only the first layer's matrix products of an epoch;
+- `multiply_adds(problem, threads)` -> `run(order, rate)` -> NaN, after as many multiply-adds as an epoch needs;
+- `train(problem, threads)` -> `run()` -> weights, biases, after all epochs of the case.
 """
 
 from dataclasses import dataclass, replace
@@ -14,6 +16,7 @@ from dataclasses import dataclass, replace
 PEER, CONTROL, LIMIT = "peer", "control", "limit"
 BUSY = "-one-core-busy"
 OTHER = "fastnn-other"
+MACHINE, PEAK = "machine", "multiply-adds"
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Contender:
     Attributes
     ----------
     library : str
-        Name of the library on the command line.
+        Name of the library on the command line; MACHINE for what needs none of them.
     module : str
         Module in this package.
     role : {"peer", "control", "limit"}
@@ -61,7 +64,15 @@ CONTENDERS = {
     "torch-one-thread": Contender("torch", "pytorch", threads=1),
     "torch-compiled": Contender("torch-compiled", "pytorch_compiled"),
     "mkl-products": Contender("torch", "pytorch", LIMIT, work="products"),
+    "torch-channels-last": Contender("torch", "pytorch_channels_last"),
+    "torch-compiled-channels-last": Contender("torch-compiled", "pytorch_compiled_channels_last"),
+    "torch-on-features": Contender("torch", "pytorch_on_features"),
     "jax": Contender("jax", "jax_scan"),
+    "jax-patches": Contender("jax", "jax_patches"),
+    "jax-batch-last": Contender("jax", "jax_batch_last"),
+    "tensorflow": Contender("tensorflow", "tensorflow_function"),
+    "fastnn-numpy": Contender("numpy", "fastnn_numpy"),
+    PEAK: Contender(MACHINE, "multiply_adds", LIMIT, work="multiply_adds"),
     "onnxruntime": Contender("onnxruntime", "onnx_runtime"),
 }
 CONTENDERS |= {
@@ -80,4 +91,4 @@ CONTENDERS |= {
     for name, contender in CONTENDERS.items()
     if contender.library == "fastnn" and name != "fastnn-again"
 }
-LIBRARIES = tuple(dict.fromkeys(contender.library for contender in CONTENDERS.values()))
+LIBRARIES = tuple(dict.fromkeys(contender.library for contender in CONTENDERS.values() if contender.library != MACHINE))
