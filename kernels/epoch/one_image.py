@@ -11,6 +11,7 @@ import numpy as np
 
 from fastnn.kernels.epoch.by_images import pack_weights
 from fastnn.kernels.epoch.image_passes import gather_parameters
+from fastnn.kernels.epoch.predict import predict_rows
 from fastnn.kernels.images import (
     ACTIVATION,
     AVG_POOL,
@@ -115,8 +116,8 @@ def _pool_of_four(stage, pool, values):
 
 
 @kernel
-def forward_one_image(one, sources, scale, images, own, out):
-    """The outputs of the last image layer for a few images, one after the other.
+def predict_one_by_one(one, sources, scale, images, own, features, table, output, barrier, out):
+    """Predict a few images, one after the other.
 
     Faster than a group for up to four images: the lanes of a vector are neighbouring columns of one image.
 
@@ -125,9 +126,13 @@ def forward_one_image(one, sources, scale, images, own, out):
     scale: the factor of the inputs
     images: (N, D) uint8 or the working dtype
     own: a `OneOwn`
-    out: (N, outputs), overwritten
+    features: (N, F), overwritten by the outputs of the last image layer
+    table: the dense layers, as `predict` needs them, or (0, N_COLUMNS) if there are none
+    output, barrier, out: those of `predict`; `out` is not used if there are no dense layers
+
+    Returns False if there is not enough memory.
     """
-    values, plan, flat, real = own.values, one.plan, flattened(out), own.values.dtype.type
+    values, plan, flat, real = own.values, one.plan, flattened(features), own.values.dtype.type
     gather_parameters(sources, own.parameters)
     pack_weights(plan, own.parameters, own.packed, False)
     pixels = array_at(images.ctypes.data, 1, images)
@@ -150,3 +155,4 @@ def forward_one_image(one, sources, scale, images, own, out):
         for r in range(len(plan.out_rows)):
             for k in range(plan.out_rows[r, 2]):
                 flat[s * plan.n_outputs + plan.out_rows[r, 0] + k] = values[plan.out_rows[r, 1] + k]
+    return len(table) == 0 or predict_rows(table, real(1), features, output, barrier, out)

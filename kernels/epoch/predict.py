@@ -373,26 +373,9 @@ def write_rows(values, at, row, out, out_at, n_rows, n_classes):
                     out[to + k] = values[first + k]
 
 
-@kernel
-def predict(table, scale, images, output, barrier, out):
-    """Predict rows of `images`, ROWS at a time, until none is left. Every thread of a prediction calls this.
-
-    table: (L, N_COLUMNS) int64, the addresses of a network's arrays, which are C-contiguous and have the dtype of `out`
-    scale: the scale of the inputs
-    images: (N, D), or (0, D) if the table has a strided source
-    output: SOFTMAX_OUTPUT or LOGISTIC_OUTPUT for probabilities, IDENTITY_OUTPUT for logits
-    barrier: a new one for each prediction, shared by its threads. Its count is the number of groups of rows that were
-        requested so far; its stop flag ends the prediction early
-    out: (N, C), overwritten
-
-    A row's sums are always added in the same order, so its bits depend neither on the other rows, nor on the number of
-    threads, nor on the form of the inputs. Weights that are not finite are the exception: they may affect a
-    neighbouring row.
-
-    Returns False, before any row is predicted by this thread, if there is not enough memory.
-
-    Faster than one call per layer: no intermediate result leaves the caches.
-    """
+@inlined
+def predict_rows(table, scale, images, output, barrier, out):
+    """What `predict` describes, for it and for other kernels."""
     n_layers, n_all, n_inputs, n_classes = len(table), len(out), table[0, FAN_IN], table[len(table) - 1, FAN_OUT]
     source = Strided(table[0, SOURCE], table[0, SOURCE + 1], table[0, SOURCE + 2], table[0, SOURCE + 3])
     request = Request(table, out.dtype.type(scale), images, source, output, out)
@@ -441,3 +424,26 @@ def predict(table, scale, images, output, barrier, out):
         write_rows(numbers, result, width, flat, start * n_classes, n_rows, n_classes)
     release(memory)
     return True
+
+
+@kernel
+def predict(table, scale, images, output, barrier, out):
+    """Predict rows of `images`, ROWS at a time, until none is left. Every thread of a prediction calls this.
+
+    table: (L, N_COLUMNS) int64, the addresses of a network's arrays, which are C-contiguous and have the dtype of `out`
+    scale: the scale of the inputs
+    images: (N, D), or (0, D) if the table has a strided source
+    output: SOFTMAX_OUTPUT or LOGISTIC_OUTPUT for probabilities, IDENTITY_OUTPUT for logits
+    barrier: a new one for each prediction, shared by its threads. Its count is the number of groups of rows that were
+        requested so far; its stop flag ends the prediction early
+    out: (N, C), overwritten
+
+    A row's sums are always added in the same order, so its bits depend neither on the other rows, nor on the number of
+    threads, nor on the form of the inputs. Weights that are not finite are the exception: they may affect a
+    neighbouring row.
+
+    Returns False, before any row is predicted by this thread, if there is not enough memory.
+
+    Faster than one call per layer: no intermediate result leaves the caches.
+    """
+    return predict_rows(table, scale, images, output, barrier, out)

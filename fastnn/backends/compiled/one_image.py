@@ -10,9 +10,10 @@ import numpy as np
 from fastnn.backends.compiled.image_plan import Geometry, Stage, Tables, blocks_of, whole_tiles
 from fastnn.backends.compiled.layout import Arrangement, readonly_view
 from fastnn.kernels import images as columns
+from fastnn.kernels import team
 from fastnn.kernels.compiler.arguments import Record
 from fastnn.kernels.epoch import one_image
-from fastnn.kernels.epoch.one_image import OneOwn, OnePlan, forward_one_image
+from fastnn.kernels.epoch.one_image import OneOwn, OnePlan, predict_one_by_one
 from fastnn.kernels.images import PLACES, TAPS, Plan
 from fastnn.kernels.ops.activations import ACTIVATION_CODES, IDENTITY, RELU
 from fastnn.network.aligned import aligned_parts
@@ -58,14 +59,25 @@ class OneImage:
         self._plan = Record(OnePlan(plan, readonly_view(np.array(self._pools, np.int64))))
         self._free: deque[Record] = deque()  # arrays that no call uses at the moment
 
-    def outputs(self, images: np.ndarray, sources: Record, scale: np.floating) -> np.ndarray:
-        """Return the outputs of the last image layer, (N, outputs), for arrays that the kernel can read."""
-        out = np.empty((len(images), self._n_outputs), self._dtype)
+    def predict(
+        self, images: np.ndarray, sources: Record, scale: np.floating, tail: Record, n_outputs: int, output: int
+    ) -> np.ndarray:
+        """Return what the whole network predicts, (N, C), for arrays that the kernel can read.
+
+        tail: the table of the dense layers, without rows if there are none
+        n_outputs: C, the number of outputs of the network
+        output: the code of the output function
+        """
+        features = out = np.empty((len(images), self._n_outputs), self._dtype)
+        if len(tail.value):
+            out = np.empty((len(images), n_outputs), self._dtype)
         try:
             own = self._free.pop()
         except IndexError:
             own = self._new_own()
-        forward_one_image(self._plan, sources, scale, images, own, out)
+        barrier = team.new_barrier()
+        if not predict_one_by_one(self._plan, sources, scale, images, own, features, tail, output, barrier, out):
+            raise MemoryError("there is not enough memory to predict")
         self._free.append(own)
         return out
 

@@ -10,7 +10,7 @@ from fastnn.backends.arguments import check_inputs
 from fastnn.backends.compiled import operations
 from fastnn.backends.compiled.layout import checked_arrays, hold, in_kernel_dtype, is_view, readonly_view
 from fastnn.backends.compiled.predict_csr import predict_csr
-from fastnn.backends.compiled.predict_images import image_front
+from fastnn.backends.compiled.predict_images import ImageFront, image_front
 from fastnn.backends.compiled.strided import AT_ONCE, can_be_strided, needs_no_strides, rows_at_once, strided
 from fastnn.backends.compiled.trainers import have_kernels
 from fastnn.backends.threads import resolve_threads
@@ -18,6 +18,7 @@ from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
 from fastnn.interruptible import interruptible
 from fastnn.kernels import team
+from fastnn.kernels.compiler.arguments import Record
 from fastnn.kernels.epoch import predict as predict_kernels
 from fastnn.kernels.ops.activations import ACTIVATION_CODES
 from fastnn.kernels.ops.losses import IDENTITY_OUTPUT, OUTPUT_CODES
@@ -44,8 +45,7 @@ def predict_logits(network: Network, inp: np.ndarray, threads: int | None = None
         front = image_front(network)
         if front is None:
             return layerwise.predict_logits(operations.with_threads(threads), network, inp)
-        features = front.features(network, inp, threads)
-        return features if front.tail is None else predict_logits(front.tail, features, threads)
+        return _predict_images(network, front, inp, threads, IDENTITY_OUTPUT)
     return _predict(network, table, inp, threads, IDENTITY_OUTPUT)
 
 
@@ -54,16 +54,34 @@ def predict_proba(network: Network, inp: np.ndarray, threads: int | None = None)
     table = _table(network)
     if table is None:
         front = image_front(network)
-        if front is not None and front.tail is not None:
-            return predict_proba(front.tail, front.features(network, inp, threads), threads)
         if front is None:
             return layerwise.predict_proba(operations.with_threads(threads), network, inp)
-        logits = front.features(network, inp, threads)
-        return interruptible(network.loss.outputs, logits, work=4 * logits.size)
-    if network.output not in OUTPUT_CODES:
+        if front.tail is not None and network.output in OUTPUT_CODES:
+            return _predict_images(network, front, inp, threads, OUTPUT_CODES[network.output])
+        logits = _predict_images(network, front, inp, threads, IDENTITY_OUTPUT)
+    elif network.output in OUTPUT_CODES:
+        return _predict(network, table, inp, threads, OUTPUT_CODES[network.output])
+    else:
         logits = _predict(network, table, inp, threads, IDENTITY_OUTPUT)
-        return interruptible(network.loss.outputs, logits, work=4 * logits.size)
-    return _predict(network, table, inp, threads, OUTPUT_CODES[network.output])
+    return interruptible(network.loss.outputs, logits, work=4 * logits.size)
+
+
+# The table of no dense layers.
+_NO_LAYERS = Record(readonly_view(np.empty((0, predict_kernels.N_COLUMNS), np.int64)))
+
+
+def _predict_images(network: Network, front: ImageFront, inp: Any, threads: int | None, output: int) -> np.ndarray:
+    """Predict with image layers and, if there are some, the dense layers after them."""
+    inp = check_inputs(network, inp)
+    table = None if front.tail is None else _table(front.tail)
+    if front.can_predict(inp):
+        if threads is not None:
+            resolve_threads(threads)
+        return front.predict(network, inp, _NO_LAYERS if table is None else table.record, output)
+    features = front.features(network, inp, threads)
+    if front.tail is None or table is None:
+        return features
+    return _predict(front.tail, table, features, threads, output)
 
 
 def _predict(network: Network, table: "_Table", inp: Any, threads: int | None, output: int) -> np.ndarray:
@@ -137,6 +155,7 @@ class _Table(NamedTuple):
     weights, biases: the network's tuples of arrays
     forms: each of these arrays, its shape and its dtype, which a program may change in place
     layers: (L, N_COLUMNS) int64, see `kernels/epoch/predict.py`
+    record: the same as an argument of kernels
     kept: views of the arrays, whose addresses are in `layers`, and what `hold` returned for them. So the addresses stay
         valid whatever becomes of the arrays
     dtype: that of the arrays and of the results
@@ -148,6 +167,7 @@ class _Table(NamedTuple):
     biases: tuple[np.ndarray, ...]
     forms: tuple[tuple[np.ndarray, tuple[int, ...], np.dtype], ...]
     layers: np.ndarray
+    record: Record
     kept: tuple[Any, ...]
     dtype: np.dtype
     n_inputs: int
@@ -183,11 +203,13 @@ def _new_table(network: Network) -> _Table:
     ]
     views, arrays = (*weights, *biases), (*network.weights, *network.biases)
     rows[0][predict_kernels.AT_ONCE] = predict_kernels.MOST_AT_ONCE
+    layers = readonly_view(np.array(rows, np.int64))
     table = _Table(
         weights=network.weights,
         biases=network.biases,
         forms=tuple((array, view.shape, view.dtype) for array, view in zip(arrays, views, strict=True)),
-        layers=readonly_view(np.array(rows, np.int64)),
+        layers=layers,
+        record=Record(layers),
         kept=tuple((view, hold(view)) for view in views),
         dtype=weights[0].dtype,
         n_inputs=weights[0].shape[0],

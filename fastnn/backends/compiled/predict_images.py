@@ -1,12 +1,10 @@
 """Predictions of image networks in the Numba backend: features of images, and rows of these for the dense layers."""
 
 from collections.abc import Sequence
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from fastnn.backends.arguments import check_inputs
 from fastnn.backends.compiled.image_plan import ImagePlan, Stage, image_stages
 from fastnn.backends.compiled.layout import Arrangement, checked_arrays, hold, in_kernel_dtype, is_view, readonly_view
 from fastnn.backends.compiled.one_image import FEW_IMAGES, OneImage, can_be_one
@@ -69,18 +67,23 @@ class ImageFront:
             return False
         return all(array.shape == shape and array.dtype is dtype for array, shape, dtype in self._forms)
 
-    def features(self, network: Network, inp: Any, threads: int | None) -> np.ndarray:
-        """Return the outputs of the last image layer, (N, features), for inputs that are not checked yet."""
-        inp = check_inputs(network, inp)
+    def can_predict(self, inp: np.ndarray) -> bool:
+        """Whether `predict` is faster for these inputs than `features` and a prediction of the dense layers."""
+        return 0 < len(inp) <= FEW_IMAGES and self._one is not None
+
+    def predict(self, network: Network, inp: np.ndarray, tail: Record, output: int) -> np.ndarray:
+        """Return what the network predicts of a few checked inputs; `tail` and `output` as in `OneImage.predict`."""
+        assert self._one is not None
+        held = hold(inp)
+        images = readonly_view(np.ascontiguousarray(in_kernel_dtype(inp, self._dtype)))
         scale = self._dtype.type(network.input_scale)
-        if len(inp) <= FEW_IMAGES and self._one is not None and len(inp):
-            if threads is not None:
-                resolve_threads(threads)
-            held = hold(inp)
-            images = readonly_view(np.ascontiguousarray(in_kernel_dtype(inp, self._dtype)))
-            features = self._one.outputs(images, self._sources, scale)
-            del held
-            return features
+        out = self._one.predict(images, self._sources, scale, tail, network.n_outputs, output)
+        del held
+        return out
+
+    def features(self, network: Network, inp: np.ndarray, threads: int | None) -> np.ndarray:
+        """Return the outputs of the last image layer, (N, features), for checked inputs."""
+        scale = self._dtype.type(network.input_scale)
         out = np.empty((len(inp), self._n_features), self._dtype)
         n_rows = max(64, _NUMBERS_AT_ONCE // (network.n_inputs + self._n_features))
         for start in range(0, len(inp), n_rows):
