@@ -34,6 +34,7 @@ from fastnn.kernels.ops.convolution import (
     weight_gradient,
     widen_gradients,
 )
+from fastnn.kernels.ops.matmul import START
 from fastnn.kernels.ops.optimizers import Step
 from fastnn.kernels.ops.pooling import pool_gradient, pool_stage
 from fastnn.kernels.team import STOP, Member, atomic_load
@@ -85,7 +86,7 @@ def image_stages(plan, parameters, packed, values, winners):
     for s in range(len(plan.stages)):
         stage = plan.stages[s]
         if stage[KIND] == CONV:
-            conv_stage(stage, plan.table, parameters, packed, values, winners)
+            conv_stage(stage, plan.table, parameters, packed, START, values, winners)
         else:
             pool_stage(stage, plan.table, values, winners)
 

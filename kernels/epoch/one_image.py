@@ -9,8 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.kernels.epoch.by_images import pack_weights
-from fastnn.kernels.epoch.image_passes import gather_parameters
 from fastnn.kernels.epoch.predict import predict_rows
 from fastnn.kernels.images import (
     ACTIVATION,
@@ -48,6 +46,10 @@ from fastnn.kernels.vector.memory import array_at, flattened
 ) = range(13)
 
 
+# The largest number of images for which this is faster than a group of images.
+FEW_IMAGES = 4
+
+
 class OnePlan(NamedTuple):
     """The image layers of a network, for one image.
 
@@ -60,18 +62,18 @@ class OnePlan(NamedTuple):
 
 
 class OneOwn(NamedTuple):
-    """A thread's arrays for one image.
+    """A thread's arrays for a few images.
 
     values: the inputs and outputs of all stages, and a vector more
-    packed: the weights in the order of tiles
-    parameters: the weights and biases
     winners: (0,) uint8
+    features: (FEW_IMAGES, F), the outputs of the last image layer
+    barrier: a `team.new_barrier`
     """
 
     values: np.ndarray
-    packed: np.ndarray
-    parameters: np.ndarray
     winners: np.ndarray
+    features: np.ndarray
+    barrier: np.ndarray
 
 
 @inlined
@@ -116,35 +118,39 @@ def _pool_of_four(stage, pool, values):
 
 
 @kernel
-def predict_one_by_one(one, sources, scale, images, own, features, table, output, barrier, out):
+def predict_one_by_one(one, sources, scale, table, output, own, images, out):
     """Predict a few images, one after the other.
 
     Faster than a group for up to four images: the lanes of a vector are neighbouring columns of one image.
 
     one: the image layers, a `OnePlan`
-    sources: the weights and biases of the convolutions, see `gather_parameters`
+    sources: (2 * K, 3) int64, the weights and then the biases of the convolutions, see `gather_parameters`
     scale: the factor of the inputs
-    images: (N, D) uint8 or the working dtype
-    own: a `OneOwn`
-    features: (N, F), overwritten by the outputs of the last image layer
     table: the dense layers, as `predict` needs them, or (0, N_COLUMNS) if there are none
-    output, barrier, out: those of `predict`; `out` is not used if there are no dense layers
+    output: that of `predict`
+    own: a `OneOwn`
+    images: (N, D) uint8 or the working dtype, at most FEW_IMAGES
+    out: (N, C), overwritten; (N, F) if there are no dense layers
 
     Returns False if there is not enough memory.
     """
-    values, plan, flat, real = own.values, one.plan, flattened(features), own.values.dtype.type
-    gather_parameters(sources, own.parameters)
-    pack_weights(plan, own.parameters, own.packed, False)
+    values, plan, real, features = own.values, one.plan, own.values.dtype.type, own.features[: len(images)]
+    flat = flattened(own.features)
+    n_convolutions = len(sources) // 2
     pixels = array_at(images.ctypes.data, 1, images)
     for s in range(len(images)):
         for r in range(len(plan.rows)):
             source, target = s * plan.n_inputs + plan.rows[r, 0], plan.rows[r, 1]
             for k in range(plan.rows[r, 2]):
                 values[target + k] = scale * real(pixels[source + k])
+        k = 0
         for t in range(len(plan.stages)):
             stage, pool = plan.stages[t], one.pools[t]
             if stage[KIND] == CONV:
-                conv_stage(stage, plan.table, own.parameters, own.packed, values, own.winners)
+                weight = array_at(sources[k, 0], sources[k, 1], values)
+                bias = array_at(sources[n_convolutions + k, 0], sources[n_convolutions + k, 1], values)
+                conv_stage(stage, plan.table, bias, weight, stage[CHANNELS_OUT], values, own.winners)
+                k += 1
                 continue
             if stage[IS_POOLED]:
                 _pool_of_four(stage, pool, values)
@@ -155,4 +161,11 @@ def predict_one_by_one(one, sources, scale, images, own, features, table, output
         for r in range(len(plan.out_rows)):
             for k in range(plan.out_rows[r, 2]):
                 flat[s * plan.n_outputs + plan.out_rows[r, 0] + k] = values[plan.out_rows[r, 1] + k]
-    return len(table) == 0 or predict_rows(table, real(1), features, output, barrier, out)
+    if len(table) == 0:
+        for s in range(len(images)):
+            for k in range(plan.n_outputs):
+                out[s, k] = features[s, k]
+        return True
+    for k in range(len(own.barrier)):
+        own.barrier[k] = 0
+    return predict_rows(table, real(1), features, output, own.barrier, out)

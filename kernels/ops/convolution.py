@@ -96,56 +96,53 @@ def pack_for_gradient(stage, table, parameters, packed):
 
 
 @inlined
-def _plain_tiles(out, out_at, out_places, winners, inp, places, place_at, taps, first, last, weight, weight_at, bias,
-                 bias_at, floor, n_tiles, n):  # fmt: skip
+def _plain_tiles(out, out_at, out_places, winners, inp, places, place_at, taps, first, last, weight, bias, bias_at,
+                 floor, n_tiles, n):  # fmt: skip
     """`tap_tile` for consecutive tiles; every place has its own result."""
     never_inline()
     for q in range(0, n_tiles * PLACES, PLACES):
-        tap_tile(out, out_at + q, out_places, winners, inp, places, place_at + q, taps, first, last, weight, weight_at,
-                 bias, bias_at, floor, n, FOUR, TWO)  # fmt: skip
+        tap_tile(out, out_at + q, out_places, winners, inp, places, place_at + q, taps, first, last, weight, bias,
+                 bias_at, floor, n, FOUR, TWO)  # fmt: skip
 
 
 @inlined
-def _pooled_tiles(out, out_at, out_places, winners, inp, places, place_at, taps, first, last, weight, weight_at, bias,
-                  bias_at, floor, n_tiles, n):  # fmt: skip
+def _pooled_tiles(out, out_at, out_places, winners, inp, places, place_at, taps, first, last, weight, bias, bias_at,
+                  floor, n_tiles, n):  # fmt: skip
     """`tap_tile` for consecutive tiles, each of them a window of a pool."""
     never_inline()
     for q in range(n_tiles):
         tap_tile(out, out_at + q, out_places, winners, inp, places, place_at + q * PLACES, taps, first, last, weight,
-                 weight_at, bias, bias_at, floor, n, FOUR, ONE)  # fmt: skip
+                 bias, bias_at, floor, n, FOUR, ONE)  # fmt: skip
 
 
 plain_tiles, pooled_tiles = by_channels(_plain_tiles), by_channels(_pooled_tiles)
 
 
 @inlined
-def conv_stage(stage, table, parameters, packed, values, winners):
+def conv_stage(stage, table, biases, weights, weight_row, values, winners):
     """Compute the output of a convolution for a group of images: sums, bias, pool and activation.
 
     stage: the stage's row of `Plan.stages`
-    packed: the weights, as `pack_for_sums` leaves them
+    biases: flat, those of the stage from BIAS_AT on
+    weights: flat, as `pack_for_sums` leaves them if `weight_row` is 0; otherwise a row of so many for each tap
     values, winners: those of the group
     """
     never_inline()
     real, code, n_taps = values.dtype.type, stage[ACTIVATION], stage[N_TAPS]
-    floor = real(0) if code == RELU else real(-np.inf)
+    floor, taps = real(0) if code == RELU else real(-np.inf), table[stage[TAPS_AT] :]
     for tile in range(0, stage[N_TILES], TILES_AT_ONCE):
         n_tiles, place_at = min(TILES_AT_ONCE, stage[N_TILES] - tile), stage[PLACES_AT] + tile * PLACES
         for b in range(stage[N_BLOCKS]):
             at = stage[BLOCKS_AT] + 3 * b
             first, count, weight_at = table[at], table[at + 1], table[at + 2]
-            out, bias_at = (
-                View(values, stage[OUT_AT] + first * stage[OUT_CHANNEL], stage[OUT_CHANNEL]),
-                stage[BIAS_AT] + first,
-            )
+            out = View(values, stage[OUT_AT] + first * stage[OUT_CHANNEL], stage[OUT_CHANNEL])
+            weight, bias_at = View(weights, weight_at, max(weight_row, count)), stage[BIAS_AT] + first
             if stage[IS_POOLED]:
                 pooled_tiles(count, out, stage[OUT_PLACES_AT] + tile, table, winners, values, table, place_at,
-                             table[stage[TAPS_AT]:], START, n_taps, packed, weight_at, parameters, bias_at, floor,
-                             n_tiles)  # fmt: skip
+                             taps, START, n_taps, weight, biases, bias_at, floor, n_tiles)  # fmt: skip
             else:
                 plain_tiles(count, out, stage[OUT_PLACES_AT] + tile * PLACES, table, winners, values, table, place_at,
-                            table[stage[TAPS_AT]:], START, n_taps, packed, weight_at, parameters, bias_at, floor,
-                            n_tiles)  # fmt: skip
+                            taps, START, n_taps, weight, biases, bias_at, floor, n_tiles)  # fmt: skip
     if code != IDENTITY and code != RELU:
         activate_rows(stage, table, values)
 
@@ -288,5 +285,6 @@ def input_gradient(stage, table, wide, packed, zeros, winners, dvalues):
             at = stage[IN_BLOCKS_AT] + 3 * b
             first, count, weight_at = table[at], table[at + 1], table[at + 2]
             out = View(dvalues, stage[INP_AT] + first * stage[INP_CHANNEL], stage[INP_CHANNEL])
+            weight, lowest = View(packed, weight_at, count), zeros.dtype.type(-np.inf)
             plain_tiles(count, out, out_at, table, winners, wide, table, place_at, table[stage[IN_TAPS_AT]:], first_tap,
-                        end_tap, packed, weight_at, zeros, START, zeros.dtype.type(-np.inf), n_tiles)  # fmt: skip
+                        end_tap, weight, zeros, START, lowest, n_tiles)  # fmt: skip

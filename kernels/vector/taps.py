@@ -20,8 +20,8 @@ from fastnn.kernels.vector.simd import (
 
 
 @intrinsic
-def tap_tile(_, out, out_at, out_places, winners, inp, places, place_at, taps, first, last, weight, weight_at, bias,
-             bias_at, floor, channels, places_at_once, pools):  # fmt: skip
+def tap_tile(_, out, out_at, out_places, winners, inp, places, place_at, taps, first, last, weight, bias, bias_at,
+             floor, channels, places_at_once, pools):  # fmt: skip
     """One tile of a convolution: sums over the taps `first` to ``last - 1``, for a few channels at a few places.
 
     ``sums[r, p] = bias[r] + sum over t of weight[t, r] * inp[places[p] + taps[t]]``. The lengths of the tuples
@@ -39,20 +39,21 @@ def tap_tile(_, out, out_at, out_places, winners, inp, places, place_at, taps, f
     inp: flat
     places: flat int64, from `place_at` on
     taps: flat int64
-    weight: flat, a row of as many numbers as channels for each tap, from `weight_at` on
+    weight: a `layout.View`; row t begins with the numbers of the channels for tap t
     bias: flat, from `bias_at` on
     """
     signature = types.void(
-        out, types.int64, out_places, winners, inp, places, types.int64, taps, types.int64, types.int64, weight,
-        types.int64, bias, types.int64, weight.dtype, channels, places_at_once, pools,
+        out, types.int64, out_places, winners, inp, places, types.int64, taps, types.int64, types.int64, weight, bias,
+        types.int64, bias.dtype, channels, places_at_once, pools,
     )  # fmt: skip
-    out = out.types[0]  # the array
+    out, weight = out.types[0], weight.types[0]  # the arrays
     vector, n_channels, n_places = vectors(out.dtype, 1), channels.count, places_at_once.count
     is_pool = pools.count == 1
 
     def codegen(context, builder, signature, args):
-        (out_, out_at_, out_places_, winners_, inp_, places_, place_at_, taps_, first_, last_, weight_, weight_at_,
-         bias_, bias_at_, floor_, *_) = args  # fmt: skip
+        (out_, out_at_, out_places_, winners_, inp_, places_, place_at_, taps_, first_, last_, weights_, bias_,
+         bias_at_, floor_, *_) = args  # fmt: skip
+        weight_, weight_at_, weight_row_ = cgutils.unpack_tuple(builder, weights_)
         out_array, out_base, out_row = cgutils.unpack_tuple(builder, out_)
         kind, align = llvm_vector(vector), out.dtype.bitwidth // 8
 
@@ -82,7 +83,7 @@ def tap_tile(_, out, out_at, out_places, winners, inp, places, place_at, taps, f
             at = builder.gep(base[p], [tap], source_etype=llvm_number(inp.dtype))
             at.type = ir.PointerType()
             numbers.append(builder.load(at, align=align, typ=kind))
-        row = builder.add(weight_at_, builder.mul(t, ir.I64(n_channels)))
+        row = builder.add(weight_at_, builder.mul(t, weight_row_))
         new = []
         for r in range(n_channels):
             at = element_pointer(context, builder, weight, weight_, builder.add(row, ir.I64(r)))

@@ -2,26 +2,23 @@
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from fastnn.backends.compiled.image_plan import Geometry, Stage, Tables, blocks_of, whole_tiles
-from fastnn.backends.compiled.layout import Arrangement, readonly_view
+from fastnn.backends.compiled.layout import Arrangement, in_kernel_dtype, readonly_view
 from fastnn.kernels import images as columns
 from fastnn.kernels import team
 from fastnn.kernels.compiler.arguments import Record
 from fastnn.kernels.epoch import one_image
-from fastnn.kernels.epoch.one_image import OneOwn, OnePlan, predict_one_by_one
+from fastnn.kernels.epoch.one_image import FEW_IMAGES, OneOwn, OnePlan, predict_one_by_one
 from fastnn.kernels.images import PLACES, TAPS, Plan
 from fastnn.kernels.ops.activations import ACTIVATION_CODES, IDENTITY, RELU
 from fastnn.network.aligned import aligned_parts
 from fastnn.network.layers import AvgPool2D, Conv2D, Shape
 from fastnn.network.layers.windows import Pair
-
-# The largest number of images for which this is faster than a group of images.
-FEW_IMAGES = 4
 
 
 class OneImage:
@@ -29,17 +26,15 @@ class OneImage:
 
     def __init__(self, stages: Sequence[Stage], arrangement: Arrangement) -> None:
         self._n, self._dtype = arrangement.lanes, arrangement.dtype
-        self._n_parameters = arrangement.n_parameters
-        self._tables, self._end, self._packed_size = Tables(), 0, 0
+        self._tables, self._end = Tables(), 0
         self._rows: list[list[int]] = []
         self._pools: list[tuple[int, ...]] = []
-        plain_at = iter(arrangement.plain_at)
         at, shape = self._place(stages[0].input_shape, _padding(stages[0])), stages[0].input_shape
         inputs, n_inputs = at, math.prod(shape)
         for number, stage in enumerate(stages):
             following = stages[number + 1] if number + 1 < len(stages) else None
             if type(stage.layer) is Conv2D:
-                at = self._add_convolution(stage, at, next(plain_at))
+                at = self._add_convolution(stage, at)
                 shape = (stage.output_shape[0], *stage.layer.output_shape(stage.input_shape)[1:])
             if type(stage.layer) is not Conv2D or stage.is_pooled:
                 at = self._add_pool(stage, at, shape)
@@ -57,33 +52,35 @@ class OneImage:
             n_outputs=self._n_outputs,
         )
         self._plan = Record(OnePlan(plan, readonly_view(np.array(self._pools, np.int64))))
-        self._free: deque[Record] = deque()  # arrays that no call uses at the moment
+        self._free: deque[_Slot] = deque()  # those that no call uses at the moment
 
-    def predict(
-        self, images: np.ndarray, sources: Record, scale: np.floating, tail: Record, n_outputs: int, output: int
-    ) -> np.ndarray:
-        """Return what the whole network predicts, (N, C), for arrays that the kernel can read.
+    def predict(self, inp: np.ndarray, arguments: tuple[Record, Record, Record], n_outputs: int, output: int) -> Any:
+        """Return what the whole network predicts of a few checked inputs, (N, C).
 
-        tail: the table of the dense layers, without rows if there are none
+        arguments: the kernel's `sources`, `scale` and `table`
         n_outputs: C, the number of outputs of the network
         output: the code of the output function
         """
-        features = out = np.empty((len(images), self._n_outputs), self._dtype)
-        if len(tail.value):
-            out = np.empty((len(images), n_outputs), self._dtype)
         try:
-            own = self._free.pop()
+            slot = self._free.pop()
         except IndexError:
-            own = self._new_own()
-        barrier = team.new_barrier()
-        if not predict_one_by_one(self._plan, sources, scale, images, own, features, tail, output, barrier, out):
+            slot = _Slot(self._new_own(), self._plan.value.plan.n_inputs, n_outputs)
+        slot.inputs[: len(inp)] = in_kernel_dtype(inp, self._dtype)
+        key = (len(inp), output, arguments)
+        call = slot.calls.get(key)
+        if call is None:
+            arrays = slot.own, slot.inputs[: len(inp)], slot.out[: len(inp)]
+            call = slot.calls[key] = predict_one_by_one.bind(self._plan, *arguments, output, *arrays)
+        if not call():
             raise MemoryError("there is not enough memory to predict")
-        self._free.append(own)
+        out = slot.out[: len(inp)].copy()
+        self._free.append(slot)
         return out
 
-    def _new_own(self) -> Record:
-        sizes = self._end + self._n, self._packed_size, self._n_parameters
-        return Record(OneOwn(*aligned_parts(*((size, self._dtype) for size in sizes), (0, np.uint8))))
+    def _new_own(self) -> OneOwn:
+        real, n_features = self._dtype, FEW_IMAGES * self._n_outputs
+        values, winners, features = aligned_parts((self._end + self._n, real), (0, np.uint8), (n_features, real))
+        return OneOwn(values, winners, features.reshape(FEW_IMAGES, -1), team.new_barrier())
 
     def _place(self, shape: Shape, padding: Pair = (0, 0), row: int | None = None) -> Geometry:
         """Return the geometry of a new buffer. A channel has whole vectors, which the activation changes together."""
@@ -111,7 +108,7 @@ class OneImage:
         self._pools.append(tuple(pool) or (0,) * one_image.N_POOL_COLUMNS)
         return out
 
-    def _add_convolution(self, stage: Stage, inp: Geometry, arrays_at: tuple[int, int]) -> Geometry:
+    def _add_convolution(self, stage: Stage, inp: Geometry) -> Geometry:
         layer, n = stage.layer, self._n
         n_outputs, height, width = layer.output_shape(stage.input_shape)
         out = self._place((n_outputs, height, width), row=max(width, n))
@@ -122,15 +119,12 @@ class OneImage:
             np.arange(stage.input_shape[0] * math.prod(layer.kernel)), (stage.input_shape[0], *layer.kernel)
         )
         taps = c * inp.channel + k * inp.row + m
-        blocks = blocks_of(n_outputs, len(taps), self._packed_size)
-        self._packed_size += len(taps) * n_outputs
+        blocks = blocks_of(n_outputs, 1, 0)  # a row of the weight has all channels
         code = ACTIVATION_CODES[stage.activation]
         commutes = code in (IDENTITY, RELU) or not stage.is_pooled
         others = {
             columns.KIND: columns.CONV,
             columns.ACTIVATION: code if commutes else IDENTITY,
-            columns.WEIGHT_AT: arrays_at[0],
-            columns.BIAS_AT: arrays_at[1],
             columns.KERNEL_HEIGHT: layer.kernel[0],
             columns.KERNEL_WIDTH: layer.kernel[1],
             columns.N_TAPS: len(taps),
@@ -163,6 +157,20 @@ class OneImage:
         out = self._place(shape, padding)
         pool = (*shape[1:], inp.row, *shape[1:], out.row, 1, 1, 1, 1, 0, 0)
         return self._add(inp, out, shape[0], {columns.KIND: columns.MAX_POOL}, pool)
+
+
+class _Slot:
+    """The arrays of one call at a time, and calls of the kernel with all arguments prepared.
+
+    inputs: (FEW_IMAGES, D)
+    out: (FEW_IMAGES, C)
+    calls: by the number of images, the code of the output, and the arguments that differ between networks
+    """
+
+    def __init__(self, own: OneOwn, n_inputs: int, n_outputs: int) -> None:
+        self.own, real = Record(own), own.values.dtype
+        self.inputs, self.out = np.empty((FEW_IMAGES, n_inputs), real), np.empty((FEW_IMAGES, n_outputs), real)
+        self.calls: dict[Any, Callable[[], bool]] = {}
 
 
 def can_be_one(stages: Sequence[Stage]) -> bool:

@@ -7,12 +7,13 @@ import numpy as np
 
 from fastnn.backends.compiled.image_plan import ImagePlan, Stage, image_stages
 from fastnn.backends.compiled.layout import Arrangement, checked_arrays, hold, in_kernel_dtype, is_view, readonly_view
-from fastnn.backends.compiled.one_image import FEW_IMAGES, OneImage, can_be_one
+from fastnn.backends.compiled.one_image import OneImage, can_be_one
 from fastnn.backends.compiled.trainers import have_kernels
 from fastnn.backends.threads import resolve_threads
 from fastnn.kernels import team
 from fastnn.kernels.compiler.arguments import Record
 from fastnn.kernels.epoch.image_passes import forward_images
+from fastnn.kernels.epoch.one_image import FEW_IMAGES
 from fastnn.memory import check_memory
 from fastnn.network import Conv2D, Dense, Network
 from fastnn.network.aligned import aligned_zeros
@@ -40,7 +41,8 @@ class ImageFront:
         self._n_arrays, self._n_features = len(shapes), network.sizes[n_layers]
         self._weights, self._biases = network.weights, network.biases
         arrays = self._arrays(network)
-        self._dtype = arrays[0].dtype
+        self._dtype, self._input_scale = arrays[0].dtype, network.input_scale
+        self._scale = Record(self._dtype.type(network.input_scale))
         given = [*network.weights[: self._n_arrays], *network.biases[: self._n_arrays]]
         self._forms = [(each, array.shape, array.dtype) for each, array in zip(given, arrays, strict=True)]
         self._held = [(array, hold(array)) for array in arrays]
@@ -65,6 +67,8 @@ class ImageFront:
         """Whether the network still has the arrays for which this was made; their numbers may have changed."""
         if self._weights is not network.weights or self._biases is not network.biases:
             return False
+        if self._input_scale != network.input_scale:
+            return False
         return all(array.shape == shape and array.dtype is dtype for array, shape, dtype in self._forms)
 
     def can_predict(self, inp: np.ndarray) -> bool:
@@ -72,28 +76,25 @@ class ImageFront:
         return 0 < len(inp) <= FEW_IMAGES and self._one is not None
 
     def predict(self, network: Network, inp: np.ndarray, tail: Record, output: int) -> np.ndarray:
-        """Return what the network predicts of a few checked inputs; `tail` and `output` as in `OneImage.predict`."""
+        """Return what the network predicts of a few checked inputs.
+
+        tail: the table of the dense layers, as `predict` needs it; without rows if there are none
+        output: the code of the output function
+        """
         assert self._one is not None
-        held = hold(inp)
-        images = readonly_view(np.ascontiguousarray(in_kernel_dtype(inp, self._dtype)))
-        scale = self._dtype.type(network.input_scale)
-        out = self._one.predict(images, self._sources, scale, tail, network.n_outputs, output)
-        del held
-        return out
+        arguments = self._sources, self._scale, tail
+        return self._one.predict(inp, arguments, network.n_outputs, output)
 
     def features(self, network: Network, inp: np.ndarray, threads: int | None) -> np.ndarray:
         """Return the outputs of the last image layer, (N, features), for checked inputs."""
-        scale = self._dtype.type(network.input_scale)
         out = np.empty((len(inp), self._n_features), self._dtype)
         n_rows = max(64, _NUMBERS_AT_ONCE // (network.n_inputs + self._n_features))
         for start in range(0, len(inp), n_rows):
             block = slice(start, start + n_rows)
-            self._compute(network, scale, inp[block], out[block], threads)
+            self._compute(network, inp[block], out[block], threads)
         return out
 
-    def _compute(
-        self, network: Network, scale: np.floating, inp: np.ndarray, out: np.ndarray, threads: int | None
-    ) -> None:
+    def _compute(self, network: Network, inp: np.ndarray, out: np.ndarray, threads: int | None) -> None:
         """Compute the features of some rows."""
         images = readonly_view(np.ascontiguousarray(in_kernel_dtype(inp, self._dtype)))
         held, work, rows = hold(inp), self._multiplications * len(inp), np.arange(len(inp))
@@ -106,7 +107,7 @@ class ImageFront:
             own, offsets = self._plan.new_own(lanes, trains=False), np.empty(_OFFSETS, np.int64)
             parameters = aligned_zeros(n_parameters, self._dtype)
             plan = self._plan.plan
-            forward_images(member, plan, self._sources, parameters, scale, images, rows, own, offsets, out)
+            forward_images(member, plan, self._sources, parameters, self._scale, images, rows, own, offsets, out)
 
         team.run_team(run, n_threads, caller_works=work <= SHORT_PREDICTION)
         del held
