@@ -373,8 +373,18 @@ class TrainingConfig(LossConfig):
             return self
         return self.replace(learning_rate=rule.default_rate(n_hidden, min(self.batch_size or n_samples, n_samples)))
 
-    def rate(self, epoch: int, epochs: int) -> float:
-        """Return the learning rate of an epoch, counted from 0, of `epochs` epochs."""
+    def rates(self, epoch: int, epochs: int) -> list[float]:
+        """Return the learning rates of the equal parts of an epoch: one, unless the schedule changes within epochs.
+
+        A schedule that does has an attribute `parts_of_epoch`, and accepts fractions of epochs.
+        """
+        n_parts = getattr(get_schedule(self.schedule), "parts_of_epoch", 1)
+        if n_parts == 1:
+            return [self.rate(epoch, epochs)]
+        return [self.rate(epoch + (part + 0.5) / n_parts - 0.5, epochs) for part in range(n_parts)]
+
+    def rate(self, epoch: float, epochs: int) -> float:
+        """Return the learning rate of an epoch, counted from 0, of `epochs` epochs: that of its middle."""
         schedule = get_schedule(self.schedule)
         factor = (WarmUp(self.warm_up, schedule) if self.warm_up else schedule)(epoch, epochs)
         if not isinstance(self.learning_rate, float):

@@ -1,17 +1,20 @@
 """Learning-rate schedules: functions that return a factor for the learning rate of each epoch.
 
-A schedule is any function with two arguments: the epoch, counted from 0, and the total number of epochs.
+A schedule is any function with two arguments: the epoch, counted from 0, and the total number of epochs. If it has an
+attribute `parts_of_epoch`, each of so many equal parts of an epoch has a factor of its own, and the epoch that the
+schedule is called with has a fraction: ``epoch - 0.5`` stands for the beginning of an epoch.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 from fastnn.checks import check_integer, check_number
 from fastnn.errors import SettingsError
 from fastnn.suggestions import did_you_mean
 
-Schedule = Callable[[int, int], float]
+Schedule = Callable[[Any, int], float]
 
 
 @dataclass(frozen=True)
@@ -84,12 +87,14 @@ class Cosine:
 class OneCycle:
     """The factor rises along half a cosine wave from `start` to 1, and falls along another one to 0.
 
-    It is 1 after the fraction `rise` of the run, from 0 to 1. `start` is from 0 to 1. An epoch has the factor at its
-    middle, so runs of one or two epochs have a useful rate, too.
+    It is 1 after the fraction `rise` of the run, from 0 to 1. `start` is from 0 to 1. The factor also changes within an
+    epoch, so that runs of one or two epochs go through the whole cycle, too. Each part has the factor at its middle.
 
     The source is Smith and Topin 2019, "Super-convergence: very fast training of neural networks using large learning
     rates", arXiv:1708.07120; the cosine waves in place of straight lines are common.
     """
+
+    parts_of_epoch: ClassVar[int] = 16
 
     rise: float = 0.3
     start: float = 0.04
@@ -100,7 +105,7 @@ class OneCycle:
             if value > 1:
                 raise SettingsError(f"{name} of the one-cycle schedule is {value:g}, expected at most 1")
 
-    def __call__(self, epoch: int, epochs: int) -> float:
+    def __call__(self, epoch: float, epochs: int) -> float:
         place = (epoch + 0.5) / epochs
         if place < self.rise:
             return self.start + (1 - self.start) * (1 - math.cos(math.pi * place / self.rise)) / 2
@@ -120,7 +125,12 @@ class WarmUp:
     def __post_init__(self) -> None:
         check_integer("warm_up", self.warm_up, 0)
 
-    def __call__(self, epoch: int, epochs: int) -> float:
+    @property
+    def parts_of_epoch(self) -> int:
+        """The number of parts of an epoch with a factor of their own: that of the schedule."""
+        return getattr(self.schedule, "parts_of_epoch", 1)
+
+    def __call__(self, epoch: float, epochs: int) -> float:
         if epoch < self.warm_up:
             return (epoch + 1) / (self.warm_up + 1) * self.schedule(0, max(1, epochs - self.warm_up))
         return self.schedule(epoch - self.warm_up, epochs - self.warm_up)

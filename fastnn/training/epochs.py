@@ -141,9 +141,13 @@ def run(job: Job, observer: Observer) -> Ended:
             trainer = job.engine.new_trainer(trainer.network(), data, config, trainer.state())
             trainer.prepare(len(job.rows), batch_size)
             seconds += time.perf_counter() - start
+        rates = config.rates(epoch, job.last)
         for part in observer.parts(begun, n_batches):
             start = time.perf_counter()
-            result = trainer.run_epoch(order, batch_size, rate, part)
+            for some, rate_of_part in _with_rates(part, rates, n_batches):
+                result = trainer.run_epoch(order, batch_size, rate_of_part, some)
+                if result.failed_batch is not None:
+                    break
             seconds += time.perf_counter() - start
             if result.failed_batch is not None:
                 break
@@ -155,6 +159,16 @@ def run(job: Job, observer: Observer) -> Ended:
             return Ended(stopped, state)
         begun, seconds, kept_order = 0, 0.0, None
     return Ended("epochs", state)
+
+
+def _with_rates(batches: range, rates: list[float], n_batches: int) -> Iterator[tuple[range, float]]:
+    """Yield consecutive batches of an epoch in parts, each with its rate; `rates` are those of equal parts of the epoch."""
+    first = batches.start
+    for part, rate in enumerate(rates, start=1):
+        stop = min(batches.stop, n_batches * part // len(rates))
+        if stop > first:
+            yield range(first, stop), rate
+            first = stop
 
 
 def _changing_data(job: Job) -> AugmentedData | FeaturesOfEpochs | None:

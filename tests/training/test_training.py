@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from fastnn.backends import get_backend
 from fastnn.backends.base import TrainerState
 from fastnn.backends.compiled.layout import readonly_view
 from fastnn.datasets import Dataset, load_digits
@@ -18,11 +19,12 @@ from fastnn.datasets.splits import hold_out
 from fastnn.errors import DataError, DivergenceError, SettingsError
 from fastnn.evaluation.evaluate import evaluate
 from fastnn.network import Network
+from fastnn.optim.config import TrainingConfig
 from fastnn.optim.optimizers import SGD, Adam
 from fastnn.optim.stopping import EarlyStopping
 from fastnn.training.history import EpochRecord
 from fastnn.training.train import TrainingInterrupted, train
-from tests.parity import assert_same_bits
+from tests.parity import assert_all_parity, assert_same_bits
 
 
 @pytest.fixture(scope="module")
@@ -347,3 +349,26 @@ def test_arguments_of_the_wrong_kind_are_named():
     stopping = EarlyStopping(monitor="validation_accuracy")
     with pytest.raises(SettingsError, match="early_stopping monitors validation_accuracy"):
         train(Network.initialize((3, 1), output="identity"), numbers, validation=0.5, early_stopping=stopping)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_a_schedule_can_change_the_rate_within_epochs(backend):
+    """The rates of the parts of an epoch are those of runs of single steps, one after the other."""
+    data = Dataset(np.random.default_rng(0).random((40, 6)), np.arange(40) % 3)
+    network = Network.initialize((6, 3), dtype="float64")
+    config = TrainingConfig(
+        epochs=2, batch_size=5, learning_rate=0.5, schedule="one-cycle:0.25,0.1", shuffle=False, backend=backend
+    )
+    result = train(network, data, config=config)
+    trainer = get_backend(backend).trainer(network, data.images, data.labels, batch_size=5)
+    rates = []
+    for step in range(16):
+        # Each of eight batches covers two of the sixteen parts: the later one begins within it.
+        place = (2 * (step % 8) + 1.5) / 32 + step // 8 / 2
+        factor = 0.1 + 0.45 * (1 - np.cos(np.pi * place / 0.25)) if place < 0.25 else None
+        factor = 0.5 * (1 + np.cos(np.pi * (place - 0.25) / 0.75)) if factor is None else factor
+        rates.append(0.5 * factor)
+        trainer.run_epoch(np.arange(40), 5, rates[-1], range(step % 8, step % 8 + 1))
+    assert_all_parity(result.network.weights, trainer.network().weights)
+    assert [record.learning_rate for record in result.history] == [config.rate(epoch, 2) for epoch in range(2)]
+    assert np.argmax(rates) == 3
