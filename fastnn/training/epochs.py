@@ -162,7 +162,7 @@ def run(job: Job, observer: Observer) -> Ended:
 
 
 def _with_rates(batches: range, rates: list[float], n_batches: int) -> Iterator[tuple[range, float]]:
-    """Yield consecutive batches of an epoch in parts, each with its rate; `rates` are those of equal parts of the epoch."""
+    """Yield consecutive batches of an epoch in parts, each with the rate of its part of the epoch."""
     first = batches.start
     for part, rate in enumerate(rates, start=1):
         stop = min(batches.stop, n_batches * part // len(rates))
