@@ -21,8 +21,9 @@ class Entry(NamedTuple):
 
 PARAMETERS = {
     "layers": Entry(
-        "sequence of Layer and int, or None",
+        "sequence of Layer and int, str, or None",
         "The hidden layers, such as ``[Conv2D(6, 5), MaxPool2D(), 120]``; a number is a dense layer of so many units. "
+        "The text ``'conv:6x5,pool:2,120'`` means the same (`fastnn.network.layers.parse_layers`). "
         "The layer of the classes follows them. None: layers that suit the size of the images. From 16 x 16 pixels on, "
         "they are those of LeNet-5: ``[Conv2D(6, 5), MaxPool2D(), Conv2D(16, 5), MaxPool2D(), 120, 84]``. "
         "For smaller images, they are two convolutions with kernels of 3 x 3 and a dense layer. For 8 x 8 pixels, they "

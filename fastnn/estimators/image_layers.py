@@ -9,10 +9,10 @@ from sklearn.base import BaseEstimator
 
 from fastnn.checks import is_count, short
 from fastnn.datasets.sparse import is_sparse
-from fastnn.estimators.parameters import COUNT, NONE, RULES, Rule, items
+from fastnn.estimators.parameters import COUNT, NONE, RULES, Rule, instance, items
 from fastnn.models.model import Model
 from fastnn.network import Conv2D, Dense, Layer, MaxPool2D, Network
-from fastnn.network.layers import Shape, array_shapes
+from fastnn.network.layers import Shape, array_shapes, parse_layers
 from fastnn.network.network import chain_shapes, hidden_activations
 
 # LeNet-5's layers need so many rows and columns: kernels of 5 x 5, each before a pool, leave nothing of fewer.
@@ -25,6 +25,7 @@ _RULES = {
         "layers and whole numbers of units, 1 or more, in a sequence",
         lambda value: all(isinstance(each, Layer) or is_count(each) for each in items(value)),
     )
+    | instance("a text such as 'conv:6x5,pool:2,120'", str)
     | NONE,
     "image_shape": Rule(
         "two or three sizes, (height, width) or (channels, height, width), one of which may be -1",
@@ -130,7 +131,10 @@ class ImageLayersMixin(BaseEstimator):
 
     def _new_chain(self, n_outputs: int) -> tuple[Shape, list[Layer]]:
         """Return the shape of an input row, and all layers of a new network, each with its activation."""
-        given = default_layers(self.image_shape_) if self.layers is None else items(self.layers)
+        if self.layers is None:
+            given = default_layers(self.image_shape_)
+        else:
+            given = parse_layers(self.layers) if isinstance(self.layers, str) else items(self.layers)
         layers = [each if isinstance(each, Layer) else Dense(int(each)) for each in given]
         # Layers that do nothing but rescale or choose, such as pools, have no activation unless they name one.
         is_unnamed = [each.activation is None and each.default_activation != "identity" for each in layers]

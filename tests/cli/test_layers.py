@@ -180,6 +180,9 @@ def test_every_command_takes_the_model(run, tmp_path, capsys):
     assert [each["prediction"] for each in told("predict", run, "--data", table)] == expected[:20].tolist()
     assert len(told("predict", run, picture)) == 1
     assert told("evaluate", run)["accuracy"] == pytest.approx(accuracy)
+    explained = told("explain", run, "--row", 0)
+    assert explained["prediction"] == expected[0]
+    assert [layer["kind"] for layer in explained["layers"]] == [layer.kind for layer in fastnn.load(run).network.layers]
     told("report", run, "--out", tmp_path / "report.html")
     assert (tmp_path / "report.html").stat().st_size > 10_000
     _train(*RUN, "--layers", "conv:3x3,8", "--out", tmp_path / "other")

@@ -81,8 +81,20 @@ def test_numbers_are_dense_layers_and_activation_is_for_layers_that_name_none(di
         model.set_params(activation=["relu", "gelu"]).fit(*digits)
 
 
+def test_layers_may_be_a_text(digits):
+    model = CNNClassifier(**SMALL | {"layers": "conv:4x3, norm, pool:2, 12:tanh"}).fit(*digits)
+    layers = [Conv2D(4, 3), BatchNorm(), MaxPool2D(), Dense(12, "tanh")]
+    assert_equal(model, CNNClassifier(**SMALL | {"layers": layers}).fit(*digits))
+    assert clone(model).get_params()["layers"] == "conv:4x3, norm, pool:2, 12:tanh"
+    with pytest.raises(ValueError, match=r"layers is '12', expected layers with the weights of the previous fit"):
+        model.set_params(warm_start=True, layers="12").fit(*digits)
+
+
 @pytest.mark.parametrize(("layers", "message"), [
-    ([Conv2D(4), "120"], "layers is .*, expected layers and whole numbers of units, 1 or more, in a sequence, or None"),
+    ([Conv2D(4), "120"], "layers is .*, expected layers and whole numbers of units, 1 or more, in a sequence, or a te"),
+    ("conv:4x3,pol:2", r"layers have 'pol:2' at character 10: 'pol' is no layer \(did you mean pool\?\), expected"),
+    ("", "layers are '': expected a number of units, conv, pool"),
+    ("conv:4x9", r"layer 1: inputs of shape \(1, 8, 8\) come into conv2d 9x9, expected at least the size"),
     ([Conv2D(4), 0], "expected layers and whole numbers of units"),
     ({Conv2D(4)}, "expected layers and whole numbers of units"),
     ([Conv2D(4, 9)], r"layer 1: inputs of shape \(1, 8, 8\) come into conv2d 9x9, expected at least the size"),
