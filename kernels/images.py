@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 
 from fastnn.kernels.jit import always_inline, inlined
-from fastnn.kernels.vector.simd import FOUR, ONE, TWO
+from fastnn.kernels.vector.simd import FOUR, ONE, TWO, WHOLE_REGISTERS
 
 # Three vectors, or three channels; see `simd.py`.
 THREE = (0, 0, 0)
 # The number of places of a tile, and of taps of a tile of a weight gradient.
 PLACES, TAPS = 4, 5
-# The largest number of rows of a block of images: so many have their inputs and outputs in memory at once.
+# The largest number of images whose activations are in memory at once.
 IMAGE_BLOCK = 32
 
 # The kinds of stages.
@@ -98,17 +98,17 @@ class Own(NamedTuple):
     """A thread's arrays for the image layers.
 
     values: (groups * size,), the inputs and outputs of the stages, of each group of a block
-    winners: like `values`, uint8, the tap of the largest number where a pool has written a value
+    argmax: like `values`, uint8, the tap of the largest number where a pool has written a value
     dvalues: (size,), the gradients of one group's values
     wide: the gradients of one group's sums, see WIDE_AT
     sums: a vector for each weight and bias of the convolutions, see SUMS_AT
     packed: the weights in the order of tiles: for the sums, and for the gradients of the inputs
     numbers: scratch: images as rows in the working dtype, and weight gradients before they are scattered
-    zeros: (4,), zeros
+    zeros: (n,), zeros, of which as many are read as a block has channels
     """
 
     values: np.ndarray
-    winners: np.ndarray
+    argmax: np.ndarray
     dvalues: np.ndarray
     wide: np.ndarray
     sums: np.ndarray
@@ -117,17 +117,24 @@ class Own(NamedTuple):
     zeros: np.ndarray
 
 
-def block_sizes(n_channels: int) -> list[int]:
-    """The numbers of channels of the blocks of a stage: 4, or 3 where that leaves fewer incomplete tiles.
+# The largest number of channels of a tile. The sums of four channels at four places fill half of the registers of
+# AVX-512. Where a vector is two registers (AVX2) or four (NEON), those of one channel fill as many.
+MOST_CHANNELS = 4 if WHOLE_REGISTERS else 1
 
-    Blocks of one channel are avoided: their tiles have too few sums for the multiply units.
+
+def block_sizes(n_channels: int, most: int = MOST_CHANNELS) -> list[int]:
+    """The numbers of channels of the blocks of a stage: `most` (4 or 1), or 3 where that leaves fewer incomplete tiles.
+
+    With 4, blocks of one channel are avoided: their tiles have too few sums for the multiply units.
 
     Examples
     --------
     >>> from fastnn.kernels.images import block_sizes
-    >>> block_sizes(16), block_sizes(6), block_sizes(5)
+    >>> block_sizes(16, 4), block_sizes(6, 4), block_sizes(5, 4)
     ([4, 4, 4, 4], [3, 3], [3, 2])
     """
+    if most == 1:
+        return [1] * n_channels
     if n_channels % 4 and n_channels % 3 == 0:
         return [3] * (n_channels // 3)
     whole, rest = divmod(n_channels, 4)

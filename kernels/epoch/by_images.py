@@ -11,7 +11,7 @@ import numpy as np
 
 from fastnn.kernels.epoch.backward import backward_block
 from fastnn.kernels.epoch.block import Samples, Scratch, Units, block_loss, gather_samples
-from fastnn.kernels.epoch.chunks import CHUNKS, MORE_FOLLOW, epoch_of_chunks
+from fastnn.kernels.epoch.chunks import MORE_FOLLOW, epoch_of_chunks
 from fastnn.kernels.epoch.forward import drop_units, forward_block
 from fastnn.kernels.images import (
     CONV,
@@ -41,20 +41,31 @@ from fastnn.kernels.team import STOP, Member, atomic_load
 from fastnn.kernels.vector.simd import lanes
 
 
+class Cut(NamedTuple):
+    """How batches are cut into chunks.
+
+    rows: the number of rows of a chunk, unless that makes more than `most` chunks
+    most: the largest number of chunks, at most CHUNKS
+    """
+
+    rows: int
+    most: int
+
+
 class OwnByImages(NamedTuple):
     """What a thread needs to compute its chunks alone.
 
     alone: the only member of a team of one, for the functions that a team can share
     plan: the image layers; the same for all threads
-    chunk_rows: the number of rows of a chunk, unless CHUNKS chunks would not be enough for the batch
+    cut: how batches are cut into chunks
     images: the thread's arrays for the image layers
     units, samples, scratch: for one block
-    penalty: (L,) float64, written but never read: `WorkByChunks` has the sums of squares of the slices
+    penalty: (L * largest number of panels,) float64, written but never read: `WorkByChunks` has the sums of squares
     """
 
     alone: Member
     plan: Plan
-    chunk_rows: int
+    cut: Cut
     images: Own
     units: Units
     samples: Samples
@@ -66,9 +77,9 @@ class OwnByImages(NamedTuple):
 GROUP_ROWS = 16
 
 
-def n_image_chunks(chunk_rows: int, n_rows: int) -> int:
+def n_image_chunks(cut: Cut, n_rows: int) -> int:
     """The number of chunks of a batch."""
-    return min(CHUNKS, max(1, (n_rows + chunk_rows - 1) // chunk_rows))
+    return min(cut.most, max(1, (n_rows + cut.rows - 1) // cut.rows))
 
 
 _n_chunks = inlined(n_image_chunks)
@@ -77,37 +88,38 @@ _n_chunks = inlined(n_image_chunks)
 @inlined
 def _cut(own, n_rows):
     """How a batch is cut into chunks; see `epoch_of_chunks`."""
-    return _n_chunks(own.chunk_rows, n_rows), GROUP_ROWS
+    return _n_chunks(own.cut, n_rows), GROUP_ROWS
 
 
 @inlined
-def image_stages(plan, parameters, packed, values, winners):
+def image_stages(plan, parameters, packed, values, argmax):
     """Compute the outputs of all stages for a group of images, whose input is in `values`."""
     for s in range(len(plan.stages)):
         stage = plan.stages[s]
         if stage[KIND] == CONV:
-            conv_stage(stage, plan.table, parameters, packed, START, values, winners)
+            conv_stage(stage, plan.table, parameters, packed, START, values, argmax)
         else:
-            pool_stage(stage, plan.table, values, winners)
+            pool_stage(stage, plan.table, values, argmax)
 
 
 @inlined
-def image_gradients(plan, values, winners, own):
+def image_gradients(plan, values, argmax, own):
     """Compute the gradients of all stages for a group of images, from those of the last stage's output.
 
-    values, winners: those of the group
+    values, argmax: those of the group
     own: the thread's `Own`; `sums` is added to
     """
     for s in range(len(plan.stages) - 1, -1, -1):
         stage = plan.stages[s]
-        slope_rows(stage, plan.table, values, own.dvalues)
+        if stage[KIND] == CONV or stage[HAS_INPUT_GRADIENT]:
+            slope_rows(stage, plan.table, values, own.dvalues)
         if stage[KIND] == CONV:
-            widen_gradients(stage, plan.table, winners, own.dvalues, own.wide, own.sums)
+            widen_gradients(stage, plan.table, argmax, own.dvalues, own.wide, own.sums)
             weight_gradient(stage, plan.table, values, own.wide, own.sums)
             if stage[HAS_INPUT_GRADIENT]:
-                input_gradient(stage, plan.table, own.wide, own.packed, own.zeros, winners, own.dvalues)
+                input_gradient(stage, plan.table, own.wide, own.packed, own.zeros, argmax, own.dvalues)
         elif stage[HAS_INPUT_GRADIENT]:
-            pool_gradient(stage, plan.table, winners, own.dvalues)
+            pool_gradient(stage, plan.table, argmax, own.dvalues)
 
 
 @inlined
@@ -137,10 +149,10 @@ def _train_block(member, layout, data, rows, weight, step, dropout, own):
         if atomic_load(member.barrier, STOP):
             return False
         at = s // n * size
-        values, winners = images.values[at : at + size], images.winners[at : at + size]
+        values, argmax = images.values[at : at + size], images.argmax[at : at + size]
         gather_images(plan.rows, plan.n_inputs, data.images, rows[s : s + n], layout.scale, values, images.numbers,
                       scratch.offsets)  # fmt: skip
-        image_stages(plan, layout.parameters, images.packed, values, winners)
+        image_stages(plan, layout.parameters, images.packed, values, argmax)
         images_to_rows(layout, last, values, units.out, s, scratch.offsets)
     if dropout.threshold:
         for p in all_panels(layout, FIRST_HIDDEN):
@@ -154,7 +166,7 @@ def _train_block(member, layout, data, rows, weight, step, dropout, own):
             return False
         at = s // n * size
         rows_to_images(layout, last, units.dout, s, images.dvalues, scratch.offsets)
-        image_gradients(plan, images.values[at : at + size], images.winners[at : at + size], images)
+        image_gradients(plan, images.values[at : at + size], images.argmax[at : at + size], images)
     return True
 
 

@@ -85,8 +85,8 @@ def apply_update_slices(member, layout, chunks, step, work, gradient_tile):
 def epoch_of_chunks(cut, train_chunk):
     """A function that trains on the batches of an epoch as one member of a team.
 
-    cut: the function of (own, the number of rows of a batch) that returns the number of chunks, and the number of which
-        the first row of each chunk is a multiple
+    cut: the function of (own, the number of rows of a batch) that returns the number of chunks, and the row alignment
+        of their starts
     train_chunk: the function that computes the losses and the gradient of a chunk. It returns whether it has finished,
         the sum of the losses and the number of correct predictions
     """

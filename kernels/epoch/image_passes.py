@@ -49,7 +49,7 @@ def forward_images(member, plan, sources, parameters, scale, images, rows, own, 
             return
         some = rows[group * n : (group + 1) * n]
         gather_images(plan.rows, plan.n_inputs, images, some, scale, own.values, own.numbers, offsets)
-        image_stages(plan, parameters, own.packed, own.values, own.winners)
+        image_stages(plan, parameters, own.packed, own.values, own.argmax)
         scatter_images(
             plan.out_rows, plan.n_outputs, own.values, flat, group * n, len(some), own.numbers, offsets
         )  # fmt: skip
@@ -83,7 +83,7 @@ def backward_images(member, plan, sources, parameters, images, dout, rows, own, 
             some = rows[group * n : (group + 1) * n]
             gather_images(plan.rows, plan.n_inputs, images, some, real(1), own.values, own.numbers, offsets)
             gather_images(plan.out_rows, plan.n_outputs, dout, some, real(1), own.dvalues, own.numbers, offsets)
-            image_gradients(plan, own.values, own.winners, own)
+            image_gradients(plan, own.values, own.argmax, own)
             if len(dinp):
                 scatter_images(
                     plan.rows, plan.n_inputs, own.dvalues, flat, group * n, len(some), own.numbers, offsets

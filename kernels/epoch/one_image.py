@@ -12,7 +12,6 @@ import numpy as np
 from fastnn.kernels.epoch.predict import predict_rows
 from fastnn.kernels.images import (
     ACTIVATION,
-    AVG_POOL,
     CHANNELS_OUT,
     CONV,
     INP_AT,
@@ -65,23 +64,22 @@ class OneOwn(NamedTuple):
     """A thread's arrays for a few images.
 
     values: the inputs and outputs of all stages, and a vector more
-    winners: (0,) uint8
+    argmax: (0,) uint8
     features: (FEW_IMAGES, F), the outputs of the last image layer
     barrier: a `team.new_barrier`
     """
 
     values: np.ndarray
-    winners: np.ndarray
+    argmax: np.ndarray
     features: np.ndarray
     barrier: np.ndarray
 
 
 @inlined
 def _pool(stage, pool, values):
-    """Compute the largest or the mean number of each window."""
+    """Compute the largest number of each window."""
     never_inline()
-    is_mean, real = stage[KIND] == AVG_POOL, values.dtype.type
-    share = real(1) / real(pool[POOL_HEIGHT] * pool[POOL_WIDTH])
+    real = values.dtype.type
     for c in range(stage[CHANNELS_OUT]):
         inp_at, out_at = stage[INP_AT] + c * stage[INP_CHANNEL], stage[OUT_AT] + c * stage[OUT_CHANNEL]
         for i in range(pool[HEIGHT]):
@@ -91,12 +89,10 @@ def _pool(stage, pool, values):
                 for k in range(max(0, top), min(top + pool[POOL_HEIGHT], pool[INP_HEIGHT])):
                     for m in range(max(0, left), min(left + pool[POOL_WIDTH], pool[INP_WIDTH])):
                         number = values[inp_at + k * pool[INP_ROW] + m]
-                        if is_mean:
-                            best += number
-                        elif is_first or number > best or number != number:
+                        if is_first or number > best or number != number:
                             best = number
                         is_first = False
-                values[out_at + i * pool[OUT_ROW] + j] = best * share if is_mean else best
+                values[out_at + i * pool[OUT_ROW] + j] = best
 
 
 @inlined
@@ -129,7 +125,7 @@ def predict_one_by_one(one, sources, scale, table, output, own, images, out):
     table: the dense layers, as `predict` needs them, or (0, N_COLUMNS) if there are none
     output: that of `predict`
     own: a `OneOwn`
-    images: (N, D) uint8 or the working dtype, at most FEW_IMAGES
+    images: (N, D), at most FEW_IMAGES
     out: (N, C), overwritten; (N, F) if there are no dense layers
 
     Returns False if there is not enough memory.
@@ -149,7 +145,7 @@ def predict_one_by_one(one, sources, scale, table, output, own, images, out):
             if stage[KIND] == CONV:
                 weight = array_at(sources[k, 0], sources[k, 1], values)
                 bias = array_at(sources[n_convolutions + k, 0], sources[n_convolutions + k, 1], values)
-                conv_stage(stage, plan.table, bias, weight, stage[CHANNELS_OUT], values, own.winners)
+                conv_stage(stage, plan.table, bias, weight, stage[CHANNELS_OUT], values, own.argmax)
                 k += 1
                 continue
             if stage[IS_POOLED]:

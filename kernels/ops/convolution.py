@@ -1,7 +1,7 @@
 """Convolutions of groups of images, one sample per lane: forward, weight gradient and input gradient.
 
-`images.py` describes the stages and the tables. A convolution needs one call for its forward pass: bias, pool and
-activation are applied to a tile while it is in registers, so the sums of all places are never written.
+`images.py` describes the stages and the tables. Bias, a pool of 2 x 2 and ReLU are applied to a tile while it is in
+registers, so the sums of all places are never written. Other activations take a second pass over the output.
 """
 
 import numpy as np
@@ -50,7 +50,7 @@ from fastnn.kernels.layout import View
 from fastnn.kernels.ops.activations import IDENTITY, RELU, vactivate, vslope
 from fastnn.kernels.ops.matmul import START
 from fastnn.kernels.vector.simd import FIVE, FOUR, ONE, TWO, lanes, vadd, vload, vstore
-from fastnn.kernels.vector.taps import add_lanes, place_tile, tap_tile, where_winner
+from fastnn.kernels.vector.taps import add_lanes, place_tile, tap_tile, where_argmax
 
 # The number of tiles that all blocks of channels compute one after the other: what they read stays in the first-level
 # cache or near it.
@@ -96,22 +96,22 @@ def pack_for_gradient(stage, table, parameters, packed):
 
 
 @inlined
-def _plain_tiles(out, out_at, out_places, winners, inp, places, place_at, taps, first, last, weight, bias, bias_at,
+def _plain_tiles(out, out_at, out_places, argmax, inp, places, place_at, taps, first, last, weight, bias, bias_at,
                  floor, n_tiles, n):  # fmt: skip
     """`tap_tile` for consecutive tiles; every place has its own result."""
     never_inline()
     for q in range(0, n_tiles * PLACES, PLACES):
-        tap_tile(out, out_at + q, out_places, winners, inp, places, place_at + q, taps, first, last, weight, bias,
+        tap_tile(out, out_at + q, out_places, argmax, inp, places, place_at + q, taps, first, last, weight, bias,
                  bias_at, floor, n, FOUR, TWO)  # fmt: skip
 
 
 @inlined
-def _pooled_tiles(out, out_at, out_places, winners, inp, places, place_at, taps, first, last, weight, bias, bias_at,
+def _pooled_tiles(out, out_at, out_places, argmax, inp, places, place_at, taps, first, last, weight, bias, bias_at,
                   floor, n_tiles, n):  # fmt: skip
     """`tap_tile` for consecutive tiles, each of them a window of a pool."""
     never_inline()
     for q in range(n_tiles):
-        tap_tile(out, out_at + q, out_places, winners, inp, places, place_at + q * PLACES, taps, first, last, weight,
+        tap_tile(out, out_at + q, out_places, argmax, inp, places, place_at + q * PLACES, taps, first, last, weight,
                  bias, bias_at, floor, n, FOUR, ONE)  # fmt: skip
 
 
@@ -119,13 +119,14 @@ plain_tiles, pooled_tiles = by_channels(_plain_tiles), by_channels(_pooled_tiles
 
 
 @inlined
-def conv_stage(stage, table, biases, weights, weight_row, values, winners):
+def conv_stage(stage, table, biases, weights, weight_row, values, argmax):
     """Compute the output of a convolution for a group of images: sums, bias, pool and activation.
 
     stage: the stage's row of `Plan.stages`
     biases: flat, those of the stage from BIAS_AT on
-    weights: flat, as `pack_for_sums` leaves them if `weight_row` is 0; otherwise a row of so many for each tap
-    values, winners: those of the group
+    weights: flat
+    weight_row: the distance between the weights of consecutive taps; 0 if `pack_for_sums` has packed them
+    values, argmax: those of the group
     """
     never_inline()
     real, code, n_taps = values.dtype.type, stage[ACTIVATION], stage[N_TAPS]
@@ -136,12 +137,12 @@ def conv_stage(stage, table, biases, weights, weight_row, values, winners):
             at = stage[BLOCKS_AT] + 3 * b
             first, count, weight_at = table[at], table[at + 1], table[at + 2]
             out = View(values, stage[OUT_AT] + first * stage[OUT_CHANNEL], stage[OUT_CHANNEL])
-            weight, bias_at = View(weights, weight_at, max(weight_row, count)), stage[BIAS_AT] + first
+            weight, bias_at = View(weights, weight_at, weight_row if weight_row else count), stage[BIAS_AT] + first
             if stage[IS_POOLED]:
-                pooled_tiles(count, out, stage[OUT_PLACES_AT] + tile, table, winners, values, table, place_at,
+                pooled_tiles(count, out, stage[OUT_PLACES_AT] + tile, table, argmax, values, table, place_at,
                              taps, START, n_taps, weight, biases, bias_at, floor, n_tiles)  # fmt: skip
             else:
-                plain_tiles(count, out, stage[OUT_PLACES_AT] + tile * PLACES, table, winners, values, table, place_at,
+                plain_tiles(count, out, stage[OUT_PLACES_AT] + tile * PLACES, table, argmax, values, table, place_at,
                             taps, START, n_taps, weight, biases, bias_at, floor, n_tiles)  # fmt: skip
     if code != IDENTITY and code != RELU:
         activate_rows(stage, table, values)
@@ -177,7 +178,7 @@ def slope_rows(stage, table, values, dvalues):
 
 
 @inlined
-def widen_gradients(stage, table, winners, dvalues, wide, sums):
+def widen_gradients(stage, table, argmax, dvalues, wide, sums):
     """Copy the gradients of a stage's output to the places of its sums, and add them to those of the biases.
 
     A window of a pool passes its gradient on to the place that was the largest; the others get 0.
@@ -196,9 +197,7 @@ def widen_gradients(stage, table, winners, dvalues, wide, sums):
                 gradient = vload(dvalues, at + out_places[q], ONE)
                 total = vadd(total, gradient)
                 for p in range(PLACES):
-                    vstore(
-                        wide, target + places[q * PLACES + p], where_winner(winners, at + out_places[q], p, gradient)
-                    )
+                    vstore(wide, target + places[q * PLACES + p], where_argmax(argmax, at + out_places[q], p, gradient))
         else:
             for p in range(stage[N_PLACES]):
                 gradient = vload(dvalues, at + out_places[p], ONE)
@@ -265,7 +264,7 @@ def finish_gradient(stage, table, sums, numbers, gradient):
 
 
 @inlined
-def input_gradient(stage, table, wide, packed, zeros, winners, dvalues):
+def input_gradient(stage, table, wide, packed, zeros, argmax, dvalues):
     """Compute the gradients of a convolution's input from those of its sums.
 
     An input has been seen by as many places as the kernel has taps. So its gradient is a convolution of the gradients
@@ -286,5 +285,5 @@ def input_gradient(stage, table, wide, packed, zeros, winners, dvalues):
             first, count, weight_at = table[at], table[at + 1], table[at + 2]
             out = View(dvalues, stage[INP_AT] + first * stage[INP_CHANNEL], stage[INP_CHANNEL])
             weight, lowest = View(packed, weight_at, count), zeros.dtype.type(-np.inf)
-            plain_tiles(count, out, out_at, table, winners, wide, table, place_at, table[stage[IN_TAPS_AT]:], first_tap,
+            plain_tiles(count, out, out_at, table, argmax, wide, table, place_at, table[stage[IN_TAPS_AT]:], first_tap,
                         end_tap, weight, zeros, START, lowest, n_tiles)  # fmt: skip

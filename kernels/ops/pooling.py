@@ -23,18 +23,18 @@ from fastnn.kernels.jit import inlined, never_inline
 from fastnn.kernels.ops.activations import IDENTITY
 from fastnn.kernels.ops.convolution import activate_rows
 from fastnn.kernels.vector.simd import ONE, lanes, vadd, vload, vmul, vsplat, vstore, vzero
-from fastnn.kernels.vector.taps import largest_of_window, where_winner
+from fastnn.kernels.vector.taps import largest_of_window, where_argmax
 
 
 @inlined
-def pool_stage(stage, table, values, winners):
+def pool_stage(stage, table, values, argmax):
     """Compute the output of a pool for a group of images.
 
     Faster than a loop over samples, because each lane has a sample: the largest number of a window is found without a
     branch.
 
     stage: the stage's row of `Plan.stages`
-    values, winners: those of the group
+    values, argmax: those of the group
     """
     never_inline()
     windows, entries = table[stage[WINDOWS_AT] :], table[stage[ENTRIES_AT] :]
@@ -44,7 +44,7 @@ def pool_stage(stage, table, values, winners):
         for w in range(0, 3 * stage[N_WINDOWS], 3):
             at, first, last = out_at + windows[w], windows[w + 1], windows[w + 2]
             if stage[KIND] == MAX_POOL:
-                largest_of_window(values, winners, at, values, inp_at, entries, first, last)
+                largest_of_window(values, argmax, at, values, inp_at, entries, first, last)
             else:
                 total = vzero(values, ONE)
                 for e in range(first, last):
@@ -55,7 +55,7 @@ def pool_stage(stage, table, values, winners):
 
 
 @inlined
-def pool_gradient(stage, table, winners, dvalues):
+def pool_gradient(stage, table, argmax, dvalues):
     """Compute the gradient of a pool's input from that of its output: sums over all windows that a pixel is part of.
 
     dvalues: overwritten where the input is
@@ -73,7 +73,7 @@ def pool_gradient(stage, table, winners, dvalues):
             for e in range(windows[w + 1], windows[w + 2]):
                 pixel = inp_at + entries[2 * e]
                 if stage[KIND] == MAX_POOL:
-                    part = where_winner(winners, at, entries[2 * e + 1], gradient)
+                    part = where_argmax(argmax, at, entries[2 * e + 1], gradient)
                 else:
                     part = vmul(share, gradient)
                 vstore(dvalues, pixel, vadd(vload(dvalues, pixel, ONE), part))

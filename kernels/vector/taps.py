@@ -20,7 +20,7 @@ from fastnn.kernels.vector.simd import (
 
 
 @intrinsic
-def tap_tile(_, out, out_at, out_places, winners, inp, places, place_at, taps, first, last, weight, bias, bias_at,
+def tap_tile(_, out, out_at, out_places, argmax, inp, places, place_at, taps, first, last, weight, bias, bias_at,
              floor, channels, places_at_once, pools):  # fmt: skip
     """One tile of a convolution: sums over the taps `first` to ``last - 1``, for a few channels at a few places.
 
@@ -35,7 +35,7 @@ def tap_tile(_, out, out_at, out_places, winners, inp, places, place_at, taps, f
 
     out: a `layout.View`, written at ``out.at + r * out.row + out_places[p]``
     out_places: flat int64, from `place_at` on; with `pools` one entry per tile
-    winners: flat uint8, written likewise, an element for each of `out`
+    argmax: flat uint8, with `pools` written likewise, an element for each of `out`; otherwise not used
     inp: flat
     places: flat int64, from `place_at` on
     taps: flat int64
@@ -43,7 +43,7 @@ def tap_tile(_, out, out_at, out_places, winners, inp, places, place_at, taps, f
     bias: flat, from `bias_at` on
     """
     signature = types.void(
-        out, types.int64, out_places, winners, inp, places, types.int64, taps, types.int64, types.int64, weight, bias,
+        out, types.int64, out_places, argmax, inp, places, types.int64, taps, types.int64, types.int64, weight, bias,
         types.int64, bias.dtype, channels, places_at_once, pools,
     )  # fmt: skip
     out, weight = out.types[0], weight.types[0]  # the arrays
@@ -51,7 +51,7 @@ def tap_tile(_, out, out_at, out_places, winners, inp, places, place_at, taps, f
     is_pool = pools.count == 1
 
     def codegen(context, builder, signature, args):
-        (out_, out_at_, out_places_, winners_, inp_, places_, place_at_, taps_, first_, last_, weights_, bias_,
+        (out_, out_at_, out_places_, argmax_, inp_, places_, place_at_, taps_, first_, last_, weights_, bias_,
          bias_at_, floor_, *_) = args  # fmt: skip
         weight_, weight_at_, weight_row_ = cgutils.unpack_tuple(builder, weights_)
         out_array, out_base, out_row = cgutils.unpack_tuple(builder, out_)
@@ -122,7 +122,7 @@ def tap_tile(_, out, out_at, out_places, winners, inp, places, place_at, taps, f
                 largest = builder.select(is_larger, value, largest)
                 winner = builder.select(is_larger, ir.Constant(bytes_, [p] * vector.lanes), winner)
             at = store(largest, r, place)
-            builder.store(winner, element_pointer(context, builder, winners, winners_, at), align=1)
+            builder.store(winner, element_pointer(context, builder, argmax, argmax_, at), align=1)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -247,18 +247,18 @@ def add_lanes(_, out, out_at, inp, inp_at):
 
 
 @intrinsic
-def largest_of_window(_, out, winners, at, inp, inp_at, entries, first, last):
+def largest_of_window(_, out, argmax, at, inp, inp_at, entries, first, last):
     """The largest vector of a window, lane by lane, and its tap: of equal ones the first; NaN is the largest.
 
     out: flat, a vector written at `at`
-    winners: flat uint8, an element for each lane written at `at`
+    argmax: flat uint8, an element for each lane written at `at`
     inp: flat
     entries: flat int64, pairs of an offset from `inp_at` and a tap, for the pairs `first` to ``last - 1``
     """
     vector = vectors(out.dtype, 1)
 
     def codegen(context, builder, signature, args):
-        out_, winners_, at_, inp_, inp_at_, entries_, first_, last_ = args
+        out_, argmax_, at_, inp_, inp_at_, entries_, first_, last_ = args
         kind, align, bytes_ = llvm_vector(vector), out.dtype.bitwidth // 8, ir.VectorType(ir.IntType(8), vector.lanes)
 
         def entry_of(k):
@@ -293,10 +293,10 @@ def largest_of_window(_, out, winners, at, inp, inp_at, entries, first, last):
         builder.branch(loop)
         builder.position_at_end(done)
         builder.store(largest, element_pointer(context, builder, out, out_, at_), align=align)
-        builder.store(winner, element_pointer(context, builder, winners, winners_, at_), align=1)
+        builder.store(winner, element_pointer(context, builder, argmax, argmax_, at_), align=1)
         return context.get_dummy_value()
 
-    signature = types.void(out, winners, types.int64, inp, types.int64, entries, types.int64, types.int64)
+    signature = types.void(out, argmax, types.int64, inp, types.int64, entries, types.int64, types.int64)
     return signature, codegen
 
 
@@ -309,14 +309,14 @@ def _bytes(builder, number, lanes):
 
 
 @intrinsic
-def where_winner(_, winners, at, tap, value):
+def where_argmax(_, argmax, at, tap, value):
     """`value` in the lanes whose winner, an element of the flat uint8 array from `at` on, is `tap`; 0 in the others."""
 
     def codegen(context, builder, signature, args):
-        winners_, at_, tap_, value_ = args
+        argmax_, at_, tap_, value_ = args
         kind = ir.VectorType(ir.IntType(8), value.lanes)
-        winner = builder.load(element_pointer(context, builder, winners, winners_, at_), align=1, typ=kind)
+        winner = builder.load(element_pointer(context, builder, argmax, argmax_, at_), align=1, typ=kind)
         wins = builder.icmp_signed("==", winner, _bytes(builder, tap_, value.lanes))
         return builder.select(wins, value_, constant(value, 0.0))
 
-    return value(winners, types.int64, types.int64, value), codegen
+    return value(argmax, types.int64, types.int64, value), codegen

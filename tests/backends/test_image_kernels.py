@@ -24,6 +24,7 @@ COVERED = {
         Conv2D(4, (3, 2), (2, 1), (1, 1), "tanh"), MaxPool2D((3, 2), (2, 1), 1), Conv2D(7, 2, 1, 1, "logistic"),
         AvgPool2D(2, 1, (1, 0), "elu"), Conv2D(2, 2, activation="leaky_relu"), MaxPool2D(2, 1), Dense(4), Dense(3),
     ],
+    "wide means": [Conv2D(3, 2), AvgPool2D((2, 20), 3), Conv2D(4, 1), Dense(3)],
     "strides": [AvgPool2D(2, 1), Conv2D(3, 2, 2, 1), Conv2D(4, (2, 3), (1, 4)), Dense(3)],
     "several blocks of channels": [Conv2D(21, 2), Conv2D(18, (3, 5)), MaxPool2D(), Dense(130), Dense(3)],
 }  # fmt: skip
@@ -61,7 +62,7 @@ def test_a_pool_of_four_is_part_of_a_tile_unless_both_layers_have_an_activation(
 
 @pytest.mark.parametrize("n_channels", range(1, 40))
 def test_blocks_hold_all_channels_and_rarely_a_single_one(n_channels):
-    sizes = block_sizes(n_channels)
+    sizes = block_sizes(n_channels, 4)
     assert sum(sizes) == n_channels
     assert max(sizes) <= 4
     assert min(sizes) > 1 or n_channels == 1

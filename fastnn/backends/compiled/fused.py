@@ -185,7 +185,7 @@ class Trainer:
         """Let go of the data; `replace_data` comes before the next epoch."""
         nonzero = self._nonzero_inputs
         n_inputs, dtype = self._network.n_inputs, self._data.images.dtype
-        self._held = None
+        self._held, self._n_samples = None, 0
         self._nonzero_inputs = empty = NonzeroInputs(np.empty((0, n_inputs), dtype), None, self._network.dtype)
         self._data = self._data._replace(images=as_readonly(np.empty((0, n_inputs), dtype)), source=NOT_STRIDED)
         self._records.clear()

@@ -20,7 +20,6 @@ from fastnn.network.layers.windows import Pair
 ONE_THREAD, SHORT = 2**25, 2**31
 # The gradients of so many parts of a batch are computed apart and then added in order, for any number of threads.
 CHUNKS = 4
-_OFFSETS = 64
 
 
 class ConvOperation:
@@ -99,7 +98,7 @@ class ConvOperation:
 
         def run(member: team.Member) -> None:
             parameters = aligned_zeros(self._arrangement.n_parameters, self._dtype)
-            work(member, parameters, self._plan.new_own(lanes, trains), np.empty(_OFFSETS, np.int64))
+            work(member, parameters, self._plan.new_own(lanes, trains), np.empty(lanes, np.int64))
 
         team.run_team(run, threads, caller_works=multiplications <= SHORT)
 

@@ -17,7 +17,7 @@ from fastnn.network.aligned import aligned_parts
 from fastnn.network.layers import AvgPool2D, Conv2D, Dense, Layer, MaxPool2D, Shape
 from fastnn.network.layers.windows import Pair
 
-# The largest number of numbers in a window of a pool: the winner's number is a byte.
+# The largest window of a maximum: the number of the largest is one byte.
 MOST_POOLED = 256
 
 
@@ -52,8 +52,8 @@ def image_stages(network: Network) -> tuple[list[Stage], int]:
     """Return the stages with which a network begins, and the number of layers in them.
 
     A pool of 2 x 2 becomes part of the convolution before it if the order of pool and activation does not matter: one
-    of the two activations is "identity". The activations that kernels have never decrease, so the largest sum has the
-    largest activation.
+    of the two activations is "identity". No activation that has a kernel ever decreases, so it commutes with the
+    maximum. Where it has one value for different sums, its slope is 0, so it does not matter which is the largest.
     """
     stages: list[Stage] = []
     number, layers = 0, network.layers
@@ -71,8 +71,9 @@ def image_stages(network: Network) -> tuple[list[Stage], int]:
 
 
 def _is_stage(layer: Layer) -> bool:
-    is_pool = type(layer) in (MaxPool2D, AvgPool2D)
-    return type(layer) is Conv2D or (is_pool and math.prod(layer.size) <= MOST_POOLED)  # type: ignore[attr-defined]
+    if type(layer) is MaxPool2D:
+        return math.prod(layer.size) <= MOST_POOLED
+    return type(layer) in (Conv2D, AvgPool2D)
 
 
 def _is_pool_of_four(layer: Layer) -> bool:
@@ -113,8 +114,8 @@ class Tables:
         return self._end - part.size
 
     def array(self) -> np.ndarray:
-        """All tables, and a few zeros: tiles may read an entry more than they need."""
-        return np.concatenate([*self._parts, np.zeros(TAPS, np.int64)])
+        """All tables."""
+        return np.concatenate(self._parts)
 
 
 class ImagePlan:
@@ -181,9 +182,9 @@ class ImagePlan:
         inp, out = self._geometries[number : number + 2]
         n_channels, height, width = stage.output_shape
         starts = out.place(np.arange(height), 0)
-        is_pool = columns.AVG_POOL if type(stage.layer) is AvgPool2D else columns.MAX_POOL
+        pool_kind = columns.AVG_POOL if type(stage.layer) is AvgPool2D else columns.MAX_POOL
         row |= {
-            columns.KIND: columns.CONV if type(stage.layer) is Conv2D else is_pool,
+            columns.KIND: columns.CONV if type(stage.layer) is Conv2D else pool_kind,
             columns.IS_POOLED: stage.is_pooled,
             columns.ACTIVATION: ACTIVATION_CODES[stage.activation],
             columns.IS_LAST: number == len(self._stages) - 1,

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backends.arguments import TrainingData
+from fastnn.backends.arguments import TrainingData, check_shapes
 from fastnn.backends.compiled.fused import Execution, Trainer
 from fastnn.backends.compiled.image_plan import ImagePlan, split_images
 from fastnn.backends.compiled.layout import Arrangement, as_readonly, hold, in_kernel_dtype
@@ -23,7 +23,7 @@ from fastnn.interruptible import interruptible
 from fastnn.kernels import team
 from fastnn.kernels.compiler.kernel import Kernel
 from fastnn.kernels.epoch import block
-from fastnn.kernels.epoch.by_images import OwnByImages, n_image_chunks, run_epoch_by_images
+from fastnn.kernels.epoch.by_images import Cut, OwnByImages, n_image_chunks, run_epoch_by_images
 from fastnn.kernels.epoch.chunks import CHUNKS
 from fastnn.kernels.images import IMAGE_BLOCK
 from fastnn.memory import check_memory
@@ -35,6 +35,8 @@ from fastnn.network.layers import array_shapes
 SMALL_CHUNK, LARGE_CHUNK = 16, 32
 # The largest number of parameters of a network with small chunks.
 FEW_PARAMETERS = 2**17
+# The gradients of all chunks together have about so many numbers at most, but there are always a few chunks.
+NUMBERS_OF_GRADIENTS, FEWEST_CHUNKS = 2**25, 2
 
 
 class ImageTrainer(Trainer):
@@ -56,9 +58,10 @@ class ImageTrainer(Trainer):
     def _set_data(self, data: TrainingData) -> None:
         inputs, targets, sample_weight = data
         network, real = self._network, self._network.dtype
-        self._n_samples = len(inputs)
-        images = np.ascontiguousarray(inputs)
+        images = interruptible(np.ascontiguousarray, inputs, work=2 * inputs.size)
         images = as_readonly(interruptible(in_kernel_dtype, images, real, work=2 * images.size))
+        check_shapes(inputs=(images, (None, network.n_inputs)))
+        self._n_samples = len(images)
         self._held = (hold(images), inputs)
         uses_labels = network.loss.uses_labels
         self._data = block.Data(
@@ -75,7 +78,7 @@ class ImageTrainer(Trainer):
 
     def release_data(self) -> None:
         """Let go of the data; `replace_data` comes before the next epoch."""
-        self._held = None
+        self._held, self._n_samples = None, 0
         self._data = self._data._replace(
             images=as_readonly(np.empty((0, self._network.n_inputs), self._data.images.dtype))
         )
@@ -98,9 +101,10 @@ class ImageTrainer(Trainer):
 
     def _make_work_by_images(self) -> tuple[Any, list[Any]]:
         shape, plan, arrangement, own = self._shape, self._image_plan, self._arrangement, []
-        n_threads = min(shape.most_threads, CHUNKS)
+        n_threads = min(shape.most_threads, self._cut.most)
+        gradients = self._cut.most * arrangement.n_parameters * shape.real.itemsize
         check_memory(
-            n_threads * plan.n_bytes(IMAGE_BLOCK, trains=True),
+            n_threads * plan.n_bytes(IMAGE_BLOCK, trains=True) + gradients,
             lambda: f"the arrays to train {self._network} with {n_threads} threads",
         )
         for _ in range(n_threads):
@@ -108,7 +112,7 @@ class ImageTrainer(Trainer):
                 OwnByImages(
                     alone=team.Member(0, 1, team.new_barrier()),
                     plan=plan.plan,
-                    chunk_rows=self._chunk_rows,
+                    cut=self._cut,
                     images=plan.new_own(IMAGE_BLOCK),
                     units=new_units(shape),
                     samples=new_samples(shape),
@@ -122,8 +126,10 @@ class ImageTrainer(Trainer):
         return work_by_chunks(self._state, parameter_slices(spans, shape.real)), own
 
     @property
-    def _chunk_rows(self) -> int:
-        return SMALL_CHUNK if self._layout.parameters.size <= FEW_PARAMETERS else LARGE_CHUNK
+    def _cut(self) -> Cut:
+        n_parameters = self._layout.parameters.size
+        n_rows = SMALL_CHUNK if n_parameters <= FEW_PARAMETERS else LARGE_CHUNK
+        return Cut(n_rows, max(FEWEST_CHUNKS, min(CHUNKS, NUMBERS_OF_GRADIENTS // n_parameters)))
 
     def _in_order_of_inputs(self, rows: np.ndarray) -> np.ndarray:
         return rows
@@ -132,7 +138,7 @@ class ImageTrainer(Trainer):
         return run_epoch_by_images
 
     def _max_threads(self, batch_size: int) -> int:
-        return n_image_chunks(self._chunk_rows, batch_size)
+        return n_image_chunks(self._cut, batch_size)
 
     def _multiplications(self) -> int:
         return self._network.n_multiplications

@@ -14,10 +14,11 @@ from fastnn.kernels import team
 from fastnn.kernels.compiler.arguments import Record
 from fastnn.kernels.epoch import one_image
 from fastnn.kernels.epoch.one_image import FEW_IMAGES, OneOwn, OnePlan, predict_one_by_one
-from fastnn.kernels.images import PLACES, TAPS, Plan
+from fastnn.kernels.images import PLACES, Plan
 from fastnn.kernels.ops.activations import ACTIVATION_CODES, IDENTITY, RELU
+from fastnn.memory import check_memory
 from fastnn.network.aligned import aligned_parts
-from fastnn.network.layers import AvgPool2D, Conv2D, Shape
+from fastnn.network.layers import Conv2D, MaxPool2D, Shape
 from fastnn.network.layers.windows import Pair
 
 
@@ -65,22 +66,24 @@ class OneImage:
             slot = self._free.pop()
         except IndexError:
             slot = _Slot(self._new_own(), self._plan.value.plan.n_inputs, n_outputs)
-        slot.inputs[: len(inp)] = in_kernel_dtype(inp, self._dtype)
-        key = (len(inp), output, arguments)
-        call = slot.calls.get(key)
-        if call is None:
-            arrays = slot.own, slot.inputs[: len(inp)], slot.out[: len(inp)]
-            call = slot.calls[key] = predict_one_by_one.bind(self._plan, *arguments, output, *arrays)
+        n_images, given = len(inp), in_kernel_dtype(inp, self._dtype)
+        slot.inputs[:n_images] = given
+        made_for, call = slot.calls.get((n_images, output), (None, None))
+        if call is None or made_for != arguments:
+            arrays = slot.own, slot.inputs[:n_images], slot.out[:n_images]
+            call = predict_one_by_one.bind(self._plan, *arguments, output, *arrays)
+            slot.calls[n_images, output] = arguments, call
         if not call():
             raise MemoryError("there is not enough memory to predict")
-        out = slot.out[: len(inp)].copy()
+        out = slot.out[:n_images].copy()
         self._free.append(slot)
         return out
 
     def _new_own(self) -> OneOwn:
+        check_memory(self._end * self._dtype.itemsize, "the arrays to predict one image")
         real, n_features = self._dtype, FEW_IMAGES * self._n_outputs
-        values, winners, features = aligned_parts((self._end + self._n, real), (0, np.uint8), (n_features, real))
-        return OneOwn(values, winners, features.reshape(FEW_IMAGES, -1), team.new_barrier())
+        values, argmax, features = aligned_parts((self._end + self._n, real), (0, np.uint8), (n_features, real))
+        return OneOwn(values, argmax, features.reshape(FEW_IMAGES, -1), team.new_barrier())
 
     def _place(self, shape: Shape, padding: Pair = (0, 0), row: int | None = None) -> Geometry:
         """Return the geometry of a new buffer. A channel has whole vectors, which the activation changes together."""
@@ -125,10 +128,8 @@ class OneImage:
         others = {
             columns.KIND: columns.CONV,
             columns.ACTIVATION: code if commutes else IDENTITY,
-            columns.KERNEL_HEIGHT: layer.kernel[0],
-            columns.KERNEL_WIDTH: layer.kernel[1],
             columns.N_TAPS: len(taps),
-            columns.TAPS_AT: self._tables.add(np.pad(taps, (0, -len(taps) % TAPS))),
+            columns.TAPS_AT: self._tables.add(taps),
             # Places are counted in the padded image, in which the first one is at row 0 and column 0.
             columns.PLACES_AT: self._tables.add(inp.at + i * layer.stride[0] * inp.row + j),
             columns.OUT_PLACES_AT: self._tables.add(out.place(i, j)),
@@ -145,7 +146,7 @@ class OneImage:
         size, stride, padding = ((2, 2), (2, 2), (0, 0)) if is_convolution else _windows(stage.layer)
         done = is_convolution and code == RELU  # by the convolution
         others = {
-            columns.KIND: columns.AVG_POOL if type(stage.layer) is AvgPool2D else columns.MAX_POOL,
+            columns.KIND: columns.MAX_POOL,
             columns.IS_POOLED: is_convolution,
             columns.ACTIVATION: IDENTITY if done else code,
         }
@@ -164,18 +165,24 @@ class _Slot:
 
     inputs: (FEW_IMAGES, D)
     out: (FEW_IMAGES, C)
-    calls: by the number of images, the code of the output, and the arguments that differ between networks
+    calls: by the number of images and the code of the output: the other arguments, and the call with these
     """
 
     def __init__(self, own: OneOwn, n_inputs: int, n_outputs: int) -> None:
         self.own, real = Record(own), own.values.dtype
         self.inputs, self.out = np.empty((FEW_IMAGES, n_inputs), real), np.empty((FEW_IMAGES, n_outputs), real)
-        self.calls: dict[Any, Callable[[], bool]] = {}
+        self.calls: dict[tuple[int, int], tuple[Any, Callable[[], bool]]] = {}
 
 
 def can_be_one(stages: Sequence[Stage]) -> bool:
-    """Whether the columns of a vector are neighbours in the inputs of all convolutions."""
-    return all(stage.layer.stride[1] == 1 for stage in stages if type(stage.layer) is Conv2D)
+    """Whether the columns of a vector are neighbours in the inputs of all convolutions, and all pools are maxima.
+
+    The order of the sum of a mean would be LLVM's choice, and the bits would be others than those of a group.
+    """
+    return all(
+        stage.layer.stride[1] == 1 if type(stage.layer) is Conv2D else type(stage.layer) is MaxPool2D
+        for stage in stages
+    )
 
 
 def _padding(stage: Stage) -> Pair:

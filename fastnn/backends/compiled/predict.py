@@ -78,10 +78,13 @@ def _predict_images(network: Network, front: ImageFront, inp: Any, threads: int 
         if threads is not None:
             resolve_threads(threads)
         return front.predict(network, inp, _NO_LAYERS if table is None else table.record, output)
-    features = front.features(network, inp, threads)
-    if front.tail is None or table is None:
-        return features
-    return _predict(front.tail, table, features, threads, output)
+    n_rows, out = front.rows_at_once(inp.shape[1]), np.empty((len(inp), network.n_outputs), network.dtype)
+    for start in range(0, len(inp), n_rows):  # so that there are never features of all rows
+        features = front.features(network, inp[start : start + n_rows], threads)
+        if front.tail is not None and table is not None:
+            features = _predict(front.tail, table, features, threads, output)
+        out[start : start + n_rows] = features
+    return out
 
 
 def _predict(network: Network, table: "_Table", inp: Any, threads: int | None, output: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from fastnn.backends.arguments import check_shapes
 from fastnn.backends.compiled.image_plan import ImagePlan, Stage, image_stages
 from fastnn.backends.compiled.layout import Arrangement, checked_arrays, hold, in_kernel_dtype, is_view, readonly_view
 from fastnn.backends.compiled.one_image import OneImage, can_be_one
@@ -26,7 +27,6 @@ ONE_THREAD_PREDICTION = 2**24
 SHORT_PREDICTION = 2**32
 # About how many inputs and features are converted and kept at a time.
 _NUMBERS_AT_ONCE = 2**23
-_OFFSETS = 64
 
 
 class ImageFront:
@@ -73,7 +73,8 @@ class ImageFront:
 
     def can_predict(self, inp: np.ndarray) -> bool:
         """Whether `predict` is faster for these inputs than `features` and a prediction of the dense layers."""
-        return 0 < len(inp) <= FEW_IMAGES and self._one is not None
+        is_short = len(inp) * self._multiplications <= SHORT_PREDICTION
+        return self._one is not None and 0 < len(inp) <= FEW_IMAGES and is_short
 
     def predict(self, network: Network, inp: np.ndarray, tail: Record, output: int) -> np.ndarray:
         """Return what the network predicts of a few checked inputs.
@@ -82,35 +83,32 @@ class ImageFront:
         output: the code of the output function
         """
         assert self._one is not None
-        arguments = self._sources, self._scale, tail
-        return self._one.predict(inp, arguments, network.n_outputs, output)
+        return self._one.predict(inp, (self._sources, self._scale, tail), network.n_outputs, output)
+
+    def rows_at_once(self, n_inputs: int) -> int:
+        """Return the number of rows whose features should be in memory at a time."""
+        return max(64, _NUMBERS_AT_ONCE // (n_inputs + self._n_features))
 
     def features(self, network: Network, inp: np.ndarray, threads: int | None) -> np.ndarray:
         """Return the outputs of the last image layer, (N, features), for checked inputs."""
-        out = np.empty((len(inp), self._n_features), self._dtype)
-        n_rows = max(64, _NUMBERS_AT_ONCE // (network.n_inputs + self._n_features))
-        for start in range(0, len(inp), n_rows):
-            block = slice(start, start + n_rows)
-            self._compute(network, inp[block], out[block], threads)
-        return out
-
-    def _compute(self, network: Network, inp: np.ndarray, out: np.ndarray, threads: int | None) -> None:
-        """Compute the features of some rows."""
         images = readonly_view(np.ascontiguousarray(in_kernel_dtype(inp, self._dtype)))
-        held, work, rows = hold(inp), self._multiplications * len(inp), np.arange(len(inp))
+        check_shapes(inputs=(images, (None, network.n_inputs)))  # another thread may have changed that of `inp`
+        out = np.empty((len(images), self._n_features), self._dtype)
+        held, work, rows = hold(inp), self._multiplications * len(images), np.arange(len(images))
         lanes, n_parameters = self._arrangement.lanes, self._arrangement.n_parameters
-        n_threads = min(resolve_threads(threads), -(-len(inp) // lanes)) if work > ONE_THREAD_PREDICTION else 1
+        n_threads = min(resolve_threads(threads), -(-len(images) // lanes)) if work > ONE_THREAD_PREDICTION else 1
         named = f"the arrays to predict with {network}"
         check_memory(n_threads * self._plan.n_bytes(lanes, trains=False), named)
 
         def run(member: team.Member) -> None:
-            own, offsets = self._plan.new_own(lanes, trains=False), np.empty(_OFFSETS, np.int64)
+            own, offsets = self._plan.new_own(lanes, trains=False), np.empty(lanes, np.int64)
             parameters = aligned_zeros(n_parameters, self._dtype)
             plan = self._plan.plan
             forward_images(member, plan, self._sources, parameters, self._scale, images, rows, own, offsets, out)
 
         team.run_team(run, n_threads, caller_works=work <= SHORT_PREDICTION)
         del held
+        return out
 
 
 _FRONTS: WeakKeyDictionary[Network, ImageFront] = WeakKeyDictionary()

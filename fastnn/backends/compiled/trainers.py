@@ -79,7 +79,7 @@ def new_trainer(
     if config.clips:
         make = fused_trainer(network, config.replace(clip_norm=None, clip_value=None))
         if make is not None:
-            fused = make  # for the function below, in which it is a class for sure
+            fused = make  # mypy does not narrow `make` inside the function below
             return ClippingTrainer(
                 lambda data: fused(network, data, config, None, config.threads), ops, network, data, config, state
             )
