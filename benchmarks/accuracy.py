@@ -46,7 +46,7 @@ def main() -> None:
         inputs = 64 if recipe.data == "digits" else 784
         sizes = recipe.layers or "-".join(map(str, (inputs, *recipe.hidden, 10)))
         test_set = "MNIST's 10,000 test images" if recipe.tested_on == "test" else "held-out samples"
-        for backend in ("numba", "numpy") if not recipe.letter else ("numba",):
+        for backend in ("numba", "numpy") if name == "mnist" else ("numba",):
             found, _ = measure(name, options.seeds, backend)
             accuracy = f"{found.mean():.2%} ± {found.std(ddof=1):.2%}".replace("%", " %")
             reported = REPORTED.get(recipe.letter, "")

@@ -38,8 +38,15 @@ def prepare(module: Any, problem: Problem, threads: int) -> Callable[[], Arrays]
     run, case = module.epoch(problem, threads), problem.case
 
     def train() -> Arrays:
-        for epoch, factor in enumerate(case.factors):
-            run(problem.order(epoch), case.learning_rate * factor)
+        for epoch, factors in enumerate(case.factors):
+            order = problem.order(epoch)
+            assert order is not None
+            n_batches, first = -(-len(order) // problem.batch_size), 0
+            for part, factor in enumerate(factors, start=1):
+                stop = n_batches * part // len(factors) * problem.batch_size
+                if stop > first:
+                    run(order[first:stop], case.learning_rate * factor)
+                first = stop
         return run.weights()
 
     return train

@@ -150,7 +150,7 @@ _ALL = (
         title="LeNet-5 on MNIST: 6C5-P-16C5-P-120-84-10, Adam, cosine schedule",
         layers="conv:6x5,pool:2,conv:16x5,pool:2,120,84",
         held_out=1 / 12,
-        config=TrainingConfig(epochs=12, batch_size=64, optimizer="adam", learning_rate=0.002, schedule="cosine"),
+        config=TrainingConfig(epochs=15, batch_size=64, optimizer="adam", learning_rate=0.002, schedule="cosine"),
     ),
     Recipe(
         name="fast",
@@ -159,7 +159,7 @@ _ALL = (
         layers="conv:24x5:identity,pool:2:relu,conv:32x3:identity,pool:2:relu,256",
         held_out=1 / 12,
         config=TrainingConfig(
-            epochs=4, batch_size=256, optimizer=Adam(0.7, 0.9), learning_rate=0.01, schedule="one-cycle"
+            epochs=5, batch_size=128, optimizer=Adam(0.7, 0.9), learning_rate=0.005, schedule="one-cycle"
         ),
     ),
 )

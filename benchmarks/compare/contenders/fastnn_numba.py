@@ -67,6 +67,17 @@ class epoch:
         return [array for part in parts for array in part.weights], [array for part in parts for array in part.biases]
 
 
+class _Factors:
+    """A schedule of given factors, one for each part of each epoch."""
+
+    def __init__(self, factors: tuple[tuple[float, ...], ...]) -> None:
+        self._factors, self.parts_of_epoch = factors, len(factors[0])
+
+    def __call__(self, epoch: float, epochs: int) -> float:
+        number, place = divmod(epoch + 0.5, 1)
+        return self._factors[int(number)][int(place * self.parts_of_epoch)]
+
+
 def train(problem: Problem, threads: int) -> Callable[[], tuple[list[np.ndarray], list[np.ndarray]]]:
     """Return a callable that runs `fastnn.train` for all epochs of the case, in the case's orders."""
     case, orders = problem.case, iter([problem.order(epoch) for epoch in range(len(problem.case.factors))])
@@ -79,7 +90,7 @@ def train(problem: Problem, threads: int) -> Callable[[], tuple[list[np.ndarray]
             epochs=len(case.factors),
             batch_size=case.batch_size,
             learning_rate=case.learning_rate,
-            schedule=lambda epoch, epochs: case.factors[epoch],
+            schedule=_Factors(case.factors),
             optimizer=_OPTIMIZERS[case.optimizer](problem),
             shuffle=lambda rows: next(orders),
             backend="numba",
