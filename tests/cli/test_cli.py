@@ -275,7 +275,7 @@ def test_explain_rejects_wrong_arguments(run, mnist_model, tmp_path, monkeypatch
 def test_recipes_lists_all_recipes(capsys):
     assert main(["recipes"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line[0] for line in lines] == [" ", "A", "B", "C", "D", "E"]
+    assert [line[0] for line in lines] == [" ", "A", "B", "C", "D", "E", " ", " "]
     assert [recipe["letter"] for recipe in _json(["recipes"], capsys)] == ["", "A", "B", "C", "D", "E", "", ""]
 
 
@@ -294,8 +294,8 @@ def test_train_uses_files_and_settings_from_the_command_line(mnist, tmp_path, ca
     assert report["settings"]["files"] == files
     assert report["settings"] | {"files": None} == {
         "recipe": None, "files": None, "from": None, "reading": {}, "standardize": False,
-        "hidden": [16, 8], "activation": "tanh", "initializer": "he_uniform", "class_weight": None,
-        "dtype": "float64", "epochs": 2,
+        "hidden": [16, 8], "layers": None, "activation": "tanh", "initializer": "he_uniform", "class_weight": None,
+        "dtype": "float64", "epochs": 2, "frozen": 0,
         "batch_size": None, "learning_rate": 0.01, "schedule": "step:0.5,1", "optimizer": "adam", "l2": 0.001,
         "dropout": 0.1, "seed": 3, "threads": 1, "warm_up": 1, "early_stopping": 9, "backend": "numpy",
         "label_smoothing": 0.0, "divide_l2": False, "shuffle": True, "clip_norm": 2.0, "clip_value": None,

@@ -38,13 +38,14 @@ COMMAND_LINE = """
 from fastnn.cli import main
 sys.exit(main(sys.argv[1:]))
 """
-# Trains a network with batch normalisation, which the command line does not have.
-BATCH_NORM = """
+# Trains layers that are given as text, from Python.
+LAYERS = """
 import os
 import fastnn
-file, model, backend, threads, epochs = sys.argv[1:]
+from fastnn.network.layers import parse_layers
+file, model, layers, backend, threads, epochs = sys.argv[1:]
 data = fastnn.load_digits()
-network = fastnn.Network.for_data(data, [fastnn.Dense(32, "identity"), fastnn.BatchNorm("relu"), fastnn.Dense(16)])
+network = fastnn.Network.for_data(data, parse_layers(layers))
 resume = file if os.path.exists(file) else None
 settings = {"optimizer": "adam", "validation": 0.1, "dropout": 0.1, "backend": backend, "epochs": int(epochs)}
 result = fastnn.train(network, data, checkpoint=file, resume=resume, threads=int(threads), **settings)
@@ -59,11 +60,11 @@ def train(folder: Path, *options: str) -> Command:
     return Command(start, [*program, "--resume", str(folder)], folder, "report.json")
 
 
-def train_batch_norm(folder: Path, *options: str) -> Command:
-    """Return the `Command` that trains with batch normalisation: a script with `fastnn.train`."""
+def train_layers(folder: Path, *options: str) -> Command:
+    """Return the `Command` of a script with `fastnn.train`: the layers as text, backend, threads and epochs."""
     folder.mkdir(exist_ok=True)
     files = [str(folder / name) for name in ("checkpoint.safetensors", "model.safetensors")]
-    program = [sys.executable, "-c", EAGER + BATCH_NORM, *files, *options]
+    program = [sys.executable, "-c", EAGER + LAYERS, *files, *options]
     return Command(program, program, folder, ".")
 
 

@@ -19,7 +19,7 @@ import pytest
 import fastnn
 from fastnn import interruptible as module
 from fastnn.backends import compiled, get_backend, reference
-from fastnn.backends.compiled import fused, operations, predict
+from fastnn.backends.compiled import fused, image_operations, images, one_image, operations, predict, predict_images
 from fastnn.backends.compiled import inputs as nonzero_inputs
 from fastnn.interruptible import interruptible, stop_if_abandoned
 from fastnn.kernels import team
@@ -74,6 +74,38 @@ class StandIn:
                     thread.join()
 
 
+class StoppedKernel:
+    """A kernel that ends only when the stop flag of its team is set. Ctrl-C is pressed as soon as it runs."""
+
+    def __init__(self) -> None:
+        self.ends: list[tuple[int, bool]] = []  # of each member: the stop flag, and whether its thread is the main one
+        self._runs = threading.Event()
+
+    def __call__(self, member, *_):
+        if member.t == 0:
+            self._runs.set()
+        deadline = time.monotonic() + _GIVE_UP
+        while not member.barrier[team.STOP] and time.monotonic() < deadline:
+            time.sleep(0.001)
+        self.ends.append((member.barrier[team.STOP], threading.current_thread() is MAIN))
+
+    def load(self, *_):
+        pass
+
+    bind = load
+
+    @contextmanager
+    def interrupted(self, error, threads):
+        """Expect `error`, and that every member that ran saw the stop flag, the main thread in none of them."""
+        interrupter = threading.Thread(target=lambda: self._runs.wait(_GIVE_UP) and press_ctrl_c())
+        interrupter.start()
+        with pytest.raises(error) as caught:
+            yield caught
+        interrupter.join()
+        assert self.ends == [(1, False)] * len(self.ends)
+        assert 1 <= len(self.ends) <= threads
+
+
 @pytest.fixture
 def stand_in():
     return StandIn()
@@ -87,6 +119,8 @@ def all_is_long(monkeypatch):
     monkeypatch.setattr("fastnn.estimators.plain_data.LONG_WORK", 0)
     monkeypatch.setattr(fused, "SHORT_EPOCH", -1)
     monkeypatch.setattr(predict, "ONE_THREAD_PREDICTION", 0)
+    monkeypatch.setattr(predict_images, "ONE_THREAD_PREDICTION", 0)
+    monkeypatch.setattr(predict_images, "SHORT_PREDICTION", -1)
     monkeypatch.setattr(operations, "SHORT_PRODUCT", -1)
 
 
@@ -234,11 +268,10 @@ def digits(n_samples=5000, dtype="uint8"):
     return fastnn.Dataset((kinds[labels] * rng.integers(1, 256, (n_samples, 64))).astype(dtype), labels)
 
 
-def full_batch(backend, hidden=(10,), **settings):
-    data = digits()
-    network = Network.initialize((64, *hidden, 10))
+def full_batch(backend, network=None, **settings):
+    network = Network.initialize((64, 10, 10)) if network is None else network
     settings = {"learning_rate": 0.1, "batch_size": None, "epochs": 3, **settings}
-    return fastnn.train(network, data, backend=backend, **settings)
+    return fastnn.train(network, digits(), backend=backend, **settings)
 
 
 def with_batch_norm():
@@ -253,9 +286,8 @@ def for_images(backend):
     return fastnn.train(network, digits(500), backend=backend, learning_rate=0.1, batch_size=None, epochs=2, threads=2)
 
 
-def predict_images():
-    layers = [Conv2D(3, 3), MaxPool2D(), Dense(10)]
-    return fastnn.evaluate(Network.initialize((1, 8, 8), layers), digits(500), backend="numpy")
+def small_lenet():
+    return Network.initialize((1, 8, 8), [Conv2D(3, 3), MaxPool2D(), Dense(10)])
 
 
 def evaluate(backend):
@@ -310,8 +342,22 @@ WORK = {
     "the gradients of a convolution": (reference, "conv_backward", lambda: for_images("numpy")),
     "a maximum of NumPy": (reference, "max_pool", lambda: for_images("numpy")),
     "the gradient of a mean": (reference, "avg_pool_backward", lambda: for_images("numpy")),
-    "a prediction of images": (reference, "conv_forward", predict_images),
-    "a convolution of Numba": (operations, "conv_forward", lambda: for_images("numba")),
+    "a prediction of images": (
+        reference,
+        "conv_forward",
+        lambda: fastnn.evaluate(small_lenet(), digits(500), backend="numpy"),
+    ),
+    "a prediction of few images": (
+        one_image.OneImage,
+        "predict",
+        lambda: compiled.predict_proba(small_lenet(), digits(4).images),
+    ),
+    "a convolution of Numba": (image_operations.ConvOperation, "forward", lambda: for_images("numba")),
+    "the gradients of a convolution of Numba": (
+        image_operations.ConvOperation,
+        "backward",
+        lambda: for_images("numba"),
+    ),
     "a dense layer of Numba": (operations.dense_kernels, "dense_forward", with_batch_norm),
 }
 
@@ -324,35 +370,33 @@ def test_ctrl_c_interrupts(name, stand_in, all_is_long, monkeypatch):
         call()
 
 
+EPOCHS = {
+    "by rows": (fused, "run_epoch_by_rows", lambda: Network.initialize((64, 10, 10))),
+    "by units": (fused, "run_epoch_by_units", lambda: Network.initialize((64, 100, 10))),
+    "by images": (images, "run_epoch_by_images", small_lenet),
+}
+
+
 @pytest.mark.parametrize("threads", [1, 2, 4])
-@pytest.mark.parametrize("hidden", [(10,), (100,)], ids=["by rows", "by units"])
+@pytest.mark.parametrize("name", EPOCHS)
 @pytest.mark.parametrize("is_lbfgs", [False, True], ids=["sgd", "lbfgs"])
-def test_ctrl_c_stops_a_long_epoch_of_kernels(hidden, threads, is_lbfgs, all_is_long, monkeypatch):
-    """Once the epoch runs, every member sees the stop flag, and the main thread is in none of them."""
+def test_ctrl_c_stops_a_long_epoch_of_kernels(name, threads, is_lbfgs, all_is_long, monkeypatch):
     monkeypatch.setattr(fused, "ONE_THREAD_EPOCH", 0)
     monkeypatch.setattr(fused, "ONE_THREAD_STEP", 0)
-    stopped, pressed = [], threading.Event()
-
-    def kernel(member, layout, data, epoch, *_):
-        if member.t == 0:
-            pressed.set()
-        deadline = time.monotonic() + _GIVE_UP
-        while not member.barrier[team.STOP] and time.monotonic() < deadline:
-            time.sleep(0.001)
-        stopped.append((member.barrier[team.STOP], threading.current_thread() is MAIN))
-
-    kernel.load = kernel.bind = lambda *_: None
-    monkeypatch.setattr(fused, "run_epoch_by_rows", kernel)
-    monkeypatch.setattr(fused, "run_epoch_by_units", kernel)
-    interrupter = threading.Thread(target=lambda: pressed.wait(_GIVE_UP) and press_ctrl_c())
-    interrupter.start()
+    (place, attribute, network), kernel = EPOCHS[name], StoppedKernel()
+    monkeypatch.setattr(place, attribute, kernel)
     lbfgs = {"optimizer": "lbfgs", "learning_rate": None} if is_lbfgs else {}
-    with pytest.raises(fastnn.TrainingInterrupted) as interrupt:
-        full_batch("numba", hidden, threads=threads, **lbfgs)
-    interrupter.join()
-    assert stopped == [(1, False)] * len(stopped)
-    assert 1 <= len(stopped) <= threads
+    with kernel.interrupted(fastnn.TrainingInterrupted, threads) as interrupt:
+        full_batch("numba", network(), threads=threads, **lbfgs)
     assert len(interrupt.value.result.history) == 0
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_ctrl_c_stops_a_long_prediction_of_images(threads, all_is_long, monkeypatch):
+    kernel = StoppedKernel()
+    monkeypatch.setattr(predict_images, "forward_images", kernel)
+    with kernel.interrupted(KeyboardInterrupt, threads):
+        compiled.predict_proba(small_lenet(), digits(500).images, threads)
 
 
 def test_a_tiny_network_on_many_rows_is_no_short_epoch(monkeypatch):

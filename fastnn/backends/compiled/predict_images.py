@@ -11,6 +11,7 @@ from fastnn.backends.compiled.layout import Arrangement, checked_arrays, hold, i
 from fastnn.backends.compiled.one_image import OneImage, can_be_one
 from fastnn.backends.compiled.trainers import have_kernels
 from fastnn.backends.threads import resolve_threads
+from fastnn.interruptible import interruptible
 from fastnn.kernels import team
 from fastnn.kernels.compiler.arguments import Record
 from fastnn.kernels.epoch.image_passes import forward_images
@@ -82,6 +83,11 @@ class ImageFront:
         tail: the table of the dense layers, as `predict` needs it; without rows if there are none
         output: the code of the output function
         """
+        if self._multiplications * len(inp) > SHORT_PREDICTION:
+            return interruptible(self._predict, network, inp, tail, output)
+        return self._predict(network, inp, tail, output)
+
+    def _predict(self, network: Network, inp: np.ndarray, tail: Record, output: int) -> np.ndarray:
         assert self._one is not None
         return self._one.predict(inp, (self._sources, self._scale, tail), network.n_outputs, output)
 
