@@ -74,8 +74,7 @@ class ImageFront:
 
     def can_predict(self, inp: np.ndarray) -> bool:
         """Whether `predict` is faster for these inputs than `features` and a prediction of the dense layers."""
-        is_short = len(inp) * self._multiplications <= SHORT_PREDICTION
-        return self._one is not None and 0 < len(inp) <= FEW_IMAGES and is_short
+        return self._one is not None and 0 < len(inp) <= FEW_IMAGES
 
     def predict(self, network: Network, inp: np.ndarray, tail: Record, output: int) -> np.ndarray:
         """Return what the network predicts of a few checked inputs.
@@ -83,7 +82,7 @@ class ImageFront:
         tail: the table of the dense layers, as `predict` needs it; without rows if there are none
         output: the code of the output function
         """
-        if self._multiplications * len(inp) > SHORT_PREDICTION:
+        if self._multiplications * len(inp) > SHORT_PREDICTION:  # a group of images would leave most lanes idle
             return interruptible(self._predict, network, inp, tail, output)
         return self._predict(network, inp, tail, output)
 
