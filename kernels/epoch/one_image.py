@@ -133,7 +133,7 @@ def predict_one_by_one(one, sources, scale, table, output, own, images, out):
     values, plan, real, features = own.values, one.plan, own.values.dtype.type, own.features[: len(images)]
     flat = flattened(own.features)
     n_convolutions = len(sources) // 2
-    pixels = array_at(images.ctypes.data, 1, images)
+    pixels = array_at(images.ctypes.data, len(images) * plan.n_inputs, images)
     for s in range(len(images)):
         for r in range(len(plan.rows)):
             source, target = s * plan.n_inputs + plan.rows[r, 0], plan.rows[r, 1]
