@@ -20,6 +20,7 @@ from fastnn.backends import layerwise, reference
 from fastnn.errors import DataError, SettingsError
 from fastnn.explanation import ExplainDisplay, Explanation, explain
 from fastnn.network import ACTIVATIONS, BatchNorm, Dense, Network
+from tests.explanation.slopes import slopes
 from tests.parity import assert_same_bits, make_inputs, make_network
 
 # Inputs are halved. For the inputs 2 and -2, unit 0 sums to 1.5, unit 1 to -1 (output 0); the logits are 3 and 1.
@@ -82,19 +83,6 @@ def _mixed(activation):
     return network.like(*arrays, [rng.uniform(0.2, 2, array.shape) for array in network.statistics]), rng.normal(size=7)
 
 
-def _slopes(function, array):
-    """Return the central differences of `function` with respect to every entry of `array`, which it reads."""
-    slopes = np.zeros(array.shape)
-    for index in np.ndindex(array.shape):
-        kept, ends = array[index], []
-        for step in (1e-5, -1e-5):
-            array[index] = kept + step
-            ends.append(function())
-        array[index] = kept
-        slopes[index] = (ends[0] - ends[1]) / 2e-5
-    return slopes
-
-
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_the_gradients_of_every_layer_and_the_contributions_are_slopes_of_the_prediction(activation):
     network, row = _mixed(activation)
@@ -108,10 +96,10 @@ def test_the_gradients_of_every_layer_and_the_contributions_are_slopes_of_the_pr
         return logits[found.prediction] - logits[found.rival]
 
     assert found.loss == pytest.approx(loss())
-    np.testing.assert_allclose(found.contributions, row * _slopes(difference, row), atol=1e-7)
+    np.testing.assert_allclose(found.contributions, row * slopes(difference, row), atol=1e-7)
     for layer, weight, bias in zip(found.layers, network.weights, network.biases, strict=True):
-        np.testing.assert_allclose(layer.dweight, _slopes(loss, weight), atol=1e-7)
-        np.testing.assert_allclose(layer.dbias, _slopes(loss, bias), atol=1e-7)
+        np.testing.assert_allclose(layer.dweight, slopes(loss, weight), atol=1e-7)
+        np.testing.assert_allclose(layer.dbias, slopes(loss, bias), atol=1e-7)
 
 
 def test_the_rival_is_the_label_if_the_prediction_is_wrong_else_the_second_most_probable_class():

@@ -12,6 +12,7 @@ from fastnn.errors import DataError
 from fastnn.explanation import ExplainDisplay, explain
 from fastnn.explanation.text import KINDS
 from fastnn.network import ACTIVATIONS, LAYERS, AvgPool2D, BatchNorm, Conv2D, Dense, MaxPool2D, Network
+from tests.explanation.slopes import slopes
 
 # Every kind of layer, with padding, strides and windows that overlap.
 LAYERS_OF_ALL_KINDS = [
@@ -38,19 +39,6 @@ def image():
     return np.random.default_rng(8).normal(size=(2, 6, 8))
 
 
-def _slopes(function, array):
-    """Return the central differences of `function` with respect to every entry of `array`, which it reads."""
-    slopes = np.zeros(array.shape)
-    for index in np.ndindex(array.shape):
-        kept, ends = array[index], []
-        for step in (1e-5, -1e-5):
-            array[index] = kept + step
-            ends.append(function())
-        array[index] = kept
-        slopes[index] = (ends[0] - ends[1]) / 2e-5
-    return slopes
-
-
 # --- The numbers -----------------------------------------------------------------------------------------------------
 def test_every_number_has_the_shape_of_its_layer_and_equals_the_references(network, image):
     found = explain(network, image, 1)
@@ -70,7 +58,7 @@ def test_every_number_has_the_shape_of_its_layer_and_equals_the_references(netwo
     np.testing.assert_allclose(found.layers[0].dbias, found.layers[0].dsums.sum(axis=(1, 2)))
 
 
-def test_gradients_and_contributions_are_slopes(network, image):
+def test_gradients_and_contributions_areslopes(network, image):
     row = image.reshape(-1).copy()
     found = explain(network, row, 1)
 
@@ -81,11 +69,11 @@ def test_gradients_and_contributions_are_slopes(network, image):
         logits = reference.predict_logits(network, row[None])[0]
         return logits[found.prediction] - logits[found.rival]
 
-    np.testing.assert_allclose(found.contributions, row * _slopes(difference, row), atol=1e-7)
+    np.testing.assert_allclose(found.contributions, row * slopes(difference, row), atol=1e-7)
     weighted = [layer for layer in found.layers if layer.weight is not None]
     for layer, weight, bias in zip(weighted, network.weights, network.biases, strict=True):
-        np.testing.assert_allclose(layer.dweight, _slopes(loss, weight), atol=1e-7)
-        np.testing.assert_allclose(layer.dbias, _slopes(loss, bias), atol=1e-7)
+        np.testing.assert_allclose(layer.dweight, slopes(loss, weight), atol=1e-7)
+        np.testing.assert_allclose(layer.dbias, slopes(loss, bias), atol=1e-7)
 
 
 def test_json_contains_every_number(network, image):

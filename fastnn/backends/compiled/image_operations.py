@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.backends.compiled.image_plan import ImagePlan, Stage
-from fastnn.backends.compiled.layout import Arrangement, readonly_view
+from fastnn.backends.compiled.layout import Arrangement
 from fastnn.kernels import team
 from fastnn.kernels.epoch.image_passes import backward_images, forward_images
 from fastnn.memory import check_memory
@@ -50,7 +50,7 @@ class ConvOperation:
 
     def forward(self, inp: np.ndarray, weight: np.ndarray, bias: np.ndarray, threads: int) -> np.ndarray:
         """Return the sums, (B, O, OH, OW), for arrays that the kernels can read."""
-        rows, sources = self._rows(inp), self._sources(weight, bias)
+        rows, sources = self._rows(inp), self._arrangement.sources((weight, bias))
         out = np.empty((len(inp), *self._output_shape), self._dtype)
         flat, one = out.reshape(len(inp), -1), self._dtype.type(1)
 
@@ -67,7 +67,7 @@ class ConvOperation:
     ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
         """Return the gradients of the inputs (None unless they are needed), the weight and the bias."""
         rows, bias = self._rows(inp), np.zeros(weight.shape[3:], self._dtype)
-        sources, size = self._sources(weight, bias), self._arrangement.n_parameters
+        sources, size = self._arrangement.sources((weight, bias)), self._arrangement.n_parameters
         dinp = np.empty((len(inp) if self._needs_dinp else 0, *self._input_shape), self._dtype)
         flat, dout = dinp.reshape(len(dinp), rows.shape[1]), self._rows(dsums)
         gradients = aligned_zeros((CHUNKS, size), self._dtype)
@@ -85,11 +85,6 @@ class ConvOperation:
     @staticmethod
     def _rows(images: np.ndarray) -> np.ndarray:
         return images.reshape(len(images), -1)
-
-    def _sources(self, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-        (targets,) = self._arrangement.plain_at
-        rows = [(array.ctypes.data, array.size, at) for array, at in zip((weight, bias), targets, strict=True)]
-        return readonly_view(np.array(rows, np.int64))
 
     def _run(self, work: Any, n_passes: int, most_threads: int, threads: int, trains: bool) -> None:
         multiplications, lanes = n_passes * self._multiplications, self._arrangement.lanes

@@ -40,15 +40,16 @@ class Stage(NamedTuple):
 def split_images(network: Network) -> tuple[list[Stage], int] | None:
     """Return the stages of a network and the number of layers in them.
 
-    None unless there is a convolution, and all layers after the stages, one or more, are dense.
+    None unless there is a convolution, and all layers after the stages, if there are any, are dense.
     """
-    stages, number = image_stages(network)
-    rest = network.layers[number:]
+    stages, number = _first_stages(network)
     has_convolution = any(type(stage.layer) is Conv2D for stage in stages)
-    return (stages, number) if has_convolution and rest and all(type(layer) is Dense for layer in rest) else None
+    return (
+        (stages, number) if has_convolution and all(type(each) is Dense for each in network.layers[number:]) else None
+    )
 
 
-def image_stages(network: Network) -> tuple[list[Stage], int]:
+def _first_stages(network: Network) -> tuple[list[Stage], int]:
     """Return the stages with which a network begins, and the number of layers in them.
 
     A pool of 2 x 2 becomes part of the convolution before it if the order of pool and activation does not matter: one
@@ -98,6 +99,18 @@ class Geometry(NamedTuple):
         """The offset of row i and column j from the first element of a channel's pixels, or of arrays of them."""
         return (i + self.padding[0]) * self.row + (j + self.padding[1]) * self.column
 
+    def taps(self, n_channels: int, kernel: Pair) -> np.ndarray:
+        """The offsets of the numbers that a kernel sees, from the first of them, in the order of a weight's rows."""
+        c, k, m = np.unravel_index(np.arange(n_channels * math.prod(kernel)), (n_channels, *kernel))
+        return c * self.channel + k * self.row + m * self.column
+
+    def rows(self, shape: Shape) -> np.ndarray:
+        """The rows of images of a shape, (C, H, W), as `Plan.rows`."""
+        n_channels, height, width = shape
+        channels, rows = np.divmod(np.arange(n_channels * height), height)
+        targets = self.at + channels * self.channel + self.place(rows, 0)
+        return np.stack([np.arange(len(targets)) * width, targets, np.full(len(targets), width)], axis=1)
+
 
 class Tables:
     """Collects tables in one flat array, and remembers where each begins."""
@@ -142,16 +155,11 @@ class ImagePlan:
                 self._describe_pool(row, number, stage)
             row[columns.HAS_INPUT_GRADIENT] = self._trains_before(number)
             self._rows.append([int(row[column]) for column in range(columns.N_COLUMNS)])
-        (n_channels, height, width), first = stages[0].input_shape, self._geometries[0]
-        channels, rows = np.divmod(np.arange(n_channels * height), height)
-        targets = first.at + channels * first.channel + first.place(rows, 0)
-        n_inputs, n_outputs = n_channels * height * width, math.prod(stages[-1].output_shape)
+        n_inputs, n_outputs = math.prod(stages[0].input_shape), math.prod(stages[-1].output_shape)
         self.plan = Plan(
             stages=readonly_view(np.array(self._rows, np.int64)),
             table=readonly_view(self._tables.array()),
-            rows=readonly_view(
-                np.stack([np.arange(len(targets)) * width, targets, np.full(len(targets), width)], axis=1)
-            ),
+            rows=readonly_view(self._geometries[0].rows(stages[0].input_shape)),
             out_rows=readonly_view(np.array([[0, self._geometries[-1].at, n_outputs]], np.int64)),
             size=self._size,
             n_inputs=n_inputs,
@@ -214,8 +222,7 @@ class ImagePlan:
         i, j = i.ravel(), j.ravel()
         # Places are counted in the padded image, in which the first one is at row 0 and column 0.
         places = inp.at + i * stride[0] * inp.row + j * stride[1] * inp.column
-        c, k, m = np.unravel_index(np.arange(n_inputs * math.prod(kernel)), (n_inputs, *kernel))
-        taps = c * inp.channel + k * inp.row + m * inp.column
+        taps = inp.taps(n_inputs, kernel)
         n_taps, n_places = len(taps), (height * width * (PLACES if stage.is_pooled else 1))
         rounded = -(-n_taps // TAPS) * TAPS
         blocks = blocks_of(n_outputs, n_taps, self._packed_size)

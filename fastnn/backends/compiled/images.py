@@ -40,7 +40,7 @@ NUMBERS_OF_GRADIENTS, FEWEST_CHUNKS = 2**25, 2
 
 
 class ImageTrainer(Trainer):
-    """The trainer of a network that `split_images` can split."""
+    """The trainer of a network that `split_images` can split, with dense layers after the images."""
 
     def _arrange(self, network: Network) -> Arrangement:
         split = split_images(network)

@@ -196,6 +196,15 @@ class Arrangement:
         for view, array in self._views(flat, arrays):
             view[...] = array
 
+    def sources(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        """Where kernels find the arrays of the layers before the dense ones, and where these go, (2 * K, 3) int64.
+
+        arrays: all weights and then all biases of these layers, C-contiguous. The caller keeps them alive.
+        """
+        targets = [pair[k] for k in range(2) for pair in self.plain_at]
+        rows = [(array.ctypes.data, array.size, at) for array, at in zip(arrays, targets, strict=True)]
+        return readonly_view(np.array(rows, np.int64))
+
     def unpack(self, flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Copy weights and biases out of a flat array laid out like the parameters."""
         shapes = [*self.plain_shapes, *((shape, shape[1:]) for shape in pairwise(self.dense_sizes))]

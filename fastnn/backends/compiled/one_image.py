@@ -46,8 +46,8 @@ class OneImage:
         plan = Plan(
             stages=readonly_view(np.array(self._rows, np.int64)),
             table=readonly_view(self._tables.array()),
-            rows=readonly_view(_rows_of(inputs, stages[0].input_shape)),
-            out_rows=readonly_view(_rows_of(at, shape)),
+            rows=readonly_view(inputs.rows(stages[0].input_shape)),
+            out_rows=readonly_view(at.rows(shape)),
             size=self._end,
             n_inputs=n_inputs,
             n_outputs=self._n_outputs,
@@ -118,10 +118,7 @@ class OneImage:
         starts = np.minimum(np.arange(0, width, n), max(0, width - n))
         i, j = np.repeat(np.arange(height), len(starts)), np.tile(starts, height)
         i, j = whole_tiles(i), whole_tiles(j)
-        c, k, m = np.unravel_index(
-            np.arange(stage.input_shape[0] * math.prod(layer.kernel)), (stage.input_shape[0], *layer.kernel)
-        )
-        taps = c * inp.channel + k * inp.row + m
+        taps = inp.taps(stage.input_shape[0], layer.kernel)
         blocks = blocks_of(n_outputs, 1, 0)  # a row of the weight has all channels
         code = ACTIVATION_CODES[stage.activation]
         commutes = code in (IDENTITY, RELU) or not stage.is_pooled
@@ -143,7 +140,7 @@ class OneImage:
         """Add the pool of a stage: its own, or that of 2 x 2 after a convolution."""
         out, code = self._place(stage.output_shape), ACTIVATION_CODES[stage.activation]
         is_convolution = type(stage.layer) is Conv2D
-        size, stride, padding = ((2, 2), (2, 2), (0, 0)) if is_convolution else _windows(stage.layer)
+        size, stride, padding = ((2, 2), (2, 2), (0, 0)) if is_convolution else stage.layer.windows
         done = is_convolution and code == RELU  # by the convolution
         others = {
             columns.KIND: columns.MAX_POOL,
@@ -187,15 +184,3 @@ def can_be_one(stages: Sequence[Stage]) -> bool:
 
 def _padding(stage: Stage) -> Pair:
     return stage.layer.padding if type(stage.layer) is Conv2D else (0, 0)
-
-
-def _windows(layer: Any) -> tuple[Pair, Pair, Pair]:
-    return layer.size, layer.stride, layer.padding
-
-
-def _rows_of(geometry: Geometry, shape: Shape) -> np.ndarray:
-    """Return the rows of images of a shape in a buffer, as `Plan.rows`."""
-    n_channels, height, width = shape
-    channels, rows = np.divmod(np.arange(n_channels * height), height)
-    targets = geometry.at + channels * geometry.channel + geometry.place(rows, 0)
-    return np.stack([np.arange(len(targets)) * width, targets, np.full(len(targets), width)], axis=1)

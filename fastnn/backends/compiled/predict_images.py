@@ -6,7 +6,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from fastnn.backends.arguments import check_shapes
-from fastnn.backends.compiled.image_plan import ImagePlan, Stage, image_stages
+from fastnn.backends.compiled.image_plan import ImagePlan, Stage, split_images
 from fastnn.backends.compiled.layout import Arrangement, checked_arrays, hold, in_kernel_dtype, is_view, readonly_view
 from fastnn.backends.compiled.one_image import OneImage, can_be_one
 from fastnn.backends.compiled.trainers import have_kernels
@@ -17,7 +17,7 @@ from fastnn.kernels.compiler.arguments import Record
 from fastnn.kernels.epoch.image_passes import forward_images
 from fastnn.kernels.epoch.one_image import FEW_IMAGES
 from fastnn.memory import check_memory
-from fastnn.network import Conv2D, Dense, Network
+from fastnn.network import Network
 from fastnn.network.aligned import aligned_zeros
 from fastnn.network.layers import array_shapes
 from fastnn.network.parts import split
@@ -48,9 +48,7 @@ class ImageFront:
         self._forms = [(each, array.shape, array.dtype) for each, array in zip(given, arrays, strict=True)]
         self._held = [(array, hold(array)) for array in arrays]
         self._arrangement = Arrangement((), self._dtype, shapes)
-        targets = [at for k in range(2) for at in (pair[k] for pair in self._arrangement.plain_at)]
-        sources = [(array.ctypes.data, array.size, at) for array, at in zip(arrays, targets, strict=True)]
-        self._sources = Record(readonly_view(np.array(sources, np.int64)))
+        self._sources = Record(self._arrangement.sources(arrays))
         self._plan = ImagePlan(stages, self._arrangement)
         self._one = OneImage(stages, self._arrangement) if can_be_one(stages) else None
         pairs = zip(layers, network.shapes, strict=False)
@@ -135,8 +133,5 @@ def image_front(network: Network) -> ImageFront | None:
 def _new_front(network: Network) -> ImageFront | None:
     if not have_kernels(network):
         return None
-    stages, n_layers = image_stages(network)
-    has_convolution = any(type(stage.layer) is Conv2D for stage in stages)
-    if not has_convolution or not all(type(layer) is Dense for layer in network.layers[n_layers:]):
-        return None
-    return ImageFront(network, stages, n_layers)
+    split = split_images(network)
+    return None if split is None else ImageFront(network, *split)

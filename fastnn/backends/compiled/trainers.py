@@ -31,7 +31,8 @@ def fused_trainer(network: Network, config: LossConfig | None = None) -> type[Tr
         return None
     if network.is_dense:
         return Trainer
-    return None if split_images(network) is None else ImageTrainer
+    split = split_images(network)
+    return ImageTrainer if split is not None and split[1] < len(network.layers) else None
 
 
 def have_kernels(network: Network) -> bool:

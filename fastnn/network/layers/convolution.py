@@ -9,7 +9,7 @@ import numpy as np
 from fastnn.checks import check_integer, short
 from fastnn.errors import SettingsError
 from fastnn.network.layers.base import Arrays, Forward, Gradients, Layer, Shape
-from fastnn.network.layers.windows import Pair, as_pair, check_padding, describe_window, window_grid
+from fastnn.network.layers.windows import Pair, as_pair, check_padding, describe_window, padded_sizes, window_grid
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,8 @@ class Conv2D(Layer):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_integer(f"channels of {self.label}", self.channels, 1)
-        kernel, stride = (
-            as_pair(f"kernel of {self.label}", self.kernel),
-            as_pair(f"stride of {self.label}", self.stride),
-        )
+        kernel = as_pair(f"kernel of {self.label}", self.kernel)
+        stride = as_pair(f"stride of {self.label}", self.stride)
         if not isinstance(self.padding, str):
             padding = as_pair(f"padding of {self.label}", self.padding, low=0)
         elif self.padding == "same":
@@ -95,8 +93,8 @@ class Conv2D(Layer):
     def n_scratch(self, input_shape: Shape) -> int:
         # The patches of all places, and the image with its padding.
         grid = self.output_shape(input_shape)[1:]
-        sizes = [size + 2 * pad for size, pad in zip(input_shape[1:], self.padding, strict=True)]
-        return input_shape[0] * (math.prod(grid) * math.prod(self.kernel) + math.prod(sizes))
+        padded = padded_sizes(input_shape, self.padding)
+        return input_shape[0] * (math.prod(grid) * math.prod(self.kernel) + math.prod(padded))
 
     def forward(self, ops: Any, inp: np.ndarray, arrays: Arrays, training: bool) -> Forward:
         return Forward(ops.conv_forward(inp, arrays.weight, arrays.bias, self.stride, self.padding))

@@ -26,7 +26,7 @@ from fastnn.network.layers.batch_norm import BatchNorm
 from fastnn.network.layers.convolution import Conv2D
 from fastnn.network.layers.dense import Dense
 from fastnn.network.layers.pooling import AvgPool2D, MaxPool2D
-from fastnn.network.layers.windows import Pair
+from fastnn.network.layers.windows import Pair, pair_text
 from fastnn.suggestions import did_you_mean
 
 _SIZES = re.compile(r"(\d{1,18}(?:x\d{1,18})*)((?:same|[sp]\d{1,18}(?:x\d{1,18})?)*)")
@@ -165,10 +165,10 @@ def _activation(fields: Sequence[str], example: str) -> str | None:
 
 def _format_layer(layer: Layer) -> str:
     if isinstance(layer, Conv2D):
-        text = f"conv:{layer.channels}x{_number(layer.kernel)}{_options(layer, (1, 1))}"
+        text = f"conv:{layer.channels}x{pair_text(layer.kernel)}{_options(layer, (1, 1))}"
     elif isinstance(layer, (MaxPool2D, AvgPool2D)):
         name = "pool" if isinstance(layer, MaxPool2D) else "avgpool"
-        text = f"{name}:{_number(layer.size)}{_options(layer, layer.size)}"
+        text = f"{name}:{pair_text(layer.size)}{_options(layer, layer.size)}"
     elif isinstance(layer, BatchNorm):
         text = "norm"
     else:
@@ -177,9 +177,5 @@ def _format_layer(layer: Layer) -> str:
 
 
 def _options(layer: Conv2D | MaxPool2D | AvgPool2D, usual_stride: Pair) -> str:
-    stride = "" if layer.stride == usual_stride else f"s{_number(layer.stride)}"
-    return stride + ("" if layer.padding == (0, 0) else f"p{_number(layer.padding)}")
-
-
-def _number(pair: Pair) -> str:
-    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]}x{pair[1]}"
+    stride = "" if layer.stride == usual_stride else f"s{pair_text(layer.stride)}"
+    return stride + ("" if layer.padding == (0, 0) else f"p{pair_text(layer.padding)}")

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnn.network.layers.base import Arrays, Forward, Gradients, Layer, Shape
-from fastnn.network.layers.windows import as_pair, check_padding, describe_window, window_grid
+from fastnn.network.layers.windows import Pair, as_pair, check_padding, describe_window, padded_sizes, window_grid
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,17 @@ class _Pool2D(Layer):
         for name, value in (("size", size), ("stride", stride), ("padding", padding)):
             object.__setattr__(self, name, value)  # a number and a pair of this number are equal layers
 
+    @property
+    def windows(self) -> tuple[Pair, Pair, Pair]:
+        """The size, the stride and the padding, as the operations of a backend take them."""
+        return self.size, self.stride, self.padding
+
     def output_shape(self, input_shape: Shape) -> Shape:
-        grid = window_grid(self.kind, input_shape, self.size, self.stride, self.padding)
-        return (input_shape[0], *grid)
+        return (input_shape[0], *window_grid(self.kind, input_shape, *self.windows))
 
     def n_scratch(self, input_shape: Shape) -> int:
         # The image with its padding.
-        sizes = [size + 2 * pad for size, pad in zip(input_shape[1:], self.padding, strict=True)]
-        return input_shape[0] * math.prod(sizes) if any(self.padding) else 0
+        return input_shape[0] * math.prod(padded_sizes(input_shape, self.padding)) if any(self.padding) else 0
 
     def describe(self, output_shape: Shape) -> str:
         words = self.kind.removesuffix("2d").replace("_", " ")
@@ -78,15 +81,14 @@ class MaxPool2D(_Pool2D):
     kind: ClassVar[str] = "max_pool2d"
 
     def forward(self, ops: Any, inp: np.ndarray, arrays: Arrays, training: bool) -> Forward:
-        return Forward(*ops.max_pool(inp, self.size, self.stride, self.padding))
+        return Forward(*ops.max_pool(inp, *self.windows))
 
     def backward(
         self, ops: Any, dsums: np.ndarray, inp: np.ndarray, saved: Any, arrays: Arrays, needs_dinp: bool
     ) -> Gradients:
         if not needs_dinp:
             return None, None, None
-        windows = self.size, self.stride, self.padding
-        return ops.max_pool_backward(dsums, saved, inp.shape, *windows), None, None
+        return ops.max_pool_backward(dsums, saved, inp.shape, *self.windows), None, None
 
 
 @dataclass(frozen=True)
@@ -120,12 +122,11 @@ class AvgPool2D(_Pool2D):
     kind: ClassVar[str] = "avg_pool2d"
 
     def forward(self, ops: Any, inp: np.ndarray, arrays: Arrays, training: bool) -> Forward:
-        return Forward(ops.avg_pool(inp, self.size, self.stride, self.padding))
+        return Forward(ops.avg_pool(inp, *self.windows))
 
     def backward(
         self, ops: Any, dsums: np.ndarray, inp: np.ndarray, saved: Any, arrays: Arrays, needs_dinp: bool
     ) -> Gradients:
         if not needs_dinp:
             return None, None, None
-        windows = self.size, self.stride, self.padding
-        return ops.avg_pool_backward(dsums, inp.shape, *windows), None, None
+        return ops.avg_pool_backward(dsums, inp.shape, *self.windows), None, None

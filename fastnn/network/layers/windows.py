@@ -25,6 +25,12 @@ def check_padding(label: str, padding: Pair, most: Sequence[int], meaning: str) 
         raise SettingsError(f"padding of {label} is {padding}, expected at most {limits}: {meaning}")
 
 
+def padded_sizes(input_shape: Shape, padding: Pair) -> Pair:
+    """Return the height and the width of images, (C, H, W), with their padding."""
+    _, height, width = input_shape
+    return height + 2 * padding[0], width + 2 * padding[1]
+
+
 def window_grid(kind: str, input_shape: Shape, window: Pair, stride: Pair, padding: Pair) -> Pair:
     """Return the number of windows that fit into an image, downwards and across.
 
@@ -36,10 +42,10 @@ def window_grid(kind: str, input_shape: Shape, window: Pair, stride: Pair, paddi
             f"inputs of shape {input_shape} come into {kind} {window[0]}x{window[1]}, expected (channels, height, "
             "width): give input_shape=(1, height, width) for grey images, and put dense layers last"
         )
-    sizes = zip(input_shape[1:], window, stride, padding, strict=True)
-    grid = tuple((size + 2 * pad - length) // step + 1 for size, length, step, pad in sizes)
+    padded = padded_sizes(input_shape, padding)
+    grid = [(size - length) // step + 1 for size, length, step in zip(padded, window, stride, strict=True)]
     if min(grid) < 1:
-        room = " x ".join(str(size + 2 * pad) for size, pad in zip(input_shape[1:], padding, strict=True))
+        room = " x ".join(map(str, padded))
         raise SettingsError(
             f"inputs of shape {input_shape} come into {kind} {window[0]}x{window[1]}, expected at least the size of "
             f"its window: with padding they are {room}"
@@ -49,10 +55,11 @@ def window_grid(kind: str, input_shape: Shape, window: Pair, stride: Pair, paddi
 
 def describe_window(kind: str, window: Pair, stride: Pair, usual: Pair, padding: Pair, output_shape: Shape) -> str:
     """Return a layer's words in the repr of a network: its window, what is unusual about it, and its output shape."""
-    step = "" if stride == usual else f" stride {_text(stride)}"
-    around = "" if padding == (0, 0) else f" padding {_text(padding)}"
+    step = "" if stride == usual else f" stride {pair_text(stride)}"
+    around = "" if padding == (0, 0) else f" padding {pair_text(padding)}"
     return f"{kind} {window[0]}x{window[1]}{step}{around} {'x'.join(map(str, output_shape))}"
 
 
-def _text(pair: Pair) -> str:
+def pair_text(pair: Pair) -> str:
+    """Return a pair as one number where both are equal, else as "HxW"."""
     return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]}x{pair[1]}"
