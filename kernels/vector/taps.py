@@ -9,6 +9,7 @@ from fastnn.kernels.compiler.lazy import cgutils, ir, types
 from fastnn.kernels.jit import intrinsic
 from fastnn.kernels.vector.simd import (
     VECTOR,
+    address,
     call,
     constant,
     element_pointer,
@@ -17,6 +18,17 @@ from fastnn.kernels.vector.simd import (
     splat,
     vectors,
 )
+
+
+def _integer(context, builder, array_type, array, offset):
+    """Element `offset` of a flat array of int64."""
+    return builder.load(element_pointer(context, builder, array_type, array, offset), typ=ir.I64)
+
+
+def _is_larger(builder, value, largest):
+    """The lanes in which `value` takes the place of `largest`: NaN is larger than all numbers, and stays."""
+    is_larger = builder.fcmp_unordered(">", value, largest)  # or one of them is NaN
+    return builder.and_(is_larger, builder.fcmp_ordered("ord", largest, largest))
 
 
 @intrinsic
@@ -58,7 +70,7 @@ def tap_tile(_, out, out_at, out_places, argmax, inp, places, place_at, taps, fi
         kind, align = llvm_vector(vector), out.dtype.bitwidth // 8
 
         def integer(array, array_, at):
-            return builder.load(element_pointer(context, builder, array, array_, at), typ=ir.I64)
+            return _integer(context, builder, array, array_, at)
 
         base = [
             element_pointer(context, builder, inp, inp_, integer(places, places_, builder.add(place_at_, ir.I64(p))))
@@ -80,9 +92,7 @@ def tap_tile(_, out, out_at, out_places, argmax, inp, places, place_at, taps, fi
         tap = integer(taps, taps_, t)
         numbers = []
         for p in range(n_places):
-            at = builder.gep(base[p], [tap], source_etype=llvm_number(inp.dtype))
-            at.type = ir.PointerType()
-            numbers.append(builder.load(at, align=align, typ=kind))
+            numbers.append(builder.load(address(builder, base[p], llvm_number(inp.dtype), tap), align=align, typ=kind))
         row = builder.add(weight_at_, builder.mul(t, weight_row_))
         new = []
         for r in range(n_channels):
@@ -117,8 +127,7 @@ def tap_tile(_, out, out_at, out_places, argmax, inp, places, place_at, taps, fi
             largest, winner = new[r][0], ir.Constant(bytes_, [0] * vector.lanes)
             for p in range(1, n_places):
                 value = new[r][p]
-                is_larger = builder.fcmp_unordered(">", value, largest)  # or one of them is NaN
-                is_larger = builder.and_(is_larger, builder.fcmp_ordered("ord", largest, largest))
+                is_larger = _is_larger(builder, value, largest)
                 largest = builder.select(is_larger, value, largest)
                 winner = builder.select(is_larger, ir.Constant(bytes_, [p] * vector.lanes), winner)
             at = store(largest, r, place)
@@ -158,12 +167,10 @@ def place_tile(_, out, out_at, inp, taps, tap_at, places, dout, dout_at, dout_ro
         kind, align, lanes = llvm_vector(vector), out.dtype.bitwidth // 8, vector.lanes
 
         def integer(array, array_, at):
-            return builder.load(element_pointer(context, builder, array, array_, at), typ=ir.I64)
+            return _integer(context, builder, array, array_, at)
 
         def vector_at(pointer, offset):
-            at = builder.gep(pointer, [offset], source_etype=llvm_number(out.dtype))
-            at.type = ir.PointerType()
-            return builder.load(at, align=align, typ=kind)
+            return builder.load(address(builder, pointer, llvm_number(out.dtype), offset), align=align, typ=kind)
 
         inputs = [
             element_pointer(context, builder, inp, inp_, integer(taps, taps_, builder.add(tap_at_, ir.I64(t))))
@@ -263,12 +270,7 @@ def largest_of_window(_, out, argmax, at, inp, inp_at, entries, first, last):
 
         def entry_of(k):
             at = builder.mul(k, ir.I64(2))
-            pair = [
-                builder.load(
-                    element_pointer(context, builder, entries, entries_, builder.add(at, ir.I64(j))), typ=ir.I64
-                )
-                for j in range(2)
-            ]
+            pair = [_integer(context, builder, entries, entries_, builder.add(at, ir.I64(j))) for j in range(2)]
             source = element_pointer(context, builder, inp, inp_, builder.add(inp_at_, pair[0]))
             return builder.load(source, align=align, typ=kind), _bytes(builder, pair[1], vector.lanes)
 
@@ -284,9 +286,7 @@ def largest_of_window(_, out, argmax, at, inp, inp_at, entries, first, last):
         builder.cbranch(builder.icmp_signed("<", k, last_), body, done)
         builder.position_at_end(body)
         value, tap = entry_of(k)
-        is_larger = builder.and_(
-            builder.fcmp_unordered(">", value, largest), builder.fcmp_ordered("ord", largest, largest)
-        )
+        is_larger = _is_larger(builder, value, largest)
         k.add_incoming(builder.add(k, ir.I64(1)), body)
         largest.add_incoming(builder.select(is_larger, value, largest), body)
         winner.add_incoming(builder.select(is_larger, tap, winner), body)
@@ -310,7 +310,7 @@ def _bytes(builder, number, lanes):
 
 @intrinsic
 def where_argmax(_, argmax, at, tap, value):
-    """`value` in the lanes whose winner, an element of the flat uint8 array from `at` on, is `tap`; 0 in the others."""
+    """`value` in the lanes whose element of the flat uint8 array `argmax`, from `at` on, is `tap`; 0 in the others."""
 
     def codegen(context, builder, signature, args):
         argmax_, at_, tap_, value_ = args
