@@ -51,6 +51,9 @@ def _run(arguments: Sequence[str] | None) -> int:
             options.command(options)
     except OutputError:
         raise
+    except SystemExit:  # of argparse, which may come before the answer to a signal
+        if SIGNALS.received is None:
+            raise
     except (Exception, KeyboardInterrupt) as error:
         ended = error
     if isinstance(ended, Exception) and not (SIGNALS.received and _may_come_of_a_signal(ended)):

@@ -221,10 +221,12 @@ def test_handlers_are_restored_and_those_of_the_program_stay(monkeypatch):
         signal.signal(signal.SIGTERM, old)
 
 
-def test_a_signal_before_the_command_is_imported_gives_one_line():
+@pytest.mark.parametrize("seconds", [0, 5], ids=["at once", "after the command"])
+def test_a_signal_before_the_command_is_imported_gives_one_line(seconds):
     program = (
         "import os, signal, sys\n"
         "import fastnn.cli.signals\n"
+        f"fastnn.cli.signals._RETRY_SECONDS = {seconds}\n"
         "from fastnn.__main__ import run\n"
         "class Finder:\n"
         "    def find_spec(self, name, *_):\n"
@@ -237,3 +239,5 @@ def test_a_signal_before_the_command_is_imported_gives_one_line():
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert result.returncode == 130
     assert "Traceback" not in result.stderr
+    if seconds:
+        assert result.stderr == "fastnn: interrupted\n"
