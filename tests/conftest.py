@@ -16,6 +16,7 @@ from fastnn.files.atomic import write_atomically
 from fastnn.kernels import team
 from fastnn.plots.display import Display
 from fastnn.training import checkpoint
+from tests.browser import start_browser
 from tests.figures import PIXEL
 
 # A process that a script starts in the background ignores Ctrl-C, and so do its children. Tests that send Ctrl-C to a
@@ -136,3 +137,11 @@ def stop_after(monkeypatch):
 
     monkeypatch.setattr(checkpoint.Saver, "_take", counted)
     return stop
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless browser; each test opens its own page."""
+    chromium = start_browser()
+    yield chromium
+    chromium.quit()

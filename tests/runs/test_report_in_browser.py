@@ -1,14 +1,11 @@
 """Tests of the default run's report in headless Chromium: console, network, pictures, colours, print."""
 
 import json
-import os
-import shutil
 
 import pytest
 
 from fastnn.cli.command import main
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+from tests.browser import requests
 
 
 @pytest.fixture(scope="module")
@@ -20,39 +17,10 @@ def page(tmp_path_factory):
     return folder / "report.html"
 
 
-@pytest.fixture(scope="module")
-def browser():
-    """The installed Chromium, driven by the installed chromedriver; nothing is downloaded."""
-    pytest.importorskip("selenium", reason="selenium is not installed; it is in the extra 'test'")
-    binary = next(filter(None, map(shutil.which, BROWSERS)), None)
-    driver = shutil.which("chromedriver")
-    if binary is None or driver is None:
-        pytest.skip("Chromium or chromedriver is not on the PATH (Debian: apt-get install chromium chromium-driver)")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    options.add_argument("--headless=new")
-    options.add_argument("--window-size=1100,900")
-    if hasattr(os, "geteuid") and os.geteuid() == 0:  # Chromium's sandbox refuses to run as root, as in a container
-        options.add_argument("--no-sandbox")
-    chromium = webdriver.Chrome(options=options, service=Service(driver))
-    chromium.set_page_load_timeout(30)
-    yield chromium
-    chromium.quit()
-
-
-def _requests(browser):
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    return [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
-
-
 def test_the_page_opens_from_a_file_without_network_or_errors(page, browser):
     browser.get(page.as_uri())
     assert browser.get_log("browser") == []
-    outside = [url for url in _requests(browser) if url != page.as_uri() and not url.startswith("data:image/png;")]
+    outside = [url for url in requests(browser) if url != page.as_uri() and not url.startswith("data:image/png;")]
     assert outside == []
     pictures = browser.execute_script(
         "return [...document.images].map(image => [image.complete, image.naturalWidth, image.naturalHeight, image.alt])"
@@ -73,7 +41,7 @@ def test_the_checks_detect_a_broken_page(tmp_path, browser):
     browser.get(broken.as_uri())
     messages = [entry["message"] for entry in browser.get_log("browser")]
     assert any("nothing is not defined" in message for message in messages)
-    assert any(url.endswith("lost.png") for url in _requests(browser))
+    assert any(url.endswith("lost.png") for url in requests(browser))
     assert browser.execute_script("return [...document.images].map(image => image.naturalWidth)") == [0, 0]
 
 

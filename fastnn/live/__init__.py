@@ -1,0 +1,1 @@
+"""Training that a browser shows: the server on this computer, and its page."""
