@@ -4,7 +4,6 @@ import os
 import shlex
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from fastnn.evaluation.evaluate import ClassEvaluation, RegressionEvaluation, da
 from fastnn.files.atomic import write_atomically
 from fastnn.files.model_file import Model, load
 from fastnn.network import Conv2D, Network
+from fastnn.pages.assets import read_asset
 from fastnn.runs.folder import MODEL
 from fastnn.runs.saved import SavedRun, load_test_data, read_run
 from fastnn.training.history import History
@@ -76,13 +76,15 @@ def write_report(
 def render(run: SavedRun, model: Model, test: Dataset, scores: ClassEvaluation | RegressionEvaluation) -> str:
     """Return the page as HTML text."""
     from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
 
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
-        files("fastnn.runs").joinpath(PAGE).read_text(encoding="utf-8")
+        read_asset(PAGE, "fastnn.runs")
     )
     of_task = _regression_numbers(scores) if isinstance(scores, RegressionEvaluation) else _class_numbers(model, scores)
     figures = list(_figures(run, model, test, scores))
     return page.render(
+        style=Markup(read_asset("style.css")),
         name=display_path(run.path.resolve().name),
         run=run,
         report=run.report,
