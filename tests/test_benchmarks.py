@@ -394,7 +394,8 @@ def test_start_to_99_has_the_settings_of_the_recipe():
     assert (config.batch_size, config.update_rule) == (case.batch_size, fastnn.Adam(*case.betas))
     for epoch, factors in enumerate(case.factors):
         assert config.rates(epoch, n_epochs) == pytest.approx([case.learning_rate * factor for factor in factors])
-    others = {"batch_size", "epochs", "optimizer", "learning_rate", "schedule"}
+    assert config.label_smoothing == case.smoothing
+    others = {"batch_size", "epochs", "optimizer", "learning_rate", "schedule", "label_smoothing"}
     assert set(config.changed()) <= others
 
 

@@ -39,6 +39,11 @@ def _layer(layer: Layer) -> "fastnn.Conv2D | fastnn.MaxPool2D | fastnn.Dense":
     return fastnn.Conv2D(layer.channels, layer.kernel) if isinstance(layer, Conv) else fastnn.Dense(layer.units)
 
 
+def _smoothing(problem: Problem) -> dict[str, float]:
+    """Return the setting if the case has it; earlier checkouts have none."""
+    return {"label_smoothing": problem.case.smoothing} if problem.case.smoothing else {}
+
+
 class epoch:
     """`run(order, rate)` trains for one epoch, on the features of the frozen layers if there are any."""
 
@@ -53,7 +58,12 @@ class epoch:
             self._front, network = split(network, problem.n_frozen)
             images = features_of(self._front, images, engine, threads)
         self._trainer = engine.trainer(
-            network, images, problem.labels, _OPTIMIZERS[problem.case.optimizer](problem), threads=threads
+            network,
+            images,
+            problem.labels,
+            _OPTIMIZERS[problem.case.optimizer](problem),
+            threads=threads,
+            **_smoothing(problem),
         )
 
     def __call__(self, order: np.ndarray | None, rate: float) -> float:
@@ -95,6 +105,7 @@ def train(problem: Problem, threads: int) -> Callable[[], tuple[list[np.ndarray]
             shuffle=lambda rows: next(orders),
             backend="numba",
             threads=threads,
+            **_smoothing(problem),
         )
         return list(result.network.weights), list(result.network.biases)
 

@@ -83,7 +83,7 @@ class epoch:
             self._model = self._all[len(front) :]
             self._images = torch.cat([front(images) for images in self._images.split(1000)])
         self._velocities = [torch.zeros_like(parameter) for parameter in self._parameters]
-        self._betas, self._steps = problem.case.betas, 0
+        self._betas, self._steps, self._smoothing = problem.case.betas, 0, problem.case.smoothing
         self._update = getattr(self, f"_{problem.case.optimizer}")
         self._optimizer = torch.optim.Adam(
             self._parameters, lr=problem.case.learning_rate, betas=self._betas, fused=True
@@ -91,7 +91,7 @@ class epoch:
         self._loss = torch.compile(self._loss_of, dynamic=False) if compiled else self._loss_of
 
     def _loss_of(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return functional.cross_entropy(self._model(images), labels)
+        return functional.cross_entropy(self._model(images), labels, label_smoothing=self._smoothing)
 
     def __call__(self, order: np.ndarray | None, rate: float) -> float:
         """Train for one epoch and return its mean loss."""

@@ -91,7 +91,12 @@ class epoch:
         """Update the variables with one batch and return the sum of its losses."""
         images, labels = tf.gather(self._images, rows), tf.gather(self._labels, rows)
         with tf.GradientTape() as tape:
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, self._model.logits(images))
+            logits, smoothing = self._model.logits(images), self._problem.case.smoothing
+            if smoothing:
+                targets = (1 - smoothing) * tf.one_hot(labels, logits.shape[1]) + smoothing / logits.shape[1]
+                losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+            else:
+                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
             loss = tf.reduce_mean(losses)
         gradients = tape.gradient(loss, self._model.trained)
         for variable, gradient, slots in zip(self._model.trained, gradients, self._slots, strict=True):
