@@ -46,11 +46,10 @@ from fastnn.kernels.vector.simd import (
 )
 
 # The columns of a table with one row per layer: the number of inputs and units of the layer, the addresses of its
-# weight and bias, and the code of its activation. The other columns are used in the first row. KEEPS_ZEROS is 1 if its
-# inputs are the outputs of another layer. AT_ONCE is the number of groups of ROWS rows that a thread takes at a time if
-# the inputs are dense. From SOURCE on are the four fields of a `Strided`, or zeros. Passing these as arguments would
-# cost every call more than a microsecond.
-FAN_IN, FAN_OUT, WEIGHT, BIAS, ACTIVATION, KEEPS_ZEROS, AT_ONCE, SOURCE = range(8)
+# weight and bias, and the code of its activation. The other columns are used in the first row. AT_ONCE is the number of
+# groups of ROWS rows that a thread takes at a time if the inputs are dense. From SOURCE on are the four fields of a
+# `Strided`, or zeros. Passing these as arguments would cost every call more than a microsecond.
+FAN_IN, FAN_OUT, WEIGHT, BIAS, ACTIVATION, AT_ONCE, SOURCE = range(7)
 N_COLUMNS = SOURCE + len(Strided._fields)
 # A thread predicts ROWS rows at a time, or several times as many if they are dense, so that weights which do not fit
 # the second-level cache are fetched once for all of them. Bytes with zeros are packed if there are MANY rows or more.
@@ -330,7 +329,7 @@ def sparse_rows(request, start, n_rows, buffers, packed, offsets, square):
         gather_inputs(images, start, n_rows, buffers)
     for k in range(len(table)):
         layer, code = layer_of(request, k)
-        run_layer(k, code, layer, buffers, n_rows, packed, k == 0 and packs, k > 0 or table[k, KEEPS_ZEROS] != 0)
+        run_layer(k, code, layer, buffers, n_rows, packed, k == 0 and packs, k > 0)
 
 
 @inlined

@@ -1,5 +1,6 @@
 """Predictions of the Numba backend: a table of the network's arrays, and threads that share the rows."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -20,6 +21,7 @@ from fastnn.interruptible import interruptible
 from fastnn.kernels import team
 from fastnn.kernels.compiler.arguments import Record
 from fastnn.kernels.epoch import predict as predict_kernels
+from fastnn.kernels.epoch.predict_features import predict_features
 from fastnn.kernels.ops.activations import ACTIVATION_CODES
 from fastnn.kernels.ops.losses import IDENTITY_OUTPUT, OUTPUT_CODES
 from fastnn.network import Network
@@ -82,7 +84,7 @@ def _predict_images(network: Network, front: ImageFront, inp: Any, threads: int 
     for start in range(0, len(inp), n_rows):  # so that there are never features of all rows
         features = front.features(network, inp[start : start + n_rows], threads)
         if front.tail is not None and table is not None:
-            features = _predict(front.tail, table, features, threads, output)
+            features = _predict_features(table, features, threads, output)
         out[start : start + n_rows] = features
     return out
 
@@ -127,21 +129,43 @@ def _predict_at_once(network: Network, table: "_Table", inp: Any, threads: int |
     out = np.empty((n_rows, table.n_outputs), table.dtype)
     scale = float(network.input_scale)
 
+    def run(layers: np.ndarray, barrier: np.ndarray) -> bool:
+        return predict_kernels.predict(layers, scale, images, output, barrier, out)
+
+    _share_rows(table, layers, n_rows, threads, run)
+    del held, values  # until here, the memory of the inputs could not move
+    return out
+
+
+def _predict_features(table: "_Table", features: np.ndarray, threads: int | None, output: int) -> np.ndarray:
+    """`_predict` for what other layers have put out: C-contiguous rows in the dtype of the table, mostly nonzero."""
+    features, out = readonly_view(features), np.empty((len(features), table.n_outputs), table.dtype)
+
+    def run(layers: np.ndarray, barrier: np.ndarray) -> bool:
+        return predict_features(layers, features, output, barrier, out)
+
+    _share_rows(table, table.layers, len(features), threads, run)
+    return out
+
+
+def _share_rows(
+    table: "_Table", layers: np.ndarray, n_rows: int, threads: int | None, run: Callable[[np.ndarray, np.ndarray], bool]
+) -> None:
+    """Call a kernel, `run`, with the table of the layers and a new barrier: once, or in each of several threads."""
+
     def work(barrier: np.ndarray) -> None:
-        if not predict_kernels.predict(layers, scale, images, output, barrier, out):
+        if not run(layers, barrier):
             raise MemoryError("there is not enough memory to predict")
 
     if n_rows <= table.few_rows:  # counting the cores would take longer than predicting these
         if threads is not None:
             resolve_threads(threads)
         work(team.new_barrier())
-    else:
-        n_threads = min(resolve_threads(threads), -(-n_rows // predict_kernels.ROWS))
-        if n_threads > 1:
-            layers = _shared(layers, n_rows, n_threads)
-        team.run_team(lambda member: work(member.barrier), n_threads)
-    del held, values  # until here, the memory of the inputs could not move
-    return out
+        return
+    n_threads = min(resolve_threads(threads), -(-n_rows // predict_kernels.ROWS))
+    if n_threads > 1:
+        layers = _shared(layers, n_rows, n_threads)
+    team.run_team(lambda member: work(member.barrier), n_threads)
 
 
 def _shared(layers: np.ndarray, n_rows: int, threads: int) -> np.ndarray:

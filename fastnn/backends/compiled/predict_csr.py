@@ -12,6 +12,7 @@ from fastnn.interruptible import interruptible
 from fastnn.kernels import team
 from fastnn.kernels.epoch import predict as predict_kernels
 from fastnn.kernels.epoch.predict_csr import predict_first_layer
+from fastnn.kernels.epoch.predict_features import predict_features
 from fastnn.kernels.inputs.csr import Csr
 from fastnn.kernels.ops.activations import LOGISTIC
 from fastnn.kernels.ops.losses import IDENTITY_OUTPUT, LOGISTIC_OUTPUT
@@ -94,7 +95,7 @@ def _predict(network: Network, table: Any, lists: Csr, threads: int | None, outp
     code = LOGISTIC if last and output == LOGISTIC_OUTPUT else int(layers[0, predict_kernels.ACTIVATION])
     codes = code, output if last else IDENTITY_OUTPUT
     others = layers[1:].copy()
-    others[:1, [predict_kernels.KEEPS_ZEROS, predict_kernels.AT_ONCE]] = 1, predict_kernels.MOST_AT_ONCE
+    others[:1, predict_kernels.AT_ONCE] = predict_kernels.MOST_AT_ONCE
     others, out = readonly_view(others), np.empty((n_rows, table.n_outputs), table.dtype)
     is_right, lanes = [True], VECTOR // table.dtype.itemsize
 
@@ -106,7 +107,7 @@ def _predict(network: Network, table: Any, lists: Csr, threads: int | None, outp
             is_right[0], barrier[team.STOP] = False, 1
         elif not last:
             inp, new = readonly_view(hidden), team.new_barrier()
-            if not predict_kernels.predict(others, 1.0, inp, output, new, part):
+            if not predict_features(others, inp, output, new, part):
                 raise MemoryError("there is not enough memory to predict")
 
     held = hold(lists.indices), hold(lists.data)
