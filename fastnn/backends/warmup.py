@@ -90,6 +90,14 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> Warmup:
     )
 
 
+# So many images are predicted by the kernels for many: those for few take 4 at most.
+_MANY_IMAGES = 8
+
+
+def _image_network(real: Any) -> Network:
+    return Network.initialize((1, 4, 4), [Conv2D(2), Dense(2)], dtype=real)
+
+
 # The number of samples that are enough for row blocks, and for threads to share the rows of the widest networks.
 _N_SAMPLES = 4096
 
@@ -106,10 +114,11 @@ def _call_epochs(engine: Any, network: Network, dtype: np.dtype) -> None:
 
 def _call_image_epochs(engine: Any, real: np.dtype, dtype: np.dtype) -> None:
     """Prepare epochs of an image network, and predict, on inputs of `dtype`."""
-    network = Network.initialize((1, 4, 4), [Conv2D(2), Dense(2)], dtype=real)
+    network = _image_network(real)
     images, labels = np.ones((2, 16), dtype), np.zeros(2, np.int64)
     engine.trainer(network, images, labels, SGD(), threads=1).prepare(2, 2)
-    engine.predict_proba(network, images)
+    for n_images in (1, _MANY_IMAGES):
+        engine.predict_proba(network, np.ones((n_images, 16), dtype))
 
 
 def _call_epochs_of_many_inputs(engine: Any, real: np.dtype, dtype: np.dtype) -> None:
@@ -162,26 +171,27 @@ def compile_seconds(backend: str) -> float:
 
 @contextmanager
 def compile_prediction_in_background(
-    backend: str, dtype: str, inputs: np.dtype, threads: int | None
+    backend: str, network: Network, inputs: np.dtype, threads: int | None
 ) -> "Iterator[subprocess.Popen[bytes] | None]":
-    """Compile the prediction kernel in another process while the run compiles its training kernel.
+    """Compile the kernels of a network's predictions in another process while the run compiles its training kernel.
 
-    The run needs the prediction kernel after its first epoch. The other process finishes long before that, because
+    The run needs them after its first epoch. The other process finishes long before that, because
     Numba compiles one kernel at a time in a process and the training kernel takes three times as long. No process is
-    started if the kernel is on disk, could not be stored there, or would be compiled on the same core. If the process
-    fails, the run compiles the kernel itself.
+    started if they are on disk, could not be stored there, or would be compiled on the same core. If the process fails,
+    the run compiles them itself.
 
     `inputs` is the dtype of the inputs to predict from. Yields the process, which is terminated at the end of the
     block, or None.
     """
     process = None
-    if _has_to_compile_prediction(backend, threads):
+    name = _kernel_of_predictions(backend, network)
+    if name and _has_to_compile(name, threads):
         # Import the modules of this process, not those that happen to be in the current folder.
         program = (
             "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
             "from fastnn.backends.warmup import _compile_prediction; _compile_prediction(*sys.argv[2:])"
         )
-        command = [sys.executable, "-P", "-c", program, json.dumps(sys.path), dtype, str(inputs)]
+        command = [sys.executable, "-P", "-c", program, json.dumps(sys.path), name, str(network.dtype), str(inputs)]
         null = subprocess.DEVNULL
         with suppress(OSError):
             process = subprocess.Popen(command, stdin=null, stdout=null, stderr=null)
@@ -193,17 +203,31 @@ def compile_prediction_in_background(
             process.wait()
 
 
-def _has_to_compile_prediction(backend: str, threads: int | None) -> bool:
-    is_python = bool(sys.executable) and not getattr(sys, "frozen", False)
-    if backend == "numpy" or not is_python or min(usable_cores(), resolve_threads(threads)) < 2:
-        return False
+def _kernel_of_predictions(backend: str, network: Network) -> str:
+    """The name of the first kernel that predicts with a network; "" if none does, or no kernel can be imported."""
+    if backend == "numpy":
+        return ""
     try:
-        from fastnn.kernels.compiler import cache
-        from fastnn.kernels.epoch import predict as inference
+        from fastnn.backends.compiled.trainers import fused_trainer
     except ImportError:  # without Numba; get_backend reports it
+        return ""
+    return "" if fused_trainer(network) is None else "predict" if network.is_dense else "forward_images"
+
+
+def _has_to_compile(name: str, threads: int | None) -> bool:
+    is_python = bool(sys.executable) and not getattr(sys, "frozen", False)
+    if not is_python or min(usable_cores(), resolve_threads(threads)) < 2:
         return False
-    return cache.cache_folder() is not None and not cache.is_on_disk(inference.predict)
+    from fastnn.kernels.compiler import cache
+    from fastnn.kernels.epoch.image_passes import forward_images
+    from fastnn.kernels.epoch.predict import predict
+
+    kernel = {"predict": predict, "forward_images": forward_images}[name]
+    return cache.cache_folder() is not None and not cache.is_on_disk(kernel)
 
 
-def _compile_prediction(dtype: str, inputs: str) -> None:
-    get_backend("numba").predict_proba(Network.initialize((4, 4, 2), dtype=dtype), np.zeros((1, 4), inputs))
+def _compile_prediction(name: str, dtype: str, inputs: str) -> None:
+    network, n_rows = Network.initialize((4, 4, 2), dtype=dtype), 1
+    if name == "forward_images":
+        network, n_rows = _image_network(dtype), _MANY_IMAGES
+    get_backend("numba").predict_proba(network, np.zeros((n_rows, network.n_inputs), inputs))

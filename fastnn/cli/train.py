@@ -208,7 +208,7 @@ def _finished_run(
     callbacks: list[Callback] = [folder.saver(record)]
     if not options.quiet:
         callbacks.insert(0, Progress())
-    dtype, (state, ended) = str(plan.network.dtype), _state(folder, record, options)
+    state, ended = _state(folder, record, options)
     if state is not None and ended is not None:  # it may have been killed before all its files were written
         _check_same(state, plan, options)
         result = result_of(state, ended, continued(state, config, {}))
@@ -230,7 +230,7 @@ def _finished_run(
 
     work = fit_work(plan.network, training.images, len(training), config, n_held_out=len(validation or ()))
     backend = CHOOSER.peek(config.backend, work, "" if state is None else state.backend).backend
-    with compile_prediction_in_background(backend, dtype, training.images.dtype, config.threads):
+    with compile_prediction_in_background(backend, plan.network, training.images.dtype, config.threads):
         try:
             result = _saved_result(run_training, folder, record)
         except BaseException as error:

@@ -270,14 +270,19 @@ assert cache.loads() > 0
     assert (odd.returncode, odd.stderr) == (0, "")
 
 
+DENSE = "fastnn.Network.initialize((4, 2))"
+IMAGES = "fastnn.Network.initialize((1, 8, 8), [fastnn.Conv2D(3), fastnn.MaxPool2D(), fastnn.Dense(2)])"
 IN_BACKGROUND = """
 import sys
 import numpy as np
+import fastnn
 from fastnn.backends import warmup
 from fastnn.kernels.compiler import cache
+from fastnn.kernels.epoch.image_passes import forward_images
 from fastnn.kernels.epoch.predict import predict
+NETWORK = {network}
 def in_background(backend="numba", threads=None):
-    return warmup.compile_prediction_in_background(backend, "float32", np.dtype(np.uint8), threads)
+    return warmup.compile_prediction_in_background(backend, NETWORK, np.dtype(np.uint8), threads)
 warmup.usable_cores = lambda: 1
 with in_background() as process:
     assert process is None
@@ -288,26 +293,35 @@ for unneeded in (in_background("numpy"), in_background(threads=1)):
 with in_background() as process:
     assert process.poll() is None
 assert process.poll() is not None  # the process ends with the block
-assert not cache.is_on_disk(predict)
+assert not cache.is_on_disk({kernel})
 with in_background() as process:
     assert process.wait() == 0
-assert cache.is_on_disk(predict)
+assert cache.is_on_disk({kernel})
 with in_background() as process:
     assert process is None
-warmup._compile_prediction("float32", "uint8")
+fastnn.get_backend("numba").predict_proba(NETWORK, np.zeros((9, NETWORK.n_inputs), np.uint8))
 print(cache.compilations, cache.loads())
 """
 
 
-def test_the_prediction_kernel_is_compiled_by_a_background_process(tmp_path):
+@pytest.mark.parametrize(("network", "kernel", "loads"), [(DENSE, "predict", 1), (IMAGES, "forward_images", 2)])
+def test_the_prediction_kernels_are_compiled_by_a_background_process(network, kernel, loads, tmp_path):
     """The process starts only if there is a second core and the kernel is not on disk. A later run loads the kernel.
 
     Like a run, the background process does not import modules from the current folder.
     """
     for module in ("json.py", "numpy.py"):
         (tmp_path / module).write_text("raise SystemExit('imported from the current folder')")
-    run = run_program(tmp_path, IN_BACKGROUND, cwd=tmp_path)
-    assert (run.stdout, run.stderr) == ("[] 1\n", "")
+    run = run_program(tmp_path, IN_BACKGROUND.format(network=network, kernel=kernel), cwd=tmp_path)
+    assert (run.stdout, run.stderr) == (f"[] {loads}\n", "")
+
+
+def test_no_background_process_starts_for_a_network_that_no_kernel_covers(monkeypatch):
+    monkeypatch.setattr(warmup, "usable_cores", lambda: 2)
+    monkeypatch.setattr(warmup.subprocess, "Popen", lambda *_, **__: pytest.fail("a process was started"))
+    network = fastnn.Network.initialize((4, 4), [fastnn.Dense(3), fastnn.BatchNorm(), fastnn.Dense(2)])
+    with warmup.compile_prediction_in_background("auto", network, np.dtype(np.uint8), 2) as process:
+        assert process is None
 
 
 @pytest.mark.parametrize(("name", "value"), [("cache_folder", lambda: None), ("is_on_disk", lambda _: True)])
@@ -315,7 +329,8 @@ def test_no_background_process_starts_if_the_kernel_is_on_disk_or_cannot_be_kept
     monkeypatch.setattr(warmup, "usable_cores", lambda: 2)
     monkeypatch.setattr(warmup.subprocess, "Popen", lambda *_, **__: pytest.fail("a process was started"))
     monkeypatch.setattr(cache, name, value)
-    with warmup.compile_prediction_in_background("auto", "float32", np.dtype(np.uint8), 2) as process:
+    network = fastnn.Network.initialize((4, 2))
+    with warmup.compile_prediction_in_background("auto", network, np.dtype(np.uint8), 2) as process:
         assert process is None
 
 
@@ -326,7 +341,9 @@ sys.modules["fastnn.kernels.epoch.predict"] = None
 from fastnn.backends import warmup
 warmup.usable_cores = lambda: 2
 warmup.subprocess.Popen = None
-with warmup.compile_prediction_in_background("auto", "float32", np.dtype(np.uint8), 2) as process:
+import fastnn
+NETWORK = fastnn.Network.initialize((4, 2))
+with warmup.compile_prediction_in_background("auto", NETWORK, np.dtype(np.uint8), 2) as process:
     assert process is None
 """
 
