@@ -44,6 +44,10 @@ for real, dtype in itertools.product(["float32", "float64"], dtypes):
     layered = fastnn.Network.initialize((40,), layers, dtype=real)
     compiled.trainer(layered, numbers, labels, next(rules)).run_epoch(np.arange(300), 100, 0)
     compiled.predict_proba(layered, numbers[:5])
+    hidden = [fastnn.Conv2D(3, 2), fastnn.MaxPool2D(2), fastnn.Dense(4), fastnn.Dense(3)]
+    images = fastnn.Network.initialize((1, 5, 8), hidden, dtype=real)
+    compiled.trainer(images, numbers, labels, next(rules)).run_epoch(np.arange(300), 100, 0)
+    compiled.predict_proba(images, numbers[:1]), compiled.predict_proba(images, numbers[:200])
     for other in dtypes:
         weight, bias, sums = (np.ones(shape, each) for shape, each in (((40, 3), real), (3, other), ((5, 3), other)))
         inp = numbers[:5]
