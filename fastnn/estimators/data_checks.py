@@ -1,6 +1,5 @@
 """`DataChecksMixin`: the checks of X, y, sample weights and validation data, those of scikit-learn included."""
 
-import copy
 import warnings
 from typing import Any
 
@@ -94,7 +93,8 @@ class DataChecksMixin(BaseEstimator):
         work = N_PASSES * getattr(X, "size", 0)
         if work < LONG_WORK:
             return validate_data(self, X, y, **options)
-        stand_in = copy.copy(self)  # a check that Ctrl-C has ended must not change this estimator
+        stand_in = object.__new__(type(self))  # a check that Ctrl-C has ended must not change this estimator
+        stand_in.__dict__.update(self.__dict__)
         checked = interruptible(validate_data, stand_in, X, y, work=work, **options)
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(stand_in, name):

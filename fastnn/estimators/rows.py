@@ -6,9 +6,11 @@ import numpy as np
 from scipy.sparse import csr_array, csr_matrix
 
 from fastnn.backends.arguments import are_finite
+from fastnn.estimators.plain_data import MAX_CAST_SIZE, N_PASSES
+from fastnn.interruptible import interruptible
 
-# Larger inputs are checked by scikit-learn: that takes only a small part of the time of their prediction.
-MAX_PLAIN_SIZE, MAX_PLAIN_ENTRIES = 2**18, 2**20
+# Larger sparse inputs are checked by scikit-learn: that takes only a small part of the time of their prediction.
+MAX_PLAIN_ENTRIES = 2**20
 _BYTES = np.dtype(np.uint8)
 _REALS = frozenset(map(np.dtype, (np.float32, np.float64)))
 # Other numbers become the working dtype, as in scikit-learn's checks.
@@ -33,11 +35,15 @@ def rows_to_predict(estimator: Any, X: Any) -> Any:
 
 
 def _plain_array(fitted: dict[str, Any], X: np.ndarray) -> np.ndarray | None:
-    if X.ndim != 2 or not 0 < X.size <= MAX_PLAIN_SIZE or X.shape[1] != fitted.get("n_features_in_"):
+    if X.ndim != 2 or not X.size or X.shape[1] != fitted.get("n_features_in_"):
         return None
     if X.dtype == _BYTES:
         return X
     network = fitted["network_"]
+    if X.size > MAX_CAST_SIZE:
+        if X.dtype not in _REALS or network.standardization is not None:
+            return None
+        return X if interruptible(are_finite, X, network.dtype, work=N_PASSES * X.size) else None
     if X.dtype in _REALS:
         dtype = X.dtype if network.standardization is not None else network.dtype
     elif X.dtype in _OTHERS:

@@ -23,6 +23,7 @@ the place of ``layers`` and ``input_shape``. Version "1" also lacks ``output`` (
 Equal networks give equal bytes, without a time stamp.
 """
 
+import functools
 import io
 import json
 import math
@@ -211,13 +212,17 @@ def _as_json_types(values: Any) -> Any:
 
 
 def versions() -> dict[str, str]:
+    return {"fastnn": _own_version(), "numpy": np.__version__}
+
+
+@functools.cache  # reading the metadata of a package takes milliseconds
+def _own_version() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
-        own = version("fastnn-digits")
+        return version("fastnn-digits")
     except PackageNotFoundError:  # a checkout that is on the path but not installed
-        own = "unknown"
-    return {"fastnn": own, "numpy": np.__version__}
+        return "unknown"
 
 
 def _read(file: BinaryIO, size: int) -> Model:

@@ -297,7 +297,11 @@ def decide(
     """Return the labels of `Model.decide`: (N,) in the dtype of `classes`, or (N, C) of 0 and 1 if multilabel."""
     if is_multilabel:
         return (probabilities > 0.5).astype(np.int64)
-    labels = classes[probabilities.argmax(axis=1)]
+    if probabilities.shape[1] == 2:  # argmax would take as long as the prediction by a small network
+        numbers = (probabilities[:, 1] > probabilities[:, 0]).astype(np.intp)
+    else:
+        numbers = probabilities.argmax(axis=1)
+    labels = classes[numbers]
     if unknown is None:
         return labels
     threshold, label = unknown

@@ -6,11 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from fastnn import MLPClassifier, MLPRegressor
+from fastnn.backends.arguments import are_finite
 from fastnn.estimators import data_checks
+from fastnn.estimators.plain_data import MAX_CAST_SIZE
 from fastnn.estimators.rows import rows_to_predict
+from fastnn.models.model import decide
 
 FORMS = (scipy.sparse.csr_matrix, scipy.sparse.csr_array)
 
@@ -109,3 +112,45 @@ def test_only_plain_numbers_are_plain_rows(data):
         scipy.sparse.csr_matrix(X.astype(int)),
     )  # fmt: skip
     assert all(rows_to_predict(model, rows) is None for rows in others)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f8"])
+@pytest.mark.parametrize("order", ["C", "F", "strided"])
+def test_finite_numbers_are_told_from_others_at_any_place_and_size(dtype, order):
+    """As NumPy tells them after the conversion to float32; also where the sum of squares overflows."""
+    rng, real = np.random.default_rng(5), np.dtype(np.float32)
+    for value in (0.5, 1e19, 3e38, 3.5e38, -3.5e38, 1e300, np.inf, -np.inf, np.nan):
+        with np.errstate(over="ignore"):
+            rows = rng.standard_normal((60, 301)).astype(dtype)
+            rows[rng.integers(60), rng.integers(301)] = value
+            expected = np.isfinite(rows.astype(real)).all()
+        given = {"C": rows, "F": np.asfortranarray(rows), "strided": np.repeat(rows, 2, axis=1)[:, ::2]}[order]
+        assert are_finite(given, real) == expected
+        assert are_finite(given[:3, :9], real) == np.isfinite(given[:3, :9].astype(real)).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_large_inputs_get_the_errors_of_scikit_learn(value):
+    X, y = np.zeros((700, 400)), np.arange(700) % 2
+    model = MLPClassifier((2,), max_iter=1, random_state=0)
+    with pytest.warns(ConvergenceWarning):
+        model.fit(X[:20], y[:20])
+    assert X.size > MAX_CAST_SIZE
+    assert rows_to_predict(model, X) is X
+    X[600, 399] = value
+    assert rows_to_predict(model, X) is None
+    with pytest.raises(ValueError, match=r"Input X contains (NaN|infinity or a value too large for dtype)"):
+        model.predict(X)
+    X[600, 399] = 0
+    with pytest.raises(ValueError, match="X has 399 features, but MLPClassifier is expecting 400 features as input"):
+        model.predict(X[:, 1:])
+
+
+def test_two_classes_are_told_apart_as_by_argmax():
+    halves = np.array([0.0, 0.25, np.nextafter(np.float32(0.5), 0), 0.5, np.nextafter(np.float32(0.5), 1), 1, np.nan])
+    for probabilities in (
+        np.stack([1 - halves, halves], axis=1).astype(np.float32),
+        np.stack([halves, halves], axis=1),
+    ):
+        labels = decide(probabilities, np.array(["no", "yes"]), None, False)
+        assert labels.tolist() == [("no", "yes")[k] for k in probabilities.argmax(axis=1)]
