@@ -15,8 +15,8 @@ from fastnn.network.initializers import AUTO_INITIALIZER
 from fastnn.network.layers import Shape, array_shapes
 from fastnn.network.network import chain_shapes
 
-# The number of rows that tell the levels of images.
-ROWS_FOR_LEVELS = 200
+# The largest number of rows, and of values in them, that tell the levels of images.
+ROWS_FOR_LEVELS, VALUES_FOR_LEVELS = 200, 2**20
 
 
 def initial_network(
@@ -107,7 +107,7 @@ def column_levels(X: Any) -> np.ndarray | None:
     """
     if is_sparse(X):
         return None
-    rows = X[:: max(1, len(X) // ROWS_FOR_LEVELS)]
+    rows = X[:: max(1, len(X) // ROWS_FOR_LEVELS, X.size // VALUES_FOR_LEVELS)]
     rows = np.sort(rows.astype(np.float32) if rows.dtype == np.uint8 else rows, axis=0)  # bytes sort slowly
     n_rows = len(rows)
     with np.errstate(over="ignore"):  # levels beyond float32 are those of no image
