@@ -189,6 +189,8 @@ def _ink_direction(colours: np.ndarray) -> np.ndarray | None:
         return None
     _, _, axes = np.linalg.svd(difference[far], full_matrices=False)
     direction = axes[0].astype(np.float32)
+    if direction[np.abs(direction).argmax()] < 0:  # LAPACK leaves the sign open
+        direction = -direction
     by_luma = float(np.median(np.abs(difference[far] @ LUMA)))
     by_colour = float(np.median(np.abs(difference[far] @ direction)))
     return direction if by_colour > _COLOUR_GAIN * max(by_luma, 1.0) else None
