@@ -28,7 +28,9 @@ class Snapshot:
     @property
     def network(self) -> Network:
         """The network, the same object each time."""
-        if self._network is None:
-            assert self._make is not None
-            self._network, self._make = self._make(), None
+        make = self._make  # of two threads that ask at the same time, both may call it
+        if make is not None:
+            self._network = make()
+            self._make = None
+        assert self._network is not None
         return self._network

@@ -343,6 +343,7 @@ def _report(result: TrainingResult, record: RunRecord) -> dict[str, Any]:
         "seconds": float(history.column("seconds").sum()),
         "compile_seconds": compile_seconds(result.backend),
         "backend": result.backend,
+        "digest": result.digest(),
         "network": repr(result.network),
         "settings": {**record.settings, "learning_rate": result.config.learning_rate},
         "data": record.data,

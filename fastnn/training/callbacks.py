@@ -1,12 +1,16 @@
-"""`EpochEnd`, the argument of a callback, and how `train` ends a callback."""
+"""`EpochEnd` and `BatchStart`, the arguments of a callback, and how `train` calls its other methods."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
+from fastnn.checks import check_integer
+from fastnn.datasets.dataset import Dataset
 from fastnn.network import Network
 from fastnn.network.snapshot import Snapshot
+from fastnn.optim.config import TrainingConfig
 from fastnn.training.history import EpochRecord, History
 
 
@@ -43,12 +47,72 @@ class EpochEnd:
         return self.snapshot.network
 
 
+class Setup(NamedTuple):
+    """What a run trains."""
+
+    data: Dataset  # the training data, those held out of them included
+    validation: Dataset | None
+    config: TrainingConfig  # the learning rate is a number; None for L-BFGS
+    backend: str  # "numba" or "numpy"
+
+
+@dataclass(frozen=True)
+class BatchStart:
+    """The argument of a callback's method `before_batches`: where a run is before it trains on some batches.
+
+    Attributes
+    ----------
+    epoch : int
+        The number of the epoch, counted from 1.
+    batch : int
+        The number of batches of this epoch that have run.
+    batches : int
+        The number of batches in this epoch. An iteration of L-BFGS counts as one batch.
+    loss, accuracy : float
+        Means over the batches of this epoch that have run, as in `EpochRecord`; NaN before the first.
+    setup : Setup
+        What the run trains; the same object each time.
+    snapshot : Snapshot
+        Makes the `network`.
+    """
+
+    epoch: int
+    batch: int
+    batches: int
+    loss: float
+    accuracy: float
+    setup: Setup = field(repr=False)
+    snapshot: Snapshot = field(repr=False)
+
+    @property
+    def network(self) -> Network:
+        """A copy of the current network, which can be made during the call only; SettingsError if it diverges."""
+        return self.snapshot.network
+
+
 Callback = Callable[[EpochEnd], object]
 
 
-def call_method(callbacks: Sequence[Callback], name: str) -> None:
-    """Call the method with this name of each callback that has one: "begin" or "close"."""
+def paced(callbacks: Sequence[Callback], batches: range, make_start: Callable[[int], BatchStart]) -> Iterator[range]:
+    """Yield consecutive batches in the parts that the callbacks' methods `before_batches` ask for.
+
+    make_start: returns the argument of the methods before the batch with this number
+    """
+    methods = [each for each in (getattr(callback, "before_batches", None) for callback in callbacks) if callable(each)]
+    first = batches.start
+    while first < batches.stop:
+        sizes = []
+        if methods:
+            start = make_start(first)
+            sizes = [size for size in (method(start) for method in methods) if size is not None]
+        stop = min([batches.stop, *(first + check_integer("the result of before_batches", n, 1) for n in sizes)])
+        yield range(first, stop)
+        first = stop
+
+
+def call_method(callbacks: Sequence[Callback], name: str, *arguments: object) -> None:
+    """Call the method with this name of each callback that has one: "begin", "ended" or "close"."""
     for callback in callbacks:
         method = getattr(callback, name, None)
         if callable(method):
-            method()
+            method(*arguments)

@@ -84,12 +84,15 @@ class Observer(Protocol):
         """Note that training is about to begin."""
         ...
 
-    def parts(self, first: int, n_batches: int) -> Iterator[range]:
-        """Yield the batches of an epoch, from `first` on, in parts to run one after the other."""
+    def parts(self, first: int, n_batches: int, make_network: Callable[[], Network]) -> Iterator[range]:
+        """Yield the batches of an epoch, from `first` on, in parts to run one after the other.
+
+        make_network: returns a copy of the current network
+        """
         ...
 
-    def end_part(self, position: Position) -> None:
-        """Note that a part of an epoch has run, but not the last one."""
+    def end_part(self, position: Position, result: EpochResult) -> None:
+        """Note that a part of an epoch has run, but not the last one. `result` is that of the epoch so far."""
         ...
 
     def end_epoch(
@@ -142,7 +145,7 @@ def run(job: Job, observer: Observer) -> Ended:
             trainer.prepare(len(job.rows), batch_size)
             seconds += time.perf_counter() - start
         rates = config.rates(epoch, job.last)
-        for part in observer.parts(begun, n_batches):
+        for part in observer.parts(begun, n_batches, trainer.network):
             start = time.perf_counter()
             for some, rate_of_part in _with_rates(part, rates, n_batches):
                 result = trainer.run_epoch(order, batch_size, rate_of_part, some)
@@ -152,7 +155,7 @@ def run(job: Job, observer: Observer) -> Ended:
             if result.failed_batch is not None:
                 break
             if part.stop < n_batches:
-                observer.end_part(Position(trainer, seconds, drawn))
+                observer.end_part(Position(trainer, seconds, drawn), result)
         stopped = observer.end_epoch(result, rate, seconds, trainer.snapshot)
         observer.between_epochs(Position(trainer, 0.0, None))
         if stopped is not None:

@@ -4,6 +4,7 @@ The search (`fastnn.optim.quasi_newton`) is in float64, whatever the dtype of th
 """
 
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -12,6 +13,7 @@ from fastnn.backends import backend_name
 from fastnn.backends.base import Backend, EpochResult
 from fastnn.backends.threads import BLAS_LIMIT
 from fastnn.errors import SettingsError
+from fastnn.network import Network
 from fastnn.network.snapshot import Snapshot
 from fastnn.optim.optimizers import LBFGS
 from fastnn.optim.quasi_newton import minimize
@@ -34,7 +36,7 @@ def run(job: Job, observer: Observer) -> Ended:
     data = job.data if len(job.rows) == len(job.data.targets) else job.data.take(job.rows)
     objective = job.engine.objective(network, data, config)
     reason: str | None = None
-    began, is_first = time.perf_counter(), True
+    began, is_first, iterations = 0.0, True, 0
 
     def evaluate(at: np.ndarray, gradient: np.ndarray) -> float:
         nonlocal is_first
@@ -46,12 +48,20 @@ def run(job: Job, observer: Observer) -> Ended:
         return loss
 
     def end_iteration(at: np.ndarray, loss: float) -> bool:
-        nonlocal reason, began
+        nonlocal reason, began, iterations
         result = EpochResult(loss, network.loss.accuracy(objective.n_correct, len(job.rows)))
         reason = observer.end_epoch(result, np.nan, time.perf_counter() - began, lambda: objective.snapshot(at))
-        began = time.perf_counter()
+        iterations += 1
+        if reason is None and iterations < config.epochs:
+            begin_iteration(lambda: objective.snapshot(at).network)
         return reason is not None
 
+    def begin_iteration(make_network: Callable[[], Network]) -> None:
+        nonlocal began
+        next(observer.parts(0, 1, make_network))
+        began = time.perf_counter()
+
+    begin_iteration(lambda: network)
     with _same_bits_on_any_cores(job.engine), np.errstate(over="ignore", invalid="ignore"):
         found = minimize(
             evaluate, objective.start, optimizer.tolerance, config.epochs, optimizer.max_evaluations, end_iteration,

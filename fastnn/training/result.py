@@ -1,7 +1,10 @@
 """`TrainingResult`, and the exception that carries it after Ctrl-C."""
 
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
+
+import numpy as np
 
 from fastnn.backends.base import TrainerState
 from fastnn.network import Network
@@ -58,6 +61,29 @@ class TrainingResult:
     loss: float = NAN
     config: TrainingConfig = field(default_factory=TrainingConfig, repr=False)
     rate_search: RateSearch | None = field(default=None, repr=False)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the network's arrays and of the history without its seconds, in hex.
+
+        Runs with equal digests have the same bits. Digests depend on the CPU and on the versions of NumPy and Numba.
+
+        Examples
+        --------
+        >>> import fastnn
+        >>> data = fastnn.load_digits()
+        >>> network = fastnn.Network.for_data(data, (16,))
+        >>> results = [fastnn.train(network, data, epochs=2, backend="numpy") for _ in range(2)]
+        >>> results[0].digest() == results[1].digest()
+        True
+        """
+        found, columns = sha256(), self.history.arrays()
+        del columns["seconds"]
+        metrics = [np.where(np.isnan(column), np.nan, column) for column in columns.values()]  # one NaN for all
+        network = self.network
+        for array in (*network.weights, *network.biases, *network.statistics, *metrics):
+            found.update(f"{array.dtype.str} {array.shape}".encode())
+            found.update(np.ascontiguousarray(array).data)
+        return found.hexdigest()
 
     def __repr__(self) -> str:
         return f"TrainingResult({self.network}, {len(self.history)} epochs, stopped: {self.stopped})"

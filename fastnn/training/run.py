@@ -15,7 +15,7 @@ from fastnn.evaluation.evaluate import evaluate_checked
 from fastnn.files.checkpoint_file import RunState
 from fastnn.network import Network
 from fastnn.network.snapshot import Snapshot
-from fastnn.training.callbacks import Callback, EpochEnd
+from fastnn.training.callbacks import BatchStart, Callback, EpochEnd, Setup, paced
 from fastnn.training.checkpoint import Checkpoint, Mark, Saver, bit_versions, restore, result_of
 from fastnn.training.epochs import Ended, Job, Position
 from fastnn.training.history import NAN, EpochRecord, History
@@ -37,13 +37,14 @@ class Run:
         job: Job,
         held_out: tuple[Any, np.ndarray] | None,
         callbacks: Sequence[Callback],
+        setup: Setup,
         search: RateSearch | None,
         checkpoint: Checkpoint | None,
         digests: Callable[[], dict[str, str]],
         begun: RunState | None,
     ) -> None:
         self._job, self._callbacks, self._digests = job, callbacks, digests
-        self._held_out = held_out
+        self._held_out, self._setup = held_out, setup
         initial = self._whole(Snapshot.of(job.network))
         self.backend = backend_name(job.engine)
         if begun is None:
@@ -60,6 +61,7 @@ class Run:
             self._best = next((each for each in history if each.epoch == self._best_epoch), None)
         self._current = initial
         self._last: Position | None = None
+        self._so_far, self._may_save = EpochResult(NAN, NAN), False
         parts = [*callbacks, job.config.shuffle]
         if begun is not None:
             restore(parts, begun)
@@ -115,14 +117,26 @@ class Run:
         """Copy the state at the beginning of the run."""
         self._saver.after_batches(self._mark(position, self._current_network))
 
-    def parts(self, first: int, n_batches: int) -> Iterator[range]:
-        """Yield the batches of an epoch in the parts between which the state may be saved."""
-        return self._saver.parts(first, n_batches)
+    def parts(self, first: int, n_batches: int, make_network: Callable[[], Network]) -> Iterator[range]:
+        """Yield the batches of an epoch in the parts between which the state may be saved, or callbacks are called."""
+        so_far = EpochResult(NAN, NAN)
 
-    def end_part(self, position: Position) -> None:
+        def start(batch: int) -> BatchStart:
+            result = so_far if batch == first else self._so_far
+            snapshot, epoch = self._whole(Snapshot(make_network)), self._job.first + len(self._history) + 1
+            return BatchStart(epoch, batch, n_batches, result.loss, result.accuracy, self._setup, snapshot)
+
+        for part in self._saver.parts(first, n_batches):
+            for batches in paced(self._callbacks, part, start):
+                self._may_save = batches.stop == part.stop
+                yield batches
+
+    def end_part(self, position: Position, result: EpochResult) -> None:
         """Save the state within an epoch if it is time."""
-        current = self._whole(Snapshot(position.trainer.network))
-        self._saver.after_batches(self._mark(position, lambda: current.network))
+        self._so_far = result
+        if self._may_save:
+            current = self._whole(Snapshot(position.trainer.network))
+            self._saver.after_batches(self._mark(position, lambda: current.network))
 
     def between_epochs(self, position: Position) -> None:
         """Save the state after an epoch if it is time."""

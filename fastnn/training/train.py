@@ -13,7 +13,7 @@ from fastnn.backends import backend_name
 from fastnn.backends.arguments import TrainingData, check_config, check_sample_weight
 from fastnn.backends.base import TrainerState
 from fastnn.backends.choice import CHOOSER, expected_epochs, fit_work
-from fastnn.backends.threads import BLAS_LIMIT, is_too_small_for_threads, resolve_threads
+from fastnn.backends.threads import BLAS_LIMIT, resolve_threads
 from fastnn.checks import is_number
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.splits import draw_held_out
@@ -27,7 +27,8 @@ from fastnn.optim.config import AUTO, TrainingConfig
 from fastnn.optim.optimizers import LBFGS
 from fastnn.training import epochs as mini_batch
 from fastnn.training import lbfgs
-from fastnn.training.callbacks import Callback, call_method
+from fastnn.training.callbacks import BatchStart as BatchStart
+from fastnn.training.callbacks import Callback, Setup, call_method
 from fastnn.training.callbacks import EpochEnd as EpochEnd
 from fastnn.training.checkpoint import Checkpoint, as_run_state, check_continues, continued, data_digests
 from fastnn.training.epochs import Job, freeze
@@ -71,8 +72,11 @@ def train(
         The weight of each sample in the mean over its batch: finite, 0 or more. None: all equal.
     callbacks : sequence of functions of EpochEnd
         Called after every epoch. The run ends after an epoch in which one of them returns True. A callback may have a
-        method ``begin()``, which is called before the first epoch, once the arguments are checked, and a method
-        ``close()``, which is called when the run ends, however it ends.
+        method ``begin()``, which is called before the first epoch, once the arguments are checked; a method
+        ``ended(result)``, which is called with the `TrainingResult` when the run ends, however it ends; and a method
+        ``close()``, which is called after that. A method ``before_batches(start)`` is called
+        with a `BatchStart` before the first batch of each epoch. It returns the number of batches to train on before
+        it is called again, 1 or more, or None for the rest of the epoch. It may wait, which changes no result.
     verbose : bool
         Whether to show the progress of the run; the same as the callback `fastnn.Progress`.
     checkpoint : Checkpoint, str or path, or None
@@ -172,20 +176,24 @@ def train(
     job, search = _choose_rate(job)
 
     callbacks = [*callbacks, *([Progress()] if verbose else [])]
-    run = Run(job, evaluated, callbacks, search, _as_checkpoint(checkpoint), digests, begun)
-    multiplications = network.n_multiplications * max(len(rows), n_held_out)
-    may_share = run.backend == "numpy" and not is_too_small_for_threads(network.n_parameters, multiplications)
-    with BLAS_LIMIT.hold(threads) if may_share else nullcontext():
+    setup = Setup(data, held_out, job.config, backend_name(job.engine))
+    run = Run(job, evaluated, callbacks, setup, search, _as_checkpoint(checkpoint), digests, begun)
+    with BLAS_LIMIT.hold(threads) if run.backend == "numpy" else nullcontext():
+        ended: TrainingResult | None = None
         try:
             call_method(callbacks, "begin")
-            return run.finished(loop.run(job, run))
+            ended = run.finished(loop.run(job, run))
+            return ended
         except BaseException as error:
             to_raise = run.ended_by(error)
+            ended = getattr(to_raise, "result", None)
             if to_raise is error:
                 raise
             raise to_raise from error
         finally:
             run.close()
+            if ended is not None:
+                call_method(callbacks, "ended", ended)
             call_method(callbacks, "close")
 
 
