@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from fastnn.cli import compare, completion, evaluate, explain, help, predict, recipes, report, train, warmup
+from fastnn.cli import compare, completion, evaluate, explain, help, play, predict, recipes, report, train, warmup
 from fastnn.cli.options import USAGE, Parser
 from fastnn.cli.output import OutputError, log_to_stderr, say, show_warning, standard_streams
 from fastnn.cli.signals import SIGNALS
@@ -118,7 +118,7 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("--quiet", action="store_true", default=argparse.SUPPRESS, help=quiet)
         return added
 
-    for command in (train, evaluate, predict, report, compare, explain, recipes, warmup, completion, help):
+    for command in (train, play, evaluate, predict, report, compare, explain, recipes, warmup, completion, help):
         command.register(add)
     return root
 

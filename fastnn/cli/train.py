@@ -1,23 +1,27 @@
 """`fastnn train`: trains a network and writes a run folder."""
 
 import argparse
+import contextlib
 import json
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from fastnn.cli.data import FILES, add_data, reading
+from fastnn.cli.live import add_page, page, wait_for_signal
 from fastnn.cli.models import load_model
 from fastnn.cli.options import AddCommand, HiddenUnits, LayersText, Parser, add_settings, given_settings
-from fastnn.cli.output import say_notes
+from fastnn.cli.output import say, say_notes
 from fastnn.cli.signals import SIGNALS
 from fastnn.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy as np
 
     from fastnn.files.checkpoint_file import RunState
+    from fastnn.live.run import LiveRun
     from fastnn.models import Model
     from fastnn.network.layers import Layer
     from fastnn.runs.folder import FinishedRun, RunFolder, RunRecord
@@ -62,12 +66,8 @@ optimizers:
 
 def register(add: AddCommand) -> None:
     parser = add("train", run, "train a network (by default on MNIST) and write a run folder", EXAMPLES)
-    parser.readers = {"config": _read_config, "resume": _read_run}
-    parser.add_argument(
-        "--config",
-        metavar="FILE",
-        help="settings from a TOML file, or those of a run: its folder or its report.json. Options replace them",
-    )
+    parser.readers = {"config": read_config, "resume": _read_run}
+    add_config(parser)
     parser.add_argument(
         "--resume",
         metavar="RUN",
@@ -79,6 +79,25 @@ def register(add: AddCommand) -> None:
         action="store_true",
         help="with --resume: go on although data, settings or versions differ from those of the run",
     )
+    add_run(parser)
+    live = parser.add_argument_group("live page", "Watch the run in a page of the browser, which also pauses it.")
+    live.add_argument("--live", action="store_true", help="serve the page to this computer, until Ctrl-C")
+    add_page(live)
+    parser.add_argument("--out", metavar="FOLDER", help="run folder, new or empty (default: runs/DATE-NAME)")
+    add_settings(parser)
+
+
+def add_config(parser: Parser) -> None:
+    """Add `--config`, which `read_config` reads."""
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="settings from a TOML file, or those of a run: its folder or its report.json. Options replace them",
+    )
+
+
+def add_run(parser: Parser) -> None:
+    """Add the options that say what is trained on which data: all that `planned_run` needs beside the settings."""
     parser.add_argument(
         "--from",
         dest="start",
@@ -103,8 +122,6 @@ def register(add: AddCommand) -> None:
         help="weights of the classes in training: balanced (each class counts as much as any other), or CLASS=NUMBER "
         "for each that does not weigh 1, such as cat=2 dog=0.5 (default: all samples weigh 1)",
     )
-    parser.add_argument("--out", metavar="FOLDER", help="run folder, new or empty (default: runs/DATE-NAME)")
-    add_settings(parser)
 
 
 def _add_network(parser: Parser) -> None:
@@ -160,7 +177,8 @@ def _read_run(path: str, parser: argparse.ArgumentParser) -> dict[str, Any]:
     return read_settings_file(path, parser)
 
 
-def _read_config(path: str, parser: argparse.ArgumentParser) -> dict[str, Any]:
+def read_config(path: str, parser: argparse.ArgumentParser) -> dict[str, Any]:
+    """Return the settings of the file or the run of `--config`."""
     from fastnn.cli.settings_file import read_settings_file
 
     return read_settings_file(path, parser)
@@ -174,23 +192,50 @@ def run(options: argparse.Namespace) -> None:
         raise SettingsError("--force is for --resume RUN, which is not given")
     if options.resume and (options.config or options.out):
         raise SettingsError("--resume RUN has the settings and the folder of the run: leave out --config and --out")
-    plan, recorded, name = _plan(options)
+    plan, recorded, name = planned_run(options)
     if options.resume and isinstance(plan.config.update_rule, LBFGS):
         raise SettingsError("--resume RUN is a run of lbfgs, which has no checkpoints; --config RUN begins it again")
     say_notes(plan.notes, options)
-    with RunFolder(options.resume or options.out, name, resumed=bool(options.resume)) as folder:
-        finished = _finished_run(folder, plan, recorded, options)
+    with contextlib.ExitStack() as stack:
+        callbacks = [] if not options.live else [stack.enter_context(_live_page(plan, recorded, options))]
+        folder = stack.enter_context(
+            RunFolder(options.resume or options.out, name, resumed=bool(options.resume)),
+        )
+        finished = _finished_run(folder, plan, recorded, callbacks, options)
         del plan  # the figures need no training images
         try:
             folder.save_figures(finished)
         finally:  # figures that cannot be drawn or saved do not hide the result
             _print_result(finished, folder, options)
+        if options.live:
+            sys.stdout.flush()
+            wait_for_signal()
+
+
+@contextlib.contextmanager
+def _live_page(plan: "Plan", recorded: dict[str, Any], options: argparse.Namespace) -> "Iterator[LiveRun]":
+    """Serve the page of a run while the block runs; yield the callback that shows it."""
+    from fastnn.live.run import LiveRun
+    from fastnn.live.session import Session
+    from fastnn.runs.code import RunCode
+
+    session, live = Session(), LiveRun()
+    session.watch(live, RunCode(plan, recorded))
+    with page(session, options, lambda text: say(f"fastnn: {text}")):
+        yield live
 
 
 def _finished_run(
-    folder: "RunFolder", plan: "Plan", recorded: dict[str, Any], options: argparse.Namespace
+    folder: "RunFolder",
+    plan: "Plan",
+    recorded: dict[str, Any],
+    watching: "Sequence[Callback]",
+    options: argparse.Namespace,
 ) -> "FinishedRun":
-    """Train, evaluate on the test set, and write all files of the run folder except its figures."""
+    """Train, evaluate on the test set, and write all files of the run folder except its figures.
+
+    watching: further callbacks of the training
+    """
     from fastnn.backends.choice import CHOOSER, fit_work
     from fastnn.backends.warmup import compile_prediction_in_background
     from fastnn.checks import display_path
@@ -205,7 +250,7 @@ def _finished_run(
         record = folder.as_begun(record)
     plan, config = record.plan, record.plan.config
     training, validation = plan.for_training(plan.splits.train), plan.for_training(plan.splits.validation)
-    callbacks: list[Callback] = [folder.saver(record)]
+    callbacks: list[Callback] = [folder.saver(record), *watching]
     if not options.quiet:
         callbacks.insert(0, Progress())
     state, ended = _state(folder, record, options)
@@ -214,7 +259,7 @@ def _finished_run(
         result = result_of(state, ended, continued(state, config, {}))
         folder.save(result, record)
         return folder.evaluate(result, record)
-    weight = _sample_weight(plan, options)
+    weight = sample_weight(plan, options)
     folder.check_free_space(plan.network)
     checkpoint = None if isinstance(config.update_rule, LBFGS) else folder.checkpoint_path
 
@@ -243,7 +288,7 @@ def _finished_run(
     return folder.evaluate(result, record)
 
 
-def _sample_weight(plan: "Plan", options: argparse.Namespace) -> "np.ndarray | None":
+def sample_weight(plan: "Plan", options: argparse.Namespace) -> "np.ndarray | None":
     """Return the weight of each training sample that --class-weight gives; SettingsError for a wrong one."""
     from fastnn.datasets.class_weights import BALANCED, class_weights
 
@@ -339,7 +384,7 @@ def _print_result(finished: "FinishedRun", folder: "RunFolder", options: argpars
     result, report = finished.result, finished.report
     if options.json:
         keys = ["task", "test_accuracy", "test_r2", "test_rmse", "test_mae", "test_loss", "epochs", "seconds"]
-        keys += ["compile_seconds", "stopped", "backend", "notes", "diagnosis"]
+        keys += ["compile_seconds", "stopped", "backend", "digest", "notes", "diagnosis"]
         recipe = report["settings"]["recipe"]
         found = {key: report[key] for key in keys if key in report}
         print(json.dumps({**found, "recipe": recipe, "run": str(folder.path)}))
@@ -360,7 +405,7 @@ def _print_result(finished: "FinishedRun", folder: "RunFolder", options: argpars
     print(f"run {display_path(folder.path)}")
 
 
-def _plan(options: argparse.Namespace) -> "tuple[Plan, dict[str, Any], str]":
+def planned_run(options: argparse.Namespace) -> "tuple[Plan, dict[str, Any], str]":
     """Return the plan of the run, the settings to record, and the name of its folder."""
     from fastnn.datasets.splits import split_files
     from fastnn.network.layers import Layer, format_layers
