@@ -85,6 +85,11 @@ class TeamSize:
             self._left_out, self._epochs_to_retry = self.most - len(on_core) + 1, EPOCHS_TO_RETRY
 
 
+# OpenBLAS, which comes with NumPy, computes a product of so many multiplications, and one of so long vectors, on one
+# thread.
+ONE_THREAD_PRODUCT, ONE_THREAD_VECTOR = 2**18, 2**13
+
+
 class BlasLimit:
     """Caps BLAS threads while any run needs that: those of the reference backend, and L-BFGS.
 
@@ -134,3 +139,13 @@ def _blas_libraries(n_modules: int) -> Any:
 
 
 BLAS_LIMIT = BlasLimit()
+
+
+def is_too_small_for_threads(n_parameters: int, multiplications: int) -> bool:
+    """Return whether BLAS runs on one thread in any case: no product and no vector is large enough for more.
+
+    Then there is nothing to limit, and looking for the libraries of BLAS would take longer than the run.
+
+    multiplications: the number in the forward pass of all samples
+    """
+    return n_parameters <= ONE_THREAD_VECTOR and multiplications <= ONE_THREAD_PRODUCT

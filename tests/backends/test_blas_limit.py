@@ -1,10 +1,13 @@
 """The limit of BLAS threads: the smallest of concurrent runs counts, and the last one lifts it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import threadpoolctl
 
 import fastnn
+from fastnn.backends import threads as backend_threads
 from fastnn.backends.threads import BlasLimit
 from tests.parity import assert_same_bits
 
@@ -53,9 +56,20 @@ def test_the_bits_of_lbfgs_do_not_depend_on_the_threads_of_blas():
 
 
 def test_the_reference_keeps_its_threads_in_lbfgs(four_threads):
-    data, seen = fastnn.load_digits().take(slice(100)), []
+    data, seen = fastnn.load_digits(), []
     fastnn.train(
         fastnn.Network.for_data(data, (8,)), data, optimizer="lbfgs", batch_size=None, epochs=1, backend="numpy",
         threads=2, callbacks=[lambda _: seen.append(set(_threads()))],
     )  # fmt: skip
     assert seen == [{2}]
+
+
+@pytest.mark.parametrize(("n_rows", "hidden", "is_limited"), [(30, 16, False), (3000, 16, True), (3, 2000, True)])
+def test_runs_that_take_one_thread_look_for_no_library(n_rows, hidden, is_limited, monkeypatch):
+    calls = []
+    limits = SimpleNamespace(restore_original_limits=lambda: None)
+    monkeypatch.setattr(backend_threads, "_limit_blas", lambda number: calls.append(number) or limits)
+    rng = np.random.default_rng(0)
+    data = fastnn.Dataset(rng.random((n_rows, 8)), np.arange(n_rows) % 3)
+    fastnn.train(fastnn.Network.for_data(data, (hidden,)), data, epochs=1, backend="numpy", threads=1)
+    assert bool(calls) == is_limited

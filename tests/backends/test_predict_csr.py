@@ -141,3 +141,23 @@ def test_the_reference_starts_no_thread_for_few_entries(monkeypatch):
     started.clear()
     np.testing.assert_allclose(reference.predict_logits(network, matrix), expected, rtol=1e-4, atol=1e-5)
     assert not started
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 30])
+def test_few_entries_in_any_order_are_sorted_without_a_copy_of_the_matrix(n_rows, monkeypatch):
+    rng, network = np.random.default_rng(9), Network.initialize((300, 20, 5))
+    matrix = _matrix(rng, n_rows, 300, 40)
+    expected = compiled.predict_proba(network, matrix)
+    shuffled = matrix.copy()
+    for row in range(n_rows):
+        begin, end = matrix.indptr[row : row + 2]
+        order = rng.permutation(end - begin)
+        shuffled.indices[begin:end] = matrix.indices[begin:end][order]
+        shuffled.data[begin:end] = matrix.data[begin:end][order]
+    shuffled.has_sorted_indices = False
+    twice = shuffled.copy()
+    twice.indices[1] = twice.indices[0]  # two entries of one place are added
+    added = compiled.predict_proba(network, twice)
+    assert_same_bits([added], [compiled.predict_proba(network, type(twice)(twice.toarray()))])
+    monkeypatch.setattr(predict_csr, "check_inputs", None)
+    assert_same_bits([compiled.predict_proba(network, shuffled)], [expected])
