@@ -13,7 +13,7 @@ from fastnn.backends import backend_name
 from fastnn.backends.arguments import TrainingData, check_config, check_sample_weight
 from fastnn.backends.base import TrainerState
 from fastnn.backends.choice import CHOOSER, expected_epochs, fit_work
-from fastnn.backends.threads import BLAS_LIMIT, resolve_threads
+from fastnn.backends.threads import BLAS_LIMIT, is_too_small_for_threads, resolve_threads
 from fastnn.checks import is_number
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.splits import draw_held_out
@@ -178,7 +178,9 @@ def train(
     callbacks = [*callbacks, *([Progress()] if verbose else [])]
     setup = Setup(data, held_out, job.config, backend_name(job.engine))
     run = Run(job, evaluated, callbacks, setup, search, _as_checkpoint(checkpoint), digests, begun)
-    with BLAS_LIMIT.hold(threads) if run.backend == "numpy" else nullcontext():
+    multiplications = network.n_multiplications * max(len(rows), n_held_out)
+    may_share = run.backend == "numpy" and not is_too_small_for_threads(network.n_parameters, multiplications)
+    with BLAS_LIMIT.hold(threads) if may_share else nullcontext():
         ended: TrainingResult | None = None
         try:
             call_method(callbacks, "begin")
