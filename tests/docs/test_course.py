@@ -46,7 +46,7 @@ def equations(page: Path) -> list[tuple[str, float, str, float]]:
 
 @pytest.mark.filterwarnings("ignore:inputs are bytes up to 255")  # the chapter on data says so
 def test_course_examples_print_the_outputs_shown(monkeypatch):
-    assert len(PAGES) == 14
+    assert len(PAGES) == 15
     monkeypatch.syspath_prepend(COURSE)  # for tiny.py
     _, failures = run_examples(PAGES)
     assert not failures, failures
