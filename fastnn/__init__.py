@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from fastnn.optim.optimizers import Adam as Adam
     from fastnn.optim.optimizers import AdamW as AdamW
     from fastnn.optim.stopping import EarlyStopping as EarlyStopping
+    from fastnn.pages.page import write_page as write_page
     from fastnn.plots.live import LiveCurve as LiveCurve
     from fastnn.runs.recipes import RECIPES as RECIPES
     from fastnn.runs.recipes import get_recipe as get_recipe
@@ -109,6 +110,7 @@ _PUBLIC_NAMES = {
     "optim.config": ["TrainingConfig"],
     "optim.optimizers": ["LBFGS", "SGD", "Adam", "AdamW"],
     "optim.stopping": ["EarlyStopping"],
+    "pages.page": ["write_page"],
     "plots.live": ["LiveCurve"],
     "runs.recipes": ["RECIPES", "get_recipe"],
     "training.checkpoint": ["Checkpoint"],

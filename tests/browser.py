@@ -1,8 +1,10 @@
 """The installed Chromium, driven by the installed chromedriver, for tests of pages."""
 
+import importlib.util
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -35,3 +37,17 @@ def requests(browser):
     """Return the addresses that the browser has asked for since the last call."""
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     return [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+
+
+def accessibility_faults(browser):
+    """Return what axe-core finds wrong with the open page: (rule, elements) for each violation; skip without it."""
+    package = importlib.util.find_spec("axe_playwright_python")  # not imported: that would need Playwright
+    if package is None:
+        pytest.skip("axe_playwright_python, which contains axe-core, is not installed; it is in the extra 'test'")
+    browser.execute_script(Path(package.origin).with_name("axe.min.js").read_text(encoding="utf-8"))
+    browser.set_script_timeout(60)
+    found = browser.execute_async_script(
+        "const done = arguments[0]; axe.run({resultTypes: ['violations']}).then(({violations}) => done(violations.map("
+        "({id, help, nodes}) => [id, help, nodes.map((node) => node.html.slice(0, 200) + ' ' + node.failureSummary)])))"
+    )
+    return [tuple(each) for each in found]

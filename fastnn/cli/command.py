@@ -7,7 +7,20 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from fastnn.cli import compare, completion, evaluate, explain, help, play, predict, recipes, report, train, warmup
+from fastnn.cli import (
+    compare,
+    completion,
+    evaluate,
+    explain,
+    help,
+    page,
+    play,
+    predict,
+    recipes,
+    report,
+    train,
+    warmup,
+)
 from fastnn.cli.options import USAGE, Parser
 from fastnn.cli.output import OutputError, log_to_stderr, say, show_warning, standard_streams
 from fastnn.cli.signals import SIGNALS
@@ -20,6 +33,7 @@ EXAMPLES = """examples:
   fastnn predict runs/RUN/model.safetensors photo.png    read the digit in a photo
   fastnn train --data table.csv                          train on a table of your own
   fastnn report runs/RUN                                 all about a run, in one HTML file
+  fastnn page runs/RUN                                   draw in a browser, and watch the network answer
 
 'fastnn COMMAND --help' shows the options of a command, their defaults and examples.
 """
@@ -118,7 +132,9 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("--quiet", action="store_true", default=argparse.SUPPRESS, help=quiet)
         return added
 
-    for command in (train, play, evaluate, predict, report, compare, explain, recipes, warmup, completion, help):
+    for command in (
+        train, play, evaluate, predict, report, page, compare, explain, recipes, warmup, completion, help,
+    ):  # fmt: skip
         command.register(add)
     return root
 

@@ -7,10 +7,11 @@
  * whole figure.
  *
  * @typedef {{values: ArrayLike<number>, count: number, height: number, width: number, pixelStride?: number,
- *   starts?: ArrayLike<number>, limit?: number, low?: number, high?: number}} Pictures
+ *   starts?: ArrayLike<number>, limit?: number, low?: number, high?: number, outline?: ArrayLike<boolean>}} Pictures
  *   `count` images of `height` x `width` numbers in one array. Pixel p of image i is `values[starts[i] + p *
  *   pixelStride]`; by default, image after image, each row by row. The scale of signed numbers ends at `limit`, by
- *   default the magnitude that 99.5 % of the numbers do not exceed; that of ink is from `low` to `high`.
+ *   default the magnitude that 99.5 % of the numbers do not exceed; that of ink is from `low` to `high`. A line is drawn
+ *   around the cells for which `outline` is true, in each image.
  *
  * @typedef {{title: string, note?: string, quantity?: string, item?: (index: number) => string, size?: number,
  *   colours?: "signed" | "ink", onPick?: (index: number) => void, place?: (index: number, row: number,
@@ -286,7 +287,7 @@ const Figures = (() => {
     cellCount() { return this.data ? this.data.count * this.data.height * this.data.width : 0; }
 
     /**
-     * Draw other numbers. The arrays are kept, not copied, until the next call.
+     * Draw other numbers. The arrays are kept until the next call, for another size of the page.
      * @param {Pictures} data
      */
     draw(data) {
@@ -306,14 +307,13 @@ const Figures = (() => {
 
     /** Return the number of a cell. @param {number} cell */
     valueOf(cell) {
-      const size = this.data.height * this.data.width, pixel = cell % size;
-      return this.data.values[this.starts[(cell - pixel) / size] + pixel * this.stride];
+      return this.cells[cell];
     }
 
     /** Choose the size of a pixel, whole in device pixels, and the number of columns. */
     layOut() {
       const { count, height, width } = this.data, ratio = this.pixelRatio;
-      const room = Math.floor(this.width * ratio) - 2, preferred = (this.options.size || 64) * ratio;
+      const room = Math.floor(this.width * ratio) - 2, preferred = (this.options.size || 64) * ratio * (count > 30 && this.width < 480 ? 0.75 : 1);
       this.pixel = Math.max(1, Math.min(Math.round(preferred / Math.max(width, height * 0.5)), Math.floor(room / width)));
       this.gap = Math.round(GAP * ratio);
       this.stepX = width * this.pixel + this.gap + 2; // with a frame of a pixel on each side
@@ -326,31 +326,44 @@ const Figures = (() => {
       this.bufferContext = this.buffer.getContext("2d");
       this.image = this.bufferContext.createImageData(width, Math.max(1, height * count));
       this.pixels = new Uint32Array(this.image.data.buffer);
+      this.cells = new Float64Array(count * height * width);
+    }
+
+    /** Copy the numbers, image after image. Units that are neighbours in memory, as those of a weight, are read together. */
+    gather() {
+      const { values, count, height, width } = this.data, { starts, stride, cells } = this, size = height * width;
+      if (stride === 1) {
+        for (let image = 0, cell = 0; image < count; image++) {
+          for (let pixel = 0, at = starts[image]; pixel < size; pixel++) cells[cell++] = values[at++];
+        }
+      } else {
+        for (let pixel = 0; pixel < size; pixel++) {
+          for (let image = 0, cell = pixel; image < count; image++, cell += size) {
+            cells[cell] = values[starts[image] + pixel * stride];
+          }
+        }
+      }
     }
 
     /** Find the ends of the scale and the text, and colour every number. */
     colour() {
-      const { values, count, height, width } = this.data, size = height * width;
-      const isSigned = this.options.colours !== "ink", table = colourTable(isSigned ? "signed" : "ink");
-      let low = Infinity, high = -Infinity, lowest = 0, highest = 0;
-      for (let image = 0, cell = 0; image < count; image++) {
-        for (let pixel = 0, at = this.starts[image]; pixel < size; pixel++, cell++, at += this.stride) {
-          const value = values[at];
-          if (value < low) { low = value; lowest = cell; }
-          if (value > high) { high = value; highest = cell; }
-        }
+      this.gather();
+      const { cells, pixels } = this, isSigned = this.options.colours !== "ink";
+      const table = colourTable(isSigned ? "signed" : "ink");
+      let lowest = 0, highest = 0;
+      for (let cell = 0; cell < cells.length; cell++) {
+        if (cells[cell] < cells[lowest] || cells[lowest] !== cells[lowest]) lowest = cell;
+        if (cells[cell] > cells[highest] || cells[highest] !== cells[highest]) highest = cell;
       }
-      if (low > high) low = high = 0;
-      const limit = this.data.limit || (isSigned ? magnitudeOf(values) : 1);
+      const low = cells[lowest], high = cells[highest];
+      this.range = { low, high, lowest, highest };
+      const limit = this.data.limit || (isSigned ? magnitudeOf(cells) : 1);
       this.ends = isSigned ? [-limit, limit] : [this.data.low ?? Math.min(0, low), this.data.high ?? Math.max(high, 1e-9)];
       const [from, to] = this.ends, factor = STEPS / (to - from);
-      for (let image = 0, cell = 0; image < count; image++) {
-        for (let pixel = 0, at = this.starts[image]; pixel < size; pixel++, cell++, at += this.stride) {
-          const step = Math.round((values[at] - from) * factor);
-          this.pixels[cell] = step >= 0 ? table[step > STEPS ? STEPS : step] : step < 0 ? table[0] : 0; // NaN: no colour
-        }
+      for (let cell = 0; cell < cells.length; cell++) {
+        const step = (cells[cell] - from) * factor + 0.5;
+        pixels[cell] = step >= STEPS ? table[STEPS] : step >= 0 ? table[step | 0] : step < 0 ? table[0] : 0; // NaN: no colour
       }
-      this.range = { low, high, lowest, highest };
     }
 
     paint() {
@@ -367,6 +380,7 @@ const Figures = (() => {
         context.clearRect(left, top, across, down);
         context.drawImage(this.buffer, 0, image * height, width, height, left, top, across, down);
       }
+      if (this.data.outline) this.paintOutline();
       if (this.chosen !== undefined && this.chosen < count) this.paintRing(this.chosen, 0, 0, height, width, 2);
       if (this.cursor >= 0) {
         const pixel = this.cursor % (height * width), image = (this.cursor - pixel) / (height * width);
@@ -377,6 +391,23 @@ const Figures = (() => {
       this.summarize(
         `${extent}. Lowest ${quantity} ${format(low)} at ${this.placeName(lowest)}, highest ${format(high)} at ` +
         `${this.placeName(highest)}.`);
+    }
+
+    paintOutline() {
+      const { count, height, width, outline } = this.data, context = this.canvas.getContext("2d"), size = this.pixel;
+      context.fillStyle = look().mark;
+      const thickness = Math.max(1, Math.round(this.pixelRatio * 0.6)), isIn = (row, column) =>
+        row >= 0 && row < height && column >= 0 && column < width && outline[row * width + column] === true;
+      for (let image = 0; image < count; image++) {
+        const [left, top] = this.corner(image);
+        for (let row = 0; row <= height; row++) {
+          for (let column = 0; column <= width; column++) {
+            const x = left + column * size, y = top + row * size, here = isIn(row, column);
+            if (here !== isIn(row - 1, column)) context.fillRect(x, y, size, thickness);
+            if (here !== isIn(row, column - 1)) context.fillRect(x, y, thickness, size);
+          }
+        }
+      }
     }
 
     /** Draw a ring around a part of an image. */

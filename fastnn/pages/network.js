@@ -9,9 +9,9 @@
  * @typedef {{kind: string, activation: string, kernel?: number[], size?: number[], stride?: number[],
  *   padding?: number[], epsilon?: number}} Layer  as fastnn.network.layers writes it to JSON
  *
- * @typedef {{layers: Layer[], shapes: number[][], output: string, inputScale: number, isSingle: boolean,
+ * @typedef {{layers: Layer[], shapes: number[][], output: string, inputScale: number,
  *   standardization?: {mean: ArrayLike<number>, scale: ArrayLike<number>} | null}} Chain
- *   shapes: of an input row, and of the output of each layer; isSingle: whether the dtype is float32
+ *   shapes: of an input row, and of the output of each layer
  *
  * @typedef {{weights: ArrayLike<number>[], biases: ArrayLike<number>[], statistics: ArrayLike<number>[]}} Arrays
  *   as the attributes of fastnn.Network: one weight and one bias for each layer that has some
@@ -274,15 +274,12 @@ const Network = (() => {
 
   /** Return a row of inputs as the first layer takes it: scaled or standardised. */
   function scaled(/** @type {Whole} */ network, /** @type {ArrayLike<number>} */ row) {
-    const { standardization, inputScale, isSingle } = network;
+    const { standardization, inputScale } = network;
     if (standardization) {
-      return Float64Array.from(row, (value, i) => {
-        const result = (value - standardization.mean[i]) * standardization.scale[i];
-        return isSingle ? Math.fround(result) : result;
-      });
+      const { mean, scale } = standardization;
+      return Float64Array.from(row, (value, i) => (value - mean[i]) * scale[i]);
     }
-    const factor = isSingle ? Math.fround(inputScale) : inputScale;
-    return Float64Array.from(row, (value) => (isSingle ? Math.fround(value * factor) : value * factor));
+    return Float64Array.from(row, (value) => value * inputScale);
   }
 
   /**
@@ -351,17 +348,6 @@ const Network = (() => {
   function firstTwo(/** @type {ArrayLike<number>} */ values) {
     const order = Array.from(values, (_, index) => index).sort((a, b) => values[b] - values[a] || a - b);
     return [order[0], order.length > 1 ? order[1] : -1];
-  }
-
-  /**
-   * Whether the answer is "unknown": no probability reaches the threshold of the model.
-   * @param {Whole} network
-   * @param {ArrayLike<number>} values  the probabilities
-   * @param {number | null} threshold
-   */
-  function isUnknown(network, values, threshold) {
-    if (threshold === null || threshold === undefined) return false;
-    return Math.max(...Array.from(values)) < (network.isSingle ? Math.fround(threshold) : threshold);
   }
 
   /**
@@ -438,6 +424,6 @@ const Network = (() => {
   }
 
   return {
-    create, forward, backward, contributions, probabilities, firstTwo, isUnknown, occlusion, decode, normalCdf,
+    create, forward, backward, contributions, probabilities, firstTwo, occlusion, decode, normalCdf,
   };
 })();
