@@ -69,9 +69,9 @@ def write_page(
 ) -> WrittenPage:
     """Write a page that runs a network in a browser: draw, and see its answer and what every layer makes of it.
 
-    The page is one HTML file, which asks for nothing else, from nowhere. It also has fifty images of the data, the worst
-    mistakes first, the confusion matrix, and the pixels that speak for and against a class. The same arguments give the
-    same bytes. An existing file is replaced.
+    The page is one HTML file, and requests nothing. It also has fifty images of the data, the worst mistakes first, the
+    confusion matrix, and the pixels that speak for and against a class. The same arguments give the same bytes. An
+    existing file is replaced.
 
     Parameters
     ----------

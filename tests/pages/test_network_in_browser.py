@@ -196,7 +196,9 @@ def test_hidden_patches_are_those_of_occlusion(patch, step, load, mnist):
 def test_stored_weights_are_read_as_python_rounds_them(weights, load):
     layers = [fastnn.Conv2D(3, 3), fastnn.BatchNorm(), fastnn.MaxPool2D(), fastnn.Dense(10)]
     network = with_random_arrays(fastnn.Network.initialize((1, 8, 8), layers))
-    small = [weight * np.float32(1e-5) if weight.ndim == 4 else weight for weight in network.weights]  # subnormal halves
+    small = [
+        weight * np.float32(1e-5) if weight.ndim == 4 else weight for weight in network.weights
+    ]  # subnormal halves
     network = network.like(small, network.biases)
     found = load(network, weights)(
         "return network.links.filter(({weight}) => weight).map(({weight}) => Array.from(weight))"
