@@ -305,11 +305,6 @@ const Figures = (() => {
       }
     }
 
-    /** Return the number of a cell. @param {number} cell */
-    valueOf(cell) {
-      return this.cells[cell];
-    }
-
     /** Choose the size of a pixel, whole in device pixels, and the number of columns. */
     layOut() {
       const { count, height, width } = this.data, ratio = this.pixelRatio;
@@ -474,7 +469,8 @@ const Figures = (() => {
     }
 
     describe(cell) {
-      return `${this.placeName(cell)}: ${this.options.quantity || "number"} ${format(this.valueOf(cell), 6)}`;
+      const place = this.placeName(cell), number = `${this.options.quantity || "number"} ${format(this.cells[cell], 6)}`;
+      return place ? `${place}: ${number}` : number;
     }
 
     /** Draw the colour bar with the numbers at its ends. */
@@ -600,7 +596,7 @@ const Figures = (() => {
   /** Return a probability as a percentage that is not rounded to certainty, as fastnn.evaluation.probability_text. */
   function percent(probability) {
     const HALF = 0.05;
-    if (100 * probability < HALF) return probability > 0 ? "< 0.1 %" : "0.0 %";
+    if (100 * probability < HALF) return "< 0.1 %";
     if (probability < 1 && 100 * (1 - probability) < HALF) return "> 99.9 %";
     return `${(100 * probability).toFixed(1)} %`;
   }
