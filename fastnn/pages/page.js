@@ -8,6 +8,10 @@ const Page = (() => {
   const SLICE = 24; // milliseconds of work between two frames
   const { element, format, percent } = Figures;
   const find = (/** @type {string} */ id) => document.getElementById(id);
+  /** Change the text of an element: a screen reader speaks a status only if it is another one. */
+  const put = (/** @type {string} */ id, /** @type {string} */ text) => {
+    if (find(id).textContent !== text) find(id).textContent = text;
+  };
   const counted = (/** @type {number} */ count) => count.toLocaleString("en-US");
 
   class Show {
@@ -95,8 +99,8 @@ const Page = (() => {
     /** Show that there is no answer, and the reason. */
     say(/** @type {string} */ answer, /** @type {string} */ reason) {
       this.sample = null;
-      find("answer").textContent = answer;
-      find("source").textContent = reason;
+      put("answer", answer);
+      put("source", reason);
       find("source").classList.remove("wrong");
       this.markSample();
       this.showParts(false);
@@ -142,7 +146,7 @@ const Page = (() => {
     showAnswer() {
       const { threshold } = this.content, probability = this.values[this.prediction], name = this.classes[this.prediction];
       this.isUnknown = threshold !== null && probability < threshold;
-      find("answer").textContent = this.isUnknown ? "I do not know." : `This is ${name}, with ${percent(probability)}.`;
+      put("answer", this.isUnknown ? "I do not know." : `This is ${name} (${percent(probability)}).`);
       const parts = [];
       if (this.isUnknown) {
         parts.push(`The most probable class, ${name}, has ${percent(probability)}; the threshold is ${percent(threshold)}.`);
@@ -154,7 +158,7 @@ const Page = (() => {
         parts.push(`${which}, row ${counted(row)} of the data: its label is ${this.classes[label]}, so the network is ${verdict}.`);
       }
       if (!this.sample) parts.push("The answer to your drawing.");
-      find("source").textContent = parts.join(" ");
+      put("source", parts.join(" "));
       find("source").classList.toggle("wrong", Boolean(this.sample) && this.sample.label !== this.prediction);
       this.drawProbabilities();
     }
@@ -180,7 +184,8 @@ const Page = (() => {
       }
       find("measure").addEventListener("change", () => this.showWhy());
       this.seen = new Figures.Images(find("seen"), {
-        title: "What the network sees", colours: "ink", quantity: "input", size: 252 });
+        title: "What the network sees", note: "The inputs, before they are scaled.", colours: "ink", quantity: "input",
+        size: 252 });
       this.speaking = new Figures.Images(find("speaking"), { title: "", note: " ", quantity: "number", size: 252 });
     }
 
@@ -378,8 +383,10 @@ const Page = (() => {
       const item = (/** @type {string} */ unit) => (/** @type {number} */ index) => `${unit} ${index}`;
       this.layerFigures = links.map(({ shape }, number) => {
         const { title, unit } = this.content.layers[number], isLast = number === links.length - 1;
-        if (number === 0) this.makeWeights(host, first, title, unit);
+        const weights = number === 0 ? this.makeWeights(host, first, unit) : null;
         const options = { title: isLast ? `${title}: the logits` : title, quantity: isLast ? "logit" : "output", size: 72,
+          note: weights ? `Choose a ${unit} to mark its weights.` : undefined,
+          onPick: weights ? (/** @type {number} */ index) => weights.choose(index) : undefined,
           item: isLast && shape.length === 1 && shape[0] === this.classes.length
             ? (/** @type {number} */ index) => `class ${this.classes[index]}` : item(unit) };
         if (shape.length === 3) return new Figures.Images(host, options);
@@ -387,12 +394,11 @@ const Page = (() => {
       });
     }
 
-    /** Draw what the first layer looks for: the weights into its units, or its filters. */
-    makeWeights(host, { layer, weight, inputShape }, title, unit) {
+    /** Draw what the first layer looks for: the weights into its units, or its filters. Null if it is another layer. */
+    makeWeights(host, { layer, weight }, unit) {
+      if (layer.kind !== "conv2d" && layer.kind !== "dense") return null;
       const [height, width] = layer.kind === "conv2d" ? layer.kernel : this.content.shape;
-      if (layer.kind !== "conv2d" && layer.kind !== "dense") return;
-      const size = height * width, count = weight.length / size;
-      if (layer.kind === "conv2d" && inputShape[0] !== 1) return;
+      const count = weight.length / (height * width);
       const figure = new Figures.Images(host, {
         title: layer.kind === "conv2d" ? `The ${count} filters of layer 1` : `The weights into the ${count} units of layer 1`,
         note: "A unit responds most where inputs are large under blue weights and small under orange ones.",
@@ -400,6 +406,7 @@ const Page = (() => {
       });
       figure.draw({ values: weight, count, height, width, pixelStride: count,
         starts: Int32Array.from({ length: count }, (_, index) => index) });
+      return figure;
     }
 
     drawLayers() {

@@ -106,7 +106,7 @@ def test_the_page_opens_with_its_worst_mistake_and_the_accuracy_of_the_data(
     proba = models[kind].predict_proba(test.images)
     worst = int(evaluation.mistakes(test.labels, proba)[0])
     predicted, label = int(proba[worst].argmax()), int(test.labels[worst])
-    assert text_of(browser, "answer").startswith(f"This is {predicted}, with ")
+    assert text_of(browser, "answer").startswith(f"This is {predicted} (")
     assert f"row {worst:,} of the data: its label is {label}, so the network is wrong." in text_of(browser, "source")
     wrong = int((proba.argmax(axis=1) != test.labels).sum())
     assert f"{wrong:,} of 10,000" in text_of(browser, "numbers")
@@ -129,7 +129,7 @@ def test_a_drawing_gets_the_answer_that_python_gives(kind, pointer, pages, model
     assert row.max() == 255
     label, proba = models[kind].predict(row)[0], models[kind].predict_proba(row)[0]
     np.testing.assert_allclose(run("return Array.from(Page.page.values)"), proba, atol=1e-5)
-    expected = "I do not know." if label == -1 else f"This is {label}, with "
+    expected = "I do not know." if label == -1 else f"This is {label} ("
     assert text_of(browser, "answer").startswith(expected)
     assert "answer to your drawing" in text_of(browser, "source")
     browser.find_element("id", "clear").click()
@@ -224,6 +224,13 @@ def test_every_layer_shows_its_outputs(kind, pages, models, mnist, open_page, br
     assert len(found) == len(steps)
     for values, step in zip(found, steps, strict=True):
         np.testing.assert_allclose(values, step.out.ravel(), rtol=1e-4, atol=1e-5 * np.abs(step.out).max())
+    # Choosing an output of the first layer marks its weights.
+    chosen = run("""
+    const [weights, first] = document.querySelectorAll("#layers canvas"), before = weights.toDataURL();
+    const { top, left, height } = first.getBoundingClientRect();
+    first.dispatchEvent(new MouseEvent("click", { clientX: left + 4, clientY: top + height / 2 }));
+    return before !== weights.toDataURL();""")
+    assert chosen
 
 
 def test_an_error_of_the_matrix_selects_its_images(pages, models, mnist, open_page, browser):
