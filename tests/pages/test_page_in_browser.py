@@ -226,7 +226,7 @@ def test_every_layer_shows_its_outputs(kind, pages, models, mnist, open_page, br
         np.testing.assert_allclose(values, step.out.ravel(), rtol=1e-4, atol=1e-5 * np.abs(step.out).max())
     # Choosing an output of the first layer marks its weights.
     chosen = run("""
-    const [weights, first] = document.querySelectorAll("#layers canvas"), before = weights.toDataURL();
+    const [weights, first] = document.querySelectorAll("#layers .area canvas"), before = weights.toDataURL();
     const { top, left, height } = first.getBoundingClientRect();
     first.dispatchEvent(new MouseEvent("click", { clientX: left + 4, clientY: top + height / 2 }));
     return before !== weights.toDataURL();""")
