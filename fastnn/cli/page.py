@@ -6,10 +6,8 @@ import os
 
 from fastnn.cli.data import FILES, add_test_data, read_test_data
 from fastnn.cli.models import add_model, load_model
-from fastnn.cli.options import AddCommand, add_backend
+from fastnn.cli.options import AddCommand, Parser, add_backend
 from fastnn.cli.output import say_notes, working
-
-WEIGHT_TYPES = ("float32", "float16", "int8")
 
 
 def register(add: AddCommand) -> None:
@@ -25,14 +23,20 @@ def register(add: AddCommand) -> None:
     )
     add_model(parser)
     parser.add_argument("--out", metavar="FILE", help="file to write (default: page.html in the folder of the model)")
+    parser.defer(_add_weights)
+    add_test_data(parser, f"{FILES}: the samples that show what the network gets right and wrong")
+    add_backend(parser)
+
+
+def _add_weights(parser: Parser) -> None:
+    from fastnn.pages.page import WEIGHT_TYPES
+
     parser.add_argument(
         "--weights",
         choices=WEIGHT_TYPES,
-        default="float32",
-        help="how the file stores the weights: float16 halves its size, int8 quarters it (default: float32)",
+        default=WEIGHT_TYPES[0],
+        help=f"how the file stores the weights: float16 halves them, int8 quarters them (default: {WEIGHT_TYPES[0]})",
     )
-    add_test_data(parser, f"{FILES}: the samples that show what the network gets right and wrong")
-    add_backend(parser)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -84,16 +84,15 @@ const Page = (() => {
         this.say("The pad is empty.", "Draw, or choose a test image.");
         return;
       }
-      let prepared;
+      let row;
       try {
-        prepared = Pictures.prepareImage(this.pad.pixels());
+        row = Pictures.rowFor({ imageShape: this.content.shape, pixels: this.content.pixels }, this.pad.pixels());
       } catch (error) {
         if (!(error instanceof Pictures.DataError)) throw error;
         this.say("There is nothing to read yet.", error.message);
         return;
       }
-      const [background, ink] = this.content.pixels;
-      this.showRow(Float32Array.from(prepared, (value) => background + (value * (ink - background)) / 255), null);
+      this.showRow(row, null);
     }
 
     /** Show that there is no answer, and the reason. */

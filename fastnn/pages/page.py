@@ -82,8 +82,8 @@ def write_page(
     path : str or path
         The file to write.
     weights : {"float32", "float16", "int8"}
-        How the page stores the weights; biases are always float32. "float16" halves the size and "int8" quarters it;
-        int8 has a scale for each unit. The page states the measured change in accuracy.
+        How the page stores the weights; biases are always float32. "float16" halves them and "int8" quarters them,
+        with a scale for each unit. The page states the measured change in accuracy.
     backend : {"auto", "numba", "numpy"}
         The backend that predicts the data.
 

@@ -8,7 +8,7 @@ import pytest
 
 from fastnn.pages.assets import content_policy, read_asset, script_json
 
-SCRIPTS = ["figures.js"]
+SCRIPTS = ["drawing.js", "figures.js", "network.js", "page.js", "pictures.js"]
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
