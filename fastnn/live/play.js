@@ -17,6 +17,11 @@ const Play = (() => {
     ["100 batches a second", () => 100], ["10 batches a second", () => 10], ["1 batch a second", () => 1],
   ];
 
+  /** What is shown of a run in numbers, so wide that nothing moves when they change. */
+  const VALUES = [
+    ["loss", "Loss"], ["accuracy", "Accuracy"], ["validation", "Validation accuracy"], ["speed", "Samples a second"],
+  ];
+
   const token = location.hash.slice(1);
   const byId = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.getElementById(id));
   /** @type {Map<number, Column>} the columns of the page by the place of their run */
@@ -41,7 +46,7 @@ const Play = (() => {
     const options = { method: body === undefined ? "GET" : "POST", headers, body: body && JSON.stringify(body), cache: "no-store" };
     const response = await fetch(path, options);
     const answer = await response.json();
-    if (!response.ok) throw new Error(answer.error);
+    if (!response.ok || answer.error) throw new Error(answer.error);
     return answer;
   }
 
@@ -116,6 +121,12 @@ const Play = (() => {
       const title = (text) => element("h3", { className: `run-name ${css}`, textContent: `${text} ${name}` });
       this.network = element("p", { className: "network" });
       this.state = element("p", { className: "state" });
+      this.values = {};
+      const cells = VALUES.map(([key, text]) => {
+        this.values[key] = element("dd", { textContent: "\u2013" });
+        this.values[key].dataset.key = key;
+        return element("div", {}, element("dt", { textContent: text }), this.values[key]);
+      });
       this.error = element("p", { className: "error" });
       this.error.setAttribute("role", "alert");
       this.buttons = {
@@ -137,6 +148,7 @@ const Play = (() => {
       this.settings = this.makeForm(name);
       this.findings = element("ul", { className: "findings" });
       this.runs = element("section", { className: css, ariaLabel: `Run ${name}` }, title("Run"), this.network, this.state,
+        element("dl", { className: "numbers" }, ...cells),
         element("div", { className: "buttons" }, ...Object.values(this.buttons), this.pace, this.remove), this.error,
         element("h4", { textContent: "Diagnosis" }), this.findings, this.settings);
       this.noFindings = element("p", { className: "soft", textContent: "No fault found so far." });
@@ -187,6 +199,13 @@ const Play = (() => {
     setPace() {
       const [, paceOf] = PACES[Number(this.pace.value)];
       this.command({ command: "pace", batches_per_second: paceOf(this.run) });
+    }
+
+    /** Show the pace that this browser or another one has set. */
+    showPace(run) {
+      const at = run.pace === null ? 0 : PACES.findIndex(([, paceOf], index) => index > 1 && paceOf(run) === run.pace);
+      const value = String(at < 0 ? 1 : at);
+      if (this.pace.value !== value && document.activeElement !== this.pace) this.pace.value = value;
     }
 
     // ---- settings
@@ -252,8 +271,10 @@ const Play = (() => {
       this.buttons.again.hidden = !isOwn;
       setText(this.network, run.network ? `${run.network}, backend ${run.backend}` : "");
       setText(this.state, this.stateText(run));
+      this.showValues(run);
       if (run.error) setText(this.error, run.error);
       this.showSettings(run);
+      this.showPace(run);
       const findings = run.diagnosis || [];
       this.noFindings.hidden = findings.length > 0;
       const texts = findings.join("\n");
@@ -271,14 +292,18 @@ const Play = (() => {
       if (run.status === "waiting") return run.error ? "" : "Preparing: data, network, kernels ...";
       const words = { running: "Training", paused: "Paused", ended: { epochs: "Ended", early: "Stopped early", callback: "Stopped",
         diverged: "Diverged", interrupted: "Interrupted", failed: "Failed" }[run.stopped] || "Ended" };
-      const parts = [`${words[run.status]}: epoch ${run.epoch} of ${run.epochs}, batch ${run.batch} of ${run.batches}`];
-      if (run.loss !== null) parts.push(`loss ${Figures.format(run.loss, 4)}`);
-      if (run.accuracy !== null) parts.push(`accuracy ${(100 * run.accuracy).toFixed(2)} %`);
-      if (run.last && run.last.validation_accuracy !== null) {
-        parts.push(`validation accuracy ${(100 * run.last.validation_accuracy).toFixed(2)} %`);
-      }
-      if (run.samples_per_second) parts.push(`${Math.round(run.samples_per_second).toLocaleString("en")} samples a second`);
-      return parts.join(", ");
+      return `${words[run.status]}: epoch ${run.epoch} of ${run.epochs}, batch ${run.batch} of ${run.batches}`;
+    }
+
+    /** Show the numbers of the running epoch; between two epochs, those of the last one. */
+    showValues(run) {
+      const last = run.last || {}, of = (name) => run[name] ?? last[name] ?? null;
+      const percent = (value) => (value == null ? "\u2013" : `${(100 * value).toFixed(2)} %`);
+      const loss = of("loss");
+      setText(this.values.loss, loss === null ? "\u2013" : loss.toFixed(4));
+      setText(this.values.accuracy, percent(of("accuracy")));
+      setText(this.values.validation, percent(last.validation_accuracy));
+      setText(this.values.speed, run.samples_per_second ? Math.round(run.samples_per_second).toLocaleString("en") : "\u2013");
     }
 
     figure(key, shape, make) {
@@ -447,7 +472,7 @@ const Play = (() => {
         this.formulaOut.replaceChildren(element("p", { textContent: `${formula.name}: ${number(formula.output)}, without a weighted sum (${formula.kind}).` }));
         return;
       }
-      const head = element("tr", {}, ...["", "input", "weight", "product"].map((text) => element("th", { textContent: text, scope: "col" })));
+      const head = element("tr", {}, ...["term", "input", "weight", "product"].map((text) => element("th", { textContent: text, scope: "col" })));
       const rows = formula.terms.map(([name, inp, weight, product]) => cells([name, number(inp), number(weight), number(product)]));
       const [others, rest] = formula.others;
       if (others) rows.push(cells([`${others} other products`, "", "", number(rest)]));

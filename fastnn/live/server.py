@@ -29,7 +29,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fastnn.errors import FastnnError, SettingsError
 from fastnn.live.picture import Seen
-from fastnn.live.session import Session
+from fastnn.live.session import Session, Unanswered
 
 HOST = "127.0.0.1"
 LARGEST_BODY = 64 * 1024
@@ -300,9 +300,14 @@ def _event(session: Session, seen: list[Seen]) -> tuple[str, list[Seen]]:
 
 
 async def _answered(function: Callable[[], dict[str, Any] | None]) -> Response:
-    """Return the answer of a function; an error that it raises on purpose is the reason of a 422."""
+    """Return the answer of a function; an error that it raises on purpose is the reason of a 422.
+
+    `Unanswered` is an answer, because a browser logs any status above 399 as a fault of the page.
+    """
     try:
         return JSONResponse(await _in_thread(function) or {})
+    except Unanswered as error:
+        return JSONResponse({"error": str(error)})
     except (FastnnError, MemoryError) as error:
         raise Refused(422, str(error) or "out of memory") from None
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,8 +16,13 @@ from fastnn.runs.plan import Plan
 from fastnn.training.train import train
 
 NAMES = ("A", "B")
+_NUMBERS = count(1)  # of all runs of the process
 # A run that is replaced ends after the batches that it trains on. Nobody waits longer for it than this.
 _END_SECONDS = 5.0
+
+
+class Unanswered(SettingsError):
+    """A request that is in order, but has no answer: the settings do not fit, or training has not begun yet."""
 
 
 class Planned(NamedTuple):
@@ -46,8 +52,6 @@ class Seat:
         Why the run failed; "" if it did not.
     """
 
-    _last_number = 0
-
     def __init__(self, live: LiveRun, code: RunCode | None = None) -> None:
         self.planned: Planned | None = None
         self.code, self.error = code, ""
@@ -55,8 +59,7 @@ class Seat:
         self._show(live)
 
     def _show(self, live: LiveRun) -> None:
-        Seat._last_number += 1
-        self.live, self.pictures = live, Pictures(live, Seat._last_number)
+        self.live, self.pictures = live, Pictures(live, next(_NUMBERS))
 
     def start(self, *, paused: bool, pace: float | None) -> None:
         """Train the planned run from its initial weights, in a thread of its own. A run before it ends."""
@@ -114,13 +117,13 @@ class Session:
         self._planner, self._form = planner, form or {}
         self._lock = threading.RLock()
         self._seats: list[Seat] = []
-        self._changes = 0
+        self._changes, self._is_closed = 0, False
 
     def watch(self, live: LiveRun, code: RunCode | None = None) -> None:
         """Show a run that a program has started, in place of the one before."""
         with self._lock:
             self._seats = [Seat(live, code)]
-            self._changes += 1
+            self._changes, self._is_closed = self._changes + 1, False
 
     def plan(
         self,
@@ -141,6 +144,8 @@ class Session:
         planned = self._planner(settings)
         notes(planned.plan.notes)
         with self._lock:
+            if self._is_closed:
+                return
             if number == len(self._seats):
                 self._seats.append(Seat(LiveRun(paused=True)))
             seat = self._seats[number]
@@ -151,6 +156,7 @@ class Session:
     def close(self) -> None:
         """End the runs of the session. A run that a program has started goes on, at full speed."""
         with self._lock:
+            self._is_closed = True
             for seat in self._seats:
                 if seat.planned is None:
                     seat.live.set_pace(None)
@@ -182,7 +188,7 @@ class Session:
         return {"form": self._form, "runs": found}, then
 
     def command(self, request: dict[str, Any]) -> None:
-        """Do what the page asks for; SettingsError, DataError or FileError if it cannot be done.
+        """Do what the page asks for; SettingsError if it cannot be done, and `Unanswered` if the settings do not fit.
 
         The request has the name of a command as "command", the number of a run as "run", and perhaps values.
         """
@@ -206,7 +212,10 @@ class Session:
             raise SettingsError("run is no number of a run, expected 0 or 1")
         if not isinstance(settings, dict):
             raise SettingsError("settings are missing, expected them by their names")
-        self.plan(number, settings, paused=request.get("paused") is not False)
+        try:
+            self.plan(number, settings, paused=request.get("paused") is not False)
+        except (FastnnError, MemoryError) as error:
+            raise Unanswered(str(error) or "out of memory") from None
 
     def _control(self, name: str, request: dict[str, Any]) -> None:
         with self._lock:
@@ -227,13 +236,15 @@ class Session:
     def predict(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return what the newest network of a run answers, see `answer`; DataError if the request is no row.
 
+        `Unanswered` if there is no network yet.
+
         The request has the number of a run as "run", perhaps a "unit", and one of: "drawing", a prepared picture;
         "row", numbers as the network takes them; "sample", the number of a row of the validation data.
         """
         seat = self._seat(request)
         model, setup = seat.pictures.model(), seat.live.moment.setup
         if model is None or setup is None:
-            raise DataError("training has not begun yet")
+            raise Unanswered("training has not begun yet")
         given = [name for name in ("drawing", "row", "sample") if name in request]
         if len(given) != 1:
             raise DataError("expected one of drawing, row and sample")
@@ -251,7 +262,7 @@ class Session:
         seat = self._seat({"run": number})
         moment = seat.live.moment
         if moment.setup is None:
-            raise SettingsError("training has not begun yet")
+            raise Unanswered("training has not begun yet")
         config, backend, result = moment.setup.config, moment.setup.backend, moment.result
         digest = None if result is None else result.digest()
         if seat.code is None:

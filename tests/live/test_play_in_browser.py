@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -113,8 +114,9 @@ def test_the_buttons_control_the_run(open_page, browser):
     result = ended(session)
     wait_until(lambda: "Ended: epoch 6 of 6" in text(browser, ".a .state"))
     assert usable(browser) == ["again"]
-    accuracy = f"validation accuracy {100 * result.history[-1].validation_accuracy:.2f} %"
-    assert accuracy in text(browser, ".a .state")
+    last = result.history[-1]
+    assert text(browser, ".a dd[data-key=validation]") == f"{100 * last.validation_accuracy:.2f} %"
+    assert text(browser, ".a dd[data-key=loss]") == f"{last.loss:.4f}"
     press(browser, "again")
     wait_until(lambda: "Paused: epoch 1 of 6, batch 0 of 45" in text(browser, ".a .state"))
 
@@ -222,7 +224,7 @@ def test_names_are_shown_as_text(open_page, browser, tmp_path):
     for number in range(80):
         label = names[number % 2].replace('"', '""')
         rows.append(f'{generator.normal() + number % 2},{generator.normal()},"{label}"')
-    table = tmp_path / "<b>table</b>.csv"
+    table = tmp_path / "<b>table<b>.csv"
     table.write_text("\n".join(rows))
     session, _ = open_page("--data", str(table), "--epochs", "3", "--backend", "numpy")
     press(browser, "train")
@@ -279,3 +281,26 @@ return canvas.closest("figure").querySelector(".readout").textContent;
     readout = browser.execute_script(script)
     assert readout.startswith("Epoch 2: training ")
     assert f"{history[1].loss:.4g}" in readout
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_violation(scheme, open_page, browser):
+    axe = pytest.importorskip("axe_playwright_python", reason="axe is not installed; it is in the extra 'test'")
+    session, server = open_page()
+    show(browser, server, 1100, scheme)
+    wait_until(lambda: "Paused" in text(browser, ".a .state"))
+    browser.execute_script("document.getElementById('second').click()")
+    wait_until(lambda: len(session._seats) == 2 and text(browser, ".b .state").startswith("Paused"))
+    press(browser, "train")
+    ended(session)
+    wait_until(lambda: "Ended" in text(browser, ".a .state"))
+    browser.execute_script("document.querySelectorAll('details').forEach(each => each.open = true)")
+    browser.execute_script("document.querySelector('#inside .a .mistakes button').click()")
+    browser.execute_script("document.querySelector('#code .a button').click()")
+    wait_until(lambda: text(browser, "#answers .a caption") and text(browser, "#code pre.python"))
+    browser.execute_script(resources.files(axe).joinpath("axe.min.js").read_text(encoding="utf-8"))
+    found = browser.execute_async_script(
+        "const done = arguments[0]; axe.run().then(({violations}) => "
+        "done(violations.map(({id, nodes}) => [id, nodes.map((node) => [node.html, node.failureSummary])])))"
+    )
+    assert found == []

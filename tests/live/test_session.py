@@ -15,7 +15,7 @@ import fastnn
 from fastnn.cli.command import main
 from fastnn.errors import DataError, SettingsError
 from fastnn.live.run import Aborted, LiveRun
-from fastnn.live.session import Session
+from fastnn.live.session import Session, Unanswered
 from fastnn.runs.folder import RunFolder
 from tests.live.conftest import ended, paused, status, wait_until
 
@@ -195,7 +195,7 @@ def test_settings_that_do_not_fit_are_refused_and_the_run_goes_on(new_session):
         ({"start": "model.safetensors"}, "no setting of the page"),
         ({"backend": "numpy"}, "no setting of the page"),
     ]:
-        with pytest.raises(SettingsError, match=reason):
+        with pytest.raises(Unanswered, match=reason):
             session.command({"command": "plan", "settings": settings})
     with pytest.raises(SettingsError, match="settings are missing"):
         session.command({"command": "plan"})
