@@ -63,7 +63,7 @@ const Page = (() => {
       if (!find("pad")) return;
       const status = find("pad-status");
       this.pad = Drawing.attach(find("pad"), {
-        onChange: () => this.showDrawing(),
+        onChange: () => this.answerDrawing(),
         onStatus: (text) => {
           status.textContent = text;
           if (this.pad) find("erase").setAttribute("aria-pressed", String(this.pad.erasing));
@@ -77,6 +77,20 @@ const Page = (() => {
         if (file) this.pad.open(file);
         event.target.value = "";
       });
+    }
+
+    /** Answer the drawing at once, but leave twice the time that an answer takes to the strokes. */
+    answerDrawing() {
+      clearTimeout(this.timer);
+      this.timer = 0;
+      const wait = (this.freeAt || 0) - performance.now();
+      if (wait > 0) {
+        this.timer = setTimeout(() => this.answerDrawing(), wait);
+        return;
+      }
+      const began = performance.now();
+      this.showDrawing();
+      this.freeAt = performance.now() + 2 * (performance.now() - began);
     }
 
     showDrawing() {
@@ -127,6 +141,10 @@ const Page = (() => {
 
     /** Run the network on a row of inputs, and show what comes of it. `sample`: the test image, or null. */
     showRow(/** @type {ArrayLike<number>} */ row, /** @type {any} */ sample) {
+      if (sample) { // no answer to an earlier drawing comes after it
+        clearTimeout(this.timer);
+        this.timer = 0;
+      }
       this.row = row;
       this.sample = sample;
       this.pass = Network.forward(this.network, row);

@@ -60,8 +60,11 @@ def open_page(browser):
 
 
 def settled(browser):
-    """Wait until the page has drawn two frames."""
-    browser.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+    """Wait until the page has drawn two frames, and has answered the drawing."""
+    browser.execute_async_script(
+        "const done = arguments[0], answered = () => Page.page.timer ? setTimeout(answered, 10) : done();"
+        "requestAnimationFrame(() => requestAnimationFrame(answered))"
+    )
 
 
 def text_of(browser, name):
