@@ -18,8 +18,8 @@
  * pad.detach()       removes the listeners
  *
  * The page sets the size of the canvas and its colours by CSS: `color` is the ink, `background` the paper. Neither
- * changes pixels(), which depends on the strokes alone. Strokes are kept in units of the canvas's width, and drawn again
- * when its size or its colours change. The pressure of a pen is ignored: digits for training have even strokes.
+ * changes pixels(), which depends on the strokes alone. Strokes are kept in units of the canvas's width, and are drawn
+ * again when its size or its colours change. The pressure of a pen is ignored: digits for training have even strokes.
  *
  * A picture replaces the drawing, and the first stroke on a picture starts a new drawing; undo brings either back.
  *
@@ -36,9 +36,9 @@ const Drawing = (() => {
   const ERASER_BUTTON = 5;
   const ERASER_PRESSED = 32;
   const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-  const HELP = "Draw with the mouse, a finger or a pen. Or by keyboard: the arrow keys move the pen, with Shift in small "
-    + "steps; Space puts it down and lifts it; E changes between pen and eraser; Z takes back the last stroke; Delete "
-    + "clears. A picture can be dropped or pasted.";
+  const HELP = "Draw with the mouse, a finger or a pen. Or by keyboard: the arrow keys move the pen, with Shift in "
+    + "small steps; Space puts it down and lifts it; E changes between pen and eraser; Z takes back the last "
+    + "stroke; Delete clears. A picture can be dropped or pasted.";
 
   /**
    * Draw strokes.

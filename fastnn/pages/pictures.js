@@ -14,10 +14,9 @@
  *
  * What a user can cause is thrown as Pictures.DataError, with Python's words in one line.
  *
- * The functions are those of fastnn/datasets/pictures, in the same order, where the reasons are. Numbers have the
- * precision that NumPy gives them: values of Float32Array are rounded after every operation. Three things differ, because
- * a browser does not tell: opaque RGBA is read as RGB, whose luma is rounded; 16 bits of grey come as 8; a photo that is
- * turned and reduced is turned first.
+ * The functions are those of fastnn/datasets/pictures, where the reasons are. Numbers have the
+ * precision that NumPy gives them: values of Float32Array are rounded after every operation. Two things differ, because
+ * a browser does not tell: 16 bits of grey come as 8; a photo that is stored turned and is reduced is turned first.
  *
  * @typedef {{width: number, height: number, data: Uint8Array|Uint8ClampedArray, name?: string}} Picture
  * @typedef {{width: number, height: number, data: Float32Array}} Grey pixels from 0 (black) to 255
@@ -70,7 +69,8 @@ const Pictures = (() => {
     checkSize(...header.size, name, { JPEG: MAX_JPEG_PIXELS, WEBP: MAX_WEBP_PIXELS }[header.format]);
     let bitmap;
     try {
-      bitmap = await createImageBitmap(new Blob([bytes]), { imageOrientation: "from-image", colorSpaceConversion: "none" });
+      const asStored = { imageOrientation: "from-image", colorSpaceConversion: "none" };
+      bitmap = await createImageBitmap(new Blob([bytes]), asStored);
     } catch {
       throw damaged();
     }
@@ -87,8 +87,8 @@ const Pictures = (() => {
    * @returns {?{format: string, size: ?[number, number]}}
    */
   function headerOf(bytes) {
-    const text = (start, length) =>
-      String.fromCharCode(...new Uint8Array(bytes.buffer, start, Math.max(0, Math.min(length, bytes.byteLength - start))));
+    const start = new Uint8Array(bytes.buffer, 0, Math.min(16, bytes.byteLength));
+    const text = (first, length) => String.fromCharCode(...start.subarray(first, first + length));
     const formats = [
       ["PNG", text(0, 8) === "\x89PNG\r\n\x1a\n", () => [bytes.getUint32(16), bytes.getUint32(20)]],
       ["GIF", /^GIF8[79]a/.test(text(0, 6)), () => [bytes.getUint16(6, true), bytes.getUint16(8, true)]],
@@ -471,7 +471,8 @@ const Pictures = (() => {
 
   /** Binary erosion by a square; what is outside of the picture is 0. */
   function erodedMask(mask, side) {
-    const border = side >> 1, outside = dilatedMask(maskOf(padded(mask, border), (value) => !value), border, side - 1 - border);
+    const border = side >> 1, complement = maskOf(padded(mask, border), (value) => !value);
+    const outside = dilatedMask(complement, border, side - 1 - border);
     const box = { top: border, left: border, bottom: border + mask.height, right: border + mask.width };
     return maskOf(cropped(outside, box), (value) => !value);
   }
@@ -550,7 +551,8 @@ const Pictures = (() => {
         if (zero >= 0 && (rows[i] < 0 || zero - y < y - rows[i])) rows[i] = zero;
       }
     }
-    const nearest = new Int32Array(data.length).fill(-1), kept = new Int32Array(width), squares = new Float64Array(width);
+    const nearest = new Int32Array(data.length).fill(-1);
+    const kept = new Int32Array(width), squares = new Float64Array(width);
     for (let y = 0; y < height; y++) {
       const line = y * width;
       let last = -1;
@@ -605,7 +607,10 @@ const Pictures = (() => {
       const first = max(0, Math.trunc(centre - support + 0.5)), end = min(length, Math.trunc(centre + support + 0.5));
       const weights = new Float64Array(end - first);
       let sum = 0;
-      for (let i = 0; i < weights.length; i++) sum += weights[i] = filter.weight((i + first - centre + 0.5) * (1 / stretch));
+      for (let i = 0; i < weights.length; i++) {
+        weights[i] = filter.weight((i + first - centre + 0.5) * (1 / stretch));
+        sum += weights[i];
+      }
       if (sum !== 0) for (let i = 0; i < weights.length; i++) weights[i] /= sum;
       return { first, weights };
     });
@@ -617,9 +622,8 @@ const Pictures = (() => {
    */
   function resampled(pixels, width, height, filter) {
     const isBytes = !(pixels.data instanceof Float32Array);
-    const linesOf = (length, newLength) => weightsOf(length, newLength, filter).map(({ first, weights }) => ({
-      first, weights: isBytes ? weights.map((weight) => Math.trunc(weight * FIXED_POINT + (weight < 0 ? -0.5 : 0.5))) : weights,
-    }));
+    const linesOf = (length, newLength) => weightsOf(length, newLength, filter).map(({ first, weights }) =>
+      ({ first, weights: isBytes ? weights.map((weight) => Math.round(weight * FIXED_POINT)) : weights }));
     const rounded = isBytes ? (sum) => clip((sum + FIXED_POINT / 2) / FIXED_POINT | 0, 0, 255) : fround;
     let out = pixels;
     if (width !== out.width) {
@@ -641,7 +645,9 @@ const Pictures = (() => {
         const { first, weights } = lines[y];
         for (let x = 0; x < width; x++) {
           let sum = 0;
-          for (let i = 0, from = first * width + x; i < weights.length; i++, from += width) sum += tall.data[from] * weights[i];
+          for (let i = 0, from = first * width + x; i < weights.length; i++, from += width) {
+            sum += tall.data[from] * weights[i];
+          }
           out.data[to++] = rounded(sum);
         }
       }
@@ -659,7 +665,8 @@ const Pictures = (() => {
   /** Shrink the picture so that its longer side has at most `side` pixels. */
   function shrunk(pixels, side) {
     const scale = side / max(pixels.width, pixels.height);
-    return scale >= 1 ? pixels : resized(pixels, max(1, rint(pixels.width * scale)), max(1, rint(pixels.height * scale)));
+    if (scale >= 1) return pixels;
+    return resized(pixels, max(1, rint(pixels.width * scale)), max(1, rint(pixels.height * scale)));
   }
 
   // ---- grey.py
@@ -688,11 +695,12 @@ const Pictures = (() => {
   /** Put the picture on a ground that differs from what is opaque. */
   function greyOfTransparent(picture) {
     const { data } = picture, count = data.length / 4;
-    const grey = new Float32Array(count), opacity = new Float32Array(count);
+    const opacity = new Float32Array(count);
+    for (let i = 0; i < count; i++) opacity[i] = data[4 * i + 3] / 255;
+    // Colours are compared if every pixel has one.
+    const grey = greyOfColours(picture, { isRounded: false, isCompared: opacity.every((part) => part > 0) }).data;
     let weight = 0, sum = 0, opaque = 0;
-    for (let i = 0, at = 0; i < count; i++, at += 4) {
-      opacity[i] = data[at + 3] / 255;
-      grey[i] = projected(data, at, LUMA);
+    for (let i = 0; i < count; i++) {
       weight += opacity[i];
       sum += fround(grey[i] * opacity[i]);
       opaque += opacity[i] > 0.5 ? 1 : 0;
@@ -703,19 +711,26 @@ const Pictures = (() => {
     return grid(picture, grey);
   }
 
-  /** Return the product of a pixel's colour and a direction. */
+  /** Return the product of a pixel's colour and a direction; multiplications are fused with additions, as in BLAS. */
   const projected = (data, at, [red, green, blue]) =>
-    fround(fround(fround(data[at] * red) + fround(data[at + 1] * green)) + fround(data[at + 2] * blue));
+    fround(data[at + 2] * blue + fround(data[at + 1] * green + fround(data[at] * red)));
 
-  /** Convert colours to their luma or, if ink and ground are about equally bright, to what separates them best. */
-  function greyOfColours(picture) {
+  /**
+   * Convert colours to their luma or, if ink and ground are about equally bright, to what separates them best.
+   * @param {Picture} picture RGBA
+   * @param {{isRounded?: boolean, isCompared?: boolean}} options whether lumas and means of colours are rounded, as
+   *   those of pictures without transparency are, and whether colours are compared
+   * @returns {Grey}
+   */
+  function greyOfColours(picture, { isRounded = true, isCompared = true } = {}) {
     const { width, height, data } = picture, grey = new Float32Array(width * height);
     let isGrey = true;
     for (let i = 0, at = 0; i < grey.length; i++, at += 4) {
       isGrey &&= data[at] === data[at + 1] && data[at] === data[at + 2];
-      grey[i] = data[at] * 19595 + data[at + 1] * 38470 + data[at + 2] * 7471 + 0x8000 >> 16;
+      grey[i] = isRounded ? data[at] * 19595 + data[at + 1] * 38470 + data[at + 2] * 7471 + 0x8000 >> 16
+        : projected(data, at, LUMA);
     }
-    const direction = isGrey ? null : inkDirection(samplesOf(picture));
+    const direction = isGrey || !isCompared ? null : inkDirection(samplesOf(picture, isRounded));
     if (direction) {
       for (let i = 0, at = 0; i < grey.length; i++, at += 4) grey[i] = projected(data, at, direction);
       const low = least(grey), gain = fround(255 / max(largest(grey) - low, 1));
@@ -725,11 +740,12 @@ const Pictures = (() => {
   }
 
   /** Return the red, green and blue of a picture of at most 128 pixels on its longer side. */
-  function samplesOf({ width, height, data }) {
+  function samplesOf({ width, height, data }, isRounded) {
     const scale = min(1, SAMPLE_SIDE / max(width, height));
+    const size = [width, height].map((side) => max(1, rint(scale * side)));
     return [0, 1, 2].map((channel) => {
-      const band = Uint8Array.from({ length: width * height }, (_, i) => data[4 * i + channel]);
-      const size = [width, height].map((side) => max(1, rint(scale * side)));
+      const band = new (isRounded ? Uint8Array : Float32Array)(width * height);
+      for (let i = 0, at = channel; i < band.length; i++, at += 4) band[i] = data[at];
       return Float32Array.from(resampled({ width, height, data: band }, ...size, BOX).data);
     });
   }
@@ -749,7 +765,8 @@ const Pictures = (() => {
     const limit = fround(max(24, 0.5 * percentile(distance, 99.5)));
     const far = differences.map((band) => chosen(band, (i) => distance[i] > limit));
     if (!far[0].length) return null;
-    const products = far.map((first) => far.map((second) => first.reduce((sum, value, i) => sum + value * second[i], 0)));
+    const product = (first, second) => first.reduce((sum, value, i) => sum + value * second[i], 0);
+    const products = far.map((first) => far.map((second) => product(first, second)));
     const { values, vectors } = eigen(products), main = values.indexOf(max(...values));
     let direction = vectors.map((row) => fround(row[main]));
     const strongest = direction.reduce((best, part) => (abs(part) > abs(best) ? part : best));
@@ -798,7 +815,8 @@ const Pictures = (() => {
   /** Gaussian filter of standard deviation 1; the border is repeated outside. */
   function blurred({ width, height, data }) {
     const curve = Array.from({ length: 9 }, (_, i) => Math.exp(-0.5 * (i - 4) ** 2)), sum = sumOf(curve, exact);
-    const weights = curve.map((weight) => weight / sum), out = data.slice(), line = new Float64Array(max(width, height) + 8);
+    const weights = curve.map((weight) => weight / sum);
+    const out = data.slice(), line = new Float64Array(max(width, height) + 8);
     const along = (start, step, length) => {
       for (let i = -4; i < length + 4; i++) line[i + 4] = out[start + clip(i, 0, length - 1) * step];
       for (let i = 0; i < length; i++) {
@@ -827,7 +845,8 @@ const Pictures = (() => {
     let isBackground = distance.map((value) => (value <= limit ? 1 : 0)), coefficients;
     for (let round = 0; round < 8; round++) {
       coefficients = fitted(terms, values, isBackground);
-      const residual = values.map((value, i) => value - sumOf(terms[i].map((term, k) => term * coefficients[k]), exact));
+      const surface = (row) => row.reduce((sum, term, k) => sum + term * coefficients[k], 0);
+      const residual = values.map((value, i) => value - surface(terms[i]));
       const most = 3 * robustDeviation(chosen(residual, (i) => isBackground[i])) + 1;
       const before = isBackground;
       isBackground = residual.map((value) => (abs(value) <= most ? 1 : 0));
@@ -838,15 +857,21 @@ const Pictures = (() => {
     const across = axis(width).map((x) => x * fround(x1 + fround(x * xx))), columns = axis(width);
     axis(height).forEach((y, row) => {
       const down = fround(one + fround(y * fround(y1 + fround(y * yy)))), mixed = fround(xy * y);
-      for (let x = 0, i = row * width; x < width; x++, i++) out[i] = fround(down + across[x]) + fround(mixed * columns[x]);
+      for (let x = 0, i = row * width; x < width; x++, i++) {
+        out[i] = fround(down + across[x]) + fround(mixed * columns[x]);
+      }
     });
     return out;
   }
 
   /** Return places from -1 to 1. */
-  const axis = (length) => Float32Array.from({ length }, (_, i) => (i && i === length - 1 ? 1 : i * (2 / (length - 1 || 1)) - 1));
+  function axis(length) {
+    const places = Float32Array.from({ length }, (_, i) => i * (2 / (length - 1 || 1)) - 1);
+    if (length > 1) places[length - 1] = 1;
+    return places;
+  }
 
-  /** Return the least-squares coefficients of the terms of the chosen pixels; the shortest ones if there are several. */
+  /** Return the least-squares coefficients of the terms of the chosen pixels; of several solutions, the shortest. */
   function fitted(terms, values, isChosen) {
     const size = terms[0].length, products = Array.from({ length: size }, () => new Array(size).fill(0));
     const right = new Array(size).fill(0);
@@ -1018,7 +1043,7 @@ const Pictures = (() => {
 
   /** Erase the rows `first` to `last`, except where a stroke continues above and below. */
   function eraseLine({ width, height, data }, first, last) {
-    const coverage = (row) => data.subarray(row * width, (row + 1) * width).reduce((sum, value) => sum + value, 0) / width;
+    const coverage = (row) => countOf({ data: data.subarray(row * width, (row + 1) * width) }) / width;
     const rows = [];
     for (let row = first; row <= last; row++) if (coverage(row) > 0.1) rows.push(row);
     if (rows.length) [first, last] = [rows[0], rows[rows.length - 1]];
@@ -1074,13 +1099,15 @@ const Pictures = (() => {
     get score() { return this.mass * (this.strength / 255) ** 2; }
 
     encloses(other) {
-      return this.top <= other.top && this.left <= other.left && this.bottom >= other.bottom && this.right >= other.right;
+      return this.top <= other.top && this.left <= other.left
+        && this.bottom >= other.bottom && this.right >= other.right;
     }
 
     /** Return the component in a picture of another size. */
     scaled(factor) {
-      const [top, left, bottom, right] = [this.top, this.left, this.bottom, this.right].map((side) => rint(factor * side));
-      return new Component(this.numbers, { top, left, bottom, right }, this.mass, this.strength, this.touchesBorder);
+      const box = {};
+      for (const side of ["top", "left", "bottom", "right"]) box[side] = rint(factor * this[side]);
+      return new Component(this.numbers, box, this.mass, this.strength, this.touchesBorder);
     }
 
     merged(other) {
@@ -1235,7 +1262,9 @@ const Pictures = (() => {
     const gap = max(-across, -down, 0);
     const taller = max(first.height, second.height), shorter = min(first.height, second.height);
     const narrower = max(1, min(first.width, second.width));
-    if (shorter < SIMILAR * taller) return gap <= max(2, (across > 0 ? GAP : GAP_BESIDE) * max(first.size, second.size));
+    if (shorter < SIMILAR * taller) {
+      return gap <= max(2, (across > 0 ? GAP : GAP_BESIDE) * max(first.size, second.size));
+    }
     if (down >= 0.5 * shorter) return across >= 0.5 * narrower;  // side by side, unless one is above much of the other
     if (across >= 0.3 * narrower) return -down <= 0.35 * taller;  // one above the other
     return gap <= 0.1 * taller;
@@ -1252,7 +1281,8 @@ const Pictures = (() => {
    * @returns {Float64Array} for each number
    */
   function edgeSupport(labels, grey, background, isDark) {
-    const free = maskOf(labels, (label) => label === 0), nearest = nearestZeros(free), distance = distances(free, nearest);
+    const free = maskOf(labels, (label) => label === 0);
+    const nearest = nearestZeros(free), distance = distances(free, nearest);
     const extreme = windowed(grey, 1, 1, !isDark);
     const length = new Float64Array(labels.count + 1), found = new Float64Array(labels.count + 1);
     distance.forEach((away, i) => {
@@ -1283,7 +1313,7 @@ const Pictures = (() => {
     if (width < WIDE * height) return [ink];
     const around = padded(ink, 2), marks = findMarks(above(around, 255 * STRONG), around);
     const digits = marks.digits.slice().sort((a, b) => a.left - b.left);
-    if (min(...digits.map((digit) => digit.height), Infinity) < PART_HEIGHT * height || digits.length <= 1) return [ink];
+    if (digits.length < 2 || digits.some((digit) => digit.height < PART_HEIGHT * height)) return [ink];
     for (let i = 1; i < digits.length; i++) {
       const [first, second] = [digits[i - 1], digits[i]];
       if (first.right - second.left > PART_OVERLAP * min(first.width, second.width)) return [ink];
@@ -1391,7 +1421,7 @@ const Pictures = (() => {
     return common / either >= QUADRILATERAL && min(...lengths) * scale >= SHORTEST_SIDE && !isLong;
   }
 
-  /** Return the x and y of the area's corners: of extreme points in four directions, those of the largest quadrilateral. */
+  /** Return the x and y of the area's corners: extreme points in four directions, of the largest quadrilateral. */
   function cornersOf(area) {
     const { width, data } = area, inner = erodedByNeighbours(area), xs = [], ys = [];
     for (let i = 0; i < data.length; i++) {
@@ -1423,7 +1453,8 @@ const Pictures = (() => {
   function polygon(corners, width, height) {
     const out = { width, height, data: new Uint8Array(width * height) };
     const fill = (first, y, last) => {
-      if (y >= 0 && y < height) out.data.fill(1, y * width + clip(first, 0, width), y * width + clip(last + 1, 0, width));
+      if (y < 0 || y >= height) return;
+      out.data.fill(1, y * width + clip(first, 0, width), y * width + clip(last + 1, 0, width));
     };
     const roundUp = (value) => (value >= 0 ? floor(value + 0.5) : -floor(-value + 0.5));
     const roundDown = (value) => (value >= 0 ? ceil(value - 0.5) : -ceil(-value - 0.5));
@@ -1570,7 +1601,8 @@ const Pictures = (() => {
     const best = maxBy(readings, scoreOf);
     for (const other of readings) {
       // The gaps between strokes look like strokes of the other kind, but the strokes reach further.
-      if (other !== best && boundsOf(other).encloses(boundsOf(best)) && scoreOf(other) > 0.2 * scoreOf(best)) return other;
+      if (other === best || !boundsOf(other).encloses(boundsOf(best))) continue;
+      if (scoreOf(other) > 0.2 * scoreOf(best)) return other;
     }
     return best;
   }
@@ -1712,13 +1744,15 @@ const Pictures = (() => {
     if (!atBorder.length) return null;
     const digit = maxBy(atBorder, ({ mass }) => mass);
     if (digit.mass < CUT_MASS * total) return null;
-    return isBlob(reading, digit, coversCorner(reading, digit) ? CORNER_BLOB_FRACTION : CUT_BLOB_FRACTION) ? null : digit;
+    const fraction = coversCorner(reading, digit) ? CORNER_BLOB_FRACTION : CUT_BLOB_FRACTION;
+    return isBlob(reading, digit, fraction) ? null : digit;
   }
 
   /** Return whether the digit covers a corner of the picture, as shadows do. */
   function coversCorner({ marks: { labels } }, digit) {
     const { width, height } = labels, mark = isIn(labels, digit.numbers);
-    const rows = [[0, min(4, height)], [max(0, height - 4), height]], columns = [[0, min(4, width)], [max(0, width - 4), width]];
+    const ends = (length) => [[0, min(4, length)], [max(0, length - 4), length]];
+    const rows = ends(height), columns = ends(width);
     return rows.some(([top, bottom]) => columns.some(([left, right]) => {
       const corner = cropped(mark, { top, left, bottom, right });
       return countOf(corner) / corner.data.length > 0.5;

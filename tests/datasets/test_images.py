@@ -124,6 +124,14 @@ def test_pictures_of_all_modes_are_read(digits, mode):
     assert difference(prepare_image(picture), digits[5]) < (25 if mode == "1" else 1)
 
 
+def test_an_opaque_channel_of_opacity_changes_nothing(digits):
+    ground, ink = np.array([60, 150, 70]), np.array([180, 120, 90])
+    colours = np.rint(ground + digits[6][:, :, None] / 255 * (ink - ground)).astype(np.uint8)
+    opaque = np.dstack([colours, np.full((28, 28), 255, np.uint8)])
+    np.testing.assert_array_equal(prepare_image(opaque), prepare_image(colours))
+    np.testing.assert_array_equal(prepare_image(Image.fromarray(opaque)), prepare_image(Image.fromarray(colours)))
+
+
 def test_transparency_in_files_is_blended_with_white(digits, tmp_path):
     Image.fromarray(transparent(digits[4])).save(tmp_path / "t.png")
     assert difference(prepare_image(tmp_path / "t.png"), digits[4]) < 1

@@ -152,6 +152,11 @@ def pictures(mnist):
         ground, ink = rng.integers(0, 256, (2, 3))
         opacity = test_photos.placed(digits[number % 10])[:, :, None]
         add(f"{number % 10}: colours {ground} and {ink}", test_photos.photo(ground + opacity * (ink - ground)))
+        faint = np.dstack([np.clip(rng.normal(ground, 20, (300, 300, 3)), 0, 255), 255 * np.maximum(opacity, 0.3)])
+        add(f"{number % 10}: colours {ground}, transparent", faint)
+        if number % 3 == 0:
+            opaque = np.dstack([test_photos.photo(ground + opacity * (ink - ground)), np.full((300, 300), 255)])
+            add(f"{number % 10}: colours {ground} and {ink}, opaque RGBA", opaque)
     for number in range(24):
         add(f"noise {number}", rng.integers(0, 256, rng.integers(2, 70, 2)))
     for number, size in enumerate([(2050, 1500), (1200, 3100)]):  # reduced twofold and threefold

@@ -32,7 +32,7 @@ def grey_of_array(image: np.ndarray, name: str) -> np.ndarray:
         raise DataError(f"{name}: found numbers of type {image.dtype}, expected integers, floats or booleans")
     image = _with_axes(image, name)
     check_picture_size(image.shape[1], image.shape[0], name)
-    if image.dtype == np.uint8 and (image.ndim == 2 or image.shape[2] == 3):
+    if image.dtype == np.uint8 and (image.ndim == 2 or image.shape[2] in (3, 4)):
         from PIL import Image
 
         return grey_of_picture(Image.fromarray(np.ascontiguousarray(image)), name)
@@ -92,7 +92,9 @@ def grey_of_picture(picture: "Image", name: str) -> np.ndarray:
             raise DataError(f"{name}: found pixels from {low} to {high}, expected finite numbers")
         return (deep - low) * np.float32(255 / max(high - low, 1.0))
     if picture.has_transparency_data:
-        return grey_of_transparent(np.asarray(picture.convert("RGBA"), np.float32))
+        picture = picture.convert("RGBA")
+        if picture.getextrema()[3] != (255, 255):
+            return grey_of_transparent(np.asarray(picture, np.float32))
     luma = np.asarray(picture.convert("L"), np.float32)
     if picture.mode in ("1", "L"):
         return luma
