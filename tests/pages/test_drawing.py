@@ -224,6 +224,12 @@ def test_the_canvas_has_the_pixels_of_the_screen(pad, browser, ratio):
     before = pixels(pad)
     window = {"width": 800, "height": 600, "deviceScaleFactor": ratio, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", window)
+    browser.execute_async_script(
+        """
+    const [ratio, done] = arguments;
+    (function wait() { devicePixelRatio === ratio ? done() : setTimeout(wait, 5); })()""",
+        ratio,
+    )
     settled(browser)
     assert pad("return [canvas.width, canvas.height, canvas.clientWidth]") == [SIDE * ratio, SIDE * ratio, SIDE]
     pad("canvas.style.width = canvas.style.height = '200px'")

@@ -24,7 +24,12 @@ PAGE = """<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>pictures</
 <script src="pictures.js"></script><script src="drawing.js"></script><script src="cases.js"></script><script>
 const pad = Drawing.attach(document.querySelector("canvas"));
 const text = (bytes) => btoa(Array.from(bytes, (value) => String.fromCharCode(value)).join(""));
-const read = async (content) => Pictures.readFile(await (await fetch(`data:;base64,${content}`)).blob(), "image");
+async function read(content) {  // a file, or pixels
+  const { width, height, data } = content;
+  const response = await fetch(`data:;base64,${data ?? content}`);
+  if (!data) return Pictures.readFile(await response.blob(), "image");
+  return { width, height, data: new Uint8Array(await response.arrayBuffer()) };
+}
 function outcome(action) {  // the text of a row, or the message of an error
   try {
     const row = action();
@@ -84,6 +89,12 @@ def coded(picture, format="PNG"):
     file = io.BytesIO()
     picture.save(file, format, **({"lossless": True} if format == "WEBP" else {}))
     return base64.b64encode(file.getvalue()).decode()
+
+
+def pixels_of(picture):
+    """Return the pixels of a picture for the page."""
+    data = base64.b64encode(picture.convert("RGBA").tobytes()).decode()
+    return {"width": picture.width, "height": picture.height, "data": data}
 
 
 def in_python(action):
@@ -153,7 +164,7 @@ def pictures(mnist):
         opacity = test_photos.placed(digits[number % 10])[:, :, None]
         add(f"{number % 10}: colours {ground} and {ink}", test_photos.photo(ground + opacity * (ink - ground)))
         faint = np.dstack([np.clip(rng.normal(ground, 20, (300, 300, 3)), 0, 255), 255 * np.maximum(opacity, 0.3)])
-        add(f"{number % 10}: colours {ground}, transparent", faint)
+        add(f"{number % 10}: semitransparent {ground}", faint)
         if number % 3 == 0:
             opaque = np.dstack([test_photos.photo(ground + opacity * (ink - ground)), np.full((300, 300), 255)])
             add(f"{number % 10}: colours {ground} and {ink}, opaque RGBA", opaque)
@@ -179,7 +190,8 @@ def page(browser, tmp_path_factory, pictures):
         (folder / name).write_text(
             script.replace("return { readFile,", "return { polygon, readFile,"), encoding="utf-8"
         )
-    cases = {name: coded(picture) for name, picture in pictures.items()}
+    # A canvas multiplies colours by their opacity and rounds them, so semitransparent colours are passed as pixels.
+    cases = {name: pixels_of(picture) if "semi" in name else coded(picture) for name, picture in pictures.items()}
     (folder / "cases.js").write_text(f"const CASES = {json.dumps(cases)};", encoding="utf-8")
     (folder / "page.html").write_text(PAGE, encoding="utf-8")
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
