@@ -277,7 +277,7 @@ const Page = (() => {
       const { data, samples, confusion } = this.content;
       const numbers = {
         accuracy: `${(100 * data.accuracy).toFixed(2)} %`, "wrong": `${counted(samples.mistakes)} of ${counted(data.count)}`,
-        loss: data.loss.toFixed(4),
+        loss: data.loss === null ? "not finite" : data.loss.toFixed(4),
       };
       find("numbers").append(...Object.entries(numbers).map(([term, number]) =>
         element("div", {}, element("dt", { textContent: term }), element("dd", { textContent: number }))));
@@ -369,9 +369,9 @@ const Page = (() => {
       });
       const head = element("thead", {}, element("tr", {}, element("td"), ...this.classes.map((name) => header(name, "col")),
         header("recall", "col")));
-      const caption = element("caption", { textContent:
-        "Rows: label. Columns: answer. Blue: correct. Orange: wrong. Each colour has its own scale. Choose an error to see its images." });
-      find("confusion").append(element("table", {}, caption, head, element("tbody", {}, ...rows)));
+      const table = element("table", {}, head, element("tbody", {}, ...rows));
+      table.setAttribute("aria-labelledby", "confusion-heading");
+      find("confusion").append(table);
     }
 
     confusionCell(label, prediction, count, most) {

@@ -174,6 +174,7 @@ def _content(
     """Return what the scripts of a page need, as plain values."""
     rows = _chosen_rows(scores)
     threshold = None if model.unknown is None else model.unknown[0]
+    loss = scores.loss if np.isfinite(scores.loss) else None  # JSON has no infinity
     return {
         "title": repr(model.network).removeprefix("Network(").removesuffix(")"),
         "classes": list(model.class_names),
@@ -183,7 +184,7 @@ def _content(
         "takesDrawings": model.image_shape == _DRAWN_SHAPE,
         "network": {**network_chain(network), **stored},
         "layers": _layer_titles(network),
-        "data": {"name": data.name, "count": len(data), "accuracy": scores.accuracy, "loss": scores.loss},
+        "data": {"name": data.name, "count": len(data), "accuracy": scores.accuracy, "loss": loss},
         "confusion": scores.confusion.tolist(),
         "samples": {
             "images": _encoded(_images(data, rows)),

@@ -116,6 +116,17 @@ def test_smaller_weights_state_the_measured_accuracy(weights, model, mnist, tmp_
     assert content["data"]["accuracy"] == np.trace(content["confusion"]) / 10_000 == page.accuracy
 
 
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+def test_a_loss_that_is_not_finite_is_told(digits, tmp_path):
+    model, data = digits
+    biases = np.zeros(10, np.float32)
+    biases[:2] = 3e38, -3e38  # the loss of class 1 is infinite
+    network = fastnn.Network([np.zeros((64, 10), np.float32)], [biases])
+    large = Model(network, model.classes, model.image_shape)
+    page = fastnn.write_page(large, data, tmp_path / "page.html")
+    assert Elements(page.path.read_text("utf-8")).content["data"]["loss"] is None
+
+
 def test_names_cannot_end_the_script_element(digits, tmp_path):
     model, data = digits
     names = ["</script><script>alert(1)</script>", "<!--", "\u2028", *"3456789"]
