@@ -1,8 +1,10 @@
 """The backends: one contract (`base`), a reference in NumPy (`reference`) and compiled Numba kernels (`compiled`)."""
 
+import gc
 import sys
 import warnings
 from importlib import import_module
+from types import ModuleType
 from typing import cast
 
 from fastnn.backends.base import Backend
@@ -10,6 +12,7 @@ from fastnn.checks import check_choice
 from fastnn.errors import MissingDependencyError
 from fastnn.optim.config import BACKENDS
 
+_COMPILED = "fastnn.backends.compiled"
 # fastnn imports modules when they are used, so a program that packages it by its import statements misses some.
 _PACKAGED = "install fastnn again, or package all of its modules, as its hook for PyInstaller does"
 
@@ -48,7 +51,7 @@ def get_backend(name: str = "auto") -> Backend:
     check_choice("backend", name, BACKENDS)
     if name != "numpy":
         try:
-            return cast(Backend, import_module("fastnn.backends.compiled"))
+            return cast(Backend, _import_compiled())
         except ImportError as error:
             own = (error.name or "").partition(".")[0] == "fastnn" and isinstance(error, ModuleNotFoundError)
             if name == "numba":
@@ -63,6 +66,22 @@ def get_backend(name: str = "auto") -> Backend:
                 stacklevel=2,
             )
     return cast(Backend, import_module("fastnn.backends.reference"))
+
+
+def _import_compiled() -> ModuleType:
+    """Import the Numba backend while the garbage collector pauses.
+
+    It would look at every object of the process, and find nothing: what an import creates stays. With scikit-learn
+    loaded, that takes longer than the import itself.
+    """
+    is_to_pause = _COMPILED not in sys.modules and gc.isenabled()
+    if is_to_pause:
+        gc.disable()
+    try:
+        return import_module(_COMPILED)
+    finally:
+        if is_to_pause:
+            gc.enable()
 
 
 def _remedy() -> str:

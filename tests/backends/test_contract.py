@@ -1,5 +1,6 @@
 """Both backends have the same functions with the same signatures, and raise the same errors."""
 
+import gc
 import inspect
 import re
 import subprocess
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import fastnn
+from fastnn import backends
 from fastnn.backends import compiled, get_backend, layerwise, reference
 from fastnn.backends.base import Backend, Trainer
 from fastnn.errors import DataError, MissingDependencyError, SettingsError
@@ -137,3 +139,18 @@ def test_a_missing_module_of_fastnn_is_no_missing_numba(missing, words, monkeypa
     with pytest.raises(MissingDependencyError, match='backend "numba"') as caught:
         fastnn.get_backend("numba")
     assert words in str(caught.value)
+
+
+def test_the_garbage_collector_pauses_only_while_the_kernels_are_imported(monkeypatch):
+    seen = []
+    monkeypatch.delitem(sys.modules, "fastnn.backends.compiled")
+    monkeypatch.setattr(backends, "import_module", lambda name: seen.append(gc.isenabled()) or 1 / 0)
+    for enabled in (True, False):
+        (gc.enable if enabled else gc.disable)()
+        try:
+            with pytest.raises(ZeroDivisionError):
+                fastnn.get_backend("numba")
+            assert gc.isenabled() == enabled
+        finally:
+            gc.enable()
+    assert seen == [False, False]
