@@ -93,7 +93,7 @@ def grey_of_picture(picture: "Image", name: str) -> np.ndarray:
         return (deep - low) * np.float32(255 / max(high - low, 1.0))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
-        if picture.getextrema()[3] != (255, 255):
+        if picture.getchannel("A").getextrema() != (255, 255):
             return grey_of_transparent(np.asarray(picture, np.float32))
     luma = np.asarray(picture.convert("L"), np.float32)
     if picture.mode in ("1", "L"):
