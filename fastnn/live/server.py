@@ -36,7 +36,7 @@ LARGEST_BODY = 64 * 1024
 # A request that has not arrived after this time, head and body, is given up, and so is a connection without requests.
 SECONDS_TO_READ, SECONDS_BETWEEN_REQUESTS = 10.0, 15
 MOST_CONNECTIONS = 64
-PICTURES_PER_SECOND = 15
+PICTURES_PER_SECOND = 12
 # A stream without news sends an empty comment after this time, which shows whether the browser is still there.
 SECONDS_OF_SILENCE = 10.0
 

@@ -1,8 +1,11 @@
 """Tests of the live page in headless Chromium: controls, drawing, code, two browsers, widths and colours."""
 
+import functools
+import http.server
 import json
 import subprocess
 import sys
+import threading
 from importlib import resources
 
 import numpy as np
@@ -304,3 +307,32 @@ def test_axe_finds_no_violation(scheme, open_page, browser):
         "done(violations.map(({id, nodes}) => [id, nodes.map((node) => [node.html, node.failureSummary])])))"
     )
     assert found == []
+
+
+def test_the_page_works_in_the_frame_of_a_notebook(new_session, browser, tmp_path):
+    """The page of a notebook comes from another port of this computer, and frames the address of a view."""
+    session = new_session(*DIGITS)
+    server = serve(session, frames=True)
+    (tmp_path / "notebook.html").write_text(f'<title>notebook</title><iframe src="{server.address}"></iframe>')
+    handler = functools.partial(Quiet, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as notebook:
+        threading.Thread(target=notebook.serve_forever, daemon=True).start()
+        try:
+            browser.get(f"http://localhost:{notebook.server_port}/notebook.html")
+            browser.switch_to.frame(0)
+            wait_until(lambda: "Paused" in text(browser, ".a .state"))
+            press(browser, "train")
+            ended(session)
+            wait_until(lambda: "Ended" in text(browser, ".a .state"))
+        finally:
+            browser.switch_to.default_content()
+            browser.get("about:blank")
+            notebook.shutdown()
+            server.close()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves files without a line for each."""
+
+    def log_message(self, *_):
+        """Print nothing."""

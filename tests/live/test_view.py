@@ -52,7 +52,7 @@ class Page:
 def test_a_view_shows_and_stops_a_run_with_the_bits_of_a_plain_one(capsys):
     data = fastnn.load_digits()
     network = fastnn.Network.for_data(data, (16,))
-    settings = {"validation": 0.2, "backend": "numpy", "epochs": 2000}
+    settings = {"validation": 0.2, "backend": "numpy", "epochs": 100}
     with fastnn.LiveView(paused=True) as view:
         assert view.address == ""
         results = []
@@ -66,7 +66,7 @@ def test_a_view_shows_and_stops_a_run_with_the_bits_of_a_plain_one(capsys):
         assert page.ask("/command", {"command": "epoch"})[0] == 200
         wait_until(lambda: page.runs()[0]["epoch"] == 2)
         assert page.ask("/command", {"command": "stop"})[0] == 200
-        thread.join(60)
+        thread.join(240)
         (result,) = results
         assert result.stopped == "callback"
         run = page.runs()[0]
@@ -74,13 +74,13 @@ def test_a_view_shows_and_stops_a_run_with_the_bits_of_a_plain_one(capsys):
         assert page.ask("/predict", {"sample": 0})[0] == 200  # the page stays after the run
         code = page.ask("/code")[1]
         assert code["command"] is None
-        assert "epochs=2000" in code["python"]
+        assert "epochs=100" in code["python"]
         address = view.address
         again = threading.Thread(target=lambda: fastnn.train(network, data, callbacks=[view], **settings))
         again.start()
         wait_until(lambda: page.runs()[0]["status"] == "paused")  # the same page shows the next run
         assert view.address == address
-    again.join(60)  # at the end of the page, the run goes on at full speed
+    again.join(240)  # at the end of the page, the run goes on at full speed
     assert not again.is_alive()
     epochs = len(result.history)
     plain = fastnn.train(network, data, **settings, callbacks=[lambda end: end.record.epoch == epochs])
