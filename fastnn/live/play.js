@@ -602,6 +602,7 @@ const Play = (() => {
     offerNames();
     byId("second").hidden = runs.length !== 1 || !runs[0].settings;
     byId("pad-column").hidden = !runs.some((run) => run.image_shape);
+    charts[1].element.hidden = !runs.some((run) => !run.classes || run.classes.length); // numbers have no accuracy
     const kinds = [["loss", 1, 3], ["accuracy", 2, 4]];
     kinds.forEach(([, training, validation], chart) => charts[chart].draw(runs.flatMap((run, place) => {
       const name = runs.length > 1 ? `${run.name} ` : "", colour = place ? "--wrong" : "--accent";

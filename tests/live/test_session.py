@@ -178,6 +178,27 @@ def test_the_code_of_a_run_on_own_files_repeats_it(new_session, tmp_path, capsys
     assert command_digest(code["command"], tmp_path / "run", capsys) == digest
 
 
+def test_a_regression_and_a_trained_start_are_repeated(new_session, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(RunFolder, "save_figures", lambda folder, finished: None)
+    inputs = np.random.default_rng(0).normal(size=(120, 3))
+    table = tmp_path / "table.csv"
+    pandas.DataFrame(inputs, columns=list("abc")).assign(y=inputs.sum(axis=1) * 3.3 + 7).to_csv(table, index=False)
+    runs = [
+        ("--data", str(table), "--label", "y", "--epochs", "3"),
+        ("--from", str(tmp_path / "0"), "--frozen", "1", "--data", str(table), "--label", "y", "--epochs", "2"),
+    ]
+    for number, arguments in enumerate(runs):
+        session = new_session(*arguments, "--backend", "numpy")
+        paused(session)
+        session.command({"command": "train"})
+        digest = ended(session).digest()
+        code, run = session.code(0), session.picture()[0]["runs"][0]
+        assert (run["classes"], "confusion" in run, run["last"]["accuracy"]) == ([], False, None)
+        assert run["has_fixed_network"] == (number == 1)
+        assert run_here(code["python"], capsys) == digest
+        assert command_digest(code["command"], tmp_path / str(number), capsys) == digest
+
+
 def test_settings_that_do_not_fit_are_refused_and_the_run_goes_on(new_session):
     session = new_session(*DIGITS)
     paused(session)
