@@ -164,7 +164,7 @@ def test_undo_clear_and_the_eraser(pad, browser):
     pad("pad.erasing = true")
     stroke(browser, [(0.75, 0.1), (0.75, 0.9)])
     np.testing.assert_allclose(pad("return darkness()")[:2], one[:2], atol=100)
-    assert pad("return pad.undo()")
+    assert pad("const before = changes.length; return pad.undo() && changes.length === before + 1")
     assert pad("return darkness()") == two
     pad("pad.clear(); pad.clear()")
     assert pad("return [pad.isEmpty, ...darkness()]") == [True, 0, 0, 0, 0]
