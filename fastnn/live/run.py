@@ -136,7 +136,7 @@ class LiveRun:
     def before_batches(self, start: BatchStart) -> int | None:
         """Wait as long as the run is to wait; return the number of batches to train on, None for the whole epoch."""
         self._measure()
-        self._show(start, RUNNING)
+        self._show(start)
         with self._changed:
             while self._has_to_wait(start):
                 pass
@@ -164,7 +164,7 @@ class LiveRun:
             )
             self.version += 1
 
-    def _show(self, start: BatchStart, status: str) -> None:
+    def _show(self, start: BatchStart) -> None:
         """Let others see where the run is. The network is copied unless it is that of the last epoch."""
         before = self.moment
         snapshot = before.snapshot
@@ -173,7 +173,7 @@ class LiveRun:
                 snapshot = Snapshot.of(start.network)
         with self._changed:
             self.moment = before._replace(
-                status=status, epoch=start.epoch, batch=start.batch, batches=start.batches, loss=start.loss,
+                status=RUNNING, epoch=start.epoch, batch=start.batch, batches=start.batches, loss=start.loss,
                 accuracy=start.accuracy, snapshot=snapshot, setup=start.setup,
             )  # fmt: skip
             self.version += 1
@@ -189,12 +189,12 @@ class LiveRun:
             self._changed.wait(_LONGEST_WAIT)
             return True
         self._set_status(RUNNING)
-        if self._mode == _RUN or self._mode == _EPOCH:
+        if self._mode != _STEP:
             seconds = self._seconds_to_wait()
             if seconds > 0:
-                self._changed.wait(seconds)
+                self._changed.wait(min(seconds, _LONGEST_WAIT))
                 return True
-        if self._mode in (_STEP, _EPOCH) and self._granted is None:
+        if self._mode != _RUN and self._granted is None:
             self._granted = start.epoch
         return False
 
