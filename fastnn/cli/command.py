@@ -33,6 +33,7 @@ EXAMPLES = """examples:
   fastnn predict runs/RUN/model.safetensors photo.png    read the digit in a photo
   fastnn train --data table.csv                          train on a table of your own
   fastnn report runs/RUN                                 all about a run, in one HTML file
+  fastnn play                                            watch a network learn, in the browser
   fastnn page runs/RUN                                   draw in a browser, and watch the network answer
 
 'fastnn COMMAND --help' shows the options of a command, their defaults and examples.

@@ -40,6 +40,7 @@ EXAMPLES = """
   fastnn train --config runs/RUN                           repeat a run, to the same bits
   fastnn train --config runs/RUN --learning-rate 0.05      the same start with another rate; fastnn compare shows both
   fastnn train --config settings.toml --seed 1             settings from a file, one of them replaced
+  fastnn train --live                                      watch and pause the run in the browser
   fastnn train --resume runs/RUN                           go on with a run that was interrupted or killed
 
 layers of --layers, separated by commas; OPTIONS follow the sizes: s2 or s2x1 is a stride, p1 or p1x0 a padding, and
