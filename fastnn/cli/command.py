@@ -12,6 +12,7 @@ from fastnn.cli import (
     completion,
     evaluate,
     explain,
+    export,
     help,
     page,
     play,
@@ -134,7 +135,7 @@ def parser() -> argparse.ArgumentParser:
         return added
 
     for command in (
-        train, play, evaluate, predict, report, page, compare, explain, recipes, warmup, completion, help,
+        train, play, evaluate, predict, report, page, compare, explain, export, recipes, warmup, completion, help,
     ):  # fmt: skip
         command.register(add)
     return root

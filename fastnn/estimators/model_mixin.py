@@ -13,6 +13,7 @@ from fastnn.datasets.dataset import Dataset
 from fastnn.errors import InconsistentVersionWarning
 from fastnn.estimators.fit_watch import WatchState
 from fastnn.estimators.one_fit import reads_one_fit
+from fastnn.files.c_source import CExport, export_c
 from fastnn.files.model_file import save, versions
 from fastnn.files.onnx import export_onnx
 from fastnn.models.model import Model
@@ -122,6 +123,44 @@ class ModelFileMixin(BaseEstimator):
             As in `fastnn.export_onnx`.
         """
         export_onnx(path, self.to_model(image_shape), rows=None if X is None else self._check_data(X, reset=False))
+
+    @reads_one_fit
+    def export_c(
+        self,
+        path: str | os.PathLike[str],
+        X: Any = None,
+        image_shape: tuple[int, int] | None = None,
+        *,
+        dtype: str = "float32",
+        name: str | None = None,
+    ) -> CExport:
+        """Write a C99 file that predicts the same as `predict`.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file to write. An existing file is replaced.
+        X : array-like of shape (N, D), optional
+            Typical rows, which "int8" needs; by default seeded random rows.
+        image_shape : (int, int), or None
+            As in `save`; part of the comment of the file.
+        dtype : {"float32", "int8"}
+            What the program computes in.
+        name : str or None
+            The prefix of all names in the file; None: the name of the file.
+
+        Returns
+        -------
+        CExport
+            As `fastnn.export_c`.
+
+        Raises
+        ------
+        DataError, FileError, SettingsError
+            As in `fastnn.export_c`.
+        """
+        rows = None if X is None else self._check_data(X, reset=False)
+        return export_c(path, self.to_model(image_shape), dtype=dtype, rows=rows, name=name)
 
     @classmethod
     def from_model(cls, model: Model) -> Self:

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastnn.backends import reference
-from fastnn.backends.arguments import check_inputs
-from fastnn.checks import check_choice, display_path, short
+from fastnn.checks import display_path, short
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError, MissingDependencyError
 from fastnn.files.atomic import write_atomically
 from fastnn.files.model_file import checked, versions
+from fastnn.files.trial_rows import as_input, input_dtype_named, tolerance, trial_rows
 from fastnn.models import Model, as_model
 from fastnn.models.model import decide
 from fastnn.network import ACTIVATIONS, AvgPool2D, BatchNorm, Conv2D, Dense, Layer, MaxPool2D, Network
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 # can read these versions.
 OPSET, IR_VERSION = 17, 8
 INPUT_DTYPES = ("uint8", "float32", "float64")
-TOLERANCE, ROUNDINGS = 1e-5, 10
 
 
 class _Operator(NamedTuple):
@@ -64,7 +63,7 @@ _LAYERS: dict[type[Layer], _Operator] = {
 # The operator of each output.
 _OUTPUTS = {"softmax": "Softmax", "logistic": "Sigmoid", "identity": "Identity", "exp": "Exp"}
 _MAX_BYTES = 2_000_000_000  # a protobuf message has at most 2 GiB
-_SEEDED_ROWS, _SINGLE_ROWS, _BATCH_ROWS = 256, 16, 8192
+_SINGLE_ROWS, _BATCH_ROWS = 16, 8192
 
 
 def export_onnx(
@@ -148,13 +147,11 @@ def export_onnx(
     model = as_model(model)
     dtype = model.network.dtype
     if input_dtype is not None:
-        # A dtype equals its own name and its class.
-        name = next((name for name in INPUT_DTYPES if np.dtype(name) == input_dtype), input_dtype)
-        dtype = np.dtype(check_choice("input_dtype", name, INPUT_DTYPES))
+        dtype = input_dtype_named(input_dtype, INPUT_DTYPES)
     try:
         model = replace(model, **checked(model))
         data = _serialized(model, dtype)
-        _check(model, data, _rows(model, dtype) if rows is None else rows, dtype)
+        _check(model, data, rows, dtype)
     except DataError as error:
         raise DataError(f"{display_path(path)}: cannot export: {error}") from None
     write_atomically(path, data)
@@ -303,26 +300,12 @@ def _type(dtype: Any) -> int:
 
 
 # --- The check -------------------------------------------------------------------------------------------------------
-def _rows(model: Model, dtype: np.dtype) -> np.ndarray:
-    rng, shape = np.random.default_rng(0), (_SEEDED_ROWS, model.network.n_inputs)
-    if dtype == np.uint8:
-        return rng.integers(0, 256, shape, np.uint8)
-    if model.network.standardization is not None:
-        inputs = model.network.standardization
-        return (rng.standard_normal(shape) / inputs.scale + inputs.mean).astype(dtype)
-    if model.network.input_scale == 1:
-        return rng.standard_normal(shape).astype(dtype)
-    return (rng.random(shape) / model.network.input_scale).astype(dtype)
-
-
 def _check(model: Model, data: bytes, rows: Any, dtype: np.dtype) -> None:
     """Raise DataError unless onnx and onnxruntime accept `data` and its outputs agree with the reference's."""
     import onnx
     import onnxruntime
 
-    rows = check_inputs(model.network.core, rows.tocsr() if is_sparse(rows) else rows)
-    if not rows.shape[0]:
-        raise DataError("rows has no samples, expected at least one to compare on")
+    rows = trial_rows(model, rows, dtype)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4  # log only fatal errors: all errors are raised anyway
@@ -331,7 +314,7 @@ def _check(model: Model, data: bytes, rows: Any, dtype: np.dtype) -> None:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         for first, last in _batches(rows.shape[0]):
             batch = rows[first:last]
-            batch = _as_input(batch.toarray() if is_sparse(batch) else batch, dtype)
+            batch = as_input(batch.toarray() if is_sparse(batch) else batch, dtype)
             _compare(model, batch, session.run(None, {"X": batch}), first)
     except DataError:
         raise
@@ -345,35 +328,10 @@ def _batches(n_rows: int) -> list[tuple[int, int]]:
     return many + [(row, row + 1) for row in range(min(n_rows, _SINGLE_ROWS))]
 
 
-def _as_input(rows: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    if rows.dtype.kind == "f" and not np.isfinite(rows).all():
-        raise DataError("rows contain NaN or infinity, expected finite numbers")
-    if dtype == np.uint8 and rows.dtype != np.uint8 and not (rows == np.clip(np.rint(rows), 0, 255)).all():
-        raise DataError("rows do not fit input_dtype uint8, expected whole numbers from 0 to 255")
-    return np.ascontiguousarray(rows, dtype)
-
-
 def _tolerance(network: Network, rows: np.ndarray) -> float:
-    """Return the largest accepted difference from the reference's outputs for `rows`.
-
-    Two sums of the same terms in different orders differ by about as much as either differs from the exact sum. With
-    unscaled inputs the terms are large, and this difference can exceed 1e-5. The rounding error of the reference is an
-    estimate of the difference. On few rows it may be small by chance, so rows with small random changes are added.
-
-    Some of a float64 network's operators run in float32, so the rounding is that of a float32 network there.
-    """
-    if len(rows) < _SEEDED_ROWS:
-        copies = rows[np.arange(_SEEDED_ROWS) % len(rows)]
-        rows = np.concatenate([rows, copies * np.random.default_rng(0).uniform(1 - 1e-5, 1 + 1e-5, copies.shape)])
+    """Return the `tolerance` of a network; some of a float64 network's operators run in float32, which decides."""
     is_single = any(_LAYERS[type(layer)].is_single for layer in network.layers)
-    dtype = np.float32 if is_single and network.dtype == np.float64 else np.float64
-    other = network.like(*([array.astype(dtype) for array in kind] for kind in (network.weights, network.biases)))
-    with np.errstate(over="ignore", invalid="ignore"):
-        outputs = reference.predict_proba(network, rows)
-    if not np.isfinite(outputs).all():
-        raise DataError(f"predictions for such rows are too large for {network.dtype}, expected finite numbers")
-    rounding = np.abs(outputs - reference.predict_proba(other, rows)).max()
-    return float(max(TOLERANCE * max(1.0, np.abs(outputs).max()), ROUNDINGS * rounding))
+    return tolerance(network, rows, np.float32 if is_single and network.dtype == np.float64 else np.float64)
 
 
 def _compare(model: Model, rows: np.ndarray, found: list[np.ndarray], first: int) -> None:

@@ -1,4 +1,4 @@
-"""The table of activations: one row each, with its formula, derivative and ONNX operators.
+"""The table of activations: one row each, with its formula, derivative, ONNX operators and C.
 
 To add an activation, add a row. Files, ONNX, explanations and both backends look it up by its name; the compiled
 backend runs the row's own NumPy functions until kernels for it exist.
@@ -31,6 +31,7 @@ class Activation(NamedTuple):
     has_kink: bool = False  # whether the derivative jumps at 0: a central difference across the jump is meaningless
     is_piecewise_linear: bool = False  # whether it is a straight line on each side of 0
     can_die: bool = False  # whether it is 0 for all negative sums: a unit that has only these gets no gradient
+    c: str | None = None  # the activation of a float x, as an expression in C99
 
 
 def _operator(operator: str, **attributes: float) -> Callable[[Any, str], str]:
@@ -81,6 +82,7 @@ ACTIVATIONS: dict[str, Activation] = {
         has_kink=True,
         is_piecewise_linear=True,
         can_die=True,
+        c="x > 0.0f ? x : 0.0f",
     ),
     "leaky_relu": Activation(
         forward=lambda inp: np.where(inp < 0, inp * inp.dtype.type(LEAKY_SLOPE), inp),
@@ -92,6 +94,7 @@ ACTIVATIONS: dict[str, Activation] = {
         initializer="he",
         has_kink=True,
         is_piecewise_linear=True,
+        c=f"x < 0.0f ? {LEAKY_SLOPE}f * x : x",
     ),
     "elu": Activation(
         forward=lambda inp: np.where(inp > 0, inp, np.expm1(np.minimum(inp, 0))),
@@ -101,6 +104,7 @@ ACTIVATIONS: dict[str, Activation] = {
         derivative_formula="1 where the output is above 0, else output + 1",
         onnx=_onnx_elu,
         initializer="he",
+        c="x > 0.0f ? x : expm1f(x)",
     ),
     "gelu": Activation(
         forward=lambda inp: inp * _normal_cdf(inp),
@@ -110,6 +114,7 @@ ACTIVATIONS: dict[str, Activation] = {
         derivative_formula="P(standard normal variable < sum) + sum * (standard normal density at sum)",
         onnx=_onnx_gelu,
         initializer="he",
+        c="0.5f * x * (1.0f + erff(0.707106781f * x))",
     ),
     "silu": Activation(
         forward=lambda inp: inp * logistic(inp),
@@ -119,6 +124,7 @@ ACTIVATIONS: dict[str, Activation] = {
         derivative_formula="logistic(sum) * (1 + sum * (1 - logistic(sum)))",
         onnx=lambda graph, name: graph.add("Mul", [name, graph.add("Sigmoid", [name])]),
         initializer="he",
+        c="0.5f * x * (1.0f + tanhf(0.5f * x))",
     ),
     "tanh": Activation(
         forward=np.tanh,
@@ -127,6 +133,7 @@ ACTIVATIONS: dict[str, Activation] = {
         formula="tanh(sum)",
         derivative_formula="1 - output^2",
         onnx=_operator("Tanh"),
+        c="tanhf(x)",
     ),
     "logistic": Activation(
         forward=logistic,
@@ -135,6 +142,7 @@ ACTIVATIONS: dict[str, Activation] = {
         formula="1 / (1 + exp(-sum))",
         derivative_formula="output * (1 - output)",
         onnx=_operator("Sigmoid"),
+        c="0.5f * (1.0f + tanhf(0.5f * x))",
     ),
     "identity": Activation(
         forward=lambda inp: inp,
@@ -144,6 +152,7 @@ ACTIVATIONS: dict[str, Activation] = {
         derivative_formula="1",
         onnx=lambda graph, name: name,
         is_piecewise_linear=True,
+        c="x",
     ),
 }
 """Every activation by its name: dict of str to `Activation`.

@@ -106,19 +106,29 @@ def load_test_data(run: SavedRun, files: Sequence[str | os.PathLike[str]] | None
 
     Raises FileError if a file cannot be read, and DataError if one is damaged or the test set is not the recorded one.
     """
-    settings, expected = run.report["settings"], run.report["data"]["test"]
+    return _load(run, "test", "test set", files)
+
+
+def load_training_data(run: SavedRun) -> Dataset:
+    """Load the training data of a run again, as `load_test_data` does its test set."""
+    return _load(run, "train", "training data", None)
+
+
+def _load(run: SavedRun, part: str, words: str, files: Sequence[str | os.PathLike[str]] | None) -> Dataset:
+    settings, expected = run.report["settings"], run.report["data"][part]
     paths, seed, folder = files or settings["files"], settings["seed"], display_path(run.path)
     reading = settings.get("reading", {})
     try:
-        test = (split_files(paths, seed, **reading) if paths else get_recipe(settings["recipe"]).load(seed)).test
+        splits = split_files(paths, seed, **reading) if paths else get_recipe(settings["recipe"]).load(seed)
     except FileError as error:
         raise FileError(f"{error}; expected the data of {folder}; give their new location with --data") from None
-    if test.digest() != expected["sha256"]:
+    data: Dataset = getattr(splits, part)
+    if data.digest() != expected["sha256"]:
         raise DataError(
-            f"{test.name}: the test set of {len(test):,} samples differs from that of {folder}, "
+            f"{data.name}: the {words} of {len(data):,} samples differs from that of {folder}, "
             f"expected the {expected['samples']:,} samples of that run, unchanged"
         )
-    return test
+    return data
 
 
 def _text(folder: Path, name: str) -> str:
