@@ -5,7 +5,9 @@ import pytest
 from tests.docs.doc_examples import DOCS, run_examples
 
 
-@pytest.mark.parametrize("page", ["onnx.md", "from-scikit-learn.md", "checkpoints.md", "transfer.md", "page.md"])
+@pytest.mark.parametrize(
+    "page", ["onnx.md", "from-scikit-learn.md", "checkpoints.md", "transfer.md", "page.md", "export-c.md"]
+)
 @pytest.mark.filterwarnings("ignore")
 def test_how_to_examples_print_the_outputs_shown(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
