@@ -14,10 +14,10 @@
  *
  * What a user can cause is thrown as Pictures.DataError, with Python's words in one line.
  *
- * The functions are those of fastnn/datasets/pictures, where the reasons are. Numbers have the precision that NumPy gives
- * them: values of Float32Array are rounded after every operation. In files, three things differ, as browsers decode them:
- * 16 bits of grey come as 8; semitransparent colours are rounded; a photo that is stored turned and is reduced is turned
- * first.
+ * The functions are those of fastnn/datasets/pictures, where the reasons are. Numbers have the precision that NumPy
+ * gives them: values of Float32Array are rounded after every operation. In files, three things differ, as browsers
+ * decode them: 16 bits of grey come as 8; semitransparent colours are rounded; a photo that is stored turned and is
+ * reduced is turned first.
  *
  * @typedef {{width: number, height: number, data: Uint8Array|Uint8ClampedArray, name?: string}} Picture
  * @typedef {{width: number, height: number, data: Float32Array}} Grey pixels from 0 (black) to 255
