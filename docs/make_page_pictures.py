@@ -59,9 +59,7 @@ def _play(browser) -> None:
             address = next(word for line in process.stdout for word in line.split() if word.startswith("http"))
             browser.get(address)
             time.sleep(2)
-            script = (
-                "[...document.querySelectorAll('button')].find(each => each.textContent.trim() === 'Train').click()"
-            )
+            script = "[...document.querySelectorAll('button')].find(b => b.textContent.trim() === 'Train').click()"
             browser.execute_script(script)
             time.sleep(8)
             browser.execute_script("document.querySelector('main ul button, main li button')?.click()")
