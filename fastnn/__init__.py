@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from fastnn.explanation.diagnosis import Finding as Finding
     from fastnn.explanation.diagnosis import diagnose as diagnose
     from fastnn.explanation.gradient_check import check_gradients as check_gradients
+    from fastnn.files.c_source import CExport as CExport
     from fastnn.files.c_source import export_c as export_c
     from fastnn.files.checkpoint_file import RunState as RunState
     from fastnn.files.checkpoint_file import load_checkpoint as load_checkpoint
@@ -99,7 +100,7 @@ _PUBLIC_NAMES = {
     "explanation": ["Explanation", "explain"],
     "explanation.diagnosis": ["Finding", "diagnose"],
     "explanation.gradient_check": ["check_gradients"],
-    "files.c_source": ["export_c"],
+    "files.c_source": ["CExport", "export_c"],
     "files.checkpoint_file": ["RunState", "load_checkpoint"],
     "files.model_file": ["load", "save"],
     "files.onnx": ["export_onnx"],
