@@ -115,6 +115,7 @@ const Page = (() => {
       put("answer", answer);
       put("source", reason);
       find("source").classList.remove("wrong");
+      find("judged").hidden = true;
       this.markSample();
       this.showParts(false);
     }
@@ -131,7 +132,7 @@ const Page = (() => {
 
     /** Show the test image before or after the current one, among those of the chosen error. */
     step(/** @type {number} */ by) {
-      const at = this.shown.indexOf(this.sample), count = this.shown.length;
+      const at = this.shown.indexOf(this.sample || this.lastSample), count = this.shown.length;
       if (count) this.showSample(this.shown[at < 0 ? 0 : (at + by + count) % count]);
     }
 
@@ -144,6 +145,8 @@ const Page = (() => {
       if (sample) { // no answer to an earlier drawing comes after it
         clearTimeout(this.timer);
         this.timer = 0;
+        this.lastSample = sample;
+        if (this.pad) put("pad-status", "");
       }
       this.row = row;
       this.sample = sample;
@@ -177,7 +180,14 @@ const Page = (() => {
       if (!this.sample) parts.push("The answer to your drawing.");
       put("source", parts.join(" "));
       find("source").classList.toggle("wrong", Boolean(this.sample) && this.sample.label !== this.prediction);
+      find("judged").hidden = false;
+      this.drawJudged();
       this.drawProbabilities();
+    }
+
+    /** Draw what has been read beside the answer: the pad may have another picture. */
+    drawJudged() {
+      if (this.row) Figures.thumbnail(find("judged"), this.row, ...this.content.shape, this.content.pixels);
     }
 
     drawProbabilities() {
@@ -324,7 +334,10 @@ const Page = (() => {
         }
       };
       drawAll();
-      Figures.dark.addEventListener("change", drawAll);
+      Figures.dark.addEventListener("change", () => {
+        drawAll();
+        this.drawJudged();
+      });
       find("images").append(...this.buttons.map(({ item }) => item));
     }
 
@@ -340,7 +353,7 @@ const Page = (() => {
       find("images-note").textContent = error
         ? `${counted(error.count)} of the ${counted(error.of)} samples of ${this.classes[error.label]}; ` +
           `${this.shown.length ? `${this.shown.length} of them ${this.shown.length === 1 ? "is" : "are"}` : "none of them is"} on this page.`
-        : `${wrong} of the ${counted(mistakes)} mistakes, sorted by the probability of the answer minus that of the label; ` +
+        : `${wrong} of the ${counted(mistakes)} mistakes, two of each frequent error among them, sorted by the probability of the answer minus that of the label; ` +
           `then ${this.samples.length - wrong} images that it reads correctly. Choose one to see why.`;
       if (error && this.shown.length) this.showSample(this.shown[0]);
       else if (this.sample) this.showAnswer();
@@ -379,7 +392,7 @@ const Page = (() => {
       const cell = element("td", { className: !count ? "" : isRight ? "right-answer" : "wrong-answer" });
       cell.style.setProperty("--share", `${8 + 40 * share}%`);
       const error = this.errors.find((each) => each.label === label && each.prediction === prediction);
-      if (!error) {
+      if (!error || !this.samples.some((each) => each.label === label && each.prediction === prediction)) {
         cell.textContent = counted(count);
         return cell;
       }
@@ -387,7 +400,7 @@ const Page = (() => {
       button.setAttribute("aria-label", `${counted(count)}: ${this.errorName(error)}`);
       button.addEventListener("click", () => {
         this.filter(error);
-        find("images-heading").scrollIntoView({ block: "nearest" });
+        find("images-heading").scrollIntoView({ block: "start" });
       });
       this.errorButtons.push({ error, button });
       cell.append(button);

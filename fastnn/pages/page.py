@@ -29,6 +29,8 @@ SCRIPTS = ("figures.js", "pictures.js", "drawing.js", "network.js", "page.js")
 STYLES = ("style.css", "page.css")
 # The test images of a page. At least `_CORRECT` of them are classified correctly, to compare mistakes with.
 _IMAGES, _CORRECT = 50, 10
+# Among them are so many images of each of the most frequent errors, which the page lists.
+_ERRORS, _OF_AN_ERROR = 8, 2
 _DRAWN_SHAPE = (28, 28)  # of the images that `prepare_image` makes of drawings
 
 
@@ -218,7 +220,10 @@ def _layer_titles(network: Network) -> list[dict[str, str]]:
 
 
 def _chosen_rows(scores: ClassEvaluation) -> np.ndarray:
-    """Return the rows of the images on the page: mistakes, worst first, then correct ones of all classes in turn."""
+    """Return the rows of the images on the page: mistakes, worst first, then correct ones of all classes in turn.
+
+    Each of the most frequent errors has its worst images among them.
+    """
     wrong = evaluation.mistakes(scores.labels, scores.proba)
     correct = np.setdiff1d(np.arange(len(scores.labels)), wrong)
     labels = scores.labels[correct]
@@ -228,7 +233,20 @@ def _chosen_rows(scores: ClassEvaluation) -> np.ndarray:
     turn[order] = np.arange(len(labels)) - np.searchsorted(labels[order], labels[order])
     in_turn = correct[np.lexsort((labels, turn))]
     n_correct = min(len(correct), max(_CORRECT, _IMAGES - len(wrong)))
-    return np.concatenate([wrong[: _IMAGES - n_correct], in_turn[:n_correct]]).astype(np.int64)
+    n_wrong = min(len(wrong), _IMAGES - n_correct)
+    chosen = np.concatenate([_worst_of_errors(scores, wrong), wrong])
+    _, first = np.unique(chosen, return_index=True)
+    taken = chosen[np.sort(first)[:n_wrong]]
+    return np.concatenate([wrong[np.isin(wrong, taken)], in_turn[:n_correct]]).astype(np.int64)
+
+
+def _worst_of_errors(scores: ClassEvaluation, wrong: np.ndarray) -> np.ndarray:
+    """Return the worst rows of each of the most frequent errors. `wrong`: the rows of all mistakes, worst first."""
+    n_classes = len(scores.confusion)
+    errors = scores.labels[wrong] * n_classes + scores.proba[wrong].argmax(axis=1)
+    counts = np.where(np.eye(n_classes, dtype=bool), 0, scores.confusion).reshape(-1)
+    frequent = np.argsort(-counts, kind="stable")[:_ERRORS]
+    return np.concatenate([wrong[errors == error][:_OF_AN_ERROR] for error in frequent])
 
 
 def _images(data: Dataset, rows: np.ndarray) -> np.ndarray:

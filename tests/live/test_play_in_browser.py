@@ -313,7 +313,10 @@ def test_the_page_works_in_the_frame_of_a_notebook(new_session, browser, tmp_pat
     """The page of a notebook comes from another port of this computer, and frames the address of a view."""
     session = new_session(*DIGITS)
     server = serve(session, frames=True)
-    (tmp_path / "notebook.html").write_text(f'<title>notebook</title><iframe src="{server.address}"></iframe>')
+    page = f'<link rel="icon" href="data:,"><title>notebook</title><iframe src="{server.address}"></iframe>'
+    (tmp_path / "notebook.html").write_text(page)
+        f'<link rel="icon" href="data:,"><title>notebook</title><iframe src="{server.address}"></iframe>'
+    )
     handler = functools.partial(Quiet, directory=str(tmp_path))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as notebook:
         threading.Thread(target=notebook.serve_forever, daemon=True).start()
