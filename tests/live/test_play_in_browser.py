@@ -315,8 +315,6 @@ def test_the_page_works_in_the_frame_of_a_notebook(new_session, browser, tmp_pat
     server = serve(session, frames=True)
     page = f'<link rel="icon" href="data:,"><title>notebook</title><iframe src="{server.address}"></iframe>'
     (tmp_path / "notebook.html").write_text(page)
-        f'<link rel="icon" href="data:,"><title>notebook</title><iframe src="{server.address}"></iframe>'
-    )
     handler = functools.partial(Quiet, directory=str(tmp_path))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as notebook:
         threading.Thread(target=notebook.serve_forever, daemon=True).start()
