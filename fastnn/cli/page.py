@@ -41,6 +41,7 @@ def _add_weights(parser: Parser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from fastnn.checks import display_path
+    from fastnn.files.snapshot_file import SNAPSHOTS
     from fastnn.pages.page import PAGE, write_page
 
     model = load_model(options.model)
@@ -49,7 +50,9 @@ def run(options: argparse.Namespace) -> None:
         data = read_test_data(options, model)
         say_notes(data.notes, options)
         out = os.path.join(folder, PAGE) if options.out is None else options.out
-        page = write_page(model, data, out, options.weights, backend=options.backend)
+        path = os.path.join(folder, SNAPSHOTS)
+        snapshots = path if os.path.exists(path) else None
+        page = write_page(model, data, out, options.weights, snapshots=snapshots, backend=options.backend)
     change = 100 * (page.accuracy - page.model_accuracy)
     if options.json:
         result = {"page": str(page.path), "bytes": page.n_bytes, "weights": options.weights, "samples": page.n_samples}

@@ -20,8 +20,10 @@ from fastnn.cli.options import HiddenUnits, LayersText
 from fastnn.errors import DataError, FastnnError, SettingsError
 from fastnn.suggestions import did_you_mean
 
-# Options that are no settings of a run, and other names of options, as reports have them.
+# Options that are no settings of a run, settings that only `fastnn train` has, and other names of options, as reports
+# have them.
 _NO_SETTINGS = {"help", "json", "quiet", "config", "resume", "force"}
+_OF_TRAIN = {"snapshots"}
 _OTHER_NAMES = {"files": "data"}
 
 
@@ -40,6 +42,8 @@ def read_settings_file(path: str, parser: argparse.ArgumentParser) -> dict[str, 
     found: dict[str, Any] = {}
     for key, value in settings.items():
         action = actions.get(_OTHER_NAMES.get(key, key).replace("-", "_"))
+        if action is None and key in _OF_TRAIN:  # another command repeats a run of `fastnn train`
+            continue
         if action is None:
             meant = did_you_mean(key, [each.replace("_", "-") for each in actions])
             raise SettingsError(f"{name}: {short(key)} is no setting{meant}; fastnn train --help lists them")

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastnn.cli.data import FILES, add_data, reading
@@ -85,6 +86,13 @@ def register(add: AddCommand) -> None:
     live.add_argument("--live", action="store_true", help="serve the page to this computer, until Ctrl-C")
     add_page(live)
     parser.add_argument("--out", metavar="FOLDER", help="run folder, new or empty (default: runs/DATE-NAME)")
+    parser.add_argument(
+        "--snapshots",
+        metavar="N",
+        type=int,
+        help="keep the weights of the first layer after N epochs, spread over the run, 0 included: reports and pages "
+        "then have a slider (default: none)",
+    )
     add_settings(parser)
 
 
@@ -186,8 +194,11 @@ def read_config(path: str, parser: argparse.ArgumentParser) -> dict[str, Any]:
 
 
 def run(options: argparse.Namespace) -> None:
+    from fastnn.checks import check_integer
+    from fastnn.files.snapshot_file import MOST_EPOCHS
     from fastnn.optim.optimizers import LBFGS
     from fastnn.runs.folder import RunFolder
+    from fastnn.runs.snapshots import FEWEST
 
     if options.force and not options.resume:
         raise SettingsError("--force is for --resume RUN, which is not given")
@@ -196,12 +207,21 @@ def run(options: argparse.Namespace) -> None:
     plan, recorded, name = planned_run(options)
     if options.resume and isinstance(plan.config.update_rule, LBFGS):
         raise SettingsError("--resume RUN is a run of lbfgs, which has no checkpoints; --config RUN begins it again")
+    if options.resume:
+        _check_snapshots(options)
+    if options.snapshots is not None:
+        check_integer("--snapshots", options.snapshots, FEWEST, MOST_EPOCHS)
+        recorded["snapshots"] = options.snapshots
     say_notes(plan.notes, options)
     with contextlib.ExitStack() as stack:
-        callbacks = [] if not options.live else [stack.enter_context(_live_page(plan, recorded, options))]
+        callbacks: list[Callback] = []
+        if options.live:
+            callbacks.append(stack.enter_context(_live_page(plan, recorded, options)))
         folder = stack.enter_context(
             RunFolder(options.resume or options.out, name, resumed=bool(options.resume)),
         )
+        if options.snapshots is not None:
+            callbacks.append(folder.snapshot_recorder(plan, options.snapshots))
         finished = _finished_run(folder, plan, recorded, callbacks, options)
         del plan  # the figures need no training images
         try:
@@ -211,6 +231,19 @@ def run(options: argparse.Namespace) -> None:
         if options.live:
             sys.stdout.flush()
             wait_for_signal()
+
+
+def _check_snapshots(options: argparse.Namespace) -> None:
+    """Raise SettingsError unless a run goes on with the snapshots that it has begun with."""
+    from fastnn.checks import display_path
+    from fastnn.runs.saved import read_report
+
+    begun = read_report(Path(options.resume))["settings"].get("snapshots")
+    if options.snapshots != begun:
+        found = "no snapshots" if begun is None else f"--snapshots {begun}"
+        raise SettingsError(
+            f"--snapshots is {options.snapshots}, but {display_path(options.resume)} has begun with {found}"
+        )
 
 
 @contextlib.contextmanager

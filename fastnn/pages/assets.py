@@ -56,8 +56,8 @@ def content_policy(scripts: Iterable[str], styles: Iterable[str]) -> str:
     return "; ".join(
         [
             "default-src 'none'",
-            f"script-src {_sources(scripts)}",
-            f"style-src {_sources(styles)}",
+            f"script-src {script_sources(scripts)}",
+            f"style-src {script_sources(styles)}",
             "img-src data: blob:",
             "base-uri 'none'",
             "form-action 'none'",
@@ -65,6 +65,7 @@ def content_policy(scripts: Iterable[str], styles: Iterable[str]) -> str:
     )
 
 
-def _sources(texts: Iterable[str]) -> str:
+def script_sources(texts: Iterable[str]) -> str:
+    """Return the sources of inline scripts or styles for a Content-Security-Policy: their hashes, or 'none'."""
     digests = (b64encode(sha256(text.encode()).digest()).decode() for text in texts)
     return " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"

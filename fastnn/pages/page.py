@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn import evaluation
-from fastnn.checks import check_choice
+from fastnn.checks import check_choice, display_path
 from fastnn.datasets import load_mnist
 from fastnn.datasets.convert import as_dataset
 from fastnn.datasets.dataset import Dataset
@@ -17,10 +17,13 @@ from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
 from fastnn.evaluation.evaluate import ClassEvaluation, data_for, evaluate_model
 from fastnn.files.atomic import write_atomically
+from fastnn.files.snapshot_file import Snapshots, load_snapshots, pictures
 from fastnn.models import Model, as_model
 from fastnn.network import Dense, Network
 from fastnn.network.layers import LAYERS, to_json
 from fastnn.pages.assets import content_policy, read_asset, script_json
+from fastnn.pages.replay import SCRIPT as REPLAY_SCRIPT
+from fastnn.pages.replay import replay_content
 
 PAGE = "page.html"
 WEIGHT_TYPES = ("float32", "float16", "int8")
@@ -67,6 +70,7 @@ def write_page(
     path: str | os.PathLike[str] = PAGE,
     weights: str = "float32",
     *,
+    snapshots: str | os.PathLike[str] | None = None,
     backend: str = "auto",
 ) -> WrittenPage:
     """Write a page that runs a network in a browser: draw, and see its answer and what every layer makes of it.
@@ -86,6 +90,9 @@ def write_page(
     weights : {"float32", "float16", "int8"}
         How the page stores the weights; biases are always float32. "float16" halves them and "int8" quarters them,
         with a scale for each unit. The page states the measured change in accuracy.
+    snapshots : str or path, optional
+        The file snapshots.safetensors of the run, which ``fastnn train --snapshots`` writes. The page then has a slider
+        over the epochs.
     backend : {"auto", "numba", "numpy"}
         The backend that predicts the data.
 
@@ -123,10 +130,21 @@ def write_page(
     scores = _evaluated(replace(model, network=shown), samples, backend)
     before = scores if shown is model.network else _evaluated(model, samples, backend)
     content = _content(model, shown, stored, samples, scores)
+    content["replay"] = None if snapshots is None else replay_content(_snapshots_of(model, snapshots))
     content["stored"] = {"type": weights, "accuracy": scores.accuracy, "modelAccuracy": before.accuracy}
     page = render(content, model).encode(errors="backslashreplace")
     write_atomically(path, page)
     return WrittenPage(Path(path), len(page), scores.accuracy, before.accuracy, len(samples), samples.name)
+
+
+def _snapshots_of(model: Model, path: str | os.PathLike[str]) -> Snapshots:
+    """Read the snapshots of a run; DataError unless they can be those of the model."""
+    snapshots = load_snapshots(path)
+    _, expected = pictures(model.network, model.image_shape)
+    if snapshots.weights.shape[1:] != expected.shape:
+        found = f"snapshots of {snapshots.weights.shape[1:]} weights"
+        raise DataError(f"{display_path(path)}: found {found}, expected {expected.shape} as {model.network} has them")
+    return snapshots
 
 
 def as_stored(network: Network, weights: str) -> Network:
@@ -308,7 +326,9 @@ def render(content: dict[str, Any], model: Model) -> str:
     from markupsafe import Markup
 
     template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    scripts, styles = ([read_asset(name) for name in names] for names in (SCRIPTS, STYLES))
+    replay = content.pop("replay")
+    names = SCRIPTS if replay is None else (*SCRIPTS, REPLAY_SCRIPT)
+    scripts, styles = ([read_asset(name) for name in each] for each in (names, STYLES))
     is_digits = list(model.class_names) == [str(digit) for digit in range(10)]
     return template.from_string(read_asset(PAGE)).render(
         heading="Draw a digit" if is_digits else "Draw, and watch the network answer",
@@ -318,4 +338,5 @@ def render(content: dict[str, Any], model: Model) -> str:
         scripts=[Markup(text) for text in scripts],
         styles=[Markup(text) for text in styles],
         data=Markup(script_json(content)),
+        replay=None if replay is None else Markup(script_json(replay)),
     )

@@ -28,10 +28,12 @@ from fastnn.files.atomic import is_temporary, write_atomically
 from fastnn.files.checkpoint_file import CHECKPOINT, RunState, load_existing, previous_path
 from fastnn.files.lock import LOCK, FolderLock
 from fastnn.files.model_file import save
+from fastnn.files.snapshot_file import SNAPSHOTS
 from fastnn.models import Model
 from fastnn.network import Network
 from fastnn.runs.plan import Plan
 from fastnn.runs.saved import HISTORY, REPORT, RUNNING, numbers, read_report
+from fastnn.runs.snapshots import SnapshotRecorder
 from fastnn.training.history import EpochRecord, History
 from fastnn.training.train import EpochEnd, TrainingResult
 
@@ -168,6 +170,12 @@ class RunFolder:
         If the network cannot be saved, as on a full disk, one warning says so, and training goes on.
         """
         return _Saver(self, record)
+
+    def snapshot_recorder(self, plan: Plan, most: int) -> SnapshotRecorder:
+        """Return a callback for `fastnn.train` that keeps at most so many snapshots and writes their file."""
+        shape, config = plan.model(plan.network).image_shape, plan.config
+        epochs = config.epochs if config.early_stopping is None else None
+        return SnapshotRecorder(plan.network, shape, most, epochs, lambda data: self._write(SNAPSHOTS, data))
 
     def try_to_save(self, write: Callable[[], object]) -> None:
         """Call `write` during training. The first of several failures in a row is logged, and so is the recovery."""

@@ -16,8 +16,11 @@ from fastnn.datasets.sparse import is_sparse
 from fastnn.evaluation.evaluate import ClassEvaluation, RegressionEvaluation, data_for, evaluate_model
 from fastnn.files.atomic import write_atomically
 from fastnn.files.model_file import Model, load
+from fastnn.files.snapshot_file import SNAPSHOTS, load_snapshots
 from fastnn.network import Conv2D, Network
-from fastnn.pages.assets import read_asset
+from fastnn.pages.assets import read_asset, script_json, script_sources
+from fastnn.pages.replay import SCRIPT as REPLAY_SCRIPT
+from fastnn.pages.replay import replay_content
 from fastnn.runs.folder import MODEL
 from fastnn.runs.saved import SavedRun, load_test_data, read_run
 from fastnn.training.history import History
@@ -81,10 +84,15 @@ def render(run: SavedRun, model: Model, test: Dataset, scores: ClassEvaluation |
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
         read_asset(PAGE, "fastnn.runs")
     )
+    replay = _replay(run)
+    scripts = [] if replay is None else [read_asset(name) for name in ("figures.js", REPLAY_SCRIPT)]
     of_task = _regression_numbers(scores) if isinstance(scores, RegressionEvaluation) else _class_numbers(model, scores)
     figures = list(_figures(run, model, test, scores))
     return page.render(
         style=Markup(read_asset("style.css")),
+        replay=None if replay is None else Markup(script_json(replay)),
+        scripts=[Markup(text) for text in scripts],
+        script_sources=script_sources(scripts),
         name=display_path(run.path.resolve().name),
         run=run,
         report=run.report,
@@ -97,6 +105,12 @@ def render(run: SavedRun, model: Model, test: Dataset, scores: ClassEvaluation |
         shown={figure["section"] for figure in figures},
         findings=run.report.get("diagnosis", []),  # what `fastnn train` found
     )
+
+
+def _replay(run: SavedRun) -> dict[str, Any] | None:
+    """Return what the slider over the epochs needs; None if the run has no snapshots."""
+    path = run.path / SNAPSHOTS
+    return replay_content(load_snapshots(path)) if path.exists() else None
 
 
 def _class_numbers(model: Model, scores: ClassEvaluation) -> dict[str, Any]:
