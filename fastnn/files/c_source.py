@@ -63,6 +63,15 @@ class CExport(NamedTuple):
         Of int8: the fraction of these rows with the same largest output.
     difference : float or None
         Of int8: the mean difference of an output on these rows.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import fastnn
+    >>> with TemporaryDirectory() as folder:
+    ...     written = fastnn.export_c(f"{folder}/net.c", fastnn.Network.initialize((4, 3)))
+    >>> written.dtype, written.weight_bytes  # 4 x 3 weights and 3 biases
+    ('float32', 60)
     """
 
     name: str

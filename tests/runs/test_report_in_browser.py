@@ -18,6 +18,7 @@ def page(tmp_path_factory):
 
 
 def test_the_page_opens_from_a_file_without_network_or_errors(page, browser):
+    browser.get_log("browser"), requests(browser)  # those of other pages
     browser.get(page.as_uri())
     assert browser.get_log("browser") == []
     outside = [url for url in requests(browser) if url != page.as_uri() and not url.startswith("data:image/png;")]
