@@ -4,6 +4,7 @@
 const Play = (() => {
   const { element } = Figures;
   const RETRY_MS = 1000;
+  const MOST_IN_TABLE = 30; // classes; a larger confusion matrix is an image
   const SERIES = ["a", "b"];
   const PLAIN_FIELDS = [
     ["layers", "Hidden layers", "such as 128 64, or conv:6x5,pool:2,120", "wide-field"],
@@ -163,6 +164,7 @@ const Play = (() => {
       byId("answers").append(this.answers);
 
       this.inside = element("section", { className: css, ariaLabel: `Inside run ${name}` }, title("Inside run"));
+      this.name = name;
       this.hosts = { weights: element("div"), confusion: element("div") };
       this.mistakesTitle = element("h4", { textContent: "Worst mistakes" });
       this.mistakes = element("ul", { className: "mistakes" });
@@ -336,6 +338,10 @@ const Play = (() => {
       if (!run.confusion || run.confusion === this.confusion) return;
       this.confusion = run.confusion;
       const { classes } = run, size = classes.length;
+      if (size <= MOST_IN_TABLE) {
+        this.drawConfusionTable(run);
+        return;
+      }
       const figure = this.figure("confusion", `${this.number} ${classes.join()}`, () => new Figures.Images(this.hosts.confusion, {
         title: "Confusion matrix", note: "Rows are true classes, columns predictions, on the validation data. " +
           "The mistakes are coloured; the diagonal counts what is correct.", quantity: "samples", colours: "ink",
@@ -346,6 +352,46 @@ const Play = (() => {
       let most = 1;
       values.forEach((value, cell) => { if (cell % (size + 1) && value > most) most = value; });
       figure.draw({ values, count: 1, height: size, width: size, low: 0, high: most });
+    }
+
+    /** Draw the confusion matrix as a table, whose cells stay while their numbers change. */
+    drawConfusionTable(run) {
+      const { classes, confusion } = run, key = classes.join("\n");
+      if (this.confusionKey !== key) {
+        this.confusionKey = key;
+        this.makeConfusionTable(classes);
+      }
+      const most = { right: 1, wrong: 1 }, kindOf = (row, column) => (row === column ? "right" : "wrong");
+      confusion.forEach((counts, row) => counts.forEach((count, column) => {
+        const kind = kindOf(row, column);
+        most[kind] = Math.max(most[kind], count);
+      }));
+      confusion.forEach((counts, row) => counts.forEach((count, column) => {
+        const cell = this.confusionCells[row][column], kind = kindOf(row, column);
+        setText(cell, count.toLocaleString("en-US"));
+        cell.className = count ? `${kind}-answer` : "";
+        cell.style.setProperty("--share", `${8 + (40 * count) / most[kind]}%`);
+      }));
+    }
+
+    makeConfusionTable(classes) {
+      const header = (name, scope) => {
+        const cell = element("th", { textContent: name });
+        cell.scope = scope;
+        return cell;
+      };
+      this.confusionCells = classes.map(() => classes.map(() => element("td")));
+      const head = element("thead", {}, element("tr", {}, element("td"), ...classes.map((name) => header(name, "col"))));
+      const rows = classes.map((name, row) => element("tr", {}, header(name, "row"), ...this.confusionCells[row]));
+      const title = element("h4", { textContent: "Confusion matrix", id: `confusion-${this.name}` });
+      const note = element("p", { className: "soft", textContent: "On the validation data. Rows: true class. Columns: " +
+        "predicted class. Blue: correct. Orange: wrong. Each colour has its own scale." });
+      const table = element("table", {}, head, element("tbody", {}, ...rows));
+      table.setAttribute("aria-labelledby", title.id);
+      const region = element("div", { className: "wide confusion", tabIndex: 0 }, table);
+      region.setAttribute("role", "region");
+      region.setAttribute("aria-label", `Confusion matrix of run ${this.name}`);
+      this.hosts.confusion.replaceChildren(title, note, region);
     }
 
     drawMistakes(run) {
