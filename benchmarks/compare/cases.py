@@ -59,7 +59,7 @@ class Case:
     betas : (float, float)
         The decay rates of Adam's moments.
     smoothing : float
-        The fraction of each label that is spread over all classes; only of work "train".
+        The fraction of each label that is spread over all classes. PyTorch, TensorFlow and fastnn have it.
     factors : tuple of tuple of float
         Work "train": for each epoch, the factors on the learning rate of its equal parts.
     accuracy : float

@@ -22,6 +22,7 @@ from fastnn.files.tensor_file import (
     serialized,
 )
 from fastnn.network import Network
+from fastnn.network.weight_pictures import weight_pictures
 
 SNAPSHOTS = "snapshots.safetensors"
 METRICS = ("loss", "accuracy", "validation_loss", "validation_accuracy")
@@ -50,13 +51,12 @@ class Snapshots(NamedTuple):
 def pictures(network: Network, image_shape: tuple[int, int] | None) -> tuple[str, np.ndarray]:
     """Return the kind of pictures of the first layer's weights, and the pictures: (n, h, w) float32, a copy."""
     weight = network.weights[0]
-    if weight.ndim == 4:  # a convolution
-        filters = weight.transpose(3, 0, 1, 2).reshape(-1, *weight.shape[1:3])
-        return "filters", filters[:UNITS].astype(np.float32)
-    weight = weight.reshape(len(weight), -1)  # a scale of batch normalisation is a vector
-    if image_shape is not None and image_shape[0] * image_shape[1] == len(weight) <= MOST_NUMBERS:
-        return "units", weight.T[:UNITS].reshape(-1, *image_shape).astype(np.float32)
-    return "matrix", weight.T[None, :UNITS, : MOST_NUMBERS // UNITS].astype(np.float32)
+    if weight.ndim == 1:  # a scale of batch normalisation
+        weight = weight[:, None]
+    kind, images = weight_pictures(weight, image_shape if len(weight) <= MOST_NUMBERS else None)
+    if kind == "matrix":
+        return kind, images[None, :UNITS, : MOST_NUMBERS // UNITS].astype(np.float32)
+    return kind, images.reshape(-1, *images.shape[-2:])[:UNITS].astype(np.float32)
 
 
 def to_bytes(snapshots: Snapshots) -> bytes:

@@ -23,6 +23,7 @@ from fastnn.explanation.diagnosis import diagnose
 from fastnn.live.run import ENDED, PAUSED, LiveRun, Moment
 from fastnn.models.model import Model, class_probabilities
 from fastnn.network import Network
+from fastnn.network.weight_pictures import weight_pictures
 from fastnn.training.history import EpochRecord, History
 from fastnn.training.result import TrainingResult
 
@@ -259,14 +260,12 @@ def first_layer(network: Network, image_shape: tuple[int, int] | None) -> dict[s
     if weight is None:
         return None
     count = weight.shape[-1]
-    if weight.ndim == 4:  # (channels, height, width, filters)
-        kind, images = "filters", np.moveaxis(weight, -1, 0).reshape(count, -1, weight.shape[2])
-    elif image_shape is not None and image_shape[0] * image_shape[1] == weight.shape[0]:
-        kind, images = "units", weight.T.reshape(count, *image_shape)
-    else:
-        kind, images = "matrix", weight.T[None, :MOST_UNITS, : MOST_WEIGHTS // MOST_UNITS]
-    if kind != "matrix":
+    kind, images = weight_pictures(weight, image_shape)
+    if kind == "matrix":
+        images = images[None, :MOST_UNITS, : MOST_WEIGHTS // MOST_UNITS]
+    else:  # the channels of a filter stand below each other
         images = images[: max(1, min(MOST_UNITS, MOST_WEIGHTS // images[0].size))]
+        images = images.reshape(len(images), -1, images.shape[-1])
     with np.errstate(over="ignore"):
         numbers = np.ascontiguousarray(images, "<f2")
     return {"kind": kind, "shape": list(numbers.shape), "count": count, "data": b64encode(numbers.data).decode()}

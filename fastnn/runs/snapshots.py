@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -51,22 +51,20 @@ class SnapshotRecorder:
         self._image_shape, self._write = image_shape, write
         self._step = 1 if epochs is None else max(1, -(-epochs // (self._most - 1)))
         self._kind, first = pictures(network, image_shape)
-        self._epochs, self._metrics = [0], [[np.nan] * len(METRICS)]
-        # Pictures, or that of which they are made when they are needed: the newest may be dropped before that.
-        self._pictures: list[np.ndarray | Snapshot] = [first]
+        self._kept = [_Kept(0, first, (np.nan,) * len(METRICS))]
 
     def __call__(self, end: EpochEnd) -> None:
         """Keep the network after this epoch, and let go of those that are too many."""
-        self._keep(lambda epoch: epoch % self._step == 0)
-        if isinstance(self._pictures[-1], Snapshot):  # it stays
-            self._pictures[-1] = self._pictures_of(self._pictures[-1])
-        epoch = end.record.epoch
-        self._epochs.append(epoch)
-        self._pictures.append(end.snapshot)
-        self._metrics.append([float(getattr(end.record, name)) for name in METRICS])
-        while len(self._epochs) > self._most:
+        newest, epoch = self._kept[-1], end.record.epoch
+        if newest.epoch % self._step:
+            self._kept.pop()
+        else:
+            self._kept[-1] = self._with_pictures(newest)
+        metrics = tuple(float(getattr(end.record, name)) for name in METRICS)
+        self._kept.append(_Kept(epoch, end.snapshot, metrics))
+        while len(self._kept) > self._most:
             self._step *= 2
-            self._keep(lambda each: each % self._step == 0 or each == epoch)
+            self._kept = [each for each in self._kept if each.epoch % self._step == 0 or each.epoch == epoch]
 
     def ended(self, result: TrainingResult) -> None:
         """Write the file, if there is a whole epoch."""
@@ -79,11 +77,9 @@ class SnapshotRecorder:
 
     def snapshots(self) -> Snapshots:
         """Return what is kept."""
-        weights = [self._pictures_of(each) for each in self._pictures]
-        self._pictures = list(weights)
-        return Snapshots(
-            self._kind, np.array(self._epochs, np.int64), np.stack(weights), np.array(self._metrics, np.float64)
-        )
+        self._kept = [self._with_pictures(each) for each in self._kept]
+        epochs, weights, metrics = zip(*self._kept, strict=True)
+        return Snapshots(self._kind, np.array(epochs, np.int64), np.stack(weights), np.array(metrics, np.float64))
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is kept, for a checkpoint."""
@@ -97,18 +93,25 @@ class SnapshotRecorder:
             found = state.get("most")
             raise SettingsError(f"--snapshots is {self._most}, expected {found} as in the run that goes on")
         weights = np.asarray(state["weights"], np.float32)
-        if weights.shape[1:] != self._pictures_of(self._pictures[0]).shape or not len(weights):
+        if weights.shape[1:] != self.snapshots().weights.shape[1:] or not len(weights):
             raise SettingsError("the snapshots of the checkpoint are those of another network")
         self._step = int(state["step"])
-        self._epochs = [int(epoch) for epoch in state["epochs"]]
-        self._metrics = [list(map(float, row)) for row in state["metrics"]]
-        self._pictures = list(weights)
+        rows = zip(state["epochs"], weights, state["metrics"], strict=True)
+        self._kept = [_Kept(int(epoch), images, tuple(map(float, metrics))) for epoch, images, metrics in rows]
 
-    def _pictures_of(self, kept: np.ndarray | Snapshot) -> np.ndarray:
-        return pictures(kept.network, self._image_shape)[1] if isinstance(kept, Snapshot) else kept
+    def _with_pictures(self, kept: "_Kept") -> "_Kept":
+        if isinstance(kept.weights, Snapshot):
+            return kept._replace(weights=pictures(kept.weights.network, self._image_shape)[1])
+        return kept
 
-    def _keep(self, stays: Callable[[int], bool]) -> None:
-        rows = [number for number, epoch in enumerate(self._epochs) if stays(epoch)]
-        self._epochs = [self._epochs[row] for row in rows]
-        self._pictures = [self._pictures[row] for row in rows]
-        self._metrics = [self._metrics[row] for row in rows]
+
+class _Kept(NamedTuple):
+    """An epoch that is kept.
+
+    weights: the pictures, or that of which they are made when they are needed: the newest epoch may not stay
+    metrics: those of `METRICS`
+    """
+
+    epoch: int
+    weights: np.ndarray | Snapshot
+    metrics: tuple[float, ...]
