@@ -4,8 +4,9 @@ import math
 from functools import partial
 
 import numpy as np
+import pytest
 
-from fastnn import Model, Network
+from fastnn import DataError, Model, Network
 from fastnn.network import AvgPool2D, BatchNorm, Conv2D, Dense, MaxPool2D
 
 # For each kind of model: the output, the number of outputs, and the classes.
@@ -98,3 +99,13 @@ IMAGES = {
     "no parameters first": ((2, 4, 6), [AvgPool2D(2, stride=1), MaxPool2D(3, stride=1, padding=1)]),
     "normalised pixels": ((2, 3, 4), [BatchNorm(), Dense(5), BatchNorm("elu"), Dense(4)]),
 }  # fmt: skip
+
+
+def refusal(export, path, *arguments, kind=DataError, **options):
+    """Return the message of an export that fails. It is one line, and the folder stays as it was."""
+    before = {each: each.read_bytes() for each in path.parent.iterdir()}
+    with pytest.raises(kind) as caught:
+        export(path, *arguments, **options)
+    assert len(str(caught.value).splitlines()) == 1
+    assert {each: each.read_bytes() for each in path.parent.iterdir()} == before
+    return str(caught.value)
