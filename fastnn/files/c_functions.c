@@ -1,5 +1,6 @@
 // The functions of exported C files. `c_source.py` copies those that a network needs: a part begins with //@, the dtype
-// that it is for ("any" for both) and its name. name_ and NAME_ become the prefix of the file.
+// that it is for ("any" for both) and its name. name_ and NAME_ become the prefix of the file, @value the type of the
+// activations and @lowest its smallest number.
 
 //@ any places
 /* The places in a row of outputs at which one tap of the window is inside the image: from the first to before the end.
@@ -64,15 +65,15 @@ static void name_conv2d(const float *NAME_RESTRICT in, const name_windows *NAME_
     }
 }
 
-//@ float32 max_pool2d
+//@ any max_pool2d
 /* The largest number of every window of each channel. */
-static void name_max_pool2d(const float *NAME_RESTRICT in, const name_windows *NAME_RESTRICT w,
-                            float *NAME_RESTRICT out)
+static void name_max_pool2d(const @value *NAME_RESTRICT in, const name_windows *NAME_RESTRICT w,
+                            @value *NAME_RESTRICT out)
 {
     const int n_places = w->out_height * w->out_width;
     for (int c = 0; c < w->channels; c++, in += w->height * w->width, out += n_places) {
         for (int place = 0; place < n_places; place++)
-            out[place] = -HUGE_VALF;
+            out[place] = @lowest;
         for (int k = -w->above; k < w->window_height - w->above; k++)
             for (int l = -w->left; l < w->window_width - w->left; l++) {
                 const int stride = w->across;
@@ -80,9 +81,9 @@ static void name_max_pool2d(const float *NAME_RESTRICT in, const name_windows *N
                 const int last_row = name_end(k, w->down, w->height, w->out_height);
                 for (int i = name_first(k, w->down); i < last_row; i++) {
                     const int seen = (i * w->down + k) * w->width + l;
-                    float *row = out + i * w->out_width;
+                    @value *row = out + i * w->out_width;
                     for (int j = first; j < end; j++) {
-                        const float x = in[seen + j * stride];
+                        const @value x = in[seen + j * stride];
                         row[j] = x > row[j] ? x : row[j];
                     }
                 }
@@ -170,32 +171,6 @@ static void name_conv2d(const int8_t *NAME_RESTRICT in, int zero, const name_win
                             row[j] += factor * (in[seen + j * stride] - zero);
                 }
             }
-}
-
-//@ int8 max_pool2d
-/* The largest level of every window of each channel. */
-static void name_max_pool2d(const int8_t *NAME_RESTRICT in, const name_windows *NAME_RESTRICT w,
-                            int8_t *NAME_RESTRICT out)
-{
-    const int n_places = w->out_height * w->out_width;
-    for (int c = 0; c < w->channels; c++, in += w->height * w->width, out += n_places) {
-        for (int place = 0; place < n_places; place++)
-            out[place] = INT8_MIN;
-        for (int k = -w->above; k < w->window_height - w->above; k++)
-            for (int l = -w->left; l < w->window_width - w->left; l++) {
-                const int stride = w->across;
-                const int first = name_first(l, stride), end = name_end(l, stride, w->width, w->out_width);
-                const int last_row = name_end(k, w->down, w->height, w->out_height);
-                for (int i = name_first(k, w->down); i < last_row; i++) {
-                    const int seen = (i * w->down + k) * w->width + l;
-                    int8_t *row = out + i * w->out_width;
-                    for (int j = first; j < end; j++) {
-                        const int8_t x = in[seen + j * stride];
-                        row[j] = x > row[j] ? x : row[j];
-                    }
-                }
-            }
-    }
 }
 
 //@ int8 sum_pool2d

@@ -61,7 +61,9 @@ class Program:
         """Return the functions that the lines need, in an order that C accepts."""
         dtype, parts = "float32" if self._int8 is None else "int8", _parts()
         return [
-            parts.get((dtype, name)) or parts.get(("any", name)) or name
+            (parts.get((dtype, name)) or parts.get(("any", name)) or name)
+            .replace("@value", TYPES[dtype])
+            .replace("@lowest", _LOWEST[dtype])
             for name in dict.fromkeys(("places", *self._parts) if self.has_windows else self._parts)
         ]
 
@@ -274,6 +276,10 @@ class Program:
 def _in_order(step: Step, weight: np.ndarray) -> np.ndarray:
     """Return a weight in the order of the C functions: those of a convolution have one filter after another."""
     return weight.transpose(3, 0, 1, 2) if isinstance(step.layer, Conv2D) else weight
+
+
+# The smallest number of each type of activations.
+_LOWEST = {"float32": "-HUGE_VALF", "int8": "INT8_MIN"}
 
 
 @cache
