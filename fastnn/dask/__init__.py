@@ -1,0 +1,1 @@
+"""Training on a Dask cluster: rounds of local epochs, averaged in the order of the replicas."""

@@ -1,0 +1,1 @@
+"""Training on several processes by MPI: synchronous steps, whose gradients are summed by one fixed tree."""
