@@ -1,1 +1,1 @@
-"""Many runs at once: a grid of settings and seeds on threads, processes or Dask, with a journal that survives a kill."""
+"""Many runs: a grid of settings and seeds on threads, processes or Dask, with a journal that survives a kill."""
