@@ -32,8 +32,11 @@ MOST_POINTS = 1000
 # The first layer is shown by up to this many weights, and up to this many units.
 MOST_WEIGHTS, MOST_UNITS = 2**16, 64
 MOST_MISTAKES = 12
-# The diagnosis of a run that goes on looks at this many training samples, and at most once in so many seconds.
-DIAGNOSED_SAMPLES, SECONDS_BETWEEN_DIAGNOSES = 2000, 1.0
+# The diagnosis of a run that goes on looks at this many training samples.
+DIAGNOSED_SAMPLES = 2000
+# While a run goes on, its mistakes and its diagnosis may be this many seconds old. Training waits for the core on which
+# they are made, so each takes less than 1 % of it.
+SECONDS_BETWEEN_MISTAKES, SECONDS_BETWEEN_DIAGNOSES = 0.4, 3.0
 
 
 def plain(value: float) -> float | None:
@@ -97,7 +100,7 @@ class Pictures:
         self._picture: tuple[int, dict[str, Any]] | None = None
         self._judged: tuple[Any, dict[str, Any]] = None, {}
         self._findings: tuple[Any, list[str]] = None, []
-        self._diagnosed_at = 0.0
+        self._judged_at = self._diagnosed_at = -math.inf
         self._digest = ""
         self._model: Model | None = None
 
@@ -179,7 +182,8 @@ class Pictures:
     def _judge(self, moment: Moment, network: Network) -> dict[str, Any]:
         """Return the confusion matrix and the worst mistakes on the validation data, empty without classes or data.
 
-        They are those of the last epoch; of a run that is paused within an epoch, those of its network now.
+        They are those of the last epoch, or of one shortly before; of a run that is paused within an epoch, those of
+        its network now.
         """
         setup, end, result = moment.setup, moment.end, moment.result
         assert setup is not None
@@ -194,7 +198,9 @@ class Pictures:
         if is_last:
             assert end is not None
             logits, key = end.validation_logits, (end.record.epoch, 0, "")
-        if key == self._judged[0] or (logits is None and moment.status not in (PAUSED, ENDED)):
+        may_be_old = moment.status not in (PAUSED, ENDED)
+        soon = time.monotonic() - self._judged_at < SECONDS_BETWEEN_MISTAKES
+        if key == self._judged[0] or (may_be_old and (logits is None or soon)):
             return self._judged[1]
         if logits is None:
             logits = evaluate_logits(network, validation, setup.backend, setup.config.threads).logits
@@ -202,11 +208,11 @@ class Pictures:
         proba = class_probabilities(outputs, len(class_texts(network, setup.data)), is_multilabel=False)
         counts = confusion(validation.labels, proba.argmax(axis=1), proba.shape[1])
         found = {"confusion": counts.tolist(), "mistakes": _worst(validation, proba)}
-        self._judged = key, found
+        self._judged, self._judged_at = (key, found), time.monotonic()
         return found
 
     def _diagnose(self, moment: Moment, network: Network, history: History) -> list[str]:
-        """Return the findings, as the command prints them. Those of a run that goes on may be a second old."""
+        """Return the findings, as the command prints them."""
         assert moment.setup is not None
         if not moment.n_epochs and moment.result is None:
             return []
