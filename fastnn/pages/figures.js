@@ -486,7 +486,8 @@ const Figures = (() => {
       new Uint32Array(image.data.buffer).set(table);
       this.bar.getContext("2d").putImageData(image, 0, 0);
       this.scaleEnds.forEach((end, index) => {
-        const text = format(this.ends[index], 3);
+        const isBeyond = index ? this.range.high > this.ends[1] : this.range.low < this.ends[0]; // and has the last colour
+        const text = `${isBeyond ? (index ? "\u2265 " : "\u2264 ") : ""}${format(this.ends[index], 3)}`;
         if (end.textContent !== text) end.textContent = text;
       });
     }

@@ -166,7 +166,7 @@ const Page = (() => {
     showAnswer() {
       const { threshold } = this.content, probability = this.values[this.prediction], name = this.classes[this.prediction];
       this.isUnknown = threshold !== null && probability < threshold;
-      put("answer", this.isUnknown ? "I do not know." : `This is ${name} (${percent(probability)}).`);
+      put("answer", this.isUnknown ? "I do not know." : `Answer: ${name} (${percent(probability)}).`);
       const parts = [];
       if (this.isUnknown) {
         parts.push(`The most probable class, ${name}, has ${percent(probability)}; the threshold is ${percent(threshold)}.`);

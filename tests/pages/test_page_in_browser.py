@@ -109,7 +109,7 @@ def test_the_page_opens_with_its_worst_mistake_and_the_accuracy_of_the_data(
     proba = models[kind].predict_proba(test.images)
     worst = int(evaluation.mistakes(test.labels, proba)[0])
     predicted, label = int(proba[worst].argmax()), int(test.labels[worst])
-    assert text_of(browser, "answer").startswith(f"This is {predicted} (")
+    assert text_of(browser, "answer").startswith(f"Answer: {predicted} (")
     assert f"row {worst:,} of the data: its label is {label}, so the network is wrong." in text_of(browser, "source")
     wrong = int((proba.argmax(axis=1) != test.labels).sum())
     assert f"{wrong:,} of 10,000" in text_of(browser, "numbers")
@@ -132,7 +132,7 @@ def test_a_drawing_gets_the_answer_that_python_gives(kind, pointer, pages, model
     assert row.max() == 255
     label, proba = models[kind].predict(row)[0], models[kind].predict_proba(row)[0]
     np.testing.assert_allclose(run("return Array.from(Page.page.values)"), proba, atol=1e-5)
-    expected = "I do not know." if label == -1 else f"This is {label} ("
+    expected = "I do not know." if label == -1 else f"Answer: {label} ("
     assert text_of(browser, "answer").startswith(expected)
     assert "answer to your drawing" in text_of(browser, "source")
     browser.find_element("id", "clear").click()
@@ -150,7 +150,7 @@ def test_a_drawing_by_keyboard_gets_an_answer(pages, open_page, browser):
     open_page(pages["dense"].path)
     browser.execute_script("document.getElementById('pad').focus()")
     press(browser, *[Keys.ARROW_UP] * 8, " ", *[Keys.ARROW_DOWN] * 16, " ")
-    assert text_of(browser, "answer").startswith(("This is", "I do not know"))
+    assert text_of(browser, "answer").startswith(("Answer:", "I do not know"))
     assert "answer to your drawing" in text_of(browser, "source")
 
 
@@ -163,7 +163,7 @@ def test_below_the_threshold_the_answer_is_unknown(pages, models, mnist, open_pa
     assert f"{proba[row].argmax()}, has " in text_of(browser, "source")
     assert "the threshold is 60.0 %" in text_of(browser, "source")
     run("Page.page.showRow(arguments[0], null)", mnist[1].images[int(proba.max(axis=1).argmax())].tolist())
-    assert text_of(browser, "answer").startswith("This is ")
+    assert text_of(browser, "answer").startswith("Answer: ")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -303,7 +303,7 @@ def test_hostile_names_are_text(open_page, browser, tmp_path):
     assert "<i>data</i>" in text_of(browser, "about")
     assert "int8" in text_of(browser, "about")
     assert browser.find_elements("id", "pad") == []  # drawings are prepared as 28 x 28 images
-    assert text_of(browser, "answer").startswith("This is ")
+    assert text_of(browser, "answer").startswith("Answer: ")
 
 
 def test_the_policy_blocks_a_script_that_the_page_does_not_have(pages, browser, tmp_path):
