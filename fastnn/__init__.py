@@ -73,6 +73,8 @@ if TYPE_CHECKING:
     from fastnn.plots.live import LiveCurve as LiveCurve
     from fastnn.runs.recipes import RECIPES as RECIPES
     from fastnn.runs.recipes import get_recipe as get_recipe
+    from fastnn.streams import BlockedData as BlockedData
+    from fastnn.streams import open_data as open_data
     from fastnn.training.checkpoint import Checkpoint as Checkpoint
     from fastnn.training.history import History as History
     from fastnn.training.progress import Progress as Progress
@@ -116,6 +118,7 @@ _PUBLIC_NAMES = {
     "pages.page": ["write_page"],
     "plots.live": ["LiveCurve"],
     "runs.recipes": ["RECIPES", "get_recipe"],
+    "streams": ["BlockedData", "open_data"],
     "training.checkpoint": ["Checkpoint"],
     "training.history": ["History"],
     "training.progress": ["Progress"],

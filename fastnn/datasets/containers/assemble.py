@@ -41,7 +41,7 @@ def dataset_of_arrays(
     notes: Sequence[str] = (),
 ) -> Dataset:
     """Return the data set of images and their labels. Raises DataError, with the place, for what cannot be used."""
-    rows, shape, image_notes = _rows(images, options)
+    rows, shape, pixel_max, image_notes = images_as_rows(images, options)
     values, label_notes = None, cast(tuple[str, ...], ())
     if labels is not None and options.label != "none":
         values, label_notes = label_values(labels, len_of(rows), images.name, options)
@@ -52,7 +52,7 @@ def dataset_of_arrays(
     return Dataset(
         rows,
         values,
-        options.pixel_max or _scale(rows, images.values),
+        pixel_max,
         shape,
         images.name,
         None if classes is None else tuple(classes),
@@ -66,15 +66,20 @@ def len_of(values: Any) -> int:
     return int(values.shape[0])
 
 
+def images_as_rows(images: Named, options: ReadOptions) -> tuple[Any, tuple[int, int] | None, float, tuple[str, ...]]:
+    """Return samples as rows of numbers, the image shape, the largest value of a pixel, and notes. Raises DataError."""
+    rows, shape, notes = _rows(images, options)
+    return rows, shape, options.pixel_max or _scale(rows, images.values), notes
+
+
 def _rows(images: Named, options: ReadOptions) -> tuple[Any, tuple[int, int] | None, tuple[str, ...]]:
-    """Return samples as rows of numbers, the image shape, and notes."""
     values, name = images.values, images.name
     if is_sparse(values):
         return _sparse_rows(values, name), options.image_shape, ()
     if values.dtype.kind not in "buif":
         text = f", such as {short(values.flat[0])}" if values.size and values.dtype.kind in "US" else ""
         raise DataError(f"{name}: found values of type {values.dtype}{text}, expected numbers")
-    values, shape, notes = _planes(values, name)
+    values, shape, notes = as_planes(values, name)
     check_not_empty(values.shape, name)
     rows = values.reshape(len(values), -1)
     rows = as_inputs(rows, name, options)
@@ -85,7 +90,7 @@ def _rows(images: Named, options: ReadOptions) -> tuple[Any, tuple[int, int] | N
     return rows, shape, notes
 
 
-def _planes(values: np.ndarray, name: str) -> tuple[np.ndarray, tuple[int, int] | None, tuple[str, ...]]:
+def as_planes(values: np.ndarray, name: str) -> tuple[np.ndarray, tuple[int, int] | None, tuple[str, ...]]:
     """Return images without channels, (N, D) or (N, height, width), their shape if it is known, and notes."""
     error = DataError(f"{name}: found shape {values.shape}, expected {_IMAGES_EXPECTED}")
     if values.ndim == 2:

@@ -3,7 +3,7 @@
 import warnings
 from io import BytesIO
 from math import prod
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
@@ -12,8 +12,8 @@ from fastnn.checks import short
 from fastnn.datasets.files import MAX_BYTES, Source, errors_named, open_content, read_whole
 from fastnn.errors import DataError
 
-# NumPy writes headers of about 100 bytes, and reads at most 10,000.
-_MAX_HEADER_SIZE = 10_000
+MAX_HEADER_SIZE = 10_000
+"""NumPy writes headers of about 100 bytes, and reads at most 10,000."""
 
 
 def read_npy(source: Source, *, max_bytes: int = MAX_BYTES) -> np.ndarray:
@@ -31,13 +31,30 @@ def read_npy(source: Source, *, max_bytes: int = MAX_BYTES) -> np.ndarray:
     return read_array(BytesIO(data), len(data), name)
 
 
+class Header(NamedTuple):
+    """What an NPY file declares: shape and dtype, the order in memory, and the number of bytes before the data."""
+
+    shape: tuple[int, ...]
+    is_fortran: bool
+    dtype: np.dtype
+    size: int
+
+
 def read_array(file: IO[bytes], size: int, where: str) -> np.ndarray:
     """Return the array in an open NPY file of `size` bytes. Raises DataError."""
+    read_header(BytesIO(file.read(MAX_HEADER_SIZE)), size, where)
+    with errors_named(where, "an intact NPY array"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        file.seek(0)
+        return npy.read_array(file, allow_pickle=False)
+
+
+def read_header(start: BytesIO, size: int, where: str) -> Header:
+    """Return the header of an NPY file of `size` bytes, of which `start` has the first. Raises DataError."""
     with errors_named(where, "an intact NPY array"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of headers that Python 2 wrote, and of what Python's parser finds in others
-        start = BytesIO(file.read(_MAX_HEADER_SIZE))
         is_first = npy.read_magic(start) == (1, 0)
-        shape, _, dtype = (npy.read_array_header_1_0 if is_first else npy.read_array_header_2_0)(start)
+        shape, is_fortran, dtype = (npy.read_array_header_1_0 if is_first else npy.read_array_header_2_0)(start)
         if dtype.hasobject:
             raise DataError(f"{where}: found an array of Python objects, expected numbers; objects are never loaded")
         kinds = {dtype[each].kind for each in dtype.names or ()} or {dtype.kind}
@@ -49,5 +66,4 @@ def read_array(file: IO[bytes], size: int, where: str) -> np.ndarray:
             raise DataError(
                 f"{where}: declares shape {shape} of {dtype.name}, expected {declared} bytes of data, found {found}"
             )
-        file.seek(0)
-        return npy.read_array(file, allow_pickle=False)
+        return Header(shape, is_fortran, dtype, start.tell())

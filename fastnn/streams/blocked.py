@@ -1,0 +1,311 @@
+"""`BlockedData`: samples that are read one block of rows at a time."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastnn.checks import check_integer
+from fastnn.datasets.containers.assemble import Named, as_planes, images_as_rows
+from fastnn.datasets.dataset import Dataset
+from fastnn.datasets.options import ReadOptions
+from fastnn.datasets.pixels import LARGEST_BYTE
+from fastnn.datasets.sparse import is_sparse
+from fastnn.errors import DataError
+from fastnn.memory import check_memory
+from fastnn.streams.blocks import Blocks, Part
+from fastnn.streams.labels import Labels, find_labels, given_labels
+
+# Values are checked in slices of this number of rows: a whole block would need as much memory again.
+_CHECK_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class BlockOptions:
+    """What a user says about data in blocks, as `open_data` documents it."""
+
+    classes: Sequence[Any] | None = None
+    dtype: np.dtype | None = None
+    read: ReadOptions = field(default_factory=ReadOptions)
+
+
+class _Layout(NamedTuple):
+    """What all rows have in common."""
+
+    stored: np.dtype
+    dtype: np.dtype
+    n_inputs: int
+    pixel_max: float
+    image_shape: tuple[int, int] | None
+    notes: tuple[str, ...]
+
+
+class BlockedData:
+    """N samples in blocks of rows, of which only those that are read are in memory. `open_data` makes it.
+
+    Nothing stays open, so it can be pickled, sent to other processes, and read by several threads at once.
+
+    Attributes
+    ----------
+    name : str
+        The source, for messages and reports.
+    n_inputs : int
+    dtype : dtype
+        uint8, float32 or float64. Every block has it.
+    n_blocks : int
+    block_lengths : tuple of int
+        The number of rows of each block, which can be 0.
+    classes : tuple of int or str, or None
+        The classes of all blocks: label k stands for ``classes[k]``. None without labels and for targets. Unless
+        `open_data` was given the classes, the first use reads the labels of all blocks once.
+    n_classes : int
+        The number of classes, or of targets; 0 without labels.
+    has_labels, has_targets : bool
+        Whether rows have labels, and whether these are numbers to predict.
+    pixel_max : float
+    image_shape : (int, int) or None
+    feature_names : tuple of str, or None
+        As in `Dataset`.
+    notes : tuple of str
+        What the readers decided for the user.
+    is_sequential : bool
+        Whether only reading in order is fast, as of an iterator: for a block before the last one read, it starts again.
+    digest : str
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> import fastnn
+    >>> with TemporaryDirectory() as folder:
+    ...     np.save(f"{folder}/x.npy", np.zeros((1000, 784), np.uint8))
+    ...     data = fastnn.open_data(f"{folder}/x.npy", labels=np.arange(1000) % 10, block_rows=400)
+    ...     block = data.read(2)
+    >>> len(data), data.block_lengths, data.classes
+    (1000, (400, 400, 200), (0, 1, 2, 3, 4, 5, 6, 7, 8, 9))
+    >>> block.images.shape
+    (200, 784)
+    """
+
+    def __init__(self, blocks: Blocks, name: str, options: BlockOptions) -> None:
+        self.name = name
+        self.is_sequential = blocks.is_sequential
+        self._blocks, self._options = blocks, options
+        self._lengths = blocks.lengths
+        self._digest: str | None = None
+        self._lock = threading.RLock()
+        first = self._first_rows()
+        self._layout = self._layout_of(first)
+        self.has_labels = first.labels is not None
+        self._labels = None if self.has_labels else Labels()
+        if self.has_labels and options.classes is not None:
+            self._labels = given_labels(options.classes)
+        self.n_inputs, self.dtype = self._layout.n_inputs, self._layout.dtype
+        self.pixel_max, self.image_shape = self._layout.pixel_max, self._layout.image_shape
+        self.feature_names = blocks.feature_names if self.image_shape is None else None
+        self.notes = (*blocks.notes, *self._layout.notes)
+        if self._lengths is not None:
+            n_bytes = max(self._lengths) * self.n_inputs * self.dtype.itemsize
+            check_memory(n_bytes, lambda: f"{name}: blocks of {max(self._lengths or ())} rows")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.RLock())
+
+    def __repr__(self) -> str:
+        rows = "" if self._lengths is None else f"{len(self)} samples in {self.n_blocks} blocks, "
+        return f"BlockedData({self.name}: {rows}{self.n_inputs} {self.dtype} inputs, pixel_max {self.pixel_max:g})"
+
+    def __len__(self) -> int:
+        return sum(self.block_lengths)
+
+    @property
+    def n_blocks(self) -> int:
+        """The number of blocks."""
+        return len(self.block_lengths)
+
+    @property
+    def block_lengths(self) -> tuple[int, ...]:
+        """The number of rows of each block. If the source does not tell, the first use reads all blocks once."""
+        if self._lengths is None:
+            self._scan()
+        assert self._lengths is not None
+        return self._lengths
+
+    @property
+    def classes(self) -> tuple[Any, ...] | None:
+        """The classes of all blocks, or None."""
+        return self._all_labels().classes
+
+    @property
+    def has_targets(self) -> bool:
+        """Whether the labels are numbers to predict."""
+        return self._all_labels().n_targets > 0
+
+    @property
+    def n_classes(self) -> int:
+        """The number of `classes`, or of targets; 0 without labels."""
+        labels = self._all_labels()
+        return labels.n_targets or len(labels.classes or ())
+
+    def read(self, block: int) -> Dataset:
+        """Return the samples of one block.
+
+        Parameters
+        ----------
+        block : int
+            From 0 to ``n_blocks - 1``.
+
+        Returns
+        -------
+        Dataset
+            - images: (rows, n_inputs) of `dtype`; a CSR matrix for svmlight
+            - labels: (rows,) int64, numbers of `classes`; (rows, C) float for targets; or None
+
+        Raises
+        ------
+        DataError
+            If the block cannot be read, or its dtype, width or labels do not fit the other blocks. The message names
+            file, block and row.
+        FileError
+            If a file cannot be opened.
+        SettingsError
+            If there is no such block.
+        """
+        check_integer("block", block, 0, self.n_blocks - 1)
+        parts, kind = self._blocks.read(block), self._all_labels()
+        images = [self._as_rows(part) for part in parts]
+        labels = [kind.numbered(_labels_of(part), part.where) for part in parts] if self.has_labels else []
+        found = sum(part.n_rows for part in parts)
+        if found != self.block_lengths[block]:
+            expected = f"{self.block_lengths[block]}; expected the same blocks whenever they are made"
+            raise DataError(f"{self.name}: block {block}: found {found} rows, before {expected}")
+        return Dataset(
+            _joined(images),
+            None if not labels else labels[0] if len(labels) == 1 else np.concatenate(labels),
+            self.pixel_max,
+            self.image_shape,
+            f"{self.name}: block {block}",
+            self.classes,
+            self.feature_names,
+        )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 in hex of what identifies the data: rows, blocks, classes, and samples of the bytes of all files.
+
+        The digest is the same on every machine and for every path. It reads a small part of the data, but for the pass
+        that finds the classes.
+        """
+        with self._lock:
+            if self._digest is None:
+                dtype = self.dtype.newbyteorder("<").str
+                known = (self.block_lengths, self.n_inputs, dtype, self.pixel_max, self.image_shape, self.classes)
+                self._digest = sha256(repr(known).encode() + self._blocks.fingerprint()).hexdigest()
+            return self._digest
+
+    def _first_rows(self) -> Part:
+        """Return the first rows there are; DataError if there are none."""
+        for part in self._blocks.sample():
+            if part.n_rows:
+                return part
+        raise DataError(f"{self.name}: found no rows, expected at least one")
+
+    def _layout_of(self, part: Part) -> _Layout:
+        """Return what the first rows tell of all rows."""
+        images, dtype = part.images, self._options.dtype
+        stored = images.dtype
+        if dtype is not None and stored.kind in "buif" and not is_sparse(images):
+            images = images.astype(dtype)
+        rows, shape, pixel_max, notes = images_as_rows(Named(part.where, images), self._options.read)
+        return _Layout(stored, dtype or rows.dtype, rows.shape[1], pixel_max, shape, notes)
+
+    def _as_rows(self, part: Part) -> Any:
+        """Return the images of a part as rows of the common dtype. Raises DataError."""
+        images, layout, where = part.images, self._layout, part.where
+        if not part.n_rows:
+            return np.zeros((0, layout.n_inputs), layout.dtype)
+        if images.dtype.kind not in "buif" or (images.dtype != layout.stored and self._options.dtype is None):
+            hint = "; dtype='float32' converts all of them" if images.dtype.kind in "buif" else ""
+            expected = f"{layout.stored} as in the first rows{hint}"
+            raise DataError(f"{where}: found values of type {images.dtype}, expected {expected}")
+        if not is_sparse(images):
+            images = as_planes(images, where)[0].reshape(part.n_rows, -1)
+        if images.shape[1] != layout.n_inputs:
+            raise DataError(f"{where}: found {images.shape[1]} inputs, expected {layout.n_inputs} as in the first rows")
+        self._check_values(images, part)
+        if is_sparse(images):
+            return images.toarray().astype(layout.dtype) if layout.dtype == np.uint8 else images.astype(layout.dtype)
+        return np.ascontiguousarray(images, layout.dtype)
+
+    def _check_values(self, images: Any, part: Part) -> None:
+        """Raise DataError for the first value that the common dtype cannot hold, or that is above the guessed scale."""
+        layout, kind = self._layout, images.dtype.kind
+        is_bytes = layout.dtype == np.uint8
+        limit = LARGEST_BYTE if self._options.read.pixel_max else min(layout.pixel_max, LARGEST_BYTE)
+        if kind == "b" or (kind in "iu" and not is_bytes) or (images.dtype == np.uint8 and limit == LARGEST_BYTE):
+            return
+        is_table = not is_sparse(images)
+        values = images if is_table else images.data.reshape(-1, 1)
+        for start in range(0, len(values), _CHECK_ROWS):
+            rows = values[start : start + _CHECK_ROWS]
+            wrong = (rows < 0) | (rows > limit) | (rows != np.floor(rows)) if is_bytes else ~np.isfinite(rows)
+            if not wrong.any():
+                continue
+            row, column = (int(each[0]) for each in np.nonzero(wrong))
+            place = f", row {part.start + start + row} (from 0), input {column}" if is_table else ""
+            expected = "finite numbers"
+            if is_bytes:
+                hint = "dtype='float32'" if limit == LARGEST_BYTE else f"pixel_max={LARGEST_BYTE}"
+                expected = f"whole numbers from 0 to {limit:g} as in the first rows; {hint} allows others"
+            raise DataError(f"{part.where}{place}: found {rows[row, column]}, expected {expected}")
+
+    def _all_labels(self) -> Labels:
+        if self._labels is None:
+            self._scan()
+        assert self._labels is not None
+        return self._labels
+
+    def _scan(self) -> None:
+        """Find what is unknown of labels and lengths by one pass over the labels of all blocks."""
+        with self._lock:
+            if self._labels is not None and self._lengths is not None:
+                return
+            lengths: list[int] = []
+
+            def counted() -> Iterator[tuple[str, Any]]:
+                for block, part in self._blocks.labels():
+                    lengths.extend([0] * (block + 1 - len(lengths)))
+                    lengths[block] += part.n_rows
+                    yield part.where, _labels_of(part) if self.has_labels else None
+
+            if self._labels is None:
+                self._labels = find_labels(counted(), self._options.read.task)
+            else:
+                for _ in counted():
+                    pass
+            self._lengths = tuple(lengths)
+
+
+def _labels_of(part: Part) -> Any:
+    """Return the labels of a part, one for each row. Raises DataError."""
+    if part.labels is None:
+        raise DataError(f"{part.where}: found no labels, expected them as in the first block")
+    if len(part.labels) != part.n_rows:
+        raise DataError(f"{part.where}: found {len(part.labels)} labels, expected {part.n_rows}, one for each row")
+    return part.labels
+
+
+def _joined(images: list[Any]) -> Any:
+    if len(images) == 1:
+        return images[0]
+    if is_sparse(images[0]):
+        from scipy import sparse
+
+        return sparse.vstack(images, format="csr")
+    return np.concatenate(images)
