@@ -32,6 +32,7 @@ class TrainingData(NamedTuple):
     inputs: Any  # an array or a SciPy CSR matrix, (N, D), as `check_inputs` returns them
     targets: np.ndarray  # labels, (N,) int64, or numbers, (N, C), in the network's dtype; a copy of the caller's
     sample_weight: np.ndarray | None  # (N,), in the network's dtype; a copy of the caller's
+    numbers: np.ndarray | None = None  # (N,) int64, those of the samples in all data, for dropout; None: 0 to N - 1
 
     @property
     def weight(self) -> float:
@@ -43,8 +44,9 @@ class TrainingData(NamedTuple):
     def take(self, rows: np.ndarray) -> "TrainingData":
         """Return the data of these rows."""
         weight = None if self.sample_weight is None else self.sample_weight[rows]
+        numbers = None if self.numbers is None else self.numbers[rows]
         inputs = interruptible(self.inputs.__getitem__, rows, work=len(rows) * self.inputs.shape[1])
-        return TrainingData(inputs, self.targets[rows], weight)
+        return TrainingData(inputs, self.targets[rows], weight, numbers)
 
 
 def check_data(
@@ -260,28 +262,34 @@ def check_labels(labels: np.ndarray, n_samples: int, n_classes: int) -> np.ndarr
 
 
 def check_order(
-    order: Any, batch_size: int, batches: range | None, first: int, n_samples: int
+    order: Any, batch_size: int, batches: range | None, first: int, n_samples: int, n_rows: int | None = None
 ) -> tuple[range, np.ndarray]:
     """Return the numbers of the batches that `Trainer.run_epoch` must run, and a copy of their rows as int64.
 
-    batches: as given to `run_epoch`
+    batches, n_rows: as given to `run_epoch`
     first: the number of the first batch that has not run yet
     n_samples: the number of rows of the data
 
-    Raises ValueError unless `order` has one dimension and whole numbers, one or more, `batch_size` is 1 or more, and
-    `batches` begin with `first`. Raises IndexError if a row is outside the data.
+    Raises ValueError unless `order` has one dimension and whole numbers, one or more, `batch_size` is 1 or more,
+    `batches` begin with `first`, and `order` has their rows. Raises IndexError if a row is outside the data.
     """
     given = np.asarray(order)
     if given.ndim != 1 or not len(given) or batch_size < 1:
         raise ValueError(f"order of shape {given.shape}, batch_size {batch_size}: expected (n,) and 1 or more of each")
     if given.dtype.kind not in "iu":
         raise ValueError(f"order of dtype {given.dtype}, expected whole numbers")
-    n_batches = -(-len(given) // batch_size)
+    n_batches = -(-(len(given) if n_rows is None else n_rows) // batch_size)
     batches = range(first, n_batches) if batches is None else batches
     if batches.start != first or batches.step != 1 or not first < batches.stop <= n_batches:
         raise ValueError(f"batches are {batches}, expected a range from {first} to {n_batches} at most")
+    if n_rows is not None:
+        expected = min(n_rows, batches.stop * batch_size) - batches.start * batch_size
+        if len(given) != expected:
+            raise ValueError(f"order has {len(given)} rows, expected the {expected} of {batches}")
+    else:
+        given = given[batches.start * batch_size : batches.stop * batch_size]
     # The copy is what is checked: a kernel trusts the row numbers, and the caller's array may change at any time.
-    rows = np.array(given[batches.start * batch_size : batches.stop * batch_size], np.int64)
+    rows = np.array(given, np.int64)
     if not (rows.min() >= 0 and rows.max() < n_samples):
         raise IndexError(f"order has rows outside 0 to {n_samples - 1}")
     return batches, rows

@@ -148,7 +148,12 @@ class Trainer(Protocol):
         ...
 
     def run_epoch(
-        self, order: np.ndarray, batch_size: int, learning_rate: float, batches: range | None = None
+        self,
+        order: np.ndarray,
+        batch_size: int,
+        learning_rate: float,
+        batches: range | None = None,
+        n_rows: int | None = None,
     ) -> EpochResult:
         """Train for one epoch on the rows `order`, (n,) int64, in this order.
 
@@ -158,6 +163,7 @@ class Trainer(Protocol):
         batches: the numbers of consecutive batches, from 0: only these, which must begin where the call before ended.
             The result is that of the epoch so far. An epoch in parts has the same bits as in one call. None: all, from
             the first batch that has not run yet.
+        n_rows: the number of rows of the whole epoch, if `order` has those of `batches` only. None: it has all.
         """
         ...
 
@@ -181,8 +187,12 @@ class Trainer(Protocol):
         """Replace the network's weights and biases, whose shapes stay."""
         ...
 
-    def replace_data(self, data: TrainingData) -> None:
-        """Train on other data from the next epoch on; the optimizer's state goes on."""
+    def replace_data(self, data: TrainingData, alike: bool = False) -> None:
+        """Train on other data from the next call of `run_epoch` on; the optimizer's state goes on.
+
+        alike: whether the data are another part of what the trainer has trained on. They are then in the same form for
+            the kernels, which is not chosen again. The data must have the dtypes of those before.
+        """
         ...
 
     def release_data(self) -> None:

@@ -31,16 +31,26 @@ class ClippingTrainer(layerwise.Trainer):
         state: TrainerState | None = None,
     ) -> None:
         super().__init__(ops, network, data, config, state)
-        self._new_gradients, self._laid_out = new_gradients, data
-        self._kernels = new_gradients(data)
+        self._new_gradients, self._kernels = new_gradients, new_gradients(data)
 
     def prepare(self, n_rows: int, batch_size: int) -> None:
         """Allocate memory, and load or compile the kernel."""
         self._kernels.prepare(min(batch_size, n_rows), batch_size)
 
+    def replace_data(self, data: TrainingData, alike: bool = False) -> None:
+        """Train on other data from the next call of `run_epoch` on."""
+        super().replace_data(data)
+        if alike:
+            self._kernels.replace_data(data, alike)
+        else:
+            self._kernels = self._new_gradients(data)
+
+    def release_data(self) -> None:
+        """Let go of the data."""
+        super().release_data()
+        self._kernels.release_data()
+
     def _train_batch(self, rows: np.ndarray, keys: np.ndarray, learning_rate: float) -> tuple[float, LossAndGradients]:
-        if self._laid_out is not self._data:  # the data were replaced
-            self._kernels, self._laid_out = self._new_gradients(self._data), self._data
         network, weights = self._network, self._data.sample_weight
         total = float(len(rows) if weights is None else weights[rows].sum(dtype=np.float64))
         self._kernels.move_to(network.weights, network.biases)

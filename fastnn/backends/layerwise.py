@@ -312,11 +312,18 @@ class Trainer:
         _check_memory(self._network, min(batch_size, n_rows), "of a batch")
 
     def run_epoch(
-        self, order: np.ndarray, batch_size: int, learning_rate: float, batches: range | None = None
+        self,
+        order: np.ndarray,
+        batch_size: int,
+        learning_rate: float,
+        batches: range | None = None,
+        n_rows: int | None = None,
     ) -> EpochResult:
         """Train on the rows `order`, `batch_size` at a time, as `fastnn.backends.base.Trainer.run_epoch` describes."""
-        batches, all_rows = check_order(order, batch_size, batches, self._sums.batches, len(self._data.targets))
-        n_batches = -(-len(order) // batch_size)
+        first, n_samples = self._sums.batches, len(self._data.targets)
+        batches, all_rows = check_order(order, batch_size, batches, first, n_samples, n_rows)
+        n_rows = len(order) if n_rows is None else n_rows
+        n_batches = -(-n_rows // batch_size)
         keys = dropout_keys(self._config.seed, self._epoch, self._n_dropped) if self._config.dropout else np.empty(0)
         work = _work_of_batch(self._network, min(batch_size, len(all_rows)))
         with np.errstate(over="ignore", invalid="ignore"):  # the loss shows whether the run diverges
@@ -329,17 +336,20 @@ class Trainer:
                 if weight > 0:
                     loss, counted = loss + result.loss * len(rows), counted + len(rows)
                 self._sums = EpochSums(number + 1, loss, counted, correct + result.n_correct)
-        sums, n_rows = self._sums, min(len(order), self._sums.batches * batch_size)
+        sums, n_trained = self._sums, min(n_rows, self._sums.batches * batch_size)
         if sums.batches == n_batches:
             self._epoch, self._sums = self._epoch + 1, EpochSums()
-        return EpochResult(sums.loss / max(1, sums.counted), self._network.loss.accuracy(sums.correct, n_rows))
+        return EpochResult(sums.loss / max(1, sums.counted), self._network.loss.accuracy(sums.correct, n_trained))
 
     def _train_batch(self, rows: np.ndarray, keys: np.ndarray, learning_rate: float) -> tuple[float, LossAndGradients]:
         """Update the network with the gradients of a batch, unless its loss is not finite.
 
         Returns the sum of the sample weights, and the loss with its gradients.
         """
-        batch, masks = self._data.take(rows), dropout_masks(self._network, self._config.dropout, keys, rows)
+        batch = self._data.take(rows)
+        masks = dropout_masks(
+            self._network, self._config.dropout, keys, rows if batch.numbers is None else batch.numbers
+        )
         result = loss_of_batch(self._ops, self._network, batch, self._config, masks)
         if math.isfinite(result.loss):
             self._update(result, learning_rate)
@@ -405,8 +415,8 @@ class Trainer:
         for parameter, array in zip(self._parameters, (*weights, *biases), strict=True):
             parameter[...] = array
 
-    def replace_data(self, data: TrainingData) -> None:
-        """Train on other data from the next epoch on."""
+    def replace_data(self, data: TrainingData, alike: bool = False) -> None:
+        """Train on other data from the next call of `run_epoch` on."""
         self._data = data
 
     def release_data(self) -> None:

@@ -47,12 +47,14 @@ class Dropout(NamedTuple):
     threshold: a unit is dropped if its hash is below this; 0 without dropout
     keep_prob: the probability that a unit is kept
     scale: 1 / keep_prob
+    numbers: (N,) int64, the number of each row of the data in the hash, or (0,) if it is that of the row
     """
 
     keys: np.ndarray
     threshold: np.uint32
     keep_prob: np.floating
     scale: np.floating
+    numbers: np.ndarray
 
 
 class Epoch(NamedTuple):

@@ -55,7 +55,8 @@ def drop_units(rows, dropout, layer, values, panel):
     for s in range(len(rows)):
         at = panel.at + s * panel.row
         units = values[at : at + panel.width]
-        drop(units, dropout.keys[layer], rows[s], panel.first, dropout.threshold, dropout.scale)
+        number = dropout.numbers[rows[s]] if len(dropout.numbers) else rows[s]
+        drop(units, dropout.keys[layer], number, panel.first, dropout.threshold, dropout.scale)
 
 
 @inlined

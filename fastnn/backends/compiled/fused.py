@@ -119,6 +119,7 @@ class Trainer:
         self._work: WorkByUnits | WorkByChunks | None = None
         self._own: list[Any] = []  # each thread's `Scratch` or `OwnByRows`
         self._threads = 0
+        self._no_numbers, self._sparse = as_readonly(np.empty(0, np.int64)), False
         self._set_data(data)
         n_slots, size = (1 if optimizer is None else optimizer.n_slots), self._layout.parameters.size
         slot_1, slot_2 = (aligned_zeros(size if n_slots > k else 0, network.dtype) for k in range(2))
@@ -135,6 +136,7 @@ class Trainer:
             threshold=dropout_threshold(config.dropout),
             keep_prob=real(1 - config.dropout),
             scale=real(1 / (1 - config.dropout)),
+            numbers=self._no_numbers,
         )
 
     def _arrange(self, network: Network) -> Arrangement:
@@ -143,14 +145,14 @@ class Trainer:
     def _activations(self, network: Network) -> list[str]:
         return [layer.activation for layer in network.layers]
 
-    def _set_data(self, data: TrainingData) -> None:
-        inputs, targets, sample_weight = data
+    def _set_data(self, data: TrainingData, alike: bool = False) -> None:
+        inputs, targets, sample_weight, numbers = data
         network = self._network
         check_shapes(inputs=(inputs, (None, network.n_inputs)))
         self._n_samples = inputs.shape[0]
         matrix = inputs if is_sparse(inputs) else None
         images = inputs if matrix is None else np.empty((0, network.n_inputs), inputs.dtype)
-        source = NOT_STRIDED
+        source, was_sparse = NOT_STRIDED, alike and self._sparse
         self._sparse = matrix is not None
         if matrix is None and images.size > AT_ONCE and not needs_no_strides(images, network.dtype):
             count = interruptible(count_nonzero, images, network.dtype, work=2 * images.size)
@@ -161,7 +163,8 @@ class Trainer:
         self._held: Any = (hold(images), hold(inputs if matrix is None else matrix.data), inputs)
         self._nonzero_inputs = NonzeroInputs(images, matrix, network.dtype)
         if source is NOT_STRIDED and matrix is None:
-            self._sparse = self._nonzero_inputs.count <= SPARSE_BELOW * images.size
+            self._sparse = was_sparse if alike else self._nonzero_inputs.count <= SPARSE_BELOW * images.size
+        self._numbers = self._no_numbers if numbers is None else as_readonly(numbers)
         self._data = block.Data(
             images=images,
             labels=as_readonly(targets if network.loss.uses_labels else np.empty(0, np.int64)),
@@ -172,10 +175,13 @@ class Trainer:
         self._kind = (self._sparse, images.dtype, matrix is not None)  # what the arrays of an epoch depend on
         self._form_of_rows: int | None = None  # the form of sparse inputs for threads that share rows
 
-    def replace_data(self, data: TrainingData) -> None:
-        """Train on other data from the next epoch on; the optimizer's state and arrays of the same sizes stay."""
+    def replace_data(self, data: TrainingData, alike: bool = False) -> None:
+        """Train on other data from now on; the optimizer's state and arrays of the same sizes stay.
+
+        alike: whether they are sparse, or dense, as those before; zeros are then not counted
+        """
         before = self._kind
-        self._set_data(data)
+        self._set_data(data, alike)
         if before != self._kind:
             self._work = None
         elif isinstance(self._work, WorkByUnits):
@@ -185,7 +191,7 @@ class Trainer:
         """Let go of the data; `replace_data` comes before the next epoch."""
         nonzero = self._nonzero_inputs
         n_inputs, dtype = self._network.n_inputs, self._data.images.dtype
-        self._held, self._n_samples = None, 0
+        self._held, self._n_samples, self._numbers = None, 0, self._no_numbers
         self._nonzero_inputs = empty = NonzeroInputs(np.empty((0, n_inputs), dtype), None, self._network.dtype)
         self._data = self._data._replace(images=as_readonly(np.empty((0, n_inputs), dtype)), source=NOT_STRIDED)
         self._records.clear()
@@ -231,14 +237,20 @@ class Trainer:
         return work_by_units(self._shape, self._state, csr, self._data.images.dtype, self._sparse)
 
     def run_epoch(
-        self, order: np.ndarray, batch_size: int, learning_rate: float, batches: range | None = None
+        self,
+        order: np.ndarray,
+        batch_size: int,
+        learning_rate: float,
+        batches: range | None = None,
+        n_rows: int | None = None,
     ) -> EpochResult:
         """Train for one epoch on the rows `order`, as `fastnn.backends.base.Trainer.run_epoch` describes.
 
         The errors are those of `check_order`.
         """
-        batches, rows = check_order(order, batch_size, batches, self._sums.batches, self._n_samples)
-        n_rows, n_batches = len(order), -(-len(order) // batch_size)
+        batches, rows = check_order(order, batch_size, batches, self._sums.batches, self._n_samples, n_rows)
+        n_rows = len(order) if n_rows is None else n_rows
+        n_batches = -(-n_rows // batch_size)
         self._prepare(n_rows, batch_size, rows)
         results = self._run_planned(*self._plan(self._in_order_of_inputs(rows), batch_size, learning_rate))
         if results[block.FAILED] >= 0:
@@ -315,7 +327,7 @@ class Trainer:
         if not self._config.dropout:
             return self._dropout
         keys = dropout_keys(self._config.seed, self.epoch, self._layout.n_weights - 1)
-        return self._dropout._replace(keys=keys)
+        return self._dropout._replace(keys=keys, numbers=self._numbers)
 
     def flat_arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """The parameters, and the gradient of a trainer without an optimizer: flat, laid out alike, padding is 0."""

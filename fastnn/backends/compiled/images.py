@@ -55,8 +55,8 @@ class ImageTrainer(Trainer):
     def _activations(self, network: Network) -> list[str]:
         return self._names
 
-    def _set_data(self, data: TrainingData) -> None:
-        inputs, targets, sample_weight = data
+    def _set_data(self, data: TrainingData, alike: bool = False) -> None:
+        inputs, targets, sample_weight, numbers = data
         network, real = self._network, self._network.dtype
         images = interruptible(np.ascontiguousarray, inputs, work=2 * inputs.size)
         images = as_readonly(interruptible(in_kernel_dtype, images, real, work=2 * images.size))
@@ -64,6 +64,7 @@ class ImageTrainer(Trainer):
         self._n_samples = len(images)
         self._held = (hold(images), inputs)
         uses_labels = network.loss.uses_labels
+        self._numbers = self._no_numbers if numbers is None else as_readonly(numbers)
         self._data = block.Data(
             images=images,
             labels=as_readonly(targets if uses_labels else np.empty(0, np.int64)),
@@ -72,13 +73,13 @@ class ImageTrainer(Trainer):
             source=NOT_STRIDED,
         )
 
-    def replace_data(self, data: TrainingData) -> None:
-        """Train on other data from the next epoch on; the optimizer's state and all arrays stay."""
+    def replace_data(self, data: TrainingData, alike: bool = False) -> None:
+        """Train on other data from now on; the optimizer's state and all arrays stay."""
         self._set_data(data)
 
     def release_data(self) -> None:
         """Let go of the data; `replace_data` comes before the next epoch."""
-        self._held, self._n_samples = None, 0
+        self._held, self._n_samples, self._numbers = None, 0, self._no_numbers
         self._data = self._data._replace(
             images=as_readonly(np.empty((0, self._network.n_inputs), self._data.images.dtype))
         )

@@ -1,5 +1,6 @@
 """The nonzero inputs of a data set in the two forms that kernels use: one list per sample, and row blocks."""
 
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,19 +47,27 @@ class NonzeroInputs:
     images: (N, D), uint8 or the working dtype; (0, D) if the data set is `matrix`
     matrix: None, or the data set as a SciPy CSR matrix
     real: the working dtype
-    count: the number of nonzero inputs
     index_dtype: the dtype of the indices in `lists` and `row_blocks`
     is_matrix: whether the data set is a SciPy matrix
     """
 
     def __init__(self, images: np.ndarray, matrix: Any, real: np.dtype) -> None:
-        count = matrix.nnz if matrix is not None else interruptible(np.count_nonzero, images, work=images.size)
-        self.count, self.is_matrix = int(count), matrix is not None
+        self.is_matrix = matrix is not None
         self._images, self._matrix, self._real = images, matrix, real
-        self._work = images.size + _N_ENTRY * self.count
         self.index_dtype: type[np.unsignedinteger] = np.uint16 if images.shape[1] <= 2**16 else np.uint32
         self._lists: Csr | None = None
         self._row_blocks: RowBlocks | None = None
+
+    @cached_property
+    def count(self) -> int:
+        """The number of nonzero inputs. It is counted on the first request."""
+        if self._matrix is not None:
+            return int(self._matrix.nnz)
+        return int(interruptible(np.count_nonzero, self._images, work=self._images.size))
+
+    @property
+    def _work(self) -> int:
+        return self._images.size + _N_ENTRY * self.count
 
     def matrix_lists(self, index_dtype: type[np.unsignedinteger]) -> Csr:
         """The data set as lists with `index_dtype` indices if it is a SciPy matrix, otherwise empty arrays."""
