@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from fastnn.network import Network as Network
     from fastnn.network import Standardization as Standardization
     from fastnn.network import TargetScale as TargetScale
-    from fastnn.optim.augmentation import Augmentation as Augmentation
+    from fastnn.optim.augmentation import Augment as Augment
     from fastnn.optim.config import TrainingConfig as TrainingConfig
     from fastnn.optim.optimizers import LBFGS as LBFGS
     from fastnn.optim.optimizers import SGD as SGD
@@ -111,7 +111,7 @@ _PUBLIC_NAMES = {
     "network": [
         "AvgPool2D", "BatchNorm", "Conv2D", "Dense", "MaxPool2D", "Network", "Standardization", "TargetScale",
     ],
-    "optim.augmentation": ["Augmentation"],
+    "optim.augmentation": ["Augment"],
     "optim.config": ["TrainingConfig"],
     "optim.optimizers": ["LBFGS", "SGD", "Adam", "AdamW"],
     "optim.stopping": ["EarlyStopping"],

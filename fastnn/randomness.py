@@ -4,11 +4,15 @@ Each draw depends only on the seed and on counters, never on earlier draws. Ther
 identically with any number of threads, and a run can resume at any epoch.
 """
 
+from functools import lru_cache
+
 import numpy as np
 
 from fastnn.checks import check_integer
 
 MAX_SEED = 2**63 - 1
+# A normal number is one of 2**QUANTILE_BITS quantiles of the normal distribution.
+QUANTILE_BITS = 12
 # One stream per purpose: another hidden size, for example, draws other weights but does not change the shuffling.
 _STREAMS = {"weights": 1, "shuffle": 2, "split": 3, "dropout": 4, "sample": 5, "augmentation": 6}
 
@@ -39,28 +43,54 @@ def dropout_keep(key: np.uint64, rows: np.ndarray, n_units: int, rate: float) ->
     and the sample's row number in the data. A unit's 32-bit hash is MurmurHash3's finaliser (Appleby 2011), applied to
     the sample's hash and the unit's index. A unit is dropped if its hash is below ``rate * 2**32``.
     """
-    return _unit_hash(key, rows, n_units) >= dropout_threshold(rate)
+    return unit_hashes(row_numbers(key, rows), 0, n_units) >= dropout_threshold(rate)
 
 
 def augmentation_key(seed: int, epoch: int) -> np.uint64:
-    """Return the key of `uniform` for the augmentation of an epoch."""
+    """Return the key of `row_numbers` for the augmentation of an epoch."""
     return generator(seed, "augmentation", epoch).integers(2**64, dtype=np.uint64)
 
 
 def uniform(key: np.uint64, rows: np.ndarray, n_draws: int) -> np.ndarray:
     """Return numbers in [0, 1) for each row, (len(rows), n_draws) float64, from the hash of `dropout_keep`."""
-    return _unit_hash(key, rows, n_draws) / 2.0**32
+    return unit_hashes(row_numbers(key, rows), 0, n_draws) / 2.0**32
 
 
-def _unit_hash(key: np.uint64, rows: np.ndarray, n_units: int) -> np.ndarray:
-    """Return the 32-bit hashes that `dropout_keep` describes, (len(rows), n_units) uint32."""
-    with np.errstate(over="ignore"):  # the arithmetic is modulo 2**64 and 2**32 by definition
+def row_numbers(key: np.uint64, rows: np.ndarray) -> np.ndarray:
+    """Return the 32-bit hash of each row that `dropout_keep` describes, (len(rows),) uint32."""
+    with np.errstate(over="ignore"):  # the arithmetic is modulo 2**64 by definition
         row = key + np.asarray(rows, np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         row = (row ^ (row >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         row = (row ^ (row >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        row = (row ^ (row >> np.uint64(31))).astype(np.uint32)
-        unit = row[:, None] + np.arange(n_units, dtype=np.uint32) * np.uint32(0x9E3779B1)
+        return (row ^ (row >> np.uint64(31))).astype(np.uint32)
+
+
+def unit_hashes(numbers: np.ndarray, first: int, n_units: int) -> np.ndarray:
+    """Return the 32-bit hashes of units that `dropout_keep` describes, (len(numbers), n_units) uint32.
+
+    numbers: the `row_numbers`
+    first: the index of the first unit
+    """
+    with np.errstate(over="ignore"):  # the arithmetic is modulo 2**32 by definition
+        unit = numbers[:, None] + np.arange(first, first + n_units, dtype=np.uint32) * np.uint32(0x9E3779B1)
         unit = (unit ^ (unit >> np.uint32(16))) * np.uint32(0x85EBCA6B)
         unit = (unit ^ (unit >> np.uint32(13))) * np.uint32(0xC2B2AE35)
         unit ^= unit >> np.uint32(16)
     return unit
+
+
+@lru_cache
+def normal_quantiles(dtype: np.dtype) -> np.ndarray:
+    """Return quantiles of the normal distribution with mean 0 and variance 1, (2**QUANTILE_BITS,), ascending.
+
+    A hash whose first QUANTILE_BITS bits are the index draws one of them. The same table serves every backend, so that
+    equal hashes give equal bits. The numbers reach 3.7 standard deviations.
+    """
+    from statistics import NormalDist
+
+    n, normal = 2**QUANTILE_BITS, NormalDist()
+    upper = np.array([normal.inv_cdf((k + 0.5) / n) for k in range(n // 2, n)])
+    quantiles = np.concatenate((-upper[::-1], upper))
+    quantiles = (quantiles / quantiles.std()).astype(dtype)
+    quantiles.setflags(write=False)
+    return quantiles

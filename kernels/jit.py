@@ -1,4 +1,4 @@
-"""The decorators `kernel`, `inlined` and `intrinsic`, and the flags that kernels are compiled with."""
+"""The decorators of kernels and of their parts, and the flags that kernels are compiled with."""
 
 import importlib.util
 import os
@@ -7,7 +7,16 @@ from fastnn.kernels.compiler import FASTMATH, cache
 from fastnn.kernels.compiler.kernel import Kernel
 from fastnn.kernels.compiler.lazy import Helper, Intrinsic
 
-__all__ = ["FASTMATH", "always_inline", "inlined", "intrinsic", "kernel", "never_inline"]
+__all__ = [
+    "FASTMATH",
+    "always_inline",
+    "exact_inlined",
+    "exact_kernel",
+    "inlined",
+    "intrinsic",
+    "kernel",
+    "never_inline",
+]
 
 if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
     # Kernels are not written to run as Python: they use addresses, vectors and atomics.
@@ -27,6 +36,14 @@ def kernel(function):
     return Kernel(function)
 
 
+def exact_kernel(function):
+    """Compile `function` as a `kernel` without fast-math: each operation is rounded by itself, in the order written.
+
+    Its parts are `exact_inlined`. The same operations on NumPy arrays then give the same bits.
+    """
+    return Kernel(function, exact=True)
+
+
 def inlined(function):
     """Compile `function` only as part of the kernels that call it. It is not kept on disk separately.
 
@@ -35,6 +52,11 @@ def inlined(function):
     1.5 s.
     """
     return Helper(function)
+
+
+def exact_inlined(function):
+    """Compile `function` as `inlined` does, but without fast-math, as a part of an `exact_kernel`."""
+    return Helper(function, exact=True)
 
 
 def intrinsic(function):

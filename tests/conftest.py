@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fastnn.backends.choice import CHOOSER
-from fastnn.backends.compiled import fused, operations, predict, predict_csr
+from fastnn.backends.compiled import distortion, fused, operations, predict, predict_csr
 from fastnn.backends.threads import TeamSize
 from fastnn.datasets import load_mnist
 from fastnn.files.atomic import write_atomically
@@ -93,6 +93,7 @@ def started(monkeypatch):
     monkeypatch.setattr(predict, "ONE_THREAD_PREDICTION", 0)
     monkeypatch.setattr(predict_csr, "ONE_THREAD_PRODUCTS", 0)
     monkeypatch.setattr(operations, "ONE_THREAD_PRODUCT", 0)
+    monkeypatch.setattr(distortion, "ONE_THREAD_PIXELS", 0)
     monkeypatch.setattr(TeamSize, "next", lambda size: size.most)  # even while other processes keep cores busy
     run_team, counts = team.run_team, []
 

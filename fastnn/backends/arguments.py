@@ -13,6 +13,7 @@ from fastnn.interruptible import interruptible
 from fastnn.memory import check_training_memory
 from fastnn.network import Network
 from fastnn.network.layers.windows import Pair, as_pair, window_grid
+from fastnn.optim.augmentation import Distortion
 from fastnn.optim.config import LossConfig, TrainingConfig
 from fastnn.optim.optimizers import Optimizer
 
@@ -407,6 +408,30 @@ def check_image_shapes(inp: np.ndarray, weight: np.ndarray, stride: Pair, paddin
     shapes = {"bias": (n_channels,), "dsums": (len(inp), n_channels, *grid)}
     check_shapes(**{name: (array, shapes[name]) for name, array in arrays.items()})
     _check_floating(weight=weight, **arrays)
+
+
+def check_distortion(images: np.ndarray, rows: Any, distortion: Distortion) -> np.ndarray:
+    """Return a copy of the row numbers of images to distort, (B,) int64.
+
+    Raises DataError unless `images` are rows of images of the distortion's shape, in a dtype that backends use, and
+    each of B rows is one of them and has a distortion.
+    """
+    check_shapes(images=(images, (None, None)))
+    if images.dtype not in _WORKING_DTYPES:
+        raise DataError(f"images have dtype {images.dtype}, expected uint8, float32 or float64")
+    height, width = distortion.shape
+    if height < 1 or width < 1 or height * width != images.shape[1]:
+        found = f"images have {images.shape[1]} pixels each"
+        raise DataError(f"{found}, expected {height * width} for the image shape {tuple(distortion.shape)}")
+    given = np.asarray(rows)
+    if given.ndim != 1 or given.dtype.kind not in "iu":
+        raise DataError(f"rows are {given.dtype} of shape {given.shape}, expected (B,) whole numbers")
+    own = np.array(given, np.int64)  # the copy is what is checked: a kernel trusts the row numbers
+    if len(own) and not (own.min() >= 0 and own.max() < len(images)):
+        raise DataError(f"rows run from {own.min()} to {own.max()}, expected 0 to {len(images) - 1}")
+    shapes = {"affine": (len(own), 6), "numbers": (len(own),), "boxes": (len(own), 4), "taps": (2, None)}
+    check_shapes(**{name: (getattr(distortion, name), shape) for name, shape in shapes.items()})
+    return own
 
 
 def check_numbers(**arrays: Any) -> None:

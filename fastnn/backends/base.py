@@ -14,6 +14,7 @@ from fastnn.backends.arguments import TrainingData, check_labels, check_logits, 
 from fastnn.network import Network
 from fastnn.network.layers.windows import Pair
 from fastnn.network.snapshot import Snapshot
+from fastnn.optim.augmentation import Distortion
 from fastnn.optim.config import TrainingConfig
 from fastnn.optim.optimizers import Optimizer
 
@@ -345,6 +346,17 @@ class Backend(Protocol):
         self, dout: np.ndarray, shape: Sequence[int], size: Pair, stride: Pair, padding: Pair
     ) -> np.ndarray:
         """Return the gradient of the input of `avg_pool`, (B, C, H, W), which is `shape`; `dout`: (B, C, OH, OW)."""
+        ...
+
+    def distort(
+        self, images: np.ndarray, rows: np.ndarray, distortion: Distortion, threads: int | None = None
+    ) -> np.ndarray:
+        """Return distorted images, (B, H * W), in the dtype of `images`. Both backends return the same bits.
+
+        images: (N, H * W), uint8, float32 or float64; an image of uint8 is computed in float32
+        rows: (B,), integers, the images to distort
+        distortion: what happens to each of these, (B,)
+        """
         ...
 
     # --- Networks -----------------------------------------------------------------------------------------------------

@@ -104,7 +104,7 @@ def fit_work(
     epochs = expected_epochs(config) if epochs is None else epochs
     if config.frozen:
         front, tail = split_frozen(network, config.frozen)
-        n_passes = 1 if config.augmentation is None else epochs
+        n_passes = 1 if config.augment is None else epochs
         seconds = _pass_seconds(front.network, inputs, n_passes * n_rows + n_held_out, (1, 1))
         work = fit_work(tail, None, n_rows, config.replace(frozen=0), epochs, n_held_out)  # features are dense
         return work._replace(seconds=work.seconds + seconds)

@@ -1,6 +1,7 @@
 """The reference backend: every operation in NumPy, with each formula written once, as in a textbook.
 
-Read it from top to bottom: activations, softmax and the losses, dense layers, convolutions and pools. The formulas of
+Read it from top to bottom: activations, softmax and the losses, dense layers, convolutions, pools, and distortions of
+images. The formulas of
 activations and losses are rows of two tables, `fastnn.network.activations` and `fastnn.network.losses`. The whole
 network and the loop over mini-batches are in `layerwise.py`, which runs on the operations of this file.
 
@@ -29,6 +30,7 @@ import numpy as np
 from fastnn.backends import layerwise
 from fastnn.backends.arguments import (
     TrainingData,
+    check_distortion,
     check_image_shapes,
     check_logits,
     check_logits_of_loss,
@@ -39,10 +41,13 @@ from fastnn.backends.arguments import (
     check_windows,
 )
 from fastnn.backends.base import LossAndGradients, Objective, Pair, TrainerState, named_losses
+from fastnn.interruptible import stop_if_abandoned
 from fastnn.network import ACTIVATIONS, LOSSES, Network
 from fastnn.network import losses as losses_table
+from fastnn.optim.augmentation import FIRST_FIELD, Distortion
 from fastnn.optim.config import TrainingConfig
 from fastnn.optim.optimizers import Optimizer
+from fastnn.randomness import QUANTILE_BITS, normal_quantiles, unit_hashes
 
 
 # --- Activations -----------------------------------------------------------------------------------------------------
@@ -253,6 +258,80 @@ def avg_pool_backward(dout: np.ndarray, shape: Sequence[int], size: Pair, stride
     for tap in np.ndindex(size):
         _seen(dpadded, tap, stride, dout)[...] += share
     return _crop(dpadded, padding)
+
+
+# --- Distortions of images -------------------------------------------------------------------------------------------
+# Images that are distorted together: their intermediate arrays stay small.
+_IMAGES = 256
+
+
+def distort(images: np.ndarray, rows: np.ndarray, distortion: Distortion, threads: int | None = None) -> np.ndarray:
+    """Return images that are moved, noisy and erased, as `distortion` says. `threads` is ignored."""
+    rows = check_distortion(images, rows, distortion)
+    out = np.empty((len(rows), images.shape[1]), images.dtype)
+    for start in range(0, len(rows), _IMAGES):
+        stop_if_abandoned()  # after Ctrl-C
+        some = slice(start, start + _IMAGES)
+        out[some] = _distorted(images[rows[some]], distortion.part(some))
+    return out
+
+
+def _distorted(images: np.ndarray, distortion: Distortion) -> np.ndarray:
+    """Return some images, (B, D), distorted: places, bilinear interpolation, noise, an erased rectangle."""
+    real = np.dtype(np.float32) if images.dtype == np.uint8 else images.dtype
+    y, x = _sources(distortion, real)
+    out = _between_pixels(images.astype(real).reshape(-1, *distortion.shape), y, x).reshape(images.shape)
+    low, high = map(real.type, distortion.levels)
+    if distortion.noise:
+        hashes = unit_hashes(distortion.numbers, FIRST_FIELD + images.shape[1], images.shape[1])
+        noise = normal_quantiles(real)[hashes >> np.uint32(32 - QUANTILE_BITS)]
+        out = np.clip(out + real.type(distortion.noise) * noise, low, high)
+    for image, (top, left, height, width) in zip(out.reshape(-1, *distortion.shape), distortion.boxes, strict=True):
+        image[top : top + height, left : left + width] = low
+    return (out + real.type(0.5)).astype(np.uint8) if images.dtype == np.uint8 else out
+
+
+def _sources(distortion: Distortion, real: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Return the row and the column that each pixel comes from, (B, H, W) each."""
+    height, width = distortion.shape
+    y, x = np.arange(height, dtype=real)[:, None], np.arange(width, dtype=real)
+    a, b, c, d, e, f = distortion.affine.astype(real).T[:, :, None, None]
+    source_y, source_x = a * y + c + b * x, d * y + f + e * x
+    if distortion.taps.size:
+        n_pixels = height * width
+        hashes = unit_hashes(distortion.numbers, FIRST_FIELD, n_pixels).reshape(-1, height, width)
+        vertical, horizontal = distortion.taps.astype(real)
+        for source, halves in ((source_y, hashes), (source_x, hashes >> np.uint32(16))):
+            drawn = halves.astype(np.uint16).view(np.int16).astype(real)
+            source += _smoothed(_smoothed(drawn, vertical).transpose(0, 2, 1), horizontal).transpose(0, 2, 1)
+    return source_y, source_x
+
+
+def _smoothed(field: np.ndarray, taps: np.ndarray) -> np.ndarray:
+    """Return ``taps[0] * field[:, i] + sum over k of taps[k] * (field[:, i - k] + field[:, i + k])``, zeros outside."""
+    out = taps[0] * field
+    for k in range(1, min(len(taps), field.shape[1])):
+        pairs = np.zeros_like(field)
+        pairs[:, k:] = field[:, :-k]
+        pairs[:, :-k] += field[:, k:]
+        out += taps[k] * pairs
+    return out
+
+
+def _between_pixels(images: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Return the numbers of images, (B, H, W), at places between their pixels, bilinearly; y, x: (B, H, W)."""
+    height, width = images.shape[1:]
+    y, x = np.clip(y, 0, images.dtype.type(height - 1)), np.clip(x, 0, images.dtype.type(width - 1))
+    top, left = y.astype(np.intp), x.astype(np.intp)
+    down, across = y - top.astype(y.dtype), x - left.astype(x.dtype)
+    bottom, right = np.minimum(top + 1, height - 1), np.minimum(left + 1, width - 1)
+    image = np.arange(len(images))[:, None, None]
+    upper = images[image, top, left]
+    upper = upper + across * (images[image, top, right] - upper)
+    lower = images[image, bottom, left]
+    lower = lower + across * (images[image, bottom, right] - lower)
+    result: np.ndarray = upper + down * (lower - upper)
+    return result
 
 
 # --- The network, layer by layer -------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from fastnn.backends import get_backend
 from fastnn.backends.choice import CHOOSER
 from fastnn.backends.threads import resolve_threads, usable_cores
 from fastnn.network import Conv2D, Dense, Network
+from fastnn.optim.augmentation import Augment
 from fastnn.optim.optimizers import SGD
 
 
@@ -156,6 +157,9 @@ def _call_operations(engine: Any, network: Network) -> None:
     engine.conv_backward(
         engine.conv_forward(image, filters, filters[0, 0, 0], (1, 1), (0, 0)), image, filters, (1, 1), (0, 0)
     )
+    change = Augment(shift=1).draw((2, 2), np.uint64(0), label, (0, 1))
+    for dtype in (np.uint8, network.dtype):
+        engine.distort(inp.astype(dtype), label, change)
     out, mean, variance = engine.batch_norm_forward(out, bias, bias, 1e-5)
     engine.batch_norm_backward(out, out, bias, mean, variance, 1e-5)
 

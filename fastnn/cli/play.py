@@ -25,7 +25,7 @@ EXAMPLES = """
 """
 # The settings of `TrainingConfig` that the page offers.
 OFFERED = (
-    "epochs", "batch_size", "learning_rate", "schedule", "optimizer", "l2", "dropout", "augmentation",
+    "epochs", "batch_size", "learning_rate", "schedule", "optimizer", "l2", "dropout", "augment",
     "early_stopping", "seed",
 )  # fmt: skip
 # The options that a recipe replaces, beside those of `TrainingConfig`.
@@ -120,7 +120,7 @@ def planner(options: argparse.Namespace) -> "Callable[[dict[str, Any]], Planned]
             if given.start is None:
                 given.activation = _names(value)
         elif name in OFFERED:
-            if value is None and name != "augmentation":
+            if value is None and name != "augment":
                 vars(given).pop(name, None)  # the usual one
             else:
                 is_object = isinstance(value, str) and (name, value) in objects

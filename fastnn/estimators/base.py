@@ -161,13 +161,13 @@ class NetworkEstimator(
     ) -> TrainingConfig:
         """Return the settings of `train`. Rows are drawn as in scikit-learn, and `watch` gives the learning rate."""
         began = getattr(self, "backend_", None) if warm else None  # what goes on stays on its backend
-        is_random = self.dropout or self.augmentation is not None
+        is_random = self.dropout or self.augment is not None
         common = {
             "epochs": epochs, "optimizer": self._optimizer(), "l2": self.alpha, "divide_l2": True,
             "dropout": self.dropout, "seed": int(random_state.randint(2**31 - 1)) if is_random else 0,
             "learning_rate": self.learning_rate_init, "threads": self.n_threads,
             "backend": continued_backend(self.backend, began),
-            "clip_norm": self.clip_norm, "clip_value": self.clip_value, "augmentation": self.augmentation,
+            "clip_norm": self.clip_norm, "clip_value": self.clip_value, "augment": self.augment,
         }  # fmt: skip
         schedule = self._schedule()
         if self.solver == "lbfgs":

@@ -76,7 +76,7 @@ class MLPClassifier(DenseLayersMixin, NetworkClassifier):
         clip_value: float | None = None,
         initializer: str | None = None,
         transform_layer: int = -1,
-        augmentation: Any = None,
+        augment: Any = None,
         class_weight: Any = None,
         input_scale: float = 1.0,
         dtype: Any = "float32",

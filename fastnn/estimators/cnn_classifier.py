@@ -75,7 +75,7 @@ class CNNClassifier(ImageLayersMixin, NetworkClassifier):
         clip_value: float | None = None,
         initializer: str | None = "auto",
         transform_layer: int = -1,
-        augmentation: Any = None,
+        augment: Any = None,
         class_weight: Any = None,
         input_scale: float = 1.0,
         dtype: Any = "float32",

@@ -125,9 +125,9 @@ PARAMETERS = {
     "transform_layer": Entry(
         "int", "The hidden layer whose outputs `transform` returns: 0 is the first one, -1 the last one."
     ),
-    "augmentation": Entry(
-        "str, Augmentation or None",
-        'How the images of every epoch are changed at random, such as "shift=2,rotate=10"; see `fastnn.Augmentation`. '
+    "augment": Entry(
+        "str, Augment or None",
+        'How the images of every epoch are changed at random, such as "shift=2,rotate=10"; see `fastnn.Augment`. '
         'It needs `image_shape`. Not for "lbfgs".',
     ),
     "class_weight": Entry(
@@ -184,9 +184,9 @@ OF_IMAGES = {
         "int",
         "The hidden layer whose outputs `transform` returns, flat: 0 is the first one, -1 the last one. Pools count.",
     ),
-    "augmentation": Entry(
-        "str, Augmentation or None",
-        'How the images of every epoch are changed at random, such as "shift=2,rotate=10"; see `fastnn.Augmentation`. '
+    "augment": Entry(
+        "str, Augment or None",
+        'How the images of every epoch are changed at random, such as "shift=2,rotate=10"; see `fastnn.Augment`. '
         'For images with one channel. Not for "lbfgs".',
     ),
     "image_shape": Entry(

@@ -197,9 +197,9 @@ class ImageLayersMixin(BaseEstimator):
                 was = f"{self.image_shape_} as in the previous fit"
                 raise ValueError(f"image_shape is {self.image_shape}, expected {was}")
             self.image_shape_ = shape
-        if self.augmentation is not None and self._picture_shape is None:
+        if self.augment is not None and self._picture_shape is None:
             raise ValueError(
-                f"augmentation is set for images of shape {self.image_shape_}, expected one channel, and two or more "
+                f"augment is set for images of shape {self.image_shape_}, expected one channel, and two or more "
                 "rows and columns"
             )
 

@@ -20,7 +20,7 @@ from fastnn.errors import SettingsError
 from fastnn.estimators.fit_watch import LEARNING_RATES
 from fastnn.network import ACTIVATIONS
 from fastnn.network.initializers import INITIALIZER_NAMES
-from fastnn.optim.augmentation import Augmentation
+from fastnn.optim.augmentation import Augment
 
 SOLVERS = ("lbfgs", "sgd", "adam")
 DTYPES = ("float32", "float64", float, np.float32, np.float64)
@@ -98,7 +98,7 @@ RULES = {
     "dropout": FRACTION,
     "initializer": one_of(*INITIALIZER_NAMES) | NONE,
     "transform_layer": Rule("a whole number", lambda value: is_count(value, -(2**63))),
-    "augmentation": instance("a text such as 'shift=2,rotate=10', an Augmentation", str, Augmentation) | NONE,
+    "augment": instance("a text such as 'shift=2,rotate=10', an Augment", str, Augment) | NONE,
     "clip_norm": POSITIVE | NONE,
     "clip_value": POSITIVE | NONE,
     "input_scale": POSITIVE,

@@ -90,7 +90,7 @@ class MLPRegressor(DenseLayersMixin, RegressorMixin, NetworkEstimator):
         clip_value: float | None = None,
         initializer: str | None = None,
         transform_layer: int = -1,
-        augmentation: Any = None,
+        augment: Any = None,
         input_scale: float = 1.0,
         dtype: Any = "float32",
         schedule: Any = None,

@@ -11,7 +11,7 @@ const Play = (() => {
     ["activation", "Activation"], ["optimizer", "Optimizer"],
     ["learning_rate", "Learning rate", "usual"], ["schedule", "Schedule", "such as step:0.5,10"],
     ["batch_size", "Batch size", "or full"], ["epochs", "Epochs"], ["dropout", "Dropout"], ["l2", "L2"],
-    ["augmentation", "Augmentation", "none; such as shift=2"], ["early_stopping", "Patience", "run all epochs"], ["seed", "Seed"],
+    ["augment", "Augmentation", "none; such as shift=2"], ["early_stopping", "Patience", "run all epochs"], ["seed", "Seed"],
   ];
   const PACES = [
     ["Full speed", () => null], ["1 epoch a second", (run) => Math.max(1, run.batches)],

@@ -1,27 +1,67 @@
-"""Augmentation: every epoch trains on images that are moved, turned, scaled or distorted a little, at random."""
+"""Augmentation: every epoch trains on images that are moved, turned, scaled, sheared or distorted, at random."""
 
 import math
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 
 from fastnn.checks import check_number
 from fastnn.errors import SettingsError
-from fastnn.randomness import uniform
+from fastnn.randomness import row_numbers, uniform
 from fastnn.suggestions import did_you_mean
 
-_GRID = 4  # an elastic distortion moves the points of a grid of 4 x 4, and the pixels between them
-_N_AFFINE = 4  # the draws of shift (2), rotation and scale; those of the grid and of the noise follow
-_N_GRID = 2 * _GRID**2
+# The draws of an image: shift down and right, rotation, scale and shear, and four of the erased rectangle. The draws of
+# the pixels have further units of the same hash: two displacements from FIRST_FIELD on, noise after them.
+_N_AFFINE, _N_DRAWS, FIRST_FIELD = 5, 9, 16
+# Gaussian weights beyond so many standard deviations are left out, as with ``truncate=3`` of SciPy's `gaussian_filter`.
+_TRUNCATE = 3.0
+# The displacements of the pixels are drawn as whole numbers from -FIELD_SCALE to FIELD_SCALE - 1.
+FIELD_SCALE = 2**15
+
+
+class Distortion(NamedTuple):
+    """What happens to each of B images, as the backends' `distort` computes it. Pixels are in the units of the data.
+
+    Attributes
+    ----------
+    shape : tuple of (int, int)
+        The height H and the width W of an image.
+    affine : ndarray of shape (B, 6), float64
+        (a, b, c, d, e, f): the pixel (y, x) comes from ``(a * y + b * x + c, d * y + e * x + f)``.
+    numbers : ndarray of shape (B,), uint32
+        The hash of each image that its displacements and its noise follow from.
+    taps : ndarray of shape (2, K), float64
+        The weights that smooth the displacements downwards and across: of a pixel itself, then of those at distance 1,
+        2, ... The second row includes the factor that makes pixels of the drawn numbers. K is 0 without displacements.
+    noise : float
+        The standard deviation of the noise of a pixel, 0 for none.
+    boxes : ndarray of shape (B, 4), int64
+        The first row, the first column, the height and the width of the rectangle that is erased.
+    levels : tuple of (float, float)
+        The smallest and the largest value of a pixel with noise. Erased pixels have the smallest.
+    """
+
+    shape: tuple[int, int]
+    affine: np.ndarray
+    numbers: np.ndarray
+    taps: np.ndarray
+    noise: float
+    boxes: np.ndarray
+    levels: tuple[float, float]
+
+    def part(self, rows: slice) -> "Distortion":
+        """Return the distortion of some of the images."""
+        return self._replace(affine=self.affine[rows], numbers=self.numbers[rows], boxes=self.boxes[rows])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Augmentation:
+class Augment:
     """How much the images of an epoch may differ from the training images.
 
     The draws of an image depend on the seed, the epoch and the number of its row only. Each is uniform between minus
-    and plus the setting, but for the noise, which is normal. Where an image moves away from its border, the pixels of
-    the border are repeated.
+    and plus the setting, but for the noise, which is normal, and the erased rectangle. Between pixels, images are
+    interpolated bilinearly. Where an image moves away from its border, the pixels of the border are repeated.
 
     Parameters
     ----------
@@ -31,133 +71,140 @@ class Augmentation:
         The largest rotation, in degrees, up to 180.
     scale : float
         The largest change of size, as a fraction of the size, from 0 to below 1.
-    elastic : float
-        The largest distortion, in pixels: the points of a grid of 4 x 4 are moved, and the pixels between them
-        smoothly. A simple form of the elastic distortions of Simard et al. 2003, "Best practices for convolutional
-        neural networks applied to visual document analysis".
+    shear : float
+        The largest angle by which vertical lines are slanted, in degrees, from 0 to below 90.
+    alpha : float
+        The strength of the elastic distortion of Simard, Steinkraus and Platt 2003, "Best practices for convolutional
+        neural networks applied to visual document analysis", who use 34 for digits: every pixel draws a displacement,
+        down and across, from -1 to 1; the displacements are smoothed and multiplied by `alpha`, in pixels.
+    sigma : float
+        The standard deviation of the Gaussian weights that smooth the displacements, in pixels, above 0; up to a
+        distance of 3 `sigma`, with zeros outside of the image.
     noise : float
         The standard deviation of the noise added to each pixel, as a fraction of the range of the pixels.
+    erase : float
+        The largest height and the largest width of a rectangle that is set to the smallest value of a pixel, as a
+        fraction of the height and the width of the image, from 0 to below 1. The sizes are uniform from 0 on, and so is
+        the place in the image. After Zhong et al. 2017, "Random erasing data augmentation" (arXiv:1708.04896).
 
     Raises
     ------
     SettingsError
-        If a setting is out of range, or all are 0.
+        If a setting is out of range, or nothing is changed.
 
     Examples
     --------
     >>> import fastnn
     >>> data = fastnn.load_digits()
     >>> network = fastnn.Network.for_data(data, (16,))
-    >>> result = fastnn.train(network, data, epochs=2, augmentation=fastnn.Augmentation(shift=0.5, rotate=10))
-    >>> result.config.augmentation
-    Augmentation(shift=0.5, rotate=10, scale=0.0, elastic=0.0, noise=0.0)
+    >>> result = fastnn.train(network, data, epochs=2, augment=fastnn.Augment(shift=0.5, rotate=10))
+    >>> result.config.augment
+    Augment(shift=0.5, rotate=10)
     """
 
     shift: float = 0.0
     rotate: float = 0.0
     scale: float = 0.0
-    elastic: float = 0.0
+    shear: float = 0.0
+    alpha: float = 0.0
+    sigma: float = 4.0
     noise: float = 0.0
+    erase: float = 0.0
 
     def __post_init__(self) -> None:
-        for each, below in zip(fields(self), (1e6, 180.001, 1.0, 1e6, 1e6), strict=True):
-            check_number(each.name, getattr(self, each.name), 0, below)
-        if not any(getattr(self, each.name) for each in fields(self)):
-            raise SettingsError("all settings of the augmentation are 0, expected one above 0, or augmentation=None")
+        below = {"rotate": 180.001, "scale": 1.0, "shear": 90.0, "erase": 1.0}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name == "sigma":
+                check_number("sigma", value, high=1e6, above=0)
+            else:
+                check_number(each.name, value, 0, below.get(each.name, 1e6))
+        if not any(getattr(self, each.name) for each in fields(self) if each.name != "sigma"):
+            raise SettingsError("all settings of augment are 0, expected one above 0, or augment=None")
 
-    def apply(
-        self, images: np.ndarray, shape: tuple[int, int], key: np.uint64, rows: np.ndarray, levels: tuple[float, float]
-    ) -> np.ndarray:
-        """Return the images (B, D) of an epoch, in the dtype of `images`.
+    def __repr__(self) -> str:
+        """Return the settings that differ from the defaults."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        given = (f"{each.name}={values[each.name]!r}" for each in fields(self) if values[each.name] != each.default)
+        return f"Augment({', '.join(given)})"
 
-        shape: (height, width), whose product is D
-        key: `fastnn.randomness.augmentation_key` of the seed and the epoch
-        rows: the number of each image in the training data, (B,)
-        levels: the smallest and the largest value of a pixel
+    def draw(
+        self, shape: tuple[int, int], key: np.uint64, counters: np.ndarray, levels: tuple[float, float]
+    ) -> Distortion:
+        """Return the distortion of B images, which depends on the key and on the counter of each image only.
+
+        Parameters
+        ----------
+        shape : tuple of (int, int)
+            The height and the width of the images.
+        key : uint64
+            In training, `fastnn.randomness.augmentation_key` of the seed and the epoch.
+        counters : ndarray of shape (B,), integers
+            In training, the number of each image in the training data.
+        levels : tuple of (float, float)
+            The smallest and the largest value of a pixel.
         """
-        draws = (2 * uniform(key, rows, _N_AFFINE + _N_GRID) - 1).astype(np.float32)  # (B, draws), from -1 to 1
-        result: np.ndarray = images.astype(np.float32 if images.dtype != np.float64 else np.float64)
-        if self.shift or self.rotate or self.scale or self.elastic:
-            result = _interpolated(result, shape, *self._sources(draws, shape))
-        if self.noise:
-            result += self.noise * (levels[1] - levels[0]) * _normal(key, rows, images.shape[1])
-            np.clip(result, *levels, out=result)
-        return (np.rint(result) if images.dtype.kind in "iu" else result).astype(images.dtype)
+        draws = 2 * uniform(key, counters, _N_DRAWS) - 1  # (B, draws), from -1 to 1
+        return Distortion(
+            shape=shape,
+            affine=self._affine(draws[:, :_N_AFFINE].T, shape),
+            numbers=row_numbers(key, counters),
+            taps=self._taps(max(shape)),
+            noise=float(self.noise * (levels[1] - levels[0])),
+            boxes=self._boxes((draws[:, _N_AFFINE:] + 1) / 2, shape),
+            levels=(float(levels[0]), float(levels[1])),
+        )
 
-    def _sources(self, draws: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """Return where each pixel comes from: its row and its column in the image, (B, D) each."""
-        height, width = shape
-        y, x = (place.ravel() for place in np.mgrid[:height, :width].astype(np.float32))
-        y, x = y - (height - 1) / 2, x - (width - 1) / 2
-        down, right, turn, zoom = draws[:, :_N_AFFINE, None].transpose(1, 0, 2)  # (B, 1) each
+    def _affine(self, draws: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        """Return where each pixel comes from: the inverse of shear, rotation and scaling about the middle, and shift.
+
+        draws: (5, B)
+        """
+        down, right, turn, zoom, slant = draws
         angle, factor = math.radians(self.rotate) * turn, 1 + self.scale * zoom
-        sine, cosine = np.sin(angle) / factor, np.cos(angle) / factor
-        source_y = cosine * y + sine * x + (height - 1) / 2 - self.shift * down
-        source_x = cosine * x - sine * y + (width - 1) / 2 - self.shift * right
-        if self.elastic:
-            moves = self.elastic * draws[:, _N_AFFINE:].reshape(len(draws), 2, _GRID**2)
-            between = _grid_weights(shape)
-            # `einsum` adds in one order. A product by BLAS need not, with another number of threads.
-            source_y += np.einsum("bp,pd->bd", moves[:, 0], between)
-            source_x += np.einsum("bp,pd->bd", moves[:, 1], between)
-        return source_y, source_x
+        tangent = np.tan(math.radians(self.shear) * slant)
+        a, b = np.cos(angle) / factor, np.sin(angle) / factor
+        d, e = -b - tangent * a, a - tangent * b
+        y, x = ((size - 1) / 2 for size in shape)
+        c, f = y - self.shift * down - a * y - b * x, x - self.shift * right - d * y - e * x
+        return np.stack((a, b, c, d, e, f), axis=1)
+
+    def _taps(self, size: int) -> np.ndarray:
+        if not self.alpha:
+            return np.empty((2, 0))
+        radius = int(_TRUNCATE * self.sigma + 0.5)
+        weights = np.exp(-0.5 * (np.arange(radius + 1) / self.sigma) ** 2)
+        weights /= weights[0] + 2 * weights[1:].sum()
+        weights = weights[:size]
+        return np.stack((weights, weights * (self.alpha / FIELD_SCALE)))
+
+    def _boxes(self, draws: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        """Return the rectangles, (B, 4), from draws (B, 4) between 0 and 1."""
+        most = np.floor(self.erase * np.array(shape))
+        sizes = np.floor(draws[:, :2] * (most + 1)).astype(np.int64)
+        sizes *= (sizes > 0).all(axis=1, keepdims=True)
+        places = np.floor(draws[:, 2:] * (np.array(shape) - sizes + 1)).astype(np.int64)
+        return np.concatenate((places, sizes), axis=1)
 
 
-def get_augmentation(augmentation: "str | Augmentation | None") -> Augmentation | None:
-    """Return the augmentation that a text such as "shift=2,rotate=10" describes; an object or None stays as it is.
+def get_augment(augment: "str | Augment | None") -> Augment | None:
+    """Return what a text such as "shift=2,rotate=10" describes; an object or None stays as it is.
 
     Raises SettingsError for a name that is no setting, or a value that is no number in its range.
     """
-    if augmentation is None or isinstance(augmentation, Augmentation):
-        return augmentation
+    if augment is None or isinstance(augment, Augment):
+        return augment
     expected = "expected NAME=VALUE,... such as shift=2,rotate=10"
-    if not isinstance(augmentation, str):
-        raise SettingsError(f"augmentation is {augmentation!r}, {expected}, an Augmentation or None")
-    names, values = [each.name for each in fields(Augmentation)], {}
-    for part in augmentation.split(","):
+    if not isinstance(augment, str):
+        raise SettingsError(f"augment is {augment!r}, {expected}, an Augment or None")
+    names, values = [each.name for each in fields(Augment)], {}
+    for part in augment.split(","):
         name, _, value = (text.strip() for text in part.partition("="))
         if name not in names:
             meant = did_you_mean(name, names)
-            raise SettingsError(f"augmentation is {augmentation!r}{meant}, {expected}; names are {', '.join(names)}")
+            raise SettingsError(f"augment is {augment!r}{meant}, {expected}; names are {', '.join(names)}")
         try:
             values[name] = float(value)
         except ValueError:
-            raise SettingsError(f"augmentation is {augmentation!r}: {name} is no number, {expected}") from None
-    return Augmentation(**values)
-
-
-def _interpolated(images: np.ndarray, shape: tuple[int, int], y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Return the images at places between pixels, (B, D), bilinearly."""
-    height, width = shape
-    y, x = np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)
-    top, left = y.astype(np.intp), x.astype(np.intp)
-    down, across = (y - top).astype(images.dtype), (x - left).astype(images.dtype)
-    corner = top * width + left + np.arange(len(images))[:, None] * images.shape[1]
-    below, beside = width * (top < height - 1), (left < width - 1).astype(np.intp)
-    pixels = images.ravel()
-
-    def row_of(corner: np.ndarray) -> np.ndarray:
-        first = pixels.take(corner, mode="clip")  # without "clip", NumPy makes a copy to check the places first
-        return first + across * (pixels.take(corner + beside, mode="clip") - first)
-
-    upper = row_of(corner)
-    result: np.ndarray = upper + down * (row_of(corner + below) - upper)
-    return result
-
-
-def _grid_weights(shape: tuple[int, int]) -> np.ndarray:
-    """Return how much each point of the grid moves each pixel, (points, D): bilinear weights."""
-    along = []
-    for size in shape:
-        places = np.linspace(0, _GRID - 1, size) if size > 1 else np.zeros(1)
-        along.append(np.maximum(0, 1 - np.abs(places - np.arange(_GRID)[:, None])))  # (grid, size)
-    weights: np.ndarray = np.einsum("iy,jx->ijyx", *along).reshape(_GRID**2, -1).astype(np.float32)
-    return weights
-
-
-def _normal(key: np.uint64, rows: np.ndarray, n_pixels: int) -> np.ndarray:
-    """Return normal numbers for each pixel, (B, n_pixels), after Box and Muller (1958)."""
-    draws = uniform(key, rows, _N_AFFINE + _N_GRID + 2 * n_pixels)[:, _N_AFFINE + _N_GRID :]
-    radius = np.sqrt(-2 * np.log1p(-draws[:, :n_pixels]))
-    normal: np.ndarray = radius * np.cos(2 * np.pi * draws[:, n_pixels:])
-    return normal
+            raise SettingsError(f"augment is {augment!r}: {name} is no number, {expected}") from None
+    return Augment(**values)

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastnn.checks import MAX_THREADS, check_choice, check_integer, check_number, is_integer, short
 from fastnn.errors import SettingsError
-from fastnn.optim.augmentation import Augmentation, get_augmentation
+from fastnn.optim.augmentation import Augment, get_augment
 from fastnn.optim.clipping import clip_by_norm, clip_by_value
 from fastnn.optim.optimizers import LBFGS, OPTIMIZERS, SGD, Adam, AdamW, Optimizer, get_optimizer
 from fastnn.optim.schedules import SCHEDULES, Constant, Schedule, WarmUp, get_schedule
@@ -24,7 +24,7 @@ BACKENDS = ("auto", "numba", "numpy")
 # What L-BFGS needs, because it minimises one fixed function of all the data, and a usual number of iterations.
 _LBFGS_NEEDS: dict[str, Any] = {
     "batch_size": None, "schedule": "constant", "warm_up": 0, "dropout": 0.0, "clip_norm": None, "clip_value": None,
-    "augmentation": None,
+    "augment": None,
 }  # fmt: skip
 _LBFGS_ITERATIONS = 200
 AUTO = "auto"  # the learning rate that stands for the result of a range test
@@ -76,11 +76,11 @@ OPTIONS = {
     "label_smoothing": Option(
         "fraction of each label to spread over all classes, from 0 to less than 1", float, "FRACTION"
     ),
-    "augmentation": Option(
+    "augment": Option(
         "change the images of every epoch at random: the largest shift (pixels), rotation (degrees), scale (fraction), "
-        "elastic distortion (pixels) and noise (fraction), such as shift=2,rotate=10,scale=0.1",
+        "shear (degrees), the elastic distortion's alpha and sigma (pixels), noise (fraction) and erased rectangle "
+        "(fraction), such as shift=2,rotate=10,scale=0.1 or alpha=34,sigma=4",
         metavar="NAME=VALUE,...",
-        flag="augment",
         default_text="none",
     ),
     "clip_norm": Option(
@@ -188,9 +188,9 @@ class TrainingConfig(LossConfig):
         The number of first epochs over which the learning rate rises linearly, before `schedule` begins; 0 or more.
     optimizer : str, Optimizer or LBFGS
         The update rule: an object, or one of "sgd", "momentum", "nesterov", "adam", "adamw" and "lbfgs".
-    augmentation : str, Augmentation or None
-        How the images of every epoch are changed at random, such as "shift=2,rotate=10"; see `Augmentation`. The data
-        need an `image_shape`. A copy of them is made for each epoch; validation data stay as they are. Not for L-BFGS.
+    augment : str, Augment or None
+        How the images of every epoch are changed at random, such as "shift=2,rotate=10"; see `Augment`. The data
+        need an `image_shape`; validation data stay as they are. Not for L-BFGS.
     clip_norm : float or None
         Above 0. If the Euclidean norm of a batch's gradients, taken over all layers, exceeds it, all are scaled down to
         this norm (Pascanu et al. 2013, arXiv:1211.5063). The gradients include that of the L2 term; the weight decay of
@@ -239,7 +239,7 @@ class TrainingConfig(LossConfig):
     schedule: str | Schedule = "constant"
     warm_up: int = 0
     optimizer: str | Optimizer | LBFGS = "sgd"
-    augmentation: str | Augmentation | None = None
+    augment: str | Augment | None = None
     clip_norm: float | None = None
     clip_value: float | None = None
     frozen: int = 0
@@ -274,7 +274,7 @@ class TrainingConfig(LossConfig):
         elif not (self.early_stopping is None or isinstance(self.early_stopping, EarlyStopping)):
             raise SettingsError(f"early_stopping is {self.early_stopping!r}, expected a number of epochs or None")
         get_schedule(self.schedule)
-        get_augmentation(self.augmentation)
+        get_augment(self.augment)
         rule = self.update_rule
         if isinstance(rule, LBFGS):
             self._check_lbfgs()
@@ -394,7 +394,7 @@ class TrainingConfig(LossConfig):
 
 # The classes whose objects are settings. Nothing else is made from a file.
 _KINDS = {
-    each.__name__: each for each in (SGD, Adam, AdamW, LBFGS, EarlyStopping, Augmentation, *SCHEDULES.values(), WarmUp)
+    each.__name__: each for each in (SGD, Adam, AdamW, LBFGS, EarlyStopping, Augment, *SCHEDULES.values(), WarmUp)
 }
 
 

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from fastnn.optim.augmentation import Augmentation
+from fastnn.optim.augmentation import Augment
 from fastnn.optim.config import OPTIONS, TrainingConfig, as_plain
 from fastnn.optim.optimizers import LBFGS, SGD, Adam, AdamW
 from fastnn.optim.stopping import EarlyStopping
@@ -13,7 +13,7 @@ from fastnn.runs.plan import Plan, default_config
 from fastnn.runs.recipes import get_recipe
 
 # The classes of settings that have a place among the public names.
-_PUBLIC = (SGD, Adam, AdamW, LBFGS, EarlyStopping, Augmentation)
+_PUBLIC = (SGD, Adam, AdamW, LBFGS, EarlyStopping, Augment)
 _LINE = 100  # a call with longer arguments has a line for each
 
 

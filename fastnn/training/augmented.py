@@ -3,15 +3,17 @@
 import numpy as np
 
 from fastnn.backends.arguments import TrainingData
+from fastnn.backends.base import Backend
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import SettingsError
 from fastnn.memory import check_memory
 from fastnn.network import Network
-from fastnn.optim.augmentation import Augmentation
+from fastnn.optim.augmentation import get_augment
+from fastnn.optim.config import TrainingConfig
 from fastnn.randomness import augmentation_key
 
 # Images that are changed together: their intermediate arrays stay small, and Ctrl-C is answered between two blocks.
-_BLOCK = 256
+_BLOCK = 4096
 
 
 def check_augmentable(network: Network, data: TrainingData, image_shape: tuple[int, int] | None) -> None:
@@ -24,7 +26,7 @@ def check_augmentable(network: Network, data: TrainingData, image_shape: tuple[i
     elif network.standardization is not None and not network.standardization.is_uniform:
         found = "the network standardises each pixel by itself"
     if found is not None:
-        raise SettingsError(f"augmentation is set, but {found}, expected images, or augmentation=None")
+        raise SettingsError(f"augment is set, but {found}, expected images, or augment=None")
 
 
 class AugmentedData:
@@ -35,12 +37,18 @@ class AugmentedData:
     """
 
     def __init__(
-        self, data: TrainingData, rows: np.ndarray, augmentation: Augmentation, image_shape: tuple[int, int], seed: int
+        self,
+        data: TrainingData,
+        rows: np.ndarray,
+        config: TrainingConfig,
+        image_shape: tuple[int, int],
+        engine: Backend,
     ) -> None:
-        inputs = data.inputs
+        inputs, augment = data.inputs, get_augment(config.augment)
+        assert augment is not None
         check_memory(inputs.nbytes, f"the copy of {len(inputs):,} images for augmentation")
-        self._data, self._rows, self._augmentation = data, rows, augmentation
-        self._shape, self._seed = image_shape, seed
+        self._data, self._rows, self._augment, self._engine = data, rows, augment, engine
+        self._shape, self._seed, self._threads = image_shape, config.seed, config.threads
         self._levels = (float(inputs.min()), float(inputs.max())) if inputs.size else (0.0, 0.0)
         self._drawn = inputs.copy()
 
@@ -49,6 +57,6 @@ class AugmentedData:
         key = augmentation_key(self._seed, epoch)
         for first in range(0, len(self._rows), _BLOCK):
             rows = self._rows[first : first + _BLOCK]
-            images = self._data.inputs[rows]
-            self._drawn[rows] = self._augmentation.apply(images, self._shape, key, rows, self._levels)
+            distortion = self._augment.draw(self._shape, key, rows, self._levels)
+            self._drawn[rows] = self._engine.distort(self._data.inputs, rows, distortion, self._threads)
         return self._data._replace(inputs=self._drawn)

@@ -13,7 +13,6 @@ from fastnn.errors import SettingsError
 from fastnn.interruptible import PER_DRAW, interruptible
 from fastnn.network import Network
 from fastnn.network.snapshot import Snapshot
-from fastnn.optim.augmentation import get_augmentation
 from fastnn.optim.config import TrainingConfig
 from fastnn.optim.optimizers import Optimizer
 from fastnn.randomness import generator
@@ -111,7 +110,7 @@ def check(job: Job) -> None:
 
     And unless the data can be augmented, if the settings ask for it.
     """
-    if job.config.augmentation is not None:
+    if job.config.augment is not None:
         check_augmentable(job.network, job.data, job.image_shape)
     network, optimizer, state = job.network, job.config.update_rule, job.state
     assert isinstance(optimizer, Optimizer)
@@ -176,10 +175,10 @@ def _with_rates(batches: range, rates: list[float], n_batches: int) -> Iterator[
 
 def _changing_data(job: Job) -> AugmentedData | FeaturesOfEpochs | None:
     """Return the data of each epoch, if the settings change them from epoch to epoch."""
-    augmentation, augmented = get_augmentation(job.config.augmentation), None
-    if augmentation is not None:
+    augmented = None
+    if job.config.augment is not None:
         assert job.image_shape is not None
-        augmented = AugmentedData(job.raw or job.data, job.rows, augmentation, job.image_shape, job.config.seed)
+        augmented = AugmentedData(job.raw or job.data, job.rows, job.config, job.image_shape, job.engine)
     if job.frozen is not None and job.frozen.changes_features:
         return FeaturesOfEpochs(job.frozen, job.data, job.rows, job.config, augmented)
     return augmented

@@ -65,7 +65,7 @@ class FrozenLayers:
     @property
     def changes_features(self) -> bool:
         """Whether each epoch has other features: with dropout, or those of augmented images."""
-        return self.drops_features or self._config.augmentation is not None
+        return self.drops_features or self._config.augment is not None
 
     def check_memory(self, n_rows: int, n_held_out: int) -> None:
         """Raise OutOfMemoryError if the features of all samples need more memory than the process may use."""

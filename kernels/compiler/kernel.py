@@ -38,11 +38,12 @@ class Kernel:
     """A function that is compiled for the types of its arguments, kept on disk, and called without the GIL.
 
     Arguments are numbers, NumPy arrays and tuples of them, or a `Record` of one. What a call does is in machine code
-    alone: Numba is imported only when no compiled version is at hand.
+    alone: Numba is imported only when no compiled version is at hand. An `exact` kernel has no fast-math.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], exact: bool = False) -> None:
         self.py_func = self.__wrapped__ = function
+        self.exact = exact
         self.__name__, self.__qualname__, self.__module__ = (
             function.__name__,
             function.__qualname__,

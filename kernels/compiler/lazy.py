@@ -66,11 +66,15 @@ class Intrinsic(_Part):
 
 
 class Helper(_Part):
-    """A function that is compiled as a part of the kernels that call it."""
+    """A function that is compiled as a part of the kernels that call it; without fast-math if it is `exact`."""
+
+    def __init__(self, function: Callable[..., Any], exact: bool = False) -> None:
+        super().__init__(function)
+        self._exact = exact
 
     @cached_property
     def _numba_type_(self) -> Any:
         from fastnn.kernels.compiler.trial import helper_dispatcher
 
-        self._dispatcher = helper_dispatcher(self.py_func)  # its type does not keep it alive
+        self._dispatcher = helper_dispatcher(self.py_func, self._exact)  # its type does not keep it alive
         return self._dispatcher._numba_type_

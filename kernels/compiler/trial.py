@@ -18,6 +18,7 @@ from fastnn.kernels.compiler.background import leave_at_exit
 
 # `_nrt`: Numba counts no references, which would take a quarter of compile time.
 _OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": FASTMATH, "_nrt": False}
+_EXACT_OPTIONS = {**_OPTIONS, "fastmath": False}
 
 
 class Lowered(NamedTuple):
@@ -31,21 +32,23 @@ class Lowered(NamedTuple):
     result: str
 
 
-def lower(function: Any, values: list[Any]) -> Lowered:
-    """Compile a function for arguments like `values`, up to LLVM's intermediate code."""
+def lower(function: Any, values: list[Any], exact: bool) -> Lowered:
+    """Compile a function for arguments like `values`, up to LLVM's intermediate code; without fast-math if `exact`."""
     leave_at_exit()
     types = tuple(map(numba.typeof, values))
-    module, name, result = (_pipeline() or _Plain).lower(function, types, _OPTIONS)
+    options = _EXACT_OPTIONS if exact else _OPTIONS
+    module, name, result = (_pipeline() or _Plain).lower(function, types, options)
     result_name = {"none": "none", "boolean": "bool"}.get(str(result), str(result))
     machine.add_entry(module, name, returns=result_name != "none")
     return Lowered(module.as_bitcode(), result_name)
 
 
-def helper_dispatcher(function: Any) -> Any:
-    """Numba's dispatcher of a helper, for the compiler of its callers."""
+def helper_dispatcher(function: Any, exact: bool) -> Any:
+    """Numba's dispatcher of a helper, for the compiler of its callers; without fast-math if `exact`."""
     leave_at_exit()
     pipeline = _pipeline()
-    return numba.njit(**_OPTIONS, **({} if pipeline is None else {"pipeline_class": pipeline.HelperCompiler}))(function)
+    options = _EXACT_OPTIONS if exact else _OPTIONS
+    return numba.njit(**options, **({} if pipeline is None else {"pipeline_class": pipeline.HelperCompiler}))(function)
 
 
 class _Plain:

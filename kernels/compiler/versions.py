@@ -57,7 +57,7 @@ def _optimized(kernel: Any, values: list[Any]) -> bytes:
     """A kernel's optimised intermediate code, after the name of its result's type."""
     from fastnn.kernels.compiler.trial import lower  # imports Numba
 
-    lowered = lower(kernel.py_func, values)
+    lowered = lower(kernel.py_func, values, kernel.exact)
     with optimizing():
         return _joined(lowered.result, machine.optimize(lowered.code))
 

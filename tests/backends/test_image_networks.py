@@ -304,7 +304,7 @@ OPTIONS = {
     "nesterov and a schedule": {"optimizer": "nesterov", "learning_rate": 0.05, "schedule": "cosine", "warm_up": 1},
     "adam, dropout and weights": {"optimizer": "adam", "dropout": 0.1, "sample_weight": np.linspace(0.5, 2, 600)},
     "adamw, l2 and smoothing": {"optimizer": "adamw", "l2": 0.001, "label_smoothing": 0.05},
-    "clipping and augmentation": {"optimizer": "adam", "clip_norm": 5.0, "augmentation": "shift=1"},
+    "clipping and augmentation": {"optimizer": "adam", "clip_norm": 5.0, "augment": "shift=1"},
     "l-bfgs": {"optimizer": "lbfgs", "epochs": 10, "batch_size": None, "learning_rate": None, "l2": 0.001},
 }
 

@@ -232,7 +232,7 @@ def test_sparse_matrices_and_masks_are_refused(digits):
 @pytest.mark.parametrize("settings", [
     {"solver": "sgd", "learning_rate": "adaptive"}, {"solver": "lbfgs"}, {"alpha": 1.0}, {"batch_size": 7},
     {"learning_rate_init": 0.01}, {"early_stopping": True}, {"dropout": 0.3}, {"clip_norm": 0.01}, {"clip_value": 1e-4},
-    {"augmentation": "shift=1,rotate=10"}, {"class_weight": {3: 20.0}}, {"input_scale": 1.0, "standardize": True},
+    {"augment": "shift=1,rotate=10"}, {"class_weight": {3: 20.0}}, {"input_scale": 1.0, "standardize": True},
     {"schedule": "cosine"}, {"shuffle": False}, {"initializer": "glorot"}, {"layers": [Conv2D(4, 3), BatchNorm(), 12]},
 ])  # fmt: skip
 def test_every_option_takes_effect_and_is_repeatable(digits, settings):

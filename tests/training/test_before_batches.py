@@ -37,7 +37,7 @@ class Paced:
         {"optimizer": "adam", "dropout": 0.2},
         {"schedule": "one-cycle", "optimizer": "momentum"},
         {"optimizer": "lbfgs", "batch_size": None},
-        {"augmentation": "shift=1"},
+        {"augment": "shift=1"},
         {"frozen": 1, "dropout": 0.1},
     ],
 )

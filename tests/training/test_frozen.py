@@ -30,7 +30,6 @@ from fastnn.backends.choice import fit_work
 from fastnn.errors import OutOfMemoryError
 from fastnn.models.hidden import features_of
 from fastnn.network.parts import split_frozen
-from fastnn.optim.augmentation import get_augmentation
 from fastnn.randomness import dropout_keep, dropout_keys
 from fastnn.training.augmented import AugmentedData
 from fastnn.training.frozen import FeaturesOfEpochs, FrozenLayers
@@ -119,7 +118,7 @@ def test_the_steps_are_those_of_training_with_gradients_of_zero(name, n_frozen, 
     network, l2, found = make_network(name), 0.02, []
     settings = {"epochs": 3, "batch_size": BATCH, "learning_rate": 0.3, "shuffle": False, "l2": l2, "seed": 5}
     history = train(
-        network, data, frozen=n_frozen, augmentation=augmentation, backend=backend,
+        network, data, frozen=n_frozen, augment=augmentation, backend=backend,
         callbacks=[lambda end: found.append(end.network)], **settings,
     ).history  # fmt: skip
 
@@ -127,7 +126,8 @@ def test_the_steps_are_those_of_training_with_gradients_of_zero(name, n_frozen, 
         if augmentation is None:
             return data.images
         training = TrainingData(data.images, data.labels, None)
-        return AugmentedData(training, np.arange(N), get_augmentation(augmentation), (6, 8), 5).of_epoch(epoch).inputs
+        config = TrainingConfig(augment=augmentation, seed=5)
+        return AugmentedData(training, np.arange(N), config, (6, 8), get_backend(backend)).of_epoch(epoch).inputs
 
     penalty = split_frozen(network, n_frozen)[0].network.l2_penalty(l2)
     expected = train_without_gradients(network, inputs_of_epoch, data.labels, n_frozen, 3, 0.3, l2)
@@ -310,7 +310,7 @@ def test_the_frozen_layers_are_those_at_the_beginning_of_the_run(data):
     def spoil(end):
         network.weights[0][...] = 0
 
-    settings = {"frozen": 1, "epochs": 3, "augmentation": "shift=1", "validation": 0.2}
+    settings = {"frozen": 1, "epochs": 3, "augment": "shift=1", "validation": 0.2}
     spoiled = train(network, data, callbacks=[spoil], **settings)
     expected = train(make_network("dense"), data, **settings)
     assert_same_bits(arrays_of(spoiled.network), arrays_of(expected.network))
@@ -345,7 +345,7 @@ def test_a_run_with_frozen_layers_is_less_work(data):
     network, config = make_network("images"), TrainingConfig(epochs=10)
     whole, frozen, augmented = (
         fit_work(network, data.images, N, each, n_held_out=10).seconds
-        for each in (config, config.replace(frozen=3), config.replace(frozen=3, augmentation="shift=1"))
+        for each in (config, config.replace(frozen=3), config.replace(frozen=3, augment="shift=1"))
     )
     assert frozen < augmented < whole
 
@@ -371,7 +371,7 @@ def test_features_beyond_the_memory_are_refused_before_they_are_computed(data, m
 
 
 def test_data_that_are_no_images_are_not_augmented(data):
-    with pytest.raises(SettingsError, match="augmentation is set, but the data have no image_shape"):
-        train(make_network("dense"), replace(data, image_shape=None), frozen=1, augmentation="shift=1")
+    with pytest.raises(SettingsError, match="augment is set, but the data have no image_shape"):
+        train(make_network("dense"), replace(data, image_shape=None), frozen=1, augment="shift=1")
     with pytest.raises(DataError, match="expected"):
         train(make_network("dense"), (data.images[:, 1:], data.labels), frozen=1)

@@ -78,11 +78,11 @@ RUNS = {
     "full batch": {"batch_size": None, "epochs": 6},
     "label smoothing": {"label_smoothing": 0.1, "validation": 0.1},
     "no shuffle": {"shuffle": False},
-    "augmentation": {"augmentation": "shift=1,rotate=20,noise=0.1", "dropout": 0.2, "validation": 0.2},
+    "augment": {"augment": "shift=1,rotate=20,noise=0.1", "dropout": 0.2, "validation": 0.2},
     "clipping": {"clip_norm": 0.1, "optimizer": "momentum"},
     "frozen": {"frozen": 1, "optimizer": "adam", "early_stopping": 3, "validation": 0.2, "epochs": 12},
     "frozen, dropout": {"frozen": 1, "optimizer": "momentum", "dropout": 0.3},
-    "frozen, augmentation": {"frozen": 1, "augmentation": "shift=1", "dropout": 0.2, "validation": 0.2},
+    "frozen, augmentation": {"frozen": 1, "augment": "shift=1", "dropout": 0.2, "validation": 0.2},
 }
 
 

@@ -1,5 +1,6 @@
 """The Numba backend: lays arrays out for the kernels and calls them."""
 
+from fastnn.backends.compiled.distortion import distort
 from fastnn.backends.compiled.full_batch import objective
 from fastnn.backends.compiled.fused import Trainer
 from fastnn.backends.compiled.images import ImageTrainer
@@ -32,7 +33,8 @@ from fastnn.backends.compiled.trainers import fused_trainer, loss_and_gradients,
 __all__ = [
     "ImageTrainer", "Trainer", "activate", "activate_backward", "avg_pool", "avg_pool_backward", "batch_norm",
     "batch_norm_backward", "batch_norm_forward", "conv_backward", "conv_forward", "dense_backward", "dense_forward",
-    "fused_trainer", "logistic_cross_entropy", "loss_and_gradients", "matmul", "max_pool", "max_pool_backward",
+    "distort", "fused_trainer", "logistic_cross_entropy", "loss_and_gradients", "matmul", "max_pool",
+    "max_pool_backward",
     "mean_loss", "new_trainer", "objective", "predict_logits", "predict_proba", "relu", "relu_backward", "softmax",
     "softmax_cross_entropy", "squared_error", "trainer",
 ]  # fmt: skip
