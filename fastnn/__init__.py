@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from fastnn.files.model_file import save as save
     from fastnn.files.onnx import export_onnx as export_onnx
     from fastnn.live.view import LiveView as LiveView
+    from fastnn.models import Ensemble as Ensemble
     from fastnn.models import Model as Model
     from fastnn.network import AvgPool2D as AvgPool2D
     from fastnn.network import BatchNorm as BatchNorm
@@ -107,7 +108,7 @@ _PUBLIC_NAMES = {
     "files.model_file": ["load", "save"],
     "files.onnx": ["export_onnx"],
     "live.view": ["LiveView"],
-    "models": ["Model"],
+    "models": ["Ensemble", "Model"],
     "network": [
         "AvgPool2D", "BatchNorm", "Conv2D", "Dense", "MaxPool2D", "Network", "Standardization", "TargetScale",
     ],

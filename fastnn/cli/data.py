@@ -106,8 +106,9 @@ def read_test_data(options: argparse.Namespace, model: "Model") -> "Dataset":
         return data_for(model, load_test_data(read_run(folder)))
     else:
         test, named = load_mnist()[1], "MNIST's images"
-    if test.images.shape[1] != model.network.n_inputs:
-        raise SettingsError(f"the model takes {model.network.n_inputs} inputs, not {named}; give --data FILE")
+    n_inputs = model.row_format.n_inputs
+    if test.images.shape[1] != n_inputs:
+        raise SettingsError(f"the model takes {n_inputs} inputs, not {named}; give --data FILE")
     return test
 
 

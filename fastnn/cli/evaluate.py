@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps({**_as_json(scores, model.classes), "samples": len(data)}))
         return
-    print(f"{model.network}")
+    print(model.summary)
     if isinstance(scores, RegressionEvaluation):
         print(f"R2 {scores.r2:.4f} on {len(data):,} samples of {data.name}")
         print(f"root mean squared error {scores.rmse:.4g}, mean absolute error {scores.mae:.4g}")

@@ -1,5 +1,6 @@
 """Evaluates a network or a model on labelled data: loss, accuracy, logits, metrics per class or of a regression."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -29,13 +30,15 @@ def evaluate(
     Parameters
     ----------
     network : Network, Model, result of `train`, or fitted estimator
-        D inputs and C outputs. For a model or an estimator, labels are looked up in its classes.
+        D inputs and C outputs. For a model or an estimator, labels are looked up in its classes. For an `Ensemble`,
+        loss and accuracy are those of the mean of its outputs.
     data : Dataset, or (images, labels)
         N samples with labels of shape (N,), or targets of shape (N, C).
     backend : str or Backend
         "auto", "numba" or "numpy", as in `TrainingConfig`, or a backend object.
     l2 : float
-        The L2 strength: the loss includes ``l2 / 2`` times the sum of the squared weights.
+        The L2 strength: the loss includes ``l2 / 2`` times the sum of the squared weights; for an `Ensemble`, the mean
+        of these sums.
     threads : int, optional
         The number of threads of the Numba backend, as in `train`.
 
@@ -73,11 +76,13 @@ def evaluate(
         model = as_model(network)
         data = data_for(model, data)
     else:
-        _check_class_count(as_network(network), data)
-    network = as_network(network)
-    evaluated = evaluate_logits(network, data, backend, threads)
-    check_scale(network, data.images, stacklevel=3)
-    return evaluated.loss + network.l2_penalty(l2), evaluated.accuracy
+        model = Model.for_network(as_network(network))
+        _check_class_count(model.network, data)
+    evaluated = evaluate_mean(model.networks, data, backend, threads)
+    for each in model.networks:
+        check_scale(each, data.images, stacklevel=3)
+    penalty = sum(each.l2_penalty(l2) for each in model.networks) / len(model.networks)
+    return evaluated.loss + penalty, evaluated.accuracy
 
 
 def _check_class_count(network: Network, data: Dataset) -> None:
@@ -113,7 +118,26 @@ def evaluate_checked(
     network: Network, images: Any, labels: np.ndarray, engine: Backend, threads: int | None
 ) -> Evaluation:
     """Do the work of `evaluate_logits` for the result of `check_fit`, which does not change from epoch to epoch."""
-    logits = engine.predict_logits(network.core, images, threads)
+    return _scored(network, engine.predict_logits(network.core, images, threads), labels)
+
+
+def evaluate_mean(
+    networks: Sequence[Network], data: Dataset, backend: str | Backend, threads: int | None = None
+) -> Evaluation:
+    """Return what `evaluate_logits` does, of the mean of the outputs of one network or several."""
+    if len(networks) == 1:
+        return evaluate_logits(networks[0], data, backend, threads)
+    logits = []
+    for network in networks:
+        images, labels = check_fit(network, data)
+        engine = CHOOSER.predictor(backend, network, images) if isinstance(backend, str) else backend
+        logits.append(engine.predict_logits(network.core, images, threads))
+    work = _N_LOGIT * len(logits) * logits[0].size
+    return _scored(networks[0], interruptible(networks[0].loss.mean_logits, logits, work=work), labels)
+
+
+def _scored(network: Network, logits: np.ndarray, labels: np.ndarray) -> Evaluation:
+    """Return the evaluation of logits for the outputs of a network."""
     with np.errstate(over="ignore", invalid="ignore"):  # an infinite or NaN loss is enough to report divergence
         loss, _ = interruptible(reference.mean_loss, network.output, logits, labels, work=_N_LOGIT * logits.size)
         n_correct = interruptible(network.loss.n_correct, logits, labels, work=logits.size)
@@ -189,16 +213,18 @@ class RegressionEvaluation(NamedTuple):
 
 
 def evaluate_model(model: Model, data: Dataset, backend: str) -> ClassEvaluation | RegressionEvaluation:
-    """Evaluate a model on labelled data, in one forward pass.
+    """Evaluate a model on labelled data, in one forward pass of each of its networks.
 
     Raises DataError as `data_for` and `check_fit` do, and for a model of several yes-or-no labels.
     """
     if model.is_multilabel:
-        raise DataError(f"the model has {model.network.n_outputs} yes-or-no labels, expected one of C classes")
+        n_outputs = model.networks[0].n_outputs
+        raise DataError(f"the model has {n_outputs} yes-or-no labels, expected one of C classes")
     data = data_for(model, data)
-    logits, labels, loss, accuracy = evaluate_logits(model.network, data, backend)
-    check_scale(model.network, data.images, stacklevel=3)
-    outputs = interruptible(model.network.loss.outputs, logits, work=_N_LOGIT * logits.size)
+    logits, labels, loss, accuracy = evaluate_mean(model.networks, data, backend)
+    for network in model.networks:
+        check_scale(network, data.images, stacklevel=3)
+    outputs = interruptible(model.networks[0].loss.outputs, logits, work=_N_LOGIT * logits.size)
     if model.classes is None:
         return _regression(outputs, labels.astype(np.float64), loss)
     assert data.labels is not None

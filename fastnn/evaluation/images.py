@@ -26,7 +26,7 @@ def single_image(
     DataError
         If the image is not one row for the model, or its height and width are unknown or do not fit.
     """
-    network = model.network
+    network = model.networks[0]
     row, shape = np.asarray(image), network.shapes[0]
     image_shape = model.image_shape if image_shape is None else image_shape
     if row.ndim == 2 and row.size == network.n_inputs:  # an image, or a batch of one row

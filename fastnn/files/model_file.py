@@ -1,10 +1,10 @@
-"""Saves networks to files and loads them. The format is safetensors with a strict schema, checked in full before use.
+"""Saves models to files and loads them. The format is safetensors with a strict schema, checked in full before use.
 
 A model file is a `tensor_file`, so any safetensors reader can open it. Its tensors are those of `network_part`. The
 header's ``__metadata__`` contains exactly these strings:
 
 - ``format``: "fastnn-model"
-- ``format_version``: "5"
+- ``format_version``: "5"; "6" for an ensemble
 - ``fastnn``, ``numpy``: the versions that wrote the file
 - ``layers``, ``input_shape``, ``output``, ``input_scale``: the network, as `network_part` describes it
 - ``classes``: JSON, an array of integers, of numbers with a point, of booleans or of strings, or null
@@ -13,6 +13,11 @@ header's ``__metadata__`` contains exactly these strings:
 - ``unknown``: JSON, [threshold, label] or null; see `Model`
 - ``pixels``: JSON, [background, ink] or null; see `Model`
 - ``sha256``: the digest of the file, see `tensor_file`
+
+A file of an `Ensemble` has ``networks`` in the place of ``layers``, ``input_shape``, ``output`` and ``input_scale``:
+JSON, an array of two or more objects with these four strings, one for each network. The tensors of network K, counted
+from 0, have the prefix ``network.K.``. A file of version "6" is always an ensemble: a single network is written as
+version "5", which earlier versions of fastnn can load.
 
 Files of earlier format versions can be loaded, too. Versions below "5" have no layers for images, only dense ones and
 batch normalisation. Version "3" lacks ``pixels`` and the standardization. In versions
@@ -28,7 +33,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any, BinaryIO
 
@@ -39,7 +44,9 @@ from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError, SettingsError
 from fastnn.files.atomic import write_atomically
 from fastnn.files.network_part import (
+    KEYS,
     STANDARDIZATION,
+    Skeleton,
     arrays_of,
     code_of,
     make_skeleton,
@@ -47,6 +54,7 @@ from fastnn.files.network_part import (
     parse_skeleton,
 )
 from fastnn.files.tensor_file import (
+    TensorType,
     check_metadata,
     check_tensors,
     load_file,
@@ -55,22 +63,24 @@ from fastnn.files.tensor_file import (
     read_header,
     serialized,
 )
-from fastnn.models import Model, as_model
+from fastnn.models import Ensemble, Model, as_model
+from fastnn.models.ensemble import FEWEST
 from fastnn.models.model import are_sizes, checked_names
 from fastnn.network import ACTIVATIONS, Dense, Layer
 from fastnn.network.layers import Shape
 
-_VERSION = "5"
+_VERSION, _ENSEMBLE = "5", "6"
 _NAMES = ("classes", "image_shape", "feature_names", "unknown", "pixels")
 _EARLIER = ("1", "2", "3")
 _EARLIER_NAMES = set(_NAMES) - {"pixels"}
-_COMMON = {"format", "format_version", "input_scale", "classes", "image_shape", "fastnn", "numpy", "sha256"}
+_COMMON = {"format", "format_version", "classes", "image_shape", "fastnn", "numpy", "sha256"}
 _METADATA = {  # the keys of each format version
-    "1": _COMMON | {"activation"},
-    "2": _COMMON | {"activation", "output", *_EARLIER_NAMES},
-    "3": _COMMON | {"layers", "input_shape", "output", *_EARLIER_NAMES},
-    "4": _COMMON | {"layers", "input_shape", "output", *_NAMES},
-    "5": _COMMON | {"layers", "input_shape", "output", *_NAMES},
+    "1": _COMMON | {"input_scale", "activation"},
+    "2": _COMMON | {"input_scale", "activation", "output", *_EARLIER_NAMES},
+    "3": _COMMON | {*KEYS, *_EARLIER_NAMES},
+    "4": _COMMON | {*KEYS, *_NAMES},
+    "5": _COMMON | {*KEYS, *_NAMES},
+    "6": _COMMON | {"networks", *_NAMES},
 }
 
 
@@ -93,7 +103,7 @@ def save(
     ----------
     path : str or path
         The file to write. The usual suffix is ``.safetensors``.
-    network : Network, Model, result of `train`, or fitted estimator
+    network : Network, Model, `Ensemble`, result of `train`, or fitted estimator
         D inputs and C outputs. Its arrays may have any memory order. A model's own names are the defaults of those
         below.
     classes : sequence of C int, C str, C float or C bool, or None
@@ -132,7 +142,9 @@ def save(
     """
     try:
         model = as_model(network)
-        model = model if data is None else Model.for_data(model.network, data)
+        if data is not None:
+            names = Model.for_data(model.networks[0], data)
+            model = replace(model, **{name: getattr(names, name) for name in _NAMES})
         given: dict[str, Any] = {
             "classes": classes,
             "image_shape": image_shape,
@@ -160,7 +172,8 @@ def load(path: str | os.PathLike[str]) -> Model:
     Returns
     -------
     Model
-        Its network has the saved layers, and arrays with the saved dtype (float32 or float64) and identical bits.
+        Its network has the saved layers, and arrays with the saved dtype (float32 or float64) and identical bits. A
+        file of several networks gives an `Ensemble`.
 
     Raises
     ------
@@ -189,19 +202,30 @@ def load(path: str | os.PathLike[str]) -> Model:
 def checked(model: Model) -> dict[str, Any]:
     """Return the names and the threshold of a model as a file stores them; raise DataError if they do not match."""
     names = {name: _as_json_types(getattr(model, name)) for name in _NAMES}
-    network = model.network
+    network = model.networks[0]
     return checked_names(network.output, network.n_inputs, network.n_outputs, **names)
 
 
 def _serialized(model: Model) -> bytes:
+    described = [metadata_of(network) for network in model.networks]
+    arrays: dict[str, np.ndarray] = {}
+    is_ensemble = isinstance(model, Ensemble)
+    for number, network in enumerate(model.networks):
+        prefix = _prefix(number) if is_ensemble else ""
+        arrays |= {prefix + name: array for name, array in arrays_of(network).items()}
     metadata = {
         "format": "fastnn-model",
-        "format_version": _VERSION,
-        **metadata_of(model.network),
+        "format_version": _ENSEMBLE if is_ensemble else _VERSION,
+        **({"networks": json.dumps(described)} if is_ensemble else described[0]),
         **{name: json.dumps(value) for name, value in checked(model).items()},
         **versions(),
     }
-    return serialized(metadata, arrays_of(model.network))
+    return serialized(metadata, arrays)
+
+
+def _prefix(number: int) -> str:
+    """Return the beginning of the names of the tensors of a network of an ensemble."""
+    return f"network.{number}."
 
 
 def _as_json_types(values: Any) -> Any:
@@ -228,19 +252,48 @@ def _own_version() -> str:
 def _read(file: BinaryIO, size: int) -> Model:
     header = read_header(file, size, "model")
     metadata = check_metadata(header.metadata, "model", _METADATA)
-    if "layers" in metadata:
-        skeleton = parse_skeleton(metadata)
-    else:
-        layers, input_shape = _dense_layers(header.tensors, metadata["activation"])
-        skeleton = make_skeleton(layers, input_shape, metadata)
-    is_standardised = metadata["format_version"] not in _EARLIER and STANDARDIZATION[0] in header.tensors
-    types = skeleton.types(code_of(header.tensors), is_standardised)
+    is_ensemble = metadata["format_version"] == _ENSEMBLE
+    skeletons = _ensemble_skeletons(metadata["networks"]) if is_ensemble else [_skeleton(header.tensors, metadata)]
+    types: dict[str, TensorType] = {}
+    for number, skeleton in enumerate(skeletons):
+        prefix = _prefix(number) if is_ensemble else ""
+        own = _without(prefix, header.tensors)
+        is_standardised = metadata["format_version"] not in _EARLIER and STANDARDIZATION[0] in own
+        types |= {prefix + name: each for name, each in skeleton.types(code_of(own), is_standardised).items()}
     check_tensors(header, types)
     names = {name: parse_json(metadata[name], name) for name in _NAMES if name in metadata}
-    sizes = math.prod(skeleton.input_shape), math.prod(skeleton.shapes[-1])
-    names = checked_names(skeleton.output, *sizes, **names)
-    network = skeleton.network(read_arrays(file, size, header, types, "weights"))
-    return Model(network, metadata={key: metadata[key] for key in ("format_version", "fastnn", "numpy")}, **names)
+    sizes = math.prod(skeletons[0].input_shape), math.prod(skeletons[0].shapes[-1])
+    names = checked_names(skeletons[0].output, *sizes, **names)
+    arrays = read_arrays(file, size, header, types, "weights")
+    names["metadata"] = {key: metadata[key] for key in ("format_version", "fastnn", "numpy")}
+    if is_ensemble:
+        networks = [each.network(_without(_prefix(number), arrays)) for number, each in enumerate(skeletons)]
+        return Ensemble(**names, networks=tuple(networks))
+    return Model(skeletons[0].network(arrays), **names)
+
+
+def _without(prefix: str, named: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values whose names begin with a prefix, by the rest of their names."""
+    return {name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)}
+
+
+def _ensemble_skeletons(text: str) -> list[Skeleton]:
+    """Return the networks of an ensemble without their arrays; DataError if the text describes none."""
+    described = parse_json(text, "networks")
+    if not isinstance(described, list) or len(described) < FEWEST:
+        raise DataError(f"its networks are {short(described)}, expected a list of {FEWEST} or more")
+    for number, each in enumerate(described):
+        if not isinstance(each, dict) or each.keys() != KEYS or not all(isinstance(v, str) for v in each.values()):
+            expected = f"an object of strings with the keys {', '.join(sorted(KEYS))}"
+            raise DataError(f"network {number} is {short(each)}, expected {expected}")
+    return [parse_skeleton(each) for each in described]
+
+
+def _skeleton(tensors: dict[str, Any], metadata: Mapping[str, str]) -> Skeleton:
+    """Return the network of a file of one, without its arrays."""
+    if "layers" in metadata:
+        return parse_skeleton(metadata)
+    return make_skeleton(*_dense_layers(tensors, metadata["activation"]), metadata)
 
 
 def _dense_layers(tensors: dict[str, Any], activation: str) -> tuple[Sequence[Layer], Shape]:

@@ -2,7 +2,8 @@
 
 The graph is the reference's forward pass: Cast (if `input_dtype` requires it), Mul by the input scale, each layer and
 its activation, then Softmax, Sigmoid or nothing. Rows are flat; Reshape makes them images before the first layer that
-needs images, and Flatten makes rows of these again. ArgMax and Gather compute the labels, so the file needs no separate
+needs images, and Flatten makes rows of these again. For an ensemble, Sum and Div give the mean of the outputs of its
+networks. ArgMax and Gather compute the labels, so the file needs no separate
 table of classes.
 
 To export another kind of layer, add a row to `_LAYERS`; an activation has its nodes in its own table.
@@ -24,7 +25,7 @@ from fastnn.errors import DataError, MissingDependencyError
 from fastnn.files.atomic import write_atomically
 from fastnn.files.model_file import checked, versions
 from fastnn.files.trial_rows import as_input, input_dtype_named, tolerance, trial_rows
-from fastnn.models import Model, as_model
+from fastnn.models import Ensemble, Model, as_model
 from fastnn.models.model import decide
 from fastnn.network import ACTIVATIONS, AvgPool2D, BatchNorm, Conv2D, Dense, Layer, MaxPool2D, Network
 from fastnn.network.layers import Arrays, Shape
@@ -145,7 +146,7 @@ def export_onnx(
                 "extra fastnn-digits[onnx]: in a checkout, run pip install '.[onnx]'"
             ) from error
     model = as_model(model)
-    dtype = model.network.dtype
+    dtype = model.networks[0].dtype
     if input_dtype is not None:
         dtype = input_dtype_named(input_dtype, INPUT_DTYPES)
     try:
@@ -190,13 +191,14 @@ def _serialized(model: Model, dtype: np.dtype) -> bytes:
     import onnx
     from onnx import helper
 
-    network = model.network
-    n_bytes = sum(array.nbytes for array in (*network.weights, *network.biases, *network.statistics))
+    network = model.networks[0]
+    arrays = [array for each in model.networks for array in (*each.weights, *each.biases, *each.statistics)]
+    n_bytes = sum(array.nbytes for array in arrays)
     if n_bytes > _MAX_BYTES:
         limit = f"at most {_MAX_BYTES}, the limit of an ONNX file"
         raise DataError(f"the parameters take {n_bytes} bytes, expected {limit}")
     graph = _Graph(network.dtype)
-    answer = _add_answer(graph, model, _add_network(graph, network, dtype))
+    answer = _add_answer(graph, model, dtype)
     inp, *outputs = (
         helper.make_tensor_value_info(name, _type(kind), ["batch", *shape])
         for name, (kind, *shape) in {"X": (dtype, network.n_inputs), **answer}.items()
@@ -213,14 +215,31 @@ def _serialized(model: Model, dtype: np.dtype) -> bytes:
     return proto.SerializeToString(deterministic=True)
 
 
-def _add_network(graph: _Graph, network: Network, dtype: np.dtype) -> str:
-    """Add the nodes from X, of `dtype`, to the logits; return the name of the logits."""
+def _add_outputs(graph: _Graph, model: Model, dtype: np.dtype, operator: str, output: str | None = None) -> str:
+    """Add the nodes from X, of `dtype`, to the outputs, which `operator` makes of logits; return their name.
+
+    Those of an ensemble are the mean of the outputs of its networks. `output` is as in `_Graph.add`.
+    """
+    if not isinstance(model, Ensemble):
+        return graph.add(operator, [_add_network(graph, model.network, dtype)], output)
+    each = [
+        graph.add(operator, [_add_network(graph, network, dtype, f"network.{number}.")])
+        for number, network in enumerate(model.networks)
+    ]
+    return graph.add("Div", [graph.add("Sum", each), graph.number(len(each))], output)
+
+
+def _add_network(graph: _Graph, network: Network, dtype: np.dtype, prefix: str = "") -> str:
+    """Add the nodes from X, of `dtype`, to the logits; return the name of the logits.
+
+    prefix: the beginning of the names of the network's constants
+    """
     name = "X"
     if network.standardization is not None:
         if dtype != np.float64:
             name = graph.add("Cast", [name], to=_type(np.float64))
-        name = graph.add("Sub", [name, graph.constant("input.mean", network.standardization.mean)])
-        name = graph.add("Mul", [name, graph.constant("input.scale", network.standardization.scale)])
+        name = graph.add("Sub", [name, graph.constant(f"{prefix}input.mean", network.standardization.mean)])
+        name = graph.add("Mul", [name, graph.constant(f"{prefix}input.scale", network.standardization.scale)])
         dtype = np.dtype(np.float64)
     if dtype != network.dtype:
         name = graph.add("Cast", [name], to=_type(network.dtype))
@@ -232,18 +251,23 @@ def _add_network(graph: _Graph, network: Network, dtype: np.dtype) -> str:
             raise DataError(f"layer {number + 1} is {layer.kind}, expected one of {', '.join(k.kind for k in _LAYERS)}")
         is_image = len(network.shapes[number]) == 3 and type(layer) is not Dense
         name = _as_shape(graph, name, shape, network.shapes[number] if is_image else (network.sizes[number],))
-        name = ACTIVATIONS[str(layer.activation)].onnx(graph, _add_layer(graph, name, number, layer, arrays))
+        name = ACTIVATIONS[str(layer.activation)].onnx(
+            graph, _add_layer(graph, name, f"{prefix}{{}}.{number}", layer, arrays)
+        )
         shape = network.shapes[number + 1] if is_image else (network.sizes[number + 1],)
     return _as_shape(graph, name, shape, (network.n_outputs,))
 
 
-def _add_layer(graph: _Graph, name: str, number: int, layer: Layer, arrays: Arrays) -> str:
-    """Add the nodes from the inputs of a layer, the tensor of a name, to its sums; return the name of the sums."""
+def _add_layer(graph: _Graph, name: str, form: str, layer: Layer, arrays: Arrays) -> str:
+    """Add the nodes from the inputs of a layer, the tensor of a name, to its sums; return the name of the sums.
+
+    form: makes the name of a constant of its kind, such as "weight"
+    """
     operator = _LAYERS[type(layer)]
     dtype = np.dtype(np.float32) if operator.is_single else graph.dtype
     weight = arrays.weight if operator.weight_axes is None else arrays.weight.transpose(operator.weight_axes)
-    constants = {f"weight.{number}": weight, f"bias.{number}": arrays.bias}
-    constants |= {f"statistic.{number}.{k}": array for k, array in enumerate(arrays.statistics)}
+    constants = {form.format("weight"): weight, form.format("bias"): arrays.bias}
+    constants |= {f"{form.format('statistic')}.{k}": array for k, array in enumerate(arrays.statistics)}
     inputs = [name if dtype == graph.dtype else graph.add("Cast", [name], to=_type(dtype))]
     for key, array in constants.items():
         if array is not None:
@@ -262,18 +286,21 @@ def _as_shape(graph: _Graph, name: str, found: Shape, wanted: Shape) -> str:
     return graph.add("Reshape", [name, graph.constant(f"shape.{len(graph.constants)}", sizes)])
 
 
-def _add_answer(graph: _Graph, model: Model, logits: str) -> dict[str, tuple[Any, ...]]:
-    """Add the nodes of `Model.decide`; return the outputs by name: the dtype, and the shape of a row."""
-    operator, n_outputs = _OUTPUTS[model.network.output], model.network.n_outputs
+def _add_answer(graph: _Graph, model: Model, dtype: np.dtype) -> dict[str, tuple[Any, ...]]:
+    """Add all nodes, from X of `dtype` to those of `Model.decide`.
+
+    Returns the outputs by name: the dtype, and the shape of a row.
+    """
+    operator, n_outputs = _OUTPUTS[model.networks[0].output], model.networks[0].n_outputs
     if model.classes is None:
-        graph.add(operator, [logits], "values")
+        _add_outputs(graph, model, dtype, operator, "values")
         return {"values": (graph.dtype, n_outputs)}
     if n_outputs > 1:
-        graph.add(operator, [logits], "probabilities")
+        _add_outputs(graph, model, dtype, operator, "probabilities")
     elif len(model.classes) == 1:
-        graph.add("Softmax", [logits], "probabilities")  # 1 in every row
+        _add_outputs(graph, model, dtype, "Softmax", "probabilities")  # 1 in every row
     else:
-        second = graph.add(operator, [logits])
+        second = _add_outputs(graph, model, dtype, operator)
         first = graph.add("Sub", [graph.number(1), second])
         graph.add("Concat", [first, second], "probabilities", axis=1)
     probabilities = (graph.dtype, len(model.classes))
@@ -335,7 +362,8 @@ def _tolerance(network: Network, rows: np.ndarray) -> float:
 
 
 def _compare(model: Model, rows: np.ndarray, found: list[np.ndarray], first: int) -> None:
-    tolerance, expected = _tolerance(model.network, rows), reference.predict_proba(model.network, rows)
+    tolerance = max(_tolerance(network, rows) for network in model.networks)
+    expected = np.mean([reference.predict_proba(network, rows) for network in model.networks], axis=0)
     if model.classes is None:
         _check_close("values", found[0], expected, tolerance, first)
         return

@@ -29,7 +29,7 @@ def trial_rows(model: Model, rows: Any, dtype: np.dtype) -> Any:
     Raises DataError if there are none, or they do not fit the network.
     """
     rows = seeded_rows(model, dtype) if rows is None else rows
-    rows = check_inputs(model.network.core, rows.tocsr() if is_sparse(rows) else rows)
+    rows = check_inputs(model.networks[0].core, rows.tocsr() if is_sparse(rows) else rows)
     if not rows.shape[0]:
         raise DataError("rows has no samples, expected at least one to compare on")
     return rows
@@ -37,15 +37,16 @@ def trial_rows(model: Model, rows: Any, dtype: np.dtype) -> Any:
 
 def seeded_rows(model: Model, dtype: np.dtype) -> np.ndarray:
     """Return random rows of `dtype` in the range of the network's inputs, the same ones in every call."""
-    rng, shape = np.random.default_rng(0), (SEEDED_ROWS, model.network.n_inputs)
+    network = model.networks[0]
+    rng, shape = np.random.default_rng(0), (SEEDED_ROWS, network.n_inputs)
     if dtype == np.uint8:
         return rng.integers(0, 256, shape, np.uint8)
-    if model.network.standardization is not None:
-        inputs = model.network.standardization
+    if network.standardization is not None:
+        inputs = network.standardization
         return (rng.standard_normal(shape) / inputs.scale + inputs.mean).astype(dtype)
-    if model.network.input_scale == 1:
+    if network.input_scale == 1:
         return rng.standard_normal(shape).astype(dtype)
-    return (rng.random(shape) / model.network.input_scale).astype(dtype)
+    return (rng.random(shape) / network.input_scale).astype(dtype)
 
 
 def as_input(rows: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -207,31 +207,39 @@ class Model:
         ((3, 16), (3, 32))
         """
         hidden_size(self.network, layer)  # an error before any work
-        return hidden_outputs(self.network.core, self._inputs(x), layer, backend=backend)
+        inputs = core_inputs(self.network, model_rows(self.row_format, x), stacklevel=3)
+        return hidden_outputs(self.network.core, inputs, layer, backend=backend)
 
     def _outputs(self, x: Any, backend: str) -> np.ndarray:
-        inputs = self._inputs(x, stacklevel=5)
+        """Return the outputs for the rows of `x`, (N, number of outputs), in the network's dtype."""
+        inputs = core_inputs(self.network, model_rows(self.row_format, x), stacklevel=4)
         return CHOOSER.predictor(backend, self.network, inputs).predict_proba(self.network.core, inputs)
 
-    def _inputs(self, x: Any, stacklevel: int = 4) -> Any:
-        """Return the rows of `x` as the core of the network takes them."""
-        rows = model_rows(self.row_format, x)
-        check_scale(self.network, rows, stacklevel=stacklevel)
-        return check_finite_inputs(self.network, rows)
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """The networks whose mean the model predicts: its own one, or those of an `Ensemble`."""
+        return (self.network,)
+
+    @property
+    def summary(self) -> str:
+        """The network in one line."""
+        return repr(self.network)
 
     @property
     def row_format(self) -> RowFormat:
         """What the model expects in a row of its inputs."""
+        network = self.networks[0]
         # Files of older versions do not tell the pixels: those images were light on dark.
-        pixels = self.pixels or (0.0, 1.0 if self.network.input_scale == 1 else 255.0)
-        inputs = self.network.standardization
+        pixels = self.pixels or (0.0, 1.0 if network.input_scale == 1 else 255.0)
+        inputs = network.standardization
         means = None if inputs is None or self.image_shape is not None else inputs.mean
-        return RowFormat(self.network.n_inputs, self.image_shape, self.feature_names, pixels, means)
+        return RowFormat(network.n_inputs, self.image_shape, self.feature_names, pixels, means)
 
     @property
     def is_multilabel(self) -> bool:
         """Whether each output is an independent yes-or-no label."""
-        return self.network.loss.are_independent and self.network.n_outputs > 1
+        network = self.networks[0]
+        return network.loss.are_independent and network.n_outputs > 1
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -279,6 +287,15 @@ class Model:
         """
         probabilities = class_probabilities(outputs, len(self.labels), self.is_multilabel)
         return decide(probabilities, self.labels, self.unknown, self.is_multilabel), probabilities
+
+
+def core_inputs(network: Network, rows: Any, stacklevel: int) -> Any:
+    """Return rows, (N, D), as the core of a network takes them. Warns if their range does not fit its input scale.
+
+    stacklevel: 2 for the caller of this function, as in `warnings.warn`
+    """
+    check_scale(network, rows, stacklevel=stacklevel + 1)
+    return check_finite_inputs(network, rows)
 
 
 def class_probabilities(outputs: np.ndarray, n_classes: int, is_multilabel: bool) -> np.ndarray:

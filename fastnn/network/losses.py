@@ -3,7 +3,7 @@
 Dimensions: B samples, C outputs. `logits` (B, C) are the last layer's weighted sums.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +23,8 @@ class Loss(NamedTuple):
     target_range: tuple[float, float]  # the smallest and the largest target allowed
     are_independent: bool  # whether each output has a probability of its own, a yes-or-no label
     class_counts: Callable[[int], tuple[int, ...]]  # the possible numbers of classes for C outputs, the usual one first
+    # The logits whose outputs are the mean of the outputs of several networks, of the logits of each.
+    mean_logits: Callable[[Sequence[np.ndarray]], np.ndarray]
     formula: str  # the loss of a row in words
 
     def n_correct(self, logits: np.ndarray, targets: np.ndarray) -> int:
@@ -100,6 +102,24 @@ def poisson_deviance(logits: np.ndarray, targets: np.ndarray, _: float = 0.0) ->
     return (excess - targets + outs).sum(axis=1), outs - targets
 
 
+def mean_of_logarithms(logarithms: Sequence[np.ndarray]) -> np.ndarray:
+    """``log(mean(exp(each)))``, which neither overflows nor underflows."""
+    mean: np.ndarray = np.logaddexp.reduce(logarithms) - np.asarray(logarithms[0]).dtype.type(np.log(len(logarithms)))
+    return mean
+
+
+def mean_softmax(logits: Sequence[np.ndarray]) -> np.ndarray:
+    """The logarithms of the mean probabilities, which are logits of them."""
+    terms = map(softmax_terms, logits)
+    return mean_of_logarithms([shifted - np.log(total) for shifted, _, total in terms])
+
+
+def mean_logistic(logits: Sequence[np.ndarray]) -> np.ndarray:
+    """``log(p / (1 - p))`` of the mean p of the probabilities; ``log p = -log(1 + exp(-logit))`` of each."""
+    yes, no = ([-np.logaddexp(0, sign * each) for each in logits] for sign in (-1, 1))
+    return mean_of_logarithms(yes) - mean_of_logarithms(no)
+
+
 LOSSES: dict[str, Loss] = {
     "softmax": Loss(
         outputs=softmax,
@@ -109,6 +129,7 @@ LOSSES: dict[str, Loss] = {
         target_range=(0, np.inf),
         are_independent=False,
         class_counts=lambda n_outputs: (n_outputs,),
+        mean_logits=mean_softmax,
         formula="-log(probability of the label)",
     ),
     "logistic": Loss(
@@ -120,6 +141,7 @@ LOSSES: dict[str, Loss] = {
         target_range=(0, 1),
         are_independent=True,
         class_counts=lambda n_outputs: (2, 1) if n_outputs == 1 else (n_outputs,),
+        mean_logits=mean_logistic,
         formula="sum of -target * log(output) - (1 - target) * log(1 - output)",
     ),
     "identity": Loss(
@@ -130,6 +152,7 @@ LOSSES: dict[str, Loss] = {
         target_range=(-np.inf, np.inf),
         are_independent=False,
         class_counts=lambda n_outputs: (),
+        mean_logits=lambda logits: np.mean(logits, axis=0),
         formula="sum of (output - target)^2 / 2",
     ),
     "exp": Loss(
@@ -140,6 +163,7 @@ LOSSES: dict[str, Loss] = {
         target_range=(0, np.inf),
         are_independent=False,
         class_counts=lambda n_outputs: (),
+        mean_logits=mean_of_logarithms,
         formula="sum of target * log(target / output) - target + output",
     ),
 }

@@ -42,7 +42,9 @@ def _assert_same_network(one, other):
 
 
 def _assert_same_model(one, other):
-    _assert_same_network(one.network, other.network)
+    assert type(one) is type(other)
+    for network, expected in zip(one.networks, other.networks, strict=True):
+        _assert_same_network(network, expected)
     for name in ("classes", "image_shape", "feature_names", "unknown", "pixels", "metadata"):
         assert getattr(one, name) == getattr(other, name), name
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from fastnn.errors import DataError, FastnnError, FileError
 from fastnn.files import model_file
 from fastnn.files.model_file import load, save
-from fastnn.models.model import Model
+from fastnn.models import Ensemble, Model
 from fastnn.network import AvgPool2D, BatchNorm, Conv2D, Dense, MaxPool2D, Network, Standardization
 from tests.parity import assert_same_bits
 
@@ -53,7 +53,7 @@ IMAGE_LAYERS = [
 ]
 SEVEN = {"classes": [7, -3], "unknown": (0.5, 0)}
 # The files in the folder golden: their networks and names. Fastnn wrote those of version 2 when it had no newer one;
-# those of version 1 were put together by hand. All must stay readable, and saving must give those of version 5.
+# those of version 1 were put together by hand. All must stay readable, and saving must give those of versions 5 and 6.
 GOLDEN = {
     "v1-tanh": (
         counted((2, 3, 2), activation="tanh", input_scale=1 / 16), {"classes": ["no", "yes"], "image_shape": (1, 2)},
@@ -69,6 +69,9 @@ GOLDEN = {
     "v3-activations": (counted((3, 2, 2, 1), activation=["elu", "silu"], output="logistic", dtype=np.float64), SEVEN),
     "v4-standardised": (counted((2, 3, 2), input_scale=Standardization([1980.5, -3.0], [0.1, 7.0])), NAMES),
     "v5-images": (counted((1, 5, 6), IMAGE_LAYERS, input_scale=1 / 255), {"classes": [2, 3], "image_shape": (5, 6)}),
+    "v6-ensemble": (
+        (norm_network(), counted((2, 3, 2), input_scale=Standardization([1980.5, -3.0], [0.1, 7.0]))), NAMES,
+    ),
 }  # fmt: skip
 
 
@@ -131,6 +134,12 @@ def assert_same(network, other):
         assert getattr(network, name) == getattr(other, name)
 
 
+def assert_all_same(model, networks):
+    assert len(model.networks) == len(networks)
+    for network, other in zip(model.networks, networks, strict=True):
+        assert_same(network, other)
+
+
 def names_of(model):
     return {name: getattr(model, name) for name in NAMES}
 
@@ -138,18 +147,20 @@ def names_of(model):
 # --- Files that are loaded -------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", GOLDEN)
 def test_files_of_every_version_are_loaded(path, name, monkeypatch):
-    network, names = GOLDEN[name]
+    networks, names = GOLDEN[name]
+    networks = networks if isinstance(networks, tuple) else (networks,)
     model = load(str(golden(name)))
-    assert_same(model.network, network)
+    assert isinstance(model, Ensemble) == (len(networks) > 1)
+    assert_all_same(model, networks)
     assert names_of(model) == {**dict.fromkeys(NAMES), **{name: tuple(value) for name, value in names.items()}}
     assert model.metadata == {"format_version": name[1], **VERSIONS}
     monkeypatch.setattr(model_file, "versions", lambda: VERSIONS)
     save(path, replace(model, metadata={}))
-    assert (path.read_bytes() == golden(name).read_bytes()) == name.startswith("v5")
+    assert (path.read_bytes() == golden(name).read_bytes()) == name.startswith(("v5", "v6"))
     # Other spaces in the header and another order of its keys, and a digest computed here.
     header, payload = split(golden(name).read_bytes())
     path.write_bytes(joined(dict(reversed(header.items())), payload))
-    assert_same(load(path).network, network)
+    assert_all_same(load(path), networks)
 
 
 TINY, HUGE = np.finfo(np.float64).smallest_subnormal, np.finfo(np.float64).max
@@ -361,7 +372,11 @@ def edited(old, new, name="v3-batch-norm"):
 REMOVED = object()
 # A key of the metadata, or one with a dot: a tensor; a list of invalid values (one case each); a part of the message.
 INVALID_VALUES = [
-    ("format_version", ["6", "12", "0", "one", "\u0662", REMOVED], "expected one of 1, 2, 3, 4, 5; a newer one needs"),
+    (
+        "format_version",
+        ["7", "12", "0", "one", "\u0662", REMOVED],
+        "expected one of 1, 2, 3, 4, 5, 6; a newer one needs",
+    ),
     ("format_version", ["2"], "lacks the key 'activation'"),
     ("format_version", [3], "its 'format_version' is 3, expected a string"),
     ("pickle", ["x"], "has the unknown key 'pickle'"),
@@ -478,12 +493,54 @@ INVALID_IMAGE_VALUES = [
 ]  # fmt: skip
 
 
+def edited_networks(change):
+    """Return the networks of the golden file of an ensemble, as JSON, after `change` has changed them in place."""
+    networks = json.loads(split(golden("v6-ensemble").read_bytes())[0]["__metadata__"]["networks"])
+    return json.dumps(change(networks) or networks)
+
+
+def with_value(key, value):
+    """Return the networks with another value in the second one."""
+    return edited_networks(lambda networks: networks[1].update({key: value}))
+
+
+# The same for an ensemble: network 0 is that of v3-batch-norm, and network 1 is dense and standardised.
+INVALID_ENSEMBLE_VALUES = [
+    ("format_version", ["5"], "lacks the key 'input_scale'"),
+    ("networks", [REMOVED], "lacks the key 'networks'"),
+    ("layers", ["[]"], "has the unknown key 'layers'"),
+    ("input_scale", ["1.0"], "has the unknown key 'input_scale'"),
+    ("networks", ["null", "{}", "[]", "2", '"ab"', edited_networks(lambda each: each[:1])], "a list of 2 or more"),
+    ("networks", ["[1, 2]", "[[], []]", "[{}, {}]"], "network 0 is"),
+    ("networks", [with_value("pickle", "x"), with_value("layers", []), with_value("output", None)], "network 1 is"),
+    ("networks", [edited_networks(lambda each: each[1].pop("output") and None)], "network 1 is"),
+    ("networks", ["[" * 9000 + "]" * 9000], "its networks is nested too deeply"),
+    ("networks", [edited_networks(lambda each: [*each, each[1]])], "tensor 'network.2.weight.0': found no such tensor"),
+    ("networks", [edited_networks(lambda each: each[::-1])], "tensor 'network.0.weight.1': found {"),
+    ("networks", [with_value("output", "eval")], "expected one of softmax"),
+    ("networks", [with_value("output", "logistic")], "network 2 of the ensemble has 2 inputs and 2 logistic outputs"),
+    ("networks", [with_value("input_scale", "0.5")], "input_scale is 0.5, expected 1.0 with a standardization"),
+    ("networks", [with_value("input_scale", "1")], "input_scale is '1', expected a positive number"),
+    ("networks", [with_value("input_shape", f"[{2**63 - 1}]")], "tensor 'network.1.weight.0'"),
+    ("networks", [with_value("layers", "[]")], "the activations of its layers are []"),
+    ("classes", ['["a"]'], "expected one each"),
+    ("network.0.weight.0", [REMOVED], "tensor 'network.0.weight.0': found no such tensor"),
+    ("network.1.input.mean", [REMOVED], "tensor 'network.1.input.scale': found {"),
+    ("network.2.weight.0", [{}], "tensor 'network.2.weight.0': found {}, expected no such tensor"),
+    ("weight.0", [{}], "tensor 'weight.0': found {}, expected no such tensor"),
+    ("network.1.weight.0 dtype", ["F64", "I64", None], "tensor 'network.1."),
+    ("network.1.weight.0 shape", [[3, 2], [6], [2, 2**62]], "tensor 'network.1.weight.0'"),
+    ("network.1.weight.0 data_offsets", [[0, 24]], "tensor 'network.1.weight.0'"),
+]
+
+
 @pytest.mark.parametrize(("name", "key_path", "value", "part"), [
     (name, row[0], value, row[2])
     for name, rows in (
         ("v3-batch-norm", INVALID_VALUES),
         ("v2-softmax", INVALID_OLD_VALUES),
         ("v5-images", INVALID_IMAGE_VALUES),
+        ("v6-ensemble", INVALID_ENSEMBLE_VALUES),
     )
     for row in rows
     for value in row[1]
@@ -555,19 +612,21 @@ JSON_VALUES = st.recursive(
 @given(drawn=st.data())
 def test_random_values_in_the_header_are_refused_or_change_nothing_essential(tmp_path_factory, drawn):
     path = tmp_path_factory.getbasetemp() / "header.safetensors"
-    name = drawn.draw(st.sampled_from(["v2-softmax", "v3-batch-norm", "v5-images"]))
+    name = drawn.draw(st.sampled_from(["v2-softmax", "v3-batch-norm", "v5-images", "v6-ensemble"]))
     header, payload = split(golden(name).read_bytes())
-    layers = json.loads(header["__metadata__"].get("layers", "[]"))
-    parts = [header, *header.values(), *layers]
+    lists = {key: json.loads(header["__metadata__"].get(key, "[]")) for key in ("layers", "networks")}
+    parts = [header, *header.values(), *lists["layers"], *lists["networks"]]
     container, key = drawn.draw(st.sampled_from([(part, key) for part in parts for key in part]))
     container[key] = drawn.draw(JSON_VALUES | JSON_VALUES.map(json.dumps))
-    if container in layers:
-        header["__metadata__"]["layers"] = json.dumps(layers)
+    for name_of_list, values in lists.items():
+        if container in values:
+            header["__metadata__"][name_of_list] = json.dumps(values)
     path.write_bytes(joined(header, payload))
     try:
         model = load(path)
     except DataError as error:
         assert len(str(error).splitlines()) == 1  # noqa: PT017
     else:
-        assert model.network.n_inputs == GOLDEN[name][0].n_inputs
-        assert (model.network.n_outputs, len(model.classes)) == (2, 2)
+        network, expected = model.networks[0], GOLDEN[name][0]
+        assert network.n_inputs == (expected[0] if isinstance(expected, tuple) else expected).n_inputs
+        assert (network.n_outputs, len(model.classes)) == (2, 2)

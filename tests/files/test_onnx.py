@@ -13,7 +13,7 @@ import scipy.sparse
 from onnx import numpy_helper
 
 import fastnn
-from fastnn import DataError, FileError, Model, Network, SettingsError, export_onnx
+from fastnn import DataError, Ensemble, FileError, Model, Network, SettingsError, Standardization, export_onnx
 from fastnn.errors import MissingDependencyError
 from fastnn.files import onnx as onnx_export
 from fastnn.network import ACTIVATIONS, LAYERS, LOSSES, AvgPool2D, BatchNorm, Conv2D, Dense, MaxPool2D
@@ -76,6 +76,34 @@ def test_the_graph_agrees_with_the_formulas(path, kind, layers, dtype):
     else:
         assert found["label"].dtype == (np.int64 if isinstance(model.classes[0], int) else object)
         assert found["label"].tolist() == [model.classes[index] for index in expected.argmax(axis=1)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_an_ensemble_is_one_graph_with_the_mean(path, kind, dtype):
+    model = made(kind, dtype=dtype)
+    other = model.network.like([0.3 * each for each in model.network.weights], model.network.biases)
+    inputs = Standardization(np.arange(5.0), np.full(5, 0.5))
+    shifted = Network(other.weights, other.biases, "tanh", inputs, other.output)
+    names = {name: getattr(model, name) for name in ("classes", "image_shape")}
+    export_onnx(path, Ensemble.of([model, Model(other, **names), Model(shifted, **names)]))
+    rows = np.random.default_rng(1).normal(0, 4, (300, 5)).astype(dtype)
+    core = Network(other.weights, other.biases, "tanh", 1.0, other.output)
+    shifted_rows = (rows - np.arange(5)) * 0.5
+    expected = (in_float64(model.network, rows) + in_float64(other, rows) + in_float64(core, shifted_rows)) / 3
+    found, tolerance = run(path, rows), 1e-13 if dtype == "float64" else 1e-5
+    if model.classes is None:
+        np.testing.assert_allclose(found["values"], expected, rtol=0, atol=tolerance * np.abs(expected).max())
+        return
+    if kind == "multilabel":
+        np.testing.assert_array_equal(found["label"], expected > 0.5)
+    if expected.shape[1] == 1:
+        expected = np.hstack([1 - expected, expected]) if kind == "binary" else np.ones((300, 1))
+    np.testing.assert_allclose(found["probabilities"], expected, rtol=0, atol=tolerance)
+    if kind != "multilabel":
+        assert found["label"].tolist() == [model.classes[k] for k in expected.argmax(axis=1)]
+    names = [each.name for each in onnx.load(path).graph.initializer]
+    assert {"network.0.weight.0", "network.2.input.mean", "network.2.bias.2"} <= set(names)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
