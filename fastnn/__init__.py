@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from fastnn.runs.recipes import RECIPES as RECIPES
     from fastnn.runs.recipes import get_recipe as get_recipe
     from fastnn.streams import BlockedData as BlockedData
+    from fastnn.streams import infinite_digits as infinite_digits
     from fastnn.streams import open_data as open_data
     from fastnn.training.checkpoint import Checkpoint as Checkpoint
     from fastnn.training.history import History as History
@@ -119,7 +120,7 @@ _PUBLIC_NAMES = {
     "pages.page": ["write_page"],
     "plots.live": ["LiveCurve"],
     "runs.recipes": ["RECIPES", "get_recipe"],
-    "streams": ["BlockedData", "open_data"],
+    "streams": ["BlockedData", "infinite_digits", "open_data"],
     "training.checkpoint": ["Checkpoint"],
     "training.history": ["History"],
     "training.progress": ["Progress"],

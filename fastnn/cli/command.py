@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from fastnn.cli import (
     compare,
     completion,
+    convert,
     evaluate,
     explain,
     export,
@@ -135,7 +136,8 @@ def parser() -> argparse.ArgumentParser:
         return added
 
     for command in (
-        train, play, evaluate, predict, report, page, compare, explain, export, recipes, warmup, completion, help,
+        train, play, evaluate, predict, report, page, compare, explain, export, convert, recipes, warmup, completion,
+        help,
     ):  # fmt: skip
         command.register(add)
     return root

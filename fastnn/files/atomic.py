@@ -5,12 +5,12 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from fastnn.checks import display_path
-from fastnn.errors import FileError
+from fastnn.errors import FastnnError, FileError
 from fastnn.files.lock import try_lock
 
 _TEMPORARY = re.compile(r"\.fastnn-[0-9a-f]{16}\.tmp")
@@ -27,11 +27,13 @@ def is_temporary(name: str) -> bool:
 
 def write_atomically(
     path: str | os.PathLike[str],
-    data: bytes | bytearray | memoryview,
+    data: bytes | bytearray | memoryview | Callable[[IO[bytes]], None],
     *,
     previous: str | os.PathLike[str] | None = None,
 ) -> None:
-    """Write `data`, bytes or a C-contiguous memoryview, to `path`, replacing an existing file in one step.
+    """Write `data` to `path`, replacing an existing file in one step.
+
+    `data` is bytes, a C-contiguous memoryview, or a function that writes to the file that it is given.
 
     The data go to a temporary file in the same folder, which only its owner can read. It is synced to disk and then
     renamed to `path`. Any exception, including KeyboardInterrupt, removes it and leaves the old file unchanged. An
@@ -40,7 +42,7 @@ def write_atomically(
     A process that is killed while it writes leaves its temporary file. The next write into the folder removes it.
 
     previous: where an existing file goes, instead of being replaced. Before that, the new file is read back and
-        compared with `data`. For a moment, only `previous` exists.
+        compared with `data`, which is no function then. For a moment, only `previous` exists.
 
     Raises FileError, with the path and the cause, if the file cannot be written, or if `path` is a folder, a device or
     a pipe. If only the sync of the folder fails, the new file is complete, and the message says that a power failure
@@ -62,7 +64,9 @@ class _Target(NamedTuple):
     previous: str | os.PathLike[str] | None  # where the existing file goes
 
 
-def _replace(target: _Target, data: bytes | bytearray | memoryview, needs_lock: bool) -> bool:
+def _replace(
+    target: _Target, data: bytes | bytearray | memoryview | Callable[[IO[bytes]], None], needs_lock: bool
+) -> bool:
     """Write `data` to `target`; return False if another process took the temporary file for an abandoned one."""
     path, folder = target.name, os.path.dirname(target.file)
     temporary = os.path.join(folder, f".fastnn-{os.urandom(8).hex()}.tmp")
@@ -72,7 +76,10 @@ def _replace(target: _Target, data: bytes | bytearray | memoryview, needs_lock: 
         with open(temporary, "r+b") as file:
             if needs_lock and not _lock(file.fileno(), temporary):
                 return False
-            file.write(data)
+            if callable(data):
+                data(file)
+            else:
+                file.write(data)
             file.flush()
             os.fsync(file.fileno())
             if target.previous is not None:
@@ -89,10 +96,12 @@ def _replace(target: _Target, data: bytes | bytearray | memoryview, needs_lock: 
                 in_place = True
                 if descriptor is not None:
                     _sync_folder(descriptor)
+    except FastnnError:  # of a function
+        raise
     except OSError as error:
         if isinstance(error, FileNotFoundError) and needs_lock and os.path.isdir(folder):
             return False  # it was removed before it was locked
-        failure = f"cannot write {memoryview(data).nbytes} bytes"
+        failure = "cannot write" if callable(data) else f"cannot write {memoryview(data).nbytes} bytes"
         if in_place:
             failure = "the file is written, but its folder cannot be synced, so a power failure may undo that"
         raise FileError(f"{display_path(path)}: {failure}: {_reason(error, folder)}") from error

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from fastnn.errors import DataError
 from fastnn.memory import check_memory
 from fastnn.streams.blocks import Blocks, Part
 from fastnn.streams.labels import Labels, find_labels, given_labels
+from fastnn.streams.reader import Layout
 
 # Values are checked in slices of this number of rows: a whole block would need as much memory again.
 _CHECK_ROWS = 4096
@@ -30,17 +31,6 @@ class BlockOptions:
     classes: Sequence[Any] | None = None
     dtype: np.dtype | None = None
     read: ReadOptions = field(default_factory=ReadOptions)
-
-
-class _Layout(NamedTuple):
-    """What all rows have in common."""
-
-    stored: np.dtype
-    dtype: np.dtype
-    n_inputs: int
-    pixel_max: float
-    image_shape: tuple[int, int] | None
-    notes: tuple[str, ...]
 
 
 class BlockedData:
@@ -97,16 +87,14 @@ class BlockedData:
         self._lengths = blocks.lengths
         self._digest: str | None = None
         self._lock = threading.RLock()
-        first = self._first_rows()
-        self._layout = self._layout_of(first)
-        self.has_labels = first.labels is not None
+        self._stored, layout, notes = self._find_layout()
+        self.n_inputs, self.dtype, self.pixel_max, self.image_shape = layout[:4]
+        self.has_labels = blocks.has_labels if blocks.has_labels is not None else self._first_rows().labels is not None
         self._labels = None if self.has_labels else Labels()
         if self.has_labels and options.classes is not None:
             self._labels = given_labels(options.classes)
-        self.n_inputs, self.dtype = self._layout.n_inputs, self._layout.dtype
-        self.pixel_max, self.image_shape = self._layout.pixel_max, self._layout.image_shape
         self.feature_names = blocks.feature_names if self.image_shape is None else None
-        self.notes = (*blocks.notes, *self._layout.notes)
+        self.notes = (*blocks.notes, *notes)
         if self._lengths is not None:
             n_bytes = max(self._lengths) * self.n_inputs * self.dtype.itemsize
             check_memory(n_bytes, lambda: f"{name}: blocks of {max(self._lengths or ())} rows")
@@ -216,50 +204,63 @@ class BlockedData:
                 return part
         raise DataError(f"{self.name}: found no rows, expected at least one")
 
-    def _layout_of(self, part: Part) -> _Layout:
-        """Return what the first rows tell of all rows."""
-        images, dtype = part.images, self._options.dtype
-        stored = images.dtype
-        if dtype is not None and stored.kind in "buif" and not is_sparse(images):
+    def _find_layout(self) -> tuple[np.dtype | None, Layout, tuple[str, ...]]:
+        """Return the dtype of the source, None if it may differ as that of texts, the layout of all rows, and notes."""
+        dtype, options, known = self._options.dtype, self._options.read, self._blocks.layout
+        if known is not None:
+            shape = options.image_shape or known.image_shape
+            pixel_max = options.pixel_max or known.pixel_max
+            return known.stored, Layout(known.n_inputs, dtype or known.dtype, pixel_max, shape), ()
+        part = self._first_rows()
+        images, stored = part.images, part.images.dtype
+        if dtype is not None and stored.kind in "buif":
             images = images.astype(dtype)
-        rows, shape, pixel_max, notes = images_as_rows(Named(part.where, images), self._options.read)
-        return _Layout(stored, dtype or rows.dtype, rows.shape[1], pixel_max, shape, notes)
+        rows, shape, pixel_max, notes = images_as_rows(Named(part.where, images), options)
+        return stored, Layout(rows.shape[1], rows.dtype, pixel_max, shape), notes
 
     def _as_rows(self, part: Part) -> Any:
         """Return the images of a part as rows of the common dtype. Raises DataError."""
-        images, layout, where = part.images, self._layout, part.where
+        images, stored, where = part.images, self._stored, part.where
         if not part.n_rows:
-            return np.zeros((0, layout.n_inputs), layout.dtype)
-        if images.dtype.kind not in "buif" or (images.dtype != layout.stored and self._options.dtype is None):
+            return np.zeros((0, self.n_inputs), self.dtype)
+        is_other = stored is not None and images.dtype != stored and self._options.dtype is None
+        if images.dtype.kind not in "buif" or is_other:
             hint = "; dtype='float32' converts all of them" if images.dtype.kind in "buif" else ""
-            expected = f"{layout.stored} as in the first rows{hint}"
-            raise DataError(f"{where}: found values of type {images.dtype}, expected {expected}")
+            raise DataError(
+                f"{where}: found values of type {images.dtype}, expected {stored} as in the first rows{hint}"
+            )
         if not is_sparse(images):
             images = as_planes(images, where)[0].reshape(part.n_rows, -1)
-        if images.shape[1] != layout.n_inputs:
-            raise DataError(f"{where}: found {images.shape[1]} inputs, expected {layout.n_inputs} as in the first rows")
+        if images.shape[1] != self.n_inputs:
+            raise DataError(f"{where}: found {images.shape[1]} inputs, expected {self.n_inputs} as in the first rows")
         self._check_values(images, part)
         if is_sparse(images):
-            return images.toarray().astype(layout.dtype) if layout.dtype == np.uint8 else images.astype(layout.dtype)
-        return np.ascontiguousarray(images, layout.dtype)
+            return images.toarray().astype(self.dtype) if self.dtype == np.uint8 else images.astype(self.dtype)
+        return np.ascontiguousarray(images, self.dtype)
 
     def _check_values(self, images: Any, part: Part) -> None:
         """Raise DataError for the first value that the common dtype cannot hold, or that is above the guessed scale."""
-        layout, kind = self._layout, images.dtype.kind
-        is_bytes = layout.dtype == np.uint8
-        limit = LARGEST_BYTE if self._options.read.pixel_max else min(layout.pixel_max, LARGEST_BYTE)
+        kind, is_bytes = images.dtype.kind, self.dtype == np.uint8
+        if is_bytes:
+            limit = LARGEST_BYTE if self._options.read.pixel_max else min(self.pixel_max, LARGEST_BYTE)
+        else:
+            limit = (
+                float(np.finfo(min(self.dtype, images.dtype, key=lambda each: each.itemsize)).max)
+                if kind == "f"
+                else np.inf
+            )
         if kind == "b" or (kind in "iu" and not is_bytes) or (images.dtype == np.uint8 and limit == LARGEST_BYTE):
             return
         is_table = not is_sparse(images)
         values = images if is_table else images.data.reshape(-1, 1)
         for start in range(0, len(values), _CHECK_ROWS):
             rows = values[start : start + _CHECK_ROWS]
-            wrong = (rows < 0) | (rows > limit) | (rows != np.floor(rows)) if is_bytes else ~np.isfinite(rows)
+            wrong = (rows < 0) | (rows > limit) | (rows != np.floor(rows)) if is_bytes else ~(np.abs(rows) <= limit)
             if not wrong.any():
                 continue
             row, column = (int(each[0]) for each in np.nonzero(wrong))
             place = f", row {part.start + start + row} (from 0), input {column}" if is_table else ""
-            expected = "finite numbers"
+            expected = f"finite numbers of {self.dtype}"
             if is_bytes:
                 hint = "dtype='float32'" if limit == LARGEST_BYTE else f"pixel_max={LARGEST_BYTE}"
                 expected = f"whole numbers from 0 to {limit:g} as in the first rows; {hint} allows others"

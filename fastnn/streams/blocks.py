@@ -15,7 +15,7 @@ from fastnn.datasets.arrays import as_array
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError, FastnnError
-from fastnn.streams.reader import Reader
+from fastnn.streams.reader import Layout, Reader
 
 # The first rows decide on the dtype and the scale of the pixels of all rows.
 _SAMPLE_ROWS = 4096
@@ -48,6 +48,8 @@ class Blocks(ABC):
     lengths: tuple[int, ...] | None
     feature_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    layout: Layout | None = None
+    has_labels: bool | None = None  # None: the first rows tell
     is_sequential: bool = False
 
     @abstractmethod
@@ -94,7 +96,7 @@ class ReaderBlocks(Blocks):
         self._readers = tuple(readers)
         self._pieces = _cut(readers, block_rows)
         self.lengths = tuple(sum(each.stop - each.start for each in pieces) for pieces in self._pieces)
-        self.feature_names = first.feature_names
+        self.feature_names, self.layout, self.has_labels = first.feature_names, first.layout, first.has_labels
         self.notes = tuple(dict.fromkeys(note for reader in readers for note in reader.notes))
         self.is_sequential = any(reader.is_sequential for reader in readers)
 
@@ -132,37 +134,42 @@ class ReaderBlocks(Blocks):
 
 
 def _cut(readers: Sequence[Reader], block_rows: int) -> tuple[tuple[_Piece, ...], ...]:
-    """Return the pieces of each block. Blocks are filled from left to right, and never cut a chunk in two."""
+    """Return the pieces of each block. Blocks are filled from left to right."""
     blocks: list[list[_Piece]] = []
     room = 0
     for number, reader in enumerate(readers):
-        for start, stop in _chunks(reader, block_rows):
+        for start, stop, is_chunk in _ranges(reader, block_rows):
             while start < stop:
-                # Any rows fit if there is no chunk to keep together: then start and stop are all rows of the reader.
-                size = stop - start if reader.cuts() is not None else min(stop - start, room or block_rows)
-                if not room or size > room:
+                if not room or (is_chunk and stop - start > room):
                     blocks.append([])
                     room = block_rows
-                    size = min(size, block_rows) if reader.cuts() is None else size
-                last = blocks[-1][-1] if blocks[-1] else None
-                if last is not None and last.reader == number and last.stop == start:
-                    blocks[-1][-1] = last._replace(stop=start + size)
-                else:
-                    blocks[-1].append(_Piece(number, start, start + size))
+                size = stop - start if is_chunk else min(stop - start, room)
+                blocks[-1].append(_Piece(number, start, start + size))
                 room, start = max(0, room - size), start + size
-    return tuple(map(tuple, blocks))
+    return tuple(map(_merged, blocks))
 
 
-def _chunks(reader: Reader, block_rows: int) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of rows that a reader decodes at once, cut evenly if one would be too large a block."""
-    cuts = reader.cuts()
+def _ranges(reader: Reader, block_rows: int) -> Iterator[tuple[int, int, bool]]:
+    """Yield ranges of rows, and whether one is to stay together. Evenly cuts a chunk that is too large for a block."""
+    cuts = reader.cuts(block_rows)
     if cuts is None:
-        yield 0, reader.n_rows
+        yield 0, reader.n_rows, False
         return
     for start, stop in pairwise(cuts):
         n_parts = 1 if stop - start <= _MOST_BLOCKS_OF_CHUNK * block_rows else -(-(stop - start) // block_rows)
-        places = np.linspace(start, stop, n_parts + 1).astype(np.int64).tolist()
-        yield from pairwise(places)
+        for each in pairwise(np.linspace(start, stop, n_parts + 1).astype(np.int64).tolist()):
+            yield *each, True
+
+
+def _merged(pieces: list[_Piece]) -> tuple[_Piece, ...]:
+    """Join pieces that follow each other in one reader."""
+    merged = pieces[:1]
+    for piece in pieces[1:]:
+        if piece.reader == merged[-1].reader and piece.start == merged[-1].stop:
+            merged[-1] = merged[-1]._replace(stop=piece.stop)
+        else:
+            merged.append(piece)
+    return tuple(merged)
 
 
 class FunctionBlocks(Blocks):

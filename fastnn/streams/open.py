@@ -2,22 +2,29 @@
 
 import glob
 import os
+import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from fastnn.checks import check_choice, check_integer, display_path, short
+from fastnn.checks import check_choice, check_integer, display_path, is_integer, short
 from fastnn.datasets.arrays import as_array
-from fastnn.datasets.containers.magic import NPY, Kind, kind_of
+from fastnn.datasets.containers import idx
+from fastnn.datasets.containers.magic import CSV, FEATHER, HDF5, IDX, NPY, NPZ, PARQUET, SVMLIGHT, Kind, kind_of
 from fastnn.datasets.files import FilePath
 from fastnn.datasets.options import ReadOptions
 from fastnn.errors import DataError, FileError, SettingsError
+from fastnn.streams.arrays import idx_reader, npy_reader, npz_reader
+from fastnn.streams.arrow import IpcReader, ParquetReader, arrow_readers
 from fastnn.streams.blocked import BlockedData, BlockOptions
 from fastnn.streams.blocks import FunctionBlocks, IteratorBlocks, ReaderBlocks
-from fastnn.streams.npy import NpyReader
+from fastnn.streams.chunked import hdf5_reader, zarr_reader
+from fastnn.streams.content import open_bytes
+from fastnn.streams.pictures import folder_reader
 from fastnn.streams.reader import ArrayReader, LabelledReader, Reader
+from fastnn.streams.text import csv_readers, svmlight_readers
 
 DTYPES = ("uint8", "float32", "float64")
 BLOCK_ROWS = 65_536
@@ -27,6 +34,7 @@ def open_data(
     source: FilePath | Sequence[FilePath] | Callable[..., Any],
     labels: Any = None,
     *,
+    images: str | None = None,
     block_rows: int = BLOCK_ROWS,
     n_blocks: int | None = None,
     n_rows: int | None = None,
@@ -104,11 +112,10 @@ def open_data(
         if value is not None:
             raise SettingsError(f"{name} is {short(value)}, but the data are no function, expected None")
     paths = _paths(source)
-    readers = [_reader(path) for path in paths]
-    filled = [reader for reader in _labelled(readers, paths, labels) if reader.n_rows]
-    if not filled:
+    readers = [reader for reader in _readers(paths, images, labels, block_rows, options.read) if reader.n_rows]
+    if not readers:
         raise DataError(f"{_shown(source, paths)}: found no rows, expected at least one")
-    return BlockedData(ReaderBlocks(filled, block_rows), _shown(source, paths), options)
+    return BlockedData(ReaderBlocks(readers, block_rows), _shown(source, paths), options)
 
 
 def _of_function(
@@ -159,32 +166,85 @@ def _shown(source: Any, paths: Sequence[str]) -> str:
     return display_path(paths[0]) + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
 
 
-def _reader(path: str) -> Reader:
-    kind = kind_of(path)
-    make = _READERS.get(kind)
-    if make is None:
-        raise kind.refusal(display_path(path))
-    return make(path)
+def _readers(
+    paths: Sequence[str], images: str | None, labels: Any, block_rows: int, options: ReadOptions
+) -> list[Reader]:
+    """Return the readers of files, all of one format, with their labels."""
+    kinds = [_kind(path) for path in paths]
+    if len(set(kinds)) > 1:
+        other = next(at for at, kind in enumerate(kinds) if kind is not kinds[0])
+        found, expected = kinds[other].what, f"{kinds[0].what} as {display_path(paths[0])}"
+        raise DataError(f"{display_path(paths[other])}: found {found}, expected {expected}")
+    kind = kinds[0]
+    # A text names a file, or what the format calls labels: a key or a column.
+    is_name = labels is None or is_integer(labels) or (isinstance(labels, str) and not os.path.exists(labels))
+    name = labels if is_name else "none"
+    if kind in _KEYED:
+        readers = [_KEYED[kind](path, images, name) for path in paths]
+    elif images is not None:
+        raise SettingsError(f"images is {images!r}, but {kind.what} holds no arrays with names, expected None")
+    elif kind in (PARQUET, FEATHER):
+        make = ParquetReader if kind is PARQUET else IpcReader
+        readers = arrow_readers(make, paths, replace(options, label=name))
+    elif kind is CSV:
+        readers = csv_readers(paths, replace(options, label=name), block_rows)
+    elif kind in (SVMLIGHT, _FOLDER):
+        if name not in (None, "none"):
+            raise SettingsError(
+                f"labels is {labels!r}, but {kind.what} has labels without a name, expected none or a file"
+            )
+        readers = svmlight_readers(paths, block_rows) if kind is SVMLIGHT else [*map(folder_reader, paths)]
+        for reader in readers:
+            reader.has_labels = name is None
+    else:
+        readers = [_array_reader(path, kind) for path in paths]
+        labels = _labels_beside(paths, kinds) if labels is None else labels
+        is_name = labels is None or (isinstance(labels, str) and labels == "none")
+    return readers if is_name else _labelled(readers, labels)
 
 
-def _labelled(readers: list[Reader], paths: Sequence[str], labels: Any) -> list[Reader]:
-    """Return readers that also read the labels."""
-    if isinstance(labels, str) and labels == "none":
-        return readers
-    if labels is None:
-        beside = [labels_path(path) for path in paths]
-        there = [os.path.exists(each) for each in beside]
-        if not any(there):
-            return readers
-        if not all(there):
-            missing = display_path(beside[there.index(False)])
-            raise FileError(f"{missing}: no such file, expected labels as for the other files, or labels='none'")
-        labels = beside
+def _kind(path: str) -> Kind:
+    if os.path.isdir(path):
+        is_zarr = any(os.path.exists(os.path.join(path, each)) for each in ("zarr.json", ".zarray", ".zgroup"))
+        return _ZARR if is_zarr else _FOLDER
+    return kind_of(path)
+
+
+def _array_reader(path: str, kind: Kind, *, is_labels: bool = False) -> Reader:
+    """Return the rows of a file of one array."""
+    if kind is NPY:
+        return npy_reader(open_bytes(path))
+    if kind is IDX:
+        return idx_reader(path, is_labels=is_labels)
+    raise kind.refusal(display_path(path))
+
+
+def _labels_beside(paths: Sequence[str], kinds: Sequence[Kind]) -> list[str] | None:
+    """Return the files of labels beside files of images; None if there are none."""
+    beside = [labels_path(path) if kind is NPY else _idx_labels(path) for path, kind in zip(paths, kinds, strict=True)]
+    there = [os.path.exists(each) for each in beside]
+    if not any(there):
+        return None
+    if not all(there):
+        missing = display_path(beside[there.index(False)])
+        raise FileError(f"{missing}: no such file, expected labels as for the other files, or labels='none'")
+    return beside
+
+
+def _idx_labels(path: str) -> str:
+    """Return the name of the labels of an IDX file: train-labels-idx1-ubyte for train-images-idx3-ubyte."""
+    folder, name = os.path.split(path)
+    name = re.sub(r"idx\d", "idx1", name.replace("images", "labels"))
+    return os.fspath(idx.existing_spelling(os.path.join(folder, name))) if "labels" in name else ""
+
+
+def _labelled(readers: Sequence[Reader], labels: Any) -> list[Reader]:
+    """Return readers with labels in files, one for each reader or for all, or in an array."""
     if isinstance(labels, str | os.PathLike):
         labels = _paths(labels)
     if _are_files(labels):
-        of_files = [_reader(os.fspath(each)) for each in labels]
-        if len(labels) == len(paths):
+        of_files = [_array_reader(os.fspath(each), _kind(os.fspath(each)), is_labels=True) for each in labels]
+        if len(of_files) == len(readers):
             return [LabelledReader(*pair) for pair in zip(readers, of_files, strict=True)]
         labels = np.concatenate([reader.read(0, reader.n_rows)[0] for reader in of_files])
     values = as_array(labels, "labels")
@@ -207,8 +267,15 @@ def _are_files(labels: Any) -> bool:
 
 
 def labels_path(path: FilePath) -> str:
-    """Return where the labels of the NPY file `path` are: ``x.labels.npy`` for ``x.npy``."""
-    return str(Path(path).with_suffix(".labels.npy"))
+    """Return where the labels of the NPY file `path` are: ``x.labels.npy`` for ``x.npy`` and ``x.npy.gz``."""
+    return os.fspath(path).removesuffix(".gz").removesuffix(".npy") + ".labels.npy"
 
 
-_READERS: dict[Kind, Callable[[str], Reader]] = {NPY: NpyReader}
+_ZARR = Kind("Zarr", "a Zarr folder")
+_FOLDER = Kind("folder", "a folder")
+# Formats that hold several arrays under names.
+_KEYED: dict[Kind, Callable[[str, str | None, str | None], Reader]] = {
+    NPZ: npz_reader,
+    HDF5: hdf5_reader,
+    _ZARR: zarr_reader,
+}

@@ -2,11 +2,24 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastnn.errors import DataError
+
+
+class Layout(NamedTuple):
+    """What a reader knows of the images of all rows: their width, the dtype they become, scale and shape.
+
+    `stored` is the dtype that all blocks of the source must have; None: it may differ, as that of texts.
+    """
+
+    n_inputs: int
+    dtype: np.dtype
+    pixel_max: float
+    image_shape: tuple[int, int] | None
+    stored: np.dtype | None = None
 
 
 class Reader(ABC):
@@ -25,6 +38,8 @@ class Reader(ABC):
     feature_names : tuple of str, or None
     notes : tuple of str
         What the reader decided for the user.
+    layout : Layout or None
+        None: the first rows tell.
     is_sequential : bool
         Whether a read starts from the first row, unless it goes on where the last one ended.
     """
@@ -34,6 +49,7 @@ class Reader(ABC):
     has_labels: bool = False
     feature_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    layout: Layout | None = None
     is_sequential: bool = False
 
     @abstractmethod
@@ -44,8 +60,11 @@ class Reader(ABC):
         """Return the labels alone."""
         return self.read(start, stop)[1]
 
-    def cuts(self) -> Sequence[int] | None:
-        """Return the rows, from 0 to N, at which a read can begin and end without decoding others; None: any row."""
+    def cuts(self, block_rows: int) -> Sequence[int] | None:
+        """Return rows, from 0 to N, at which a read can begin and end without decoding others; None: any row.
+
+        They should be as far apart as possible, but not more than `block_rows`.
+        """
         return None
 
     @abstractmethod
@@ -68,7 +87,8 @@ class LabelledReader(Reader):
             raise DataError(f"{labels.name}: found {labels.n_rows} labels, expected {expected}")
         self._images, self._labels = images, labels
         self.name, self.n_rows, self.has_labels = images.name, images.n_rows, True
-        self.feature_names, self.notes, self.is_sequential = images.feature_names, images.notes, images.is_sequential
+        self.feature_names, self.notes, self.layout = images.feature_names, images.notes, images.layout
+        self.is_sequential = images.is_sequential
 
     def read(self, start: int, stop: int) -> tuple[Any, Any]:
         """Return the images of the one and the labels of the other source."""
@@ -78,9 +98,9 @@ class LabelledReader(Reader):
         """Return the rows of the source of the labels."""
         return self._labels.read(start, stop)[0]
 
-    def cuts(self) -> Sequence[int] | None:
+    def cuts(self, block_rows: int) -> Sequence[int] | None:
         """Return the cuts of the images."""
-        return self._images.cuts()
+        return self._images.cuts(block_rows)
 
     def fingerprint(self) -> bytes:
         """Return both fingerprints."""

@@ -7,7 +7,16 @@ from tests.docs.doc_examples import DOCS, run_examples
 
 @pytest.mark.parametrize(
     "page",
-    ["onnx.md", "from-scikit-learn.md", "checkpoints.md", "transfer.md", "ensembles.md", "page.md", "export-c.md"],
+    [
+        "onnx.md",
+        "from-scikit-learn.md",
+        "checkpoints.md",
+        "transfer.md",
+        "ensembles.md",
+        "page.md",
+        "export-c.md",
+        "streams.md",
+    ],
 )
 @pytest.mark.filterwarnings("ignore")
 def test_how_to_examples_print_the_outputs_shown(page, tmp_path, monkeypatch):

@@ -22,8 +22,9 @@ from fastnn.datasets.pictures.decode import SUFFIXES
 from fastnn.datasets.pictures.images import prepare_image, read_grey
 from fastnn.errors import DataError, FastnnError, FileError
 
-# Pictures of one size up to this side are read as they are. Larger ones are photos or scans of digits.
-_LARGEST_SIDE = 64
+LARGEST_SIDE = 64
+"""Pictures of one size up to this side are read as they are. Larger ones are photos or scans of digits."""
+
 _EXPECTED = "one folder of pictures for each class, such as 7/a.png, or train/7/a.png and test/7/b.png"
 # Names of pictures that tell the class: "label_7_0001", "digit7-12", "7_0001", "cat.12".
 _TAGGED = re.compile(r"(?:^|[^a-z0-9])(?:label|class|digit|number|num)[-_=]?(\d+|[a-z]+)(?=[^a-z0-9]|$)", re.IGNORECASE)
@@ -70,6 +71,24 @@ def read_pictures(entries: Sequence[Entry], name: str, options: ReadOptions) -> 
     Pictures of one size up to 64 x 64 become rows as they are, in grey. Otherwise `prepare_image` makes rows of 28 x 28
     of all of them.
     """
+    found, labels, notes = classes_of_pictures(entries, name)
+    rows, shape, note = _rows([entry for each in found.values() for entry in each], name)
+    made: Parts = {}
+    is_numbered = all(text.isdecimal() and text.isascii() for each in labels.values() for text in each)
+    start = 0
+    for part, of_part in found.items():
+        where = f"{name}: {part}" if part else name
+        classes: Any = np.array(list(map(int, labels[part])) if is_numbered else labels[part])
+        images = rows[start : start + len(of_part)].reshape(-1, *shape)
+        start += len(of_part)
+        made[part] = _dataset(where, images, classes, options, [*([note] if note else []), *notes])
+    return made
+
+
+def classes_of_pictures(
+    entries: Sequence[Entry], name: str
+) -> tuple[dict[str, list[Entry]], dict[str, list[str]], list[str]]:
+    """Return the pictures of each part, their classes, and notes. Raises DataError if folders tell no classes."""
     found = _by_part(_without_wrappers(list(entries)))
     labels: dict[str, list[str]] = {}
     notes: list[str] = []
@@ -88,17 +107,7 @@ def read_pictures(entries: Sequence[Entry], name: str, options: ReadOptions) -> 
     if len(set(next(iter(labels.values())))) < 2:
         only = ascii(next(iter(labels.values()))[0])
         raise DataError(f"{name}: found pictures of a single class, {only}, expected {_EXPECTED}")
-    rows, shape, note = _rows([entry for each in found.values() for entry in each], name)
-    made: Parts = {}
-    is_numbered = all(text.isdecimal() and text.isascii() for each in labels.values() for text in each)
-    start = 0
-    for part, of_part in found.items():
-        where = f"{name}: {part}" if part else name
-        classes: Any = np.array(list(map(int, labels[part])) if is_numbered else labels[part])
-        images = rows[start : start + len(of_part)].reshape(-1, *shape)
-        start += len(of_part)
-        made[part] = _dataset(where, images, classes, options, [*([note] if note else []), *notes])
-    return made
+    return found, labels, notes
 
 
 def _dataset(where: str, images: np.ndarray, classes: Any, options: ReadOptions, notes: list[str]) -> Dataset:
@@ -170,15 +179,15 @@ def _rows(entries: Sequence[Entry], name: str) -> tuple[np.ndarray, tuple[int, i
     images = _small_images(entries, name)
     if images is not None:
         return images, (images.shape[1], images.shape[2]), ""
-    note = f"{name}: pictures of several sizes, or above {_LARGEST_SIDE} x {_LARGEST_SIDE} pixels, are prepared as "
+    note = f"{name}: pictures of several sizes, or above {LARGEST_SIDE} x {LARGEST_SIDE} pixels, are prepared as "
     rows = np.empty((len(entries), 28 * 28), np.uint8)
     errors = []
     for row, entry in zip(rows, entries, strict=True):
         try:
-            row[:] = _prepared(entry.source)
+            row[:] = prepared_digit(entry.source)
         except FastnnError as error:
             errors.append(str(error))
-    taken = f"pictures of one size, up to {_LARGEST_SIDE} x {_LARGEST_SIDE} pixels, would be taken as they are"
+    taken = f"pictures of one size, up to {LARGEST_SIDE} x {LARGEST_SIDE} pixels, would be taken as they are"
     _refuse_all(errors, entries, name, f"; {taken}, but these have several sizes or are larger")
     return rows, (28, 28), note + "digits of 28 x 28, light on black (prepare_image)"
 
@@ -189,11 +198,11 @@ def _small_images(entries: Sequence[Entry], name: str) -> np.ndarray | None:
     errors = []
     for index, entry in enumerate(entries):
         try:
-            grey = _grey_bytes(entry.source)
+            grey = grey_bytes(entry.source)
         except FastnnError as error:
             errors.append(str(error))
             continue
-        if images is None and max(grey.shape) <= _LARGEST_SIDE:
+        if images is None and max(grey.shape) <= LARGEST_SIDE:
             images = np.empty((len(entries), *grey.shape), np.uint8)
         if images is None or grey.shape != images.shape[1:]:
             return None
@@ -209,12 +218,14 @@ def _refuse_all(errors: Sequence[str], entries: Sequence[Entry], name: str, hint
         raise DataError(f"{name}: {found}{hint}")
 
 
-def _grey_bytes(source: Source) -> np.ndarray:
+def grey_bytes(source: Source) -> np.ndarray:
+    """Return a picture in grey, (height, width) uint8. Raises DataError."""
     return np.rint(read_grey(source)).astype(np.uint8)
 
 
-def _prepared(source: Source) -> np.ndarray:
+def prepared_digit(source: Source) -> np.ndarray:
+    """Return the digit of a picture as 784 pixels, as `prepare_image` does. Raises DataError."""
     try:
-        return prepare_image(_grey_bytes(source))
+        return prepare_image(grey_bytes(source))
     except DataError as error:
         raise DataError(f"{source_name(source)}: {str(error).removeprefix('image: ')}") from None

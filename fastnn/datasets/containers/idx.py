@@ -25,8 +25,9 @@ _TYPES: dict[int, np.dtype] = {
 }
 # Images of rank 4 have one channel: (N, height, width, 1).
 _MAX_RANK = 4
-# QMNIST stores the class of a digit, its writer, and where it comes from.
-_QMNIST_COLUMNS = 8
+QMNIST_COLUMNS = 8
+"""QMNIST stores the class of a digit, its writer, and where it comes from."""
+
 _TYPE_NAMES = ", ".join(f"0x{code:02x} ({dtype.name})" for code, dtype in _TYPES.items())
 
 
@@ -86,7 +87,7 @@ def read_idx(images: FilePath, labels: FilePath | None = None, *, max_bytes: int
 def read_idx_array(source: Source, *, max_bytes: int = MAX_BYTES) -> Named:
     """Return the array in an IDX file, of rank 1 to 4. Raises DataError if the file is damaged or has no values."""
     with open_content(source) as content:
-        dtype, shape = _read_header(content)
+        dtype, shape = read_header(content)
         check_not_empty(shape, content.name)
         return Named(content.name, _read_values(content, dtype, shape, max_bytes).reshape(shape))
 
@@ -94,7 +95,7 @@ def read_idx_array(source: Source, *, max_bytes: int = MAX_BYTES) -> Named:
 def label_column(labels: Named, images: Named) -> tuple[Named, tuple[str, ...]]:
     """Return the labels (N,) in an array of an IDX file, and notes; DataError if it holds no labels."""
     values, name = labels.values, labels.name
-    if values.ndim > 2 or (values.ndim == 2 and values.shape[1] not in (1, _QMNIST_COLUMNS)):
+    if values.ndim > 2 or (values.ndim == 2 and values.shape[1] not in (1, QMNIST_COLUMNS)):
         raise DataError(f"{name}: looks like an image file (rank {values.ndim}), expected labels (rank 1)")
     if values.dtype.kind == "f":
         raise DataError(f"{name}: found labels of type {values.dtype.name}, expected an integer type")
@@ -125,7 +126,7 @@ def _spellings(path: str) -> Iterator[str]:
                 yield f"{match[1]}{mark}{match[2]}{ending}"
 
 
-def _read_header(content: Content) -> tuple[np.dtype, tuple[int, ...]]:
+def read_header(content: Content) -> tuple[np.dtype, tuple[int, ...]]:
     """Read the header; return the declared dtype and shape. The next read starts at the data."""
     magic = content.read(4)
     if len(magic) < 4:

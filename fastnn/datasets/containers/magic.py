@@ -36,6 +36,7 @@ _MODEL = "give a model as MODEL, not as data"
 NPZ = Kind("NPZ", "an NPZ archive")
 NPY = Kind("NPY", "an NPY array")
 IDX = Kind("IDX", "an IDX file")
+HDF5 = Kind("HDF5", "an HDF5 file", f"open it with fastnn.open_data, or read it with h5py, and {_AS_NPZ}")
 MATLAB = Kind("MATLAB", "a MATLAB file")
 ARFF = Kind("ARFF", "an ARFF table")
 SVMLIGHT = Kind("svmlight", "a table in svmlight format")
@@ -69,7 +70,7 @@ _MAGIC: tuple[tuple[bytes, Kind], ...] = (
     # Version 4: type, rows, columns, whether complex, length of the name, name; numbers of 4 bytes.
     (rb"[\0\x0a\x14\x1e\x28\x32-\x34\x01]\0\0\0(?:[\s\S]{3}\0){2}[\0\x01]\0\0\0[\x02-\x40]\0\0\0[A-Za-z]", MATLAB),
     (rb"(?:%[^\n]*\n|\s)*@relation\b", ARFF),
-    (rb"\x89HDF\r\n\x1a\n", Kind("HDF5", "an HDF5 file", f"read it with h5py, and {_AS_NPZ}")),
+    (rb"\x89HDF\r\n\x1a\n", HDF5),
     (rb"\x0e\x03\x13\x01", Kind("HDF4", "an HDF4 file", _AS_NPZ)),
     (rb"\x80[\x02-\x05]|[(\]}.\w]*c(?:numpy|copy_reg|copyreg|__builtin__|builtins)[\w.]*\n|\([dl]p[01]\n", _PICKLE),
     (rb"\x89PNG\r\n\x1a\n", Kind("PNG", "a single picture (PNG)", _AS_FOLDER)),

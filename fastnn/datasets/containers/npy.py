@@ -49,8 +49,11 @@ def read_array(file: IO[bytes], size: int, where: str) -> np.ndarray:
         return npy.read_array(file, allow_pickle=False)
 
 
-def read_header(start: BytesIO, size: int, where: str) -> Header:
-    """Return the header of an NPY file of `size` bytes, of which `start` has the first. Raises DataError."""
+def read_header(start: BytesIO, size: int | None, where: str) -> Header:
+    """Return the header of an NPY file of `size` bytes (None: unknown), of which `start` has the first.
+
+    Raises DataError.
+    """
     with errors_named(where, "an intact NPY array"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of headers that Python 2 wrote, and of what Python's parser finds in others
         is_first = npy.read_magic(start) == (1, 0)
@@ -61,9 +64,8 @@ def read_header(start: BytesIO, size: int, where: str) -> Header:
         if not kinds <= set("buifUS") or dtype.itemsize == 0 or (dtype.kind in "iuf" and dtype.itemsize > 8):
             raise DataError(f"{where}: found values of type {short(dtype.str)}, expected integers, floats or texts")
         # Python integers: the product of the sizes can exceed 64 bits.
-        declared, found = prod(shape) * dtype.itemsize, size - start.tell()
-        if declared != found:
-            raise DataError(
-                f"{where}: declares shape {shape} of {dtype.name}, expected {declared} bytes of data, found {found}"
-            )
-        return Header(shape, is_fortran, dtype, start.tell())
+        declared, header_size = prod(shape) * dtype.itemsize, start.tell()
+        if size is not None and header_size + declared != size:
+            expected = f"expected {declared} bytes of data, found {size - header_size}"
+            raise DataError(f"{where}: declares shape {shape} of {dtype.name}, {expected}")
+        return Header(shape, is_fortran, dtype, header_size)

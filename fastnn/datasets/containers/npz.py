@@ -117,12 +117,13 @@ def _check_start(file: BinaryIO, name: str) -> None:
 def _read_members(file: BinaryIO, name: str, max_bytes: int, allowance: Allowance) -> dict[str, Any]:
     with ZipFile(file) as archive:
         members = archive.infolist()
-        _check_names(members, name)
+        check_names(members, name)
         check_unpacked(sum(member.file_size for member in members), allowance, max_bytes, name)
         return {member.filename.removesuffix(".npy"): _read_member(archive, member, name) for member in members}
 
 
-def _check_names(members: Sequence[ZipInfo], name: str) -> None:
+def check_names(members: Sequence[ZipInfo], name: str) -> None:
+    """Raise DataError for an archive that has other members than NPY files, or none, or one twice."""
     # Use orig_filename: ZipInfo.filename ends at the first NUL character and hides the rest of the name.
     names = Counter(member.orig_filename for member in members)
     for member_name, count in names.items():
@@ -136,8 +137,7 @@ def _check_names(members: Sequence[ZipInfo], name: str) -> None:
 
 def _read_member(archive: ZipFile, member: ZipInfo, name: str) -> np.ndarray | DataError:
     where = f"{name}: {shown_member(member.filename)}"
-    if member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
-        raise DataError(f"{where}: found compression method {member.compress_type}, expected 0 (none) or 8 (deflate)")
+    check_method(member, where)
     # The CRC of the member is checked when its last byte is read.
     with errors_named(where, "an intact NPY array"), archive.open(member) as file:
         try:
@@ -146,6 +146,12 @@ def _read_member(archive: ZipFile, member: ZipInfo, name: str) -> np.ndarray | D
             if "Python objects" in str(error):
                 return error
             raise
+
+
+def check_method(member: ZipInfo, where: str) -> None:
+    """Raise DataError if a member is compressed by another method than those of NumPy."""
+    if member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+        raise DataError(f"{where}: found compression method {member.compress_type}, expected 0 (none) or 8 (deflate)")
 
 
 def _with_sparse_matrix(arrays: dict[str, Any], name: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from fastnn.datasets.tables.dialect import (
     is_number,
 )
 from fastnn.datasets.tables.roles import names_labels
-from fastnn.datasets.tables.rows import field_found, set_rows
+from fastnn.datasets.tables.rows import field_found, rows_of, set_rows
 from fastnn.errors import DataError
 
 if TYPE_CHECKING:
@@ -108,6 +108,22 @@ class TextRows:
         raise AssertionError("a frame has no more rows than its text")
 
 
+class Opening(NamedTuple):
+    """What the first lines tell of all lines of delimited text.
+
+    width: the number of columns
+    names: those of the columns, or None
+    n_before: the number of lines before the first row: header and delimiter line
+    source: where the width comes from, for messages
+    """
+
+    dialect: Dialect
+    width: int
+    names: list[str] | None
+    n_before: int
+    source: str
+
+
 def frame_of_text(content: bytes, name: str, header: bool | None) -> "pd.DataFrame":
     """Return delimited text as a frame; its columns are names, or numbers from 0 if there is no header.
 
@@ -115,6 +131,15 @@ def frame_of_text(content: bytes, name: str, header: bool | None) -> "pd.DataFra
     """
     text, encoding = decoded(content, name)
     lines = data_lines(text, name)
+    frame = frame_of_lines(lines, opening_of(lines, name, header), name)
+    notes = ([f"{lines.n_comments} comment lines after the first line of data left out"] * (lines.n_comments > 0)) + (
+        [f"read as {encoding}, since the text is not UTF-8"] * (encoding is not None)
+    )
+    return set_rows(_without_empty(frame), rows_of(frame), notes)
+
+
+def opening_of(lines: Lines, name: str, header: bool | None) -> Opening:
+    """Return what the first lines of a text tell. Raises DataError if they are no table."""
     dialect = find_dialect(lines)
     sample = lines.sample()
     told = _DELIMITER_LINE.fullmatch(sample[0].strip())  # Excel writes and reads it
@@ -133,20 +158,23 @@ def frame_of_text(content: bytes, name: str, header: bool | None) -> "pd.DataFra
         raise DataError(f"{name}: found {found}, expected lines of numbers after it")
     if names is None and header is None and lines.comment is not None:
         names = _commented_header(lines.comment, rows[0], dialect)
-    places = TextRows(lines, dialect, n_before, name)
     if names is not None:
         names = _fitted(names, rows)
         if len(names) != len(rows[0]):
             found = f"{len(rows[0])} column{'s' * (len(rows[0]) != 1)}"
-            raise DataError(f"{name}: {places.place(0)}: found {found}, expected {len(names)} as in the header")
+            where = f"{name}: {TextRows(lines, dialect, n_before, name).place(0)}"
+            raise DataError(f"{where}: found {found}, expected {len(names)} as in the header")
     source = f"as in line {lines.number(n_before)}" if names is None else "as in the header"
-    frame = _parsed(lines.text, n_before, len(rows[0]), dialect, places, source)
-    if names is not None:
-        frame.columns = _distinct(names)
-    notes = ([f"{lines.n_comments} comment lines after the first line of data left out"] * (lines.n_comments > 0)) + (
-        [f"read as {encoding}, since the text is not UTF-8"] * (encoding is not None)
-    )
-    return set_rows(_without_empty(frame), places, notes)
+    return Opening(dialect, len(rows[0]), None if names is None else _distinct(names), n_before, source)
+
+
+def frame_of_lines(lines: Lines, opening: Opening, name: str) -> "pd.DataFrame":
+    """Return the lines after the first `opening.n_before` as a frame. Raises DataError with the line."""
+    places = TextRows(lines, opening.dialect, opening.n_before, name)
+    frame = _parsed(lines.text, opening.n_before, opening.width, opening.dialect, places, opening.source)
+    if opening.names is not None:
+        frame.columns = opening.names
+    return set_rows(frame, places)
 
 
 def _records(sample: list[str], dialect: Dialect) -> tuple[int, list[list[str]]]:

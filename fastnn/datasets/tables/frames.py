@@ -93,7 +93,7 @@ def read_frame(
     else:
         _read(lambda _: check_feather(content, name, allowance), kind, name)
         frame = _read(lambda pd: pd.read_feather(BytesIO(content)), kind, name)
-    return set_rows(_flat(frame.rename(columns=str), name, allowance), NumberedRows())
+    return set_rows(flat_frame(frame.rename(columns=str), name, allowance), NumberedRows())
 
 
 def _read(reader: Callable[[Any], Any], kind: Kind, name: str) -> Any:
@@ -133,7 +133,9 @@ def _of_json_lines(content: bytes, name: str, allowance: Allowance) -> "pd.DataF
         names.update(row)
         if 8 * len(rows) * len(names) > allowance.left:  # a table of so many cells would be empty for the most part
             raise allowance.exceeded(name, f"{len(names)} different names in the first {len(rows)} rows")
-    return set_rows(_flat(_read(lambda pd: pd.DataFrame(rows), "json-lines", name), name, allowance), NumberedRows())
+    return set_rows(
+        flat_frame(_read(lambda pd: pd.DataFrame(rows), "json-lines", name), name, allowance), NumberedRows()
+    )
 
 
 def _of_excel(content: bytes, name: str, header: bool | None, allowance: Allowance) -> "pd.DataFrame":
@@ -163,8 +165,11 @@ def _of_excel(content: bytes, name: str, header: bool | None, allowance: Allowan
     return set_rows(frame, NumberedRows(empty + 1 + int(header)), notes)
 
 
-def _flat(frame: "pd.DataFrame", name: str, allowance: Allowance) -> "pd.DataFrame":
-    """Replace columns of lists by one column for each number, and columns of pictures by their pixels."""
+def flat_frame(frame: "pd.DataFrame", name: str, allowance: Allowance) -> "pd.DataFrame":
+    """Replace columns of lists by one column for each number, and columns of pictures by their pixels.
+
+    `allowance` is what the pixels may take. Raises DataError for lists or pictures of several sizes.
+    """
     import pandas as pd
 
     parts: list[pd.DataFrame] = []

@@ -43,7 +43,7 @@ def read_inputs(table: Table, positions: list[int], options: ReadOptions, means:
     means: (D,), fill missing values of a test table; None: the means of the columns themselves do. Raises DataError,
     with the place, for anything but finite numbers.
     """
-    values = _numbers(table, positions)
+    values = input_numbers(table, positions)
     notes: list[str] = []
     if values.dtype.kind == "f":
         values, means, notes = _filled(table, positions, values, options.missing, means)
@@ -64,8 +64,11 @@ def read_inputs(table: Table, positions: list[int], options: ReadOptions, means:
     return Inputs(values, float(pixel_max), shape, None if shape is not None else names, means, notes)
 
 
-def _numbers(table: Table, positions: list[int]) -> np.ndarray:
-    """Return the columns as an array (N, D) of bytes, int64 or float64, with nan for missing values."""
+def input_numbers(table: Table, positions: list[int]) -> np.ndarray:
+    """Return the columns as an array (N, D) of bytes, int64 or float64, with nan for missing values.
+
+    Raises DataError, with the place, for texts that are no numbers.
+    """
     dtypes = {table.dtypes[position] for position in positions}
     if all(isinstance(dtype, np.dtype) and dtype.kind in "buif" for dtype in dtypes):
         every = len(positions) == table.frame.shape[1] and positions == list(range(len(positions)))

@@ -34,19 +34,11 @@ def read_target(table: Table, position: int, task: str) -> Target | None:
 
     Raises DataError, with the place, if a label is missing or is no number in a column of numbers.
     """
-    missing = table.frame.iloc[:, position].isna().to_numpy()
-    if missing.all():
+    if table.frame.iloc[:, position].isna().all():
         return None
-    if missing.any():
-        raise table.error(int(missing.argmax()), position, "a label")
-    is_bool = table.dtypes[position].kind == "b"
-    if task != "regression" and (is_bool or table.is_text(position)):
+    numbers = label_column(table, position, task)
+    if numbers.dtype.kind != "f":
         return _of_texts(table, position)
-    numbers, invalid = table.numbers(position)
-    invalid |= ~np.isfinite(numbers)
-    if invalid.any():
-        expected = "a number" if task == "regression" else "a label, a number like the others of the column"
-        raise table.error(int(invalid.argmax()), position, expected)
     profile = table.profile(position)
     if task == "regression" or (task == "auto" and not (profile.is_whole and _repeats(profile))):
         kind = "" if task == "regression" else _reason(profile)
@@ -57,6 +49,28 @@ def read_target(table: Table, position: int, task: str) -> Target | None:
     labels, classes = numbered(whole)
     n_classes = int(labels.max()) + 1 if classes is None else len(classes)
     return Target(labels, classes, f"{n_classes} classes")
+
+
+def label_column(table: Table, position: int, task: str) -> np.ndarray:
+    """Return the labels in a column as texts (N,) object, or as finite numbers (N,) float64.
+
+    Raises DataError, with the place, if a label is missing or is no number in a column of numbers.
+    """
+    missing = table.frame.iloc[:, position].isna().to_numpy()
+    if missing.any():
+        raise table.error(int(missing.argmax()), position, "a label")
+    is_bool = table.dtypes[position].kind == "b"
+    if task != "regression" and (is_bool or table.is_text(position)):
+        texts = table.texts(position)
+        if "" in texts:
+            raise table.error(texts.index(""), position, "a label")
+        return np.array(texts, object)
+    numbers, invalid = table.numbers(position)
+    invalid |= ~np.isfinite(numbers)
+    if invalid.any():
+        expected = "a number" if task == "regression" else "a label, a number like the others of the column"
+        raise table.error(int(invalid.argmax()), position, expected)
+    return numbers
 
 
 def are_classes(numbers: np.ndarray) -> bool:
@@ -98,9 +112,6 @@ def numbered(labels: np.ndarray) -> tuple[np.ndarray, tuple[int, ...] | None]:
 
 def _of_texts(table: Table, position: int) -> Target:
     texts = [str(text) for text in table.texts(position)]
-    for row, text in enumerate(texts):
-        if not text:
-            raise table.error(row, position, "a label")
     labels, classes = numbered_texts(texts)
     if len(classes) > _MANY_VALUES and 2 * len(classes) > len(texts):
         found = f"{len(classes)} different texts in {len(texts)} rows"
