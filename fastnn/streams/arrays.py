@@ -51,9 +51,19 @@ class ArrayBytesReader(Reader):
         if self._is_fortran:
             return self._read_columns(start, shape), None
         values = np.empty(shape, self._dtype)
+        self._read_rows(start, values)
+        return values, None
+
+    def fill(self, start: int, out: np.ndarray) -> bool:
+        """Read rows into `out` if it has the dtype and the width of the array."""
+        if self._is_fortran or out.dtype != self._dtype or out.shape[1] != prod(self.shape[1:]):
+            return False
+        self._read_rows(start, out)
+        return True
+
+    def _read_rows(self, start: int, values: np.ndarray) -> None:
         if values.size:
             self._content.read_into(self._start + start * (values.nbytes // len(values)), values)
-        return values, None
 
     def _read_columns(self, start: int, shape: tuple[int, ...]) -> np.ndarray:
         columns = np.empty((prod(shape[1:]), shape[0]), self._dtype)

@@ -14,7 +14,7 @@ from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.options import ReadOptions
 from fastnn.datasets.pixels import LARGEST_BYTE
 from fastnn.datasets.sparse import is_sparse
-from fastnn.errors import DataError
+from fastnn.errors import DataError, SettingsError
 from fastnn.memory import check_memory
 from fastnn.streams.blocks import Blocks, Part
 from fastnn.streams.labels import Labels, find_labels, given_labels
@@ -87,9 +87,10 @@ class BlockedData:
         self._lengths = blocks.lengths
         self._digest: str | None = None
         self._lock = threading.RLock()
-        self._stored, layout, notes = self._find_layout()
+        first = self._first_rows() if blocks.layout is None else None
+        self._stored, layout, notes = self._find_layout(first)
         self.n_inputs, self.dtype, self.pixel_max, self.image_shape = layout[:4]
-        self.has_labels = blocks.has_labels if blocks.has_labels is not None else self._first_rows().labels is not None
+        self.has_labels = blocks.has_labels if first is None else first.labels is not None
         self._labels = None if self.has_labels else Labels()
         if self.has_labels and options.classes is not None:
             self._labels = given_labels(options.classes)
@@ -141,13 +142,16 @@ class BlockedData:
         labels = self._all_labels()
         return labels.n_targets or len(labels.classes or ())
 
-    def read(self, block: int) -> Dataset:
+    def read(self, block: int, out: np.ndarray | None = None) -> Dataset:
         """Return the samples of one block.
 
         Parameters
         ----------
         block : int
             From 0 to ``n_blocks - 1``.
+        out : ndarray of shape (rows, n_inputs), optional
+            Where the images go, in the `dtype` of the data and C-contiguous. Memory that is used again costs a fraction
+            of new memory. Sparse rows become dense in it.
 
         Returns
         -------
@@ -163,10 +167,12 @@ class BlockedData:
         FileError
             If a file cannot be opened.
         SettingsError
-            If there is no such block.
+            If there is no such block, or `out` has another shape or dtype.
         """
         check_integer("block", block, 0, self.n_blocks - 1)
-        parts, kind = self._blocks.read(block), self._all_labels()
+        if out is not None:
+            self._check_out(block, out)
+        parts, kind = self._blocks.read(block, out), self._all_labels()
         images = [self._as_rows(part) for part in parts]
         labels = [kind.numbered(_labels_of(part), part.where) for part in parts] if self.has_labels else []
         found = sum(part.n_rows for part in parts)
@@ -174,7 +180,7 @@ class BlockedData:
             expected = f"{self.block_lengths[block]}; expected the same blocks whenever they are made"
             raise DataError(f"{self.name}: block {block}: found {found} rows, before {expected}")
         return Dataset(
-            _joined(images),
+            _joined(images) if out is None else _written(images, out),
             None if not labels else labels[0] if len(labels) == 1 else np.concatenate(labels),
             self.pixel_max,
             self.image_shape,
@@ -182,6 +188,12 @@ class BlockedData:
             self.classes,
             self.feature_names,
         )
+
+    def _check_out(self, block: int, out: np.ndarray) -> None:
+        shape = (self.block_lengths[block], self.n_inputs)
+        if out.shape != shape or out.dtype != self.dtype or not out.flags.c_contiguous or not out.flags.writeable:
+            found = f"out has shape {out.shape} and dtype {out.dtype}"
+            raise SettingsError(f"{found}, expected a C-contiguous array of shape {shape} and dtype {self.dtype}")
 
     @property
     def digest(self) -> str:
@@ -204,14 +216,17 @@ class BlockedData:
                 return part
         raise DataError(f"{self.name}: found no rows, expected at least one")
 
-    def _find_layout(self) -> tuple[np.dtype | None, Layout, tuple[str, ...]]:
-        """Return the dtype of the source, None if it may differ as that of texts, the layout of all rows, and notes."""
+    def _find_layout(self, part: Part | None) -> tuple[np.dtype | None, Layout, tuple[str, ...]]:
+        """Return the dtype of the source, None if it may differ as that of texts, the layout of all rows, and notes.
+
+        part: the first rows, which tell; None if the source knows the layout
+        """
         dtype, options, known = self._options.dtype, self._options.read, self._blocks.layout
-        if known is not None:
+        if part is None:
+            assert known is not None
             shape = options.image_shape or known.image_shape
             pixel_max = options.pixel_max or known.pixel_max
             return known.stored, Layout(known.n_inputs, dtype or known.dtype, pixel_max, shape), ()
-        part = self._first_rows()
         images, stored = part.images, part.images.dtype
         if dtype is not None and stored.kind in "buif":
             images = images.astype(dtype)
@@ -240,15 +255,12 @@ class BlockedData:
 
     def _check_values(self, images: Any, part: Part) -> None:
         """Raise DataError for the first value that the common dtype cannot hold, or that is above the guessed scale."""
-        kind, is_bytes = images.dtype.kind, self.dtype == np.uint8
+        kind, is_bytes, limit = images.dtype.kind, self.dtype == np.uint8, np.inf
         if is_bytes:
             limit = LARGEST_BYTE if self._options.read.pixel_max else min(self.pixel_max, LARGEST_BYTE)
-        else:
-            limit = (
-                float(np.finfo(min(self.dtype, images.dtype, key=lambda each: each.itemsize)).max)
-                if kind == "f"
-                else np.inf
-            )
+        elif kind == "f":
+            is_narrowed = self.dtype.itemsize < images.dtype.itemsize
+            limit = float(np.finfo(self.dtype if is_narrowed else images.dtype).max)
         if kind == "b" or (kind in "iu" and not is_bytes) or (images.dtype == np.uint8 and limit == LARGEST_BYTE):
             return
         is_table = not is_sparse(images)
@@ -300,6 +312,19 @@ def _labels_of(part: Part) -> Any:
     if len(part.labels) != part.n_rows:
         raise DataError(f"{part.where}: found {len(part.labels)} labels, expected {part.n_rows}, one for each row")
     return part.labels
+
+
+def _written(images: list[Any], out: np.ndarray) -> np.ndarray:
+    """Return `out` with all rows; those that were read into it stay."""
+    at = 0
+    for rows in images:
+        target = out[at : at + rows.shape[0]]
+        if is_sparse(rows):
+            rows.toarray(out=target)
+        elif not np.may_share_memory(rows, target):
+            target[:] = rows
+        at += rows.shape[0]
+    return out
 
 
 def _joined(images: list[Any]) -> Any:

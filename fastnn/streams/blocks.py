@@ -49,7 +49,7 @@ class Blocks(ABC):
     feature_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     layout: Layout | None = None
-    has_labels: bool | None = None  # None: the first rows tell
+    has_labels: bool = False  # if there is no layout, the first rows tell
     is_sequential: bool = False
 
     @abstractmethod
@@ -57,8 +57,8 @@ class Blocks(ABC):
         """Yield the first rows, until the caller has one."""
 
     @abstractmethod
-    def read(self, block: int) -> list[Part]:
-        """Return the rows of a block."""
+    def read(self, block: int, out: np.ndarray | None = None) -> list[Part]:
+        """Return the rows of a block. Images may be in `out`, (n, D), if that saves a copy."""
 
     @abstractmethod
     def labels(self) -> Iterator[tuple[int, Part]]:
@@ -106,9 +106,14 @@ class ReaderBlocks(Blocks):
             for piece in pieces[:1]:
                 yield self._part(number, piece._replace(stop=min(piece.stop, piece.start + _SAMPLE_ROWS)))
 
-    def read(self, block: int) -> list[Part]:
+    def read(self, block: int, out: np.ndarray | None = None) -> list[Part]:
         """Return the rows of a block, one part for each file."""
-        return [self._part(block, piece) for piece in self._pieces[block]]
+        parts, at = [], 0
+        for piece in self._pieces[block]:
+            n_rows = piece.stop - piece.start
+            parts.append(self._part(block, piece, None if out is None else out[at : at + n_rows]))
+            at += n_rows
+        return parts
 
     def labels(self) -> Iterator[tuple[int, Part]]:
         """Yield the labels, without reading the images if the format stores them apart."""
@@ -123,10 +128,13 @@ class ReaderBlocks(Blocks):
         """Return the digests of those of all readers."""
         return b"".join(sha256(reader.fingerprint()).digest() for reader in self._readers)
 
-    def _part(self, block: int, piece: _Piece) -> Part:
-        where = self._where(block, piece)
+    def _part(self, block: int, piece: _Piece, out: np.ndarray | None = None) -> Part:
+        where, reader = self._where(block, piece), self._readers[piece.reader]
         with errors_at(where):
-            images, labels = self._readers[piece.reader].read(piece.start, piece.stop)
+            if out is not None and reader.fill(piece.start, out):
+                images, labels = out, reader.read_labels(piece.start, piece.stop) if self.has_labels else None
+            else:
+                images, labels = reader.read(piece.start, piece.stop)
         return Part(where, piece.start, piece.stop - piece.start, images, labels)
 
     def _where(self, block: int, piece: _Piece) -> str:
@@ -195,7 +203,7 @@ class FunctionBlocks(Blocks):
         for block in range(self._n_blocks):
             yield from self.read(block)
 
-    def read(self, block: int) -> list[Part]:
+    def read(self, block: int, out: np.ndarray | None = None) -> list[Part]:
         """Return what the function makes."""
         where = f"{self._name}: block {block}"
         with errors_at(where):
@@ -243,7 +251,7 @@ class IteratorBlocks(Blocks):
         """Yield the first blocks."""
         return (part for _, part in self._all())
 
-    def read(self, block: int) -> list[Part]:
+    def read(self, block: int, out: np.ndarray | None = None) -> list[Part]:
         """Return the next block, or go on to a later one, or begin again."""
         where = f"{self._name}: block {block}"
         with self._lock, errors_at(where):

@@ -100,7 +100,7 @@ class _DigitBlocks(Blocks):
         """Yield the first block."""
         yield from self.read(0)
 
-    def read(self, block: int) -> list[Part]:
+    def read(self, block: int, out: np.ndarray | None = None) -> list[Part]:
         """Make the images of a block."""
         train = _mnist()
         counters = block * self._block_rows + np.arange(self.lengths[block])

@@ -49,15 +49,21 @@ def open_data(
     Parameters
     ----------
     source : path, sequence of paths, or callable
-        A file, a pattern such as ``part-*.npy``, or files; several are one data set, in the order of their names for a
-        pattern. Or a function:
+        A file or folder, a pattern such as ``part-*.npy``, or files; several are one data set, in the order of their
+        names for a pattern. The content tells the format: NPY, NPZ, IDX, CSV and its relatives, svmlight, Parquet,
+        Arrow IPC, HDF5, Zarr, or a folder with a folder of pictures per class. Or a function:
 
         - with `n_blocks`, ``source(i)`` returns block i,
         - else ``source()`` returns a fresh iterator over the blocks. Only reading them in order is fast.
 
         A block is (images, labels), images alone, or a `Dataset`, and is the same whenever it is made.
-    labels : path, sequence of paths, array-like of shape (N,) or (N, C), or "none"
-        None: for an NPY file ``x.npy``, those of ``x.labels.npy`` beside it, if it exists. "none": no labels.
+    labels : str, int, path, sequence of paths, or array-like of shape (N,) or (N, C)
+        The column of a table, by its name or its number from 1; the key of an array in NPZ, HDF5 or Zarr; files of
+        labels (NPY or IDX), one for each file or for all; or the labels. "none": no labels. None: names and values
+        tell, as for `read_files`; the labels of ``x.npy`` are in ``x.labels.npy``, and those of
+        ``train-images-idx3-ubyte`` in ``train-labels-idx1-ubyte``, if there is such a file.
+    images : str, optional
+        The key of the images in NPZ, HDF5 or Zarr. None: the names tell, those of a training set first.
     block_rows : int
         The number of rows of a block. Functions make blocks of any size.
     n_blocks : int, optional
@@ -216,7 +222,10 @@ def _array_reader(path: str, kind: Kind, *, is_labels: bool = False) -> Reader:
         return npy_reader(open_bytes(path))
     if kind is IDX:
         return idx_reader(path, is_labels=is_labels)
-    raise kind.refusal(display_path(path))
+    if kind.advice:
+        raise kind.refusal(display_path(path))
+    expected = "an NPY or IDX file of labels" if is_labels else "a format that is read in blocks: try fastnn.read_files"
+    raise DataError(f"{display_path(path)}: found {kind.what}, expected {expected}")
 
 
 def _labels_beside(paths: Sequence[str], kinds: Sequence[Kind]) -> list[str] | None:

@@ -60,6 +60,10 @@ class Reader(ABC):
         """Return the labels alone."""
         return self.read(start, stop)[1]
 
+    def fill(self, start: int, out: np.ndarray) -> bool:
+        """Read rows of images from `start` on into `out`, (n, D), C-contiguous; return False if that needs a copy."""
+        return False
+
     def cuts(self, block_rows: int) -> Sequence[int] | None:
         """Return rows, from 0 to N, at which a read can begin and end without decoding others; None: any row.
 
@@ -97,6 +101,10 @@ class LabelledReader(Reader):
     def read_labels(self, start: int, stop: int) -> Any:
         """Return the rows of the source of the labels."""
         return self._labels.read(start, stop)[0]
+
+    def fill(self, start: int, out: np.ndarray) -> bool:
+        """Read the images as their source does."""
+        return self._images.fill(start, out)
 
     def cuts(self, block_rows: int) -> Sequence[int] | None:
         """Return the cuts of the images."""

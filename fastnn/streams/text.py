@@ -136,6 +136,11 @@ class CsvReader(_TextReader):
         text, line = self._text(start, stop)
         lines = _numbered(data_lines(decoded(text, self.name)[0], self.name), line)
         frame = frame_of_lines(lines, self._opening._replace(n_before=0), self.name)
+        if len(frame) != stop - start:
+            found = f"{len(frame)} rows in the {stop - start} lines from {line} on"
+            raise DataError(
+                f"{self.name}: found {found}, expected line feeds at their ends, and pairs of quotation marks"
+            )
         return self._plan.rows_of(frame.iloc[:, : self._plan.width], self.name)
 
 
@@ -151,6 +156,9 @@ def csv_readers(paths: Sequence[FilePath], options: ReadOptions, block_rows: int
         text, encoding = decoded(head, content.name)
         if (encoding or "").startswith("utf") or head.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise DataError(f"{content.name}: found UTF-16 text, expected UTF-8 to read it in blocks")
+        if b"\r" in head and b"\n" not in head:
+            expected = "lines that end in line feeds, to read it in blocks"
+            raise DataError(f"{content.name}: found carriage returns and no line feeds, expected {expected}")
         lines = data_lines(text, content.name)
         opening = opening_of(lines, content.name, options.header)
         start, line = _after_lines(head, opening.n_before)

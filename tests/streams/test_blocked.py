@@ -1,6 +1,9 @@
 """Tests of `BlockedData`: blocks of files and functions have the rows, the labels and the classes of the whole."""
 
+import os
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -59,6 +62,34 @@ def test_blocks_have_the_values_that_the_reader_of_whole_files_gives(tmp_path, d
         None,
     )
     np.testing.assert_array_equal(images, whole.images)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_blocks_are_read_into_memory_of_the_caller(tmp_path, order):
+    parts = {"a": X[:250], "b": X[250:]}
+    for name, part in parts.items():
+        np.save(tmp_path / f"{name}.npy", np.asarray(part, order=order))
+    for data in (
+        fastnn.open_data(tmp_path / "?.npy", Y, block_rows=300),
+        fastnn.open_data(tmp_path / "?.npy", Y, block_rows=300, dtype="float64"),
+        fastnn.open_data(functions_of(X, Y)[0], n_blocks=10),
+    ):
+        memory = np.full((1 + max(data.block_lengths), 30), 7, data.dtype)
+        for number, length in enumerate(data.block_lengths):
+            block = data.read(number, memory[:length])
+            assert np.shares_memory(block.images, memory)
+            np.testing.assert_array_equal(block.images, data.read(number).images)
+            np.testing.assert_array_equal(block.labels, data.read(number).labels)
+            assert (memory[-1] == 7).all()
+
+
+@pytest.mark.parametrize(
+    "out", [np.zeros((299, 30), np.uint8), np.zeros((300, 30), np.int8), np.zeros((30, 300), "u1").T]
+)
+def test_other_memory_is_refused(tmp_path, refused, out):
+    np.save(tmp_path / "x.npy", X)
+    data = fastnn.open_data(tmp_path / "x.npy", block_rows=300)
+    refused(lambda: data.read(0, out), "out has shape", "expected a C-contiguous array", kind=SettingsError)
 
 
 def test_labels_come_from_the_file_beside_from_paths_and_from_arrays(tmp_path):
@@ -241,6 +272,32 @@ def test_a_file_that_changes_is_refused(refused, tmp_path):
     data = fastnn.open_data(tmp_path / "x.npy", block_rows=300)
     np.save(tmp_path / "x.npy", X[:600])
     refused(lambda: data.read(3), "x.npy: block 3", "when it was opened")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs Linux's count of anonymous memory")
+def test_reading_takes_the_memory_of_a_block(tmp_path):
+    code = """
+import re, sys
+import numpy as np
+import fastnn
+
+def anonymous():
+    return int(re.search(r"RssAnon:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) / 1024
+
+data = fastnn.open_data(sys.argv[1], block_rows=10_000, classes=range(10))
+data.read(0)
+before, most = anonymous(), 0
+for number in range(data.n_blocks):
+    block = data.read(number)
+    most = max(most, anonymous())
+print(most - before)
+"""
+    with open(tmp_path / "x.npy", "wb") as file:  # 300 MB of zeros that take no space on the disk
+        header = {"descr": "|u1", "fortran_order": False, "shape": (400_000, 784)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + 400_000 * 784)
+    run = subprocess.run([sys.executable, "-c", code, tmp_path / "x.npy"], capture_output=True, text=True, check=True)
+    assert float(run.stdout) < 3 * 7.84, "more than two blocks and a little are in memory"
 
 
 def test_arguments_are_checked(refused, tmp_path):

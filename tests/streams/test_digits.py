@@ -39,6 +39,12 @@ def test_images_are_those_of_mnist_a_little_deformed(mnist):
     assert max(closest) < 0.999, "an image is not deformed"
 
 
+def test_the_package_of_data_sets_has_it_too():
+    assert fastnn.datasets.infinite_digits is fastnn.infinite_digits
+    with pytest.raises(AttributeError, match="infinite_digit'"):
+        fastnn.datasets.infinite_digit  # noqa: B018
+
+
 def test_other_seeds_indices_and_settings_give_other_images():
     first = fastnn.infinite_digits(0, 100).read(0).images
     again = fastnn.infinite_digits(0, 60_100, block_rows=60_000).read(1).images

@@ -339,6 +339,21 @@ def test_files_of_two_formats_are_refused(tmp_path, refused):
     refused(lambda: fastnn.open_data(tmp_path / "x.pdf"), "x.pdf", "a PDF document")
 
 
+def test_formats_that_are_read_as_a_whole_say_so(tmp_path, refused):
+    (tmp_path / "x.arff").write_text("@relation x\n@attribute a numeric\n@data\n1\n")
+    refused(lambda: fastnn.open_data(tmp_path / "x.arff"), "found an ARFF table", "try fastnn.read_files")
+    (tmp_path / "y.csv").write_text("label\n1\n2\n")
+    path = written(tmp_path, "npy")
+    refused(lambda: fastnn.open_data(path, tmp_path / "y.csv"), "y.csv: found a text file, expected an NPY or IDX file")
+
+
+def test_lines_without_line_feeds_are_refused(tmp_path, refused):
+    (tmp_path / "x.csv").write_text("a,b,label\r" + "1.5,2,0\r3,4.5,1\r" * 20)
+    refused(lambda: fastnn.open_data(tmp_path / "x.csv"), "x.csv: found carriage returns and no line feeds")
+    (tmp_path / "x.csv").write_text("a,b,label\n" + '1.5,2,0\n3,"4.5,1\n' * 20 + '1,"2,3\n')
+    refused(lambda: joined(fastnn.open_data(tmp_path / "x.csv", block_rows=5)), "x.csv")
+
+
 def test_other_compressions_are_refused(tmp_path, refused):
     import bz2
 
