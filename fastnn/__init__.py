@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from fastnn.errors import FileError as FileError
     from fastnn.errors import InconsistentVersionWarning as InconsistentVersionWarning
     from fastnn.errors import SettingsError as SettingsError
+    from fastnn.errors import WorkerError as WorkerError
     from fastnn.estimators import CNNClassifier as CNNClassifier
     from fastnn.estimators import MLPClassifier as MLPClassifier
     from fastnn.estimators import MLPRegressor as MLPRegressor
@@ -77,6 +78,8 @@ if TYPE_CHECKING:
     from fastnn.streams import BlockedData as BlockedData
     from fastnn.streams import infinite_digits as infinite_digits
     from fastnn.streams import open_data as open_data
+    from fastnn.sweeps.result import SweepResult as SweepResult
+    from fastnn.sweeps.sweep import sweep as sweep
     from fastnn.training.checkpoint import Checkpoint as Checkpoint
     from fastnn.training.history import History as History
     from fastnn.training.progress import Progress as Progress
@@ -98,6 +101,7 @@ _PUBLIC_NAMES = {
     "datasets.splits": ["hold_out"],
     "errors": [
         "DataError", "DivergenceError", "FastnnError", "FileError", "InconsistentVersionWarning", "SettingsError",
+        "WorkerError",
     ],
     "estimators": ["CNNClassifier", "MLPClassifier", "MLPRegressor"],
     "evaluation.evaluate": ["evaluate"],
@@ -121,6 +125,8 @@ _PUBLIC_NAMES = {
     "plots.live": ["LiveCurve"],
     "runs.recipes": ["RECIPES", "get_recipe"],
     "streams": ["BlockedData", "infinite_digits", "open_data"],
+    "sweeps.result": ["SweepResult"],
+    "sweeps.sweep": ["sweep"],
     "training.checkpoint": ["Checkpoint"],
     "training.history": ["History"],
     "training.progress": ["Progress"],

@@ -94,6 +94,20 @@ class MissingDependencyError(FastnnError, ImportError):
     """An operation needs a package that cannot be imported."""
 
 
+class WorkerError(FastnnError, RuntimeError):
+    """The processes or machines that do the work ended or cannot be reached, so that it cannot go on.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> try:
+    ...     raise fastnn.WorkerError("tcp://10.0.0.1:8786 has had no worker for 15 s: start one with dask worker")
+    ... except fastnn.FastnnError as error:
+    ...     print(error)
+    tcp://10.0.0.1:8786 has had no worker for 15 s: start one with dask worker
+    """
+
+
 class InconsistentVersionWarning(UserWarning):
     """A pickled estimator was written by a different version of fastnn.
 

@@ -297,6 +297,16 @@ def continued_backend(name: str, began: str | None) -> str:
     return began if began == "numpy" else backend_name(get_backend("auto"))
 
 
+def lasting_backend(name: str, network: Network) -> str:
+    """Return the backend, "numba" or "numpy", of many runs with one kind of network: "auto" looks at no single run.
+
+    So it depends neither on what the process did before nor on the kernels on disk, and the bits do not, either.
+    """
+    if name != "auto":
+        return name
+    return "numpy" if network.output in _WITHOUT_KERNELS else backend_name(get_backend("auto"))
+
+
 # The beginnings of the names of the kernel files of each purpose. The key at the beginning of a file names the types of
 # the kernel's arguments: those of the network's layout, or of the array that predictions are written to.
 _FILES = {

@@ -6,7 +6,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 
@@ -35,12 +36,64 @@ def usable_cores() -> int:
     - the environment variable LOKY_MAX_CPU_COUNT, which limits joblib's count of the cores,
     - the environment variable NUMBA_NUM_THREADS, or without it OMP_NUM_THREADS. joblib sets both in its worker
       processes, so that these share the cores.
+
+    Of these cores, a caller that runs beside others has its share:
+
+    - within `share_of_cores`, the number that this sets, and nothing else counts;
+    - in a task of Dask, 1: a worker runs as many tasks at once as it has threads;
+    - in a thread of a `multiprocessing.pool.ThreadPool`, which is joblib's threading backend, an equal part for each
+      thread of such pools.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _recent_quota(int(time.monotonic()))
     threads = _from_environment("NUMBA_NUM_THREADS") or _from_environment("OMP_NUM_THREADS")
     limits = (None if quota is None else math.ceil(quota), _from_environment("LOKY_MAX_CPU_COUNT"), threads)
-    return max(1, min(cores, MAX_THREADS, *(limit for limit in limits if limit is not None)))
+    usable = max(1, min(cores, MAX_THREADS, *(limit for limit in limits if limit is not None)))
+    share = _SHARE.get()
+    if share is not None:
+        return min(usable, share)
+    return 1 if _is_task_of_dask() else max(1, usable // _threads_of_pools())
+
+
+# The number of threads that `share_of_cores` sets.
+_SHARE: ContextVar[int | None] = ContextVar("fastnn share of cores", default=None)
+
+
+@contextmanager
+def share_of_cores(threads: int) -> Iterator[None]:
+    """Let `usable_cores` be at most `threads` in this thread, for one of several runs that share the cores.
+
+    Examples
+    --------
+    >>> from fastnn.backends.threads import share_of_cores, usable_cores
+    >>> with share_of_cores(1):
+    ...     usable_cores()
+    1
+    """
+    token = _SHARE.set(threads)
+    try:
+        yield
+    finally:
+        _SHARE.reset(token)
+
+
+def _is_task_of_dask() -> bool:
+    """Return whether the caller is a task that a worker of Dask runs. Nothing is imported to find out."""
+    module = sys.modules.get("distributed.worker")
+    if module is None or not hasattr(module, "get_worker"):  # it may be half imported
+        return False
+    with suppress(ValueError):
+        module.get_worker()
+        return True
+    return False
+
+
+def _threads_of_pools() -> int:
+    """Return the number of threads of thread pools if the caller is one of them, else 1."""
+    kind = getattr(sys.modules.get("multiprocessing.dummy"), "DummyProcess", None)
+    if kind is None or not isinstance(threading.current_thread(), kind):
+        return 1
+    return sum(isinstance(each, kind) for each in threading.enumerate())
 
 
 @lru_cache(maxsize=1)

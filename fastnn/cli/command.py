@@ -20,6 +20,7 @@ from fastnn.cli import (
     predict,
     recipes,
     report,
+    sweep,
     train,
     warmup,
 )
@@ -35,6 +36,7 @@ EXAMPLES = """examples:
   fastnn predict runs/RUN/model.safetensors photo.png    read the digit in a photo
   fastnn train --data table.csv                          train on a table of your own
   fastnn report runs/RUN                                 all about a run, in one HTML file
+  fastnn sweep --set hidden=64,128 --out sweeps/a        compare settings, with several seeds each
   fastnn play                                            watch a network learn, in the browser
   fastnn page runs/RUN                                   draw in a browser, and watch the network answer
 
@@ -136,7 +138,8 @@ def parser() -> argparse.ArgumentParser:
         return added
 
     for command in (
-        train, play, evaluate, predict, report, page, compare, explain, export, convert, recipes, warmup, completion,
+        train, sweep, play, evaluate, predict, report, page, compare, explain, export, convert, recipes, warmup,
+        completion,
         help,
     ):  # fmt: skip
         command.register(add)

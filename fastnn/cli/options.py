@@ -146,15 +146,16 @@ DEFAULTS = (
 )
 
 
-def add_settings(parser: Parser) -> None:
-    """Add the options of all settings. An option that is not given sets nothing."""
+def add_settings(parser: Parser, without: Sequence[str] = ()) -> None:
+    """Add the options of all settings but some. An option that is not given sets nothing."""
 
     def add(parser: Parser) -> None:
         from fastnn.optim.config import OPTIONS
 
         group = parser.add_argument_group("settings of the run", DEFAULTS)
         for name in OPTIONS:
-            _add(group, name, argparse.SUPPRESS)
+            if name not in without:
+                _add(group, name, argparse.SUPPRESS)
 
     parser.defer(add)
 

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastnn.cli.data import FILES, add_data, reading
 from fastnn.cli.live import add_page, page, wait_for_signal
@@ -21,12 +21,15 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from fastnn.datasets.splits import Splits
     from fastnn.files.checkpoint_file import RunState
     from fastnn.live.run import LiveRun
     from fastnn.models import Model
     from fastnn.network.layers import Layer
+    from fastnn.optim.config import TrainingConfig
     from fastnn.runs.folder import FinishedRun, RunFolder, RunRecord
     from fastnn.runs.plan import Plan
+    from fastnn.runs.recipes import Recipe
     from fastnn.training.callbacks import Callback
     from fastnn.training.train import TrainingResult
 
@@ -439,11 +442,31 @@ def _print_result(finished: "FinishedRun", folder: "RunFolder", options: argpars
     print(f"run {display_path(folder.path)}")
 
 
-def planned_run(options: argparse.Namespace) -> "tuple[Plan, dict[str, Any], str]":
-    """Return the plan of the run, the settings to record, and the name of its folder."""
+class RunParts(NamedTuple):
+    """What the options of a run say: the data, the network, and how the settings follow from the given ones."""
+
+    recipe: "Recipe | None"
+    splits: "Splits"
+    name: str  # of the run's folder
+    start: "Model | None"  # the model of --from
+    hidden: "tuple[int | Layer, ...]"
+    activation: Any
+    dtype: str
+    given: dict[str, Any]  # the settings that are given
+
+    def configure(self, hidden: "Sequence[int | Layer]", activation: Any, given: dict[str, Any]) -> "TrainingConfig":
+        """Return the settings for a network and given settings: those of the recipe, or the defaults of own data."""
+        from fastnn.runs.plan import default_config
+
+        if self.recipe is None:
+            return default_config(len(self.splits.train), **given)
+        return self.recipe.configure(hidden, activation, **given)
+
+
+def run_parts(options: argparse.Namespace) -> RunParts:
+    """Return what the options of `add_run` and of the settings say, with the data read."""
     from fastnn.datasets.splits import split_files
-    from fastnn.network.layers import Layer, format_layers
-    from fastnn.runs.plan import default_config, default_hidden, make_plan
+    from fastnn.runs.plan import default_hidden
     from fastnn.runs.recipes import get_recipe
 
     given = given_settings(options)
@@ -459,14 +482,21 @@ def planned_run(options: argparse.Namespace) -> "tuple[Plan, dict[str, Any], str
     start = None if options.start is None else load_model(options.start)
     usual = default_hidden() if recipe is None else recipe.hidden_layers
     hidden, activation, dtype = _architecture(options, usual, start)
-    if recipe is None:
-        config = default_config(len(splits.train), **given)
-    else:
-        config = recipe.configure(hidden, activation, **given)
+    return RunParts(recipe, splits, name, start, hidden, activation, dtype, given)
+
+
+def planned_run(options: argparse.Namespace) -> "tuple[Plan, dict[str, Any], str]":
+    """Return the plan of the run, the settings to record, and the name of its folder."""
+    from fastnn.network.layers import Layer, format_layers
+    from fastnn.runs.plan import make_plan
+
+    parts = run_parts(options)
+    recipe, hidden, activation, start = parts.recipe, parts.hidden, parts.activation, parts.start
+    config = parts.configure(hidden, activation, parts.given)
     initializer = None if start is not None else options.initializer or "auto"
-    settings = {"activation": activation, "dtype": dtype, "seed": seed, "initializer": initializer}
+    settings = {"activation": activation, "dtype": parts.dtype, "seed": config.seed, "initializer": initializer}
     settings = {} if start else settings
-    plan = make_plan(splits, hidden, config, standardize=options.standardize, start=start, **settings)
+    plan = make_plan(parts.splits, hidden, config, standardize=options.standardize, start=start, **settings)
     # Layers in the form of --layers name their activations.
     is_text = any(isinstance(layer, Layer) for layer in hidden)
     recorded = {
@@ -480,10 +510,10 @@ def planned_run(options: argparse.Namespace) -> "tuple[Plan, dict[str, Any], str
         "activation": None if is_text else activation,
         "initializer": initializer,
         "class_weight": options.class_weight,
-        "dtype": dtype,
+        "dtype": parts.dtype,
         **config.to_dict(),
     }
-    return plan, recorded, name
+    return plan, recorded, parts.name
 
 
 def _architecture(

@@ -4,7 +4,7 @@ import contextlib
 import inspect
 import os
 
-import joblib  # type: ignore[import-untyped]
+import joblib
 import sklearn
 
 # Files, and folders, of the code that can stand between the user's call and the line that warns.

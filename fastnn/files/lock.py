@@ -44,13 +44,13 @@ class FolderLock:
 
     A file that a dead process left behind does not lock the folder. Where files cannot be locked, as on some network
     drives, the existence of the file is the lock, and it counts as left behind if no process of this host has its
-    number.
+    number. `expected` ends the message of the error.
 
     Raises FileError if another process has the lock, which it names, or the file cannot be created.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self._folder, self._path = display_path(folder), Path(folder) / LOCK
+    def __init__(self, folder: str | os.PathLike[str], expected: str = "a new or empty folder") -> None:
+        self._folder, self._path, self._expected = display_path(folder), Path(folder) / LOCK, expected
         self._descriptor: int | None = None
         for _ in range(_ATTEMPTS):
             if self._acquire():
@@ -104,7 +104,7 @@ class FolderLock:
             return False
         who = f"process {pid} on {host}" if pid else "another process"
         hint = f"; remove its {LOCK} if that process has ended" if locked is None else ""
-        raise FileError(f"{self._folder} is in use by {who}, expected a new or empty folder{hint}")
+        raise FileError(f"{self._folder} is in use by {who}, expected {self._expected}{hint}")
 
 
 def _owner(descriptor: int) -> tuple[int, str]:

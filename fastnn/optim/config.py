@@ -217,8 +217,9 @@ class TrainingConfig(LossConfig):
         need one of them by name.
     threads : int or None
         The maximum number of threads, up to 1024; None: the number of cores this process may use, which is at most the
-        CPU quota of its container and the environment variable NUMBA_NUM_THREADS or OMP_NUM_THREADS. When another
-        process keeps a core busy, the Numba backend uses fewer threads for a few epochs; the result has the same bits.
+        CPU quota of its container and the environment variable NUMBA_NUM_THREADS or OMP_NUM_THREADS. Runs beside each
+        other in threads of joblib, tasks of Dask or `fastnn.sweep` share the cores. When another process keeps a core
+        busy, the Numba backend uses fewer threads for a few epochs; the result has the same bits.
 
     Raises
     ------

@@ -18,6 +18,7 @@ from fastnn.plots.occlusion import OcclusionDisplay
 from fastnn.plots.rates import RateSearchDisplay
 from fastnn.plots.regression import RegressionDisplay
 from fastnn.plots.samples import MistakesDisplay, SamplesDisplay
+from fastnn.plots.sweeps import SweepDisplay
 from fastnn.plots.weights import ActivationsDisplay, WeightsDisplay
 
 __all__ = [
@@ -40,5 +41,6 @@ __all__ = [
     "ReliabilityDisplay",
     "RunsDisplay",
     "SamplesDisplay",
+    "SweepDisplay",
     "WeightsDisplay",
 ]

@@ -1,5 +1,9 @@
 """The number of threads: of a run, by the limits of the machine, and of an epoch."""
 
+import subprocess
+import sys
+import threading
+
 import joblib
 import pytest
 
@@ -89,3 +93,37 @@ def _cores_of_worker():
 def test_the_worker_processes_of_joblib_share_the_cores():
     cores = threads.usable_cores()
     assert joblib.Parallel(n_jobs=8)([joblib.delayed(_cores_of_worker)()] * 2) == [max(1, cores // 8)] * 2
+
+
+@pytest.mark.parametrize("jobs", [2, 3])
+def test_the_threads_of_joblib_share_the_cores(machine, jobs):
+    machine(7)
+    together = threading.Barrier(jobs)
+
+    def cores():
+        together.wait(60)  # each thread of the pool has one call
+        return threads.usable_cores()
+
+    found = joblib.Parallel(jobs, backend="threading", batch_size=1)([joblib.delayed(cores)()] * jobs)
+    assert found == [7 // jobs] * jobs
+    assert threads.usable_cores() == 7
+
+
+def test_a_share_is_that_of_its_thread_and_ends_with_its_block(machine):
+    machine(8)
+    found = []
+    with threads.share_of_cores(3):
+        other = threading.Thread(target=lambda: found.append(threads.usable_cores()))
+        other.start()
+        other.join()
+        found += [threads.usable_cores(), threads.resolve_threads(5)]
+        with threads.share_of_cores(100):
+            found.append(threads.usable_cores())
+    assert [*found, threads.usable_cores()] == [8, 3, 5, 8, 8]
+
+
+def test_nothing_of_dask_or_joblib_is_imported_to_count_cores():
+    program = "import sys; from fastnn.backends.threads import usable_cores; usable_cores()"
+    loaded = "print({'distributed', 'dask', 'joblib', 'multiprocessing'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", f"{program}; {loaded}"], capture_output=True, text=True, check=True)
+    assert run.stdout == "set()\n"

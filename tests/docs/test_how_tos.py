@@ -16,6 +16,7 @@ from tests.docs.doc_examples import DOCS, run_examples
         "page.md",
         "export-c.md",
         "streams.md",
+        "sweeps.md",
     ],
 )
 @pytest.mark.filterwarnings("ignore")
