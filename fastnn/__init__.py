@@ -78,6 +78,8 @@ if TYPE_CHECKING:
     from fastnn.streams import BlockedData as BlockedData
     from fastnn.streams import infinite_digits as infinite_digits
     from fastnn.streams import open_data as open_data
+    from fastnn.sweeps.optuna import PruningCallback as PruningCallback
+    from fastnn.sweeps.record import SweepRecord as SweepRecord
     from fastnn.sweeps.result import SweepResult as SweepResult
     from fastnn.sweeps.sweep import sweep as sweep
     from fastnn.training.checkpoint import Checkpoint as Checkpoint
@@ -125,6 +127,8 @@ _PUBLIC_NAMES = {
     "plots.live": ["LiveCurve"],
     "runs.recipes": ["RECIPES", "get_recipe"],
     "streams": ["BlockedData", "infinite_digits", "open_data"],
+    "sweeps.optuna": ["PruningCallback"],
+    "sweeps.record": ["SweepRecord"],
     "sweeps.result": ["SweepResult"],
     "sweeps.sweep": ["sweep"],
     "training.checkpoint": ["Checkpoint"],

@@ -34,13 +34,12 @@ class PruningCallback:
     Examples
     --------
     >>> import fastnn, optuna
-    >>> from fastnn.sweeps.optuna import PruningCallback
     >>> data = fastnn.load_digits()
     >>> training, validation = fastnn.hold_out(data, 0.2)
     >>> def objective(trial):
     ...     network = fastnn.Network.for_data(training, (trial.suggest_int("units", 8, 32),))
     ...     rate = trial.suggest_float("learning_rate", 0.01, 1.0, log=True)
-    ...     options = {"learning_rate": rate, "epochs": 5, "callbacks": [PruningCallback(trial)]}
+    ...     options = {"learning_rate": rate, "epochs": 5, "callbacks": [fastnn.PruningCallback(trial)]}
     ...     result = fastnn.train(network, training, validation=validation, **options)
     ...     return result.history[-1].validation_accuracy
     >>> optuna.logging.set_verbosity(optuna.logging.ERROR)

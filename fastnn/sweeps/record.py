@@ -41,6 +41,13 @@ class SweepRecord:
         What went wrong.
     key : str
         Identifies the run: a digest of all of its settings.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> (record,) = fastnn.sweep("digits", seeds=[7], hidden=(8,), epochs=2).records
+    >>> record.seed, record.epochs, record.error
+    (7, 2, None)
     """
 
     settings: dict[str, Any]
