@@ -35,8 +35,10 @@ def functions_of(x, y):
     return block, lambda: map(block, range(len(x) // 100))
 
 
-@pytest.mark.parametrize("order", ["C", "F"])
-@pytest.mark.parametrize("block_rows", [1, 7, 256, 999, 1000, 5000])
+@pytest.mark.parametrize(
+    ("order", "block_rows"),
+    [("C", 1), ("C", 7), ("C", 256), ("C", 999), ("C", 1000), ("C", 5000), ("F", 256), ("F", 5000)],
+)
 def test_npy_files_are_one_data_set(tmp_path, order, block_rows):
     for number, rows in enumerate((slice(300), slice(300, 300), slice(300, 301), slice(301, None))):
         np.save(tmp_path / f"part-{number}.npy", np.asarray(X[rows], order=order))

@@ -296,6 +296,19 @@ def test_compressed_content_that_is_too_large_is_refused(tmp_path, refused):
     refused(lambda: fastnn.open_data(tmp_path / "x.zarr"), "a chunk", "after decompression", "at most 100 times")
 
 
+def test_a_text_or_a_picture_that_a_small_file_repeats_is_refused(tmp_path, refused):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    places, numbers = np.zeros(50_000, np.int32), np.zeros(50_000)
+    for name, value in (("label", "x" * 2**20), ("image", picture(X[0]) + bytes(2**20))):
+        column = pa.DictionaryArray.from_arrays(pa.array(places), pa.array([value]))
+        table = pa.table({"a": numbers, **{"label": numbers.astype(np.int64), name: column}})
+        parquet.write_table(table, tmp_path / "x.parquet", store_schema=False)
+        assert (tmp_path / "x.parquet").stat().st_size < 2**17
+        refused(lambda: fastnn.open_data(tmp_path / "x.parquet", "label"), "after decompression", "at most 100 times")
+
+
 def test_nothing_outside_of_a_file_is_opened(tmp_path, refused):
     import h5py
 
