@@ -85,7 +85,7 @@ def check_config(network: Network, config: LossConfig, n_samples: int) -> None:
         )
     if isinstance(config, TrainingConfig):
         for layer in network.layers:
-            layer.check_batch(min(config.batch_size or n_samples, n_samples))
+            layer.check_batch(min(config.batch_size or n_samples, n_samples) // (config.slices or 1), config.slices)
         rule, itemsize = config.update_rule, network.dtype.itemsize
         check_training_memory(
             network.n_parameters,

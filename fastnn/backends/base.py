@@ -415,6 +415,10 @@ class Backend(Protocol):
         """Return `trainer` for data that `check_data` has checked, with all settings in one object."""
         ...
 
+    def slice_engine(self, network: Network, data: TrainingData, config: TrainingConfig) -> Any:
+        """Return the `SliceEngine` with which `fastnn.backends.slices.SlicedTrainer` trains, for the same data."""
+        ...
+
 
 MeanLoss = Callable[..., tuple[float, np.ndarray]]
 

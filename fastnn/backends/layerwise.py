@@ -176,7 +176,7 @@ def _work_of_prediction(network: Network, inp: Any) -> float:
     return work
 
 
-def _work_of_batch(network: Network, n_rows: int) -> float:
+def work_of_batch(network: Network, n_rows: int) -> float:
     """Likewise for a training step: three passes' worth of products, dropout, and the update of the parameters."""
     return (3 + _N_MASK / _N_UNIT) * _work_of_pass(network, n_rows) + _N_UPDATE * network.n_parameters
 
@@ -227,7 +227,7 @@ def loss_and_gradients(
     data = check_data(network, inp, targets, sample_weight, config)
     keys = dropout_keys(config.seed, epoch, len(dropped_sizes(network)))
     masks = dropout_masks(network, config.dropout, keys, np.arange(len(data.targets)))
-    work = _work_of_batch(network, len(data.targets))
+    work = work_of_batch(network, len(data.targets))
     return interruptible(loss_of_batch, ops, network, data, config, masks, work=work)
 
 
@@ -235,7 +235,7 @@ class Objective:
     """`loss_of_batch` on all the data, as `fastnn.backends.base.Objective` says. A vector has array after array."""
 
     def __init__(self, ops: Any, network: Network, data: TrainingData, config: LossConfig) -> None:
-        self._ops, self._config, self._work = ops, config, _work_of_batch(network, len(data.targets))
+        self._ops, self._config, self._work = ops, config, work_of_batch(network, len(data.targets))
         scaled = interruptible(_scaled, network, data.inputs, work=2 * math.prod(data.inputs.shape))
         self._data, self._template = data._replace(inputs=scaled), network
         arrays = (*network.weights, *network.biases)
@@ -291,9 +291,9 @@ class Trainer:
         self._ops, self._data, self._config, self._optimizer = ops, data, config, config.update_rule
         self._network = network.like(network.weights, network.biases)
         initial = [*network.weights, *network.biases]
-        self._vector, self._parameters = _in_one_vector(initial)
-        self._gradient, self._gradients = _in_one_vector(initial)
-        self._slots = [_in_one_vector(initial) for _ in range(self._optimizer.n_slots)]
+        self._vector, self._parameters = in_one_vector(initial)
+        self._gradient, self._gradients = in_one_vector(initial)
+        self._slots = [in_one_vector(initial) for _ in range(self._optimizer.n_slots)]
         n_weights = len(network.weights)
         self._network.weights = tuple(self._parameters[:n_weights])
         self._network.biases = tuple(self._parameters[n_weights:])
@@ -325,7 +325,7 @@ class Trainer:
         n_rows = len(order) if n_rows is None else n_rows
         n_batches = -(-n_rows // batch_size)
         keys = dropout_keys(self._config.seed, self._epoch, self._n_dropped) if self._config.dropout else np.empty(0)
-        work = _work_of_batch(self._network, min(batch_size, len(all_rows)))
+        work = work_of_batch(self._network, min(batch_size, len(all_rows)))
         with np.errstate(over="ignore", invalid="ignore"):  # the loss shows whether the run diverges
             for at, number in enumerate(batches):
                 rows = all_rows[at * batch_size : (at + 1) * batch_size]
@@ -375,15 +375,7 @@ class Trainer:
             for parameter, gradient, own in zip(self._parameters, gradients, slots_of_each, strict=False):
                 self._optimizer.update(parameter, gradient, own, learning_rate, self._step)
         if result.statistics:
-            self._update_statistics(result.statistics)
-
-    def _update_statistics(self, of_batch: Sequence[np.ndarray]) -> None:
-        """Update the running statistics with those of a batch."""
-        remaining = iter(of_batch)
-        for layer, arrays in self._network.chain():
-            for running, new in zip(arrays.statistics, remaining, strict=False):
-                running *= layer.momentum
-                running += (1 - layer.momentum) * new
+            update_statistics(self._network, result.statistics)
 
     def network(self) -> Network:
         """Return a copy of the current network."""
@@ -407,7 +399,7 @@ class Trainer:
 
     def _split(self, vector: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Return the weights and the biases in a vector like that of the parameters."""
-        parts, n_weights = _parts(vector, self._parameters), len(self._network.weights)
+        parts, n_weights = parts_of_vector(vector, self._parameters), len(self._network.weights)
         return parts[:n_weights], parts[n_weights:]
 
     def move_to(self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> None:
@@ -424,14 +416,23 @@ class Trainer:
         self._data = self._data.take(np.empty(0, np.int64))
 
 
-def _in_one_vector(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+def update_statistics(network: Network, of_batch: Sequence[np.ndarray]) -> None:
+    """Update the running statistics of a network with those of a batch."""
+    remaining = iter(of_batch)
+    for layer, arrays in network.chain():
+        for running, new in zip(arrays.statistics, remaining, strict=False):
+            running *= layer.momentum
+            running += (1 - layer.momentum) * new
+
+
+def in_one_vector(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
     """Return a vector of zeros, and parts of it that have the shapes of `arrays` and start on cache lines."""
     vector = aligned_zeros(sum(_lengths(arrays)), arrays[0].dtype)
-    return vector, _parts(vector, arrays)
+    return vector, parts_of_vector(vector, arrays)
 
 
-def _parts(vector: np.ndarray, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return the parts of a vector of `_in_one_vector`."""
+def parts_of_vector(vector: np.ndarray, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the parts of a vector of `in_one_vector` that have the shapes of `arrays`."""
     starts = accumulate(_lengths(arrays), initial=0)
     return [
         vector[start : start + array.size].reshape(array.shape) for start, array in zip(starts, arrays, strict=False)

@@ -41,6 +41,8 @@ from fastnn.backends.arguments import (
     check_windows,
 )
 from fastnn.backends.base import LossAndGradients, Objective, Pair, TrainerState, named_losses
+from fastnn.backends.layerwise_slices import LayerwiseSlices
+from fastnn.backends.slices import SlicedTrainer
 from fastnn.interruptible import stop_if_abandoned
 from fastnn.network import ACTIVATIONS, LOSSES, Network
 from fastnn.network import losses as losses_table
@@ -369,7 +371,7 @@ def trainer(
     sample_weight: Any = None,
     state: TrainerState | None = None,
     **settings: Any,
-) -> layerwise.Trainer:
+) -> layerwise.Trainer | SlicedTrainer:
     """Check the data and the settings, and return a trainer."""
     data, config = check_run(network, images, targets, sample_weight, {"optimizer": optimizer, **settings})
     return new_trainer(network, data, config, state)
@@ -377,6 +379,13 @@ def trainer(
 
 def new_trainer(
     network: Network, data: TrainingData, config: TrainingConfig, state: TrainerState | None = None
-) -> layerwise.Trainer:
+) -> layerwise.Trainer | SlicedTrainer:
     """Return a layer-by-layer trainer. `fastnn.train` limits the threads of NumPy's BLAS for the whole run."""
+    if config.slices is not None:
+        return SlicedTrainer(slice_engine(network, data, config), network, data, config, state)
     return layerwise.Trainer(_operations, network, data, config, state)
+
+
+def slice_engine(network: Network, data: TrainingData, config: TrainingConfig) -> LayerwiseSlices:
+    """Return what computes the gradients of slices, layer by layer."""
+    return LayerwiseSlices(_operations, network, data, config)

@@ -110,6 +110,7 @@ def _call_epochs(engine: Any, network: Network, dtype: np.dtype) -> None:
     # In small batches threads share units. In the full batch they share rows, in row blocks.
     for batch_size in (1, _N_SAMPLES):
         trainer.prepare(_N_SAMPLES, batch_size)
+    engine.trainer(network, images, labels, SGD(), threads=1, slices=1).prepare(1, 1)
     engine.predict_proba(network, images[:1])
 
 

@@ -40,10 +40,15 @@ def clip_by_norm(gradients: Sequence[np.ndarray], limit: float) -> None:
     >>> weight, bias
     (array([0.6, 0. ]), array([0.8]))
     """
-    norm = global_norm(gradients)
-    if norm > limit:
+    factor = clipping_factor(global_norm(gradients), limit)
+    if factor != 1:
         for gradient in gradients:
-            gradient *= gradient.dtype.type(limit / norm)
+            gradient *= gradient.dtype.type(factor)
+
+
+def clipping_factor(norm: float, limit: float) -> float:
+    """Return the factor that scales gradients of this norm down to the limit; 1 if they are not longer, or NaN."""
+    return limit / norm if norm > limit else 1.0
 
 
 def global_norm(gradients: Sequence[np.ndarray]) -> float:

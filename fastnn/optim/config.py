@@ -24,9 +24,10 @@ BACKENDS = ("auto", "numba", "numpy")
 # What L-BFGS needs, because it minimises one fixed function of all the data, and a usual number of iterations.
 _LBFGS_NEEDS: dict[str, Any] = {
     "batch_size": None, "schedule": "constant", "warm_up": 0, "dropout": 0.0, "clip_norm": None, "clip_value": None,
-    "augment": None,
+    "augment": None, "slices": None,
 }  # fmt: skip
 _LBFGS_ITERATIONS = 200
+MAX_SLICES = 1024
 AUTO = "auto"  # the learning rate that stands for the result of a range test
 Shuffle = Callable[[np.ndarray], np.ndarray]
 
@@ -99,6 +100,12 @@ OPTIONS = {
         "stop after N epochs without a lower validation loss", int, flag="patience", default_text="run all epochs"
     ),
     "seed": Option("random seed, 0 or more", int, "SEED"),
+    "slices": Option(
+        "cut each batch into N slices, a power of 2, whose gradients are added in one fixed order: several ranks of MPI, "
+        "--mpi, then compute the bits of one process",
+        int,
+        default_text="8 with --mpi, else none",
+    ),
     "backend": Option(
         "compute backend; auto is numpy for work that it finishes before numba's kernels are loaded or compiled",
         choices=BACKENDS,
@@ -209,6 +216,10 @@ class TrainingConfig(LossConfig):
     shuffle : bool or function
         Whether each epoch has a new random order, determined by the seed. A function is called before each epoch with
         the row numbers to train on (int64, shape (n,)) and returns them in the order of the epoch.
+    slices : int or None
+        A power of 2 up to 1,024: each batch is cut into this number of slices, whose gradients one fixed tree of sums
+        adds. `fastnn.mpi.train` computes them on several processes, with the bits of one process. `BatchNorm` takes the
+        statistics of each slice. None: a batch is not cut. Not for L-BFGS.
     backend : {"auto", "numba", "numpy"}
         "numba" for the compiled kernels, "numpy" for the reference. "auto" is "numpy" as long as the estimated time of
         all work of the process with NumPy, this run included, is shorter than the time to load the kernels from disk
@@ -246,6 +257,7 @@ class TrainingConfig(LossConfig):
     frozen: int = 0
     early_stopping: Any = None  # becomes an EarlyStopping or None
     shuffle: bool | Shuffle = True
+    slices: int | None = None
     backend: str = "auto"
     threads: int | None = None
 
@@ -265,6 +277,10 @@ class TrainingConfig(LossConfig):
                 f"clip_norm is {self.clip_norm:g} and clip_value is {self.clip_value:g}, expected one of them"
             )
         self._set("frozen", check_integer("frozen", self.frozen, 0))
+        if self.slices is not None:
+            self._set("slices", check_integer("slices", self.slices, 1, MAX_SLICES))
+            if self.slices & (self.slices - 1):
+                raise SettingsError(f"slices is {self.slices}, expected a power of 2: they are added in pairs")
         check_choice("backend", self.backend, BACKENDS)
         if self.threads is not None:
             self._set("threads", check_integer("threads", self.threads, 1, MAX_THREADS))

@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from inspect import Parameter, Signature, signature
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,7 +31,7 @@ from fastnn.training.callbacks import BatchStart as BatchStart
 from fastnn.training.callbacks import Callback, Setup, call_method
 from fastnn.training.callbacks import EpochEnd as EpochEnd
 from fastnn.training.checkpoint import Checkpoint, as_run_state, check_continues, continued, data_digests
-from fastnn.training.epochs import Job, freeze
+from fastnn.training.epochs import Job, Observer, freeze
 from fastnn.training.frozen import trained_part
 from fastnn.training.progress import Progress
 from fastnn.training.rate_search import RateSearch, search_rate
@@ -139,6 +139,39 @@ def train(
     True
     """
     _check_types(config=config, resume=resume, checkpoint=checkpoint)
+    planned = plan(
+        network, data, validation=validation, sample_weight=sample_weight, callbacks=callbacks, resume=resume,
+        force=force, config=config, settings=settings,
+    )  # fmt: skip
+    return execute(with_rate(planned), callbacks, verbose=verbose, checkpoint=checkpoint)
+
+
+class Planned(NamedTuple):
+    """A run whose arguments are checked."""
+
+    job: Job
+    network: Network  # the whole network, frozen layers included
+    data: Dataset
+    held_out: Dataset | None  # the validation data
+    evaluated: tuple[Any, np.ndarray] | None  # the same, as the trained layers take them
+    digests: Callable[[], dict[str, str]]  # those of the data, as `RunState.data` has them
+    begun: RunState | None  # the checkpoint that the run continues
+    search: RateSearch | None = None  # the search for the learning rate
+
+
+def plan(
+    network: Any,
+    data: Any,
+    *,
+    validation: Any,
+    sample_weight: np.ndarray | None,
+    callbacks: Sequence[Callback],
+    resume: Any,
+    force: bool,
+    config: TrainingConfig | None,
+    settings: dict[str, Any],
+) -> Planned:
+    """Check the arguments of `train`, which has the errors, and return the run that they describe."""
     network, data = as_network(network), as_dataset(data)
     if not (validation is None or is_number(validation)):
         validation = as_dataset(validation, "validation")
@@ -165,26 +198,44 @@ def train(
     elif begun is not None:
         check_continues(begun, network, config, backend_name(job.engine), digests(), force)
         job = _continuing(job, begun)
-    loop = lbfgs if isinstance(config.update_rule, LBFGS) else mini_batch
-    loop.check(job)
-    if checkpoint is not None and loop is lbfgs:
-        raise SettingsError("checkpoint is given with L-BFGS, expected None: the state of its search is not kept")
+    _loop(job).check(job)
     evaluated = None if held_out is None else check_fit(network, held_out)
     job = freeze(job, n_held_out)
     if job.frozen is not None and evaluated is not None:
         evaluated = job.frozen.features(evaluated[0]), evaluated[1]
-    job, search = _choose_rate(job)
+    return Planned(job, network, data, held_out, evaluated, digests, begun)
 
+
+def _loop(job: Job) -> Any:
+    return lbfgs if isinstance(job.config.update_rule, LBFGS) else mini_batch
+
+
+def execute(
+    planned: Planned,
+    callbacks: Sequence[Callback],
+    *,
+    verbose: bool,
+    checkpoint: Checkpoint | str | os.PathLike[str] | None,
+    observe: Callable[[Observer], Observer] = lambda run: run,
+) -> TrainingResult:
+    """Train as planned, with the learning rate that `with_rate` has given the plan; the rest is as in `train`.
+
+    observe: returns what the loop tells of its epochs, which passes it on to the observer that is given
+    """
+    job, loop = planned.job, _loop(planned.job)
+    if checkpoint is not None and loop is lbfgs:
+        raise SettingsError("checkpoint is given with L-BFGS, expected None: the state of its search is not kept")
     callbacks = [*callbacks, *([Progress()] if verbose else [])]
-    setup = Setup(data, held_out, job.config, backend_name(job.engine))
-    run = Run(job, evaluated, callbacks, setup, search, _as_checkpoint(checkpoint), digests, begun)
-    multiplications = network.n_multiplications * max(len(rows), n_held_out)
-    may_share = run.backend == "numpy" and not is_too_small_for_threads(network.n_parameters, multiplications)
-    with BLAS_LIMIT.hold(threads) if may_share else nullcontext():
+    setup = Setup(planned.data, planned.held_out, job.config, backend_name(job.engine))
+    run = Run(
+        job, planned.evaluated, callbacks, setup, planned.search, _as_checkpoint(checkpoint), planned.digests,
+        planned.begun,
+    )  # fmt: skip
+    with _blas_limit(planned):
         ended: TrainingResult | None = None
         try:
             call_method(callbacks, "begin")
-            ended = run.finished(loop.run(job, run))
+            ended = run.finished(loop.run(job, observe(run)))
             return ended
         except BaseException as error:
             to_raise = run.ended_by(error)
@@ -197,6 +248,20 @@ def train(
             if ended is not None:
                 call_method(callbacks, "ended", ended)
             call_method(callbacks, "close")
+
+
+def _blas_limit(planned: Planned) -> AbstractContextManager[Any]:
+    """Return the limit of the threads of NumPy's BLAS, for a run on them."""
+    job, network = planned.job, planned.network
+    n_held_out = 0 if planned.held_out is None else len(planned.held_out)
+    multiplications = network.n_multiplications * max(len(job.rows), n_held_out)
+    if backend_name(job.engine) != "numpy":
+        return nullcontext()
+    if job.config.slices is not None:  # the bits of BLAS depend on its threads
+        return BLAS_LIMIT.hold(1)
+    if is_too_small_for_threads(network.n_parameters, multiplications):
+        return nullcontext()
+    return BLAS_LIMIT.hold(resolve_threads(job.config.threads))
 
 
 def _check_types(**arguments: Any) -> None:
@@ -237,14 +302,16 @@ def _as_checkpoint(value: Any) -> Checkpoint | None:
     return value if value is None or isinstance(value, Checkpoint) else Checkpoint(value)
 
 
-def _choose_rate(job: Job) -> tuple[Job, RateSearch | None]:
-    """Return the job with a number as its learning rate, and the search for it if the setting is "auto"."""
-    config, search = job.config, None
+def with_rate(planned: Planned) -> Planned:
+    """Return the run with a number as its learning rate, and the search for it if the setting is "auto"."""
+    job, search = planned.job, None
+    config = job.config
     if config.learning_rate == AUTO and not isinstance(config.update_rule, LBFGS):
         search = search_rate(job)
         config = config.replace(learning_rate=search.suggestion)
     n_hidden = sum(weight.ndim > 1 for weight in job.network.weights) - 1  # `BatchNorm` has vectors
-    return job._replace(config=config.with_default_rate(n_hidden, len(job.rows))), search
+    config = config.with_default_rate(n_hidden, len(job.rows))
+    return planned._replace(job=job._replace(config=config), search=search)
 
 
 def _with_settings(function: Callable[..., Any], config: type) -> Signature:

@@ -65,6 +65,8 @@ class Epoch(NamedTuple):
     n_steps: the number of optimizer steps before this epoch
     rule: the optimizer
     dropout: the masks
+    weight: what the weighted losses of a batch are divided by; 0 for the sum of the batch's sample weights. A slice of
+        a batch, given as a batch of its own, is divided by the sum of the whole batch
     """
 
     order: np.ndarray
@@ -72,6 +74,7 @@ class Epoch(NamedTuple):
     n_steps: int
     rule: Rule
     dropout: Dropout
+    weight: float
 
 
 class Units(NamedTuple):
@@ -135,8 +138,10 @@ def is_finite(number):
 
 
 @inlined
-def batch_weight(data, batch):
-    """The sum of a batch's sample weights; without weights, its number of samples."""
+def batch_weight(data, epoch, batch):
+    """The sum of a batch's sample weights; without weights, its number of samples. Or the number in `epoch`."""
+    if epoch.weight != 0.0:
+        return epoch.weight
     if not len(data.weights):
         return np.float64(len(batch))
     total = 0.0

@@ -145,7 +145,7 @@ def run_epoch_by_units(member, layout, data, epoch, work, scratch):
         batch = order[first : first + batch_size]
         if start == 0:
             n_steps += 1
-            rate, weight, loss = real(rate_of_step(rule, n_steps)), batch_weight(data, batch), 0.0
+            rate, weight, loss = real(rate_of_step(rule, n_steps)), batch_weight(data, epoch, batch), 0.0
             l2 = real(l2_of_step(rule, weight))
         rows = batch[start : start + BLOCK]
         n_rows, step = len(rows), Step(rule, rate, l2, start == 0, start + BLOCK >= len(batch), work.state)

@@ -100,7 +100,7 @@ def epoch_of_chunks(cut, train_chunk):
         for first in range(0, len(order), batch_size):
             batch = order[first : first + batch_size]
             n_steps += 1
-            rate, weight, loss = real(rate_of_step(rule, n_steps)), batch_weight(data, batch), 0.0
+            rate, weight, loss = real(rate_of_step(rule, n_steps)), batch_weight(data, epoch, batch), 0.0
             l2 = real(l2_of_step(rule, weight))
             chunks, unit = cut(own, len(batch))
             for chunk in own_part(member, chunks):

@@ -299,7 +299,7 @@ def test_train_uses_files_and_settings_from_the_command_line(mnist, tmp_path, ca
         "batch_size": None, "learning_rate": 0.01, "schedule": "step:0.5,1", "optimizer": "adam", "l2": 0.001,
         "dropout": 0.1, "seed": 3, "threads": 1, "warm_up": 1, "early_stopping": 9, "backend": "numpy",
         "label_smoothing": 0.0, "divide_l2": False, "shuffle": True, "clip_norm": 2.0, "clip_value": None,
-        "augment": "shift=2,rotate=5",
+        "augment": "shift=2,rotate=5", "slices": None,
     }  # fmt: skip
     assert report["network"].startswith("Network(784 -> 16 tanh -> 8 tanh -> 10 softmax, float64")
     assert fastnn.load(out / "model.safetensors").network.sizes == (784, 16, 8, 10)

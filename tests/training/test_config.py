@@ -30,6 +30,7 @@ BAD = {
     "frozen": (-1, "frozen is -1"),
     "early_stopping": (0, "patience is 0"),
     "shuffle": ("yes", "shuffle is 'yes'"),
+    "slices": (6, "slices is 6, expected a power of 2"),
     "divide_l2": (1, "divide_l2 is 1"),
     "seed": (-1, "seed is -1"),
     "backend": ("cuda", "backend is 'cuda'"),
@@ -66,6 +67,7 @@ def test_a_name_that_is_no_setting_is_refused_with_the_names_that_are():
     ({"batch_size": None, "augment": "shift=1"}, "augment is 'shift=1' with L-BFGS, expected None"),
     ({"batch_size": None, "clip_norm": 1}, "clip_norm is 1.0 with L-BFGS, expected None"),
     ({"batch_size": None, "clip_value": 1}, "clip_value is 1.0 with L-BFGS, expected None"),
+    ({"batch_size": None, "slices": 8}, "slices is 8 with L-BFGS, expected None"),
 ])  # fmt: skip
 def test_lbfgs_refuses_what_changes_its_loss(settings, words):
     with pytest.raises(SettingsError, match=words):

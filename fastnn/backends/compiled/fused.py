@@ -26,7 +26,14 @@ from fastnn.backends.compiled.strided import (
     needs_no_strides,
     strided,
 )
-from fastnn.backends.compiled.work import WorkShape, work_by_rows, work_by_units
+from fastnn.backends.compiled.work import (
+    Span,
+    WorkShape,
+    dense_spans,
+    parameter_slices,
+    work_by_rows,
+    work_by_units,
+)
 from fastnn.backends.threads import TeamSize, resolve_threads
 from fastnn.datasets.sparse import is_sparse
 from fastnn.interruptible import interruptible
@@ -116,6 +123,9 @@ class Trainer:
             self._team_size.most,
         )
         self._records = Records()
+        self._work_name: Any = "work"  # that of the record of `_work`
+        self._bases: dict[Any, WorkByUnits | WorkByChunks] = {}  # what `_buffers` were made of
+        self._buffers: dict[Any, WorkByUnits | WorkByChunks] = {}
         self._work: WorkByUnits | WorkByChunks | None = None
         self._own: list[Any] = []  # each thread's `Scratch` or `OwnByRows`
         self._threads = 0
@@ -130,7 +140,7 @@ class Trainer:
             for slot, arrays in zip((slot_1, slot_2), state.slots, strict=False):
                 self._arrangement.pack(slot, arrays)
         real = network.dtype.type
-        self._rule = _rule(optimizer, 0.0, config, real)
+        self._rule = kernel_rule(optimizer, 0.0, config, real)
         self._dropout = block.Dropout(
             keys=np.zeros(self._layout.n_weights - 1, np.uint64),
             threshold=dropout_threshold(config.dropout),
@@ -314,6 +324,39 @@ class Trainer:
         n_correct = 0 if np.isnan(accuracy) else round(accuracy * self._n_samples)
         return LossAndGradients(loss, *self._arrangement.unpack(self._state.slot_1), n_correct)
 
+    def gradient_of_part(self, rows: np.ndarray, most_rows: int, weight: float, into: np.ndarray) -> tuple[float, int]:
+        """Compute the gradient of a part of a batch. Needs a trainer without an optimizer and without L2.
+
+        rows: (n,) int64, the samples of the part, one or more
+        most_rows: the largest number of rows of a part, which decides how threads share the work
+        weight: the sum of the sample weights of the whole batch
+        into: the part's gradient, laid out like the parameters; overwritten
+
+        Returns the part's share of the mean loss of the batch, NaN if that is not finite, and the number of correctly
+        classified samples. `epoch` determines the dropout masks.
+        """
+        self._prepare(most_rows, most_rows, rows)
+        assert self._work is not None
+        epoch, max_threads, is_soon_done = self._plan(self._in_order_of_inputs(rows), most_rows, 0.0)
+        base, name = self._work, ("work", into.__array_interface__["data"][0])
+        if self._bases.get(name) is not base:  # the arrays of each buffer are prepared once
+            self._bases[name], self._buffers[name] = base, base._replace(state=base.state._replace(slot_1=into))
+        self._work, self._work_name = self._buffers[name], name
+        try:
+            results = self._run_planned(epoch._replace(weight=float(weight)), max_threads, is_soon_done)
+        finally:
+            self._work, self._work_name = base, "work"
+        if results[block.FAILED] >= 0:
+            return float("nan"), 0
+        return float(results[block.LOSS]) / max(1, int(results[block.COUNTED])), int(results[block.CORRECT])
+
+    def slices(self) -> np.ndarray:
+        """The parameters in slices to update, the `slices` of `WorkByChunks`."""
+        return parameter_slices(self._spans(), self._network.dtype)
+
+    def _spans(self) -> list[Span]:
+        return dense_spans(self._layout)
+
     def _kernel(self) -> Kernel:
         return run_epoch_by_rows if isinstance(self._work, WorkByChunks) else run_epoch_by_units
 
@@ -321,7 +364,7 @@ class Trainer:
         """The arguments of the kernel for a member of a team. Those that stay from epoch to epoch are prepared once."""
         layout, data = self._records.of("layout", self._layout), self._records.of("data", self._data)
         own = self._records.of(member.t, self._own[member.t])
-        return member, layout, data, epoch, self._records.of("work", self._work), own
+        return member, layout, data, epoch, self._records.of(self._work_name, self._work), own
 
     def _dropout_of_epoch(self) -> block.Dropout:
         if not self._config.dropout:
@@ -336,6 +379,10 @@ class Trainer:
     def arrays_of(self, flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """The weights and the biases in an array that is laid out like the parameters."""
         return self._arrangement.unpack(flat)
+
+    def write_arrays(self, flat: np.ndarray, arrays: tuple[Sequence[np.ndarray], Sequence[np.ndarray]]) -> None:
+        """Write weights and biases into an array that is laid out like the parameters."""
+        self._arrangement.pack(flat, arrays)
 
     def whole_pass(self) -> Callable[[], tuple[float, int]]:
         """Return a function that computes the loss and the gradient of all the data as one batch.
@@ -370,8 +417,8 @@ class Trainer:
         is_soon_done = multiplications + len(order) * _PER_ROW + -(-len(order) // batch_size) * _PER_STEP <= SHORT_EPOCH
         is_short = multiplications <= ONE_THREAD_EPOCH or of_step <= ONE_THREAD_STEP
         if learning_rate != self._rule.rate:
-            self._rule = _rule(self._optimizer, learning_rate, self._config, self._network.dtype.type)
-        epoch = block.Epoch(as_readonly(order), batch_size, self._step, self._rule, self._dropout_of_epoch())
+            self._rule = kernel_rule(self._optimizer, learning_rate, self._config, self._network.dtype.type)
+        epoch = block.Epoch(as_readonly(order), batch_size, self._step, self._rule, self._dropout_of_epoch(), 0.0)
         return epoch, 1 if is_short else max_threads, is_soon_done
 
     def _max_threads(self, batch_size: int) -> int:
@@ -439,7 +486,7 @@ def _without_arrays(network: Network, dtype: np.dtype) -> Network:
     return template
 
 
-def _rule(optimizer: Optimizer | None, learning_rate: float, config: LossConfig, real: type[np.floating]) -> Rule:
+def kernel_rule(optimizer: Optimizer | None, learning_rate: float, config: LossConfig, real: type[np.floating]) -> Rule:
     """The optimizer's settings as the kernels need them."""
     kind, first, second, epsilon, decay = KEEP_GRADIENT, 0.0, 0.0, 0.0, 0.0
     if isinstance(optimizer, Adam):

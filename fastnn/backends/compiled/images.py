@@ -16,7 +16,6 @@ from fastnn.backends.compiled.work import (
     new_samples,
     new_scratch,
     new_units,
-    parameter_slices,
     work_by_chunks,
 )
 from fastnn.interruptible import interruptible
@@ -101,9 +100,9 @@ class ImageTrainer(Trainer):
             self._kernel().load(*self._arguments(team.Member(0, 1, team.new_barrier()), epoch))
 
     def _make_work_by_images(self) -> tuple[Any, list[Any]]:
-        shape, plan, arrangement, own = self._shape, self._image_plan, self._arrangement, []
+        shape, plan, own = self._shape, self._image_plan, []
         n_threads = min(shape.most_threads, self._cut.most)
-        gradients = self._cut.most * arrangement.n_parameters * shape.real.itemsize
+        gradients = self._cut.most * self._arrangement.n_parameters * shape.real.itemsize
         check_memory(
             n_threads * plan.n_bytes(IMAGE_BLOCK, trains=True) + gradients,
             lambda: f"the arrays to train {self._network} with {n_threads} threads",
@@ -121,10 +120,13 @@ class ImageTrainer(Trainer):
                     scratch=new_scratch(shape),
                 )
             )
-        spans = dense_spans(shape.layout, arrangement.n_dense)
+        return work_by_chunks(self._state, self.slices()), own
+
+    def _spans(self) -> list[Span]:
+        arrangement = self._arrangement
         ends = [*(at for pair in arrangement.plain_at for at in pair), arrangement.n_parameters]
-        spans += [Span(at, stop, number % 2 == 0) for number, (at, stop) in enumerate(pairwise(ends))]
-        return work_by_chunks(self._state, parameter_slices(spans, shape.real)), own
+        plain = [Span(at, stop, number % 2 == 0) for number, (at, stop) in enumerate(pairwise(ends))]
+        return dense_spans(self._layout, arrangement.n_dense) + plain
 
     @property
     def _cut(self) -> Cut:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastnn.backends import layerwise
+from fastnn.backends import layerwise, layerwise_slices
 from fastnn.backends.arguments import TrainingData, check_data, check_run
 from fastnn.backends.base import LossAndGradients, TrainerState
 from fastnn.backends.clipping import ClippingTrainer
@@ -10,6 +10,8 @@ from fastnn.backends.compiled import operations
 from fastnn.backends.compiled.fused import Trainer
 from fastnn.backends.compiled.image_plan import split_images
 from fastnn.backends.compiled.images import ImageTrainer
+from fastnn.backends.compiled.slices import FusedSlices
+from fastnn.backends.slices import SlicedTrainer, SliceEngine
 from fastnn.kernels.ops.activations import ACTIVATION_CODES
 from fastnn.kernels.ops.losses import OUTPUT_CODES
 from fastnn.network import Network
@@ -63,7 +65,7 @@ def trainer(
     sample_weight: Any = None,
     state: TrainerState | None = None,
     **settings: Any,
-) -> Trainer | layerwise.Trainer:
+) -> Trainer | layerwise.Trainer | SlicedTrainer:
     """Check the data and the settings, and return a trainer."""
     data, config = check_run(network, images, targets, sample_weight, {"optimizer": optimizer, **settings})
     return new_trainer(network, data, config, state)
@@ -71,11 +73,13 @@ def trainer(
 
 def new_trainer(
     network: Network, data: TrainingData, config: TrainingConfig, state: TrainerState | None = None
-) -> Trainer | layerwise.Trainer:
+) -> Trainer | layerwise.Trainer | SlicedTrainer:
     """Return a trainer: fused if the kernels cover the run, else layer by layer; with clipping, fused gradients.
 
     Equal arguments give equal bits, for any number of threads.
     """
+    if config.slices is not None:
+        return SlicedTrainer(slice_engine(network, data, config), network, data, config, state)
     ops = operations.with_threads(config.threads)
     if config.clips:
         make = fused_trainer(network, config.replace(clip_norm=None, clip_value=None))
@@ -89,3 +93,11 @@ def new_trainer(
         return layerwise.Trainer(ops, network, data, config, state)
     assert isinstance(config.update_rule, Optimizer)
     return make(network, data, config, config.update_rule, config.threads, state)
+
+
+def slice_engine(network: Network, data: TrainingData, config: TrainingConfig) -> SliceEngine:
+    """Return what computes the gradients of slices: the fused kernels if they cover the run, else the operations."""
+    make = fused_trainer(network, config.replace(clip_norm=None, clip_value=None))
+    if make is None:
+        return layerwise_slices.LayerwiseSlices(operations.with_threads(config.threads), network, data, config)
+    return FusedSlices(make, network, data, config)

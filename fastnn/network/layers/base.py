@@ -102,8 +102,8 @@ class Layer:
         """Return the number of further elements that the NumPy backend holds for a row besides inputs and outputs."""
         return 0
 
-    def check_batch(self, batch_size: int) -> None:
-        """Raise SettingsError if the layer cannot be trained on batches of this size."""
+    def check_batch(self, batch_size: int, slices: int | None = None) -> None:
+        """Raise SettingsError if the layer cannot be trained on batches, or their slices, of this size."""
 
     def forward(self, ops: Any, inp: np.ndarray, arrays: Arrays, training: bool) -> Forward:
         """Compute the weighted sums of a batch with `ops`, a backend's operations."""

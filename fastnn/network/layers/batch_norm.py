@@ -81,9 +81,11 @@ class BatchNorm(Layer):
     def n_multiplications(self, input_shape: Shape) -> int:
         return math.prod(input_shape)
 
-    def check_batch(self, batch_size: int) -> None:
+    def check_batch(self, batch_size: int, slices: int | None = None) -> None:
         if batch_size < 2:
-            raise SettingsError(f"batch_size is {batch_size}, expected 2 or more for batch normalisation")
+            found = f"batch_size is {batch_size}" if slices is None else f"slices is {slices} for too small a batch"
+            rows = "2 or more" if slices is None else "2 samples or more in each slice"
+            raise SettingsError(f"{found}, expected {rows} for batch normalisation")
 
     def forward(self, ops: Any, inp: np.ndarray, arrays: Arrays, training: bool) -> Forward:
         units = _by_units(inp)
