@@ -59,7 +59,7 @@ class LayerwiseSlices:
         """Write the gradient of a slice into `into`; return its share of the loss, and the number of correct labels."""
         network, config, part = self._network, self._config, self._data.take(rows)
         keys = dropout_keys(config.seed, epoch, len(dropped_sizes(network))) if config.dropout else np.empty(0)
-        masks = dropout_masks(network, config.dropout, keys, rows)
+        masks = dropout_masks(network, config.dropout, keys, rows if part.numbers is None else part.numbers)
         work = work_of_batch(network, len(rows))
         result = interruptible(loss_of_batch, self._ops, network, part, config, masks, work=work)
         share = part.weight / weight if weight else 0.0
@@ -111,7 +111,7 @@ class LayerwiseSlices:
         for part, array in zip(parts_of_vector(vector, self._arrays), (*arrays[0], *arrays[1]), strict=True):
             part[...] = array
 
-    def replace_data(self, data: TrainingData) -> None:
+    def replace_data(self, data: TrainingData, alike: bool = False) -> None:
         """Take the slices of other data."""
         self._data = data
 

@@ -107,8 +107,8 @@ class SliceEngine(Protocol):
         """Return copies of the running statistics."""
         ...
 
-    def replace_data(self, data: TrainingData) -> None:
-        """Take the slices of other data."""
+    def replace_data(self, data: TrainingData, alike: bool = False) -> None:
+        """Take the slices of other data, as `fastnn.backends.base.Trainer.replace_data` describes."""
         ...
 
     def release_data(self) -> None:
@@ -117,7 +117,7 @@ class SliceEngine(Protocol):
 
 
 class Ranks(Protocol):
-    """The processes that share the slices. Each calls the same methods in the same order, but for `run`.
+    """The processes that share the slices. Each calls the same methods in the same order.
 
     Attributes
     ----------
@@ -129,7 +129,7 @@ class Ranks(Protocol):
     size: int
 
     def run(self, function: Callable[[], Result]) -> Result:
-        """Return ``function()``, which may call the methods below; an interrupt waits until it has ended."""
+        """Return ``function()``, which calls `gather`, `sum_part` and `share`. It begins on all ranks, or on none."""
         ...
 
     def gather(self, own: np.ndarray, error: Exception | None = None) -> np.ndarray:
@@ -154,8 +154,8 @@ class Ranks(Protocol):
         """`share` these vectors, at a moment that rank 0 determines."""
         ...
 
-    def follow(self, trainer: "SlicedTrainer") -> None:
-        """Note the trainer that runs, whose vectors `collect` concerns."""
+    def follow(self, slots: Sequence[np.ndarray], bounds: np.ndarray) -> None:
+        """Note the vectors that `collect` concerns from now on."""
         ...
 
 
@@ -184,7 +184,7 @@ class OneProcess:
     def collect(self, vectors: Sequence[np.ndarray], bounds: np.ndarray) -> None:
         """Do nothing: there are no others."""
 
-    def follow(self, trainer: "SlicedTrainer") -> None:
+    def follow(self, slots: Sequence[np.ndarray], bounds: np.ndarray) -> None:
         """Do nothing: nobody asks."""
 
 
@@ -228,7 +228,8 @@ class SlicedTrainer:
             for slot, arrays in zip(engine.slots, state.slots, strict=True):
                 engine.pack(slot, arrays)
             self._epoch, self._steps, self._sums = state.epochs, state.steps, state.sums
-        ranks.follow(self)
+        self._shared_slots = engine.slots if engine.is_elementwise else []
+        ranks.follow(self._shared_slots, self._bounds)
 
     def prepare(self, n_rows: int, batch_size: int) -> None:
         """Let the engine do its one-time work."""
@@ -239,11 +240,18 @@ class SlicedTrainer:
         return -(-n_rows // self._config.slices)
 
     def run_epoch(
-        self, order: np.ndarray, batch_size: int, learning_rate: float, batches: range | None = None
+        self,
+        order: np.ndarray,
+        batch_size: int,
+        learning_rate: float,
+        batches: range | None = None,
+        n_rows: int | None = None,
     ) -> EpochResult:
         """Train on the rows `order`, `batch_size` at a time, as `fastnn.backends.base.Trainer.run_epoch` describes."""
-        batches, all_rows = check_order(order, batch_size, batches, self._sums.batches, len(self._data.targets))
-        n_batches, most_rows = -(-len(order) // batch_size), self._most_rows(min(batch_size, len(order)))
+        first, n_samples = self._sums.batches, len(self._data.targets)
+        batches, all_rows = check_order(order, batch_size, batches, first, n_samples, n_rows)
+        n_rows = len(order) if n_rows is None else n_rows
+        n_batches, most_rows = -(-n_rows // batch_size), self._most_rows(min(batch_size, n_rows))
 
         def run() -> EpochResult | None:
             with np.errstate(over="ignore", invalid="ignore"):  # the loss shows whether the run diverges
@@ -257,10 +265,10 @@ class SlicedTrainer:
         failed = self._ranks.run(run)
         if failed is not None:
             return failed
-        sums, n_rows = self._sums, min(len(order), self._sums.batches * batch_size)
+        sums, n_trained = self._sums, min(n_rows, self._sums.batches * batch_size)
         if sums.batches == n_batches:
             self._epoch, self._sums = self._epoch + 1, EpochSums()
-        return EpochResult(sums.loss / max(1, sums.counted), self._template.loss.accuracy(sums.correct, n_rows))
+        return EpochResult(sums.loss / max(1, sums.counted), self._template.loss.accuracy(sums.correct, n_trained))
 
     def _train_batch(self, rows: np.ndarray, most_rows: int, rate: float) -> float:
         """Update the network with the gradients of a batch, unless its loss is not finite; return that loss."""
@@ -362,11 +370,6 @@ class SlicedTrainer:
             for piece in pieces:
                 piece *= piece.dtype.type(factor)
 
-    def collect_slots(self) -> None:
-        """Get the parts of the optimizer's arrays that other ranks have updated."""
-        if self._engine.is_elementwise and self._engine.slots:
-            self._ranks.collect(self._engine.slots, self._bounds)
-
     def network(self) -> Network:
         """Return a copy of the current network; SettingsError if a weight or bias is not finite."""
         return self._template.like(*self._engine.split(self._engine.parameters), self._engine.statistics())
@@ -384,7 +387,8 @@ class SlicedTrainer:
 
     def state_for_later(self) -> Callable[[], TrainerState]:
         """Return a function that returns the current state of the optimizer."""
-        self._ranks.run(self.collect_slots)
+        if self._shared_slots:  # other ranks have updated their parts
+            self._ranks.collect(self._shared_slots, self._bounds)
         slots, counts = [slot.copy() for slot in self._engine.slots], (self._steps, self._epoch, self._sums)
         return lambda: TrainerState(tuple(self._engine.split(slot) for slot in slots), *counts)
 
@@ -392,10 +396,10 @@ class SlicedTrainer:
         """Replace the network's weights and biases."""
         self._engine.pack(self._engine.parameters, (weights, biases))
 
-    def replace_data(self, data: TrainingData) -> None:
-        """Train on other data from the next epoch on."""
+    def replace_data(self, data: TrainingData, alike: bool = False) -> None:
+        """Train on other data from the next call of `run_epoch` on."""
         self._data = data
-        self._engine.replace_data(data)
+        self._engine.replace_data(data, alike)
 
     def release_data(self) -> None:
         """Let go of the data."""

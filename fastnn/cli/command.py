@@ -15,6 +15,7 @@ from fastnn.cli import (
     explain,
     export,
     help,
+    mpi,
     page,
     play,
     predict,
@@ -138,9 +139,8 @@ def parser() -> argparse.ArgumentParser:
         return added
 
     for command in (
-        train, sweep, play, evaluate, predict, report, page, compare, explain, export, convert, recipes, warmup,
-        completion,
-        help,
+        train, sweep, play, evaluate, predict, report, page, compare, explain, export, convert, recipes, mpi, warmup,
+        completion, help,
     ):  # fmt: skip
         command.register(add)
     return root

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from fastnn.files.checkpoint_file import RunState
     from fastnn.live.run import LiveRun
     from fastnn.models import Model
+    from fastnn.mpi.ranks import MPIRanks
     from fastnn.network.layers import Layer
     from fastnn.optim.config import TrainingConfig
     from fastnn.runs.folder import FinishedRun, RunFolder, RunRecord
@@ -46,6 +48,7 @@ EXAMPLES = """
   fastnn train --config settings.toml --seed 1             settings from a file, one of them replaced
   fastnn train --live                                      watch and pause the run in the browser
   fastnn train --resume runs/RUN                           go on with a run that was interrupted or killed
+  mpiexec -n 4 fastnn train --mpi --batch-size 1024        on four processes, on one machine or several
 
 layers of --layers, separated by commas; OPTIONS follow the sizes: s2 or s2x1 is a stride, p1 or p1x0 a padding, and
 same the padding that keeps the size. A layer may name its activation: conv:6x5:tanh, norm:relu
@@ -82,7 +85,13 @@ def register(add: AddCommand) -> None:
     parser.add_argument(
         "--force",
         action="store_true",
-        help="with --resume: go on although data, settings or versions differ from those of the run",
+        help="with --resume: go on although data, settings or versions differ from those of the run; with --mpi: train "
+        "although the CPUs of the ranks differ",
+    )
+    parser.add_argument(
+        "--mpi",
+        action="store_true",
+        help="train on all ranks that mpiexec has started; each step is shared, with the bits of one process",
     )
     add_run(parser)
     live = parser.add_argument_group("live page", "Watch the run in a page of the browser, which also pauses it.")
@@ -197,14 +206,24 @@ def read_config(path: str, parser: argparse.ArgumentParser) -> dict[str, Any]:
 
 
 def run(options: argparse.Namespace) -> None:
+    if not options.mpi:
+        _run(options)
+        return
+    from fastnn.cli.ranks import run_on_ranks
+
+    run_on_ranks(options, _run, _follow)
+
+
+def _run(options: argparse.Namespace, ranks: "MPIRanks | None" = None) -> None:
+    """Run the command; with `ranks`, as rank 0 of several."""
     from fastnn.checks import check_integer
     from fastnn.files.snapshot_file import MOST_EPOCHS
     from fastnn.optim.optimizers import LBFGS
     from fastnn.runs.folder import RunFolder
     from fastnn.runs.snapshots import FEWEST
 
-    if options.force and not options.resume:
-        raise SettingsError("--force is for --resume RUN, which is not given")
+    if options.force and not (options.resume or options.mpi):
+        raise SettingsError("--force is for --resume RUN and --mpi, of which none is given")
     if options.resume and (options.config or options.out):
         raise SettingsError("--resume RUN has the settings and the folder of the run: leave out --config and --out")
     plan, recorded, name = planned_run(options)
@@ -225,7 +244,7 @@ def run(options: argparse.Namespace) -> None:
         )
         if options.snapshots is not None:
             callbacks.append(folder.snapshot_recorder(plan, options.snapshots))
-        finished = _finished_run(folder, plan, recorded, callbacks, options)
+        finished = _finished_run(folder, plan, recorded, callbacks, options, ranks)
         del plan  # the figures need no training images
         try:
             folder.save_figures(finished)
@@ -268,10 +287,12 @@ def _finished_run(
     recorded: dict[str, Any],
     watching: "Sequence[Callback]",
     options: argparse.Namespace,
+    ranks: "MPIRanks | None" = None,
 ) -> "FinishedRun":
     """Train, evaluate on the test set, and write all files of the run folder except its figures.
 
     watching: further callbacks of the training
+    ranks: those that train; None: this process
     """
     from fastnn.backends.choice import CHOOSER, fit_work
     from fastnn.backends.warmup import compile_prediction_in_background
@@ -280,7 +301,6 @@ def _finished_run(
     from fastnn.runs.folder import RunRecord
     from fastnn.training.checkpoint import continued, result_of
     from fastnn.training.progress import Progress
-    from fastnn.training.train import train
 
     record = RunRecord.of(plan, recorded)
     if options.resume:
@@ -299,6 +319,8 @@ def _finished_run(
     weight = sample_weight(plan, options)
     folder.check_free_space(plan.network)
     checkpoint = None if isinstance(config.update_rule, LBFGS) else folder.checkpoint_path
+
+    train = _train_function(ranks)
 
     def run_training() -> "TrainingResult":
         try:
@@ -323,6 +345,26 @@ def _finished_run(
                 folder.save_diagnosis(unfinished, record)
             raise
     return folder.evaluate(result, record)
+
+
+def _train_function(ranks: "MPIRanks | None") -> "Callable[..., TrainingResult]":
+    """Return the function that trains: on these ranks, or in this process."""
+    if ranks is None:
+        from fastnn.training.train import train
+
+        return train
+    from fastnn.mpi.training import train as train_on_ranks
+
+    return partial(train_on_ranks, comm=ranks)
+
+
+def _follow(options: argparse.Namespace, ranks: "MPIRanks") -> None:
+    """Train as another rank than 0, which leaves the files of the run to that one."""
+    plan, _, _ = planned_run(options)
+    _train_function(ranks)(
+        plan.network, plan.for_training(plan.splits.train), validation=plan.for_training(plan.splits.validation),
+        sample_weight=sample_weight(plan, options), config=plan.config, force=options.force,
+    )  # fmt: skip
 
 
 def sample_weight(plan: "Plan", options: argparse.Namespace) -> "np.ndarray | None":

@@ -101,7 +101,7 @@ OPTIONS = {
     ),
     "seed": Option("random seed, 0 or more", int, "SEED"),
     "slices": Option(
-        "cut each batch into N slices, a power of 2, whose gradients are added in one fixed order: several ranks of MPI, "
+        "cut each batch into N slices, a power of 2, whose gradients are added in one fixed order: ranks of MPI, "
         "--mpi, then compute the bits of one process",
         int,
         default_text="8 with --mpi, else none",

@@ -410,7 +410,7 @@ def _changed_settings(state: RunState, config: TrainingConfig, backend: str) -> 
     """Return the settings that would give other bits, with a sentence for each."""
     settings = {**TrainingConfig().to_dict(), **state.settings}  # an earlier version had fewer settings
     before, now = {**settings, "backend": state.backend}, {**config.to_dict(), "backend": backend}
-    if backend == "numba":
+    if backend == "numba" or config.slices is not None:
         before["threads"] = now["threads"]  # the bits do not depend on them
     if state.stopped == "diverged":
         before["learning_rate"] = now["learning_rate"]

@@ -231,7 +231,7 @@ def execute(
         job, planned.evaluated, callbacks, setup, planned.search, _as_checkpoint(checkpoint), planned.digests,
         planned.begun,
     )  # fmt: skip
-    with _blas_limit(planned):
+    with blas_limit(planned):
         ended: TrainingResult | None = None
         try:
             call_method(callbacks, "begin")
@@ -250,7 +250,7 @@ def execute(
             call_method(callbacks, "close")
 
 
-def _blas_limit(planned: Planned) -> AbstractContextManager[Any]:
+def blas_limit(planned: Planned) -> AbstractContextManager[Any]:
     """Return the limit of the threads of NumPy's BLAS, for a run on them."""
     job, network = planned.job, planned.network
     n_held_out = 0 if planned.held_out is None else len(planned.held_out)

@@ -141,7 +141,7 @@ class _Halves:
         for vector in vectors:
             self.share(vector, bounds)
 
-    def follow(self, trainer):
+    def follow(self, slots, bounds):
         pass
 
 

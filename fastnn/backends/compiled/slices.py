@@ -71,9 +71,9 @@ class FusedSlices:
         """Write weights and biases into a vector."""
         self._trainer.write_arrays(vector, arrays)
 
-    def replace_data(self, data: TrainingData) -> None:
+    def replace_data(self, data: TrainingData, alike: bool = False) -> None:
         """Take the slices of other data."""
-        self._trainer.replace_data(data)
+        self._trainer.replace_data(data, alike)
 
     def release_data(self) -> None:
         """Let go of the data."""
