@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from fastnn.files.model_file import save as save
     from fastnn.files.onnx import export_onnx as export_onnx
     from fastnn.live.view import LiveView as LiveView
+    from fastnn.models import Copies as Copies
     from fastnn.models import Ensemble as Ensemble
     from fastnn.models import Model as Model
     from fastnn.network import AvgPool2D as AvgPool2D
@@ -115,7 +116,7 @@ _PUBLIC_NAMES = {
     "files.model_file": ["load", "save"],
     "files.onnx": ["export_onnx"],
     "live.view": ["LiveView"],
-    "models": ["Ensemble", "Model"],
+    "models": ["Copies", "Ensemble", "Model"],
     "network": [
         "AvgPool2D", "BatchNorm", "Conv2D", "Dense", "MaxPool2D", "Network", "Standardization", "TargetScale",
     ],

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from fastnn.cli.data import FILES, add_test_data, read_test_data
-from fastnn.cli.models import add_model, load_model
+from fastnn.cli.models import add_copies, add_model, given_copies, load_model
 from fastnn.cli.options import AddCommand, add_backend
 from fastnn.cli.output import printable, say_notes
 
@@ -18,16 +18,18 @@ def register(add: AddCommand) -> None:
     parser = add("evaluate", run, "evaluate a saved model on labelled data")
     add_model(parser)
     add_test_data(parser, FILES)
+    add_copies(parser)
     add_backend(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     from fastnn.evaluation.evaluate import RegressionEvaluation, evaluate_model
 
-    model = load_model(options.model)
+    copies = given_copies(options)
+    model = load_model(options.model, options.member)
     data = read_test_data(options, model)
     say_notes(data.notes, options)
-    scores = evaluate_model(model, data, options.backend)
+    scores = evaluate_model(model, data, options.backend, copies)
     if options.json:
         print(json.dumps({**_as_json(scores, model.classes), "samples": len(data)}))
         return

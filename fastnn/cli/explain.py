@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> None:
     from fastnn.explanation import ExplainDisplay, explain
     from fastnn.models.pictures import picture_rows
 
-    model = load_model(options.model)
+    model = load_model(options.model, options.member)
     names, label = list(model.class_names), None
     if options.image is not None:
         given = next((name for name in ("data", "recipe") if getattr(options, name)), None)

@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> None:
         if getattr(options, option) is not None and options.format not in formats:
             flag = option.replace("_", "-")
             raise SettingsError(f"--{flag} is given with --format {options.format}, expected it with {formats[0]}")
-    model = load_model(options.model)
+    model = load_model(options.model, options.member)
     out = options.out or _beside(options.model, f".{options.format}")
     write = {"c": _write_c, "onnx": _write_onnx, "html": _write_page}[options.format]
     found = write(options, out, model)

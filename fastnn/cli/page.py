@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
     from fastnn.files.snapshot_file import SNAPSHOTS
     from fastnn.pages.page import PAGE, write_page
 
-    model = load_model(options.model)
+    model = load_model(options.model, options.member)
     folder = options.model if os.path.isdir(options.model) else os.path.dirname(options.model)
     with working("writing the page", options.quiet):
         data = read_test_data(options, model)

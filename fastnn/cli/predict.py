@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastnn.cli.data import FILES, add_data, reading
-from fastnn.cli.models import add_model, load_model
+from fastnn.cli.models import add_copies, add_model, given_copies, load_model
 from fastnn.cli.options import AddCommand, add_backend
 from fastnn.cli.output import printable, say, say_notes
 from fastnn.errors import FastnnError, SettingsError
@@ -36,13 +36,15 @@ def register(add: AddCommand) -> None:
         help="write only identifiers and labels, under these names: ImageId,Label. The identifiers are the column NAME "
         "of the data if there is one, else the numbers from 1",
     )
+    add_copies(parser)
     add_backend(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     if bool(options.image) == bool(options.data):
         raise SettingsError("expected either pictures or --data FILE")
-    model = load_model(options.model)
+    given_copies(options)  # an error before any work
+    model = load_model(options.model, options.member)
     if options.data:
         if options.many:
             raise SettingsError("--many is given with --data, expected it with pictures")
@@ -60,7 +62,7 @@ def _predict_rows(model: "Model", options: argparse.Namespace) -> None:
     id_name, _, label_name = (options.id or "").partition(",")
     data, ids = read_samples(options.data, model.row_format, id_name or None, **reading(options))
     say_notes(data.notes, options)
-    labels, proba = _answers(model, data, options.backend)
+    labels, proba = _answers(model, data, options)
     numbers = list(range(1, len(data) + 1)) if ids is None else ids
     if id_name:
         columns = {id_name: numbers, label_name or "Label": labels.tolist()}
@@ -77,13 +79,14 @@ def _prediction_columns(labels: "np.ndarray") -> dict[str, list[Any]]:
     return {f"prediction_{column}": labels[:, column].tolist() for column in range(labels.shape[1])}
 
 
-def _answers(model: "Model", x: Any, backend: str) -> "tuple[np.ndarray, np.ndarray | None]":
+def _answers(model: "Model", x: Any, options: argparse.Namespace) -> "tuple[np.ndarray, np.ndarray | None]":
     """Return the predictions, and the probabilities of a model with classes."""
+    how: dict[str, Any] = {"backend": options.backend, "copies": given_copies(options)}
     if model.classes is None:
-        return model.predict(x, backend=backend), None
+        return model.predict(x, **how), None
     from fastnn.models.model import decide
 
-    proba = model.predict_proba(x, backend=backend)
+    proba = model.predict_proba(x, **how)
     return decide(proba, model.labels, model.unknown, model.is_multilabel), proba
 
 
@@ -122,7 +125,7 @@ def _predict_pictures(model: "Model", options: argparse.Namespace) -> None:
     failed: list[FastnnError] = []
     answers: list[dict[str, Any]] = []
     for names, rows in _prepared(_pictures(options.image), model, options.many, failed):
-        labels, proba = _answers(model, rows, options.backend)
+        labels, proba = _answers(model, rows, options)
         for place, (name, label) in enumerate(zip(names, labels.tolist(), strict=True)):
             answer: dict[str, Any] = {"image": name, "prediction": label}
             if proba is not None:

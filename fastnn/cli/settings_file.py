@@ -23,7 +23,7 @@ from fastnn.suggestions import did_you_mean
 # Options that are no settings of a run, settings that only `fastnn train` has, and other names of options, as reports
 # have them.
 _NO_SETTINGS = {"help", "json", "quiet", "config", "resume", "force"}
-_OF_TRAIN = {"snapshots"}
+_OF_TRAIN = {"snapshots", "members"}
 _OTHER_NAMES = {"files": "data"}
 
 

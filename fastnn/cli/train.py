@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastnn.cli.data import FILES, add_data, reading
 from fastnn.cli.live import add_page, page, wait_for_signal
+from fastnn.cli.members import check_members, run_members
 from fastnn.cli.models import load_model
 from fastnn.cli.options import AddCommand, HiddenUnits, LayersText, Parser, add_settings, given_settings
 from fastnn.cli.output import say, say_notes
@@ -46,6 +47,7 @@ EXAMPLES = """
   fastnn train --config runs/RUN                           repeat a run, to the same bits
   fastnn train --config runs/RUN --learning-rate 0.05      the same start with another rate; fastnn compare shows both
   fastnn train --config settings.toml --seed 1             settings from a file, one of them replaced
+  fastnn train --members 5                                 five networks with other seeds, averaged into one model
   fastnn train --live                                      watch and pause the run in the browser
   fastnn train --resume runs/RUN                           go on with a run that was interrupted or killed
   mpiexec -n 4 fastnn train --mpi --batch-size 1024        on four processes, on one machine or several
@@ -94,6 +96,13 @@ def register(add: AddCommand) -> None:
         help="train on all ranks that mpiexec has started; each step is shared, with the bits of one process",
     )
     add_run(parser)
+    parser.add_argument(
+        "--members",
+        metavar="N",
+        type=int,
+        help="train N networks with the seeds --seed, --seed + 1 and so on, and average them: an ensemble in one model "
+        "file, from 2 to 100 (default: one network)",
+    )
     live = parser.add_argument_group("live page", "Watch the run in a page of the browser, which also pauses it.")
     live.add_argument("--live", action="store_true", help="serve the page to this computer, until Ctrl-C")
     add_page(live)
@@ -130,6 +139,12 @@ def add_run(parser: Parser) -> None:
         "--recipe", metavar="NAME", help="use a recipe's settings, and its data unless --data is given (default: mnist)"
     )
     add_data(parser, f"train on your own {FILES}")
+    parser.add_argument(
+        "--split-seed",
+        metavar="SEED",
+        type=int,
+        help="seed that selects the samples for validation and, without test data, for the test (default: --seed)",
+    )
     parser.add_argument(
         "--standardize",
         action=argparse.BooleanOptionalAction,
@@ -226,6 +241,7 @@ def _run(options: argparse.Namespace, ranks: "MPIRanks | None" = None) -> None:
         raise SettingsError("--force is for --resume RUN and --mpi, of which none is given")
     if options.resume and (options.config or options.out):
         raise SettingsError("--resume RUN has the settings and the folder of the run: leave out --config and --out")
+    check_members(options)
     plan, recorded, name = planned_run(options)
     if options.resume and isinstance(plan.config.update_rule, LBFGS):
         raise SettingsError("--resume RUN is a run of lbfgs, which has no checkpoints; --config RUN begins it again")
@@ -235,6 +251,9 @@ def _run(options: argparse.Namespace, ranks: "MPIRanks | None" = None) -> None:
         check_integer("--snapshots", options.snapshots, FEWEST, MOST_EPOCHS)
         recorded["snapshots"] = options.snapshots
     say_notes(plan.notes, options)
+    if options.members is not None:
+        run_members(options, plan, recorded, name, _train_member)
+        return
     with contextlib.ExitStack() as stack:
         callbacks: list[Callback] = []
         if options.live:
@@ -253,6 +272,19 @@ def _run(options: argparse.Namespace, ranks: "MPIRanks | None" = None) -> None:
         if options.live:
             sys.stdout.flush()
             wait_for_signal()
+
+
+def _train_member(options: argparse.Namespace, splits: "Splits", path: Path) -> "FinishedRun":
+    """Train a member of an ensemble, as a run of its own in the folder `path`, on splits that have been read."""
+    from fastnn.runs.folder import RunFolder
+
+    plan, recorded, name = planned_run(options, splits)
+    with RunFolder(path, name, resumed=bool(options.resume)) as folder:
+        callbacks: list[Callback] = []
+        if options.snapshots is not None:
+            recorded["snapshots"] = options.snapshots
+            callbacks.append(folder.snapshot_recorder(plan, options.snapshots))
+        return _finished_run(folder, plan, recorded, callbacks, options)
 
 
 def _check_snapshots(options: argparse.Namespace) -> None:
@@ -505,8 +537,12 @@ class RunParts(NamedTuple):
         return self.recipe.configure(hidden, activation, **given)
 
 
-def run_parts(options: argparse.Namespace) -> RunParts:
-    """Return what the options of `add_run` and of the settings say, with the data read."""
+def run_parts(options: argparse.Namespace, splits: "Splits | None" = None) -> RunParts:
+    """Return what the options of `add_run` and of the settings say, with the data read.
+
+    splits: the data, if an earlier call has read them
+    """
+    from fastnn.checks import check_integer
     from fastnn.datasets.splits import split_files
     from fastnn.runs.plan import default_hidden
     from fastnn.runs.recipes import get_recipe
@@ -516,23 +552,29 @@ def run_parts(options: argparse.Namespace) -> RunParts:
         raise SettingsError("--frozen is for --from MODEL, which is not given: random layers would stay random")
     recipe = get_recipe(options.recipe or "mnist") if options.recipe or not options.data else None
     seed = given.get("seed", 0 if recipe is None else recipe.config.seed)
-    if options.data:
-        splits, name = split_files(options.data, seed, **reading(options)), "data"
-    else:
-        assert recipe is not None
-        splits, name = recipe.load(seed), recipe.name
-    start = None if options.start is None else load_model(options.start)
+    split_seed = seed if options.split_seed is None else check_integer("--split-seed", options.split_seed, 0)
+    name = "data" if options.data or recipe is None else recipe.name
+    if splits is None:
+        if options.data:
+            splits = split_files(options.data, split_seed, **reading(options))
+        else:
+            assert recipe is not None
+            splits = recipe.load(split_seed)
+    start = None if options.start is None else _start_model(options.start)
     usual = default_hidden() if recipe is None else recipe.hidden_layers
     hidden, activation, dtype = _architecture(options, usual, start)
     return RunParts(recipe, splits, name, start, hidden, activation, dtype, given)
 
 
-def planned_run(options: argparse.Namespace) -> "tuple[Plan, dict[str, Any], str]":
-    """Return the plan of the run, the settings to record, and the name of its folder."""
+def planned_run(options: argparse.Namespace, splits: "Splits | None" = None) -> "tuple[Plan, dict[str, Any], str]":
+    """Return the plan of the run, the settings to record, and the name of its folder.
+
+    splits: the data, if an earlier call has read them
+    """
     from fastnn.network.layers import Layer, format_layers
     from fastnn.runs.plan import make_plan
 
-    parts = run_parts(options)
+    parts = run_parts(options, splits)
     recipe, hidden, activation, start = parts.recipe, parts.hidden, parts.activation, parts.start
     config = parts.configure(hidden, activation, parts.given)
     initializer = None if start is not None else options.initializer or "auto"
@@ -552,10 +594,25 @@ def planned_run(options: argparse.Namespace) -> "tuple[Plan, dict[str, Any], str
         "activation": None if is_text else activation,
         "initializer": initializer,
         "class_weight": options.class_weight,
+        "split_seed": None if options.split_seed == config.seed else options.split_seed,
         "dtype": parts.dtype,
         **config.to_dict(),
     }
     return plan, recorded, parts.name
+
+
+def _start_model(path: str) -> "Model":
+    """Return the model to start from; SettingsError if it is an ensemble."""
+    from fastnn.checks import display_path
+    from fastnn.models import Ensemble
+
+    model = load_model(path)
+    if isinstance(model, Ensemble):
+        raise SettingsError(
+            f"--from {display_path(path)} is an ensemble of {len(model.networks)} networks, expected one network, such "
+            "as the folder member-1 in that of its run"
+        )
+    return model
 
 
 def _architecture(

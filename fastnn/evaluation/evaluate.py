@@ -1,6 +1,5 @@
 """Evaluates a network or a model on labelled data: loss, accuracy, logits, metrics per class or of a regression."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError
 from fastnn.evaluation.metrics import ClassScores, confusion, per_class
 from fastnn.interruptible import interruptible
-from fastnn.models import Model, as_dataset, as_model, as_network
+from fastnn.models import Copies, Model, as_dataset, as_model, as_network
 from fastnn.models.model import class_probabilities, default_classes
 from fastnn.models.rows import in_order
 from fastnn.network import Network, check_scale
@@ -23,7 +22,13 @@ _N_LOGIT = 8
 
 
 def evaluate(
-    network: Any, data: Any, *, backend: str | Backend = "auto", l2: float = 0.0, threads: int | None = None
+    network: Any,
+    data: Any,
+    *,
+    backend: str | Backend = "auto",
+    l2: float = 0.0,
+    threads: int | None = None,
+    copies: Copies | None = None,
 ) -> tuple[float, float]:
     """Return loss and accuracy of a network on labelled data.
 
@@ -41,6 +46,8 @@ def evaluate(
         of these sums.
     threads : int, optional
         The number of threads of the Numba backend, as in `train`.
+    copies : Copies or None
+        Average the outputs over changed copies of each image, as `Model.predict` does.
 
     Returns
     -------
@@ -78,7 +85,7 @@ def evaluate(
     else:
         model = Model.for_network(as_network(network))
         _check_class_count(model.network, data)
-    evaluated = evaluate_mean(model.networks, data, backend, threads)
+    evaluated = evaluate_mean(model, data, backend, threads, copies)
     for each in model.networks:
         check_scale(each, data.images, stacklevel=3)
     penalty = sum(each.l2_penalty(l2) for each in model.networks) / len(model.networks)
@@ -122,18 +129,29 @@ def evaluate_checked(
 
 
 def evaluate_mean(
-    networks: Sequence[Network], data: Dataset, backend: str | Backend, threads: int | None = None
+    model: Model,
+    data: Dataset,
+    backend: str | Backend,
+    threads: int | None = None,
+    copies: Copies | None = None,
 ) -> Evaluation:
-    """Return what `evaluate_logits` does, of the mean of the outputs of one network or several."""
-    if len(networks) == 1:
-        return evaluate_logits(networks[0], data, backend, threads)
-    logits = []
-    for network in networks:
-        images, labels = check_fit(network, data)
-        engine = CHOOSER.predictor(backend, network, images) if isinstance(backend, str) else backend
-        logits.append(engine.predict_logits(network.core, images, threads))
+    """Return what `evaluate_logits` does, of the mean of the outputs over the networks of a model and over copies."""
+    first, *others = networks = model.networks
+    if not others and copies is None:
+        return evaluate_logits(first, data, backend, threads)
+    labels, *_ = (check_fit(network, data)[1] for network in networks)
+    engines = [
+        CHOOSER.predictor(backend, network, data.images) if isinstance(backend, str) else backend
+        for network in networks
+    ]
+    versions = (data.images,) if copies is None else copies.of(data.images, model.row_format, engines[0])
+    logits = [
+        engine.predict_logits(network.core, check_finite_inputs(network, version), threads)
+        for version in versions
+        for network, engine in zip(networks, engines, strict=True)
+    ]
     work = _N_LOGIT * len(logits) * logits[0].size
-    return _scored(networks[0], interruptible(networks[0].loss.mean_logits, logits, work=work), labels)
+    return _scored(first, interruptible(first.loss.mean_logits, logits, work=work), labels)
 
 
 def _scored(network: Network, logits: np.ndarray, labels: np.ndarray) -> Evaluation:
@@ -212,8 +230,10 @@ class RegressionEvaluation(NamedTuple):
     targets: np.ndarray  # (N, C)
 
 
-def evaluate_model(model: Model, data: Dataset, backend: str) -> ClassEvaluation | RegressionEvaluation:
-    """Evaluate a model on labelled data, in one forward pass of each of its networks.
+def evaluate_model(
+    model: Model, data: Dataset, backend: str, copies: Copies | None = None
+) -> ClassEvaluation | RegressionEvaluation:
+    """Evaluate a model on labelled data, in one forward pass of each of its networks, and for each of the copies.
 
     Raises DataError as `data_for` and `check_fit` do, and for a model of several yes-or-no labels.
     """
@@ -221,7 +241,7 @@ def evaluate_model(model: Model, data: Dataset, backend: str) -> ClassEvaluation
         n_outputs = model.networks[0].n_outputs
         raise DataError(f"the model has {n_outputs} yes-or-no labels, expected one of C classes")
     data = data_for(model, data)
-    logits, labels, loss, accuracy = evaluate_mean(model.networks, data, backend)
+    logits, labels, loss, accuracy = evaluate_mean(model, data, backend, copies=copies)
     for network in model.networks:
         check_scale(network, data.images, stacklevel=3)
     outputs = interruptible(model.networks[0].loss.outputs, logits, work=_N_LOGIT * logits.size)

@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backends.choice import CHOOSER
 from fastnn.checks import short
 from fastnn.datasets.convert import describe
 from fastnn.errors import DataError, SettingsError
 from fastnn.models.hidden import LAST
-from fastnn.models.model import Model, core_inputs
-from fastnn.models.rows import model_rows
+from fastnn.models.model import Model
 from fastnn.network import Network
 
 FEWEST = 2
@@ -133,16 +131,6 @@ class Ensemble(Model):
     def transform(self, x: Any, layer: int = LAST, *, backend: str = "auto") -> np.ndarray:
         """Raise SettingsError: networks do not share hidden units. The `members` have this method."""
         raise _needs_one(self)
-
-    def _outputs(self, x: Any, backend: str) -> np.ndarray:
-        rows = model_rows(self.row_format, x)
-        total: Any = 0.0
-        for network in self.networks:
-            inputs = core_inputs(network, rows, stacklevel=4)
-            engine = CHOOSER.predictor(backend, network, inputs)
-            total = total + engine.predict_proba(network.core, inputs).astype(np.float64)
-        mean: np.ndarray = (total / len(self.networks)).astype(self.networks[0].dtype)
-        return mean
 
     def __getattr__(self, name: str) -> Any:
         if name == "network":

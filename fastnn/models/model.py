@@ -14,6 +14,7 @@ from fastnn.datasets.arrays import check_lengths
 from fastnn.datasets.convert import as_dataset
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError
+from fastnn.models.copies import Copies
 from fastnn.models.hidden import LAST, hidden_outputs, hidden_size
 from fastnn.models.pictures import measured_pixels
 from fastnn.models.row_format import RowFormat
@@ -111,7 +112,7 @@ class Model:
             pixels=measured_pixels(data),
         )
 
-    def predict(self, x: Any, *, backend: str = "auto") -> np.ndarray:
+    def predict(self, x: Any, *, backend: str = "auto", copies: Copies | None = None) -> np.ndarray:
         """Return the predicted label of each sample; for a regression, the predicted numbers.
 
         Parameters
@@ -122,6 +123,8 @@ class Model:
             range and ink are applied.
         backend : {"auto", "numba", "numpy"}
             As in `TrainingConfig`: with "auto", NumPy predicts as long as the kernels are not worth loading.
+        copies : Copies or None
+            Average over changed copies of each image; None: predict the image itself.
 
         Returns
         -------
@@ -132,7 +135,7 @@ class Model:
         Raises
         ------
         DataError
-            If `x` does not fit the model, or a picture has no digit.
+            If `x` does not fit the model, a picture has no digit, or there are `copies` of what is no image.
         FileError
             If a picture cannot be opened.
 
@@ -150,17 +153,17 @@ class Model:
         >>> model.predict(data.images[:3]).tolist()
         [0, 1, 2]
         """
-        outputs = self._outputs(x, backend)
+        outputs = self._outputs(x, backend, copies)
         if self.classes is None:
             return outputs[:, 0] if outputs.shape[1] == 1 else outputs
         return self.decide(outputs)[0]
 
-    def predict_proba(self, x: Any, *, backend: str = "auto") -> np.ndarray:
+    def predict_proba(self, x: Any, *, backend: str = "auto", copies: Copies | None = None) -> np.ndarray:
         """Return the probability of each class for each sample.
 
         Parameters
         ----------
-        x, backend
+        x, backend, copies
             As in `predict`.
 
         Returns
@@ -174,7 +177,7 @@ class Model:
             As in `predict`; and if the model has no classes.
         """
         labels = self.labels  # an error before any work
-        return class_probabilities(self._outputs(x, backend), len(labels), self.is_multilabel)
+        return class_probabilities(self._outputs(x, backend, copies), len(labels), self.is_multilabel)
 
     def transform(self, x: Any, layer: int = LAST, *, backend: str = "auto") -> np.ndarray:
         """Return the outputs of a hidden layer for each sample: the features that the network has learned.
@@ -210,10 +213,22 @@ class Model:
         inputs = core_inputs(self.network, model_rows(self.row_format, x), stacklevel=3)
         return hidden_outputs(self.network.core, inputs, layer, backend=backend)
 
-    def _outputs(self, x: Any, backend: str) -> np.ndarray:
+    def _outputs(self, x: Any, backend: str, copies: Copies | None) -> np.ndarray:
         """Return the outputs for the rows of `x`, (N, number of outputs), in the network's dtype."""
-        inputs = core_inputs(self.network, model_rows(self.row_format, x), stacklevel=4)
-        return CHOOSER.predictor(backend, self.network, inputs).predict_proba(self.network.core, inputs)
+        rows, networks = model_rows(self.row_format, x), self.networks
+        if len(networks) == 1 and copies is None:
+            inputs = core_inputs(networks[0], rows, stacklevel=4)
+            return CHOOSER.predictor(backend, networks[0], inputs).predict_proba(networks[0].core, inputs)
+        for network in networks:
+            check_scale(network, rows, stacklevel=4)
+        engines = [CHOOSER.predictor(backend, network, rows) for network in networks]
+        total, n = np.zeros(1), 0  # float64, so that the mean has the rounding of one network
+        for version in (rows,) if copies is None else copies.of(rows, self.row_format, engines[0]):
+            for network, engine in zip(networks, engines, strict=True):
+                outputs = engine.predict_proba(network.core, check_finite_inputs(network, version))
+                total, n = total + outputs, n + 1
+        mean: np.ndarray = (total / n).astype(networks[0].dtype)
+        return mean
 
     @property
     def networks(self) -> tuple[Network, ...]:

@@ -51,6 +51,7 @@ class RunCode:
         recorded, arguments = self._recorded, python_settings(config, backend)
         uses_plan = recorded["files"] or recorded["from"] or recorded["standardize"]
         training, validation = "splits.train", "splits.validation"
+        split_seed = config.seed if recorded.get("split_seed") is None else recorded["split_seed"]
         lines = ["import fastnn"]
         if recorded["files"]:
             lines.append("from fastnn.datasets.splits import split_files")
@@ -60,10 +61,10 @@ class RunCode:
             lines.append("from fastnn.runs.plan import make_plan")
         if recorded["files"]:
             reading = {name: _literal(value) for name, value in recorded["reading"].items()}
-            values = {"paths": _literal(list(recorded["files"])), "seed": _literal(config.seed), **reading}
+            values = {"paths": _literal(list(recorded["files"])), "seed": _literal(split_seed), **reading}
             splits = _call("split_files", values, n_positional=2)
         else:
-            splits = f"fastnn.get_recipe({_literal(recorded['recipe'])}).load(seed={config.seed})"
+            splits = f"fastnn.get_recipe({_literal(recorded['recipe'])}).load(seed={split_seed})"
         lines += ["", f"splits = {splits}"]
         if recorded["layers"]:
             hidden = f"parse_layers({_literal(recorded['layers'])})"
@@ -123,6 +124,8 @@ class RunCode:
             found.append("--standardize" if recorded["standardize"] else "--no-standardize")
         elif recorded["standardize"]:
             found.append("--standardize")
+        if recorded.get("split_seed") is not None:
+            found += ["--split-seed", str(recorded["split_seed"])]
         if recorded["from"]:
             found += ["--from", recorded["from"]]
         if recorded.get("class_weight"):

@@ -130,7 +130,7 @@ class RunFolder:
         """Write the report of a run that is running, so that it can continue if it is killed."""
         nothing = TrainingResult(record.plan.network, History(), 0, RUNNING, record.plan.config.backend)
         report = {**_report(nothing, record), "settings": record.settings}
-        self._write(REPORT, _json(report))
+        self._write(REPORT, as_json(report))
 
     def check_data(self, record: "RunRecord") -> None:
         """Raise DataError unless the data are those that the run in the folder has begun with."""
@@ -206,8 +206,8 @@ class RunFolder:
                 self.discard()
             return
         with ExitStack() as files:  # calls the last one first, and each of them whatever the others raise
-            files.callback(_persist, lambda: self._write(REPORT, _json(_report(result, record))))
-            files.callback(_persist, lambda: self._write(HISTORY, _csv(result.history)))
+            files.callback(_persist, lambda: self._write(REPORT, as_json(_report(result, record))))
+            files.callback(_persist, lambda: self._write(HISTORY, as_csv(result.history)))
             files.callback(_persist, lambda: self.save_network(result.network, record.plan))
 
     def _has_trained(self) -> bool:
@@ -221,7 +221,7 @@ class RunFolder:
     def save_diagnosis(self, result: TrainingResult, record: "RunRecord") -> None:
         """Add the diagnosis to the report of an unfinished run."""
         if len(result.history):
-            self._write(REPORT, _json(_diagnosed(_report(result, record), result, record.plan)))
+            self._write(REPORT, as_json(_diagnosed(_report(result, record), result, record.plan)))
 
     def evaluate(self, result: TrainingResult, record: "RunRecord") -> "FinishedRun":
         """Evaluate the network on the test set, diagnose the run, and write both into the report."""
@@ -231,8 +231,8 @@ class RunFolder:
         if plan.scale is not None:  # the loss of the same targets as in the history
             loss, _ = evaluate(result.network, plan.for_training(test), backend=result.backend)
             scores = scores._replace(loss=loss)
-        report = _diagnosed({**_report(result, record), **_test_metrics(scores)}, result, plan, scores)
-        self._write(REPORT, _json(report))
+        report = _diagnosed({**_report(result, record), **metrics_of(scores)}, result, plan, scores)
+        self._write(REPORT, as_json(report))
         return FinishedRun(result, model, test, scores, report)
 
     def save_figures(self, run: "FinishedRun") -> None:
@@ -243,13 +243,19 @@ class RunFolder:
             plots.LearningCurveDisplay.from_history(run.result.history).save(self.path / CURVES)
         if run.result.rate_search is not None:
             plots.RateSearchDisplay.from_search(run.result.rate_search).save(self.path / RATES)
-        scores, names = run.scores, run.model.class_names
+        self.save_test_figures(run.model, run.test, run.scores)
+
+    def save_test_figures(self, model: Model, test: Dataset, scores: ClassEvaluation | RegressionEvaluation) -> None:
+        """Write the figures of `save_figures` that show the test set."""
+        from fastnn import plots
+
+        names = model.class_names
         if isinstance(scores, RegressionEvaluation):
             plots.RegressionDisplay(scores.targets, scores.predicted).save(self.path / PREDICTIONS)
             return
         plots.ConfusionDisplay(scores.confusion, names).save(self.path / CONFUSION)
-        if run.test.image_shape is not None:
-            images = (run.test.images, run.test.image_shape, scores.labels, scores.proba)
+        if test.image_shape is not None:
+            images = (test.images, test.image_shape, scores.labels, scores.proba)
             plots.MistakesDisplay.from_predictions(*images, names).save(self.path / MISTAKES)
 
     def _write(self, name: str, data: bytes) -> None:
@@ -363,7 +369,8 @@ def _report(result: TrainingResult, record: RunRecord) -> dict[str, Any]:
     }
 
 
-def _test_metrics(scores: ClassEvaluation | RegressionEvaluation) -> dict[str, Any]:
+def metrics_of(scores: ClassEvaluation | RegressionEvaluation) -> dict[str, Any]:
+    """Return the entries of report.json for the test set."""
     if isinstance(scores, RegressionEvaluation):
         r2 = None if np.isnan(scores.r2) else scores.r2
         return {"test_r2": r2, "test_rmse": scores.rmse, "test_mae": scores.mae, "test_loss": scores.loss}
@@ -387,11 +394,13 @@ def _diagnosed(
     return {**report, "diagnosis": [asdict(finding) for finding in findings]}
 
 
-def _json(report: Mapping[str, Any]) -> bytes:
+def as_json(report: Mapping[str, Any]) -> bytes:
+    """Return the content of report.json."""
     return (json.dumps(report, indent=2) + "\n").encode()
 
 
-def _csv(history: History) -> bytes:
+def as_csv(history: History) -> bytes:
+    """Return the content of history.csv."""
     table = io.StringIO()
     rows = csv.DictWriter(table, list(EpochRecord.__annotations__), lineterminator="\n")
     rows.writeheader()

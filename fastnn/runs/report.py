@@ -17,6 +17,7 @@ from fastnn.evaluation.evaluate import ClassEvaluation, RegressionEvaluation, da
 from fastnn.files.atomic import write_atomically
 from fastnn.files.model_file import Model, load
 from fastnn.files.snapshot_file import SNAPSHOTS, load_snapshots
+from fastnn.models import Ensemble
 from fastnn.network import Conv2D, Network
 from fastnn.pages.assets import read_asset, script_json, script_sources
 from fastnn.pages.replay import SCRIPT as REPLAY_SCRIPT
@@ -97,7 +98,8 @@ def render(run: SavedRun, model: Model, test: Dataset, scores: ClassEvaluation |
         run=run,
         report=run.report,
         ended=_HOW_IT_ENDED.get(run.report["stopped"], run.report["stopped"]),
-        network=model.network,
+        n_parameters=sum(network.n_parameters for network in model.networks),
+        members=run.report.get("members", []),
         n_samples=len(test),
         command=shlex.join(["fastnn", "train", "--config", str(run.path)]),
         **of_task,
@@ -150,7 +152,7 @@ def _figures(
     run: SavedRun, model: Model, test: Dataset, scores: ClassEvaluation | RegressionEvaluation
 ) -> Iterator[Figure]:
     names = model.class_names
-    yield _curves(run.history)
+    yield _curves(run.history, isinstance(model, Ensemble))
     if isinstance(scores, RegressionEvaluation):
         yield _predictions(scores)
         labels = scores.targets
@@ -161,7 +163,8 @@ def _figures(
         if test.image_shape is not None:
             yield from _images(test.images, test.image_shape, scores, names)
         yield from _confidence(labels, scores)
-    yield from _network(model, test, labels)
+    if not isinstance(model, Ensemble):  # the reports of its members show their networks
+        yield from _network(model, test, labels)
 
 
 def _figure(section: str, display: plots.Display, alt: str, caption: str) -> Figure:
@@ -173,7 +176,7 @@ def _figure(section: str, display: plots.Display, alt: str, caption: str) -> Fig
     }  # fmt: skip
 
 
-def _curves(history: History) -> Figure:
+def _curves(history: History, are_means: bool) -> Figure:
     curves = plots.LearningCurveDisplay(history)
     validated = "training" if curves.validation_loss is None else "training and validation"
     shown = "Loss" if np.isnan(curves.accuracy).all() else "Loss and accuracy"
@@ -182,7 +185,8 @@ def _curves(history: History) -> Figure:
         "curves",
         curves,
         f"{shown} of {validated} over {len(curves.epochs)} epochs; {best}.",
-        "Training values are means over an epoch, so they lag behind validation values, which are measured after it.",
+        "Training values are means over an epoch, so they lag behind validation values, which are measured after it."
+        + " Each point is the mean over the members." * are_means,
     )
 
 

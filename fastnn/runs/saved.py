@@ -48,6 +48,7 @@ _OPTIONAL = {
     "test_rmse": _NUMBER,
     "task": str,
     "diagnosis": [{"name": str, "evidence": str, "advice": str}],
+    "members": [{"folder": str, "seed": int, "epochs": int, "best_epoch": int, "test_loss": _NUMBER}],
 }
 
 
@@ -79,6 +80,11 @@ def read_report(folder: Path) -> dict[str, Any]:
 
 def _read_running(folder: Path, report: dict[str, Any]) -> SavedRun:
     """Return a run that is running or was killed, as its last checkpoint has it; FileError without a whole epoch."""
+    if report["settings"].get("members") is not None:
+        raise FileError(
+            f"{display_path(folder)} is a run of several members that has not ended, expected one that has; continue "
+            f"it with fastnn train --resume {shlex.quote(str(folder))}"
+        )
     state = load_existing(folder / CHECKPOINT)
     if state is None or not len(state.history):
         raise FileError(
@@ -116,7 +122,8 @@ def load_training_data(run: SavedRun) -> Dataset:
 
 def _load(run: SavedRun, part: str, words: str, files: Sequence[str | os.PathLike[str]] | None) -> Dataset:
     settings, expected = run.report["settings"], run.report["data"][part]
-    paths, seed, folder = files or settings["files"], settings["seed"], display_path(run.path)
+    paths, folder = files or settings["files"], display_path(run.path)
+    seed = settings["seed"] if settings.get("split_seed") is None else settings["split_seed"]
     reading = settings.get("reading", {})
     try:
         splits = split_files(paths, seed, **reading) if paths else get_recipe(settings["recipe"]).load(seed)
