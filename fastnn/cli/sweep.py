@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastnn.cli.options import AddCommand, Parser, add_settings, given_settings
+from fastnn.cli.options import AddCommand, add_settings, given_settings
 from fastnn.cli.output import say_notes
 from fastnn.cli.train import add_run, run_parts, sample_weight
 from fastnn.errors import FastnnError, SettingsError, WorkerError
@@ -66,10 +66,6 @@ def register(add: AddCommand) -> None:
     )
     group.add_argument("--scheduler", metavar="ADDRESS", help="scheduler of a Dask cluster, such as tcp://HOST:8786")
     add_run(parser)
-    _add_settings(parser)
-
-
-def _add_settings(parser: Parser) -> None:
     add_settings(parser, without=("seed",))
 
 

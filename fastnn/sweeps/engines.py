@@ -57,8 +57,13 @@ def in_threads(shared: Shared, runs: Sequence[Run], jobs: int | None) -> Generat
         get_backend(backend)  # imported once, before several threads want it
     workers = [threading.Thread(target=work, name=f"fastnn sweep {n}", daemon=True) for n in range(jobs)]
     try:
-        for worker in workers:
-            worker.start()
+        for number, worker in enumerate(workers):
+            try:
+                worker.start()
+            except RuntimeError:  # the system has no more threads
+                if not number:
+                    raise
+                break
         for _ in runs:
             record = _next(ended)
             if isinstance(record, BaseException):

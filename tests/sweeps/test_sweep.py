@@ -277,6 +277,38 @@ def test_threads_share_the_data_without_a_copy():
     assert max(peaks) - one < data.images.nbytes  # three copies more, if each run had its own
 
 
+class _NoteBases:
+    """The callbacks of a run in another process: writes what holds the memory of the training data into a file."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __call__(self, run):
+        self.name = f"{run.seed}"
+        return [self.Noted(self.folder / self.name)]
+
+    class Noted:
+        def __init__(self, path):
+            self.path = path
+
+        def __call__(self, end):
+            pass
+
+        def before_batches(self, start):
+            array = start.setup.data.images
+            while isinstance(array.base, np.ndarray):
+                array = array.base
+            self.path.write_text(type(array.base).__name__)
+
+
+@pytest.mark.slow
+def test_processes_map_the_data_into_their_memory(mnist_small, tmp_path):
+    """Report 13: no task copies the data."""
+    options = {"engine": "processes", "jobs": 2, "callbacks": _NoteBases(tmp_path), "backend": "numpy", "epochs": 1}
+    fastnn.sweep(None, mnist_small, {"hidden": [4]}, seeds=range(3), **options)
+    assert [path.read_text() for path in sorted(tmp_path.iterdir())] == ["mmap"] * 3
+
+
 def _anonymous_bytes():
     if not os.path.exists("/proc/self/status"):
         pytest.skip("the anonymous memory of a process is known on Linux only")
