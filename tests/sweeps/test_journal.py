@@ -212,10 +212,10 @@ def test_a_sweep_that_is_killed_goes_on(tmp_path):
         "--hidden",
         "4",
         "--epochs",
-        "40",
+        "20",
     ]
     program += ["--set", "learning_rate=0.1,0.3", "--backend", "numpy", "--jobs", "2", "--out", str(folder)]
-    seeds, finished, kills = ["--seeds", "0-11"], {}, 0
+    seeds, finished, kills = ["--seeds", "0-5"], {}, 0
     while True:
         process = subprocess.Popen([*program, *seeds], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         limit = time.monotonic() + 60
