@@ -14,7 +14,9 @@ MAX_SEED = 2**63 - 1
 # A normal number is one of 2**QUANTILE_BITS quantiles of the normal distribution.
 QUANTILE_BITS = 12
 # One stream per purpose: another hidden size, for example, draws other weights but does not change the shuffling.
-_STREAMS = {"weights": 1, "shuffle": 2, "split": 3, "dropout": 4, "sample": 5, "augmentation": 6, "digits": 7}
+_STREAMS = {
+    "weights": 1, "shuffle": 2, "split": 3, "dropout": 4, "sample": 5, "augmentation": 6, "digits": 7, "replica": 8,
+}  # fmt: skip
 
 
 def generator(seed: int, purpose: str, *counters: int) -> np.random.Generator:

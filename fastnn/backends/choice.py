@@ -141,6 +141,11 @@ def _purpose(work: str, network: Network) -> str:
     return f"{work} images" if any(isinstance(layer, Conv2D) for layer in network.layers) else work
 
 
+def fit_purpose(network: Network) -> str:
+    """Return the purpose of training a network, as in `Work`."""
+    return _purpose("fit", network)
+
+
 def expected_epochs(config: TrainingConfig, callbacks: Sequence[Any] = ()) -> int:
     """Return the number of epochs to expect: all, or fewer if the run can stop early.
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn.backends import get_backend
-from fastnn.backends.choice import CHOOSER
+from fastnn.backends.choice import CHOOSER, LOAD_SECONDS, fit_purpose
 from fastnn.backends.threads import resolve_threads, usable_cores
 from fastnn.network import Conv2D, Dense, Network
 from fastnn.optim.augmentation import Augment
@@ -191,21 +191,60 @@ def compile_prediction_in_background(
     process = None
     name = _kernel_of_predictions(backend, network)
     if name and _has_to_compile(name, threads):
-        # Import the modules of this process, not those that happen to be in the current folder.
-        program = (
-            "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-            "from fastnn.backends.warmup import _compile_prediction; _compile_prediction(*sys.argv[2:])"
-        )
-        command = [sys.executable, "-P", "-c", program, json.dumps(sys.path), name, str(network.dtype), str(inputs)]
-        null = subprocess.DEVNULL
         with suppress(OSError):
-            process = subprocess.Popen(command, stdin=null, stdout=null, stderr=null)
+            process = _start("_compile_prediction", name, str(network.dtype), str(inputs))
     try:
         yield process
     finally:
         if process is not None:
             process.terminate()
             process.wait()
+
+
+def compile_training_elsewhere(network: Network, inputs: np.dtype) -> None:
+    """Compile the training kernels for networks like this one in another process, unless they are on disk, and wait.
+
+    Compiling holds Python's interpreter for seconds: in a process that answers a server, nothing else goes on. If the
+    other process fails, the run compiles them itself. `inputs` is the dtype of the inputs to train on.
+    """
+    kind = fit_purpose(network), str(network.dtype), str(inputs if inputs == np.uint8 else network.dtype)
+    if not _is_python() or kind in _COMPILED or CHOOSER.price(kind[0], network.dtype) <= LOAD_SECONDS:
+        return
+    from fastnn.kernels.compiler import cache
+
+    if cache.cache_folder() is None:
+        return
+    with suppress(OSError):
+        _start("_compile_training", *kind).wait()
+    _COMPILED.add(kind)
+
+
+# The purposes, and the dtypes of the networks and of the inputs, whose kernels this process has had compiled elsewhere.
+_COMPILED: set[tuple[str, str, str]] = set()
+
+
+def _compile_training(purpose: str, dtype: str, inputs: str) -> None:
+    engine = get_backend("numba")
+    if purpose == "fit":
+        _call_epochs(engine, Network.initialize((4, 10, 2), dtype=dtype), np.dtype(inputs))
+    else:
+        _call_image_epochs(engine, np.dtype(dtype), np.dtype(inputs))
+
+
+def _start(function: str, *arguments: str) -> "subprocess.Popen[bytes]":
+    """Call a function of this module with texts in another process."""
+    # Import the modules of this process, not those that happen to be in the current folder.
+    program = (
+        "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+        f"from fastnn.backends.warmup import {function}; {function}(*sys.argv[2:])"
+    )
+    command = [sys.executable, "-P", "-c", program, json.dumps(sys.path), *arguments]
+    null = subprocess.DEVNULL
+    return subprocess.Popen(command, stdin=null, stdout=null, stderr=null)
+
+
+def _is_python() -> bool:
+    return bool(sys.executable) and not getattr(sys, "frozen", False)
 
 
 def _kernel_of_predictions(backend: str, network: Network) -> str:
@@ -220,8 +259,7 @@ def _kernel_of_predictions(backend: str, network: Network) -> str:
 
 
 def _has_to_compile(name: str, threads: int | None) -> bool:
-    is_python = bool(sys.executable) and not getattr(sys, "frozen", False)
-    if not is_python or min(usable_cores(), resolve_threads(threads)) < 2:
+    if not _is_python() or min(usable_cores(), resolve_threads(threads)) < 2:
         return False
     from fastnn.kernels.compiler import cache
     from fastnn.kernels.epoch.image_passes import forward_images

@@ -395,18 +395,28 @@ class TrainingConfig(LossConfig):
 
         A schedule that does has an attribute `parts_of_epoch`, and accepts fractions of epochs.
         """
-        n_parts = getattr(get_schedule(self.schedule), "parts_of_epoch", 1)
-        if n_parts == 1:
-            return [self.rate(epoch, epochs)]
-        return [self.rate(epoch + (part + 0.5) / n_parts - 0.5, epochs) for part in range(n_parts)]
+        return [self._number_of_rate() * factor for factor in self.factors(epoch, epochs)]
 
     def rate(self, epoch: float, epochs: int) -> float:
         """Return the learning rate of an epoch, counted from 0, of `epochs` epochs: that of its middle."""
+        return self._number_of_rate() * self._factor(epoch, epochs)
+
+    def factors(self, epoch: int, epochs: int) -> list[float]:
+        """Return what `rates` multiplies the learning rate by: the factors of the schedule, with the warm-up."""
+        n_parts = getattr(get_schedule(self.schedule), "parts_of_epoch", 1)
+        if n_parts == 1:
+            return [self._factor(epoch, epochs)]
+        return [self._factor(epoch + (part + 0.5) / n_parts - 0.5, epochs) for part in range(n_parts)]
+
+    def _factor(self, epoch: float, epochs: int) -> float:
         schedule = get_schedule(self.schedule)
         factor = (WarmUp(self.warm_up, schedule) if self.warm_up else schedule)(epoch, epochs)
+        return check_number("the schedule's factor", factor, 0)
+
+    def _number_of_rate(self) -> float:
         if not isinstance(self.learning_rate, float):
             raise SettingsError(f"learning_rate is {self.learning_rate!r}, expected a number; see with_default_rate")
-        return self.learning_rate * check_number("the schedule's factor", factor, 0)
+        return self.learning_rate
 
 
 # The classes whose objects are settings. Nothing else is made from a file.

@@ -81,6 +81,11 @@ class Checkpoint:
         check_choice("unit", self.unit, UNITS)
 
 
+def as_checkpoint(value: Checkpoint | str | os.PathLike[str] | None) -> Checkpoint | None:
+    """Return where to save: `value` itself, or that of a path."""
+    return value if value is None or isinstance(value, Checkpoint) else Checkpoint(value)
+
+
 class Mark(NamedTuple):
     """A copy of the state of a run in memory. The history is not copied, because it only grows."""
 

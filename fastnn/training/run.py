@@ -15,7 +15,7 @@ from fastnn.evaluation.evaluate import evaluate_checked
 from fastnn.files.checkpoint_file import RunState
 from fastnn.network import Network
 from fastnn.network.snapshot import Snapshot
-from fastnn.training.callbacks import BatchStart, Callback, EpochEnd, Setup, paced
+from fastnn.training.callbacks import BatchStart, Callback, EpochEnd, Setup, call_method, paced
 from fastnn.training.checkpoint import Checkpoint, Mark, Saver, bit_versions, restore, result_of
 from fastnn.training.epochs import Ended, Job, Position
 from fastnn.training.history import NAN, EpochRecord, History
@@ -143,6 +143,25 @@ class Run:
         self._last = position
         self._saver.after_epoch(self._mark(position, self._current_network))
 
+    def result_of(self, train: Callable[[], Ended]) -> TrainingResult:
+        """Return the result of a run that `train` does. However it ends, callbacks are told and the state is saved."""
+        result: TrainingResult | None = None
+        try:
+            call_method(self._callbacks, "begin")
+            result = self.finished(train())
+            return result
+        except BaseException as error:
+            to_raise = self.ended_by(error)
+            result = getattr(to_raise, "result", None)
+            if to_raise is error:
+                raise
+            raise to_raise from error
+        finally:
+            self.close()
+            if result is not None:
+                call_method(self._callbacks, "ended", result)
+            call_method(self._callbacks, "close")
+
     def finished(self, ended: Ended) -> TrainingResult:
         """Return the result of a run that has ended by itself."""
         good = self.good
@@ -171,14 +190,20 @@ class Run:
             error.result = result  # type: ignore[attr-defined]
         return error
 
+    def pass_epoch(self, result: EpochResult, rate: float, seconds: float) -> None:
+        """Record an epoch after which there is no network to evaluate, such as one within a round of replicas."""
+        epoch = self._job.first + len(self._history) + 1
+        if not _is_finite(result):
+            raise _divergence(epoch, result.failed_batch, rate)
+        self._history.append(EpochRecord(epoch, rate, result.loss, result.accuracy, NAN, NAN, seconds))
+
     def end_epoch(
         self, result: EpochResult, rate: float, seconds: float, make_snapshot: Callable[[], Snapshot]
     ) -> str | None:
         """Evaluate the network, record the epoch and call the callbacks; return the reason to stop, or None."""
         job, config, history = self._job, self._job.config, self._history
         epoch = job.first + len(history) + 1
-        failed = result.failed_batch is not None or not math.isfinite(result.loss)
-        trained = None if failed else _finite_snapshot(make_snapshot)
+        trained = _finite_snapshot(make_snapshot) if _is_finite(result) else None
         if trained is None:
             raise _divergence(epoch, result.failed_batch, rate)
         self._current = current = self._whole(trained)
@@ -202,6 +227,10 @@ class Run:
         if stopping is not None and epoch - self._best_epoch >= stopping.patience:
             return "early"
         return None
+
+
+def _is_finite(result: EpochResult) -> bool:
+    return result.failed_batch is None and math.isfinite(result.loss)
 
 
 def _finite_snapshot(make: Callable[[], Snapshot]) -> Snapshot | None:

@@ -28,9 +28,9 @@ from fastnn.optim.optimizers import LBFGS
 from fastnn.training import epochs as mini_batch
 from fastnn.training import lbfgs
 from fastnn.training.callbacks import BatchStart as BatchStart
-from fastnn.training.callbacks import Callback, Setup, call_method
+from fastnn.training.callbacks import Callback, Setup
 from fastnn.training.callbacks import EpochEnd as EpochEnd
-from fastnn.training.checkpoint import Checkpoint, as_run_state, check_continues, continued, data_digests
+from fastnn.training.checkpoint import Checkpoint, as_checkpoint, as_run_state, check_continues, continued, data_digests
 from fastnn.training.epochs import Job, Observer, freeze
 from fastnn.training.frozen import trained_part
 from fastnn.training.progress import Progress
@@ -138,7 +138,7 @@ def train(
     >>> bool(result.history[-1].validation_accuracy > 0.9)
     True
     """
-    _check_types(config=config, resume=resume, checkpoint=checkpoint)
+    check_types(config=config, resume=resume, checkpoint=checkpoint)
     planned = plan(
         network, data, validation=validation, sample_weight=sample_weight, callbacks=callbacks, resume=resume,
         force=force, config=config, settings=settings,
@@ -186,7 +186,7 @@ def plan(
     checked = TrainingData(*check_fit(network, data), check_sample_weight(sample_weight, len(data), network.dtype))
     rows, held_out = _split(network, data, validation, config.seed)
     check_config(trained_part(network, config.frozen), config, len(rows))
-    _check_stopping(network, config, held_out)
+    check_stopping(network, config, held_out)
     digests = lru_cache(lambda: data_digests(data, checked.sample_weight, validation))
     n_held_out = 0 if held_out is None else len(held_out)
     work = fit_work(network, checked.inputs, len(rows), config, expected_epochs(config, callbacks), n_held_out)
@@ -228,26 +228,11 @@ def execute(
     callbacks = [*callbacks, *([Progress()] if verbose else [])]
     setup = Setup(planned.data, planned.held_out, job.config, backend_name(job.engine))
     run = Run(
-        job, planned.evaluated, callbacks, setup, planned.search, _as_checkpoint(checkpoint), planned.digests,
+        job, planned.evaluated, callbacks, setup, planned.search, as_checkpoint(checkpoint), planned.digests,
         planned.begun,
     )  # fmt: skip
     with blas_limit(planned):
-        ended: TrainingResult | None = None
-        try:
-            call_method(callbacks, "begin")
-            ended = run.finished(loop.run(job, observe(run)))
-            return ended
-        except BaseException as error:
-            to_raise = run.ended_by(error)
-            ended = getattr(to_raise, "result", None)
-            if to_raise is error:
-                raise
-            raise to_raise from error
-        finally:
-            run.close()
-            if ended is not None:
-                call_method(callbacks, "ended", ended)
-            call_method(callbacks, "close")
+        return run.result_of(lambda: loop.run(job, observe(run)))
 
 
 def blas_limit(planned: Planned) -> AbstractContextManager[Any]:
@@ -264,7 +249,7 @@ def blas_limit(planned: Planned) -> AbstractContextManager[Any]:
     return BLAS_LIMIT.hold(resolve_threads(job.config.threads))
 
 
-def _check_types(**arguments: Any) -> None:
+def check_types(**arguments: Any) -> None:
     """Raise SettingsError if an argument has another type than it may have."""
     path = (str, os.PathLike)
     kinds = {"config": TrainingConfig, "resume": (TrainerState, RunState, *path), "checkpoint": (Checkpoint, *path)}
@@ -277,7 +262,7 @@ def _check_types(**arguments: Any) -> None:
             raise SettingsError(f"{found}, expected {expected.get(name, 'a Checkpoint or a path')}{hint}")
 
 
-def _check_stopping(network: Network, config: TrainingConfig, held_out: Dataset | None) -> None:
+def check_stopping(network: Network, config: TrainingConfig, held_out: Dataset | None) -> None:
     """Raise SettingsError unless there are the data, and outputs, that early stopping needs."""
     stopping = config.early_stopping
     if stopping is None:
@@ -296,10 +281,6 @@ def _continuing(job: Job, begun: RunState) -> Job:
     return job._replace(
         network=begun.network, state=begun.trainer, first=begun.first, seconds=begun.seconds, order=begun.order
     )
-
-
-def _as_checkpoint(value: Any) -> Checkpoint | None:
-    return value if value is None or isinstance(value, Checkpoint) else Checkpoint(value)
 
 
 def with_rate(planned: Planned) -> Planned:

@@ -1,0 +1,352 @@
+"""Runs the replicas of a round: as tasks of a Dask cluster, or one after the other in this process."""
+
+import logging
+import platform
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple, Protocol
+
+import dask
+from dask.utils import format_bytes
+from distributed import Client, Future, KilledWorker, default_client, get_worker, worker_client
+
+from fastnn.backends.warmup import compile_training_elsewhere
+from fastnn.checks import short
+from fastnn.dask.rounds import Average, Plan, ReplicaResult, train_replica
+from fastnn.dask.shares import Share
+from fastnn.datasets.dataset import Dataset
+from fastnn.errors import SettingsError, WorkerError
+from fastnn.training.checkpoint import bit_versions
+
+# The client that stands for this process: no cluster, no threads. The name is that of Dask's scheduler.
+SYNCHRONOUS = "synchronous"
+# The seconds between two looks at the workers, and after which a state that cannot go on is an error or a warning.
+SECONDS_BETWEEN_LOOKS, PATIENCE = 1.0, 10.0
+# How often a replica begins again after its inputs, or its result, were lost with a worker.
+MOST_LOSSES = 5
+
+_LOGGER = logging.getLogger("fastnn")
+
+
+class Engine(Protocol):
+    """What computes blocks, and runs the replicas of a round."""
+
+    def compute(self, delayed: Sequence[Any], name: str) -> list[Any]:
+        """Return the values of Dask's delayed objects, which stay where they are computed; `name` is for messages."""
+        ...
+
+    def call(self, function: Callable[[Any], Any], values: Sequence[Any], name: str) -> list[Any]:
+        """Return the results of a function for each value of `compute`."""
+        ...
+
+    def run(self, plan: Plan, average: Average, shares: Sequence[Share]) -> list[ReplicaResult]:
+        """Return the results in the order of the replicas."""
+        ...
+
+
+class ThisProcess:
+    """Does one thing after the other."""
+
+    def compute(self, delayed: Sequence[Any], name: str) -> list[Any]:
+        """Return the values."""
+        return list(dask.compute(*delayed, scheduler="synchronous"))
+
+    def call(self, function: Callable[[Any], Any], values: Sequence[Any], name: str) -> list[Any]:
+        """Return the results of a function for each value."""
+        return [function(value) for value in values]
+
+    def run(self, plan: Plan, average: Average, shares: Sequence[Share]) -> list[ReplicaResult]:
+        """Return the results in the order of the replicas."""
+        return [
+            train_replica(replica, plan, average, *share.rows.load(share.blocks))
+            for replica, share in enumerate(shares)
+        ]
+
+
+@contextmanager
+def engine_for(client: Any) -> Iterator[Engine]:
+    """Yield the engine of a client: one of Dask, "synchronous", or None for the current one.
+
+    Within a task, None is the client of its worker, and the task leaves its thread to other tasks.
+    Raises SettingsError if there is no usable client.
+    """
+    if isinstance(client, str) and client == SYNCHRONOUS:
+        yield ThisProcess()
+        return
+    if client is None:
+        if _is_task():
+            with worker_client() as own:
+                yield Cluster(own)
+            return
+        client = current_client()
+    if not isinstance(client, Client):
+        raise SettingsError(f"client is {short(client)}, expected a distributed.Client, {SYNCHRONOUS!r} or None")
+    if client.asynchronous or client.status != "running":
+        found = "asynchronous" if client.asynchronous else client.status
+        raise SettingsError(f"client is {found}, expected one that runs and was made outside of coroutines")
+    yield Cluster(client)
+
+
+def current_client() -> Client:
+    """Return the current client of Dask; SettingsError if there is none."""
+    try:
+        return default_client()
+    except ValueError:
+        hint = f"call distributed.Client() first, or give client={SYNCHRONOUS!r} to train in this process"
+        raise SettingsError(f"client is None and Dask has no current client: {hint}") from None
+
+
+def _is_task() -> bool:
+    try:
+        get_worker()
+    except ValueError:
+        return False
+    return True
+
+
+class _Done(NamedTuple):
+    """What a task returns: its result, the worker, and the machine on which its bits depend."""
+
+    result: ReplicaResult
+    worker: str
+    machine: str
+
+
+class Cluster:
+    """Runs the replicas of a round as tasks of a cluster, one for each, and waits for them.
+
+    Dask computes a task again if its worker dies. What the workers held of the average is then lost, and so are rows
+    that only the caller has. Both are sent again.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client, self._workers = client, _Workers(client)
+        self._first: _Done | None = None
+        self._placed: dict[int, list[Any]] = {}  # the blocks of each replica, as futures
+
+    def compute(self, delayed: Sequence[Any], name: str) -> list[Any]:
+        """Return futures of the values. All are computed in one graph, and each of its tasks runs once."""
+        self._workers.wait_for_one(name)
+        return self._client.compute([*delayed])
+
+    def call(self, function: Callable[[Any], Any], values: Sequence[Any], name: str) -> list[Any]:
+        """Return the results of a function that is called in the workers for each future of `compute`."""
+        names = [f"block {number} of {name}" for number in range(len(values))]
+        waiting = _Waiting(self._client, self._workers, names)
+        for number, value in enumerate(values):
+            waiting.add(number, self._client.submit(function, value, pure=False))
+        results = dict(waiting.results())
+        if waiting.lost:
+            raise WorkerError(f"{names[waiting.lost[0]]} was lost with its worker, expected workers that stay")
+        return [results[number] for number in range(len(values))]
+
+    def run(self, plan: Plan, average: Average, shares: Sequence[Share]) -> list[ReplicaResult]:
+        """Return the results in the order of the replicas."""
+        names = [f"replica {k} ({share.name}), after epoch {plan.first}" for k, share in enumerate(shares)]
+        done: dict[int, ReplicaResult] = {}
+        for _ in range(MOST_LOSSES):
+            self._workers.wait_for_one(names[0])
+            n_at_once = -(-len(shares) // self._workers.count())
+            waiting = _Waiting(self._client, self._workers, names)
+            sent = self._client.scatter(average, hash=False)
+            for replica, share in enumerate(shares):
+                if replica not in done:
+                    arguments = (replica, plan, sent, share.rows, n_at_once, self._place(replica, share))
+                    key = f"fastnn-epoch-{plan.first + 1}-replica-{replica}-{uuid.uuid4().hex[:12]}"
+                    waiting.add(replica, self._client.submit(_train_in_worker, *arguments, key=key, pure=False))
+            for replica, finished in waiting.results():
+                self._compare(finished)
+                done[replica] = finished.result
+            if len(done) == len(shares):
+                return [done[replica] for replica in range(len(shares))]
+            for replica in waiting.lost:
+                self._placed.pop(replica, None)
+            _LOGGER.info("%d replicas begin again: the worker that held their inputs is lost", len(waiting.lost))
+        name = names[waiting.lost[0]]
+        raise WorkerError(f"{name}: its inputs were lost with workers {MOST_LOSSES} times, expected workers that stay")
+
+    def _place(self, replica: int, share: Share) -> list[Any]:
+        """Return the blocks of a replica as futures; those that only this process has are sent."""
+        if replica not in self._placed:
+            is_here = not any(isinstance(each, Future) for each in share.blocks)
+            send = is_here and len(share.blocks) > 0
+            self._placed[replica] = self._client.scatter(share.blocks, hash=False) if send else share.blocks
+        return self._placed[replica]
+
+    def _compare(self, done: _Done) -> None:
+        """Warn if a worker computes with another kind of CPU or other versions than the first one."""
+        first = self._first = self._first or done
+        if done.machine != first.machine:
+            warnings.warn(
+                f"fastnn: worker {done.worker} has {done.machine}, worker {first.worker} has {first.machine}: the bits "
+                "of the result depend on which worker trains which replica",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+
+class _Waiting:
+    """Waits for tasks.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    workers : _Workers
+    names : sequence of str
+        What each task does, for messages.
+
+    Attributes
+    ----------
+    lost : list of int
+        The tasks whose inputs are lost.
+    """
+
+    def __init__(self, client: Client, workers: "_Workers", names: Sequence[str]) -> None:
+        self._client, self._workers, self._names = client, workers, names
+        self._pending: dict[int, Future] = {}
+        self._done: SimpleQueue[int] = SimpleQueue()
+        self.lost: list[int] = []
+
+    def add(self, task: int, future: Future) -> None:
+        """Wait for this task, too."""
+        self._pending[task] = future
+        future.add_done_callback(lambda _: self._done.put(task))
+
+    def results(self) -> Iterator[tuple[int, Any]]:
+        """Yield the results as they come. Raises the error of a task, or WorkerError if the workers cannot go on."""
+        try:
+            while self._pending:
+                with suppress(Empty):
+                    self._look_at(self._done.get(timeout=SECONDS_BETWEEN_LOOKS))
+                ready = [task for task, future in self._pending.items() if future.status == "finished"]
+                for task in ready:
+                    with suppress(TimeoutError):  # the result was lost with its worker, and is computed again
+                        yield task, self._pending[task].result(timeout=PATIENCE)
+                        del self._pending[task]
+                for task in [*self._pending]:
+                    self._look_at(task)
+                if self._pending and not ready:
+                    self._workers.look({future.key: self._names[task] for task, future in self._pending.items()})
+        finally:
+            with suppress(Exception):  # the scheduler is gone: there is nothing to cancel
+                self._client.cancel([*self._pending.values()])
+
+    def _look_at(self, task: int) -> None:
+        """Raise the error of a task; note that it is lost."""
+        future = self._pending.get(task)
+        if future is None:
+            return
+        if future.status == "error":
+            raise self._error(task, future)
+        if future.status in ("cancelled", "lost"):
+            if self._client.status != "running":
+                found = f"{self._names[task]}: the connection to the scheduler is lost"
+                raise WorkerError(f"{found}, expected one until training ends; a checkpoint can be resumed")
+            self.lost.append(task)
+            del self._pending[task]
+
+    def _error(self, task: int, future: Future) -> BaseException:
+        """Return the error of a task, with a note that names the task."""
+        error = future.exception()
+        if isinstance(error, KilledWorker):
+            last = error.last_worker
+            limit = format_bytes(last.memory_limit) if last.memory_limit else "none"
+            return WorkerError(
+                f"{self._names[task]}: it ended {error.allowed_failures + 1} workers, the last one {last.address} with "
+                f"the memory limit {limit}, expected blocks that fit: make smaller ones, or read the workers' logs"
+            )
+        error.add_note(f"fastnn: in {self._names[task]}")
+        return error
+
+
+class _Workers:
+    """Looks at the workers while tasks run, so that nothing waits for long without a message."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._alone_since: float | None = None  # since when there is no worker that could begin a task
+        self._idle_since: float | None = None  # since when no worker runs a task of the round
+        self._warned: set[str] = set()
+
+    def count(self) -> int:
+        """Return the number of workers, 1 at least."""
+        return max(1, len(self._client.scheduler_info()["workers"]))
+
+    def wait_for_one(self, waiting: str) -> None:
+        """Wait until there is a worker. Raises WorkerError if none comes."""
+        while not self._usable(waiting):
+            time.sleep(SECONDS_BETWEEN_LOOKS / 10)
+
+    def look(self, waiting: dict[str, str]) -> None:
+        """Raise WorkerError if no worker can run the tasks; warn if a worker is silent, or none begins a task.
+
+        waiting: the names of the tasks, by their keys
+        """
+        if not self._usable(next(iter(waiting.values()))):
+            return
+        processing, workers = self._client.processing(), self._client.scheduler_info()["workers"]
+        running = {key: worker for worker, keys in processing.items() for key in map(str, keys) if key in waiting}
+        for key, worker in running.items():
+            silent = time.time() - workers[worker]["last_seen"] if worker in workers else 0.0
+            if silent > PATIENCE:
+                found = f"worker {worker} has been silent for {silent:.0f} s in {waiting[key]}"
+                self._warn(worker, f"{found}: if Dask gives it up, another one trains the replica; look at its log")
+        self._idle_since = None if running else self._idle_since or time.monotonic()
+        if self._idle_since is not None and time.monotonic() - self._idle_since > PATIENCE:
+            found = f"no worker has begun {next(iter(waiting.values()))} for {PATIENCE:.0f} s"
+            self._warn("idle", f"{found}: {len(workers)} workers do other tasks, and begin it when they are free")
+
+    def _usable(self, waiting: str) -> bool:
+        """Return whether some worker can begin tasks. Raises WorkerError if none has been able to for long."""
+        workers = self._client.scheduler_info()["workers"]
+        if any(worker["status"] == "running" for worker in workers.values()):
+            self._alone_since = None
+            return True
+        self._alone_since = self._alone_since or time.monotonic()
+        if time.monotonic() - self._alone_since > PATIENCE:
+            address = self._client.scheduler.address
+            if not workers:
+                hint = f"start one, such as `dask worker {address}`, or call client.wait_for_workers before"
+                raise WorkerError(f"{waiting}: no workers at {address} for {PATIENCE:.0f} s, expected some: {hint}")
+            found = ", ".join(f"{each} is {worker['status']}" for each, worker in workers.items())
+            hint = "a paused worker is short of memory: make smaller blocks, or give workers more memory"
+            raise WorkerError(f"{waiting}: no worker takes tasks: {found}; {hint}")
+        return False
+
+    def _warn(self, about: str, text: str) -> None:
+        if about not in self._warned:
+            self._warned.add(about)
+            warnings.warn(f"fastnn: {text}", RuntimeWarning, stacklevel=2)
+
+
+def _train_in_worker(replica: int, plan: Plan, average: Average, rows: Any, n_at_once: int, blocks: list[Any]) -> _Done:
+    """Train a replica in a worker, with the threads of the worker that other replicas leave it."""
+    if plan.config.threads is None:
+        n_threads = get_worker().state.nthreads
+        threads = max(1, n_threads // min(n_threads, n_at_once))
+        plan = plan._replace(config=plan.config.replace(threads=threads))
+    data, weight = rows.load(blocks)
+    if plan.config.backend == "numba":
+        compile_training_elsewhere(average.network, data.images.dtype if isinstance(data, Dataset) else data.dtype)
+    result = train_replica(replica, plan, average, data, weight)
+    return _Done(result, get_worker().address, machine(plan.config.backend))
+
+
+@cache
+def machine(backend: str) -> str:
+    """Return what the bits of a result depend on, besides the arguments: the kind of CPU, and versions."""
+    versions = ", ".join(f"{name} {version}" for name, version in bit_versions(backend).items())
+    if backend == "numpy":
+        return f"a CPU {platform.machine()}, {versions}"
+    from fastnn.kernels.compiler.machine import host
+
+    return f"a CPU {host().cpu} ({host().triple}), {versions}"

@@ -1,0 +1,56 @@
+"""The rows that each replica owns: what is sent to its worker, and how the worker makes data of it."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from fastnn.dask.partition import partition
+from fastnn.datasets.dataset import Dataset
+
+
+class Rows(Protocol):
+    """The rows of a replica, as they are sent to workers."""
+
+    def load(self, blocks: list[Any]) -> tuple[Any, np.ndarray | None]:
+        """Return the data to train on, and the weight of each sample or None."""
+        ...
+
+
+class Share(NamedTuple):
+    """The part of the data that a replica owns.
+
+    name : what it is, for messages
+    rows : the description that is sent
+    blocks : what `rows` needs besides, as values, which are sent once, or as futures of Dask
+    """
+
+    name: str
+    rows: Rows
+    blocks: list[Any]
+
+
+class GivenRows:
+    """Rows that are sent themselves."""
+
+    def load(self, blocks: list[Any]) -> tuple[Dataset, np.ndarray | None]:
+        """Return the only block."""
+        data, weight = blocks[0]
+        return data, weight
+
+
+def shares_of_rows(data: Dataset, sample_weight: np.ndarray | None, replicas: int) -> list[Share]:
+    """Return the share of each replica of data in memory: every R-th row."""
+    shares = []
+    for replica, (piece,) in enumerate(partition([len(data)], replicas)):
+        weight = None if sample_weight is None else sample_weight[piece.rows]
+        name = f"rows {replica}, {replica + piece.n_parts}, ... of {data.name}"
+        shares.append(Share(name, GivenRows(), [(data.take(piece.rows), weight)]))
+    return shares
+
+
+def short_list(numbers: Sequence[int]) -> str:
+    """Return numbers as a text for messages, such as "0, 4, 8, ... (12 in all)"."""
+    if len(numbers) <= 4:
+        return ", ".join(map(str, numbers))
+    return f"{', '.join(map(str, numbers[:3]))}, ... ({len(numbers)} in all)"
