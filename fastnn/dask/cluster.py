@@ -40,6 +40,10 @@ class Engine(Protocol):
         """Return the values of Dask's delayed objects, which stay where they are computed; `name` is for messages."""
         ...
 
+    def gather(self, collections: Sequence[Any]) -> list[Any]:
+        """Return the values of Dask's collections in this process."""
+        ...
+
     def call(self, function: Callable[[Any], Any], values: Sequence[Any], name: str) -> list[Any]:
         """Return the results of a function for each value of `compute`."""
         ...
@@ -55,6 +59,10 @@ class ThisProcess:
     def compute(self, delayed: Sequence[Any], name: str) -> list[Any]:
         """Return the values."""
         return list(dask.compute(*delayed, scheduler="synchronous"))
+
+    def gather(self, collections: Sequence[Any]) -> list[Any]:
+        """Return the values."""
+        return list(dask.compute(*collections, scheduler="synchronous"))
 
     def call(self, function: Callable[[Any], Any], values: Sequence[Any], name: str) -> list[Any]:
         """Return the results of a function for each value."""
@@ -137,6 +145,15 @@ class Cluster:
         """Return futures of the values. All are computed in one graph, and each of its tasks runs once."""
         self._workers.wait_for_one(name)
         return self._client.compute([*delayed])
+
+    def gather(self, collections: Sequence[Any]) -> list[Any]:
+        """Return the values in this process."""
+        waiting = _Waiting(self._client, self._workers, [f"collection {k}" for k in range(len(collections))])
+        self._workers.wait_for_one("validation data")
+        for number, future in enumerate(self._client.compute([*collections])):
+            waiting.add(number, future)
+        results = dict(waiting.results())
+        return [results[number] for number in range(len(collections))]
 
     def call(self, function: Callable[[Any], Any], values: Sequence[Any], name: str) -> list[Any]:
         """Return the results of a function that is called in the workers for each future of `compute`."""

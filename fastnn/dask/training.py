@@ -2,9 +2,9 @@
 
 import os
 import time
-from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,9 +14,19 @@ from fastnn.backends.base import EpochResult, TrainerState
 from fastnn.backends.choice import CHOOSER, expected_epochs, fit_work
 from fastnn.checks import check_integer, is_number, short
 from fastnn.dask.cluster import Engine, engine_for
+from fastnn.dask.collections import (
+    BlocksOfCollections,
+    ClassNumbers,
+    Encoder,
+    Targets,
+    blocks_of,
+    gathered,
+    is_collection,
+)
 from fastnn.dask.rounds import Average, Plan, average, average_metrics
 from fastnn.dask.shares import Share, shares_of_rows
-from fastnn.errors import SettingsError
+from fastnn.datasets.dataset import Dataset
+from fastnn.errors import DataError, SettingsError
 from fastnn.evaluation.evaluate import check_fit
 from fastnn.files.checkpoint_file import RunState
 from fastnn.models import as_dataset, as_network
@@ -133,37 +143,127 @@ def train(
         config = continued(begun, config, settings)
     elif config is None or settings:
         config = (config or TrainingConfig()).replace(**settings)
-    _check_settings(config, validation)
+    if is_number(validation):
+        raise SettingsError(f"validation is {short(validation)}, expected data, such as those of fastnn.hold_out")
     with engine_for(client) as engine:
-        data = as_dataset(data)
-        inputs, targets = check_fit(network, data)
-        weight = check_sample_weight(sample_weight, len(data), network.dtype)
-        check_config(network, config, len(data))
-        held_out = None if validation is None else as_dataset(validation, "validation")
-        digests = lru_cache(lambda: data_digests(data, weight, held_out))
-        n_held_out = 0 if held_out is None else len(held_out)
-        work = fit_work(network, inputs, len(data), config, expected_epochs(config, callbacks), n_held_out)
-        began = begun.backend if begun is not None else resume.backend if isinstance(resume, TrainerState) else ""
-        backend = CHOOSER.choose(config.backend, work, began)
-        config = config.with_default_rate(sum(each.ndim > 1 for each in network.weights) - 1, len(data))
-        rows = np.arange(len(data))
-        job = Job(
-            network, TrainingData(inputs, targets, weight), rows, config, backend, None, image_shape=data.image_shape
-        )
-        if isinstance(resume, TrainerState):
-            job = job._replace(state=resume, first=resume.epochs)
-        elif begun is not None:
-            check_continues(begun, network, config, backend_name(backend), digests(), force)
-            job = job._replace(network=begun.network, state=begun.trainer, first=begun.first)
-        check_stopping(network, config, held_out)
-        mini_batch.check(job)
-        rounds = Rounds(replicas, local_epochs)
-        callbacks = [rounds, *callbacks, *([Progress()] if verbose else [])]
-        evaluated = None if held_out is None else check_fit(network, held_out)
-        setup = Setup(data, held_out, config, backend_name(backend))
-        run = Run(job, evaluated, callbacks, setup, None, as_checkpoint(checkpoint), digests, begun)
-        shares = shares_of_rows(data, sample_weight, replicas)
-        return run.result_of(lambda: run_rounds(job, run, engine, shares, local_epochs))
+        source = _source(network, data, sample_weight, engine)
+        held_out = None if validation is None else _held_out(validation, engine)
+        options = Options(replicas, local_epochs, [*callbacks, *([Progress()] if verbose else [])], checkpoint, force)
+        return train_source(network, source, held_out, engine, config, resume if begun is None else begun, options)
+
+
+class Source(NamedTuple):
+    """The training data, wherever they are.
+
+    n_rows : the number of rows
+    inputs : the inputs, or an array with none of their rows
+    image_shape : as in `Dataset`
+    digests : returns what `data_digests` returns, without the validation data
+    shares : returns the share of each of so many replicas
+    """
+
+    n_rows: int
+    inputs: Any
+    image_shape: tuple[int, int] | None
+    digests: Callable[[], dict[str, str]]
+    shares: Callable[[int], list[Share]]
+
+
+class Options(NamedTuple):
+    """Further arguments of `train`."""
+
+    replicas: int
+    local_epochs: int
+    callbacks: Sequence[Callback] = ()
+    checkpoint: Checkpoint | str | os.PathLike[str] | None = None
+    force: bool = False
+
+
+def train_source(
+    network: Network,
+    source: Source,
+    held_out: Dataset | None,
+    engine: Engine,
+    config: TrainingConfig,
+    resume: Any,
+    options: Options,
+) -> TrainingResult:
+    """Do the work of `train` for data of any form; `resume` is a TrainerState, a RunState or None."""
+    check_settings(config)
+    check_config(network, config, source.n_rows)
+    check_stopping(network, config, held_out)
+    evaluated = None if held_out is None else check_fit(network, held_out)
+    n_held_out, n_epochs = 0 if held_out is None else len(held_out), expected_epochs(config, options.callbacks)
+    work = fit_work(network, source.inputs, source.n_rows, config, n_epochs, n_held_out)
+    backend = CHOOSER.choose(config.backend, work, "" if resume is None else resume.backend)
+    config = config.with_default_rate(sum(each.ndim > 1 for each in network.weights) - 1, source.n_rows)
+    rows = np.broadcast_to(np.int64(0), (source.n_rows,))  # a run asks for their number only
+    no_targets = np.zeros((0, network.n_outputs), network.dtype)
+    job = Job(network, TrainingData(source.inputs[:0], no_targets, None), rows, config, backend, None)
+    job = job._replace(image_shape=source.image_shape)
+    digests = lru_cache(lambda: {**source.digests(), "validation data": held_out.digest() if held_out else "none"})
+    begun = resume if isinstance(resume, RunState) else None
+    if isinstance(resume, TrainerState):
+        job = job._replace(state=resume, first=resume.epochs)
+    elif begun is not None:
+        check_continues(begun, network, config, backend_name(backend), digests(), options.force)
+        job = job._replace(network=begun.network, state=begun.trainer, first=begun.first)
+    mini_batch.check(job)
+    callbacks = [Rounds(options.replicas, options.local_epochs), *options.callbacks]
+    setup = Setup(held_out, held_out, config, backend_name(backend))  # type: ignore[arg-type]  # never shown to anybody
+    run = Run(job, evaluated, callbacks, setup, None, as_checkpoint(options.checkpoint), digests, begun)
+    shares = source.shares(options.replicas)
+    return run.result_of(lambda: run_rounds(job, run, engine, shares, options.local_epochs))
+
+
+def _source(network: Network, data: Any, sample_weight: Any, engine: Engine) -> Source:
+    """Return the data of `train` as a source."""
+    if isinstance(data, tuple | list) and len(data) == 2 and any(map(is_collection, data)):
+        return _source_of_collections(network, *data, sample_weight, engine)
+    data = as_dataset(data)
+    inputs, _ = check_fit(network, data)
+    weight = check_sample_weight(sample_weight, len(data), network.dtype)
+
+    def digests() -> dict[str, str]:
+        return data_digests(data, weight, None)
+
+    return Source(len(data), inputs, data.image_shape, digests, partial(shares_of_rows, data, weight))
+
+
+def _source_of_collections(network: Network, X: Any, y: Any, sample_weight: Any, engine: Engine) -> Source:
+    blocks = blocks_of(X, y, sample_weight, engine)
+    encode: Encoder = Targets(network.dtype)
+    if network.loss.uses_labels:
+        classes = blocks.classes()
+        if classes.dtype.kind in "biuf" and (classes >= 0).all() and (classes < network.n_outputs).all():
+            classes = np.arange(network.n_outputs)
+        if len(classes) > network.n_outputs:
+            found = f"y has {len(classes)} classes {short(classes.tolist())}"
+            raise DataError(f"{found}, expected at most {network.n_outputs} for {network}")
+        encode = ClassNumbers(classes)
+    return source_of_blocks(blocks, network.dtype, encode)
+
+
+def source_of_blocks(
+    blocks: BlocksOfCollections,
+    dtype: np.dtype,
+    encode: Encoder,
+    class_weight: np.ndarray | None = None,
+    image_shape: tuple[int, int] | None = None,
+) -> Source:
+    """Return the blocks of Dask's collections as a source. uint8 stays uint8, other inputs become `dtype`."""
+    dtype = blocks.stored_dtype if blocks.stored_dtype == np.uint8 else dtype
+    names = {"image_shape": image_shape, "feature_names": blocks.feature_names}
+    shares = partial(blocks.shares, dtype=dtype, encode=encode, class_weight=class_weight, **names)
+    digests = {"training data": blocks.digest, "sample weights": "none"}  # the digest of a block has its weights
+    return Source(len(blocks), np.zeros((0, blocks.n_inputs), dtype), image_shape, lambda: digests, shares)
+
+
+def _held_out(validation: Any, engine: Engine) -> Dataset:
+    """Return validation data; those of Dask are computed, and all of them come to this process."""
+    if isinstance(validation, tuple | list):
+        validation = tuple(gathered(part, engine) for part in validation)
+    return as_dataset(validation, "validation")
 
 
 class Rounds:
@@ -235,7 +335,7 @@ def _position(mean: Average) -> Position:
     return Position(_AverageTrainer(mean), 0.0, None)  # type: ignore[arg-type]
 
 
-def _check_settings(config: TrainingConfig, validation: Any) -> None:
+def check_settings(config: TrainingConfig) -> None:
     """Raise SettingsError for settings that need all rows in one process."""
     if isinstance(config.update_rule, LBFGS):
         raise SettingsError("optimizer is L-BFGS, expected one of mini-batches: L-BFGS needs all rows in one process")
@@ -244,7 +344,3 @@ def _check_settings(config: TrainingConfig, validation: Any) -> None:
         raise SettingsError(f"learning_rate is 'auto', expected a number: {hint}")
     if callable(config.shuffle):
         raise SettingsError("shuffle is a function, expected True or False: each replica orders its own rows")
-    if is_number(validation):
-        raise SettingsError(
-            f"validation is {short(validation)}, expected data: fastnn.hold_out makes some of a Dataset"
-        )
