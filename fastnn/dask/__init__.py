@@ -16,11 +16,18 @@ from typing import TYPE_CHECKING, Any
 from fastnn.errors import MissingDependencyError
 
 if TYPE_CHECKING:
+    from fastnn.dask.estimators import DaskMLPClassifier as DaskMLPClassifier
+    from fastnn.dask.estimators import DaskMLPRegressor as DaskMLPRegressor
     from fastnn.dask.training import train as train
     from fastnn.dask.warm_up import WarmUp as WarmUp
 
 # The public names, and their modules, which are imported on first use: they import Dask.
-_MODULE_OF = {"WarmUp": "warm_up", "train": "training"}
+_MODULE_OF = {
+    "DaskMLPClassifier": "estimators",
+    "DaskMLPRegressor": "estimators",
+    "WarmUp": "warm_up",
+    "train": "training",
+}
 __all__ = [*_MODULE_OF]
 
 

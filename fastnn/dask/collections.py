@@ -291,7 +291,7 @@ def blocks_of(X: Any, y: Any, sample_weight: Any, engine: Engine) -> BlocksOfCol
         If their blocks do not fit together, or a block cannot be used.
     """
     parts = {"X": X, "y": y, "sample_weight": sample_weight}
-    columns = {name: _blocks_in_rows(value, name) for name, value in parts.items() if value is not None}
+    columns = {name: row_blocks(value, name) for name, value in parts.items() if value is not None}
     _check_partition({name: parts[name] for name in columns}, columns)
     make = dask.delayed(make_block, pure=False)
     no_blocks = [None] * len(columns["X"])
@@ -310,7 +310,7 @@ def gathered(value: Any, engine: Engine) -> Any:
     return result
 
 
-def _blocks_in_rows(value: Any, name: str) -> list[Any]:
+def row_blocks(value: Any, name: str) -> list[Any]:
     """Return the delayed blocks of a collection, one for each range of rows. Their tasks keep the names that they share
     with other collections, so a task that two of them need runs once.
     """

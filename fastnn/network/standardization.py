@@ -88,10 +88,20 @@ class Standardization:
         if not (np.isfinite(mean).all() and np.isfinite(variance).all()):
             column = int((~(np.isfinite(mean) & np.isfinite(variance))).argmax())
             raise DataError(f"column {column} (from 0) has a value that is not finite or too large, expected numbers")
+        return cls._of_moments(n_rows, np.zeros_like(mean) if is_sparse(inputs) else mean, variance, mean_square)
+
+    @classmethod
+    def from_moments(cls, n_rows: int, mean: np.ndarray, variance: np.ndarray) -> "Standardization":
+        """Return the standardization of `n_rows` rows with this mean and variance of each column, (D,) float64."""
+        return cls._of_moments(n_rows, mean, variance, mean**2)
+
+    @classmethod
+    def _of_moments(
+        cls, n_rows: int, mean: np.ndarray, variance: np.ndarray, mean_square: np.ndarray
+    ) -> "Standardization":
         # A variance within the rounding of the mean is that of a constant column.
         constant = variance <= (n_rows * np.finfo(np.float64).eps) ** 2 * mean_square
-        scale = 1 / np.sqrt(np.where(constant, 1.0, variance))
-        return cls(np.zeros_like(mean) if is_sparse(inputs) else mean, scale)
+        return cls(mean, 1 / np.sqrt(np.where(constant, 1.0, variance)))
 
     def apply(self, inputs: Any, dtype: Any) -> Any:
         """Return the standardised inputs: an array (N, D) of `dtype`, or a CSR matrix if `inputs` is one.

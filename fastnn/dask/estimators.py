@@ -1,0 +1,471 @@
+"""`DaskMLPClassifier` and `DaskMLPRegressor`: the estimators of `fastnn` on arrays and data frames of Dask."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, ClassVar, Self
+
+import dask
+import dask.array as da
+import numpy as np
+from distributed import Client
+from sklearn.base import clone
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from fastnn.checks import is_count, short
+from fastnn.dask.cluster import SYNCHRONOUS, current_client, engine_for
+from fastnn.dask.collections import (
+    BlocksOfCollections,
+    ClassNumbers,
+    Encoder,
+    Targets,
+    blocks_of,
+    gathered,
+    is_collection,
+    row_blocks,
+)
+from fastnn.dask.training import MAX_REPLICAS, Options, source_of_blocks, train_source
+from fastnn.datasets.convert import describe
+from fastnn.errors import DataError, DivergenceError, SettingsError
+from fastnn.estimators import MLPClassifier, MLPRegressor
+from fastnn.estimators.checkpoint import saved_fit
+from fastnn.estimators.data_checks import joined_validation
+from fastnn.estimators.initial_network import ROWS_FOR_LEVELS
+from fastnn.estimators.model_mixin import initial_state
+from fastnn.estimators.network_classifier import NO_THRESHOLD
+from fastnn.estimators.parameters import NONE, RULES, Rule, instance, one_of
+from fastnn.network import Network, Standardization
+from fastnn.training.result import TrainingInterrupted
+
+_OWN: dict[str, Any] = {"replicas": 8, "local_epochs": 1, "client": None}
+_OWN_RULES = {
+    "replicas": Rule(f"a whole number from 1 to {MAX_REPLICAS}", lambda value: is_count(value, 1, MAX_REPLICAS)),
+    "local_epochs": Rule("a whole number, 1 or more", is_count),
+    "client": instance("a distributed.Client", Client) | one_of(SYNCHRONOUS) | NONE,
+}
+_SEARCH_HINT = "searches such as GridSearchCV take fastnn.{0}, whose fits are tasks of Dask by joblib's backend"
+
+
+def _with_own_parameters(base: type) -> Callable[..., None]:
+    """Return a constructor with the parameters of `base`, and those of the cluster as keywords after them."""
+    before = [*inspect.signature(base.__init__).parameters.values()]  # type: ignore[misc]
+    own = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value) for name, value in _OWN.items()]
+    signature = inspect.Signature([*before, *own])
+
+    def __init__(self: Any, *arguments: Any, **parameters: Any) -> None:
+        bound = signature.bind(self, *arguments, **parameters)
+        bound.apply_defaults()
+        self._set_parameters(bound.arguments)
+
+    __init__.__signature__ = signature  # type: ignore[attr-defined]  # which scikit-learn reads
+    return __init__
+
+
+class ClusterMixin:
+    """Fits an estimator on a cluster, and predicts lazily."""
+
+    _rules = RULES | _OWN_RULES
+    _local: ClassVar[type]
+
+    client: Any
+    replicas: int
+    local_epochs: int
+
+    # --- The client --------------------------------------------------------------------------------------------------
+    @property
+    def client_(self) -> Any:
+        """The client that a fit uses: the parameter `client`, or the current one of Dask."""
+        return current_client() if self.client is None else self.client
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()  # type: ignore[misc]
+        return {**state, "client": SYNCHRONOUS if state["client"] == SYNCHRONOUS else None}
+
+    def __sklearn_clone__(self) -> Self:
+        parameters = {name: value for name, value in self.get_params(deep=False).items() if name != "client"}  # type: ignore[attr-defined]
+        return type(self)(**{name: clone(value, safe=False) for name, value in parameters.items()}, client=self.client)
+
+    def to_local(self) -> Any:
+        """Return the fitted estimator for arrays in memory, which needs neither a client nor Dask.
+
+        Returns
+        -------
+        MLPClassifier or MLPRegressor
+            With the same parameters, but for `replicas`, `local_epochs` and `client`, and the same attributes.
+        """
+        parameters = {name: value for name, value in self.get_params(deep=False).items() if name not in _OWN}  # type: ignore[attr-defined]
+        local = self._local(**parameters)
+        local.__dict__.update({name: value for name, value in self.__dict__.items() if name not in _OWN})
+        return local
+
+    # --- Fitting -----------------------------------------------------------------------------------------------------
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        validation_data: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+        checkpoint: Any = None,
+    ) -> Self:
+        """Train on X and y, in rounds of `local_epochs` epochs.
+
+        Parameters
+        ----------
+        X : Dask array of shape (N, D), or data frame
+            The samples, in blocks of rows. Each block is computed once, and stays in the memory of the workers.
+        y : Dask array, series or data frame of shape (N,) or (N, C)
+            The targets, in the same blocks.
+        sample_weight : Dask array or series of shape (N,), or None
+            The weight of each sample.
+        validation_data : (X, y) or (X, y, sample_weight), or None
+            Arrays, or collections of Dask, which are computed and come to this process. `early_stopping` needs them.
+        X_val, y_val, sample_weight_val
+            Another way to give `validation_data`.
+        checkpoint : str, path or Checkpoint, or None
+            A file for the state of the fit. If it exists, the fit goes on from it, to the same bits as one that was
+            never stopped. `random_state` must be an integer.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        SettingsError, DataError
+            If a parameter or the data are invalid, or do not fit the cluster. Both are ValueErrors.
+        ClusterError
+            If the workers cannot go on.
+        """
+        validation = joined_validation(validation_data, X_val, y_val, sample_weight_val)
+        if not is_collection(X):
+            found, local = describe(X), self._local.__name__
+            hint = f"in memory, use fastnn.{local}; {_SEARCH_HINT.format(local)}"
+            raise SettingsError(f"X is {found}, expected a Dask array or data frame: {hint}")
+        with self._fitting(), engine_for(self.client) as engine:  # type: ignore[attr-defined]
+            blocks = blocks_of(X, y, sample_weight, engine)
+            if validation is not None:
+                validation = tuple(gathered(part, engine) for part in validation)
+            return self._fit_blocks(blocks, engine, validation, checkpoint)
+
+    def _fit_blocks(self: Any, blocks: BlocksOfCollections, engine: Any, validation: Any, checkpoint: Any) -> Self:
+        """Do the work of `fit`, after the checks of its parameters."""
+        warm = hasattr(self, "network_") and self.warm_start
+        self._check_parts(validation, warm)
+        begun = saved_fit(checkpoint, warm)
+        rows = blocks.first_rows(engine, ROWS_FOR_LEVELS)
+        self._set_columns(blocks, warm)
+        self._check_image_shape(rows, warm)
+        encode, targets = self._encoder(blocks, warm)
+        class_weight = self._weight_of_classes(blocks, encode)
+        random_state = check_random_state(self.random_state)
+        network = (
+            self._previous_network(targets)
+            if warm
+            else self._first_network(blocks, rows, targets, engine, random_state)
+        )
+        watch_state, history, _ = self._state_before() if warm else initial_state()
+        held_out, held_weight = self._check_validation(validation, rows)
+        watch_state = replace(watch_state, rate=self.learning_rate_init)
+        n_rows, total = len(blocks), np.array([blocks.weight])
+        watch = self._make_watch(watch_state, network, n_rows, total, held_out, held_weight, False)
+        config = self._config(watch, n_rows, random_state, warm, epochs=self.max_iter)
+        config = config.replace(shuffle=bool(self.shuffle), seed=int(random_state.randint(2**31 - 1)))
+        self.n_outputs_, self.n_layers_, self.out_activation_ = network.n_outputs, len(network.sizes), network.output
+        source = source_of_blocks(
+            blocks, rows.dtype if self.standardize else self._dtype, encode, class_weight, self._picture_shape
+        )
+        options = Options(self.replicas, self.local_epochs, [watch], checkpoint)
+        try:
+            result = train_source(network, source, held_out, engine, config, begun, options)
+        except TrainingInterrupted as interrupt:
+            watch.catch_up(interrupt.result, watch_state)
+            self._store(interrupt.result, watch, history)
+            raise
+        except DivergenceError as error:
+            result = watch.kept(error)
+            if result is None:
+                raise
+        self._store(result, watch, history)
+        if result.stopped in ("epochs", "diverged"):
+            self._warn_of_convergence(result)
+        return self
+
+    def _check_parts(self: Any, validation: Any, warm: bool) -> None:
+        """Raise SettingsError for parameters that need all rows in one process."""
+        if not warm and hasattr(self, "network_"):
+            self._check_chain()
+        if self.solver == "lbfgs":
+            raise SettingsError("solver is 'lbfgs', expected 'sgd' or 'adam': L-BFGS needs all rows in one process")
+        if self.early_stopping and validation is None:
+            raise SettingsError(
+                "early_stopping is True, expected validation_data with it: no rows are held out of blocks"
+            )
+
+    def _set_columns(self: Any, blocks: BlocksOfCollections, warm: bool) -> None:
+        """Set the attributes of the columns; with a warm start, raise DataError if they are others than before."""
+        names = None if blocks.feature_names is None else np.array(blocks.feature_names, dtype=object)
+        if warm and blocks.n_inputs != self.n_features_in_:
+            raise DataError(f"X has {blocks.n_inputs} columns, expected {self.n_features_in_} as in the previous fit")
+        self.n_features_in_ = blocks.n_inputs
+        if names is not None:
+            self.feature_names_in_ = names
+        else:
+            self.__dict__.pop("feature_names_in_", None)
+
+    def _first_network(
+        self: Any, blocks: BlocksOfCollections, rows: Any, targets: np.ndarray, engine: Any, random_state: Any
+    ) -> Network:
+        """Return the network that a new fit starts from."""
+        if not self.standardize:
+            return self._new_network(rows, targets, random_state, False)
+        transform = Standardization.from_moments(len(blocks), *blocks.moments(engine))
+        network = self._new_network(rows, targets, random_state, False)
+        return Network(
+            network.weights, network.biases, input_scale=transform, output=network.output, layers=network.layers,
+            input_shape=network.shapes[0], statistics=network.statistics,
+        )  # fmt: skip
+
+    # --- Predicting --------------------------------------------------------------------------------------------------
+    def predict(self, X: Any) -> Any:
+        """Return what `to_local().predict` returns for each block of rows: a lazy Dask array, (N,) or (N, C).
+
+        Parameters
+        ----------
+        X : Dask array of shape (N, D), or data frame
+
+        Returns
+        -------
+        dask.array.Array
+            Its blocks of rows are those of X; of a frame, their lengths are unknown until they are computed.
+        """
+        return self._lazily("predict", X)
+
+    def transform(self, X: Any) -> Any:
+        """Return the outputs of the hidden layer `transform_layer`: a lazy Dask array, (N, H), as `predict`."""
+        return self._lazily("transform", X)
+
+    def _lazily(self: Any, method: str, X: Any) -> Any:
+        """Return the results of a method of the local estimator for all blocks."""
+        check_is_fitted(self, "network_")
+        local = self.to_local()
+        if not is_collection(X):
+            raise SettingsError(f"X is {describe(X)}, expected a Dask array or data frame: to_local() takes other data")
+        blocks = row_blocks(X, "X")
+        example = _of_block(local, method, np.zeros((0, self.n_features_in_), self._dtype))
+        call = dask.delayed(_of_block, pure=True)
+        model = dask.delayed(local, pure=False)
+        lengths = X.chunks[0] if hasattr(X, "chunks") else [np.nan] * len(blocks)
+        parts = [
+            da.from_delayed(call(model, method, block), (length, *example.shape[1:]), meta=example)
+            for block, length in zip(blocks, lengths, strict=True)
+        ]
+        return da.concatenate(parts, allow_unknown_chunksizes=True)
+
+    def _scores(self: Any, X: Any, y: Any, sample_weight: Any) -> list[Any]:
+        """Return what `_score_part` returns for each block."""
+        check_is_fitted(self, "network_")
+        values = [value for value in (X, y, sample_weight) if value is not None]
+        names = ("X", "y", "sample_weight")
+        columns = [row_blocks(value, name) for value, name in zip(values, names, strict=False)]
+        if len({len(column) for column in columns}) > 1:
+            found = " and ".join(f"{len(column)} of {name}" for column, name in zip(columns, names, strict=False))
+            raise DataError(f"found {found} blocks, expected the same rows in each: y.rechunk({{0: X.chunks[0]}})")
+        model = dask.delayed(self.to_local(), pure=False)
+        call = dask.delayed(_score_part, pure=False)
+        parts = [call(model, *blocks) for blocks in zip(*columns, strict=True)]
+        with engine_for(self.client) as engine:
+            return [part for part in engine.gather(parts) if part is not None]
+
+    @property
+    def partial_fit(self) -> Any:
+        """Not there: an epoch of single rows is no work for a cluster."""
+        raise AttributeError(f"{type(self).__name__} has no partial_fit, expected to_local().partial_fit")
+
+
+def _of_block(local: Any, method: str, block: Any) -> np.ndarray:
+    """Return the results of a method of an estimator for a block, also for one without rows."""
+    if not block.shape[0]:
+        row = np.zeros((1, local.n_features_in_), local.network_.dtype)
+        names = getattr(local, "feature_names_in_", None)
+        if names is not None:
+            import pandas
+
+            row = pandas.DataFrame(row, columns=names)
+        return getattr(local, method)(row)[:0]
+    return getattr(local, method)(block)
+
+
+def _score_part(local: Any, X: Any, y: Any, sample_weight: Any = None) -> tuple[Any, ...] | None:
+    """Return the sums of a block that a score is made of; None for a block without rows.
+
+    The total weight, and
+
+    - of a classifier: the weight of the rows that are predicted correctly
+    - of a regressor: of each target the mean, the squared deviations from it, and the squared errors
+    """
+    if not len(y):
+        return None
+    weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, np.float64)
+    predicted, y = local.predict(X), np.asarray(y)
+    if hasattr(local, "classes_"):
+        correct = predicted == y.reshape(predicted.shape)
+        correct = correct.all(axis=1) if correct.ndim == 2 else correct
+        return weight.sum(), weight[correct].sum()
+    y, predicted = (values.reshape(len(y), -1).astype(np.float64) for values in (y, predicted))
+    total, columns = weight.sum(), weight[:, None]
+    mean = (columns * y).sum(axis=0) / total if total else y[0]
+    return total, mean, (columns * (y - mean) ** 2).sum(axis=0), (columns * (y - predicted) ** 2).sum(axis=0)
+
+
+class DaskMLPClassifier(ClusterMixin, MLPClassifier):
+    """Multilayer perceptron for classification on a Dask cluster: `MLPClassifier` for arrays and frames of Dask.
+
+    Each replica trains a network on its own blocks, and after `local_epochs` epochs all go on from their mean, see
+    `fastnn.dask.train`. With equal parameters and `random_state`, the result has the same bits for any number of
+    workers. Predictions are lazy. `partial_fit`, the solver "lbfgs", and `early_stopping` without `validation_data` are
+    not there. The attributes are those of `MLPClassifier`.
+
+    Parameters
+    ----------
+    hidden_layer_sizes, activation, solver, alpha, batch_size, ...
+        As in `MLPClassifier`; `batch_size` is that of all replicas together, and `n_threads` that of each. By default,
+        the threads of a worker are divided among the replicas that it trains at once.
+    replicas : int, default=8
+        The number of networks that train side by side; the result depends on it.
+    local_epochs : int, default=1
+        The number of epochs between two means.
+    client : distributed.Client, "synchronous" or None, default=None
+        The cluster; None for the current client of Dask, "synchronous" for this process alone. Pickles lack it, and
+        clones keep it.
+
+    Attributes
+    ----------
+    client_ : distributed.Client
+        The client that `fit` uses.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> import fastnn
+    >>> from fastnn.dask import DaskMLPClassifier
+    >>> data = fastnn.load_digits()
+    >>> X, y = da.from_array(data.images, (500, -1)), da.from_array(data.labels, 500)
+    >>> model = DaskMLPClassifier((32,), max_iter=200, tol=0.01, input_scale=1 / 16, random_state=0,
+    ...                           replicas=2, client="synchronous")
+    >>> model = model.fit(X, y)
+    >>> model.score(X, y) > 0.9
+    True
+    >>> model.predict(X)
+    dask.array<concatenate, shape=(1797,), dtype=int64, chunksize=(500,), chunktype=numpy.ndarray>
+    """
+
+    _local = MLPClassifier
+    __init__ = _with_own_parameters(MLPClassifier)
+
+    def predict_proba(self, X: Any) -> Any:
+        """Return the probability of each class: a lazy Dask array, (N, C), as `predict`."""
+        return self._lazily("predict_proba", X)
+
+    def predict_log_proba(self, X: Any) -> Any:
+        """Return the logarithm of `predict_proba`, likewise lazy."""
+        return self._lazily("predict_log_proba", X)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy of `predict` for X, weighted by `sample_weight`; all are collections of Dask."""
+        parts = self._scores(X, y, sample_weight)
+        return float(sum(correct for _, correct in parts) / sum(weight for weight, _ in parts))
+
+    def _encoder(self, blocks: BlocksOfCollections, warm: bool) -> tuple[Encoder, np.ndarray]:
+        """Set `classes_`; return how labels become targets, and no rows of these targets."""
+        if blocks.label_shape:
+            if self.threshold is not None:
+                raise ValueError(NO_THRESHOLD)
+            if warm and len(self.classes_) != blocks.label_shape[0]:
+                raise DataError(f"y has {blocks.label_shape[0]} labels, expected {len(self.classes_)}")
+            self.classes_ = np.arange(blocks.label_shape[0])
+            encode: Encoder = Targets(self._dtype)
+        else:
+            classes = blocks.classes()
+            if classes.dtype.kind == "f" and (np.floor(classes) != classes).any():
+                raise DataError(
+                    f"y has the number {classes[np.floor(classes) != classes][0]}, expected labels of classes"
+                )
+            if warm and not np.array_equal(classes, self.classes_):
+                found = f"y has the classes {short(classes.tolist())}"
+                raise DataError(f"{found}, expected {short(self.classes_.tolist())} as in the previous fit")
+            self.classes_ = classes
+            self._unknown()
+            encode = ClassNumbers(classes, self._dtype if len(classes) <= 2 else None)
+        return encode, encode(np.zeros((0, *blocks.label_shape), self.classes_.dtype))
+
+    def _weight_of_classes(self, blocks: BlocksOfCollections, encode: Encoder) -> np.ndarray | None:
+        """Return the weight of each class, or None."""
+        if self.class_weight is None or not isinstance(encode, ClassNumbers):
+            return self._class_weight(np.zeros((0, len(self.classes_)), self._dtype))
+        counts = blocks.counts(self.classes_)
+        if self.class_weight == "balanced":
+            return counts.sum() / (len(counts) * np.maximum(1, counts))
+        return self._class_weight(np.arange(len(counts)))
+
+
+class DaskMLPRegressor(ClusterMixin, MLPRegressor):
+    """Multilayer perceptron for regression on a Dask cluster: `MLPRegressor` for arrays and frames of Dask.
+
+    It trains and predicts as `DaskMLPClassifier` does. The attributes are those of `MLPRegressor`.
+
+    Parameters
+    ----------
+    loss, hidden_layer_sizes, activation, solver, ...
+        As in `MLPRegressor`; `batch_size` is that of all replicas together.
+    replicas, local_epochs, client
+        As in `DaskMLPClassifier`.
+
+    Attributes
+    ----------
+    client_ : distributed.Client
+        The client that `fit` uses.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> import numpy as np
+    >>> from fastnn.dask import DaskMLPRegressor
+    >>> X = da.from_array(np.random.default_rng(0).uniform(-1, 1, (2000, 2)), (500, -1))
+    >>> y = X[:, 0] + X[:, 1]
+    >>> model = DaskMLPRegressor(hidden_layer_sizes=(20,), learning_rate_init=0.01, tol=1e-3, random_state=0,
+    ...                          replicas=2, client="synchronous")
+    >>> model = model.fit(X, y)
+    >>> model.score(X, y) > 0.9
+    True
+    """
+
+    _local = MLPRegressor
+    __init__ = _with_own_parameters(MLPRegressor)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return R^2 of `predict` for X, weighted by `sample_weight`; all are collections of Dask."""
+        total, mean, squares, errors = 0.0, np.zeros(1), np.zeros(1), np.zeros(1)
+        for weight, of_part, squares_of_part, errors_of_part in self._scores(X, y, sample_weight):
+            change, before, total = of_part - mean, total, total + weight
+            mean = mean + change * (weight / total)
+            squares = squares + squares_of_part + change**2 * (before * weight / total)
+            errors = errors + errors_of_part
+        with np.errstate(divide="ignore", invalid="ignore"):  # constant targets: 1 if all are predicted, else 0
+            scores = np.where(squares > 0, 1 - errors / squares, errors == 0)
+        return float(scores.mean())
+
+    def _encoder(self, blocks: BlocksOfCollections, warm: bool) -> tuple[Encoder, np.ndarray]:
+        """Return how numbers become targets, and no rows of these targets."""
+        encode = Targets(self._dtype)
+        kind = blocks.with_rows[0].label_dtype
+        if kind is not None and kind.kind not in "biuf":
+            raise DataError(f"y has dtype {kind}, expected numbers")
+        return encode, encode(np.zeros((0, *(blocks.label_shape or (1,)))))
+
+    def _weight_of_classes(self, blocks: BlocksOfCollections, encode: Encoder) -> None:
+        return None
