@@ -1,6 +1,5 @@
 """Runs the replicas of a round: as tasks of a Dask cluster, or one after the other in this process."""
 
-import logging
 import platform
 import time
 import uuid
@@ -27,10 +26,6 @@ from fastnn.training.checkpoint import bit_versions
 SYNCHRONOUS = "synchronous"
 # The seconds between two looks at the workers, and after which a state that cannot go on is an error or a warning.
 SECONDS_BETWEEN_LOOKS, PATIENCE = 1.0, 10.0
-# How often a replica begins again after its inputs, or its result, were lost with a worker.
-MOST_LOSSES = 5
-
-_LOGGER = logging.getLogger("fastnn")
 
 
 class Engine(Protocol):
@@ -128,8 +123,8 @@ class _Done(NamedTuple):
 class Cluster:
     """Runs the replicas of a round as tasks of a cluster, one for each, and waits for them.
 
-    Dask computes a task again if its worker dies. What the workers held of the average is then lost, and so are rows
-    that only the caller has. Both are sent again.
+    Dask computes a task again if its worker dies. What only this process has, such as the average, is therefore the
+    argument of a task that returns it: scattered data would be lost with the worker.
 
     Parameters
     ----------
@@ -139,7 +134,7 @@ class Cluster:
     def __init__(self, client: Client) -> None:
         self._client, self._workers = client, _Workers(client)
         self._first: _Done | None = None
-        self._placed: dict[int, list[Any]] = {}  # the blocks of each replica, as futures
+        self._sent: dict[int, list[Any]] = {}  # the blocks of each replica, as futures
 
     def compute(self, delayed: Sequence[Any], name: str) -> list[Any]:
         """Return futures of the values. All are computed in one graph, and each of its tasks runs once."""
@@ -162,42 +157,34 @@ class Cluster:
         for number, value in enumerate(values):
             waiting.add(number, self._client.submit(function, value, pure=False))
         results = dict(waiting.results())
-        if waiting.lost:
-            raise WorkerError(f"{names[waiting.lost[0]]} was lost with its worker, expected workers that stay")
         return [results[number] for number in range(len(values))]
 
     def run(self, plan: Plan, average: Average, shares: Sequence[Share]) -> list[ReplicaResult]:
         """Return the results in the order of the replicas."""
         names = [f"replica {k} ({share.name}), after epoch {plan.first}" for k, share in enumerate(shares)]
-        done: dict[int, ReplicaResult] = {}
-        for _ in range(MOST_LOSSES):
-            self._workers.wait_for_one(names[0])
-            n_at_once = -(-len(shares) // self._workers.count())
-            waiting = _Waiting(self._client, self._workers, names)
-            sent = self._client.scatter(average, hash=False)
-            for replica, share in enumerate(shares):
-                if replica not in done:
-                    arguments = (replica, plan, sent, share.rows, n_at_once, self._place(replica, share))
-                    key = f"fastnn-epoch-{plan.first + 1}-replica-{replica}-{uuid.uuid4().hex[:12]}"
-                    waiting.add(replica, self._client.submit(_train_in_worker, *arguments, key=key, pure=False))
-            for replica, finished in waiting.results():
-                self._compare(finished)
-                done[replica] = finished.result
-            if len(done) == len(shares):
-                return [done[replica] for replica in range(len(shares))]
-            for replica in waiting.lost:
-                self._placed.pop(replica, None)
-            _LOGGER.info("%d replicas begin again: the worker that held their inputs is lost", len(waiting.lost))
-        name = names[waiting.lost[0]]
-        raise WorkerError(f"{name}: its inputs were lost with workers {MOST_LOSSES} times, expected workers that stay")
+        self._workers.wait_for_one(names[0])
+        n_at_once = -(-len(shares) // self._workers.count())
+        waiting = _Waiting(self._client, self._workers, names)
+        start = self._send("average", plan.first, average)
+        for replica, share in enumerate(shares):
+            if replica not in self._sent:
+                self._sent[replica] = [
+                    each if isinstance(each, Future) else self._send("rows", replica, each) for each in share.blocks
+                ]
+            arguments = (replica, plan, start, share.rows, n_at_once, self._sent[replica])
+            key = f"fastnn-epoch-{plan.first + 1}-replica-{replica}-{uuid.uuid4().hex[:12]}"
+            waiting.add(replica, self._client.submit(_train_in_worker, *arguments, key=key, pure=False))
+        results = {}
+        for replica, done in waiting.results():
+            self._compare(done)
+            results[replica] = done.result
+        return [results[replica] for replica in range(len(shares))]
 
-    def _place(self, replica: int, share: Share) -> list[Any]:
-        """Return the blocks of a replica as futures; those that only this process has are sent."""
-        if replica not in self._placed:
-            is_here = not any(isinstance(each, Future) for each in share.blocks)
-            send = is_here and len(share.blocks) > 0
-            self._placed[replica] = self._client.scatter(share.blocks, hash=False) if send else share.blocks
-        return self._placed[replica]
+    def _send(self, what: str, number: int, value: Any) -> Future:
+        """Return the future of a task that returns a value."""
+        key = f"fastnn-{what}-{number}-{uuid.uuid4().hex[:12]}"
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TiB"}):  # the size is intended
+            return self._client.submit(_itself, value, key=key, pure=False)
 
     def _compare(self, done: _Done) -> None:
         """Warn if a worker computes with another kind of CPU or other versions than the first one."""
@@ -220,18 +207,12 @@ class _Waiting:
     workers : _Workers
     names : sequence of str
         What each task does, for messages.
-
-    Attributes
-    ----------
-    lost : list of int
-        The tasks whose inputs are lost.
     """
 
     def __init__(self, client: Client, workers: "_Workers", names: Sequence[str]) -> None:
         self._client, self._workers, self._names = client, workers, names
         self._pending: dict[int, Future] = {}
         self._done: SimpleQueue[int] = SimpleQueue()
-        self.lost: list[int] = []
 
     def add(self, task: int, future: Future) -> None:
         """Wait for this task, too."""
@@ -246,9 +227,12 @@ class _Waiting:
                     self._look_at(self._done.get(timeout=SECONDS_BETWEEN_LOOKS))
                 ready = [task for task, future in self._pending.items() if future.status == "finished"]
                 for task in ready:
-                    with suppress(TimeoutError):  # the result was lost with its worker, and is computed again
-                        yield task, self._pending[task].result(timeout=PATIENCE)
-                        del self._pending[task]
+                    try:
+                        result = self._pending[task].result(timeout=PATIENCE)
+                    except TimeoutError:  # it was lost with its worker, and Dask computes it again
+                        continue
+                    del self._pending[task]
+                    yield task, result
                 for task in [*self._pending]:
                     self._look_at(task)
                 if self._pending and not ready:
@@ -258,18 +242,13 @@ class _Waiting:
                 self._client.cancel([*self._pending.values()])
 
     def _look_at(self, task: int) -> None:
-        """Raise the error of a task; note that it is lost."""
+        """Raise the error of a task, if it has one."""
         future = self._pending.get(task)
-        if future is None:
-            return
-        if future.status == "error":
+        if future is not None and future.status == "error":
             raise self._error(task, future)
-        if future.status in ("cancelled", "lost"):
-            if self._client.status != "running":
-                found = f"{self._names[task]}: the connection to the scheduler is lost"
-                raise WorkerError(f"{found}, expected one until training ends; a checkpoint can be resumed")
-            self.lost.append(task)
-            del self._pending[task]
+        if future is not None and future.status == "cancelled":
+            found = f"{self._names[task]}: the task was cancelled, or the scheduler is gone"
+            raise WorkerError(f"{found}, expected one that stays until training ends; a checkpoint can be resumed")
 
     def _error(self, task: int, future: Future) -> BaseException:
         """Return the error of a task, with a note that names the task."""
@@ -319,7 +298,7 @@ class _Workers:
                 self._warn(worker, f"{found}: if Dask gives it up, another one trains the replica; look at its log")
         self._idle_since = None if running else self._idle_since or time.monotonic()
         if self._idle_since is not None and time.monotonic() - self._idle_since > PATIENCE:
-            found = f"no worker has begun {next(iter(waiting.values()))} for {PATIENCE:.0f} s"
+            found = f"no worker has begun {next(iter(waiting.values()))} for {PATIENCE:g} s"
             self._warn("idle", f"{found}: {len(workers)} workers do other tasks, and begin it when they are free")
 
     def _usable(self, waiting: str) -> bool:
@@ -333,7 +312,7 @@ class _Workers:
             address = self._client.scheduler.address
             if not workers:
                 hint = f"start one, such as `dask worker {address}`, or call client.wait_for_workers before"
-                raise WorkerError(f"{waiting}: no workers at {address} for {PATIENCE:.0f} s, expected some: {hint}")
+                raise WorkerError(f"{waiting}: no workers at {address} for {PATIENCE:g} s, expected some: {hint}")
             found = ", ".join(f"{each} is {worker['status']}" for each, worker in workers.items())
             hint = "a paused worker is short of memory: make smaller blocks, or give workers more memory"
             raise WorkerError(f"{waiting}: no worker takes tasks: {found}; {hint}")
@@ -343,6 +322,10 @@ class _Workers:
         if about not in self._warned:
             self._warned.add(about)
             warnings.warn(f"fastnn: {text}", RuntimeWarning, stacklevel=2)
+
+
+def _itself(value: Any) -> Any:
+    return value
 
 
 def _train_in_worker(replica: int, plan: Plan, average: Average, rows: Any, n_at_once: int, blocks: list[Any]) -> _Done:

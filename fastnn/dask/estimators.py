@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import dask
@@ -25,11 +26,11 @@ from fastnn.dask.collections import (
     is_collection,
     row_blocks,
 )
-from fastnn.dask.training import MAX_REPLICAS, Options, source_of_blocks, train_source
+from fastnn.dask.training import MAX_REPLICAS, Options, Rounds, digests_of, source_of_blocks, train_source
 from fastnn.datasets.convert import describe
 from fastnn.errors import DataError, DivergenceError, SettingsError
 from fastnn.estimators import MLPClassifier, MLPRegressor
-from fastnn.estimators.checkpoint import saved_fit
+from fastnn.estimators.checkpoint import result_of_ended, saved_fit
 from fastnn.estimators.data_checks import joined_validation
 from fastnn.estimators.initial_network import ROWS_FOR_LEVELS
 from fastnn.estimators.model_mixin import initial_state
@@ -138,7 +139,7 @@ class ClusterMixin:
         ------
         SettingsError, DataError
             If a parameter or the data are invalid, or do not fit the cluster. Both are ValueErrors.
-        ClusterError
+        WorkerError
             If the workers cannot go on.
         """
         validation = joined_validation(validation_data, X_val, y_val, sample_weight_val)
@@ -181,7 +182,13 @@ class ClusterMixin:
         )
         options = Options(self.replicas, self.local_epochs, [watch], checkpoint)
         try:
-            result = train_source(network, source, held_out, engine, config, begun, options)
+            result = None
+            if begun is not None:
+                digests = partial(digests_of, source, held_out)
+                parts = [Rounds(self.replicas, self.local_epochs), watch]
+                result = result_of_ended(begun, network, digests, parts, config)
+            if result is None:
+                result = train_source(network, source, held_out, engine, config, begun, options)
         except TrainingInterrupted as interrupt:
             watch.catch_up(interrupt.result, watch_state)
             self._store(interrupt.result, watch, history)

@@ -13,6 +13,7 @@ from fastnn.backends.arguments import TrainingData, check_config, check_sample_w
 from fastnn.backends.base import EpochResult, TrainerState
 from fastnn.backends.choice import CHOOSER, expected_epochs, fit_work
 from fastnn.checks import check_integer, is_number, short
+from fastnn.dask.blocks import shares_of_blocks
 from fastnn.dask.cluster import Engine, engine_for
 from fastnn.dask.collections import (
     BlocksOfCollections,
@@ -34,6 +35,7 @@ from fastnn.network import Network
 from fastnn.network.snapshot import Snapshot
 from fastnn.optim.config import AUTO, TrainingConfig
 from fastnn.optim.optimizers import LBFGS
+from fastnn.streams import BlockedData
 from fastnn.training import epochs as mini_batch
 from fastnn.training.callbacks import Callback, EpochEnd, Setup
 from fastnn.training.checkpoint import (
@@ -201,7 +203,7 @@ def train_source(
     no_targets = np.zeros((0, network.n_outputs), network.dtype)
     job = Job(network, TrainingData(source.inputs[:0], no_targets, None), rows, config, backend, None)
     job = job._replace(image_shape=source.image_shape)
-    digests = lru_cache(lambda: {**source.digests(), "validation data": held_out.digest() if held_out else "none"})
+    digests = lru_cache(partial(digests_of, source, held_out))
     begun = resume if isinstance(resume, RunState) else None
     if isinstance(resume, TrainerState):
         job = job._replace(state=resume, first=resume.epochs)
@@ -216,18 +218,23 @@ def train_source(
     return run.result_of(lambda: run_rounds(job, run, engine, shares, options.local_epochs))
 
 
+def digests_of(source: Source, held_out: Dataset | None) -> dict[str, str]:
+    """Return the digests of the training and the validation data, as `data_digests` does."""
+    return {**source.digests(), "validation data": "none" if held_out is None else held_out.digest()}
+
+
 def _source(network: Network, data: Any, sample_weight: Any, engine: Engine) -> Source:
     """Return the data of `train` as a source."""
     if isinstance(data, tuple | list) and len(data) == 2 and any(map(is_collection, data)):
         return _source_of_collections(network, *data, sample_weight, engine)
-    data = as_dataset(data)
-    inputs, _ = check_fit(network, data)
+    data = data if isinstance(data, BlockedData) else as_dataset(data)
     weight = check_sample_weight(sample_weight, len(data), network.dtype)
-
-    def digests() -> dict[str, str]:
-        return data_digests(data, weight, None)
-
-    return Source(len(data), inputs, data.image_shape, digests, partial(shares_of_rows, data, weight))
+    if isinstance(data, BlockedData):
+        inputs: Any = np.zeros((0, data.n_inputs), data.dtype)
+        shares = partial(shares_of_blocks, data, weight)
+    else:
+        inputs, shares = check_fit(network, data)[0], partial(shares_of_rows, data, weight)
+    return Source(len(data), inputs, data.image_shape, partial(data_digests, data, weight, None), shares)
 
 
 def _source_of_collections(network: Network, X: Any, y: Any, sample_weight: Any, engine: Engine) -> Source:

@@ -29,7 +29,7 @@ class WarmUp(WorkerPlugin):
     --------
     >>> from distributed import Client
     >>> import fastnn.dask
-    >>> with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
+    >>> with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=":0") as client:
     ...     replies = client.register_plugin(fastnn.dask.WarmUp())
     >>> len(replies)
     1

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -46,6 +47,7 @@ from fastnn.network import Network
 from fastnn.optim.config import TrainingConfig, as_plain
 from fastnn.optim.optimizers import LBFGS, SGD, Adam, Optimizer
 from fastnn.optim.schedules import Schedule, get_schedule
+from fastnn.training.checkpoint import data_digests
 from fastnn.training.history import History
 from fastnn.training.train import EpochEnd, TrainingInterrupted, TrainingResult, train
 
@@ -124,7 +126,10 @@ class NetworkEstimator(
         callbacks = [FitTasks(self, *arguments, sample_weight)] if tasks and has_callbacks(self) else []
         try:
             weight = check_sample_weight(total_weight, len(data), network.dtype)
-            result = None if begun is None else result_of_ended(begun, network, data, weight, held_out, watch, config)
+            result = None
+            if begun is not None:
+                digests = partial(data_digests, data, weight, held_out)
+                result = result_of_ended(begun, network, digests, [watch, config.shuffle], config)
             if result is None:
                 result = train(
                     network, data, validation=held_out, callbacks=[watch, *callbacks], config=config,

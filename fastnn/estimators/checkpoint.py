@@ -1,16 +1,13 @@
 """How `fit` goes on from a checkpoint of an earlier fit with the same parameters and data."""
 
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from fastnn.backends.choice import continued_backend
 from fastnn.backends.threads import resolve_threads
-from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError, DivergenceError, SettingsError
-from fastnn.estimators.fit_watch import FitWatch
 from fastnn.files.checkpoint_file import RunState, load_existing
 from fastnn.network import Network
 from fastnn.optim.config import TrainingConfig
@@ -19,7 +16,6 @@ from fastnn.training.checkpoint import (
     Checkpoint,
     check_same,
     continued,
-    data_digests,
     end_of,
     restore,
     result_of,
@@ -55,22 +51,23 @@ def in_words_of_fit(error: BaseException) -> None:
 def result_of_ended(
     state: RunState,
     network: Network,
-    data: Dataset,
-    weight: np.ndarray | None,
-    held_out: Dataset | None,
-    watch: FitWatch,
+    digests: Callable[[], dict[str, str]],
+    parts: Sequence[Any],
     config: TrainingConfig,
 ) -> TrainingResult | None:
-    """Return the result of a fit that has ended, and give `watch` its state; None if the fit has to go on.
+    """Return the result of a fit that has ended, and give its parts their states; None if the fit has to go on.
 
     Raises SettingsError or DataError unless the fit had these arguments.
+
+    digests: returns those of the data, as `data_digests` does
+    parts: the callbacks, and the order of the rows
     """
     config = continued(state, config, {"threads": resolve_threads(config.threads)})
     ended = state.stopped if state.stopped == "callback" else end_of(state, config)
     if ended is None:
         return None
     backend = continued_backend(config.backend, state.backend)
-    check_same(state, network, config, backend, data_digests(data, weight, held_out), force=False)
-    restore([watch, config.shuffle], state)
+    check_same(state, network, config, backend, digests(), force=False)
+    restore(parts, state)
     result = result_of(state, ended, config)
     return replace(result, state=state.trainer if result.best_epoch == state.trainer.epochs else None)

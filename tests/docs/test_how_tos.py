@@ -17,6 +17,7 @@ from tests.docs.doc_examples import DOCS, run_examples
         "export-c.md",
         "streams.md",
         "sweeps.md",
+        "dask.md",
     ],
 )
 @pytest.mark.filterwarnings("ignore")

@@ -1,0 +1,226 @@
+"""Training on clusters of real processes: the same bits whatever happens to workers, and errors instead of waiting."""
+
+import os
+import signal
+import threading
+import time
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+from distributed import Client, Event, wait
+
+import fastnn
+import fastnn.dask
+from fastnn.dask import cluster as cluster_module
+from fastnn.dask import training
+from fastnn.dask.shares import shares_of_rows
+from fastnn.errors import WorkerError
+from tests.dask.conftest import CONFIG, LIMIT, make_cluster
+
+SETTINGS = {"replicas": 4, "epochs": 3, "optimizer": "adam", "dropout": 0.1, "backend": "numpy"}
+
+
+@pytest.fixture(scope="module")
+def expected(digits, network):
+    """What training in this process gives."""
+    return fastnn.dask.train(network, digits, client="synchronous", **SETTINGS).digest()
+
+
+def poll(condition, what):
+    """Wait until a condition holds."""
+    end = time.monotonic() + LIMIT
+    while not (found := condition()):
+        assert time.monotonic() < end, f"{what} within {LIMIT} s"
+        time.sleep(0.02)
+    return found
+
+
+class FatalRows:
+    """Rows whose load for the round that begins after epoch `epoch` ends its process, the first `times` times."""
+
+    def __init__(self, rows, folder, loads, times):
+        self.rows, self.folder, self.loads, self.times = rows, str(folder), loads, times
+
+    def load(self, blocks):
+        n_loads = len(os.listdir(self.folder))
+        open(f"{self.folder}/{n_loads}", "x").close()
+        if self.loads <= n_loads < self.loads + self.times:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.rows.load(blocks)
+
+
+def make_fatal(monkeypatch, folder, loads, times=1, replica=1):
+    """End the worker of a replica in its round number `loads`."""
+    folder.mkdir()
+
+    def shares(*arguments):
+        found = shares_of_rows(*arguments)
+        found[replica] = found[replica]._replace(rows=FatalRows(found[replica].rows, folder, loads, times))
+        return found
+
+    monkeypatch.setattr(training, "shares_of_rows", shares)
+
+
+def test_processes_compute_the_bits_of_one_process(client, digits, network, expected):
+    assert fastnn.dask.train(network, digits, **SETTINGS).digest() == expected
+    assert fastnn.dask.train(network, digits, **SETTINGS | {"seed": 1}).digest() != expected
+    assert fastnn.dask.train(network, digits, **SETTINGS | {"replicas": 3}).digest() != expected
+
+
+def test_any_number_of_workers_and_threads_computes_the_same_bits(inproc, digits, network):
+    settings = SETTINGS | {"backend": "numba", "batch_size": 400}
+    alone = fastnn.dask.train(network, digits, client="synchronous", threads=2, **settings).digest()
+    assert fastnn.dask.train(network, digits, **settings).digest() == alone
+    assert fastnn.dask.train(network, digits, threads=2, **settings).digest() == alone
+    with make_cluster(n_workers=1, processes=False) as one, Client(one, set_as_default=False) as client:
+        assert fastnn.dask.train(network, digits, client=client, **settings).digest() == alone
+
+
+def test_runs_beside_each_other_and_within_a_task_are_right(client, digits, network, expected):
+    def run():
+        digests.append(fastnn.dask.train(network, digits, **SETTINGS).digest())
+
+    digests = []
+    beside = [threading.Thread(target=run) for _ in range(2)]
+    for thread in beside:
+        thread.start()
+    inside = client.submit(train_in_task, network, digits.images, digits.labels, pure=False)
+    for thread in beside:
+        thread.join(LIMIT)
+    assert [*digests, inside.result(LIMIT)] == [expected] * 3
+
+
+def train_in_task(network, images, labels):
+    data = fastnn.Dataset(images, labels, pixel_max=16, image_shape=(8, 8), name="the 8x8 digits")
+    return fastnn.dask.train(network, data, **SETTINGS).digest()
+
+
+@pytest.mark.parametrize("loads", [0, 2])
+def test_a_worker_that_dies_changes_no_bit(monkeypatch, tmp_path, digits, network, expected, loads):
+    make_fatal(monkeypatch, tmp_path / "loads", loads)
+    with dask.config.set(CONFIG), make_cluster(n_workers=2) as cluster, Client(cluster):
+        assert fastnn.dask.train(network, digits, **SETTINGS).digest() == expected
+    assert len(os.listdir(tmp_path / "loads")) == SETTINGS["epochs"] + 1
+
+
+def test_a_replica_that_ends_each_worker_is_named(monkeypatch, tmp_path, digits, network):
+    make_fatal(monkeypatch, tmp_path / "loads", loads=0, times=9, replica=2)
+    named = pytest.raises(WorkerError, match=r"replica 2 \(rows 2, 6, \.\.\. of .*ended 2 workers, the last one tcp")
+    with dask.config.set(CONFIG), make_cluster(n_workers=2) as cluster, Client(cluster), named:
+        fastnn.dask.train(network, digits, **SETTINGS)
+
+
+def test_workers_that_leave_between_rounds_change_no_bit_and_none_is_an_error(monkeypatch, digits, network, expected):
+    monkeypatch.setattr(cluster_module, "PATIENCE", 0.5)
+    with dask.config.set(CONFIG), make_cluster(n_workers=2, processes=False) as cluster, Client(cluster) as client:
+
+        def leave(end):
+            if end.record.epoch == 1:
+                cluster.scale(1)
+                poll(lambda: len(client.scheduler_info()["workers"]) == 1, "a worker leaves")
+
+        assert fastnn.dask.train(network, digits, callbacks=[leave], **SETTINGS).digest() == expected
+        cluster.scale(0)
+        poll(lambda: not client.scheduler_info()["workers"], "all workers leave")
+        with pytest.raises(WorkerError, match=r"no workers at inproc://.* for 0.5 s, expected some: start one"):
+            fastnn.dask.train(network, digits, **SETTINGS)
+
+
+def test_waiting_is_never_silent_for_15_seconds():
+    assert cluster_module.PATIENCE + 2 * cluster_module.SECONDS_BETWEEN_LOOKS < 15
+
+
+def test_a_silent_worker_is_named(monkeypatch, processes, client, digits, network, expected):
+    monkeypatch.setattr(cluster_module, "PATIENCE", 1.0)
+    pids = client.run(os.getpid)
+    frozen = next(iter(pids))
+    timer = threading.Timer(4.0, os.kill, (pids[frozen], signal.SIGCONT))
+
+    def freeze(end):
+        if end.record.epoch == 1:
+            os.kill(pids[frozen], signal.SIGSTOP)
+            timer.start()
+
+    try:
+        with pytest.warns(RuntimeWarning, match=f"worker {frozen} has been silent for .* replica"):
+            result = fastnn.dask.train(network, digits, callbacks=[freeze], **SETTINGS)
+    finally:
+        os.kill(pids[frozen], signal.SIGCONT)
+    assert result.digest() == expected
+
+
+def test_busy_workers_are_a_warning(monkeypatch, inproc, digits, network):
+    monkeypatch.setattr(cluster_module, "PATIENCE", 0.2)
+    gate = Event("gate", client=inproc)
+    busy = [inproc.submit(wait_for_gate, pure=False) for _ in range(4)]
+    poll(lambda: sum(map(len, inproc.processing().values())) == 4, "the workers are busy")
+    warned = threading.Timer(3.0, gate.set)
+    warned.start()
+    with pytest.warns(RuntimeWarning, match=r"no worker has begun replica 0 .*: 4 workers do other tasks"):
+        fastnn.dask.train(network, digits, **SETTINGS)
+    wait(busy, LIMIT)
+
+
+def wait_for_gate():
+    Event("gate").wait(LIMIT)
+
+
+def test_the_error_of_a_block_reaches_the_caller(client, network):
+    def spoil(block, block_info=None):
+        if block_info[0]["chunk-location"][0] == 2:
+            block = block.copy()
+            block[17, 5] = np.nan
+        return block
+
+    X = da.zeros((400, 64), chunks=(100, -1)).map_blocks(spoil, dtype=float, meta=np.zeros((0, 64)))
+    expected = r"^block 2 of X, row 17 of the block, column 5: found nan, expected finite numbers"
+    with pytest.raises(fastnn.DataError, match=expected) as caught:
+        fastnn.dask.train(network, (X, da.zeros(400, chunks=100, dtype=int)), epochs=1)
+    assert caught.value.__notes__ == ["fastnn: in block 2 of X"]
+
+
+def test_a_block_beyond_the_memory_limit_is_named(network):
+    def allocate(block, block_info=None):
+        return np.ones((len(block), 64 * 20_000)).sum() + block if block_info[0]["chunk-location"][0] == 1 else block
+
+    X = da.zeros((200, 64), chunks=(100, -1)).map_blocks(allocate, dtype=float, meta=np.zeros((0, 64)))
+    fatal = {"distributed.scheduler.allowed-failures": 0, "distributed.worker.memory.terminate": 0.9}
+    named = pytest.raises(WorkerError, match=r"block 1 of X: it ended 1 workers.*memory limit 300.00 MiB")
+    options = {"n_workers": 1, "memory_limit": "300MiB"}
+    with dask.config.set(CONFIG | fatal), make_cluster(**options) as cluster, Client(cluster), named:
+        fastnn.dask.train(network, (X, da.zeros(200, chunks=100, dtype=int)), epochs=1)
+
+
+def test_unlike_machines_are_a_warning(monkeypatch, inproc, digits, network):
+    names = iter(range(100))
+    monkeypatch.setattr(cluster_module, "machine", lambda backend: f"a CPU {next(names) > 1}")
+    with pytest.warns(RuntimeWarning, match="bits of the result depend on which worker"):
+        fastnn.dask.train(network, digits, **SETTINGS)
+
+
+def test_threads_of_a_worker_are_divided_among_its_replicas(monkeypatch, digits, network):
+    seen = []
+    original = cluster_module.train_replica
+
+    def spy(replica, plan, *rest):
+        seen.append(plan.config.threads)
+        return original(replica, plan, *rest)
+
+    monkeypatch.setattr(cluster_module, "train_replica", spy)
+    with (
+        dask.config.set(CONFIG),
+        Client(n_workers=1, threads_per_worker=4, processes=False, dashboard_address="127.0.0.1:0") as client,
+    ):
+        for replicas, threads in ((1, 4), (2, 2), (8, 1)):
+            seen.clear()
+            fastnn.dask.train(network, digits, client=client, replicas=replicas, epochs=1, backend="numpy")
+            assert seen == [threads] * replicas
+
+
+def test_a_client_that_cannot_be_used_is_refused(threads, digits, network):
+    client = Client(threads, set_as_default=False)
+    client.close()
+    with pytest.raises(fastnn.SettingsError, match="client is closed"):
+        fastnn.dask.train(network, digits, client=client, epochs=1)
