@@ -290,15 +290,18 @@ class _Workers:
         if not self._usable(next(iter(waiting.values()))):
             return
         processing, workers = self._client.processing(), self._client.scheduler_info()["workers"]
-        running = {key: worker for worker, keys in processing.items() for key in map(str, keys) if key in waiting}
-        for key, worker in running.items():
-            silent = time.time() - workers[worker]["last_seen"] if worker in workers else 0.0
+        first, is_running = next(iter(waiting.values())), False
+        for worker, keys in processing.items():
+            mine = [waiting[key] for key in map(str, keys) if key in waiting]
+            is_running = is_running or len(mine) > 0
+            silent = time.time() - workers[worker]["last_seen"] if keys and worker in workers else 0.0
             if silent > PATIENCE:
-                found = f"worker {worker} has been silent for {silent:.0f} s in {waiting[key]}"
-                self._warn(worker, f"{found}: if Dask gives it up, another one trains the replica; look at its log")
-        self._idle_since = None if running else self._idle_since or time.monotonic()
+                is_running = True
+                found = f"worker {worker} has been silent for {silent:.0f} s, and {(mine or [first])[0]} waits for it"
+                self._warn(worker, f"{found}: if Dask gives it up, another one takes over; look at its log")
+        self._idle_since = None if is_running else self._idle_since or time.monotonic()
         if self._idle_since is not None and time.monotonic() - self._idle_since > PATIENCE:
-            found = f"no worker has begun {next(iter(waiting.values()))} for {PATIENCE:g} s"
+            found = f"no worker has begun {first} for {PATIENCE:g} s"
             self._warn("idle", f"{found}: {len(workers)} workers do other tasks, and begin it when they are free")
 
     def _usable(self, waiting: str) -> bool:

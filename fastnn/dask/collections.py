@@ -146,7 +146,7 @@ class Targets:
 
     def __call__(self, labels: np.ndarray) -> np.ndarray:
         """Return the targets."""
-        return labels.reshape(len(labels), -1).astype(self.dtype)
+        return (labels if labels.ndim == 2 else labels[:, None]).astype(self.dtype)
 
 
 @dataclass(frozen=True)

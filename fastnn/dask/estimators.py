@@ -37,6 +37,7 @@ from fastnn.estimators.model_mixin import initial_state
 from fastnn.estimators.network_classifier import NO_THRESHOLD
 from fastnn.estimators.parameters import NONE, RULES, Rule, instance, one_of
 from fastnn.network import Network, Standardization
+from fastnn.streams import BlockedData
 from fastnn.training.result import TrainingInterrupted
 
 _OWN: dict[str, Any] = {"replicas": 8, "local_epochs": 1, "client": None}
@@ -144,9 +145,11 @@ class ClusterMixin:
         """
         validation = joined_validation(validation_data, X_val, y_val, sample_weight_val)
         if not is_collection(X):
-            found, local = describe(X), self._local.__name__
-            hint = f"in memory, use fastnn.{local}; {_SEARCH_HINT.format(local)}"
-            raise SettingsError(f"X is {found}, expected a Dask array or data frame: {hint}")
+            local = self._local.__name__
+            hint = f"for data in memory, use fastnn.{local}; {_SEARCH_HINT.format(local)}"
+            if isinstance(X, BlockedData):
+                hint = "fastnn.dask.train takes BlockedData"
+            raise SettingsError(f"X is {describe(X)}, expected a Dask array or data frame: {hint}")
         with self._fitting(), engine_for(self.client) as engine:  # type: ignore[attr-defined]
             blocks = blocks_of(X, y, sample_weight, engine)
             if validation is not None:
@@ -264,12 +267,13 @@ class ClusterMixin:
             raise SettingsError(f"X is {describe(X)}, expected a Dask array or data frame: to_local() takes other data")
         blocks = row_blocks(X, "X")
         example = _of_block(local, method, np.zeros((0, self.n_features_in_), self._dtype))
-        call = dask.delayed(_of_block, pure=True)
         model = dask.delayed(local, pure=False)
-        lengths = X.chunks[0] if hasattr(X, "chunks") else [np.nan] * len(blocks)
+        if hasattr(X, "chunks"):
+            shape = {"drop_axis": 1} if example.ndim == 1 else {"chunks": (X.chunks[0], example.shape[1:])}
+            return X.map_blocks(_of_rows, local=model, method=method, meta=example, dtype=example.dtype, **shape)
+        call = dask.delayed(_of_block, pure=True)
         parts = [
-            da.from_delayed(call(model, method, block), (length, *example.shape[1:]), meta=example)
-            for block, length in zip(blocks, lengths, strict=True)
+            da.from_delayed(call(model, method, block), (np.nan, *example.shape[1:]), meta=example) for block in blocks
         ]
         return da.concatenate(parts, allow_unknown_chunksizes=True)
 
@@ -292,6 +296,10 @@ class ClusterMixin:
     def partial_fit(self) -> Any:
         """Not there: an epoch of single rows is no work for a cluster."""
         raise AttributeError(f"{type(self).__name__} has no partial_fit, expected to_local().partial_fit")
+
+
+def _of_rows(block: Any, local: Any, method: str) -> np.ndarray:
+    return _of_block(local, method, block)
 
 
 def _of_block(local: Any, method: str, block: Any) -> np.ndarray:
@@ -368,7 +376,7 @@ class DaskMLPClassifier(ClusterMixin, MLPClassifier):
     >>> model.score(X, y) > 0.9
     True
     >>> model.predict(X)
-    dask.array<concatenate, shape=(1797,), dtype=int64, chunksize=(500,), chunktype=numpy.ndarray>
+    dask.array<_of_rows, shape=(1797,), dtype=int64, chunksize=(500,), chunktype=numpy.ndarray>
     """
 
     _local = MLPClassifier

@@ -24,6 +24,7 @@ from sklearn.utils.validation import check_is_fitted
 from fastnn.backends.arguments import check_sample_weight
 from fastnn.backends.base import TrainerState
 from fastnn.backends.choice import CHOOSER, continued_backend, expected_epochs_of_fit
+from fastnn.backends.threads import resolve_threads
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DivergenceError
 from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks, has_callbacks
@@ -129,7 +130,9 @@ class NetworkEstimator(
             result = None
             if begun is not None:
                 digests = partial(data_digests, data, weight, held_out)
-                result = result_of_ended(begun, network, digests, [watch, config.shuffle], config)
+                threads = resolve_threads(config.threads)  # as `train` saves them
+                ended = config.replace(threads=threads)
+                result = result_of_ended(begun, network, digests, [watch, config.shuffle], ended)
             if result is None:
                 result = train(
                     network, data, validation=held_out, callbacks=[watch, *callbacks], config=config,

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 from fastnn.backends.choice import continued_backend
-from fastnn.backends.threads import resolve_threads
 from fastnn.errors import DataError, DivergenceError, SettingsError
 from fastnn.files.checkpoint_file import RunState, load_existing
 from fastnn.network import Network
@@ -62,7 +61,7 @@ def result_of_ended(
     digests: returns those of the data, as `data_digests` does
     parts: the callbacks, and the order of the rows
     """
-    config = continued(state, config, {"threads": resolve_threads(config.threads)})
+    config = continued(state, config, {})
     ended = state.stopped if state.stopped == "callback" else end_of(state, config)
     if ended is None:
         return None

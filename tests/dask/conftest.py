@@ -23,6 +23,12 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.filterwarnings("ignore:Creating scratch directories:UserWarning"))
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """Wait long before warnings and errors: on a busy machine, a worker may be silent for seconds."""
+    monkeypatch.setattr("fastnn.dask.cluster.PATIENCE", LIMIT)
+
+
 def make_cluster(**options):
     """Return a cluster on this machine."""
     return LocalCluster(threads_per_worker=1, dashboard_address="127.0.0.1:0", **options)
