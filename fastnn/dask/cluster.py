@@ -236,7 +236,7 @@ class _Waiting:
                 for task in [*self._pending]:
                     self._look_at(task)
                 if self._pending and not ready:
-                    self._workers.look({future.key: self._names[task] for task, future in self._pending.items()})
+                    self._workers.look({str(future.key): self._names[task] for task, future in self._pending.items()})
         finally:
             with suppress(Exception):  # the scheduler is gone: there is nothing to cancel
                 self._client.cancel([*self._pending.values()])
@@ -312,7 +312,7 @@ class _Workers:
             return True
         self._alone_since = self._alone_since or time.monotonic()
         if time.monotonic() - self._alone_since > PATIENCE:
-            address = self._client.scheduler.address
+            address = getattr(self._client.scheduler, "address", "SCHEDULER")
             if not workers:
                 hint = f"start one, such as `dask worker {address}`, or call client.wait_for_workers before"
                 raise WorkerError(f"{waiting}: no workers at {address} for {PATIENCE:g} s, expected some: {hint}")

@@ -1,8 +1,9 @@
 """`DaskMLPClassifier` and `DaskMLPRegressor`: the estimators of `fastnn` on arrays and data frames of Dask."""
 
 import inspect
+import uuid
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Self
 
@@ -32,12 +33,14 @@ from fastnn.errors import DataError, DivergenceError, SettingsError
 from fastnn.estimators import MLPClassifier, MLPRegressor
 from fastnn.estimators.checkpoint import result_of_ended, saved_fit
 from fastnn.estimators.data_checks import joined_validation
+from fastnn.estimators.fit_watch import FitWatch
 from fastnn.estimators.initial_network import ROWS_FOR_LEVELS
 from fastnn.estimators.model_mixin import initial_state
 from fastnn.estimators.network_classifier import NO_THRESHOLD
 from fastnn.estimators.parameters import NONE, RULES, Rule, instance, one_of
 from fastnn.network import Network, Standardization
 from fastnn.streams import BlockedData
+from fastnn.training.callbacks import EpochEnd
 from fastnn.training.result import TrainingInterrupted
 
 _OWN: dict[str, Any] = {"replicas": 8, "local_epochs": 1, "client": None}
@@ -81,14 +84,17 @@ class ClusterMixin:
         return current_client() if self.client is None else self.client
 
     def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()  # type: ignore[misc]
+        state: Any = super().__getstate__()
         return {**state, "client": SYNCHRONOUS if state["client"] == SYNCHRONOUS else None}
 
-    def __sklearn_clone__(self) -> Self:
-        parameters = {name: value for name, value in self.get_params(deep=False).items() if name != "client"}  # type: ignore[attr-defined]
-        return type(self)(**{name: clone(value, safe=False) for name, value in parameters.items()}, client=self.client)
+    def __sklearn_clone__(self: Any) -> Any:
+        parameters = {
+            name: value if name == "client" else clone(value, safe=False)
+            for name, value in self.get_params(deep=False).items()
+        }
+        return type(self)(**parameters)
 
-    def to_local(self) -> Any:
+    def to_local(self: Any) -> Any:
         """Return the fitted estimator for arrays in memory, which needs neither a client nor Dask.
 
         Returns
@@ -96,7 +102,7 @@ class ClusterMixin:
         MLPClassifier or MLPRegressor
             With the same parameters, but for `replicas`, `local_epochs` and `client`, and the same attributes.
         """
-        parameters = {name: value for name, value in self.get_params(deep=False).items() if name not in _OWN}  # type: ignore[attr-defined]
+        parameters = {name: value for name, value in self.get_params(deep=False).items() if name not in _OWN}
         local = self._local(**parameters)
         local.__dict__.update({name: value for name, value in self.__dict__.items() if name not in _OWN})
         return local
@@ -154,9 +160,10 @@ class ClusterMixin:
             blocks = blocks_of(X, y, sample_weight, engine)
             if validation is not None:
                 validation = tuple(gathered(part, engine) for part in validation)
-            return self._fit_blocks(blocks, engine, validation, checkpoint)
+            self._fit_blocks(blocks, engine, validation, checkpoint)
+        return self
 
-    def _fit_blocks(self: Any, blocks: BlocksOfCollections, engine: Any, validation: Any, checkpoint: Any) -> Self:
+    def _fit_blocks(self: Any, blocks: BlocksOfCollections, engine: Any, validation: Any, checkpoint: Any) -> None:
         """Do the work of `fit`, after the checks of its parameters."""
         warm = hasattr(self, "network_") and self.warm_start
         self._check_parts(validation, warm)
@@ -183,12 +190,13 @@ class ClusterMixin:
         source = source_of_blocks(
             blocks, rows.dtype if self.standardize else self._dtype, encode, class_weight, self._picture_shape
         )
-        options = Options(self.replicas, self.local_epochs, [watch], checkpoint)
+        each_epoch = _EachEpoch(watch)
+        options = Options(self.replicas, self.local_epochs, [each_epoch], checkpoint)
         try:
             result = None
             if begun is not None:
                 digests = partial(digests_of, source, held_out)
-                parts = [Rounds(self.replicas, self.local_epochs), watch]
+                parts = [Rounds(self.replicas, self.local_epochs), each_epoch]
                 result = result_of_ended(begun, network, digests, parts, config)
             if result is None:
                 result = train_source(network, source, held_out, engine, config, begun, options)
@@ -203,7 +211,6 @@ class ClusterMixin:
         self._store(result, watch, history)
         if result.stopped in ("epochs", "diverged"):
             self._warn_of_convergence(result)
-        return self
 
     def _check_parts(self: Any, validation: Any, warm: bool) -> None:
         """Raise SettingsError for parameters that need all rows in one process."""
@@ -255,26 +262,36 @@ class ClusterMixin:
         """
         return self._lazily("predict", X)
 
-    def transform(self, X: Any) -> Any:
-        """Return the outputs of the hidden layer `transform_layer`: a lazy Dask array, (N, H), as `predict`."""
-        return self._lazily("transform", X)
+    def transform(self, X: Any, layer: int | None = None) -> Any:
+        """Return the outputs of a hidden layer, as `to_local().transform` does: a lazy Dask array, (N, H).
 
-    def _lazily(self: Any, method: str, X: Any) -> Any:
+        Parameters
+        ----------
+        X : Dask array of shape (N, D), or data frame
+        layer : int or None
+            0 is the first hidden layer, -1 the last one. None: the parameter `transform_layer`.
+
+        Returns
+        -------
+        dask.array.Array
+        """
+        return self._lazily("transform", X, layer=layer)
+
+    def _lazily(self: Any, method: str, X: Any, **arguments: Any) -> Any:
         """Return the results of a method of the local estimator for all blocks."""
         check_is_fitted(self, "network_")
         local = self.to_local()
         if not is_collection(X):
             raise SettingsError(f"X is {describe(X)}, expected a Dask array or data frame: to_local() takes other data")
         blocks = row_blocks(X, "X")
-        example = _of_block(local, method, np.zeros((0, self.n_features_in_), self._dtype))
+        rows = _RowsMethod(method, arguments)
+        example = rows(np.zeros((0, self.n_features_in_), self._dtype), local)
         model = dask.delayed(local, pure=False)
         if hasattr(X, "chunks"):
             shape = {"drop_axis": 1} if example.ndim == 1 else {"chunks": (X.chunks[0], example.shape[1:])}
-            return X.map_blocks(_of_rows, local=model, method=method, meta=example, dtype=example.dtype, **shape)
-        call = dask.delayed(_of_block, pure=True)
-        parts = [
-            da.from_delayed(call(model, method, block), (np.nan, *example.shape[1:]), meta=example) for block in blocks
-        ]
+            return X.map_blocks(rows, local=model, name=f"{method}-{uuid.uuid4().hex}", meta=example, **shape)
+        call = dask.delayed(rows, pure=False)
+        parts = [da.from_delayed(call(block, model), (np.nan, *example.shape[1:]), meta=example) for block in blocks]
         return da.concatenate(parts, allow_unknown_chunksizes=True)
 
     def _scores(self: Any, X: Any, y: Any, sample_weight: Any) -> list[Any]:
@@ -298,21 +315,39 @@ class ClusterMixin:
         raise AttributeError(f"{type(self).__name__} has no partial_fit, expected to_local().partial_fit")
 
 
-def _of_rows(block: Any, local: Any, method: str) -> np.ndarray:
-    return _of_block(local, method, block)
+class _EachEpoch:
+    """Shows a watch all epochs of a round at its end, because it counts epochs, not rounds."""
+
+    def __init__(self, watch: FitWatch) -> None:
+        self._watch, self.expected_epochs = watch, watch.expected_epochs
+        self.state_dict, self.load_state_dict = watch.state_dict, watch.load_state_dict
+
+    def __call__(self, end: EpochEnd) -> bool:
+        """Return whether to stop after the round."""
+        stop = False
+        for record in end.history[len(self._watch.losses) :]:
+            stop = self._watch(replace(end, record=record)) or stop
+        return stop
 
 
-def _of_block(local: Any, method: str, block: Any) -> np.ndarray:
-    """Return the results of a method of an estimator for a block, also for one without rows."""
-    if not block.shape[0]:
-        row = np.zeros((1, local.n_features_in_), local.network_.dtype)
-        names = getattr(local, "feature_names_in_", None)
-        if names is not None:
+@dataclass(frozen=True)
+class _RowsMethod:
+    """A method of an estimator, as a function of rows, of which there may be none."""
+
+    name: str
+    arguments: dict[str, Any]
+
+    def __call__(self, rows: Any, local: Any) -> np.ndarray:
+        """Return the results of the method of `local`."""
+        method = getattr(local, self.name)
+        if rows.shape[0]:
+            return method(rows, **self.arguments)
+        row: Any = np.zeros((1, local.n_features_in_), local.network_.dtype)
+        if hasattr(local, "feature_names_in_"):
             import pandas
 
-            row = pandas.DataFrame(row, columns=names)
-        return getattr(local, method)(row)[:0]
-    return getattr(local, method)(block)
+            row = pandas.DataFrame(row, columns=local.feature_names_in_)
+        return method(row, **self.arguments)[:0]
 
 
 def _score_part(local: Any, X: Any, y: Any, sample_weight: Any = None) -> tuple[Any, ...] | None:
@@ -376,7 +411,7 @@ class DaskMLPClassifier(ClusterMixin, MLPClassifier):
     >>> model.score(X, y) > 0.9
     True
     >>> model.predict(X)
-    dask.array<_of_rows, shape=(1797,), dtype=int64, chunksize=(500,), chunktype=numpy.ndarray>
+    dask.array<predict, shape=(1797,), dtype=int64, chunksize=(500,), chunktype=numpy.ndarray>
     """
 
     _local = MLPClassifier

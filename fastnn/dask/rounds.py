@@ -6,6 +6,7 @@ failure, to the same bits.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -134,8 +135,8 @@ def average(results: Sequence[ReplicaResult]) -> Average:
     first = states[0]
     assert first is not None
     slots = tuple(
-        (mean(lambda result, k=k: _slot(result, k, 0)), mean(lambda result, k=k: _slot(result, k, 1)))
-        for k in range(len(first.slots))
+        (mean(partial(_slot, slot=slot, kind=0)), mean(partial(_slot, slot=slot, kind=1)))
+        for slot in range(len(first.slots))
     )
     steps = sum(n * state.steps for n, state in zip(n_rows, states, strict=True) if state is not None)
     return Average(network, first._replace(slots=slots, steps=round(steps / sum(n_rows))))

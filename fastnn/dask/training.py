@@ -211,7 +211,7 @@ def train_source(
         check_continues(begun, network, config, backend_name(backend), digests(), options.force)
         job = job._replace(network=begun.network, state=begun.trainer, first=begun.first)
     mini_batch.check(job)
-    callbacks = [Rounds(options.replicas, options.local_epochs), *options.callbacks]
+    callbacks: list[Callback] = [Rounds(options.replicas, options.local_epochs), *options.callbacks]
     setup = Setup(held_out, held_out, config, backend_name(backend))  # type: ignore[arg-type]  # never shown to anybody
     run = Run(job, evaluated, callbacks, setup, None, as_checkpoint(options.checkpoint), digests, begun)
     shares = source.shares(options.replicas)
@@ -226,7 +226,8 @@ def digests_of(source: Source, held_out: Dataset | None) -> dict[str, str]:
 def _source(network: Network, data: Any, sample_weight: Any, engine: Engine) -> Source:
     """Return the data of `train` as a source."""
     if isinstance(data, tuple | list) and len(data) == 2 and any(map(is_collection, data)):
-        return _source_of_collections(network, *data, sample_weight, engine)
+        X, y = data
+        return _source_of_collections(network, X, y, sample_weight, engine)
     data = data if isinstance(data, BlockedData) else as_dataset(data)
     weight = check_sample_weight(sample_weight, len(data), network.dtype)
     if isinstance(data, BlockedData):
@@ -260,7 +261,7 @@ def source_of_blocks(
 ) -> Source:
     """Return the blocks of Dask's collections as a source. uint8 stays uint8, other inputs become `dtype`."""
     dtype = blocks.stored_dtype if blocks.stored_dtype == np.uint8 else dtype
-    names = {"image_shape": image_shape, "feature_names": blocks.feature_names}
+    names: dict[str, Any] = {"image_shape": image_shape, "feature_names": blocks.feature_names}
     shares = partial(blocks.shares, dtype=dtype, encode=encode, class_weight=class_weight, **names)
     digests = {"training data": blocks.digest, "sample weights": "none"}  # the digest of a block has its weights
     return Source(len(blocks), np.zeros((0, blocks.n_inputs), dtype), image_shape, lambda: digests, shares)
@@ -316,13 +317,17 @@ def run_rounds(job: Job, observer: Run, engine: Engine, shares: Sequence[Share],
         for result, rate in zip(metrics[:-1], rates, strict=False):
             observer.pass_epoch(result, rate, seconds)
         snapshot = Snapshot.of(mean.network)
-        stopped = observer.end_epoch(metrics[-1], rates[len(metrics) - 1], seconds, lambda at=snapshot: at)
+        stopped = observer.end_epoch(metrics[-1], rates[len(metrics) - 1], seconds, _returning(snapshot))
         observer.between_epochs(_position(mean))
         if stopped is not None:
             break
         epoch = of_round.stop
     state = mean.state
     return Ended(stopped or "epochs", lambda: state)
+
+
+def _returning(snapshot: Snapshot) -> Callable[[], Snapshot]:
+    return lambda: snapshot
 
 
 class _AverageTrainer:

@@ -171,6 +171,15 @@ def test_class_weights_and_standardization_see_all_blocks(table):
         np.testing.assert_allclose(one, two, rtol=2e-4, atol=1e-5)
 
 
+def test_rounds_of_several_epochs_count_epochs(table, blocks):
+    X, y = blocks
+    targets = da.from_array(table[0][:, :2].copy(), (150, -1))
+    settings = HERE | {"local_epochs": 2, "max_iter": 5}
+    for model in (DaskMLPClassifier(**settings).fit(X, y), DaskMLPRegressor(**settings).fit(X, targets)):
+        assert model.n_iter_ == len(model.loss_curve_) == 5
+        assert model.t_ == 5 * 600
+
+
 def test_warm_start_goes_on(blocks):
     model = DaskMLPClassifier(**HERE, warm_start=True).fit(*blocks)
     before = model.loss_
