@@ -37,6 +37,15 @@ def fitted(blocks):
     return DaskMLPClassifier(**HERE).fit(*blocks)
 
 
+def assert_equal(lazy, expected):
+    """Assert that a lazy array has these values; a product of BLAS may depend on the number of rows in its last bit."""
+    found = lazy.compute(scheduler="synchronous")
+    if expected.dtype.kind == "f":
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    else:
+        np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize(("dask_class", "plain"), PAIRS)
 def test_parameters_and_fit_are_those_of_the_plain_class(dask_class, plain):
     own = {"replicas": 8, "local_epochs": 1, "client": None}
@@ -101,12 +110,12 @@ def test_predictions_are_lazy_blocks_of_the_local_predictions(table, labels):
         assert lazy.dtype == expected.dtype
         assert lazy.shape == expected.shape
         assert lazy.chunks[0] == (1, 199, 0, 400)
-        np.testing.assert_array_equal(lazy.compute(scheduler="synchronous"), expected)
+        assert_equal(lazy, expected)
         empty = lazy.blocks[2].compute(scheduler="synchronous")
         assert empty.shape == (0, *expected.shape[1:])
         assert empty.dtype == expected.dtype
         kept = getattr(model, method)(rows[rows[:, 0] > 2.0])
-        np.testing.assert_array_equal(kept.compute(scheduler="synchronous"), expected[X[:, 0] > 2.0])
+        assert_equal(kept, expected[X[:, 0] > 2.0])
 
 
 def test_frames_have_names_and_predictions_of_unknown_lengths(table):
@@ -118,9 +127,7 @@ def test_frames_have_names_and_predictions_of_unknown_lengths(table):
     lazy = model.predict_proba(frame[list("abcde")])
     assert lazy.shape[1] == 3
     assert np.isnan(lazy.chunks[0]).all()
-    np.testing.assert_array_equal(
-        lazy.compute(scheduler="synchronous"), model.to_local().predict_proba(table[list("abcde")])
-    )
+    assert_equal(lazy, model.to_local().predict_proba(table[list("abcde")]))
     some = model.predict(frame[frame["a"] > 2.2][list("abcde")]).compute(scheduler="synchronous")
     assert len(some) == (table["a"] > 2.2).sum()
     assert model.score(frame[list("abcde")], frame["label"]) == model.to_local().score(table[list("abcde")], y)
