@@ -18,7 +18,6 @@ from fastnn.backends.warmup import compile_training_elsewhere
 from fastnn.checks import short
 from fastnn.dask.rounds import Average, Plan, ReplicaResult, train_replica
 from fastnn.dask.shares import Share
-from fastnn.datasets.dataset import Dataset
 from fastnn.errors import SettingsError, WorkerError
 from fastnn.training.checkpoint import bit_versions
 
@@ -339,7 +338,7 @@ def _train_in_worker(replica: int, plan: Plan, average: Average, rows: Any, n_at
         plan = plan._replace(config=plan.config.replace(threads=threads))
     data, weight = rows.load(blocks)
     if plan.config.backend == "numba":
-        compile_training_elsewhere(average.network, data.images.dtype if isinstance(data, Dataset) else data.dtype)
+        compile_training_elsewhere(average.network, data.images.dtype)
     result = train_replica(replica, plan, average, data, weight)
     return _Done(result, get_worker().address, machine(plan.config.backend))
 

@@ -13,7 +13,6 @@ from fastnn.backends.arguments import TrainingData, check_config, check_sample_w
 from fastnn.backends.base import EpochResult, TrainerState
 from fastnn.backends.choice import CHOOSER, expected_epochs, fit_work
 from fastnn.checks import check_integer, is_number, short
-from fastnn.dask.blocks import shares_of_blocks
 from fastnn.dask.cluster import Engine, engine_for
 from fastnn.dask.collections import (
     BlocksOfCollections,
@@ -35,7 +34,6 @@ from fastnn.network import Network
 from fastnn.network.snapshot import Snapshot
 from fastnn.optim.config import AUTO, TrainingConfig
 from fastnn.optim.optimizers import LBFGS
-from fastnn.streams import BlockedData
 from fastnn.training import epochs as mini_batch
 from fastnn.training.callbacks import Callback, EpochEnd, Setup
 from fastnn.training.checkpoint import (
@@ -84,10 +82,9 @@ def train(
     ----------
     network : Network, or Model
         The network to start from.
-    data : Dataset, (images, labels), BlockedData, or a pair of Dask's arrays or data frames
-        The training data. Of BlockedData, workers read the blocks themselves, so its files must be theirs, too. The
-        blocks of Dask's collections are computed once and stay in the memory of the workers during the run. Arrays in
-        memory are sent, a part to each replica.
+    data : Dataset, (images, labels), or a pair of Dask's arrays or data frames
+        The training data. The blocks of Dask's collections are computed once and stay in the memory of the workers
+        during the run. Arrays in memory are sent, a part to each replica.
     client : distributed.Client, "synchronous" or None
         The cluster. None: the current client of Dask; in a task, that of its worker. "synchronous" trains in this
         process, one replica after the other.
@@ -228,13 +225,9 @@ def _source(network: Network, data: Any, sample_weight: Any, engine: Engine) -> 
     if isinstance(data, tuple | list) and len(data) == 2 and any(map(is_collection, data)):
         X, y = data
         return _source_of_collections(network, X, y, sample_weight, engine)
-    data = data if isinstance(data, BlockedData) else as_dataset(data)
+    data = as_dataset(data)
     weight = check_sample_weight(sample_weight, len(data), network.dtype)
-    if isinstance(data, BlockedData):
-        inputs: Any = np.zeros((0, data.n_inputs), data.dtype)
-        shares = partial(shares_of_blocks, data, weight)
-    else:
-        inputs, shares = check_fit(network, data)[0], partial(shares_of_rows, data, weight)
+    inputs, shares = check_fit(network, data)[0], partial(shares_of_rows, data, weight)
     return Source(len(data), inputs, data.image_shape, partial(data_digests, data, weight, None), shares)
 
 
