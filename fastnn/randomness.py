@@ -29,8 +29,12 @@ def generator(seed: int, purpose: str, *counters: int) -> np.random.Generator:
 
 
 def dropout_keys(seed: int, epoch: int, n_layers: int) -> np.ndarray:
-    """Return one key per hidden layer for the dropout masks of an epoch: uint64, shape (n_layers,)."""
-    return generator(seed, "dropout", epoch).integers(2**64, size=n_layers, dtype=np.uint64)
+    """Return the keys of the dropout masks of an epoch: uint64, (n_layers,), of the inputs and of each further layer.
+
+    That of the inputs is drawn last, so that the others are those of a run that drops no inputs.
+    """
+    *keys, of_inputs = generator(seed, "dropout", epoch).integers(2**64, size=n_layers, dtype=np.uint64)
+    return np.array([of_inputs, *keys])
 
 
 def dropout_threshold(rate: float) -> np.uint32:

@@ -83,6 +83,7 @@ def check_config(network: Network, config: LossConfig, n_samples: int) -> None:
         raise SettingsError(
             f"label_smoothing is {config.label_smoothing}, expected 0 for {network}: only softmax outputs have labels"
         )
+    config.dropout_rates(len(network.dropped_sizes))
     if isinstance(config, TrainingConfig):
         for layer in network.layers:
             layer.check_batch(min(config.batch_size or n_samples, n_samples) // (config.slices or 1), config.slices)

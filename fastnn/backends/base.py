@@ -89,7 +89,8 @@ class TrainerState(NamedTuple):
     Attributes
     ----------
     slots : tuple of (list of ndarray, list of ndarray)
-        The optimizer's arrays. Each slot has one array per weight and one per bias, of the same shape.
+        The optimizer's arrays. Each slot has one array per weight and one per bias, of the same shape. If the network
+        is an average of weights, one more slot has the weights with which the optimizer goes on.
     steps : int
         The number of updates so far.
     epochs : int
@@ -98,6 +99,9 @@ class TrainerState(NamedTuple):
         The part of the next epoch that has run; no batches between two epochs.
     backend : str
         The backend that has trained so far, "numba" or "numpy"; "" if it does not matter.
+    statistics : tuple of ndarray
+        If the network is an average of weights, the statistics of the optimizer's own weights, in the order of
+        `Network.statistics`.
     """
 
     slots: tuple[tuple[list[np.ndarray], list[np.ndarray]], ...]
@@ -105,6 +109,7 @@ class TrainerState(NamedTuple):
     epochs: int
     sums: EpochSums = EpochSums()
     backend: str = ""
+    statistics: tuple[np.ndarray, ...] = ()
 
 
 class Objective(Protocol):
@@ -169,7 +174,10 @@ class Trainer(Protocol):
         ...
 
     def network(self) -> Network:
-        """Return a copy of the current network, as plain arrays; SettingsError if a weight or bias is not finite."""
+        """Return a copy of the current network, as plain arrays; SettingsError if a weight or bias is not finite.
+
+        With the setting `average`, it is the average of the weights, as soon as there is one.
+        """
         ...
 
     def snapshot(self) -> Snapshot:
@@ -182,6 +190,13 @@ class Trainer(Protocol):
 
     def state_for_later(self) -> Callable[[], TrainerState]:
         """Return a function that returns `state` as it is now."""
+        ...
+
+    def average_epoch(self, share: float) -> None:
+        """Move the average of the weights towards them by this share of the distance, from 0 to 1.
+
+        1: the average is the weights. 0: there is no average, and the network is that of the optimizer.
+        """
         ...
 
     def move_to(self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> None:

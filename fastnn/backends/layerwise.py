@@ -21,7 +21,9 @@ from fastnn.network import Network
 from fastnn.network.aligned import CACHE_LINE, aligned_zeros
 from fastnn.network.layers import Arrays, Forward, Layer
 from fastnn.network.snapshot import Snapshot
+from fastnn.optim.averaging import EMA, get_average
 from fastnn.optim.config import LossConfig, TrainingConfig
+from fastnn.optim.max_norm import limit_norms
 from fastnn.optim.optimizers import Optimizer
 from fastnn.randomness import dropout_keep, dropout_keys
 
@@ -54,11 +56,11 @@ class LayerPass(NamedTuple):
 
 # --- Forward and backward --------------------------------------------------------------------------------------------
 def forward(
-    ops: Any, network: Network, inp: Any, masks: Sequence[np.ndarray] = (), training: bool = False
+    ops: Any, network: Network, inp: Any, masks: Sequence[np.ndarray | None] = (), training: bool = False
 ) -> list[LayerPass]:
     """Return the passes of all layers, first to last; the last output is the logits.
 
-    With dropout, `masks` holds one mask for each layer in `dropped_sizes`, which multiplies its input.
+    With dropout, `masks` holds one mask, or None, for each of `Network.dropped_sizes`, which multiplies the inputs.
     """
     out: Any = _scaled(network, inp)
     if len(network.shapes[0]) > 1:  # rows of data are flat
@@ -66,12 +68,21 @@ def forward(
     passes, remaining = [], iter(masks)
     for number, (layer, arrays) in enumerate(network.chain()):
         stop_if_abandoned()  # after Ctrl-C
-        mask = next(remaining).reshape(out.shape) if masks and number and layer.drops_inputs else None
-        layer_inp = out if mask is None else out * mask
+        mask = next(remaining) if masks and (number == 0 or layer.drops_inputs) else None
+        mask = None if mask is None else mask.reshape(out.shape)
+        layer_inp = out if mask is None else _dropped(out, mask)
         result = layer.forward(ops, layer_inp, arrays, training)
         out = ops.activate(result.sums, layer.activation)
         passes.append(LayerPass(layer, arrays, layer_inp, mask, result, out))
     return passes
+
+
+def _dropped(out: Any, mask: np.ndarray) -> Any:
+    """Return the product with a mask; of a sparse matrix, with the same entries."""
+    if not is_sparse(out):
+        return out * mask
+    rows = np.repeat(np.arange(out.shape[0]), np.diff(out.indptr))
+    return type(out)((out.data * mask[rows, out.indices], out.indices, out.indptr), shape=out.shape)
 
 
 def _scaled(network: Network, inp: Any) -> Any:
@@ -94,7 +105,7 @@ def backward(
         stop_if_abandoned()  # after Ctrl-C
         dsums = ops.activate_backward(dout, result.sums, out, layer.activation)
         dout, dweight, dbias = layer.backward(ops, dsums, inp, result.saved, arrays, needs_dinp or number > 0)
-        if mask is not None:
+        if mask is not None and dout is not None:
             dout = dout * mask
         if dweight is not None:
             dweights.append(dweight)
@@ -120,27 +131,24 @@ def rows_at_once(network: Network, n_rows: int) -> int:
     return max(1, min(n_rows, _PREDICTED_AT_ONCE // (n_scratch + 2 * sum(network.sizes))))
 
 
-def dropped_sizes(network: Network) -> list[int]:
-    """Return the number of inputs of each layer to which dropout applies: those of dense layers, but for the first."""
-    layers = list(zip(network.layers, network.sizes, strict=False))
-    return [size for layer, size in layers[1:] if layer.drops_inputs]
+def dropout_masks(network: Network, config: LossConfig, keys: np.ndarray, rows: np.ndarray) -> list[np.ndarray | None]:
+    """Return the factors of the inputs, and of those of each further layer that dropout applies to, for samples `rows`.
 
-
-def dropout_masks(network: Network, dropout: float, keys: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
-    """Return the factors of each layer's inputs, (B, inputs) each, for samples `rows`; an empty list without dropout.
+    Each is of shape (B, inputs), or None where nothing is dropped; the list is empty without dropout.
 
     Inverted dropout (Srivastava et al. 2014, section 10): kept inputs are scaled up, so prediction needs no change.
     """
-    if not dropout:
+    if not config.dropout:
         return []
-    scale = network.dtype.type(1 - dropout)
+    sizes = network.dropped_sizes
     return [
-        dropout_keep(key, rows, size, dropout) / scale for key, size in zip(keys, dropped_sizes(network), strict=True)
+        dropout_keep(key, rows, size, rate) / network.dtype.type(1 - rate) if rate else None
+        for key, size, rate in zip(keys, sizes, config.dropout_rates(len(sizes)), strict=True)
     ]
 
 
 def loss_of_batch(
-    ops: Any, network: Network, batch: TrainingData, config: LossConfig, masks: Sequence[np.ndarray] = ()
+    ops: Any, network: Network, batch: TrainingData, config: LossConfig, masks: Sequence[np.ndarray | None] = ()
 ) -> LossAndGradients:
     """Return the loss of a batch in training and its gradients, by backpropagation."""
     passes = forward(ops, network, batch.inputs, masks, training=True)
@@ -225,8 +233,8 @@ def loss_and_gradients(
     """Check the arguments of `Backend.loss_and_gradients` and return its result."""
     config = LossConfig.from_settings(settings)
     data = check_data(network, inp, targets, sample_weight, config)
-    keys = dropout_keys(config.seed, epoch, len(dropped_sizes(network)))
-    masks = dropout_masks(network, config.dropout, keys, np.arange(len(data.targets)))
+    keys = dropout_keys(config.seed, epoch, len(network.dropped_sizes))
+    masks = dropout_masks(network, config, keys, np.arange(len(data.targets)))
     work = work_of_batch(network, len(data.targets))
     return interruptible(loss_of_batch, ops, network, data, config, masks, work=work)
 
@@ -299,13 +307,27 @@ class Trainer:
         self._network.biases = tuple(self._parameters[n_weights:])
         _copy_all(initial, self._parameters)
         self._decayed = [*network.decayed, *(False for _ in network.biases)]
-        self._n_dropped = len(dropped_sizes(network))
+        self._n_dropped = len(network.dropped_sizes)
         self._epoch = self._step = 0
         self._sums = EpochSums()
+        average = get_average(config.average)
+        self._moving = average if isinstance(average, EMA) else None
+        # The average of the parameters, a vector like theirs; None if the network is the optimizer's own.
+        self._average = self._vector.copy() if self._moving is not None else None
+        self._rows, self._batch_size = np.empty(0, np.int64), 1  # of the last epoch, for the statistics of an average
         if state is not None:
-            for (weights, biases), (_, parts) in zip(state.slots, self._slots, strict=True):
-                _copy_all([*weights, *biases], parts)
-            self._epoch, self._step, self._sums = state.epochs, state.steps, state.sums
+            self._take_state(state)
+
+    def _take_state(self, state: TrainerState) -> None:
+        """Go on from a state."""
+        for (weights, biases), (_, parts) in zip(state.slots, self._slots, strict=False):
+            _copy_all([*weights, *biases], parts)
+        if len(state.slots) > len(self._slots):  # the network is an average
+            self._average = self._vector.copy()
+            weights, biases = state.slots[-1]
+            _copy_all([*weights, *biases], self._parameters)
+            _copy_all(state.statistics, self._network.statistics)
+        self._epoch, self._step, self._sums = state.epochs, state.steps, state.sums
 
     def prepare(self, n_rows: int, batch_size: int) -> None:
         """Check that a batch fits in memory; there is nothing to lay out."""
@@ -324,6 +346,8 @@ class Trainer:
         batches, all_rows = check_order(order, batch_size, batches, first, n_samples, n_rows)
         n_rows = len(order) if n_rows is None else n_rows
         n_batches = -(-n_rows // batch_size)
+        if self._network.statistics:
+            self._rows, self._batch_size = np.array(order, np.int64), batch_size
         keys = dropout_keys(self._config.seed, self._epoch, self._n_dropped) if self._config.dropout else np.empty(0)
         work = work_of_batch(self._network, min(batch_size, len(all_rows)))
         with np.errstate(over="ignore", invalid="ignore"):  # the loss shows whether the run diverges
@@ -347,9 +371,7 @@ class Trainer:
         Returns the sum of the sample weights, and the loss with its gradients.
         """
         batch = self._data.take(rows)
-        masks = dropout_masks(
-            self._network, self._config.dropout, keys, rows if batch.numbers is None else batch.numbers
-        )
+        masks = dropout_masks(self._network, self._config, keys, rows if batch.numbers is None else batch.numbers)
         result = loss_of_batch(self._ops, self._network, batch, self._config, masks)
         if math.isfinite(result.loss):
             self._update(result, learning_rate)
@@ -374,19 +396,57 @@ class Trainer:
             slots_of_each = zip(*(parts for _, parts in self._slots), strict=True) if self._slots else repeat(())
             for parameter, gradient, own in zip(self._parameters, gradients, slots_of_each, strict=False):
                 self._optimizer.update(parameter, gradient, own, learning_rate, self._step)
+        if self._config.max_norm is not None:
+            for parameter, is_decayed in zip(self._parameters, self._decayed, strict=True):
+                if is_decayed:
+                    limit_norms(parameter, self._config.max_norm)
+        if self._moving is not None:
+            self._add_to_average(self._moving.share(self._step))
         if result.statistics:
             update_statistics(self._network, result.statistics)
 
+    def average_epoch(self, share: float) -> None:
+        """Move the average of the weights towards them by this share of the distance; 0 ends the average."""
+        if share in (0, 1):
+            self._average = self._vector.copy() if share else None
+        else:
+            self._add_to_average(share)
+
+    def _add_to_average(self, share: float) -> None:
+        assert self._average is not None
+        for start in range(0, len(self._vector), _BLOCK):
+            part = slice(start, start + _BLOCK)
+            self._average[part] += self._vector.dtype.type(share) * (self._vector[part] - self._average[part])
+
     def network(self) -> Network:
         """Return a copy of the current network."""
-        return self._network.like(self._network.weights, self._network.biases)
+        return self.snapshot().network
 
     def snapshot(self) -> Snapshot:
         """Return the current network for later: a copy of its numbers."""
-        vector, statistics = self._vector.copy(), [array.copy() for array in self._network.statistics]
+        vector = (self._vector if self._average is None else self._average).copy()
+        statistics = [array.copy() for array in self._network.statistics]
         if not all(np.isfinite(array).all() for array in (vector, *statistics)):
-            self.network()  # raises the error
+            return Snapshot.of(self._network.like(*self._split(vector), statistics))  # raises the error
+        if self._average is not None and statistics and len(self._rows):
+            statistics = self._statistics_of(self._network.like(*self._split(vector), statistics))
         return Snapshot(lambda: self._network.like(*self._split(vector), statistics))
+
+    def _statistics_of(self, network: Network) -> list[np.ndarray]:
+        """Return the statistics of a network over the rows of the last epoch: the means of those of its batches.
+
+        The batches are those of training, without dropout. One of a single sample has no statistics.
+        """
+        totals, n_rows = [np.zeros(array.shape) for array in network.statistics], 0
+        for start in range(0, len(self._rows), self._batch_size):
+            rows = self._rows[start : start + self._batch_size]
+            inputs, work = self._data.take(rows).inputs, _work_of_pass(network, len(rows))
+            passes = interruptible(forward, self._ops, network, inputs, training=True, work=work)
+            of_batch = [array for each in passes for array in each.forward.statistics]
+            n_rows += len(rows) if of_batch else 0
+            for total, array in zip(totals, of_batch, strict=False):
+                total += len(rows) * array.astype(np.float64)
+        return [(total / n_rows).astype(network.dtype) for total in totals] if n_rows else [*network.statistics]
 
     def state(self) -> TrainerState:
         """Return a copy of the optimizer's current state."""
@@ -395,7 +455,13 @@ class Trainer:
     def state_for_later(self) -> Callable[[], TrainerState]:
         """Return a function that returns the current state of the optimizer."""
         slots, counts = [vector.copy() for vector, _ in self._slots], (self._step, self._epoch, self._sums)
-        return lambda: TrainerState(tuple(self._split(vector) for vector in slots), *counts)
+        statistics: tuple[np.ndarray, ...] = ()
+        if self._average is not None:
+            slots.append(self._vector.copy())
+            statistics = tuple(array.copy() for array in self._network.statistics)
+        return lambda: TrainerState(
+            tuple(self._split(vector) for vector in slots), *counts, statistics=statistics
+        )  # fmt: skip
 
     def _split(self, vector: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Return the weights and the biases in a vector like that of the parameters."""
@@ -409,11 +475,11 @@ class Trainer:
 
     def replace_data(self, data: TrainingData, alike: bool = False) -> None:
         """Train on other data from the next call of `run_epoch` on."""
-        self._data = data
+        self._data, self._rows = data, np.empty(0, np.int64)
 
     def release_data(self) -> None:
         """Let go of the data."""
-        self._data = self._data.take(np.empty(0, np.int64))
+        self._data, self._rows = self._data.take(np.empty(0, np.int64)), np.empty(0, np.int64)
 
 
 def update_statistics(network: Network, of_batch: Sequence[np.ndarray]) -> None:

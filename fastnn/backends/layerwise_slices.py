@@ -9,7 +9,6 @@ import numpy as np
 from fastnn.backends.arguments import TrainingData
 from fastnn.backends.layerwise import (
     dropout_masks,
-    dropped_sizes,
     in_one_vector,
     loss_of_batch,
     parts_of_vector,
@@ -58,8 +57,8 @@ class LayerwiseSlices:
     ) -> tuple[float, int]:
         """Write the gradient of a slice into `into`; return its share of the loss, and the number of correct labels."""
         network, config, part = self._network, self._config, self._data.take(rows)
-        keys = dropout_keys(config.seed, epoch, len(dropped_sizes(network))) if config.dropout else np.empty(0)
-        masks = dropout_masks(network, config.dropout, keys, rows if part.numbers is None else part.numbers)
+        keys = dropout_keys(config.seed, epoch, len(network.dropped_sizes)) if config.dropout else np.empty(0)
+        masks = dropout_masks(network, config, keys, rows if part.numbers is None else part.numbers)
         work = work_of_batch(network, len(rows))
         result = interruptible(loss_of_batch, self._ops, network, part, config, masks, work=work)
         share = part.weight / weight if weight else 0.0

@@ -107,9 +107,11 @@ def _value(action: argparse.Action, value: Any, folder: Path) -> Any:
     several = action.nargs in ("*", "+")
     values = value if isinstance(value, list) else [value]
     if not several and isinstance(value, list):
-        if action.type is None or not all(isinstance(each, int) for each in values):
+        # Such as the shape of an image; of settings of `TrainingConfig`, the rates of dropout.
+        numbers = (int, float) if action.default is argparse.SUPPRESS else int
+        if action.type is None or not all(isinstance(each, numbers) for each in values):
             raise SettingsError("expected one value")
-        return tuple(values)  # such as the shape of an image
+        return tuple(values)
     if isinstance(value, dict) and action.default is argparse.SUPPRESS:  # an object, as reports have it
         from fastnn.optim.config import TrainingConfig
 

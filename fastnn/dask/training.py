@@ -349,3 +349,5 @@ def check_settings(config: TrainingConfig) -> None:
         raise SettingsError(f"learning_rate is 'auto', expected a number: {hint}")
     if callable(config.shuffle):
         raise SettingsError("shuffle is a function, expected True or False: each replica orders its own rows")
+    if config.average is not None:
+        raise SettingsError(f"average is {config.average!r}, expected None: each round averages the replicas already")

@@ -45,6 +45,7 @@ from fastnn.interruptible import interruptible
 from fastnn.memory import check_memory
 from fastnn.models.hidden import hidden_outputs, hidden_size
 from fastnn.network import Network
+from fastnn.optim.averaging import SWA, get_average
 from fastnn.optim.config import TrainingConfig, as_plain
 from fastnn.optim.optimizers import LBFGS, SGD, Adam, Optimizer
 from fastnn.optim.schedules import Schedule, get_schedule
@@ -163,19 +164,22 @@ class NetworkEstimator(
             self._check_chain()
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True, as it runs one epoch")
+        if incremental and isinstance(get_average(self.average), SWA):
+            raise ValueError(f"partial_fit does not support average={self.average!r}, as it runs one epoch")
 
     def _config(
         self, watch: FitWatch, n_samples: int, random_state: np.random.RandomState, warm: bool, epochs: int
     ) -> TrainingConfig:
         """Return the settings of `train`. Rows are drawn as in scikit-learn, and `watch` gives the learning rate."""
         began = getattr(self, "backend_", None) if warm else None  # what goes on stays on its backend
-        is_random = self.dropout or self.augment is not None
+        is_random = np.any(self.dropout) or self.augment is not None
         common = {
             "epochs": epochs, "optimizer": self._optimizer(), "l2": self.alpha, "divide_l2": True,
             "dropout": self.dropout, "seed": int(random_state.randint(2**31 - 1)) if is_random else 0,
             "learning_rate": self.learning_rate_init, "threads": self.n_threads,
             "backend": continued_backend(self.backend, began),
-            "clip_norm": self.clip_norm, "clip_value": self.clip_value, "augment": self.augment,
+            "clip_norm": self.clip_norm, "clip_value": self.clip_value, "max_norm": self.max_norm,
+            "average": self.average, "augment": self.augment,
         }  # fmt: skip
         schedule = self._schedule()
         if self.solver == "lbfgs":
@@ -278,7 +282,9 @@ class NetworkEstimator(
     def _can_resume(self, state: Any) -> bool:
         """Whether the optimizer can resume from the state of a previous fit."""
         optimizer = self._optimizer()
-        if state is None or isinstance(optimizer, LBFGS) or len(state.slots) != optimizer.n_slots:
+        if state is None or isinstance(optimizer, LBFGS):
+            return False
+        if len(state.slots) != optimizer.n_slots + (self.average is not None):
             return False
         return all(weights[0].dtype == self._dtype for weights, _ in state.slots)
 

@@ -129,8 +129,10 @@ def take(estimator: Any) -> Continuation | None:
 def keep_first(estimator: Any, result: TrainingResult) -> None:
     """Keep what an ordinary `partial_fit` with this result leaves for the next one, if there can be anything."""
     parameters, network, state = fixed_parameters(estimator), estimator.network_, estimator._state
-    plain = estimator.dropout == 0 and estimator.augment is estimator.clip_norm is estimator.clip_value is None
-    if parameters is not None and not network.statistics and plain and isinstance(state, TrainerState):
+    plain = not (np.any(estimator.dropout) or network.statistics)
+    for name in ("augment", "clip_norm", "clip_value", "average"):
+        plain = plain and getattr(estimator, name) is None
+    if parameters is not None and plain and isinstance(state, TrainerState):
         config = result.config.replace(schedule="constant", shuffle=True)
         keep(estimator, Continuation(parameters, network, state, result.backend, config, state.epochs))
 

@@ -104,8 +104,9 @@ PARAMETERS = {
         "worker processes. The results do not depend on it.",
     ),
     "dropout": Entry(
-        "float",
-        "The fraction of hidden units dropped in each training step (Srivastava et al. 2014), in [0, 1). Not for "
+        "float or sequence of float",
+        "The fraction of hidden units dropped in each training step (Srivastava et al. 2014), in [0, 1). A sequence "
+        "has that of the inputs first, then that of each hidden layer; the last one holds for all that follow. Not for "
         '"lbfgs".',
     ),
     "clip_norm": Entry(
@@ -116,6 +117,18 @@ PARAMETERS = {
     "clip_value": Entry(
         "float or None",
         'The largest magnitude of an entry of the gradient. Not with `clip_norm`, and not for "lbfgs".',
+    ),
+    "max_norm": Entry(
+        "float or None",
+        "The largest norm of the incoming weights of a unit, or of a filter of a convolution: longer ones are scaled "
+        'down after each step (Srivastava et al. 2014). Not for "lbfgs".',
+    ),
+    "average": Entry(
+        "str, EMA, SWA or None",
+        'The average of the weights that the fitted network is, and that validation evaluates: "ema:0.999" is a moving '
+        'average over the steps, "swa:0.25" the mean of the weights at the ends of the last quarter of `max_iter` '
+        'epochs, which a fit that stops before never reaches; see `fastnn.optim.averaging`. Not for "lbfgs"; '
+        '`partial_fit` has no "swa".',
     ),
     "initializer": Entry(
         '{"auto", "he", "he_uniform", "glorot", "glorot_normal", "lecun"} or None',
@@ -176,9 +189,10 @@ OF_IMAGES = {
         "name in `fastnn.network.activations.ACTIVATIONS`.",
     ),
     "dropout": Entry(
-        "float",
+        "float or sequence of float",
         "The fraction of the inputs of each dense layer, unless it is the first layer, that each training step drops "
-        '(Srivastava et al. 2014), in [0, 1). Not for "lbfgs".',
+        "(Srivastava et al. 2014), in [0, 1). A sequence has that of the images' pixels first, then that of each of "
+        'these layers; the last one holds for all that follow. Not for "lbfgs".',
     ),
     "transform_layer": Entry(
         "int",

@@ -21,6 +21,7 @@ from fastnn.estimators.fit_watch import LEARNING_RATES
 from fastnn.network import ACTIVATIONS
 from fastnn.network.initializers import INITIALIZER_NAMES
 from fastnn.optim.augmentation import Augment
+from fastnn.optim.averaging import EMA, SWA
 
 SOLVERS = ("lbfgs", "sgd", "adam")
 DTYPES = ("float32", "float64", float, np.float32, np.float64)
@@ -95,12 +96,18 @@ RULES = {
     "max_fun": COUNT,
     "backend": one_of(*BACKENDS),
     "n_threads": COUNT | NONE,
-    "dropout": FRACTION,
+    "dropout": FRACTION
+    | Rule(
+        "a sequence of such numbers, that of the inputs first",
+        lambda value: is_ordered(value) and bool(items(value)) and all(map(FRACTION.accepts, items(value))),
+    ),
     "initializer": one_of(*INITIALIZER_NAMES) | NONE,
     "transform_layer": Rule("a whole number", lambda value: is_count(value, -(2**63))),
     "augment": instance("a text such as 'shift=2,rotate=10', an Augment", str, Augment) | NONE,
     "clip_norm": POSITIVE | NONE,
     "clip_value": POSITIVE | NONE,
+    "max_norm": POSITIVE | NONE,
+    "average": instance("a text such as 'ema:0.999' or 'swa:0.25', an EMA or SWA", str, EMA, SWA) | NONE,
     "input_scale": POSITIVE,
     "dtype": Rule("float32 or float64", lambda value: isinstance(value, (str, type, np.dtype)) and value in DTYPES),
     "schedule": Rule("a string, a function of (epoch, epochs)", lambda value: isinstance(value, str) or callable(value))

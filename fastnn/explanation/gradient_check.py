@@ -234,8 +234,8 @@ class _Batch:
     ) -> None:
         self._network, self._data = network, check_data(network, inp, targets, sample_weight, config)
         self._config, rows = config, np.arange(len(self._data.targets))
-        keys = dropout_keys(config.seed, epoch, len(layerwise.dropped_sizes(network)))
-        self._masks = layerwise.dropout_masks(network, config.dropout, keys, rows)
+        keys = dropout_keys(config.seed, epoch, len(network.dropped_sizes))
+        self._masks = layerwise.dropout_masks(network, config, keys, rows)
 
     def _forward(self) -> list[layerwise.LayerPass]:
         return layerwise.forward(reference, self._network, self._data.inputs, self._masks, training=True)

@@ -11,8 +11,10 @@ A checkpoint is a `tensor_file`. The header's ``__metadata__`` contains exactly 
   ``{"__array__": k}`` stands for array k, and ``arrays``, the dtype and shape of each
 - ``sha256``: the digest of the file, see `tensor_file`
 
-The tensors, in this order: those of the network; ``slot.S.weight.K`` and ``slot.S.bias.K``, the optimizer's arrays; if
-the result of the run is another network, its weights, biases and statistics, named ``kept.weight.K`` and so on;
+The tensors, in this order: those of the network; ``slot.S.weight.K`` and ``slot.S.bias.K``, the optimizer's arrays, of
+which the last ones are its own weights if the network is an average of them; then, if the network has statistics,
+``moving.statistic.K``, those of the optimizer's weights; if the result of the run is another network, its weights,
+biases and statistics, named ``kept.weight.K`` and so on;
 ``history``, F64, a row per epoch with the fields of `EpochRecord`; in the middle of an epoch whose order is not a
 function of the seed, ``order``, I64; and ``part.NAME.K``, the arrays of further states.
 
@@ -58,6 +60,7 @@ _KEYS = dict.fromkeys(("1", _VERSION), KEYS | {"format", "format_version", "trai
 N_METRICS = 7
 STOPPED = ("running", "epochs", "early", "callback", "interrupted", "diverged", "failed")
 _MOST_SLOTS = 8
+_MOVING = "moving.statistic."
 _ARRAY = "__array__"
 
 
@@ -217,6 +220,7 @@ def _serialized(state: RunState) -> bytes:
     for s, (weights, biases) in enumerate(trainer.slots):
         for k, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
             arrays |= {f"slot.{s}.weight.{k}": weight, f"slot.{s}.bias.{k}": bias}
+    arrays |= {f"{_MOVING}{k}": array for k, array in enumerate(trainer.statistics)}
     if not _same(state.kept, state.network):
         arrays |= {f"kept.{name}": array for name, array in _trained(arrays_of(state.kept)).items()}
     arrays["history"] = np.asarray(state.history, np.float64).reshape(-1, N_METRICS)
@@ -307,6 +311,7 @@ def _read(file: BinaryIO, size: int) -> RunState:
         trainer["steps"],
         trainer["epochs"],
         EpochSums(*trainer["sums"]),
+        statistics=tuple(_part(arrays, _MOVING).values()),
     )
     return RunState(
         network=network,
@@ -328,6 +333,8 @@ def _further_types(
     """Return the types of the tensors after those of the network. `own` are those that training changes."""
     slot = {name: each for name, each in own.items() if not name.startswith("statistic.")}
     types = {f"slot.{s}.{name}": each for s in range(trainer["slots"]) for name, each in slot.items()}
+    if f"{_MOVING}0" in header.tensors:
+        types |= {f"moving.{name}": each for name, each in own.items() if name.startswith("statistic.")}
     if "kept.weight.0" in header.tensors:
         types |= {f"kept.{name}": each for name, each in own.items()}
     types["history"] = TensorType("F64", (trainer["epochs"] - run["first"], N_METRICS))

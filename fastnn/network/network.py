@@ -463,6 +463,12 @@ class Network:
         """Whether L2 and weight decay apply to each of the weights."""
         return [layer.is_decayed for layer, arrays in self.chain() if arrays.weight is not None]
 
+    @property
+    def dropped_sizes(self) -> list[int]:
+        """The number of inputs, and of those of each dense layer after the first layer: what dropout may drop."""
+        layers = list(zip(self.layers, self.sizes, strict=False))
+        return [self.n_inputs, *(size for layer, size in layers[1:] if layer.drops_inputs)]
+
     def l2_penalty(self, l2: float) -> float:
         """Return ``l2 / 2`` times the sum of the squared weights, without the biases and the scales of `BatchNorm`."""
         pairs = zip(self.weights, self.decayed, strict=True)

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from fastnn.checks import MAX_THREADS, check_choice, check_integer, check_number, is_integer, short
+from fastnn.checks import MAX_THREADS, check_choice, check_integer, check_number, is_integer, is_ordered, short
 from fastnn.errors import SettingsError
 from fastnn.optim.augmentation import Augment, get_augment
+from fastnn.optim.averaging import EMA, SWA, Averaging, get_average
 from fastnn.optim.clipping import clip_by_norm, clip_by_value
 from fastnn.optim.optimizers import LBFGS, OPTIMIZERS, SGD, Adam, AdamW, Optimizer, get_optimizer
 from fastnn.optim.schedules import SCHEDULES, Constant, Schedule, WarmUp, get_schedule
@@ -24,7 +25,7 @@ BACKENDS = ("auto", "numba", "numpy")
 # What L-BFGS needs, because it minimises one fixed function of all the data, and a usual number of iterations.
 _LBFGS_NEEDS: dict[str, Any] = {
     "batch_size": None, "schedule": "constant", "warm_up": 0, "dropout": 0.0, "clip_norm": None, "clip_value": None,
-    "augment": None, "slices": None,
+    "max_norm": None, "average": None, "augment": None, "slices": None,
 }  # fmt: skip
 _LBFGS_ITERATIONS = 200
 MAX_SLICES = 1024
@@ -50,6 +51,13 @@ def _batch_size(text: str) -> int | None:
         raise ValueError(f"{text!r} is neither a whole number nor 'full'") from None
 
 
+def _dropout(text: str) -> float | tuple[float, ...]:
+    try:
+        return tuple(map(float, text.removesuffix(",").split(","))) if "," in text else float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither a number nor numbers such as 0.2,0.5") from None
+
+
 def _learning_rate(text: str) -> float | str:
     try:
         return AUTO if text == AUTO else float(text)
@@ -73,7 +81,12 @@ OPTIONS = {
     "warm_up": Option("raise the learning rate linearly over the first N epochs", int),
     "optimizer": Option("optimizer", choices=tuple(OPTIMIZERS)),
     "l2": Option("add L2 / 2 * sum of squared weights to the loss", float, "L2"),
-    "dropout": Option("fraction of hidden units to drop, from 0 to less than 1", float, "RATE"),
+    "dropout": Option(
+        "fraction of hidden units to drop, from 0 to less than 1; or that of the inputs and of each hidden layer, the "
+        "last one for all that follow, such as 0.2,0.5",
+        _dropout,
+        "RATE[,RATE...]",
+    ),
     "label_smoothing": Option(
         "fraction of each label to spread over all classes, from 0 to less than 1", float, "FRACTION"
     ),
@@ -92,6 +105,18 @@ OPTIONS = {
     ),
     "clip_value": Option(
         "limit each entry of the gradients of a batch to this size", float, "VALUE", default_text="no limit"
+    ),
+    "max_norm": Option(
+        "scale the incoming weights of every unit down to this norm after each step",
+        float,
+        "NORM",
+        default_text="no limit",
+    ),
+    "average": Option(
+        "evaluate and save an average of the weights: ema:DECAY, a moving average over the steps, or swa:PART, the "
+        "mean over this part of the epochs at the end, such as ema:0.999 or swa:0.25",
+        metavar="NAME[:VALUE]",
+        default_text="none",
     ),
     "frozen": Option(
         "keep the first N layers with weights of the model of --from as they are, and train the others", int
@@ -127,9 +152,11 @@ class LossConfig:
     divide_l2 : bool
         Divide `l2` by the total sample weight of each batch (without weights, its number of samples). scikit-learn
         defines its `alpha` this way.
-    dropout : float
+    dropout : float or sequence of float
         The fraction of each hidden layer's units to drop, in [0, 1). Dropout applies to the inputs of every dense layer
-        but the first.
+        but the first layer of the network. A sequence has the fraction of the network's inputs first, and then one for
+        each of these dense layers; the last one holds for all that follow: ``(0.2, 0.5)`` drops a fifth of the inputs
+        and half of all hidden units (Srivastava et al. 2014, section 6.1.1).
     label_smoothing : float
         The fraction of each label's probability that is spread evenly over all classes, in [0, 1) (Szegedy et al. 2016,
         arXiv:1512.00567, section 7). Only for softmax outputs. Evaluation uses the labels as they are.
@@ -139,13 +166,20 @@ class LossConfig:
 
     l2: float = 0.0
     divide_l2: bool = False
-    dropout: float = 0.0
+    dropout: float | tuple[float, ...] = 0.0
     label_smoothing: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
         self._set("l2", check_number("l2", self.l2, 0))
-        self._set("dropout", check_number("dropout", self.dropout, 0, 1))
+        given: Any = self.dropout
+        if is_ordered(given):
+            rates = tuple(check_number("a rate of dropout", rate, 0, 1) for rate in given)
+            if not rates:
+                raise SettingsError("dropout is an empty sequence, expected a rate for the inputs first")
+            self._set("dropout", rates)
+        else:
+            self._set("dropout", check_number("dropout", given, 0, 1))
         self._set("label_smoothing", check_number("label_smoothing", self.label_smoothing, 0, 1))
         self._set("seed", check_integer("seed", self.seed, 0, MAX_SEED))
         if not isinstance(self.divide_l2, (bool, np.bool_)):
@@ -154,6 +188,26 @@ class LossConfig:
     def _set(self, name: str, value: Any) -> None:
         """Replace a setting by its plain value, such as a float instead of NumPy's, which would compute otherwise."""
         object.__setattr__(self, name, value)
+
+    def dropout_rates(self, n_layers: int) -> list[float]:
+        """Return the rate of the inputs, and of the inputs of each further layer that dropout applies to.
+
+        n_layers: the number of these layers, with that of the inputs; SettingsError if there are more rates
+
+        Examples
+        --------
+        >>> import fastnn
+        >>> [fastnn.TrainingConfig(dropout=dropout).dropout_rates(3) for dropout in (0.5, (0.2, 0.4))]
+        [[0.0, 0.5, 0.5], [0.2, 0.4, 0.4]]
+        """
+        if not isinstance(self.dropout, tuple):
+            return [0.0, *[self.dropout] * (n_layers - 1)]
+        if len(self.dropout) > n_layers:
+            raise SettingsError(
+                f"dropout has {len(self.dropout)} rates, expected at most {n_layers} for the network: of its inputs, "
+                f"and of {n_layers - 1} hidden layers before a dense one"
+            )
+        return [*self.dropout, *[self.dropout[-1]] * (n_layers - len(self.dropout))]
 
     def l2_of_batch(self, weight: float) -> float:
         """Return the L2 factor of a batch with this total sample weight; 0 if that is 0 and divides."""
@@ -205,12 +259,25 @@ class TrainingConfig(LossConfig):
     clip_value : float or None
         Above 0. Every entry of a batch's gradients is limited to [-clip_value, clip_value]; otherwise like `clip_norm`,
         and only one of the two can be set.
+    max_norm : float or None
+        Above 0. After each step, the incoming weights of every unit of a dense layer, and those of every filter of a
+        convolution, are scaled down to this Euclidean norm if theirs is larger (Srivastava et al. 2014, section 5.1).
+        The units of the output layer count too; biases and `BatchNorm` do not. Usual values are 1 to 4, together with
+        dropout. Not for L-BFGS.
+    average : str, EMA, SWA or None
+        Which average of the weights the network is that validation evaluates, early stopping compares, callbacks see
+        and the result has. "ema:0.999" is the exponential moving average over the steps, corrected for its bias towards
+        the initial weights; "swa:0.25" is the mean of the weights at the ends of the last quarter of the epochs; see
+        `fastnn.optim.averaging`. The optimizer goes on with its own weights, whose loss and accuracy in training the
+        history has. With `BatchNorm`, each epoch takes one more forward pass over the training data, without dropout,
+        for the statistics of the average. Not for L-BFGS.
     frozen : int
         The number of first layers that stay as they are, of those with weights (`BatchNorm` is one of them): those of
         ``network.weights[:frozen]``, and the layers without weights up to the next one. Their outputs, as in a
         prediction, are computed once, and in each epoch with augmentation. The others train on these as a network of
         their own: `l2`, `clip_norm` and the default learning rate see the trained layers only, and so does the loss.
-        Dropout drops the inputs of each trained dense layer, the frozen layers' outputs included.
+        Dropout drops the inputs of each trained dense layer, the frozen layers' outputs included, but no inputs of the
+        network.
     early_stopping : EarlyStopping, int or None
         When to stop early; an int is the patience. This needs validation data.
     shuffle : bool or function
@@ -254,6 +321,8 @@ class TrainingConfig(LossConfig):
     augment: str | Augment | None = None
     clip_norm: float | None = None
     clip_value: float | None = None
+    max_norm: float | None = None
+    average: str | Averaging | None = None
     frozen: int = 0
     early_stopping: Any = None  # becomes an EarlyStopping or None
     shuffle: bool | Shuffle = True
@@ -269,7 +338,7 @@ class TrainingConfig(LossConfig):
         if not (self.learning_rate is None or (isinstance(self.learning_rate, str) and self.learning_rate == AUTO)):
             self._set("learning_rate", check_number("learning_rate", self.learning_rate, above=0))
         self._set("warm_up", check_integer("warm_up", self.warm_up, 0))
-        for name in ("clip_norm", "clip_value"):
+        for name in ("clip_norm", "clip_value", "max_norm"):
             if getattr(self, name) is not None:
                 self._set(name, check_number(name, getattr(self, name), above=0))
         if self.clip_norm is not None and self.clip_value is not None:
@@ -281,6 +350,9 @@ class TrainingConfig(LossConfig):
             self._set("slices", check_integer("slices", self.slices, 1, MAX_SLICES))
             if self.slices & (self.slices - 1):
                 raise SettingsError(f"slices is {self.slices}, expected a power of 2: they are added in pairs")
+            for name in ("max_norm", "average"):
+                if getattr(self, name) is not None:
+                    raise SettingsError(f"{name} is {getattr(self, name)!r} with slices, expected one of the two")
         check_choice("backend", self.backend, BACKENDS)
         if self.threads is not None:
             self._set("threads", check_integer("threads", self.threads, 1, MAX_THREADS))
@@ -292,6 +364,7 @@ class TrainingConfig(LossConfig):
             raise SettingsError(f"early_stopping is {self.early_stopping!r}, expected a number of epochs or None")
         get_schedule(self.schedule)
         get_augment(self.augment)
+        get_average(self.average)
         rule = self.update_rule
         if isinstance(rule, LBFGS):
             self._check_lbfgs()
@@ -421,7 +494,8 @@ class TrainingConfig(LossConfig):
 
 # The classes whose objects are settings. Nothing else is made from a file.
 _KINDS = {
-    each.__name__: each for each in (SGD, Adam, AdamW, LBFGS, EarlyStopping, Augment, *SCHEDULES.values(), WarmUp)
+    each.__name__: each
+    for each in (SGD, Adam, AdamW, LBFGS, EarlyStopping, Augment, EMA, SWA, *SCHEDULES.values(), WarmUp)
 }
 
 
@@ -431,6 +505,8 @@ def as_plain(value: Any) -> Any:
         return value.patience
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
+    if isinstance(value, tuple):
+        return list(value)
     if type(value) in _KINDS.values():
         return {"kind": type(value).__name__} | {
             each.name: as_plain(getattr(value, each.name)) for each in fields(value)

@@ -161,7 +161,10 @@ class RunCode:
                 continue
             if name not in OPTIONS or isinstance(value, dict) or (value is None and name != "batch_size"):
                 return None
-            found += [f"--{(OPTIONS[name].flag or name).replace('_', '-')}", "full" if value is None else str(value)]
+            text = "full" if value is None else str(value)
+            if isinstance(value, list):  # the rates of dropout: a single one is that of the inputs, too
+                text = ",".join(map(str, value)) + "," * (len(value) == 1)
+            found += [f"--{(OPTIONS[name].flag or name).replace('_', '-')}", text]
         return found
 
 

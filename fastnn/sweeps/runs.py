@@ -107,7 +107,7 @@ class Base:
         # NumPy's bits depend on the number of threads of its BLAS.
         threads = config.threads or (1 if backend == "numpy" else None)
         config = config.replace(backend=backend, threads=threads)
-        check_config(trained_part(self.plan.network, config.frozen), config, len(self.plan.splits.train))
+        check_config(*trained_part(self.plan.network, config), len(self.plan.splits.train))
         return Run(dict(settings), seed, config, network, self._key(config, network))
 
     def _key(self, config: TrainingConfig, network: dict[str, Any]) -> str:

@@ -23,6 +23,7 @@ from fastnn.files.checkpoint_file import RunState, load_checkpoint, previous_pat
 from fastnn.files.model_file import versions
 from fastnn.files.network_part import metadata_of, parse_skeleton
 from fastnn.network import Network
+from fastnn.optim.averaging import SWA, get_average
 from fastnn.optim.config import TrainingConfig
 from fastnn.training.history import EpochRecord, History
 from fastnn.training.rate_search import search_from
@@ -419,7 +420,8 @@ def _changed_settings(state: RunState, config: TrainingConfig, backend: str) -> 
         before["threads"] = now["threads"]  # the bits do not depend on them
     if state.stopped == "diverged":
         before["learning_rate"] = now["learning_rate"]
-    if config.epochs >= state.trainer.epochs - state.first and _has_same_rates(state, config):
+    has_run = config.epochs >= state.trainer.epochs - state.first
+    if has_run and _has_same_rates(state, config) and _has_same_shares(state, config):
         before["epochs"] = now["epochs"]
     was = TrainingConfig.from_dict({"early_stopping": before["early_stopping"]}).early_stopping
     stopping = config.early_stopping
@@ -436,6 +438,18 @@ def _has_same_rates(state: RunState, config: TrainingConfig) -> bool:
     last = state.first + config.epochs
     rates = [config.rate(epoch, last) for epoch in range(state.first, state.trainer.epochs)]
     return np.array_equal(rates, state.history[:, 1])
+
+
+def _has_same_shares(state: RunState, config: TrainingConfig) -> bool:
+    """Whether the epochs so far would have had the same shares in the mean of the weights of a run with more epochs."""
+    average, first = get_average(config.average), state.first
+    if not isinstance(average, SWA):
+        return True
+    before, now = (
+        [average.share(epoch, first, first + epochs) for epoch in range(first, state.trainer.epochs)]
+        for epochs in (state.settings["epochs"], config.epochs)
+    )
+    return before == now
 
 
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from fastnn.errors import SettingsError
 from fastnn.interruptible import PER_DRAW, interruptible
 from fastnn.network import Network
 from fastnn.network.snapshot import Snapshot
+from fastnn.optim.averaging import SWA, get_average
 from fastnn.optim.config import TrainingConfig
 from fastnn.optim.optimizers import Optimizer
 from fastnn.randomness import generator
@@ -40,6 +41,11 @@ class Job(NamedTuple):
     def last(self) -> int:
         """The number of the last epoch."""
         return self.first + self.config.epochs
+
+    @property
+    def trained_config(self) -> TrainingConfig:
+        """The settings as they are for `network`, whose inputs may be the features of frozen layers."""
+        return self.config if self.frozen is None else self.frozen.tail_config
 
 
 def freeze(job: Job, n_held_out: int = 0) -> Job:
@@ -116,14 +122,16 @@ def check(job: Job) -> None:
     assert isinstance(optimizer, Optimizer)
     shapes = [array.shape for array in (*network.weights, *network.biases)]
     slots = [] if state is None else [[array.shape for array in (*slot[0], *slot[1])] for slot in state.slots]
-    if state is not None and slots != [shapes] * optimizer.n_slots:
+    n_most = optimizer.n_slots + (job.config.average is not None)  # that of the optimizer's own weights is the last
+    if state is not None and not (optimizer.n_slots <= len(slots) <= n_most and all(each == shapes for each in slots)):
         raise SettingsError(f"resume has {len(slots)} slots, expected {optimizer.n_slots} with the shapes of {network}")
 
 
 def run(job: Job, observer: Observer) -> Ended:
     """Train until all epochs have run or the observer returns a reason to stop."""
     config, batch_size = job.config, job.config.batch_size or len(job.rows)
-    trainer = job.engine.new_trainer(job.network, job.data, config, job.state)
+    trainer = job.engine.new_trainer(job.network, job.data, job.trained_config, job.state)
+    average = get_average(config.average)
     trainer.prepare(len(job.rows), batch_size)
     changing = _changing_data(job)
     begun = 0 if job.state is None else job.state.sums.batches
@@ -140,7 +148,7 @@ def run(job: Job, observer: Observer) -> Ended:
         if changing is not None:
             start = time.perf_counter()
             data = changing.of_epoch(epoch)
-            trainer = job.engine.new_trainer(trainer.network(), data, config, trainer.state())
+            trainer = job.engine.new_trainer(trainer.network(), data, job.trained_config, trainer.state())
             trainer.prepare(len(job.rows), batch_size)
             seconds += time.perf_counter() - start
         rates = config.rates(epoch, job.last)
@@ -155,6 +163,8 @@ def run(job: Job, observer: Observer) -> Ended:
                 break
             if part.stop < n_batches:
                 observer.end_part(Position(trainer, seconds, drawn), result)
+        if isinstance(average, SWA) and result.failed_batch is None:
+            trainer.average_epoch(average.share(epoch, job.first, job.last))
         stopped = observer.end_epoch(result, rate, seconds, trainer.snapshot)
         observer.between_epochs(Position(trainer, 0.0, None))
         if stopped is not None:
@@ -179,8 +189,8 @@ def _changing_data(job: Job) -> AugmentedData | FeaturesOfEpochs | None:
     if job.config.augment is not None:
         assert job.image_shape is not None
         augmented = AugmentedData(job.raw or job.data, job.rows, job.config, job.image_shape, job.engine)
-    if job.frozen is not None and job.frozen.changes_features:
-        return FeaturesOfEpochs(job.frozen, job.data, job.rows, job.config, augmented)
+    if job.frozen is not None and augmented is not None:
+        return FeaturesOfEpochs(job.frozen, job.data, job.rows, augmented)
     return augmented
 
 

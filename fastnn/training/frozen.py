@@ -1,7 +1,8 @@
 """Frozen layers: the first layers of a network stay as they are, and the rest trains on the features that they make.
 
 The features are those of a prediction: no dropout, and the running averages of `BatchNorm`. They are computed once, and
-the rest trains as a network of its own, so nothing in training can reach what is frozen.
+the rest trains as a network of its own, so nothing in training can reach what is frozen. Dropout of the features is
+that of this network's inputs.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -12,7 +13,6 @@ import numpy as np
 from fastnn.backends import backend_name
 from fastnn.backends.arguments import TrainingData
 from fastnn.backends.base import Backend, TrainerState
-from fastnn.backends.layerwise import dropped_sizes
 from fastnn.backends.threads import BLAS_LIMIT, resolve_threads
 from fastnn.memory import check_memory
 from fastnn.models.hidden import features_of
@@ -20,18 +20,31 @@ from fastnn.network import Network
 from fastnn.network.parts import join, split_frozen
 from fastnn.network.snapshot import Snapshot
 from fastnn.optim.config import TrainingConfig
-from fastnn.randomness import dropout_keep, dropout_keys
 from fastnn.training.augmented import AugmentedData
 
 # About how many numbers the frozen layers make at a time: 32 MB of float32.
 _AT_ONCE = 2**23
-# The number of rows whose features are dropped at a time.
-_BLOCK = 256
 
 
-def trained_part(network: Network, n_frozen: int) -> Network:
-    """Return the layers of a network that train: all, or those after the frozen ones. It shares the arrays."""
-    return split_frozen(network, n_frozen)[1] if n_frozen else network
+def trained_part(network: Network, config: TrainingConfig) -> tuple[Network, TrainingConfig]:
+    """Return the layers of a network that train, which share its arrays, and the settings as they are for these."""
+    if not config.frozen:
+        return network, config
+    tail = split_frozen(network, config.frozen)[1]
+    return tail, _tail_config(network, tail, config)
+
+
+def _tail_config(network: Network, tail: Network, config: TrainingConfig) -> TrainingConfig:
+    """Return the settings for the tail of a network: the rate of the features is that which they have in the network.
+
+    SettingsError if dropout has more rates than the network has layers that it may apply to.
+    """
+    if not config.dropout:
+        return config
+    rates = config.dropout_rates(len(network.dropped_sizes))
+    n_tail = len(tail.dropped_sizes)
+    first = rates[-n_tail] if tail.layers[0].drops_inputs else 0.0
+    return config.replace(dropout=(first, *rates[len(rates) - n_tail + 1 :]))
 
 
 class FrozenLayers:
@@ -50,22 +63,20 @@ class FrozenLayers:
     ----------
     tail : Network
         The network that trains on the features, (N, F).
+    tail_config : TrainingConfig
+        The settings for it.
     """
 
     def __init__(self, network: Network, config: TrainingConfig, engine: Backend) -> None:
         own = network.like(network.weights, network.biases)  # a callback may change the arrays of the caller
         self._front, self.tail = split_frozen(own, config.frozen)
+        self.tail_config = _tail_config(own, self.tail, config)
         self._config, self._engine = config, engine
 
     @property
-    def drops_features(self) -> bool:
-        """Whether dropout applies to the features, as it does where they are inputs of a dense layer in the network."""
-        return self._config.dropout > 0 and self.tail.layers[0].drops_inputs
-
-    @property
     def changes_features(self) -> bool:
-        """Whether each epoch has other features: with dropout, or those of augmented images."""
-        return self.drops_features or self._config.augment is not None
+        """Whether each epoch has other features: those of augmented images."""
+        return self._config.augment is not None
 
     def check_memory(self, n_rows: int, n_held_out: int) -> None:
         """Raise OutOfMemoryError if the features of all samples need more memory than the process may use."""
@@ -98,13 +109,14 @@ class FrozenLayers:
         first = self._front.network
         frozen = [np.zeros_like(array) for array in first.weights], [np.zeros_like(array) for array in first.biases]
         slots = tuple(([*frozen[0], *weights], [*frozen[1], *biases]) for weights, biases in state.slots)
-        return state._replace(slots=slots)
+        statistics = (*first.statistics, *state.statistics) if state.statistics else ()
+        return state._replace(slots=slots, statistics=statistics)
 
     def state_of_tail(self, state: TrainerState) -> TrainerState:
         """Return the tail's part of an optimizer's state of the whole network."""
         n_frozen = len(self._front.network.weights)
         slots = tuple((weights[n_frozen:], biases[n_frozen:]) for weights, biases in state.slots)
-        return state._replace(slots=slots)
+        return state._replace(slots=slots, statistics=state.statistics[len(self._front.network.statistics) :])
 
     @property
     def _blas(self) -> AbstractContextManager[None]:
@@ -113,7 +125,7 @@ class FrozenLayers:
 
 
 class FeaturesOfEpochs:
-    """Training data whose features differ from epoch to epoch, in one copy of the features.
+    """Training data whose features are those of augmented images, in one copy of the features.
 
     The features of an epoch depend on the seed, the epoch and the row only, so that an epoch can be repeated.
 
@@ -124,37 +136,15 @@ class FeaturesOfEpochs:
         The features of the inputs as they are, and the targets.
     rows : ndarray of shape (n,), int64
         The rows to train on.
-    config : TrainingConfig
-    augmented : AugmentedData or None
-        The inputs of each epoch, if the settings ask for augmentation.
+    augmented : AugmentedData
+        The inputs of each epoch.
     """
 
-    def __init__(
-        self,
-        frozen: FrozenLayers,
-        data: TrainingData,
-        rows: np.ndarray,
-        config: TrainingConfig,
-        augmented: AugmentedData | None,
-    ) -> None:
-        self._frozen, self._data, self._rows, self._config, self._augmented = frozen, data, rows, config, augmented
-        self._drawn = data.inputs.copy()
+    def __init__(self, frozen: FrozenLayers, data: TrainingData, rows: np.ndarray, augmented: AugmentedData) -> None:
+        self._frozen, self._rows, self._augmented = frozen, rows, augmented
+        self._data = data._replace(inputs=data.inputs.copy())
 
     def of_epoch(self, epoch: int) -> TrainingData:
         """Return the data of an epoch. The data of the epoch before are overwritten."""
-        features = self._data.inputs
-        if self._augmented is not None:
-            features = self._drawn
-            self._frozen.write_features(self._augmented.of_epoch(epoch).inputs, self._rows, features)
-        if self._frozen.drops_features:
-            self._drop(epoch, features)
-        return self._data._replace(inputs=self._drawn)
-
-    def _drop(self, epoch: int, features: np.ndarray) -> None:
-        """Apply inverted dropout, with the key after those of the tail's own layers."""
-        rate, n_own = self._config.dropout, len(dropped_sizes(self._frozen.tail))
-        key = dropout_keys(self._config.seed, epoch, n_own + 1)[n_own]
-        scale = features.dtype.type(1 - rate)
-        for first in range(0, len(self._rows), _BLOCK):
-            rows = self._rows[first : first + _BLOCK]
-            self._drawn[rows] = features[rows] * (dropout_keep(key, rows, features.shape[1], rate) / scale)
+        self._frozen.write_features(self._augmented.of_epoch(epoch).inputs, self._rows, self._data.inputs)
+        return self._data

@@ -149,7 +149,7 @@ def find_learning_rate(
     config = config.replace(threads=resolve_threads(config.threads))
     network, data = as_network(network), as_dataset(data)
     checked = TrainingData(*check_fit(network, data), check_sample_weight(sample_weight, len(data), network.dtype))
-    check_config(trained_part(network, config.frozen), config, len(data))
+    check_config(*trained_part(network, config), len(data))
     work = fit_work(network, checked.inputs, len(data), config.replace(learning_rate=AUTO), epochs=0)
     engine = CHOOSER.choose(config.backend, work)
     return search_rate(freeze(Job(network, checked, np.arange(len(data)), config, engine, None)))
@@ -217,7 +217,8 @@ def _try(job: Job, batch_size: int, rate: float, probed: TrainingData) -> float:
 
 
 def _new_trainer(job: Job, batch_size: int) -> Trainer:
-    trainer = job.engine.new_trainer(job.network, job.data, job.config, None)
+    config = job.trained_config.replace(average=None)  # the losses are those of the weights after each step
+    trainer = job.engine.new_trainer(job.network, job.data, config, None)
     trainer.prepare(batch_size, batch_size)
     return trainer
 

@@ -185,7 +185,7 @@ def plan(
         config = config.replace(threads=threads)
     checked = TrainingData(*check_fit(network, data), check_sample_weight(sample_weight, len(data), network.dtype))
     rows, held_out = _split(network, data, validation, config.seed)
-    check_config(trained_part(network, config.frozen), config, len(rows))
+    check_config(*trained_part(network, config), len(rows))
     check_stopping(network, config, held_out)
     digests = lru_cache(lambda: data_digests(data, checked.sample_weight, validation))
     n_held_out = 0 if held_out is None else len(held_out)

@@ -21,6 +21,7 @@ from fastnn.kernels.layout import (
     weight_block,
 )
 from fastnn.kernels.ops.activations import vslope
+from fastnn.kernels.ops.dropout import KEEP_PROB
 from fastnn.kernels.ops.matmul import ONE_ROW, OVERWRITE, START, STRIDE_1, multiply_panel
 from fastnn.kernels.ops.optimizers import BIASES, apply_update, multiply_and_update
 from fastnn.kernels.team import wait
@@ -157,9 +158,9 @@ def backward_block(member, layout, rows, step, dropout, units, penalty, scratch)
             panel = unit_panel(layout, layer, p)
             if layer < hidden:
                 input_gradient(layout, layer, n_rows, dout, scratch, panel)
-            if dropout.threshold:
-                drop_units(rows, dropout, layer - 1, dout, panel)
-            slope_units(layout.table[layer, ACTIVATION], n_rows, units.out, dout, panel, dropout.keep_prob)
+            drop_units(rows, dropout, layer, dout, panel)
+            keep_prob = dout.dtype.type(dropout.rates[layer, KEEP_PROB])
+            slope_units(layout.table[layer, ACTIVATION], n_rows, units.out, dout, panel, keep_prob)
         if layer + 1 < hidden:
             update_between(member, layout, layer + 1, n_rows, step, units, penalty, gradient_tile)
     if hidden > 1:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastnn.kernels.epoch.finish import Finish
 from fastnn.kernels.epoch.forward import sum_logits
 from fastnn.kernels.inputs.strided import Strided
 from fastnn.kernels.jit import inlined, never_inline
@@ -43,17 +44,13 @@ class Data(NamedTuple):
 class Dropout(NamedTuple):
     """The dropout masks of an epoch.
 
-    keys: (L - 1,) uint64, one per hidden layer
-    threshold: a unit is dropped if its hash is below this; 0 without dropout
-    keep_prob: the probability that a unit is kept
-    scale: 1 / keep_prob
+    keys: (L,) uint64, one for the inputs and one per hidden layer
+    rates: (L, 3) float64, likewise, see `kernels/ops/dropout.py`. The scale of the inputs is in that of the layout
     numbers: (N,) int64, the number of each row of the data in the hash, or (0,) if it is that of the row
     """
 
     keys: np.ndarray
-    threshold: np.uint32
-    keep_prob: np.floating
-    scale: np.floating
+    rates: np.ndarray
     numbers: np.ndarray
 
 
@@ -67,6 +64,7 @@ class Epoch(NamedTuple):
     dropout: the masks
     weight: what the weighted losses of a batch are divided by; 0 for the sum of the batch's sample weights. A slice of
         a batch, given as a batch of its own, is divided by the sum of the whole batch
+    finish: what follows each update
     """
 
     order: np.ndarray
@@ -75,6 +73,7 @@ class Epoch(NamedTuple):
     rule: Rule
     dropout: Dropout
     weight: float
+    finish: Finish
 
 
 class Units(NamedTuple):
@@ -117,7 +116,7 @@ class Scratch(NamedTuple):
     transposed: (width of the widest panel ** 2,), a square part of a panel's weights, transposed
     columns: (padded classes * lanes,), the logits of as many rows as a vector has lanes
     row_stats: (4 * lanes,), four numbers for each of these rows
-    offsets: (GROUP,) int64, a number for each sample of a group
+    offsets: (2 * GROUP,) int64, two numbers for each sample of a group
     """
 
     gradient_tile: np.ndarray

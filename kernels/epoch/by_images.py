@@ -12,18 +12,24 @@ import numpy as np
 from fastnn.kernels.epoch.backward import backward_block
 from fastnn.kernels.epoch.block import Samples, Scratch, Units, block_loss, gather_samples
 from fastnn.kernels.epoch.chunks import MORE_FOLLOW, epoch_of_chunks
+from fastnn.kernels.epoch.finish import finish_weights
 from fastnn.kernels.epoch.forward import drop_units, forward_block
 from fastnn.kernels.images import (
+    BIAS_AT,
+    CHANNELS_OUT,
     CONV,
     HAS_INPUT_GRADIENT,
     IMAGE_BLOCK,
     KIND,
+    N_TAPS,
+    WEIGHT_AT,
     Own,
     Plan,
 )
-from fastnn.kernels.inputs.images import clear_rows, gather_images, images_to_rows, rows_to_images
+from fastnn.kernels.inputs.images import clear_rows, drop_pixels, gather_images, images_to_rows, rows_to_images
 from fastnn.kernels.jit import inlined, kernel, never_inline
 from fastnn.kernels.layout import FIRST_HIDDEN, all_panels, unit_panel
+from fastnn.kernels.ops.averaging import average_numbers
 from fastnn.kernels.ops.convolution import (
     conv_stage,
     finish_gradient,
@@ -35,9 +41,10 @@ from fastnn.kernels.ops.convolution import (
     widen_gradients,
 )
 from fastnn.kernels.ops.matmul import START
+from fastnn.kernels.ops.max_norm import limit_columns
 from fastnn.kernels.ops.optimizers import Step
 from fastnn.kernels.ops.pooling import pool_gradient, pool_stage
-from fastnn.kernels.team import STOP, Member, atomic_load
+from fastnn.kernels.team import STOP, Member, atomic_load, own_part
 from fastnn.kernels.vector.simd import lanes
 
 
@@ -152,11 +159,11 @@ def _train_block(member, layout, data, rows, weight, step, dropout, own):
         values, argmax = images.values[at : at + size], images.argmax[at : at + size]
         gather_images(plan.rows, plan.n_inputs, data.images, rows[s : s + n], layout.scale, values, images.numbers,
                       scratch.offsets)  # fmt: skip
+        drop_pixels(plan.rows, rows[s : s + n], dropout, values, scratch.offsets)
         image_stages(plan, layout.parameters, images.packed, values, argmax)
         images_to_rows(layout, last, values, units.out, s, scratch.offsets)
-    if dropout.threshold:
-        for p in all_panels(layout, FIRST_HIDDEN):
-            drop_units(rows, dropout, FIRST_HIDDEN - 1, units.out, unit_panel(layout, FIRST_HIDDEN, p))
+    for p in all_panels(layout, FIRST_HIDDEN):
+        drop_units(rows, dropout, FIRST_HIDDEN, units.out, unit_panel(layout, FIRST_HIDDEN, p))
     forward_block(alone, layout, rows, dropout, units)
     block_loss(alone, layout, n_rows, weight, units, own.samples, scratch)
     backward_block(alone, layout, rows, step, dropout, units, own.penalty, scratch)
@@ -191,7 +198,30 @@ def _train_chunk(member, layout, data, batch, begin, end, weight, step, dropout,
     return True, loss, correct
 
 
-_run_epoch = epoch_of_chunks(_cut, _train_chunk)
+@inlined
+def _finish(member, layout, own, finish, share):
+    """Do what follows the update of a step, in this member's part of the parameters; see `epoch_of_chunks`.
+
+    The columns of a convolution's weight are its filters.
+    """
+    never_inline()
+    stages, parameters, average = own.plan.stages, layout.parameters, finish.average
+    for s in range(len(stages)):
+        if stages[s, KIND] == CONV:
+            at, rows, width = stages[s, WEIGHT_AT], stages[s, N_TAPS], stages[s, CHANNELS_OUT]
+            columns = own_part(member, width)
+            if finish.max_norm > 0:
+                limit_columns(parameters, at, rows, width, finish.max_norm, columns)
+            if len(average):
+                for k in range(at, at + rows * width, width):
+                    average_numbers(average, parameters, range(k + columns.start, k + columns.stop), share)
+                bias_at = stages[s, BIAS_AT]
+                average_numbers(average, parameters, range(bias_at + columns.start, bias_at + columns.stop), share)
+    for layer in range(FIRST_HIDDEN, layout.n_weights):
+        finish_weights(member, layout, layer, finish, share)
+
+
+_run_epoch = epoch_of_chunks(_cut, _train_chunk, _finish)
 
 
 @kernel

@@ -11,6 +11,7 @@ import numpy as np
 from fastnn.kernels.epoch.backward import backward_block, update_first_bias
 from fastnn.kernels.epoch.block import Samples, Scratch, Units, block_loss, gather_samples
 from fastnn.kernels.epoch.chunks import CHUNKS, MORE_FOLLOW, epoch_of_chunks
+from fastnn.kernels.epoch.finish import finish_weights
 from fastnn.kernels.epoch.forward import finish_layer, forward_block
 from fastnn.kernels.inputs import LISTS, ROW_BLOCKS
 from fastnn.kernels.inputs.csr import Csr, csr_sums, csr_weight_gradient
@@ -86,7 +87,7 @@ def train_block(layout, data, start, rows, weight, step, dropout, own):
     elif inputs.form == LISTS:
         csr_sums(layout, rows, inputs.csr, units.out, panel)
     else:
-        gather_inputs(alone, data, rows, inputs.dense)
+        gather_inputs(alone, data, rows, dropout, inputs.dense)
         dense_sums(alone, layout, n_rows, inputs.dense, units.out)
     finish_layer(alone, layout, INPUTS, rows, layout.scale, dropout, units.out)
     forward_block(alone, layout, rows, dropout, units)
@@ -123,7 +124,14 @@ def _train_chunk(member, layout, data, batch, begin, end, weight, step, dropout,
     return True, loss, correct
 
 
-_run_epoch = epoch_of_chunks(_cut, _train_chunk)
+@inlined
+def _finish(member, layout, own, finish, share):
+    """Do what follows the update of a step, in this member's part of the parameters; see `epoch_of_chunks`."""
+    for layer in range(layout.n_weights):
+        finish_weights(member, layout, layer, finish, share)
+
+
+_run_epoch = epoch_of_chunks(_cut, _train_chunk, _finish)
 
 
 @kernel

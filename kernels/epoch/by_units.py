@@ -23,6 +23,7 @@ from fastnn.kernels.epoch.block import (
     report,
     sums_so_far,
 )
+from fastnn.kernels.epoch.finish import finish_weights, is_needed
 from fastnn.kernels.epoch.forward import finish_layer, forward_block
 from fastnn.kernels.inputs import DENSE, PACKED_LISTS
 from fastnn.kernels.inputs.csr import Csr
@@ -30,6 +31,7 @@ from fastnn.kernels.inputs.dense import dense_sums, gather_inputs, update_dense
 from fastnn.kernels.inputs.packed import Packed, pack, pack_csr, packed_sums, update_packed
 from fastnn.kernels.jit import inlined, kernel, never_inline
 from fastnn.kernels.layout import BLOCK, FIRST_HIDDEN, INPUTS, own_panels, unit_panel
+from fastnn.kernels.ops.averaging import share_of_step
 from fastnn.kernels.ops.optimizers import State, Step, l2_of_step, rate_of_step
 from fastnn.kernels.team import wait
 
@@ -72,24 +74,24 @@ class WorkByUnits(NamedTuple):
 
 
 @inlined
-def gather_block(member, data, csr, rows, samples, inputs, offsets):
+def gather_block(member, data, csr, rows, dropout, samples, inputs, offsets):
     """Gather this member's part of the samples and inputs of a block.
 
     rows: (at most BLOCK,) int64, the samples of the block
     csr: the data set, if it was given as lists
     samples, inputs: overwritten
-    offsets: (GROUP,) int64, scratch
+    offsets: (2 * GROUP,) int64, scratch
 
     Samples are scattered over memory. Because they are gathered together, their cache misses overlap.
     """
     never_inline()
     gather_samples(member, data, rows, samples)
     if inputs.form == DENSE:
-        gather_inputs(member, data, rows, inputs.dense)
+        gather_inputs(member, data, rows, dropout, inputs.dense)
     elif inputs.form == PACKED_LISTS:
-        pack_csr(member, csr, rows, data.images.shape[1], inputs.packed)
+        pack_csr(member, csr, rows, data.images.shape[1], dropout, inputs.packed)
     else:
-        pack(member, data.images, rows, inputs.packed, offsets)
+        pack(member, data.images, rows, dropout, inputs.packed, offsets)
 
 
 @inlined
@@ -138,7 +140,8 @@ def run_epoch_by_units(member, layout, data, epoch, work, scratch):
     rate, l2, weight, loss = real(0), real(0), 0.0, 0.0
     first, start = 0, 0  # the position of the batch in `order`, and of the block in the batch
     if len(order):
-        gather_block(member, data, work.csr, order[:batch_size][:BLOCK], samples, inputs, scratch.offsets)
+        rows = order[:batch_size][:BLOCK]
+        gather_block(member, data, work.csr, rows, epoch.dropout, samples, inputs, scratch.offsets)
     if not wait(member):
         return
     while first < len(order):
@@ -159,7 +162,9 @@ def run_epoch_by_units(member, layout, data, epoch, work, scratch):
         next_first, next_start = (first + batch_size, 0) if step.is_last else (first, start + BLOCK)
         if next_first < len(order):
             following = order[next_first : next_first + batch_size][next_start : next_start + BLOCK]
-            gather_block(member, data, work.csr, following, next_samples, next_inputs, scratch.offsets)
+            gather_block(
+                member, data, work.csr, following, epoch.dropout, next_samples, next_inputs, scratch.offsets
+            )  # fmt: skip
         block_loss(member, layout, n_rows, weight, units, samples, scratch)
         if not wait(member):
             return
@@ -175,8 +180,16 @@ def run_epoch_by_units(member, layout, data, epoch, work, scratch):
             return
         update_first_bias(member, layout, n_rows, step, units.dout, scratch.gradient_tile)
         update_inputs(member, layout, n_rows, step, inputs, units.dout, penalty, scratch.gradient_tile)
-        if (layout.n_weights > 2 or rule.l2 != 0.0) and not wait(member):
+        finishes, last = step.is_last and is_needed(epoch.finish), layout.n_weights - 1
+        share = real(share_of_step(epoch.finish.decay, n_steps)) if finishes else real(0)
+        for layer in range(max(last, 1) if finishes else 0):
+            finish_weights(member, layout, layer, epoch.finish, share)
+        if (layout.n_weights > 2 or rule.l2 != 0.0 or finishes) and not wait(member):
             return
+        if finishes and last > 0:  # the weights that lead to a class have several owners
+            finish_weights(member, layout, last, epoch.finish, share)
+            if not wait(member):
+                return
         if step.is_last and weight > 0:
             total_loss += (loss + half_squares(l2, penalty)) * len(batch)
             n_counted += len(batch)

@@ -10,7 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fastnn.kernels.epoch.block import FAILED, batch_weight, half_squares, is_finite, report, sums_so_far
+from fastnn.kernels.epoch.finish import is_needed
 from fastnn.kernels.jit import inlined, never_inline
+from fastnn.kernels.ops.averaging import share_of_step
 from fastnn.kernels.ops.optimizers import State, Step, apply_update, l2_of_step, rate_of_step
 from fastnn.kernels.team import own_part, wait
 from fastnn.kernels.vector.simd import FOUR, ONE, lanes, vadd, vload, vstore
@@ -82,13 +84,14 @@ def apply_update_slices(member, layout, chunks, step, work, gradient_tile):
         work.penalty[k] = apply_update(vectors, step, is_weight != 0, scale, layout.parameters, at, total, rows)
 
 
-def epoch_of_chunks(cut, train_chunk):
+def epoch_of_chunks(cut, train_chunk, finish_update):
     """A function that trains on the batches of an epoch as one member of a team.
 
     cut: the function of (own, the number of rows of a batch) that returns the number of chunks, and the row alignment
         of their starts
     train_chunk: the function that computes the losses and the gradient of a chunk. It returns whether it has finished,
         the sum of the losses and the number of correct predictions
+    finish_update: the function that does what follows an update, in a member's part of the parameters
     """
 
     @inlined
@@ -129,6 +132,10 @@ def epoch_of_chunks(cut, train_chunk):
             apply_update_slices(member, layout, chunks, whole, work, own.scratch.gradient_tile)
             if not wait(member):
                 return
+            if is_needed(epoch.finish):
+                finish_update(member, layout, own, epoch.finish, real(share_of_step(epoch.finish.decay, n_steps)))
+                if not wait(member):
+                    return
             if weight > 0:
                 total_loss += (loss + half_squares(l2, work.penalty)) * len(batch)
                 n_counted += len(batch)

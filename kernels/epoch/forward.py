@@ -17,7 +17,7 @@ from fastnn.kernels.layout import (
     weight_block,
 )
 from fastnn.kernels.ops.activations import vactivate
-from fastnn.kernels.ops.dropout import drop
+from fastnn.kernels.ops.dropout import SCALE, drop, number_of, threshold_of
 from fastnn.kernels.ops.matmul import OVERWRITE, START, STRIDE_1, multiply_panel
 from fastnn.kernels.team import wait
 from fastnn.kernels.vector.simd import ONE, lanes, vadd, vload, vscale_add, vstore
@@ -47,16 +47,16 @@ def finish_units(layout, layer, n_rows, scale, out, panel):
 
 @inlined
 def drop_units(rows, dropout, layer, values, panel):
-    """Apply the dropout mask of the samples `rows` to a panel of the units that the weights of `layer` lead to.
+    """Apply the dropout mask of the samples `rows` to a panel of the units of `layer`, unless none are dropped.
 
     values: a block's outputs or gradients, changed in place
     """
     never_inline()
-    for s in range(len(rows)):
+    threshold, scale = threshold_of(dropout, layer), values.dtype.type(dropout.rates[layer, SCALE])
+    for s in range(len(rows) if threshold else 0):
         at = panel.at + s * panel.row
-        units = values[at : at + panel.width]
-        number = dropout.numbers[rows[s]] if len(dropout.numbers) else rows[s]
-        drop(units, dropout.keys[layer], number, panel.first, dropout.threshold, dropout.scale)
+        number = number_of(dropout, rows[s])
+        drop(values[at : at + panel.width], dropout.keys[layer], number, panel.first, threshold, scale)
 
 
 @inlined
@@ -66,8 +66,8 @@ def finish_layer(member, layout, layer, rows, scale, dropout, out):
     for p in own_panels(member, layout, layer + 1):
         panel = unit_panel(layout, layer + 1, p)
         finish_units(layout, layer, len(rows), scale, out, panel)
-        if dropout.threshold and layer + 1 < layout.n_weights:
-            drop_units(rows, dropout, layer, out, panel)
+        if layer + 1 < layout.n_weights:
+            drop_units(rows, dropout, layer + 1, out, panel)
 
 
 @inlined

@@ -321,7 +321,7 @@ def sparse_rows(request, start, n_rows, buffers, packed, offsets, square):
         chosen = offsets[GROUP:]
         for s in range(n_rows):
             chosen[s] = start + s
-        pack(Member(np.int64(0), np.int64(1), offsets), images, chosen[:n_rows], packed, offsets)
+        pack(Member(np.int64(0), np.int64(1), offsets), images, chosen[:n_rows], None, packed, offsets)
     elif source.itemsize:
         gather_strided(source, start, n_rows, START, n_inputs, buffers.numbers, buffers.width, square)
         mark_inputs(n_inputs, n_rows, buffers)

@@ -21,6 +21,7 @@ from fastnn.kernels.layout import (
     unit_panel,
     weight_panel,
 )
+from fastnn.kernels.ops.dropout import drop, number_of, threshold_of
 from fastnn.kernels.ops.matmul import DEPTH, ONE_ROW, START, STRIDE_1, multiply_panel
 from fastnn.kernels.ops.optimizers import multiply_and_update
 from fastnn.kernels.team import own_part
@@ -32,8 +33,8 @@ SEGMENT, SEGMENTS = DEPTH, 8
 
 
 @inlined
-def gather_inputs(member, data, rows, dense):
-    """Copy this member's part of the samples into the segments of `dense`, in the working dtype.
+def gather_inputs(member, data, rows, dropout, dense):
+    """Copy this member's part of the samples into the segments of `dense`, in the working dtype, with dropout.
 
     data: a `block.Data`
     dense: (BLOCK * D,), overwritten
@@ -53,6 +54,13 @@ def gather_inputs(member, data, rows, dense):
                 row = dense[i * BLOCK + s * width : i * BLOCK + (s + 1) * width]
                 for k in range(width):
                     row[k] = real(image[i + k])
+    threshold = threshold_of(dropout, INPUTS)
+    if threshold:
+        for s in own_part(member, len(rows)):
+            for i in range(0, n_inputs, SEGMENT):
+                width = min(SEGMENT, n_inputs - i)
+                row = dense[i * BLOCK + s * width : i * BLOCK + (s + 1) * width]
+                drop(row, dropout.keys[INPUTS], number_of(dropout, rows[s]), i, threshold, real(1))
 
 
 @inlined

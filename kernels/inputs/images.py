@@ -1,9 +1,12 @@
 """Images with one sample per lane: gathered from the data set, and as rows of numbers for the dense layers."""
 
+import numpy as np
+
 from fastnn.kernels.images import OUT_AT
 from fastnn.kernels.inputs.strided import copy_rows
 from fastnn.kernels.jit import inlined, never_inline
-from fastnn.kernels.layout import FIRST_HIDDEN, all_panels, unit_panel
+from fastnn.kernels.layout import FIRST_HIDDEN, INPUTS, all_panels, unit_panel
+from fastnn.kernels.ops.dropout import number_of, row_hash, threshold_of, unit_hash
 from fastnn.kernels.ops.matmul import ONE_ROW, START
 from fastnn.kernels.vector.memory import array_at
 from fastnn.kernels.vector.simd import ONE, lanes, vload, vmul, vsplat, vstore, vzero
@@ -42,6 +45,25 @@ def gather_images(places, n_inputs, images, rows, scale, values, numbers, offset
         source, target, width = places[r, 0], places[r, 1], places[r, 2]
         for k in range(0, width * n, n):
             vstore(values, target + k, vmul(factor, vload(numbers, pixels + source * n + k, ONE)))
+
+
+@inlined
+def drop_pixels(places, rows, dropout, values, offsets):
+    """Set the dropped pixels of a group that `gather_images` has filled to 0, unless none are dropped.
+
+    offsets: (n,) int64, scratch
+    """
+    never_inline()
+    n, threshold = lanes(values), threshold_of(dropout, INPUTS)
+    for s in range(len(rows) if threshold else 0):
+        offsets[s] = row_hash(dropout.keys[INPUTS], number_of(dropout, rows[s]))
+    for r in range(len(places) if threshold else 0):
+        source, target, width = places[r, 0], places[r, 1], places[r, 2]
+        for i in range(width):
+            at = target + i * n
+            for s in range(n):  # lanes without a sample are 0 already
+                is_kept = unit_hash(np.uint32(offsets[s]), source + i) >= threshold
+                values[at + s] = values[at + s] if is_kept else values.dtype.type(0)
 
 
 @inlined

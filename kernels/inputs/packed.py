@@ -14,6 +14,7 @@ import numpy as np
 from fastnn.kernels.inputs.csr import ask_ahead
 from fastnn.kernels.jit import inlined, never_inline
 from fastnn.kernels.layout import GRADIENT_ROWS, GROUP, INPUTS, View, by_vectors, size_of, weight_panel
+from fastnn.kernels.ops.dropout import number_of, row_hash, threshold_of, unit_hash
 from fastnn.kernels.ops.optimizers import SGD, WEIGHTS, move_row
 from fastnn.kernels.team import own_part
 from fastnn.kernels.vector.bits import nonzero_mask, trailing_zeros
@@ -72,11 +73,20 @@ def _locate(flat, rows, n_inputs, offsets, first, end):
 
 
 @inlined
-def pack(member, images, rows, packed, offsets):
+def _drop_values(values, at, i, offsets, threshold):
+    """Set the dropped values of input i to 0: those of the samples whose `row_hash` is in `offsets`, from GROUP on."""
+    for s in range(GROUP):
+        is_kept = unit_hash(np.uint32(offsets[GROUP + s]), i) >= threshold
+        values[at + s] = values[at + s] if is_kept else values.dtype.type(0)
+
+
+@inlined
+def pack(member, images, rows, dropout, packed, offsets):
     """Gather and transpose samples, one tile of columns after another, in this member's part of the tiles.
 
+    dropout: a `block.Dropout`, whose `rates` are those of the inputs first; None in a prediction
     packed: overwritten
-    offsets: (GROUP,) int64, scratch
+    offsets: (2 * GROUP,) int64, scratch; (GROUP,) without dropout
 
     Missing samples of the last group repeat its first sample; their bits in the masks are 0.
     """
@@ -84,6 +94,9 @@ def pack(member, images, rows, packed, offsets):
     n_inputs, flat, n = images.shape[1], flattened(images), lanes(images)
     tiles = (n_inputs + n - 1) // n
     known, part = -1, own_part(member, (len(rows) + GROUP - 1) // GROUP * tiles)
+    threshold = np.uint32(0)
+    if dropout is not None:  # Numba decides this, and drops the branch
+        threshold = threshold_of(dropout, INPUTS)
     for u in part:
         group, column = u // tiles, u % tiles * n
         at, of_group = group * n_inputs, rows[group * GROUP : (group + 1) * GROUP]
@@ -91,17 +104,26 @@ def pack(member, images, rows, packed, offsets):
         if group != known:
             known = group
             _locate(flat, of_group, n_inputs, offsets, column, min(column + (part.stop - u) * n, n_inputs))
-        if n_inputs >= n:  # the last tile is whole too: it overlaps the one before, with equal values
+            if dropout is not None:
+                for s in range(GROUP if threshold else 0):
+                    row = of_group[s if s < len(of_group) else 0]
+                    offsets[GROUP + s] = row_hash(dropout.keys[INPUTS], number_of(dropout, row))
+        # The last tile is whole too: it overlaps the one before, with equal values unless some of these are dropped.
+        if n_inputs >= n and (end - column == n or not threshold):
             start = end - n
             for s in range(0, GROUP, n):
                 transpose_tile(packed.values, (at + start) * GROUP + s, GROUP, flat, offsets, s, start)
         else:
-            for i in range(n_inputs):
+            for i in range(column, end):
                 for s in range(GROUP):
                     packed.values[(at + i) * GROUP + s] = flat[offsets[s] + i]
         present = ~np.uint64(0) >> np.uint64(GROUP - len(of_group))
         for i in range(at + column, at + end):
-            packed.nonzero_masks[i] = nonzero_mask(packed.values, i * GROUP) & present
+            mask = nonzero_mask(packed.values, i * GROUP)
+            if threshold and mask:
+                _drop_values(packed.values, i * GROUP, i - at, offsets, threshold)
+                mask = nonzero_mask(packed.values, i * GROUP)
+            packed.nonzero_masks[i] = mask & present
 
 
 @inlined
@@ -118,7 +140,7 @@ def _first_from(csr, row, i):
 
 
 @inlined
-def pack_csr(member, csr, rows, n_inputs, packed):
+def pack_csr(member, csr, rows, n_inputs, dropout, packed):
     """`pack` for samples that are already lists, for this member's part of the inputs in every group.
 
     packed: overwritten; it must hold another block, or zeros
@@ -127,7 +149,7 @@ def pack_csr(member, csr, rows, n_inputs, packed):
     of inputs, except for reading every mask.
     """
     never_inline()
-    part = own_part(member, n_inputs)
+    part, threshold = own_part(member, n_inputs), threshold_of(dropout, INPUTS)
     for group in range((len(rows) + GROUP - 1) // GROUP):
         at, first = group * n_inputs, group * GROUP
         for i in range(at + part.start, at + part.stop):
@@ -137,7 +159,10 @@ def pack_csr(member, csr, rows, n_inputs, packed):
         for s in range(min(GROUP, len(rows) - first)):
             ask_ahead(csr, rows, first + s)
             row, bit = rows[first + s], _ONE_BIT << np.uint64(s)
+            number = row_hash(dropout.keys[INPUTS], number_of(dropout, row))
             for k in range(_first_from(csr, row, part.start), _first_from(csr, row, part.stop)):
+                if threshold and unit_hash(number, csr.indices[k]) < threshold:
+                    continue
                 i = at + np.int64(csr.indices[k])
                 packed.values[i * GROUP + s] = csr.data[k]
                 packed.nonzero_masks[i] |= bit

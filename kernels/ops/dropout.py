@@ -8,6 +8,21 @@ import numpy as np
 from fastnn.kernels.jit import inlined
 
 _U64, _U32 = np.uint64, np.uint32
+# The columns of a layer's row in the table of rates: its units are dropped if their hash is below THRESHOLD, a whole
+# number, 0 without dropout; KEEP_PROB is the probability that a unit is kept, and SCALE is 1 / KEEP_PROB.
+THRESHOLD, KEEP_PROB, SCALE, N_COLUMNS = range(4)
+
+
+@inlined
+def threshold_of(dropout, layer):
+    """The threshold of the units of a layer, uint32; layer 0 is the inputs."""
+    return _U32(dropout.rates[layer, THRESHOLD])
+
+
+@inlined
+def number_of(dropout, row):
+    """The number of a row of the data in the hash."""
+    return dropout.numbers[row] if len(dropout.numbers) else row
 
 
 @inlined

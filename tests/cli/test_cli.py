@@ -284,9 +284,10 @@ def test_train_uses_files_and_settings_from_the_command_line(mnist, tmp_path, ca
     files = [_write_csv(tmp_path / "a.csv", train, 600), _write_csv(tmp_path / "b.csv", test, 100)]
     out = tmp_path / "run"
     arguments = ["--hidden", "16", "8", "--epochs", "2", "--batch-size", "full", "--optimizer", "adam", "--l2", "0.001"]
-    more = ["--learning-rate", "0.01", "--schedule", "step:0.5,1", "--dropout", "0.1", "--seed", "3", "--threads", "1"]
+    more = ["--learning-rate", "0.01", "--schedule", "step:0.5,1", "--dropout", "0.1,0.2", "--seed", "3"]
     last = ["--warm-up", "1", "--activation", "tanh", "--dtype", "float64", "--backend", "numpy", "--patience", "9"]
     last += ["--clip-norm", "2", "--initializer", "he_uniform", "--augment", "shift=2,rotate=5"]
+    last += ["--threads", "1", "--max-norm", "2.5", "--average", "ema:0.9"]
     assert main(["train", "--data", *files, *arguments, *more, *last, "--out", str(out)]) == 0
     report = json.loads((out / "report.json").read_text())
     assert report["data"]["test"]["samples"] == 100
@@ -297,9 +298,9 @@ def test_train_uses_files_and_settings_from_the_command_line(mnist, tmp_path, ca
         "hidden": [16, 8], "layers": None, "activation": "tanh", "initializer": "he_uniform", "class_weight": None,
         "dtype": "float64", "epochs": 2, "frozen": 0,
         "batch_size": None, "learning_rate": 0.01, "schedule": "step:0.5,1", "optimizer": "adam", "l2": 0.001,
-        "dropout": 0.1, "seed": 3, "threads": 1, "warm_up": 1, "early_stopping": 9, "backend": "numpy",
+        "dropout": [0.1, 0.2], "seed": 3, "threads": 1, "warm_up": 1, "early_stopping": 9, "backend": "numpy",
         "label_smoothing": 0.0, "divide_l2": False, "shuffle": True, "clip_norm": 2.0, "clip_value": None,
-        "augment": "shift=2,rotate=5", "slices": None,
+        "augment": "shift=2,rotate=5", "slices": None, "max_norm": 2.5, "average": "ema:0.9",
     }  # fmt: skip
     assert report["network"].startswith("Network(784 -> 16 tanh -> 8 tanh -> 10 softmax, float64")
     assert fastnn.load(out / "model.safetensors").network.sizes == (784, 16, 8, 10)

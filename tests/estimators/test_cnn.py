@@ -232,6 +232,7 @@ def test_sparse_matrices_and_masks_are_refused(digits):
 @pytest.mark.parametrize("settings", [
     {"solver": "sgd", "learning_rate": "adaptive"}, {"solver": "lbfgs"}, {"alpha": 1.0}, {"batch_size": 7},
     {"learning_rate_init": 0.01}, {"early_stopping": True}, {"dropout": 0.3}, {"clip_norm": 0.01}, {"clip_value": 1e-4},
+    {"dropout": (0.2, 0.3)}, {"max_norm": 0.5}, {"average": "ema:0.9"}, {"average": "swa:0.5"},
     {"augment": "shift=1,rotate=10"}, {"class_weight": {3: 20.0}}, {"input_scale": 1.0, "standardize": True},
     {"schedule": "cosine"}, {"shuffle": False}, {"initializer": "glorot"}, {"layers": [Conv2D(4, 3), BatchNorm(), 12]},
 ])  # fmt: skip

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from fastnn.kernels.epoch.block import Dropout
 from fastnn.kernels.inputs.csr import Csr, csr_sums, csr_weight_gradient, list_inputs
 from fastnn.kernels.inputs.packed import Packed, add_sparse_product, pack, pack_csr, sparse_weight_gradient
 from fastnn.kernels.jit import FASTMATH, kernel
@@ -19,17 +20,17 @@ from fastnn.kernels.ops.optimizers import State, Step
 from fastnn.kernels.team import Member, new_barrier
 from fastnn.kernels.vector.exp_log import vexp, vlog
 from fastnn.kernels.vector.simd import FOUR, ONE, TWO, lanes, vload, vstore, vsum
-from fastnn.randomness import dropout_keep, dropout_keys
+from fastnn.randomness import dropout_keep, dropout_keys, dropout_threshold
 
 
 @kernel
-def _pack(member, images, rows, packed, offsets):
-    pack(member, images, rows, packed, offsets)
+def _pack(member, images, rows, mask, packed, offsets):
+    pack(member, images, rows, mask, packed, offsets)
 
 
 @kernel
-def _pack_csr(member, csr, rows, n_inputs, packed):
-    pack_csr(member, csr, rows, n_inputs, packed)
+def _pack_csr(member, csr, rows, n_inputs, mask, packed):
+    pack_csr(member, csr, rows, n_inputs, mask, packed)
 
 
 @kernel
@@ -93,26 +94,37 @@ def test_fast_math_still_detects_nan():
         assert counts.tolist() == [1, 3]
 
 
-def _packed(images, rows, n_groups=4, threads=1):
+_KEY = np.uint64(0x1234567887654321)
+
+
+def _mask(rate):
+    """The dropout of inputs at this rate."""
+    rates = np.array([[dropout_threshold(rate), 1 - rate, 1 / (1 - rate)]], np.float64)
+    return Dropout(np.array([_KEY]), rates, np.empty(0, np.int64))
+
+
+def _packed(images, rows, n_groups=4, threads=1, rate=0.0):
     n_inputs = images.shape[1]
     packed = Packed(
         np.full(n_groups * 64 * n_inputs, 99, images.dtype), np.full(n_groups * n_inputs, 2**64 - 1, np.uint64)
     )
     for t in range(threads):
-        _pack(Member(t, threads, new_barrier()), images, rows, packed, np.empty(GROUP, np.int64))
+        _pack(Member(t, threads, new_barrier()), images, rows, _mask(rate), packed, np.empty(2 * GROUP, np.int64))
     return packed
 
 
 @pytest.mark.parametrize("n_inputs", [1, 7, 8, 17, 63, 64, 65, 200])
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
 @pytest.mark.parametrize(("n_rows", "threads"), [(1, 2), (63, 4), (64, 1), (130, 3)])
-def test_packing_gathers_and_transposes_samples_and_marks_nonzero_inputs(n_inputs, dtype, n_rows, threads):
+@pytest.mark.parametrize("rate", [0.0, 0.4])
+def test_packing_gathers_drops_and_transposes_samples_and_marks_nonzero_inputs(n_inputs, dtype, n_rows, threads, rate):
     rng = np.random.default_rng(n_inputs)
     images = (rng.integers(0, 4, (300, n_inputs)) - (dtype != "uint8")).astype(dtype)
     rows = rng.integers(300, size=n_rows)
-    packed = _packed(images, rows, threads=threads)
+    packed = _packed(images, rows, threads=threads, rate=rate)
+    kept = images[rows] * dropout_keep(_KEY, rows, n_inputs, rate)
     for group in range(-(-n_rows // 64)):
-        samples = images[rows[group * 64 : group * 64 + 64]]
+        samples = kept[group * 64 : group * 64 + 64]
         values = packed.values.reshape(-1, n_inputs, 64)[group]
         np.testing.assert_array_equal(values[:, : len(samples)], samples.T)
         masks = packed.nonzero_masks.reshape(-1, n_inputs)[group]
@@ -130,16 +142,16 @@ def test_packing_a_sparse_data_set_gives_the_same_block(n_inputs, dtype):
     matrix = scipy.sparse.csr_matrix(images)
     csr = Csr(matrix.indptr.astype(np.int64), matrix.indices.view(np.uint32), matrix.data)
     packed = Packed(np.zeros(256 * n_inputs, dtype), np.zeros(4 * n_inputs, np.uint64))
-    for n_rows, threads in ((256, 1), (70, 2), (1, 3), (130, 4), (64, 300)):
+    for n_rows, threads, rate in ((256, 1, 0), (70, 2, 0.3), (1, 3, 0), (130, 4, 0.5), (64, 300, 0)):
         rows = rng.integers(300, size=n_rows)
         for t in range(threads):
-            _pack_csr(Member(t, threads, new_barrier()), csr, rows, n_inputs, packed)
+            _pack_csr(Member(t, threads, new_barrier()), csr, rows, n_inputs, _mask(rate), packed)
         n_groups = -(-n_rows // 64)
         block = np.zeros((64 * n_groups, n_inputs), dtype)
-        block[:n_rows] = images[rows]
+        block[:n_rows] = images[rows] * dropout_keep(_KEY, rows, n_inputs, rate)
         values = packed.values.reshape(4, n_inputs, 64)[:n_groups]
         np.testing.assert_array_equal(values, block.reshape(n_groups, 64, n_inputs).transpose(0, 2, 1))
-        expected = _packed(images, rows).nonzero_masks[: n_groups * n_inputs]
+        expected = _packed(images, rows, rate=rate).nonzero_masks[: n_groups * n_inputs]
         np.testing.assert_array_equal(packed.nonzero_masks[: n_groups * n_inputs], expected)
 
 

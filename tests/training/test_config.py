@@ -27,6 +27,8 @@ BAD = {
     "augment": ("shft=1", r"augment is 'shft=1' \(did you mean shift"),
     "clip_norm": (0, "clip_norm is 0"),
     "clip_value": (-1.0, "clip_value is -1"),
+    "max_norm": (0.0, "max_norm is 0"),
+    "average": ("em", r"average is 'em' \(did you mean ema\?\)"),
     "frozen": (-1, "frozen is -1"),
     "early_stopping": (0, "patience is 0"),
     "shuffle": ("yes", "shuffle is 'yes'"),

@@ -30,9 +30,8 @@ from fastnn.backends.choice import fit_work
 from fastnn.errors import OutOfMemoryError
 from fastnn.models.hidden import features_of
 from fastnn.network.parts import split_frozen
-from fastnn.randomness import dropout_keep, dropout_keys
 from fastnn.training.augmented import AugmentedData
-from fastnn.training.frozen import FeaturesOfEpochs, FrozenLayers
+from fastnn.training.frozen import FrozenLayers
 from tests.parity import assert_same_bits
 
 N, BATCH = 52, 16
@@ -186,25 +185,19 @@ def test_inputs_of_all_forms_and_standardised_ones(backend, data):
 
 
 # --- Dropout ---------------------------------------------------------------------------------------------------------
-def test_dropout_drops_the_features_of_each_row_by_seed_and_epoch(data):
-    network, config = make_network("dense"), TrainingConfig(frozen=1, dropout=0.4, seed=7)
-    frozen = FrozenLayers(network, config, reference)
-    features = TrainingData(frozen.features(data.images), data.labels, None)
-    assert frozen.changes_features
-
-    def of_epoch(epoch, rows):
-        return FeaturesOfEpochs(frozen, features, rows, config, None).of_epoch(epoch).inputs.copy()
-
-    every, some = np.arange(N), np.array([3, 40, 7])
-    first = of_epoch(0, every)
-    key = dropout_keys(7, 0, 2)[1]  # the first key is that of the tail's own hidden layer
-    kept = dropout_keep(key, every, 9, 0.4)
-    np.testing.assert_allclose(first, np.where(kept, features.inputs / 0.6, 0), rtol=1e-15)
-    assert 0.3 < np.mean(first == 0) < 0.5
-    np.testing.assert_array_equal(of_epoch(0, some)[some], first[some])
-    np.testing.assert_array_equal(of_epoch(0, some)[0], features.inputs[0])  # not a row to train on
-    assert not np.array_equal(of_epoch(1, every), first)
-    np.testing.assert_array_equal(of_epoch(0, every), first)
+@pytest.mark.parametrize("dropout", [0.4, (0.2, 0.4), (0.1, 0.4, 0.3)])
+def test_the_rest_trains_as_a_network_whose_inputs_are_dropped(dropout, data):
+    """The features have the rate that they have in the whole network; nothing drops the inputs of frozen layers."""
+    network = make_network("dense")
+    front, tail = split_frozen(network, 1)
+    features = Dataset(features_of(front, data.images, reference, None), data.labels)
+    of_tail = {0.4: (0.4, 0.4), (0.2, 0.4): (0.4, 0.4), (0.1, 0.4, 0.3): (0.4, 0.3)}[dropout]
+    settings = {"epochs": 2, "batch_size": BATCH, "seed": 7, "backend": "numpy"}
+    whole = train(network, data, frozen=1, dropout=dropout, **settings)
+    alone = train(tail, features, dropout=of_tail, **settings)
+    np.testing.assert_array_equal(whole.history.column("loss"), alone.history.column("loss"))
+    with pytest.raises(SettingsError, match="dropout has 4 rates, expected at most 3"):
+        train(network, data, frozen=1, dropout=(0.1, 0.2, 0.3, 0.4), **settings)
 
 
 @pytest.mark.parametrize(("name", "n_frozen"), CASES)
@@ -219,7 +212,7 @@ def test_both_backends_drop_alike(name, n_frozen, data):
 
 def test_dropout_leaves_the_inputs_of_a_convolution_alone():
     frozen = FrozenLayers(make_network("images"), TrainingConfig(frozen=1, dropout=0.4), reference)
-    assert not frozen.changes_features
+    assert frozen.tail_config.dropout[0] == 0
 
 
 # --- What a run shows ------------------------------------------------------------------------------------------------
@@ -367,7 +360,7 @@ def test_features_beyond_the_memory_are_refused_before_they_are_computed(data, m
     with pytest.raises(
         OutOfMemoryError, match="frozen is 1: the features of 104 samples, 300 numbers each, need about"
     ):
-        train(network, data, frozen=1, dropout=0.1, epochs=1)
+        train(network, data, frozen=1, augment="shift=1", epochs=1)
 
 
 def test_data_that_are_no_images_are_not_augmented(data):

@@ -49,6 +49,7 @@ def bits(state):
     arrays = [*state.network.weights, *state.network.biases, *state.network.statistics]
     arrays += [*state.kept.weights, *state.kept.biases, *state.kept.statistics]
     arrays += [array for slot in state.trainer.slots for half in slot for array in half]
+    arrays += state.trainer.statistics
     arrays.append(state.history[:, :6])
     rest = (
         state.trainer.steps,
@@ -80,6 +81,10 @@ RUNS = {
     "no shuffle": {"shuffle": False},
     "augment": {"augment": "shift=1,rotate=20,noise=0.1", "dropout": 0.2, "validation": 0.2},
     "clipping": {"clip_norm": 0.1, "optimizer": "momentum"},
+    "max-norm": {"max_norm": 0.8, "optimizer": "momentum", "learning_rate": 0.3},
+    "moving average": {"average": "ema:0.9", "early_stopping": 3, "validation": 0.2, "epochs": 12},
+    "mean of epochs": {"average": "swa:0.5", "augment": "shift=1", "optimizer": "adam"},
+    "dropout of inputs": {"dropout": (0.2, 0.5), "average": "ema:0.9", "validation": 0.2},
     "frozen": {"frozen": 1, "optimizer": "adam", "early_stopping": 3, "validation": 0.2, "epochs": 12},
     "frozen, dropout": {"frozen": 1, "optimizer": "momentum", "dropout": 0.3},
     "frozen, augmentation": {"frozen": 1, "augment": "shift=1", "dropout": 0.2, "validation": 0.2},
@@ -118,7 +123,16 @@ def test_a_stopped_run_continues_to_the_same_bits(name, backend, data, tmp_path,
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_layers_with_statistics_continue_to_the_same_bits(dtype, backend, data, tmp_path, stop_after):
     network = Network.for_data(data, [Dense(12, "identity"), BatchNorm("relu")], dtype=dtype)
-    check_resumed(tmp_path, stop_after, network, data, (3, 9), backend=backend, optimizer="adam", validation=0.1)
+    settings = {"backend": backend, "optimizer": "adam", "validation": 0.1}
+    check_resumed(tmp_path, stop_after, network, data, (3, 9), **settings)
+
+
+@pytest.mark.parametrize("average", ["ema:0.9", "swa:0.5"])
+def test_averaged_statistics_continue_to_the_same_bits(average, data, tmp_path, stop_after):
+    """The last batch of an epoch has one sample, so the running statistics of the weights change what follows."""
+    network = Network.for_data(data.take(np.arange(BATCH * 3 + 1)), [Dense(12, "identity"), BatchNorm("relu")])
+    some, settings = data.take(np.arange(BATCH * 3 + 1)), {"backend": "numpy", "average": average, "validation": data}
+    check_resumed(tmp_path, stop_after, network, some, (3, 5, 6), **settings)
 
 
 @pytest.mark.parametrize("backend", ["numpy", "numba"])

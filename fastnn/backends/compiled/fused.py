@@ -44,6 +44,7 @@ from fastnn.kernels.epoch import block
 from fastnn.kernels.epoch.by_rows import n_chunks, run_epoch_by_rows
 from fastnn.kernels.epoch.by_units import WorkByUnits, run_epoch_by_units
 from fastnn.kernels.epoch.chunks import CHUNKS, WorkByChunks
+from fastnn.kernels.epoch.finish import Finish
 from fastnn.kernels.inputs import FORM_NAMES, LISTS, ROW_BLOCKS
 from fastnn.kernels.inputs.csr import Csr
 from fastnn.kernels.inputs.row_blocks import Bsr
@@ -53,7 +54,8 @@ from fastnn.kernels.vector.simd import VECTOR
 from fastnn.network import Network
 from fastnn.network.aligned import aligned_zeros
 from fastnn.network.snapshot import Snapshot
-from fastnn.optim.config import LossConfig
+from fastnn.optim.averaging import EMA, get_average
+from fastnn.optim.config import LossConfig, TrainingConfig
 from fastnn.optim.optimizers import SGD as PlainOrMomentum
 from fastnn.optim.optimizers import Adam, Optimizer
 from fastnn.randomness import dropout_keys, dropout_threshold
@@ -113,6 +115,15 @@ class Trainer:
         self._arrangement = self._arrange(network)
         self._layout = lay_out(network, self._arrangement, self._activations(network))
         self._network = network = _without_arrays(network, self._layout.parameters.dtype)
+        rates, self._no_numbers = config.dropout_rates(self._layout.n_weights), as_readonly(np.empty(0, np.int64))
+        self._drops_inputs = rates[0] > 0
+        # Inputs that are kept have the factor 1 / (1 - rate), which is that of the weighted sums as well.
+        self._layout = self._layout._replace(scale=network.dtype.type(network.input_scale / (1 - rates[0])))
+        self._dropout = block.Dropout(
+            keys=np.zeros(len(rates), np.uint64),
+            rates=np.array([(dropout_threshold(rate), 1 - rate, 1 / (1 - rate)) for rate in rates], np.float64),
+            numbers=self._no_numbers,
+        )
         self._team_size = TeamSize(resolve_threads(threads))
         self._shape = WorkShape(
             self._layout,
@@ -129,25 +140,31 @@ class Trainer:
         self._work: WorkByUnits | WorkByChunks | None = None
         self._own: list[Any] = []  # each thread's `Scratch` or `OwnByRows`
         self._threads = 0
-        self._no_numbers, self._sparse = as_readonly(np.empty(0, np.int64)), False
+        self._sparse = False
         self._set_data(data)
         n_slots, size = (1 if optimizer is None else optimizer.n_slots), self._layout.parameters.size
         slot_1, slot_2 = (aligned_zeros(size if n_slots > k else 0, network.dtype) for k in range(2))
         self._state = State(slot_1, slot_2, gradient=aligned_zeros(0, network.dtype))
         self._step, self.epoch, self._sums = 0, 0, EpochSums()
+        updates = config if optimizer is not None and isinstance(config, TrainingConfig) else None
+        average = None if updates is None else get_average(updates.average)
+        # The average of the parameters, laid out like them; of length 0 if the network is the optimizer's own.
+        self._average = aligned_zeros(0, network.dtype)
+        if isinstance(average, EMA):
+            self.average_epoch(1.0)
         if state is not None:
             self._step, self.epoch, self._sums = int(state.steps), int(state.epochs), state.sums
-            for slot, arrays in zip((slot_1, slot_2), state.slots, strict=False):
+            for slot, arrays in zip((slot_1, slot_2)[:n_slots], state.slots, strict=False):
                 self._arrangement.pack(slot, arrays)
-        real = network.dtype.type
-        self._rule = kernel_rule(optimizer, 0.0, config, real)
-        self._dropout = block.Dropout(
-            keys=np.zeros(self._layout.n_weights - 1, np.uint64),
-            threshold=dropout_threshold(config.dropout),
-            keep_prob=real(1 - config.dropout),
-            scale=real(1 / (1 - config.dropout)),
-            numbers=self._no_numbers,
+            if len(state.slots) > n_slots:  # the network is an average
+                self.average_epoch(1.0)
+                self._arrangement.pack(self._layout.parameters, state.slots[-1])
+        self._finish = Finish(
+            max_norm=0.0 if updates is None or updates.max_norm is None else updates.max_norm,
+            decay=average.decay if isinstance(average, EMA) else 0.0,
+            average=self._average if isinstance(average, EMA) else aligned_zeros(0, network.dtype),
         )
+        self._rule = kernel_rule(optimizer, 0.0, config, network.dtype.type)
 
     def _arrange(self, network: Network) -> Arrangement:
         return Arrangement(network.sizes, network.weights[0].dtype)
@@ -221,7 +238,9 @@ class Trainer:
         parameters, real = self._layout.parameters.size, self._network.dtype
         # By rows, each chunk of a batch has its own gradient. That pays off if the gradient is small for the chunk.
         vectors = parameters * real.itemsize // VECTOR
-        by_rows = self._shape.sizes.max_panels == 1 and vectors <= VECTORS_PER_ROW * batch_size
+        # Sparse inputs are dropped while they are packed, which only threads that share units do.
+        drops_lists = self._sparse and self._drops_inputs
+        by_rows = self._shape.sizes.max_panels == 1 and vectors <= VECTORS_PER_ROW * batch_size and not drops_lists
         n_gradients = n_chunks(batch_size) if by_rows else int(batch_size > BLOCK)
         if self._state.gradient.size < n_gradients * parameters:
             self._state = self._state._replace(gradient=aligned_zeros(n_gradients * parameters, real))
@@ -298,7 +317,8 @@ class Trainer:
 
         Raises SettingsError if a weight or bias is not finite.
         """
-        template, numbers = self._network, self._layout.parameters.copy()
+        template = self._network
+        numbers = (self._average if self._average.size else self._layout.parameters).copy()
         if not np.isfinite(numbers).all():  # `like` names the layer
             return Snapshot.of(template.like(*self._arrangement.unpack(numbers)))
         unpack = self._arrangement.unpack
@@ -311,8 +331,20 @@ class Trainer:
     def state_for_later(self) -> Callable[[], TrainerState]:
         """A function that returns the optimizer's state as it is now."""
         slots = [slot.copy() for slot in (self._state.slot_1, self._state.slot_2) if slot.size]
+        slots += [self._layout.parameters.copy()] if self._average.size else []
         unpack, counts = self._arrangement.unpack, (self._step, self.epoch, self._sums)
         return lambda: TrainerState(tuple(unpack(slot) for slot in slots), *counts)
+
+    def average_epoch(self, share: float) -> None:
+        """Move the average of the weights towards them by this share of the distance; 0 ends the average."""
+        parameters = self._layout.parameters
+        if share == 0:
+            self._average = aligned_zeros(0, parameters.dtype)
+        elif share == 1:
+            self._average = aligned_zeros(parameters.size, parameters.dtype)
+            self._average += parameters
+        else:
+            self._average += parameters.dtype.type(share) * (parameters - self._average)
 
     def move_to(self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> None:
         """Replace the network's weights and biases."""
@@ -369,7 +401,7 @@ class Trainer:
     def _dropout_of_epoch(self) -> block.Dropout:
         if not self._config.dropout:
             return self._dropout
-        keys = dropout_keys(self._config.seed, self.epoch, self._layout.n_weights - 1)
+        keys = dropout_keys(self._config.seed, self.epoch, self._layout.n_weights)
         return self._dropout._replace(keys=keys, numbers=self._numbers)
 
     def flat_arrays(self) -> tuple[np.ndarray, np.ndarray]:
@@ -418,7 +450,8 @@ class Trainer:
         is_short = multiplications <= ONE_THREAD_EPOCH or of_step <= ONE_THREAD_STEP
         if learning_rate != self._rule.rate:
             self._rule = kernel_rule(self._optimizer, learning_rate, self._config, self._network.dtype.type)
-        epoch = block.Epoch(as_readonly(order), batch_size, self._step, self._rule, self._dropout_of_epoch(), 0.0)
+        dropout = self._dropout_of_epoch()
+        epoch = block.Epoch(as_readonly(order), batch_size, self._step, self._rule, dropout, 0.0, self._finish)
         return epoch, 1 if is_short else max_threads, is_soon_done
 
     def _max_threads(self, batch_size: int) -> int:

@@ -135,7 +135,7 @@ def new_scratch(shape: WorkShape) -> block.Scratch:
         ((WIDE * lanes) ** 2, real),
         (shape.sizes.padded_classes * lanes, real),
         (4 * lanes, real),
-        (GROUP, np.int64),
+        (2 * GROUP, np.int64),
     )
     return block.Scratch(gradient_tile, transposed, columns, row_stats, offsets)
 
