@@ -78,4 +78,5 @@ def test_an_order_of_some_batches_must_have_their_rows():
         trainer.run_epoch(np.arange(4), 3, 0.1, range(0, 2), 10)
     trainer.run_epoch(np.arange(6), 3, 0.1, range(0, 2), 10)
     result = trainer.run_epoch(np.arange(6, 10), 3, 0.1, range(2, 4), 10)
-    assert result.failed_batch is None and trainer.state().epochs == 1
+    assert result.failed_batch is None
+    assert trainer.state().epochs == 1
