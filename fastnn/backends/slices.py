@@ -396,6 +396,10 @@ class SlicedTrainer:
         """Replace the network's weights and biases."""
         self._engine.pack(self._engine.parameters, (weights, biases))
 
+    def average_epoch(self, share: float) -> None:
+        """Raise SettingsError: `TrainingConfig` refuses averages of weights with slices."""
+        raise SettingsError("average is set with slices, expected one of the two")
+
     def replace_data(self, data: TrainingData, alike: bool = False) -> None:
         """Train on other data from the next call of `run_epoch` on."""
         self._data = data

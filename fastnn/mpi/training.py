@@ -115,8 +115,10 @@ def train(
     if given is not None:
         settings["slices"] = given
     ranks = connect(comm)
-    own = {"callbacks": callbacks, "verbose": verbose, "checkpoint": checkpoint}
-    shared = {"validation": validation, "sample_weight": sample_weight, "force": force, "config": config}
+    own: dict[str, Any] = {"callbacks": callbacks, "verbose": verbose, "checkpoint": checkpoint}
+    shared: dict[str, Any] = {
+        "validation": validation, "sample_weight": sample_weight, "force": force, "config": config,
+    }  # fmt: skip
     if ranks is None:
         return in_process.train(network, data, resume=resume, **own, **shared, **settings)
     try:
