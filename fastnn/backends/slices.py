@@ -14,6 +14,7 @@ import numpy as np
 
 from fastnn.backends.arguments import TrainingData, check_order
 from fastnn.backends.base import EpochResult, EpochSums, TrainerState
+from fastnn.errors import SettingsError
 from fastnn.network import Network
 from fastnn.network.aligned import aligned_zeros
 from fastnn.network.snapshot import Snapshot
