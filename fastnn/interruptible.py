@@ -66,6 +66,10 @@ class _Call:
         while not self._ended.acquire(timeout=_POLL_SECONDS):
             pass
 
+    def release(self) -> None:
+        """Let others wait, too."""
+        self._ended.release()
+
     def abandon(self, thread: threading.Thread) -> None:
         self.is_abandoned = True
         _left_behind[:] = [each for each in _left_behind if each.is_alive()] + [thread]
@@ -133,6 +137,43 @@ def interruptible(function: Callable[..., Result], /, *args: Any, work: float = 
             del call  # the traceback of the error holds this frame
     result: Result = call.result
     return result
+
+
+class Ahead:
+    """A call that runs on a thread of its own while its caller goes on, which collects the result later.
+
+    Parameters
+    ----------
+    function : callable
+        As that of `interruptible`.
+    *args
+        Its arguments.
+
+    Examples
+    --------
+    >>> from fastnn.interruptible import Ahead
+    >>> ahead = Ahead(sum, [1, 2, 3])
+    >>> ahead.result()
+    6
+    """
+
+    def __init__(self, function: Callable[..., Any], *args: Any) -> None:
+        self._call = _Call(partial(function, *args))
+        self._thread = threading.Thread(target=self._call.run, name="fastnn ahead", daemon=True)
+        if not _start(self._thread):
+            self._call.run()
+
+    def result(self) -> Any:
+        """Wait for the call, and return its result or raise its exception. Ctrl-C ends the wait at once."""
+        self._call.wait()
+        self._call.release()
+        if self._call.error is not None:
+            raise self._call.error
+        return self._call.result
+
+    def abandon(self) -> None:
+        """Give the call up, as an interrupt of `interruptible` does."""
+        self._call.abandon(self._thread)
 
 
 def stop_if_abandoned() -> None:

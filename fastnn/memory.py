@@ -4,16 +4,25 @@ Without this check, a system with little memory swaps for minutes and then ends 
 """
 
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
+from fastnn.checks import is_count, short
 from fastnn.control_group import memory_limit
-from fastnn.errors import OutOfMemoryError
+from fastnn.errors import OutOfMemoryError, SettingsError
 
 # Arrays of one object may have at most this fraction of the memory: the data and the interpreter need some too.
 MAX_FRACTION = 0.9
 # Less than this is allowed without a look at the machine.
 _NEGLIGIBLE = 2**24
+_UNITS = {
+    f"{prefix}{unit}b": base**power
+    for unit, base in (("", 1000), ("i", 1024))
+    for power, prefix in enumerate(("k", "m", "g", "t"), start=1)
+} | {"": 1, "b": 1}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]i?b|b?)", re.IGNORECASE)
 
 
 def usable_memory() -> int | None:
@@ -25,6 +34,27 @@ def usable_memory() -> int | None:
     with suppress(AttributeError, ValueError, OSError):  # some systems do not report their memory
         limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     return min((limit for limit in limits if limit is not None and limit > 0), default=None)
+
+
+def parse_bytes(name: str, value: Any) -> int:
+    """Return a number of bytes: an int, or a text such as "512MB" or "1.5GiB"; MB is 10**6 bytes, MiB is 2**20.
+
+    Raises SettingsError, with `name` in it, unless it is 1 byte or more.
+
+    Examples
+    --------
+    >>> from fastnn.memory import parse_bytes
+    >>> parse_bytes("memory", "1.5 GB"), parse_bytes("memory", "1MiB")
+    (1500000000, 1048576)
+    """
+    if is_count(value):
+        return int(value)
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is not None:
+        n_bytes = int(float(match[1]) * _UNITS[match[2].lower()])
+        if n_bytes:
+            return n_bytes
+    raise SettingsError(f"{name} is {short(value)}, expected a number of bytes, or a text such as '512MB' or '1GiB'")
 
 
 def check_memory(n_bytes: int, subject: str | Callable[[], str]) -> None:

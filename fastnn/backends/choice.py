@@ -77,9 +77,13 @@ class Work(NamedTuple):
     is_layerwise: bool = False  # whether it needs a layer-by-layer loop with either backend
 
 
-def prediction_work(network: Network, inputs: Any) -> Work:
-    """Return the work of predicting inputs, (N, D), an array or a sparse matrix."""
-    n_rows, layers = inputs.shape[0], _PREDICT_LAYER * len(network.layers)
+def prediction_work(network: Network, inputs: Any, n_rows: int | None = None) -> Work:
+    """Return the work of predicting inputs, (N, D), an array or a sparse matrix.
+
+    n_rows: the number of rows, if `inputs` are some of them
+    """
+    n_rows = inputs.shape[0] if n_rows is None else n_rows
+    layers = _PREDICT_LAYER * len(network.layers)
     seconds = _PREDICT + layers + _pass_seconds(network, inputs, n_rows, (1, 1))
     return Work(_purpose("predict", network), network.dtype, seconds)
 

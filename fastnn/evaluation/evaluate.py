@@ -7,15 +7,17 @@ import numpy as np
 
 from fastnn.backends import Backend, reference
 from fastnn.backends.arguments import check_finite_inputs, check_targets
-from fastnn.backends.choice import CHOOSER
+from fastnn.backends.choice import CHOOSER, prediction_work
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError
 from fastnn.evaluation.metrics import ClassScores, confusion, per_class
 from fastnn.interruptible import interruptible
 from fastnn.models import Copies, Model, as_dataset, as_model, as_network
+from fastnn.models.blocks import ROWS_AT_ONCE
 from fastnn.models.model import class_probabilities, default_classes
 from fastnn.models.rows import in_order
 from fastnn.network import Network, check_scale
+from fastnn.streams import BlockedData, blocks_ahead
 
 # About how many times a loss or an output function reads or writes a logit.
 _N_LOGIT = 8
@@ -37,8 +39,8 @@ def evaluate(
     network : Network, Model, result of `train`, or fitted estimator
         D inputs and C outputs. For a model or an estimator, labels are looked up in its classes. For an `Ensemble`,
         loss and accuracy are those of the mean of its outputs.
-    data : Dataset, or (images, labels)
-        N samples with labels of shape (N,), or targets of shape (N, C).
+    data : Dataset, (images, labels), or BlockedData
+        N samples with labels of shape (N,), or targets of shape (N, C). Blocks are read one after the other.
     backend : str or Backend
         "auto", "numba" or "numpy", as in `TrainingConfig`, or a backend object.
     l2 : float
@@ -78,21 +80,26 @@ def evaluate(
     >>> 0 < accuracy < 0.3  # random weights
     True
     """
-    data = as_dataset(data)
-    if isinstance(network, Model) or hasattr(network, "to_model"):
-        model = as_model(network)
-        data = data_for(model, data)
-    else:
-        model = Model.for_network(as_network(network))
+    is_model, is_blocked = isinstance(network, Model) or hasattr(network, "to_model"), isinstance(data, BlockedData)
+    data = data if is_blocked else as_dataset(data)
+    model = as_model(network) if is_model else Model.for_network(as_network(network))
+    if not is_model:
         _check_class_count(model.network, data)
-    evaluated = evaluate_mean(model, data, backend, threads, copies)
+    elif not is_blocked:
+        data = data_for(model, data)
+    if is_blocked:
+        loss, accuracy = evaluate_blocks(model, data, backend, threads, is_model, copies)
+        images = data.head().images
+    else:
+        evaluated, images = evaluate_mean(model, data, backend, threads, copies), data.images
+        loss, accuracy = evaluated.loss, evaluated.accuracy
     for each in model.networks:
-        check_scale(each, data.images, stacklevel=3)
+        check_scale(each, images, stacklevel=3)
     penalty = sum(each.l2_penalty(l2) for each in model.networks) / len(model.networks)
-    return evaluated.loss + penalty, evaluated.accuracy
+    return loss + penalty, accuracy
 
 
-def _check_class_count(network: Network, data: Dataset) -> None:
+def _check_class_count(network: Network, data: Dataset | BlockedData) -> None:
     """Raise DataError if data have names for other classes than a network has outputs: their numbers differ."""
     expected = default_classes(network.output, network.n_outputs)
     if expected is None or data.classes is None or data.has_targets or len(data.classes) in (1, len(expected)):
@@ -160,6 +167,30 @@ def _scored(network: Network, logits: np.ndarray, labels: np.ndarray) -> Evaluat
         loss, _ = interruptible(reference.mean_loss, network.output, logits, labels, work=_N_LOGIT * logits.size)
         n_correct = interruptible(network.loss.n_correct, logits, labels, work=logits.size)
     return Evaluation(logits, labels, loss, network.loss.accuracy(n_correct, len(logits)))
+
+
+def evaluate_blocks(
+    model: Model,
+    data: BlockedData,
+    backend: str | Backend,
+    threads: int | None,
+    looks_up_classes: bool = False,
+    copies: Copies | None = None,
+) -> tuple[float, float]:
+    """Return the mean loss, without the L2 term, and the accuracy, as `evaluate_mean` does, block by block.
+
+    looks_up_classes: whether the model gives the columns and the classes
+    """
+    first, loss, n_correct, n_rows = model.networks[0], 0.0, 0, 0
+    for _, block in blocks_ahead(data):
+        samples = data_for(model, block) if looks_up_classes else block
+        if isinstance(backend, str):
+            backend = CHOOSER.choose(backend, prediction_work(first, samples.images, len(data)))
+        for start in range(0, len(samples), ROWS_AT_ONCE):
+            found = evaluate_mean(model, samples.take(slice(start, start + ROWS_AT_ONCE)), backend, threads, copies)
+            loss, n_rows = loss + found.loss * len(found.labels), n_rows + len(found.labels)
+            n_correct += 0 if np.isnan(found.accuracy) else round(found.accuracy * len(found.labels))
+    return loss / n_rows, first.loss.accuracy(n_correct, n_rows)
 
 
 def check_fit(network: Network, data: Dataset) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,15 @@ from fastnn.backends.choice import CHOOSER
 from fastnn.checks import is_count, is_number, short
 from fastnn.datasets.arrays import check_lengths
 from fastnn.datasets.convert import as_dataset
-from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError
+from fastnn.models.blocks import backend_for, of_each_row
 from fastnn.models.copies import Copies
 from fastnn.models.hidden import LAST, hidden_outputs, hidden_size
 from fastnn.models.pictures import measured_pixels
 from fastnn.models.row_format import RowFormat
 from fastnn.models.rows import model_rows
 from fastnn.network import LOSSES, Network, check_scale
+from fastnn.streams import BlockedData
 
 _INT64 = range(-(2**63), 2**63)
 # The dtype of an array of labels of each type.
@@ -80,13 +82,13 @@ class Model:
         return cls(network, default_classes(network.output, network.n_outputs), image_shape)
 
     @classmethod
-    def for_data(cls, network: Network, data: Dataset) -> "Model":
+    def for_data(cls, network: Network, data: Any) -> "Model":
         """Return a model of a network trained on `data`, with its classes, feature names, image shape and pixels.
 
         Parameters
         ----------
         network : Network
-        data : Dataset, or (images, labels)
+        data : Dataset, (images, labels), or BlockedData
             The training data, or others with the same columns and classes.
 
         Returns
@@ -101,7 +103,7 @@ class Model:
         >>> fastnn.Model.for_data(fastnn.Network.for_data(data, ()), data).classes
         ('cat', 'dog', 'owl')
         """
-        data = as_dataset(data)
+        data = data.head() if isinstance(data, BlockedData) else as_dataset(data)
         of_network = cls.for_network(network)
         if of_network.classes is not None and data.classes is not None and not data.has_targets:
             of_network = replace(of_network, classes=tuple(data.classes))
@@ -117,10 +119,10 @@ class Model:
 
         Parameters
         ----------
-        x : array-like of shape (N, D), (N, height, width), (D,) or (height, width), frame, Dataset, or pictures
+        x : array-like of shape (N, D), (N, height, width), (D,) or (height, width), frame, data, or pictures
             Unscaled numbers, as in training. A frame may have its columns in any order, and more than the model needs.
-            Pictures are a path, a PIL image, or a list of them; `prepare_image` prepares them, and the model's own
-            range and ink are applied.
+            Data are a `Dataset`, or `BlockedData`, of which one or two blocks are in memory. Pictures are a path, a PIL
+            image, or a list of them; `prepare_image` prepares them, and the model's own range and ink are applied.
         backend : {"auto", "numba", "numpy"}
             As in `TrainingConfig`: with "auto", NumPy predicts as long as the kernels are not worth loading.
         copies : Copies or None
@@ -153,6 +155,8 @@ class Model:
         >>> model.predict(data.images[:3]).tolist()
         [0, 1, 2]
         """
+        if isinstance(x, BlockedData):
+            return of_each_row(x, partial(self.predict, backend=backend_for(self.network, x, backend), copies=copies))
         outputs = self._outputs(x, backend, copies)
         if self.classes is None:
             return outputs[:, 0] if outputs.shape[1] == 1 else outputs
@@ -177,6 +181,9 @@ class Model:
             As in `predict`; and if the model has no classes.
         """
         labels = self.labels  # an error before any work
+        if isinstance(x, BlockedData):
+            chosen = backend_for(self.network, x, backend)
+            return of_each_row(x, partial(self.predict_proba, backend=chosen, copies=copies))
         return class_probabilities(self._outputs(x, backend, copies), len(labels), self.is_multilabel)
 
     def transform(self, x: Any, layer: int = LAST, *, backend: str = "auto") -> np.ndarray:
@@ -210,6 +217,9 @@ class Model:
         ((3, 16), (3, 32))
         """
         hidden_size(self.network, layer)  # an error before any work
+        if isinstance(x, BlockedData):
+            chosen = backend_for(self.network, x, backend)
+            return of_each_row(x, partial(self.transform, layer=layer, backend=chosen))
         inputs = core_inputs(self.network, model_rows(self.row_format, x), stacklevel=3)
         return hidden_outputs(self.network.core, inputs, layer, backend=backend)
 

@@ -252,19 +252,20 @@ class Network:
 
     @classmethod
     def for_data(
-        cls, data: "Dataset", hidden: Sequence[int | Layer], *, standardize: bool = False, **settings: Any
+        cls, data: Any, hidden: Sequence[int | Layer], *, standardize: bool = False, **settings: Any
     ) -> "Network":
         """Return a network with random weights whose inputs, input scale and classes fit `data`.
 
         Parameters
         ----------
-        data : Dataset, or (images, labels)
+        data : Dataset, (images, labels), or BlockedData
             Gives the number of inputs, the number of classes (at least 2) and the input scale ``1 / pixel_max``.
         hidden : sequence of int or Layer
             The hidden layers; a number stands for a dense layer with so many units. Empty for none. With a layer for
             images, such as `Conv2D`, `data` needs an image shape.
         standardize : bool
             Whether the network learns the mean and the scale of each input from `data`, instead of ``1 / pixel_max``.
+            Of `BlockedData`, it takes the first rows, at most 4,096.
         settings
             Passed to `initialize`: `activation`, `initializer`, `seed`, `dtype`, `output`. `activation` is for hidden
             layers that name none, except pools and `BatchNorm`. By default, `output` is "identity" if `data` has
@@ -289,7 +290,7 @@ class Network:
         """
         if not is_ordered(hidden):
             raise SettingsError(f"hidden is {short(hidden)}, expected a sequence of layers or numbers of units")
-        data = as_dataset(data)
+        data = as_dataset(data.head() if hasattr(data, "n_blocks") else data)
         hidden, n_inputs = list(hidden), data.images.shape[1]
         n_outputs = data.n_classes if data.has_targets else max(2, data.n_classes)
         scale = Standardization.fit(data.images) if standardize else 1 / data.pixel_max

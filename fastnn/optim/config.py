@@ -12,6 +12,7 @@ import numpy as np
 
 from fastnn.checks import MAX_THREADS, check_choice, check_integer, check_number, is_integer, is_ordered, short
 from fastnn.errors import SettingsError
+from fastnn.memory import parse_bytes
 from fastnn.optim.augmentation import Augment, get_augment
 from fastnn.optim.averaging import EMA, SWA, Averaging, get_average
 from fastnn.optim.clipping import clip_by_norm, clip_by_value
@@ -29,6 +30,7 @@ _LBFGS_NEEDS: dict[str, Any] = {
 }  # fmt: skip
 _LBFGS_ITERATIONS = 200
 MAX_SLICES = 1024
+BLOCKS = "blocks"  # the shuffle of data in blocks
 AUTO = "auto"  # the learning rate that stands for the result of a range test
 Shuffle = Callable[[np.ndarray], np.ndarray]
 
@@ -282,7 +284,13 @@ class TrainingConfig(LossConfig):
         When to stop early; an int is the patience. This needs validation data.
     shuffle : bool or function
         Whether each epoch has a new random order, determined by the seed. A function is called before each epoch with
-        the row numbers to train on (int64, shape (n,)) and returns them in the order of the epoch.
+        the row numbers to train on (int64, shape (n,)) and returns them in the order of the epoch. For `BlockedData`,
+        True or "blocks" draws an order of the blocks, and an order of the rows of those that are in memory together.
+    buffer_blocks : int
+        The number of blocks of `BlockedData` that are in memory together, 1 or more; fewer if `memory` demands it.
+    memory : int or str
+        About the number of bytes that training on `BlockedData` may use, such as "512MB" or "2GiB". It holds two
+        buffers of blocks: the one that is trained on, and the one that is read meanwhile.
     slices : int or None
         A power of 2 up to 1,024: each batch is cut into this number of slices, whose gradients one fixed tree of sums
         adds. `fastnn.mpi.train` computes them on several processes, with the bits of one process. `BatchNorm` takes the
@@ -325,7 +333,9 @@ class TrainingConfig(LossConfig):
     average: str | Averaging | None = None
     frozen: int = 0
     early_stopping: Any = None  # becomes an EarlyStopping or None
-    shuffle: bool | Shuffle = True
+    shuffle: bool | str | Shuffle = True
+    buffer_blocks: int = 16
+    memory: int | str = "1GB"
     slices: int | None = None
     backend: str = "auto"
     threads: int | None = None
@@ -356,8 +366,12 @@ class TrainingConfig(LossConfig):
         check_choice("backend", self.backend, BACKENDS)
         if self.threads is not None:
             self._set("threads", check_integer("threads", self.threads, 1, MAX_THREADS))
-        if not (isinstance(self.shuffle, (bool, np.bool_)) or callable(self.shuffle)):
-            raise SettingsError(f"shuffle is {self.shuffle!r}, expected True, False or a function of the row numbers")
+        by_blocks = isinstance(self.shuffle, str) and self.shuffle == BLOCKS
+        if not (by_blocks or isinstance(self.shuffle, (bool, np.bool_)) or callable(self.shuffle)):
+            expected = f"expected True, False, {BLOCKS!r} or a function of the row numbers"
+            raise SettingsError(f"shuffle is {self.shuffle!r}, {expected}")
+        self._set("buffer_blocks", check_integer("buffer_blocks", self.buffer_blocks, 1))
+        parse_bytes("memory", self.memory)
         if is_integer(self.early_stopping):
             self._set("early_stopping", EarlyStopping(int(self.early_stopping)))
         elif not (self.early_stopping is None or isinstance(self.early_stopping, EarlyStopping)):

@@ -195,6 +195,18 @@ class BlockedData:
             found = f"out has shape {out.shape} and dtype {out.dtype}"
             raise SettingsError(f"{found}, expected a C-contiguous array of shape {shape} and dtype {self.dtype}")
 
+    def head(self, n_rows: int = 4096) -> Dataset:
+        """Return the first samples, at most `n_rows` and at most those of the first block that has some.
+
+        Returns
+        -------
+        Dataset
+            With the `name` and all `classes` of the whole.
+        """
+        check_integer("n_rows", n_rows, 1)
+        first = self.read(next(block for block, length in enumerate(self.block_lengths) if length))
+        return first.take(np.arange(min(n_rows, len(first))), self.name)
+
     @property
     def digest(self) -> str:
         """SHA-256 in hex of what identifies the data: rows, blocks, classes, and samples of the bytes of all files.

@@ -29,6 +29,41 @@ def check_augmentable(network: Network, data: TrainingData, image_shape: tuple[i
         raise SettingsError(f"augment is set, but {found}, expected images, or augment=None")
 
 
+class Distorter:
+    """Distorts the images of an epoch, as a function of the seed, the epoch and the number of each image.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        Its `augment` is set.
+    image_shape : (int, int)
+    levels : (float, float)
+        The smallest and the largest value of a pixel.
+    engine : Backend
+    """
+
+    def __init__(
+        self, config: TrainingConfig, image_shape: tuple[int, int], levels: tuple[float, float], engine: Backend
+    ) -> None:
+        augment = get_augment(config.augment)
+        assert augment is not None
+        self._augment, self._shape, self._levels, self._engine = augment, image_shape, levels, engine
+        self._seed, self._threads = config.seed, config.threads
+
+    def write(self, inputs: np.ndarray, rows: np.ndarray, numbers: np.ndarray, epoch: int, out: np.ndarray) -> None:
+        """Write distorted images into these rows of `out`.
+
+        inputs, out: (N, H * W)
+        rows: (B,), the images to distort
+        numbers: (B,), those of the images in all data
+        """
+        key = augmentation_key(self._seed, epoch)
+        for first in range(0, len(rows), _BLOCK):
+            part = slice(first, first + _BLOCK)
+            distortion = self._augment.draw(self._shape, key, numbers[part], self._levels)
+            out[rows[part]] = self._engine.distort(inputs, rows[part], distortion, self._threads)
+
+
 class AugmentedData:
     """Training data whose inputs are drawn anew for each epoch, into one copy of the inputs.
 
@@ -44,19 +79,13 @@ class AugmentedData:
         image_shape: tuple[int, int],
         engine: Backend,
     ) -> None:
-        inputs, augment = data.inputs, get_augment(config.augment)
-        assert augment is not None
+        inputs = data.inputs
         check_memory(inputs.nbytes, f"the copy of {len(inputs):,} images for augmentation")
-        self._data, self._rows, self._augment, self._engine = data, rows, augment, engine
-        self._shape, self._seed, self._threads = image_shape, config.seed, config.threads
-        self._levels = (float(inputs.min()), float(inputs.max())) if inputs.size else (0.0, 0.0)
-        self._drawn = inputs.copy()
+        levels = (float(inputs.min()), float(inputs.max())) if inputs.size else (0.0, 0.0)
+        self._distorter = Distorter(config, image_shape, levels, engine)
+        self._data, self._rows, self._drawn = data, rows, inputs.copy()
 
     def of_epoch(self, epoch: int) -> TrainingData:
         """Return the data of an epoch. The data of the epoch before are overwritten."""
-        key = augmentation_key(self._seed, epoch)
-        for first in range(0, len(self._rows), _BLOCK):
-            rows = self._rows[first : first + _BLOCK]
-            distortion = self._augment.draw(self._shape, key, rows, self._levels)
-            self._drawn[rows] = self._engine.distort(self._data.inputs, rows, distortion, self._threads)
+        self._distorter.write(self._data.inputs, self._rows, self._rows, epoch, self._drawn)
         return self._data._replace(inputs=self._drawn)

@@ -27,7 +27,7 @@ class EpochEnd:
     epochs : int
         The number of the last epoch, unless the run stops earlier.
     validation_logits : ndarray of shape (N, C), or None
-        The network's logits for the validation data; None without validation data.
+        The network's logits for the validation data; None without, or if they are in blocks.
     n_samples : int
         The number of samples that an epoch trains on.
     snapshot : Snapshot
@@ -50,8 +50,8 @@ class EpochEnd:
 class Setup(NamedTuple):
     """What a run trains."""
 
-    data: Dataset  # the training data, those held out of them included
-    validation: Dataset | None
+    data: Dataset  # the training data, those held out of them included; of data in blocks, the first rows
+    validation: Dataset | None  # likewise
     config: TrainingConfig  # the learning rate is a number; None for L-BFGS
     backend: str  # "numba" or "numpy"
 

@@ -25,6 +25,7 @@ from fastnn.files.network_part import metadata_of, parse_skeleton
 from fastnn.network import Network
 from fastnn.optim.averaging import SWA, get_average
 from fastnn.optim.config import TrainingConfig
+from fastnn.streams import BlockedData
 from fastnn.training.history import EpochRecord, History
 from fastnn.training.rate_search import search_from
 from fastnn.training.result import TrainingResult
@@ -320,14 +321,18 @@ def as_run_state(value: Any) -> RunState:
     return load_checkpoint(value)
 
 
-def data_digests(data: Dataset, sample_weight: np.ndarray | None, validation: Any) -> dict[str, str]:
+def data_digests(data: Dataset | BlockedData, sample_weight: np.ndarray | None, validation: Any) -> dict[str, str]:
     """Return the digests of what a run is trained on, as `RunState.data` has them."""
     weight = "none" if sample_weight is None else sha256(np.ascontiguousarray(sample_weight, "<f8").data).hexdigest()
-    if isinstance(validation, Dataset):
-        held_out = validation.digest()
+    if isinstance(validation, Dataset | BlockedData):
+        held_out = _digest(validation)
     else:
         held_out = "none" if validation is None else f"fraction {float(validation)!r}"
-    return {"training data": data.digest(), "sample weights": weight, "validation data": held_out}
+    return {"training data": _digest(data), "sample weights": weight, "validation data": held_out}
+
+
+def _digest(data: Dataset | BlockedData) -> str:
+    return data.digest if isinstance(data, BlockedData) else data.digest()
 
 
 def bit_versions(backend: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -36,6 +37,12 @@ class Job(NamedTuple):
     image_shape: tuple[int, int] | None = None  # of the image in each row, if it is one
     frozen: FrozenLayers | None = None  # those before `network`, which make the inputs in `data`
     raw: TrainingData | None = None  # the data with the inputs of the frozen layers, if there are any
+    streamed: "Streamed | None" = None  # reads all samples, of which `data` are the first ones
+
+    @property
+    def n_rows(self) -> int:
+        """The number of samples to train on."""
+        return len(self.rows) if self.streamed is None else self.streamed.n_rows
 
     @property
     def last(self) -> int:
@@ -111,6 +118,51 @@ class Observer(Protocol):
         ...
 
 
+class Streamed(Protocol):
+    """Samples that are read during training."""
+
+    @property
+    def n_rows(self) -> int:
+        """The number of samples."""
+        ...
+
+    def new_feed(self, job: Job) -> "Feed":
+        """Return what trains a job on them."""
+        ...
+
+
+class Feed(Protocol):
+    """Trains a trainer on the data of one epoch after another.
+
+    Attributes
+    ----------
+    trainer : Trainer
+    n_rows : int
+        The number of rows of the epoch.
+    drawn : ndarray of shape (n_rows,), or None
+        The order of the epoch, if the seed does not determine it.
+    """
+
+    trainer: Trainer
+    n_rows: int
+    drawn: np.ndarray | None
+
+    def begin_epoch(self, epoch: int, first_batch: int, order: np.ndarray | None) -> float:
+        """Prepare an epoch, counted from 0, from a batch on; return the seconds of it that count as training.
+
+        order: the order of the epoch, if it goes on from a checkpoint that has it
+        """
+        ...
+
+    def train(self, batches: range, rate: float) -> EpochResult:
+        """Train on batches with consecutive numbers, which begin where the last call ended."""
+        ...
+
+    def close(self) -> None:
+        """End what runs beside the training."""
+        ...
+
+
 def check(job: Job) -> None:
     """Raise SettingsError unless the state has the slots of this optimizer and the shapes of this network.
 
@@ -129,48 +181,76 @@ def check(job: Job) -> None:
 
 def run(job: Job, observer: Observer) -> Ended:
     """Train until all epochs have run or the observer returns a reason to stop."""
-    config, batch_size = job.config, job.config.batch_size or len(job.rows)
-    trainer = job.engine.new_trainer(job.network, job.data, job.trained_config, job.state)
+    feed: Feed = _RowsInMemory(job) if job.streamed is None else job.streamed.new_feed(job)
+    with closing(feed):
+        return _run(job, feed, observer)
+
+
+def _run(job: Job, feed: Feed, observer: Observer) -> Ended:
+    config, batch_size = job.config, job.config.batch_size or feed.n_rows
     average = get_average(config.average)
-    trainer.prepare(len(job.rows), batch_size)
-    changing = _changing_data(job)
     begun = 0 if job.state is None else job.state.sums.batches
     seconds, kept_order = job.seconds, job.order
-    observer.begin(Position(trainer, seconds, kept_order))
+    observer.begin(Position(feed.trainer, seconds, kept_order))
 
     def state() -> TrainerState:
-        return trainer.state()._replace(backend=backend_name(job.engine))
+        return feed.trainer.state()._replace(backend=backend_name(job.engine))
 
     for epoch in range(job.first if job.state is None else job.state.epochs, job.last):
-        order = _order(job, epoch) if kept_order is None else kept_order
-        drawn = order if callable(config.shuffle) else None
-        rate, n_batches = config.rate(epoch, job.last), -(-len(order) // batch_size)
-        if changing is not None:
-            start = time.perf_counter()
-            data = changing.of_epoch(epoch)
-            trainer = job.engine.new_trainer(trainer.network(), data, job.trained_config, trainer.state())
-            trainer.prepare(len(job.rows), batch_size)
-            seconds += time.perf_counter() - start
+        seconds += feed.begin_epoch(epoch, begun, kept_order)
+        rate, n_batches = config.rate(epoch, job.last), -(-feed.n_rows // batch_size)
         rates = config.rates(epoch, job.last)
-        for part in observer.parts(begun, n_batches, trainer.network):
+        for part in observer.parts(begun, n_batches, feed.trainer.network):
             start = time.perf_counter()
             for some, rate_of_part in _with_rates(part, rates, n_batches):
-                result = trainer.run_epoch(order, batch_size, rate_of_part, some)
+                result = feed.train(some, rate_of_part)
                 if result.failed_batch is not None:
                     break
             seconds += time.perf_counter() - start
             if result.failed_batch is not None:
                 break
             if part.stop < n_batches:
-                observer.end_part(Position(trainer, seconds, drawn), result)
+                observer.end_part(Position(feed.trainer, seconds, feed.drawn), result)
         if isinstance(average, SWA) and result.failed_batch is None:
-            trainer.average_epoch(average.share(epoch, job.first, job.last))
-        stopped = observer.end_epoch(result, rate, seconds, trainer.snapshot)
-        observer.between_epochs(Position(trainer, 0.0, None))
+            feed.trainer.average_epoch(average.share(epoch, job.first, job.last))
+        stopped = observer.end_epoch(result, rate, seconds, feed.trainer.snapshot)
+        observer.between_epochs(Position(feed.trainer, 0.0, None))
         if stopped is not None:
             return Ended(stopped, state)
         begun, seconds, kept_order = 0, 0.0, None
     return Ended("epochs", state)
+
+
+class _RowsInMemory:
+    """Trains on the rows of a job in the order of each epoch; see `Feed`."""
+
+    def __init__(self, job: Job) -> None:
+        self._job, self._size = job, job.config.batch_size or len(job.rows)
+        self.n_rows = len(job.rows)
+        self.drawn: np.ndarray | None = None
+        self.trainer = job.engine.new_trainer(job.network, job.data, job.trained_config, job.state)
+        self.trainer.prepare(len(job.rows), self._size)
+        self._changing = _changing_data(job)
+
+    def begin_epoch(self, epoch: int, first_batch: int, order: np.ndarray | None) -> float:
+        """Draw the order and, if they change from epoch to epoch, the data."""
+        job = self._job
+        self._order = _order(job, epoch) if order is None else order
+        self.n_rows, self.drawn = len(self._order), self._order if callable(job.config.shuffle) else None
+        if self._changing is None:
+            return 0.0
+        start = time.perf_counter()
+        data, trainer = self._changing.of_epoch(epoch), self.trainer
+        self.trainer = job.engine.new_trainer(trainer.network(), data, job.trained_config, trainer.state())
+        self.trainer.prepare(len(job.rows), self._size)
+        return time.perf_counter() - start
+
+    def train(self, batches: range, rate: float) -> EpochResult:
+        """Train on consecutive batches."""
+        return self.trainer.run_epoch(self._order, self._size, rate, batches)
+
+    def close(self) -> None:
+        """There is nothing to end."""
 
 
 def _with_rates(batches: range, rates: list[float], n_batches: int) -> Iterator[tuple[range, float]]:

@@ -11,10 +11,12 @@ import numpy as np
 from fastnn.backends import backend_name
 from fastnn.backends.base import EpochResult, TrainerState
 from fastnn.errors import DivergenceError, SettingsError
-from fastnn.evaluation.evaluate import evaluate_checked
+from fastnn.evaluation.evaluate import evaluate_blocks, evaluate_checked
 from fastnn.files.checkpoint_file import RunState
+from fastnn.models import Model
 from fastnn.network import Network
 from fastnn.network.snapshot import Snapshot
+from fastnn.streams import BlockedData
 from fastnn.training.callbacks import BatchStart, Callback, EpochEnd, Setup, call_method, paced
 from fastnn.training.checkpoint import Checkpoint, Mark, Saver, bit_versions, restore, result_of
 from fastnn.training.epochs import Ended, Job, Position
@@ -35,7 +37,7 @@ class Run:
     def __init__(
         self,
         job: Job,
-        held_out: tuple[Any, np.ndarray] | None,
+        held_out: tuple[Any, np.ndarray] | BlockedData | None,
         callbacks: Sequence[Callback],
         setup: Setup,
         search: RateSearch | None,
@@ -211,16 +213,22 @@ class Run:
         if self._held_out is not None:
             network = trained.network
             with np.errstate(over="ignore", invalid="ignore"):  # the loss shows whether the run diverges
-                evaluated = evaluate_checked(network.core, *self._held_out, job.engine, config.threads)
-                penalty = network.l2_penalty(config.l2_of_batch(len(evaluated.labels)))
-            logits, loss, accuracy = evaluated.logits, evaluated.loss + penalty, evaluated.accuracy
+                if isinstance(self._held_out, BlockedData):
+                    n_rows = len(self._held_out)
+                    whole = Model.for_network(current.network)
+                    loss, accuracy = evaluate_blocks(whole, self._held_out, job.engine, config.threads)
+                else:
+                    evaluated = evaluate_checked(network.core, *self._held_out, job.engine, config.threads)
+                    logits, loss, accuracy = evaluated.logits, evaluated.loss, evaluated.accuracy
+                    n_rows = len(logits)
+                loss += network.l2_penalty(config.l2_of_batch(n_rows))
         record = EpochRecord(epoch, rate, result.loss, result.accuracy, loss, accuracy, seconds)
         history.append(record)
         stopping, self._loss = config.early_stopping, result.loss
         if stopping is None or stopping.improves(record, self._best):
             self._best, self._best_epoch, self._kept = record, epoch, current
         if self._callbacks:
-            end = EpochEnd(record, history, job.last, logits, len(job.rows), current)
+            end = EpochEnd(record, history, job.last, logits, job.n_rows, current)
             returned = [callback(end) for callback in self._callbacks]
             if any(value is True for value in returned):
                 return "callback"

@@ -25,8 +25,10 @@ from fastnn.models import as_dataset, as_network
 from fastnn.network import Network
 from fastnn.optim.config import AUTO, TrainingConfig
 from fastnn.optim.optimizers import LBFGS
+from fastnn.streams import BlockedData
 from fastnn.training import epochs as mini_batch
 from fastnn.training import lbfgs
+from fastnn.training.blocks import CheckedBlocks, check_in_memory
 from fastnn.training.callbacks import BatchStart as BatchStart
 from fastnn.training.callbacks import Callback, Setup
 from fastnn.training.callbacks import EpochEnd as EpochEnd
@@ -63,11 +65,13 @@ def train(
     ----------
     network : Network, or Model
         The network to start from.
-    data : Dataset, or (images, labels)
+    data : Dataset, (images, labels), or BlockedData
         The training data. A softmax network needs labels from 0 to C - 1; other networks need targets of shape (N, C).
-    validation : Dataset, (images, labels), float or None
+        Of `BlockedData`, two buffers of blocks are in memory: one to train on, and one that is read meanwhile. The run
+        has the bits of one on all rows in memory in the same order, for batches of fewer than all rows.
+    validation : Dataset, (images, labels), BlockedData, float or None
         The data to evaluate after each epoch, or the fraction of `data` to hold out for this. The seed determines which
-        samples are held out.
+        samples are held out. For data in blocks, a fraction is refused.
     sample_weight : ndarray of shape (N,), or None
         The weight of each sample in the mean over its batch: finite, 0 or more. None: all equal.
     callbacks : sequence of functions of EpochEnd
@@ -117,7 +121,7 @@ def train(
         ended.
     DataError
         If the data do not fit the network, which is checked before training starts, or are not those of the checkpoint
-        to continue from.
+        to continue from. A block of `BlockedData` is checked when it is read; the error has the attribute `result`.
     FileError
         If a checkpoint cannot be read, or its folder cannot be written to, which is checked before training starts.
     DivergenceError
@@ -151,9 +155,9 @@ class Planned(NamedTuple):
 
     job: Job
     network: Network  # the whole network, frozen layers included
-    data: Dataset
-    held_out: Dataset | None  # the validation data
-    evaluated: tuple[Any, np.ndarray] | None  # the same, as the trained layers take them
+    data: Dataset | BlockedData
+    held_out: Dataset | BlockedData | None  # the validation data
+    evaluated: tuple[Any, np.ndarray] | BlockedData | None  # the same, as the trained layers take them
     digests: Callable[[], dict[str, str]]  # those of the data, as `RunState.data` has them
     begun: RunState | None  # the checkpoint that the run continues
     search: RateSearch | None = None  # the search for the learning rate
@@ -172,8 +176,9 @@ def plan(
     settings: dict[str, Any],
 ) -> Planned:
     """Check the arguments of `train`, which has the errors, and return the run that they describe."""
-    network, data = as_network(network), as_dataset(data)
-    if not (validation is None or is_number(validation)):
+    network = as_network(network)
+    data = data if isinstance(data, BlockedData) else as_dataset(data)
+    if not (validation is None or is_number(validation) or isinstance(validation, BlockedData)):
         validation = as_dataset(validation, "validation")
     begun = None if resume is None or isinstance(resume, TrainerState) else as_run_state(resume)
     if begun is not None:
@@ -183,25 +188,34 @@ def plan(
     threads = resolve_threads(config.threads)
     if threads != config.threads:
         config = config.replace(threads=threads)
-    checked = TrainingData(*check_fit(network, data), check_sample_weight(sample_weight, len(data), network.dtype))
-    rows, held_out = _split(network, data, validation, config.seed)
-    check_config(*trained_part(network, config), len(rows))
+    weight = check_sample_weight(sample_weight, len(data), network.dtype)
+    blocks: CheckedBlocks | None = None
+    if isinstance(data, BlockedData):
+        blocks = CheckedBlocks(network, data, config, weight)
+        checked, held_out = blocks.first_rows, _apart(validation)
+        rows, n_rows = np.arange(len(checked.targets)), len(data)
+    else:
+        check_in_memory(config)
+        checked = TrainingData(*check_fit(network, data), weight)
+        rows, held_out = _split(network, data, validation, config.seed)
+        n_rows = len(rows)
+    check_config(*trained_part(network, config), n_rows)
     check_stopping(network, config, held_out)
-    digests = lru_cache(lambda: data_digests(data, checked.sample_weight, validation))
+    digests = lru_cache(lambda: data_digests(data, weight, validation))
     n_held_out = 0 if held_out is None else len(held_out)
-    work = fit_work(network, checked.inputs, len(rows), config, expected_epochs(config, callbacks), n_held_out)
+    work = fit_work(network, checked.inputs, n_rows, config, expected_epochs(config, callbacks), n_held_out)
     began = begun.backend if begun is not None else resume.backend if isinstance(resume, TrainerState) else ""
     engine = CHOOSER.choose(config.backend, work, began)
-    job = Job(network, checked, rows, config, engine, None, image_shape=data.image_shape)
+    job = Job(network, checked, rows, config, engine, None, image_shape=data.image_shape, streamed=blocks)
     if isinstance(resume, TrainerState):
         job = job._replace(state=resume, first=resume.epochs)
     elif begun is not None:
         check_continues(begun, network, config, backend_name(job.engine), digests(), force)
         job = _continuing(job, begun)
     _loop(job).check(job)
-    evaluated = None if held_out is None else check_fit(network, held_out)
-    job = freeze(job, n_held_out)
-    if job.frozen is not None and evaluated is not None:
+    evaluated = held_out if held_out is None or isinstance(held_out, BlockedData) else check_fit(network, held_out)
+    job = freeze(job, 0 if isinstance(held_out, BlockedData) else n_held_out)
+    if job.frozen is not None and isinstance(evaluated, tuple):
         evaluated = job.frozen.features(evaluated[0]), evaluated[1]
     return Planned(job, network, data, held_out, evaluated, digests, begun)
 
@@ -226,7 +240,7 @@ def execute(
     if checkpoint is not None and loop is lbfgs:
         raise SettingsError("checkpoint is given with L-BFGS, expected None: the state of its search is not kept")
     callbacks = [*callbacks, *([Progress()] if verbose else [])]
-    setup = Setup(planned.data, planned.held_out, job.config, backend_name(job.engine))
+    setup = Setup(_in_memory(planned.data), _in_memory(planned.held_out), job.config, backend_name(job.engine))
     run = Run(
         job, planned.evaluated, callbacks, setup, planned.search, as_checkpoint(checkpoint), planned.digests,
         planned.begun,
@@ -239,7 +253,7 @@ def blas_limit(planned: Planned) -> AbstractContextManager[Any]:
     """Return the limit of the threads of NumPy's BLAS, for a run on them."""
     job, network = planned.job, planned.network
     n_held_out = 0 if planned.held_out is None else len(planned.held_out)
-    multiplications = network.n_multiplications * max(len(job.rows), n_held_out)
+    multiplications = network.n_multiplications * max(job.n_rows, n_held_out)
     if backend_name(job.engine) != "numpy":
         return nullcontext()
     if job.config.slices is not None:  # the bits of BLAS depend on its threads
@@ -262,7 +276,7 @@ def check_types(**arguments: Any) -> None:
             raise SettingsError(f"{found}, expected {expected.get(name, 'a Checkpoint or a path')}{hint}")
 
 
-def check_stopping(network: Network, config: TrainingConfig, held_out: Dataset | None) -> None:
+def check_stopping(network: Network, config: TrainingConfig, held_out: Dataset | BlockedData | None) -> None:
     """Raise SettingsError unless there are the data, and outputs, that early stopping needs."""
     stopping = config.early_stopping
     if stopping is None:
@@ -291,7 +305,7 @@ def with_rate(planned: Planned) -> Planned:
         search = search_rate(job)
         config = config.replace(learning_rate=search.suggestion)
     n_hidden = sum(weight.ndim > 1 for weight in job.network.weights) - 1  # `BatchNorm` has vectors
-    config = config.with_default_rate(n_hidden, len(job.rows))
+    config = config.with_default_rate(n_hidden, job.n_rows)
     return planned._replace(job=job._replace(config=config), search=search)
 
 
@@ -305,14 +319,28 @@ def _with_settings(function: Callable[..., Any], config: type) -> Signature:
 train.__signature__ = _with_settings(train, TrainingConfig)  # type: ignore[attr-defined]  # for help() and editors
 
 
+def _in_memory(data: Any) -> Any:
+    """Return the first rows of data in blocks; other data as they are."""
+    return data.head() if isinstance(data, BlockedData) else data
+
+
+def _apart(validation: Any) -> Dataset | BlockedData | None:
+    """Return the validation data of a run on blocks; SettingsError for a fraction of them."""
+    if is_number(validation):
+        found = f"validation is {validation!r} with data in blocks"
+        raise SettingsError(f"{found}, expected a Dataset or BlockedData: no rows of blocks are held out")
+    return validation
+
+
 def _split(
-    network: Network, data: Dataset, validation: Dataset | float | None, seed: int
-) -> tuple[np.ndarray, Dataset | None]:
+    network: Network, data: Dataset, validation: Dataset | BlockedData | float | None, seed: int
+) -> tuple[np.ndarray, Dataset | BlockedData | None]:
     """Return the row numbers to train on, and the validation data."""
     if validation is None:
         return np.arange(len(data)), None
     if isinstance(validation, Dataset):
         check_fit(network, validation)
+    if isinstance(validation, Dataset | BlockedData):
         return np.arange(len(data)), validation
     rows, held = interruptible(draw_held_out, len(data), validation, seed, work=PER_SORT * len(data))
     return rows, data.take(held, f"{data.name} (held out)")
