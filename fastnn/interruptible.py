@@ -161,7 +161,9 @@ class Ahead:
         self._call = _Call(partial(function, *args))
         self._thread = threading.Thread(target=self._call.run, name="fastnn ahead", daemon=True)
         if not _start(self._thread):
+            outer = getattr(_thread, "call", None)
             self._call.run()
+            _thread.call = outer
 
     def result(self) -> Any:
         """Wait for the call, and return its result or raise its exception. Ctrl-C ends the wait at once."""

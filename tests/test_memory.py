@@ -9,6 +9,7 @@ import pytest
 import fastnn
 from fastnn import BatchNorm, Dataset, Dense, MLPClassifier, MLPRegressor, Network, memory
 from fastnn.errors import OutOfMemoryError, SettingsError
+from fastnn.memory import parse_bytes
 
 DATA = Dataset(np.zeros((20, 4), np.float32), np.arange(20) % 2)
 
@@ -118,3 +119,16 @@ def test_nothing_is_allocated_for_a_network_that_is_refused():
     assert message.startswith("sizes are (784, 3000000, 10): 2,385,000,010 parameters need about 26.4 GiB")
     assert "at most 2.7 GiB" in message
     assert float(grown) < 50
+
+
+@pytest.mark.parametrize(("value", "expected"), [
+    ("512MB", 512_000_000), ("1.5 GiB", 3 * 2**29), ("7", 7), ("8b", 8), ("2kB", 2000), ("1TiB", 2**40), (99, 99),
+])  # fmt: skip
+def test_a_number_of_bytes_is_read_from_a_text(value, expected):
+    assert parse_bytes("memory", value) == expected
+
+
+@pytest.mark.parametrize("value", ["", "MB", "-1MB", "1 PB", "0", "1e9", 0, -5, 1.5, None, True])
+def test_what_is_no_number_of_bytes_is_refused(value):
+    with pytest.raises(SettingsError, match=r"memory is .*expected a number of bytes, or a text such as '512MB'"):
+        parse_bytes("memory", value)

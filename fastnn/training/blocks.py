@@ -26,6 +26,8 @@ from fastnn.streams import BlockedData
 from fastnn.training.augmented import Distorter
 from fastnn.training.epochs import Job
 
+# So many rows stay in memory besides the buffers.
+_FIRST_ROWS = 2**14
 # The bytes of a row's number and of its place in the order.
 _NUMBER_BYTES = 16
 # A block with at least this share of one class holds nearly one class. So many blocks of them for each class are few.
@@ -46,7 +48,7 @@ class CheckedBlocks:
     Attributes
     ----------
     first_rows : TrainingData
-        The rows of the first block that has some. They decide what a trainer decides by its data.
+        Copies of the first rows, 16,384 at most. They decide what a trainer decides by its data.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class CheckedBlocks:
         self.lengths = np.array(data.block_lengths, np.int64)[self.numbers]
         self._starts = np.cumsum([0, *data.block_lengths])[self.numbers]
         self._weight = sample_weight
-        first = self.read(0)
+        first = self.read(0).take(np.arange(min(_FIRST_ROWS, int(self.lengths[0]))))
         # Nothing is converted a second time: a buffer has the dtype that the kernels use.
         dtype = np.dtype(np.uint8) if first.inputs.dtype == np.uint8 else network.dtype
         with np.errstate(over="ignore"):
@@ -324,8 +326,9 @@ class BlockFeed:
         assert numbers is not None
         inputs = data.inputs
         if self._distorter is not None:
-            inputs = np.empty_like(inputs)
-            self._distorter.write(data.inputs, np.arange(len(numbers)), numbers, epoch, inputs)
+            images = _dense(inputs)
+            inputs = np.empty_like(images)
+            self._distorter.write(images, np.arange(len(numbers)), numbers, epoch, inputs)
         return data._replace(inputs=inputs if frozen is None else frozen.features(inputs))
 
     def _go_on(self) -> None:

@@ -185,7 +185,7 @@ def test_validation_in_blocks_agrees_with_validation_in_memory():
     assert seen[0].n_samples == N
 
 
-def test_the_search_for_a_learning_rate_uses_the_first_block():
+def test_the_search_for_a_learning_rate_uses_the_first_rows():
     images, labels = _arrays()
     network = Network.for_data(_blocked(images, labels), (20,))
     result = train(network, _blocked(images, labels, (400, 105)), epochs=1, learning_rate="auto")

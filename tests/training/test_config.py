@@ -33,6 +33,8 @@ BAD = {
     "early_stopping": (0, "patience is 0"),
     "shuffle": ("yes", "shuffle is 'yes'"),
     "slices": (6, "slices is 6, expected a power of 2"),
+    "buffer_blocks": (0, "buffer_blocks is 0"),
+    "memory": ("lots", r"memory is .lots.*512MB"),
     "divide_l2": (1, "divide_l2 is 1"),
     "seed": (-1, "seed is -1"),
     "backend": ("cuda", "backend is 'cuda'"),
