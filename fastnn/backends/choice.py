@@ -24,6 +24,7 @@ import numpy as np
 from fastnn.backends import Backend, backend_name, get_backend
 from fastnn.network import Conv2D, Layer, Network
 from fastnn.network.parts import split_frozen
+from fastnn.optim.augmentation import get_augment
 from fastnn.optim.config import AUTO, TrainingConfig
 from fastnn.optim.optimizers import LBFGS, Optimizer
 
@@ -37,11 +38,13 @@ SHIPPED_SECONDS = {"fit": 1.5, "predict": 0.7, "fit images": 2.5, "predict image
 
 # The seconds that NumPy needs, measured on one core of 2024: for a training step of any size and for each of its
 # layers, for a prediction and each of its layers, for a multiplication with a dense and with a sparse input and in a
-# convolution, for a unit of a row, and for a parameter in an update, once and for each state array of the optimizer.
+# convolution, for a unit of a row, for a parameter in an update, once and for each state array of the optimizer, and
+# for a pixel of an augmented image, once and for each weight that smooths its displacement.
 _STEP, _STEP_LAYER = 1e-4, 2e-5
 _PREDICT, _PREDICT_LAYER = 3e-5, 1e-5
 _DENSE, _SPARSE, _CONVOLVED, _UNIT = 3e-11, 9e-10, 3e-10, 3.5e-9
 _UPDATE, _SLOT = 5e-10, 1e-9
+_PIXEL, _TAP = 8e-8, 5e-9
 
 # A run that can stop early is expected to last so many epochs at most: one that stops for its training loss, and one
 # that stops for its validation data. `partial_fit` is expected to be called so many times.
@@ -110,7 +113,9 @@ def fit_work(
         front, tail = split_frozen(network, config.frozen)
         n_passes = 1 if config.augment is None else epochs
         seconds = _pass_seconds(front.network, inputs, n_passes * n_rows + n_held_out, (1, 1))
-        work = fit_work(tail, None, n_rows, config.replace(frozen=0), epochs, n_held_out)  # features are dense
+        seconds += epochs * n_rows * _augment_seconds(network, config)
+        of_tail = config.replace(frozen=0, augment=None)
+        work = fit_work(tail, None, n_rows, of_tail, epochs, n_held_out)  # features are dense
         return work._replace(seconds=work.seconds + seconds)
     batch_size, rule = min(config.batch_size or n_rows, n_rows), config.update_rule
     n_steps = epochs * math.ceil(n_rows / batch_size)
@@ -120,6 +125,7 @@ def fit_work(
     # The first layer has a forward product and a weight gradient, the others have the gradient of their inputs as well.
     rows = epochs * n_rows + n_searched * batch_size
     seconds = (n_steps + n_searched) * fixed + rows * _pass_seconds(network, inputs, 1, (2, 3))
+    seconds += epochs * n_rows * _augment_seconds(network, config)
     if n_held_out:
         seconds += epochs * (_PREDICT + _pass_seconds(network, inputs, n_held_out, (1, 1)))
     return Work(_purpose("fit", network), network.dtype, seconds, network.output in _WITHOUT_KERNELS)
@@ -133,6 +139,15 @@ def _pass_seconds(network: Network, inputs: Any, n_rows: int, products: tuple[in
         first *= _SPARSE / _DENSE * inputs.nnz / max(1, math.prod(inputs.shape))
     units = _UNIT * sum(network.sizes[1:])
     return n_rows * (products[0] * first + products[1] * sum(others) + units)
+
+
+def _augment_seconds(network: Network, config: TrainingConfig) -> float:
+    """The seconds to distort an image."""
+    augment = get_augment(config.augment)
+    if augment is None:
+        return 0.0
+    n_taps = min(3 * augment.sigma, math.sqrt(network.n_inputs)) if augment.alpha else 0
+    return network.n_inputs * (_PIXEL + _TAP * n_taps)
 
 
 def _of_layer(layer: Layer) -> float:

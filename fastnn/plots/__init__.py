@@ -5,6 +5,7 @@ constructors also plot. If the caller gives no Axes, the display creates a figur
 screen and need not be closed. A notebook shows the display itself.
 """
 
+from fastnn.plots.augmentation import AugmentDisplay
 from fastnn.plots.classes import ClassAveragesDisplay, ClassScoresDisplay
 from fastnn.plots.confidence import CoverageDisplay, ReliabilityDisplay
 from fastnn.plots.confusion import ConfusionDisplay
@@ -23,6 +24,7 @@ from fastnn.plots.weights import ActivationsDisplay, WeightsDisplay
 
 __all__ = [
     "ActivationsDisplay",
+    "AugmentDisplay",
     "ClassAveragesDisplay",
     "ClassScoresDisplay",
     "ConfusionDisplay",

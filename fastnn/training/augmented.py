@@ -1,4 +1,4 @@
-"""The inputs of each epoch of a run with augmentation."""
+"""The images of each epoch of a run with augmentation."""
 
 import numpy as np
 
@@ -6,13 +6,12 @@ from fastnn.backends.arguments import TrainingData
 from fastnn.backends.base import Backend
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import SettingsError
-from fastnn.memory import check_memory
 from fastnn.network import Network
 from fastnn.optim.augmentation import get_augment
 from fastnn.optim.config import TrainingConfig
 from fastnn.randomness import augmentation_key
 
-# Images that are changed together: their intermediate arrays stay small, and Ctrl-C is answered between two blocks.
+# Images that are distorted together: the intermediate arrays stay small.
 _BLOCK = 4096
 
 
@@ -50,42 +49,50 @@ class Distorter:
         self._augment, self._shape, self._levels, self._engine = augment, image_shape, levels, engine
         self._seed, self._threads = config.seed, config.threads
 
-    def write(self, inputs: np.ndarray, rows: np.ndarray, numbers: np.ndarray, epoch: int, out: np.ndarray) -> None:
-        """Write distorted images into these rows of `out`.
+    def distorted(self, inputs: np.ndarray, rows: np.ndarray, numbers: np.ndarray, epoch: int) -> np.ndarray:
+        """Return distorted images, (B, H * W).
 
-        inputs, out: (N, H * W)
+        inputs: (N, H * W)
         rows: (B,), the images to distort
         numbers: (B,), those of the images in all data
         """
-        key = augmentation_key(self._seed, epoch)
+        distortion = self._augment.draw(self._shape, augmentation_key(self._seed, epoch), numbers, self._levels)
+        return self._engine.distort(inputs, rows, distortion, self._threads)
+
+    def write(self, inputs: np.ndarray, numbers: np.ndarray, epoch: int, out: np.ndarray) -> None:
+        """Write all images into `out`, (N, H * W), distorted; the arguments are those of `distorted`."""
+        rows = np.arange(len(inputs))
         for first in range(0, len(rows), _BLOCK):
             part = slice(first, first + _BLOCK)
-            distortion = self._augment.draw(self._shape, key, numbers[part], self._levels)
-            out[rows[part]] = self._engine.distort(inputs, rows[part], distortion, self._threads)
+            out[part] = self.distorted(inputs, rows[part], numbers[part], epoch)
 
 
-class AugmentedData:
-    """Training data whose inputs are drawn anew for each epoch, into one copy of the inputs.
+class AugmentedImages:
+    """Images that are drawn anew for each epoch.
 
-    An epoch's inputs depend on the seed, the epoch and the row only. So an epoch can be repeated, and a run that is
-    resumed within an epoch trains on the same inputs.
+    An image depends on the seed, the epoch and its row only. So any part of an epoch can be drawn by itself, and again:
+    a run that is resumed within an epoch trains on the same images.
+
+    Parameters
+    ----------
+    data : TrainingData
+    config : TrainingConfig
+        The settings, with `augment`.
+    image_shape : tuple of (int, int)
+    engine : Backend
+        Distorts the images.
     """
 
     def __init__(
-        self,
-        data: TrainingData,
-        rows: np.ndarray,
-        config: TrainingConfig,
-        image_shape: tuple[int, int],
-        engine: Backend,
+        self, data: TrainingData, config: TrainingConfig, image_shape: tuple[int, int], engine: Backend
     ) -> None:
         inputs = data.inputs
-        check_memory(inputs.nbytes, f"the copy of {len(inputs):,} images for augmentation")
         levels = (float(inputs.min()), float(inputs.max())) if inputs.size else (0.0, 0.0)
-        self._distorter = Distorter(config, image_shape, levels, engine)
-        self._data, self._rows, self._drawn = data, rows, inputs.copy()
+        self._inputs, self._distorter = inputs, Distorter(config, image_shape, levels, engine)
 
-    def of_epoch(self, epoch: int) -> TrainingData:
-        """Return the data of an epoch. The data of the epoch before are overwritten."""
-        self._distorter.write(self._data.inputs, self._rows, self._rows, epoch, self._drawn)
-        return self._data._replace(inputs=self._drawn)
+    def of_rows(self, epoch: int, rows: np.ndarray) -> np.ndarray:
+        """Return the images of some rows in an epoch, (len(rows), D)."""
+        if self._inputs.flags.c_contiguous:
+            return self._distorter.distorted(self._inputs, rows, rows, epoch)
+        # A backend would copy all of them.
+        return self._distorter.distorted(self._inputs[rows], np.arange(len(rows)), rows, epoch)

@@ -328,7 +328,7 @@ class BlockFeed:
         if self._distorter is not None:
             images = _dense(inputs)
             inputs = np.empty_like(images)
-            self._distorter.write(images, np.arange(len(numbers)), numbers, epoch, inputs)
+            self._distorter.write(images, numbers, epoch, inputs)
         return data._replace(inputs=inputs if frozen is None else frozen.features(inputs))
 
     def _go_on(self) -> None:

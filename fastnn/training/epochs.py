@@ -18,8 +18,8 @@ from fastnn.optim.averaging import SWA, get_average
 from fastnn.optim.config import TrainingConfig
 from fastnn.optim.optimizers import Optimizer
 from fastnn.randomness import generator
-from fastnn.training.augmented import AugmentedData, check_augmentable
-from fastnn.training.frozen import FeaturesOfEpochs, FrozenLayers
+from fastnn.training.augmented import check_augmentable
+from fastnn.training.frozen import FrozenLayers
 
 
 class Job(NamedTuple):
@@ -37,6 +37,7 @@ class Job(NamedTuple):
     image_shape: tuple[int, int] | None = None  # of the image in each row, if it is one
     frozen: FrozenLayers | None = None  # those before `network`, which make the inputs in `data`
     raw: TrainingData | None = None  # the data with the inputs of the frozen layers, if there are any
+    new_feed: "Callable[[Job], Feed] | None" = None  # what trains on the samples; None: on `data` as they are
     streamed: "Streamed | None" = None  # reads all samples, of which `data` are the first ones
 
     @property
@@ -170,6 +171,9 @@ def check(job: Job) -> None:
     """
     if job.config.augment is not None:
         check_augmentable(job.network, job.data, job.image_shape)
+        if job.config.average is not None and job.network.statistics:
+            expected = "expected one of the two: the statistics of an average need all rows in memory"
+            raise SettingsError(f"average and augment are set for a network with BatchNorm, {expected}")
     network, optimizer, state = job.network, job.config.update_rule, job.state
     assert isinstance(optimizer, Optimizer)
     shapes = [array.shape for array in (*network.weights, *network.biases)]
@@ -181,8 +185,9 @@ def check(job: Job) -> None:
 
 def run(job: Job, observer: Observer) -> Ended:
     """Train until all epochs have run or the observer returns a reason to stop."""
-    feed: Feed = _RowsInMemory(job) if job.streamed is None else job.streamed.new_feed(job)
-    with closing(feed):
+    if job.streamed is not None:
+        job = job._replace(new_feed=job.streamed.new_feed)
+    with closing((job.new_feed or _RowsInMemory)(job)) as feed:
         return _run(job, feed, observer)
 
 
@@ -224,26 +229,19 @@ def _run(job: Job, feed: Feed, observer: Observer) -> Ended:
 class _RowsInMemory:
     """Trains on the rows of a job in the order of each epoch; see `Feed`."""
 
+    drawn: np.ndarray | None
+
     def __init__(self, job: Job) -> None:
         self._job, self._size = job, job.config.batch_size or len(job.rows)
-        self.n_rows = len(job.rows)
-        self.drawn: np.ndarray | None = None
+        self.n_rows, self.drawn = len(job.rows), None
         self.trainer = job.engine.new_trainer(job.network, job.data, job.trained_config, job.state)
         self.trainer.prepare(len(job.rows), self._size)
-        self._changing = _changing_data(job)
 
     def begin_epoch(self, epoch: int, first_batch: int, order: np.ndarray | None) -> float:
-        """Draw the order and, if they change from epoch to epoch, the data."""
-        job = self._job
-        self._order = _order(job, epoch) if order is None else order
-        self.n_rows, self.drawn = len(self._order), self._order if callable(job.config.shuffle) else None
-        if self._changing is None:
-            return 0.0
-        start = time.perf_counter()
-        data, trainer = self._changing.of_epoch(epoch), self.trainer
-        self.trainer = job.engine.new_trainer(trainer.network(), data, job.trained_config, trainer.state())
-        self.trainer.prepare(len(job.rows), self._size)
-        return time.perf_counter() - start
+        """Draw the order."""
+        self._order = order_of_epoch(self._job, epoch) if order is None else order
+        self.n_rows, self.drawn = len(self._order), self._order if callable(self._job.config.shuffle) else None
+        return 0.0
 
     def train(self, batches: range, rate: float) -> EpochResult:
         """Train on consecutive batches."""
@@ -263,18 +261,7 @@ def _with_rates(batches: range, rates: list[float], n_batches: int) -> Iterator[
             first = stop
 
 
-def _changing_data(job: Job) -> AugmentedData | FeaturesOfEpochs | None:
-    """Return the data of each epoch, if the settings change them from epoch to epoch."""
-    augmented = None
-    if job.config.augment is not None:
-        assert job.image_shape is not None
-        augmented = AugmentedData(job.raw or job.data, job.rows, job.config, job.image_shape, job.engine)
-    if job.frozen is not None and augmented is not None:
-        return FeaturesOfEpochs(job.frozen, job.data, job.rows, augmented)
-    return augmented
-
-
-def _order(job: Job, epoch: int) -> np.ndarray:
+def order_of_epoch(job: Job, epoch: int) -> np.ndarray:
     """Return the row numbers in the order of this epoch."""
     rows, config = job.rows, job.config
     if callable(config.shuffle):

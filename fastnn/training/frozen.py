@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from fastnn.backends import backend_name
-from fastnn.backends.arguments import TrainingData
 from fastnn.backends.base import Backend, TrainerState
 from fastnn.backends.threads import BLAS_LIMIT, resolve_threads
 from fastnn.memory import check_memory
@@ -20,7 +19,7 @@ from fastnn.network import Network
 from fastnn.network.parts import join, split_frozen
 from fastnn.network.snapshot import Snapshot
 from fastnn.optim.config import TrainingConfig
-from fastnn.training.augmented import AugmentedData
+from fastnn.training.augmented import AugmentedImages
 
 # About how many numbers the frozen layers make at a time: 32 MB of float32.
 _AT_ONCE = 2**23
@@ -73,32 +72,23 @@ class FrozenLayers:
         self.tail_config = _tail_config(own, self.tail, config)
         self._config, self._engine = config, engine
 
-    @property
-    def changes_features(self) -> bool:
-        """Whether each epoch has other features: those of augmented images."""
-        return self._config.augment is not None
-
     def check_memory(self, n_rows: int, n_held_out: int) -> None:
         """Raise OutOfMemoryError if the features of all samples need more memory than the process may use."""
         size, itemsize = self.tail.n_inputs, self.tail.dtype.itemsize
-        n_arrays = n_held_out + n_rows * (2 if self.changes_features else 1)
-        named = f"frozen is {self._config.frozen}: the features of {n_arrays:,} samples, {size:,} numbers each,"
-        check_memory(n_arrays * size * itemsize, named)
+        n_samples = n_held_out + n_rows
+        named = f"frozen is {self._config.frozen}: the features of {n_samples:,} samples, {size:,} numbers each,"
+        check_memory(n_samples * size * itemsize, named)
 
     def features(self, inputs: Any) -> np.ndarray:
         """Return the features of checked inputs, (N, F)."""
         out = np.empty((inputs.shape[0], self.tail.n_inputs), self.tail.dtype)
-        self.write_features(inputs, np.arange(len(out)), out)
-        return out
-
-    def write_features(self, inputs: Any, rows: np.ndarray, out: np.ndarray) -> None:
-        """Write the features of some rows of checked inputs into these rows of `out`, (N, F), block by block."""
         front = self._front._replace(network=self._front.network.core)  # checked inputs are standardised
         n_rows = max(1, _AT_ONCE // sum(front.network.sizes))
         with self._blas, np.errstate(over="ignore", invalid="ignore"):  # the loss shows whether a feature is finite
-            for start in range(0, len(rows), n_rows):
-                block = rows[start : start + n_rows]
+            for start in range(0, len(out), n_rows):
+                block = slice(start, start + n_rows)
                 out[block] = features_of(front, inputs[block], self._engine, self._config.threads)
+        return out
 
     def whole(self, snapshot: Snapshot) -> Snapshot:
         """Return the whole network with a tail as it was at one moment."""
@@ -124,27 +114,21 @@ class FrozenLayers:
         return BLAS_LIMIT.hold(threads) if backend_name(self._engine) == "numpy" else nullcontext()
 
 
-class FeaturesOfEpochs:
-    """Training data whose features are those of augmented images, in one copy of the features.
+class DrawnFeatures:
+    """Features of augmented images, which differ from epoch to epoch.
 
-    The features of an epoch depend on the seed, the epoch and the row only, so that an epoch can be repeated.
+    The features of an epoch depend on the seed, the epoch and the row only.
 
     Parameters
     ----------
     frozen : FrozenLayers
-    data : TrainingData
-        The features of the inputs as they are, and the targets.
-    rows : ndarray of shape (n,), int64
-        The rows to train on.
-    augmented : AugmentedData
+    images : AugmentedImages
         The inputs of each epoch.
     """
 
-    def __init__(self, frozen: FrozenLayers, data: TrainingData, rows: np.ndarray, augmented: AugmentedData) -> None:
-        self._frozen, self._rows, self._augmented = frozen, rows, augmented
-        self._data = data._replace(inputs=data.inputs.copy())
+    def __init__(self, frozen: FrozenLayers, images: AugmentedImages) -> None:
+        self._frozen, self._images = frozen, images
 
-    def of_epoch(self, epoch: int) -> TrainingData:
-        """Return the data of an epoch. The data of the epoch before are overwritten."""
-        self._frozen.write_features(self._augmented.of_epoch(epoch).inputs, self._rows, self._data.inputs)
-        return self._data
+    def of_rows(self, epoch: int, rows: np.ndarray) -> np.ndarray:
+        """Return the features of some rows in an epoch, (len(rows), F)."""
+        return self._frozen.features(self._images.of_rows(epoch, rows))

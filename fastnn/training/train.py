@@ -33,6 +33,7 @@ from fastnn.training.callbacks import BatchStart as BatchStart
 from fastnn.training.callbacks import Callback, Setup
 from fastnn.training.callbacks import EpochEnd as EpochEnd
 from fastnn.training.checkpoint import Checkpoint, as_checkpoint, as_run_state, check_continues, continued, data_digests
+from fastnn.training.drawn import DrawnFeed
 from fastnn.training.epochs import Job, Observer, freeze
 from fastnn.training.frozen import trained_part
 from fastnn.training.progress import Progress
@@ -217,6 +218,8 @@ def plan(
     job = freeze(job, 0 if isinstance(held_out, BlockedData) else n_held_out)
     if job.frozen is not None and isinstance(evaluated, tuple):
         evaluated = job.frozen.features(evaluated[0]), evaluated[1]
+    if config.augment is not None:
+        job = job._replace(new_feed=DrawnFeed)
     return Planned(job, network, data, held_out, evaluated, digests, begun)
 
 

@@ -20,10 +20,11 @@ from fastnn.kernels.vector.pixels import (
     vdraw_from,
     vdraw_pair,
     vlimit,
+    vstore_apart,
     vstore_corners,
     vstore_pixels,
 )
-from fastnn.kernels.vector.simd import ONE, lanes, vadd, vload, vmul, vsplat, vstore, vsub
+from fastnn.kernels.vector.simd import FOUR, ONE, lanes, load, vadd, vload, vmul, vsplat, vstore, vsub
 from fastnn.kernels.vector.tiles import transpose_tile
 
 
@@ -79,44 +80,63 @@ class Group(NamedTuple):
 
 @exact_inlined
 def _gather(images, rows, width, group):
-    """Write the corners of n images, one after the other."""
+    """Write the corners of n images, one after the other.
+
+    What follows an image has no weight in its corners. Bytes are read there as they are, if there are enough of them;
+    numbers might be NaN, so zeros follow a copy of the image.
+    """
     never_inline()
-    n_pixels, n, pixels = images.shape[1], lanes(group.values), group.pixels
-    flat, pitch = flattened(images), len(group.corners) // n
+    n_pixels, n, pixels, corners = images.shape[1], lanes(group.values), group.pixels, group.corners
+    flat, pitch = flattened(images), len(corners) // n
     for s in range(n):
         at = rows[s] * n_pixels
-        for i in range(n_pixels):
-            pixels[i] = flat[at + i]
-        for i in range(0, pitch, n):
-            vstore_corners(group.corners, s * pitch + i, pixels, i, width)
+        if flat.itemsize == 1 and at + len(pixels) <= flat.size:
+            for i in range(0, pitch, n):
+                vstore_corners(corners, s * pitch + i, flat, at + i, width)
+        else:
+            for i in range(n_pixels):
+                pixels[i] = load(flat, at + i)
+            for i in range(0, pitch, n):
+                vstore_corners(corners, s * pitch + i, pixels, i, width)
 
 
 @exact_inlined
-def _smooth(inp, out, n_lines, line, length, step, taps):
-    """Smooth the lines of a field: ``out[i] = taps[0] * inp[i] + sum over k of taps[k] * (inp[i - k] + inp[i + k])``.
+def _smooth_columns(inp, out, height, width, first, taps, n):
+    """Smooth as many columns of a field as `n` vectors have, from column `first` on; see `_smooth`."""
+    lane_count, reach = lanes(inp), len(taps) - 1
+    step = width * lane_count
+    for row in range(height):
+        at = row * step + first * lane_count
+        total = vmul(vsplat(load(taps, 0), n), vload(inp, at, n))
+        before, after = min(reach, row), min(reach, height - 1 - row)
+        both = min(before, after)
+        for k in range(1, both + 1):
+            pair = vadd(vload(inp, at - k * step, n), vload(inp, at + k * step, n))
+            total = vadd(total, vmul(vsplat(load(taps, k), n), pair))
+        for k in range(both + 1, before + 1):
+            total = vadd(total, vmul(vsplat(load(taps, k), n), vload(inp, at - k * step, n)))
+        for k in range(both + 1, after + 1):
+            total = vadd(total, vmul(vsplat(load(taps, k), n), vload(inp, at + k * step, n)))
+        vstore_apart(out, (first * height + row) * lane_count, height * lane_count, total)
 
-    Faster than a loop over images: each lane has an image, so every load is aligned, no lane is wasted at the border,
-    and taps outside of the image are not multiplied. The sum stays in a register.
 
-    n_lines: the number of lines, which are `line` elements apart
-    length: the number of elements of a line, which are `step` elements apart
+@exact_inlined
+def _smooth(inp, out, height, width, taps):
+    """Smooth the columns of a field and transpose it, so that a second call smooths the rows and transposes it back.
+
+    ``out[x, y] = taps[0] * inp[y, x] + sum over k of taps[k] * (inp[y - k, x] + inp[y + k, x])``, zeros outside.
+
+    Faster than a loop over images: each lane has an image, so every load is aligned, and taps outside of the image cost
+    nothing. The sums of four columns stay in registers, which hides the latency of an addition and shares each weight.
+
+    inp, out: fields of n images, pixel by pixel, with the images side by side
     """
     never_inline()
-    reach = len(taps) - 1
-    for start in range(0, n_lines * line, line):
-        for i in range(length):
-            at = start + i * step
-            total = vmul(vsplat(taps[0], ONE), vload(inp, at, ONE))
-            before, after = min(reach, i), min(reach, length - 1 - i)
-            both = min(before, after)
-            for k in range(1, both + 1):
-                pair = vadd(vload(inp, at - k * step, ONE), vload(inp, at + k * step, ONE))
-                total = vadd(total, vmul(vsplat(taps[k], ONE), pair))
-            for k in range(both + 1, before + 1):
-                total = vadd(total, vmul(vsplat(taps[k], ONE), vload(inp, at - k * step, ONE)))
-            for k in range(both + 1, after + 1):
-                total = vadd(total, vmul(vsplat(taps[k], ONE), vload(inp, at + k * step, ONE)))
-            vstore(out, at, total)
+    whole = width // 4 * 4
+    for first in range(0, whole, 4):
+        _smooth_columns(inp, out, height, width, first, taps, FOUR)
+    for first in range(whole, width):
+        _smooth_columns(inp, out, height, width, first, taps, ONE)
 
 
 @exact_inlined
@@ -129,8 +149,8 @@ def _displace(changes, at, group):
         vstore(down, p * n, one)
         vstore(across, p * n, other)
     for field in (down, across):
-        _smooth(field, group.values, width, n, height, width * n, changes.vertical)
-        _smooth(group.values, field, height, width * n, width, n, changes.horizontal)
+        _smooth(field, group.values, height, width, changes.vertical)
+        _smooth(group.values, field, width, height, changes.horizontal)
 
 
 @exact_inlined
@@ -174,8 +194,17 @@ def _scatter(changes, at, group, out):
     for i in range(0, n_pixels, n):
         transpose_tile(rows, i, pitch, group.values[i * n :], offsets, START, START)
     for s in range(min(n, len(out) - at)):
-        for i in range(0, n_pixels, n):
-            vstore_pixels(pixels, i, vload(rows, s * pitch + i, ONE))
+        target = (at + s) * n_pixels
+        for i in range(0, n_pixels - n + 1, n):
+            vstore_pixels(flat, target + i, vload(rows, s * pitch + i, ONE))
+        if n_pixels < n:
+            vstore_pixels(pixels, 0, vload(rows, s * pitch, ONE))
+            for i in range(n_pixels):
+                flat[target + i] = pixels[i]
+            for i in range(n):
+                pixels[i] = pixels.dtype.type(0)
+        elif n_pixels % n:
+            vstore_pixels(flat, target + n_pixels - n, vload(rows, s * pitch + n_pixels - n, ONE))
         top, left, height, width = (
             changes.boxes[at + s, 0],
             changes.boxes[at + s, 1],
@@ -184,12 +213,7 @@ def _scatter(changes, at, group, out):
         )
         for row in range(top, top + height):
             for column in range(left, left + width):
-                pixels[row * changes.width + column] = low
-        target = (at + s) * n_pixels
-        for i in range(n_pixels):
-            flat[target + i] = pixels[i]
-    for i in range(n_pixels, len(pixels)):
-        pixels[i] = pixels.dtype.type(0)
+                flat[target + row * changes.width + column] = low
 
 
 @exact_kernel

@@ -179,6 +179,23 @@ def vcorners(_, corners, pitch, width, y, x):
 
 
 @intrinsic
+def vstore_apart(_, array, offset, distance, value):
+    """Write each of the vectors of `value` to a flat array, from `offset` on and `distance` elements apart."""
+    one = vectors(value.element, 1)
+
+    def codegen(context, builder, signature, args):
+        for k in range(value.n):
+            mask = ir.Constant(_integers(one), list(range(k * one.lanes, (k + 1) * one.lanes)))
+            part = builder.shuffle_vector(args[3], args[3], mask)
+            at = builder.add(args[1], builder.mul(args[2], ir.I64(k)))
+            pointer = element_pointer(context, builder, array, args[0], at)
+            builder.store(part, pointer, align=array.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64, value), codegen
+
+
+@intrinsic
 def vstore_pixels(_, array, offset, value):
     """Write a vector to a flat array from `offset` on; to an array of bytes, rounded: ``value + 0.5`` truncated."""
     dtype = array.dtype

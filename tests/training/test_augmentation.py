@@ -5,10 +5,12 @@ import pytest
 from scipy.sparse import csr_matrix
 
 import fastnn
-from fastnn import Augment, Dataset, MLPClassifier, Network, SettingsError
+from fastnn import Augment, Conv2D, Dataset, Dense, MLPClassifier, Network, SettingsError
 from fastnn.backends import reference
 from fastnn.optim.augmentation import get_augment
 from fastnn.randomness import augmentation_key
+from fastnn.training import drawn
+from tests.parity import assert_same_bits
 
 SHAPE = (7, 9)
 
@@ -19,7 +21,8 @@ def images():
 
 
 @pytest.mark.parametrize("backend", ["numpy", "numba"])
-def test_a_run_trains_on_the_augmented_images_of_each_epoch(images, backend):
+def test_a_run_trains_on_the_augmented_images_of_each_epoch(images, backend, monkeypatch):
+    monkeypatch.setattr(drawn, "PART_ROWS", 12)  # two batches
     labels, settings = np.arange(20) % 3, {"batch_size": 6, "seed": 3, "optimizer": "momentum", "backend": backend}
     data, network = Dataset(images, labels, 199, SHAPE), Network.initialize((63, 8, 3), input_scale=1 / 199)
     change = Augment(shift=1, rotate=20, noise=0.05)
@@ -28,14 +31,50 @@ def test_a_run_trains_on_the_augmented_images_of_each_epoch(images, backend):
     levels = (float(images.min()), float(images.max()))
     for epoch in range(3):
         distortion = change.draw(SHAPE, augmentation_key(3, epoch), np.arange(20), levels)
-        drawn = reference.distort(images, np.arange(20), distortion)
-        part = fastnn.train(expected, (drawn, labels), epochs=1, resume=state, **settings)
+        changed = reference.distort(images, np.arange(20), distortion)
+        part = fastnn.train(expected, (changed, labels), epochs=1, resume=state, **settings)
         expected, state = part.network, part.state
     for found, array in zip(result.network.weights, expected.weights, strict=True):
         np.testing.assert_array_equal(found, array)
     assert np.array_equal(data.images, images)
     text = fastnn.train(network, data, epochs=3, augment="shift=1,rotate=20,noise=0.05", **settings)
     np.testing.assert_array_equal(text.network.weights[0], result.network.weights[0])
+
+
+NETWORKS = {
+    "dense": (lambda: Network.initialize((63, 8, 3), input_scale=1 / 199), {"dropout": 0.3}),
+    "dense, frozen": (lambda: Network.initialize((63, 8, 6, 3), input_scale=1 / 199), {"dropout": 0.3, "frozen": 1}),
+    "images": (lambda: Network.initialize((1, *SHAPE), [Conv2D(2), Dense(5), Dense(3)]), {"dropout": 0.3}),
+    "clipped": (lambda: Network.initialize((63, 8, 3), input_scale=1 / 199), {"clip_norm": 1.0, "dropout": 0.3}),
+}
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_bits_do_not_depend_on_the_parts_of_an_epoch(name, backend, images, monkeypatch):
+    """Nor on the memory order of the images: numbers in Fortran's order, gathered by rows."""
+    make, settings = NETWORKS[name]
+    settings = {"batch_size": 6, "epochs": 2, "seed": 3, "optimizer": "adam", "backend": backend, **settings}
+    labels, weight, results = np.arange(20) % 3, np.linspace(0.5, 2, 20), []
+    numbers = images.astype(np.float32)
+    for rows, inputs in ((4096, numbers), (1, numbers), (12, np.asfortranarray(numbers))):
+        monkeypatch.setattr(drawn, "PART_ROWS", rows)
+        data = Dataset(inputs, labels, 199, SHAPE)
+        run = fastnn.train(make(), data, augment="shift=1,noise=0.05", sample_weight=weight, **settings)
+        results.append((*run.network.weights, *run.network.biases, run.history.column("loss")))
+    assert_same_bits(results[1], results[0])
+    assert_same_bits(results[2], results[0])
+
+
+def test_a_part_of_the_images_is_drawn_at_a_time(images, monkeypatch):
+    sizes, plain = [], reference.distort
+    monkeypatch.setattr(
+        reference, "distort", lambda images, rows, *rest: sizes.append(len(rows)) or plain(images, rows, *rest)
+    )
+    monkeypatch.setattr(drawn, "PART_ROWS", 9)
+    data, network = Dataset(images, np.arange(20) % 3, 199, SHAPE), Network.initialize((63, 3))
+    fastnn.train(network, data, epochs=2, batch_size=4, augment="shift=1", backend="numpy")
+    assert sizes == [8, *[8, 8, 4] * 2]  # the first part decides how a trainer lays data out
 
 
 def test_held_out_images_are_not_augmented(images, monkeypatch):
@@ -45,7 +84,7 @@ def test_held_out_images_are_not_augmented(images, monkeypatch):
     )
     data = Dataset(images, np.arange(20) % 2, 199, SHAPE)
     fastnn.train(Network.for_data(data, (4,)), data, validation=0.25, epochs=2, augment="shift=1", backend="numpy")
-    assert len(seen) == 30
+    assert len(seen) == 15 + 30  # those of the first part twice
     assert len(set(seen)) == 15
 
 
