@@ -359,11 +359,10 @@ def test_a_network_has_a_layer_to_train(start, data):
 def test_features_beyond_the_memory_are_refused_before_they_are_computed(data, monkeypatch):
     network = Network.initialize((48, 300, 4), input_scale=1 / 255)
     monkeypatch.setattr("fastnn.memory._NEGLIGIBLE", 0)
-    monkeypatch.setattr("fastnn.memory.usable_memory", lambda: 120_000)
+    monkeypatch.setattr("fastnn.memory.usable_memory", lambda: 60_000)
     monkeypatch.setattr(FrozenLayers, "features", None)
-    with pytest.raises(
-        OutOfMemoryError, match="frozen is 1: the features of 104 samples, 300 numbers each, need about"
-    ):
+    expected = "frozen is 1: the features of 52 samples, 300 numbers each, need about"
+    with pytest.raises(OutOfMemoryError, match=expected):
         train(network, data, frozen=1, augment="shift=1", epochs=1)
 
 
