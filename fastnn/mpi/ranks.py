@@ -69,7 +69,7 @@ def connect(comm: Any = None) -> "MPIRanks | None":
                 return None
             raise MissingDependencyError(
                 f"{os.environ[launched]} ranks need mpi4py, which cannot be used ({error}); "
-                "try: pip install 'fastnn-digits[mpi]'"
+                "it is in the extra fastnn-digits[mpi]: in a checkout, run pip install '.[mpi]'"
             ) from error
         comm = MPI.COMM_WORLD
     return MPIRanks(comm.Dup()) if comm.Get_size() > 1 else None

@@ -195,7 +195,7 @@ def _pyarrow(part: str) -> Any:
         from pyarrow import ipc, parquet
     except ImportError:
         needs = "reading Parquet and Arrow needs pyarrow, which is not installed"
-        raise MissingDependencyError(f"{needs}; try: pip install 'fastnn-digits[streams]'") from None
+        raise MissingDependencyError(f"{needs}; try, in a checkout: pip install '.[streams]'") from None
     return {"ipc": ipc, "parquet": parquet, "": pyarrow}[part]
 
 

@@ -246,7 +246,7 @@ def _zarr() -> Any:
 
 def _missing(what: str, package: str) -> MissingDependencyError:
     needs = f"reading {what} needs {package}, which is not installed"
-    return MissingDependencyError(f"{needs}; try: pip install 'fastnn-digits[streams]'")
+    return MissingDependencyError(f"{needs}; try, in a checkout: pip install '.[streams]'")
 
 
 def _codecs(metadata: Any) -> set[str]:

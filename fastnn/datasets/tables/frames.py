@@ -107,7 +107,8 @@ def _read(reader: Callable[[Any], Any], kind: Kind, name: str) -> Any:
     except ImportError:
         package = _PACKAGES.get(kind, "pandas")
         raise MissingDependencyError(
-            f"{name}: reading {kind} needs {package}, which is not installed; try: pip install 'fastnn-digits[tables]'"
+            f"{name}: reading {kind} needs {package}, which is not installed; it is in the extra "
+            "fastnn-digits[tables]: in a checkout, run pip install '.[tables]'"
         ) from None
     except Exception as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
