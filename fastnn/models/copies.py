@@ -48,7 +48,7 @@ class Copies:
     --------
     >>> import fastnn
     >>> data = fastnn.load_digits()
-    >>> result = fastnn.train(fastnn.Network.for_data(data, (32,)), data, epochs=5)
+    >>> result = fastnn.train(fastnn.Network.for_data(data, (32,)), data, epochs=20)
     >>> model, copies = fastnn.Model.for_data(result.network, data), fastnn.Copies(4, "shift=0.5,rotate=5")
     >>> model.predict(data.images[:3], copies=copies).tolist()
     [0, 1, 2]

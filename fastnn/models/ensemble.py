@@ -55,7 +55,7 @@ class Ensemble(Model):
     >>> import fastnn
     >>> data = fastnn.load_digits()
     >>> networks = [fastnn.Network.for_data(data, (16,), seed=seed) for seed in range(3)]
-    >>> results = [fastnn.train(each, data, epochs=5, seed=seed) for seed, each in enumerate(networks)]
+    >>> results = [fastnn.train(each, data, epochs=20, seed=seed) for seed, each in enumerate(networks)]
     >>> ensemble = fastnn.Ensemble.of(fastnn.Model.for_data(each.network, data) for each in results)
     >>> len(ensemble.members), ensemble.predict(data.images[:3]).tolist()
     (3, [0, 1, 2])

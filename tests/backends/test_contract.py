@@ -34,7 +34,7 @@ def test_the_contract_has_the_operations_of_the_design():
     assert {"mean_loss", "predict_proba", "loss_and_gradients", "trainer"} < set(OPERATIONS)
     assert set(METHODS) == {
         "prepare", "run_epoch", "network", "state", "snapshot", "state_for_later", "move_to", "replace_data",
-        "release_data",
+        "release_data", "average_epoch",
     }  # fmt: skip
 
 

@@ -255,7 +255,7 @@ def test_dropout_applies_to_what_comes_into_dense_layers(backend, dtype):
         exact.weights[:1], exact.biases[:1], layers=[Conv2D(4, 3, activation="tanh"), AvgPool2D()], input_shape=SHAPE
     )
     out = reference.predict_logits(front, inp)
-    keys = dropout_keys(3, 2, 2)
+    _, *keys = dropout_keys(3, 2, 3)  # after that of the inputs
     for key, weight, bias in zip(keys, exact.weights[1:], exact.biases[1:], strict=True):
         if out.shape[1] == 5:
             out = np.tanh(out)

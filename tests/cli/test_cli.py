@@ -294,13 +294,14 @@ def test_train_uses_files_and_settings_from_the_command_line(mnist, tmp_path, ca
     assert report["data"]["train"]["samples"] == 540
     assert report["settings"]["files"] == files
     assert report["settings"] | {"files": None} == {
-        "recipe": None, "files": None, "from": None, "reading": {}, "standardize": False,
+        "recipe": None, "files": None, "from": None, "reading": {}, "standardize": False, "split_seed": None,
         "hidden": [16, 8], "layers": None, "activation": "tanh", "initializer": "he_uniform", "class_weight": None,
         "dtype": "float64", "epochs": 2, "frozen": 0,
         "batch_size": None, "learning_rate": 0.01, "schedule": "step:0.5,1", "optimizer": "adam", "l2": 0.001,
         "dropout": [0.1, 0.2], "seed": 3, "threads": 1, "warm_up": 1, "early_stopping": 9, "backend": "numpy",
         "label_smoothing": 0.0, "divide_l2": False, "shuffle": True, "clip_norm": 2.0, "clip_value": None,
-        "augment": "shift=2,rotate=5", "slices": None, "max_norm": 2.5, "average": "ema:0.9",
+        "augment": "shift=2,rotate=5", "slices": None, "max_norm": 2.5, "average": "ema:0.9", "buffer_blocks": 16,
+        "memory": "1GB",
     }  # fmt: skip
     assert report["network"].startswith("Network(784 -> 16 tanh -> 8 tanh -> 10 softmax, float64")
     assert fastnn.load(out / "model.safetensors").network.sizes == (784, 16, 8, 10)

@@ -8,6 +8,8 @@ import sys
 import pytest
 
 import fastnn
+import fastnn.dask
+import fastnn.mpi
 from fastnn import evaluation, explanation, plots
 from fastnn.cli import main
 from tests.docs.doc_examples import DOCS
@@ -20,6 +22,7 @@ DIRECTIVE = re.compile(r"^\.\. auto(?:function|class|exception|data):: (\S+)$", 
 def public_names() -> set[str]:
     """Return the public names of fastnn and of the packages that the pages describe, with their module."""
     names = {f"fastnn.{name}" for name in fastnn.__all__ if name != "__version__"}
+    names |= {f"{package.__name__}.{name}" for package in (fastnn.dask, fastnn.mpi) for name in package.__all__}
     for package in (evaluation, explanation, plots):
         own = {f"{package.__name__}.{name}" for name in package.__all__ if not name.startswith("check_")}
         names |= {name for name in own if f"fastnn.{name.rpartition('.')[2]}" not in names}

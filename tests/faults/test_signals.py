@@ -113,7 +113,7 @@ def test_a_run_under_nohup_survives_the_end_of_its_terminal(tmp_path):
 @pytest.mark.parametrize(("owner", "name", "sent"), [
     ("runs.folder", "save", ["SIGINT"]),
     ("runs.folder", "save", ["SIGINT", "SIGINT"]),
-    ("runs.folder", "_csv", ["SIGHUP", "SIGINT"]),
+    ("runs.folder", "as_csv", ["SIGHUP", "SIGINT"]),
     ("runs.folder", "evaluate_model", ["SIGINT"]),
     ("runs.folder", "diagnose", ["SIGHUP"]),
     ("plots.ConfusionDisplay", "save", ["SIGINT", "SIGINT"]),

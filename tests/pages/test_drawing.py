@@ -220,6 +220,8 @@ def test_the_pen_of_the_keyboard_is_seen_but_not_prepared(pad, browser):
 
 @pytest.mark.parametrize("ratio", [1, 2.5])
 def test_the_canvas_has_the_pixels_of_the_screen(pad, browser, ratio):
+    from selenium.webdriver.support.ui import WebDriverWait
+
     stroke(browser, [(0.3, 0.2), (0.7, 0.8)])
     before = pixels(pad)
     window = {"width": 800, "height": 600, "deviceScaleFactor": ratio, "mobile": False}
@@ -230,6 +232,7 @@ def test_the_canvas_has_the_pixels_of_the_screen(pad, browser, ratio):
     (function wait() { devicePixelRatio === ratio ? done() : setTimeout(wait, 5); })()""",
         ratio,
     )
+    WebDriverWait(browser, 30).until(lambda _: pad("return canvas.width") == SIDE * ratio)
     settled(browser)
     assert pad("return [canvas.width, canvas.height, canvas.clientWidth]") == [SIDE * ratio, SIDE * ratio, SIDE]
     pad("canvas.style.width = canvas.style.height = '200px'")
