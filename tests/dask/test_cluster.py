@@ -202,7 +202,7 @@ def test_a_block_beyond_the_memory_limit_is_named(network):
 
     X = da.zeros((200, 64), chunks=(100, -1)).map_blocks(allocate, dtype=float, meta=np.zeros((0, 64)))
     fatal = {"distributed.scheduler.allowed-failures": 0, "distributed.worker.memory.terminate": 0.9}
-    named = pytest.raises(WorkerError, match=r"block 1 of X: it ended 1 workers.*memory limit 300.00 MiB")
+    named = pytest.raises(WorkerError, match=r"block [01] of X: it ended 1 workers.*memory limit 300.00 MiB")
     options = {"n_workers": 1, "memory_limit": "300MiB"}
     with dask.config.set(CONFIG | fatal), make_cluster(**options) as cluster, Client(cluster), named:
         fastnn.dask.train(network, (X, da.zeros(200, chunks=100, dtype=int)), epochs=1)

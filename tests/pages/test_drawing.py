@@ -224,16 +224,18 @@ def test_the_canvas_has_the_pixels_of_the_screen(pad, browser, ratio):
 
     stroke(browser, [(0.3, 0.2), (0.7, 0.8)])
     before = pixels(pad)
-    window = {"width": 800, "height": 600, "deviceScaleFactor": ratio, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", window)
+    # The size changes, too, whatever an earlier test has set: zooming changes both.
+    for width, factor in ((700, 1), (800, ratio)):
+        window = {"width": width, "height": 600, "deviceScaleFactor": factor, "mobile": False}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", window)
+        settled(browser)
     browser.execute_async_script(
         """
     const [ratio, done] = arguments;
     (function wait() { devicePixelRatio === ratio ? done() : setTimeout(wait, 5); })()""",
         ratio,
     )
-    WebDriverWait(browser, 30).until(lambda _: pad("return canvas.width") == SIDE * ratio)
-    settled(browser)
+    WebDriverWait(browser, 30).until(lambda _: settled(browser) or pad("return canvas.width") == SIDE * ratio)
     assert pad("return [canvas.width, canvas.height, canvas.clientWidth]") == [SIDE * ratio, SIDE * ratio, SIDE]
     pad("canvas.style.width = canvas.style.height = '200px'")
     settled(browser)
