@@ -82,6 +82,18 @@ class EpochSums(NamedTuple):
     counted: int = 0
     correct: int = 0
 
+    def with_batch(self, loss: float, n_rows: int, weight: float, n_correct: int) -> "EpochSums":
+        """Return the sums with those of one more batch. `weight` is the sum of its sample weights."""
+        batches, losses, counted, correct = self
+        if weight > 0:
+            losses, counted = losses + loss * n_rows, counted + n_rows
+        return EpochSums(batches + 1, losses, counted, correct + n_correct)
+
+    def result(self, network: Network, n_rows: int, batch_size: int) -> EpochResult:
+        """Return the result of the epoch so far, which has `n_rows` rows in all."""
+        accuracy = network.loss.accuracy(self.correct, min(n_rows, self.batches * batch_size))
+        return EpochResult(self.loss / max(1, self.counted), accuracy)
+
 
 class TrainerState(NamedTuple):
     """The state that a new trainer needs, besides the network, to continue where another stopped.

@@ -356,14 +356,11 @@ class Trainer:
                 weight, result = interruptible(self._train_batch, rows, keys, learning_rate, work=work)
                 if not math.isfinite(result.loss):
                     return EpochResult(result.loss, np.nan, failed_batch=number)
-                _, loss, counted, correct = self._sums
-                if weight > 0:
-                    loss, counted = loss + result.loss * len(rows), counted + len(rows)
-                self._sums = EpochSums(number + 1, loss, counted, correct + result.n_correct)
-        sums, n_trained = self._sums, min(n_rows, self._sums.batches * batch_size)
+                self._sums = self._sums.with_batch(result.loss, len(rows), weight, result.n_correct)
+        sums = self._sums
         if sums.batches == n_batches:
             self._epoch, self._sums = self._epoch + 1, EpochSums()
-        return EpochResult(sums.loss / max(1, sums.counted), self._network.loss.accuracy(sums.correct, n_trained))
+        return sums.result(self._network, n_rows, batch_size)
 
     def _train_batch(self, rows: np.ndarray, keys: np.ndarray, learning_rate: float) -> tuple[float, LossAndGradients]:
         """Update the network with the gradients of a batch, unless its loss is not finite.

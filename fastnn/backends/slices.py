@@ -266,10 +266,10 @@ class SlicedTrainer:
         failed = self._ranks.run(run)
         if failed is not None:
             return failed
-        sums, n_trained = self._sums, min(n_rows, self._sums.batches * batch_size)
+        sums = self._sums
         if sums.batches == n_batches:
             self._epoch, self._sums = self._epoch + 1, EpochSums()
-        return EpochResult(sums.loss / max(1, sums.counted), self._template.loss.accuracy(sums.correct, n_trained))
+        return sums.result(self._template, n_rows, batch_size)
 
     def _train_batch(self, rows: np.ndarray, most_rows: int, rate: float) -> float:
         """Update the network with the gradients of a batch, unless its loss is not finite; return that loss."""
@@ -313,10 +313,7 @@ class SlicedTrainer:
             loss = float(sums[_LOSS])
             if l2:
                 loss += 0.5 * l2 * sum(self._squares.tolist())
-            _, all_losses, counted, correct = self._sums
-            if weight > 0:
-                all_losses, counted = all_losses + loss * len(rows), counted + len(rows)
-            self._sums = EpochSums(self._sums.batches + 1, all_losses, counted, correct + int(sums[_CORRECT]))
+            self._sums = self._sums.with_batch(loss, len(rows), weight, int(sums[_CORRECT]))
         self._free.append(total)
         return float(sums[_LOSS])
 

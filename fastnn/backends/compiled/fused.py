@@ -290,8 +290,7 @@ class Trainer:
         )
         self._sums = sums if sums.batches < n_batches else EpochSums()
         self.epoch += sums.batches == n_batches
-        accuracy = self._network.loss.accuracy(float(sums.correct), min(n_rows, sums.batches * batch_size))
-        return EpochResult(sums.loss / max(1, sums.counted), accuracy)
+        return sums.result(self._network, n_rows, batch_size)
 
     def _in_order_of_inputs(self, rows: np.ndarray) -> np.ndarray:
         """The rows of an epoch in the order in which the inputs are stored, if they are in row blocks."""
