@@ -38,12 +38,12 @@ class Job(NamedTuple):
     frozen: FrozenLayers | None = None  # those before `network`, which make the inputs in `data`
     raw: TrainingData | None = None  # the data with the inputs of the frozen layers, if there are any
     new_feed: "Callable[[Job], Feed] | None" = None  # what trains on the samples; None: on `data` as they are
-    streamed: "Streamed | None" = None  # reads all samples, of which `data` are the first ones
+    n_stored: int | None = None  # the number of samples in blocks, of which `data` are the first ones
 
     @property
     def n_rows(self) -> int:
         """The number of samples to train on."""
-        return len(self.rows) if self.streamed is None else self.streamed.n_rows
+        return len(self.rows) if self.n_stored is None else self.n_stored
 
     @property
     def last(self) -> int:
@@ -119,19 +119,6 @@ class Observer(Protocol):
         ...
 
 
-class Streamed(Protocol):
-    """Samples that are read during training."""
-
-    @property
-    def n_rows(self) -> int:
-        """The number of samples."""
-        ...
-
-    def new_feed(self, job: Job) -> "Feed":
-        """Return what trains a job on them."""
-        ...
-
-
 class Feed(Protocol):
     """Trains a trainer on the data of one epoch after another.
 
@@ -185,8 +172,6 @@ def check(job: Job) -> None:
 
 def run(job: Job, observer: Observer) -> Ended:
     """Train until all epochs have run or the observer returns a reason to stop."""
-    if job.streamed is not None:
-        job = job._replace(new_feed=job.streamed.new_feed)
     with closing((job.new_feed or _RowsInMemory)(job)) as feed:
         return _run(job, feed, observer)
 

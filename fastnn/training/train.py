@@ -207,7 +207,7 @@ def plan(
     work = fit_work(network, checked.inputs, n_rows, config, expected_epochs(config, callbacks), n_held_out)
     began = begun.backend if begun is not None else resume.backend if isinstance(resume, TrainerState) else ""
     engine = CHOOSER.choose(config.backend, work, began)
-    job = Job(network, checked, rows, config, engine, None, image_shape=data.image_shape, streamed=blocks)
+    job = Job(network, checked, rows, config, engine, None, image_shape=data.image_shape)
     if isinstance(resume, TrainerState):
         job = job._replace(state=resume, first=resume.epochs)
     elif begun is not None:
@@ -218,7 +218,9 @@ def plan(
     job = freeze(job, 0 if isinstance(held_out, BlockedData) else n_held_out)
     if job.frozen is not None and isinstance(evaluated, tuple):
         evaluated = job.frozen.features(evaluated[0]), evaluated[1]
-    if config.augment is not None:
+    if blocks is not None:
+        job = job._replace(new_feed=blocks.new_feed, n_stored=n_rows)
+    elif config.augment is not None:
         job = job._replace(new_feed=DrawnFeed)
     return Planned(job, network, data, held_out, evaluated, digests, begun)
 
