@@ -1,5 +1,7 @@
 """The errors that fastnn raises on purpose. Each message is one line: the place, what was found, what was expected."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -92,6 +94,26 @@ class ConcurrentFitError(FastnnError, RuntimeError):
 
 class MissingDependencyError(FastnnError, ImportError):
     """An operation needs a package that cannot be imported."""
+
+
+def install_extra(extra: str) -> str:
+    """Return what to do for an operation that needs the packages of an extra, for the end of a message."""
+    return f"install the extra fastnn-digits[{extra}]: in a checkout, run pip install '.[{extra}]'"
+
+
+@contextmanager
+def needs_extra(what: str, extra: str) -> Iterator[None]:
+    """Raise MissingDependencyError if a package of an extra cannot be imported while the block runs.
+
+    what: what needs which packages, for the beginning of the message
+    """
+    try:
+        yield
+    except ImportError as error:
+        if error.name is None or error.name.partition(".")[0] == "fastnn":
+            raise
+        found = f"{what}, but {error.name} cannot be imported ({error})"
+        raise MissingDependencyError(f"{found}; {install_extra(extra)}") from error
 
 
 class WorkerError(FastnnError, RuntimeError):

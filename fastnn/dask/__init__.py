@@ -13,7 +13,7 @@ Examples
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fastnn.errors import MissingDependencyError
+from fastnn.errors import needs_extra
 
 if TYPE_CHECKING:
     from fastnn.dask.estimators import DaskMLPClassifier as DaskMLPClassifier
@@ -34,14 +34,7 @@ __all__ = [*_MODULE_OF]
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'fastnn.dask' has no attribute {name!r}")
-    try:
+    with needs_extra("fastnn.dask needs dask and distributed", "dask"):
         value = getattr(import_module(f"fastnn.dask.{_MODULE_OF[name]}"), name)
-    except ImportError as error:
-        if error.name is None or error.name.partition(".")[0] == "fastnn":
-            raise
-        raise MissingDependencyError(
-            f"fastnn.dask needs dask and distributed, but {error.name} cannot be imported ({error}); install the extra "
-            "fastnn-digits[dask]: in a checkout, run pip install '.[dask]'"
-        ) from error
     globals()[name] = value
     return value

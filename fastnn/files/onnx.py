@@ -21,7 +21,7 @@ import numpy as np
 from fastnn.backends import reference
 from fastnn.checks import display_path, short
 from fastnn.datasets.sparse import is_sparse
-from fastnn.errors import DataError, MissingDependencyError
+from fastnn.errors import DataError, MissingDependencyError, install_extra
 from fastnn.files.atomic import write_atomically
 from fastnn.files.model_file import checked, versions
 from fastnn.files.trial_rows import as_input, input_dtype_named, tolerance, trial_rows
@@ -141,10 +141,8 @@ def export_onnx(
         try:
             import_module(package)
         except ImportError as error:
-            raise MissingDependencyError(
-                f"ONNX export needs onnx and onnxruntime, but {package} cannot be imported ({error}); install the "
-                "extra fastnn-digits[onnx]: in a checkout, run pip install '.[onnx]'"
-            ) from error
+            found = f"ONNX export needs onnx and onnxruntime, but {package} cannot be imported ({error})"
+            raise MissingDependencyError(f"{found}; {install_extra('onnx')}") from error
     model = as_model(model)
     dtype = model.networks[0].dtype
     if input_dtype is not None:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from fastnn.errors import MissingDependencyError
+from fastnn.errors import needs_extra
 
 if TYPE_CHECKING:
     from fastnn.live.server import LiveServer
@@ -11,13 +11,6 @@ if TYPE_CHECKING:
 
 def serve(session: "Session", port: int = 0, *, frames: bool = False) -> "LiveServer":
     """Return the running server of a session, see `LiveServer`; MissingDependencyError without the extra `play`."""
-    try:
+    with needs_extra("the live page needs starlette and uvicorn", "play"):
         from fastnn.live.server import LiveServer
-    except ImportError as error:
-        if error.name is None or error.name.partition(".")[0] == "fastnn":
-            raise
-        raise MissingDependencyError(
-            f"the live page needs starlette and uvicorn, but {error.name} cannot be imported ({error}); install the "
-            "extra fastnn-digits[play]: in a checkout, run pip install '.[play]'"
-        ) from error
     return LiveServer(session, port, frames=frames)

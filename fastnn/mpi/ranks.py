@@ -19,7 +19,7 @@ import numpy as np
 from fastnn import errors
 from fastnn.backends.slices import add_tree
 from fastnn.backends.threads import usable_cores
-from fastnn.errors import FastnnError, MissingDependencyError, SettingsError
+from fastnn.errors import FastnnError, MissingDependencyError, SettingsError, install_extra
 
 Result = TypeVar("Result")
 
@@ -67,10 +67,8 @@ def connect(comm: Any = None) -> "MPIRanks | None":
             launched = next((name for name in _LAUNCHED if os.environ.get(name, "1") != "1"), None)
             if launched is None:
                 return None
-            raise MissingDependencyError(
-                f"{os.environ[launched]} ranks need mpi4py, which cannot be used ({error}); "
-                "it is in the extra fastnn-digits[mpi]: in a checkout, run pip install '.[mpi]'"
-            ) from error
+            found = f"{os.environ[launched]} ranks need mpi4py, which cannot be used ({error})"
+            raise MissingDependencyError(f"{found}; {install_extra('mpi')}") from error
         comm = MPI.COMM_WORLD
     return MPIRanks(comm.Dup()) if comm.Get_size() > 1 else None
 

@@ -15,7 +15,7 @@ from fastnn.datasets.options import ReadOptions
 from fastnn.datasets.pictures.decode import open_picture
 from fastnn.datasets.tables.frames import flat_frame
 from fastnn.datasets.tables.rows import NumberedRows, set_rows
-from fastnn.errors import DataError, MissingDependencyError
+from fastnn.errors import DataError, needs_extra
 from fastnn.streams.content import RandomBytes
 from fastnn.streams.reader import Reader
 from fastnn.streams.tables import Plan, plan_of
@@ -190,12 +190,9 @@ def arrow_readers(make: type[_ArrowReader], paths: Sequence[FilePath], options: 
 
 
 def _pyarrow(part: str) -> Any:
-    try:
+    with needs_extra("reading Parquet and Arrow needs pyarrow", "streams"):
         import pyarrow
         from pyarrow import ipc, parquet
-    except ImportError:
-        needs = "reading Parquet and Arrow needs pyarrow, which is not installed"
-        raise MissingDependencyError(f"{needs}; try, in a checkout: pip install '.[streams]'") from None
     return {"ipc": ipc, "parquet": parquet, "": pyarrow}[part]
 
 

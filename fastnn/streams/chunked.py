@@ -15,7 +15,7 @@ import numpy as np
 from fastnn.checks import display_path
 from fastnn.datasets.containers.bundle import key_text
 from fastnn.datasets.files import Allowance, FilePath, errors_named, open_binary
-from fastnn.errors import DataError, MissingDependencyError
+from fastnn.errors import DataError, needs_extra
 from fastnn.streams.content import RandomBytes
 from fastnn.streams.keys import choose_keys
 from fastnn.streams.reader import LabelledReader, Reader
@@ -228,25 +228,16 @@ def _datasets(root: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 @contextmanager
 def _opened_hdf5(path: FilePath) -> Iterator[Any]:
-    try:
+    with needs_extra("reading HDF5 needs h5py", "streams"):
         import h5py
-    except ImportError:
-        raise _missing("HDF5", "h5py") from None
     with h5py.File(path, "r") as file:
         yield file
 
 
 def _zarr() -> Any:
-    try:
+    with needs_extra("reading Zarr needs zarr", "streams"):
         import zarr
-    except ImportError:
-        raise _missing("Zarr", "zarr") from None
     return zarr
-
-
-def _missing(what: str, package: str) -> MissingDependencyError:
-    needs = f"reading {what} needs {package}, which is not installed"
-    return MissingDependencyError(f"{needs}; try, in a checkout: pip install '.[streams]'")
 
 
 def _codecs(metadata: Any) -> set[str]:

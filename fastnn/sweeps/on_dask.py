@@ -7,7 +7,7 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from typing import Any
 
-from fastnn.errors import MissingDependencyError, SettingsError, WorkerError
+from fastnn.errors import SettingsError, WorkerError, needs_extra
 from fastnn.sweeps.record import SweepRecord
 from fastnn.sweeps.runs import Run, Shared, failed_record, run_one
 
@@ -25,15 +25,8 @@ def connected(client: Any) -> Iterator[Any]:
     Raises MissingDependencyError without the extra `dask`, SettingsError if there is no client, and WorkerError if
     nothing answers at the address.
     """
-    try:
+    with needs_extra("the engine dask needs distributed", "dask"):
         from distributed import Client, get_client
-    except ImportError as error:
-        if error.name is None or error.name.partition(".")[0] == "fastnn":
-            raise
-        raise MissingDependencyError(
-            f"the engine dask needs distributed, but {error.name} cannot be imported ({error}); install the extra "
-            "fastnn-digits[dask]: in a checkout, run pip install '.[dask]'"
-        ) from error
     if isinstance(client, str):
         try:
             own = Client(client, timeout=WAIT_SECONDS, set_as_default=False)

@@ -15,7 +15,7 @@ from fastnn.datasets.pictures.decode import open_picture
 from fastnn.datasets.tables.declared import check_feather, check_parquet, check_workbook
 from fastnn.datasets.tables.delimited import frame_of_text
 from fastnn.datasets.tables.rows import NumberedRows, set_rows
-from fastnn.errors import DataError, FastnnError, MissingDependencyError
+from fastnn.errors import DataError, FastnnError, MissingDependencyError, install_extra
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,10 +106,8 @@ def _read(reader: Callable[[Any], Any], kind: Kind, name: str) -> Any:
         raise
     except ImportError:
         package = _PACKAGES.get(kind, "pandas")
-        raise MissingDependencyError(
-            f"{name}: reading {kind} needs {package}, which is not installed; it is in the extra "
-            "fastnn-digits[tables]: in a checkout, run pip install '.[tables]'"
-        ) from None
+        found = f"{name}: reading {kind} needs {package}, which is not installed"
+        raise MissingDependencyError(f"{found}; {install_extra('tables')}") from None
     except Exception as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise DataError(f"{name}: cannot be read ({ascii(reason)[1:-1]}), expected an intact {kind} file") from None
