@@ -29,7 +29,7 @@ from fastnn.dask.collections import (
 )
 from fastnn.dask.training import MAX_REPLICAS, Options, Rounds, digests_of, source_of_blocks, train_source
 from fastnn.datasets.convert import describe
-from fastnn.errors import DataError, DivergenceError, SettingsError
+from fastnn.errors import DataError, SettingsError
 from fastnn.estimators import MLPClassifier, MLPRegressor
 from fastnn.estimators.checkpoint import result_of_ended, saved_fit
 from fastnn.estimators.data_checks import joined_validation
@@ -40,7 +40,7 @@ from fastnn.estimators.network_classifier import NO_THRESHOLD
 from fastnn.estimators.parameters import NONE, RULES, Rule, instance, one_of
 from fastnn.network import Network, Standardization
 from fastnn.training.callbacks import EpochEnd
-from fastnn.training.result import TrainingInterrupted
+from fastnn.training.result import TrainingResult
 
 _OWN: dict[str, Any] = {"replicas": 8, "local_epochs": 1, "client": None}
 _OWN_RULES = {
@@ -189,23 +189,17 @@ class ClusterMixin:
         )
         each_epoch = _EachEpoch(watch)
         options = Options(self.replicas, self.local_epochs, [each_epoch], checkpoint)
-        try:
-            result = None
+
+        def trained() -> TrainingResult:
             if begun is not None:
                 digests = partial(digests_of, source, held_out)
                 parts = [Rounds(self.replicas, self.local_epochs), each_epoch]
                 result = result_of_ended(begun, network, digests, parts, config)
-            if result is None:
-                result = train_source(network, source, held_out, engine, config, begun, options)
-        except TrainingInterrupted as interrupt:
-            watch.catch_up(interrupt.result, watch_state)
-            self._store(interrupt.result, watch, history)
-            raise
-        except DivergenceError as error:
-            result = watch.kept(error)
-            if result is None:
-                raise
-        self._store(result, watch, history)
+                if result is not None:
+                    return result
+            return train_source(network, source, held_out, engine, config, begun, options)
+
+        result = self._stored_result(trained, watch, watch_state, history)
         if result.stopped in ("epochs", "diverged"):
             self._warn_of_convergence(result)
 

@@ -6,7 +6,7 @@ learning rate and for stopping.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -126,28 +126,22 @@ class NetworkEstimator(
         config = self._config(watch, len(data), random_state, warm, epochs=1 if incremental else self.max_iter)
         self.n_outputs_, self.n_layers_, self.out_activation_ = network.n_outputs, len(network.sizes), network.output
         callbacks = [FitTasks(self, *arguments, sample_weight)] if tasks and has_callbacks(self) else []
-        try:
+
+        def trained() -> TrainingResult:
             weight = check_sample_weight(total_weight, len(data), network.dtype)
-            result = None
             if begun is not None:
                 digests = partial(data_digests, data, weight, held_out)
                 threads = resolve_threads(config.threads)  # as `train` saves them
                 ended = config.replace(threads=threads)
                 result = result_of_ended(begun, network, digests, [watch, config.shuffle], ended)
-            if result is None:
-                result = train(
-                    network, data, validation=held_out, callbacks=[watch, *callbacks], config=config,
-                    sample_weight=weight, checkpoint=checkpoint, resume=resume if begun is None else begun,
-                )  # fmt: skip
-        except TrainingInterrupted as interrupt:
-            watch.catch_up(interrupt.result, watch_state)
-            self._store(interrupt.result, watch, history)
-            raise
-        except DivergenceError as error:
-            result = watch.kept(error)
-            if result is None:
-                raise
-        self._store(result, watch, history)
+                if result is not None:
+                    return result
+            return train(
+                network, data, validation=held_out, callbacks=[watch, *callbacks], config=config,
+                sample_weight=weight, checkpoint=checkpoint, resume=resume if begun is None else begun,
+            )  # fmt: skip
+
+        result = self._stored_result(trained, watch, watch_state, history)
         if incremental:
             keep_first(self, result)
         elif result.stopped in ("epochs", "stalled", "diverged"):
@@ -190,6 +184,27 @@ class NetworkEstimator(
             schedule=WatchedSchedule(watch, schedule, self.max_iter),
             shuffle=ScikitOrder(n_samples, random_state) if self.shuffle else False,
         )
+
+    def _stored_result(
+        self, train: Callable[[], TrainingResult], watch: FitWatch, before: WatchState, past: History
+    ) -> TrainingResult:
+        """Return the result of a training after `_store`; an interrupted one is stored, too, and raises its error.
+
+        before: the state of `watch` before the training
+        """
+        try:
+            result = train()
+        except TrainingInterrupted as interrupt:
+            watch.catch_up(interrupt.result, before)
+            self._store(interrupt.result, watch, past)
+            raise
+        except DivergenceError as error:
+            kept = watch.kept(error)
+            if kept is None:
+                raise
+            result = kept
+        self._store(result, watch, past)
+        return result
 
     def _store(self, result: TrainingResult, watch: FitWatch, past: History) -> None:
         """Set the fitted attributes and the state for later fits. `past` holds the epochs of the previous fits."""
