@@ -15,7 +15,7 @@ def refused():
         message = str(caught.value)
         assert message.isprintable(), "the message is not a single line"
         for part in parts:
-            assert str(part) in message
+            assert str(part) in message, message
         return message
 
     return check
