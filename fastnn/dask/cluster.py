@@ -4,7 +4,8 @@ import platform
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from queue import Empty, SimpleQueue
@@ -111,6 +112,42 @@ def _is_task() -> bool:
     return True
 
 
+def places(homes: Sequence[str | None], threads: Mapping[str, int]) -> list[str | None]:
+    """Return the worker for each replica: where its blocks are, if that worker has no more than its part to do.
+
+    Dask alone would place a task where it expects the earliest start. It guesses how long tasks take, so it may run
+    the replicas of a round one after the other in a worker while another worker waits, and copy their blocks for it.
+
+    Parameters
+    ----------
+    homes : sequence of str or None
+        The worker that has the blocks of each replica, or None.
+    threads : mapping of str to int
+        The number of threads of each worker. Each worker gets at most its part of the replicas, rounded up.
+
+    Examples
+    --------
+    >>> places([None, None, None], {"a": 1, "b": 1})
+    ['a', 'b', 'a']
+    >>> places(["b", "b", None], {"a": 1, "b": 1})
+    ['b', 'b', 'a']
+    >>> places(["b", "gone"], {"a": 2, "b": 2})
+    ['b', 'a']
+    """
+    room = {worker: -(-len(homes) * n // sum(threads.values())) for worker, n in threads.items()}
+    found: list[str | None] = [None] * len(homes)
+    # Replicas that have a place come first, so that others do not take it.
+    for replica in sorted(range(len(homes)), key=lambda replica: homes[replica] not in room):
+        home = homes[replica]
+        if home is None or not room.get(home):
+            free = [worker for worker in room if room[worker]]
+            home = max(free, key=room.__getitem__, default=None)
+        if home is not None:
+            room[home] -= 1
+        found[replica] = home
+    return found
+
+
 class _Done(NamedTuple):
     """What a task returns: its result, the worker, and the machine on which its bits depend."""
 
@@ -134,6 +171,7 @@ class Cluster:
         self._client, self._workers = client, _Workers(client)
         self._first: _Done | None = None
         self._sent: dict[int, list[Any]] = {}  # the blocks of each replica, as futures
+        self._homes: dict[int, str] = {}  # the worker that has the blocks of a replica
 
     def compute(self, delayed: Sequence[Any], name: str) -> list[Any]:
         """Return futures of the values. All are computed in one graph, and each of its tasks runs once."""
@@ -162,28 +200,50 @@ class Cluster:
         """Return the results in the order of the replicas."""
         names = [f"replica {k} ({share.name}), after epoch {plan.first}" for k, share in enumerate(shares)]
         self._workers.wait_for_one(names[0])
-        n_at_once = -(-len(shares) // self._workers.count())
         waiting = _Waiting(self._client, self._workers, names)
         start = self._send("average", plan.first, average)
-        for replica, share in enumerate(shares):
+        if not self._homes:
+            self._homes = self._find_blocks(shares)
+        chosen = places([self._homes.get(replica) for replica in range(len(shares))], self._workers.threads())
+        for replica, (share, place) in enumerate(zip(shares, chosen, strict=True)):
             if replica not in self._sent:
                 self._sent[replica] = [
-                    each if isinstance(each, Future) else self._send("rows", replica, each) for each in share.blocks
+                    each if isinstance(each, Future) else self._send("rows", replica, each, place)
+                    for each in share.blocks
                 ]
-            arguments = (replica, plan, start, share.rows, n_at_once, self._sent[replica])
+            arguments = (replica, plan, start, share.rows, chosen.count(place), self._sent[replica])
             key = f"fastnn-epoch-{plan.first + 1}-replica-{replica}-{uuid.uuid4().hex[:12]}"
-            waiting.add(replica, self._client.submit(_train_in_worker, *arguments, key=key, pure=False))
+            waiting.add(replica, self._submit(_train_in_worker, *arguments, key=key, place=place))
         results = {}
         for replica, done in waiting.results():
             self._compare(done)
+            self._homes[replica] = done.worker
             results[replica] = done.result
         return [results[replica] for replica in range(len(shares))]
 
-    def _send(self, what: str, number: int, value: Any) -> Future:
+    def _send(self, what: str, number: int, value: Any, place: str | None = None) -> Future:
         """Return the future of a task that returns a value."""
         key = f"fastnn-{what}-{number}-{uuid.uuid4().hex[:12]}"
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TiB"}):  # the size is intended
-            return self._client.submit(_itself, value, key=key, pure=False)
+            return self._submit(_itself, value, key=key, place=place)
+
+    def _submit(self, function: Callable[..., Any], *arguments: Any, key: str, place: str | None) -> Future:
+        """Return the future of a task that prefers a worker, and that another one runs if this one is gone."""
+        chosen = {} if place is None else {"workers": [place], "allow_other_workers": True}
+        return self._client.submit(function, *arguments, key=key, pure=False, **chosen)
+
+    def _find_blocks(self, shares: Sequence[Share]) -> dict[int, str]:
+        """Return the worker that has most blocks of each replica, of those whose blocks are futures."""
+        futures = [each for share in shares for each in share.blocks if isinstance(each, Future)]
+        holders = self._client.who_has(futures) if futures else {}
+        found = {}
+        for replica, share in enumerate(shares):
+            counts = Counter(
+                worker for each in share.blocks if isinstance(each, Future) for worker in holders.get(each.key, ())
+            )
+            if counts:
+                found[replica] = counts.most_common(1)[0][0]
+        return found
 
     def _compare(self, done: _Done) -> None:
         """Warn if a worker computes with another kind of CPU or other versions than the first one."""
@@ -272,9 +332,10 @@ class _Workers:
         self._idle_since: float | None = None  # since when no worker runs a task of the round
         self._warned: set[str] = set()
 
-    def count(self) -> int:
-        """Return the number of workers, 1 at least."""
-        return max(1, len(self._client.scheduler_info()["workers"]))
+    def threads(self) -> dict[str, int]:
+        """Return the number of threads of each worker that takes tasks, by its address."""
+        workers = self._client.scheduler_info()["workers"]
+        return {name: worker["nthreads"] for name, worker in workers.items() if worker["status"] == "running"}
 
     def wait_for_one(self, waiting: str) -> None:
         """Wait until there is a worker. Raises WorkerError if none comes."""
