@@ -32,7 +32,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=8_100_000, help="rows of 784 bytes (default: 8,100,000)")
     parser.add_argument("--memory", default="430MB", help="the setting `memory` of the stream (default: 430MB)")
     parser.add_argument("--rounds", type=int, default=3, help="passes of each kind (default: 3)")
-    parser.add_argument("--file", type=Path, default=Path("streams.npy"), help="made if it is not there")
+    parser.add_argument(
+        "--file", type=Path, default=Path("build/streams.npy"), help="made if it is not there (default: %(default)s)"
+    )
     parser.add_argument("--digits", action="store_true", help="count test errors after one pass over infinite digits")
     parser.add_argument("--pass", dest="one", choices=("stream", "memory"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -42,6 +44,7 @@ def main() -> None:
     if options.one:
         print(json.dumps(one_pass(options.one, options.file, options.memory)))
         return
+    options.file.parent.mkdir(parents=True, exist_ok=True)
     write_rows(options.file, options.rows)
     rates: dict[str, list[float]] = {"stream": [], "memory": []}
     for number in range(options.rounds):
