@@ -96,10 +96,12 @@ def _outline(hidden: Sequence[int | Layer]) -> list[tuple[str, str]]:
 _ALL = (
     Recipe(
         name="mnist",
-        title="the default: 784-128-10 on MNIST, cosine schedule, dropout",
+        title="the default: 784-128-10 on MNIST, moved, turned and scaled a little in each epoch",
         hidden=(128,),
         held_out=1 / 12,
-        config=TrainingConfig(epochs=20, batch_size=64, learning_rate=0.5, schedule="cosine", dropout=0.2),
+        config=TrainingConfig(
+            epochs=20, batch_size=64, learning_rate=0.5, schedule="cosine", augment="shift=1,rotate=10,scale=0.1"
+        ),
     ),
     Recipe(
         name="decay",
@@ -165,6 +167,48 @@ _ALL = (
             learning_rate=0.006,
             schedule="one-cycle:0.2,0.1",
             label_smoothing=0.1,
+        ),
+    ),
+    Recipe(
+        name="simard-2003",
+        title="784-800-10 on MNIST with elastic distortions, after Simard, Steinkraus and Platt 2003",
+        hidden=(800,),
+        held_out=1 / 60,
+        config=TrainingConfig(
+            epochs=450,
+            batch_size=64,
+            learning_rate=0.5,
+            schedule="cosine",
+            augment="alpha=34,sigma=4,rotate=8,scale=0.08,shear=8",
+        ),
+    ),
+    Recipe(
+        name="tiny",
+        title="10C5-P-20C3-P-10 on MNIST: 7,090 parameters",
+        layers="conv:10x5:identity,pool:2:relu,conv:20x3:identity,pool:2:relu",
+        held_out=1 / 60,
+        config=TrainingConfig(
+            epochs=60,
+            batch_size=64,
+            optimizer="adam",
+            learning_rate=0.003,
+            schedule="cosine",
+            augment="shift=1,rotate=10,scale=0.1",
+        ),
+    ),
+    Recipe(
+        name="one-minute",
+        title="24C5-P-32C3-P-256-10 on MNIST, images changed in each epoch: 99.5 % in a minute of two cores",
+        layers="conv:24x5:identity,pool:2:relu,conv:32x3:identity,pool:2:relu,256",
+        held_out=1 / 60,
+        config=TrainingConfig(
+            epochs=40,
+            batch_size=64,
+            optimizer=Adam(0.7, 0.9),
+            learning_rate=0.004,
+            schedule="one-cycle:0.2,0.1",
+            label_smoothing=0.1,
+            augment="shift=2,rotate=10,scale=0.1",
         ),
     ),
 )

@@ -18,7 +18,11 @@ from fastnn.runs.recipes import RECIPES, get_recipe
 NETWORKS = {
     "lenet": (44_426, ((1, 28, 28), (6, 24, 24), (6, 12, 12), (16, 8, 8), (16, 4, 4), (120,), (84,), (10,))),
     "fast": (215_194, ((1, 28, 28), (24, 24, 24), (24, 12, 12), (32, 10, 10), (32, 5, 5), (256,), (10,))),
+    "simard-2003": (636_010, ((784,), (800,), (10,))),
+    "tiny": (7_090, ((1, 28, 28), (10, 24, 24), (10, 12, 12), (20, 10, 10), (20, 5, 5), (10,))),
+    "one-minute": (215_194, ((1, 28, 28), (24, 24, 24), (24, 12, 12), (32, 10, 10), (32, 5, 5), (256,), (10,))),
 }
+HELD_OUT = {"lenet": 5_000, "fast": 5_000, "simard-2003": 1_000, "tiny": 1_000, "one-minute": 1_000}
 
 
 @pytest.fixture
@@ -58,7 +62,7 @@ def test_an_activation_after_the_pool_is_the_same_function(mnist):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_test_images_are_no_part_of_training(name, mnist):
     train, validation, test = get_recipe(name).load(seed=0)
-    assert (len(train), len(validation), len(test)) == (55_000, 5_000, 10_000)
+    assert (len(train), len(validation), len(test)) == (60_000 - HELD_OUT[name], HELD_OUT[name], 10_000)
     assert test.digest() == mnist[1].digest()
 
 
@@ -69,10 +73,12 @@ def test_a_recipe_trains_and_its_report_repeats_it(name, backend, few_images, un
     assert main([*common, "--recipe", name, "--out", str(tmp_path / "run")]) == 0
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     recipe = get_recipe(name)
-    assert report["settings"]["layers"] == recipe.layers
+    assert report["settings"]["layers"] == (recipe.layers or None)
     assert report["settings"]["optimizer"] == recipe.config.to_dict()["optimizer"]
     assert report["settings"]["learning_rate"] == recipe.config.learning_rate
-    assert (report["data"]["train"]["samples"], report["data"]["test"]["samples"]) == (330, 100)
+    assert report["settings"]["augment"] == recipe.config.to_dict()["augment"]
+    n_train = 360 - round(360 * recipe.held_out)
+    assert (report["data"]["train"]["samples"], report["data"]["test"]["samples"]) == (n_train, 100)
     assert f"{NETWORKS[name][0]:,} parameters" in capsys.readouterr().out
     for arguments in (["--config", tmp_path / "run"], ["--config", tmp_path / "run" / "report.json"]):
         again = tmp_path / arguments[1].name.replace(".json", "")
