@@ -229,14 +229,11 @@ class ClusterMixin:
         self: Any, blocks: BlocksOfCollections, rows: Any, targets: np.ndarray, engine: Any, random_state: Any
     ) -> Network:
         """Return the network that a new fit starts from."""
-        if not self.standardize:
-            return self._new_network(rows, targets, random_state, False)
-        transform = Standardization.from_moments(len(blocks), *blocks.moments(engine))
-        network = self._new_network(rows, targets, random_state, False)
-        return Network(
-            network.weights, network.biases, input_scale=transform, output=network.output, layers=network.layers,
-            input_shape=network.shapes[0], statistics=network.statistics,
-        )  # fmt: skip
+        transform = None
+        if self.standardize:
+            transform = Standardization.from_moments(len(blocks), *blocks.moments(engine))
+        network: Network = self._new_network(rows, targets, random_state, False, transform)
+        return network
 
     # --- Predicting --------------------------------------------------------------------------------------------------
     def predict(self, X: Any) -> Any:

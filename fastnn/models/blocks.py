@@ -7,6 +7,7 @@ import numpy as np
 
 from fastnn.backends import backend_name
 from fastnn.backends.choice import CHOOSER, prediction_work
+from fastnn.memory import check_memory
 from fastnn.network import Network
 from fastnn.streams import BlockedData, blocks_ahead
 
@@ -25,6 +26,8 @@ def of_each_row(data: BlockedData, function: Callable[[Any], np.ndarray]) -> np.
         for start in range(0, len(block), ROWS_AT_ONCE):
             part = function(block.take(slice(start, start + ROWS_AT_ONCE)))
             if results is None:
+                n_bytes = len(data) * part[:1].nbytes
+                check_memory(n_bytes, f"{data.name}: the results of {len(data):,} rows")
                 results = np.empty((len(data), *part.shape[1:]), part.dtype)
             results[at : at + len(part)] = part
             at += len(part)
