@@ -285,6 +285,8 @@ class ClusterMixin:
     def _scores(self: Any, X: Any, y: Any, sample_weight: Any) -> list[Any]:
         """Return what `_score_part` returns for each block."""
         check_is_fitted(self, "network_")
+        if y is None:
+            raise SettingsError("y is None, expected the targets of X: a Dask array, series or data frame")
         values = [value for value in (X, y, sample_weight) if value is not None]
         names = ("X", "y", "sample_weight")
         columns = [row_blocks(value, name) for value, name in zip(values, names, strict=False)]
@@ -413,7 +415,7 @@ class DaskMLPClassifier(ClusterMixin, MLPClassifier):
         """Return the logarithm of `predict_proba`, likewise lazy."""
         return self._lazily("predict_log_proba", X)
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the accuracy of `predict` for X, weighted by `sample_weight`; all are collections of Dask."""
         parts = self._scores(X, y, sample_weight)
         return float(sum(correct for _, correct in parts) / sum(weight for weight, _ in parts))
@@ -485,7 +487,7 @@ class DaskMLPRegressor(ClusterMixin, MLPRegressor):
     _local = MLPRegressor
     __init__ = _with_own_parameters(MLPRegressor)
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return R^2 of `predict` for X, weighted by `sample_weight`; all are collections of Dask."""
         total, mean, squares, errors = 0.0, np.zeros(1), np.zeros(1), np.zeros(1)
         for weight, of_part, squares_of_part, errors_of_part in self._scores(X, y, sample_weight):

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import groupby
@@ -150,6 +151,12 @@ class BlockedData:
         """The number of `classes`, or of targets; 0 without labels."""
         labels = self.kind_of_labels
         return labels.n_targets or len(labels.classes or ())
+
+    def without_labels(self) -> "BlockedData":
+        """Return the same rows as data without labels, whose classes no pass has to find."""
+        other = copy(self)
+        other.has_labels, other._labels, other._digest = False, Labels(), None
+        return other
 
     def present_classes(self) -> tuple[Any, ...]:
         """Return the classes that have rows, sorted; all `classes` if `open_data` was given them. () without any."""

@@ -1,15 +1,17 @@
 """`BlockedView`: data in blocks with other labels, with other columns, or without some rows."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from hashlib import sha256
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from fastnn.datasets.dataset import Dataset
 from fastnn.streams.blocked import BlockedData
-from fastnn.streams.labels import Labels
+from fastnn.streams.labels import Labels, given_labels
 
 _ALL_ROWS: Mapping[int, np.ndarray] = MappingProxyType({})
 
@@ -26,7 +28,7 @@ class BlockedView(BlockedData):
     labels : Labels or None
         What labels are then; None: as in `data`.
     tag : str
-        Equal for equal functions `relabel`, on every machine; a part of the digest.
+        Equal for equal functions `relabel`, on every machine; a part of the digest. "": they number the same classes.
     columns : sequence of int, or None
         The columns of `data` to take, in this order; None: all of them.
     rows : mapping of int to ndarray of int
@@ -82,9 +84,27 @@ class BlockedView(BlockedData):
         with self._lock:
             if self._digest is None:
                 rows = [(block, *self._rows[block].tolist()) for block in sorted(self._rows)]
-                known = (self._data.digest, self._labels, self._tag, self._columns, rows)
-                self._digest = sha256(repr(known).encode()).hexdigest()
+                changes = (self._tag, self._columns, rows)
+                known = repr((self._data.digest, *changes)).encode()
+                self._digest = sha256(known).hexdigest() if any(changes) else self._data.digest
             return self._digest
+
+    def named(self, name: str) -> "BlockedView":
+        """Return the same data with another name."""
+        other = copy(self)
+        other.name = name
+        return other
 
     def _relabelled(self, labels: np.ndarray) -> np.ndarray:
         return labels if self._relabel is None else self._relabel(labels)
+
+
+def with_classes(data: BlockedData, classes: Sequence[Any]) -> BlockedView:
+    """Return the same rows with labels that number these classes, as `Dataset.with_classes` does.
+
+    Raises DataError if a class of the data is none of them.
+    """
+    own = data.present_classes()
+    number = dict(zip(own, given_labels(classes).numbered(np.array(own), data.name).tolist(), strict=True))
+    of_class = np.array([number.get(each, 0) for each in data.classes or ()], np.int64)
+    return BlockedView(data, of_class.__getitem__, Labels(tuple(classes), present=tuple(classes)))

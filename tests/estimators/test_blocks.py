@@ -100,6 +100,7 @@ def test_a_shuffled_fit_has_the_bits_of_one_in_memory_in_the_same_order(dtype, m
             self.epoch += 1
             return np.concatenate(order)
 
+    assert configs[0].shuffle is True
     usual = MLPClassifier((12,), **SMALL, **settings).fit(images, LABELS)
     monkeypatch.setattr(base, "ScikitOrder", Order)
     assert _same(found, MLPClassifier((12,), **SMALL, **settings).fit(images, LABELS))
