@@ -7,7 +7,6 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastnn.backends.arguments import check_finite_inputs
-from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError, SettingsError
 from fastnn.estimators.arguments import check_labels_given
@@ -86,10 +85,8 @@ def encoded(estimator: Any, data: BlockedData, *, warm: bool, incremental: bool)
         place = {value: at for at, value in enumerate(values.tolist())}
         relabel = targets[[_REPEATS * place.get(value, 0) for value in data.classes]].__getitem__
 
-    n_targets = targets.shape[1] if targets.ndim == 2 else 0
-    classes = getattr(estimator, "classes_", None) if n_targets == 0 else None
-    labels = Labels(None if classes is None else tuple(range(len(classes))), n_targets)
-    return targets, BlockedView(data, relabel, labels, tag=repr(None if classes is None else classes.tolist()))
+    kind = Labels(None, targets.shape[1]) if targets.ndim == 2 else Labels(tuple(range(len(estimator.classes_))))
+    return targets, BlockedView(data, relabel, kind)
 
 
 def classes_of_blocks(data: BlockedData) -> np.ndarray:
@@ -126,10 +123,4 @@ def outputs_of_blocks(
     network = estimator.network_
     backend = backend_for(network, data, estimator.backend)
 
-    def of_some(samples: Dataset) -> np.ndarray:
-        rows: Any = samples.images
-        if is_sparse(rows) and not estimator._accepts_sparse:
-            rows = rows.toarray()
-        return function(network.core, check_finite_inputs(network, rows), backend)
-
-    return of_each_row(data, of_some)
+    return of_each_row(data, lambda some: function(network.core, check_finite_inputs(network, some.images), backend))

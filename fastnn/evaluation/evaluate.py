@@ -14,12 +14,12 @@ from fastnn.errors import DataError
 from fastnn.evaluation.metrics import ClassScores, confusion, per_class
 from fastnn.interruptible import interruptible
 from fastnn.models import Copies, Model, as_dataset, as_model, as_network
-from fastnn.models.blocks import ROWS_AT_ONCE
+from fastnn.models.blocks import some_rows
 from fastnn.models.model import class_probabilities, default_classes
 from fastnn.models.rows import in_order
 from fastnn.network import Network, check_scale
 from fastnn.network.standardization import merged_moments, moments
-from fastnn.streams import BlockedData, blocks_ahead
+from fastnn.streams import BlockedData
 
 # About how many times a loss or an output function reads or writes a logit.
 _N_LOGIT = 8
@@ -199,12 +199,11 @@ def _of_blocks(
     copies: Copies | None,
 ) -> Iterator[Evaluation]:
     """Yield the evaluations of some thousand rows at a time, as `evaluate_mean` returns them."""
-    for _, block in blocks_ahead(data):
-        samples = data_for(model, block) if looks_up_classes else block
+    for samples in some_rows(data):
+        samples = data_for(model, samples) if looks_up_classes else samples
         if isinstance(backend, str):
             backend = CHOOSER.choose(backend, prediction_work(model.networks[0], samples.images, len(data)))
-        for start in range(0, len(samples), ROWS_AT_ONCE):
-            yield evaluate_mean(model, samples.take(slice(start, start + ROWS_AT_ONCE)), backend, threads, copies)
+        yield evaluate_mean(model, samples, backend, threads, copies)
 
 
 def check_fit(network: Network, data: Dataset) -> tuple[np.ndarray, np.ndarray]:

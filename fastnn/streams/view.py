@@ -28,7 +28,7 @@ class BlockedView(BlockedData):
     labels : Labels or None
         What labels are then; None: as in `data`.
     tag : str
-        Equal for equal functions `relabel`, on every machine; a part of the digest. "": they number the same classes.
+        Equal for equal functions `relabel`, on every machine; a part of the digest. "": labels mean the same as before.
     columns : sequence of int, or None
         The columns of `data` to take, in this order; None: all of them.
     rows : mapping of int to ndarray of int

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -172,6 +173,19 @@ def test_partial_fit_and_warm_start_go_on(kind):
     assert _same(found.partial_fit(X, y), expected.partial_fit(X, y))
     warm = {"warm_start": True, **settings}
     assert _same(make(**warm).fit(data).fit(data), make(**warm).fit(X, y).fit(X, y))
+
+
+def test_sparse_blocks_are_trained_on_and_predicted():
+    images = _images(np.float32)
+    data = _blocked(csr_matrix(images), LABELS)
+    settings = {**SMALL, "shuffle": False, "backend": "numpy"}
+    found = MLPClassifier((12,), **settings).fit(data)
+    assert _same(found, MLPClassifier((12,), **settings).fit(images, LABELS))  # buffers are dense
+    np.testing.assert_allclose(found.predict_proba(data), found.predict_proba(images), rtol=1e-5)
+    with pytest.raises(fastnn.DataError, match="block 0: inputs are a sparse matrix, expected an array"):
+        CNNClassifier([Conv2D(3)], **settings).fit(data)
+    with pytest.raises(fastnn.DataError, match="X is sparse, expected an array with standardize=True"):
+        MLPClassifier((12,), **settings, standardize=True).fit(data)
 
 
 def test_standardize_learns_the_scale_of_all_rows():
