@@ -209,6 +209,7 @@ def test_a_model_is_trained_further_with_its_classes_and_columns(data, train, tm
     start = ["--from", tmp_path / "run", "--data", tmp_path / "turned.csv", "--block-rows", "700"]
     arguments = ["train", *start, "--epochs", "1", "--learning-rate", "1e-9", "--backend", "numpy", "--quiet"]
     assert _run(capsys, *arguments, "--out", tmp_path / "next")["test_accuracy"] > 0.9
+    assert read_report(tmp_path / "next")["last_epoch"]["accuracy"] > 0.9
 
 
 @pytest.mark.parametrize("settings", [["--dropout", "0.2"], ["--learning-rate", "auto"]])

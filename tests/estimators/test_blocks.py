@@ -101,7 +101,9 @@ def test_a_shuffled_fit_has_the_bits_of_one_in_memory_in_the_same_order(dtype, m
             self.epoch += 1
             return np.concatenate(order)
 
+    MLPClassifier((12,), **SMALL | {"random_state": 1}, **settings).fit(_blocked(images, LABELS))
     assert configs[0].shuffle is True
+    assert configs[0].seed != configs[1].seed
     usual = MLPClassifier((12,), **SMALL, **settings).fit(images, LABELS)
     monkeypatch.setattr(base, "ScikitOrder", Order)
     assert _same(found, MLPClassifier((12,), **SMALL, **settings).fit(images, LABELS))
@@ -120,6 +122,7 @@ def test_classes_are_those_of_all_blocks(labels):
     assert found.classes_.dtype.kind == expected.classes_.dtype.kind
     assert _same(found, expected)
     np.testing.assert_array_equal(found.predict(_blocked(X)), expected.predict(X))
+    assert found.score(_blocked(X, labels)) == expected.score(X, labels) > 0
 
 
 def test_classes_that_open_data_was_given_are_the_classes():
