@@ -5,22 +5,31 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastnn.cli.models import run_folder
-from fastnn.errors import SettingsError
+from fastnn.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
     from fastnn.datasets import Dataset
     from fastnn.models import Model
+    from fastnn.streams import BlockedData
 
+OF_BLOCKS = ("memory", "buffer_blocks")
+"""The settings of a run on data in blocks."""
 FILES = "files of samples: CSV and other tables, NPZ, NPY, IDX, MATLAB, ARFF, or a folder of pictures per class"
 
 
 def add_data(
-    parser: argparse.ArgumentParser, text: str, *, labelled: bool = True, flags: Sequence[str] = ("--label",)
+    parser: argparse.ArgumentParser,
+    text: str,
+    *,
+    labelled: bool = True,
+    flags: Sequence[str] = ("--label",),
+    blocks: bool = False,
 ) -> None:
     """Add `--data`, with this help text, and the options that describe the files.
 
     labelled: whether the files may have labels
     flags: the names of the option for their column
+    blocks: whether the files may be read in blocks
     """
     parser.add_argument("--data", metavar="FILE", nargs="+", help=text)
     group = parser.add_argument_group("data files", "How to read the files of --data. Most files need none of these.")
@@ -58,17 +67,53 @@ def add_data(
         type=_shape,
         help="height and width of the image in a row (default: 28x28 for 784 pixels, 8x8 for 64)",
     )
+    if blocks:
+        group.add_argument(
+            "--block-rows",
+            metavar="N",
+            type=int,
+            help="read the files in blocks of N rows, some of which are in memory at a time (default: 65536 for a "
+            "pattern in quotation marks, HDF5, Zarr and files of 1 GB or more; other files are read whole)",
+        )
 
 
 def reading(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the options of `read_files` that differ from the defaults."""
+    """Return the options of `read_files` that differ from the defaults; with ``block_rows`` for data in blocks.
+
+    Data are in blocks if an option asks for it, if their format or size demands it, or if they were in the run that
+    --config or --resume repeats. Raises SettingsError if another option is for data in memory only.
+    """
     usual = {"task": "auto", "missing": "refuse", "drop": ()}
     names = ("task", "drop", "header", "missing", "transpose", "pixel_max", "image_shape")
     column = getattr(options, "column", None)
     values = {name: getattr(options, name, None) for name in names}
     values["label"] = int(column) if isinstance(column, str) and column.isdecimal() else column
     values["drop"] = tuple(values["drop"] or ())
-    return {name: value for name, value in values.items() if value is not None and value != usual.get(name)}
+    found = {name: value for name, value in values.items() if value is not None and value != usual.get(name)}
+    block_rows = _block_rows(options, found)
+    return found if block_rows is None else {**found, "block_rows": block_rows}
+
+
+def _block_rows(options: argparse.Namespace, found: dict[str, Any]) -> int | None:
+    """Return the number of rows of a block; None for data that are read whole."""
+    if not hasattr(options, "block_rows"):  # a command that has all data in memory
+        return None
+    asked = ["block_rows"] if options.block_rows is not None else [name for name in OF_BLOCKS if hasattr(options, name)]
+    whole = [name for name in ("drop", "header", "missing", "transpose") if name in found]
+    if asked and not options.data:
+        raise SettingsError(f"--{_flag(asked[0])} is for the files of --data, which is not given")
+    if asked and whole:
+        raise SettingsError(f"--{_flag(whole[0])} is for data in memory: leave it out, or --{_flag(asked[0])}")
+    from fastnn.checks import check_integer
+    from fastnn.streams.open import BLOCK_ROWS, needs_blocks
+
+    if not asked and (whole or not options.data or not needs_blocks(options.data)):
+        return None
+    return check_integer("--block-rows", BLOCK_ROWS if options.block_rows is None else options.block_rows, 1)
+
+
+def _flag(name: str) -> str:
+    return name.replace("_", "-")
 
 
 def add_test_data(parser: argparse.ArgumentParser, text: str, **options: Any) -> None:
@@ -97,7 +142,7 @@ def read_test_data(options: argparse.Namespace, model: "Model") -> "Dataset":
         return read_labelled_samples(options.data, model.row_format, **{"task": task, **reading(options)})
     described = next(iter(reading(options)), None)
     if described is not None:
-        raise SettingsError(f"--{described.replace('_', '-')} describes the files of --data, which is not given")
+        raise SettingsError(f"--{_flag(described)} describes the files of --data, which is not given")
     folder = run_folder(options.model)
     if options.recipe:
         recipe = get_recipe(options.recipe)
@@ -110,6 +155,45 @@ def read_test_data(options: argparse.Namespace, model: "Model") -> "Dataset":
     if test.images.shape[1] != n_inputs:
         raise SettingsError(f"the model takes {n_inputs} inputs, not {named}; give --data FILE")
     return test
+
+
+def open_test_data(options: argparse.Namespace, model: "Model") -> "BlockedData | None":
+    """Return the labelled samples of --data in blocks; None for data that are read whole.
+
+    Raises DataError if there are no labels.
+    """
+    described = {"task": "regression" if model.classes is None else "classification", **reading(options)}
+    if "block_rows" not in described or options.recipe:
+        return None
+    from fastnn.streams import open_data
+
+    # With the classes of the model, no pass over all labels has to find them.
+    data = open_data(_source(options), described.pop("label", None), classes=model.classes, **described)
+    if not data.has_labels:
+        raise DataError(f"{data.name} has no labels, expected some: name their column or key with --label")
+    return data
+
+
+def open_samples(options: argparse.Namespace, model: "Model") -> "BlockedData | None":
+    """Return the samples of --data to predict, in blocks; None for files that are read whole."""
+    described = reading(options)
+    if "block_rows" not in described:
+        return None
+    from fastnn.streams import open_data
+
+    known = model.row_format
+    try:
+        data = open_data(_source(options), **described)
+        names = None if known.feature_names is None else data.feature_names
+        fits = data.n_inputs == known.n_inputs if names is None else {*names} >= {*(known.feature_names or ())}
+    except DataError:  # such as a table without a column that looks like labels
+        fits = False
+    return data.without_labels() if fits else open_data(_source(options), "none", **described)
+
+
+def _source(options: argparse.Namespace) -> Any:
+    """Return the files of --data as `open_data` takes them: a single one may be a pattern."""
+    return options.data[0] if len(options.data) == 1 else options.data
 
 
 def _shape(text: str) -> tuple[int, int]:

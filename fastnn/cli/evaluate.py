@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from fastnn.cli.data import FILES, add_test_data, read_test_data
+from fastnn.cli.data import FILES, add_test_data, open_test_data, read_test_data
 from fastnn.cli.models import add_copies, add_model, given_copies, load_model
 from fastnn.cli.options import AddCommand, add_backend
 from fastnn.cli.output import printable, say_notes
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def register(add: AddCommand) -> None:
     parser = add("evaluate", run, "evaluate a saved model on labelled data")
     add_model(parser)
-    add_test_data(parser, FILES)
+    add_test_data(parser, FILES, blocks=True)
     add_copies(parser)
     add_backend(parser)
 
@@ -27,7 +27,8 @@ def run(options: argparse.Namespace) -> None:
 
     copies = given_copies(options)
     model = load_model(options.model, options.member)
-    data = read_test_data(options, model)
+    blocks = open_test_data(options, model)
+    data = read_test_data(options, model) if blocks is None else blocks
     say_notes(data.notes, options)
     scores = evaluate_model(model, data, options.backend, copies)
     if options.json:

@@ -87,8 +87,8 @@ def _backend(options: argparse.Namespace, plan: "Plan", folder: "RunFolder") -> 
         return config.backend
     if options.resume:
         return continued_backend("auto", read_report(folder.path)["backend"])
-    training, n_held_out = plan.for_training(plan.splits.train), len(plan.splits.validation)
-    work = fit_work(plan.network, training.images, len(training), config, n_held_out=n_held_out)
+    n_held_out, n_rows = len(plan.splits.validation), len(plan.splits.train)
+    work = fit_work(plan.network, plan.sample.images, n_rows, config, n_held_out=n_held_out)
     choice = CHOOSER.peek("auto", work._replace(seconds=options.members * work.seconds))
     return choice.backend if choice.backend == "numpy" else backend_name(get_backend("auto"))
 

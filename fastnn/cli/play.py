@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from fastnn.cli.data import OF_BLOCKS
 from fastnn.cli.live import add_page, page, wait_for_signal
 from fastnn.cli.options import AddCommand, add_settings
 from fastnn.cli.output import say_notes
@@ -38,7 +39,7 @@ def register(add: AddCommand) -> None:
     add_config(parser)
     add_run(parser)
     add_page(parser)
-    add_settings(parser)
+    add_settings(parser, without=OF_BLOCKS)
 
 
 def run(options: argparse.Namespace) -> None:

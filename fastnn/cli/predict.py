@@ -4,11 +4,11 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastnn.cli.data import FILES, add_data, reading
+from fastnn.cli.data import FILES, add_data, open_samples, reading
 from fastnn.cli.models import add_copies, add_model, given_copies, load_model
 from fastnn.cli.options import AddCommand, add_backend
 from fastnn.cli.output import printable, say, say_notes
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from fastnn.models import Model
+    from fastnn.streams import BlockedData
 
 # The number of pictures that are prepared before they are predicted together.
 _TOGETHER = 256
@@ -28,7 +29,7 @@ def register(add: AddCommand) -> None:
     add_model(parser)
     parser.add_argument("image", metavar="IMAGE", nargs="*", help="PNG, JPEG or other picture of a digit, or a folder")
     parser.add_argument("--many", action="store_true", help="a picture may have several digits; read them in order")
-    add_data(parser, f"predict the rows of these {FILES}", labelled=False)
+    add_data(parser, f"predict the rows of these {FILES}", labelled=False, blocks=True)
     parser.add_argument("--out", metavar="FILE", help="write the predictions to a CSV file")
     parser.add_argument(
         "--id",
@@ -59,18 +60,60 @@ def run(options: argparse.Namespace) -> None:
 def _predict_rows(model: "Model", options: argparse.Namespace) -> None:
     from fastnn.datasets.containers.samples import read_samples
 
-    id_name, _, label_name = (options.id or "").partition(",")
+    id_name = (options.id or "").partition(",")[0]
+    blocks = open_samples(options, model)
+    if blocks is not None:
+        if id_name in (blocks.feature_names or ()):
+            raise SettingsError(
+                f"--id is {id_name}, a column of data in blocks, whose rows have numbers: expected another name"
+            )
+        say_notes(blocks.notes, options)
+        _write_blocks(model, blocks, options)
+        return
     data, ids = read_samples(options.data, model.row_format, id_name or None, **reading(options))
     say_notes(data.notes, options)
-    labels, proba = _answers(model, data, options)
     numbers = list(range(1, len(data) + 1)) if ids is None else ids
+    _write(_columns_of(model, data, numbers, options), options)
+
+
+def _columns_of(model: "Model", data: Any, numbers: list[Any], options: argparse.Namespace) -> dict[str, list[Any]]:
+    """Return the columns of the table of predictions for some rows, whose identifiers are given."""
+    id_name, _, label_name = (options.id or "").partition(",")
+    labels, proba = _answers(model, data, options)
     if id_name:
-        columns = {id_name: numbers, label_name or "Label": labels.tolist()}
+        return {id_name: numbers, label_name or "Label": labels.tolist()}
+    columns = {"row": numbers, **_prediction_columns(labels)}
+    if proba is not None:
+        columns["probability"] = [round(float(value), 6) for value in proba.max(axis=1)]
+    return columns
+
+
+def _write_blocks(model: "Model", data: "BlockedData", options: argparse.Namespace) -> None:
+    """Predict data in blocks, and write the rows of each block: to `--out`, or as JSON or CSV to stdout."""
+    from fastnn.checks import display_path
+    from fastnn.files.atomic import write_atomically
+    from fastnn.models.blocks import backend_for, some_rows
+
+    options.backend = backend_for(model.networks[0], data, options.backend)
+
+    def write(write_csv: "Callable[[str], object] | None") -> None:
+        done = 0
+        for samples in some_rows(data):
+            columns = _columns_of(model, samples, list(range(done + 1, done + len(samples) + 1)), options)
+            if write_csv is not None:
+                write_csv(_as_csv(columns, header=not done))
+            if options.json:
+                sys.stdout.write((", " if done else "[") + json.dumps(_records(columns))[1:-1])
+            done += len(samples)
+        if options.json:
+            print("]")
+
+    if options.out is not None:
+        write_atomically(options.out, lambda file: write(lambda text: file.write(text.encode())))
+        if not options.json:
+            print(f"{len(data):,} predictions in {display_path(options.out)}")
     else:
-        columns = {"row": numbers, **_prediction_columns(labels)}
-        if proba is not None:
-            columns["probability"] = [round(float(value), 6) for value in proba.max(axis=1)]
-    _write(columns, options)
+        write(None if options.json else sys.stdout.write)
 
 
 def _prediction_columns(labels: "np.ndarray") -> dict[str, list[Any]]:
@@ -92,25 +135,35 @@ def _answers(model: "Model", x: Any, options: argparse.Namespace) -> "tuple[np.n
 
 def _write(columns: dict[str, list[Any]], options: argparse.Namespace) -> None:
     """Write a table: to `--out`, or as JSON or CSV to stdout."""
+    table = _as_csv(columns)
+    if options.out is not None:
+        from fastnn.checks import display_path
+        from fastnn.files.atomic import write_atomically
+
+        write_atomically(options.out, table.encode())
+    if options.json:
+        print(json.dumps(_records(columns)))
+    elif options.out is None:
+        sys.stdout.write(table)
+    else:
+        count = len(next(iter(columns.values())))
+        print(f"{count:,} predictions in {display_path(options.out)}")
+
+
+def _as_csv(columns: dict[str, list[Any]], *, header: bool = True) -> str:
     import csv
     import io
 
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(columns)
+    if header:
+        writer.writerow(columns)
     writer.writerows(zip(*columns.values(), strict=True))
-    if options.out is not None:
-        from fastnn.checks import display_path
-        from fastnn.files.atomic import write_atomically
+    return table.getvalue()
 
-        write_atomically(options.out, table.getvalue().encode())
-    if options.json:
-        print(json.dumps([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]))
-    elif options.out is None:
-        sys.stdout.write(table.getvalue())
-    else:
-        count = len(next(iter(columns.values())))
-        print(f"{count:,} predictions in {display_path(options.out)}")
+
+def _records(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 # --- Pictures --------------------------------------------------------------------------------------------------------

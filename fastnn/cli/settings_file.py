@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fastnn.checks import check_choice, display_path, short
+from fastnn.cli.data import OF_BLOCKS
 from fastnn.cli.options import HiddenUnits, LayersText
 from fastnn.errors import DataError, FastnnError, SettingsError
 from fastnn.suggestions import did_you_mean
@@ -79,8 +80,12 @@ def _parsed(path: Path) -> Mapping[str, Any]:
         raise DataError(f"{display_path(path)}: {' '.join(str(error).split())}, expected {kind}") from None
     if not isinstance(content, dict):
         raise DataError(f"{display_path(path)}: found {short(content)}, expected settings by name")
-    reading = content.pop("reading", {})  # how to read the files
-    return content | (reading if isinstance(reading, dict) else {"reading": reading})
+    reading = content.pop("reading", None)  # how a run has read the files
+    if not isinstance(reading, dict):
+        return content if reading is None else content | {"reading": reading}
+    if "block_rows" not in reading:  # a run on data in memory, whose report has all settings
+        content = {name: value for name, value in content.items() if name not in OF_BLOCKS}
+    return {**content, **reading}
 
 
 def _actions(parser: argparse.ArgumentParser) -> dict[str, argparse.Action | str]:

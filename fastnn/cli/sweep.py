@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from fastnn.cli.data import OF_BLOCKS
 from fastnn.cli.options import AddCommand, add_settings, given_settings
 from fastnn.cli.output import say_notes
 from fastnn.cli.train import add_run, run_parts, sample_weight
@@ -66,7 +67,7 @@ def register(add: AddCommand) -> None:
     )
     group.add_argument("--scheduler", metavar="ADDRESS", help="scheduler of a Dask cluster, such as tcp://HOST:8786")
     add_run(parser)
-    add_settings(parser, without=("seed",))
+    add_settings(parser, without=("seed", *OF_BLOCKS))
 
 
 def run(options: argparse.Namespace) -> None:

@@ -40,6 +40,7 @@ EXAMPLES = """
   fastnn train                                             MNIST, in a few seconds
   fastnn train --data train.csv test.csv --label species   your own table, and one to test on
   fastnn train --data pictures/ --hidden 256 128           a folder with a folder of pictures per class
+  fastnn train --data big.h5 --memory 1GB                  data larger than memory, of which some blocks are in it
   fastnn train --layers conv:6x5,pool:2,conv:16x5,pool:2,120,84
   fastnn train --optimizer momentum --learning-rate 0.05 --schedule step:0.5,10
   fastnn train --from runs/RUN --epochs 5                  train the network of a run further
@@ -95,7 +96,7 @@ def register(add: AddCommand) -> None:
         action="store_true",
         help="train on all ranks that mpiexec has started; each step is shared, with the bits of one process",
     )
-    add_run(parser)
+    add_run(parser, blocks=True)
     parser.add_argument(
         "--members",
         metavar="N",
@@ -126,8 +127,11 @@ def add_config(parser: Parser) -> None:
     )
 
 
-def add_run(parser: Parser) -> None:
-    """Add the options that say what is trained on which data: all that `planned_run` needs beside the settings."""
+def add_run(parser: Parser, *, blocks: bool = False) -> None:
+    """Add the options that say what is trained on which data: all that `planned_run` needs beside the settings.
+
+    blocks: whether the data may be in blocks
+    """
     parser.add_argument(
         "--from",
         dest="start",
@@ -138,7 +142,7 @@ def add_run(parser: Parser) -> None:
     parser.add_argument(
         "--recipe", metavar="NAME", help="use a recipe's settings, and its data unless --data is given (default: mnist)"
     )
-    add_data(parser, f"train on your own {FILES}")
+    add_data(parser, f"train on your own {FILES}", blocks=blocks)
     parser.add_argument(
         "--split-seed",
         metavar="SEED",
@@ -364,9 +368,10 @@ def _finished_run(
         except (SettingsError, DataError) as error:
             raise _for_the_command(error) from None
 
-    work = fit_work(plan.network, training.images, len(training), config, n_held_out=len(validation or ()))
+    inputs = plan.sample.images
+    work = fit_work(plan.network, inputs, len(training), config, n_held_out=len(validation or ()))
     backend = CHOOSER.peek(config.backend, work, "" if state is None else state.backend).backend
-    with compile_prediction_in_background(backend, plan.network, training.images.dtype, config.threads):
+    with compile_prediction_in_background(backend, plan.network, inputs.dtype, config.threads):
         try:
             result = _saved_result(run_training, folder, record)
         except BaseException as error:
@@ -543,7 +548,7 @@ def run_parts(options: argparse.Namespace, splits: "Splits | None" = None) -> Ru
     splits: the data, if an earlier call has read them
     """
     from fastnn.checks import check_integer
-    from fastnn.datasets.splits import split_files
+    from fastnn.runs.data import read_splits
     from fastnn.runs.plan import default_hidden
     from fastnn.runs.recipes import get_recipe
 
@@ -556,7 +561,7 @@ def run_parts(options: argparse.Namespace, splits: "Splits | None" = None) -> Ru
     name = "data" if options.data or recipe is None else recipe.name
     if splits is None:
         if options.data:
-            splits = split_files(options.data, split_seed, **reading(options))
+            splits = read_splits(options.data, split_seed, **reading(options))
         else:
             assert recipe is not None
             splits = recipe.load(split_seed)

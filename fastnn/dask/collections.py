@@ -20,6 +20,7 @@ from fastnn.datasets.convert import describe as describe_type
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError, SettingsError
+from fastnn.network.standardization import merged_moments, moments
 
 
 def is_collection(value: Any) -> bool:
@@ -241,18 +242,9 @@ class BlocksOfCollections:
         return engine.call(partial(_first_rows, n_rows=n_rows), [self._blocks[first]], self.name)[0]
 
     def moments(self, engine: Engine) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mean and the variance of each input over all rows, (D,) float64, merged in the order of blocks.
-
-        The formula is that of Chan, Golub and LeVeque (1979), which loses no digits to large means.
-        """
-        n_total, mean, squares = 0, np.zeros(self.n_inputs), np.zeros(self.n_inputs)
-        for n, of_block, squares_of_block in engine.call(_moments, self._blocks, self.name):
-            if n:
-                change = of_block - mean
-                n_before, n_total = n_total, n_total + n
-                mean = mean + change * (n / n_total)
-                squares = squares + squares_of_block + change**2 * (n_before * n / n_total)
-        return mean, squares / n_total
+        """Return the mean and the variance of each input over all rows, (D,) float64, merged in the order of blocks."""
+        parts = engine.call(_moments, self._blocks, self.name)
+        return merged_moments(part for part in parts if part is not None)[1:]
 
     @property
     def weight(self) -> float:
@@ -392,14 +384,9 @@ def _first_rows(block: Block, n_rows: int) -> Any:
     return block.images[:n_rows]
 
 
-def _moments(block: Block) -> tuple[int, np.ndarray, np.ndarray]:
-    """Return the number of rows, and of each input the mean and the sum of the squared deviations from it."""
-    if not len(block) or is_sparse(block.images):
-        if len(block):
-            raise DataError("X is sparse, expected an array with standardize=True")
-        return 0, np.zeros(0), np.zeros(0)
-    mean = block.images.mean(axis=0, dtype=np.float64)
-    return len(block), mean, ((block.images - mean) ** 2).sum(axis=0)
+def _moments(block: Block) -> tuple[int, np.ndarray, np.ndarray] | None:
+    """Return the `moments` of the inputs; None without rows."""
+    return moments(block.images) if len(block) else None
 
 
 def _cast(images: Any, dtype: np.dtype) -> Any:

@@ -229,14 +229,11 @@ class ClusterMixin:
         self: Any, blocks: BlocksOfCollections, rows: Any, targets: np.ndarray, engine: Any, random_state: Any
     ) -> Network:
         """Return the network that a new fit starts from."""
-        if not self.standardize:
-            return self._new_network(rows, targets, random_state, False)
-        transform = Standardization.from_moments(len(blocks), *blocks.moments(engine))
-        network = self._new_network(rows, targets, random_state, False)
-        return Network(
-            network.weights, network.biases, input_scale=transform, output=network.output, layers=network.layers,
-            input_shape=network.shapes[0], statistics=network.statistics,
-        )  # fmt: skip
+        transform = None
+        if self.standardize:
+            transform = Standardization.from_moments(len(blocks), *blocks.moments(engine))
+        network: Network = self._new_network(rows, targets, random_state, False, transform)
+        return network
 
     # --- Predicting --------------------------------------------------------------------------------------------------
     def predict(self, X: Any) -> Any:
@@ -288,6 +285,8 @@ class ClusterMixin:
     def _scores(self: Any, X: Any, y: Any, sample_weight: Any) -> list[Any]:
         """Return what `_score_part` returns for each block."""
         check_is_fitted(self, "network_")
+        if y is None:
+            raise SettingsError("y is None, expected the targets of X: a Dask array, series or data frame")
         values = [value for value in (X, y, sample_weight) if value is not None]
         names = ("X", "y", "sample_weight")
         columns = [row_blocks(value, name) for value, name in zip(values, names, strict=False)]
@@ -416,7 +415,7 @@ class DaskMLPClassifier(ClusterMixin, MLPClassifier):
         """Return the logarithm of `predict_proba`, likewise lazy."""
         return self._lazily("predict_log_proba", X)
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the accuracy of `predict` for X, weighted by `sample_weight`; all are collections of Dask."""
         parts = self._scores(X, y, sample_weight)
         return float(sum(correct for _, correct in parts) / sum(weight for weight, _ in parts))
@@ -488,7 +487,7 @@ class DaskMLPRegressor(ClusterMixin, MLPRegressor):
     _local = MLPRegressor
     __init__ = _with_own_parameters(MLPRegressor)
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return R^2 of `predict` for X, weighted by `sample_weight`; all are collections of Dask."""
         total, mean, squares, errors = 0.0, np.zeros(1), np.zeros(1), np.zeros(1)
         for weight, of_part, squares_of_part, errors_of_part in self._scores(X, y, sample_weight):

@@ -18,8 +18,8 @@ def class_weights(data: Any, weights: str | Mapping[Any, float] = BALANCED) -> n
 
     Parameters
     ----------
-    data : Dataset, or (images, labels)
-        The training data, with classes.
+    data : Dataset, (images, labels), or BlockedData
+        The training data, with classes. Only the labels of blocks are read, where they are stored apart.
     weights : "balanced", or dict of class to float
         "balanced" gives each class the same total weight: a sample of a class weighs N / (C * samples of the class),
         where C is the number of classes with samples. A dict names classes as `Dataset.classes` does, or by number; the
@@ -48,11 +48,15 @@ def class_weights(data: Any, weights: str | Mapping[Any, float] = BALANCED) -> n
     array([1., 1., 1., 5.])
     >>> result = fastnn.train(fastnn.Network.for_data(data, (3,)), data, sample_weight=weight, epochs=1)
     """
-    data = as_dataset(data)
-    if data.labels is None or data.has_targets:
-        found = "no labels" if data.labels is None else "numbers as labels"
+    if hasattr(type(data), "n_blocks"):
+        labels = np.concatenate(list(data.labels())) if data.has_labels else None
+    else:
+        data = as_dataset(data)
+        labels = data.labels
+    if labels is None or data.has_targets:
+        found = "no labels" if labels is None else "numbers as labels"
         raise DataError(f"{data.name} has {found}, expected classes, which have weights")
-    present, numbers = np.unique(data.labels, return_inverse=True)
+    present, numbers = np.unique(labels, return_inverse=True)
     if isinstance(weights, str) and weights == BALANCED:
         by_class = len(numbers) / (len(present) * np.bincount(numbers))
     elif isinstance(weights, Mapping):

@@ -15,7 +15,8 @@ def as_dataset(value: Any, name: str = "data") -> Dataset:
         if isinstance(first, Dataset):
             raise SettingsError(f"{name} is a pair of data sets, expected one Dataset or a pair (images, labels)")
         return Dataset(first, second, name=name)
-    raise SettingsError(f"{name} is {describe(value)}, expected a Dataset or a pair (images, labels)")
+    hint = ": all rows are needed in memory" if hasattr(type(value), "block_lengths") else ""
+    raise SettingsError(f"{name} is {describe(value)}, expected a Dataset or a pair (images, labels){hint}")
 
 
 def describe(value: Any) -> str:

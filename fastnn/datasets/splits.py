@@ -20,7 +20,7 @@ from fastnn.randomness import generator
 class Splits(NamedTuple):
     """The data sets of a run: to train on, for the validation curves, and for the final loss and accuracy."""
 
-    train: Dataset
+    train: Any  # a Dataset, or BlockedData
     validation: Dataset
     test: Dataset
 

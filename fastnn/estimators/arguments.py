@@ -95,6 +95,8 @@ def check_weights_given(sample_weight: Any, name: str) -> Any:
 
 def check_scored(y: Any, sample_weight: Any, *, numeric: bool) -> tuple[Any, Any]:
     """Return the labels and weights of `score` after `check_labels_given` and `check_weights_given`."""
+    if y is None:
+        raise DataError("y is None, expected the targets of X")
     weight = None if sample_weight is None else check_weights_given(sample_weight, "sample_weight")
     return check_labels_given(y, "y", numeric=numeric), weight
 

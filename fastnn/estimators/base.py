@@ -27,6 +27,7 @@ from fastnn.backends.choice import CHOOSER, continued_backend, expected_epochs_o
 from fastnn.backends.threads import resolve_threads
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DivergenceError
+from fastnn.estimators.blocks import as_images, check_blocks, encoded, first_rows, outputs_of_blocks, standardization
 from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks, has_callbacks
 from fastnn.estimators.checkpoint import in_words_of_fit, result_of_ended, saved_fit
 from fastnn.estimators.coefficients import CoefficientsMixin
@@ -44,11 +45,12 @@ from fastnn.estimators.stacklevel import users_stacklevel
 from fastnn.interruptible import interruptible
 from fastnn.memory import check_memory
 from fastnn.models.hidden import hidden_outputs, hidden_size
-from fastnn.network import Network
+from fastnn.network import Network, Standardization
 from fastnn.optim.averaging import SWA, get_average
 from fastnn.optim.config import TrainingConfig, as_plain
 from fastnn.optim.optimizers import LBFGS, SGD, Adam, Optimizer
 from fastnn.optim.schedules import Schedule, get_schedule
+from fastnn.streams import BlockedData
 from fastnn.training.checkpoint import data_digests
 from fastnn.training.history import History
 from fastnn.training.train import EpochEnd, TrainingInterrupted, TrainingResult, train
@@ -103,14 +105,24 @@ class NetworkEstimator(
         """
         warm = hasattr(self, "network_") and (self.warm_start or incremental)
         self._check_call(y, warm, incremental)
-        arguments, begun = (X, y), saved_fit(checkpoint, warm)
-        X, y = self._check_data(X, y, reset=not warm)
-        self._check_image_shape(arguments[0], warm)
-        targets = self._encode(y, warm=warm, incremental=incremental)
-        weight = self._check_weights(sample_weight, X)
-        total_weight = _product(weight, self._class_weight(targets))
+        arguments, begun, blocks = (X, y), saved_fit(checkpoint, warm), None
+        if isinstance(X, BlockedData):
+            check_blocks(self, X, y, validation_data is not None)
+            X, given = first_rows(self, X, reset=not warm), X
+            self._check_image_shape(as_images(X, given), warm)
+            targets, blocks = encoded(self, given, warm=warm, incremental=incremental)
+        else:
+            X, y = self._check_data(X, y, reset=not warm)
+            self._check_image_shape(arguments[0], warm)
+            targets = self._encode(y, warm=warm, incremental=incremental)
+        weight = self._check_weights(sample_weight, len(targets if blocks is None else blocks))
+        total_weight = _product(weight, self._class_weight_of(targets, blocks))
         random_state = check_random_state(self.random_state)
-        network = self._previous_network(targets) if warm else self._new_network(X, targets, random_state, incremental)
+        if warm:
+            network = self._previous_network(targets)
+        else:
+            transform = None if blocks is None or not self.standardize else standardization(blocks)
+            network = self._new_network(X, targets, random_state, incremental, transform)
         watch_state, history, state = self._state_before() if warm else initial_state()
         held_out, held_weight = self._check_validation(validation_data, X)
         if self.early_stopping and held_out is None and self.solver != "lbfgs":
@@ -119,11 +131,16 @@ class NetworkEstimator(
             held_weight = None if weight is None else weight[held]
             X, targets = interruptible(X.__getitem__, rows, work=len(rows) * X.shape[1]), targets[rows]
             total_weight = None if total_weight is None else total_weight[rows]
-        data = Dataset(X, targets, image_shape=self._picture_shape, name="the training data")
+        data: Dataset | BlockedData
+        if blocks is not None:
+            blocks.image_shape, data = self._picture_shape, blocks
+        else:
+            data = Dataset(X, targets, image_shape=self._picture_shape, name="the training data")
         resume = state if incremental and self._can_resume(state) else None
         watch_state = replace(watch_state, rate=self.learning_rate_init) if resume is None else watch_state
         watch = self._make_watch(watch_state, network, len(data), total_weight, held_out, held_weight, incremental)
-        config = self._config(watch, len(data), random_state, warm, epochs=1 if incremental else self.max_iter)
+        epochs = 1 if incremental else self.max_iter
+        config = self._config(watch, len(data), random_state, warm, epochs, blocked=blocks is not None)
         self.n_outputs_, self.n_layers_, self.out_activation_ = network.n_outputs, len(network.sizes), network.output
         callbacks = [FitTasks(self, *arguments, sample_weight)] if tasks and has_callbacks(self) else []
 
@@ -162,11 +179,20 @@ class NetworkEstimator(
             raise ValueError(f"partial_fit does not support average={self.average!r}, as it runs one epoch")
 
     def _config(
-        self, watch: FitWatch, n_samples: int, random_state: np.random.RandomState, warm: bool, epochs: int
+        self,
+        watch: FitWatch,
+        n_samples: int,
+        random_state: np.random.RandomState,
+        warm: bool,
+        epochs: int,
+        blocked: bool = False,
     ) -> TrainingConfig:
-        """Return the settings of `train`. Rows are drawn as in scikit-learn, and `watch` gives the learning rate."""
+        """Return the settings of `train`. `watch` gives the learning rate.
+
+        Rows are drawn as in scikit-learn, but for data in blocks, whose order `train` draws.
+        """
         began = getattr(self, "backend_", None) if warm else None  # what goes on stays on its backend
-        is_random = np.any(self.dropout) or self.augment is not None
+        is_random = np.any(self.dropout) or self.augment is not None or (blocked and self.shuffle)
         common = {
             "epochs": epochs, "optimizer": self._optimizer(), "l2": self.alpha, "divide_l2": True,
             "dropout": self.dropout, "seed": int(random_state.randint(2**31 - 1)) if is_random else 0,
@@ -178,11 +204,16 @@ class NetworkEstimator(
         schedule = self._schedule()
         if self.solver == "lbfgs":
             return TrainingConfig(**common, batch_size=None)
+        order: Any = bool(self.shuffle)
+        if blocked:
+            common |= {"buffer_blocks": self.buffer_blocks, "memory": self.memory}
+        elif self.shuffle:
+            order = ScikitOrder(n_samples, random_state)
         return TrainingConfig(
             **common,
             batch_size=self._batch_size(n_samples),
             schedule=WatchedSchedule(watch, schedule, self.max_iter),
-            shuffle=ScikitOrder(n_samples, random_state) if self.shuffle else False,
+            shuffle=order,
         )
 
     def _stored_result(
@@ -260,11 +291,19 @@ class NetworkEstimator(
                 raise
 
     def _new_network(
-        self, X: Any, targets: np.ndarray, random_state: np.random.RandomState, incremental: bool
+        self,
+        X: Any,
+        targets: np.ndarray,
+        random_state: np.random.RandomState,
+        incremental: bool,
+        transform: Standardization | None = None,
     ) -> Network:
-        """Return a network with initial weights, and keep the levels of X."""
+        """Return a network with initial weights, and keep the levels of X.
+
+        transform: the standardization of all training inputs, if X are some of them
+        """
         self._levels = column_levels(X)
-        return initial_network(self, X, self._output(targets), random_state, incremental)
+        return initial_network(self, X, self._output(targets), random_state, incremental, transform)
 
     def _state_before(self) -> tuple[WatchState, History, TrainerState | None]:
         """Return the state that the fit before has left, like `initial_state`."""
@@ -384,9 +423,17 @@ class NetworkEstimator(
         message = f"{type(self).__name__} with solver {self.solver!r} did not converge: {found}"
         warnings.warn(message, ConvergenceWarning, stacklevel=users_stacklevel())
 
-    def _total_weight(self, sample_weight: Any, X: Any, targets: np.ndarray) -> np.ndarray | None:
+    def _total_weight(self, sample_weight: Any, targets: np.ndarray) -> np.ndarray | None:
         """Return the weight of each sample, its class weight included; None if there are no weights."""
-        return _product(self._check_weights(sample_weight, X), self._class_weight(targets))
+        return _product(self._check_weights(sample_weight, len(targets)), self._class_weight(targets))
+
+    def _class_weight_of(self, targets: np.ndarray, blocks: BlockedData | None) -> np.ndarray | None:
+        """Return `_class_weight` of the targets, or of those of all blocks, which are read only if it needs them."""
+        if blocks is not None:
+            if getattr(self, "class_weight", None) is None:
+                return None
+            targets = np.concatenate(list(blocks.labels()))
+        return self._class_weight(targets)
 
     def _class_weight(self, targets: np.ndarray) -> np.ndarray | None:
         """Return the class weight of each sample; None for regression."""
@@ -395,6 +442,12 @@ class NetworkEstimator(
     # --- Prediction ------------------------------------------------------------------------------------------------
     def _outputs(self, X: Any) -> np.ndarray:
         """Return the network's outputs, probabilities or numbers, (N, C)."""
+        if isinstance(X, BlockedData):
+
+            def predicted(core: Network, rows: Any, backend: str) -> np.ndarray:
+                return CHOOSER.predictor(backend, core, rows).predict_proba(core, rows, self.n_threads)
+
+            return outputs_of_blocks(self, X, predicted)
         rows = rows_to_predict(self, X)
         if rows is None:
             check_is_fitted(self, "network_")
@@ -433,6 +486,12 @@ class NetworkEstimator(
             layer = self.transform_layer
         elif hidden_size(self.network_, layer) != self._n_features_out and _returns_frames(self):
             raise ValueError(f"layer is {layer}, expected transform_layer={layer} for data frames as output")
+        if isinstance(X, BlockedData):
+            return outputs_of_blocks(
+                self,
+                X,
+                lambda core, rows, backend: hidden_outputs(core, rows, layer, backend=backend, threads=self.n_threads),
+            )
         X = self._check_data(X, reset=False)
         return hidden_outputs(self.network_, X, layer, backend=self.backend, threads=self.n_threads)
 

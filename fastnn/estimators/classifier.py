@@ -87,6 +87,8 @@ class MLPClassifier(DenseLayersMixin, NetworkClassifier):
         unknown_label: Any = None,
         standardize: bool = False,
         image_shape: Any = None,
+        buffer_blocks: int = 16,
+        memory: Any = "1GB",
     ) -> None:
         self._set_parameters(locals())
 

@@ -85,5 +85,7 @@ class CNNClassifier(ImageLayersMixin, NetworkClassifier):
         threshold: float | None = None,
         unknown_label: Any = None,
         standardize: bool = False,
+        buffer_blocks: int = 16,
+        memory: Any = "1GB",
     ) -> None:
         self._set_parameters(locals())

@@ -194,7 +194,7 @@ def _checked(estimator: Any, network: Network, X: Any, y: Any, sample_weight: An
         if estimator._output(targets) != (network.output, network.n_outputs):
             return None
         inputs, targets = check_fit(network, Dataset(X, targets, name="the training data"))
-    weight = estimator._total_weight(sample_weight, inputs, targets)
+    weight = estimator._total_weight(sample_weight, targets)
     return TrainingData(inputs, targets, check_sample_weight(weight, len(targets), network.dtype))
 
 

@@ -113,15 +113,15 @@ class DataChecksMixin(BaseEstimator):
         X, y, *weight = validation_data
         X, y = self._check_data(X, y, reset=False, source=" of validation_data")
         data = Dataset(X, self._encode(y, warm=True, incremental=True), name="validation_data")
-        held_weight = self._check_weights(weight[0] if weight else None, X, " of validation_data")
+        held_weight = self._check_weights(weight[0] if weight else None, len(data), " of validation_data")
         warn_of_other_scale(training, X)
         return data, check_sample_weight(held_weight, len(data), self._dtype)
 
-    def _check_weights(self, sample_weight: Any, X: Any, source: str = "") -> np.ndarray | None:
+    def _check_weights(self, sample_weight: Any, n_samples: int, source: str = "") -> np.ndarray | None:
         """Return the weight of each sample, float64; None if there are no weights. A number is the weight of all."""
         if sample_weight is None:
             return None
-        n_samples, dtype = X.shape[0], np.dtype(np.float64)
+        dtype = np.dtype(np.float64)
         if is_number(sample_weight):
             sample_weight = np.full(n_samples, *check_weights_given([sample_weight], f"sample_weight{source}"))
         sample_weight = check_weights_given(sample_weight, f"sample_weight{source}")

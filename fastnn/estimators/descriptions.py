@@ -179,6 +179,14 @@ PARAMETERS = {
         "(int, int), or None",
         "The (height, width) of the image in each row of X, if it is one. Files, plots and `fastnn.explain` use it.",
     ),
+    "buffer_blocks": Entry(
+        "int",
+        "The number of blocks of `fastnn.BlockedData` whose rows are shuffled together; fewer if `memory` demands it.",
+    ),
+    "memory": Entry(
+        "int or str",
+        'The number of bytes that the buffers of a fit on `fastnn.BlockedData` may use, such as "512MB".',
+    ),
 }
 """The parameters of the constructors."""
 
@@ -259,20 +267,21 @@ ATTRIBUTES = {
 
 ARGUMENTS = {
     "X": Entry(
-        "array-like or SciPy sparse matrix of shape (N, D)",
+        "array-like or SciPy sparse matrix of shape (N, D), or BlockedData",
         "The samples. uint8 stays uint8 and CSR stays sparse; other dtypes become the estimator's dtype. CNNClassifier "
-        "takes images of shape (N, H, W) or (N, channels, H, W), too, but no sparse matrix.",
+        "takes images of shape (N, H, W) or (N, channels, H, W), too, but no sparse matrix. Of `fastnn.open_data`, "
+        "some blocks at a time are in memory.",
     ),
-    "y": Entry("{targets}", "{of_targets}"),
+    "y": Entry("{targets}", "{of_targets} None for BlockedData, which has the labels."),
     "sample_weight": Entry("array-like of shape (N,), or None", "The weight of each sample, 0 or more. None: all 1."),
     "classes": Entry(
         "array-like of shape (C,), or None",
-        "All labels that can occur in any call. Required in the first call.",
+        "All labels that can occur in any call. Required in the first call, but for BlockedData.",
     ),
     "validation_data": Entry(
         "(X, y) or (X, y, sample_weight), or None",
         "Data that are evaluated after each epoch: `history_` holds the losses and `validation_scores_` the scores. "
-        "`early_stopping` uses these data instead of holding out a part of X.",
+        "`early_stopping` uses these data instead of holding out a part of X; it needs them if X is BlockedData.",
     ),
     "X_val": Entry(
         "array-like or SciPy sparse matrix of shape (M, D), or None",

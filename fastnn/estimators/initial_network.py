@@ -20,7 +20,12 @@ ROWS_FOR_LEVELS, VALUES_FOR_LEVELS = 200, 2**20
 
 
 def initial_network(
-    estimator: Any, X: Any, output: tuple[str, int], random_state: np.random.RandomState, incremental: bool
+    estimator: Any,
+    X: Any,
+    output: tuple[str, int],
+    random_state: np.random.RandomState,
+    incremental: bool,
+    transform: Standardization | None = None,
 ) -> Network:
     """Return a network with the estimator's parameters.
 
@@ -38,6 +43,8 @@ def initial_network(
         What the weights are drawn from.
     incremental : bool
         Whether the fit is a `partial_fit`, which may have a single row.
+    transform : Standardization or None
+        That of all training inputs, if X are some of them; None: that of X.
 
     Raises
     ------
@@ -56,7 +63,7 @@ def initial_network(
             name = ACTIVATIONS[estimator.activation].initializer
         return Network.initialize(
             shape, layers, initializer=name, dtype=dtype, output=function, seed=int(random_state.randint(2**31 - 1)),
-            input_scale=_input_transform(estimator, X, incremental),
+            input_scale=_input_transform(estimator, X, incremental, transform),
         )  # fmt: skip
     weights, biases, statistics = [], [], []
     previous = estimator.activation  # without hidden layers, it decides
@@ -72,13 +79,15 @@ def initial_network(
             weights.append(layer.initial_weight(generator, inp, "glorot").astype(dtype))
             biases.append(np.zeros(parameters[1], dtype))
         statistics += [array.astype(dtype) for array in layer.initial_statistics(inp)]
-    transform = _input_transform(estimator, X, incremental)
     return Network(
-        weights, biases, input_scale=transform, output=function, layers=layers, input_shape=shape, statistics=statistics
-    )
+        weights, biases, input_scale=_input_transform(estimator, X, incremental, transform), output=function,
+        layers=layers, input_shape=shape, statistics=statistics,
+    )  # fmt: skip
 
 
-def _input_transform(estimator: Any, X: Any, incremental: bool) -> float | Standardization:
+def _input_transform(
+    estimator: Any, X: Any, incremental: bool, transform: Standardization | None
+) -> float | Standardization:
     """Return the input scale, or the standardization of X; ValueError if X has too few rows for one."""
     if not estimator.standardize:
         return float(estimator.input_scale)
@@ -86,7 +95,7 @@ def _input_transform(estimator: Any, X: Any, incremental: bool) -> float | Stand
         raise ValueError(f"input_scale is {estimator.input_scale}, expected 1 with standardize=True")
     if incremental and X.shape[0] < 2:
         raise ValueError("X has 1 row, expected 2 or more in the first partial_fit with standardize=True")
-    return interruptible(Standardization.fit, X, work=N_PASSES * np.prod(X.shape))
+    return transform or interruptible(Standardization.fit, X, work=N_PASSES * np.prod(X.shape))
 
 
 def _check_memory(estimator: Any, layers: Sequence[Layer], shapes: Sequence[Shape], itemsize: int) -> None:

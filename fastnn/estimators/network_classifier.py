@@ -14,6 +14,7 @@ from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
 from fastnn.estimators.arguments import check_labels_given, check_scored
 from fastnn.estimators.base import NetworkEstimator, if_epochs
+from fastnn.estimators.blocks import check_no_y, classes_of_blocks, values_of_labels
 from fastnn.estimators.callbacks import with_callbacks
 from fastnn.estimators.continuation import continue_fit
 from fastnn.estimators.data_checks import joined_validation
@@ -23,6 +24,7 @@ from fastnn.estimators.plain_data import is_plain_labels, plain_labels
 from fastnn.interruptible import PER_SORT, interruptible
 from fastnn.models.model import Model, class_probabilities, decide
 from fastnn.network import LOSSES
+from fastnn.streams import BlockedData
 
 NO_THRESHOLD = "threshold is set, expected None for multilabel y, whose labels have separate probabilities"
 
@@ -42,7 +44,7 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         sample_weight: Any = None,
         validation_data: Any = None,
         *,
@@ -77,7 +79,7 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
             return self._fit(X, y, sample_weight, validation, incremental=False, tasks=True, checkpoint=checkpoint)
 
     @described("NetworkClassifier")
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the accuracy of `predict` for X, weighted by `sample_weight`.
 
         Parameters
@@ -91,12 +93,15 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         float
             From 0 to 1. For multilabel targets, the fraction of samples whose labels are all correct.
         """
+        if isinstance(X, BlockedData):
+            check_no_y(X, y)
+            y = values_of_labels(X)
         y, sample_weight = check_scored(y, sample_weight, numeric=False)
         return float(super().score(X, y, sample_weight))
 
     @if_epochs
     @described("NetworkClassifier")
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None, classes: Any = None) -> Self:
         """Train for one more epoch on X and y, resuming weights and optimizer state.
 
         Parameters
@@ -115,8 +120,11 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         {raises}
         """
         with self._fitting() as kept:
+            if isinstance(X, BlockedData) and classes is None and not hasattr(self, "classes_"):
+                check_no_y(X, y)
+                classes = classes_of_blocks(X)
             self._set_classes(y, classes)
-            if kept is not None and continue_fit(self, kept, X, y, sample_weight):
+            if kept is not None and not isinstance(X, BlockedData) and continue_fit(self, kept, X, y, sample_weight):
                 return self
             return self._fit(X, y, sample_weight, None, incremental=True)
 

@@ -18,6 +18,7 @@ from fastnn.backends import BACKENDS
 from fastnn.checks import is_count, is_finite, is_number, is_ordered, short
 from fastnn.errors import SettingsError
 from fastnn.estimators.fit_watch import LEARNING_RATES
+from fastnn.memory import parse_bytes
 from fastnn.network import ACTIVATIONS
 from fastnn.network.initializers import INITIALIZER_NAMES
 from fastnn.optim.augmentation import Augment
@@ -60,6 +61,14 @@ POSITIVE = Rule("a finite number above 0", lambda value: is_finite(value) and va
 FRACTION = Rule("a number, at least 0 and less than 1", lambda value: is_number(value) and 0 <= value < 1)
 BOOLEAN = instance("True or False", bool, np.bool_)
 NONE = Rule("None", lambda value: value is None)
+
+
+def _is_size(value: Any) -> bool:
+    try:
+        return parse_bytes("memory", value) > 0
+    except SettingsError:
+        return False
+
 
 RULES = {
     "hidden_layer_sizes": Rule(
@@ -117,6 +126,8 @@ RULES = {
         "two sizes, (height, width)", lambda value: len(items(value)) == 2 and all(map(COUNT.accepts, items(value)))
     )
     | NONE,
+    "buffer_blocks": COUNT,
+    "memory": Rule("a number of bytes, or a text such as '512MB'", _is_size),
     # Only of the classifiers:
     "class_weight": instance("a dict", dict) | one_of("balanced") | NONE,
     "threshold": Rule("a number above 0, at most 1", lambda value: is_number(value) and 0 < value <= 1) | NONE,

@@ -10,6 +10,7 @@ from sklearn.utils import column_or_1d
 from fastnn.errors import DataError
 from fastnn.estimators.arguments import check_scored
 from fastnn.estimators.base import NetworkEstimator, if_epochs
+from fastnn.estimators.blocks import check_no_y, values_of_labels
 from fastnn.estimators.callbacks import with_callbacks
 from fastnn.estimators.continuation import continue_fit
 from fastnn.estimators.data_checks import joined_validation
@@ -20,6 +21,7 @@ from fastnn.estimators.plain_data import plain_numbers
 from fastnn.estimators.reported_loss import ReportedLoss
 from fastnn.models.model import Model
 from fastnn.network import LOSSES, Network
+from fastnn.streams import BlockedData
 
 
 @described("MLPRegressor")
@@ -98,6 +100,8 @@ class MLPRegressor(DenseLayersMixin, RegressorMixin, NetworkEstimator):
         schedule: Any = None,
         standardize: bool = False,
         image_shape: Any = None,
+        buffer_blocks: int = 16,
+        memory: Any = "1GB",
     ) -> None:
         self._set_parameters(locals())
 
@@ -106,7 +110,7 @@ class MLPRegressor(DenseLayersMixin, RegressorMixin, NetworkEstimator):
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         sample_weight: Any = None,
         validation_data: Any = None,
         *,
@@ -141,7 +145,7 @@ class MLPRegressor(DenseLayersMixin, RegressorMixin, NetworkEstimator):
             return self._fit(X, y, sample_weight, validation, incremental=False, tasks=True, checkpoint=checkpoint)
 
     @described("MLPRegressor")
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return R^2, the coefficient of determination, of `predict` for X, weighted by `sample_weight`.
 
         Parameters
@@ -155,12 +159,15 @@ class MLPRegressor(DenseLayersMixin, RegressorMixin, NetworkEstimator):
         float
             At most 1; the mean over the targets.
         """
+        if isinstance(X, BlockedData):
+            check_no_y(X, y)
+            y = values_of_labels(X)
         y, sample_weight = check_scored(y, sample_weight, numeric=True)
         return float(super().score(X, y, sample_weight))
 
     @if_epochs
     @described("MLPRegressor")
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Train for one more epoch on X and y, resuming weights and optimizer state.
 
         Parameters
@@ -178,7 +185,7 @@ class MLPRegressor(DenseLayersMixin, RegressorMixin, NetworkEstimator):
         {raises}
         """
         with self._fitting() as kept:
-            if kept is not None and continue_fit(self, kept, X, y, sample_weight):
+            if kept is not None and not isinstance(X, BlockedData) and continue_fit(self, kept, X, y, sample_weight):
                 return self
             return self._fit(X, y, sample_weight, None, incremental=True)
 

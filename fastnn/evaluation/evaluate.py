@@ -1,5 +1,6 @@
 """Evaluates a network or a model on labelled data: loss, accuracy, logits, metrics per class or of a regression."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -13,11 +14,12 @@ from fastnn.errors import DataError
 from fastnn.evaluation.metrics import ClassScores, confusion, per_class
 from fastnn.interruptible import interruptible
 from fastnn.models import Copies, Model, as_dataset, as_model, as_network
-from fastnn.models.blocks import ROWS_AT_ONCE
+from fastnn.models.blocks import some_rows
 from fastnn.models.model import class_probabilities, default_classes
 from fastnn.models.rows import in_order
 from fastnn.network import Network, check_scale
-from fastnn.streams import BlockedData, blocks_ahead
+from fastnn.network.standardization import merged_moments, moments
+from fastnn.streams import BlockedData
 
 # About how many times a loss or an output function reads or writes a logit.
 _N_LOGIT = 8
@@ -181,16 +183,27 @@ def evaluate_blocks(
 
     looks_up_classes: whether the model gives the columns and the classes
     """
-    first, loss, n_correct, n_rows = model.networks[0], 0.0, 0, 0
-    for _, block in blocks_ahead(data):
-        samples = data_for(model, block) if looks_up_classes else block
+    loss, n_correct, n_rows = 0.0, 0, 0
+    for found in _of_blocks(model, data, backend, threads, looks_up_classes, copies):
+        loss, n_rows = loss + found.loss * len(found.labels), n_rows + len(found.labels)
+        n_correct += 0 if np.isnan(found.accuracy) else round(found.accuracy * len(found.labels))
+    return loss / n_rows, model.networks[0].loss.accuracy(n_correct, n_rows)
+
+
+def _of_blocks(
+    model: Model,
+    data: BlockedData,
+    backend: str | Backend,
+    threads: int | None,
+    looks_up_classes: bool,
+    copies: Copies | None,
+) -> Iterator[Evaluation]:
+    """Yield the evaluations of some thousand rows at a time, as `evaluate_mean` returns them."""
+    for samples in some_rows(data):
+        samples = data_for(model, samples) if looks_up_classes else samples
         if isinstance(backend, str):
-            backend = CHOOSER.choose(backend, prediction_work(first, samples.images, len(data)))
-        for start in range(0, len(samples), ROWS_AT_ONCE):
-            found = evaluate_mean(model, samples.take(slice(start, start + ROWS_AT_ONCE)), backend, threads, copies)
-            loss, n_rows = loss + found.loss * len(found.labels), n_rows + len(found.labels)
-            n_correct += 0 if np.isnan(found.accuracy) else round(found.accuracy * len(found.labels))
-    return loss / n_rows, first.loss.accuracy(n_correct, n_rows)
+            backend = CHOOSER.choose(backend, prediction_work(model.networks[0], samples.images, len(data)))
+        yield evaluate_mean(model, samples, backend, threads, copies)
 
 
 def check_fit(network: Network, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -246,8 +259,8 @@ class ClassEvaluation(NamedTuple):
     loss: float  # the mean loss, without the L2 term
     confusion: np.ndarray  # (C, C) int64; rows are true classes, columns are predicted classes
     per_class: list[ClassScores]
-    proba: np.ndarray  # (N, C)
-    labels: np.ndarray  # the number of each sample's class, (N,) int64
+    proba: np.ndarray  # (N, C); of data in blocks, (0, C)
+    labels: np.ndarray  # the number of each sample's class, (N,) int64; of data in blocks, (0,)
 
 
 class RegressionEvaluation(NamedTuple):
@@ -257,20 +270,24 @@ class RegressionEvaluation(NamedTuple):
     rmse: float  # the root of the mean squared error, over all outputs
     mae: float  # the mean absolute error
     loss: float  # the mean loss, without the L2 term
-    predicted: np.ndarray  # (N, C)
-    targets: np.ndarray  # (N, C)
+    predicted: np.ndarray  # (N, C); of data in blocks, (0, C)
+    targets: np.ndarray  # (N, C), likewise
 
 
 def evaluate_model(
-    model: Model, data: Dataset, backend: str, copies: Copies | None = None
+    model: Model, data: Dataset | BlockedData, backend: str, copies: Copies | None = None
 ) -> ClassEvaluation | RegressionEvaluation:
     """Evaluate a model on labelled data, in one forward pass of each of its networks, and for each of the copies.
+
+    Of data in blocks, the results have no outputs and labels of single rows.
 
     Raises DataError as `data_for` and `check_fit` do, and for a model of several yes-or-no labels.
     """
     if model.is_multilabel:
         n_outputs = model.networks[0].n_outputs
         raise DataError(f"the model has {n_outputs} yes-or-no labels, expected one of C classes")
+    if isinstance(data, BlockedData):
+        return _evaluate_model_on_blocks(model, data, backend, copies)
     data = data_for(model, data)
     logits, labels, loss, accuracy = evaluate_mean(model, data, backend, copies=copies)
     for network in model.networks:
@@ -279,17 +296,53 @@ def evaluate_model(
     if model.classes is None:
         return _regression(outputs, labels.astype(np.float64), loss)
     assert data.labels is not None
+    proba, counts = _confusion(model, outputs, data.labels)
+    return ClassEvaluation(accuracy, loss, counts, per_class(counts), proba, data.labels)
+
+
+def _evaluate_model_on_blocks(
+    model: Model, data: BlockedData, backend: str, copies: Copies | None
+) -> ClassEvaluation | RegressionEvaluation:
+    images, n_rows, loss = data.head().images, len(data), 0.0
+    for network in model.networks:
+        check_scale(network, images, stacklevel=4)
+    n_classes, n_outputs = len(model.classes or ()), model.networks[0].n_outputs
+    counts = np.zeros((n_classes, n_classes), np.int64)
+    squared, absolute, parts = np.zeros(n_outputs), 0.0, []
+    for found in _of_blocks(model, data, backend, None, True, copies):
+        loss += found.loss * len(found.labels) / n_rows
+        outputs = model.networks[0].loss.outputs(found.logits)
+        if model.classes is not None:
+            counts += _confusion(model, outputs, found.labels.reshape(-1).astype(np.int64))[1]
+            continue
+        errors = outputs - found.labels.astype(np.float64)
+        squared, absolute = squared + (errors**2).sum(axis=0), absolute + float(np.abs(errors).sum())
+        parts.append(moments(found.labels))
+    if model.classes is not None:
+        accuracy = float(np.trace(counts) / n_rows)
+        return ClassEvaluation(accuracy, loss, counts, per_class(counts), np.zeros((0, n_classes)), np.zeros(0, int))
+    spread, n_numbers, nothing = merged_moments(parts)[2] * n_rows, n_rows * n_outputs, np.zeros((0, n_outputs))
+    rmse = float(np.sqrt(squared.sum() / n_numbers))
+    return RegressionEvaluation(_r2(squared, spread), rmse, absolute / n_numbers, loss, nothing, nothing)
+
+
+def _confusion(model: Model, outputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the probabilities of the classes, (N, C), and the confusion matrix."""
+    assert model.classes is not None
     proba = class_probabilities(outputs, len(model.classes), is_multilabel=False)
     predicted = interruptible(proba.argmax, axis=1, work=proba.size)
-    counts = confusion(data.labels, predicted, len(model.classes))
-    return ClassEvaluation(accuracy, loss, counts, per_class(counts), proba, data.labels)
+    return proba, confusion(labels, predicted, len(model.classes))
 
 
 def _regression(predicted: np.ndarray, targets: np.ndarray, loss: float) -> RegressionEvaluation:
     errors = predicted - targets
-    spread = ((targets - targets.mean(axis=0)) ** 2).sum(axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):  # constant targets have no R2
-        r2 = np.where(spread > 0, 1 - (errors**2).sum(axis=0) / spread, np.nan).mean()
+    r2 = _r2((errors**2).sum(axis=0), ((targets - targets.mean(axis=0)) ** 2).sum(axis=0))
     return RegressionEvaluation(
-        float(r2), float(np.sqrt((errors**2).mean())), float(np.abs(errors).mean()), loss, predicted, targets
+        r2, float(np.sqrt((errors**2).mean())), float(np.abs(errors).mean()), loss, predicted, targets
     )
+
+
+def _r2(errors: np.ndarray, spread: np.ndarray) -> float:
+    """Return R2, the mean over the outputs, from the sums of squared errors and of squared deviations; (C,) each."""
+    with np.errstate(divide="ignore", invalid="ignore"):  # constant targets have no R2
+        return float(np.where(spread > 0, 1 - errors / spread, np.nan).mean())

@@ -156,7 +156,8 @@ class Model:
         [0, 1, 2]
         """
         if isinstance(x, BlockedData):
-            return of_each_row(x, partial(self.predict, backend=backend_for(self.network, x, backend), copies=copies))
+            chosen = backend_for(self.networks[0], x, backend)
+            return of_each_row(x, partial(self.predict, backend=chosen, copies=copies))
         outputs = self._outputs(x, backend, copies)
         if self.classes is None:
             return outputs[:, 0] if outputs.shape[1] == 1 else outputs
@@ -182,7 +183,7 @@ class Model:
         """
         labels = self.labels  # an error before any work
         if isinstance(x, BlockedData):
-            chosen = backend_for(self.network, x, backend)
+            chosen = backend_for(self.networks[0], x, backend)
             return of_each_row(x, partial(self.predict_proba, backend=chosen, copies=copies))
         return class_probabilities(self._outputs(x, backend, copies), len(labels), self.is_multilabel)
 
@@ -218,7 +219,7 @@ class Model:
         """
         hidden_size(self.network, layer)  # an error before any work
         if isinstance(x, BlockedData):
-            chosen = backend_for(self.network, x, backend)
+            chosen = backend_for(self.networks[0], x, backend)
             return of_each_row(x, partial(self.transform, layer=layer, backend=chosen))
         inputs = core_inputs(self.network, model_rows(self.row_format, x), stacklevel=3)
         return hidden_outputs(self.network.core, inputs, layer, backend=backend)

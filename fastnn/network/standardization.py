@@ -1,6 +1,6 @@
 """`Standardization`: the mean and the scale of each input, learned on training data, so that raw rows go in."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -142,7 +142,37 @@ class Standardization:
         return f"Standardization(of {len(self.mean)} inputs)"
 
 
-# The number of rows that `fit` converts to float64 at a time.
+def moments(rows: Any) -> tuple[int, np.ndarray, np.ndarray]:
+    """Return the number of rows, and of each column the mean and the sum of the squared deviations from it.
+
+    Raises DataError for a sparse matrix, whose columns would be shifted.
+    """
+    if is_sparse(rows):
+        raise DataError("X is sparse, expected an array with standardize=True")
+    mean = rows.mean(axis=0, dtype=np.float64)
+    squares = np.zeros_like(mean)
+    for start in range(0, len(rows), _ROWS):
+        squares += ((rows[start : start + _ROWS] - mean) ** 2).sum(axis=0)
+    return len(rows), mean, squares
+
+
+def merged_moments(parts: Iterable[tuple[int, np.ndarray, np.ndarray]]) -> tuple[int, np.ndarray, np.ndarray]:
+    """Return the number of rows of all parts, and the mean and the variance of each column, merged in order.
+
+    The formula is that of Chan, Golub and LeVeque (1979), which loses no digits to large means.
+
+    parts: one or more results of `moments`, each of one row or more
+    """
+    n_total, mean, squares = 0, np.zeros(1), np.zeros(1)
+    for n, of_part, squares_of_part in parts:
+        change = of_part - mean
+        n_before, n_total = n_total, n_total + n
+        mean = mean + change * (n / n_total)
+        squares = squares + squares_of_part + change**2 * (n_before * n / n_total)
+    return n_total, mean, squares / n_total
+
+
+# The number of rows that are converted to float64 at a time.
 _ROWS = 4096
 
 

@@ -126,6 +126,11 @@ OPTIONS = {
     "early_stopping": Option(
         "stop after N epochs without a lower validation loss", int, flag="patience", default_text="run all epochs"
     ),
+    "memory": Option(
+        "read --data in blocks, so that the buffers of training take about this number of bytes, such as 512MB or 2GiB",
+        metavar="SIZE",
+    ),
+    "buffer_blocks": Option("shuffle the rows of N blocks together, or of fewer if --memory demands it", int),
     "seed": Option("random seed, 0 or more", int, "SEED"),
     "slices": Option(
         "cut each batch into N slices, a power of 2, whose gradients are added in one fixed order: ranks of MPI, "

@@ -53,8 +53,9 @@ class RunCode:
         training, validation = "splits.train", "splits.validation"
         split_seed = config.seed if recorded.get("split_seed") is None else recorded["split_seed"]
         lines = ["import fastnn"]
+        read = "split_blocks" if "block_rows" in recorded["reading"] else "split_files"
         if recorded["files"]:
-            lines.append("from fastnn.datasets.splits import split_files")
+            lines.append(f"from fastnn.{'streams' if read == 'split_blocks' else 'datasets'}.splits import {read}")
         if recorded["layers"] and not recorded["from"]:
             lines.append("from fastnn.network.layers import parse_layers")
         if uses_plan:
@@ -62,7 +63,7 @@ class RunCode:
         if recorded["files"]:
             reading = {name: _literal(value) for name, value in recorded["reading"].items()}
             values = {"paths": _literal(list(recorded["files"])), "seed": _literal(split_seed), **reading}
-            splits = _call("split_files", values, n_positional=2)
+            splits = _call(read, values, n_positional=2)
         else:
             splits = f"fastnn.get_recipe({_literal(recorded['recipe'])}).load(seed={split_seed})"
         lines += ["", f"splits = {splits}"]

@@ -34,6 +34,8 @@ from fastnn.network import Network
 from fastnn.runs.plan import Plan
 from fastnn.runs.saved import HISTORY, REPORT, RUNNING, numbers, read_report
 from fastnn.runs.snapshots import SnapshotRecorder
+from fastnn.streams import BlockedView
+from fastnn.training.checkpoint import data_digest
 from fastnn.training.history import EpochRecord, History
 from fastnn.training.train import EpochEnd, TrainingResult
 
@@ -152,7 +154,7 @@ class RunFolder:
         begun = report["data"]
         if any(data["sha256"] != begun[name]["sha256"] for name, data in record.data.items()):
             return record
-        named = {name: replace(part, name=begun[name]["name"]) for name, part in splits._asdict().items()}
+        named: dict[str, Any] = {name: _named(part, begun[name]["name"]) for name, part in splits._asdict().items()}
         notes = tuple(report.get("notes", record.plan.notes))
         plan = replace(record.plan, splits=splits._replace(**named), notes=notes)
         data = {name: {**data, "name": begun[name]["name"]} for name, data in record.data.items()}
@@ -390,7 +392,7 @@ def _diagnosed(
 ) -> dict[str, Any]:
     """Return the report with the findings of the diagnosis. `scores` is None for a run that is not evaluated."""
     confusion = scores.confusion if isinstance(scores, ClassEvaluation) else None
-    findings = diagnose(result, None, plan.for_training(plan.splits.train), confusion, for_command=True)
+    findings = diagnose(result, None, plan.for_training(plan.sample), confusion, for_command=True)
     return {**report, "diagnosis": [asdict(finding) for finding in findings]}
 
 
@@ -419,5 +421,10 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _describe(data: Dataset) -> dict[str, Any]:
-    return {"name": data.name, "samples": len(data), "inputs": data.images.shape[1], "sha256": data.digest()}
+def _describe(data: Dataset | BlockedView) -> dict[str, Any]:
+    n_inputs = data.n_inputs if isinstance(data, BlockedView) else data.images.shape[1]
+    return {"name": data.name, "samples": len(data), "inputs": n_inputs, "sha256": data_digest(data)}
+
+
+def _named(data: Dataset | BlockedView, name: str) -> Dataset | BlockedView:
+    return data.named(name) if isinstance(data, BlockedView) else replace(data, name=name)

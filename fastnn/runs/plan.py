@@ -19,6 +19,9 @@ from fastnn.network import Network, Standardization
 from fastnn.network.parts import split_frozen
 from fastnn.network.targets import TargetScale
 from fastnn.optim.config import TrainingConfig
+from fastnn.streams import BlockedData, BlockedView
+from fastnn.streams.labels import Labels
+from fastnn.streams.view import with_classes
 
 # Data of one's own: enough steps for a network to settle, whatever the number of samples.
 _STEPS = 20_000
@@ -73,16 +76,25 @@ class Plan:
         """Either "classification" or "regression"."""
         return "classification" if self.scale is None else "regression"
 
-    def for_training(self, data: Dataset) -> Dataset:
-        """Return `data` with the targets that the network is trained on."""
+    @property
+    def sample(self) -> Dataset:
+        """The training data; of data in blocks, the rows held out for validation, which were drawn from all of them."""
+        return _sample(self.splits)
+
+    def for_training(self, data: Any) -> Any:
+        """Return a `Dataset` or `BlockedData` with the targets that the network is trained on."""
         if self.scale is None:
             return data
+        if isinstance(data, BlockedData):
+            numbers = [each.tolist() for each in self.scale]
+            labels = Labels(None, len(self.scale.mean))
+            return BlockedView(data, self.scale.standardised, labels, tag=repr(numbers))
         assert data.labels is not None
         return replace(data, labels=self.scale.standardised(data.labels))
 
     def model(self, network: Network) -> Model:
         """Return the model of a trained network: with names, and in the units of the data."""
-        return Model.for_data(network if self.scale is None else self.scale.taken_up(network), self.splits.train)
+        return Model.for_data(network if self.scale is None else self.scale.taken_up(network), self.sample)
 
 
 def make_plan(
@@ -109,7 +121,7 @@ def make_plan(
     else:
         splits, saved, note = _with_model(splits, start, config.seed)
         notes = (*notes, *note)
-    train = splits.train
+    train = _sample(splits)
     scale = TargetScale.fit(train.labels) if train.labels is not None and train.has_targets else None
     if standardize is None:
         standardize = train.image_shape is None and train.images.dtype.kind == "f" and not is_sparse(train.images)
@@ -124,8 +136,13 @@ def make_plan(
         split_frozen(network, config.frozen)  # raises the error of a number out of range
     plan = Plan(splits, network, config, scale, notes, standardize)
     for part in splits:
-        check_fit(network, plan.for_training(part))  # fail before training, not an hour later
+        if not isinstance(part, BlockedData):  # its blocks are checked when they are read
+            check_fit(network, plan.for_training(part))  # fail before training, not an hour later
     return plan
+
+
+def _sample(splits: Splits) -> Dataset:
+    return splits.validation if isinstance(splits.train, BlockedData) else splits.train
 
 
 def _background_at_zero(data: Dataset) -> dict[str, Any]:
@@ -146,18 +163,18 @@ def _with_model(splits: Splits, model: Model, seed: int) -> tuple[Splits, Networ
     If all labels are classes of the model, the splits get its class numbers. Otherwise the network gets a new last
     layer. DataError if the columns do not fit, or the one has classes and the other predicts numbers.
     """
-    first = splits.train
+    first = _sample(splits)
     if first.labels is not None and first.has_targets != (model.classes is None):
         kinds = ("numbers", "classes") if model.classes is None else ("classes", "numbers")
         raise DataError(f"{first.name}: the model to start from predicts {kinds[0]}, but the labels are {kinds[1]}")
-    splits = Splits(*(with_columns_of(model, part) for part in splits))
+    splits = Splits(*(_with_columns(model, part) for part in splits))
     if first.labels is None or model.classes is None:
         return splits, model.network, ()
     known = {class_text(each) for each in model.classes}
     labels = [label for part in splits if part.labels is not None for label in part.present_classes()]
     unknown = [label for label in labels if class_text(label) not in known]
     if not unknown:
-        parts = [part if part.labels is None else part.with_classes(model.classes) for part in splits]
+        parts = [part if part.labels is None else _with_classes(part, model.classes) for part in splits]
         return Splits(*parts), model.network, ()
     found = f"{first.name} has classes that the model does not have, such as {unknown[0]!r}"
     if len(model.network.weights) == 1:
@@ -172,7 +189,7 @@ def _with_common_classes(splits: Splits) -> Splits:
 
     Without gaps, such as 1 to 9 without a 0, the network has no output that no sample belongs to.
     """
-    first = splits.train
+    first = _sample(splits)
     if first.labels is None:
         raise DataError(f"{first.name} has no labels, expected some: name their column with label (--label)")
     if first.has_targets:
@@ -181,8 +198,23 @@ def _with_common_classes(splits: Splits) -> Splits:
     classes = sorted(present, key=None if all(isinstance(each, int) for each in present) else str)
     if first.classes is None and list(classes) == list(range(len(classes))):
         return splits
-    parts = [part.with_classes(classes) for part in splits]
-    return Splits(*parts)
+    return Splits(*(_with_classes(part, classes) for part in splits))
+
+
+def _with_classes(part: Any, classes: Sequence[Any]) -> Any:
+    """Return a `Dataset` or `BlockedData` whose labels number these classes."""
+    return with_classes(part, classes) if isinstance(part, BlockedData) else part.with_classes(classes)
+
+
+def _with_columns(model: Model, part: Any) -> Any:
+    """Return a `Dataset` or `BlockedData` with the columns of a model; DataError if one is missing."""
+    if not isinstance(part, BlockedData):
+        return with_columns_of(model, part)
+    names, wanted = part.feature_names, model.feature_names
+    with_columns_of(model, part.head(1))  # raises the error of a missing column
+    if names is None or wanted is None or names == wanted:
+        return part
+    return BlockedView(part, columns=[names.index(each) for each in wanted])
 
 
 def _notes(splits: Splits) -> tuple[str, ...]:

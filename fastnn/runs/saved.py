@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 from fastnn.checks import display_path
 from fastnn.datasets import Dataset
 from fastnn.datasets.files import open_binary
-from fastnn.datasets.splits import split_files
 from fastnn.errors import DataError, FileError
 from fastnn.files.checkpoint_file import CHECKPOINT, load_existing
+from fastnn.runs.data import read_splits
 from fastnn.runs.recipes import get_recipe
-from fastnn.training.checkpoint import as_history
+from fastnn.streams import BlockedData
+from fastnn.training.checkpoint import as_history, data_digest
 from fastnn.training.history import EpochRecord, History
 
 HISTORY, REPORT = "history.csv", "report.json"
@@ -116,7 +117,7 @@ def load_test_data(run: SavedRun, files: Sequence[str | os.PathLike[str]] | None
 
 
 def load_training_data(run: SavedRun) -> Dataset:
-    """Load the training data of a run again, as `load_test_data` does its test set."""
+    """Load the training data of a run again, as `load_test_data` does its test set; of data in blocks, first rows."""
     return _load(run, "train", "training data", None)
 
 
@@ -126,16 +127,16 @@ def _load(run: SavedRun, part: str, words: str, files: Sequence[str | os.PathLik
     seed = settings["seed"] if settings.get("split_seed") is None else settings["split_seed"]
     reading = settings.get("reading", {})
     try:
-        splits = split_files(paths, seed, **reading) if paths else get_recipe(settings["recipe"]).load(seed)
+        splits = read_splits(paths, seed, **reading) if paths else get_recipe(settings["recipe"]).load(seed)
     except FileError as error:
         raise FileError(f"{error}; expected the data of {folder}; give their new location with --data") from None
-    data: Dataset = getattr(splits, part)
-    if data.digest() != expected["sha256"]:
+    data = getattr(splits, part)
+    if data_digest(data) != expected["sha256"]:
         raise DataError(
             f"{data.name}: the {words} of {len(data):,} samples differs from that of {folder}, "
             f"expected the {expected['samples']:,} samples of that run, unchanged"
         )
-    return data
+    return data.head() if isinstance(data, BlockedData) else data
 
 
 def _text(folder: Path, name: str) -> str:

@@ -2,8 +2,11 @@
 
 import threading
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -113,6 +116,13 @@ class BlockedData:
     def __len__(self) -> int:
         return sum(self.block_lengths)
 
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        """Raise SettingsError, for functions that would take the data for an array."""
+        raise SettingsError(
+            f"{self.name}: found BlockedData, expected an array here: `train`, `Model` and fastnn's estimators read "
+            "blocks, and their standardize=True stands for a scaler"
+        )
+
     @property
     def n_blocks(self) -> int:
         """The number of blocks."""
@@ -129,18 +139,40 @@ class BlockedData:
     @property
     def classes(self) -> tuple[Any, ...] | None:
         """The classes of all blocks, or None."""
-        return self._all_labels().classes
+        return self.kind_of_labels.classes
 
     @property
     def has_targets(self) -> bool:
         """Whether the labels are numbers to predict."""
-        return self._all_labels().n_targets > 0
+        return self.kind_of_labels.n_targets > 0
 
     @property
     def n_classes(self) -> int:
         """The number of `classes`, or of targets; 0 without labels."""
-        labels = self._all_labels()
+        labels = self.kind_of_labels
         return labels.n_targets or len(labels.classes or ())
+
+    def without_labels(self) -> "BlockedData":
+        """Return the same rows as data without labels, whose classes no pass has to find."""
+        other = copy(self)
+        other.has_labels, other._labels, other._digest = False, Labels(), None
+        return other
+
+    def present_classes(self) -> tuple[Any, ...]:
+        """Return the classes that have rows, sorted; all `classes` if `open_data` was given them. () without any."""
+        labels = self.kind_of_labels
+        return (labels.classes or ()) if labels.present is None else labels.present
+
+    def labels(self) -> Iterator[np.ndarray]:
+        """Yield the labels of each block that has rows, as `read` returns them.
+
+        The images are read with them only where the source stores both together.
+        """
+        kind = self.kind_of_labels
+        for _, parts in groupby(self._blocks.labels(), itemgetter(0)):
+            found = [kind.numbered(_labels_of(part), part.where) for _, part in parts if part.n_rows]
+            if found:
+                yield np.concatenate(found)
 
     def read(self, block: int, out: np.ndarray | None = None) -> Dataset:
         """Return the samples of one block.
@@ -172,7 +204,7 @@ class BlockedData:
         check_integer("block", block, 0, self.n_blocks - 1)
         if out is not None:
             self._check_out(block, out)
-        parts, kind = self._blocks.read(block, out), self._all_labels()
+        parts, kind = self._blocks.read(block, out), self.kind_of_labels
         images = [self._as_rows(part) for part in parts]
         labels = [kind.numbered(_labels_of(part), part.where) for part in parts] if self.has_labels else []
         found = sum(part.n_rows for part in parts)
@@ -290,7 +322,9 @@ class BlockedData:
                 expected = f"whole numbers from 0 to {limit:g} as in the first rows; {hint} allows others"
             raise DataError(f"{part.where}{place}: found {rows[row, column]}, expected {expected}")
 
-    def _all_labels(self) -> Labels:
+    @property
+    def kind_of_labels(self) -> Labels:
+        """What the labels of all blocks are."""
         if self._labels is None:
             self._scan()
         assert self._labels is not None

@@ -28,10 +28,13 @@ class Labels:
         The classes in sorted order; None for targets.
     n_targets : int
         The number of targets of each row; 0 for classes.
+    present : tuple of int or str, or None
+        The classes that have rows; None: unknown.
     """
 
     classes: tuple[Any, ...] | None = None
     n_targets: int = 0
+    present: tuple[Any, ...] | None = None
 
     def numbered(self, values: Any, name: str) -> np.ndarray:
         """Return the labels of a block as numbers of the classes, (n,) int64, or as targets, (n, C) float.
@@ -173,11 +176,11 @@ class _Found:
         values = sorted(self._counts)
         check_lengths(values, "labels")
         if self._first[0]:
-            return Labels(tuple(values))
+            return Labels(tuple(values), present=tuple(values))
         unique = np.array(values)
         if self._task == "auto" and not are_classes(
             np.repeat(unique, [min(self._counts[each], 100) for each in values])
         ):
             return Labels(None, 1)
         numbers, classes = numbered(unique)
-        return Labels(tuple(range(int(numbers.max()) + 1)) if classes is None else classes)
+        return Labels(tuple(range(int(numbers.max()) + 1)) if classes is None else classes, present=tuple(values))

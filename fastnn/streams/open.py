@@ -28,6 +28,7 @@ from fastnn.streams.text import csv_readers, svmlight_readers
 
 DTYPES = ("uint8", "float32", "float64")
 BLOCK_ROWS = 65_536
+LARGE_BYTES = 10**9
 
 
 def open_data(
@@ -122,6 +123,20 @@ def open_data(
     if not readers:
         raise DataError(f"{_shown(source, paths)}: found no rows, expected at least one")
     return BlockedData(ReaderBlocks(readers, block_rows), _shown(source, paths), options)
+
+
+def needs_blocks(paths: Sequence[FilePath]) -> bool:
+    """Return whether files should be read in blocks: a pattern, HDF5, Zarr, or 1 GB or more of another format."""
+    for path in paths:
+        if not os.path.exists(path):
+            if glob.has_magic(os.fspath(path)):
+                return True
+        elif os.path.isdir(path):
+            if _kind(os.fspath(path)) is _ZARR:
+                return True
+        elif (kind := _kind(os.fspath(path))) is HDF5 or (kind in _LARGE and os.path.getsize(path) >= LARGE_BYTES):
+            return True
+    return False
 
 
 def _of_function(
@@ -280,6 +295,7 @@ def labels_path(path: FilePath) -> str:
     return os.fspath(path).removesuffix(".gz").removesuffix(".npy") + ".labels.npy"
 
 
+_LARGE = (NPY, NPZ, IDX, CSV, SVMLIGHT, PARQUET, FEATHER)
 _ZARR = Kind("Zarr", "a Zarr folder")
 _FOLDER = Kind("folder", "a folder")
 # Formats that hold several arrays under names.

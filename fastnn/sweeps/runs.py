@@ -26,6 +26,7 @@ from fastnn.runs.plan import Plan
 from fastnn.suggestions import did_you_mean
 from fastnn.sweeps.grid import plain_value
 from fastnn.sweeps.record import DIVERGED, FAILED, SweepRecord
+from fastnn.training.blocks import check_in_memory
 from fastnn.training.callbacks import BatchStart, Callback
 from fastnn.training.checkpoint import bit_versions
 from fastnn.training.frozen import trained_part
@@ -107,6 +108,7 @@ class Base:
         # NumPy's bits depend on the number of threads of its BLAS.
         threads = config.threads or (1 if backend == "numpy" else None)
         config = config.replace(backend=backend, threads=threads)
+        check_in_memory(config)
         check_config(*trained_part(self.plan.network, config), len(self.plan.splits.train))
         return Run(dict(settings), seed, config, network, self._key(config, network))
 

@@ -21,6 +21,7 @@ from fastnn.interruptible import Ahead, stop_if_abandoned
 from fastnn.memory import parse_bytes
 from fastnn.network import Network
 from fastnn.optim.config import BLOCKS, TrainingConfig
+from fastnn.optim.optimizers import LBFGS
 from fastnn.randomness import generator
 from fastnn.streams import BlockedData
 from fastnn.training.augmented import Distorter
@@ -86,6 +87,11 @@ class CheckedBlocks:
         """The source of the data."""
         return self._data.name
 
+    def in_buffer(self, job: Job) -> int:
+        """Return `blocks_in_buffer` for a job on the blocks."""
+        row_bytes = _NUMBER_BYTES + sum(each.nbytes // len(each) for each in job.data if each is not None)
+        return blocks_in_buffer(self.lengths, row_bytes, job.config)
+
     def new_feed(self, job: Job) -> "BlockFeed":
         """Return what trains a job on the blocks."""
         return BlockFeed(job, self)
@@ -108,6 +114,8 @@ def _check_settings(network: Network, config: TrainingConfig) -> None:
     if config.average is not None and network.statistics:
         expected = "expected None, or layers without BatchNorm: the statistics of an average need all rows in memory"
         raise SettingsError(f"average is {config.average!r} with data in blocks and BatchNorm, {expected}")
+    if isinstance(config.update_rule, LBFGS):
+        raise SettingsError("optimizer is lbfgs with data in blocks, expected another one: not all rows are in memory")
     if config.batch_size is None:
         raise SettingsError("batch_size is None with data in blocks, expected a number: not all rows are in memory")
     if callable(config.shuffle):
@@ -241,8 +249,7 @@ class BlockFeed:
         self.n_rows = blocks.n_rows
         self.drawn: np.ndarray | None = None
         self._size = min(job.config.batch_size or self.n_rows, self.n_rows)
-        row_bytes = _NUMBER_BYTES + sum(each.nbytes // len(each) for each in job.data if each is not None)
-        self._n_blocks = blocks_in_buffer(blocks.lengths, row_bytes, job.config)
+        self._n_blocks = blocks.in_buffer(job)
         most = int(np.sort(blocks.lengths)[::-1][: self._n_blocks].sum())
         self._spare = [Buffer(job.data, self._size - 1, most) for _ in range(2)]
         self._next: Ahead | None = None

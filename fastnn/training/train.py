@@ -219,6 +219,7 @@ def plan(
     if job.frozen is not None and isinstance(evaluated, tuple):
         evaluated = job.frozen.features(evaluated[0]), evaluated[1]
     if blocks is not None:
+        blocks.in_buffer(job)  # an error before anything is written
         job = job._replace(new_feed=blocks.new_feed, n_stored=n_rows)
     elif config.augment is not None:
         job = job._replace(new_feed=DrawnFeed)

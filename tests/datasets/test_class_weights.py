@@ -35,3 +35,13 @@ def test_wrong_weights_and_data_are_named():
         fastnn.class_weights(Dataset(np.zeros((2, 1))))
     with pytest.raises(DataError, match="has numbers as labels"):
         fastnn.class_weights(Dataset(np.zeros((2, 1)), [0.5, 1.5]))
+
+
+def test_blocks_have_the_weights_of_their_rows_in_memory():
+    labels = np.array([0, 2, 2, 0, 2])
+    data = fastnn.open_data(lambda k: (np.zeros((5, 1)), labels), n_blocks=2, classes=range(3))
+    rows = (np.zeros((10, 1)), np.tile(labels, 2))
+    np.testing.assert_array_equal(fastnn.class_weights(data), fastnn.class_weights(rows))
+    np.testing.assert_array_equal(fastnn.class_weights(data, {2: 5}), fastnn.class_weights(rows, {2: 5}))
+    with pytest.raises(DataError, match="has no labels"):
+        fastnn.class_weights(fastnn.open_data(lambda k: np.zeros((5, 1)), n_blocks=2))

@@ -230,4 +230,4 @@ def test_nothing_is_left_behind():
     with pytest.raises(ValueError, match="negative"):
         model.fit(X, Y, sample_weight=-np.ones(40))
     assert not one_fit._RUNNING
-    assert not any("lock" in name for name in vars(model))
+    assert not any(name.endswith("lock") for name in vars(model))

@@ -5,6 +5,7 @@ import pytest
 
 import fastnn
 from fastnn import Model, Network, evaluate, open_data
+from fastnn.evaluation.evaluate import evaluate_model
 
 LENGTHS = (40, 0, 1, 9000, 7)
 ENDS = np.cumsum(LENGTHS)
@@ -63,3 +64,35 @@ def test_a_block_that_cannot_be_read_is_named(case):
     for action in (lambda: evaluate(network, data), lambda: Model.for_data(network, data).predict(data)):
         with pytest.raises(fastnn.DataError, match=r"block 2.*no such disk"):
             action()
+
+
+@pytest.mark.parametrize("task", ["classes", "two classes", "numbers"])
+def test_all_scores_of_a_model(case, task):
+    data, whole, network = case
+    if task != "classes":
+        labels = whole.labels > 1 if task == "two classes" else whole.images[:, :2] / 7 - 3.5
+        data = open_data(
+            lambda k: (whole.images[ENDS[k] - LENGTHS[k] : ENDS[k]], labels[ENDS[k] - LENGTHS[k] : ENDS[k]]),
+            n_blocks=len(LENGTHS),
+        )
+        whole = fastnn.Dataset(whole.images, labels.astype(int) if labels.dtype == bool else labels, pixel_max=255)
+        settings = {"output": "logistic"} if task == "two classes" else {}
+        network = Network.initialize((16, 12, 1), input_scale=1 / 255, **settings)
+        network = network if settings else Network.for_data(whole, (12,), seed=1)
+    model = Model.for_data(network, whole)
+    found, expected = (evaluate_model(model, each, "numpy") for each in (data, whole))
+    for name, value in expected._asdict().items():
+        if name in ("proba", "labels", "predicted", "targets"):
+            assert len(getattr(found, name)) == 0
+        elif name == "per_class":
+            assert found.per_class == value
+        else:
+            np.testing.assert_allclose(getattr(found, name), value, rtol=1e-5)
+
+
+def test_an_ensemble_predicts_and_evaluates(case):
+    data, whole, _ = case
+    ensemble = fastnn.Ensemble.of(Model.for_data(Network.for_data(whole, (4,), seed=seed), whole) for seed in range(2))
+    np.testing.assert_array_equal(ensemble.predict(data), ensemble.predict(whole))
+    np.testing.assert_allclose(ensemble.predict_proba(data), ensemble.predict_proba(whole), rtol=1e-5)
+    assert evaluate(ensemble, data) == pytest.approx(evaluate(ensemble, whole), rel=1e-6)

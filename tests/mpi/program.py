@@ -20,6 +20,14 @@ def network(*hidden: int) -> Network:
     return Network.for_data(DATA, hidden, seed=1)
 
 
+def blocks() -> fastnn.BlockedData:
+    """Return the data in blocks of 50 rows."""
+    return fastnn.open_data(lambda k: DATA.take(np.arange(k * 50, min(330, k * 50 + 50))), n_blocks=7)
+
+
+IN_BLOCKS: dict[str, Any] = {"buffer_blocks": 3, "backend": "numpy", "dropout": 0.2, "validation": DATA}
+
+
 def stop_at_2(end: Any) -> bool:
     """Stop after the second epoch."""
     return end.record.epoch == 2
@@ -85,7 +93,7 @@ def fail_alone(rank: int) -> None:
 
 
 def main() -> None:
-    """Do what the arguments say: the names of runs, "errors PATH" or "fail"."""
+    """Do what the arguments say: the names of runs, "blocks", "errors PATH" or "fail"."""
     from mpi4py import MPI
 
     world, names, printed = MPI.COMM_WORLD, sys.argv[1:], None
@@ -93,6 +101,8 @@ def main() -> None:
         printed = errors(world, names[1])
     elif names[0] == "fail":
         fail_alone(world.Get_rank())
+    elif names[0] == "blocks":
+        printed = world.allgather(fastnn.mpi.train(network(20), blocks(), **IN_BLOCKS, **USUAL).digest())
     else:
         digests = [fastnn.mpi.train(RUNS[name][0], DATA, **{**USUAL, **RUNS[name][1]}).digest() for name in names]
         printed = world.allgather(digests)

@@ -14,7 +14,7 @@ import pytest
 import fastnn
 import fastnn.mpi
 from fastnn.files.checkpoint_file import load_checkpoint
-from tests.mpi.program import DATA, RUNS, USUAL, network
+from tests.mpi.program import DATA, IN_BLOCKS, RUNS, USUAL, blocks, network
 
 pytest.importorskip("mpi4py")
 MPIEXEC = shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
@@ -63,6 +63,14 @@ def test_any_number_of_ranks_has_the_bits_of_one_process(ranks, names, expected)
     code, out, err = run(ranks, "-m", "tests.mpi.program", *names)
     assert code == 0, err
     assert json.loads(out) == [[expected[name] for name in names]] * ranks
+
+
+def test_ranks_on_data_in_blocks_have_the_bits_of_one_process():
+    code, out, err = run(2, "-m", "tests.mpi.program", "blocks")
+    assert code == 0, err
+    expected = fastnn.train(network(20), blocks(), slices=8, **IN_BLOCKS, **USUAL).digest()
+    assert json.loads(out) == [expected] * 2
+    assert expected != fastnn.train(network(20), blocks(), slices=8, seed=1, **IN_BLOCKS, **USUAL).digest()
 
 
 def test_another_number_of_slices_has_other_bits(expected):

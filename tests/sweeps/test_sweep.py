@@ -165,6 +165,8 @@ def test_the_test_set_is_untouched_unless_it_is_asked_for(monkeypatch):
     ({"test": (1, 2)}, "test is given as data with the data of a recipe"),
     ({"config": fastnn.TrainingConfig()}, "config is given with a recipe"),
     ({"sample_weight": np.ones(3)}, "expected validation data"),
+    ({"memory": "2GB"}, "memory is '2GB', but the data are in memory"),
+    ({"data": fastnn.infinite_digits(n=9)}, "data is a BlockedData, expected .*: all rows are needed in memory"),
 ])  # fmt: skip
 def test_a_wrong_argument_is_refused_before_training(arguments, message, monkeypatch):
     monkeypatch.setattr("fastnn.sweeps.runs.train", None)

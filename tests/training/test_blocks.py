@@ -220,7 +220,7 @@ def test_images_are_augmented_as_in_memory(backend, settings):
 @pytest.mark.parametrize(("arguments", "message"), [
     ({"validation": 0.2}, "validation is 0.2 with data in blocks, expected a Dataset or BlockedData"),
     ({"batch_size": None}, "batch_size is None with data in blocks, expected a number"),
-    ({"optimizer": "lbfgs", "batch_size": None}, "batch_size is None with data in blocks"),
+    ({"optimizer": "lbfgs", "batch_size": None}, "optimizer is lbfgs with data in blocks, expected another one"),
     ({"shuffle": lambda rows: rows}, "shuffle is a function with data in blocks, expected True, False or 'blocks'"),
     ({"memory": "10kB"}, "memory is '10kB', but buffers of one block of 200 rows"),
     ({"memory": "much"}, "memory is 'much', expected a number of bytes"),
