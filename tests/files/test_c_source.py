@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import tempfile
 from functools import partial
 
 import numpy as np
@@ -20,11 +21,23 @@ from tests.files.models import ANSWERS, IMAGES, MIXED, in_float64, made, refusal
 
 refused = partial(refusal, export_c)
 
-COMPILERS = [compiler for compiler in ("gcc", "clang") if shutil.which(compiler)]
-pytestmark = pytest.mark.skipif(not COMPILERS, reason="there is no C compiler")
 STRICT = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-fno-sanitize-recover=all"]
 SANITIZED = [*STRICT, "-O0", "-fsanitize=address,undefined"]
 FAST = [*STRICT[:-1], "-O3"]  # for thousands of rows
+
+
+def has_sanitizers(compiler):
+    """Return whether a compiler is there with its sanitizers, which some systems install apart from it."""
+    if not shutil.which(compiler):
+        return False
+    with tempfile.TemporaryDirectory() as folder:
+        command = [compiler, *SANITIZED, "-x", "c", "-", "-o", f"{folder}/program"]
+        done = subprocess.run(command, input=b"int main(void) { return 0; }\n", capture_output=True, check=False)
+    return done.returncode == 0
+
+
+COMPILERS = [compiler for compiler in ("gcc", "clang") if has_sanitizers(compiler)]
+pytestmark = pytest.mark.skipif(not COMPILERS, reason="there is no C compiler with sanitizers")
 # Runs the self-test; then reads rows from stdin, and writes the result of each, and the number of its class, to stdout.
 PROGRAM = """#define FASTNN_SELF_TEST
 #define main self_test
