@@ -49,7 +49,7 @@ const Charts = (() => {
       this.canvas.addEventListener("pointerleave", () => this.moveTo(0, false));
       this.canvas.addEventListener("blur", () => this.byKeys && this.moveTo(0, false));
       this.canvas.addEventListener("keydown", (event) => this.onKey(event));
-      Figures.dark.addEventListener("change", () => this.paint());
+      for (const change of [Figures.dark, Figures.density]) change.addEventListener("change", () => this.paint());
       new ResizeObserver(() => this.paint()).observe(this.area);
     }
 
@@ -143,7 +143,8 @@ const Charts = (() => {
         if (points.length === 1 && points[0][1] !== null) {
           context.beginPath();
           context.arc(x(points[0][0]), y(points[0][1]), 3, 0, 2 * Math.PI);
-          context.fill();
+          if (isDashed) context.stroke();
+          else context.fill();
         }
       }
       if (this.epoch) {

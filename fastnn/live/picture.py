@@ -101,7 +101,7 @@ class Pictures:
         self._judged: tuple[Any, dict[str, Any]] = None, {}
         self._findings: tuple[Any, list[str]] = None, []
         self._judged_at = self._diagnosed_at = -math.inf
-        self._digest = ""
+        self._digest = self._validation_digest = ""
         self._model: Model | None = None
 
     def of_now(self, seen: Seen) -> tuple[dict[str, Any], Seen]:
@@ -132,6 +132,7 @@ class Pictures:
             "number": self.number,
             "status": moment.status,
             "paused": self.live.is_paused,
+            "stopping": self.live.is_stopping,
             "pace": self.live.batches_per_second,
             "epoch": moment.epoch,
             "batch": moment.batch,
@@ -160,8 +161,10 @@ class Pictures:
     def _about(self, moment: Moment, network: Network) -> dict[str, Any]:
         """Return what the page says about the network, the data and the settings."""
         assert moment.setup is not None
-        data, config = moment.setup.data, moment.setup.config
+        data, config, validation = moment.setup.data, moment.setup.config, moment.setup.validation
         rate = config.learning_rate
+        if validation is not None and not self._validation_digest:
+            self._validation_digest = validation.digest()
         return {
             "network": str(network),
             "backend": moment.setup.backend,
@@ -169,7 +172,8 @@ class Pictures:
             "learning_rate": rate if isinstance(rate, float) else None,
             "data": data.name,
             "n_samples": len(data),
-            "n_validation": 0 if moment.setup.validation is None else len(moment.setup.validation),
+            "n_validation": 0 if validation is None else len(validation),
+            "validation_digest": self._validation_digest,  # a sample can be asked of all runs that have it
             "image_shape": data.image_shape,
             "n_inputs": network.n_inputs,
             "classes": class_texts(network, data),

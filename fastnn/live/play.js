@@ -28,14 +28,18 @@ const Play = (() => {
   /** @type {Map<number, Column>} the columns of the page by the place of their run */
   const columns = new Map();
   const charts = [
-    new Charts.Lines(byId("curves"), { title: "Loss", isFraction: false }),
-    new Charts.Lines(byId("curves"), { title: "Accuracy", isFraction: true }),
+    new Charts.Lines(byId("curves"), { title: "Loss after each epoch", isFraction: false }),
+    new Charts.Lines(byId("curves"), { title: "Accuracy after each epoch", isFraction: true }),
   ];
   let form = null;
   let newest = null;
   let frame = 0;
-  /** What the networks are asked: {drawing: number[]}, or {run, sample}; null for nothing. */
+  /**
+   * What the networks are asked: {drawing: number[]}, or {sample, data} with the digest of the validation data that have
+   * the sample; null for nothing. It outlives the runs: one that starts again, or is added, is asked the same.
+   */
   let question = null;
+  let isRunAwaited = false; // whether the second run was asked for here
   let pad = null;
 
   // ---- the server
@@ -183,18 +187,28 @@ const Play = (() => {
       return made;
     }
 
+    /** Bring the run into sight, and give it the focus. */
+    show() {
+      this.runs.tabIndex = -1;
+      this.runs.focus({ preventScroll: true });
+      this.runs.scrollIntoView({ block: "start" });
+    }
+
     /** Remove the column from the page. */
     close() {
       for (const part of [this.runs, this.answers, this.inside, this.code]) part.remove();
       for (const figure of this.figures.values()) figure.remove?.();
     }
 
-    async command(request) {
+    /** Send a command; resolves to whether it was done. The reason of a refusal stands beside the control. */
+    async command(request, reason = this.error) {
       try {
         await ask("/command", { run: this.place, ...request });
-        this.error.textContent = "";
+        reason.textContent = "";
+        return true;
       } catch (error) {
-        this.error.textContent = error.message;
+        reason.textContent = error.message;
+        return false;
       }
     }
 
@@ -226,8 +240,10 @@ const Play = (() => {
         labels.push(element("label", { className: css }, text, field));
       }
       const use = element("button", { type: "submit", textContent: "Use these settings" });
+      this.settingsError = element("p", { className: "error wide-field" });
+      this.settingsError.setAttribute("role", "alert");
       const made = element("form", { className: "settings", ariaLabel: `Settings of run ${name}` }, ...labels,
-        element("div", { className: "wide-field buttons" }, use));
+        this.settingsError, element("div", { className: "wide-field buttons" }, use));
       made.addEventListener("submit", (event) => {
         event.preventDefault();
         const settings = { recipe: this.recipe.value || null };
@@ -239,9 +255,10 @@ const Play = (() => {
       return element("details", { open: this.place === 1 }, element("summary", { textContent: `Settings of run ${name}` }), made);
     }
 
-    plan(settings) {
+    async plan(settings) {
       this.state.textContent = "Preparing ...";
-      this.command({ command: "plan", settings });
+      const isDone = await this.command({ command: "plan", settings }, this.settingsError);
+      if (!isDone && this.run) setText(this.state, this.stateText(this.run)); // the run before goes on
     }
 
     /** Fill the fields with the settings of a run that is new here. */
@@ -267,11 +284,11 @@ const Play = (() => {
       const usable = {
         train: run.status === "paused" || (began && !ended && run.paused), pause: began && !ended && !run.paused,
         step: run.status === "paused", epoch: run.status === "paused",
-        again: isOwn && began && (run.epoch > 1 || run.batch > 0 || ended), stop: began && !ended,
+        again: isOwn && began && (run.epoch > 1 || run.batch > 0 || ended), stop: began && !ended && !run.stopping,
       };
       for (const [key, can] of Object.entries(usable)) setDisabled(this.buttons[key], !can);
       this.buttons.again.hidden = !isOwn;
-      setText(this.network, run.network ? `${run.network}, backend ${run.backend}` : "");
+      setText(this.network, run.network ? aboutText(run) : "");
       setText(this.state, this.stateText(run));
       this.showValues(run);
       if (run.error) setText(this.error, run.error);
@@ -294,7 +311,8 @@ const Play = (() => {
       if (run.status === "waiting") return run.error ? "" : "Preparing: data, network, kernels ...";
       const words = { running: "Training", paused: "Paused", ended: { epochs: "Ended", early: "Stopped early", callback: "Stopped",
         diverged: "Diverged", interrupted: "Interrupted", failed: "Failed" }[run.stopped] || "Ended" };
-      return `${words[run.status]}: epoch ${run.epoch} of ${run.epochs}, batch ${run.batch} of ${run.batches}`;
+      const word = run.stopping && run.status === "running" ? "Stopping after this epoch" : words[run.status];
+      return `${word}: epoch ${run.epoch} of ${run.epochs}, batch ${run.batch} of ${run.batches}`;
     }
 
     /** Show the numbers of the running epoch; between two epochs, those of the last one. */
@@ -395,19 +413,19 @@ const Play = (() => {
     }
 
     drawMistakes(run) {
-      const mistakes = run.mistakes || [], key = JSON.stringify(mistakes);
+      const mistakes = run.mistakes || [], key = JSON.stringify([run.validation_digest, mistakes]);
       this.mistakesTitle.hidden = !run.mistakes;
+      setText(this.mistakesTitle, mistakes.length ? `Worst mistakes: ${mistakes.length} of ${counted(wrongOf(run))}`
+        : "No mistakes on the validation data");
       if (key === this.mistakeKey) return;
       this.mistakeKey = key;
       const held = this.mistakes.contains(document.activeElement) ? document.activeElement.dataset.at : null;
       this.mistakes.replaceChildren(...mistakes.map((mistake, at) => this.mistakeItem(run, mistake, at)));
       if (held !== null) this.mistakes.querySelectorAll("button")[Math.min(held, mistakes.length - 1)]?.focus();
-      setText(this.mistakesTitle, run.mistakes && !mistakes.length ? "No mistakes on the validation data" : "Worst mistakes");
     }
 
     mistakeItem(run, mistake, at) {
       const [predicted, truth] = [run.classes[mistake.predicted], run.classes[mistake.true]];
-      const text = `${predicted}, not ${truth}`;
       const button = element("button", { type: "button" });
       button.dataset.at = String(at);
       let image = null;
@@ -418,13 +436,16 @@ const Play = (() => {
         Figures.thumbnail(canvas, image, ...run.image_shape);
         button.append(canvas);
       }
-      button.append(element("span", { textContent: text }));
+      for (const text of [`label ${truth}`, `read as ${predicted}`, Figures.percent(mistake.probability)]) {
+        button.append(element("span", { textContent: text }));
+      }
       button.setAttribute("aria-label", `predicted ${predicted} with ${Figures.percent(mistake.probability)}, is ${truth}: ask the network`);
       button.addEventListener("click", () => {
-        question = { run: this.place, sample: mistake.row, number: run.number };
-        setText(byId("asked"), `Asked: sample ${mistake.row} of the validation data of run ${"AB"[this.place]}, a ${truth}.`);
+        question = { sample: mistake.row, data: run.validation_digest };
+        setText(byId("asked"), `Asked: sample ${mistake.row} of the validation data, label ${truth}.`);
         showAsked(image, run.image_shape);
         for (const column of columns.values()) column.ask(true);
+        showAnswers();
       });
       return element("li", {}, button);
     }
@@ -454,11 +475,15 @@ const Play = (() => {
     /** Ask the newest network, once at a time: if something has changed meanwhile, once more. */
     async ask(isNew = false) {
       const run = this.run;
-      if (!run || !run.layers || !question || (question.run !== undefined && question.run !== this.place)) {
-        if (isNew) this.clearAnswer();
+      if (!run || !run.layers) { // it is being prepared
+        if (isNew || run?.error) this.clearAnswer("");
         return;
       }
-      if (question.number !== undefined && question.number !== run.number) return; // of a run that was replaced
+      if (!question || (question.data !== undefined && question.data !== run.validation_digest)) {
+        this.asked = "";
+        this.clearAnswer(question ? "The validation data of this run do not have the sample." : "");
+        return;
+      }
       const asked = `${run.number} ${run.epoch} ${run.batch} ${run.status}`;
       if (this.asking) {
         this.askAgain = true;
@@ -473,9 +498,9 @@ const Play = (() => {
       if (this.formula.open) request.unit = [Number(this.layer.value), Math.max(0, Math.trunc(Number(this.unit.value)) || 0)];
       try {
         const answer = await ask("/predict", request);
-        if (current === question) this.showAnswer(run, answer);
+        if (current === question && answer.run === this.run.number) this.showAnswer(run, answer);
       } catch (error) {
-        setText(this.answerText, error.message);
+        this.clearAnswer(error.message);
       }
       this.asking = false;
       if (this.askAgain) {
@@ -484,10 +509,10 @@ const Play = (() => {
       }
     }
 
-    clearAnswer() {
+    clearAnswer(reason) {
       this.figures.get("answer")?.element.remove();
       this.figures.delete("answer");
-      setText(this.answerText, "");
+      setText(this.answerText, reason);
       this.formulaOut.replaceChildren();
     }
 
@@ -525,7 +550,9 @@ const Play = (() => {
       rows.push(cells(["bias", "", "", number(formula.bias)]), cells(["sum", "", "", number(formula.sum)]));
       const activation = formula.activation === "identity" ? "sum" : `${formula.activation}(${number(formula.sum)})`;
       rows.push(cells([`output = ${activation}`, "", "", number(formula.output)]));
-      this.formulaOut.replaceChildren(element("table", {}, element("caption", { textContent: `${formula.name}: input * weight + ... + bias` }),
+      const hasPlaces = this.run.image_shape && formula.terms.some(([name]) => /\(-?\d+, -?\d+\)$/.test(name));
+      const places = hasPlaces ? ". Places are (row, column), from (0, 0)." : "";
+      this.formulaOut.replaceChildren(element("table", {}, element("caption", { textContent: `${formula.name}: input * weight + ... + bias${places}` }),
         element("thead", {}, head), element("tbody", {}, ...rows)));
     }
 
@@ -578,6 +605,19 @@ const Play = (() => {
     }
   }
 
+  const counted = (count) => count.toLocaleString("en-US");
+
+  /** Return what is trained on what, in words. */
+  function aboutText(run) {
+    const validation = run.n_validation ? `, ${counted(run.n_validation)} for validation` : "";
+    return `${run.network}, backend ${run.backend}. ${run.data}: ${counted(run.n_samples)} samples to train on${validation}.`;
+  }
+
+  /** Return the number of mistakes on the validation data. */
+  function wrongOf({ confusion }) {
+    return confusion.flatMap((counts, row) => counts.filter((count, column) => column !== row)).reduce((a, b) => a + b, 0);
+  }
+
   const HALF = (() => {
     const table = new Float32Array(65536);
     for (let bits = 0; bits < 65536; bits++) {
@@ -607,6 +647,12 @@ const Play = (() => {
     if (image) Figures.thumbnail(canvas, image, ...shape);
   }
 
+  /** Scroll to the answers: beside the pad, or below what is asked. */
+  function showAnswers() {
+    const isBelow = !byId("pad-column").hidden && byId("answers").getBoundingClientRect().top >= byId("pad").getBoundingClientRect().bottom;
+    byId(isBelow ? "asked" : "draw").scrollIntoView({ block: "start" });
+  }
+
   function drawn() {
     if (pad.isEmpty) {
       question = null;
@@ -631,8 +677,10 @@ const Play = (() => {
   function draw() {
     frame = 0;
     const { runs } = newest;
+    let hadFocus = false;
     for (const [place, column] of columns) {
       if (place >= runs.length) {
+        hadFocus ||= column.runs.contains(document.activeElement);
         column.close();
         columns.delete(place);
       }
@@ -647,6 +695,11 @@ const Play = (() => {
     });
     offerNames();
     byId("second").hidden = runs.length !== 1 || !runs[0].settings;
+    if (hadFocus) byId("second").focus();
+    if (isRunAwaited && columns.has(1)) {
+      isRunAwaited = false;
+      columns.get(1).show();
+    }
     byId("pad-column").hidden = !runs.some((run) => run.image_shape);
     charts[1].element.hidden = !runs.some((run) => !run.classes || run.classes.length); // numbers have no accuracy
     const kinds = [["loss", 1, 3], ["accuracy", 2, 4]];
@@ -690,10 +743,13 @@ const Play = (() => {
     byId("clear").addEventListener("click", () => pad.clear());
     byId("second").addEventListener("click", async () => {
       const { settings } = newest.runs[0];
+      isRunAwaited = true;
+      setText(byId("second-error"), "");
       try {
         await ask("/command", { command: "plan", run: 1, settings });
       } catch (error) {
-        tell(error.message, true);
+        isRunAwaited = false;
+        setText(byId("second-error"), error.message);
       }
     });
     listen();

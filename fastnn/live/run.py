@@ -83,6 +83,11 @@ class LiveRun:
         """Whether the run waits, or will as soon as the batches that it trains on have run."""
         return self._mode == _PAUSE and self.moment.status != ENDED
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the run ends after this epoch because `stop` was called."""
+        return self._is_ending and self.moment.status != ENDED
+
     def train(self) -> None:
         """Let the run go on until it ends."""
         self._set_mode(_RUN)
@@ -100,7 +105,7 @@ class LiveRun:
         self._set_mode(_EPOCH)
 
     def stop(self) -> None:
-        """End the run after this epoch."""
+        """End the run after this epoch, the rest of which is trained at full speed."""
         self._is_ending = True
         self._set_mode(_RUN)
 
@@ -203,8 +208,12 @@ class LiveRun:
             self.moment = self.moment._replace(status=status)
             self.version += 1
 
+    def _pace(self) -> float | None:
+        """Return the pace that holds now: an epoch at a batch a second would take minutes to end."""
+        return None if self._is_ending else self._batches_per_second
+
     def _seconds_to_wait(self) -> float:
-        pace = self._batches_per_second
+        pace = self._pace()
         return 0.0 if pace is None or not self._n_batches else self._began + self._n_batches / pace - time.monotonic()
 
     def _measure(self) -> None:
@@ -215,7 +224,7 @@ class LiveRun:
         """Return the number of batches until the run can be looked at again; None: to the end of the epoch."""
         if self._mode == _STEP:
             return 1
-        pace = self._batches_per_second
+        pace = self._pace()
         if pace is not None:
             return max(1, round(pace / PARTS_PER_SECOND))
         if not self._seconds_per_batch:

@@ -105,6 +105,7 @@ const Drawing = (() => {
     }
 
     function redraw() {
+      fit();
       const scale = canvas.width, { picture, strokes } = visible();
       context.clearRect(0, 0, canvas.width, canvas.height);
       if (picture) {
@@ -381,22 +382,36 @@ const Drawing = (() => {
       [canvas, { pointerdown: onPointerDown, pointermove: onPointerMove, pointerup: onPointerUp,
                  pointercancel: onPointerCancel, keydown: onKeyDown, keyup: onKeyUp, blur: onBlur }],
       [page, { dragover: onDragOver, drop: onDrop, paste: onPaste }],
-      [view, { resize: fit }],  // zooming changes devicePixelRatio only
+      [view, { resize: refit }],  // zooming changes devicePixelRatio only
       ...colours.map((query) => [query, { change: onColours }]),
     ];
-    /** Give the canvas the pixels of the screen. */
+    /** Give the canvas the pixels of the screen; returns whether their number has changed. */
     function fit() {
       const ratio = view.devicePixelRatio || 1;
       const [width, tall] = [canvas.clientWidth, canvas.clientHeight].map((side) => Math.round(side * ratio));
-      if (!width || !tall || (width === canvas.width && tall === canvas.height)) return;
+      if (!width || !tall || (width === canvas.width && tall === canvas.height)) return false;
       [canvas.width, canvas.height] = [width, tall];
-      redraw();
+      return true;
     }
 
-    const resizes = new view.ResizeObserver(fit);
+    function refit() {
+      if (fit()) redraw();
+    }
+
+    const resizes = new view.ResizeObserver(refit);
+    /** A window that moves to a screen of another density has the same size: no event of a size comes. */
+    let density = null;
+
+    function watchDensity() {
+      density?.removeEventListener("change", watchDensity);
+      density = view.matchMedia(`(resolution: ${view.devicePixelRatio || 1}dppx)`);
+      density.addEventListener("change", watchDensity);
+      refit();
+    }
 
     function detach() {
       resizes.disconnect();
+      density.removeEventListener("change", watchDensity);
       view.cancelAnimationFrame(frame);
       for (const [target, events] of listeners) {
         for (const [name, listener] of Object.entries(events)) target.removeEventListener(name, listener);
@@ -413,7 +428,7 @@ const Drawing = (() => {
       for (const [name, listener] of Object.entries(events)) target.addEventListener(name, listener);
     }
     resizes.observe(canvas);
-    fit();
+    watchDensity();
     return pad;
   }
 

@@ -44,6 +44,14 @@ const Figures = (() => {
   const BAR_KEYS = "Arrow keys move over the bars. Escape leaves.";
 
   const dark = matchMedia("(prefers-color-scheme: dark)");
+  /** Sends "change" when the pixels of the screen become more or fewer, also if no size in CSS pixels changes. */
+  const density = new EventTarget();
+  (function watch() {
+    matchMedia(`(resolution: ${devicePixelRatio || 1}dppx)`).addEventListener("change", () => {
+      density.dispatchEvent(new Event("change"));
+      watch();
+    }, { once: true });
+  })();
   /** @type {Map<string, Uint32Array>} */
   const tables = new Map();
   let figureCount = 0;
@@ -166,6 +174,7 @@ const Figures = (() => {
       listen(this.canvas, "keydown", (event) => this.onKey(event));
       listen(this.canvas, "blur", () => this.byKeys && this.moveTo(-1, false));
       listen(dark, "change", () => this.redraw());
+      listen(density, "change", () => this.resize());
       this.observer = new ResizeObserver(() => this.resize());
       this.observer.observe(this.area);
       this.showValue();
@@ -672,8 +681,11 @@ const Figures = (() => {
     }
   }
 
+  /** How each thumbnail of the page is drawn again. @type {WeakMap<HTMLCanvasElement, function(): void>} */
+  const thumbnails = new WeakMap();
+
   /**
-   * Draw one image of ink into a canvas, a pixel for a number; its style gives the size.
+   * Draw one image of ink into a canvas, a pixel for a number; its style gives the size. It follows the colour scheme.
    * @param {HTMLCanvasElement} canvas
    * @param {ArrayLike<number>} values
    * @param {number} height
@@ -681,6 +693,7 @@ const Figures = (() => {
    * @param {[number, number]} [ends]  the numbers of the background and of full ink
    */
   function thumbnail(canvas, values, height, width, ends = [0, 255]) {
+    thumbnails.set(canvas, () => thumbnail(canvas, values, height, width, ends));
     canvas.width = width;
     canvas.height = height;
     const table = colourTable("ink"), image = new ImageData(width, height), pixels = new Uint32Array(image.data.buffer);
@@ -691,5 +704,9 @@ const Figures = (() => {
     canvas.getContext("2d").putImageData(image, 0, 0);
   }
 
-  return { Images, Bars, Probabilities, thumbnail, format, percent, magnitudeOf, element, dark };
+  dark.addEventListener("change", () => {
+    for (const canvas of document.querySelectorAll("canvas")) thumbnails.get(canvas)?.();
+  });
+
+  return { Images, Bars, Probabilities, thumbnail, format, percent, magnitudeOf, element, dark, density };
 })();

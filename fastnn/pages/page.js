@@ -181,13 +181,9 @@ const Page = (() => {
       put("source", parts.join(" "));
       find("source").classList.toggle("wrong", Boolean(this.sample) && this.sample.label !== this.prediction);
       find("judged").hidden = false;
-      this.drawJudged();
+      // What has been read, beside the answer: the pad may have another picture.
+      Figures.thumbnail(/** @type {any} */ (find("judged")), this.row, ...this.content.shape, this.content.pixels);
       this.drawProbabilities();
-    }
-
-    /** Draw what has been read beside the answer: the pad may have another picture. */
-    drawJudged() {
-      if (this.row) Figures.thumbnail(find("judged"), this.row, ...this.content.shape, this.content.pixels);
     }
 
     drawProbabilities() {
@@ -249,7 +245,9 @@ const Page = (() => {
       this.speaking.options.quantity = "contribution";
       this.speaking.rename(
         rival === undefined ? `Pixels that speak for ${name}` : `Pixels that speak for ${name}, against ${rival}`,
-        `Blue: for ${name}.${rival === undefined ? "" : ` Orange: for ${rival}.`} Input times gradient of the logits.`);
+        `Blue: for ${name}. Orange: ${rival === undefined ? "against it" : `for ${rival}`}. A pixel adds its input times the ` +
+        `gradient of the score (logit) of ${name}${rival === undefined ? "" : ` minus that of ${rival}`}. ` +
+        "The line is the outline of the ink.");
       this.speaking.draw({ values, count: 1, height, width, outline: this.ink() });
     }
 
@@ -270,7 +268,8 @@ const Page = (() => {
           const { value, done } = work.next();
           if (done) {
             this.speaking.rename(`Pixels that ${name} needs`,
-              `How far the probability of ${name} drops if a patch of 5 x 5 hides them. Blue: it drops. Orange: it rises.`);
+              `Blue: the probability of ${name} drops if a patch of 5 x 5 pixels hides them. Orange: it rises. ` +
+              "The line is the outline of the ink.");
             this.speaking.draw({
               values: value.byPixel, count: 1, height, width, limit: Figures.magnitudeOf(value.byPixel, 1), outline: this.ink() });
             return;
@@ -324,20 +323,13 @@ const Page = (() => {
           element("br"), percent(sample.probability));
         button.addEventListener("click", () => {
           this.showSample(sample);
-          find("answer").scrollIntoView({ block: "nearest" });
+          find("judged").parentElement.scrollIntoView({ block: "nearest" });
         });
         return { sample, button, canvas, item: element("li", {}, button) };
       });
-      const drawAll = () => {
-        for (const { sample, canvas } of this.buttons) {
-          Figures.thumbnail(canvas, sample.inputs, height, width, this.content.pixels);
-        }
-      };
-      drawAll();
-      Figures.dark.addEventListener("change", () => {
-        drawAll();
-        this.drawJudged();
-      });
+      for (const { sample, canvas } of this.buttons) {
+        Figures.thumbnail(canvas, sample.inputs, height, width, this.content.pixels);
+      }
       find("images").append(...this.buttons.map(({ item }) => item));
     }
 
@@ -378,7 +370,7 @@ const Page = (() => {
       const rows = confusion.map((/** @type {number[]} */ counts, /** @type {number} */ label) => {
         const total = counts.reduce((a, b) => a + b, 0), recall = total ? percent(counts[label] / total) : "none";
         const cells = counts.map((each, prediction) => this.confusionCell(label, prediction, each, most));
-        return element("tr", {}, header(this.classes[label], "row"), ...cells, element("td", { textContent: recall }));
+        return element("tr", {}, header(this.classes[label], "row"), ...cells, element("td", { className: "recall", textContent: recall }));
       });
       const head = element("thead", {}, element("tr", {}, element("td"), ...this.classes.map((name) => header(name, "col")),
         header("recall", "col")));
@@ -415,7 +407,8 @@ const Page = (() => {
         const { title, unit } = this.content.layers[number], isLast = number === links.length - 1;
         const weights = number === 0 ? this.makeWeights(host, first, unit) : null;
         const options = { title: isLast ? `${title}: the logits` : title, quantity: isLast ? "logit" : "output", size: 72,
-          note: weights ? `Choose a ${unit} to mark its weights.` : undefined,
+          note: weights ? `Choose a ${unit} to mark its weights.` : isLast && shape[0] === this.classes.length
+            ? "The scores of the classes, in the order of the list above. The probabilities are computed from them." : undefined,
           onPick: weights ? (/** @type {number} */ index) => weights.choose(index) : undefined,
           item: isLast && shape.length === 1 && shape[0] === this.classes.length
             ? (/** @type {number} */ index) => `class ${this.classes[index]}` : item(unit) };

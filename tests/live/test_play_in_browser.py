@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import fastnn
+from fastnn.evaluation import probability_text
 from fastnn.live import serve
 from tests.browser import requests
 from tests.live.conftest import ended, paused, status, wait_until
@@ -190,7 +191,77 @@ form.requestSubmit();
     for name in ("A training", "A validation", "B training", "B validation"):
         assert name in summary
     browser.execute_script(fill, {"layers": "8", "optimizer": "quick"})
-    wait_until(lambda: "optimizer is 'quick'" in text(browser, "#runs .b .error"))
+    wait_until(lambda: "optimizer is 'quick'" in text(browser, "#runs .b form .error"))
+    wait_until(lambda: text(browser, "#runs .b .state").startswith("Ended"))  # the run before is still there
+
+
+def test_a_question_outlives_the_run_that_it_was_asked(open_page, browser):
+    """The answer on the page is that of the newest network, not of one that is gone."""
+    session, _ = open_page()
+    press(browser, "train")
+    ended(session)
+    wait_until(lambda: "Ended" in text(browser, ".a .state"))
+    worst = browser.execute_script(
+        "const button = document.querySelector('#inside .a .mistakes button');"
+        "button.click(); return [...button.querySelectorAll('span')].map(each => each.textContent)"
+    )
+    row = int(text(browser, "#asked").split()[2])
+
+    def shown(run):
+        script = "return [...document.querySelectorAll(arguments[0])].map(each => each.textContent)"
+        return browser.execute_script(script, f"#answers .{run} .probabilities .number")
+
+    def expected(run):
+        seat = session._seats["ab".index(run)]
+        model, images = seat.pictures.model(), seat.live.moment.setup.validation.images
+        return [probability_text(each) for each in model.predict_proba(images[row : row + 1])[0]]
+
+    wait_until(lambda: shown("a") == expected("a"))
+    trained = shown("a")
+    label = int(status(session).setup.validation.labels[row])
+    assert worst[0] == f"label {label}"
+    assert worst[1] == f"read as {trained.index(worst[2])}"
+    press(browser, "again")
+    wait_until(lambda: "Paused: epoch 1 of 6, batch 0" in text(browser, ".a .state"))
+    wait_until(lambda: shown("a") == expected("a"))
+    assert shown("a") != trained
+    browser.execute_script("document.getElementById('second').click()")
+    wait_until(lambda: len(session._seats) == 2 and paused(session, 1))
+    wait_until(lambda: shown("b") == expected("b"))
+    fill = "const form = document.querySelector('#runs .b form'); form.elements.seed.value = 7; form.requestSubmit()"
+    browser.execute_script(fill)
+    wait_until(lambda: "do not have the sample" in text(browser, "#answers .b p"))
+    assert shown("b") == []
+    assert shown("a") == expected("a")
+
+
+@pytest.mark.parametrize("width", [390, 1100])
+def test_what_a_click_changes_is_in_sight(width, open_page, browser):
+    session, server = open_page()
+    press(browser, "train")
+    ended(session)
+    show(browser, server, width)
+    wait_until(lambda: "Ended" in text(browser, ".a .state"))
+    is_seen = """
+const box = document.querySelector(arguments[0])?.getBoundingClientRect();
+return Boolean(box) && box.height > 0 && box.top >= -1 && box.top < innerHeight - 40"""
+    wait_until(lambda: browser.execute_script("return Boolean(document.querySelector('#inside .a .mistakes button'))"))
+    browser.execute_script(
+        "const button = document.querySelector('#inside .a .mistakes button');"
+        "button.scrollIntoView({ block: 'center' }); button.click()"
+    )
+    wait_until(lambda: text(browser, "#answers .a .answer .number") != "")
+    for selector in ("#asked", "#asked-image", "#answers .a .answer"):
+        assert browser.execute_script(is_seen, selector), selector
+    browser.execute_script("document.getElementById('second').click()")
+    wait_until(lambda: text(browser, "#runs .b .state").startswith("Paused"))
+    wait_until(lambda: browser.execute_script(is_seen, "#runs .b .run-name"))
+    assert browser.execute_script("return document.activeElement.getAttribute('aria-label')") == "Run B"
+    browser.execute_script(
+        "const buttons = [...document.querySelectorAll('#runs .b button')];"
+        "const remove = buttons.find(({ textContent }) => textContent === 'Remove'); remove.focus(); remove.click()"
+    )
+    wait_until(lambda: browser.execute_script("return document.activeElement.id") == "second")
 
 
 def test_two_browsers_see_and_control_the_same_run(open_page, browser):

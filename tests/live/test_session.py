@@ -87,6 +87,34 @@ def test_again_starts_from_the_same_weights(new_session):
     assert ended(session).digest() == digest
 
 
+def test_stop_ends_a_slow_run_at_full_speed(new_session):
+    session = new_session("--recipe", "digits", "--epochs", "3", "--backend", "numpy")
+    paused(session)
+    session.command({"command": "pace", "batches_per_second": 1e-3})  # the epoch would take half a day
+    session.command({"command": "train"})
+    wait_until(lambda: status(session).batch > 0)
+    assert not session.picture()[0]["runs"][0]["stopping"]
+    session.command({"command": "stop"})
+    result = ended(session)
+    assert (result.stopped, len(result.history)) == ("callback", 1)
+    run = session.picture()[0]["runs"][0]
+    assert not run["stopping"]
+    assert run["pace"] == 1e-3  # that of the next run
+
+
+def test_runs_with_the_same_validation_data_say_so(new_session):
+    session = new_session("--recipe", "digits", "--epochs", "1", "--backend", "numpy")
+    paused(session)
+    settings = session.picture()[0]["runs"][0]["settings"]
+    session.plan(1, settings | {"layers": "8"})
+    paused(session, 1)
+    digests = [run["validation_digest"] for run in session.picture()[0]["runs"]]
+    assert digests == [status(session).setup.validation.digest()] * 2
+    session.plan(1, settings | {"seed": "1"})
+    paused(session, 1)
+    assert session.picture()[0]["runs"][1]["validation_digest"] != digests[0]
+
+
 def test_two_runs_beside_each_other_do_not_disturb_each_other(new_session):
     session = new_session(*DIGITS)
     session.command({"command": "plan", "run": 1, "settings": {**session._seats[0].planned.settings, "seed": 5}})

@@ -133,6 +133,7 @@ class Command:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "fastnn", *arguments, "--no-browser"],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, cwd=cwd,
+            start_new_session=True,
         )  # fmt: skip
         self.lines = []
 
@@ -153,37 +154,42 @@ class Command:
         return self.process.returncode, time.monotonic() - start
 
 
-@pytest.mark.parametrize("moment", ["at once", "paused", "training", "two runs", "a browser reads", "planning"])
+@pytest.mark.parametrize("moment", ["at once", "paused", "training", "two runs", "two browsers read", "planning"])
 def test_ctrl_c_ends_play_at_any_moment(moment, tmp_path):
     command = Command("play", "--recipe", "digits", "--epochs", "1000000", cwd=tmp_path)
     page = command.page()
     if moment != "at once":
         wait_until(lambda: page.runs()[0]["status"] == "paused", 60)
-    if moment in ("training", "two runs", "a browser reads"):
+    if moment in ("training", "two runs", "two browsers read"):
         page.ask("/command", {"command": "train"})
         wait_until(lambda: page.runs()[0]["epoch"] > 3)
     if moment == "two runs":
         settings = page.runs()[0]["settings"]
         assert page.ask("/command", {"command": "plan", "run": 1, "settings": settings, "paused": False})[0] == 200
         wait_until(lambda: page.runs()[1]["epoch"] > 3)
-    reader = None
-    if moment == "a browser reads":
+    readers = []
+    for _ in range(2 if moment == "two browsers read" else 0):
         reader = http.client.HTTPConnection("127.0.0.1", int(page.port), timeout=20)
         reader.request("GET", "/events", headers={"Authorization": f"Bearer {page.token}"})
         answer = reader.getresponse()
         answer.readline()
+        readers.append((reader, answer))
     if moment == "planning":
         request = {"command": "plan", "settings": {"recipe": "mnist"}}
         threading.Thread(target=_ask_quietly, args=(page, request), daemon=True).start()
         time.sleep(0.05)
     code, seconds = command.interrupt()
     assert code == 130, command.lines
-    assert seconds < 3  # a second, on a machine that has nothing else to do
+    print(f"{moment}: ended after {seconds:.2f} s")
+    assert seconds < 5  # does not hang; a second, on a machine that has nothing else to do
     assert command.lines[-1] == "fastnn: interrupted\n"
     assert not any("Traceback" in line for line in command.lines)
-    if reader is not None:
+    for reader, answer in readers:
         answer.close()
         reader.close()
+    if os.name == "posix":  # nothing that it started goes on
+        with pytest.raises(ProcessLookupError):
+            os.killpg(command.process.pid, 0)
     with pytest.raises(ConnectionRefusedError):
         page.ask("/code")
     assert list(tmp_path.iterdir()) == []

@@ -244,6 +244,38 @@ def test_the_canvas_has_the_pixels_of_the_screen(pad, browser, ratio):
     assert pad("return [seen(0.5, 0.5)[3], seen(0.2, 0.8)[3]]") == [255, 0]
 
 
+@pytest.mark.parametrize("event", ["media", "pointer", "key"])
+def test_the_canvas_follows_the_density_of_the_screen_alone(event, pad, browser):
+    """Emulation sends no event of the density until it sets media; what is drawn in between has the new density."""
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    def screen(factor):
+        window = {"width": 800, "height": 600, "deviceScaleFactor": factor, "mobile": False}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", window)
+        WebDriverWait(browser, 30).until(lambda _: settled(browser) or pad("return devicePixelRatio") == factor)
+
+    screen(1)
+    stroke(browser, [(0.3, 0.2), (0.7, 0.8)])
+    before = pixels(pad)
+    pad("window.resized = 0; addEventListener('resize', () => window.resized++)")
+    for factor in (2, 3):
+        screen(factor)
+        if event == "media":
+            features = [{"name": "prefers-reduced-motion", "value": ("reduce", "no-preference")[factor % 2]}]
+            browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        elif event == "key":
+            keys(browser, Keys.ARROW_LEFT)
+        else:
+            stroke(browser, [(0.3, 0.2), (0.7, 0.8)])
+        wide = SIDE * factor
+        WebDriverWait(browser, 30).until(lambda _, wide=wide: settled(browser) or pad("return canvas.width") == wide)
+        assert pad("return [seen(0.5, 0.5)[3], seen(0.2, 0.8)[3]]") == [255, 0]
+    assert pad("return window.resized") == 0
+    if event == "media":
+        np.testing.assert_array_equal(pixels(pad), before)
+
+
 def test_the_colours_of_the_page_are_seen_and_prepared_alike(pad, browser):
     stroke(browser, [(0.3, 0.2), (0.7, 0.8)])
     found = {}

@@ -168,6 +168,36 @@ def test_figures_follow_the_scheme_and_the_width(run, browser):
     assert run("return host.children.length") == 0
 
 
+def test_figures_follow_the_density_of_the_screen_alone(run, browser):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    def screen(factor):
+        window = {"width": 800, "height": 600, "deviceScaleFactor": factor, "mobile": False}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", window)
+        WebDriverWait(browser, 30).until(lambda _: run("return devicePixelRatio") == factor)
+
+    screen(1)
+    settled(browser)
+    run("window.figure = new Figures.Bars(host, { title: 'bars' }); figure.draw(new Float32Array([1, 2, 3]))")
+    for factor, motion in ((2, "reduce"), (1, "no-preference")):
+        screen(factor)
+        features = [{"name": "prefers-reduced-motion", "value": motion}]  # else emulation sends no event of the density
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        WebDriverWait(browser, 30).until(lambda _, factor=factor: run("return figure.pixelRatio") == factor)
+    run("figure.remove()")
+
+
+def test_a_thumbnail_follows_the_scheme(run, browser):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    run("window.small = document.createElement('canvas'); host.append(small);"
+        "Figures.thumbnail(small, [0, 255], 1, 2)")  # fmt: skip
+    light = "return [0, 1].map((x) => seen(small, x, 0)[0] > 127)"
+    assert run(light) == [True, False]  # ink is dark
+    emulate(browser, "dark")
+    WebDriverWait(browser, 30).until(lambda _: run(light) == [False, True])
+
+
 @pytest.mark.parametrize("probability", [0, 1e-9, 0.0004, 0.0006, 0.123, 0.5, 0.9994, 0.9996, 1 - 1e-9, 1])
 def test_probabilities_are_written_as_in_python(probability, run):
     assert run("return Figures.percent(arguments[0])", probability) == probability_text(probability)
