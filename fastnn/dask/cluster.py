@@ -334,8 +334,18 @@ class _Workers:
 
     def threads(self) -> dict[str, int]:
         """Return the number of threads of each worker that takes tasks, by its address."""
-        workers = self._client.scheduler_info()["workers"]
-        return {name: worker["nthreads"] for name, worker in workers.items() if worker["status"] == "running"}
+        return {name: worker["nthreads"] for name, worker in self._known().items() if worker["status"] == "running"}
+
+    def _known(self) -> dict[str, Any]:
+        """Return what the scheduler knows of each worker, by its address; nothing if it does not answer.
+
+        `Client.scheduler_info` knows 5 workers in some versions of Dask, and at times none, as it shares a cache.
+        """
+        with suppress(OSError, TimeoutError):
+            identity = self._client.sync(self._client.scheduler.identity, callback_timeout=PATIENCE)
+            found: dict[str, Any] = identity["workers"]
+            return found
+        return {}
 
     def wait_for_one(self, waiting: str) -> None:
         """Wait until there is a worker. Raises WorkerError if none comes."""
@@ -349,7 +359,7 @@ class _Workers:
         """
         if not self._usable(next(iter(waiting.values()))):
             return
-        processing, workers = self._client.processing(), self._client.scheduler_info()["workers"]
+        processing, workers = self._client.processing(), self._known()
         first, is_running = next(iter(waiting.values())), False
         for worker, keys in processing.items():
             mine = [waiting[key] for key in map(str, keys) if key in waiting]
@@ -366,7 +376,7 @@ class _Workers:
 
     def _usable(self, waiting: str) -> bool:
         """Return whether some worker can begin tasks. Raises WorkerError if none has been able to for long."""
-        workers = self._client.scheduler_info()["workers"]
+        workers = self._known()
         if any(worker["status"] == "running" for worker in workers.values()):
             self._alone_since = None
             return True

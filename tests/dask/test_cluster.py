@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-import time
 import warnings
 from contextlib import contextmanager, suppress
 
@@ -19,7 +18,7 @@ from fastnn.dask import cluster as cluster_module
 from fastnn.dask import training
 from fastnn.dask.shares import shares_of_rows
 from fastnn.errors import WorkerError
-from tests.dask.conftest import CONFIG, LIMIT, make_cluster
+from tests.dask.conftest import CONFIG, LIMIT, make_cluster, poll
 
 PATIENCE = cluster_module.PATIENCE  # that of users
 SETTINGS = {"replicas": 4, "epochs": 3, "optimizer": "adam", "dropout": 0.1, "backend": "numpy"}
@@ -29,15 +28,6 @@ SETTINGS = {"replicas": 4, "epochs": 3, "optimizer": "adam", "dropout": 0.1, "ba
 def expected(digits, network):
     """What training in this process gives."""
     return fastnn.dask.train(network, digits, client="synchronous", **SETTINGS).digest()
-
-
-def poll(condition, what):
-    """Wait until a condition holds."""
-    end = time.monotonic() + LIMIT
-    while not (found := condition()):
-        assert time.monotonic() < end, f"{what} within {LIMIT} s"
-        time.sleep(0.02)
-    return found
 
 
 class FatalRows:
