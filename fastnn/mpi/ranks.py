@@ -70,7 +70,11 @@ def connect(comm: Any = None) -> "MPIRanks | None":
             found = f"{os.environ[launched]} ranks need mpi4py, which cannot be used ({error})"
             raise MissingDependencyError(f"{found}; {install_extra('mpi')}") from error
         comm = MPI.COMM_WORLD
-    return MPIRanks(comm.Dup()) if comm.Get_size() > 1 else None
+    if comm.Get_size() == 1:
+        return None
+    own, request = comm.Idup()  # collective, like all that follows: ranks that are early wait here
+    _wait(comm, request)
+    return MPIRanks(own)
 
 
 class MPIRanks:
@@ -127,12 +131,7 @@ class MPIRanks:
 
     def _wait_for_all(self) -> None:
         """Wait until every rank is here; the first time, say so if that takes long."""
-        request, start, has_said = self._comm.Ibarrier(), time.monotonic(), False
-        while not request.Test():
-            time.sleep(_POLL_SECONDS)
-            if not (has_said or self._has_met) and time.monotonic() - start > _SILENT_SECONDS:
-                has_said = True
-                _say(f"rank {self.rank} of {self.size} waits for the others to begin")
+        _wait(self._comm, self._comm.Ibarrier(), says=not self._has_met)
         self._has_met = True
 
     def from_leader(self, function: Callable[[], Result]) -> Result:
@@ -401,6 +400,16 @@ def check_size(ranks: MPIRanks, slices: int) -> None:
         allowed = [str(2**k) for k in range(slices.bit_length())]
         expected = f"{', '.join(allowed[:-1])} or {allowed[-1]}" if len(allowed) > 1 else "1"
         raise SettingsError(f"{ranks.size} ranks cannot share {slices} slices, expected {expected} ranks")
+
+
+def _wait(comm: Any, request: Any, says: bool = True) -> None:
+    """Wait until what needs all ranks is done. If that takes long, and `says`, say so."""
+    start = time.monotonic()
+    while not request.Test():
+        time.sleep(_POLL_SECONDS)
+        if says and time.monotonic() - start > _SILENT_SECONDS:
+            says = False
+            _say(f"rank {comm.Get_rank()} of {comm.Get_size()} waits for the others to begin")
 
 
 def _say(text: str) -> None:
