@@ -325,13 +325,14 @@ def data_digests(data: Dataset | BlockedData, sample_weight: np.ndarray | None, 
     """Return the digests of what a run is trained on, as `RunState.data` has them."""
     weight = "none" if sample_weight is None else sha256(np.ascontiguousarray(sample_weight, "<f8").data).hexdigest()
     if isinstance(validation, Dataset | BlockedData):
-        held_out = _digest(validation)
+        held_out = digest_of(validation)
     else:
         held_out = "none" if validation is None else f"fraction {float(validation)!r}"
-    return {"training data": _digest(data), "sample weights": weight, "validation data": held_out}
+    return {"training data": digest_of(data), "sample weights": weight, "validation data": held_out}
 
 
-def _digest(data: Dataset | BlockedData) -> str:
+def digest_of(data: Dataset | BlockedData) -> str:
+    """Return the digest of data in memory or in blocks."""
     return data.digest if isinstance(data, BlockedData) else data.digest()
 
 
