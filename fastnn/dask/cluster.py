@@ -6,7 +6,7 @@ import uuid
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, Protocol
@@ -89,8 +89,8 @@ def engine_for(client: Any) -> Iterator[Engine]:
         return
     if client is None:
         if _is_task():
-            with worker_client() as own:
-                yield Cluster(own)
+            with worker_client() as own, closing(Cluster(own)) as cluster:
+                yield cluster
             return
         client = current_client()
     if not isinstance(client, Client):
@@ -98,7 +98,8 @@ def engine_for(client: Any) -> Iterator[Engine]:
     if client.asynchronous or client.status != "running":
         found = "asynchronous" if client.asynchronous else client.status
         raise SettingsError(f"client is {found}, expected one that runs and was made outside of coroutines")
-    yield Cluster(client)
+    with closing(Cluster(client)) as cluster:
+        yield cluster
 
 
 def current_client() -> Client:
@@ -177,12 +178,21 @@ class Cluster:
         self._client, self._workers = client, _Workers(client)
         self._first: _Done | None = None
         self._sent: dict[int, list[Any]] = {}  # the blocks of each replica, as futures
+        self._blocks: list[Future] = []
         self._homes: dict[int, str | None] = {}  # the worker that has the blocks of a replica
+
+    def close(self) -> None:
+        """Let the workers forget the blocks. Python's garbage collector would do that at some time later."""
+        for future in self._blocks:
+            future.release()
+        self._sent.clear()
 
     def compute(self, delayed: Sequence[Any], name: str) -> list[Any]:
         """Return futures of the values. All are computed in one graph, and each of its tasks runs once."""
         self._workers.wait_for_one(name)
-        return self._client.compute([*delayed])
+        futures = self._client.compute([*delayed])
+        self._blocks += futures
+        return list(futures)
 
     def gather(self, collections: Sequence[Any]) -> list[Any]:
         """Return the values in this process."""

@@ -63,6 +63,19 @@ def test_replicas_have_the_rows_of_collections_with_such_blocks(path, network, d
     assert found.digest() == same.digest()
 
 
+@pytest.mark.parametrize("classes", [None, range(3)])
+def test_blocks_of_one_class_each(client, tmp_path, classes):
+    """Report 3: the first block misses the classes of the others; classes given, and found."""
+    labels = np.repeat([2, 0, 1], 100)
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(300, 5)).astype(np.float32))
+    blocks = fastnn.open_data(tmp_path / "x.npy", labels=labels, classes=classes, block_rows=100)
+    small, settings = fastnn.Network.initialize((5, 8, 3), seed=1), IN_ORDER | {"replicas": 2}
+    lazy = da.from_array(np.load(tmp_path / "x.npy"), (100, -1)), da.from_array(labels, 100)
+    expected = fastnn.dask.train(small, lazy, **settings, **HERE).digest()
+    assert fastnn.dask.train(small, blocks, **settings).digest() == expected
+    assert fastnn.dask.train(small, blocks, **settings | {"replicas": 1}).digest() != expected
+
+
 def test_parts_of_blocks_are_data_that_can_be_read(blocks):
     some = SomeBlocks(blocks, [Piece(8), Piece(2, 1, 3)])
     assert some.block_lengths == (197, 67)
