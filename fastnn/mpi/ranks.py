@@ -97,6 +97,9 @@ class MPIRanks:
         self._is_stopping = self._has_met = False
         self._slots: tuple[Sequence[np.ndarray], np.ndarray] = ((), np.zeros(0, np.int64))
         self._received: dict[Any, np.ndarray] = {}
+        self._waits_since: float | None = None  # since when this rank waits for the others in a step
+        self._watch: threading.Thread | None = None
+        self._is_closed = threading.Event()
 
     # --- Before training ---------------------------------------------------------------------------------------------
     def together(self, function: Callable[[], Result]) -> list[Result]:
@@ -189,6 +192,7 @@ class MPIRanks:
 
     def close(self) -> None:
         """Free the communicator."""
+        self._is_closed.set()
         if self._comm:
             self._comm.Free()
 
@@ -199,6 +203,9 @@ class MPIRanks:
         So no rank begins a step that an interrupt of rank 0 has forestalled. Once all have begun, Ctrl-C takes effect
         when all have agreed to stop, after a step at most.
         """
+        if self._watch is None:
+            self._watch = threading.Thread(target=self._watch_steps, name="fastnn ranks", daemon=True)
+            self._watch.start()
         if self.rank:
             self.hear()
             return function()
@@ -251,11 +258,24 @@ class MPIRanks:
         """Return the numbers of every rank, (size, *own.shape); all leave if any rank has failed or is to stop."""
         state = _FAILED if error is not None else _STOP if self._is_stopping else _GO_ON
         mine, every = np.append(own, state), np.empty((self.size, own.size + 1))
+        self._waits_since = time.monotonic()
         self._comm.Allgather(mine, every)
+        self._waits_since = None
         states = every[:, -1]
         if states.any():
             self._leave_step(states, error)
         return every[:, :-1].reshape(self.size, *own.shape)
+
+    def _watch_steps(self) -> None:
+        """Say once if this rank waits for long in a step."""
+        while not self._is_closed.wait(_SILENT_SECONDS / 10):
+            since = self._waits_since
+            if since is not None and time.monotonic() - since > _SILENT_SECONDS:
+                waits = (
+                    f"rank {self.rank} of {self.size} has waited for other ranks for {_SILENT_SECONDS:g} s in a step"
+                )
+                _say(f"{waits}: one is stopped, short of memory, or on a busy machine; Ctrl-C ends all")
+                return
 
     def _leave_step(self, states: np.ndarray, error: Exception | None) -> None:
         if (states == _FAILED).any():

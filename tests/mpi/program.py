@@ -115,6 +115,24 @@ def wait_for_rank_1(rank: int) -> str:
     return fastnn.mpi.train(network(8), DATA, **USUAL, backend="numpy").digest()
 
 
+def wait_in_a_step(rank: int) -> str:
+    """Stay in a step on rank 1 until the other ranks have said that they wait; return the digest."""
+    from fastnn.backends.layerwise_slices import LayerwiseSlices
+    from fastnn.mpi import ranks
+
+    compute, calls = LayerwiseSlices.gradient, [0]
+
+    def late(*arguments: Any) -> Any:
+        calls[0] += 1
+        if rank == 1 and calls[0] == 20:
+            time.sleep(2.0)
+        return compute(*arguments)
+
+    ranks._SILENT_SECONDS = 0.2
+    LayerwiseSlices.gradient = late  # type: ignore[method-assign]
+    return fastnn.mpi.train(network(8), DATA, **USUAL, backend="numpy").digest()
+
+
 def fail_alone(rank: int) -> None:
     """Fail on rank 1 where the others cannot learn of it."""
     from fastnn.mpi.training import _Following
@@ -127,7 +145,7 @@ def fail_alone(rank: int) -> None:
 
 
 def main() -> None:
-    """Do what the arguments say: the names of runs, "errors PATH", "unlike", "late" or "fail"."""
+    """Do what the arguments say: the names of runs, "errors PATH", "unlike", "late", "slow" or "fail"."""
     from mpi4py import MPI
 
     world, names = MPI.COMM_WORLD, sys.argv[1:]
@@ -138,6 +156,8 @@ def main() -> None:
         printed = unlike(world)
     elif names[0] == "late":
         printed = world.allgather(wait_for_rank_1(world.Get_rank()))
+    elif names[0] == "slow":
+        printed = world.allgather(wait_in_a_step(world.Get_rank()))
     elif names[0] == "fail":
         fail_alone(world.Get_rank())
     else:
