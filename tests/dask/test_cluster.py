@@ -171,12 +171,18 @@ def until_warned(text, then):
 def test_a_silent_worker_is_named(monkeypatch, client, digits, network, expected):
     monkeypatch.setattr(cluster_module, "PATIENCE", 2.0)
     frozen, pid = next(iter(client.run(os.getpid).items()))
+    is_frozen = threading.Event()
 
     def freeze(end):
         if end.record.epoch == 1:
             os.kill(pid, signal.SIGSTOP)
+            is_frozen.set()
 
-    with until_warned(f"worker {frozen} has been silent for ", lambda: os.kill(pid, signal.SIGCONT)):
+    def go_on():
+        is_frozen.wait(LIMIT)  # on a busy machine, a worker may have been silent before
+        os.kill(pid, signal.SIGCONT)
+
+    with until_warned(f"worker {frozen} has been silent for ", go_on):
         result = fastnn.dask.train(network, digits, callbacks=[freeze], **SETTINGS)
     assert result.digest() == expected
 
