@@ -327,6 +327,7 @@ class _Waiting:
                 with suppress(Empty):
                     self._look_at(self._done.get(timeout=SECONDS_BETWEEN_LOOKS))
                 ready = [task for task, future in self._pending.items() if future.status == "finished"]
+                n_before = len(self._pending)
                 for task in ready:
                     try:
                         result = self._pending[task].result(timeout=patience)
@@ -335,12 +336,12 @@ class _Waiting:
                         if patience > PATIENCE:
                             name = self._names[task]
                             self._workers.warn(name, f"the result of {name} has not arrived in {patience / 2:.0f} s")
-                        continue
+                        break
                     del self._pending[task]
                     yield task, result
                 for task in [*self._pending]:
                     self._look_at(task)
-                if self._pending and not ready:
+                if len(self._pending) == n_before:
                     names = {str(future.key): self._names[task] for task, future in self._pending.items()}
                     if self._workers.look(names) > _LOST_SECONDS and self._is_lost():
                         raise _Lost
