@@ -6,7 +6,7 @@ import uuid
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, Protocol
@@ -19,13 +19,19 @@ from fastnn.backends.warmup import compile_training_elsewhere
 from fastnn.checks import short
 from fastnn.dask.rounds import Average, Plan, ReplicaResult, train_replica
 from fastnn.dask.shares import Share
-from fastnn.errors import SettingsError, WorkerError
+from fastnn.errors import FileError, SettingsError, WorkerError
+from fastnn.streams import BlockedData
 from fastnn.training.checkpoint import bit_versions
 
 # The client that stands for this process: no cluster, no threads. The name is that of Dask's scheduler.
 SYNCHRONOUS = "synchronous"
 # The seconds between two looks at the workers, and after which a state that cannot go on is an error or a warning.
 SECONDS_BETWEEN_LOOKS, PATIENCE = 1.0, 10.0
+# The seconds after which a task that no worker runs, and whose worker is gone, is lost.
+_LOST_SECONDS = 3.0
+_FITTING_BLOCKS = (
+    "expected blocks that fit: make smaller ones, lower `memory` of BlockedData, or read the workers' logs"
+)
 
 
 class Engine(Protocol):
@@ -83,8 +89,8 @@ def engine_for(client: Any) -> Iterator[Engine]:
         return
     if client is None:
         if _is_task():
-            with worker_client() as own:
-                yield Cluster(own)
+            with worker_client() as own, closing(Cluster(own)) as cluster:
+                yield cluster
             return
         client = current_client()
     if not isinstance(client, Client):
@@ -92,7 +98,8 @@ def engine_for(client: Any) -> Iterator[Engine]:
     if client.asynchronous or client.status != "running":
         found = "asynchronous" if client.asynchronous else client.status
         raise SettingsError(f"client is {found}, expected one that runs and was made outside of coroutines")
-    yield Cluster(client)
+    with closing(Cluster(client)) as cluster:
+        yield cluster
 
 
 def current_client() -> Client:
@@ -171,12 +178,21 @@ class Cluster:
         self._client, self._workers = client, _Workers(client)
         self._first: _Done | None = None
         self._sent: dict[int, list[Any]] = {}  # the blocks of each replica, as futures
-        self._homes: dict[int, str] = {}  # the worker that has the blocks of a replica
+        self._blocks: list[Future] = []
+        self._homes: dict[int, str | None] = {}  # the worker that has the blocks of a replica
+
+    def close(self) -> None:
+        """Let the workers forget the blocks. Python's garbage collector would do that at some time later."""
+        for future in self._blocks:
+            future.release()
+        self._sent.clear()
 
     def compute(self, delayed: Sequence[Any], name: str) -> list[Any]:
         """Return futures of the values. All are computed in one graph, and each of its tasks runs once."""
         self._workers.wait_for_one(name)
-        return self._client.compute([*delayed])
+        futures = self._client.compute([*delayed])
+        self._blocks += futures
+        return list(futures)
 
     def gather(self, collections: Sequence[Any]) -> list[Any]:
         """Return the values in this process."""
@@ -199,27 +215,44 @@ class Cluster:
     def run(self, plan: Plan, average: Average, shares: Sequence[Share]) -> list[ReplicaResult]:
         """Return the results in the order of the replicas."""
         names = [f"replica {k} ({share.name}), after epoch {plan.first}" for k, share in enumerate(shares)]
-        self._workers.wait_for_one(names[0])
-        waiting = _Waiting(self._client, self._workers, names)
-        start = self._send("average", plan.first, average)
         if not self._homes:
             self._homes = self._find_blocks(shares)
+        results: dict[int, ReplicaResult] = {}
+        most = int(dask.config.get("distributed.scheduler.allowed-failures", 3))
+        for _ in range(most + 1):
+            self._workers.wait_for_one(names[0])
+            waiting = _Waiting(self._client, self._workers, names)
+            self._submit_all(waiting, plan, average, shares, results)
+            try:
+                for replica, done in waiting.results():
+                    self._compare(done)
+                    results[replica] = done.result
+            except _Lost:
+                self._sent.clear()
+                continue
+            return [results[replica] for replica in range(len(shares))]
+        left = [name for replica, name in enumerate(names) if replica not in results]
+        raise WorkerError(f"{_any_of(left)}: all workers ended {most + 1} times, {_FITTING_BLOCKS}")
+
+    def _submit_all(
+        self, waiting: "_Waiting", plan: Plan, average: Average, shares: Sequence[Share], results: dict[int, Any]
+    ) -> None:
+        """Submit the tasks of a round that have no results yet."""
+        start = self._send("average", plan.first, average)
         chosen = places([self._homes.get(replica) for replica in range(len(shares))], self._workers.threads())
         for replica, (share, place) in enumerate(zip(shares, chosen, strict=True)):
-            if replica not in self._sent:
+            if replica in results:
+                continue
+            # Rows that move are sent again: Dask would copy them, and may forget the copy and not the original.
+            if replica not in self._sent or place != self._homes[replica]:
                 self._sent[replica] = [
                     each if isinstance(each, Future) else self._send("rows", replica, each, place)
                     for each in share.blocks
                 ]
+            self._homes[replica] = place
             arguments = (replica, plan, start, share.rows, chosen.count(place), self._sent[replica])
             key = f"fastnn-epoch-{plan.first + 1}-replica-{replica}-{uuid.uuid4().hex[:12]}"
-            waiting.add(replica, self._submit(_train_in_worker, *arguments, key=key, place=place))
-        results = {}
-        for replica, done in waiting.results():
-            self._compare(done)
-            self._homes[replica] = done.worker
-            results[replica] = done.result
-        return [results[replica] for replica in range(len(shares))]
+            waiting.add(replica, self._submit(_train_in_worker, *arguments, key=key, place=place), place)
 
     def _send(self, what: str, number: int, value: Any, place: str | None = None) -> Future:
         """Return the future of a task that returns a value."""
@@ -232,11 +265,11 @@ class Cluster:
         chosen = {} if place is None else {"workers": [place], "allow_other_workers": True}
         return self._client.submit(function, *arguments, key=key, pure=False, **chosen)
 
-    def _find_blocks(self, shares: Sequence[Share]) -> dict[int, str]:
+    def _find_blocks(self, shares: Sequence[Share]) -> dict[int, str | None]:
         """Return the worker that has most blocks of each replica, of those whose blocks are futures."""
         futures = [each for share in shares for each in share.blocks if isinstance(each, Future)]
         holders = self._client.who_has(futures) if futures else {}
-        found = {}
+        found: dict[int, str | None] = {}
         for replica, share in enumerate(shares):
             counts = Counter(
                 worker for each in share.blocks if isinstance(each, Future) for worker in holders.get(each.key, ())
@@ -257,6 +290,10 @@ class Cluster:
             )
 
 
+class _Lost(Exception):
+    """Tasks wait for workers that are gone. If no worker is left for a moment, Dask gives them to no other, ever."""
+
+
 class _Waiting:
     """Waits for tasks.
 
@@ -271,34 +308,51 @@ class _Waiting:
     def __init__(self, client: Client, workers: "_Workers", names: Sequence[str]) -> None:
         self._client, self._workers, self._names = client, workers, names
         self._pending: dict[int, Future] = {}
+        self._places: dict[int, str | None] = {}
         self._done: SimpleQueue[int] = SimpleQueue()
 
-    def add(self, task: int, future: Future) -> None:
-        """Wait for this task, too."""
-        self._pending[task] = future
+    def add(self, task: int, future: Future, place: str | None = None) -> None:
+        """Wait for this task, too, which prefers a worker."""
+        self._pending[task], self._places[task] = future, place
         future.add_done_callback(lambda _: self._done.put(task))
 
     def results(self) -> Iterator[tuple[int, Any]]:
-        """Yield the results as they come. Raises the error of a task, or WorkerError if the workers cannot go on."""
+        """Yield the results as they come.
+
+        Raises the error of a task, WorkerError if the workers cannot go on, and _Lost if tasks have to begin again.
+        """
+        patience = _LOST_SECONDS
         try:
             while self._pending:
                 with suppress(Empty):
                     self._look_at(self._done.get(timeout=SECONDS_BETWEEN_LOOKS))
                 ready = [task for task, future in self._pending.items() if future.status == "finished"]
+                n_before = len(self._pending)
                 for task in ready:
                     try:
-                        result = self._pending[task].result(timeout=PATIENCE)
-                    except TimeoutError:  # it was lost with its worker, and Dask computes it again
-                        continue
+                        result = self._pending[task].result(timeout=patience)
+                    except TimeoutError:  # it was lost with its worker, and Dask computes it again; or it is large
+                        patience *= 2
+                        if patience > PATIENCE:
+                            name = self._names[task]
+                            self._workers.warn(name, f"the result of {name} has not arrived in {patience / 2:.0f} s")
+                        break
                     del self._pending[task]
                     yield task, result
                 for task in [*self._pending]:
                     self._look_at(task)
-                if self._pending and not ready:
-                    self._workers.look({str(future.key): self._names[task] for task, future in self._pending.items()})
+                if len(self._pending) == n_before:
+                    names = {str(future.key): self._names[task] for task, future in self._pending.items()}
+                    if self._workers.look(names) > _LOST_SECONDS and self._is_lost():
+                        raise _Lost
         finally:
             with suppress(Exception):  # the scheduler is gone: there is nothing to cancel
                 self._client.cancel([*self._pending.values()])
+
+    def _is_lost(self) -> bool:
+        """Return whether the worker of a task is gone."""
+        known = self._workers.threads()
+        return any(self._places[task] is not None and self._places[task] not in known for task in self._pending)
 
     def _look_at(self, task: int) -> None:
         """Raise the error of a task, if it has one."""
@@ -316,11 +370,26 @@ class _Waiting:
             last = error.last_worker
             limit = format_bytes(last.memory_limit) if last.memory_limit else "none"
             return WorkerError(
-                f"{self._names[task]}: it ended {error.allowed_failures + 1} workers, the last one {last.address} with "
-                f"the memory limit {limit}, expected blocks that fit: make smaller ones, or read the workers' logs"
+                f"{_any_of(self._killers())}: it ended {error.allowed_failures + 1} workers, the last one "
+                f"{last.address} with the memory limit {limit}, {_FITTING_BLOCKS}"
             )
-        error.add_note(f"fastnn: in {self._names[task]}")
+        where = f"fastnn: in {self._names[task]}"
+        with suppress(Exception):  # a scheduler that does not say where tasks fail
+            where += f", on worker {self._client.run_on_scheduler(_failed_on, key=future.key)}"
+        if isinstance(error, FileError):
+            where += ": workers read the files themselves, expected the same files at the same paths on all machines"
+        error.add_note(where)
         return error
+
+    def _killers(self) -> list[str]:
+        """Return the names of all tasks that were on each worker that ended: one of them has ended the workers."""
+        time.sleep(SECONDS_BETWEEN_LOOKS / 10)  # the scheduler gives up all of them at once
+        errors = {task: future for task, future in self._pending.items() if future.status == "error"}
+        return [self._names[task] for task, future in errors.items() if isinstance(future.exception(), KilledWorker)]
+
+
+def _any_of(names: Sequence[str]) -> str:
+    return f"one of {len(names)} tasks, {'; '.join(names)}" if len(names) > 1 else names[0]
 
 
 class _Workers:
@@ -334,22 +403,34 @@ class _Workers:
 
     def threads(self) -> dict[str, int]:
         """Return the number of threads of each worker that takes tasks, by its address."""
-        workers = self._client.scheduler_info()["workers"]
-        return {name: worker["nthreads"] for name, worker in workers.items() if worker["status"] == "running"}
+        return {name: worker["nthreads"] for name, worker in self._known().items() if worker["status"] == "running"}
+
+    def _known(self) -> dict[str, Any]:
+        """Return what the scheduler knows of each worker, by its address; nothing if it does not answer.
+
+        `Client.scheduler_info` knows 5 workers in some versions of Dask, and at times none, as it shares a cache.
+        """
+        scheduler: Any = self._client.scheduler
+        with suppress(OSError, TimeoutError):
+            found: dict[str, Any] = self._client.sync(scheduler.identity, callback_timeout=PATIENCE)["workers"]
+            return found
+        return {}
 
     def wait_for_one(self, waiting: str) -> None:
         """Wait until there is a worker. Raises WorkerError if none comes."""
         while not self._usable(waiting):
             time.sleep(SECONDS_BETWEEN_LOOKS / 10)
 
-    def look(self, waiting: dict[str, str]) -> None:
-        """Raise WorkerError if no worker can run the tasks; warn if a worker is silent, or none begins a task.
+    def look(self, waiting: dict[str, str]) -> float:
+        """Return for how many seconds no worker has run any of the tasks.
+
+        Raises WorkerError if no worker can run them. Warns if a worker is silent, or none begins a task.
 
         waiting: the names of the tasks, by their keys
         """
         if not self._usable(next(iter(waiting.values()))):
-            return
-        processing, workers = self._client.processing(), self._client.scheduler_info()["workers"]
+            return 0.0
+        processing, workers = self._client.processing(), self._known()
         first, is_running = next(iter(waiting.values())), False
         for worker, keys in processing.items():
             mine = [waiting[key] for key in map(str, keys) if key in waiting]
@@ -358,15 +439,17 @@ class _Workers:
             if silent > PATIENCE:
                 is_running = True
                 found = f"worker {worker} has been silent for {silent:.0f} s, and {(mine or [first])[0]} waits for it"
-                self._warn(worker, f"{found}: if Dask gives it up, another one takes over; look at its log")
+                self.warn(worker, f"{found}: if Dask gives it up, another one takes over; look at its log")
         self._idle_since = None if is_running else self._idle_since or time.monotonic()
-        if self._idle_since is not None and time.monotonic() - self._idle_since > PATIENCE:
+        idle = 0.0 if self._idle_since is None else time.monotonic() - self._idle_since
+        if idle > PATIENCE:
             found = f"no worker has begun {first} for {PATIENCE:g} s"
-            self._warn("idle", f"{found}: {len(workers)} workers do other tasks, and begin it when they are free")
+            self.warn("idle", f"{found}: {len(workers)} workers do other tasks, and begin it when they are free")
+        return idle
 
     def _usable(self, waiting: str) -> bool:
         """Return whether some worker can begin tasks. Raises WorkerError if none has been able to for long."""
-        workers = self._client.scheduler_info()["workers"]
+        workers = self._known()
         if any(worker["status"] == "running" for worker in workers.values()):
             self._alone_since = None
             return True
@@ -381,7 +464,8 @@ class _Workers:
             raise WorkerError(f"{waiting}: no worker takes tasks: {found}; {hint}")
         return False
 
-    def _warn(self, about: str, text: str) -> None:
+    def warn(self, about: str, text: str) -> None:
+        """Warn once about each thing."""
         if about not in self._warned:
             self._warned.add(about)
             warnings.warn(f"fastnn: {text}", RuntimeWarning, stacklevel=2)
@@ -389,6 +473,12 @@ class _Workers:
 
 def _itself(value: Any) -> Any:
     return value
+
+
+def _failed_on(key: Any, dask_scheduler: Any) -> str:
+    """Return the worker on which a task failed, or the one that it needs."""
+    task = dask_scheduler.tasks[key]
+    return ", ".join((task.exception_blame or task).erred_on)
 
 
 def _train_in_worker(replica: int, plan: Plan, average: Average, rows: Any, n_at_once: int, blocks: list[Any]) -> _Done:
@@ -399,7 +489,7 @@ def _train_in_worker(replica: int, plan: Plan, average: Average, rows: Any, n_at
         plan = plan._replace(config=plan.config.replace(threads=threads))
     data, weight = rows.load(blocks)
     if plan.config.backend == "numba":
-        compile_training_elsewhere(average.network, data.images.dtype)
+        compile_training_elsewhere(average.network, data.dtype if isinstance(data, BlockedData) else data.images.dtype)
     result = train_replica(replica, plan, average, data, weight)
     return _Done(result, get_worker().address, machine(plan.config.backend))
 

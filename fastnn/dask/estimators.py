@@ -39,6 +39,7 @@ from fastnn.estimators.model_mixin import initial_state
 from fastnn.estimators.network_classifier import NO_THRESHOLD
 from fastnn.estimators.parameters import NONE, RULES, Rule, instance, one_of
 from fastnn.network import Network, Standardization
+from fastnn.streams import BlockedData
 from fastnn.training.callbacks import EpochEnd
 from fastnn.training.result import TrainingResult
 
@@ -152,6 +153,8 @@ class ClusterMixin:
         if not is_collection(X):
             local = self._local.__name__
             hint = f"for data in memory, use fastnn.{local}; {_SEARCH_HINT.format(local)}"
+            if isinstance(X, BlockedData):
+                hint = "fastnn.dask.train takes BlockedData, whose blocks the workers read"
             raise SettingsError(f"X is {describe(X)}, expected a Dask array or data frame: {hint}")
         with self._fitting(), engine_for(self.client) as engine:  # type: ignore[attr-defined]
             blocks = blocks_of(X, y, sample_weight, engine)

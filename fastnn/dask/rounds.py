@@ -104,7 +104,7 @@ class ReplicaResult(NamedTuple):
 def train_replica(
     replica: int, plan: Plan, average: Average, data: Any, sample_weight: np.ndarray | None = None
 ) -> ReplicaResult:
-    """Train a copy of the average on the rows of a replica."""
+    """Train a copy of the average on the rows of a replica; `data` is a Dataset or BlockedData."""
     config = plan.config_of(replica, len(data))
     try:
         result = train(average.network, data, sample_weight=sample_weight, resume=average.state, config=config)

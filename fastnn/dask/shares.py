@@ -7,6 +7,7 @@ import numpy as np
 
 from fastnn.dask.partition import partition
 from fastnn.datasets.dataset import Dataset
+from fastnn.streams import BlockedData
 
 
 class Rows(Protocol):
@@ -31,9 +32,9 @@ class Share(NamedTuple):
 
 
 class GivenRows:
-    """Rows that are sent themselves."""
+    """Rows, or blocks, that are sent themselves."""
 
-    def load(self, blocks: list[Any]) -> tuple[Dataset, np.ndarray | None]:
+    def load(self, blocks: list[Any]) -> tuple[Dataset | BlockedData, np.ndarray | None]:
         """Return the only block."""
         data, weight = blocks[0]
         return data, weight

@@ -13,6 +13,7 @@ from fastnn.backends.arguments import TrainingData, check_config, check_sample_w
 from fastnn.backends.base import EpochResult, TrainerState
 from fastnn.backends.choice import CHOOSER, expected_epochs, fit_work
 from fastnn.checks import check_integer, is_number, short
+from fastnn.dask.blocks import shares_of_blocks
 from fastnn.dask.cluster import Engine, engine_for
 from fastnn.dask.collections import (
     BlocksOfCollections,
@@ -34,6 +35,7 @@ from fastnn.network import Network
 from fastnn.network.snapshot import Snapshot
 from fastnn.optim.config import AUTO, TrainingConfig
 from fastnn.optim.optimizers import LBFGS
+from fastnn.streams import BlockedData
 from fastnn.training import epochs as mini_batch
 from fastnn.training.callbacks import Callback, EpochEnd, Setup
 from fastnn.training.checkpoint import (
@@ -42,6 +44,7 @@ from fastnn.training.checkpoint import (
     as_run_state,
     check_continues,
     continued,
+    data_digest,
     data_digests,
 )
 from fastnn.training.epochs import Ended, Job, Position
@@ -82,9 +85,10 @@ def train(
     ----------
     network : Network, or Model
         The network to start from.
-    data : Dataset, (images, labels), or a pair of Dask's arrays or data frames
-        The training data. The blocks of Dask's collections are computed once and stay in the memory of the workers
-        during the run. Arrays in memory are sent, a part to each replica.
+    data : Dataset, (images, labels), BlockedData, or a pair of Dask's arrays or data frames
+        The training data. Of BlockedData, workers read the blocks themselves, in every round, so all machines need the
+        same files at the same paths. The blocks of Dask's collections are computed once and stay in the memory of the
+        workers during the run. Arrays in memory are sent, a part to each replica.
     client : distributed.Client, "synchronous" or None
         The cluster. None: the current client of Dask; in a task, that of its worker. "synchronous" trains in this
         process, one replica after the other.
@@ -94,7 +98,7 @@ def train(
         fixed parts of blocks.
     local_epochs : int
         The number of epochs of a round, 1 or more. With more, less is sent and the networks drift further apart.
-    validation : Dataset, (images, labels), a pair of Dask's collections, or None
+    validation : Dataset, (images, labels), BlockedData, a pair of Dask's collections, or None
         The data to evaluate the average on after each round, in this process.
     sample_weight : ndarray of shape (N,), Dask array or series, or None
         As in `fastnn.train`, in the form of `data`.
@@ -105,7 +109,7 @@ def train(
     **settings
         As in `fastnn.train`. `batch_size` is that of all replicas together: each takes its share, so that their updates
         are as many as those of one network. `threads` is that of each replica; by default, the threads of a worker are
-        divided among the replicas that it trains at once.
+        divided among the replicas that it trains at once. `buffer_blocks` and `memory` are those of each replica, too.
 
     Returns
     -------
@@ -181,7 +185,7 @@ class Options(NamedTuple):
 def train_source(
     network: Network,
     source: Source,
-    held_out: Dataset | None,
+    held_out: Dataset | BlockedData | None,
     engine: Engine,
     config: TrainingConfig,
     resume: Any,
@@ -191,7 +195,7 @@ def train_source(
     check_settings(config)
     check_config(network, config, source.n_rows)
     check_stopping(network, config, held_out)
-    evaluated = None if held_out is None else check_fit(network, held_out)
+    evaluated = held_out if held_out is None or isinstance(held_out, BlockedData) else check_fit(network, held_out)
     n_held_out, n_epochs = 0 if held_out is None else len(held_out), expected_epochs(config, options.callbacks)
     work = fit_work(network, source.inputs, source.n_rows, config, n_epochs, n_held_out)
     backend = CHOOSER.choose(config.backend, work, "" if resume is None else resume.backend)
@@ -215,9 +219,9 @@ def train_source(
     return run.result_of(lambda: run_rounds(job, run, engine, shares, options.local_epochs))
 
 
-def digests_of(source: Source, held_out: Dataset | None) -> dict[str, str]:
+def digests_of(source: Source, held_out: Dataset | BlockedData | None) -> dict[str, str]:
     """Return the digests of the training and the validation data, as `data_digests` does."""
-    return {**source.digests(), "validation data": "none" if held_out is None else held_out.digest()}
+    return {**source.digests(), "validation data": "none" if held_out is None else data_digest(held_out)}
 
 
 def _source(network: Network, data: Any, sample_weight: Any, engine: Engine) -> Source:
@@ -225,9 +229,14 @@ def _source(network: Network, data: Any, sample_weight: Any, engine: Engine) -> 
     if isinstance(data, tuple | list) and len(data) == 2 and any(map(is_collection, data)):
         X, y = data
         return _source_of_collections(network, X, y, sample_weight, engine)
-    data = as_dataset(data)
+    data = data if isinstance(data, BlockedData) else as_dataset(data)
     weight = check_sample_weight(sample_weight, len(data), network.dtype)
-    inputs, shares = check_fit(network, data)[0], partial(shares_of_rows, data, weight)
+    if isinstance(data, BlockedData):
+        check_fit(network, data.head(1))
+        inputs: Any = np.zeros((0, data.n_inputs), data.dtype)
+        shares = partial(shares_of_blocks, data, weight)
+    else:
+        inputs, shares = check_fit(network, data)[0], partial(shares_of_rows, data, weight)
     return Source(len(data), inputs, data.image_shape, partial(data_digests, data, weight, None), shares)
 
 
@@ -260,8 +269,10 @@ def source_of_blocks(
     return Source(len(blocks), np.zeros((0, blocks.n_inputs), dtype), image_shape, lambda: digests, shares)
 
 
-def _held_out(validation: Any, engine: Engine) -> Dataset:
+def _held_out(validation: Any, engine: Engine) -> Dataset | BlockedData:
     """Return validation data; those of Dask are computed, and all of them come to this process."""
+    if isinstance(validation, BlockedData):
+        return validation
     if isinstance(validation, tuple | list):
         validation = tuple(gathered(part, engine) for part in validation)
     return as_dataset(validation, "validation")

@@ -70,7 +70,11 @@ def connect(comm: Any = None) -> "MPIRanks | None":
             found = f"{os.environ[launched]} ranks need mpi4py, which cannot be used ({error})"
             raise MissingDependencyError(f"{found}; {install_extra('mpi')}") from error
         comm = MPI.COMM_WORLD
-    return MPIRanks(comm.Dup()) if comm.Get_size() > 1 else None
+    if comm.Get_size() == 1:
+        return None
+    own, request = comm.Idup()  # collective, like all that follows: ranks that are early wait here
+    _wait(comm, request)
+    return MPIRanks(own)
 
 
 class MPIRanks:
@@ -93,6 +97,9 @@ class MPIRanks:
         self._is_stopping = self._has_met = False
         self._slots: tuple[Sequence[np.ndarray], np.ndarray] = ((), np.zeros(0, np.int64))
         self._received: dict[Any, np.ndarray] = {}
+        self._waits_since: float | None = None  # since when this rank waits for the others in a step
+        self._watch: threading.Thread | None = None
+        self._is_closed = threading.Event()
 
     # --- Before training ---------------------------------------------------------------------------------------------
     def together(self, function: Callable[[], Result]) -> list[Result]:
@@ -127,12 +134,7 @@ class MPIRanks:
 
     def _wait_for_all(self) -> None:
         """Wait until every rank is here; the first time, say so if that takes long."""
-        request, start, has_said = self._comm.Ibarrier(), time.monotonic(), False
-        while not request.Test():
-            time.sleep(_POLL_SECONDS)
-            if not (has_said or self._has_met) and time.monotonic() - start > _SILENT_SECONDS:
-                has_said = True
-                _say(f"rank {self.rank} of {self.size} waits for the others to begin")
+        _wait(self._comm, self._comm.Ibarrier(), says=not self._has_met)
         self._has_met = True
 
     def from_leader(self, function: Callable[[], Result]) -> Result:
@@ -190,6 +192,7 @@ class MPIRanks:
 
     def close(self) -> None:
         """Free the communicator."""
+        self._is_closed.set()
         if self._comm:
             self._comm.Free()
 
@@ -200,6 +203,9 @@ class MPIRanks:
         So no rank begins a step that an interrupt of rank 0 has forestalled. Once all have begun, Ctrl-C takes effect
         when all have agreed to stop, after a step at most.
         """
+        if self._watch is None:
+            self._watch = threading.Thread(target=self._watch_steps, name="fastnn ranks", daemon=True)
+            self._watch.start()
         if self.rank:
             self.hear()
             return function()
@@ -252,11 +258,24 @@ class MPIRanks:
         """Return the numbers of every rank, (size, *own.shape); all leave if any rank has failed or is to stop."""
         state = _FAILED if error is not None else _STOP if self._is_stopping else _GO_ON
         mine, every = np.append(own, state), np.empty((self.size, own.size + 1))
+        self._waits_since = time.monotonic()
         self._comm.Allgather(mine, every)
+        self._waits_since = None
         states = every[:, -1]
         if states.any():
             self._leave_step(states, error)
         return every[:, :-1].reshape(self.size, *own.shape)
+
+    def _watch_steps(self) -> None:
+        """Say once if this rank waits for long in a step."""
+        while not self._is_closed.wait(_SILENT_SECONDS / 10):
+            since = self._waits_since
+            if since is not None and time.monotonic() - since > _SILENT_SECONDS:
+                waits = (
+                    f"rank {self.rank} of {self.size} has waited for other ranks for {_SILENT_SECONDS:g} s in a step"
+                )
+                _say(f"{waits}: one is stopped, short of memory, or on a busy machine; Ctrl-C ends all")
+                return
 
     def _leave_step(self, states: np.ndarray, error: Exception | None) -> None:
         if (states == _FAILED).any():
@@ -401,6 +420,16 @@ def check_size(ranks: MPIRanks, slices: int) -> None:
         allowed = [str(2**k) for k in range(slices.bit_length())]
         expected = f"{', '.join(allowed[:-1])} or {allowed[-1]}" if len(allowed) > 1 else "1"
         raise SettingsError(f"{ranks.size} ranks cannot share {slices} slices, expected {expected} ranks")
+
+
+def _wait(comm: Any, request: Any, says: bool = True) -> None:
+    """Wait until what needs all ranks is done. If that takes long, and `says`, say so."""
+    start = time.monotonic()
+    while not request.Test():
+        time.sleep(_POLL_SECONDS)
+        if says and time.monotonic() - start > _SILENT_SECONDS:
+            says = False
+            _say(f"rank {comm.Get_rank()} of {comm.Get_size()} waits for the others to begin")
 
 
 def _say(text: str) -> None:

@@ -246,7 +246,9 @@ def execute(
     if checkpoint is not None and loop is lbfgs:
         raise SettingsError("checkpoint is given with L-BFGS, expected None: the state of its search is not kept")
     callbacks = [*callbacks, *([Progress()] if verbose else [])]
-    setup = Setup(_in_memory(planned.data), _in_memory(planned.held_out), job.config, backend_name(job.engine))
+    # Only callbacks see these rows. Without any, no block is read for them.
+    shown: list[Any] = [_in_memory(each) if callbacks else None for each in (planned.data, planned.held_out)]
+    setup = Setup(shown[0], shown[1], job.config, backend_name(job.engine))
     run = Run(
         job, planned.evaluated, callbacks, setup, planned.search, as_checkpoint(checkpoint), planned.digests,
         planned.begun,

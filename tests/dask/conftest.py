@@ -1,5 +1,7 @@
 """Clusters on this machine, one of each kind for all tests, and data for them."""
 
+import time
+
 import dask
 import numpy as np
 import pytest
@@ -32,6 +34,15 @@ def patience(monkeypatch):
 def make_cluster(**options):
     """Return a cluster on this machine."""
     return LocalCluster(threads_per_worker=1, dashboard_address="127.0.0.1:0", **options)
+
+
+def poll(condition, what):
+    """Wait until a condition holds."""
+    end = time.monotonic() + LIMIT
+    while not (found := condition()):
+        assert time.monotonic() < end, f"{what} within {LIMIT} s"
+        time.sleep(0.02)
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-import time
 import warnings
 from contextlib import contextmanager, suppress
 
@@ -19,7 +18,7 @@ from fastnn.dask import cluster as cluster_module
 from fastnn.dask import training
 from fastnn.dask.shares import shares_of_rows
 from fastnn.errors import WorkerError
-from tests.dask.conftest import CONFIG, LIMIT, make_cluster
+from tests.dask.conftest import CONFIG, LIMIT, make_cluster, poll
 
 PATIENCE = cluster_module.PATIENCE  # that of users
 SETTINGS = {"replicas": 4, "epochs": 3, "optimizer": "adam", "dropout": 0.1, "backend": "numpy"}
@@ -29,15 +28,6 @@ SETTINGS = {"replicas": 4, "epochs": 3, "optimizer": "adam", "dropout": 0.1, "ba
 def expected(digits, network):
     """What training in this process gives."""
     return fastnn.dask.train(network, digits, client="synchronous", **SETTINGS).digest()
-
-
-def poll(condition, what):
-    """Wait until a condition holds."""
-    end = time.monotonic() + LIMIT
-    while not (found := condition()):
-        assert time.monotonic() < end, f"{what} within {LIMIT} s"
-        time.sleep(0.02)
-    return found
 
 
 class FatalRows:
@@ -72,6 +62,21 @@ def test_processes_compute_the_bits_of_one_process(client, digits, network, expe
     assert fastnn.dask.train(network, digits, **SETTINGS | {"replicas": 3}).digest() != expected
 
 
+def test_one_two_and_four_processes_compute_the_same_bits(tmp_path, digits, network):
+    """Rows that are sent, rows of a file, and blocks of Dask, each as in this process."""
+    np.save(tmp_path / "x.npy", digits.images)
+    lazy = da.from_array(digits.images, (200, -1)), da.from_array(digits.labels, 200)
+    file = fastnn.open_data(tmp_path / "x.npy", labels=digits.labels, block_rows=200, pixel_max=16)
+    kinds = [digits, file, lazy]
+    alone = [fastnn.dask.train(network, data, client="synchronous", **SETTINGS).digest() for data in kinds]
+    with dask.config.set(CONFIG), make_cluster(n_workers=1) as cluster, Client(cluster) as client:
+        for n_workers in (1, 2, 4):
+            cluster.scale(n_workers)
+            client.wait_for_workers(n_workers, LIMIT)
+            assert [fastnn.dask.train(network, data, **SETTINGS).digest() for data in kinds] == alone
+    assert len({*alone}) == 3  # other rows, in another order
+
+
 def test_any_number_of_workers_and_threads_computes_the_same_bits(inproc, digits, network):
     settings = SETTINGS | {"backend": "numba", "batch_size": 400}
     alone = fastnn.dask.train(network, digits, client="synchronous", threads=2, **settings).digest()
@@ -100,10 +105,12 @@ def train_in_task(network, images, labels):
     return fastnn.dask.train(network, data, **SETTINGS).digest()
 
 
-@pytest.mark.parametrize("loads", [0, 2])
-def test_a_worker_that_dies_changes_no_bit(monkeypatch, tmp_path, digits, network, expected, loads):
+@pytest.mark.parametrize("n_workers", [1, 2])
+@pytest.mark.parametrize("loads", range(SETTINGS["epochs"]))
+def test_a_worker_that_dies_changes_no_bit(monkeypatch, tmp_path, digits, network, expected, loads, n_workers):
+    """In any round. If it is the only one, Dask does not give its tasks to its successor."""
     make_fatal(monkeypatch, tmp_path / "loads", loads)
-    with dask.config.set(CONFIG), make_cluster(n_workers=2) as cluster, Client(cluster):
+    with dask.config.set(CONFIG), make_cluster(n_workers=n_workers) as cluster, Client(cluster):
         assert fastnn.dask.train(network, digits, **SETTINGS).digest() == expected
     assert len(os.listdir(tmp_path / "loads")) == SETTINGS["epochs"] + 1
 
@@ -112,6 +119,13 @@ def test_a_replica_that_ends_each_worker_is_named(monkeypatch, tmp_path, digits,
     make_fatal(monkeypatch, tmp_path / "loads", loads=0, times=9, replica=2)
     named = pytest.raises(WorkerError, match=r"replica 2 \(rows 2, 6, \.\.\. of .*ended 2 workers, the last one tcp")
     with dask.config.set(CONFIG), make_cluster(n_workers=2) as cluster, Client(cluster), named:
+        fastnn.dask.train(network, digits, **SETTINGS)
+
+
+def test_a_replica_that_ends_the_only_worker_is_named(monkeypatch, tmp_path, digits, network):
+    make_fatal(monkeypatch, tmp_path / "loads", loads=0, times=9, replica=2)
+    named = pytest.raises(WorkerError, match=r"replica 2 \(rows 2, 6, .*(ended 2 workers|all workers ended 2 times)")
+    with dask.config.set(CONFIG), make_cluster(n_workers=1) as cluster, Client(cluster), named:
         fastnn.dask.train(network, digits, **SETTINGS)
 
 
@@ -157,12 +171,18 @@ def until_warned(text, then):
 def test_a_silent_worker_is_named(monkeypatch, client, digits, network, expected):
     monkeypatch.setattr(cluster_module, "PATIENCE", 2.0)
     frozen, pid = next(iter(client.run(os.getpid).items()))
+    is_frozen = threading.Event()
 
     def freeze(end):
         if end.record.epoch == 1:
             os.kill(pid, signal.SIGSTOP)
+            is_frozen.set()
 
-    with until_warned(f"worker {frozen} has been silent for ", lambda: os.kill(pid, signal.SIGCONT)):
+    def go_on():
+        is_frozen.wait(LIMIT)  # on a busy machine, a worker may have been silent before
+        os.kill(pid, signal.SIGCONT)
+
+    with until_warned(f"worker {frozen} has been silent for ", go_on):
         result = fastnn.dask.train(network, digits, callbacks=[freeze], **SETTINGS)
     assert result.digest() == expected
 
@@ -193,7 +213,8 @@ def test_the_error_of_a_block_reaches_the_caller(client, network):
     expected = r"^block 2 of X, row 17 of the block, column 5: found nan, expected finite numbers"
     with pytest.raises(fastnn.DataError, match=expected) as caught:
         fastnn.dask.train(network, (X, da.zeros(400, chunks=100, dtype=int)), epochs=1)
-    assert caught.value.__notes__ == ["fastnn: in block 2 of X"]
+    (note,) = caught.value.__notes__
+    assert note.startswith("fastnn: in block 2 of X, on worker tcp://")
 
 
 def test_a_block_beyond_the_memory_limit_is_named(network):

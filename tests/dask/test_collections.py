@@ -1,5 +1,8 @@
 """Arrays and data frames of Dask: blocks of any lengths, or a message that names the block and the repair."""
 
+import gc
+import uuid
+
 import dask.array as da
 import dask.dataframe as dd
 import numpy as np
@@ -11,6 +14,7 @@ import fastnn
 import fastnn.dask
 from fastnn.dask.cluster import ThisProcess
 from fastnn.dask.collections import blocks_of
+from tests.dask.conftest import poll
 
 HERE = {"client": "synchronous", "backend": "numpy", "epochs": 2}
 
@@ -47,7 +51,7 @@ def test_frames_are_arrays_with_names(table, small):
     assert fastnn.dask.train(small, mixed, replicas=2, **HERE).digest() == expected.digest()
 
 
-def test_partitions_of_one_class_each_and_a_batch_longer_than_a_block(inproc, small):
+def test_partitions_of_one_class_each_and_a_batch_longer_than_a_block(client, small):
     """Report of SynapseML: a class missing in a partition. Labels are texts, and sorted."""
     labels = np.repeat(["a", "b", "c"], [5, 200, 7])
     X = np.random.default_rng(2).normal(size=(212, 5)).astype(np.float32)
@@ -59,7 +63,7 @@ def test_partitions_of_one_class_each_and_a_batch_longer_than_a_block(inproc, sm
     assert one.digest() == fastnn.train(small, fastnn.Dataset(X, labels), **settings).digest()
 
 
-def test_blocks_without_rows_own_nothing(inproc, table, small):
+def test_blocks_without_rows_own_nothing(client, table, small):
     X, y = arrays(*table, (200, 200, 200))
     keep = (X[:, 0] > 0.5).compute()
     keep[200:400] = False
@@ -75,23 +79,18 @@ def test_blocks_without_rows_own_nothing(inproc, table, small):
         fastnn.dask.train(small, (X[mask & ~mask], y[mask & ~mask]), epochs=1)
 
 
-CALLS = []
+def test_a_random_graph_is_computed_once(client, tmp_path, table, small):
+    def some_rows(frame):
+        (tmp_path / uuid.uuid4().hex).write_text(str(len(frame)))
+        return frame.sample(frac=0.5)
 
-
-def some_rows(frame):
-    CALLS.append(len(frame))
-    return frame.sample(frac=0.5)
-
-
-def test_a_random_graph_is_computed_once(inproc, table, small):
     frame = pd.DataFrame(table[0], columns=list("abcde")).assign(label=table[1])
     frame = dd.from_pandas(frame, npartitions=3).map_partitions(some_rows, meta=frame.iloc[:0])
-    CALLS.clear()
     fastnn.dask.train(small, (frame[list("abcde")], frame["label"]), replicas=2, epochs=3, backend="numpy")
-    assert CALLS == [200] * 3
+    assert [each.read_text() for each in tmp_path.iterdir()] == ["200"] * 3
 
 
-def test_parts_of_a_random_graph_that_do_not_fit_are_named(inproc, small):
+def test_parts_of_a_random_graph_that_do_not_fit_are_named(client, small):
     def some(frame):
         return frame.sample(n=np.random.default_rng().integers(10, 10**5) % 190 + 1)
 
@@ -126,9 +125,9 @@ def test_a_block_that_changes_when_it_is_computed_again_is_an_error(table):
         (lambda X, y: (X, y + 5 * (X[:, 1] > 0)), "y has 6 classes .*expected at most 3"),
     ],
 )
-def test_what_does_not_fit_is_named_with_its_repair(table, small, make, message):
+def test_what_does_not_fit_is_named_with_its_repair(client, table, small, make, message):
     with pytest.raises((fastnn.DataError, fastnn.SettingsError), match=message):
-        fastnn.dask.train(small, make(*arrays(*table, (150,) * 4)), **HERE | {"replicas": 2})
+        fastnn.dask.train(small, make(*arrays(*table, (150,) * 4)), replicas=2, epochs=2, backend="numpy")
 
 
 def retyped(array, dtype):
@@ -143,6 +142,17 @@ def retyped(array, dtype):
         return changed
 
     return array.map_blocks(change, dtype=array.dtype, meta=array._meta)
+
+
+def test_workers_forget_the_blocks_after_the_run(client, table, small):
+    gc.collect()
+    gc.disable()  # which would find futures in a circle
+    try:
+        fastnn.dask.train(small, arrays(*table, (300, 300)), replicas=2, epochs=1, backend="numpy")
+        poll(lambda: not any("fastnn-block" in str(key) for key in client.futures), "all futures are released")
+        poll(lambda: not any("block" in key for keys in client.has_what().values() for key in map(str, keys)), "gone")
+    finally:
+        gc.enable()
 
 
 def test_sparse_blocks_stay_sparse(table, small):

@@ -133,22 +133,22 @@ def test_frames_have_names_and_predictions_of_unknown_lengths(table):
     assert model.score(frame[list("abcde")], frame["label"]) == model.to_local().score(table[list("abcde")], y)
 
 
-def test_a_client_stays_in_clones_and_not_in_pickles(inproc, blocks):
-    model = DaskMLPClassifier(**SETTINGS, client=inproc)
-    assert clone(model).client is inproc
+def test_a_client_stays_in_clones_and_not_in_pickles(client, blocks):
+    model = DaskMLPClassifier(**SETTINGS, client=client)
+    assert clone(model).client is client
     model.fit(*blocks)
     expected = model.to_local().predict_proba(blocks[0].compute())
     for dumps in (pickle.dumps, cloudpickle.dumps):
         copy = pickle.loads(dumps(model))
         assert copy.client is None
         np.testing.assert_array_equal(copy.to_local().predict_proba(blocks[0].compute()), expected)
-        assert copy.client_ is inproc  # the current one
-    assert model.client is inproc
+        assert copy.client_ is client  # the current one
+    assert model.client is client
     assert model.set_params(client="synchronous").client_ == "synchronous"
 
 
-def test_predictions_outlive_the_client(threads, blocks):
-    client = Client(threads)
+def test_predictions_outlive_the_client(processes, blocks):
+    client = Client(processes)
     model = DaskMLPClassifier(**SETTINGS, client=client).fit(*blocks)
     client.close()
     expected = model.to_local().predict(blocks[0].compute())

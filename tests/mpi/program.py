@@ -2,6 +2,8 @@
 
 import json
 import sys
+import time
+import warnings
 from typing import Any
 
 import numpy as np
@@ -81,6 +83,64 @@ def errors(ranks: Any, path: str) -> list[str]:
     return found
 
 
+def unlike(ranks: Any) -> list[list[str]]:
+    """Return what every rank says, of trainings of which rank 1 has other versions, another CPU or another network."""
+    from fastnn.mpi import training
+
+    rank, found = ranks.Get_rank(), []
+
+    def attempt(one: Network, **settings: Any) -> None:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                result = fastnn.mpi.train(one, DATA, **USUAL, backend="numpy", **settings).digest()
+            except fastnn.SettingsError as error:
+                result = f"{type(error).__name__}: {error}"
+        found.append(ranks.allgather(" ".join([result, *(str(each.message) for each in caught)])))
+
+    def changed(name: str, value: Any, **settings: Any) -> None:
+        original = getattr(training, name)
+        if rank == 1:
+            setattr(training, name, lambda backend: value)
+        attempt(network(8), **settings)
+        setattr(training, name, original)
+
+    changed("bit_versions", {"fastnn": "0.0.9", "numpy": "1.0"})
+    changed("bit_versions", {"fastnn": "0.0.9", "numpy": "1.0"}, force=True)
+    changed("_cpu", "znver9 v9")
+    changed("_cpu", "znver9 v9", force=True)
+    attempt(network(8 + rank))
+    return found
+
+
+def wait_for_rank_1(rank: int) -> str:
+    """Begin late on rank 1, after the other ranks have said so; return the digest."""
+    from fastnn.mpi import ranks
+
+    if rank == 1:
+        time.sleep(2.0)
+    ranks._SILENT_SECONDS = 0.2
+    return fastnn.mpi.train(network(8), DATA, **USUAL, backend="numpy").digest()
+
+
+def wait_in_a_step(rank: int) -> str:
+    """Stay in a step on rank 1 until the other ranks have said that they wait; return the digest."""
+    from fastnn.backends.layerwise_slices import LayerwiseSlices
+    from fastnn.mpi import ranks
+
+    compute, calls = LayerwiseSlices.gradient, [0]
+
+    def late(*arguments: Any) -> Any:
+        calls[0] += 1
+        if rank == 1 and calls[0] == 20:
+            time.sleep(2.0)
+        return compute(*arguments)
+
+    ranks._SILENT_SECONDS = 0.2
+    LayerwiseSlices.gradient = late  # type: ignore[method-assign]
+    return fastnn.mpi.train(network(8), DATA, **USUAL, backend="numpy").digest()
+
+
 def fail_alone(rank: int) -> None:
     """Fail on rank 1 where the others cannot learn of it."""
     from fastnn.mpi.training import _Following
@@ -93,12 +153,19 @@ def fail_alone(rank: int) -> None:
 
 
 def main() -> None:
-    """Do what the arguments say: the names of runs, "blocks", "errors PATH" or "fail"."""
+    """Do what the arguments say: names of runs, "blocks", "errors PATH", "unlike", "late", "slow" or "fail"."""
     from mpi4py import MPI
 
-    world, names, printed = MPI.COMM_WORLD, sys.argv[1:], None
+    world, names = MPI.COMM_WORLD, sys.argv[1:]
+    printed: Any = None
     if names[0] == "errors":
         printed = errors(world, names[1])
+    elif names[0] == "unlike":
+        printed = unlike(world)
+    elif names[0] == "late":
+        printed = world.allgather(wait_for_rank_1(world.Get_rank()))
+    elif names[0] == "slow":
+        printed = world.allgather(wait_in_a_step(world.Get_rank()))
     elif names[0] == "fail":
         fail_alone(world.Get_rank())
     elif names[0] == "blocks":

@@ -100,6 +100,37 @@ def test_an_error_of_any_rank_reaches_all_in_one_line(tmp_path):
     assert fastnn.train(network(8), DATA, resume=state, epochs=5).digest() == whole.digest()
 
 
+def test_ranks_that_compute_other_bits_are_named_before_training():
+    code, out, err = run(2, "-m", "tests.mpi.program", "unlike")
+    assert code == 0, err
+    versions, forced, cpu, warned, net = json.loads(out)
+    for each in (*versions, *forced):  # other versions may not even agree on what they send
+        assert each.startswith("SettingsError: rank 1: the version of fastnn is '0.0.9', that of rank 0 '")
+        assert each.endswith("', expected the same on every rank")
+    for each in cpu:
+        assert each.startswith("SettingsError: rank 1: the CPU is 'znver9 v9', that of rank 0 '")
+        assert each.endswith("sums depend on which rank computes them; force=True continues nevertheless")
+    digest = fastnn.train(network(8), DATA, **USUAL, backend="numpy", slices=8).digest()
+    assert [each.split()[0] for each in warned] == [digest] * 2
+    assert ["rank 1: the CPU is 'znver9 v9'" in each for each in warned] == [True, False]  # said once
+    assert all("rank 1: the network is not that of rank 0, expected the same on every rank" in each for each in net)
+
+
+@pytest.mark.parametrize(
+    ("late", "said"),
+    [
+        ("late", "fastnn: rank 0 of 2 waits for the others to begin"),
+        ("slow", "fastnn: rank 0 of 2 has waited for other ranks for 0.2 s in a step: one is stopped,"),
+    ],
+)
+def test_ranks_that_wait_for_one_say_so(late, said):
+    code, out, err = run(2, "-m", "tests.mpi.program", late)
+    assert code == 0, err
+    assert err.count(said) == 1
+    digest = fastnn.train(network(8), DATA, **USUAL, backend="numpy", slices=8).digest()
+    assert json.loads(out) == [digest] * 2
+
+
 def test_an_error_that_the_others_cannot_learn_of_ends_all():
     code, _, err = run(2, "-m", "tests.mpi.program", "fail")
     assert code != 0
