@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import os
 import signal
 import threading
 from collections import Counter
@@ -18,6 +19,20 @@ from fastnn.plots.display import Display
 from fastnn.training import checkpoint
 from tests.browser import start_browser
 from tests.figures import PIXEL
+
+# Dask sets such variables in the process that starts a worker, and leaves them there. Each test begins without that.
+THREADS = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+
+
+@pytest.fixture(autouse=True)
+def usual_threads():
+    """Let programs that a test starts have as many threads as the tests have."""
+    for name, value in THREADS.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
 
 # A process that a script starts in the background ignores Ctrl-C, and so do its children. Tests that send Ctrl-C to a
 # child would then wait forever.

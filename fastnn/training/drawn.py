@@ -75,4 +75,4 @@ def _source(job: Job) -> AugmentedImages | DrawnFeatures:
     """Return what draws the inputs of the trained layers."""
     assert job.image_shape is not None
     images = AugmentedImages(job.raw or job.data, job.config, job.image_shape, job.engine)
-    return images if job.frozen is None else DrawnFeatures(job.frozen, images)
+    return images if job.frozen is None else DrawnFeatures(job.frozen, images, job.config.batch_size or len(job.rows))

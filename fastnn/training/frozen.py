@@ -79,16 +79,23 @@ class FrozenLayers:
         named = f"frozen is {self._config.frozen}: the features of {n_samples:,} samples, {size:,} numbers each,"
         check_memory(n_samples * size * itemsize, named)
 
-    def features(self, inputs: Any) -> np.ndarray:
-        """Return the features of checked inputs, (N, F)."""
+    def features(self, inputs: Any, at_once: int | None = None) -> np.ndarray:
+        """Return the features of checked inputs, (N, F), computed `at_once` rows at a time, or fewer to save memory."""
         out = np.empty((inputs.shape[0], self.tail.n_inputs), self.tail.dtype)
         front = self._front._replace(network=self._front.network.core)  # checked inputs are standardised
-        n_rows = max(1, _AT_ONCE // sum(front.network.sizes))
+        most = max(1, _AT_ONCE // sum(front.network.sizes))
+        at_once = at_once or len(out) or 1
         with self._blas, np.errstate(over="ignore", invalid="ignore"):  # the loss shows whether a feature is finite
-            for start in range(0, len(out), n_rows):
-                block = slice(start, start + n_rows)
-                out[block] = features_of(front, inputs[block], self._engine, self._config.threads)
+            for first in range(0, len(out), at_once):
+                for start in range(first, min(first + at_once, len(out)), most):
+                    block = slice(start, min(start + most, first + at_once))
+                    out[block] = features_of(front, inputs[block], self._engine, self._config.threads)
         return out
+
+    @property
+    def depends_on_rows(self) -> bool:
+        """Whether the bits of a sample's features may depend on which others are computed with it."""
+        return backend_name(self._engine) == "numpy"
 
     def whole(self, snapshot: Snapshot) -> Snapshot:
         """Return the whole network with a tail as it was at one moment."""
@@ -117,18 +124,22 @@ class FrozenLayers:
 class DrawnFeatures:
     """Features of augmented images, which differ from epoch to epoch.
 
-    The features of an epoch depend on the seed, the epoch and the row only.
+    The features of an epoch depend on the seed, the epoch and the row only; in the NumPy backend, also on the batch:
+    the last bits of a row of a matrix product may depend on the other rows, in some versions of BLAS.
 
     Parameters
     ----------
     frozen : FrozenLayers
     images : AugmentedImages
         The inputs of each epoch.
+    batch_size : int
+        The number of rows of a batch.
     """
 
-    def __init__(self, frozen: FrozenLayers, images: AugmentedImages) -> None:
+    def __init__(self, frozen: FrozenLayers, images: AugmentedImages, batch_size: int) -> None:
         self._frozen, self._images = frozen, images
+        self._at_once = batch_size if frozen.depends_on_rows else None
 
     def of_rows(self, epoch: int, rows: np.ndarray) -> np.ndarray:
-        """Return the features of some rows in an epoch, (len(rows), F)."""
-        return self._frozen.features(self._images.of_rows(epoch, rows))
+        """Return the features of the rows of consecutive batches in an epoch, (len(rows), F)."""
+        return self._frozen.features(self._images.of_rows(epoch, rows), self._at_once)

@@ -1,6 +1,7 @@
 """Tests of the drawing pad in headless Chromium: mouse, finger, pen and keyboard, undo, files, sizes and colours."""
 
 import base64
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -255,21 +256,26 @@ def test_the_canvas_follows_the_density_of_the_screen_alone(event, pad, browser)
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", window)
         WebDriverWait(browser, 30).until(lambda _: settled(browser) or pad("return devicePixelRatio") == factor)
 
+    motions = cycle(["reduce", "no-preference"])
+
+    def follows(factor):
+        if event == "media":
+            features = [{"name": "prefers-reduced-motion", "value": next(motions)}]
+            browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        settled(browser)
+        return pad("return canvas.width") == SIDE * factor
+
     screen(1)
     stroke(browser, [(0.3, 0.2), (0.7, 0.8)])
     before = pixels(pad)
     pad("window.resized = 0; addEventListener('resize', () => window.resized++)")
     for factor in (2, 3):
         screen(factor)
-        if event == "media":
-            features = [{"name": "prefers-reduced-motion", "value": ("reduce", "no-preference")[factor % 2]}]
-            browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-        elif event == "key":
+        if event == "key":
             keys(browser, Keys.ARROW_LEFT)
-        else:
+        elif event == "pointer":
             stroke(browser, [(0.3, 0.2), (0.7, 0.8)])
-        wide = SIDE * factor
-        WebDriverWait(browser, 30).until(lambda _, wide=wide: settled(browser) or pad("return canvas.width") == wide)
+        WebDriverWait(browser, 30).until(lambda _, factor=factor: follows(factor))
         assert pad("return [seen(0.5, 0.5)[3], seen(0.2, 0.8)[3]]") == [255, 0]
     assert pad("return window.resized") == 0
     if event == "media":

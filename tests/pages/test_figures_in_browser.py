@@ -1,5 +1,7 @@
 """Tests of figures.js in headless Chromium: colours, sharpness, exact numbers, keys, texts for screen readers."""
 
+from itertools import cycle
+
 import numpy as np
 import pytest
 
@@ -179,11 +181,18 @@ def test_figures_follow_the_density_of_the_screen_alone(run, browser):
     screen(1)
     settled(browser)
     run("window.figure = new Figures.Bars(host, { title: 'bars' }); figure.draw(new Float32Array([1, 2, 3]))")
-    for factor, motion in ((2, "reduce"), (1, "no-preference")):
-        screen(factor)
-        features = [{"name": "prefers-reduced-motion", "value": motion}]  # else emulation sends no event of the density
+    motions = cycle(["reduce", "no-preference"])
+
+    def follows(factor):
+        # Emulation sends no event of the density before it changes something else.
+        features = [{"name": "prefers-reduced-motion", "value": next(motions)}]
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-        WebDriverWait(browser, 30).until(lambda _, factor=factor: run("return figure.pixelRatio") == factor)
+        settled(browser)
+        return run("return figure.pixelRatio") == factor
+
+    for factor in (2, 1):
+        screen(factor)
+        WebDriverWait(browser, 30).until(lambda _, factor=factor: follows(factor))
     run("figure.remove()")
 
 
