@@ -2,7 +2,7 @@
 
     python -m benchmarks.accuracy                                       all recipes, 10 seeds each
     python -m benchmarks.accuracy --recipe mnist --peers                beside scikit-learn's and PyTorch's same network
-    python -m benchmarks.accuracy --recipe ten-minutes --members 3      the mean of three networks
+    python -m benchmarks.accuracy --recipe one-minute --members 3       the mean of three networks
     python -m benchmarks.accuracy --recipe one-minute --data FOLDER     other data, such as Fashion-MNIST's IDX files
 
 Each run is written to `accuracy.jsonl` in the folder of `--out` when it ends. A run that is there, with the same

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.checks import check_number, short
-from fastnn.datasets.convert import as_dataset
+from fastnn.datasets.convert import as_dataset, is_in_blocks
 from fastnn.errors import DataError, SettingsError
 from fastnn.suggestions import did_you_mean
 
@@ -48,7 +48,7 @@ def class_weights(data: Any, weights: str | Mapping[Any, float] = BALANCED) -> n
     array([1., 1., 1., 5.])
     >>> result = fastnn.train(fastnn.Network.for_data(data, (3,)), data, sample_weight=weight, epochs=1)
     """
-    if hasattr(type(data), "n_blocks"):
+    if is_in_blocks(data):
         labels = np.concatenate(list(data.labels())) if data.has_labels else None
     else:
         data = as_dataset(data)

@@ -15,8 +15,13 @@ def as_dataset(value: Any, name: str = "data") -> Dataset:
         if isinstance(first, Dataset):
             raise SettingsError(f"{name} is a pair of data sets, expected one Dataset or a pair (images, labels)")
         return Dataset(first, second, name=name)
-    hint = ": all rows are needed in memory" if hasattr(type(value), "block_lengths") else ""
+    hint = ": all rows are needed in memory" if is_in_blocks(value) else ""
     raise SettingsError(f"{name} is {describe(value)}, expected a Dataset or a pair (images, labels){hint}")
+
+
+def is_in_blocks(value: Any) -> bool:
+    """Return whether a value is `fastnn.BlockedData`, which this package does not know."""
+    return hasattr(type(value), "block_lengths")
 
 
 def describe(value: Any) -> str:

@@ -79,17 +79,15 @@ class FrozenLayers:
         named = f"frozen is {self._config.frozen}: the features of {n_samples:,} samples, {size:,} numbers each,"
         check_memory(n_samples * size * itemsize, named)
 
-    def features(self, inputs: Any, at_once: int | None = None) -> np.ndarray:
-        """Return the features of checked inputs, (N, F), computed `at_once` rows at a time, or fewer to save memory."""
+    def features(self, inputs: Any) -> np.ndarray:
+        """Return the features of checked inputs, (N, F)."""
         out = np.empty((inputs.shape[0], self.tail.n_inputs), self.tail.dtype)
         front = self._front._replace(network=self._front.network.core)  # checked inputs are standardised
-        most = max(1, _AT_ONCE // sum(front.network.sizes))
-        at_once = at_once or len(out) or 1
+        n_rows = max(1, _AT_ONCE // sum(front.network.sizes))
         with self._blas, np.errstate(over="ignore", invalid="ignore"):  # the loss shows whether a feature is finite
-            for first in range(0, len(out), at_once):
-                for start in range(first, min(first + at_once, len(out)), most):
-                    block = slice(start, min(start + most, first + at_once))
-                    out[block] = features_of(front, inputs[block], self._engine, self._config.threads)
+            for start in range(0, len(out), n_rows):
+                block = slice(start, start + n_rows)
+                out[block] = features_of(front, inputs[block], self._engine, self._config.threads)
         return out
 
     @property
@@ -118,7 +116,7 @@ class FrozenLayers:
     @property
     def _blas(self) -> AbstractContextManager[None]:
         threads = resolve_threads(self._config.threads)
-        return BLAS_LIMIT.hold(threads) if backend_name(self._engine) == "numpy" else nullcontext()
+        return BLAS_LIMIT.hold(threads) if self.depends_on_rows else nullcontext()
 
 
 class DrawnFeatures:
@@ -138,8 +136,12 @@ class DrawnFeatures:
 
     def __init__(self, frozen: FrozenLayers, images: AugmentedImages, batch_size: int) -> None:
         self._frozen, self._images = frozen, images
-        self._at_once = batch_size if frozen.depends_on_rows else None
+        self._batch_size = batch_size
 
     def of_rows(self, epoch: int, rows: np.ndarray) -> np.ndarray:
         """Return the features of the rows of consecutive batches in an epoch, (len(rows), F)."""
-        return self._frozen.features(self._images.of_rows(epoch, rows), self._at_once)
+        inputs = self._images.of_rows(epoch, rows)
+        if not self._frozen.depends_on_rows:
+            return self._frozen.features(inputs)
+        starts = range(0, len(rows), self._batch_size)
+        return np.concatenate([self._frozen.features(inputs[at : at + self._batch_size]) for at in starts])
