@@ -28,18 +28,19 @@ from typing import Any
 import numpy as np
 
 import fastnn
+from benchmarks.compare.chart import STYLES as PEERS
 from fastnn.datasets.splits import Splits, split_files
 from fastnn.models import as_model
 from fastnn.network.layers import Conv2D, Dense, Layer
 from fastnn.optim.optimizers import Adam
 from fastnn.runs.recipes import RECIPES, Recipe, get_recipe
 
-# Colours that people with colour-blindness tell apart (Okabe and Ito), and a marker for each contender.
+# The name, the colour and the marker of each contender. Peers have the colours of the other charts.
 STYLES = {
-    "fastnn": ("fastnn", "#0072b2", "o"),
-    "fastnn-numpy": ("fastnn, NumPy", "#56b4e9", "v"),
-    "scikit-learn": ("scikit-learn", "#d55e00", "s"),
-    "torch": ("PyTorch", "#cc79a7", "^"),
+    "fastnn": ("fastnn", "#000000", "o"),
+    "fastnn-numpy": ("fastnn, NumPy", PEERS["numpy"][1], "v"),
+    "scikit-learn": (*PEERS["scikit-learn"][:2], "s"),
+    "torch": (*PEERS["torch"][:2], "^"),
 }
 
 
