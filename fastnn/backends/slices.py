@@ -291,16 +291,9 @@ class SlicedTrainer:
             statistics *= record[_COUNTED]
             return into
 
-        def tree(numbers: range) -> np.ndarray:
-            if len(numbers) == 1:
-                return gradient(numbers[0])
-            left, right = (tree(half) for half in (numbers[: len(numbers) // 2], numbers[len(numbers) // 2 :]))
-            self._free.append(right)
-            return np.add(left, right, out=left)
-
         total, error = np.empty(0, self._template.dtype), None
         try:
-            total = tree(self._own)
+            total = self._tree(gradient, self._own)
         except Exception as found:  # the other ranks learn of it and leave, too
             error = found
         all_records = ranks.gather(records, error).reshape(self._config.slices, -1)
@@ -316,6 +309,15 @@ class SlicedTrainer:
             self._sums = self._sums.with_batch(loss, len(rows), weight, int(sums[_CORRECT]))
         self._free.append(total)
         return float(sums[_LOSS])
+
+    def _tree(self, gradient: Callable[[int], np.ndarray], numbers: range) -> np.ndarray:
+        """Return the sum of the gradients of these slices, added pairwise."""
+        if len(numbers) == 1:
+            return gradient(numbers[0])
+        middle = len(numbers) // 2
+        left, right = self._tree(gradient, numbers[:middle]), self._tree(gradient, numbers[middle:])
+        self._free.append(right)
+        return np.add(left, right, out=left)
 
     def _update(self, total: np.ndarray, rate: float, l2: float) -> None:
         """Add the gradients of all ranks, and update the parameters.

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class Run:
         digests: Callable[[], dict[str, str]],
         begun: RunState | None,
     ) -> None:
-        self._job, self._callbacks, self._digests = job, callbacks, digests
+        self._job, self._callbacks = job, callbacks
         self._held_out, self._setup = held_out, setup
         initial = self._whole(Snapshot.of(job.network))
         self.backend = backend_name(job.engine)
@@ -67,24 +68,14 @@ class Run:
         parts = [*callbacks, job.config.shuffle]
         if begun is not None:
             restore(parts, begun)
-        self._saver = Saver(checkpoint, self._about, history, parts)
+        # Not a method of this object: a cycle of references would keep the memory of the run until a garbage collection.
+        about = partial(_about, job, self._begun.rate_search, self.backend, digests)
+        self._saver = Saver(checkpoint, about, history, parts)
 
     @property
     def good(self) -> TrainingResult:
         """The result so far."""
         return replace(self._begun, network=self._kept.network, best_epoch=self._best_epoch, loss=self._loss)
-
-    def _about(self) -> dict[str, Any]:
-        """Return the fields of `RunState` that do not change during the run."""
-        job, search = self._job, self._begun.rate_search
-        return {
-            "first": job.first,
-            "settings": job.config.to_dict(),
-            "backend": self.backend,
-            "data": self._digests(),
-            "versions": bit_versions(self.backend),
-            "parts": {} if search is None else {"rate search": asdict(search)},
-        }
 
     def _mark(
         self, position: Position, make_network: Callable[[], Network]
@@ -155,9 +146,12 @@ class Run:
         except BaseException as error:
             to_raise = self.ended_by(error)
             result = getattr(to_raise, "result", None)
-            if to_raise is error:
-                raise
-            raise to_raise from error
+            try:
+                if to_raise is error:
+                    raise
+                raise to_raise from error
+            finally:  # the exception has this frame, which may not have the exception
+                del to_raise
         finally:
             self.close()
             if result is not None:
@@ -235,6 +229,18 @@ class Run:
         if stopping is not None and epoch - self._best_epoch >= stopping.patience:
             return "early"
         return None
+
+
+def _about(job: Job, search: RateSearch | None, backend: str, digests: Callable[[], dict[str, str]]) -> dict[str, Any]:
+    """Return the fields of `RunState` that do not change during the run."""
+    return {
+        "first": job.first,
+        "settings": job.config.to_dict(),
+        "backend": backend,
+        "data": digests(),
+        "versions": bit_versions(backend),
+        "parts": {} if search is None else {"rate search": asdict(search)},
+    }
 
 
 def _is_finite(result: EpochResult) -> bool:
