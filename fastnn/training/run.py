@@ -68,7 +68,7 @@ class Run:
         parts = [*callbacks, job.config.shuffle]
         if begun is not None:
             restore(parts, begun)
-        # Not a method of this object: a cycle of references would keep the memory of the run until a garbage collection.
+        # Not a method of this object: a cycle of references would keep the run's memory until a garbage collection.
         about = partial(_about, job, self._begun.rate_search, self.backend, digests)
         self._saver = Saver(checkpoint, about, history, parts)
 
