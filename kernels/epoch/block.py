@@ -10,14 +10,15 @@ import numpy as np
 
 from fastnn.kernels.epoch.finish import Finish
 from fastnn.kernels.epoch.forward import sum_logits
-from fastnn.kernels.inputs.strided import Strided
+from fastnn.kernels.inputs.strided import Strided, copy_rows
 from fastnn.kernels.jit import inlined, never_inline
 from fastnn.kernels.layout import View, padded_width, size_of, unit_panel
 from fastnn.kernels.ops.losses import is_softmax, row_loss
-from fastnn.kernels.ops.matmul import START
+from fastnn.kernels.ops.matmul import ONE_ROW, START
 from fastnn.kernels.ops.optimizers import Rule
 from fastnn.kernels.ops.softmax import cross_entropy_rows
 from fastnn.kernels.team import own_part
+from fastnn.kernels.vector.memory import flattened
 from fastnn.kernels.vector.simd import lanes
 
 # The entries of an epoch's results.
@@ -152,11 +153,11 @@ def batch_weight(data, epoch, batch):
 @inlined
 def gather_samples(member, data, rows, samples):
     """Copy the labels or targets and the weights of this member's part of the samples `rows` into `samples`."""
-    n_targets = data.targets.shape[1]
+    n_targets, targets = data.targets.shape[1], flattened(data.targets)
     for s in own_part(member, len(rows)):
         if n_targets:
-            for c in range(n_targets):
-                samples.target[s * n_targets + c] = data.targets[rows[s], c]
+            first, target = rows[s] * n_targets, samples.target[s * n_targets :]
+            copy_rows(targets, first, START, ONE_ROW, n_targets, target, n_targets)
         else:
             samples.label[s] = data.labels[rows[s]]
         samples.weight[s] = data.weights[rows[s]] if len(data.weights) else 1
