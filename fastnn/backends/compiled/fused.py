@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 
-from fastnn.backends.arguments import TrainingData, check_order, check_shapes
+from fastnn.backends.arguments import TrainingData, are_finite, check_order, check_shapes
 from fastnn.backends.base import EpochResult, EpochSums, LossAndGradients, TrainerState
 from fastnn.backends.compiled.inputs import NonzeroInputs
 from fastnn.backends.compiled.layout import (
@@ -318,7 +318,7 @@ class Trainer:
         """
         template = self._network
         numbers = (self._average if self._average.size else self._layout.parameters).copy()
-        if not np.isfinite(numbers).all():  # `like` names the layer
+        if not are_finite(numbers, numbers.dtype):  # `like` names the layer
             return Snapshot.of(template.like(*self._arrangement.unpack(numbers)))
         unpack = self._arrangement.unpack
         return Snapshot(lambda: template.holding(*unpack(numbers)))
