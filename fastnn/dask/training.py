@@ -13,7 +13,6 @@ from fastnn.backends.arguments import TrainingData, check_config, check_sample_w
 from fastnn.backends.base import EpochResult, TrainerState
 from fastnn.backends.choice import CHOOSER, expected_epochs, fit_work
 from fastnn.checks import check_integer, is_number, short
-from fastnn.dask.blocks import shares_of_blocks
 from fastnn.dask.cluster import Engine, engine_for
 from fastnn.dask.collections import (
     BlocksOfCollections,
@@ -25,7 +24,7 @@ from fastnn.dask.collections import (
     is_collection,
 )
 from fastnn.dask.rounds import Average, Plan, average, average_metrics
-from fastnn.dask.shares import Share, shares_of_rows
+from fastnn.dask.shares import Share, shares_of_blocks, shares_of_rows
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError, SettingsError
 from fastnn.evaluation.evaluate import check_fit

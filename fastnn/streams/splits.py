@@ -97,9 +97,12 @@ def hold_out_rows(data: BlockedData, counts: Sequence[int], seed: int) -> tuple[
             samples = data.read(block)
             for number, taken in enumerate(parts):
                 taken.append(samples.take(np.flatnonzero(parts_of_rows == number)))
-    rows = {block: np.flatnonzero(found == len(counts)) for block, found in of_block.items()}
+    left = [
+        (block, np.flatnonzero(of_block[block] == len(counts)) if block in of_block else None)
+        for block in range(data.n_blocks)
+    ]
     name = f"{data.name} (held out)"
-    return BlockedView(data, rows=rows), [_joined(each, data, name) for each in parts]
+    return BlockedView(data, parts=left), [_joined(each, data, name) for each in parts]
 
 
 def _whole(path: FilePath, train: BlockedData, label: Any, block_rows: int, options: dict[str, Any]) -> Dataset:

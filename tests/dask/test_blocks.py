@@ -12,8 +12,6 @@ from distributed import Client
 import fastnn
 import fastnn.dask
 from fastnn.dask import DaskMLPClassifier
-from fastnn.dask.blocks import SomeBlocks
-from fastnn.dask.partition import Piece
 from tests.dask.conftest import CONFIG, make_cluster
 
 RUN = {"replicas": 3, "epochs": 3, "optimizer": "adam", "backend": "numpy", "batch_size": 60, "buffer_blocks": 2}
@@ -74,18 +72,6 @@ def test_blocks_of_one_class_each(client, tmp_path, classes):
     expected = fastnn.dask.train(small, lazy, **settings, **HERE).digest()
     assert fastnn.dask.train(small, blocks, **settings).digest() == expected
     assert fastnn.dask.train(small, blocks, **settings | {"replicas": 1}).digest() != expected
-
-
-def test_parts_of_blocks_are_data_that_can_be_read(blocks):
-    some = SomeBlocks(blocks, [Piece(8), Piece(2, 1, 3)])
-    assert some.block_lengths == (197, 67)
-    assert len(some) == 264
-    assert some.classes == blocks.classes
-    assert np.array_equal(some.read(1).images, blocks.read(2).images[1::3])
-    assert some.read(0).name.endswith("x.npy: block 8")
-    assert some.digest != blocks.digest
-    out = np.empty((197, 64), np.uint8)
-    assert some.read(0, out).images is out
 
 
 def test_workers_in_processes_compute_the_bits_of_one_process(client, network, blocks, expected):
