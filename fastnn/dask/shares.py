@@ -65,6 +65,16 @@ def shares_of_blocks(data: BlockedData, sample_weight: np.ndarray | None, replic
     return shares
 
 
+def consecutive_blocks(data: BlockedData, n_parts: int) -> list[BlockedView]:
+    """Return at most so many views, of consecutive blocks each, which together have all rows in their order."""
+    views = []
+    for numbers in np.array_split(np.flatnonzero(data.block_lengths), n_parts):
+        if len(numbers):
+            name = f"blocks {short_list(numbers.tolist())} of {data.name}"
+            views.append(BlockedView(data, parts=[(block, None) for block in numbers.tolist()]).named(name))
+    return views
+
+
 def short_list(numbers: Sequence[int]) -> str:
     """Return numbers as a text for messages, such as "0, 4, 8, ... (12 in all)"."""
     if len(numbers) <= 4:

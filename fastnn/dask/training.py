@@ -228,7 +228,11 @@ def _source(network: Network, data: Any, sample_weight: Any, engine: Engine) -> 
     if isinstance(data, tuple | list) and len(data) == 2 and any(map(is_collection, data)):
         X, y = data
         return _source_of_collections(network, X, y, sample_weight, engine)
-    data = data if isinstance(data, BlockedData) else as_dataset(data)
+    return source_of_data(network, data if isinstance(data, BlockedData) else as_dataset(data), sample_weight)
+
+
+def source_of_data(network: Network, data: Dataset | BlockedData, sample_weight: Any) -> Source:
+    """Return rows in memory, or data in blocks, as a source."""
     weight = check_sample_weight(sample_weight, len(data), network.dtype)
     if isinstance(data, BlockedData):
         check_fit(network, data.head(1))

@@ -20,7 +20,7 @@ from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError, SettingsError
 from fastnn.memory import check_memory
 from fastnn.streams.blocks import Blocks, Part
-from fastnn.streams.labels import Labels, find_labels, given_labels
+from fastnn.streams.labels import Labels, StoredLabels, find_labels, given_labels
 from fastnn.streams.reader import Layout
 
 # Values are checked in slices of this number of rows: a whole block would need as much memory again.
@@ -157,6 +157,28 @@ class BlockedData:
         other = copy(self)
         other.has_labels, other._labels, other._digest = False, Labels(), None
         return other
+
+    def with_stored_labels(self) -> "BlockedData":
+        """Return the same rows with labels as they are stored, for `values_of`, unless a pass has found their classes.
+
+        That pass is the one which counts the rows, if the source does not tell their number.
+        """
+        if self._labels is not None or self._lengths is None:
+            return self
+        other = copy(self)
+        other._labels = StoredLabels()
+        return other
+
+    def values_of(self, stored: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the labels of all rows as `open_data` was given them: classes (N,), or targets (N, C).
+
+        stored: the values of the labels of some rows after the other, as `with_stored_labels` has them
+        """
+        if self._labels is None:
+            kind = self._labels = find_labels([(self.name, each) for each in stored], self._options.read.task)
+            numbers = [kind.numbered(each, self.name) for each in stored]
+            stored = numbers if kind.classes is None else [np.array(kind.classes)[each] for each in numbers]
+        return np.concatenate(stored)
 
     def present_classes(self) -> tuple[Any, ...]:
         """Return the classes that have rows, sorted; all `classes` if `open_data` was given them. () without any."""

@@ -1,4 +1,4 @@
-"""`BlockedView`: data in blocks with other labels, with other columns, or some of the rows."""
+"""`BlockedView`: data in blocks with other labels, with other columns, or some of the rows; `KeptLabels`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
@@ -49,7 +49,7 @@ class BlockedView(BlockedData):
         self._data, self._relabel, self._tag, self._columns = data, relabel, tag, columns
         self._parts = whole if parts is None else [*parts]
         self._is_changed = bool(tag) or columns is not None or parts is not None
-        self._lengths = tuple(
+        self._lengths: tuple[int, ...] = tuple(
             lengths[block] if rows is None else len(_numbers(rows, lengths[block])) for block, rows in self._parts
         )
         if columns is not None:
@@ -77,9 +77,9 @@ class BlockedView(BlockedData):
         return replace(
             samples,
             images=samples.images if self._columns is None else samples.images[:, self._columns],
-            labels=None if samples.labels is None else self._relabelled(samples.labels),
+            labels=self._relabelled(samples.labels) if self.has_labels and samples.labels is not None else None,
             image_shape=self.image_shape,
-            classes=self.classes,
+            classes=samples.classes if self._relabel is None else self.classes,
             feature_names=self.feature_names,
         )
 
@@ -107,6 +107,26 @@ class BlockedView(BlockedData):
 
     def _relabelled(self, labels: np.ndarray) -> np.ndarray:
         return labels if self._relabel is None else self._relabel(labels)
+
+
+class KeptLabels(BlockedView):
+    """The same blocks for a pass that keeps the labels of their rows, so that no other pass has to read them.
+
+    Parameters
+    ----------
+    data : BlockedData
+        With labels.
+    """
+
+    def __init__(self, data: BlockedData) -> None:
+        super().__init__(data)
+        self.kept: list[np.ndarray] = []
+
+    def keep(self, samples: Dataset) -> None:
+        """Keep copies of the labels of the next rows: classes (n,), or targets (n, C)."""
+        assert samples.labels is not None
+        is_value = samples.classes is None or samples.has_targets
+        self.kept.append(samples.labels.copy() if is_value else np.array(samples.classes)[samples.labels])
 
 
 def _numbers(rows: slice | np.ndarray, length: int) -> np.ndarray:

@@ -88,7 +88,7 @@ def test_images_are_read_in_place_unless_they_are_changed(data):
 
 def test_classes_of_others_are_found_by_their_texts_and_unknown_ones_are_refused(data):
     np.testing.assert_array_equal(_all(with_classes(data, ["9", "3", "x", "7"]))[1], [3, 1, 3, 0, 1, 1, 0])
-    with pytest.raises(fastnn.DataError, match="found label 9, one of the classes"):
+    with pytest.raises(fastnn.DataError, match="found label 9, expected one of the classes"):
         with_classes(data, [3, 7])
 
 
