@@ -13,6 +13,7 @@ import numpy as np
 
 from fastnn.checks import check_integer
 from fastnn.datasets.containers.assemble import Named, as_planes, images_as_rows
+from fastnn.datasets.containers.emnist import exchange
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.options import ReadOptions
 from fastnn.datasets.pixels import LARGEST_BYTE
@@ -64,6 +65,8 @@ class BlockedData:
         As in `Dataset`.
     notes : tuple of str
         What the readers decided for the user.
+    is_transposed : bool
+        Whether rows and columns of images are exchanged when they are read.
     is_sequential : bool
         Whether only reading in order is fast, as of an iterator: for a block before the last one read, it starts again.
     digest : str
@@ -98,6 +101,10 @@ class BlockedData:
         if self.has_labels and options.classes is not None:
             self._labels = given_labels(options.classes)
         self.feature_names = blocks.feature_names if self.image_shape is None else None
+        exchanged = exchange(name, (), self.n_inputs, self.image_shape, options.read)
+        self._order, self.is_transposed = None if exchanged is None else exchanged.order, exchanged is not None
+        if exchanged is not None:
+            self.image_shape, notes = exchanged.image_shape, (*notes, exchanged.note)
         self.notes = (*blocks.notes, *notes)
         if self._lengths is not None:
             n_bytes = max(self._lengths) * self.n_inputs * self.dtype.itemsize
@@ -226,7 +233,7 @@ class BlockedData:
         check_integer("block", block, 0, self.n_blocks - 1)
         if out is not None:
             self._check_out(block, out)
-        parts, kind = self._blocks.read(block, out), self.kind_of_labels
+        parts, kind = self._blocks.read(block, out if self._order is None else None), self.kind_of_labels
         images = [self._as_rows(part) for part in parts]
         labels = [kind.numbered(_labels_of(part), part.where) for part in parts] if self.has_labels else []
         found = sum(part.n_rows for part in parts)
@@ -271,7 +278,8 @@ class BlockedData:
         with self._lock:
             if self._digest is None:
                 dtype = self.dtype.newbyteorder("<").str
-                known = (self.block_lengths, self.n_inputs, dtype, self.pixel_max, self.image_shape, self.classes)
+                shape = (self.image_shape, "transposed") if self.is_transposed else self.image_shape
+                known = (self.block_lengths, self.n_inputs, dtype, self.pixel_max, shape, self.classes)
                 self._digest = sha256(repr(known).encode() + self._blocks.fingerprint()).hexdigest()
             return self._digest
 
@@ -315,6 +323,8 @@ class BlockedData:
         if images.shape[1] != self.n_inputs:
             raise DataError(f"{where}: found {images.shape[1]} inputs, expected {self.n_inputs} as in the first rows")
         self._check_values(images, part)
+        if self._order is not None:
+            images = images[:, self._order]
         if is_sparse(images):
             return images.toarray().astype(self.dtype) if self.dtype == np.uint8 else images.astype(self.dtype)
         return np.ascontiguousarray(images, self.dtype)

@@ -44,6 +44,9 @@ def open_data(
     task: str = "auto",
     pixel_max: float | None = None,
     image_shape: tuple[int, int] | None = None,
+    drop: Sequence[str] = (),
+    header: bool | None = None,
+    transpose: bool | None = None,
 ) -> BlockedData:
     """Open data that may be larger than memory, to be read one block of rows at a time.
 
@@ -83,6 +86,12 @@ def open_data(
         The largest value of a pixel. None: by the first rows.
     image_shape : (int, int), optional
         Height and width of the image in a row. None: as in `read_npz`.
+    drop : sequence of str
+        The names of columns of a table to leave out.
+    header : bool, optional
+        Whether line 1 of a table has the names of the columns. None: the line itself decides.
+    transpose : bool, optional
+        Whether images are stored with rows and columns exchanged. None: only those of files named ``emnist``.
 
     Returns
     -------
@@ -112,7 +121,12 @@ def open_data(
     """
     check_integer("block_rows", block_rows, 1)
     told = None if dtype is None else np.dtype(check_choice("dtype", dtype, DTYPES))
-    options = BlockOptions(classes, told, ReadOptions(task=task, pixel_max=pixel_max, image_shape=image_shape))
+    if transpose is None and callable(source):
+        transpose = False
+    read = ReadOptions(
+        drop=drop, header=header, task=task, transpose=transpose, pixel_max=pixel_max, image_shape=image_shape
+    )
+    options = BlockOptions(classes, told, read)
     if callable(source):
         return _of_function(source, labels, block_rows, n_blocks, n_rows, options)
     for name, value in (("n_blocks", n_blocks), ("n_rows", n_rows)):
