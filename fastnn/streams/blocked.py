@@ -102,7 +102,7 @@ class BlockedData:
             self._labels = given_labels(options.classes)
         self.feature_names = blocks.feature_names if self.image_shape is None else None
         exchanged = exchange(name, (), self.n_inputs, self.image_shape, options.read)
-        self._order, self.is_transposed = None if exchanged is None else exchanged.order, exchanged is not None
+        self._order = None if exchanged is None else exchanged.order
         if exchanged is not None:
             self.image_shape, notes = exchanged.image_shape, (*notes, exchanged.note)
         self.notes = (*blocks.notes, *notes)
@@ -129,6 +129,11 @@ class BlockedData:
             f"{self.name}: found BlockedData, expected an array here: `train`, `Model` and fastnn's estimators read "
             "blocks, and their standardize=True stands for a scaler"
         )
+
+    @property
+    def is_transposed(self) -> bool:
+        """Whether rows and columns of images are exchanged when they are read."""
+        return self._order is not None
 
     @property
     def n_blocks(self) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from fastnn.checks import check_choice, check_integer, display_path, is_integer, short
 from fastnn.datasets.arrays import as_array
 from fastnn.datasets.containers import idx
+from fastnn.datasets.containers.bundle import refuse_table_options
 from fastnn.datasets.containers.magic import CSV, FEATHER, HDF5, IDX, NPY, NPZ, PARQUET, SVMLIGHT, Kind, kind_of
 from fastnn.datasets.files import FilePath
 from fastnn.datasets.options import ReadOptions
@@ -164,6 +165,7 @@ def _of_function(
     if labels is not None:
         raise SettingsError(f"labels is {short(labels)}, expected None, because the function returns them")
     name = getattr(function, "__name__", type(function).__name__)
+    refuse_table_options(options.read, name)
     if n_blocks is None:
         if n_rows is not None:
             raise SettingsError(f"n_rows is {short(n_rows)} without n_blocks, expected both")
@@ -214,6 +216,8 @@ def _readers(
     # A text names a file, or what the format calls labels: a key or a column.
     is_name = labels is None or is_integer(labels) or (isinstance(labels, str) and not os.path.exists(labels))
     name = labels if is_name else "none"
+    if kind not in (CSV, PARQUET, FEATHER):
+        refuse_table_options(options, display_path(paths[0]))
     if kind in _KEYED:
         readers = [_KEYED[kind](path, images, name) for path in paths]
     elif images is not None:

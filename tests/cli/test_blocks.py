@@ -352,6 +352,8 @@ def test_a_pattern_and_several_files_are_one_data_set(data, train, tmp_path, cap
     (["train", "--data", "digits.npy", "--block-rows", "0"], "--block-rows is 0, expected a whole number"),
     (["train", "--data", "kinds.csv", "--memory", "1GB", "--missing", "mean"], "--missing mean needs the mean of each"),
     (["train", "--data", "kinds.csv", "--memory", "1GB", "--drop", "d"], "drop is 'd', but the table has the columns"),
+    (["train", "--data", "digits.npy", "--memory", "1GB", "--drop", "a"], "drop is .* has no columns with names"),
+    (["train", "--data", "digits.h5", "--header"], "header is True, but .* has no columns with names"),
     (["train", "--data", "prices.csv", "--memory", "1GB", "--transpose"], "found 3 columns that are no images"),
     (["train", "--data", "a.npy", "b.npy", "c.npy", "--memory", "1GB"], "3 files .* for data in blocks, expected"),
     (["train", "--data", "none-*.npy"], "no file has such a name"),
