@@ -99,15 +99,15 @@ def _block_rows(options: argparse.Namespace, found: dict[str, Any]) -> int | Non
     if not hasattr(options, "block_rows"):  # a command that has all data in memory
         return None
     asked = ["block_rows"] if options.block_rows is not None else [name for name in OF_BLOCKS if hasattr(options, name)]
-    whole = [name for name in ("drop", "header", "missing", "transpose") if name in found]
     if asked and not options.data:
         raise SettingsError(f"--{_flag(asked[0])} is for the files of --data, which is not given")
-    if asked and whole:
-        raise SettingsError(f"--{_flag(whole[0])} is for data in memory: leave it out, or --{_flag(asked[0])}")
+    if asked and "missing" in found:
+        hint = f"leave it out, or --{_flag(asked[0])}"
+        raise SettingsError(f"--missing mean needs the mean of each column, so all rows in memory: {hint}")
     from fastnn.checks import check_integer
     from fastnn.streams.open import BLOCK_ROWS, needs_blocks
 
-    if not asked and (whole or not options.data or not needs_blocks(options.data)):
+    if not asked and ("missing" in found or not options.data or not needs_blocks(options.data)):
         return None
     return check_integer("--block-rows", BLOCK_ROWS if options.block_rows is None else options.block_rows, 1)
 
@@ -182,6 +182,8 @@ def open_samples(options: argparse.Namespace, model: "Model") -> "BlockedData | 
     from fastnn.streams import open_data
 
     known = model.row_format
+    # As in memory, the columns of the model are never left out.
+    described["drop"] = [each for each in described.get("drop", ()) if each not in (known.feature_names or ())]
     try:
         data = open_data(_source(options), **described)
         names = None if known.feature_names is None else data.feature_names

@@ -29,6 +29,7 @@ SYNCHRONOUS = "synchronous"
 SECONDS_BETWEEN_LOOKS, PATIENCE = 1.0, 10.0
 # The seconds after which a task that no worker runs, and whose worker is gone, is lost.
 _LOST_SECONDS = 3.0
+_LARGE_IS_INTENDED = {"distributed.admin.large-graph-warning-threshold": "1TiB"}
 _FITTING_BLOCKS = (
     "expected blocks that fit: make smaller ones, lower `memory` of BlockedData, or read the workers' logs"
 )
@@ -45,8 +46,8 @@ class Engine(Protocol):
         """Return the values of Dask's collections in this process."""
         ...
 
-    def call(self, function: Callable[[Any], Any], values: Sequence[Any], name: str) -> list[Any]:
-        """Return the results of a function for each value of `compute`."""
+    def call(self, function: Callable[[Any], Any], values: Sequence[Any], names: Sequence[str]) -> list[Any]:
+        """Return the results of a function for each value, which may be one of `compute`; `names` are for messages."""
         ...
 
     def run(self, plan: Plan, average: Average, shares: Sequence[Share]) -> list[ReplicaResult]:
@@ -65,7 +66,7 @@ class ThisProcess:
         """Return the values."""
         return list(dask.compute(*collections, scheduler="synchronous"))
 
-    def call(self, function: Callable[[Any], Any], values: Sequence[Any], name: str) -> list[Any]:
+    def call(self, function: Callable[[Any], Any], values: Sequence[Any], names: Sequence[str]) -> list[Any]:
         """Return the results of a function for each value."""
         return [function(value) for value in values]
 
@@ -203,12 +204,12 @@ class Cluster:
         results = dict(waiting.results())
         return [results[number] for number in range(len(collections))]
 
-    def call(self, function: Callable[[Any], Any], values: Sequence[Any], name: str) -> list[Any]:
-        """Return the results of a function that is called in the workers for each future of `compute`."""
-        names = [f"block {number} of {name}" for number in range(len(values))]
+    def call(self, function: Callable[[Any], Any], values: Sequence[Any], names: Sequence[str]) -> list[Any]:
+        """Return the results of a function that is called in the workers for each value."""
         waiting = _Waiting(self._client, self._workers, names)
         for number, value in enumerate(values):
-            waiting.add(number, self._client.submit(function, value, pure=False))
+            with dask.config.set(_LARGE_IS_INTENDED):
+                waiting.add(number, self._client.submit(function, value, pure=False))
         results = dict(waiting.results())
         return [results[number] for number in range(len(values))]
 
@@ -257,7 +258,7 @@ class Cluster:
     def _send(self, what: str, number: int, value: Any, place: str | None = None) -> Future:
         """Return the future of a task that returns a value."""
         key = f"fastnn-{what}-{number}-{uuid.uuid4().hex[:12]}"
-        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TiB"}):  # the size is intended
+        with dask.config.set(_LARGE_IS_INTENDED):
             return self._submit(_itself, value, key=key, place=place)
 
     def _submit(self, function: Callable[..., Any], *arguments: Any, key: str, place: str | None) -> Future:

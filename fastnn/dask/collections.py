@@ -239,11 +239,11 @@ class BlocksOfCollections:
     def first_rows(self, engine: Engine, n_rows: int) -> Any:
         """Return the first rows of the first block that has some."""
         first = next(number for number, length in enumerate(self.block_lengths) if length)
-        return engine.call(partial(_first_rows, n_rows=n_rows), [self._blocks[first]], self.name)[0]
+        return engine.call(partial(_first_rows, n_rows=n_rows), [self._blocks[first]], [f"block {first} of X"])[0]
 
     def moments(self, engine: Engine) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean and the variance of each input over all rows, (D,) float64, merged in the order of blocks."""
-        parts = engine.call(_moments, self._blocks, self.name)
+        parts = engine.call(_moments, self._blocks, _names(self._blocks))
         return merged_moments(part for part in parts if part is not None)[1:]
 
     @property
@@ -291,7 +291,12 @@ def blocks_of(X: Any, y: Any, sample_weight: Any, engine: Engine) -> BlocksOfCol
     token = uuid.uuid4().hex[:12]
     delayed = [make(number, *row, dask_key_name=f"fastnn-block-{number}-{token}") for number, row in enumerate(rows)]
     blocks = engine.compute(delayed, "X")
-    return BlocksOfCollections(blocks, engine.call(describe, blocks, "X"))
+    return BlocksOfCollections(blocks, engine.call(describe, blocks, _names(blocks)))
+
+
+def _names(blocks: Sequence[Any]) -> list[str]:
+    """Return the names of all blocks, for messages."""
+    return [f"block {number} of X" for number in range(len(blocks))]
 
 
 def gathered(value: Any, engine: Engine) -> Any:

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import dask
 import dask.array as da
@@ -16,7 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from fastnn.checks import is_count, short
-from fastnn.dask.cluster import SYNCHRONOUS, current_client, engine_for
+from fastnn.dask.cluster import SYNCHRONOUS, Engine, current_client, engine_for
 from fastnn.dask.collections import (
     BlocksOfCollections,
     ClassNumbers,
@@ -27,10 +27,21 @@ from fastnn.dask.collections import (
     is_collection,
     row_blocks,
 )
-from fastnn.dask.training import MAX_REPLICAS, Options, Rounds, digests_of, source_of_blocks, train_source
+from fastnn.dask.shares import consecutive_blocks
+from fastnn.dask.training import (
+    MAX_REPLICAS,
+    Options,
+    Rounds,
+    Source,
+    digests_of,
+    source_of_blocks,
+    source_of_data,
+    train_source,
+)
 from fastnn.datasets.convert import describe
 from fastnn.errors import DataError, SettingsError
 from fastnn.estimators import MLPClassifier, MLPRegressor
+from fastnn.estimators.blocks import as_images, check_no_y, encoded, first_rows, labels_and_predictions
 from fastnn.estimators.checkpoint import result_of_ended, saved_fit
 from fastnn.estimators.data_checks import joined_validation
 from fastnn.estimators.fit_watch import FitWatch
@@ -38,8 +49,10 @@ from fastnn.estimators.initial_network import ROWS_FOR_LEVELS
 from fastnn.estimators.model_mixin import initial_state
 from fastnn.estimators.network_classifier import NO_THRESHOLD
 from fastnn.estimators.parameters import NONE, RULES, Rule, instance, one_of
+from fastnn.models.blocks import backend_for
 from fastnn.network import Network, Standardization
-from fastnn.streams import BlockedData
+from fastnn.network.standardization import merged_moments, moments
+from fastnn.streams import BlockedData, blocks_ahead
 from fastnn.training.callbacks import EpochEnd
 from fastnn.training.result import TrainingResult
 
@@ -49,6 +62,7 @@ _OWN_RULES = {
     "local_epochs": Rule("a whole number, 1 or more", is_count),
     "client": instance("a distributed.Client", Client) | one_of(SYNCHRONOUS) | NONE,
 }
+_NO_TARGETS = "y is None, expected the targets of X: a Dask array, series or data frame"
 _SEARCH_HINT = "searches such as GridSearchCV take fastnn.{0}, whose fits are tasks of Dask by joblib's backend"
 
 
@@ -67,8 +81,27 @@ def _with_own_parameters(base: type) -> Callable[..., None]:
     return __init__
 
 
+class _Given(NamedTuple):
+    """What a fit asks of its data, in whatever form they are.
+
+    n_rows : the number of rows
+    rows : the first rows
+    targets : targets of the network for some rows, or for none
+    weight : an array whose sum is that of the weights of all rows; None: all of them are 1
+    standardization : returns that of all rows
+    source : returns the data for a network, for `train_source`
+    """
+
+    n_rows: int
+    rows: Any
+    targets: np.ndarray
+    weight: np.ndarray | None
+    standardization: Callable[[], Standardization]
+    source: Callable[[Network], Source]
+
+
 class ClusterMixin:
-    """Fits an estimator on a cluster, and predicts lazily."""
+    """Fits an estimator on a cluster, and predicts there."""
 
     _rules = RULES | _OWN_RULES
     _local: ClassVar[type]
@@ -111,7 +144,7 @@ class ClusterMixin:
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         sample_weight: Any = None,
         validation_data: Any = None,
         *,
@@ -124,12 +157,13 @@ class ClusterMixin:
 
         Parameters
         ----------
-        X : Dask array of shape (N, D), or data frame
-            The samples, in blocks of rows. Each block is computed once, and stays in the memory of the workers.
-        y : Dask array, series or data frame of shape (N,) or (N, C)
+        X : Dask array of shape (N, D), data frame, or BlockedData
+            The samples, in blocks of rows. Each block of Dask is computed once, and stays in the memory of the workers.
+            Those of BlockedData have the labels, too, and are read by the workers in every round.
+        y : Dask array, series or data frame of shape (N,) or (N, C); None for BlockedData
             The targets, in the same blocks.
         sample_weight : Dask array or series of shape (N,), or None
-            The weight of each sample.
+            The weight of each sample; an array for BlockedData.
         validation_data : (X, y) or (X, y, sample_weight), or None
             Arrays, or collections of Dask, which are computed and come to this process. `early_stopping` needs them.
         X_val, y_val, sample_weight_val
@@ -150,46 +184,86 @@ class ClusterMixin:
             If the workers cannot go on.
         """
         validation = joined_validation(validation_data, X_val, y_val, sample_weight_val)
-        if not is_collection(X):
+        is_blocked = isinstance(X, BlockedData)
+        if not is_blocked and not is_collection(X):
             local = self._local.__name__
             hint = f"for data in memory, use fastnn.{local}; {_SEARCH_HINT.format(local)}"
-            if isinstance(X, BlockedData):
-                hint = "fastnn.dask.train takes BlockedData, whose blocks the workers read"
-            raise SettingsError(f"X is {describe(X)}, expected a Dask array or data frame: {hint}")
+            raise SettingsError(f"X is {describe(X)}, expected a Dask array or data frame, or BlockedData: {hint}")
+        if not is_blocked and y is None:
+            raise SettingsError(_NO_TARGETS)
         with self._fitting(), engine_for(self.client) as engine:  # type: ignore[attr-defined]
-            blocks = blocks_of(X, y, sample_weight, engine)
-            if validation is not None:
+            if isinstance(validation, tuple | list):
                 validation = tuple(gathered(part, engine) for part in validation)
-            self._fit_blocks(blocks, engine, validation, checkpoint)
+            warm = hasattr(self, "network_") and self.warm_start  # type: ignore[attr-defined]
+            self._check_parts(validation, warm)
+            begun = saved_fit(checkpoint, warm)
+            given = (self._given_blocks if is_blocked else self._given_collections)(X, y, sample_weight, engine, warm)
+            self._fit_given(given, is_blocked, engine, validation, warm, checkpoint, begun)
         return self
 
-    def _fit_blocks(self: Any, blocks: BlocksOfCollections, engine: Any, validation: Any, checkpoint: Any) -> None:
-        """Do the work of `fit`, after the checks of its parameters."""
-        warm = hasattr(self, "network_") and self.warm_start
-        self._check_parts(validation, warm)
-        begun = saved_fit(checkpoint, warm)
+    def _given_collections(self: Any, X: Any, y: Any, sample_weight: Any, engine: Engine, warm: bool) -> _Given:
+        """Compute the blocks of Dask's collections, and check them."""
+        blocks = blocks_of(X, y, sample_weight, engine)
         rows = blocks.first_rows(engine, ROWS_FOR_LEVELS)
         self._set_columns(blocks, warm)
         self._check_image_shape(rows, warm)
         encode, targets = self._encoder(blocks, warm)
         class_weight = self._weight_of_classes(blocks, encode)
+        dtype = rows.dtype if self.standardize else self._dtype
+        return _Given(
+            len(blocks),
+            rows,
+            targets,
+            np.array([blocks.weight]),
+            lambda: Standardization.from_moments(len(blocks), *blocks.moments(engine)),
+            lambda network: source_of_blocks(blocks, dtype, encode, class_weight, self._picture_shape),
+        )
+
+    def _given_blocks(self: Any, X: BlockedData, y: Any, sample_weight: Any, engine: Engine, warm: bool) -> _Given:
+        """Check data in blocks, of which this process reads the first rows and the labels."""
+        check_no_y(X, y)
+        rows = first_rows(self, X, reset=not warm)
+        self._check_image_shape(as_images(rows, X), warm)
+        targets, blocks = encoded(self, X, warm=warm, incremental=False)
+        blocks.image_shape = self._picture_shape
+        weight = self._total_weight(sample_weight, targets, blocks)
+
+        def standardization() -> Standardization:
+            views = consecutive_blocks(X.without_labels(), self.replicas)
+            parts = engine.call(_moments_of_blocks, views, [view.name for view in views])
+            return Standardization.from_moments(*merged_moments(each for part in parts for each in part))
+
+        return _Given(
+            len(X), rows, targets, weight, standardization, lambda network: source_of_data(network, blocks, weight)
+        )
+
+    def _fit_given(
+        self: Any,
+        given: _Given,
+        is_blocked: bool,
+        engine: Engine,
+        validation: Any,
+        warm: bool,
+        checkpoint: Any,
+        begun: Any,
+    ) -> None:
+        """Do the work of `fit`, after the checks of parameters and data."""
         random_state = check_random_state(self.random_state)
-        network = (
-            self._previous_network(targets)
-            if warm
-            else self._first_network(blocks, rows, targets, engine, random_state)
-        )
+        if warm:
+            network = self._previous_network(given.targets)
+        else:
+            transform = given.standardization() if self.standardize else None
+            network = self._new_network(given.rows, given.targets, random_state, False, transform)
         watch_state, history, _ = self._state_before() if warm else initial_state()
-        held_out, held_weight = self._check_validation(validation, rows)
+        held_out, held_weight = self._check_validation(validation, given.rows)
         watch_state = replace(watch_state, rate=self.learning_rate_init)
-        n_rows, total = len(blocks), np.array([blocks.weight])
-        watch = self._make_watch(watch_state, network, n_rows, total, held_out, held_weight, False)
-        config = self._config(watch, n_rows, random_state, warm, epochs=self.max_iter)
-        config = config.replace(shuffle=bool(self.shuffle), seed=int(random_state.randint(2**31 - 1)))
+        n_rows = given.n_rows
+        watch = self._make_watch(watch_state, network, n_rows, given.weight, held_out, held_weight, False)
+        config = self._config(watch, n_rows, random_state, warm, epochs=self.max_iter, blocked=is_blocked)
+        if not is_blocked:
+            config = config.replace(shuffle=bool(self.shuffle), seed=int(random_state.randint(2**31 - 1)))
         self.n_outputs_, self.n_layers_, self.out_activation_ = network.n_outputs, len(network.sizes), network.output
-        source = source_of_blocks(
-            blocks, rows.dtype if self.standardize else self._dtype, encode, class_weight, self._picture_shape
-        )
+        source = given.source(network)
         each_epoch = _EachEpoch(watch)
         options = Options(self.replicas, self.local_epochs, [each_epoch], checkpoint)
 
@@ -228,28 +302,19 @@ class ClusterMixin:
         else:
             self.__dict__.pop("feature_names_in_", None)
 
-    def _first_network(
-        self: Any, blocks: BlocksOfCollections, rows: Any, targets: np.ndarray, engine: Any, random_state: Any
-    ) -> Network:
-        """Return the network that a new fit starts from."""
-        transform = None
-        if self.standardize:
-            transform = Standardization.from_moments(len(blocks), *blocks.moments(engine))
-        network: Network = self._new_network(rows, targets, random_state, False, transform)
-        return network
-
     # --- Predicting --------------------------------------------------------------------------------------------------
     def predict(self, X: Any) -> Any:
         """Return what `to_local().predict` returns for each block of rows: a lazy Dask array, (N,) or (N, C).
 
         Parameters
         ----------
-        X : Dask array of shape (N, D), or data frame
+        X : Dask array of shape (N, D), data frame, or BlockedData
 
         Returns
         -------
-        dask.array.Array
-            Its blocks of rows are those of X; of a frame, their lengths are unknown until they are computed.
+        dask.array.Array, or ndarray for BlockedData
+            Its blocks of rows are those of X; of a frame, their lengths are unknown until they are computed. Workers
+            read BlockedData and predict it at once, and the results come to this process.
         """
         return self._lazily("predict", X)
 
@@ -258,22 +323,25 @@ class ClusterMixin:
 
         Parameters
         ----------
-        X : Dask array of shape (N, D), or data frame
+        X : Dask array of shape (N, D), data frame, or BlockedData
         layer : int or None
             0 is the first hidden layer, -1 the last one. None: the parameter `transform_layer`.
 
         Returns
         -------
-        dask.array.Array
+        dask.array.Array, or ndarray for BlockedData
         """
         return self._lazily("transform", X, layer=layer)
 
     def _lazily(self: Any, method: str, X: Any, **arguments: Any) -> Any:
-        """Return the results of a method of the local estimator for all blocks."""
+        """Return the results of a method of the local estimator for all blocks; those of BlockedData at once."""
         check_is_fitted(self, "network_")
+        if isinstance(X, BlockedData):
+            return np.concatenate(self._in_workers(_RowsMethod(method, arguments), X.without_labels()))
         local = self.to_local()
         if not is_collection(X):
-            raise SettingsError(f"X is {describe(X)}, expected a Dask array or data frame: to_local() takes other data")
+            found = f"X is {describe(X)}, expected a Dask array or data frame, or BlockedData"
+            raise SettingsError(f"{found}: to_local() takes other data")
         blocks = row_blocks(X, "X")
         rows = _RowsMethod(method, arguments)
         example = rows(np.zeros((0, self.n_features_in_), self._dtype), local)
@@ -285,11 +353,26 @@ class ClusterMixin:
         parts = [da.from_delayed(call(block, model), (np.nan, *example.shape[1:]), meta=example) for block in blocks]
         return da.concatenate(parts, allow_unknown_chunksizes=True)
 
+    def _in_workers(self: Any, function: Callable[..., Any], data: BlockedData) -> list[Any]:
+        """Return the results of a function of consecutive blocks and the local estimator, called in the workers."""
+        local = self.to_local()
+        first_rows(local, data, reset=False)
+        local.backend = backend_for(self.network_, data, self.backend)  # by all rows, as for data in one process
+        views = consecutive_blocks(data, self.replicas)
+        with engine_for(self.client) as engine:
+            return engine.call(partial(function, local=local), views, [view.name for view in views])
+
+    def _labels_and_predictions(self: Any, data: BlockedData) -> tuple[list[np.ndarray], np.ndarray]:
+        """Return what that of the local estimator returns, computed by the workers."""
+        check_is_fitted(self, "network_")
+        parts = self._in_workers(_labels_and_predictions, data)
+        return [each for labels, _ in parts for each in labels], np.concatenate([each for _, each in parts])
+
     def _scores(self: Any, X: Any, y: Any, sample_weight: Any) -> list[Any]:
         """Return what `_score_part` returns for each block."""
         check_is_fitted(self, "network_")
         if y is None:
-            raise SettingsError("y is None, expected the targets of X: a Dask array, series or data frame")
+            raise SettingsError(_NO_TARGETS)
         values = [value for value in (X, y, sample_weight) if value is not None]
         names = ("X", "y", "sample_weight")
         columns = [row_blocks(value, name) for value, name in zip(values, names, strict=False)]
@@ -333,7 +416,7 @@ class _RowsMethod:
     def __call__(self, rows: Any, local: Any) -> np.ndarray:
         """Return the results of the method of `local`."""
         method = getattr(local, self.name)
-        if rows.shape[0]:
+        if isinstance(rows, BlockedData) or rows.shape[0]:
             return method(rows, **self.arguments)
         row: Any = np.zeros((1, local.n_features_in_), local.network_.dtype)
         if hasattr(local, "feature_names_in_"):
@@ -341,6 +424,15 @@ class _RowsMethod:
 
             row = pandas.DataFrame(row, columns=local.feature_names_in_)
         return method(row, **self.arguments)[:0]
+
+
+def _labels_and_predictions(data: BlockedData, local: Any) -> tuple[list[np.ndarray], np.ndarray]:
+    return labels_and_predictions(local, data)
+
+
+def _moments_of_blocks(data: BlockedData) -> list[tuple[int, np.ndarray, np.ndarray]]:
+    """Return the moments of each block."""
+    return [moments(block.images) for _, block in blocks_ahead(data)]
 
 
 def _score_part(local: Any, X: Any, y: Any, sample_weight: Any = None) -> tuple[Any, ...] | None:
@@ -411,7 +503,7 @@ class DaskMLPClassifier(ClusterMixin, MLPClassifier):
     __init__ = _with_own_parameters(MLPClassifier)
 
     def predict_proba(self, X: Any) -> Any:
-        """Return the probability of each class: a lazy Dask array, (N, C), as `predict`."""
+        """Return the probability of each class, (N, C): a lazy Dask array, or an ndarray as in `predict`."""
         return self._lazily("predict_proba", X)
 
     def predict_log_proba(self, X: Any) -> Any:
@@ -419,7 +511,12 @@ class DaskMLPClassifier(ClusterMixin, MLPClassifier):
         return self._lazily("predict_log_proba", X)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Return the accuracy of `predict` for X, weighted by `sample_weight`; all are collections of Dask."""
+        """Return the accuracy of `predict` for X, weighted by `sample_weight`; all are collections of Dask.
+
+        BlockedData have the labels, so `y` is None; `sample_weight` is an array for them.
+        """
+        if isinstance(X, BlockedData):
+            return super().score(X, y, sample_weight)
         parts = self._scores(X, y, sample_weight)
         return float(sum(correct for _, correct in parts) / sum(weight for weight, _ in parts))
 
@@ -491,7 +588,12 @@ class DaskMLPRegressor(ClusterMixin, MLPRegressor):
     __init__ = _with_own_parameters(MLPRegressor)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Return R^2 of `predict` for X, weighted by `sample_weight`; all are collections of Dask."""
+        """Return R^2 of `predict` for X, weighted by `sample_weight`; all are collections of Dask.
+
+        BlockedData have the labels, so `y` is None; `sample_weight` is an array for them.
+        """
+        if isinstance(X, BlockedData):
+            return super().score(X, y, sample_weight)
         total, mean, squares, errors = 0.0, np.zeros(1), np.zeros(1), np.zeros(1)
         for weight, of_part, squares_of_part, errors_of_part in self._scores(X, y, sample_weight):
             change, before, total = of_part - mean, total, total + weight

@@ -13,7 +13,6 @@ from fastnn.backends.arguments import TrainingData, check_config, check_sample_w
 from fastnn.backends.base import EpochResult, TrainerState
 from fastnn.backends.choice import CHOOSER, expected_epochs, fit_work
 from fastnn.checks import check_integer, is_number, short
-from fastnn.dask.blocks import shares_of_blocks
 from fastnn.dask.cluster import Engine, engine_for
 from fastnn.dask.collections import (
     BlocksOfCollections,
@@ -25,7 +24,7 @@ from fastnn.dask.collections import (
     is_collection,
 )
 from fastnn.dask.rounds import Average, Plan, average, average_metrics
-from fastnn.dask.shares import Share, shares_of_rows
+from fastnn.dask.shares import Share, shares_of_blocks, shares_of_rows
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DataError, SettingsError
 from fastnn.evaluation.evaluate import check_fit
@@ -229,7 +228,11 @@ def _source(network: Network, data: Any, sample_weight: Any, engine: Engine) -> 
     if isinstance(data, tuple | list) and len(data) == 2 and any(map(is_collection, data)):
         X, y = data
         return _source_of_collections(network, X, y, sample_weight, engine)
-    data = data if isinstance(data, BlockedData) else as_dataset(data)
+    return source_of_data(network, data if isinstance(data, BlockedData) else as_dataset(data), sample_weight)
+
+
+def source_of_data(network: Network, data: Dataset | BlockedData, sample_weight: Any) -> Source:
+    """Return rows in memory, or data in blocks, as a source."""
     weight = check_sample_weight(sample_weight, len(data), network.dtype)
     if isinstance(data, BlockedData):
         check_fit(network, data.head(1))

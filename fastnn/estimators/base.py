@@ -27,7 +27,15 @@ from fastnn.backends.choice import CHOOSER, continued_backend, expected_epochs_o
 from fastnn.backends.threads import resolve_threads
 from fastnn.datasets.dataset import Dataset
 from fastnn.errors import DivergenceError
-from fastnn.estimators.blocks import as_images, check_blocks, encoded, first_rows, outputs_of_blocks, standardization
+from fastnn.estimators.blocks import (
+    as_images,
+    check_blocks,
+    encoded,
+    first_rows,
+    labels_and_predictions,
+    outputs_of_blocks,
+    standardization,
+)
 from fastnn.estimators.callbacks import CallbackSupportMixin, FitTasks, has_callbacks
 from fastnn.estimators.checkpoint import in_words_of_fit, result_of_ended, saved_fit
 from fastnn.estimators.coefficients import CoefficientsMixin
@@ -423,9 +431,12 @@ class NetworkEstimator(
         message = f"{type(self).__name__} with solver {self.solver!r} did not converge: {found}"
         warnings.warn(message, ConvergenceWarning, stacklevel=users_stacklevel())
 
-    def _total_weight(self, sample_weight: Any, targets: np.ndarray) -> np.ndarray | None:
+    def _total_weight(
+        self, sample_weight: Any, targets: np.ndarray, blocks: BlockedData | None = None
+    ) -> np.ndarray | None:
         """Return the weight of each sample, its class weight included; None if there are no weights."""
-        return _product(self._check_weights(sample_weight, len(targets)), self._class_weight(targets))
+        weight = self._check_weights(sample_weight, len(targets if blocks is None else blocks))
+        return _product(weight, self._class_weight_of(targets, blocks))
 
     def _class_weight_of(self, targets: np.ndarray, blocks: BlockedData | None) -> np.ndarray | None:
         """Return `_class_weight` of the targets, or of those of all blocks, which are read only if it needs them."""
@@ -458,6 +469,10 @@ class NetworkEstimator(
         if self.network_.standardization is not None and not np.isfinite(outputs).all():
             raise ValueError(f"Input X contains a value too large for {self.network_.dtype} after its standardization")
         return outputs
+
+    def _labels_and_predictions(self, data: BlockedData) -> tuple[list[np.ndarray], np.ndarray]:
+        """Return what `labels_and_predictions` returns, for `score`."""
+        return labels_and_predictions(self, data)
 
     @reads_one_fit
     def transform(self, X: Any, layer: int | None = None) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastnn.backends.arguments import check_finite_inputs
+from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError, SettingsError
 from fastnn.estimators.arguments import check_labels_given
@@ -15,6 +16,7 @@ from fastnn.network import Network
 from fastnn.network.standardization import Standardization, merged_moments, moments
 from fastnn.streams import BlockedData, BlockedView, blocks_ahead
 from fastnn.streams.labels import Labels
+from fastnn.streams.view import KeptLabels
 
 # One label of each class looks like numbers to scikit-learn, which counts repetitions.
 _REPEATS = 3
@@ -100,15 +102,23 @@ def standardization(data: BlockedData) -> Standardization:
     return Standardization.from_moments(n_rows, mean, variance)
 
 
-def values_of_labels(data: BlockedData) -> np.ndarray:
-    """Return the labels of all rows as `open_data` was given them: classes (N,), or targets (N,) or (N, C)."""
-    labels = np.concatenate(list(data.labels()))
-    return _plain(labels) if data.has_targets else np.array(data.classes)[labels]
+def labels_and_predictions(estimator: Any, data: BlockedData) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return the labels of all rows, as `KeptLabels` has them, and the predictions, by one pass."""
+    kept = KeptLabels(data)
+    predicted = estimator.predict(kept)
+    return kept.kept, predicted
+
+
+def scored_blocks(estimator: Any, data: BlockedData, y: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the labels of all rows as `open_data` was given them, and the predictions."""
+    check_no_y(data, y)
+    labels, predicted = estimator._labels_and_predictions(data.with_stored_labels())
+    return _plain(data.values_of(labels)), predicted
 
 
 def _plain(targets: np.ndarray) -> np.ndarray:
-    """Return targets (N, C) as scikit-learn expects them: (N,) of one column."""
-    return targets[:, 0] if targets.shape[1] == 1 else targets
+    """Return targets (N, C) as scikit-learn expects them, (N,) of one column, and labels (N,) as they are."""
+    return targets[:, 0] if targets.shape[1:] == (1,) else targets
 
 
 def outputs_of_blocks(
@@ -123,4 +133,9 @@ def outputs_of_blocks(
     network = estimator.network_
     backend = backend_for(network, data, estimator.backend)
 
-    return of_each_row(data, lambda some: function(network.core, check_finite_inputs(network, some.images), backend))
+    def outputs(samples: Dataset) -> np.ndarray:
+        if isinstance(data, KeptLabels):
+            data.keep(samples)
+        return function(network.core, check_finite_inputs(network, samples.images), backend)
+
+    return of_each_row(data, outputs)

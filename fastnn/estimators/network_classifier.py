@@ -5,6 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 
@@ -14,7 +15,7 @@ from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
 from fastnn.estimators.arguments import check_labels_given, check_scored
 from fastnn.estimators.base import NetworkEstimator, if_epochs
-from fastnn.estimators.blocks import check_no_y, classes_of_blocks, values_of_labels
+from fastnn.estimators.blocks import check_no_y, classes_of_blocks, scored_blocks
 from fastnn.estimators.callbacks import with_callbacks
 from fastnn.estimators.continuation import continue_fit
 from fastnn.estimators.data_checks import joined_validation
@@ -94,8 +95,9 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
             From 0 to 1. For multilabel targets, the fraction of samples whose labels are all correct.
         """
         if isinstance(X, BlockedData):
-            check_no_y(X, y)
-            y = values_of_labels(X)
+            y, predicted = scored_blocks(self, X, y)
+            y, sample_weight = check_scored(y, sample_weight, numeric=False)
+            return float(accuracy_score(y, predicted, sample_weight=sample_weight))
         y, sample_weight = check_scored(y, sample_weight, numeric=False)
         return float(super().score(X, y, sample_weight))
 

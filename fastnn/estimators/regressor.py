@@ -10,7 +10,7 @@ from sklearn.utils import column_or_1d
 from fastnn.errors import DataError
 from fastnn.estimators.arguments import check_scored
 from fastnn.estimators.base import NetworkEstimator, if_epochs
-from fastnn.estimators.blocks import check_no_y, values_of_labels
+from fastnn.estimators.blocks import scored_blocks
 from fastnn.estimators.callbacks import with_callbacks
 from fastnn.estimators.continuation import continue_fit
 from fastnn.estimators.data_checks import joined_validation
@@ -160,8 +160,9 @@ class MLPRegressor(DenseLayersMixin, RegressorMixin, NetworkEstimator):
             At most 1; the mean over the targets.
         """
         if isinstance(X, BlockedData):
-            check_no_y(X, y)
-            y = values_of_labels(X)
+            y, predicted = scored_blocks(self, X, y)
+            y, sample_weight = check_scored(y, sample_weight, numeric=True)
+            return float(r2_score(y, predicted, sample_weight=sample_weight))
         y, sample_weight = check_scored(y, sample_weight, numeric=True)
         return float(super().score(X, y, sample_weight))
 

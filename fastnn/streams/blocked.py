@@ -13,6 +13,7 @@ import numpy as np
 
 from fastnn.checks import check_integer
 from fastnn.datasets.containers.assemble import Named, as_planes, images_as_rows
+from fastnn.datasets.containers.emnist import exchange
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.options import ReadOptions
 from fastnn.datasets.pixels import LARGEST_BYTE
@@ -20,7 +21,7 @@ from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError, SettingsError
 from fastnn.memory import check_memory
 from fastnn.streams.blocks import Blocks, Part
-from fastnn.streams.labels import Labels, find_labels, given_labels
+from fastnn.streams.labels import Labels, StoredLabels, find_labels, given_labels
 from fastnn.streams.reader import Layout
 
 # Values are checked in slices of this number of rows: a whole block would need as much memory again.
@@ -64,6 +65,8 @@ class BlockedData:
         As in `Dataset`.
     notes : tuple of str
         What the readers decided for the user.
+    is_transposed : bool
+        Whether rows and columns of images are exchanged when they are read.
     is_sequential : bool
         Whether only reading in order is fast, as of an iterator: for a block before the last one read, it starts again.
     digest : str
@@ -98,6 +101,10 @@ class BlockedData:
         if self.has_labels and options.classes is not None:
             self._labels = given_labels(options.classes)
         self.feature_names = blocks.feature_names if self.image_shape is None else None
+        exchanged = exchange(name, (), self.n_inputs, self.image_shape, options.read)
+        self._order = None if exchanged is None else exchanged.order
+        if exchanged is not None:
+            self.image_shape, notes = exchanged.image_shape, (*notes, exchanged.note)
         self.notes = (*blocks.notes, *notes)
         if self._lengths is not None:
             n_bytes = max(self._lengths) * self.n_inputs * self.dtype.itemsize
@@ -122,6 +129,11 @@ class BlockedData:
             f"{self.name}: found BlockedData, expected an array here: `train`, `Model` and fastnn's estimators read "
             "blocks, and their standardize=True stands for a scaler"
         )
+
+    @property
+    def is_transposed(self) -> bool:
+        """Whether rows and columns of images are exchanged when they are read."""
+        return self._order is not None
 
     @property
     def n_blocks(self) -> int:
@@ -157,6 +169,28 @@ class BlockedData:
         other = copy(self)
         other.has_labels, other._labels, other._digest = False, Labels(), None
         return other
+
+    def with_stored_labels(self) -> "BlockedData":
+        """Return the same rows with labels as they are stored, for `values_of`, unless a pass has found their classes.
+
+        That pass is the one which counts the rows, if the source does not tell their number.
+        """
+        if self._labels is not None or self._lengths is None:
+            return self
+        other = copy(self)
+        other._labels = StoredLabels()
+        return other
+
+    def values_of(self, stored: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the labels of all rows as `open_data` was given them: classes (N,), or targets (N, C).
+
+        stored: the values of the labels of some rows after the other, as `with_stored_labels` has them
+        """
+        if self._labels is None:
+            kind = self._labels = find_labels([(self.name, each) for each in stored], self._options.read.task)
+            numbers = [kind.numbered(each, self.name) for each in stored]
+            stored = numbers if kind.classes is None else [np.array(kind.classes)[each] for each in numbers]
+        return np.concatenate(stored)
 
     def present_classes(self) -> tuple[Any, ...]:
         """Return the classes that have rows, sorted; all `classes` if `open_data` was given them. () without any."""
@@ -204,7 +238,7 @@ class BlockedData:
         check_integer("block", block, 0, self.n_blocks - 1)
         if out is not None:
             self._check_out(block, out)
-        parts, kind = self._blocks.read(block, out), self.kind_of_labels
+        parts, kind = self._blocks.read(block, out if self._order is None else None), self.kind_of_labels
         images = [self._as_rows(part) for part in parts]
         labels = [kind.numbered(_labels_of(part), part.where) for part in parts] if self.has_labels else []
         found = sum(part.n_rows for part in parts)
@@ -249,7 +283,8 @@ class BlockedData:
         with self._lock:
             if self._digest is None:
                 dtype = self.dtype.newbyteorder("<").str
-                known = (self.block_lengths, self.n_inputs, dtype, self.pixel_max, self.image_shape, self.classes)
+                shape = (self.image_shape, "transposed") if self.is_transposed else self.image_shape
+                known = (self.block_lengths, self.n_inputs, dtype, self.pixel_max, shape, self.classes)
                 self._digest = sha256(repr(known).encode() + self._blocks.fingerprint()).hexdigest()
             return self._digest
 
@@ -293,6 +328,8 @@ class BlockedData:
         if images.shape[1] != self.n_inputs:
             raise DataError(f"{where}: found {images.shape[1]} inputs, expected {self.n_inputs} as in the first rows")
         self._check_values(images, part)
+        if self._order is not None:
+            images = images[:, self._order]
         if is_sparse(images):
             return images.toarray().astype(self.dtype) if self.dtype == np.uint8 else images.astype(self.dtype)
         return np.ascontiguousarray(images, self.dtype)

@@ -44,7 +44,7 @@ class Labels:
         array = checked_labels(values, name)
         if self.classes is None:
             if array.dtype.kind not in "iuf" or array.size != len(array) * self.n_targets:
-                expected = f"{self.n_targets} numbers for each row"
+                expected = f"expected {self.n_targets} numbers for each row"
                 raise DataError(f"{name}: found labels of shape {array.shape} and type {array.dtype}, {expected}")
             targets = array.reshape(len(array), -1)
             return targets if targets.dtype.kind == "f" and targets.dtype.itemsize >= 4 else targets.astype(np.float64)
@@ -64,9 +64,17 @@ class Labels:
         if -1 in found:
             label = own[found.index(-1)]
             row = int((array == label).argmax())
-            expected = f"one of the classes {short(list(self.classes))}"
+            expected = f"expected one of the classes {short(list(self.classes))}"
             raise DataError(f"{name}, row {row} of the block: found label {label.item()!r}, {expected}")
         return np.array(found, np.int64)[numbers.reshape(-1)]
+
+
+class StoredLabels(Labels):
+    """Labels whose classes are unknown: they stay as they are stored."""
+
+    def numbered(self, values: Any, name: str) -> np.ndarray:
+        """Return the labels of a block as finite numbers or texts, (n,) or (n, C)."""
+        return checked_labels(values, name)
 
 
 def find_labels(blocks: Iterable[tuple[str, Any]], task: str) -> Labels:

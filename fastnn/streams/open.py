@@ -12,6 +12,7 @@ import numpy as np
 from fastnn.checks import check_choice, check_integer, display_path, is_integer, short
 from fastnn.datasets.arrays import as_array
 from fastnn.datasets.containers import idx
+from fastnn.datasets.containers.bundle import refuse_table_options
 from fastnn.datasets.containers.magic import CSV, FEATHER, HDF5, IDX, NPY, NPZ, PARQUET, SVMLIGHT, Kind, kind_of
 from fastnn.datasets.files import FilePath
 from fastnn.datasets.options import ReadOptions
@@ -44,6 +45,9 @@ def open_data(
     task: str = "auto",
     pixel_max: float | None = None,
     image_shape: tuple[int, int] | None = None,
+    drop: Sequence[str] = (),
+    header: bool | None = None,
+    transpose: bool | None = None,
 ) -> BlockedData:
     """Open data that may be larger than memory, to be read one block of rows at a time.
 
@@ -83,6 +87,12 @@ def open_data(
         The largest value of a pixel. None: by the first rows.
     image_shape : (int, int), optional
         Height and width of the image in a row. None: as in `read_npz`.
+    drop : sequence of str
+        The names of columns of a table to leave out.
+    header : bool, optional
+        Whether line 1 of a table has the names of the columns. None: the line itself decides.
+    transpose : bool, optional
+        Whether images are stored with rows and columns exchanged. None: only those of files named ``emnist``.
 
     Returns
     -------
@@ -112,7 +122,12 @@ def open_data(
     """
     check_integer("block_rows", block_rows, 1)
     told = None if dtype is None else np.dtype(check_choice("dtype", dtype, DTYPES))
-    options = BlockOptions(classes, told, ReadOptions(task=task, pixel_max=pixel_max, image_shape=image_shape))
+    if transpose is None and callable(source):
+        transpose = False
+    read = ReadOptions(
+        drop=drop, header=header, task=task, transpose=transpose, pixel_max=pixel_max, image_shape=image_shape
+    )
+    options = BlockOptions(classes, told, read)
     if callable(source):
         return _of_function(source, labels, block_rows, n_blocks, n_rows, options)
     for name, value in (("n_blocks", n_blocks), ("n_rows", n_rows)):
@@ -150,6 +165,7 @@ def _of_function(
     if labels is not None:
         raise SettingsError(f"labels is {short(labels)}, expected None, because the function returns them")
     name = getattr(function, "__name__", type(function).__name__)
+    refuse_table_options(options.read, name)
     if n_blocks is None:
         if n_rows is not None:
             raise SettingsError(f"n_rows is {short(n_rows)} without n_blocks, expected both")
@@ -200,6 +216,8 @@ def _readers(
     # A text names a file, or what the format calls labels: a key or a column.
     is_name = labels is None or is_integer(labels) or (isinstance(labels, str) and not os.path.exists(labels))
     name = labels if is_name else "none"
+    if kind not in (CSV, PARQUET, FEATHER):
+        refuse_table_options(options, display_path(paths[0]))
     if kind in _KEYED:
         readers = [_KEYED[kind](path, images, name) for path in paths]
     elif images is not None:

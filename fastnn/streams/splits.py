@@ -43,7 +43,7 @@ def split_blocks(paths: Sequence[FilePath], seed: int, *, block_rows: int, label
     label
         As `labels` of `open_data`.
     options
-        `task`, `pixel_max` and `image_shape` of `open_data`.
+        `task`, `pixel_max`, `image_shape`, `drop`, `header` and `transpose` of `open_data`.
 
     Returns
     -------
@@ -97,14 +97,21 @@ def hold_out_rows(data: BlockedData, counts: Sequence[int], seed: int) -> tuple[
             samples = data.read(block)
             for number, taken in enumerate(parts):
                 taken.append(samples.take(np.flatnonzero(parts_of_rows == number)))
-    rows = {block: np.flatnonzero(found == len(counts)) for block, found in of_block.items()}
+    left = [
+        (block, np.flatnonzero(of_block[block] == len(counts)) if block in of_block else None)
+        for block in range(data.n_blocks)
+    ]
     name = f"{data.name} (held out)"
-    return BlockedView(data, rows=rows), [_joined(each, data, name) for each in parts]
+    return BlockedView(data, parts=left), [_joined(each, data, name) for each in parts]
 
 
 def _whole(path: FilePath, train: BlockedData, label: Any, block_rows: int, options: dict[str, Any]) -> Dataset:
     """Return the test set in memory, read like the training data; DataError if its columns are others."""
-    options = {**options, "pixel_max": train.pixel_max, "image_shape": train.image_shape, "dtype": train.dtype.name}
+    stored = train.image_shape[::-1] if train.image_shape and train.is_transposed else train.image_shape
+    options = {
+        **options, "pixel_max": train.pixel_max, "image_shape": stored, "transpose": train.is_transposed,
+        "dtype": train.dtype.name,
+    }  # fmt: skip
     data = open_data(path, label, block_rows=block_rows, **options)
     differing: list[tuple[str, Any, Any]] = [
         ("inputs", data.n_inputs, train.n_inputs),

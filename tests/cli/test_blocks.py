@@ -94,8 +94,10 @@ def test_large_files_are_in_blocks_and_others_in_memory(data, train, tmp_path, m
     monkeypatch.setattr(opening, "LARGE_BYTES", 1000)
     _, report = train("--data", data / "kinds.csv", out="large")
     assert report["settings"]["reading"] == {"block_rows": 65_536}
-    _, report = train("--data", data / "kinds.csv", "--drop", "c", out="drop")  # only tables in memory have it
-    assert report["settings"]["reading"] == {"drop": ["c"]}
+    _, report = train("--data", data / "kinds.csv", "--drop", "c", out="drop")
+    assert report["settings"]["reading"] == {"drop": ["c"], "block_rows": 65_536}
+    _, report = train("--data", data / "kinds.csv", "--missing", "mean", out="missing")  # its means need all rows
+    assert report["settings"]["reading"] == {"missing": "mean"}
 
 
 # --- What is held out ------------------------------------------------------------------------------------------------
@@ -265,6 +267,62 @@ def test_predictions_in_blocks_are_those_of_all_rows(data, train, tmp_path, caps
     assert rows(table("--data", unlabelled, "--block-rows", "700")) == blocks
 
 
+@pytest.fixture(scope="module")
+def odd(data):
+    """Files that need an option: a column of texts, names that are numbers, and images on their side."""
+    lines = (data / "kinds.csv").read_text().splitlines()
+    parts = [line.rpartition(",") for line in lines]
+    texts = ["note", *(f"row {number}" for number in range(N))]
+    (data / "notes.csv").write_text("\n".join(f"{a},{text},{b}" for (a, _, b), text in zip(parts, texts, strict=True)))
+    (data / "numbers.csv").write_text("\n".join(["0.5,1.5,2.5,no", *lines[1:]]))
+    images = np.load(data / "digits.npy")[:, :4]
+    np.save(data / "emnist.npy", images)
+    np.save(data / "wide.npy", images)
+    for name in ("emnist", "wide"):
+        np.save(data / f"{name}.labels.npy", np.load(data / "digits.labels.npy"))
+    return data
+
+
+@pytest.mark.parametrize(("name", "options", "other"), [
+    ("notes.csv", {"drop": ("note",)}, None),
+    ("notes.csv", {"drop": ("note", "b")}, {"drop": ("note",)}),
+    ("numbers.csv", {"header": True}, {"header": False}),
+    ("numbers.csv", {"header": False}, {"header": True}),
+    ("wide.npy", {"transpose": True}, {}),
+    ("emnist.npy", {}, {"transpose": False}),
+    ("emnist.npy", {"transpose": False}, {}),
+], ids=lambda each: each if isinstance(each, str) else "-".join(each or ()))  # fmt: skip
+def test_options_of_files_select_the_rows_of_memory(name, options, other, odd, train, tmp_path, capsys):
+    def rows(**options):
+        splits = read_splits([odd / name], 0, block_rows=700, **options)
+        parts = [*(splits.train.read(k) for k in range(splits.train.n_blocks)), splits.validation, splits.test]
+        table = np.concatenate([np.column_stack([part.images, part.labels]) for part in parts])
+        return table[np.lexsort(table.T)], splits.train.image_shape, splits.train.feature_names
+
+    # In memory, the labels of an array are named; in blocks, they are found beside it.
+    files = [odd / name, *([odd / name.replace(".npy", ".labels.npy")] if name.endswith(".npy") else [])]
+    whole, _ = fastnn.read_files(files, **options)
+    found, shape, names = rows(**options)
+    expected = np.column_stack([whole.images, whole.labels])
+    np.testing.assert_array_equal(found, expected[np.lexsort(expected.T)])
+    assert (shape, names) == (whole.image_shape, whole.feature_names)
+    if other is not None:
+        assert not np.array_equal(rows(**other)[0], found)
+
+    given = []
+    for key, value in options.items():
+        given += [f"--{'' if value else 'no-'}{key}"] if isinstance(value, bool) else [f"--{key}", *value]
+    _, report = train("--data", odd / name, "--memory", "1GB", *given)
+    assert report["settings"]["reading"] == {"block_rows": 65_536, **json.loads(json.dumps(options))}
+    how = [tmp_path / "run", "--backend", "numpy", *given]
+    in_blocks = ["--data", odd / name, "--block-rows", "700"]
+    answers = [_run(capsys, "predict", *how, *where) for where in (["--data", odd / name], in_blocks)]
+    assert len(answers[0]) == len(whole)
+    assert [each["prediction"] for each in answers[0]] == [each["prediction"] for each in answers[1]]
+    scores = [_run(capsys, "evaluate", *how, *where) for where in (["--data", *files], in_blocks)]
+    assert scores[0]["confusion"] == scores[1]["confusion"]
+
+
 def test_prediction_reads_each_block_once_and_no_labels(data, train, tmp_path, capsys, monkeypatch):
     train("--data", data / "digits.npy", "--memory", "1GB")
     reads, read = [], BlockedData.read
@@ -292,7 +350,11 @@ def test_a_pattern_and_several_files_are_one_data_set(data, train, tmp_path, cap
     (["train", "--data", "digits.npy", "--memory", "much"], "memory is 'much', expected a number of bytes"),
     (["train", "--data", "digits.npy", "--memory", "9kB"], "memory is '9kB', but buffers of one block of 2,160 rows"),
     (["train", "--data", "digits.npy", "--block-rows", "0"], "--block-rows is 0, expected a whole number"),
-    (["train", "--data", "kinds.csv", "--memory", "1GB", "--drop", "a"], "--drop is for data in memory: leave it"),
+    (["train", "--data", "kinds.csv", "--memory", "1GB", "--missing", "mean"], "--missing mean needs the mean of each"),
+    (["train", "--data", "kinds.csv", "--memory", "1GB", "--drop", "d"], "drop is 'd', but the table has the columns"),
+    (["train", "--data", "digits.npy", "--memory", "1GB", "--drop", "a"], "drop is .* has no columns with names"),
+    (["train", "--data", "digits.h5", "--header"], "header is True, but .* has no columns with names"),
+    (["train", "--data", "prices.csv", "--memory", "1GB", "--transpose"], "found 3 columns that are no images"),
     (["train", "--data", "a.npy", "b.npy", "c.npy", "--memory", "1GB"], "3 files .* for data in blocks, expected"),
     (["train", "--data", "none-*.npy"], "no file has such a name"),
     (["train", "--data", "digits.npy", "--memory", "1GB", "--label", "none"], "has no labels, expected some"),

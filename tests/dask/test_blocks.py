@@ -11,15 +11,16 @@ from distributed import Client
 
 import fastnn
 import fastnn.dask
-from fastnn.dask import DaskMLPClassifier
-from fastnn.dask.blocks import SomeBlocks
-from fastnn.dask.partition import Piece
+from fastnn.dask import DaskMLPClassifier, DaskMLPRegressor
+from fastnn.dask.training import train_source
 from tests.dask.conftest import CONFIG, make_cluster
 
 RUN = {"replicas": 3, "epochs": 3, "optimizer": "adam", "backend": "numpy", "batch_size": 60, "buffer_blocks": 2}
 IN_ORDER = {"replicas": 3, "epochs": 3, "optimizer": "adam", "backend": "numpy", "batch_size": 60, "shuffle": False}
 HERE = {"client": "synchronous"}
 BLOCK_ROWS = 200
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # the fits are short
 
 
 @pytest.fixture(scope="module")
@@ -74,18 +75,6 @@ def test_blocks_of_one_class_each(client, tmp_path, classes):
     expected = fastnn.dask.train(small, lazy, **settings, **HERE).digest()
     assert fastnn.dask.train(small, blocks, **settings).digest() == expected
     assert fastnn.dask.train(small, blocks, **settings | {"replicas": 1}).digest() != expected
-
-
-def test_parts_of_blocks_are_data_that_can_be_read(blocks):
-    some = SomeBlocks(blocks, [Piece(8), Piece(2, 1, 3)])
-    assert some.block_lengths == (197, 67)
-    assert len(some) == 264
-    assert some.classes == blocks.classes
-    assert np.array_equal(some.read(1).images, blocks.read(2).images[1::3])
-    assert some.read(0).name.endswith("x.npy: block 8")
-    assert some.digest != blocks.digest
-    out = np.empty((197, 64), np.uint8)
-    assert some.read(0, out).images is out
 
 
 def test_workers_in_processes_compute_the_bits_of_one_process(client, network, blocks, expected):
@@ -200,6 +189,110 @@ def bytes_on_disk(dask_worker):
     return sum(os.path.getsize(f"{folder}/{name}") for folder, _, names in folders for name in names)
 
 
-def test_the_estimator_names_the_function_that_takes_blocks(blocks):
-    with pytest.raises(fastnn.SettingsError, match=r"expected a Dask array.*fastnn\.dask\.train takes BlockedData"):
-        DaskMLPClassifier(client="synchronous").fit(blocks, None)
+# --- Estimators ------------------------------------------------------------------------------------------------------
+SETTINGS = {
+    "hidden_layer_sizes": (12,), "max_iter": 3, "random_state": 0, "backend": "numpy", "replicas": 3,
+    "buffer_blocks": 2, "input_scale": 1 / 16,
+}  # fmt: skip
+
+
+def same(first, second):
+    """Return whether two estimators or networks have the same bits."""
+    first, second = (getattr(each, "network_", each) for each in (first, second))
+    arrays = zip((*first.weights, *first.biases), (*second.weights, *second.biases), strict=True)
+    return all(one.tobytes() == two.tobytes() for one, two in arrays)
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """The networks and settings that estimators begin to train with."""
+    found = []
+
+    def recorded(network, source, held_out, engine, config, *others):
+        found.append((network, config))
+        return train_source(network, source, held_out, engine, config, *others)
+
+    monkeypatch.setattr("fastnn.dask.estimators.train_source", recorded)
+    return found
+
+
+@pytest.mark.parametrize("more", [{}, {"solver": "sgd", "dropout": 0.2}, {"class_weight": {3: 2.0}}])
+def test_a_fit_has_the_bits_of_train_on_the_blocks(client, blocks, digits, runs, more):
+    found = DaskMLPClassifier(**SETTINGS | more).fit(blocks)
+    network, config = runs[0]
+    weight = np.where(digits.labels == 3, 2.0, 1.0) if "class_weight" in more else None
+    expected = fastnn.dask.train(network, blocks, replicas=3, sample_weight=weight, config=config, **HERE)
+    assert same(found, expected.network)
+    assert not same(
+        found, fastnn.dask.train(network, blocks, replicas=3, config=config.replace(seed=7), **HERE).network
+    )
+    assert found.n_iter_ == 3
+    assert found.classes_.tolist() == list(range(10))
+    one = DaskMLPClassifier(**SETTINGS | more | {"replicas": 1}, **HERE).fit(blocks)
+    assert not same(found, one)
+    plain = {name: value for name, value in SETTINGS.items() if name != "replicas"} | more
+    assert same(one, fastnn.MLPClassifier(**plain).fit(blocks))
+
+
+def test_predictions_and_scores_are_those_of_one_process(client, path, blocks, digits):
+    model = DaskMLPClassifier(**SETTINGS | {"max_iter": 20, "learning_rate_init": 0.01}).fit(blocks)
+    local, weight = model.to_local(), np.random.default_rng(0).random(len(digits))
+    for method in ("predict", "predict_proba", "predict_log_proba", "transform"):
+        found, expected = getattr(model, method)(blocks), getattr(local, method)(blocks)
+        assert type(found) is np.ndarray
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
+    assert model.score(blocks) == local.score(blocks) == np.mean(local.predict(digits.images) == digits.labels) > 0.9
+    assert model.score(blocks, sample_weight=weight) == local.score(blocks, sample_weight=weight)
+    unread = fastnn.open_data(path, block_rows=BLOCK_ROWS, pixel_max=16)  # nobody knows its classes
+    assert model.score(unread) == local.score(blocks)
+
+
+def test_targets_standardization_and_checkpoints(client, path, tmp_path, digits):
+    """Numbers to predict, with inputs whose scale all blocks tell; a fit goes on from its checkpoint."""
+    targets = np.stack([digits.images.mean(axis=1), digits.labels / 9.0 - 0.3], axis=1)
+    blocks = fastnn.open_data(path, labels=targets, block_rows=BLOCK_ROWS, dtype="float32")
+    settings = SETTINGS | {"standardize": True, "input_scale": 1.0}
+    model = DaskMLPRegressor(**settings).fit(blocks)
+    plain = {name: value for name, value in settings.items() if name != "replicas"}
+    expected = fastnn.MLPRegressor(**plain).fit(blocks)
+    found = model.network_.standardization
+    assert found.mean.tobytes() == expected.network_.standardization.mean.tobytes()
+    assert found.scale.tobytes() == expected.network_.standardization.scale.tobytes()
+    np.testing.assert_array_equal(model.predict(blocks), model.to_local().predict(blocks))
+    assert model.score(blocks) == model.to_local().score(blocks)
+    file = tmp_path / "fit.safetensors"
+    DaskMLPRegressor(**settings | {"max_iter": 2}).fit(blocks, checkpoint=file)
+    assert same(DaskMLPRegressor(**settings).fit(blocks, checkpoint=file), model)
+
+
+@pytest.mark.parametrize(("settings", "arguments", "message"), [
+    ({}, {"y": np.zeros(1797)}, "y is given with BlockedData, expected None"),
+    ({"solver": "lbfgs"}, {}, "solver is 'lbfgs', expected 'sgd' or 'adam'"),
+    ({"early_stopping": True}, {}, "early_stopping is True, expected validation_data"),
+    ({}, {"validation_data": "the blocks"}, "validation_data is BlockedData, expected .X, y."),
+    ({}, {"sample_weight": np.ones(3)}, r"expected \(1797,\)"),
+    ({"average": "ema:0.9"}, {}, "average is .*, expected None: each round averages"),
+])  # fmt: skip
+def test_what_a_fit_on_blocks_cannot_do_is_one_clear_line(blocks, settings, arguments, message):
+    if "validation_data" in arguments:
+        arguments = {"validation_data": blocks}
+    with pytest.raises(ValueError, match=message) as caught:
+        DaskMLPClassifier(**SETTINGS | settings, **HERE).fit(blocks, **arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_block_that_cannot_be_predicted_is_named_with_its_worker(client, tmp_path, blocks, digits):
+    model = DaskMLPClassifier(**SETTINGS).fit(blocks)
+    path = tmp_path / "x.npy"
+    np.save(path, digits.images.astype(np.float32))
+    unlabelled = fastnn.open_data(path, block_rows=BLOCK_ROWS)
+    assert model.predict(unlabelled).shape == (1797,)
+    with pytest.raises(fastnn.DataError, match="has no labels, expected them in the blocks"):
+        model.score(unlabelled)
+    values = np.load(path, mmap_mode="r+")
+    values[5 * BLOCK_ROWS + 7, 3] = np.nan
+    values.flush()
+    with pytest.raises(fastnn.DataError, match=r"x\.npy: block 5, row 1007 \(from 0\), input 3: found nan") as caught:
+        model.predict(unlabelled)
+    assert f"in blocks 3, 4, 5 of {path}, on worker tcp://" in caught.value.__notes__[0]

@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 import fastnn
 from fastnn import CNNClassifier, Conv2D, MLPClassifier, MLPRegressor, open_data
 from fastnn.estimators import base
+from fastnn.streams.text import CsvReader
 from fastnn.training import checkpoint
 from fastnn.training.blocks import groups_of_epoch, order_of_group
 
@@ -143,6 +144,37 @@ def test_predictions_and_scores_are_those_of_all_rows(kind):
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(model.score(data), model.score(X, y), rtol=1e-5)
     np.testing.assert_allclose(model.score(data, sample_weight=weight), model.score(X, y, weight), rtol=1e-5)
+
+
+def test_a_score_reads_the_labels_with_the_rows(tmp_path, monkeypatch):
+    names = np.array(["one", "two", "three", "four"])[LABELS]
+    lines = [",".join(map(str, [*row[:6], name])) for row, name in zip(X.tolist(), names, strict=True)]
+    (tmp_path / "x.csv").write_text("\n".join(["a,b,c,d,e,f,kind", *lines]))
+    data, other = (open_data(tmp_path / "x.csv", labels="kind", block_rows=100) for _ in range(2))
+    model = MLPClassifier((12,), **SMALL, backend="numpy").fit(data)
+    reads, read = [], CsvReader.read
+    monkeypatch.setattr(CsvReader, "read", lambda self, *rows: reads.append(rows[0]) or read(self, *rows))
+    found = model.score(other)
+    assert sorted(reads) == [0, 0, 0, 100, 200, 300, 400]  # the first rows tell columns and backend
+    assert found == np.mean(model.predict(data) == names) > 0
+    reads.clear()
+    assert other.classes == ("four", "one", "three", "two")
+    assert reads == []
+
+
+@pytest.mark.parametrize("labels", [
+    LABELS, LABELS * 2, LABELS - 2, LABELS * 1000.0, LABELS > 1, np.array(list("abcd"))[LABELS], np.eye(4)[LABELS],
+    np.arange(N) * 3 + 10**6,
+], ids=["numbers", "gaps", "below 0", "floats", "bool", "texts", "one-hot", "large"])  # fmt: skip
+def test_a_score_is_the_same_whether_or_not_the_classes_are_known(labels, tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    known, unknown = (open_data(tmp_path / "x.npy", labels=labels, block_rows=90) for _ in range(2))
+    make = MLPRegressor if known.has_targets else MLPClassifier
+    model = make(hidden_layer_sizes=(12,), **SMALL, backend="numpy").fit(known)
+    assert model.score(unknown) == model.score(known)
+    values = labels.argmax(axis=1) if labels.ndim == 2 else labels
+    np.testing.assert_allclose(model.score(unknown), model.score(X, values), rtol=1e-6)
+    assert model.score(open_data(tmp_path / "x.npy", labels=labels[::-1], block_rows=90)) != model.score(known)
 
 
 @pytest.mark.parametrize("settings", [{}, {"class_weight": "balanced"}, {"class_weight": {0: 3.0}}])

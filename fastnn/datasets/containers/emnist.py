@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,24 +17,44 @@ _NAME = re.compile(r"(?<![a-z])emnist(?![a-z])", re.IGNORECASE)
 _MAX_MAPPING = 2**16
 
 
-def upright(data: Dataset, paths: Sequence[FilePath], options: ReadOptions) -> Dataset:
-    """Exchange rows and columns of the images if the options say so, or else if the files are named ``emnist``."""
-    names = [
-        *(os.fspath(path) for path in paths),
-        *data.name.split(": "),
-    ]  # files in an archive have names of their own
-    by_name = any(_NAME.search(os.path.basename(os.path.normpath(name))) for name in names)
+class Exchange(NamedTuple):
+    """An exchange of rows and columns of images: the order of the columns of a table, the shape then, and a note."""
+
+    order: np.ndarray
+    image_shape: tuple[int, int]
+    note: str
+
+
+def exchange(
+    name: str,
+    paths: Sequence[FilePath],
+    n_inputs: int,
+    image_shape: tuple[int, int] | None,
+    options: ReadOptions,
+) -> Exchange | None:
+    """Return the exchange that the options ask for, or else the names of files: ``emnist``. None: there is none."""
+    names = [*(os.fspath(path) for path in paths), *name.split(": ")]  # files in an archive have names of their own
+    by_name = any(_NAME.search(os.path.basename(os.path.normpath(each))) for each in names)
     if options.transpose is False or (options.transpose is None and not by_name):
-        return data
-    if data.image_shape is None:
+        return None
+    if image_shape is None:
         if options.transpose:
-            found = f"{data.images.shape[1]} columns that are no images"
-            raise DataError(f"{data.name}: found {found}, expected images to transpose")
-        return data
-    height, width = data.image_shape
+            raise DataError(f"{name}: found {n_inputs} columns that are no images, expected images to transpose")
+        return None
+    height, width = image_shape
     order = np.arange(height * width).reshape(height, width).T.ravel()
-    note = f"{data.name}: rows and columns of the images are exchanged{', as EMNIST needs' if by_name else ''}"
-    return replace(data, images=data.images[:, order], image_shape=(width, height), notes=(*data.notes, note))
+    note = f"{name}: rows and columns of the images are exchanged{', as EMNIST needs' if by_name else ''}"
+    return Exchange(order, (width, height), note)
+
+
+def upright(data: Dataset, paths: Sequence[FilePath], options: ReadOptions) -> Dataset:
+    """Return data after the `exchange` of their images, if there is one."""
+    found = exchange(data.name, paths, data.images.shape[1], data.image_shape, options)
+    if found is None:
+        return data
+    return replace(
+        data, images=data.images[:, found.order], image_shape=found.image_shape, notes=(*data.notes, found.note)
+    )
 
 
 def with_mapping(data: Dataset, paths: Sequence[FilePath]) -> Dataset:
