@@ -53,13 +53,15 @@ class Host(NamedTuple):
 @cache
 def host() -> Host:
     """The CPU that kernels are compiled for."""
-    features = os.environ.get("NUMBA_CPU_FEATURES")
-    if features is None:
+    cpu, features = os.environ.get("NUMBA_CPU_NAME"), os.environ.get("NUMBA_CPU_FEATURES")
+    if features is None and (cpu or "").lower() == "generic":
+        features = ""  # as in Numba
+    elif features is None:
         found = llvm.get_host_cpu_features()
         if os.environ.get("NUMBA_ENABLE_AVX", "1") == "0":
             found.update({name: False for name in found if name.startswith("avx")})
         features = found.flatten()
-    return Host(llvm.get_process_triple(), os.environ.get("NUMBA_CPU_NAME") or llvm.get_host_cpu_name(), features)
+    return Host(llvm.get_process_triple(), cpu or llvm.get_host_cpu_name(), features)
 
 
 @cache

@@ -4,7 +4,7 @@ import math
 
 from fastnn.kernels.compiler.lazy import ir
 from fastnn.kernels.jit import intrinsic
-from fastnn.kernels.vector.simd import call, constant, llvm_vector
+from fastnn.kernels.vector.simd import call, constant, llvm_vector, multiply_add
 
 # exp(x) = 2**n * exp(r) with n = round(x / ln 2) and |r| <= ln 2 / 2. exp(r) is a Taylor polynomial of this degree: its
 # first omitted term, r**8 / 8! or r**14 / 14!, is below half a unit in the last place.
@@ -36,11 +36,11 @@ def vexp(_, x):
         small = builder.fcmp_unordered("<", limited, constant(x, low))  # NaN too: fptosi needs a number
         limited = builder.select(small, constant(x, low), limited)
         n = call(builder, "rint", x, builder.fmul(limited, constant(x, 1 / math.log(2))))
-        r = call(builder, "fma", x, n, constant(x, -ln2_high), limited)
-        r = call(builder, "fma", x, n, constant(x, -ln2_low), r)
+        r = multiply_add(builder, x, n, constant(x, -ln2_high), limited)
+        r = multiply_add(builder, x, n, constant(x, -ln2_low), r)
         result = constant(x, 1 / math.factorial(_DEGREE[bits]))
         for k in range(_DEGREE[bits] - 1, -1, -1):
-            result = call(builder, "fma", x, result, r, constant(x, 1 / math.factorial(k)))
+            result = multiply_add(builder, x, result, r, constant(x, 1 / math.factorial(k)))
         exponent = builder.add(builder.fptosi(n, integers), ir.Constant(integers, [bias] * x.lanes))
         power = builder.bitcast(builder.shl(exponent, ir.Constant(integers, [mantissa] * x.lanes)), llvm_vector(x))
         result = builder.fmul(result, power)
@@ -81,11 +81,11 @@ def vlog(_, x):
         square, terms = builder.fmul(f, f), _LOG_TERMS[bits]
         series = constant(x, 2 / (2 * terms - 1))
         for k in range(terms - 2, 0, -1):
-            series = call(builder, "fma", x, series, square, constant(x, 2 / (2 * k + 1)))
+            series = multiply_add(builder, x, series, square, constant(x, 2 / (2 * k + 1)))
         # The large term 2 * f is added after the small terms, so that their rounding errors do not matter.
-        result = call(builder, "fma", x, n, constant(x, ln2_low), builder.fmul(builder.fmul(f, square), series))
+        result = multiply_add(builder, x, n, constant(x, ln2_low), builder.fmul(builder.fmul(f, square), series))
         result = builder.fadd(result, builder.fadd(f, f))
-        result = call(builder, "fma", x, n, constant(x, ln2_high), result)
+        result = multiply_add(builder, x, n, constant(x, ln2_high), result)
         ordinary = builder.fcmp_ordered("<", value, constant(x, math.inf))
         return builder.select(ordinary, result, value)
 

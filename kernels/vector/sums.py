@@ -2,7 +2,7 @@
 
 from fastnn.kernels.compiler.lazy import ir, types
 from fastnn.kernels.jit import intrinsic
-from fastnn.kernels.vector.simd import call, constant, element_pointer, llvm_vector, of_lanes, splat
+from fastnn.kernels.vector.simd import constant, element_pointer, llvm_vector, multiply_add, of_lanes, splat
 
 
 @intrinsic
@@ -22,7 +22,9 @@ def vzeros(_, array, lanes, rows):
 
 def _add_products(context, builder, sums, value, x, factor):
     """The tuple of ``sums[u] + x * factor(u)``."""
-    added = [call(builder, "fma", sums.dtype, factor(u), x, builder.extract_value(value, u)) for u in range(sums.count)]
+    added = [
+        multiply_add(builder, sums.dtype, factor(u), x, builder.extract_value(value, u)) for u in range(sums.count)
+    ]
     return context.make_tuple(builder, sums, added)
 
 

@@ -10,11 +10,11 @@ from fastnn.kernels.jit import intrinsic
 from fastnn.kernels.vector.simd import (
     VECTOR,
     address,
-    call,
     constant,
     element_pointer,
     llvm_number,
     llvm_vector,
+    multiply_add,
     splat,
     vectors,
 )
@@ -98,7 +98,7 @@ def tap_tile(_, out, out_at, out_places, argmax, inp, places, place_at, taps, fi
         for r in range(n_channels):
             at = element_pointer(context, builder, weight, weight_, builder.add(row, ir.I64(r)))
             factor = splat(builder, vector, builder.load(at, typ=llvm_number(weight.dtype)))
-            new.append([call(builder, "fma", vector, factor, numbers[p], sums[r][p]) for p in range(n_places)])
+            new.append([multiply_add(builder, vector, factor, numbers[p], sums[r][p]) for p in range(n_places)])
         following = builder.add(t, ir.I64(1))
         t.add_incoming(following, loop)
         for r in range(n_channels):
@@ -199,7 +199,7 @@ def place_tile(_, out, out_at, inp, taps, tap_at, places, dout, dout_at, dout_ro
         new = []
         for t in range(height):
             left = vector_at(inputs[t], place)
-            new.append([call(builder, "fma", vector, left, right[r], sums[t][r]) for r in range(width)])
+            new.append([multiply_add(builder, vector, left, right[r], sums[t][r]) for r in range(width)])
         following = builder.add(p, ir.I64(1))
         p.add_incoming(following, loop)
         for t in range(height):

@@ -5,11 +5,11 @@ from fastnn.kernels.jit import intrinsic
 from fastnn.kernels.vector.simd import (
     VECTOR,
     address,
-    call,
     constant,
     element_pointer,
     llvm_number,
     llvm_vector,
+    multiply_add,
     splat,
     vectors,
 )
@@ -123,7 +123,7 @@ def tile(_, out, left, right, depth, rows, n, add):
             value = element_pointer(context, builder, left, left_, at)
             value = builder.load(value, typ=llvm_number(left.dtype))
             value = context.cast(builder, value, left.dtype, out.dtype)
-            new.append(call(builder, "fma", vector, splat(builder, vector, value), row, sums[r]))
+            new.append(multiply_add(builder, vector, splat(builder, vector, value), row, sums[r]))
         following = builder.add(k, ir.I64(1))
         k.add_incoming(following, loop)
         for r in range(height):
