@@ -196,8 +196,8 @@ def _check_memory(network: Network, n_rows: int, purpose: str, without: int = 0)
     """
     n_units = network.sizes[0] - without + 2 * sum(network.sizes[1:])  # the weighted sums and the outputs
     n_units += _n_scratch(network)
-    named = f"the outputs of all layers for {n_rows:,} rows {purpose} by {network}"
-    check_memory(n_rows * n_units * network.dtype.itemsize, named)
+    n_bytes = n_rows * n_units * network.dtype.itemsize
+    check_memory(n_bytes, lambda: f"the outputs of all layers for {n_rows:,} rows {purpose} by {network}")
 
 
 # --- The functions of a backend --------------------------------------------------------------------------------------

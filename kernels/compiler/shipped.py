@@ -7,6 +7,7 @@ compiles.
 
 import hashlib
 import lzma
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def keep(key: str, content: bytes) -> None:
     (_recorded_to / _name(key)).write_bytes(lzma.compress(content, preset=9))
 
 
+@cache  # predictions of few rows ask for it each time
 def is_there() -> bool:
     """Whether this is an installed wheel that contains kernels."""
     return files("fastnn.kernels.compiler").joinpath(FOLDER).is_dir()
